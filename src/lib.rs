@@ -1,0 +1,7 @@
+//! threadkey signs people in to OAuth providers from Discord and hands fresh access tokens to agent
+//! processes, so that a refresh token is spent exactly once and a new one is never lost.
+
+#[cfg(not(unix))]
+compile_error!(
+    "threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket."
+);

@@ -1,0 +1,3 @@
+//! The `threadkey` binary.
+
+fn main() {}
