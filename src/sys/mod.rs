@@ -1,0 +1,6 @@
+//! The operating system: the only place with the real clock, randomness, disk, locks and processes, and the
+//! only one with `unsafe`.
+
+pub mod clock;
+pub mod files;
+pub mod random;
