@@ -16,7 +16,8 @@ use crate::{
 /// One change of one tenant's record.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// A sign-in was started; it replaces an older pending one.
+    /// A sign-in was started. Stale while another one is live: that has to be cancelled first, so that a link which
+    /// somebody has open never goes dead behind their back.
     Start(Pending),
     /// The pending sign-in was given up. With a state only that one.
     Cancel(Option<State>),
@@ -76,6 +77,7 @@ pub enum Applied {
 /// Applies `change` to `entry`, or leaves it alone.
 pub fn apply(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
     match change {
+        Change::Start(_) if entry.pending.as_ref().is_some_and(|p| p.is_live(now)) => Applied::Stale,
         Change::Start(pending) => {
             entry.pending = Some(pending);
             Applied::Done
