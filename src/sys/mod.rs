@@ -2,5 +2,7 @@
 //! only one with `unsafe`.
 
 pub mod clock;
+pub mod detach;
 pub mod files;
 pub mod random;
+pub mod socket;
