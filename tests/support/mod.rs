@@ -1,0 +1,11 @@
+//! What the integration tests and the playground share: the servers that stand in for the world, and the people.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each binary that includes this uses another part of it"
+)]
+
+pub mod browser;
+pub mod events;
+pub mod oidc;
+pub mod settings;
