@@ -11,6 +11,7 @@ use url::Url;
 use crate::support::browser::{self, Callback};
 use crate::support::events::{Counts, Events, Outcome, fingerprint};
 
+mod embedded;
 mod npm;
 
 const VERIFIER: &str = "a-code-verifier-of-the-tests-that-is-long-enough-0123456789";

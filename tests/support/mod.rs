@@ -5,6 +5,7 @@
     reason = "each binary that includes this uses another part of it"
 )]
 
+pub mod authserver;
 pub mod browser;
 pub mod events;
 pub mod oidc;
