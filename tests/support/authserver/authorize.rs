@@ -9,8 +9,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use url::Url;
 
-use super::ledger::Grant;
-use super::{CLIENT_ID, Shared, pages, secret};
+use super::grants::Grant;
+use super::shared::{Shared, secret};
+use super::{CLIENT_ID, pages};
 
 /// The scopes that a client may ask for.
 pub(super) const SCOPES: [&str; 6] = [

@@ -7,39 +7,32 @@
 //! It listens on loopback only, and its `id_token` is unsigned (`alg: none`): OpenID Connect Core §3.1.3.7 lets a client
 //! trust one that came straight from the token endpoint, and nobody else should.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::sync::watch;
 
 use super::events::Events;
 
 mod authorize;
 mod gate;
+mod grants;
 mod ledger;
 mod log;
 mod pages;
 mod resource;
 mod script;
+mod shared;
 mod token;
 
-pub use ledger::{Life, LifeState, Lifetimes};
+pub use grants::{Life, LifeState, Lifetimes};
 pub use script::Reply;
 
-use gate::{Gate, Stage};
-use ledger::Ledger;
-use log::Log;
+use gate::Stage;
+use shared::Shared;
 
-const BODY_LIMIT: usize = 64 * 1024;
-const SEEN: usize = 10_000;
 const WAIT: Duration = Duration::from_secs(30);
 
 /// The public client that is registered.
@@ -93,26 +86,6 @@ pub struct SeenRequest {
     pub headers: BTreeMap<String, String>,
 }
 
-/// What the handlers share.
-struct Shared {
-    issuer: String,
-    redirect_uris: Vec<String>,
-    inner: Mutex<Inner>,
-    gate: Gate,
-    clock_offset_ms: AtomicI64,
-    /// Counts changes of the ledger and the log.
-    changes: watch::Sender<u64>,
-    settled: watch::Sender<u64>,
-}
-
-struct Inner {
-    ledger: Ledger,
-    log: Log,
-    pages: authorize::OpenPages,
-    script: VecDeque<Reply>,
-    seen: VecDeque<SeenRequest>,
-}
-
 impl AuthServer {
     /// Starts listening. Panics where `options.listen` is not a free loopback address.
     pub async fn start(options: Options) -> Self {
@@ -128,22 +101,8 @@ impl AuthServer {
         let issuer = format!("http://{address}");
         let mut redirect_uris = vec![format!("{issuer}/callback"), PASTE_REDIRECT_URI.into()];
         redirect_uris.extend(options.redirect_uris);
-        let shared = Arc::new(Shared {
-            issuer,
-            redirect_uris,
-            inner: Mutex::new(Inner {
-                ledger: Ledger::new(options.lifetimes),
-                log: Log::default(),
-                pages: authorize::OpenPages::default(),
-                script: VecDeque::new(),
-                seen: VecDeque::new(),
-            }),
-            gate: Gate::new(),
-            clock_offset_ms: AtomicI64::new(0),
-            changes: watch::Sender::new(0),
-            settled: watch::Sender::new(0),
-        });
-        let router = router(Arc::clone(&shared));
+        let shared = Arc::new(Shared::new(issuer, redirect_uris, options.lifetimes));
+        let router = shared::router(Arc::clone(&shared));
         let serving = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 panic!("the authorization server stopped: {error}");
@@ -212,11 +171,7 @@ impl AuthServer {
     /// Sets this server's clock forward, so that what it issued gets older.
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).expect("less than 292 million years");
-        self.0
-            .shared
-            .clock_offset_ms
-            .fetch_add(by, Ordering::Relaxed);
-        self.0.shared.changed();
+        self.0.shared.advance_ms(by);
     }
 
     // === what happened ===
@@ -301,59 +256,4 @@ impl AuthServer {
             "waited {WAIT:?} in vain for {count} held token requests"
         );
     }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().expect("no holder panics")
-    }
-
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a server of its own has a clock of its own; tests set it forward"
-    )]
-    fn now_ms(&self) -> i64 {
-        let since_epoch = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
-        let now = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
-        now.saturating_add(self.clock_offset_ms.load(Ordering::Relaxed))
-    }
-
-    fn changed(&self) {
-        self.changes.send_modify(|count| *count += 1);
-    }
-}
-
-fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
-        .route("/authorize", get(authorize::page).post(authorize::decide))
-        .route("/callback", get(pages::callback))
-        .route("/token", post(token::token))
-        .route(
-            "/userinfo",
-            get(resource::userinfo).post(resource::userinfo),
-        )
-        .route("/revoke", post(resource::revoke))
-        .route(
-            "/.well-known/oauth-authorization-server",
-            get(resource::metadata),
-        )
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(shared)
-}
-
-/// A new secret that tells its kind, for whoever finds one where it should not be.
-fn secret(kind: &str) -> String {
-    let mut bytes = [0; 24];
-    fill(&mut bytes);
-    format!("{kind}-{}", URL_SAFE_NO_PAD.encode(bytes))
-}
-
-#[allow(
-    clippy::disallowed_methods,
-    reason = "a server of its own draws secrets of its own"
-)]
-fn fill(bytes: &mut [u8]) {
-    getrandom::fill(bytes).unwrap_or_else(|error| panic!("no randomness: {error}"));
 }

@@ -8,8 +8,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::Shared;
 use super::script::{Decided, json as json_response};
+use super::shared::Shared;
 use super::token::strict_form;
 
 /// OpenID Connect Core §5.3, with the errors of RFC 6750 §3.

@@ -13,9 +13,12 @@ use serde_json::{Value, json};
 
 use super::super::events::{Outcome, fingerprint};
 use super::gate::Stage;
-use super::ledger::{Issued, Refused};
+use super::grants::{Issued, Refused};
 use super::script::{self, Decided, Reply, Wire};
-use super::{CLIENT_ID, Inner, SEEN, SeenRequest, Shared};
+use super::shared::{Inner, Shared};
+use super::{CLIENT_ID, SeenRequest};
+
+const SEEN: usize = 10_000;
 
 /// The form of a token request; empty values count as absent (RFC 6749 §3.2).
 pub(super) type Form = BTreeMap<String, String>;
