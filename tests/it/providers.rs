@@ -100,9 +100,7 @@ impl Place {
     }
 
     async fn token(&self, form: &[(&str, &str)]) -> Answer {
-        answer(client().post(&self.token_endpoint).form(form))
-            .await
-            .expect("the token endpoint answers")
+        answer(client().post(&self.token_endpoint).form(form)).await.expect("the token endpoint answers")
     }
 
     async fn revoke(&self, token: &str) -> u16 {
@@ -117,13 +115,9 @@ impl Place {
     }
 
     async fn userinfo(&self, access_token: &str) -> Answer {
-        answer(
-            client()
-                .get(&self.userinfo_endpoint)
-                .bearer_auth(access_token),
-        )
-        .await
-        .expect("the userinfo endpoint answers")
+        answer(client().get(&self.userinfo_endpoint).bearer_auth(access_token))
+            .await
+            .expect("the userinfo endpoint answers")
     }
 }
 
@@ -143,10 +137,7 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Err
     let response = request.header("accept", "application/json").send().await?;
     let status = response.status().as_u16();
     let text = response.text().await?;
-    Ok(Answer {
-        status,
-        body: serde_json::from_str(&text).unwrap_or(Value::String(text)),
-    })
+    Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) })
 }
 
 // === what holds for both ===
@@ -158,10 +149,7 @@ async fn a_person_signs_in_and_is_known(place: &Place) {
     assert!(callback.url.starts_with(&place.redirect_uri));
     let tokens = place.exchange(&callback.code, VERIFIER).await.expect_ok();
     assert_eq!(tokens.text("scope"), "openid offline_access");
-    let person = place
-        .userinfo(tokens.text("access_token"))
-        .await
-        .expect_ok();
+    let person = place.userinfo(tokens.text("access_token")).await.expect_ok();
     assert_eq!(person.text("sub"), "alice");
     assert_eq!(person.text("email"), "alice@example.com");
     assert_eq!(place.userinfo("made-up").await.status, 401);
@@ -178,29 +166,13 @@ async fn a_refresh_rotates_and_a_reuse_kills_the_family(place: &Place) {
     reuse.expect_error(400, "invalid_grant");
     let dead = place.refresh(second.text("refresh_token")).await;
     dead.expect_error(400, "invalid_grant");
-    assert_eq!(
-        place.userinfo(second.text("access_token")).await.status,
-        401
-    );
-    place
-        .refresh(bystander.text("refresh_token"))
-        .await
-        .expect_ok();
+    assert_eq!(place.userinfo(second.text("access_token")).await.status, 401);
+    place.refresh(bystander.text("refresh_token")).await.expect_ok();
 }
 
 fn the_log_tells_that_story(events: &Events) {
-    let alice = Counts {
-        sign_ins: 1,
-        refreshes: 1,
-        reuses: 1,
-        revoked: 1,
-        failed: 1,
-    };
-    let bob = Counts {
-        sign_ins: 1,
-        refreshes: 1,
-        ..Counts::default()
-    };
+    let alice = Counts { sign_ins: 1, refreshes: 1, reuses: 1, revoked: 1, failed: 1 };
+    let bob = Counts { sign_ins: 1, refreshes: 1, ..Counts::default() };
     assert_eq!(events.of("alice"), alice);
     assert_eq!(events.of("bob"), bob);
     assert_eq!(events.total.refreshes, 2);
@@ -249,24 +221,13 @@ async fn a_person_can_say_no(place: &Place) {
 }
 
 async fn plain_or_no_pkce_is_refused(place: &Place) {
-    let none = place.authorize_url(|name, value| {
-        (!name.starts_with("code_challenge")).then(|| value.to_owned())
-    });
+    let none =
+        place.authorize_url(|name, value| (!name.starts_with("code_challenge")).then(|| value.to_owned()));
     assert_eq!(browser::deny(&none, "alice").await.error, "invalid_request");
     let plain = place.authorize_url(|name, value| {
-        Some(
-            if name == "code_challenge_method" {
-                "plain"
-            } else {
-                value
-            }
-            .to_owned(),
-        )
+        Some(if name == "code_challenge_method" { "plain" } else { value }.to_owned())
     });
-    assert_eq!(
-        browser::deny(&plain, "alice").await.error,
-        "invalid_request"
-    );
+    assert_eq!(browser::deny(&plain, "alice").await.error, "invalid_request");
 }
 
 async fn a_revoked_refresh_token_works_no_more(place: &Place) {
@@ -274,19 +235,13 @@ async fn a_revoked_refresh_token_works_no_more(place: &Place) {
     assert_eq!(place.revoke(tokens.text("refresh_token")).await, 200);
     let refused = place.refresh(tokens.text("refresh_token")).await;
     refused.expect_error(400, "invalid_grant");
-    assert_eq!(
-        place.userinfo(tokens.text("access_token")).await.status,
-        401
-    );
+    assert_eq!(place.userinfo(tokens.text("access_token")).await.status, 401);
 }
 
 fn the_section_is_toml_that_names(place: &Place, section: &str) {
     let parsed: toml::Table = section.parse().expect("valid TOML");
     let acme = &parsed["providers"]["acme"];
     assert_eq!(acme["issuer"].as_str(), Some(place.issuer.as_str()));
-    assert_eq!(
-        acme["token_endpoint"].as_str(),
-        Some(place.token_endpoint.as_str())
-    );
+    assert_eq!(acme["token_endpoint"].as_str(), Some(place.token_endpoint.as_str()));
     assert_eq!(acme["scopes"].as_array().map(Vec::len), Some(2));
 }

@@ -106,8 +106,7 @@ fn location(response: &Response) -> Url {
         .get(header::LOCATION)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_else(|| panic!("{here} redirects nowhere"));
-    here.join(value)
-        .unwrap_or_else(|error| panic!("{here} redirects to {value:?}: {error}"))
+    here.join(value).unwrap_or_else(|error| panic!("{here} redirects to {value:?}: {error}"))
 }
 
 fn ends_at(target: &Url, redirect_uri: &str) -> bool {
@@ -134,29 +133,19 @@ impl Browser {
             .timeout(TIMEOUT)
             .build()
             .expect("the settings are constant and valid");
-        Self {
-            client,
-            cookies: BTreeMap::new(),
-        }
+        Self { client, cookies: BTreeMap::new() }
     }
 
     async fn send(&mut self, method: Method, url: Url, form: Option<String>) -> Response {
-        let mut request = self
-            .client
-            .request(method, url.clone())
-            .header(header::ACCEPT, "text/html");
+        let mut request = self.client.request(method, url.clone()).header(header::ACCEPT, "text/html");
         if let Some(cookies) = self.cookies_for(&url) {
             request = request.header(header::COOKIE, cookies);
         }
         if let Some(form) = form {
-            request = request
-                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .body(form);
+            request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
         }
-        let response = request
-            .send()
-            .await
-            .unwrap_or_else(|error| panic!("the browser cannot reach {url}: {error:?}"));
+        let response =
+            request.send().await.unwrap_or_else(|error| panic!("the browser cannot reach {url}: {error:?}"));
         for value in response.headers().get_all(header::SET_COOKIE) {
             self.remember(&url, value.to_str().unwrap_or_default());
         }
@@ -219,14 +208,8 @@ impl Form {
             .filter(|input| attribute(input, "type").as_deref() == Some("hidden"))
             .filter_map(|input| Some((attribute(input, "name")?, attribute(input, "value")?)))
             .collect();
-        let asks_who = inputs
-            .iter()
-            .any(|input| attribute(input, "name").as_deref() == Some("login"));
-        Some(Self {
-            action: attribute(tag, "action")?,
-            hidden,
-            asks_who,
-        })
+        let asks_who = inputs.iter().any(|input| attribute(input, "name").as_deref() == Some("login"));
+        Some(Self { action: attribute(tag, "action")?, hidden, asks_who })
     }
 
     fn filled(self, account: &str, decision: &str) -> String {

@@ -77,9 +77,5 @@ pub enum Outcome {
 
 /// The first 12 hex digits of SHA-256: tells tokens apart and is of no use to anybody.
 pub fn fingerprint(secret: &str) -> String {
-    Sha256::digest(secret)
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(secret).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }

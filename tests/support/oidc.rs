@@ -82,13 +82,7 @@ impl Oidc {
             .timeout(ANSWER_LIMIT)
             .build()
             .expect("the settings are constant and valid");
-        Self {
-            issuer,
-            options,
-            client,
-            _stdin: stdin,
-            _child: child,
-        }
+        Self { issuer, options, client, _stdin: stdin, _child: child }
     }
 
     /// The issuer identifier, which is also the base of all addresses.
@@ -166,8 +160,7 @@ impl Oidc {
 
     /// Ends both holds and lets every held request go on, also those whose sender is gone.
     pub async fn release(&self) {
-        self.control(json!({"hold": false, "hold_before": false}))
-            .await;
+        self.control(json!({"hold": false, "hold_before": false})).await;
     }
 
     /// How many token requests are held now.
@@ -184,14 +177,12 @@ impl Oidc {
 
     /// Every answer of the token endpoint comes this much later.
     pub async fn set_token_delay(&self, delay: Duration) {
-        self.control(json!({"token_delay_ms": delay.as_millis() as u64}))
-            .await;
+        self.control(json!({"token_delay_ms": delay.as_millis() as u64})).await;
     }
 
     /// How long access tokens work that are issued from now on: whole seconds, at least one.
     pub async fn set_access_token_ttl(&self, ttl: Duration) {
-        self.control(json!({"access_token_ttl": ttl.as_secs()}))
-            .await;
+        self.control(json!({"access_token_ttl": ttl.as_secs()})).await;
     }
 
     async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> T {
@@ -206,10 +197,8 @@ impl Oidc {
 }
 
 async fn read<T: serde::de::DeserializeOwned>(request: reqwest::RequestBuilder) -> T {
-    let response = request
-        .send()
-        .await
-        .unwrap_or_else(|error| panic!("oidc-provider does not answer: {error:?}"));
+    let response =
+        request.send().await.unwrap_or_else(|error| panic!("oidc-provider does not answer: {error:?}"));
     let status = response.status();
     let text = response.text().await.unwrap_or_default();
     serde_json::from_str(&text)
@@ -217,9 +206,7 @@ async fn read<T: serde::de::DeserializeOwned>(request: reqwest::RequestBuilder) 
 }
 
 async fn bounded<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    tokio::time::timeout(WAIT, wait)
-        .await
-        .unwrap_or_else(|_| panic!("waited {WAIT:?} in vain for {what}"))
+    tokio::time::timeout(WAIT, wait).await.unwrap_or_else(|_| panic!("waited {WAIT:?} in vain for {what}"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test server is a process")]
@@ -228,28 +215,15 @@ fn spawn(script: PathBuf, options: &OidcOptions) -> Child {
     let mut command = tokio::process::Command::new(&node);
     command
         .arg(script)
-        .arg(format!(
-            "--access-token-ttl={}",
-            options.access_token_ttl.as_secs()
-        ))
-        .arg(format!(
-            "--refresh-token-ttl={}",
-            options.refresh_token_ttl.as_secs()
-        ))
+        .arg(format!("--access-token-ttl={}", options.access_token_ttl.as_secs()))
+        .arg(format!("--refresh-token-ttl={}", options.refresh_token_ttl.as_secs()))
         .arg(format!("--client-id={}", options.client_id))
-        .args(
-            options
-                .redirect_uris
-                .iter()
-                .map(|uri| format!("--redirect-uri={uri}")),
-        )
+        .args(options.redirect_uris.iter().map(|uri| format!("--redirect-uri={uri}")))
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .env("NODE_NO_WARNINGS", "1")
         .kill_on_drop(true);
-    command
-        .spawn()
-        .unwrap_or_else(|error| panic!("cannot start {}: {error}", node.display()))
+    command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", node.display()))
 }
 
 /// Reads the line that says where the server listens, and lets the rest of the output run off.
@@ -259,8 +233,8 @@ async fn first_line(stdout: ChildStdout) -> String {
         Ok(Some(line)) => line,
         other => panic!("oidc-provider ended before it listened; see its errors above ({other:?})"),
     };
-    let listening: Listening = serde_json::from_str(&line)
-        .unwrap_or_else(|error| panic!("oidc-provider said {line:?}: {error}"));
+    let listening: Listening =
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("oidc-provider said {line:?}: {error}"));
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     listening.issuer
 }

@@ -8,5 +8,7 @@ pub fn provider_section(name: &str, settings: &[(&str, &str)], scopes: &[&str]) 
         section.push_str(&format!("{key} = {value:?}\n"));
     }
     section.push_str(&format!("scopes = {scopes:?}\n"));
+    // Both servers refuse an exchange without the right verifier.
+    section.push_str("enforces_pkce = true\n");
     section
 }

@@ -32,10 +32,7 @@ async fn the_embedded_server_rotates_and_kills_the_family_on_reuse() {
     a_refresh_rotates_and_a_reuse_kills_the_family(&place).await;
     the_log_tells_that_story(&server.events());
 
-    let alice = server
-        .lives()
-        .into_iter()
-        .filter(|life| life.account == "alice");
+    let alice = server.lives().into_iter().filter(|life| life.account == "alice");
     let states: Vec<_> = alice.map(|life| (life.position, life.state)).collect();
     assert_eq!(states, [(0, LifeState::Reused), (1, LifeState::Revoked)]);
 }
@@ -82,10 +79,7 @@ async fn the_embedded_server_processes_a_held_request_whose_sender_is_gone() {
     server.wait_for_held(1).await;
     let events = server.events();
     assert_eq!(events.of("alice").refreshes, 0);
-    let presented = events
-        .requests
-        .last()
-        .and_then(|seen| seen.presented.clone());
+    let presented = events.requests.last().and_then(|seen| seen.presented.clone());
     assert_eq!(presented, Some(fingerprint(tokens.text("refresh_token"))));
 
     waiting.abort();
@@ -98,16 +92,11 @@ async fn the_embedded_server_processes_a_held_request_whose_sender_is_gone() {
 async fn the_embedded_server_serves_its_registered_client_and_redirect_uris_only() {
     let (server, place) = start().await;
     let foreign = |which: &'static str, value: &'static str| {
-        place.authorize_url(move |name, was| {
-            Some(if name == which { value } else { was }.to_owned())
-        })
+        place.authorize_url(move |name, was| Some(if name == which { value } else { was }.to_owned()))
     };
     for (url, words) in [
         (foreign("client_id", "somebody"), "client_id"),
-        (
-            foreign("redirect_uri", "http://127.0.0.1:1/other"),
-            "redirect_uri",
-        ),
+        (foreign("redirect_uri", "http://127.0.0.1:1/other"), "redirect_uri"),
     ] {
         let page = client().get(url).send().await.expect("it answers");
         assert_eq!(page.status(), 400);
@@ -119,24 +108,9 @@ async fn the_embedded_server_serves_its_registered_client_and_redirect_uris_only
     let tokens = place.sign_in("alice").await;
     let refresh_token = tokens.text("refresh_token");
     for (form, status, code) in [
-        (
-            vec![
-                ("grant_type", "refresh_token"),
-                ("refresh_token", refresh_token),
-            ],
-            401,
-            "invalid_client",
-        ),
-        (
-            vec![("grant_type", "refresh_token"), ("client_id", CLIENT_ID)],
-            400,
-            "invalid_request",
-        ),
-        (
-            vec![("grant_type", "password"), ("client_id", CLIENT_ID)],
-            400,
-            "unsupported_grant_type",
-        ),
+        (vec![("grant_type", "refresh_token"), ("refresh_token", refresh_token)], 401, "invalid_client"),
+        (vec![("grant_type", "refresh_token"), ("client_id", CLIENT_ID)], 400, "invalid_request"),
+        (vec![("grant_type", "password"), ("client_id", CLIENT_ID)], 400, "unsupported_grant_type"),
         (
             vec![
                 ("grant_type", "refresh_token"),
@@ -178,15 +152,9 @@ async fn the_embedded_server_lets_tokens_and_codes_expire_by_its_own_clock() {
     server.advance(Duration::from_secs(60));
     let refused = place.exchange(&late.code, VERIFIER).await;
     refused.expect_error(400, "invalid_grant");
-    place
-        .userinfo(tokens.text("access_token"))
-        .await
-        .expect_ok();
+    place.userinfo(tokens.text("access_token")).await.expect_ok();
     server.advance(Duration::from_secs(540));
-    assert_eq!(
-        place.userinfo(tokens.text("access_token")).await.status,
-        401
-    );
+    assert_eq!(place.userinfo(tokens.text("access_token")).await.status, 401);
     server.advance(Duration::from_secs(5_400));
     let refused = place.refresh(tokens.text("refresh_token")).await;
     refused.expect_error(400, "invalid_grant");
@@ -200,23 +168,14 @@ async fn lives_and_events_announce_that_they_changed() {
     let tokens = place.sign_in("alice").await;
     let mut changes = server.changes();
     changes.mark_unchanged();
-    place
-        .refresh(tokens.text("refresh_token"))
-        .await
-        .expect_ok();
+    place.refresh(tokens.text("refresh_token")).await.expect_ok();
     let announced = tokio::time::timeout(Duration::from_secs(30), changes.changed()).await;
-    announced
-        .expect("within the bound")
-        .expect("the server lives");
+    announced.expect("within the bound").expect("the server lives");
     let lives = server.lives();
     let states: Vec<_> = lives.iter().map(|life| life.state).collect();
     assert_eq!(states, [LifeState::Spent, LifeState::Live]);
     assert_eq!(lives[0].family, lives[1].family);
-    assert!(
-        lives[0]
-            .spent_ms
-            .is_some_and(|spent| spent >= lives[0].born_ms)
-    );
+    assert!(lives[0].spent_ms.is_some_and(|spent| spent >= lives[0].born_ms));
 }
 
 #[tokio::test]
@@ -229,11 +188,7 @@ async fn the_callback_page_shows_code_and_state_and_escapes_them() {
     };
     let page = get(callback.url.clone()).await;
     assert!(page.contains(&format!("{}#the-state", callback.code)));
-    let hostile = get(format!(
-        "{}?code=<script>x&state={{{{style}}}}",
-        server.callback_page()
-    ))
-    .await;
+    let hostile = get(format!("{}?code=<script>x&state={{{{style}}}}", server.callback_page())).await;
     assert!(hostile.contains("&lt;script&gt;x#{{style}}"));
     assert!(!hostile.contains("<script>x"));
     let denied = get(format!("{}?error=access_denied", server.callback_page())).await;
@@ -244,20 +199,11 @@ async fn the_callback_page_shows_code_and_state_and_escapes_them() {
 async fn the_metadata_names_the_endpoints_that_are_served() {
     let (server, place) = start().await;
     let url = format!("{}/.well-known/oauth-authorization-server", server.issuer());
-    let metadata = answer(client().get(url))
-        .await
-        .expect("it answers")
-        .expect_ok();
+    let metadata = answer(client().get(url)).await.expect("it answers").expect_ok();
     assert_eq!(metadata.text("issuer"), server.issuer());
     assert_eq!(metadata.text("token_endpoint"), place.token_endpoint);
-    assert_eq!(
-        metadata.text("authorization_endpoint"),
-        place.authorization_endpoint
-    );
-    assert_eq!(
-        metadata.body["code_challenge_methods_supported"],
-        serde_json::json!(["S256"])
-    );
+    assert_eq!(metadata.text("authorization_endpoint"), place.authorization_endpoint);
+    assert_eq!(metadata.body["code_challenge_methods_supported"], serde_json::json!(["S256"]));
 }
 
 #[tokio::test]
@@ -266,11 +212,7 @@ async fn the_id_token_names_the_person_and_carries_the_nonce() {
     let url = format!("{}&nonce=n-1", place.authorize_url(as_it_is));
     let callback = browser::sign_in(&url, "dora").await;
     let tokens = place.exchange(&callback.code, VERIFIER).await.expect_ok();
-    let payload = tokens
-        .text("id_token")
-        .split('.')
-        .nth(1)
-        .expect("three parts");
+    let payload = tokens.text("id_token").split('.').nth(1).expect("three parts");
     let payload = URL_SAFE_NO_PAD.decode(payload).expect("base64url");
     let claims: Value = serde_json::from_slice(&payload).expect("JSON");
     assert_eq!(claims["sub"], "dora");

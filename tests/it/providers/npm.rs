@@ -73,10 +73,7 @@ async fn oidc_provider_processes_a_held_request_whose_sender_is_gone() {
     oidc.wait_for_held(1).await;
     let events = oidc.events().await;
     assert_eq!(events.of("alice").refreshes, 0);
-    let presented = events
-        .requests
-        .last()
-        .and_then(|seen| seen.presented.clone());
+    let presented = events.requests.last().and_then(|seen| seen.presented.clone());
     assert_eq!(presented, Some(fingerprint(tokens.text("refresh_token"))));
 
     waiting.abort();

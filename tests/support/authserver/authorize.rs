@@ -14,14 +14,7 @@ use super::shared::{Shared, secret};
 use super::{CLIENT_ID, pages};
 
 /// The scopes that a client may ask for.
-pub(super) const SCOPES: [&str; 6] = [
-    "openid",
-    "profile",
-    "email",
-    "offline_access",
-    "read",
-    "write",
-];
+pub(super) const SCOPES: [&str; 6] = ["openid", "profile", "email", "offline_access", "read", "write"];
 
 const OPEN_PAGES: usize = 1_000;
 
@@ -88,28 +81,15 @@ pub(super) async fn decide(State(shared): State<Arc<Shared>>, body: Bytes) -> Re
     };
     if field("decision") != "allow" {
         inner.pages.requests.remove(&number);
-        let target = denied(
-            &shared.issuer,
-            &request,
-            "access_denied",
-            "the person said no",
-        );
+        let target = denied(&shared.issuer, &request, "access_denied", "the person said no");
         return see_other(&target);
     }
     let typed = field("login").to_lowercase();
-    let account = if typed.is_empty() {
-        field("account").to_owned()
-    } else {
-        typed
-    };
+    let account = if typed.is_empty() { field("account").to_owned() } else { typed };
     if !is_account(&account) {
-        let words = "Say who you are: choose a name, or type one of up to 32 letters, digits, dots and dashes.";
-        return pages::authorize(
-            StatusCode::BAD_REQUEST,
-            field("request"),
-            &request,
-            Some(words),
-        );
+        let words =
+            "Say who you are: choose a name, or type one of up to 32 letters, digits, dots and dashes.";
+        return pages::authorize(StatusCode::BAD_REQUEST, field("request"), &request, Some(words));
     }
     inner.pages.requests.remove(&number);
     let code = inner.ledger.allow(
@@ -158,9 +138,7 @@ fn check(shared: &Shared, query: &[u8]) -> Result<Request, Problem> {
     let request = Request {
         redirect_uri: redirect_uri.to_owned(),
         state: field("state").map(str::to_owned),
-        scopes: field("scope")
-            .map(|scope| scope.split(' ').map(str::to_owned).collect())
-            .unwrap_or_default(),
+        scopes: field("scope").map(|scope| scope.split(' ').map(str::to_owned).collect()).unwrap_or_default(),
         code_challenge: field("code_challenge").unwrap_or_default().to_owned(),
         nonce: field("nonce").map(str::to_owned),
     };
@@ -207,14 +185,10 @@ fn see_other(target: &str) -> Response {
 
 fn is_s256(challenge: &str) -> bool {
     challenge.len() == 43
-        && challenge
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        && challenge.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
 fn is_account(name: &str) -> bool {
     (1..=32).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }

@@ -38,10 +38,7 @@ impl Gate {
     /// Opens both stages and lets all who wait go on.
     pub fn release(&self) {
         self.0.send_modify(|state| {
-            *state = State {
-                releases: state.releases + 1,
-                ..State::default()
-            };
+            *state = State { releases: state.releases + 1, ..State::default() };
         });
     }
 

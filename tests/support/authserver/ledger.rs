@@ -56,10 +56,7 @@ pub struct Ledger {
 
 impl Ledger {
     pub fn new(lifetimes: Lifetimes) -> Self {
-        Self {
-            lifetimes,
-            ..Self::default()
-        }
+        Self { lifetimes, ..Self::default() }
     }
 
     /// Issues the authorization code for `grant`.
@@ -114,15 +111,11 @@ impl Ledger {
             return Err(Refused::Invalid("the authorization code is expired"));
         }
         if family.grant.redirect_uri != redirect_uri {
-            return Err(Refused::Invalid(
-                "the code was issued for another redirect_uri",
-            ));
+            return Err(Refused::Invalid("the code was issued for another redirect_uri"));
         }
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(code_verifier));
         if challenge != family.grant.code_challenge {
-            return Err(Refused::Invalid(
-                "the code_verifier does not fit the code_challenge",
-            ));
+            return Err(Refused::Invalid("the code_verifier does not fit the code_challenge"));
         }
         family.code_spent = true;
         let scopes = family.grant.scopes.clone();
@@ -137,10 +130,7 @@ impl Ledger {
         now_ms: i64,
     ) -> Result<Issued, Refused> {
         let (id, family) = self.family(refresh_token)?;
-        let Some(refresh) = family
-            .refresh_tokens
-            .iter_mut()
-            .find(|refresh| refresh.token == refresh_token)
+        let Some(refresh) = family.refresh_tokens.iter_mut().find(|refresh| refresh.token == refresh_token)
         else {
             return Err(Refused::Invalid("that is not a refresh token"));
         };
@@ -156,10 +146,7 @@ impl Ledger {
             return Err(Refused::Invalid("the refresh token is expired"));
         }
         let scopes = scopes.unwrap_or_else(|| family.grant.scopes.clone());
-        if scopes
-            .iter()
-            .any(|scope| !family.grant.scopes.contains(scope))
-        {
+        if scopes.iter().any(|scope| !family.grant.scopes.contains(scope)) {
             return Err(Refused::Scope);
         }
         refresh.spent_ms = Some(now_ms);
@@ -210,11 +197,7 @@ impl Ledger {
 
     fn issue(&mut self, id: u64, scopes: Vec<String>, now_ms: i64) -> Issued {
         let family = self.families.get_mut(&id).expect("the caller found it");
-        let offline = family
-            .grant
-            .scopes
-            .iter()
-            .any(|scope| scope == "offline_access");
+        let offline = family.grant.scopes.iter().any(|scope| scope == "offline_access");
         let refresh_token = offline.then(|| secret("refresh"));
         if let Some(token) = &refresh_token {
             if family.refresh_tokens.len() == TOKENS_IN_A_FAMILY {
@@ -230,16 +213,12 @@ impl Ledger {
                 reused: false,
             });
         }
-        self.access_tokens
-            .retain(|_, access| access.expires_ms > now_ms);
+        self.access_tokens.retain(|_, access| access.expires_ms > now_ms);
         if self.access_tokens.len() == ACCESS_TOKENS {
             self.access_tokens.pop_first();
         }
         let access_token = secret("access");
-        let access = AccessToken {
-            family: id,
-            expires_ms: now_ms + millis(self.lifetimes.access_token),
-        };
+        let access = AccessToken { family: id, expires_ms: now_ms + millis(self.lifetimes.access_token) };
         self.access_tokens.insert(access_token.clone(), access);
         Issued {
             account: family.grant.account.clone(),

@@ -13,12 +13,7 @@ pub struct Log {
 
 impl Log {
     /// Notes a request that came in, and gives its number.
-    pub fn arrived(
-        &mut self,
-        grant_type: &str,
-        account: Option<String>,
-        presented: Option<String>,
-    ) -> u64 {
+    pub fn arrived(&mut self, grant_type: &str, account: Option<String>, presented: Option<String>) -> u64 {
         self.arrived += 1;
         if self.events.requests.len() == KEPT {
             self.events.requests.drain(..KEPT / 10);
@@ -38,11 +33,7 @@ impl Log {
 
     /// Notes what came of the request `seq`.
     pub fn decided(&mut self, seq: u64, outcome: Outcome, change: impl FnOnce(&mut TokenRequest)) {
-        let found = self
-            .events
-            .requests
-            .iter_mut()
-            .find(|request| request.seq == seq);
+        let found = self.events.requests.iter_mut().find(|request| request.seq == seq);
         let Some(request) = found else {
             return;
         };

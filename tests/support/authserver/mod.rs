@@ -187,10 +187,7 @@ impl AuthServer {
         let wait = settled.wait_for(|settled| *settled >= count);
         let reached = tokio::time::timeout(WAIT, wait).await.is_ok();
         let events = self.events();
-        assert!(
-            reached,
-            "waited {WAIT:?} in vain for {count} decided token requests: {events:#?}"
-        );
+        assert!(reached, "waited {WAIT:?} in vain for {count} decided token requests: {events:#?}");
         events
     }
 
@@ -251,9 +248,6 @@ impl AuthServer {
     pub async fn wait_for_held(&self, count: usize) {
         let wait = self.0.shared.gate.wait_for_held(count);
         let reached = tokio::time::timeout(WAIT, wait).await.is_ok();
-        assert!(
-            reached,
-            "waited {WAIT:?} in vain for {count} held token requests"
-        );
+        assert!(reached, "waited {WAIT:?} in vain for {count} held token requests");
     }
 }

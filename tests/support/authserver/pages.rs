@@ -14,12 +14,7 @@ const CALLBACK: &str = include_str!("pages/callback.html");
 const MESSAGE: &str = include_str!("pages/message.html");
 
 /// The page that asks who the person is and whether they allow it.
-pub(super) fn authorize(
-    status: StatusCode,
-    id: &str,
-    request: &Request,
-    problem: Option<&str>,
-) -> Response {
+pub(super) fn authorize(status: StatusCode, id: &str, request: &Request, problem: Option<&str>) -> Response {
     let scopes: String = request
         .scopes
         .iter()
@@ -28,8 +23,7 @@ pub(super) fn authorize(
             format!("<li><code>{name}</code> {words}</li>")
         })
         .collect();
-    let problem =
-        problem.map(|words| format!("<p class=\"problem\" role=\"alert\">{}</p>", escape(words)));
+    let problem = problem.map(|words| format!("<p class=\"problem\" role=\"alert\">{}</p>", escape(words)));
     page(
         status,
         AUTHORIZE,
@@ -45,26 +39,17 @@ pub(super) fn authorize(
 /// `GET /callback`: shows the code to copy, or what went wrong.
 pub(super) async fn callback(RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
-    let fields: BTreeMap<String, String> = url::form_urlencoded::parse(query.as_bytes())
-        .into_owned()
-        .collect();
+    let fields: BTreeMap<String, String> =
+        url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let field = |name: &str| fields.get(name).map(String::as_str);
     match (field("code"), field("error")) {
         (Some(code), None) => {
             let state = field("state").unwrap_or_default();
-            let both = if state.is_empty() {
-                code.to_owned()
-            } else {
-                format!("{code}#{state}")
-            };
+            let both = if state.is_empty() { code.to_owned() } else { format!("{code}#{state}") };
             page(
                 StatusCode::OK,
                 CALLBACK,
-                &[
-                    ("code", &escape(code)),
-                    ("state", &escape(state)),
-                    ("both", &escape(&both)),
-                ],
+                &[("code", &escape(code)), ("state", &escape(state)), ("both", &escape(&both))],
             )
         }
         (_, Some("access_denied")) => message(
@@ -74,11 +59,7 @@ pub(super) async fn callback(RawQuery(query): RawQuery) -> Response {
         ),
         (_, Some(error)) => {
             let description = field("error_description").unwrap_or("no reason was given");
-            message(
-                StatusCode::OK,
-                "The sign-in did not work",
-                &format!("{error}: {description}"),
-            )
+            message(StatusCode::OK, "The sign-in did not work", &format!("{error}: {description}"))
         }
         (None, None) => message(
             StatusCode::BAD_REQUEST,
@@ -90,11 +71,7 @@ pub(super) async fn callback(RawQuery(query): RawQuery) -> Response {
 
 /// A page with a sentence.
 pub(super) fn message(status: StatusCode, title: &str, words: &str) -> Response {
-    page(
-        status,
-        MESSAGE,
-        &[("title", &escape(title)), ("words", &escape(words))],
-    )
+    page(status, MESSAGE, &[("title", &escape(title)), ("words", &escape(words))])
 }
 
 fn page(status: StatusCode, template: &str, values: &[(&str, &str)]) -> Response {
@@ -115,9 +92,7 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let mut page = String::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{{") {
-        let (name, after) = after
-            .split_once("}}")
-            .expect("our templates close what they open");
+        let (name, after) = after.split_once("}}").expect("our templates close what they open");
         page.push_str(before);
         page.push_str(match name {
             "style" => STYLE,

@@ -36,11 +36,7 @@ pub(super) async fn userinfo(State(shared): State<Arc<Shared>>, headers: HeaderM
 }
 
 /// RFC 7009: whatever the token was, afterwards it does not work, and the answer is 200.
-pub(super) async fn revoke(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+pub(super) async fn revoke(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     let form = match strict_form(&headers, &body) {
         Ok(form) => form,
         Err(refused) => return json_response(refused),

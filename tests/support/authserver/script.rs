@@ -59,11 +59,7 @@ impl Reply {
     pub(super) fn processes(&self) -> bool {
         matches!(
             self,
-            Self::Normal
-                | Self::HalfBody
-                | Self::RotateThenStatus(_)
-                | Self::RotateThenDrop
-                | Self::Edit(_)
+            Self::Normal | Self::HalfBody | Self::RotateThenStatus(_) | Self::RotateThenDrop | Self::Edit(_)
         )
     }
 }
@@ -85,27 +81,18 @@ pub enum Wire {
 pub(super) fn scripted(reply: Reply) -> Wire {
     let (status, headers, body) = match reply {
         Reply::Status(status) => (status, vec![], vec![]),
-        Reply::StatusRetryAfter(status, seconds) => (
-            status,
-            vec![("retry-after".into(), seconds.to_string())],
-            vec![],
-        ),
+        Reply::StatusRetryAfter(status, seconds) => {
+            (status, vec![("retry-after".into(), seconds.to_string())], vec![])
+        }
         Reply::Html503 => (
             503,
             vec![("content-type".into(), "text/html".into())],
             b"<html><body><h1>503 Service Unavailable</h1></body></html>".to_vec(),
         ),
         Reply::Json(status, value) => {
-            return Wire::Answer(json(Decided {
-                status,
-                body: value,
-            }));
+            return Wire::Answer(json(Decided { status, body: value }));
         }
-        Reply::Raw {
-            status,
-            headers,
-            body,
-        } => (status, headers, body),
+        Reply::Raw { status, headers, body } => (status, headers, body),
         _ => return Wire::HangUp,
     };
     let mut response = (status_code(status), body).into_response();
@@ -148,13 +135,8 @@ fn half(decided: Decided) -> Response {
         tokio::task::yield_now().await;
         Err(std::io::Error::other("scripted to break off"))
     }));
-    let mut response = json(Decided {
-        body: Value::Null,
-        ..decided
-    });
-    response
-        .headers_mut()
-        .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    let mut response = json(Decided { body: Value::Null, ..decided });
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     *response.body_mut() = Body::from_stream(broken);
     response
 }

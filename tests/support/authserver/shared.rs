@@ -69,9 +69,8 @@ impl Shared {
         reason = "a server of its own has a clock of its own; tests set it forward"
     )]
     pub(super) fn now_ms(&self) -> i64 {
-        let since_epoch = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
+        let since_epoch =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
         now.saturating_add(self.clock_offset_ms.load(Ordering::Relaxed))
     }
@@ -91,15 +90,9 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/authorize", get(authorize::page).post(authorize::decide))
         .route("/callback", get(pages::callback))
         .route("/token", post(token::token))
-        .route(
-            "/userinfo",
-            get(resource::userinfo).post(resource::userinfo),
-        )
+        .route("/userinfo", get(resource::userinfo).post(resource::userinfo))
         .route("/revoke", post(resource::revoke))
-        .route(
-            "/.well-known/oauth-authorization-server",
-            get(resource::metadata),
-        )
+        .route("/.well-known/oauth-authorization-server", get(resource::metadata))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(shared)
 }
@@ -111,10 +104,7 @@ pub(super) fn secret(kind: &str) -> String {
     format!("{kind}-{}", URL_SAFE_NO_PAD.encode(bytes))
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a server of its own draws secrets of its own"
-)]
+#[expect(clippy::disallowed_methods, reason = "a server of its own draws secrets of its own")]
 fn fill(bytes: &mut [u8]) {
     getrandom::fill(bytes).unwrap_or_else(|error| panic!("no randomness: {error}"));
 }

@@ -24,11 +24,7 @@ const SEEN: usize = 10_000;
 pub(super) type Form = BTreeMap<String, String>;
 
 /// `POST /token`.
-pub(super) async fn token(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+pub(super) async fn token(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     // In a task of its own: a sender that hangs up does not undo what its request does.
     let task = tokio::spawn(async move { serve(&shared, &headers, &body).await });
     match task.await {
@@ -58,9 +54,7 @@ fn arrive(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> u64 {
     let mut inner = shared.lock();
     let grant_type = form.get("grant_type").cloned().unwrap_or_default();
     let presented = form.get("refresh_token").or_else(|| form.get("code"));
-    let account = presented
-        .and_then(|presented| inner.ledger.account(presented))
-        .map(str::to_owned);
+    let account = presented.and_then(|presented| inner.ledger.account(presented)).map(str::to_owned);
     let key = presented.map(|presented| fingerprint(presented));
     let seq = inner.log.arrived(&grant_type, account, key);
     if inner.seen.len() == SEEN {
@@ -80,12 +74,7 @@ fn arrive(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> u64 {
 }
 
 /// Takes the next scripted reply and, where that wants it, decides and books the request. All under one lock.
-fn process(
-    shared: &Shared,
-    seq: u64,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> (Reply, Option<Decided>) {
+fn process(shared: &Shared, seq: u64, headers: &HeaderMap, body: &[u8]) -> (Reply, Option<Decided>) {
     let now_ms = shared.now_ms();
     let mut guard = shared.lock();
     let inner = &mut *guard;
@@ -159,18 +148,11 @@ fn grant(inner: &mut Inner, form: &Form, now_ms: i64) -> Result<(Outcome, Issued
             }
             inner
                 .ledger
-                .exchange(
-                    field("code")?,
-                    field("redirect_uri")?,
-                    code_verifier,
-                    now_ms,
-                )
+                .exchange(field("code")?, field("redirect_uri")?, code_verifier, now_ms)
                 .map(|issued| (Outcome::SignedIn, issued))
         }
         "refresh_token" => {
-            let scopes = form
-                .get("scope")
-                .map(|scope| scope.split(' ').map(str::to_owned).collect());
+            let scopes = form.get("scope").map(|scope| scope.split(' ').map(str::to_owned).collect());
             inner
                 .ledger
                 .refresh(field("refresh_token")?, scopes, now_ms)
@@ -224,10 +206,7 @@ fn refuse(inner: &mut Inner, seq: u64, outcome: Outcome, decided: &Decided) {
 
 /// RFC 6749 §5.2.
 fn error(status: u16, code: &str, description: &str) -> Decided {
-    Decided {
-        status,
-        body: json!({"error": code, "error_description": description}),
-    }
+    Decided { status, body: json!({"error": code, "error_description": description}) }
 }
 
 /// RFC 6749 §5.1.
@@ -269,7 +248,5 @@ fn id_token(issuer: &str, issued: &Issued, now_ms: i64) -> String {
 /// RFC 7636 §4.1.
 fn is_code_verifier(text: &str) -> bool {
     (43..=128).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
 }

@@ -1,8 +1,5 @@
 //! Puts `tests/provider` and its npm packages into the target folder, once.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the tests' own files and processes are not the program's"
-)]
+#![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +9,7 @@ use sha2::{Digest, Sha256};
 
 const PACKAGE: &[(&str, &str)] = &[
     ("package.json", include_str!("../../provider/package.json")),
-    (
-        "package-lock.json",
-        include_str!("../../provider/package-lock.json"),
-    ),
+    ("package-lock.json", include_str!("../../provider/package-lock.json")),
 ];
 const SCRIPTS: &[(&str, &str)] = &[
     ("server.mjs", include_str!("../../provider/server.mjs")),
@@ -108,10 +102,7 @@ fn target_folder() -> PathBuf {
     program
         .ancestors()
         .find(|folder| folder.join("CACHEDIR.TAG").is_file())
-        .map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("target"),
-            Path::to_path_buf,
-        )
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), Path::to_path_buf)
 }
 
 fn digest(files: &[(&str, &str)]) -> String {
@@ -120,9 +111,5 @@ fn digest(files: &[(&str, &str)]) -> String {
         hash.update(format!("{name} {}\n", content.len()));
         hash.update(content);
     }
-    hash.finalize()
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
