@@ -10,4 +10,5 @@ pub mod authserver;
 pub mod browser;
 pub mod events;
 pub mod oidc;
+pub mod program;
 pub mod settings;
