@@ -359,4 +359,4 @@ impl Providers {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
