@@ -9,7 +9,11 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use oauth2::RedirectUrl;
 use url::{Host, Url};
 
-use crate::{ids::ProviderId, secret::Secret, session::Binding};
+use crate::{
+    ids::ProviderId,
+    secret::Secret,
+    session::{Binding, Pending},
+};
 
 /// What the configuration says of a provider, not yet checked.
 #[derive(Clone, Debug, Default)]
@@ -79,6 +83,7 @@ pub struct Provider {
     pub(super) resource: Option<String>,
     reuse_grace: Duration,
     refresh_revokes_access: bool,
+    pub(super) enforces_pkce: bool,
 }
 
 /// The refresh token belongs to another endpoint or client than the configuration now names; nothing is sent.
@@ -132,6 +137,7 @@ impl Provider {
             resource: settings.resource.map(resource).transpose()?,
             reuse_grace: settings.reuse_grace,
             refresh_revokes_access: settings.refresh_revokes_access,
+            enforces_pkce: settings.enforces_pkce,
         })
     }
 
@@ -157,13 +163,12 @@ impl Provider {
 
     /// See [`ProviderSettings::enforces_pkce`].
     pub fn enforces_pkce(&self) -> bool {
-        unimplemented!()
+        self.enforces_pkce
     }
 
     /// Whether a sign-in that was started earlier can still be finished here: same endpoints, client and redirect URI.
     pub fn takes(&self, pending: &Pending) -> bool {
-        let _ = pending;
-        unimplemented!()
+        pending.binding == self.binding() && pending.redirect_uri == self.redirect_uri.as_str()
     }
 
     /// Where its refresh tokens may go.
