@@ -3,6 +3,11 @@
 
 pub mod clock;
 pub mod detach;
+pub mod disk;
+#[cfg(feature = "test-util")]
+pub mod faults;
 pub mod files;
+pub mod filesystem;
+pub mod lock;
 pub mod random;
 pub mod socket;
