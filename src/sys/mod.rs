@@ -3,4 +3,6 @@
 
 pub mod clock;
 pub mod files;
+pub mod process;
 pub mod random;
+pub mod sandbox;
