@@ -41,6 +41,8 @@ pub struct ProviderSettings {
     pub reuse_grace: Duration,
     /// A refresh ends the life of the old access token.
     pub refresh_revokes_access: bool,
+    /// The provider refuses an exchange without the right PKCE verifier, so that a code without its `state` may be taken.
+    pub enforces_pkce: bool,
 }
 
 /// Why a provider is refused, by its name in the configuration.
@@ -94,6 +96,17 @@ impl Provider {
 
     /// See [`ProviderSettings::refresh_revokes_access`].
     pub fn refresh_revokes_access(&self) -> bool {
+        unimplemented!()
+    }
+
+    /// See [`ProviderSettings::enforces_pkce`].
+    pub fn enforces_pkce(&self) -> bool {
+        unimplemented!()
+    }
+
+    /// Whether a sign-in that was started earlier can still be finished here: same endpoints, client and redirect URI.
+    pub fn takes(&self, pending: &Pending) -> bool {
+        let _ = pending;
         unimplemented!()
     }
 

@@ -1,0 +1,6 @@
+//! The integration tests: one binary, one module per subject.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod providers;
