@@ -11,3 +11,6 @@ pub mod filesystem;
 pub mod lock;
 pub mod random;
 pub mod socket;
+pub mod process;
+pub mod random;
+pub mod sandbox;
