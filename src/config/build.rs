@@ -150,6 +150,7 @@ impl Build<'_> {
             resource: some(section.resource),
             reuse_grace: section.reuse_grace.map_or(Duration::ZERO, |span| span.0),
             refresh_revokes_access: section.refresh_revokes_access,
+            enforces_pkce: section.enforces_pkce,
         };
         Provider::new(id.clone(), settings).map_err(|error| match &error {
             ProviderError::Setting { key, .. } => {

@@ -64,6 +64,7 @@ pub(super) struct ProviderSection {
     pub(super) resource: Option<String>,
     pub(super) reuse_grace: Option<Span>,
     pub(super) refresh_revokes_access: bool,
+    pub(super) enforces_pkce: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]

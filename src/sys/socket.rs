@@ -81,6 +81,15 @@ pub fn own_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// Whether this process may make a socket at `path`: in its folder, or where that is missing, in the nearest one above.
+#[expect(unsafe_code, reason = "std cannot ask")]
+pub fn is_possible(path: &Path) -> bool {
+    let Some(folder) = path.ancestors().skip(1).find(|folder| folder.exists()) else { return false };
+    let Ok(folder) = std::ffi::CString::new(folder.as_os_str().as_bytes()) else { return false };
+    // SAFETY: the string ends with a zero and lives through the call.
+    unsafe { libc::access(folder.as_ptr(), libc::W_OK | libc::X_OK) == 0 }
+}
+
 impl Drop for PrivateSocket {
     #[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
     fn drop(&mut self) {
