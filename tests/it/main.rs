@@ -1,0 +1,6 @@
+//! The integration tests, in one binary.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod lookalike;
