@@ -67,12 +67,17 @@ pub struct Gateway {
 impl Gateway {
     /// Whether a bot is connected and identified now.
     pub fn is_connected(&self) -> bool {
-        self.sessions.values().any(|s| s.out.as_ref().is_some_and(|out| !out.is_closed()))
+        self.sessions
+            .values()
+            .any(|s| s.out.as_ref().is_some_and(|out| !out.is_closed()))
     }
 
     /// The intents of the newest session.
     pub fn intents(&self) -> Option<u64> {
-        self.sessions.values().find(|s| s.out.is_some()).map(|s| s.intents)
+        self.sessions
+            .values()
+            .find(|s| s.out.is_some())
+            .map(|s| s.intents)
     }
 
     /// Breaks every connection off; the sessions stay for a RESUME, unless they are to be forgotten.
@@ -139,13 +144,22 @@ impl World {
         if message.only.is_some() || !self.can_see(bot, message.channel) {
             return;
         }
-        let direct = self.channel(message.channel).is_some_and(|channel| channel.kind == DM);
-        let wanted = if direct { intent::DIRECT_MESSAGES } else { intent::GUILD_MESSAGES };
+        let direct = self
+            .channel(message.channel)
+            .is_some_and(|channel| channel.kind == DM);
+        let wanted = if direct {
+            intent::DIRECT_MESSAGES
+        } else {
+            intent::GUILD_MESSAGES
+        };
         let open = direct || message.author == bot || message.mentions.contains(&bot);
         let full = self.message_event_json(message);
         let mut bare = full.clone();
-        for (key, empty) in [("content", json!("")), ("embeds", json!([])), ("components", json!([]))]
-        {
+        for (key, empty) in [
+            ("content", json!("")),
+            ("embeds", json!([])),
+            ("components", json!([])),
+        ] {
             bare[key] = empty;
         }
         self.gateway.send(event, |held| {
@@ -154,8 +168,14 @@ impl World {
         });
     }
 
+    /// The gateway takes the token with and without the word "Bot", which serenity sends along.
+    fn is_token(&self, given: &Value) -> bool {
+        let given = given.as_str().unwrap_or_default();
+        given.strip_prefix("Bot ").unwrap_or(given) == self.options.token
+    }
+
     fn identify(&mut self, data: &Value, out: &mpsc::Sender<Out>) -> Result<String, Out> {
-        if data["token"].as_str() != Some(self.options.token.as_str()) {
+        if !self.is_token(&data["token"]) {
             self.gateway.refused += 1;
             return Err(Out::Close(4004, "Authentication failed."));
         }
@@ -175,12 +195,20 @@ impl World {
         }
         let secret = self.secret("session");
         let id = format!("{:04}-{secret}", self.gateway.identified);
-        let mut session =
-            Session { seq: 0, intents, sent: VecDeque::new(), out: Some(out.clone()) };
+        let mut session = Session {
+            seq: 0,
+            intents,
+            sent: VecDeque::new(),
+            out: Some(out.clone()),
+        };
         self.gateway.identified += 1;
         session.dispatch("READY", &self.ready_json(&id, data));
         if intents & intent::GUILDS != 0 {
-            for guild in self.guilds.values().filter(|g| g.members.contains_key(&self.bot())) {
+            for guild in self
+                .guilds
+                .values()
+                .filter(|g| g.members.contains_key(&self.bot()))
+            {
                 session.dispatch("GUILD_CREATE", &self.guild_create_json(guild));
             }
         }
@@ -216,14 +244,16 @@ impl World {
     }
 
     fn resume(&mut self, data: &Value, out: &mpsc::Sender<Out>) -> Result<String, Out> {
-        if data["token"].as_str() != Some(self.options.token.as_str()) {
+        if !self.is_token(&data["token"]) {
             self.gateway.refused += 1;
             return Err(Out::Close(4004, "Authentication failed."));
         }
         let invalid = || Out::Text(json!({"op": 9, "d": false}).to_string());
         let id = data["session_id"].as_str().unwrap_or_default().to_owned();
         let seen = data["seq"].as_u64().unwrap_or(0);
-        let Some(session) = self.gateway.sessions.get_mut(&id) else { return Err(invalid()) };
+        let Some(session) = self.gateway.sessions.get_mut(&id) else {
+            return Err(invalid());
+        };
         let oldest = session.sent.front().map_or(session.seq, |(seq, _)| *seq);
         if seen > session.seq || seen + 1 < oldest {
             self.gateway.sessions.remove(&id);
@@ -285,7 +315,12 @@ async fn connection(discord: Discord, mut socket: WebSocketStream<TcpStream>) {
             Some(Out::Close(code, reason)) => {
                 let code = CloseCode::from(code);
                 // The bot may be gone already.
-                let _ = socket.close(Some(CloseFrame { code, reason: reason.into() })).await;
+                let _ = socket
+                    .close(Some(CloseFrame {
+                        code,
+                        reason: reason.into(),
+                    }))
+                    .await;
                 break;
             }
             Some(Out::Drop) => break,
@@ -312,7 +347,11 @@ fn answer(
         Some(2 | 6) if session.is_some() => Some(Out::Close(4005, "Already authenticated.")),
         Some(op @ (2 | 6)) => {
             let outcome = discord.change(|world| {
-                if op == 2 { world.identify(data, out) } else { world.resume(data, out) }
+                if op == 2 {
+                    world.identify(data, out)
+                } else {
+                    world.resume(data, out)
+                }
             });
             match outcome {
                 Ok(id) => {

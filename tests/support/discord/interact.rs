@@ -3,9 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Discord;
-use super::rest::interactions::{
-    ACKNOWLEDGE_MS, AUTOCOMPLETE, COMMAND, COMPONENT, MODAL_SUBMIT,
-};
+use super::rest::interactions::{ACKNOWLEDGE_MS, AUTOCOMPLETE, COMMAND, COMPONENT, MODAL_SUBMIT};
 use super::world::{Id, Interaction, World};
 
 /// What a person does that makes an interaction.
@@ -22,17 +20,38 @@ pub struct Act {
 
 impl Act {
     pub fn command(user: Id, channel: Id, data: Value, label: String) -> Self {
-        Self { kind: COMMAND, user, channel, data, source: None, label }
+        Self {
+            kind: COMMAND,
+            user,
+            channel,
+            data,
+            source: None,
+            label,
+        }
     }
 
     pub fn autocomplete(user: Id, channel: Id, data: Value, label: String) -> Self {
-        Self { kind: AUTOCOMPLETE, user, channel, data, source: None, label }
+        Self {
+            kind: AUTOCOMPLETE,
+            user,
+            channel,
+            data,
+            source: None,
+            label,
+        }
     }
 
     /// A button pressed on a message.
     pub fn button(user: Id, channel: Id, message: Id, custom_id: &str, label: String) -> Self {
         let data = json!({"custom_id": custom_id, "component_type": 2, "id": 2});
-        Self { kind: COMPONENT, user, channel, data, source: Some(message), label }
+        Self {
+            kind: COMPONENT,
+            user,
+            channel,
+            data,
+            source: Some(message),
+            label,
+        }
     }
 
     /// A modal sent off: custom_ids and values.
@@ -51,7 +70,14 @@ impl Act {
             })
             .collect();
         let data = json!({"custom_id": custom_id, "components": rows});
-        Self { kind: MODAL_SUBMIT, user, channel, data, source, label }
+        Self {
+            kind: MODAL_SUBMIT,
+            user,
+            channel,
+            data,
+            source,
+            label,
+        }
     }
 }
 
@@ -68,7 +94,10 @@ impl Discord {
             loop {
                 changes.borrow_and_update();
                 let open = |world: &World| {
-                    world.interactions.get(&id).is_some_and(|i| i.answered.is_none())
+                    world
+                        .interactions
+                        .get(&id)
+                        .is_some_and(|i| i.answered.is_none())
                 };
                 if !open(&discord.world()) {
                     return;
@@ -117,7 +146,9 @@ impl World {
     fn interaction_json(&self, id: Id, token: &str, act: &Act) -> Value {
         let bot = self.bot();
         let channel = self.channels.get(&act.channel);
-        let guild = channel.and_then(|c| c.guild).and_then(|id| self.guilds.get(&id));
+        let guild = channel
+            .and_then(|c| c.guild)
+            .and_then(|id| self.guilds.get(&id));
         let bot_here = guild.is_some_and(|guild| guild.members.contains_key(&bot));
         let mut owners = json!({});
         if bot_here || guild.is_none() {
@@ -145,8 +176,7 @@ impl World {
         match guild {
             Some(guild) => {
                 let mut member = self.member_json(guild, act.user, true);
-                member["permissions"] =
-                    json!(self.permissions(act.user, act.channel).to_string());
+                member["permissions"] = json!(self.permissions(act.user, act.channel).to_string());
                 value["member"] = member;
                 value["guild_id"] = json!(guild.id.to_string());
                 value["guild_locale"] = json!("en-US");

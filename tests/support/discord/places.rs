@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use super::Discord;
 use super::people::Person;
 use super::views::MessageView;
 use super::world::{self, GUILD_TEXT, Id, Overwrite, Role, permission};
-use super::Discord;
 
 /// A guild of the look-alike.
 #[derive(Clone)]
@@ -30,7 +30,11 @@ impl Discord {
             let (bot, role) = (world.bot(), world.next_id());
             let bot_name = world.options.bot_name.clone();
             if let Some(guild) = world.guilds.get_mut(&guild.id) {
-                guild.roles.push(Role { id: role, name: bot_name, permissions: permission::MEMBER });
+                guild.roles.push(Role {
+                    id: role,
+                    name: bot_name,
+                    permissions: permission::MEMBER,
+                });
                 guild.members.insert(bot, vec![role]);
                 let guild = guild.clone();
                 let payload = world.guild_create_json(&guild);
@@ -44,8 +48,11 @@ impl Discord {
     pub fn guild_without_bot(&self, name: &str) -> Guild {
         let id = self.change(|world| {
             let (id, owner) = (world.next_id(), world.next_id());
-            let everyone =
-                Role { id, name: "@everyone".into(), permissions: permission::MEMBER };
+            let everyone = Role {
+                id,
+                name: "@everyone".into(),
+                permissions: permission::MEMBER,
+            };
             let guild = world::Guild {
                 id,
                 name: name.into(),
@@ -56,7 +63,11 @@ impl Discord {
             world.guilds.insert(id, guild);
             id
         });
-        Guild { discord: self.clone(), id, name: name.into() }
+        Guild {
+            discord: self.clone(),
+            id,
+            name: name.into(),
+        }
     }
 
     /// All text that anyone but one addressee could see: guild channels and threads with every earlier
@@ -64,12 +75,22 @@ impl Discord {
     pub fn everything_public(&self) -> String {
         let world = self.world();
         let mut seen = Vec::new();
-        for channel in world.channels.values().filter(|channel| channel.guild.is_some()) {
+        for channel in world
+            .channels
+            .values()
+            .filter(|channel| channel.guild.is_some())
+        {
             seen.push(channel.name.clone());
         }
-        for message in world.messages.values().filter(|message| message.only.is_none()) {
-            let public =
-                world.channels.get(&message.channel).is_some_and(|channel| channel.guild.is_some());
+        for message in world
+            .messages
+            .values()
+            .filter(|message| message.only.is_none())
+        {
+            let public = world
+                .channels
+                .get(&message.channel)
+                .is_some_and(|channel| channel.guild.is_some());
             for version in message.past.iter().chain([&message.now]).filter(|_| public) {
                 seen.push(version.content.clone());
                 seen.push(version.embeds.to_string());
@@ -77,7 +98,13 @@ impl Discord {
             }
         }
         let own = world.guild_commands.values().flatten();
-        seen.extend(world.global_commands.iter().chain(own).map(ToString::to_string));
+        seen.extend(
+            world
+                .global_commands
+                .iter()
+                .chain(own)
+                .map(ToString::to_string),
+        );
         seen.join("\n")
     }
 }
@@ -93,7 +120,10 @@ impl Guild {
             world.dispatch_channel("CHANNEL_CREATE", id);
             id
         });
-        Channel { discord: self.discord.clone(), id }
+        Channel {
+            discord: self.discord.clone(),
+            id,
+        }
     }
 
     /// Lets somebody in.
@@ -111,7 +141,11 @@ impl Guild {
             if let Some(guild) = world.guilds.get_mut(&self.id) {
                 guild.members.remove(&person.id);
             }
-            for channel in world.channels.values_mut().filter(|c| c.guild == Some(self.id)) {
+            for channel in world
+                .channels
+                .values_mut()
+                .filter(|c| c.guild == Some(self.id))
+            {
                 channel.members.remove(&person.id);
             }
         });
@@ -121,7 +155,9 @@ impl Guild {
     pub fn take_from_bot(&self, bits: u64) {
         self.discord.change(|world| {
             let bot = world.bot();
-            let Some(guild) = world.guilds.get_mut(&self.id) else { return };
+            let Some(guild) = world.guilds.get_mut(&self.id) else {
+                return;
+            };
             let held = guild.members.get(&bot).cloned().unwrap_or_default();
             let everyone = guild.id;
             for role in &mut guild.roles {
@@ -137,7 +173,11 @@ impl Guild {
         self.discord.change(|world| {
             let id = world.next_id();
             if let Some(guild) = world.guilds.get_mut(&self.id) {
-                guild.roles.push(Role { id, name: name.into(), permissions });
+                guild.roles.push(Role {
+                    id,
+                    name: name.into(),
+                    permissions,
+                });
                 guild.members.entry(person.id).or_default().push(id);
             }
         });
@@ -146,15 +186,20 @@ impl Guild {
 
 impl Channel {
     pub(super) fn new(discord: &Discord, id: Id) -> Self {
-        Self { discord: discord.clone(), id }
+        Self {
+            discord: discord.clone(),
+            id,
+        }
     }
 
     pub fn name(&self) -> String {
-        self.read(|channel| channel.name.clone()).unwrap_or_default()
+        self.read(|channel| channel.name.clone())
+            .unwrap_or_default()
     }
 
     pub fn is_private(&self) -> bool {
-        self.read(|channel| channel.kind == world::PRIVATE_THREAD).unwrap_or(false)
+        self.read(|channel| channel.kind == world::PRIVATE_THREAD)
+            .unwrap_or(false)
     }
 
     pub fn is_archived(&self) -> bool {
@@ -164,7 +209,8 @@ impl Channel {
     /// Whether somebody is shown as typing here now.
     pub fn is_typing(&self) -> bool {
         let now = self.discord.now_ms();
-        self.read(|channel| channel.typing.values().any(|until| *until > now)).unwrap_or(false)
+        self.read(|channel| channel.typing.values().any(|until| *until > now))
+            .unwrap_or(false)
     }
 
     fn read<R>(&self, look: impl FnOnce(&world::Channel) -> R) -> Option<R> {
@@ -176,7 +222,12 @@ impl Channel {
         self.discord.change(|world| {
             let target = world.bot();
             if let Some(channel) = world.channels.get_mut(&self.id) {
-                channel.overwrites.push(Overwrite { target, member: true, allow: 0, deny: bits });
+                channel.overwrites.push(Overwrite {
+                    target,
+                    member: true,
+                    allow: 0,
+                    deny: bits,
+                });
             }
         });
     }
@@ -188,7 +239,12 @@ impl Channel {
                 && let Some(target) = channel.guild
             {
                 let deny = permission::VIEW_CHANNEL;
-                channel.overwrites.push(Overwrite { target, member: false, allow: 0, deny });
+                channel.overwrites.push(Overwrite {
+                    target,
+                    member: false,
+                    allow: 0,
+                    deny,
+                });
             }
         });
     }
@@ -198,7 +254,12 @@ impl Channel {
         self.discord.change(|world| {
             if let Some(channel) = world.channels.get_mut(&self.id) {
                 let allow = permission::VIEW_CHANNEL;
-                channel.overwrites.push(Overwrite { target, member: true, allow, deny: 0 });
+                channel.overwrites.push(Overwrite {
+                    target,
+                    member: true,
+                    allow,
+                    deny: 0,
+                });
             }
         });
     }
@@ -221,8 +282,15 @@ impl Channel {
     /// Who is in this thread, by name.
     pub fn members(&self) -> Vec<String> {
         let world = self.discord.world();
-        let members = world.channels.get(&self.id).map(|channel| channel.members.clone());
-        members.into_iter().flatten().map(|id| world.user_name(id)).collect()
+        let members = world
+            .channels
+            .get(&self.id)
+            .map(|channel| channel.members.clone());
+        members
+            .into_iter()
+            .flatten()
+            .map(|id| world.user_name(id))
+            .collect()
     }
 
     /// All that is posted here for all who are here; system notices and ephemeral answers left out.
@@ -243,7 +311,9 @@ impl Channel {
     /// Waits until the messages here satisfy `look`, and gives what it finds.
     pub async fn wait_for<R>(&self, mut look: impl FnMut(&[MessageView]) -> Option<R>) -> R {
         let what = format!("something in {self:?}");
-        self.discord.until(&what, |world| look(&self.views(world))).await
+        self.discord
+            .until(&what, |world| look(&self.views(world)))
+            .await
     }
 
     /// Waits for a message of the bot that contains this text.

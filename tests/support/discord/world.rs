@@ -250,11 +250,16 @@ impl World {
     }
 
     pub fn violation(&mut self, code: u32, what: impl Into<String>) {
-        self.violations.push(Violation { code, what: what.into() });
+        self.violations.push(Violation {
+            code,
+            what: what.into(),
+        });
     }
 
     pub fn user_name(&self, id: Id) -> String {
-        self.users.get(&id).map_or_else(|| id.to_string(), |user| user.name.clone())
+        self.users
+            .get(&id)
+            .map_or_else(|| id.to_string(), |user| user.name.clone())
     }
 
     pub fn channel(&self, id: Id) -> Option<&Channel> {
@@ -263,16 +268,27 @@ impl World {
 
     /// What a member may do in a channel (the parent's rules hold in a thread); all in a DM they are in.
     pub fn permissions(&self, user: Id, channel: Id) -> u64 {
-        let Some(channel) = self.channel(channel) else { return 0 };
+        let Some(channel) = self.channel(channel) else {
+            return 0;
+        };
         let Some(guild) = channel.guild.and_then(|id| self.guilds.get(&id)) else {
-            return if channel.members.contains(&user) { permission::MEMBER } else { 0 };
+            return if channel.members.contains(&user) {
+                permission::MEMBER
+            } else {
+                0
+            };
         };
         let base = guild.permissions(user);
         if base & permission::ADMINISTRATOR != 0 {
             return u64::MAX >> 14;
         }
-        let Some(roles) = guild.members.get(&user) else { return 0 };
-        let ruled_by = channel.parent.and_then(|id| self.channel(id)).unwrap_or(channel);
+        let Some(roles) = guild.members.get(&user) else {
+            return 0;
+        };
+        let ruled_by = channel
+            .parent
+            .and_then(|id| self.channel(id))
+            .unwrap_or(channel);
         apply_overwrites(base, &ruled_by.overwrites, guild.id, roles, user)
     }
 
@@ -282,7 +298,9 @@ impl World {
 
     /// Whether this one can see the channel at all.
     pub fn can_see(&self, user: Id, channel: Id) -> bool {
-        let Some(found) = self.channel(channel) else { return false };
+        let Some(found) = self.channel(channel) else {
+            return false;
+        };
         match found.kind {
             DM => found.members.contains(&user),
             PRIVATE_THREAD => {
@@ -308,7 +326,10 @@ impl World {
     pub fn dm(&mut self, user: Id) -> Id {
         let bot = self.bot();
         let ends = BTreeSet::from([bot, user]);
-        let found = self.channels.values().find(|c| c.kind == DM && c.members == ends);
+        let found = self
+            .channels
+            .values()
+            .find(|c| c.kind == DM && c.members == ends);
         if let Some(found) = found {
             return found.id;
         }
@@ -321,7 +342,9 @@ impl World {
 
     /// The commands that a person can type in this channel: the guild's own first.
     pub fn commands_in(&self, user: Id, channel: Id) -> Vec<Value> {
-        let Some(channel) = self.channel(channel) else { return Vec::new() };
+        let Some(channel) = self.channel(channel) else {
+            return Vec::new();
+        };
         let bot = self.bot();
         let bot_here = channel
             .guild
@@ -346,7 +369,11 @@ impl World {
             (by_guild || by_user) && holds(command, "contexts", context, &[0, 1, 2])
         };
         let own = channel.guild.and_then(|id| self.guild_commands.get(&id));
-        own.into_iter().flatten().chain(self.global_commands.iter().filter(usable)).cloned().collect()
+        own.into_iter()
+            .flatten()
+            .chain(self.global_commands.iter().filter(usable))
+            .cloned()
+            .collect()
     }
 
     /// Writes a message down. Mentions are read from the text by the caller's rule.
@@ -386,7 +413,9 @@ impl World {
 impl Guild {
     /// A member's permissions in the guild, without any channel's overwrites.
     pub fn permissions(&self, user: Id) -> u64 {
-        let Some(held) = self.members.get(&user) else { return 0 };
+        let Some(held) = self.members.get(&user) else {
+            return 0;
+        };
         if self.owner == user {
             return permission::ADMINISTRATOR | permission::MEMBER;
         }
@@ -433,7 +462,11 @@ impl Message {
             author,
             kind: 0,
             flags: 0,
-            now: Version { content: content.into(), embeds: json!([]), components: json!([]) },
+            now: Version {
+                content: content.into(),
+                embeds: json!([]),
+                components: json!([]),
+            },
             past: Vec::new(),
             only: None,
             created_ms: 0,
@@ -467,17 +500,30 @@ impl Message {
 /// Discord's order: @everyone, then all roles together, then the member.
 fn apply_overwrites(base: u64, rules: &[Overwrite], guild: Id, roles: &[Id], user: Id) -> u64 {
     let mut bits = base;
-    for rule in rules.iter().filter(|rule| !rule.member && rule.target == guild) {
+    for rule in rules
+        .iter()
+        .filter(|rule| !rule.member && rule.target == guild)
+    {
         bits = bits & !rule.deny | rule.allow;
     }
     let (mut allow, mut deny) = (0, 0);
-    for rule in rules.iter().filter(|rule| !rule.member && roles.contains(&rule.target)) {
+    for rule in rules
+        .iter()
+        .filter(|rule| !rule.member && roles.contains(&rule.target))
+    {
         allow |= rule.allow;
         deny |= rule.deny;
     }
     bits = bits & !deny | allow;
-    for rule in rules.iter().filter(|rule| rule.member && rule.target == user) {
+    for rule in rules
+        .iter()
+        .filter(|rule| rule.member && rule.target == user)
+    {
         bits = bits & !rule.deny | rule.allow;
     }
-    if bits & permission::VIEW_CHANNEL == 0 { 0 } else { bits }
+    if bits & permission::VIEW_CHANNEL == 0 {
+        0
+    } else {
+        bits
+    }
 }

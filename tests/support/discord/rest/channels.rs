@@ -10,8 +10,14 @@ use crate::support::discord::world::{Channel, DM, Id, World, permission};
 impl World {
     /// A channel that the bot sees.
     pub(super) fn bot_channel(&self, id: Id) -> Result<&Channel, Refusal> {
-        let Some(channel) = self.channel(id) else { return Err(Refusal::unknown_channel()) };
-        if self.can_see(self.bot(), id) { Ok(channel) } else { Err(Refusal::missing_access()) }
+        let Some(channel) = self.channel(id) else {
+            return Err(Refusal::unknown_channel());
+        };
+        if self.can_see(self.bot(), id) {
+            Ok(channel)
+        } else {
+            Err(Refusal::missing_access())
+        }
     }
 
     pub(super) fn get_channel(&mut self, call: &Call) -> Answered {
@@ -22,7 +28,11 @@ impl World {
         let channel = self.bot_channel(call.id(0))?;
         let id = channel.id;
         if channel.kind == DM {
-            return Err(Refusal::new(403, 50003, "Cannot execute action on a DM channel"));
+            return Err(Refusal::new(
+                403,
+                50003,
+                "Cannot execute action on a DM channel",
+            ));
         }
         if !channel.is_thread() {
             return Err(Refusal::invalid("the look-alike edits threads only"));
@@ -32,7 +42,9 @@ impl World {
             rules::thread_name(&call.body["name"]).map_err(Refusal::invalid)?;
         }
         let now = self.now_ms();
-        let Some(channel) = self.channels.get_mut(&id) else { return Err(Refusal::unknown_channel()) };
+        let Some(channel) = self.channels.get_mut(&id) else {
+            return Err(Refusal::unknown_channel());
+        };
         let body = &call.body;
         if let Some(name) = body["name"].as_str() {
             name.clone_into(&mut channel.name);
@@ -89,7 +101,9 @@ impl World {
 
     /// The thread is gone, and the bot is told.
     pub fn delete_thread(&mut self, id: Id) {
-        let Some(channel) = self.channels.get_mut(&id) else { return };
+        let Some(channel) = self.channels.get_mut(&id) else {
+            return;
+        };
         channel.deleted = true;
         let payload = json!({
             "id": id.to_string(),
@@ -105,7 +119,9 @@ impl World {
         if !self.can_see(self.bot(), id) {
             return;
         }
-        let Some(channel) = self.channel(id) else { return };
+        let Some(channel) = self.channel(id) else {
+            return;
+        };
         let mut payload = self.channel_json(channel);
         if event == "THREAD_CREATE" {
             payload["newly_created"] = json!(true);
@@ -114,11 +130,18 @@ impl World {
     }
 
     pub(super) fn create_dm(&mut self, call: &Call) -> Answered {
-        let Some(user) = call.body_id("recipient_id").filter(|id| self.users.contains_key(id)) else {
+        let Some(user) = call
+            .body_id("recipient_id")
+            .filter(|id| self.users.contains_key(id))
+        else {
             return Err(Refusal::invalid("recipient_id: Unknown user"));
         };
         if user == self.bot() {
-            return Err(Refusal::new(400, 50007, "Cannot send messages to this user"));
+            return Err(Refusal::new(
+                400,
+                50007,
+                "Cannot send messages to this user",
+            ));
         }
         let id = self.dm(user);
         Ok((200, self.channel_json(&self.channels[&id])))

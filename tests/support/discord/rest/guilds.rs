@@ -44,12 +44,19 @@ impl World {
 
     pub(super) fn guild_roles(&mut self, call: &Call) -> Answered {
         let guild = self.bot_guild(call.id(0))?;
-        Ok((200, guild.roles.iter().enumerate().map(wire::role).collect()))
+        Ok((
+            200,
+            guild.roles.iter().enumerate().map(wire::role).collect(),
+        ))
     }
 
     pub(super) fn guild_member(&mut self, call: &Call) -> Answered {
         let guild = self.bot_guild(call.id(0))?;
-        let user = if call.matched.text(1) == "@me" { self.bot() } else { call.id(1) };
+        let user = if call.matched.text(1) == "@me" {
+            self.bot()
+        } else {
+            call.id(1)
+        };
         if guild.members.contains_key(&user) {
             Ok((200, self.member_json(guild, user, true)))
         } else {
@@ -76,9 +83,11 @@ impl World {
     pub(super) fn get_commands(&mut self, call: &Call) -> Answered {
         self.own_application(call.id(0))?;
         let listed = match call.matched.route {
-            Route::GuildCommands => {
-                self.guild_commands.get(&self.bot_guild(call.id(1))?.id).cloned().unwrap_or_default()
-            }
+            Route::GuildCommands => self
+                .guild_commands
+                .get(&self.bot_guild(call.id(1))?.id)
+                .cloned()
+                .unwrap_or_default(),
             _ => self.global_commands.clone(),
         };
         Ok((200, json!(listed)))
@@ -96,8 +105,10 @@ impl World {
             Some(guild) => self.guild_commands.get(&guild).cloned().unwrap_or_default(),
             None => self.global_commands.clone(),
         };
-        let kept: Vec<Value> =
-            given.into_iter().map(|command| self.register(command, &before, guild)).collect();
+        let kept: Vec<Value> = given
+            .into_iter()
+            .map(|command| self.register(command, &before, guild))
+            .collect();
         match guild {
             Some(guild) => {
                 self.guild_commands.insert(guild, kept.clone());
@@ -136,7 +147,11 @@ impl World {
         if id == self.options.application_id {
             Ok(())
         } else {
-            Err(Refusal::new(403, 20012, "You are not authorized to perform this action on this application"))
+            Err(Refusal::new(
+                403,
+                20012,
+                "You are not authorized to perform this action on this application",
+            ))
         }
     }
 }

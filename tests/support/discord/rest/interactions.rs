@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use super::{Answered, Call, Refusal};
 use crate::support::discord::routes::Route;
 use crate::support::discord::rules;
-use crate::support::discord::world::{EPHEMERAL, Id, Interaction, LOADING, Message, Version, World};
+use crate::support::discord::world::{
+    EPHEMERAL, Id, Interaction, LOADING, Message, Version, World,
+};
 
 /// An interaction must be acknowledged this soon.
 pub const ACKNOWLEDGE_MS: i64 = 3_000;
@@ -61,7 +63,10 @@ impl World {
         if interaction.failed || late > ACKNOWLEDGE_MS {
             return Err(unknown(&format!("{label} was answered after {late} ms")));
         }
-        let kind = call.body["type"].as_u64().and_then(|kind| u8::try_from(kind).ok()).unwrap_or(0);
+        let kind = call.body["type"]
+            .as_u64()
+            .and_then(|kind| u8::try_from(kind).ok())
+            .unwrap_or(0);
         if !interaction.takes(kind) {
             return Err(Refusal::invalid(format!(
                 "type {kind} is no answer to {label}, an interaction of type {}",
@@ -137,7 +142,9 @@ impl World {
     }
 
     fn callback_json(&self, id: Id) -> Value {
-        let Some(interaction) = self.interactions.get(&id) else { return Value::Null };
+        let Some(interaction) = self.interactions.get(&id) else {
+            return Value::Null;
+        };
         let message = interaction.original.and_then(|id| self.messages.get(&id));
         json!({
             "interaction": {
@@ -169,7 +176,10 @@ impl World {
             return Err(Refusal::new(
                 401,
                 50027,
-                format!("Invalid Webhook Token ({} is older than 15 min)", interaction.label),
+                format!(
+                    "Invalid Webhook Token ({} is older than 15 min)",
+                    interaction.label
+                ),
             ));
         }
         Ok(interaction.clone())
@@ -182,10 +192,12 @@ impl World {
             call.matched.route,
             Route::GetOriginal | Route::EditOriginal | Route::DeleteOriginal
         );
-        let id = if original { interaction.original } else { Some(call.id(2)) };
-        let own = |id: &Id| {
-            interaction.original == Some(*id) || interaction.followups.contains(id)
+        let id = if original {
+            interaction.original
+        } else {
+            Some(call.id(2))
         };
+        let own = |id: &Id| interaction.original == Some(*id) || interaction.followups.contains(id);
         let message = id
             .filter(own)
             .and_then(|id| self.messages.get(&id))
@@ -239,13 +251,18 @@ impl World {
 
     /// The person gives up on an interaction that nobody acknowledged in time.
     pub fn give_up(&mut self, id: Id) {
-        let Some(interaction) = self.interactions.get_mut(&id) else { return };
+        let Some(interaction) = self.interactions.get_mut(&id) else {
+            return;
+        };
         if interaction.answered.is_some() || interaction.failed {
             return;
         }
         interaction.failed = true;
         let label = interaction.label.clone();
-        self.violation(0, format!("{label}: not acknowledged within {ACKNOWLEDGE_MS} ms"));
+        self.violation(
+            0,
+            format!("{label}: not acknowledged within {ACKNOWLEDGE_MS} ms"),
+        );
     }
 }
 
@@ -254,7 +271,9 @@ impl World {
 fn same_secrecy(message: &Message, body: &Value) -> Result<(), Refusal> {
     let asked = body["flags"].as_u64().unwrap_or(0) & EPHEMERAL != 0;
     if asked && message.only.is_none() {
-        return Err(Refusal::invalid("an answer that others see cannot become ephemeral"));
+        return Err(Refusal::invalid(
+            "an answer that others see cannot become ephemeral",
+        ));
     }
     Ok(())
 }

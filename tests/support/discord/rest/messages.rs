@@ -68,17 +68,25 @@ impl World {
     /// Whether the bot may post here, as Discord decides it.
     fn may_post(&self, channel: Id) -> Result<(), Refusal> {
         let bot = self.bot();
-        let Some(found) = self.channel(channel) else { return Err(Refusal::unknown_channel()) };
+        let Some(found) = self.channel(channel) else {
+            return Err(Refusal::unknown_channel());
+        };
         if !self.can_see(bot, channel) {
             return Err(Refusal::missing_access());
         }
         if found.kind == DM {
             let other = found.members.iter().find(|id| **id != bot);
-            let open = other.and_then(|id| self.users.get(id)).is_some_and(|user| user.dms_open);
+            let open = other
+                .and_then(|id| self.users.get(id))
+                .is_some_and(|user| user.dms_open);
             return if open {
                 Ok(())
             } else {
-                Err(Refusal::new(403, 50007, "Cannot send messages to this user"))
+                Err(Refusal::new(
+                    403,
+                    50007,
+                    "Cannot send messages to this user",
+                ))
             };
         }
         let wanted = if found.is_thread() {
@@ -103,7 +111,9 @@ impl World {
         self.may_post(channel)?;
         let flags = call.body["flags"].as_u64().unwrap_or(0);
         if flags & EPHEMERAL != 0 {
-            return Err(Refusal::invalid("only an interaction's answer can be ephemeral"));
+            return Err(Refusal::invalid(
+                "only an interaction's answer can be ephemeral",
+            ));
         }
         let version = Self::draft(&call.body, None)?;
         let mut message = Message::new(channel, self.bot(), "");
@@ -112,9 +122,10 @@ impl World {
             .as_str()
             .and_then(|id| id.parse().ok());
         if let Some(reference) = message.reference {
-            let there = self.messages.get(&reference).is_some_and(|m| {
-                m.channel == channel && !m.deleted && m.only.is_none()
-            });
+            let there = self
+                .messages
+                .get(&reference)
+                .is_some_and(|m| m.channel == channel && !m.deleted && m.only.is_none());
             let fail = call.body["message_reference"]["fail_if_not_exists"].as_bool();
             if !there && fail.unwrap_or(true) {
                 return Err(Refusal::invalid("message_reference: Unknown message"));
@@ -131,7 +142,9 @@ impl World {
     /// Posting in an archived thread that is not locked brings it back; a mention in a private one adds
     /// the mentioned.
     pub fn revive(&mut self, channel: Id) {
-        let Some(found) = self.channels.get_mut(&channel) else { return };
+        let Some(found) = self.channels.get_mut(&channel) else {
+            return;
+        };
         if found.archived {
             found.archived = false;
             self.dispatch_channel("THREAD_UPDATE", channel);
@@ -143,7 +156,9 @@ impl World {
         let channel = message.channel;
         let mentioned = message.mentions.clone();
         let id = self.add_message(message);
-        let private = self.channel(channel).is_some_and(|c| c.kind == PRIVATE_THREAD);
+        let private = self
+            .channel(channel)
+            .is_some_and(|c| c.kind == PRIVATE_THREAD);
         if private {
             for user in mentioned {
                 self.add_to_thread(channel, user);
@@ -193,7 +208,9 @@ impl World {
         }
         self.may_read(channel)?;
         let number = |name: &str| call.query(name).and_then(|text| text.parse::<u64>().ok());
-        let limit = usize::try_from(number("limit").unwrap_or(50)).unwrap_or(50).min(100);
+        let limit = usize::try_from(number("limit").unwrap_or(50))
+            .unwrap_or(50)
+            .min(100);
         let (before, after) = (number("before"), number("after"));
         let fitting = self.messages.values().filter(|m| {
             m.channel == channel
@@ -208,13 +225,20 @@ impl World {
             fitting.rev().take(limit).collect()
         };
         listed.sort_by_key(|message| std::cmp::Reverse(message.id));
-        Ok((200, listed.into_iter().map(|m| self.message_json(m)).collect()))
+        Ok((
+            200,
+            listed.into_iter().map(|m| self.message_json(m)).collect(),
+        ))
     }
 
     pub(super) fn edit_message(&mut self, call: &Call) -> Answered {
         let message = self.reachable(call)?;
         if message.author != self.bot() {
-            return Err(Refusal::new(403, 50005, "Cannot edit a message authored by another user"));
+            return Err(Refusal::new(
+                403,
+                50005,
+                "Cannot edit a message authored by another user",
+            ));
         }
         let id = message.id;
         let archived = self.channel(message.channel).is_some_and(|c| c.archived);
@@ -232,7 +256,9 @@ impl World {
             return Value::Null;
         };
         let pings = self.pings(&version, body, channel);
-        let Some(message) = self.messages.get_mut(&id) else { return Value::Null };
+        let Some(message) = self.messages.get_mut(&id) else {
+            return Value::Null;
+        };
         // Filling in "thinking" pings, an edit never does.
         let first = message.is_loading();
         if first {
@@ -240,7 +266,11 @@ impl World {
         }
         message.say(version, now);
         let message = message.clone();
-        let event = if first { "MESSAGE_CREATE" } else { "MESSAGE_UPDATE" };
+        let event = if first {
+            "MESSAGE_CREATE"
+        } else {
+            "MESSAGE_UPDATE"
+        };
         self.dispatch_message(event, &message);
         self.message_json(&message)
     }
@@ -256,7 +286,9 @@ impl World {
     }
 
     pub(super) fn remove(&mut self, id: Id) {
-        let Some(message) = self.messages.get_mut(&id) else { return };
+        let Some(message) = self.messages.get_mut(&id) else {
+            return;
+        };
         message.deleted = true;
         message.revision += 1;
         let channel = message.channel;
@@ -268,8 +300,11 @@ impl World {
         if let Some(guild) = guild {
             payload["guild_id"] = json!(guild.to_string());
         }
-        let wanted =
-            if guild.is_some() { intent::GUILD_MESSAGES } else { intent::DIRECT_MESSAGES };
+        let wanted = if guild.is_some() {
+            intent::GUILD_MESSAGES
+        } else {
+            intent::DIRECT_MESSAGES
+        };
         self.dispatch("MESSAGE_DELETE", wanted, &payload);
     }
 

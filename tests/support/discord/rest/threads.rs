@@ -58,7 +58,11 @@ impl World {
         let bot = self.bot();
         let parent = self.bot_channel(call.id(0))?;
         if parent.kind != GUILD_TEXT {
-            return Err(Refusal::new(400, 50024, "Cannot execute action on this channel type"));
+            return Err(Refusal::new(
+                400,
+                50024,
+                "Cannot execute action on this channel type",
+            ));
         }
         let wanted = match kind {
             PRIVATE_THREAD => permission::CREATE_PRIVATE_THREADS,
@@ -76,8 +80,9 @@ impl World {
         thread.owner = Some(bot);
         thread.members.insert(bot);
         thread.invitable = call.body["invitable"].as_bool().unwrap_or(true);
-        thread.auto_archive_minutes =
-            call.body["auto_archive_duration"].as_u64().unwrap_or(thread.auto_archive_minutes);
+        thread.auto_archive_minutes = call.body["auto_archive_duration"]
+            .as_u64()
+            .unwrap_or(thread.auto_archive_minutes);
         self.channels.insert(id, thread);
         self.dispatch_channel("THREAD_CREATE", id);
         Ok(())
@@ -88,14 +93,21 @@ impl World {
         if channel.is_thread() {
             Ok(channel)
         } else {
-            Err(Refusal::new(400, 50024, "Cannot execute action on this channel type"))
+            Err(Refusal::new(
+                400,
+                50024,
+                "Cannot execute action on this channel type",
+            ))
         }
     }
 
     pub(super) fn thread_members(&mut self, call: &Call) -> Answered {
         let thread = self.thread(call.id(0))?;
-        let listed =
-            thread.members.iter().map(|id| self.thread_member_json(thread, *id)).collect();
+        let listed = thread
+            .members
+            .iter()
+            .map(|id| self.thread_member_json(thread, *id))
+            .collect();
         Ok((200, listed))
     }
 
@@ -151,7 +163,9 @@ impl World {
         let belongs = guild
             .and_then(|id| self.guilds.get(&id))
             .is_some_and(|guild| guild.members.contains_key(&user));
-        let Some(channel) = self.channels.get_mut(&thread).filter(|_| belongs) else { return };
+        let Some(channel) = self.channels.get_mut(&thread).filter(|_| belongs) else {
+            return;
+        };
         if channel.members.insert(user) {
             self.members_changed(thread, Some(user), None);
             self.notice(thread, RECIPIENT_ADD, user);
@@ -160,7 +174,9 @@ impl World {
 
     /// Removes somebody from a thread.
     pub fn remove_from_thread(&mut self, thread: Id, user: Id) {
-        let Some(channel) = self.channels.get_mut(&thread) else { return };
+        let Some(channel) = self.channels.get_mut(&thread) else {
+            return;
+        };
         if channel.members.remove(&user) {
             self.members_changed(thread, None, Some(user));
             self.notice(thread, RECIPIENT_REMOVE, user);
@@ -183,9 +199,13 @@ impl World {
     }
 
     fn members_changed(&mut self, thread: Id, added: Option<Id>, removed: Option<Id>) {
-        let Some(channel) = self.channel(thread) else { return };
-        let added: Vec<Value> =
-            added.map(|id| self.thread_member_json(channel, id)).into_iter().collect();
+        let Some(channel) = self.channel(thread) else {
+            return;
+        };
+        let added: Vec<Value> = added
+            .map(|id| self.thread_member_json(channel, id))
+            .into_iter()
+            .collect();
         let payload = json!({
             "id": thread.to_string(),
             "guild_id": channel.guild.map(|id| id.to_string()),
@@ -195,7 +215,11 @@ impl World {
         });
         // With GUILDS alone a bot hears of itself only.
         let bot = payload_is_about(&payload, self.bot());
-        let wanted = if bot { intent::GUILDS } else { intent::GUILD_MEMBERS };
+        let wanted = if bot {
+            intent::GUILDS
+        } else {
+            intent::GUILD_MEMBERS
+        };
         self.dispatch("THREAD_MEMBERS_UPDATE", wanted, &payload);
     }
 }

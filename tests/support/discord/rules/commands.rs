@@ -35,7 +35,10 @@ fn one(command: &Value, kind: u64) -> Checked {
         }
         2 | 3 => {
             length("name", &command["name"], 1, 32)?;
-            if command["description"].as_str().is_some_and(|text| !text.is_empty()) {
+            if command["description"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty())
+            {
                 return Err("a user or message command has no description".into());
             }
         }
@@ -43,7 +46,9 @@ fn one(command: &Value, kind: u64) -> Checked {
     }
     let size = characters(command);
     if size > 8000 {
-        return Err(format!("{size} characters in names, descriptions and values; Discord takes 8000"));
+        return Err(format!(
+            "{size} characters in names, descriptions and values; Discord takes 8000"
+        ));
     }
     Ok(())
 }
@@ -68,7 +73,12 @@ fn options(given: &[Value], depth: u8) -> Checked {
     }
     let mut names = BTreeSet::new();
     let mut optional_seen = false;
-    let nested = |option: &Value| matches!(option["type"].as_u64(), Some(SUB_COMMAND | SUB_COMMAND_GROUP));
+    let nested = |option: &Value| {
+        matches!(
+            option["type"].as_u64(),
+            Some(SUB_COMMAND | SUB_COMMAND_GROUP)
+        )
+    };
     let branches = given.iter().filter(|option| nested(option)).count();
     if branches != 0 && branches != given.len() {
         return Err("subcommands and plain options side by side".into());
@@ -100,7 +110,10 @@ fn options(given: &[Value], depth: u8) -> Checked {
 fn choices(option: &Value) -> Checked {
     let given = list(option, "choices");
     if !given.is_empty() && option["autocomplete"].as_bool().unwrap_or(false) {
-        return Err(format!("option {} has both choices and autocomplete", option["name"]));
+        return Err(format!(
+            "option {} has both choices and autocomplete",
+            option["name"]
+        ));
     }
     super::choices(given)
 }
