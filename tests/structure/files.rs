@@ -9,14 +9,13 @@ pub(crate) fn root() -> &'static Path {
 
 /// The file's text; a path that cannot be read fails the test by name.
 pub(crate) fn read(path: &Path) -> String {
-    std::fs::read_to_string(path)
-        .unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
 }
 
 /// The names in a folder, sorted.
 pub(crate) fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder)
-        .unwrap_or_else(|error| panic!("cannot list {}: {error}", folder.display()));
+    let entries =
+        std::fs::read_dir(folder).unwrap_or_else(|error| panic!("cannot list {}: {error}", folder.display()));
     let mut names: Vec<String> = entries
         .map(|entry| {
             let entry = entry.unwrap_or_else(|error| panic!("{}: {error}", folder.display()));

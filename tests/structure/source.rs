@@ -42,23 +42,14 @@ pub(crate) fn tokens(source: &str) -> Vec<Token> {
             quote_end(&chars, at)
         } else if is_word(here) {
             let end = position(&chars, at, |c| !is_word(c));
-            tokens.push(Token {
-                text: chars[at..end].iter().collect(),
-                line,
-            });
+            tokens.push(Token { text: chars[at..end].iter().collect(), line });
             end
         } else if here == ':' && next == Some(':') {
-            tokens.push(Token {
-                text: "::".to_owned(),
-                line,
-            });
+            tokens.push(Token { text: "::".to_owned(), line });
             at + 2
         } else {
             if !here.is_whitespace() {
-                tokens.push(Token {
-                    text: here.to_string(),
-                    line,
-                });
+                tokens.push(Token { text: here.to_string(), line });
             }
             at + 1
         };
@@ -73,9 +64,7 @@ fn is_word(c: char) -> bool {
 }
 
 fn position(chars: &[char], from: usize, stop: impl Fn(char) -> bool) -> usize {
-    (from..chars.len())
-        .find(|at| stop(chars[*at]))
-        .unwrap_or(chars.len())
+    (from..chars.len()).find(|at| stop(chars[*at])).unwrap_or(chars.len())
 }
 
 /// Block comments nest.
@@ -109,12 +98,7 @@ fn string_end(chars: &[char], start: usize) -> Option<usize> {
         let body = at + 2 + hashes;
         let closes = |quote: usize| {
             chars[quote] == '"'
-                && chars[quote + 1..]
-                    .iter()
-                    .take(hashes)
-                    .filter(|c| **c == '#')
-                    .count()
-                    == hashes
+                && chars[quote + 1..].iter().take(hashes).filter(|c| **c == '#').count() == hashes
         };
         let quote = (body..chars.len()).find(|quote| closes(*quote));
         return Some(quote.map_or(chars.len(), |quote| quote + 1 + hashes));
@@ -156,11 +140,7 @@ pub(crate) fn paths(source: &str) -> Vec<Named> {
             }
             "mod" if follows(2) == Some("{") => inline_modules.push(depth),
             "use" => {
-                let mut trees = Trees {
-                    tokens: &tokens,
-                    at: at + 1,
-                    found: Vec::new(),
-                };
+                let mut trees = Trees { tokens: &tokens, at: at + 1, found: Vec::new() };
                 trees.tree(&[]);
                 at = trees.at;
                 found.extend(with_depth(trees.found, inline_modules.len()));
@@ -186,15 +166,8 @@ pub(crate) fn paths(source: &str) -> Vec<Named> {
     found
 }
 
-fn with_depth(
-    paths: Vec<(Vec<String>, usize)>,
-    inline_depth: usize,
-) -> impl Iterator<Item = Named> {
-    paths.into_iter().map(move |(segments, line)| Named {
-        segments,
-        line,
-        inline_depth,
-    })
+fn with_depth(paths: Vec<(Vec<String>, usize)>, inline_depth: usize) -> impl Iterator<Item = Named> {
+    paths.into_iter().map(move |(segments, line)| Named { segments, line, inline_depth })
 }
 
 /// `a::b::c` from the token at `start`; and the token after it.
@@ -202,9 +175,7 @@ fn plain_path(tokens: &[Token], start: usize) -> (Vec<String>, usize) {
     let mut segments = vec![tokens[start].text.clone()];
     let mut at = start + 1;
     while tokens.get(at).is_some_and(|token| token.text == "::")
-        && tokens
-            .get(at + 1)
-            .is_some_and(|token| token.text.starts_with(is_word))
+        && tokens.get(at + 1).is_some_and(|token| token.text.starts_with(is_word))
     {
         segments.push(tokens[at + 1].text.clone());
         at += 2;
