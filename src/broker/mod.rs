@@ -1,18 +1,45 @@
 //! The broker: one refresh per tenant however many ask, and sign-ins from start to end.
+//!
+//! # Who holds what, from where to where
+//!
+//! *Within this process* a tenant has at most one [flight](flight), found through a map that is locked for the look-up alone.
+//! A flight runs in a task of its own, so a caller that gives up, is cancelled or dies takes nothing with it. *Between
+//! processes* the flight takes the tenant's lock before it reads the refresh token, and lets go after the new session is
+//! durable. The store's global lock is taken inside it, for single writes, and never while a request is under way.
+//!
+//! # What happens when the process dies
+//!
+//! | dies | left behind | the next caller |
+//! | --- | --- | --- |
+//! | before the intent is durable | nothing was sent | refreshes |
+//! | after it, before the answer is durable | an intent without an answer | records the outcome as ambiguous, [`session::decide`](crate::session::decide) |
+//! | after that, before the commit | the answer | commits it, spends nothing |
+//! | after the commit, before the journal is emptied | an answer for an older generation | empties the journal, serves |
+//!
+//! The operating system gives the lock back in each case.
 
+mod background;
 mod error;
+mod flight;
+mod lookup;
+mod save;
+mod settle;
+mod sign_in;
+mod token;
 
 pub use error::{CancelError, FinishError, LogoutError, StartError, TokenError};
 
 use std::{sync::Arc, time::Duration};
 
+use dashmap::DashMap;
 use tokio::sync::broadcast;
+use tokio_util::task::TaskTracker;
 
 use crate::{
-    ids::{Principal, ProviderId, Snowflake, Tenant},
-    oauth::{Client, Pasted, Providers},
+    ids::{Lineage, Tenant},
+    oauth::{Client, Provider, Providers},
     secret::AccessToken,
-    session::{RetryKind, Session},
+    session::{RetryKind, Session, seconds},
     store::Store,
     sys::clock::{Clock, UnixTime},
 };
@@ -23,10 +50,25 @@ pub const CALLER_WAIT: Duration = Duration::from_secs(30);
 /// The life that a token should still have when nobody says otherwise.
 pub const DEFAULT_MIN_TTL: Duration = Duration::from_secs(60);
 
+/// Events that a slow listener may lag behind.
+const EVENTS: usize = 256;
+
 /// Coordinates everything that spends or replaces a token. Cheap to clone; clones are the same broker.
 #[derive(Clone)]
 pub struct Broker {
-    inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn Store>,
+    providers: Providers,
+    client: Client,
+    clock: Clock,
+    flights: DashMap<Tenant, flight::Joined>,
+    /// Grants whose revocation was asked for while a refresh of theirs was under way.
+    revoking: DashMap<Lineage, ()>,
+    events: broadcast::Sender<Event>,
+    tasks: TaskTracker,
 }
 
 /// An access token to use, and what is known of it.
@@ -165,111 +207,83 @@ pub enum Revocation {
     Revoke,
 }
 
+// === impl Broker ===
+
 impl Broker {
     /// Puts a broker together. It does nothing until it is asked.
     pub fn new(store: Arc<dyn Store>, providers: Providers, client: Client, clock: Clock) -> Self {
-        let _ = (store, providers, client, clock);
-        unimplemented!()
-    }
-
-    /// An access token that lives for at least `min_ttl`, refreshed first where that is needed. Waits at most
-    /// [`CALLER_WAIT`]; dropping the future cancels nothing but the wait.
-    pub async fn token(&self, tenant: &Tenant, min_ttl: Duration) -> Result<Lease, TokenError> {
-        let _ = (tenant, min_ttl);
-        unimplemented!()
-    }
-
-    /// A resource refused `token` before its time: takes the stored one if it differs, else notes it and refreshes.
-    pub async fn rejected(&self, tenant: &Tenant, token: &AccessToken) -> Result<Lease, TokenError> {
-        let _ = (tenant, token);
-        unimplemented!()
-    }
-
-    /// Starts a sign-in, or shows the one again that `started_by` has under way.
-    pub async fn start(&self, tenant: &Tenant, started_by: Principal) -> Result<SignIn, StartError> {
-        let _ = (tenant, started_by);
-        unimplemented!()
-    }
-
-    /// Finishes the sign-in of `who` with what they pasted. Without `provider`: the one whose `state` matches, or the only
-    /// one under way (the newest, when the paste carries no state).
-    pub async fn finish(
-        &self,
-        who: Principal,
-        provider: Option<&ProviderId>,
-        pasted: Pasted,
-    ) -> Result<SignedIn, FinishError> {
-        let _ = (who, provider, pasted);
-        unimplemented!()
-    }
-
-    /// Drops what `who` has under way; with a provider only that. Returns what was dropped.
-    pub async fn cancel(
-        &self,
-        who: Principal,
-        provider: Option<&ProviderId>,
-    ) -> Result<Vec<Tenant>, CancelError> {
-        let _ = (who, provider);
-        unimplemented!()
-    }
-
-    /// Removes the session at once.
-    pub async fn logout(&self, tenant: &Tenant, revocation: Revocation) -> Result<LoggedOut, LogoutError> {
-        let _ = (tenant, revocation);
-        unimplemented!()
-    }
-
-    /// How the sessions of these principals stand, in order of provider; with a session or a pending sign-in only.
-    pub async fn status(&self, principals: &[Principal]) -> Result<Vec<Status>, crate::store::StoreError> {
-        let _ = principals;
-        unimplemented!()
-    }
-
-    /// Which tenant a worker of `owner` uses for `provider`: theirs if they have a session; else, where `guild` is given
-    /// because sharing is on and they are a member, the guild's if that has one; else theirs.
-    pub async fn resolve(
-        &self,
-        provider: &ProviderId,
-        owner: Snowflake,
-        guild: Option<Snowflake>,
-    ) -> Result<Tenant, crate::store::StoreError> {
-        let _ = (provider, owner, guild);
-        unimplemented!()
-    }
-
-    /// The ended sessions whose persons have not been told yet, and the note that they now were.
-    pub async fn ended_unnotified(&self) -> Result<Vec<(Tenant, Session)>, crate::store::StoreError> {
-        unimplemented!()
-    }
-
-    /// Notes that the person of an ended session was told.
-    pub async fn notified(&self, tenant: &Tenant, session: &Session) -> Result<(), crate::store::StoreError> {
-        let _ = (tenant, session);
-        unimplemented!()
+        let (events, _) = broadcast::channel(EVENTS);
+        let inner = Inner {
+            store,
+            providers,
+            client,
+            clock,
+            flights: DashMap::new(),
+            revoking: DashMap::new(),
+            events,
+            tasks: TaskTracker::new(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// What happens from now on. A slow listener misses the oldest.
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        unimplemented!()
+        self.inner.events.subscribe()
     }
 
     /// The configured providers.
     pub fn providers(&self) -> &Providers {
-        unimplemented!()
+        &self.inner.providers
     }
 
     /// Waits until no refresh or exchange is under way, for an orderly end.
     pub async fn drained(&self) {
-        unimplemented!()
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn now(&self) -> UnixTime {
+        self.clock.now()
     }
 
-    /// Refreshes by itself, at three quarters of their lives, the sessions of the tenants that `in_use` names each time it
-    /// is asked; ends when dropped.
-    pub async fn keep_fresh<F>(&self, in_use: F)
-    where
-        F: Fn() -> Vec<Tenant> + Send + Sync,
-    {
-        let _ = (&self.inner, in_use().len());
-        unimplemented!()
+    /// Tells whoever listens; nobody has to.
+    fn tell(&self, event: Event) {
+        let _ = self.events.send(event);
     }
+
+    fn provider(&self, tenant: &Tenant) -> Result<Arc<Provider>, TokenError> {
+        let found = self.providers.get(&tenant.provider);
+        found.cloned().ok_or_else(|| TokenError::UnknownProvider(tenant.provider.clone()))
+    }
+}
+
+// === impl Lease ===
+
+impl Lease {
+    fn new(tenant: &Tenant, session: &Session, now: UnixTime) -> Self {
+        Self {
+            tenant: tenant.clone(),
+            access_token: session.access_token.clone(),
+            token_type: session.token_type.clone(),
+            expires_at: session.expires_at,
+            expires_in: session.remaining(now),
+            scope: session.scope.clone(),
+            account: session.account.clone(),
+            generation: session.generation,
+        }
+    }
+}
+
+/// Seconds from `now` until `then`, at least 1: what a `Retry-After` says.
+fn wait_until(then: UnixTime, now: UnixTime) -> Duration {
+    Duration::from_secs(then.saturating_sub(now).max(1).try_into().unwrap_or(1))
+}
+
+/// `now` and a while.
+fn later(now: UnixTime, duration: Duration) -> UnixTime {
+    now.saturating_add(seconds(duration))
 }

@@ -44,7 +44,7 @@ pub fn decide(session: &Session, now: UnixTime, min_ttl: Duration) -> Decision {
     }
     let held_back = session.retry.as_ref().and_then(|retry| Some((retry, retry.active(now)?)));
     if fresh {
-        return if held_back.is_none() && !is_ambiguous(session) && refresh_due(session, now) {
+        return if held_back.is_none() && !is_ambiguous(session) && now >= refresh_due_at(session) {
             Decision::ServeAndRefresh
         } else {
             Decision::Serve
@@ -60,10 +60,10 @@ pub fn decide(session: &Session, now: UnixTime, min_ttl: Duration) -> Decision {
     }
 }
 
-/// Whether three quarters of the access token's life are over.
-pub fn refresh_due(session: &Session, now: UnixTime) -> bool {
+/// When three quarters of the access token's life are over.
+pub fn refresh_due_at(session: &Session) -> UnixTime {
     let lifetime = seconds(session.lifetime());
-    now >= session.issued_at.saturating_add(lifetime - lifetime / 4)
+    session.issued_at.saturating_add(lifetime - lifetime / 4)
 }
 
 /// Whether somebody who saw `seen` when they began can take the session as it is now: another process has

@@ -9,7 +9,7 @@ mod decide;
 pub mod journal;
 
 pub use change::{Applied, Change, apply};
-pub use decide::{Decision, adopts, decide, refresh_due};
+pub use decide::{Decision, adopts, decide, refresh_due_at};
 
 use std::time::Duration;
 

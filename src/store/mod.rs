@@ -3,9 +3,19 @@
 //! A store keeps one [`Entry`] per tenant, changes it only by a [`Change`] under its global lock, and lends out each
 //! tenant's lock with the journal in it. It never talks to a provider, so nothing here waits for the network.
 
+mod codec;
+mod core;
+mod dto;
 mod error;
+mod file;
+mod journal;
+mod place;
+mod strict;
+mod tenant_lock;
+mod wait;
 
 pub use error::StoreError;
+pub use file::{FileStore, FileStoreOptions, default_path};
 
 use std::collections::BTreeMap;
 
@@ -78,3 +88,6 @@ pub trait TenantLock: Send + Sync {
     /// Like [`Store::change`], for what only the lock's holder may write.
     async fn commit(&mut self, change: Change) -> Result<Applied, StoreError>;
 }
+
+#[cfg(test)]
+mod tests;

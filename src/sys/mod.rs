@@ -2,5 +2,10 @@
 //! only one with `unsafe`.
 
 pub mod clock;
+pub mod disk;
+#[cfg(feature = "test-util")]
+pub mod faults;
 pub mod files;
+pub mod filesystem;
+pub mod lock;
 pub mod random;

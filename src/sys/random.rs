@@ -7,7 +7,6 @@ use base64::Engine as _;
 /// # Panics
 /// When the operating system has no randomness to give, which no supported one does after boot; going on
 /// without it would make guessable secrets.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that asks for randomness")]
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system gives randomness");

@@ -1,0 +1,7 @@
+//! The integration tests: one binary, one module per subject.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod broker;
+mod providers;

@@ -1,0 +1,14 @@
+//! What the integration tests and the playground share: the servers that stand in for the world, and the people.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each binary that includes this uses another part of it"
+)]
+
+pub mod authserver;
+pub mod browser;
+pub mod events;
+pub mod oidc;
+pub mod program;
+pub mod settings;
