@@ -4,4 +4,5 @@
 mod support;
 
 mod broker;
+mod lookalike;
 mod providers;
