@@ -110,7 +110,7 @@ pub(super) async fn ask(bot: &Shared, asked: &Asked, prompt: String) {
                         .await;
                     turn::begin(bot, workers, conversation, prompt);
                 }
-                Err(refusal) => bot.finish(asked, &refusal).await,
+                Err(refusal) => bot.finish(asked, &Message::text(refusal)).await,
             }
         }
     }
@@ -172,7 +172,7 @@ pub(super) async fn open(
     channel: Snowflake,
     owner: Snowflake,
     prompt: &str,
-) -> Result<Conversation, Message> {
+) -> Result<Conversation, String> {
     let name = thread_name(&bot.scrubber.clean(prompt));
     let thread = match bot.rest.create_private_thread(channel, &name).await {
         Ok(thread) => thread,
@@ -180,7 +180,7 @@ pub(super) async fn open(
     };
     let record = Record { owner, guild, parent: channel, created_at: bot.clock.now() };
     if let Err(error) = bot.conversations.insert(thread, record).await {
-        return Err(trouble("recording a conversation", &error));
+        return Err(trouble("recording a conversation", &error).content);
     }
     if let Err(error) = bot.rest.add_to_thread(thread, owner).await {
         // The mention below adds them too.
@@ -193,14 +193,14 @@ pub(super) async fn open(
     }
 }
 
-fn not_opened(error: &RestError) -> Message {
+fn not_opened(error: &RestError) -> String {
     if error.is_permission() {
-        return Message::text(format!(
+        return format!(
             "I cannot open a private thread in this channel: {}",
             wanted(&["View Channel", "Create Private Threads", "Send Messages in Threads"])
-        ));
+        );
     }
-    trouble("opening a thread", error)
+    trouble("opening a thread", error).content
 }
 
 /// Which of the permissions that a private thread needs are missing, in words.

@@ -77,7 +77,7 @@ async fn sign_in_command(bot: &Shared, asked: &Asked, typed: Typed) {
     let message = match typed {
         Typed::Start { provider, shared } => match auth::tenant(asked, &provider, For::shared(shared)) {
             Ok(tenant) => return auth::start(bot, asked, &tenant).await,
-            Err(refusal) => refusal,
+            Err(refusal) => Message::text(refusal),
         },
         Typed::Code { code, provider } => auth::finish(bot, asked, provider.as_deref(), &code).await,
         Typed::Status => auth::status(bot, asked).await,

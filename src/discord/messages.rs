@@ -147,7 +147,7 @@ async fn mention(bot: &Shared, workers: &Workers, said: Said, guild: Snowflake) 
     // A private thread cannot hang on a message; its owner is notified inside it, and nobody else sees it.
     match ask::open(bot, guild, said.channel, said.user, &said.text).await {
         Ok(conversation) => turn::begin(bot, workers, conversation, said.text),
-        Err(refusal) => reply(bot, &said, &refusal.content).await,
+        Err(refusal) => reply(bot, &said, &refusal).await,
     }
 }
 

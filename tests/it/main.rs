@@ -6,3 +6,4 @@ mod support;
 mod broker;
 mod lookalike;
 mod providers;
+mod workers;

@@ -30,7 +30,7 @@ pub(in crate::discord) async fn logout(
 ) -> Message {
     let tenant = match tenant(asked, provider, whom) {
         Ok(tenant) => tenant,
-        Err(refusal) => return refusal,
+        Err(refusal) => return Message::text(refusal),
     };
     let revocation = match revoke {
         Revoke::No => Revocation::Keep,

@@ -14,7 +14,7 @@ pub(super) use open::{OpenSignIns, Outcome, close, close_all};
 pub(super) use start::start;
 pub(super) use status::status;
 
-use super::{asked::Asked, wire::Message};
+use super::asked::Asked;
 use crate::ids::{Principal, ProviderId, Snowflake, Tenant};
 
 /// Whether a person acts for themself or for their server.
@@ -31,18 +31,16 @@ impl For {
 }
 
 /// The tenant that this person may act for, or what to tell them.
-pub(super) fn tenant(asked: &Asked, provider: &str, whom: For) -> Result<Tenant, Message> {
+pub(super) fn tenant(asked: &Asked, provider: &str, whom: For) -> Result<Tenant, String> {
     let provider: ProviderId =
-        provider.trim().parse().map_err(|error: crate::ids::IdError| Message::text(error.to_string()))?;
+        provider.trim().parse().map_err(|error: crate::ids::IdError| error.to_string())?;
     let principal = match (whom, asked.guild) {
         (For::Themself, _) => Principal::User(asked.user),
         (For::Server, None) => {
-            return Err(Message::text("`shared` is for a whole server: use it in one of its channels."));
+            return Err("`shared` is for a whole server: use it in one of its channels.".to_owned());
         }
         (For::Server, Some(_)) if !asked.manages_guild() => {
-            return Err(Message::text(
-                "Only people who may manage this server (the permission Manage Server) can sign it in or out. Without `shared` you act for yourself.",
-            ));
+            return Err("Only people who may manage this server (the permission Manage Server) can sign it in or out. Without `shared` you act for yourself.".to_owned());
         }
         (For::Server, Some(guild)) => Principal::Guild(guild),
     };
