@@ -75,7 +75,7 @@ fn candidates(word: &str) -> Vec<Range<usize>> {
     let joints: Vec<usize> =
         word.bytes().enumerate().filter(|(_, b)| b"=/.+~".contains(b)).map(|(at, _)| at).collect();
     let span = if joints.len() <= MAX_JOINTS { MAX_JOINTS } else { MAX_SPAN };
-    let mut parts: Vec<Range<usize>> = Vec::from_iter([0..word.len()]);
+    let mut parts: Vec<Range<usize>> = std::iter::once(0..word.len()).collect();
     for (first, start) in std::iter::once(0).chain(joints.iter().map(|at| at + 1)).enumerate() {
         // A token may end before a joint (a full stop after it) or with it (base64 padding), or where the word ends.
         let following = joints.iter().skip(first).take(span + 1);
