@@ -103,6 +103,7 @@ fn what_is_no_endpoint_is_refused_with_what_would_be_right() {
     for (bad, hint) in [
         ("", "missing"),
         ("id.example/token", "in full"),
+        ("https://id.example/token\n", "white space"),
         ("ftp://id.example/token", "https://"),
         ("urn:ietf:wg:oauth:2.0:oob", "https://"),
         ("https://id.example/token#here", "leave out the #"),
@@ -140,7 +141,7 @@ fn client_id_secret_and_scopes_are_checked() {
 }
 
 #[test]
-fn debug_shows_neither_the_client_secret_nor_a_query() {
+fn debug_does_not_show_the_client_secret() {
     let mut settings = settings();
     settings.client_secret = Some(Secret::new("s3cr3t-canary"));
     let shown = format!("{settings:?} {:?}", provider(settings.clone()));
