@@ -1,55 +1,39 @@
 //! Workers: one ACP agent process per conversation, what it may know, and what it says.
+//!
+//! [`Workers`] starts a worker at its conversation's first prompt and ends it when it idles, crashes, or is told to. A
+//! worker is a process group of its own with an environment, a home and a sandbox of its own; it shows its
+//! [`Capabilities`] entry to the token API, and that entry is void before the process is signalled. The protocol is
+//! ACP version 1 over stdin and stdout. Everything that a worker can make us keep is bounded: lines, queued
+//! messages, updates, permission requests, its stderr.
 
+pub mod builtin;
 mod capability;
+mod connection;
+mod environment;
+mod launch;
+mod lines;
+mod settings;
+mod stderr;
+pub mod token_client;
+mod updates;
+mod worker;
+mod workers;
 
 pub use capability::{Capabilities, Holder};
+pub use environment::{CAPABILITY_VARIABLE, SOCKET_VARIABLE};
+pub use settings::{AgentSettings, Isolation, SettingsError};
+pub use workers::Workers;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
     ids::{ConversationId, ProviderId, Snowflake},
     secret::AccessToken,
+    sys::sandbox::SandboxError,
 };
-
-/// How a worker is kept from what is not its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Isolation {
-    /// The strongest that this machine offers; refuses to spawn where there is none.
-    #[default]
-    Auto,
-    /// Landlock (Linux 5.13, signals and abstract sockets from 6.12); refuses to spawn where it is missing.
-    Landlock,
-    /// Nothing. A worker can then read what the bot can read.
-    None,
-}
-
-/// How workers are run.
-#[derive(Clone, Debug)]
-pub struct AgentSettings {
-    /// The program and its arguments.
-    pub command: Vec<String>,
-    /// Which providers' tokens a worker may ask for.
-    pub providers: Vec<ProviderId>,
-    /// How it is kept apart.
-    pub isolation: Isolation,
-    /// More variables for its environment; `{capability}`, `{conversation}`, `{user}` and `{token:PROVIDER}` expand.
-    pub env: BTreeMap<String, String>,
-    /// Where each worker gets a folder of its own, with HOME, TMPDIR and its working folder in it.
-    pub root: PathBuf,
-    /// The token API's socket.
-    pub socket: PathBuf,
-    /// Folders that workers may read besides the system's.
-    pub read: Vec<PathBuf>,
-    /// How many may run at once.
-    pub max_workers: usize,
-    /// How long one may idle before it is ended.
-    pub idle: Duration,
-    /// How long one gets to answer the ACP handshake.
-    pub start_within: Duration,
-}
 
 /// Where `{token:PROVIDER}` comes from. Implemented with the broker, above.
 #[async_trait]
@@ -150,12 +134,24 @@ pub enum PromptError {
         "this machine cannot isolate agents: {0}. Set agent.isolation = \"none\" only if they may read what the bot can read"
     )]
     NoIsolation(String),
+    /// Its sandbox could not be made.
+    #[error("the agent's sandbox cannot be made: {0}. Check agent.command and agent.read")]
+    Sandbox(SandboxError),
+    /// The settings contradict what they are for.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The bound on workers is reached.
     #[error("{0} agents are running, which is the limit (agent.max_workers): stop one with /stop, or wait")]
     TooMany(usize),
     /// The worker is still busy with the last prompt.
     #[error("the agent is still working on the last prompt: wait, or /stop it")]
     Busy,
+    /// Somebody ended it while it was being started.
+    #[error("the agent was stopped while it was starting")]
+    Stopped,
+    /// The bot is ending.
+    #[error("threadkey is shutting down: ask again when it is back")]
+    ShuttingDown,
     /// A variable of its environment could not be filled.
     #[error("agent.env.{variable}: {detail}")]
     Environment {
@@ -172,55 +168,4 @@ pub enum PromptError {
         /// What the system said.
         source: std::io::Error,
     },
-}
-
-/// All workers. Cheap to clone; clones are the same.
-#[derive(Clone)]
-pub struct Workers {
-    inner: Arc<()>,
-}
-
-impl Workers {
-    /// Nothing is started yet.
-    pub fn new(
-        settings: AgentSettings,
-        capabilities: Arc<Capabilities>,
-        tokens: Arc<dyn TokenSource>,
-    ) -> Self {
-        let _ = (settings, capabilities, tokens);
-        unimplemented!()
-    }
-
-    /// Starts a worker for the conversation if it has none, and gives it a prompt. The updates of the turn come by the
-    /// channel (bounded; a slow reader slows the worker).
-    pub async fn prompt(
-        &self,
-        conversation: &Conversation,
-        text: String,
-    ) -> Result<mpsc::Receiver<Update>, PromptError> {
-        let _ = (&self.inner, conversation, text);
-        unimplemented!()
-    }
-
-    /// Ends the turn under way, if there is one (ACP `session/cancel`). Says whether there was.
-    pub async fn cancel(&self, conversation: ConversationId) -> bool {
-        let _ = conversation;
-        unimplemented!()
-    }
-
-    /// Ends the worker: TERM to its process group, then KILL. Its capability is void at once. Says whether there was one.
-    pub async fn end(&self, conversation: ConversationId) -> bool {
-        let _ = conversation;
-        unimplemented!()
-    }
-
-    /// The conversations that have a live worker.
-    pub fn live(&self) -> Vec<Conversation> {
-        unimplemented!()
-    }
-
-    /// Ends all of them, for an orderly end.
-    pub async fn shutdown(&self) {
-        unimplemented!()
-    }
 }

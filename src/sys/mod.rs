@@ -8,4 +8,6 @@ pub mod faults;
 pub mod files;
 pub mod filesystem;
 pub mod lock;
+pub mod process;
 pub mod random;
+pub mod sandbox;
