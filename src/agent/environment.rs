@@ -36,10 +36,6 @@ pub(super) async fn build(
     all.insert("TERM".into(), inherited("TERM", "dumb"));
     all.insert("HOME".into(), folders.home.clone().into());
     all.insert("TMPDIR".into(), folders.tmp.clone().into());
-    #[cfg(feature = "test-util")]
-    if let Some(file) = std::env::var_os(crate::sys::clock::CLOCK_FILE_VARIABLE) {
-        all.insert(crate::sys::clock::CLOCK_FILE_VARIABLE.into(), file);
-    }
     let mut expansion = Expansion { holder, capability, tokens, secrets: &mut secrets };
     for (variable, text) in &settings.env {
         let value = expansion

@@ -208,8 +208,6 @@ fn policy(settings: &AgentSettings, program: &Path, folders: &Folders) -> Policy
     deny.push(settings.root.clone());
     let mut read_if_there: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
     read_if_there.extend(program_paths(program, &deny));
-    #[cfg(feature = "test-util")]
-    read_if_there.extend(std::env::var_os(crate::sys::clock::CLOCK_FILE_VARIABLE).map(PathBuf::from));
     Policy {
         read: settings.read.clone(),
         read_if_there,

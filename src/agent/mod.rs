@@ -6,6 +6,7 @@
 //! ACP version 1 over stdin and stdout. Everything that a worker can make us keep is bounded: lines, queued
 //! messages, updates, permission requests, its stderr.
 
+pub mod builtin;
 mod capability;
 mod connection;
 mod environment;
@@ -13,6 +14,7 @@ mod launch;
 mod lines;
 mod settings;
 mod stderr;
+pub mod token_client;
 mod updates;
 mod worker;
 mod workers;

@@ -1,18 +1,56 @@
-//! Discord: commands, buttons, modals, conversations, and what people see.
+//! Discord: commands, buttons, modals, conversations, and what people see. The only user of serenity.
+//!
+//! Invariants:
+//! - authority comes from `interaction.user` alone; a custom_id is an opaque random id and proves nothing,
+//! - every interaction is acknowledged before anything slow is asked,
+//! - sign-in links, codes and states are seen by one person: in ephemeral answers or in a direct message,
+//! - the allow-lists hold for every command, button, modal, autocompletion and message,
+//! - everything that is sent goes through [`rest`], which paces it and scrubs live tokens,
+//! - with another REST base than Discord's, nothing ever goes to Discord's own.
+
+mod allow;
+mod answer;
+mod ask;
+mod asked;
+mod auth;
+mod bot;
+mod bounded;
+mod buttons;
+mod commands;
+mod conversations;
+mod dispatch;
+mod follow;
+mod gateway;
+mod messages;
+mod notify;
+mod people;
+mod permission;
+mod rest;
+mod scrub;
+mod split;
+mod turn;
+mod wire;
+
+pub use gateway::run;
+pub use scrub::Scrubber;
 
 use std::path::PathBuf;
 
-use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::{agent::Workers, broker::Broker, ids::Snowflake, secret::Secret};
+use crate::{ids::Snowflake, secret::Secret};
+
+/// Log targets of the libraries below this module. They print whole requests and payloads, with interaction tokens
+/// and what people paste, at several levels and in their spans: a subscriber has to leave them out at every level. What
+/// matters of it this module logs itself.
+pub const UNLOGGABLE: &[&str] = &["serenity", "tungstenite", "tokio_tungstenite"];
 
 /// What the bot needs to know to be on Discord.
 #[derive(Clone, Debug)]
 pub struct DiscordSettings {
     /// The bot token.
     pub token: Secret,
-    /// Another REST base than Discord's own; the gateway address then has to come from it.
+    /// Another REST base than Discord's own; the gateway address then has to come from it, and so have rate limits.
     pub api_base: Option<Url>,
     /// Where it answers; empty means everywhere.
     pub allowed_guilds: Vec<Snowflake>,
@@ -65,18 +103,4 @@ pub enum DiscordError {
         /// What is wrong and what to do.
         detail: String,
     },
-}
-
-/// Is on Discord until `shutdown`. Without `workers` it signs people in and answers no prompts.
-///
-/// # Errors
-/// When the connection cannot be made or is refused for good.
-pub async fn run(
-    settings: DiscordSettings,
-    broker: Broker,
-    workers: Option<Workers>,
-    shutdown: CancellationToken,
-) -> Result<(), DiscordError> {
-    let _ = (settings, broker, workers, shutdown);
-    unimplemented!()
 }

@@ -3,7 +3,7 @@
 //! Invariant: [`Sent::NotSent`] is said only of a request of which not one byte can have left. Whatever is not provably so is
 //! [`Sent::Unknown`], for a refresh token may have been spent.
 
-use std::{error::Error, io, time::Duration};
+use std::{error::Error, fmt, io, time::Duration};
 
 use reqwest::{
     Request, RequestBuilder, Response,
@@ -42,7 +42,7 @@ pub enum Sent {
 
 /// The HTTP client for providers: connects within 5 s, reads for up to 180 s, follows no redirect, repeats nothing,
 /// reuses no idle connection, reads at most [`MAX_BODY`] bytes. Proxies are those of the environment; loopback goes direct.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
     outward: reqwest::Client,
     loopback: reqwest::Client,
@@ -55,7 +55,10 @@ impl Client {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(clock: Clock) -> Result<Self, ProviderError> {
-        let tls = |error: reqwest::Error| ProviderError::Tls(error.to_string());
+        // What went wrong is in the source; the error itself says only that it was the builder.
+        let tls = |error: reqwest::Error| {
+            ProviderError::Tls(error.source().map_or_else(|| error.to_string(), ToString::to_string))
+        };
         Ok(Self {
             outward: builder().build().map_err(tls)?,
             loopback: builder().no_proxy().build().map_err(tls)?,
@@ -123,6 +126,13 @@ impl Client {
     /// Loopback never goes through a proxy: the proxy's loopback is another one.
     fn towards(&self, url: &Url) -> &reqwest::Client {
         if is_loopback(url) { &self.loopback } else { &self.outward }
+    }
+}
+
+impl fmt::Debug for Client {
+    /// Shows nothing: a proxy of the environment may have a password in its URL.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
     }
 }
 

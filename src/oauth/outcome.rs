@@ -122,7 +122,7 @@ enum Family {
 
 /// Every error code that says something, and under which word it is kept. Vendors' words for a mistake in the configuration
 /// are kept under the word of RFC 6749 §5.2 for it.
-const CODES: [(&str, Family, &str); 23] = [
+const CODES: [(&str, Family, &str); 26] = [
     // RFC 6749 §5.2, RFC 8707 §2.
     ("invalid_grant", Family::Ended, "invalid_grant"),
     ("invalid_client", Family::Misconfigured, "invalid_client"),
@@ -131,6 +131,10 @@ const CODES: [(&str, Family, &str); 23] = [
     ("invalid_request", Family::Misconfigured, "invalid_request"),
     ("unsupported_grant_type", Family::Misconfigured, "unsupported_grant_type"),
     ("invalid_target", Family::Misconfigured, "invalid_target"),
+    // OpenID Connect Core §3.1.2.6, which Microsoft's token endpoint uses too: the person has to come back.
+    ("interaction_required", Family::Ended, "interaction_required"),
+    ("login_required", Family::Ended, "login_required"),
+    ("consent_required", Family::Ended, "consent_required"),
     // RFC 6749 §4.1.2.1 and RFC 8628 §3.5, which token endpoints use too.
     ("temporarily_unavailable", Family::Unspent, "temporarily_unavailable"),
     ("slow_down", Family::Unspent, "slow_down"),

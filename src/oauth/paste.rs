@@ -70,6 +70,9 @@ const MAX_PASTE: usize = 8 * 1024;
 /// The longest description of a denial that is shown, in characters.
 const MAX_DESCRIPTION: usize = 200;
 
+/// The longest issuer, in bytes.
+const MAX_ISSUER: usize = 512;
+
 /// Takes off what chat programs, terminals and people put around and into an address: white space and line breaks anywhere,
 /// invisible characters, `<>`, quotes, code fences, spoiler bars, a masked link. None of these can be part of a code or of
 /// a URL.
@@ -154,7 +157,7 @@ fn from_parameters(parameters: &Parameters) -> Result<Pasted, PasteError> {
         return Err(PasteError::NoCode);
     }
     if let Some(code) = value("code") {
-        let iss = value("iss").map(str::to_owned);
+        let iss = value("iss").map(issuer);
         return Ok(Pasted { code: code_of(code)?, state: value("state").map(State::new), iss });
     }
     let Some(error) = value("error") else { return Err(PasteError::NoCode) };
@@ -163,6 +166,14 @@ fn from_parameters(parameters: &Parameters) -> Result<Pasted, PasteError> {
         error: word(error),
         description: description.and_then(|text| printable(&text, MAX_DESCRIPTION)),
     })
+}
+
+/// An issuer is a URL (RFC 9207 §2). What cannot be one is kept in a form that can be shown and equals none.
+fn issuer(text: &str) -> String {
+    if text.len() <= MAX_ISSUER && text.bytes().all(|b| b.is_ascii_graphic()) {
+        return text.to_owned();
+    }
+    text.escape_default().take(MAX_ISSUER).chain(['…']).collect()
 }
 
 /// A code by itself, or `code#state`.

@@ -269,6 +269,10 @@ fn web_url(key: &'static str, text: &str) -> Result<Url, Wrong> {
     if text.is_empty() {
         return wrong("it is missing: give the URL from the provider's documentation");
     }
+    // A URL parser drops these without a word, and others compare such a text to the letter.
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return wrong("it has white space in it: leave that out");
+    }
     let Ok(url) = Url::parse(text) else {
         return wrong("it is not a URL: write it in full, as in https://id.example.com/path");
     };

@@ -237,7 +237,7 @@ impl Core {
         Ok(())
     }
 
-    fn write_temp(&self, temp: &Path, text: &[u8]) -> io::Result<()> {
+    pub(super) fn write_temp(&self, temp: &Path, text: &[u8]) -> io::Result<()> {
         let file = self.disk.open(temp, Open::CreateNew)?;
         file.write_at(0, text)?;
         file.sync()
@@ -257,8 +257,15 @@ impl Core {
         self.check_folder(&place.folder)?;
         self.check_file_system(place)?;
         self.disk.check_writable(&place.folder).map_err(failed("cannot write in", &place.folder))?;
+        self.read_writable(place).map(drop)
+    }
+
+    /// The store, if it is one that this version may replace.
+    pub(super) fn read_writable(&self, place: &Place) -> Result<Document, StoreError> {
         self.check_replaceable(place)?;
-        check_version(&place.file, &self.read_at(place)?)
+        let document = self.read_at(place)?;
+        check_version(&place.file, &document)?;
+        Ok(document)
     }
 
     fn check_replaceable(&self, place: &Place) -> Result<(), StoreError> {

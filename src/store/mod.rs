@@ -5,6 +5,7 @@
 
 mod codec;
 mod core;
+mod doctor;
 mod dto;
 mod error;
 mod file;
@@ -14,6 +15,7 @@ mod strict;
 mod tenant_lock;
 mod wait;
 
+pub use doctor::{Check, Verdict, doctor, lock_probe};
 pub use error::StoreError;
 pub use file::{FileStore, FileStoreOptions, default_path};
 

@@ -9,6 +9,8 @@ use std::{
     fs::File,
     io,
     os::fd::{AsRawFd as _, RawFd},
+    path::Path,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -87,6 +89,31 @@ impl Drop for Lock {
 #[expect(clippy::disallowed_methods, reason = "there is no event for the end of a shared lock")]
 fn pause() {
     std::thread::sleep(Duration::from_micros((super::random::fraction() * 1000.0) as u64));
+}
+
+/// Asks a second process, this program started as `__lock-probe PATH`, whether the lock of `path` is held.
+///
+/// # Errors
+/// The system's; `InvalidData` when the answer is neither `held` nor `free`.
+#[expect(clippy::disallowed_methods, reason = "sys/ is where processes are started")]
+pub fn probe_from_another_process(path: &Path) -> io::Result<bool> {
+    // A program that was replaced while it ran is still found there.
+    let own = Path::new("/proc/self/exe");
+    let program = if cfg!(target_os = "linux") { own.to_owned() } else { std::env::current_exe()? };
+    let output = Command::new(program)
+        .arg("__lock-probe")
+        .arg(path)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .current_dir("/")
+        .output()?;
+    match output.stdout.trim_ascii() {
+        b"held" => Ok(true),
+        b"free" => Ok(false),
+        _ => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, format!("it gave no answer ({})", output.status)))
+        }
+    }
 }
 
 pub(super) fn lock(file: &File, mode: Mode) -> io::Result<()> {

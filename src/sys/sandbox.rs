@@ -27,7 +27,7 @@ pub struct Policy {
     pub read_if_there: Vec<PathBuf>,
     /// Folders for reading and writing.
     pub write: Vec<PathBuf>,
-    /// Unix sockets to connect to.
+    /// Unix sockets to connect to; an absent one is left out.
     pub connect: Vec<PathBuf>,
     /// What `read` and `read_if_there` must not open up, even where a parent of it is granted. `write` is not touched by it.
     pub deny: Vec<PathBuf>,
@@ -176,7 +176,7 @@ mod linux {
             for path in &policy.write {
                 rules = grant(rules, path, all & !devices)?;
             }
-            for path in &policy.connect {
+            for path in policy.connect.iter().filter(|path| path.exists()) {
                 rules = grant(rules, path, AccessFs::ResolveUnix.into())?;
             }
             for path in DEVICES.map(Path::new).into_iter().filter(|path| path.exists()) {

@@ -4,4 +4,6 @@
 mod support;
 
 mod broker;
+mod lookalike;
 mod providers;
+mod workers;

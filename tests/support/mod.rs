@@ -8,6 +8,7 @@
 
 pub mod authserver;
 pub mod browser;
+pub mod discord;
 pub mod events;
 pub mod oidc;
 pub mod program;

@@ -227,6 +227,22 @@ async fn a_failed_tls_handshake_has_sent_nothing() {
 }
 
 #[tokio::test]
+async fn loopback_goes_past_the_proxy() {
+    let (proxy, proxy_base) = listen().await;
+    let mut client = client();
+    let proxied = reqwest::Proxy::all(&proxy_base).expect("a proxy");
+    client.outward = builder().proxy(proxied).build().expect("TLS is there");
+    for host in ["127.0.0.1", "localhost"] {
+        let (listener, base) = listen().await;
+        let server = serve(listener, http("200 OK", "", "{}"));
+        let sent = client.send(refresh_at(&base.replace("127.0.0.1", host))).await;
+        assert!(matches!(sent, Sent::Answer(_)), "{host}: {sent:?}");
+        server.await.expect("the server ends");
+    }
+    assert!(tokio::time::timeout(Duration::ZERO, proxy.accept()).await.is_err(), "the proxy was asked");
+}
+
+#[tokio::test]
 async fn a_name_that_does_not_resolve_has_sent_nothing() {
     // A label of 64 letters is refused by the resolver itself, without asking the network; over http, for TLS would refuse
     // it before.

@@ -133,6 +133,8 @@ fn a_verdict_ends_the_session_in_every_shape_that_providers_give_it() {
         (401, r#"{"error":{"code":"refresh_token_expired"}}"#, "ended refresh_token_expired"),
         (401, r#"{"error":{"code":"refresh_token_invalidated"}}"#, "ended refresh_token_invalidated"),
         (400, r#"{"code":"refresh_token_reused"}"#, "ended refresh_token_reused"),
+        // Microsoft.
+        (400, r#"{"error":"interaction_required","error_codes":[50076]}"#, "ended interaction_required"),
         // Nested, with a type.
         (400, r#"{"type":"error","error":{"type":"invalid_grant","message":"…"}}"#, "ended invalid_grant"),
         // GitHub and Slack: 200.

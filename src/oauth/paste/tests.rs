@@ -90,6 +90,14 @@ fn percent_encoding_is_taken_off_once_and_a_plus_stays() {
 }
 
 #[test]
+fn an_issuer_that_is_no_url_can_be_shown_and_equals_none() {
+    let iss = |text: &str| parsed(&format!("?code=c&iss={text}")).2.expect("it has one");
+    assert_eq!(iss("https://id.example%0A%1B%5B2J"), "https://id.example\\n\\u{1b}[2J…");
+    let long = format!("https://id.example/{}", "x".repeat(5000));
+    assert_eq!(iss(&long), format!("{}…", &long[..512]));
+}
+
+#[test]
 fn a_denial_is_told_in_the_providers_words_cleaned() {
     let denied = |text: &str| match Pasted::parse(text) {
         Err(PasteError::Denied { error, description }) => (error, description),

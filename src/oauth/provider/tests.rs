@@ -15,6 +15,7 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         authorize_params: BTreeMap::new(),
         resource: None,
         reuse_grace: Duration::from_secs(30),
+        enforces_pkce: true,
         refresh_revokes_access: false,
     }
 }
@@ -103,6 +104,7 @@ fn what_is_no_endpoint_is_refused_with_what_would_be_right() {
     for (bad, hint) in [
         ("", "missing"),
         ("id.example/token", "in full"),
+        ("https://id.example/token\n", "white space"),
         ("ftp://id.example/token", "https://"),
         ("urn:ietf:wg:oauth:2.0:oob", "https://"),
         ("https://id.example/token#here", "leave out the #"),
@@ -140,7 +142,7 @@ fn client_id_secret_and_scopes_are_checked() {
 }
 
 #[test]
-fn debug_shows_neither_the_client_secret_nor_a_query() {
+fn debug_does_not_show_the_client_secret() {
     let mut settings = settings();
     settings.client_secret = Some(Secret::new("s3cr3t-canary"));
     let shown = format!("{settings:?} {:?}", provider(settings.clone()));

@@ -1,0 +1,7 @@
+//! The Discord look-alike, seen by a real serenity client and by a bot that breaks the rules.
+
+mod bot;
+mod conversation;
+mod gateway;
+mod limits;
+mod people;

@@ -1,0 +1,189 @@
+//! A small bot for these tests: it hands every event to the test, which answers by hand.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use serenity::all::{
+    ClientBuilder, Context, EventHandler, GatewayIntents, GuildChannel, Http, HttpBuilder, Interaction,
+    Message, Ready, ResumedEvent,
+};
+use serenity::async_trait;
+use tokio::sync::{Mutex, mpsc};
+
+use crate::support::discord::{Discord, PATIENCE, Request};
+
+/// What the bot heard.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Ready,
+    Interaction(Box<Interaction>),
+    Message(Box<Message>),
+    Thread,
+    Resumed,
+}
+
+struct Ears(mpsc::UnboundedSender<Heard>);
+
+#[async_trait]
+impl EventHandler for Ears {
+    async fn ready(&self, _: Context, _: Ready) {
+        let _ = self.0.send(Heard::Ready);
+    }
+
+    async fn interaction_create(&self, _: Context, interaction: Interaction) {
+        let _ = self.0.send(Heard::Interaction(Box::new(interaction)));
+    }
+
+    async fn message(&self, _: Context, message: Message) {
+        let _ = self.0.send(Heard::Message(Box::new(message)));
+    }
+
+    async fn thread_create(&self, _: Context, _: GuildChannel) {
+        let _ = self.0.send(Heard::Thread);
+    }
+
+    async fn resume(&self, _: Context, _: ResumedEvent) {
+        let _ = self.0.send(Heard::Resumed);
+    }
+}
+
+/// A bot on the look-alike.
+pub(super) struct Bot {
+    pub(super) http: Arc<Http>,
+    heard: Mutex<mpsc::UnboundedReceiver<Heard>>,
+    base: String,
+    raw: reqwest::Client,
+    client: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Bot {
+    fn drop(&mut self) {
+        self.client.abort();
+    }
+}
+
+/// The definition that these tests register.
+pub(super) fn commands() -> Value {
+    json!([
+        {"name": "auth", "description": "Signing in", "options": [
+            {"type": 1, "name": "start", "description": "Start", "options": [
+                {"type": 3, "name": "provider", "description": "Which", "required": true,
+                 "autocomplete": true}
+            ]},
+            {"type": 1, "name": "status", "description": "Status"}
+        ], "contexts": [0, 1, 2], "integration_types": [0, 1]},
+        {"name": "ask", "description": "Ask", "contexts": [0, 1], "options": [
+            {"type": 3, "name": "prompt", "description": "What", "required": true}
+        ]}
+    ])
+}
+
+impl Bot {
+    /// Connects with all that is not privileged, and the message content; registers [`commands`].
+    pub(super) async fn start(discord: &Discord) -> Self {
+        let intents = GatewayIntents::non_privileged() | GatewayIntents::MESSAGE_CONTENT;
+        Self::start_with(discord, intents).await
+    }
+
+    pub(super) async fn start_with(discord: &Discord, intents: GatewayIntents) -> Self {
+        // serenity's rate limiter forgets the proxy, and would call the real Discord.
+        let http = HttpBuilder::new("bot-token").proxy(discord.api_base()).ratelimiter_disabled(true).build();
+        let (send, heard) = mpsc::unbounded_channel();
+        let mut client = ClientBuilder::new_with_http(http, intents)
+            .event_handler(Ears(send))
+            .await
+            .expect("a client without a connection yet");
+        let http = Arc::clone(&client.http);
+        let client = tokio::spawn(async move {
+            client.start().await.expect("the client runs until it is aborted");
+        });
+        let bot = Self {
+            http,
+            heard: Mutex::new(heard),
+            base: discord.api_base(),
+            raw: reqwest::Client::new(),
+            client,
+        };
+        let Heard::Ready = bot.hears().await else { panic!("READY comes first") };
+        discord.bot_ready().await;
+        let done = bot.put(&format!("/applications/{APPLICATION}/commands"), commands()).await;
+        assert_eq!(done.0, 200, "{done:?}");
+        bot
+    }
+
+    /// The next event.
+    pub(super) async fn hears(&self) -> Heard {
+        let mut heard = self.heard.lock().await;
+        tokio::time::timeout(PATIENCE, heard.recv())
+            .await
+            .expect("an event in time")
+            .expect("the client runs")
+    }
+
+    /// The next interaction; other events are passed over.
+    pub(super) async fn interaction(&self) -> Interaction {
+        loop {
+            if let Heard::Interaction(interaction) = self.hears().await {
+                return *interaction;
+            }
+        }
+    }
+
+    /// The next message.
+    pub(super) async fn message(&self) -> Message {
+        loop {
+            if let Heard::Message(message) = self.hears().await {
+                return *message;
+            }
+        }
+    }
+
+    /// Answers an interaction by hand.
+    pub(super) async fn callback(&self, to: &Interaction, body: Value) -> (u16, Value) {
+        let path = format!("/interactions/{}/{}/callback", to.id(), to.token());
+        self.post(&path, body).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        self.request(reqwest::Method::POST, path, Some(body)).await
+    }
+
+    pub(super) async fn put(&self, path: &str, body: Value) -> (u16, Value) {
+        self.request(reqwest::Method::PUT, path, Some(body)).await
+    }
+
+    pub(super) async fn patch(&self, path: &str, body: Value) -> (u16, Value) {
+        self.request(reqwest::Method::PATCH, path, Some(body)).await
+    }
+
+    pub(super) async fn get(&self, path: &str) -> (u16, Value) {
+        self.request(reqwest::Method::GET, path, None).await
+    }
+
+    async fn request(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> (u16, Value) {
+        let url = format!("{}/api/v10{path}", self.base);
+        let mut request = self.raw.request(method, url).header("authorization", "Bot bot-token");
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        let response = request.send().await.expect("the look-alike answers");
+        let status = response.status().as_u16();
+        let text = response.text().await.expect("a whole body");
+        (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+}
+
+/// The application's id with the default options.
+pub(super) const APPLICATION: u64 = 1_100_000_000_000_000_001;
+
+/// The requests of one method whose path ends so.
+pub(super) fn requests(discord: &Discord, method: &str, end: &str) -> Vec<Request> {
+    let mut all = discord.requests();
+    all.retain(|request| request.method == method && request.path.ends_with(end));
+    all
+}
+
+/// The codes of the violations so far, and a new list.
+pub(super) fn codes(discord: &Discord) -> Vec<u32> {
+    discord.take_violations().into_iter().map(|violation| violation.code).collect()
+}

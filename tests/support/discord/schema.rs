@@ -1,0 +1,188 @@
+//! Discord's own OpenAPI description, where it lies beside the repository: every request body and
+//! query is held against it. Validators are built once per route, from the parts that the route needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use jsonschema::Validator;
+use serde_json::{Map, Value, json};
+
+use super::routes::Matched;
+
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/discord/openapi.json");
+
+type Key = (&'static str, &'static str);
+
+/// The description, and the validators built so far.
+pub struct Schema {
+    document: Option<&'static Value>,
+    validators: Mutex<BTreeMap<Key, Option<Arc<Validator>>>>,
+}
+
+impl Schema {
+    /// Reads the description once per process; says on stderr, once, if it is not there.
+    pub fn load() -> Self {
+        static DOCUMENT: OnceLock<Option<Value>> = OnceLock::new();
+        let document = DOCUMENT.get_or_init(read).as_ref();
+        Self { document, validators: Mutex::default() }
+    }
+
+    pub fn is_present(&self) -> bool {
+        self.document.is_some()
+    }
+
+    /// Whether Discord describes this endpoint.
+    pub fn knows(&self, method: &str, template: &str) -> bool {
+        self.document
+            .is_some_and(|document| document["paths"][template].get(method.to_ascii_lowercase()).is_some())
+    }
+
+    /// What is wrong with a body and a query, as sentences; empty if nothing is.
+    pub fn check(&self, matched: &Matched, body: &Value, query: &str) -> Vec<String> {
+        let Some(document) = self.document else {
+            return Vec::new();
+        };
+        let operation = &document["paths"][matched.template][matched.method.to_ascii_lowercase()];
+        let mut wrong = check_query(operation, query);
+        if let Some(validator) = self.validator(document, matched, operation) {
+            let body = with_number_permissions(body);
+            wrong.extend(validator.iter_errors(&body).map(|e| format!("body {}: {e}", e.instance_path())));
+        } else if !body.is_null() {
+            wrong.push("a body where Discord expects none".into());
+        }
+        wrong
+    }
+
+    fn validator(&self, document: &Value, matched: &Matched, operation: &Value) -> Option<Arc<Validator>> {
+        let mut built = self.validators.lock().unwrap_or_else(PoisonError::into_inner);
+        built
+            .entry((matched.method, matched.template))
+            .or_insert_with(|| {
+                let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+                (!schema.is_null()).then(|| {
+                    let whole = json!({"allOf": [schema], "components": parts(document, schema)});
+                    Arc::new(
+                        jsonschema::options()
+                            .offline()
+                            .build(&whole)
+                            .expect("Discord's description is valid JSON Schema"),
+                    )
+                })
+            })
+            .clone()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test reads its own reference material")]
+fn read() -> Option<Value> {
+    let Ok(text) = std::fs::read_to_string(PATH) else {
+        eprintln!("Discord's openapi.json is not beside the repository: bodies are not checked");
+        return None;
+    };
+    Some(serde_json::from_str(&text).expect("openapi.json is JSON"))
+}
+
+/// The components that a schema needs, directly or through others.
+fn parts(document: &Value, schema: &Value) -> Value {
+    let mut wanted = BTreeSet::new();
+    let mut todo = references(schema);
+    while let Some(name) = todo.pop() {
+        if wanted.insert(name.clone()) {
+            todo.extend(references(&document["components"]["schemas"][&name]));
+        }
+    }
+    let schemas: Map<String, Value> = wanted
+        .into_iter()
+        .map(|name| {
+            let schema = document["components"]["schemas"][&name].clone();
+            (name, schema)
+        })
+        .collect();
+    json!({"schemas": schemas})
+}
+
+fn references(schema: &Value) -> Vec<String> {
+    match schema {
+        Value::Object(map) => {
+            let own = map
+                .get("$ref")
+                .and_then(Value::as_str)
+                .and_then(|reference| reference.strip_prefix("#/components/schemas/"));
+            own.map(str::to_owned).into_iter().chain(map.values().flat_map(references)).collect()
+        }
+        Value::Array(list) => list.iter().flat_map(references).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Discord takes permission fields as decimal strings too, and serenity sends them so; its description
+/// knows numbers only.
+fn with_number_permissions(body: &Value) -> Value {
+    match body {
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| {
+                let number = value.as_str().and_then(|text| text.parse::<u64>().ok());
+                match number {
+                    Some(bits) if key == "default_member_permissions" => (key.clone(), json!(bits)),
+                    _ => (key.clone(), with_number_permissions(value)),
+                }
+            })
+            .collect(),
+        Value::Array(list) => list.iter().map(with_number_permissions).collect(),
+        other => other.clone(),
+    }
+}
+
+fn check_query(operation: &Value, query: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let known: Vec<&Value> = operation["parameters"].as_array().into_iter().flatten().collect();
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        let parameter = known.iter().find(|p| p["name"] == *name && p["in"] == "query");
+        let Some(parameter) = parameter else {
+            wrong.push(format!("query: Discord knows no parameter {name:?} here"));
+            continue;
+        };
+        let fits = match parameter["schema"]["type"].as_str() {
+            Some("integer") => value.parse::<i64>().is_ok(),
+            Some("boolean") => value == "true" || value == "false",
+            _ => true,
+        };
+        if !fits {
+            wrong.push(format!("query: {name}={value} is not of the described type"));
+        }
+    }
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::Schema;
+    use crate::support::discord::routes::find;
+
+    #[test]
+    fn a_body_that_discord_does_not_describe_is_found() {
+        let schema = Schema::load();
+        if !schema.is_present() {
+            return;
+        }
+        let route = find("POST", "/channels/1/threads").expect("a known route");
+        let bad = schema.check(&route, &json!({"name": "x", "auto_archive_duration": 7}), "");
+        assert!(!bad.is_empty(), "7 minutes is no archive duration");
+        let good = schema.check(&route, &json!({"name": "x", "type": 12}), "");
+        assert!(good.is_empty(), "{good:?}");
+    }
+
+    #[test]
+    fn an_unknown_or_mistyped_query_parameter_is_found() {
+        let schema = Schema::load();
+        if !schema.is_present() {
+            return;
+        }
+        let route = find("GET", "/channels/1/messages").expect("a known route");
+        assert!(schema.check(&route, &Value::Null, "limit=5").is_empty());
+        assert_eq!(schema.check(&route, &Value::Null, "limit=x&nope=1").len(), 2);
+    }
+}
