@@ -5,8 +5,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Seconds since 1970-01-01 UTC.
-pub type UnixTime = i64;
+pub use crate::ids::UnixTime;
 
 /// Where the time comes from. Clones share their source.
 #[derive(Clone, Debug)]
