@@ -123,7 +123,9 @@ fn min_ttl(query: &str) -> Result<Duration, Problem> {
             }
             "wait" if value == "0" => {}
             "wait" => {
-                return Err(Problem::invalid_request("this version cannot wait for a sign-in: leave wait out"));
+                return Err(Problem::invalid_request(
+                    "this version cannot wait for a sign-in: leave wait out",
+                ));
             }
             _ => return Err(Problem::invalid_request("the only parameter is min_ttl")),
         }

@@ -23,7 +23,10 @@ const VARIABLE: &str = "THREADKEY_LOG";
 pub fn start_logs(default: LevelFilter) -> Result<(), Failure> {
     let level = match std::env::var(VARIABLE) {
         Ok(text) if !text.is_empty() => level(&text).ok_or_else(|| {
-            Failure::new(Exit::Usage, format!("{VARIABLE} is {text:?}: write error, warn, info, debug or trace"))
+            Failure::new(
+                Exit::Usage,
+                format!("{VARIABLE} is {text:?}: write error, warn, info, debug or trace"),
+            )
         })?,
         _ => default,
     };

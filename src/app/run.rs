@@ -39,8 +39,7 @@ pub async fn run(parts: Parts, discord: DiscordSettings) -> Result<(), AppError>
     let workers = parts.agent.clone().map(|agent| workers(agent, capabilities, &broker));
     let fresh = workers.clone().map(|(workers, agent)| keep_fresh(broker.clone(), workers, agent));
     let workers = workers.map(|(workers, _)| workers);
-    let mut bot =
-        tokio::spawn(discord::run(discord, broker.clone(), workers.clone(), shutdown.clone()));
+    let mut bot = tokio::spawn(discord::run(discord, broker.clone(), workers.clone(), shutdown.clone()));
     let outcome = tokio::select! {
         ended = &mut bot => Some(ended),
         () = signals.next() => None,
@@ -125,6 +124,8 @@ async fn finish(broker: &Broker, api: JoinHandle<()>) {
 
 #[expect(clippy::unnecessary_wraps, reason = "an arm beside others that can fail")]
 fn at_once() -> Result<(), AppError> {
-    tracing::warn!("ended at once: a refresh that was under way is in its journal, and the next start deals with it");
+    tracing::warn!(
+        "ended at once: a refresh that was under way is in its journal, and the next start deals with it"
+    );
     Ok(())
 }
