@@ -164,9 +164,10 @@ fn on_one_thread<F: Future>(work: F) -> Result<F::Output, Failure> {
 }
 
 fn on<F: Future>(mut builder: Builder, work: F) -> Result<F::Output, Failure> {
-    let runtime = builder.enable_all().build().map_err(|error| {
-        Failure::new(Exit::Internal, format!("the runtime cannot be started: {error}"))
-    })?;
+    let runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Internal, format!("the runtime cannot be started: {error}")))?;
     let output = runtime.block_on(work);
     runtime.shutdown_timeout(END_WITHIN);
     Ok(output)

@@ -79,7 +79,9 @@ mod tests {
     #[test]
     fn a_body_that_names_no_token_is_refused_without_being_repeated() {
         assert_eq!(rejected_token(br#"{"access_token":"a"}"#).map(|t| t.expose().to_owned()), Ok("a".into()));
-        for bad in [&b"canary"[..], br#"{"access_token":5}"#, br#"{"access_token":""}"#, br#"{"token":"canary"}"#] {
+        for bad in
+            [&b"canary"[..], br#"{"access_token":5}"#, br#"{"access_token":""}"#, br#"{"token":"canary"}"#]
+        {
             let error = rejected_token(bad).expect_err("is no token");
             assert!(!error.contains("canary"));
         }

@@ -45,7 +45,8 @@ impl Problem {
     }
 
     pub(super) fn unauthorized() -> Self {
-        let detail = "this needs Authorization: Bearer with the live capability of a worker (THREADKEY_CAPABILITY)";
+        let detail =
+            "this needs Authorization: Bearer with the live capability of a worker (THREADKEY_CAPABILITY)";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 

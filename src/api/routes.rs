@@ -99,7 +99,6 @@ impl Api {
     }
 
     fn hand_out(&self, holder: &Holder, lease: &Lease) -> Response {
-        self.capabilities.note_given(lease.access_token.fingerprint());
         let (conversation, tenant) = (holder.conversation.id, &lease.tenant);
         tracing::debug!(%conversation, %tenant, generation = lease.generation, "a worker was given a token");
         axum::Json(TokenAnswer::from(lease)).into_response()
@@ -128,7 +127,9 @@ fn min_ttl(query: &str) -> Result<Duration, Problem> {
             }
             "wait" if value == "0" => {}
             "wait" => {
-                return Err(Problem::invalid_request("this version cannot wait for a sign-in: leave wait out"));
+                return Err(Problem::invalid_request(
+                    "this version cannot wait for a sign-in: leave wait out",
+                ));
             }
             _ => return Err(Problem::invalid_request("the only parameter is min_ttl")),
         }

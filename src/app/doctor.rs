@@ -65,18 +65,25 @@ pub async fn examine(parts: &Parts, discord: Result<DiscordSettings, String>, pa
     findings.push(socket(&parts.api.socket));
     findings.push(match discord {
         Ok(settings) => ask_discord(&settings).await,
-        Err(missing) => Finding::new("discord", Verdict::Warn, format!("{missing}. Needed for `threadkey run` only")),
+        Err(missing) => {
+            Finding::new("discord", Verdict::Warn, format!("{missing}. Needed for `threadkey run` only"))
+        }
     });
     match &parts.agent {
         Some(agent) => findings.extend(workers(agent, path)),
-        None => findings.push(Finding::new("agent", Verdict::Warn, "no agent is configured: /ask will not work. Set agent.command")),
+        None => findings.push(Finding::new(
+            "agent",
+            Verdict::Warn,
+            "no agent is configured: /ask will not work. Set agent.command",
+        )),
     }
     findings
 }
 
 /// The code to end with: 6 when the store is at fault, 2 for everything else that is, 0 where nothing is.
 pub fn exit(findings: &[Finding]) -> Exit {
-    let mut failed = findings.iter().filter(|finding| finding.verdict == Verdict::Fail).map(|finding| finding.exit);
+    let mut failed =
+        findings.iter().filter(|finding| finding.verdict == Verdict::Fail).map(|finding| finding.exit);
     match failed.next() {
         None => Exit::Done,
         Some(first) => failed.find(|exit| *exit == Exit::Usage).unwrap_or(first),
@@ -124,7 +131,11 @@ async fn store_checks(parts: &Parts) -> Vec<Finding> {
 fn providers(parts: &Parts) -> Finding {
     let names: Vec<_> = parts.providers.ids().map(ToString::to_string).collect();
     if names.is_empty() {
-        return Finding::new("providers", Verdict::Warn, "none is configured: add a [providers.NAME] section");
+        return Finding::new(
+            "providers",
+            Verdict::Warn,
+            "none is configured: add a [providers.NAME] section",
+        );
     }
     Finding::new("providers", Verdict::Ok, names.join(", "))
 }
@@ -195,8 +206,14 @@ mod tests {
     #[test]
     fn a_failure_of_the_configuration_goes_before_one_of_the_store() {
         let finding = |verdict, exit| Finding { exit, ..Finding::new("x", verdict, "y") };
-        assert_eq!(exit(&[finding(Verdict::Ok, Exit::Store), finding(Verdict::Warn, Exit::Usage)]), Exit::Done);
+        assert_eq!(
+            exit(&[finding(Verdict::Ok, Exit::Store), finding(Verdict::Warn, Exit::Usage)]),
+            Exit::Done
+        );
         assert_eq!(exit(&[finding(Verdict::Fail, Exit::Store)]), Exit::Store);
-        assert_eq!(exit(&[finding(Verdict::Fail, Exit::Store), finding(Verdict::Fail, Exit::Usage)]), Exit::Usage);
+        assert_eq!(
+            exit(&[finding(Verdict::Fail, Exit::Store), finding(Verdict::Fail, Exit::Usage)]),
+            Exit::Usage
+        );
     }
 }

@@ -36,7 +36,9 @@ pub enum AppError {
         source: std::io::Error,
     },
     /// A part ended that should not have; the log has the place.
-    #[error("{0} stopped with a defect; the log says where. What was under way is in its journal: start threadkey again")]
+    #[error(
+        "{0} stopped with a defect; the log says where. What was under way is in its journal: start threadkey again"
+    )]
     Stopped(&'static str),
 }
 

@@ -23,7 +23,10 @@ const VARIABLE: &str = "THREADKEY_LOG";
 pub fn start_logs(default: LevelFilter) -> Result<(), Failure> {
     let level = match std::env::var(VARIABLE) {
         Ok(text) if !text.is_empty() => level(&text).ok_or_else(|| {
-            Failure::new(Exit::Usage, format!("{VARIABLE} is {text:?}: write error, warn, info, debug or trace"))
+            Failure::new(
+                Exit::Usage,
+                format!("{VARIABLE} is {text:?}: write error, warn, info, debug or trace"),
+            )
         })?,
         _ => default,
     };
@@ -38,7 +41,11 @@ pub fn start_logs(default: LevelFilter) -> Result<(), Failure> {
 }
 
 fn targets(level: LevelFilter) -> Targets {
-    Targets::new().with_target("threadkey", level).with_default(level.min(LevelFilter::WARN))
+    Targets::new()
+        .with_target("threadkey", level)
+        // Warns with the whole text of a frame that it cannot read: interaction tokens, pasted codes.
+        .with_target("serenity::gateway::ws", level.min(LevelFilter::ERROR))
+        .with_default(level.min(LevelFilter::WARN))
 }
 
 fn level(text: &str) -> Option<LevelFilter> {
@@ -78,6 +85,10 @@ mod tests {
             assert!(targets.would_enable(other, &Level::WARN), "{other}");
             assert!(!targets.would_enable(other, &Level::INFO), "{other}");
         }
+        assert!(
+            !targets.would_enable("serenity::gateway::ws", &Level::WARN),
+            "it prints what it cannot read"
+        );
         assert!(!super::targets(LevelFilter::ERROR).would_enable("hyper", &Level::WARN));
     }
 

@@ -1,21 +1,16 @@
 //! Workers' tokens come from the broker.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 
 use crate::{
-    agent::{Capabilities, Conversation, Holder, TokenSource},
+    agent::{Conversation, Holder, TokenSource},
     broker::{Broker, DEFAULT_MIN_TTL},
     ids::{Principal, ProviderId, Tenant},
     secret::AccessToken,
 };
 
 /// The broker, as the workers' side sees it.
-pub(super) struct BrokerTokens {
-    pub(super) broker: Broker,
-    pub(super) capabilities: Arc<Capabilities>,
-}
+pub(super) struct BrokerTokens(pub(super) Broker);
 
 #[async_trait]
 impl TokenSource for BrokerTokens {
@@ -24,12 +19,11 @@ impl TokenSource for BrokerTokens {
             return Err(format!("agents may not use the provider {provider}: see agent.providers"));
         }
         let Conversation { owner, shared_guild, .. } = holder.conversation;
-        let tenant = self.broker.resolve(provider, owner, shared_guild).await.map_err(|error| {
+        let tenant = self.0.resolve(provider, owner, shared_guild).await.map_err(|error| {
             tracing::error!(%error, "the store cannot be used");
             "the store cannot be used just now; threadkey's log says why".to_owned()
         })?;
-        let lease = self.broker.token(&tenant, DEFAULT_MIN_TTL).await.map_err(|error| error.to_string())?;
-        self.capabilities.note_given(lease.access_token.fingerprint());
+        let lease = self.0.token(&tenant, DEFAULT_MIN_TTL).await.map_err(|error| error.to_string())?;
         Ok(lease.access_token)
     }
 }

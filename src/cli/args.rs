@@ -152,7 +152,9 @@ impl std::str::FromStr for FromStdin {
         if text == "-" {
             Ok(Self)
         } else {
-            Err("write `--rejected -` and give the token on the standard input: other processes can see arguments")
+            Err(
+                "write `--rejected -` and give the token on the standard input: other processes can see arguments",
+            )
         }
     }
 }
@@ -210,7 +212,8 @@ mod tests {
 
     #[test]
     fn a_rejected_token_is_never_an_argument() {
-        let error = Cli::try_parse_from(["threadkey", "token", "acme", "--rejected", "canary"]).expect_err("no");
+        let error =
+            Cli::try_parse_from(["threadkey", "token", "acme", "--rejected", "canary"]).expect_err("no");
         assert!(error.to_string().contains("standard input"));
         assert!(Cli::try_parse_from(["threadkey", "token", "acme", "--rejected", "-"]).is_ok());
     }

@@ -34,7 +34,8 @@ mod tests {
 
     #[test]
     fn seconds_minutes_hours_and_days_are_understood_and_nothing_else() {
-        for (text, seconds) in [("90", 90), ("90s", 90), ("5m", 300), ("2h", 7200), ("1d", 86_400), ("0", 0)] {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("5m", 300), ("2h", 7200), ("1d", 86_400), ("0", 0)]
+        {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         for bad in ["", "s", "-1", "1.5s", "1 m", "5ms", "99999999999999999999", "9999999d"] {

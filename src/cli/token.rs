@@ -113,7 +113,10 @@ async fn get(
         }
     }
     let result = detach(desk.config, tenant, min_ttl, &order).map_err(|error| {
-        Failure::new(Exit::Internal, format!("the process that refreshes {tenant} cannot be started: {error}"))
+        Failure::new(
+            Exit::Internal,
+            format!("the process that refreshes {tenant} cannot be started: {error}"),
+        )
     })?;
     match tokio::time::timeout(CALLER_WAIT, told(result)).await {
         Err(_) => Err(TokenError::InProgress(tenant.clone()).into()),
@@ -191,9 +194,7 @@ pub async fn refresh(broker: &Broker, args: &RefreshArgs) {
     let result = match order() {
         Ok(Order { rejected: Some(token) }) => broker.rejected(&args.tenant, &AccessToken::new(token)).await,
         // Not before the caller: the decision to refresh at three quarters of the life is the broker's own.
-        Ok(Order { rejected: None }) => {
-            broker.token(&args.tenant, Duration::from_secs(args.min_ttl)).await
-        }
+        Ok(Order { rejected: None }) => broker.token(&args.tenant, Duration::from_secs(args.min_ttl)).await,
         Err(failure) => return refresh_failed(&failure),
     };
     match result {
@@ -218,8 +219,12 @@ fn tell(told: &Told) {
 
 fn order() -> Result<Order, Failure> {
     let input = read_line("")?;
-    serde_json::from_str(input.expose())
-        .map_err(|_| Failure::new(Exit::Internal, "the refresh process got no order: it is not meant to be started by hand"))
+    serde_json::from_str(input.expose()).map_err(|_| {
+        Failure::new(
+            Exit::Internal,
+            "the refresh process got no order: it is not meant to be started by hand",
+        )
+    })
 }
 
 #[cfg(test)]

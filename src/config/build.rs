@@ -93,7 +93,8 @@ impl Build<'_> {
 
     fn store(&self, path: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
         let given = path.filter(|path| !path.as_os_str().is_empty()).map(|path| self.path(&path));
-        let default = || xdg(self.variables, "XDG_DATA_HOME", ".local/share").map(|d| d.join("threadkey/auth.json"));
+        let default =
+            || xdg(self.variables, "XDG_DATA_HOME", ".local/share").map(|d| d.join("threadkey/auth.json"));
         given.or_else(default).ok_or_else(|| {
             self.source.about(&["store", "path"], "store.path is needed, because HOME is not set either")
         })
@@ -111,10 +112,7 @@ impl Build<'_> {
         }
     }
 
-    fn providers(
-        &self,
-        sections: BTreeMap<ProviderName, ProviderSection>,
-    ) -> Result<Providers, ConfigError> {
+    fn providers(&self, sections: BTreeMap<ProviderName, ProviderSection>) -> Result<Providers, ConfigError> {
         let built = sections.into_iter().map(|(name, section)| self.provider(name.0, section));
         Ok(Providers::new(built.collect::<Result<Vec<_>, _>>()?))
     }
@@ -141,9 +139,7 @@ impl Build<'_> {
                     "client_secret",
                 )?
                 .transpose()
-                .map_err(|what| {
-                    self.source.about(&["providers", id.as_str(), "client_secret_env"], what)
-                })?,
+                .map_err(|what| self.source.about(&["providers", id.as_str(), "client_secret_env"], what))?,
             redirect_uri: needed("redirect_uri", section.redirect_uri)?,
             scopes: section.scopes,
             authorize_params: section.authorize_params,
@@ -193,7 +189,8 @@ impl Build<'_> {
                 }
                 let value = self.variables.get(OsStr::new(variable)).and_then(|value| value.to_str());
                 let value = value.map(str::trim).filter(|value| !value.is_empty());
-                let missing = || format!("the variable {variable}, which {dotted}.{env_key} names, is not set");
+                let missing =
+                    || format!("the variable {variable}, which {dotted}.{env_key} names, is not set");
                 Ok(Some(value.map(Secret::new).ok_or_else(missing)))
             }
             (None, Some(file)) => {
@@ -221,12 +218,8 @@ impl Build<'_> {
         store: &Path,
     ) -> Result<Result<DiscordSettings, String>, ConfigError> {
         let section = section.unwrap_or_default();
-        let token = self.secret(
-            section.token_env.as_deref(),
-            section.token_file.as_deref(),
-            &["discord"],
-            "token",
-        )?;
+        let token =
+            self.secret(section.token_env.as_deref(), section.token_file.as_deref(), &["discord"], "token")?;
         let api_base = section.api_base.filter(|base| !base.is_empty());
         let api_base = api_base.map(|base| self.api_base(&base)).transpose()?;
         let ids = |ids: Vec<Id>| -> Vec<Snowflake> { ids.into_iter().map(|id| id.0).collect() };
@@ -254,8 +247,10 @@ impl Build<'_> {
 
     /// The bot token goes there, so it is https, or this machine.
     fn api_base(&self, text: &str) -> Result<Url, ConfigError> {
-        let about = |what: &str| self.source.about(&["discord", "api_base"], format!("discord.api_base {what}"));
-        let url = Url::parse(text).map_err(|_| about("is no URL: write for example http://127.0.0.1:8080"))?;
+        let about =
+            |what: &str| self.source.about(&["discord", "api_base"], format!("discord.api_base {what}"));
+        let url =
+            Url::parse(text).map_err(|_| about("is no URL: write for example http://127.0.0.1:8080"))?;
         let loopback = match url.host() {
             Some(url::Host::Domain(name)) => name == "localhost",
             Some(url::Host::Ipv4(address)) => address.is_loopback(),
@@ -284,7 +279,12 @@ impl Build<'_> {
                     *program = self.path(Path::new(program)).to_string_lossy().into_owned();
                 }
             }
-            _ => return Err(about("command", "is needed: the program and its arguments, for example [\"codex-acp\"]")),
+            _ => {
+                return Err(about(
+                    "command",
+                    "is needed: the program and its arguments, for example [\"codex-acp\"]",
+                ));
+            }
         }
         let named = section.providers.ok_or_else(|| {
             about("providers", "is needed: the providers whose tokens agents may use, for example [\"acme\"]")
@@ -302,23 +302,34 @@ impl Build<'_> {
             return Err(about("idle", "is at least 1s"));
         }
         let root = section.root.map(|root| self.path(&root));
-        let default = || xdg(self.variables, "XDG_STATE_HOME", ".local/state").map(|d| d.join("threadkey/workers"));
+        let default =
+            || xdg(self.variables, "XDG_STATE_HOME", ".local/state").map(|d| d.join("threadkey/workers"));
         Ok(AgentSettings {
             command,
             providers: self.agent_providers(named, providers)?,
             isolation: self.isolation(section.isolation.as_deref())?,
             env: section.env,
-            root: root.or_else(default).ok_or_else(|| about("root", "is needed, because HOME is not set either"))?,
+            root: root
+                .or_else(default)
+                .ok_or_else(|| about("root", "is needed, because HOME is not set either"))?,
             socket: api.socket.clone(),
             read: section.read.iter().map(|path| self.path(path)).collect(),
-            deny: [Some(self.source.path.as_path()), store.parent()].into_iter().flatten().map(Path::to_owned).collect(),
+            deny: [Some(self.source.path.as_path()), store.parent()]
+                .into_iter()
+                .flatten()
+                .map(Path::to_owned)
+                .collect(),
             max_workers,
             idle,
             start_within,
         })
     }
 
-    fn agent_providers(&self, named: Vec<String>, providers: &Providers) -> Result<Vec<ProviderId>, ConfigError> {
+    fn agent_providers(
+        &self,
+        named: Vec<String>,
+        providers: &Providers,
+    ) -> Result<Vec<ProviderId>, ConfigError> {
         let known = || providers.ids().map(ProviderId::as_str);
         let check = |name: String| match name.parse::<ProviderId>() {
             Ok(id) if providers.get(&id).is_some() => Ok(id),
@@ -326,7 +337,10 @@ impl Build<'_> {
                 let meant = closest(&name, known()).map(|meant| format!("; did you mean {meant:?}?"));
                 let what = format!(
                     "agent.providers: there is no provider {name:?}{}",
-                    meant.unwrap_or_else(|| format!("; there are: {}", known().collect::<Vec<_>>().join(", ")))
+                    meant.unwrap_or_else(|| format!(
+                        "; there are: {}",
+                        known().collect::<Vec<_>>().join(", ")
+                    ))
                 );
                 Err(self.source.about(&["agent", "providers"], what))
             }
@@ -335,7 +349,8 @@ impl Build<'_> {
     }
 
     fn isolation(&self, text: Option<&str>) -> Result<Isolation, ConfigError> {
-        let about = |what: &str| Err(self.source.about(&["agent", "isolation"], format!("agent.isolation {what}")));
+        let about =
+            |what: &str| Err(self.source.about(&["agent", "isolation"], format!("agent.isolation {what}")));
         match text {
             None | Some("auto") => Ok(Isolation::Auto),
             Some("landlock") => Ok(Isolation::Landlock),

@@ -57,7 +57,9 @@ pub enum ConfigError {
         what: String,
     },
     /// `run` needs Discord.
-    #[error("{what}. A token comes from https://discord.com/developers/applications: your application, Bot, Reset Token")]
+    #[error(
+        "{what}. A token comes from https://discord.com/developers/applications: your application, Bot, Reset Token"
+    )]
     NoDiscordToken {
         /// What is missing, by its name.
         what: String,

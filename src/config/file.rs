@@ -104,7 +104,10 @@ impl<'de> Deserialize<'de> for ProviderName {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let parse = |text: &str| parse_duration(text).map(Self).map_err(|e| e.to_string());
-        from.deserialize_any(NumberOrText { what: "a duration: seconds as a number, or \"90s\", \"5m\", \"2h\", \"1d\"", parse })
+        from.deserialize_any(NumberOrText {
+            what: "a duration: seconds as a number, or \"90s\", \"5m\", \"2h\", \"1d\"",
+            parse,
+        })
     }
 }
 

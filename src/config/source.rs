@@ -17,7 +17,10 @@ const LATER: &[&str] =
 /// Secrets that people write down where they do not belong, and the keys to use instead.
 const INLINE: &[(&str, &str)] = &[
     ("token", "token_env (the name of an environment variable) or token_file (a path)"),
-    ("client_secret", "client_secret_env (the name of an environment variable) or client_secret_file (a path)"),
+    (
+        "client_secret",
+        "client_secret_env (the name of an environment variable) or client_secret_file (a path)",
+    ),
 ];
 /// How alike two keys have to be for the one to be offered for the other.
 const ALIKE: f64 = 0.8;
@@ -30,7 +33,11 @@ pub(super) struct Source {
 }
 
 /// Reads file and variables.
-pub(super) fn read(path: PathBuf, text: String, variables: &Variables) -> Result<(File, Source), ConfigError> {
+pub(super) fn read(
+    path: PathBuf,
+    text: String,
+    variables: &Variables,
+) -> Result<(File, Source), ConfigError> {
     let mut source = Source { path, text, overrides: Vec::new() };
     let file: File = toml::from_str(&source.text).map_err(|error| source.in_file(&error))?;
     let mut table: toml::Table = toml::from_str(&source.text).map_err(|error| source.in_file(&error))?;

@@ -56,7 +56,11 @@ fn a_wrong_key_is_told_with_its_place_and_what_was_meant() {
         "/etc/threadkey.toml, line 2, column 1: unknown key `zzz`; here are known: path, trust_filesystem"
     );
     let key = "[providers.Acme]\nclient_id = 'x'\n";
-    assert!(error(key, &[]).contains("line 1, column 12: \"Acme\" is not a provider name"), "{}", error(key, &[]));
+    assert!(
+        error(key, &[]).contains("line 1, column 12: \"Acme\" is not a provider name"),
+        "{}",
+        error(key, &[])
+    );
 }
 
 #[test]
@@ -69,7 +73,10 @@ fn a_file_that_is_no_toml_is_told_with_its_place() {
 fn an_endpoint_that_is_not_https_is_told_with_its_place() {
     let text = ACME.replace("https://id.acme.example/token", "http://id.acme.example/token");
     let told = error(&text, &[]);
-    assert!(told.starts_with("/etc/threadkey.toml, line 4, column 1: providers.acme.token_endpoint: "), "{told}");
+    assert!(
+        told.starts_with("/etc/threadkey.toml, line 4, column 1: providers.acme.token_endpoint: "),
+        "{told}"
+    );
     assert!(told.contains("https"), "{told}");
 }
 
@@ -123,7 +130,8 @@ fn secrets_come_from_the_variable_that_is_named() {
         "/etc/threadkey.toml, line 6, column 1: the variable ACME_SECRET, which providers.acme.client_secret_env names, is not set"
     );
     assert!(load(&text, &[("ACME_SECRET", "s")]).is_ok());
-    let config = load("[discord]\ntoken_env = 'DISCORD_TOKEN'\n", &[("DISCORD_TOKEN", "t\n")]).expect("is sound");
+    let config =
+        load("[discord]\ntoken_env = 'DISCORD_TOKEN'\n", &[("DISCORD_TOKEN", "t\n")]).expect("is sound");
     assert_eq!(config.discord().expect("is there").token, Secret::new("t"));
 }
 
@@ -138,7 +146,10 @@ fn without_a_discord_token_everything_but_the_bot_works() {
     );
     let config = load("[discord]\ntoken_env = 'DISCORD_TOKEN'\n", &[]).expect("is sound");
     let told = config.discord().expect_err("is missing").to_string();
-    assert!(told.starts_with("the variable DISCORD_TOKEN, which discord.token_env names, is not set."), "{told}");
+    assert!(
+        told.starts_with("the variable DISCORD_TOKEN, which discord.token_env names, is not set."),
+        "{told}"
+    );
 }
 
 #[test]
@@ -178,12 +189,18 @@ fn a_wrong_variable_is_named() {
         "the variable THREADKEY_STORE__PAHT: unknown key `paht`; did you mean `path`?"
     );
     let told = error(ACME, &[("THREADKEY_PROVIDERS__ACME__TOKEN_ENDPOINT", "http://id.acme.example/token")]);
-    assert!(told.starts_with("the variable THREADKEY_PROVIDERS__ACME__TOKEN_ENDPOINT: providers.acme.token_endpoint"), "{told}");
+    assert!(
+        told.starts_with(
+            "the variable THREADKEY_PROVIDERS__ACME__TOKEN_ENDPOINT: providers.acme.token_endpoint"
+        ),
+        "{told}"
+    );
 }
 
 #[test]
 fn an_agent_gets_only_providers_that_there_are() {
-    let agent = |providers: &str| format!("{ACME}\n[agent]\ncommand = ['codex-acp']\nproviders = {providers}\n");
+    let agent =
+        |providers: &str| format!("{ACME}\n[agent]\ncommand = ['codex-acp']\nproviders = {providers}\n");
     assert_eq!(
         error(&agent("['acmee']"), &[]),
         "/etc/threadkey.toml, line 11, column 1: agent.providers: there is no provider \"acmee\"; did you mean \"acme\"?"
@@ -195,8 +212,13 @@ fn an_agent_gets_only_providers_that_there_are() {
 #[test]
 fn the_discord_base_is_https_or_this_machine() {
     let base = |url: &str| format!("[discord]\ntoken_env = 'T'\napi_base = '{url}'\n");
-    assert!(error(&base("http://discord.example"), &[]).contains("line 3, column 1: discord.api_base has to be https"));
-    for fine in ["http://127.0.0.1:8080", "http://[::1]:8080", "http://localhost", "https://proxy.example", ""] {
+    assert!(
+        error(&base("http://discord.example"), &[])
+            .contains("line 3, column 1: discord.api_base has to be https")
+    );
+    for fine in
+        ["http://127.0.0.1:8080", "http://[::1]:8080", "http://localhost", "https://proxy.example", ""]
+    {
         assert!(load(&base(fine), &[("T", "t")]).is_ok(), "{fine}");
     }
 }
@@ -206,8 +228,17 @@ fn without_a_configuration_the_smallest_one_is_shown() {
     let folder = tempfile::tempdir().expect("a folder");
     let none = Config::load(None, folder.path(), &variables(&[("HOME", "/nowhere")]));
     let told = none.map(drop).expect_err("there is none").to_string();
-    assert!(told.contains(&format!("{}/threadkey.toml or /nowhere/.config/threadkey/threadkey.toml", folder.path().display())), "{told}");
-    assert!(load(told.split_once("The smallest one is:").expect("is shown").1, &[]).is_ok(), "what is shown works");
+    assert!(
+        told.contains(&format!(
+            "{}/threadkey.toml or /nowhere/.config/threadkey/threadkey.toml",
+            folder.path().display()
+        )),
+        "{told}"
+    );
+    assert!(
+        load(told.split_once("The smallest one is:").expect("is shown").1, &[]).is_ok(),
+        "what is shown works"
+    );
     let named = Config::load(Some(Path::new("other.toml")), folder.path(), &variables(&[]));
     assert!(matches!(named, Err(ConfigError::Unreadable { .. })));
 }

@@ -4,10 +4,7 @@
 use std::{
     ffi::OsString,
     io::{self, Write as _},
-    os::{
-        fd::OwnedFd,
-        unix::process::CommandExt as _,
-    },
+    os::{fd::OwnedFd, unix::process::CommandExt as _},
     path::PathBuf,
     process::{Command, Stdio},
 };

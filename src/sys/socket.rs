@@ -102,8 +102,7 @@ impl Drop for PrivateSocket {
 #[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
 fn lock(path: &Path) -> Result<File, BindError> {
     let path_of_lock = beside(path, ".lock");
-    let opened =
-        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path_of_lock);
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path_of_lock);
     let file = opened.map_err(|e| failed("open", &path_of_lock, e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
