@@ -7,4 +7,5 @@ mod broker;
 mod lookalike;
 mod processes;
 mod providers;
+mod store;
 mod workers;
