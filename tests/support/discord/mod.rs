@@ -40,6 +40,7 @@ pub mod clock;
 pub mod gateway;
 pub mod hostile;
 pub mod interact;
+pub mod page;
 pub mod people;
 pub mod places;
 pub mod reply;

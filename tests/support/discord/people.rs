@@ -41,6 +41,15 @@ impl Discord {
         }
     }
 
+    /// Everybody but bots, in the order of their arrival.
+    pub fn people(&self) -> Vec<Person> {
+        let world = self.world();
+        let people = world.users.values().filter(|user| !user.bot);
+        people
+            .map(|user| Person { discord: self.clone(), id: user.id, name: user.name.clone() })
+            .collect()
+    }
+
     /// The bot's user id, for mentions and permissions.
     pub fn bot_id(&self) -> Id {
         self.world().bot()
