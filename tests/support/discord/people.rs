@@ -46,7 +46,11 @@ impl Discord {
         let world = self.world();
         let people = world.users.values().filter(|user| !user.bot);
         people
-            .map(|user| Person { discord: self.clone(), id: user.id, name: user.name.clone() })
+            .map(|user| Person {
+                discord: self.clone(),
+                id: user.id,
+                name: user.name.clone(),
+            })
             .collect()
     }
 
@@ -103,7 +107,8 @@ impl Person {
 
     /// The direct-message channel with the bot.
     pub fn dm(&self) -> Channel {
-        let id = self.discord.change(|world| world.dm(self.id));
+        let open = self.discord.world().open_dm(self.id);
+        let id = open.unwrap_or_else(|| self.discord.change(|world| world.dm(self.id)));
         Channel::new(&self.discord, id)
     }
 

@@ -322,17 +322,22 @@ impl World {
             .collect()
     }
 
-    /// The DM channel between the bot and this person, made if there is none.
-    pub fn dm(&mut self, user: Id) -> Id {
-        let bot = self.bot();
-        let ends = BTreeSet::from([bot, user]);
+    /// The DM channel between the bot and this person, if one was opened.
+    pub fn open_dm(&self, user: Id) -> Option<Id> {
+        let ends = BTreeSet::from([self.bot(), user]);
         let found = self
             .channels
             .values()
             .find(|c| c.kind == DM && c.members == ends);
-        if let Some(found) = found {
-            return found.id;
+        found.map(|channel| channel.id)
+    }
+
+    /// The DM channel between the bot and this person, made if there is none.
+    pub fn dm(&mut self, user: Id) -> Id {
+        if let Some(open) = self.open_dm(user) {
+            return open;
         }
+        let ends = BTreeSet::from([self.bot(), user]);
         let id = self.next_id();
         let mut channel = Channel::new(id, DM, String::new(), self.now_ms());
         channel.members = ends;

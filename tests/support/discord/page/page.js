@@ -1,6 +1,6 @@
 // The chat page: draws the picture that the server sends, and sends what the person does.
 
-import { el, markdown, webLink } from "./text.js";
+import { el, icon, markdown, webLink } from "./text.js";
 import { parse, suggest } from "./typing.js";
 
 const $ = (id) => document.getElementById(id);
@@ -69,7 +69,7 @@ function drawPlaces() {
     for (const place of picture.channels.filter(({ guild: id, kind }) => id === guild.id && kind === "text")) {
       parts.push(placeButton(place, "#"));
       const threads = picture.channels.filter(({ parent }) => parent === place.id);
-      for (const thread of threads) parts.push(placeButton(thread, thread.kind === "private_thread" ? "🔒" : "⌇", true));
+      for (const thread of threads) parts.push(placeButton(thread, icon(thread.kind === "private_thread" ? "lock" : "thread"), true));
     }
   }
   parts.push(el("h2", {}, "Direct messages"));
@@ -147,7 +147,7 @@ const about = () => ({
 function drawButton(message, button) {
   if (button.url) {
     const href = webLink(button.url);
-    return el("a", { class: "button", href, target: "_blank", rel: "noopener noreferrer" }, button.label, " ↗");
+    return el("a", { class: "button", href, target: "_blank", rel: "noopener noreferrer" }, button.label, " ", icon("out"));
   }
   const node = el("button", { type: "button", class: `button ${STYLES[button.style] ?? ""}`, disabled: button.disabled, onclick: async () => {
     node.disabled = true;
@@ -195,15 +195,15 @@ function drawMessage(message, before) {
       : message.text && el("div", { class: "text" }, ...markdown(message.text, about()), message.edited && el("span", { class: "edited" }, " (edited)")),
     message.embeds.map(drawEmbed),
     message.buttons.length > 0 && el("div", { class: "buttons" }, message.buttons.map((button) => drawButton(message, button))),
-    thread && el("div", { class: "buttons" }, el("button", { type: "button", class: "button", onclick: () => openChannel(thread.id) }, "⌇ ", thread.name)),
-    message.ephemeral && el("p", { class: "only" }, "👁 Only you can see this · ", el("button", { type: "button", onclick: () => { mine().dismissed.add(message.id); draw(); } }, "Dismiss")));
+    thread && el("div", { class: "buttons" }, el("button", { type: "button", class: "button", onclick: () => openChannel(thread.id) }, icon("thread"), " ", thread.name)),
+    message.ephemeral && el("p", { class: "only" }, icon("eye"), " Only you can see this · ", el("button", { type: "button", onclick: () => { mine().dismissed.add(message.id); draw(); } }, "Dismiss")));
   const classes = `message${follows ? " follows" : ""}${message.ephemeral ? " ephemeral" : ""}${pings ? " pings" : ""}`;
   return el("li", { class: classes, "data-message": message.id }, face(message.author, message.name), body);
 }
 
 function drawFailure({ text, at_ms }) {
   return el("li", { class: "message ephemeral failed" }, face(picture.bot, "!"),
-    el("div", {}, el("div", { class: "text" }, text), el("p", { class: "only" }, "👁 Only you can see this · ",
+    el("div", {}, el("div", { class: "text" }, text), el("p", { class: "only" }, icon("eye"), " Only you can see this · ",
       el("button", { type: "button", onclick: () => { mine().failures = mine().failures.filter((one) => one.at_ms !== at_ms); draw(); } }, "Dismiss"))));
 }
 
@@ -251,8 +251,9 @@ function draw(jump = false) {
   drawMessages(jump);
   drawPlaces();
   drawTyping();
-  const sign = { text: "#", dm: "@", thread: "⌇ ", private_thread: "🔒 " }[place.kind];
-  $("title").textContent = sign + place.name;
+  const sign = { text: "#", dm: "@" }[place.kind] ?? "";
+  const drawnSign = place.parent ? [icon(place.kind === "private_thread" ? "lock" : "thread"), " "] : [sign];
+  $("title").replaceChildren(...drawnSign, place.name);
   $("about").textContent = place.parent ? `${place.archived ? "Archived · " : ""}${place.kind === "private_thread" ? "Private thread" : "Thread"} with ${place.members.join(", ")}` : "";
   $("state").className = picture.connected ? "on" : "";
   $("state").textContent = picture.connected ? "Bot online" : "Bot offline";
@@ -383,6 +384,7 @@ $("menu").addEventListener("click", () => showSide(!$("side").classList.contains
 $("shade").addEventListener("click", () => showSide(false));
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") showSide(false); });
 
+$("send").replaceChildren(icon("send"));
 people = await (await fetch("/chat/people")).json();
 drawPeople();
 const wanted = decodeURIComponent(location.hash.slice(1));

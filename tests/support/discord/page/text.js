@@ -13,6 +13,26 @@ export function el(tag, properties = {}, ...children) {
   return node;
 }
 
+const ICONS = {
+  lock: "M5 11h14v9H5z M8 11V8a4 4 0 0 1 8 0v3",
+  thread: "M5 4v10a3 3 0 0 0 3 3h11 M15 13l4 4-4 4",
+  eye: "M2 12s4-6 10-6 10 6 10 6-4 6-10 6S2 12 2 12z M12 9.5a2.5 2.5 0 1 0 0 5 2.5 2.5 0 0 0 0-5z",
+  send: "M4 12 20 4l-5 16-3.5-6.5z M11.5 13.5 20 4",
+  out: "M14 4h6v6 M20 4 10 14 M18 14v6H4V6h6",
+};
+
+/** A small drawn sign, so that no emoji font is needed. */
+export function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", ICONS[name]);
+  svg.append(path);
+  return svg;
+}
+
 /** Only web links are links. */
 export function webLink(url) {
   try {
@@ -102,7 +122,8 @@ export function markdown(text, about) {
       nodes.push(el("pre", {}, el("code", {}, part.replace(/\n$/, ""))));
       continue;
     }
-    const lines = part.split("\n");
+    // The line break after a block is the block's own.
+    const lines = (index ? part.replace(/^\n/, "") : part).split("\n");
     lines.forEach((line, at) => {
       const quote = /^> (.*)/.exec(line);
       const heading = /^#{1,3} (.+)/.exec(line);
