@@ -254,6 +254,12 @@ impl Discord {
         self.change(|world| std::mem::take(&mut world.violations))
     }
 
+    /// Where the look-alike's own answers are not as Discord describes them; empty where the description
+    /// is not there.
+    pub fn drift(&self) -> Vec<String> {
+        self.world().drift.clone()
+    }
+
     /// Fails with the list, if there is any violation.
     #[track_caller]
     pub fn assert_no_violations(&self) {

@@ -193,6 +193,8 @@ pub struct World {
     pub gateway: Gateway,
     pub requests: Vec<Request>,
     pub violations: Vec<Violation>,
+    /// Where the look-alike's own answers are not as Discord describes them.
+    pub drift: Vec<String>,
     pub faults: Vec<Fault>,
     last_id: Id,
 }
@@ -211,6 +213,7 @@ impl World {
             gateway: Gateway::default(),
             requests: Vec::new(),
             violations: Vec::new(),
+            drift: Vec::new(),
             faults: Vec::new(),
             last_id: 0,
             options,
