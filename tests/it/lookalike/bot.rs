@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use serenity::all::{
-    ClientBuilder, Context, EventHandler, GatewayIntents, GuildChannel, Http, HttpBuilder,
-    Interaction, Message, Ready, ResumedEvent,
+    ClientBuilder, Context, EventHandler, GatewayIntents, GuildChannel, Http, HttpBuilder, Interaction,
+    Message, Ready, ResumedEvent,
 };
 use serenity::async_trait;
 use tokio::sync::{Mutex, mpsc};
@@ -87,10 +87,7 @@ impl Bot {
 
     pub(super) async fn start_with(discord: &Discord, intents: GatewayIntents) -> Self {
         // serenity's rate limiter forgets the proxy, and would call the real Discord.
-        let http = HttpBuilder::new("bot-token")
-            .proxy(discord.api_base())
-            .ratelimiter_disabled(true)
-            .build();
+        let http = HttpBuilder::new("bot-token").proxy(discord.api_base()).ratelimiter_disabled(true).build();
         let (send, heard) = mpsc::unbounded_channel();
         let mut client = ClientBuilder::new_with_http(http, intents)
             .event_handler(Ears(send))
@@ -98,10 +95,7 @@ impl Bot {
             .expect("a client without a connection yet");
         let http = Arc::clone(&client.http);
         let client = tokio::spawn(async move {
-            client
-                .start()
-                .await
-                .expect("the client runs until it is aborted");
+            client.start().await.expect("the client runs until it is aborted");
         });
         let bot = Self {
             http,
@@ -110,13 +104,9 @@ impl Bot {
             raw: reqwest::Client::new(),
             client,
         };
-        let Heard::Ready = bot.hears().await else {
-            panic!("READY comes first")
-        };
+        let Heard::Ready = bot.hears().await else { panic!("READY comes first") };
         discord.bot_ready().await;
-        let done = bot
-            .put(&format!("/applications/{APPLICATION}/commands"), commands())
-            .await;
+        let done = bot.put(&format!("/applications/{APPLICATION}/commands"), commands()).await;
         assert_eq!(done.0, 200, "{done:?}");
         bot
     }
@@ -170,21 +160,11 @@ impl Bot {
         self.request(reqwest::Method::GET, path, None).await
     }
 
-    async fn request(
-        &self,
-        method: reqwest::Method,
-        path: &str,
-        body: Option<Value>,
-    ) -> (u16, Value) {
+    async fn request(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> (u16, Value) {
         let url = format!("{}/api/v10{path}", self.base);
-        let mut request = self
-            .raw
-            .request(method, url)
-            .header("authorization", "Bot bot-token");
+        let mut request = self.raw.request(method, url).header("authorization", "Bot bot-token");
         if let Some(body) = body {
-            request = request
-                .header("content-type", "application/json")
-                .body(body.to_string());
+            request = request.header("content-type", "application/json").body(body.to_string());
         }
         let response = request.send().await.expect("the look-alike answers");
         let status = response.status().as_u16();
@@ -205,9 +185,5 @@ pub(super) fn requests(discord: &Discord, method: &str, end: &str) -> Vec<Reques
 
 /// The codes of the violations so far, and a new list.
 pub(super) fn codes(discord: &Discord) -> Vec<u32> {
-    discord
-        .take_violations()
-        .into_iter()
-        .map(|violation| violation.code)
-        .collect()
+    discord.take_violations().into_iter().map(|violation| violation.code).collect()
 }

@@ -26,19 +26,13 @@ async fn an_unknown_session_is_refused_and_the_bot_identifies_anew() {
     let discord = Discord::start(Options::default()).await;
     let bot = Bot::start(&discord).await;
     discord.drop_connection(Forget::Sessions);
-    let Heard::Ready = bot.hears().await else {
-        panic!("a new READY")
-    };
+    let Heard::Ready = bot.hears().await else { panic!("a new READY") };
     assert_eq!(discord.gateway_sessions(), (2, 0));
 }
 
 #[tokio::test]
 async fn without_the_intent_the_text_comes_only_with_a_mention_or_in_a_dm() {
-    let discord = Discord::start(Options {
-        message_content_intent: false,
-        ..Options::default()
-    })
-    .await;
+    let discord = Discord::start(Options { message_content_intent: false, ..Options::default() }).await;
     let guild = discord.guild("team");
     let general = guild.channel("general");
     let alice = discord.person("alice");
@@ -54,19 +48,10 @@ async fn without_the_intent_the_text_comes_only_with_a_mention_or_in_a_dm() {
 
 #[tokio::test]
 async fn a_wrong_token_is_refused_on_the_gateway_and_over_rest() {
-    let discord = Discord::start(Options {
-        token: "another".into(),
-        ..Options::default()
-    })
-    .await;
-    let http = HttpBuilder::new("bot-token")
-        .proxy(discord.api_base())
-        .ratelimiter_disabled(true)
-        .build();
+    let discord = Discord::start(Options { token: "another".into(), ..Options::default() }).await;
+    let http = HttpBuilder::new("bot-token").proxy(discord.api_base()).ratelimiter_disabled(true).build();
     assert!(http.get_current_user().await.is_err());
-    let mut client = ClientBuilder::new_with_http(http, GatewayIntents::empty())
-        .await
-        .expect("a client");
+    let mut client = ClientBuilder::new_with_http(http, GatewayIntents::empty()).await.expect("a client");
     let refused = client.start().await;
     assert!(refused.is_err(), "serenity gives up at 4004");
     assert_eq!(discord.gateway_refusals(), 1);

@@ -22,36 +22,23 @@ async fn scene() -> Scene {
     let alice = discord.person("alice");
     guild.join(&alice);
     let bot = Bot::start(&discord).await;
-    Scene {
-        discord,
-        general,
-        alice,
-        bot,
-    }
+    Scene { discord, general, alice, bot }
 }
 
 impl Scene {
     /// Alice types a command; the bot has it in hand.
     async fn command(&self) -> Interaction {
-        self.alice
-            .send_command(&self.general, "auth status", &[])
-            .expect("registered");
+        self.alice.send_command(&self.general, "auth status", &[]).expect("registered");
         self.bot.interaction().await
     }
 
     async fn answered(&self, data: Value) -> (Reply, Interaction) {
-        let (reply, command) = tokio::join!(
-            self.alice.command(&self.general, "auth status", &[]),
-            async {
-                let command = self.bot.interaction().await;
-                let done = self
-                    .bot
-                    .callback(&command, json!({"type": 4, "data": data}))
-                    .await;
-                assert_eq!(done.0, 204, "{done:?}");
-                command
-            }
-        );
+        let (reply, command) = tokio::join!(self.alice.command(&self.general, "auth status", &[]), async {
+            let command = self.bot.interaction().await;
+            let done = self.bot.callback(&command, json!({"type": 4, "data": data})).await;
+            assert_eq!(done.0, 204, "{done:?}");
+            command
+        });
         (reply, command)
     }
 
@@ -71,15 +58,12 @@ async fn an_unknown_route_is_a_violation() {
 #[tokio::test]
 async fn an_acknowledgement_after_three_seconds_is_too_late() {
     let scene = scene().await;
-    let (answer, ()) = tokio::join!(
-        scene.alice.try_command(&scene.general, "auth status", &[]),
-        async {
-            let command = scene.bot.interaction().await;
-            scene.discord.advance(Duration::from_secs(4));
-            let (status, error) = scene.bot.callback(&command, json!({"type": 5})).await;
-            assert_eq!((status, &error["code"]), (404, &json!(10062)));
-        }
-    );
+    let (answer, ()) = tokio::join!(scene.alice.try_command(&scene.general, "auth status", &[]), async {
+        let command = scene.bot.interaction().await;
+        scene.discord.advance(Duration::from_secs(4));
+        let (status, error) = scene.bot.callback(&command, json!({"type": 5})).await;
+        assert_eq!((status, &error["code"]), (404, &json!(10062)));
+    });
     assert_eq!(answer.failed(), "The application did not respond");
     let mut found = codes(&scene.discord);
     found.sort_unstable();
@@ -90,28 +74,17 @@ async fn an_acknowledgement_after_three_seconds_is_too_late() {
 async fn a_second_answer_and_a_modal_after_a_deferral_are_refused() {
     let scene = scene().await;
     let command = scene.command().await;
-    assert_eq!(
-        scene.bot.callback(&command, json!({"type": 5})).await.0,
-        204
-    );
+    assert_eq!(scene.bot.callback(&command, json!({"type": 5})).await.0, 204);
     let modal = json!({"type": 9, "data": {"title": "T", "custom_id": "m", "components": [
         {"type": 1, "components": [{"type": 4, "custom_id": "c", "label": "C", "style": 1}]}]}});
-    assert_eq!(
-        scene.bot.callback(&command, modal.clone()).await.1["code"],
-        40060
-    );
+    assert_eq!(scene.bot.callback(&command, modal.clone()).await.1["code"], 40060);
     assert_eq!(codes(&scene.discord), [40060]);
 
-    let submitted = tokio::join!(
-        scene
-            .alice
-            .forge_modal(&scene.general, None, "m", &[("c", "v")]),
-        async {
-            let submit = scene.bot.interaction().await;
-            assert_eq!(scene.bot.callback(&submit, modal).await.1["code"], 50035);
-            assert_eq!(scene.bot.callback(&submit, json!({"type": 5})).await.0, 204);
-        }
-    );
+    let submitted = tokio::join!(scene.alice.forge_modal(&scene.general, None, "m", &[("c", "v")]), async {
+        let submit = scene.bot.interaction().await;
+        assert_eq!(scene.bot.callback(&submit, modal).await.1["code"], 50035);
+        assert_eq!(scene.bot.callback(&submit, json!({"type": 5})).await.0, 204);
+    });
     assert!(submitted.0.message().is_thinking());
     assert_eq!(codes(&scene.discord), [50035]);
 }
@@ -121,25 +94,12 @@ async fn an_interaction_token_ends_after_fifteen_minutes() {
     let scene = scene().await;
     let (reply, command) = scene.answered(json!({"content": "one", "flags": 64})).await;
     let original = scene.webhook(&command, "/messages/@original");
-    assert_eq!(
-        scene
-            .bot
-            .patch(&original, json!({"content": "two"}))
-            .await
-            .0,
-        200
-    );
+    assert_eq!(scene.bot.patch(&original, json!({"content": "two"})).await.0, 200);
     assert_eq!(reply.text(), "two");
     scene.discord.advance(Duration::from_secs(15 * 60 + 1));
-    let (status, error) = scene
-        .bot
-        .patch(&original, json!({"content": "three"}))
-        .await;
+    let (status, error) = scene.bot.patch(&original, json!({"content": "three"})).await;
     assert_eq!((status, &error["code"]), (401, &json!(50027)));
-    let followup = scene
-        .bot
-        .post(&scene.webhook(&command, ""), json!({"content": "x"}))
-        .await;
+    let followup = scene.bot.post(&scene.webhook(&command, ""), json!({"content": "x"})).await;
     assert_eq!(followup.0, 401);
     assert_eq!(reply.text(), "two");
     assert_eq!(codes(&scene.discord), [50027, 50027]);
@@ -149,19 +109,9 @@ async fn an_interaction_token_ends_after_fifteen_minutes() {
 async fn what_was_answered_publicly_cannot_become_ephemeral() {
     let scene = scene().await;
     let command = scene.command().await;
-    assert_eq!(
-        scene.bot.callback(&command, json!({"type": 5})).await.0,
-        204
-    );
+    assert_eq!(scene.bot.callback(&command, json!({"type": 5})).await.0, 204);
     let secret = json!({"content": "secret", "flags": 64});
-    assert_eq!(
-        scene
-            .bot
-            .post(&scene.webhook(&command, ""), secret.clone())
-            .await
-            .0,
-        400
-    );
+    assert_eq!(scene.bot.post(&scene.webhook(&command, ""), secret.clone()).await.0, 400);
     let messages = format!("/channels/{}/messages", scene.general.id);
     assert_eq!(scene.bot.post(&messages, secret).await.0, 400);
     assert_eq!(codes(&scene.discord), [50035, 50035]);
@@ -250,21 +200,15 @@ async fn modals_and_choices_over_their_limits_are_refused() {
     assert_eq!(scene.bot.callback(&command, modal(&long, "L")).await.0, 400);
     assert_eq!(scene.bot.callback(&command, modal("T", &long)).await.0, 400);
     assert_eq!(scene.bot.callback(&command, modal("T", "L")).await.0, 204);
-    let (choices, ()) = tokio::join!(
-        scene
-            .alice
-            .try_autocomplete(&scene.general, "auth start", "provider", ""),
-        async {
+    let (choices, ()) =
+        tokio::join!(scene.alice.try_autocomplete(&scene.general, "auth start", "provider", ""), async {
             let typed = scene.bot.interaction().await;
-            let many: Vec<Value> = (0..26)
-                .map(|n| json!({"name": n.to_string(), "value": "v"}))
-                .collect();
+            let many: Vec<Value> = (0..26).map(|n| json!({"name": n.to_string(), "value": "v"})).collect();
             let body = json!({"type": 8, "data": {"choices": many}});
             assert_eq!(scene.bot.callback(&typed, body).await.0, 400);
             assert_eq!(scene.bot.callback(&typed, json!({"type": 5})).await.0, 400);
             scene.discord.advance(Duration::from_secs(4));
-        }
-    );
+        });
     assert_eq!(choices, Err("Loading options failed".to_owned()));
     assert_eq!(codes(&scene.discord), [50035, 50035, 50035, 50035, 0]);
 }
@@ -302,11 +246,7 @@ async fn command_definitions_against_the_rules_are_refused() {
 async fn a_private_thread_without_the_bot_takes_no_message_from_it() {
     let scene = scene().await;
     let threads = format!("/channels/{}/threads", scene.general.id);
-    let made = scene
-        .bot
-        .post(&threads, json!({"name": "x", "type": 12}))
-        .await
-        .1;
+    let made = scene.bot.post(&threads, json!({"name": "x", "type": 12})).await.1;
     let thread = made["id"].as_str().expect("an id").to_owned();
     let left = scene.bot.http.remove_thread_channel_member(
         serenity::all::ChannelId::new(thread.parse().expect("a snowflake")),
@@ -314,9 +254,6 @@ async fn a_private_thread_without_the_bot_takes_no_message_from_it() {
     );
     left.await.expect("its own thread");
     let messages = format!("/channels/{thread}/messages");
-    assert_eq!(
-        scene.bot.post(&messages, json!({"content": "x"})).await.1["code"],
-        50001
-    );
+    assert_eq!(scene.bot.post(&messages, json!({"content": "x"})).await.1["code"], 50001);
     assert_eq!(codes(&scene.discord), [50001]);
 }

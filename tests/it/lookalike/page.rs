@@ -17,32 +17,17 @@ impl Browser {
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let router = page::router(discord.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self {
-            base,
-            http: reqwest::Client::new(),
-        }
+        Self { base, http: reqwest::Client::new() }
     }
 
     async fn get(&self, path: &str) -> reqwest::Response {
-        self.http
-            .get(format!("{}{path}", self.base))
-            .send()
-            .await
-            .expect("an answer")
+        self.http.get(format!("{}{path}", self.base)).send().await.expect("an answer")
     }
 
     async fn act(&self, deed: Value) -> Value {
         let request = self.http.post(format!("{}/chat/act", self.base));
-        let request = request
-            .header("content-type", "application/json")
-            .body(deed.to_string());
-        let text = request
-            .send()
-            .await
-            .expect("an answer")
-            .text()
-            .await
-            .expect("a body");
+        let request = request.header("content-type", "application/json").body(deed.to_string());
+        let text = request.send().await.expect("an answer").text().await.expect("a body");
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
     }
 
@@ -52,17 +37,11 @@ impl Browser {
         let mut text = String::new();
         let whole = async {
             while !text.ends_with("\n\n") {
-                let chunk = stream
-                    .chunk()
-                    .await
-                    .expect("a chunk")
-                    .expect("the stream goes on");
+                let chunk = stream.chunk().await.expect("a chunk").expect("the stream goes on");
                 text.push_str(&String::from_utf8_lossy(&chunk));
             }
         };
-        tokio::time::timeout(PATIENCE, whole)
-            .await
-            .expect("a picture in time");
+        tokio::time::timeout(PATIENCE, whole).await.expect("a picture in time");
         let data = text.strip_prefix("data: ").expect("a data line").trim();
         serde_json::from_str(data).expect("a picture")
     }
@@ -71,9 +50,7 @@ impl Browser {
 fn texts(picture: &Value) -> Vec<&str> {
     let channels = picture["channels"].as_array().into_iter().flatten();
     let messages = channels.flat_map(|c| c["messages"].as_array().into_iter().flatten());
-    messages
-        .filter_map(|message| message["text"].as_str())
-        .collect()
+    messages.filter_map(|message| message["text"].as_str()).collect()
 }
 
 #[tokio::test]
@@ -95,12 +72,7 @@ async fn a_person_acts_through_the_page_and_sees_only_what_is_theirs() {
         let row = json!([{"type": 1, "components": [
             {"type": 2, "style": 1, "label": "Enter code", "custom_id": "enter"}]}]);
         let data = json!({"content": "For alice.", "flags": 64, "components": row});
-        assert_eq!(
-            bot.callback(&command, json!({"type": 4, "data": data}))
-                .await
-                .0,
-            204
-        );
+        assert_eq!(bot.callback(&command, json!({"type": 4, "data": data})).await.0, 204);
     });
     assert_eq!(answer, json!({}));
     let picture = browser.picture(alice.id).await;
@@ -109,10 +81,7 @@ async fn a_person_acts_through_the_page_and_sees_only_what_is_theirs() {
     let before = *discord.changes().borrow();
     browser.picture(bob.id).await;
     let after = *discord.changes().borrow();
-    assert_eq!(
-        before, after,
-        "a picture that changes something would ask for the next for ever"
-    );
+    assert_eq!(before, after, "a picture that changes something would ask for the next for ever");
 
     let message = alice.sees(&general)[0].id.to_string();
     let press = |who: &str| json!({"person": who, "act": "press", "message": message, "custom_id": "enter"});
@@ -122,17 +91,9 @@ async fn a_person_acts_through_the_page_and_sees_only_what_is_theirs() {
         let press = bot.interaction().await;
         let modal = json!({"title": "Code", "custom_id": "m", "components": [
             {"type": 1, "components": [{"type": 4, "custom_id": "c", "label": "C", "style": 1}]}]});
-        assert_eq!(
-            bot.callback(&press, json!({"type": 9, "data": modal}))
-                .await
-                .0,
-            204
-        );
+        assert_eq!(bot.callback(&press, json!({"type": 9, "data": modal})).await.0, 204);
     });
-    let dialog = answer["dialog"]["key"]
-        .as_str()
-        .expect("a dialog")
-        .to_owned();
+    let dialog = answer["dialog"]["key"].as_str().expect("a dialog").to_owned();
     let submit = json!({"person": me, "act": "submit", "dialog": dialog, "values": [["c", "42"]]});
     let (answer, ()) = tokio::join!(browser.act(submit), async {
         let submit = bot.interaction().await;
@@ -147,19 +108,13 @@ async fn the_page_answers_only_to_loopback_names_and_loads_nothing_from_elsewher
     let discord = Discord::start(Options::default()).await;
     let browser = Browser::open(&discord).await;
     let page = browser.get("/").await;
-    let policy = page.headers()["content-security-policy"]
-        .to_str()
-        .expect("text")
-        .to_owned();
+    let policy = page.headers()["content-security-policy"].to_str().expect("text").to_owned();
     assert!(policy.starts_with("default-src 'none'"));
     let html = page.text().await.expect("a body");
     for part in ["/chat/page.css", "/chat/page.js"] {
         assert!(html.contains(part));
         assert_eq!(browser.get(part).await.status(), 200);
     }
-    let elsewhere = browser
-        .http
-        .get(&browser.base)
-        .header("host", "evil.example:80");
+    let elsewhere = browser.http.get(&browser.base).header("host", "evil.example:80");
     assert_eq!(elsewhere.send().await.expect("an answer").status(), 403);
 }

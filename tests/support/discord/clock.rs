@@ -22,14 +22,8 @@ impl Clock {
     pub fn start() -> Self {
         let started_unix_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| {
-                i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-            });
-        Self {
-            started: tokio::time::Instant::now(),
-            started_unix_ms,
-            offset_ms: Arc::default(),
-        }
+            .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+        Self { started: tokio::time::Instant::now(), started_unix_ms, offset_ms: Arc::default() }
     }
 
     /// Unix milliseconds.
@@ -47,10 +41,7 @@ impl Clock {
 
 /// `2026-11-22T16:10:35.123000+00:00`, as Discord writes times.
 pub fn iso8601(unix_ms: i64) -> String {
-    let (days, in_day) = (
-        unix_ms.div_euclid(86_400_000),
-        unix_ms.rem_euclid(86_400_000),
-    );
+    let (days, in_day) = (unix_ms.div_euclid(86_400_000), unix_ms.rem_euclid(86_400_000));
     let (year, month, day) = civil_from_days(days);
     let (seconds, millis) = (in_day / 1000, in_day % 1000);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -62,16 +53,11 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
-    let month = if month_shifted < 10 {
-        month_shifted + 3
-    } else {
-        month_shifted - 9
-    };
+    let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     (year, month, day)
 }
@@ -83,9 +69,6 @@ mod tests {
     #[test]
     fn times_are_written_as_discord_writes_them() {
         assert_eq!(iso8601(0), "1970-01-01T00:00:00.000000+00:00");
-        assert_eq!(
-            iso8601(1_709_210_096_789),
-            "2024-02-29T12:34:56.789000+00:00"
-        );
+        assert_eq!(iso8601(1_709_210_096_789), "2024-02-29T12:34:56.789000+00:00");
     }
 }

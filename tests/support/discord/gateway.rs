@@ -67,17 +67,12 @@ pub struct Gateway {
 impl Gateway {
     /// Whether a bot is connected and identified now.
     pub fn is_connected(&self) -> bool {
-        self.sessions
-            .values()
-            .any(|s| s.out.as_ref().is_some_and(|out| !out.is_closed()))
+        self.sessions.values().any(|s| s.out.as_ref().is_some_and(|out| !out.is_closed()))
     }
 
     /// The intents of the newest session.
     pub fn intents(&self) -> Option<u64> {
-        self.sessions
-            .values()
-            .find(|s| s.out.is_some())
-            .map(|s| s.intents)
+        self.sessions.values().find(|s| s.out.is_some()).map(|s| s.intents)
     }
 
     /// Breaks every connection off; the sessions stay for a RESUME, unless they are to be forgotten.
@@ -132,9 +127,7 @@ impl Session {
 impl World {
     /// Sends an event to every session that has one of these intents (0: to all).
     pub fn dispatch(&mut self, event: &str, intents: u64, payload: &Value) {
-        self.gateway.send(event, |held| {
-            (intents == 0 || held & intents != 0).then(|| payload.clone())
-        });
+        self.gateway.send(event, |held| (intents == 0 || held & intents != 0).then(|| payload.clone()));
     }
 
     /// MESSAGE_CREATE or MESSAGE_UPDATE: only where the bot sees the channel; without MESSAGE_CONTENT the
@@ -144,22 +137,12 @@ impl World {
         if message.only.is_some() || !self.can_see(bot, message.channel) {
             return;
         }
-        let direct = self
-            .channel(message.channel)
-            .is_some_and(|channel| channel.kind == DM);
-        let wanted = if direct {
-            intent::DIRECT_MESSAGES
-        } else {
-            intent::GUILD_MESSAGES
-        };
+        let direct = self.channel(message.channel).is_some_and(|channel| channel.kind == DM);
+        let wanted = if direct { intent::DIRECT_MESSAGES } else { intent::GUILD_MESSAGES };
         let open = direct || message.author == bot || message.mentions.contains(&bot);
         let full = self.message_event_json(message);
         let mut bare = full.clone();
-        for (key, empty) in [
-            ("content", json!("")),
-            ("embeds", json!([])),
-            ("components", json!([])),
-        ] {
+        for (key, empty) in [("content", json!("")), ("embeds", json!([])), ("components", json!([]))] {
             bare[key] = empty;
         }
         self.gateway.send(event, |held| {
@@ -195,20 +178,11 @@ impl World {
         }
         let secret = self.secret("session");
         let id = format!("{:04}-{secret}", self.gateway.identified);
-        let mut session = Session {
-            seq: 0,
-            intents,
-            sent: VecDeque::new(),
-            out: Some(out.clone()),
-        };
+        let mut session = Session { seq: 0, intents, sent: VecDeque::new(), out: Some(out.clone()) };
         self.gateway.identified += 1;
         session.dispatch("READY", &self.ready_json(&id, data));
         if intents & intent::GUILDS != 0 {
-            for guild in self
-                .guilds
-                .values()
-                .filter(|g| g.members.contains_key(&self.bot()))
-            {
+            for guild in self.guilds.values().filter(|g| g.members.contains_key(&self.bot())) {
                 session.dispatch("GUILD_CREATE", &self.guild_create_json(guild));
             }
         }
@@ -260,12 +234,8 @@ impl World {
             return Err(invalid());
         }
         session.out = Some(out.clone());
-        let missed: Vec<String> = session
-            .sent
-            .iter()
-            .filter(|(seq, _)| *seq > seen)
-            .map(|(_, frame)| frame.clone())
-            .collect();
+        let missed: Vec<String> =
+            session.sent.iter().filter(|(seq, _)| *seq > seen).map(|(_, frame)| frame.clone()).collect();
         for frame in missed {
             session.push(frame);
         }
@@ -314,12 +284,7 @@ async fn connection(discord: Discord, mut socket: WebSocketStream<TcpStream>) {
             Some(Out::Close(code, reason)) => {
                 let code = CloseCode::from(code);
                 // The bot may be gone already.
-                let _ = socket
-                    .close(Some(CloseFrame {
-                        code,
-                        reason: reason.into(),
-                    }))
-                    .await;
+                let _ = socket.close(Some(CloseFrame { code, reason: reason.into() })).await;
                 break;
             }
             Some(Out::Drop) => break,
@@ -345,13 +310,8 @@ fn answer(
         Some(1) => Some(Out::Text(json!({"op": 11}).to_string())),
         Some(2 | 6) if session.is_some() => Some(Out::Close(4005, "Already authenticated.")),
         Some(op @ (2 | 6)) => {
-            let outcome = discord.change(|world| {
-                if op == 2 {
-                    world.identify(data, out)
-                } else {
-                    world.resume(data, out)
-                }
-            });
+            let outcome = discord
+                .change(|world| if op == 2 { world.identify(data, out) } else { world.resume(data, out) });
             match outcome {
                 Ok(id) => {
                     *session = Some(id);

@@ -25,10 +25,8 @@ impl Person {
         custom_id: &str,
         values: &[(&str, &str)],
     ) -> Answer {
-        let values: Vec<(String, String)> = values
-            .iter()
-            .map(|(id, value)| ((*id).into(), (*value).into()))
-            .collect();
+        let values: Vec<(String, String)> =
+            values.iter().map(|(id, value)| ((*id).into(), (*value).into())).collect();
         let label = format!("{} (forged): modal {custom_id}", self.name);
         let act = Act::modal(self.id, channel.id, message, custom_id, &values, label);
         Answer::wait(self, self.discord.interact(act)).await

@@ -20,38 +20,17 @@ pub struct Act {
 
 impl Act {
     pub fn command(user: Id, channel: Id, data: Value, label: String) -> Self {
-        Self {
-            kind: COMMAND,
-            user,
-            channel,
-            data,
-            source: None,
-            label,
-        }
+        Self { kind: COMMAND, user, channel, data, source: None, label }
     }
 
     pub fn autocomplete(user: Id, channel: Id, data: Value, label: String) -> Self {
-        Self {
-            kind: AUTOCOMPLETE,
-            user,
-            channel,
-            data,
-            source: None,
-            label,
-        }
+        Self { kind: AUTOCOMPLETE, user, channel, data, source: None, label }
     }
 
     /// A button pressed on a message.
     pub fn button(user: Id, channel: Id, message: Id, custom_id: &str, label: String) -> Self {
         let data = json!({"custom_id": custom_id, "component_type": 2, "id": 2});
-        Self {
-            kind: COMPONENT,
-            user,
-            channel,
-            data,
-            source: Some(message),
-            label,
-        }
+        Self { kind: COMPONENT, user, channel, data, source: Some(message), label }
     }
 
     /// A modal sent off: custom_ids and values.
@@ -70,14 +49,7 @@ impl Act {
             })
             .collect();
         let data = json!({"custom_id": custom_id, "components": rows});
-        Self {
-            kind: MODAL_SUBMIT,
-            user,
-            channel,
-            data,
-            source,
-            label,
-        }
+        Self { kind: MODAL_SUBMIT, user, channel, data, source, label }
     }
 }
 
@@ -93,12 +65,7 @@ impl Discord {
             let mut changes = discord.changes();
             loop {
                 changes.borrow_and_update();
-                let open = |world: &World| {
-                    world
-                        .interactions
-                        .get(&id)
-                        .is_some_and(|i| i.answered.is_none())
-                };
+                let open = |world: &World| world.interactions.get(&id).is_some_and(|i| i.answered.is_none());
                 if !open(&discord.world()) {
                     return;
                 }
@@ -146,9 +113,7 @@ impl World {
     fn interaction_json(&self, id: Id, token: &str, act: &Act) -> Value {
         let bot = self.bot();
         let channel = self.channels.get(&act.channel);
-        let guild = channel
-            .and_then(|c| c.guild)
-            .and_then(|id| self.guilds.get(&id));
+        let guild = channel.and_then(|c| c.guild).and_then(|id| self.guilds.get(&id));
         let bot_here = guild.is_some_and(|guild| guild.members.contains_key(&bot));
         let mut owners = json!({});
         if bot_here || guild.is_none() {
@@ -180,8 +145,7 @@ impl World {
                 value["member"] = member;
                 value["guild_id"] = json!(guild.id.to_string());
                 value["guild_locale"] = json!("en-US");
-                value["guild"] =
-                    json!({"id": guild.id.to_string(), "locale": "en-US", "features": []});
+                value["guild"] = json!({"id": guild.id.to_string(), "locale": "en-US", "features": []});
             }
             None => value["user"] = self.user_json(act.user),
         }

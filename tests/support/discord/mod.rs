@@ -147,12 +147,8 @@ pub struct Discord(Arc<Inner>);
 impl Discord {
     /// Starts REST and gateway on free loopback ports; both end with the test's runtime.
     pub async fn start(mut options: Options) -> Self {
-        let rest = TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a free loopback port");
-        let gateway = TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a free loopback port");
+        let rest = TcpListener::bind("127.0.0.1:0").await.expect("a free loopback port");
+        let gateway = TcpListener::bind("127.0.0.1:0").await.expect("a free loopback port");
         let address = |listener: &TcpListener| listener.local_addr().expect("a bound listener");
         options.gateway_url = format!("ws://{}", address(&gateway));
         let clock = Clock::start();
@@ -185,12 +181,8 @@ impl Discord {
     pub async fn commands_registered(&self, names: &[&str]) {
         self.until(&format!("the commands {names:?}"), |world| {
             let own = world.guild_commands.values().flatten();
-            let known: Vec<&str> = world
-                .global_commands
-                .iter()
-                .chain(own)
-                .filter_map(|c| c["name"].as_str())
-                .collect();
+            let known: Vec<&str> =
+                world.global_commands.iter().chain(own).filter_map(|c| c["name"].as_str()).collect();
             names.iter().all(|name| known.contains(name)).then_some(())
         })
         .await;
@@ -214,10 +206,8 @@ impl Discord {
 
     /// Waits until the bot has resumed this many times.
     pub async fn bot_resumed(&self, times: u64) {
-        self.until(&format!("{times} RESUME(s)"), |world| {
-            (world.gateway.resumed >= times).then_some(())
-        })
-        .await;
+        self.until(&format!("{times} RESUME(s)"), |world| (world.gateway.resumed >= times).then_some(()))
+            .await;
     }
 
     /// Moves the look-alike's clock forward; nobody waits.
@@ -264,11 +254,7 @@ impl Discord {
     #[track_caller]
     pub fn assert_no_violations(&self) {
         let found: Vec<String> = self.violations().iter().map(ToString::to_string).collect();
-        assert!(
-            found.is_empty(),
-            "Discord refused what the bot did:\n{}",
-            found.join("\n")
-        );
+        assert!(found.is_empty(), "Discord refused what the bot did:\n{}", found.join("\n"));
     }
 
     /// Whether bodies and queries are held against Discord's OpenAPI description.
@@ -342,11 +328,7 @@ impl fmt::Debug for Discord {
             )?;
         }
         for request in world.requests.iter().rev().take(12) {
-            writeln!(
-                f,
-                "{} {} → {}",
-                request.method, request.path, request.status
-            )?;
+            writeln!(f, "{} {} → {}", request.method, request.path, request.status)?;
         }
         for message in world.messages.values().rev().take(12) {
             let view = MessageView::of(&world, message);

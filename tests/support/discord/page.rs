@@ -45,10 +45,7 @@ struct Page {
 
 /// The page at `/`, with its own few endpoints below `/chat/`.
 pub fn router(discord: Discord) -> Router {
-    let page = Page {
-        discord,
-        dialogs: Arc::default(),
-    };
+    let page = Page { discord, dialogs: Arc::default() };
     let text = |kind: &'static str, body: &'static str| {
         get(move || async move { ([(header::CONTENT_TYPE, kind)], body) })
     };
@@ -68,14 +65,8 @@ pub fn router(discord: Discord) -> Router {
 
 /// A page elsewhere must not act here through a name that it points at us.
 async fn local_only(request: Request, next: Next) -> Response {
-    let host = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|value| value.to_str().ok());
-    let name = host
-        .unwrap_or_default()
-        .rsplit_once(':')
-        .map_or(host, |(name, _)| Some(name));
+    let host = request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
+    let name = host.unwrap_or_default().rsplit_once(':').map_or(host, |(name, _)| Some(name));
     if !matches!(name, Some("127.0.0.1" | "localhost" | "[::1]")) {
         return (StatusCode::FORBIDDEN, "open this page as http://127.0.0.1").into_response();
     }
@@ -86,18 +77,14 @@ async fn local_only(request: Request, next: Next) -> Response {
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CACHE_CONTROL, "no-store"),
     ] {
-        response
-            .headers_mut()
-            .insert(name, HeaderValue::from_static(value));
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
 }
 
 async fn people(State(page): State<Page>) -> Json<Value> {
     let people = page.discord.people();
-    let listed = people
-        .iter()
-        .map(|p| json!({"id": p.id.to_string(), "name": p.name}));
+    let listed = people.iter().map(|p| json!({"id": p.id.to_string(), "name": p.name}));
     Json(listed.collect())
 }
 
@@ -110,23 +97,18 @@ async fn events(
     State(page): State<Page>,
     Query(watcher): Query<Watcher>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, (StatusCode, &'static str)> {
-    let person = page
-        .person(&watcher.person)
-        .ok_or((StatusCode::NOT_FOUND, "nobody has this id"))?;
+    let person = page.person(&watcher.person).ok_or((StatusCode::NOT_FOUND, "nobody has this id"))?;
     // Opened before anything is drawn: a picture must change nothing, or it would ask for the next.
     person.dm();
     let changes = page.discord.changes();
-    let pictures = stream::unfold(
-        (person, changes, true),
-        async |(person, mut changes, first)| {
-            if !first && changes.changed().await.is_err() {
-                return None;
-            }
-            changes.borrow_and_update();
-            let event = Event::default().data(person.picture().to_string());
-            Some((Ok(event), (person, changes, false)))
-        },
-    );
+    let pictures = stream::unfold((person, changes, true), async |(person, mut changes, first)| {
+        if !first && changes.changed().await.is_err() {
+            return None;
+        }
+        changes.borrow_and_update();
+        let event = Event::default().data(person.picture().to_string());
+        Some((Ok(event), (person, changes, false)))
+    });
     Ok(Sse::new(pictures).keep_alive(KeepAlive::default()))
 }
 
@@ -134,29 +116,11 @@ async fn events(
 #[derive(Deserialize)]
 #[serde(tag = "act", rename_all = "snake_case")]
 enum Deed {
-    Say {
-        channel: String,
-        text: String,
-    },
-    Command {
-        channel: String,
-        path: String,
-        options: Vec<(String, String)>,
-    },
-    Complete {
-        channel: String,
-        path: String,
-        option: String,
-        so_far: String,
-    },
-    Press {
-        message: String,
-        custom_id: String,
-    },
-    Submit {
-        dialog: String,
-        values: Vec<(String, String)>,
-    },
+    Say { channel: String, text: String },
+    Command { channel: String, path: String, options: Vec<(String, String)> },
+    Complete { channel: String, path: String, option: String, so_far: String },
+    Press { message: String, custom_id: String },
+    Submit { dialog: String, values: Vec<(String, String)> },
 }
 
 #[derive(Deserialize)]
@@ -171,26 +135,16 @@ async fn act(State(page): State<Page>, Json(doing): Json<Doing>) -> Json<Value> 
     let Some(person) = page.person(&doing.person) else {
         return Json(json!({"error": "nobody has this id"}));
     };
-    Json(
-        page.carry_out(&person, doing.deed)
-            .await
-            .unwrap_or_else(|why| json!({"error": why})),
-    )
+    Json(page.carry_out(&person, doing.deed).await.unwrap_or_else(|why| json!({"error": why})))
 }
 
 fn pairs(given: &[(String, String)]) -> Vec<(&str, &str)> {
-    given
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect()
+    given.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
 impl Page {
     fn person(&self, id: &str) -> Option<Person> {
-        self.discord
-            .people()
-            .into_iter()
-            .find(|person| person.id.to_string() == id)
+        self.discord.people().into_iter().find(|person| person.id.to_string() == id)
     }
 
     fn channel(&self, id: &str) -> Result<Channel, String> {
@@ -204,32 +158,21 @@ impl Page {
                 person.post(&self.channel(&channel)?, &text, None)?;
                 return Ok(json!({}));
             }
-            Deed::Complete {
-                channel,
-                path,
-                option,
-                so_far,
-            } => {
+            Deed::Complete { channel, path, option, so_far } => {
                 let channel = self.channel(&channel)?;
-                let choices = person
-                    .try_autocomplete(&channel, &path, &option, &so_far)
-                    .await?;
+                let choices = person.try_autocomplete(&channel, &path, &option, &so_far).await?;
                 return Ok(json!({"choices": choices}));
             }
-            Deed::Command {
-                channel,
-                path,
-                options,
-            } => person.send_command(&self.channel(&channel)?, &path, &pairs(&options))?,
+            Deed::Command { channel, path, options } => {
+                person.send_command(&self.channel(&channel)?, &path, &pairs(&options))?
+            }
             Deed::Press { message, custom_id } => {
                 let message = message.parse().map_err(|_| "this is no message")?;
                 let wanted = Some(custom_id);
                 person.send_press(message, |button| button.custom_id == wanted)?
             }
             Deed::Submit { dialog, values } => {
-                let modal = self
-                    .dialog(&dialog)
-                    .ok_or("this dialog is not open any more")?;
+                let modal = self.dialog(&dialog).ok_or("this dialog is not open any more")?;
                 modal.send(&pairs(&values))?
             }
         };
@@ -242,18 +185,12 @@ impl Page {
 
     fn dialog(&self, key: &str) -> Option<Modal> {
         let dialogs = self.dialogs.lock().unwrap_or_else(PoisonError::into_inner);
-        dialogs
-            .iter()
-            .find(|(known, _)| known == key)
-            .map(|(_, modal)| modal.clone())
+        dialogs.iter().find(|(known, _)| known == key).map(|(_, modal)| modal.clone())
     }
 
     /// Keeps a dialog until it is sent; what the browser needs to show it.
     fn open(&self, modal: Modal) -> Value {
-        let key = self
-            .discord
-            .change(super::world::World::next_id)
-            .to_string();
+        let key = self.discord.change(super::world::World::next_id).to_string();
         let shown = json!({
             "key": key,
             "title": modal.title,

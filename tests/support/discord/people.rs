@@ -24,34 +24,18 @@ impl Discord {
     pub fn person(&self, name: &str) -> Person {
         let id = self.change(|world| {
             let id = world.next_id();
-            let user = User {
-                id,
-                name: name.into(),
-                bot: false,
-                dms_open: true,
-                installed: false,
-            };
+            let user = User { id, name: name.into(), bot: false, dms_open: true, installed: false };
             world.users.insert(id, user);
             id
         });
-        Person {
-            discord: self.clone(),
-            id,
-            name: name.into(),
-        }
+        Person { discord: self.clone(), id, name: name.into() }
     }
 
     /// Everybody but bots, in the order of their arrival.
     pub fn people(&self) -> Vec<Person> {
         let world = self.world();
         let people = world.users.values().filter(|user| !user.bot);
-        people
-            .map(|user| Person {
-                discord: self.clone(),
-                id: user.id,
-                name: user.name.clone(),
-            })
-            .collect()
+        people.map(|user| Person { discord: self.clone(), id: user.id, name: user.name.clone() }).collect()
     }
 
     /// The bot's user id, for mentions and permissions.
@@ -79,12 +63,8 @@ impl Person {
     pub fn give_role(&self, guild: &Guild, name: &str) -> Id {
         guild.give_role(self, name, 0);
         let world = self.discord.world();
-        let held = world
-            .guilds
-            .get(&guild.id)
-            .and_then(|g| g.members.get(&self.id));
-        held.and_then(|roles| roles.last().copied())
-            .unwrap_or_default()
+        let held = world.guilds.get(&guild.id).and_then(|g| g.members.get(&self.id));
+        held.and_then(|roles| roles.last().copied()).unwrap_or_default()
     }
 
     /// Installs the application for oneself: its user-installable commands work everywhere then.
@@ -122,12 +102,7 @@ impl Person {
 
     /// Types a slash command and waits for the first answer only, whatever it is: also "thinking", or the
     /// failure that the person sees.
-    pub async fn try_command(
-        &self,
-        channel: &Channel,
-        path: &str,
-        options: &[(&str, &str)],
-    ) -> Answer {
+    pub async fn try_command(&self, channel: &Channel, path: &str, options: &[(&str, &str)]) -> Answer {
         match self.send_command(channel, path, options) {
             Ok(id) => Answer::wait(self, id).await,
             Err(why) => panic!("{} cannot type /{path} {options:?}: {why}", self.name),
@@ -141,16 +116,10 @@ impl Person {
         path: &str,
         options: &[(&str, &str)],
     ) -> Result<Id, String> {
-        let typed = Typed {
-            path,
-            options,
-            focused: None,
-        };
+        let typed = Typed { path, options, focused: None };
         let data = self.discord.world().typed(self.id, channel.id, typed)?;
         let label = format!("{}: /{path} {}", self.name, show(options));
-        Ok(self
-            .discord
-            .interact(Act::command(self.id, channel.id, data, label)))
+        Ok(self.discord.interact(Act::command(self.id, channel.id, data, label)))
     }
 
     /// Types so far into an autocompleted option; gives the names and values that come up.
@@ -175,38 +144,21 @@ impl Person {
         option: &str,
         so_far: &str,
     ) -> Result<Vec<(String, String)>, String> {
-        let typed = Typed {
-            path,
-            options: &[(option, so_far)],
-            focused: Some(option),
-        };
+        let typed = Typed { path, options: &[(option, so_far)], focused: Some(option) };
         let data = self.discord.world().typed(self.id, channel.id, typed)?;
         let label = format!("{}: /{path} {option}:{so_far}…", self.name);
-        let id = self
-            .discord
-            .interact(Act::autocomplete(self.id, channel.id, data, label.clone()));
+        let id = self.discord.interact(Act::autocomplete(self.id, channel.id, data, label.clone()));
         let answered = |world: &World| {
             let found = world.interactions.get(&id)?;
             match &found.choices {
                 Some(choices) => Some(Ok(choices.as_array().cloned().unwrap_or_default())),
-                None => found
-                    .failed
-                    .then(|| Err("Loading options failed".to_owned())),
+                None => found.failed.then(|| Err("Loading options failed".to_owned())),
             }
         };
-        let choices = self
-            .discord
-            .until(&format!("choices for {label}"), answered)
-            .await?;
-        let words = |value: &serde_json::Value| {
-            value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned)
-        };
-        Ok(choices
-            .iter()
-            .map(|choice| (words(&choice["name"]), words(&choice["value"])))
-            .collect())
+        let choices = self.discord.until(&format!("choices for {label}"), answered).await?;
+        let words =
+            |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        Ok(choices.iter().map(|choice| (words(&choice["name"]), words(&choice["value"]))).collect())
     }
 
     /// Writes into a channel; `<@bot>` mentions the bot.
@@ -280,18 +232,12 @@ impl Person {
     }
 
     /// Sends the press of a button off, as the client lets one.
-    pub fn send_press(
-        &self,
-        message: Id,
-        wanted: impl Fn(&super::Button) -> bool,
-    ) -> Result<Id, String> {
+    pub fn send_press(&self, message: Id, wanted: impl Fn(&super::Button) -> bool) -> Result<Id, String> {
         let (channel, custom_id, label) = {
             let world = self.discord.world();
             let found = world.messages.get(&message).filter(|m| !m.deleted);
             let found = found.ok_or("the message is gone")?;
-            let visible = found
-                .only
-                .map_or(world.can_see(self.id, found.channel), |o| o == self.id);
+            let visible = found.only.map_or(world.can_see(self.id, found.channel), |o| o == self.id);
             if !visible {
                 return Err("they do not see this message".into());
             }
@@ -305,9 +251,7 @@ impl Person {
             (found.channel, custom_id, button.label.clone())
         };
         let label = format!("{}: [{label}]", self.name);
-        Ok(self
-            .discord
-            .interact(Act::button(self.id, channel, message, &custom_id, label)))
+        Ok(self.discord.interact(Act::button(self.id, channel, message, &custom_id, label)))
     }
 
     /// What this person sees of a channel, in order: ephemeral answers to them included, others' not; nothing
@@ -332,32 +276,20 @@ impl Person {
         mut look: impl FnMut(&[MessageView]) -> Option<R>,
     ) -> R {
         let what = format!("{} to see something in {channel:?}", self.name);
-        self.discord
-            .until(&what, |world| look(&self.views(world, channel)))
-            .await
+        self.discord.until(&what, |world| look(&self.views(world, channel))).await
     }
 
     /// All text that this person sees anywhere, threads and direct messages included.
     pub fn everything(&self) -> String {
         let world = self.discord.world();
-        let visible = world
-            .channels
-            .keys()
-            .flat_map(|id| world.visible(self.id, *id));
+        let visible = world.channels.keys().flat_map(|id| world.visible(self.id, *id));
         let mut lines: Vec<String> = visible
             .flat_map(|message| {
                 let now = &message.now;
-                [
-                    now.content.clone(),
-                    now.embeds.to_string(),
-                    now.components.to_string(),
-                ]
+                [now.content.clone(), now.embeds.to_string(), now.components.to_string()]
             })
             .collect();
-        let threads = world
-            .channels
-            .values()
-            .filter(|c| world.can_see(self.id, c.id));
+        let threads = world.channels.values().filter(|c| world.can_see(self.id, c.id));
         lines.extend(threads.map(|c| c.name.clone()));
         lines.join("\n")
     }
@@ -390,11 +322,7 @@ impl Person {
 }
 
 fn show(options: &[(&str, &str)]) -> String {
-    options
-        .iter()
-        .map(|(name, value)| format!("{name}:{value}"))
-        .collect::<Vec<_>>()
-        .join(" ")
+    options.iter().map(|(name, value)| format!("{name}:{value}")).collect::<Vec<_>>().join(" ")
 }
 
 impl fmt::Debug for Person {

@@ -30,11 +30,7 @@ impl Discord {
             let (bot, role) = (world.bot(), world.next_id());
             let bot_name = world.options.bot_name.clone();
             if let Some(guild) = world.guilds.get_mut(&guild.id) {
-                guild.roles.push(Role {
-                    id: role,
-                    name: bot_name,
-                    permissions: permission::MEMBER,
-                });
+                guild.roles.push(Role { id: role, name: bot_name, permissions: permission::MEMBER });
                 guild.members.insert(bot, vec![role]);
                 let guild = guild.clone();
                 let payload = world.guild_create_json(&guild);
@@ -48,11 +44,7 @@ impl Discord {
     pub fn guild_without_bot(&self, name: &str) -> Guild {
         let id = self.change(|world| {
             let (id, owner) = (world.next_id(), world.next_id());
-            let everyone = Role {
-                id,
-                name: "@everyone".into(),
-                permissions: permission::MEMBER,
-            };
+            let everyone = Role { id, name: "@everyone".into(), permissions: permission::MEMBER };
             let guild = world::Guild {
                 id,
                 name: name.into(),
@@ -63,11 +55,7 @@ impl Discord {
             world.guilds.insert(id, guild);
             id
         });
-        Guild {
-            discord: self.clone(),
-            id,
-            name: name.into(),
-        }
+        Guild { discord: self.clone(), id, name: name.into() }
     }
 
     /// All text that anyone but one addressee could see: guild channels and threads with every earlier
@@ -75,22 +63,11 @@ impl Discord {
     pub fn everything_public(&self) -> String {
         let world = self.world();
         let mut seen = Vec::new();
-        for channel in world
-            .channels
-            .values()
-            .filter(|channel| channel.guild.is_some())
-        {
+        for channel in world.channels.values().filter(|channel| channel.guild.is_some()) {
             seen.push(channel.name.clone());
         }
-        for message in world
-            .messages
-            .values()
-            .filter(|message| message.only.is_none())
-        {
-            let public = world
-                .channels
-                .get(&message.channel)
-                .is_some_and(|channel| channel.guild.is_some());
+        for message in world.messages.values().filter(|message| message.only.is_none()) {
+            let public = world.channels.get(&message.channel).is_some_and(|channel| channel.guild.is_some());
             for version in message.past.iter().chain([&message.now]).filter(|_| public) {
                 seen.push(version.content.clone());
                 seen.push(version.embeds.to_string());
@@ -98,13 +75,7 @@ impl Discord {
             }
         }
         let own = world.guild_commands.values().flatten();
-        seen.extend(
-            world
-                .global_commands
-                .iter()
-                .chain(own)
-                .map(ToString::to_string),
-        );
+        seen.extend(world.global_commands.iter().chain(own).map(ToString::to_string));
         seen.join("\n")
     }
 }
@@ -120,10 +91,7 @@ impl Guild {
             world.dispatch_channel("CHANNEL_CREATE", id);
             id
         });
-        Channel {
-            discord: self.discord.clone(),
-            id,
-        }
+        Channel { discord: self.discord.clone(), id }
     }
 
     /// Lets somebody in.
@@ -141,11 +109,7 @@ impl Guild {
             if let Some(guild) = world.guilds.get_mut(&self.id) {
                 guild.members.remove(&person.id);
             }
-            for channel in world
-                .channels
-                .values_mut()
-                .filter(|c| c.guild == Some(self.id))
-            {
+            for channel in world.channels.values_mut().filter(|c| c.guild == Some(self.id)) {
                 channel.members.remove(&person.id);
             }
         });
@@ -173,11 +137,7 @@ impl Guild {
         self.discord.change(|world| {
             let id = world.next_id();
             if let Some(guild) = world.guilds.get_mut(&self.id) {
-                guild.roles.push(Role {
-                    id,
-                    name: name.into(),
-                    permissions,
-                });
+                guild.roles.push(Role { id, name: name.into(), permissions });
                 guild.members.entry(person.id).or_default().push(id);
             }
         });
@@ -186,20 +146,15 @@ impl Guild {
 
 impl Channel {
     pub(super) fn new(discord: &Discord, id: Id) -> Self {
-        Self {
-            discord: discord.clone(),
-            id,
-        }
+        Self { discord: discord.clone(), id }
     }
 
     pub fn name(&self) -> String {
-        self.read(|channel| channel.name.clone())
-            .unwrap_or_default()
+        self.read(|channel| channel.name.clone()).unwrap_or_default()
     }
 
     pub fn is_private(&self) -> bool {
-        self.read(|channel| channel.kind == world::PRIVATE_THREAD)
-            .unwrap_or(false)
+        self.read(|channel| channel.kind == world::PRIVATE_THREAD).unwrap_or(false)
     }
 
     pub fn is_archived(&self) -> bool {
@@ -209,8 +164,7 @@ impl Channel {
     /// Whether somebody is shown as typing here now.
     pub fn is_typing(&self) -> bool {
         let now = self.discord.now_ms();
-        self.read(|channel| channel.typing.values().any(|until| *until > now))
-            .unwrap_or(false)
+        self.read(|channel| channel.typing.values().any(|until| *until > now)).unwrap_or(false)
     }
 
     fn read<R>(&self, look: impl FnOnce(&world::Channel) -> R) -> Option<R> {
@@ -222,12 +176,7 @@ impl Channel {
         self.discord.change(|world| {
             let target = world.bot();
             if let Some(channel) = world.channels.get_mut(&self.id) {
-                channel.overwrites.push(Overwrite {
-                    target,
-                    member: true,
-                    allow: 0,
-                    deny: bits,
-                });
+                channel.overwrites.push(Overwrite { target, member: true, allow: 0, deny: bits });
             }
         });
     }
@@ -239,12 +188,7 @@ impl Channel {
                 && let Some(target) = channel.guild
             {
                 let deny = permission::VIEW_CHANNEL;
-                channel.overwrites.push(Overwrite {
-                    target,
-                    member: false,
-                    allow: 0,
-                    deny,
-                });
+                channel.overwrites.push(Overwrite { target, member: false, allow: 0, deny });
             }
         });
     }
@@ -254,12 +198,7 @@ impl Channel {
         self.discord.change(|world| {
             if let Some(channel) = world.channels.get_mut(&self.id) {
                 let allow = permission::VIEW_CHANNEL;
-                channel.overwrites.push(Overwrite {
-                    target,
-                    member: true,
-                    allow,
-                    deny: 0,
-                });
+                channel.overwrites.push(Overwrite { target, member: true, allow, deny: 0 });
             }
         });
     }
@@ -282,15 +221,8 @@ impl Channel {
     /// Who is in this thread, by name.
     pub fn members(&self) -> Vec<String> {
         let world = self.discord.world();
-        let members = world
-            .channels
-            .get(&self.id)
-            .map(|channel| channel.members.clone());
-        members
-            .into_iter()
-            .flatten()
-            .map(|id| world.user_name(id))
-            .collect()
+        let members = world.channels.get(&self.id).map(|channel| channel.members.clone());
+        members.into_iter().flatten().map(|id| world.user_name(id)).collect()
     }
 
     /// All that is posted here for all who are here; system notices and ephemeral answers left out.
@@ -311,9 +243,7 @@ impl Channel {
     /// Waits until the messages here satisfy `look`, and gives what it finds.
     pub async fn wait_for<R>(&self, mut look: impl FnMut(&[MessageView]) -> Option<R>) -> R {
         let what = format!("something in {self:?}");
-        self.discord
-            .until(&what, |world| look(&self.views(world)))
-            .await
+        self.discord.until(&what, |world| look(&self.views(world))).await
     }
 
     /// Waits for a message of the bot that contains this text.

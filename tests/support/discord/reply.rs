@@ -34,13 +34,7 @@ impl Answer {
                 let done = found.answered.is_some() || found.failed;
                 done.then(|| {
                     let modal = found.modal.clone();
-                    (
-                        found.answered,
-                        found.label.clone(),
-                        found.original,
-                        modal,
-                        found.source,
-                    )
+                    (found.answered, found.label.clone(), found.original, modal, found.source)
                 })
             })
             .await;
@@ -105,13 +99,7 @@ pub struct Reply {
 
 impl Reply {
     fn new(person: &Person, interaction: Id, message: Id, label: String) -> Self {
-        let reply = Self {
-            person: person.clone(),
-            interaction,
-            message,
-            label,
-            seen: AtomicU64::new(0),
-        };
+        let reply = Self { person: person.clone(), interaction, message, label, seen: AtomicU64::new(0) };
         reply.seen.store(reply.view().revision, Ordering::SeqCst);
         reply
     }
@@ -155,10 +143,7 @@ impl Reply {
     /// The further answers to the same interaction.
     pub fn followups(&self) -> Vec<MessageView> {
         let world = self.person.discord.world();
-        let ids = world
-            .interactions
-            .get(&self.interaction)
-            .map(|i| i.followups.clone());
+        let ids = world.interactions.get(&self.interaction).map(|i| i.followups.clone());
         ids.into_iter()
             .flatten()
             .filter_map(|id| world.messages.get(&id))
@@ -179,10 +164,7 @@ impl Reply {
 
     /// Waits until it contains this text.
     pub async fn says(&self, text: &str) -> MessageView {
-        self.wait(&format!("to say {text:?}"), |view| {
-            view.all_text().contains(text)
-        })
-        .await
+        self.wait(&format!("to say {text:?}"), |view| view.all_text().contains(text)).await
     }
 
     /// Waits until the message is as wanted; `what` goes on with "waited for the answer …".
@@ -203,16 +185,9 @@ impl Reply {
         if view.button(label).is_some() {
             return self.person.press(&view, label).await;
         }
-        match self
-            .followups()
-            .iter()
-            .find(|view| view.button(label).is_some())
-        {
+        match self.followups().iter().find(|view| view.button(label).is_some()) {
             Some(followup) => self.person.press(followup, label).await,
-            None => panic!(
-                "no button {label:?} on the answer to {}: {view}",
-                self.label
-            ),
+            None => panic!("no button {label:?} on the answer to {}: {view}", self.label),
         }
     }
 }
@@ -256,10 +231,7 @@ impl Modal {
             source,
             custom_id: data["custom_id"].as_str().unwrap_or_default().into(),
             title: data["title"].as_str().unwrap_or_default().into(),
-            inputs: rows
-                .iter()
-                .map(|row| input(&row["components"][0]))
-                .collect(),
+            inputs: rows.iter().map(|row| input(&row["components"][0])).collect(),
         }
     }
 
@@ -273,19 +245,13 @@ impl Modal {
 
     /// Sends it off, as the client lets one.
     pub fn send(&self, values: &[(&str, &str)]) -> Result<Id, String> {
-        let known = |name: &str| {
-            self.inputs
-                .iter()
-                .any(|i| i.label == name || i.custom_id == name)
-        };
+        let known = |name: &str| self.inputs.iter().any(|i| i.label == name || i.custom_id == name);
         if let Some((name, _)) = values.iter().find(|(name, _)| !known(name)) {
             return Err(format!("there is no input {name:?}"));
         }
         let mut filled = Vec::new();
         for input in &self.inputs {
-            let given = values
-                .iter()
-                .find(|(n, _)| *n == input.label || *n == input.custom_id);
+            let given = values.iter().find(|(n, _)| *n == input.label || *n == input.custom_id);
             let value = given.map_or(input.value.as_str(), |(_, value)| value);
             let units = utf16(value);
             let too_short = units < input.min_length && (input.required || units > 0);
@@ -304,10 +270,7 @@ impl Modal {
 fn input(value: &Value) -> Input {
     let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
     let number = |key: &str, default: usize| {
-        value[key]
-            .as_u64()
-            .and_then(|n| usize::try_from(n).ok())
-            .unwrap_or(default)
+        value[key].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(default)
     };
     Input {
         custom_id: text("custom_id"),
@@ -323,11 +286,7 @@ fn input(value: &Value) -> Input {
 
 impl fmt::Debug for Modal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inputs: Vec<&str> = self
-            .inputs
-            .iter()
-            .map(|input| input.label.as_str())
-            .collect();
+        let inputs: Vec<&str> = self.inputs.iter().map(|input| input.label.as_str()).collect();
         write!(f, "modal {:?} with {inputs:?}", self.title)
     }
 }

@@ -57,136 +57,36 @@ pub const ROUTES: &[(&str, &str, Route)] = &[
     ("GET", "/guilds/{guild_id}", Route::Guild),
     ("GET", "/guilds/{guild_id}/channels", Route::GuildChannels),
     ("GET", "/guilds/{guild_id}/roles", Route::GuildRoles),
-    (
-        "GET",
-        "/guilds/{guild_id}/members/{user_id}",
-        Route::GuildMember,
-    ),
-    (
-        "GET",
-        "/guilds/{guild_id}/threads/active",
-        Route::GuildActiveThreads,
-    ),
-    (
-        "GET",
-        "/applications/{application_id}/commands",
-        Route::GlobalCommands,
-    ),
-    (
-        "PUT",
-        "/applications/{application_id}/commands",
-        Route::PutGlobalCommands,
-    ),
-    (
-        "GET",
-        "/applications/{application_id}/guilds/{guild_id}/commands",
-        Route::GuildCommands,
-    ),
-    (
-        "PUT",
-        "/applications/{application_id}/guilds/{guild_id}/commands",
-        Route::PutGuildCommands,
-    ),
-    (
-        "POST",
-        "/interactions/{interaction_id}/{interaction_token}/callback",
-        Route::Callback,
-    ),
-    (
-        "GET",
-        "/webhooks/{webhook_id}/{webhook_token}/messages/@original",
-        Route::GetOriginal,
-    ),
-    (
-        "PATCH",
-        "/webhooks/{webhook_id}/{webhook_token}/messages/@original",
-        Route::EditOriginal,
-    ),
-    (
-        "DELETE",
-        "/webhooks/{webhook_id}/{webhook_token}/messages/@original",
-        Route::DeleteOriginal,
-    ),
-    (
-        "POST",
-        "/webhooks/{webhook_id}/{webhook_token}",
-        Route::Followup,
-    ),
-    (
-        "GET",
-        "/webhooks/{webhook_id}/{webhook_token}/messages/{message_id}",
-        Route::GetFollowup,
-    ),
-    (
-        "PATCH",
-        "/webhooks/{webhook_id}/{webhook_token}/messages/{message_id}",
-        Route::EditFollowup,
-    ),
-    (
-        "DELETE",
-        "/webhooks/{webhook_id}/{webhook_token}/messages/{message_id}",
-        Route::DeleteFollowup,
-    ),
+    ("GET", "/guilds/{guild_id}/members/{user_id}", Route::GuildMember),
+    ("GET", "/guilds/{guild_id}/threads/active", Route::GuildActiveThreads),
+    ("GET", "/applications/{application_id}/commands", Route::GlobalCommands),
+    ("PUT", "/applications/{application_id}/commands", Route::PutGlobalCommands),
+    ("GET", "/applications/{application_id}/guilds/{guild_id}/commands", Route::GuildCommands),
+    ("PUT", "/applications/{application_id}/guilds/{guild_id}/commands", Route::PutGuildCommands),
+    ("POST", "/interactions/{interaction_id}/{interaction_token}/callback", Route::Callback),
+    ("GET", "/webhooks/{webhook_id}/{webhook_token}/messages/@original", Route::GetOriginal),
+    ("PATCH", "/webhooks/{webhook_id}/{webhook_token}/messages/@original", Route::EditOriginal),
+    ("DELETE", "/webhooks/{webhook_id}/{webhook_token}/messages/@original", Route::DeleteOriginal),
+    ("POST", "/webhooks/{webhook_id}/{webhook_token}", Route::Followup),
+    ("GET", "/webhooks/{webhook_id}/{webhook_token}/messages/{message_id}", Route::GetFollowup),
+    ("PATCH", "/webhooks/{webhook_id}/{webhook_token}/messages/{message_id}", Route::EditFollowup),
+    ("DELETE", "/webhooks/{webhook_id}/{webhook_token}/messages/{message_id}", Route::DeleteFollowup),
     ("GET", "/channels/{channel_id}", Route::GetChannel),
     ("PATCH", "/channels/{channel_id}", Route::EditChannel),
     ("DELETE", "/channels/{channel_id}", Route::DeleteChannel),
     ("GET", "/channels/{channel_id}/messages", Route::Messages),
-    (
-        "POST",
-        "/channels/{channel_id}/messages",
-        Route::CreateMessage,
-    ),
-    (
-        "GET",
-        "/channels/{channel_id}/messages/{message_id}",
-        Route::Message,
-    ),
-    (
-        "PATCH",
-        "/channels/{channel_id}/messages/{message_id}",
-        Route::EditMessage,
-    ),
-    (
-        "DELETE",
-        "/channels/{channel_id}/messages/{message_id}",
-        Route::DeleteMessage,
-    ),
+    ("POST", "/channels/{channel_id}/messages", Route::CreateMessage),
+    ("GET", "/channels/{channel_id}/messages/{message_id}", Route::Message),
+    ("PATCH", "/channels/{channel_id}/messages/{message_id}", Route::EditMessage),
+    ("DELETE", "/channels/{channel_id}/messages/{message_id}", Route::DeleteMessage),
     ("POST", "/channels/{channel_id}/typing", Route::Typing),
-    (
-        "POST",
-        "/channels/{channel_id}/threads",
-        Route::CreateThread,
-    ),
-    (
-        "POST",
-        "/channels/{channel_id}/messages/{message_id}/threads",
-        Route::CreateThreadFromMessage,
-    ),
-    (
-        "GET",
-        "/channels/{channel_id}/thread-members",
-        Route::ThreadMembers,
-    ),
-    (
-        "PUT",
-        "/channels/{channel_id}/thread-members/@me",
-        Route::JoinThread,
-    ),
-    (
-        "DELETE",
-        "/channels/{channel_id}/thread-members/@me",
-        Route::LeaveThread,
-    ),
-    (
-        "PUT",
-        "/channels/{channel_id}/thread-members/{user_id}",
-        Route::AddThreadMember,
-    ),
-    (
-        "DELETE",
-        "/channels/{channel_id}/thread-members/{user_id}",
-        Route::RemoveThreadMember,
-    ),
+    ("POST", "/channels/{channel_id}/threads", Route::CreateThread),
+    ("POST", "/channels/{channel_id}/messages/{message_id}/threads", Route::CreateThreadFromMessage),
+    ("GET", "/channels/{channel_id}/thread-members", Route::ThreadMembers),
+    ("PUT", "/channels/{channel_id}/thread-members/@me", Route::JoinThread),
+    ("DELETE", "/channels/{channel_id}/thread-members/@me", Route::LeaveThread),
+    ("PUT", "/channels/{channel_id}/thread-members/{user_id}", Route::AddThreadMember),
+    ("DELETE", "/channels/{channel_id}/thread-members/{user_id}", Route::RemoveThreadMember),
 ];
 
 /// A request's path, taken apart.
@@ -202,10 +102,7 @@ pub struct Matched {
 impl Matched {
     /// The n-th parameter as a snowflake; 0, which nothing has, if it is none.
     pub fn id(&self, n: usize) -> u64 {
-        self.values
-            .get(n)
-            .and_then(|value| value.parse().ok())
-            .unwrap_or(0)
+        self.values.get(n).and_then(|value| value.parse().ok()).unwrap_or(0)
     }
 
     pub fn text(&self, n: usize) -> &str {
@@ -215,18 +112,10 @@ impl Matched {
 
 /// Finds the route of a path below `/api/v10`.
 pub fn find(method: &str, path: &str) -> Option<Matched> {
-    ROUTES
-        .iter()
-        .filter(|(wanted, ..)| *wanted == method)
-        .find_map(|(method, template, route)| {
-            let values = values(template, path)?;
-            Some(Matched {
-                route: *route,
-                method,
-                template,
-                values,
-            })
-        })
+    ROUTES.iter().filter(|(wanted, ..)| *wanted == method).find_map(|(method, template, route)| {
+        let values = values(template, path)?;
+        Some(Matched { route: *route, method, template, values })
+    })
 }
 
 fn values(template: &str, path: &str) -> Option<Vec<String>> {
@@ -253,10 +142,7 @@ mod tests {
     fn every_route_of_the_look_alike_is_one_of_discords() {
         let schema = Schema::load();
         for (method, template, _) in ROUTES.iter().filter(|_| schema.is_present()) {
-            assert!(
-                schema.knows(method, template),
-                "Discord has no {method} {template}"
-            );
+            assert!(schema.knows(method, template), "Discord has no {method} {template}");
         }
     }
 

@@ -9,10 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::routes::Matched;
 
-const PATH: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../shared/discord/openapi.json"
-);
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/discord/openapi.json");
 
 /// Method, path template, and the status of an answer (0: the request).
 type Key = (&'static str, &'static str, u16);
@@ -28,10 +25,7 @@ impl Schema {
     pub fn load() -> Self {
         static DOCUMENT: OnceLock<Option<Value>> = OnceLock::new();
         let document = DOCUMENT.get_or_init(read).as_ref();
-        Self {
-            document,
-            validators: Mutex::default(),
-        }
+        Self { document, validators: Mutex::default() }
     }
 
     pub fn is_present(&self) -> bool {
@@ -40,11 +34,8 @@ impl Schema {
 
     /// Whether Discord describes this endpoint.
     pub fn knows(&self, method: &str, template: &str) -> bool {
-        self.document.is_some_and(|document| {
-            document["paths"][template]
-                .get(method.to_ascii_lowercase())
-                .is_some()
-        })
+        self.document
+            .is_some_and(|document| document["paths"][template].get(method.to_ascii_lowercase()).is_some())
     }
 
     /// What is wrong with a body and a query, as sentences; empty if nothing is.
@@ -58,11 +49,7 @@ impl Schema {
         let key = (matched.method, matched.template, 0);
         if let Some(validator) = self.validator(document, key, schema) {
             let body = with_number_permissions(body);
-            wrong.extend(
-                validator
-                    .iter_errors(&body)
-                    .map(|e| format!("body {}: {e}", e.instance_path())),
-            );
+            wrong.extend(validator.iter_errors(&body).map(|e| format!("body {}: {e}", e.instance_path())));
         } else if !body.is_null() {
             wrong.push("a body where Discord expects none".into());
         }
@@ -81,19 +68,15 @@ impl Schema {
         let schema = &described["content"]["application/json"]["schema"];
         let key = (matched.method, matched.template, status);
         match self.validator(document, key, schema) {
-            Some(validator) => validator
-                .iter_errors(body)
-                .map(|e| format!("answer {}: {e}", e.instance_path()))
-                .collect(),
+            Some(validator) => {
+                validator.iter_errors(body).map(|e| format!("answer {}: {e}", e.instance_path())).collect()
+            }
             None => Vec::new(),
         }
     }
 
     fn validator(&self, document: &Value, key: Key, schema: &Value) -> Option<Arc<Validator>> {
-        let mut built = self
-            .validators
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut built = self.validators.lock().unwrap_or_else(PoisonError::into_inner);
         built
             .entry(key)
             .or_insert_with(|| {
@@ -111,10 +94,7 @@ impl Schema {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test reads its own reference material"
-)]
+#[expect(clippy::disallowed_methods, reason = "a test reads its own reference material")]
 fn read() -> Option<Value> {
     let Ok(text) = std::fs::read_to_string(PATH) else {
         eprintln!("Discord's openapi.json is not beside the repository: bodies are not checked");
@@ -149,10 +129,7 @@ fn references(schema: &Value) -> Vec<String> {
                 .get("$ref")
                 .and_then(Value::as_str)
                 .and_then(|reference| reference.strip_prefix("#/components/schemas/"));
-            own.map(str::to_owned)
-                .into_iter()
-                .chain(map.values().flat_map(references))
-                .collect()
+            own.map(str::to_owned).into_iter().chain(map.values().flat_map(references)).collect()
         }
         Value::Array(list) => list.iter().flat_map(references).collect(),
         _ => Vec::new(),
@@ -180,15 +157,9 @@ fn with_number_permissions(body: &Value) -> Value {
 
 fn check_query(operation: &Value, query: &str) -> Vec<String> {
     let mut wrong = Vec::new();
-    let known: Vec<&Value> = operation["parameters"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .collect();
+    let known: Vec<&Value> = operation["parameters"].as_array().into_iter().flatten().collect();
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        let parameter = known
-            .iter()
-            .find(|p| p["name"] == *name && p["in"] == "query");
+        let parameter = known.iter().find(|p| p["name"] == *name && p["in"] == "query");
         let Some(parameter) = parameter else {
             wrong.push(format!("query: Discord knows no parameter {name:?} here"));
             continue;
@@ -199,9 +170,7 @@ fn check_query(operation: &Value, query: &str) -> Vec<String> {
             _ => true,
         };
         if !fits {
-            wrong.push(format!(
-                "query: {name}={value} is not of the described type"
-            ));
+            wrong.push(format!("query: {name}={value} is not of the described type"));
         }
     }
     wrong
@@ -221,11 +190,7 @@ mod tests {
             return;
         }
         let route = find("POST", "/channels/1/threads").expect("a known route");
-        let bad = schema.check(
-            &route,
-            &json!({"name": "x", "auto_archive_duration": 7}),
-            "",
-        );
+        let bad = schema.check(&route, &json!({"name": "x", "auto_archive_duration": 7}), "");
         assert!(!bad.is_empty(), "7 minutes is no archive duration");
         let good = schema.check(&route, &json!({"name": "x", "type": 12}), "");
         assert!(good.is_empty(), "{good:?}");
@@ -239,9 +204,6 @@ mod tests {
         }
         let route = find("GET", "/channels/1/messages").expect("a known route");
         assert!(schema.check(&route, &Value::Null, "limit=5").is_empty());
-        assert_eq!(
-            schema.check(&route, &Value::Null, "limit=x&nope=1").len(),
-            2
-        );
+        assert_eq!(schema.check(&route, &Value::Null, "limit=x&nope=1").len(), 2);
     }
 }

@@ -42,41 +42,24 @@ impl World {
 /// Follows the subcommands, then takes the options.
 fn branch(level: &Value, names: &[&str], typed: Typed<'_>) -> Result<Vec<Value>, String> {
     let known = level["options"].as_array().cloned().unwrap_or_default();
-    let nested = |option: &Value| {
-        matches!(
-            option["type"].as_u64(),
-            Some(SUB_COMMAND | SUB_COMMAND_GROUP)
-        )
-    };
+    let nested = |option: &Value| matches!(option["type"].as_u64(), Some(SUB_COMMAND | SUB_COMMAND_GROUP));
     match names.split_first() {
         None if known.iter().any(nested) => Err(format!("/{} needs a subcommand", typed.path)),
         None => options(&known, typed),
         Some((name, rest)) => {
-            let found = known
-                .iter()
-                .filter(|o| nested(o))
-                .find(|o| o["name"] == **name);
+            let found = known.iter().filter(|o| nested(o)).find(|o| o["name"] == **name);
             let Some(found) = found else {
                 return Err(format!("/{} has no subcommand {name:?}", typed.path));
             };
             let below = branch(found, rest, typed)?;
-            Ok(vec![
-                json!({"name": name, "type": found["type"], "options": below}),
-            ])
+            Ok(vec![json!({"name": name, "type": found["type"], "options": below})])
         }
     }
 }
 
 fn options(known: &[Value], typed: Typed<'_>) -> Result<Vec<Value>, String> {
-    for wanted in known
-        .iter()
-        .filter(|o| o["required"] == true && typed.focused.is_none())
-    {
-        if !typed
-            .options
-            .iter()
-            .any(|(name, _)| wanted["name"] == *name)
-        {
+    for wanted in known.iter().filter(|o| o["required"] == true && typed.focused.is_none()) {
+        if !typed.options.iter().any(|(name, _)| wanted["name"] == *name) {
             return Err(format!("the option {} is required", wanted["name"]));
         }
     }
@@ -93,9 +76,7 @@ fn options(known: &[Value], typed: Typed<'_>) -> Result<Vec<Value>, String> {
                 if option["autocomplete"] != true {
                     return Err(format!("the option {name:?} is not autocompleted"));
                 }
-                return Ok(
-                    json!({"name": name, "type": option["type"], "value": text, "focused": true}),
-                );
+                return Ok(json!({"name": name, "type": option["type"], "value": text, "focused": true}));
             }
             let value = value(option, text).map_err(|why| format!("option {name:?}: {why}"))?;
             Ok(json!({"name": name, "type": option["type"], "value": value}))
@@ -111,9 +92,7 @@ fn value(option: &Value, text: &str) -> Result<Value, String> {
         Some(10) => json!(text.parse::<f64>().map_err(|e| e.to_string())?),
         other => return Err(format!("the look-alike types no option of type {other:?}")),
     };
-    let choices = option["choices"]
-        .as_array()
-        .filter(|choices| !choices.is_empty());
+    let choices = option["choices"].as_array().filter(|choices| !choices.is_empty());
     if choices.is_some_and(|choices| !choices.iter().any(|choice| choice["value"] == value)) {
         return Err(format!("{value} is none of the choices"));
     }

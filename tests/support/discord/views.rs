@@ -96,12 +96,7 @@ impl MessageView {
         for embed in &self.embeds {
             lines.push(embed.title.clone());
             lines.push(embed.description.clone());
-            lines.extend(
-                embed
-                    .fields
-                    .iter()
-                    .map(|(name, value)| format!("{name}: {value}")),
-            );
+            lines.extend(embed.fields.iter().map(|(name, value)| format!("{name}: {value}")));
             lines.push(embed.footer.clone());
         }
         lines.retain(|line| !line.is_empty());
@@ -115,17 +110,8 @@ impl MessageView {
 
     /// Where a link whose words contain `label` leads: a link button, a masked link, an embed's title.
     pub fn link(&self, label: &str) -> Option<String> {
-        let button = self
-            .buttons
-            .iter()
-            .find(|b| b.label.contains(label))
-            .and_then(|b| b.url.clone());
-        let titled = || {
-            self.embeds
-                .iter()
-                .find(|e| e.title.contains(label))
-                .and_then(|e| e.url.clone())
-        };
+        let button = self.buttons.iter().find(|b| b.label.contains(label)).and_then(|b| b.url.clone());
+        let titled = || self.embeds.iter().find(|e| e.title.contains(label)).and_then(|e| e.url.clone());
         let masked = || {
             masked_links(&self.all_text())
                 .into_iter()
@@ -161,10 +147,7 @@ fn embed(value: &Value) -> Embed {
         description: string(&value["description"]),
         url: value["url"].as_str().map(str::to_owned),
         color: value["color"].as_u64(),
-        fields: fields
-            .iter()
-            .map(|f| (string(&f["name"]), string(&f["value"])))
-            .collect(),
+        fields: fields.iter().map(|f| (string(&f["name"]), string(&f["value"]))).collect(),
         footer: string(&value["footer"]["text"]),
     }
 }
@@ -194,12 +177,7 @@ impl fmt::Display for MessageView {
         }
         write!(f, "> {}", self.all_text())?;
         for button in &self.buttons {
-            write!(
-                f,
-                " [{}{}]",
-                button.label,
-                if button.disabled { ", disabled" } else { "" }
-            )?;
+            write!(f, " [{}{}]", button.label, if button.disabled { ", disabled" } else { "" })?;
         }
         Ok(())
     }

@@ -26,9 +26,7 @@ pub fn user(user: &User) -> Value {
 /// `alice` → `Alice`.
 fn display_name(name: &str) -> String {
     let mut letters = name.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(letters).collect()
-    })
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 impl World {
@@ -76,22 +74,11 @@ impl World {
 
     /// `GATEWAY_MESSAGE_CONTENT_LIMITED` where the portal grants the intent.
     pub fn application_flags(&self) -> u64 {
-        if self.options.message_content_intent {
-            1 << 19
-        } else {
-            0
-        }
+        if self.options.message_content_intent { 1 << 19 } else { 0 }
     }
 
     pub fn member_json(&self, guild: &Guild, id: Id, with_user: bool) -> Value {
-        let roles: Vec<String> = guild
-            .members
-            .get(&id)
-            .into_iter()
-            .flatten()
-            .copied()
-            .map(text)
-            .collect();
+        let roles: Vec<String> = guild.members.get(&id).into_iter().flatten().copied().map(text).collect();
         let mut member = json!({
             "nick": null,
             "avatar": null,
@@ -162,10 +149,7 @@ impl World {
     }
 
     fn thread_messages(&self, channel: Id) -> usize {
-        self.messages
-            .values()
-            .filter(|m| m.channel == channel && !m.deleted)
-            .count()
+        self.messages.values().filter(|m| m.channel == channel && !m.deleted).count()
     }
 
     pub fn thread_member_json(&self, channel: &Channel, user: Id) -> Value {
@@ -257,11 +241,7 @@ impl World {
         value["unavailable"] = json!(false);
         value["member_count"] = json!(guild.members.len());
         value["voice_states"] = json!([]);
-        value["members"] = guild
-            .members
-            .keys()
-            .map(|id| self.member_json(guild, *id, true))
-            .collect();
+        value["members"] = guild.members.keys().map(|id| self.member_json(guild, *id, true)).collect();
         value["channels"] = json!(here(false));
         value["threads"] = json!(here(true));
         value["presences"] = json!([]);

@@ -253,16 +253,11 @@ impl World {
     }
 
     pub fn violation(&mut self, code: u32, what: impl Into<String>) {
-        self.violations.push(Violation {
-            code,
-            what: what.into(),
-        });
+        self.violations.push(Violation { code, what: what.into() });
     }
 
     pub fn user_name(&self, id: Id) -> String {
-        self.users
-            .get(&id)
-            .map_or_else(|| id.to_string(), |user| user.name.clone())
+        self.users.get(&id).map_or_else(|| id.to_string(), |user| user.name.clone())
     }
 
     pub fn channel(&self, id: Id) -> Option<&Channel> {
@@ -275,11 +270,7 @@ impl World {
             return 0;
         };
         let Some(guild) = channel.guild.and_then(|id| self.guilds.get(&id)) else {
-            return if channel.members.contains(&user) {
-                permission::MEMBER
-            } else {
-                0
-            };
+            return if channel.members.contains(&user) { permission::MEMBER } else { 0 };
         };
         let base = guild.permissions(user);
         if base & permission::ADMINISTRATOR != 0 {
@@ -288,10 +279,7 @@ impl World {
         let Some(roles) = guild.members.get(&user) else {
             return 0;
         };
-        let ruled_by = channel
-            .parent
-            .and_then(|id| self.channel(id))
-            .unwrap_or(channel);
+        let ruled_by = channel.parent.and_then(|id| self.channel(id)).unwrap_or(channel);
         apply_overwrites(base, &ruled_by.overwrites, guild.id, roles, user)
     }
 
@@ -308,8 +296,7 @@ impl World {
             DM => found.members.contains(&user),
             PRIVATE_THREAD => {
                 self.may(user, channel, permission::VIEW_CHANNEL)
-                    && (found.members.contains(&user)
-                        || self.may(user, channel, permission::MANAGE_THREADS))
+                    && (found.members.contains(&user) || self.may(user, channel, permission::MANAGE_THREADS))
             }
             _ => self.may(user, channel, permission::VIEW_CHANNEL),
         }
@@ -328,10 +315,7 @@ impl World {
     /// The DM channel between the bot and this person, if one was opened.
     pub fn open_dm(&self, user: Id) -> Option<Id> {
         let ends = BTreeSet::from([self.bot(), user]);
-        let found = self
-            .channels
-            .values()
-            .find(|c| c.kind == DM && c.members == ends);
+        let found = self.channels.values().find(|c| c.kind == DM && c.members == ends);
         found.map(|channel| channel.id)
     }
 
@@ -377,11 +361,7 @@ impl World {
             (by_guild || by_user) && holds(command, "contexts", context, &[0, 1, 2])
         };
         let own = channel.guild.and_then(|id| self.guild_commands.get(&id));
-        own.into_iter()
-            .flatten()
-            .chain(self.global_commands.iter().filter(usable))
-            .cloned()
-            .collect()
+        own.into_iter().flatten().chain(self.global_commands.iter().filter(usable)).cloned().collect()
     }
 
     /// Writes a message down. Mentions are read from the text by the caller's rule.
@@ -470,11 +450,7 @@ impl Message {
             author,
             kind: 0,
             flags: 0,
-            now: Version {
-                content: content.into(),
-                embeds: json!([]),
-                components: json!([]),
-            },
+            now: Version { content: content.into(), embeds: json!([]), components: json!([]) },
             past: Vec::new(),
             only: None,
             created_ms: 0,
@@ -508,30 +484,17 @@ impl Message {
 /// Discord's order: @everyone, then all roles together, then the member.
 fn apply_overwrites(base: u64, rules: &[Overwrite], guild: Id, roles: &[Id], user: Id) -> u64 {
     let mut bits = base;
-    for rule in rules
-        .iter()
-        .filter(|rule| !rule.member && rule.target == guild)
-    {
+    for rule in rules.iter().filter(|rule| !rule.member && rule.target == guild) {
         bits = bits & !rule.deny | rule.allow;
     }
     let (mut allow, mut deny) = (0, 0);
-    for rule in rules
-        .iter()
-        .filter(|rule| !rule.member && roles.contains(&rule.target))
-    {
+    for rule in rules.iter().filter(|rule| !rule.member && roles.contains(&rule.target)) {
         allow |= rule.allow;
         deny |= rule.deny;
     }
     bits = bits & !deny | allow;
-    for rule in rules
-        .iter()
-        .filter(|rule| rule.member && rule.target == user)
-    {
+    for rule in rules.iter().filter(|rule| rule.member && rule.target == user) {
         bits = bits & !rule.deny | rule.allow;
     }
-    if bits & permission::VIEW_CHANNEL == 0 {
-        0
-    } else {
-        bits
-    }
+    if bits & permission::VIEW_CHANNEL == 0 { 0 } else { bits }
 }

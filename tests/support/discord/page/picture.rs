@@ -19,10 +19,7 @@ impl Person {
             .filter(|channel| world.can_see(self.id, channel.id))
             .map(|channel| self.channel(&world, channel))
             .collect();
-        let guilds = world
-            .guilds
-            .values()
-            .filter(|guild| guild.members.contains_key(&self.id));
+        let guilds = world.guilds.values().filter(|guild| guild.members.contains_key(&self.id));
         let users = world.users.values();
         json!({
             "me": self.id.to_string(),
@@ -50,10 +47,7 @@ impl Person {
             .collect();
         messages.reverse();
         let now = world.now_ms();
-        let typing = channel
-            .typing
-            .iter()
-            .filter(|(who, until)| **who != self.id && **until > now);
+        let typing = channel.typing.iter().filter(|(who, until)| **who != self.id && **until > now);
         let commands = world.commands_in(self.id, channel.id);
         json!({
             "id": channel.id.to_string(),
@@ -80,18 +74,11 @@ impl Person {
 /// A command's forms: each subcommand is one.
 fn usable(command: &Value, before: &str) -> Vec<Value> {
     let name = command["name"].as_str().unwrap_or_default();
-    let path = if before.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{before} {name}")
-    };
+    let path = if before.is_empty() { name.to_owned() } else { format!("{before} {name}") };
     let options = command["options"].as_array().cloned().unwrap_or_default();
     let nested = |option: &Value| matches!(option["type"].as_u64(), Some(1 | 2));
     if options.iter().any(nested) {
-        return options
-            .iter()
-            .flat_map(|option| usable(option, &path))
-            .collect();
+        return options.iter().flat_map(|option| usable(option, &path)).collect();
     }
     let options: Vec<Value> = options
         .iter()

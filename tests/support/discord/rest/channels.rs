@@ -13,11 +13,7 @@ impl World {
         let Some(channel) = self.channel(id) else {
             return Err(Refusal::unknown_channel());
         };
-        if self.can_see(self.bot(), id) {
-            Ok(channel)
-        } else {
-            Err(Refusal::missing_access())
-        }
+        if self.can_see(self.bot(), id) { Ok(channel) } else { Err(Refusal::missing_access()) }
     }
 
     pub(super) fn get_channel(&mut self, call: &Call) -> Answered {
@@ -28,11 +24,7 @@ impl World {
         let channel = self.bot_channel(call.id(0))?;
         let id = channel.id;
         if channel.kind == DM {
-            return Err(Refusal::new(
-                403,
-                50003,
-                "Cannot execute action on a DM channel",
-            ));
+            return Err(Refusal::new(403, 50003, "Cannot execute action on a DM channel"));
         }
         if !channel.is_thread() {
             return Err(Refusal::invalid("the look-alike edits threads only"));
@@ -130,18 +122,11 @@ impl World {
     }
 
     pub(super) fn create_dm(&mut self, call: &Call) -> Answered {
-        let Some(user) = call
-            .body_id("recipient_id")
-            .filter(|id| self.users.contains_key(id))
-        else {
+        let Some(user) = call.body_id("recipient_id").filter(|id| self.users.contains_key(id)) else {
             return Err(Refusal::invalid("recipient_id: Unknown user"));
         };
         if user == self.bot() {
-            return Err(Refusal::new(
-                400,
-                50007,
-                "Cannot send messages to this user",
-            ));
+            return Err(Refusal::new(400, 50007, "Cannot send messages to this user"));
         }
         let id = self.dm(user);
         Ok((200, self.channel_json(&self.channels[&id])))

@@ -14,17 +14,12 @@ impl World {
         let Some(guild) = self.guilds.get(&id) else {
             return Err(Refusal::new(404, 10004, "Unknown Guild"));
         };
-        if guild.members.contains_key(&self.bot()) {
-            Ok(guild)
-        } else {
-            Err(Refusal::missing_access())
-        }
+        if guild.members.contains_key(&self.bot()) { Ok(guild) } else { Err(Refusal::missing_access()) }
     }
 
     pub(super) fn get_user(&mut self, call: &Call) -> Answered {
         let user = self.users.get(&call.id(0));
-        user.map(|user| (200, wire::user(user)))
-            .ok_or_else(|| Refusal::new(404, 10013, "Unknown User"))
+        user.map(|user| (200, wire::user(user))).ok_or_else(|| Refusal::new(404, 10013, "Unknown User"))
     }
 
     pub(super) fn get_guild(&mut self, call: &Call) -> Answered {
@@ -44,19 +39,12 @@ impl World {
 
     pub(super) fn guild_roles(&mut self, call: &Call) -> Answered {
         let guild = self.bot_guild(call.id(0))?;
-        Ok((
-            200,
-            guild.roles.iter().enumerate().map(wire::role).collect(),
-        ))
+        Ok((200, guild.roles.iter().enumerate().map(wire::role).collect()))
     }
 
     pub(super) fn guild_member(&mut self, call: &Call) -> Answered {
         let guild = self.bot_guild(call.id(0))?;
-        let user = if call.matched.text(1) == "@me" {
-            self.bot()
-        } else {
-            call.id(1)
-        };
+        let user = if call.matched.text(1) == "@me" { self.bot() } else { call.id(1) };
         if guild.members.contains_key(&user) {
             Ok((200, self.member_json(guild, user, true)))
         } else {
@@ -77,20 +65,15 @@ impl World {
         let joined = threads.iter().filter(|c| c.members.contains(&bot));
         let members: Vec<Value> = joined.map(|c| self.thread_member_json(c, bot)).collect();
         let threads: Vec<Value> = threads.iter().map(|c| self.channel_json(c)).collect();
-        Ok((
-            200,
-            json!({"threads": threads, "members": members, "has_more": false}),
-        ))
+        Ok((200, json!({"threads": threads, "members": members, "has_more": false})))
     }
 
     pub(super) fn get_commands(&mut self, call: &Call) -> Answered {
         self.own_application(call.id(0))?;
         let listed = match call.matched.route {
-            Route::GuildCommands => self
-                .guild_commands
-                .get(&self.bot_guild(call.id(1))?.id)
-                .cloned()
-                .unwrap_or_default(),
+            Route::GuildCommands => {
+                self.guild_commands.get(&self.bot_guild(call.id(1))?.id).cloned().unwrap_or_default()
+            }
             _ => self.global_commands.clone(),
         };
         Ok((200, json!(listed)))
@@ -108,10 +91,8 @@ impl World {
             Some(guild) => self.guild_commands.get(&guild).cloned().unwrap_or_default(),
             None => self.global_commands.clone(),
         };
-        let kept: Vec<Value> = given
-            .into_iter()
-            .map(|command| self.register(command, &before, guild))
-            .collect();
+        let kept: Vec<Value> =
+            given.into_iter().map(|command| self.register(command, &before, guild)).collect();
         match guild {
             Some(guild) => {
                 self.guild_commands.insert(guild, kept.clone());
@@ -150,11 +131,7 @@ impl World {
         if id == self.options.application_id {
             Ok(())
         } else {
-            Err(Refusal::new(
-                403,
-                20012,
-                "You are not authorized to perform this action on this application",
-            ))
+            Err(Refusal::new(403, 20012, "You are not authorized to perform this action on this application"))
         }
     }
 }

@@ -5,9 +5,7 @@ use serde_json::{Value, json};
 use super::{Answered, Call, Refusal};
 use crate::support::discord::routes::Route;
 use crate::support::discord::rules;
-use crate::support::discord::world::{
-    EPHEMERAL, Id, Interaction, LOADING, Message, Version, World,
-};
+use crate::support::discord::world::{EPHEMERAL, Id, Interaction, LOADING, Message, Version, World};
 
 /// An interaction must be acknowledged this soon.
 pub const ACKNOWLEDGE_MS: i64 = 3_000;
@@ -63,10 +61,7 @@ impl World {
         if interaction.failed || late > ACKNOWLEDGE_MS {
             return Err(unknown(&format!("{label} was answered after {late} ms")));
         }
-        let kind = call.body["type"]
-            .as_u64()
-            .and_then(|kind| u8::try_from(kind).ok())
-            .unwrap_or(0);
+        let kind = call.body["type"].as_u64().and_then(|kind| u8::try_from(kind).ok()).unwrap_or(0);
         if !interaction.takes(kind) {
             return Err(Refusal::invalid(format!(
                 "type {kind} is no answer to {label}, an interaction of type {}",
@@ -129,8 +124,7 @@ impl World {
         message.interaction = Some(to.id);
         match version {
             Some(version) => {
-                (message.mentions, message.mention_everyone) =
-                    self.pings(&version, data, to.channel);
+                (message.mentions, message.mention_everyone) = self.pings(&version, data, to.channel);
                 message.now = version;
                 self.publish(message)
             }
@@ -176,10 +170,7 @@ impl World {
             return Err(Refusal::new(
                 401,
                 50027,
-                format!(
-                    "Invalid Webhook Token ({} is older than 15 min)",
-                    interaction.label
-                ),
+                format!("Invalid Webhook Token ({} is older than 15 min)", interaction.label),
             ));
         }
         Ok(interaction.clone())
@@ -188,15 +179,9 @@ impl World {
     /// The message that a webhook path names: `@original`, or a followup of the same interaction.
     fn answer_of(&self, call: &Call) -> Result<(Interaction, Message), Refusal> {
         let interaction = self.by_token(call)?;
-        let original = matches!(
-            call.matched.route,
-            Route::GetOriginal | Route::EditOriginal | Route::DeleteOriginal
-        );
-        let id = if original {
-            interaction.original
-        } else {
-            Some(call.id(2))
-        };
+        let original =
+            matches!(call.matched.route, Route::GetOriginal | Route::EditOriginal | Route::DeleteOriginal);
+        let id = if original { interaction.original } else { Some(call.id(2)) };
         let own = |id: &Id| interaction.original == Some(*id) || interaction.followups.contains(id);
         let message = id
             .filter(own)
@@ -259,10 +244,7 @@ impl World {
         }
         interaction.failed = true;
         let label = interaction.label.clone();
-        self.violation(
-            0,
-            format!("{label}: not acknowledged within {ACKNOWLEDGE_MS} ms"),
-        );
+        self.violation(0, format!("{label}: not acknowledged within {ACKNOWLEDGE_MS} ms"));
     }
 }
 
@@ -271,9 +253,7 @@ impl World {
 fn same_secrecy(message: &Message, body: &Value) -> Result<(), Refusal> {
     let asked = body["flags"].as_u64().unwrap_or(0) & EPHEMERAL != 0;
     if asked && message.only.is_none() {
-        return Err(Refusal::invalid(
-            "an answer that others see cannot become ephemeral",
-        ));
+        return Err(Refusal::invalid("an answer that others see cannot become ephemeral"));
     }
     Ok(())
 }

@@ -29,13 +29,9 @@ impl World {
             embeds: pick("embeds", before.map(|old| &old.embeds)),
             components: pick("components", before.map(|old| &old.components)),
         };
-        rules::message(&version.content, &version.embeds, &version.components)
-            .map_err(Refusal::invalid)?;
+        rules::message(&version.content, &version.embeds, &version.components).map_err(Refusal::invalid)?;
         let nothing = |value: &Value| value.as_array().is_none_or(Vec::is_empty);
-        if version.content.trim().is_empty()
-            && nothing(&version.embeds)
-            && nothing(&version.components)
-        {
+        if version.content.trim().is_empty() && nothing(&version.embeds) && nothing(&version.components) {
             return Err(Refusal::new(400, 50006, "Cannot send an empty message"));
         }
         number(&mut version.components, &mut 0);
@@ -50,20 +46,15 @@ impl World {
         let allowed = &body["allowed_mentions"];
         let parses = |kind: &str| {
             allowed.is_null()
-                || allowed["parse"]
-                    .as_array()
-                    .is_some_and(|kinds| kinds.iter().any(|k| k == kind))
+                || allowed["parse"].as_array().is_some_and(|kinds| kinds.iter().any(|k| k == kind))
         };
         let listed = |id: &Id| {
             allowed["users"]
                 .as_array()
                 .is_some_and(|users| users.iter().any(|user| *user == json!(id.to_string())))
         };
-        let users = self
-            .mentioned(&version.content)
-            .into_iter()
-            .filter(|id| parses("users") || listed(id))
-            .collect();
+        let users =
+            self.mentioned(&version.content).into_iter().filter(|id| parses("users") || listed(id)).collect();
         let everyone = version.content.contains("@everyone") || version.content.contains("@here");
         let may = self.may(self.bot(), channel, permission::MENTION_EVERYONE);
         (users, everyone && may && parses("everyone"))
@@ -80,24 +71,15 @@ impl World {
         }
         if found.kind == DM {
             let other = found.members.iter().find(|id| **id != bot);
-            let open = other
-                .and_then(|id| self.users.get(id))
-                .is_some_and(|user| user.dms_open);
+            let open = other.and_then(|id| self.users.get(id)).is_some_and(|user| user.dms_open);
             return if open {
                 Ok(())
             } else {
-                Err(Refusal::new(
-                    403,
-                    50007,
-                    "Cannot send messages to this user",
-                ))
+                Err(Refusal::new(403, 50007, "Cannot send messages to this user"))
             };
         }
-        let wanted = if found.is_thread() {
-            permission::SEND_MESSAGES_IN_THREADS
-        } else {
-            permission::SEND_MESSAGES
-        };
+        let wanted =
+            if found.is_thread() { permission::SEND_MESSAGES_IN_THREADS } else { permission::SEND_MESSAGES };
         if !self.may(bot, channel, wanted) {
             return Err(Refusal::missing_permissions());
         }
@@ -115,16 +97,13 @@ impl World {
         self.may_post(channel)?;
         let flags = call.body["flags"].as_u64().unwrap_or(0);
         if flags & EPHEMERAL != 0 {
-            return Err(Refusal::invalid(
-                "only an interaction's answer can be ephemeral",
-            ));
+            return Err(Refusal::invalid("only an interaction's answer can be ephemeral"));
         }
         let version = Self::draft(&call.body, None)?;
         let mut message = Message::new(channel, self.bot(), "");
         message.flags = flags & POSTABLE;
-        message.reference = call.body["message_reference"]["message_id"]
-            .as_str()
-            .and_then(|id| id.parse().ok());
+        message.reference =
+            call.body["message_reference"]["message_id"].as_str().and_then(|id| id.parse().ok());
         if let Some(reference) = message.reference {
             let there = self
                 .messages
@@ -160,9 +139,7 @@ impl World {
         let channel = message.channel;
         let mentioned = message.mentions.clone();
         let id = self.add_message(message);
-        let private = self
-            .channel(channel)
-            .is_some_and(|c| c.kind == PRIVATE_THREAD);
+        let private = self.channel(channel).is_some_and(|c| c.kind == PRIVATE_THREAD);
         if private {
             for user in mentioned {
                 self.add_to_thread(channel, user);
@@ -212,9 +189,7 @@ impl World {
         }
         self.may_read(channel)?;
         let number = |name: &str| call.query(name).and_then(|text| text.parse::<u64>().ok());
-        let limit = usize::try_from(number("limit").unwrap_or(50))
-            .unwrap_or(50)
-            .min(100);
+        let limit = usize::try_from(number("limit").unwrap_or(50)).unwrap_or(50).min(100);
         let (before, after) = (number("before"), number("after"));
         let fitting = self.messages.values().filter(|m| {
             m.channel == channel
@@ -223,26 +198,16 @@ impl World {
                 && before.is_none_or(|id| m.id < id)
                 && after.is_none_or(|id| m.id > id)
         });
-        let mut listed: Vec<&Message> = if after.is_some() {
-            fitting.take(limit).collect()
-        } else {
-            fitting.rev().take(limit).collect()
-        };
+        let mut listed: Vec<&Message> =
+            if after.is_some() { fitting.take(limit).collect() } else { fitting.rev().take(limit).collect() };
         listed.sort_by_key(|message| std::cmp::Reverse(message.id));
-        Ok((
-            200,
-            listed.into_iter().map(|m| self.message_json(m)).collect(),
-        ))
+        Ok((200, listed.into_iter().map(|m| self.message_json(m)).collect()))
     }
 
     pub(super) fn edit_message(&mut self, call: &Call) -> Answered {
         let message = self.reachable(call)?;
         if message.author != self.bot() {
-            return Err(Refusal::new(
-                403,
-                50005,
-                "Cannot edit a message authored by another user",
-            ));
+            return Err(Refusal::new(403, 50005, "Cannot edit a message authored by another user"));
         }
         let id = message.id;
         let archived = self.channel(message.channel).is_some_and(|c| c.archived);
@@ -270,11 +235,7 @@ impl World {
         }
         message.say(version, now);
         let message = message.clone();
-        let event = if first {
-            "MESSAGE_CREATE"
-        } else {
-            "MESSAGE_UPDATE"
-        };
+        let event = if first { "MESSAGE_CREATE" } else { "MESSAGE_UPDATE" };
         self.dispatch_message(event, &message);
         self.message_json(&message)
     }
@@ -304,11 +265,7 @@ impl World {
         if let Some(guild) = guild {
             payload["guild_id"] = json!(guild.to_string());
         }
-        let wanted = if guild.is_some() {
-            intent::GUILD_MESSAGES
-        } else {
-            intent::DIRECT_MESSAGES
-        };
+        let wanted = if guild.is_some() { intent::GUILD_MESSAGES } else { intent::DIRECT_MESSAGES };
         self.dispatch("MESSAGE_DELETE", wanted, &payload);
     }
 

@@ -31,11 +31,7 @@ pub type Answered = Result<(u16, Value), Refusal>;
 
 impl Refusal {
     pub fn new(status: u16, code: u32, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-        }
+        Self { status, code, message: message.into() }
     }
 
     pub fn unknown_channel() -> Self {
@@ -74,19 +70,13 @@ impl Call {
     }
 
     pub fn query(&self, name: &str) -> Option<&str> {
-        self.query
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// A snowflake in the body.
     pub fn body_id(&self, key: &str) -> Option<u64> {
         let value = &self.body[key];
-        value
-            .as_str()
-            .and_then(|text| text.parse().ok())
-            .or_else(|| value.as_u64())
+        value.as_str().and_then(|text| text.parse().ok()).or_else(|| value.as_u64())
     }
 }
 
@@ -106,31 +96,14 @@ async fn handle(
 ) -> Response {
     let arrived_ms = discord.now_ms();
     let path = uri.path().to_owned();
-    let query = uri
-        .query()
-        .unwrap_or_default()
-        .trim_start_matches('&')
-        .to_owned();
-    let authorization = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("");
-    let kind = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or("");
+    let query = uri.query().unwrap_or_default().trim_start_matches('&').to_owned();
+    let authorization =
+        headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
     let (parsed, body_fault) = parse(kind, &body);
     let answered = match body_fault {
         Some(refusal) => Err(refusal),
-        None => answer(
-            &discord,
-            &method,
-            &path,
-            &query,
-            authorization,
-            &parsed,
-            arrived_ms,
-        ),
+        None => answer(&discord, &method, &path, &query, authorization, &parsed, arrived_ms),
     };
     let (status, content) = match answered {
         Ok(done) => done,
@@ -141,10 +114,7 @@ async fn handle(
                     format!("{method} {path}: {} {}", refusal.status, refusal.message),
                 );
             });
-            (
-                refusal.status,
-                json!({"message": refusal.message, "code": refusal.code}),
-            )
+            (refusal.status, json!({"message": refusal.message, "code": refusal.code}))
         }
     };
     discord.log_request(Request {
@@ -168,10 +138,7 @@ fn parse(kind: &str, body: &[u8]) -> (Value, Option<Refusal>) {
     }
     match serde_json::from_slice(body) {
         Ok(value) => (value, None),
-        Err(error) => (
-            Value::Null,
-            Some(Refusal::new(400, 50109, format!("invalid JSON: {error}"))),
-        ),
+        Err(error) => (Value::Null, Some(Refusal::new(400, 50109, format!("invalid JSON: {error}")))),
     }
 }
 
@@ -189,42 +156,23 @@ fn answer(
     }
     let below = path.strip_prefix("/api/v10").unwrap_or("");
     let Some(matched) = routes::find(method.as_str(), below) else {
-        return Err(Refusal::new(
-            404,
-            0,
-            "404: Not Found (a route the look-alike does not know)",
-        ));
+        return Err(Refusal::new(404, 0, "404: Not Found (a route the look-alike does not know)"));
     };
-    if needs_token(matched.route)
-        && authorization != format!("Bot {}", discord.world().options.token)
-    {
+    if needs_token(matched.route) && authorization != format!("Bot {}", discord.world().options.token) {
         // A refused token is the operator's mistake, not the bot's: no violation.
         return Ok((401, json!({"message": "401: Unauthorized", "code": 0})));
     }
     let wrong = discord.schema().check(&matched, body, query);
     if let Some(first) = wrong.first() {
-        return Err(Refusal::invalid(format!(
-            "not as Discord describes it: {first}"
-        )));
+        return Err(Refusal::invalid(format!("not as Discord describes it: {first}")));
     }
-    let query = url::form_urlencoded::parse(query.as_bytes())
-        .into_owned()
-        .collect();
-    let call = Call {
-        matched,
-        body: body.clone(),
-        query,
-        arrived_ms,
-    };
+    let query = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let call = Call { matched, body: body.clone(), query, arrived_ms };
     let answered = discord.change(|world| world.endpoint(&call));
     if let Ok((status, content)) = &answered {
-        let wrong = discord
-            .schema()
-            .check_answer(&call.matched, *status, content);
+        let wrong = discord.schema().check_answer(&call.matched, *status, content);
         let (method, template) = (call.matched.method, call.matched.template);
-        let wrong = wrong
-            .iter()
-            .map(|why| format!("{method} {template}: {why}"));
+        let wrong = wrong.iter().map(|why| format!("{method} {template}: {why}"));
         discord.change(|world| world.drift.extend(wrong));
     }
     answered
@@ -247,17 +195,10 @@ fn needs_token(route: Route) -> bool {
 }
 
 fn respond(status: u16, content: &Value) -> Response {
-    let body = if content.is_null() {
-        Body::empty()
-    } else {
-        Body::from(content.to_string())
-    };
+    let body = if content.is_null() { Body::empty() } else { Body::from(content.to_string()) };
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("application/json"),
-    );
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     response
 }
 

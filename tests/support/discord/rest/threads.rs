@@ -44,11 +44,7 @@ impl World {
             return Err(Refusal::unknown_message());
         }
         if self.channels.contains_key(&message) {
-            return Err(Refusal::new(
-                400,
-                160_004,
-                "A thread has already been created for this message",
-            ));
+            return Err(Refusal::new(400, 160_004, "A thread has already been created for this message"));
         }
         self.open_thread(call, message, PUBLIC_THREAD)?;
         Ok((201, self.channel_json(&self.channels[&message])))
@@ -58,11 +54,7 @@ impl World {
         let bot = self.bot();
         let parent = self.bot_channel(call.id(0))?;
         if parent.kind != GUILD_TEXT {
-            return Err(Refusal::new(
-                400,
-                50024,
-                "Cannot execute action on this channel type",
-            ));
+            return Err(Refusal::new(400, 50024, "Cannot execute action on this channel type"));
         }
         let wanted = match kind {
             PRIVATE_THREAD => permission::CREATE_PRIVATE_THREADS,
@@ -80,9 +72,8 @@ impl World {
         thread.owner = Some(bot);
         thread.members.insert(bot);
         thread.invitable = call.body["invitable"].as_bool().unwrap_or(true);
-        thread.auto_archive_minutes = call.body["auto_archive_duration"]
-            .as_u64()
-            .unwrap_or(thread.auto_archive_minutes);
+        thread.auto_archive_minutes =
+            call.body["auto_archive_duration"].as_u64().unwrap_or(thread.auto_archive_minutes);
         self.channels.insert(id, thread);
         self.dispatch_channel("THREAD_CREATE", id);
         Ok(())
@@ -93,21 +84,13 @@ impl World {
         if channel.is_thread() {
             Ok(channel)
         } else {
-            Err(Refusal::new(
-                400,
-                50024,
-                "Cannot execute action on this channel type",
-            ))
+            Err(Refusal::new(400, 50024, "Cannot execute action on this channel type"))
         }
     }
 
     pub(super) fn thread_members(&mut self, call: &Call) -> Answered {
         let thread = self.thread(call.id(0))?;
-        let listed = thread
-            .members
-            .iter()
-            .map(|id| self.thread_member_json(thread, *id))
-            .collect();
+        let listed = thread.members.iter().map(|id| self.thread_member_json(thread, *id)).collect();
         Ok((200, listed))
     }
 
@@ -160,9 +143,8 @@ impl World {
     /// Adds a guild's member to a thread, with the notice that Discord posts in it.
     pub fn add_to_thread(&mut self, thread: Id, user: Id) {
         let guild = self.channel(thread).and_then(|channel| channel.guild);
-        let belongs = guild
-            .and_then(|id| self.guilds.get(&id))
-            .is_some_and(|guild| guild.members.contains_key(&user));
+        let belongs =
+            guild.and_then(|id| self.guilds.get(&id)).is_some_and(|guild| guild.members.contains_key(&user));
         let Some(channel) = self.channels.get_mut(&thread).filter(|_| belongs) else {
             return;
         };
@@ -202,10 +184,7 @@ impl World {
         let Some(channel) = self.channel(thread) else {
             return;
         };
-        let added: Vec<Value> = added
-            .map(|id| self.thread_member_json(channel, id))
-            .into_iter()
-            .collect();
+        let added: Vec<Value> = added.map(|id| self.thread_member_json(channel, id)).into_iter().collect();
         let payload = json!({
             "id": thread.to_string(),
             "guild_id": channel.guild.map(|id| id.to_string()),
@@ -215,11 +194,7 @@ impl World {
         });
         // With GUILDS alone a bot hears of itself only.
         let bot = payload_is_about(&payload, self.bot());
-        let wanted = if bot {
-            intent::GUILDS
-        } else {
-            intent::GUILD_MEMBERS
-        };
+        let wanted = if bot { intent::GUILDS } else { intent::GUILD_MEMBERS };
         self.dispatch("THREAD_MEMBERS_UPDATE", wanted, &payload);
     }
 }

@@ -35,10 +35,7 @@ fn one(command: &Value, kind: u64) -> Checked {
         }
         2 | 3 => {
             length("name", &command["name"], 1, 32)?;
-            if command["description"]
-                .as_str()
-                .is_some_and(|text| !text.is_empty())
-            {
+            if command["description"].as_str().is_some_and(|text| !text.is_empty()) {
                 return Err("a user or message command has no description".into());
             }
         }
@@ -46,9 +43,7 @@ fn one(command: &Value, kind: u64) -> Checked {
     }
     let size = characters(command);
     if size > 8000 {
-        return Err(format!(
-            "{size} characters in names, descriptions and values; Discord takes 8000"
-        ));
+        return Err(format!("{size} characters in names, descriptions and values; Discord takes 8000"));
     }
     Ok(())
 }
@@ -73,12 +68,7 @@ fn options(given: &[Value], depth: u8) -> Checked {
     }
     let mut names = BTreeSet::new();
     let mut optional_seen = false;
-    let nested = |option: &Value| {
-        matches!(
-            option["type"].as_u64(),
-            Some(SUB_COMMAND | SUB_COMMAND_GROUP)
-        )
-    };
+    let nested = |option: &Value| matches!(option["type"].as_u64(), Some(SUB_COMMAND | SUB_COMMAND_GROUP));
     let branches = given.iter().filter(|option| nested(option)).count();
     if branches != 0 && branches != given.len() {
         return Err("subcommands and plain options side by side".into());
@@ -110,24 +100,16 @@ fn options(given: &[Value], depth: u8) -> Checked {
 fn choices(option: &Value) -> Checked {
     let given = list(option, "choices");
     if !given.is_empty() && option["autocomplete"].as_bool().unwrap_or(false) {
-        return Err(format!(
-            "option {} has both choices and autocomplete",
-            option["name"]
-        ));
+        return Err(format!("option {} has both choices and autocomplete", option["name"]));
     }
     super::choices(given)
 }
 
 fn characters(part: &Value) -> usize {
-    let own: usize = ["name", "description"]
-        .iter()
-        .map(|key| part[*key].as_str().map_or(0, utf16))
-        .sum();
+    let own: usize = ["name", "description"].iter().map(|key| part[*key].as_str().map_or(0, utf16)).sum();
     let choices: usize = list(part, "choices")
         .iter()
-        .map(|choice| {
-            choice["name"].as_str().map_or(0, utf16) + choice["value"].as_str().map_or(0, utf16)
-        })
+        .map(|choice| choice["name"].as_str().map_or(0, utf16) + choice["value"].as_str().map_or(0, utf16))
         .sum();
     own + choices + list(part, "options").iter().map(characters).sum::<usize>()
 }

@@ -23,9 +23,7 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 fn length(what: &str, value: &Value, min: usize, max: usize) -> Result<usize, String> {
     let units = value.as_str().map_or(0, utf16);
     if units < min || units > max {
-        return Err(format!(
-            "{what} has {units} UTF-16 units; Discord takes {min} to {max}"
-        ));
+        return Err(format!("{what} has {units} UTF-16 units; Discord takes {min} to {max}"));
     }
     Ok(units)
 }
@@ -34,9 +32,7 @@ fn length(what: &str, value: &Value, min: usize, max: usize) -> Result<usize, St
 pub fn message(content: &str, embeds: &Value, components: &Value) -> Checked {
     let units = utf16(content);
     if units > 2000 {
-        return Err(format!(
-            "content has {units} UTF-16 units; Discord takes 2000"
-        ));
+        return Err(format!("content has {units} UTF-16 units; Discord takes 2000"));
     }
     let embeds = embeds.as_array().map_or(&[] as &[Value], Vec::as_slice);
     if embeds.len() > 10 {
@@ -47,9 +43,7 @@ pub fn message(content: &str, embeds: &Value, components: &Value) -> Checked {
         total += self::embed(embed)?;
     }
     if total > 6000 {
-        return Err(format!(
-            "the embeds have {total} characters together; Discord takes 6000"
-        ));
+        return Err(format!("the embeds have {total} characters together; Discord takes 6000"));
     }
     rows(components.as_array().map_or(&[], Vec::as_slice))
 }
@@ -61,32 +55,16 @@ fn embed(embed: &Value) -> Result<usize, String> {
     total += length("embed author", &embed["author"]["name"], 0, 256)?;
     let fields = list(embed, "fields");
     if fields.len() > 25 {
-        return Err(format!(
-            "an embed with {} fields; Discord takes 25",
-            fields.len()
-        ));
+        return Err(format!("an embed with {} fields; Discord takes 25", fields.len()));
     }
     for field in fields {
         total += length("embed field name", &field["name"], 1, 256)?;
         total += length("embed field value", &field["value"], 1, 1024)?;
     }
-    let empty = [
-        "title",
-        "description",
-        "fields",
-        "image",
-        "thumbnail",
-        "footer",
-        "author",
-        "video",
-    ]
-    .iter()
-    .all(|key| embed[*key].is_null() || embed[*key].as_array().is_some_and(Vec::is_empty));
-    if empty {
-        Err("an embed with nothing in it".into())
-    } else {
-        Ok(total)
-    }
+    let empty = ["title", "description", "fields", "image", "thumbnail", "footer", "author", "video"]
+        .iter()
+        .all(|key| embed[*key].is_null() || embed[*key].as_array().is_some_and(Vec::is_empty));
+    if empty { Err("an embed with nothing in it".into()) } else { Ok(total) }
 }
 
 fn rows(rows: &[Value]) -> Checked {
@@ -96,17 +74,11 @@ fn rows(rows: &[Value]) -> Checked {
     let mut ids = BTreeSet::new();
     for row in rows {
         if row["type"].as_u64() != Some(1) {
-            return Err(format!(
-                "a top-level component of type {}, not an action row",
-                row["type"]
-            ));
+            return Err(format!("a top-level component of type {}, not an action row", row["type"]));
         }
         let parts = list(row, "components");
         if parts.is_empty() || parts.len() > 5 {
-            return Err(format!(
-                "an action row with {} components; Discord takes 1 to 5",
-                parts.len()
-            ));
+            return Err(format!("an action row with {} components; Discord takes 1 to 5", parts.len()));
         }
         for part in parts {
             match part["type"].as_u64() {
@@ -155,10 +127,7 @@ fn select(select: &Value) -> Checked {
     length("select placeholder", &select["placeholder"], 0, 150)?;
     let options = list(select, "options");
     if options.len() > 25 || (select["type"] == 3 && options.is_empty()) {
-        return Err(format!(
-            "a select with {} options; Discord takes 1 to 25",
-            options.len()
-        ));
+        return Err(format!("a select with {} options; Discord takes 1 to 25", options.len()));
     }
     options.iter().try_for_each(|option| {
         length("select option label", &option["label"], 1, 100)?;
@@ -173,10 +142,7 @@ pub fn modal(data: &Value) -> Checked {
     length("modal custom_id", &data["custom_id"], 1, 100)?;
     let rows = list(data, "components");
     if rows.is_empty() || rows.len() > 5 {
-        return Err(format!(
-            "a modal with {} rows; Discord takes 1 to 5",
-            rows.len()
-        ));
+        return Err(format!("a modal with {} rows; Discord takes 1 to 5", rows.len()));
     }
     let mut ids = BTreeSet::new();
     for row in rows {
@@ -197,11 +163,7 @@ fn text_input(input: &Value) -> Checked {
     length("text input label", &input["label"], 1, 45)?;
     length("text input placeholder", &input["placeholder"], 0, 100)?;
     length("text input value", &input["value"], 0, 4000)?;
-    let bounded = |key: &str, min: u64| {
-        input[key]
-            .as_u64()
-            .is_none_or(|given| (min..=4000).contains(&given))
-    };
+    let bounded = |key: &str, min: u64| input[key].as_u64().is_none_or(|given| (min..=4000).contains(&given));
     if !bounded("min_length", 0) || !bounded("max_length", 1) {
         return Err("a text input's min_length or max_length is out of 0 to 4000".into());
     }

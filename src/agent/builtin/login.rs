@@ -1,0 +1,218 @@
+//! Whose login the agent holds: the token API says what it has, the resource says whose it is.
+
+use std::time::Duration;
+
+use agent_client_protocol::{
+    Error as AcpError,
+    v1::schema::{SessionUpdate, ToolCall, ToolCallStatus, ToolCallUpdate, ToolCallUpdateFields},
+};
+use http::StatusCode;
+use serde_json::Value;
+use url::{Host, Url};
+
+use super::{BuiltinError, BuiltinSettings, Turn};
+use crate::agent::token_client::{TokenAnswer, TokenClientError, TokenQuery};
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// The longest answer of the resource that is read, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+
+#[derive(Clone)]
+pub(super) struct Login {
+    settings: BuiltinSettings,
+    client: reqwest::Client,
+}
+
+/// What the resource made of a token.
+enum Seen {
+    /// Its owner, as the resource calls them.
+    As(String),
+    /// 401.
+    Rejected,
+    /// Something else, in words.
+    Not(String),
+}
+
+/// An address to which a token may go.
+pub(super) fn resource_address(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("{text:?} is not an address: {error}"))?;
+    let loopback = match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if loopback => Ok(url),
+        _ => Err(format!("{text:?}: a token goes only to https, or to http on loopback")),
+    }
+}
+
+impl Login {
+    pub(super) fn new(settings: BuiltinSettings) -> Result<Self, BuiltinError> {
+        // Without redirects: a token goes to the address that was configured and to no other.
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT_WITHIN)
+            .timeout(ANSWER_WITHIN)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("threadkey-agent/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| BuiltinError::Connection(error.to_string()))?;
+        Ok(Self { settings, client })
+    }
+
+    /// Says it in the turn, with the steps as tool calls.
+    pub(super) async fn show(&self, turn: &Turn) -> Result<(), AcpError> {
+        let sentence = match self.find_out(turn).await? {
+            Ok(sentence) | Err(sentence) => sentence,
+        };
+        turn.say(&sentence)
+    }
+
+    /// Who it is, or why that cannot be said. The outer error is the connection's to the bot.
+    async fn find_out(&self, turn: &Turn) -> Result<Result<String, String>, AcpError> {
+        let provider = &self.settings.provider;
+        let title = format!("Ask threadkey for a token of {provider}");
+        let asked = self.settings.tokens.token(provider, TokenQuery::default());
+        let mut token = match step(turn, "token", title, asked).await? {
+            Ok(token) => token,
+            Err(error) => return Ok(Err(no_token(&error))),
+        };
+        let Some(address) = &self.settings.userinfo else {
+            let account = token.account.clone().unwrap_or_else(|| token.principal.clone());
+            return Ok(Ok(sentence(&account, &token)));
+        };
+        let title = format!("Ask {provider} whose login it is");
+        let seen = self.look(address, &token);
+        let mut seen = step(turn, "userinfo", title, async { seen.await.into_result() }).await?;
+        if let Err(Seen::Rejected) = seen {
+            let title = format!("Tell threadkey that {provider} refused the token");
+            let rejected = self.settings.tokens.rejected(provider, &token.access_token);
+            token = match step(turn, "rejected", title, rejected).await? {
+                Ok(token) => token,
+                Err(error) => return Ok(Err(no_token(&error))),
+            };
+            let title = format!("Ask {provider} again");
+            let again = self.look(address, &token);
+            seen = step(turn, "userinfo-again", title, async { again.await.into_result() }).await?;
+        }
+        Ok(match seen {
+            Ok(account) => Ok(sentence(&account, &token)),
+            Err(Seen::Not(why)) => Err(why),
+            Err(_) => Err(format!("**{provider}** refuses the token that I hold, also a new one (401).")),
+        })
+    }
+
+    async fn look(&self, address: &Url, token: &TokenAnswer) -> Seen {
+        let provider = &self.settings.provider;
+        let asked = self.client.get(address.clone()).bearer_auth(token.access_token.expose());
+        let response = match asked.header("accept", "application/json").send().await {
+            Ok(response) => response,
+            Err(error) => return Seen::Not(format!("**{provider}** cannot be reached: {error}")),
+        };
+        match response.status() {
+            StatusCode::UNAUTHORIZED => Seen::Rejected,
+            status if status.is_success() => match body(response).await {
+                Ok(body) => account(&body).map_or_else(
+                    || Seen::Not(format!("**{provider}** does not say whose login it is.")),
+                    Seen::As,
+                ),
+                Err(why) => Seen::Not(format!("**{provider}** cannot be understood: {why}")),
+            },
+            status => Seen::Not(format!("**{provider}** answers {status}.")),
+        }
+    }
+}
+
+impl Seen {
+    fn into_result(self) -> Result<String, Self> {
+        match self {
+            Self::As(account) => Ok(account),
+            other => Err(other),
+        }
+    }
+}
+
+/// Does `work` with a tool call around it.
+async fn step<T, E>(
+    turn: &Turn,
+    id: &'static str,
+    title: String,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<Result<T, E>, AcpError> {
+    turn.update(SessionUpdate::ToolCall(ToolCall::new(id, title).status(ToolCallStatus::InProgress)))?;
+    let done = work.await;
+    let status = if done.is_ok() { ToolCallStatus::Completed } else { ToolCallStatus::Failed };
+    let fields = ToolCallUpdateFields::new().status(status);
+    turn.update(SessionUpdate::ToolCallUpdate(ToolCallUpdate::new(id, fields)))?;
+    Ok(done)
+}
+
+fn sentence(account: &str, token: &TokenAnswer) -> String {
+    let TokenAnswer { provider, generation, expires_in, .. } = token;
+    format!(
+        "I hold **{account}**'s login at **{provider}** (generation {generation}, token ends in {expires_in} s)."
+    )
+}
+
+fn no_token(error: &TokenClientError) -> String {
+    match error {
+        TokenClientError::Refused { code, detail, .. } => {
+            format!("threadkey gives me no token: {detail} (`{code}`)")
+        }
+        other => format!("threadkey gives me no token: {other}"),
+    }
+}
+
+async fn body(mut response: reqwest::Response) -> Result<Value, String> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| error.to_string())? {
+        if bytes.len() + chunk.len() > MAX_BODY {
+            return Err(format!("its answer is longer than {} KiB", MAX_BODY / 1024));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+}
+
+/// OpenID Connect Core §5.1, from what people know themselves by to what only the provider knows.
+fn account(userinfo: &Value) -> Option<String> {
+    ["preferred_username", "name", "login", "email", "sub"]
+        .iter()
+        .find_map(|claim| userinfo.get(claim)?.as_str().filter(|text| !text.is_empty()))
+        .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_goes_to_https_or_loopback_only() {
+        for good in [
+            "https://id.example/userinfo",
+            "http://127.0.0.1:8080/me",
+            "http://[::1]/me",
+            "http://localhost/me",
+        ] {
+            assert!(resource_address(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["http://id.example/me", "http://127.0.0.1.example/me", "ftp://localhost/me", "me", "data:x"]
+        {
+            assert!(resource_address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_account_is_called_as_people_know_it() {
+        assert_eq!(
+            account(&serde_json::json!({"sub": "8f", "name": "alice", "email": "a@x"})).as_deref(),
+            Some("alice")
+        );
+        assert_eq!(account(&serde_json::json!({"sub": "8f", "name": ""})).as_deref(), Some("8f"));
+        assert_eq!(account(&serde_json::json!({"name": 7})), None);
+    }
+}

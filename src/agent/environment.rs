@@ -1,0 +1,176 @@
+//! A worker's environment: nothing of the bot's but `PATH`, `LANG` and `TERM`.
+
+use std::{collections::BTreeMap, ffi::OsString};
+
+use super::{AgentSettings, Holder, PromptError, TokenSource, launch::Folders, stderr::Scrubber};
+use crate::{
+    ids::ProviderId,
+    secret::{Capability, Secret},
+};
+
+/// The default of `PATH`, where the bot itself has none.
+pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Where the token API listens; for `threadkey token` inside a worker, too.
+pub const SOCKET_VARIABLE: &str = "THREADKEY_SOCKET";
+/// What to show there.
+pub const CAPABILITY_VARIABLE: &str = "THREADKEY_CAPABILITY";
+
+/// A variable of ours, as the bot has it.
+pub(super) fn inherited(name: &str, default: &str) -> OsString {
+    std::env::var_os(name).filter(|value| !value.is_empty()).unwrap_or_else(|| default.into())
+}
+
+/// The whole environment, and the secrets in it.
+pub(super) async fn build(
+    settings: &AgentSettings,
+    folders: &Folders,
+    holder: &Holder,
+    capability: &Capability,
+    tokens: &dyn TokenSource,
+) -> Result<(Vec<(OsString, OsString)>, Scrubber), PromptError> {
+    let mut secrets = vec![Secret::new(capability.expose())];
+    let mut all: BTreeMap<OsString, OsString> = BTreeMap::new();
+    all.insert("PATH".into(), inherited("PATH", DEFAULT_PATH));
+    all.insert("LANG".into(), inherited("LANG", "C.UTF-8"));
+    all.insert("TERM".into(), inherited("TERM", "dumb"));
+    all.insert("HOME".into(), folders.home.clone().into());
+    all.insert("TMPDIR".into(), folders.tmp.clone().into());
+    let mut expansion = Expansion { holder, capability, tokens, secrets: &mut secrets };
+    for (variable, text) in &settings.env {
+        let value = expansion
+            .expand(text)
+            .await
+            .and_then(|value| {
+                if value.contains('\0') { Err("its value has a NUL character".into()) } else { Ok(value) }
+            })
+            .map_err(|detail| PromptError::Environment { variable: variable.clone(), detail })?;
+        all.insert(variable.into(), value.into());
+    }
+    all.insert(SOCKET_VARIABLE.into(), settings.socket.clone().into());
+    all.insert(CAPABILITY_VARIABLE.into(), capability.expose().into());
+    Ok((all.into_iter().collect(), Scrubber::new(secrets)))
+}
+
+struct Expansion<'a> {
+    holder: &'a Holder,
+    capability: &'a Capability,
+    tokens: &'a dyn TokenSource,
+    secrets: &'a mut Vec<Secret>,
+}
+
+impl Expansion<'_> {
+    async fn expand(&mut self, text: &str) -> Result<String, String> {
+        let mut value = String::new();
+        let mut rest = text;
+        while let Some((before, placeholder, after)) = next_placeholder(rest) {
+            value.push_str(before);
+            value.push_str(&self.fill(placeholder).await?);
+            rest = after;
+        }
+        value.push_str(rest);
+        Ok(value)
+    }
+
+    async fn fill(&mut self, placeholder: &str) -> Result<String, String> {
+        match placeholder.split_once(':') {
+            None if placeholder == "capability" => Ok(self.capability.expose().to_owned()),
+            None if placeholder == "conversation" => Ok(self.holder.conversation.id.0.to_string()),
+            None if placeholder == "user" => Ok(self.holder.conversation.owner.to_string()),
+            Some(("token", provider)) => self.token(provider).await,
+            _ => Err(format!(
+                "{{{placeholder}}} is no placeholder: there are {{capability}}, {{conversation}}, {{user}} and {{token:PROVIDER}}"
+            )),
+        }
+    }
+
+    async fn token(&mut self, provider: &str) -> Result<String, String> {
+        let provider: ProviderId =
+            provider.parse().map_err(|error| format!("{{token:{provider}}}: {error}"))?;
+        if !self.holder.providers.contains(&provider) {
+            return Err(format!("{{token:{provider}}}: {provider} is not among agent.providers"));
+        }
+        let token = self.tokens.token(self.holder, &provider).await?;
+        self.secrets.push(Secret::new(token.expose()));
+        Ok(token.expose().to_owned())
+    }
+}
+
+/// `{name}` or `{name:argument}` with a name of lower-case letters; other braces (JSON, say) are text.
+fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
+    let mut from = 0;
+    while let Some(open) = text[from..].find('{').map(|at| from + at) {
+        let inside = &text[open + 1..];
+        let name = inside.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(inside.len());
+        let close = inside.find(['{', '}', '"']).filter(|at| inside.as_bytes()[*at] == b'}');
+        if let Some(close) = close
+            && name > 0
+            && (name == close || inside.as_bytes()[name] == b':')
+        {
+            return Some((&text[..open], &inside[..close], &inside[close + 1..]));
+        }
+        from = open + 1;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        agent::Conversation,
+        ids::{ConversationId, Snowflake},
+        secret::AccessToken,
+    };
+
+    struct OneToken;
+
+    #[async_trait::async_trait]
+    impl TokenSource for OneToken {
+        async fn token(&self, _: &Holder, provider: &ProviderId) -> Result<AccessToken, String> {
+            if provider.as_str() == "acme" {
+                Ok(AccessToken::new("s3cr3t-token"))
+            } else {
+                Err(format!("sign in to {provider} first"))
+            }
+        }
+    }
+
+    async fn expand(text: &str) -> Result<String, String> {
+        let conversation =
+            Conversation { id: ConversationId(Snowflake(7)), owner: Snowflake(8), shared_guild: None };
+        let providers = ["acme", "other"].map(|name| name.parse().expect("a name")).to_vec();
+        let holder = Holder { conversation, providers };
+        let mut secrets = Vec::new();
+        let mut expansion = Expansion {
+            holder: &holder,
+            capability: &Capability::new("s3cr3t-capability"),
+            tokens: &OneToken,
+            secrets: &mut secrets,
+        };
+        expansion.expand(text).await
+    }
+
+    #[tokio::test]
+    async fn placeholders_are_filled_and_other_braces_stay() {
+        assert_eq!(
+            expand(r#"{"key":"{token:acme}","u":{"x":"{user}/{conversation}"}} {} {X} {"#).await.as_deref(),
+            Ok(r#"{"key":"s3cr3t-token","u":{"x":"8/7"}} {} {X} {"#)
+        );
+        assert_eq!(expand("{capability}").await.as_deref(), Ok("s3cr3t-capability"));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_filled_is_refused_in_words() {
+        for (text, part) in [
+            ("{tokens:acme}", "no placeholder"),
+            ("{home}", "no placeholder"),
+            ("{token:foreign}", "not among agent.providers"),
+            ("{token:other}", "sign in to other first"),
+            ("{token:}", "{token:}"),
+        ] {
+            let error = expand(text).await.expect_err(text);
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}

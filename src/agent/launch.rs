@@ -1,0 +1,234 @@
+//! From the settings to a running process: folders, program, sandbox.
+
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    AgentSettings, Capabilities, Holder, Isolation, PromptError, TokenSource,
+    environment::{self, DEFAULT_PATH},
+    stderr::Scrubber,
+};
+use crate::{
+    ids::ConversationId,
+    sys::{
+        files,
+        process::{self, Child, Pipes, Spec},
+        sandbox::{self, Policy, Sandbox, SandboxError},
+    },
+};
+
+/// What every program may read. Of `/etc` only what libraries look up, for the rest of it is where secrets lie; of `/proc` and
+/// `/sys` only what describes the machine.
+const SYSTEM: &[&str] = &[
+    "/bin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/nix/store",
+    "/opt",
+    "/sbin",
+    "/usr",
+    "/etc/alternatives",
+    "/etc/bash.bashrc",
+    "/etc/ca-certificates",
+    "/etc/ca-certificates.conf",
+    "/etc/fonts",
+    "/etc/gai.conf",
+    "/etc/gitconfig",
+    "/etc/group",
+    "/etc/host.conf",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/inputrc",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/ld.so.preload",
+    "/etc/locale.alias",
+    "/etc/locale.conf",
+    "/etc/localtime",
+    "/etc/magic",
+    "/etc/mime.types",
+    "/etc/nsswitch.conf",
+    "/etc/os-release",
+    "/etc/passwd",
+    "/etc/pki/ca-trust",
+    "/etc/pki/tls/cert.pem",
+    "/etc/pki/tls/certs",
+    "/etc/profile",
+    "/etc/profile.d",
+    "/etc/protocols",
+    "/etc/python3",
+    "/etc/resolv.conf",
+    "/etc/services",
+    "/etc/shells",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/static",
+    "/etc/terminfo",
+    "/etc/timezone",
+    "/proc/cpuinfo",
+    "/proc/filesystems",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/sys",
+    "/proc/uptime",
+    "/proc/version",
+    "/sys/devices/system/cpu",
+    "/sys/fs/cgroup",
+    "/sys/kernel/mm",
+];
+
+/// A worker's own folders.
+#[derive(Clone, Debug)]
+pub(super) struct Folders {
+    /// All of it.
+    pub(super) own: PathBuf,
+    /// `HOME`.
+    pub(super) home: PathBuf,
+    /// `TMPDIR`.
+    pub(super) tmp: PathBuf,
+    /// Where it works.
+    pub(super) work: PathBuf,
+}
+
+/// A process that runs, and nobody has talked to yet.
+pub(super) struct Launched {
+    pub(super) child: Child,
+    pub(super) pipes: Pipes,
+    pub(super) scrubber: Scrubber,
+    /// Its working folder.
+    pub(super) work: PathBuf,
+}
+
+/// What it takes to start one, found out before anything is handed to it.
+struct Prepared {
+    program: PathBuf,
+    folders: Folders,
+    sandbox: Option<Sandbox>,
+}
+
+/// Starts a worker's process. Its capability is live when this returns, also with an error.
+pub(super) async fn launch(
+    settings: &AgentSettings,
+    holder: &Holder,
+    capabilities: &Capabilities,
+    tokens: &dyn TokenSource,
+) -> Result<Launched, PromptError> {
+    let Some((name, args)) = settings.command.split_first() else {
+        return Err(PromptError::NotConfigured);
+    };
+    let failed = |source| PromptError::Spawn { program: name.clone(), source };
+    let preparing = {
+        let (settings, id) = (settings.clone(), holder.conversation.id);
+        tokio::task::spawn_blocking(move || prepare(&settings, id))
+    };
+    let Prepared { program, folders, sandbox } =
+        preparing.await.map_err(|error| failed(io::Error::other(error)))??;
+
+    let capability = capabilities.issue(holder.clone());
+    let (env, scrubber) = environment::build(settings, &folders, holder, &capability, tokens).await?;
+    let sandboxed = sandbox.is_some();
+    let spec = Spec {
+        program,
+        args: args.iter().map(OsString::from).collect(),
+        env,
+        folder: folders.work.clone(),
+        sandbox,
+    };
+    let (child, pipes) = process::spawn(spec).await.map_err(|error| failed(explain(error, sandboxed)))?;
+    Ok(Launched { child, pipes, scrubber, work: folders.work })
+}
+
+fn explain(error: io::Error, sandboxed: bool) -> io::Error {
+    if sandboxed && error.kind() == io::ErrorKind::PermissionDenied {
+        let text = format!(
+            "{error} (agents are isolated: add the folders of its interpreter and libraries to agent.read)"
+        );
+        return io::Error::new(error.kind(), text);
+    }
+    error
+}
+
+/// Touches the disk, so not for an async thread.
+fn prepare(settings: &AgentSettings, id: ConversationId) -> Result<Prepared, PromptError> {
+    settings.check()?;
+    let name = settings.command.first().ok_or(PromptError::NotConfigured)?;
+    let path = match settings.env.get("PATH") {
+        Some(path) => OsString::from(path),
+        None => environment::inherited("PATH", DEFAULT_PATH),
+    };
+    let program = process::find_program(Path::new(name), &path)
+        .map_err(|source| PromptError::Spawn { program: name.clone(), source })?;
+    if settings.isolation != Isolation::None {
+        sandbox::supported().map_err(no_sandbox)?;
+    }
+    let folders = make_folders(&settings.root, id)?;
+    let sandbox = match settings.isolation {
+        Isolation::None => None,
+        Isolation::Auto | Isolation::Landlock => {
+            Some(Sandbox::new(&policy(settings, &program, &folders)).map_err(no_sandbox)?)
+        }
+    };
+    Ok(Prepared { program, folders, sandbox })
+}
+
+fn no_sandbox(error: SandboxError) -> PromptError {
+    match error {
+        SandboxError::Unsupported(missing) => PromptError::NoIsolation(missing),
+        other => PromptError::Sandbox(other),
+    }
+}
+
+fn make_folders(root: &Path, id: ConversationId) -> Result<Folders, PromptError> {
+    let made = |path: PathBuf| match files::create_private_folder(&path) {
+        Ok(()) => Ok(path),
+        Err(source) => Err(PromptError::Folder { path, source }),
+    };
+    made(root.to_owned())?;
+    let root =
+        sandbox::resolve(root).map_err(|source| PromptError::Folder { path: root.to_owned(), source })?;
+    let own = made(root.join(id.0.to_string()))?;
+    Ok(Folders {
+        home: made(own.join("home"))?,
+        tmp: made(own.join("tmp"))?,
+        work: made(own.join("work"))?,
+        own,
+    })
+}
+
+fn policy(settings: &AgentSettings, program: &Path, folders: &Folders) -> Policy {
+    let mut deny = settings.deny.clone();
+    deny.push(settings.root.clone());
+    let mut read_if_there: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
+    read_if_there.extend(program_paths(program, &deny));
+    Policy {
+        read: settings.read.clone(),
+        read_if_there,
+        write: vec![folders.own.clone()],
+        connect: vec![settings.socket.clone()],
+        deny,
+    }
+}
+
+/// The program itself, where it is named and where it is, and the folder it is in, unless that one holds more than programs.
+fn program_paths(program: &Path, deny: &[PathBuf]) -> Vec<PathBuf> {
+    let mut paths = vec![program.to_owned()];
+    if let Ok(real) = sandbox::resolve(program)
+        && let Some(folder) = real.parent()
+    {
+        let shared = [std::env::var_os("HOME").map(PathBuf::from), Some(std::env::temp_dir())];
+        let not_below = shared.into_iter().flatten().chain(deny.iter().cloned());
+        let mut not_below = not_below.filter_map(|path| sandbox::resolve(&path).ok());
+        if !not_below.any(|path| path.starts_with(folder)) {
+            paths.push(folder.to_owned());
+        }
+    }
+    paths
+}

@@ -1,0 +1,131 @@
+//! The end of what a worker wrote to stderr, without its secrets.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{io::AsyncRead, task::JoinHandle, time::timeout};
+
+use super::lines::{BoundedLines, Line};
+use crate::{ids::ConversationId, secret::Secret};
+
+const MAX_LINE: usize = 4096;
+const KEEP: usize = 4096;
+/// How long to wait for the end of the pipe once the process is gone; whoever escaped its group may hold it open.
+const END_WITHIN: Duration = Duration::from_secs(1);
+
+/// Takes a worker's secrets out of texts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scrubber(Vec<Secret>);
+
+impl Scrubber {
+    /// Of these; empty ones are passed over.
+    pub(super) fn new(secrets: impl IntoIterator<Item = Secret>) -> Self {
+        let mut secrets: Vec<_> = secrets.into_iter().filter(|secret| !secret.is_empty()).collect();
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
+        Self(secrets)
+    }
+
+    /// The text with an ellipsis for each secret.
+    pub(super) fn scrub(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, secret| {
+            if text.contains(secret.expose()) { text.replace(secret.expose(), "…") } else { text }
+        })
+    }
+}
+
+/// Reads a worker's stderr to its end, keeping the last lines.
+#[derive(Debug)]
+pub(super) struct Stderr {
+    tail: Arc<Mutex<VecDeque<String>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Stderr {
+    pub(super) fn read<R: AsyncRead + Unpin + Send + 'static>(
+        reader: R,
+        conversation: ConversationId,
+        scrubber: Scrubber,
+    ) -> Self {
+        let tail = Arc::new(Mutex::new(VecDeque::new()));
+        let kept = Arc::clone(&tail);
+        let reader = tokio::spawn(async move {
+            let mut lines = BoundedLines::new(reader, MAX_LINE);
+            while let Ok(Some(line)) = lines.next().await {
+                let line = printable(&scrubber, line);
+                tracing::debug!(conversation = %conversation.0, line, "the agent's stderr");
+                keep(&mut kept.lock().unwrap_or_else(PoisonError::into_inner), line);
+            }
+        });
+        Self { tail, reader }
+    }
+
+    /// What was kept, once the pipe has ended or as far as it has come.
+    pub(super) async fn finish(mut self) -> String {
+        let _ = timeout(END_WITHIN, &mut self.reader).await;
+        self.reader.abort();
+        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        tail.make_contiguous().join("\n")
+    }
+}
+
+fn printable(scrubber: &Scrubber, line: Line) -> String {
+    let (bytes, cut) = match line {
+        Line::Whole(bytes) => (bytes, false),
+        Line::Cut(bytes) => (bytes, true),
+    };
+    let mut text = scrubber.scrub(&String::from_utf8_lossy(&bytes));
+    if cut {
+        // A secret may have been cut through where the limit fell.
+        let end = text.char_indices().rev().find(|(_, c)| !is_token_character(*c)).map_or(0, |(at, _)| at);
+        text.truncate(end);
+        text.push('…');
+    }
+    text.retain(|c| c == '\t' || !c.is_control());
+    text
+}
+
+fn is_token_character(c: char) -> bool {
+    // RFC 6750 §2.1, `b64token`.
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~' | '+' | '/' | '=')
+}
+
+fn keep(tail: &mut VecDeque<String>, line: String) {
+    tail.push_back(line);
+    while tail.len() > 1 && tail.iter().map(|line| line.len() + 1).sum::<usize>() > KEEP {
+        tail.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Snowflake;
+
+    async fn tail_of(text: &str) -> String {
+        let scrubber = Scrubber::new([Secret::new("s3cr3t"), Secret::new("s3cr3t-longer"), Secret::new("")]);
+        let reader = std::io::Cursor::new(text.as_bytes().to_vec());
+        Stderr::read(reader, ConversationId(Snowflake(1)), scrubber).finish().await
+    }
+
+    #[tokio::test]
+    async fn secrets_and_control_characters_are_taken_out() {
+        assert_eq!(tail_of("a s3cr3t-longer\x1b[1m b\ns3cr3t\n").await, "a …[1m b\n…");
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_the_limit_cuts_through_is_taken_out() {
+        let text = format!("{} s3cr3t", "x ".repeat((MAX_LINE - 4) / 2));
+        let tail = tail_of(&text).await;
+        assert!(tail.ends_with("x…") && !tail.contains("s3c"), "{tail}");
+    }
+
+    #[tokio::test]
+    async fn only_the_last_lines_are_kept() {
+        let text: String = (0..5000).map(|n| format!("line {n}\n")).collect();
+        let tail = tail_of(&text).await;
+        assert!(tail.len() <= KEEP && tail.ends_with("line 4999"), "{tail}");
+    }
+}

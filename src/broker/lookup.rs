@@ -1,0 +1,111 @@
+//! What is known of sessions, without their secrets.
+
+use super::{AccessState, Broker, RefreshState, Status};
+use crate::{
+    ids::{Principal, ProviderId, Snowflake, Tenant},
+    session::{Change, Entry, RetryKind, Session},
+    store::StoreError,
+    sys::clock::UnixTime,
+};
+
+impl Broker {
+    /// How the sessions of these principals stand, in order of provider; with a session or a pending sign-in only.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn status(&self, principals: &[Principal]) -> Result<Vec<Status>, StoreError> {
+        let now = self.inner.now();
+        let entries = self.inner.store.list().await?;
+        let wanted = entries.into_iter().filter(|(tenant, _)| principals.contains(&tenant.principal));
+        Ok(wanted.filter_map(|(tenant, entry)| status(tenant, &entry, now)).collect())
+    }
+
+    /// Which tenant a worker of `owner` uses for `provider`: theirs if they have a session; else, where `guild` is given
+    /// because sharing is on and they are a member, the guild's if that has one; else theirs.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn resolve(
+        &self,
+        provider: &ProviderId,
+        owner: Snowflake,
+        guild: Option<Snowflake>,
+    ) -> Result<Tenant, StoreError> {
+        let own = Tenant::new(provider.clone(), Principal::User(owner));
+        let Some(guild) = guild else { return Ok(own) };
+        if self.inner.store.read(&own).await?.session.is_some() {
+            return Ok(own);
+        }
+        let shared = Tenant::new(provider.clone(), Principal::Guild(guild));
+        let found = self.inner.store.read(&shared).await?.session.is_some();
+        Ok(if found { shared } else { own })
+    }
+
+    /// The ended sessions whose persons have not been told yet.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn ended_unnotified(&self) -> Result<Vec<(Tenant, Session)>, StoreError> {
+        let entries = self.inner.store.list().await?;
+        let ended = entries.into_iter().filter_map(|(tenant, entry)| {
+            let session = entry.session?;
+            let untold = session.verdict()?.notified_at.is_none();
+            untold.then_some((tenant, session))
+        });
+        Ok(ended.collect())
+    }
+
+    /// Notes that the person of an ended session was told.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn notified(&self, tenant: &Tenant, session: &Session) -> Result<(), StoreError> {
+        self.inner.store.change(tenant, Change::Notified(session.lineage)).await?;
+        Ok(())
+    }
+}
+
+fn status(tenant: Tenant, entry: &Entry, now: UnixTime) -> Option<Status> {
+    let pending_until = entry.pending.as_ref().filter(|p| p.is_live(now)).map(|p| p.expires_at());
+    let session = entry.session.as_ref();
+    if session.is_none() && pending_until.is_none() {
+        return None;
+    }
+    Some(Status {
+        tenant,
+        account: session.and_then(|s| s.account.clone()),
+        access: session.map_or(AccessState::None, |s| access(s, now)),
+        refresh: session.map_or(RefreshState::None, |s| refresh(s, now)),
+        last_error: session.and_then(last_error),
+        pending_until,
+        generation: session.map_or(0, |s| s.generation),
+    })
+}
+
+fn access(session: &Session, now: UnixTime) -> AccessState {
+    if session.is_rejected() {
+        AccessState::Rejected
+    } else if session.remaining(now).is_zero() {
+        AccessState::Expired(session.expires_at)
+    } else {
+        AccessState::Valid(session.expires_at)
+    }
+}
+
+fn refresh(session: &Session, now: UnixTime) -> RefreshState {
+    if let Some(ended) = session.verdict() {
+        return RefreshState::Ended(ended.code.clone());
+    }
+    if session.refresh_token.is_none() {
+        return RefreshState::None;
+    }
+    match &session.retry {
+        Some(retry) if retry.kind() == RetryKind::Ambiguous => RefreshState::Uncertain(retry.code.clone()),
+        Some(retry) => retry.active(now).map_or(RefreshState::Ready, RefreshState::HeldBack),
+        None => RefreshState::Ready,
+    }
+}
+
+fn last_error(session: &Session) -> Option<(String, RetryKind, UnixTime)> {
+    session.retry.as_ref().map(|retry| (retry.code.clone(), retry.kind(), retry.set_at))
+}

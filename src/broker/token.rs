@@ -1,0 +1,111 @@
+//! Handing out access tokens.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{Broker, CALLER_WAIT, DEFAULT_MIN_TTL, Lease, TokenError, flight::landing, later, wait_until};
+use crate::{
+    ids::Tenant,
+    secret::AccessToken,
+    session::{Applied, Change, Decision, FORCED_REFRESH_INTERVAL, RetryKind, Session, adopts, decide},
+    sys::clock::UnixTime,
+};
+
+/// How often a caller that joined somebody else's flight looks again before it is told to come back.
+const LOOKS: usize = 3;
+
+impl Broker {
+    /// An access token that lives for at least `min_ttl`, refreshed first where that is needed. Waits at most
+    /// [`CALLER_WAIT`]; dropping the future cancels nothing but the wait.
+    ///
+    /// # Errors
+    /// See [`TokenError`].
+    pub async fn token(&self, tenant: &Tenant, min_ttl: Duration) -> Result<Lease, TokenError> {
+        let provider = self.inner.provider(tenant)?;
+        let deadline = Instant::now() + CALLER_WAIT;
+        let mut session = self.session(tenant).await?;
+        for _ in 0..LOOKS {
+            let now = self.inner.now();
+            let decision = decide(&session, now, min_ttl);
+            if let Some(error) = refusal(tenant, decision.clone(), now) {
+                return Err(error);
+            }
+            let seen = session.seen();
+            match decision {
+                Decision::Refresh => {}
+                Decision::ServeAndRefresh if !provider.refresh_revokes_access() => {
+                    drop(self.join(tenant, &provider, seen, min_ttl));
+                    return Ok(Lease::new(tenant, &session, now));
+                }
+                _ => return Ok(Lease::new(tenant, &session, now)),
+            }
+            let joined = self.join(tenant, &provider, seen, min_ttl);
+            let landed = timeout_at(deadline, landing(joined, tenant)).await;
+            session = landed.map_err(|_| TokenError::InProgress(tenant.clone()))??;
+            let now = self.inner.now();
+            if adopts(&session, Some(seen), now) {
+                return Ok(Lease::new(tenant, &session, now));
+            }
+        }
+        Err(TokenError::InProgress(tenant.clone()))
+    }
+
+    /// A resource refused `token` before its time: takes the stored one if it differs, else notes it and refreshes, at most
+    /// once in [`FORCED_REFRESH_INTERVAL`].
+    ///
+    /// # Errors
+    /// See [`TokenError`]; `rejected_again` when the resource refuses a token that is fresh from the provider.
+    pub async fn rejected(&self, tenant: &Tenant, token: &AccessToken) -> Result<Lease, TokenError> {
+        self.inner.provider(tenant)?;
+        let before = self.session(tenant).await?;
+        if before.access_token == *token
+            && !before.is_rejected()
+            && self.inner.store.change(tenant, Change::Reject(token.clone())).await? == Applied::Stale
+        {
+            let session = self.session(tenant).await?;
+            if session.access_token == *token && !session.is_rejected() {
+                return Err(self.rejected_again(tenant, &session));
+            }
+        }
+        self.token(tenant, DEFAULT_MIN_TTL).await
+    }
+
+    fn rejected_again(&self, tenant: &Tenant, session: &Session) -> TokenError {
+        let now = self.inner.now();
+        let again = session.rejected.as_ref().map_or(now, |r| later(r.at, FORCED_REFRESH_INTERVAL));
+        TokenError::Unavailable {
+            tenant: tenant.clone(),
+            code: "rejected_again".into(),
+            retry_after: wait_until(again, now),
+        }
+    }
+
+    /// The tenant's session; first the one that a died exchange left in its journal.
+    async fn session(&self, tenant: &Tenant) -> Result<Session, TokenError> {
+        let entry = self.inner.store.read(tenant).await?;
+        if let Some(session) = entry.session {
+            return Ok(session);
+        }
+        if entry.pending.is_some() && self.recover_sign_in(tenant).await? {
+            let entry = self.inner.store.read(tenant).await?;
+            return entry.session.ok_or_else(|| TokenError::NoSession(tenant.clone()));
+        }
+        Err(TokenError::NoSession(tenant.clone()))
+    }
+}
+
+/// The error that a decision means for a caller, if it means one.
+pub(super) fn refusal(tenant: &Tenant, decision: Decision, now: UnixTime) -> Option<TokenError> {
+    let tenant = tenant.clone();
+    match decision {
+        Decision::Serve | Decision::ServeAndRefresh | Decision::Refresh => None,
+        Decision::Ended { code } => Some(TokenError::Ended { tenant, code }),
+        Decision::Backoff { kind: RetryKind::Misconfigured, code, .. } => {
+            Some(TokenError::Misconfigured { tenant, code })
+        }
+        Decision::Backoff { until, code, .. } => {
+            Some(TokenError::Unavailable { tenant, code, retry_after: wait_until(until, now) })
+        }
+    }
+}

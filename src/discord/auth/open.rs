@@ -1,0 +1,121 @@
+//! The `/auth start` messages that are out, so that they say how their sign-in went, by whichever way it ended.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::{sync::Notify, time::Instant};
+use tracing::warn;
+
+use super::super::{bot::Bot, rest::InteractionToken, wire::Message};
+use crate::ids::Tenant;
+
+/// How many messages are followed; the oldest are then left as they are.
+const MAX: usize = 2_000;
+
+/// A message with a sign-in link.
+#[derive(Clone, Debug)]
+pub(in crate::discord) struct OpenSignIn {
+    tenant: Tenant,
+    token: InteractionToken,
+    ends: Instant,
+    custom_ids: Vec<String>,
+    /// Held while the message is written, so that what comes last also stands last.
+    pub(super) writing: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// All that are out.
+#[derive(Debug)]
+pub(in crate::discord) struct OpenSignIns {
+    entries: Mutex<BTreeMap<u64, OpenSignIn>>,
+    /// The earliest end may have changed.
+    changed: Notify,
+}
+
+impl OpenSignIns {
+    pub(in crate::discord) fn new() -> Self {
+        Self { entries: Mutex::new(BTreeMap::new()), changed: Notify::new() }
+    }
+
+    /// Follows the message of an interaction until `ends`.
+    pub(super) fn add(
+        &self,
+        tenant: Tenant,
+        token: InteractionToken,
+        ends: Instant,
+        custom_ids: Vec<String>,
+    ) -> OpenSignIn {
+        let entry = OpenSignIn { tenant, token, ends, custom_ids, writing: Arc::default() };
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = entries.last_key_value().map_or(0, |(key, _)| key + 1);
+        entries.insert(key, entry.clone());
+        while entries.len() > MAX {
+            entries.pop_first();
+        }
+        drop(entries);
+        self.changed.notify_one();
+        entry
+    }
+
+    fn take(&self, wanted: impl Fn(&OpenSignIn) -> bool) -> Vec<OpenSignIn> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys: Vec<u64> = entries.iter().filter(|(_, entry)| wanted(entry)).map(|(key, _)| *key).collect();
+        keys.iter().filter_map(|key| entries.remove(key)).collect()
+    }
+
+    /// Waits until one has come to its end, and takes those that have.
+    pub(in crate::discord) async fn ended(&self) -> Vec<OpenSignIn> {
+        loop {
+            let entries = || self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            let next = entries().values().map(|entry| entry.ends).min();
+            match next {
+                Some(at) if at <= Instant::now() => return self.take(|entry| entry.ends <= Instant::now()),
+                Some(at) => tokio::select! {
+                    () = tokio::time::sleep_until(at) => {}
+                    () = self.changed.notified() => {}
+                },
+                None => self.changed.notified().await,
+            }
+        }
+    }
+}
+
+/// How a sign-in came to its end.
+#[derive(Clone, Debug)]
+pub(in crate::discord) enum Outcome {
+    /// By any way; the message says as whom.
+    SignedIn(Message),
+    Cancelled,
+    Expired,
+}
+
+impl Outcome {
+    fn message(&self, tenant: &Tenant) -> Message {
+        let provider = &tenant.provider;
+        match self {
+            Self::SignedIn(message) => message.clone(),
+            Self::Cancelled => Message::text(format!("This sign-in to `{provider}` was cancelled.")),
+            Self::Expired => Message::text(format!(
+                "This sign-in to `{provider}` has expired: it was open for 15 minutes. `/auth start` gives a new link."
+            )),
+        }
+    }
+}
+
+/// Updates all messages of a tenant's sign-in, link and buttons gone.
+pub(in crate::discord) async fn close(bot: &Bot, tenant: &Tenant, outcome: &Outcome) {
+    let open = bot.open.take(|entry| entry.tenant == *tenant);
+    close_all(bot, open, outcome).await;
+}
+
+/// Updates these.
+pub(in crate::discord) async fn close_all(bot: &Bot, open: Vec<OpenSignIn>, outcome: &Outcome) {
+    for entry in open {
+        bot.buttons.remove(&entry.custom_ids);
+        let _writing = entry.writing.lock().await;
+        if let Err(error) = bot.rest.edit_original(&entry.token, &outcome.message(&entry.tenant)).await {
+            warn!(%error, tenant = %entry.tenant, "a sign-in message could not be updated");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Which threads are conversations of ours, and whose: our own durable map, because Discord's thread owner is the bot.
+//!
+//! A file that cannot be read or understood is refused and never overwritten. Bounded: the oldest are forgotten, and
+//! their threads are then like any other.
+
+use std::{collections::BTreeMap, io, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use super::DiscordError;
+use crate::{
+    ids::Snowflake,
+    sys::{clock::UnixTime, files},
+};
+
+/// How many are remembered.
+const MAX: usize = 10_000;
+/// The format that this writes, and the only one it reads.
+const VERSION: u64 = 1;
+
+/// Whose a thread is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) owner: Snowflake,
+    pub(super) guild: Snowflake,
+    /// The channel in which the thread is.
+    pub(super) parent: Snowflake,
+    pub(super) created_at: UnixTime,
+}
+
+/// The file; ids are strings there, as in Discord's own JSON.
+#[derive(Serialize, Deserialize)]
+struct File {
+    version: u64,
+    conversations: BTreeMap<String, Line>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    owner: String,
+    guild: String,
+    parent: String,
+    created_at: UnixTime,
+}
+
+/// The map.
+#[derive(Debug)]
+pub(super) struct Conversations {
+    path: PathBuf,
+    records: std::sync::RwLock<BTreeMap<Snowflake, Record>>,
+    /// Held while the file is written, so that the newest state is written last.
+    writing: Mutex<()>,
+}
+
+impl Conversations {
+    /// Reads the file; fine if there is none yet.
+    pub(super) fn load(path: PathBuf) -> Result<Self, DiscordError> {
+        let records = match files::read_text(&path) {
+            Ok(text) => parse(&text).map_err(|detail| DiscordError::Conversations {
+                path: path.clone(),
+                detail: format!(
+                    "{detail}. Nothing was changed; repair the file, or move it away to begin anew"
+                ),
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => {
+                return Err(DiscordError::Conversations {
+                    path,
+                    detail: format!(
+                        "cannot be read ({error}); it has to be a text file that threadkey may read"
+                    ),
+                });
+            }
+        };
+        Ok(Self { path, records: std::sync::RwLock::new(records), writing: Mutex::new(()) })
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<Snowflake, Record>> {
+        self.records.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Whose a thread is, if it is one of ours.
+    pub(super) fn get(&self, thread: Snowflake) -> Option<Record> {
+        self.read().get(&thread).copied()
+    }
+
+    /// The youngest thread of a person.
+    pub(super) fn newest_of(&self, owner: Snowflake) -> Option<(Snowflake, Record)> {
+        let records = self.read();
+        let own = records.iter().filter(|(_, record)| record.owner == owner);
+        own.max_by_key(|(id, record)| (record.created_at, **id)).map(|(id, record)| (*id, *record))
+    }
+
+    /// Notes a new one. It counts once it is on disk.
+    pub(super) async fn insert(&self, thread: Snowflake, record: Record) -> io::Result<()> {
+        let _writing = self.writing.lock().await;
+        let mut next = self.read().clone();
+        next.insert(thread, record);
+        while next.len() > MAX {
+            let oldest = next.iter().min_by_key(|(id, record)| (record.created_at, **id)).map(|(id, _)| *id);
+            match oldest {
+                Some(id) => next.remove(&id),
+                None => break,
+            };
+        }
+        let (path, bytes) = (self.path.clone(), render(&next));
+        tokio::task::spawn_blocking(move || files::replace_private(&path, &bytes))
+            .await
+            .map_err(io::Error::other)??;
+        *self.records.write().unwrap_or_else(std::sync::PoisonError::into_inner) = next;
+        Ok(())
+    }
+}
+
+fn parse(text: &str) -> Result<BTreeMap<Snowflake, Record>, String> {
+    let value: serde_json::Value = serde_json::from_str(text)
+        .map_err(|error| format!("is not JSON (line {}, column {})", error.line(), error.column()))?;
+    match value.get("version").and_then(serde_json::Value::as_u64) {
+        Some(VERSION) => {}
+        Some(other) => return Err(format!("has format version {other}, and this threadkey knows {VERSION}")),
+        None => return Err("has no format version".to_owned()),
+    }
+    let file: File =
+        serde_json::from_value(value).map_err(|error| format!("is no map of conversations ({error})"))?;
+    let id = |text: &str| text.parse::<Snowflake>().map_err(|error| error.to_string());
+    file.conversations
+        .iter()
+        .map(|(thread, line)| {
+            let record = Record {
+                owner: id(&line.owner)?,
+                guild: id(&line.guild)?,
+                parent: id(&line.parent)?,
+                created_at: line.created_at,
+            };
+            Ok((id(thread)?, record))
+        })
+        .collect()
+}
+
+fn render(records: &BTreeMap<Snowflake, Record>) -> Vec<u8> {
+    let conversations = records
+        .iter()
+        .map(|(thread, record)| {
+            let line = Line {
+                owner: record.owner.to_string(),
+                guild: record.guild.to_string(),
+                parent: record.parent.to_string(),
+                created_at: record.created_at,
+            };
+            (thread.to_string(), line)
+        })
+        .collect();
+    let mut bytes = serde_json::to_vec_pretty(&File { version: VERSION, conversations })
+        .expect("a map with string keys is always JSON");
+    bytes.push(b'\n');
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(owner: u64, created_at: UnixTime) -> Record {
+        Record { owner: Snowflake(owner), guild: Snowflake(7), parent: Snowflake(8), created_at }
+    }
+
+    #[tokio::test]
+    async fn ownership_survives_a_restart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("conversations.json");
+        let first = Conversations::load(path.clone()).expect("an empty map");
+        first.insert(Snowflake(10), record(1, 100)).await.expect("saved");
+        first.insert(Snowflake(11), record(1, 200)).await.expect("saved");
+        let again = Conversations::load(path).expect("the map");
+        assert_eq!(again.get(Snowflake(10)), Some(record(1, 100)));
+        assert_eq!(again.newest_of(Snowflake(1)), Some((Snowflake(11), record(1, 200))));
+        assert_eq!(again.get(Snowflake(12)), None);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_saved_does_not_count() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let map =
+            Conversations::load(folder.path().join("missing/conversations.json")).expect("an empty map");
+        assert!(map.insert(Snowflake(10), record(1, 100)).await.is_err());
+        assert_eq!(map.get(Snowflake(10)), None);
+    }
+
+    #[test]
+    fn a_corrupt_or_newer_file_is_refused_and_left_as_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("conversations.json");
+        for (text, what) in [
+            ("{\"version\": 1, \"conversations\": {", "line 1, column"),
+            ("{\"version\": 2, \"conversations\": {}}", "format version 2"),
+            ("{}", "no format version"),
+            ("", "not JSON"),
+            (
+                "{\"version\": 1, \"conversations\": {\"x\": {\"owner\": \"1\", \"guild\": \"1\", \"parent\": \"1\", \"created_at\": 0}}}",
+                "not a Discord id",
+            ),
+        ] {
+            files::replace_private(&path, text.as_bytes()).expect("written");
+            let error = Conversations::load(path.clone()).expect_err("refused").to_string();
+            assert!(error.contains(what), "{error}");
+            assert!(error.contains("conversations.json"), "{error}");
+            assert_eq!(files::read_text(&path).expect("there"), text);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_oldest_are_forgotten_at_the_bound() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("conversations.json");
+        let full: BTreeMap<_, _> = (1..=MAX as u64).map(|id| (Snowflake(id), record(1, id as i64))).collect();
+        files::replace_private(&path, &render(&full)).expect("written");
+        let map = Conversations::load(path).expect("the map");
+        map.insert(Snowflake(1_000_000), record(2, 1_000_000)).await.expect("saved");
+        assert_eq!(map.get(Snowflake(1)), None);
+        assert!(map.get(Snowflake(2)).is_some() && map.get(Snowflake(1_000_000)).is_some());
+    }
+}

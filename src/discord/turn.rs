@@ -1,0 +1,336 @@
+//! One turn of a conversation: the prompt goes to the worker, and what it says becomes messages.
+//!
+//! Text is streamed by edits, at most one a second, and the newest text wins. A turn ends with the worker's last update,
+//! by `/new`, or with the bot.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    answer::Answer,
+    bot::{Bot, Shared},
+    permission::Question,
+    wire::{Message, plain},
+};
+use crate::{
+    agent::{Conversation, PromptError, Update, Workers},
+    ids::{ConversationId, Snowflake},
+};
+
+/// Between two versions of a message.
+const EDIT_EVERY: Duration = Duration::from_secs(1);
+/// Discord shows typing for ten seconds.
+const TYPING_EVERY: Duration = Duration::from_secs(8);
+/// After so many messages in a row that could not be sent there is nobody to talk to.
+const MAX_FAILURES: u32 = 5;
+
+/// The turns under way, so that `/new` can end one.
+#[derive(Debug)]
+pub(super) struct Turns(Mutex<BTreeMap<ConversationId, (u64, CancellationToken)>>);
+
+impl Turns {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(BTreeMap::new()))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ConversationId, (u64, CancellationToken)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, id: ConversationId) -> (u64, CancellationToken) {
+        let mut all = self.lock();
+        let number = all.get(&id).map_or(0, |(number, _)| number + 1);
+        let turn = (number, CancellationToken::new());
+        all.insert(id, turn.clone());
+        turn
+    }
+
+    fn finished(&self, id: ConversationId, number: u64) {
+        let mut all = self.lock();
+        if all.get(&id).is_some_and(|(current, _)| *current == number) {
+            all.remove(&id);
+        }
+    }
+
+    /// Stops showing what the turn under way says.
+    pub(super) fn abandon(&self, id: ConversationId) {
+        if let Some((_, stop)) = self.lock().remove(&id) {
+            stop.cancel();
+        }
+    }
+}
+
+/// Begins a turn in a task of its own.
+pub(super) fn begin(bot: &Shared, workers: &Workers, conversation: Conversation, prompt: String) {
+    let (inner, workers) = (bot.clone(), workers.clone());
+    bot.spawn(async move { run(inner, workers, conversation, prompt).await });
+}
+
+async fn run(bot: Shared, workers: Workers, conversation: Conversation, prompt: String) {
+    let channel = conversation.id.0;
+    let started = {
+        let _typing = Typing::start(&bot, channel);
+        workers.prompt(&conversation, prompt).await
+    };
+    let updates = match started {
+        Ok(updates) => updates,
+        Err(error) => {
+            info!(conversation = %conversation.id, %error, "a prompt did not reach a worker");
+            let text = not_started(&bot, &error);
+            if let Err(error) = bot.rest.send(channel, &Message::text(text)).await {
+                warn!(conversation = %conversation.id, %error, "nobody could be told");
+            }
+            return;
+        }
+    };
+    let (number, stop) = bot.turns.begin(conversation.id);
+    let _typing = Typing::start(&bot, channel);
+    let mut screen = Screen::new(&bot, channel);
+    let all_sent = show(&bot, &conversation, updates, &stop, &mut screen).await;
+    bot.turns.finished(conversation.id, number);
+    if !all_sent {
+        warn!(conversation = %conversation.id, "nothing can be sent there: the turn is cancelled");
+        workers.cancel(conversation.id).await;
+    }
+}
+
+fn not_started(bot: &Bot, error: &PromptError) -> String {
+    match error {
+        PromptError::Busy => {
+            "-# The agent is still working on the last prompt: wait, or `/stop` it.".to_owned()
+        }
+        PromptError::TooMany(n) => {
+            format!(
+                "-# {n} agents are running, which is the limit. Idle ones end by themselves: try again later."
+            )
+        }
+        error => {
+            format!("The agent could not be started: {}.", plain(&bot.scrubber.clean(&error.to_string())))
+        }
+    }
+}
+
+/// Shows the turn until it ends. `false` when nothing can be sent any more.
+async fn show(
+    bot: &Shared,
+    conversation: &Conversation,
+    mut updates: mpsc::Receiver<Update>,
+    stop: &CancellationToken,
+    screen: &mut Screen<'_>,
+) -> bool {
+    let mut questions: Vec<Question> = Vec::new();
+    loop {
+        let due = screen.due();
+        let last = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            () = bot.shutdown.cancelled() => {
+                screen.answer.note("The bot is stopping; this turn ends here.");
+                true
+            }
+            () = tokio::time::sleep_until(due), if screen.dirty => {
+                screen.flush().await;
+                false
+            }
+            update = updates.recv() => match update {
+                Some(Update::Permission(request)) => {
+                    screen.answer.seal();
+                    screen.flush().await;
+                    questions.extend(Question::ask(bot, conversation, request).await);
+                    false
+                }
+                update => screen.take(update),
+            },
+        };
+        if last {
+            break;
+        }
+        if screen.failures >= MAX_FAILURES {
+            return false;
+        }
+    }
+    for question in questions {
+        question.close(bot).await;
+    }
+    screen.end().await
+}
+
+/// The messages of a turn.
+struct Screen<'a> {
+    bot: &'a Bot,
+    channel: Snowflake,
+    answer: Answer,
+    /// Full messages that have not been written.
+    full: VecDeque<String>,
+    /// The message that is being written, and its text.
+    message: Option<(Snowflake, String)>,
+    wrote_at: Option<Instant>,
+    dirty: bool,
+    failures: u32,
+}
+
+impl<'a> Screen<'a> {
+    fn new(bot: &'a Bot, channel: Snowflake) -> Self {
+        let answer = Answer::new(bot.scrubber.clone());
+        Self {
+            bot,
+            channel,
+            answer,
+            full: VecDeque::new(),
+            message: None,
+            wrote_at: None,
+            dirty: false,
+            failures: 0,
+        }
+    }
+
+    /// When the next version may be shown.
+    fn due(&self) -> Instant {
+        self.wrote_at.map_or_else(Instant::now, |at| at + EDIT_EVERY)
+    }
+
+    /// Takes an update in; `true` when it was the last.
+    fn take(&mut self, update: Option<Update>) -> bool {
+        self.dirty = true;
+        match update {
+            Some(Update::Text(text)) => self.answer.text(&text),
+            Some(Update::Tool { title, status, .. }) => match status.as_str() {
+                "pending" => self.answer.note(&format!("⚙ {title}")),
+                "failed" => self.answer.note(&format!("✗ {title} failed")),
+                _ => {}
+            },
+            Some(Update::Permission(_)) => {}
+            Some(Update::Done(reason)) => {
+                self.done(&reason);
+                return true;
+            }
+            Some(Update::Crashed { detail }) => {
+                self.answer.note(&format!("The agent ended unexpectedly: {detail}"));
+                self.answer
+                    .note("Your next message starts a new one; it does not remember this conversation.");
+                return true;
+            }
+            None => {
+                self.answer.note("The agent was ended.");
+                return true;
+            }
+        }
+        false
+    }
+
+    fn done(&mut self, reason: &str) {
+        self.answer.end();
+        match reason {
+            "end_turn" if self.answer.said_anything() => {}
+            "end_turn" => self.answer.note("The agent ended its turn without a word."),
+            "cancelled" => self.answer.note("Stopped."),
+            "max_tokens" => self.answer.note("The agent stopped at its limit of tokens; ask it to go on."),
+            "max_turn_requests" => {
+                self.answer.note("The agent stopped at its limit of requests; ask it to go on.")
+            }
+            "refusal" => self.answer.note("The agent refuses to go on with this."),
+            other => self.answer.note(&format!("The agent stopped ({other}).")),
+        }
+    }
+
+    /// Brings Discord up to date.
+    async fn flush(&mut self) {
+        self.wrote_at = Some(Instant::now());
+        self.dirty = false;
+        self.full.extend(self.answer.take_full());
+        while let Some(full) = self.full.front().cloned() {
+            if !self.write(full).await {
+                return;
+            }
+            self.full.pop_front();
+            self.message = None;
+        }
+        let current = self.answer.current();
+        if !current.is_empty() {
+            self.write(current).await;
+        }
+    }
+
+    /// Puts a text where the current message is. `false` when it did not get through, and is to be tried again.
+    async fn write(&mut self, text: String) -> bool {
+        let body = Message::text(text.clone());
+        let result = match &self.message {
+            Some((_, shown)) if *shown == text => return true,
+            Some((id, _)) => self.bot.rest.edit(self.channel, *id, &body).await.map(|()| *id),
+            None => self.bot.rest.send(self.channel, &body).await,
+        };
+        match result {
+            Ok(id) => {
+                self.message = Some((id, text));
+                self.failures = 0;
+                true
+            }
+            Err(error) => {
+                warn!(channel = %self.channel, %error, "an agent's words could not be shown; tried again");
+                self.failures += 1;
+                self.dirty = true;
+                false
+            }
+        }
+    }
+
+    /// The last version, tried a few times. `false` when it did not get through.
+    async fn end(&mut self) -> bool {
+        self.answer.end();
+        for attempt in 0..3 {
+            tokio::time::sleep(EDIT_EVERY * attempt).await;
+            self.flush().await;
+            if !self.dirty {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Shows that somebody is typing, until dropped.
+struct Typing(tokio::task::JoinHandle<()>);
+
+impl Typing {
+    fn start(bot: &Shared, channel: Snowflake) -> Self {
+        let bot = bot.clone();
+        Self(tokio::spawn(async move {
+            while bot.rest.typing(channel).await.is_ok() {
+                tokio::time::sleep(TYPING_EVERY).await;
+            }
+        }))
+    }
+}
+
+impl Drop for Typing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_conversation_abandons_the_turn_under_way_and_not_the_next_one() {
+        let turns = Turns::new();
+        let id = ConversationId(Snowflake(1));
+        let (first, stop) = turns.begin(id);
+        turns.abandon(id);
+        assert!(stop.is_cancelled());
+        let (second, next) = turns.begin(id);
+        turns.finished(id, first.wrapping_add(7));
+        assert!(!next.is_cancelled());
+        turns.finished(id, second);
+        turns.abandon(id);
+        assert!(!next.is_cancelled(), "it had finished by itself");
+    }
+}

@@ -1,0 +1,260 @@
+//! What goes over the wire to Discord: messages, embeds, components, modals, answers to interactions.
+//!
+//! Limits of Discord's that a message has to keep: 2,000 UTF-16 units of content, 512 characters of a button's URL, 100
+//! of a custom_id, 80 of a label, 5 rows of 5 buttons.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::ids::Snowflake;
+
+/// UTF-16 units in a message's content.
+pub(super) const MAX_CONTENT: usize = 2000;
+/// Characters in the URL of a link button.
+pub(super) const MAX_BUTTON_URL: usize = 512;
+/// UTF-16 units in a label.
+const MAX_LABEL: usize = 80;
+/// Buttons in a row, and rows in a message.
+const ROW: usize = 5;
+/// Only the person who asked sees it.
+const EPHEMERAL: u32 = 1 << 6;
+
+/// A message, as it is sent or as it replaces an earlier version of itself: what is not said here is cleared.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Message {
+    pub(super) content: String,
+    pub(super) embeds: Vec<Embed>,
+    pub(super) components: Vec<Row>,
+    pub(super) allowed_mentions: AllowedMentions,
+    #[serde(skip_serializing_if = "is_zero")]
+    flags: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(flags: &u32) -> bool {
+    *flags == 0
+}
+
+/// Nobody is notified but those named.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct AllowedMentions {
+    parse: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    users: Vec<String>,
+}
+
+/// An embed.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Embed {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) title: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) description: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) fields: Vec<Field>,
+}
+
+/// A part of an embed.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Field {
+    pub(super) name: String,
+    pub(super) value: String,
+}
+
+/// A row of buttons.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Row {
+    #[serde(rename = "type")]
+    kind: u8,
+    components: Vec<Button>,
+}
+
+/// A button.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Button {
+    #[serde(rename = "type")]
+    kind: u8,
+    style: u8,
+    label: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    custom_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+}
+
+impl Button {
+    /// Opens a web page.
+    pub(super) fn link(label: &str, url: &str) -> Self {
+        Self { kind: 2, style: 5, label: shorten(label, MAX_LABEL), custom_id: None, url: Some(url.into()) }
+    }
+
+    /// Comes back to us.
+    pub(super) fn press(label: &str, custom_id: String) -> Self {
+        Self { kind: 2, style: 1, label: shorten(label, MAX_LABEL), custom_id: Some(custom_id), url: None }
+    }
+}
+
+impl Message {
+    /// Just text.
+    pub(super) fn text(content: impl Into<String>) -> Self {
+        Self { content: content.into(), ..Self::default() }
+    }
+
+    /// Just an embed.
+    pub(super) fn embed(embed: Embed) -> Self {
+        Self { embeds: vec![embed], ..Self::default() }
+    }
+
+    /// With buttons, at most 25.
+    pub(super) fn buttons(mut self, buttons: Vec<Button>) -> Self {
+        self.components =
+            buttons.chunks(ROW).take(ROW).map(|row| Row { kind: 1, components: row.to_vec() }).collect();
+        self
+    }
+
+    /// For the person who asked alone. Only answers to interactions can be.
+    pub(super) fn ephemeral(mut self) -> Self {
+        self.flags = EPHEMERAL;
+        self
+    }
+
+    /// This person is notified when the text mentions them.
+    pub(super) fn notifying(mut self, user: Snowflake) -> Self {
+        self.allowed_mentions.users.push(user.to_string());
+        self
+    }
+
+    /// The same without flags, which an edit cannot change.
+    pub(super) fn for_edit(&self) -> Self {
+        Self { flags: 0, ..self.clone() }
+    }
+}
+
+/// The first answer to an interaction.
+#[derive(Clone, Debug)]
+pub(super) enum Response {
+    /// A message.
+    Message(Message),
+    /// A message follows, for the person who asked alone.
+    Deferred,
+    /// Replaces the message that the button is on.
+    Update(Message),
+    /// The choices of an autocompletion, as name and value alike.
+    Choices(Vec<String>),
+    /// A form with one line of text.
+    Modal {
+        /// An opaque id.
+        custom_id: String,
+        /// At most 45 characters.
+        title: String,
+        /// Of the one field; at most 45 characters.
+        label: String,
+        /// Inside the empty field.
+        placeholder: String,
+    },
+}
+
+/// The one field of a modal.
+pub(super) const MODAL_FIELD: &str = "code";
+
+impl Response {
+    /// As Discord takes it.
+    pub(super) fn body(&self) -> Value {
+        match self {
+            Self::Message(message) => json!({"type": 4, "data": message}),
+            Self::Deferred => json!({"type": 5, "data": {"flags": EPHEMERAL}}),
+            Self::Update(message) => json!({"type": 7, "data": message.for_edit()}),
+            Self::Choices(names) => {
+                let choices: Vec<_> = names.iter().map(|n| json!({"name": n, "value": n})).collect();
+                json!({"type": 8, "data": {"choices": choices}})
+            }
+            Self::Modal { custom_id, title, label, placeholder } => json!({"type": 9, "data": {
+                "custom_id": custom_id,
+                "title": shorten(title, 45),
+                "components": [{"type": 1, "components": [{
+                    "type": 4, "custom_id": MODAL_FIELD, "style": 2, "label": shorten(label, 45),
+                    "placeholder": shorten(placeholder, 100), "required": true, "min_length": 1, "max_length": 4000
+                }]}]
+            }}),
+        }
+    }
+}
+
+/// At most `limit` UTF-16 units, ending in `…` where something was cut.
+pub(super) fn shorten(text: &str, limit: usize) -> String {
+    if super::split::utf16_len(text) <= limit {
+        return text.to_owned();
+    }
+    let mut units = 1;
+    let kept = text.chars().take_while(|c| {
+        units += c.len_utf16();
+        units <= limit
+    });
+    kept.chain(['…']).collect()
+}
+
+/// Somebody else's words as code, so that they are neither Markdown nor a mention.
+pub(super) fn code(text: &str) -> String {
+    let plain: String = text
+        .chars()
+        .map(|c| {
+            if c == '`' {
+                '\''
+            } else if c.is_control() {
+                ' '
+            } else {
+                c
+            }
+        })
+        .collect();
+    format!("`{}`", shorten(if plain.trim().is_empty() { "?" } else { plain.trim() }, 100))
+}
+
+/// A sentence that may hold somebody else's words, without Markdown in it.
+pub(super) fn plain(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '*' | '_' | '~' | '|' | '>' | '<' | '[' | ']' | '#' | '\\' => escaped.extend(['\\', c]),
+            '@' => escaped.push_str("@\u{200b}"),
+            _ => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// A time as each reader's Discord shows it, relative to now.
+pub(super) fn relative(at: crate::sys::clock::UnixTime) -> String {
+    format!("<t:{at}:R>")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_notified_unless_named() {
+        let quiet = serde_json::to_value(Message::text("@everyone <@1>")).expect("a value");
+        assert_eq!(
+            quiet,
+            json!({"content": "@everyone <@1>", "embeds": [], "components": [], "allowed_mentions": {"parse": []}})
+        );
+        let loud = serde_json::to_value(Message::text("<@1>").notifying(Snowflake(1))).expect("a value");
+        assert_eq!(loud["allowed_mentions"], json!({"parse": [], "users": ["1"]}));
+    }
+
+    #[test]
+    fn labels_and_foreign_words_are_cut_and_defused() {
+        let button = Button::press(&"🙂".repeat(50), "id".into());
+        assert_eq!(super::super::split::utf16_len(&button.label), 79);
+        assert_eq!(code("a`b\n@everyone"), "`a'b @everyone`");
+        assert_eq!(plain("*@here* [x](y)"), "\\*@\u{200b}here\\* \\[x\\](y)");
+    }
+
+    #[test]
+    fn an_edit_carries_no_flags() {
+        let message = Message::text("x").ephemeral();
+        assert_eq!(serde_json::to_value(&message).expect("a value")["flags"], 64);
+        assert!(serde_json::to_value(message.for_edit()).expect("a value").get("flags").is_none());
+    }
+}

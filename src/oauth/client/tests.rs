@@ -1,0 +1,310 @@
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+use super::*;
+use crate::{
+    oauth::provider::tests::{provider, settings},
+    secret::{RefreshToken, Secret},
+    session::test_session,
+};
+
+const NOW: i64 = 1_795_358_672;
+
+fn client() -> Client {
+    Client::new(Clock::fixed(NOW)).expect("TLS is there")
+}
+
+async fn listen() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let base = format!("http://{}", listener.local_addr().expect("it is bound"));
+    (listener, base)
+}
+
+/// Where every connection is refused.
+async fn nobody_listens() -> String {
+    listen().await.1
+}
+
+/// A refresh towards `base`.
+fn refresh_at(base: &str) -> TokenRequest {
+    let mut settings = settings();
+    settings.token_endpoint = format!("{base}/token?query=s3cr3t");
+    settings.client_secret = Some(Secret::new("s3cr3t"));
+    let provider = provider(settings);
+    let mut session = test_session(NOW, 3600);
+    session.binding = provider.binding();
+    session.refresh_token = Some(RefreshToken::new("s3cr3t"));
+    provider.refresh(&session).expect("bound").expect("has a token")
+}
+
+/// Reads one request, headers and body.
+async fn request(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    loop {
+        let read = stream.read_buf(&mut text).await.expect("the client sends");
+        let seen = String::from_utf8_lossy(&text).to_lowercase();
+        let Some((head, body)) = seen.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        if body.len() >= length.map_or(0, |length| length.parse().expect("a number")) || read == 0 {
+            return String::from_utf8(text).expect("ASCII");
+        }
+    }
+}
+
+/// Serves one connection: reads the request, answers with `answer`, hangs up. Returns what it read, and how many more
+/// connections were waiting by then.
+fn serve(listener: TcpListener, answer: Vec<u8>) -> JoinHandle<(String, usize)> {
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("the client connects");
+        let seen = request(&mut stream).await;
+        // A client that has heard enough may hang up first.
+        let _ = stream.write_all(&answer).await;
+        let _ = stream.shutdown().await;
+        let mut more = 0;
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+        while let Ok(Ok(_)) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+            more += 1;
+        }
+        (seen, more)
+    })
+}
+
+fn http(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len()).into_bytes()
+}
+
+async fn sent(answer: Vec<u8>) -> (Sent, String) {
+    let (listener, base) = listen().await;
+    let server = serve(listener, answer);
+    let sent = client().send(refresh_at(&base)).await;
+    let (seen, more) = server.await.expect("the server ends");
+    assert_eq!(more, 0, "one connection, one attempt");
+    (sent, seen)
+}
+
+#[tokio::test]
+async fn an_answer_comes_back_whole_and_unread() {
+    let body = r#"{"error":"slow_down"}"#;
+    let (sent, seen) = sent(http("429 Too Many Requests", "retry-after: 17\r\n", body)).await;
+    let Sent::Answer(answer) = sent else { panic!("{sent:?}") };
+    assert_eq!((answer.status, answer.at), (429, NOW));
+    assert_eq!(answer.retry_after.as_deref(), Some("17"));
+    assert_eq!(answer.body.as_slice(), body.as_bytes());
+    assert!(seen.starts_with("POST /token?query=s3cr3t HTTP/1.1\r\n"), "{seen}");
+    assert!(seen.contains(concat!("user-agent: threadkey/", env!("CARGO_PKG_VERSION"), "\r\n")), "{seen}");
+    assert!(seen.ends_with("grant_type=refresh_token&refresh_token=s3cr3t"), "{seen}");
+}
+
+#[tokio::test]
+async fn no_redirect_is_followed() {
+    // Whoever follows it is refused there.
+    let target = nobody_listens().await;
+    for status in ["302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
+        let (sent, _) = sent(http(status, &format!("location: {target}/token\r\n"), "")).await;
+        let Sent::Answer(answer) = sent else { panic!("{sent:?}") };
+        assert_eq!(answer.status.to_string(), status[..3]);
+    }
+}
+
+#[tokio::test]
+async fn each_request_has_a_connection_of_its_own() {
+    let (listener, base) = listen().await;
+    let server = tokio::spawn(async move {
+        let (mut first, _) = listener.accept().await.expect("the client connects");
+        request(&mut first).await;
+        first.write_all(&http("200 OK", "", "{}")).await.expect("the client reads");
+        // It is not this side that hangs up.
+        let mut byte = [0; 1];
+        assert!(matches!(first.read(&mut byte).await, Ok(0) | Err(_)), "a second request on the connection");
+        let (mut second, _) = listener.accept().await.expect("the client connects anew");
+        request(&mut second).await;
+        second.write_all(&http("200 OK", "", "{}")).await.expect("the client reads");
+    });
+    let client = client();
+    for _ in 0..2 {
+        let sent = client.send(refresh_at(&base)).await;
+        assert!(matches!(sent, Sent::Answer(_)), "{sent:?}");
+    }
+    server.await.expect("each request came on a connection of its own");
+}
+
+#[tokio::test]
+async fn a_body_is_taken_up_to_the_bound_and_no_further() {
+    let longest = "x".repeat(MAX_BODY);
+    let (fits, _) = sent(http("200 OK", "", &longest)).await;
+    assert!(matches!(fits, Sent::Answer(answer) if answer.body.len() == MAX_BODY));
+    let announced = http("200 OK", "", &format!("{longest}x"));
+    assert!(matches!(sent(announced).await.0, Sent::Unknown("too_large")));
+    let unannounced = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{longest}x").into_bytes();
+    assert!(matches!(sent(unannounced).await.0, Sent::Unknown("too_large")));
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_unknown() {
+    for half in [
+        &b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"access_token\":"[..],
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{\"acc\r\n",
+        b"HTTP/1.1 200",
+        b"this is not HTTP\r\n\r\n",
+        b"",
+    ] {
+        let (sent, _) = sent(half.to_vec()).await;
+        assert!(matches!(sent, Sent::Unknown("reset")), "{sent:?} for {:?}", String::from_utf8_lossy(half));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_resets_after_the_request_leaves_it_unknown() {
+    let (listener, base) = listen().await;
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("the client connects");
+        request(&mut stream).await;
+        // Zero linger: closing sends RST instead of FIN.
+        reset_on_close(&stream);
+    });
+    let sent = client().send(refresh_at(&base)).await;
+    server.await.expect("the server ends");
+    assert!(matches!(sent, Sent::Unknown("reset")), "{sent:?}");
+}
+
+#[expect(deprecated, reason = "with a linger of zero closing does not block")]
+fn reset_on_close(stream: &TcpStream) {
+    stream.set_linger(Some(Duration::ZERO)).expect("an option of every TCP socket");
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up_after_three_minutes_and_leaves_it_unknown() {
+    let (listener, base) = listen().await;
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("the client connects");
+        request(&mut stream).await;
+        // From here nothing but timers can happen, and a paused clock jumps to the next.
+        tokio::time::pause();
+        let since = tokio::time::Instant::now();
+        let _ = stream.read(&mut [0; 1]).await;
+        since.elapsed()
+    });
+    let sent = client().send(refresh_at(&base)).await;
+    assert!(matches!(sent, Sent::Unknown("timeout")), "{sent:?}");
+    assert!(server.await.expect("the server ends") >= Duration::from_secs(180));
+}
+
+#[tokio::test]
+async fn an_answer_after_170_seconds_is_still_taken() {
+    let (listener, base) = listen().await;
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("the client connects");
+        request(&mut stream).await;
+        tokio::time::pause();
+        tokio::time::sleep(Duration::from_secs(170)).await;
+        tokio::time::resume();
+        stream.write_all(&http("200 OK", "", "{}")).await.expect("the client reads");
+    });
+    let sent = client().send(refresh_at(&base)).await;
+    assert!(matches!(sent, Sent::Answer(_)), "{sent:?}");
+    server.await.expect("the server ends");
+}
+
+#[tokio::test]
+async fn a_refused_connection_has_sent_nothing() {
+    let sent = client().send(refresh_at(&nobody_listens().await)).await;
+    assert!(matches!(sent, Sent::NotSent("connect")), "{sent:?}");
+}
+
+#[tokio::test]
+async fn a_failed_tls_handshake_has_sent_nothing() {
+    let (listener, base) = listen().await;
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("the client connects");
+        let mut hello = [0; 16];
+        let read = stream.read(&mut hello).await.expect("the client says hello");
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        hello[..read].to_vec()
+    });
+    let sent = client().send(refresh_at(&base.replace("http:", "https:"))).await;
+    assert!(matches!(sent, Sent::NotSent("tls")), "{sent:?}");
+    assert_eq!(server.await.expect("the server ends")[0], 22, "a TLS handshake record, not a request");
+}
+
+#[tokio::test]
+async fn loopback_goes_past_the_proxy() {
+    let mut client = client();
+    let proxied = reqwest::Proxy::all(nobody_listens().await).expect("a proxy");
+    client.outward = builder().proxy(proxied).build().expect("TLS is there");
+    for host in ["127.0.0.1", "localhost"] {
+        let (listener, base) = listen().await;
+        let server = serve(listener, http("200 OK", "", "{}"));
+        let sent = client.send(refresh_at(&base.replace("127.0.0.1", host))).await;
+        assert!(matches!(sent, Sent::Answer(_)), "{host}: {sent:?}");
+        server.await.expect("the server ends");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_has_sent_nothing() {
+    // A label of 64 letters is refused by the resolver itself, without asking the network; over http, for TLS would refuse
+    // it before.
+    let url = format!("http://{}.invalid/token", "x".repeat(64));
+    let request = http::Request::post(url).body(Vec::new()).expect("a request");
+    let mut client = client();
+    client.outward = client.loopback.clone();
+    let sent = client.send(TokenRequest(request)).await;
+    assert!(matches!(sent, Sent::NotSent("dns")), "{sent:?}");
+}
+
+async fn account(status: &str, body: &str) -> (Option<String>, String) {
+    let (listener, base) = listen().await;
+    let server = serve(listener, http(status, "", body));
+    let mut settings = settings();
+    settings.userinfo_endpoint = Some(format!("{base}/userinfo"));
+    let account = client().account(&provider(settings), &AccessToken::new("the-token")).await;
+    (account, server.await.expect("the server ends").0)
+}
+
+#[tokio::test]
+async fn the_userinfo_endpoint_tells_whose_login_it_is() {
+    let (told, seen) = account("200 OK", r#"{"sub":"17","email":"alice@example.com"}"#).await;
+    assert_eq!(told.as_deref(), Some("alice@example.com"));
+    assert!(seen.starts_with("GET /userinfo HTTP/1.1\r\n"), "{seen}");
+    assert!(seen.contains("authorization: Bearer the-token\r\n"), "{seen}");
+    for (status, body) in
+        [("401 Unauthorized", r#"{"sub":"17"}"#), ("200 OK", "no json"), ("200 OK", "{}"), ("302 Found", "")]
+    {
+        assert_eq!(account(status, body).await.0, None, "{status} {body}");
+    }
+    let mut settings = settings();
+    settings.userinfo_endpoint = None;
+    assert_eq!(client().account(&provider(settings), &AccessToken::new("x")).await, None);
+}
+
+#[tokio::test]
+async fn a_userinfo_endpoint_that_hangs_is_given_up_after_ten_seconds() {
+    let (listener, base) = listen().await;
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("the client connects");
+        request(&mut stream).await;
+        tokio::time::pause();
+        let since = tokio::time::Instant::now();
+        let _ = stream.read(&mut [0; 1]).await;
+        since.elapsed()
+    });
+    let mut settings = settings();
+    settings.userinfo_endpoint = Some(base);
+    assert_eq!(client().account(&provider(settings), &AccessToken::new("x")).await, None);
+    let waited = server.await.expect("the server ends");
+    assert!(waited < Duration::from_secs(11), "{waited:?}");
+}
+
+#[tokio::test]
+async fn what_is_shown_of_an_exchange_holds_no_secret() {
+    let (listener, base) = listen().await;
+    let shown = format!("{:?} {:?}", refresh_at(&base), client());
+    let server = serve(listener, http("200 OK", "", r#"{"access_token":"s3cr3t"}"#));
+    let shown = format!("{shown} {:?}", client().send(refresh_at(&base)).await);
+    server.await.expect("the server ends");
+    assert!(!shown.contains("s3cr3t"), "{shown}");
+}

@@ -1,0 +1,145 @@
+//! What a successful answer carries (RFC 6749 §5.1), read leniently: a provider's sloppiness must not cost anybody a token.
+
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use crate::{
+    secret::{AccessToken, Nonce, RefreshToken},
+    session::Grant,
+};
+
+/// The lifetime of an access token when the provider names none, or none that makes sense.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(60 * 60);
+
+/// The longest lifetime that is believed: ten years.
+const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// The longest account name, in characters.
+const MAX_ACCOUNT: usize = 200;
+
+/// Claims that tell whose login it is (OpenID Connect Core §5.1), the most telling first.
+const ACCOUNT_CLAIMS: [&str; 4] = ["email", "preferred_username", "name", "sub"];
+
+/// A JSON object; `None` for anything else.
+pub(super) fn object(body: &[u8]) -> Option<Map<String, Value>> {
+    serde_json::from_slice(body).ok()
+}
+
+/// Why an answer gives no grant.
+pub(super) enum NoGrant {
+    /// There is no `access_token`.
+    NoToken,
+    /// This claim of the id token is not what it has to be.
+    Mismatch(&'static str),
+}
+
+/// Takes the grant out of an answer. The secrets are moved, not copied.
+pub(super) fn take(
+    answer: &mut Map<String, Value>,
+    client_id: &str,
+    nonce: Option<&Nonce>,
+) -> Result<Grant, NoGrant> {
+    let access_token = text(answer, "access_token").ok_or(NoGrant::NoToken)?;
+    let access_token = AccessToken::new(access_token);
+    let refresh_token = text(answer, "refresh_token").map(RefreshToken::new);
+    let id_token = text(answer, "id_token").map(Zeroizing::new);
+    let claims = id_token.as_ref().map(|token| claims(token).unwrap_or_default());
+    if let (Some(claims), Some(nonce)) = (&claims, nonce) {
+        check(claims, client_id, nonce).map_err(NoGrant::Mismatch)?;
+    }
+    Ok(Grant {
+        access_token,
+        refresh_token,
+        token_type: text(answer, "token_type").filter(|t| is_token(t)).unwrap_or_else(|| "Bearer".into()),
+        scope: scope(answer),
+        expires_in: lifetime(answer.get("expires_in")),
+        account: claims.as_ref().and_then(account_of),
+    })
+}
+
+/// Whose login it is, out of a userinfo answer (OpenID Connect Core §5.3.2).
+pub(super) fn account(body: &[u8]) -> Option<String> {
+    account_of(&object(body)?)
+}
+
+/// A string that says something.
+fn text(answer: &mut Map<String, Value>, key: &str) -> Option<String> {
+    match answer.get_mut(key)?.take() {
+        Value::String(text) if !text.trim().is_empty() => Some(text),
+        _ => None,
+    }
+}
+
+/// Whether it can be an authentication scheme (RFC 9110 §11.1): a token type ends up in a header.
+fn is_token(text: &str) -> bool {
+    text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+/// The scope as RFC 6749 §3.3 writes it; some providers answer with a list.
+fn scope(answer: &mut Map<String, Value>) -> Option<String> {
+    let scope = match answer.get_mut("scope")?.take() {
+        Value::String(scope) => scope,
+        Value::Array(scopes) => scopes.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
+        _ => return None,
+    };
+    (!scope.trim().is_empty()).then_some(scope)
+}
+
+/// `expires_in`: seconds, as a number or as the text of one.
+fn lifetime(value: Option<&Value>) -> Duration {
+    let seconds = match value {
+        Some(Value::Number(number)) => number.as_f64(),
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        _ => None,
+    };
+    match seconds {
+        // The store counts whole seconds; a lifetime is not rounded away.
+        Some(seconds) if seconds > 0.0 => Duration::try_from_secs_f64(seconds.floor().max(1.0))
+            .map_or(MAX_LIFETIME, |lifetime| lifetime.min(MAX_LIFETIME)),
+        _ => DEFAULT_LIFETIME,
+    }
+}
+
+/// The payload of an id token. Its signature is not checked: it comes straight from the token endpoint, over TLS (OpenID
+/// Connect Core §3.1.3.7, item 6).
+fn claims(id_token: &str) -> Option<Map<String, Value>> {
+    let mut parts = id_token.trim().split('.');
+    let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    object(&Zeroizing::new(URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?))
+}
+
+/// OpenID Connect Core §3.1.3.7, items 3 and 11.
+fn check(claims: &Map<String, Value>, client_id: &str, nonce: &Nonce) -> Result<(), &'static str> {
+    if claims.get("nonce").and_then(Value::as_str) != Some(nonce.expose()) {
+        return Err("nonce");
+    }
+    let ours = match claims.get("aud") {
+        Some(Value::String(audience)) => audience == client_id,
+        Some(Value::Array(audiences)) => audiences.iter().any(|a| a.as_str() == Some(client_id)),
+        _ => false,
+    };
+    if ours { Ok(()) } else { Err("aud") }
+}
+
+fn account_of(claims: &Map<String, Value>) -> Option<String> {
+    ACCOUNT_CLAIMS.iter().find_map(|claim| printable(claims.get(*claim)?.as_str()?, MAX_ACCOUNT))
+}
+
+/// A text from outside that people will see: no control, no invisible and no direction-changing characters, no white space
+/// around it, at most `max` characters. `None` when nothing is left.
+pub(super) fn printable(text: &str, max: usize) -> Option<String> {
+    let shown: String = text.chars().filter(|&c| !c.is_control() && !is_invisible(c)).collect();
+    let shown: String = shown.trim().chars().take(max).collect();
+    (!shown.is_empty()).then_some(shown)
+}
+
+/// Zero-width and bidirectional format characters, line and paragraph separators, the soft hyphen, the byte order mark.
+pub(super) fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}

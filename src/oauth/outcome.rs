@@ -1,0 +1,188 @@
+//! What an answer means: the one table.
+//!
+//! Two questions decide, in this order: did the provider say something, and if not, can the token have been spent? A status
+//! speaks before a body, for a body may come from anything that stands in front of the provider; only a 2xx or a 4xx is
+//! the provider's own word, and only such a word ends a session. The codes in an [`Outcome`] are words of this file:
+//! nothing out of a body gets into one.
+//!
+//! | what came | outcome |
+//! | --- | --- |
+//! | it never left | unspent |
+//! | it left, no whole answer | ambiguous |
+//! | 2xx with an `access_token` | granted, or a mismatch of its id token |
+//! | 2xx or 4xx with a known error code (RFC 6749 §5.2, or a vendor's) | what the code says |
+//! | 2xx with anything else | ambiguous: the provider did something |
+//! | 408, 425, 429, 503 | unspent, whatever the body says: refused before it was looked at |
+//! | other 4xx | unspent: refused, and no verdict |
+//! | 307, 308 | unspent: "repeat it elsewhere" (RFC 9110 §15.4.8) says that it was not done here |
+//! | other 3xx | ambiguous: gateways lead to an error page this way, after a time-out too |
+//! | other 5xx, whatever the body says | ambiguous: the provider failed, perhaps half-way |
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::{Map, Value};
+
+use super::{
+    Sent,
+    grant::{self, NoGrant},
+};
+use crate::{
+    secret::Nonce,
+    session::{Grant, MAX_BACKOFF, journal::Answer, seconds},
+    sys::clock::UnixTime,
+};
+
+/// The meaning of what came back from a token endpoint.
+#[derive(Debug)]
+pub enum Outcome {
+    /// New tokens.
+    Granted(Box<Grant>),
+    /// What was sent is not spent: try again later.
+    Unspent {
+        /// A stable word: `connect`, `http_503`, …
+        code: String,
+        /// What `Retry-After` asked for, from the answer's arrival: more than nothing, at most [`MAX_BACKOFF`].
+        retry_after: Option<Duration>,
+    },
+    /// It may have been spent. `code` begins with `ambiguous_`.
+    Ambiguous {
+        /// A stable word: `ambiguous_timeout`, `ambiguous_http_500`, …
+        code: String,
+    },
+    /// The provider's verdict: it is over.
+    Ended {
+        /// `invalid_grant`, …
+        code: String,
+    },
+    /// The operator has to mend something.
+    Misconfigured {
+        /// `invalid_client`, …
+        code: String,
+    },
+    /// The answer carries tokens for somebody else than asked: the id token's `nonce` or `aud` does not match. Only for the
+    /// exchange of a code.
+    Mismatch {
+        /// Which claim.
+        claim: &'static str,
+    },
+}
+
+/// Reads what became of a request. With `nonce`, an id token in the answer has to carry it (OpenID Connect Core §3.1.3.7).
+pub fn outcome(sent: &Sent, client_id: &str, nonce: Option<&Nonce>) -> Outcome {
+    match sent {
+        Sent::Answer(answer) => outcome_of(answer, client_id, nonce),
+        Sent::NotSent(step) => Outcome::Unspent { code: (*step).to_owned(), retry_after: None },
+        Sent::Unknown(how) => Outcome::Ambiguous { code: format!("ambiguous_{how}") },
+    }
+}
+
+/// The same for an answer out of a journal.
+pub fn outcome_of(answer: &Answer, client_id: &str, nonce: Option<&Nonce>) -> Outcome {
+    let status = answer.status;
+    let unspent = |code: String| Outcome::Unspent {
+        code,
+        retry_after: retry_after(answer.retry_after.as_deref(), answer.at),
+    };
+    let by_status = || format!("http_{status}");
+    let ambiguous = |code: &str| Outcome::Ambiguous { code: format!("ambiguous_{code}") };
+    let by_code = |body: &Map<String, Value>| {
+        Some(match error_code(body)? {
+            (Family::Ended, code) => Outcome::Ended { code: code.to_owned() },
+            (Family::Misconfigured, code) => Outcome::Misconfigured { code: code.to_owned() },
+            (Family::Unspent, code) => unspent(code.to_owned()),
+            (Family::Ambiguous, code) => ambiguous(code),
+        })
+    };
+    match status {
+        200..=299 => {
+            let Some(mut body) = grant::object(&answer.body) else { return ambiguous(&by_status()) };
+            match grant::take(&mut body, client_id, nonce) {
+                Ok(grant) => Outcome::Granted(Box::new(grant)),
+                Err(NoGrant::Mismatch(claim)) => Outcome::Mismatch { claim },
+                Err(NoGrant::NoToken) => by_code(&body).unwrap_or_else(|| ambiguous(&by_status())),
+            }
+        }
+        408 | 425 | 429 | 503 | 307 | 308 => unspent(by_status()),
+        400..=499 => {
+            let body = grant::object(&answer.body);
+            body.and_then(|body| by_code(&body)).unwrap_or_else(|| unspent(by_status()))
+        }
+        _ => ambiguous(&by_status()),
+    }
+}
+
+/// What an error code says.
+#[derive(Clone, Copy)]
+enum Family {
+    Ended,
+    Misconfigured,
+    Unspent,
+    Ambiguous,
+}
+
+/// Every error code that says something, and under which word it is kept. Vendors' words for a mistake in the configuration
+/// are kept under the word of RFC 6749 §5.2 for it.
+const CODES: [(&str, Family, &str); 26] = [
+    // RFC 6749 §5.2, RFC 8707 §2.
+    ("invalid_grant", Family::Ended, "invalid_grant"),
+    ("invalid_client", Family::Misconfigured, "invalid_client"),
+    ("unauthorized_client", Family::Misconfigured, "unauthorized_client"),
+    ("invalid_scope", Family::Misconfigured, "invalid_scope"),
+    ("invalid_request", Family::Misconfigured, "invalid_request"),
+    ("unsupported_grant_type", Family::Misconfigured, "unsupported_grant_type"),
+    ("invalid_target", Family::Misconfigured, "invalid_target"),
+    // OpenID Connect Core §3.1.2.6, which Microsoft's token endpoint uses too: the person has to come back.
+    ("interaction_required", Family::Ended, "interaction_required"),
+    ("login_required", Family::Ended, "login_required"),
+    ("consent_required", Family::Ended, "consent_required"),
+    // RFC 6749 §4.1.2.1 and RFC 8628 §3.5, which token endpoints use too.
+    ("temporarily_unavailable", Family::Unspent, "temporarily_unavailable"),
+    ("slow_down", Family::Unspent, "slow_down"),
+    ("server_error", Family::Ambiguous, "server_error"),
+    // OpenAI.
+    ("refresh_token_reused", Family::Ended, "refresh_token_reused"),
+    ("refresh_token_expired", Family::Ended, "refresh_token_expired"),
+    ("refresh_token_invalidated", Family::Ended, "refresh_token_invalidated"),
+    ("token_expired", Family::Ended, "token_expired"),
+    // GitHub.
+    ("bad_refresh_token", Family::Ended, "bad_refresh_token"),
+    ("bad_verification_code", Family::Ended, "bad_verification_code"),
+    ("incorrect_client_credentials", Family::Misconfigured, "invalid_client"),
+    ("redirect_uri_mismatch", Family::Misconfigured, "invalid_request"),
+    // Slack.
+    ("invalid_refresh_token", Family::Ended, "invalid_refresh_token"),
+    ("token_revoked", Family::Ended, "token_revoked"),
+    ("invalid_code", Family::Ended, "invalid_code"),
+    ("invalid_client_id", Family::Misconfigured, "invalid_client"),
+    ("bad_client_secret", Family::Misconfigured, "invalid_client"),
+];
+
+/// The known error code in a body: `error` (RFC 6749 §5.2), or `code` or `type` of an `error` that is an object, or a bare
+/// `code`. The first that is known counts; an unknown one is no verdict.
+fn error_code(body: &Map<String, Value>) -> Option<(Family, &'static str)> {
+    let error = body.get("error");
+    let nested = |key| error.and_then(|error| error.get(key));
+    [error, nested("code"), nested("type"), body.get("code")]
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .find_map(|said| CODES.iter().find(|(code, ..)| *code == said))
+        .map(|&(_, family, word)| (family, word))
+}
+
+/// `Retry-After` (RFC 9110 §10.2.3), seconds or a date. `None` when it is absent, unreadable or already over, so that the
+/// usual backoff applies.
+fn retry_after(header: Option<&str>, at: UnixTime) -> Option<Duration> {
+    let header = header?.trim();
+    let asked = if !header.is_empty() && header.bytes().all(|b| b.is_ascii_digit()) {
+        Duration::from_secs(header.parse().unwrap_or(u64::MAX))
+    } else {
+        let date = httpdate::parse_http_date(header).ok()?;
+        let until = seconds(date.duration_since(UNIX_EPOCH).ok()?);
+        Duration::from_secs(until.saturating_sub(at).try_into().ok()?)
+    };
+    (!asked.is_zero()).then(|| asked.min(MAX_BACKOFF))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+use super::*;
+
+/// A public client with everything that is optional.
+pub(in crate::oauth) fn settings() -> ProviderSettings {
+    ProviderSettings {
+        issuer: Some("https://id.example".into()),
+        authorization_endpoint: "https://id.example/authorize".into(),
+        token_endpoint: "https://id.example/token".into(),
+        revocation_endpoint: Some("https://id.example/revoke".into()),
+        userinfo_endpoint: Some("https://id.example/userinfo".into()),
+        client_id: "threadkey".into(),
+        client_secret: None,
+        redirect_uri: "http://localhost:1455/auth/callback".into(),
+        scopes: vec!["openid".into(), "offline_access".into()],
+        authorize_params: BTreeMap::new(),
+        resource: None,
+        reuse_grace: Duration::from_secs(30),
+        enforces_pkce: true,
+        refresh_revokes_access: false,
+    }
+}
+
+pub(in crate::oauth) fn provider(settings: ProviderSettings) -> Provider {
+    Provider::new(id(), settings).expect("these settings are right")
+}
+
+fn id() -> ProviderId {
+    "acme".parse().expect("a provider id")
+}
+
+/// The key and the sentence with which changed settings are refused.
+fn refused(change: impl FnOnce(&mut ProviderSettings)) -> (&'static str, String) {
+    let mut settings = settings();
+    change(&mut settings);
+    let error = Provider::new(id(), settings).expect_err("these settings are wrong");
+    let sentence = error.to_string();
+    match error {
+        ProviderError::Setting { provider, key, .. } => {
+            assert_eq!(provider, id());
+            assert!(sentence.starts_with(&format!("providers.acme.{key}: ")), "{sentence}");
+            (key, sentence)
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_provider_is_bound_to_its_token_endpoint_and_client() {
+    let provider = provider(settings());
+    assert_eq!(
+        provider.binding(),
+        Binding {
+            issuer: Some("https://id.example".into()),
+            token_endpoint: "https://id.example/token".into(),
+            client_id: "threadkey".into(),
+            resource: None,
+        }
+    );
+    assert_eq!(provider.redirect_uri(), "http://localhost:1455/auth/callback");
+    assert_eq!(provider.reuse_grace(), Duration::from_secs(30));
+    assert!(provider.can_revoke() && provider.has_userinfo() && !provider.refresh_revokes_access());
+}
+
+#[test]
+fn http_is_taken_on_loopback_alone() {
+    for good in
+        ["http://127.0.0.1:8080/token", "http://127.9.9.9/token", "http://[::1]:1/t", "http://localhost/t"]
+    {
+        let mut settings = settings();
+        settings.token_endpoint = good.into();
+        settings.redirect_uri = good.into();
+        assert!(Provider::new(id(), settings).is_ok(), "{good}");
+    }
+    for bad in [
+        "http://id.example/token",
+        "http://10.0.0.1/token",
+        "http://127.0.0.1.example/token",
+        "http://localhost.example/token",
+        "http://[::ffff:10.0.0.1]/token",
+        "http://0.0.0.0/token",
+    ] {
+        let (key, sentence) = refused(|s| s.token_endpoint = bad.into());
+        assert_eq!(key, "token_endpoint");
+        assert!(sentence.contains("write https"), "{bad}: {sentence}");
+    }
+}
+
+#[test]
+fn every_url_is_checked_under_its_own_key() {
+    let bad = "http://id.example/x";
+    assert_eq!(refused(|s| s.authorization_endpoint = bad.into()).0, "authorization_endpoint");
+    assert_eq!(refused(|s| s.token_endpoint = bad.into()).0, "token_endpoint");
+    assert_eq!(refused(|s| s.revocation_endpoint = Some(bad.into())).0, "revocation_endpoint");
+    assert_eq!(refused(|s| s.userinfo_endpoint = Some(bad.into())).0, "userinfo_endpoint");
+    assert_eq!(refused(|s| s.redirect_uri = bad.into()).0, "redirect_uri");
+    assert_eq!(refused(|s| s.issuer = Some(bad.into())).0, "issuer");
+    assert_eq!(refused(|s| s.issuer = Some("https://id.example/?x=1".into())).0, "issuer");
+    assert_eq!(refused(|s| s.resource = Some("not a uri".into())).0, "resource");
+    assert_eq!(refused(|s| s.resource = Some("https://api.example/#f".into())).0, "resource");
+}
+
+#[test]
+fn what_is_no_endpoint_is_refused_with_what_would_be_right() {
+    for (bad, hint) in [
+        ("", "missing"),
+        ("id.example/token", "in full"),
+        ("https://id.example/token\n", "white space"),
+        ("ftp://id.example/token", "https://"),
+        ("urn:ietf:wg:oauth:2.0:oob", "https://"),
+        ("https://id.example/token#here", "leave out the #"),
+        ("https://user@id.example/token", "leave them out"),
+        ("https://:s3cr3t@id.example/token", "leave them out"),
+        (&format!("https://id.example/{}", "x".repeat(70_000)), "shorten"),
+    ] {
+        let (_, sentence) = refused(|s| s.token_endpoint = bad.into());
+        assert!(sentence.contains(hint), "{sentence}");
+        assert!(!sentence.contains("s3cr3t") && sentence.len() < 400, "{sentence}");
+    }
+}
+
+#[test]
+fn a_parameter_of_the_protocol_cannot_be_overridden() {
+    for name in RESERVED {
+        let (key, sentence) = refused(|s| drop(s.authorize_params.insert(name.into(), "x".into())));
+        assert_eq!(key, "authorize_params");
+        assert!(sentence.contains(name), "{sentence}");
+        let (key, _) =
+            refused(|s| s.authorization_endpoint = format!("https://id.example/authorize?{name}=x"));
+        assert_eq!(key, "authorization_endpoint");
+    }
+    assert_eq!(refused(|s| drop(s.authorize_params.insert(String::new(), "x".into()))).0, "authorize_params");
+}
+
+#[test]
+fn client_id_secret_and_scopes_are_checked() {
+    assert_eq!(refused(|s| s.client_id = String::new()).0, "client_id");
+    assert_eq!(refused(|s| s.client_id = "a\nb".into()).0, "client_id");
+    assert_eq!(refused(|s| s.client_secret = Some(Secret::new(""))).0, "client_secret");
+    for bad in ["", "read write", "a\"b", "a\\b", "ä"] {
+        assert_eq!(refused(|s| s.scopes = vec!["read".into(), bad.into()]).0, "scopes", "{bad:?}");
+    }
+}
+
+#[test]
+fn debug_does_not_show_the_client_secret() {
+    let mut settings = settings();
+    settings.client_secret = Some(Secret::new("s3cr3t-canary"));
+    let shown = format!("{settings:?} {:?}", provider(settings.clone()));
+    assert!(!shown.contains("s3cr3t"), "{shown}");
+}

@@ -1,0 +1,222 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+
+use super::*;
+use crate::{
+    oauth::{
+        ProviderSettings,
+        provider::tests::{provider, settings},
+    },
+    session::test_session,
+};
+
+const NOW: UnixTime = 1_795_358_672;
+
+/// The example of RFC 7636 appendix B.
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+
+fn with(change: impl FnOnce(&mut ProviderSettings)) -> Provider {
+    let mut settings = settings();
+    change(&mut settings);
+    provider(settings)
+}
+
+fn pending(provider: &Provider) -> Pending {
+    let mut pending = provider.begin(Principal::Local, None, NOW);
+    pending.verifier = CodeVerifier::new(VERIFIER);
+    pending.state = State::new("the-state");
+    pending.nonce = pending.nonce.map(|_| Nonce::new("the-nonce"));
+    pending
+}
+
+fn body(request: &TokenRequest) -> &str {
+    std::str::from_utf8(request.0.body()).expect("a form is ASCII")
+}
+
+fn header<'a>(request: &'a TokenRequest, name: &str) -> Option<&'a str> {
+    Some(request.0.headers().get(name)?.to_str().expect("ASCII"))
+}
+
+fn query(url: &Url) -> BTreeMap<String, String> {
+    let pairs: Vec<_> = url.query_pairs().into_owned().collect();
+    let count = pairs.len();
+    let query: BTreeMap<_, _> = pairs.into_iter().collect();
+    assert_eq!(query.len(), count, "no parameter twice (RFC 6749 §3.1): {url}");
+    query
+}
+
+#[test]
+fn the_authorization_request_is_rfc_6749_with_pkce_s256() {
+    let provider = provider(settings());
+    let url = provider.authorize_url(&pending(&provider));
+    assert_eq!(
+        url.as_str(),
+        format!(
+            "https://id.example/authorize?response_type=code&client_id=threadkey&state=the-state\
+             &code_challenge={CHALLENGE}&code_challenge_method=S256\
+             &redirect_uri=http%3A%2F%2Flocalhost%3A1455%2Fauth%2Fcallback&scope=openid+offline_access\
+             &nonce=the-nonce"
+        )
+    );
+}
+
+#[test]
+fn extra_parameters_and_the_resource_are_in_the_authorization_request() {
+    let provider = with(|s| {
+        s.authorization_endpoint = "https://id.example/authorize?tenant=7".into();
+        s.scopes = vec!["read".into()];
+        s.resource = Some("https://mcp.example/mcp".into());
+        s.authorize_params = BTreeMap::from([("access_type".into(), "offline & on".into())]);
+    });
+    let query = query(&provider.authorize_url(&pending(&provider)));
+    assert_eq!(query["tenant"], "7");
+    assert_eq!(query["access_type"], "offline & on");
+    assert_eq!(query["resource"], "https://mcp.example/mcp");
+    assert!(!query.contains_key("nonce"), "a nonce belongs to openid");
+}
+
+#[test]
+fn the_link_of_a_sign_in_is_the_same_at_each_call() {
+    let provider = provider(settings());
+    let pending = provider.begin(Principal::Local, None, NOW);
+    assert_eq!(provider.authorize_url(&pending), provider.authorize_url(&pending));
+    assert!(
+        !provider.authorize_url(&pending).as_str().contains(pending.verifier.expose()),
+        "the verifier stays here"
+    );
+}
+
+#[test]
+fn verifier_state_and_nonce_are_random_and_never_equal() {
+    let provider = provider(settings());
+    let mut seen = BTreeSet::new();
+    for _ in 0..50 {
+        let pending = provider.begin(Principal::Local, None, NOW);
+        let nonce = pending.nonce.as_ref().expect("openid was asked for");
+        for secret in [pending.verifier.expose(), pending.state.expose(), nonce.expose()] {
+            assert!(secret.len() >= 43, "256 bits");
+            assert!(seen.insert(secret.to_owned()), "a secret was minted twice");
+        }
+        assert_eq!((pending.created_at, &pending.binding), (NOW, &provider.binding()));
+    }
+}
+
+#[test]
+fn a_public_client_exchanges_its_code_with_its_id_in_the_body() {
+    let provider = with(|s| s.resource = Some("https://mcp.example/mcp".into()));
+    let code = AuthorizationCode::new("c+/=de");
+    let request = provider.exchange(&pending(&provider), &code).expect("it is bound here");
+    assert_eq!(request.to_string(), "POST https://id.example/token");
+    assert_eq!(
+        body(&request),
+        format!(
+            "grant_type=authorization_code&code=c%2B%2F%3Dde&code_verifier={VERIFIER}&client_id=threadkey\
+             &redirect_uri=http%3A%2F%2Flocalhost%3A1455%2Fauth%2Fcallback\
+             &resource=https%3A%2F%2Fmcp.example%2Fmcp"
+        )
+    );
+    assert_eq!(header(&request, "accept"), Some("application/json"));
+    assert_eq!(header(&request, "content-type"), Some("application/x-www-form-urlencoded"));
+    assert_eq!(header(&request, "authorization"), None);
+}
+
+#[test]
+fn a_public_client_refreshes_with_its_id_and_without_a_scope() {
+    let request = provider(settings()).refresh(&test_session(NOW, 3600)).expect("it is bound here");
+    let request = request.expect("it has a refresh token");
+    assert_eq!(request.to_string(), "POST https://id.example/token");
+    assert_eq!(body(&request), "grant_type=refresh_token&refresh_token=refresh-7&client_id=threadkey");
+}
+
+#[test]
+fn a_refresh_names_the_resource_that_the_token_was_issued_for() {
+    let mut session = test_session(NOW, 3600);
+    session.binding.resource = Some("https://mcp.example/mcp".into());
+    let request = provider(settings()).refresh(&session).expect("it is bound here").expect("it has a token");
+    assert!(body(&request).ends_with("&resource=https%3A%2F%2Fmcp.example%2Fmcp"), "{}", body(&request));
+}
+
+#[test]
+fn a_confidential_client_authenticates_by_basic_with_both_parts_form_encoded() {
+    let provider = with(|s| s.client_secret = Some(Secret::new("p:ss w/rd")));
+    let request = provider.refresh(&test_session(NOW, 3600)).expect("bound").expect("has a token");
+    assert_eq!(body(&request), "grant_type=refresh_token&refresh_token=refresh-7");
+    let expected = base64::engine::general_purpose::STANDARD.encode("threadkey:p%3Ass+w%2Frd");
+    assert_eq!(header(&request, "authorization"), Some(format!("Basic {expected}").as_str()));
+}
+
+#[test]
+fn without_a_refresh_token_there_is_no_refresh() {
+    let mut session = test_session(NOW, 3600);
+    session.refresh_token = None;
+    assert!(provider(settings()).refresh(&session).expect("bound").is_none());
+}
+
+#[test]
+fn a_token_or_code_goes_nowhere_but_to_the_endpoint_and_client_it_came_from() {
+    let session = test_session(NOW, 3600);
+    let at_home = provider(settings());
+    let code = AuthorizationCode::new("code");
+    for moved in [
+        with(|s| s.token_endpoint = "https://elsewhere.example/token".into()),
+        with(|s| s.client_id = "another".into()),
+    ] {
+        let changed = moved.refresh(&session).expect_err("it is bound elsewhere");
+        assert_eq!(changed.was, "https://id.example/token for client threadkey");
+        assert!(changed.to_string().ends_with("sign in again"), "{changed}");
+        assert_eq!(moved.exchange(&pending(&at_home), &code).expect_err("it is bound elsewhere"), changed);
+        assert!(moved.revoke(&session).is_none());
+    }
+}
+
+#[test]
+fn revocation_is_for_the_refresh_token_else_for_the_access_token() {
+    let provider = provider(settings());
+    let mut session = test_session(NOW, 3600);
+    let request = provider.revoke(&session).expect("it can revoke");
+    assert_eq!(request.to_string(), "POST https://id.example/revoke");
+    assert_eq!(body(&request), "token=refresh-7&token_type_hint=refresh_token&client_id=threadkey");
+    session.refresh_token = None;
+    let request = provider.revoke(&session).expect("it can revoke");
+    assert_eq!(body(&request), "token=access-7&token_type_hint=access_token&client_id=threadkey");
+    assert!(with(|s| s.revocation_endpoint = None).revoke(&session).is_none());
+}
+
+#[test]
+fn revocation_works_over_http_on_loopback() {
+    let provider = with(|s| s.revocation_endpoint = Some("http://127.0.0.1:8080/revoke?a=b".into()));
+    let request = provider.revoke(&test_session(NOW, 3600)).expect("it can revoke");
+    assert_eq!(request.0.uri(), "http://127.0.0.1:8080/revoke?a=b");
+}
+
+#[test]
+fn a_damaged_pending_sign_in_still_makes_a_request_that_only_the_provider_refuses() {
+    let provider = provider(settings());
+    let mut pending = pending(&provider);
+    pending.verifier = CodeVerifier::new("short");
+    pending.redirect_uri = "no url".into();
+    let query = query(&provider.authorize_url(&pending));
+    assert_eq!(query["code_challenge_method"], "S256");
+    assert_eq!(query["redirect_uri"], provider.redirect_uri());
+    assert!(provider.exchange(&pending, &AuthorizationCode::new("code")).is_ok());
+}
+
+#[test]
+fn a_request_shows_method_and_url_and_none_of_its_secrets() {
+    let provider = with(|s| {
+        s.client_secret = Some(Secret::new("s3cr3t"));
+        s.token_endpoint = "https://id.example/token?key=s3cr3t".into();
+    });
+    let mut session = test_session(NOW, 3600);
+    session.binding = provider.binding();
+    session.refresh_token = Some(crate::secret::RefreshToken::new("s3cr3t"));
+    let request = provider.refresh(&session).expect("bound").expect("has a token");
+    assert_eq!(
+        format!("{request:?} {request}"),
+        "TokenRequest(POST https://id.example/token) POST https://id.example/token"
+    );
+    let captured = Captured(Box::new(request.0));
+    assert_eq!(format!("{captured:?} {captured}"), "Captured(…) the request was captured");
+}

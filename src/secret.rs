@@ -1,0 +1,167 @@
+//! Secrets as types: whatever must never be shown is one of these from the moment it enters.
+//!
+//! Invariants: `Debug` is redacted, there is no `Display` and no serde; the text is readable only
+//! through [`Secret::expose`], and its memory is zeroed on drop. A [`Fingerprint`] may be shown and stored:
+//! it identifies a token without giving it away.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+/// A text that no log, error, argument list or URL may show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes the text over.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(Zeroizing::new(text.into()))
+    }
+
+    /// The text itself. Each call site is a place to review.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is any text at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Identifies the secret without giving it away.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self.expose())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// The first 96 bits of a secret's SHA-256, in lower-case hex: enough to tell two tokens apart, useless for
+/// finding one.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint(String);
+
+impl Fingerprint {
+    /// Hex digits in a fingerprint.
+    pub const LEN: usize = 24;
+
+    /// The fingerprint of `text`.
+    pub fn of(text: &str) -> Self {
+        let digest = Sha256::digest(text.as_bytes());
+        Self(digest[..Self::LEN / 2].iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// A fingerprint that was stored earlier; `None` unless it has the form of one. A longer or shorter prefix
+    /// than ours is kept as it is, and then compares by the shared prefix in [`Fingerprint::matches`].
+    pub fn parse(text: &str) -> Option<Self> {
+        let hex = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        (hex && (8..=64).contains(&text.len())).then(|| Self(text.to_owned()))
+    }
+
+    /// Whether both are prefixes of one SHA-256.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.starts_with(&other.0) || other.0.starts_with(&self.0)
+    }
+
+    /// The hex digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprint({})", self.0)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+macro_rules! secret_newtype {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq)]
+        pub struct $name(Secret);
+
+        impl $name {
+            /// Takes the text over.
+            pub fn new(text: impl Into<String>) -> Self {
+                Self(Secret::new(text))
+            }
+
+            /// The text itself. Each call site is a place to review.
+            pub fn expose(&self) -> &str {
+                self.0.expose()
+            }
+
+            /// Identifies it without giving it away.
+            pub fn fingerprint(&self) -> Fingerprint {
+                self.0.fingerprint()
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(…)"))
+            }
+        }
+
+        impl From<Secret> for $name {
+            fn from(secret: Secret) -> Self {
+                Self(secret)
+            }
+        }
+    )+};
+}
+
+secret_newtype! {
+    /// An access token (RFC 6749 §1.4).
+    AccessToken,
+    /// A refresh token (RFC 6749 §1.5): spent at each use where the provider rotates.
+    RefreshToken,
+    /// An authorization code (RFC 6749 §1.3.1): good for one exchange.
+    AuthorizationCode,
+    /// The PKCE `code_verifier` (RFC 7636 §4.1).
+    CodeVerifier,
+    /// The `state` parameter (RFC 6749 §4.1.1).
+    State,
+    /// The OpenID Connect `nonce`.
+    Nonce,
+    /// What a worker shows to the token API.
+    Capability,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_part_of_a_secret() {
+        let shown = format!(
+            "{:?} {:?} {:?}",
+            Secret::new("s3cr3t-text"),
+            AccessToken::new("s3cr3t-text"),
+            RefreshToken::new("s3cr3t-text")
+        );
+        assert!(!shown.contains("s3cr3t"), "{shown}");
+    }
+
+    #[test]
+    fn a_fingerprint_is_a_sha_256_prefix_and_prefixes_of_other_lengths_match() {
+        let ours = Fingerprint::of("abc");
+        assert_eq!(ours.as_str(), "ba7816bf8f01cfea414140de");
+        let shorter = Fingerprint::parse("ba7816bf").expect("8 hex digits");
+        assert!(ours.matches(&shorter));
+        assert!(!Fingerprint::of("abd").matches(&shorter));
+        assert!(Fingerprint::parse("BA7816BF").is_none());
+    }
+}

@@ -1,0 +1,166 @@
+//! What a request for a token needs, from the record and the time alone.
+
+use std::time::Duration;
+
+use super::{RetryKind, Seen, Session, seconds};
+use crate::ids::UnixTime;
+
+/// What to do about a session that somebody wants a token from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The access token serves.
+    Serve,
+    /// It serves, and it is time for a refresh in the background.
+    ServeAndRefresh,
+    /// A refresh comes first.
+    Refresh,
+    /// Nothing may be sent before `until`.
+    Backoff {
+        /// Unix seconds.
+        until: UnixTime,
+        /// What kind of trouble it was.
+        kind: RetryKind,
+        /// The stable word for it.
+        code: String,
+    },
+    /// The session is over: its person has to sign in again.
+    Ended {
+        /// Why: the provider's error code, or `no_refresh_token`.
+        code: String,
+    },
+}
+
+/// Decides for a caller that wants the token to live at least `min_ttl`. At most half the lifetime counts,
+/// so that a provider of short-lived tokens does not cause a refresh per request.
+pub fn decide(session: &Session, now: UnixTime, min_ttl: Duration) -> Decision {
+    let usable = session.is_usable(now);
+    let fresh = usable && session.remaining(now) >= min_ttl.min(session.lifetime() / 2);
+    if let Some(ended) = session.verdict() {
+        // The verdict is about the refresh token; the access token is good for what is left of its life.
+        return if usable { Decision::Serve } else { Decision::Ended { code: ended.code.clone() } };
+    }
+    if session.refresh_token.is_none() {
+        return if usable { Decision::Serve } else { Decision::Ended { code: "no_refresh_token".into() } };
+    }
+    let held_back = session.retry.as_ref().and_then(|retry| Some((retry, retry.active(now)?)));
+    if fresh {
+        return if held_back.is_none() && !is_ambiguous(session) && now >= refresh_due_at(session) {
+            Decision::ServeAndRefresh
+        } else {
+            Decision::Serve
+        };
+    }
+    if is_ambiguous(session) && usable {
+        // Sending again could be taken for theft; there is no need while this one works.
+        return Decision::Serve;
+    }
+    match held_back {
+        Some((retry, until)) => Decision::Backoff { until, kind: retry.kind(), code: retry.code.clone() },
+        None => Decision::Refresh,
+    }
+}
+
+/// When three quarters of the access token's life are over.
+pub fn refresh_due_at(session: &Session) -> UnixTime {
+    let lifetime = seconds(session.lifetime());
+    session.issued_at.saturating_add(lifetime - lifetime / 4)
+}
+
+/// Whether somebody who saw `seen` when they began can take the session as it is now: another process has
+/// committed since, and what it committed works.
+pub fn adopts(session: &Session, seen: Option<Seen>, now: UnixTime) -> bool {
+    Some(session.seen()) != seen && session.is_usable(now)
+}
+
+fn is_ambiguous(session: &Session) -> bool {
+    session.retry.as_ref().is_some_and(|retry| retry.kind() == RetryKind::Ambiguous)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        secret::RefreshToken,
+        session::{Ended, Rejected, Retry, test_session},
+    };
+
+    const NOW: UnixTime = 1_795_358_672;
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn session(lifetime: i64, age: i64) -> Session {
+        test_session(NOW - age, lifetime)
+    }
+
+    #[test]
+    fn a_fresh_token_serves_and_three_quarters_on_it_is_renewed_in_the_background() {
+        assert_eq!(decide(&session(3600, 0), NOW, MINUTE), Decision::Serve);
+        assert_eq!(decide(&session(3600, 2699), NOW, MINUTE), Decision::Serve);
+        assert_eq!(decide(&session(3600, 2700), NOW, MINUTE), Decision::ServeAndRefresh);
+        assert_eq!(decide(&session(3600, 3540), NOW, MINUTE), Decision::ServeAndRefresh);
+        assert_eq!(decide(&session(3600, 3541), NOW, MINUTE), Decision::Refresh);
+        assert_eq!(decide(&session(3600, 3600), NOW, MINUTE), Decision::Refresh);
+    }
+
+    #[test]
+    fn of_the_wanted_life_at_most_half_the_lifetime_counts() {
+        assert_eq!(decide(&session(10, 5), NOW, MINUTE), Decision::Serve);
+        assert_eq!(decide(&session(10, 6), NOW, MINUTE), Decision::Refresh);
+    }
+
+    #[test]
+    fn a_rejected_token_does_not_serve() {
+        let mut s = session(3600, 0);
+        s.rejected = Some(Rejected { fingerprint: s.access_token.fingerprint(), at: NOW });
+        assert_eq!(decide(&s, NOW, MINUTE), Decision::Refresh);
+    }
+
+    #[test]
+    fn an_ended_session_serves_what_is_left_of_its_access_token() {
+        let mut s = session(3600, 3590);
+        let fingerprint = s.refresh_token.as_ref().expect("has one").fingerprint();
+        s.ended = Some(Ended { at: NOW, code: "invalid_grant".into(), fingerprint, notified_at: None });
+        assert_eq!(decide(&s, NOW, MINUTE), Decision::Serve);
+        assert_eq!(decide(&s, NOW + 10, MINUTE), Decision::Ended { code: "invalid_grant".into() });
+        s.refresh_token = Some(RefreshToken::new("a newer one"));
+        assert_eq!(decide(&s, NOW + 10, MINUTE), Decision::Refresh);
+    }
+
+    #[test]
+    fn a_backoff_holds_for_at_most_an_hour_and_not_when_it_was_set_in_the_future() {
+        let mut s = session(3600, 3600);
+        let retry =
+            |set_at, not_before| Some(Retry { set_at, not_before, attempts: 1, code: "http_503".into() });
+        s.retry = retry(NOW, NOW + 30);
+        let until = NOW + 30;
+        let held = Decision::Backoff { until, kind: RetryKind::Unspent, code: "http_503".into() };
+        assert_eq!(decide(&s, NOW, MINUTE), held);
+        assert_eq!(decide(&s, NOW + 30, MINUTE), Decision::Refresh);
+        s.retry = retry(NOW + 4 * 3600, NOW + 4 * 3600 + 30);
+        assert_eq!(decide(&s, NOW, MINUTE), Decision::Refresh, "the clock stepped back");
+        s.retry = retry(NOW - 3600, NOW + 86_400);
+        assert_eq!(decide(&s, NOW, MINUTE), Decision::Refresh, "an hour is over");
+    }
+
+    #[test]
+    fn an_ambiguous_refresh_is_not_repeated_while_the_access_token_works() {
+        let mut s = session(3600, 3550);
+        s.retry = Some(Retry {
+            set_at: NOW - 10,
+            not_before: NOW - 5,
+            attempts: 1,
+            code: "ambiguous_timeout".into(),
+        });
+        assert_eq!(decide(&s, NOW, MINUTE), Decision::Serve);
+        assert_eq!(decide(&s, NOW + 50, MINUTE), Decision::Refresh);
+    }
+
+    #[test]
+    fn a_loser_adopts_any_commit_that_works() {
+        let s = session(3600, 0);
+        let mut before = s.seen();
+        assert!(!adopts(&s, Some(before), NOW));
+        before.generation -= 1;
+        assert!(adopts(&s, Some(before), NOW));
+        assert!(!adopts(&s, Some(before), NOW + 3600), "it has expired meanwhile");
+    }
+}

@@ -1,0 +1,377 @@
+//! The file store's blocking part: find the file, lock it, read it, replace it.
+//!
+//! # Who holds what, from where to where
+//!
+//! A reader takes no lock. rename(2) replaces the file as a whole, so what it opened is one whole version, old or new.
+//!
+//! A writer ([`Core::change`]) goes through these steps, and may die at each:
+//!
+//! 1. *Resolve the path, open `global.lock`, wait for it* ([`Core::lock_global`]). Dying here leaves an empty sidecar.
+//! 2. *Resolve again, under the lock.* The same file: everybody who resolves it now meets at this lock. Another: the
+//!    lock is let go and the search starts over. The lock file itself was removed meanwhile: likewise.
+//! 3. *Read, decide, encode.* The lock is held; nothing on the disk is changed.
+//! 4. *Write and fsync a temp file* of a new name. Dying here leaves it behind; the next writer, which alone holds the
+//!    lock, removes it.
+//! 5. *rename.* Before it the store is the old one, after it the new one; there is no third state.
+//! 6. *fsync the folder.* Only now the rename survives a power cut, and only now anybody is told. If this fails, the
+//!    caller gets an error although readers see the new version; `unsettled` makes the next change write the file once
+//!    more, even if that change has nothing to change, so that nobody is told of a state that could still be undone.
+//! 7. *Unlock*, by [`GlobalGuard`]'s drop, or by the kernel.
+//!
+//! The tenants' locks are taken before the global one, never while it is held, and by whoever goes to the network;
+//! the global lock never is held during anything slower than steps 2 to 6. See [`super::tenant_lock`].
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use super::{FileStoreOptions, Purpose, StoreError, codec, codec::Document, place::Place, tenant_lock::Held};
+use crate::{
+    ids::Tenant,
+    session::{Applied, Change, apply},
+    sys::{
+        clock::Clock,
+        disk::{Disk, DiskFile, Open, Stat},
+        lock::{Lock, Mode},
+    },
+};
+
+/// The longest store file, in bytes.
+pub(super) const MAX_FILE: u64 = 64 * 1024 * 1024;
+
+/// How often a search starts over because the path leads elsewhere each time.
+const MAX_SEARCHES: u32 = 8;
+
+pub(super) struct Core {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) path: PathBuf,
+    pub(super) clock: Clock,
+    pub(super) options: FileStoreOptions,
+    unsettled: AtomicBool,
+}
+
+/// The global lock of the store at `place`, held.
+pub(super) struct GlobalGuard {
+    place: Place,
+    _lock: Lock,
+}
+
+/// `error` with what was tried on which path.
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| StoreError::Io { action, path: path.into(), source }
+}
+
+pub(super) fn unsuitable<T>(path: &Path, what: impl Into<String>) -> Result<T, StoreError> {
+    Err(StoreError::Unsuitable { path: path.into(), what: what.into() })
+}
+
+impl Core {
+    pub(super) fn new(disk: Arc<dyn Disk>, path: PathBuf, clock: Clock, options: FileStoreOptions) -> Self {
+        Self { disk, path, clock, options, unsettled: AtomicBool::new(false) }
+    }
+
+    /// The store as it is now.
+    pub(super) fn read(&self) -> Result<Document, StoreError> {
+        self.read_at(&self.locate()?)
+    }
+
+    /// Applies `change` under the global lock; durable when it returns.
+    pub(super) fn change(&self, tenant: &Tenant, change: Change) -> Result<Applied, StoreError> {
+        let guard = self.lock_global()?;
+        let mut document = self.read_at(&guard.place)?;
+        let now = self.clock.now();
+        let mut entry = document.entry(tenant);
+        let applied = apply(&mut entry, change, now);
+        if applied == Applied::Done {
+            document.put(tenant, entry);
+        }
+        if applied == Applied::Done || self.unsettled.load(Ordering::SeqCst) {
+            document.sweep(now);
+            self.write(&guard, &document)?;
+        }
+        Ok(applied)
+    }
+
+    /// Takes the tenant's lock if nobody has it, and if what comes of holding it could be saved: nothing is spent for
+    /// a store that cannot be written.
+    pub(super) fn try_lock(
+        self: &Arc<Self>,
+        tenant: &Tenant,
+        purpose: Purpose,
+    ) -> Result<Option<Held>, StoreError> {
+        for _ in 0..MAX_SEARCHES {
+            let place = self.locate()?;
+            self.make_folder(&place.folder)?;
+            self.check_writable(&place)?;
+            self.make_folder(&place.tenant_locks())?;
+            let path = place.tenant_lock(tenant, purpose);
+            let file = self.open_lock(&path)?;
+            let Some(lock) = Lock::try_exclusive(file).map_err(failed("cannot lock", &path))? else {
+                return Ok(None);
+            };
+            if self.still_there(&place, &path, &lock)? {
+                return Ok(Some(Held { core: self.clone(), place, path, lock }));
+            }
+        }
+        unsuitable(&self.path, "it leads to another file each time it is followed; let it stay one")
+    }
+
+    /// The file to wait on for a tenant's lock; `None` if nobody ever took it. Needs no write permission.
+    pub(super) fn open_to_wait(
+        &self,
+        tenant: &Tenant,
+    ) -> Result<Option<(PathBuf, Box<dyn DiskFile>)>, StoreError> {
+        let path = self.locate()?.tenant_lock(tenant, Purpose::Refresh);
+        match self.disk.open(&path, Open::Read) {
+            Ok(file) => Ok(Some((path, file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("cannot open", &path)(error)),
+        }
+    }
+
+    /// The lock file of the one process that talks to Discord.
+    pub(super) fn open_bot_lock(&self) -> Result<(PathBuf, Box<dyn DiskFile>), StoreError> {
+        let place = self.locate()?;
+        self.make_folder(&place.folder)?;
+        self.check_folder(&place.folder)?;
+        let path = place.bot_lock();
+        let file = self.open_lock(&path)?;
+        Ok((path, file))
+    }
+
+    /// Where the path leads now.
+    pub(super) fn locate(&self) -> Result<Place, StoreError> {
+        Place::resolve(&*self.disk, &self.path).map_err(failed("cannot find", &self.path))
+    }
+
+    /// Refuses a file system on which locks may exclude nobody, unless it is trusted.
+    pub(super) fn check_file_system(&self, place: &Place) -> Result<(), StoreError> {
+        if self.options.trust_filesystem {
+            return Ok(());
+        }
+        let folder = self.nearest(&place.folder);
+        let found = self.disk.file_system(folder).map_err(failed("cannot examine", folder))?;
+        if found.locks_hold {
+            return Ok(());
+        }
+        unsuitable(
+            &place.folder,
+            format!(
+                "it is on {}, where file locks may not exclude other machines, and then a refresh token is spent twice: \
+                 put the store on a local disk (ext4, xfs, btrfs, zfs, apfs), or, if you know that flock excludes there, \
+                 set store.trust_filesystem = true",
+                found.name
+            ),
+        )
+    }
+
+    /// The first folder from `folder` upwards that is there.
+    pub(super) fn nearest<'a>(&self, folder: &'a Path) -> &'a Path {
+        folder.ancestors().find(|path| self.disk.stat(path).is_ok()).unwrap_or(folder)
+    }
+
+    pub(super) fn read_at(&self, place: &Place) -> Result<Document, StoreError> {
+        let Place { file: path, folder } = place;
+        let file = match self.disk.open(path, Open::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Document::empty()),
+            Err(error) => return Err(failed("cannot read", path)(error)),
+        };
+        let stat = file.stat().map_err(failed("cannot read", path))?;
+        check_file(path, &stat)?;
+        self.check_folder(folder)?;
+        let bytes = file.read(MAX_FILE + 1).map_err(failed("cannot read", path))?;
+        Document::decode(path, &bytes)
+    }
+
+    fn lock_global(&self) -> Result<GlobalGuard, StoreError> {
+        for _ in 0..MAX_SEARCHES {
+            let place = self.locate()?;
+            self.make_folder(&place.folder)?;
+            self.check_folder(&place.folder)?;
+            self.check_file_system(&place)?;
+            let path = place.global_lock();
+            let lock = Lock::acquire(self.open_lock(&path)?, Mode::Exclusive)
+                .map_err(failed("cannot lock", &path))?;
+            if self.still_there(&place, &path, &lock)? {
+                return Ok(GlobalGuard { place, _lock: lock });
+            }
+        }
+        unsuitable(&self.path, "it leads to another file each time it is followed; let it stay one")
+    }
+
+    /// Replaces the store. The guard says that nobody else is about to.
+    fn write(&self, guard: &GlobalGuard, document: &Document) -> Result<(), StoreError> {
+        let place = &guard.place;
+        let path = &place.file;
+        check_version(path, document)?;
+        self.check_replaceable(place)?;
+        let text = document.encode();
+        if text.len() as u64 > MAX_FILE {
+            return unsuitable(
+                path,
+                format!("it would grow beyond {MAX_FILE} bytes; log out tenants that are gone"),
+            );
+        }
+        self.remove_leftovers(place);
+        let temp = place.temp();
+        let written = self
+            .write_temp(&temp, &text)
+            .map_err(failed("cannot write", &temp))
+            .and_then(|()| self.disk.rename(&temp, path).map_err(|error| cannot_replace(path, error)));
+        if let Err(error) = written {
+            // Best effort: if it fails as well, the next writer removes the file.
+            let _ = self.disk.remove(&temp);
+            return Err(error);
+        }
+        self.unsettled.store(true, Ordering::SeqCst);
+        self.disk
+            .sync_folder(&place.folder)
+            .map_err(failed("cannot make durable what is in", &place.folder))?;
+        self.unsettled.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    pub(super) fn write_temp(&self, temp: &Path, text: &[u8]) -> io::Result<()> {
+        let file = self.disk.open(temp, Open::CreateNew)?;
+        file.write_at(0, text)?;
+        file.sync()
+    }
+
+    /// Removes temp files of writers that died. Only the holder of the global lock may have one.
+    fn remove_leftovers(&self, place: &Place) {
+        for name in self.disk.list(&place.folder).unwrap_or_default() {
+            if place.is_temp(&name) {
+                let _ = self.disk.remove(&place.folder.join(name));
+            }
+        }
+    }
+
+    /// Whether a write would succeed, as far as can be said before it.
+    fn check_writable(&self, place: &Place) -> Result<(), StoreError> {
+        self.check_folder(&place.folder)?;
+        self.check_file_system(place)?;
+        self.disk.check_writable(&place.folder).map_err(failed("cannot write in", &place.folder))?;
+        self.read_writable(place).map(drop)
+    }
+
+    /// The store, if it is one that this version may replace.
+    pub(super) fn read_writable(&self, place: &Place) -> Result<Document, StoreError> {
+        self.check_replaceable(place)?;
+        let document = self.read_at(place)?;
+        check_version(&place.file, &document)?;
+        Ok(document)
+    }
+
+    fn check_replaceable(&self, place: &Place) -> Result<(), StoreError> {
+        let path = &place.file;
+        let stat = match self.disk.stat(path) {
+            Ok(stat) => stat,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed("cannot examine", path)(error)),
+        };
+        if stat.links > 1 {
+            return unsuitable(
+                path,
+                format!(
+                    "the file has {} names (hard links); replacing it under one would leave the others with spent tokens: \
+                     remove the other names, or make them symlinks",
+                    stat.links
+                ),
+            );
+        }
+        // Where this cannot be told (statx missing or filtered), rename says so.
+        if self.disk.is_mount_point(path).unwrap_or(false) {
+            return unsuitable(path, MOUNTED_FILE);
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_folder(&self, folder: &Path) -> Result<(), StoreError> {
+        let stat = self.disk.stat(folder).map_err(failed("cannot examine", folder))?;
+        if stat.mode & 0o022 != 0 {
+            return Err(StoreError::Permissions { path: folder.into(), mode: stat.mode, wanted: 0o700 });
+        }
+        Ok(())
+    }
+
+    /// Makes `folder` and what is missing above it, durably, for its owner alone.
+    fn make_folder(&self, folder: &Path) -> Result<(), StoreError> {
+        if self.disk.stat(folder).is_ok() {
+            return Ok(());
+        }
+        let Some(parent) = folder.parent() else { return Ok(()) };
+        self.make_folder(parent)?;
+        match self.disk.create_folder(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed("cannot make", folder)(error));
+            }
+            _ => {}
+        }
+        self.disk.sync_folder(parent).map_err(failed("cannot make durable what is in", parent))
+    }
+
+    /// Opens a sidecar, made 0600 if it is not there.
+    pub(super) fn open_lock(&self, path: &Path) -> Result<Box<dyn DiskFile>, StoreError> {
+        let file = self.disk.open(path, Open::ReadWrite).map_err(failed("cannot open", path))?;
+        let stat = file.stat().map_err(failed("cannot open", path))?;
+        check_private(path, &stat)?;
+        Ok(file)
+    }
+
+    /// Whether the path still leads to `place`, and `lock` is still the lock there.
+    fn still_there(&self, place: &Place, path: &Path, lock: &Lock) -> Result<bool, StoreError> {
+        let ours = lock.file().stat().map_err(failed("cannot examine", path))?;
+        let same = match self.disk.stat(path) {
+            Ok(stat) => stat.is_same_file(&ours),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(failed("cannot examine", path)(error)),
+        };
+        Ok(same && self.locate()? == *place)
+    }
+}
+
+const MOUNTED_FILE: &str = "the file itself is a mount (a single file that is bind-mounted into a container), so it cannot be replaced: mount its \
+                            folder instead";
+
+fn cannot_replace(path: &Path, error: io::Error) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices => {
+            StoreError::Unsuitable { path: path.into(), what: MOUNTED_FILE.into() }
+        }
+        _ => failed("cannot replace", path)(error),
+    }
+}
+
+fn check_version(path: &Path, document: &Document) -> Result<(), StoreError> {
+    match document.version() {
+        version if version > codec::VERSION => Err(StoreError::Newer { path: path.into(), version }),
+        _ => Ok(()),
+    }
+}
+
+fn check_file(path: &Path, stat: &Stat) -> Result<(), StoreError> {
+    if !stat.is_file {
+        return unsuitable(
+            path,
+            "this is not a regular file; store.path names the file, auth.json for example",
+        );
+    }
+    check_private(path, stat)?;
+    if stat.len > MAX_FILE {
+        return unsuitable(path, format!("it is longer than {MAX_FILE} bytes, which no store is"));
+    }
+    Ok(())
+}
+
+fn check_private(path: &Path, stat: &Stat) -> Result<(), StoreError> {
+    if stat.mode & 0o077 != 0 {
+        return Err(StoreError::Permissions { path: path.into(), mode: stat.mode, wanted: 0o600 });
+    }
+    Ok(())
+}

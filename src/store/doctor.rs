@@ -1,0 +1,232 @@
+//! Whether a store's path is fit for a store: found out by doing what the store does, on files of its own.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    FileStoreOptions, StoreError,
+    core::{Core, failed},
+    place::Place,
+};
+use crate::{
+    ids::hex,
+    sys::{
+        clock::Clock,
+        disk::{Disk, Open, RealDisk},
+        lock::{self, Lock},
+        random,
+    },
+};
+
+/// Below this, in bytes, [`doctor`] warns.
+const LITTLE_SPACE: u64 = 64 * 1024 * 1024;
+
+/// One thing that [`doctor`] looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// How it is.
+    pub verdict: Verdict,
+    /// What was found, and what to do about it.
+    pub sentence: String,
+}
+
+/// How a thing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// It works, and could be better.
+    Warn,
+    /// threadkey does not work like this.
+    Fail,
+}
+
+/// Looks at everything that the store at `path` needs. It makes and removes files of its own beside the store, and leaves
+/// the store as it is. For the lock between two processes it starts this program as `__lock-probe PATH`, which is to print
+/// `held` where [`lock_probe`] is true and `free` where it is not.
+pub fn doctor(path: &Path, options: FileStoreOptions) -> Vec<Check> {
+    examine(std::sync::Arc::new(RealDisk::new()), path, options, &lock::probe_from_another_process)
+}
+
+/// Whether somebody holds the lock of the file at `path` exclusively. `false` if there is no such file.
+pub fn lock_probe(path: &Path) -> bool {
+    let probe = || Ok(Lock::try_exclusive(RealDisk::new().open(path, Open::Read)?)?.is_none());
+    probe().unwrap_or_else(|_: io::Error| false)
+}
+
+/// Asks another process whether a lock is held.
+pub(super) type AskAnother<'a> = &'a dyn Fn(&Path) -> io::Result<bool>;
+
+pub(super) fn examine(
+    disk: std::sync::Arc<dyn Disk>,
+    path: &Path,
+    options: FileStoreOptions,
+    ask: AskAnother<'_>,
+) -> Vec<Check> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let core = Core::new(disk, path, Clock::system(), options);
+    let place = match core.locate() {
+        Ok(place) => place,
+        Err(error) => return vec![found("store path", Err(error))],
+    };
+    let mut checks = vec![path_check(&core, &place), found("store file system", file_system(&core, &place))];
+    if core.disk.stat(&place.folder).is_err() {
+        checks.push(found("store folder", missing_folder(&core, &place)));
+        return checks;
+    }
+    checks.push(found("store folder", folder(&core, &place)));
+    checks.push(found("store file", file(&core, &place)));
+    checks.push(found("store space", space(&core, &place)));
+    checks.push(found("store writing", writing(&core, &place)));
+    checks.extend(locking(&core, &place, ask));
+    checks
+}
+
+type Found = Result<(Verdict, String), StoreError>;
+
+fn found(name: &'static str, found: Found) -> Check {
+    let (verdict, sentence) = found.unwrap_or_else(|error| (Verdict::Fail, error.to_string()));
+    Check { name, verdict, sentence }
+}
+
+fn path_check(core: &Core, place: &Place) -> Check {
+    let sentence = if core.path == place.file {
+        format!("{} is the store", place.file.display())
+    } else {
+        format!("{} leads to {}; locks and temp files are there", core.path.display(), place.file.display())
+    };
+    Check { name: "store path", verdict: Verdict::Ok, sentence }
+}
+
+fn file_system(core: &Core, place: &Place) -> Found {
+    core.check_file_system(place)?;
+    let folder = core.nearest(&place.folder);
+    let found = core.disk.file_system(folder).map_err(failed("cannot examine", folder))?;
+    Ok(if found.locks_hold {
+        (Verdict::Ok, format!("{} is on {}", place.folder.display(), found.name))
+    } else {
+        let place = place.folder.display();
+        (Verdict::Warn, format!("{place} is on {}, which store.trust_filesystem says is fine", found.name))
+    })
+}
+
+fn missing_folder(core: &Core, place: &Place) -> Found {
+    let above = core.nearest(&place.folder);
+    core.disk.check_writable(above).map_err(failed("cannot make the store's folder in", above))?;
+    Ok((Verdict::Ok, format!("{} is made at the first sign-in", place.folder.display())))
+}
+
+fn folder(core: &Core, place: &Place) -> Found {
+    core.check_folder(&place.folder)?;
+    let stat = core.disk.stat(&place.folder).map_err(failed("cannot examine", &place.folder))?;
+    let folder = place.folder.display();
+    Ok(match stat.mode & 0o777 {
+        mode if mode & 0o077 == 0 => (Verdict::Ok, format!("{folder} has mode {mode:04o}")),
+        mode => (
+            Verdict::Warn,
+            format!(
+                "{folder} has mode {mode:04o}, so others see which tenants there are: run chmod 700 {folder}"
+            ),
+        ),
+    })
+}
+
+fn file(core: &Core, place: &Place) -> Found {
+    let path = place.file.display();
+    if core.disk.stat(&place.file).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Ok((Verdict::Ok, format!("{path} is made at the first sign-in")));
+    }
+    let document = core.read_writable(place)?;
+    let sessions = document.entries().values().filter(|entry| entry.session.is_some()).count();
+    Ok(match document.foreign() {
+        0 => (Verdict::Ok, format!("{path} can be read; sessions: {sessions}")),
+        foreign => (
+            Verdict::Warn,
+            format!(
+                "{path} can be read; sessions: {sessions}; entries that this threadkey does not know, and keeps: {foreign}"
+            ),
+        ),
+    })
+}
+
+fn space(core: &Core, place: &Place) -> Found {
+    let free = core.disk.free_space(&place.folder).map_err(failed("cannot examine", &place.folder))?;
+    let mib = free / (1024 * 1024);
+    Ok(if free < LITTLE_SPACE {
+        let folder = place.folder.display();
+        let what = format!(
+            "{mib} MiB are free at {folder}: free some space, because nothing is refreshed while nothing can be saved"
+        );
+        (Verdict::Warn, what)
+    } else {
+        (Verdict::Ok, format!("{mib} MiB are free"))
+    })
+}
+
+fn writing(core: &Core, place: &Place) -> Found {
+    let (first, second) = (probe_path(place), probe_path(place));
+    let written = core
+        .write_temp(&first, b"threadkey doctor\n")
+        .and_then(|()| core.disk.rename(&first, &second))
+        .and_then(|()| core.disk.sync_folder(&place.folder));
+    for path in [&first, &second] {
+        let _ = core.disk.remove(path);
+    }
+    written.map_err(failed("cannot write, rename and sync in", &place.folder))?;
+    Ok((Verdict::Ok, format!("a file in {} can be written, renamed and synced", place.folder.display())))
+}
+
+fn locking(core: &Core, place: &Place, ask: AskAnother<'_>) -> [Check; 2] {
+    let path = probe_path(place);
+    let checks = [
+        found("locks in one process", two_descriptors(core, &path)),
+        found("locks between processes", two_processes(core, &path, ask)),
+    ];
+    let _ = core.disk.remove(&path);
+    checks
+}
+
+fn two_descriptors(core: &Core, path: &Path) -> Found {
+    let Some(_held) = take(core, path)? else { return Ok(not_taken(path)) };
+    Ok(match take(core, path)? {
+        None => (Verdict::Ok, "two descriptors of one process exclude each other".to_owned()),
+        Some(_) => excludes_nobody(path, "descriptors"),
+    })
+}
+
+fn two_processes(core: &Core, path: &Path, ask: AskAnother<'_>) -> Found {
+    let Some(held) = take(core, path)? else { return Ok(not_taken(path)) };
+    let while_held = ask(path).map_err(failed("cannot ask a second process about", path))?;
+    drop(held);
+    let afterwards = ask(path).map_err(failed("cannot ask a second process about", path))?;
+    Ok(match (while_held, afterwards) {
+        (true, false) => (Verdict::Ok, "two processes exclude each other".to_owned()),
+        (true, true) => (Verdict::Fail, format!("the lock of {} stays after it was let go", path.display())),
+        (false, _) => excludes_nobody(path, "processes"),
+    })
+}
+
+fn take(core: &Core, path: &Path) -> Result<Option<Lock>, StoreError> {
+    Lock::try_exclusive(core.open_lock(path)?).map_err(failed("cannot lock", path))
+}
+
+fn not_taken(path: &Path) -> (Verdict, String) {
+    (Verdict::Fail, format!("somebody else has the lock of {}, a new file; run doctor again", path.display()))
+}
+
+fn excludes_nobody(path: &Path, whom: &str) -> (Verdict, String) {
+    let what = format!(
+        "flock on {} does not exclude two {whom}, so a refresh token would be spent twice: put the store on a local disk",
+        path.display()
+    );
+    (Verdict::Fail, what)
+}
+
+/// A name that neither the store nor its tidying up uses.
+fn probe_path(place: &Place) -> PathBuf {
+    place.folder.join(format!(".threadkey-doctor.{}", hex(&random::bytes::<8>())))
+}

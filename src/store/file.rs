@@ -1,0 +1,211 @@
+//! The file store for async callers: [`Store`] over [`Core`], with its system calls off the async threads.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::{
+    Purpose, Store, StoreError, TenantLock,
+    core::{Core, failed},
+    tenant_lock::{FileTenantLock, Held},
+    wait::Waits,
+};
+use crate::{
+    ids::Tenant,
+    session::{Applied, Change, Entry},
+    sys::{
+        clock::Clock,
+        disk::{Disk, RealDisk},
+        lock::{Lock, Mode},
+    },
+};
+
+/// What a file store may be told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileStoreOptions {
+    /// Use a file system on which flock is not known to exclude other machines.
+    pub trust_filesystem: bool,
+}
+
+/// Sessions in a JSON file, shared by processes that meet at flock(2). Cheap to clone; clones are the same store.
+#[derive(Clone)]
+pub struct FileStore {
+    core: Arc<Core>,
+    /// Whoever changes the file; so a process has one thread at most that waits for the global lock.
+    changing: Arc<Mutex<()>>,
+    waits: Waits,
+}
+
+impl FileStore {
+    /// The store at `path`. The file may be missing: then the store is empty, and made at the first change.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when the path cannot be followed; [`StoreError::Unsuitable`] when it leads to a file system on
+    /// which locks may not exclude, unless that is trusted. What the file holds is looked at later, by each call.
+    pub fn open(path: &Path, clock: Clock, options: FileStoreOptions) -> Result<Self, StoreError> {
+        Self::on_disk(Arc::new(RealDisk::new()), path, clock, options)
+    }
+
+    /// [`FileStore::open`] on another disk than the machine's.
+    ///
+    /// # Errors
+    /// As [`FileStore::open`].
+    pub fn on_disk(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        clock: Clock,
+        options: FileStoreOptions,
+    ) -> Result<Self, StoreError> {
+        let path = std::path::absolute(path).map_err(failed("cannot find", path))?;
+        let core = Core::new(disk, path, clock, options);
+        core.check_file_system(&core.locate()?)?;
+        Ok(Self { core: Arc::new(core), changing: Arc::default(), waits: Waits::default() })
+    }
+
+    /// The path as it was given, made absolute.
+    pub fn path(&self) -> &Path {
+        &self.core.path
+    }
+
+    /// Waits until this process is the one that talks to Discord, for as long as it takes, in a thread that blocks: call
+    /// it off the async threads. The lock lasts until it is dropped or the process dies.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] and [`StoreError::Permissions`] when the lock file cannot be used.
+    pub fn lock_bot(&self) -> Result<Lock, StoreError> {
+        let (path, file) = self.core.open_bot_lock()?;
+        Lock::acquire(file, Mode::Exclusive).map_err(failed("cannot lock", &path))
+    }
+
+    /// [`FileStore::lock_bot`] if nobody has it; `None` if somebody has.
+    ///
+    /// # Errors
+    /// As [`FileStore::lock_bot`].
+    pub fn try_lock_bot(&self) -> Result<Option<Lock>, StoreError> {
+        let (path, file) = self.core.open_bot_lock()?;
+        Lock::try_exclusive(file).map_err(failed("cannot lock", &path))
+    }
+
+    /// A change by the holder of a tenant's lock, which stays held until the change is durable.
+    pub(super) async fn change_holding(
+        &self,
+        tenant: &Tenant,
+        change: Change,
+        held: OwnedMutexGuard<Held>,
+    ) -> Result<Applied, StoreError> {
+        self.change_then(tenant, change, move || drop(held)).await
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting_threads(&self) -> usize {
+        self.waits.counts().0
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiters(&self) -> usize {
+        self.waits.counts().1
+    }
+
+    async fn change_then(
+        &self,
+        tenant: &Tenant,
+        change: Change,
+        then: impl FnOnce() + Send + 'static,
+    ) -> Result<Applied, StoreError> {
+        let turn = self.changing.clone().lock_owned().await;
+        let (core, tenant) = (self.core.clone(), tenant.clone());
+        blocking(self.path(), move || {
+            let applied = core.change(&tenant, change);
+            drop(turn);
+            then();
+            applied
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Core>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let core = self.core.clone();
+        blocking(self.path(), move || work(&core)).await
+    }
+}
+
+#[async_trait]
+impl Store for FileStore {
+    async fn read(&self, tenant: &Tenant) -> Result<Entry, StoreError> {
+        let tenant = tenant.clone();
+        self.run(move |core| Ok(core.read()?.entry(&tenant))).await
+    }
+
+    async fn list(&self) -> Result<BTreeMap<Tenant, Entry>, StoreError> {
+        self.run(|core| Ok(core.read()?.entries().clone())).await
+    }
+
+    async fn change(&self, tenant: &Tenant, change: Change) -> Result<Applied, StoreError> {
+        debug_assert!(
+            !matches!(change, Change::Refreshed { .. } | Change::HoldBack { .. } | Change::End { .. }),
+            "what comes of a refresh is committed by the holder of the tenant's lock"
+        );
+        self.change_then(tenant, change, || {}).await
+    }
+
+    async fn try_lock(
+        &self,
+        tenant: &Tenant,
+        purpose: Purpose,
+    ) -> Result<Option<Box<dyn TenantLock>>, StoreError> {
+        let of = tenant.clone();
+        let held = self.run(move |core| core.try_lock(&of, purpose)).await?;
+        Ok(held.map(|held| {
+            Box::new(FileTenantLock::new(self.clone(), tenant.clone(), held)) as Box<dyn TenantLock>
+        }))
+    }
+
+    async fn wait_unlocked(&self, tenant: &Tenant) -> Result<(), StoreError> {
+        let of = tenant.clone();
+        match self.run(move |core| core.open_to_wait(&of)).await? {
+            None => Ok(()),
+            Some((path, file)) => {
+                let failed = failed("cannot wait for", &path);
+                self.waits.wait(path.clone(), file).await.map_err(failed)
+            }
+        }
+    }
+
+    fn location(&self) -> String {
+        self.core.path.display().to_string()
+    }
+}
+
+/// Where the store is when nobody says otherwise: `$XDG_DATA_HOME/threadkey/auth.json`, else
+/// `~/.local/share/threadkey/auth.json`; `None` without either variable. A relative `XDG_DATA_HOME` is ignored, as the
+/// XDG Base Directory Specification asks.
+pub fn default_path() -> Option<PathBuf> {
+    default_path_from(|name| std::env::var_os(name).map(PathBuf::from))
+}
+
+pub(super) fn default_path_from(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let absolute = |name| variable(name).filter(|path| path.is_absolute());
+    let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")))?;
+    Some(data.join("threadkey/auth.json"))
+}
+
+/// Runs `work` on a thread that may block. It goes on to its end even if the caller is gone.
+pub(super) async fn blocking<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(failed("cannot finish with", path)(io::Error::other("threadkey is stopping"))),
+    }
+}

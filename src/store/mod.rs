@@ -1,0 +1,95 @@
+//! Where sessions are kept: the [`Store`] seam, and the file store behind it.
+//!
+//! A store keeps one [`Entry`] per tenant, changes it only by a [`Change`] under its global lock, and lends out each
+//! tenant's lock with the journal in it. It never talks to a provider, so nothing here waits for the network.
+
+mod codec;
+mod core;
+mod doctor;
+mod dto;
+mod error;
+mod file;
+mod journal;
+mod place;
+mod strict;
+mod tenant_lock;
+mod wait;
+
+pub use doctor::{Check, Verdict, doctor, lock_probe};
+pub use error::StoreError;
+pub use file::{FileStore, FileStoreOptions, default_path};
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use crate::{
+    ids::Tenant,
+    session::{
+        Applied, Change, Entry,
+        journal::{Answer, Intent, Journal},
+    },
+};
+
+/// For what a tenant's lock is taken. The two do not exclude each other: a sign-in never waits for a refresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// A refresh: `auth.json.refresh/<tenant>.lock`.
+    Refresh,
+    /// The exchange of a code: `auth.json.refresh/<tenant>.signin.lock`.
+    SignIn,
+}
+
+/// The store, as the broker sees it. All methods may block on the disk, on the global lock, which is held for one
+/// read and write, and on nothing else; they run their system calls off the async threads.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The tenant's record as it is now. Takes no lock and needs no write permission.
+    async fn read(&self, tenant: &Tenant) -> Result<Entry, StoreError>;
+
+    /// All records, as they are now.
+    async fn list(&self) -> Result<BTreeMap<Tenant, Entry>, StoreError>;
+
+    /// Applies `change` under the global lock. When it returns, the change is durable.
+    ///
+    /// [`Change::Refreshed`], [`Change::HoldBack`] and [`Change::End`] belong to whoever holds the tenant's lock: they go
+    /// through [`TenantLock::commit`].
+    async fn change(&self, tenant: &Tenant, change: Change) -> Result<Applied, StoreError>;
+
+    /// Takes the tenant's lock if nobody has it.
+    async fn try_lock(
+        &self,
+        tenant: &Tenant,
+        purpose: Purpose,
+    ) -> Result<Option<Box<dyn TenantLock>>, StoreError>;
+
+    /// Returns once the tenant's refresh lock has been free for a moment: its holder has committed, or died. Dropping
+    /// the future does not leave the lock held.
+    async fn wait_unlocked(&self, tenant: &Tenant) -> Result<(), StoreError>;
+
+    /// Where it keeps things, for messages: a path.
+    fn location(&self) -> String;
+}
+
+/// A tenant's lock, held. It is released when this is dropped, and by the operating system when the process dies.
+#[async_trait]
+pub trait TenantLock: Send + Sync {
+    /// What an earlier holder left.
+    async fn journal(&mut self) -> Result<Journal, StoreError>;
+
+    /// Writes `intent` in place of whatever is there, with room for an answer of
+    /// [`MAX_BODY`](crate::session::journal::MAX_BODY) bytes, durably. Nothing may be sent before this returned.
+    async fn intend(&mut self, intent: &Intent) -> Result<(), StoreError>;
+
+    /// Writes the answer behind the intent, durably. Nothing may be parsed before this returned.
+    async fn record(&mut self, answer: &Answer) -> Result<(), StoreError>;
+
+    /// Empties the journal, durably.
+    async fn clear(&mut self) -> Result<(), StoreError>;
+
+    /// Like [`Store::change`], for what only the lock's holder may write.
+    async fn commit(&mut self, change: Change) -> Result<Applied, StoreError>;
+}
+
+#[cfg(test)]
+mod tests;

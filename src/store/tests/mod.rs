@@ -1,0 +1,157 @@
+//! What the file store promises to one process; what it promises to several is in `tests/it/store.rs`.
+#![expect(clippy::disallowed_methods, reason = "these tests lay out files and look at them")]
+
+mod doctor;
+mod format;
+mod journal;
+mod locks;
+mod safety;
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::{
+    ids::{Lineage, Principal},
+    secret::{AccessToken, CodeVerifier, RefreshToken, State},
+    session::{
+        Grant, Pending, Session, Spent,
+        journal::{MAX_BODY, Spending},
+        test_session,
+    },
+    sys::{clock::Clock, disk::RealDisk, faults::Faults},
+};
+
+const NOW: i64 = 1_795_358_672;
+
+struct Fixture {
+    folder: TempDir,
+    clock: Clock,
+    store: FileStore,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self::failing("")
+    }
+
+    /// A store whose disk has the faults that are named.
+    fn failing(faults: &str) -> Self {
+        Self::with(Faults::parse(faults))
+    }
+
+    fn with(faults: Faults) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = Clock::fixed(NOW);
+        let path = folder.path().join("auth.json");
+        let store = on_disk(&path, faults, &clock).expect("a store");
+        Self { store, clock, folder }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("auth.json")
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.path()).expect("a store file")
+    }
+
+    fn put(&self, text: impl AsRef<[u8]>) {
+        fs::write(self.path(), text).expect("writable");
+        chmod(&self.path(), 0o600);
+    }
+
+    fn value(&self) -> serde_json::Value {
+        serde_json::from_str(&self.text()).expect("JSON")
+    }
+
+    /// The same file, on a disk without faults.
+    fn healthy(&self) -> FileStore {
+        open(&self.path(), &self.clock)
+    }
+
+    async fn sign_in(&self) -> Session {
+        sign_in(&self.healthy(), &alice(), test_session(NOW, 3600)).await
+    }
+}
+
+fn on_disk(path: &Path, faults: Faults, clock: &Clock) -> Result<FileStore, StoreError> {
+    let disk = Arc::new(RealDisk::with(faults));
+    FileStore::on_disk(disk, path, clock.clone(), FileStoreOptions::default())
+}
+
+fn open(path: &Path, clock: &Clock) -> FileStore {
+    on_disk(path, Faults::default(), clock).expect("a store")
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+}
+
+fn alice() -> Tenant {
+    "codex/user:803".parse().expect("a tenant")
+}
+
+fn pending(state: &str) -> Pending {
+    let Session { binding, .. } = test_session(NOW, 3600);
+    Pending {
+        verifier: CodeVerifier::new("verifier-1"),
+        state: State::new(state),
+        nonce: None,
+        redirect_uri: "http://127.0.0.1:1/callback".into(),
+        created_at: NOW,
+        started_by: Principal::Local,
+        lineage_seen: None,
+        binding,
+        scopes: vec!["read".into(), "offline_access".into()],
+    }
+}
+
+/// Signs in by the changes that the broker makes; the session's generation is 1.
+async fn sign_in(store: &FileStore, tenant: &Tenant, session: Session) -> Session {
+    store.change(tenant, Change::Start(pending("state-1"))).await.expect("a start");
+    let change = Change::SignIn { state: State::new("state-1"), session: Box::new(session) };
+    assert_eq!(store.change(tenant, change).await.expect("a sign-in"), Applied::Done);
+    store.read(tenant).await.expect("readable").session.expect("a session")
+}
+
+fn refreshed(spent: Spent, number: u32) -> Change {
+    let grant = Grant {
+        access_token: AccessToken::new(format!("access-{number}")),
+        refresh_token: Some(RefreshToken::new(format!("refresh-{number}"))),
+        token_type: "Bearer".into(),
+        scope: None,
+        expires_in: Duration::from_secs(3600),
+        account: None,
+    };
+    Change::Refreshed { spent, grant: Box::new(grant) }
+}
+
+async fn lock(store: &FileStore) -> Box<dyn TenantLock> {
+    store.try_lock(&alice(), Purpose::Refresh).await.expect("lockable").expect("free")
+}
+
+fn intent(session: &Session) -> Intent {
+    Intent {
+        spending: Spending::Refresh(session.to_spend().expect("a refresh token")),
+        at: NOW,
+        token_endpoint: "https://id.example/token".into(),
+    }
+}
+
+fn answer(body: &[u8]) -> Answer {
+    Answer { status: 200, retry_after: None, body: Zeroizing::new(body.to_vec()), at: NOW + 1 }
+}
+
+/// Long enough for any machine; whoever waits this long has failed.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), what).await.expect("it happens within half a minute")
+}

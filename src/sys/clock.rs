@@ -1,0 +1,105 @@
+//! Unix time, from one place.
+//!
+//! Everything that is stored or compared is whole Unix seconds read from a [`Clock`]. Waiting in a process is a
+//! different matter: that is `tokio::time`, which is monotonic.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use crate::ids::UnixTime;
+
+/// Where the time comes from. Clones share their source.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    Real,
+    #[cfg(feature = "test-util")]
+    File(std::sync::Arc<std::path::PathBuf>),
+    #[cfg(feature = "test-util")]
+    Set(std::sync::Arc<std::sync::atomic::AtomicI64>),
+}
+
+/// The variable that names a clock file (built with `test-util` only): its text is added, as seconds, to the
+/// real time when it begins with `+` or `-`, and is the time itself otherwise.
+#[cfg(feature = "test-util")]
+pub const CLOCK_FILE_VARIABLE: &str = "THREADKEY_TEST_CLOCK";
+
+impl Clock {
+    /// The machine's clock; with `test-util`, the clock file if `THREADKEY_TEST_CLOCK` names one.
+    pub fn system() -> Self {
+        #[cfg(feature = "test-util")]
+        if let Some(path) = std::env::var_os(CLOCK_FILE_VARIABLE) {
+            return Self(Source::File(std::sync::Arc::new(path.into())));
+        }
+        Self(Source::Real)
+    }
+
+    /// A clock that stands still until it is set.
+    #[cfg(feature = "test-util")]
+    pub fn fixed(now: UnixTime) -> Self {
+        Self(Source::Set(std::sync::Arc::new(now.into())))
+    }
+
+    /// Sets a clock made by [`Clock::fixed`].
+    ///
+    /// # Panics
+    /// On any other clock.
+    #[cfg(feature = "test-util")]
+    pub fn set(&self, now: UnixTime) {
+        match &self.0 {
+            Source::Set(at) => at.store(now, std::sync::atomic::Ordering::SeqCst),
+            other => panic!("only a fixed clock can be set, this is {other:?}"),
+        }
+    }
+
+    /// Moves a clock made by [`Clock::fixed`].
+    ///
+    /// # Panics
+    /// On any other clock.
+    #[cfg(feature = "test-util")]
+    pub fn advance(&self, seconds: i64) {
+        self.set(self.now() + seconds);
+    }
+
+    /// The time, in whole seconds.
+    pub fn now(&self) -> UnixTime {
+        match &self.0 {
+            Source::Real => real(),
+            #[cfg(feature = "test-util")]
+            Source::File(path) => from_file(path),
+            #[cfg(feature = "test-util")]
+            Source::Set(at) => at.load(std::sync::atomic::Ordering::SeqCst),
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the real clock")]
+fn real() -> UnixTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(feature = "test-util")]
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock file")]
+fn from_file(path: &std::path::Path) -> UnixTime {
+    let text = std::fs::read_to_string(path)
+        .unwrap_or_else(|error| panic!("clock file {}: {error}", path.display()));
+    let text = text.trim();
+    let number: i64 =
+        text.parse().unwrap_or_else(|error| panic!("clock file {}: {text:?}: {error}", path.display()));
+    if text.starts_with(['+', '-']) { real() + number } else { number }
+}
+
+#[cfg(all(test, feature = "test-util"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fixed_clock_stands_until_it_is_moved() {
+        let clock = Clock::fixed(1_795_358_672);
+        let other = clock.clone();
+        clock.advance(-4 * 3600);
+        assert_eq!(other.now(), 1_795_358_672 - 4 * 3600);
+    }
+}

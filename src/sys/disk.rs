@@ -1,0 +1,272 @@
+//! The disk, as the store needs it: every system call that can fail or be the last one is a method of its own, so
+//! that a test can make it so.
+
+use std::{
+    ffi::OsString,
+    fs::{DirBuilder, File, Metadata, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+#[cfg(feature = "test-util")]
+use super::faults::Faults;
+use super::{
+    filesystem::{self, FileSystem},
+    lock::{self, Mode},
+};
+
+/// What a file or folder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The device it is on.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+    /// The permission bits, `0o7777` at most.
+    pub mode: u32,
+    /// The user it belongs to.
+    pub owner: u32,
+    /// Its names.
+    pub links: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Whether it is a regular file.
+    pub is_file: bool,
+}
+
+impl Stat {
+    /// Whether both are one file.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
+impl From<Metadata> for Stat {
+    fn from(metadata: Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            mode: metadata.mode() & 0o7777,
+            owner: metadata.uid(),
+            links: metadata.nlink(),
+            len: metadata.len(),
+            is_file: metadata.is_file(),
+        }
+    }
+}
+
+/// How a file is opened; always close-on-exec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// For reading.
+    Read,
+    /// For reading and writing, made with mode 0600 if it is not there.
+    ReadWrite,
+    /// For writing; made with mode 0600, an error if it is there.
+    CreateNew,
+}
+
+/// A disk. Each method is one or a few system calls, and its errors are theirs.
+#[expect(missing_docs, reason = "the methods are named after the calls")]
+pub trait Disk: Send + Sync + 'static {
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf>;
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf>;
+    /// Follows symlinks.
+    fn stat(&self, path: &Path) -> io::Result<Stat>;
+    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>>;
+    /// With mode 0700; its parent has to be there.
+    fn create_folder(&self, path: &Path) -> io::Result<()>;
+    fn list(&self, folder: &Path) -> io::Result<Vec<OsString>>;
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names in a folder durable.
+    fn sync_folder(&self, folder: &Path) -> io::Result<()>;
+    /// An error unless this process may make files in `folder`.
+    fn check_writable(&self, folder: &Path) -> io::Result<()>;
+    /// Whether something is mounted on `path` itself; `false` where the system cannot tell.
+    fn is_mount_point(&self, path: &Path) -> io::Result<bool>;
+    fn file_system(&self, path: &Path) -> io::Result<FileSystem>;
+    /// What this user may still write, in bytes.
+    fn free_space(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// An open file.
+#[expect(missing_docs, reason = "the methods are named after the calls")]
+pub trait DiskFile: Send + Sync {
+    fn stat(&self) -> io::Result<Stat>;
+    /// The whole content, or its first `limit` bytes.
+    fn read(&self, limit: u64) -> io::Result<Zeroizing<Vec<u8>>>;
+    /// All of `bytes`, at `offset` from the start.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Sees to it that writing the bytes `from..to` cannot fail for want of space. May extend the file with zeros.
+    fn reserve(&self, from: u64, to: u64) -> io::Result<()>;
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Makes content and length durable (`F_FULLFSYNC` on macOS).
+    fn sync(&self) -> io::Result<()>;
+    /// Waits for the lock.
+    fn lock(&self, mode: Mode) -> io::Result<()>;
+    /// `false` if somebody else's lock is in the way.
+    fn try_lock(&self, mode: Mode) -> io::Result<bool>;
+    fn unlock(&self) -> io::Result<()>;
+}
+
+/// The machine's disk.
+#[derive(Clone, Default)]
+pub struct RealDisk {
+    #[cfg(feature = "test-util")]
+    faults: Faults,
+}
+
+impl RealDisk {
+    /// The machine's disk; with `test-util`, with the faults that the environment names.
+    pub fn new() -> Self {
+        Self {
+            #[cfg(feature = "test-util")]
+            faults: Faults::from_environment(),
+        }
+    }
+
+    /// With these faults.
+    #[cfg(feature = "test-util")]
+    pub fn with(faults: Faults) -> Self {
+        Self { faults }
+    }
+
+    #[cfg(feature = "test-util")]
+    fn at<T>(&self, call: &str, path: &Path, run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        self.faults.around(call, path, run)
+    }
+
+    #[cfg(not(feature = "test-util"))]
+    fn at<T>(&self, _: &str, _: &Path, run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        run()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
+impl Disk for RealDisk {
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        self.at("canonicalize", path, || std::fs::canonicalize(path))
+    }
+
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        self.at("readlink", path, || std::fs::read_link(path))
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        self.at("stat", path, || Ok(std::fs::metadata(path)?.into()))
+    }
+
+    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
+        self.at("open", path, || {
+            let mut options = OpenOptions::new();
+            match how {
+                // Without O_NONBLOCK a FIFO in the file's place would hold us up for ever.
+                Open::Read => options.read(true).custom_flags(libc::O_NONBLOCK),
+                Open::ReadWrite => options.read(true).write(true).create(true).truncate(false).mode(0o600),
+                Open::CreateNew => options.write(true).create_new(true).mode(0o600),
+            };
+            let file = options.open(path)?;
+            Ok(Box::new(RealFile { file, path: path.to_owned(), disk: self.clone() }) as Box<dyn DiskFile>)
+        })
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        self.at("mkdir", path, || DirBuilder::new().mode(0o700).create(path))
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {
+        self.at("list", folder, || std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.at("rename", to, || std::fs::rename(from, to))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.at("remove", path, || std::fs::remove_file(path))
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        self.at("fsync-folder", folder, || File::open(folder)?.sync_all())
+    }
+
+    fn check_writable(&self, folder: &Path) -> io::Result<()> {
+        self.at("access", folder, || filesystem::check_writable(folder))
+    }
+
+    fn is_mount_point(&self, path: &Path) -> io::Result<bool> {
+        self.at("statx", path, || filesystem::is_mount_point(path))
+    }
+
+    fn file_system(&self, path: &Path) -> io::Result<FileSystem> {
+        self.at("statfs", path, || filesystem::of(path))
+    }
+
+    fn free_space(&self, path: &Path) -> io::Result<u64> {
+        self.at("statvfs", path, || filesystem::free_space(path))
+    }
+}
+
+struct RealFile {
+    file: File,
+    path: PathBuf,
+    disk: RealDisk,
+}
+
+impl DiskFile for RealFile {
+    fn stat(&self) -> io::Result<Stat> {
+        self.disk.at("fstat", &self.path, || Ok(self.file.metadata()?.into()))
+    }
+
+    fn read(&self, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+        self.disk.at("read", &self.path, || {
+            // Made as long as the file at once: a buffer that grows leaves copies of secrets behind.
+            let len = self.file.metadata()?.len().min(limit);
+            let mut bytes = Zeroizing::new(vec![0; usize::try_from(len).map_err(io::Error::other)?]);
+            let mut filled = 0;
+            while filled < bytes.len() {
+                match self.file.read_at(&mut bytes[filled..], filled as u64) {
+                    Ok(0) => break,
+                    Ok(read) => filled += read,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            bytes.truncate(filled);
+            Ok(bytes)
+        })
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.at("write", &self.path, || self.file.write_all_at(bytes, offset))
+    }
+
+    fn reserve(&self, from: u64, to: u64) -> io::Result<()> {
+        self.disk.at("reserve", &self.path, || filesystem::reserve(&self.file, from, to))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.disk.at("truncate", &self.path, || self.file.set_len(len))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // std's sync_all is fcntl(F_FULLFSYNC) on Apple systems, fsync(2) elsewhere.
+        self.disk.at("fsync", &self.path, || self.file.sync_all())
+    }
+
+    fn lock(&self, mode: Mode) -> io::Result<()> {
+        self.disk.at("lock", &self.path, || lock::lock(&self.file, mode))
+    }
+
+    fn try_lock(&self, mode: Mode) -> io::Result<bool> {
+        self.disk.at("try-lock", &self.path, || lock::try_lock(&self.file, mode))
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.disk.at("unlock", &self.path, || lock::unlock(&self.file))
+    }
+}

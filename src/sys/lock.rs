@@ -1,0 +1,150 @@
+//! flock(2), the one lock that ends with its holder.
+//!
+//! A lock belongs to an open file description, so two descriptors of one process exclude each other as two processes
+//! do. It is let go by an explicit `LOCK_UN`, because a child that is just being started may hold a copy of the
+//! descriptor until it calls exec; and by the kernel when the last holder dies, whatever killed it. There is no lease
+//! and no time in it, so neither a slow holder nor a step of the clock takes it away.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsRawFd as _, RawFd},
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use super::disk::DiskFile;
+
+/// Who else may hold the lock meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Others that ask for [`Mode::Shared`].
+    Shared,
+    /// Nobody.
+    Exclusive,
+}
+
+impl Mode {
+    fn operation(self) -> libc::c_int {
+        match self {
+            Self::Shared => libc::LOCK_SH,
+            Self::Exclusive => libc::LOCK_EX,
+        }
+    }
+}
+
+/// How often a non-blocking attempt is repeated when the lock is only shared, by somebody who is about to let go.
+const TRIES: u32 = 40;
+
+/// A lock, held until it is dropped.
+pub struct Lock {
+    file: Box<dyn DiskFile>,
+}
+
+impl Lock {
+    /// Waits for the lock, for as long as it takes.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn acquire(file: Box<dyn DiskFile>, mode: Mode) -> io::Result<Self> {
+        file.lock(mode)?;
+        Ok(Self { file })
+    }
+
+    /// Takes the lock exclusively if nobody has it exclusively; `None` if somebody has.
+    ///
+    /// Whoever waits for an exclusive lock to end takes a shared one and lets it go at once. Such a moment is no reason
+    /// to answer `None`, so the attempt is repeated, a bounded number of times and with pauses of random length.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn try_exclusive(file: Box<dyn DiskFile>) -> io::Result<Option<Self>> {
+        for _ in 0..TRIES {
+            if file.try_lock(Mode::Exclusive)? {
+                return Ok(Some(Self { file }));
+            }
+            if !file.try_lock(Mode::Shared)? {
+                return Ok(None);
+            }
+            file.unlock()?;
+            pause();
+        }
+        Ok(None)
+    }
+
+    /// The locked file.
+    pub fn file(&self) -> &dyn DiskFile {
+        &*self.file
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // It cannot fail on an open descriptor, and closing the file a moment later lets go as well.
+        let _ = self.file.unlock();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "there is no event for the end of a shared lock")]
+fn pause() {
+    std::thread::sleep(Duration::from_micros((super::random::fraction() * 1000.0) as u64));
+}
+
+/// Asks a second process, this program started as `__lock-probe PATH`, whether the lock of `path` is held.
+///
+/// # Errors
+/// The system's; `InvalidData` when the answer is neither `held` nor `free`.
+#[expect(clippy::disallowed_methods, reason = "sys/ is where processes are started")]
+pub fn probe_from_another_process(path: &Path) -> io::Result<bool> {
+    // A program that was replaced while it ran is still found there.
+    let own = Path::new("/proc/self/exe");
+    let program = if cfg!(target_os = "linux") { own.to_owned() } else { std::env::current_exe()? };
+    let output = Command::new(program)
+        .arg("__lock-probe")
+        .arg(path)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .current_dir("/")
+        .output()?;
+    match output.stdout.trim_ascii() {
+        b"held" => Ok(true),
+        b"free" => Ok(false),
+        _ => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, format!("it gave no answer ({})", output.status)))
+        }
+    }
+}
+
+pub(super) fn lock(file: &File, mode: Mode) -> io::Result<()> {
+    flock(file.as_raw_fd(), mode.operation())
+}
+
+pub(super) fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
+    match flock(file.as_raw_fd(), mode.operation() | libc::LOCK_NB) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn unlock(file: &File) -> io::Result<()> {
+    flock(file.as_raw_fd(), libc::LOCK_UN)
+}
+
+#[expect(
+    unsafe_code,
+    reason = "flock(2) has no safe wrapper that also takes LOCK_SH and LOCK_NB on every target"
+)]
+fn flock(fd: RawFd, operation: libc::c_int) -> io::Result<()> {
+    loop {
+        // SAFETY: flock takes two integers and touches no memory; a bad descriptor is an error, not undefined.
+        if unsafe { libc::flock(fd, operation) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The operating system: the only place with the real clock, randomness, disk, locks and processes, and the
+//! only one with `unsafe`.
+
+pub mod clock;
+pub mod detach;
+pub mod disk;
+#[cfg(feature = "test-util")]
+pub mod faults;
+pub mod files;
+pub mod filesystem;
+pub mod lock;
+pub mod process;
+pub mod random;
+pub mod sandbox;
+pub mod socket;

@@ -1,0 +1,147 @@
+//! Workers as real processes: what they may do, how they end, and what their people are told.
+#![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
+
+mod life;
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use threadkey::{
+    agent::{
+        AgentSettings, Capabilities, Conversation, Holder, Isolation, PromptError, TokenSource, Update,
+        Workers,
+    },
+    ids::{ConversationId, ProviderId, Snowflake},
+    secret::AccessToken,
+};
+use tokio::{sync::mpsc, time::timeout};
+
+/// Everything that is waited for comes within this, or the test fails.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// The canary that the token source hands out.
+const TOKEN: &str = "canary-access-token";
+
+struct Tokens;
+
+#[async_trait::async_trait]
+impl TokenSource for Tokens {
+    async fn token(&self, _: &Holder, _: &ProviderId) -> Result<AccessToken, String> {
+        Ok(AccessToken::new(TOKEN))
+    }
+}
+
+/// Workers in a folder of their own.
+struct Lab {
+    folder: tempfile::TempDir,
+    capabilities: Arc<Capabilities>,
+    workers: Workers,
+}
+
+impl Lab {
+    fn new(command: &[&str], change: impl FnOnce(&mut AgentSettings)) -> Self {
+        let folder = tempfile::Builder::new().prefix("tk").tempdir().expect("a temporary folder can be made");
+        let mut settings = settings(folder.path(), command);
+        change(&mut settings);
+        let capabilities = Arc::new(Capabilities::new());
+        let workers = Workers::new(settings, Arc::clone(&capabilities), Arc::new(Tokens));
+        Self { folder, capabilities, workers }
+    }
+
+    /// A worker that is a shell script: see [`script`].
+    fn scripted(on_prompt: &str, change: impl FnOnce(&mut AgentSettings)) -> Self {
+        Self::new(&["/bin/sh", "-c", &script(on_prompt)], change)
+    }
+
+    async fn prompt(&self, id: u64, text: &str) -> Result<mpsc::Receiver<Update>, PromptError> {
+        let prompted = timeout(WAIT, self.workers.prompt(&conversation(id), text.to_owned())).await;
+        prompted.expect("the worker starts or is refused")
+    }
+
+    async fn turn(&self, id: u64, text: &str) -> Turn {
+        let mut updates = self.prompt(id, text).await.expect("the prompt is taken");
+        Turn::read(&mut updates).await
+    }
+
+    /// Waits until no worker is live.
+    async fn empty(&self) {
+        let empty = async {
+            while !self.workers.live().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(WAIT, empty).await.expect("all workers end");
+    }
+}
+
+fn settings(folder: &Path, command: &[&str]) -> AgentSettings {
+    AgentSettings {
+        command: command.iter().map(|part| (*part).to_owned()).collect(),
+        providers: vec!["acme".parse().expect("a name")],
+        isolation: Isolation::Auto,
+        env: BTreeMap::new(),
+        root: folder.join("agents"),
+        socket: folder.join("socket"),
+        read: Vec::new(),
+        deny: vec![folder.join("store")],
+        max_workers: 4,
+        idle: Duration::from_secs(600),
+        start_within: WAIT,
+    }
+}
+
+fn conversation(id: u64) -> Conversation {
+    Conversation { id: ConversationId(Snowflake(id)), owner: Snowflake(100), shared_guild: None }
+}
+
+/// A turn, read to its end.
+#[derive(Debug, Default)]
+struct Turn {
+    text: String,
+    tools: Vec<(String, String)>,
+    done: Option<String>,
+    crashed: Option<String>,
+}
+
+impl Turn {
+    async fn read(updates: &mut mpsc::Receiver<Update>) -> Self {
+        let mut turn = Self::default();
+        while let Some(update) = next(updates).await {
+            match update {
+                Update::Text(text) => turn.text.push_str(&text),
+                Update::Tool { title, status, .. } => turn.tools.push((title, status)),
+                Update::Permission(question) => drop(question),
+                Update::Done(reason) => turn.done = Some(reason),
+                Update::Crashed { detail } => turn.crashed = Some(detail),
+            }
+        }
+        turn
+    }
+}
+
+async fn next(updates: &mut mpsc::Receiver<Update>) -> Option<Update> {
+    timeout(WAIT, updates.recv()).await.expect("the worker says something or ends")
+}
+
+/// An ACP agent in the shell. `on_prompt` is what it does at a prompt, with `say TEXT`, `note UPDATE`, `reply RESULT` and, to a
+/// cancel, the function `on_cancel` that it may redefine; `$id` is the request's id and `$line` the line.
+fn script(on_prompt: &str) -> String {
+    let prelude = r#"
+reply() { printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$id" "$1"; }
+note() { printf '{"jsonrpc":"2.0","method":"session/update","params":{"sessionId":"s","update":%s}}\n' "$1"; }
+say() { note "{\"sessionUpdate\":\"agent_message_chunk\",\"content\":{\"type\":\"text\",\"text\":\"$1\"}}"; }
+done_with() { reply "{\"stopReason\":\"$1\"}"; }
+on_cancel() { id=$prompt; done_with cancelled; }
+"#;
+    let serve = r#"
+while read -r line; do
+  id=$(printf '%s' "$line" | sed -E 's/.*"id":("[^"]*"|[0-9]+).*/\1/')
+  case "$line" in
+    *'"method":"initialize"'*) reply '{"protocolVersion":1,"agentCapabilities":{}}' ;;
+    *'"method":"session/new"'*) reply '{"sessionId":"s"}' ;;
+    *'"method":"session/cancel"'*) on_cancel ;;
+    *'"method":"session/prompt"'*) prompt=$id; on_prompt ;;
+  esac
+done
+"#;
+    format!("{prelude}\non_prompt() {{\n{on_prompt}\n}}\n{serve}")
+}

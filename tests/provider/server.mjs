@@ -1,0 +1,137 @@
+// The certified authorization server that the tests sign in at: oidc-provider with strict rotation.
+//
+// It prints one JSON line {"issuer", "port"} when it listens, and ends when its stdin closes, so that a test that
+// dies takes it along. GET /events tells what happened at the token endpoint (with ?settled=N once N
+// requests are decided); POST /control holds requests back (GET /control?held=N answers once N are held).
+
+import * as crypto from 'node:crypto';
+import * as http from 'node:http';
+import { parseArgs } from 'node:util';
+import { eventLog } from './events.mjs';
+import { mountPages } from './pages.mjs';
+import { tokenGate } from './gate.mjs';
+
+// oidc-provider warns of what a production server must not be, such as forgetful; a test server is just that.
+for (const level of ['info', 'warn']) {
+  const say = console[level];
+  console[level] = (...words) => (/^oidc-provider (NOTICE|WARNING):/.test(words[0]) ? undefined : say(...words));
+}
+const { Provider } = await import('oidc-provider');
+
+const { values: args } = parseArgs({
+  options: {
+    'access-token-ttl': { type: 'string', default: '5' }, // seconds
+    'refresh-token-ttl': { type: 'string', default: '86400' }, // seconds
+    'client-id': { type: 'string', default: 'threadkey' },
+    'redirect-uri': { type: 'string', multiple: true, default: ['http://127.0.0.1:1/callback'] },
+  },
+});
+
+// Node.js 22.1 has it; earlier ones do not, and oidc-provider calls it.
+URL.parse ??= (url, base) => (URL.canParse(url, base) ? new URL(url, base) : null);
+
+const lifetimes = {
+  access_token_ttl: seconds(args['access-token-ttl']),
+  refresh_token_ttl: seconds(args['refresh-token-ttl']),
+};
+
+function seconds(value) {
+  const number = Number(value);
+  if (!Number.isInteger(number) || number < 1) throw new Error(`a lifetime is a whole number of seconds, not ${value}`);
+  return number;
+}
+
+const server = http.createServer();
+server.listen(0, '127.0.0.1', () => {
+  const { port } = server.address();
+  const issuer = `http://127.0.0.1:${port}`;
+  server.on('request', build(issuer).callback());
+  process.stdout.write(`${JSON.stringify({ issuer, port })}\n`);
+});
+process.stdin.on('close', () => process.exit(0));
+process.stdin.resume();
+
+function build(issuer) {
+  const { privateKey } = crypto.generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const provider = new Provider(issuer, {
+    clients: [
+      {
+        client_id: args['client-id'],
+        application_type: 'native',
+        token_endpoint_auth_method: 'none',
+        grant_types: ['authorization_code', 'refresh_token'],
+        response_types: ['code'],
+        redirect_uris: args['redirect-uri'],
+        id_token_signed_response_alg: 'ES256',
+      },
+    ],
+    jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), alg: 'ES256', use: 'sig' }] },
+    cookies: { keys: [crypto.randomBytes(32).toString('hex')] },
+    features: { devInteractions: { enabled: false }, revocation: { enabled: true } },
+    pkce: { required: () => true },
+    claims: { openid: ['sub', 'name', 'email'] },
+    findAccount: (_ctx, sub) => ({
+      accountId: sub,
+      claims: () => ({ sub, name: sub, email: `${sub}@example.com` }),
+    }),
+    ttl: {
+      AccessToken: () => lifetimes.access_token_ttl,
+      RefreshToken: () => lifetimes.refresh_token_ttl,
+      AuthorizationCode: 600,
+      Grant: 14 * 86400,
+      IdToken: 3600,
+      Interaction: 3600,
+      Session: 14 * 86400,
+    },
+    rotateRefreshToken: true,
+    revokeGrantPolicy: () => true,
+  });
+
+  provider.on('server_error', (_ctx, error) => console.error(error));
+
+  const log = eventLog(provider);
+  const gate = tokenGate(log);
+  provider.use(async (ctx, next) => {
+    if (ctx.path === '/events' && ctx.method === 'GET') {
+      await log.settled(Number(ctx.query.settled ?? 0));
+      ctx.body = log.report();
+    } else if (ctx.path === '/control' && ctx.method === 'GET') {
+      await gate.heldAtLeast(Number(ctx.query.held ?? 0));
+      ctx.body = { ...gate.state(), ...lifetimes };
+    } else if (ctx.path === '/control' && ctx.method === 'POST') {
+      const change = JSON.parse(await body(ctx.req));
+      for (const name of Object.keys(lifetimes)) {
+        if (change[name] !== undefined) lifetimes[name] = seconds(change[name]);
+      }
+      gate.set(change);
+      ctx.body = { ...gate.state(), ...lifetimes };
+    } else {
+      await next();
+    }
+  });
+  provider.use(askForConsentOffline);
+  mountPages(provider);
+  provider.use((ctx, next) => (ctx.path === '/token' && ctx.method === 'POST' ? gate.pass(ctx, next) : next()));
+  return provider;
+}
+
+// OpenID Connect Core §11: `offline_access` is ignored without `prompt=consent`. Most providers ask by themselves; so
+// does this one.
+function askForConsentOffline(ctx, next) {
+  const { scope = '', prompt } = ctx.query;
+  if (ctx.path === '/auth' && prompt === undefined && String(scope).split(' ').includes('offline_access')) {
+    ctx.query = { ...ctx.query, prompt: 'consent' };
+  }
+  return next();
+}
+
+async function body(req) {
+  const chunks = [];
+  let length = 0;
+  for await (const chunk of req) {
+    length += chunk.length;
+    if (length > 65536) throw new Error('the body is over 64 KiB');
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString();
+}

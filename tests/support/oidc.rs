@@ -1,0 +1,240 @@
+//! `oidc-provider` from npm, with strict rotation: the certified authorization server that the tests sign in at.
+//!
+//! [`Oidc::start`] runs `tests/provider/server.mjs` in Node.js. The npm packages are installed once per lock file, into
+//! the target folder; test processes that start at once wait for the one that installs. The server dies with its owner.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::Client;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+
+use super::events::Events;
+
+mod install;
+
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const WAIT: Duration = Duration::from_secs(30);
+const ANSWER_LIMIT: Duration = Duration::from_secs(35);
+
+/// How the server behaves.
+#[derive(Clone, Debug)]
+pub struct OidcOptions {
+    /// How long access tokens work: whole seconds, at least one.
+    pub access_token_ttl: Duration,
+    /// How long refresh tokens work: whole seconds, at least one.
+    pub refresh_token_ttl: Duration,
+    /// The public client that is registered.
+    pub client_id: String,
+    /// Its redirect URIs; the first is the one in [`Oidc::config_toml`].
+    pub redirect_uris: Vec<String>,
+}
+
+impl Default for OidcOptions {
+    fn default() -> Self {
+        Self {
+            access_token_ttl: Duration::from_secs(5),
+            refresh_token_ttl: Duration::from_secs(86_400),
+            client_id: "threadkey".into(),
+            redirect_uris: vec!["http://127.0.0.1:1/callback".into()],
+        }
+    }
+}
+
+/// A running `oidc-provider`. Dropping it ends the process.
+pub struct Oidc {
+    issuer: String,
+    options: OidcOptions,
+    client: Client,
+    /// The server ends when this closes, also when this process is killed.
+    _stdin: ChildStdin,
+    _child: Child,
+}
+
+#[derive(Deserialize)]
+struct Listening {
+    issuer: String,
+}
+
+#[derive(Deserialize)]
+struct Control {
+    held: usize,
+    held_before: usize,
+}
+
+impl Oidc {
+    /// Installs the packages if need be, starts the server, and waits until it listens.
+    pub async fn start(options: OidcOptions) -> Self {
+        let script = tokio::task::spawn_blocking(install::server_script)
+            .await
+            .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+        let mut child = spawn(script, &options);
+        let stdin = child.stdin.take().expect("it was asked for at the start");
+        let stdout = child.stdout.take().expect("it was asked for at the start");
+        let issuer = tokio::time::timeout(START_TIMEOUT, first_line(stdout))
+            .await
+            .unwrap_or_else(|_| panic!("oidc-provider said nothing for {START_TIMEOUT:?}"));
+        let client = Client::builder()
+            .no_proxy()
+            .timeout(ANSWER_LIMIT)
+            .build()
+            .expect("the settings are constant and valid");
+        Self { issuer, options, client, _stdin: stdin, _child: child }
+    }
+
+    /// The issuer identifier, which is also the base of all addresses.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// RFC 6749 §3.1.
+    pub fn authorization_endpoint(&self) -> String {
+        format!("{}/auth", self.issuer)
+    }
+
+    /// RFC 6749 §3.2.
+    pub fn token_endpoint(&self) -> String {
+        format!("{}/token", self.issuer)
+    }
+
+    /// OpenID Connect Core §5.3; answers `sub`, `name` and `email`.
+    pub fn userinfo_endpoint(&self) -> String {
+        format!("{}/me", self.issuer)
+    }
+
+    /// RFC 7009.
+    pub fn revocation_endpoint(&self) -> String {
+        format!("{}/token/revocation", self.issuer)
+    }
+
+    /// The public client that is registered.
+    pub fn client_id(&self) -> &str {
+        &self.options.client_id
+    }
+
+    /// The redirect URI of [`config_toml`](Self::config_toml).
+    pub fn redirect_uri(&self) -> &str {
+        &self.options.redirect_uris[0]
+    }
+
+    /// The `[providers.NAME]` section of threadkey.toml for this server.
+    pub fn config_toml(&self, name: &str) -> String {
+        super::settings::provider_section(
+            name,
+            &[
+                ("issuer", self.issuer()),
+                ("authorization_endpoint", &self.authorization_endpoint()),
+                ("token_endpoint", &self.token_endpoint()),
+                ("revocation_endpoint", &self.revocation_endpoint()),
+                ("userinfo_endpoint", &self.userinfo_endpoint()),
+                ("client_id", self.client_id()),
+                ("redirect_uri", self.redirect_uri()),
+            ],
+            &["openid", "offline_access"],
+        )
+    }
+
+    /// What happened at the token endpoint until now.
+    pub async fn events(&self) -> Events {
+        self.get("/events").await
+    }
+
+    /// As [`events`](Self::events), once at least `count` token requests are decided.
+    pub async fn settled(&self, count: usize) -> Events {
+        let what = format!("{count} decided token requests");
+        bounded(&what, self.get(&format!("/events?settled={count}"))).await
+    }
+
+    /// From now on the token endpoint does its work, rotation included, and keeps the answers back.
+    pub async fn hold(&self) {
+        self.control(json!({"hold": true})).await;
+    }
+
+    /// From now on the token endpoint takes requests in, and processes none.
+    pub async fn hold_before(&self) {
+        self.control(json!({"hold_before": true})).await;
+    }
+
+    /// Ends both holds and lets every held request go on, also those whose sender is gone.
+    pub async fn release(&self) {
+        self.control(json!({"hold": false, "hold_before": false})).await;
+    }
+
+    /// How many token requests are held now.
+    pub async fn held(&self) -> usize {
+        let control: Control = self.get("/control").await;
+        control.held + control.held_before
+    }
+
+    /// Waits until at least `count` token requests are held.
+    pub async fn wait_for_held(&self, count: usize) {
+        let what = format!("{count} held token requests");
+        let _: Control = bounded(&what, self.get(&format!("/control?held={count}"))).await;
+    }
+
+    /// Every answer of the token endpoint comes this much later.
+    pub async fn set_token_delay(&self, delay: Duration) {
+        self.control(json!({"token_delay_ms": delay.as_millis() as u64})).await;
+    }
+
+    /// How long access tokens work that are issued from now on: whole seconds, at least one.
+    pub async fn set_access_token_ttl(&self, ttl: Duration) {
+        self.control(json!({"access_token_ttl": ttl.as_secs()})).await;
+    }
+
+    async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> T {
+        let url = format!("{}{path}", self.issuer);
+        read(self.client.get(url)).await
+    }
+
+    async fn control(&self, change: Value) {
+        let url = format!("{}/control", self.issuer);
+        let _: Control = read(self.client.post(url).body(change.to_string())).await;
+    }
+}
+
+async fn read<T: serde::de::DeserializeOwned>(request: reqwest::RequestBuilder) -> T {
+    let response =
+        request.send().await.unwrap_or_else(|error| panic!("oidc-provider does not answer: {error:?}"));
+    let status = response.status();
+    let text = response.text().await.unwrap_or_default();
+    serde_json::from_str(&text)
+        .unwrap_or_else(|error| panic!("oidc-provider answered {status}: {error}: {text}"))
+}
+
+async fn bounded<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    tokio::time::timeout(WAIT, wait).await.unwrap_or_else(|_| panic!("waited {WAIT:?} in vain for {what}"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test server is a process")]
+fn spawn(script: PathBuf, options: &OidcOptions) -> Child {
+    let node = install::program("node");
+    let mut command = tokio::process::Command::new(&node);
+    command
+        .arg(script)
+        .arg(format!("--access-token-ttl={}", options.access_token_ttl.as_secs()))
+        .arg(format!("--refresh-token-ttl={}", options.refresh_token_ttl.as_secs()))
+        .arg(format!("--client-id={}", options.client_id))
+        .args(options.redirect_uris.iter().map(|uri| format!("--redirect-uri={uri}")))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .env("NODE_NO_WARNINGS", "1")
+        .kill_on_drop(true);
+    command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", node.display()))
+}
+
+/// Reads the line that says where the server listens, and lets the rest of the output run off.
+async fn first_line(stdout: ChildStdout) -> String {
+    let mut lines = BufReader::new(stdout).lines();
+    let line = match lines.next_line().await {
+        Ok(Some(line)) => line,
+        other => panic!("oidc-provider ended before it listened; see its errors above ({other:?})"),
+    };
+    let listening: Listening =
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("oidc-provider said {line:?}: {error}"));
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    listening.issuer
+}
