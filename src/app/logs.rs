@@ -41,7 +41,11 @@ pub fn start_logs(default: LevelFilter) -> Result<(), Failure> {
 }
 
 fn targets(level: LevelFilter) -> Targets {
-    Targets::new().with_target("threadkey", level).with_default(level.min(LevelFilter::WARN))
+    Targets::new()
+        .with_target("threadkey", level)
+        // Warns with the whole text of a frame that it cannot read: interaction tokens, pasted codes.
+        .with_target("serenity::gateway::ws", level.min(LevelFilter::ERROR))
+        .with_default(level.min(LevelFilter::WARN))
 }
 
 fn level(text: &str) -> Option<LevelFilter> {
@@ -81,6 +85,10 @@ mod tests {
             assert!(targets.would_enable(other, &Level::WARN), "{other}");
             assert!(!targets.would_enable(other, &Level::INFO), "{other}");
         }
+        assert!(
+            !targets.would_enable("serenity::gateway::ws", &Level::WARN),
+            "it prints what it cannot read"
+        );
         assert!(!super::targets(LevelFilter::ERROR).would_enable("hyper", &Level::WARN));
     }
 

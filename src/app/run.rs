@@ -15,7 +15,7 @@ use crate::{
     agent::{AgentSettings, Capabilities, Workers},
     api,
     broker::Broker,
-    discord::{self, DiscordSettings},
+    discord::{self, DiscordSettings, Scrubber},
 };
 
 /// How long refreshes under way may take when the process ends: as long as one request is read.
@@ -36,10 +36,12 @@ pub async fn run(parts: Parts, discord: DiscordSettings) -> Result<(), AppError>
     let capabilities = Arc::new(Capabilities::new());
     let shutdown = CancellationToken::new();
     let api = serve_api(&parts, &broker, &capabilities, &shutdown)?;
+    let scrubber = scrubber(&broker, &capabilities);
     let workers = parts.agent.clone().map(|agent| workers(agent, capabilities, &broker));
     let fresh = workers.clone().map(|(workers, agent)| keep_fresh(broker.clone(), workers, agent));
     let workers = workers.map(|(workers, _)| workers);
-    let mut bot = tokio::spawn(discord::run(discord, broker.clone(), workers.clone(), shutdown.clone()));
+    let bot = discord::run(discord, broker.clone(), workers.clone(), scrubber, shutdown.clone());
+    let mut bot = tokio::spawn(bot);
     let outcome = tokio::select! {
         ended = &mut bot => Some(ended),
         () = signals.next() => None,
@@ -99,6 +101,12 @@ fn serve_api(
     let bound = api::bind(&parts.api)?;
     tracing::info!(socket = %parts.api.socket.display(), "the token API is served");
     Ok(tokio::spawn(api::serve(bound, broker.clone(), capabilities.clone(), shutdown.clone())))
+}
+
+/// Knows what must not be said: live capabilities, and the tokens that were handed out.
+fn scrubber(broker: &Broker, capabilities: &Arc<Capabilities>) -> Scrubber {
+    let (broker, capabilities) = (broker.clone(), capabilities.clone());
+    Scrubber::new(move |fingerprint| capabilities.is_live(fingerprint) || broker.handed_out(fingerprint))
 }
 
 fn workers(
