@@ -188,8 +188,8 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_saved_does_not_count() {
         let folder = tempfile::tempdir().expect("a folder");
-        let map =
-            Conversations::load(folder.path().join("missing/conversations.json")).expect("an empty map");
+        let map = Conversations::load(folder.path().join("inside/conversations.json")).expect("an empty map");
+        drop(folder);
         assert!(map.insert(Snowflake(10), record(1, 100)).await.is_err());
         assert_eq!(map.get(Snowflake(10)), None);
     }
