@@ -50,6 +50,11 @@ impl Capabilities {
         self.by_fingerprint.get(&Fingerprint::of(shown)).map(|holder| holder.clone())
     }
 
+    /// Whether this is the fingerprint of a live one.
+    pub fn is_live(&self, fingerprint: &Fingerprint) -> bool {
+        self.by_fingerprint.contains_key(fingerprint)
+    }
+
     /// Voids the conversation's capability.
     pub fn revoke(&self, conversation: ConversationId) {
         if let Some((_, fingerprint)) = self.by_conversation.remove(&conversation) {

@@ -9,5 +9,6 @@ mod discord_gateway;
 mod discord_rig;
 mod discord_talk;
 mod lookalike;
+mod processes;
 mod providers;
 mod workers;
