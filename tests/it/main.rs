@@ -4,6 +4,10 @@
 mod support;
 
 mod broker;
+mod discord_auth;
+mod discord_gateway;
+mod discord_rig;
+mod discord_talk;
 mod lookalike;
 mod processes;
 mod providers;
