@@ -4,7 +4,12 @@
 mod support;
 
 mod broker;
+mod discord_auth;
+mod discord_gateway;
+mod discord_rig;
+mod discord_talk;
 mod lookalike;
 mod processes;
 mod providers;
+mod store;
 mod workers;
