@@ -229,7 +229,8 @@ impl TokenClient {
     ) -> Result<(StatusCode, Option<Duration>, Bytes), TokenClientError> {
         let unreachable = |source| TokenClientError::Unreachable { socket: self.socket.clone(), source };
         let stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(e))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(e))?;
         let mut authorization = header::HeaderValue::try_from(format!("Bearer {}", self.capability.expose()))
             .map_err(|_| TokenClientError::NotInWorker(CAPABILITY_VARIABLE))?;
         authorization.set_sensitive(true);
@@ -243,7 +244,8 @@ impl TokenClient {
             .map_err(|e| self.broken(e))?;
         let answer = async {
             let response = sender.send_request(request).await.map_err(|e| self.broken(e))?;
-            let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let retry_after =
+                response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
             let retry_after = retry_after.and_then(|value| value.parse().ok()).map(Duration::from_secs);
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_BODY).collect().await;

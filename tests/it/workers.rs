@@ -1,6 +1,7 @@
 //! Workers as real processes: what they may do, how they end, and what their people are told.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
+mod builtin;
 mod hostile;
 mod life;
 

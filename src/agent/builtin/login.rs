@@ -152,12 +152,16 @@ async fn step<T, E>(
 
 fn sentence(account: &str, token: &TokenAnswer) -> String {
     let TokenAnswer { provider, generation, expires_in, .. } = token;
-    format!("I hold **{account}**'s login at **{provider}** (generation {generation}, token ends in {expires_in} s).")
+    format!(
+        "I hold **{account}**'s login at **{provider}** (generation {generation}, token ends in {expires_in} s)."
+    )
 }
 
 fn no_token(error: &TokenClientError) -> String {
     match error {
-        TokenClientError::Refused { code, detail, .. } => format!("threadkey gives me no token: {detail} (`{code}`)"),
+        TokenClientError::Refused { code, detail, .. } => {
+            format!("threadkey gives me no token: {detail} (`{code}`)")
+        }
         other => format!("threadkey gives me no token: {other}"),
     }
 }
@@ -187,17 +191,27 @@ mod tests {
 
     #[test]
     fn a_token_goes_to_https_or_loopback_only() {
-        for good in ["https://id.example/userinfo", "http://127.0.0.1:8080/me", "http://[::1]/me", "http://localhost/me"] {
+        for good in [
+            "https://id.example/userinfo",
+            "http://127.0.0.1:8080/me",
+            "http://[::1]/me",
+            "http://localhost/me",
+        ] {
             assert!(resource_address(good).is_ok(), "{good}");
         }
-        for bad in ["http://id.example/me", "http://127.0.0.1.example/me", "ftp://localhost/me", "me", "data:x"] {
+        for bad in
+            ["http://id.example/me", "http://127.0.0.1.example/me", "ftp://localhost/me", "me", "data:x"]
+        {
             assert!(resource_address(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn an_account_is_called_as_people_know_it() {
-        assert_eq!(account(&serde_json::json!({"sub": "8f", "name": "alice", "email": "a@x"})).as_deref(), Some("alice"));
+        assert_eq!(
+            account(&serde_json::json!({"sub": "8f", "name": "alice", "email": "a@x"})).as_deref(),
+            Some("alice")
+        );
         assert_eq!(account(&serde_json::json!({"sub": "8f", "name": ""})).as_deref(), Some("8f"));
         assert_eq!(account(&serde_json::json!({"name": 7})), None);
     }

@@ -14,14 +14,16 @@ use std::{
 };
 
 use agent_client_protocol::{
-    Agent, ByteStreams, Client, Error as AcpError, Responder, V1, on_receive_notification, on_receive_request,
+    Agent, ByteStreams, Client, Error as AcpError, Responder, V1, on_receive_notification,
+    on_receive_request,
     v1::{
         ConnectionTo,
         schema::{
-            AgentCapabilities, CancelNotification, ContentBlock, ContentChunk, Implementation, InitializeRequest,
-            InitializeResponse, NewSessionRequest, NewSessionResponse, PermissionOption, PermissionOptionKind,
-            PromptRequest, PromptResponse, RequestPermissionOutcome, RequestPermissionRequest, SessionId,
-            SessionNotification, SessionUpdate, StopReason, TextContent, ToolCallUpdate, ToolCallUpdateFields,
+            AgentCapabilities, CancelNotification, ContentBlock, ContentChunk, Implementation,
+            InitializeRequest, InitializeResponse, NewSessionRequest, NewSessionResponse, PermissionOption,
+            PermissionOptionKind, PromptRequest, PromptResponse, RequestPermissionOutcome,
+            RequestPermissionRequest, SessionId, SessionNotification, SessionUpdate, StopReason, TextContent,
+            ToolCallUpdate, ToolCallUpdateFields,
         },
     },
 };
@@ -60,7 +62,9 @@ pub struct BuiltinSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum BuiltinError {
     /// It was not started as a worker.
-    #[error("threadkey agent is the agent that the bot starts, by agent.command, and not a program for people: {0}")]
+    #[error(
+        "threadkey agent is the agent that the bot starts, by agent.command, and not a program for people: {0}"
+    )]
     NotInWorker(#[from] TokenClientError),
     /// A variable is missing or wrong.
     #[error("{variable}: {detail}. Set it in the table agent.env of threadkey.toml")]
@@ -84,7 +88,8 @@ impl BuiltinSettings {
         let tokens = TokenClient::from_env()?;
         let wrong = |variable| move |detail| BuiltinError::Variable { variable, detail };
         let provider = std::env::var(PROVIDER_VARIABLE).map_err(|error| error.to_string());
-        let provider = provider.and_then(|name| name.parse::<ProviderId>().map_err(|error| error.to_string()));
+        let provider =
+            provider.and_then(|name| name.parse::<ProviderId>().map_err(|error| error.to_string()));
         let userinfo = std::env::var(USERINFO_VARIABLE).ok().filter(|text| !text.is_empty());
         let userinfo = userinfo.map(|text| login::resource_address(&text)).transpose();
         Ok(Self {
@@ -111,7 +116,9 @@ pub async fn run(settings: BuiltinSettings) -> Result<(), BuiltinError> {
         .v1()
         .name("threadkey-agent")
         .on_receive_request(
-            async move |request: InitializeRequest, responder: Responder<_, V1>, _cx: ConnectionTo<Client>| {
+            async move |request: InitializeRequest,
+                        responder: Responder<_, V1>,
+                        _cx: ConnectionTo<Client>| {
                 let about = Implementation::new("threadkey-agent", env!("CARGO_PKG_VERSION"));
                 let answer = InitializeResponse::new(request.protocol_version);
                 responder.respond(answer.agent_capabilities(AgentCapabilities::new()).agent_info(about))
@@ -160,7 +167,10 @@ pub async fn run(settings: BuiltinSettings) -> Result<(), BuiltinError> {
 fn open_session(sessions: &Sessions) -> Result<SessionId, AcpError> {
     let mut sessions = sessions.lock().unwrap_or_else(PoisonError::into_inner);
     if sessions.len() >= MAX_SESSIONS {
-        return Err(AcpError::new(-32000, format!("this agent has {MAX_SESSIONS} sessions, which is its limit")));
+        return Err(AcpError::new(
+            -32000,
+            format!("this agent has {MAX_SESSIONS} sessions, which is its limit"),
+        ));
     }
     let id = SessionId::new(crate::ids::hex(&random::bytes::<8>()));
     sessions.insert(id.clone(), CancellationToken::new());
@@ -227,14 +237,19 @@ impl Turn {
     }
 
     async fn permitted(&self) -> Result<bool, AcpError> {
-        let call = ToolCallUpdate::new("permission", ToolCallUpdateFields::new().title("Look whose login this is".to_owned()));
+        let call = ToolCallUpdate::new(
+            "permission",
+            ToolCallUpdateFields::new().title("Look whose login this is".to_owned()),
+        );
         let options = vec![
             PermissionOption::new("allow", "Allow", PermissionOptionKind::AllowOnce),
             PermissionOption::new("refuse", "Refuse", PermissionOptionKind::RejectOnce),
         ];
         let request = RequestPermissionRequest::new(self.session.clone(), call, options);
         let answer = self.cx.send_request(request).block_task().await?;
-        Ok(matches!(answer.outcome, RequestPermissionOutcome::Selected(chosen) if chosen.option_id.to_string() == "allow"))
+        Ok(
+            matches!(answer.outcome, RequestPermissionOutcome::Selected(chosen) if chosen.option_id.to_string() == "allow"),
+        )
     }
 
     fn say(&self, text: &str) -> Result<(), AcpError> {

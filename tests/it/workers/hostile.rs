@@ -12,7 +12,10 @@ use std::{
     os::{
         fd::AsRawFd as _,
         linux::net::SocketAddrExt as _,
-        unix::{fs::symlink, net::{SocketAddr, UnixListener, UnixStream}},
+        unix::{
+            fs::symlink,
+            net::{SocketAddr, UnixListener, UnixStream},
+        },
     },
     path::{Path, PathBuf},
 };
@@ -46,7 +49,13 @@ async fn a_hostile_worker_in_landlock_gets_nothing() {
 #[tokio::test]
 async fn the_same_worker_without_isolation_reads_the_store_so_the_probe_can_fail() {
     let report = attack(Isolation::None).await;
-    for name in ["read store/auth.json", "read by a symlink", "read the sibling's work", "signal the bot", "abstract socket"] {
+    for name in [
+        "read store/auth.json",
+        "read by a symlink",
+        "read the sibling's work",
+        "signal the bot",
+        "abstract socket",
+    ] {
         let outcome = report.iter().find(|(attempt, _)| attempt == name).map(|(_, outcome)| outcome.as_str());
         assert!(outcome.is_some_and(|outcome| outcome.starts_with("GOT")), "{name}: {outcome:?}");
     }
@@ -71,7 +80,9 @@ esac"#;
     });
     let folder = lab.folder.path();
     fs::create_dir_all(folder.join("store/auth.json.refresh")).expect("the store's folder can be made");
-    for name in ["auth.json", "auth.json.global.lock", "auth.json.bot.lock", "auth.json.refresh/acme%2Flocal.lock"] {
+    for name in
+        ["auth.json", "auth.json.global.lock", "auth.json.bot.lock", "auth.json.refresh/acme%2Flocal.lock"]
+    {
         fs::write(folder.join("store").join(name), CANARY).expect("the store can be written");
     }
     // A descriptor that a careless parent would hand down.
@@ -134,7 +145,9 @@ fn read(path: impl AsRef<Path>) -> io::Result<String> {
 }
 
 fn list(path: impl AsRef<Path>) -> io::Result<String> {
-    Ok(fs::read_dir(path)?.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect())
+    Ok(fs::read_dir(path)?
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .collect())
 }
 
 fn create(path: impl AsRef<Path>) -> io::Result<String> {
@@ -146,7 +159,9 @@ fn create(path: impl AsRef<Path>) -> io::Result<String> {
 
 fn files(targets: &Targets, all: &mut Attempts) {
     let store = targets.folder.join("store");
-    for name in ["auth.json", "auth.json.global.lock", "auth.json.bot.lock", "auth.json.refresh/acme%2Flocal.lock"] {
+    for name in
+        ["auth.json", "auth.json.global.lock", "auth.json.bot.lock", "auth.json.refresh/acme%2Flocal.lock"]
+    {
         let path = store.join(name);
         all.push((format!("read store/{name}"), read(&path)));
         let open = OpenOptions::new().append(true).open(&path);
@@ -176,7 +191,9 @@ fn files(targets: &Targets, all: &mut Attempts) {
 fn processes(targets: &Targets, all: &mut Attempts) {
     let probe = std::process::id() as i32;
     for (whom, pid) in [("the bot", targets.bot), ("the sibling", targets.sibling)] {
-        for file in ["environ", "mem", "maps", "cmdline", "status", "stack", "root/etc/passwd", "cwd/Cargo.toml"] {
+        for file in
+            ["environ", "mem", "maps", "cmdline", "status", "stack", "root/etc/passwd", "cwd/Cargo.toml"]
+        {
             all.push((format!("/proc of {whom}: {file}"), read(format!("/proc/{pid}/{file}"))));
         }
         all.push((format!("/proc of {whom}: descriptors"), list(format!("/proc/{pid}/fd"))));
@@ -188,7 +205,10 @@ fn processes(targets: &Targets, all: &mut Attempts) {
             let null = std::ptr::null::<libc::siginfo_t>();
             let sent = libc::syscall(libc::SYS_pidfd_send_signal, pidfd, 0, null, 0);
             all.push((format!("signal {whom} by descriptor"), outcome(sent)));
-            all.push((format!("take a descriptor of {whom}"), outcome(libc::syscall(libc::SYS_pidfd_getfd, pidfd, 1, 0))));
+            all.push((
+                format!("take a descriptor of {whom}"),
+                outcome(libc::syscall(libc::SYS_pidfd_getfd, pidfd, 1, 0)),
+            ));
             if pid != probe {
                 let seized = libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0);
                 all.push((format!("trace {whom}"), outcome(seized)));
@@ -214,7 +234,12 @@ fn machine(targets: &Targets, all: &mut Attempts) {
     for path in ["/tmp", "/root", "/var/log", "/run", "/dev/shm", "/dev/pts"] {
         all.push((format!("list {path}"), list(path)));
     }
-    for path in ["/tmp/threadkey-probe", "/usr/local/threadkey-probe", "/var/tmp/threadkey-probe", "/dev/shm/threadkey-probe"] {
+    for path in [
+        "/tmp/threadkey-probe",
+        "/usr/local/threadkey-probe",
+        "/var/tmp/threadkey-probe",
+        "/dev/shm/threadkey-probe",
+    ] {
         all.push((format!("write {path}"), create(path)));
     }
     let name = format!("threadkey-test-{}", targets.folder.display());
@@ -233,14 +258,21 @@ fn machine(targets: &Targets, all: &mut Attempts) {
         let mounted = libc::mount(c"none".as_ptr(), c"/mnt".as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null());
         all.push(("mount".into(), outcome(mounted.into())));
         all.push(("chroot".into(), outcome(libc::chroot(c"/usr".as_ptr()).into())));
-        all.push(("make a device".into(), outcome(libc::mknod(c"disk".as_ptr(), libc::S_IFBLK | 0o600, libc::makedev(254, 0)).into())));
+        all.push((
+            "make a device".into(),
+            outcome(libc::mknod(c"disk".as_ptr(), libc::S_IFBLK | 0o600, libc::makedev(254, 0)).into()),
+        ));
         let unshared = libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS);
         let mounted = libc::mount(c"none".as_ptr(), c"/mnt".as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null());
         all.push((format!("mount in a namespace of its own ({unshared})"), outcome(mounted.into())));
     }
     // What it may: the network. Counted as denied when it works, for an agent without it would be useless.
-    let network = TcpListener::bind("127.0.0.1:0").and_then(|l| std::net::TcpStream::connect(l.local_addr()?));
-    all.push(("the network works".into(), network.map_or_else(|e| Ok(format!("no: {e}")), |_| Err(io::Error::other("it does")))));
+    let network =
+        TcpListener::bind("127.0.0.1:0").and_then(|l| std::net::TcpStream::connect(l.local_addr()?));
+    all.push((
+        "the network works".into(),
+        network.map_or_else(|e| Ok(format!("no: {e}")), |_| Err(io::Error::other("it does"))),
+    ));
 }
 
 fn outcome(returned: i64) -> io::Result<String> {

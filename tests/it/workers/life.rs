@@ -195,10 +195,7 @@ async fn a_worker_has_an_environment_and_folders_of_its_own() {
 
 #[tokio::test]
 async fn the_capability_is_live_while_the_worker_is_and_void_before_it_ends() {
-    let lab = Lab::scripted(
-        &format!(r#"trap "" TERM; {KEEP_CAPABILITY}"#),
-        |_| {},
-    );
+    let lab = Lab::scripted(&format!(r#"trap "" TERM; {KEEP_CAPABILITY}"#), |_| {});
     lab.turn(1, "go").await;
     let capability = lab.kept_capability(1);
     let holder = lab.capabilities.holder(&capability).expect("it is live");
@@ -246,7 +243,9 @@ async fn settings_that_would_open_a_secret_to_workers_are_refused() {
         let error = lab.prompt(1, "go").await.expect_err("it must be refused").to_string();
         assert!(error.contains("agent.read") && error.contains("no agent may see"), "{error}");
     }
-    let error = Lab::scripted(ANSWER, |settings| settings.deny = vec![folder.join("agents"), folder.clone(), settings.root.clone()]);
+    let error = Lab::scripted(ANSWER, |settings| {
+        settings.deny = vec![folder.join("agents"), folder.clone(), settings.root.clone()]
+    });
     let error = error.prompt(1, "go").await.expect_err("it must be refused").to_string();
     assert!(error.contains("agent.root"), "{error}");
 }
