@@ -1,8 +1,12 @@
-//! Identifiers: validated once, where they enter, and then carried as types.
+//! Identifiers: validated once, where they enter, and then carried as types. With them the one number that all floors
+//! share, [`UnixTime`].
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// A point in time as it is stored and compared: whole seconds since 1970-01-01 UTC.
+pub type UnixTime = i64;
 
 /// Why a text is not an identifier; says what would be one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,8 +6,10 @@ compile_error!("threadkey runs on Unix only: its locks are flock(2) and its toke
 
 pub mod agent;
 pub mod api;
+pub mod app;
 pub mod broker;
 pub mod cli;
+pub mod config;
 pub mod discord;
 pub mod ids;
 pub mod oauth;

@@ -1,3 +1,162 @@
-//! The `threadkey` binary.
+//! The `threadkey` binary: from arguments and configuration to the command, and from its end to an exit code.
 
-fn main() {}
+use std::{future::Future, path::Path, process::ExitCode, time::Duration};
+
+use clap::{CommandFactory as _, Parser as _};
+use threadkey::{
+    app::{self, Parts, doctor},
+    cli::{self, AuthCommand, Cli, Command, Exit, Failure, RefreshArgs, TokenArgs, say, write_out},
+    config::{Config, ConfigError},
+    sys::{clock::Clock, process},
+};
+use tokio::runtime::Builder;
+use tracing_subscriber::filter::LevelFilter;
+
+/// How long a runtime may take to end after its work is done.
+const END_WITHIN: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    app::guard_panics();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => {
+            // `--help` and `--version` are told this way too.
+            let _ = told.print();
+            return if told.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    match hardened().and_then(|()| dispatch(cli)) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            say(&format!("threadkey: {failure}"));
+            failure.exit.into()
+        }
+    }
+}
+
+/// Before any secret is read.
+fn hardened() -> Result<(), Failure> {
+    process::harden_self().map_err(|error| {
+        Failure::new(Exit::Internal, format!("this process cannot be closed to others: {error}"))
+    })
+}
+
+fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    let long = matches!(cli.command, Command::Run | Command::Serve);
+    app::start_logs(if long { LevelFilter::INFO } else { LevelFilter::WARN })?;
+    let config = cli.config.as_deref();
+    match cli.command {
+        Command::Run => run(config)?,
+        Command::Serve => on_threads(app::serve(parts(&load(config)?)))??,
+        Command::Auth(command) => auth(config, command)?,
+        Command::Token(args) => token(config, &args)?,
+        Command::Refresh(args) => refresh(config, &args),
+        Command::Providers(args) => write_out(&cli::providers::list(&load(config)?.providers, args.json)?)?,
+        Command::Doctor(args) => return examine(config, args.json),
+        Command::Agent => return Err(Failure::new(Exit::Internal, "not merged")),
+        Command::Completions { shell } => completions(shell)?,
+        Command::LockProbe { .. } => return Err(Failure::new(Exit::Internal, "not merged")),
+    }
+    Ok(Exit::Done)
+}
+
+fn run(config: Option<&Path>) -> Result<(), Failure> {
+    let config = load(config)?;
+    let discord = config.discord().map_err(told)?;
+    Ok(on_threads(app::run(parts(&config), discord))??)
+}
+
+fn auth(config: Option<&Path>, command: AuthCommand) -> Result<(), Failure> {
+    let parts = parts(&load(config)?);
+    on_one_thread(async {
+        let broker = parts.broker(parts.open_store()?)?;
+        let result = cli::auth::run(&broker, command, parts.clock.now()).await;
+        broker.drained().await;
+        result
+    })?
+}
+
+fn token(config: Option<&Path>, args: &TokenArgs) -> Result<(), Failure> {
+    let rejected = cli::token::rejected_from_stdin(args)?;
+    let parts = parts(&load(config)?);
+    let store = parts.open_store()?;
+    let (providers, clock) = (&parts.providers, &parts.clock);
+    let desk = cli::token::Desk { store: &store, providers, clock, config: &parts.config };
+    on_one_thread(cli::token::run(&desk, args, rejected))?
+}
+
+/// The detached process: whatever goes wrong is told to the caller, through the pipe.
+fn refresh(config: Option<&Path>, args: &RefreshArgs) {
+    let work = || -> Result<(), Failure> {
+        let parts = parts(&load(config)?);
+        on_one_thread(async {
+            let broker = parts.broker(parts.open_store()?)?;
+            cli::token::refresh(&broker, args).await;
+            Ok(())
+        })?
+    };
+    if let Err(failure) = work() {
+        cli::token::refresh_failed(&failure);
+    }
+}
+
+fn examine(config: Option<&Path>, json: bool) -> Result<Exit, Failure> {
+    let findings = match load(config) {
+        Err(failure) => vec![doctor::Finding::no_configuration(&failure)],
+        Ok(config) => {
+            let discord = config.discord().map_err(|error| error.to_string());
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let parts = parts(&config);
+            on_one_thread(doctor::examine(&parts, discord, &path))?
+        }
+    };
+    write_out(&doctor::shown(&findings, json)?)?;
+    Ok(doctor::exit(&findings))
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "threadkey", &mut script);
+    write_out(&String::from_utf8_lossy(&script))
+}
+
+fn load(config: Option<&Path>) -> Result<Config, Failure> {
+    let folder = std::env::current_dir().map_err(|error| {
+        Failure::new(Exit::Internal, format!("the current folder cannot be told: {error}"))
+    })?;
+    Config::load(config, &folder, &std::env::vars_os().collect()).map_err(told)
+}
+
+fn told(error: ConfigError) -> Failure {
+    Failure::new(Exit::Usage, error.to_string())
+}
+
+fn parts(config: &Config) -> Parts {
+    Parts {
+        config: config.file.clone(),
+        store: config.store.clone(),
+        store_options: config.store_options,
+        providers: config.providers.clone(),
+        api: config.api.clone(),
+        agent: config.agent.clone(),
+        clock: Clock::system(),
+    }
+}
+
+fn on_threads<F: Future>(work: F) -> Result<F::Output, Failure> {
+    on(Builder::new_multi_thread(), work)
+}
+
+fn on_one_thread<F: Future>(work: F) -> Result<F::Output, Failure> {
+    on(Builder::new_current_thread(), work)
+}
+
+fn on<F: Future>(mut builder: Builder, work: F) -> Result<F::Output, Failure> {
+    let runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Internal, format!("the runtime cannot be started: {error}")))?;
+    let output = runtime.block_on(work);
+    runtime.shutdown_timeout(END_WITHIN);
+    Ok(output)
+}

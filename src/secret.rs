@@ -53,7 +53,7 @@ impl Fingerprint {
     /// The fingerprint of `text`.
     pub fn of(text: &str) -> Self {
         let digest = Sha256::digest(text.as_bytes());
-        Self(crate::ids::hex(&digest[..Self::LEN / 2]))
+        Self(digest[..Self::LEN / 2].iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// A fingerprint that was stored earlier; `None` unless it has the form of one. A longer or shorter prefix

@@ -15,7 +15,7 @@ pub enum Isolation {
     /// The strongest that this machine offers; refuses to spawn where there is none.
     #[default]
     Auto,
-    /// Landlock (Linux 5.13, signals and abstract sockets from 6.12); refuses to spawn where it is missing.
+    /// Landlock with its signal and socket scopes (Linux 6.12); refuses to spawn where it is missing.
     Landlock,
     /// Nothing. A worker can then read what the bot can read.
     None,

@@ -22,12 +22,14 @@ mod background;
 mod error;
 mod flight;
 mod lookup;
+mod peek;
 mod save;
 mod settle;
 mod sign_in;
 mod token;
 
 pub use error::{CancelError, FinishError, LogoutError, StartError, TokenError};
+pub use peek::{Peek, peek};
 
 use std::{sync::Arc, time::Duration};
 

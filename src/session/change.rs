@@ -8,9 +8,8 @@ use super::{
     Ended, Entry, FORCED_REFRESH_INTERVAL, Grant, Pending, Rejected, Retry, Seen, Session, Spent, seconds,
 };
 use crate::{
-    ids::Lineage,
+    ids::{Lineage, UnixTime},
     secret::{AccessToken, State},
-    sys::clock::UnixTime,
 };
 
 /// One change of one tenant's record.

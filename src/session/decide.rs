@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{RetryKind, Seen, Session, seconds};
-use crate::sys::clock::UnixTime;
+use crate::ids::UnixTime;
 
 /// What to do about a session that somebody wants a token from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::Spent;
-use crate::{secret::Fingerprint, sys::clock::UnixTime};
+use crate::{ids::UnixTime, secret::Fingerprint};
 
 /// The longest body of a token response that is read, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;

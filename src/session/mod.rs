@@ -14,9 +14,8 @@ pub use decide::{Decision, adopts, decide, refresh_due_at};
 use std::time::Duration;
 
 use crate::{
-    ids::{Lineage, Principal},
+    ids::{Lineage, Principal, UnixTime},
     secret::{AccessToken, CodeVerifier, Fingerprint, Nonce, RefreshToken, State},
-    sys::clock::UnixTime,
 };
 
 /// How long a started sign-in stays open.

@@ -340,8 +340,8 @@ const MOUNTED_FILE: &str = "the file itself is a mount (a single file that is bi
                             folder instead";
 
 fn cannot_replace(path: &Path, error: io::Error) -> StoreError {
-    match error.raw_os_error() {
-        Some(libc::EBUSY | libc::EXDEV) => {
+    match error.kind() {
+        io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices => {
             StoreError::Unsuitable { path: path.into(), what: MOUNTED_FILE.into() }
         }
         _ => failed("cannot replace", path)(error),

@@ -17,7 +17,7 @@ pub enum StoreError {
     },
     /// Not what a store looks like. It is left as it is.
     #[error(
-        "{path} is not a threadkey store: line {line}, column {column}: {what}. Nothing was changed; repair the file or put a backup in its place",
+        "{path} is not a threadkey store: line {line}, column {column}: {what}. Nothing was changed. Repair the file, or move it away and sign in again; a backup holds spent refresh tokens and must not take its place",
         path = path.display()
     )]
     Corrupt {

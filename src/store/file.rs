@@ -102,6 +102,16 @@ impl FileStore {
         self.change_then(tenant, change, move || drop(held)).await
     }
 
+    #[cfg(test)]
+    pub(super) fn waiting_threads(&self) -> usize {
+        self.waits.counts().0
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiters(&self) -> usize {
+        self.waits.counts().1
+    }
+
     async fn change_then(
         &self,
         tenant: &Tenant,
@@ -182,7 +192,7 @@ pub fn default_path() -> Option<PathBuf> {
     default_path_from(|name| std::env::var_os(name).map(PathBuf::from))
 }
 
-fn default_path_from(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+pub(super) fn default_path_from(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     let absolute = |name| variable(name).filter(|path| path.is_absolute());
     let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")))?;
     Some(data.join("threadkey/auth.json"))

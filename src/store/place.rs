@@ -97,7 +97,7 @@ fn follow(disk: &dyn Disk, path: &Path, depth: u32) -> io::Result<PathBuf> {
         result => return result,
     }
     if depth == 0 {
-        return Err(io::Error::from_raw_os_error(libc::ELOOP));
+        return Err(io::Error::other("too many symbolic links"));
     }
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

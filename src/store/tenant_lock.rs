@@ -151,11 +151,16 @@ impl Held {
 
     fn record(&self, answer: &Answer) -> Result<(), StoreError> {
         let read = self.read()?;
-        if !matches!(read.journal, Journal::Intended(_)) {
-            return unsuitable(
-                &self.path,
-                "an answer can only be recorded once, behind its intent. This is a defect of threadkey",
-            );
+        match &read.journal {
+            Journal::Intended(_) => {}
+            // Written before, and perhaps not durably.
+            Journal::Answered(_, before) if before == answer => {}
+            _ => {
+                return unsuitable(
+                    &self.path,
+                    "an answer belongs behind an intent that has none. This is a defect of threadkey",
+                );
+            }
         }
         if answer.body.len() > MAX_BODY {
             return unsuitable(&self.path, format!("an answer of more than {MAX_BODY} bytes has no room"));

@@ -4,7 +4,7 @@
 //!
 //! 1. *A waiter joins*, under the mutex: either the thread that is there, or a new one.
 //! 2. *The thread gets the shared lock.* Nobody holds the exclusive one at this moment.
-//! 3. *It takes itself out of the map*, under the mutex and still holding the lock. So whoever joined it did so before the
+//! 3. *It takes its waiters out of the map*, under the mutex and still holding the lock. So whoever joined it did so before the
 //!    lock was free, and whoever comes later finds no thread that would wake it for a moment that was over when it came.
 //! 4. *It unlocks, then wakes its waiters.* In this order they do not find its shared lock in their way.
 //!
@@ -14,7 +14,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -28,9 +28,14 @@ use crate::sys::{
 /// How many locks a process waits for at once.
 const MAX_THREADS: usize = 1024;
 
+/// In bytes: such a thread makes two system calls.
+const STACK: usize = 128 * 1024;
+
 /// The threads that wait, by lock file.
 #[derive(Clone, Default)]
-pub(super) struct Waits(Arc<Mutex<BTreeMap<PathBuf, watch::Receiver<bool>>>>);
+pub(super) struct Waits(Arc<Mutex<Threads>>);
+
+type Threads = BTreeMap<PathBuf, Arc<watch::Sender<bool>>>;
 
 impl Waits {
     /// Returns once nobody holds the lock of `file` exclusively.
@@ -41,35 +46,43 @@ impl Waits {
         Ok(())
     }
 
-    /// How many threads wait.
+    /// The threads that wait, and for how many waiters.
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.map().len()
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let threads = self.threads();
+        (threads.len(), threads.values().map(|waiters| waiters.receiver_count()).sum())
     }
 
     fn join(&self, path: PathBuf, file: Box<dyn DiskFile>) -> io::Result<watch::Receiver<bool>> {
-        let mut map = self.map();
-        if let Some(free) = map.get(&path)
-            && free.has_changed().is_ok()
-        {
-            return Ok(free.clone());
+        // Held until the new thread is in the map: it may be done before.
+        let mut threads = self.threads();
+        if let Some(waiters) = threads.get(&path) {
+            return Ok(waiters.subscribe());
         }
-        if map.len() >= MAX_THREADS {
+        if threads.len() >= MAX_THREADS {
             return Err(io::Error::other(format!("{MAX_THREADS} locks are being waited for already")));
         }
-        let (sender, free) = watch::channel(false);
+        let (waiters, free) = watch::channel(false);
         let (waits, key) = (self.clone(), path.clone());
-        std::thread::Builder::new().name("lock-wait".into()).stack_size(128 * 1024).spawn(move || {
-            let lock = Lock::acquire(file, Mode::Shared);
-            waits.map().remove(&key);
-            drop(lock);
-            sender.send_replace(true);
-        })?;
-        map.insert(path, free.clone());
+        std::thread::Builder::new()
+            .name("lock-wait".into())
+            .stack_size(STACK)
+            .spawn(move || waits.run(&key, file))?;
+        threads.insert(path, Arc::new(waiters));
         Ok(free)
     }
 
-    fn map(&self) -> MutexGuard<'_, BTreeMap<PathBuf, watch::Receiver<bool>>> {
+    fn run(&self, path: &Path, file: Box<dyn DiskFile>) {
+        // If this fails, the waiters' next attempt at the lock fails as well and says why.
+        let lock = Lock::acquire(file, Mode::Shared);
+        let waiters = self.threads().remove(path);
+        drop(lock);
+        if let Some(waiters) = waiters {
+            waiters.send_replace(true);
+        }
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Threads> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

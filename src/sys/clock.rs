@@ -5,8 +5,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Seconds since 1970-01-01 UTC.
-pub type UnixTime = i64;
+pub use crate::ids::UnixTime;
 
 /// Where the time comes from. Clones share their source.
 #[derive(Clone, Debug)]
@@ -27,7 +26,7 @@ enum Source {
 pub const CLOCK_FILE_VARIABLE: &str = "THREADKEY_TEST_CLOCK";
 
 impl Clock {
-    /// The machine's clock; with `test-util`, the clock file if [`CLOCK_FILE_VARIABLE`] names one.
+    /// The machine's clock; with `test-util`, the clock file if `THREADKEY_TEST_CLOCK` names one.
     pub fn system() -> Self {
         #[cfg(feature = "test-util")]
         if let Some(path) = std::env::var_os(CLOCK_FILE_VARIABLE) {

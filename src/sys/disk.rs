@@ -114,7 +114,7 @@ pub trait DiskFile: Send + Sync {
 }
 
 /// The machine's disk.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct RealDisk {
     #[cfg(feature = "test-util")]
     faults: Faults,
@@ -129,13 +129,10 @@ impl RealDisk {
         }
     }
 
-    /// With the faults that `text` names.
-    ///
-    /// # Panics
-    /// When `text` cannot be read.
+    /// With these faults.
     #[cfg(feature = "test-util")]
-    pub fn failing(text: &str) -> Self {
-        Self { faults: Faults::parse(text) }
+    pub fn with(faults: Faults) -> Self {
+        Self { faults }
     }
 
     #[cfg(feature = "test-util")]

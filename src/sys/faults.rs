@@ -18,10 +18,12 @@ use std::{
 pub const FAULTS_VARIABLE: &str = "THREADKEY_TEST_FAILPOINTS";
 
 /// A list of faults; clones count together.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Faults(Arc<Vec<Fault>>);
 
-#[derive(Debug)]
+/// What a test runs before a call: with the path.
+pub type Hook = Box<dyn Fn(&Path) + Send + Sync>;
+
 struct Fault {
     call: String,
     suffix: String,
@@ -30,11 +32,11 @@ struct Fault {
     matched: AtomicU32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
     Fail(i32),
     KillBefore,
     KillAfter,
+    Run(Hook),
 }
 
 impl Faults {
@@ -54,20 +56,32 @@ impl Faults {
         Self(Arc::new(text.split(',').filter(|part| !part.is_empty()).map(Fault::parse).collect()))
     }
 
+    /// Runs `hook` before each of the calls that `target`, a `CALL[@SUFFIX][#N]`, names.
+    ///
+    /// # Panics
+    /// When `target` cannot be read.
+    pub fn hook(target: &str, hook: Hook) -> Self {
+        Self(Arc::new(vec![Fault {
+            effect: Effect::Run(hook),
+            ..Fault::parse(&format!("kill-before:{target}"))
+        }]))
+    }
+
     pub(super) fn around<T>(
         &self,
         call: &str,
         path: &Path,
         run: impl FnOnce() -> io::Result<T>,
     ) -> io::Result<T> {
-        let effect = self.0.iter().find(|fault| fault.strikes(call, path)).map(|fault| fault.effect);
+        let effect = self.0.iter().find(|fault| fault.strikes(call, path)).map(|fault| &fault.effect);
         match effect {
-            Some(Effect::Fail(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+            Some(Effect::Fail(errno)) => return Err(io::Error::from_raw_os_error(*errno)),
             Some(Effect::KillBefore) => kill(),
+            Some(Effect::Run(hook)) => hook(path),
             Some(Effect::KillAfter) | None => {}
         }
         let result = run();
-        if effect == Some(Effect::KillAfter) {
+        if matches!(effect, Some(Effect::KillAfter)) {
             kill();
         }
         result

@@ -2,6 +2,7 @@
 //! only one with `unsafe`.
 
 pub mod clock;
+pub mod detach;
 pub mod disk;
 #[cfg(feature = "test-util")]
 pub mod faults;
@@ -11,3 +12,4 @@ pub mod lock;
 pub mod process;
 pub mod random;
 pub mod sandbox;
+pub mod socket;

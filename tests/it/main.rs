@@ -5,5 +5,6 @@ mod support;
 
 mod broker;
 mod lookalike;
+mod processes;
 mod providers;
 mod workers;

@@ -15,6 +15,7 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         authorize_params: BTreeMap::new(),
         resource: None,
         reuse_grace: Duration::from_secs(30),
+        enforces_pkce: true,
         refresh_revokes_access: false,
     }
 }

@@ -1,9 +1,15 @@
 //! What the file store promises to one process; what it promises to several is in `tests/it/store.rs`.
 #![expect(clippy::disallowed_methods, reason = "these tests lay out files and look at them")]
 
+mod doctor;
+mod format;
+mod journal;
+mod locks;
+mod safety;
+
 use std::{
     fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -17,11 +23,11 @@ use crate::{
     ids::{Lineage, Principal},
     secret::{AccessToken, CodeVerifier, RefreshToken, State},
     session::{
-        Grant, Pending, Retry, Session, Spent,
+        Grant, Pending, Session, Spent,
         journal::{MAX_BODY, Spending},
         test_session,
     },
-    sys::{clock::Clock, disk::RealDisk},
+    sys::{clock::Clock, disk::RealDisk, faults::Faults},
 };
 
 const NOW: i64 = 1_795_358_672;
@@ -39,10 +45,15 @@ impl Fixture {
 
     /// A store whose disk has the faults that are named.
     fn failing(faults: &str) -> Self {
+        Self::with(Faults::parse(faults))
+    }
+
+    fn with(faults: Faults) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Clock::fixed(NOW);
         let path = folder.path().join("auth.json");
-        Self { store: open(&path, faults, &clock).expect("a store"), clock, folder }
+        let store = on_disk(&path, faults, &clock).expect("a store");
+        Self { store, clock, folder }
     }
 
     fn path(&self) -> PathBuf {
@@ -64,7 +75,7 @@ impl Fixture {
 
     /// The same file, on a disk without faults.
     fn healthy(&self) -> FileStore {
-        open(&self.path(), "", &self.clock).expect("a store")
+        open(&self.path(), &self.clock)
     }
 
     async fn sign_in(&self) -> Session {
@@ -72,9 +83,13 @@ impl Fixture {
     }
 }
 
-fn open(path: &Path, faults: &str, clock: &Clock) -> Result<FileStore, StoreError> {
-    let disk = Arc::new(RealDisk::failing(faults));
+fn on_disk(path: &Path, faults: Faults, clock: &Clock) -> Result<FileStore, StoreError> {
+    let disk = Arc::new(RealDisk::with(faults));
     FileStore::on_disk(disk, path, clock.clone(), FileStoreOptions::default())
+}
+
+fn open(path: &Path, clock: &Clock) -> FileStore {
+    on_disk(path, Faults::default(), clock).expect("a store")
 }
 
 fn chmod(path: &Path, mode: u32) {
@@ -136,36 +151,7 @@ fn answer(body: &[u8]) -> Answer {
     Answer { status: 200, retry_after: None, body: Zeroizing::new(body.to_vec()), at: NOW + 1 }
 }
 
-#[tokio::test]
-async fn a_missing_store_is_empty_and_is_made_private_by_the_first_change() {
-    let Fixture { folder, clock, .. } = Fixture::new();
-    let path = folder.path().join("data/threadkey/auth.json");
-    let store = open(&path, "", &clock).expect("a store");
-    assert_eq!(store.read(&alice()).await.expect("empty"), Entry::default());
-    assert!(!folder.path().join("data").exists(), "reading makes nothing");
-    sign_in(&store, &alice(), test_session(NOW, 3600)).await;
-    let mode = |path: &Path| fs::metadata(path).expect("there").mode() & 0o777;
-    assert_eq!(mode(&path), 0o600);
-    assert_eq!(mode(path.parent().expect("a folder")), 0o700);
-    assert_eq!(mode(&folder.path().join("data/threadkey/auth.json.global.lock")), 0o600);
-}
-
-#[tokio::test]
-async fn a_refresh_is_journaled_committed_and_cleared() {
-    let f = Fixture::new();
-    let session = f.sign_in().await;
-    let mut lock = lock(&f.store).await;
-    assert_eq!(lock.journal().await.expect("readable"), Journal::Empty);
-    let (intent, answer) = (intent(&session), answer(&[7; MAX_BODY]));
-    lock.intend(&intent).await.expect("room");
-    assert_eq!(lock.journal().await.expect("readable"), Journal::Intended(intent.clone()));
-    lock.record(&answer).await.expect("reserved");
-    assert_eq!(lock.journal().await.expect("readable"), Journal::Answered(intent, answer));
-    let spent = session.to_spend().expect("a refresh token");
-    assert_eq!(lock.commit(refreshed(spent.clone(), 8)).await.expect("writable"), Applied::Done);
-    assert_eq!(lock.commit(refreshed(spent, 9)).await.expect("writable"), Applied::Stale);
-    lock.clear().await.expect("writable");
-    assert_eq!(lock.journal().await.expect("readable"), Journal::Empty);
-    let now = f.store.read(&alice()).await.expect("readable").session.expect("a session");
-    assert_eq!((now.generation, now.access_token.expose()), (2, "access-8"));
+/// Long enough for any machine; whoever waits this long has failed.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), what).await.expect("it happens within half a minute")
 }

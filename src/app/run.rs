@@ -1,0 +1,131 @@
+//! The long-running commands.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    AppError, Parts,
+    signals::Signals,
+    standby::bot_lock,
+    tokens::{BrokerTokens, in_use},
+};
+use crate::{
+    agent::{AgentSettings, Capabilities, Workers},
+    api,
+    broker::Broker,
+    discord::{self, DiscordSettings},
+};
+
+/// How long refreshes under way may take when the process ends: as long as one request is read.
+const DRAIN: Duration = Duration::from_secs(180);
+
+/// The bot and the token API, until a signal.
+///
+/// # Errors
+/// When it cannot begin, or Discord refuses it for good.
+pub async fn run(parts: Parts, discord: DiscordSettings) -> Result<(), AppError> {
+    let mut signals = Signals::new()?;
+    if let Some(agent) = &parts.agent {
+        agent.check()?;
+    }
+    let store = parts.open_store()?;
+    let Some(_bot) = bot_lock(&store, &mut signals).await? else { return Ok(()) };
+    let broker = parts.broker(store)?;
+    let capabilities = Arc::new(Capabilities::new());
+    let shutdown = CancellationToken::new();
+    let api = serve_api(&parts, &broker, &capabilities, &shutdown)?;
+    let workers = parts.agent.clone().map(|agent| workers(agent, capabilities, &broker));
+    let fresh = workers.clone().map(|(workers, agent)| keep_fresh(broker.clone(), workers, agent));
+    let workers = workers.map(|(workers, _)| workers);
+    let mut bot = tokio::spawn(discord::run(discord, broker.clone(), workers.clone(), shutdown.clone()));
+    let outcome = tokio::select! {
+        ended = &mut bot => Some(ended),
+        () = signals.next() => None,
+    };
+    tracing::info!("ending: no new work is taken, and what is under way is finished. Once more ends at once");
+    let ended = async {
+        if let Some(workers) = &workers {
+            workers.shutdown().await;
+        }
+        shutdown.cancel();
+        let outcome = match outcome {
+            Some(ended) => ended,
+            None => bot.await,
+        };
+        if let Some(fresh) = fresh {
+            fresh.abort();
+        }
+        finish(&broker, api).await;
+        match outcome {
+            Ok(result) => result.map_err(AppError::from),
+            Err(_) => Err(AppError::Stopped("the Discord side")),
+        }
+    };
+    tokio::select! {
+        result = ended => result,
+        () = signals.next() => at_once(),
+    }
+}
+
+/// The token API alone, until a signal.
+///
+/// # Errors
+/// When it cannot begin.
+pub async fn serve(parts: Parts) -> Result<(), AppError> {
+    let mut signals = Signals::new()?;
+    let broker = parts.broker(parts.open_store()?)?;
+    let shutdown = CancellationToken::new();
+    let mut api = serve_api(&parts, &broker, &Arc::new(Capabilities::new()), &shutdown)?;
+    tokio::select! {
+        () = signals.next() => {}
+        _ = &mut api => return Err(AppError::Stopped("the token API")),
+    }
+    tracing::info!("ending: what is under way is finished. Once more ends at once");
+    shutdown.cancel();
+    tokio::select! {
+        () = finish(&broker, api) => Ok(()),
+        () = signals.next() => at_once(),
+    }
+}
+
+fn serve_api(
+    parts: &Parts,
+    broker: &Broker,
+    capabilities: &Arc<Capabilities>,
+    shutdown: &CancellationToken,
+) -> Result<JoinHandle<()>, AppError> {
+    let bound = api::bind(&parts.api)?;
+    tracing::info!(socket = %parts.api.socket.display(), "the token API is served");
+    Ok(tokio::spawn(api::serve(bound, broker.clone(), capabilities.clone(), shutdown.clone())))
+}
+
+fn workers(
+    agent: AgentSettings,
+    capabilities: Arc<Capabilities>,
+    broker: &Broker,
+) -> (Workers, AgentSettings) {
+    let tokens = Arc::new(BrokerTokens(broker.clone()));
+    (Workers::new(agent.clone(), capabilities, tokens), agent)
+}
+
+fn keep_fresh(broker: Broker, workers: Workers, agent: AgentSettings) -> JoinHandle<()> {
+    tokio::spawn(async move { broker.keep_fresh(|| in_use(&workers.live(), &agent.providers)).await })
+}
+
+/// Waits for the requests and for the refreshes under way.
+async fn finish(broker: &Broker, api: JoinHandle<()>) {
+    let _ = api.await;
+    if tokio::time::timeout(DRAIN, broker.drained()).await.is_err() {
+        tracing::warn!("a refresh is still under way after {} s; it is in its journal", DRAIN.as_secs());
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "an arm beside others that can fail")]
+fn at_once() -> Result<(), AppError> {
+    tracing::warn!(
+        "ended at once: a refresh that was under way is in its journal, and the next start deals with it"
+    );
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! What can be asked.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::parse_duration;
+use crate::ids::{Principal, ProviderId, Tenant};
+
+/// Signs people in to OAuth providers and hands out fresh access tokens.
+#[derive(Debug, Parser)]
+#[command(
+    name = "threadkey",
+    version,
+    about = "Signs people in to OAuth providers from Discord and hands fresh access tokens to agents",
+    after_help = "Exit codes: 0 done, 1 internal, 2 usage or configuration, 3 no session, 4 session ended, \
+                  5 try again later, 6 store.\nTHREADKEY_LOG=error|warn|info|debug|trace sets what is logged to \
+                  the standard error."
+)]
+pub struct Cli {
+    /// The configuration file [default: $THREADKEY_CONFIG, ./threadkey.toml,
+    /// $XDG_CONFIG_HOME/threadkey/threadkey.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the Discord bot and the token API
+    Run,
+    /// Serve the token API alone
+    Serve,
+    /// Sign in and out
+    #[command(subcommand)]
+    Auth(AuthCommand),
+    /// Print an access token, refreshed first where that is needed
+    Token(TokenArgs),
+    /// List the configured providers
+    Providers(ProvidersArgs),
+    /// Check the configuration, the store and this machine
+    Doctor(DoctorArgs),
+    /// The built-in agent: ACP on the standard input and output; says whose login it has
+    Agent,
+    /// Print a completion script for a shell
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+    /// The refresh behind `token`, in a process of its own.
+    #[command(name = "__refresh", hide = true)]
+    Refresh(RefreshArgs),
+    /// The second process of the store's lock check.
+    #[command(name = "__lock-probe", hide = true)]
+    LockProbe {
+        /// The file to try.
+        path: PathBuf,
+    },
+}
+
+/// Sign in and out.
+#[derive(Debug, Subcommand)]
+pub enum AuthCommand {
+    /// Start a sign-in and print its link; a live one is shown again
+    Start {
+        /// At which provider.
+        provider: ProviderId,
+        /// On whose behalf.
+        #[command(flatten)]
+        whose: Whose,
+        /// Print {"authorize_url", "expires_at"}.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Finish a sign-in with the code, or the whole address, that it ended with; read from the standard input
+    Code {
+        /// At which provider; needed only when several sign-ins are under way.
+        provider: Option<ProviderId>,
+        /// On whose behalf.
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Show how the sessions stand
+    Status {
+        /// On whose behalf.
+        #[command(flatten)]
+        whose: Whose,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a session from this machine
+    Logout {
+        /// At which provider.
+        provider: ProviderId,
+        /// On whose behalf.
+        #[command(flatten)]
+        whose: Whose,
+        /// Also end the grant at the provider (RFC 7009).
+        #[arg(long)]
+        revoke: bool,
+    },
+    /// Drop the sign-in under way
+    Cancel {
+        /// At which provider; without it, everywhere.
+        provider: Option<ProviderId>,
+        /// On whose behalf.
+        #[command(flatten)]
+        whose: Whose,
+    },
+}
+
+/// On whose behalf.
+#[derive(Clone, Debug, Args)]
+pub struct Whose {
+    /// On whose behalf: user:<discord id>, guild:<discord id> or local.
+    #[arg(long = "as", value_name = "PRINCIPAL", default_value = "local")]
+    pub principal: Principal,
+}
+
+/// `threadkey token`.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// At which provider.
+    pub provider: ProviderId,
+    /// On whose behalf: user:<discord id>, guild:<discord id> or local [default: local]. Inside a worker
+    /// the token API decides.
+    #[arg(long = "as", value_name = "PRINCIPAL")]
+    pub principal: Option<Principal>,
+    /// How long the token should still live; at most half its lifetime counts.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
+    pub min_ttl: Duration,
+    /// A token that a resource refused before its time is on the standard input: get another one.
+    #[arg(long, value_name = "-", conflicts_with = "min_ttl")]
+    pub rejected: Option<FromStdin>,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = Format::Raw)]
+    pub format: Format,
+}
+
+/// `-`, the only place that a secret is read from: arguments can be seen by every process of the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct FromStdin;
+
+impl std::str::FromStr for FromStdin {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "-" {
+            Ok(Self)
+        } else {
+            Err(
+                "write `--rejected -` and give the token on the standard input: other processes can see arguments",
+            )
+        }
+    }
+}
+
+/// How a token is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// The token alone.
+    Raw,
+    /// Everything, as the token API has it.
+    Json,
+    /// THREADKEY_TOKEN=…, THREADKEY_TOKEN_TYPE=… and THREADKEY_EXPIRES_AT=…, a line each, quoted for the shell.
+    Env,
+    /// Authorization: Bearer …
+    Header,
+}
+
+/// `threadkey providers`.
+#[derive(Debug, Args)]
+pub struct ProvidersArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `threadkey doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `threadkey __refresh`.
+#[derive(Debug, Args)]
+pub struct RefreshArgs {
+    /// Whose session.
+    #[arg(long)]
+    pub tenant: Tenant,
+    /// In seconds.
+    #[arg(long)]
+    pub min_ttl: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_rejected_token_is_never_an_argument() {
+        let error =
+            Cli::try_parse_from(["threadkey", "token", "acme", "--rejected", "canary"]).expect_err("no");
+        assert!(error.to_string().contains("standard input"));
+        assert!(Cli::try_parse_from(["threadkey", "token", "acme", "--rejected", "-"]).is_ok());
+    }
+}

@@ -1,0 +1,125 @@
+//! `threadkey auth`: the same sign-in as on Discord, from a terminal.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::{AuthCommand, Exit, Failure, read_line, say, status, write_out};
+use crate::{
+    broker::{Broker, LoggedOut, Revocation, SignedIn},
+    ids::{Principal, ProviderId, Tenant},
+    oauth::Pasted,
+    sys::clock::UnixTime,
+};
+
+#[derive(Serialize)]
+struct StartedDto<'a> {
+    authorize_url: &'a str,
+    /// Unix seconds.
+    expires_at: i64,
+}
+
+/// Does one of the `auth` commands. `now` is only for words.
+///
+/// # Errors
+/// The sentence and the code to end with.
+pub async fn run(broker: &Broker, command: AuthCommand, now: UnixTime) -> Result<(), Failure> {
+    match command {
+        AuthCommand::Start { provider, whose, json } => {
+            start(broker, &Tenant::new(provider, whose.principal), json, now).await
+        }
+        AuthCommand::Code { provider, whose } => code(broker, whose.principal, provider.as_ref()).await,
+        AuthCommand::Status { whose, json } => show(broker, whose.principal, json, now).await,
+        AuthCommand::Logout { provider, whose, revoke } => {
+            let revocation = if revoke { Revocation::Revoke } else { Revocation::Keep };
+            logout(broker, &Tenant::new(provider, whose.principal), revocation).await
+        }
+        AuthCommand::Cancel { provider, whose } => cancel(broker, whose.principal, provider.as_ref()).await,
+    }
+}
+
+async fn start(broker: &Broker, tenant: &Tenant, json: bool, now: UnixTime) -> Result<(), Failure> {
+    let sign_in = broker.start(tenant, tenant.principal).await?;
+    if json {
+        let dto =
+            StartedDto { authorize_url: sign_in.authorize_url.as_str(), expires_at: sign_in.expires_at };
+        let text = serde_json::to_string(&dto)
+            .map_err(|e| Failure::new(Exit::Internal, format!("the result cannot be written: {e}")))?;
+        return write_out(&(text + "\n"));
+    }
+    let again = if sign_in.resumed { "This sign-in is under way already. " } else { "" };
+    let minutes = sign_in.expires_at.saturating_sub(now).max(0) / 60;
+    say(&format!(
+        "{again}Open this link and allow the access; it is good for {minutes} minutes. The page that you end on may be \
+         an error: that is fine. Copy its whole address (or the code it shows) and give it to `threadkey auth code {}{}`.",
+        tenant.provider,
+        as_principal(tenant.principal)
+    ));
+    write_out(&format!("{}\n", sign_in.authorize_url))
+}
+
+fn as_principal(principal: Principal) -> String {
+    if principal == Principal::Local { String::new() } else { format!(" --as {principal}") }
+}
+
+async fn code(broker: &Broker, who: Principal, provider: Option<&ProviderId>) -> Result<(), Failure> {
+    let input = read_line("Code, or the whole address of the page that you ended on:")?;
+    let pasted = Pasted::parse(input.expose())?;
+    let signed_in = broker.finish(who, provider, pasted).await?;
+    say(&signed_in_words(&signed_in));
+    Ok(())
+}
+
+fn signed_in_words(signed_in: &SignedIn) -> String {
+    let mut words = format!("Signed in at {}", signed_in.tenant.provider);
+    if let Some(account) = &signed_in.account {
+        let _ = write!(words, " as {account}");
+    }
+    if let Some(replaced) = &signed_in.replaced {
+        let _ = write!(words, ", in place of {replaced}");
+    }
+    words.push('.');
+    if !signed_in.renews {
+        words.push_str(" The provider gave no refresh token: sign in again when the access token ends.");
+    }
+    words
+}
+
+async fn show(broker: &Broker, who: Principal, json: bool, now: UnixTime) -> Result<(), Failure> {
+    let all = broker.status(&[who]).await?;
+    if json {
+        return write_out(&status::json(&all)?);
+    }
+    if all.is_empty() {
+        say(&format!("Nobody is signed in as {who}: begin with `threadkey auth start PROVIDER`."));
+    }
+    write_out(&status::text(&all, now))
+}
+
+async fn logout(broker: &Broker, tenant: &Tenant, revocation: Revocation) -> Result<(), Failure> {
+    let provider = &tenant.provider;
+    say(&match broker.logout(tenant, revocation).await? {
+        LoggedOut::LocallyOnly => format!(
+            "{tenant} is logged out here. The grant lives on at {provider}: end it there too, or use --revoke next time."
+        ),
+        LoggedOut::Revoked => format!("{tenant} is logged out here, and {provider} has ended the grant."),
+        LoggedOut::RevocationFailed => format!(
+            "{tenant} is logged out here, but {provider} did not confirm the revocation: end the grant in your account there."
+        ),
+        LoggedOut::CannotRevoke => format!(
+            "{tenant} is logged out here. {provider} has no revocation_endpoint configured: end the grant in your account there."
+        ),
+    });
+    Ok(())
+}
+
+async fn cancel(broker: &Broker, who: Principal, provider: Option<&ProviderId>) -> Result<(), Failure> {
+    let dropped = broker.cancel(who, provider).await?;
+    if dropped.is_empty() {
+        say("No sign-in was under way.");
+    }
+    for tenant in dropped {
+        say(&format!("The sign-in for {tenant} is cancelled."));
+    }
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! Exit codes, from one place.
+
+use std::fmt;
+
+use crate::{
+    broker::{CancelError, FinishError, LogoutError, StartError, TokenError},
+    oauth::{PasteError, ProviderError},
+    store::StoreError,
+};
+
+/// With which code the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// A defect, or a system call that should not have failed.
+    Internal = 1,
+    /// Something to change in the arguments, the input or the configuration.
+    Usage = 2,
+    /// Nobody is signed in, or no sign-in is under way.
+    NoSession = 3,
+    /// The session is over: sign in again.
+    Ended = 4,
+    /// Nothing is wrong that time does not mend: try again.
+    Later = 5,
+    /// The store.
+    Store = 6,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command did not do what it was asked, in one sentence for people, and the code to end with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The code.
+    pub exit: Exit,
+    /// What failed, and what to do.
+    pub text: String,
+}
+
+impl Failure {
+    /// A failure in words of its own.
+    pub fn new(exit: Exit, text: impl Into<String>) -> Self {
+        Self { exit, text: text.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl<E: ExitCode> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { exit: error.exit(), text: error.to_string() }
+    }
+}
+
+/// An error that knows with which code it ends the process.
+pub trait ExitCode: std::error::Error {
+    /// The code.
+    fn exit(&self) -> Exit;
+}
+
+impl ExitCode for StoreError {
+    fn exit(&self) -> Exit {
+        Exit::Store
+    }
+}
+
+impl ExitCode for ProviderError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Setting { .. } => Exit::Usage,
+            Self::Tls(_) => Exit::Internal,
+        }
+    }
+}
+
+impl ExitCode for PasteError {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+}
+
+impl ExitCode for TokenError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::UnknownProvider(_) | Self::Misconfigured { .. } => Exit::Usage,
+            Self::NoSession(_) => Exit::NoSession,
+            Self::Ended { .. } => Exit::Ended,
+            Self::Unavailable { .. } | Self::InProgress(_) => Exit::Later,
+            Self::Store(_) => Exit::Store,
+            Self::Internal(_) => Exit::Internal,
+        }
+    }
+}
+
+impl ExitCode for StartError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::UnknownProvider(_) => Exit::Usage,
+            Self::Busy { .. } => Exit::Later,
+            Self::Store(_) => Exit::Store,
+        }
+    }
+}
+
+impl ExitCode for FinishError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::UnknownProvider(_)
+            | Self::AlreadyDone { .. }
+            | Self::Ambiguous(_)
+            | Self::StateMismatch
+            | Self::StateNeeded(_)
+            | Self::IssuerMismatch { .. }
+            | Self::CodeSpent(_)
+            | Self::Refused { .. }
+            | Self::Misconfigured { .. }
+            | Self::Mismatch { .. }
+            | Self::BindingChanged(_) => Exit::Usage,
+            Self::NothingPending { .. } | Self::Expired(_) | Self::Superseded(_) => Exit::NoSession,
+            Self::Busy(_) | Self::Unavailable { .. } | Self::Uncertain { .. } => Exit::Later,
+            Self::Store(_) => Exit::Store,
+            Self::Internal(_) => Exit::Internal,
+        }
+    }
+}
+
+impl ExitCode for CancelError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Store(_) => Exit::Store,
+        }
+    }
+}
+
+impl ExitCode for LogoutError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::NoSession(_) => Exit::NoSession,
+            Self::Store(_) => Exit::Store,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ids::{ProviderId, Tenant};
+
+    fn tenant() -> Tenant {
+        "acme/local".parse().expect("a tenant")
+    }
+
+    fn provider() -> ProviderId {
+        tenant().provider
+    }
+
+    #[test]
+    fn the_documented_exit_codes_are_these() {
+        let newer = || StoreError::Newer { path: "auth.json".into(), version: 2 };
+        let code = |error: &dyn ExitCode| error.exit() as u8;
+        let held =
+            TokenError::Unavailable { tenant: tenant(), code: "dns".into(), retry_after: Duration::ZERO };
+        let ended = TokenError::Ended { tenant: tenant(), code: "invalid_grant".into() };
+        let client = TokenError::Misconfigured { tenant: tenant(), code: "invalid_client".into() };
+        assert_eq!(code(&TokenError::Internal(tenant())), 1);
+        assert_eq!(code(&TokenError::UnknownProvider(provider())), 2);
+        assert_eq!(code(&client), 2);
+        assert_eq!(code(&TokenError::NoSession(tenant())), 3);
+        assert_eq!(code(&ended), 4);
+        assert_eq!(code(&held), 5);
+        assert_eq!(code(&TokenError::InProgress(tenant())), 5);
+        assert_eq!(code(&TokenError::from(newer())), 6);
+        assert_eq!(code(&StartError::from(newer())), 6);
+        assert_eq!(code(&StartError::Busy { tenant: tenant(), until: 0 }), 5);
+        assert_eq!(code(&FinishError::StateMismatch), 2);
+        assert_eq!(code(&FinishError::NothingPending { provider: None }), 3);
+        assert_eq!(code(&FinishError::Expired(provider())), 3);
+        assert_eq!(code(&FinishError::from(newer())), 6);
+        assert_eq!(code(&LogoutError::NoSession(tenant())), 3);
+        assert_eq!(code(&CancelError::from(newer())), 6);
+        assert_eq!(code(&PasteError::Empty), 2);
+    }
+}

@@ -1,0 +1,144 @@
+//! The file as it is written. Everything is optional here; what is needed is asked for when the settings are built.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, Visitor},
+};
+
+use crate::{
+    cli::parse_duration,
+    ids::{ProviderId, Snowflake},
+};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) store: StoreSection,
+    pub(super) discord: Option<DiscordSection>,
+    pub(super) api: ApiSection,
+    pub(super) providers: BTreeMap<ProviderName, ProviderSection>,
+    pub(super) agent: Option<AgentSection>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct StoreSection {
+    pub(super) path: Option<PathBuf>,
+    pub(super) trust_filesystem: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DiscordSection {
+    pub(super) token_env: Option<String>,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) allowed_guilds: Vec<Id>,
+    pub(super) allowed_channels: Vec<Id>,
+    pub(super) allowed_roles: Vec<Id>,
+    pub(super) allowed_users: Vec<Id>,
+    pub(super) api_base: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ApiSection {
+    pub(super) socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ProviderSection {
+    pub(super) issuer: Option<String>,
+    pub(super) authorization_endpoint: Option<String>,
+    pub(super) token_endpoint: Option<String>,
+    pub(super) revocation_endpoint: Option<String>,
+    pub(super) userinfo_endpoint: Option<String>,
+    pub(super) client_id: Option<String>,
+    pub(super) client_secret_env: Option<String>,
+    pub(super) client_secret_file: Option<PathBuf>,
+    pub(super) redirect_uri: Option<String>,
+    pub(super) scopes: Vec<String>,
+    pub(super) authorize_params: BTreeMap<String, String>,
+    pub(super) resource: Option<String>,
+    pub(super) reuse_grace: Option<Span>,
+    pub(super) refresh_revokes_access: bool,
+    pub(super) enforces_pkce: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct AgentSection {
+    pub(super) command: Vec<String>,
+    pub(super) providers: Option<Vec<String>>,
+    pub(super) isolation: Option<String>,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) root: Option<PathBuf>,
+    pub(super) read: Vec<PathBuf>,
+    pub(super) max_workers: Option<usize>,
+    pub(super) idle: Option<Span>,
+    pub(super) start_within: Option<Span>,
+    pub(super) shared: bool,
+}
+
+/// A provider's name, checked where it is written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ProviderName(pub(super) ProviderId);
+
+/// A duration: seconds as a number, or `"90s"`, `"5m"`, `"2h"`, `"1d"`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span(pub(super) Duration);
+
+/// A Discord id, as a number or in quotes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Id(pub(super) Snowflake);
+
+impl<'de> Deserialize<'de> for ProviderName {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map(Self).map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let parse = |text: &str| parse_duration(text).map(Self).map_err(|e| e.to_string());
+        from.deserialize_any(NumberOrText {
+            what: "a duration: seconds as a number, or \"90s\", \"5m\", \"2h\", \"1d\"",
+            parse,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let parse = |text: &str| text.parse().map(Self).map_err(|e: crate::ids::IdError| e.to_string());
+        from.deserialize_any(NumberOrText { what: "a Discord id: a number, in quotes or without", parse })
+    }
+}
+
+struct NumberOrText<P> {
+    what: &'static str,
+    parse: P,
+}
+
+impl<T, P: Fn(&str) -> Result<T, String>> Visitor<'_> for NumberOrText<P> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.what)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        (self.parse)(text).map_err(E::custom)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
+        (self.parse)(&number.to_string()).map_err(E::custom)
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
+        (self.parse)(&number.to_string()).map_err(E::custom)
+    }
+}

@@ -1,0 +1,87 @@
+//! What doctor says of a store's path.
+
+use std::os::unix::fs::symlink;
+
+use super::*;
+use crate::store::doctor::examine;
+
+fn checks(f: &Fixture, faults: &str, ask: impl Fn(&Path) -> std::io::Result<bool>) -> Vec<Check> {
+    let disk = Arc::new(RealDisk::with(Faults::parse(faults)));
+    examine(disk, &f.path(), FileStoreOptions::default(), &ask)
+}
+
+fn verdict(checks: &[Check], name: &str) -> (Verdict, String) {
+    let check = checks.iter().find(|check| check.name == name).expect(name);
+    (check.verdict, check.sentence.clone())
+}
+
+fn truly(path: &Path) -> std::io::Result<bool> {
+    Ok(lock_probe(path))
+}
+
+#[tokio::test]
+async fn a_good_store_passes_every_check_and_is_left_as_it_was() {
+    let f = Fixture::new();
+    f.sign_in().await;
+    let (text, files) = (f.text(), fs::read_dir(f.folder.path()).expect("a folder").count());
+    for check in checks(&f, "", truly) {
+        assert_eq!(check.verdict, Verdict::Ok, "{check:?}");
+        assert!(!check.sentence.contains("access-7"), "{check:?}");
+    }
+    assert_eq!(f.text(), text);
+    assert_eq!(fs::read_dir(f.folder.path()).expect("a folder").count(), files, "it tidies up");
+}
+
+#[tokio::test]
+async fn a_store_that_is_not_there_yet_passes() {
+    let f = Fixture::new();
+    let path = f.folder.path().join("not/there/auth.json");
+    let checks = examine(Arc::new(RealDisk::new()), &path, FileStoreOptions::default(), &truly);
+    assert!(checks.iter().all(|check| check.verdict == Verdict::Ok), "{checks:?}");
+    assert!(!f.folder.path().join("not").exists());
+}
+
+#[tokio::test]
+async fn each_fault_is_named() {
+    let f = Fixture::new();
+    f.sign_in().await;
+    for (faults, name, says) in [
+        ("write:ENOSPC", "store writing", "free some space"),
+        ("fsync-folder:EIO", "store writing", "cannot write, rename and sync"),
+        ("open@auth.json:EACCES", "store file", "give the user that runs threadkey access"),
+        ("statfs:EIO", "store file system", "cannot examine"),
+    ] {
+        let (verdict, sentence) = verdict(&checks(&f, faults, truly), name);
+        assert_eq!(verdict, Verdict::Fail, "{faults}: {sentence}");
+        assert!(sentence.contains(says), "{faults}: {sentence}");
+    }
+    chmod(f.folder.path(), 0o755);
+    assert_eq!(verdict(&checks(&f, "", truly), "store folder").0, Verdict::Warn);
+    chmod(f.folder.path(), 0o775);
+    assert_eq!(verdict(&checks(&f, "", truly), "store folder").0, Verdict::Fail);
+    chmod(f.folder.path(), 0o700);
+    fs::hard_link(f.path(), f.folder.path().join("copy.json")).expect("a link");
+    assert!(verdict(&checks(&f, "", truly), "store file").1.contains("hard links"));
+}
+
+#[tokio::test]
+async fn locks_that_do_not_exclude_another_process_are_a_failure() {
+    let f = Fixture::new();
+    f.sign_in().await;
+    let name = "locks between processes";
+    assert_eq!(verdict(&checks(&f, "", truly), name).0, Verdict::Ok);
+    assert_eq!(verdict(&checks(&f, "", |_| Ok(false)), name).0, Verdict::Fail);
+    assert_eq!(verdict(&checks(&f, "", |_| Ok(true)), name).0, Verdict::Fail);
+    let (_, sentence) = verdict(&checks(&f, "", |_| Err(std::io::Error::other("no answer"))), name);
+    assert!(sentence.contains("no answer"), "{sentence}");
+}
+
+#[tokio::test]
+async fn a_symlink_s_target_is_named() {
+    let f = Fixture::new();
+    let link = f.folder.path().join("link.json");
+    symlink(f.path(), &link).expect("a link");
+    let checks = examine(Arc::new(RealDisk::new()), &link, FileStoreOptions::default(), &truly);
+    let (_, sentence) = verdict(&checks, "store path");
+    assert!(sentence.contains("link.json leads to"), "{sentence}");
+}

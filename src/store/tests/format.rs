@@ -1,0 +1,302 @@
+//! The file's form, and what is refused as not a store.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    secret::{Fingerprint, Nonce},
+    session::{Ended, Rejected, Retry},
+    store::codec::Document,
+};
+
+/// A record in which every optional field says something.
+fn full() -> Entry {
+    let mut session = test_session(NOW, 3600);
+    let fingerprint = Fingerprint::of("refresh-7");
+    session.binding.resource = Some("https://api.example".into());
+    session.rejected = Some(Rejected { fingerprint: Fingerprint::of("access-6"), at: NOW - 60 });
+    session.retry =
+        Some(Retry { set_at: NOW - 5, not_before: NOW + 5, attempts: 2, code: "ambiguous_timeout".into() });
+    session.ended =
+        Some(Ended { at: NOW - 1, code: "invalid_grant".into(), fingerprint, notified_at: Some(NOW) });
+    let mut pending = pending("state-1");
+    pending.nonce = Some(Nonce::new("nonce-1"));
+    pending.lineage_seen = Some(session.lineage);
+    pending.binding = session.binding.clone();
+    Entry { session: Some(session), pending: Some(pending) }
+}
+
+const FULL: &str = r#"{
+  "version": 1,
+  "sessions": {
+    "codex/user:803": {
+      "access_token": "access-7",
+      "refresh_token": "refresh-7",
+      "token_type": "Bearer",
+      "scope": "read",
+      "issued_at": 1795358672,
+      "expires_at": 1795362272,
+      "lineage": "07070707070707070707070707070707",
+      "generation": 7,
+      "account": "alice@example.com",
+      "issuer": "https://id.example",
+      "token_endpoint": "https://id.example/token",
+      "client_id": "threadkey",
+      "resource": "https://api.example",
+      "rejected": {
+        "fingerprint": "884db3c2eda8aa56b53ac6cc",
+        "at": 1795358612
+      },
+      "retry": {
+        "set_at": 1795358667,
+        "not_before": 1795358677,
+        "attempts": 2,
+        "code": "ambiguous_timeout"
+      },
+      "ended": {
+        "at": 1795358671,
+        "code": "invalid_grant",
+        "fingerprint": "70733995b14403143d062779",
+        "notified_at": 1795358672
+      }
+    }
+  },
+  "pending": {
+    "codex/user:803": {
+      "verifier": "verifier-1",
+      "state": "state-1",
+      "nonce": "nonce-1",
+      "redirect_uri": "http://127.0.0.1:1/callback",
+      "created_at": 1795358672,
+      "started_by": "local",
+      "lineage_seen": "07070707070707070707070707070707",
+      "issuer": "https://id.example",
+      "token_endpoint": "https://id.example/token",
+      "client_id": "threadkey",
+      "resource": "https://api.example",
+      "scopes": [
+        "read",
+        "offline_access"
+      ]
+    }
+  },
+  "clients": {}
+}
+"#;
+
+#[test]
+fn a_full_record_is_written_in_the_documented_form_and_reads_as_it_was() {
+    let mut document = Document::empty();
+    document.put(&alice(), full());
+    let text = document.encode();
+    assert_eq!(std::str::from_utf8(&text).expect("UTF-8"), FULL);
+    let again = Document::decode(Path::new("auth.json"), &text).expect("a store");
+    assert_eq!(again.entry(&alice()), full());
+}
+
+#[tokio::test]
+async fn what_says_nothing_is_absent() {
+    let f = Fixture::new();
+    let mut session = test_session(NOW, 3600);
+    (session.refresh_token, session.scope, session.account) = (None, None, None);
+    session.binding.issuer = None;
+    sign_in(&f.store, &alice(), session).await;
+    let session = f.value()["sessions"]["codex/user:803"].clone();
+    let names: Vec<_> = session.as_object().expect("an object").keys().cloned().collect();
+    let wanted = [
+        "access_token",
+        "token_type",
+        "issued_at",
+        "expires_at",
+        "lineage",
+        "generation",
+        "token_endpoint",
+        "client_id",
+    ];
+    assert_eq!(names, wanted);
+    assert_eq!(f.value()["pending"], json!({}), "a finished sign-in is gone");
+}
+
+/// [`FULL`] with a foreign field in every object, and the paths to them.
+fn foreign() -> (Value, Vec<&'static str>) {
+    let mut value: Value = serde_json::from_str(FULL).expect("JSON");
+    value["clients"] = json!({"https://id.example http://127.0.0.1:1/callback": {"client_id": "c-1"}});
+    value["sessions"]["later/team:9"] = value["sessions"]["codex/user:803"].clone();
+    let objects = vec![
+        "",
+        "/sessions/codex~1user:803",
+        "/sessions/codex~1user:803/rejected",
+        "/sessions/codex~1user:803/retry",
+        "/sessions/codex~1user:803/ended",
+        "/sessions/later~1team:9",
+        "/pending/codex~1user:803",
+        "/clients/https:~1~1id.example http:~1~1127.0.0.1:1~1callback",
+    ];
+    for path in &objects {
+        let object = value.pointer_mut(path).and_then(Value::as_object_mut).expect(path);
+        object.insert("x_foreign".into(), json!({"kept": [1, -2, 0.5, null, "ü"]}));
+    }
+    (value, objects)
+}
+
+#[tokio::test]
+async fn unknown_fields_survive_a_change_at_every_level() {
+    let f = Fixture::new();
+    let (mut before, objects) = foreign();
+    f.put(before.to_string());
+    let session = f.store.read(&alice()).await.expect("readable").session.expect("a session");
+    let change = Change::Notified(session.lineage);
+    f.clock.advance(1);
+    assert_eq!(f.store.change(&alice(), change).await.expect("writable"), Applied::Done);
+    let after = f.value();
+    for path in objects {
+        assert_eq!(
+            after.pointer(&format!("{path}/x_foreign")),
+            before.pointer(&format!("{path}/x_foreign")),
+            "{path}"
+        );
+    }
+    before["sessions"]["codex/user:803"]["ended"]["notified_at"] = json!(NOW + 1);
+    assert_eq!(after, before, "and nothing else changed");
+}
+
+#[tokio::test]
+async fn a_refresh_keeps_the_grant_s_unknown_fields_and_a_new_grant_begins_without_them() {
+    let f = Fixture::new();
+    f.put(foreign().0.to_string());
+    let session = f.store.read(&alice()).await.expect("readable").session.expect("a session");
+    let mut held = lock(&f.store).await;
+    let spent = session.to_spend().expect("a refresh token");
+    assert_eq!(held.commit(refreshed(spent, 8)).await.expect("writable"), Applied::Done);
+    let ours = |value: &Value| value["sessions"]["codex/user:803"].clone();
+    assert!(ours(&f.value()).get("x_foreign").is_some());
+    assert!(ours(&f.value()).get("retry").is_none(), "a success ends the backoff");
+
+    let mut next = test_session(NOW, 3600);
+    next.lineage = Lineage([8; 16]);
+    sign_in(&f.store, &alice(), next).await;
+    assert!(
+        ours(&f.value()).get("x_foreign").is_none(),
+        "what was said of the old grant is not true of the new one"
+    );
+    assert!(
+        f.value()["sessions"]["later/team:9"].get("x_foreign").is_some(),
+        "other tenants are not touched"
+    );
+}
+
+#[tokio::test]
+async fn a_tenant_that_this_version_does_not_know_is_kept_and_not_listed() {
+    let f = Fixture::new();
+    f.put(foreign().0.to_string());
+    let listed: Vec<_> = f.store.list().await.expect("readable").into_keys().collect();
+    assert_eq!(listed, [alice()]);
+    assert_eq!(f.store.change(&alice(), Change::Logout).await.expect("writable"), Applied::Done);
+    assert!(f.value()["sessions"].get("later/team:9").is_some());
+    assert!(f.value()["sessions"].get("codex/user:803").is_none());
+}
+
+#[tokio::test]
+async fn each_write_drops_the_sign_ins_that_can_no_longer_be_finished() {
+    for (created_at, stays) in [
+        (NOW, true),
+        (NOW - 899, true),
+        (NOW - 900, false),
+        (0, false),
+        (NOW + 900, true),
+        (NOW + 901, false),
+    ] {
+        let f = Fixture::new();
+        let mut old = pending("state-old");
+        old.created_at = created_at;
+        let mut document = Document::empty();
+        document.put(&"codex/user:1".parse().expect("a tenant"), Entry { session: None, pending: Some(old) });
+        f.put(&*document.encode());
+        f.store.change(&alice(), Change::Start(pending("state-1"))).await.expect("writable");
+        let kept = f.value()["pending"].get("codex/user:1").is_some();
+        assert_eq!(kept, stays, "created {} s from now", created_at - NOW);
+        assert!(f.value()["pending"].get("codex/user:803").is_some());
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_a_store_is_refused_with_the_place_and_without_its_values_and_stays_as_it_is() {
+    let broken = |from: &str, to: &str| FULL.replacen(from, to, 1).into_bytes();
+    let cases: Vec<(&str, Vec<u8>, usize, &str)> = vec![
+        ("zero length", vec![], 1, "empty"),
+        ("white space", b" \n\n".to_vec(), 3, "EOF"),
+        ("zeros", vec![0; 512], 1, "expected value"),
+        ("cut off", FULL.as_bytes()[..700].to_vec(), 21, "EOF"),
+        ("something behind it", format!("{FULL}}}").into_bytes(), 51, "trailing characters"),
+        ("a byte order mark", format!("\u{FEFF}{FULL}").into_bytes(), 1, "byte order mark"),
+        ("not UTF-8", [&FULL.as_bytes()[..30], b"\xff\xfe"].concat(), 3, "UTF-8"),
+        ("a list", b"[]".to_vec(), 1, "expected"),
+        ("no version", broken("\"version\": 1,", ""), 50, "missing field `version`"),
+        ("version 0", broken("\"version\": 1", "\"version\": 0"), 2, "expected a version from 1"),
+        ("version text", broken("\"version\": 1", "\"version\": \"canary\""), 2, "expected u64"),
+        ("sessions null", b"{\"version\": 1,\n\"sessions\": null}".to_vec(), 2, "expected a map"),
+        (
+            "a session that is text",
+            broken("{\n      \"access_token\"", "\"canary\", \"x\": {\n\"access_token\""),
+            4,
+            "expected struct",
+        ),
+        ("a token that is a number", broken("\"access-7\"", "4711"), 5, "expected a string"),
+        ("a time that is text", broken("1795362272", "\"canary, expected x\""), 10, "expected i64"),
+        ("a generation below zero", broken("\"generation\": 7", "\"generation\": -7"), 12, "expected u64"),
+        ("a bad lineage", broken("07070707", "canary"), 11, "expected a lineage"),
+        ("a missing lineage", broken("\"lineage\"", "\"canary\""), 32, "missing field `lineage`"),
+        ("a bad fingerprint", broken("884d", "canary"), 19, "expected a fingerprint"),
+        ("a bad principal", broken("\"local\"", "\"canary\""), 42, "expected a principal"),
+        ("a field twice", broken("\"scope\"", "\"token_type\""), 8, "in this object already"),
+        ("a tenant twice", broken("\"pending\": {", "\"sessions\": {"), 35, "in this object already"),
+        (
+            "a number too large",
+            broken("\"clients\": {}", "\"canary\": 123456789012345678901"),
+            49,
+            "too large",
+        ),
+    ];
+    for (name, text, line, what) in cases {
+        let f = Fixture::new();
+        f.put(&text);
+        let errors = [
+            f.store.read(&alice()).await.map(drop).expect_err(name),
+            f.store.list().await.map(drop).expect_err(name),
+            f.store.change(&alice(), Change::Start(pending("state-1"))).await.map(drop).expect_err(name),
+            f.store.try_lock(&alice(), Purpose::Refresh).await.map(drop).expect_err(name),
+        ];
+        for error in errors {
+            let sentence = error.to_string();
+            assert!(
+                matches!(&error, StoreError::Corrupt { line: at, .. } if *at == line),
+                "{name}: {error:?}"
+            );
+            assert!(sentence.contains(what), "{name}: {sentence}");
+            assert!(sentence.contains("auth.json"), "{name}: {sentence}");
+            for secret in ["canary", "4711", "access-7", "refresh-7", "12345678901"] {
+                assert!(!format!("{sentence} {error:?}").contains(secret), "{name}: {sentence}");
+            }
+        }
+        assert_eq!(fs::read(f.path()).expect("there"), text, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_of_a_newer_version_is_read_and_never_written() {
+    let f = Fixture::new();
+    let text = FULL.replacen("\"version\": 1", "\"version\": 2", 1);
+    f.put(&text);
+    assert_eq!(f.store.read(&alice()).await.expect("readable"), full());
+    let errors = [
+        f.store.change(&alice(), Change::Logout).await.map(drop).expect_err("newer"),
+        f.store.try_lock(&alice(), Purpose::Refresh).await.map(drop).expect_err("nothing is spent for it"),
+    ];
+    for error in errors {
+        assert!(matches!(error, StoreError::Newer { version: 2, .. }), "{error}");
+    }
+    assert_eq!(f.text(), text);
+    f.put(r#"{"version": 2, "sessions": []}"#);
+    let error = f.store.read(&alice()).await.expect_err("another form");
+    assert!(matches!(error, StoreError::Newer { version: 2, .. }), "newer, not corrupt: {error}");
+}

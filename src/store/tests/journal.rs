@@ -1,0 +1,235 @@
+//! The journal: what is written before a token is spent, and what a crash leaves of it.
+
+use super::*;
+use crate::{
+    secret::Fingerprint,
+    store::journal::{MAX_ANSWER, answer_line, intent_line, read},
+};
+
+const INTENT: &str = concat!(
+    "e68c193f6fac5864bd398495 ",
+    r#"{"version":1,"kind":"refresh","lineage":"07070707070707070707070707070707","generation":7,"#,
+    r#""fingerprint":"70733995b14403143d062779","at":1795358672,"token_endpoint":"https://id.example/token"}"#,
+    "\n"
+);
+const CODE: &str = concat!(
+    "9607ddb3337dc79dbd74fc1e ",
+    r#"{"version":1,"kind":"code","state":"70733995b14403143d062779","code":"70733995b14403143d062779","#,
+    r#""at":1795358672,"token_endpoint":"https://id.example/token"}"#,
+    "\n"
+);
+const ANSWER: &str = concat!(
+    "111d0524dccbd4802744eec7 ",
+    r#"{"version":1,"status":503,"retry_after":"30","body":"eyJhIjoxfQ==","at":1795358673}"#,
+    "\n"
+);
+
+fn path() -> &'static Path {
+    Path::new("auth.json.refresh/codex.lock")
+}
+
+fn refresh() -> Intent {
+    intent(&test_session(NOW, 3600))
+}
+
+fn unavailable() -> Answer {
+    Answer { status: 503, retry_after: Some("30".into()), ..answer(br#"{"a":1}"#) }
+}
+
+fn found(bytes: impl AsRef<[u8]>) -> Journal {
+    read(path(), bytes.as_ref()).expect("a journal").journal
+}
+
+/// `json` with the digest that a whole line has.
+fn line(json: &str) -> String {
+    format!("{} {json}\n", Fingerprint::of(json).as_str())
+}
+
+#[test]
+fn the_lines_have_the_documented_form_and_read_as_they_were() {
+    let fingerprint = Fingerprint::of("refresh-7");
+    let code =
+        Intent { spending: Spending::Code { state: fingerprint.clone(), code: fingerprint }, ..refresh() };
+    let text = |line: &[u8]| String::from_utf8(line.to_vec()).expect("UTF-8");
+    assert_eq!(text(&intent_line(&refresh())), INTENT);
+    assert_eq!(text(&intent_line(&code)), CODE);
+    assert_eq!(text(&answer_line(&unavailable())), ANSWER);
+    assert_eq!(found(INTENT), Journal::Intended(refresh()));
+    assert_eq!(found(CODE), Journal::Intended(code));
+    assert_eq!(found([INTENT, ANSWER].concat()), Journal::Answered(refresh(), unavailable()));
+}
+
+#[test]
+fn a_journal_that_was_torn_at_any_byte_is_what_was_whole_of_it() {
+    let whole = [INTENT, ANSWER].concat();
+    for cut in 0..=whole.len() {
+        let expected = match cut {
+            cut if cut < INTENT.len() => Journal::Empty,
+            cut if cut < whole.len() => Journal::Intended(refresh()),
+            _ => Journal::Answered(refresh(), unavailable()),
+        };
+        assert_eq!(found(&whole[..cut]), expected, "cut at {cut}");
+        // Blocks that were reserved and never written read as zeros.
+        let zeros = [&whole.as_bytes()[..cut], &[0; 4096]].concat();
+        assert_eq!(found(zeros), expected, "cut at {cut}, zeros behind it");
+    }
+}
+
+#[test]
+fn an_answer_whose_intent_is_damaged_is_an_error_and_not_thrown_away() {
+    let damaged = INTENT.replacen("refresh", "refrash", 1) + ANSWER;
+    let error = read(path(), damaged.as_bytes()).expect_err("damaged");
+    assert!(error.to_string().contains("line 1"), "{error}");
+    assert!(error.to_string().contains("codex.lock"), "{error}");
+}
+
+#[test]
+fn a_journal_of_another_version_or_kind_is_an_error_and_never_empty() {
+    let newer = line(&INTENT[25..].trim_end().replace("\"version\":1", "\"version\":2"));
+    let error = read(path(), newer.as_bytes()).expect_err("newer");
+    assert!(error.to_string().contains("version 2"), "{error}");
+    let kind = line(&INTENT[25..].trim_end().replace("\"refresh\"", "\"device\""));
+    let error = read(path(), kind.as_bytes()).expect_err("another kind");
+    assert!(error.to_string().contains("does not know"), "{error}");
+    let newer_answer = line(&ANSWER[25..].trim_end().replace("\"version\":1", "\"version\":2"));
+    read(path(), (INTENT.to_owned() + &newer_answer).as_bytes()).expect_err("a newer answer");
+}
+
+#[test]
+fn the_longest_answer_fits_in_what_is_reserved() {
+    let longest = Answer {
+        status: 599,
+        retry_after: Some("9".repeat(128)),
+        body: Zeroizing::new(vec![0xFF; MAX_BODY]),
+        at: i64::MIN,
+    };
+    let len = answer_line(&longest).len() as u64;
+    assert!(len <= MAX_ANSWER, "{len}");
+    let absurd = Answer { retry_after: Some("9".repeat(100_000)), ..longest };
+    assert!(answer_line(&absurd).len() as u64 <= MAX_ANSWER, "a Retry-After that is none is not kept");
+}
+
+#[tokio::test]
+async fn a_refresh_is_journaled_committed_and_cleared() {
+    let f = Fixture::new();
+    let session = f.sign_in().await;
+    let mut lock = lock(&f.store).await;
+    assert_eq!(lock.journal().await.expect("readable"), Journal::Empty);
+    let (intent, answer) = (intent(&session), answer(&[7; MAX_BODY]));
+    lock.intend(&intent).await.expect("room");
+    assert_eq!(lock.journal().await.expect("readable"), Journal::Intended(intent.clone()));
+    lock.record(&answer).await.expect("reserved");
+    assert_eq!(lock.journal().await.expect("readable"), Journal::Answered(intent, answer));
+    let spent = session.to_spend().expect("a refresh token");
+    assert_eq!(lock.commit(refreshed(spent.clone(), 8)).await.expect("writable"), Applied::Done);
+    assert_eq!(lock.commit(refreshed(spent, 9)).await.expect("writable"), Applied::Stale);
+    lock.clear().await.expect("writable");
+    assert_eq!(lock.journal().await.expect("readable"), Journal::Empty);
+    let now = f.store.read(&alice()).await.expect("readable").session.expect("a session");
+    assert_eq!((now.generation, now.access_token.expose()), (2, "access-8"));
+}
+
+#[tokio::test]
+async fn the_next_holder_finds_the_journal_and_a_shorter_intent_leaves_nothing_of_a_longer_one() {
+    let f = Fixture::new();
+    let session = f.sign_in().await;
+    let long =
+        Intent { token_endpoint: format!("https://id.example/{}", "x".repeat(500)), ..intent(&session) };
+    lock(&f.store).await.intend(&long).await.expect("room");
+    let mut next = lock(&f.healthy()).await;
+    assert_eq!(next.journal().await.expect("readable"), Journal::Intended(long));
+    next.intend(&intent(&session)).await.expect("room");
+    assert_eq!(next.journal().await.expect("readable"), Journal::Intended(intent(&session)));
+    let file = f.folder.path().join("auth.json.refresh/codex%2Fuser%3A803.lock");
+    assert!(!fs::read_to_string(file).expect("UTF-8").contains("xxx"));
+}
+
+#[tokio::test]
+async fn an_intent_that_cannot_be_made_safe_is_an_error_and_the_journal_is_as_before() {
+    for fault in [
+        "write@803.lock:ENOSPC#2",
+        "reserve@803.lock:ENOSPC#2",
+        "fsync@803.lock:EIO#2",
+        "fsync-folder@.refresh:EIO#2",
+    ] {
+        let f = Fixture::failing(fault);
+        let session = f.sign_in().await;
+        // `fsync-folder@.refresh` is called by each intend once.
+        let mut held = lock(&f.store).await;
+        let first = intent(&session);
+        held.intend(&first).await.expect("no fault yet");
+        let second =
+            Intent { at: NOW + 100, token_endpoint: "https://id.example/other".into(), ..first.clone() };
+        let error = held.intend(&second).await.expect_err(fault);
+        assert!(error.to_string().contains("auth.json.refresh"), "{fault}: {error}");
+        assert_eq!(held.journal().await.expect("readable"), Journal::Intended(first), "{fault}");
+        held.intend(&second).await.expect("well again");
+    }
+}
+
+#[tokio::test]
+async fn a_first_intent_for_which_there_is_no_room_leaves_an_empty_journal() {
+    let f = Fixture::failing("reserve:ENOSPC");
+    let session = f.sign_in().await;
+    let mut held = lock(&f.store).await;
+    let error = held.intend(&intent(&session)).await.expect_err("no room");
+    assert!(error.to_string().contains("nothing is spent while nothing can be saved"), "{error}");
+    assert_eq!(held.journal().await.expect("readable"), Journal::Empty);
+}
+
+#[tokio::test]
+async fn no_answer_is_lost_to_another_intent_or_another_answer() {
+    let f = Fixture::new();
+    let session = f.sign_in().await;
+    let mut held = lock(&f.store).await;
+    held.record(&answer(b"{}")).await.expect_err("there is no intent");
+    held.intend(&intent(&session)).await.expect("room");
+    held.record(&answer(&vec![0; MAX_BODY + 1])).await.expect_err("too long");
+    held.record(&answer(b"{}")).await.expect("room");
+    held.intend(&intent(&session)).await.expect_err("an answer is there");
+    held.record(&answer(b"[]")).await.expect_err("an answer is there");
+    let expected = Journal::Answered(intent(&session), answer(b"{}"));
+    assert_eq!(held.journal().await.expect("readable"), expected);
+}
+
+#[tokio::test]
+async fn an_answer_that_could_not_be_written_can_be_written_again() {
+    let f = Fixture::failing("fsync@803.lock:EIO#2");
+    let session = f.sign_in().await;
+    let mut held = lock(&f.store).await;
+    held.intend(&intent(&session)).await.expect("the first fsync");
+    held.record(&answer(b"{}")).await.expect_err("the second");
+    // What the failed attempt left may be read as an answer, or not; it is not lost.
+    let kept = matches!(held.journal().await.expect("readable"), Journal::Answered(..));
+    assert!(kept, "it is in the file, though not durably");
+    held.record(&answer(b"{}")).await.expect("the same answer again");
+}
+
+#[tokio::test]
+async fn the_journal_goes_only_after_the_store_s_folder_is_durable() {
+    let f = Fixture::failing("fsync-folder@.refresh:EIO#9");
+    let session = f.sign_in().await;
+    let folder = fs::canonicalize(f.folder.path()).expect("there");
+    let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+    // Its second call for the store's folder is the one in `clear`; the first is in `intend`.
+    let faults = Faults::parse(&format!("fsync-folder@{name}:EIO#3"));
+    let store = on_disk(&f.path(), faults, &f.clock).expect("a store");
+    let mut held = lock(&store).await;
+    held.intend(&intent(&session)).await.expect("room");
+    held.record(&answer(b"{}")).await.expect("room");
+    held.clear().await.expect_err("the folder is not durable");
+    let kept = Journal::Answered(intent(&session), answer(b"{}"));
+    assert_eq!(held.journal().await.expect("readable"), kept);
+    held.clear().await.expect("well again");
+    assert_eq!(held.journal().await.expect("readable"), Journal::Empty);
+}
+
+#[tokio::test]
+async fn a_journal_that_others_can_read_is_refused() {
+    let f = Fixture::new();
+    f.sign_in().await;
+    drop(lock(&f.store).await);
+    chmod(&f.folder.path().join("auth.json.refresh/codex%2Fuser%3A803.lock"), 0o644);
+    let error = f.store.try_lock(&alice(), Purpose::Refresh).await.map(drop).expect_err("readable by others");
+    assert!(error.to_string().contains("chmod 600"), "{error}");
+}

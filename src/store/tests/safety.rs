@@ -1,0 +1,264 @@
+//! Paths, permissions and failing disks: nothing is lost, and nothing is written where it should not be.
+
+use std::os::unix::fs::symlink;
+
+use super::*;
+use crate::sys::disk::Disk as _;
+
+fn leftovers(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+    names.map(|name| name.to_string_lossy().into_owned()).filter(|name| name.ends_with(".tmp")).collect()
+}
+
+#[tokio::test]
+async fn a_missing_store_is_empty_and_is_made_private_by_the_first_change() {
+    let f = Fixture::new();
+    let path = f.folder.path().join("data/threadkey/auth.json");
+    let store = open(&path, &f.clock);
+    assert_eq!(store.read(&alice()).await.expect("empty"), Entry::default());
+    assert!(!f.folder.path().join("data").exists(), "reading makes nothing");
+    sign_in(&store, &alice(), test_session(NOW, 3600)).await;
+    let mode = |path: &Path| fs::metadata(path).expect("there").mode() & 0o777;
+    assert_eq!(mode(&path), 0o600);
+    assert_eq!(mode(path.parent().expect("a folder")), 0o700);
+    assert_eq!(mode(&f.folder.path().join("data/threadkey/auth.json.global.lock")), 0o600);
+}
+
+#[tokio::test]
+async fn a_store_that_is_open_to_others_is_refused_with_the_command_to_run() {
+    let f = Fixture::new();
+    f.sign_in().await;
+    let folder = f.folder.path();
+    for (path, mode, command) in [
+        (f.path(), 0o640, "chmod 600"),
+        (f.path(), 0o604, "chmod 600"),
+        (folder.to_owned(), 0o770, "chmod 700"),
+        (folder.to_owned(), 0o1777, "chmod 700"),
+    ] {
+        let before = fs::metadata(&path).expect("there").mode();
+        chmod(&path, mode);
+        let errors = [
+            f.store.read(&alice()).await.map(drop).expect_err("open to others"),
+            f.store.change(&alice(), Change::Logout).await.map(drop).expect_err("open to others"),
+            f.store.try_lock(&alice(), Purpose::Refresh).await.map(drop).expect_err("open to others"),
+        ];
+        for error in errors {
+            assert!(error.to_string().contains(command), "{mode:o}: {error}");
+        }
+        chmod(&path, before & 0o7777);
+    }
+    chmod(folder, 0o755);
+    f.store.read(&alice()).await.expect("others may see the names in the folder").session.expect("a session");
+}
+
+#[tokio::test]
+async fn unreadable_is_not_empty() {
+    let f = Fixture::failing("open@auth.json:EACCES");
+    f.sign_in().await;
+    let before = f.text();
+    for error in [
+        f.store.read(&alice()).await.map(drop).expect_err("unreadable"),
+        f.store.change(&alice(), Change::Start(pending("state-2"))).await.map(drop).expect_err("unreadable"),
+    ] {
+        assert!(error.to_string().starts_with("cannot read"), "{error}");
+        assert!(error.to_string().contains("auth.json"), "{error}");
+    }
+    assert_eq!(f.text(), before);
+}
+
+#[tokio::test]
+async fn a_read_only_store_is_read_without_a_lock_and_nothing_is_spent_for_it() {
+    for fault in ["access:EROFS", "open@.lock:EROFS", "mkdir:EROFS"] {
+        let f = Fixture::failing(fault);
+        let session = f.sign_in().await;
+        assert_eq!(f.store.read(&alice()).await.expect("readable").session, Some(session));
+        let error = f.store.try_lock(&alice(), Purpose::Refresh).await.map(drop).expect_err("not writable");
+        assert!(error.to_string().contains("file system that can be written"), "{fault}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_symlink_stays_one_and_everybody_meets_at_its_target() {
+    let f = Fixture::new();
+    let (real, links) = (f.folder.path().join("real"), f.folder.path().join("links"));
+    fs::create_dir_all(&real).expect("a folder");
+    fs::create_dir_all(&links).expect("a folder");
+    chmod(&real, 0o700);
+    // Dangling at first, by way of another link: the store belongs where they lead.
+    symlink(links.join("second"), links.join("first")).expect("a link");
+    symlink("../real/auth.json", links.join("second")).expect("a link");
+    let store = open(&links.join("first"), &f.clock);
+    sign_in(&store, &alice(), test_session(NOW, 3600)).await;
+    assert!(fs::symlink_metadata(links.join("first")).expect("there").is_symlink());
+    assert!(fs::symlink_metadata(links.join("second")).expect("there").is_symlink());
+    assert!(fs::symlink_metadata(real.join("auth.json")).expect("there").is_file());
+    assert!(real.join("auth.json.global.lock").exists());
+    assert_eq!(fs::read_dir(&links).expect("a folder").count(), 2, "nothing is made beside the links");
+
+    let direct = open(&real.join("auth.json"), &f.clock);
+    let held = lock(&store).await;
+    assert!(direct.try_lock(&alice(), Purpose::Refresh).await.expect("lockable").is_none());
+    drop(held);
+    direct.change(&alice(), Change::Logout).await.expect("writable");
+    assert_eq!(store.read(&alice()).await.expect("readable"), Entry::default());
+}
+
+#[tokio::test]
+async fn a_path_that_changes_before_the_lock_is_taken_is_followed_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    symlink(at("a.json"), at("auth.json")).expect("a link");
+    let (link, other) = (at("auth.json"), at("b.json"));
+    let swap = move |_: &Path| {
+        fs::remove_file(&link).expect("a link");
+        symlink(&other, &link).expect("a link");
+    };
+    let clock = Clock::fixed(NOW);
+    let store = on_disk(&at("auth.json"), Faults::hook("lock@a.json.global.lock#1", Box::new(swap)), &clock)
+        .expect("a store");
+    store.change(&alice(), Change::Start(pending("state-1"))).await.expect("writable");
+    assert!(!at("a.json").exists(), "nobody looks there any more");
+    assert!(fs::symlink_metadata(at("auth.json")).expect("there").is_symlink());
+    assert!(fs::read_to_string(at("b.json")).expect("there").contains("state-1"));
+}
+
+#[tokio::test]
+async fn a_file_with_two_names_is_refused_before_anything_is_spent() {
+    let f = Fixture::new();
+    f.sign_in().await;
+    fs::hard_link(f.path(), f.folder.path().join("copy.json")).expect("a link");
+    f.store.read(&alice()).await.expect("reading harms nobody");
+    for error in [
+        f.store.change(&alice(), Change::Logout).await.map(drop).expect_err("two names"),
+        f.store.try_lock(&alice(), Purpose::Refresh).await.map(drop).expect_err("two names"),
+    ] {
+        assert!(error.to_string().contains("hard links"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_single_file_mount_is_refused_with_the_advice_to_mount_the_folder() {
+    for errno in ["EBUSY", "EXDEV"] {
+        let f = Fixture::failing(&format!("rename:{errno}"));
+        f.sign_in().await;
+        let before = f.text();
+        let error = f.store.change(&alice(), Change::Logout).await.expect_err("a mount");
+        assert!(error.to_string().contains("mount its folder instead"), "{error}");
+        assert_eq!(f.text(), before);
+    }
+    let mounted = RealDisk::new().is_mount_point(Path::new("/proc"));
+    assert_eq!(mounted.ok(), Some(cfg!(target_os = "linux")), "it is seen before anything is spent");
+    let not = RealDisk::new().is_mount_point(Path::new("/proc/self"));
+    assert_eq!(not.ok(), Some(false));
+}
+
+#[tokio::test]
+async fn a_write_that_fails_at_any_step_leaves_the_old_file_whole_and_nothing_beside_it() {
+    for fault in ["open@.tmp:ENOSPC", "write@.tmp:ENOSPC", "fsync@.tmp:EIO", "rename:EIO"] {
+        let f = Fixture::failing(&format!("{fault}#1"));
+        let session = f.sign_in().await;
+        let before = f.text();
+        let change = || Change::Account { lineage: session.lineage, account: "bob@example.com".into() };
+        let error = f.store.change(&alice(), change()).await.expect_err(fault);
+        assert!(error.to_string().contains("auth.json"), "{error}");
+        if fault.ends_with("ENOSPC") {
+            assert!(error.to_string().contains("free some space"), "{error}");
+        }
+        assert_eq!(f.text(), before, "{fault}");
+        assert_eq!(leftovers(f.folder.path()), [""; 0], "{fault}");
+        assert_eq!(f.store.change(&alice(), change()).await.expect("well again"), Applied::Done);
+        assert!(f.text().contains("bob@example.com"));
+    }
+}
+
+#[tokio::test]
+async fn after_a_failed_fsync_another_temp_file_is_written() {
+    let names = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = names.clone();
+    let note = move |path: &Path| seen.lock().expect("whole").push(path.to_owned());
+    let f = Fixture::with(Faults::hook("fsync@.tmp", Box::new(note)));
+    f.sign_in().await;
+    f.store.change(&alice(), Change::Start(pending("state-2"))).await.expect("writable");
+    f.store.change(&alice(), Change::Cancel(None)).await.expect("writable");
+    let names = names.lock().expect("whole");
+    assert_eq!(names.len(), 2);
+    assert_ne!(names[0], names[1], "each attempt has a file of its own");
+}
+
+#[tokio::test]
+async fn a_rename_that_is_not_durable_yet_is_made_so_before_anybody_is_told_more() {
+    let f = Fixture::failing("fsync-folder:EIO#1");
+    let session = f.sign_in().await;
+    let change = || Change::Account { lineage: session.lineage, account: "bob@example.com".into() };
+    let error = f.store.change(&alice(), change()).await.expect_err("not durable");
+    assert!(error.to_string().contains("durable"), "{error}");
+    let inode = || fs::metadata(f.path()).expect("there").ino();
+    let before = inode();
+    // Stale changes nothing, and yet it must not be answered on a state that a power cut could undo.
+    assert_eq!(f.store.change(&alice(), Change::Cancel(None)).await.expect("well again"), Applied::Stale);
+    assert_ne!(inode(), before, "it was written once more");
+    let settled = inode();
+    assert_eq!(f.store.change(&alice(), Change::Cancel(None)).await.expect("well"), Applied::Stale);
+    assert_eq!(inode(), settled);
+}
+
+#[tokio::test]
+async fn temp_files_of_writers_that_died_are_removed_and_no_others() {
+    let f = Fixture::new();
+    let at = |name: &str| f.folder.path().join(name);
+    let ours = at(".auth.json.0123456789abcdef.tmp");
+    let others = [
+        at(".auth.json.backup.tmp"),
+        at("auth.json.0123456789abcdef.tmp"),
+        at(".other.json.0123456789abcdef.tmp"),
+    ];
+    for path in others.iter().chain([&ours]) {
+        fs::write(path, "x").expect("writable");
+    }
+    f.sign_in().await;
+    assert!(!ours.exists());
+    assert!(others.iter().all(|path| path.exists()));
+}
+
+#[tokio::test]
+async fn what_is_no_regular_file_or_far_too_long_is_refused() {
+    let f = Fixture::new();
+    fs::create_dir(f.path()).expect("a folder");
+    let error = f.store.read(&alice()).await.expect_err("a folder");
+    assert!(error.to_string().contains("not a regular file"), "{error}");
+    fs::remove_dir(f.path()).expect("empty");
+    f.put("");
+    let file = fs::OpenOptions::new().write(true).open(f.path()).expect("writable");
+    file.set_len(64 * 1024 * 1024 + 1).expect("sparse");
+    let error = f.store.read(&alice()).await.expect_err("long");
+    assert!(error.to_string().contains("longer than"), "{error}");
+}
+
+#[test]
+fn a_file_system_on_which_locks_may_not_exclude_is_refused_by_name_unless_it_is_trusted() {
+    // There is one of these on every Linux, and flock is not known to exclude anybody there.
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let path = Path::new("/proc/self/threadkey/auth.json");
+    let open =
+        |trust_filesystem| FileStore::open(path, Clock::fixed(NOW), FileStoreOptions { trust_filesystem });
+    let error = open(false).map(drop).expect_err("proc");
+    assert!(error.to_string().contains("it is on proc"), "{error}");
+    assert!(error.to_string().contains("store.trust_filesystem = true"), "{error}");
+    open(true).expect("trusted");
+}
+
+#[test]
+fn the_default_path_follows_the_xdg_specification() {
+    let path = |data: &str, home: &str| {
+        super::super::file::default_path_from(|name| {
+            let value = if name == "HOME" { home } else { data };
+            (!value.is_empty()).then(|| value.into())
+        })
+    };
+    assert_eq!(path("/data", "/home/a"), Some("/data/threadkey/auth.json".into()));
+    assert_eq!(path("", "/home/a"), Some("/home/a/.local/share/threadkey/auth.json".into()));
+    assert_eq!(path("relative", "/home/a"), Some("/home/a/.local/share/threadkey/auth.json".into()));
+    assert_eq!(path("", ""), None);
+}

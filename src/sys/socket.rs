@@ -1,0 +1,200 @@
+//! A Unix socket that one process serves and only its user can connect to.
+//!
+//! Invariants: whoever serves `<path>` holds the flock on `<path>.lock`, so a socket file that lies there when the lock
+//! could be taken belongs to a dead server. The socket appears at its path only when it listens and has its mode.
+
+use std::{
+    fs::{File, OpenOptions, Permissions, TryLockError},
+    io,
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+        net::UnixListener,
+    },
+    path::{Path, PathBuf},
+};
+
+/// The longest path that every supported system takes for a socket, in bytes (104 with the final zero on macOS), less the
+/// `.new` under which it is made.
+const MAX_PATH: usize = 103 - NEW.len();
+const NEW: &str = ".new";
+
+/// Why a socket cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another process serves it.
+    #[error("another threadkey already serves {path}: stop it, or set another api.socket", path = .0.display())]
+    Live(PathBuf),
+    /// Something else has that name.
+    #[error("{path} is no socket, so it was left alone: set another api.socket", path = .0.display())]
+    NotASocket(PathBuf),
+    /// The system's bound on socket paths.
+    #[error("the socket path {path} is longer than {MAX_PATH} bytes, which systems refuse: set a shorter api.socket", path = .0.display())]
+    TooLong(PathBuf),
+    /// A system call failed.
+    #[error("cannot {action} {path}: {source}. Check api.socket and the folder's permissions", path = path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A socket being served. Dropping it removes the file, if it is still this one's, and then lets the lock go.
+#[derive(Debug)]
+pub struct PrivateSocket {
+    path: PathBuf,
+    /// Device and inode of the socket file.
+    file: (u64, u64),
+    _lock: File,
+}
+
+/// Serves `path`: makes its folder (0700) where it is missing, takes the place of a dead server's socket, and makes the
+/// socket 0600. The listener does not block.
+///
+/// # Errors
+/// See [`BindError`].
+pub fn bind_private(path: &Path) -> Result<(UnixListener, PrivateSocket), BindError> {
+    if path.as_os_str().as_bytes().len() > MAX_PATH {
+        return Err(BindError::TooLong(path.to_owned()));
+    }
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    super::files::create_private_folder(folder).map_err(|e| failed("make the folder", folder, e))?;
+    let lock = lock(path)?;
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => return Err(BindError::NotASocket(path.to_owned())),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed("look at", path, error)),
+    }
+    let (listener, file) = listen(path).map_err(|e| failed("listen on", path, e))?;
+    Ok((listener, PrivateSocket { path: path.to_owned(), file, _lock: lock }))
+}
+
+/// The user that this process runs as.
+#[expect(unsafe_code, reason = "std does not tell the own user")]
+pub fn own_uid() -> u32 {
+    // SAFETY: geteuid takes nothing, touches nothing and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// Whether this process may make a socket at `path`: in its folder, or where that is missing, in the nearest one above.
+#[expect(unsafe_code, reason = "std cannot ask")]
+pub fn is_possible(path: &Path) -> bool {
+    let Some(folder) = path.ancestors().skip(1).find(|folder| folder.exists()) else { return false };
+    let Ok(folder) = std::ffi::CString::new(folder.as_os_str().as_bytes()) else { return false };
+    // SAFETY: the string ends with a zero and lives through the call.
+    unsafe { libc::access(folder.as_ptr(), libc::W_OK | libc::X_OK) == 0 }
+}
+
+impl Drop for PrivateSocket {
+    #[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
+    fn drop(&mut self) {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|there| identity(&there) == self.file) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
+fn lock(path: &Path) -> Result<File, BindError> {
+    let path_of_lock = beside(path, ".lock");
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path_of_lock);
+    let file = opened.map_err(|e| failed("open", &path_of_lock, e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(BindError::Live(path.to_owned())),
+        Err(TryLockError::Error(error)) => Err(failed("lock", &path_of_lock, error)),
+    }
+}
+
+/// Made beside its place and moved there, so that nobody meets it before it is ready.
+#[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
+fn listen(path: &Path) -> io::Result<(UnixListener, (u64, u64))> {
+    let new = beside(path, NEW);
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&new)?;
+    listener.set_nonblocking(true)?;
+    std::fs::set_permissions(&new, Permissions::from_mode(0o600))?;
+    let file = identity(&std::fs::symlink_metadata(&new)?);
+    std::fs::rename(&new, path)?;
+    Ok((listener, file))
+}
+
+fn identity(file: &std::fs::Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn failed(action: &'static str, path: &Path, source: io::Error) -> BindError {
+    BindError::Io { action, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the tests put files where the socket goes")]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).expect("is there").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_socket_is_private_and_gone_with_its_server() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("run/threadkey.sock");
+        let (_listener, socket) = bind_private(&path).expect("binds");
+        assert_eq!((mode(&path), mode(path.parent().expect("has one"))), (0o600, 0o700));
+        UnixStream::connect(&path).expect("listens");
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_live_server_is_left_alone_and_a_dead_ones_socket_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("threadkey.sock");
+        drop(UnixListener::bind(&path).expect("binds"));
+        assert!(path.exists(), "a dead server leaves its socket");
+        let first = bind_private(&path).expect("takes its place");
+        assert!(matches!(bind_private(&path), Err(BindError::Live(_))));
+        UnixStream::connect(&path).expect("the first one still listens");
+        drop(first);
+        bind_private(&path).expect("is free again");
+    }
+
+    #[test]
+    fn what_is_no_socket_is_never_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("threadkey.sock");
+        std::fs::write(&path, "precious").expect("writes");
+        assert!(matches!(bind_private(&path), Err(BindError::NotASocket(_))));
+        assert_eq!(std::fs::read_to_string(&path).expect("is there"), "precious");
+        let long = folder.path().join("s".repeat(120));
+        assert!(matches!(bind_private(&long), Err(BindError::TooLong(_))));
+    }
+
+    #[test]
+    fn a_server_removes_nothing_that_took_its_place() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("threadkey.sock");
+        let (_listener, socket) = bind_private(&path).expect("binds");
+        std::fs::remove_file(&path).expect("is there");
+        let _other = UnixListener::bind(&path).expect("binds");
+        drop(socket);
+        assert!(path.exists());
+    }
+}

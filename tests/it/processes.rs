@@ -1,0 +1,122 @@
+//! Many processes, one login: the command line against oidc-provider, with callers that die.
+#![expect(clippy::disallowed_methods, reason = "the tests' own processes are not the program's")]
+
+use std::collections::BTreeSet;
+
+use crate::support::{
+    browser,
+    oidc::{Oidc, OidcOptions},
+    program::{Home, signal_process},
+};
+
+/// Past the end of an access token of an hour, by the program's clock.
+const AN_HOUR: i64 = 3600;
+
+async fn provider() -> Oidc {
+    let options =
+        OidcOptions { access_token_ttl: std::time::Duration::from_secs(3600), ..OidcOptions::default() };
+    Oidc::start(options).await
+}
+
+async fn sign_in(home: &Home, account: &str) {
+    let started = home.run(&["auth", "start", "acme", "--json"]).await;
+    assert_eq!(started.code, 0, "{started:?}");
+    let started: serde_json::Value = serde_json::from_str(&started.stdout).unwrap();
+    let callback = browser::sign_in(started["authorize_url"].as_str().unwrap(), account).await;
+    let done = home.run_with(&["auth", "code", "acme"], &callback.url).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stdout.contains(account), "{done:?}");
+}
+
+async fn signed_in() -> (Oidc, Home) {
+    let oidc = provider().await;
+    let home = Home::new(&oidc.config_toml("acme"));
+    sign_in(&home, "alice").await;
+    (oidc, home)
+}
+
+#[tokio::test]
+async fn twenty_four_processes_at_expiry_cause_one_refresh_and_all_print_the_new_token() {
+    let (oidc, home) = signed_in().await;
+    let before = home.run(&["token", "acme"]).await;
+    home.set_offset(AN_HOUR);
+    let asking: Vec<_> = (0..24).map(|_| home.command(&["token", "acme"]).spawn().unwrap()).collect();
+    let mut printed = BTreeSet::new();
+    for child in asking {
+        let output = child.wait_with_output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        printed.insert(String::from_utf8(output.stdout).unwrap());
+    }
+    assert_eq!(printed.len(), 1, "all hold the winner's token");
+    assert!(!printed.contains(&before.stdout));
+    let counts = oidc.events().await.of("alice");
+    assert_eq!((counts.refreshes, counts.reuses, counts.revoked), (1, 0, 0));
+}
+
+#[tokio::test]
+async fn a_caller_killed_in_mid_refresh_loses_nothing() {
+    let (oidc, home) = signed_in().await;
+    home.set_offset(AN_HOUR);
+    oidc.hold().await;
+    let mut caller = home.command(&["token", "acme"]).spawn().unwrap();
+    oidc.wait_for_held(1).await;
+    caller.start_kill().unwrap();
+    caller.wait().await.unwrap();
+    oidc.release().await;
+    assert_one_refresh_and_a_token(&oidc, &home).await;
+}
+
+#[tokio::test]
+async fn a_whole_process_group_killed_in_mid_refresh_loses_nothing() {
+    let (oidc, home) = signed_in().await;
+    home.set_offset(AN_HOUR);
+    oidc.hold().await;
+    let mut group = home.command(&["token", "acme"]).process_group(0).spawn().unwrap();
+    let id = i32::try_from(group.id().unwrap()).unwrap();
+    oidc.wait_for_held(1).await;
+    signal_process(-id, 9);
+    group.wait().await.unwrap();
+    oidc.release().await;
+    assert_one_refresh_and_a_token(&oidc, &home).await;
+}
+
+async fn assert_one_refresh_and_a_token(oidc: &Oidc, home: &Home) {
+    let next = home.run(&["token", "acme"]).await;
+    assert_eq!(next.code, 0, "{next:?}");
+    let counts = oidc.events().await.of("alice");
+    assert_eq!((counts.refreshes, counts.reuses, counts.revoked), (1, 0, 0));
+    home.set_offset(2 * AN_HOUR + 60);
+    let later = home.run(&["token", "acme"]).await;
+    assert_eq!(later.code, 0, "the session goes on: {later:?}");
+    assert_ne!(later.stdout, next.stdout);
+    let counts = oidc.events().await.of("alice");
+    assert_eq!((counts.refreshes, counts.reuses, counts.revoked), (2, 0, 0));
+}
+
+#[tokio::test]
+async fn a_token_that_a_resource_refused_is_replaced_once_for_all_who_report_it() {
+    let (oidc, home) = signed_in().await;
+    let old = home.run(&["token", "acme"]).await.stdout;
+    let reports = futures_util::future::join_all(
+        (0..8).map(|_| home.run_with(&["token", "acme", "--rejected", "-"], &old)),
+    )
+    .await;
+    let printed: BTreeSet<_> = reports.iter().map(|ended| ended.stdout.clone()).collect();
+    assert!(reports.iter().all(|ended| ended.code == 0), "{reports:?}");
+    assert_eq!(printed.len(), 1, "{reports:?}");
+    assert!(!printed.contains(&old));
+    assert_eq!(oidc.events().await.of("alice").refreshes, 1);
+}
+
+#[tokio::test]
+async fn logging_out_here_is_local_unless_asked_otherwise() {
+    let (oidc, home) = signed_in().await;
+    let out = home.run(&["auth", "logout", "acme"]).await;
+    assert_eq!(out.code, 0, "{out:?}");
+    assert_eq!(home.run(&["token", "acme"]).await.code, 3);
+    assert_eq!(oidc.events().await.of("alice").revoked, 0);
+    sign_in(&home, "alice").await;
+    let out = home.run(&["auth", "logout", "acme", "--revoke"]).await;
+    assert_eq!(out.code, 0, "{out:?}");
+    assert_eq!(home.run(&["auth", "logout", "acme"]).await.code, 3, "nobody is signed in");
+}
