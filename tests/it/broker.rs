@@ -172,6 +172,21 @@ async fn one_slow_login_delays_no_other() {
 }
 
 #[tokio::test]
+async fn a_sign_in_does_not_wait_for_a_refresh_under_way() {
+    let rig = Rig::start().await;
+    rig.sign_in(ALICE, "alice").await;
+    rig.expire();
+    rig.server.script([Reply::Hang]);
+    let broker = rig.broker.clone();
+    let stuck = tokio::spawn(async move { broker.token(&tenant(ALICE), MINUTE).await });
+    rig.server.wait_for_held(1).await;
+    rig.sign_in(ALICE, "alice").await;
+    rig.broker.logout(&tenant(ALICE), Revocation::Keep).await.unwrap();
+    rig.server.release();
+    assert!(stuck.await.unwrap().is_err(), "its grant is gone");
+}
+
+#[tokio::test]
 async fn trouble_deletes_nothing_and_holds_everybody_back() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
@@ -513,8 +528,7 @@ async fn nothing_is_spent_where_nothing_can_be_saved() {
     let blocked =
         rig.path.with_file_name("auth.json.refresh").join(format!("{}.lock", tenant(ALICE).file_name()));
     // The lock file cannot be opened for writing any more: a folder is in its place.
-    let _ = std::fs::remove_file(&blocked);
-    std::fs::create_dir_all(&blocked).unwrap();
+    put_a_folder_in_the_place_of(&blocked);
     let error = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap_err();
     assert!(matches!(error, TokenError::Store(_)), "{error}");
     assert_eq!(rig.server.count(), sent);
@@ -545,6 +559,12 @@ async fn the_store_refuses_a_change_for_a_state_that_is_gone() {
     let change = Change::End { spent: old.to_spend().unwrap(), code: "invalid_grant".into() };
     assert_eq!(lock.commit(change).await.unwrap(), threadkey::session::Applied::Stale);
     assert_eq!(rig.session(ALICE).await.ended, None);
+}
+
+#[expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
+fn put_a_folder_in_the_place_of(file: &std::path::Path) {
+    let _ = std::fs::remove_file(file);
+    std::fs::create_dir_all(file).unwrap();
 }
 
 fn unsigned(claims: &serde_json::Value) -> String {
