@@ -3,7 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod api;
 mod broker;
+mod cli;
 mod discord_auth;
 mod discord_gateway;
 mod discord_rig;
