@@ -78,8 +78,12 @@ fn exit_of_code(code: &str) -> Exit {
         "session_ended" => Exit::Ended,
         "provider_unavailable" | "refresh_in_progress" => Exit::Later,
         "store_unavailable" => Exit::Store,
-        "unauthorized" | "provider_not_allowed" | "unknown_provider" | "provider_misconfigured"
-        | "invalid_request" | "content_too_large" => Exit::Usage,
+        "unauthorized"
+        | "provider_not_allowed"
+        | "unknown_provider"
+        | "provider_misconfigured"
+        | "invalid_request"
+        | "content_too_large" => Exit::Usage,
         _ => Exit::Internal,
     }
 }
