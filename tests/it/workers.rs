@@ -4,6 +4,7 @@
 mod builtin;
 mod hostile;
 mod life;
+mod npm_agent;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
