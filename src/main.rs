@@ -4,9 +4,11 @@ use std::{future::Future, path::Path, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, Parser as _};
 use threadkey::{
+    agent::builtin::{self, BuiltinSettings},
     app::{self, Parts, doctor},
     cli::{self, AuthCommand, Cli, Command, Exit, Failure, RefreshArgs, TokenArgs, say, write_out},
     config::{Config, ConfigError},
+    store,
     sys::{clock::Clock, process},
 };
 use tokio::runtime::Builder;
@@ -53,9 +55,11 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Refresh(args) => refresh(config, &args),
         Command::Providers(args) => write_out(&cli::providers::list(&load(config)?.providers, args.json)?)?,
         Command::Doctor(args) => return examine(config, args.json),
-        Command::Agent => return Err(Failure::new(Exit::Internal, "not merged")),
+        Command::Agent => builtin_agent()?,
         Command::Completions { shell } => completions(shell)?,
-        Command::LockProbe { .. } => return Err(Failure::new(Exit::Internal, "not merged")),
+        Command::LockProbe { path } => {
+            write_out(if store::lock_probe(&path) { "held\n" } else { "free\n" })?;
+        }
     }
     Ok(Exit::Done)
 }
@@ -64,6 +68,11 @@ fn run(config: Option<&Path>) -> Result<(), Failure> {
     let config = load(config)?;
     let discord = config.discord().map_err(told)?;
     Ok(on_threads(app::run(parts(&config), discord))??)
+}
+
+fn builtin_agent() -> Result<(), Failure> {
+    let settings = BuiltinSettings::from_env()?;
+    Ok(on_one_thread(builtin::run(settings))??)
 }
 
 fn auth(config: Option<&Path>, command: AuthCommand) -> Result<(), Failure> {
@@ -77,6 +86,9 @@ fn auth(config: Option<&Path>, command: AuthCommand) -> Result<(), Failure> {
 }
 
 fn token(config: Option<&Path>, args: &TokenArgs) -> Result<(), Failure> {
+    if cli::worker::is_worker() {
+        return on_one_thread(cli::worker::token(args))?;
+    }
     let rejected = cli::token::rejected_from_stdin(args)?;
     let parts = parts(&load(config)?);
     let store = parts.open_store()?;

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     agent::{Capabilities, Holder},
-    broker::{Broker, DEFAULT_MIN_TTL},
+    broker::{Broker, DEFAULT_MIN_TTL, Lease},
     ids::{ProviderId, Tenant},
 };
 
@@ -62,8 +62,7 @@ async fn token(
     let tenant = api.tenant(&holder, &provider).await?;
     let min_ttl = min_ttl(query.as_deref().unwrap_or_default())?;
     let lease = api.broker.token(&tenant, min_ttl).await?;
-    tracing::debug!(conversation = %holder.conversation.id, %tenant, generation = lease.generation, "handed out a token");
-    Ok(axum::Json(TokenAnswer::from(&lease)).into_response())
+    Ok(api.hand_out(&holder, &lease))
 }
 
 async fn rejected(
@@ -76,8 +75,7 @@ async fn rejected(
     let tenant = api.tenant(&holder, &provider).await?;
     let token = rejected_token(&whole(body).await?).map_err(Problem::invalid_request)?;
     let lease = api.broker.rejected(&tenant, &token).await?;
-    tracing::debug!(conversation = %holder.conversation.id, %tenant, generation = lease.generation, "a token was reported as rejected");
-    Ok(axum::Json(TokenAnswer::from(&lease)).into_response())
+    Ok(api.hand_out(&holder, &lease))
 }
 
 impl Api {
@@ -98,6 +96,13 @@ impl Api {
         let conversation = &holder.conversation;
         let resolved = self.broker.resolve(&provider, conversation.owner, conversation.shared_guild).await;
         resolved.map_err(|error| Problem::from(&error))
+    }
+
+    fn hand_out(&self, holder: &Holder, lease: &Lease) -> Response {
+        self.capabilities.note_given(lease.access_token.fingerprint());
+        let (conversation, tenant) = (holder.conversation.id, &lease.tenant);
+        tracing::debug!(%conversation, %tenant, generation = lease.generation, "a worker was given a token");
+        axum::Json(TokenAnswer::from(lease)).into_response()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     agent::{AgentSettings, Isolation},
     cli::{Exit, Failure},
     discord::DiscordSettings,
-    store::Store as _,
+    store,
     sys::{process, sandbox},
 };
 
@@ -60,7 +60,7 @@ impl Finding {
 pub async fn examine(parts: &Parts, discord: Result<DiscordSettings, String>, path: &OsStr) -> Vec<Finding> {
     let mut findings =
         vec![Finding::new("configuration", Verdict::Ok, format!("{} is sound", parts.config.display()))];
-    findings.extend(store(parts).await);
+    findings.extend(store_checks(parts).await);
     findings.push(providers(parts));
     findings.push(socket(&parts.api.socket));
     findings.push(match discord {
@@ -112,23 +112,19 @@ pub fn shown(findings: &[Finding], json: bool) -> Result<String, Failure> {
     }))
 }
 
-async fn store(parts: &Parts) -> Vec<Finding> {
-    let read = match parts.open_store() {
-        Ok(store) => {
-            store.list().await.map(|all| all.values().filter(|entry| entry.session.is_some()).count())
-        }
-        Err(error) => Err(error),
+/// The checks take locks, sync and start a process, so they have a thread that may block.
+async fn store_checks(parts: &Parts) -> Vec<Finding> {
+    let (path, options) = (parts.store.clone(), parts.store_options);
+    let checks = tokio::task::spawn_blocking(move || store::doctor(&path, options)).await.unwrap_or_default();
+    let finding = |check: store::Check| {
+        let verdict = match check.verdict {
+            store::Verdict::Ok => Verdict::Ok,
+            store::Verdict::Warn => Verdict::Warn,
+            store::Verdict::Fail => Verdict::Fail,
+        };
+        Finding { exit: Exit::Store, ..Finding::new(check.name, verdict, check.sentence) }
     };
-    let mut finding = match read {
-        Ok(sessions) => Finding::new(
-            "store",
-            Verdict::Ok,
-            format!("{} can be read; sessions: {sessions}", parts.store.display()),
-        ),
-        Err(error) => Finding::new("store", Verdict::Fail, error.to_string()),
-    };
-    finding.exit = Exit::Store;
-    vec![finding]
+    checks.into_iter().map(finding).collect()
 }
 
 /// What is wrong with a provider's settings was refused with the configuration.

@@ -15,7 +15,7 @@ use crate::{
     agent::{AgentSettings, Capabilities, Workers},
     api,
     broker::Broker,
-    discord::{self, DiscordSettings},
+    discord::{self, DiscordSettings, Scrubber},
 };
 
 /// How long refreshes under way may take when the process ends: as long as one request is read.
@@ -36,10 +36,15 @@ pub async fn run(parts: Parts, discord: DiscordSettings) -> Result<(), AppError>
     let capabilities = Arc::new(Capabilities::new());
     let shutdown = CancellationToken::new();
     let api = serve_api(&parts, &broker, &capabilities, &shutdown)?;
+    let scrubber = {
+        let capabilities = capabilities.clone();
+        Scrubber::new(move |fingerprint| capabilities.is_secret(fingerprint))
+    };
     let workers = parts.agent.clone().map(|agent| workers(agent, capabilities, &broker));
     let fresh = workers.clone().map(|(workers, agent)| keep_fresh(broker.clone(), workers, agent));
     let workers = workers.map(|(workers, _)| workers);
-    let mut bot = tokio::spawn(discord::run(discord, broker.clone(), workers.clone(), shutdown.clone()));
+    let mut bot =
+        tokio::spawn(discord::run(discord, broker.clone(), workers.clone(), scrubber, shutdown.clone()));
     let outcome = tokio::select! {
         ended = &mut bot => Some(ended),
         () = signals.next() => None,
@@ -106,7 +111,7 @@ fn workers(
     capabilities: Arc<Capabilities>,
     broker: &Broker,
 ) -> (Workers, AgentSettings) {
-    let tokens = Arc::new(BrokerTokens(broker.clone()));
+    let tokens = Arc::new(BrokerTokens { broker: broker.clone(), capabilities: capabilities.clone() });
     (Workers::new(agent.clone(), capabilities, tokens), agent)
 }
 

@@ -54,8 +54,15 @@ pub(super) struct Conversations {
 }
 
 impl Conversations {
-    /// Reads the file; fine if there is none yet.
+    /// Reads the file; fine if there is none yet. Its folder is made, so that the first conversation can be recorded.
     pub(super) fn load(path: PathBuf) -> Result<Self, DiscordError> {
+        if let Some(folder) = path.parent()
+            && let Err(error) = files::create_private_folder(folder)
+        {
+            let detail =
+                format!("its folder cannot be made ({error}); make it, for the user that runs threadkey");
+            return Err(DiscordError::Conversations { path, detail });
+        }
         let records = match files::read_text(&path) {
             Ok(text) => parse(&text).map_err(|detail| DiscordError::Conversations {
                 path: path.clone(),
@@ -181,8 +188,8 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_saved_does_not_count() {
         let folder = tempfile::tempdir().expect("a folder");
-        let map =
-            Conversations::load(folder.path().join("missing/conversations.json")).expect("an empty map");
+        let map = Conversations::load(folder.path().join("inside/conversations.json")).expect("an empty map");
+        drop(folder);
         assert!(map.insert(Snowflake(10), record(1, 100)).await.is_err());
         assert_eq!(map.get(Snowflake(10)), None);
     }

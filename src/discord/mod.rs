@@ -26,6 +26,7 @@ mod notify;
 mod people;
 mod permission;
 mod rest;
+mod screen;
 mod scrub;
 mod split;
 mod turn;

@@ -55,6 +55,9 @@ pub(super) struct Core {
     unsettled: AtomicBool,
 }
 
+/// A sidecar, open and not locked.
+pub(super) type LockFile = (PathBuf, Box<dyn DiskFile>);
+
 /// The global lock of the store at `place`, held.
 pub(super) struct GlobalGuard {
     place: Place,
@@ -122,10 +125,7 @@ impl Core {
     }
 
     /// The file to wait on for a tenant's lock; `None` if nobody ever took it. Needs no write permission.
-    pub(super) fn open_to_wait(
-        &self,
-        tenant: &Tenant,
-    ) -> Result<Option<(PathBuf, Box<dyn DiskFile>)>, StoreError> {
+    pub(super) fn open_to_wait(&self, tenant: &Tenant) -> Result<Option<LockFile>, StoreError> {
         let path = self.locate()?.tenant_lock(tenant, Purpose::Refresh);
         match self.disk.open(&path, Open::Read) {
             Ok(file) => Ok(Some((path, file))),
@@ -135,7 +135,7 @@ impl Core {
     }
 
     /// The lock file of the one process that talks to Discord.
-    pub(super) fn open_bot_lock(&self) -> Result<(PathBuf, Box<dyn DiskFile>), StoreError> {
+    pub(super) fn open_bot_lock(&self) -> Result<LockFile, StoreError> {
         let place = self.locate()?;
         self.make_folder(&place.folder)?;
         self.check_folder(&place.folder)?;

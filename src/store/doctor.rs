@@ -54,8 +54,11 @@ pub fn doctor(path: &Path, options: FileStoreOptions) -> Vec<Check> {
 
 /// Whether somebody holds the lock of the file at `path` exclusively. `false` if there is no such file.
 pub fn lock_probe(path: &Path) -> bool {
-    let probe = || Ok(Lock::try_exclusive(RealDisk::new().open(path, Open::Read)?)?.is_none());
-    probe().unwrap_or_else(|_: io::Error| false)
+    let probe = || -> io::Result<bool> {
+        let file = RealDisk::new().open(path, Open::Read)?;
+        Ok(Lock::try_exclusive(file)?.is_none())
+    };
+    probe().unwrap_or(false)
 }
 
 /// Asks another process whether a lock is held.

@@ -212,5 +212,11 @@ fn answer_from(dto: AnswerDto) -> Answer {
 }
 
 fn damaged(path: &Path, line: usize, what: &str) -> StoreError {
-    StoreError::Corrupt { path: path.into(), line, column: 1, what: what.into() }
+    StoreError::Unsuitable {
+        path: path.into(),
+        what: format!(
+            "line {line} of the journal is {what}. It may tell of the only copy of a new refresh token, so nothing is sent \
+             for this tenant: update threadkey, or move the file away and sign in again"
+        ),
+    }
 }

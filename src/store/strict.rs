@@ -27,7 +27,9 @@ pub(super) fn describe(error: &serde_json::Error) -> String {
     }
     // "invalid type: string \"…\", expected i64": what comes last is ours, what comes before it is the file's.
     if let Some((_, expected)) = text.rsplit_once("expected ") {
-        return format!("expected {expected}");
+        // Rust's names for it say nothing to whoever mends the file.
+        let is_object = expected.starts_with("struct ") || expected == "a map";
+        return format!("expected {}", if is_object { "an object" } else { expected });
     }
     let ours = ["missing field `", "duplicate field `", DUPLICATE, TOO_LARGE];
     if ours.iter().any(|start| text.starts_with(start)) {

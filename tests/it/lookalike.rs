@@ -4,4 +4,5 @@ mod bot;
 mod conversation;
 mod gateway;
 mod limits;
+mod page;
 mod people;

@@ -3,8 +3,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod api;
 mod broker;
+mod cli;
+mod discord_auth;
+mod discord_gateway;
+mod discord_rig;
+mod discord_talk;
+mod e2e;
 mod lookalike;
 mod processes;
 mod providers;
+mod store;
+mod town;
 mod workers;

@@ -25,7 +25,7 @@ async fn sign_in(home: &Home, account: &str) {
     let callback = browser::sign_in(started["authorize_url"].as_str().unwrap(), account).await;
     let done = home.run_with(&["auth", "code", "acme"], &callback.url).await;
     assert_eq!(done.code, 0, "{done:?}");
-    assert!(done.stdout.contains(account), "{done:?}");
+    assert!(done.stderr.contains(account), "{done:?}");
 }
 
 async fn signed_in() -> (Oidc, Home) {

@@ -138,7 +138,7 @@ async fn next(updates: &mut mpsc::Receiver<Update>) -> Option<Update> {
 
 /// An ACP agent in the shell. `on_prompt` is what it does at a prompt, with `say TEXT`, `note UPDATE`, `reply RESULT` and, to a
 /// cancel, the function `on_cancel` that it may redefine; `$id` is the request's id and `$line` the line.
-fn script(on_prompt: &str) -> String {
+pub(super) fn script(on_prompt: &str) -> String {
     let prelude = r#"
 reply() { printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$id" "$1"; }
 note() { printf '{"jsonrpc":"2.0","method":"session/update","params":{"sessionId":"s","update":%s}}\n' "$1"; }

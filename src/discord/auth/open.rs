@@ -119,3 +119,61 @@ pub(in crate::discord) async fn close_all(bot: &Bot, open: Vec<OpenSignIn>, outc
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::secret::Secret;
+
+    fn add(open: &OpenSignIns, tenant: &str, seconds: u64) {
+        let token = InteractionToken(Secret::new("token"));
+        let ends = Instant::now() + Duration::from_secs(seconds);
+        open.add(tenant.parse().expect("a tenant"), token, ends, vec!["id".into()]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_message_comes_to_its_end_in_its_time() {
+        let open = Arc::new(OpenSignIns::new());
+        add(&open, "acme/user:1", 900);
+        let waiting = tokio::spawn({
+            let open = open.clone();
+            async move { (open.ended().await, Instant::now()) }
+        });
+        tokio::task::yield_now().await;
+        let begun = Instant::now();
+        add(&open, "acme/user:2", 60);
+        let (ended, at) = waiting.await.expect("it ends");
+        assert_eq!(ended.len(), 1);
+        assert_eq!(
+            ended[0].tenant.to_string(),
+            "acme/user:2",
+            "the one that ends first, though it came last"
+        );
+        assert_eq!((at - begun).as_secs(), 60);
+        assert_eq!(open.ended().await[0].tenant.to_string(), "acme/user:1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sign_in_that_is_over_takes_all_its_messages_and_no_others() {
+        let open = OpenSignIns::new();
+        add(&open, "acme/user:1", 900);
+        add(&open, "acme/user:1", 800);
+        add(&open, "acme/user:2", 700);
+        let tenant: Tenant = "acme/user:1".parse().expect("a tenant");
+        assert_eq!(open.take(|entry| entry.tenant == tenant).len(), 2);
+        assert_eq!(open.ended().await.len(), 1);
+        assert!(Outcome::Expired.message(&tenant).content.contains("has expired"));
+    }
+
+    #[test]
+    fn at_the_bound_the_oldest_is_left_as_it_is() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let _inside = runtime.enter();
+        let open = OpenSignIns::new();
+        (0..=MAX).for_each(|n| add(&open, &format!("acme/user:{n}"), 900));
+        let all = open.take(|_| true);
+        assert_eq!((all.len(), all[0].tenant.to_string().as_str()), (MAX, "acme/user:1"));
+    }
+}

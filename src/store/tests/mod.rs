@@ -50,6 +50,7 @@ impl Fixture {
 
     fn with(faults: Faults) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        chmod(folder.path(), 0o700);
         let clock = Clock::fixed(NOW);
         let path = folder.path().join("auth.json");
         let store = on_disk(&path, faults, &clock).expect("a store");

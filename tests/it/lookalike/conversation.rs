@@ -52,6 +52,7 @@ async fn a_deferred_command_thinks_and_then_says_what_the_bot_edits_in() {
     assert_eq!(alice.sees(&general).len(), 1);
     assert!(!discord.everything_public().contains("Open the link."));
     discord.assert_no_violations();
+    assert_eq!(discord.drift(), [""; 0]);
 }
 
 #[tokio::test]
@@ -102,6 +103,7 @@ async fn a_button_opens_a_modal_and_its_submit_is_answered() {
     reply.says("Done.").await;
     assert!(reply.buttons().is_empty());
     discord.assert_no_violations();
+    assert_eq!(discord.drift(), [""; 0]);
 }
 
 #[tokio::test]
@@ -151,6 +153,7 @@ async fn a_mention_leads_to_a_private_thread_that_only_its_members_see() {
     alice.says(&seen[0], "one more thing");
     assert!(!seen[0].is_archived(), "posting brings an archived thread back");
     discord.assert_no_violations();
+    assert_eq!(discord.drift(), [""; 0]);
 }
 
 #[tokio::test]
@@ -178,6 +181,7 @@ async fn autocomplete_and_direct_messages_work() {
     channel.id.say(&bot.http, "hi yourself").await.expect("said");
     dm.wait_for_text("hi yourself").await;
     discord.assert_no_violations();
+    assert_eq!(discord.drift(), [""; 0]);
 }
 
 #[tokio::test]
@@ -204,4 +208,5 @@ async fn an_update_in_place_changes_the_message_with_the_button() {
     assert!(matches!(answer, Answer::Updated(_)));
     assert_eq!(reply.changed().await.text, "Kept.");
     discord.assert_no_violations();
+    assert_eq!(discord.drift(), [""; 0]);
 }

@@ -114,3 +114,54 @@ async fn an_ordered_failure_is_answered_in_place_of_the_real_thing() {
     assert_eq!(commands.as_array().map(Vec::len), Some(2));
     discord.assert_no_violations();
 }
+
+#[tokio::test]
+async fn what_the_look_alike_answers_is_as_discord_describes_it() {
+    let discord = Discord::start(Options::default()).await;
+    let guild = discord.guild("team");
+    let general = guild.channel("general");
+    let alice = discord.person("alice");
+    guild.join(&alice);
+    let bot = Bot::start(&discord).await;
+    let (general, guild, alice_id) = (general.id, guild.id, alice.id);
+    let row = json!([{"type": 1, "components": [
+        {"type": 2, "style": 5, "label": "Go", "url": "https://x.example"},
+        {"type": 2, "style": 1, "label": "Press", "custom_id": "c"}]}]);
+    let embed = json!({"title": "T", "fields": [{"name": "n", "value": "v", "inline": true}]});
+    let body = json!({"content": "x", "embeds": [embed], "components": row});
+    let said = bot.post(&format!("/channels/{general}/messages"), body).await.1;
+    let message = said["id"].as_str().expect("an id");
+    let thread = json!({"name": "t", "type": 12, "auto_archive_duration": 60});
+    let thread = bot.post(&format!("/channels/{general}/threads"), thread).await.1;
+    let thread = thread["id"].as_str().expect("an id");
+    let from = json!({"name": "from it"});
+    bot.post(&format!("/channels/{general}/messages/{message}/threads"), from).await;
+    bot.post("/users/@me/channels", json!({"recipient_id": alice_id.to_string()})).await;
+    bot.patch(&format!("/channels/{thread}"), json!({"name": "u", "archived": true})).await;
+    let guild_commands = format!("/applications/{APPLICATION}/guilds/{guild}/commands");
+    bot.put(&guild_commands, json!([{"name": "here", "description": "d"}])).await;
+    for path in [
+        "/gateway".into(),
+        "/gateway/bot".into(),
+        "/users/@me".into(),
+        format!("/users/{alice_id}"),
+        "/applications/@me".into(),
+        "/oauth2/applications/@me".into(),
+        format!("/guilds/{guild}"),
+        format!("/guilds/{guild}/channels"),
+        format!("/guilds/{guild}/roles"),
+        format!("/guilds/{guild}/members/{alice_id}"),
+        format!("/guilds/{guild}/threads/active"),
+        format!("/applications/{APPLICATION}/commands"),
+        guild_commands,
+        format!("/channels/{general}"),
+        format!("/channels/{thread}"),
+        format!("/channels/{thread}/thread-members"),
+        format!("/channels/{general}/messages"),
+        format!("/channels/{general}/messages/{message}"),
+    ] {
+        assert_eq!(bot.get(&path).await.0, 200, "{path}");
+    }
+    discord.assert_no_violations();
+    assert_eq!(discord.drift(), [""; 0]);
+}

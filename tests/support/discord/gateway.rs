@@ -166,7 +166,7 @@ impl World {
             self.violation(4013, "IDENTIFY without intents");
             return Err(Out::Close(4013, "Invalid intent(s)."));
         };
-        let mut granted = u64::MAX & !(intent::GUILD_MEMBERS | intent::GUILD_PRESENCES);
+        let mut granted = !(intent::GUILD_MEMBERS | intent::GUILD_PRESENCES);
         if !self.options.message_content_intent {
             granted &= !intent::MESSAGE_CONTENT;
         }
@@ -277,11 +277,10 @@ async fn connection(discord: Discord, mut socket: WebSocketStream<TcpStream>) {
             },
         };
         match next {
-            Some(Out::Text(text)) => {
-                if socket.send(Frame::Text(text)).await.is_err() {
-                    break;
-                }
-            }
+            Some(Out::Text(text)) => match socket.send(Frame::Text(text)).await {
+                Ok(()) => {}
+                Err(_) => break,
+            },
             Some(Out::Close(code, reason)) => {
                 let code = CloseCode::from(code);
                 // The bot may be gone already.

@@ -40,6 +40,7 @@ pub mod clock;
 pub mod gateway;
 pub mod hostile;
 pub mod interact;
+pub mod page;
 pub mod people;
 pub mod places;
 pub mod reply;
@@ -241,6 +242,12 @@ impl Discord {
     /// The same, and starts a new list: for tests that provoke some.
     pub fn take_violations(&self) -> Vec<Violation> {
         self.change(|world| std::mem::take(&mut world.violations))
+    }
+
+    /// Where the look-alike's own answers are not as Discord describes them; empty where the description
+    /// is not there.
+    pub fn drift(&self) -> Vec<String> {
+        self.world().drift.clone()
     }
 
     /// Fails with the list, if there is any violation.

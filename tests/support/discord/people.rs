@@ -31,6 +31,13 @@ impl Discord {
         Person { discord: self.clone(), id, name: name.into() }
     }
 
+    /// Everybody but bots, in the order of their arrival.
+    pub fn people(&self) -> Vec<Person> {
+        let world = self.world();
+        let people = world.users.values().filter(|user| !user.bot);
+        people.map(|user| Person { discord: self.clone(), id: user.id, name: user.name.clone() }).collect()
+    }
+
     /// The bot's user id, for mentions and permissions.
     pub fn bot_id(&self) -> Id {
         self.world().bot()
@@ -80,7 +87,8 @@ impl Person {
 
     /// The direct-message channel with the bot.
     pub fn dm(&self) -> Channel {
-        let id = self.discord.change(|world| world.dm(self.id));
+        let open = self.discord.world().open_dm(self.id);
+        let id = open.unwrap_or_else(|| self.discord.change(|world| world.dm(self.id)));
         Channel::new(&self.discord, id)
     }
 

@@ -11,7 +11,8 @@ use super::routes::Matched;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/discord/openapi.json");
 
-type Key = (&'static str, &'static str);
+/// Method, path template, and the status of an answer (0: the request).
+type Key = (&'static str, &'static str, u16);
 
 /// The description, and the validators built so far.
 pub struct Schema {
@@ -44,7 +45,9 @@ impl Schema {
         };
         let operation = &document["paths"][matched.template][matched.method.to_ascii_lowercase()];
         let mut wrong = check_query(operation, query);
-        if let Some(validator) = self.validator(document, matched, operation) {
+        let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+        let key = (matched.method, matched.template, 0);
+        if let Some(validator) = self.validator(document, key, schema) {
             let body = with_number_permissions(body);
             wrong.extend(validator.iter_errors(&body).map(|e| format!("body {}: {e}", e.instance_path())));
         } else if !body.is_null() {
@@ -53,12 +56,30 @@ impl Schema {
         wrong
     }
 
-    fn validator(&self, document: &Value, matched: &Matched, operation: &Value) -> Option<Arc<Validator>> {
+    /// What is wrong with the look-alike's own answer: the copy must not drift from the original.
+    pub fn check_answer(&self, matched: &Matched, status: u16, body: &Value) -> Vec<String> {
+        let Some(document) = self.document else {
+            return Vec::new();
+        };
+        let operation = &document["paths"][matched.template][matched.method.to_ascii_lowercase()];
+        let Some(described) = operation["responses"].get(status.to_string()) else {
+            return vec![format!("Discord does not answer {status} here")];
+        };
+        let schema = &described["content"]["application/json"]["schema"];
+        let key = (matched.method, matched.template, status);
+        match self.validator(document, key, schema) {
+            Some(validator) => {
+                validator.iter_errors(body).map(|e| format!("answer {}: {e}", e.instance_path())).collect()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    fn validator(&self, document: &Value, key: Key, schema: &Value) -> Option<Arc<Validator>> {
         let mut built = self.validators.lock().unwrap_or_else(PoisonError::into_inner);
         built
-            .entry((matched.method, matched.template))
+            .entry(key)
             .or_insert_with(|| {
-                let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
                 (!schema.is_null()).then(|| {
                     let whole = json!({"allOf": [schema], "components": parts(document, schema)});
                     Arc::new(

@@ -18,6 +18,8 @@ pub fn user(user: &User) -> Value {
         "avatar": null,
         "bot": user.bot,
         "public_flags": 0,
+        "flags": 0,
+        "primary_guild": null,
     })
 }
 
@@ -39,6 +41,7 @@ impl World {
         me["mfa_enabled"] = json!(false);
         me["flags"] = json!(0);
         me["email"] = Value::Null;
+        me["locale"] = json!("en-US");
         me
     }
 
@@ -51,7 +54,18 @@ impl World {
             "bot_public": true,
             "bot_require_code_grant": false,
             "verify_key": "0".repeat(64),
+            "type": null,
+            "owner": self.user_json(self.bot()),
             "flags": self.application_flags(),
+            "flags_new": self.application_flags().to_string(),
+            "redirect_uris": [],
+            "interactions_endpoint_url": null,
+            "role_connections_verification_url": null,
+            "approximate_guild_count": self.guilds.len(),
+            "approximate_user_install_count": 0,
+            "approximate_user_authorization_count": 0,
+            "explicit_content_filter": 0,
+            "eligible_oauth2_scopes": [],
             "team": null,
             "bot": self.user_json(self.bot()),
             "integration_types_config": {"0": {}, "1": {}},
@@ -177,6 +191,8 @@ impl World {
             "afk_channel_id": null,
             "afk_timeout": 300,
             "widget_enabled": false,
+            "widget_channel_id": null,
+            "home_header": null,
             "verification_level": 0,
             "default_message_notifications": 1,
             "explicit_content_filter": 0,
@@ -203,6 +219,9 @@ impl World {
             "incidents_data": null,
             "region": "deprecated",
             "max_members": 500_000,
+            "max_presences": null,
+            "max_stage_video_channel_users": 50,
+            "max_video_channel_users": 25,
         })
     }
 

@@ -193,6 +193,8 @@ pub struct World {
     pub gateway: Gateway,
     pub requests: Vec<Request>,
     pub violations: Vec<Violation>,
+    /// Where the look-alike's own answers are not as Discord describes them.
+    pub drift: Vec<String>,
     pub faults: Vec<Fault>,
     last_id: Id,
 }
@@ -211,6 +213,7 @@ impl World {
             gateway: Gateway::default(),
             requests: Vec::new(),
             violations: Vec::new(),
+            drift: Vec::new(),
             faults: Vec::new(),
             last_id: 0,
             options,
@@ -309,14 +312,19 @@ impl World {
             .collect()
     }
 
+    /// The DM channel between the bot and this person, if one was opened.
+    pub fn open_dm(&self, user: Id) -> Option<Id> {
+        let ends = BTreeSet::from([self.bot(), user]);
+        let found = self.channels.values().find(|c| c.kind == DM && c.members == ends);
+        found.map(|channel| channel.id)
+    }
+
     /// The DM channel between the bot and this person, made if there is none.
     pub fn dm(&mut self, user: Id) -> Id {
-        let bot = self.bot();
-        let ends = BTreeSet::from([bot, user]);
-        let found = self.channels.values().find(|c| c.kind == DM && c.members == ends);
-        if let Some(found) = found {
-            return found.id;
+        if let Some(open) = self.open_dm(user) {
+            return open;
         }
+        let ends = BTreeSet::from([self.bot(), user]);
         let id = self.next_id();
         let mut channel = Channel::new(id, DM, String::new(), self.now_ms());
         channel.members = ends;

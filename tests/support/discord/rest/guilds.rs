@@ -65,7 +65,7 @@ impl World {
         let joined = threads.iter().filter(|c| c.members.contains(&bot));
         let members: Vec<Value> = joined.map(|c| self.thread_member_json(c, bot)).collect();
         let threads: Vec<Value> = threads.iter().map(|c| self.channel_json(c)).collect();
-        Ok((200, json!({"threads": threads, "members": members})))
+        Ok((200, json!({"threads": threads, "members": members, "has_more": false})))
     }
 
     pub(super) fn get_commands(&mut self, call: &Call) -> Answered {

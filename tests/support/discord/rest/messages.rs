@@ -24,7 +24,7 @@ impl World {
             Some(given) => given.as_str().unwrap_or_default().to_owned(),
             None => before.map_or_else(String::new, |old| old.content.clone()),
         };
-        let version = Version {
+        let mut version = Version {
             content,
             embeds: pick("embeds", before.map(|old| &old.embeds)),
             components: pick("components", before.map(|old| &old.components)),
@@ -33,6 +33,10 @@ impl World {
         let nothing = |value: &Value| value.as_array().is_none_or(Vec::is_empty);
         if version.content.trim().is_empty() && nothing(&version.embeds) && nothing(&version.components) {
             return Err(Refusal::new(400, 50006, "Cannot send an empty message"));
+        }
+        number(&mut version.components, &mut 0);
+        for embed in version.embeds.as_array_mut().into_iter().flatten() {
+            embed["type"] = json!("rich");
         }
         Ok(version)
     }
@@ -279,5 +283,16 @@ impl World {
         let payload = typing_json(self, channel, bot);
         self.dispatch("TYPING_START", wanted, &payload);
         Ok((204, Value::Null))
+    }
+}
+
+/// Discord numbers the components of a message that come without an `id`.
+fn number(components: &mut Value, last: &mut u64) {
+    for component in components.as_array_mut().into_iter().flatten() {
+        *last += 1;
+        if component["id"].is_null() {
+            component["id"] = json!(*last);
+        }
+        number(&mut component["components"], last);
     }
 }

@@ -168,7 +168,14 @@ fn answer(
     }
     let query = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let call = Call { matched, body: body.clone(), query, arrived_ms };
-    discord.change(|world| world.endpoint(&call))
+    let answered = discord.change(|world| world.endpoint(&call));
+    if let Ok((status, content)) = &answered {
+        let wrong = discord.schema().check_answer(&call.matched, *status, content);
+        let (method, template) = (call.matched.method, call.matched.template);
+        let wrong = wrong.iter().map(|why| format!("{method} {template}: {why}"));
+        discord.change(|world| world.drift.extend(wrong));
+    }
+    answered
 }
 
 /// `GET /gateway` is open to all; interaction and webhook tokens speak for themselves.

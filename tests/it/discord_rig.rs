@@ -1,0 +1,261 @@
+//! The bot in this process, on the Discord look-alike, with a real store, the embedded authorization server and workers
+//! that are shell scripts.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use threadkey::{
+    agent::{AgentSettings, Capabilities, Holder, Isolation, TokenSource, Workers},
+    broker::Broker,
+    discord::{self, DiscordError, DiscordSettings, Scrubber},
+    ids::{ProviderId, Snowflake},
+    oauth::{Client, Provider, ProviderSettings, Providers},
+    secret::{AccessToken, Fingerprint, Secret},
+    store::{FileStore, FileStoreOptions},
+    sys::clock::Clock,
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{
+    authserver::{self, AuthServer},
+    discord::{Channel, Discord, Guild, Options, Person},
+};
+
+/// A secret that workers hold and that nobody may read on Discord.
+pub(crate) const LIVE_TOKEN: &str = "live-token-0123456789abcdef";
+
+/// Everything that a test needs.
+pub(crate) struct Rig {
+    pub(crate) discord: Discord,
+    pub(crate) guild: Guild,
+    pub(crate) general: Channel,
+    pub(crate) alice: Person,
+    pub(crate) bob: Person,
+    pub(crate) server: AuthServer,
+    pub(crate) broker: Broker,
+    pub(crate) workers: Option<Workers>,
+    pub(crate) settings: DiscordSettings,
+    bot: Option<(JoinHandle<Result<(), DiscordError>>, CancellationToken)>,
+    _folder: tempfile::TempDir,
+}
+
+/// How a rig differs from the usual.
+#[derive(Default)]
+pub(crate) struct Plan {
+    pub(crate) discord: Options,
+    /// What the shell worker does at a prompt; see [`script`].
+    pub(crate) on_prompt: Option<&'static str>,
+    /// Another worker program altogether.
+    pub(crate) command: Option<Vec<String>>,
+}
+
+impl Rig {
+    /// The bot runs, and signs people in.
+    pub(crate) async fn start() -> Self {
+        Self::with(Plan::default()).await
+    }
+
+    /// The bot runs, with a worker that does this at a prompt.
+    pub(crate) async fn talking(on_prompt: &'static str) -> Self {
+        Self::with(Plan { on_prompt: Some(on_prompt), ..Plan::default() }).await
+    }
+
+    pub(crate) async fn with(plan: Plan) -> Self {
+        let mut rig = Self::stopped(plan).await;
+        rig.run().await;
+        rig
+    }
+
+    /// Everything but the bot.
+    pub(crate) async fn stopped(plan: Plan) -> Self {
+        let server = AuthServer::start(authserver::Options::default()).await;
+        let discord = Discord::start(plan.discord).await;
+        let guild = discord.guild("team");
+        let general = guild.channel("general");
+        let (alice, bob) = (discord.person("alice"), discord.person("bob"));
+        guild.join(&alice);
+        guild.join(&bob);
+        let folder = tempfile::Builder::new().prefix("tk").tempdir().expect("a folder");
+        let clock = Clock::system();
+        let store = FileStore::open(
+            &folder.path().join("store/auth.json"),
+            clock.clone(),
+            FileStoreOptions::default(),
+        );
+        let providers = Providers::new([provider("acme", &server), provider("big-acme", &server)]);
+        let client = Client::new(clock.clone()).expect("a client");
+        let broker = Broker::new(Arc::new(store.expect("a store")), providers, client, clock);
+        let command = plan
+            .command
+            .or_else(|| plan.on_prompt.map(|what| vec!["/bin/sh".to_owned(), "-c".to_owned(), script(what)]));
+        let workers = command.map(|command| workers(folder.path(), command));
+        let settings = DiscordSettings {
+            token: Secret::new("bot-token"),
+            api_base: Some(discord.api_base().parse().expect("a URL")),
+            allowed_guilds: Vec::new(),
+            allowed_channels: Vec::new(),
+            allowed_roles: Vec::new(),
+            allowed_users: Vec::new(),
+            shared: false,
+            conversations: folder.path().join("store/conversations.json"),
+        };
+        Self {
+            discord,
+            guild,
+            general,
+            alice,
+            bob,
+            server,
+            broker,
+            workers,
+            settings,
+            bot: None,
+            _folder: folder,
+        }
+    }
+
+    /// Starts the bot and waits until people can use it.
+    pub(crate) async fn run(&mut self) {
+        let (identified, _) = self.discord.gateway_sessions();
+        let stop = CancellationToken::new();
+        let live = Fingerprint::of(LIVE_TOKEN);
+        let running = discord::run(
+            self.settings.clone(),
+            self.broker.clone(),
+            self.workers.clone(),
+            Scrubber::new(move |fingerprint| *fingerprint == live),
+            stop.clone(),
+        );
+        self.bot = Some((tokio::spawn(running), stop));
+        let discord = self.discord.clone();
+        let connected = async {
+            let mut changes = discord.changes();
+            while discord.gateway_sessions().0 <= identified {
+                changes.changed().await.expect("the look-alike runs");
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), connected).await.expect("the bot connects");
+        self.discord.bot_ready().await;
+        self.discord.commands_registered(&["auth", "ask", "stop", "new"]).await;
+    }
+
+    /// Runs the bot until it ends by itself.
+    pub(crate) async fn run_to_its_end(&self) -> Result<(), DiscordError> {
+        let scrubber = Scrubber::new(|_| false);
+        let running = discord::run(
+            self.settings.clone(),
+            self.broker.clone(),
+            None,
+            scrubber,
+            CancellationToken::new(),
+        );
+        tokio::time::timeout(Duration::from_secs(30), running).await.expect("the bot ends")
+    }
+
+    /// An orderly end.
+    pub(crate) async fn stop(&mut self) {
+        let (bot, stop) = self.bot.take().expect("a running bot");
+        stop.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(30), bot).await.expect("the bot ends");
+        ended.expect("no panic").expect("no error");
+    }
+
+    /// Starts a sign-in and gives its message and its link.
+    pub(crate) async fn start_sign_in(&self, who: &Person) -> (crate::support::discord::Reply, String) {
+        let reply = who.command(&self.general, "auth start", &[("provider", "acme")]).await;
+        let link = reply.link("Sign in to acme").expect("a link");
+        (reply, link)
+    }
+
+    /// Signs somebody in by `/auth code`.
+    pub(crate) async fn sign_in(&self, who: &Person, account: &str) {
+        let (_, link) = self.start_sign_in(who).await;
+        let callback = crate::support::browser::sign_in(&link, account).await;
+        let reply = who.command(&self.general, "auth code", &[("code", &callback.url)]).await;
+        assert!(reply.text().contains("Signed in as"), "{}", reply.text());
+    }
+
+    /// Types `/ask` and gives the thread that is opened.
+    pub(crate) async fn ask(&self, who: &Person, prompt: &str) -> Channel {
+        let before = who.threads(&self.general).len();
+        let reply = who.command(&self.general, "ask", &[("prompt", prompt)]).await;
+        assert!(reply.is_ephemeral());
+        assert!(reply.text().contains("Your conversation: <#"), "{}", reply.text());
+        who.waits_for_threads(&self.general, before + 1).await.pop().expect("a thread")
+    }
+}
+
+fn provider(name: &str, server: &AuthServer) -> Provider {
+    let settings = ProviderSettings {
+        issuer: Some(server.issuer().into()),
+        authorization_endpoint: server.authorization_endpoint(),
+        token_endpoint: server.token_endpoint(),
+        revocation_endpoint: Some(server.revocation_endpoint()),
+        client_id: authserver::CLIENT_ID.into(),
+        redirect_uri: authserver::PASTE_REDIRECT_URI.into(),
+        scopes: vec!["openid".into(), "offline_access".into()],
+        enforces_pkce: true,
+        ..ProviderSettings::default()
+    };
+    Provider::new(name.parse().expect("a name"), settings).expect("a provider")
+}
+
+struct Tokens;
+
+#[async_trait::async_trait]
+impl TokenSource for Tokens {
+    async fn token(&self, _: &Holder, _: &ProviderId) -> Result<AccessToken, String> {
+        Ok(AccessToken::new(LIVE_TOKEN))
+    }
+}
+
+fn workers(folder: &std::path::Path, command: Vec<String>) -> Workers {
+    let settings = AgentSettings {
+        command,
+        providers: vec!["acme".parse().expect("a name")],
+        isolation: Isolation::None,
+        env: BTreeMap::new(),
+        root: folder.join("agents"),
+        socket: folder.join("socket"),
+        read: Vec::new(),
+        deny: Vec::new(),
+        max_workers: 4,
+        idle: Duration::from_secs(600),
+        start_within: Duration::from_secs(30),
+    };
+    Workers::new(settings, Arc::new(Capabilities::new()), Arc::new(Tokens))
+}
+
+/// An ACP agent in the shell. At a prompt it does `on_prompt`, with `say TEXT`, `note UPDATE`, `done_with REASON`,
+/// `permit TITLE` (the answer is then in `$answer`), and `$line` for what came.
+fn script(on_prompt: &str) -> String {
+    let prelude = r#"
+reply() { printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$id" "$1"; }
+note() { printf '{"jsonrpc":"2.0","method":"session/update","params":{"sessionId":"s","update":%s}}\n' "$1"; }
+say() { note "{\"sessionUpdate\":\"agent_message_chunk\",\"content\":{\"type\":\"text\",\"text\":\"$1\"}}"; }
+tool() { note "{\"sessionUpdate\":\"tool_call\",\"toolCallId\":\"t\",\"title\":\"$1\",\"kind\":\"other\",\"status\":\"pending\"}"; }
+done_with() { reply "{\"stopReason\":\"$1\"}"; }
+on_cancel() { id=$prompt; done_with cancelled; }
+permit() {
+  printf '{"jsonrpc":"2.0","id":"p","method":"session/request_permission","params":{"sessionId":"s","toolCall":{"toolCallId":"t","title":"%s"},"options":[{"optionId":"yes","name":"Allow","kind":"allow_once"},{"optionId":"no","name":"Reject","kind":"reject_once"}]}}\n' "$1"
+  read -r answer
+}
+"#;
+    let serve = r#"
+while read -r line; do
+  id=$(printf '%s' "$line" | sed -E 's/.*"id":("[^"]*"|[0-9]+).*/\1/')
+  case "$line" in
+    *'"method":"initialize"'*) reply '{"protocolVersion":1,"agentCapabilities":{}}' ;;
+    *'"method":"session/new"'*) reply '{"sessionId":"s"}' ;;
+    *'"method":"session/cancel"'*) on_cancel ;;
+    *'"method":"session/prompt"'*) prompt=$id; on_prompt ;;
+  esac
+done
+"#;
+    format!("{prelude}\non_prompt() {{\n{on_prompt}\n}}\n{serve}")
+}
+
+/// As the settings hold it.
+pub(crate) fn snowflake(id: u64) -> Snowflake {
+    Snowflake(id)
+}

@@ -1,0 +1,196 @@
+//! A team on the Discord look-alike, and the real `threadkey run` with its workers: what the tests of the whole way share.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde_json::Value;
+use threadkey::ids::Snowflake;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+};
+
+use crate::support::{
+    authserver::{self, AuthServer, Lifetimes},
+    browser,
+    discord::{self, Channel, Discord, Person, Reply},
+    program::{self, Home, Running},
+};
+
+/// How long access tokens live: by the program's clock nothing ends before a test moves it.
+pub(super) const AN_HOUR: i64 = 3600;
+
+/// Two people, one channel, and a folder for the bot.
+pub(super) struct Town {
+    pub(super) discord: Discord,
+    pub(super) general: Channel,
+    pub(super) alice: Person,
+    pub(super) bob: Person,
+    pub(super) home: Home,
+}
+
+impl Town {
+    /// Sets everything up; the bot is not running yet. The sections are `[providers.acme]` and `[agent]`.
+    pub(super) async fn new(provider: &str, agent: &str) -> Self {
+        let discord = Discord::start(discord::Options::default()).await;
+        let guild = discord.guild("team");
+        let general = guild.channel("general");
+        let (alice, bob) = (discord.person("alice"), discord.person("bob"));
+        guild.join(&alice);
+        guild.join(&bob);
+        let api_base = discord.api_base();
+        let home = Home::new(&format!(
+            "[discord]\ntoken_env = \"DISCORD_TOKEN\"\napi_base = {api_base:?}\n\n{provider}\n{agent}"
+        ));
+        Self { discord, general, alice, bob, home }
+    }
+
+    /// Starts the bot and waits until it is on Discord.
+    pub(super) async fn run(&self) -> Running {
+        self.run_with(&[]).await
+    }
+
+    /// The same with more variables.
+    pub(super) async fn run_with(&self, more: &[(&str, &str)]) -> Running {
+        let running = self.start_run(more);
+        running.says("connected to Discord").await;
+        running
+    }
+
+    /// Starts the bot and waits for nothing.
+    pub(super) fn start_run(&self, more: &[(&str, &str)]) -> Running {
+        let token = discord::Options::default().token;
+        let environment: Vec<_> = more.iter().copied().chain([("DISCORD_TOKEN", token.as_str())]).collect();
+        self.home.start(&["run"], &environment)
+    }
+
+    /// `/auth start`; gives the answer and its link.
+    pub(super) async fn start(&self, who: &Person) -> (Reply, String) {
+        let started = who.command(&self.general, "auth start", &[("provider", "acme")]).await;
+        assert!(started.is_ephemeral(), "{started:?}");
+        let link = started.link("Sign in to acme").unwrap_or_else(|| panic!("no link in the {started:?}"));
+        (started, link)
+    }
+
+    /// `/auth code`.
+    pub(super) async fn paste(&self, who: &Person, pasted: &str) -> Reply {
+        let answer = who.command(&self.general, "auth code", &[("code", pasted)]).await;
+        assert!(answer.is_ephemeral(), "{answer:?}");
+        answer
+    }
+
+    /// The whole way, pasting into the form.
+    pub(super) async fn sign_in(&self, who: &Person, account: &str) {
+        let (started, link) = self.start(who).await;
+        let callback = browser::sign_in(&link, account).await;
+        enter(&started, &callback.url).await.says(&format!("Signed in as `{account}")).await;
+    }
+
+    /// `/ask` in the channel; gives the thread.
+    pub(super) async fn ask(&self, who: &Person, prompt: &str) -> Channel {
+        let answer = who.command(&self.general, "ask", &[("prompt", prompt)]).await;
+        let told = answer.text();
+        let id = told.split_once("<#").and_then(|(_, rest)| rest.split_once('>')).map(|(id, _)| id);
+        let id: u64 = id.and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("no thread in {told:?}"));
+        let thread = who.threads(&self.general).into_iter().find(|thread| thread.id == id);
+        thread.unwrap_or_else(|| panic!("{} does not see the thread of {told:?}", who.name))
+    }
+
+    /// A mention in the channel; gives the thread.
+    pub(super) async fn mention(&self, who: &Person, prompt: &str) -> Channel {
+        let before: Vec<_> = who.threads(&self.general).iter().map(|thread| thread.id).collect();
+        who.says(&self.general, &format!("<@bot> {prompt}"));
+        let after = who.waits_for_threads(&self.general, before.len() + 1).await;
+        after
+            .into_iter()
+            .find(|thread| !before.contains(&thread.id))
+            .expect("one more is one that was not there")
+    }
+
+    /// The token API's socket.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.home.store().with_file_name("threadkey.sock")
+    }
+
+    /// What a thread's worker wrote into a file of its working folder.
+    #[expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
+    pub(super) fn worker_file(&self, thread: &Channel, name: &str) -> String {
+        let path = self.home.path().join(format!("workers/{}/work/{name}", Snowflake(thread.id)));
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// The store's bytes.
+    #[expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
+    pub(super) fn stored(&self) -> String {
+        std::fs::read_to_string(self.home.store()).expect("the store is there")
+    }
+
+    /// A request to the token API: method, path and JSON body; gives status and JSON.
+    pub(super) async fn api(&self, capability: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let mut stream = UnixStream::connect(self.socket()).await.expect("the token API listens");
+        let authorization = if capability.is_empty() {
+            String::new()
+        } else {
+            format!("Authorization: Bearer {capability}\r\n")
+        };
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{authorization}Content-Length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).await.expect("the request is taken");
+        let mut answer = String::new();
+        let read = tokio::time::timeout(Duration::from_secs(60), stream.read_to_string(&mut answer)).await;
+        read.expect("the token API answers").expect("the answer is whole");
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
+        let body = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"));
+        (status.expect("a status line"), body)
+    }
+}
+
+/// "Enter code" and the form behind it.
+pub(super) async fn enter(started: &Reply, pasted: &str) -> Reply {
+    let modal = started.press("Enter code").await.modal();
+    let field = modal.inputs[0].custom_id.clone();
+    let answer = modal.submit(&[(&field, pasted)]).await.message();
+    assert!(answer.is_ephemeral(), "{answer:?}");
+    answer.latest().await;
+    answer
+}
+
+/// Waits until this text stands in so many messages of a thread.
+pub(super) async fn said(thread: &Channel, text: &str, times: usize) {
+    let count = |views: &[discord::MessageView]| views.iter().filter(|view| view.text.contains(text)).count();
+    thread.wait_for(|views| (count(views) >= times).then_some(())).await;
+    assert_eq!(count(&thread.messages()), times, "{text:?} in {:?}", thread.messages());
+}
+
+/// The embedded authorization server, with access tokens of an hour.
+pub(super) async fn authserver() -> AuthServer {
+    let server = AuthServer::start(authserver::Options::default()).await;
+    server.set_lifetimes(Lifetimes { access_token: Duration::from_secs(3600), ..Lifetimes::default() });
+    server
+}
+
+/// `[agent]` with the built-in agent, which says whose login it holds.
+pub(super) fn builtin_agent(userinfo: &str) -> String {
+    let program = program::path();
+    format!(
+        "[agent]\ncommand = [{program:?}, \"agent\"]\nproviders = [\"acme\"]\nroot = \"workers\"\n\n\
+         [agent.env]\nTHREADKEY_AGENT_PROVIDER = \"acme\"\nTHREADKEY_AGENT_USERINFO = {userinfo:?}\n"
+    )
+}
+
+/// `[agent]` with an ACP agent in the shell: see [`super::workers::script`].
+pub(super) fn scripted_agent(on_prompt: &str) -> String {
+    let script = super::workers::script(on_prompt);
+    format!(
+        "[agent]\ncommand = [\"/bin/sh\", \"-c\", {script:?}]\nproviders = [\"acme\"]\nroot = \"workers\"\n"
+    )
+}
+
+/// The bot, with the embedded server and the built-in agent.
+pub(super) async fn town() -> (AuthServer, Town) {
+    let server = authserver().await;
+    let town = Town::new(&server.config_toml("acme"), &builtin_agent(&server.userinfo_endpoint())).await;
+    (server, town)
+}
