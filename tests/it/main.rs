@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
 mod broker;
 mod discord_auth;
 mod discord_gateway;
