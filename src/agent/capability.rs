@@ -2,6 +2,11 @@
 //!
 //! Kept as SHA-256 only, one per conversation; a new one, or the worker's end, voids the old.
 
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{Mutex, PoisonError},
+};
+
 use dashmap::DashMap;
 
 use super::Conversation;
@@ -25,6 +30,17 @@ pub struct Holder {
 pub struct Capabilities {
     by_fingerprint: DashMap<Fingerprint, Holder>,
     by_conversation: DashMap<ConversationId, Fingerprint>,
+    given: Mutex<Given>,
+}
+
+/// How many tokens that workers were given are remembered; the oldest are forgotten.
+const MAX_GIVEN: usize = 4096;
+
+/// The tokens that workers were given, in order.
+#[derive(Debug, Default)]
+struct Given {
+    known: BTreeSet<Fingerprint>,
+    order: VecDeque<Fingerprint>,
 }
 
 impl Capabilities {
@@ -50,9 +66,24 @@ impl Capabilities {
         self.by_fingerprint.get(&Fingerprint::of(shown)).map(|holder| holder.clone())
     }
 
-    /// Whether this is the fingerprint of a live one.
-    pub fn is_live(&self, fingerprint: &Fingerprint) -> bool {
+    /// Notes a token that a worker was given, so that [`Capabilities::is_secret`] knows it.
+    pub fn note_given(&self, token: Fingerprint) {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        if !given.known.insert(token.clone()) {
+            return;
+        }
+        given.order.push_back(token);
+        if given.order.len() > MAX_GIVEN
+            && let Some(oldest) = given.order.pop_front()
+        {
+            given.known.remove(&oldest);
+        }
+    }
+
+    /// Whether this is a live capability, or a token that a worker was given: nothing that anybody else may see.
+    pub fn is_secret(&self, fingerprint: &Fingerprint) -> bool {
         self.by_fingerprint.contains_key(fingerprint)
+            || self.given.lock().unwrap_or_else(PoisonError::into_inner).known.contains(fingerprint)
     }
 
     /// Voids the conversation's capability.
@@ -87,5 +118,19 @@ mod tests {
         assert_eq!(all.holder(second.expose()), None);
         assert_eq!(all.holder(other.expose()), Some(holder(2)));
         assert_eq!(all.holder(""), None);
+    }
+
+    #[test]
+    fn capabilities_and_given_tokens_are_known_as_secrets_and_the_oldest_tokens_forgotten() {
+        let all = Capabilities::new();
+        let capability = all.issue(holder(1));
+        let token = |n: usize| Fingerprint::of(&format!("token {n}"));
+        for n in 0..=MAX_GIVEN {
+            all.note_given(token(n));
+            all.note_given(token(n));
+        }
+        assert!(all.is_secret(&capability.fingerprint()));
+        assert!(all.is_secret(&token(MAX_GIVEN)) && all.is_secret(&token(1)));
+        assert!(!all.is_secret(&token(0)));
     }
 }

@@ -99,6 +99,7 @@ impl Api {
     }
 
     fn hand_out(&self, holder: &Holder, lease: &Lease) -> Response {
+        self.capabilities.note_given(lease.access_token.fingerprint());
         let (conversation, tenant) = (holder.conversation.id, &lease.tenant);
         tracing::debug!(%conversation, %tenant, generation = lease.generation, "a worker was given a token");
         axum::Json(TokenAnswer::from(lease)).into_response()

@@ -10,13 +10,16 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::cli::{Exit, Failure, say};
+use crate::{
+    cli::{Exit, Failure, say},
+    discord::UNLOGGABLE,
+};
 
 /// The variable that sets the level.
 const VARIABLE: &str = "THREADKEY_LOG";
 
 /// Begins to log to the standard error, at the level of `THREADKEY_LOG`, else at `default`. Other crates are heard from
-/// `warn` up only: their traces print tokens (adr/0010).
+/// `warn` up only, and those below the Discord module not at all: they print tokens (adr/0010).
 ///
 /// # Errors
 /// When `THREADKEY_LOG` is no level.
@@ -41,11 +44,8 @@ pub fn start_logs(default: LevelFilter) -> Result<(), Failure> {
 }
 
 fn targets(level: LevelFilter) -> Targets {
-    Targets::new()
-        .with_target("threadkey", level)
-        // Warns with the whole text of a frame that it cannot read: interaction tokens, pasted codes.
-        .with_target("serenity::gateway::ws", level.min(LevelFilter::ERROR))
-        .with_default(level.min(LevelFilter::WARN))
+    let ours = Targets::new().with_target("threadkey", level).with_default(level.min(LevelFilter::WARN));
+    UNLOGGABLE.iter().fold(ours, |targets, target| targets.with_target(*target, LevelFilter::OFF))
 }
 
 fn level(text: &str) -> Option<LevelFilter> {
@@ -81,7 +81,7 @@ mod tests {
     fn other_crates_are_capped_at_warn_however_much_is_asked_for() {
         let targets = targets(LevelFilter::TRACE);
         assert!(targets.would_enable("threadkey::broker", &Level::TRACE));
-        for other in ["serenity::gateway", "hyper", "reqwest::connect", "rustls"] {
+        for other in ["hyper", "reqwest::connect", "rustls"] {
             assert!(targets.would_enable(other, &Level::WARN), "{other}");
             assert!(!targets.would_enable(other, &Level::INFO), "{other}");
         }

@@ -36,12 +36,15 @@ pub async fn run(parts: Parts, discord: DiscordSettings) -> Result<(), AppError>
     let capabilities = Arc::new(Capabilities::new());
     let shutdown = CancellationToken::new();
     let api = serve_api(&parts, &broker, &capabilities, &shutdown)?;
-    let scrubber = scrubber(&broker, &capabilities);
+    let scrubber = {
+        let capabilities = capabilities.clone();
+        Scrubber::new(move |fingerprint| capabilities.is_secret(fingerprint))
+    };
     let workers = parts.agent.clone().map(|agent| workers(agent, capabilities, &broker));
     let fresh = workers.clone().map(|(workers, agent)| keep_fresh(broker.clone(), workers, agent));
     let workers = workers.map(|(workers, _)| workers);
-    let bot = discord::run(discord, broker.clone(), workers.clone(), scrubber, shutdown.clone());
-    let mut bot = tokio::spawn(bot);
+    let mut bot =
+        tokio::spawn(discord::run(discord, broker.clone(), workers.clone(), scrubber, shutdown.clone()));
     let outcome = tokio::select! {
         ended = &mut bot => Some(ended),
         () = signals.next() => None,
@@ -103,18 +106,12 @@ fn serve_api(
     Ok(tokio::spawn(api::serve(bound, broker.clone(), capabilities.clone(), shutdown.clone())))
 }
 
-/// Knows what must not be said: live capabilities, and the tokens that were handed out.
-fn scrubber(broker: &Broker, capabilities: &Arc<Capabilities>) -> Scrubber {
-    let (broker, capabilities) = (broker.clone(), capabilities.clone());
-    Scrubber::new(move |fingerprint| capabilities.is_live(fingerprint) || broker.handed_out(fingerprint))
-}
-
 fn workers(
     agent: AgentSettings,
     capabilities: Arc<Capabilities>,
     broker: &Broker,
 ) -> (Workers, AgentSettings) {
-    let tokens = Arc::new(BrokerTokens(broker.clone()));
+    let tokens = Arc::new(BrokerTokens { broker: broker.clone(), capabilities: capabilities.clone() });
     (Workers::new(agent.clone(), capabilities, tokens), agent)
 }
 

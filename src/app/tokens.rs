@@ -1,16 +1,21 @@
 //! Workers' tokens come from the broker.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::{
-    agent::{Conversation, Holder, TokenSource},
+    agent::{Capabilities, Conversation, Holder, TokenSource},
     broker::{Broker, DEFAULT_MIN_TTL},
     ids::{Principal, ProviderId, Tenant},
     secret::AccessToken,
 };
 
 /// The broker, as the workers' side sees it.
-pub(super) struct BrokerTokens(pub(super) Broker);
+pub(super) struct BrokerTokens {
+    pub(super) broker: Broker,
+    pub(super) capabilities: Arc<Capabilities>,
+}
 
 #[async_trait]
 impl TokenSource for BrokerTokens {
@@ -19,11 +24,12 @@ impl TokenSource for BrokerTokens {
             return Err(format!("agents may not use the provider {provider}: see agent.providers"));
         }
         let Conversation { owner, shared_guild, .. } = holder.conversation;
-        let tenant = self.0.resolve(provider, owner, shared_guild).await.map_err(|error| {
+        let tenant = self.broker.resolve(provider, owner, shared_guild).await.map_err(|error| {
             tracing::error!(%error, "the store cannot be used");
             "the store cannot be used just now; threadkey's log says why".to_owned()
         })?;
-        let lease = self.0.token(&tenant, DEFAULT_MIN_TTL).await.map_err(|error| error.to_string())?;
+        let lease = self.broker.token(&tenant, DEFAULT_MIN_TTL).await.map_err(|error| error.to_string())?;
+        self.capabilities.note_given(lease.access_token.fingerprint());
         Ok(lease.access_token)
     }
 }

@@ -21,7 +21,6 @@
 mod background;
 mod error;
 mod flight;
-mod known;
 mod lookup;
 mod peek;
 mod save;
@@ -41,7 +40,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     ids::{Lineage, Tenant},
     oauth::{Client, Provider, Providers},
-    secret::{AccessToken, Fingerprint},
+    secret::AccessToken,
     session::{RetryKind, Session, seconds},
     store::Store,
     sys::clock::{Clock, UnixTime},
@@ -70,7 +69,6 @@ struct Inner {
     flights: DashMap<Tenant, flight::Joined>,
     /// Grants whose revocation was asked for while a refresh of theirs was under way.
     revoking: DashMap<Lineage, ()>,
-    known: known::Known,
     events: broadcast::Sender<Event>,
     tasks: TaskTracker,
 }
@@ -224,7 +222,6 @@ impl Broker {
             clock,
             flights: DashMap::new(),
             revoking: DashMap::new(),
-            known: known::Known::default(),
             events,
             tasks: TaskTracker::new(),
         };
@@ -234,11 +231,6 @@ impl Broker {
     /// What happens from now on. A slow listener misses the oldest.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.inner.events.subscribe()
-    }
-
-    /// Whether this is the fingerprint of a token that was handed out here and may still be good. Never blocks.
-    pub fn handed_out(&self, fingerprint: &Fingerprint) -> bool {
-        self.inner.known.contains(fingerprint)
     }
 
     /// The configured providers.
@@ -263,11 +255,6 @@ impl Inner {
     /// Tells whoever listens; nobody has to.
     fn tell(&self, event: Event) {
         let _ = self.events.send(event);
-    }
-
-    fn lease(&self, tenant: &Tenant, session: &Session, now: UnixTime) -> Lease {
-        self.known.remember(tenant, session);
-        Lease::new(tenant, session, now)
     }
 
     fn provider(&self, tenant: &Tenant) -> Result<Arc<Provider>, TokenError> {

@@ -36,16 +36,16 @@ impl Broker {
                 Decision::Refresh => {}
                 Decision::ServeAndRefresh if !provider.refresh_revokes_access() => {
                     drop(self.join(tenant, &provider, seen, min_ttl));
-                    return Ok(self.inner.lease(tenant, &session, now));
+                    return Ok(Lease::new(tenant, &session, now));
                 }
-                _ => return Ok(self.inner.lease(tenant, &session, now)),
+                _ => return Ok(Lease::new(tenant, &session, now)),
             }
             let joined = self.join(tenant, &provider, seen, min_ttl);
             let landed = timeout_at(deadline, landing(joined, tenant)).await;
             session = landed.map_err(|_| TokenError::InProgress(tenant.clone()))??;
             let now = self.inner.now();
             if adopts(&session, Some(seen), now) {
-                return Ok(self.inner.lease(tenant, &session, now));
+                return Ok(Lease::new(tenant, &session, now));
             }
         }
         Err(TokenError::InProgress(tenant.clone()))

@@ -133,7 +133,7 @@ pub struct TokenArgs {
     /// How long the token should still live; at most half its lifetime counts.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
     pub min_ttl: Duration,
-    /// A token that a resource refused before its time is on the standard input: get another one.
+    /// `-`: a token that a resource refused before its time is on the standard input; get another one.
     #[arg(long, value_name = "-", conflicts_with = "min_ttl")]
     pub rejected: Option<FromStdin>,
     /// How to print it.

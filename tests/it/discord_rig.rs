@@ -175,7 +175,7 @@ impl Rig {
         assert!(reply.text().contains("Signed in as"), "{}", reply.text());
     }
 
-    /// The text of the first message here that the bot sent and that holds this.
+    /// Types `/ask` and gives the thread that is opened.
     pub(crate) async fn ask(&self, who: &Person, prompt: &str) -> Channel {
         let before = who.threads(&self.general).len();
         let reply = who.command(&self.general, "ask", &[("prompt", prompt)]).await;

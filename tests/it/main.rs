@@ -3,8 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod api;
 mod bad_input;
 mod broker;
+mod cli;
 mod discord_auth;
 mod discord_gateway;
 mod discord_rig;

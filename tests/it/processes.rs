@@ -120,3 +120,68 @@ async fn logging_out_here_is_local_unless_asked_otherwise() {
     assert_eq!(out.code, 0, "{out:?}");
     assert_eq!(home.run(&["auth", "logout", "acme"]).await.code, 3, "nobody is signed in");
 }
+
+/// Kills the process that refreshes at `failpoint`, and lets the next one go on.
+async fn after_a_death_at(failpoint: &str) -> (Oidc, Home) {
+    let (oidc, home) = signed_in().await;
+    home.set_offset(AN_HOUR);
+    let dying = home
+        .command(&["token", "acme"])
+        .env("THREADKEY_TEST_FAILPOINTS", failpoint)
+        .output()
+        .await
+        .expect("the program runs");
+    assert_eq!(dying.status.code(), Some(5), "{failpoint}: try again later: {dying:?}");
+    // Past the pause that an intent without an answer causes.
+    home.set_offset(AN_HOUR + 10);
+    (oidc, home)
+}
+
+#[tokio::test]
+async fn a_sender_killed_before_it_sends_has_spent_nothing() {
+    for failpoint in
+        ["kill-after:try-lock@local.lock", "kill-before:write@local.lock", "kill-before:reserve@local.lock"]
+    {
+        let (oidc, home) = after_a_death_at(failpoint).await;
+        let mut next = home.run(&["token", "acme"]).await;
+        if next.code == 5 {
+            home.set_offset(AN_HOUR + 20);
+            next = home.run(&["token", "acme"]).await;
+        }
+        assert_eq!(next.code, 0, "{failpoint}: {next:?}");
+        let counts = oidc.events().await.of("alice");
+        assert_eq!((counts.refreshes, counts.reuses), (1, 0), "{failpoint}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_sender_had_been_answered_outlives_it_at_every_later_step() {
+    for failpoint in [
+        "kill-after:write@local.lock#2",
+        "kill-after:fsync@local.lock#2",
+        "kill-before:rename",
+        "kill-after:rename",
+        "kill-before:truncate@local.lock",
+    ] {
+        let (oidc, home) = after_a_death_at(failpoint).await;
+        let next = home.run(&["token", "acme"]).await;
+        assert_eq!(next.code, 0, "{failpoint}: {next:?}");
+        home.set_offset(3 * AN_HOUR);
+        let later = home.run(&["token", "acme"]).await;
+        assert_eq!(later.code, 0, "the new refresh token was kept; {failpoint}: {later:?}");
+        let counts = oidc.events().await.of("alice");
+        assert_eq!((counts.refreshes, counts.reuses), (2, 0), "{failpoint}");
+    }
+}
+
+#[tokio::test]
+async fn a_sender_killed_with_its_request_on_the_way_is_told_as_uncertain_and_not_followed_at_once() {
+    let (oidc, home) = after_a_death_at("kill-before:write@local.lock#2").await;
+    home.set_offset(AN_HOUR);
+    let next = home.run(&["token", "acme"]).await;
+    assert_eq!(next.code, 5, "{next:?}");
+    let status = home.run(&["auth", "status", "--json"]).await;
+    assert!(status.stdout.contains("ambiguous_no_answer"), "{status:?}");
+    let counts = oidc.events().await.of("alice");
+    assert_eq!((counts.refreshes, counts.reuses), (1, 0));
+}

@@ -1,6 +1,8 @@
 //! Workers as real processes: what they may do, how they end, and what their people are told.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
+mod builtin;
+mod hostile;
 mod life;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
@@ -62,6 +64,12 @@ impl Lab {
         Turn::read(&mut updates).await
     }
 
+    /// The capability that a worker wrote to `capability` in its working folder.
+    fn kept_capability(&self, id: u64) -> String {
+        let file = self.folder.path().join(format!("agents/{id}/work/capability"));
+        std::fs::read_to_string(file).expect("the worker wrote it")
+    }
+
     /// Waits until no worker is live.
     async fn empty(&self) {
         let empty = async {
@@ -77,7 +85,7 @@ fn settings(folder: &Path, command: &[&str]) -> AgentSettings {
     AgentSettings {
         command: command.iter().map(|part| (*part).to_owned()).collect(),
         providers: vec!["acme".parse().expect("a name")],
-        isolation: Isolation::Auto,
+        isolation: if isolated() { Isolation::Auto } else { Isolation::None },
         env: BTreeMap::new(),
         root: folder.join("agents"),
         socket: folder.join("socket"),
@@ -87,6 +95,11 @@ fn settings(folder: &Path, command: &[&str]) -> AgentSettings {
         idle: Duration::from_secs(600),
         start_within: WAIT,
     }
+}
+
+/// Whether this machine can isolate workers. Where it cannot, the tests that are not about isolation run without.
+fn isolated() -> bool {
+    threadkey::sys::sandbox::supported().is_ok()
 }
 
 fn conversation(id: u64) -> Conversation {

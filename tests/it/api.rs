@@ -1,0 +1,268 @@
+//! The token API on its socket: who gets what, and in which words it refuses.
+
+use std::{path::PathBuf, sync::Arc};
+
+use serde_json::{Value, json};
+use threadkey::{
+    agent::{Capabilities, Conversation, Holder},
+    api::{self, ApiSettings},
+    broker::Broker,
+    ids::{ConversationId, Principal, Snowflake, Tenant},
+    oauth::{Client, Pasted, Provider, ProviderSettings, Providers},
+    secret::Capability,
+    store::{FileStore, FileStoreOptions},
+    sys::clock::Clock,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{
+    authserver::{self, AuthServer},
+    browser,
+};
+
+const NOW: i64 = 1_795_358_672;
+const ALICE: Snowflake = Snowflake(803);
+const BOB: Snowflake = Snowflake(804);
+const GUILD: Snowflake = Snowflake(9);
+
+struct Rig {
+    server: AuthServer,
+    clock: Clock,
+    broker: Broker,
+    capabilities: Arc<Capabilities>,
+    socket: PathBuf,
+    shutdown: CancellationToken,
+    served: JoinHandle<()>,
+    _folder: tempfile::TempDir,
+}
+
+/// An answer, taken apart.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: Value,
+}
+
+impl Rig {
+    async fn start() -> Self {
+        let server = AuthServer::start(authserver::Options::default()).await;
+        let folder = tempfile::Builder::new().prefix("tk").tempdir().unwrap();
+        let clock = Clock::fixed(NOW);
+        let store =
+            FileStore::open(&folder.path().join("auth.json"), clock.clone(), FileStoreOptions::default());
+        let settings = ProviderSettings {
+            authorization_endpoint: server.authorization_endpoint(),
+            token_endpoint: server.token_endpoint(),
+            client_id: authserver::CLIENT_ID.into(),
+            redirect_uri: authserver::PASTE_REDIRECT_URI.into(),
+            scopes: vec!["openid".into(), "offline_access".into()],
+            ..ProviderSettings::default()
+        };
+        let providers = Providers::new([Provider::new("acme".parse().unwrap(), settings).unwrap()]);
+        let client = Client::new(clock.clone()).unwrap();
+        let broker = Broker::new(Arc::new(store.unwrap()), providers, client, clock.clone());
+        let socket = folder.path().join("run/threadkey.sock");
+        let bound = api::bind(&ApiSettings { socket: socket.clone() }).unwrap();
+        let (capabilities, shutdown) = (Arc::new(Capabilities::new()), CancellationToken::new());
+        let served = api::serve(bound, broker.clone(), capabilities.clone(), shutdown.clone());
+        let served = tokio::spawn(served);
+        Self { server, clock, broker, capabilities, socket, shutdown, served, _folder: folder }
+    }
+
+    async fn sign_in(&self, who: Principal, account: &str) {
+        let tenant = Tenant::new("acme".parse().unwrap(), who);
+        let started = self.broker.start(&tenant, who).await.unwrap();
+        let callback = browser::sign_in(started.authorize_url.as_str(), account).await;
+        self.broker.finish(who, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
+    }
+
+    /// A worker of this person, in a conversation of its own.
+    fn worker(&self, id: u64, owner: Snowflake, shared_guild: Option<Snowflake>) -> Capability {
+        let conversation = Conversation { id: ConversationId(Snowflake(id)), owner, shared_guild };
+        let providers = vec!["acme".parse().unwrap(), "removed".parse().unwrap()];
+        self.capabilities.issue(Holder { conversation, providers })
+    }
+
+    async fn get(&self, path: &str, capability: Option<&Capability>) -> Answer {
+        self.ask("GET", path, capability.map(Capability::expose), "").await
+    }
+
+    async fn ask(&self, method: &str, path: &str, bearer: Option<&str>, body: &str) -> Answer {
+        let bearer = bearer.map(|b| format!("Authorization: Bearer {b}\r\n")).unwrap_or_default();
+        let length = body.len();
+        self.raw(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{bearer}Content-Length: {length}\r\n\r\n{body}"
+        ))
+        .await
+    }
+
+    async fn raw(&self, request: &str) -> Answer {
+        let mut stream = UnixStream::connect(&self.socket).await.unwrap();
+        // A request that is refused early may not be read to its end.
+        let _ = stream.write_all(request.as_bytes()).await;
+        let mut text = Vec::new();
+        let _ = stream.read_to_end(&mut text).await;
+        let text = String::from_utf8(text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer {
+            status,
+            head: head.to_lowercase(),
+            body: serde_json::from_str(body).unwrap_or(Value::String(body.into())),
+        }
+    }
+}
+
+#[track_caller]
+fn assert_problem(answer: &Answer, status: u16, code: &str) {
+    assert_eq!((answer.status, answer.body["code"].as_str()), (status, Some(code)), "{answer:?}");
+    assert_eq!(answer.body["status"], status);
+    assert!(answer.body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{answer:?}");
+    assert!(answer.head.contains("content-type: application/problem+json"), "{answer:?}");
+    assert!(answer.head.contains("cache-control: no-store"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_worker_gets_its_owners_token_and_nobody_elses() {
+    let rig = Rig::start().await;
+    rig.sign_in(Principal::User(ALICE), "alice").await;
+    rig.sign_in(Principal::User(BOB), "bob").await;
+    let (alice, bob) = (rig.worker(1, ALICE, None), rig.worker(2, BOB, None));
+    let hers = rig.get("/v1/token/acme", Some(&alice)).await;
+    let his = rig.get("/v1/token/acme", Some(&bob)).await;
+    assert_eq!((hers.status, his.status), (200, 200));
+    assert_eq!((&hers.body["principal"], &his.body["principal"]), (&json!("user:803"), &json!("user:804")));
+    assert_ne!(hers.body["access_token"], his.body["access_token"]);
+    assert_eq!(hers.body["account"], "alice@example.com");
+    assert!(hers.head.contains("cache-control: no-store"), "{hers:?}");
+    assert!(hers.body.get("refresh_token").is_none());
+}
+
+#[tokio::test]
+async fn without_a_live_capability_nothing_is_answered() {
+    let rig = Rig::start().await;
+    rig.sign_in(Principal::User(ALICE), "alice").await;
+    let old = rig.worker(1, ALICE, None);
+    let new = rig.worker(1, ALICE, None);
+    assert_problem(&rig.get("/v1/token/acme", None).await, 401, "unauthorized");
+    assert_problem(&rig.ask("GET", "/v1/token/acme", Some("guess"), "").await, 401, "unauthorized");
+    assert_problem(&rig.get("/v1/token/acme", Some(&old)).await, 401, "unauthorized");
+    assert_eq!(rig.get("/v1/token/acme", Some(&new)).await.status, 200);
+    rig.capabilities.revoke(ConversationId(Snowflake(1)));
+    let voided = rig.get("/v1/token/acme", Some(&new)).await;
+    assert_problem(&voided, 401, "unauthorized");
+    assert!(voided.head.contains("www-authenticate: bearer"), "{voided:?}");
+    let probe = rig.get("/v1/token/other", None).await;
+    assert_problem(&probe, 401, "unauthorized");
+}
+
+#[tokio::test]
+async fn a_provider_that_a_worker_may_not_use_looks_like_one_that_there_is_not() {
+    let rig = Rig::start().await;
+    let worker = rig.worker(1, ALICE, None);
+    for name in ["other", "Not-A-Name", "%2e%2e"] {
+        let path = format!("/v1/token/{name}");
+        assert_problem(&rig.get(&path, Some(&worker)).await, 403, "provider_not_allowed");
+    }
+    assert_problem(&rig.get("/v1/token/removed", Some(&worker)).await, 404, "unknown_provider");
+    assert_problem(&rig.get("/v1/token/acme", Some(&worker)).await, 404, "no_session");
+}
+
+#[tokio::test]
+async fn the_servers_session_serves_only_where_sharing_is_on_and_the_owner_has_none() {
+    let rig = Rig::start().await;
+    rig.sign_in(Principal::Guild(GUILD), "team").await;
+    let (member, stranger) = (rig.worker(1, ALICE, Some(GUILD)), rig.worker(2, BOB, None));
+    assert_eq!(rig.get("/v1/token/acme", Some(&member)).await.body["principal"], "guild:9");
+    assert_problem(&rig.get("/v1/token/acme", Some(&stranger)).await, 404, "no_session");
+    rig.sign_in(Principal::User(ALICE), "alice").await;
+    assert_eq!(rig.get("/v1/token/acme", Some(&member)).await.body["principal"], "user:803");
+}
+
+#[tokio::test]
+async fn a_rejected_token_is_replaced_by_one_refresh() {
+    let rig = Rig::start().await;
+    rig.sign_in(Principal::User(ALICE), "alice").await;
+    let worker = rig.worker(1, ALICE, None);
+    let first = rig.get("/v1/token/acme", Some(&worker)).await.body["access_token"].clone();
+    let body = json!({ "access_token": first }).to_string();
+    let path = "/v1/token/acme/rejected";
+    let second = rig.ask("POST", path, Some(worker.expose()), &body).await;
+    assert_eq!(second.status, 200, "{second:?}");
+    assert_ne!(second.body["access_token"], first);
+    let again = rig.ask("POST", path, Some(worker.expose()), &body).await;
+    assert_eq!(again.body["access_token"], second.body["access_token"]);
+    assert_eq!(rig.server.events().total.refreshes, 1);
+    let canary = r#"{"token": "canary"}"#;
+    let refused = rig.ask("POST", path, Some(worker.expose()), canary).await;
+    assert_problem(&refused, 400, "invalid_request");
+    assert!(!refused.body.to_string().contains("canary"));
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_in_mid_refresh_cancels_nothing() {
+    let rig = Rig::start().await;
+    rig.sign_in(Principal::User(ALICE), "alice").await;
+    let worker = rig.worker(1, ALICE, None);
+    rig.clock.advance(86_400);
+    rig.server.hold();
+    let mut caller = UnixStream::connect(&rig.socket).await.unwrap();
+    let request = format!(
+        "GET /v1/token/acme HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\r\n",
+        worker.expose()
+    );
+    caller.write_all(request.as_bytes()).await.unwrap();
+    rig.server.wait_for_held(1).await;
+    drop(caller);
+    rig.server.release();
+    let answer = rig.get("/v1/token/acme", Some(&worker)).await;
+    assert_eq!((answer.status, &answer.body["generation"]), (200, &json!(2)), "{answer:?}");
+    assert_eq!(rig.server.events().total.refreshes, 1);
+}
+
+#[tokio::test]
+async fn what_is_not_understood_is_told_as_a_problem_and_everything_has_a_bound() {
+    let rig = Rig::start().await;
+    rig.sign_in(Principal::User(ALICE), "alice").await;
+    let worker = rig.worker(1, ALICE, None);
+    let bearer = Some(worker.expose());
+    assert_problem(&rig.get("/", None).await, 404, "not_found");
+    assert_problem(&rig.get("/v1/sessions", Some(&worker)).await, 404, "not_found");
+    let wrong = rig.ask("DELETE", "/v1/token/acme", bearer, "").await;
+    assert_problem(&wrong, 405, "method_not_allowed");
+    assert!(wrong.head.contains("allow: get"), "{wrong:?}");
+    assert_problem(&rig.get("/v1/token/acme?min_ttl=soon", Some(&worker)).await, 400, "invalid_request");
+    assert_problem(&rig.get("/v1/token/acme?min_til=5", Some(&worker)).await, 400, "invalid_request");
+    let long = "x".repeat(17 * 1024);
+    let path = "/v1/token/acme/rejected";
+    assert_problem(&rig.ask("POST", path, bearer, &long).await, 413, "content_too_large");
+    let head = rig.raw(&format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {long}\r\n\r\n")).await;
+    assert_eq!(head.status, 431, "{head:?}");
+    assert_eq!(rig.get("/healthz", None).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_socket_goes_with_its_server_and_requests_under_way_are_finished() {
+    let rig = Rig::start().await;
+    rig.sign_in(Principal::User(ALICE), "alice").await;
+    let worker = rig.worker(1, ALICE, None);
+    rig.clock.advance(86_400);
+    rig.server.hold();
+    let asked = rig.get("/v1/token/acme", Some(&worker));
+    let ending = async {
+        rig.server.wait_for_held(1).await;
+        rig.shutdown.cancel();
+        rig.server.release();
+    };
+    let (answer, ()) = tokio::join!(asked, ending);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    rig.served.await.unwrap();
+    assert!(UnixStream::connect(&rig.socket).await.is_err());
+    assert!(!rig.socket.exists());
+}

@@ -1,0 +1,306 @@
+//! The command line as people and scripts meet it: what it prints where, in which words it refuses, and how it ends.
+#![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
+
+use std::{os::unix::fs::PermissionsExt, path::Path, process::Stdio, time::SystemTime};
+
+use serde_json::{Value, json};
+use threadkey::{
+    store::{FileStore, FileStoreOptions},
+    sys::clock::Clock,
+};
+
+use crate::support::program::{Ended, Home};
+
+/// Nobody listens there: whatever would be sent is refused at once.
+const ACME: &str = r#"
+[store]
+path = "state/auth.json"
+[providers.acme]
+authorization_endpoint = "http://127.0.0.1:1/authorize"
+token_endpoint = "http://127.0.0.1:1/token"
+client_id = "threadkey"
+redirect_uri = "http://127.0.0.1:1/callback"
+"#;
+
+/// The end of the access token in the store, from now.
+const FRESH: i64 = 3000;
+const EXPIRED: i64 = -10;
+
+fn home() -> Home {
+    Home::new(ACME)
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs().try_into().unwrap()
+}
+
+/// A store in which `acme/local` is signed in.
+fn with_session(expires_in: i64, more: Value) -> Home {
+    let home = home();
+    let mut session = json!({
+        "access_token": "access-7", "refresh_token": "refresh-7", "token_type": "Bearer", "scope": "read",
+        "issued_at": now() + expires_in - 3600, "expires_at": now() + expires_in,
+        "lineage": "07070707070707070707070707070707", "generation": 7, "account": "alice@example.com",
+        "token_endpoint": "http://127.0.0.1:1/token", "client_id": "threadkey",
+    });
+    session.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    write_store(&home, &json!({"version": 1, "sessions": {"acme/local": session}}).to_string());
+    home
+}
+
+fn store_path(home: &Home) -> std::path::PathBuf {
+    home.path().join("state/auth.json")
+}
+
+fn write_store(home: &Home, text: &str) {
+    let path = store_path(home);
+    let folder = path.parent().unwrap();
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::set_permissions(folder, PermissionsExt::from_mode(0o700)).unwrap();
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+/// It failed with this code, said this, and printed no result.
+#[track_caller]
+fn assert_refused(ended: &Ended, code: i32, says: &str) {
+    assert_eq!(ended.code, code, "{ended:?}");
+    assert!(ended.stderr.contains(says), "{ended:?}");
+    assert_eq!(ended.stdout, "", "{ended:?}");
+}
+
+#[tokio::test]
+async fn the_help_lists_the_commands_that_there_are() {
+    let help = home().run(&["--help"]).await;
+    assert_eq!(
+        (help.code, help.stdout.as_str(), help.stderr.as_str()),
+        (0, include_str!("cli/help.txt"), "")
+    );
+    let help = home().run(&["token", "--help"]).await;
+    assert_eq!(help.stdout, include_str!("cli/token_help.txt"));
+}
+
+#[tokio::test]
+async fn a_fresh_token_is_printed_in_each_format_and_nothing_is_sent() {
+    let home = with_session(FRESH, json!({}));
+    let before = std::fs::read(store_path(&home)).unwrap();
+    let raw = home.run(&["token", "acme"]).await;
+    assert_eq!((raw.code, raw.stdout.as_str(), raw.stderr.as_str()), (0, "access-7\n", ""));
+    let header = home.run(&["token", "acme", "--format", "header"]).await;
+    assert_eq!(header.stdout, "Authorization: Bearer access-7\n");
+    let env = home.run(&["token", "acme", "--format", "env"]).await;
+    assert!(env.stdout.starts_with("THREADKEY_TOKEN=access-7\nTHREADKEY_TOKEN_TYPE=Bearer\n"), "{env:?}");
+    let json = home.run(&["token", "acme", "--format", "json", "--min-ttl", "5m"]).await;
+    let json: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!((&json["principal"], &json["generation"]), (&json!("local"), &json!(7)));
+    assert_eq!(std::fs::read(store_path(&home)).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_rejected_token_that_is_no_longer_stored_is_answered_with_the_stored_one() {
+    let home = with_session(FRESH, json!({}));
+    let other = home.run_with(&["token", "acme", "--rejected", "-"], "access-6\n").await;
+    assert_eq!((other.code, other.stdout.as_str()), (0, "access-7\n"));
+    let none = home.run_with(&["token", "acme", "--rejected", "-"], "\n").await;
+    assert_refused(&none, 2, "there was no token on the standard input");
+}
+
+#[tokio::test]
+async fn each_reason_for_no_token_has_its_exit_code_and_sentence() {
+    let empty = home();
+    assert_refused(&empty.run(&["token", "acme"]).await, 3, "nobody is signed in for acme/local");
+    assert_refused(&empty.run(&["token", "other"]).await, 2, "there is no provider other");
+    assert_refused(&empty.run(&["token", "acme", "--min-ttl", "soon"]).await, 2, "is not a duration");
+    assert_refused(&empty.run(&["token", "acme", "--as", "alice"]).await, 2, "user:<discord id>");
+    let fingerprint = threadkey::secret::Fingerprint::of("refresh-7").to_string();
+    let ended = json!({"ended": {"at": now() - 60, "code": "invalid_grant", "fingerprint": fingerprint}});
+    let ended = with_session(EXPIRED, ended).run(&["token", "acme"]).await;
+    assert_refused(&ended, 4, "the session acme/local has ended (invalid_grant): sign in again");
+    let held =
+        json!({"retry": {"set_at": now() - 5, "not_before": now() + 600, "attempts": 2, "code": "http_503"}});
+    assert_refused(&with_session(EXPIRED, held).run(&["token", "acme"]).await, 5, "(http_503); it is kept");
+}
+
+#[tokio::test]
+async fn a_provider_that_is_down_costs_no_session() {
+    let home = with_session(EXPIRED, json!({}));
+    assert_refused(&home.run(&["token", "acme"]).await, 5, "acme cannot renew acme/local just now (connect)");
+    let status = home.run(&["auth", "status", "--json"]).await;
+    let status: Value = serde_json::from_str(&status.stdout).unwrap();
+    assert_eq!(status[0]["access_token"]["state"], "expired");
+    assert_eq!(status[0]["refresh_token"]["state"], "held_back");
+    assert_eq!((&status[0]["last_error"]["code"], &status[0]["generation"]), (&json!("connect"), &json!(7)));
+    let store: Value = serde_json::from_slice(&std::fs::read(store_path(&home)).unwrap()).unwrap();
+    assert_eq!(store["sessions"]["acme/local"]["refresh_token"], "refresh-7");
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_understood_is_told_and_left_alone() {
+    let home = home();
+    for (text, says) in [
+        ("", "is not a threadkey store: line 1, column"),
+        ("{\"version\": 1,\n \"sessions\": [canary]}", "is not a threadkey store: line 2, column"),
+        (
+            "{\"version\": 1, \"sessions\": {\"acme/local\": {\"access_token\": 5}}}",
+            "is not a threadkey store",
+        ),
+    ] {
+        write_store(&home, text);
+        for command in [
+            &["token", "acme"][..],
+            &["auth", "start", "acme"],
+            &["auth", "status"],
+            &["auth", "logout", "acme"],
+        ] {
+            let ended = home.run(command).await;
+            assert_refused(&ended, 6, says);
+            assert!(!ended.stderr.contains("canary"), "{ended:?}");
+        }
+        assert_eq!(std::fs::read_to_string(store_path(&home)).unwrap(), text);
+    }
+    write_store(&home, "{\"version\": 2, \"sessions\": {}}");
+    assert_refused(&home.run(&["auth", "start", "acme"]).await, 6, "newer than this threadkey");
+    std::fs::set_permissions(store_path(&home), PermissionsExt::from_mode(0o644)).unwrap();
+    assert_refused(&home.run(&["token", "acme"]).await, 6, "run chmod 600");
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_is_told_with_its_place_by_every_command() {
+    let home = home();
+    home.configure(&ACME.replace("client_id", "clientid"));
+    for command in [&["token", "acme"][..], &["auth", "status"], &["providers"], &["run"], &["serve"]] {
+        let ended = home.run(command).await;
+        assert_refused(&ended, 2, "line 7, column 1: unknown key `clientid`; did you mean `client_id`?");
+    }
+    home.configure(&ACME.replace("http://127.0.0.1:1/token", "http://id.acme.example/token"));
+    assert_refused(&home.run(&["providers"]).await, 2, "line 6, column 1: providers.acme.token_endpoint: ");
+    std::fs::remove_file(home.path().join("threadkey.toml")).unwrap();
+    assert_refused(&home.run(&["providers"]).await, 2, "The smallest one is:");
+}
+
+#[tokio::test]
+async fn run_without_a_discord_token_says_which_variable_is_missing() {
+    let home = home();
+    assert_refused(&home.run(&["run"]).await, 2, "discord.token_env is not set");
+    home.configure(&format!("{ACME}\n[discord]\ntoken_env = \"BOT_TOKEN\"\n"));
+    assert_refused(
+        &home.run(&["run"]).await,
+        2,
+        "the variable BOT_TOKEN, which discord.token_env names, is not set",
+    );
+}
+
+#[tokio::test]
+async fn a_link_is_printed_alone_and_a_live_one_again() {
+    let home = home();
+    let first = home.run(&["auth", "start", "acme"]).await;
+    assert_eq!(first.code, 0, "{first:?}");
+    assert!(first.stdout.starts_with("http://127.0.0.1:1/authorize?"), "{first:?}");
+    assert_eq!(first.stdout.lines().count(), 1);
+    assert!(first.stderr.contains("`threadkey auth code acme`"), "{first:?}");
+    let again = home.run(&["auth", "start", "acme", "--json"]).await;
+    let again: Value = serde_json::from_str(&again.stdout).unwrap();
+    assert_eq!(again["authorize_url"], first.stdout.trim());
+    assert!(again["expires_at"].as_i64().unwrap() > now());
+    assert_refused(&home.run_with(&["auth", "code"], " \n").await, 2, "that was empty");
+    let foreign = "http://127.0.0.1:1/callback?code=c&state=foreign";
+    assert_refused(&home.run_with(&["auth", "code", "acme"], foreign).await, 2, "state does not match");
+    let cancelled = home.run(&["auth", "cancel"]).await;
+    assert!(cancelled.stderr.contains("The sign-in for acme/local is cancelled."), "{cancelled:?}");
+    assert_refused(&home.run_with(&["auth", "code"], foreign).await, 3, "you have no sign-in under way");
+}
+
+#[tokio::test]
+async fn logging_out_says_that_the_grant_lives_on_and_a_second_time_that_nobody_is_there() {
+    let home = with_session(FRESH, json!({}));
+    let out = home.run(&["auth", "logout", "acme"]).await;
+    assert_eq!(out.code, 0, "{out:?}");
+    assert!(out.stderr.contains("The grant lives on at acme"), "{out:?}");
+    assert_refused(&home.run(&["auth", "logout", "acme"]).await, 3, "nobody is signed in for acme/local");
+}
+
+#[tokio::test]
+async fn an_output_that_is_closed_is_no_panic_and_one_that_is_full_is_a_failure() {
+    let home = with_session(FRESH, json!({}));
+    for arguments in [&["token", "acme"][..], &["providers"], &["--help"], &["completions", "bash"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let child = home.command(arguments).stdout(Stdio::from(writer)).spawn().unwrap();
+        let ended = child.wait_with_output().await.unwrap();
+        let stderr = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!((ended.status.code(), stderr.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+    if Path::new("/dev/full").exists() {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let child = home.command(&["token", "acme"]).stdout(Stdio::from(full)).spawn().unwrap();
+        let ended = child.wait_with_output().await.unwrap();
+        assert_eq!(ended.status.code(), Some(1));
+        assert!(String::from_utf8(ended.stderr).unwrap().contains("cannot be written"));
+    }
+}
+
+#[tokio::test]
+async fn doctor_looks_at_everything_and_ends_with_the_code_of_what_is_wrong() {
+    let home = with_session(FRESH, json!({}));
+    let sound = home.run(&["doctor", "--json"]).await;
+    let findings: Value = serde_json::from_str(&sound.stdout).unwrap();
+    assert_eq!(sound.code, 0, "{sound:?}");
+    assert!(findings.as_array().unwrap().iter().all(|finding| finding["verdict"] != "fail"), "{findings}");
+    let agent = "[agent]\ncommand = [\"no-such-program\"]\nproviders = [\"acme\"]\nisolation = \"none\"\n";
+    home.configure(&format!("{ACME}{agent}"));
+    let agent = home.run(&["doctor"]).await;
+    assert_eq!(agent.code, 2, "{agent:?}");
+    assert!(agent.stdout.contains("\"no-such-program\" cannot be started"), "{agent:?}");
+    home.configure(ACME);
+    write_store(&home, "not a store");
+    assert_eq!(home.run(&["doctor"]).await.code, 6);
+    home.configure("[stor]\n");
+    let wrong = home.run(&["doctor"]).await;
+    assert_eq!(wrong.code, 2, "{wrong:?}");
+    assert!(wrong.stdout.contains("did you mean `store`?"), "{wrong:?}");
+}
+
+#[tokio::test]
+async fn one_process_serves_the_socket_and_a_second_is_told_so() {
+    let home = home();
+    let socket = home.path().join("state/threadkey.sock");
+    let first = home.start(&["serve"], &[]);
+    first.says("the token API is served").await;
+    assert_refused(&home.run(&["serve"]).await, 2, "another threadkey already serves");
+    assert!(socket.exists());
+    let ended = first.stop().await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(!socket.exists());
+}
+
+#[tokio::test]
+async fn a_second_run_stands_by_and_takes_over() {
+    let home = home();
+    home.configure(&format!(
+        "{ACME}\n[discord]\ntoken_env = \"BOT_TOKEN\"\napi_base = \"http://127.0.0.1:1\"\n"
+    ));
+    let path = store_path(&home);
+    let store = FileStore::open(&path, Clock::system(), FileStoreOptions::default()).unwrap();
+    let other = store.lock_bot().unwrap();
+    let second = home.start(&["run"], &[("BOT_TOKEN", "canary-token")]);
+    second.says("standing by").await;
+    drop(other);
+    second.says("taking over").await;
+    // Its Discord is not there.
+    let ended = second.ended().await;
+    assert_eq!(ended.code, 5, "{ended:?}");
+    assert!(!ended.stderr.contains("canary-token"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_run_that_stands_by_ends_when_it_is_asked_to() {
+    let home = home();
+    home.configure(&format!(
+        "{ACME}\n[discord]\ntoken_env = \"BOT_TOKEN\"\napi_base = \"http://127.0.0.1:1\"\n"
+    ));
+    let store = FileStore::open(&store_path(&home), Clock::system(), FileStoreOptions::default()).unwrap();
+    let _other = store.lock_bot().unwrap();
+    let second = home.start(&["run"], &[("BOT_TOKEN", "t")]);
+    second.says("standing by").await;
+    assert_eq!(second.stop().await.code, 0);
+}

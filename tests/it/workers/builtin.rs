@@ -1,0 +1,220 @@
+//! The built-in agent, as a worker in its sandbox, with a stand-in for the token API and a resource on loopback.
+
+use std::{path::PathBuf, sync::Mutex};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+use threadkey::{
+    agent::{
+        builtin::{PROVIDER_VARIABLE, USERINFO_VARIABLE},
+        token_client::{TokenClient, TokenClientError, TokenQuery},
+    },
+    secret::{AccessToken as Token, Capability},
+};
+
+use super::*;
+use crate::support::program;
+
+/// What the stand-ins do and have seen.
+#[derive(Default)]
+struct World {
+    /// The token that the resource takes; the API hands out `stale` until it was rejected.
+    rejected: Vec<String>,
+    authorizations: Vec<String>,
+    refuse: bool,
+}
+
+type Shared = Arc<Mutex<World>>;
+
+struct Scene {
+    lab: Lab,
+    world: Shared,
+}
+
+fn token(generation: u64) -> Value {
+    json!({"access_token": if generation == 1 { "stale" } else { "fresh" }, "token_type": "Bearer", "expires_at": 1_795_358_730,
+        "expires_in": 58, "scope": "openid", "provider": "acme", "principal": "user:100", "generation": generation})
+}
+
+async fn give(State(world): State<Shared>, headers: HeaderMap) -> (StatusCode, Json<Value>) {
+    let mut world = world.lock().expect("no test panicked with it");
+    let shown = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    world.authorizations.push(shown.to_owned());
+    if world.refuse {
+        let problem = json!({"type": "about:blank", "title": "No session", "status": 404,
+            "detail": "nobody has signed in to acme: use /auth start", "code": "no_session"});
+        return (StatusCode::NOT_FOUND, Json(problem));
+    }
+    (StatusCode::OK, Json(token(1 + world.rejected.len() as u64)))
+}
+
+async fn rejected(State(world): State<Shared>, Json(body): Json<Value>) -> Json<Value> {
+    let mut world = world.lock().expect("no test panicked with it");
+    world.rejected.push(body["access_token"].as_str().unwrap_or_default().to_owned());
+    Json(token(1 + world.rejected.len() as u64))
+}
+
+async fn userinfo(headers: HeaderMap) -> (StatusCode, Json<Value>) {
+    match headers.get("authorization").and_then(|value| value.to_str().ok()) {
+        Some("Bearer fresh") => (StatusCode::OK, Json(json!({"sub": "8f2c", "name": "alice"}))),
+        _ => (StatusCode::UNAUTHORIZED, Json(json!({"error": "invalid_token"}))),
+    }
+}
+
+fn serve_tokens(socket: PathBuf, world: Shared) {
+    let listener = tokio::net::UnixListener::bind(socket).expect("the socket can be bound");
+    let router = Router::new()
+        .route("/v1/token/acme", get(give))
+        .route("/v1/token/acme/rejected", post(rejected))
+        .with_state(world);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let resource = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback can be bound");
+        let address = resource.local_addr().expect("it is bound");
+        tokio::spawn(async move { axum::serve(resource, Router::new().route("/me", get(userinfo))).await });
+        let world = Shared::default();
+        let lab = Lab::new(&[&program::path().to_string_lossy(), "agent"], |settings| {
+            settings.env.insert(PROVIDER_VARIABLE.into(), "acme".into());
+            settings.env.insert(USERINFO_VARIABLE.into(), format!("http://{address}/me"));
+        });
+        serve_tokens(lab.folder.path().join("socket"), Arc::clone(&world));
+        Self { lab, world }
+    }
+}
+
+#[tokio::test]
+async fn the_agent_says_whose_login_it_holds_and_reports_a_refused_token_once() {
+    let scene = Scene::new().await;
+    let turn = scene.lab.turn(1, "whose login is it?").await;
+    assert_eq!(turn.text, "I hold **alice**'s login at **acme** (generation 2, token ends in 58 s).");
+    assert_eq!(turn.done.as_deref(), Some("end_turn"));
+    let steps: Vec<_> = turn.tools.iter().map(|(title, status)| format!("{title}: {status}")).collect();
+    assert_eq!(
+        steps,
+        [
+            "Ask threadkey for a token of acme: in_progress",
+            "Ask threadkey for a token of acme: completed",
+            "Ask acme whose login it is: in_progress",
+            "Ask acme whose login it is: failed",
+            "Tell threadkey that acme refused the token: in_progress",
+            "Tell threadkey that acme refused the token: completed",
+            "Ask acme again: in_progress",
+            "Ask acme again: completed",
+        ]
+    );
+    let world = scene.world.lock().expect("no handler panicked with it");
+    assert_eq!(world.rejected, ["stale"]);
+    let capability = world.authorizations[0].strip_prefix("Bearer ").expect("a bearer token");
+    assert_eq!(
+        scene.lab.capabilities.holder(capability).map(|holder| holder.conversation),
+        Some(conversation(1))
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_token_api_is_told_in_its_words() {
+    let scene = Scene::new().await;
+    scene.world.lock().expect("no handler panicked with it").refuse = true;
+    let turn = scene.lab.turn(1, "whose login is it?").await;
+    assert_eq!(
+        turn.text,
+        "threadkey gives me no token: nobody has signed in to acme: use /auth start (`no_session`)"
+    );
+    assert_eq!(turn.tools.last().map(|(_, status)| status.as_str()), Some("failed"));
+}
+
+#[tokio::test]
+async fn a_question_to_the_owner_is_answered_or_refused_when_it_is_dropped() {
+    let scene = Scene::new().await;
+    for (choice, expected) in [
+        (Some("allow"), "I hold"),
+        (Some("refuse"), "not allowed"),
+        (None, "not allowed"),
+        (Some("forged"), "not allowed"),
+    ] {
+        let mut updates = scene.lab.prompt(1, "permission").await.expect("it is taken");
+        let Some(Update::Permission(question)) = next(&mut updates).await else { panic!("no question") };
+        assert_eq!(question.title, "Look whose login this is");
+        assert_eq!(question.options.len(), 2);
+        if let Some(choice) = choice {
+            question.answer.send(choice.to_owned()).expect("it is waited for");
+        } else {
+            drop(question);
+        }
+        let turn = Turn::read(&mut updates).await;
+        assert!(turn.text.contains(expected), "{choice:?}: {turn:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_ends_an_open_question_and_a_slow_answer() {
+    let scene = Scene::new().await;
+    let id = ConversationId(Snowflake(1));
+    let mut updates = scene.lab.prompt(1, "permission").await.expect("it is taken");
+    let Some(Update::Permission(question)) = next(&mut updates).await else { panic!("no question") };
+    assert!(scene.lab.workers.cancel(id).await);
+    assert_eq!(Turn::read(&mut updates).await.done.as_deref(), Some("cancelled"));
+    assert!(question.answer.is_closed(), "nobody waits for the answer any more");
+
+    let mut updates = scene.lab.prompt(1, "slow").await.expect("it is taken");
+    assert!(matches!(next(&mut updates).await, Some(Update::Text(_))));
+    assert!(scene.lab.workers.cancel(id).await);
+    assert_eq!(Turn::read(&mut updates).await.done.as_deref(), Some("cancelled"));
+}
+
+#[tokio::test]
+async fn a_crash_on_request_is_told() {
+    let scene = Scene::new().await;
+    let turn = scene.lab.turn(1, "crash").await;
+    assert_eq!(turn.crashed.as_deref(), Some("exit status 1; it wrote: threadkey agent: told to crash"));
+}
+
+#[tokio::test]
+async fn outside_a_worker_the_agent_says_what_it_is_for() {
+    let output = tokio::process::Command::new(program::path())
+        .arg("agent")
+        .env_clear()
+        .stdin(std::process::Stdio::null())
+        .output()
+        .await
+        .expect("the program starts");
+    assert!(!output.status.success());
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        words.contains("the agent that the bot starts") && words.contains("THREADKEY_SOCKET is not set"),
+        "{words}"
+    );
+}
+
+#[tokio::test]
+async fn the_token_client_tells_an_absent_bot_and_a_refusal_apart() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let socket = folder.path().join("socket");
+    let client = TokenClient::new(socket.clone(), Capability::new("c4nary"));
+    let acme: ProviderId = "acme".parse().expect("a name");
+    let absent = client.token(&acme, TokenQuery::default()).await.expect_err("nobody listens");
+    assert!(matches!(absent, TokenClientError::Unreachable { .. }), "{absent}");
+
+    let world = Shared::default();
+    serve_tokens(socket, Arc::clone(&world));
+    let query = TokenQuery { min_ttl: Some(Duration::from_secs(60)), wait: Some(Duration::ZERO) };
+    let answer = client.token(&acme, query).await.expect("it is given");
+    assert_eq!((answer.access_token, answer.generation), (Token::new("stale"), 1));
+    let newer = client.rejected(&acme, &Token::new("stale")).await.expect("it is given");
+    assert_eq!(newer.generation, 2);
+    let elsewhere = client.token(&"other".parse().expect("a name"), query).await.expect_err("no such route");
+    assert!(matches!(elsewhere, TokenClientError::Unknown { status: 404 }), "{elsewhere}");
+    world.lock().expect("no handler panicked with it").refuse = true;
+    match client.token(&acme, query).await {
+        Err(TokenClientError::Refused { status: 404, code, .. }) => assert_eq!(code, "no_session"),
+        other => panic!("{other:?}"),
+    }
+}

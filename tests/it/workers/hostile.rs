@@ -1,0 +1,280 @@
+//! A hostile worker: it tries to get at the store, the bot, the other worker and the machine, and gets nothing.
+//!
+//! Fault model: the agent process is the attacker and has the bot's own user (root, where the tests run as root). The probe is
+//! this test binary, which the worker runs; it tries everything in [`attempts`] and reports what it got. The same probe
+//! without isolation gets at the store, which shows that it can.
+#![expect(unsafe_code, reason = "the attacks are system calls")]
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    net::TcpListener,
+    os::{
+        fd::AsRawFd as _,
+        linux::net::SocketAddrExt as _,
+        unix::{
+            fs::symlink,
+            net::{SocketAddr, UnixListener, UnixStream},
+        },
+    },
+    path::{Path, PathBuf},
+};
+
+use super::*;
+
+const CANARY: &str = "canary-of-the-store";
+
+/// Where the attacked things are, for the probe.
+struct Targets {
+    folder: PathBuf,
+    bot: i32,
+    sibling: i32,
+}
+
+#[tokio::test]
+async fn a_hostile_worker_in_landlock_gets_nothing() {
+    if !isolated() {
+        let lab = Lab::scripted("done_with end_turn", |settings| settings.isolation = Isolation::Landlock);
+        assert!(matches!(lab.prompt(1, "go").await, Err(PromptError::NoIsolation(_))));
+        println!("this machine cannot isolate workers, so the hostile one was refused and not tried");
+        return;
+    }
+    threadkey::sys::process::harden_self().expect("a process may protect itself");
+    let report = attack(Isolation::Landlock).await;
+    let got: Vec<_> = report.iter().filter(|(_, outcome)| outcome.starts_with("GOT")).collect();
+    assert!(got.is_empty(), "{got:#?}");
+    assert!(report.len() >= 40, "the probe did not run to its end: {report:#?}");
+}
+
+#[tokio::test]
+async fn the_same_worker_without_isolation_reads_the_store_so_the_probe_can_fail() {
+    let report = attack(Isolation::None).await;
+    for name in [
+        "read store/auth.json",
+        "read by a symlink",
+        "read the sibling's work",
+        "signal the bot",
+        "abstract socket",
+    ] {
+        let outcome = report.iter().find(|(attempt, _)| attempt == name).map(|(_, outcome)| outcome.as_str());
+        assert!(outcome.is_some_and(|outcome| outcome.starts_with("GOT")), "{name}: {outcome:?}");
+    }
+}
+
+/// Runs the probe in a worker beside a sibling. What it tried, and what came of it.
+async fn attack(isolation: Isolation) -> Vec<(String, String)> {
+    let probe = std::env::current_exe().expect("this program has a path");
+    let program_folder = probe.parent().expect("it is in a folder").to_owned();
+    let run = r#"case "$line" in
+  *wait*) echo "$THREADKEY_CAPABILITY" > secret; say "$$"; done_with end_turn ;;
+  *) "$PROBE" --exact workers::hostile::probe --nocapture > out 2>&1; done_with end_turn ;;
+esac"#;
+    let lab = Lab::scripted(run, |settings| {
+        settings.isolation = isolation;
+        settings.read = vec![program_folder];
+        settings.env.insert("PROBE".into(), probe.to_string_lossy().into_owned());
+        let folder = settings.root.parent().expect("it has one").to_string_lossy().into_owned();
+        settings.env.insert("PROBE_FOLDER".into(), folder.clone());
+        settings.env.insert("PROBE_BOT".into(), std::process::id().to_string());
+        settings.env.insert("PROBE_SIBLING_FILE".into(), format!("{folder}/sibling"));
+    });
+    let folder = lab.folder.path();
+    fs::create_dir_all(folder.join("store/auth.json.refresh")).expect("the store's folder can be made");
+    for name in
+        ["auth.json", "auth.json.global.lock", "auth.json.bot.lock", "auth.json.refresh/acme%2Flocal.lock"]
+    {
+        fs::write(folder.join("store").join(name), CANARY).expect("the store can be written");
+    }
+    // A descriptor that a careless parent would hand down.
+    let leak = File::open(folder.join("store/auth.json")).expect("it is there");
+    // SAFETY: plain numbers, on a descriptor that lives until the end of this function.
+    unsafe { libc::fcntl(leak.as_raw_fd(), libc::F_SETFD, 0) };
+    let abstract_name = SocketAddr::from_abstract_name(format!("threadkey-test-{}", folder.display()));
+    let _listener = UnixListener::bind_addr(&abstract_name.expect("a short name")).expect("it can be bound");
+
+    let sibling = lab.turn(2, "wait").await.text;
+    let report = {
+        // The probe learns the sibling's process id by its prompt's side: a file in its own working folder.
+        let own = folder.join("agents/1/work");
+        fs::create_dir_all(&own).expect("it can be made");
+        fs::write(own.join("sibling"), &sibling).expect("it can be written");
+        lab.turn(1, "attack").await;
+        fs::read_to_string(own.join("out")).expect("the probe has written its report")
+    };
+    assert!(!lab.workers.live().is_empty());
+    lab.workers.shutdown().await;
+    let lines = report.lines().filter_map(|line| line.strip_prefix("probe: ")?.split_once(" => "));
+    let report: Vec<_> = lines.map(|(attempt, outcome)| (attempt.to_owned(), outcome.to_owned())).collect();
+    assert!(!report.is_empty(), "the probe did not run");
+    report
+}
+
+/// Not a test of its own: what the hostile worker runs. Does nothing otherwise.
+#[test]
+fn probe() {
+    let Some(folder) = std::env::var_os("PROBE_FOLDER") else { return };
+    let number = |text: String| text.trim().parse().expect("a process id");
+    let targets = Targets {
+        folder: folder.into(),
+        bot: number(std::env::var("PROBE_BOT").expect("it is given")),
+        sibling: number(fs::read_to_string("sibling").expect("it is in our own folder")),
+    };
+    println!();
+    for (name, outcome) in attempts(&targets) {
+        match outcome {
+            Ok(got) => println!("probe: {name} => GOT {}", got.lines().next().unwrap_or_default()),
+            Err(error) => println!("probe: {name} => denied: {error}"),
+        }
+    }
+}
+
+type Attempts = Vec<(String, io::Result<String>)>;
+
+fn attempts(targets: &Targets) -> Attempts {
+    let mut all = Attempts::new();
+    files(targets, &mut all);
+    processes(targets, &mut all);
+    machine(targets, &mut all);
+    all
+}
+
+fn read(path: impl AsRef<Path>) -> io::Result<String> {
+    let mut bytes = [0; 64];
+    let read = File::open(path)?.read(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes[..read]).into_owned())
+}
+
+fn list(path: impl AsRef<Path>) -> io::Result<String> {
+    Ok(fs::read_dir(path)?
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .collect())
+}
+
+fn create(path: impl AsRef<Path>) -> io::Result<String> {
+    let path = path.as_ref();
+    OpenOptions::new().write(true).create_new(true).open(path)?.write_all(b"x")?;
+    let _ = fs::remove_file(path);
+    Ok(format!("wrote {}", path.display()))
+}
+
+fn files(targets: &Targets, all: &mut Attempts) {
+    let store = targets.folder.join("store");
+    for name in
+        ["auth.json", "auth.json.global.lock", "auth.json.bot.lock", "auth.json.refresh/acme%2Flocal.lock"]
+    {
+        let path = store.join(name);
+        all.push((format!("read store/{name}"), read(&path)));
+        let open = OpenOptions::new().append(true).open(&path);
+        all.push((format!("append to store/{name}"), open.map(|_| "opened".into())));
+    }
+    all.push(("list the store".into(), list(&store)));
+    all.push(("write into the store".into(), create(store.join("new"))));
+    let renamed = fs::rename(store.join("auth.json.bot.lock"), store.join("moved"));
+    all.push(("rename in the store".into(), renamed.map(|()| "renamed".into())));
+    let removed = fs::remove_file(store.join("auth.json.bot.lock"));
+    all.push(("remove from the store".into(), removed.map(|()| "removed".into())));
+    let _ = symlink(store.join("auth.json"), "link");
+    all.push(("read by a symlink".into(), read("link")));
+    let linked = fs::hard_link(store.join("auth.json"), "hard").and_then(|()| read("hard"));
+    all.push(("read by a hard link".into(), linked));
+    all.push(("read by a way through our own folder".into(), read("../../../store/auth.json")));
+
+    let sibling = targets.folder.join("agents/2");
+    all.push(("list the sibling's folder".into(), list(&sibling)));
+    all.push(("read the sibling's work".into(), read(sibling.join("work/secret"))));
+    all.push(("write the sibling's HOME".into(), create(sibling.join("home/x"))));
+    all.push(("write the sibling's TMPDIR".into(), create(sibling.join("tmp/x"))));
+    all.push(("list all workers".into(), list(targets.folder.join("agents"))));
+    all.push(("write beside the workers".into(), create(targets.folder.join("agents/x"))));
+}
+
+fn processes(targets: &Targets, all: &mut Attempts) {
+    let probe = std::process::id() as i32;
+    for (whom, pid) in [("the bot", targets.bot), ("the sibling", targets.sibling)] {
+        for file in
+            ["environ", "mem", "maps", "cmdline", "status", "stack", "root/etc/passwd", "cwd/Cargo.toml"]
+        {
+            all.push((format!("/proc of {whom}: {file}"), read(format!("/proc/{pid}/{file}"))));
+        }
+        all.push((format!("/proc of {whom}: descriptors"), list(format!("/proc/{pid}/fd"))));
+        // Signal 0 asks for the permission alone. SAFETY: plain numbers, and a buffer that outlives the call.
+        unsafe {
+            all.push((format!("signal {whom}"), outcome(libc::kill(pid, 0).into())));
+            all.push((format!("signal the group of {whom}"), outcome(libc::kill(-pid, 0).into())));
+            let pidfd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+            let null = std::ptr::null::<libc::siginfo_t>();
+            let sent = libc::syscall(libc::SYS_pidfd_send_signal, pidfd, 0, null, 0);
+            all.push((format!("signal {whom} by descriptor"), outcome(sent)));
+            all.push((
+                format!("take a descriptor of {whom}"),
+                outcome(libc::syscall(libc::SYS_pidfd_getfd, pidfd, 1, 0)),
+            ));
+            if pid != probe {
+                let seized = libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0);
+                all.push((format!("trace {whom}"), outcome(seized)));
+            }
+            let mut buffer = [0_u8; 8];
+            let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+            let remote = libc::iovec { iov_base: std::ptr::from_ref(targets).cast_mut().cast(), iov_len: 8 };
+            let taken = libc::process_vm_readv(pid, &local, 1, &remote, 1, 0);
+            // Without the permission it is EPERM; an address that is not there would be EFAULT.
+            let error = io::Error::last_os_error();
+            let denied = taken < 0 && error.raw_os_error() != Some(libc::EFAULT);
+            let read = if denied { Err(error) } else { Ok("its memory".into()) };
+            all.push((format!("read the memory of {whom}"), read));
+        }
+    }
+    all.push(("list /proc".into(), list("/proc")));
+}
+
+fn machine(targets: &Targets, all: &mut Attempts) {
+    for path in ["/etc/shadow", "/root/.bashrc", "/dev/mem", "/dev/vda", "/proc/kcore", "/proc/1/environ"] {
+        all.push((format!("read {path}"), read(path)));
+    }
+    for path in ["/tmp", "/root", "/var/log", "/run", "/dev/shm", "/dev/pts"] {
+        all.push((format!("list {path}"), list(path)));
+    }
+    for path in [
+        "/tmp/threadkey-probe",
+        "/usr/local/threadkey-probe",
+        "/var/tmp/threadkey-probe",
+        "/dev/shm/threadkey-probe",
+    ] {
+        all.push((format!("write {path}"), create(path)));
+    }
+    let name = format!("threadkey-test-{}", targets.folder.display());
+    let connected = SocketAddr::from_abstract_name(name).and_then(|name| UnixStream::connect_addr(&name));
+    all.push(("abstract socket".into(), connected.map(|_| "connected".into())));
+    for descriptor in 3..1024 {
+        let mut bytes = [0_u8; CANARY.len()];
+        // SAFETY: the buffer outlives the call and is as long as it says.
+        let read = unsafe { libc::pread(descriptor, bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+        if read == CANARY.len() as isize && bytes == CANARY.as_bytes() {
+            all.push((format!("descriptor {descriptor}"), Ok("the store".into())));
+        }
+    }
+    // SAFETY: constant C strings and plain numbers.
+    unsafe {
+        let mounted = libc::mount(c"none".as_ptr(), c"/mnt".as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null());
+        all.push(("mount".into(), outcome(mounted.into())));
+        all.push(("chroot".into(), outcome(libc::chroot(c"/usr".as_ptr()).into())));
+        all.push((
+            "make a device".into(),
+            outcome(libc::mknod(c"disk".as_ptr(), libc::S_IFBLK | 0o600, libc::makedev(254, 0)).into()),
+        ));
+        let unshared = libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS);
+        let mounted = libc::mount(c"none".as_ptr(), c"/mnt".as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null());
+        all.push((format!("mount in a namespace of its own ({unshared})"), outcome(mounted.into())));
+    }
+    // What it may: the network. Counted as denied when it works, for an agent without it would be useless.
+    let network =
+        TcpListener::bind("127.0.0.1:0").and_then(|l| std::net::TcpStream::connect(l.local_addr()?));
+    all.push((
+        "the network works".into(),
+        network.map_or_else(|e| Ok(format!("no: {e}")), |_| Err(io::Error::other("it does"))),
+    ));
+}
+
+fn outcome(returned: i64) -> io::Result<String> {
+    if returned < 0 { Err(io::Error::last_os_error()) } else { Ok("allowed".into()) }
+}
