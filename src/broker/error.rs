@@ -97,7 +97,7 @@ pub enum FinishError {
     #[error("there is no provider {0}; `threadkey providers` lists them")]
     UnknownProvider(ProviderId),
     /// Nothing under way for this person.
-    #[error("you have no sign-in under way{}: begin with /auth start, or threadkey auth start in a terminal", for_provider(provider.as_ref()))]
+    #[error("you have no sign-in under way{} (one is open for 15 minutes): begin with /auth start, or threadkey auth start in a terminal", for_provider(provider.as_ref()))]
     NothingPending {
         /// Where it was looked for.
         provider: Option<ProviderId>,

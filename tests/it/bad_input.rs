@@ -1,0 +1,78 @@
+//! Bad input, by the command line and by Discord: each is told in a clear sentence, and nothing is lost by it.
+
+mod settings;
+mod sign_in;
+mod store;
+
+use crate::{
+    support::program::{Ended, Home},
+    town::Town,
+};
+
+/// The two ways on which people do the same things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    CommandLine,
+    Discord,
+}
+
+const ROUTES: [Route; 2] = [Route::CommandLine, Route::Discord];
+
+impl Route {
+    /// Starts a sign-in; gives its link.
+    async fn start(self, town: &Town) -> String {
+        match self {
+            Self::CommandLine => start(&town.home).await,
+            Self::Discord => town.start(&town.alice).await.1,
+        }
+    }
+
+    /// Pastes what is wrong and gives what is said to it, without Discord's markup. The command line ends with `exit`.
+    async fn paste(self, town: &Town, pasted: &str, exit: i32) -> String {
+        match self {
+            Self::CommandLine => {
+                let ended = town.home.run_with(&["auth", "code"], pasted).await;
+                assert_eq!((ended.code, ended.stdout.as_str()), (exit, ""), "{ended:?}");
+                ended.stderr
+            }
+            Self::Discord => town.paste(&town.alice, pasted).await.text().replace(['\\', '\u{200b}'], ""),
+        }
+    }
+
+    /// Pastes what is right.
+    async fn finish(self, town: &Town, pasted: &str, account: &str) {
+        let told = match self {
+            Self::CommandLine => {
+                let ended = town.home.run_with(&["auth", "code"], pasted).await;
+                assert_eq!(ended.code, 0, "{ended:?}");
+                ended.stderr
+            }
+            Self::Discord => town.paste(&town.alice, pasted).await.text(),
+        };
+        assert!(told.contains("Signed in") && told.contains(account), "{self:?}: {told}");
+    }
+}
+
+/// `threadkey auth start acme`; gives the link.
+async fn start(home: &Home) -> String {
+    let started = home.run(&["auth", "start", "acme", "--json"]).await;
+    assert_eq!(started.code, 0, "{started:?}");
+    let started: serde_json::Value = serde_json::from_str(&started.stdout).expect("it is JSON");
+    started["authorize_url"].as_str().expect("a link").to_owned()
+}
+
+/// All of these words stand in the text.
+#[track_caller]
+fn assert_says(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "{word:?} is missing in: {text}");
+    }
+}
+
+/// It ended with this code, nothing on standard output, and these words.
+#[track_caller]
+fn assert_fails(ended: &Ended, exit: i32, words: &[&str]) {
+    assert_eq!((ended.code, ended.stdout.as_str()), (exit, ""), "{ended:?}");
+    assert_says(&ended.stderr, words);
+    assert!(!ended.stderr.contains("panicked") && !ended.stderr.contains("defect"), "{ended:?}");
+}

@@ -1,0 +1,134 @@
+//! Configurations, Discord tokens and agents that are wrong.
+#![expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
+
+use serde_json::json;
+
+use super::{Home, assert_fails, assert_says};
+use crate::{
+    support::discord::{Discord, Options},
+    town::{Town, authserver, said},
+};
+
+const PROVIDER: &str = r#"[providers.acme]
+authorization_endpoint = "https://id.acme.example/authorize"
+token_endpoint = "https://id.acme.example/token"
+client_id = "threadkey"
+redirect_uri = "http://127.0.0.1:1/callback"
+"#;
+
+/// What a wrong configuration makes of every command.
+async fn assert_wrong(config: &str, words: &[&str]) {
+    let home = Home::new(config);
+    for command in [&["run"][..], &["token", "acme"], &["auth", "status"], &["providers"]] {
+        assert_fails(&home.run(command).await, 2, words);
+    }
+    let doctor = home.run(&["doctor"]).await;
+    assert_eq!(doctor.code, 2, "{doctor:?}");
+    assert_says(&doctor.stdout, words);
+    assert!(!home.store().exists());
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_told_with_its_place_and_what_was_meant() {
+    let config = PROVIDER.replace("token_endpoint", "token_endpont");
+    assert_wrong(
+        &config,
+        &["threadkey.toml, line 3, column 1:", "`token_endpont`", "did you mean `token_endpoint`?"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_http_endpoint_is_refused_with_its_place() {
+    let config = PROVIDER.replace("https://id.acme.example/token", "http://id.acme.example/token");
+    assert_wrong(&config, &["threadkey.toml, line 3", "token_endpoint", "write https"]).await;
+}
+
+#[tokio::test]
+async fn a_secret_in_the_configuration_is_refused_without_being_repeated() {
+    let config = format!("{PROVIDER}client_secret = \"canary-secret\"\n");
+    assert_wrong(&config, &["threadkey.toml, line 6", "client_secret_env"]).await;
+    let ended = Home::new(&config).run(&["run"]).await;
+    assert!(!ended.stderr.contains("canary"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn without_a_configuration_the_smallest_one_and_its_place_are_shown() {
+    let home = Home::new("");
+    std::fs::remove_file(home.path().join("threadkey.toml")).expect("it is there");
+    let place = home.path().join("home/.config/threadkey/threadkey.toml").display().to_string();
+    let words = ["there is no configuration", &place, "--config", "[providers.acme]", "token_env"];
+    for command in [&["run"][..], &["serve"], &["token", "acme"], &["auth", "start", "acme"]] {
+        assert_fails(&home.run(command).await, 2, &words);
+    }
+    let ended = home.run(&["--config", "nowhere.toml", "run"]).await;
+    assert_fails(&ended, 2, &["nowhere.toml cannot be read", "No such file"]);
+}
+
+#[tokio::test]
+async fn a_missing_discord_token_is_told_by_the_name_of_its_variable() {
+    let home = Home::new(&format!("[discord]\ntoken_env = \"DISCORD_TOKEN\"\n{PROVIDER}"));
+    let where_from = "https://discord.com/developers/applications";
+    let words = ["the variable DISCORD_TOKEN", "discord.token_env", "is not set", where_from];
+    assert_fails(&home.run(&["run"]).await, 2, &words);
+    home.configure(PROVIDER);
+    assert_fails(&home.run(&["run"]).await, 2, &["discord.token_env is not set", where_from]);
+    assert_eq!(home.run(&["auth", "status"]).await.code, 0, "the rest works without one");
+}
+
+#[tokio::test]
+async fn a_discord_token_that_is_refused_ends_the_bot_with_what_to_do() {
+    let discord = Discord::start(Options::default()).await;
+    let api_base = discord.api_base();
+    let home =
+        Home::new(&format!("[discord]\ntoken_env = \"DISCORD_TOKEN\"\napi_base = {api_base:?}\n{PROVIDER}"));
+    let ended = home.start(&["run"], &[("DISCORD_TOKEN", "canary-of-another-bot")]).ended().await;
+    assert_fails(&ended, 2, &["Discord refuses the bot token", "developer portal", "discord.token_env"]);
+    assert!(!ended.stderr.contains("canary"), "{ended:?}");
+    assert_eq!(discord.gateway_sessions(), (0, 0));
+}
+
+#[tokio::test]
+async fn an_api_base_without_a_gateway_is_an_error_and_no_fall_back() {
+    let discord = Discord::start(Options::default()).await;
+    let (api_base, token) = (discord.api_base(), Options::default().token);
+    let home =
+        Home::new(&format!("[discord]\ntoken_env = \"DISCORD_TOKEN\"\napi_base = {api_base:?}\n{PROVIDER}"));
+    discord.fail("GET", "/gateway", 500, json!({"message": "500: Internal Server Error", "code": 0}), 100);
+    let ended = home.start(&["run"], &[("DISCORD_TOKEN", &token)]).ended().await;
+    assert_fails(&ended, 2, &["names no gateway", "does not fall back to Discord's own", &api_base]);
+    assert_eq!(discord.gateway_sessions(), (0, 0));
+}
+
+/// A bot with this agent; alice is signed in and asks; this is said in her thread.
+async fn assert_told_in_the_thread(command: &str, words: &[&str]) {
+    let server = authserver().await;
+    let agent = format!("[agent]\ncommand = {command}\nproviders = [\"acme\"]\nroot = \"workers\"\n");
+    let town = Town::new(&server.config_toml("acme"), &agent).await;
+    let bot = town.run().await;
+    town.sign_in(&town.alice, "alice").await;
+    let before = town.stored();
+    let thread = town.ask(&town.alice, "whose login is this?").await;
+    said(&thread, "The agent could not be started", 1).await;
+    town.alice.says(&thread, "and now?");
+    said(&thread, "The agent could not be started", 2).await;
+    let told = thread.messages().pop().expect("it was said").text.replace('\\', "");
+    assert_says(&told, words);
+    assert_eq!(town.stored(), before);
+    let status = town.alice.command(&town.general, "auth status", &[]).await.text();
+    assert_says(&status, &["alice@example.com"]);
+    town.discord.assert_no_violations();
+    assert_eq!(bot.stop().await.code, 0);
+}
+
+#[tokio::test]
+async fn an_agent_that_is_not_there_is_told_in_the_thread() {
+    assert_told_in_the_thread("[\"no-such-agent\"]", &["no-such-agent", "Check agent.command"]).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_dies_at_once_is_told_in_the_thread_with_its_last_words() {
+    let command = r#"["/bin/sh", "-c", "echo no model is configured >&2; exit 3"]"#;
+    let words = ["ended before it was ready", "exit", "3", "no model is configured", "speaks ACP"];
+    assert_told_in_the_thread(command, &words).await;
+}
