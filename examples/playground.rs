@@ -98,6 +98,7 @@ async fn perform(scene: Scene, bot: &mut Bot, check: bool) -> Result<(), String>
     // In a task of its own: what the people of the look-alike wait for in vain is a panic.
     let mut acts = tokio::spawn(async move {
         scene.discord.commands_registered(&["auth", "ask"]).await;
+        scene.discord.bot_ready().await;
         if check {
             return check::run(&scene).await;
         }
