@@ -242,3 +242,20 @@ fn without_a_configuration_the_smallest_one_is_shown() {
     let named = Config::load(Some(Path::new("other.toml")), folder.path(), &variables(&[]));
     assert!(matches!(named, Err(ConfigError::Unreadable { .. })));
 }
+
+#[test]
+fn workers_are_kept_from_the_configuration_the_store_and_every_file_with_a_secret() {
+    let text = format!(
+        "[discord]\ntoken_file = 'discord.token'\n{}client_secret_file = '/srv/acme.secret'\n[agent]\ncommand = ['x']\nproviders = ['acme']\n",
+        ACME.trim_start()
+    );
+    let deny = load(&text, &[]).expect("is sound").agent.expect("is there").deny;
+    for path in [
+        "/etc/threadkey.toml",
+        "/etc/discord.token",
+        "/srv/acme.secret",
+        "/home/alice/.local/share/threadkey",
+    ] {
+        assert!(deny.iter().any(|denied| denied == Path::new(path)), "{path} is not in {deny:?}");
+    }
+}
