@@ -17,7 +17,9 @@ use tracing_subscriber::filter::LevelFilter;
 /// How long a runtime may take to end after its work is done.
 const END_WITHIN: Duration = Duration::from_secs(1);
 
-fn main() -> ExitCode {
+/// Visible to the crate because examples/playground.rs is this program too: Cargo builds no binary for an example, so that
+/// one includes this file, and starts itself where it needs the bot and its agents.
+pub(crate) fn main() -> ExitCode {
     app::guard_panics();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -119,7 +119,7 @@ mod tests {
     async fn a_secret_that_the_limit_cuts_through_is_taken_out() {
         let text = format!("{} s3cr3t", "x ".repeat((MAX_LINE - 4) / 2));
         let tail = tail_of(&text).await;
-        assert!(tail.ends_with("x…") && !tail.contains("s3c"), "{tail}");
+        assert!(tail.ends_with("x …") && !tail.contains("s3c"), "{tail}");
     }
 
     #[tokio::test]

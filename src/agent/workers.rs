@@ -231,12 +231,15 @@ impl Shared {
     }
 }
 
+/// Tells whoever waits for a start how it went.
+type Ready = oneshot::Sender<Result<(), PromptError>>;
+
 /// One worker's place in the table, held by its task. Dropping it clears the place, also when the task panics or its runtime ends.
 #[derive(Clone)]
 pub(super) struct Seat {
     pub(super) shared: Arc<Shared>,
     id: ConversationId,
-    ready: Arc<Mutex<Option<oneshot::Sender<Result<(), PromptError>>>>>,
+    ready: Arc<Mutex<Option<Ready>>>,
 }
 
 impl Seat {

@@ -35,7 +35,7 @@ pub async fn run(parts: Parts, discord: DiscordSettings) -> Result<(), AppError>
     let broker = parts.broker(store)?;
     let capabilities = Arc::new(Capabilities::new());
     let shutdown = CancellationToken::new();
-    let api = serve_api(&parts, &broker, &capabilities, &shutdown)?;
+    let mut api = serve_api(&parts, &broker, &capabilities, &shutdown)?;
     let scrubber = {
         let capabilities = capabilities.clone();
         Scrubber::new(move |fingerprint| capabilities.is_secret(fingerprint))
@@ -45,9 +45,10 @@ pub async fn run(parts: Parts, discord: DiscordSettings) -> Result<(), AppError>
     let workers = workers.map(|(workers, _)| workers);
     let mut bot =
         tokio::spawn(discord::run(discord, broker.clone(), workers.clone(), scrubber, shutdown.clone()));
-    let outcome = tokio::select! {
-        ended = &mut bot => Some(ended),
-        () = signals.next() => None,
+    let (outcome, defect) = tokio::select! {
+        ended = &mut bot => (Some(ended), None),
+        _ = &mut api => (None, Some(AppError::Stopped("the token API"))),
+        () = signals.next() => (None, None),
     };
     tracing::info!("ending: no new work is taken, and what is under way is finished. Once more ends at once");
     let ended = async {
@@ -63,9 +64,10 @@ pub async fn run(parts: Parts, discord: DiscordSettings) -> Result<(), AppError>
             fresh.abort();
         }
         finish(&broker, api).await;
-        match outcome {
-            Ok(result) => result.map_err(AppError::from),
-            Err(_) => Err(AppError::Stopped("the Discord side")),
+        match (defect, outcome) {
+            (Some(defect), _) => Err(defect),
+            (None, Ok(result)) => result.map_err(AppError::from),
+            (None, Err(_)) => Err(AppError::Stopped("the Discord side")),
         }
     };
     tokio::select! {
@@ -121,7 +123,9 @@ fn keep_fresh(broker: Broker, workers: Workers, agent: AgentSettings) -> JoinHan
 
 /// Waits for the requests and for the refreshes under way.
 async fn finish(broker: &Broker, api: JoinHandle<()>) {
-    let _ = api.await;
+    if !api.is_finished() {
+        let _ = api.await;
+    }
     if tokio::time::timeout(DRAIN, broker.drained()).await.is_err() {
         tracing::warn!("a refresh is still under way after {} s; it is in its journal", DRAIN.as_secs());
     }

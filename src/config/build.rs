@@ -158,7 +158,6 @@ impl Build<'_> {
 
     /// The secret that `<name>_env` or `<name>_file` leads to. `None` when neither is set; the inner error is a sentence
     /// without its end, because only who needs the secret knows what to do.
-    #[expect(clippy::type_complexity, reason = "wrong, missing and absent are three things")]
     fn secret(
         &self,
         env: Option<&str>,

@@ -3,10 +3,13 @@
 //! A [`Sandbox`] is built before the fork and put on between fork and exec. From then on the process and all its
 //! descendants, whatever their user, can open only what the [`Policy`] grants, can signal and trace only processes of the
 //! same sandbox, and reach no abstract Unix socket of outside. Root is bound like anybody; its capabilities are
-//! dropped as well, so that it can neither mount nor trace its way out.
+//! dropped as well, so that it can neither mount nor trace its way out, and a system call filter keeps it from other
+//! processes' resource limits.
 //!
-//! What is absent on purpose: TCP is not restricted, for agents talk to the network; and before Linux 7.1 (Landlock ABI
-//! 9) connecting to a Unix socket that has a path is a matter of that socket's permissions alone.
+//! What is absent on purpose: TCP is not restricted, for agents talk to the network. What Landlock does not govern: before
+//! Linux 7.1 (ABI 9) connecting to a Unix socket that has a path, which is a matter of that socket's permissions alone;
+//! and, on files of the process's own user that it can name, `stat`, `chmod`, `chown`, `utime` and `setxattr`. A worker can so
+//! spoil the modes of its user's files, but read or change the content of none.
 
 #![cfg_attr(
     target_os = "linux",
@@ -97,6 +100,7 @@ mod linux {
     };
 
     use super::{Path, PathBuf, Policy, SandboxError, io, resolve};
+    use crate::sys::seccomp;
 
     /// The first with scopes for signals and abstract sockets (Linux 6.12). Below it a worker could kill the bot.
     const NEEDED: ABI = ABI::V6;
@@ -201,8 +205,9 @@ mod linux {
             // SAFETY: these calls take plain numbers.
             unsafe {
                 check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into())?;
-                check(libc::syscall(libc::SYS_landlock_restrict_self, self.ruleset.as_raw_fd(), 0_u32))
+                check(libc::syscall(libc::SYS_landlock_restrict_self, self.ruleset.as_raw_fd(), 0_u32))?;
             }
+            seccomp::forbid_limiting_others()
         }
 
         /// `/proc` as a whole shows other processes' command lines, so only the process's own folder is granted: language

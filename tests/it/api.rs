@@ -129,7 +129,7 @@ fn assert_problem(answer: &Answer, status: u16, code: &str) {
 }
 
 #[tokio::test]
-async fn a_worker_gets_its_owners_token_and_nobody_elses() {
+async fn a_capability_opens_only_its_own_principal_and_providers() {
     let rig = Rig::start().await;
     rig.sign_in(Principal::User(ALICE), "alice").await;
     rig.sign_in(Principal::User(BOB), "bob").await;
@@ -142,6 +142,7 @@ async fn a_worker_gets_its_owners_token_and_nobody_elses() {
     assert_eq!(hers.body["account"], "alice@example.com");
     assert!(hers.head.contains("cache-control: no-store"), "{hers:?}");
     assert!(hers.body.get("refresh_token").is_none());
+    assert_problem(&rig.get("/v1/token/other", Some(&alice)).await, 403, "provider_not_allowed");
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 //! The integration tests: one binary, one module per subject.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 #[path = "../support/mod.rs"]
 mod support;

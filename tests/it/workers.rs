@@ -2,8 +2,12 @@
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
 mod builtin;
+#[cfg(target_os = "linux")]
 mod hostile;
+#[cfg(target_os = "linux")]
+mod isolation;
 mod life;
+mod npm_agent;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 

@@ -10,6 +10,7 @@ pub mod authserver;
 pub mod browser;
 pub mod discord;
 pub mod events;
+pub mod npm;
 pub mod oidc;
 pub mod program;
 pub mod settings;

@@ -54,6 +54,7 @@ async fn the_same_worker_without_isolation_reads_the_store_so_the_probe_can_fail
         "read by a symlink",
         "read the sibling's work",
         "signal the bot",
+        "see and set the limits of the bot",
         "abstract socket",
     ] {
         let outcome = report.iter().find(|(attempt, _)| attempt == name).map(|(_, outcome)| outcome.as_str());
@@ -213,6 +214,9 @@ fn processes(targets: &Targets, all: &mut Attempts) {
                 let seized = libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0);
                 all.push((format!("trace {whom}"), outcome(seized)));
             }
+            let (no_limit, mut limit) = (std::ptr::null(), libc::rlimit { rlim_cur: 0, rlim_max: 0 });
+            let limited = libc::prlimit(pid, libc::RLIMIT_CPU, no_limit, &mut limit);
+            all.push((format!("see and set the limits of {whom}"), outcome(limited.into())));
             let mut buffer = [0_u8; 8];
             let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
             let remote = libc::iovec { iov_base: std::ptr::from_ref(targets).cast_mut().cast(), iov_len: 8 };

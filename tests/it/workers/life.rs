@@ -138,15 +138,16 @@ async fn an_idle_worker_is_ended_and_its_capability_is_void() {
 #[tokio::test]
 async fn the_end_of_a_worker_reaches_what_it_started_even_if_it_ignores_a_polite_signal() {
     let lab = Lab::scripted(
-        r#"mkfifo held; (trap "" TERM; exec sleep 1000) > held & say started; done_with end_turn"#,
+        r#"mkfifo held; exec 3<>held; (trap "" TERM; exec sleep 1000) & say started; done_with end_turn"#,
         |_| {},
     );
     assert_eq!(lab.turn(1, "go").await.text, "started");
-    let fifo = lab.folder.path().join("agents/1/work/held");
-    // Opened while the grandchild holds it; its end comes when nobody holds it any more.
-    let read = tokio::task::spawn_blocking(move || std::fs::read(fifo));
+    // The worker and its child hold the pipe; its end comes when neither does.
+    let pipe = std::fs::File::open(lab.folder.path().join("agents/1/work/held")).expect("it is there");
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || ended.send(std::io::read_to_string(pipe)));
     assert!(lab.workers.end(ConversationId(Snowflake(1))).await);
-    timeout(WAIT, read).await.expect("the grandchild dies").expect("no panic").expect("it can be read");
+    timeout(WAIT, end).await.expect("the grandchild dies").expect("no panic").expect("it can be read");
     assert!(!lab.workers.end(ConversationId(Snowflake(1))).await, "there is none any more");
 }
 

@@ -207,6 +207,11 @@ impl AuthServer {
         shared.lock().ledger.lives(shared.now_ms())
     }
 
+    /// This server's time, in Unix milliseconds.
+    pub fn now_ms(&self) -> i64 {
+        self.0.shared.now_ms()
+    }
+
     /// Changes whenever [`lives`](Self::lives) or [`events`](Self::events) may have, except by the passing of time.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.shared.changes.subscribe()

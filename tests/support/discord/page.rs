@@ -43,15 +43,34 @@ struct Page {
     dialogs: Arc<Mutex<VecDeque<(String, Modal)>>>,
 }
 
+/// Where [`HTML`] has room for a panel beside the chat.
+const PANEL: &str = "<!-- panel -->";
+
+/// Something beside the chat, on the same page.
+#[derive(Default)]
+pub struct Panel {
+    /// Markup of our own; nothing in it comes from anybody.
+    pub html: &'static str,
+    /// What it loads and asks.
+    pub routes: Router,
+}
+
 /// The page at `/`, with its own few endpoints below `/chat/`.
 pub fn router(discord: Discord) -> Router {
+    router_with(discord, Panel::default())
+}
+
+/// The same with a panel, whose endpoints are kept to this machine like the page's own.
+pub fn router_with(discord: Discord, panel: Panel) -> Router {
     let page = Page { discord, dialogs: Arc::default() };
+    let html = HTML.replace(PANEL, panel.html);
+    let html = get(move || async move { ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], html) });
     let text = |kind: &'static str, body: &'static str| {
         get(move || async move { ([(header::CONTENT_TYPE, kind)], body) })
     };
     let script = "text/javascript; charset=utf-8";
     Router::new()
-        .route("/", text("text/html; charset=utf-8", HTML))
+        .route("/", html)
         .route("/chat/page.css", text("text/css; charset=utf-8", CSS))
         .route("/chat/page.js", text(script, SCRIPT))
         .route("/chat/typing.js", text(script, TYPING))
@@ -60,6 +79,7 @@ pub fn router(discord: Discord) -> Router {
         .route("/chat/events", get(events))
         .route("/chat/act", post(act))
         .with_state(page)
+        .merge(panel.routes)
         .layer(middleware::from_fn(local_only))
 }
 

@@ -305,6 +305,19 @@ impl Person {
             .collect()
     }
 
+    /// The open threads that this person is a member of, anywhere, oldest first.
+    pub fn joined_threads(&self) -> Vec<Channel> {
+        let world = self.discord.world();
+        let joined = world.channels.values().filter(|c| {
+            c.is_thread()
+                && !c.archived
+                && !c.deleted
+                && c.members.contains(&self.id)
+                && world.can_see(self.id, c.id)
+        });
+        joined.map(|c| Channel::new(&self.discord, c.id)).collect()
+    }
+
     /// Waits until this person sees so many threads in a channel.
     pub async fn waits_for_threads(&self, channel: &Channel, count: usize) -> Vec<Channel> {
         let what = format!("{} to see {count} thread(s) in {channel:?}", self.name);
