@@ -7,6 +7,7 @@ mod support;
 mod api;
 mod bad_input;
 mod broker;
+mod canary;
 mod cli;
 mod discord_auth;
 mod discord_gateway;
