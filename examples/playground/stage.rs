@@ -50,9 +50,10 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts everything; the page on this port, or on a free one for 0.
     pub(crate) async fn set(port: u16, verbose: bool) -> Result<Self, String> {
-        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await.map_err(|error| {
-            format!("port {port} cannot be used: {error}. Choose another with --port, or leave it out")
-        })?;
+        let listener =
+            TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await.map_err(|error| {
+                format!("port {port} cannot be used: {error}. Choose another with --port, or leave it out")
+            })?;
         let address = listener.local_addr().map_err(|error| format!("the page has no address: {error}"))?;
         let folder = tempfile::Builder::new().prefix("threadkey-playground-").tempdir();
         let folder = folder.map_err(|error| format!("a temporary folder cannot be made: {error}"))?;
@@ -100,10 +101,16 @@ impl Scene {
 
     /// What to do, for the person at the terminal.
     pub(crate) fn welcome(&self) {
-        println!("\nthreadkey's playground is ready. Open this address in a browser:\n\n  {}\n", self.address);
-        println!("  1. Type  /auth start  and press the link that the bot sends you. Allow, and copy the code.");
+        println!(
+            "\nthreadkey's playground is ready. Open this address in a browser:\n\n  {}\n",
+            self.address
+        );
+        println!("  1. Type  /auth start acme  , press the link, allow the access, and copy the code.");
         println!("  2. Back in the chat press  Enter code  and paste it.");
-        println!("  3. Type  /ask hello  : an agent answers in a thread, with your login. The panel shows its tokens.\n");
+        println!(
+            "  3. Type  /ask hello  : an agent answers in a thread, with your login. Beside the chat you see"
+        );
+        println!("     what becomes of its tokens. Be somebody else too: you choose on the left.\n");
         if let Some(words) = bot::no_isolation() {
             println!("{words}\n");
         }

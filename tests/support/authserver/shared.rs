@@ -104,7 +104,6 @@ pub(super) fn secret(kind: &str) -> String {
     format!("{kind}-{}", URL_SAFE_NO_PAD.encode(bytes))
 }
 
-#[expect(clippy::disallowed_methods, reason = "a server of its own draws secrets of its own")]
 fn fill(bytes: &mut [u8]) {
     getrandom::fill(bytes).unwrap_or_else(|error| panic!("no randomness: {error}"));
 }
