@@ -23,7 +23,7 @@ use crate::{
     oauth::{Provider, ProviderError, ProviderSettings, Providers},
     secret::Secret,
     store::FileStoreOptions,
-    sys::files,
+    sys::{files, sandbox},
 };
 
 /// The most workers that can be asked for.
@@ -67,9 +67,14 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
     let build = Build { source: &source, variables };
     let store_path = build.store(store.path)?;
     let api = ApiSettings { socket: build.socket(api.socket, &store_path) };
+    let named = providers.values().map(|section| &section.client_secret_file);
+    let named = named.chain(discord.as_ref().map(|section| &section.token_file)).flatten();
+    let secret_files =
+        named.filter(|file| !file.as_os_str().is_empty()).map(|file| build.path(file)).collect();
     let providers = build.providers(providers)?;
     let shared = agent.as_ref().is_some_and(|agent| agent.shared);
-    let agent = agent.map(|agent| build.agent(agent, &providers, &api, &store_path)).transpose()?;
+    let agent =
+        agent.map(|agent| build.agent(agent, &providers, &api, &store_path, secret_files)).transpose()?;
     Ok(Config {
         discord: build.discord(discord, shared, &store_path)?,
         store_options: FileStoreOptions { trust_filesystem: store.trust_filesystem },
@@ -270,6 +275,7 @@ impl Build<'_> {
         providers: &Providers,
         api: &ApiSettings,
         store: &Path,
+        secret_files: Vec<PathBuf>,
     ) -> Result<AgentSettings, ConfigError> {
         let about = |key: &str, what: &str| self.source.about(&["agent", key], format!("agent.{key} {what}"));
         let mut command = section.command;
@@ -314,15 +320,23 @@ impl Build<'_> {
                 .ok_or_else(|| about("root", "is needed, because HOME is not set either"))?,
             socket: api.socket.clone(),
             read: section.read.iter().map(|path| self.path(path)).collect(),
-            deny: [Some(self.source.path.as_path()), store.parent()]
-                .into_iter()
-                .flatten()
-                .map(Path::to_owned)
-                .collect(),
+            deny: self.secret_places(store, secret_files),
             max_workers,
             idle,
             start_within,
         })
+    }
+
+    /// What agents must not read, wherever it lies: the configuration, the files that it names secrets by, and the store with
+    /// what is beside it, also where a symlink leads.
+    fn secret_places(&self, store: &Path, secret_files: Vec<PathBuf>) -> Vec<PathBuf> {
+        let leads_to = sandbox::resolve(store).ok();
+        let stores = [Some(store), leads_to.as_deref()].into_iter().flatten().filter_map(Path::parent);
+        let mut places: Vec<PathBuf> = stores.map(Path::to_owned).collect();
+        places.dedup();
+        places.push(self.source.path.clone());
+        places.extend(secret_files);
+        places
     }
 
     fn agent_providers(

@@ -242,3 +242,32 @@ fn without_a_configuration_the_smallest_one_is_shown() {
     let named = Config::load(Some(Path::new("other.toml")), folder.path(), &variables(&[]));
     assert!(matches!(named, Err(ConfigError::Unreadable { .. })));
 }
+
+#[test]
+fn agents_are_kept_from_every_file_with_secrets_also_where_the_store_is_a_symlink() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path().canonicalize().expect("it is there");
+    let (elsewhere, link) = (folder.join("elsewhere"), folder.join("here/auth.json"));
+    for path in [&elsewhere, &folder.join("here")] {
+        crate::sys::files::create_private_folder(path).expect("can be made");
+    }
+    std::os::unix::fs::symlink(elsewhere.join("auth.json"), &link).expect("can be made");
+    let target = elsewhere.join("auth.json");
+    crate::sys::files::replace_private(&target, b"{}").expect("can be written");
+    let secret = folder.join("client.secret");
+    crate::sys::files::replace_private(&secret, b"canary").expect("can be written");
+    let text = format!(
+        "{ACME}client_secret_file = {secret:?}\n[store]\npath = {link:?}\n[discord]\n\
+         token_file = \"discord.token\"\n[agent]\ncommand = [\"x\"]\nproviders = [\"acme\"]\n"
+    );
+    let agent = load(&text, &[]).expect("is sound").agent.expect("there is one");
+    for secret in [
+        &folder.join("here"),
+        &elsewhere,
+        Path::new("/etc/threadkey.toml"),
+        &secret,
+        Path::new("/etc/discord.token"),
+    ] {
+        assert!(agent.deny.iter().any(|path| path == secret), "{}: {:?}", secret.display(), agent.deny);
+    }
+}
