@@ -12,4 +12,6 @@ pub mod lock;
 pub mod process;
 pub mod random;
 pub mod sandbox;
+#[cfg(target_os = "linux")]
+mod seccomp;
 pub mod socket;

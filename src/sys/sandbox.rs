@@ -3,7 +3,8 @@
 //! A [`Sandbox`] is built before the fork and put on between fork and exec. From then on the process and all its
 //! descendants, whatever their user, can open only what the [`Policy`] grants, can signal and trace only processes of the
 //! same sandbox, and reach no abstract Unix socket of outside. Root is bound like anybody; its capabilities are
-//! dropped as well, so that it can neither mount nor trace its way out.
+//! dropped as well, so that it can neither mount nor trace its way out. Calls that reach another process by its user alone
+//! are cut off by [`seccomp`](super::seccomp).
 //!
 //! What is absent on purpose: TCP is not restricted, for agents talk to the network; and before Linux 7.1 (Landlock ABI
 //! 9) connecting to a Unix socket that has a path is a matter of that socket's permissions alone.
@@ -201,8 +202,9 @@ mod linux {
             // SAFETY: these calls take plain numbers.
             unsafe {
                 check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into())?;
-                check(libc::syscall(libc::SYS_landlock_restrict_self, self.ruleset.as_raw_fd(), 0_u32))
+                check(libc::syscall(libc::SYS_landlock_restrict_self, self.ruleset.as_raw_fd(), 0_u32))?;
             }
+            crate::sys::seccomp::put_on()
         }
 
         /// `/proc` as a whole shows other processes' command lines, so only the process's own folder is granted: language

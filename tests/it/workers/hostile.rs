@@ -55,6 +55,7 @@ async fn the_same_worker_without_isolation_reads_the_store_so_the_probe_can_fail
         "read the sibling's work",
         "signal the bot",
         "abstract socket",
+        "change the limits of the bot",
     ] {
         let outcome = report.iter().find(|(attempt, _)| attempt == name).map(|(_, outcome)| outcome.as_str());
         assert!(outcome.is_some_and(|outcome| outcome.starts_with("GOT")), "{name}: {outcome:?}");
@@ -224,7 +225,22 @@ fn processes(targets: &Targets, all: &mut Attempts) {
             all.push((format!("read the memory of {whom}"), read));
         }
     }
+    for (whom, pid) in [("the bot", targets.bot), ("the sibling", targets.sibling)] {
+        all.push((format!("change the limits of {whom}"), limit(pid)));
+    }
+    let own = limit(0).map_or_else(|e| Ok(format!("no: {e}")), |_| Err(io::Error::other("it may")));
+    all.push(("its own limits".into(), own));
     all.push(("list /proc".into(), list("/proc")));
+}
+
+/// Sets a limit of a process to what it is: the permission is what counts.
+fn limit(pid: i32) -> io::Result<String> {
+    let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: plain numbers, and structures that outlive the calls.
+    unsafe {
+        outcome(libc::prlimit(pid, libc::RLIMIT_FSIZE, std::ptr::null(), &mut now).into())?;
+        outcome(libc::prlimit(pid, libc::RLIMIT_FSIZE, &now, std::ptr::null_mut()).into())
+    }
 }
 
 fn machine(targets: &Targets, all: &mut Attempts) {
