@@ -4,6 +4,7 @@
 mod support;
 
 mod api;
+mod attack;
 mod broker;
 mod cli;
 mod discord_auth;
