@@ -5,6 +5,7 @@
 mod support;
 
 mod api;
+mod attack;
 mod bad_input;
 mod broker;
 mod canary;
