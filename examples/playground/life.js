@@ -46,7 +46,7 @@ function draw() {
   $("life-refreshes").textContent = picture.refreshes;
   $("life-reuses").textContent = picture.reuses;
   $("life-bad").classList.toggle("some", picture.reuses > 0);
-  open.textContent = `Tokens · ${picture.refreshes} refreshes, ${picture.reuses} reuses`;
+  open.replaceChildren("Tokens", el("span", { class: "more" }, ` · ${picture.refreshes} refreshes, ${picture.reuses} reuses`));
   logins = picture.families.map(login);
   const none = el("p", { class: "none" }, "Nobody has signed in yet. Each sign-in gets a row here: one dot for each refresh token, and a line to the one that replaced it.");
   $("life-rows").replaceChildren(...(logins.length ? logins.map(({ row }) => row) : [none]));

@@ -51,8 +51,8 @@ impl Problem {
     }
 
     /// The same whether the configuration has such a provider or not, so that a worker learns of none but its own.
-    pub(super) fn provider_not_allowed(provider: &str) -> Self {
-        let detail = format!("this worker may not use the provider {provider:?}: see agent.providers");
+    pub(super) fn provider_not_allowed() -> Self {
+        let detail = "this worker may not use that provider: see agent.providers";
         Self::new(StatusCode::FORBIDDEN, "provider_not_allowed", detail)
     }
 

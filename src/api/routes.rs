@@ -85,10 +85,9 @@ impl Api {
 
     /// The tenant behind the provider that a worker names.
     async fn tenant(&self, holder: &Holder, provider: &str) -> Result<Tenant, Problem> {
-        let not_allowed = || Problem::provider_not_allowed(&provider.chars().take(64).collect::<String>());
-        let provider: ProviderId = provider.parse().map_err(|_| not_allowed())?;
+        let provider: ProviderId = provider.parse().map_err(|_| Problem::provider_not_allowed())?;
         if !holder.providers.contains(&provider) {
-            return Err(not_allowed());
+            return Err(Problem::provider_not_allowed());
         }
         if self.broker.providers().get(&provider).is_none() {
             return Err(Problem::unknown_provider(&provider));

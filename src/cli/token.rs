@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Exit, Failure, RefreshArgs, TokenArgs,
-    args::Format,
+    args::{Format, RejectedFrom},
     lease::{TokenDto, formatted},
     read_line, write_out,
 };
@@ -64,8 +64,13 @@ enum Told {
 /// # Errors
 /// When it cannot be read, or there is none.
 pub fn rejected_from_stdin(args: &TokenArgs) -> Result<Option<AccessToken>, Failure> {
-    if args.rejected.is_none() {
-        return Ok(None);
+    match args.rejected {
+        None => return Ok(None),
+        Some(RejectedFrom::Stdin) => {}
+        Some(RejectedFrom::Arguments) => {
+            let text = "write `--rejected -` and give the token on the standard input: other processes can see arguments";
+            return Err(Failure::new(Exit::Usage, text));
+        }
     }
     let token = read_line("The rejected access token:")?;
     if token.is_empty() {

@@ -5,8 +5,10 @@
 mod support;
 
 mod api;
+mod attack;
 mod bad_input;
 mod broker;
+mod canary;
 mod cli;
 mod discord_auth;
 mod discord_gateway;
