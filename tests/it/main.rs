@@ -23,5 +23,7 @@ mod processes;
 mod providers;
 mod store;
 mod storm;
+#[cfg(target_os = "linux")]
+mod suspended;
 mod town;
 mod workers;

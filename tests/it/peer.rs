@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use crate::support::{
+    authserver::Reply,
     browser,
     oidc::{Oidc, OidcOptions},
     program::Home,
@@ -14,21 +15,24 @@ use crate::support::{
 
 const AN_HOUR: i64 = 3600;
 
+fn python_is_here() -> bool {
+    let here = std::process::Command::new("python3").arg("--version").output();
+    let here = here.is_ok_and(|output| output.status.success());
+    if !here {
+        println!("skipped: there is no python3 here; .ci/run installs it");
+    }
+    here
+}
+
 /// Signed in at oidc-provider, with fields in the store that nobody knows; `None`, and a word, on a machine without Python.
 async fn shared() -> Option<(Oidc, Home)> {
-    let python = Command::new("python3").arg("--version").output().await;
-    if !python.is_ok_and(|output| output.status.success()) {
-        println!("skipped: there is no python3 here; .ci/run installs it");
+    if !python_is_here() {
         return None;
     }
     let options =
         OidcOptions { access_token_ttl: std::time::Duration::from_secs(3600), ..OidcOptions::default() };
     let oidc = Oidc::start(options).await;
-    let home = Home::new(&oidc.config_toml("acme"));
-    let started = home.run(&["auth", "start", "acme", "--json"]).await;
-    let started: Value = serde_json::from_str(&started.stdout).unwrap();
-    let callback = browser::sign_in(started["authorize_url"].as_str().unwrap(), "alice").await;
-    assert_eq!(home.run_with(&["auth", "code", "acme"], &callback.url).await.code, 0);
+    let home = signed_in(&oidc.config_toml("acme")).await;
     let mut document = stored(&home);
     document["x_top"] = json!({"kept": [1, 2]});
     document["sessions"]["acme/local"]["x_session"] = json!("kept");
@@ -37,6 +41,15 @@ async fn shared() -> Option<(Oidc, Home)> {
     std::fs::set_permissions(&beside, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     std::fs::rename(&beside, home.store()).unwrap();
     Some((oidc, home))
+}
+
+async fn signed_in(provider: &str) -> Home {
+    let home = Home::new(provider);
+    let started = home.run(&["auth", "start", "acme", "--json"]).await;
+    let started: Value = serde_json::from_str(&started.stdout).unwrap();
+    let callback = browser::sign_in(started["authorize_url"].as_str().unwrap(), "alice").await;
+    assert_eq!(home.run_with(&["auth", "code", "acme"], &callback.url).await.code, 0);
+    home
 }
 
 fn stored(home: &Home) -> Value {
@@ -114,4 +127,44 @@ async fn python_and_eight_command_lines_at_expiry_cause_one_refresh_and_hold_the
         let counts = oidc.events().await.of("alice");
         assert_eq!((i64::from(counts.refreshes), counts.reuses, counts.failed), (round, 0, 0));
     }
+}
+
+#[tokio::test]
+async fn what_a_python_process_leaves_in_the_journal_is_settled_by_threadkey_without_a_request() {
+    if !python_is_here() {
+        return;
+    }
+    let server = crate::town::authserver().await;
+    let home = signed_in(&server.config_toml("acme")).await;
+    home.set_offset(AN_HOUR);
+    server.script([Reply::Status(503).retry_after(60)]);
+    let sent = server.count();
+    assert_eq!(peer(&home, AN_HOUR).wait_with_output().await.unwrap().status.code(), Some(5));
+    let asked = home.run(&["token", "acme"]).await;
+    assert!(asked.code == 5 && asked.stderr.contains("http_503"), "{asked:?}");
+    assert_eq!(peer(&home, AN_HOUR).wait_with_output().await.unwrap().status.code(), Some(5), "held back");
+    assert_eq!(server.count(), sent + 1);
+
+    // Killed with its request on the way: nobody knows, and that is told.
+    let later = AN_HOUR + 120;
+    home.set_offset(later);
+    server.hold_before();
+    let mut killed = peer(&home, later);
+    server.wait_for_held(1).await;
+    killed.kill().await.unwrap();
+    let asked = home.run(&["token", "acme"]).await;
+    assert!(asked.code == 5 && asked.stderr.contains("ambiguous_no_answer"), "{asked:?}");
+    assert_eq!(server.count(), sent + 2);
+    server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
+    server.release();
+    server.settled(3).await;
+
+    // A verdict: it is in the journal, and threadkey says what it means.
+    let later = AN_HOUR + 240;
+    home.set_offset(later);
+    server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
+    assert_eq!(peer(&home, later).wait_with_output().await.unwrap().status.code(), Some(5));
+    let asked = home.run(&["token", "acme"]).await;
+    assert!(asked.code == 4 && asked.stderr.contains("invalid_grant"), "{asked:?}");
+    assert_eq!(server.count(), sent + 3);
 }

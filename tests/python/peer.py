@@ -243,7 +243,7 @@ def refresh(lock, session):
     write_all(lock.file, line(entry), len(intent))
     os.fsync(lock.file)
 
-    if status != 200:
+    if status != 200 or "access_token" not in json.loads(body):
         later(f"the provider answered {status}; the journal keeps it, and threadkey knows what to do")
     answer = json.loads(body)
     with Lock(STORE + ".global.lock", wait=True):
@@ -254,8 +254,10 @@ def refresh(lock, session):
         stored["access_token"] = answer["access_token"]
         stored["refresh_token"] = answer.get("refresh_token", stored["refresh_token"])
         stored["token_type"] = answer.get("token_type", "Bearer")
+        if "scope" in answer:
+            stored["scope"] = answer["scope"]
         stored["issued_at"] = now()
-        stored["expires_at"] = now() + int(answer.get("expires_in", 3600))
+        stored["expires_at"] = now() + (int(answer.get("expires_in", 0)) or 3600)
         stored["generation"] += 1
         stored.pop("retry", None)
         stored.pop("ended", None)
@@ -264,6 +266,11 @@ def refresh(lock, session):
     os.ftruncate(lock.file, 0)
     os.fsync(lock.file)
     return stored["access_token"]
+
+
+def has_ended(session):
+    verdict = session.get("ended", {}).get("fingerprint")
+    return verdict and same_fingerprint(verdict, fingerprint(session["refresh_token"]))
 
 
 def held_back(session):
@@ -284,7 +291,7 @@ def token():
                 _, session = read_store()
                 if fresh(session):
                     return session["access_token"]
-                if "ended" in session or held_back(session) or "refresh_token" not in session:
+                if "refresh_token" not in session or has_ended(session) or held_back(session):
                     later("there is nothing to send now")
                 if session.get("retry", {}).get("code", "").startswith("ambiguous_") and usable(session):
                     return session["access_token"]
