@@ -227,10 +227,11 @@ impl Broker {
         let request = provider.exchange(&pending, code);
         let request = request.map_err(|_| FinishError::BindingChanged(id.clone()))?;
         let token_endpoint = pending.binding.token_endpoint.clone();
-        lock.intend(&Intent { spending, at: self.inner.now(), token_endpoint }).await?;
+        let intent = Intent { spending, at: self.inner.now(), token_endpoint };
+        lock.intend(&intent).await?;
         let sent = self.inner.client.send(request).await;
         if let Sent::Answer(answer) = &sent {
-            save(&self.inner, tenant, lock.as_mut(), Precious::Answer(answer), || {}).await;
+            save(&self.inner, tenant, lock.as_mut(), Precious::Answer(&intent, answer), || {}).await;
         }
         self.settle(provider, tenant, &pending, lock.as_mut(), &sent).await
     }
