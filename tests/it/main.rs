@@ -18,6 +18,7 @@ mod e2e;
 mod lookalike;
 mod processes;
 mod providers;
+mod rescue;
 mod store;
 mod town;
 mod workers;
