@@ -74,6 +74,7 @@ function show(shown) {
 
 $("top").append(open);
 $("life-close").addEventListener("click", () => show(false));
+document.querySelector("main").addEventListener("pointerdown", ({ target }) => { if (target !== open) show(false); });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") show(false); });
 $("life-expire").addEventListener("click", ({ target }) => press(target, "/life/expire", ({ seconds }) =>
   `${seconds} s went by for everybody. The next who needs a token refreshes it; all others get the new one.`));

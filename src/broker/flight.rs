@@ -214,11 +214,12 @@ impl Flight {
         };
         let token_endpoint = self.provider.token_endpoint().to_string();
         let spending = Spending::Refresh(spent.clone());
-        lock.intend(&Intent { spending, at, token_endpoint }).await?;
+        let intent = Intent { spending, at, token_endpoint };
+        lock.intend(&intent).await?;
         tracing::debug!(tenant = %self.tenant, generation = spent.seen.generation, "refreshing");
         let sent = self.inner.client.send(request).await;
         if let Sent::Answer(answer) = &sent {
-            save(&self.inner, &self.tenant, lock, Precious::Answer(answer), || {}).await;
+            save(&self.inner, &self.tenant, lock, Precious::Answer(&intent, answer), || {}).await;
         }
         Ok(Some(sent))
     }

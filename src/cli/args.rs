@@ -103,6 +103,11 @@ pub enum AuthCommand {
         #[arg(long)]
         revoke: bool,
     },
+    /// Bring home what a rescue file holds, after a time in which nothing could be saved
+    Restore {
+        /// The file that threadkey named when it ended.
+        file: std::path::PathBuf,
+    },
     /// Drop the sign-in under way
     Cancel {
         /// At which provider; without it, everywhere.

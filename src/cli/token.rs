@@ -193,8 +193,8 @@ fn exit_from(code: u8) -> Exit {
 
 // === the detached process ===
 
-/// The detached process: does the refresh, tells the result on the standard output, where perhaps nobody listens any
-/// more, and ends when nothing is under way.
+/// The detached process: asks for the token, and tells the result on the standard output, where perhaps nobody listens any
+/// more. What is under way then has still to be waited for.
 pub async fn refresh(broker: &Broker, args: &RefreshArgs) {
     let result = match order() {
         Ok(Order { rejected: Some(token) }) => broker.rejected(&args.tenant, &AccessToken::new(token)).await,
@@ -206,7 +206,6 @@ pub async fn refresh(broker: &Broker, args: &RefreshArgs) {
         Ok(lease) => tell(&Told::Token(TokenDto::from(&lease))),
         Err(error) => refresh_failed(&error.into()),
     }
-    broker.drained().await;
 }
 
 /// Tells the caller of the detached process that it could not even begin.

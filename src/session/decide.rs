@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::{RetryKind, Seen, Session, seconds};
 use crate::ids::UnixTime;
 
+/// How far clocks that were never set by a step may differ, in seconds.
+const MAX_SKEW: i64 = 300;
+
 /// What to do about a session that somebody wants a token from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -44,7 +47,8 @@ pub fn decide(session: &Session, now: UnixTime, min_ttl: Duration) -> Decision {
     }
     let held_back = session.retry.as_ref().and_then(|retry| Some((retry, retry.active(now)?)));
     if fresh {
-        return if held_back.is_none() && !is_ambiguous(session) && now >= refresh_due_at(session) {
+        let due = now >= refresh_due_at(session) || is_from_the_future(session, now);
+        return if held_back.is_none() && !is_ambiguous(session) && due {
             Decision::ServeAndRefresh
         } else {
             Decision::Serve
@@ -70,6 +74,11 @@ pub fn refresh_due_at(session: &Session) -> UnixTime {
 /// committed since, and what it committed works.
 pub fn adopts(session: &Session, seen: Option<Seen>, now: UnixTime) -> bool {
     Some(session.seen()) != seen && session.is_usable(now)
+}
+
+/// Whether the clock has stepped back since the token was issued, so that nobody knows how much of its life is left.
+fn is_from_the_future(session: &Session, now: UnixTime) -> bool {
+    session.issued_at > now.saturating_add(MAX_SKEW)
 }
 
 fn is_ambiguous(session: &Session) -> bool {
@@ -99,6 +108,17 @@ mod tests {
         assert_eq!(decide(&session(3600, 3540), NOW, MINUTE), Decision::ServeAndRefresh);
         assert_eq!(decide(&session(3600, 3541), NOW, MINUTE), Decision::Refresh);
         assert_eq!(decide(&session(3600, 3600), NOW, MINUTE), Decision::Refresh);
+    }
+
+    #[test]
+    fn a_token_from_before_the_clock_stepped_back_is_renewed_although_it_seems_to_live_long() {
+        let hours = 4 * 3600;
+        assert_eq!(decide(&session(3600, -hours), NOW, MINUTE), Decision::ServeAndRefresh);
+        assert_eq!(decide(&session(3600, -MAX_SKEW), NOW, MINUTE), Decision::Serve);
+        let mut held_back = session(3600, -hours);
+        let code = "http_503".into();
+        held_back.retry = Some(Retry { set_at: NOW, not_before: NOW + 30, attempts: 1, code });
+        assert_eq!(decide(&held_back, NOW, MINUTE), Decision::Serve);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod error;
 mod file;
 mod journal;
 mod place;
+mod rescue;
 mod strict;
 mod tenant_lock;
 mod wait;
@@ -18,6 +19,7 @@ mod wait;
 pub use doctor::{Check, Verdict, doctor, lock_probe};
 pub use error::StoreError;
 pub use file::{FileStore, FileStoreOptions, default_path};
+pub use rescue::{read_rescue, rescue_text};
 
 use std::collections::BTreeMap;
 

@@ -30,8 +30,9 @@ async fn signed_in() -> (AuthServer, Home) {
     let server = AuthServer::start(authserver::Options::default()).await;
     let home = Home::new(&server.config_toml("acme"));
     let started = home.run(&["auth", "start", "acme", "--json"]).await;
-    let started: serde_json::Value = serde_json::from_str(&started.stdout).unwrap();
-    let callback = browser::sign_in(started["authorize_url"].as_str().unwrap(), "alice").await;
+    let started: serde_json::Value = serde_json::from_str(&started.stdout).expect("the way there works");
+    let callback =
+        browser::sign_in(started["authorize_url"].as_str().expect("the way there works"), "alice").await;
     let done = home.run_with(&["auth", "code", "acme"], &callback.url).await;
     assert_eq!(done.code, 0, "{done:?}");
     home.set_offset(A_DAY);
@@ -86,9 +87,10 @@ async fn a_detached_refresh_keeps_nothing_open_that_its_caller_was_handed() {
 /// A store with an expired session, and a broker on it whose provider nobody answers for.
 async fn expired(path: &std::path::Path) -> (Arc<dyn Store>, Broker, Tenant) {
     let clock = Clock::fixed(NOW);
-    let tenant: Tenant = "acme/local".parse().unwrap();
-    let store: Arc<dyn Store> =
-        Arc::new(FileStore::open(path, clock.clone(), FileStoreOptions::default()).unwrap());
+    let tenant: Tenant = "acme/local".parse().expect("the way there works");
+    let store: Arc<dyn Store> = Arc::new(
+        FileStore::open(path, clock.clone(), FileStoreOptions::default()).expect("the way there works"),
+    );
     let settings = ProviderSettings {
         authorization_endpoint: "http://127.0.0.1:1/authorize".into(),
         token_endpoint: "http://127.0.0.1:1/token".into(),
@@ -121,12 +123,15 @@ async fn expired(path: &std::path::Path) -> (Arc<dyn Store>, Broker, Tenant) {
         binding: binding.clone(),
         scopes: Vec::new(),
     };
-    store.change(&tenant, Change::Start(pending)).await.unwrap();
+    store.change(&tenant, Change::Start(pending)).await.expect("the way there works");
     let session = Box::new(Session::begin(Lineage([1; 16]), grant, binding, NOW));
-    store.change(&tenant, Change::SignIn { state: State::new("state"), session }).await.unwrap();
+    store
+        .change(&tenant, Change::SignIn { state: State::new("state"), session })
+        .await
+        .expect("the way there works");
     clock.set(NOW + A_DAY);
-    let provider = Provider::new(tenant.provider.clone(), settings).unwrap();
-    let client = Client::new(clock.clone()).unwrap();
+    let provider = Provider::new(tenant.provider.clone(), settings).expect("the way there works");
+    let client = Client::new(clock.clone()).expect("the way there works");
     (store.clone(), Broker::new(store, Providers::new([provider]), client, clock), tenant)
 }
 

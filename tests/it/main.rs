@@ -21,6 +21,7 @@ mod outcomes;
 mod peer;
 mod processes;
 mod providers;
+mod rescue;
 mod store;
 mod storm;
 #[cfg(target_os = "linux")]
