@@ -170,7 +170,7 @@ mod tests {
     fn a_clock_that_steps_by_hours_serves_refreshes_or_waits_but_never_blocks() {
         const STEP: i64 = 4 * 3600;
         let fresh = session(3600, 0);
-        assert_eq!(decide(&fresh, NOW - STEP, MINUTE), Decision::Serve);
+        assert_eq!(decide(&fresh, NOW - STEP, MINUTE), Decision::ServeAndRefresh);
         assert_eq!(decide(&fresh, NOW + STEP, MINUTE), Decision::Refresh);
         let mut refused = session(3600, 0);
         refused.rejected = Some(Rejected { fingerprint: refused.access_token.fingerprint(), at: NOW });

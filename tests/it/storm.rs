@@ -16,16 +16,9 @@
 //!
 //! `THREADKEY_STORM=full` makes the first one 64 processes × 10 expiries × 4 logins, and the second longer; `THREADKEY_STORM_SEED`
 //! repeats a run as far as the machine's scheduling lets it. The seed is printed.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the tests' own processes and randomness are not the program's"
-)]
+#![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
-use std::{
-    collections::BTreeSet,
-    hash::{BuildHasher as _, Hasher as _},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 use tokio::process::Child;
@@ -55,7 +48,7 @@ struct Random(u64);
 impl Random {
     fn new(storm: &str) -> Self {
         let given = std::env::var("THREADKEY_STORM_SEED").ok().map(|seed| seed.parse().unwrap());
-        let seed = given.unwrap_or_else(|| std::hash::RandomState::new().build_hasher().finish());
+        let seed = given.unwrap_or_else(|| u64::from_le_bytes(threadkey::sys::random::bytes()));
         println!("{storm}: THREADKEY_STORM_SEED={seed}");
         Self(seed)
     }
@@ -104,15 +97,15 @@ fn stored_token(home: &Home, login: usize) -> String {
     document["sessions"][format!("acme/{}", principal(login))]["access_token"].as_str().unwrap().to_owned()
 }
 
-/// Lets a process live for a random while, and then kills it, or its whole group.
-async fn kill_later(mut child: Child, after: Duration, group: bool) {
+/// Lets a process live for a random while, and then kills it, or its whole group; whether it was still alive.
+async fn kill_later(mut child: Child, after: Duration, group: bool) -> bool {
     let id = i32::try_from(child.id().unwrap()).unwrap();
     // The moment is to be random by the real clock; nothing waits for what comes of it.
     tokio::time::sleep(after).await;
     if !matches!(child.try_wait(), Ok(Some(_))) {
         signal_process(if group { -id } else { id }, 9);
     }
-    child.wait().await.unwrap();
+    child.wait().await.unwrap().code().is_none()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,6 +113,9 @@ async fn many_processes_over_several_expiries_refresh_once_for_each_whoever_of_t
     let (processes, expiries, logins) = if is_full() { (64, 10, 4) } else { (16, 3, 2) };
     let mut random = Random::new("callers");
     let (oidc, home) = signed_in(logins).await;
+    // Long enough for some to die while the request is on its way.
+    oidc.set_token_delay(Duration::from_millis(150)).await;
+    let mut deaths = 0;
     for round in 1..=expiries {
         home.set_time(BEGIN + round * (AN_HOUR + 60));
         let mut asking = Vec::new();
@@ -144,7 +140,7 @@ async fn many_processes_over_several_expiries_refresh_once_for_each_whoever_of_t
             tokens[login].insert(String::from_utf8(output.stdout).unwrap().trim_end().to_owned());
         }
         for killed in dying {
-            killed.await.unwrap();
+            deaths += u32::from(killed.await.unwrap());
         }
         for (login, tokens) in tokens.iter().enumerate() {
             assert_eq!(*tokens, BTreeSet::from([stored_token(&home, login)]), "round {round}: the newest");
@@ -159,6 +155,7 @@ async fn many_processes_over_several_expiries_refresh_once_for_each_whoever_of_t
             );
         }
     }
+    println!("callers: {deaths} died");
     let total = oidc.events().await.total;
     assert_eq!((i64::from(total.refreshes), total.reuses, total.revoked), (expiries * logins as i64, 0, 0));
 }
