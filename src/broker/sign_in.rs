@@ -142,8 +142,11 @@ impl Broker {
             }
             last = Some(session);
         }
+        let none = || LogoutError::NoSession(tenant.clone());
+        // Without a session there is nothing to remove; a sign-in under way is not what was asked about.
+        let session = last.ok_or_else(none)?;
         let gone = self.inner.store.change(tenant, Change::Logout).await? == Applied::Done;
-        last.filter(|_| gone).ok_or_else(|| LogoutError::NoSession(tenant.clone()))
+        gone.then_some(session).ok_or_else(none)
     }
 
     /// The pending sign-in that a paste is for.
