@@ -128,6 +128,64 @@ mod tests {
     }
 
     #[test]
+    fn at_any_lifetime_a_token_serves_for_half_of_it_and_a_minute_before_its_end_it_is_renewed() {
+        const DAY: i64 = 86_400;
+        for (lifetime, due, last) in [
+            // Too short for a refresh in the background: the wanted life is as long as the rest at three quarters, or longer.
+            (5, None, 2),
+            (10, None, 5),
+            (60, None, 30),
+            (239, None, 179),
+            // From three quarters of its life to a minute before its end it is renewed in the background.
+            (300, Some(225), 240),
+            (3600, Some(2700), 3540),
+            (8 * 3600, Some(6 * 3600), 8 * 3600 - 60),
+            (10 * DAY, Some(10 * DAY / 4 * 3), 10 * DAY - 60),
+            (90 * DAY, Some(90 * DAY / 4 * 3), 90 * DAY - 60),
+        ] {
+            let at = |age: i64| decide(&session(lifetime, age), NOW, MINUTE);
+            assert_eq!(at(0), Decision::Serve, "{lifetime}");
+            let last_alone = due.map_or(last, |due| due - 1);
+            assert_eq!(at(last_alone), Decision::Serve, "{lifetime}");
+            if let Some(due) = due {
+                assert_eq!(at(due), Decision::ServeAndRefresh, "{lifetime}");
+                assert_eq!(at(last), Decision::ServeAndRefresh, "{lifetime}");
+            }
+            assert_eq!(at(last + 1), Decision::Refresh, "{lifetime}");
+            assert_eq!(at(lifetime), Decision::Refresh, "{lifetime}");
+            assert!(lifetime - last <= (lifetime + 1) / 2 + 1, "{lifetime}: no hot loop");
+        }
+    }
+
+    #[test]
+    fn a_token_without_any_lifetime_is_renewed_and_not_served() {
+        assert_eq!(decide(&session(0, 0), NOW, MINUTE), Decision::Refresh);
+        assert_eq!(refresh_due_at(&session(0, 0)), NOW);
+        let mut ends_before_it_begins = session(3600, 0);
+        ends_before_it_begins.expires_at = ends_before_it_begins.issued_at - 10;
+        assert_eq!(decide(&ends_before_it_begins, NOW, MINUTE), Decision::Refresh);
+    }
+
+    #[test]
+    fn a_clock_that_steps_by_hours_serves_refreshes_or_waits_but_never_blocks() {
+        const STEP: i64 = 4 * 3600;
+        let fresh = session(3600, 0);
+        assert_eq!(decide(&fresh, NOW - STEP, MINUTE), Decision::Serve);
+        assert_eq!(decide(&fresh, NOW + STEP, MINUTE), Decision::Refresh);
+        let mut refused = session(3600, 0);
+        refused.rejected = Some(Rejected { fingerprint: refused.access_token.fingerprint(), at: NOW });
+        for now in [NOW - STEP, NOW, NOW + STEP] {
+            assert_eq!(decide(&refused, now, MINUTE), Decision::Refresh);
+        }
+        let code = "http_429".to_owned();
+        refused.retry = Some(Retry { set_at: NOW, not_before: NOW + 3600, attempts: 1, code });
+        assert!(matches!(decide(&refused, NOW, MINUTE), Decision::Backoff { .. }));
+        for now in [NOW - STEP, NOW + STEP] {
+            assert_eq!(decide(&refused, now, MINUTE), Decision::Refresh);
+        }
+    }
+
+    #[test]
     fn a_rejected_token_does_not_serve() {
         let mut s = session(3600, 0);
         s.rejected = Some(Rejected { fingerprint: s.access_token.fingerprint(), at: NOW });
