@@ -141,6 +141,13 @@ pub struct TokenArgs {
     pub format: Format,
 }
 
+impl TokenArgs {
+    /// Whose token it is, outside a worker.
+    pub fn tenant(&self) -> Tenant {
+        Tenant::new(self.provider.clone(), self.principal.unwrap_or(Principal::Local))
+    }
+}
+
 /// `-`, the only place that a secret is read from: arguments can be seen by every process of the machine.
 #[derive(Clone, Copy, Debug)]
 pub struct FromStdin;

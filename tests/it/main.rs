@@ -5,6 +5,7 @@
 mod support;
 
 mod api;
+mod background;
 mod bad_input;
 mod broker;
 mod cli;
