@@ -93,16 +93,16 @@ impl Broker {
     ) -> Result<Vec<Tenant>, CancelError> {
         let now = self.inner.now();
         let mut dropped = Vec::new();
-        for (tenant, entry) in self.inner.store.list().await? {
-            let Some(pending) = entry.pending else { continue };
+        for (tenant, entry) in self.inner.store.list().await?.iter() {
+            let Some(pending) = &entry.pending else { continue };
             let theirs = pending.started_by == who && provider.is_none_or(|p| *p == tenant.provider);
             let live = pending.is_live(now);
             if theirs
-                && self.inner.store.change(&tenant, Change::Cancel(Some(pending.state))).await?
+                && self.inner.store.change(tenant, Change::Cancel(Some(pending.state.clone()))).await?
                     == Applied::Done
                 && live
             {
-                dropped.push(tenant);
+                dropped.push(tenant.clone());
             }
         }
         Ok(dropped)
@@ -165,17 +165,17 @@ impl Broker {
         let mut open: Vec<(Tenant, Pending)> = Vec::new();
         let mut expired = None;
         let mut just_done = None;
-        for (tenant, entry) in entries.into_iter().filter(|(tenant, _)| here(tenant)) {
-            if let Some(pending) = entry.pending.filter(|pending| pending.started_by == who) {
+        for (tenant, entry) in entries.iter().filter(|(tenant, _)| here(tenant)) {
+            if let Some(pending) = entry.pending.as_ref().filter(|pending| pending.started_by == who) {
                 if pending.is_live(now) {
-                    open.push((tenant, pending));
+                    open.push((tenant.clone(), pending.clone()));
                 } else {
-                    expired = Some(tenant.provider);
+                    expired = Some(tenant.provider.clone());
                 }
             } else if let Some(session) =
-                entry.session.filter(|s| tenant.principal == who && just_begun(s, now))
+                entry.session.as_ref().filter(|s| tenant.principal == who && just_begun(s, now))
             {
-                just_done = Some((tenant.provider, session.account));
+                just_done = Some((tenant.provider.clone(), session.account.clone()));
             }
         }
         if open.is_empty() {

@@ -30,10 +30,13 @@ use std::{
     },
 };
 
-use super::{FileStoreOptions, Purpose, StoreError, codec, codec::Document, place::Place, tenant_lock::Held};
+use super::{
+    FileStoreOptions, Purpose, Records, StoreError, cache::Cache, codec, codec::Document, glance,
+    place::Place, tenant_lock::Held,
+};
 use crate::{
     ids::Tenant,
-    session::{Applied, Change, apply},
+    session::{Applied, Change, Session, apply},
     sys::{
         clock::Clock,
         disk::{Disk, DiskFile, Open, Stat},
@@ -53,10 +56,14 @@ pub(super) struct Core {
     pub(super) clock: Clock,
     pub(super) options: FileStoreOptions,
     unsettled: AtomicBool,
+    cache: Cache,
 }
 
 /// A sidecar, open and not locked.
 pub(super) type LockFile = (PathBuf, Box<dyn DiskFile>);
+
+/// A file that is open, and what it was before anything of it was read.
+type Opened = (Box<dyn DiskFile>, Stat);
 
 /// The global lock of the store at `place`, held.
 pub(super) struct GlobalGuard {
@@ -75,12 +82,35 @@ pub(super) fn unsuitable<T>(path: &Path, what: impl Into<String>) -> Result<T, S
 
 impl Core {
     pub(super) fn new(disk: Arc<dyn Disk>, path: PathBuf, clock: Clock, options: FileStoreOptions) -> Self {
-        Self { disk, path, clock, options, unsettled: AtomicBool::new(false) }
+        Self { disk, path, clock, options, unsettled: AtomicBool::new(false), cache: Cache::default() }
     }
 
-    /// The store as it is now.
-    pub(super) fn read(&self) -> Result<Document, StoreError> {
-        self.read_at(&self.locate()?)
+    /// The records as they are now, if the file is still the one that was read last. One stat(2).
+    pub(super) fn current(&self) -> Option<Arc<Records>> {
+        if self.options.trust_filesystem {
+            return None;
+        }
+        self.cache.get(&self.disk.stat(&self.path).ok()?)
+    }
+
+    /// The records as they are now.
+    pub(super) fn records(&self) -> Result<Arc<Records>, StoreError> {
+        let _turn = self.cache.reading();
+        if let Some(records) = self.current() {
+            return Ok(records);
+        }
+        let place = self.locate()?;
+        let Some((file, identity)) = self.open(&place)? else { return Ok(Arc::default()) };
+        let records = Arc::new(decode(&place, &*file)?.into_records());
+        self.cache.put(identity, records.clone(), file);
+        Ok(records)
+    }
+
+    /// One tenant's session as it is now, if it can be told without reading all of the file's records.
+    pub(super) fn glance(&self, tenant: &Tenant) -> Option<Session> {
+        let (file, _) = self.open(&self.locate().ok()?).ok()??;
+        let bytes = file.read(MAX_FILE + 1).ok()?;
+        glance::session(std::str::from_utf8(&bytes).ok()?, tenant)
     }
 
     /// Applies `change` under the global lock; durable when it returns.
@@ -176,17 +206,24 @@ impl Core {
     }
 
     pub(super) fn read_at(&self, place: &Place) -> Result<Document, StoreError> {
+        match self.open(place)? {
+            Some((file, _)) => decode(place, &*file),
+            None => Ok(Document::empty()),
+        }
+    }
+
+    /// Opens the store, if it is there and private, and says what it is before anything of it is read.
+    fn open(&self, place: &Place) -> Result<Option<Opened>, StoreError> {
         let Place { file: path, folder } = place;
         let file = match self.disk.open(path, Open::Read) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Document::empty()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("cannot read", path)(error)),
         };
         let stat = file.stat().map_err(failed("cannot read", path))?;
         check_file(path, &stat)?;
         self.check_folder(folder)?;
-        let bytes = file.read(MAX_FILE + 1).map_err(failed("cannot read", path))?;
-        Document::decode(path, &bytes)
+        Ok(Some((file, stat)))
     }
 
     fn lock_global(&self) -> Result<GlobalGuard, StoreError> {
@@ -346,6 +383,11 @@ fn cannot_replace(path: &Path, error: io::Error) -> StoreError {
         }
         _ => failed("cannot replace", path)(error),
     }
+}
+
+fn decode(place: &Place, file: &dyn DiskFile) -> Result<Document, StoreError> {
+    let bytes = file.read(MAX_FILE + 1).map_err(failed("cannot read", &place.file))?;
+    Document::decode(&place.file, &bytes)
 }
 
 fn check_version(path: &Path, document: &Document) -> Result<(), StoreError> {

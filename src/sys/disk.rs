@@ -33,6 +33,8 @@ pub struct Stat {
     pub links: u64,
     /// Its length in bytes.
     pub len: u64,
+    /// When content or any of this last changed (ctime): seconds and nanoseconds. No call sets it.
+    pub changed: (i64, i64),
     /// Whether it is a regular file.
     pub is_file: bool,
 }
@@ -53,6 +55,7 @@ impl From<Metadata> for Stat {
             owner: metadata.uid(),
             links: metadata.nlink(),
             len: metadata.len(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
             is_file: metadata.is_file(),
         }
     }

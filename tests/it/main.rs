@@ -6,6 +6,7 @@ mod support;
 
 mod api;
 mod attack;
+mod background;
 mod bad_input;
 mod broker;
 mod canary;
