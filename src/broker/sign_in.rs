@@ -280,7 +280,7 @@ impl Broker {
         if let Err(error) = lock.clear().await {
             tracing::warn!(%tenant, %error, "the journal of the sign-in could not be emptied; the next one does it");
         }
-        if applied == Applied::Stale {
+        if applied == Applied::Stale && !self.holds(tenant, lineage).await? {
             return Err(FinishError::Superseded(tenant.provider.clone()));
         }
         if session.account.is_none() {
@@ -296,6 +296,13 @@ impl Broker {
         };
         self.inner.tell(Event::SignedIn(done.clone()));
         Ok(done)
+    }
+
+    /// Whether the tenant's session is of this grant. One whose write took effect and could not be made durable is tried again,
+    /// and then finds itself done.
+    async fn holds(&self, tenant: &Tenant, lineage: Lineage) -> Result<bool, StoreError> {
+        let session = self.inner.store.read(tenant).await?.session;
+        Ok(session.is_some_and(|session| session.lineage == lineage))
     }
 
     /// Asks the provider whose login it is, and notes it. After the commit: nothing depends on it.

@@ -256,6 +256,7 @@ impl Core {
             );
         }
         self.remove_leftovers(place);
+        self.settle_folders(place)?;
         let temp = place.temp();
         let written = self
             .write_temp(&temp, &text)
@@ -351,6 +352,28 @@ impl Core {
             _ => {}
         }
         self.disk.sync_folder(parent).map_err(failed("cannot make durable what is in", parent))
+    }
+
+    /// Before the first version of a store is there: makes durable the folders that it is in. Whoever made them may have died
+    /// before they were, or be about to do so. Where there is a store, somebody has been through this.
+    fn settle_folders(&self, place: &Place) -> Result<(), StoreError> {
+        if self.disk.stat(&place.file).is_ok() {
+            return Ok(());
+        }
+        let examine = |path: &Path| self.disk.stat(path).map_err(failed("cannot examine", path));
+        let device = examine(&place.folder)?.device;
+        for folder in place.folder.ancestors().skip(1) {
+            // What is mounted was not made by a store; nor was anything above it.
+            if examine(folder)?.device != device {
+                break;
+            }
+            match self.disk.sync_folder(folder) {
+                // Nobody makes a folder durably in one that they may not read: it was there before.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                result => result.map_err(failed("cannot make durable what is in", folder))?,
+            }
+        }
+        Ok(())
     }
 
     /// Opens a sidecar, made 0600 if it is not there.
