@@ -18,7 +18,7 @@ fn against(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
     let mut wrong = Vec::new();
     let rows: Vec<Vec<&str>> = text
         .lines()
-        .filter(|line| line.starts_with(|c: char| c == '|'))
+        .filter(|line| line.starts_with('|'))
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
         .filter(|cells: &Vec<&str>| cells[0].parse::<usize>().is_ok())
         .collect();

@@ -229,6 +229,11 @@ impl Flight {
         session.ok_or_else(|| TokenError::NoSession(self.tenant.clone()))
     }
 
+    /// Whether the store holds exactly this state of the grant.
+    pub(super) async fn holds(&self, renewed: &Session) -> bool {
+        self.read().await.is_ok_and(|session| session.to_spend() == renewed.to_spend())
+    }
+
     /// What this flight comes to as things stand, or `None` if it has to send.
     fn without_sending(&self, session: &Session) -> Option<Landed> {
         let now = self.inner.now();

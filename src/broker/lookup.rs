@@ -16,8 +16,8 @@ impl Broker {
     pub async fn status(&self, principals: &[Principal]) -> Result<Vec<Status>, StoreError> {
         let now = self.inner.now();
         let entries = self.inner.store.list().await?;
-        let wanted = entries.into_iter().filter(|(tenant, _)| principals.contains(&tenant.principal));
-        Ok(wanted.filter_map(|(tenant, entry)| status(tenant, &entry, now)).collect())
+        let wanted = entries.iter().filter(|(tenant, _)| principals.contains(&tenant.principal));
+        Ok(wanted.filter_map(|(tenant, entry)| status(tenant.clone(), entry, now)).collect())
     }
 
     /// Which tenant a worker of `owner` uses for `provider`: theirs if they have a session; else, where `guild` is given
@@ -47,10 +47,10 @@ impl Broker {
     /// The store's.
     pub async fn ended_unnotified(&self) -> Result<Vec<(Tenant, Session)>, StoreError> {
         let entries = self.inner.store.list().await?;
-        let ended = entries.into_iter().filter_map(|(tenant, entry)| {
-            let session = entry.session?;
+        let ended = entries.iter().filter_map(|(tenant, entry)| {
+            let session = entry.session.as_ref()?;
             let untold = session.verdict()?.notified_at.is_none();
-            untold.then_some((tenant, session))
+            untold.then(|| (tenant.clone(), session.clone()))
         });
         Ok(ended.collect())
     }

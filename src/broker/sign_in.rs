@@ -93,16 +93,16 @@ impl Broker {
     ) -> Result<Vec<Tenant>, CancelError> {
         let now = self.inner.now();
         let mut dropped = Vec::new();
-        for (tenant, entry) in self.inner.store.list().await? {
-            let Some(pending) = entry.pending else { continue };
+        for (tenant, entry) in self.inner.store.list().await?.iter() {
+            let Some(pending) = &entry.pending else { continue };
             let theirs = pending.started_by == who && provider.is_none_or(|p| *p == tenant.provider);
             let live = pending.is_live(now);
             if theirs
-                && self.inner.store.change(&tenant, Change::Cancel(Some(pending.state))).await?
+                && self.inner.store.change(tenant, Change::Cancel(Some(pending.state.clone()))).await?
                     == Applied::Done
                 && live
             {
-                dropped.push(tenant);
+                dropped.push(tenant.clone());
             }
         }
         Ok(dropped)
@@ -142,8 +142,11 @@ impl Broker {
             }
             last = Some(session);
         }
+        let none = || LogoutError::NoSession(tenant.clone());
+        // Without a session there is nothing to remove; a sign-in under way is not what was asked about.
+        let session = last.ok_or_else(none)?;
         let gone = self.inner.store.change(tenant, Change::Logout).await? == Applied::Done;
-        last.filter(|_| gone).ok_or_else(|| LogoutError::NoSession(tenant.clone()))
+        gone.then_some(session).ok_or_else(none)
     }
 
     /// The pending sign-in that a paste is for.
@@ -162,17 +165,17 @@ impl Broker {
         let mut open: Vec<(Tenant, Pending)> = Vec::new();
         let mut expired = None;
         let mut just_done = None;
-        for (tenant, entry) in entries.into_iter().filter(|(tenant, _)| here(tenant)) {
-            if let Some(pending) = entry.pending.filter(|pending| pending.started_by == who) {
+        for (tenant, entry) in entries.iter().filter(|(tenant, _)| here(tenant)) {
+            if let Some(pending) = entry.pending.as_ref().filter(|pending| pending.started_by == who) {
                 if pending.is_live(now) {
-                    open.push((tenant, pending));
+                    open.push((tenant.clone(), pending.clone()));
                 } else {
-                    expired = Some(tenant.provider);
+                    expired = Some(tenant.provider.clone());
                 }
             } else if let Some(session) =
-                entry.session.filter(|s| tenant.principal == who && just_begun(s, now))
+                entry.session.as_ref().filter(|s| tenant.principal == who && just_begun(s, now))
             {
-                just_done = Some((tenant.provider, session.account));
+                just_done = Some((tenant.provider.clone(), session.account.clone()));
             }
         }
         if open.is_empty() {
@@ -277,7 +280,7 @@ impl Broker {
         if let Err(error) = lock.clear().await {
             tracing::warn!(%tenant, %error, "the journal of the sign-in could not be emptied; the next one does it");
         }
-        if applied == Applied::Stale {
+        if applied == Applied::Stale && !self.holds(tenant, lineage).await? {
             return Err(FinishError::Superseded(tenant.provider.clone()));
         }
         if session.account.is_none() {
@@ -293,6 +296,13 @@ impl Broker {
         };
         self.inner.tell(Event::SignedIn(done.clone()));
         Ok(done)
+    }
+
+    /// Whether the tenant's session is of this grant. One whose write took effect and could not be made durable is tried again,
+    /// and then finds itself done.
+    async fn holds(&self, tenant: &Tenant, lineage: Lineage) -> Result<bool, StoreError> {
+        let session = self.inner.store.read(tenant).await?.session;
+        Ok(session.is_some_and(|session| session.lineage == lineage))
     }
 
     /// Asks the provider whose login it is, and notes it. After the commit: nothing depends on it.

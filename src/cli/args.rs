@@ -146,6 +146,13 @@ pub struct TokenArgs {
     pub format: Format,
 }
 
+impl TokenArgs {
+    /// Whose token it is, outside a worker.
+    pub fn tenant(&self) -> Tenant {
+        Tenant::new(self.provider.clone(), self.principal.unwrap_or(Principal::Local))
+    }
+}
+
 /// Where the rejected token is said to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectedFrom {

@@ -2,7 +2,8 @@
 //!
 //! Whoever kills this process, or its whole group, kills a reader: the refresh is in a session of its own, and ends in the
 //! store whether or not somebody still waits. Several such processes meet at the tenant's lock. The secret parts go
-//! through pipes, never through arguments.
+//! through pipes, never through arguments. Who finds the lock held waits for it itself, and starts no process if what was committed
+//! meanwhile serves.
 
 use std::{ffi::OsString, os::fd::OwnedFd, path::Path, time::Duration};
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     net::unix::pipe,
+    time::{Instant, timeout_at},
 };
 use zeroize::Zeroizing;
 
@@ -21,10 +23,10 @@ use super::{
 };
 use crate::{
     broker::{Broker, CALLER_WAIT, Lease, Peek, TokenError, peek},
-    ids::{Principal, Tenant},
+    ids::Tenant,
     oauth::Providers,
     secret::AccessToken,
-    session::Entry,
+    session::{Entry, Session},
     store::{Purpose, Store, StoreError},
     sys::{clock::Clock, detach},
 };
@@ -79,12 +81,26 @@ pub fn rejected_from_stdin(args: &TokenArgs) -> Result<Option<AccessToken>, Fail
     Ok(Some(token.into()))
 }
 
+/// The session serves and nothing is due: prints its token. `false` when [`run`] has to see to it.
+///
+/// # Errors
+/// When the token does not fit the format, or cannot be written.
+pub fn served_at_once(desk: &Desk<'_>, session: Session, args: &TokenArgs) -> Result<bool, Failure> {
+    let tenant = args.tenant();
+    let Some(provider) = desk.providers.get(&tenant.provider) else { return Ok(false) };
+    let entry = Entry { session: Some(session), pending: None };
+    match peek(provider, &tenant, &entry, args.min_ttl, desk.clock.now()) {
+        Ok(Peek::Serves(lease)) => print(&lease, args.format).map(|()| true),
+        _ => Ok(false),
+    }
+}
+
 /// Gets a token and prints it.
 ///
 /// # Errors
 /// The sentence and the code to end with; after 30 s [`Exit::Later`], while the refresh goes on.
 pub async fn run(desk: &Desk<'_>, args: &TokenArgs, rejected: Option<AccessToken>) -> Result<(), Failure> {
-    let tenant = Tenant::new(args.provider.clone(), args.principal.unwrap_or(Principal::Local));
+    let tenant = args.tenant();
     print(&get(desk, &tenant, args.min_ttl, rejected).await?, args.format)
 }
 
@@ -105,6 +121,7 @@ async fn get(
     let Some(provider) = desk.providers.get(&tenant.provider) else {
         return Err(TokenError::UnknownProvider(tenant.provider.clone()).into());
     };
+    let deadline = Instant::now() + CALLER_WAIT;
     let entry = desk.store.read(tenant).await?;
     let order = Order { rejected: newly_rejected(&entry, rejected.as_ref()) };
     if order.rejected.is_none() {
@@ -116,6 +133,15 @@ async fn get(
             }
             Peek::Work => {}
         }
+        // Somebody may be at it. Who only waits needs no process of its own for that: there is nothing to lose by its death.
+        let free = timeout_at(deadline, desk.store.wait_unlocked(tenant)).await;
+        free.map_err(|_| TokenError::InProgress(tenant.clone()))??;
+        let entry = desk.store.read(tenant).await?;
+        if let Peek::Serves(lease) | Peek::Due(lease) =
+            peek(provider, tenant, &entry, min_ttl, desk.clock.now())?
+        {
+            return Ok(lease);
+        }
     }
     let result = detach(desk.config, tenant, min_ttl, &order).map_err(|error| {
         Failure::new(
@@ -123,7 +149,7 @@ async fn get(
             format!("the process that refreshes {tenant} cannot be started: {error}"),
         )
     })?;
-    match tokio::time::timeout(CALLER_WAIT, told(result)).await {
+    match timeout_at(deadline, told(result)).await {
         Err(_) => Err(TokenError::InProgress(tenant.clone()).into()),
         Ok(Some(Told::Failed { exit, text })) => Err(Failure::new(exit_from(exit), text)),
         Ok(Some(Told::Token(token))) => token.into_lease().ok_or_else(|| ended_without_result(tenant)),

@@ -7,13 +7,13 @@
 //! Invariants: what is not exactly a store is [`StoreError::Corrupt`], never empty; a name that appears twice is
 //! refused, because one of the two would be lost; no message repeats a value of the file.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use serde_json::{Map, Value};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
-    StoreError,
+    Records, StoreError,
     dto::{FileDto, PendingDto, SessionDto},
     strict,
 };
@@ -61,7 +61,7 @@ const ENDED: &[&str] = &["at", "code", "fingerprint", "notified_at"];
 pub(super) struct Document {
     root: Map<String, Value>,
     version: u64,
-    entries: BTreeMap<Tenant, Entry>,
+    entries: Records,
     foreign: usize,
 }
 
@@ -78,7 +78,7 @@ impl Document {
         Self {
             root: root.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
             version: VERSION,
-            entries: BTreeMap::new(),
+            entries: Records::new(),
             foreign: 0,
         }
     }
@@ -89,7 +89,7 @@ impl Document {
         let corrupt = |error: serde_json::Error| corrupt(path, &error);
         let root = strict::object(text).map_err(corrupt)?;
         let version = root.get("version").and_then(Value::as_u64).unwrap_or(0);
-        let mut document = Self { root, version, entries: BTreeMap::new(), foreign: 0 };
+        let mut document = Self { root, version, entries: Records::new(), foreign: 0 };
         match serde_json::from_str(text) {
             Ok(file) => document.fill(file),
             Err(_) if version > VERSION => return Err(StoreError::Newer { path: path.into(), version }),
@@ -114,8 +114,13 @@ impl Document {
     }
 
     /// All records.
-    pub(super) fn entries(&self) -> &BTreeMap<Tenant, Entry> {
+    pub(super) fn entries(&self) -> &Records {
         &self.entries
+    }
+
+    /// All records, for who changes nothing.
+    pub(super) fn into_records(mut self) -> Records {
+        std::mem::take(&mut self.entries)
     }
 
     /// Puts a tenant's record in place of the old one.

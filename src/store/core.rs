@@ -30,10 +30,13 @@ use std::{
     },
 };
 
-use super::{FileStoreOptions, Purpose, StoreError, codec, codec::Document, place::Place, tenant_lock::Held};
+use super::{
+    FileStoreOptions, Purpose, Records, StoreError, cache::Cache, codec, codec::Document, glance,
+    place::Place, tenant_lock::Held,
+};
 use crate::{
     ids::Tenant,
-    session::{Applied, Change, apply},
+    session::{Applied, Change, Session, apply},
     sys::{
         clock::Clock,
         disk::{Disk, DiskFile, Open, Stat},
@@ -53,10 +56,14 @@ pub(super) struct Core {
     pub(super) clock: Clock,
     pub(super) options: FileStoreOptions,
     unsettled: AtomicBool,
+    cache: Cache,
 }
 
 /// A sidecar, open and not locked.
 pub(super) type LockFile = (PathBuf, Box<dyn DiskFile>);
+
+/// A file that is open, and what it was before anything of it was read.
+type Opened = (Box<dyn DiskFile>, Stat);
 
 /// The global lock of the store at `place`, held.
 pub(super) struct GlobalGuard {
@@ -75,12 +82,35 @@ pub(super) fn unsuitable<T>(path: &Path, what: impl Into<String>) -> Result<T, S
 
 impl Core {
     pub(super) fn new(disk: Arc<dyn Disk>, path: PathBuf, clock: Clock, options: FileStoreOptions) -> Self {
-        Self { disk, path, clock, options, unsettled: AtomicBool::new(false) }
+        Self { disk, path, clock, options, unsettled: AtomicBool::new(false), cache: Cache::default() }
     }
 
-    /// The store as it is now.
-    pub(super) fn read(&self) -> Result<Document, StoreError> {
-        self.read_at(&self.locate()?)
+    /// The records as they are now, if the file is still the one that was read last. One stat(2).
+    pub(super) fn current(&self) -> Option<Arc<Records>> {
+        if self.options.trust_filesystem {
+            return None;
+        }
+        self.cache.get(&self.disk.stat(&self.path).ok()?)
+    }
+
+    /// The records as they are now.
+    pub(super) fn records(&self) -> Result<Arc<Records>, StoreError> {
+        let _turn = self.cache.reading();
+        if let Some(records) = self.current() {
+            return Ok(records);
+        }
+        let place = self.locate()?;
+        let Some((file, identity)) = self.open(&place)? else { return Ok(Arc::default()) };
+        let records = Arc::new(decode(&place, &*file)?.into_records());
+        self.cache.put(identity, records.clone(), file);
+        Ok(records)
+    }
+
+    /// One tenant's session as it is now, if it can be told without reading all of the file's records.
+    pub(super) fn glance(&self, tenant: &Tenant) -> Option<Session> {
+        let (file, _) = self.open(&self.locate().ok()?).ok()??;
+        let bytes = file.read(MAX_FILE + 1).ok()?;
+        glance::session(std::str::from_utf8(&bytes).ok()?, tenant)
     }
 
     /// Applies `change` under the global lock; durable when it returns.
@@ -176,17 +206,24 @@ impl Core {
     }
 
     pub(super) fn read_at(&self, place: &Place) -> Result<Document, StoreError> {
+        match self.open(place)? {
+            Some((file, _)) => decode(place, &*file),
+            None => Ok(Document::empty()),
+        }
+    }
+
+    /// Opens the store, if it is there and private, and says what it is before anything of it is read.
+    fn open(&self, place: &Place) -> Result<Option<Opened>, StoreError> {
         let Place { file: path, folder } = place;
         let file = match self.disk.open(path, Open::Read) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Document::empty()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("cannot read", path)(error)),
         };
         let stat = file.stat().map_err(failed("cannot read", path))?;
         check_file(path, &stat)?;
         self.check_folder(folder)?;
-        let bytes = file.read(MAX_FILE + 1).map_err(failed("cannot read", path))?;
-        Document::decode(path, &bytes)
+        Ok(Some((file, stat)))
     }
 
     fn lock_global(&self) -> Result<GlobalGuard, StoreError> {
@@ -219,6 +256,7 @@ impl Core {
             );
         }
         self.remove_leftovers(place);
+        self.settle_folders(place)?;
         let temp = place.temp();
         let written = self
             .write_temp(&temp, &text)
@@ -316,6 +354,28 @@ impl Core {
         self.disk.sync_folder(parent).map_err(failed("cannot make durable what is in", parent))
     }
 
+    /// Before the first version of a store is there: makes durable the folders that it is in. Whoever made them may have died
+    /// before they were, or be about to do so. Where there is a store, somebody has been through this.
+    fn settle_folders(&self, place: &Place) -> Result<(), StoreError> {
+        if self.disk.stat(&place.file).is_ok() {
+            return Ok(());
+        }
+        let examine = |path: &Path| self.disk.stat(path).map_err(failed("cannot examine", path));
+        let device = examine(&place.folder)?.device;
+        for folder in place.folder.ancestors().skip(1) {
+            // What is mounted was not made by a store; nor was anything above it.
+            if examine(folder)?.device != device {
+                break;
+            }
+            match self.disk.sync_folder(folder) {
+                // Nobody makes a folder durably in one that they may not read: it was there before.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                result => result.map_err(failed("cannot make durable what is in", folder))?,
+            }
+        }
+        Ok(())
+    }
+
     /// Opens a sidecar, made 0600 if it is not there.
     pub(super) fn open_lock(&self, path: &Path) -> Result<Box<dyn DiskFile>, StoreError> {
         let file = self.disk.open(path, Open::ReadWrite).map_err(failed("cannot open", path))?;
@@ -346,6 +406,11 @@ fn cannot_replace(path: &Path, error: io::Error) -> StoreError {
         }
         _ => failed("cannot replace", path)(error),
     }
+}
+
+fn decode(place: &Place, file: &dyn DiskFile) -> Result<Document, StoreError> {
+    let bytes = file.read(MAX_FILE + 1).map_err(failed("cannot read", &place.file))?;
+    Document::decode(&place.file, &bytes)
 }
 
 fn check_version(path: &Path, document: &Document) -> Result<(), StoreError> {

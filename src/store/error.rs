@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::sys::disk::{is_device_fault, is_out_of_descriptors};
+
 /// Why the store could not do what was asked. Nothing was changed by whoever gets one of these.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -68,6 +70,8 @@ fn hint(error: &io::Error) -> &'static str {
             "; free some space: nothing is spent while nothing can be saved"
         }
         io::ErrorKind::ReadOnlyFilesystem => "; the store has to be on a file system that can be written",
+        _ if is_device_fault(error) => "; check the disk: the kernel's log says more",
+        _ if is_out_of_descriptors(error) => "; raise the limit of open files (ulimit -n, LimitNOFILE=)",
         _ => "",
     }
 }

@@ -1,7 +1,6 @@
 //! The file store for async callers: [`Store`] over [`Core`], with its system calls off the async threads.
 
 use std::{
-    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -11,14 +10,14 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
-    Purpose, Store, StoreError, TenantLock,
+    Purpose, Records, Store, StoreError, TenantLock,
     core::{Core, failed},
     tenant_lock::{FileTenantLock, Held},
     wait::Waits,
 };
 use crate::{
     ids::Tenant,
-    session::{Applied, Change, Entry},
+    session::{Applied, Change, Entry, Session},
     sys::{
         clock::Clock,
         disk::{Disk, RealDisk},
@@ -71,6 +70,12 @@ impl FileStore {
     /// The path as it was given, made absolute.
     pub fn path(&self) -> &Path {
         &self.core.path
+    }
+
+    /// A tenant's session as it is now, for a program that wants just that and ends: blocking, at once, and without reading
+    /// other tenants' records. `None` when [`Store::read`] has to tell, and that may be an error.
+    pub fn glance(&self, tenant: &Tenant) -> Option<Session> {
+        self.core.glance(tenant)
     }
 
     /// Waits until this process is the one that talks to Discord, for as long as it takes, in a thread that blocks: call
@@ -141,12 +146,18 @@ impl FileStore {
 #[async_trait]
 impl Store for FileStore {
     async fn read(&self, tenant: &Tenant) -> Result<Entry, StoreError> {
-        let tenant = tenant.clone();
-        self.run(move |core| Ok(core.read()?.entry(&tenant))).await
+        Ok(self.list().await?.get(tenant).cloned().unwrap_or_default())
     }
 
-    async fn list(&self) -> Result<BTreeMap<Tenant, Entry>, StoreError> {
-        self.run(|core| Ok(core.read()?.entries().clone())).await
+    async fn list(&self) -> Result<Arc<Records>, StoreError> {
+        match self.core.current() {
+            Some(records) => Ok(records),
+            None => self.run(|core| core.records()).await,
+        }
+    }
+
+    fn current(&self) -> Option<Arc<Records>> {
+        self.core.current()
     }
 
     async fn change(&self, tenant: &Tenant, change: Change) -> Result<Applied, StoreError> {

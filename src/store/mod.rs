@@ -3,12 +3,14 @@
 //! A store keeps one [`Entry`] per tenant, changes it only by a [`Change`] under its global lock, and lends out each
 //! tenant's lock with the journal in it. It never talks to a provider, so nothing here waits for the network.
 
+mod cache;
 mod codec;
 mod core;
 mod doctor;
 mod dto;
 mod error;
 mod file;
+mod glance;
 mod journal;
 mod place;
 mod rescue;
@@ -21,7 +23,7 @@ pub use error::StoreError;
 pub use file::{FileStore, FileStoreOptions, default_path};
 pub use rescue::{read_rescue, rescue_text};
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -42,6 +44,9 @@ pub enum Purpose {
     SignIn,
 }
 
+/// All tenants' records at one moment.
+pub type Records = BTreeMap<Tenant, Entry>;
+
 /// The store, as the broker sees it. All methods may block on the disk, on the global lock, which is held for one
 /// read and write, and on nothing else; they run their system calls off the async threads.
 #[async_trait]
@@ -50,7 +55,10 @@ pub trait Store: Send + Sync + 'static {
     async fn read(&self, tenant: &Tenant) -> Result<Entry, StoreError>;
 
     /// All records, as they are now.
-    async fn list(&self) -> Result<BTreeMap<Tenant, Entry>, StoreError>;
+    async fn list(&self) -> Result<Arc<Records>, StoreError>;
+
+    /// What [`Store::list`] would give, if it is known without waiting: a stat(2) on a local file system, at most.
+    fn current(&self) -> Option<Arc<Records>>;
 
     /// Applies `change` under the global lock. When it returns, the change is durable.
     ///

@@ -33,6 +33,8 @@ pub struct Stat {
     pub links: u64,
     /// Its length in bytes.
     pub len: u64,
+    /// When content or any of this last changed (ctime): seconds and nanoseconds. No call sets it.
+    pub changed: (i64, i64),
     /// Whether it is a regular file.
     pub is_file: bool,
 }
@@ -53,9 +55,20 @@ impl From<Metadata> for Stat {
             owner: metadata.uid(),
             links: metadata.nlink(),
             len: metadata.len(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
             is_file: metadata.is_file(),
         }
     }
+}
+
+/// Whether the device itself failed (`EIO`).
+pub fn is_device_fault(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EIO)
+}
+
+/// Whether this process, or the machine, has as many files open as it may (`EMFILE`, `ENFILE`).
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// How a file is opened; always close-on-exec.

@@ -462,6 +462,16 @@ async fn what_does_not_belong_to_the_sign_in_is_refused_before_anything_is_sent(
 }
 
 #[tokio::test]
+async fn a_logout_without_a_session_leaves_the_sign_in_under_way_alone() {
+    let rig = Rig::start().await;
+    let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
+    let error = rig.broker.logout(&tenant(ALICE), Revocation::Keep).await.unwrap_err();
+    assert!(error.to_string().contains("nothing to log out"), "{error}");
+    let again = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
+    assert_eq!(again.authorize_url, started.authorize_url);
+}
+
+#[tokio::test]
 async fn an_expired_sign_in_is_told_and_a_new_one_begins() {
     let rig = Rig::start().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();

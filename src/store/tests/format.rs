@@ -189,7 +189,7 @@ async fn a_refresh_keeps_the_grant_s_unknown_fields_and_a_new_grant_begins_witho
 async fn a_tenant_that_this_version_does_not_know_is_kept_and_not_listed() {
     let f = Fixture::new();
     f.put(foreign().0.to_string());
-    let listed: Vec<_> = f.store.list().await.expect("readable").into_keys().collect();
+    let listed: Vec<_> = f.store.list().await.expect("readable").keys().cloned().collect();
     assert_eq!(listed, [alice()]);
     assert_eq!(f.store.change(&alice(), Change::Logout).await.expect("writable"), Applied::Done);
     assert!(f.value()["sessions"].get("later/team:9").is_some());

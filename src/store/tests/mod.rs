@@ -1,6 +1,7 @@
 //! What the file store promises to one process; what it promises to several is in `tests/it/store.rs`.
 #![expect(clippy::disallowed_methods, reason = "these tests lay out files and look at them")]
 
+mod cache;
 mod doctor;
 mod format;
 mod journal;

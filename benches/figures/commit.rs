@@ -1,0 +1,87 @@
+//! A commit ÷ a bare write + fsync + rename + fsync of the folder, of a file of the same size.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::Path,
+    sync::Arc,
+};
+
+use threadkey::{
+    ids::Lineage,
+    session::{Applied, Change},
+    store::{FileStore, Store},
+};
+use tokio::runtime::Runtime;
+
+use crate::lab::{Lab, Token, in_turn, row, tenant, timed};
+
+/// Who commits at once where throughput is measured.
+const WRITERS: usize = 8;
+
+/// Commits of each.
+const EACH: usize = 4;
+
+pub(crate) fn measure() {
+    let lab = Lab::new();
+    let runtime = Runtime::new().expect("a runtime");
+    for (sessions, rounds) in [(1, 51), (100, 51), (1_000, 31), (10_000, 9)] {
+        lab.fill(sessions, Token::Fresh);
+        let store = Arc::new(lab.store());
+        let (path, size) = (lab.path(), fs::metadata(lab.path()).expect("there").len() as usize);
+        let lineage = runtime.block_on(lineage(&store));
+        let folder = path.parent().expect("it has one");
+        let bytes = vec![b'x'; size];
+        let (one, bare) = in_turn(
+            rounds,
+            || timed(|| runtime.block_on(commit(&store, lineage))),
+            || timed(|| write_bare(folder, &bytes)),
+        );
+        row(&format!("one commit, {sessions} sessions"), one, "bare write of that size", bare);
+        let many = || {
+            let time = timed(|| runtime.block_on(commit_at_once(&store, lineage)));
+            time / (WRITERS * EACH) as u32
+        };
+        let (many, bare) = in_turn(rounds / 8 + 1, many, || timed(|| write_bare(folder, &bytes)));
+        row(
+            &format!("each of {} commits by {WRITERS} writers at once, {sessions} sessions", WRITERS * EACH),
+            many,
+            "bare write of that size",
+            bare,
+        );
+    }
+}
+
+async fn lineage(store: &FileStore) -> Lineage {
+    store.read(&tenant()).await.expect("readable").session.expect("a session").lineage
+}
+
+async fn commit(store: &FileStore, lineage: Lineage) {
+    let change = Change::Account { lineage, account: "another@example.com".into() };
+    assert_eq!(store.change(&tenant(), change).await.expect("writable"), Applied::Done);
+}
+
+async fn commit_at_once(store: &Arc<FileStore>, lineage: Lineage) {
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for _ in 0..EACH {
+                    commit(&store, lineage).await;
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.expect("no panic");
+    }
+}
+
+fn write_bare(folder: &Path, bytes: &[u8]) {
+    let (temp, path) = (folder.join("bare.tmp"), folder.join("bare"));
+    let mut file = File::create(&temp).expect("writable");
+    file.write_all(bytes).expect("writable");
+    file.sync_all().expect("durable");
+    fs::rename(&temp, &path).expect("replaceable");
+    File::open(folder).and_then(|folder| folder.sync_all()).expect("durable");
+}

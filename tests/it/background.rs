@@ -1,0 +1,106 @@
+//! What is in use is refreshed by itself, and only where that takes nothing away from anybody.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use threadkey::{
+    broker::{Broker, DEFAULT_MIN_TTL},
+    ids::{Principal, Snowflake, Tenant},
+    oauth::{Client, Pasted, Provider, ProviderSettings, Providers},
+    store::{FileStore, FileStoreOptions},
+    sys::clock::Clock,
+};
+
+use crate::support::{
+    authserver::{self, AuthServer, Lifetimes},
+    browser,
+};
+
+const NOW: i64 = 1_795_358_672;
+const ALICE: Principal = Principal::User(Snowflake(803));
+
+/// Three quarters of an hour and the longest time after that; the token still serves.
+const DUE: i64 = 2700 + 360;
+
+struct Rig {
+    server: AuthServer,
+    clock: Clock,
+    broker: Broker,
+    _folder: tempfile::TempDir,
+}
+
+fn tenant() -> Tenant {
+    "acme/user:803".parse().unwrap()
+}
+
+/// Alice is signed in, at a provider whose refresh ends the life of the old access token or does not.
+async fn signed_in(refresh_revokes_access: bool) -> Rig {
+    let server = AuthServer::start(authserver::Options::default()).await;
+    server.set_lifetimes(Lifetimes { access_token: Duration::from_secs(3600), ..Lifetimes::default() });
+    let settings = ProviderSettings {
+        authorization_endpoint: server.authorization_endpoint(),
+        token_endpoint: server.token_endpoint(),
+        client_id: authserver::CLIENT_ID.into(),
+        redirect_uri: authserver::PASTE_REDIRECT_URI.into(),
+        scopes: vec!["offline_access".into()],
+        enforces_pkce: true,
+        refresh_revokes_access,
+        ..ProviderSettings::default()
+    };
+    let provider = Provider::new("acme".parse().unwrap(), settings).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::fixed(NOW);
+    let path = folder.path().join("auth.json");
+    let store = FileStore::open(&path, clock.clone(), FileStoreOptions::default()).unwrap();
+    let client = Client::new(clock.clone()).unwrap();
+    let broker = Broker::new(Arc::new(store), Providers::new([provider]), client, clock.clone());
+    let started = broker.start(&tenant(), ALICE).await.unwrap();
+    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
+    Rig { server, clock, broker, _folder: folder }
+}
+
+#[tokio::test]
+async fn a_session_in_use_is_refreshed_before_anybody_asks() {
+    let rig = signed_in(false).await;
+    let before = rig.server.count();
+    rig.clock.advance(DUE);
+    let broker = rig.broker.clone();
+    let background = tokio::spawn(async move { broker.keep_fresh(|| vec![tenant()]).await });
+    rig.server.settled(before + 1).await;
+    background.abort();
+    rig.broker.drained().await;
+    let lease = rig.broker.token(&tenant(), DEFAULT_MIN_TTL).await.unwrap();
+    assert_eq!((lease.generation, lease.expires_in), (2, Duration::from_secs(3600)));
+    assert_eq!(rig.server.count(), before + 1);
+}
+
+#[tokio::test]
+async fn where_a_refresh_revokes_the_old_token_it_waits_until_somebody_needs_a_new_one() {
+    let rig = signed_in(true).await;
+    let before = rig.server.count();
+    rig.clock.advance(DUE);
+    let looks = AtomicU32::new(0);
+    let in_use = || {
+        looks.fetch_add(1, Ordering::SeqCst);
+        vec![tenant()]
+    };
+    // Nothing is sent while this time passes, so nothing but the pauses between the looks takes any.
+    tokio::time::pause();
+    let minute = tokio::time::timeout(Duration::from_secs(60), rig.broker.keep_fresh(in_use)).await;
+    tokio::time::resume();
+    minute.unwrap_err();
+    assert!((2..=60).contains(&looks.load(Ordering::SeqCst)), "{looks:?}");
+    let lease = rig.broker.token(&tenant(), DEFAULT_MIN_TTL).await.unwrap();
+    assert_eq!(lease.generation, 1, "it serves to its end");
+    assert_eq!(rig.server.count(), before);
+    rig.clock.advance(3600 - DUE);
+    let lease = rig.broker.token(&tenant(), DEFAULT_MIN_TTL).await.unwrap();
+    assert_eq!(lease.generation, 2);
+    assert_eq!(rig.server.count(), before + 1);
+}
