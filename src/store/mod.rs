@@ -11,6 +11,7 @@ mod error;
 mod file;
 mod journal;
 mod place;
+mod queue;
 mod strict;
 mod tenant_lock;
 mod wait;

@@ -3,6 +3,7 @@
 
 mod doctor;
 mod format;
+mod group;
 mod journal;
 mod locks;
 mod safety;
