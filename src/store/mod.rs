@@ -13,6 +13,7 @@ mod file;
 mod glance;
 mod journal;
 mod place;
+mod queue;
 mod rescue;
 mod strict;
 mod tenant_lock;

@@ -9,6 +9,7 @@
 //!   a file, a rename, a removal is there after a power cut, or it is not, until its *folder* was synced.
 //! * A rename is there or not: never both names, never neither.
 //! * What an fsync covered stays. A disk that lies about that is beyond anybody's help.
+//! * Changes of one program that wait for the global lock together share a write, and a power cut or kill -9 its fate.
 //! * Two programs at once: the second one begins at any call of the first, and goes on until it is done or meets a lock.
 //!
 //! # Invariants

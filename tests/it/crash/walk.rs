@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -14,9 +16,14 @@ use threadkey::{
         journal::{Answer, Intent, Journal, Spending},
     },
     store::{FileStore, FileStoreOptions, Purpose, Store, StoreError, TenantLock},
-    sys::clock::Clock,
+    sys::{
+        clock::Clock,
+        disk::{Disk as _, DiskFile, Open},
+        lock::Mode,
+    },
 };
 
+use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::runtime::Runtime;
 
 use super::{
@@ -51,6 +58,8 @@ struct World {
     sent: BTreeSet<String>,
     /// Those whose successor was acknowledged: by the journal or by the store.
     superseded: BTreeSet<String>,
+    /// What one write brought, if it did.
+    together: Option<Vec<(Tenant, Known)>>,
     /// Two programs change one tenant at once, and nobody can say which of them was first.
     contested: bool,
     violations: Vec<Violation>,
@@ -61,6 +70,12 @@ enum Step {
     SignIn,
     Refresh,
     Logout,
+}
+
+/// The session that a change leaves.
+enum After {
+    Same,
+    Is(Option<Known>),
 }
 
 /// One program: a store opened anew on the machine's disk.
@@ -129,6 +144,15 @@ impl Walk<'_> {
             let when = if self.random.one_in(2) { When::Before } else { When::After };
             program.process.ends(Some(End { at: 1 + self.random.below(CALLS), when, how }));
         }
+        world(&self.world).together = None;
+        if self.random.one_in(4)
+            && let Some((_blocker, held)) = self.hold_the_global_lock()
+        {
+            let ended = self.share_a_write(program, held);
+            program.process.ends(None);
+            self.expect_well(&program.process, ended)?;
+            return self.verdict();
+        }
         let guest = if self.random.one_in(3) { Some(self.invite(program, &tenant)?) } else { None };
         let ended = self.runtime.block_on(program.run(step, &tenant));
         let guest_ended = guest.map(|(process, answer)| {
@@ -147,6 +171,31 @@ impl Walk<'_> {
             self.expect_possible(program, Settled::Yes)?;
         }
         self.verdict()
+    }
+
+    /// Both tenants sign in or out while somebody else holds the global lock, so that one write brings it all.
+    fn share_a_write(&mut self, program: &Program, held: Box<dyn DiskFile>) -> Result<(), Stopped> {
+        world(&self.world).together = Some(Vec::new());
+        let mut changes = Vec::new();
+        for tenant in tenants() {
+            let step = if self.random.one_in(4) { Step::Logout } else { Step::SignIn };
+            changes.extend(program.changes(step, &tenant));
+        }
+        self.runtime.block_on(async {
+            let mut changes = pin!(futures_util::future::join_all(changes));
+            // Once each has been looked at, all are queued, in this order; unless the program has ended.
+            let ended = futures_util::poll!(changes.as_mut());
+            drop(held);
+            let ended = if let Poll::Ready(ended) = ended { ended } else { changes.await };
+            ended.into_iter().collect()
+        })
+    }
+
+    /// The global lock, taken by another process; `None` before there is a store.
+    fn hold_the_global_lock(&self) -> Option<(Process, Box<dyn DiskFile>)> {
+        let process = self.machine.start(Sabotage::Nothing);
+        let file = process.open(format!("{PATH}.global.lock").as_ref(), Open::ReadWrite).ok()?;
+        file.try_lock(Mode::Exclusive).is_ok_and(|locked| locked).then_some((process, file))
     }
 
     /// Another program does a step of its own in the middle of `host`'s.
@@ -189,6 +238,7 @@ impl Walk<'_> {
     }
 
     fn expect_possible(&self, program: &Program, settled: Settled) -> Result<(), Violation> {
+        let mut there = Vec::new();
         for tenant in tenants() {
             let entry = self.runtime.block_on(program.store.read(&tenant));
             let found = known(&entry.map_err(|error| format!("the file does not parse: {error}"))?);
@@ -198,8 +248,14 @@ impl Walk<'_> {
                 return Err(format!("{tenant} has {found:?}, and may have {possible:?}"));
             }
             if settled == Settled::Yes {
-                *possible = vec![found];
+                *possible = vec![found.clone()];
             }
+            let ours = world.together.iter().flatten().filter(|(of, _)| *of == tenant);
+            there.extend(ours.map(|(_, known)| found.as_ref() == Some(known)));
+        }
+        world(&self.world).together = None;
+        if there.contains(&true) && there.contains(&false) {
+            return Err("one write brought a part of what shared it".into());
         }
         Ok(())
     }
@@ -234,22 +290,35 @@ impl Walk<'_> {
 
 impl Program {
     async fn run(&self, step: Step, tenant: &Tenant) -> Result<(), Stopped> {
-        match step {
-            Step::SignIn => self.sign_in(tenant).await,
-            Step::Refresh => self.refresh(tenant).await,
-            Step::Logout => self.change(tenant, Change::Logout, None).await.map(drop),
+        if let Step::Refresh = step {
+            return self.refresh(tenant).await;
         }
+        for change in self.changes(step, tenant) {
+            change.await?;
+        }
+        Ok(())
     }
 
-    async fn sign_in(&self, tenant: &Tenant) -> Result<(), Stopped> {
+    /// What a sign-in or a logout changes, one after the other.
+    fn changes(&self, step: Step, tenant: &Tenant) -> Vec<BoxFuture<'static, Result<(), Stopped>>> {
+        let make = |change, after: After| {
+            let (program, tenant) = (self.clone(), tenant.clone());
+            async move { program.change(&tenant, change, after).await }.boxed()
+        };
+        let Step::SignIn = step else { return vec![make(Change::Logout, After::Is(None))] };
         let number = world(&self.world).mint();
-        let (state, lineage) =
-            (State::new(format!("state-{number}")), Lineage(u128::from(number).to_be_bytes()));
-        self.store.change(tenant, Change::Cancel(None)).await?;
-        self.store.change(tenant, Change::Start(pending(state.clone()))).await?;
-        let session = Box::new(Session::begin(lineage, grant(number), binding(), NOW));
+        let lineage = Lineage(u128::from(number).to_be_bytes());
         let known = Known { lineage, generation: 1, refresh_token: refresh_token(number) };
-        self.change(tenant, Change::SignIn { state, session }, Some(known)).await.map(drop)
+        if let Some(together) = &mut world(&self.world).together {
+            together.push((tenant.clone(), known.clone()));
+        }
+        let state = State::new(format!("state-{number}"));
+        let session = Box::new(Session::begin(lineage, grant(number), binding(), NOW));
+        vec![
+            make(Change::Cancel(None), After::Same),
+            make(Change::Start(pending(state.clone())), After::Same),
+            make(Change::SignIn { state, session }, After::Is(Some(known))),
+        ]
     }
 
     /// The caller's side of a refresh, by the rules that the broker keeps.
@@ -313,18 +382,15 @@ impl Program {
         lock.clear().await
     }
 
-    async fn change(
-        &self,
-        tenant: &Tenant,
-        change: Change,
-        after: Option<Known>,
-    ) -> Result<Applied, Stopped> {
-        world(&self.world).begin(tenant, after.clone());
-        let applied = self.store.change(tenant, change).await?;
-        if applied == Applied::Done {
-            world(&self.world).end(tenant, after);
+    async fn change(&self, tenant: &Tenant, change: Change, after: After) -> Result<(), Stopped> {
+        if let After::Is(state) = &after {
+            world(&self.world).begin(tenant, state.clone());
         }
-        Ok(applied)
+        let applied = self.store.change(tenant, change).await?;
+        if let (Applied::Done, After::Is(state)) = (applied, after) {
+            world(&self.world).end(tenant, state);
+        }
+        Ok(())
     }
 }
 
