@@ -27,19 +27,38 @@ async fn held() -> (AuthServer, Home) {
     (server, home)
 }
 
-/// Waits until as many detached processes refresh in this folder, and gives their ids in order of their birth.
-async fn refreshing(home: &Home, count: usize) -> Vec<i32> {
+/// Waits until `look` finds something.
+async fn found<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
     let look = async {
         loop {
-            let found = detached(home);
-            if found.len() >= count {
+            if let Some(found) = look() {
                 return found;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     let found = tokio::time::timeout(Duration::from_secs(30), look).await;
-    found.unwrap_or_else(|_| panic!("waited in vain for {count} refreshing processes"))
+    found.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// The detached process that refreshes in this folder.
+async fn sender(home: &Home) -> i32 {
+    found("a refreshing process", || detached(home).first().copied()).await
+}
+
+/// Starts a caller, and waits until it waits for the lock. Returns its id too.
+async fn waiter(home: &Home) -> (tokio::process::Child, i32) {
+    let child = home.command(&["token", "acme"]).spawn().unwrap();
+    let id = i32::try_from(child.id().unwrap()).unwrap();
+    found("a waiting process", || waits(id).then_some(())).await;
+    (child, id)
+}
+
+/// Whether this process has the thread that blocks in flock.
+fn waits(id: i32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{id}/task")) else { return false };
+    let names = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+    names.into_iter().any(|name| name.trim() == "lock-wait")
 }
 
 fn detached(home: &Home) -> Vec<i32> {
@@ -62,11 +81,10 @@ async fn a_sender_suspended_in_mid_refresh_goes_on_after_a_minute_and_nobody_sen
     let (server, home) = held().await;
     let caller = home.command(&["token", "acme"]).spawn().unwrap();
     server.wait_for_held(1).await;
-    let sender = refreshing(&home, 1).await[0];
+    let sender = sender(&home).await;
     signal_process(sender, SIGSTOP);
     server.release();
-    let waiter = home.command(&["token", "acme"]).spawn().unwrap();
-    refreshing(&home, 2).await;
+    let (waiter, _) = waiter(&home).await;
     home.set_offset(3600 + 60);
     let status = home.run(&["auth", "status", "--json"]).await;
     assert!(status.stdout.contains(r#""state":"expired""#), "reading waits for nobody: {status:?}");
@@ -85,9 +103,7 @@ async fn a_suspended_waiter_holds_up_nobody_and_has_the_new_token_when_it_wakes(
     let (server, home) = held().await;
     let caller = home.command(&["token", "acme"]).spawn().unwrap();
     server.wait_for_held(1).await;
-    let sender = refreshing(&home, 1).await[0];
-    let waiter = home.command(&["token", "acme"]).spawn().unwrap();
-    let sleeper = refreshing(&home, 2).await.into_iter().find(|id| *id != sender).unwrap();
+    let (waiter, sleeper) = waiter(&home).await;
     signal_process(sleeper, SIGSTOP);
     server.release();
     let caller = caller.wait_with_output().await.unwrap();
