@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::process::Child;
 
 use crate::support::{
     authserver::AuthServer,
@@ -27,34 +28,53 @@ async fn held() -> (AuthServer, Home) {
     (server, home)
 }
 
-/// Waits until as many detached processes refresh in this folder, and gives their ids in order of their birth.
-async fn refreshing(home: &Home, count: usize) -> Vec<i32> {
-    let look = async {
+/// Waits until `look` finds something.
+async fn found<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let looking = async {
         loop {
-            let found = detached(home);
-            if found.len() >= count {
+            if let Some(found) = look() {
                 return found;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let found = tokio::time::timeout(Duration::from_secs(30), look).await;
-    found.unwrap_or_else(|_| panic!("waited in vain for {count} refreshing processes"))
+    let found = tokio::time::timeout(Duration::from_secs(30), looking).await;
+    found.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
-fn detached(home: &Home) -> Vec<i32> {
+/// The detached process that refreshes in this folder.
+fn sender(home: &Home) -> Option<i32> {
     let folder = home.path().to_string_lossy().into_owned();
-    let ids = std::fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let refreshes = |id: &i32| {
+    let names =
+        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut ids = names.filter_map(|name| name.parse().ok());
+    ids.find(|id: &i32| {
         let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).into_owned();
         line.contains(&folder) && line.contains("__refresh")
+    })
+}
+
+/// Whether this process is blocked in flock(2).
+fn waits_for_a_lock(id: i32) -> Option<()> {
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    let waits = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.contains(&"->") && words.contains(&"FLOCK") && words.contains(&id.to_string().as_str())
     };
-    let mut found: Vec<i32> = ids.filter(refreshes).collect();
-    found.sort_unstable();
-    found
+    locks.lines().any(waits).then_some(())
+}
+
+/// Asks for a token, and waits until that waits for whoever refreshes.
+async fn waiter(home: &Home) -> Child {
+    let child = home.command(&["token", "acme"]).spawn().unwrap();
+    let id = id(&child);
+    found("a process that waits for the lock", || waits_for_a_lock(id)).await;
+    child
+}
+
+fn id(child: &Child) -> i32 {
+    i32::try_from(child.id().unwrap()).unwrap()
 }
 
 #[tokio::test]
@@ -62,11 +82,10 @@ async fn a_sender_suspended_in_mid_refresh_goes_on_after_a_minute_and_nobody_sen
     let (server, home) = held().await;
     let caller = home.command(&["token", "acme"]).spawn().unwrap();
     server.wait_for_held(1).await;
-    let sender = refreshing(&home, 1).await[0];
+    let sender = found("the process that refreshes", || sender(&home)).await;
     signal_process(sender, SIGSTOP);
     server.release();
-    let waiter = home.command(&["token", "acme"]).spawn().unwrap();
-    refreshing(&home, 2).await;
+    let waiter = waiter(&home).await;
     home.set_offset(3600 + 60);
     let status = home.run(&["auth", "status", "--json"]).await;
     assert!(status.stdout.contains(r#""state":"expired""#), "reading waits for nobody: {status:?}");
@@ -85,9 +104,8 @@ async fn a_suspended_waiter_holds_up_nobody_and_has_the_new_token_when_it_wakes(
     let (server, home) = held().await;
     let caller = home.command(&["token", "acme"]).spawn().unwrap();
     server.wait_for_held(1).await;
-    let sender = refreshing(&home, 1).await[0];
-    let waiter = home.command(&["token", "acme"]).spawn().unwrap();
-    let sleeper = refreshing(&home, 2).await.into_iter().find(|id| *id != sender).unwrap();
+    let waiter = waiter(&home).await;
+    let sleeper = id(&waiter);
     signal_process(sleeper, SIGSTOP);
     server.release();
     let caller = caller.wait_with_output().await.unwrap();
