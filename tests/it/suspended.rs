@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::process::Child;
 
 use crate::support::{
     authserver::AuthServer,
@@ -28,8 +29,8 @@ async fn held() -> (AuthServer, Home) {
 }
 
 /// Waits until `look` finds something.
-async fn found<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
-    let look = async {
+async fn found<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let looking = async {
         loop {
             if let Some(found) = look() {
                 return found;
@@ -37,43 +38,43 @@ async fn found<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let found = tokio::time::timeout(Duration::from_secs(30), look).await;
+    let found = tokio::time::timeout(Duration::from_secs(30), looking).await;
     found.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
 /// The detached process that refreshes in this folder.
-async fn sender(home: &Home) -> i32 {
-    found("a refreshing process", || detached(home).first().copied()).await
-}
-
-/// Starts a caller, and waits until it waits for the lock. Returns its id too.
-async fn waiter(home: &Home) -> (tokio::process::Child, i32) {
-    let child = home.command(&["token", "acme"]).spawn().unwrap();
-    let id = i32::try_from(child.id().unwrap()).unwrap();
-    found("a waiting process", || waits(id).then_some(())).await;
-    (child, id)
-}
-
-/// Whether this process has the thread that blocks in flock.
-fn waits(id: i32) -> bool {
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{id}/task")) else { return false };
-    let names = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok());
-    names.into_iter().any(|name| name.trim() == "lock-wait")
-}
-
-fn detached(home: &Home) -> Vec<i32> {
+fn sender(home: &Home) -> Option<i32> {
     let folder = home.path().to_string_lossy().into_owned();
-    let ids = std::fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let refreshes = |id: &i32| {
+    let names =
+        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut ids = names.filter_map(|name| name.parse().ok());
+    ids.find(|id: &i32| {
         let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).into_owned();
         line.contains(&folder) && line.contains("__refresh")
+    })
+}
+
+/// Whether this process is blocked in flock(2).
+fn waits_for_a_lock(id: i32) -> Option<()> {
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    let waits = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.contains(&"->") && words.contains(&"FLOCK") && words.contains(&id.to_string().as_str())
     };
-    let mut found: Vec<i32> = ids.filter(refreshes).collect();
-    found.sort_unstable();
-    found
+    locks.lines().any(waits).then_some(())
+}
+
+/// Asks for a token, and waits until that waits for whoever refreshes.
+async fn waiter(home: &Home) -> Child {
+    let child = home.command(&["token", "acme"]).spawn().unwrap();
+    let id = id(&child);
+    found("a process that waits for the lock", || waits_for_a_lock(id)).await;
+    child
+}
+
+fn id(child: &Child) -> i32 {
+    i32::try_from(child.id().unwrap()).unwrap()
 }
 
 #[tokio::test]
@@ -81,10 +82,10 @@ async fn a_sender_suspended_in_mid_refresh_goes_on_after_a_minute_and_nobody_sen
     let (server, home) = held().await;
     let caller = home.command(&["token", "acme"]).spawn().unwrap();
     server.wait_for_held(1).await;
-    let sender = sender(&home).await;
+    let sender = found("the process that refreshes", || sender(&home)).await;
     signal_process(sender, SIGSTOP);
     server.release();
-    let (waiter, _) = waiter(&home).await;
+    let waiter = waiter(&home).await;
     home.set_offset(3600 + 60);
     let status = home.run(&["auth", "status", "--json"]).await;
     assert!(status.stdout.contains(r#""state":"expired""#), "reading waits for nobody: {status:?}");
@@ -103,7 +104,8 @@ async fn a_suspended_waiter_holds_up_nobody_and_has_the_new_token_when_it_wakes(
     let (server, home) = held().await;
     let caller = home.command(&["token", "acme"]).spawn().unwrap();
     server.wait_for_held(1).await;
-    let (waiter, sleeper) = waiter(&home).await;
+    let waiter = waiter(&home).await;
+    let sleeper = id(&waiter);
     signal_process(sleeper, SIGSTOP);
     server.release();
     let caller = caller.wait_with_output().await.unwrap();
