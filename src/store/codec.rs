@@ -22,6 +22,9 @@ use crate::{ids::Tenant, session::Entry, sys::clock::UnixTime};
 /// The format that is written.
 pub(super) const VERSION: u64 = 1;
 
+/// By how much one change lengthens the text, as a rule, in bytes: an answer's tokens, or a sign-in's texts.
+const LONGEST_CHANGE: usize = 128 * 1024;
+
 /// The members of each object that are ours.
 const SESSION: &[&str] = &[
     "access_token",
@@ -63,6 +66,8 @@ pub(super) struct Document {
     version: u64,
     entries: Records,
     foreign: usize,
+    /// How long the text was, in bytes.
+    len: usize,
 }
 
 impl Document {
@@ -80,6 +85,7 @@ impl Document {
             version: VERSION,
             entries: Records::new(),
             foreign: 0,
+            len: 0,
         }
     }
 
@@ -89,7 +95,7 @@ impl Document {
         let corrupt = |error: serde_json::Error| corrupt(path, &error);
         let root = strict::object(text).map_err(corrupt)?;
         let version = root.get("version").and_then(Value::as_u64).unwrap_or(0);
-        let mut document = Self { root, version, entries: Records::new(), foreign: 0 };
+        let mut document = Self { root, version, entries: Records::new(), foreign: 0, len: text.len() };
         match serde_json::from_str(text) {
             Ok(file) => document.fill(file),
             Err(_) if version > VERSION => return Err(StoreError::Newer { path: path.into(), version }),
@@ -157,8 +163,9 @@ impl Document {
 
     /// The text to write, indented so that people and line numbers can point into it.
     pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        // Room from the start, in whole, as a rule: a buffer that grows leaves copies of secrets behind.
-        let mut text = Zeroizing::new(Vec::with_capacity(64 * 1024 + self.entries.len() * 16 * 1024));
+        // Room from the start, in whole, as a rule: a buffer that grows leaves copies of secrets behind. But no more than that: all of it
+        // is overwritten in the end.
+        let mut text = Zeroizing::new(Vec::with_capacity(self.len + LONGEST_CHANGE));
         serde_json::to_writer_pretty(&mut *text, &self.root)
             .expect("JSON values with text keys can be written");
         text.push(b'\n');

@@ -1,7 +1,15 @@
 //! Many processes, one login: the command line against oidc-provider, with callers that die.
 #![expect(clippy::disallowed_methods, reason = "the tests' own processes are not the program's")]
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs, time::Duration};
+
+use threadkey::{
+    ids::Tenant,
+    secret::{AccessToken, RefreshToken},
+    session::{Applied, Change, Grant},
+    store::{FileStore, FileStoreOptions, Purpose, Store},
+    sys::clock::Clock,
+};
 
 use crate::support::{
     browser,
@@ -51,6 +59,52 @@ async fn twenty_four_processes_at_expiry_cause_one_refresh_and_all_print_the_new
     assert!(!printed.contains(&before.stdout));
     let counts = oidc.events().await.of("alice");
     assert_eq!((counts.refreshes, counts.reuses, counts.revoked), (1, 0, 0));
+}
+
+#[tokio::test]
+async fn a_process_that_only_waits_starts_no_other_and_takes_what_was_committed() {
+    let (oidc, home) = signed_in().await;
+    home.set_offset(AN_HOUR);
+    let store = FileStore::open(&home.store(), Clock::system(), FileStoreOptions::default()).unwrap();
+    let tenant: Tenant = "acme/local".parse().unwrap();
+    let mut lock = store.try_lock(&tenant, Purpose::Refresh).await.unwrap().unwrap();
+    let spent = store.read(&tenant).await.unwrap().session.unwrap().to_spend().unwrap();
+    let waiting = home.command(&["token", "acme"]).spawn().unwrap();
+    let id = waiting.id().unwrap().to_string();
+    tokio::time::timeout(Duration::from_secs(30), until_blocked(&id)).await.expect("it waits for the lock");
+    assert_eq!(children(&id), [""; 0]);
+    let grant = Grant {
+        access_token: AccessToken::new("of-another"),
+        refresh_token: Some(RefreshToken::new("of-another-too")),
+        token_type: "Bearer".into(),
+        scope: None,
+        expires_in: Duration::from_secs(4 * 3600),
+        account: None,
+    };
+    let change = Change::Refreshed { spent, grant: Box::new(grant) };
+    assert_eq!(lock.commit(change).await.unwrap(), Applied::Done);
+    drop(lock);
+    let output = waiting.wait_with_output().await.unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "of-another\n");
+    assert_eq!(oidc.events().await.of("alice").refreshes, 0);
+}
+
+/// Until a thread of this process waits for a file lock.
+async fn until_blocked(id: &str) {
+    let blocked = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        words.get(1) == Some(&"->") && words.get(5) == Some(&id)
+    };
+    while !fs::read_to_string("/proc/locks").unwrap().lines().any(blocked) {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The processes that it has started and that are still there.
+fn children(id: &str) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{id}/task")).unwrap();
+    let lists = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("children")).unwrap());
+    lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
 #[tokio::test]
