@@ -82,7 +82,7 @@ fn auth(config: Option<&Path>, command: AuthCommand) -> Result<(), Failure> {
     on_one_thread(async {
         let broker = parts.broker(parts.open_store()?)?;
         let result = cli::auth::run(&broker, command, parts.clock.now()).await;
-        broker.drained().await;
+        app::drain(&broker, &parts.store).await;
         result
     })?
 }
@@ -113,6 +113,7 @@ fn refresh(config: Option<&Path>, args: &RefreshArgs) {
         on_one_thread(async {
             let broker = parts.broker(parts.open_store()?)?;
             cli::token::refresh(&broker, args).await;
+            app::drain(&broker, &parts.store).await;
             Ok(())
         })?
     };

@@ -7,6 +7,8 @@
 
 #[path = "structure/files.rs"]
 mod files;
+#[path = "structure/names.rs"]
+mod names;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -124,24 +126,6 @@ fn against_index(records: &[Record], index: &str) -> Vec<String> {
     wrong
 }
 
-/// The names of all functions in `source` that bear a test attribute.
-fn test_names(source: &str) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    let mut attributed = false;
-    for line in source.lines().map(str::trim_start) {
-        let line = line.strip_prefix("async ").unwrap_or(line);
-        if line.starts_with("#[") {
-            attributed |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
-        } else if let Some(name) = line.strip_prefix("fn ") {
-            if attributed {
-                names.extend(name.split(['(', '<']).next().map(str::to_owned));
-            }
-            attributed = false;
-        }
-    }
-    names
-}
-
 /// The targets of the Markdown links in `text` that point into the repository.
 fn relative_links(text: &str) -> Vec<String> {
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
@@ -180,12 +164,7 @@ fn every_decision_has_the_agreed_form_and_stands_in_the_index() {
 
 #[test]
 fn every_test_that_a_decision_names_exists() {
-    let mut existing = BTreeSet::new();
-    for folder in ["src", "tests"] {
-        for path in files::below(&files::root().join(folder), "rs") {
-            existing.extend(test_names(&files::read(&path)));
-        }
-    }
+    let existing = names::all_tests();
     let mut missing = Vec::new();
     for record in records() {
         let lost = record.tests.iter().filter(|test| !existing.contains(*test));
@@ -199,7 +178,7 @@ fn every_relative_link_leads_somewhere() {
     let root = files::root();
     let mut pages: Vec<_> =
         ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].iter().map(|name| root.join(name)).collect();
-    pages.extend(["adr", "docs"].iter().flat_map(|folder| files::below(&root.join(folder), "md")));
+    pages.extend(["adr", "docs", "tests"].iter().flat_map(|folder| files::below(&root.join(folder), "md")));
     let mut broken = Vec::new();
     for page in pages {
         let folder = page.parent().unwrap_or(Path::new(""));
@@ -263,7 +242,7 @@ fn a_gap_in_the_numbers_and_a_wrong_index_are_told() {
 fn only_functions_with_a_test_attribute_are_tests() {
     let source =
         "#[test]\nfn a() {}\nfn b() {}\n#[tokio::test(start_paused = true)]\n#[cfg(unix)]\nasync fn c() {}";
-    assert_eq!(test_names(source), BTreeSet::from(["a".to_owned(), "c".to_owned()]));
+    assert_eq!(names::of_tests(source), BTreeSet::from(["a".to_owned(), "c".to_owned()]));
     let links = relative_links("[a](b.md#c) [d](https://e.example/f) [g](#h) [i](../j)");
     assert_eq!(links, ["b.md", "../j"]);
 }

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use crate::{stage::Scene, support::browser};
+use crate::{
+    stage::Scene,
+    support::{browser, discord::PATIENCE},
+};
 
 /// Goes through it; what does not come in time is a panic with what was there instead.
 pub(crate) async fn run(scene: &Scene) -> Result<(), String> {
@@ -33,6 +36,12 @@ pub(crate) async fn run(scene: &Scene) -> Result<(), String> {
     answers(1).await;
     println!("the agent in her thread answered with her login");
 
+    let panel = first_event(&format!("{}life/events", scene.address)).await?;
+    expect(
+        panel["families"][0]["account"] == "alice",
+        &format!("the panel does not show her login: {panel}"),
+    )?;
+
     let before = scene.server.events().total.refreshes;
     act(scene, "expire").await?;
     let asked = act(scene, "ask").await?;
@@ -57,6 +66,21 @@ async fn get(url: &str) -> Result<String, String> {
     let client = reqwest::Client::builder().no_proxy().build().map_err(told)?;
     let answer = client.get(url).send().await.and_then(reqwest::Response::error_for_status);
     answer.map_err(told)?.text().await.map_err(told)
+}
+
+/// What a stream of server-sent events begins with.
+async fn first_event(url: &str) -> Result<Value, String> {
+    let told = |error: reqwest::Error| format!("{url} breaks off: {error}");
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(told)?;
+    let mut stream = client.get(url).send().await.map_err(told)?;
+    let mut text = String::new();
+    while !text.ends_with("\n\n") {
+        let chunk =
+            stream.chunk().await.map_err(told)?.ok_or_else(|| format!("{url} ends after {text:?}"))?;
+        text.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    let data = text.strip_prefix("data: ").unwrap_or_default();
+    serde_json::from_str(data).map_err(|_| format!("{url} begins with {text:?}"))
 }
 
 /// Presses a button of the panel.

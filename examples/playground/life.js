@@ -46,7 +46,7 @@ function draw() {
   $("life-refreshes").textContent = picture.refreshes;
   $("life-reuses").textContent = picture.reuses;
   $("life-bad").classList.toggle("some", picture.reuses > 0);
-  open.textContent = `Tokens · ${picture.refreshes} refreshes, ${picture.reuses} reuses`;
+  open.replaceChildren("Tokens", el("span", { class: "more" }, ` · ${picture.refreshes} refreshes, ${picture.reuses} reuses`));
   logins = picture.families.map(login);
   const none = el("p", { class: "none" }, "Nobody has signed in yet. Each sign-in gets a row here: one dot for each refresh token, and a line to the one that replaced it.");
   $("life-rows").replaceChildren(...(logins.length ? logins.map(({ row }) => row) : [none]));
@@ -74,6 +74,7 @@ function show(shown) {
 
 $("top").append(open);
 $("life-close").addEventListener("click", () => show(false));
+document.querySelector("main").addEventListener("pointerdown", ({ target }) => { if (target !== open) show(false); });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") show(false); });
 $("life-expire").addEventListener("click", ({ target }) => press(target, "/life/expire", ({ seconds }) =>
   `${seconds} s went by for everybody. The next who needs a token refreshes it; all others get the new one.`));

@@ -105,13 +105,12 @@ impl Scene {
             "\nthreadkey's playground is ready. Open this address in a browser:\n\n  {}\n",
             self.address
         );
-        println!(
-            "  1. Type  /auth start  and press the link that the bot sends you. Allow, and copy the code."
-        );
+        println!("  1. Type  /auth start acme  , press the link, allow the access, and copy the code.");
         println!("  2. Back in the chat press  Enter code  and paste it.");
         println!(
-            "  3. Type  /ask hello  : an agent answers in a thread, with your login. The panel shows its tokens.\n"
+            "  3. Type  /ask hello  : an agent answers in a thread, with your login. Beside the chat you see"
         );
+        println!("     what becomes of its tokens. Be somebody else too: you choose on the left.\n");
         if let Some(words) = bot::no_isolation() {
             println!("{words}\n");
         }

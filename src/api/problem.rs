@@ -51,8 +51,8 @@ impl Problem {
     }
 
     /// The same whether the configuration has such a provider or not, so that a worker learns of none but its own.
-    pub(super) fn provider_not_allowed(provider: &str) -> Self {
-        let detail = format!("this worker may not use the provider {provider:?}: see agent.providers");
+    pub(super) fn provider_not_allowed() -> Self {
+        let detail = "this worker may not use that provider: see agent.providers";
         Self::new(StatusCode::FORBIDDEN, "provider_not_allowed", detail)
     }
 
@@ -70,12 +70,18 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "content_too_large", detail)
     }
 
+    pub(super) fn unsaved(waiting: usize) -> Self {
+        let detail =
+            format!("new tokens of {waiting} sessions cannot be saved yet; threadkey's log says why");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail).retry_after(STORE)
+    }
+
     pub(super) fn request_timeout() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body did not come in time")
     }
 
     pub(super) fn not_found() -> Self {
-        let detail = "there is GET /v1/token/{provider}, POST /v1/token/{provider}/rejected and GET /healthz";
+        let detail = "there is GET /v1/token/{provider}, POST /v1/token/{provider}/rejected, GET /healthz and GET /readyz";
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 

@@ -43,6 +43,7 @@ pub(super) fn router(broker: Broker, capabilities: Arc<Capabilities>) -> Router 
             post(rejected).fallback(|| async { Problem::method_not_allowed("POST") }),
         )
         .route("/healthz", get(healthy).fallback(|| async { Problem::method_not_allowed("GET") }))
+        .route("/readyz", get(ready).fallback(|| async { Problem::method_not_allowed("GET") }))
         .fallback(|| async { Problem::not_found() })
         .layer(from_fn(never_stored))
         .with_state(Api { broker, capabilities })
@@ -50,6 +51,15 @@ pub(super) fn router(broker: Broker, capabilities: Arc<Capabilities>) -> Router 
 
 async fn healthy() -> &'static str {
     "ok\n"
+}
+
+/// Ready means: the store can be read, and everything that a provider gave out is saved.
+async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
+    api.broker.status(&[]).await.map_err(|error| Problem::from(&error))?;
+    match api.broker.unsaved().len() {
+        0 => Ok("ready\n"),
+        waiting => Err(Problem::unsaved(waiting)),
+    }
 }
 
 async fn token(
@@ -85,10 +95,9 @@ impl Api {
 
     /// The tenant behind the provider that a worker names.
     async fn tenant(&self, holder: &Holder, provider: &str) -> Result<Tenant, Problem> {
-        let not_allowed = || Problem::provider_not_allowed(&provider.chars().take(64).collect::<String>());
-        let provider: ProviderId = provider.parse().map_err(|_| not_allowed())?;
+        let provider: ProviderId = provider.parse().map_err(|_| Problem::provider_not_allowed())?;
         if !holder.providers.contains(&provider) {
-            return Err(not_allowed());
+            return Err(Problem::provider_not_allowed());
         }
         if self.broker.providers().get(&provider).is_none() {
             return Err(Problem::unknown_provider(&provider));

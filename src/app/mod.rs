@@ -15,7 +15,7 @@ use std::{path::PathBuf, sync::Arc};
 
 pub use error::AppError;
 pub use logs::{guard_panics, start_logs};
-pub use run::{run, serve};
+pub use run::{drain, run, serve};
 
 use crate::{
     agent::AgentSettings,

@@ -1,6 +1,10 @@
 //! The long-running commands.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +24,8 @@ use crate::{
 
 /// How long refreshes under way may take when the process ends: as long as one request is read.
 const DRAIN: Duration = Duration::from_secs(180);
+/// How long a command of its own goes on trying to save what it was given.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The bot and the token API, until a signal.
 ///
@@ -63,7 +69,7 @@ pub async fn run(parts: Parts, discord: DiscordSettings) -> Result<(), AppError>
         if let Some(fresh) = fresh {
             fresh.abort();
         }
-        finish(&broker, api).await;
+        finish(&broker, api, &parts.store).await;
         match (defect, outcome) {
             (Some(defect), _) => Err(defect),
             (None, Ok(result)) => result.map_err(AppError::from),
@@ -72,7 +78,7 @@ pub async fn run(parts: Parts, discord: DiscordSettings) -> Result<(), AppError>
     };
     tokio::select! {
         result = ended => result,
-        () = signals.next() => at_once(),
+        () = signals.next() => at_once(&broker, &parts.store),
     }
 }
 
@@ -92,8 +98,8 @@ pub async fn serve(parts: Parts) -> Result<(), AppError> {
     tracing::info!("ending: what is under way is finished. Once more ends at once");
     shutdown.cancel();
     tokio::select! {
-        () = finish(&broker, api) => Ok(()),
-        () = signals.next() => at_once(),
+        () = finish(&broker, api, &parts.store) => Ok(()),
+        () = signals.next() => at_once(&broker, &parts.store),
     }
 }
 
@@ -122,19 +128,45 @@ fn keep_fresh(broker: Broker, workers: Workers, agent: AgentSettings) -> JoinHan
 }
 
 /// Waits for the requests and for the refreshes under way.
-async fn finish(broker: &Broker, api: JoinHandle<()>) {
-    if !api.is_finished() {
-        let _ = api.await;
-    }
+async fn finish(broker: &Broker, api: JoinHandle<()>, store: &Path) {
+    let _ = api.await;
     if tokio::time::timeout(DRAIN, broker.drained()).await.is_err() {
         tracing::warn!("a refresh is still under way after {} s; it is in its journal", DRAIN.as_secs());
+        rescue(broker, store);
     }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "an arm beside others that can fail")]
-fn at_once() -> Result<(), AppError> {
+fn at_once(broker: &Broker, store: &Path) -> Result<(), AppError> {
     tracing::warn!(
         "ended at once: a refresh that was under way is in its journal, and the next start deals with it"
     );
+    rescue(broker, store);
     Ok(())
+}
+
+/// Waits until nothing is under way, for a command that ends by itself: for as long as a request may take, and then for ten
+/// minutes in which a disk may get well. What cannot be saved until then goes to a rescue file.
+pub async fn drain(broker: &Broker, store: &Path) {
+    if tokio::time::timeout(DRAIN + PATIENCE, broker.drained()).await.is_err() {
+        rescue(broker, store);
+    }
+}
+
+/// Writes what no journal could take into files elsewhere, and names them.
+fn rescue(broker: &Broker, store: &Path) {
+    let beside = store.parent().map(Path::to_owned);
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    let folders = [beside, home.map(|home| home.join(".local/state/threadkey")), Some(std::env::temp_dir())];
+    let folders: Vec<PathBuf> = folders.into_iter().flatten().collect();
+    for (tenant, file) in broker.rescue(&folders) {
+        match file {
+            Some(file) => tracing::error!(
+                %tenant,
+                "a new token could not be saved; it is in {file}. Mend the store, then run: threadkey auth restore {file}",
+                file = file.display()
+            ),
+            None => tracing::error!(%tenant, "a new token could be saved nowhere and is lost: sign in again"),
+        }
+    }
 }

@@ -154,7 +154,7 @@ pub enum FinishError {
     },
     /// The provider could not be reached: the code was not used.
     #[error(
-        "{provider} cannot be reached ({code}); your code was not used, and the sign-in is still open: send it again in a moment"
+        "{provider} cannot finish the sign-in just now ({code}); your code was not used, and the sign-in is still open: send it again in a moment"
     )]
     Unavailable {
         /// Which provider.

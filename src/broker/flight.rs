@@ -6,10 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use dashmap::Entry as Slot;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
-    Broker, Inner, TokenError,
+    Broker, CALLER_WAIT, Inner, TokenError,
     save::{Precious, save},
     settle,
 };
@@ -113,11 +113,22 @@ impl Flight {
             if let Some(lock) = self.inner.store.try_lock(&self.tenant, Purpose::Refresh).await? {
                 return self.refresh(lock).await;
             }
-            self.inner.store.wait_unlocked(&self.tenant).await?;
+            match timeout(CALLER_WAIT, self.inner.store.wait_unlocked(&self.tenant)).await {
+                Ok(unlocked) => unlocked?,
+                // Nothing is under way here that could be lost, and whoever asks next starts anew. A detached process that
+                // went on would pile up with its like behind a holder that is stuck.
+                Err(_) if self.nobody_waits() => return Err(TokenError::InProgress(self.tenant.clone())),
+                Err(_) => continue,
+            }
             if let Some(landed) = self.without_sending(&self.read().await?) {
                 return landed;
             }
         }
+    }
+
+    /// Whether every caller has given up; the map's own receiver does not count.
+    fn nobody_waits(&self) -> bool {
+        self.landed.receiver_count() <= 1
     }
 
     /// With the lock. It is let go when this returns, after everything is durable.
@@ -203,11 +214,12 @@ impl Flight {
         };
         let token_endpoint = self.provider.token_endpoint().to_string();
         let spending = Spending::Refresh(spent.clone());
-        lock.intend(&Intent { spending, at, token_endpoint }).await?;
+        let intent = Intent { spending, at, token_endpoint };
+        lock.intend(&intent).await?;
         tracing::debug!(tenant = %self.tenant, generation = spent.seen.generation, "refreshing");
         let sent = self.inner.client.send(request).await;
         if let Sent::Answer(answer) = &sent {
-            save(&self.inner, &self.tenant, lock, Precious::Answer(answer), || {}).await;
+            save(&self.inner, &self.tenant, lock, Precious::Answer(&intent, answer), || {}).await;
         }
         Ok(Some(sent))
     }
@@ -215,6 +227,11 @@ impl Flight {
     async fn read(&self) -> Landed {
         let session = self.inner.store.read(&self.tenant).await?.session;
         session.ok_or_else(|| TokenError::NoSession(self.tenant.clone()))
+    }
+
+    /// Whether the store holds exactly this state of the grant.
+    pub(super) async fn holds(&self, renewed: &Session) -> bool {
+        self.read().await.is_ok_and(|session| session.to_spend() == renewed.to_spend())
     }
 
     /// What this flight comes to as things stand, or `None` if it has to send.

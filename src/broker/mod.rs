@@ -23,6 +23,7 @@ mod error;
 mod flight;
 mod lookup;
 mod peek;
+mod rescue;
 mod save;
 mod settle;
 mod sign_in;
@@ -30,6 +31,7 @@ mod token;
 
 pub use error::{CancelError, FinishError, LogoutError, StartError, TokenError};
 pub use peek::{Peek, peek};
+pub use rescue::RestoreError;
 
 use std::{sync::Arc, time::Duration};
 
@@ -69,6 +71,8 @@ struct Inner {
     flights: DashMap<Tenant, flight::Joined>,
     /// Grants whose revocation was asked for while a refresh of theirs was under way.
     revoking: DashMap<Lineage, ()>,
+    /// What could not be saved yet: in memory alone, or, without the answer here, in the journal but not in the store.
+    unsaved: DashMap<Tenant, Option<rescue::Unsaved>>,
     events: broadcast::Sender<Event>,
     tasks: TaskTracker,
 }
@@ -222,6 +226,7 @@ impl Broker {
             clock,
             flights: DashMap::new(),
             revoking: DashMap::new(),
+            unsaved: DashMap::new(),
             events,
             tasks: TaskTracker::new(),
         };

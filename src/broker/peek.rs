@@ -40,6 +40,9 @@ pub fn peek(
             Err(TokenError::NoSession(tenant.clone()))
         };
     };
+    if session.verdict().is_some() && entry.pending.is_some() && !session.is_usable(now) {
+        return Ok(Peek::Work);
+    }
     let decision = decide(session, now, min_ttl);
     if let Some(error) = refusal(tenant, decision.clone(), now) {
         return Err(error);

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Event, Inner};
+use super::{Event, Inner, rescue::Unsaved};
 use crate::{
     ids::Tenant,
-    session::{Applied, Change, journal::Answer},
+    session::{
+        Applied, Change,
+        journal::{Answer, Intent},
+    },
     store::TenantLock,
 };
 
@@ -14,8 +17,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a provider gave out once and will not give again.
 pub(super) enum Precious<'a> {
-    /// Its answer, for the journal.
-    Answer(&'a Answer),
+    /// Its answer, for the journal, behind its intent.
+    Answer(&'a Intent, &'a Answer),
     /// What the answer means, for the store.
     Change(&'a Change),
 }
@@ -32,15 +35,29 @@ pub(super) async fn save(
     let mut pause = Duration::from_secs(1);
     loop {
         let saved = match what {
-            Precious::Answer(answer) => lock.record(answer).await.map(|()| Applied::Done),
+            Precious::Answer(_, answer) => lock.record(answer).await.map(|()| Applied::Done),
             Precious::Change(change) => lock.commit(change.clone()).await,
         };
         let error = match saved {
-            Ok(applied) => return applied,
+            Ok(applied) => {
+                if failed.is_none() {
+                    inner.unsaved.remove(tenant);
+                    tracing::info!(%tenant, "saved at last");
+                }
+                return applied;
+            }
             Err(error) => error,
         };
         tracing::error!(%tenant, %error, "what the provider gave out cannot be saved; it is kept in memory and tried again");
         if let Some(failed) = failed.take() {
+            // An answer in the journal is safe; one that is not there yet is in memory alone.
+            let only_here = match what {
+                Precious::Answer(intent, answer) => {
+                    Some(Unsaved { intent: intent.clone(), answer: answer.clone() })
+                }
+                Precious::Change(_) => None,
+            };
+            inner.unsaved.insert(tenant.clone(), only_here);
             inner.tell(Event::SaveFailed(tenant.clone()));
             failed();
         }

@@ -77,6 +77,8 @@ async fn granted(
             tracing::info!(tenant = %flight.tenant, generation = renewed.generation, "refreshed");
             Ok(Settled::Landed(Box::new(renewed)))
         }
+        // An earlier try replaced the file and could not make that durable; this one did, and found nothing to change.
+        Applied::Stale if flight.holds(&renewed).await => Ok(Settled::Landed(Box::new(renewed))),
         Applied::Stale => {
             tracing::info!(tenant = %flight.tenant, "logged out or signed in anew meanwhile; the late answer is dropped");
             flight.inner.revoke_late(&flight.tenant, &flight.provider, session, grant).await;

@@ -113,18 +113,12 @@ impl Broker {
     /// # Errors
     /// See [`LogoutError`].
     pub async fn logout(&self, tenant: &Tenant, revocation: Revocation) -> Result<LoggedOut, LogoutError> {
-        let session = self.inner.store.read(tenant).await?.session;
-        if let (Some(session), Revocation::Revoke, true) = (&session, revocation, self.in_flight(tenant)) {
-            self.inner.revoking.insert(session.lineage, ());
-        }
-        if self.inner.store.change(tenant, Change::Logout).await? == Applied::Stale || session.is_none() {
-            return Err(LogoutError::NoSession(tenant.clone()));
-        }
+        let session = self.remove(tenant, revocation).await?;
         tracing::info!(%tenant, "logged out");
         self.inner.tell(Event::LoggedOut(tenant.clone()));
-        let (Some(session), Revocation::Revoke) = (session, revocation) else {
+        if revocation == Revocation::Keep {
             return Ok(LoggedOut::LocallyOnly);
-        };
+        }
         let request = self.inner.providers.get(&tenant.provider).and_then(|p| p.revoke(&session));
         let Some(request) = request else { return Ok(LoggedOut::CannotRevoke) };
         Ok(if self.inner.revoke(tenant, request).await {
@@ -132,6 +126,27 @@ impl Broker {
         } else {
             LoggedOut::RevocationFailed
         })
+    }
+
+    /// Takes the session out, in the very state that is returned: a refresh that commits in between leaves a token behind
+    /// that would otherwise live on while an older one is revoked.
+    async fn remove(&self, tenant: &Tenant, revocation: Revocation) -> Result<Session, LogoutError> {
+        let mut last = None;
+        for _ in 0..TRIES {
+            let Some(session) = self.inner.store.read(tenant).await?.session else { break };
+            if revocation == Revocation::Revoke && self.in_flight(tenant) {
+                self.inner.revoking.insert(session.lineage, ());
+            }
+            if self.inner.store.change(tenant, Change::LogoutOf(session.seen())).await? == Applied::Done {
+                return Ok(session);
+            }
+            last = Some(session);
+        }
+        let none = || LogoutError::NoSession(tenant.clone());
+        // Without a session there is nothing to remove; a sign-in under way is not what was asked about.
+        let session = last.ok_or_else(none)?;
+        let gone = self.inner.store.change(tenant, Change::Logout).await? == Applied::Done;
+        gone.then_some(session).ok_or_else(none)
     }
 
     /// The pending sign-in that a paste is for.
@@ -215,10 +230,11 @@ impl Broker {
         let request = provider.exchange(&pending, code);
         let request = request.map_err(|_| FinishError::BindingChanged(id.clone()))?;
         let token_endpoint = pending.binding.token_endpoint.clone();
-        lock.intend(&Intent { spending, at: self.inner.now(), token_endpoint }).await?;
+        let intent = Intent { spending, at: self.inner.now(), token_endpoint };
+        lock.intend(&intent).await?;
         let sent = self.inner.client.send(request).await;
         if let Sent::Answer(answer) = &sent {
-            save(&self.inner, tenant, lock.as_mut(), Precious::Answer(answer), || {}).await;
+            save(&self.inner, tenant, lock.as_mut(), Precious::Answer(&intent, answer), || {}).await;
         }
         self.settle(provider, tenant, &pending, lock.as_mut(), &sent).await
     }
@@ -264,7 +280,7 @@ impl Broker {
         if let Err(error) = lock.clear().await {
             tracing::warn!(%tenant, %error, "the journal of the sign-in could not be emptied; the next one does it");
         }
-        if applied == Applied::Stale {
+        if applied == Applied::Stale && !self.holds(tenant, lineage).await? {
             return Err(FinishError::Superseded(tenant.provider.clone()));
         }
         if session.account.is_none() {
@@ -280,6 +296,13 @@ impl Broker {
         };
         self.inner.tell(Event::SignedIn(done.clone()));
         Ok(done)
+    }
+
+    /// Whether the tenant's session is of this grant. One whose write took effect and could not be made durable is tried again,
+    /// and then finds itself done.
+    async fn holds(&self, tenant: &Tenant, lineage: Lineage) -> Result<bool, StoreError> {
+        let session = self.inner.store.read(tenant).await?.session;
+        Ok(session.is_some_and(|session| session.lineage == lineage))
     }
 
     /// Asks the provider whose login it is, and notes it. After the commit: nothing depends on it.

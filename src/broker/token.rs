@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Broker, CALLER_WAIT, DEFAULT_MIN_TTL, Lease, TokenError, flight::landing, later, wait_until};
 use crate::{
@@ -65,7 +65,7 @@ impl Broker {
         let before = self.session(tenant).await?;
         if before.access_token == *token
             && !before.is_rejected()
-            && self.inner.store.change(tenant, Change::Reject(token.clone())).await? == Applied::Stale
+            && self.note(tenant, token).await? == Applied::Stale
         {
             let session = self.session(tenant).await?;
             if session.access_token == *token && !session.is_rejected() {
@@ -73,6 +73,13 @@ impl Broker {
             }
         }
         self.token(tenant, DEFAULT_MIN_TTL).await
+    }
+
+    /// Notes the rejection, within what a caller waits: the global lock may be held up by a disk that hangs.
+    async fn note(&self, tenant: &Tenant, token: &AccessToken) -> Result<Applied, TokenError> {
+        let change = self.inner.store.change(tenant, Change::Reject(token.clone()));
+        let noted = timeout(CALLER_WAIT, change).await;
+        Ok(noted.map_err(|_| TokenError::InProgress(tenant.clone()))??)
     }
 
     /// The usual case: the store has not changed since it was read last, the token serves, and nothing is due. It waits for
@@ -101,15 +108,13 @@ impl Broker {
 
     /// The tenant's session; first the one that a died exchange left in its journal.
     async fn session(&self, tenant: &Tenant) -> Result<Session, TokenError> {
+        let none = || TokenError::NoSession(tenant.clone());
         let entry = self.inner.store.read(tenant).await?;
-        if let Some(session) = entry.session {
-            return Ok(session);
+        let over = entry.session.as_ref().is_none_or(|session| session.verdict().is_some());
+        if over && entry.pending.is_some() && self.recover_sign_in(tenant).await? {
+            return self.inner.store.read(tenant).await?.session.ok_or_else(none);
         }
-        if entry.pending.is_some() && self.recover_sign_in(tenant).await? {
-            let entry = self.inner.store.read(tenant).await?;
-            return entry.session.ok_or_else(|| TokenError::NoSession(tenant.clone()));
-        }
-        Err(TokenError::NoSession(tenant.clone()))
+        entry.session.ok_or_else(none)
     }
 }
 

@@ -103,6 +103,11 @@ pub enum AuthCommand {
         #[arg(long)]
         revoke: bool,
     },
+    /// Bring home what a rescue file holds, after a time in which nothing could be saved
+    Restore {
+        /// The file that threadkey named when it ended.
+        file: std::path::PathBuf,
+    },
     /// Drop the sign-in under way
     Cancel {
         /// At which provider; without it, everywhere.
@@ -135,7 +140,7 @@ pub struct TokenArgs {
     pub min_ttl: Duration,
     /// `-`: a token that a resource refused before its time is on the standard input; get another one.
     #[arg(long, value_name = "-", conflicts_with = "min_ttl")]
-    pub rejected: Option<FromStdin>,
+    pub rejected: Option<RejectedFrom>,
     /// How to print it.
     #[arg(long, value_enum, default_value_t = Format::Raw)]
     pub format: Format,
@@ -148,21 +153,21 @@ impl TokenArgs {
     }
 }
 
-/// `-`, the only place that a secret is read from: arguments can be seen by every process of the machine.
-#[derive(Clone, Copy, Debug)]
-pub struct FromStdin;
+/// Where the rejected token is said to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RejectedFrom {
+    /// `-`, the only place that a secret is read from.
+    Stdin,
+    /// In the arguments, which every process of the machine can see. It is refused later, by whoever reads the standard
+    /// input, because the parser of the arguments would repeat it in its error.
+    Arguments,
+}
 
-impl std::str::FromStr for FromStdin {
-    type Err = &'static str;
+impl std::str::FromStr for RejectedFrom {
+    type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "-" {
-            Ok(Self)
-        } else {
-            Err(
-                "write `--rejected -` and give the token on the standard input: other processes can see arguments",
-            )
-        }
+        Ok(if text == "-" { Self::Stdin } else { Self::Arguments })
     }
 }
 
@@ -218,10 +223,14 @@ mod tests {
     }
 
     #[test]
-    fn a_rejected_token_is_never_an_argument() {
-        let error =
-            Cli::try_parse_from(["threadkey", "token", "acme", "--rejected", "canary"]).expect_err("no");
-        assert!(error.to_string().contains("standard input"));
-        assert!(Cli::try_parse_from(["threadkey", "token", "acme", "--rejected", "-"]).is_ok());
+    fn a_rejected_token_in_the_arguments_is_told_from_the_standard_input_and_not_kept() {
+        let parsed = |value| {
+            let cli =
+                Cli::try_parse_from(["threadkey", "token", "acme", "--rejected", value]).expect("parses");
+            let Command::Token(args) = cli.command else { panic!("another command") };
+            args.rejected
+        };
+        assert_eq!(parsed("-"), Some(RejectedFrom::Stdin));
+        assert_eq!(parsed("canary"), Some(RejectedFrom::Arguments));
     }
 }

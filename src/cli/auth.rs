@@ -1,15 +1,17 @@
 //! `threadkey auth`: the same sign-in as on Discord, from a terminal.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::{AuthCommand, Exit, Failure, read_line, say, status, write_out};
 use crate::{
     broker::{Broker, LoggedOut, Revocation, SignedIn},
     ids::{Principal, ProviderId, Tenant},
     oauth::Pasted,
-    sys::clock::UnixTime,
+    store,
+    sys::{clock::UnixTime, files},
 };
 
 #[derive(Serialize)]
@@ -34,6 +36,7 @@ pub async fn run(broker: &Broker, command: AuthCommand, now: UnixTime) -> Result
             let revocation = if revoke { Revocation::Revoke } else { Revocation::Keep };
             logout(broker, &Tenant::new(provider, whose.principal), revocation).await
         }
+        AuthCommand::Restore { file } => restore(broker, &file).await,
         AuthCommand::Cancel { provider, whose } => cancel(broker, whose.principal, provider.as_ref()).await,
     }
 }
@@ -56,6 +59,16 @@ async fn start(broker: &Broker, tenant: &Tenant, json: bool, now: UnixTime) -> R
         as_principal(tenant.principal)
     ));
     write_out(&format!("{}\n", sign_in.authorize_url))
+}
+
+async fn restore(broker: &Broker, file: &Path) -> Result<(), Failure> {
+    let text = files::read_text(file)
+        .map(Zeroizing::new)
+        .map_err(|error| Failure::new(Exit::Usage, format!("{} cannot be read: {error}", file.display())))?;
+    let (tenant, intent, answer) = store::read_rescue(file, text.as_bytes())?;
+    broker.restore(&tenant, intent, answer).await?;
+    say(&format!("The session {tenant} is restored. Delete {}: it holds secrets.", file.display()));
+    Ok(())
 }
 
 fn as_principal(principal: Principal) -> String {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    broker::{CancelError, FinishError, LogoutError, StartError, TokenError},
+    broker::{CancelError, FinishError, LogoutError, RestoreError, StartError, TokenError},
     oauth::{PasteError, ProviderError},
     store::StoreError,
 };
@@ -138,6 +138,18 @@ impl ExitCode for CancelError {
     fn exit(&self) -> Exit {
         match self {
             Self::Store(_) => Exit::Store,
+        }
+    }
+}
+
+impl ExitCode for RestoreError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Outdated(_) => Exit::Usage,
+            Self::Busy(_) => Exit::Later,
+            Self::NoToken(_) => Exit::Ended,
+            Self::Token(error) => error.exit(),
+            Self::Store(error) => error.exit(),
         }
     }
 }

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Exit, Failure, RefreshArgs, TokenArgs,
-    args::Format,
+    args::{Format, RejectedFrom},
     lease::{TokenDto, formatted},
     read_line, write_out,
 };
@@ -66,8 +66,13 @@ enum Told {
 /// # Errors
 /// When it cannot be read, or there is none.
 pub fn rejected_from_stdin(args: &TokenArgs) -> Result<Option<AccessToken>, Failure> {
-    if args.rejected.is_none() {
-        return Ok(None);
+    match args.rejected {
+        None => return Ok(None),
+        Some(RejectedFrom::Stdin) => {}
+        Some(RejectedFrom::Arguments) => {
+            let text = "write `--rejected -` and give the token on the standard input: other processes can see arguments";
+            return Err(Failure::new(Exit::Usage, text));
+        }
     }
     let token = read_line("The rejected access token:")?;
     if token.is_empty() {
@@ -214,8 +219,8 @@ fn exit_from(code: u8) -> Exit {
 
 // === the detached process ===
 
-/// The detached process: does the refresh, tells the result on the standard output, where perhaps nobody listens any
-/// more, and ends when nothing is under way.
+/// The detached process: asks for the token, and tells the result on the standard output, where perhaps nobody listens any
+/// more. What is under way then has still to be waited for.
 pub async fn refresh(broker: &Broker, args: &RefreshArgs) {
     let result = match order() {
         Ok(Order { rejected: Some(token) }) => broker.rejected(&args.tenant, &AccessToken::new(token)).await,
@@ -227,7 +232,6 @@ pub async fn refresh(broker: &Broker, args: &RefreshArgs) {
         Ok(lease) => tell(&Told::Token(TokenDto::from(&lease))),
         Err(error) => refresh_failed(&error.into()),
     }
-    broker.drained().await;
 }
 
 /// Tells the caller of the detached process that it could not even begin.

@@ -23,7 +23,7 @@ use crate::{
     oauth::{Provider, ProviderError, ProviderSettings, Providers},
     secret::Secret,
     store::FileStoreOptions,
-    sys::files,
+    sys::{files, sandbox},
 };
 
 /// The most workers that can be asked for.
@@ -66,10 +66,16 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
     let File { store, discord, api, providers, agent } = file;
     let build = Build { source: &source, variables };
     let store_path = build.store(store.path)?;
+    let secret_files = providers.values().filter_map(|provider| provider.client_secret_file.as_deref());
+    let secret_files = secret_files
+        .chain(discord.as_ref().and_then(|discord| discord.token_file.as_deref()))
+        .map(|file| build.path(file));
+    let mut secrets: Vec<PathBuf> = secret_files.collect();
+    secrets.extend(store_folders(&store_path));
     let api = ApiSettings { socket: build.socket(api.socket, &store_path) };
     let providers = build.providers(providers)?;
     let shared = agent.as_ref().is_some_and(|agent| agent.shared);
-    let agent = agent.map(|agent| build.agent(agent, &providers, &api, &store_path)).transpose()?;
+    let agent = agent.map(|agent| build.agent(agent, &providers, &api, secrets)).transpose()?;
     Ok(Config {
         discord: build.discord(discord, shared, &store_path)?,
         store_options: FileStoreOptions { trust_filesystem: store.trust_filesystem },
@@ -79,6 +85,13 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
         agent,
         file: source.path,
     })
+}
+
+/// The folder that the store is named in and, where that is a symlink, the one in which the file and its locks really are.
+fn store_folders(store: &Path) -> impl Iterator<Item = PathBuf> {
+    let real = sandbox::resolve(store).ok();
+    let folders = [store.parent(), real.as_deref().and_then(Path::parent)];
+    folders.map(|folder| folder.map(Path::to_owned)).into_iter().flatten()
 }
 
 struct Build<'a> {
@@ -268,7 +281,7 @@ impl Build<'_> {
         section: AgentSection,
         providers: &Providers,
         api: &ApiSettings,
-        store: &Path,
+        mut deny: Vec<PathBuf>,
     ) -> Result<AgentSettings, ConfigError> {
         let about = |key: &str, what: &str| self.source.about(&["agent", key], format!("agent.{key} {what}"));
         let mut command = section.command;
@@ -300,6 +313,7 @@ impl Build<'_> {
         if idle.is_zero() {
             return Err(about("idle", "is at least 1s"));
         }
+        deny.push(self.source.path.clone());
         let root = section.root.map(|root| self.path(&root));
         let default =
             || xdg(self.variables, "XDG_STATE_HOME", ".local/state").map(|d| d.join("threadkey/workers"));
@@ -313,11 +327,7 @@ impl Build<'_> {
                 .ok_or_else(|| about("root", "is needed, because HOME is not set either"))?,
             socket: api.socket.clone(),
             read: section.read.iter().map(|path| self.path(path)).collect(),
-            deny: [Some(self.source.path.as_path()), store.parent()]
-                .into_iter()
-                .flatten()
-                .map(Path::to_owned)
-                .collect(),
+            deny,
             max_workers,
             idle,
             start_within,

@@ -242,3 +242,20 @@ fn without_a_configuration_the_smallest_one_is_shown() {
     let named = Config::load(Some(Path::new("other.toml")), folder.path(), &variables(&[]));
     assert!(matches!(named, Err(ConfigError::Unreadable { .. })));
 }
+
+#[test]
+fn workers_are_kept_from_the_configuration_the_store_and_every_file_with_a_secret() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = folder.path().join("acme.secret");
+    crate::sys::files::replace_private(&secret, b"s3cr3t").expect("can be written");
+    let text = format!(
+        "[discord]\ntoken_file = 'discord.token'\n{}client_secret_file = '{}'\n[agent]\ncommand = ['x']\nproviders = ['acme']\n",
+        ACME.trim_start(),
+        secret.display()
+    );
+    let deny = load(&text, &[]).expect("is sound").agent.expect("is there").deny;
+    let store = Path::new("/home/alice/.local/share/threadkey");
+    for path in [Path::new("/etc/threadkey.toml"), Path::new("/etc/discord.token"), &secret, store] {
+        assert!(deny.iter().any(|denied| denied == path), "{} is not in {deny:?}", path.display());
+    }
+}

@@ -142,7 +142,7 @@ fn form(tenant: &Tenant, custom_id: &str) -> Response {
         custom_id: custom_id.to_owned(),
         title: format!("Sign in to {}", tenant.provider),
         label: "Code, or address of the page you ended on".to_owned(),
-        placeholder: "http://127.0.0.1/callback?code=…&state=…".to_owned(),
+        placeholder: "The code, or http://127.0.0.1/callback?code=…&state=…".to_owned(),
     }
 }
 

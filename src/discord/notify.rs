@@ -1,9 +1,13 @@
 //! Tells the person of an ended session, once: by direct message, else by their newest interaction, else in their youngest
 //! thread without anything secret. Where nothing works they are told at their next command.
+//!
+//! A verdict that this process hears is told at once. One that another process wrote into the store, `threadkey token` in a
+//! terminal for example, is found by looking through the store now and then.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use tracing::{info, warn};
@@ -15,9 +19,12 @@ use super::{
     wire::{Button, Message, code},
 };
 use crate::{
-    ids::{Principal, Snowflake, Tenant},
+    ids::{Lineage, Principal, Snowflake, Tenant},
     session::Session,
 };
+
+/// How often the store is looked through for the verdicts that other processes heard.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// People whom nothing has reached yet.
 #[derive(Debug, Default)]
@@ -41,21 +48,34 @@ impl Waiting {
 
 /// Runs until the bot shuts down. One at a time, so that nobody is told twice.
 pub(super) async fn notify(bot: Shared) {
+    // Who was tried and is still on the list. Only a reason brings them up again, not the time: no way to reach them may be
+    // open, or the store cannot be written and they were told already.
+    let mut tried: HashSet<(Tenant, Lineage)> = HashSet::new();
+    let mut unreadable = false;
     loop {
         tokio::select! {
             () = bot.shutdown.cancelled() => return,
-            () = bot.notify.notified() => {}
+            () = bot.notify.notified() => tried.clear(),
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
-        match bot.broker.ended_unnotified().await {
-            Ok(ended) => {
-                for (tenant, session) in ended {
-                    if bot.shutdown.is_cancelled() {
-                        return;
-                    }
-                    tell(&bot, &tenant, &session).await;
+        let ended = match bot.broker.ended_unnotified().await {
+            Ok(ended) => ended,
+            Err(error) => {
+                if !std::mem::replace(&mut unreadable, true) {
+                    warn!(%error, "which sessions have ended cannot be read; it is tried again every {} s", LOOK_AGAIN.as_secs());
                 }
+                continue;
             }
-            Err(error) => warn!(%error, "which sessions have ended cannot be read"),
+        };
+        unreadable = false;
+        tried.retain(|one| ended.iter().any(|(tenant, session)| *one == (tenant.clone(), session.lineage)));
+        for (tenant, session) in ended {
+            if bot.shutdown.is_cancelled() {
+                return;
+            }
+            if tried.insert((tenant.clone(), session.lineage)) {
+                tell(&bot, &tenant, &session).await;
+            }
         }
     }
 }

@@ -23,9 +23,9 @@ const MAX_ACCOUNT: usize = 200;
 /// Claims that tell whose login it is (OpenID Connect Core §5.1), the most telling first.
 const ACCOUNT_CLAIMS: [&str; 4] = ["email", "preferred_username", "name", "sub"];
 
-/// A JSON object; `None` for anything else.
+/// A JSON object; `None` for anything else. A byte order mark may be ignored by who reads (RFC 8259 §8.1), and here it is.
 pub(super) fn object(body: &[u8]) -> Option<Map<String, Value>> {
-    serde_json::from_slice(body).ok()
+    serde_json::from_slice(body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body)).ok()
 }
 
 /// Why an answer gives no grant.

@@ -62,6 +62,8 @@ pub enum Change {
     },
     /// The session and the pending sign-in go.
     Logout,
+    /// The same, if the session is still in this state: what is revoked afterwards is then what was there.
+    LogoutOf(Seen),
 }
 
 /// What became of a change.
@@ -102,7 +104,8 @@ pub fn apply(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
             on_lineage(entry, lineage, |session| session.account = Some(account))
         }
         Change::Logout if *entry == Entry::default() => Applied::Stale,
-        Change::Logout => {
+        Change::LogoutOf(seen) if entry.session.as_ref().map(Session::seen) != Some(seen) => Applied::Stale,
+        Change::Logout | Change::LogoutOf(_) => {
             *entry = Entry::default();
             Applied::Done
         }
@@ -284,6 +287,19 @@ mod tests {
                 assert_eq!(after, before, "{change:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_logout_that_names_a_state_takes_no_other_one_along() {
+        let mut entry = entry();
+        let before = session(&entry).seen();
+        session_mut(&mut entry).generation += 1;
+        let renewed = session(&entry).seen();
+        assert_eq!(apply(&mut entry, Change::LogoutOf(before), NOW), Applied::Stale);
+        assert!(entry.session.is_some());
+        assert_eq!(apply(&mut entry, Change::LogoutOf(renewed), NOW), Applied::Done);
+        assert_eq!(entry, Entry::default());
+        assert_eq!(apply(&mut entry, Change::LogoutOf(renewed), NOW), Applied::Stale);
     }
 
     #[test]

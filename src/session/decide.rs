@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::{RetryKind, Seen, Session, seconds};
 use crate::ids::UnixTime;
 
+/// How far clocks that were never set by a step may differ, in seconds.
+const MAX_SKEW: i64 = 300;
+
 /// What to do about a session that somebody wants a token from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -44,7 +47,8 @@ pub fn decide(session: &Session, now: UnixTime, min_ttl: Duration) -> Decision {
     }
     let held_back = session.retry.as_ref().and_then(|retry| Some((retry, retry.active(now)?)));
     if fresh {
-        return if held_back.is_none() && !is_ambiguous(session) && now >= refresh_due_at(session) {
+        let due = now >= refresh_due_at(session) || is_from_the_future(session, now);
+        return if held_back.is_none() && !is_ambiguous(session) && due {
             Decision::ServeAndRefresh
         } else {
             Decision::Serve
@@ -70,6 +74,11 @@ pub fn refresh_due_at(session: &Session) -> UnixTime {
 /// committed since, and what it committed works.
 pub fn adopts(session: &Session, seen: Option<Seen>, now: UnixTime) -> bool {
     Some(session.seen()) != seen && session.is_usable(now)
+}
+
+/// Whether the clock has stepped back since the token was issued, so that nobody knows how much of its life is left.
+fn is_from_the_future(session: &Session, now: UnixTime) -> bool {
+    session.issued_at > now.saturating_add(MAX_SKEW)
 }
 
 fn is_ambiguous(session: &Session) -> bool {
@@ -102,9 +111,78 @@ mod tests {
     }
 
     #[test]
+    fn a_token_from_before_the_clock_stepped_back_is_renewed_although_it_seems_to_live_long() {
+        let hours = 4 * 3600;
+        assert_eq!(decide(&session(3600, -hours), NOW, MINUTE), Decision::ServeAndRefresh);
+        assert_eq!(decide(&session(3600, -MAX_SKEW), NOW, MINUTE), Decision::Serve);
+        let mut held_back = session(3600, -hours);
+        let code = "http_503".into();
+        held_back.retry = Some(Retry { set_at: NOW, not_before: NOW + 30, attempts: 1, code });
+        assert_eq!(decide(&held_back, NOW, MINUTE), Decision::Serve);
+    }
+
+    #[test]
     fn of_the_wanted_life_at_most_half_the_lifetime_counts() {
         assert_eq!(decide(&session(10, 5), NOW, MINUTE), Decision::Serve);
         assert_eq!(decide(&session(10, 6), NOW, MINUTE), Decision::Refresh);
+    }
+
+    #[test]
+    fn at_any_lifetime_a_token_serves_for_half_of_it_and_a_minute_before_its_end_it_is_renewed() {
+        const DAY: i64 = 86_400;
+        for (lifetime, due, last) in [
+            // Too short for a refresh in the background: the wanted life is as long as the rest at three quarters, or longer.
+            (5, None, 2),
+            (10, None, 5),
+            (60, None, 30),
+            (239, None, 179),
+            // From three quarters of its life to a minute before its end it is renewed in the background.
+            (300, Some(225), 240),
+            (3600, Some(2700), 3540),
+            (8 * 3600, Some(6 * 3600), 8 * 3600 - 60),
+            (10 * DAY, Some(10 * DAY / 4 * 3), 10 * DAY - 60),
+            (90 * DAY, Some(90 * DAY / 4 * 3), 90 * DAY - 60),
+        ] {
+            let at = |age: i64| decide(&session(lifetime, age), NOW, MINUTE);
+            assert_eq!(at(0), Decision::Serve, "{lifetime}");
+            let last_alone = due.map_or(last, |due| due - 1);
+            assert_eq!(at(last_alone), Decision::Serve, "{lifetime}");
+            if let Some(due) = due {
+                assert_eq!(at(due), Decision::ServeAndRefresh, "{lifetime}");
+                assert_eq!(at(last), Decision::ServeAndRefresh, "{lifetime}");
+            }
+            assert_eq!(at(last + 1), Decision::Refresh, "{lifetime}");
+            assert_eq!(at(lifetime), Decision::Refresh, "{lifetime}");
+            assert!(lifetime - last <= (lifetime + 1) / 2 + 1, "{lifetime}: no hot loop");
+        }
+    }
+
+    #[test]
+    fn a_token_without_any_lifetime_is_renewed_and_not_served() {
+        assert_eq!(decide(&session(0, 0), NOW, MINUTE), Decision::Refresh);
+        assert_eq!(refresh_due_at(&session(0, 0)), NOW);
+        let mut ends_before_it_begins = session(3600, 0);
+        ends_before_it_begins.expires_at = ends_before_it_begins.issued_at - 10;
+        assert_eq!(decide(&ends_before_it_begins, NOW, MINUTE), Decision::Refresh);
+    }
+
+    #[test]
+    fn a_clock_that_steps_by_hours_serves_refreshes_or_waits_but_never_blocks() {
+        const STEP: i64 = 4 * 3600;
+        let fresh = session(3600, 0);
+        assert_eq!(decide(&fresh, NOW - STEP, MINUTE), Decision::ServeAndRefresh);
+        assert_eq!(decide(&fresh, NOW + STEP, MINUTE), Decision::Refresh);
+        let mut refused = session(3600, 0);
+        refused.rejected = Some(Rejected { fingerprint: refused.access_token.fingerprint(), at: NOW });
+        for now in [NOW - STEP, NOW, NOW + STEP] {
+            assert_eq!(decide(&refused, now, MINUTE), Decision::Refresh);
+        }
+        let code = "http_429".to_owned();
+        refused.retry = Some(Retry { set_at: NOW, not_before: NOW + 3600, attempts: 1, code });
+        assert!(matches!(decide(&refused, NOW, MINUTE), Decision::Backoff { .. }));
+        for now in [NOW - STEP, NOW + STEP] {
+            assert_eq!(decide(&refused, now, MINUTE), Decision::Refresh);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //!
 //! A reader takes no lock. rename(2) replaces the file as a whole, so what it opened is one whole version, old or new.
 //!
-//! A writer ([`Core::change`]) goes through these steps, and may die at each:
+//! A writer ([`Core::lock_global`], then [`Core::change_all`]) goes through these steps, and may die at each:
 //!
 //! 1. *Resolve the path, open `global.lock`, wait for it* ([`Core::lock_global`]). Dying here leaves an empty sidecar.
 //! 2. *Resolve again, under the lock.* The same file: everybody who resolves it now meets at this lock. Another: the
@@ -17,6 +17,8 @@
 //!    caller gets an error although readers see the new version; `unsettled` makes the next change write the file once
 //!    more, even if that change has nothing to change, so that nobody is told of a state that could still be undone.
 //! 7. *Unlock*, by [`GlobalGuard`]'s drop, or by the kernel.
+//!
+//! Changes of one process that wait for step 1 together go through the other steps together: see [`super::queue`].
 //!
 //! The tenants' locks are taken before the global one, never while it is held, and by whoever goes to the network;
 //! the global lock never is held during anything slower than steps 2 to 6. See [`super::tenant_lock`].
@@ -113,19 +115,26 @@ impl Core {
         glance::session(std::str::from_utf8(&bytes).ok()?, tenant)
     }
 
-    /// Applies `change` under the global lock; durable when it returns.
-    pub(super) fn change(&self, tenant: &Tenant, change: Change) -> Result<Applied, StoreError> {
-        let guard = self.lock_global()?;
+    /// Applies `changes`, in this order, with one write; all are durable when it returns.
+    pub(super) fn change_all(
+        &self,
+        guard: &GlobalGuard,
+        changes: Vec<(Tenant, Change)>,
+    ) -> Result<Vec<Applied>, StoreError> {
         let mut document = self.read_at(&guard.place)?;
         let now = self.clock.now();
-        let mut entry = document.entry(tenant);
-        let applied = apply(&mut entry, change, now);
-        if applied == Applied::Done {
-            document.put(tenant, entry);
-        }
-        if applied == Applied::Done || self.unsettled.load(Ordering::SeqCst) {
+        let mut change = |(tenant, change): (Tenant, Change)| {
+            let mut entry = document.entry(&tenant);
+            let applied = apply(&mut entry, change, now);
+            if applied == Applied::Done {
+                document.put(&tenant, entry);
+            }
+            applied
+        };
+        let applied: Vec<_> = changes.into_iter().map(&mut change).collect();
+        if applied.contains(&Applied::Done) || self.unsettled.load(Ordering::SeqCst) {
             document.sweep(now);
-            self.write(&guard, &document)?;
+            self.write(guard, &document)?;
         }
         Ok(applied)
     }
@@ -226,7 +235,8 @@ impl Core {
         Ok(Some((file, stat)))
     }
 
-    fn lock_global(&self) -> Result<GlobalGuard, StoreError> {
+    /// Takes the global lock, for as long as it takes.
+    pub(super) fn lock_global(&self) -> Result<GlobalGuard, StoreError> {
         for _ in 0..MAX_SEARCHES {
             let place = self.locate()?;
             self.make_folder(&place.folder)?;
@@ -256,6 +266,7 @@ impl Core {
             );
         }
         self.remove_leftovers(place);
+        self.settle_folders(place)?;
         let temp = place.temp();
         let written = self
             .write_temp(&temp, &text)
@@ -351,6 +362,28 @@ impl Core {
             _ => {}
         }
         self.disk.sync_folder(parent).map_err(failed("cannot make durable what is in", parent))
+    }
+
+    /// Before the first version of a store is there: makes durable the folders that it is in. Whoever made them may have died
+    /// before they were, or be about to do so. Where there is a store, somebody has been through this.
+    fn settle_folders(&self, place: &Place) -> Result<(), StoreError> {
+        if self.disk.stat(&place.file).is_ok() {
+            return Ok(());
+        }
+        let examine = |path: &Path| self.disk.stat(path).map_err(failed("cannot examine", path));
+        let device = examine(&place.folder)?.device;
+        for folder in place.folder.ancestors().skip(1) {
+            // What is mounted was not made by a store; nor was anything above it.
+            if examine(folder)?.device != device {
+                break;
+            }
+            match self.disk.sync_folder(folder) {
+                // Nobody makes a folder durably in one that they may not read: it was there before.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                result => result.map_err(failed("cannot make durable what is in", folder))?,
+            }
+        }
+        Ok(())
     }
 
     /// Opens a sidecar, made 0600 if it is not there.

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::sys::disk::{is_device_fault, is_out_of_descriptors};
+
 /// Why the store could not do what was asked. Nothing was changed by whoever gets one of these.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -61,6 +63,29 @@ pub enum StoreError {
     },
 }
 
+/// For all who shared a write that failed.
+impl Clone for StoreError {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Io { action, path, source } => {
+                let source = match source.raw_os_error() {
+                    Some(errno) => io::Error::from_raw_os_error(errno),
+                    None => io::Error::new(source.kind(), source.to_string()),
+                };
+                Self::Io { action, path: path.clone(), source }
+            }
+            Self::Corrupt { path, line, column, what } => {
+                Self::Corrupt { path: path.clone(), line: *line, column: *column, what: what.clone() }
+            }
+            Self::Newer { path, version } => Self::Newer { path: path.clone(), version: *version },
+            Self::Permissions { path, mode, wanted } => {
+                Self::Permissions { path: path.clone(), mode: *mode, wanted: *wanted }
+            }
+            Self::Unsuitable { path, what } => Self::Unsuitable { path: path.clone(), what: what.clone() },
+        }
+    }
+}
+
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "; give the user that runs threadkey access to it",
@@ -68,6 +93,8 @@ fn hint(error: &io::Error) -> &'static str {
             "; free some space: nothing is spent while nothing can be saved"
         }
         io::ErrorKind::ReadOnlyFilesystem => "; the store has to be on a file system that can be written",
+        _ if is_device_fault(error) => "; check the disk: the kernel's log says more",
+        _ if is_out_of_descriptors(error) => "; raise the limit of open files (ulimit -n, LimitNOFILE=)",
         _ => "",
     }
 }

@@ -7,11 +7,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::OwnedMutexGuard;
 
 use super::{
     Purpose, Records, Store, StoreError, TenantLock,
     core::{Core, failed},
+    queue::Queue,
     tenant_lock::{FileTenantLock, Held},
     wait::Waits,
 };
@@ -36,8 +37,8 @@ pub struct FileStoreOptions {
 #[derive(Clone)]
 pub struct FileStore {
     core: Arc<Core>,
-    /// Whoever changes the file; so a process has one thread at most that waits for the global lock.
-    changing: Arc<Mutex<()>>,
+    /// Changes on their way to the file; so a process has one thread at most that waits for the global lock.
+    queue: Queue,
     waits: Waits,
 }
 
@@ -64,7 +65,7 @@ impl FileStore {
         let path = std::path::absolute(path).map_err(failed("cannot find", path))?;
         let core = Core::new(disk, path, clock, options);
         core.check_file_system(&core.locate()?)?;
-        Ok(Self { core: Arc::new(core), changing: Arc::default(), waits: Waits::default() })
+        Ok(Self { core: Arc::new(core), queue: Queue::default(), waits: Waits::default() })
     }
 
     /// The path as it was given, made absolute.
@@ -104,7 +105,12 @@ impl FileStore {
         change: Change,
         held: OwnedMutexGuard<Held>,
     ) -> Result<Applied, StoreError> {
-        self.change_then(tenant, change, move || drop(held)).await
+        self.queue.change(&self.core, tenant, change, Some(held)).await
+    }
+
+    #[cfg(test)]
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
     }
 
     #[cfg(test)]
@@ -115,23 +121,6 @@ impl FileStore {
     #[cfg(test)]
     pub(super) fn waiters(&self) -> usize {
         self.waits.counts().1
-    }
-
-    async fn change_then(
-        &self,
-        tenant: &Tenant,
-        change: Change,
-        then: impl FnOnce() + Send + 'static,
-    ) -> Result<Applied, StoreError> {
-        let turn = self.changing.clone().lock_owned().await;
-        let (core, tenant) = (self.core.clone(), tenant.clone());
-        blocking(self.path(), move || {
-            let applied = core.change(&tenant, change);
-            drop(turn);
-            then();
-            applied
-        })
-        .await
     }
 
     async fn run<T: Send + 'static>(
@@ -165,7 +154,7 @@ impl Store for FileStore {
             !matches!(change, Change::Refreshed { .. } | Change::HoldBack { .. } | Change::End { .. }),
             "what comes of a refresh is committed by the holder of the tenant's lock"
         );
-        self.change_then(tenant, change, || {}).await
+        self.queue.change(&self.core, tenant, change, None).await
     }
 
     async fn try_lock(

@@ -13,6 +13,8 @@ mod file;
 mod glance;
 mod journal;
 mod place;
+mod queue;
+mod rescue;
 mod strict;
 mod tenant_lock;
 mod wait;
@@ -20,6 +22,7 @@ mod wait;
 pub use doctor::{Check, Verdict, doctor, lock_probe};
 pub use error::StoreError;
 pub use file::{FileStore, FileStoreOptions, default_path};
+pub use rescue::{read_rescue, rescue_text};
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -63,9 +63,12 @@ fn leave_the_callers_session(command: &mut Command) {
                 libc::signal(signal, libc::SIG_IGN);
             }
         }
+        // The caller's caller may have handed down a pipe or a lock, which would be held for as long as this child lives.
+        super::process::close_others_on_exec();
         Ok(())
     };
-    // SAFETY: `prepare` allocates nothing and takes no lock: last_os_error only reads errno.
+    // SAFETY: `prepare` allocates nothing and takes no lock: last_os_error only reads errno, and close_others_on_exec makes
+    // system calls on plain numbers.
     unsafe {
         command.pre_exec(prepare);
     }

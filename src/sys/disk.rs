@@ -61,6 +61,16 @@ impl From<Metadata> for Stat {
     }
 }
 
+/// Whether the device itself failed (`EIO`).
+pub fn is_device_fault(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EIO)
+}
+
+/// Whether this process, or the machine, has as many files open as it may (`EMFILE`, `ENFILE`).
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 /// How a file is opened; always close-on-exec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {

@@ -126,6 +126,10 @@ pub(super) fn is_mount_point(_: &Path) -> io::Result<bool> {
 
 /// Reserves the bytes `from..to` of a file: by fallocate where there is one, else by writing zeros behind the end.
 pub(super) fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
+    // fallocate that keeps the length does not look at this limit; the write that comes later does.
+    if to > longest_file()? {
+        return Err(io::Error::from_raw_os_error(libc::EFBIG));
+    }
     match fallocate(file, from, to) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => {}
         result => return result,
@@ -158,6 +162,16 @@ fn fallocate(file: &File, from: u64, to: u64) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn fallocate(_: &File, _: u64, _: u64) -> io::Result<()> {
     Err(io::Error::from_raw_os_error(libc::ENOSYS))
+}
+
+/// The longest file that this process may write (`RLIMIT_FSIZE`, `ulimit -f`), in bytes.
+#[expect(unsafe_code, reason = "getrlimit(2) has no safe wrapper in std")]
+fn longest_file() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure outlives the call.
+    done(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) })?;
+    #[allow(clippy::unnecessary_cast, reason = "the field's width differs between targets")]
+    Ok(limit.rlim_cur as u64)
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {

@@ -162,7 +162,8 @@ fn set_up(parent: libc::pid_t) -> io::Result<()> {
 }
 
 /// Marks all descriptors above stderr close-on-exec; not closed here, for the parent learns of a failed exec by one of them.
-fn close_others_on_exec() {
+/// Async-signal-safe.
+pub(super) fn close_others_on_exec() {
     // SAFETY: these calls take plain numbers, or a pointer to a value that outlives the call.
     unsafe {
         #[cfg(target_os = "linux")]
@@ -257,12 +258,17 @@ fn executable(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, what))
 }
 
-/// Keeps other processes of the same user from reading this one's memory, environment and descriptors, and from tracing it.
-/// To be called before any secret is read. Elsewhere than on Linux there is nothing to call.
+/// Keeps other processes of the same user from reading this one's memory, environment and descriptors, and from tracing it
+/// (Linux); and makes a write beyond the limit on file sizes an error (`EFBIG`) instead of this process's death, which would take
+/// along what a provider has just given out. To be called before any secret is read.
 ///
 /// # Errors
 /// The system's.
 pub fn harden_self() -> io::Result<()> {
+    // SAFETY: ignoring a signal installs no handler; children that we start get the default back, detached ones keep this.
+    if unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
     // SAFETY: plain numbers.
     #[cfg(target_os = "linux")]
     if unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) } != 0 {

@@ -20,28 +20,28 @@ use crate::support::{
     browser,
 };
 
-const NOW: i64 = 1_795_358_672;
-const MINUTE: Duration = Duration::from_secs(60);
-const ALICE: Principal = Principal::User(Snowflake(803));
+pub(super) const NOW: i64 = 1_795_358_672;
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const ALICE: Principal = Principal::User(Snowflake(803));
 const BOB: Principal = Principal::User(Snowflake(804));
 
 /// One store and one server, and brokers on them: each broker stands for a process.
-struct Rig {
-    server: AuthServer,
-    clock: Clock,
-    store: Arc<dyn Store>,
-    path: std::path::PathBuf,
-    broker: Broker,
+pub(super) struct Rig {
+    pub(super) server: AuthServer,
+    pub(super) clock: Clock,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) path: std::path::PathBuf,
+    pub(super) broker: Broker,
     grace: Duration,
     _folder: tempfile::TempDir,
 }
 
 impl Rig {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         Self::with(Duration::ZERO).await
     }
 
-    async fn with(grace: Duration) -> Self {
+    pub(super) async fn with(grace: Duration) -> Self {
         let server = AuthServer::start(authserver::Options::default()).await;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("auth.json");
@@ -52,35 +52,35 @@ impl Rig {
     }
 
     /// Another process on the same store.
-    fn another(&self) -> Broker {
+    pub(super) fn another(&self) -> Broker {
         broker(&self.server, open(&self.path, &self.clock), &self.clock, self.grace)
     }
 
-    async fn sign_in(&self, who: Principal, account: &str) -> SignedIn {
+    pub(super) async fn sign_in(&self, who: Principal, account: &str) -> SignedIn {
         let started = self.broker.start(&tenant(who), who).await.unwrap();
         let callback = browser::sign_in(started.authorize_url.as_str(), account).await;
         self.broker.finish(who, None, Pasted::parse(&callback.url).unwrap()).await.unwrap()
     }
 
-    async fn session(&self, who: Principal) -> Session {
+    pub(super) async fn session(&self, who: Principal) -> Session {
         self.store.read(&tenant(who)).await.unwrap().session.unwrap()
     }
 
-    fn ask_in_a_task(&self, who: Principal) -> tokio::task::JoinHandle<Result<Lease, TokenError>> {
+    pub(super) fn ask_in_a_task(&self, who: Principal) -> tokio::task::JoinHandle<Result<Lease, TokenError>> {
         let broker = self.broker.clone();
         tokio::spawn(async move { broker.token(&tenant(who), MINUTE).await })
     }
 
-    fn expire(&self) {
+    pub(super) fn expire(&self) {
         self.clock.advance(3600);
     }
 }
 
-fn open(path: &std::path::Path, clock: &Clock) -> Arc<dyn Store> {
+pub(super) fn open(path: &std::path::Path, clock: &Clock) -> Arc<dyn Store> {
     Arc::new(FileStore::open(path, clock.clone(), FileStoreOptions::default()).unwrap())
 }
 
-fn broker(server: &AuthServer, store: Arc<dyn Store>, clock: &Clock, grace: Duration) -> Broker {
+pub(super) fn broker(server: &AuthServer, store: Arc<dyn Store>, clock: &Clock, grace: Duration) -> Broker {
     server.set_lifetimes(Lifetimes { access_token: Duration::from_secs(3600), ..Lifetimes::default() });
     let settings = ProviderSettings {
         issuer: Some(server.issuer().into()),
@@ -102,7 +102,7 @@ fn acme() -> ProviderId {
     "acme".parse().unwrap()
 }
 
-fn tenant(who: Principal) -> Tenant {
+pub(super) fn tenant(who: Principal) -> Tenant {
     Tenant::new(acme(), who)
 }
 
@@ -459,6 +459,16 @@ async fn what_does_not_belong_to_the_sign_in_is_refused_before_anything_is_sent(
     assert!(matches!(finish(wrong_code).await, FinishError::Refused { .. }));
     let done = rig.broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
     assert!(done.renews, "the sign-in had stayed open");
+}
+
+#[tokio::test]
+async fn a_logout_without_a_session_leaves_the_sign_in_under_way_alone() {
+    let rig = Rig::start().await;
+    let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
+    let error = rig.broker.logout(&tenant(ALICE), Revocation::Keep).await.unwrap_err();
+    assert!(error.to_string().contains("nothing to log out"), "{error}");
+    let again = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
+    assert_eq!(again.authorize_url, started.authorize_url);
 }
 
 #[tokio::test]

@@ -5,18 +5,30 @@
 mod support;
 
 mod api;
+mod attack;
 mod background;
 mod bad_input;
 mod broker;
+mod canary;
 mod cli;
+mod clocks;
+mod crash;
+mod crash_matrix;
 mod discord_auth;
 mod discord_gateway;
 mod discord_rig;
 mod discord_talk;
 mod e2e;
+mod faulty_disk;
 mod lookalike;
+mod outcomes;
+mod peer;
 mod processes;
 mod providers;
+mod rescue;
 mod store;
+mod storm;
+#[cfg(target_os = "linux")]
+mod suspended;
 mod town;
 mod workers;

@@ -26,12 +26,19 @@ pub(super) struct Town {
     pub(super) alice: Person,
     pub(super) bob: Person,
     pub(super) home: Home,
+    token: String,
 }
 
 impl Town {
     /// Sets everything up; the bot is not running yet. The sections are `[providers.acme]` and `[agent]`.
     pub(super) async fn new(provider: &str, agent: &str) -> Self {
-        let discord = Discord::start(discord::Options::default()).await;
+        Self::with_token(provider, agent, &discord::Options::default().token).await
+    }
+
+    /// The same with this Discord token.
+    pub(super) async fn with_token(provider: &str, agent: &str, token: &str) -> Self {
+        let token = token.to_owned();
+        let discord = Discord::start(discord::Options { token: token.clone(), ..Default::default() }).await;
         let guild = discord.guild("team");
         let general = guild.channel("general");
         let (alice, bob) = (discord.person("alice"), discord.person("bob"));
@@ -41,7 +48,7 @@ impl Town {
         let home = Home::new(&format!(
             "[discord]\ntoken_env = \"DISCORD_TOKEN\"\napi_base = {api_base:?}\n\n{provider}\n{agent}"
         ));
-        Self { discord, general, alice, bob, home }
+        Self { discord, general, alice, bob, home, token }
     }
 
     /// Starts the bot and waits until it is on Discord.
@@ -58,8 +65,8 @@ impl Town {
 
     /// Starts the bot and waits for nothing.
     pub(super) fn start_run(&self, more: &[(&str, &str)]) -> Running {
-        let token = discord::Options::default().token;
-        let environment: Vec<_> = more.iter().copied().chain([("DISCORD_TOKEN", token.as_str())]).collect();
+        let token = [("DISCORD_TOKEN", self.token.as_str())];
+        let environment: Vec<_> = more.iter().copied().chain(token).collect();
         self.home.start(&["run"], &environment)
     }
 

@@ -77,8 +77,17 @@ impl Home {
 
     /// Moves the program's clock this far from the real one, for all processes at once.
     pub fn set_offset(&self, seconds: i64) {
+        self.write_clock(&format!("{seconds:+}"));
+    }
+
+    /// Stops the program's clock at this Unix time, for all processes at once.
+    pub fn set_time(&self, now: i64) {
+        self.write_clock(&now.to_string());
+    }
+
+    fn write_clock(&self, text: &str) {
         let temp = self.path().join("clock.new");
-        std::fs::write(&temp, format!("{seconds:+}")).expect("the clock file can be written");
+        std::fs::write(&temp, text).expect("the clock file can be written");
         std::fs::rename(&temp, self.clock()).expect("the clock file can be replaced");
     }
 

@@ -11,7 +11,10 @@ use serde_json::Value;
 use url::{Host, Url};
 
 use super::{BuiltinError, BuiltinSettings, Turn};
-use crate::agent::token_client::{TokenAnswer, TokenClientError, TokenQuery};
+use crate::{
+    agent::token_client::{TokenAnswer, TokenClientError, TokenQuery},
+    ids::ProviderId,
+};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -78,7 +81,7 @@ impl Login {
         let asked = self.settings.tokens.token(provider, TokenQuery::default());
         let mut token = match step(turn, "token", title, asked).await? {
             Ok(token) => token,
-            Err(error) => return Ok(Err(no_token(&error))),
+            Err(error) => return Ok(Err(no_token(provider, &error))),
         };
         let Some(address) = &self.settings.userinfo else {
             let account = token.account.clone().unwrap_or_else(|| token.principal.clone());
@@ -92,7 +95,7 @@ impl Login {
             let rejected = self.settings.tokens.rejected(provider, &token.access_token);
             token = match step(turn, "rejected", title, rejected).await? {
                 Ok(token) => token,
-                Err(error) => return Ok(Err(no_token(&error))),
+                Err(error) => return Ok(Err(no_token(provider, &error))),
             };
             let title = format!("Ask {provider} again");
             let again = self.look(address, &token);
@@ -157,8 +160,12 @@ fn sentence(account: &str, token: &TokenAnswer) -> String {
     )
 }
 
-fn no_token(error: &TokenClientError) -> String {
+fn no_token(provider: &ProviderId, error: &TokenClientError) -> String {
     match error {
+        // Whoever reads this is on Discord: what to do there, and no tenant's name.
+        TokenClientError::Refused { code, .. } if code == "no_session" => format!(
+            "threadkey gives me no token: nobody is signed in to **{provider}** for you. Type `/auth start {provider}`, and then ask me again."
+        ),
         TokenClientError::Refused { code, detail, .. } => {
             format!("threadkey gives me no token: {detail} (`{code}`)")
         }

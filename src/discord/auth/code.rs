@@ -30,7 +30,13 @@ pub(in crate::discord) async fn finish(
         Err(error) => return failed(&error),
     };
     match bot.broker.finish(Principal::User(asked.user), provider.as_ref(), pasted).await {
-        Ok(done) => signed_in(&done),
+        Ok(done) => {
+            let mut told = signed_in(&done);
+            if bot.workers.is_some() {
+                told.content.push_str("\nAsk an agent with `/ask`.");
+            }
+            told
+        }
         Err(error) => explain(bot, &error),
     }
 }

@@ -82,7 +82,7 @@ fn message(sign_in: &SignIn, custom_id: &str) -> Option<Message> {
     let resumed =
         if sign_in.resumed { "This sign-in was already open; here is its link again.\n" } else { "" };
     let description = format!(
-        "{link}{resumed}1. Open the link and allow the access{whom}.\n2. Copy the whole address of the page that you end on, even if it shows an error, then press **Enter code** and paste it.\n\nThe link is for you alone and expires {when}.",
+        "{link}{resumed}1. Open the link and allow the access{whom}.\n2. Copy the code that the last page shows. If it shows none, or an error, copy its whole address.\n3. Press **Enter code** and paste it.\n\nThe link is for you alone and expires {when}.",
         whom = for_whom(&sign_in.tenant),
         when = relative(sign_in.expires_at),
     );
@@ -116,7 +116,7 @@ mod tests {
                 "content": "",
                 "embeds": [{
                     "title": "Sign in to acme",
-                    "description": "1. Open the link and allow the access.\n2. Copy the whole address of the page that you end on, even if it shows an error, then press **Enter code** and paste it.\n\nThe link is for you alone and expires <t:1795359500:R>."
+                    "description": "1. Open the link and allow the access.\n2. Copy the code that the last page shows. If it shows none, or an error, copy its whole address.\n3. Press **Enter code** and paste it.\n\nThe link is for you alone and expires <t:1795359500:R>."
                 }],
                 "components": [{"type": 1, "components": [
                     {"type": 2, "style": 5, "label": "Sign in to acme", "url": "https://id.example/authorize?state=s"},

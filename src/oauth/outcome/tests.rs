@@ -63,6 +63,11 @@ fn a_success_carries_the_whole_grant() {
 }
 
 #[test]
+fn an_access_token_behind_a_byte_order_mark_is_not_thrown_away() {
+    assert_eq!(granted("\u{feff}{\"access_token\":\"at\"}").access_token.expose(), "at");
+}
+
+#[test]
 fn an_access_token_is_success_whatever_else_is_there() {
     assert_rows(&[
         (200, r#"{"access_token":"at"}"#, "granted"),

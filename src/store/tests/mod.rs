@@ -4,6 +4,7 @@
 mod cache;
 mod doctor;
 mod format;
+mod group;
 mod journal;
 mod locks;
 mod safety;

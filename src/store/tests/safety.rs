@@ -25,6 +25,26 @@ async fn a_missing_store_is_empty_and_is_made_private_by_the_first_change() {
 }
 
 #[tokio::test]
+async fn the_first_change_makes_durable_the_folders_that_another_process_may_have_made_and_died() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("data/threadkey/auth.json");
+    fs::create_dir_all(path.parent().expect("a folder")).expect("writable");
+    chmod(path.parent().expect("a folder"), 0o700);
+    let synced = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = synced.clone();
+    let note = move |path: &Path| seen.lock().expect("whole").push(path.to_owned());
+    let clock = Clock::fixed(NOW);
+    let store = on_disk(&path, Faults::hook("fsync-folder", Box::new(note)), &clock).expect("a store");
+    store.change(&alice(), Change::Start(pending("state-1"))).await.expect("writable");
+    let first = std::mem::take(&mut *synced.lock().expect("whole"));
+    let above = fs::canonicalize(folder.path()).expect("there");
+    let (own, data) = (above.join("data/threadkey"), above.join("data"));
+    assert!(first.starts_with(&[data, above]), "before the store is there: {first:?}");
+    store.change(&alice(), Change::Cancel(None)).await.expect("writable");
+    assert_eq!(*synced.lock().expect("whole"), [own], "no more once it is there");
+}
+
+#[tokio::test]
 async fn a_store_that_is_open_to_others_is_refused_with_the_command_to_run() {
     let f = Fixture::new();
     f.sign_in().await;

@@ -120,7 +120,7 @@ async fn only_its_owner_prompts_stops_and_renews_a_conversation() {
 const NOTES: &str = r#"printf %s "$THREADKEY_CAPABILITY" > capability; say noted; done_with end_turn"#;
 
 #[tokio::test]
-async fn a_workers_capability_gets_its_own_persons_token_and_nothing_else() {
+async fn a_capability_opens_only_its_own_principal_and_providers() {
     let server = authserver().await;
     let second = server.config_toml("other");
     let sections = format!("{}\n{second}", server.config_toml("acme"));

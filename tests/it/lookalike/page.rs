@@ -13,9 +13,12 @@ struct Browser {
 
 impl Browser {
     async fn open(discord: &Discord) -> Self {
+        Self::open_on(page::router(discord.clone())).await
+    }
+
+    async fn open_on(router: axum::Router) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
-        let router = page::router(discord.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { base, http: reqwest::Client::new() }
     }
@@ -116,5 +119,20 @@ async fn the_page_answers_only_to_loopback_names_and_loads_nothing_from_elsewher
         assert_eq!(browser.get(part).await.status(), 200);
     }
     let elsewhere = browser.http.get(&browser.base).header("host", "evil.example:80");
+    assert_eq!(elsewhere.send().await.expect("an answer").status(), 403);
+}
+
+#[tokio::test]
+async fn a_panel_stands_on_the_page_and_answers_to_loopback_names_only() {
+    let discord = Discord::start(Options::default()).await;
+    let routes = axum::Router::new().route("/panel", axum::routing::get(async || "of the panel"));
+    let panel = page::Panel { html: "<aside>beside the chat</aside>", routes };
+    let browser = Browser::open_on(page::router_with(discord, panel)).await;
+    let html = browser.get("/").await.text().await.expect("a body");
+    assert!(html.contains("<aside>beside the chat</aside>"));
+    let own = browser.get("/panel").await;
+    assert!(own.headers().contains_key("content-security-policy"));
+    assert_eq!(own.text().await.expect("a body"), "of the panel");
+    let elsewhere = browser.http.get(format!("{}/panel", browser.base)).header("host", "evil.example");
     assert_eq!(elsewhere.send().await.expect("an answer").status(), 403);
 }

@@ -120,13 +120,13 @@ async fn the_agent_says_whose_login_it_holds_and_reports_a_refused_token_once() 
 }
 
 #[tokio::test]
-async fn a_refusal_of_the_token_api_is_told_in_its_words() {
+async fn who_is_not_signed_in_is_told_what_to_type() {
     let scene = Scene::new().await;
     scene.world.lock().expect("no handler panicked with it").refuse = true;
     let turn = scene.lab.turn(1, "whose login is it?").await;
     assert_eq!(
         turn.text,
-        "threadkey gives me no token: nobody has signed in to acme: use /auth start (`no_session`)"
+        "threadkey gives me no token: nobody is signed in to **acme** for you. Type `/auth start acme`, and then ask me again."
     );
     assert_eq!(turn.tools.last().map(|(_, status)| status.as_str()), Some("failed"));
 }

@@ -11,6 +11,8 @@ let picture = null;
 let source = null;
 let channelId = null;
 let typingTimer = null;
+/** How far the server's clock is ahead of this browser's. */
+let aheadMs = 0;
 // Per person, for as long as the page is open: where they are, what they read, dismissed and saw fail.
 const memory = new Map();
 
@@ -43,7 +45,7 @@ async function perform(deed, at = channelId) {
   const answer = await act(deed);
   if (answer.dialog) openDialog(answer.dialog, at);
   if (answer.error) {
-    mine().failures.push({ channel: at, text: answer.error, at_ms: Date.now() });
+    mine().failures.push({ channel: at, text: answer.error, at_ms: Date.now() + aheadMs });
     draw();
   }
   return answer;
@@ -120,6 +122,7 @@ function become(id) {
   source = new EventSource(`/chat/events?person=${encodeURIComponent(id)}`);
   source.onmessage = ({ data }) => {
     picture = JSON.parse(data);
+    aheadMs = picture.now_ms - Date.now();
     const first = channelId === null;
     if (first || !channel()) {
       const wanted = mine().channel;
@@ -209,7 +212,7 @@ function drawFailure({ text, at_ms }) {
 
 function drawEmpty(place) {
   const words = place.kind === "dm" ? "Write to the bot, or type / for its commands." : place.parent ? "Write here: in a thread every message of its owner goes to the agent."
-    : "Type /auth start to sign in, then mention the bot to open a thread with an agent.";
+    : "Type /auth start to sign in. Then type /ask hello: an agent answers in a thread of its own, with your login.";
   return el("li", { class: "empty" }, el("strong", {}, (place.kind === "text" ? "#" : "") + place.name), words);
 }
 
@@ -347,7 +350,7 @@ async function send() {
   const said = parse(text, place.commands, picture.users);
   closeSuggestions();
   if (said.wrong) {
-    mine().failures.push({ channel: place.id, text: said.wrong, at_ms: Date.now() });
+    mine().failures.push({ channel: place.id, text: said.wrong, at_ms: Date.now() + aheadMs });
     draw(true);
     return;
   }

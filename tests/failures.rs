@@ -1,0 +1,69 @@
+//! The table in tests/README.md, kept honest: each way in which a shared login goes wrong has its row, in order, and each
+//! row names tests that there are.
+
+#![expect(clippy::disallowed_methods, reason = "the test reads the table that it judges")]
+
+#[path = "structure/files.rs"]
+mod files;
+#[path = "structure/names.rs"]
+mod names;
+
+use std::collections::BTreeSet;
+
+/// How many ways there are.
+const ROWS: usize = 32;
+
+/// What is wrong with the table in `text`, given the tests that there are.
+fn against(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .filter(|cells: &Vec<&str>| cells[0].parse::<usize>().is_ok())
+        .collect();
+    let numbers: Vec<&str> = rows.iter().map(|cells| cells[0]).collect();
+    let expected: Vec<String> = (1..=ROWS).map(|number| number.to_string()).collect();
+    if numbers != expected {
+        wrong.push(format!("the rows are {numbers:?} instead of 1 to {ROWS}"));
+    }
+    for cells in rows {
+        let named: Vec<&str> =
+            cells.last().copied().unwrap_or_default().split('`').skip(1).step_by(2).collect();
+        if cells.len() != 4 || cells[1].is_empty() || cells[2].is_empty() || named.is_empty() {
+            wrong.push(format!(
+                "row {} does not say what happened, what is shown, and by which tests",
+                cells[0]
+            ));
+        }
+        let lost = named.iter().filter(|name| !tests.contains(**name));
+        wrong.extend(lost.map(|name| format!("row {}: no test is called `{name}`", cells[0])));
+    }
+    wrong
+}
+
+#[test]
+fn each_way_in_which_a_shared_login_goes_wrong_names_tests_that_there_are() {
+    let wrong = against(&files::read(&files::root().join("tests/README.md")), &names::all_tests());
+    assert!(wrong.is_empty(), "tests/README.md is out of order:\n  {}", wrong.join("\n  "));
+}
+
+#[test]
+fn a_missing_row_an_empty_cell_and_a_test_that_is_not_there_are_told() {
+    let tests = BTreeSet::from(["a_test".to_owned()]);
+    let row = |number: usize| format!("| {number} | what happened | what is shown | `a_test` |\n");
+    let good: String = (1..=ROWS).map(row).collect();
+    assert_eq!(against(&good, &tests), Vec::<String>::new());
+    for (bad, words) in [
+        (good.replace(&row(7), ""), "instead of 1 to"),
+        (good.replace(&row(7), "| 7 | what happened | | `a_test` |\n"), "row 7 does not say"),
+        (good.replace(&row(7), "| 7 | what happened | what is shown | see there |\n"), "row 7 does not say"),
+        (
+            good.replace(&row(7), "| 7 | a | b | `a_test`, `another` |\n"),
+            "row 7: no test is called `another`",
+        ),
+    ] {
+        let wrong = against(&bad, &tests);
+        assert!(wrong.len() == 1 && wrong[0].contains(words), "{words}: {wrong:?}");
+    }
+}

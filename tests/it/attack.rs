@@ -1,0 +1,148 @@
+//! What an operator's limits, an inherited descriptor or a stuck neighbour must not do to a refresh.
+#![expect(clippy::disallowed_methods, reason = "the tests' own processes and files are not the program's")]
+
+use std::{process::Stdio, sync::Arc, time::Duration};
+
+use threadkey::{
+    broker::{Broker, TokenError},
+    ids::{Lineage, Principal, Tenant},
+    oauth::{Client, Provider, ProviderSettings, Providers},
+    secret::{AccessToken, CodeVerifier, RefreshToken, State},
+    session::{Binding, Change, Grant, Pending, Session},
+    store::{FileStore, FileStoreOptions, Purpose, Store},
+    sys::clock::Clock,
+};
+use tokio::{io::AsyncReadExt as _, process::Command, time::timeout};
+
+use crate::support::{
+    authserver::{self, AuthServer},
+    browser,
+    program::{self, Home},
+};
+
+const NOW: i64 = 1_795_358_672;
+/// Past the end of the server's access tokens.
+const A_DAY: i64 = 24 * 3600;
+/// Whatever is waited for comes within this, or the test fails.
+const WAIT: Duration = Duration::from_secs(30);
+
+async fn signed_in() -> (AuthServer, Home) {
+    let server = AuthServer::start(authserver::Options::default()).await;
+    let home = Home::new(&server.config_toml("acme"));
+    let started = home.run(&["auth", "start", "acme", "--json"]).await;
+    let started: serde_json::Value = serde_json::from_str(&started.stdout).expect("the way there works");
+    let callback =
+        browser::sign_in(started["authorize_url"].as_str().expect("the way there works"), "alice").await;
+    let done = home.run_with(&["auth", "code", "acme"], &callback.url).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    home.set_offset(A_DAY);
+    (server, home)
+}
+
+/// The program behind some words of the shell, in the home's surroundings.
+fn after(home: &Home, words: &str, arguments: &str) -> Command {
+    let text = format!("{words}; exec '{}' {arguments}", program::path().display());
+    let model = home.command(&[]);
+    let model = model.as_std();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", &text]).current_dir(home.path()).env_clear().kill_on_drop(true);
+    command.envs(model.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+#[tokio::test]
+async fn under_a_limit_on_file_sizes_nothing_is_spent_that_could_not_be_saved() {
+    let (server, home) = signed_in().await;
+    let before = server.count();
+    // 512 bytes: room for the intent, none for the answer.
+    let limited = after(&home, "ulimit -f 1", "token acme").output().await.unwrap();
+    let told = String::from_utf8_lossy(&limited.stderr);
+    assert_eq!(server.count(), before, "{told}");
+    assert_eq!(limited.status.code(), Some(6), "{told}");
+    assert!(told.contains("cannot reserve space for an answer"), "{told}");
+    let next = home.run(&["token", "acme"]).await;
+    assert_eq!(next.code, 0, "{next:?}");
+    let counts = server.events().of("alice");
+    assert_eq!((counts.refreshes, counts.reuses), (1, 0));
+}
+
+#[tokio::test]
+async fn a_detached_refresh_keeps_nothing_open_that_its_caller_was_handed() {
+    let (server, home) = signed_in().await;
+    server.hold();
+    let mut caller = after(&home, "exec 9>&1 >/dev/null", "token acme").spawn().unwrap();
+    let mut handed_down = caller.stdout.take().unwrap();
+    server.wait_for_held(1).await;
+    caller.kill().await.unwrap();
+    let mut rest = Vec::new();
+    let ended = timeout(WAIT, handed_down.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "the refresh, which is still under way, holds the caller's descriptor 9");
+    server.release();
+    let next = home.run(&["token", "acme"]).await;
+    assert_eq!(next.code, 0, "{next:?}");
+    assert_eq!(server.events().of("alice").refreshes, 1);
+}
+
+/// A store with an expired session, and a broker on it whose provider nobody answers for.
+async fn expired(path: &std::path::Path) -> (Arc<dyn Store>, Broker, Tenant) {
+    let clock = Clock::fixed(NOW);
+    let tenant: Tenant = "acme/local".parse().expect("the way there works");
+    let store: Arc<dyn Store> = Arc::new(
+        FileStore::open(path, clock.clone(), FileStoreOptions::default()).expect("the way there works"),
+    );
+    let settings = ProviderSettings {
+        authorization_endpoint: "http://127.0.0.1:1/authorize".into(),
+        token_endpoint: "http://127.0.0.1:1/token".into(),
+        client_id: "threadkey".into(),
+        redirect_uri: "http://127.0.0.1:1/callback".into(),
+        ..ProviderSettings::default()
+    };
+    let binding = Binding {
+        issuer: None,
+        token_endpoint: settings.token_endpoint.clone(),
+        client_id: settings.client_id.clone(),
+        resource: None,
+    };
+    let grant = Grant {
+        access_token: AccessToken::new("access-1"),
+        refresh_token: Some(RefreshToken::new("refresh-1")),
+        token_type: "Bearer".into(),
+        scope: None,
+        expires_in: Duration::from_secs(3600),
+        account: None,
+    };
+    let pending = Pending {
+        verifier: CodeVerifier::new("verifier"),
+        state: State::new("state"),
+        nonce: None,
+        redirect_uri: settings.redirect_uri.clone(),
+        created_at: NOW,
+        started_by: Principal::Local,
+        lineage_seen: None,
+        binding: binding.clone(),
+        scopes: Vec::new(),
+    };
+    store.change(&tenant, Change::Start(pending)).await.expect("the way there works");
+    let session = Box::new(Session::begin(Lineage([1; 16]), grant, binding, NOW));
+    store
+        .change(&tenant, Change::SignIn { state: State::new("state"), session })
+        .await
+        .expect("the way there works");
+    clock.set(NOW + A_DAY);
+    let provider = Provider::new(tenant.provider.clone(), settings).expect("the way there works");
+    let client = Client::new(clock.clone()).expect("the way there works");
+    (store.clone(), Broker::new(store, Providers::new([provider]), client, clock), tenant)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_only_waits_for_a_stuck_holder_ends_when_nobody_waits_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, broker, tenant) = expired(&folder.path().join("auth.json")).await;
+    let held = store.try_lock(&tenant, Purpose::Refresh).await.unwrap().expect("it is free");
+    let asked = broker.token(&tenant, Duration::from_secs(60)).await;
+    assert!(matches!(asked, Err(TokenError::InProgress(_))), "{asked:?}");
+    // Minutes of the paused clock: a detached process ends with this, and would otherwise pile up with its like.
+    assert!(timeout(WAIT * 10, broker.drained()).await.is_ok(), "a flight waits on for nobody");
+    drop(held);
+}

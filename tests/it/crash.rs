@@ -1,0 +1,96 @@
+//! The store on a machine whose programs end at any system call, and whose disk forgets.
+//!
+//! # Fault model
+//!
+//! * A program ends at any call, before or after its effect: by kill -9, which frees its locks and leaves what it wrote to
+//!   the others; or by a power cut, which ends all of them at once.
+//! * A power cut undoes what no fsync covered. Of each write any pieces may have reached the disk, in any combination with any
+//!   other write, whichever was made first; a file that was made longer may hold zeros there. Names are apart from contents:
+//!   a file, a rename, a removal is there after a power cut, or it is not, until its *folder* was synced.
+//! * A rename is there or not: never both names, never neither.
+//! * What an fsync covered stays. A disk that lies about that is beyond anybody's help.
+//! * Changes of one program that wait for the global lock together share a write, and a power cut or kill -9 its fate.
+//! * Two programs at once: the second one begins at any call of the first, and goes on until it is done or meets a lock.
+//!
+//! # Invariants
+//!
+//! 1. The store parses, always.
+//! 2. What was acknowledged is there: each tenant's newest session, sign-in or logout that somebody was told of. If
+//!    somebody ended in the middle of a change: the state before it or the one after it.
+//! 3. No refresh token is sent whose successor was acknowledged, by the journal or by the store; so an answer that was recorded
+//!    is recovered. A token that may have been spent is sent again only by those who know that.
+//! 4. The next caller goes on unaided, and nothing but its own end makes a call fail.
+//!
+//! The walk draws its histories from a seed, which it prints; `THREADKEY_TEST_SEED` sets it, to the number of one history to
+//! repeat that one, and `THREADKEY_TEST_HISTORIES` how many there are.
+
+mod content;
+mod machine;
+mod random;
+mod walk;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use self::{
+    machine::Sabotage,
+    walk::{Violation, history, runtime},
+};
+
+const HISTORIES: u64 = 10_000;
+
+/// How many histories may pass before sabotage shows.
+const SHORT: u64 = 2_000;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// Walks `count` histories on all processors and returns the first that went wrong, with its seed.
+fn walk(first: u64, count: u64, sabotage: Sabotage) -> Result<(), (u64, Violation)> {
+    let next = AtomicU64::new(0);
+    let work = || {
+        let runtime = runtime();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                return Ok(());
+            }
+            let seed = first.wrapping_add(number);
+            history(&runtime, seed, sabotage).map_err(|violation| {
+                next.store(count, Ordering::Relaxed);
+                (seed, violation)
+            })?;
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let walkers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        walkers.into_iter().try_for_each(|walker| walker.join().expect("a walk does not panic"))
+    })
+}
+
+#[test]
+fn whenever_a_program_or_the_machine_ends_nothing_acknowledged_is_lost_and_nothing_is_spent_twice() {
+    let seed = number("THREADKEY_TEST_SEED");
+    let first = seed.unwrap_or_else(|| u64::from_le_bytes(threadkey::sys::random::bytes()));
+    let count = number("THREADKEY_TEST_HISTORIES").unwrap_or(HISTORIES);
+    eprintln!("{count} histories from THREADKEY_TEST_SEED={first}");
+    if let Err((seed, violation)) = walk(first, count, Sabotage::Nothing) {
+        panic!("THREADKEY_TEST_SEED={seed} THREADKEY_TEST_HISTORIES=1: {violation}");
+    }
+}
+
+#[test]
+fn a_store_that_leaves_out_a_step_is_caught() {
+    for sabotage in [
+        Sabotage::FolderSync,
+        Sabotage::JournalSync,
+        Sabotage::StoreSync,
+        Sabotage::GlobalLock,
+        Sabotage::TenantLock,
+    ] {
+        let caught = walk(1, SHORT, sabotage);
+        assert!(caught.is_err(), "{sabotage:?} went unnoticed in {SHORT} histories");
+        eprintln!("{sabotage:?}: {caught:?}");
+    }
+}

@@ -1,0 +1,146 @@
+//! What a provider gave out while nothing could be saved: kept, told, written elsewhere at the end, and brought home.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use threadkey::{
+    agent::Capabilities,
+    api::{self, ApiSettings},
+    broker::{Broker, Event},
+    ids::{Principal, Tenant},
+    oauth::{Client, Pasted, Provider, ProviderSettings, Providers},
+    store::{FileStore, FileStoreOptions},
+    sys::{clock::Clock, disk::RealDisk, faults::Faults},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+    runtime::Runtime,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{
+    authserver::{self, AuthServer},
+    browser,
+    program::Home,
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn tenant() -> Tenant {
+    "acme/local".parse().unwrap()
+}
+
+fn broker(server: &AuthServer, store: &Path, faults: &str, clock: &Clock) -> Broker {
+    let disk = Arc::new(RealDisk::with(Faults::parse(faults)));
+    let store = FileStore::on_disk(disk, store, clock.clone(), FileStoreOptions::default()).unwrap();
+    let settings = ProviderSettings {
+        issuer: Some(server.issuer().into()),
+        authorization_endpoint: server.authorization_endpoint(),
+        token_endpoint: server.token_endpoint(),
+        client_id: authserver::CLIENT_ID.into(),
+        redirect_uri: authserver::PASTE_REDIRECT_URI.into(),
+        scopes: vec!["openid".into(), "offline_access".into()],
+        enforces_pkce: true,
+        ..ProviderSettings::default()
+    };
+    let provider = Provider::new("acme".parse().unwrap(), settings).unwrap();
+    let client = Client::new(clock.clone()).unwrap();
+    Broker::new(Arc::new(store), Providers::new([provider]), client, clock.clone())
+}
+
+async fn sign_in(broker: &Broker) {
+    let started = broker.start(&tenant(), Principal::Local).await.unwrap();
+    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    broker.finish(Principal::Local, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
+}
+
+/// A refresh whose answer cannot be written into the journal, in a process that then has to end. Returns the rescue file.
+fn rescued(server: &AuthServer, store: &Path, into: &Path, clock: &Clock) -> std::path::PathBuf {
+    let dying = Runtime::new().unwrap();
+    // The first write is the intent's; from then on the disk takes nothing into the journal.
+    let faults = vec!["write@local.lock:EIO#2"; 64].join(",");
+    let broker = broker(server, store, &faults, clock);
+    let file = dying.block_on(async {
+        let mut events = broker.events();
+        let asking = broker.clone();
+        tokio::spawn(async move { asking.token(&tenant(), MINUTE).await });
+        loop {
+            if let Event::SaveFailed(whose) = events.recv().await.unwrap() {
+                assert_eq!(whose, tenant());
+                break;
+            }
+        }
+        assert_eq!(broker.unsaved(), [tenant()]);
+        let (whose, file) = broker.rescue(&[into.to_owned()]).remove(0);
+        assert_eq!(whose, tenant());
+        file.unwrap()
+    });
+    dying.shutdown_background();
+    file
+}
+
+#[test]
+fn an_answer_that_no_journal_took_comes_home_from_its_rescue_file_and_nothing_is_sent_again() {
+    let living = Runtime::new().unwrap();
+    let server = living.block_on(AuthServer::start(authserver::Options::default()));
+    let home = Home::new(&server.config_toml("acme"));
+    let store = home.store();
+    let clock = Clock::system();
+    living.block_on(sign_in(&broker(&server, &store, "", &clock)));
+    home.set_offset(3600);
+    let late = Clock::fixed(clock.now() + 3600);
+    let file = rescued(&server, &store, home.path(), &late);
+    let sent = server.count();
+    let path = file.to_str().unwrap();
+    living.block_on(async {
+        let told = home.run(&["auth", "restore", path]).await;
+        assert_eq!(told.code, 0, "{told:?}");
+        let token = home.run(&["token", "acme", "--format", "json"]).await;
+        assert_eq!(token.code, 0, "{token:?}");
+        assert!(token.stdout.contains("\"generation\":2"), "{token:?}");
+        assert_eq!(server.count(), sent, "the answer was enough");
+        let again = home.run(&["auth", "restore", path]).await;
+        assert_eq!(again.code, 2, "{again:?}");
+        assert!(again.stderr.contains("delete it"), "{again:?}");
+        let other = home.run(&["auth", "restore", "threadkey.toml"]).await;
+        assert_eq!(other.code, 6, "{other:?}");
+        assert!(other.stderr.contains("rescue file"), "{other:?}");
+    });
+    assert_eq!(server.events().total.reuses, 0);
+}
+
+#[tokio::test]
+async fn a_failed_save_is_told_by_readyz() {
+    let server = AuthServer::start(authserver::Options::default()).await;
+    let home = Home::new("");
+    let clock = Clock::system();
+    let store = home.path().join("auth.json");
+    sign_in(&broker(&server, &store, "", &clock)).await;
+    let late = Clock::fixed(clock.now() + 3600);
+    // The answer's first write fails; the next one, a second later, works.
+    let broker = broker(&server, &store, "write@local.lock:EIO#2", &late);
+    let socket = home.path().join("t.sock");
+    let bound = api::bind(&ApiSettings { socket: socket.clone() }).unwrap();
+    let capabilities = Arc::new(Capabilities::new());
+    tokio::spawn(api::serve(bound, broker.clone(), capabilities, CancellationToken::new()));
+    assert!(ready(&socket).await.starts_with("HTTP/1.1 200"));
+    let mut events = broker.events();
+    let asking = broker.clone();
+    let asking = tokio::spawn(async move { asking.token(&tenant(), MINUTE).await });
+    assert!(matches!(events.recv().await, Ok(Event::SaveFailed(_))));
+    let red = ready(&socket).await;
+    assert!(red.starts_with("HTTP/1.1 503") && red.contains("store_unavailable"), "{red}");
+    asking.await.unwrap().unwrap();
+    broker.drained().await;
+    assert!(ready(&socket).await.starts_with("HTTP/1.1 200"));
+    assert_eq!(server.events().total.reuses, 0);
+}
+
+async fn ready(socket: &Path) -> String {
+    let mut stream = UnixStream::connect(socket).await.unwrap();
+    let request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}

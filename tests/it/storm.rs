@@ -1,0 +1,241 @@
+//! Storms: many processes on a few logins at oidc-provider, which rotates strictly, over several expiries.
+//!
+//! # What may happen
+//!
+//! - *Callers* are killed at random moments, alone or with their process group, in every other round. A caller is a
+//!   `threadkey token`; the refresh is in a process of its own.
+//! - In the second storm *senders* are killed too: those that refresh, at a failpoint before or after any step.
+//!
+//! # What must hold
+//!
+//! - Callers' deaths cost nothing: as many refreshes as expiries for each login, no second use of a refresh token, and whoever
+//!   lives prints the token that is in the store.
+//! - A sender's death with its request on the way is on record before anybody sends again, and said to who asks; a second use
+//!   of a refresh token happens only after that. In each case the next callers go on by themselves: to a token, or to the
+//!   provider's verdict and a new sign-in.
+//!
+//! `THREADKEY_STORM=full` makes the first one 64 processes × 10 expiries × 4 logins, and the second longer; `THREADKEY_STORM_SEED`
+//! repeats a run as far as the machine's scheduling lets it. The seed is printed.
+#![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
+
+use std::{collections::BTreeSet, time::Duration};
+
+use serde_json::Value;
+use tokio::process::Child;
+
+use crate::support::{
+    browser,
+    oidc::{Oidc, OidcOptions},
+    program::{Ended, Home, signal_process},
+};
+
+/// By the program's clock; oidc-provider's own shows minutes at most.
+const AN_HOUR: i64 = 3600;
+
+/// When the storms begin, by the program's clock.
+const BEGIN: i64 = 1_795_358_672;
+
+/// The accounts that sign in, each for a principal of its own.
+const ACCOUNTS: [&str; 4] = ["alice", "bob", "carol", "dave"];
+
+fn is_full() -> bool {
+    std::env::var("THREADKEY_STORM").is_ok_and(|form| form == "full")
+}
+
+/// Random numbers that a seed repeats (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn new(storm: &str) -> Self {
+        let given = std::env::var("THREADKEY_STORM_SEED").ok().map(|seed| seed.parse().unwrap());
+        let seed = given.unwrap_or_else(|| u64::from_le_bytes(threadkey::sys::random::bytes()));
+        println!("{storm}: THREADKEY_STORM_SEED={seed}");
+        Self(seed)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % bound as u64).unwrap()
+    }
+}
+
+/// The folder, the provider, and these logins signed in.
+async fn signed_in(logins: usize) -> (Oidc, Home) {
+    let options = OidcOptions { access_token_ttl: Duration::from_secs(3600), ..OidcOptions::default() };
+    let oidc = Oidc::start(options).await;
+    let home = Home::new(&oidc.config_toml("acme"));
+    home.set_time(BEGIN);
+    for login in 0..logins {
+        sign_in(&home, login).await;
+    }
+    (oidc, home)
+}
+
+fn principal(login: usize) -> String {
+    format!("user:{}", 803 + login)
+}
+
+async fn sign_in(home: &Home, login: usize) {
+    let who = principal(login);
+    let started = home.run(&["auth", "start", "acme", "--json", "--as", &who]).await;
+    assert_eq!(started.code, 0, "{started:?}");
+    let started: Value = serde_json::from_str(&started.stdout).unwrap();
+    let callback = browser::sign_in(started["authorize_url"].as_str().unwrap(), ACCOUNTS[login]).await;
+    let done = home.run_with(&["auth", "code", "acme", "--as", &who], &callback.url).await;
+    assert_eq!(done.code, 0, "{done:?}");
+}
+
+async fn ask(home: &Home, login: usize) -> Ended {
+    home.run(&["token", "acme", "--as", &principal(login)]).await
+}
+
+fn stored_token(home: &Home, login: usize) -> String {
+    let document: Value = serde_json::from_str(&std::fs::read_to_string(home.store()).unwrap()).unwrap();
+    document["sessions"][format!("acme/{}", principal(login))]["access_token"].as_str().unwrap().to_owned()
+}
+
+/// Lets a process live for a random while, and then kills it, or its whole group; whether it was still alive.
+async fn kill_later(mut child: Child, after: Duration, group: bool) -> bool {
+    let id = i32::try_from(child.id().unwrap()).unwrap();
+    // The moment is to be random by the real clock; nothing waits for what comes of it.
+    tokio::time::sleep(after).await;
+    if !matches!(child.try_wait(), Ok(Some(_))) {
+        signal_process(if group { -id } else { id }, 9);
+    }
+    child.wait().await.unwrap().code().is_none()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_processes_over_several_expiries_refresh_once_for_each_whoever_of_the_callers_dies() {
+    let (processes, expiries, logins) = if is_full() { (64, 10, 4) } else { (16, 3, 2) };
+    let mut random = Random::new("callers");
+    let (oidc, home) = signed_in(logins).await;
+    // Long enough for some to die while the request is on its way.
+    oidc.set_token_delay(Duration::from_millis(150)).await;
+    let mut deaths = 0;
+    for round in 1..=expiries {
+        home.set_time(BEGIN + round * (AN_HOUR + 60));
+        let mut asking = Vec::new();
+        let mut dying = Vec::new();
+        for process in 0..processes * logins {
+            let login = process % logins;
+            let who = principal(login);
+            let child = home.command(&["token", "acme", "--as", &who]).process_group(0).spawn().unwrap();
+            // The first of each login lives: somebody has to ask.
+            if round % 2 == 0 && process >= logins && random.below(2) == 0 {
+                let after = Duration::from_millis(random.below(400) as u64);
+                dying.push(tokio::spawn(kill_later(child, after, random.below(2) == 0)));
+            } else {
+                asking.push((login, child));
+            }
+        }
+        let mut tokens: Vec<BTreeSet<String>> = vec![BTreeSet::new(); logins];
+        for (login, child) in asking {
+            let output = child.wait_with_output().await.unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "round {round}, {}: {said}", ACCOUNTS[login]);
+            tokens[login].insert(String::from_utf8(output.stdout).unwrap().trim_end().to_owned());
+        }
+        for killed in dying {
+            deaths += u32::from(killed.await.unwrap());
+        }
+        for (login, tokens) in tokens.iter().enumerate() {
+            assert_eq!(*tokens, BTreeSet::from([stored_token(&home, login)]), "round {round}: the newest");
+        }
+        let events = oidc.events().await;
+        for account in &ACCOUNTS[..logins] {
+            let counts = events.of(account);
+            assert_eq!(
+                (i64::from(counts.refreshes), counts.reuses, counts.failed),
+                (round, 0, 0),
+                "{account}"
+            );
+        }
+    }
+    println!("callers: {deaths} died");
+    let total = oidc.events().await.total;
+    assert_eq!((i64::from(total.refreshes), total.reuses, total.revoked), (expiries * logins as i64, 0, 0));
+}
+
+/// Where a sender may die. Only the fourth leaves nobody knowing what the provider did.
+const FAILPOINTS: [&str; 9] = [
+    "kill-after:try-lock@803.lock",
+    "kill-before:write@803.lock",
+    "kill-before:reserve@803.lock",
+    "kill-before:write@803.lock#2",
+    "kill-after:write@803.lock#2",
+    "kill-after:fsync@803.lock#2",
+    "kill-before:rename",
+    "kill-after:rename",
+    "kill-before:truncate@803.lock",
+];
+
+const LOSS: usize = 3;
+
+#[tokio::test]
+async fn senders_killed_at_any_step_leave_their_losses_on_record_and_nothing_stuck() {
+    let rounds = if is_full() { 60 } else { 6 };
+    let mut random = Random::new("senders");
+    let (oidc, home) = signed_in(1).await;
+    let mut now = BEGIN;
+    let (mut losses, mut renewals) = (0, 0);
+    for round in 0..rounds {
+        now += AN_HOUR + 60;
+        home.set_time(now);
+        // At least one loss and one of the others in each run; the rest is chance.
+        let first = if round == 0 { LOSS } else { random.below(FAILPOINTS.len()) };
+        let asking: Vec<Child> = (0..6)
+            .map(|caller| {
+                let mut command = home.command(&["token", "acme", "--as", &principal(0)]);
+                if caller < 3 {
+                    let failpoint = if caller == 0 { first } else { random.below(FAILPOINTS.len()) };
+                    command.env("THREADKEY_TEST_FAILPOINTS", FAILPOINTS[failpoint]);
+                }
+                command.spawn().unwrap()
+            })
+            .collect();
+        for child in asking {
+            let output = child.wait_with_output().await.unwrap();
+            assert!(matches!(output.status.code(), Some(0 | 4 | 5)), "round {round}: {output:?}");
+        }
+        if is_renewed(&home, &mut now).await {
+            renewals += 1;
+            assert_eq!(ask(&home, 0).await.stdout.trim_end(), stored_token(&home, 0), "round {round}");
+        } else {
+            losses += 1;
+            sign_in(&home, 0).await;
+        }
+        let counts = oidc.events().await.of(ACCOUNTS[0]);
+        assert_eq!(counts.reuses, losses, "round {round}: a second use only after a loss on record");
+    }
+    println!("senders: {losses} losses, {renewals} renewals in {rounds} rounds");
+}
+
+/// Lets the next callers go on until there is a token (true) or the provider's verdict (false). A verdict counts only if it
+/// was on record before that nobody knew what had become of the refresh token.
+async fn is_renewed(home: &Home, now: &mut i64) -> bool {
+    let mut on_record = false;
+    for _ in 0..5 {
+        let status = home.run(&["auth", "status", "--json", "--as", &principal(0)]).await;
+        on_record |= status.stdout.contains("ambiguous_");
+        let asked = ask(home, 0).await;
+        on_record |= asked.stderr.contains("ambiguous_");
+        match asked.code {
+            0 => return true,
+            4 => {
+                assert!(on_record, "a loss that was on no record: {asked:?}, {status:?}");
+                assert!(asked.stderr.contains("sign in again"), "{asked:?}");
+                return false;
+            }
+            5 => {}
+            _ => panic!("{asked:?}"),
+        }
+        // Past the longest pause after a few tries.
+        *now += 30;
+        home.set_time(*now);
+    }
+    panic!("stuck: no token and no verdict");
+}
