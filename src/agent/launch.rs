@@ -198,7 +198,7 @@ fn make_folders(root: &Path, id: ConversationId) -> Result<Folders, PromptError>
     Ok(Folders {
         home: made(own.join("home"))?,
         tmp: made(own.join("tmp"))?,
-        work: made(own.join("work"))?,
+        work: made(own.join("cwd"))?,
         own,
     })
 }

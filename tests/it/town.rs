@@ -121,7 +121,7 @@ impl Town {
     /// What a thread's worker wrote into a file of its working folder.
     #[expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
     pub(super) fn worker_file(&self, thread: &Channel, name: &str) -> String {
-        let path = self.home.path().join(format!("workers/{}/work/{name}", Snowflake(thread.id)));
+        let path = self.home.path().join(format!("workers/{}/cwd/{name}", Snowflake(thread.id)));
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 

@@ -96,7 +96,7 @@ esac"#;
     let sibling = lab.turn(2, "wait").await.text;
     let report = {
         // The probe learns the sibling's process id by its prompt's side: a file in its own working folder.
-        let own = folder.join("agents/1/work");
+        let own = folder.join("agents/1/cwd");
         fs::create_dir_all(&own).expect("it can be made");
         fs::write(own.join("sibling"), &sibling).expect("it can be written");
         lab.turn(1, "attack").await;

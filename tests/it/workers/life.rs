@@ -10,7 +10,7 @@ async fn a_worker_answers_and_the_next_prompt_goes_to_the_same_process() {
     let lab = Lab::scripted(r#"say "I am $$ at $PWD"; done_with end_turn"#, |_| {});
     let first = lab.turn(1, "who are you?").await;
     assert_eq!(first.done.as_deref(), Some("end_turn"), "{first:?}");
-    assert!(first.text.ends_with("/agents/1/work"), "{first:?}");
+    assert!(first.text.ends_with("/agents/1/cwd"), "{first:?}");
     assert_eq!(lab.turn(1, "and now?").await.text, first.text);
     assert_ne!(lab.turn(2, "and you?").await.text, first.text);
     assert_eq!(lab.workers.live().len(), 2);
@@ -143,7 +143,7 @@ async fn the_end_of_a_worker_reaches_what_it_started_even_if_it_ignores_a_polite
     );
     assert_eq!(lab.turn(1, "go").await.text, "started");
     // The worker and its child hold the pipe; its end comes when neither does.
-    let pipe = std::fs::File::open(lab.folder.path().join("agents/1/work/held")).expect("it is there");
+    let pipe = std::fs::File::open(lab.folder.path().join("agents/1/cwd/held")).expect("it is there");
     let (ended, end) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || ended.send(std::io::read_to_string(pipe)));
     assert!(lab.workers.end(ConversationId(Snowflake(1))).await);
