@@ -259,3 +259,16 @@ fn workers_are_kept_from_the_configuration_the_store_and_every_file_with_a_secre
         assert!(deny.iter().any(|denied| denied == path), "{} is not in {deny:?}", path.display());
     }
 }
+
+#[test]
+fn the_configurations_that_people_are_shown_are_sound() {
+    let readme = include_str!("../../README.md");
+    let shown: Vec<&str> =
+        readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!shown.is_empty(), "the README shows one");
+    let deployed = include_str!("../../deploy/threadkey.toml");
+    for text in shown.into_iter().chain([deployed]) {
+        let config = load(text, &[("DISCORD_TOKEN", "x")]).expect(text);
+        assert!(config.discord().is_ok() && config.agent.is_some(), "{text}");
+    }
+}
