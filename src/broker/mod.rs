@@ -2,7 +2,7 @@
 //!
 //! # Who holds what, from where to where
 //!
-//! *Within this process* a tenant has at most one [flight](flight), found through a map that is locked for the look-up alone.
+//! *Within this process* a tenant has at most one *flight*, found through a map that is locked for the look-up alone.
 //! A flight runs in a task of its own, so a caller that gives up, is cancelled or dies takes nothing with it. *Between
 //! processes* the flight takes the tenant's lock before it reads the refresh token, and lets go after the new session is
 //! durable. The store's global lock is taken inside it, for single writes, and never while a request is under way.

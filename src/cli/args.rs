@@ -121,7 +121,7 @@ pub enum AuthCommand {
 /// On whose behalf.
 #[derive(Clone, Debug, Args)]
 pub struct Whose {
-    /// On whose behalf: user:<discord id>, guild:<discord id> or local.
+    /// On whose behalf: user:ID, guild:ID (Discord ids) or local.
     #[arg(long = "as", value_name = "PRINCIPAL", default_value = "local")]
     pub principal: Principal,
 }
@@ -131,7 +131,7 @@ pub struct Whose {
 pub struct TokenArgs {
     /// At which provider.
     pub provider: ProviderId,
-    /// On whose behalf: user:<discord id>, guild:<discord id> or local [default: local]. Inside a worker
+    /// On whose behalf: user:ID, guild:ID (Discord ids) or local [default: local]. Inside a worker
     /// the token API decides.
     #[arg(long = "as", value_name = "PRINCIPAL")]
     pub principal: Option<Principal>,

@@ -5,7 +5,7 @@
 //! - every interaction is acknowledged before anything slow is asked,
 //! - sign-in links, codes and states are seen by one person: in ephemeral answers or in a direct message,
 //! - the allow-lists hold for every command, button, modal, autocompletion and message,
-//! - everything that is sent goes through [`rest`], which paces it and scrubs live tokens,
+//! - everything that is sent goes through `rest`, which paces it and scrubs live tokens,
 //! - with another REST base than Discord's, nothing ever goes to Discord's own.
 
 mod allow;
