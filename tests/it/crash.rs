@@ -26,7 +26,6 @@
 
 mod content;
 mod machine;
-mod random;
 mod walk;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -14,6 +14,7 @@ mod cli;
 mod clocks;
 mod crash;
 mod crash_matrix;
+mod damage;
 mod discord_auth;
 mod discord_gateway;
 mod discord_rig;

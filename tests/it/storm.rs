@@ -27,6 +27,7 @@ use crate::support::{
     browser,
     oidc::{Oidc, OidcOptions},
     program::{Ended, Home, signal_process},
+    random::Random,
 };
 
 /// By the program's clock; oidc-provider's own shows minutes at most.
@@ -38,28 +39,16 @@ const BEGIN: i64 = 1_795_358_672;
 /// The accounts that sign in, each for a principal of its own.
 const ACCOUNTS: [&str; 4] = ["alice", "bob", "carol", "dave"];
 
+/// The variable that repeats a run.
+const SEED: &str = "THREADKEY_STORM_SEED";
+
 fn is_full() -> bool {
     std::env::var("THREADKEY_STORM").is_ok_and(|form| form == "full")
 }
 
-/// Random numbers that a seed repeats (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn new(storm: &str) -> Self {
-        let given = std::env::var("THREADKEY_STORM_SEED").ok().map(|seed| seed.parse().unwrap());
-        let seed = given.unwrap_or_else(|| u64::from_le_bytes(threadkey::sys::random::bytes()));
-        println!("{storm}: THREADKEY_STORM_SEED={seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % bound as u64).unwrap()
-    }
+/// A number below `bound`.
+fn below(random: &mut Random, bound: usize) -> usize {
+    usize::try_from(random.below(bound as u64)).unwrap()
 }
 
 /// The folder, the provider, and these logins signed in.
@@ -111,7 +100,7 @@ async fn kill_later(mut child: Child, after: Duration, group: bool) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_processes_over_several_expiries_refresh_once_for_each_whoever_of_the_callers_dies() {
     let (processes, expiries, logins) = if is_full() { (64, 10, 4) } else { (16, 3, 2) };
-    let mut random = Random::new("callers");
+    let mut random = Random::from_variable(SEED);
     let (oidc, home) = signed_in(logins).await;
     // Long enough for some to die while the request is on its way.
     oidc.set_token_delay(Duration::from_millis(150)).await;
@@ -125,9 +114,9 @@ async fn many_processes_over_several_expiries_refresh_once_for_each_whoever_of_t
             let who = principal(login);
             let child = home.command(&["token", "acme", "--as", &who]).process_group(0).spawn().unwrap();
             // The first of each login lives: somebody has to ask.
-            if round % 2 == 0 && process >= logins && random.below(2) == 0 {
-                let after = Duration::from_millis(random.below(400) as u64);
-                dying.push(tokio::spawn(kill_later(child, after, random.below(2) == 0)));
+            if round % 2 == 0 && process >= logins && below(&mut random, 2) == 0 {
+                let after = Duration::from_millis(below(&mut random, 400) as u64);
+                dying.push(tokio::spawn(kill_later(child, after, below(&mut random, 2) == 0)));
             } else {
                 asking.push((login, child));
             }
@@ -178,7 +167,7 @@ const LOSS: usize = 3;
 #[tokio::test]
 async fn senders_killed_at_any_step_leave_their_losses_on_record_and_nothing_stuck() {
     let rounds = if is_full() { 60 } else { 6 };
-    let mut random = Random::new("senders");
+    let mut random = Random::from_variable(SEED);
     let (oidc, home) = signed_in(1).await;
     let mut now = BEGIN;
     let (mut losses, mut renewals) = (0, 0);
@@ -186,12 +175,12 @@ async fn senders_killed_at_any_step_leave_their_losses_on_record_and_nothing_stu
         now += AN_HOUR + 60;
         home.set_time(now);
         // At least one loss and one of the others in each run; the rest is chance.
-        let first = if round == 0 { LOSS } else { random.below(FAILPOINTS.len()) };
+        let first = if round == 0 { LOSS } else { below(&mut random, FAILPOINTS.len()) };
         let asking: Vec<Child> = (0..6)
             .map(|caller| {
                 let mut command = home.command(&["token", "acme", "--as", &principal(0)]);
                 if caller < 3 {
-                    let failpoint = if caller == 0 { first } else { random.below(FAILPOINTS.len()) };
+                    let failpoint = if caller == 0 { first } else { below(&mut random, FAILPOINTS.len()) };
                     command.env("THREADKEY_TEST_FAILPOINTS", FAILPOINTS[failpoint]);
                 }
                 command.spawn().unwrap()

@@ -13,4 +13,5 @@ pub mod events;
 pub mod npm;
 pub mod oidc;
 pub mod program;
+pub mod random;
 pub mod settings;

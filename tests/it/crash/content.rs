@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ffi::OsString};
 
-use super::random::Random;
+use crate::support::random::Random;
 
 /// A file: what programs read, what is safe, and what was written in between.
 #[derive(Default)]

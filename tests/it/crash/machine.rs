@@ -15,10 +15,8 @@ use threadkey::sys::{
 };
 use zeroize::Zeroizing;
 
-use super::{
-    content::{Content, Names, Naming, Write},
-    random::Random,
-};
+use super::content::{Content, Names, Naming, Write};
+use crate::support::random::Random;
 
 /// Several processes and one disk; clones are the same machine.
 #[derive(Clone, Default)]

@@ -26,10 +26,8 @@ use threadkey::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::runtime::Runtime;
 
-use super::{
-    machine::{End, How, Machine, Process, Sabotage, When},
-    random::Random,
-};
+use super::machine::{End, How, Machine, Process, Sabotage, When};
+use crate::support::random::Random;
 
 const NOW: i64 = 1_795_358_672;
 const PATH: &str = "/data/threadkey/auth.json";
