@@ -182,7 +182,7 @@ fn files(targets: &Targets, all: &mut Attempts) {
 
     let sibling = targets.folder.join("agents/2");
     all.push(("list the sibling's folder".into(), list(&sibling)));
-    all.push(("read the sibling's work".into(), read(sibling.join("work/secret"))));
+    all.push(("read the sibling's work".into(), read(sibling.join("cwd/secret"))));
     all.push(("write the sibling's HOME".into(), create(sibling.join("home/x"))));
     all.push(("write the sibling's TMPDIR".into(), create(sibling.join("tmp/x"))));
     all.push(("list all workers".into(), list(targets.folder.join("agents"))));
