@@ -15,6 +15,22 @@ use crate::support::{
 const SIGSTOP: i32 = 19;
 const SIGCONT: i32 = 18;
 
+/// A process that is stopped until this is dropped, so that a test that fails leaves none behind.
+struct Suspended(i32);
+
+impl Suspended {
+    fn new(id: i32) -> Self {
+        signal_process(id, SIGSTOP);
+        Self(id)
+    }
+}
+
+impl Drop for Suspended {
+    fn drop(&mut self) {
+        signal_process(self.0, SIGCONT);
+    }
+}
+
 /// Signed in with the embedded server, the access token ended, and the provider keeps its answers back.
 async fn held() -> (AuthServer, Home) {
     let server = crate::town::authserver().await;
@@ -83,14 +99,14 @@ async fn a_sender_suspended_in_mid_refresh_goes_on_after_a_minute_and_nobody_sen
     let caller = home.command(&["token", "acme"]).spawn().unwrap();
     server.wait_for_held(1).await;
     let sender = found("the process that refreshes", || sender(&home)).await;
-    signal_process(sender, SIGSTOP);
+    let suspended = Suspended::new(sender);
     server.release();
     let waiter = waiter(&home).await;
     home.set_offset(3600 + 60);
     let status = home.run(&["auth", "status", "--json"]).await;
     assert!(status.stdout.contains(r#""state":"expired""#), "reading waits for nobody: {status:?}");
     assert_eq!(server.count(), 2, "the exchange of the code and one refresh");
-    signal_process(sender, SIGCONT);
+    drop(suspended);
     let (caller, waiter) = tokio::join!(caller.wait_with_output(), waiter.wait_with_output());
     let (caller, waiter) = (caller.unwrap(), waiter.unwrap());
     assert!(caller.status.success() && waiter.status.success(), "{caller:?} {waiter:?}");
@@ -106,13 +122,13 @@ async fn a_suspended_waiter_holds_up_nobody_and_has_the_new_token_when_it_wakes(
     server.wait_for_held(1).await;
     let waiter = waiter(&home).await;
     let sleeper = id(&waiter);
-    signal_process(sleeper, SIGSTOP);
+    let suspended = Suspended::new(sleeper);
     server.release();
     let caller = caller.wait_with_output().await.unwrap();
     assert!(caller.status.success(), "{caller:?}");
     let next = home.run(&["token", "acme"]).await;
     assert_eq!((next.code, next.stdout.as_bytes()), (0, &caller.stdout[..]));
-    signal_process(sleeper, SIGCONT);
+    drop(suspended);
     let waiter = waiter.wait_with_output().await.unwrap();
     assert!(waiter.status.success(), "{waiter:?}");
     assert_eq!(waiter.stdout, caller.stdout);
