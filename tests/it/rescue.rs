@@ -15,6 +15,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
     runtime::Runtime,
+    sync::broadcast::Receiver,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -64,12 +65,7 @@ fn rescued(server: &AuthServer, store: &Path, into: &Path, clock: &Clock) -> std
         let mut events = broker.events();
         let asking = broker.clone();
         tokio::spawn(async move { asking.token(&tenant(), MINUTE).await });
-        loop {
-            if let Event::SaveFailed(whose) = events.recv().await.unwrap() {
-                assert_eq!(whose, tenant());
-                break;
-            }
-        }
+        assert_eq!(save_failed(&mut events).await, tenant());
         assert_eq!(broker.unsaved(), [tenant()]);
         let (whose, file) = broker.rescue(&[into.to_owned()]).remove(0);
         assert_eq!(whose, tenant());
@@ -127,13 +123,25 @@ async fn a_failed_save_is_told_by_readyz() {
     let mut events = broker.events();
     let asking = broker.clone();
     let asking = tokio::spawn(async move { asking.token(&tenant(), MINUTE).await });
-    assert!(matches!(events.recv().await, Ok(Event::SaveFailed(_))));
+    assert_eq!(save_failed(&mut events).await, tenant());
     let red = ready(&socket).await;
     assert!(red.starts_with("HTTP/1.1 503") && red.contains("store_unavailable"), "{red}");
     asking.await.unwrap().unwrap();
     broker.drained().await;
     assert!(ready(&socket).await.starts_with("HTTP/1.1 200"));
     assert_eq!(server.events().total.reuses, 0);
+}
+
+/// Whose tokens could not be saved, as soon as that is told.
+async fn save_failed(events: &mut Receiver<Event>) -> Tenant {
+    let told = async {
+        loop {
+            if let Event::SaveFailed(whose) = events.recv().await.unwrap() {
+                return whose;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), told).await.expect("a failed save is told")
 }
 
 async fn ready(socket: &Path) -> String {
