@@ -26,43 +26,107 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::Records;
+use super::{Records, codec::Document};
 use crate::sys::disk::{DiskFile, Stat};
 
-/// The version that was read last, if any.
+/// The version that was read or written last, if any.
 #[derive(Default)]
 pub(super) struct Cache {
-    version: RwLock<Option<Version>>,
-    reading: Mutex<()>,
+    version: RwLock<Option<Arc<Version>>>,
+    turn: Mutex<()>,
 }
 
-struct Version {
+/// What the file held at one time.
+pub(super) struct Version {
     identity: Stat,
+    format: u64,
+    foreign: usize,
     records: Arc<Records>,
+    /// For the one who changes it; `None` once somebody does.
+    document: Mutex<Option<Document>>,
     /// Open for as long as the version is kept: its inode number belongs to no other file meanwhile.
     _file: Box<dyn DiskFile>,
 }
 
+/// Whether a file that was `before` in a folder under one name, and is `after` under another, holds what it held.
+pub(super) fn was_not_touched(before: &Stat, after: &Stat) -> bool {
+    // A rename changes the ctime, and only that.
+    *before == Stat { changed: before.changed, ..*after }
+}
+
+// === impl Cache ===
+
 impl Cache {
-    /// The records, if the file is still the one they were read from.
-    pub(super) fn get(&self, identity: &Stat) -> Option<Arc<Records>> {
+    /// What is `wanted` of the version that is kept, if the file is still the one that it is of.
+    pub(super) fn get<T>(&self, identity: &Stat, wanted: impl FnOnce(&Arc<Version>) -> T) -> Option<T> {
         let version = self.version.read().unwrap_or_else(PoisonError::into_inner);
-        version
-            .as_ref()
-            .filter(|version| version.identity == *identity)
-            .map(|version| version.records.clone())
+        version.as_ref().filter(|version| version.identity == *identity).map(wanted)
     }
 
-    /// Keeps what was read from `file` after it had this `identity`, in place of the version before.
-    pub(super) fn put(&self, identity: Stat, records: Arc<Records>, file: Box<dyn DiskFile>) {
-        let version = Version { identity, records, _file: file };
-        let before = self.version.write().unwrap_or_else(PoisonError::into_inner).replace(version);
+    /// Keeps `version` in place of the one before.
+    pub(super) fn put(&self, version: Arc<Version>) {
+        self.replace(Some(version));
+    }
+
+    /// Keeps nothing.
+    pub(super) fn clear(&self) {
+        self.replace(None);
+    }
+
+    /// One thread makes out a new version, and those that wanted it too then find it.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replace(&self, version: Option<Arc<Version>>) {
+        let before =
+            std::mem::replace(&mut *self.version.write().unwrap_or_else(PoisonError::into_inner), version);
         // After the lock: overwriting the secrets of a large file takes a while.
         drop(before);
     }
+}
 
-    /// One thread reads a new version, and those that wanted it too then find it.
-    pub(super) fn reading(&self) -> MutexGuard<'_, ()> {
-        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+// === impl Version ===
+
+impl Version {
+    /// Of `document`, which `file` held when it had this `identity`.
+    pub(super) fn new(identity: Stat, document: Document, file: Box<dyn DiskFile>) -> Self {
+        Self {
+            identity,
+            format: document.version(),
+            foreign: document.foreign(),
+            records: document.records().clone(),
+            document: Mutex::new(Some(document)),
+            _file: file,
+        }
+    }
+
+    /// The number in the text's `version`.
+    pub(super) fn format(&self) -> u64 {
+        self.format
+    }
+
+    /// How many sessions and other members are of tenants that this version does not know.
+    pub(super) fn foreign(&self) -> usize {
+        self.foreign
+    }
+
+    /// All records.
+    pub(super) fn records(&self) -> Arc<Records> {
+        self.records.clone()
+    }
+
+    /// The document, for who is about to change it; `None` if somebody has it.
+    pub(super) fn take(&self) -> Option<Document> {
+        self.document().take()
+    }
+
+    /// Takes the document back, unchanged.
+    pub(super) fn give_back(&self, document: Document) {
+        *self.document() = Some(document);
+    }
+
+    fn document(&self) -> MutexGuard<'_, Option<Document>> {
+        self.document.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
