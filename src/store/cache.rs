@@ -1,4 +1,5 @@
-//! The file as it was read last, so that a read of an unchanged file costs one stat(2).
+//! The version of the file that was read or written last, so that a read of an unchanged file costs one stat(2), and a change of one
+//! no read at all.
 //!
 //! # Why what it gives out is what the file holds now
 //!
@@ -21,6 +22,23 @@
 //!
 //! The folder's mode is looked at when the file is read and at each change, not at each look: what somebody else could do in a
 //! folder that has become open to others is to move another file into place, and that is read anew, folder and all.
+//!
+//! # Why who changes the file need not read it
+//!
+//! Under the global lock the kept version is what the file holds, by the argument above, and stays so until the lock is let go: who keeps
+//! to the protocol changes nothing without it. So the writer takes the version's document, changes it and writes it. What it
+//! wrote is kept in turn, with the identity that the temp file's own descriptor has *after the rename*, which changes the ctime:
+//!
+//! - *Nobody edited it between our writing and that stat*, or it is not kept: a stat before the rename has the same mtime and length.
+//!   An edit moves the mtime. Until the rename it would need the temp file's name, which is random and lives for one fsync; after it, it
+//!   would have to come within the few microseconds to the second stat. That stat's ctime is then the one to which every later edit
+//!   is compared, as above.
+//! - *An edit in place within one tick of the kernel's clock, of the same length*, is the one thing that can be missed, and a writer that misses
+//!   it writes over it. Such an edit is made without the lock within 10 ms of a commit. It would be lost as well to a writer that reads
+//!   first, if it came after the reading instead; nobody who edits without the lock has ever been promised more.
+//! - *A write that fails*, at whatever step, leaves nothing kept: the next one begins with the file.
+//! - *Readers meanwhile* find the old version, which is the file's until the rename. From just before it until the new one is kept the
+//!   writer has the [turn](Cache::turn), so they wait for these few system calls instead of reading in vain.
 //!
 //! [`Core::check_file_system`]: super::core::Core::check_file_system
 

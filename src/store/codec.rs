@@ -36,6 +36,7 @@ pub(super) const VERSION: u64 = 1;
 const EMPTY: &str = "{\n  \"version\": 1,\n  \"sessions\": {},\n  \"pending\": {},\n  \"clients\": {}\n}\n";
 
 /// The content of a store.
+#[derive(PartialEq, Eq)]
 pub(super) struct Document {
     text: Text,
     index: Index,

@@ -9,10 +9,12 @@
 //! 1. *Resolve the path, open `global.lock`, wait for it* ([`Core::lock_global`]). Dying here leaves an empty sidecar.
 //! 2. *Resolve again, under the lock.* The same file: everybody who resolves it now meets at this lock. Another: the
 //!    lock is let go and the search starts over. The lock file itself was removed meanwhile: likewise.
-//! 3. *Read, decide, encode.* The lock is held; nothing on the disk is changed.
-//! 4. *Write and fsync a temp file* of a new name. Dying here leaves it behind; the next writer, which alone holds the
+//! 3. *Know what the file holds, decide, put the changes into its text.* The lock is held; nothing on the disk is changed. A file that is
+//!    the one read or written last is not read again: [`super::cache`] says why that is the same.
+//! 4. *Write the whole new text to a temp file* of a new name, *and fsync it*. Dying here leaves it behind; the next writer, which alone holds the
 //!    lock, removes it.
-//! 5. *rename.* Before it the store is the old one, after it the new one; there is no third state.
+//! 5. *rename.* Before it the store is the old one, after it the new one; there is no third state. What was written is now what this
+//!    process knows of the file.
 //! 6. *fsync the folder.* Only now the rename survives a power cut, and only now anybody is told. If this fails, the
 //!    caller gets an error although readers see the new version; `unsettled` makes the next change write the file once
 //!    more, even if that change has nothing to change, so that nobody is told of a state that could still be undone.

@@ -8,6 +8,7 @@ use std::ops::{Deref, Range};
 use zeroize::{Zeroize as _, Zeroizing};
 
 /// A text that is wiped when it is dropped.
+#[derive(PartialEq, Eq)]
 pub(super) struct Text(Zeroizing<Vec<u8>>);
 
 /// Puts `text` in place of what is at `range`.
