@@ -17,7 +17,11 @@ use super::{
     dto::{FileDto, PendingDto, SessionDto},
     strict,
 };
-use crate::{ids::Tenant, session::Entry, sys::clock::UnixTime};
+use crate::{
+    ids::Tenant,
+    session::{Entry, Session},
+    sys::clock::UnixTime,
+};
 
 /// The format that is written.
 pub(super) const VERSION: u64 = 1;
@@ -131,32 +135,50 @@ impl Document {
 
     /// Puts a tenant's record in place of the old one.
     pub(super) fn put(&mut self, tenant: &Tenant, entry: Entry) {
+        let key = tenant.to_string();
         let old = self.entries.get(tenant);
-        let same_grant = match (old.and_then(|e| e.session.as_ref()), &entry.session) {
+        let same = |old: Option<&Session>, new: &Option<Session>| match (old, new) {
             (Some(old), Some(new)) => old.lineage == new.lineage,
             _ => false,
         };
+        let candidate_before = old.and_then(|e| e.candidate.as_ref());
+        let same_candidate = same(candidate_before, &entry.candidate);
+        let same_grant = same(old.and_then(|e| e.session.as_ref()), &entry.session);
+        // A candidate that was chosen takes along what others wrote into it: it is the same grant.
+        let chosen = !same_grant && entry.candidate.is_none() && same(candidate_before, &entry.session);
         let same_sign_in = match (old.and_then(|e| e.pending.as_ref()), &entry.pending) {
             (Some(old), Some(new)) => old.state == new.state,
             _ => false,
         };
         let session = entry.session.as_ref().map(|s| object(&SessionDto::from(s)));
         let pending = entry.pending.as_ref().map(|p| object(&PendingDto::from(p)));
-        let key = tenant.to_string();
-        overlay(section(&mut self.root, "sessions"), &key, session, SESSION, same_grant);
+        let candidate = entry.candidate.as_ref().map(|s| object(&SessionDto::from(s)));
+        if chosen && let Some(theirs) = section(&mut self.root, "candidates").shift_remove(&key) {
+            let mut old = section(&mut self.root, "sessions").insert(key.clone(), theirs);
+            old.iter_mut().for_each(wipe);
+        }
+        overlay(section(&mut self.root, "sessions"), &key, session, SESSION, same_grant || chosen);
         overlay(section(&mut self.root, "pending"), &key, pending, PENDING, same_sign_in);
+        if candidate.is_some() || self.root.contains_key("candidates") {
+            overlay(section(&mut self.root, "candidates"), &key, candidate, SESSION, same_candidate);
+        }
         self.entries.insert(tenant.clone(), entry);
     }
 
-    /// Drops the pending sign-ins that can no longer be finished.
+    /// Drops the sign-ins that can long since no longer be finished or chosen.
     pub(super) fn sweep(&mut self, now: UnixTime) {
-        let pending = section(&mut self.root, "pending");
+        let root = &mut self.root;
+        let mut drop_from = |name: &str, tenant: &Tenant| {
+            if let Some(mut gone) = section(root, name).shift_remove(&tenant.to_string()) {
+                wipe(&mut gone);
+            }
+        };
         for (tenant, entry) in &mut self.entries {
-            if entry.pending.as_ref().is_some_and(|p| !p.is_live(now)) {
-                entry.pending = None;
-                if let Some(mut gone) = pending.shift_remove(&tenant.to_string()) {
-                    wipe(&mut gone);
-                }
+            if entry.pending.take_if(|pending| pending.is_swept(now)).is_some() {
+                drop_from("pending", tenant);
+            }
+            if entry.candidate.take_if(|candidate| candidate.is_swept(now)).is_some() {
+                drop_from("candidates", tenant);
             }
         }
     }
@@ -182,6 +204,12 @@ impl Document {
         for (key, pending) in file.pending {
             match tenant(&key) {
                 Some(tenant) => self.entries.entry(tenant).or_default().pending = Some(pending.into()),
+                None => self.foreign += 1,
+            }
+        }
+        for (key, candidate) in file.candidates {
+            match tenant(&key) {
+                Some(tenant) => self.entries.entry(tenant).or_default().candidate = Some(candidate.into()),
                 None => self.foreign += 1,
             }
         }
