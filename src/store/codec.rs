@@ -94,7 +94,7 @@ impl Document {
         self.changed.insert(tenant.clone(), entry);
     }
 
-    /// Drops what can no longer be finished.
+    /// Drops the sign-ins that can long since no longer be finished or chosen.
     pub(super) fn sweep(&mut self, now: UnixTime) {
         for (number, section) in SECTIONS.iter().enumerate() {
             let Some(sweep) = section.sweep else { continue };
@@ -146,29 +146,32 @@ impl Document {
         let none = Entry::default();
         for (tenant, new) in &self.changed {
             let becomes = (section.becomes)(self.records.get(tenant).unwrap_or(&none), new);
-            if becomes == Becomes::Same {
-                continue;
-            }
-            let there = self.index.section(number);
-            let member = there.and_then(|there| Some((there, *there.tenants.get(tenant)?)));
-            match ((section.object)(new).map(Object), member) {
-                (Some(ours), Some((there, at))) => {
-                    let value = &self.text[there.members[at].value..there.members[at].end];
-                    let value = if becomes == Becomes::Continued {
-                        laid_over(value, ours, section.fields)
-                    } else {
-                        ours
-                    };
-                    changes.replaced.push((at, value));
-                }
+            let from = match becomes {
+                Becomes::Same => continue,
+                Becomes::Continues(section) => self.member(section, tenant).map(|(_, text)| text),
+                Becomes::Another => None,
+            };
+            let ours = (section.object)(new).map(Object).map(|ours| match from {
+                Some(theirs) => laid_over(theirs, ours, section.fields),
+                None => ours,
+            });
+            match (ours, self.member(number, tenant)) {
+                (Some(ours), Some((at, _))) => changes.replaced.push((at, ours)),
                 // Nothing in a tenant's name has to be escaped.
                 (Some(ours), None) => changes.added.push((format!("\"{tenant}\""), ours)),
-                (None, Some((_, at))) => changes.removed.push(at),
+                (None, Some((at, _))) => changes.removed.push(at),
                 (None, None) => {}
             }
         }
         changes.removed.sort_unstable();
         changes
+    }
+
+    /// Which member of a section is the tenant's, and its value's text.
+    fn member(&self, section: usize, tenant: &Tenant) -> Option<(usize, &[u8])> {
+        let section = self.index.section(section)?;
+        let at = *section.tenants.get(tenant)?;
+        Some((at, &self.text[section.members[at].value..section.members[at].end]))
     }
 }
 
@@ -208,6 +211,11 @@ fn records(file: FileDto) -> Records {
     for (key, pending) in file.pending {
         if let Some(tenant) = tenant(&key) {
             records.entry(tenant).or_default().pending = Some(pending.into());
+        }
+    }
+    for (key, candidate) in file.candidates {
+        if let Some(tenant) = tenant(&key) {
+            records.entry(tenant).or_default().candidate = Some(candidate.into());
         }
     }
     records

@@ -19,6 +19,8 @@ pub(super) struct FileDto {
     #[serde(default)]
     pub(super) pending: BTreeMap<String, PendingDto>,
     #[serde(default)]
+    pub(super) candidates: BTreeMap<String, SessionDto>,
+    #[serde(default)]
     #[expect(dead_code, reason = "not used yet; here only its form is checked")]
     clients: BTreeMap<String, BTreeMap<String, de::IgnoredAny>>,
 }

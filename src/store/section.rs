@@ -3,7 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::dto::{PendingDto, SessionDto};
-use crate::{session::Entry, sys::clock::UnixTime};
+use crate::{
+    session::{Entry, Session},
+    sys::clock::UnixTime,
+};
 
 /// A member of the root whose members are keyed by tenant.
 pub(super) struct Section {
@@ -23,38 +26,44 @@ pub(super) struct Section {
 pub(super) enum Becomes {
     /// It is as it was.
     Same,
-    /// It is of the same grant or sign-in: what others wrote into it stays.
-    Continued,
+    /// It is of the same grant or sign-in as what stood in the section of this number: what others wrote into that stays.
+    Continues(usize),
     /// It has nothing to do with the old one, or is gone.
     Another,
 }
 
 /// How many sections there are.
-pub(super) const COUNT: usize = 2;
+pub(super) const COUNT: usize = 3;
+
+const SESSIONS: usize = 0;
+const PENDING: usize = 1;
+const CANDIDATES: usize = 2;
+
+const SESSION: &[&str] = &[
+    "access_token",
+    "refresh_token",
+    "token_type",
+    "scope",
+    "issued_at",
+    "expires_at",
+    "lineage",
+    "generation",
+    "account",
+    "issuer",
+    "token_endpoint",
+    "client_id",
+    "resource",
+    "rejected",
+    "retry",
+    "ended",
+];
 
 pub(super) static SECTIONS: [Section; COUNT] = [
     Section {
         name: "sessions",
-        fields: &[
-            "access_token",
-            "refresh_token",
-            "token_type",
-            "scope",
-            "issued_at",
-            "expires_at",
-            "lineage",
-            "generation",
-            "account",
-            "issuer",
-            "token_endpoint",
-            "client_id",
-            "resource",
-            "rejected",
-            "retry",
-            "ended",
-        ],
+        fields: SESSION,
         object: |entry| entry.session.as_ref().map(|session| object(&SessionDto::from(session))),
-        becomes: |old, new| becomes(&old.session, &new.session, |old, new| old.lineage == new.lineage),
+        becomes: session_becomes,
         sweep: None,
     },
     Section {
@@ -74,8 +83,15 @@ pub(super) static SECTIONS: [Section; COUNT] = [
             "scopes",
         ],
         object: |entry| entry.pending.as_ref().map(|pending| object(&PendingDto::from(pending))),
-        becomes: |old, new| becomes(&old.pending, &new.pending, |old, new| old.state == new.state),
-        sweep: Some(|entry, now| entry.pending.take_if(|pending| !pending.is_live(now)).is_some()),
+        becomes: |old, new| becomes(PENDING, &old.pending, &new.pending, |old, new| old.state == new.state),
+        sweep: Some(|entry, now| entry.pending.take_if(|pending| pending.is_swept(now)).is_some()),
+    },
+    Section {
+        name: "candidates",
+        fields: SESSION,
+        object: |entry| entry.candidate.as_ref().map(|session| object(&SessionDto::from(session))),
+        becomes: |old, new| becomes(CANDIDATES, &old.candidate, &new.candidate, is_of_one_grant),
+        sweep: Some(|entry, now| entry.candidate.take_if(|candidate| candidate.is_swept(now)).is_some()),
     },
 ];
 
@@ -89,12 +105,32 @@ pub(super) fn inner_fields(name: &str) -> &'static [&'static str] {
     }
 }
 
-fn becomes<T: PartialEq>(old: &Option<T>, new: &Option<T>, continues: fn(&T, &T) -> bool) -> Becomes {
+fn session_becomes(old: &Entry, new: &Entry) -> Becomes {
+    let Entry { session, candidate, .. } = old;
+    match (becomes(SESSIONS, session, &new.session, is_of_one_grant), candidate, &new.session) {
+        // A candidate that was chosen takes along what others wrote into it: it is the same grant.
+        (Becomes::Another, Some(old), Some(new)) if is_of_one_grant(old, new) => {
+            Becomes::Continues(CANDIDATES)
+        }
+        (becomes, ..) => becomes,
+    }
+}
+
+fn becomes<T: PartialEq>(
+    section: usize,
+    old: &Option<T>,
+    new: &Option<T>,
+    continues: fn(&T, &T) -> bool,
+) -> Becomes {
     match (old, new) {
         (old, new) if old == new => Becomes::Same,
-        (Some(old), Some(new)) if continues(old, new) => Becomes::Continued,
+        (Some(old), Some(new)) if continues(old, new) => Becomes::Continues(section),
         _ => Becomes::Another,
     }
+}
+
+fn is_of_one_grant(old: &Session, new: &Session) -> bool {
+    old.lineage == new.lineage
 }
 
 fn object(dto: &impl serde::Serialize) -> Map<String, Value> {

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "these tests lay out files and look at them")]
 
 mod cache;
+mod candidates;
 mod doctor;
 mod format;
 mod group;

@@ -115,7 +115,7 @@ fn store(random: &mut Random) -> Value {
         let mut members = Map::new();
         for _ in 0..random.below(5) {
             let tenant = pick(random, &TENANTS);
-            let entry = entry(random, &Entry::default(), random_state);
+            let entry = entry(random, &Entry::default());
             if let Some(mut member) = (section.object)(&entry) {
                 for _ in 0..random.below(3) {
                     member.insert(pick(random, &["x", "\u{e4}\"", "zz"]).to_string(), foreign(random));
@@ -147,42 +147,46 @@ fn store(random: &mut Random) -> Value {
 
 // === the changes ===
 
-fn random_state(random: &mut Random) -> u64 {
-    random.below(3)
+fn session(random: &mut Random) -> Session {
+    let mut session = test_session(NOW, 3600);
+    session.lineage = Lineage([random.below(3) as u8; 16]);
+    session.access_token = AccessToken::new("a".repeat(random.below(400) as usize) + "\"\\\u{e9}");
+    session.issued_at = NOW - random.below(3_000) as i64;
+    session.account = random.one_in(2).then(|| "bob".to_owned());
+    session.retry = random.one_in(2).then(|| Retry {
+        set_at: NOW,
+        not_before: NOW + 5,
+        attempts: 1,
+        code: "connect".into(),
+    });
+    session.ended = random.one_in(2).then(|| Ended {
+        at: NOW,
+        code: "invalid_grant".into(),
+        fingerprint: Fingerprint::of("x"),
+        notified_at: None,
+    });
+    session
 }
 
 /// Something that `old` could become.
-fn entry(random: &mut Random, old: &Entry, number: fn(&mut Random) -> u64) -> Entry {
+fn entry(random: &mut Random, old: &Entry) -> Entry {
     let mut new = old.clone();
-    match random.below(4) {
-        0 => new.session = None,
-        1 => {}
-        _ => {
-            let mut session = test_session(NOW, 3600);
-            session.lineage = Lineage([number(random) as u8; 16]);
-            session.access_token = AccessToken::new("a".repeat(random.below(400) as usize) + "\"\\\u{e9}");
-            session.account = random.one_in(2).then(|| "bob".to_owned());
-            session.retry = random.one_in(2).then(|| Retry {
-                set_at: NOW,
-                not_before: NOW + 5,
-                attempts: 1,
-                code: "connect".into(),
-            });
-            session.ended = random.one_in(2).then(|| Ended {
-                at: NOW,
-                code: "invalid_grant".into(),
-                fingerprint: Fingerprint::of("x"),
-                notified_at: None,
-            });
-            new.session = Some(session);
+    for part in [&mut new.session, &mut new.candidate] {
+        match random.below(4) {
+            0 => *part = None,
+            1 => {}
+            _ => *part = Some(session(random)),
         }
+    }
+    if random.one_in(4) && new.candidate.is_some() {
+        new.session = new.candidate.take();
     }
     match random.below(4) {
         0 => new.pending = None,
         1 => {}
         _ => {
-            let mut pending = pending(&format!("state-{}", number(random)));
-            pending.created_at = NOW - random.below(2_000) as i64;
+            let mut pending = pending(&format!("state-{}", random.below(3)));
+            pending.created_at = NOW - random.below(3_000) as i64;
             pending.scopes.truncate(random.below(3) as usize);
             new.pending = Some(pending);
         }
@@ -211,31 +215,39 @@ fn over(theirs: &Value, ours: &Map<String, Value>, fields: &[&str]) -> Value {
 
 /// Does to the model what the store is asked to do, and says which members it is about.
 fn apply(model: &mut Value, old: &Entry, new: &Entry, tenant: &Tenant) -> BTreeSet<(&'static str, String)> {
+    let lineage = |session: &Option<Session>| session.as_ref().map(|session| session.lineage);
+    let state = |pending: &Option<Pending>| pending.as_ref().map(|pending| pending.state.clone());
+    let continued = [
+        match lineage(&new.session) {
+            session if session == lineage(&old.session) => Some("sessions"),
+            session if session == lineage(&old.candidate) => Some("candidates"),
+            _ => None,
+        },
+        (state(&old.pending) == state(&new.pending)).then_some("pending"),
+        (lineage(&old.candidate) == lineage(&new.candidate)).then_some("candidates"),
+    ];
+    let (before, tenant) = (model.clone(), tenant.to_string());
     let mut touched = BTreeSet::new();
-    for (section, continued) in SECTIONS.iter().zip([
-        old.session.as_ref().map(|s| s.lineage) == new.session.as_ref().map(|s| s.lineage),
-        old.pending.as_ref().map(|p| p.state.clone()) == new.pending.as_ref().map(|p| p.state.clone()),
-    ]) {
-        let (before, after) = ((section.object)(old), (section.object)(new));
-        if before == after {
+    for (section, continued) in SECTIONS.iter().zip(continued) {
+        let ours = (section.object)(new);
+        if (section.object)(old) == ours {
             continue;
         }
-        touched.insert((section.name, tenant.to_string()));
+        touched.insert((section.name, tenant.clone()));
         let root = model.as_object_mut().expect("an object");
-        if after.is_none() && !root.contains_key(section.name) {
+        if ours.is_none() && !root.contains_key(section.name) {
             continue;
         }
         let members =
             root.entry(section.name).or_insert_with(|| json!({})).as_object_mut().expect("an object");
-        match after {
-            None => drop(members.remove(&tenant.to_string())),
-            Some(ours) => {
-                let theirs = members.get(&tenant.to_string()).filter(|_| continued);
-                let value = theirs.map_or_else(
-                    || Value::Object(ours.clone()),
-                    |theirs| over(theirs, &ours, section.fields),
-                );
-                members.insert(tenant.to_string(), value);
+        let theirs = continued.and_then(|section| before.get(section)?.get(&tenant));
+        match (ours, theirs) {
+            (None, _) => drop(members.remove(&tenant)),
+            (Some(ours), Some(theirs)) => {
+                members.insert(tenant.clone(), over(theirs, &ours, section.fields));
+            }
+            (Some(ours), None) => {
+                members.insert(tenant.clone(), Value::Object(ours));
             }
         }
     }
@@ -301,7 +313,7 @@ fn whatever_the_form_of_a_text_it_says_what_the_changes_made_of_it_and_all_else_
             let mut new = BTreeMap::new();
             for _ in 0..random.below(4) {
                 let tenant: Tenant = pick(&mut random, &TENANTS).parse().expect("a tenant");
-                let entry = entry(&mut random, &document.entry(&tenant), random_state);
+                let entry = entry(&mut random, &document.entry(&tenant));
                 document.put(&tenant, entry.clone());
                 new.insert(tenant, entry);
             }
@@ -310,8 +322,10 @@ fn whatever_the_form_of_a_text_it_says_what_the_changes_made_of_it_and_all_else_
                 for (tenant, old) in &now {
                     new.entry(tenant.clone()).or_insert_with(|| old.clone());
                 }
-                for entry in new.values_mut() {
-                    entry.pending = entry.pending.take().filter(|pending| pending.created_at > NOW - 900);
+                for Entry { pending, candidate, .. } in new.values_mut() {
+                    let is_recent = |at: i64| at > NOW - 1500;
+                    *pending = pending.take().filter(|pending| is_recent(pending.created_at));
+                    *candidate = candidate.take().filter(|candidate| is_recent(candidate.issued_at));
                 }
             }
             for (tenant, entry) in new {
