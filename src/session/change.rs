@@ -150,7 +150,8 @@ fn refreshed(entry: &mut Entry, spent: &Spent, grant: Grant, now: UnixTime) -> A
         }
         session.issued_at = now;
         session.expires_at = now.saturating_add(seconds(grant.expires_in));
-        session.generation += 1;
+        // That it differs is what counts; no refresh fails because of a number that somebody wrote into the file.
+        session.generation = session.generation.wrapping_add(1);
         session.retry = None;
         session.ended = None;
         // `rejected` stays: it names a token, not the session, and it dates the last forced refresh.
@@ -261,6 +262,17 @@ mod tests {
         assert_eq!(after.scope.as_deref(), Some("read"));
         assert_eq!(after.account.as_deref(), Some("alice@example.com"));
         assert_eq!((after.issued_at, after.expires_at), (NOW + 10, NOW + 70));
+    }
+
+    #[test]
+    fn a_refresh_of_the_last_generation_that_can_be_counted_is_kept_and_seen() {
+        let mut entry = entry();
+        session_mut(&mut entry).generation = u64::MAX;
+        let before = session(&entry).seen();
+        let change = Change::Refreshed { spent: spent(&entry), grant: grant(Some("refresh-8")) };
+        assert_eq!(apply(&mut entry, change, NOW), Applied::Done);
+        assert_eq!(session(&entry).access_token.expose(), "access-8");
+        assert_ne!(session(&entry).seen(), before);
     }
 
     #[test]
