@@ -62,10 +62,11 @@ fn assert_told(error: &ConfigError, path: &Path, text: &str, lines: &str) {
     match error {
         ConfigError::Invalid { place: Place::File { path: at, at: place }, .. } => {
             assert_eq!(at, path);
-            let (line, column) = place.unwrap_or_else(|| panic!("no line is told: {error}"));
-            let there =
-                text.split('\n').nth(line - 1).unwrap_or_else(|| panic!("there is no such line: {error}"));
-            assert!((1..=there.chars().count() + 1).contains(&column), "there is no such column: {error}");
+            match *place {
+                Some((line, column)) => assert_is_there(text, line, column, error),
+                // What is missing in a section that variables alone make has no line.
+                None => assert!(lines.contains("THREADKEY_"), "no line is told: {error}"),
+            }
         }
         ConfigError::Invalid { place: Place::Variable(name), .. } => {
             assert!(lines.lines().any(|line| line.starts_with(name.as_str())), "{name} was not set");
@@ -75,6 +76,11 @@ fn assert_told(error: &ConfigError, path: &Path, text: &str, lines: &str) {
     if !is_a_name(text) {
         assert_tells_nothing(&shown);
     }
+}
+
+fn assert_is_there(text: &str, line: usize, column: usize, error: &ConfigError) {
+    let there = text.split('\n').nth(line - 1).unwrap_or_else(|| panic!("there is no such line: {error}"));
+    assert!((1..=there.chars().count() + 1).contains(&column), "there is no such column: {error}");
 }
 
 /// Whether the word that stands for a secret is where a name is written, which is told so that it can be mended: a key, a section,
