@@ -4,11 +4,10 @@
 //! The first byte says which two changes are made, the rest is the file.
 #![no_main]
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use libfuzzer_sys::fuzz_target;
-use serde_json::{Map, Value};
-use std::time::Duration;
+use serde_json::{Value, value::RawValue};
 use threadkey::{
     ids::{Lineage, Principal, Tenant},
     secret::{AccessToken, CodeVerifier, Fingerprint, RefreshToken, State},
@@ -64,19 +63,20 @@ fuzz_target!(|input: &[u8]| {
             after_change(&records, &tenant, &entry),
             "the records are not what they have to be"
         );
-        assert_rest_is_kept(&json(&before), &json(&after), &tenant, &records, &entry);
+        assert_rest_is_kept(&before, &after, &tenant, &records, &entry);
         assert_fractions_are_kept(&before, &after);
     }
 });
 
 /// Kinds of [`changed_by`].
-const CHANGES: u8 = 12;
+const CHANGES: u8 = 14;
 
 fn changed_by(number: u8, entry: &Entry) -> Change {
     let session = entry.session.as_ref();
     let seen = session.map_or(Seen { lineage: Lineage([9; 16]), generation: 1 }, Session::seen);
     let spent = session.and_then(Session::to_spend);
     let spent = spent.unwrap_or_else(|| Spent { seen, fingerprint: Fingerprint::of("another") });
+    let waiting = entry.candidate.as_ref().map_or(seen.lineage, |candidate| candidate.lineage);
     match number {
         0 => Change::Logout,
         1 => Change::LogoutOf(seen),
@@ -96,6 +96,8 @@ fn changed_by(number: u8, entry: &Entry) -> Change {
         8 => Change::End { spent, code: "invalid_grant".into() },
         9 => Change::Reject(session.map_or_else(|| AccessToken::new("a"), |s| s.access_token.clone())),
         10 => Change::Notified(seen.lineage),
+        11 => Change::Switch { lineage: waiting },
+        12 => Change::Keep { lineage: waiting },
         _ => Change::Account { lineage: seen.lineage, account: "alice".into() },
     }
 }
@@ -165,64 +167,79 @@ fn after_change(before: &Records, tenant: &Tenant, entry: &Entry) -> Records {
     let mut after = before.clone();
     after.insert(tenant.clone(), entry.clone());
     for entry in after.values_mut() {
-        entry.pending = entry.pending.take().filter(|pending| pending.is_live(NOW));
+        entry.pending = entry.pending.take().filter(|pending| !pending.is_swept(NOW));
+        entry.candidate = entry.candidate.take().filter(|candidate| !candidate.is_swept(NOW));
     }
     after.retain(|_, entry| *entry != Entry::default());
     after
 }
 
-fn json(text: &[u8]) -> Map<String, Value> {
+fn json(text: &[u8]) -> Value {
     serde_json::from_slice(text).expect("it was read before")
 }
 
-/// All but the one record is as it was, and what is not ours in that one, too, as long as it is of the same grant.
-fn assert_rest_is_kept(
-    before: &Map<String, Value>,
-    after: &Map<String, Value>,
-    tenant: &Tenant,
-    records: &Records,
-    now: &Entry,
-) {
-    let sections = ["sessions", "pending"];
-    for (name, value) in before.iter().filter(|(name, _)| !sections.contains(&name.as_str())) {
-        assert_eq!(after.get(name), Some(value), "a member of the file was lost: {name}");
-    }
+/// All but the one record is as it was, byte for byte; and what is not ours in that one is kept as long as it is of the same grant.
+fn assert_rest_is_kept(before: &[u8], after: &[u8], tenant: &Tenant, records: &Records, now: &Entry) {
+    let (before, after) = (members(before), members(after));
     let key = tenant.to_string();
+    for (name, value) in before.iter().filter(|(name, _)| !SECTIONS.contains(&name.as_str())) {
+        assert_eq!(after.get(name), Some(value), "a member of the file was touched: {name}");
+    }
     let section =
-        |of: &Map<String, Value>, name| of.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
-    for name in sections {
-        let (then, now) = (section(before, name), section(after, name));
+        |of: &Members, name: &str| of.get(name).map(|text| members(text.as_bytes())).unwrap_or_default();
+    for name in SECTIONS {
+        let (then, now) = (section(&before, name), section(&after, name));
+        assert!(
+            now.keys().all(|other| *other == key || then.contains_key(other)),
+            "a record came from nowhere"
+        );
         for (other, value) in then.iter().filter(|(other, _)| **other != key) {
-            let entry = other
-                .parse::<Tenant>()
-                .ok()
-                .filter(|t| t.to_string() == **other)
-                .and_then(|t| records.get(&t));
-            let pending = entry.and_then(|entry| entry.pending.as_ref());
-            let swept = name == "pending" && pending.is_some_and(|pending| !pending.is_live(NOW));
-            assert_eq!(
-                now.get(other),
-                Some(value).filter(|_| !swept),
-                "another record was touched: {name} of {other}"
-            );
+            let known = other.parse::<Tenant>().ok().filter(|known| known.to_string() == **other);
+            let entry = known.and_then(|known| records.get(&known)).cloned().unwrap_or_default();
+            let swept = match name {
+                "pending" => entry.pending.is_some_and(|pending| pending.is_swept(NOW)),
+                "candidates" => entry.candidate.is_some_and(|candidate| candidate.is_swept(NOW)),
+                _ => false,
+            };
+            let expected = Some(value).filter(|_| !swept);
+            assert_eq!(now.get(other), expected, "another record was touched: {name} of {other}");
         }
     }
     let then = records.get(tenant).cloned().unwrap_or_default();
-    let same_grant = matches!((&then.session, &now.session), (Some(a), Some(b)) if a.lineage == b.lineage);
-    let same_sign_in =
-        matches!((&then.pending, &now.pending), (Some(a), Some(b)) if a.state == b.state && b.is_live(NOW));
-    let record = |of, name| section(of, name).get(&key).cloned().unwrap_or_default();
-    if same_grant {
-        let (then, now) = (record(before, "sessions"), record(after, "sessions"));
-        assert_unknown_is_kept(&then, &now, SESSION);
-        for (name, known) in [("rejected", REJECTED), ("retry", RETRY), ("ended", ENDED)] {
-            if now[name].is_object() {
-                assert_unknown_is_kept(&then[name], &now[name], known);
-            }
+    let record = |of, name| section(of, name).get(&key).map_or(Value::Null, |text| json(text.as_bytes()));
+    let of_grant = |session: &Option<Session>| session.as_ref().map(|session| session.lineage);
+    if now.session.is_some() {
+        // One that was chosen takes along what others wrote into it while it waited.
+        let froms = [("sessions", of_grant(&then.session)), ("candidates", of_grant(&then.candidate))];
+        let from = froms.into_iter().find(|(_, lineage)| *lineage == of_grant(&now.session));
+        if let Some((from, _)) = from {
+            assert_session_is_kept(&record(&before, from), &record(&after, "sessions"));
         }
     }
-    if same_sign_in {
-        assert_unknown_is_kept(&record(before, "pending"), &record(after, "pending"), PENDING);
+    if now.candidate.is_some() && of_grant(&then.candidate) == of_grant(&now.candidate) {
+        assert_session_is_kept(&record(&before, "candidates"), &record(&after, "candidates"));
+    }
+    if matches!((&then.pending, &now.pending), (Some(then), Some(now)) if then.state == now.state) {
+        assert_unknown_is_kept(&record(&before, "pending"), &record(&after, "pending"), PENDING);
+    }
+}
+
+const SECTIONS: [&str; 3] = ["sessions", "pending", "candidates"];
+
+type Members = BTreeMap<String, String>;
+
+/// The members of an object, each as it is written.
+fn members(text: &[u8]) -> Members {
+    let members: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(text).expect("it was read before");
+    members.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()
+}
+
+fn assert_session_is_kept(before: &Value, after: &Value) {
+    assert_unknown_is_kept(before, after, SESSION);
+    for (name, known) in [("rejected", REJECTED), ("retry", RETRY), ("ended", ENDED)] {
+        if after[name].is_object() {
+            assert_unknown_is_kept(&before[name], &after[name], known);
+        }
     }
 }
 

@@ -161,8 +161,17 @@ impl State {
     }
 }
 
-const FOLDER: Stat =
-    Stat { device: 1, inode: 0, mode: 0o700, owner: 0, links: 1, len: 0, changed: (0, 0), is_file: false };
+const FOLDER: Stat = Stat {
+    device: 1,
+    inode: 0,
+    mode: 0o700,
+    owner: 0,
+    links: 1,
+    len: 0,
+    modified: (0, 0),
+    changed: (0, 0),
+    is_file: false,
+};
 
 fn not_found() -> io::Error {
     io::ErrorKind::NotFound.into()
@@ -185,7 +194,7 @@ impl File {
     fn stat(&self) -> Stat {
         let inside = self.inside();
         let (len, changed) = (inside.bytes.len() as u64, (inside.changes, 0));
-        Stat { inode: self.number, mode: 0o600, len, changed, is_file: true, ..FOLDER }
+        Stat { inode: self.number, mode: 0o600, len, modified: changed, changed, is_file: true, ..FOLDER }
     }
 }
 
