@@ -21,7 +21,7 @@ const END_WITHIN: Duration = Duration::from_secs(1);
 /// one includes this file, and starts itself where it needs the bot and its agents.
 pub(crate) fn main() -> ExitCode {
     app::guard_panics();
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::usual_token(std::env::args_os().skip(1)).map_or_else(Cli::try_parse, Ok) {
         Ok(cli) => cli,
         Err(told) => {
             // `--help` and `--version` are told this way too.
