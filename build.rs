@@ -17,9 +17,11 @@ fn main() {
     println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|set| set == value);
     let gnu = is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu");
+    // Where it was tried: the archive of another architecture may want more of GCC's library.
+    let tried = is("CARGO_CFG_TARGET_ARCH", "x86_64");
     let native = env::var("HOST").ok() == env::var("TARGET").ok();
     let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
-    if gnu && native && !features.split(',').any(|feature| feature == "crt-static") {
+    if gnu && tried && native && !features.split(',').any(|feature| feature == "crt-static") {
         unwinder_inside();
         relocations_packed();
     }
