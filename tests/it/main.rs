@@ -21,6 +21,7 @@ mod discord_rig;
 mod discord_talk;
 mod e2e;
 mod faulty_disk;
+mod glance;
 mod lookalike;
 mod outcomes;
 mod peer;
