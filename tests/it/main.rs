@@ -32,4 +32,5 @@ mod storm;
 #[cfg(target_os = "linux")]
 mod suspended;
 mod town;
+mod watch;
 mod workers;

@@ -9,6 +9,7 @@ mod group;
 mod journal;
 mod locks;
 mod safety;
+mod watch;
 
 use std::{
     fs,
