@@ -20,6 +20,7 @@ mod discord_gateway;
 mod discord_rig;
 mod discord_talk;
 mod e2e;
+mod fair;
 mod faulty_disk;
 mod lookalike;
 mod outcomes;
