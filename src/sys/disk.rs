@@ -16,6 +16,7 @@ use super::faults::Faults;
 use super::{
     filesystem::{self, FileSystem},
     lock::{self, Mode},
+    watch::PathWatch,
 };
 
 /// What a file or folder is.
@@ -107,6 +108,13 @@ pub trait Disk: Send + Sync + 'static {
     fn file_system(&self, path: &Path) -> io::Result<FileSystem>;
     /// What this user may still write, in bytes.
     fn free_space(&self, path: &Path) -> io::Result<u64>;
+    /// Within a runtime. A disk that is none of the machine's has no change notices.
+    fn watch(&self, path: &Path) -> io::Result<PathWatch> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("nothing tells of changes of {}", path.display()),
+        ))
+    }
 }
 
 /// An open file.
@@ -226,6 +234,10 @@ impl Disk for RealDisk {
 
     fn free_space(&self, path: &Path) -> io::Result<u64> {
         self.at("statvfs", path, || filesystem::free_space(path))
+    }
+
+    fn watch(&self, path: &Path) -> io::Result<PathWatch> {
+        self.at("watch", path, || PathWatch::new(path))
     }
 }
 
