@@ -211,6 +211,14 @@ impl DiskFile for Handle {
         Ok(Zeroizing::new(inside.bytes[..end].to_vec()))
     }
 
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        let inside = self.0.inside();
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(inside.bytes.len());
+        let read = bytes.len().min(inside.bytes.len() - from);
+        bytes[..read].copy_from_slice(&inside.bytes[from..from + read]);
+        Ok(read)
+    }
+
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let from = usize::try_from(offset).map_err(io::Error::other)?;
         self.0.change(|content| {
