@@ -22,6 +22,7 @@ mod discord_talk;
 mod e2e;
 mod fair;
 mod faulty_disk;
+mod glance;
 mod lookalike;
 mod outcomes;
 mod peer;
