@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod apart;
 mod api;
 mod attack;
 mod background;
@@ -21,6 +22,7 @@ mod discord_rig;
 mod discord_talk;
 mod e2e;
 mod faulty_disk;
+mod independence;
 mod lookalike;
 mod outcomes;
 mod peer;
