@@ -22,7 +22,7 @@
 //! 1. The store parses, always.
 //! 2. What was acknowledged is there: each tenant's newest session, sign-in or logout that somebody was told of. If
 //!    somebody ended in the middle of a change: the state before it or the one after it.
-//! 3. No refresh token is sent whose successor was acknowledged, by the journal or by the store; so an answer that was recorded
+//! 3. What is served was in a journal first. No refresh token is sent whose successor was acknowledged, by the journal or by the store; so an answer that was recorded
 //!    is recovered. A token that may have been spent is sent again only by those who know that.
 //! 4. The next caller goes on unaided, and nothing but its own end makes a call fail.
 //! 5. A code is not sent again unless it is known not to be spent; the journal knows the code that was sent last. The grant that
@@ -35,6 +35,7 @@
 //! repeat that one, and `THREADKEY_TEST_HISTORIES` how many there are.
 
 mod content;
+mod ends;
 mod machine;
 mod program;
 mod walk;
@@ -43,7 +44,7 @@ mod world;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::{
-    machine::Sabotage,
+    ends::Sabotage,
     walk::{Violation, history},
 };
 

@@ -65,6 +65,13 @@ impl Call {
 }
 
 impl Death {
+    /// Whether it comes before an answer could be written down: the second line of a journal.
+    fn comes_before_the_answer_is_written(&self) -> bool {
+        let Call { name, path, number } = &self.call;
+        let writes = name == "write" && path.ends_with(".lock");
+        self.call.is_look() || (writes && *number == 2 && self.when == "kill-before")
+    }
+
     fn failpoint(&self, home: &Home) -> String {
         let Call { name, path, number } = &self.call;
         let path = path.replace('~', &home.path().to_string_lossy());
@@ -247,6 +254,10 @@ async fn exchange(person: &Person, death: &Death) {
         assert_eq!(person.token().await.code, 0, "{death:?}");
     }
     let lost = u32::from(journal == 1 && !committed && sent == 1);
+    assert!(
+        lost == 0 || death.comes_before_the_answer_is_written(),
+        "{death:?}: the answer was written down"
+    );
     assert_eq!((counts().sign_ins, counts().reuses), (1 + lost, 0), "{death:?}");
     assert_eq!((person.leftovers(), person.generation()), (0, 1), "{death:?}");
 }
@@ -292,6 +303,8 @@ async fn refresh(person: &mut Person, death: &Death) {
         assert_eq!(counts().refreshes, before.refreshes + 1, "{death:?}: once");
         assert_eq!(counts().reuses, before.reuses, "{death:?}");
     } else {
+        let in_time = sent == 0 || death.comes_before_the_answer_is_written();
+        assert!(in_time, "{death:?}: the answer was written down");
         assert_eq!(next.code, 5, "{death:?}: not followed at once: {next:?}");
         let status = person.home.run(&["auth", "status", "--json"]).await;
         assert!(status.stdout.contains("ambiguous_no_answer"), "{death:?}: {status:?}");

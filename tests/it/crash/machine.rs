@@ -16,7 +16,10 @@ use threadkey::sys::{
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::content::{Content, Names, Naming, Write};
+use super::{
+    content::{Content, Names, Naming, Write},
+    ends::{End, How, Sabotage, When, Written},
+};
 use crate::support::random::Random;
 
 /// Several processes and one disk; clones are the same machine.
@@ -26,8 +29,8 @@ pub(super) struct Machine(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    /// Hears of each journal in which a program believes an answer to be durable, under the state's lock.
-    journalled: Box<dyn Fn(&Path) + Send + Sync>,
+    /// Hears of each journal with an answer in it, under the state's lock.
+    journalled: Box<dyn Fn(&Path, Written) + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -62,44 +65,6 @@ struct Held {
     mode: Mode,
 }
 
-/// How a process ends.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct End {
-    /// At which of its calls from now on, from 1.
-    pub(super) at: u64,
-    /// Whether that call still takes effect; a write does so in part otherwise.
-    pub(super) when: When,
-    /// Whether all others end with it, and what was not synced is at stake.
-    pub(super) how: How,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum When {
-    Before,
-    After,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum How {
-    Kill,
-    PowerCut,
-}
-
-/// What a disk or a program leaves out, to show that the walk notices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sabotage {
-    Nothing,
-    FolderSync,
-    JournalSync,
-    SignInJournalSync,
-    /// The sign-in's journal is emptied as soon as it is written, and not after the commit.
-    SignInJournalKept,
-    StoreSync,
-    GlobalLock,
-    TenantLock,
-    SignInLock,
-}
-
 type Guest = Box<dyn FnOnce() + Send>;
 
 /// One process's view of the disk.
@@ -122,7 +87,10 @@ struct OpenFile {
 
 impl Machine {
     /// With the folder `/data`, which is there for good.
-    pub(super) fn new(random: &mut Random, journalled: impl Fn(&Path) + Send + Sync + 'static) -> Self {
+    pub(super) fn new(
+        random: &mut Random,
+        journalled: impl Fn(&Path, Written) + Send + Sync + 'static,
+    ) -> Self {
         let (state, changed) = (Mutex::default(), Condvar::new());
         let machine = Self(Arc::new(Shared { state, changed, journalled: Box::new(journalled) }));
         let mut state = machine.state();
@@ -458,6 +426,10 @@ impl OpenFile {
         self.path.to_string_lossy().contains(".refresh/")
     }
 
+    fn holds_an_answer(&self, file: &Content) -> bool {
+        self.is_tenant_lock() && file.live.iter().filter(|byte| **byte == b'\n').count() == 2
+    }
+
     fn is_sign_in(&self) -> bool {
         self.path.to_string_lossy().ends_with(".signin.lock")
     }
@@ -487,7 +459,11 @@ impl DiskFile for OpenFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.process.call(|state| {
-            state.file(self.node).write(Write::At(offset as usize, bytes.to_vec()));
+            let file = state.file(self.node);
+            file.write(Write::At(offset as usize, bytes.to_vec()));
+            if self.holds_an_answer(file) {
+                (self.process.machine.0.journalled)(&self.path, Written::Volatile);
+            }
             Ok(())
         })
     }
@@ -530,7 +506,7 @@ impl DiskFile for OpenFile {
                 file.sync();
             }
             if answered {
-                (self.process.machine.0.journalled)(&self.path);
+                (self.process.machine.0.journalled)(&self.path, Written::Durable);
             }
             Ok(())
         })

@@ -19,7 +19,8 @@ use tokio::runtime::Runtime;
 
 use super::{
     LIFETIME, NOW, PATH,
-    machine::{Machine, Process, Sabotage},
+    ends::Sabotage,
+    machine::{Machine, Process},
     walk::Violation,
     world::Shared,
 };

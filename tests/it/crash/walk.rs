@@ -18,7 +18,8 @@ use threadkey::{
 
 use super::{
     LIFETIME, NOW, PATH,
-    machine::{End, How, Machine, Process, Sabotage, When},
+    ends::{End, How, Sabotage, When},
+    machine::{Machine, Process},
     program::{Asked, Program, Step, number},
     world::Shared,
 };
@@ -50,7 +51,7 @@ pub(super) fn history(seed: u64, sabotage: Sabotage) -> Result<(), Violation> {
     let mut random = Random::new(seed);
     let world = Shared::new(&mut random, &tenants());
     let journals = world.clone();
-    let machine = Machine::new(&mut random, move |path| journals.lock().journalled(path));
+    let machine = Machine::new(&mut random, move |path, written| journals.lock().journalled(path, written));
     Walk { random, sabotage, machine, world, clock: Clock::fixed(NOW) }.go()
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use threadkey::{ids::Tenant, oauth::Sent, session::journal::Answer, store::Purpose};
 
-use super::{NOW, walk::Violation};
+use super::{NOW, ends::Written, walk::Violation};
 use crate::support::random::Random;
 
 /// The world, as programs, machine and walk share it. Its lock is the last one that anybody takes.
@@ -33,6 +33,8 @@ pub(super) struct World {
     taken: BTreeSet<u64>,
     /// Those whose successor was acknowledged: by the journal or by the store.
     superseded: BTreeSet<u64>,
+    /// Grants whose answer was in a journal, at one time.
+    written: BTreeSet<u64>,
     /// Sign-ins whose grant the provider has ended.
     ended: BTreeSet<u64>,
     /// What one write brought, if it did.
@@ -118,6 +120,7 @@ impl Shared {
             sent: BTreeSet::new(),
             taken: BTreeSet::new(),
             superseded: BTreeSet::new(),
+            written: BTreeSet::new(),
             ended: BTreeSet::new(),
             together: None,
             contested: None,
@@ -220,8 +223,8 @@ impl World {
         granted(number)
     }
 
-    /// An answer is durable in this journal.
-    pub(super) fn journalled(&mut self, path: &Path) {
+    /// An answer is in this journal.
+    pub(super) fn journalled(&mut self, path: &Path, written: Written) {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
         let purposes = [(Purpose::Refresh, ".lock"), (Purpose::SignIn, ".signin.lock")];
         let is = |tenant: &Tenant, end: &str| name.strip_suffix(end) == Some(&tenant.file_name());
@@ -232,9 +235,24 @@ impl World {
         let Some((tenant, purpose)) = found else { return };
         let record = self.record(&tenant);
         let reply = match purpose {
-            Purpose::Refresh => record.refreshed.take(),
-            Purpose::SignIn => record.exchanged.take(),
+            Purpose::Refresh => record.refreshed,
+            Purpose::SignIn => record.exchanged,
         };
+        if let Some(Reply::Granted(number)) = reply {
+            self.written.insert(number);
+        }
+        let record = self.record(&tenant);
+        if written == Written::Volatile {
+            // Whoever is next knows it, unless the power fails first.
+            if let Some(Reply::Unspent(code)) = reply {
+                self.code(code).closed = false;
+            }
+            return;
+        }
+        match purpose {
+            Purpose::Refresh => record.refreshed = None,
+            Purpose::SignIn => record.exchanged = None,
+        }
         match (purpose, reply) {
             (Purpose::SignIn, Some(Reply::Granted(number))) => record.answered = Some(number),
             (Purpose::Refresh, Some(Reply::Granted(number))) => self.supersede_parent(number),
@@ -340,6 +358,9 @@ impl World {
             return self.violate(format!("{tenant} got a token {number} that was never granted"));
         };
         self.supersede_parent(number);
+        if !self.written.contains(&number) {
+            self.violate(format!("{tenant} got token {number}, whose answer was in no journal"));
+        }
         let contested = self.is_contested(tenant);
         let record = self.record(tenant);
         if !record.possible.contains(&Some(number)) {
@@ -405,6 +426,7 @@ impl World {
         record.answered = None;
         record.possible.push(Some(number));
         record.during.sign_ins.insert(number);
+        self.written.insert(number);
         self.together.get_or_insert_default().push((tenant.clone(), number));
         number
     }
