@@ -16,6 +16,7 @@ use super::faults::Faults;
 use super::{
     filesystem::{self, FileSystem},
     lock::{self, Mode},
+    watch::PathWatch,
 };
 
 /// What a file or folder is.
@@ -33,6 +34,8 @@ pub struct Stat {
     pub links: u64,
     /// Its length in bytes.
     pub len: u64,
+    /// When the content last changed (mtime): seconds and nanoseconds. Its owner may set it.
+    pub modified: (i64, i64),
     /// When content or any of this last changed (ctime): seconds and nanoseconds. No call sets it.
     pub changed: (i64, i64),
     /// Whether it is a regular file.
@@ -55,6 +58,7 @@ impl From<Metadata> for Stat {
             owner: metadata.uid(),
             links: metadata.nlink(),
             len: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
             is_file: metadata.is_file(),
         }
@@ -104,6 +108,13 @@ pub trait Disk: Send + Sync + 'static {
     fn file_system(&self, path: &Path) -> io::Result<FileSystem>;
     /// What this user may still write, in bytes.
     fn free_space(&self, path: &Path) -> io::Result<u64>;
+    /// Within a runtime. A disk that is none of the machine's has no change notices.
+    fn watch(&self, path: &Path) -> io::Result<PathWatch> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("nothing tells of changes of {}", path.display()),
+        ))
+    }
 }
 
 /// An open file.
@@ -112,6 +123,8 @@ pub trait DiskFile: Send + Sync {
     fn stat(&self) -> io::Result<Stat>;
     /// The whole content, or its first `limit` bytes.
     fn read(&self, limit: u64) -> io::Result<Zeroizing<Vec<u8>>>;
+    /// What there is from `offset` on, as far as `bytes` takes it; says how much that was, 0 at the end.
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize>;
     /// All of `bytes`, at `offset` from the start.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Sees to it that writing the bytes `from..to` cannot fail for want of space. May extend the file with zeros.
@@ -222,12 +235,32 @@ impl Disk for RealDisk {
     fn free_space(&self, path: &Path) -> io::Result<u64> {
         self.at("statvfs", path, || filesystem::free_space(path))
     }
+
+    fn watch(&self, path: &Path) -> io::Result<PathWatch> {
+        self.at("watch", path, || PathWatch::new(path))
+    }
 }
 
 struct RealFile {
     file: File,
     path: PathBuf,
     disk: RealDisk,
+}
+
+impl RealFile {
+    /// Reads on until `bytes` is full or the file ends.
+    fn fill(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.file.read_at(&mut bytes[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
 }
 
 impl DiskFile for RealFile {
@@ -237,21 +270,19 @@ impl DiskFile for RealFile {
 
     fn read(&self, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
         self.disk.at("read", &self.path, || {
-            // Made as long as the file at once: a buffer that grows leaves copies of secrets behind.
-            let len = self.file.metadata()?.len().min(limit);
-            let mut bytes = Zeroizing::new(vec![0; usize::try_from(len).map_err(io::Error::other)?]);
-            let mut filled = 0;
-            while filled < bytes.len() {
-                match self.file.read_at(&mut bytes[filled..], filled as u64) {
-                    Ok(0) => break,
-                    Ok(read) => filled += read,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            // Made as long as the file at once, and a little longer: a buffer that grows leaves copies of secrets behind, now or when
+            // something is put into what was read.
+            let len = usize::try_from(self.file.metadata()?.len().min(limit)).map_err(io::Error::other)?;
+            let mut bytes = Zeroizing::new(vec![0; len + len / 16]);
+            bytes.truncate(len);
+            let filled = self.fill(0, &mut bytes)?;
             bytes.truncate(filled);
             Ok(bytes)
         })
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        self.disk.at("read", &self.path, || self.fill(offset, bytes))
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

@@ -4,7 +4,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod apart;
 mod api;
 mod attack;
 mod background;
@@ -21,7 +20,9 @@ mod discord_gateway;
 mod discord_rig;
 mod discord_talk;
 mod e2e;
+mod fair;
 mod faulty_disk;
+mod glance;
 mod independence;
 mod lookalike;
 mod outcomes;
@@ -34,4 +35,5 @@ mod storm;
 #[cfg(target_os = "linux")]
 mod suspended;
 mod town;
+mod watch;
 mod workers;

@@ -206,7 +206,17 @@ impl State {
             Node::Folder(_) => (0o700, 0, false),
         };
         // Numbers of nodes are never used again, and nobody edits the store in place: no time is needed to tell versions apart.
-        Stat { device: 1, inode: node as u64, mode, owner: 0, links: 1, len, changed: (0, 0), is_file }
+        Stat {
+            device: 1,
+            inode: node as u64,
+            mode,
+            owner: 0,
+            links: 1,
+            len,
+            modified: (0, 0),
+            changed: (0, 0),
+            is_file,
+        }
     }
 
     /// flock(2): another handle's lock is in the way, unless both are shared.
@@ -454,6 +464,15 @@ impl DiskFile for OpenFile {
         self.process.call(|state| {
             let live = &state.file(self.node).live;
             Ok(Zeroizing::new(live[..live.len().min(limit as usize)].to_vec()))
+        })
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        self.process.call(|state| {
+            let live = state.file(self.node).live.get(offset as usize..).unwrap_or_default();
+            let read = live.len().min(bytes.len());
+            bytes[..read].copy_from_slice(&live[..read]);
+            Ok(read)
         })
     }
 
