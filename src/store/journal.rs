@@ -38,7 +38,15 @@ const DIGEST_LEN: usize = Fingerprint::LEN;
 const MAX_RETRY_AFTER: usize = 128;
 
 /// The longest answer line: a body of [`MAX_BODY`] in base64, and what is around it.
-pub(super) const MAX_ANSWER: u64 = (MAX_BODY.div_ceil(3) * 4 + 1024) as u64;
+pub(super) const MAX_ANSWER: u64 = answer_room(MAX_BODY) as u64;
+
+/// At most what is in a line besides a body.
+const AROUND: usize = 1024;
+
+/// The longest line of an answer whose body has this many bytes.
+const fn answer_room(body: usize) -> usize {
+    body.div_ceil(3) * 4 + AROUND
+}
 
 #[derive(Serialize, Deserialize)]
 struct IntentDto {
@@ -112,18 +120,19 @@ pub(super) fn intent_line(intent: &Intent) -> Vec<u8> {
         at: intent.at,
         token_endpoint: intent.token_endpoint.clone(),
     };
-    line(&dto).to_vec()
+    line(&dto, AROUND).to_vec()
 }
 
 /// The line of an answer, of at most [`MAX_ANSWER`] bytes if its body has at most [`MAX_BODY`].
 pub(super) fn answer_line(answer: &Answer) -> Zeroizing<Vec<u8>> {
-    line(&AnswerDto {
+    let dto = AnswerDto {
         version: VERSION,
         status: answer.status,
         retry_after: answer.retry_after.clone().filter(|text| text.len() <= MAX_RETRY_AFTER),
         body: Body(answer.body.clone()),
         at: answer.at,
-    })
+    };
+    line(&dto, answer_room(answer.body.len()))
 }
 
 /// Reads what the lock file at `path` holds.
@@ -148,8 +157,9 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Read, StoreError> {
     Ok(Read { journal, intent_len: first.len() as u64 })
 }
 
-fn line(dto: &impl Serialize) -> Zeroizing<Vec<u8>> {
-    let mut json = Zeroizing::new(Vec::with_capacity(MAX_ANSWER as usize));
+/// `room` is enough for it, if it holds a secret: a vector that grows leaves copies behind.
+fn line(dto: &impl Serialize, room: usize) -> Zeroizing<Vec<u8>> {
+    let mut json = Zeroizing::new(Vec::with_capacity(room));
     serde_json::to_writer(&mut *json, dto).expect("texts and numbers can be written as JSON");
     let mut line = Zeroizing::new(Vec::with_capacity(DIGEST_LEN + 1 + json.len() + 1));
     line.extend_from_slice(digest(&json).as_bytes());
