@@ -16,6 +16,7 @@ use super::faults::Faults;
 use super::{
     filesystem::{self, FileSystem},
     lock::{self, Mode},
+    watch::PathWatch,
 };
 
 /// What a file or folder is.
@@ -33,6 +34,8 @@ pub struct Stat {
     pub links: u64,
     /// Its length in bytes.
     pub len: u64,
+    /// When the content last changed (mtime): seconds and nanoseconds. Its owner may set it.
+    pub modified: (i64, i64),
     /// When content or any of this last changed (ctime): seconds and nanoseconds. No call sets it.
     pub changed: (i64, i64),
     /// Whether it is a regular file.
@@ -55,6 +58,7 @@ impl From<Metadata> for Stat {
             owner: metadata.uid(),
             links: metadata.nlink(),
             len: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
             is_file: metadata.is_file(),
         }
@@ -104,6 +108,13 @@ pub trait Disk: Send + Sync + 'static {
     fn file_system(&self, path: &Path) -> io::Result<FileSystem>;
     /// What this user may still write, in bytes.
     fn free_space(&self, path: &Path) -> io::Result<u64>;
+    /// Within a runtime. A disk that is none of the machine's has no change notices.
+    fn watch(&self, path: &Path) -> io::Result<PathWatch> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("nothing tells of changes of {}", path.display()),
+        ))
+    }
 }
 
 /// An open file.
@@ -224,6 +235,10 @@ impl Disk for RealDisk {
     fn free_space(&self, path: &Path) -> io::Result<u64> {
         self.at("statvfs", path, || filesystem::free_space(path))
     }
+
+    fn watch(&self, path: &Path) -> io::Result<PathWatch> {
+        self.at("watch", path, || PathWatch::new(path))
+    }
 }
 
 struct RealFile {
@@ -255,9 +270,11 @@ impl DiskFile for RealFile {
 
     fn read(&self, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
         self.disk.at("read", &self.path, || {
-            // Made as long as the file at once: a buffer that grows leaves copies of secrets behind.
-            let len = self.file.metadata()?.len().min(limit);
-            let mut bytes = Zeroizing::new(vec![0; usize::try_from(len).map_err(io::Error::other)?]);
+            // Made as long as the file at once, and a little longer: a buffer that grows leaves copies of secrets behind, now or when
+            // something is put into what was read.
+            let len = usize::try_from(self.file.metadata()?.len().min(limit)).map_err(io::Error::other)?;
+            let mut bytes = Zeroizing::new(vec![0; len + len / 16]);
+            bytes.truncate(len);
             let filled = self.fill(0, &mut bytes)?;
             bytes.truncate(filled);
             Ok(bytes)
