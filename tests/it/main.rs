@@ -22,6 +22,7 @@ mod discord_talk;
 mod e2e;
 mod faulty_disk;
 mod lookalike;
+mod model;
 mod outcomes;
 mod peer;
 mod processes;
