@@ -1,5 +1,10 @@
 //! What callers are told: each result, looked at in the very moment in which the caller gets it.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use threadkey::{
     broker::{FinishError, Lease, LoggedOut, LogoutError, SignedIn, TokenError},
     ids::{Principal, Tenant},
@@ -9,6 +14,20 @@ use super::{
     disk::{Stored, fingerprint},
     reference::{Meaning, Presented, Reference},
 };
+
+/// Whether a process lives. Nobody hears what a dying one still says.
+#[derive(Clone, Default)]
+pub(super) struct Alive(Arc<AtomicBool>);
+
+impl Alive {
+    pub(super) fn end(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
 
 /// What a caller asked for.
 #[derive(Clone, Debug)]
@@ -20,6 +39,8 @@ pub(super) enum Question {
 
 /// A caller that waits.
 pub(super) struct Asked {
+    /// Of its process.
+    alive: Alive,
     tenant: usize,
     question: Question,
     before: Option<Stored>,
@@ -30,13 +51,14 @@ pub(super) struct Asked {
 
 impl Reference {
     /// Somebody asks.
-    pub(super) fn asks(&mut self, tenant: usize, question: Question) -> Asked {
+    pub(super) fn asks(&mut self, alive: Alive, tenant: usize, question: Question) -> Asked {
         if let Question::Rejected(token) = &question {
             self.tenants[tenant].reported.insert(token.clone());
         }
         self.look();
         let tenancy = &self.tenants[tenant];
         Asked {
+            alive,
             tenant,
             question,
             before: tenancy.stored.clone(),
@@ -48,6 +70,9 @@ impl Reference {
 
     /// Somebody is told.
     pub(super) fn told_token(&mut self, asked: &Asked, told: &Result<Lease, TokenError>) {
+        if asked.alive.is_over() {
+            return;
+        }
         self.look();
         match told {
             Ok(lease) => {
@@ -80,7 +105,7 @@ impl Reference {
         if self.families[family].tenant != asked.tenant {
             self.broken(format!("promise 12: {} is served the token of another", lease.tenant));
         }
-        if !self.durable.contains(token) {
+        if !self.durable.contains(token) && !self.superseded(asked, issue) {
             self.broken(format!(
                 "promise 3: {} is served generation {} and it is not in the store: {:?}",
                 lease.tenant,
@@ -101,6 +126,13 @@ impl Reference {
         if self.age(&before.access) > self.age(token) {
             self.broken(format!("promise 2: {} is served an older token than the store held", lease.tenant));
         }
+    }
+
+    /// Whether the store has gone on from this token, so that it may have been there for a moment in which nobody looked.
+    fn superseded(&self, asked: &Asked, issue: usize) -> bool {
+        let after = self.after(asked).and_then(|after| self.by_access.get(&after.access).copied());
+        let same = after.is_some_and(|after| self.issues[after].family == self.issues[issue].family);
+        if same { after > Some(issue) } else { self.disturbed(asked) }
     }
 
     /// The place of a token among all that were stored: by the lineage's first sight, then by issue.
@@ -156,6 +188,10 @@ impl Reference {
     /// Whether a request for what was stored before or after, or one since the question, came to this, or to nothing at all.
     fn came(&self, asked: &Asked, to: impl Fn(&Meaning) -> bool) -> bool {
         let tokens = [asked.before.as_ref(), self.after(asked)];
+        let left_behind = |stored: &&Stored| self.left_behind.contains(&stored.refresh);
+        if to(&Meaning::Ambiguous) && tokens.iter().flatten().any(left_behind) {
+            return true;
+        }
         self.requests.iter().enumerate().any(|(number, request)| {
             let Presented::Refresh(token, _) = &request.presented else { return false };
             let concerns = tokens.iter().flatten().any(|stored| stored.refresh == *token)

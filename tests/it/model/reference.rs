@@ -13,7 +13,7 @@ use serde_json::Value;
 use threadkey::sys::clock::Clock;
 
 use super::{
-    disk::{Disk, Stored, fingerprint},
+    disk::{Disk, Stored, fingerprint, journal},
     steps::TENANTS,
 };
 use crate::support::authserver::{Decided, Reply};
@@ -104,6 +104,10 @@ pub(super) struct Reference {
     /// Access tokens that were seen on the disk.
     pub(super) durable: BTreeSet<String>,
     pub(super) revoked: BTreeSet<usize>,
+    /// Refresh tokens that a dead process had written down as being spent; perhaps they never left.
+    pub(super) left_behind: BTreeSet<String>,
+    /// Codes, and such refresh tokens, that may still come in although their sender is dead.
+    pub(super) late: BTreeSet<String>,
     planted: [Value; 3],
     pub(super) secrets: BTreeSet<String>,
     words: Vec<(&'static str, String)>,
@@ -169,6 +173,8 @@ impl Reference {
             lineages: Vec::new(),
             durable: BTreeSet::new(),
             revoked: BTreeSet::new(),
+            left_behind: BTreeSet::new(),
+            late: BTreeSet::new(),
             planted: Default::default(),
             secrets: BTreeSet::new(),
             words: Vec::new(),
@@ -228,6 +234,16 @@ impl Reference {
     /// A process died: whatever was not settled may have lost its sender.
     pub(super) fn process_died(&mut self) {
         self.requests.iter_mut().filter(|request| !request.settled).for_each(|request| request.orphan = true);
+        self.look();
+        self.late.extend(self.codes.keys().cloned());
+        for (tenancy, (provider, principal, _)) in self.tenants.iter().zip(TENANTS) {
+            let Some(stored) = &tenancy.stored else { continue };
+            let text = journal(&self.store, &super::tenant_name(provider, principal));
+            if text.contains(&fingerprint(&stored.refresh)) {
+                self.left_behind.insert(stored.refresh.clone());
+                self.late.insert(stored.refresh.clone());
+            }
+        }
     }
 
     /// Words that people and logs may get to see.
@@ -365,7 +381,8 @@ impl Reference {
         };
         let verdict = came(|request| request.meaning == Some(Meaning::Verdict));
         let trouble =
-            came(|request| request.orphan || !matches!(request.meaning, None | Some(Meaning::Granted)));
+            came(|request| request.orphan || !matches!(request.meaning, None | Some(Meaning::Granted)))
+                || self.left_behind.contains(&now.refresh);
         if now.ended.as_ref().is_some_and(|(_, of)| !verdict || *of != fingerprint(&now.refresh)) {
             self.broken(format!("promise 6: ended without a verdict on its refresh token: {now:?}"));
         }

@@ -34,6 +34,8 @@ impl Reference {
     }
 
     fn new_request(&self, provider: usize, seq: u64, tenant: usize, presented: Presented) -> Request {
+        let (Presented::Code(token) | Presented::Refresh(token, _)) = &presented;
+        let orphan = self.late.contains(token);
         Request {
             provider,
             seq,
@@ -44,7 +46,7 @@ impl Reference {
             issue: None,
             answered: None,
             settled: false,
-            orphan: false,
+            orphan,
         }
     }
 

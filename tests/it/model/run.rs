@@ -47,9 +47,7 @@ impl World {
     async fn take(&mut self, step: &Step) {
         match *step {
             Step::Get { tenant, processes, callers, min_ttl } => {
-                for process in (0..PROCESSES).filter(|process| processes & (1 << process) != 0) {
-                    (0..callers).for_each(|_| self.get(tenant, process, min_ttl));
-                }
+                self.take_get(tenant, processes, callers, min_ttl);
             }
             Step::GiveUp(which) => self.give_up(which),
             Step::Reject { tenant, process, which } => self.reject(tenant, process, which),
@@ -66,15 +64,36 @@ impl World {
             Step::LetGo { provider } => self.let_go(provider),
             Step::Rotate { strict } => self.servers[2].set_rotation(rotation(strict)),
             Step::Clock(seconds) => self.step_clock(seconds),
+            Step::Age { tenant, percent } => self.age(tenant, percent),
+            Step::Rush { tenant } => {
+                self.age(tenant, 100);
+                self.take_get(tenant, 0b111, 1, 60);
+            }
             Step::Restart { process } => self.restart(process).await,
             Step::Plant => self.plant(),
         }
     }
 
+    /// The clock goes on to where this much of the tenant's token's life is over, if that is ahead.
+    fn age(&self, tenant: usize, percent: i64) {
+        let stored = lock(&self.reference).tenants[tenant].stored.clone();
+        let at = stored.map(|stored| stored.issued_at + (stored.expires_at - stored.issued_at) * percent / 100);
+        if let Some(ahead) = at.map(|at| at - self.clock.now()).filter(|ahead| *ahead > 0) {
+            self.step_clock(ahead);
+        }
+    }
+
+    fn take_get(&mut self, tenant: usize, processes: u8, callers: u8, min_ttl: i64) {
+        for process in (0..PROCESSES).filter(|process| processes & (1 << process) != 0) {
+            (0..callers).for_each(|_| self.get(tenant, process, min_ttl));
+        }
+    }
+
     fn get(&mut self, tenant: usize, process: usize, min_ttl: i64) {
         let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
+        let alive = self.processes[process].alive.clone();
         self.wait_for(process, tenant, async move {
-            let asked = lock(&reference).asks(tenant, Question::Get { min_ttl });
+            let asked = lock(&reference).asks(alive, tenant, Question::Get { min_ttl });
             let told = broker.token(&tenant_id(tenant), Duration::from_secs(min_ttl.unsigned_abs())).await;
             lock(&reference).told_token(&asked, &told);
         });
@@ -83,8 +102,9 @@ impl World {
     fn reject(&mut self, tenant: usize, process: usize, which: Which) {
         let token = self.token(tenant, which);
         let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
+        let alive = self.processes[process].alive.clone();
         self.wait_for(process, tenant, async move {
-            let asked = lock(&reference).asks(tenant, Question::Rejected(token.clone()));
+            let asked = lock(&reference).asks(alive, tenant, Question::Rejected(token.clone()));
             let told = broker.rejected(&tenant_id(tenant), &AccessToken::new(token)).await;
             lock(&reference).told_token(&asked, &told);
         });
@@ -147,6 +167,7 @@ impl World {
         let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
         let person: Principal = person.parse().unwrap();
         let provider = PROVIDERS[TENANTS[tenant].0].name.parse().unwrap();
+        let alive = self.processes[process].alive.clone();
         self.wait_for(process, tenant, async move {
             let sent = {
                 let mut reference = lock(&reference);
@@ -155,7 +176,9 @@ impl World {
                 reference.requests.iter().filter(|request| request.presented == presented).count()
             };
             let told = broker.finish(person, Some(&provider), pasted).await;
-            lock(&reference).told_finish(tenant, &code, allowed, sent, &told);
+            if !alive.is_over() {
+                lock(&reference).told_finish(tenant, &code, allowed, sent, &told);
+            }
         });
     }
 
@@ -262,7 +285,8 @@ impl World {
             let mut lives = self.servers[TENANTS[tenant].0].lives().into_iter();
             let lives_on = lives.any(|life| life.fingerprint == of && life.state == LifeState::Live);
             let (broker, id) = (self.processes[tenant % PROCESSES].broker.clone(), tenant_id(tenant));
-            let asked = lock(&self.reference).asks(tenant, Question::Get { min_ttl: 60 });
+            let alive = self.processes[tenant % PROCESSES].alive.clone();
+            let asked = lock(&self.reference).asks(alive, tenant, Question::Get { min_ttl: 60 });
             let told = broker.token(&id, Duration::from_secs(60)).await;
             let mut reference = lock(&self.reference);
             reference.told_token(&asked, &told);

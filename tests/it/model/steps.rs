@@ -71,6 +71,10 @@ pub(super) enum Step {
     LetGo { provider: usize },
     /// The third provider begins to rotate, or ceases.
     Rotate { strict: bool },
+    /// The clock goes on to where so much of the tenant's access token's life is over.
+    Age { tenant: usize, percent: i64 },
+    /// The tenant's access token ends, and callers in all processes ask at once.
+    Rush { tenant: usize },
     /// The clock steps, in seconds.
     Clock(i64),
     /// A process dies, whatever it is doing, and another takes its place.
@@ -213,7 +217,7 @@ fn step() -> impl Strategy<Value = Step> {
     let provider = || 0..PROVIDERS.len();
     let which = select(vec![Which::Current, Which::Current, Which::Current, Which::Before, Which::Unknown]);
     prop_oneof![
-        30 => (tenant(), 1..8_u8, 1..3_u8, select(vec![0, 60, 60, LONGEST_MIN_TTL])).prop_map(
+        24 => (tenant(), 1..8_u8, 1..3_u8, select(vec![0, 60, 60, LONGEST_MIN_TTL])).prop_map(
             |(tenant, processes, callers, min_ttl)| Step::Get { tenant, processes, callers, min_ttl }
         ),
         3 => (0..8_usize).prop_map(Step::GiveUp),
@@ -234,7 +238,10 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(provider, before)| Step::Hold { provider, before }),
         9 => provider().prop_map(|provider| Step::LetGo { provider }),
         1 => proptest::bool::ANY.prop_map(|strict| Step::Rotate { strict }),
-        16 => clock().prop_map(Step::Clock),
+        9 => clock().prop_map(Step::Clock),
+        9 => (tenant(), select(vec![75, 98, 100]))
+            .prop_map(|(tenant, percent)| Step::Age { tenant, percent }),
+        9 => tenant().prop_map(|tenant| Step::Rush { tenant }),
         4 => process().prop_map(|process| Step::Restart { process }),
         2 => Just(Step::Plant),
     ]

@@ -12,6 +12,7 @@ use threadkey::{
 use tokio::{runtime::Runtime, sync::broadcast::Receiver, task::JoinHandle, time::timeout};
 
 use super::{
+    asked::Alive,
     reference::{Meaning, Presented, Reference, Shared, lock},
     steps::{PROCESSES, PROVIDERS, Quirks, TENANTS, rotation},
     tenant_name,
@@ -26,6 +27,7 @@ pub(super) const WAIT: Duration = Duration::from_secs(30);
 /// A process: what it does runs on threads of its own, and ends with them.
 pub(super) struct Process {
     pub(super) broker: Broker,
+    pub(super) alive: Alive,
     events: Receiver<Event>,
     runtime: Option<Runtime>,
 }
@@ -94,7 +96,7 @@ impl World {
             self.client.clone(),
             self.clock.clone(),
         );
-        Process { events: broker.events(), broker, runtime: Some(runtime) }
+        Process { events: broker.events(), broker, alive: Alive::default(), runtime: Some(runtime) }
     }
 
     /// Runs something in a process, until that dies.
@@ -164,6 +166,7 @@ impl World {
 
     /// The process dies in the middle of what it does; what the system does for it just now is done, as after kill -9.
     pub(super) async fn restart(&mut self, process: usize) {
+        self.processes[process].alive.end();
         let runtime = self.processes[process].runtime.take();
         lock(&self.reference).process_died();
         let dead = tokio::task::spawn_blocking(move || {
@@ -305,6 +308,7 @@ impl Reference {
     /// the fingerprints of the refresh tokens that they still take.
     fn stood_still(&mut self, live: &[String]) {
         self.nows = vec![self.clock.now()];
+        self.late.clear();
         self.look();
         for number in 0..self.requests.len() {
             if self.requests[number].answered.is_some() {
