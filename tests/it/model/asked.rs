@@ -49,6 +49,17 @@ pub(super) struct Asked {
     requests: usize,
 }
 
+/// An attempt to finish a sign-in.
+pub(super) struct Finish {
+    pub(super) tenant: usize,
+    pub(super) code: String,
+    /// With the `state`, only for who started that sign-in; a bare code may be sent, and PKCE makes the provider refuse it.
+    pub(super) may_be_sent: bool,
+    pub(super) may_sign_in: bool,
+    /// How often it was sent before.
+    pub(super) sent_before: usize,
+}
+
 impl Reference {
     /// Somebody asks.
     pub(super) fn asks(&mut self, alive: Alive, tenant: usize, question: Question) -> Asked {
@@ -240,28 +251,21 @@ impl Reference {
         }
     }
 
-    /// What a finished sign-in was told; `allowed` if this person pasted what belongs to their own sign-in.
-    pub(super) fn told_finish(
-        &mut self,
-        tenant: usize,
-        code: &str,
-        allowed: bool,
-        sent_before: usize,
-        told: &Result<SignedIn, FinishError>,
-    ) {
+    /// What somebody who pasted was told.
+    pub(super) fn told_finish(&mut self, finish: &Finish, told: &Result<SignedIn, FinishError>) {
+        let tenant = finish.tenant;
         self.tenants[tenant].changes += 1;
         self.look();
-        let code = Presented::Code(code.to_owned());
+        let code = Presented::Code(finish.code.clone());
         let sent: Vec<_> = self.requests.iter().filter(|request| request.presented == code).collect();
         let taken = sent.iter().any(|request| request.meaning == Some(Meaning::Granted));
-        let sent = sent.len();
-        if !allowed && sent > sent_before {
+        if !finish.may_be_sent && sent.len() > finish.sent_before {
             self.broken("promise 12: a code is sent for somebody who did not start that sign-in");
         }
         match told {
             Ok(done) => {
                 self.said("a sign-in", format!("{done:?}"));
-                if !allowed || !taken {
+                if !finish.may_sign_in || !taken {
                     self.broken(format!("promise 12: signed in as {:?} without a code of one's own", done.account));
                 }
             }

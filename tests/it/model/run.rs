@@ -10,7 +10,7 @@ use threadkey::{
 };
 
 use super::{
-    asked::Question,
+    asked::{Finish, Question},
     disk::Disk,
     reference::{Presented, lock},
     steps::{PERSONS, PROCESSES, PROVIDERS, Paste, Step, TENANTS, Which, rotation},
@@ -161,23 +161,31 @@ impl World {
             let pending = disk.pending(&tenant_id(tenant).to_string())?.1.clone();
             Some(pending["started_by"].as_str()?.to_owned())
         });
-        let fits = !matches!(paste, Paste::WrongState);
-        let allowed = self.is_waiting() || (fits && starter.as_deref() == Some(person));
+        let waits = self.is_waiting();
+        let own = waits || starter.as_deref() == Some(person);
+        let mut finish = Finish {
+            tenant,
+            code,
+            may_be_sent: waits || matches!(paste, Paste::BareCode) || (own && !matches!(paste, Paste::WrongState)),
+            may_sign_in: own && !matches!(paste, Paste::WrongState),
+            sent_before: 0,
+        };
         self.pasted[tenant] = Some(address);
         let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
         let person: Principal = person.parse().unwrap();
         let provider = PROVIDERS[TENANTS[tenant].0].name.parse().unwrap();
         let alive = self.processes[process].alive.clone();
         self.wait_for(process, tenant, async move {
-            let sent = {
+            {
                 let mut reference = lock(&reference);
                 reference.changes(tenant);
-                let presented = Presented::Code(code.clone());
-                reference.requests.iter().filter(|request| request.presented == presented).count()
-            };
+                let code = Presented::Code(finish.code.clone());
+                finish.sent_before =
+                    reference.requests.iter().filter(|request| request.presented == code).count();
+            }
             let told = broker.finish(person, Some(&provider), pasted).await;
             if !alive.is_over() {
-                lock(&reference).told_finish(tenant, &code, allowed, sent, &told);
+                lock(&reference).told_finish(&finish, &told);
             }
         });
     }

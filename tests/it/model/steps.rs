@@ -18,7 +18,7 @@ pub(super) const PROCESSES: usize = 3;
 /// The longest life that anybody asks a token to have, in seconds.
 pub(super) const LONGEST_MIN_TTL: i64 = 600;
 
-const STEPS: usize = 40;
+const SCENES: usize = 30;
 
 /// What is peculiar to a provider.
 #[derive(Clone, Copy, Debug)]
@@ -223,7 +223,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..8_usize).prop_map(Step::GiveUp),
         8 => (tenant(), process(), which)
             .prop_map(|(tenant, process, which)| Step::Reject { tenant, process, which }),
-        5 => (tenant(), process()).prop_map(|(tenant, process)| Step::SignIn { tenant, process }),
+        6 => (tenant(), process()).prop_map(|(tenant, process)| Step::SignIn { tenant, process }),
         3 => (tenant(), process(), person())
             .prop_map(|(tenant, process, person)| Step::Start { tenant, process, person }),
         4 => (tenant(), process(), person(), paste()).prop_map(|(tenant, process, person, paste)| {
@@ -234,9 +234,9 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(tenant, process, revoke)| Step::Logout { tenant, process, revoke }),
         1 => process().prop_map(|process| Step::Status { process }),
         14 => (provider(), fault()).prop_map(|(provider, fault)| Step::Script { provider, fault }),
-        8 => (provider(), proptest::bool::ANY)
+        5 => (provider(), proptest::bool::ANY)
             .prop_map(|(provider, before)| Step::Hold { provider, before }),
-        9 => provider().prop_map(|provider| Step::LetGo { provider }),
+        7 => provider().prop_map(|provider| Step::LetGo { provider }),
         1 => proptest::bool::ANY.prop_map(|strict| Step::Rotate { strict }),
         9 => clock().prop_map(Step::Clock),
         9 => (tenant(), select(vec![75, 98, 100]))
@@ -247,7 +247,47 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Steps that lead together to where promises are at stake; what comes before and after them is random.
+fn scene() -> impl Strategy<Value = Vec<Step>> {
+    let tenant = || 0..TENANTS.len();
+    let process = || 0..PROCESSES;
+    let ask = |tenant, process: usize| Step::Get { tenant, processes: 1 << process, callers: 1, min_ttl: 60 };
+    let aged = |tenant, percent| Step::Age { tenant, percent };
+    prop_oneof![
+        14 => step().prop_map(|step| vec![step]),
+        // What comes late, when somebody has logged out or signed in meanwhile.
+        3 => (tenant(), proptest::option::of(fault()), process(), process(), 0..3_u8).prop_map(
+            move |(tenant, fault, one, other, then)| {
+                let provider = TENANTS[tenant].0;
+                let fault = fault.map(|fault| Step::Script { provider, fault });
+                let then = match then {
+                    0 => Step::Logout { tenant, process: other, revoke: false },
+                    1 => Step::Logout { tenant, process: other, revoke: true },
+                    _ => Step::SignIn { tenant, process: other },
+                };
+                let before = [aged(tenant, 100), Step::Hold { provider, before: false }];
+                let after = [ask(tenant, one), then, Step::LetGo { provider }];
+                before.into_iter().chain(fault).chain(after).collect()
+            }
+        ),
+        // Trouble before the token's end or at it, and people who ask on.
+        3 => (tenant(), select(vec![75, 98, 100]), fault(), process(), select(vec![1, 5, 29, 91]), process())
+            .prop_map(move |(tenant, percent, fault, one, later, other)| {
+                let script = Step::Script { provider: TENANTS[tenant].0, fault };
+                let asked = [ask(tenant, one), Step::Clock(later), ask(tenant, other), aged(tenant, 100)];
+                let before = [aged(tenant, percent), script];
+                before.into_iter().chain(asked).chain([ask(tenant, one)]).collect()
+            }),
+        // A token that a resource refuses, and again.
+        1 => (tenant(), process(), process()).prop_map(move |(tenant, one, other)| {
+            let which = Which::Current;
+            let again = Step::Reject { tenant, process: other, which };
+            vec![Step::Reject { tenant, process: one, which }, ask(tenant, other), again, ask(tenant, one)]
+        }),
+    ]
+}
+
 /// All sequences.
 pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
-    vec(step(), 1..=STEPS)
+    vec(scene(), 1..=SCENES).prop_map(|scenes| scenes.concat())
 }
