@@ -63,7 +63,7 @@ async fn granted(
     grant: Grant,
 ) -> Result<Settled, TokenError> {
     let change = Change::Refreshed { spent: spent.clone(), grant: Box::new(grant.clone()) };
-    let mut after = Entry { session: Some(session.clone()), pending: None };
+    let mut after = Entry { session: Some(session.clone()), ..Entry::default() };
     apply(&mut after, change.clone(), flight.inner.now());
     let Some(renewed) = after.session else { return Ok(Settled::Decide) };
     // The journal is durable, so nothing is lost while the commit is tried again: callers are served meanwhile.

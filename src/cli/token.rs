@@ -88,7 +88,7 @@ pub fn rejected_from_stdin(args: &TokenArgs) -> Result<Option<AccessToken>, Fail
 pub fn served_at_once(desk: &Desk<'_>, session: Session, args: &TokenArgs) -> Result<bool, Failure> {
     let tenant = args.tenant();
     let Some(provider) = desk.providers.get(&tenant.provider) else { return Ok(false) };
-    let entry = Entry { session: Some(session), pending: None };
+    let entry = Entry { session: Some(session), ..Entry::default() };
     match peek(provider, &tenant, &entry, args.min_ttl, desk.clock.now()) {
         Ok(Peek::Serves(lease)) => print(&lease, args.format).map(|()| true),
         _ => Ok(false),
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn only_the_current_token_is_reported_as_rejected_and_only_once() {
-        let mut entry = Entry { session: Some(test_session(1_795_358_672, 3600)), pending: None };
+        let mut entry = Entry { session: Some(test_session(1_795_358_672, 3600)), ..Entry::default() };
         let current = AccessToken::new("access-7");
         assert_eq!(newly_rejected(&entry, Some(&current)).as_deref(), Some("access-7"));
         assert_eq!(newly_rejected(&entry, Some(&AccessToken::new("access-6"))), None);

@@ -20,7 +20,7 @@ pub enum Change {
     Start(Pending),
     /// The pending sign-in was given up. With a state only that one.
     Cancel(Option<State>),
-    /// The sign-in with this `state` is finished; it takes the place of any session.
+    /// The sign-in with this `state` is finished; it takes the place of any session, and of a candidate.
     SignIn {
         /// The pending one that it finishes.
         state: State,
@@ -60,7 +60,17 @@ pub enum Change {
         /// In the provider's words.
         account: String,
     },
-    /// The session and the pending sign-in go.
+    /// The candidate is chosen: it takes the session's place. Stale once its time is over.
+    Switch {
+        /// Which one.
+        lineage: Lineage,
+    },
+    /// The candidate is not chosen, and goes; the session stays.
+    Keep {
+        /// Which one.
+        lineage: Lineage,
+    },
+    /// The session, the candidate and the pending sign-in go.
     Logout,
     /// The same, if the session is still in this state: what is revoked afterwards is then what was there.
     LogoutOf(Seen),
@@ -103,6 +113,8 @@ pub fn apply(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
         Change::Account { lineage, account } => {
             on_lineage(entry, lineage, |session| session.account = Some(account))
         }
+        Change::Switch { lineage } => switch(entry, lineage, now),
+        Change::Keep { lineage } => take_candidate(entry, lineage).map_or(Applied::Stale, |_| Applied::Done),
         Change::Logout if *entry == Entry::default() => Applied::Stale,
         Change::LogoutOf(seen) if entry.session.as_ref().map(Session::seen) != Some(seen) => Applied::Stale,
         Change::Logout | Change::LogoutOf(_) => {
@@ -130,8 +142,23 @@ fn sign_in(entry: &mut Entry, state: &State, mut session: Session) -> Applied {
     }
     session.generation = 1;
     entry.pending = None;
+    // One that waited for a choice is replaced: its person has signed in anew since.
+    entry.candidate = None;
     entry.session = Some(session);
     Applied::Done
+}
+
+fn switch(entry: &mut Entry, lineage: Lineage, now: UnixTime) -> Applied {
+    if !entry.candidate.as_ref().is_some_and(|candidate| candidate.awaits_choice(now)) {
+        return Applied::Stale;
+    }
+    let Some(chosen) = take_candidate(entry, lineage) else { return Applied::Stale };
+    entry.session = Some(chosen);
+    Applied::Done
+}
+
+fn take_candidate(entry: &mut Entry, lineage: Lineage) -> Option<Session> {
+    entry.candidate.take_if(|candidate| candidate.lineage == lineage)
 }
 
 fn refreshed(entry: &mut Entry, spent: &Spent, grant: Grant, now: UnixTime) -> Applied {
@@ -199,172 +226,4 @@ fn on_lineage(entry: &mut Entry, lineage: Lineage, change: impl FnOnce(&mut Sess
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::{
-        ids::Principal,
-        secret::{CodeVerifier, RefreshToken},
-        session::{PENDING_LIFETIME, test_session},
-    };
-
-    const NOW: UnixTime = 1_795_358_672;
-
-    fn entry() -> Entry {
-        Entry { session: Some(test_session(NOW, 3600)), pending: None }
-    }
-
-    fn session(entry: &Entry) -> &Session {
-        entry.session.as_ref().expect("there is a session")
-    }
-
-    fn spent(entry: &Entry) -> Spent {
-        session(entry).to_spend().expect("it has a refresh token")
-    }
-
-    fn grant(refresh_token: Option<&str>) -> Box<Grant> {
-        Box::new(Grant {
-            access_token: AccessToken::new("access-8"),
-            refresh_token: refresh_token.map(RefreshToken::new),
-            token_type: "Bearer".into(),
-            scope: None,
-            expires_in: Duration::from_secs(60),
-            account: None,
-        })
-    }
-
-    fn pending(state: &str, created_at: UnixTime) -> Pending {
-        let session = test_session(NOW, 3600);
-        Pending {
-            verifier: CodeVerifier::new("verifier"),
-            state: State::new(state),
-            nonce: None,
-            redirect_uri: "http://127.0.0.1:1/callback".into(),
-            created_at,
-            started_by: Principal::Local,
-            lineage_seen: None,
-            binding: session.binding,
-            scopes: vec![],
-        }
-    }
-
-    #[test]
-    fn a_refresh_moves_the_generation_and_keeps_what_the_answer_left_out() {
-        let mut entry = entry();
-        let change = Change::Refreshed { spent: spent(&entry), grant: grant(None) };
-        assert_eq!(apply(&mut entry, change, NOW + 10), Applied::Done);
-        let after = session(&entry);
-        assert_eq!(after.generation, 8);
-        assert_eq!(after.access_token.expose(), "access-8");
-        assert_eq!(after.refresh_token, Some(RefreshToken::new("refresh-7")), "RFC 6749 §6");
-        assert_eq!(after.scope.as_deref(), Some("read"));
-        assert_eq!(after.account.as_deref(), Some("alice@example.com"));
-        assert_eq!((after.issued_at, after.expires_at), (NOW + 10, NOW + 70));
-    }
-
-    #[test]
-    fn a_late_result_changes_nothing_that_it_was_not_sent_for() {
-        let sent_for = spent(&entry());
-        let late = [
-            Change::Refreshed { spent: sent_for.clone(), grant: grant(Some("late")) },
-            Change::End { spent: sent_for.clone(), code: "invalid_grant".into() },
-            Change::HoldBack {
-                spent: sent_for,
-                retry: Retry { set_at: NOW, not_before: NOW + 60, attempts: 1, code: "connect".into() },
-            },
-        ];
-        let mut renewed = entry();
-        session_mut(&mut renewed).generation += 1;
-        let mut signed_in_anew = entry();
-        session_mut(&mut signed_in_anew).lineage = Lineage([8; 16]);
-        let mut other_token = entry();
-        session_mut(&mut other_token).refresh_token = Some(RefreshToken::new("another"));
-        for before in [renewed, signed_in_anew, other_token, Entry::default()] {
-            for change in &late {
-                let mut after = before.clone();
-                assert_eq!(apply(&mut after, change.clone(), NOW), Applied::Stale, "{change:?}");
-                assert_eq!(after, before, "{change:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_logout_that_names_a_state_takes_no_other_one_along() {
-        let mut entry = entry();
-        let before = session(&entry).seen();
-        session_mut(&mut entry).generation += 1;
-        let renewed = session(&entry).seen();
-        assert_eq!(apply(&mut entry, Change::LogoutOf(before), NOW), Applied::Stale);
-        assert!(entry.session.is_some());
-        assert_eq!(apply(&mut entry, Change::LogoutOf(renewed), NOW), Applied::Done);
-        assert_eq!(entry, Entry::default());
-        assert_eq!(apply(&mut entry, Change::LogoutOf(renewed), NOW), Applied::Stale);
-    }
-
-    #[test]
-    fn only_the_sign_in_that_is_pending_can_be_finished() {
-        let mut entry = Entry { session: None, pending: Some(pending("one", NOW)) };
-        let finish =
-            |state| Change::SignIn { state: State::new(state), session: Box::new(test_session(NOW, 3600)) };
-        assert_eq!(apply(&mut entry, finish("two"), NOW), Applied::Stale);
-        assert_eq!(apply(&mut entry, finish("one"), NOW), Applied::Done);
-        assert_eq!(session(&entry).generation, 1);
-        assert_eq!(apply(&mut entry, finish("one"), NOW), Applied::Stale, "it was finished");
-    }
-
-    #[test]
-    fn a_live_sign_in_is_not_replaced_by_another_start() {
-        let mut entry = Entry { session: None, pending: Some(pending("one", NOW)) };
-        let again = Change::Start(pending("two", NOW + 60));
-        assert_eq!(apply(&mut entry, again.clone(), NOW + 60), Applied::Stale);
-        let over = NOW + seconds(PENDING_LIFETIME);
-        assert_eq!(apply(&mut entry, again, over), Applied::Done);
-        let other = Change::Cancel(Some(State::new("one")));
-        assert_eq!(apply(&mut entry, other, over), Applied::Stale);
-        assert_eq!(apply(&mut entry, Change::Cancel(None), over), Applied::Done);
-    }
-
-    #[test]
-    fn a_pending_sign_in_from_a_broken_clock_counts_as_old() {
-        for created_at in [0, -5, NOW - 900, NOW + 901] {
-            assert!(!pending("one", created_at).is_live(NOW), "{created_at}");
-        }
-        for created_at in [NOW - 899, NOW, NOW + 900] {
-            assert!(pending("one", created_at).is_live(NOW), "{created_at}");
-        }
-    }
-
-    #[test]
-    fn a_rejection_counts_for_the_current_token_and_once_a_minute() {
-        let mut entry = entry();
-        let token = session(&entry).access_token.clone();
-        assert_eq!(apply(&mut entry, Change::Reject(AccessToken::new("old")), NOW), Applied::Stale);
-        assert_eq!(apply(&mut entry, Change::Reject(token.clone()), NOW), Applied::Done);
-        assert!(session(&entry).is_rejected());
-        let change = Change::Refreshed { spent: spent(&entry), grant: grant(Some("refresh-8")) };
-        apply(&mut entry, change, NOW + 1);
-        assert!(!session(&entry).is_rejected());
-        let renewed = Change::Reject(session(&entry).access_token.clone());
-        assert_eq!(apply(&mut entry, renewed.clone(), NOW + 59), Applied::Stale);
-        assert_eq!(apply(&mut entry, renewed, NOW + 60), Applied::Done);
-    }
-
-    #[test]
-    fn a_verdict_ends_the_session_and_a_success_takes_it_back() {
-        let mut entry = entry();
-        let end = Change::End { spent: spent(&entry), code: "invalid_grant".into() };
-        assert_eq!(apply(&mut entry, end, NOW), Applied::Done);
-        assert_eq!(session(&entry).verdict().map(|ended| ended.code.as_str()), Some("invalid_grant"));
-        let lineage = session(&entry).lineage;
-        assert_eq!(apply(&mut entry, Change::Notified(lineage), NOW + 5), Applied::Done);
-        assert_eq!(session(&entry).verdict().and_then(|ended| ended.notified_at), Some(NOW + 5));
-        let change = Change::Refreshed { spent: spent(&entry), grant: grant(Some("refresh-8")) };
-        assert_eq!(apply(&mut entry, change, NOW + 9), Applied::Done);
-        assert_eq!(session(&entry).verdict(), None);
-    }
-
-    fn session_mut(entry: &mut Entry) -> &mut Session {
-        entry.session.as_mut().expect("there is a session")
-    }
-}
+mod tests;

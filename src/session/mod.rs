@@ -21,6 +21,14 @@ use crate::{
 /// How long a started sign-in stays open.
 pub const PENDING_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
+/// How long a person has to choose between their session and a sign-in as another account, from that sign-in on.
+pub const CHOICE_LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+/// For how long a write leaves a started sign-in, or one that waits for a choice, in the store after its time is over. More
+/// than an exchange can take that was begun in the last second (connecting, 180 s for the answer, 10 s to ask whose
+/// login it is); and the time in which whoever runs a broker takes out a sign-in that nobody chose, and revokes it.
+pub const SWEEP_GRACE: Duration = Duration::from_secs(10 * 60);
+
 /// The longest time for which a stored `retry` may hold requests back.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
 
@@ -34,6 +42,9 @@ pub struct Entry {
     pub session: Option<Session>,
     /// The sign-in under way, if there is one.
     pub pending: Option<Pending>,
+    /// A finished sign-in as another account than the session's, until its person has chosen. Nothing of it is used, renewed
+    /// or shown before.
+    pub candidate: Option<Session>,
 }
 
 /// One tenant's grant.
@@ -112,10 +123,22 @@ impl Pending {
     /// Whether it can still be finished. One from the future (more than its lifetime ahead) or from before 1970
     /// comes from a broken clock and counts as old.
     pub fn is_live(&self, now: UnixTime) -> bool {
-        self.created_at > 0
-            && now < self.expires_at()
-            && self.created_at <= now.saturating_add(seconds(PENDING_LIFETIME))
+        is_within(self.created_at, PENDING_LIFETIME, Duration::ZERO, now)
     }
+
+    /// Whether a write drops it: [`SWEEP_GRACE`] after it could last be finished, so that an exchange which was begun in time
+    /// finds it when it comes back.
+    pub fn is_swept(&self, now: UnixTime) -> bool {
+        !is_within(self.created_at, PENDING_LIFETIME, SWEEP_GRACE, now)
+    }
+}
+
+/// Whether `lifetime` and `grace` from `since` are not over. A `since` of before 1970, or more than a lifetime ahead, comes from
+/// a broken clock: it is over.
+fn is_within(since: UnixTime, lifetime: Duration, grace: Duration, now: UnixTime) -> bool {
+    since > 0
+        && now < since.saturating_add(seconds(lifetime + grace))
+        && since <= now.saturating_add(seconds(lifetime))
 }
 
 /// An access token that a resource refused although it should still be good.
@@ -241,6 +264,21 @@ impl Session {
             retry: None,
             ended: None,
         }
+    }
+
+    /// Of a candidate: when it can no longer be chosen.
+    pub fn choice_ends_at(&self) -> UnixTime {
+        self.issued_at.saturating_add(seconds(CHOICE_LIFETIME))
+    }
+
+    /// Of a candidate: whether it can still be chosen. A broken clock's counts as over, as with a started sign-in.
+    pub fn awaits_choice(&self, now: UnixTime) -> bool {
+        is_within(self.issued_at, CHOICE_LIFETIME, Duration::ZERO, now)
+    }
+
+    /// Of a candidate: whether a write drops it, [`SWEEP_GRACE`] after it could last be chosen.
+    pub fn is_swept(&self, now: UnixTime) -> bool {
+        !is_within(self.issued_at, CHOICE_LIFETIME, SWEEP_GRACE, now)
     }
 
     /// Which state this is.

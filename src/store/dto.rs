@@ -13,12 +13,13 @@ use crate::{
 #[derive(Deserialize)]
 pub(super) struct FileDto {
     #[serde(deserialize_with = "version")]
-    #[expect(dead_code, reason = "read from the document; here only its form and position are checked")]
-    version: u64,
+    pub(super) version: u64,
     #[serde(default)]
     pub(super) sessions: BTreeMap<String, SessionDto>,
     #[serde(default)]
     pub(super) pending: BTreeMap<String, PendingDto>,
+    #[serde(default)]
+    pub(super) candidates: BTreeMap<String, SessionDto>,
     #[serde(default)]
     #[expect(dead_code, reason = "not used yet; here only its form is checked")]
     clients: BTreeMap<String, BTreeMap<String, de::IgnoredAny>>,

@@ -149,10 +149,10 @@ def write_store(document):
     """Under the global lock."""
     if os.stat(STORE).st_nlink != 1:
         later("the store has more than one hard link")
-    for tenant, pending in list(document.get("pending", {}).items()):
-        created = pending["created_at"]
-        if created == 0 or not now() - 900 < created <= now() + 900:
-            del document["pending"][tenant]
+    for section, since in (("pending", "created_at"), ("candidates", "issued_at")):
+        for tenant, entry in list(document.get(section, {}).items()):
+            if entry[since] <= 0 or not now() - 1500 < entry[since] <= now() + 900:
+                del document[section][tenant]
     folder = os.path.dirname(STORE)
     temp = os.path.join(folder, f".auth.json.{secrets.token_hex(8)}.tmp")
     descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

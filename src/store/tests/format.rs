@@ -23,7 +23,7 @@ fn full() -> Entry {
     pending.nonce = Some(Nonce::new("nonce-1"));
     pending.lineage_seen = Some(session.lineage);
     pending.binding = session.binding.clone();
-    Entry { session: Some(session), pending: Some(pending) }
+    Entry { session: Some(session), pending: Some(pending), candidate: None }
 }
 
 const FULL: &str = r#"{
@@ -88,10 +88,11 @@ const FULL: &str = r#"{
 fn a_full_record_is_written_in_the_documented_form_and_reads_as_it_was() {
     let mut document = Document::empty();
     document.put(&alice(), full());
-    let text = document.encode();
-    assert_eq!(std::str::from_utf8(&text).expect("UTF-8"), FULL);
-    let again = Document::decode(Path::new("auth.json"), &text).expect("a store");
+    let encoded = document.encode();
+    assert_eq!(std::str::from_utf8(encoded.text()).expect("UTF-8"), FULL);
+    let again = Document::decode(Path::new("auth.json"), encoded.text()).expect("a store");
     assert_eq!(again.entry(&alice()), full());
+    assert_eq!(encoded.settle().records(), again.records());
 }
 
 #[tokio::test]
@@ -200,8 +201,8 @@ async fn a_tenant_that_this_version_does_not_know_is_kept_and_not_listed() {
 async fn each_write_drops_the_sign_ins_that_can_no_longer_be_finished() {
     for (created_at, stays) in [
         (NOW, true),
-        (NOW - 899, true),
-        (NOW - 900, false),
+        (NOW - 1499, true),
+        (NOW - 1500, false),
         (0, false),
         (NOW + 900, true),
         (NOW + 901, false),
@@ -210,8 +211,11 @@ async fn each_write_drops_the_sign_ins_that_can_no_longer_be_finished() {
         let mut old = pending("state-old");
         old.created_at = created_at;
         let mut document = Document::empty();
-        document.put(&"codex/user:1".parse().expect("a tenant"), Entry { session: None, pending: Some(old) });
-        f.put(&*document.encode());
+        document.put(
+            &"codex/user:1".parse().expect("a tenant"),
+            Entry { pending: Some(old), ..Entry::default() },
+        );
+        f.put(document.encode().text());
         f.store.change(&alice(), Change::Start(pending("state-1"))).await.expect("writable");
         let kept = f.value()["pending"].get("codex/user:1").is_some();
         assert_eq!(kept, stays, "created {} s from now", created_at - NOW);

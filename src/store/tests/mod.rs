@@ -2,12 +2,17 @@
 #![expect(clippy::disallowed_methods, reason = "these tests lay out files and look at them")]
 
 mod cache;
+mod candidates;
 mod doctor;
 mod format;
 mod group;
 mod journal;
 mod locks;
+#[expect(dead_code, unreachable_pub, reason = "the integration tests share it, and need more of it")]
+#[path = "../../../tests/support/random.rs"]
+mod random;
 mod safety;
+mod splice;
 
 use std::{
     fs,

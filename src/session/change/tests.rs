@@ -1,0 +1,250 @@
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    ids::Principal,
+    secret::{CodeVerifier, RefreshToken},
+    session::{PENDING_LIFETIME, test_session},
+};
+
+const NOW: UnixTime = 1_795_358_672;
+
+fn entry() -> Entry {
+    Entry { session: Some(test_session(NOW, 3600)), ..Entry::default() }
+}
+
+fn session(entry: &Entry) -> &Session {
+    entry.session.as_ref().expect("there is a session")
+}
+
+fn spent(entry: &Entry) -> Spent {
+    session(entry).to_spend().expect("it has a refresh token")
+}
+
+fn grant(refresh_token: Option<&str>) -> Box<Grant> {
+    Box::new(Grant {
+        access_token: AccessToken::new("access-8"),
+        refresh_token: refresh_token.map(RefreshToken::new),
+        token_type: "Bearer".into(),
+        scope: None,
+        expires_in: Duration::from_secs(60),
+        account: None,
+    })
+}
+
+fn pending(state: &str, created_at: UnixTime) -> Pending {
+    let session = test_session(NOW, 3600);
+    Pending {
+        verifier: CodeVerifier::new("verifier"),
+        state: State::new(state),
+        nonce: None,
+        redirect_uri: "http://127.0.0.1:1/callback".into(),
+        created_at,
+        started_by: Principal::Local,
+        lineage_seen: None,
+        binding: session.binding,
+        scopes: vec![],
+    }
+}
+
+#[test]
+fn a_refresh_moves_the_generation_and_keeps_what_the_answer_left_out() {
+    let mut entry = entry();
+    let change = Change::Refreshed { spent: spent(&entry), grant: grant(None) };
+    assert_eq!(apply(&mut entry, change, NOW + 10), Applied::Done);
+    let after = session(&entry);
+    assert_eq!(after.generation, 8);
+    assert_eq!(after.access_token.expose(), "access-8");
+    assert_eq!(after.refresh_token, Some(RefreshToken::new("refresh-7")), "RFC 6749 §6");
+    assert_eq!(after.scope.as_deref(), Some("read"));
+    assert_eq!(after.account.as_deref(), Some("alice@example.com"));
+    assert_eq!((after.issued_at, after.expires_at), (NOW + 10, NOW + 70));
+}
+
+#[test]
+fn a_late_result_changes_nothing_that_it_was_not_sent_for() {
+    let sent_for = spent(&entry());
+    let late = [
+        Change::Refreshed { spent: sent_for.clone(), grant: grant(Some("late")) },
+        Change::End { spent: sent_for.clone(), code: "invalid_grant".into() },
+        Change::HoldBack {
+            spent: sent_for,
+            retry: Retry { set_at: NOW, not_before: NOW + 60, attempts: 1, code: "connect".into() },
+        },
+    ];
+    let mut renewed = entry();
+    session_mut(&mut renewed).generation += 1;
+    let mut signed_in_anew = entry();
+    session_mut(&mut signed_in_anew).lineage = Lineage([8; 16]);
+    let mut other_token = entry();
+    session_mut(&mut other_token).refresh_token = Some(RefreshToken::new("another"));
+    for before in [renewed, signed_in_anew, other_token, Entry::default()] {
+        for change in &late {
+            let mut after = before.clone();
+            assert_eq!(apply(&mut after, change.clone(), NOW), Applied::Stale, "{change:?}");
+            assert_eq!(after, before, "{change:?}");
+        }
+    }
+}
+
+#[test]
+fn a_logout_that_names_a_state_takes_no_other_one_along() {
+    let mut entry = entry();
+    let before = session(&entry).seen();
+    session_mut(&mut entry).generation += 1;
+    let renewed = session(&entry).seen();
+    assert_eq!(apply(&mut entry, Change::LogoutOf(before), NOW), Applied::Stale);
+    assert!(entry.session.is_some());
+    assert_eq!(apply(&mut entry, Change::LogoutOf(renewed), NOW), Applied::Done);
+    assert_eq!(entry, Entry::default());
+    assert_eq!(apply(&mut entry, Change::LogoutOf(renewed), NOW), Applied::Stale);
+}
+
+#[test]
+fn only_the_sign_in_that_is_pending_can_be_finished() {
+    let mut entry = Entry { pending: Some(pending("one", NOW)), ..Entry::default() };
+    let finish =
+        |state| Change::SignIn { state: State::new(state), session: Box::new(test_session(NOW, 3600)) };
+    assert_eq!(apply(&mut entry, finish("two"), NOW), Applied::Stale);
+    assert_eq!(apply(&mut entry, finish("one"), NOW), Applied::Done);
+    assert_eq!(session(&entry).generation, 1);
+    assert_eq!(apply(&mut entry, finish("one"), NOW), Applied::Stale, "it was finished");
+}
+
+/// Alice's session, and bob's sign-in in its place.
+fn undecided() -> Entry {
+    let mut bob = test_session(NOW, 3600);
+    bob.lineage = Lineage([8; 16]);
+    bob.generation = 1;
+    bob.account = Some("bob".into());
+    Entry { candidate: Some(bob), ..entry() }
+}
+
+#[test]
+fn a_sign_in_as_another_account_replaces_nothing_until_it_is_chosen() {
+    let mut entry = undecided();
+    assert_eq!((&entry.session, &entry.pending), (&Some(test_session(NOW, 3600)), &None));
+    let candidate = entry.candidate.clone().expect("it waits");
+    assert_eq!((candidate.generation, candidate.account.as_deref()), (1, Some("bob")));
+    let switch = Change::Switch { lineage: candidate.lineage };
+    assert_eq!(apply(&mut entry, switch.clone(), NOW + 899), Applied::Done);
+    assert_eq!(entry, Entry { session: Some(candidate), ..Entry::default() }, "nothing of the old one stays");
+    assert_eq!(apply(&mut entry, switch, NOW + 899), Applied::Stale, "it was chosen");
+}
+
+#[test]
+fn who_keeps_their_session_has_it_as_it_was() {
+    let mut entry = undecided();
+    let lineage = Lineage([8; 16]);
+    assert_eq!(apply(&mut entry, Change::Keep { lineage }, NOW), Applied::Done);
+    assert_eq!(entry, self::entry());
+    for late in [Change::Keep { lineage }, Change::Switch { lineage }] {
+        assert_eq!(apply(&mut entry, late, NOW), Applied::Stale);
+    }
+    assert_eq!(entry, self::entry());
+}
+
+#[test]
+fn a_candidate_can_be_chosen_for_a_quarter_of_an_hour_and_be_taken_out_at_any_time() {
+    for (since, chosen) in [(899, Applied::Done), (900, Applied::Stale), (-901, Applied::Stale)] {
+        let (mut one, mut two) = (undecided(), undecided());
+        let lineage = Lineage([8; 16]);
+        assert_eq!(apply(&mut one, Change::Switch { lineage }, NOW + since), chosen, "{since} s");
+        assert_eq!(apply(&mut two, Change::Keep { lineage }, NOW + since), Applied::Done, "{since} s");
+    }
+}
+
+#[test]
+fn a_late_refresh_and_a_rejection_concern_the_session_and_never_the_candidate() {
+    let mut entry = undecided();
+    let candidate = entry.candidate.clone();
+    entry.candidate.as_mut().expect("it waits").access_token = AccessToken::new("bobs");
+    let bobs = Change::Reject(AccessToken::new("bobs"));
+    assert_eq!(apply(&mut entry, bobs, NOW), Applied::Stale);
+    entry.candidate = candidate.clone();
+    let of_candidate = candidate.as_ref().and_then(Session::to_spend).expect("it has a refresh token");
+    let late = Change::Refreshed { spent: of_candidate, grant: grant(Some("late")) };
+    assert_eq!(apply(&mut entry, late, NOW), Applied::Stale);
+    let change = Change::Refreshed { spent: spent(&entry), grant: grant(Some("refresh-8")) };
+    assert_eq!(apply(&mut entry, change, NOW), Applied::Done);
+    assert_eq!((session(&entry).generation, &entry.candidate), (8, &candidate));
+}
+
+#[test]
+fn a_logout_takes_the_candidate_along() {
+    let mut entry = undecided();
+    let seen = session(&entry).seen();
+    assert_eq!(apply(&mut entry, Change::LogoutOf(seen), NOW), Applied::Done);
+    assert_eq!(entry, Entry::default());
+    let mut entry = Entry { session: None, ..undecided() };
+    assert_eq!(apply(&mut entry, Change::Logout, NOW), Applied::Done);
+    assert_eq!(entry, Entry::default());
+}
+
+#[test]
+fn a_live_sign_in_is_not_replaced_by_another_start() {
+    let mut entry = Entry { pending: Some(pending("one", NOW)), ..Entry::default() };
+    let again = Change::Start(pending("two", NOW + 60));
+    assert_eq!(apply(&mut entry, again.clone(), NOW + 60), Applied::Stale);
+    let over = NOW + seconds(PENDING_LIFETIME);
+    assert_eq!(apply(&mut entry, again, over), Applied::Done);
+    let other = Change::Cancel(Some(State::new("one")));
+    assert_eq!(apply(&mut entry, other, over), Applied::Stale);
+    assert_eq!(apply(&mut entry, Change::Cancel(None), over), Applied::Done);
+}
+
+#[test]
+fn a_pending_sign_in_from_a_broken_clock_counts_as_old() {
+    for created_at in [0, -5, NOW - 900, NOW + 901] {
+        assert!(!pending("one", created_at).is_live(NOW), "{created_at}");
+    }
+    for created_at in [NOW - 899, NOW, NOW + 900] {
+        assert!(pending("one", created_at).is_live(NOW), "{created_at}");
+    }
+}
+
+#[test]
+fn a_sign_in_that_was_begun_in_time_outlives_its_exchange() {
+    let begun = pending("one", NOW);
+    let last = NOW + seconds(PENDING_LIFETIME) - 1;
+    assert!(begun.is_live(last));
+    let longest_exchange = 5 + 180 + 10;
+    assert!(!begun.is_live(last + longest_exchange) && !begun.is_swept(last + longest_exchange));
+    assert!(begun.is_swept(last + 1 + 600));
+    for broken in [0, -5, NOW + 901] {
+        assert!(pending("one", broken).is_swept(NOW), "{broken}");
+    }
+}
+
+#[test]
+fn a_rejection_counts_for_the_current_token_and_once_a_minute() {
+    let mut entry = entry();
+    let token = session(&entry).access_token.clone();
+    assert_eq!(apply(&mut entry, Change::Reject(AccessToken::new("old")), NOW), Applied::Stale);
+    assert_eq!(apply(&mut entry, Change::Reject(token.clone()), NOW), Applied::Done);
+    assert!(session(&entry).is_rejected());
+    let change = Change::Refreshed { spent: spent(&entry), grant: grant(Some("refresh-8")) };
+    apply(&mut entry, change, NOW + 1);
+    assert!(!session(&entry).is_rejected());
+    let renewed = Change::Reject(session(&entry).access_token.clone());
+    assert_eq!(apply(&mut entry, renewed.clone(), NOW + 59), Applied::Stale);
+    assert_eq!(apply(&mut entry, renewed, NOW + 60), Applied::Done);
+}
+
+#[test]
+fn a_verdict_ends_the_session_and_a_success_takes_it_back() {
+    let mut entry = entry();
+    let end = Change::End { spent: spent(&entry), code: "invalid_grant".into() };
+    assert_eq!(apply(&mut entry, end, NOW), Applied::Done);
+    assert_eq!(session(&entry).verdict().map(|ended| ended.code.as_str()), Some("invalid_grant"));
+    let lineage = session(&entry).lineage;
+    assert_eq!(apply(&mut entry, Change::Notified(lineage), NOW + 5), Applied::Done);
+    assert_eq!(session(&entry).verdict().and_then(|ended| ended.notified_at), Some(NOW + 5));
+    let change = Change::Refreshed { spent: spent(&entry), grant: grant(Some("refresh-8")) };
+    assert_eq!(apply(&mut entry, change, NOW + 9), Applied::Done);
+    assert_eq!(session(&entry).verdict(), None);
+}
+
+fn session_mut(entry: &mut Entry) -> &mut Session {
+    entry.session.as_mut().expect("there is a session")
+}
