@@ -241,6 +241,24 @@ async fn what_the_operator_has_to_mend_is_told_as_that_and_tried_slowly() {
     }
 }
 
+#[tokio::test]
+async fn what_the_operator_has_to_mend_is_told_and_tried_slowly_also_when_the_token_is_in_doubt() {
+    let rig = expired(Duration::ZERO).await;
+    rig.server.script([Reply::Status(500), Reply::Json(401, json!({"error": "invalid_client"}))]);
+    let (errors, _) = told(&rig).await;
+    assert!(matches!(errors[1], TokenError::Unavailable { .. }), "{}", errors[1]);
+    rig.clock.set(rig.session(ALICE).await.retry.unwrap().not_before);
+    let (errors, requests) = told(&rig).await;
+    for error in &errors {
+        assert!(matches!(error, TokenError::Misconfigured { .. }), "{error}");
+    }
+    assert_eq!(requests, 1);
+    let retry = rig.session(ALICE).await.retry.unwrap();
+    assert_eq!(retry.kind(), RetryKind::Ambiguous, "what was in doubt stays in doubt");
+    let pause = retry.not_before - rig.clock.now();
+    assert!((420..=780).contains(&pause), "the second failure in a row: {pause} s");
+}
+
 // === ambiguous ===
 
 #[tokio::test]
