@@ -438,6 +438,21 @@ async fn the_owner_is_told_once_of_a_verdict_that_a_command_line_process_heard()
     assert!(session["ended"]["notified_at"].is_i64(), "{}", session["ended"]);
 }
 
+#[tokio::test]
+async fn what_a_grace_allows_to_repeat_is_never_repeated_with_the_token_of_a_newer_sign_in() {
+    let rig = expired(Duration::from_secs(30)).await;
+    rig.server.script([Reply::Hang]);
+    let asking = rig.ask_in_a_task(ALICE);
+    rig.server.wait_for_held(1).await;
+    rig.sign_in(ALICE, "alice").await;
+    rig.server.release();
+    let lease = asking.await.unwrap().unwrap();
+    rig.broker.drained().await;
+    let kept = rig.session(ALICE).await;
+    assert_eq!((kept.generation, &kept.access_token), (1, &lease.access_token), "it is fresh");
+    assert_eq!(rig.server.events().total.refreshes, 0);
+}
+
 // === what callers and disks do meanwhile ===
 
 #[tokio::test]
