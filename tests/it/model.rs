@@ -71,12 +71,7 @@ fn whatever_people_callers_providers_and_clocks_do_the_promises_hold() {
     let seed: Vec<u8> = (0..4).flat_map(|_| random.next().to_le_bytes()).collect();
     let given = std::env::var("THREADKEY_MODEL_CASES").ok();
     let cases = given.map_or(CASES, |cases| cases.parse().expect("a number of cases"));
-    let config = Config {
-        cases,
-        failure_persistence: None,
-        max_shrink_time: SHRINKING,
-        ..Config::default()
-    };
+    let config = Config { cases, failure_persistence: None, max_shrink_time: SHRINKING, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (taken, failed) = (Cell::new(0), Cell::new(false));
@@ -90,8 +85,11 @@ fn whatever_people_callers_providers_and_clocks_do_the_promises_hold() {
     match outcome {
         Ok(()) => {}
         Err(TestError::Fail(reason, steps)) => {
-            panic!("sequence {} of {cases}: {reason}
-by {steps:#?}", taken.get())
+            panic!(
+                "sequence {} of {cases}: {reason}
+by {steps:#?}",
+                taken.get()
+            )
         }
         Err(TestError::Abort(reason)) => panic!("{reason}"),
     }

@@ -32,7 +32,9 @@ impl Alive {
 /// What a caller asked for.
 #[derive(Clone, Debug)]
 pub(super) enum Question {
-    Get { min_ttl: i64 },
+    Get {
+        min_ttl: i64,
+    },
     /// It reported this token.
     Rejected(String),
 }
@@ -181,9 +183,10 @@ impl Reference {
             TokenError::Unavailable { code, .. } if code == "rejected_again" => {
                 matches!(asked.question, Question::Rejected(_))
                     && self.tenants[asked.tenant].stored.as_ref().is_some_and(|stored| {
-                        stored.rejected.as_ref().is_some_and(|(_, at)| {
-                            self.nows.iter().any(|now| *at <= *now && *now < at + 60)
-                        })
+                        stored
+                            .rejected
+                            .as_ref()
+                            .is_some_and(|(_, at)| self.nows.iter().any(|now| *at <= *now && *now < at + 60))
                     })
             }
             TokenError::Unavailable { .. } => self.came(asked, |meaning| *meaning != Meaning::Granted),
@@ -266,7 +269,10 @@ impl Reference {
             Ok(done) => {
                 self.said("a sign-in", format!("{done:?}"));
                 if !finish.may_sign_in || !taken {
-                    self.broken(format!("promise 12: signed in as {:?} without a code of one's own", done.account));
+                    self.broken(format!(
+                        "promise 12: signed in as {:?} without a code of one's own",
+                        done.account
+                    ));
                 }
             }
             Err(error) => {

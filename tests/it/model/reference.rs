@@ -390,7 +390,11 @@ impl Reference {
             self.broken(format!("promise 6: held back, and nothing had gone wrong: {now:?}"));
         }
         let reported = &self.tenants[tenant].reported;
-        if now.rejected.as_ref().is_some_and(|(of, _)| !reported.iter().any(|token| fingerprint(token) == *of)) {
+        if now
+            .rejected
+            .as_ref()
+            .is_some_and(|(of, _)| !reported.iter().any(|token| fingerprint(token) == *of))
+        {
             self.broken(format!("promise 12: refused by nobody, and yet noted so: {now:?}"));
         }
     }

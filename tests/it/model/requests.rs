@@ -29,7 +29,10 @@ impl Reference {
             Some(request) if PROVIDERS[TENANTS[request.tenant].0].name == PROVIDERS[provider].name => {
                 self.requests.push(request);
             }
-            _ => self.broken(format!("promise 12: {} got what it never issued: {form:?}", PROVIDERS[provider].name)),
+            _ => self.broken(format!(
+                "promise 12: {} got what it never issued: {form:?}",
+                PROVIDERS[provider].name
+            )),
         }
     }
 
@@ -53,9 +56,8 @@ impl Reference {
     fn exchange(&mut self, provider: usize, seq: u64, code: &str) -> Option<Request> {
         let tenant = *self.codes.get(code)?;
         let presented = Presented::Code(code.to_owned());
-        let of_tenant = |request: &&Request| {
-            request.tenant == tenant && matches!(request.presented, Presented::Code(_))
-        };
+        let of_tenant =
+            |request: &&Request| request.tenant == tenant && matches!(request.presented, Presented::Code(_));
         let newest = self.requests.iter().rfind(of_tenant).filter(|request| request.presented == presented);
         let taken = self.requests.iter().any(|request| {
             request.presented == presented && request.meaning == Some(Meaning::Granted) && !request.orphan

@@ -2,12 +2,7 @@
 
 use std::time::Duration;
 
-use threadkey::{
-    broker::Revocation,
-    ids::Principal,
-    oauth::Pasted,
-    secret::AccessToken,
-};
+use threadkey::{broker::Revocation, ids::Principal, oauth::Pasted, secret::AccessToken};
 
 use super::{
     asked::{Finish, Question},
@@ -52,7 +47,9 @@ impl World {
             Step::GiveUp(which) => self.give_up(which),
             Step::Reject { tenant, process, which } => self.reject(tenant, process, which),
             Step::SignIn { tenant, process } => self.sign_in(tenant, process).await,
-            Step::Start { tenant, process, person } => self.start_sign_in(tenant, process, PERSONS[person]).await,
+            Step::Start { tenant, process, person } => {
+                self.start_sign_in(tenant, process, PERSONS[person]).await
+            }
             Step::Finish { tenant, process, person, paste } => {
                 self.finish(tenant, process, PERSONS[person], paste);
             }
@@ -77,7 +74,8 @@ impl World {
     /// The clock goes on to where this much of the tenant's token's life is over, if that is ahead.
     fn age(&self, tenant: usize, percent: i64) {
         let stored = lock(&self.reference).tenants[tenant].stored.clone();
-        let at = stored.map(|stored| stored.issued_at + (stored.expires_at - stored.issued_at) * percent / 100);
+        let at =
+            stored.map(|stored| stored.issued_at + (stored.expires_at - stored.issued_at) * percent / 100);
         if let Some(ahead) = at.map(|at| at - self.clock.now()).filter(|ahead| *ahead > 0) {
             self.step_clock(ahead);
         }
@@ -166,7 +164,9 @@ impl World {
         let mut finish = Finish {
             tenant,
             code,
-            may_be_sent: waits || matches!(paste, Paste::BareCode) || (own && !matches!(paste, Paste::WrongState)),
+            may_be_sent: waits
+                || matches!(paste, Paste::BareCode)
+                || (own && !matches!(paste, Paste::WrongState)),
             may_sign_in: own && !matches!(paste, Paste::WrongState),
             sent_before: 0,
         };
@@ -300,7 +300,9 @@ impl World {
             reference.told_token(&asked, &told);
             match told {
                 Ok(_) => return,
-                Err(threadkey::broker::TokenError::Ended { .. }) if !lives_on || stored.ended.is_some() => return,
+                Err(threadkey::broker::TokenError::Ended { .. }) if !lives_on || stored.ended.is_some() => {
+                    return;
+                }
                 Err(error) if try_number == 2 => {
                     reference.broken(format!("the login lives at its provider, and gets no token: {error}"));
                 }

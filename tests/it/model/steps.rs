@@ -52,33 +52,80 @@ pub(super) const PERSONS: [&str; 2] = ["user:803", "user:804"];
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     /// Callers in these processes (bits) ask at once.
-    Get { tenant: usize, processes: u8, callers: u8, min_ttl: i64 },
+    Get {
+        tenant: usize,
+        processes: u8,
+        callers: u8,
+        min_ttl: i64,
+    },
     /// A caller that still waits gives up.
     GiveUp(usize),
     /// A resource refused a token.
-    Reject { tenant: usize, process: usize, which: Which },
+    Reject {
+        tenant: usize,
+        process: usize,
+        which: Which,
+    },
     /// A sign-in from its start to its end.
-    SignIn { tenant: usize, process: usize },
-    Start { tenant: usize, process: usize, person: usize },
-    Finish { tenant: usize, process: usize, person: usize, paste: Paste },
-    Cancel { process: usize, person: usize },
-    Logout { tenant: usize, process: usize, revoke: bool },
-    Status { process: usize },
+    SignIn {
+        tenant: usize,
+        process: usize,
+    },
+    Start {
+        tenant: usize,
+        process: usize,
+        person: usize,
+    },
+    Finish {
+        tenant: usize,
+        process: usize,
+        person: usize,
+        paste: Paste,
+    },
+    Cancel {
+        process: usize,
+        person: usize,
+    },
+    Logout {
+        tenant: usize,
+        process: usize,
+        revoke: bool,
+    },
+    Status {
+        process: usize,
+    },
     /// How the provider answers its next request.
-    Script { provider: usize, fault: Fault },
+    Script {
+        provider: usize,
+        fault: Fault,
+    },
     /// From now on the provider keeps its answers back, or its work.
-    Hold { provider: usize, before: bool },
-    LetGo { provider: usize },
+    Hold {
+        provider: usize,
+        before: bool,
+    },
+    LetGo {
+        provider: usize,
+    },
     /// The third provider begins to rotate, or ceases.
-    Rotate { strict: bool },
+    Rotate {
+        strict: bool,
+    },
     /// The clock goes on to where so much of the tenant's access token's life is over.
-    Age { tenant: usize, percent: i64 },
+    Age {
+        tenant: usize,
+        percent: i64,
+    },
     /// The tenant's access token ends, and callers in all processes ask at once.
-    Rush { tenant: usize },
+    Rush {
+        tenant: usize,
+    },
     /// The clock steps, in seconds.
     Clock(i64),
     /// A process dies, whatever it is doing, and another takes its place.
-    Restart { process: usize },
+    Restart {
+        process: usize,
+    },
     /// Another program writes fields of its own into the store.
     Plant,
 }

@@ -61,8 +61,7 @@ impl World {
         let clock = Clock::fixed(NOW);
         let folder = folder();
         let path = folder.path().join("auth.json");
-        let reference: Shared =
-            Arc::new(std::sync::Mutex::new(Reference::new(path.clone(), clock.clone())));
+        let reference: Shared = Arc::new(std::sync::Mutex::new(Reference::new(path.clone(), clock.clone())));
         let mut servers = Vec::new();
         for (number, quirks) in PROVIDERS.iter().enumerate() {
             servers.push(server(number, quirks, &reference).await);
@@ -87,15 +86,12 @@ impl World {
     }
 
     fn process(&self) -> Process {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let store = FileStore::open(&self.path, self.clock.clone(), FileStoreOptions::default()).unwrap();
         let providers = PROVIDERS.iter().zip(&self.servers).map(|(quirks, server)| provider(quirks, server));
-        let broker = Broker::new(
-            Arc::new(store),
-            Providers::new(providers),
-            self.client.clone(),
-            self.clock.clone(),
-        );
+        let broker =
+            Broker::new(Arc::new(store), Providers::new(providers), self.client.clone(), self.clock.clone());
         Process { events: broker.events(), broker, alive: Alive::default(), runtime: Some(runtime) }
     }
 
@@ -350,20 +346,28 @@ impl Reference {
                 && !request.orphan
         });
         if ended && stored.ended.is_none() {
-            self.broken(format!("the provider's verdict on {} is not noted: {stored:?}", tenant_name_of(tenant)));
+            self.broken(format!(
+                "the provider's verdict on {} is not noted: {stored:?}",
+                tenant_name_of(tenant)
+            ));
         }
     }
 
     fn heard(&mut self, event: &Event) {
         match event {
             Event::Ended { tenant, .. } => {
-                let Some(index) = (0..TENANTS.len()).find(|index| tenant_id(*index) == *tenant) else { return };
+                let Some(index) = (0..TENANTS.len()).find(|index| tenant_id(*index) == *tenant) else {
+                    return;
+                };
                 self.tenants[index].told_ended += 1;
-                let verdicts = self.requests.iter().filter(|request| {
-                    request.tenant == index && request.meaning == Some(Meaning::Verdict)
-                });
+                let verdicts = self
+                    .requests
+                    .iter()
+                    .filter(|request| request.tenant == index && request.meaning == Some(Meaning::Verdict));
                 if self.tenants[index].told_ended > verdicts.count() {
-                    self.broken(format!("promise 6: {tenant} is told to have ended, and no provider said so"));
+                    self.broken(format!(
+                        "promise 6: {tenant} is told to have ended, and no provider said so"
+                    ));
                 }
             }
             Event::SaveFailed(tenant) => self.broken(format!("{tenant} could not be saved on a good disk")),

@@ -218,8 +218,8 @@ impl Ledger {
 
     fn issue(&mut self, id: u64, scopes: Vec<String>, issue: Issue, now_ms: i64) -> Issued {
         let family = self.families.get_mut(&id).expect("the caller found it");
-        let offline = issue == Issue::RefreshToken
-            && family.grant.scopes.iter().any(|scope| scope == "offline_access");
+        let offline =
+            issue == Issue::RefreshToken && family.grant.scopes.iter().any(|scope| scope == "offline_access");
         let refresh_token = offline.then(|| secret("refresh"));
         if let Some(token) = &refresh_token {
             if family.refresh_tokens.len() == TOKENS_IN_A_FAMILY {
