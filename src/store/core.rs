@@ -139,9 +139,9 @@ impl Core {
 
     /// One tenant's session as it is now, if it can be told without reading all of the file's records.
     pub(super) fn glance(&self, tenant: &Tenant) -> Option<Session> {
-        let (file, _) = self.open(&self.locate().ok()?).ok()??;
-        let bytes = file.read(MAX_FILE + 1).ok()?;
-        glance::session(std::str::from_utf8(&bytes).ok()?, tenant)
+        let (file, stat) = self.open(&self.locate().ok()?).ok()??;
+        let window = usize::try_from(stat.len).ok()?.min(glance::WINDOW);
+        glance::session(|offset, bytes| file.read_at(offset, bytes), window, tenant)
     }
 
     /// Applies `changes`, in this order, with one write; all are durable when it returns.

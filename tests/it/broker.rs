@@ -23,7 +23,7 @@ use crate::support::{
 pub(super) const NOW: i64 = 1_795_358_672;
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const ALICE: Principal = Principal::User(Snowflake(803));
-const BOB: Principal = Principal::User(Snowflake(804));
+pub(super) const BOB: Principal = Principal::User(Snowflake(804));
 
 /// One store and one server, and brokers on them: each broker stands for a process.
 pub(super) struct Rig {

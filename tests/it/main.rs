@@ -20,8 +20,12 @@ mod discord_gateway;
 mod discord_rig;
 mod discord_talk;
 mod e2e;
+mod fair;
 mod faulty_disk;
+mod glance;
+mod independence;
 mod lookalike;
+mod model;
 mod outcomes;
 mod peer;
 mod processes;
@@ -32,4 +36,5 @@ mod storm;
 #[cfg(target_os = "linux")]
 mod suspended;
 mod town;
+mod watch;
 mod workers;
