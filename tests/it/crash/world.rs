@@ -71,6 +71,7 @@ struct During {
     logout_begun: bool,
     /// Somebody gave the sign-in up, or began to.
     given_up: bool,
+    refreshed: BTreeSet<u64>,
 }
 
 struct Granted {
@@ -183,6 +184,7 @@ impl World {
         let record = self.record(&tenant);
         record.possible.push(Some(number));
         record.refreshed = Some(Reply::Granted(number));
+        record.during.refreshed.insert(number);
         granted(number)
     }
 
@@ -374,7 +376,9 @@ impl World {
         if record.answered == Some(root) {
             record.answered = None;
         }
-        if !contested {
+        // What was there before may be the work of a program that ended between its rename and its fsync: a look at it does
+        // not make it durable.
+        if !contested && self.record(tenant).during.refreshed.contains(&number) {
             self.settle(tenant, Some(number));
         }
     }
@@ -455,14 +459,16 @@ impl World {
     }
 
     /// After a step, of which every program has told what it has, or has ended: what cannot be any more is struck out. Says
-    /// whether the store has to be looked at before anything else happens.
+    /// whether two have told what they made of one record, so that what it is now is what it is for good.
     pub(super) fn end_step(&mut self, all_alive: bool) -> bool {
         let contested = self.contested.take();
+        let mut told = false;
         let tenants: Vec<_> = self.records.keys().cloned().collect();
         for tenant in tenants {
             let record = self.record(&tenant);
-            let During { before, sign_ins, signed_in, logged_out, logout_begun, given_up } =
+            let During { before, sign_ins, signed_in, logged_out, logout_begun, given_up, .. } =
                 std::mem::take(&mut record.during);
+            told |= contested.as_ref() == Some(&tenant) && (signed_in || logged_out);
             let untold = |number: &u64| all_alive && !signed_in && sign_ins.contains(number);
             if record.answered.as_ref().is_some_and(untold) || (given_up && contested.is_some()) {
                 record.answered = None;
@@ -483,7 +489,7 @@ impl World {
             let possible = possible.into_iter().filter(is_allowed).collect();
             self.record(&tenant).possible = possible;
         }
-        contested.is_some() && all_alive
+        told && all_alive
     }
 
     pub(super) fn possible(&mut self, tenant: &Tenant) -> Vec<Option<u64>> {
