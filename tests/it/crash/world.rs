@@ -56,8 +56,8 @@ struct Record {
     refreshed: Option<Reply>,
     /// A grant that the sign-in's journal acknowledged, and that nobody was told of.
     answered: Option<u64>,
-    /// Sign-ins that may still be committed.
-    open: BTreeSet<u64>,
+    /// Sign-ins that may still be committed, and the `state` that they are for.
+    open: BTreeMap<u64, Option<String>>,
     during: During,
 }
 
@@ -220,7 +220,7 @@ impl World {
         let record = self.record(&tenant);
         record.possible.push(Some(number));
         record.exchanged = Some(Reply::Granted(number));
-        record.open.insert(number);
+        record.open.insert(number, record.link.clone());
         record.during.sign_ins.insert(number);
         granted(number)
     }
@@ -341,9 +341,9 @@ impl World {
         let record = self.record(tenant);
         record.during.signed_in = true;
         // One that was being given up when its program ended may have been left as it was.
-        let answered = record.answered.take().or(record.open.last().copied());
+        let answered = record.answered.take().or(record.open.keys().next_back().copied());
         (record.link, record.code) = (None, None);
-        record.during.sign_ins.extend(&record.open);
+        record.during.sign_ins.extend(record.open.keys());
         match answered {
             Some(number) if !contested => {
                 record.open.clear();
@@ -418,8 +418,10 @@ impl World {
     pub(super) fn cancelled(&mut self, tenant: &Tenant) {
         if !self.is_contested(tenant) {
             let record = self.record(tenant);
-            let open = std::mem::take(&mut record.open);
-            record.possible.retain(|state| state.is_none_or(|number| !open.contains(&number)));
+            let link = record.link.take();
+            let gone = |number: &u64| record.open.get(number).is_some_and(|state| *state == link);
+            record.possible.retain(|state| !state.as_ref().is_some_and(gone));
+            record.open.retain(|_, state| *state != link);
         }
     }
 
@@ -473,7 +475,7 @@ impl World {
             if record.answered.as_ref().is_some_and(untold) || (given_up && contested.is_some()) {
                 record.answered = None;
             }
-            record.open.retain(|number| !untold(number));
+            record.open.retain(|number, _| !untold(number));
             let mut allowed = BTreeSet::new();
             if !signed_in && !logged_out {
                 allowed = before;
@@ -511,7 +513,7 @@ impl World {
         let open = record.open.clone();
         let comes = |number: u64| match parents[&number] {
             Some(parent) => found == Some(parent),
-            None => open.contains(&number),
+            None => open.contains_key(&number),
         };
         record.possible.retain(|state| *state != found && state.is_some_and(comes));
         record.possible.push(found);
