@@ -30,7 +30,7 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     /// Hears of each journal with an answer in it, under the state's lock.
-    journalled: Box<dyn Fn(&Path, Written) + Send + Sync>,
+    journalled: Journalled,
 }
 
 #[derive(Default)]
@@ -64,6 +64,8 @@ struct Held {
     node: usize,
     mode: Mode,
 }
+
+type Journalled = Box<dyn Fn(&Path, Written) + Send + Sync>;
 
 type Guest = Box<dyn FnOnce() + Send>;
 
