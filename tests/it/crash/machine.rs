@@ -30,7 +30,7 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     /// Hears of each journal with an answer in it, under the state's lock.
-    journalled: Box<dyn Fn(&Path, Written) + Send + Sync>,
+    journalled: Journalled,
 }
 
 #[derive(Default)]
@@ -64,6 +64,8 @@ struct Held {
     node: usize,
     mode: Mode,
 }
+
+type Journalled = Box<dyn Fn(&Path, Written) + Send + Sync>;
 
 type Guest = Box<dyn FnOnce() + Send>;
 
@@ -269,15 +271,15 @@ impl Process {
         let _ = alive.wait_for(|alive| !alive).await;
     }
 
-    /// Whether the store there says that the token may be spent; looked up without a call.
-    pub(super) fn store_says_ambiguous(&self, path: &Path, refresh_token: &str) -> bool {
+    /// Whether the store there holds this token, and nothing that says that it may be spent; looked up without a call.
+    pub(super) fn store_trusts(&self, path: &Path, refresh_token: &str) -> bool {
         let state = self.machine.state();
         let Ok(Node::File(content)) = state.find(path).map(|node| &state.nodes[node]) else { return false };
         let store: serde_json::Value = serde_json::from_slice(&content.live).unwrap_or_default();
         let mut sessions = store["sessions"].as_object().into_iter().flat_map(|sessions| sessions.values());
         let session = sessions.find(|session| session["refresh_token"] == refresh_token);
         let code = session.and_then(|session| session["retry"]["code"].as_str());
-        code.is_some_and(|code| code.starts_with("ambiguous_"))
+        session.is_some() && !code.is_some_and(|code| code.starts_with("ambiguous_"))
     }
 
     /// kill -9, between two calls.

@@ -288,7 +288,8 @@ fn provider(process: Process, world: Shared) -> ScriptedProvider {
             (true, Some(code), None) => number(code).map(|code| world.lock().exchange(code)),
             (true, None, Some(token)) => number(token).map(|token| {
                 let again = world.lock().was_sent(token);
-                let doubt = again && process.store_says_ambiguous(PATH.as_ref(), &refresh_token(token));
+                // A session that was replaced after its token was read says nothing any more.
+                let doubt = again && !process.store_trusts(PATH.as_ref(), &refresh_token(token));
                 world.lock().refresh(token, doubt)
             }),
             _ => None,

@@ -56,8 +56,8 @@ struct Record {
     refreshed: Option<Reply>,
     /// A grant that the sign-in's journal acknowledged, and that nobody was told of.
     answered: Option<u64>,
-    /// Sign-ins that may still be committed.
-    open: BTreeSet<u64>,
+    /// Sign-ins that may still be committed, and the `state` that they are for.
+    open: BTreeMap<u64, Option<String>>,
     during: During,
 }
 
@@ -71,6 +71,7 @@ struct During {
     logout_begun: bool,
     /// Somebody gave the sign-in up, or began to.
     given_up: bool,
+    refreshed: BTreeSet<u64>,
 }
 
 struct Granted {
@@ -183,6 +184,7 @@ impl World {
         let record = self.record(&tenant);
         record.possible.push(Some(number));
         record.refreshed = Some(Reply::Granted(number));
+        record.during.refreshed.insert(number);
         granted(number)
     }
 
@@ -218,7 +220,7 @@ impl World {
         let record = self.record(&tenant);
         record.possible.push(Some(number));
         record.exchanged = Some(Reply::Granted(number));
-        record.open.insert(number);
+        record.open.insert(number, record.link.clone());
         record.during.sign_ins.insert(number);
         granted(number)
     }
@@ -339,9 +341,9 @@ impl World {
         let record = self.record(tenant);
         record.during.signed_in = true;
         // One that was being given up when its program ended may have been left as it was.
-        let answered = record.answered.take().or(record.open.last().copied());
+        let answered = record.answered.take().or(record.open.keys().next_back().copied());
         (record.link, record.code) = (None, None);
-        record.during.sign_ins.extend(&record.open);
+        record.during.sign_ins.extend(record.open.keys());
         match answered {
             Some(number) if !contested => {
                 record.open.clear();
@@ -374,7 +376,9 @@ impl World {
         if record.answered == Some(root) {
             record.answered = None;
         }
-        if !contested {
+        // What was there before may be the work of a program that ended between its rename and its fsync: a look at it does
+        // not make it durable.
+        if !contested && self.record(tenant).during.refreshed.contains(&number) {
             self.settle(tenant, Some(number));
         }
     }
@@ -414,8 +418,10 @@ impl World {
     pub(super) fn cancelled(&mut self, tenant: &Tenant) {
         if !self.is_contested(tenant) {
             let record = self.record(tenant);
-            let open = std::mem::take(&mut record.open);
-            record.possible.retain(|state| state.is_none_or(|number| !open.contains(&number)));
+            let link = record.link.take();
+            let gone = |number: &u64| record.open.get(number).is_some_and(|state| *state == link);
+            record.possible.retain(|state| !state.as_ref().is_some_and(gone));
+            record.open.retain(|_, state| *state != link);
         }
     }
 
@@ -455,19 +461,21 @@ impl World {
     }
 
     /// After a step, of which every program has told what it has, or has ended: what cannot be any more is struck out. Says
-    /// whether the store has to be looked at before anything else happens.
+    /// whether two have told what they made of one record, so that what it is now is what it is for good.
     pub(super) fn end_step(&mut self, all_alive: bool) -> bool {
         let contested = self.contested.take();
+        let mut told = false;
         let tenants: Vec<_> = self.records.keys().cloned().collect();
         for tenant in tenants {
             let record = self.record(&tenant);
-            let During { before, sign_ins, signed_in, logged_out, logout_begun, given_up } =
+            let During { before, sign_ins, signed_in, logged_out, logout_begun, given_up, .. } =
                 std::mem::take(&mut record.during);
+            told |= contested.as_ref() == Some(&tenant) && (signed_in || logged_out);
             let untold = |number: &u64| all_alive && !signed_in && sign_ins.contains(number);
             if record.answered.as_ref().is_some_and(untold) || (given_up && contested.is_some()) {
                 record.answered = None;
             }
-            record.open.retain(|number| !untold(number));
+            record.open.retain(|number, _| !untold(number));
             let mut allowed = BTreeSet::new();
             if !signed_in && !logged_out {
                 allowed = before;
@@ -483,7 +491,7 @@ impl World {
             let possible = possible.into_iter().filter(is_allowed).collect();
             self.record(&tenant).possible = possible;
         }
-        contested.is_some() && all_alive
+        told && all_alive
     }
 
     pub(super) fn possible(&mut self, tenant: &Tenant) -> Vec<Option<u64>> {
@@ -505,7 +513,7 @@ impl World {
         let open = record.open.clone();
         let comes = |number: u64| match parents[&number] {
             Some(parent) => found == Some(parent),
-            None => open.contains(&number),
+            None => open.contains_key(&number),
         };
         record.possible.retain(|state| *state != found && state.is_some_and(comes));
         record.possible.push(found);
