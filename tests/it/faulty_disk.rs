@@ -17,7 +17,7 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use threadkey::{
-    broker::{Broker, FinishError, LogoutError, Revocation, SignIn, SignedIn},
+    broker::{Broker, FinishError, Finished, LogoutError, Revocation, SignIn},
     ids::{Principal, ProviderId, Snowflake, Tenant},
     oauth::{Client, Pasted, Provider, ProviderSettings, Providers},
     session::Session,
@@ -242,7 +242,7 @@ impl Case {
         browser::sign_in(started.authorize_url.as_str(), &self.account).await.url
     }
 
-    async fn finish(&self, callback: &str) -> Result<SignedIn, FinishError> {
+    async fn finish(&self, callback: &str) -> Result<Finished, FinishError> {
         self.broker.finish(self.who, None, Pasted::parse(callback).unwrap()).await
     }
 
