@@ -15,9 +15,12 @@ use threadkey::{
     sys::clock::Clock,
 };
 
-use crate::support::{
-    authserver::{self, AuthServer, Lifetimes, Reply},
-    browser,
+use crate::{
+    choice::taken,
+    support::{
+        authserver::{self, AuthServer, Lifetimes, Reply},
+        browser,
+    },
 };
 
 pub(super) const NOW: i64 = 1_795_358_672;
@@ -57,10 +60,7 @@ impl Rig {
     }
 
     pub(super) async fn sign_in(&self, who: Principal, account: &str) -> SignedIn {
-        match self.finish_as(who, account).await {
-            Finished::SignedIn(done) => done,
-            Finished::Undecided(undecided) => panic!("it waits for a choice: {undecided:?}"),
-        }
+        taken(self.finish_as(who, account).await)
     }
 
     /// Signs in, whatever comes of it.
@@ -447,9 +447,7 @@ async fn a_sign_in_survives_a_restart_and_only_its_starter_can_finish_it() {
     let foreign = rig.broker.finish(BOB, None, Pasted::parse(&callback.url).unwrap()).await.unwrap_err();
     assert!(matches!(foreign, FinishError::NothingPending { .. }), "{foreign}");
     let done = rig.another().finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
-    assert!(
-        matches!(&done, Finished::SignedIn(done) if done.account.as_deref() == Some("alice@example.com"))
-    );
+    assert_eq!(taken(done).account.as_deref(), Some("alice@example.com"));
     let twice = rig.broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap_err();
     assert!(matches!(twice, FinishError::AlreadyDone { .. }), "{twice}");
     assert_eq!(rig.server.events().total.revoked, 0, "the second use of a code was never sent");
@@ -476,7 +474,7 @@ async fn what_does_not_belong_to_the_sign_in_is_refused_before_anything_is_sent(
     let wrong_code = format!("nonsense#{}", callback.state);
     assert!(matches!(finish(wrong_code).await, FinishError::Refused { .. }));
     let done = rig.broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
-    assert!(matches!(&done, Finished::SignedIn(done) if done.renews), "the sign-in had stayed open");
+    assert!(taken(done).renews, "the sign-in had stayed open");
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Alice is signed in, and a sign-in as bob waits in her place.
-pub(super) async fn undecided() -> (Rig, Undecided) {
+async fn undecided() -> (Rig, Undecided) {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let undecided = waits(rig.finish_as(ALICE, "bob").await);
@@ -31,7 +31,7 @@ pub(super) async fn undecided() -> (Rig, Undecided) {
 
 /// The sign-in waits for a choice.
 #[track_caller]
-pub(super) fn waits(finished: Finished) -> Undecided {
+fn waits(finished: Finished) -> Undecided {
     match finished {
         Finished::Undecided(undecided) => undecided,
         Finished::SignedIn(done) => panic!("it was taken at once: {done:?}"),
@@ -40,7 +40,7 @@ pub(super) fn waits(finished: Finished) -> Undecided {
 
 /// The sign-in is the session.
 #[track_caller]
-fn taken(finished: Finished) -> SignedIn {
+pub(super) fn taken(finished: Finished) -> SignedIn {
     match finished {
         Finished::SignedIn(done) => done,
         Finished::Undecided(undecided) => panic!("it waits for a choice: {undecided:?}"),
@@ -48,7 +48,7 @@ fn taken(finished: Finished) -> SignedIn {
 }
 
 /// How the refresh tokens of an account stand at the provider.
-pub(super) fn states(rig: &Rig, account: &str) -> Vec<LifeState> {
+fn states(rig: &Rig, account: &str) -> Vec<LifeState> {
     rig.server.lives().into_iter().filter(|life| life.account == account).map(|life| life.state).collect()
 }
 

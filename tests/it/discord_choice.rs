@@ -1,9 +1,12 @@
 //! A sign-in as another account, on Discord: who is asked, what they see, and who else sees nothing of it.
 
-use threadkey::ids::{Principal, Tenant};
+use threadkey::{
+    ids::{Principal, Tenant},
+    sys::clock::Clock,
+};
 
 use crate::{
-    discord_rig::{Rig, snowflake},
+    discord_rig::{Plan, Rig, snowflake},
     support::{
         authserver::LifeState,
         browser,
@@ -131,7 +134,35 @@ async fn for_a_server_its_managers_choose_and_others_do_not_see_as_whom_they_sig
     assert!(managers.text().contains("You signed in as `bob@example.com` too"), "{managers:?}");
     let guild = Principal::Guild(snowflake(rig.guild.id));
     assert_eq!(account(&rig, guild).await.as_deref(), Some("team@example.com"));
-    managers.press("Switch").await.updated().says("Signed in as `bob@example.com` at `acme` for this").await;
+    rig.alice.loses_roles(&rig.guild);
+    let refused = managers.press("Switch").await.message();
+    assert!(refused.is_ephemeral() && refused.text().contains("Manage Server"), "{refused:?}");
+    assert_eq!(account(&rig, guild).await.as_deref(), Some("team@example.com"));
+    rig.alice.make_manager(&rig.guild);
+    question.press("Switch").await.updated().says("Signed in as `bob@example.com` at `acme` for this").await;
     assert_eq!(account(&rig, guild).await.as_deref(), Some("bob@example.com"));
+    rig.discord.assert_no_violations();
+}
+
+#[tokio::test]
+async fn a_choice_that_was_not_made_is_told_where_the_grant_may_live_on() {
+    let clock = Clock::fixed(Clock::system().now());
+    let rig = Rig::with(Plan { clock: Some(clock.clone()), ..Plan::default() }).await;
+    rig.sign_in(&rig.alice, "alice").await;
+    // In use elsewhere, so that it is not revoked.
+    rig.sign_in(&rig.bob, "bob").await;
+    let (_, question) = finish_as(&rig, &rig.alice, "bob").await;
+    assert!(!question.buttons().is_empty(), "{question:?}");
+    clock.advance(15 * 60);
+    rig.broker.expire_undecided().await.expect("the store can be written");
+    let told = rig.alice.dm().wait_for_text("You did not choose in time.").await;
+    let words = told.all_text();
+    assert!(words.contains("`acme` stays with `alice@example.com`."), "{words}");
+    assert!(words.contains("may live on at `acme`"), "{words}");
+    question.press("Switch").await.updated().says("Nothing waits for your choice any more").await;
+    assert_eq!(
+        account(&rig, Principal::User(snowflake(rig.bob.id))).await.as_deref(),
+        Some("bob@example.com")
+    );
     rig.discord.assert_no_violations();
 }
