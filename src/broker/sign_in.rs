@@ -299,7 +299,8 @@ impl Broker {
     ) -> Result<Landed, FinishError> {
         let now = self.inner.now();
         let before = self.inner.store.read(tenant).await?;
-        if grant.account.is_none() && before.session.as_ref().is_some_and(Session::is_somebodys) {
+        let asked = grant.account.is_none() && before.session.as_ref().is_some_and(Session::is_somebodys);
+        if asked {
             // Before the commit, which decides by it. The answer is in the journal: whoever finds it there asks anew.
             grant.account = self.inner.client.account(provider, &grant.access_token).await;
         }
@@ -332,7 +333,7 @@ impl Broker {
         if !is(&after.session, lineage) && applied == Applied::Stale {
             return Err(FinishError::Superseded(tenant.provider.clone()));
         }
-        if session.account.is_none() {
+        if session.account.is_none() && !asked {
             session.account = self.find_account(provider, tenant, &session).await;
         }
         tracing::info!(%tenant, "signed in");
