@@ -63,7 +63,7 @@ impl Broker {
         let before = self.inner.store.read(tenant).await?;
         let candidate = before.candidate.filter(|candidate| candidate.lineage == lineage);
         let candidate = candidate.ok_or_else(|| ChoiceError::Gone(tenant.clone()))?;
-        if self.inner.store.change(tenant, Change::Keep { lineage }).await? == Applied::Stale {
+        if !self.take_out(tenant, lineage).await? {
             return Err(ChoiceError::Gone(tenant.clone()));
         }
         tracing::info!(%tenant, "the session was kept, and the sign-in as another account is dropped");
@@ -86,8 +86,7 @@ impl Broker {
                 next = Some(next.map_or(end, |next: UnixTime| next.min(end)));
                 continue;
             }
-            let change = Change::Keep { lineage: candidate.lineage };
-            if self.inner.store.change(tenant, change).await? == Applied::Done {
+            if self.take_out(tenant, candidate.lineage).await? {
                 self.lapse(tenant, entry, candidate);
             }
         }
@@ -104,6 +103,17 @@ impl Broker {
             let left = next.map(|next| next.saturating_sub(self.inner.now()).try_into().unwrap_or(0));
             let pause = left.map_or(LONGEST_PAUSE, Duration::from_secs);
             tokio::time::sleep(pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)).await;
+        }
+    }
+
+    /// Takes a candidate out of the store. Says whether it was this call that did.
+    async fn take_out(&self, tenant: &Tenant, lineage: Lineage) -> Result<bool, StoreError> {
+        let take_out = || self.inner.store.change(tenant, Change::Keep { lineage });
+        match take_out().await {
+            Ok(applied) => Ok(applied == Applied::Done),
+            // It may have taken effect without being durable, and then nobody finds it again to revoke it. What is durable
+            // after a second try, this call has done, whichever of its two.
+            Err(_) => take_out().await.map(|_| true),
         }
     }
 
