@@ -1,10 +1,14 @@
-//! A commit ÷ a bare write + fsync + rename + fsync of the folder, of a file of the same size.
+//! A commit ÷ a bare write + fsync + rename + fsync of the folder, of a file of the same size: in a process that has the store
+//! open, in one that has just opened it, and of many at once.
 
 use std::{
     fs::{self, File},
     io::Write as _,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use threadkey::{
@@ -38,6 +42,17 @@ pub(crate) fn measure() {
             || timed(|| write_bare(folder, &bytes)),
         );
         row(&format!("one commit, {sessions} sessions"), one, "bare write of that size", bare);
+        let (first, bare) = in_turn(
+            rounds,
+            || timed(|| runtime.block_on(commit(&lab.store(), lineage))),
+            || timed(|| write_bare(folder, &bytes)),
+        );
+        row(
+            &format!("… the first of a process, {sessions} sessions"),
+            first,
+            "bare write of that size",
+            bare,
+        );
         let many = || {
             let time = timed(|| runtime.block_on(commit_at_once(&store, lineage)));
             time / (WRITERS * EACH) as u32
@@ -57,7 +72,10 @@ async fn lineage(store: &FileStore) -> Lineage {
 }
 
 async fn commit(store: &FileStore, lineage: Lineage) {
-    let change = Change::Account { lineage, account: "another@example.com".into() };
+    // Each time another one, and of another length, so that what is behind it moves.
+    static COMMITS: AtomicUsize = AtomicUsize::new(0);
+    let account = "x".repeat(COMMITS.fetch_add(1, Ordering::Relaxed) % 13) + "@example.com";
+    let change = Change::Account { lineage, account };
     assert_eq!(store.change(&tenant(), change).await.expect("writable"), Applied::Done);
 }
 

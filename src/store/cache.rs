@@ -1,4 +1,5 @@
-//! The file as it was read last, so that a read of an unchanged file costs one stat(2).
+//! The version of the file that was read or written last, so that a read of an unchanged file costs one stat(2), and a change of one
+//! no read at all.
 //!
 //! # Why what it gives out is what the file holds now
 //!
@@ -22,47 +23,128 @@
 //! The folder's mode is looked at when the file is read and at each change, not at each look: what somebody else could do in a
 //! folder that has become open to others is to move another file into place, and that is read anew, folder and all.
 //!
+//! # Why who changes the file need not read it
+//!
+//! Under the global lock the kept version is what the file holds, by the argument above, and stays so until the lock is let go: who keeps
+//! to the protocol changes nothing without it. So the writer takes the version's document, changes it and writes it. What it
+//! wrote is kept in turn, with the identity that the temp file's own descriptor has *after the rename*, which changes the ctime:
+//!
+//! - *Nobody edited it between our writing and that stat*, or it is not kept: a stat before the rename has the same mtime and length.
+//!   An edit moves the mtime. Until the rename it would need the temp file's name, which is random and lives for one fsync; after it, it
+//!   would have to come within the few microseconds to the second stat. That stat's ctime is then the one to which every later edit
+//!   is compared, as above.
+//! - *An edit in place within one tick of the kernel's clock, of the same length*, is the one thing that can be missed, and a writer that misses
+//!   it writes over it. Such an edit is made without the lock within 10 ms of a commit. It would be lost as well to a writer that reads
+//!   first, if it came after the reading instead; nobody who edits without the lock has ever been promised more.
+//! - *A write that fails*, at whatever step, leaves nothing kept: the next one begins with the file.
+//! - *Readers meanwhile* find the old version, which is the file's until the rename. From just before it until the new one is kept the
+//!   writer has the [turn](Cache::turn), so they wait for these few system calls instead of reading in vain.
+//!
 //! [`Core::check_file_system`]: super::core::Core::check_file_system
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::Records;
+use super::{Records, codec::Document};
 use crate::sys::disk::{DiskFile, Stat};
 
-/// The version that was read last, if any.
+/// The version that was read or written last, if any.
 #[derive(Default)]
 pub(super) struct Cache {
-    version: RwLock<Option<Version>>,
-    reading: Mutex<()>,
+    version: RwLock<Option<Arc<Version>>>,
+    turn: Mutex<()>,
 }
 
-struct Version {
+/// What the file held at one time.
+pub(super) struct Version {
     identity: Stat,
+    format: u64,
+    foreign: usize,
     records: Arc<Records>,
+    /// For the one who changes it; `None` once somebody does.
+    document: Mutex<Option<Document>>,
     /// Open for as long as the version is kept: its inode number belongs to no other file meanwhile.
     _file: Box<dyn DiskFile>,
 }
 
+/// Whether a file that was `before` in a folder under one name, and is `after` under another, holds what it held.
+pub(super) fn was_not_touched(before: &Stat, after: &Stat) -> bool {
+    // A rename changes the ctime, and only that.
+    *before == Stat { changed: before.changed, ..*after }
+}
+
+// === impl Cache ===
+
 impl Cache {
-    /// The records, if the file is still the one they were read from.
-    pub(super) fn get(&self, identity: &Stat) -> Option<Arc<Records>> {
+    /// What is `wanted` of the version that is kept, if the file is still the one that it is of.
+    pub(super) fn get<T>(&self, identity: &Stat, wanted: impl FnOnce(&Arc<Version>) -> T) -> Option<T> {
         let version = self.version.read().unwrap_or_else(PoisonError::into_inner);
-        version
-            .as_ref()
-            .filter(|version| version.identity == *identity)
-            .map(|version| version.records.clone())
+        version.as_ref().filter(|version| version.identity == *identity).map(wanted)
     }
 
-    /// Keeps what was read from `file` after it had this `identity`, in place of the version before.
-    pub(super) fn put(&self, identity: Stat, records: Arc<Records>, file: Box<dyn DiskFile>) {
-        let version = Version { identity, records, _file: file };
-        let before = self.version.write().unwrap_or_else(PoisonError::into_inner).replace(version);
+    /// Keeps `version` in place of the one before.
+    pub(super) fn put(&self, version: Arc<Version>) {
+        self.replace(Some(version));
+    }
+
+    /// Keeps nothing.
+    pub(super) fn clear(&self) {
+        self.replace(None);
+    }
+
+    /// One thread makes out a new version, and those that wanted it too then find it.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replace(&self, version: Option<Arc<Version>>) {
+        let before =
+            std::mem::replace(&mut *self.version.write().unwrap_or_else(PoisonError::into_inner), version);
         // After the lock: overwriting the secrets of a large file takes a while.
         drop(before);
     }
+}
 
-    /// One thread reads a new version, and those that wanted it too then find it.
-    pub(super) fn reading(&self) -> MutexGuard<'_, ()> {
-        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+// === impl Version ===
+
+impl Version {
+    /// Of `document`, which `file` held when it had this `identity`.
+    pub(super) fn new(identity: Stat, document: Document, file: Box<dyn DiskFile>) -> Self {
+        Self {
+            identity,
+            format: document.version(),
+            foreign: document.foreign(),
+            records: document.records().clone(),
+            document: Mutex::new(Some(document)),
+            _file: file,
+        }
+    }
+
+    /// The number in the text's `version`.
+    pub(super) fn format(&self) -> u64 {
+        self.format
+    }
+
+    /// How many sessions and other members are of tenants that this version does not know.
+    pub(super) fn foreign(&self) -> usize {
+        self.foreign
+    }
+
+    /// All records.
+    pub(super) fn records(&self) -> Arc<Records> {
+        self.records.clone()
+    }
+
+    /// The document, for who is about to change it; `None` if somebody has it.
+    pub(super) fn take(&self) -> Option<Document> {
+        self.document().take()
+    }
+
+    /// Takes the document back, unchanged.
+    pub(super) fn give_back(&self, document: Document) {
+        *self.document() = Some(document);
+    }
+
+    fn document(&self) -> MutexGuard<'_, Option<Document>> {
+        self.document.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

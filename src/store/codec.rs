@@ -1,111 +1,72 @@
-//! The store file's text, read into a [`Document`] and written from one.
+//! The store file's text, read into a [`Document`] and changed in it.
 //!
-//! A document keeps all that the text said, and our fields are laid over it when something changes: so what a newer or
-//! a foreign program wrote beside them comes back, at every level, for as long as the grant or the pending sign-in is
-//! the same. A new lineage or a new `state` begins an object of its own.
+//! A document is the text, the places of its members ([`super::index`]), and the records that it says. A change touches only the
+//! members that it is about ([`super::layout`]): in them our fields are laid over what is there, so that what a newer or a foreign
+//! program wrote beside them comes back, at every level, for as long as the grant or the pending sign-in is the same. A new lineage or a
+//! new `state` begins an object of its own. All else stays as it is, byte for byte.
 //!
 //! Invariants: what is not exactly a store is [`StoreError::Corrupt`], never empty; a name that appears twice is
-//! refused, because one of the two would be lost; no message repeats a value of the file.
+//! refused, because one of the two would be lost; no message repeats a value of the file. The text, the places and the records say the
+//! same, but for what was [put](Document::put) and is not [encoded](Document::encode) yet.
 
-use std::path::Path;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
-use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
     Records, StoreError,
-    dto::{FileDto, PendingDto, SessionDto},
+    dto::FileDto,
+    index::{Index, Removed, tenant},
+    layout::{self, Changes, Object, wipe},
+    section::{Becomes, SECTIONS, Section, inner_fields},
     strict,
+    text::Text,
 };
-use crate::{
-    ids::Tenant,
-    session::{Entry, Session},
-    sys::clock::UnixTime,
-};
+use crate::{ids::Tenant, session::Entry, sys::clock::UnixTime};
 
 /// The format that is written.
 pub(super) const VERSION: u64 = 1;
 
-/// By how much one change lengthens the text, as a rule, in bytes: an answer's tokens, or a sign-in's texts.
-const LONGEST_CHANGE: usize = 128 * 1024;
-
-/// The members of each object that are ours.
-const SESSION: &[&str] = &[
-    "access_token",
-    "refresh_token",
-    "token_type",
-    "scope",
-    "issued_at",
-    "expires_at",
-    "lineage",
-    "generation",
-    "account",
-    "issuer",
-    "token_endpoint",
-    "client_id",
-    "resource",
-    "rejected",
-    "retry",
-    "ended",
-];
-const PENDING: &[&str] = &[
-    "verifier",
-    "state",
-    "nonce",
-    "redirect_uri",
-    "created_at",
-    "started_by",
-    "lineage_seen",
-    "issuer",
-    "token_endpoint",
-    "client_id",
-    "resource",
-    "scopes",
-];
-const ENDED: &[&str] = &["at", "code", "fingerprint", "notified_at"];
+/// The store that is not there yet.
+const EMPTY: &str = "{\n  \"version\": 1,\n  \"sessions\": {},\n  \"pending\": {},\n  \"clients\": {}\n}\n";
 
 /// The content of a store.
+#[derive(PartialEq, Eq)]
 pub(super) struct Document {
-    root: Map<String, Value>,
+    text: Text,
+    index: Index,
     version: u64,
-    entries: Records,
-    foreign: usize,
-    /// How long the text was, in bytes.
-    len: usize,
+    records: Arc<Records>,
+    /// What is not in the text yet.
+    changed: BTreeMap<Tenant, Entry>,
 }
+
+/// A document with its changes in the text, and not yet in the records, which others may be looking at.
+pub(super) struct Encoded(Document);
 
 impl Document {
     /// The store that is not there yet.
     pub(super) fn empty() -> Self {
-        let object = || Value::Object(Map::new());
-        let root = [
-            ("version", VERSION.into()),
-            ("sessions", object()),
-            ("pending", object()),
-            ("clients", object()),
-        ];
-        Self {
-            root: root.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-            version: VERSION,
-            entries: Records::new(),
-            foreign: 0,
-            len: 0,
-        }
+        Self::decode(Path::new("auth.json"), EMPTY.as_bytes()).expect("an empty store is one")
     }
 
     /// Reads the text of the store at `path`.
-    pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<Self, StoreError> {
-        let text = as_text(path, bytes)?;
-        let corrupt = |error: serde_json::Error| corrupt(path, &error);
-        let root = strict::object(text).map_err(corrupt)?;
-        let version = root.get("version").and_then(Value::as_u64).unwrap_or(0);
-        let mut document = Self { root, version, entries: Records::new(), foreign: 0, len: text.len() };
-        match serde_json::from_str(text) {
-            Ok(file) => document.fill(file),
-            Err(_) if version > VERSION => return Err(StoreError::Newer { path: path.into(), version }),
-            Err(error) => return Err(corrupt(error)),
-        }
-        Ok(document)
+    pub(super) fn decode(path: &Path, text: impl Into<Text>) -> Result<Self, StoreError> {
+        let text = text.into();
+        let json = as_text(path, &text)?;
+        strict::check(json).map_err(|error| corrupt(path, &error))?;
+        let file: FileDto = serde_json::from_str(json).map_err(|error| match claimed_version(json) {
+            version if version > VERSION => StoreError::Newer { path: path.into(), version },
+            _ => corrupt(path, &error),
+        })?;
+        let (version, records) = (file.version, Arc::new(records(file)));
+        let index = Index::of(&text);
+        Ok(Self { text, index, version, records, changed: BTreeMap::new() })
     }
 
     /// The text's format version.
@@ -113,189 +74,188 @@ impl Document {
         self.version
     }
 
-    /// How many sessions and pending sign-ins are of tenants that this version does not know. They are kept.
+    /// How many members of sections are of tenants that this version does not know. They are kept.
     pub(super) fn foreign(&self) -> usize {
-        self.foreign
+        self.index.foreign()
     }
 
     /// One tenant's record.
     pub(super) fn entry(&self, tenant: &Tenant) -> Entry {
-        self.entries.get(tenant).cloned().unwrap_or_default()
+        self.changed.get(tenant).or_else(|| self.records.get(tenant)).cloned().unwrap_or_default()
     }
 
-    /// All records.
-    pub(super) fn entries(&self) -> &Records {
-        &self.entries
-    }
-
-    /// All records, for who changes nothing.
-    pub(super) fn into_records(mut self) -> Records {
-        std::mem::take(&mut self.entries)
+    /// All records, without what was put since.
+    pub(super) fn records(&self) -> &Arc<Records> {
+        &self.records
     }
 
     /// Puts a tenant's record in place of the old one.
     pub(super) fn put(&mut self, tenant: &Tenant, entry: Entry) {
-        let key = tenant.to_string();
-        let old = self.entries.get(tenant);
-        let same = |old: Option<&Session>, new: &Option<Session>| match (old, new) {
-            (Some(old), Some(new)) => old.lineage == new.lineage,
-            _ => false,
-        };
-        let candidate_before = old.and_then(|e| e.candidate.as_ref());
-        let same_candidate = same(candidate_before, &entry.candidate);
-        let same_grant = same(old.and_then(|e| e.session.as_ref()), &entry.session);
-        // A candidate that was chosen takes along what others wrote into it: it is the same grant.
-        let chosen = !same_grant && entry.candidate.is_none() && same(candidate_before, &entry.session);
-        let same_sign_in = match (old.and_then(|e| e.pending.as_ref()), &entry.pending) {
-            (Some(old), Some(new)) => old.state == new.state,
-            _ => false,
-        };
-        let session = entry.session.as_ref().map(|s| object(&SessionDto::from(s)));
-        let pending = entry.pending.as_ref().map(|p| object(&PendingDto::from(p)));
-        let candidate = entry.candidate.as_ref().map(|s| object(&SessionDto::from(s)));
-        if chosen && let Some(theirs) = section(&mut self.root, "candidates").shift_remove(&key) {
-            let mut old = section(&mut self.root, "sessions").insert(key.clone(), theirs);
-            old.iter_mut().for_each(wipe);
-        }
-        overlay(section(&mut self.root, "sessions"), &key, session, SESSION, same_grant || chosen);
-        overlay(section(&mut self.root, "pending"), &key, pending, PENDING, same_sign_in);
-        if candidate.is_some() || self.root.contains_key("candidates") {
-            overlay(section(&mut self.root, "candidates"), &key, candidate, SESSION, same_candidate);
-        }
-        self.entries.insert(tenant.clone(), entry);
+        self.changed.insert(tenant.clone(), entry);
     }
 
     /// Drops the sign-ins that can long since no longer be finished or chosen.
     pub(super) fn sweep(&mut self, now: UnixTime) {
-        let root = &mut self.root;
-        let mut drop_from = |name: &str, tenant: &Tenant| {
-            if let Some(mut gone) = section(root, name).shift_remove(&tenant.to_string()) {
-                wipe(&mut gone);
-            }
-        };
-        for (tenant, entry) in &mut self.entries {
-            if entry.pending.take_if(|pending| pending.is_swept(now)).is_some() {
-                drop_from("pending", tenant);
-            }
-            if entry.candidate.take_if(|candidate| candidate.is_swept(now)).is_some() {
-                drop_from("candidates", tenant);
+        for (number, section) in SECTIONS.iter().enumerate() {
+            let Some(sweep) = section.sweep else { continue };
+            let there = self.index.section(number).into_iter().flat_map(|section| section.tenants.keys());
+            let tenants: BTreeSet<_> = there.chain(self.changed.keys()).cloned().collect();
+            for tenant in tenants {
+                let mut entry = self.entry(&tenant);
+                if sweep(&mut entry, now) {
+                    self.changed.insert(tenant, entry);
+                }
             }
         }
     }
 
-    /// The text to write, indented so that people and line numbers can point into it.
-    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        // Room from the start, in whole, as a rule: a buffer that grows leaves copies of secrets behind. But no more than that: all of it
-        // is overwritten in the end.
-        let mut text = Zeroizing::new(Vec::with_capacity(self.len + LONGEST_CHANGE));
-        serde_json::to_writer_pretty(&mut *text, &self.root)
-            .expect("JSON values with text keys can be written");
-        text.push(b'\n');
-        text
+    /// Brings what was put into the text.
+    pub(super) fn encode(mut self) -> Encoded {
+        let mut edits = Vec::new();
+        let mut removed = Removed::default();
+        let mut new_sections = Vec::new();
+        for (number, section) in SECTIONS.iter().enumerate() {
+            let changes = self.changes(number, section);
+            match self.index.section(number) {
+                Some(there) => {
+                    let owner = &self.index.root[there.at];
+                    edits.extend(layout::edits(&self.text, owner, &there.members, &changes));
+                }
+                None if changes.added.is_empty() => {}
+                None => new_sections.push((section.name, changes.added)),
+            }
+            removed[number] = changes.removed;
+        }
+        let last = self.index.root.last().expect("a store has a version");
+        edits.extend(
+            new_sections.iter().map(|(name, added)| layout::new_section(&self.text, last, name, added)),
+        );
+        edits.sort_by_key(|edit| (edit.range.start, edit.range.end));
+        self.text.splice(&edits);
+        if new_sections.is_empty() {
+            self.index.follow(&self.text, &edits, &removed);
+        } else {
+            self.index = Index::of(&self.text);
+        }
+        Encoded(self)
     }
 
-    fn fill(&mut self, file: FileDto) {
-        for (key, session) in file.sessions {
-            match tenant(&key) {
-                Some(tenant) => self.entries.entry(tenant).or_default().session = Some(session.into()),
-                None => self.foreign += 1,
+    /// What was put, for one section.
+    fn changes(&self, number: usize, section: &Section) -> Changes {
+        let mut changes = Changes::default();
+        let none = Entry::default();
+        for (tenant, new) in &self.changed {
+            let becomes = (section.becomes)(self.records.get(tenant).unwrap_or(&none), new);
+            let from = match becomes {
+                Becomes::Same => continue,
+                Becomes::Continues(section) => self.member(section, tenant).map(|(_, text)| text),
+                Becomes::Another => None,
+            };
+            let ours = (section.object)(new).map(Object).map(|ours| match from {
+                Some(theirs) => laid_over(theirs, ours, section.fields),
+                None => ours,
+            });
+            match (ours, self.member(number, tenant)) {
+                (Some(ours), Some((at, _))) => changes.replaced.push((at, ours)),
+                // Nothing in a tenant's name has to be escaped.
+                (Some(ours), None) => changes.added.push((format!("\"{tenant}\""), ours)),
+                (None, Some((at, _))) => changes.removed.push(at),
+                (None, None) => {}
             }
         }
-        for (key, pending) in file.pending {
-            match tenant(&key) {
-                Some(tenant) => self.entries.entry(tenant).or_default().pending = Some(pending.into()),
-                None => self.foreign += 1,
+        changes.removed.sort_unstable();
+        changes
+    }
+
+    /// Which member of a section is the tenant's, and its value's text.
+    fn member(&self, section: usize, tenant: &Tenant) -> Option<(usize, &[u8])> {
+        let section = self.index.section(section)?;
+        let at = *section.tenants.get(tenant)?;
+        Some((at, &self.text[section.members[at].value..section.members[at].end]))
+    }
+}
+
+// === impl Encoded ===
+
+impl Encoded {
+    /// The text to write.
+    pub(super) fn text(&self) -> &[u8] {
+        &self.0.text
+    }
+
+    /// Brings the changes into the records. Nothing is copied if nobody else looks at them.
+    pub(super) fn settle(self) -> Document {
+        let Self(mut document) = self;
+        let changed = std::mem::take(&mut document.changed);
+        if !changed.is_empty() {
+            let records = Arc::make_mut(&mut document.records);
+            for (tenant, entry) in changed {
+                if entry == Entry::default() {
+                    records.remove(&tenant);
+                } else {
+                    records.insert(tenant, entry);
+                }
             }
         }
-        for (key, candidate) in file.candidates {
-            match tenant(&key) {
-                Some(tenant) => self.entries.entry(tenant).or_default().candidate = Some(candidate.into()),
-                None => self.foreign += 1,
+        document
+    }
+}
+
+fn records(file: FileDto) -> Records {
+    let mut records = Records::new();
+    for (key, session) in file.sessions {
+        if let Some(tenant) = tenant(&key) {
+            records.entry(tenant).or_default().session = Some(session.into());
+        }
+    }
+    for (key, pending) in file.pending {
+        if let Some(tenant) = tenant(&key) {
+            records.entry(tenant).or_default().pending = Some(pending.into());
+        }
+    }
+    for (key, candidate) in file.candidates {
+        if let Some(tenant) = tenant(&key) {
+            records.entry(tenant).or_default().candidate = Some(candidate.into());
+        }
+    }
+    records
+}
+
+/// The version of a text that is JSON, whatever else it is; 0 if it says none.
+fn claimed_version(json: &str) -> u64 {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u64,
+    }
+    serde_json::from_str(json).map_or(0, |Versioned { version }| version)
+}
+
+/// `ours` over what `value`, the text of a member, holds.
+fn laid_over(value: &[u8], mut ours: Object, fields: &[&str]) -> Object {
+    let theirs = serde_json::from_slice(value).expect("a member's text was checked when it was read");
+    let mut theirs = Object(theirs);
+    merge(&mut theirs.0, &mut ours.0, fields);
+    theirs
+}
+
+fn merge(theirs: &mut Map<String, Value>, ours: &mut Map<String, Value>, fields: &[&str]) {
+    for field in fields {
+        match (ours.shift_remove(*field), theirs.get_mut(*field)) {
+            (Some(Value::Object(mut new)), Some(Value::Object(old))) => {
+                merge(old, &mut new, inner_fields(field))
             }
-        }
-    }
-}
-
-impl Drop for Document {
-    fn drop(&mut self) {
-        self.root.values_mut().for_each(wipe);
-    }
-}
-
-/// A key that is exactly how we write a tenant: another spelling would make two records of one.
-fn tenant(key: &str) -> Option<Tenant> {
-    key.parse().ok().filter(|tenant: &Tenant| tenant.to_string() == key)
-}
-
-fn section<'a>(root: &'a mut Map<String, Value>, name: &str) -> &'a mut Map<String, Value> {
-    let value = root.entry(name).or_insert_with(|| Value::Object(Map::new()));
-    value.as_object_mut().expect("decode refuses a section that is no object")
-}
-
-fn object(dto: &impl serde::Serialize) -> Map<String, Value> {
-    match serde_json::to_value(dto) {
-        Ok(Value::Object(map)) => map,
-        _ => unreachable!("a structure of texts, numbers and lists is a JSON object"),
-    }
-}
-
-/// Lays `ours` over what `into[key]` holds, if that is of the same grant; else puts it there.
-fn overlay(
-    into: &mut Map<String, Value>,
-    key: &str,
-    ours: Option<Map<String, Value>>,
-    names: &[&str],
-    same: bool,
-) {
-    match (ours, into.get_mut(key)) {
-        (None, _) => {
-            if let Some(mut gone) = into.shift_remove(key) {
-                wipe(&mut gone);
-            }
-        }
-        (Some(ours), Some(Value::Object(theirs))) if same => merge(theirs, ours, names),
-        (Some(ours), Some(value)) => {
-            wipe(value);
-            *value = Value::Object(ours);
-        }
-        (Some(ours), None) => {
-            into.insert(key.to_owned(), Value::Object(ours));
-        }
-    }
-}
-
-fn merge(theirs: &mut Map<String, Value>, mut ours: Map<String, Value>, names: &[&str]) {
-    for name in names {
-        match (ours.shift_remove(*name), theirs.get_mut(*name)) {
-            (Some(Value::Object(new)), Some(Value::Object(old))) => merge(old, new, members(name)),
             (Some(new), Some(old)) => {
                 wipe(old);
                 *old = new;
             }
             (Some(new), None) => {
-                theirs.insert((*name).to_owned(), new);
+                theirs.insert((*field).to_owned(), new);
             }
-            (None, Some(_)) => drop(theirs.shift_remove(*name)),
+            (None, Some(_)) => {
+                theirs.shift_remove(*field).iter_mut().for_each(wipe);
+            }
             (None, None) => {}
         }
-    }
-}
-
-fn members(name: &str) -> &'static [&'static str] {
-    match name {
-        "rejected" => &["fingerprint", "at"],
-        "retry" => &["set_at", "not_before", "attempts", "code"],
-        "ended" => ENDED,
-        _ => &[],
-    }
-}
-
-fn wipe(value: &mut Value) {
-    match value {
-        Value::String(text) => text.zeroize(),
-        Value::Array(values) => values.iter_mut().for_each(wipe),
-        Value::Object(map) => map.values_mut().for_each(wipe),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -9,10 +9,12 @@
 //! 1. *Resolve the path, open `global.lock`, wait for it* ([`Core::lock_global`]). Dying here leaves an empty sidecar.
 //! 2. *Resolve again, under the lock.* The same file: everybody who resolves it now meets at this lock. Another: the
 //!    lock is let go and the search starts over. The lock file itself was removed meanwhile: likewise.
-//! 3. *Read, decide, encode.* The lock is held; nothing on the disk is changed.
-//! 4. *Write and fsync a temp file* of a new name. Dying here leaves it behind; the next writer, which alone holds the
+//! 3. *Know what the file holds, decide, put the changes into its text.* The lock is held; nothing on the disk is changed. A file that is
+//!    the one read or written last is not read again: [`super::cache`] says why that is the same.
+//! 4. *Write the whole new text to a temp file* of a new name, *and fsync it*. Dying here leaves it behind; the next writer, which alone holds the
 //!    lock, removes it.
-//! 5. *rename.* Before it the store is the old one, after it the new one; there is no third state.
+//! 5. *rename.* Before it the store is the old one, after it the new one; there is no third state. What was written is now what this
+//!    process knows of the file.
 //! 6. *fsync the folder.* Only now the rename survives a power cut, and only now anybody is told. If this fails, the
 //!    caller gets an error although readers see the new version; `unsettled` makes the next change write the file once
 //!    more, even if that change has nothing to change, so that nobody is told of a state that could still be undone.
@@ -33,8 +35,13 @@ use std::{
 };
 
 use super::{
-    FileStoreOptions, Purpose, Records, StoreError, cache::Cache, codec, codec::Document, glance,
-    place::Place, tenant_lock::Held,
+    FileStoreOptions, Purpose, Records, StoreError,
+    cache::{Cache, Version, was_not_touched},
+    codec,
+    codec::{Document, Encoded},
+    glance,
+    place::Place,
+    tenant_lock::Held,
 };
 use crate::{
     ids::Tenant,
@@ -87,25 +94,39 @@ impl Core {
         Self { disk, path, clock, options, unsettled: AtomicBool::new(false), cache: Cache::default() }
     }
 
-    /// The records as they are now, if the file is still the one that was read last. One stat(2).
+    /// The records as they are now, if the file is still the one that is kept. One stat(2).
     pub(super) fn current(&self) -> Option<Arc<Records>> {
-        if self.options.trust_filesystem {
-            return None;
-        }
-        self.cache.get(&self.disk.stat(&self.path).ok()?)
+        self.kept(&self.path, |version| version.records())
     }
 
     /// The records as they are now.
     pub(super) fn records(&self) -> Result<Arc<Records>, StoreError> {
-        let _turn = self.cache.reading();
-        if let Some(records) = self.current() {
-            return Ok(records);
+        match self.current() {
+            Some(records) => Ok(records),
+            None => Ok(self.version(&self.locate()?)?.map(|version| version.records()).unwrap_or_default()),
         }
-        let place = self.locate()?;
-        let Some((file, identity)) = self.open(&place)? else { return Ok(Arc::default()) };
-        let records = Arc::new(decode(&place, &*file)?.into_records());
-        self.cache.put(identity, records.clone(), file);
-        Ok(records)
+    }
+
+    /// The version that is there now: the one that is kept, or else read, checked in whole, and kept; `None` if there is no store.
+    fn version(&self, place: &Place) -> Result<Option<Arc<Version>>, StoreError> {
+        let _turn = self.cache.turn();
+        if let Some(version) = self.kept(&place.file, Arc::clone) {
+            return Ok(Some(version));
+        }
+        let Some((file, identity)) = self.open(place)? else { return Ok(None) };
+        let version = Arc::new(Version::new(identity, decode(place, &*file)?, file));
+        if !self.options.trust_filesystem {
+            self.cache.put(version.clone());
+        }
+        Ok(Some(version))
+    }
+
+    /// What is wanted of the version that is kept, if it is the one that is there now.
+    fn kept<T>(&self, path: &Path, wanted: impl FnOnce(&Arc<Version>) -> T) -> Option<T> {
+        if self.options.trust_filesystem {
+            return None;
+        }
+        self.cache.get(&self.disk.stat(path).ok()?, wanted)
     }
 
     /// One tenant's session as it is now, if it can be told without reading all of the file's records.
@@ -121,7 +142,7 @@ impl Core {
         guard: &GlobalGuard,
         changes: Vec<(Tenant, Change)>,
     ) -> Result<Vec<Applied>, StoreError> {
-        let mut document = self.read_at(&guard.place)?;
+        let (version, mut document) = self.document(guard)?;
         let now = self.clock.now();
         let mut change = |(tenant, change): (Tenant, Change)| {
             let mut entry = document.entry(&tenant);
@@ -133,10 +154,26 @@ impl Core {
         };
         let applied: Vec<_> = changes.into_iter().map(&mut change).collect();
         if applied.contains(&Applied::Done) || self.unsettled.load(Ordering::SeqCst) {
+            drop(version);
             document.sweep(now);
-            self.write(guard, &document)?;
+            // Whatever the step at which it failed: the next one begins with the file.
+            self.write(guard, document).inspect_err(|_| self.cache.clear())?;
+        } else if let Some(version) = version {
+            version.give_back(document);
         }
         Ok(applied)
+    }
+
+    /// The document to change, with the version that it is of. Who holds the global lock is alone with it.
+    fn document(&self, guard: &GlobalGuard) -> Result<(Option<Arc<Version>>, Document), StoreError> {
+        loop {
+            let Some(version) = self.version(&guard.place)? else { return Ok((None, Document::empty())) };
+            if let Some(document) = version.take() {
+                return Ok((Some(version), document));
+            }
+            // Whoever took it did not come back, and what is read anew is whole.
+            self.cache.clear();
+        }
     }
 
     /// Takes the tenant's lock if nobody has it, and if what comes of holding it could be saved: nothing is spent for
@@ -214,13 +251,6 @@ impl Core {
         folder.ancestors().find(|path| self.disk.stat(path).is_ok()).unwrap_or(folder)
     }
 
-    pub(super) fn read_at(&self, place: &Place) -> Result<Document, StoreError> {
-        match self.open(place)? {
-            Some((file, _)) => decode(place, &*file),
-            None => Ok(Document::empty()),
-        }
-    }
-
     /// Opens the store, if it is there and private, and says what it is before anything of it is read.
     fn open(&self, place: &Place) -> Result<Option<Opened>, StoreError> {
         let Place { file: path, folder } = place;
@@ -253,13 +283,13 @@ impl Core {
     }
 
     /// Replaces the store. The guard says that nobody else is about to.
-    fn write(&self, guard: &GlobalGuard, document: &Document) -> Result<(), StoreError> {
+    fn write(&self, guard: &GlobalGuard, document: Document) -> Result<(), StoreError> {
         let place = &guard.place;
         let path = &place.file;
-        check_version(path, document)?;
+        check_version(path, document.version())?;
         self.check_replaceable(place)?;
-        let text = document.encode();
-        if text.len() as u64 > MAX_FILE {
+        let encoded = document.encode();
+        if encoded.text().len() as u64 > MAX_FILE {
             return unsuitable(
                 path,
                 format!("it would grow beyond {MAX_FILE} bytes; log out tenants that are gone"),
@@ -269,9 +299,9 @@ impl Core {
         self.settle_folders(place)?;
         let temp = place.temp();
         let written = self
-            .write_temp(&temp, &text)
+            .write_temp(&temp, encoded.text())
             .map_err(failed("cannot write", &temp))
-            .and_then(|()| self.disk.rename(&temp, path).map_err(|error| cannot_replace(path, error)));
+            .and_then(|file| self.replace(path, &temp, file, encoded));
         if let Err(error) = written {
             // Best effort: if it fails as well, the next writer removes the file.
             let _ = self.disk.remove(&temp);
@@ -285,10 +315,32 @@ impl Core {
         Ok(())
     }
 
-    pub(super) fn write_temp(&self, temp: &Path, text: &[u8]) -> io::Result<()> {
+    /// Puts the temp file in the store's place, and keeps what it holds: who reads from now on need not.
+    fn replace(
+        &self,
+        path: &Path,
+        temp: &Path,
+        file: Box<dyn DiskFile>,
+        encoded: Encoded,
+    ) -> Result<(), StoreError> {
+        let before = file.stat();
+        let _turn = self.cache.turn();
+        self.disk.rename(temp, path).map_err(|error| cannot_replace(path, error))?;
+        // The records of the version before are shared with it; without it they need not be copied to be changed.
+        self.cache.clear();
+        if let (Ok(before), Ok(identity), false) = (before, file.stat(), self.options.trust_filesystem)
+            && was_not_touched(&before, &identity)
+        {
+            self.cache.put(Arc::new(Version::new(identity, encoded.settle(), file)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn write_temp(&self, temp: &Path, text: &[u8]) -> io::Result<Box<dyn DiskFile>> {
         let file = self.disk.open(temp, Open::CreateNew)?;
         file.write_at(0, text)?;
-        file.sync()
+        file.sync()?;
+        Ok(file)
     }
 
     /// Removes temp files of writers that died. Only the holder of the global lock may have one.
@@ -305,15 +357,17 @@ impl Core {
         self.check_folder(&place.folder)?;
         self.check_file_system(place)?;
         self.disk.check_writable(&place.folder).map_err(failed("cannot write in", &place.folder))?;
-        self.read_writable(place).map(drop)
+        self.writable(place).map(drop)
     }
 
     /// The store, if it is one that this version may replace.
-    pub(super) fn read_writable(&self, place: &Place) -> Result<Document, StoreError> {
+    pub(super) fn writable(&self, place: &Place) -> Result<Option<Arc<Version>>, StoreError> {
         self.check_replaceable(place)?;
-        let document = self.read_at(place)?;
-        check_version(&place.file, &document)?;
-        Ok(document)
+        let version = self.version(place)?;
+        if let Some(version) = &version {
+            check_version(&place.file, version.format())?;
+        }
+        Ok(version)
     }
 
     fn check_replaceable(&self, place: &Place) -> Result<(), StoreError> {
@@ -419,15 +473,15 @@ fn cannot_replace(path: &Path, error: io::Error) -> StoreError {
 }
 
 fn decode(place: &Place, file: &dyn DiskFile) -> Result<Document, StoreError> {
-    let bytes = file.read(MAX_FILE + 1).map_err(failed("cannot read", &place.file))?;
-    Document::decode(&place.file, &bytes)
+    let text = file.read(MAX_FILE + 1).map_err(failed("cannot read", &place.file))?;
+    Document::decode(&place.file, text)
 }
 
-fn check_version(path: &Path, document: &Document) -> Result<(), StoreError> {
-    match document.version() {
-        version if version > codec::VERSION => Err(StoreError::Newer { path: path.into(), version }),
-        _ => Ok(()),
+fn check_version(path: &Path, version: u64) -> Result<(), StoreError> {
+    if version > codec::VERSION {
+        return Err(StoreError::Newer { path: path.into(), version });
     }
+    Ok(())
 }
 
 fn check_file(path: &Path, stat: &Stat) -> Result<(), StoreError> {

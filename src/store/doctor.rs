@@ -143,9 +143,10 @@ fn file(core: &Core, place: &Place) -> Found {
     if core.disk.stat(&place.file).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return Ok((Verdict::Ok, format!("{path} is made at the first sign-in")));
     }
-    let document = core.read_writable(place)?;
-    let sessions = document.entries().values().filter(|entry| entry.session.is_some()).count();
-    Ok(match document.foreign() {
+    let version = core.writable(place)?;
+    let records = version.as_ref().map(|version| version.records()).unwrap_or_default();
+    let sessions = records.values().filter(|entry| entry.session.is_some()).count();
+    Ok(match version.map_or(0, |version| version.foreign()) {
         0 => (Verdict::Ok, format!("{path} can be read; sessions: {sessions}")),
         foreign => (
             Verdict::Warn,
@@ -174,7 +175,7 @@ fn writing(core: &Core, place: &Place) -> Found {
     let (first, second) = (probe_path(place), probe_path(place));
     let written = core
         .write_temp(&first, b"threadkey doctor\n")
-        .and_then(|()| core.disk.rename(&first, &second))
+        .and_then(|_| core.disk.rename(&first, &second))
         .and_then(|()| core.disk.sync_folder(&place.folder));
     for path in [&first, &second] {
         let _ = core.disk.remove(path);

@@ -13,8 +13,7 @@ use crate::{
 #[derive(Deserialize)]
 pub(super) struct FileDto {
     #[serde(deserialize_with = "version")]
-    #[expect(dead_code, reason = "read from the document; here only its form and position are checked")]
-    version: u64,
+    pub(super) version: u64,
     #[serde(default)]
     pub(super) sessions: BTreeMap<String, SessionDto>,
     #[serde(default)]

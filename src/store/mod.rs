@@ -11,12 +11,16 @@ mod dto;
 mod error;
 mod file;
 mod glance;
+mod index;
 mod journal;
+mod layout;
 mod place;
 mod queue;
 mod rescue;
+mod section;
 mod strict;
 mod tenant_lock;
+mod text;
 mod wait;
 
 pub use doctor::{Check, Verdict, doctor, lock_probe};

@@ -1,19 +1,19 @@
 //! JSON without its ambiguities, and words for what is wrong with it that repeat nothing of it.
 
-use std::fmt;
+use std::{borrow::Cow, collections::BTreeSet, fmt};
 
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::{Map, Value, error::Category};
+use serde_json::error::Category;
 
-/// The one object that `text` is. A name that appears twice in an object is an error, and so is a whole number too
-/// large to be kept as it is.
-pub(super) fn object(text: &str) -> serde_json::Result<Map<String, Value>> {
+/// Checks that `text` is one object. A name that appears twice in an object, at any level, is an error, and so is a whole number
+/// too large to be kept as it is. Nothing of the text is kept.
+pub(super) fn check(text: &str) -> serde_json::Result<()> {
     match serde_json::from_str(text)? {
-        Strict(Value::Object(map)) => Ok(map),
-        Strict(_) => Err(de::Error::custom("expected an object")),
+        Strict { is_object: true } => Ok(()),
+        Strict { is_object: false } => Err(de::Error::custom("expected an object")),
     }
 }
 
@@ -41,69 +41,95 @@ pub(super) fn describe(error: &serde_json::Error) -> String {
 const DUPLICATE: &str = "a name that is in this object already";
 const TOO_LARGE: &str = "a number too large to be kept exactly";
 
-struct Strict(Value);
+/// A value that was checked.
+struct Strict {
+    is_object: bool,
+}
+
+const OBJECT: Strict = Strict { is_object: true };
+const OTHER: Strict = Strict { is_object: false };
 
 impl<'de> Deserialize<'de> for Strict {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(StrictVisitor).map(Self)
+        from.deserialize_any(StrictVisitor)
     }
 }
 
 struct StrictVisitor;
 
 impl<'de> Visitor<'de> for StrictVisitor {
-    type Value = Value;
+    type Value = Strict;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_unit<E>(self) -> Result<Strict, E> {
+        Ok(OTHER)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_bool<E>(self, _: bool) -> Result<Strict, E> {
+        Ok(OTHER)
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_i64<E>(self, _: i64) -> Result<Strict, E> {
+        Ok(OTHER)
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_u64<E>(self, _: u64) -> Result<Strict, E> {
+        Ok(OTHER)
     }
 
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Strict, E> {
         // serde_json makes a float of an integer beyond 64 bits.
-        if value.abs() >= 9.2e18 { Err(E::custom(TOO_LARGE)) } else { Ok(value.into()) }
+        if value.abs() >= 9.2e18 { Err(E::custom(TOO_LARGE)) } else { Ok(OTHER) }
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_str<E>(self, _: &str) -> Result<Strict, E> {
+        Ok(OTHER)
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Strict, A::Error> {
+        while from.next_element::<Strict>()?.is_some() {}
+        Ok(OTHER)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
-        let mut values = Vec::new();
-        while let Some(Strict(value)) = from.next_element()? {
-            values.push(value);
-        }
-        Ok(values.into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
-        let mut map = Map::new();
-        while let Some(name) = from.next_key::<String>()? {
-            if map.contains_key(&name) {
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Strict, A::Error> {
+        let mut names = BTreeSet::new();
+        while let Some(Name(name)) = from.next_key()? {
+            if !names.insert(name) {
                 return Err(de::Error::custom(DUPLICATE));
             }
-            let Strict(value) = from.next_value()?;
-            map.insert(name, value);
+            from.next_value::<Strict>()?;
         }
-        Ok(map.into())
+        Ok(OBJECT)
+    }
+}
+
+/// A name in an object, copied only where it is spelled with escapes.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_str(NameVisitor)
+    }
+}
+
+struct NameVisitor;
+
+impl<'de> Visitor<'de> for NameVisitor {
+    type Value = Name<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Name<'de>, E> {
+        Ok(Name(name.into()))
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Name<'de>, E> {
+        Ok(Name(name.to_owned().into()))
     }
 }

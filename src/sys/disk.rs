@@ -33,6 +33,8 @@ pub struct Stat {
     pub links: u64,
     /// Its length in bytes.
     pub len: u64,
+    /// When the content last changed (mtime): seconds and nanoseconds. Its owner may set it.
+    pub modified: (i64, i64),
     /// When content or any of this last changed (ctime): seconds and nanoseconds. No call sets it.
     pub changed: (i64, i64),
     /// Whether it is a regular file.
@@ -55,6 +57,7 @@ impl From<Metadata> for Stat {
             owner: metadata.uid(),
             links: metadata.nlink(),
             len: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
             is_file: metadata.is_file(),
         }
@@ -237,11 +240,13 @@ impl DiskFile for RealFile {
 
     fn read(&self, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
         self.disk.at("read", &self.path, || {
-            // Made as long as the file at once: a buffer that grows leaves copies of secrets behind.
-            let len = self.file.metadata()?.len().min(limit);
-            let mut bytes = Zeroizing::new(vec![0; usize::try_from(len).map_err(io::Error::other)?]);
+            // Made as long as the file at once, and a little longer: a buffer that grows leaves copies of secrets behind, now or when
+            // something is put into what was read.
+            let len = usize::try_from(self.file.metadata()?.len().min(limit)).map_err(io::Error::other)?;
+            let mut bytes = Zeroizing::new(vec![0; len + len / 16]);
+            bytes.truncate(len);
             let mut filled = 0;
-            while filled < bytes.len() {
+            while filled < len {
                 match self.file.read_at(&mut bytes[filled..], filled as u64) {
                     Ok(0) => break,
                     Ok(read) => filled += read,

@@ -1,7 +1,10 @@
-//! A read of what has not changed costs a stat, and what has changed is never missed.
+//! A read of what has not changed costs a stat, a change of it no read, and what has changed is never missed.
 
 use std::os::unix::fs::symlink;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU32, Ordering},
+};
 
 use super::*;
 
@@ -120,4 +123,146 @@ async fn on_a_file_system_that_is_only_trusted_each_read_opens_the_file() {
     let store = FileStore::on_disk(disk, &f.path(), f.clock.clone(), options).expect("a store");
     assert!(access_token(&store).await.is_some());
     assert!(store.current().is_none());
+}
+
+async fn start(store: &FileStore, tenant: &str) -> Result<Applied, StoreError> {
+    store.change(&tenant.parse().expect("a tenant"), Change::Start(pending("state-1"))).await
+}
+
+/// What the file says, read by somebody who knows nothing of it.
+async fn tenants(f: &Fixture) -> Vec<String> {
+    f.healthy().list().await.expect("readable").keys().map(ToString::to_string).collect()
+}
+
+#[tokio::test]
+async fn commits_and_reads_of_a_process_that_has_the_store_open_read_nothing() {
+    let (f, opened) = counting();
+    f.sign_in().await;
+    for number in 0..5 {
+        start(&f.store, &format!("codex/user:{number}")).await.expect("writable");
+        assert_eq!(f.store.list().await.expect("readable").len(), 2 + number);
+        assert!(f.store.current().is_some(), "it knows what it wrote");
+    }
+    assert_eq!(opened.load(Ordering::SeqCst), 1);
+    assert_eq!(tenants(&f).await.len(), 6);
+}
+
+#[tokio::test]
+async fn a_process_that_locks_reads_and_commits_reads_the_file_once() {
+    let (f, opened) = counting();
+    let session = f.sign_in().await;
+    let mut lock = lock(&f.store).await;
+    assert_eq!(f.store.read(&alice()).await.expect("readable").session.as_ref(), Some(&session));
+    let spent = session.to_spend().expect("a refresh token");
+    assert_eq!(lock.commit(refreshed(spent, 8)).await.expect("a commit"), Applied::Done);
+    drop(lock);
+    assert_eq!(access_token(&f.store).await.as_deref(), Some("access-8"));
+    assert_eq!(opened.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn what_others_committed_or_edited_in_between_is_not_written_over() {
+    let f = Fixture::new();
+    f.sign_in().await;
+    start(&f.store, "codex/user:1").await.expect("writable");
+    start(&f.healthy(), "codex/user:2").await.expect("writable");
+    start(&f.store, "codex/user:3").await.expect("writable");
+    f.put(f.text().replace("access-7", "access-number-8"));
+    start(&f.store, "codex/user:4").await.expect("writable");
+    assert_eq!(
+        tenants(&f).await,
+        ["codex/user:1", "codex/user:2", "codex/user:3", "codex/user:4", "codex/user:803"]
+    );
+    assert_eq!(access_token(&f.healthy()).await.as_deref(), Some("access-number-8"));
+    fs::remove_file(f.path()).expect("there");
+    start(&f.store, "codex/user:5").await.expect("writable");
+    assert_eq!(tenants(&f).await, ["codex/user:5"]);
+}
+
+#[tokio::test]
+async fn an_edit_right_behind_our_rename_is_not_taken_for_what_we_wrote() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("auth.json");
+    let edited = path.clone();
+    let edit = move |_: &Path| {
+        let text = fs::read_to_string(&edited).expect("there").replace("verifier-1", "verifier-edited");
+        fs::write(&edited, text).expect("writable");
+    };
+    // The temp file's descriptor is examined before the rename and after it.
+    let faults = Faults::hook("fstat@.tmp#2", Box::new(edit));
+    let store = on_disk(&path, faults, &Clock::fixed(NOW)).expect("a store");
+    start(&store, "codex/user:1").await.expect("writable");
+    assert!(store.current().is_none());
+    start(&store, "codex/user:2").await.expect("writable");
+    let entries = store.list().await.expect("readable");
+    let verifiers: Vec<_> =
+        entries.values().map(|entry| entry.pending.as_ref().expect("started").verifier.expose()).collect();
+    assert_eq!(verifiers, ["verifier-edited", "verifier-1"]);
+}
+
+#[tokio::test]
+async fn who_reads_while_a_change_is_written_gets_what_was_known_before_or_what_was_written_and_reads_no_file()
+ {
+    let (readers, store) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(None::<FileStore>)));
+    let hook = {
+        let (readers, store) = (readers.clone(), store.clone());
+        move |_: &Path| {
+            let Some(store) = store.lock().expect("whole").clone() else { return };
+            let runtime = tokio::runtime::Handle::current();
+            let read = move || runtime.block_on(async { store.list().await.expect("readable") });
+            readers.lock().expect("whole").push(std::thread::spawn(read));
+        }
+    };
+    for call in ["write", "fsync", "rename", "fstat@.tmp", "fsync-folder"] {
+        let f = Fixture::with(Faults::hook(call, Box::new(hook.clone())));
+        start(&f.store, "codex/user:1").await.expect("writable");
+        let before = f.store.list().await.expect("readable");
+        *store.lock().expect("whole") = Some(f.store.clone());
+        start(&f.store, "codex/user:2").await.expect("writable");
+        *store.lock().expect("whole") = None;
+        let after = f.store.list().await.expect("readable");
+        assert_eq!((before.len(), after.len()), (1, 2));
+        let readers = std::mem::take(&mut *readers.lock().expect("whole"));
+        assert!(!readers.is_empty(), "{call}");
+        for reader in readers {
+            let seen = tokio::task::spawn_blocking(move || reader.join().expect("no panic"));
+            let seen = soon(seen).await.expect("no panic");
+            assert!(Arc::ptr_eq(&seen, &before) || Arc::ptr_eq(&seen, &after), "{call}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_a_failed_write_the_next_change_begins_with_the_file() {
+    for fault in ["write@.tmp:ENOSPC#1", "fsync@.tmp:EIO#1", "rename:EIO#1", "fsync-folder:EIO#1"] {
+        let f = Fixture::failing(fault);
+        f.sign_in().await;
+        assert_eq!(f.store.list().await.expect("readable").len(), 1);
+        start(&f.store, "codex/user:2").await.expect_err(fault);
+        assert!(f.store.current().is_none(), "{fault}");
+        start(&f.store, "codex/user:3").await.expect("well again");
+        let there = tenants(&f).await;
+        assert!(
+            there.contains(&"codex/user:803".into()) && there.contains(&"codex/user:3".into()),
+            "{there:?}"
+        );
+        assert_eq!(f.store.list().await.expect("readable").len(), there.len(), "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn on_a_file_system_that_is_only_trusted_a_change_reads_the_file() {
+    let (opened, folder) = (Arc::new(AtomicU32::new(0)), tempfile::tempdir().expect("a folder"));
+    let count = opened.clone();
+    let hook = move |_: &Path| {
+        count.fetch_add(1, Ordering::SeqCst);
+    };
+    let disk = Arc::new(RealDisk::with(Faults::hook("read@auth.json", Box::new(hook))));
+    let options = FileStoreOptions { trust_filesystem: true };
+    let path = folder.path().join("auth.json");
+    let store = FileStore::on_disk(disk, &path, Clock::fixed(NOW), options).expect("a store");
+    for number in 0..3 {
+        start(&store, &format!("codex/user:{number}")).await.expect("writable");
+        assert_eq!(opened.load(Ordering::SeqCst), number, "all but the first have a file to read");
+    }
 }

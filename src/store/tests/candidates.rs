@@ -19,7 +19,7 @@ fn undecided() -> Fixture {
     let mut document = Document::empty();
     let entry = Entry { session: Some(test_session(NOW, 3600)), candidate: Some(bob()), ..Entry::default() };
     document.put(&alice(), entry);
-    f.put(&*document.encode());
+    f.put(document.encode().text());
     f
 }
 
@@ -126,7 +126,7 @@ async fn each_write_drops_the_candidates_that_nobody_chose_and_nobody_took_out()
         };
         let mut document = Document::empty();
         document.put(&"codex/user:1".parse().expect("a tenant"), entry);
-        f.put(&*document.encode());
+        f.put(document.encode().text());
         f.store.change(&alice(), Change::Start(pending("state-1"))).await.expect("writable");
         let kept = f.value()["candidates"].get("codex/user:1").is_some();
         assert_eq!(kept, stays, "signed in {} s from now", issued_at - NOW);

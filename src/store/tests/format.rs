@@ -88,10 +88,11 @@ const FULL: &str = r#"{
 fn a_full_record_is_written_in_the_documented_form_and_reads_as_it_was() {
     let mut document = Document::empty();
     document.put(&alice(), full());
-    let text = document.encode();
-    assert_eq!(std::str::from_utf8(&text).expect("UTF-8"), FULL);
-    let again = Document::decode(Path::new("auth.json"), &text).expect("a store");
+    let encoded = document.encode();
+    assert_eq!(std::str::from_utf8(encoded.text()).expect("UTF-8"), FULL);
+    let again = Document::decode(Path::new("auth.json"), encoded.text()).expect("a store");
     assert_eq!(again.entry(&alice()), full());
+    assert_eq!(encoded.settle().records(), again.records());
 }
 
 #[tokio::test]
@@ -214,7 +215,7 @@ async fn each_write_drops_the_sign_ins_that_can_no_longer_be_finished() {
             &"codex/user:1".parse().expect("a tenant"),
             Entry { pending: Some(old), ..Entry::default() },
         );
-        f.put(&*document.encode());
+        f.put(document.encode().text());
         f.store.change(&alice(), Change::Start(pending("state-1"))).await.expect("writable");
         let kept = f.value()["pending"].get("codex/user:1").is_some();
         assert_eq!(kept, stays, "created {} s from now", created_at - NOW);

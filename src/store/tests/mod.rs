@@ -8,7 +8,11 @@ mod format;
 mod group;
 mod journal;
 mod locks;
+#[expect(dead_code, unreachable_pub, reason = "the integration tests share it, and need more of it")]
+#[path = "../../../tests/support/random.rs"]
+mod random;
 mod safety;
+mod splice;
 
 use std::{
     fs,

@@ -227,7 +227,17 @@ impl State {
             Node::Folder(_) => (0o700, 0, false),
         };
         // Numbers of nodes are never used again, and nobody edits the store in place: no time is needed to tell versions apart.
-        Stat { device: 1, inode: node as u64, mode, owner: 0, links: 1, len, changed: (0, 0), is_file }
+        Stat {
+            device: 1,
+            inode: node as u64,
+            mode,
+            owner: 0,
+            links: 1,
+            len,
+            modified: (0, 0),
+            changed: (0, 0),
+            is_file,
+        }
     }
 
     /// flock(2): another handle's lock is in the way, unless both are shared.
