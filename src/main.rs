@@ -21,7 +21,7 @@ const END_WITHIN: Duration = Duration::from_secs(1);
 /// one includes this file, and starts itself where it needs the bot and its agents.
 pub(crate) fn main() -> ExitCode {
     app::guard_panics();
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::usual_token(std::env::args_os().skip(1)).map_or_else(Cli::try_parse, Ok) {
         Ok(cli) => cli,
         Err(told) => {
             // `--help` and `--version` are told this way too.
@@ -47,13 +47,16 @@ fn hardened() -> Result<(), Failure> {
 
 fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let long = matches!(cli.command, Command::Run | Command::Serve);
-    app::start_logs(if long { LevelFilter::INFO } else { LevelFilter::WARN })?;
+    let level = app::log_level(if long { LevelFilter::INFO } else { LevelFilter::WARN })?;
+    if !matches!(cli.command, Command::Token(_)) {
+        app::start_logs(level);
+    }
     let config = cli.config.as_deref();
     match cli.command {
         Command::Run => run(config)?,
         Command::Serve => on_threads(app::serve(parts(&load(config)?)))??,
         Command::Auth(command) => auth(config, command)?,
-        Command::Token(args) => token(config, &args)?,
+        Command::Token(args) => token(config, &args, level)?,
         Command::Refresh(args) => refresh(config, &args),
         Command::Providers(args) => write_out(&cli::providers::list(&load(config)?.providers, args.json)?)?,
         Command::Doctor(args) => return examine(config, args.json),
@@ -87,8 +90,9 @@ fn auth(config: Option<&Path>, command: AuthCommand) -> Result<(), Failure> {
     })?
 }
 
-fn token(config: Option<&Path>, args: &TokenArgs) -> Result<(), Failure> {
+fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<(), Failure> {
     if cli::worker::is_worker() {
+        app::start_logs(level);
         return on_one_thread(cli::worker::token(args))?;
     }
     let rejected = cli::token::rejected_from_stdin(args)?;
@@ -96,13 +100,14 @@ fn token(config: Option<&Path>, args: &TokenArgs) -> Result<(), Failure> {
     let store = parts.open_store()?;
     let (providers, clock) = (&parts.providers, &parts.clock);
     let desk = cli::token::Desk { store: &store, providers, clock, config: &parts.config };
-    // The usual case needs neither a runtime nor anybody else's record.
+    // The usual case needs neither a runtime nor anybody else's record, and has nothing to log.
     if rejected.is_none()
         && let Some(session) = store.glance(&args.tenant())
         && cli::token::served_at_once(&desk, session, args)?
     {
         return Ok(());
     }
+    app::start_logs(level);
     on_one_thread(cli::token::run(&desk, args, rejected))?
 }
 

@@ -55,11 +55,15 @@ impl Lab {
 
     /// Puts a store of so many sessions in place of the old one; that of `acme/local` is in the middle.
     pub(crate) fn fill(&self, sessions: usize, token: Token) {
+        self.fill_at(sessions, token, sessions / 2);
+    }
+
+    /// [`Lab::fill`] with so many sessions before that of `acme/local`.
+    pub(crate) fn fill_at(&self, sessions: usize, token: Token, ours: usize) {
         let expires_at = match token {
             Token::Fresh => now() + HOUR,
             Token::Expired => now() - 1,
         };
-        let ours = sessions / 2;
         let session = |n: usize| {
             let key = if n == ours {
                 "acme/local".into()

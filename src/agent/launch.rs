@@ -7,17 +7,14 @@ use std::{
 };
 
 use super::{
-    AgentSettings, Capabilities, Holder, Isolation, PromptError, TokenSource,
+    AgentSettings, Capabilities, Conversation, Holder, Isolation, PromptError, TokenSource,
     environment::{self, DEFAULT_PATH},
     stderr::Scrubber,
 };
-use crate::{
-    ids::ConversationId,
-    sys::{
-        files,
-        process::{self, Child, Pipes, Spec},
-        sandbox::{self, Policy, Sandbox, SandboxError},
-    },
+use crate::sys::{
+    files,
+    process::{self, Child, Pipes, Spec},
+    sandbox::{self, Policy, Sandbox, SandboxError},
 };
 
 /// What every program may read. Of `/etc` only what libraries look up, for the rest of it is where secrets lie; of `/proc` and
@@ -126,8 +123,8 @@ pub(super) async fn launch(
     };
     let failed = |source| PromptError::Spawn { program: name.clone(), source };
     let preparing = {
-        let (settings, id) = (settings.clone(), holder.conversation.id);
-        tokio::task::spawn_blocking(move || prepare(&settings, id))
+        let (settings, conversation) = (settings.clone(), holder.conversation.clone());
+        tokio::task::spawn_blocking(move || prepare(&settings, &conversation))
     };
     let Prepared { program, folders, sandbox } =
         preparing.await.map_err(|error| failed(io::Error::other(error)))??;
@@ -157,7 +154,7 @@ fn explain(error: io::Error, sandboxed: bool) -> io::Error {
 }
 
 /// Touches the disk, so not for an async thread.
-fn prepare(settings: &AgentSettings, id: ConversationId) -> Result<Prepared, PromptError> {
+fn prepare(settings: &AgentSettings, conversation: &Conversation) -> Result<Prepared, PromptError> {
     settings.check()?;
     let name = settings.command.first().ok_or(PromptError::NotConfigured)?;
     let path = match settings.env.get("PATH") {
@@ -169,7 +166,7 @@ fn prepare(settings: &AgentSettings, id: ConversationId) -> Result<Prepared, Pro
     if settings.isolation != Isolation::None {
         sandbox::supported().map_err(no_sandbox)?;
     }
-    let folders = make_folders(&settings.root, id)?;
+    let folders = make_folders(&settings.root, conversation)?;
     let sandbox = match settings.isolation {
         Isolation::None => None,
         Isolation::Auto | Isolation::Landlock => {
@@ -186,7 +183,9 @@ fn no_sandbox(error: SandboxError) -> PromptError {
     }
 }
 
-fn make_folders(root: &Path, id: ConversationId) -> Result<Folders, PromptError> {
+/// One conversation's folders, for one owner: in a direct message between two people that both may use, each has a worker in turn, and
+/// what the one's has written is not for the other.
+fn make_folders(root: &Path, conversation: &Conversation) -> Result<Folders, PromptError> {
     let made = |path: PathBuf| match files::create_private_folder(&path) {
         Ok(()) => Ok(path),
         Err(source) => Err(PromptError::Folder { path, source }),
@@ -194,7 +193,7 @@ fn make_folders(root: &Path, id: ConversationId) -> Result<Folders, PromptError>
     made(root.to_owned())?;
     let root =
         sandbox::resolve(root).map_err(|source| PromptError::Folder { path: root.to_owned(), source })?;
-    let own = made(root.join(id.0.to_string()))?;
+    let own = made(root.join(format!("{}-{}", conversation.id.0, conversation.owner)))?;
     Ok(Folders {
         home: made(own.join("home"))?,
         tmp: made(own.join("tmp"))?,

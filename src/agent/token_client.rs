@@ -21,6 +21,8 @@ use crate::{
 const MAX_BODY: usize = 256 * 1024;
 /// How long an answer may take, besides what was asked for with `wait`: longer than the API's own bound on a caller.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// The pause before another attempt at a socket whose queue is full. Nothing tells when it is no longer.
+const QUEUE_PAUSE: Duration = Duration::from_millis(5);
 
 /// What a token is asked for with.
 #[derive(Clone, Copy, Debug, Default)]
@@ -227,8 +229,7 @@ impl TokenClient {
         path: &str,
         body: Bytes,
     ) -> Result<(StatusCode, Option<Duration>, Bytes), TokenClientError> {
-        let unreachable = |source| TokenClientError::Unreachable { socket: self.socket.clone(), source };
-        let stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
+        let stream = self.connect().await?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(e))?;
         let mut authorization = header::HeaderValue::try_from(format!("Bearer {}", self.capability.expose()))
@@ -259,6 +260,21 @@ impl TokenClient {
                 Ok(()) => answer.await,
                 Err(error) => Err(self.broken(error)),
             },
+        }
+    }
+
+    /// Waits in front of a queue that is full; the caller's bound holds for that too.
+    async fn connect(&self) -> Result<UnixStream, TokenClientError> {
+        loop {
+            match UnixStream::connect(&self.socket).await {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    tokio::time::sleep(QUEUE_PAUSE).await;
+                }
+                Err(source) => {
+                    return Err(TokenClientError::Unreachable { socket: self.socket.clone(), source });
+                }
+                Ok(stream) => return Ok(stream),
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,8 @@ pub(super) struct Shared {
     pub(super) capabilities: Arc<Capabilities>,
     pub(super) tokens: Arc<dyn TokenSource>,
     table: Mutex<Table>,
+    /// Counts the times that a worker came or went.
+    changed: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -78,7 +80,8 @@ impl Workers {
         capabilities: Arc<Capabilities>,
         tokens: Arc<dyn TokenSource>,
     ) -> Self {
-        Self { shared: Arc::new(Shared { settings, capabilities, tokens, table: Mutex::default() }) }
+        let (table, changed) = (Mutex::default(), watch::Sender::new(0));
+        Self { shared: Arc::new(Shared { settings, capabilities, tokens, table, changed }) }
     }
 
     /// Starts a worker for the conversation if it has none, and gives it a prompt. The updates of the turn come by the
@@ -131,6 +134,11 @@ impl Workers {
         let table = self.shared.table();
         let running = table.entries.values().filter(|entry| entry.state == State::Running);
         running.map(|entry| entry.conversation.clone()).collect()
+    }
+
+    /// Tells whenever [`Workers::live`] may give others.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changed.subscribe()
     }
 
     /// Ends all of them, for an orderly end; later prompts are refused. Bounded: 10 s.
@@ -207,6 +215,7 @@ impl Workers {
                 ended,
             },
         );
+        self.shared.tell();
         let (ready, outcome) = oneshot::channel();
         let seat = Seat {
             shared: Arc::clone(&self.shared),
@@ -223,8 +232,13 @@ impl Shared {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn tell(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
     fn stop(&self, entry: &mut Entry) -> CancellationToken {
         entry.state = State::Ending;
+        self.tell();
         self.capabilities.revoke(entry.conversation.id);
         entry.stop.cancel();
         entry.ended.clone()
@@ -254,6 +268,7 @@ impl Seat {
     pub(super) fn leave(&self) {
         if let Some(entry) = self.shared.table().entries.get_mut(&self.id) {
             entry.state = State::Ending;
+            self.shared.tell();
         }
         self.shared.capabilities.revoke(self.id);
     }

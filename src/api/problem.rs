@@ -16,6 +16,9 @@ const SOON: Duration = Duration::from_secs(1);
 /// The same for a store that somebody has to mend.
 const STORE: Duration = Duration::from_secs(30);
 
+/// RFC 9457 §3.
+const CONTENT_TYPE: &str = "application/problem+json";
+
 /// One error. `detail` is for people and holds no secret; `code` is for programs and stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
@@ -80,6 +83,26 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body did not come in time")
     }
 
+    /// Others need the place that this request has: see [`super::shares`].
+    pub(super) fn too_many_requests() -> Self {
+        let detail =
+            "this worker has more requests under way than its share, and others wait: ask again in a moment";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_requests", detail).retry_after(SOON)
+    }
+
+    /// A request whose head was refused with this status before it was one.
+    pub(super) fn of_head(status: u16) -> Self {
+        match StatusCode::from_u16(status) {
+            Ok(status @ StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE) => {
+                Self::new(status, "head_too_large", "the request's head is too long, or has too many headers")
+            }
+            Ok(status @ StatusCode::URI_TOO_LONG) => {
+                Self::new(status, "head_too_large", "the request's target is too long")
+            }
+            _ => Self::invalid_request("this is no HTTP/1.1 request"),
+        }
+    }
+
     pub(super) fn not_found() -> Self {
         let detail = "there is GET /v1/token/{provider}, POST /v1/token/{provider}/rejected, GET /healthz and GET /readyz";
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
@@ -123,20 +146,43 @@ impl From<TokenError> for Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+impl Problem {
+    fn body(&self) -> Vec<u8> {
         let wire = Wire {
             r#type: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
+            title: self.title(),
             status: self.status.as_u16(),
             detail: &self.detail,
             code: self.code,
         };
-        let body = serde_json::to_vec(&wire).unwrap_or_default();
-        let mut response = Response::new(Body::from(body));
+        serde_json::to_vec(&wire).unwrap_or_default()
+    }
+
+    fn title(&self) -> &'static str {
+        self.status.canonical_reason().unwrap_or("Error")
+    }
+
+    /// The whole answer as it stands on the wire, for a connection that then ends.
+    pub(super) fn message(&self) -> Vec<u8> {
+        let body = self.body();
+        let mut message = format!(
+            "HTTP/1.1 {} {}\r\ncontent-type: {CONTENT_TYPE}\r\ncache-control: no-store\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            self.status.as_u16(),
+            self.title(),
+            body.len()
+        )
+        .into_bytes();
+        message.extend(body);
+        message
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.body()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         if self.status == StatusCode::UNAUTHORIZED {
             // RFC 9110 §15.5.2 wants it; the scheme is RFC 6750's.
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::{Body, Bytes},
     extract::{Path, RawQuery, Request, State},
     http::{HeaderMap, HeaderValue, header},
@@ -16,6 +16,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use super::{
     answer::{TokenAnswer, rejected_token},
     problem::Problem,
+    shares::Visit,
 };
 use crate::{
     agent::{Capabilities, Holder},
@@ -64,28 +65,36 @@ async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
 
 async fn token(
     State(api): State<Api>,
+    Extension(visit): Extension<Arc<Visit>>,
     Path(provider): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let holder = api.holder(&headers)?;
-    let tenant = api.tenant(&holder, &provider).await?;
-    let min_ttl = min_ttl(query.as_deref().unwrap_or_default())?;
-    let lease = api.broker.token(&tenant, min_ttl).await?;
-    Ok(api.hand_out(&holder, &lease))
+    let given = async {
+        let tenant = api.tenant(&holder, &provider).await?;
+        let min_ttl = min_ttl(query.as_deref().unwrap_or_default())?;
+        let lease = api.broker.token(&tenant, min_ttl).await?;
+        Ok(api.hand_out(&holder, &lease))
+    };
+    visit.of(holder.conversation.id, given).await
 }
 
 async fn rejected(
     State(api): State<Api>,
+    Extension(visit): Extension<Arc<Visit>>,
     Path(provider): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let holder = api.holder(&headers)?;
-    let tenant = api.tenant(&holder, &provider).await?;
-    let token = rejected_token(&whole(body).await?).map_err(Problem::invalid_request)?;
-    let lease = api.broker.rejected(&tenant, &token).await?;
-    Ok(api.hand_out(&holder, &lease))
+    let given = async {
+        let tenant = api.tenant(&holder, &provider).await?;
+        let token = rejected_token(&whole(body).await?).map_err(Problem::invalid_request)?;
+        let lease = api.broker.rejected(&tenant, &token).await?;
+        Ok(api.hand_out(&holder, &lease))
+    };
+    visit.of(holder.conversation.id, given).await
 }
 
 impl Api {

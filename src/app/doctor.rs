@@ -1,5 +1,7 @@
 //! `threadkey doctor`: everything that can be looked at before it matters.
 
+mod sockets;
+
 use std::{ffi::OsStr, fmt::Write as _, path::Path, time::Duration};
 
 use serde::Serialize;
@@ -70,7 +72,10 @@ pub async fn examine(parts: &Parts, discord: Result<DiscordSettings, String>, pa
         }
     });
     match &parts.agent {
-        Some(agent) => findings.extend(workers(agent, path)),
+        Some(agent) => {
+            findings.extend(workers(agent, path));
+            findings.extend(sockets::reachable(agent).await);
+        }
         None => findings.push(Finding::new(
             "agent",
             Verdict::Warn,

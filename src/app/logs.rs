@@ -18,21 +18,25 @@ use crate::{
 /// The variable that sets the level.
 const VARIABLE: &str = "THREADKEY_LOG";
 
-/// Begins to log to the standard error, at the level of `THREADKEY_LOG`, else at `default`. Other crates are heard from
-/// `warn` up only, and those below the Discord module not at all: they print tokens (adr/0010).
+/// The level of `THREADKEY_LOG`, else `default`.
 ///
 /// # Errors
 /// When `THREADKEY_LOG` is no level.
-pub fn start_logs(default: LevelFilter) -> Result<(), Failure> {
-    let level = match std::env::var(VARIABLE) {
+pub fn log_level(default: LevelFilter) -> Result<LevelFilter, Failure> {
+    match std::env::var(VARIABLE) {
         Ok(text) if !text.is_empty() => level(&text).ok_or_else(|| {
             Failure::new(
                 Exit::Usage,
                 format!("{VARIABLE} is {text:?}: write error, warn, info, debug or trace"),
             )
-        })?,
-        _ => default,
-    };
+        }),
+        _ => Ok(default),
+    }
+}
+
+/// Begins to log to the standard error. Other crates are heard from `warn` up only, and those below the Discord module not at
+/// all: they print tokens (adr/0010).
+pub fn start_logs(level: LevelFilter) {
     let layer = fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
@@ -40,7 +44,6 @@ pub fn start_logs(default: LevelFilter) -> Result<(), Failure> {
         .with_filter(targets(level));
     // Only a test that runs several in one process has a subscriber already.
     let _ = tracing_subscriber::registry().with(layer).try_init();
-    Ok(())
 }
 
 fn targets(level: LevelFilter) -> Targets {

@@ -14,7 +14,7 @@ mod tokens;
 use std::{path::PathBuf, sync::Arc};
 
 pub use error::AppError;
-pub use logs::{guard_panics, start_logs};
+pub use logs::{guard_panics, log_level, start_logs};
 pub use run::{drain, run, serve};
 
 use crate::{

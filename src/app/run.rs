@@ -128,7 +128,8 @@ fn workers(
 }
 
 fn keep_fresh(broker: Broker, workers: Workers, agent: AgentSettings) -> JoinHandle<()> {
-    tokio::spawn(async move { broker.keep_fresh(|| in_use(&workers.live(), &agent.providers)).await })
+    let others = workers.changes();
+    tokio::spawn(async move { broker.keep_fresh(|| in_use(&workers.live(), &agent.providers), others).await })
 }
 
 fn expire_choices(broker: Broker) -> JoinHandle<()> {

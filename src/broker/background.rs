@@ -3,8 +3,13 @@
 //! A session is due at three quarters of its life, and a while later that differs from session to session: sessions that began
 //! together, because a provider or this machine was down, do not all come back to the provider at once. Within that while a
 //! worker's own question refreshes it too; both meet in the one flight.
+//!
+//! Who is in use, and what is stored, tells of its changes. Only for the time there is a timer: until the next session is due. A clock
+//! that is set has no event on all systems, so while there is something to wait for it is read now and then.
 
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use super::{Broker, DEFAULT_MIN_TTL};
 use crate::{
@@ -13,7 +18,7 @@ use crate::{
     sys::clock::UnixTime,
 };
 
-/// The longest pause between two looks: a worker that came meanwhile, or a clock that jumped, waits no longer.
+/// The longest pause between two looks while a session will be due: a clock that jumped is noticed then.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// The shortest one, for sessions that live only seconds.
@@ -24,20 +29,31 @@ const LONGEST_JITTER: Duration = Duration::from_secs(10 * 60);
 
 impl Broker {
     /// Refreshes by itself, soon after three quarters of their lives, the sessions of the tenants that `in_use` names each time
-    /// it is asked; ends when dropped. A provider whose refresh ends the old access token is left alone: a worker may be
-    /// using it just now.
-    pub async fn keep_fresh<F>(&self, in_use: F)
+    /// it is asked, which is at least whenever `others` says that it would name others; ends when dropped. A provider whose
+    /// refresh ends the old access token is left alone: a worker may be using it just now.
+    pub async fn keep_fresh<F>(&self, in_use: F, mut others: watch::Receiver<u64>)
     where
         F: Fn() -> Vec<Tenant> + Send + Sync,
     {
+        let mut stored = self.changes();
         loop {
-            let mut pause = LONGEST_PAUSE;
+            let mut pause = None;
             for tenant in in_use() {
                 if let Some(look_in) = self.refresh_if_due(&tenant).await {
-                    pause = pause.min(look_in);
+                    pause = Some(look_in.min(pause.unwrap_or(LONGEST_PAUSE)));
                 }
             }
-            tokio::time::sleep(pause.max(SHORTEST_PAUSE)).await;
+            let due = async {
+                match pause {
+                    Some(pause) => tokio::time::sleep(pause.max(SHORTEST_PAUSE)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                () = stored.next() => {}
+                Ok(()) = others.changed() => {}
+            }
         }
     }
 
@@ -51,7 +67,7 @@ impl Broker {
             Ok(entry) => entry.session?,
             Err(error) => {
                 tracing::warn!(%tenant, %error, "cannot look whether a refresh is due");
-                return None;
+                return Some(LONGEST_PAUSE);
             }
         };
         match look(&session, self.inner.now()) {

@@ -45,7 +45,7 @@ use crate::{
     oauth::{Client, Provider, Providers},
     secret::AccessToken,
     session::{RetryKind, Session, seconds},
-    store::Store,
+    store::{Changes, Store},
     sys::clock::{Clock, UnixTime},
 };
 
@@ -300,6 +300,11 @@ impl Broker {
     /// What happens from now on. A slow listener misses the oldest.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.inner.events.subscribe()
+    }
+
+    /// Tells whenever what is stored may have changed, whichever process did it. To be called on a runtime.
+    pub fn changes(&self) -> Changes {
+        self.inner.store.changes()
     }
 
     /// The configured providers.

@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::parse_duration;
 use crate::ids::{Principal, ProviderId, Tenant};
 
+/// How long a token should still live when nobody says otherwise.
+pub(super) const DEFAULT_MIN_TTL: &str = "60s";
+
 /// Signs people in to OAuth providers and hands out fresh access tokens.
 #[derive(Debug, Parser)]
 #[command(
@@ -152,7 +155,7 @@ pub struct TokenArgs {
     #[arg(long = "as", value_name = "PRINCIPAL")]
     pub principal: Option<Principal>,
     /// How long the token should still live; at most half its lifetime counts.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = DEFAULT_MIN_TTL, value_parser = parse_duration)]
     pub min_ttl: Duration,
     /// `-`: a token that a resource refused before its time is on the standard input; get another one.
     #[arg(long, value_name = "-", conflicts_with = "min_ttl")]

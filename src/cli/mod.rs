@@ -13,6 +13,7 @@ mod output;
 pub mod providers;
 mod status;
 pub mod token;
+mod usual;
 pub mod worker;
 
 pub use args::{AuthCommand, Cli, Command, DoctorArgs, ProvidersArgs, RefreshArgs, TokenArgs};

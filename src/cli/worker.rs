@@ -76,7 +76,7 @@ fn exit_of_code(code: &str) -> Exit {
     match code {
         "no_session" => Exit::NoSession,
         "session_ended" => Exit::Ended,
-        "provider_unavailable" | "refresh_in_progress" => Exit::Later,
+        "provider_unavailable" | "refresh_in_progress" | "too_many_requests" => Exit::Later,
         "store_unavailable" => Exit::Store,
         "unauthorized"
         | "provider_not_allowed"
@@ -108,6 +108,7 @@ mod tests {
             ("no_session", 3),
             ("session_ended", 4),
             ("refresh_in_progress", 5),
+            ("too_many_requests", 5),
             ("store_unavailable", 6),
             ("internal", 1),
         ];

@@ -40,11 +40,11 @@ pub(super) fn read(
 ) -> Result<(File, Source), ConfigError> {
     let mut source = Source { path, text, overrides: Vec::new() };
     let file: File = toml::from_str(&source.text).map_err(|error| source.in_file(&error))?;
-    let mut table: toml::Table = toml::from_str(&source.text).map_err(|error| source.in_file(&error))?;
     source.overrides = overrides::find(variables, &file)?;
     if source.overrides.is_empty() {
         return Ok((file, source));
     }
+    let mut table: toml::Table = toml::from_str(&source.text).map_err(|error| source.in_file(&error))?;
     for one in &source.overrides {
         overrides::put(&mut table, one)?;
     }

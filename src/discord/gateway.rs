@@ -4,19 +4,14 @@
 //! Discord's own REST base whatever base is set. With another base neither may happen: the address is asked for here and
 //! compared with what serenity took, and its rate limiter is off, so that limits are that base's own to keep.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use serenity::{
     all::{Context, EventHandler, GatewayError, GatewayIntents, Interaction, Message, Ready, ResumedEvent},
     gateway::{ConnectionStage, ShardStageUpdateEvent},
     http::{Http, HttpBuilder},
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use url::{Host, Url};
@@ -186,8 +181,9 @@ async fn connect(
     gateway: &Option<String>,
     intents: GatewayIntents,
 ) -> Result<End, DiscordError> {
-    let connected = Arc::new(AtomicBool::new(false));
-    let handler = Handler { bot: bot.clone(), connected: connected.clone() };
+    let connected = watch::Sender::new(false);
+    let complaints = complain(connected.subscribe());
+    let handler = Handler { bot: bot.clone(), connected };
     let builder =
         serenity::client::ClientBuilder::new_with_http(http(settings)?, intents).event_handler(handler);
     let mut client = builder.await.map_err(|error| unreachable(settings, error))?;
@@ -203,7 +199,7 @@ async fn connect(
     let shards = client.shard_manager.clone();
     let ended = tokio::select! {
         ended = client.start() => ended,
-        () = complain(&connected) => Ok(()),
+        () = complaints => Ok(()),
         () = bot.shutdown.cancelled() => {
             if tokio::time::timeout(GOODBYE, shards.shutdown_all()).await.is_err() {
                 warn!("the gateway did not say goodbye");
@@ -234,35 +230,39 @@ fn unreachable(settings: &DiscordSettings, error: serenity::Error) -> DiscordErr
 }
 
 /// Says again and again that there is no connection, while there is none.
-async fn complain(connected: &AtomicBool) {
-    loop {
-        tokio::time::sleep(COMPLAIN_EVERY).await;
-        if !connected.load(Ordering::Relaxed) {
-            warn!("there is no connection to Discord's gateway; it is being tried");
+async fn complain(mut connected: watch::Receiver<bool>) {
+    // The handler tells; without one there is nothing to complain of.
+    while connected.wait_for(|connected| !connected).await.is_ok() {
+        tokio::select! {
+            _ = connected.wait_for(|connected| *connected) => {}
+            () = tokio::time::sleep(COMPLAIN_EVERY) => {
+                warn!("there is no connection to Discord's gateway; it is being tried");
+            }
         }
     }
+    std::future::pending().await
 }
 
 struct Handler {
     bot: Arc<Bot>,
-    connected: Arc<AtomicBool>,
+    connected: watch::Sender<bool>,
 }
 
 #[serenity::async_trait]
 impl EventHandler for Handler {
     async fn ready(&self, _: Context, ready: Ready) {
-        self.connected.store(true, Ordering::Relaxed);
+        self.connected.send_replace(true);
         info!(servers = ready.guilds.len(), "connected to Discord");
     }
 
     async fn resume(&self, _: Context, _: ResumedEvent) {
-        self.connected.store(true, Ordering::Relaxed);
+        self.connected.send_replace(true);
         info!("connected to Discord again; nothing was missed");
     }
 
     async fn shard_stage_update(&self, _: Context, update: ShardStageUpdateEvent) {
         if update.new != ConnectionStage::Connected {
-            self.connected.store(false, Ordering::Relaxed);
+            self.connected.send_replace(false);
         }
     }
 

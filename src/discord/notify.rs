@@ -1,8 +1,8 @@
 //! Tells the person of an ended session, once: by direct message, else by their newest interaction, else in their youngest
 //! thread without anything secret. Where nothing works they are told at their next command.
 //!
-//! A verdict that this process hears is told at once. One that another process wrote into the store, `threadkey token` in a
-//! terminal for example, is found by looking through the store now and then.
+//! A verdict that this process hears is told at once. So is one that another process wrote into the store, `threadkey token` in a
+//! terminal for example: whenever the store may have changed, it is looked through.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -23,8 +23,8 @@ use crate::{
     session::Session,
 };
 
-/// How often the store is looked through for the verdicts that other processes heard.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How soon a store that could not be read is tried again. What was wrong with it may get well without an event.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
 
 /// People whom nothing has reached yet.
 #[derive(Debug, Default)]
@@ -52,17 +52,19 @@ pub(super) async fn notify(bot: Shared) {
     // open, or the store cannot be written and they were told already.
     let mut tried: HashSet<(Tenant, Lineage)> = HashSet::new();
     let mut unreadable = false;
+    let mut changes = bot.broker.changes();
     loop {
         tokio::select! {
             () = bot.shutdown.cancelled() => return,
             () = bot.notify.notified() => tried.clear(),
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = changes.next() => {}
+            () = tokio::time::sleep(TRY_AGAIN), if unreadable => {}
         }
         let ended = match bot.broker.ended_unnotified().await {
             Ok(ended) => ended,
             Err(error) => {
                 if !std::mem::replace(&mut unreadable, true) {
-                    warn!(%error, "which sessions have ended cannot be read; it is tried again every {} s", LOOK_AGAIN.as_secs());
+                    warn!(%error, "which sessions have ended cannot be read; it is tried again every {} s", TRY_AGAIN.as_secs());
                 }
                 continue;
             }

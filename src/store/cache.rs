@@ -63,7 +63,7 @@ pub(super) struct Version {
     /// For the one who changes it; `None` once somebody does.
     document: Mutex<Option<Document>>,
     /// Open for as long as the version is kept: its inode number belongs to no other file meanwhile.
-    _file: Box<dyn DiskFile>,
+    file: Box<dyn DiskFile>,
 }
 
 /// Whether a file that was `before` in a folder under one name, and is `after` under another, holds what it held.
@@ -83,12 +83,17 @@ impl Cache {
 
     /// Keeps `version` in place of the one before.
     pub(super) fn put(&self, version: Arc<Version>) {
-        self.replace(Some(version));
+        drop(self.replace(Some(version)));
     }
 
     /// Keeps nothing.
     pub(super) fn clear(&self) {
-        self.replace(None);
+        drop(self.replace(None));
+    }
+
+    /// Keeps nothing, and hands over the file of the version that was kept, if nobody else looks at that.
+    pub(super) fn retire(&self) -> Option<Box<dyn DiskFile>> {
+        Some(Arc::into_inner(self.replace(None)?)?.file)
     }
 
     /// One thread makes out a new version, and those that wanted it too then find it.
@@ -96,11 +101,10 @@ impl Cache {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn replace(&self, version: Option<Arc<Version>>) {
-        let before =
-            std::mem::replace(&mut *self.version.write().unwrap_or_else(PoisonError::into_inner), version);
-        // After the lock: overwriting the secrets of a large file takes a while.
-        drop(before);
+    /// Who drops what was kept does so after the lock: overwriting the secrets of a large file takes a while.
+    fn replace(&self, version: Option<Arc<Version>>) -> Option<Arc<Version>> {
+        let mut kept = self.version.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *kept, version)
     }
 }
 
@@ -115,7 +119,7 @@ impl Version {
             foreign: document.foreign(),
             records: document.records().clone(),
             document: Mutex::new(Some(document)),
-            _file: file,
+            file,
         }
     }
 

@@ -18,7 +18,8 @@
 //! 6. *fsync the folder.* Only now the rename survives a power cut, and only now anybody is told. If this fails, the
 //!    caller gets an error although readers see the new version; `unsettled` makes the next change write the file once
 //!    more, even if that change has nothing to change, so that nobody is told of a state that could still be undone.
-//! 7. *Unlock*, by [`GlobalGuard`]'s drop, or by the kernel.
+//! 7. *Unlock*, by [`GlobalGuard`]'s drop, or by the kernel. The file before is closed after that, and after the answers: only then does the disk
+//!    free it.
 //!
 //! Changes of one process that wait for step 1 together go through the other steps together: see [`super::queue`].
 //!
@@ -80,6 +81,13 @@ pub(super) struct GlobalGuard {
     _lock: Lock,
 }
 
+/// What became of changes that shared a write.
+pub(super) struct Committed {
+    pub(super) applied: Vec<Applied>,
+    /// What the store was before. The disk frees it when this is dropped, for which nobody has to wait.
+    pub(super) _replaced: Option<Box<dyn DiskFile>>,
+}
+
 /// `error` with what was tried on which path.
 pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     move |source| StoreError::Io { action, path: path.into(), source }
@@ -131,9 +139,9 @@ impl Core {
 
     /// One tenant's session as it is now, if it can be told without reading all of the file's records.
     pub(super) fn glance(&self, tenant: &Tenant) -> Option<Session> {
-        let (file, _) = self.open(&self.locate().ok()?).ok()??;
-        let bytes = file.read(MAX_FILE + 1).ok()?;
-        glance::session(std::str::from_utf8(&bytes).ok()?, tenant)
+        let (file, stat) = self.open(&self.locate().ok()?).ok()??;
+        let window = usize::try_from(stat.len).ok()?.min(glance::WINDOW);
+        glance::session(|offset, bytes| file.read_at(offset, bytes), window, tenant)
     }
 
     /// Applies `changes`, in this order, with one write; all are durable when it returns.
@@ -141,7 +149,7 @@ impl Core {
         &self,
         guard: &GlobalGuard,
         changes: Vec<(Tenant, Change)>,
-    ) -> Result<Vec<Applied>, StoreError> {
+    ) -> Result<Committed, StoreError> {
         let (version, mut document) = self.document(guard)?;
         let now = self.clock.now();
         let mut change = |(tenant, change): (Tenant, Change)| {
@@ -153,15 +161,16 @@ impl Core {
             applied
         };
         let applied: Vec<_> = changes.into_iter().map(&mut change).collect();
+        let mut replaced = None;
         if applied.contains(&Applied::Done) || self.unsettled.load(Ordering::SeqCst) {
             drop(version);
             document.sweep(now);
             // Whatever the step at which it failed: the next one begins with the file.
-            self.write(guard, document).inspect_err(|_| self.cache.clear())?;
+            replaced = self.write(guard, document).inspect_err(|_| self.cache.clear())?;
         } else if let Some(version) = version {
             version.give_back(document);
         }
-        Ok(applied)
+        Ok(Committed { applied, _replaced: replaced })
     }
 
     /// The document to change, with the version that it is of. Who holds the global lock is alone with it.
@@ -282,8 +291,12 @@ impl Core {
         unsuitable(&self.path, "it leads to another file each time it is followed; let it stay one")
     }
 
-    /// Replaces the store. The guard says that nobody else is about to.
-    fn write(&self, guard: &GlobalGuard, document: Document) -> Result<(), StoreError> {
+    /// Replaces the store, and hands over what it was. The guard says that nobody else is about to.
+    fn write(
+        &self,
+        guard: &GlobalGuard,
+        document: Document,
+    ) -> Result<Option<Box<dyn DiskFile>>, StoreError> {
         let place = &guard.place;
         let path = &place.file;
         check_version(path, document.version())?;
@@ -302,17 +315,16 @@ impl Core {
             .write_temp(&temp, encoded.text())
             .map_err(failed("cannot write", &temp))
             .and_then(|file| self.replace(path, &temp, file, encoded));
-        if let Err(error) = written {
+        let replaced = written.inspect_err(|_| {
             // Best effort: if it fails as well, the next writer removes the file.
             let _ = self.disk.remove(&temp);
-            return Err(error);
-        }
+        })?;
         self.unsettled.store(true, Ordering::SeqCst);
         self.disk
             .sync_folder(&place.folder)
             .map_err(failed("cannot make durable what is in", &place.folder))?;
         self.unsettled.store(false, Ordering::SeqCst);
-        Ok(())
+        Ok(replaced)
     }
 
     /// Puts the temp file in the store's place, and keeps what it holds: who reads from now on need not.
@@ -322,18 +334,18 @@ impl Core {
         temp: &Path,
         file: Box<dyn DiskFile>,
         encoded: Encoded,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Box<dyn DiskFile>>, StoreError> {
         let before = file.stat();
         let _turn = self.cache.turn();
         self.disk.rename(temp, path).map_err(|error| cannot_replace(path, error))?;
         // The records of the version before are shared with it; without it they need not be copied to be changed.
-        self.cache.clear();
+        let replaced = self.cache.retire();
         if let (Ok(before), Ok(identity), false) = (before, file.stat(), self.options.trust_filesystem)
             && was_not_touched(&before, &identity)
         {
             self.cache.put(Arc::new(Version::new(identity, encoded.settle(), file)));
         }
-        Ok(())
+        Ok(replaced)
     }
 
     pub(super) fn write_temp(&self, temp: &Path, text: &[u8]) -> io::Result<Box<dyn DiskFile>> {

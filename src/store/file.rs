@@ -15,6 +15,7 @@ use super::{
     queue::Queue,
     tenant_lock::{FileTenantLock, Held},
     wait::Waits,
+    watch::{Changes, Watch},
 };
 use crate::{
     ids::Tenant,
@@ -40,6 +41,7 @@ pub struct FileStore {
     /// Changes on their way to the file; so a process has one thread at most that waits for the global lock.
     queue: Queue,
     waits: Waits,
+    watch: Watch,
 }
 
 impl FileStore {
@@ -65,7 +67,12 @@ impl FileStore {
         let path = std::path::absolute(path).map_err(failed("cannot find", path))?;
         let core = Core::new(disk, path, clock, options);
         core.check_file_system(&core.locate()?)?;
-        Ok(Self { core: Arc::new(core), queue: Queue::default(), waits: Waits::default() })
+        Ok(Self {
+            core: Arc::new(core),
+            queue: Queue::default(),
+            waits: Waits::default(),
+            watch: Watch::default(),
+        })
     }
 
     /// The path as it was given, made absolute.
@@ -123,6 +130,11 @@ impl FileStore {
         self.waits.counts().1
     }
 
+    #[cfg(test)]
+    pub(super) fn is_watched(&self) -> bool {
+        self.watch.is_watching()
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Arc<Core>) -> Result<T, StoreError> + Send + 'static,
@@ -147,6 +159,10 @@ impl Store for FileStore {
 
     fn current(&self) -> Option<Arc<Records>> {
         self.core.current()
+    }
+
+    fn changes(&self) -> Changes {
+        self.watch.changes(&self.core)
     }
 
     async fn change(&self, tenant: &Tenant, change: Change) -> Result<Applied, StoreError> {

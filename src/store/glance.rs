@@ -1,165 +1,140 @@
-//! One tenant's session out of the file's text, without taking in the others.
+//! One tenant's session out of the store's file, without reading the file in whole.
 //!
-//! For a program that prints one token and ends. The text's syntax is checked to its end, and the tenant's own session in
-//! full; other tenants' records are passed over, so that one of them that makes no sense keeps nobody else from a token. Whatever
-//! is not plainly a session found gives `None`: then the whole is read ([`super::codec`]), and that says what is wrong. Nothing is
-//! ever written from here.
+//! For a program that prints one token and ends. It reads the file from its start, a window at a time, up to the end of that
+//! session, and parses nothing but that session; the others are passed over by their braces. Whatever is not plainly a session
+//! found gives `None`: then the whole is read ([`super::codec`]), and that says what is wrong. Nothing is ever written from here.
+//!
+//! # Why what is found is the session
+//!
+//! A file qualifies if it begins with `{ "version": 1, "sessions": {`, in any spacing, and if every brace up to the end of the session
+//! stands at the end of its line, or before the comma there. So do we write, and so do others that write a member a line. Then:
+//!
+//! 1. A JSON string holds no raw line end (RFC 8259 §7). A brace with nothing but a line end behind it, or a comma and a line end, is
+//!    therefore in no string; and there are no other braces. So the braces alone tell how many objects are open.
+//! 2. A line that is `"<tenant>": {` behind its indentation begins outside of any string, for the same reason. It is a name and the start
+//!    of its value, so what is innermost around it is an object, not a list.
+//! 3. Where two objects are open, these are the root and `sessions`, for the count has not fallen below two since `sessions` began. So that
+//!    line is a member of `sessions`, not of an object within a session and not of a section of the same form behind it.
+//! 4. A tenant is written in letters that JSON need not escape. One that is escaped all the same is not found, and left to the
+//!    whole reading.
+//!
+//! Texts that people or providers can choose, such as an account or an error code, are strings, and change nothing of this: the worst that a
+//! brace in one of them does is that the whole is read.
+//!
+//! # What of a file that is damaged
+//!
+//! All this holds for what is JSON up to the end of the session. Damage before it that still has its braces at the ends of lines, and all
+//! damage behind it, a second session of the same name included, goes unseen here, where the whole reading would refuse the file. The
+//! session itself was checked like any other. It is served: what is torn elsewhere makes this token no less valid, and who has one that works
+//! needs nothing from the rest. Whoever refreshes, signs in or out, or asks for the status reads the whole and is told.
 
-use std::fmt;
+use std::io;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use memchr::memchr2_iter;
+use zeroize::Zeroizing;
 
 use super::dto::SessionDto;
 use crate::{ids::Tenant, session::Session};
 
-/// The tenant's session, if the text is a store and holds one.
-pub(super) fn session(text: &str, tenant: &Tenant) -> Option<Session> {
-    let key = tenant.to_string();
-    let mut json = serde_json::Deserializer::from_str(text);
-    let found = json.deserialize_map(File { key: &key }).ok()?;
-    json.end().ok()?;
-    found.map(Session::from)
-}
+/// How much of the file is in memory at a time, in bytes, and so the longest session that is found. Small, because all of it is
+/// touched, and wiped in the end.
+pub(super) const WINDOW: usize = 32 * 1024;
 
-struct File<'a> {
-    key: &'a str,
-}
+/// The longest indentation of a session, in bytes.
+const INDENT: usize = 64;
 
-impl<'de> Visitor<'de> for File<'_> {
-    type Value = Option<SessionDto>;
+/// How many objects are open around a session: the root and `sessions`.
+const AROUND: u32 = 2;
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
-        let (mut version, mut sessions) = (None, None);
-        while let Some(name) = from.next_key::<String>()? {
-            match name.as_str() {
-                "version" => once(&mut version, from.next_value::<u64>()?)?,
-                "sessions" => once(&mut sessions, from.next_value_seed(Sessions { key: self.key })?)?,
-                _ => {
-                    from.next_value::<IgnoredAny>()?;
+/// The tenant's session, if the file is plainly a store and has one. `read` reads from an offset of the file on and says
+/// how much that was; no more than `window` bytes are kept at a time.
+pub(super) fn session(
+    read: impl FnMut(u64, &mut [u8]) -> io::Result<usize>,
+    window: usize,
+    tenant: &Tenant,
+) -> Option<Session> {
+    let mut window = Window { read, offset: 0, bytes: Zeroizing::new(vec![0; window]), filled: 0 };
+    window.slide(0)?;
+    let name = format!("\"{tenant}\": ");
+    let (mut at, mut open, mut found) = (start(window.text())?, AROUND, None);
+    loop {
+        let text = window.text();
+        let mut seen = text.len();
+        for brace in memchr2_iter(b'{', b'}', &text[at..]).map(|brace| at + brace) {
+            let Some(behind) = text.get(brace + 1..brace + 3) else {
+                seen = brace;
+                break;
+            };
+            match (text[brace], behind) {
+                (b'{', [b'\n', _]) => {
+                    if open == AROUND && is_line(&text[..brace], name.as_bytes()) {
+                        found = Some(brace);
+                    }
+                    open += 1;
                 }
+                (b'}', [b'\n', _] | [b',', b'\n']) => open -= 1,
+                _ => return None,
+            }
+            match found {
+                Some(begin) if open == AROUND => return parsed(&text[begin..=brace]),
+                _ if open < AROUND => return None,
+                _ => {}
             }
         }
-        if version.is_none_or(|version| version == 0) {
-            return Err(A::Error::custom("no version"));
-        }
-        Ok(sessions.flatten())
+        let needed = found.unwrap_or_else(|| seen.saturating_sub(name.len() + INDENT));
+        window.slide(needed)?;
+        at = seen - needed;
+        found = found.map(|begin| begin - needed);
     }
 }
 
-struct Sessions<'a> {
-    key: &'a str,
+/// Where the members of `sessions` begin, if the text begins as a store does.
+fn start(text: &[u8]) -> Option<usize> {
+    let mut rest = text;
+    for token in ["{", "\"version\"", ":", "1", ",", "\"sessions\"", ":", "{"] {
+        rest = rest.trim_ascii_start().strip_prefix(token.as_bytes())?;
+    }
+    Some(text.len() - rest.len())
 }
 
-impl<'de> DeserializeSeed<'de> for Sessions<'_> {
-    type Value = Option<SessionDto>;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
-        from.deserialize_map(self)
+/// Whether the last line of `text` is `line` behind its indentation.
+fn is_line(text: &[u8], line: &[u8]) -> bool {
+    let Some(mut indented) = text.strip_suffix(line) else { return false };
+    while let [before @ .., b' ' | b'\t'] = indented {
+        indented = before;
     }
+    indented.ends_with(b"\n")
 }
 
-impl<'de> Visitor<'de> for Sessions<'_> {
-    type Value = Option<SessionDto>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some(ours) = from.next_key_seed(Is(self.key))? {
-            if ours {
-                once(&mut found, from.next_value()?)?;
-            } else {
-                from.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(found)
-    }
+fn parsed(member: &[u8]) -> Option<Session> {
+    let dto: SessionDto = serde_json::from_str(std::str::from_utf8(member).ok()?).ok()?;
+    Some(dto.into())
 }
 
-/// Whether a name is this one.
-struct Is<'a>(&'a str);
-
-impl<'de> DeserializeSeed<'de> for Is<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<bool, D::Error> {
-        from.deserialize_str(self)
-    }
+/// The part of the file that is in memory.
+struct Window<R> {
+    read: R,
+    /// Where in the file it ends.
+    offset: u64,
+    bytes: Zeroizing<Vec<u8>>,
+    filled: usize,
 }
 
-impl Visitor<'_> for Is<'_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
+impl<R: FnMut(u64, &mut [u8]) -> io::Result<usize>> Window<R> {
+    fn text(&self) -> &[u8] {
+        &self.bytes[..self.filled]
     }
 
-    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
-        Ok(name == self.0)
-    }
-}
-
-/// A second one of a name is an error: one of the two would be taken for the other.
-fn once<T, E: serde::de::Error>(place: &mut Option<T>, value: T) -> Result<(), E> {
-    match place.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(E::custom("a name that is in this object already")),
+    /// Lets go what is before `needed`, and reads on; `None` where there is no room for more, or no more.
+    fn slide(&mut self, needed: usize) -> Option<()> {
+        self.bytes.copy_within(needed..self.filled, 0);
+        self.filled -= needed;
+        let read = (self.read)(self.offset, &mut self.bytes[self.filled..]).ok().filter(|read| *read > 0)?;
+        self.offset += read as u64;
+        self.filled += read;
+        Some(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::codec::Document;
-
-    const OURS: &str = r#""codex/local": {"access_token": "a", "token_type": "Bearer", "issued_at": 1, "expires_at": 2,
-        "lineage": "07070707070707070707070707070707", "generation": 3, "token_endpoint": "https://id.example/token",
-        "client_id": "threadkey", "later": {"x": 1}}"#;
-
-    fn tenant() -> Tenant {
-        "codex/local".parse().expect("a tenant")
-    }
-
-    fn file(sessions: &str) -> String {
-        format!(r#"{{"version": 1, "later": [1.5e3], "sessions": {{{sessions}}}}}"#)
-    }
-
-    #[test]
-    fn it_is_the_session_that_the_whole_file_has() {
-        let text = file(&format!(r#""codex/user:1": {{"not": ["ours", "é", null]}}, {OURS}"#));
-        assert_eq!(session(&text, &tenant()).map(|session| session.generation), Some(3));
-        let text = file(OURS);
-        let whole = Document::decode("auth.json".as_ref(), text.as_bytes()).expect("a store");
-        assert_eq!(session(&text, &tenant()), whole.entry(&tenant()).session);
-    }
-
-    #[test]
-    fn whatever_is_not_plainly_a_session_found_is_left_to_the_whole_reading() {
-        let twice = file(&format!("{OURS}, {OURS}"));
-        let escaped = file(&format!(r"{OURS}, {}", OURS.replace("codex", "cod\\u0065x")));
-        let two_sections = file(OURS).replace(r#""later": [1.5e3]"#, r#""sessions": {}"#);
-        let refused = [
-            String::new(),
-            "[]".into(),
-            file(""),
-            twice,
-            escaped,
-            two_sections,
-            file(OURS).replace("\"version\": 1", "\"version\": 0"),
-            file(OURS).replace("\"version\": 1,", ""),
-            file(OURS).replace("\"generation\": 3", "\"generation\": \"3\""),
-            file(&format!("{OURS}, \"codex/user:1\": {{")),
-            file(OURS) + "x",
-            file(OURS).replace("[1.5e3]", "[1.5e3"),
-        ];
-        for text in refused {
-            assert_eq!(session(&text, &tenant()), None, "{text}");
-        }
-    }
-}
+mod tests;

@@ -22,11 +22,13 @@ mod strict;
 mod tenant_lock;
 mod text;
 mod wait;
+mod watch;
 
 pub use doctor::{Check, Verdict, doctor, lock_probe};
 pub use error::StoreError;
 pub use file::{FileStore, FileStoreOptions, default_path};
 pub use rescue::{read_rescue, rescue_text};
+pub use watch::Changes;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -64,6 +66,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// What [`Store::list`] would give, if it is known without waiting: a stat(2) on a local file system, at most.
     fn current(&self) -> Option<Arc<Records>>;
+
+    /// Tells whenever the store may have changed, by whomever. To be called on a runtime.
+    fn changes(&self) -> Changes;
 
     /// Applies `change` under the global lock. When it returns, the change is durable.
     ///

@@ -132,10 +132,10 @@ impl Leader {
                 .into_iter()
                 .map(|queued| ((queued.tenant, queued.change), (queued.held, queued.answer, queued._place)))
                 .unzip();
-            let applied = locked.and_then(|guard| self.core.change_all(&guard, changes));
+            let committed = locked.and_then(|guard| self.core.change_all(&guard, changes));
             for (number, (held, answer, place)) in waiting.into_iter().enumerate() {
-                let result = match &applied {
-                    Ok(applied) => Ok(applied[number]),
+                let result = match &committed {
+                    Ok(committed) => Ok(committed.applied[number]),
                     Err(error) => Err(error.clone()),
                 };
                 drop((held, place));

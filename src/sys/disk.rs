@@ -16,6 +16,7 @@ use super::faults::Faults;
 use super::{
     filesystem::{self, FileSystem},
     lock::{self, Mode},
+    watch::PathWatch,
 };
 
 /// What a file or folder is.
@@ -107,6 +108,13 @@ pub trait Disk: Send + Sync + 'static {
     fn file_system(&self, path: &Path) -> io::Result<FileSystem>;
     /// What this user may still write, in bytes.
     fn free_space(&self, path: &Path) -> io::Result<u64>;
+    /// Within a runtime. A disk that is none of the machine's has no change notices.
+    fn watch(&self, path: &Path) -> io::Result<PathWatch> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("nothing tells of changes of {}", path.display()),
+        ))
+    }
 }
 
 /// An open file.
@@ -115,6 +123,8 @@ pub trait DiskFile: Send + Sync {
     fn stat(&self) -> io::Result<Stat>;
     /// The whole content, or its first `limit` bytes.
     fn read(&self, limit: u64) -> io::Result<Zeroizing<Vec<u8>>>;
+    /// What there is from `offset` on, as far as `bytes` takes it; says how much that was, 0 at the end.
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize>;
     /// All of `bytes`, at `offset` from the start.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Sees to it that writing the bytes `from..to` cannot fail for want of space. May extend the file with zeros.
@@ -225,12 +235,32 @@ impl Disk for RealDisk {
     fn free_space(&self, path: &Path) -> io::Result<u64> {
         self.at("statvfs", path, || filesystem::free_space(path))
     }
+
+    fn watch(&self, path: &Path) -> io::Result<PathWatch> {
+        self.at("watch", path, || PathWatch::new(path))
+    }
 }
 
 struct RealFile {
     file: File,
     path: PathBuf,
     disk: RealDisk,
+}
+
+impl RealFile {
+    /// Reads on until `bytes` is full or the file ends.
+    fn fill(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.file.read_at(&mut bytes[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
 }
 
 impl DiskFile for RealFile {
@@ -245,18 +275,14 @@ impl DiskFile for RealFile {
             let len = usize::try_from(self.file.metadata()?.len().min(limit)).map_err(io::Error::other)?;
             let mut bytes = Zeroizing::new(vec![0; len + len / 16]);
             bytes.truncate(len);
-            let mut filled = 0;
-            while filled < len {
-                match self.file.read_at(&mut bytes[filled..], filled as u64) {
-                    Ok(0) => break,
-                    Ok(read) => filled += read,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            let filled = self.fill(0, &mut bytes)?;
             bytes.truncate(filled);
             Ok(bytes)
         })
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        self.disk.at("read", &self.path, || self.fill(offset, bytes))
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

@@ -119,6 +119,7 @@ fn number(errno: &str) -> Option<i32> {
         "EACCES" => libc::EACCES,
         "EBUSY" => libc::EBUSY,
         "EIO" => libc::EIO,
+        "EMFILE" => libc::EMFILE,
         "ENOSPC" => libc::ENOSPC,
         "EROFS" => libc::EROFS,
         "EXDEV" => libc::EXDEV,

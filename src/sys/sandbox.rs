@@ -85,7 +85,7 @@ pub fn resolve(path: &Path) -> io::Result<PathBuf> {
 }
 
 #[cfg(target_os = "linux")]
-pub use linux::{Sandbox, supported};
+pub use linux::{Sandbox, governs_unix_sockets, supported};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -116,17 +116,7 @@ mod linux {
     /// # Errors
     /// [`SandboxError::Unsupported`] with what is missing.
     pub fn supported() -> Result<(), SandboxError> {
-        const VERSION: u32 = 1;
-        // SAFETY: with a null attribute of size 0 and this flag the call only returns the ABI's number.
-        let abi = unsafe {
-            libc::syscall(
-                libc::SYS_landlock_create_ruleset,
-                std::ptr::null::<libc::c_void>(),
-                0_usize,
-                VERSION,
-            )
-        };
-        let missing = match abi {
+        let missing = match abi() {
             abi if abi >= NEEDED as libc::c_long => return Ok(()),
             abi if abi >= 0 => format!("its Landlock has ABI {abi}, and ABI 6 (Linux 6.12) is needed"),
             _ => {
@@ -137,6 +127,25 @@ mod linux {
             }
         };
         Err(SandboxError::Unsupported(missing))
+    }
+
+    /// Whether a sandboxed process can connect to no Unix socket with a path but those that its policy names (Linux 7.1).
+    pub fn governs_unix_sockets() -> bool {
+        abi() >= ABI::V9 as libc::c_long
+    }
+
+    /// The number of the kernel's Landlock ABI; negative, with the system's error, where there is none.
+    fn abi() -> libc::c_long {
+        const VERSION: u32 = 1;
+        // SAFETY: with a null attribute of size 0 and this flag the call only returns the ABI's number.
+        unsafe {
+            libc::syscall(
+                libc::SYS_landlock_create_ruleset,
+                std::ptr::null::<libc::c_void>(),
+                0_usize,
+                VERSION,
+            )
+        }
     }
 
     /// A sandbox that waits to be put on by one child process.
@@ -333,6 +342,12 @@ pub fn supported() -> Result<(), SandboxError> {
     Err(SandboxError::Unsupported(
         "its system is not Linux, and Landlock is what keeps agents apart".to_owned(),
     ))
+}
+
+/// Whether a sandboxed process can connect to no Unix socket with a path but those that its policy names.
+#[cfg(not(target_os = "linux"))]
+pub fn governs_unix_sockets() -> bool {
+    false
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -26,16 +26,16 @@ use crate::support::{
 };
 
 const NOW: i64 = 1_795_358_672;
-const ALICE: Snowflake = Snowflake(803);
-const BOB: Snowflake = Snowflake(804);
+pub(super) const ALICE: Snowflake = Snowflake(803);
+pub(super) const BOB: Snowflake = Snowflake(804);
 const GUILD: Snowflake = Snowflake(9);
 
-struct Rig {
-    server: AuthServer,
-    clock: Clock,
+pub(super) struct Rig {
+    pub(super) server: AuthServer,
+    pub(super) clock: Clock,
     broker: Broker,
     capabilities: Arc<Capabilities>,
-    socket: PathBuf,
+    pub(super) socket: PathBuf,
     shutdown: CancellationToken,
     served: JoinHandle<()>,
     _folder: tempfile::TempDir,
@@ -43,14 +43,14 @@ struct Rig {
 
 /// An answer, taken apart.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     head: String,
     body: Value,
 }
 
 impl Rig {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let server = AuthServer::start(authserver::Options::default()).await;
         let folder = tempfile::Builder::new().prefix("tk").tempdir().unwrap();
         let clock = Clock::fixed(NOW);
@@ -75,7 +75,7 @@ impl Rig {
         Self { server, clock, broker, capabilities, socket, shutdown, served, _folder: folder }
     }
 
-    async fn sign_in(&self, who: Principal, account: &str) {
+    pub(super) async fn sign_in(&self, who: Principal, account: &str) {
         let tenant = Tenant::new("acme".parse().unwrap(), who);
         let started = self.broker.start(&tenant, who).await.unwrap();
         let callback = browser::sign_in(started.authorize_url.as_str(), account).await;
@@ -83,13 +83,13 @@ impl Rig {
     }
 
     /// A worker of this person, in a conversation of its own.
-    fn worker(&self, id: u64, owner: Snowflake, shared_guild: Option<Snowflake>) -> Capability {
+    pub(super) fn worker(&self, id: u64, owner: Snowflake, shared_guild: Option<Snowflake>) -> Capability {
         let conversation = Conversation { id: ConversationId(Snowflake(id)), owner, shared_guild };
         let providers = vec!["acme".parse().unwrap(), "removed".parse().unwrap()];
         self.capabilities.issue(Holder { conversation, providers })
     }
 
-    async fn get(&self, path: &str, capability: Option<&Capability>) -> Answer {
+    pub(super) async fn get(&self, path: &str, capability: Option<&Capability>) -> Answer {
         self.ask("GET", path, capability.map(Capability::expose), "").await
     }
 
@@ -244,7 +244,11 @@ async fn what_is_not_understood_is_told_as_a_problem_and_everything_has_a_bound(
     let path = "/v1/token/acme/rejected";
     assert_problem(&rig.ask("POST", path, bearer, &long).await, 413, "content_too_large");
     let head = rig.raw(&format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {long}\r\n\r\n")).await;
-    assert_eq!(head.status, 431, "{head:?}");
+    assert_problem(&head, 431, "head_too_large");
+    let many = "X: y\r\n".repeat(65);
+    let head = rig.raw(&format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{many}\r\n")).await;
+    assert_problem(&head, 431, "head_too_large");
+    assert_problem(&rig.raw("canary\r\n\r\n").await, 400, "invalid_request");
     assert_eq!(rig.get("/healthz", None).await.status, 200);
 }
 

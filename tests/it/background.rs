@@ -16,6 +16,8 @@ use threadkey::{
     sys::clock::Clock,
 };
 
+use tokio::sync::watch;
+
 use crate::support::{
     authserver::{self, AuthServer, Lifetimes},
     browser,
@@ -65,13 +67,48 @@ async fn signed_in(refresh_revokes_access: bool) -> Rig {
     Rig { server, clock, broker, _folder: folder }
 }
 
+/// The same are in use all the time.
+fn always() -> watch::Receiver<u64> {
+    watch::Sender::new(0).subscribe()
+}
+
+#[tokio::test]
+async fn a_session_that_comes_into_use_is_refreshed_without_a_look_at_the_clock() {
+    let rig = signed_in(false).await;
+    let before = rig.server.count();
+    rig.clock.advance(DUE);
+    let (used, others) = watch::channel(0);
+    let looks = Arc::new(AtomicU32::new(0));
+    let in_use = {
+        let (used, looks) = (used.clone(), looks.clone());
+        move || {
+            looks.fetch_add(1, Ordering::SeqCst);
+            if *used.borrow() > 0 { vec![tenant()] } else { Vec::new() }
+        }
+    };
+    let broker = rig.broker.clone();
+    let background = tokio::spawn(async move { broker.keep_fresh(in_use, others).await });
+    // Once, and once more when the store is watched: from now on there is no reason but the one below.
+    let looked = async {
+        while looks.load(Ordering::SeqCst) < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), looked).await.unwrap();
+    used.send_replace(1);
+    rig.server.settled(before + 1).await;
+    background.abort();
+    rig.broker.drained().await;
+    assert_eq!(rig.server.count(), before + 1);
+}
+
 #[tokio::test]
 async fn a_session_in_use_is_refreshed_before_anybody_asks() {
     let rig = signed_in(false).await;
     let before = rig.server.count();
     rig.clock.advance(DUE);
     let broker = rig.broker.clone();
-    let background = tokio::spawn(async move { broker.keep_fresh(|| vec![tenant()]).await });
+    let background = tokio::spawn(async move { broker.keep_fresh(|| vec![tenant()], always()).await });
     rig.server.settled(before + 1).await;
     background.abort();
     rig.broker.drained().await;
@@ -90,12 +127,15 @@ async fn where_a_refresh_revokes_the_old_token_it_waits_until_somebody_needs_a_n
         looks.fetch_add(1, Ordering::SeqCst);
         vec![tenant()]
     };
-    // Nothing is sent while this time passes, so nothing but the pauses between the looks takes any.
+    // Nothing is sent while this time passes, and nothing has to be looked at by the clock.
     tokio::time::pause();
-    let minute = tokio::time::timeout(Duration::from_secs(60), rig.broker.keep_fresh(in_use)).await;
+    let minute = tokio::time::timeout(Duration::from_secs(60), rig.broker.keep_fresh(in_use, always())).await;
     tokio::time::resume();
     minute.unwrap_err();
-    assert!((2..=60).contains(&looks.load(Ordering::SeqCst)), "{looks:?}");
+    assert!(
+        (1..=2).contains(&looks.load(Ordering::SeqCst)),
+        "once, and once the store is watched: {looks:?}"
+    );
     let lease = rig.broker.token(&tenant(), DEFAULT_MIN_TTL).await.unwrap();
     assert_eq!(lease.generation, 1, "it serves to its end");
     assert_eq!(rig.server.count(), before);

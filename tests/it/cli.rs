@@ -263,6 +263,34 @@ async fn doctor_looks_at_everything_and_ends_with_the_code_of_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn doctor_warns_of_a_session_bus_that_agents_could_connect_to() {
+    let home = with_session(FRESH, json!({}));
+    let agent = |isolation| {
+        format!(
+            "{ACME}[agent]\ncommand = [\"/bin/sh\"]\nproviders = [\"acme\"]\nroot = \"workers\"\nisolation = {isolation:?}\n"
+        )
+    };
+    home.configure(&agent("auto"));
+    let bus = home.path().join("bus");
+    let look = async || {
+        let mut command = home.command(&["doctor"]);
+        command.env("XDG_RUNTIME_DIR", home.path());
+        let output = command.output().await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let warned = text.lines().any(|line| {
+            line.starts_with("warn") && line.contains("agent sockets") && line.contains(bus.to_str().unwrap())
+        });
+        (warned, text)
+    };
+    assert!(!look().await.0, "nobody listens");
+    let _listener = std::os::unix::net::UnixListener::bind(&bus).unwrap();
+    let (warned, text) = look().await;
+    assert_eq!(warned, !threadkey::sys::sandbox::governs_unix_sockets(), "{text}");
+    home.configure(&agent("none"));
+    assert!(!look().await.0, "without isolation it is not the sockets that matter");
+}
+
+#[tokio::test]
 async fn one_process_serves_the_socket_and_a_second_is_told_so() {
     let home = home();
     let socket = home.path().join("state/threadkey.sock");

@@ -167,6 +167,9 @@ impl DiskFile for FailingFile {
     fn read(&self, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
         self.at("read", |file| file.read(limit))
     }
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        self.at("read", |file| file.read_at(offset, bytes))
+    }
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.at("write", |file| file.write_at(offset, bytes))
     }

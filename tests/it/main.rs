@@ -22,7 +22,9 @@ mod discord_gateway;
 mod discord_rig;
 mod discord_talk;
 mod e2e;
+mod fair;
 mod faulty_disk;
+mod glance;
 mod lookalike;
 mod outcomes;
 mod peer;
@@ -34,4 +36,5 @@ mod storm;
 #[cfg(target_os = "linux")]
 mod suspended;
 mod town;
+mod watch;
 mod workers;

@@ -121,7 +121,12 @@ impl Town {
     /// What a thread's worker wrote into a file of its working folder.
     #[expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
     pub(super) fn worker_file(&self, thread: &Channel, name: &str) -> String {
-        let path = self.home.path().join(format!("workers/{}/cwd/{name}", Snowflake(thread.id)));
+        let workers = std::fs::read_dir(self.home.path().join("workers")).expect("there was a worker");
+        let mut folders = workers.map(|entry| entry.expect("a folder").path());
+        let of_thread = format!("{}-", Snowflake(thread.id));
+        let found = folders
+            .find(|path| path.file_name().is_some_and(|it| it.to_string_lossy().starts_with(&of_thread)));
+        let path = found.expect("the thread had a worker").join("cwd").join(name);
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 

@@ -70,7 +70,7 @@ impl Lab {
 
     /// The capability that a worker wrote to `capability` in its working folder.
     fn kept_capability(&self, id: u64) -> String {
-        let file = self.folder.path().join(format!("agents/{id}/cwd/capability"));
+        let file = self.folder.path().join(format!("agents/{id}-100/cwd/capability"));
         std::fs::read_to_string(file).expect("the worker wrote it")
     }
 

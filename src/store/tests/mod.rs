@@ -13,6 +13,7 @@ mod locks;
 mod random;
 mod safety;
 mod splice;
+mod watch;
 
 use std::{
     fs,

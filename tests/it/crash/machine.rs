@@ -462,6 +462,15 @@ impl DiskFile for OpenFile {
         })
     }
 
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        self.process.call(|state| {
+            let live = state.file(self.node).live.get(offset as usize..).unwrap_or_default();
+            let read = live.len().min(bytes.len());
+            bytes[..read].copy_from_slice(&live[..read]);
+            Ok(read)
+        })
+    }
+
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.process.call(|state| {
             state.file(self.node).write(Write::At(offset as usize, bytes.to_vec()));

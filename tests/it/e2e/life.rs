@@ -102,6 +102,24 @@ async fn the_owner_of_an_ended_session_is_told_once_with_a_button_that_signs_in_
 }
 
 #[tokio::test]
+async fn the_owner_is_told_of_a_verdict_that_a_command_line_heard_without_the_bot_looking_by_the_clock() {
+    let (server, town) = town().await;
+    let alice = &town.alice;
+    let _bot = town.run().await;
+    town.sign_in(alice, "alice").await;
+    // No agent of hers runs, so nothing in the bot has a reason to look at her session.
+    server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
+    town.home.set_offset(AN_HOUR);
+    let principal = format!("user:{}", threadkey::ids::Snowflake(alice.id));
+    let heard = town.home.run(&["token", "acme", "--as", &principal]).await;
+    assert_eq!(heard.code, 4, "{heard:?}");
+    let dm = alice.dm();
+    said(&dm, "Your sign-in at `acme` as `alice@example.com` has ended", 1).await;
+    assert_eq!(server.count(), 2, "the code and one refresh");
+    town.discord.assert_no_violations();
+}
+
+#[tokio::test]
 async fn a_logout_takes_the_login_from_workers_and_says_whether_the_grant_lives_on() {
     let (server, town) = town().await;
     let alice = &town.alice;

@@ -24,6 +24,9 @@ use super::*;
 
 const CANARY: &str = "canary-of-the-store";
 
+/// The one thing that Landlock leaves open before Linux 7.1, and that is said so.
+const SOCKET_WITH_A_PATH: &str = "a Unix socket with a path";
+
 /// Where the attacked things are, for the probe.
 struct Targets {
     folder: PathBuf,
@@ -41,6 +44,14 @@ async fn a_hostile_worker_in_landlock_gets_nothing() {
     }
     threadkey::sys::process::harden_self().expect("a process may protect itself");
     let report = attack(Isolation::Landlock).await;
+    let (sockets, report): (Vec<_>, Vec<_>) =
+        report.into_iter().partition(|(attempt, _)| attempt == SOCKET_WITH_A_PATH);
+    let connected = sockets.iter().any(|(_, outcome)| outcome.starts_with("GOT"));
+    assert_eq!(
+        connected,
+        !threadkey::sys::sandbox::governs_unix_sockets(),
+        "what doctor warns of: {sockets:?}"
+    );
     let got: Vec<_> = report.iter().filter(|(_, outcome)| outcome.starts_with("GOT")).collect();
     assert!(got.is_empty(), "{got:#?}");
     assert!(report.len() >= 40, "the probe did not run to its end: {report:#?}");
@@ -93,10 +104,12 @@ esac"#;
     let abstract_name = SocketAddr::from_abstract_name(format!("threadkey-test-{}", folder.display()));
     let _listener = UnixListener::bind_addr(&abstract_name.expect("a short name")).expect("it can be bound");
 
+    let _bus = UnixListener::bind(folder.join("bus")).expect("it can be bound");
+
     let sibling = lab.turn(2, "wait").await.text;
     let report = {
         // The probe learns the sibling's process id by its prompt's side: a file in its own working folder.
-        let own = folder.join("agents/1/cwd");
+        let own = folder.join("agents/1-100/cwd");
         fs::create_dir_all(&own).expect("it can be made");
         fs::write(own.join("sibling"), &sibling).expect("it can be written");
         lab.turn(1, "attack").await;
@@ -180,7 +193,7 @@ fn files(targets: &Targets, all: &mut Attempts) {
     all.push(("read by a hard link".into(), linked));
     all.push(("read by a way through our own folder".into(), read("../../../store/auth.json")));
 
-    let sibling = targets.folder.join("agents/2");
+    let sibling = targets.folder.join("agents/2-100");
     all.push(("list the sibling's folder".into(), list(&sibling)));
     all.push(("read the sibling's work".into(), read(sibling.join("cwd/secret"))));
     all.push(("write the sibling's HOME".into(), create(sibling.join("home/x"))));
@@ -249,6 +262,8 @@ fn machine(targets: &Targets, all: &mut Attempts) {
     let name = format!("threadkey-test-{}", targets.folder.display());
     let connected = SocketAddr::from_abstract_name(name).and_then(|name| UnixStream::connect_addr(&name));
     all.push(("abstract socket".into(), connected.map(|_| "connected".into())));
+    let connected = UnixStream::connect(targets.folder.join("bus"));
+    all.push((SOCKET_WITH_A_PATH.into(), connected.map(|_| "connected".into())));
     for descriptor in 3..1024 {
         let mut bytes = [0_u8; CANARY.len()];
         // SAFETY: the buffer outlives the call and is as long as it says.

@@ -10,7 +10,7 @@ async fn a_worker_answers_and_the_next_prompt_goes_to_the_same_process() {
     let lab = Lab::scripted(r#"say "I am $$ at $PWD"; done_with end_turn"#, |_| {});
     let first = lab.turn(1, "who are you?").await;
     assert_eq!(first.done.as_deref(), Some("end_turn"), "{first:?}");
-    assert!(first.text.ends_with("/agents/1/cwd"), "{first:?}");
+    assert!(first.text.ends_with("/agents/1-100/cwd"), "{first:?}");
     assert_eq!(lab.turn(1, "and now?").await.text, first.text);
     assert_ne!(lab.turn(2, "and you?").await.text, first.text);
     assert_eq!(lab.workers.live().len(), 2);
@@ -143,7 +143,7 @@ async fn the_end_of_a_worker_reaches_what_it_started_even_if_it_ignores_a_polite
     );
     assert_eq!(lab.turn(1, "go").await.text, "started");
     // The worker and its child hold the pipe; its end comes when neither does.
-    let pipe = std::fs::File::open(lab.folder.path().join("agents/1/cwd/held")).expect("it is there");
+    let pipe = std::fs::File::open(lab.folder.path().join("agents/1-100/cwd/held")).expect("it is there");
     let (ended, end) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || ended.send(std::io::read_to_string(pipe)));
     assert!(lab.workers.end(ConversationId(Snowflake(1))).await);
@@ -158,6 +158,19 @@ async fn a_worker_that_was_ended_in_a_turn_says_that_it_was_cancelled() {
     assert!(matches!(next(&mut updates).await, Some(Update::Text(_))));
     assert!(lab.workers.end(ConversationId(Snowflake(1))).await);
     assert_eq!(Turn::read(&mut updates).await.done.as_deref(), Some("cancelled"));
+}
+
+#[tokio::test]
+async fn what_one_owner_s_worker_has_written_is_not_there_for_the_next_owner_of_the_conversation() {
+    let run = r#"say "found: $(cat note "$HOME/note" 2>/dev/null)"; printf %s "$KEY" | tee note > "$HOME/note"; done_with end_turn"#;
+    let lab = Lab::scripted(run, |settings| {
+        settings.env.insert("KEY".into(), "{user} ".into());
+    });
+    assert_eq!(lab.turn(1, "go").await.text, "found: ");
+    let other = Conversation { owner: Snowflake(200), ..conversation(1) };
+    let mut updates = lab.workers.prompt(&other, "go".into()).await.expect("it is taken");
+    assert_eq!(Turn::read(&mut updates).await.text, "found: ");
+    assert_eq!(lab.turn(1, "go").await.text, "found: 100 100 ", "the first one's are kept for the first");
 }
 
 #[tokio::test]
@@ -182,7 +195,7 @@ async fn a_worker_has_an_environment_and_folders_of_its_own() {
         },
     );
     let text = lab.turn(1, "go").await.text;
-    let own = std::fs::canonicalize(lab.folder.path()).expect("it is there").join("agents/1");
+    let own = std::fs::canonicalize(lab.folder.path()).expect("it is there").join("agents/1-100");
     let own = own.display();
     // PWD, OLDPWD, SHLVL and _ are the shell's own.
     let names: Vec<_> = text.split(" 100 in 1").next().unwrap_or_default().split(' ').collect();
