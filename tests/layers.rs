@@ -51,6 +51,7 @@ const TOP_LEVEL: &[&str] = &[
     "deploy",
     "docs",
     "examples",
+    "fuzz",
     "rustfmt.toml",
     "src",
     "target",

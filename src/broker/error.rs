@@ -145,9 +145,9 @@ pub enum FinishError {
     /// Somebody is just exchanging a code for it.
     #[error("a code for {0} is just being exchanged: wait for that answer")]
     Busy(ProviderId),
-    /// This very code was sent before, and what became of it is not known.
+    /// This very code was sent before, or was about to be, and what became of it is not known.
     #[error(
-        "that code was sent to {0} before and no answer came back; a code works once, so start again with a new link"
+        "that code may have been sent to {0} before, and no answer came back; a code works once, so follow the link again and paste the new one"
     )]
     CodeSpent(ProviderId),
     /// The provider does not take the code.

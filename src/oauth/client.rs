@@ -5,6 +5,8 @@
 
 use std::{error::Error, fmt, io, time::Duration};
 
+#[cfg(feature = "test-util")]
+use futures_util::future::BoxFuture;
 use reqwest::{
     Request, RequestBuilder, Response,
     header::{ACCEPT, RETRY_AFTER},
@@ -47,7 +49,13 @@ pub struct Client {
     outward: reqwest::Client,
     loopback: reqwest::Client,
     clock: Clock,
+    #[cfg(feature = "test-util")]
+    provider: Option<ScriptedProvider>,
 }
+
+/// What a test has in the place of all providers: takes a request's body, and says what becomes of it.
+#[cfg(feature = "test-util")]
+pub type ScriptedProvider = std::sync::Arc<dyn Fn(&[u8]) -> BoxFuture<'static, Sent> + Send + Sync>;
 
 impl Client {
     /// Builds it. `clock` dates the answers.
@@ -63,11 +71,24 @@ impl Client {
             outward: builder().build().map_err(tls)?,
             loopback: builder().no_proxy().build().map_err(tls)?,
             clock,
+            #[cfg(feature = "test-util")]
+            provider: None,
         })
+    }
+
+    /// The same client, but [`Client::send`] asks `provider` and touches no network.
+    #[cfg(feature = "test-util")]
+    #[must_use]
+    pub fn answered_by(&self, provider: ScriptedProvider) -> Self {
+        Self { provider: Some(provider), ..self.clone() }
     }
 
     /// Sends once. Dropping the future hangs up; what had been sent stays sent.
     pub async fn send(&self, request: TokenRequest) -> Sent {
+        #[cfg(feature = "test-util")]
+        if let Some(provider) = &self.provider {
+            return provider(request.0.body()).await;
+        }
         match Request::try_from(request.0) {
             Ok(mut request) => {
                 *request.timeout_mut() = Some(ANSWER_TIMEOUT);

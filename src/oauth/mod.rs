@@ -14,6 +14,8 @@ mod paste;
 mod provider;
 mod request;
 
+#[cfg(feature = "test-util")]
+pub use client::ScriptedProvider;
 pub use client::{Client, Sent};
 pub use outcome::{Outcome, outcome, outcome_of};
 pub use paste::{PasteError, Pasted};

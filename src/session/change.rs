@@ -188,7 +188,8 @@ fn refreshed(entry: &mut Entry, spent: &Spent, grant: Grant, now: UnixTime) -> A
         }
         session.issued_at = now;
         session.expires_at = now.saturating_add(seconds(grant.expires_in));
-        session.generation += 1;
+        // That it differs is what counts; no refresh fails because of a number that somebody wrote into the file.
+        session.generation = session.generation.wrapping_add(1);
         session.retry = None;
         session.ended = None;
         // `rejected` stays: it names a token, not the session, and it dates the last forced refresh.

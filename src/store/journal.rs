@@ -7,7 +7,7 @@
 //! * A torn intent is no intent: it was not durable yet, and nothing is sent before it is.
 //! * A torn answer is no answer: that there was one is known, what it said is not.
 //! * An intent that cannot be read *with an answer behind it that can* is damage, and an error: an answer is never
-//!   thrown away unseen.
+//!   thrown away unseen. The same holds for a whole line anywhere that none belongs.
 //!
 //! Behind the lines there may be zeros, where the file system has no other way to reserve space.
 
@@ -38,7 +38,15 @@ const DIGEST_LEN: usize = Fingerprint::LEN;
 const MAX_RETRY_AFTER: usize = 128;
 
 /// The longest answer line: a body of [`MAX_BODY`] in base64, and what is around it.
-pub(super) const MAX_ANSWER: u64 = (MAX_BODY.div_ceil(3) * 4 + 1024) as u64;
+pub(super) const MAX_ANSWER: u64 = answer_room(MAX_BODY) as u64;
+
+/// At most what is in a line besides a body.
+const AROUND: usize = 1024;
+
+/// The longest line of an answer whose body has this many bytes.
+const fn answer_room(body: usize) -> usize {
+    body.div_ceil(3) * 4 + AROUND
+}
 
 #[derive(Serialize, Deserialize)]
 struct IntentDto {
@@ -112,18 +120,19 @@ pub(super) fn intent_line(intent: &Intent) -> Vec<u8> {
         at: intent.at,
         token_endpoint: intent.token_endpoint.clone(),
     };
-    line(&dto).to_vec()
+    line(&dto, AROUND).to_vec()
 }
 
 /// The line of an answer, of at most [`MAX_ANSWER`] bytes if its body has at most [`MAX_BODY`].
 pub(super) fn answer_line(answer: &Answer) -> Zeroizing<Vec<u8>> {
-    line(&AnswerDto {
+    let dto = AnswerDto {
         version: VERSION,
         status: answer.status,
         retry_after: answer.retry_after.clone().filter(|text| text.len() <= MAX_RETRY_AFTER),
         body: Body(answer.body.clone()),
         at: answer.at,
-    })
+    };
+    line(&dto, answer_room(answer.body.len()))
 }
 
 /// Reads what the lock file at `path` holds.
@@ -131,11 +140,14 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Read, StoreError> {
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
     let first = lines.next().unwrap_or_default();
     let answer = lines.next().and_then(json);
+    if let Some(stray) = lines.position(|line| json(line).is_some()) {
+        return Err(damaged(path, stray + 3, "a whole one where none belongs"));
+    }
     let Some(intent) = json(first) else {
-        return match answer {
-            Some(_) => Err(damaged(path, 1, "an intent that cannot be read, with an answer behind it")),
-            None => Ok(Read { journal: Journal::Empty, intent_len: 0 }),
-        };
+        if answer.is_some() || ends_in_a_whole_line(first) {
+            return Err(damaged(path, 1, "an intent that cannot be read, with an answer behind it"));
+        }
+        return Ok(Read { journal: Journal::Empty, intent_len: 0 });
     };
     let intent = parse(path, 1, intent, intent_from)?;
     let journal = match answer {
@@ -145,8 +157,9 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Read, StoreError> {
     Ok(Read { journal, intent_len: first.len() as u64 })
 }
 
-fn line(dto: &impl Serialize) -> Zeroizing<Vec<u8>> {
-    let mut json = Zeroizing::new(Vec::with_capacity(MAX_ANSWER as usize));
+/// `room` is enough for it, if it holds a secret: a vector that grows leaves copies behind.
+fn line(dto: &impl Serialize, room: usize) -> Zeroizing<Vec<u8>> {
+    let mut json = Zeroizing::new(Vec::with_capacity(room));
     serde_json::to_writer(&mut *json, dto).expect("texts and numbers can be written as JSON");
     let mut line = Zeroizing::new(Vec::with_capacity(DIGEST_LEN + 1 + json.len() + 1));
     line.extend_from_slice(digest(&json).as_bytes());
@@ -162,6 +175,13 @@ fn json(line: &[u8]) -> Option<&str> {
     let json = rest.strip_prefix(b" ")?.strip_suffix(b"\n")?;
     let json = std::str::from_utf8(json).ok()?;
     (digits == digest(json.as_bytes()).as_bytes()).then_some(json)
+}
+
+/// Whether a damaged line and the whole one behind it have become one, because the newline between them is what was damaged.
+fn ends_in_a_whole_line(line: &[u8]) -> bool {
+    // Between a digest and its JSON stands the first of these; a file that is full of them is none of ours.
+    let spaces = line.windows(2).enumerate().filter(|(_, two)| *two == b" {").take(8);
+    spaces.filter_map(|(at, _)| line.get(at.checked_sub(DIGEST_LEN)?..)).any(|rest| json(rest).is_some())
 }
 
 fn digest(bytes: &[u8]) -> String {

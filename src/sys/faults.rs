@@ -4,10 +4,14 @@
 //! is the word that [`RealDisk`](super::disk::RealDisk) passes and SUFFIX is how the path ends. `fsync@.lock:EIO` is a
 //! journal that cannot be made durable; `kill-before:rename` dies with the temp file complete. A fault may end in `#N`: it
 //! strikes at the N-th match only, otherwise at each.
+//!
+//! `record:FILE` strikes at nothing: it appends a line `CALL PATH` to FILE before each call, so that a test learns what there is
+//! to strike at.
 
 use std::{
-    io,
-    path::Path,
+    fs::OpenOptions,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -37,6 +41,7 @@ enum Effect {
     KillBefore,
     KillAfter,
     Run(Hook),
+    Record(PathBuf),
 }
 
 impl Faults {
@@ -78,6 +83,7 @@ impl Faults {
             Some(Effect::Fail(errno)) => return Err(io::Error::from_raw_os_error(*errno)),
             Some(Effect::KillBefore) => kill(),
             Some(Effect::Run(hook)) => hook(path),
+            Some(Effect::Record(to)) => record(to, call, path),
             Some(Effect::KillAfter) | None => {}
         }
         let result = run();
@@ -98,6 +104,7 @@ impl Fault {
         let (target, effect) = match body.split_once(':') {
             Some(("kill-before", target)) => (target, Effect::KillBefore),
             Some(("kill-after", target)) => (target, Effect::KillAfter),
+            Some(("record", to)) => ("", Effect::Record(to.into())),
             Some((target, errno)) => (target, Effect::Fail(number(errno).unwrap_or_else(|| bad()))),
             None => bad(),
         };
@@ -106,12 +113,23 @@ impl Fault {
     }
 
     fn strikes(&self, call: &str, path: &Path) -> bool {
-        let matches = self.call == call && path.to_string_lossy().ends_with(&self.suffix);
+        let matches =
+            (self.call == call || self.call.is_empty()) && path.to_string_lossy().ends_with(&self.suffix);
         matches && {
             let count = self.matched.fetch_add(1, Ordering::SeqCst) + 1;
             self.only.is_none_or(|only| only == count)
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's own file, which is not the program's")]
+fn record(to: &Path, call: &str, path: &Path) {
+    let written = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(to)
+        .and_then(|mut file| file.write_all(format!("{call} {}\n", path.display()).as_bytes()));
+    written.unwrap_or_else(|error| panic!("{}: {error}", to.display()));
 }
 
 fn number(errno: &str) -> Option<i32> {

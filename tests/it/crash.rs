@@ -11,29 +11,49 @@
 //! * What an fsync covered stays. A disk that lies about that is beyond anybody's help.
 //! * Changes of one program that wait for the global lock together share a write, and a power cut or kill -9 its fate.
 //! * Two programs at once: the second one begins at any call of the first, and goes on until it is done or meets a lock.
+//! * The provider may be out of reach, answer 503, refuse a code, or do its work and not be heard. To some a refresh token that
+//!   comes twice is theft, and ends its grant.
+//!
+//! The programs are the real broker on the real store. A person starts a sign-in, pastes its code, pastes it again, pastes
+//! another one, cancels, logs out; somebody asks for a token.
 //!
 //! # Invariants
 //!
 //! 1. The store parses, always.
 //! 2. What was acknowledged is there: each tenant's newest session, sign-in or logout that somebody was told of. If
 //!    somebody ended in the middle of a change: the state before it or the one after it.
-//! 3. No refresh token is sent whose successor was acknowledged, by the journal or by the store; so an answer that was recorded
+//! 3. What is served was in a journal first. No refresh token is sent whose successor was acknowledged, by the journal or by the store; so an answer that was recorded
 //!    is recovered. A token that may have been spent is sent again only by those who know that.
 //! 4. The next caller goes on unaided, and nothing but its own end makes a call fail.
+//! 5. A code is not sent again unless it is known not to be spent; the journal knows the code that was sent last. The grant that
+//!    an answered exchange brought is had by whoever asks next, or pastes the code again, and nothing is sent for it.
+//! 6. A sign-in that is recovered replaces no newer one, and revives nothing that was cancelled or logged out; and a refresh
+//!    that comes late does not either.
+//! 7. In the end a new sign-in works at the first try.
 //!
 //! The walk draws its histories from a seed, which it prints; `THREADKEY_TEST_SEED` sets it, to the number of one history to
 //! repeat that one, and `THREADKEY_TEST_HISTORIES` how many there are.
 
 mod content;
+mod ends;
 mod machine;
+mod program;
 mod walk;
+mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::{
-    machine::Sabotage,
-    walk::{Violation, history, runtime},
+    ends::Sabotage,
+    walk::{Violation, history},
 };
+
+const NOW: i64 = 1_795_358_672;
+
+const PATH: &str = "/data/threadkey/auth.json";
+
+/// How long an access token lives, in seconds: so short that no history is as long as a sign-in may take.
+const LIFETIME: u64 = 10;
 
 const HISTORIES: u64 = 10_000;
 
@@ -48,14 +68,13 @@ fn number(variable: &str) -> Option<u64> {
 fn walk(first: u64, count: u64, sabotage: Sabotage) -> Result<(), (u64, Violation)> {
     let next = AtomicU64::new(0);
     let work = || {
-        let runtime = runtime();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= count {
                 return Ok(());
             }
             let seed = first.wrapping_add(number);
-            history(&runtime, seed, sabotage).map_err(|violation| {
+            history(seed, sabotage).map_err(|violation| {
                 next.store(count, Ordering::Relaxed);
                 (seed, violation)
             })?;
@@ -84,9 +103,12 @@ fn a_store_that_leaves_out_a_step_is_caught() {
     for sabotage in [
         Sabotage::FolderSync,
         Sabotage::JournalSync,
+        Sabotage::SignInJournalSync,
+        Sabotage::SignInJournalKept,
         Sabotage::StoreSync,
         Sabotage::GlobalLock,
         Sabotage::TenantLock,
+        Sabotage::SignInLock,
     ] {
         let caught = walk(1, SHORT, sabotage);
         assert!(caught.is_err(), "{sabotage:?} went unnoticed in {SHORT} histories");

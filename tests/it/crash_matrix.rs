@@ -1,12 +1,21 @@
-//! The crash matrix: the program that refreshes is killed (-9) before and after each step of the refresh, of the journal and of
-//! the write, and the next one goes on by itself.
+//! The crash matrix: a program is killed (-9) before and after each step of what it does, and the next one goes on by itself.
+//!
+//! The steps are those that a recorded run of the same command made, so a new system call joins by itself. A look (a stat, a
+//! read) changes nothing, and to die before or after it is to die after the step before it or before the one behind it;
+//! `THREADKEY_CRASH_MATRIX=full` dies at the looks too.
+//!
+//! What is expected is told by what the dead program left: by the journal's lines, by the store, by the provider's counts.
+#![expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
 
-use std::os::unix::process::ExitStatusExt as _;
+use std::{collections::BTreeMap, fs, os::unix::process::ExitStatusExt as _, path::Path, process::Stdio};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::support::{
     authserver::{self, AuthServer, Lifetimes},
     browser,
-    program::Home,
+    program::{Ended, Home},
 };
 
 const AN_HOUR: i64 = 3600;
@@ -14,64 +23,135 @@ const AN_HOUR: i64 = 3600;
 /// Past the pause that an intent without an answer causes, which is 2 s at most.
 const A_PAUSE: i64 = 10;
 
-/// The steps up to the request. Whoever dies there has spent nothing.
-const UNSENT: [&str; 12] = [
-    "open@local.lock",
-    "fstat@local.lock#1",
-    "try-lock@local.lock",
-    "fstat@local.lock#2",
-    "stat@local.lock",
-    "read@local.lock#1",
-    "read@local.lock#2",
-    "write@local.lock#1",
-    "reserve@local.lock",
-    "fsync@local.lock#1",
-    "fsync-folder@auth.json.refresh",
-    "fsync-folder@threadkey#1",
-];
+/// Calls that change nothing.
+const LOOKS: [&str; 9] =
+    ["access", "canonicalize", "fstat", "read", "readlink", "stat", "statfs", "statvfs", "statx"];
 
-/// The steps after the answer was written down, to the end.
-const ANSWERED: [&str; 13] = [
-    "fsync@local.lock#2",
-    "open@.global.lock",
-    "lock@.global.lock",
-    "open@.tmp",
-    "write@.tmp",
-    "fsync@.tmp",
-    "rename",
-    "fsync-folder@threadkey#2",
-    "unlock@.global.lock",
-    "fsync-folder@threadkey#3",
-    "truncate@local.lock",
-    "fsync@local.lock#3",
-    "unlock@local.lock",
-];
+/// How many cases are under way at once.
+const AT_ONCE: usize = 4;
 
-/// One person who is signed in, and time that goes on from one expiry to the next.
-struct Rig {
+const REFRESH: [&str; 7] =
+    ["--config", "threadkey.toml", "__refresh", "--tenant", "acme/local", "--min-ttl", "60"];
+
+/// A system call of a recorded run: its name, its path with the home as `~`, and which of its like it is, from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Call {
+    name: String,
+    path: String,
+    number: u32,
+}
+
+/// One person, with a folder of their own and a program in it.
+struct Person {
     server: AuthServer,
     home: Home,
+    account: String,
     now: i64,
 }
 
-impl Rig {
-    async fn start() -> Self {
-        let server = AuthServer::start(authserver::Options::default()).await;
-        let access_token = std::time::Duration::from_secs(3600);
-        server.set_lifetimes(Lifetimes { access_token, ..Lifetimes::default() });
-        let home = Home::new(&server.config_toml("acme"));
-        let rig = Self { server, home, now: 0 };
-        rig.sign_in().await;
-        rig
+/// Where a program is killed.
+#[derive(Clone, Debug)]
+struct Death {
+    when: &'static str,
+    call: Call,
+}
+
+// === impl Call and Death ===
+
+impl Call {
+    fn is_look(&self) -> bool {
+        LOOKS.contains(&self.name.as_str())
+    }
+}
+
+impl Death {
+    /// Whether it comes before an answer could be written down: the second line of a journal.
+    fn comes_before_the_answer_is_written(&self) -> bool {
+        let Call { name, path, number } = &self.call;
+        let writes = name == "write" && path.ends_with(".lock");
+        self.call.is_look() || (writes && *number == 2 && self.when == "kill-before")
     }
 
-    async fn sign_in(&self) {
+    fn failpoint(&self, home: &Home) -> String {
+        let Call { name, path, number } = &self.call;
+        let path = path.replace('~', &home.path().to_string_lossy());
+        format!("{}:{name}@{path}#{number}", self.when)
+    }
+}
+
+/// The calls that were recorded, in order.
+fn calls(record: &Path, home: &Home) -> Vec<Call> {
+    let text = fs::read_to_string(record).expect("the run was recorded");
+    let mut seen = BTreeMap::new();
+    text.lines()
+        .map(|line| {
+            let (name, path) = line.split_once(' ').expect("a call and its path");
+            let path = if path.ends_with(".tmp") {
+                ".tmp".into()
+            } else {
+                path.replace(&*home.path().to_string_lossy(), "~")
+            };
+            let number = seen.entry((name.to_owned(), path.clone())).or_insert(0);
+            *number += 1;
+            Call { name: name.into(), path, number: *number }
+        })
+        .collect()
+}
+
+/// Every way to die in such a run that leaves something else behind.
+fn deaths(calls: &[Call]) -> Vec<Death> {
+    let full = std::env::var("THREADKEY_CRASH_MATRIX").is_ok_and(|form| form == "full");
+    let mut deaths = Vec::new();
+    let mut after_a_step = false;
+    for call in calls {
+        let counts = full || !call.is_look();
+        if counts && !after_a_step {
+            deaths.push(Death { when: "kill-before", call: call.clone() });
+        }
+        if counts {
+            deaths.push(Death { when: "kill-after", call: call.clone() });
+        }
+        // Between two steps in a row a program does nothing but at most ask the provider, and it looks before it writes.
+        after_a_step = counts;
+    }
+    deaths
+}
+
+async fn server() -> AuthServer {
+    let server = AuthServer::start(authserver::Options::default()).await;
+    let access_token = std::time::Duration::from_secs(3600);
+    server.set_lifetimes(Lifetimes { access_token, ..Lifetimes::default() });
+    server
+}
+
+// === impl Person ===
+
+impl Person {
+    fn new(server: &AuthServer, account: impl Into<String>) -> Self {
+        let home = Home::new(&server.config_toml("acme"));
+        Self { server: server.clone(), home, account: account.into(), now: 0 }
+    }
+
+    /// Starts a sign-in, allows it, and returns the address to paste.
+    async fn callback(&self) -> String {
         let started = self.home.run(&["auth", "start", "acme", "--json"]).await;
         assert_eq!(started.code, 0, "{started:?}");
         let started: serde_json::Value = serde_json::from_str(&started.stdout).unwrap();
-        let callback = browser::sign_in(started["authorize_url"].as_str().unwrap(), "alice").await;
-        let done = self.home.run_with(&["auth", "code", "acme"], &callback.url).await;
+        browser::sign_in(started["authorize_url"].as_str().unwrap(), &self.account).await.url
+    }
+
+    async fn paste(&self, callback: &str) -> Ended {
+        self.home.run_with(&["auth", "code", "acme"], callback).await
+    }
+
+    async fn sign_in(&self) {
+        let callback = self.callback().await;
+        let done = self.paste(&callback).await;
         assert_eq!(done.code, 0, "{done:?}");
+    }
+
+    async fn token(&self) -> Ended {
+        self.home.run(&["token", "acme"]).await
     }
 
     fn pass(&mut self, seconds: i64) {
@@ -79,83 +159,225 @@ impl Rig {
         self.home.set_offset(self.now);
     }
 
-    /// The access token expires, and who refreshes it is killed there, in a refresh that begins with an empty journal.
-    async fn die(&mut self, failpoint: &str) {
-        self.pass(AN_HOUR + 1);
-        let well = self.home.run(&["token", "acme"]).await;
-        assert_eq!(well.code, 0, "{failpoint}: {well:?}");
-        self.pass(AN_HOUR + 1);
-        let dying =
-            self.home.command(&["token", "acme"]).env("THREADKEY_TEST_FAILPOINTS", failpoint).output();
-        let dying = dying.await.expect("the program runs");
-        // The caller opens the lock file too, to wait: where that is the step, it dies itself, and otherwise is told.
-        let told = dying.status.code() == Some(5);
-        let died = dying.status.signal() == Some(9);
-        assert!(told || died, "{failpoint}: try again later: {dying:?}");
+    /// Runs it with this fault; the signal that ended it, if one did.
+    async fn run_faulty(&self, arguments: &[&str], input: &str, faults: &str) -> Option<i32> {
+        let mut command = self.home.command(arguments);
+        command.env("THREADKEY_TEST_FAILPOINTS", faults).stdin(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        // It may be killed before it reads.
+        let _ = stdin.write_all(input.as_bytes()).await;
+        drop(stdin);
+        let output = child.wait_with_output().await.expect("the program ends");
+        output.status.signal()
     }
 
-    /// The next caller gets a token; one that is told to come back does so once.
-    async fn go_on(&mut self, failpoint: &str) {
-        let mut next = self.home.run(&["token", "acme"]).await;
-        if next.code == 5 {
-            self.pass(A_PAUSE);
-            next = self.home.run(&["token", "acme"]).await;
+    async fn record(&self, arguments: &[&str], input: &str) -> Vec<Call> {
+        let record = self.home.path().join("calls");
+        let signal = self.run_faulty(arguments, input, &format!("record:{}", record.display())).await;
+        assert_eq!(signal, None);
+        let calls = calls(&record, &self.home);
+        assert!(calls.iter().filter(|call| !call.is_look()).count() > 5, "it does something: {calls:?}");
+        calls
+    }
+
+    async fn die(&self, arguments: &[&str], input: &str, death: &Death) {
+        let signal = self.run_faulty(arguments, input, &death.failpoint(&self.home)).await;
+        assert_eq!(signal, Some(9), "{death:?} was not met");
+    }
+
+    /// How many lines a journal has: none, the intent, or the intent and the answer.
+    fn journal(&self, name: &str) -> usize {
+        let path = self.home.store().with_file_name("auth.json.refresh").join(name);
+        let text = fs::read(path).unwrap_or_default();
+        text.iter().filter(|byte| **byte == b'\n').count()
+    }
+
+    fn store(&self) -> serde_json::Value {
+        let Ok(text) = fs::read(self.home.store()) else { return serde_json::Value::Null };
+        serde_json::from_slice(&text).expect("the store parses, always")
+    }
+
+    fn leftovers(&self) -> usize {
+        let folder = self.home.store();
+        let names = fs::read_dir(folder.parent().unwrap()).unwrap();
+        names.filter(|name| name.as_ref().unwrap().path().extension().is_some_and(|end| end == "tmp")).count()
+    }
+
+    fn generation(&self) -> u64 {
+        self.store()["sessions"]["acme/local"]["generation"].as_u64().unwrap_or_default()
+    }
+}
+
+/// Runs all cases, several at once.
+async fn each<F: Future<Output = ()> + Send + 'static>(deaths: Vec<Death>, case: impl Fn(usize, Death) -> F) {
+    let cases = deaths.into_iter().enumerate().map(|(number, death)| tokio::spawn(case(number, death)));
+    let mut ended = stream::iter(cases).buffer_unordered(AT_ONCE);
+    while let Some(case) = ended.next().await {
+        case.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_step_of_an_exchange_its_code_is_spent_once_and_what_was_answered_is_there() {
+    let server = server().await;
+    let model = Person::new(&server, "model");
+    let callback = model.callback().await;
+    let deaths = deaths(&model.record(&["auth", "code", "acme"], &callback).await);
+    each(deaths, |number, death| {
+        let person = Person::new(&server, format!("person-{number}"));
+        async move { exchange(&person, &death).await }
+    })
+    .await;
+}
+
+async fn exchange(person: &Person, death: &Death) {
+    let counts = || person.server.events().of(&person.account);
+    let callback = person.callback().await;
+    person.die(&["auth", "code", "acme"], &callback, death).await;
+    let (sent, journal) = (counts().sign_ins, person.journal("acme%2Flocal.signin.lock"));
+    let committed = person.generation() == 1;
+    assert!(sent == 0 || journal > 0 || committed, "{death:?}: what was sent is on record");
+    let next = person.token().await;
+    if committed || journal == 2 {
+        assert_eq!(next.code, 0, "{death:?}: the grant is there: {next:?}");
+    } else {
+        assert_eq!(next.code, 3, "{death:?}: {next:?}");
+        let again = person.paste(&callback).await;
+        if journal == 1 {
+            // It may have been sent, and nobody knows what came of it.
+            assert!(again.stderr.contains("no answer came back"), "{death:?}: {again:?}");
+            person.sign_in().await;
+        } else {
+            assert_eq!(again.code, 0, "{death:?}: the code is as good as before: {again:?}");
         }
-        assert_eq!(next.code, 0, "{failpoint}: {next:?}");
+        assert_eq!(person.token().await.code, 0, "{death:?}");
+    }
+    let lost = u32::from(journal == 1 && !committed && sent == 1);
+    assert!(
+        lost == 0 || death.comes_before_the_answer_is_written(),
+        "{death:?}: the answer was written down"
+    );
+    assert_eq!((counts().sign_ins, counts().reuses), (1 + lost, 0), "{death:?}");
+    assert_eq!((person.leftovers(), person.generation()), (0, 1), "{death:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_step_of_a_refresh_the_next_caller_has_what_was_answered_or_refreshes() {
+    let server = server().await;
+    let mut model = Person::new(&server, "model");
+    model.sign_in().await;
+    model.pass(AN_HOUR);
+    let deaths = deaths(&model.record(&REFRESH, "{}\n").await);
+    // Each person dies at some of the steps, one after the other, in refreshes that begin with an empty journal.
+    let queue: Vec<_> = (0..AT_ONCE)
+        .map(|first| deaths.iter().skip(first).step_by(AT_ONCE).cloned().collect::<Vec<_>>())
+        .enumerate()
+        .map(|(number, deaths)| {
+            let mut person = Person::new(&server, format!("person-{number}"));
+            tokio::spawn(async move {
+                person.sign_in().await;
+                for death in deaths {
+                    person.pass(AN_HOUR);
+                    refresh(&mut person, &death).await;
+                }
+            })
+        })
+        .collect();
+    for person in queue {
+        person.await.unwrap();
     }
 }
 
-fn before_and_after<'a>(steps: &'a [&'a str]) -> impl Iterator<Item = String> + 'a {
-    steps.iter().flat_map(|step| [format!("kill-before:{step}"), format!("kill-after:{step}")])
+async fn refresh(person: &mut Person, death: &Death) {
+    let (server, account) = (person.server.clone(), person.account.clone());
+    let counts = move || server.events().of(&account);
+    let (before, generation) = (counts(), person.generation());
+    person.die(&REFRESH, "{}\n", death).await;
+    let (sent, journal) = (counts().refreshes - before.refreshes, person.journal("acme%2Flocal.lock"));
+    let committed = person.generation() == generation + 1;
+    assert!(sent == 0 || journal > 0 || committed, "{death:?}: what was sent is on record");
+    let next = person.token().await;
+    if committed || journal != 1 {
+        assert_eq!(next.code, 0, "{death:?}: {next:?}");
+        assert_eq!(counts().refreshes, before.refreshes + 1, "{death:?}: once");
+        assert_eq!(counts().reuses, before.reuses, "{death:?}");
+    } else {
+        let in_time = sent == 0 || death.comes_before_the_answer_is_written();
+        assert!(in_time, "{death:?}: the answer was written down");
+        assert_eq!(next.code, 5, "{death:?}: not followed at once: {next:?}");
+        let status = person.home.run(&["auth", "status", "--json"]).await;
+        assert!(status.stdout.contains("ambiguous_no_answer"), "{death:?}: {status:?}");
+        assert_eq!(counts().refreshes, before.refreshes + sent, "{death:?}");
+        person.pass(A_PAUSE);
+        let later = person.token().await;
+        if sent == 0 {
+            assert_eq!((later.code, counts().reuses), (0, before.reuses), "{death:?}: {later:?}");
+        } else {
+            // This provider has no grace: its verdict is heard once, and signing in again is all it takes.
+            assert_eq!(later.code, 4, "{death:?}: {later:?}");
+            assert_eq!(person.token().await.code, 4, "{death:?}");
+            assert_eq!(counts().reuses, before.reuses + 1, "{death:?}: one verdict is enough");
+            person.sign_in().await;
+        }
+    }
+    if person.journal("acme%2Flocal.lock") > 0 {
+        // What is about a state that is gone stays until the next refresh, which drops it.
+        person.pass(AN_HOUR);
+    }
+    assert_eq!((person.token().await.code, person.journal("acme%2Flocal.lock")), (0, 0), "{death:?}");
 }
 
-#[tokio::test]
-async fn killed_at_any_step_before_the_request_nothing_is_spent_and_the_next_caller_refreshes() {
-    let mut rig = Rig::start().await;
-    for (number, failpoint) in (0..).zip(before_and_after(&UNSENT)) {
-        rig.die(&failpoint).await;
-        assert_eq!(rig.server.events().total.refreshes, 2 * number + 1, "{failpoint}: it was not sent");
-        rig.go_on(&failpoint).await;
-        let total = rig.server.events().total;
-        assert_eq!((total.refreshes, total.reuses), (2 * number + 2, 0), "{failpoint}");
-    }
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_step_of_the_first_start_the_next_one_makes_the_store() {
+    const START: [&str; 4] = ["auth", "start", "acme", "--json"];
+    let server = server().await;
+    let calls = Person::new(&server, "model").record(&START, "").await;
+    assert!(calls.iter().any(|call| call.name == "mkdir"), "the folders are made too: {calls:?}");
+    each(deaths(&calls), |number, death| {
+        let person = Person::new(&server, format!("person-{number}"));
+        async move {
+            person.die(&START, "", &death).await;
+            person.store();
+            let next = person.home.run(&START).await;
+            assert_eq!(next.code, 0, "{death:?}: {next:?}");
+            assert!(person.store()["pending"]["acme/local"].is_object(), "{death:?}");
+            let cancelled = person.home.run(&["auth", "cancel", "acme"]).await;
+            assert_eq!((cancelled.code, person.leftovers()), (0, 0), "{death:?}: {cancelled:?}");
+        }
+    })
+    .await;
 }
 
-#[tokio::test]
-async fn killed_at_any_step_after_the_answer_was_written_down_the_next_caller_has_it_and_sends_nothing() {
-    let mut rig = Rig::start().await;
-    let mut seen = std::collections::BTreeSet::new();
-    let steps =
-        std::iter::once("kill-after:write@local.lock#2".to_owned()).chain(before_and_after(&ANSWERED));
-    for (number, failpoint) in (0..).zip(steps) {
-        rig.die(&failpoint).await;
-        let next = rig.home.run(&["token", "acme"]).await;
-        assert_eq!(next.code, 0, "{failpoint}: {next:?}");
-        assert!(seen.insert(next.stdout), "{failpoint}: a new token");
-        let total = rig.server.events().total;
-        assert_eq!((total.refreshes, total.reuses), (2 * number + 2, 0), "{failpoint}");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_a_dead_programs_temp_file_is_removed_the_next_writer_removes_it_and_the_store_is_whole()
+{
+    const CANCEL: [&str; 3] = ["auth", "cancel", "acme"];
+    async fn with_leftovers(server: &AuthServer, account: String) -> Person {
+        let person = Person::new(server, account);
+        person.callback().await;
+        for name in [".auth.json.0123456789abcdef.tmp", ".auth.json.fedcba9876543210.tmp"] {
+            fs::write(person.home.store().with_file_name(name), "{\"version\": 1, \"sess").unwrap();
+        }
+        person
     }
-}
-
-#[tokio::test]
-async fn killed_between_the_answer_and_its_line_in_the_journal_it_is_told_and_signing_in_again_is_all_it_takes()
- {
-    for failpoint in
-        ["kill-before:read@local.lock#3", "kill-after:read@local.lock#3", "kill-before:write@local.lock#2"]
-    {
-        let mut rig = Rig::start().await;
-        rig.die(failpoint).await;
-        let next = rig.home.run(&["token", "acme"]).await;
-        assert_eq!(next.code, 5, "{failpoint}: not followed at once: {next:?}");
-        let status = rig.home.run(&["auth", "status", "--json"]).await;
-        assert!(status.stdout.contains("ambiguous_no_answer"), "{failpoint}: {status:?}");
-        assert_eq!(rig.server.events().total.refreshes, 2, "{failpoint}");
-        // This provider has no grace: its verdict is heard once, and nothing is stuck.
-        rig.pass(A_PAUSE);
-        assert_eq!(rig.home.run(&["token", "acme"]).await.code, 4, "{failpoint}");
-        assert_eq!(rig.home.run(&["token", "acme"]).await.code, 4, "{failpoint}");
-        assert_eq!(rig.server.events().total.reuses, 1, "{failpoint}: one verdict is enough");
-        rig.sign_in().await;
-        assert_eq!(rig.home.run(&["token", "acme"]).await.code, 0, "{failpoint}");
-    }
+    let server = server().await;
+    let model = with_leftovers(&server, "model".into()).await;
+    let calls = model.record(&CANCEL, "").await;
+    assert_eq!(calls.iter().filter(|call| call.name == "remove").count(), 2, "{calls:?}");
+    assert!(calls.iter().any(|call| call.name == "list"), "{calls:?}");
+    each(deaths(&calls), |number, death| {
+        let server = server.clone();
+        async move {
+            let person = with_leftovers(&server, format!("person-{number}")).await;
+            person.die(&CANCEL, "", &death).await;
+            assert!(person.store().is_object(), "{death:?}: the store is whole");
+            let next = person.home.run(&["auth", "start", "acme", "--json"]).await;
+            assert_eq!(next.code, 0, "{death:?}: {next:?}");
+            let next = person.home.run(&CANCEL).await;
+            assert!(next.stderr.contains("is cancelled"), "{death:?}: {next:?}");
+            assert_eq!(person.leftovers(), 0, "{death:?}");
+        }
+    })
+    .await;
 }

@@ -1,8 +1,9 @@
 //! A disk that fails, at any one call of a refresh, a sign-in or a logout: nothing is spent that cannot be saved, and
 //! nothing is lost.
 //!
-//! Each case has a person of its own, a program of its own and one fault: its N-th call fails with an error, once. The number of
-//! calls is counted on a disk that is well, so that each call has its turn.
+//! Each case has a person of its own, a program of its own and one fault: its N-th call fails with an error, once, or all calls
+//! from it on do, until the disk is well again. The number of calls is counted on a disk that is well, so that each call has
+//! its turn.
 
 use std::{
     ffi::OsString,
@@ -10,14 +11,14 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use futures_util::{StreamExt as _, stream};
 use threadkey::{
-    broker::{Broker, FinishError, Finished, GrantEnd, LogoutError, Revocation, SignIn},
+    broker::{Broker, Event, FinishError, Finished, GrantEnd, LogoutError, Revocation, SignIn, TokenError},
     ids::{Principal, ProviderId, Snowflake, Tenant},
     oauth::{Client, Pasted, Provider, ProviderSettings, Providers},
     session::Session,
@@ -61,6 +62,8 @@ struct Fault {
     calls: AtomicU64,
     /// Which call fails; 0 is none.
     at: AtomicU64,
+    /// Whether all later calls fail too.
+    lasts: AtomicBool,
     errno: i32,
     struck: Mutex<Option<(&'static str, PathBuf)>>,
 }
@@ -76,7 +79,8 @@ struct FailingFile {
 impl Failing {
     fn new(errno: i32) -> Self {
         let (calls, at, struck) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::default());
-        Self(Arc::new(Fault { disk: RealDisk::new(), calls, at, errno, struck }))
+        let lasts = AtomicBool::new(false);
+        Self(Arc::new(Fault { disk: RealDisk::new(), calls, at, lasts, errno, struck }))
     }
 
     /// Counts from now, and fails at this call; at none with 0.
@@ -101,7 +105,8 @@ impl Failing {
         run: impl FnOnce(&RealDisk) -> io::Result<T>,
     ) -> io::Result<T> {
         let number = self.0.calls.fetch_add(1, Ordering::SeqCst) + 1;
-        if number == self.0.at.load(Ordering::SeqCst) {
+        let at = self.0.at.load(Ordering::SeqCst);
+        if number == at || (at != 0 && number > at && self.0.lasts.load(Ordering::SeqCst)) {
             *self.0.struck.lock().unwrap_or_else(PoisonError::into_inner) = Some((call, path.to_owned()));
             return Err(io::Error::from_raw_os_error(self.0.errno));
         }
@@ -237,8 +242,33 @@ impl Case {
         self.disk.arm(call);
     }
 
+    /// Lets all calls fail from the N-th on.
+    fn fail_from(&self, call: u64) {
+        self.disk.0.lasts.store(true, Ordering::SeqCst);
+        self.disk.arm(call);
+    }
+
     fn is_well_again(&self) {
-        self.disk.arm(0);
+        self.disk.0.at.store(0, Ordering::SeqCst);
+    }
+
+    /// What comes of `work` on a disk that goes on failing: it ends, or it is told that what the provider gave cannot be
+    /// saved. Then the disk is well again, and it ends.
+    async fn through_it<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        let mut events = self.broker.events();
+        let mut working = tokio::spawn(work);
+        let failed = async {
+            while !matches!(events.recv().await.unwrap(), Event::SaveFailed(whose) if whose == self.tenant) {}
+        };
+        let ended = tokio::select! {
+            ended = &mut working => Some(ended),
+            () = failed => None,
+        };
+        self.is_well_again();
+        match ended {
+            Some(ended) => ended.unwrap(),
+            None => working.await.unwrap(),
+        }
     }
 
     async fn callback(&self, started: &SignIn) -> String {
@@ -299,13 +329,27 @@ fn acme() -> ProviderId {
 
 /// Runs `case` with each error at each call that it makes with none.
 async fn at_each_call<F: Future<Output = u64> + Send + 'static>(case: impl Fn(Case, u64, &'static str) -> F) {
+    run(case, |calls| ERRORS.iter().flat_map(|error| (1..=calls).map(move |call| (*error, call))).collect())
+        .await;
+}
+
+/// Runs `case` at each call that it makes with no error, with one error after the other.
+async fn at_each_call_in_turn<F: Future<Output = u64> + Send + 'static>(
+    case: impl Fn(Case, u64, &'static str) -> F,
+) {
+    run(case, |calls| ERRORS.into_iter().cycle().zip(1..=calls).collect()).await;
+}
+
+async fn run<F: Future<Output = u64> + Send + 'static>(
+    case: impl Fn(Case, u64, &'static str) -> F,
+    cases: impl FnOnce(u64) -> Vec<((i32, &'static str), u64)>,
+) {
     let rig = Rig::start().await;
     let calls = case(rig.case(0, libc::EIO), 0, "").await;
     assert!(calls > 10, "it uses the disk");
-    let cases = ERRORS.iter().flat_map(|error| (1..=calls).map(move |call| (error, call)));
-    let running = cases.enumerate().map(|(number, ((errno, hint), call))| {
+    let running = cases(calls).into_iter().zip(1..).map(|(((errno, hint), call), number)| {
         // In a task of its own, so that both processors have something to do.
-        tokio::spawn(case(rig.case(1 + number as u64, *errno), call, hint))
+        tokio::spawn(case(rig.case(number, errno), call, hint))
     });
     let mut ended = stream::iter(running).buffer_unordered(AT_ONCE);
     while let Some(case) = ended.next().await {
@@ -359,6 +403,69 @@ async fn a_sign_in_on_a_failing_disk_spends_its_code_once_and_is_finished_by_the
         }
         let calls = case.disk.calls();
         case.is_well_again();
+        let counts = case.counts();
+        assert_eq!((counts.sign_ins, counts.reuses), (1, 0), "{call}: {:?}", case.disk.struck());
+        let session = case.session().await.unwrap();
+        let lease = case.broker.token(&case.tenant, MINUTE).await.unwrap();
+        assert_eq!(lease.access_token, session.access_token);
+        calls
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_on_a_disk_that_goes_on_failing_spends_nothing_or_is_kept_until_it_is_saved() {
+    at_each_call_in_turn(|case, call, hint| async move {
+        case.sign_in().await;
+        let before = case.session().await;
+        case.clock.advance(3600);
+        case.fail_from(call);
+        let (broker, tenant) = (case.broker.clone(), case.tenant.clone());
+        let asked = case.through_it(async move { broker.token(&tenant, MINUTE).await }).await;
+        let calls = case.disk.calls();
+        case.broker.drained().await;
+        if let Err(error) = &asked {
+            assert!(error.to_string().contains(hint), "{call}: it does not say what to do: {error}");
+            assert_eq!(case.counts().refreshes, 0, "{call}: nothing was sent");
+            assert_eq!(case.session().await, before, "{call}: nothing was lost");
+        }
+        let mut next = case.broker.token(&case.tenant, MINUTE).await;
+        if let (Err(_), Err(TokenError::Unavailable { code, .. })) = (&asked, &next) {
+            // An intent that could not be taken back counts as sent: that costs a pause.
+            assert_eq!(code, "ambiguous_no_answer", "{call}");
+            case.clock.advance(10);
+            next = case.broker.token(&case.tenant, MINUTE).await;
+        }
+        let next = next.unwrap();
+        if let Ok(asked) = asked {
+            assert_eq!(asked.access_token, next.access_token, "{call}");
+        }
+        let counts = case.counts();
+        assert_eq!((counts.refreshes, counts.reuses), (1, 0), "{call}: {:?}", case.disk.struck());
+        assert_eq!(case.session().await.unwrap().generation, 2);
+        calls
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exchange_on_a_disk_that_goes_on_failing_spends_nothing_or_is_finished_with_what_came() {
+    at_each_call_in_turn(|case, call, hint| async move {
+        let started = case.broker.start(&case.tenant, case.who).await.unwrap();
+        let callback = case.callback(&started).await;
+        case.fail_from(call);
+        let (broker, who, pasted) = (case.broker.clone(), case.who, Pasted::parse(&callback).unwrap());
+        let finished = case.through_it(async move { broker.finish(who, None, pasted).await }).await;
+        let calls = case.disk.calls();
+        if let Err(error) = finished {
+            assert!(error.to_string().contains(hint), "{call}: it does not say what to do: {error}");
+            if let Err(FinishError::CodeSpent(_)) = case.finish(&callback).await {
+                // An intent that could not be taken back counts as sent: that costs another look at the link.
+                assert_eq!(case.counts().sign_ins, 0, "{call}");
+                let again = case.broker.start(&case.tenant, case.who).await.unwrap();
+                case.finish(&case.callback(&again).await).await.unwrap();
+            }
+        }
         let counts = case.counts();
         assert_eq!((counts.sign_ins, counts.reuses), (1, 0), "{call}: {:?}", case.disk.struck());
         let session = case.session().await.unwrap();

@@ -25,6 +25,7 @@ mod e2e;
 mod fair;
 mod faulty_disk;
 mod glance;
+mod independence;
 mod lookalike;
 mod outcomes;
 mod peer;

@@ -62,6 +62,17 @@ fn a_refresh_moves_the_generation_and_keeps_what_the_answer_left_out() {
 }
 
 #[test]
+fn a_refresh_of_the_last_generation_that_can_be_counted_is_kept_and_seen() {
+    let mut entry = entry();
+    session_mut(&mut entry).generation = u64::MAX;
+    let before = session(&entry).seen();
+    let change = Change::Refreshed { spent: spent(&entry), grant: grant(Some("refresh-8")) };
+    assert_eq!(apply(&mut entry, change, NOW), Applied::Done);
+    assert_eq!(session(&entry).access_token.expose(), "access-8");
+    assert_ne!(session(&entry).seen(), before);
+}
+
+#[test]
 fn a_late_result_changes_nothing_that_it_was_not_sent_for() {
     let sent_for = spent(&entry());
     let late = [

@@ -13,19 +13,24 @@ use threadkey::sys::{
     filesystem::FileSystem,
     lock::Mode,
 };
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::content::{Content, Names, Naming, Write};
+use super::{
+    content::{Content, Names, Naming, Write},
+    ends::{End, How, Sabotage, When, Written},
+};
 use crate::support::random::Random;
 
 /// Several processes and one disk; clones are the same machine.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Machine(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// Hears of each journal with an answer in it, under the state's lock.
+    journalled: Box<dyn Fn(&Path, Written) + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -48,7 +53,7 @@ enum Node {
 }
 
 struct Life {
-    alive: bool,
+    alive: watch::Sender<bool>,
     calls: u64,
     end: Option<End>,
 }
@@ -58,40 +63,6 @@ struct Held {
     process: usize,
     node: usize,
     mode: Mode,
-}
-
-/// How a process ends.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct End {
-    /// At which of its calls from now on, from 1.
-    pub(super) at: u64,
-    /// Whether that call still takes effect; a write does so in part otherwise.
-    pub(super) when: When,
-    /// Whether all others end with it, and what was not synced is at stake.
-    pub(super) how: How,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum When {
-    Before,
-    After,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum How {
-    Kill,
-    PowerCut,
-}
-
-/// What a disk or a program leaves out, to show that the walk notices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sabotage {
-    Nothing,
-    FolderSync,
-    JournalSync,
-    StoreSync,
-    GlobalLock,
-    TenantLock,
 }
 
 type Guest = Box<dyn FnOnce() + Send>;
@@ -116,8 +87,12 @@ struct OpenFile {
 
 impl Machine {
     /// With the folder `/data`, which is there for good.
-    pub(super) fn new(random: &mut Random) -> Self {
-        let machine = Self::default();
+    pub(super) fn new(
+        random: &mut Random,
+        journalled: impl Fn(&Path, Written) + Send + Sync + 'static,
+    ) -> Self {
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        let machine = Self(Arc::new(Shared { state, changed, journalled: Box::new(journalled) }));
         let mut state = machine.state();
         let names = BTreeMap::from([("data".into(), 1)]);
         state.nodes.push(Node::Folder(Names { live: names.clone(), durable: names, pending: Vec::new() }));
@@ -130,7 +105,7 @@ impl Machine {
     /// Starts a process.
     pub(super) fn start(&self, sabotage: Sabotage) -> Process {
         let mut state = self.state();
-        state.processes.push(Life { alive: true, calls: 0, end: None });
+        state.processes.push(Life { alive: watch::Sender::new(true), calls: 0, end: None });
         Process { machine: self.clone(), id: state.processes.len() - 1, sabotage, guest: Arc::default() }
     }
 
@@ -163,14 +138,18 @@ impl Machine {
 // === impl State ===
 
 impl State {
+    fn is_alive(&self, process: usize) -> bool {
+        *self.processes[process].alive.borrow()
+    }
+
     fn cut_power(&mut self) {
         self.power_is_cut = true;
-        self.processes.iter_mut().for_each(|process| process.alive = false);
+        self.processes.iter().for_each(|process| _ = process.alive.send_replace(false));
         self.locks.clear();
     }
 
     fn kill(&mut self, process: usize) {
-        self.processes[process].alive = false;
+        self.processes[process].alive.send_replace(false);
         self.locks.retain(|held| held.process != process);
     }
 
@@ -281,7 +260,24 @@ impl Process {
 
     /// Whether it still runs.
     pub(super) fn is_alive(&self) -> bool {
-        self.machine.state().processes[self.id].alive
+        self.machine.state().is_alive(self.id)
+    }
+
+    /// Waits for its end.
+    pub(super) async fn ended(&self) {
+        let mut alive = self.machine.state().processes[self.id].alive.subscribe();
+        let _ = alive.wait_for(|alive| !alive).await;
+    }
+
+    /// Whether the store there says that the token may be spent; looked up without a call.
+    pub(super) fn store_says_ambiguous(&self, path: &Path, refresh_token: &str) -> bool {
+        let state = self.machine.state();
+        let Ok(Node::File(content)) = state.find(path).map(|node| &state.nodes[node]) else { return false };
+        let store: serde_json::Value = serde_json::from_slice(&content.live).unwrap_or_default();
+        let mut sessions = store["sessions"].as_object().into_iter().flat_map(|sessions| sessions.values());
+        let session = sessions.find(|session| session["refresh_token"] == refresh_token);
+        let code = session.and_then(|session| session["retry"]["code"].as_str());
+        code.is_some_and(|code| code.starts_with("ambiguous_"))
     }
 
     /// kill -9, between two calls.
@@ -328,10 +324,10 @@ impl Process {
     fn call<T>(&self, run: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
         self.interrupt();
         let mut state = self.machine.state();
-        let life = &mut state.processes[self.id];
-        if !life.alive {
+        if !state.is_alive(self.id) {
             return Err(gone());
         }
+        let life = &mut state.processes[self.id];
         life.calls += 1;
         let end = life.end.filter(|end| end.at == life.calls);
         match end {
@@ -440,11 +436,20 @@ impl OpenFile {
         self.path.to_string_lossy().contains(".refresh/")
     }
 
+    fn holds_an_answer(&self, file: &Content) -> bool {
+        self.is_tenant_lock() && file.live.iter().filter(|byte| **byte == b'\n').count() == 2
+    }
+
+    fn is_sign_in(&self) -> bool {
+        self.path.to_string_lossy().ends_with(".signin.lock")
+    }
+
     /// Whether the program lets this lock go as soon as it has it.
     fn lets_go(&self) -> bool {
         match self.process.sabotage {
             Sabotage::GlobalLock => self.path.to_string_lossy().ends_with(".global.lock"),
-            Sabotage::TenantLock => self.is_tenant_lock(),
+            Sabotage::TenantLock => self.is_tenant_lock() && !self.is_sign_in(),
+            Sabotage::SignInLock => self.is_sign_in(),
             _ => false,
         }
     }
@@ -473,7 +478,11 @@ impl DiskFile for OpenFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.process.call(|state| {
-            state.file(self.node).write(Write::At(offset as usize, bytes.to_vec()));
+            let file = state.file(self.node);
+            file.write(Write::At(offset as usize, bytes.to_vec()));
+            if self.holds_an_answer(file) {
+                (self.process.machine.0.journalled)(&self.path, Written::Volatile);
+            }
             Ok(())
         })
     }
@@ -497,14 +506,26 @@ impl DiskFile for OpenFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let omitted = match self.process.sabotage {
-            Sabotage::JournalSync => self.is_tenant_lock(),
+        let sabotage = self.process.sabotage;
+        let omitted = match sabotage {
+            Sabotage::JournalSync => self.is_tenant_lock() && !self.is_sign_in(),
+            Sabotage::SignInJournalSync => self.is_sign_in(),
             Sabotage::StoreSync => !self.is_tenant_lock(),
             _ => false,
         };
         self.process.call(|state| {
+            let file = state.file(self.node);
             if !omitted {
-                state.file(self.node).sync();
+                file.sync();
+            }
+            let answered =
+                self.is_tenant_lock() && file.live.iter().filter(|byte| **byte == b'\n').count() == 2;
+            if answered && self.is_sign_in() && sabotage == Sabotage::SignInJournalKept {
+                file.write(Write::Len(0));
+                file.sync();
+            }
+            if answered {
+                (self.process.machine.0.journalled)(&self.path, Written::Durable);
             }
             Ok(())
         })
@@ -515,7 +536,7 @@ impl DiskFile for OpenFile {
         let shared = &self.process.machine.0;
         let mut state = self.process.machine.state();
         let mut waits = false;
-        while state.processes[self.process.id].alive && !state.try_lock(self, mode) {
+        while state.is_alive(self.process.id) && !state.try_lock(self, mode) {
             if !waits {
                 waits = true;
                 state.blocked += 1;
@@ -524,7 +545,7 @@ impl DiskFile for OpenFile {
             state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.blocked -= usize::from(waits);
-        if !state.processes[self.process.id].alive {
+        if !state.is_alive(self.process.id) {
             return Err(gone());
         }
         if self.lets_go() {
