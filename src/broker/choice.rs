@@ -21,11 +21,11 @@ use crate::{
 /// How long a provider may take to revoke what nobody chose. Nothing depends on it but what the person is told.
 const REVOKE_WITHIN: Duration = Duration::from_secs(10);
 
-/// The longest pause between two looks for choices whose time is over. Shorter than the time to choose, so that none is seen
-/// too late, and than what the sweep leaves beyond it.
+/// The longest pause before the time of a choice that waits: a clock that jumps, or a machine that slept, makes it no later. Also
+/// the pause after a look that failed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 
-/// The shortest one: a clock that stands still or jumps makes no hot loop.
+/// The shortest one between two looks, however often the store changes.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Broker {
@@ -93,16 +93,32 @@ impl Broker {
         Ok(next)
     }
 
-    /// Does that whenever there is something to do; ends when dropped.
+    /// Does that whenever there is something to do, also about a sign-in that another process brought; ends when dropped.
     pub async fn expire_choices(&self) {
+        let mut changes = self.changes();
         loop {
-            let next = self.expire_undecided().await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "sign-ins that nobody chose cannot be taken out; it is tried again");
-                None
-            });
-            let left = next.map(|next| next.saturating_sub(self.inner.now()).try_into().unwrap_or(0));
-            let pause = left.map_or(LONGEST_PAUSE, Duration::from_secs);
-            tokio::time::sleep(pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)).await;
+            let pause = match self.expire_undecided().await {
+                Ok(None) => None,
+                Ok(Some(next)) => {
+                    let left = next.saturating_sub(self.inner.now()).try_into().unwrap_or(0);
+                    Some(Duration::from_secs(left).min(LONGEST_PAUSE))
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "sign-ins that nobody chose cannot be taken out; it is tried again");
+                    Some(LONGEST_PAUSE)
+                }
+            };
+            tokio::time::sleep(SHORTEST_PAUSE).await;
+            let due = async {
+                match pause {
+                    Some(pause) => tokio::time::sleep(pause.saturating_sub(SHORTEST_PAUSE)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                () = changes.next() => {}
+            }
         }
     }
 
