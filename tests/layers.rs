@@ -47,6 +47,7 @@ const TOP_LEVEL: &[&str] = &[
     "README.md",
     "adr",
     "benches",
+    "build.rs",
     "clippy.toml",
     "deploy",
     "docs",

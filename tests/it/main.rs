@@ -27,6 +27,7 @@ mod faulty_disk;
 mod glance;
 mod independence;
 mod lookalike;
+mod model;
 mod outcomes;
 mod peer;
 mod processes;
