@@ -26,11 +26,13 @@ use crate::support::random::Random;
 #[derive(Clone)]
 pub(super) struct Machine(Arc<Shared>);
 
+type Journalled = Box<dyn Fn(&Path, Written) + Send + Sync>;
+
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     /// Hears of each journal with an answer in it, under the state's lock.
-    journalled: Box<dyn Fn(&Path, Written) + Send + Sync>,
+    journalled: Journalled,
 }
 
 #[derive(Default)]
