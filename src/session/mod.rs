@@ -276,6 +276,11 @@ impl Session {
         }
     }
 
+    /// Whether it goes on, and whose login it is is known: then a sign-in as somebody else has to be chosen.
+    pub fn is_somebodys(&self) -> bool {
+        self.account.is_some() && self.verdict().is_none()
+    }
+
     /// Of a candidate: when it can no longer be chosen.
     pub fn choice_ends_at(&self) -> UnixTime {
         self.issued_at.saturating_add(seconds(CHOICE_LIFETIME))

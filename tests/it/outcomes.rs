@@ -391,11 +391,9 @@ async fn a_running_process_sees_a_new_sign_in_and_a_logout_of_another_at_its_nex
     assert!(matches!(error, TokenError::NoSession(_)), "{error}");
     rig.sign_in(ALICE, "alice").await;
     let first = other.token(&tenant(ALICE), MINUTE).await.unwrap();
-    let again = rig.sign_in(ALICE, "bob").await;
-    assert_eq!(again.replaced.as_deref(), Some("alice@example.com"), "another account is told as one");
+    rig.sign_in(ALICE, "alice").await;
     let second = other.token(&tenant(ALICE), MINUTE).await.unwrap();
     assert_ne!(second.access_token, first.access_token);
-    assert_eq!(second.account.as_deref(), Some("bob@example.com"));
     rig.broker.logout(&tenant(ALICE), threadkey::broker::Revocation::Keep).await.unwrap();
     let error = other.token(&tenant(ALICE), MINUTE).await.unwrap_err();
     assert!(matches!(error, TokenError::NoSession(_)), "{error}");

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use threadkey::{
-    broker::{FinishError, Lease, LoggedOut, LogoutError, SignedIn, TokenError},
+    broker::{FinishError, Finished, Lease, LoggedOut, LogoutError, TokenError},
     ids::{Principal, Tenant},
 };
 
@@ -255,7 +255,7 @@ impl Reference {
     }
 
     /// What somebody who pasted was told.
-    pub(super) fn told_finish(&mut self, finish: &Finish, told: &Result<SignedIn, FinishError>) {
+    pub(super) fn told_finish(&mut self, finish: &Finish, told: &Result<Finished, FinishError>) {
         let tenant = finish.tenant;
         self.tenants[tenant].changes += 1;
         self.look();
@@ -266,7 +266,10 @@ impl Reference {
             self.broken("promise 12: a code is sent for somebody who did not start that sign-in");
         }
         match told {
-            Ok(done) => {
+            Ok(Finished::Undecided(undecided)) => {
+                self.broken(format!("it waits for a choice between an account and itself: {undecided:?}"));
+            }
+            Ok(Finished::SignedIn(done)) => {
                 self.said("a sign-in", format!("{done:?}"));
                 if !finish.may_sign_in || !taken {
                     self.broken(format!(

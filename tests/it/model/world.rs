@@ -371,6 +371,9 @@ impl Reference {
                 }
             }
             Event::SaveFailed(tenant) => self.broken(format!("{tenant} could not be saved on a good disk")),
+            Event::Undecided(_) | Event::Lapsed(_) => {
+                self.broken("everybody signs in as before, and somebody is asked to choose")
+            }
             Event::SignedIn(_) | Event::LoggedOut(_) => {}
         }
     }
