@@ -65,8 +65,6 @@ struct Held {
     mode: Mode,
 }
 
-type Journalled = Box<dyn Fn(&Path, Written) + Send + Sync>;
-
 type Guest = Box<dyn FnOnce() + Send>;
 
 /// One process's view of the disk.
