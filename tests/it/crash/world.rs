@@ -293,7 +293,7 @@ impl World {
     }
 
     /// The sign-in that a token goes back to.
-    fn root(&self, mut number: u64) -> u64 {
+    pub(super) fn root(&self, mut number: u64) -> u64 {
         while let Some(parent) = self.grants[&number].parent {
             number = parent;
         }
