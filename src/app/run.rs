@@ -48,6 +48,7 @@ pub async fn run(parts: Parts, discord: DiscordSettings) -> Result<(), AppError>
     };
     let workers = parts.agent.clone().map(|agent| workers(agent, capabilities, &broker));
     let fresh = workers.clone().map(|(workers, agent)| keep_fresh(broker.clone(), workers, agent));
+    let choices = expire_choices(broker.clone());
     let workers = workers.map(|(workers, _)| workers);
     let mut bot =
         tokio::spawn(discord::run(discord, broker.clone(), workers.clone(), scrubber, shutdown.clone()));
@@ -69,6 +70,7 @@ pub async fn run(parts: Parts, discord: DiscordSettings) -> Result<(), AppError>
         if let Some(fresh) = fresh {
             fresh.abort();
         }
+        choices.abort();
         finish(&broker, api, &parts.store).await;
         match (defect, outcome) {
             (Some(defect), _) => Err(defect),
@@ -91,12 +93,14 @@ pub async fn serve(parts: Parts) -> Result<(), AppError> {
     let broker = parts.broker(parts.open_store()?)?;
     let shutdown = CancellationToken::new();
     let mut api = serve_api(&parts, &broker, &Arc::new(Capabilities::new()), &shutdown)?;
+    let choices = expire_choices(broker.clone());
     tokio::select! {
         () = signals.next() => {}
         _ = &mut api => return Err(AppError::Stopped("the token API")),
     }
     tracing::info!("ending: what is under way is finished. Once more ends at once");
     shutdown.cancel();
+    choices.abort();
     tokio::select! {
         () = finish(&broker, api, &parts.store) => Ok(()),
         () = signals.next() => at_once(&broker, &parts.store),
@@ -126,6 +130,10 @@ fn workers(
 fn keep_fresh(broker: Broker, workers: Workers, agent: AgentSettings) -> JoinHandle<()> {
     let others = workers.changes();
     tokio::spawn(async move { broker.keep_fresh(|| in_use(&workers.live(), &agent.providers), others).await })
+}
+
+fn expire_choices(broker: Broker) -> JoinHandle<()> {
+    tokio::spawn(async move { broker.expire_choices().await })
 }
 
 /// Waits for the requests and for the refreshes under way.

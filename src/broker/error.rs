@@ -110,6 +110,14 @@ pub enum FinishError {
         /// As whom.
         account: Option<String>,
     },
+    /// Nothing under way, but a sign-in waits for a choice: most likely the code was used for that.
+    #[error("you signed in at {provider}{} already, and that waits for your choice: /auth status on Discord, or threadkey auth status in a terminal, asks again", as_account(account.as_deref()))]
+    AwaitsChoice {
+        /// Where.
+        provider: ProviderId,
+        /// As whom.
+        account: Option<String>,
+    },
     /// Too late.
     #[error("that sign-in for {0} was open for 15 minutes and is over: start a new one and use its link")]
     Expired(ProviderId),
@@ -221,6 +229,19 @@ fn list(providers: &[ProviderId]) -> String {
 /// A sign-in that could not be cancelled.
 #[derive(Debug, thiserror::Error)]
 pub enum CancelError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A choice between two accounts that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChoiceError {
+    /// It was made before, the sign-in was replaced by a newer one, or its time is over.
+    #[error(
+        "for {0} no sign-in waits for your choice: it was decided, replaced or dropped. To use another account, sign in anew"
+    )]
+    Gone(Tenant),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),

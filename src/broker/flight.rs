@@ -21,6 +21,7 @@ use crate::{
         journal::{Intent, Journal, Spending},
     },
     store::{Purpose, TenantLock},
+    sys::clock::UnixTime,
 };
 
 /// What a flight came to.
@@ -133,11 +134,14 @@ impl Flight {
 
     /// With the lock. It is let go when this returns, after everything is durable.
     async fn refresh(&self, mut lock: Box<dyn TenantLock>) -> Landed {
-        let mut first_sent = None;
+        let mut again: Option<(UnixTime, Spent)> = None;
         // At most: what the journal held, one request, and its repetition within the provider's grace.
         for _ in 0..3 {
             let session = self.read().await?;
             let now = self.inner.now();
+            // Only what was sent may be repeated, not the token of a sign-in that was finished meanwhile.
+            let again_now = again.take().filter(|(_, spent)| session.to_spend().as_ref() == Some(spent));
+            let mut first_sent = again_now.map(|(at, _)| at);
             match self.recover(lock.as_mut(), &session).await? {
                 Recovered::Nothing => {}
                 Recovered::Changed => continue,
@@ -159,7 +163,7 @@ impl Flight {
             let grace = first_sent.is_none().then_some(self.provider.reuse_grace());
             match settle::refresh(self, lock.as_mut(), &session, &spent, &sent, grace).await? {
                 settle::Settled::Landed(session) => return Ok(*session),
-                settle::Settled::SendAgain => first_sent = Some(sent_at),
+                settle::Settled::SendAgain => again = Some((sent_at, spent)),
                 settle::Settled::Decide => return self.decided(&self.read().await?),
             }
         }

@@ -1,6 +1,6 @@
 //! What is known of sessions, without their secrets.
 
-use super::{AccessState, Broker, RefreshState, Status};
+use super::{AccessState, Broker, RefreshState, Status, Undecided};
 use crate::{
     ids::{Principal, ProviderId, Snowflake, Tenant},
     session::{Change, Entry, RetryKind, Session},
@@ -9,7 +9,8 @@ use crate::{
 };
 
 impl Broker {
-    /// How the sessions of these principals stand, in order of provider; with a session or a pending sign-in only.
+    /// How the sessions of these principals stand, in order of provider; with a session, or with a sign-in
+    /// that is pending or waits for a choice.
     ///
     /// # Errors
     /// The store's.
@@ -67,8 +68,9 @@ impl Broker {
 
 fn status(tenant: Tenant, entry: &Entry, now: UnixTime) -> Option<Status> {
     let pending_until = entry.pending.as_ref().filter(|p| p.is_live(now)).map(|p| p.expires_at());
+    let undecided = Undecided::of(&tenant, entry, now);
     let session = entry.session.as_ref();
-    if session.is_none() && pending_until.is_none() {
+    if session.is_none() && pending_until.is_none() && undecided.is_none() {
         return None;
     }
     Some(Status {
@@ -78,6 +80,7 @@ fn status(tenant: Tenant, entry: &Entry, now: UnixTime) -> Option<Status> {
         refresh: session.map_or(RefreshState::None, |s| refresh(s, now)),
         last_error: session.and_then(last_error),
         pending_until,
+        undecided,
         generation: session.map_or(0, |s| s.generation),
     })
 }

@@ -19,6 +19,7 @@
 //! The operating system gives the lock back in each case.
 
 mod background;
+mod choice;
 mod error;
 mod flight;
 mod lookup;
@@ -29,7 +30,7 @@ mod settle;
 mod sign_in;
 mod token;
 
-pub use error::{CancelError, FinishError, LogoutError, StartError, TokenError};
+pub use error::{CancelError, ChoiceError, FinishError, LogoutError, StartError, TokenError};
 pub use peek::{Peek, peek};
 pub use rescue::RestoreError;
 
@@ -111,7 +112,62 @@ pub struct SignIn {
     pub resumed: bool,
 }
 
-/// A finished sign-in.
+/// What a finished sign-in came to.
+#[derive(Clone, Debug)]
+pub enum Finished {
+    /// It is the session.
+    SignedIn(SignedIn),
+    /// It is as another account than the session's: nothing is replaced until its person chooses.
+    Undecided(Undecided),
+}
+
+/// A sign-in that waits for a choice: [`Broker::switch`] or [`Broker::keep`].
+#[derive(Clone, Debug)]
+pub struct Undecided {
+    /// For whom.
+    pub tenant: Tenant,
+    /// Which sign-in; the choice names it.
+    pub lineage: Lineage,
+    /// Whose login it is.
+    pub account: Option<String>,
+    /// Whose login the session is.
+    pub current: Option<String>,
+    /// Unix seconds: when it can no longer be chosen.
+    pub until: UnixTime,
+    /// The sign-in that waited before, and was replaced by this one.
+    pub dropped: Option<Unchosen>,
+}
+
+/// A sign-in that was not chosen.
+#[derive(Clone, Debug)]
+pub struct Unchosen {
+    /// Whose login it was.
+    pub account: Option<String>,
+    /// What became of its grant.
+    pub grant: GrantEnd,
+}
+
+/// What became of a grant at the provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantEnd {
+    /// The provider has ended it (RFC 7009).
+    Revoked,
+    /// It could not be asked to, did not confirm it, or was not asked because the same account is in use elsewhere.
+    MayLiveOn,
+}
+
+/// A session that was kept.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Whose.
+    pub tenant: Tenant,
+    /// Whose login it is.
+    pub account: Option<String>,
+    /// The sign-in that goes.
+    pub unchosen: Unchosen,
+}
+
+/// A sign-in that has become the session.
 #[derive(Clone, Debug)]
 pub struct SignedIn {
     /// For whom.
@@ -124,6 +180,8 @@ pub struct SignedIn {
     pub expires_at: UnixTime,
     /// There is a refresh token; without one the person signs in again when the access token ends.
     pub renews: bool,
+    /// The sign-in that waited for a choice, and was dropped for this one.
+    pub dropped: Option<Unchosen>,
 }
 
 /// What a person may know of a session: never a secret.
@@ -141,6 +199,8 @@ pub struct Status {
     pub last_error: Option<(String, RetryKind, UnixTime)>,
     /// A sign-in is under way until then.
     pub pending_until: Option<UnixTime>,
+    /// A sign-in as another account waits for a choice.
+    pub undecided: Option<Undecided>,
     /// The state of the session; 0 without one.
     pub generation: u64,
 }
@@ -176,8 +236,12 @@ pub enum RefreshState {
 /// What happened to a session, for those who tell people.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A sign-in was finished.
+    /// A sign-in was finished, and is the session.
     SignedIn(SignedIn),
+    /// A sign-in was finished, and waits for a choice.
+    Undecided(Undecided),
+    /// A choice was not made in its time: the session stays.
+    Lapsed(Kept),
     /// The provider ended a session; its person has not been told.
     Ended {
         /// Which one.

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Broker, TokenError};
+use super::{Broker, Finished, TokenError, Undecided};
 use crate::{
     ids::Tenant,
     session::journal::{Answer, Intent, Journal, Spending},
@@ -62,13 +62,19 @@ impl Broker {
             .collect()
     }
 
-    /// Brings a rescue file's answer home: into the journal, from where it is committed as after any crash. Sends nothing.
+    /// Brings a rescue file's answer home: into the journal, from where it is committed as after any crash. Spends nothing.
+    /// A sign-in may turn out to be one that waits for a choice.
     ///
     /// # Errors
     /// See [`RestoreError`].
-    pub async fn restore(&self, tenant: &Tenant, intent: Intent, answer: Answer) -> Result<(), RestoreError> {
+    pub async fn restore(
+        &self,
+        tenant: &Tenant,
+        intent: Intent,
+        answer: Answer,
+    ) -> Result<Option<Undecided>, RestoreError> {
         match &intent.spending {
-            Spending::Refresh(_) => self.restore_refresh(tenant, intent, answer).await,
+            Spending::Refresh(_) => self.restore_refresh(tenant, intent, answer).await.map(|()| None),
             Spending::Code { .. } => self.restore_sign_in(tenant, intent, answer).await,
         }
     }
@@ -99,7 +105,7 @@ impl Broker {
         tenant: &Tenant,
         intent: Intent,
         answer: Answer,
-    ) -> Result<(), RestoreError> {
+    ) -> Result<Option<Undecided>, RestoreError> {
         let lock = self.inner.store.try_lock(tenant, Purpose::SignIn).await?;
         let mut lock = lock.ok_or_else(|| RestoreError::Busy(tenant.clone()))?;
         let Spending::Code { state, .. } = &intent.spending else {
@@ -111,7 +117,11 @@ impl Broker {
         }
         journalled(lock.as_mut(), &intent, &answer).await?;
         drop(lock);
-        if self.recover_sign_in(tenant).await? { Ok(()) } else { Err(RestoreError::NoToken(tenant.clone())) }
+        match self.recover_sign_in(tenant).await? {
+            Some(Finished::SignedIn(_)) => Ok(None),
+            Some(Finished::Undecided(undecided)) => Ok(Some(undecided)),
+            None => Err(RestoreError::NoToken(tenant.clone())),
+        }
     }
 }
 

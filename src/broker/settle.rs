@@ -121,7 +121,7 @@ async fn hold_back(
         _ => code,
     };
     let mut retry = Retry { set_at: now, not_before: now, attempts, code };
-    let pause = retry_after.unwrap_or_else(|| backoff(attempts, retry.kind(), random::fraction()));
+    let pause = retry_after.unwrap_or_else(|| backoff(attempts, retry.last_kind(), random::fraction()));
     retry.not_before = later(now, pause.min(MAX_BACKOFF));
     log_held_back(flight, &retry);
     lock.commit(Change::HoldBack { spent: spent.clone(), retry }).await?;
@@ -131,7 +131,7 @@ async fn hold_back(
 
 fn log_held_back(flight: &Flight, retry: &Retry) {
     let (tenant, code, attempts) = (&flight.tenant, &retry.code, retry.attempts);
-    match retry.kind() {
+    match retry.last_kind() {
         RetryKind::Misconfigured => tracing::error!(
             %tenant, code, "the provider refuses this client: check providers.{}; the session is kept", tenant.provider
         ),

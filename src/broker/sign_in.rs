@@ -5,8 +5,8 @@
 //! anything is sent.
 
 use super::{
-    Broker, CancelError, Event, FinishError, LoggedOut, LogoutError, Revocation, SignIn, SignedIn,
-    StartError,
+    Broker, CancelError, Event, FinishError, Finished, GrantEnd, LoggedOut, LogoutError, Revocation, SignIn,
+    SignedIn, StartError, Undecided,
     save::{Precious, save},
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     oauth::{Outcome, Pasted, Provider, Sent, TokenRequest, outcome},
     secret::AuthorizationCode,
     session::{
-        Applied, Change, Grant, Pending, Session,
+        Applied, Change, Entry, Grant, Pending, Session, apply,
         journal::{Intent, Journal, Spending},
     },
     store::{Purpose, StoreError, TenantLock},
@@ -23,6 +23,12 @@ use crate::{
 
 /// How often a start that meets another one looks again.
 const TRIES: usize = 3;
+
+/// A finished sign-in, and the one that waited for a choice until it came.
+struct Landed {
+    finished: Finished,
+    replaced: Option<Session>,
+}
 
 impl Broker {
     /// Starts a sign-in, or shows the one again that `started_by` has under way.
@@ -66,7 +72,7 @@ impl Broker {
         who: Principal,
         provider: Option<&ProviderId>,
         pasted: Pasted,
-    ) -> Result<SignedIn, FinishError> {
+    ) -> Result<Finished, FinishError> {
         let (tenant, pending) = self.pending_for(who, provider, &pasted).await?;
         let id = tenant.provider.clone();
         let provider = self.inner.providers.get(&id).cloned();
@@ -77,7 +83,10 @@ impl Broker {
         check_issuer(&pending, &pasted)?;
         let broker = self.clone();
         let code = pasted.code;
-        let exchange = async move { broker.exchange(&provider, &tenant, pending, &code).await };
+        let exchange = async move {
+            let landed = broker.exchange(&provider, &tenant, pending, &code).await?;
+            Ok(broker.landed(&tenant, landed).await)
+        };
         // A task of its own: who gives up waiting does not lose what comes back.
         self.inner.tasks.spawn(exchange).await.unwrap_or(Err(FinishError::Internal(id)))
     }
@@ -108,20 +117,24 @@ impl Broker {
         Ok(dropped)
     }
 
-    /// Removes the session at once, and with it a sign-in under way.
+    /// Removes the session at once, and with it a sign-in that is under way or waits for a choice.
     ///
     /// # Errors
     /// See [`LogoutError`].
     pub async fn logout(&self, tenant: &Tenant, revocation: Revocation) -> Result<LoggedOut, LogoutError> {
-        let session = self.remove(tenant, revocation).await?;
+        let (session, candidate) = self.remove(tenant, revocation).await?;
         tracing::info!(%tenant, "logged out");
         self.inner.tell(Event::LoggedOut(tenant.clone()));
         if revocation == Revocation::Keep {
             return Ok(LoggedOut::LocallyOnly);
         }
+        let undecided = match candidate {
+            Some(candidate) => self.give_up(tenant, candidate).await.grant,
+            None => GrantEnd::Revoked,
+        };
         let request = self.inner.providers.get(&tenant.provider).and_then(|p| p.revoke(&session));
         let Some(request) = request else { return Ok(LoggedOut::CannotRevoke) };
-        Ok(if self.inner.revoke(tenant, request).await {
+        Ok(if self.inner.revoke(tenant, request).await && undecided == GrantEnd::Revoked {
             LoggedOut::Revoked
         } else {
             LoggedOut::RevocationFailed
@@ -129,24 +142,29 @@ impl Broker {
     }
 
     /// Takes the session out, in the very state that is returned: a refresh that commits in between leaves a token behind
-    /// that would otherwise live on while an older one is revoked.
-    async fn remove(&self, tenant: &Tenant, revocation: Revocation) -> Result<Session, LogoutError> {
+    /// that would otherwise live on while an older one is revoked. With it goes what waits for a choice.
+    async fn remove(
+        &self,
+        tenant: &Tenant,
+        revocation: Revocation,
+    ) -> Result<(Session, Option<Session>), LogoutError> {
         let mut last = None;
         for _ in 0..TRIES {
-            let Some(session) = self.inner.store.read(tenant).await?.session else { break };
+            let Entry { session, candidate, .. } = self.inner.store.read(tenant).await?;
+            let Some(session) = session else { break };
             if revocation == Revocation::Revoke && self.in_flight(tenant) {
                 self.inner.revoking.insert(session.lineage, ());
             }
             if self.inner.store.change(tenant, Change::LogoutOf(session.seen())).await? == Applied::Done {
-                return Ok(session);
+                return Ok((session, candidate));
             }
-            last = Some(session);
+            last = Some((session, candidate));
         }
         let none = || LogoutError::NoSession(tenant.clone());
         // Without a session there is nothing to remove; a sign-in under way is not what was asked about.
-        let session = last.ok_or_else(none)?;
+        let last = last.ok_or_else(none)?;
         let gone = self.inner.store.change(tenant, Change::Logout).await? == Applied::Done;
-        gone.then_some(session).ok_or_else(none)
+        gone.then_some(last).ok_or_else(none)
     }
 
     /// The pending sign-in that a paste is for.
@@ -165,6 +183,7 @@ impl Broker {
         let mut open: Vec<(Tenant, Pending)> = Vec::new();
         let mut expired = None;
         let mut just_done = None;
+        let mut undecided = None;
         for (tenant, entry) in entries.iter().filter(|(tenant, _)| here(tenant)) {
             if let Some(pending) = entry.pending.as_ref().filter(|pending| pending.started_by == who) {
                 if pending.is_live(now) {
@@ -172,6 +191,10 @@ impl Broker {
                 } else {
                     expired = Some(tenant.provider.clone());
                 }
+            } else if let Some(one) =
+                Undecided::of(tenant, entry, now).filter(|one| one.tenant.principal == who)
+            {
+                undecided = Some(one);
             } else if let Some(session) =
                 entry.session.as_ref().filter(|s| tenant.principal == who && just_begun(s, now))
             {
@@ -179,10 +202,13 @@ impl Broker {
             }
         }
         if open.is_empty() {
-            return Err(match (just_done, expired) {
-                (Some((provider, account)), _) => FinishError::AlreadyDone { provider, account },
-                (None, Some(provider)) => FinishError::Expired(provider),
-                (None, None) => FinishError::NothingPending { provider: provider.cloned() },
+            return Err(match (undecided, just_done, expired) {
+                (Some(Undecided { tenant, account, .. }), ..) => {
+                    FinishError::AwaitsChoice { provider: tenant.provider, account }
+                }
+                (None, Some((provider, account)), _) => FinishError::AlreadyDone { provider, account },
+                (None, None, Some(provider)) => FinishError::Expired(provider),
+                (None, None, None) => FinishError::NothingPending { provider: provider.cloned() },
             });
         }
         if let Some(state) = &pasted.state {
@@ -203,7 +229,7 @@ impl Broker {
         tenant: &Tenant,
         pending: Pending,
         code: &AuthorizationCode,
-    ) -> Result<SignedIn, FinishError> {
+    ) -> Result<Landed, FinishError> {
         let id = &tenant.provider;
         let lock = self.inner.store.try_lock(tenant, Purpose::SignIn).await?;
         let mut lock = lock.ok_or_else(|| FinishError::Busy(id.clone()))?;
@@ -216,7 +242,7 @@ impl Broker {
             Journal::Answered(intent, answer) if same_sign_in(&intent, &pending) => {
                 let answer = Sent::Answer(answer);
                 match self.settle(provider, tenant, &pending, lock.as_mut(), &answer).await {
-                    Ok(signed_in) => return Ok(signed_in),
+                    Ok(landed) => return Ok(landed),
                     Err(error) if intent.spending == spending => return Err(error),
                     Err(_) => lock.clear().await?,
                 }
@@ -247,7 +273,7 @@ impl Broker {
         pending: &Pending,
         lock: &mut dyn TenantLock,
         sent: &Sent,
-    ) -> Result<SignedIn, FinishError> {
+    ) -> Result<Landed, FinishError> {
         let id = tenant.provider.clone();
         let error = match outcome(sent, &pending.binding.client_id, pending.nonce.as_ref()) {
             Outcome::Granted(grant) => {
@@ -269,43 +295,70 @@ impl Broker {
         tenant: &Tenant,
         pending: &Pending,
         lock: &mut dyn TenantLock,
-        grant: Grant,
-    ) -> Result<SignedIn, FinishError> {
+        mut grant: Grant,
+    ) -> Result<Landed, FinishError> {
         let now = self.inner.now();
-        let before = self.inner.store.read(tenant).await?.session.and_then(|session| session.account);
+        let before = self.inner.store.read(tenant).await?;
+        let asked = grant.account.is_none() && before.session.as_ref().is_some_and(Session::is_somebodys);
+        if asked {
+            // Before the commit, which decides by it. The answer is in the journal: whoever finds it there asks anew.
+            grant.account = self.inner.client.account(provider, &grant.access_token).await;
+        }
         let lineage = Lineage(random::bytes());
         let mut session = Session::begin(lineage, grant, pending.binding.clone(), now);
         let change = Change::SignIn { state: pending.state.clone(), session: Box::new(session.clone()) };
+        let mut expected = before.clone();
+        apply(&mut expected, change.clone(), now);
         let applied = save(&self.inner, tenant, lock, Precious::Change(&change), || {}).await;
         if let Err(error) = lock.clear().await {
             tracing::warn!(%tenant, %error, "the journal of the sign-in could not be emptied; the next one does it");
         }
-        if applied == Applied::Stale && !self.holds(tenant, lineage).await? {
+        let after = match self.inner.store.read(tenant).await {
+            Err(error) if applied == Applied::Stale => return Err(error.into()),
+            // It is saved, and was decided by what was there.
+            Err(_) => expected,
+            Ok(after) => after,
+        };
+        let is = |at: &Option<Session>, lineage| at.as_ref().is_some_and(|there| there.lineage == lineage);
+        let replaced = before
+            .candidate
+            .filter(|old| !is(&after.session, old.lineage) && !is(&after.candidate, old.lineage));
+        if is(&after.candidate, lineage)
+            && let Some(undecided) = Undecided::in_record(tenant, &after)
+        {
+            tracing::info!(%tenant, "signed in as another account; its person chooses");
+            return Ok(Landed { finished: Finished::Undecided(undecided), replaced });
+        }
+        // Stale and there all the same: an earlier try took effect and could not be made durable; this one did.
+        if !is(&after.session, lineage) && applied == Applied::Stale {
             return Err(FinishError::Superseded(tenant.provider.clone()));
         }
-        if session.account.is_none() {
+        if session.account.is_none() && !asked {
             session.account = self.find_account(provider, tenant, &session).await;
         }
         tracing::info!(%tenant, "signed in");
-        let done = SignedIn {
-            tenant: tenant.clone(),
-            replaced: before.filter(|before| Some(before) != session.account.as_ref()),
-            account: session.account,
-            expires_at: session.expires_at,
-            renews: session.refresh_token.is_some(),
-        };
-        self.inner.tell(Event::SignedIn(done.clone()));
-        Ok(done)
+        let done = SignedIn::new(tenant, &session, before.session.as_ref());
+        Ok(Landed { finished: Finished::SignedIn(done), replaced })
     }
 
-    /// Whether the tenant's session is of this grant. One whose write took effect and could not be made durable is tried again,
-    /// and then finds itself done.
-    async fn holds(&self, tenant: &Tenant, lineage: Lineage) -> Result<bool, StoreError> {
-        let session = self.inner.store.read(tenant).await?.session;
-        Ok(session.is_some_and(|session| session.lineage == lineage))
+    /// With no lock held: gives up what waited for a choice until now, and tells.
+    async fn landed(&self, tenant: &Tenant, landed: Landed) -> Finished {
+        let Landed { mut finished, replaced } = landed;
+        if let Some(replaced) = replaced {
+            let unchosen = Some(self.give_up(tenant, replaced).await);
+            match &mut finished {
+                Finished::SignedIn(done) => done.dropped = unchosen,
+                Finished::Undecided(undecided) => undecided.dropped = unchosen,
+            }
+        }
+        self.inner.tell(match &finished {
+            Finished::SignedIn(done) => Event::SignedIn(done.clone()),
+            Finished::Undecided(undecided) => Event::Undecided(undecided.clone()),
+        });
+        finished
     }
 
-    /// Asks the provider whose login it is, and notes it. After the commit: nothing depends on it.
+    /// Asks the provider whose login it is, and notes it. After the commit, where nothing depends on it.
     async fn find_account(&self, provider: &Provider, tenant: &Tenant, session: &Session) -> Option<String> {
         let account = self.inner.client.account(provider, &session.access_token).await?;
         let change = Change::Account { lineage: session.lineage, account: account.clone() };
@@ -315,28 +368,33 @@ impl Broker {
         Some(account)
     }
 
-    /// Commits what an exchange left behind whose process died between the answer and the commit. Says whether
-    /// there is a session now.
-    pub(super) async fn recover_sign_in(&self, tenant: &Tenant) -> Result<bool, StoreError> {
-        let Some(provider) = self.inner.providers.get(&tenant.provider).cloned() else { return Ok(false) };
+    /// Commits what an exchange left behind whose process died between the answer and the commit. Says what came of
+    /// it, if it was something.
+    pub(super) async fn recover_sign_in(&self, tenant: &Tenant) -> Result<Option<Finished>, StoreError> {
+        let Some(provider) = self.inner.providers.get(&tenant.provider).cloned() else { return Ok(None) };
         let Some(mut lock) = self.inner.store.try_lock(tenant, Purpose::SignIn).await? else {
-            return Ok(false);
+            return Ok(None);
         };
-        let Some(pending) = self.inner.store.read(tenant).await?.pending else { return Ok(false) };
-        match lock.journal().await? {
+        let Some(pending) = self.inner.store.read(tenant).await?.pending else { return Ok(None) };
+        let settled = match lock.journal().await? {
             Journal::Answered(intent, answer) if same_sign_in(&intent, &pending) => {
                 tracing::warn!(%tenant, "finishing the sign-in that an earlier process left in the journal");
                 let sent = Sent::Answer(answer);
-                Ok(self.settle(&provider, tenant, &pending, lock.as_mut(), &sent).await.is_ok())
+                self.settle(&provider, tenant, &pending, lock.as_mut(), &sent).await
             }
-            _ => Ok(false),
+            _ => return Ok(None),
+        };
+        drop(lock);
+        match settled {
+            Ok(landed) => Ok(Some(self.landed(tenant, landed).await)),
+            Err(_) => Ok(None),
         }
     }
 }
 
 impl super::Inner {
     /// RFC 7009 §2.2: 200 also for a token that the provider no longer knows.
-    async fn revoke(&self, tenant: &Tenant, request: TokenRequest) -> bool {
+    pub(super) async fn revoke(&self, tenant: &Tenant, request: TokenRequest) -> bool {
         match self.client.send(request).await {
             Sent::Answer(answer) if answer.status == 200 => true,
             Sent::Answer(answer) => {

@@ -111,7 +111,7 @@ impl Broker {
         let none = || TokenError::NoSession(tenant.clone());
         let entry = self.inner.store.read(tenant).await?;
         let over = entry.session.as_ref().is_none_or(|session| session.verdict().is_some());
-        if over && entry.pending.is_some() && self.recover_sign_in(tenant).await? {
+        if over && entry.pending.is_some() && self.recover_sign_in(tenant).await?.is_some() {
             return self.inner.store.read(tenant).await?.session.ok_or_else(none);
         }
         entry.session.ok_or_else(none)

@@ -86,6 +86,22 @@ pub enum AuthCommand {
         #[command(flatten)]
         whose: Whose,
     },
+    /// After a sign-in as another account: use that one from now on
+    Switch {
+        /// At which provider.
+        provider: ProviderId,
+        /// On whose behalf.
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// After a sign-in as another account: keep the one that there was, and drop the new one
+    Keep {
+        /// At which provider.
+        provider: ProviderId,
+        /// On whose behalf.
+        #[command(flatten)]
+        whose: Whose,
+    },
     /// Show how the sessions stand
     Status {
         /// On whose behalf.

@@ -5,9 +5,9 @@ use std::{fmt::Write as _, path::Path};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::{AuthCommand, Exit, Failure, read_line, say, status, write_out};
+use super::{AuthCommand, Exit, Failure, choice, read_line, say, status, write_out};
 use crate::{
-    broker::{Broker, LoggedOut, Revocation, SignedIn},
+    broker::{Broker, Finished, LoggedOut, Revocation, SignedIn},
     ids::{Principal, ProviderId, Tenant},
     oauth::Pasted,
     store,
@@ -26,11 +26,18 @@ struct StartedDto<'a> {
 /// # Errors
 /// The sentence and the code to end with.
 pub async fn run(broker: &Broker, command: AuthCommand, now: UnixTime) -> Result<(), Failure> {
+    choice::expire(broker).await;
     match command {
         AuthCommand::Start { provider, whose, json } => {
             start(broker, &Tenant::new(provider, whose.principal), json, now).await
         }
         AuthCommand::Code { provider, whose } => code(broker, whose.principal, provider.as_ref()).await,
+        AuthCommand::Switch { provider, whose } => {
+            choice::switch(broker, &Tenant::new(provider, whose.principal)).await
+        }
+        AuthCommand::Keep { provider, whose } => {
+            choice::keep(broker, &Tenant::new(provider, whose.principal)).await
+        }
         AuthCommand::Status { whose, json } => show(broker, whose.principal, json, now).await,
         AuthCommand::Logout { provider, whose, revoke } => {
             let revocation = if revoke { Revocation::Revoke } else { Revocation::Keep };
@@ -66,24 +73,31 @@ async fn restore(broker: &Broker, file: &Path) -> Result<(), Failure> {
         .map(Zeroizing::new)
         .map_err(|error| Failure::new(Exit::Usage, format!("{} cannot be read: {error}", file.display())))?;
     let (tenant, intent, answer) = store::read_rescue(file, text.as_bytes())?;
-    broker.restore(&tenant, intent, answer).await?;
+    if let Some(undecided) = broker.restore(&tenant, intent, answer).await? {
+        say(&format!("The sign-in is restored. Delete {}: it holds secrets.", file.display()));
+        return choice::ask(broker, &undecided).await;
+    }
     say(&format!("The session {tenant} is restored. Delete {}: it holds secrets.", file.display()));
     Ok(())
 }
 
-fn as_principal(principal: Principal) -> String {
+pub(super) fn as_principal(principal: Principal) -> String {
     if principal == Principal::Local { String::new() } else { format!(" --as {principal}") }
 }
 
 async fn code(broker: &Broker, who: Principal, provider: Option<&ProviderId>) -> Result<(), Failure> {
     let input = read_line("Code, or the whole address of the page that you ended on:")?;
     let pasted = Pasted::parse(input.expose())?;
-    let signed_in = broker.finish(who, provider, pasted).await?;
-    say(&signed_in_words(&signed_in));
-    Ok(())
+    match broker.finish(who, provider, pasted).await? {
+        Finished::SignedIn(signed_in) => {
+            say(&signed_in_words(&signed_in));
+            Ok(())
+        }
+        Finished::Undecided(undecided) => choice::ask(broker, &undecided).await,
+    }
 }
 
-fn signed_in_words(signed_in: &SignedIn) -> String {
+pub(super) fn signed_in_words(signed_in: &SignedIn) -> String {
     let mut words = format!("Signed in at {}", signed_in.tenant.provider);
     if let Some(account) = &signed_in.account {
         let _ = write!(words, " as {account}");
@@ -94,6 +108,9 @@ fn signed_in_words(signed_in: &SignedIn) -> String {
     words.push('.');
     if !signed_in.renews {
         words.push_str(" The provider gave no refresh token: sign in again when the access token ends.");
+    }
+    if let Some(dropped) = &signed_in.dropped {
+        let _ = write!(words, " {}", choice::dropped_words(&signed_in.tenant, dropped));
     }
     words
 }

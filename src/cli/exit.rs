@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    broker::{CancelError, FinishError, LogoutError, RestoreError, StartError, TokenError},
+    broker::{CancelError, ChoiceError, FinishError, LogoutError, RestoreError, StartError, TokenError},
     oauth::{PasteError, ProviderError},
     store::StoreError,
 };
@@ -117,6 +117,7 @@ impl ExitCode for FinishError {
         match self {
             Self::UnknownProvider(_)
             | Self::AlreadyDone { .. }
+            | Self::AwaitsChoice { .. }
             | Self::Ambiguous(_)
             | Self::StateMismatch
             | Self::StateNeeded(_)
@@ -137,6 +138,15 @@ impl ExitCode for FinishError {
 impl ExitCode for CancelError {
     fn exit(&self) -> Exit {
         match self {
+            Self::Store(_) => Exit::Store,
+        }
+    }
+}
+
+impl ExitCode for ChoiceError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Gone(_) => Exit::NoSession,
             Self::Store(_) => Exit::Store,
         }
     }
@@ -202,6 +212,8 @@ mod tests {
         assert_eq!(code(&FinishError::from(newer())), 6);
         assert_eq!(code(&LogoutError::NoSession(tenant())), 3);
         assert_eq!(code(&CancelError::from(newer())), 6);
+        assert_eq!(code(&ChoiceError::Gone(tenant())), 3);
+        assert_eq!(code(&ChoiceError::from(newer())), 6);
         assert_eq!(code(&PasteError::Empty), 2);
     }
 }

@@ -5,6 +5,7 @@
 
 mod args;
 pub mod auth;
+mod choice;
 mod duration;
 mod exit;
 mod lease;
@@ -18,4 +19,4 @@ pub mod worker;
 pub use args::{AuthCommand, Cli, Command, DoctorArgs, ProvidersArgs, RefreshArgs, TokenArgs};
 pub use duration::{DurationError, parse_duration};
 pub use exit::{Exit, ExitCode, Failure};
-pub use output::{read_line, say, write_out};
+pub use output::{can_ask, read_line, say, write_out};

@@ -27,6 +27,11 @@ pub fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// Whether a person can be asked on the standard input.
+pub fn can_ask() -> bool {
+    io::stdin().is_terminal()
+}
+
 /// What comes on the standard input, trimmed: one line from a terminal, after `prompt`; else everything.
 ///
 /// # Errors

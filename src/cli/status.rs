@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, choice};
 use crate::{
     broker::{AccessState, RefreshState, Status},
     session::RetryKind,
@@ -24,7 +24,17 @@ struct StatusDto<'a> {
     /// Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pending_until: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undecided: Option<UndecidedDto<'a>>,
     generation: u64,
+}
+
+#[derive(Serialize)]
+struct UndecidedDto<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<&'a str>,
+    /// Unix seconds.
+    until: i64,
 }
 
 #[derive(Serialize)]
@@ -74,6 +84,10 @@ fn dto(status: &Status) -> StatusDto<'_> {
             at: *at,
         }),
         pending_until: status.pending_until,
+        undecided: status
+            .undecided
+            .as_ref()
+            .map(|undecided| UndecidedDto { account: undecided.account.as_deref(), until: undecided.until }),
         generation: status.generation,
     }
 }
@@ -122,6 +136,12 @@ pub(super) fn text(all: &[Status], now: UnixTime) -> String {
         if let Some(until) = status.pending_until {
             let left = span(until.saturating_sub(now));
             let _ = writeln!(text, "  sign-in        under way, open for {left}");
+        }
+        if let Some(undecided) = &status.undecided {
+            let left = span(undecided.until.saturating_sub(now));
+            let account = undecided.account.as_deref().unwrap_or("another account");
+            let _ = writeln!(text, "  sign-in        as {account}, waits for your choice for {left}:");
+            let _ = writeln!(text, "                 {}", choice::commands(&undecided.tenant));
         }
     }
     text
@@ -173,6 +193,7 @@ mod tests {
             refresh: RefreshState::HeldBack(NOW + 30),
             last_error: Some(("http_503".into(), RetryKind::Unspent, NOW - 5)),
             pending_until: None,
+            undecided: None,
             generation: 7,
         }
     }
@@ -191,5 +212,23 @@ mod tests {
              \"refresh_token\":{\"state\":\"held_back\",\"not_before\":1795358702},\
              \"last_error\":{\"code\":\"http_503\",\"kind\":\"unspent\",\"at\":1795358667},\"generation\":7}]\n"
         );
+    }
+    #[test]
+    fn a_sign_in_that_waits_for_a_choice_is_shown_with_what_decides() {
+        let mut status = status();
+        status.tenant = "acme/user:5".parse().expect("a tenant");
+        status.undecided = Some(choice::undecided_for_tests(&status.tenant, NOW + 720));
+        let shown = text(std::slice::from_ref(&status), NOW);
+        let lines: Vec<_> = shown.lines().skip(4).collect();
+        assert_eq!(
+            lines,
+            [
+                "  sign-in        as bob@example.com, waits for your choice for 12 min 0 s:",
+                "                 `threadkey auth switch acme --as user:5` or `threadkey auth keep acme --as user:5`",
+            ]
+        );
+        let json = json(&[status]).expect("is JSON");
+        let part = "\"undecided\":{\"account\":\"bob@example.com\",\"until\":1795359392},\"generation\":7}";
+        assert!(json.contains(part), "{json}");
     }
 }

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::{
     Exit, Failure, RefreshArgs, TokenArgs,
     args::{Format, RejectedFrom},
+    choice,
     lease::{TokenDto, formatted},
     read_line, write_out,
 };
@@ -222,6 +223,8 @@ fn exit_from(code: u8) -> Exit {
 /// The detached process: asks for the token, and tells the result on the standard output, where perhaps nobody listens any
 /// more. What is under way then has still to be waited for.
 pub async fn refresh(broker: &Broker, args: &RefreshArgs) {
+    // Before the sweep of the commit, which revokes nothing.
+    choice::expire(broker).await;
     let result = match order() {
         Ok(Order { rejected: Some(token) }) => broker.rejected(&args.tenant, &AccessToken::new(token)).await,
         // Not before the caller: the decision to refresh at three quarters of the life is the broker's own.

@@ -103,18 +103,15 @@ impl<'de> Deserialize<'de> for ProviderName {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let parse = |text: &str| parse_duration(text).map(Self).map_err(|e| e.to_string());
-        from.deserialize_any(NumberOrText {
-            what: "a duration: seconds as a number, or \"90s\", \"5m\", \"2h\", \"1d\"",
-            parse,
-        })
+        let what = "a duration: seconds as a number, or \"90s\", \"5m\", \"2h\", \"1d\"";
+        from.deserialize_any(NumberOrText { what, parse: |text: &str| parse_duration(text).ok().map(Self) })
     }
 }
 
 impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let parse = |text: &str| text.parse().map(Self).map_err(|e: crate::ids::IdError| e.to_string());
-        from.deserialize_any(NumberOrText { what: "a Discord id: a number, in quotes or without", parse })
+        let what = "a Discord id: a number of up to 20 digits, in quotes or without";
+        from.deserialize_any(NumberOrText { what, parse: |text: &str| text.parse().ok().map(Self) })
     }
 }
 
@@ -123,7 +120,14 @@ struct NumberOrText<P> {
     parse: P,
 }
 
-impl<T, P: Fn(&str) -> Result<T, String>> Visitor<'_> for NumberOrText<P> {
+impl<T, P: Fn(&str) -> Option<T>> NumberOrText<P> {
+    /// The value is not repeated: it may be a secret that stands on the wrong line.
+    fn read<E: de::Error>(&self, text: &str) -> Result<T, E> {
+        (self.parse)(text).ok_or_else(|| E::custom(format_args!("expected {}", self.what)))
+    }
+}
+
+impl<T, P: Fn(&str) -> Option<T>> Visitor<'_> for NumberOrText<P> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -131,14 +135,14 @@ impl<T, P: Fn(&str) -> Result<T, String>> Visitor<'_> for NumberOrText<P> {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        (self.parse)(text).map_err(E::custom)
+        self.read(text)
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
-        (self.parse)(&number.to_string()).map_err(E::custom)
+        self.read(&number.to_string())
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
-        (self.parse)(&number.to_string()).map_err(E::custom)
+        self.read(&number.to_string())
     }
 }

@@ -103,6 +103,8 @@ fn a_secret_in_the_configuration_is_refused_and_never_repeated() {
         format!("[discord]\ntoken = '{canary}'\n"),
         format!("[discord]\ntoken_env = '{canary}'\n"),
         format!("[discord]\nallowed_guilds = '{canary}'\n"),
+        format!("[discord]\nallowed_users = ['{canary}']\n"),
+        format!("[agent]\nidle = '{canary}'\n"),
         format!("[store]\ntrust_filesystem = '{canary}'\n"),
         format!("[agent]\ncommand = '{canary}'\n"),
         with(&format!("client_id = 'x'\nclient_secret = '{canary}'")),

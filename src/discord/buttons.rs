@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::bounded::Bounded;
 use crate::{
-    ids::{Snowflake, Tenant},
+    ids::{Lineage, Snowflake, Tenant},
     sys::random,
 };
 
@@ -24,6 +24,15 @@ pub(super) enum Action {
     EnterCode(Tenant),
     /// Starts a sign-in.
     SignIn(Tenant),
+    /// Decides about a sign-in as another account.
+    Choose {
+        /// For whom.
+        tenant: Tenant,
+        /// Which sign-in.
+        lineage: Lineage,
+        /// How.
+        choice: Choice,
+    },
     /// Answers an agent.
     Permit {
         /// The choice.
@@ -35,6 +44,15 @@ pub(super) enum Action {
         /// To whom it goes.
         answer: Answer,
     },
+}
+
+/// What to do with a sign-in as another account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// It takes the session's place.
+    Switch,
+    /// It goes.
+    Keep,
 }
 
 /// All buttons that are out.

@@ -17,7 +17,7 @@ use super::{
 use crate::ids::Tenant;
 
 const OUTDATED: &str = "I do not know this command any more. Reload Discord (Ctrl+R) and try again.";
-const FORGOTTEN_FORM: &str = "I was restarted since, and no longer know this button. A sign-in that you started is still open: use `/auth code`, or `/auth start` for its link.";
+const FORGOTTEN_FORM: &str = "I was restarted since, and no longer know this button. A sign-in that you started is still open: use `/auth code`, or `/auth start` for its link. What waits for your choice is in `/auth status`.";
 
 /// Takes an interaction in.
 pub(super) async fn interaction(bot: &Shared, interaction: &Interaction) {
@@ -115,6 +115,21 @@ async fn component(bot: &Shared, it: &ComponentInteraction) {
         Ok(Action::SignIn(tenant)) => {
             if defer(bot, &asked).await {
                 auth::start(bot, &asked, &tenant).await;
+            }
+        }
+        Ok(Action::Choose { tenant, .. }) if !auth::may_choose(&asked, &tenant) => {
+            bot.tell(
+                &asked,
+                "Only people who may manage this server (the permission Manage Server) can choose for it.",
+            )
+            .await;
+        }
+        Ok(Action::Choose { tenant, lineage, choice }) => {
+            // In the question's place, so that its buttons are gone; the result follows there.
+            if bot.respond(&asked, &Response::Update(Message::text("One moment …"))).await {
+                bot.people.seen(asked.user, asked.token.clone());
+                let message = auth::choose(bot, &tenant, lineage, choice).await;
+                bot.finish(&asked, &message).await;
             }
         }
         Ok(Action::Permit { option, label, title, answer }) => {

@@ -42,6 +42,17 @@ fn on_event(bot: &Shared, event: Event) {
                 auth::close(&inner, &done.tenant, &outcome).await;
             });
         }
+        Event::Undecided(undecided) => {
+            let inner = bot.clone();
+            bot.spawn(async move {
+                let outcome = Outcome::Undecided(auth::waits(&undecided));
+                auth::close(&inner, &undecided.tenant, &outcome).await;
+            });
+        }
+        Event::Lapsed(kept) => {
+            let inner = bot.clone();
+            bot.spawn(async move { auth::lapsed(&inner, &kept).await });
+        }
         Event::Ended { .. } => bot.notify.notify_one(),
         Event::LoggedOut(_) => {}
         Event::SaveFailed(tenant) => {

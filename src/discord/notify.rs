@@ -162,7 +162,7 @@ async fn tell_guild(bot: &Bot, guild: Snowflake, tenant: &Tenant, session: &Sess
     told.then_some("server owner")
 }
 
-async fn direct(bot: &Bot, user: Snowflake, message: &Message) -> Result<(), RestError> {
+pub(super) async fn direct(bot: &Bot, user: Snowflake, message: &Message) -> Result<(), RestError> {
     let channel = bot.rest.direct_channel(user).await?;
     bot.rest.send(channel, message).await.map(|_| ())
 }

@@ -20,7 +20,8 @@ pub enum Change {
     Start(Pending),
     /// The pending sign-in was given up. With a state only that one.
     Cancel(Option<State>),
-    /// The sign-in with this `state` is finished; it takes the place of any session, and of a candidate.
+    /// The sign-in with this `state` is finished. It takes the session's place, unless it is known to be as another account than
+    /// a session that goes on: then it becomes the candidate, and its person chooses.
     SignIn {
         /// The pending one that it finishes.
         state: State,
@@ -142,10 +143,20 @@ fn sign_in(entry: &mut Entry, state: &State, mut session: Session) -> Applied {
     }
     session.generation = 1;
     entry.pending = None;
-    // One that waited for a choice is replaced: its person has signed in anew since.
+    // One that waited for a choice is replaced in either case: its person has signed in anew since.
     entry.candidate = None;
-    entry.session = Some(session);
+    if entry.session.as_ref().is_some_and(|before| is_another_account(before, &session)) {
+        entry.candidate = Some(session);
+    } else {
+        entry.session = Some(session);
+    }
     Applied::Done
+}
+
+/// Whether a new grant is known to be of another account than that of a session which goes on. The provider's words are
+/// compared as they are: two spellings may be two people.
+fn is_another_account(before: &Session, new: &Session) -> bool {
+    before.is_somebodys() && new.account.is_some() && before.account != new.account
 }
 
 fn switch(entry: &mut Entry, lineage: Lineage, now: UnixTime) -> Applied {
@@ -177,7 +188,8 @@ fn refreshed(entry: &mut Entry, spent: &Spent, grant: Grant, now: UnixTime) -> A
         }
         session.issued_at = now;
         session.expires_at = now.saturating_add(seconds(grant.expires_in));
-        session.generation += 1;
+        // That it differs is what counts; no refresh fails because of a number that somebody wrote into the file.
+        session.generation = session.generation.wrapping_add(1);
         session.retry = None;
         session.ended = None;
         // `rejected` stays: it names a token, not the session, and it dates the last forced refresh.

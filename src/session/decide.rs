@@ -59,7 +59,9 @@ pub fn decide(session: &Session, now: UnixTime, min_ttl: Duration) -> Decision {
         return Decision::Serve;
     }
     match held_back {
-        Some((retry, until)) => Decision::Backoff { until, kind: retry.kind(), code: retry.code.clone() },
+        Some((retry, until)) => {
+            Decision::Backoff { until, kind: retry.last_kind(), code: retry.code.clone() }
+        }
         None => Decision::Refresh,
     }
 }

@@ -32,6 +32,9 @@ pub const SWEEP_GRACE: Duration = Duration::from_secs(10 * 60);
 /// The longest time for which a stored `retry` may hold requests back.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
 
+/// With this the code of a [`Retry`] begins when the refresh token may have been spent.
+const IN_DOUBT: &str = "ambiguous_";
+
 /// How long after a forced refresh the next one may follow.
 pub const FORCED_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -177,7 +180,14 @@ pub enum RetryKind {
 impl Retry {
     /// Its family, from the code.
     pub fn kind(&self) -> RetryKind {
-        match self.code.as_str() {
+        if self.code.starts_with(IN_DOUBT) { RetryKind::Ambiguous } else { self.last_kind() }
+    }
+
+    /// The family of what happened last, also where the refresh token is in doubt since before: that the operator has to mend
+    /// something is no less true then.
+    pub fn last_kind(&self) -> RetryKind {
+        let in_doubt = self.code.strip_prefix(IN_DOUBT);
+        match in_doubt.unwrap_or(&self.code) {
             "invalid_client"
             | "unauthorized_client"
             | "invalid_scope"
@@ -185,7 +195,7 @@ impl Retry {
             | "unsupported_grant_type"
             | "invalid_target"
             | "binding_changed" => RetryKind::Misconfigured,
-            code if code.starts_with("ambiguous_") => RetryKind::Ambiguous,
+            _ if in_doubt.is_some() => RetryKind::Ambiguous,
             _ => RetryKind::Unspent,
         }
     }
@@ -264,6 +274,11 @@ impl Session {
             retry: None,
             ended: None,
         }
+    }
+
+    /// Whether it goes on, and whose login it is is known: then a sign-in as somebody else has to be chosen.
+    pub fn is_somebodys(&self) -> bool {
+        self.account.is_some() && self.verdict().is_none()
     }
 
     /// Of a candidate: when it can no longer be chosen.

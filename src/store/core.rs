@@ -18,7 +18,8 @@
 //! 6. *fsync the folder.* Only now the rename survives a power cut, and only now anybody is told. If this fails, the
 //!    caller gets an error although readers see the new version; `unsettled` makes the next change write the file once
 //!    more, even if that change has nothing to change, so that nobody is told of a state that could still be undone.
-//! 7. *Unlock*, by [`GlobalGuard`]'s drop, or by the kernel.
+//! 7. *Unlock*, by [`GlobalGuard`]'s drop, or by the kernel. The file before is closed after that, and after the answers: only then does the disk
+//!    free it.
 //!
 //! Changes of one process that wait for step 1 together go through the other steps together: see [`super::queue`].
 //!

@@ -7,7 +7,7 @@
 //! * A torn intent is no intent: it was not durable yet, and nothing is sent before it is.
 //! * A torn answer is no answer: that there was one is known, what it said is not.
 //! * An intent that cannot be read *with an answer behind it that can* is damage, and an error: an answer is never
-//!   thrown away unseen.
+//!   thrown away unseen. The same holds for a whole line anywhere that none belongs.
 //!
 //! Behind the lines there may be zeros, where the file system has no other way to reserve space.
 
@@ -140,11 +140,14 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Read, StoreError> {
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
     let first = lines.next().unwrap_or_default();
     let answer = lines.next().and_then(json);
+    if let Some(stray) = lines.position(|line| json(line).is_some()) {
+        return Err(damaged(path, stray + 3, "a whole one where none belongs"));
+    }
     let Some(intent) = json(first) else {
-        return match answer {
-            Some(_) => Err(damaged(path, 1, "an intent that cannot be read, with an answer behind it")),
-            None => Ok(Read { journal: Journal::Empty, intent_len: 0 }),
-        };
+        if answer.is_some() || ends_in_a_whole_line(first) {
+            return Err(damaged(path, 1, "an intent that cannot be read, with an answer behind it"));
+        }
+        return Ok(Read { journal: Journal::Empty, intent_len: 0 });
     };
     let intent = parse(path, 1, intent, intent_from)?;
     let journal = match answer {
@@ -172,6 +175,13 @@ fn json(line: &[u8]) -> Option<&str> {
     let json = rest.strip_prefix(b" ")?.strip_suffix(b"\n")?;
     let json = std::str::from_utf8(json).ok()?;
     (digits == digest(json.as_bytes()).as_bytes()).then_some(json)
+}
+
+/// Whether a damaged line and the whole one behind it have become one, because the newline between them is what was damaged.
+fn ends_in_a_whole_line(line: &[u8]) -> bool {
+    // Between a digest and its JSON stands the first of these; a file that is full of them is none of ours.
+    let spaces = line.windows(2).enumerate().filter(|(_, two)| *two == b" {").take(8);
+    spaces.filter_map(|(at, _)| line.get(at.checked_sub(DIGEST_LEN)?..)).any(|rest| json(rest).is_some())
 }
 
 fn digest(bytes: &[u8]) -> String {

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use threadkey::{
     broker::{
-        AccessState, Broker, Event, FinishError, Lease, LoggedOut, RefreshState, Revocation, SignedIn,
-        TokenError,
+        AccessState, Broker, Event, FinishError, Finished, Lease, LoggedOut, RefreshState, Revocation,
+        SignedIn, TokenError,
     },
     ids::{Principal, ProviderId, Snowflake, Tenant},
     oauth::{Client, Pasted, Provider, ProviderSettings, Providers},
@@ -15,9 +15,12 @@ use threadkey::{
     sys::clock::Clock,
 };
 
-use crate::support::{
-    authserver::{self, AuthServer, Lifetimes, Reply},
-    browser,
+use crate::{
+    choice::taken,
+    support::{
+        authserver::{self, AuthServer, Lifetimes, Reply},
+        browser,
+    },
 };
 
 pub(super) const NOW: i64 = 1_795_358_672;
@@ -57,6 +60,11 @@ impl Rig {
     }
 
     pub(super) async fn sign_in(&self, who: Principal, account: &str) -> SignedIn {
+        taken(self.finish_as(who, account).await)
+    }
+
+    /// Signs in, whatever comes of it.
+    pub(super) async fn finish_as(&self, who: Principal, account: &str) -> Finished {
         let started = self.broker.start(&tenant(who), who).await.unwrap();
         let callback = browser::sign_in(started.authorize_url.as_str(), account).await;
         self.broker.finish(who, None, Pasted::parse(&callback.url).unwrap()).await.unwrap()
@@ -81,8 +89,19 @@ pub(super) fn open(path: &std::path::Path, clock: &Clock) -> Arc<dyn Store> {
 }
 
 pub(super) fn broker(server: &AuthServer, store: Arc<dyn Store>, clock: &Clock, grace: Duration) -> Broker {
+    with_settings(ProviderSettings { reuse_grace: grace, ..settings(server) }, store, clock)
+}
+
+/// A broker for this provider.
+pub(super) fn with_settings(settings: ProviderSettings, store: Arc<dyn Store>, clock: &Clock) -> Broker {
+    let provider = Provider::new(acme(), settings).unwrap();
+    Broker::new(store, Providers::new([provider]), Client::new(clock.clone()).unwrap(), clock.clone())
+}
+
+/// The embedded server as a provider, with access tokens of an hour.
+pub(super) fn settings(server: &AuthServer) -> ProviderSettings {
     server.set_lifetimes(Lifetimes { access_token: Duration::from_secs(3600), ..Lifetimes::default() });
-    let settings = ProviderSettings {
+    ProviderSettings {
         issuer: Some(server.issuer().into()),
         authorization_endpoint: server.authorization_endpoint(),
         token_endpoint: server.token_endpoint(),
@@ -90,15 +109,12 @@ pub(super) fn broker(server: &AuthServer, store: Arc<dyn Store>, clock: &Clock, 
         client_id: authserver::CLIENT_ID.into(),
         redirect_uri: authserver::PASTE_REDIRECT_URI.into(),
         scopes: vec!["openid".into(), "offline_access".into()],
-        reuse_grace: grace,
         enforces_pkce: true,
         ..ProviderSettings::default()
-    };
-    let provider = Provider::new(acme(), settings).unwrap();
-    Broker::new(store, Providers::new([provider]), Client::new(clock.clone()).unwrap(), clock.clone())
+    }
 }
 
-fn acme() -> ProviderId {
+pub(super) fn acme() -> ProviderId {
     "acme".parse().unwrap()
 }
 
@@ -431,7 +447,7 @@ async fn a_sign_in_survives_a_restart_and_only_its_starter_can_finish_it() {
     let foreign = rig.broker.finish(BOB, None, Pasted::parse(&callback.url).unwrap()).await.unwrap_err();
     assert!(matches!(foreign, FinishError::NothingPending { .. }), "{foreign}");
     let done = rig.another().finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
-    assert_eq!(done.account.as_deref(), Some("alice@example.com"));
+    assert_eq!(taken(done).account.as_deref(), Some("alice@example.com"));
     let twice = rig.broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap_err();
     assert!(matches!(twice, FinishError::AlreadyDone { .. }), "{twice}");
     assert_eq!(rig.server.events().total.revoked, 0, "the second use of a code was never sent");
@@ -458,7 +474,7 @@ async fn what_does_not_belong_to_the_sign_in_is_refused_before_anything_is_sent(
     let wrong_code = format!("nonsense#{}", callback.state);
     assert!(matches!(finish(wrong_code).await, FinishError::Refused { .. }));
     let done = rig.broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
-    assert!(done.renews, "the sign-in had stayed open");
+    assert!(taken(done).renews, "the sign-in had stayed open");
 }
 
 #[tokio::test]
@@ -576,7 +592,7 @@ fn put_a_folder_in_the_place_of(file: &std::path::Path) {
     std::fs::create_dir_all(file).unwrap();
 }
 
-fn unsigned(claims: &serde_json::Value) -> String {
+pub(super) fn unsigned(claims: &serde_json::Value) -> String {
     use base64::Engine as _;
     let part = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
     format!("{}.{}.", part(r#"{"alg":"none"}"#), part(&claims.to_string()))

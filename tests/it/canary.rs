@@ -271,7 +271,31 @@ async fn terminal(scene: &mut Scene) {
         assert!(!shown.is_empty(), "{command:?}");
         scene.hunt.place(&format!("the result of {command:?}"), &shown);
     }
+    for choice in ["keep", "switch"] {
+        let link = scene.cli(&["auth", "start", "acme"], "").await;
+        let callback = browser::sign_in(link.trim(), "dave").await;
+        scene.hunt.secret("a code", &callback.code);
+        scene.cli(&["auth", "code"], &callback.url).await;
+        let shown = scene.cli(&["auth", "status"], "").await;
+        assert!(shown.contains("as dave@example.com, waits for your choice"), "{shown}");
+        scene.hunt.place("the status of a sign-in that waits", &shown);
+        scene.cli(&["auth", choice, "acme"], "").await;
+    }
     scene.cli(&["auth", "logout", "acme", "--revoke"], "").await;
+}
+
+/// A sign-in as somebody else, on Discord, and no.
+async fn another_account(scene: &mut Scene) {
+    let alice = scene.town.alice.clone();
+    let (started, link) = scene.town.start(&alice).await;
+    scene.take_note();
+    let callback = browser::sign_in(&link, "erin").await;
+    scene.hunt.secret("a code", &callback.code);
+    let question = enter(&started, &callback.url).await;
+    scene.take_note();
+    alice.command(&scene.town.general, "auth status", &[]).await;
+    question.press("Keep").await.updated().says("stays with `alice@example.com`").await;
+    scene.take_note();
 }
 
 /// A defect in the middle of everything: the panic's message holds what stands in the clock file.
@@ -307,6 +331,7 @@ async fn no_canary_secret_appears_in_any_log_at_trace_level() {
     scene.hunt.secret("a capability", &capability);
     careless_worker(&mut scene, &thread).await;
     terminal(&mut scene).await;
+    another_account(&mut scene).await;
     alice.command(&scene.town.general, "auth status", &[]).await;
     alice.command(&scene.town.general, "auth logout", &[("provider", "acme"), ("revoke", "true")]).await;
     scene.town.discord.assert_no_violations();

@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) on_prompt: Option<&'static str>,
     /// Another worker program altogether.
     pub(crate) command: Option<Vec<String>>,
+    /// The broker's clock, where a test sets it.
+    pub(crate) clock: Option<Clock>,
 }
 
 impl Rig {
@@ -76,7 +78,7 @@ impl Rig {
         guild.join(&alice);
         guild.join(&bob);
         let folder = tempfile::Builder::new().prefix("tk").tempdir().expect("a folder");
-        let clock = Clock::system();
+        let clock = plan.clock.unwrap_or_else(Clock::system);
         let store = FileStore::open(
             &folder.path().join("store/auth.json"),
             clock.clone(),

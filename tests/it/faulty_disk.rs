@@ -18,7 +18,7 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use threadkey::{
-    broker::{Broker, Event, FinishError, LogoutError, Revocation, SignIn, SignedIn, TokenError},
+    broker::{Broker, Event, FinishError, Finished, GrantEnd, LogoutError, Revocation, SignIn, TokenError},
     ids::{Principal, ProviderId, Snowflake, Tenant},
     oauth::{Client, Pasted, Provider, ProviderSettings, Providers},
     session::Session,
@@ -275,7 +275,7 @@ impl Case {
         browser::sign_in(started.authorize_url.as_str(), &self.account).await.url
     }
 
-    async fn finish(&self, callback: &str) -> Result<SignedIn, FinishError> {
+    async fn finish(&self, callback: &str) -> Result<Finished, FinishError> {
         self.broker.finish(self.who, None, Pasted::parse(callback).unwrap()).await
     }
 
@@ -502,4 +502,46 @@ async fn a_logout_on_a_failing_disk_is_done_or_told_and_never_half() {
         calls
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_choice_on_a_failing_disk_is_made_or_told_and_what_is_dropped_is_revoked_or_told() {
+    for choice in ["switch", "keep"] {
+        at_each_call(move |case, call, hint| async move {
+            case.sign_in().await;
+            let other = format!("other-{}", case.account);
+            let started = case.broker.start(&case.tenant, case.who).await.unwrap();
+            let callback = browser::sign_in(started.authorize_url.as_str(), &other).await;
+            let finished = case.finish(&callback.url).await.unwrap();
+            let Finished::Undecided(undecided) = finished else { panic!("it was taken: {finished:?}") };
+            let choose = async || match choice {
+                "switch" => case.broker.switch(&case.tenant, undecided.lineage).await.map(|_| None),
+                _ => case
+                    .broker
+                    .keep(&case.tenant, undecided.lineage)
+                    .await
+                    .map(|kept| Some(kept.unchosen.grant)),
+            };
+            case.fail_at(call);
+            let chosen = choose().await;
+            let calls = case.disk.calls();
+            case.is_well_again();
+            let grant = match chosen {
+                Ok(grant) => grant,
+                Err(error) => {
+                    case.expect_told(&error.to_string(), hint);
+                    choose().await.unwrap()
+                }
+            };
+            let account = case.session().await.unwrap().account;
+            let holds = if choice == "switch" { &other } else { &case.account };
+            assert_eq!(account, Some(format!("{holds}@example.com")), "{call}: {:?}", case.disk.struck());
+            let revoked = case.server.events().of(&other).revoked;
+            assert_eq!(revoked == 1, grant == Some(GrantEnd::Revoked), "{call}: {:?}", case.disk.struck());
+            assert!(call > 0 || choice == "switch" || revoked == 1, "without an error it is revoked");
+            assert_eq!(case.store.read(&case.tenant).await.unwrap().candidate, None);
+            calls
+        })
+        .await;
+    }
 }

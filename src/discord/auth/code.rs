@@ -6,10 +6,10 @@ use super::{
         bot::{Bot, trouble},
         wire::{Message, code, plain, relative},
     },
-    for_whom, known_providers,
+    choice, for_whom, known_providers,
 };
 use crate::{
-    broker::{FinishError, SignedIn},
+    broker::{FinishError, Finished, SignedIn},
     ids::{Principal, ProviderId},
     oauth::Pasted,
 };
@@ -30,7 +30,8 @@ pub(in crate::discord) async fn finish(
         Err(error) => return failed(&error),
     };
     match bot.broker.finish(Principal::User(asked.user), provider.as_ref(), pasted).await {
-        Ok(done) => {
+        Ok(Finished::Undecided(undecided)) => choice::question(bot, asked.user, &undecided),
+        Ok(Finished::SignedIn(done)) => {
             let mut told = signed_in(&done);
             if bot.workers.is_some() {
                 told.content.push_str("\nAsk an agent with `/ask`.");
@@ -77,6 +78,10 @@ pub(in crate::discord) fn signed_in(done: &SignedIn) -> Message {
             relative(done.expires_at)
         ));
     }
+    if let Some(dropped) = &done.dropped {
+        text.push('\n');
+        text.push_str(&choice::dropped_words(&done.tenant, dropped));
+    }
     Message::text(text)
 }
 
@@ -92,6 +97,7 @@ mod tests {
             replaced: None,
             expires_at: 1_795_362_272,
             renews: true,
+            dropped: None,
         };
         assert_eq!(signed_in(&done).content, "Signed in as `alice@example.com` at `acme`.");
         done.tenant = "acme/guild:9".parse().expect("a tenant");

@@ -1,6 +1,7 @@
 //! `/auth`: every answer is for the person who asked alone.
 
 mod cancel;
+mod choice;
 mod code;
 mod logout;
 mod open;
@@ -8,6 +9,7 @@ mod start;
 mod status;
 
 pub(super) use cancel::cancel;
+pub(super) use choice::{choose, lapsed, may_choose, waits};
 pub(super) use code::{finish, signed_in};
 pub(super) use logout::{Revoke, logout};
 pub(super) use open::{OpenSignIns, Outcome, close, close_all};

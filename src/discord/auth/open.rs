@@ -86,6 +86,8 @@ impl OpenSignIns {
 pub(in crate::discord) enum Outcome {
     /// By any way; the message says as whom.
     SignedIn(Message),
+    /// It waits for a choice.
+    Undecided(Message),
     Cancelled,
     Expired,
 }
@@ -94,7 +96,7 @@ impl Outcome {
     fn message(&self, tenant: &Tenant) -> Message {
         let provider = &tenant.provider;
         match self {
-            Self::SignedIn(message) => message.clone(),
+            Self::SignedIn(message) | Self::Undecided(message) => message.clone(),
             Self::Cancelled => Message::text(format!("This sign-in to `{provider}` was cancelled.")),
             Self::Expired => Message::text(format!(
                 "This sign-in to `{provider}` has expired: it was open for 15 minutes. `/auth start` gives a new link."

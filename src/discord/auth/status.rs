@@ -4,9 +4,9 @@ use super::{
     super::{
         asked::Asked,
         bot::{Bot, trouble},
-        wire::{Embed, Field, Message, code, plain, relative, shorten},
+        wire::{Button, Embed, Field, Message, code, plain, relative, shorten},
     },
-    visible,
+    choice, for_whom, visible,
 };
 use crate::{
     broker::{AccessState, RefreshState, Status},
@@ -21,10 +21,17 @@ const MAX_FIELD: usize = 450;
 
 /// Shows how the person's sessions stand, and in a server that server's too.
 pub(in crate::discord) async fn status(bot: &Bot, asked: &Asked) -> Message {
-    let all = match bot.broker.status(&visible(asked.user, asked.guild)).await {
+    let mut all = match bot.broker.status(&visible(asked.user, asked.guild)).await {
         Ok(all) => all,
         Err(error) => return trouble("reading the status", &error),
     };
+    for status in &mut all {
+        // Others of a server need not know as whom somebody signed in.
+        status.undecided.take_if(|undecided| !choice::may_choose(asked, &undecided.tenant));
+    }
+    all.retain(|status| {
+        status.generation > 0 || status.pending_until.is_some() || status.undecided.is_some()
+    });
     if all.is_empty() {
         return Message::text("You are signed in nowhere. `/auth start` signs you in.");
     }
@@ -39,7 +46,22 @@ pub(in crate::discord) async fn status(bot: &Bot, asked: &Asked) -> Message {
         0 => String::new(),
         more => format!("The first {MAX_FIELDS}; there are {more} more."),
     };
-    Message::embed(Embed { title: "Where you are signed in".into(), description, fields })
+    let message = Message::embed(Embed { title: "Where you are signed in".into(), description, fields });
+    message.buttons(choices(bot, asked, &all))
+}
+
+/// The buttons for what waits for a choice, with the provider's name where there are several.
+fn choices(bot: &Bot, asked: &Asked, all: &[Status]) -> Vec<Button> {
+    let waiting: Vec<_> =
+        all.iter().take(MAX_FIELDS).filter_map(|status| status.undecided.as_ref()).collect();
+    let of = |tenant: &Tenant| match waiting.len() {
+        1 => String::new(),
+        _ => format!(": {}{}", tenant.provider, for_whom(tenant)),
+    };
+    waiting
+        .iter()
+        .flat_map(|undecided| choice::buttons(bot, asked.user, undecided, &of(&undecided.tenant)))
+        .collect()
 }
 
 /// Which conversations with a live worker use a tenant: those of the person who asks by name, the others as a number.
@@ -93,6 +115,7 @@ fn field(status: &Status, users: &Users) -> Field {
     if let Some(until) = status.pending_until {
         lines.push(format!("A sign-in is open; it expires {}.", relative(until)));
     }
+    lines.extend(status.undecided.as_ref().map(choice::status_line));
     Field { name, value: shorten(&lines.join("\n"), MAX_FIELD) }
 }
 
@@ -151,6 +174,7 @@ mod tests {
             refresh: RefreshState::Ended("invalid_grant".into()),
             last_error: Some(("timeout".into(), RetryKind::Unspent, 900)),
             pending_until: Some(2000),
+            undecided: None,
             generation: 3,
         };
         let field = field(&status, &Users { own: vec![Snowflake(7)], others: 2 });
@@ -170,11 +194,28 @@ mod tests {
             refresh: RefreshState::None,
             last_error: None,
             pending_until: Some(2000),
+            undecided: None,
             generation: 0,
         };
         assert_eq!(
             field(&status, &Users { own: vec![], others: 0 }).value,
             "A sign-in is open; it expires <t:2000:R>."
         );
+    }
+    #[test]
+    fn a_sign_in_that_waits_for_a_choice_is_shown_as_one() {
+        let status = Status {
+            tenant: "acme/user:5".parse().expect("a tenant"),
+            account: Some("alice@example.com".into()),
+            access: AccessState::Valid(1000),
+            refresh: RefreshState::Ready,
+            last_error: None,
+            pending_until: None,
+            undecided: Some(choice::tests::undecided("acme/user:5")),
+            generation: 3,
+        };
+        let value = field(&status, &Users { own: vec![], others: 0 }).value;
+        let last = "You signed in as `bo'b@example.com` too: choose **Switch** or **Keep** before <t:1795359572:t> (<t:1795359572:R>).";
+        assert_eq!(value.lines().last(), Some(last));
     }
 }

@@ -62,6 +62,17 @@ fn a_refresh_moves_the_generation_and_keeps_what_the_answer_left_out() {
 }
 
 #[test]
+fn a_refresh_of_the_last_generation_that_can_be_counted_is_kept_and_seen() {
+    let mut entry = entry();
+    session_mut(&mut entry).generation = u64::MAX;
+    let before = session(&entry).seen();
+    let change = Change::Refreshed { spent: spent(&entry), grant: grant(Some("refresh-8")) };
+    assert_eq!(apply(&mut entry, change, NOW), Applied::Done);
+    assert_eq!(session(&entry).access_token.expose(), "access-8");
+    assert_ne!(session(&entry).seen(), before);
+}
+
+#[test]
 fn a_late_result_changes_nothing_that_it_was_not_sent_for() {
     let sent_for = spent(&entry());
     let late = [
@@ -111,13 +122,19 @@ fn only_the_sign_in_that_is_pending_can_be_finished() {
     assert_eq!(apply(&mut entry, finish("one"), NOW), Applied::Stale, "it was finished");
 }
 
+/// A grant of `account`, signed in for [`pending`]'s `state`.
+fn signs_in(state: &str, account: Option<&str>, lineage: u8) -> Change {
+    let mut session = test_session(NOW, 3600);
+    session.lineage = Lineage([lineage; 16]);
+    session.account = account.map(Into::into);
+    Change::SignIn { state: State::new(state), session: Box::new(session) }
+}
+
 /// Alice's session, and bob's sign-in in its place.
 fn undecided() -> Entry {
-    let mut bob = test_session(NOW, 3600);
-    bob.lineage = Lineage([8; 16]);
-    bob.generation = 1;
-    bob.account = Some("bob".into());
-    Entry { candidate: Some(bob), ..entry() }
+    let mut entry = Entry { pending: Some(pending("one", NOW)), ..entry() };
+    assert_eq!(apply(&mut entry, signs_in("one", Some("bob"), 8), NOW), Applied::Done);
+    entry
 }
 
 #[test]
@@ -145,6 +162,20 @@ fn who_keeps_their_session_has_it_as_it_was() {
 }
 
 #[test]
+fn a_choice_is_about_the_sign_in_that_was_shown_and_no_other() {
+    let mut entry = undecided();
+    entry.pending = Some(pending("two", NOW));
+    assert_eq!(apply(&mut entry, signs_in("two", Some("carol"), 9), NOW), Applied::Done);
+    let before = entry.clone();
+    let account = before.candidate.as_ref().and_then(|c| c.account.as_deref());
+    assert_eq!(account, Some("carol"), "the newer sign-in takes the place of the undecided one");
+    for late in [Change::Keep { lineage: Lineage([8; 16]) }, Change::Switch { lineage: Lineage([8; 16]) }] {
+        assert_eq!(apply(&mut entry, late, NOW), Applied::Stale);
+        assert_eq!(entry, before);
+    }
+}
+
+#[test]
 fn a_candidate_can_be_chosen_for_a_quarter_of_an_hour_and_be_taken_out_at_any_time() {
     for (since, chosen) in [(899, Applied::Done), (900, Applied::Stale), (-901, Applied::Stale)] {
         let (mut one, mut two) = (undecided(), undecided());
@@ -152,6 +183,37 @@ fn a_candidate_can_be_chosen_for_a_quarter_of_an_hour_and_be_taken_out_at_any_ti
         assert_eq!(apply(&mut one, Change::Switch { lineage }, NOW + since), chosen, "{since} s");
         assert_eq!(apply(&mut two, Change::Keep { lineage }, NOW + since), Applied::Done, "{since} s");
     }
+}
+
+#[test]
+fn a_sign_in_that_is_not_known_to_be_as_somebody_else_takes_the_sessions_place() {
+    let nobody = Entry::default();
+    let mut unnamed = entry();
+    session_mut(&mut unnamed).account = None;
+    let mut over = entry();
+    let end = Change::End { spent: spent(&over), code: "invalid_grant".into() };
+    apply(&mut over, end, NOW);
+    let cases = [
+        (entry(), Some("alice@example.com")),
+        (entry(), None),
+        (nobody, Some("bob")),
+        (unnamed, Some("bob")),
+        (over, Some("bob")),
+        (undecided(), Some("alice@example.com")),
+    ];
+    for (mut entry, account) in cases {
+        entry.pending = Some(pending("one", NOW));
+        assert_eq!(apply(&mut entry, signs_in("one", account, 9), NOW), Applied::Done);
+        assert_eq!(session(&entry).lineage, Lineage([9; 16]));
+        assert_eq!(entry.candidate, None, "and an undecided one goes");
+    }
+}
+
+#[test]
+fn a_candidate_is_another_spelling_away_because_two_spellings_may_be_two_people() {
+    let mut entry = Entry { pending: Some(pending("one", NOW)), ..entry() };
+    apply(&mut entry, signs_in("one", Some("Alice@example.com"), 8), NOW);
+    assert!(entry.candidate.is_some());
 }
 
 #[test]

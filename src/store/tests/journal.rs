@@ -84,6 +84,18 @@ fn an_answer_whose_intent_is_damaged_is_an_error_and_not_thrown_away() {
 }
 
 #[test]
+fn a_whole_answer_is_never_taken_for_none_wherever_it_stands() {
+    let lost_newline = INTENT.trim_end().to_owned() + "?" + ANSWER;
+    let lost_intent = "?\n?\n".to_owned() + ANSWER;
+    let pushed_down = INTENT.to_owned() + "\n" + ANSWER;
+    let second_answer = [INTENT, ANSWER, ANSWER].concat();
+    for (text, number) in [(lost_newline, 1), (lost_intent, 3), (pushed_down, 3), (second_answer, 3)] {
+        let error = read(path(), text.as_bytes()).expect_err("damaged").to_string();
+        assert!(error.contains(&format!("line {number} of the journal")), "{error}");
+    }
+}
+
+#[test]
 fn a_journal_of_another_version_or_kind_is_an_error_and_never_empty() {
     let newer = line(&INTENT[25..].trim_end().replace("\"version\":1", "\"version\":2"));
     let error = read(path(), newer.as_bytes()).expect_err("newer");

@@ -12,6 +12,16 @@ async fn told(changes: &mut Changes) {
     soon(changes.next()).await;
 }
 
+/// Who has written may close its file a moment later, and that is told too; then there is nothing more, all day long.
+async fn silent_for_a_day(changes: &mut Changes) {
+    for _ in 0..3 {
+        if timeout(A_DAY, changes.next()).await.is_err() {
+            return;
+        }
+    }
+    panic!("somebody looks by the clock");
+}
+
 /// Another process writes; the session's access token is `access-NUMBER` then.
 async fn another_process_writes(f: &Fixture, number: u32) {
     let other = f.healthy();
@@ -65,7 +75,7 @@ async fn nobody_looks_by_the_clock_at_a_store_that_does_not_change() {
     f.sign_in().await;
     let mut changes = f.store.changes();
     told(&mut changes).await;
-    timeout(A_DAY, changes.next()).await.expect_err("nothing has happened, all day long");
+    silent_for_a_day(&mut changes).await;
     another_process_writes(&f, 8).await;
     let since = Instant::now();
     told(&mut changes).await;
@@ -156,7 +166,7 @@ async fn where_the_system_refuses_to_watch_it_is_looked_at_by_the_clock_until_th
         let since = Instant::now();
         told(&mut changes).await;
         assert!(since.elapsed() < LOOK_EVERY, "{limit}");
-        timeout(A_DAY, changes.next()).await.expect_err("and nobody looks by the clock any more");
+        silent_for_a_day(&mut changes).await;
     }
 }
 

@@ -37,7 +37,7 @@ impl Hunt {
     /// Every token, verifier, state and nonce in a store.
     pub(super) fn secrets_of_store(&mut self, store: &str) {
         let store: Value = serde_json::from_str(store).expect("the store is JSON");
-        for section in ["sessions", "pending"] {
+        for section in ["sessions", "pending", "candidates"] {
             for entry in store[section].as_object().into_iter().flat_map(|entries| entries.values()) {
                 for key in SECRET_KEYS {
                     if let Some(secret) = entry[key].as_str() {

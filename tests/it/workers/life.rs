@@ -162,7 +162,7 @@ async fn a_worker_that_was_ended_in_a_turn_says_that_it_was_cancelled() {
 
 #[tokio::test]
 async fn what_one_owner_s_worker_has_written_is_not_there_for_the_next_owner_of_the_conversation() {
-    let run = r#"say "found: $(cat ../*/note "$HOME/note" 2>/dev/null)"; printf %s "$KEY" | tee note > "$HOME/note"; done_with end_turn"#;
+    let run = r#"say "found: $(cat note "$HOME/note" 2>/dev/null)"; printf %s "$KEY" | tee note > "$HOME/note"; done_with end_turn"#;
     let lab = Lab::scripted(run, |settings| {
         settings.env.insert("KEY".into(), "{user} ".into());
     });

@@ -92,22 +92,31 @@ pub(super) async fn decide(State(shared): State<Arc<Shared>>, body: Bytes) -> Re
         return pages::authorize(StatusCode::BAD_REQUEST, field("request"), &request, Some(words));
     }
     inner.pages.requests.remove(&number);
-    let code = inner.ledger.allow(
-        Grant {
-            account,
-            redirect_uri: request.redirect_uri.clone(),
-            scopes: request.scopes.clone(),
-            code_challenge: request.code_challenge.clone(),
-            nonce: request.nonce.clone(),
-        },
-        now_ms,
-    );
     drop(inner);
+    see_other(&allowed(&shared, &request, account, now_ms))
+}
+
+/// Where the browser ends when `account` allows the valid request of `query`, without the pages.
+pub(super) fn allow(shared: &Shared, query: &str, account: &str) -> String {
+    let request = check(shared, query.as_bytes());
+    let request = request.unwrap_or_else(|_| panic!("this server refuses the request {query}"));
+    allowed(shared, &request, account.to_owned(), shared.now_ms())
+}
+
+fn allowed(shared: &Shared, request: &Request, account: String, now_ms: i64) -> String {
+    let grant = Grant {
+        account,
+        redirect_uri: request.redirect_uri.clone(),
+        scopes: request.scopes.clone(),
+        code_challenge: request.code_challenge.clone(),
+        nonce: request.nonce.clone(),
+    };
+    let code = shared.lock().ledger.allow(grant, now_ms);
     shared.changed();
     let mut answer = vec![("code", code.as_str())];
     answer.extend(request.state.as_deref().map(|state| ("state", state)));
     answer.push(("iss", &shared.issuer));
-    see_other(&with_query(&request.redirect_uri, &answer))
+    with_query(&request.redirect_uri, &answer)
 }
 
 enum Problem {

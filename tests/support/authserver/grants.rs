@@ -22,6 +22,18 @@ impl Default for Lifetimes {
     }
 }
 
+/// What becomes of a refresh token that is presented.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rotation {
+    /// Each use brings a new one, and a second use ends the grant (RFC 9700 §4.14.2).
+    #[default]
+    Strict,
+    /// The same, but for so long the one that was spent last may come again, and brings another new one.
+    Grace(Duration),
+    /// It stays, and no answer carries one (RFC 6749 §6).
+    Fixed,
+}
+
 /// What a person allowed: the code stands for it, then the tokens.
 #[derive(Clone, Debug)]
 pub struct Grant {

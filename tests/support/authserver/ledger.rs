@@ -1,6 +1,6 @@
 //! The grants: which codes, refresh tokens and access tokens there are, and what presenting one does.
 //!
-//! Pure decisions on a time that is passed in. Refresh tokens rotate at each use; one that was spent revokes its whole
+//! Pure decisions on a time that is passed in. Refresh tokens rotate at each use, unless [`Rotation`] says otherwise; one that was spent revokes its whole
 //! family when it comes back (RFC 9700 §4.14.2), and so does a code (RFC 6749 §4.1.2). What is over the bounds is
 //! forgotten, the oldest first; a forgotten token is just an unknown one.
 
@@ -12,7 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
 use super::super::events::fingerprint;
-use super::grants::{Grant, Issued, Life, LifeState, Lifetimes, Refused};
+use super::grants::{Grant, Issued, Life, LifeState, Lifetimes, Refused, Rotation};
 use super::shared::secret;
 
 const FAMILIES: usize = 1_000;
@@ -44,9 +44,19 @@ struct AccessToken {
     expires_ms: i64,
 }
 
+/// What goes out besides an access token.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Issue {
+    /// A refresh token, where the grant is for `offline_access`.
+    RefreshToken,
+    /// Nothing.
+    AccessTokenAlone,
+}
+
 #[derive(Default)]
 pub struct Ledger {
     pub lifetimes: Lifetimes,
+    pub rotation: Rotation,
     families: BTreeMap<u64, Family>,
     signed_in: u64,
     /// Codes and refresh tokens.
@@ -119,22 +129,30 @@ impl Ledger {
         }
         family.code_spent = true;
         let scopes = family.grant.scopes.clone();
-        Ok(self.issue(id, scopes, now_ms))
+        Ok(self.issue(id, scopes, Issue::RefreshToken, now_ms))
     }
 
-    /// RFC 6749 §6, with rotation.
+    /// RFC 6749 §6.
     pub fn refresh(
         &mut self,
         refresh_token: &str,
         scopes: Option<Vec<String>>,
         now_ms: i64,
     ) -> Result<Issued, Refused> {
+        let rotation = self.rotation;
         let (id, family) = self.family(refresh_token)?;
-        let Some(refresh) = family.refresh_tokens.iter_mut().find(|refresh| refresh.token == refresh_token)
-        else {
+        let tokens = &mut family.refresh_tokens;
+        let Some(index) = tokens.iter().position(|refresh| refresh.token == refresh_token) else {
             return Err(Refused::Invalid("that is not a refresh token"));
         };
-        if refresh.spent_ms.is_some() {
+        let was_last_spent = tokens[index + 1..].iter().all(|later| later.spent_ms.is_none());
+        let refresh = &mut tokens[index];
+        let spent_ms = refresh.spent_ms;
+        let again = |spent_ms| match rotation {
+            Rotation::Grace(grace) => was_last_spent && now_ms < spent_ms + millis(grace),
+            Rotation::Strict | Rotation::Fixed => false,
+        };
+        if spent_ms.is_some_and(|spent_ms| !again(spent_ms)) {
             refresh.reused = true;
             let revoked = !std::mem::replace(&mut family.revoked, true);
             return Err(Refused::Reused { revoked });
@@ -149,8 +167,11 @@ impl Ledger {
         if scopes.iter().any(|scope| !family.grant.scopes.contains(scope)) {
             return Err(Refused::Scope);
         }
-        refresh.spent_ms = Some(now_ms);
-        Ok(self.issue(id, scopes, now_ms))
+        if rotation == Rotation::Fixed {
+            return Ok(self.issue(id, scopes, Issue::AccessTokenAlone, now_ms));
+        }
+        refresh.spent_ms = Some(spent_ms.unwrap_or(now_ms));
+        Ok(self.issue(id, scopes, Issue::RefreshToken, now_ms))
     }
 
     /// RFC 7009: the whole grant of a refresh token, or one access token. Tells whose grant was revoked.
@@ -195,9 +216,10 @@ impl Ledger {
         Ok((id, family))
     }
 
-    fn issue(&mut self, id: u64, scopes: Vec<String>, now_ms: i64) -> Issued {
+    fn issue(&mut self, id: u64, scopes: Vec<String>, issue: Issue, now_ms: i64) -> Issued {
         let family = self.families.get_mut(&id).expect("the caller found it");
-        let offline = family.grant.scopes.iter().any(|scope| scope == "offline_access");
+        let offline =
+            issue == Issue::RefreshToken && family.grant.scopes.iter().any(|scope| scope == "offline_access");
         let refresh_token = offline.then(|| secret("refresh"));
         if let Some(token) = &refresh_token {
             if family.refresh_tokens.len() == TOKENS_IN_A_FAMILY {

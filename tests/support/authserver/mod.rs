@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::watch::Receiver;
 
 use super::events::Events;
 
@@ -26,9 +26,11 @@ mod resource;
 mod script;
 mod shared;
 mod token;
+mod watch;
 
-pub use grants::{Life, LifeState, Lifetimes};
-pub use script::Reply;
+pub use grants::{Life, LifeState, Lifetimes, Rotation};
+pub use script::{Decided, Reply};
+pub use watch::Moment;
 
 use gate::Stage;
 use shared::Shared;
@@ -168,13 +170,30 @@ impl AuthServer {
         self.0.shared.lock().ledger.lifetimes = lifetimes;
     }
 
+    /// What becomes from now on of refresh tokens that are presented.
+    pub fn set_rotation(&self, rotation: Rotation) {
+        self.0.shared.lock().ledger.rotation = rotation;
+    }
+
     /// Sets this server's clock forward, so that what it issued gets older.
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).expect("less than 292 million years");
         self.0.shared.advance_ms(by);
     }
 
+    /// Where the browser ends when `account` opens this sign-in link and allows what is asked, without the pages between.
+    /// Panics where the server would refuse.
+    pub fn allow(&self, authorize_url: &str, account: &str) -> String {
+        let (_, query) = authorize_url.split_once('?').expect("a sign-in link has a query");
+        authorize::allow(&self.0.shared, query, account)
+    }
+
     // === what happened ===
+
+    /// Tells `watcher` of each token request, at each moment of its life. For one watcher.
+    pub fn watch(&self, watcher: impl Fn(Moment<'_>) + Send + Sync + 'static) {
+        self.0.shared.watch.set(watcher);
+    }
 
     /// What happened at the token endpoint until now.
     pub fn events(&self) -> Events {
@@ -213,7 +232,7 @@ impl AuthServer {
     }
 
     /// Changes whenever [`lives`](Self::lives) or [`events`](Self::events) may have, except by the passing of time.
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub fn changes(&self) -> Receiver<u64> {
         self.0.shared.changes.subscribe()
     }
 
@@ -222,6 +241,11 @@ impl AuthServer {
     /// Adds replies for the token requests to come, one each, in the order in which they are processed.
     pub fn script(&self, replies: impl IntoIterator<Item = Reply>) {
         self.0.shared.lock().script.extend(replies);
+    }
+
+    /// Forgets the replies that were not used yet.
+    pub fn unscript(&self) {
+        self.0.shared.lock().script.clear();
     }
 
     /// How many scripted replies were not used yet.

@@ -17,6 +17,7 @@ use super::grants::Lifetimes;
 use super::ledger::Ledger;
 use super::log::Log;
 use super::script::Reply;
+use super::watch::Watch;
 use super::{SeenRequest, pages, resource, token};
 
 const BODY_LIMIT: usize = 64 * 1024;
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     /// Counts changes of the ledger and the log.
     pub(super) changes: watch::Sender<u64>,
     pub(super) settled: watch::Sender<u64>,
+    pub(super) watch: Watch,
 }
 
 pub(super) struct Inner {
@@ -57,6 +59,7 @@ impl Shared {
             clock_offset_ms: AtomicI64::new(0),
             changes: watch::Sender::new(0),
             settled: watch::Sender::new(0),
+            watch: Watch::default(),
         }
     }
 

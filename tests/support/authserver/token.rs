@@ -16,6 +16,7 @@ use super::gate::Stage;
 use super::grants::{Issued, Refused};
 use super::script::{self, Decided, Reply, Wire};
 use super::shared::{Inner, Shared};
+use super::watch::Moment;
 use super::{CLIENT_ID, SeenRequest};
 
 const SEEN: usize = 10_000;
@@ -34,22 +35,25 @@ pub(super) async fn token(State(shared): State<Arc<Shared>>, headers: HeaderMap,
 }
 
 async fn serve(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Wire {
-    let seq = arrive(shared, headers, body);
+    let (seq, form) = arrive(shared, headers, body);
+    shared.watch.tell(Moment::Arrived { seq, form: &form });
     shared.gate.pass(Stage::Before).await;
     let (reply, decided) = process(shared, seq, headers, body);
+    shared.watch.tell(Moment::Decided { seq, reply: &reply, decided: decided.as_ref() });
     shared.settled.send_modify(|count| *count += 1);
     shared.changed();
     if matches!(reply, Reply::Hang) {
         shared.gate.wait_for_release().await;
     }
     shared.gate.pass(Stage::After).await;
+    shared.watch.tell(Moment::Answering { seq });
     match decided {
         Some(decided) => script::processed(reply, decided),
         None => script::scripted(reply),
     }
 }
 
-fn arrive(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> u64 {
+fn arrive(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> (u64, Form) {
     let form: Form = url::form_urlencoded::parse(body).into_owned().collect();
     let mut inner = shared.lock();
     let grant_type = form.get("grant_type").cloned().unwrap_or_default();
@@ -67,10 +71,10 @@ fn arrive(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> u64 {
             (name.as_str().to_owned(), value)
         })
         .collect();
-    inner.seen.push_back(SeenRequest { form, headers });
+    inner.seen.push_back(SeenRequest { form: form.clone(), headers });
     drop(inner);
     shared.changed();
-    seq
+    (seq, form)
 }
 
 /// Takes the next scripted reply and, where that wants it, decides and books the request. All under one lock.

@@ -59,6 +59,14 @@ impl Person {
         guild.give_role(self, "manager", permission::MANAGE_GUILD);
     }
 
+    /// Loses all roles.
+    pub fn loses_roles(&self, guild: &Guild) {
+        self.discord.change(|world| {
+            let roles = world.guilds.get_mut(&guild.id).and_then(|guild| guild.members.get_mut(&self.id));
+            roles.expect("a member").clear();
+        });
+    }
+
     /// Gets a role, for allow-lists; gives its id.
     pub fn give_role(&self, guild: &Guild, name: &str) -> Id {
         guild.give_role(self, name, 0);

@@ -1,0 +1,140 @@
+//! The provider's answers: each has a meaning; tokens come only out of a 2xx with an `access_token`, and always then; a verdict
+//! comes only out of an error that says so; and nothing of a body gets into a word that is logged.
+//!
+//! The first line is the status, the second the `Retry-After`, the rest is the body.
+#![no_main]
+
+use std::{sync::LazyLock, time::Duration};
+
+use libfuzzer_sys::fuzz_target;
+use serde_json::{Map, Value};
+use threadkey::{
+    ids::Lineage,
+    oauth::{Outcome, outcome_of},
+    secret::{Nonce, State},
+    session::{Binding, Change, Grant, MAX_BACKOFF, Pending, Session, journal::Answer},
+    store::Store as _,
+};
+use threadkey_fuzz::{NOW, disk, open, run, tenant};
+
+fuzz_target!(|input: &[u8]| {
+    let mut parts = input.splitn(3, |byte| *byte == b'\n');
+    let mut line = || parts.next().unwrap_or_default();
+    let status = std::str::from_utf8(line()).ok().and_then(|status| status.parse().ok()).unwrap_or(200);
+    let retry_after = std::str::from_utf8(line()).ok().filter(|text| !text.is_empty()).map(str::to_owned);
+    let body = line();
+    let answer = Answer { status, retry_after, body: body.to_vec().into(), at: NOW };
+    let object = object(body);
+    let nonce = Nonce::new("n");
+    for nonce in [None, Some(&nonce)] {
+        let outcome = outcome_of(&answer, "c", nonce);
+        assert_told(&outcome, status, object.as_ref());
+        let token = object.as_ref().and_then(|object| text(object, "access_token"));
+        let has_token = (200..300).contains(&status) && token.is_some();
+        match outcome {
+            Outcome::Granted(grant) => {
+                assert!(has_token, "tokens were made out of nothing");
+                assert_granted(&grant, object.as_ref().expect("an object"));
+                if nonce.is_none() {
+                    assert_kept(*grant);
+                }
+            }
+            Outcome::Mismatch { .. } => {
+                let id_token = object.as_ref().and_then(|object| text(object, "id_token"));
+                assert!(has_token && nonce.is_some() && id_token.is_some(), "nothing was to match");
+            }
+            outcome => assert!(!has_token, "tokens were thrown away: {outcome:?}"),
+        }
+    }
+});
+
+fn object(body: &[u8]) -> Option<Map<String, Value>> {
+    serde_json::from_slice(body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body)).ok()
+}
+
+/// A member that says something.
+fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    object.get(name)?.as_str().filter(|text| !text.trim().is_empty())
+}
+
+fn assert_granted(grant: &Grant, object: &Map<String, Value>) {
+    assert_eq!(Some(grant.access_token.expose()), text(object, "access_token"));
+    assert_eq!(grant.refresh_token.as_ref().map(|token| token.expose()), text(object, "refresh_token"));
+    assert!(grant.expires_in >= Duration::from_secs(1), "{:?}", grant.expires_in);
+    assert!(grant.expires_in <= Duration::from_secs(10 * 366 * 86_400), "{:?}", grant.expires_in);
+    let in_a_header = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b',';
+    assert!(
+        !grant.token_type.is_empty() && grant.token_type.bytes().all(in_a_header),
+        "{:?}",
+        grant.token_type
+    );
+    let account = grant.account.as_deref().unwrap_or("-");
+    assert!(!account.is_empty() && !account.contains(char::is_control), "{account:?}");
+}
+
+/// The words for what is no grant, and when they may be said.
+fn assert_told(outcome: &Outcome, status: u16, object: Option<&Map<String, Value>>) {
+    let code = match outcome {
+        Outcome::Granted(_) | Outcome::Mismatch { .. } => return,
+        Outcome::Unspent { code, retry_after } => {
+            assert!(
+                retry_after.is_none_or(|asked| !asked.is_zero() && asked <= MAX_BACKOFF),
+                "{retry_after:?}"
+            );
+            code
+        }
+        Outcome::Ambiguous { code } => {
+            assert!(code.starts_with("ambiguous_"), "{code}");
+            code
+        }
+        Outcome::Ended { code } | Outcome::Misconfigured { code } => {
+            assert!((200..500).contains(&status) && status / 100 != 3, "a {status} is no verdict");
+            assert!(![408, 425, 429].contains(&status), "a {status} is no verdict");
+            let object = object.expect("a verdict is an object");
+            let error = &object.get("error").cloned().unwrap_or_default();
+            let said =
+                [error, &error["code"], &error["type"], &object.get("code").cloned().unwrap_or_default()];
+            let said: Vec<&str> = said.into_iter().filter_map(Value::as_str).collect();
+            let aliased = matches!(outcome, Outcome::Misconfigured { .. }) && !said.is_empty();
+            assert!(aliased || said.contains(&code.as_str()), "{code} was not said: {said:?}");
+            code
+        }
+    };
+    let is_word = code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    assert!(is_word && code.len() <= 40, "{code:?} is no word of ours");
+}
+
+/// What a provider grants can be kept, whatever is in it.
+fn assert_kept(grant: Grant) {
+    let disk = disk(Some(&SIGNING_IN));
+    let session = Session::begin(Lineage([5; 16]), grant, BINDING.clone(), NOW);
+    let change = Change::SignIn { state: State::new("s"), session: Box::new(session.clone()) };
+    run(open(&disk).change(&tenant(), change)).expect("it can be kept");
+    let read = run(open(&disk).read(&tenant())).expect("it can be read");
+    assert_eq!(read.session, Some(session));
+}
+
+static BINDING: LazyLock<Binding> = LazyLock::new(|| Binding {
+    issuer: None,
+    token_endpoint: "https://id.example/token".into(),
+    client_id: "c".into(),
+    resource: None,
+});
+
+/// A store with a sign-in under way.
+static SIGNING_IN: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let disk = disk(None);
+    let pending = Pending {
+        verifier: threadkey::secret::CodeVerifier::new("v"),
+        state: State::new("s"),
+        nonce: None,
+        redirect_uri: "http://127.0.0.1:1/callback".into(),
+        created_at: NOW,
+        started_by: threadkey::ids::Principal::Local,
+        lineage_seen: None,
+        binding: BINDING.clone(),
+        scopes: Vec::new(),
+    };
+    run(open(&disk).change(&tenant(), Change::Start(pending))).expect("it can be written");
+    disk.get(threadkey_fuzz::STORE.as_ref()).expect("it was written")
+});

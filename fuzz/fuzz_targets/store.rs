@@ -1,0 +1,276 @@
+//! The store's file: what is refused is never written over; what is read, changed and written back is read again as what it has to
+//! be, with every other member and every unknown field as it was.
+//!
+//! The first byte says which two changes are made, the rest is the file.
+#![no_main]
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use libfuzzer_sys::fuzz_target;
+use serde_json::{Value, value::RawValue};
+use threadkey::{
+    ids::{Lineage, Principal, Tenant},
+    secret::{AccessToken, CodeVerifier, Fingerprint, RefreshToken, State},
+    session::{Applied, Binding, Change, Entry, Grant, Pending, Retry, Seen, Session, Spent, apply},
+    store::{FileStore, Purpose, Records, Store as _, StoreError},
+};
+use threadkey_fuzz::{NOW, STORE, assert_tells_nothing, disk, open, run, tenant};
+
+fuzz_target!(|input: &[u8]| {
+    let Some((choice, text)) = input.split_first() else { return };
+    let disk = disk(Some(text));
+    let stored = || disk.get(Path::new(STORE)).expect("the store is there");
+    let mut store = open(&disk);
+    let records = run(store.list());
+    let writable = match &records {
+        Ok(_) => json(text)["version"] == 1,
+        Err(error) => {
+            assert!(matches!(error, StoreError::Corrupt { .. } | StoreError::Newer { .. }), "{error}");
+            assert_tells_nothing(&format!("{error} {error:?}"));
+            false
+        }
+    };
+    if !writable {
+        for number in 0..CHANGES {
+            let entry = entry_of(&records, &tenant());
+            let result = change(&store, &tenant(), changed_by(number, &entry));
+            // A newer store is read, and then it can be told that there is nothing to change.
+            let nothing_to_do = records.is_ok() && matches!(result, Ok(Applied::Stale));
+            assert!(nothing_to_do || result.is_err(), "it was to be refused: {result:?}");
+        }
+        assert!(run(store.try_lock(&tenant(), Purpose::SignIn)).is_err(), "something could be spent");
+        assert_eq!(stored(), text, "what was refused was written over");
+        return;
+    }
+    for number in [choice % CHANGES, choice / CHANGES] {
+        let records = run(store.list()).expect("it was read before");
+        let before = stored();
+        let tenant = chosen(&records, number);
+        let mut entry = records.get(&tenant).cloned().unwrap_or_default();
+        let wanted = changed_by(number, &entry);
+        let expected = apply(&mut entry, wanted.clone(), NOW);
+        assert_eq!(change(&store, &tenant, wanted).expect("it can be changed"), expected);
+        let after = stored();
+        if expected == Applied::Stale {
+            assert_eq!(after, before, "a stale change was written");
+            continue;
+        }
+        // As a process that starts now reads it.
+        store = open(&disk);
+        let read = run(store.list()).expect("what was written can be read");
+        assert_eq!(
+            *read,
+            after_change(&records, &tenant, &entry),
+            "the records are not what they have to be"
+        );
+        assert_rest_is_kept(&before, &after, &tenant, &records, &entry);
+        assert_fractions_are_kept(&before, &after);
+    }
+});
+
+/// Kinds of [`changed_by`].
+const CHANGES: u8 = 14;
+
+fn changed_by(number: u8, entry: &Entry) -> Change {
+    let session = entry.session.as_ref();
+    let seen = session.map_or(Seen { lineage: Lineage([9; 16]), generation: 1 }, Session::seen);
+    let spent = session.and_then(Session::to_spend);
+    let spent = spent.unwrap_or_else(|| Spent { seen, fingerprint: Fingerprint::of("another") });
+    let waiting = entry.candidate.as_ref().map_or(seen.lineage, |candidate| candidate.lineage);
+    match number {
+        0 => Change::Logout,
+        1 => Change::LogoutOf(seen),
+        2 => Change::Start(pending()),
+        3 => Change::Cancel(None),
+        4 => {
+            let state =
+                entry.pending.as_ref().map_or_else(|| State::new("s"), |pending| pending.state.clone());
+            let session = Session::begin(Lineage([5; 16]), grant(), binding(), NOW);
+            Change::SignIn { state, session: Box::new(session) }
+        }
+        5 | 6 => Change::Refreshed { spent, grant: Box::new(grant()) },
+        7 => {
+            let retry = Retry { set_at: NOW, not_before: NOW + 9, attempts: 1, code: "connect".into() };
+            Change::HoldBack { spent, retry }
+        }
+        8 => Change::End { spent, code: "invalid_grant".into() },
+        9 => Change::Reject(session.map_or_else(|| AccessToken::new("a"), |s| s.access_token.clone())),
+        10 => Change::Notified(seen.lineage),
+        11 => Change::Switch { lineage: waiting },
+        12 => Change::Keep { lineage: waiting },
+        _ => Change::Account { lineage: seen.lineage, account: "alice".into() },
+    }
+}
+
+/// Somebody who is in the store, or now and then somebody who is not.
+fn chosen(records: &Records, number: u8) -> Tenant {
+    let number = usize::from(number);
+    records
+        .keys()
+        .nth(number % (records.len() + 1))
+        .cloned()
+        .unwrap_or_else(|| "new/user:1".parse().expect("a tenant"))
+}
+
+fn grant() -> Grant {
+    Grant {
+        access_token: AccessToken::new("new \"access\"\u{0}"),
+        refresh_token: Some(RefreshToken::new("new refresh")),
+        token_type: "Bearer".into(),
+        scope: None,
+        expires_in: Duration::from_secs(3600),
+        account: None,
+    }
+}
+
+fn binding() -> Binding {
+    Binding {
+        issuer: None,
+        token_endpoint: "https://id.example/token".into(),
+        client_id: "c".into(),
+        resource: None,
+    }
+}
+
+fn pending() -> Pending {
+    Pending {
+        verifier: CodeVerifier::new("v"),
+        state: State::new("new state"),
+        nonce: None,
+        redirect_uri: "http://127.0.0.1:1/callback".into(),
+        created_at: NOW,
+        started_by: Principal::Local,
+        lineage_seen: None,
+        binding: binding(),
+        scopes: vec!["read".into()],
+    }
+}
+
+fn change(store: &FileStore, tenant: &Tenant, change: Change) -> Result<Applied, StoreError> {
+    run(async {
+        match change {
+            Change::Refreshed { .. } | Change::HoldBack { .. } | Change::End { .. } => {
+                let lock = store.try_lock(tenant, Purpose::Refresh).await?;
+                lock.expect("nobody else is there").commit(change).await
+            }
+            _ => store.change(tenant, change).await,
+        }
+    })
+}
+
+fn entry_of(records: &Result<std::sync::Arc<Records>, StoreError>, tenant: &Tenant) -> Entry {
+    records.as_ref().ok().and_then(|records| records.get(tenant)).cloned().unwrap_or_default()
+}
+
+/// What the whole has to be: the one record changed, and sign-ins that can no longer be finished gone.
+fn after_change(before: &Records, tenant: &Tenant, entry: &Entry) -> Records {
+    let mut after = before.clone();
+    after.insert(tenant.clone(), entry.clone());
+    for entry in after.values_mut() {
+        entry.pending = entry.pending.take().filter(|pending| !pending.is_swept(NOW));
+        entry.candidate = entry.candidate.take().filter(|candidate| !candidate.is_swept(NOW));
+    }
+    after.retain(|_, entry| *entry != Entry::default());
+    after
+}
+
+fn json(text: &[u8]) -> Value {
+    serde_json::from_slice(text).expect("it was read before")
+}
+
+/// All but the one record is as it was, byte for byte; and what is not ours in that one is kept as long as it is of the same grant.
+fn assert_rest_is_kept(before: &[u8], after: &[u8], tenant: &Tenant, records: &Records, now: &Entry) {
+    let (before, after) = (members(before), members(after));
+    let key = tenant.to_string();
+    for (name, value) in before.iter().filter(|(name, _)| !SECTIONS.contains(&name.as_str())) {
+        assert_eq!(after.get(name), Some(value), "a member of the file was touched: {name}");
+    }
+    let section =
+        |of: &Members, name: &str| of.get(name).map(|text| members(text.as_bytes())).unwrap_or_default();
+    for name in SECTIONS {
+        let (then, now) = (section(&before, name), section(&after, name));
+        assert!(
+            now.keys().all(|other| *other == key || then.contains_key(other)),
+            "a record came from nowhere"
+        );
+        for (other, value) in then.iter().filter(|(other, _)| **other != key) {
+            let known = other.parse::<Tenant>().ok().filter(|known| known.to_string() == **other);
+            let entry = known.and_then(|known| records.get(&known)).cloned().unwrap_or_default();
+            let swept = match name {
+                "pending" => entry.pending.is_some_and(|pending| pending.is_swept(NOW)),
+                "candidates" => entry.candidate.is_some_and(|candidate| candidate.is_swept(NOW)),
+                _ => false,
+            };
+            let expected = Some(value).filter(|_| !swept);
+            assert_eq!(now.get(other), expected, "another record was touched: {name} of {other}");
+        }
+    }
+    let then = records.get(tenant).cloned().unwrap_or_default();
+    let record = |of, name| section(of, name).get(&key).map_or(Value::Null, |text| json(text.as_bytes()));
+    let of_grant = |session: &Option<Session>| session.as_ref().map(|session| session.lineage);
+    if now.session.is_some() {
+        // One that was chosen takes along what others wrote into it while it waited.
+        let froms = [("sessions", of_grant(&then.session)), ("candidates", of_grant(&then.candidate))];
+        let from = froms.into_iter().find(|(_, lineage)| *lineage == of_grant(&now.session));
+        if let Some((from, _)) = from {
+            assert_session_is_kept(&record(&before, from), &record(&after, "sessions"));
+        }
+    }
+    if now.candidate.is_some() && of_grant(&then.candidate) == of_grant(&now.candidate) {
+        assert_session_is_kept(&record(&before, "candidates"), &record(&after, "candidates"));
+    }
+    if matches!((&then.pending, &now.pending), (Some(then), Some(now)) if then.state == now.state) {
+        assert_unknown_is_kept(&record(&before, "pending"), &record(&after, "pending"), PENDING);
+    }
+}
+
+const SECTIONS: [&str; 3] = ["sessions", "pending", "candidates"];
+
+type Members = BTreeMap<String, String>;
+
+/// The members of an object, each as it is written.
+fn members(text: &[u8]) -> Members {
+    let members: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(text).expect("it was read before");
+    members.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()
+}
+
+fn assert_session_is_kept(before: &Value, after: &Value) {
+    assert_unknown_is_kept(before, after, SESSION);
+    for (name, known) in [("rejected", REJECTED), ("retry", RETRY), ("ended", ENDED)] {
+        if after[name].is_object() {
+            assert_unknown_is_kept(&before[name], &after[name], known);
+        }
+    }
+}
+
+/// No field of ours holds a fraction: each that was written is one that was read, to the last digit. Read by another parser than
+/// the store's.
+fn assert_fractions_are_kept(before: &[u8], after: &[u8]) {
+    let numbers = |text: &[u8]| -> Vec<(String, f64)> {
+        let text = std::str::from_utf8(text).expect("it was read before");
+        let strings_alternate = text.replace("\\\\", "").replace("\\\"", "");
+        let outside = strings_alternate.split('"').step_by(2);
+        let words =
+            outside.flat_map(|part| part.split(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c)));
+        words.filter_map(|word| Some((word.to_owned(), word.parse().ok()?))).collect()
+    };
+    let read = numbers(before);
+    for (word, number) in numbers(after).into_iter().filter(|(word, _)| word.contains(['.', 'e', 'E'])) {
+        assert!(read.iter().any(|(_, one)| *one == number), "{word} was not in the file");
+    }
+}
+
+fn assert_unknown_is_kept(before: &Value, after: &Value, known: &str) {
+    let Some(before) = before.as_object() else { return };
+    for (name, value) in before.iter().filter(|(name, _)| !known.split(' ').any(|ours| ours == *name)) {
+        assert_eq!(after.get(name), Some(value), "an unknown field was lost: {name}");
+    }
+}
+
+const SESSION: &str = "access_token refresh_token token_type scope issued_at expires_at lineage generation account issuer \
+                       token_endpoint client_id resource rejected retry ended";
+const PENDING: &str = "verifier state nonce redirect_uri created_at started_by lineage_seen issuer token_endpoint client_id \
+                       resource scopes";
+const REJECTED: &str = "fingerprint at";
+const RETRY: &str = "set_at not_before attempts code";
+const ENDED: &str = "at code fingerprint notified_at";

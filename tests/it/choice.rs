@@ -1,0 +1,221 @@
+//! A sign-in that comes back as another account: nothing is replaced until its person has chosen.
+
+mod command_line;
+mod grants;
+
+use std::time::Duration;
+
+use threadkey::{
+    broker::{ChoiceError, FinishError, Finished, GrantEnd, LoggedOut, Revocation, SignedIn, Undecided},
+    ids::Principal,
+    oauth::{Pasted, ProviderSettings},
+    session::Entry,
+    store::Purpose,
+};
+
+use crate::{
+    broker::{ALICE, BOB, MINUTE, NOW, Rig, open, settings, tenant, unsigned, with_settings},
+    support::{
+        authserver::{self, LifeState, Reply},
+        browser,
+    },
+};
+
+/// Alice is signed in, and a sign-in as bob waits in her place.
+async fn undecided() -> (Rig, Undecided) {
+    let rig = Rig::start().await;
+    rig.sign_in(ALICE, "alice").await;
+    let undecided = waits(rig.finish_as(ALICE, "bob").await);
+    (rig, undecided)
+}
+
+/// The sign-in waits for a choice.
+#[track_caller]
+fn waits(finished: Finished) -> Undecided {
+    match finished {
+        Finished::Undecided(undecided) => undecided,
+        Finished::SignedIn(done) => panic!("it was taken at once: {done:?}"),
+    }
+}
+
+/// The sign-in is the session.
+#[track_caller]
+pub(super) fn taken(finished: Finished) -> SignedIn {
+    match finished {
+        Finished::SignedIn(done) => done,
+        Finished::Undecided(undecided) => panic!("it waits for a choice: {undecided:?}"),
+    }
+}
+
+/// How the refresh tokens of an account stand at the provider.
+fn states(rig: &Rig, account: &str) -> Vec<LifeState> {
+    rig.server.lives().into_iter().filter(|life| life.account == account).map(|life| life.state).collect()
+}
+
+#[tokio::test]
+async fn a_sign_in_as_another_account_replaces_nothing_and_is_not_used() {
+    let (rig, undecided) = undecided().await;
+    assert_eq!(undecided.account.as_deref(), Some("bob@example.com"));
+    assert_eq!(undecided.current.as_deref(), Some("alice@example.com"));
+    assert_eq!(undecided.until, NOW + 900);
+    let session = rig.session(ALICE).await;
+    for _ in 0..2 {
+        let lease = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
+        assert_eq!(lease.account.as_deref(), Some("alice@example.com"));
+        assert_eq!(lease.access_token, session.access_token);
+    }
+    let status = rig.another().status(&[ALICE]).await.unwrap().remove(0);
+    assert_eq!(status.account.as_deref(), Some("alice@example.com"));
+    assert_eq!(status.undecided.unwrap().account.as_deref(), Some("bob@example.com"));
+    rig.clock.advance(3000);
+    rig.another().rejected(&tenant(ALICE), &session.access_token).await.unwrap();
+    assert_eq!(rig.session(ALICE).await.account.as_deref(), Some("alice@example.com"));
+    assert_eq!(states(&rig, "alice"), [LifeState::Spent, LifeState::Live]);
+    assert_eq!(states(&rig, "bob"), [LifeState::Live], "nothing of bob's was spent");
+}
+
+#[tokio::test]
+async fn who_switches_has_the_new_session_at_once_and_in_every_process() {
+    let (rig, undecided) = undecided().await;
+    let done = rig.broker.switch(&tenant(ALICE), undecided.lineage).await.unwrap();
+    assert_eq!(done.account.as_deref(), Some("bob@example.com"));
+    assert_eq!(done.replaced.as_deref(), Some("alice@example.com"));
+    let lease = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
+    assert_eq!((lease.account.as_deref(), lease.generation), (Some("bob@example.com"), 1));
+    let others = rig.broker.switch(&tenant(BOB), undecided.lineage).await.map(drop);
+    let late = rig.another().keep(&tenant(ALICE), undecided.lineage).await.map(drop);
+    for gone in [others, late] {
+        assert!(matches!(gone, Err(ChoiceError::Gone(_))), "{gone:?}");
+    }
+    // A second press of the same button is no error: that is how it is.
+    rig.another().switch(&tenant(ALICE), undecided.lineage).await.unwrap();
+    rig.expire();
+    rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap();
+    assert_eq!(states(&rig, "bob"), [LifeState::Spent, LifeState::Live]);
+    assert_eq!(states(&rig, "alice"), [LifeState::Live], "the old grant is left to its owner");
+}
+
+#[tokio::test]
+async fn who_keeps_has_their_session_as_it_was_and_the_new_grant_is_revoked() {
+    let (rig, undecided) = undecided().await;
+    let before = rig.session(ALICE).await;
+    let kept = rig.another().keep(&tenant(ALICE), undecided.lineage).await.unwrap();
+    assert_eq!(kept.account.as_deref(), Some("alice@example.com"));
+    assert_eq!(kept.unchosen.grant, GrantEnd::Revoked);
+    assert_eq!(states(&rig, "bob"), [LifeState::Revoked]);
+    assert_eq!(states(&rig, "alice"), [LifeState::Live]);
+    let after = rig.store.read(&tenant(ALICE)).await.unwrap();
+    assert_eq!(after, Entry { session: Some(before), ..Entry::default() });
+    let late = rig.broker.switch(&tenant(ALICE), undecided.lineage).await;
+    assert!(matches!(late, Err(ChoiceError::Gone(_))), "{late:?}");
+}
+
+#[tokio::test]
+async fn a_second_paste_of_the_code_says_that_the_choice_is_open() {
+    let rig = Rig::start().await;
+    rig.sign_in(ALICE, "alice").await;
+    let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
+    let callback = browser::sign_in(started.authorize_url.as_str(), "bob").await;
+    let paste = || Pasted::parse(&callback.url).unwrap();
+    waits(rig.broker.finish(ALICE, None, paste()).await.unwrap());
+    let sent = rig.server.count();
+    let again = rig.another().finish(ALICE, None, paste()).await.unwrap_err();
+    assert!(matches!(&again, FinishError::AwaitsChoice { account: Some(a), .. } if a == "bob@example.com"));
+    assert!(again.to_string().contains("waits for your choice"), "{again}");
+    let foreign = rig.another().finish(BOB, None, paste()).await.unwrap_err();
+    assert!(matches!(foreign, FinishError::NothingPending { .. }), "{foreign}");
+    assert_eq!(rig.server.count(), sent);
+}
+
+#[tokio::test]
+async fn a_sign_in_that_is_not_known_to_be_as_somebody_else_is_taken_and_told() {
+    let rig = Rig::start().await;
+    rig.sign_in(ALICE, "alice").await;
+    let lineage = rig.session(ALICE).await.lineage;
+    assert_eq!(taken(rig.finish_as(ALICE, "alice").await).replaced, None, "the same account");
+    assert_ne!(rig.session(ALICE).await.lineage, lineage);
+    rig.server.script([Reply::Edit(|answer| drop(answer.as_object_mut().unwrap().remove("id_token")))]);
+    let unknown = taken(rig.finish_as(ALICE, "bob").await);
+    assert_eq!((unknown.account, unknown.replaced.as_deref()), (None, Some("alice@example.com")));
+    assert_eq!(taken(rig.finish_as(ALICE, "alice").await).replaced, None, "nobody knew whose it was");
+    rig.expire();
+    rig.server.script([Reply::Json(400, serde_json::json!({"error": "invalid_grant"}))]);
+    rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap_err();
+    let over = taken(rig.finish_as(ALICE, "bob").await);
+    assert_eq!(over.replaced.as_deref(), Some("alice@example.com"), "it had ended");
+}
+
+#[tokio::test]
+async fn whose_login_it_is_is_asked_before_it_is_saved_where_the_answer_does_not_tell() {
+    let rig = Rig::start().await;
+    rig.sign_in(ALICE, "alice").await;
+    for (userinfo, known) in
+        [(rig.server.userinfo_endpoint(), true), ("http://127.0.0.1:1/userinfo".into(), false)]
+    {
+        let settings = ProviderSettings {
+            userinfo_endpoint: Some(userinfo),
+            scopes: vec!["offline_access".into()],
+            ..settings(&rig.server)
+        };
+        let broker = with_settings(settings, open(&rig.path, &rig.clock), &rig.clock);
+        let started = broker.start(&tenant(ALICE), ALICE).await.unwrap();
+        let callback = browser::sign_in(started.authorize_url.as_str(), "bob").await;
+        let finished = broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
+        if known {
+            let undecided = waits(finished);
+            assert_eq!(undecided.account.as_deref(), Some("bob@example.com"));
+            assert_eq!(rig.session(ALICE).await.account.as_deref(), Some("alice@example.com"));
+        } else {
+            assert_eq!(taken(finished).replaced.as_deref(), Some("alice@example.com"), "and it is told");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_exchange_whose_process_died_after_the_answer_waits_for_a_choice_too() {
+    let rig = Rig::start().await;
+    rig.sign_in(ALICE, "alice").await;
+    rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
+    let pending = rig.store.read(&tenant(ALICE)).await.unwrap().pending.unwrap();
+    let callback = format!("the-code#{}", pending.state.expose());
+    {
+        use threadkey::{
+            secret::AuthorizationCode,
+            session::journal::{Answer, Intent, Spending},
+        };
+        let mut lock = rig.store.try_lock(&tenant(ALICE), Purpose::SignIn).await.unwrap().unwrap();
+        let code = AuthorizationCode::new("the-code").fingerprint();
+        let spending = Spending::Code { state: pending.state.fingerprint(), code };
+        lock.intend(&Intent { spending, at: NOW, token_endpoint: rig.server.token_endpoint() })
+            .await
+            .unwrap();
+        let nonce = pending.nonce.as_ref().map_or("", |nonce| nonce.expose());
+        let claims = serde_json::json!({"aud": authserver::CLIENT_ID, "nonce": nonce, "email": "bob"});
+        let body = serde_json::json!({"access_token": "saved", "refresh_token": "saved-too", "id_token": unsigned(&claims)});
+        let body = body.to_string().into_bytes().into();
+        lock.record(&Answer { status: 200, retry_after: None, body, at: NOW }).await.unwrap();
+    }
+    let sent = rig.server.count();
+    let finished = rig.another().finish(ALICE, None, Pasted::parse(&callback).unwrap()).await.unwrap();
+    assert_eq!(waits(finished).account.as_deref(), Some("bob"));
+    assert_eq!(rig.server.count(), sent, "nothing was sent again");
+    assert_eq!(rig.session(ALICE).await.account.as_deref(), Some("alice@example.com"));
+}
+
+#[tokio::test]
+async fn a_sign_in_begun_in_its_last_second_outlives_the_writes_of_others_while_its_code_is_exchanged() {
+    let rig = Rig::start().await;
+    let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
+    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    rig.clock.advance(15 * 60 - 1);
+    rig.server.hold();
+    let broker = rig.broker.clone();
+    let paste = Pasted::parse(&callback.url).unwrap();
+    let finishing = tokio::spawn(async move { broker.finish(ALICE, None, paste).await });
+    rig.server.wait_for_held(1).await;
+    rig.clock.advance(185);
+    rig.another().start(&tenant(BOB), BOB).await.unwrap();
+    rig.server.release();
+    taken(finishing.await.unwrap().unwrap());
+    rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
+}

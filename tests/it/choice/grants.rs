@@ -1,0 +1,130 @@
+//! What becomes of a grant that nobody chose.
+
+use threadkey::broker::{Event, Kept};
+
+use super::*;
+
+/// Waits for a choice that was not made.
+async fn lapsed(events: &mut tokio::sync::broadcast::Receiver<Event>) -> Kept {
+    let lapsed = async {
+        loop {
+            if let Event::Lapsed(kept) = events.recv().await.unwrap() {
+                return kept;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), lapsed).await.expect("it is told")
+}
+
+#[tokio::test]
+async fn a_newer_sign_in_replaces_the_undecided_one_whose_grant_is_revoked() {
+    let (rig, first) = undecided().await;
+    let second = waits(rig.finish_as(ALICE, "carol").await);
+    assert_eq!(second.account.as_deref(), Some("carol@example.com"));
+    let dropped = second.dropped.unwrap();
+    assert_eq!((dropped.account.as_deref(), dropped.grant), (Some("bob@example.com"), GrantEnd::Revoked));
+    assert_eq!(states(&rig, "bob"), [LifeState::Revoked]);
+    let late = rig.broker.switch(&tenant(ALICE), first.lineage).await;
+    assert!(matches!(late, Err(ChoiceError::Gone(_))), "{late:?}");
+    let own = taken(rig.finish_as(ALICE, "alice").await);
+    assert_eq!(own.dropped.unwrap().grant, GrantEnd::Revoked);
+    assert_eq!(states(&rig, "carol"), [LifeState::Revoked]);
+    assert!(rig.broker.undecided(&tenant(ALICE)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_choice_that_is_not_made_in_time_leaves_the_session_and_is_revoked_and_told() {
+    let (rig, undecided) = undecided().await;
+    let mut events = rig.broker.events();
+    rig.clock.advance(899);
+    assert_eq!(rig.broker.expire_undecided().await.unwrap(), Some(NOW + 900));
+    assert!(rig.broker.undecided(&tenant(ALICE)).await.unwrap().is_some());
+    rig.clock.advance(1);
+    let late = rig.broker.switch(&tenant(ALICE), undecided.lineage).await;
+    assert!(matches!(late, Err(ChoiceError::Gone(_))), "{late:?}");
+    assert!(rig.broker.undecided(&tenant(ALICE)).await.unwrap().is_none(), "nobody is asked any more");
+    assert_eq!(states(&rig, "bob"), [LifeState::Live]);
+    let broker = rig.broker.clone();
+    let looking = tokio::spawn(async move { broker.expire_choices().await });
+    let kept = lapsed(&mut events).await;
+    looking.abort();
+    assert_eq!(kept.account.as_deref(), Some("alice@example.com"));
+    assert_eq!(kept.unchosen.grant, GrantEnd::Revoked);
+    assert_eq!(states(&rig, "bob"), [LifeState::Revoked]);
+    assert!(rig.store.read(&tenant(ALICE)).await.unwrap().candidate.is_none());
+    assert_eq!(rig.session(ALICE).await.account.as_deref(), Some("alice@example.com"));
+}
+
+#[tokio::test]
+async fn writes_of_others_leave_it_to_be_revoked_and_only_much_later_drop_it() {
+    let (rig, _) = undecided().await;
+    rig.clock.advance(25 * 60 - 1);
+    rig.broker.start(&tenant(BOB), BOB).await.unwrap();
+    assert!(rig.store.read(&tenant(ALICE)).await.unwrap().candidate.is_some());
+    rig.clock.advance(1);
+    rig.broker.cancel(BOB, None).await.unwrap();
+    assert!(rig.store.read(&tenant(ALICE)).await.unwrap().candidate.is_none());
+}
+
+#[tokio::test]
+async fn where_nothing_can_be_revoked_it_is_told_that_the_grant_may_live_on() {
+    let (rig, undecided) = undecided().await;
+    for endpoint in [None, Some("http://127.0.0.1:1/revoke".to_owned())] {
+        let settings = ProviderSettings { revocation_endpoint: endpoint, ..settings(&rig.server) };
+        let broker = with_settings(settings, open(&rig.path, &rig.clock), &rig.clock);
+        let lineage = match rig.broker.undecided(&tenant(ALICE)).await.unwrap() {
+            Some(undecided) => undecided.lineage,
+            None => waits(rig.finish_as(ALICE, "carol").await).lineage,
+        };
+        let kept = broker.keep(&tenant(ALICE), lineage).await.unwrap();
+        assert_eq!(kept.unchosen.grant, GrantEnd::MayLiveOn);
+    }
+    assert_eq!(undecided.account.as_deref(), Some("bob@example.com"));
+    assert_eq!((states(&rig, "bob"), states(&rig, "carol")), (vec![LifeState::Live], vec![LifeState::Live]));
+}
+
+#[tokio::test]
+async fn a_grant_of_an_account_that_is_in_use_elsewhere_is_not_revoked() {
+    let (rig, undecided) = undecided().await;
+    rig.sign_in(BOB, "bob").await;
+    let kept = rig.broker.keep(&tenant(ALICE), undecided.lineage).await.unwrap();
+    assert_eq!(kept.unchosen.grant, GrantEnd::MayLiveOn);
+    assert_eq!(rig.server.events().total.revoked, 0, "some providers end all grants of an account at once");
+    let again = waits(rig.finish_as(ALICE, "bob").await);
+    let newer = waits(rig.finish_as(ALICE, "bob").await);
+    assert_ne!(newer.lineage, again.lineage);
+    assert_eq!(newer.dropped.unwrap().grant, GrantEnd::MayLiveOn);
+    assert_eq!(rig.server.events().total.revoked, 0);
+}
+
+#[tokio::test]
+async fn a_logout_takes_the_undecided_sign_in_along_and_revokes_it_where_that_was_asked() {
+    let (rig, undecided) = undecided().await;
+    assert_eq!(rig.broker.logout(&tenant(ALICE), Revocation::Keep).await.unwrap(), LoggedOut::LocallyOnly);
+    assert_eq!(rig.store.read(&tenant(ALICE)).await.unwrap(), Entry::default());
+    assert_eq!(rig.server.events().total.revoked, 0, "local unless asked otherwise");
+    let late = rig.broker.switch(&tenant(ALICE), undecided.lineage).await;
+    assert!(matches!(late, Err(ChoiceError::Gone(_))), "it revives nothing: {late:?}");
+    rig.sign_in(ALICE, "alice").await;
+    waits(rig.finish_as(ALICE, "carol").await);
+    assert_eq!(rig.broker.logout(&tenant(ALICE), Revocation::Revoke).await.unwrap(), LoggedOut::Revoked);
+    assert_eq!(states(&rig, "carol"), [LifeState::Revoked]);
+    assert_eq!(states(&rig, "alice").last(), Some(&LifeState::Revoked));
+}
+
+#[tokio::test]
+async fn a_server_s_sign_in_waits_for_whoever_may_choose_for_it() {
+    let rig = Rig::start().await;
+    let guild = Principal::Guild(threadkey::ids::Snowflake(900));
+    for account in ["team", "bob"] {
+        let started = rig.broker.start(&tenant(guild), ALICE).await.unwrap();
+        let callback = browser::sign_in(started.authorize_url.as_str(), account).await;
+        let paste = Pasted::parse(&callback.url).unwrap();
+        let finished = rig.broker.finish(ALICE, None, paste).await.unwrap();
+        if account == "bob" {
+            assert_eq!(waits(finished).current.as_deref(), Some("team@example.com"));
+        }
+    }
+    let lease = rig.broker.token(&tenant(guild), MINUTE).await.unwrap();
+    assert_eq!(lease.account.as_deref(), Some("team@example.com"));
+}

@@ -1,0 +1,169 @@
+//! What the store's file holds, read as any other program would: as JSON, from the disk.
+#![expect(clippy::disallowed_methods, reason = "the test's own look at the file is not the program's")]
+
+use std::{
+    io::ErrorKind,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+/// The fields of a session that the format knows.
+const KNOWN: [&str; 16] = [
+    "access_token",
+    "refresh_token",
+    "token_type",
+    "scope",
+    "issued_at",
+    "expires_at",
+    "lineage",
+    "generation",
+    "account",
+    "issuer",
+    "token_endpoint",
+    "client_id",
+    "resource",
+    "rejected",
+    "retry",
+    "ended",
+];
+
+/// The mark of another program.
+const MARK: &str = "x-planted";
+
+/// The file at one moment.
+pub(super) struct Disk(Value);
+
+/// A session as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Stored {
+    pub(super) access: String,
+    pub(super) refresh: String,
+    pub(super) issued_at: i64,
+    pub(super) expires_at: i64,
+    pub(super) lineage: String,
+    pub(super) generation: u64,
+    /// Fingerprint and time.
+    pub(super) rejected: Option<(String, i64)>,
+    /// The word.
+    pub(super) retry: Option<String>,
+    /// The word and the fingerprint.
+    pub(super) ended: Option<(String, String)>,
+    /// The fields that the format does not know.
+    pub(super) unknown: Map<String, Value>,
+}
+
+/// The first 24 hex digits of SHA-256.
+pub(super) fn fingerprint(token: &str) -> String {
+    Sha256::digest(token).iter().take(12).map(|byte| format!("{byte:02x}")).collect()
+}
+
+// === impl Disk ===
+
+impl Disk {
+    pub(super) fn read(path: &Path) -> Result<Self, String> {
+        match std::fs::read(path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Self)
+                .map_err(|error| format!("promise 10: the store is not JSON: {error}")),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self(json!({}))),
+            Err(error) => Err(format!("the store cannot be read: {error}")),
+        }
+    }
+
+    pub(super) fn session(&self, tenant: &str) -> Option<Stored> {
+        let session = self.0["sessions"].get(tenant)?;
+        let text = |key: &str| session[key].as_str().unwrap_or_default().to_owned();
+        let number = |key: &str| session[key].as_i64().unwrap_or_default();
+        let inner = |key: &str, field: &str| {
+            session.get(key).map(|inner| inner[field].as_str().unwrap_or_default().to_owned())
+        };
+        let mut unknown = session.as_object().cloned().unwrap_or_default();
+        KNOWN.iter().for_each(|key| drop(unknown.remove(*key)));
+        Some(Stored {
+            access: text("access_token"),
+            refresh: text("refresh_token"),
+            issued_at: number("issued_at"),
+            expires_at: number("expires_at"),
+            lineage: text("lineage"),
+            generation: session["generation"].as_u64().unwrap_or_default(),
+            rejected: inner("rejected", "fingerprint")
+                .map(|of| (of, session["rejected"]["at"].as_i64().unwrap_or_default())),
+            retry: inner("retry", "code"),
+            ended: inner("ended", "code").zip(inner("ended", "fingerprint")),
+            unknown,
+        })
+    }
+
+    /// The sign-in under way: its `state`, and all of it.
+    pub(super) fn pending(&self, tenant: &str) -> Option<(&str, &Value)> {
+        let pending = self.0["pending"].get(tenant)?;
+        Some((pending["state"].as_str().unwrap_or_default(), pending))
+    }
+
+    /// What another program wrote beside everything that is ours.
+    pub(super) fn planted(&self) -> [&Value; 3] {
+        [&self.0[MARK], &self.0["sessions"]["acme/team:x"], &self.0["clients"][MARK]]
+    }
+
+    /// Another program writes fields of its own at every level, as `number`.
+    pub(super) fn plant(mut self, path: &Path, number: usize) {
+        let mark = json!({ "number": number, "list": [1, {"deep": null}] });
+        for part in ["sessions", "pending"] {
+            let entries = self.0[part].as_object_mut().into_iter().flat_map(Map::values_mut);
+            entries.for_each(|entry| entry[MARK] = mark.clone());
+        }
+        self.0[MARK] = mark.clone();
+        self.0["sessions"]["acme/team:x"] = json!({
+            "access_token": "theirs", "token_type": "Bearer", "issued_at": 5, "expires_at": 6, "generation": 1,
+            "lineage": "0123456789abcdef0123456789abcdef", "token_endpoint": "https://id.example", "client_id": "c",
+            MARK: mark.clone(),
+        });
+        self.0["clients"][MARK] = mark;
+        write(path, &self.0.to_string());
+    }
+}
+
+/// In place of the old file, as the protocol has it. Nobody else writes just then.
+fn write(path: &Path, text: &str) {
+    use std::io::Write as _;
+    let new = path.with_extension("planted");
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    std::fs::rename(&new, path).unwrap();
+}
+
+/// The text of a tenant's journal.
+pub(super) fn journal(store: &Path, tenant: &str) -> String {
+    let name = tenant.replace('/', "%2F").replace(':', "%3A");
+    let mut folder = store.as_os_str().to_owned();
+    folder.push(".refresh");
+    let path = PathBuf::from(folder).join(format!("{name}.lock"));
+    let bytes = std::fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).trim_matches('\0').to_owned()
+}
+
+// === impl Stored ===
+
+impl Stored {
+    pub(super) fn is_rejected(&self) -> bool {
+        self.rejected.as_ref().is_some_and(|(of, _)| *of == fingerprint(&self.access))
+    }
+
+    /// Whether the access token works, as far as anybody knows.
+    pub(super) fn usable(&self, now: i64) -> bool {
+        now < self.expires_at && !self.is_rejected()
+    }
+
+    /// Whether it serves somebody who wants it to live for so long; at most half of its life counts.
+    pub(super) fn fresh(&self, now: i64, min_ttl: i64) -> bool {
+        self.usable(now) && self.expires_at - now >= min_ttl.min((self.expires_at - self.issued_at) / 2)
+    }
+
+    /// Whether this is the state that the other one is.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        self.lineage == other.lineage && self.generation == other.generation
+    }
+}

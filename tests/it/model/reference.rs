@@ -1,0 +1,401 @@
+//! The reference: what was issued to whom, what was sent and what came of it, what was seen on the disk, who did what.
+//!
+//! It learns from the providers at the moment of each request, from the disk at each look, and from the steps; it never asks
+//! the code under test. What breaks a promise is noted with the promise's number, and fails the run after the step.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde_json::Value;
+use threadkey::sys::clock::Clock;
+
+use super::{
+    disk::{Disk, Stored, fingerprint, journal},
+    steps::TENANTS,
+};
+use crate::support::authserver::{Decided, Reply};
+
+/// Shared by the driver, the callers and the providers.
+pub(super) type Shared = Arc<Mutex<Reference>>;
+
+/// A sign-in at a provider, and all that descends from it.
+pub(super) struct Family {
+    pub(super) tenant: usize,
+}
+
+/// A pair of tokens that a provider gave out.
+pub(super) struct Issue {
+    pub(super) family: usize,
+    pub(super) access: String,
+    /// The refresh token that is good after it.
+    pub(super) refresh: String,
+}
+
+/// What an answer means, by RFC 6749 and the rules of HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Meaning {
+    Granted,
+    /// With the seconds of `Retry-After`.
+    Unspent(Option<i64>),
+    Ambiguous,
+    Verdict,
+    Misconfigured,
+}
+
+/// What a request presented.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Presented {
+    Code(String),
+    /// The refresh token, and the access token that was to be replaced, where the store told it.
+    Refresh(String, Option<String>),
+}
+
+/// A token request.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) provider: usize,
+    pub(super) seq: u64,
+    pub(super) tenant: usize,
+    pub(super) presented: Presented,
+    /// The repetition that a provider's grace allows.
+    pub(super) repeated: bool,
+    pub(super) meaning: Option<Meaning>,
+    pub(super) issue: Option<usize>,
+    /// What the clock showed around the time of the answer.
+    pub(super) answered: Option<Vec<i64>>,
+    /// Everything stood still since.
+    pub(super) settled: bool,
+    /// Its sender may have died before it was settled.
+    pub(super) orphan: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Tenancy {
+    /// As of the last look.
+    pub(super) stored: Option<Stored>,
+    pending: Option<(String, Value)>,
+    /// Sign-ins and logouts, from their beginning.
+    pub(super) changes: u64,
+    pub(super) changes_looked: u64,
+    /// Of those, the ones that may still be under way.
+    pub(super) changing: bool,
+    /// Access tokens that a resource refused.
+    pub(super) reported: BTreeSet<String>,
+    pub(super) told_ended: usize,
+}
+
+pub(super) struct Reference {
+    pub(super) store: PathBuf,
+    pub(super) clock: Clock,
+    /// What the clock showed since everything stood still.
+    pub(super) nows: Vec<i64>,
+    pub(super) codes: BTreeMap<String, usize>,
+    pub(super) families: Vec<Family>,
+    pub(super) issues: Vec<Issue>,
+    pub(super) by_access: BTreeMap<String, usize>,
+    pub(super) by_refresh: BTreeMap<String, usize>,
+    pub(super) requests: Vec<Request>,
+    pub(super) tenants: Vec<Tenancy>,
+    /// Each lineage that was seen on the disk, and its family, in that order.
+    pub(super) lineages: Vec<(String, usize)>,
+    /// Access tokens that were seen on the disk.
+    pub(super) durable: BTreeSet<String>,
+    pub(super) revoked: BTreeSet<usize>,
+    /// Refresh tokens that a dead process had written down as being spent; perhaps they never left.
+    pub(super) left_behind: BTreeSet<String>,
+    /// Codes, and such refresh tokens, that may still come in although their sender is dead.
+    pub(super) late: BTreeSet<String>,
+    planted: [Value; 3],
+    pub(super) secrets: BTreeSet<String>,
+    words: Vec<(&'static str, String)>,
+    pub(super) violations: Vec<String>,
+}
+
+pub(super) fn lock(shared: &Shared) -> MutexGuard<'_, Reference> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What `reply` to a request that was decided so means to who sent it.
+fn meaning(reply: &Reply, decided: Option<&Decided>) -> Meaning {
+    let by_body = |status: u16, body: &Value| {
+        let text = body.to_string();
+        let says = |words: &[&str]| words.iter().any(|word| text.contains(&format!("\"{word}\"")));
+        if says(&["invalid_grant", "refresh_token_reused", "token_expired", "bad_refresh_token"]) {
+            Meaning::Verdict
+        } else if says(&["invalid_client", "unauthorized_client", "invalid_scope", "invalid_request"]) {
+            Meaning::Misconfigured
+        } else if body.get("access_token").is_some() {
+            Meaning::Granted
+        } else if status < 300 {
+            Meaning::Ambiguous
+        } else {
+            Meaning::Unspent(None)
+        }
+    };
+    let by_status = |status: u16, retry_after: Option<i64>| match status {
+        408 | 425 | 429 | 503 => Meaning::Unspent(retry_after),
+        400..500 => Meaning::Unspent(None),
+        _ => Meaning::Ambiguous,
+    };
+    match (reply, decided) {
+        (Reply::Normal, Some(decided)) => by_body(decided.status, &decided.body),
+        (Reply::Edit(edit), Some(decided)) => {
+            let mut body = decided.body.clone();
+            edit(&mut body);
+            by_body(decided.status, &body)
+        }
+        (Reply::Json(status, body), _) => by_body(*status, body),
+        (Reply::Status(status), _) => by_status(*status, None),
+        (Reply::StatusRetryAfter(status, seconds), _) => by_status(*status, i64::try_from(*seconds).ok()),
+        (Reply::Html503, _) => Meaning::Unspent(None),
+        _ => Meaning::Ambiguous,
+    }
+}
+
+// === impl Reference ===
+
+impl Reference {
+    pub(super) fn new(store: PathBuf, clock: Clock) -> Self {
+        Self {
+            store,
+            nows: vec![clock.now()],
+            clock,
+            codes: BTreeMap::new(),
+            families: Vec::new(),
+            issues: Vec::new(),
+            by_access: BTreeMap::new(),
+            by_refresh: BTreeMap::new(),
+            requests: Vec::new(),
+            tenants: TENANTS.iter().map(|_| Tenancy::default()).collect(),
+            lineages: Vec::new(),
+            durable: BTreeSet::new(),
+            revoked: BTreeSet::new(),
+            left_behind: BTreeSet::new(),
+            late: BTreeSet::new(),
+            planted: Default::default(),
+            secrets: BTreeSet::new(),
+            words: Vec::new(),
+            violations: Vec::new(),
+        }
+    }
+
+    pub(super) fn broken(&mut self, what: impl Into<String>) {
+        self.violations.push(what.into());
+    }
+
+    /// A provider has decided on a request.
+    pub(super) fn decided(&mut self, provider: usize, seq: u64, reply: &Reply, decided: Option<&Decided>) {
+        let meaning = meaning(reply, decided);
+        let Some(index) = self.request(provider, seq) else { return };
+        let granted = decided.filter(|decided| decided.status == 200);
+        let issue = granted.and_then(|decided| self.issued(index, &decided.body));
+        let request = &mut self.requests[index];
+        (request.meaning, request.issue) = (Some(meaning), issue);
+    }
+
+    /// Books a new pair of tokens.
+    fn issued(&mut self, request: usize, body: &Value) -> Option<usize> {
+        let access = body["access_token"].as_str()?.to_owned();
+        let refresh = body["refresh_token"].as_str();
+        let (family, refresh) = match &self.requests[request].presented {
+            Presented::Code(_) => {
+                self.families.push(Family { tenant: self.requests[request].tenant });
+                (self.families.len() - 1, refresh?.to_owned())
+            }
+            Presented::Refresh(old, _) => (self.by_refresh[old], refresh.unwrap_or(old).to_owned()),
+        };
+        self.by_access.insert(access.clone(), self.issues.len());
+        self.by_refresh.insert(refresh.clone(), family);
+        self.secrets.extend([access.clone(), refresh.clone()]);
+        self.issues.push(Issue { family, access, refresh });
+        Some(self.issues.len() - 1)
+    }
+
+    /// An answer goes out.
+    pub(super) fn answering(&mut self, provider: usize, seq: u64) {
+        let nows = self.nows.clone();
+        if let Some(index) = self.request(provider, seq) {
+            self.requests[index].answered = Some(nows);
+        }
+    }
+
+    fn request(&self, provider: usize, seq: u64) -> Option<usize> {
+        self.requests.iter().position(|request| request.provider == provider && request.seq == seq)
+    }
+
+    /// The clock was set.
+    pub(super) fn clock_stepped(&mut self) {
+        self.nows.push(self.clock.now());
+    }
+
+    /// A process died: whatever was not settled may have lost its sender.
+    pub(super) fn process_died(&mut self) {
+        self.requests.iter_mut().filter(|request| !request.settled).for_each(|request| request.orphan = true);
+        self.look();
+        self.late.extend(self.codes.keys().cloned());
+        for (tenancy, (provider, principal, _)) in self.tenants.iter().zip(TENANTS) {
+            let Some(stored) = &tenancy.stored else { continue };
+            let text = journal(&self.store, &super::tenant_name(provider, principal));
+            if text.contains(&fingerprint(&stored.refresh)) {
+                self.left_behind.insert(stored.refresh.clone());
+                self.late.insert(stored.refresh.clone());
+            }
+        }
+    }
+
+    /// Words that people and logs may get to see.
+    pub(super) fn said(&mut self, what: &'static str, words: String) {
+        self.words.push((what, words));
+    }
+
+    /// Promise 13: none of them carries a secret.
+    pub(super) fn check_words(&mut self) {
+        for (what, words) in std::mem::take(&mut self.words) {
+            if self.secrets.iter().any(|secret| words.contains(secret)) {
+                self.broken(format!("promise 13: {what} shows a secret: {words}"));
+            }
+        }
+    }
+
+    /// Looks at the disk, and compares it with what was there before and what may be there.
+    pub(super) fn look(&mut self) -> Option<Disk> {
+        let disk = match Disk::read(&self.store) {
+            Ok(disk) => disk,
+            Err(error) => {
+                self.broken(error);
+                return None;
+            }
+        };
+        if disk.planted() != self.planted.each_ref() {
+            self.broken("promise 8: what another program wrote beside the sessions is gone");
+        }
+        for (tenant, (provider, principal, _)) in TENANTS.iter().enumerate() {
+            let name = super::tenant_name(*provider, principal);
+            let now = disk.session(&name);
+            let before = self.tenants[tenant].stored.take();
+            self.compare(tenant, before.as_ref(), now.as_ref());
+            let pending = disk.pending(&name).map(|(state, all)| (state.to_owned(), all.clone()));
+            self.compare_pending(tenant, pending.as_ref());
+            let tenancy = &mut self.tenants[tenant];
+            (tenancy.stored, tenancy.pending) = (now, pending);
+            tenancy.changes_looked = tenancy.changes;
+        }
+        Some(disk)
+    }
+
+    /// What another program wrote just now is what has to stay.
+    pub(super) fn planted(&mut self) {
+        let Ok(disk) = Disk::read(&self.store) else { return };
+        self.planted = disk.planted().map(Clone::clone);
+        for (tenancy, (provider, principal, _)) in self.tenants.iter_mut().zip(TENANTS) {
+            let name = super::tenant_name(provider, principal);
+            tenancy.stored = disk.session(&name);
+            tenancy.pending = disk.pending(&name).map(|(state, all)| (state.to_owned(), all.clone()));
+        }
+    }
+
+    fn compare_pending(&mut self, tenant: usize, now: Option<&(String, Value)>) {
+        let Some((state, now)) = now else { return };
+        self.secrets.insert(state.clone());
+        self.secrets.extend(now["verifier"].as_str().map(str::to_owned));
+        match &self.tenants[tenant].pending {
+            Some((before, was)) if before == state && was != now => {
+                self.broken(format!("promise 8: the sign-in under way changed from {was} to {now}"));
+            }
+            _ => {}
+        }
+    }
+
+    fn compare(&mut self, tenant: usize, before: Option<&Stored>, now: Option<&Stored>) {
+        if let Some(before) = before
+            && now.is_none_or(|now| now.lineage != before.lineage)
+            && !self.may_have_changed(tenant)
+        {
+            self.broken(format!(
+                "promise 6: the session of {tenant} is gone, and nobody logged out: {before:?}"
+            ));
+        }
+        let Some(now) = now else { return };
+        self.durable.insert(now.access.clone());
+        self.check_stored(tenant, now);
+        match before {
+            Some(before) if before.lineage == now.lineage => self.check_successor(before, now),
+            _ => self.check_new_lineage(now),
+        }
+    }
+
+    /// Whether a sign-in or a logout since the last look, or one that a dead process left behind, may have changed it.
+    fn may_have_changed(&self, tenant: usize) -> bool {
+        let Tenancy { changes, changes_looked, changing, .. } = self.tenants[tenant];
+        let left_behind = |request: &Request| {
+            request.orphan && request.tenant == tenant && matches!(request.presented, Presented::Code(_))
+        };
+        changing || changes != changes_looked || self.requests.iter().any(left_behind)
+    }
+
+    fn check_new_lineage(&mut self, now: &Stored) {
+        let Some(family) = self.by_access.get(&now.access).map(|issue| self.issues[*issue].family) else {
+            return;
+        };
+        if self.lineages.iter().any(|(lineage, of)| *lineage == now.lineage || *of == family) {
+            self.broken(format!("promise 5: a session that was gone is back: {now:?}"));
+        }
+        self.lineages.push((now.lineage.clone(), family));
+    }
+
+    fn check_successor(&mut self, before: &Stored, now: &Stored) {
+        if now.unknown != before.unknown {
+            self.broken(format!("promise 8: unknown fields changed: {before:?} became {now:?}"));
+        }
+        let tokens = |stored: &Stored| {
+            (stored.access.clone(), stored.refresh.clone(), stored.issued_at, stored.expires_at)
+        };
+        let renewed = tokens(before) != tokens(now);
+        if now.generation < before.generation || renewed != (now.generation > before.generation) {
+            self.broken(format!("promise 5: generations do not fit: {before:?} became {now:?}"));
+        }
+        if self.by_access.get(&now.access) < self.by_access.get(&before.access) {
+            self.broken(format!("promise 5: an older token took a newer one's place: {now:?}"));
+        }
+    }
+
+    /// A session on the disk is one tenant's, whole, and says of itself only what happened.
+    fn check_stored(&mut self, tenant: usize, now: &Stored) {
+        let Some(issue) = self.by_access.get(&now.access).map(|issue| &self.issues[*issue]) else {
+            return self.broken(format!("promise 5: a session with a token that nobody issued: {now:?}"));
+        };
+        let family = issue.family;
+        if self.families[family].tenant != tenant {
+            self.broken(format!("promise 12: tenant {tenant} has the session of another: {now:?}"));
+        } else if issue.refresh != now.refresh {
+            self.broken(format!("promise 5: tokens of two answers in one session: {now:?}"));
+        } else if self.lineages.iter().any(|(lineage, of)| *lineage == now.lineage && *of != family) {
+            self.broken(format!("promise 5: a token of another sign-in in {now:?}"));
+        }
+        let came = |meaning: fn(&Request) -> bool| {
+            let of = |request: &Request| matches!(&request.presented, Presented::Refresh(token, _) if *token == now.refresh);
+            self.requests.iter().any(|request| of(request) && meaning(request))
+        };
+        let verdict = came(|request| request.meaning == Some(Meaning::Verdict));
+        let trouble =
+            came(|request| request.orphan || !matches!(request.meaning, None | Some(Meaning::Granted)))
+                || self.left_behind.contains(&now.refresh);
+        if now.ended.as_ref().is_some_and(|(_, of)| !verdict || *of != fingerprint(&now.refresh)) {
+            self.broken(format!("promise 6: ended without a verdict on its refresh token: {now:?}"));
+        }
+        if now.retry.is_some() && !trouble {
+            self.broken(format!("promise 6: held back, and nothing had gone wrong: {now:?}"));
+        }
+        let reported = &self.tenants[tenant].reported;
+        if now
+            .rejected
+            .as_ref()
+            .is_some_and(|(of, _)| !reported.iter().any(|token| fingerprint(token) == *of))
+        {
+            self.broken(format!("promise 12: refused by nobody, and yet noted so: {now:?}"));
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What may be sent, and when: each request to a provider, looked at in the moment in which it comes in. Its sender waits, with
+//! the tenant's lock held, so what the disk and the journal hold then is what was there when it was sent.
+
+use std::collections::BTreeMap;
+
+use super::{
+    disk::{Stored, fingerprint, journal},
+    reference::{Meaning, Presented, Reference, Request},
+    steps::{LONGEST_MIN_TTL, PROVIDERS, TENANTS},
+    tenant_name,
+};
+
+/// The longest that anything is held back, in seconds.
+const LONGEST_PAUSE: i64 = 3600;
+
+/// By so much clocks may differ that were never set.
+const SKEW: i64 = 300;
+
+impl Reference {
+    /// A token request is at a provider, which has not looked at it yet.
+    pub(super) fn arrived(&mut self, provider: usize, seq: u64, form: &BTreeMap<String, String>) {
+        self.look();
+        let request = match (form.get("refresh_token"), form.get("code")) {
+            (Some(token), None) => self.refresh(provider, seq, token),
+            (None, Some(code)) => self.exchange(provider, seq, code),
+            _ => None,
+        };
+        match request {
+            Some(request) if PROVIDERS[TENANTS[request.tenant].0].name == PROVIDERS[provider].name => {
+                self.requests.push(request);
+            }
+            _ => self.broken(format!(
+                "promise 12: {} got what it never issued: {form:?}",
+                PROVIDERS[provider].name
+            )),
+        }
+    }
+
+    fn new_request(&self, provider: usize, seq: u64, tenant: usize, presented: Presented) -> Request {
+        let (Presented::Code(token) | Presented::Refresh(token, _)) = &presented;
+        let orphan = self.late.contains(token);
+        Request {
+            provider,
+            seq,
+            tenant,
+            presented,
+            repeated: false,
+            meaning: None,
+            issue: None,
+            answered: None,
+            settled: false,
+            orphan,
+        }
+    }
+
+    fn exchange(&mut self, provider: usize, seq: u64, code: &str) -> Option<Request> {
+        let tenant = *self.codes.get(code)?;
+        let presented = Presented::Code(code.to_owned());
+        let of_tenant =
+            |request: &&Request| request.tenant == tenant && matches!(request.presented, Presented::Code(_));
+        let newest = self.requests.iter().rfind(of_tenant).filter(|request| request.presented == presented);
+        let taken = self.requests.iter().any(|request| {
+            request.presented == presented && request.meaning == Some(Meaning::Granted) && !request.orphan
+        });
+        let in_doubt = newest.is_some_and(|request| {
+            !request.orphan && matches!(request.meaning, None | Some(Meaning::Ambiguous))
+        });
+        if taken || in_doubt {
+            self.broken("promise 1: a code is sent again that was taken, or may have been");
+        }
+        Some(self.new_request(provider, seq, tenant, presented))
+    }
+
+    fn refresh(&mut self, provider: usize, seq: u64, token: &str) -> Option<Request> {
+        let family = *self.by_refresh.get(token)?;
+        let tenant = self.families[family].tenant;
+        let stored = self.tenants[tenant].stored.clone();
+        // Logged out or signed in anew since it was read: what follows from the session cannot be told any more.
+        let stored = stored.filter(|stored| {
+            self.by_access.get(&stored.access).is_some_and(|issue| self.issues[*issue].family == family)
+        });
+        self.check_journal(tenant, token);
+        let access = stored.as_ref().map(|stored| stored.access.clone());
+        let mut request =
+            self.new_request(provider, seq, tenant, Presented::Refresh(token.to_owned(), access));
+        self.check_never_spent(token);
+        if let Some(stored) = stored {
+            if stored.refresh != token {
+                self.broken("promise 2: the refresh token that is sent is not the one in the store");
+            }
+            self.check_due(&request, &stored);
+            request.repeated = self.check_patience(&request, &stored);
+        }
+        Some(request)
+    }
+
+    /// Promise 4: what is being spent is in the journal, and no answer is.
+    fn check_journal(&mut self, tenant: usize, token: &str) {
+        let (of, principal, _) = TENANTS[tenant];
+        let text = journal(&self.store, &tenant_name(of, principal));
+        let lines: Vec<&str> = text.lines().collect();
+        if lines.len() != 1 || !lines[0].contains(&fingerprint(token)) {
+            self.broken(format!("promise 4: a refresh token is sent, and the journal says {text:?}"));
+        }
+    }
+
+    /// Promise 1: a token whose successor came back whole to a sender that lived is never sent again.
+    fn check_never_spent(&mut self, token: &str) {
+        let spent = self.requests.iter().any(|request| {
+            matches!(&request.presented, Presented::Refresh(sent, _) if sent == token)
+                && !request.orphan
+                && request.meaning == Some(Meaning::Granted)
+                && request.answered.is_some()
+                && request.issue.is_some_and(|issue| self.issues[issue].refresh != token)
+        });
+        if spent {
+            self.broken("promise 1: a refresh token is sent again that was spent");
+        }
+    }
+
+    /// Promise 1: there is a reason for this refresh.
+    fn check_due(&mut self, request: &Request, stored: &Stored) {
+        let quirks = PROVIDERS[request.provider];
+        let lifetime = stored.expires_at - stored.issued_at;
+        let due = |now: &i64| {
+            let stale = !stored.fresh(*now, LONGEST_MIN_TTL);
+            let old = *now >= stored.issued_at + lifetime - lifetime / 4 || stored.issued_at > now + SKEW;
+            stale || (old && !quirks.refresh_revokes_access)
+        };
+        if !self.nows.iter().any(due) {
+            self.broken(format!("promise 1: a refresh without a reason, at {:?}: {stored:?}", self.nows));
+        }
+    }
+
+    /// Promise 1: what went wrong before is waited out as long as the outcome asks for. Says whether this is the repetition
+    /// that a provider's grace allows.
+    fn check_patience(&mut self, request: &Request, stored: &Stored) -> bool {
+        let of = |before: &&Request| before.presented == request.presented;
+        let before: Vec<&Request> = self.requests.iter().filter(of).collect();
+        let patience = self.patience(&before, PROVIDERS[request.provider].reuse_grace > 0, stored);
+        let what = match patience {
+            Ok(repeated) => return repeated,
+            Err(what) => what,
+        };
+        let before: Vec<_> = before
+            .iter()
+            .map(|before| (&before.meaning, &before.answered, before.repeated, before.orphan))
+            .collect();
+        let what = format!("{what}: tenant {} at {:?}; before: {before:?}", request.tenant, self.nows);
+        self.broken(what);
+        false
+    }
+
+    fn patience(&self, before: &[&Request], grace: bool, stored: &Stored) -> Result<bool, &'static str> {
+        let Some(last) = before.last() else { return Ok(false) };
+        let in_doubt = before.iter().any(|request| {
+            request.meaning == Some(Meaning::Ambiguous) || (request.orphan && request.meaning.is_none())
+        });
+        let works = self.nows.iter().all(|now| stored.usable(*now));
+        if last.orphan {
+            let blind = in_doubt && works && !grace;
+            let what = "promise 1: sent again after a sender's death although the access token works";
+            return if blind { Err(what) } else { Ok(false) };
+        }
+        let Some(answered) = &last.answered else { return Err("promise 1: two requests at once") };
+        let failures = before.iter().filter(|request| !request.orphan).count();
+        let repeated = grace && last.meaning == Some(Meaning::Ambiguous) && !last.repeated;
+        let pause = match &last.meaning {
+            Some(Meaning::Ambiguous) if repeated => return Ok(true),
+            Some(Meaning::Ambiguous) => backoff(failures),
+            Some(Meaning::Unspent(asked)) => {
+                asked.map_or_else(|| backoff(failures), |asked| asked.min(LONGEST_PAUSE))
+            }
+            Some(Meaning::Misconfigured) => 210,
+            Some(Meaning::Granted) => return Err("promise 1: a second refresh for one expiry"),
+            Some(Meaning::Verdict) => return Err("promise 6: sent again after the provider's verdict"),
+            None => return Err("promise 1: two requests at once"),
+        };
+        let waited = |then: &i64| self.nows.iter().any(|now| *now >= then + pause || now < then);
+        if !answered.iter().any(waited) {
+            return Err("promise 1: Retry-After or the pause is not kept");
+        }
+        if in_doubt && works {
+            return Err("promise 1: sent again in doubt although the access token works");
+        }
+        Ok(false)
+    }
+}
+
+/// The shortest pause after so many failures in a row, in seconds.
+fn backoff(failures: usize) -> i64 {
+    let seconds = (1_i64 << failures.saturating_sub(1).min(16)).min(300);
+    (seconds * 7 + 9) / 10
+}

@@ -1,0 +1,313 @@
+//! Taking the steps.
+
+use std::time::Duration;
+
+use threadkey::{broker::Revocation, ids::Principal, oauth::Pasted, secret::AccessToken};
+
+use super::{
+    asked::{Finish, Question},
+    disk::Disk,
+    reference::{Presented, lock},
+    steps::{PERSONS, PROCESSES, PROVIDERS, Paste, Step, TENANTS, Which, rotation},
+    world::{World, tenant_id},
+};
+use crate::support::authserver::LifeState;
+
+/// Until then everything has expired, and whatever was held back is free.
+const LATER: i64 = 10 * 3600;
+
+/// Takes the steps, one after the other; gives what they broke.
+pub(super) async fn run(steps: &[Step]) -> Result<(), String> {
+    let mut world = World::start().await;
+    for tenant in 0..TENANTS.len() {
+        world.sign_in(tenant, tenant % PROCESSES).await;
+        world.settle().await;
+    }
+    world.plant();
+    for (number, step) in steps.iter().enumerate() {
+        world.take(step).await;
+        world.settle().await;
+        world.verdict(|| format!("step {number}, {step:?}"))?;
+    }
+    world.end().await?;
+    world.verdict(|| "at the end".into())
+}
+
+impl World {
+    fn verdict(&self, at: impl Fn() -> String) -> Result<(), String> {
+        let violations = std::mem::take(&mut lock(&self.reference).violations);
+        if violations.is_empty() { Ok(()) } else { Err(format!("{}: {}", at(), violations.join("\n  and "))) }
+    }
+
+    async fn take(&mut self, step: &Step) {
+        match *step {
+            Step::Get { tenant, processes, callers, min_ttl } => {
+                self.take_get(tenant, processes, callers, min_ttl);
+            }
+            Step::GiveUp(which) => self.give_up(which),
+            Step::Reject { tenant, process, which } => self.reject(tenant, process, which),
+            Step::SignIn { tenant, process } => self.sign_in(tenant, process).await,
+            Step::Start { tenant, process, person } => {
+                self.start_sign_in(tenant, process, PERSONS[person]).await
+            }
+            Step::Finish { tenant, process, person, paste } => {
+                self.finish(tenant, process, PERSONS[person], paste);
+            }
+            Step::Cancel { process, person } => self.cancel(process, PERSONS[person]).await,
+            Step::Logout { tenant, process, revoke } => self.logout(tenant, process, revoke).await,
+            Step::Status { process } => self.status(process).await,
+            Step::Script { provider, fault } => self.servers[provider].script([fault.reply()]),
+            Step::Hold { provider, before } => self.hold(provider, before),
+            Step::LetGo { provider } => self.let_go(provider),
+            Step::Rotate { strict } => self.servers[2].set_rotation(rotation(strict)),
+            Step::Clock(seconds) => self.step_clock(seconds),
+            Step::Age { tenant, percent } => self.age(tenant, percent),
+            Step::Rush { tenant } => {
+                self.age(tenant, 100);
+                self.take_get(tenant, 0b111, 1, 60);
+            }
+            Step::Restart { process } => self.restart(process).await,
+            Step::Plant => self.plant(),
+        }
+    }
+
+    /// The clock goes on to where this much of the tenant's token's life is over, if that is ahead.
+    fn age(&self, tenant: usize, percent: i64) {
+        let stored = lock(&self.reference).tenants[tenant].stored.clone();
+        let at =
+            stored.map(|stored| stored.issued_at + (stored.expires_at - stored.issued_at) * percent / 100);
+        if let Some(ahead) = at.map(|at| at - self.clock.now()).filter(|ahead| *ahead > 0) {
+            self.step_clock(ahead);
+        }
+    }
+
+    fn take_get(&mut self, tenant: usize, processes: u8, callers: u8, min_ttl: i64) {
+        for process in (0..PROCESSES).filter(|process| processes & (1 << process) != 0) {
+            (0..callers).for_each(|_| self.get(tenant, process, min_ttl));
+        }
+    }
+
+    fn get(&mut self, tenant: usize, process: usize, min_ttl: i64) {
+        let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
+        let alive = self.processes[process].alive.clone();
+        self.wait_for(process, tenant, async move {
+            let asked = lock(&reference).asks(alive, tenant, Question::Get { min_ttl });
+            let told = broker.token(&tenant_id(tenant), Duration::from_secs(min_ttl.unsigned_abs())).await;
+            lock(&reference).told_token(&asked, &told);
+        });
+    }
+
+    fn reject(&mut self, tenant: usize, process: usize, which: Which) {
+        let token = self.token(tenant, which);
+        let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
+        let alive = self.processes[process].alive.clone();
+        self.wait_for(process, tenant, async move {
+            let asked = lock(&reference).asks(alive, tenant, Question::Rejected(token.clone()));
+            let told = broker.rejected(&tenant_id(tenant), &AccessToken::new(token)).await;
+            lock(&reference).told_token(&asked, &told);
+        });
+    }
+
+    fn token(&self, tenant: usize, which: Which) -> String {
+        let reference = lock(&self.reference);
+        let stored = reference.tenants[tenant].stored.as_ref().map(|stored| stored.access.clone());
+        let before = reference.issues.iter().rev().find(|issue| {
+            reference.families[issue.family].tenant == tenant
+                && Some(&issue.access) != stored.as_ref()
+                && reference.durable.contains(&issue.access)
+        });
+        match which {
+            Which::Current => stored,
+            Which::Before => before.map(|issue| issue.access.clone()),
+            Which::Unknown => None,
+        }
+        .unwrap_or_else(|| "never-issued".into())
+    }
+
+    // === signing in and out ===
+
+    async fn sign_in(&mut self, tenant: usize, process: usize) {
+        let person = TENANTS[tenant].2[0];
+        self.start_sign_in(tenant, process, person).await;
+        self.finish(tenant, process, person, Paste::Fresh);
+    }
+
+    async fn start_sign_in(&mut self, tenant: usize, process: usize, person: &str) {
+        if !TENANTS[tenant].2.contains(&person) {
+            return;
+        }
+        let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
+        let person: Principal = person.parse().unwrap();
+        let (tell, link) = tokio::sync::oneshot::channel();
+        self.at_once(process, async move {
+            match broker.start(&tenant_id(tenant), person).await {
+                Ok(started) => drop(tell.send(started.authorize_url.to_string())),
+                Err(error) => lock(&reference).said("a start's error", format!("{error} {error:?}")),
+            }
+        })
+        .await;
+        if let Ok(link) = link.await {
+            self.links[tenant] = Some(link);
+        }
+    }
+
+    fn finish(&mut self, tenant: usize, process: usize, person: &str, paste: Paste) {
+        let Some((address, text)) = self.paste(tenant, paste) else { return };
+        let pasted = Pasted::parse(&text).unwrap();
+        let code = pasted.code.expose().to_owned();
+        let starter = Disk::read(&self.path).ok().and_then(|disk| {
+            let pending = disk.pending(&tenant_id(tenant).to_string())?.1.clone();
+            Some(pending["started_by"].as_str()?.to_owned())
+        });
+        let waits = self.is_waiting();
+        let own = waits || starter.as_deref() == Some(person);
+        let mut finish = Finish {
+            tenant,
+            code,
+            may_be_sent: waits
+                || matches!(paste, Paste::BareCode)
+                || (own && !matches!(paste, Paste::WrongState)),
+            may_sign_in: own && !matches!(paste, Paste::WrongState),
+            sent_before: 0,
+        };
+        self.pasted[tenant] = Some(address);
+        let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
+        let person: Principal = person.parse().unwrap();
+        let provider = PROVIDERS[TENANTS[tenant].0].name.parse().unwrap();
+        let alive = self.processes[process].alive.clone();
+        self.wait_for(process, tenant, async move {
+            {
+                let mut reference = lock(&reference);
+                reference.changes(tenant);
+                let code = Presented::Code(finish.code.clone());
+                finish.sent_before =
+                    reference.requests.iter().filter(|request| request.presented == code).count();
+            }
+            let told = broker.finish(person, Some(&provider), pasted).await;
+            if !alive.is_over() {
+                lock(&reference).told_finish(&finish, &told);
+            }
+        });
+    }
+
+    /// The address at which a sign-in ended, and what is pasted of it.
+    fn paste(&mut self, tenant: usize, paste: Paste) -> Option<(String, String)> {
+        if matches!(paste, Paste::Again) {
+            let address = self.pasted[tenant].clone()?;
+            return Some((address.clone(), address));
+        }
+        let provider = TENANTS[tenant].0;
+        let address = self.servers[provider].allow(self.links[tenant].as_ref()?, "alice");
+        let query = |name: &str| {
+            let url = url::Url::parse(&address).unwrap();
+            url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+        };
+        let (code, state) = (query("code")?, query("state")?);
+        let mut reference = lock(&self.reference);
+        reference.codes.insert(code.clone(), tenant);
+        reference.secrets.insert(code.clone());
+        drop(reference);
+        let text = match paste {
+            Paste::BareCode => code,
+            Paste::WrongState => address.replace(&state, "another-state"),
+            Paste::Fresh | Paste::Again => address.clone(),
+        };
+        Some((address, text))
+    }
+
+    async fn cancel(&self, process: usize, person: &str) {
+        let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
+        let person: Principal = person.parse().unwrap();
+        self.at_once(process, async move {
+            let told = broker.cancel(person, None).await;
+            let mut reference = lock(&reference);
+            match told {
+                Ok(dropped) => reference.told_cancel(person, &dropped),
+                Err(error) => reference.broken(format!("a sign-in cannot be cancelled: {error}")),
+            }
+        })
+        .await;
+    }
+
+    async fn logout(&self, tenant: usize, process: usize, revoke: bool) {
+        let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
+        let revocation = if revoke { Revocation::Revoke } else { Revocation::Keep };
+        self.at_once(process, async move {
+            let before = lock(&reference).changes(tenant);
+            let told = broker.logout(&tenant_id(tenant), revocation).await;
+            lock(&reference).told_logout(tenant, before.as_ref(), &told);
+        })
+        .await;
+    }
+
+    async fn status(&self, process: usize) {
+        let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
+        self.at_once(process, async move {
+            let principals: Vec<Principal> =
+                TENANTS.iter().map(|(_, principal, _)| principal.parse().unwrap()).collect();
+            let status = broker.status(&principals).await;
+            lock(&reference).said("a status", format!("{status:?}"));
+        })
+        .await;
+    }
+
+    /// Only while nobody else writes: what is shown is how others' fields fare, not how others lock.
+    fn plant(&mut self) {
+        if self.anything_held() {
+            return;
+        }
+        self.plants += 1;
+        let mut reference = lock(&self.reference);
+        if let Some(disk) = reference.look() {
+            disk.plant(&self.path, self.plants);
+            reference.planted();
+        }
+    }
+
+    // === the end ===
+
+    /// The providers work again: each login that lives at its provider gets a token, and nobody has to do anything for it.
+    async fn end(&mut self) -> Result<(), String> {
+        for provider in 0..PROVIDERS.len() {
+            self.servers[provider].unscript();
+            self.let_go(provider);
+        }
+        self.settle().await;
+        self.verdict(|| "when all was let go".into())?;
+        for process in 0..PROCESSES {
+            self.restart(process).await;
+        }
+        self.settle().await;
+        for tenant in 0..TENANTS.len() {
+            self.renew(tenant).await;
+        }
+        Ok(())
+    }
+
+    async fn renew(&mut self, tenant: usize) {
+        for try_number in 0..3 {
+            self.step_clock(LATER);
+            self.settle().await;
+            let Some(stored) = lock(&self.reference).tenants[tenant].stored.clone() else { return };
+            let of = crate::support::events::fingerprint(&stored.refresh);
+            let mut lives = self.servers[TENANTS[tenant].0].lives().into_iter();
+            let lives_on = lives.any(|life| life.fingerprint == of && life.state == LifeState::Live);
+            let (broker, id) = (self.processes[tenant % PROCESSES].broker.clone(), tenant_id(tenant));
+            let alive = self.processes[tenant % PROCESSES].alive.clone();
+            let asked = lock(&self.reference).asks(alive, tenant, Question::Get { min_ttl: 60 });
+            let told = broker.token(&id, Duration::from_secs(60)).await;
+            let mut reference = lock(&self.reference);
+            reference.told_token(&asked, &told);
+            match told {
+                Ok(_) => return,
+                Err(threadkey::broker::TokenError::Ended { .. }) if !lives_on || stored.ended.is_some() => {
+                    return;
+                }
+                Err(error) if try_number == 2 => {
+                    reference.broken(format!("the login lives at its provider, and gets no token: {error}"));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! The world in which the steps are taken: the providers, the store, the processes that share it, and the time.
+
+use std::{future::Future, path::Path, path::PathBuf, sync::Arc, time::Duration};
+
+use threadkey::{
+    broker::{Broker, Event},
+    ids::Tenant,
+    oauth::{Client, Provider, ProviderSettings, Providers},
+    store::{FileStore, FileStoreOptions},
+    sys::clock::Clock,
+};
+use tokio::{runtime::Runtime, sync::broadcast::Receiver, task::JoinHandle, time::timeout};
+
+use super::{
+    asked::Alive,
+    reference::{Meaning, Presented, Reference, Shared, lock},
+    steps::{PROCESSES, PROVIDERS, Quirks, TENANTS, rotation},
+    tenant_name,
+};
+use crate::support::authserver::{self, AuthServer, LifeState, Lifetimes, Moment, Rotation};
+
+const NOW: i64 = 1_795_358_672;
+
+/// Whatever is waited for comes within this, or the test fails.
+pub(super) const WAIT: Duration = Duration::from_secs(30);
+
+/// A process: what it does runs on threads of its own, and ends with them.
+pub(super) struct Process {
+    pub(super) broker: Broker,
+    pub(super) alive: Alive,
+    events: Receiver<Event>,
+    runtime: Option<Runtime>,
+}
+
+/// A caller that waits for an answer, in some process.
+struct Waiting {
+    process: usize,
+    provider: usize,
+    task: JoinHandle<()>,
+}
+
+pub(super) struct World {
+    pub(super) clock: Clock,
+    pub(super) path: PathBuf,
+    pub(super) servers: Vec<AuthServer>,
+    pub(super) processes: Vec<Process>,
+    pub(super) reference: Shared,
+    /// The newest sign-in link of each tenant.
+    pub(super) links: Vec<Option<String>>,
+    /// What was pasted last for each tenant: the whole address.
+    pub(super) pasted: Vec<Option<String>>,
+    pub(super) plants: usize,
+    client: Client,
+    held: Vec<bool>,
+    waiting: Vec<Waiting>,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    pub(super) async fn start() -> Self {
+        let clock = Clock::fixed(NOW);
+        let folder = folder();
+        let path = folder.path().join("auth.json");
+        let reference: Shared = Arc::new(std::sync::Mutex::new(Reference::new(path.clone(), clock.clone())));
+        let mut servers = Vec::new();
+        for (number, quirks) in PROVIDERS.iter().enumerate() {
+            servers.push(server(number, quirks, &reference).await);
+        }
+        let client = Client::new(clock.clone()).unwrap();
+        let mut world = Self {
+            clock,
+            path,
+            servers,
+            processes: Vec::new(),
+            reference,
+            links: vec![None; TENANTS.len()],
+            pasted: vec![None; TENANTS.len()],
+            plants: 0,
+            client,
+            held: vec![false; PROVIDERS.len()],
+            waiting: Vec::new(),
+            _folder: folder,
+        };
+        world.processes = (0..PROCESSES).map(|_| world.process()).collect();
+        world
+    }
+
+    fn process(&self) -> Process {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let store = FileStore::open(&self.path, self.clock.clone(), FileStoreOptions::default()).unwrap();
+        let providers = PROVIDERS.iter().zip(&self.servers).map(|(quirks, server)| provider(quirks, server));
+        let broker =
+            Broker::new(Arc::new(store), Providers::new(providers), self.client.clone(), self.clock.clone());
+        Process { events: broker.events(), broker, alive: Alive::default(), runtime: Some(runtime) }
+    }
+
+    /// Runs something in a process, until that dies.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        process: usize,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        let runtime = self.processes[process].runtime.as_ref();
+        runtime.expect("only a dead process has none").spawn(work)
+    }
+
+    /// Runs a caller that may have to wait for its tenant's provider.
+    pub(super) fn wait_for(
+        &mut self,
+        process: usize,
+        tenant: usize,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let task = self.run(process, work);
+        self.waiting.push(Waiting { process, provider: TENANTS[tenant].0, task });
+    }
+
+    /// Runs what never waits for a provider, to its end: that it takes long is a failure.
+    pub(super) async fn at_once(&self, process: usize, work: impl Future<Output = ()> + Send + 'static) {
+        match timeout(WAIT, self.run(process, work)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => lock(&self.reference).broken(format!("a call broke: {error}")),
+            Err(_) => lock(&self.reference).broken("promise 9: what needs no provider waits for one"),
+        }
+    }
+
+    pub(super) fn give_up(&mut self, which: usize) {
+        if !self.waiting.is_empty() {
+            let which = which % self.waiting.len();
+            self.waiting.swap_remove(which).task.abort();
+        }
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    // === the providers and the clock ===
+
+    pub(super) fn hold(&mut self, provider: usize, before: bool) {
+        self.held[provider] = true;
+        if before { self.servers[provider].hold_before() } else { self.servers[provider].hold() }
+    }
+
+    pub(super) fn let_go(&mut self, provider: usize) {
+        self.held[provider] = false;
+        self.servers[provider].release();
+    }
+
+    pub(super) fn anything_held(&self) -> bool {
+        self.held.contains(&true)
+    }
+
+    pub(super) fn step_clock(&self, seconds: i64) {
+        self.clock.advance(seconds);
+        if let Ok(ahead) = u64::try_from(seconds) {
+            self.servers.iter().for_each(|server| server.advance(Duration::from_secs(ahead)));
+        }
+        lock(&self.reference).clock_stepped();
+    }
+
+    /// The process dies in the middle of what it does; what the system does for it just now is done, as after kill -9.
+    pub(super) async fn restart(&mut self, process: usize) {
+        self.processes[process].alive.end();
+        let runtime = self.processes[process].runtime.take();
+        lock(&self.reference).process_died();
+        let dead = tokio::task::spawn_blocking(move || {
+            runtime.into_iter().for_each(|runtime| runtime.shutdown_timeout(WAIT));
+        });
+        dead.await.unwrap();
+        lock(&self.reference).process_died();
+        self.hear(process);
+        self.waiting.retain(|waiting| waiting.process != process);
+        self.processes[process] = self.process();
+    }
+
+    // === standing still ===
+
+    /// Lets everything go on until it is done, or until providers that are held keep it from that.
+    pub(super) async fn settle(&mut self) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        for caller in &mut waiting {
+            let server = &self.servers[caller.provider];
+            let done = async {
+                if self.held[caller.provider] {
+                    tokio::select! {
+                        done = &mut caller.task => Some(done),
+                        () = server.wait_for_held(1) => None,
+                    }
+                } else {
+                    Some((&mut caller.task).await)
+                }
+            };
+            match timeout(WAIT, done).await {
+                Ok(Some(Err(error))) if error.is_panic() => {
+                    lock(&self.reference).broken(format!("a caller's task broke: {error}"));
+                }
+                Ok(_) => {}
+                Err(_) => lock(&self.reference).broken("promise 9: a caller waits, and nothing is held"),
+            }
+        }
+        waiting.retain(|caller| !caller.task.is_finished());
+        self.waiting = waiting;
+        if !self.anything_held() {
+            self.stand_still().await;
+        }
+        (0..PROCESSES).for_each(|process| self.hear(process));
+        let mut reference = lock(&self.reference);
+        reference.look();
+        reference.check_words();
+    }
+
+    async fn stand_still(&self) {
+        for process in &self.processes {
+            if timeout(WAIT, process.broker.drained()).await.is_err() {
+                lock(&self.reference).broken("promise 9: a refresh is under way, and nothing is held");
+            }
+        }
+        let dead: Vec<String> = self
+            .servers
+            .iter()
+            .flat_map(AuthServer::lives)
+            .filter(|life| life.state == LifeState::Live)
+            .map(|life| life.fingerprint)
+            .collect();
+        lock(&self.reference).stood_still(&dead);
+    }
+
+    /// Takes in what a process told of.
+    fn hear(&mut self, process: usize) {
+        let mut reference = lock(&self.reference);
+        while let Ok(event) = self.processes[process].events.try_recv() {
+            reference.said("an event", format!("{event:?}"));
+            reference.heard(&event);
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let runtimes = self.processes.iter_mut().filter_map(|process| process.runtime.take());
+        runtimes.for_each(Runtime::shutdown_background);
+    }
+}
+
+/// In memory where the system has such a place: what the disk does is the subject of other tests.
+fn folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    folder.or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+async fn server(number: usize, quirks: &Quirks, reference: &Shared) -> AuthServer {
+    let server = AuthServer::start(authserver::Options::default()).await;
+    server.set_lifetimes(Lifetimes {
+        access_token: Duration::from_secs(quirks.lifetime.unsigned_abs()),
+        refresh_token: Duration::from_secs(10 * 365 * 86_400),
+        ..Lifetimes::default()
+    });
+    server.set_rotation(match quirks.name {
+        "graceful" => Rotation::Grace(Duration::from_secs(quirks.reuse_grace.unsigned_abs())),
+        "plain" => rotation(false),
+        _ => Rotation::Strict,
+    });
+    let reference = reference.clone();
+    server.watch(move |moment| {
+        let mut reference = lock(&reference);
+        match moment {
+            Moment::Arrived { seq, form } => reference.arrived(number, seq, form),
+            Moment::Decided { seq, reply, decided } => reference.decided(number, seq, reply, decided),
+            Moment::Answering { seq } => reference.answering(number, seq),
+        }
+    });
+    server
+}
+
+fn provider(quirks: &Quirks, server: &AuthServer) -> Provider {
+    let settings = ProviderSettings {
+        issuer: Some(server.issuer().into()),
+        authorization_endpoint: server.authorization_endpoint(),
+        token_endpoint: server.token_endpoint(),
+        revocation_endpoint: Some(server.revocation_endpoint()),
+        client_id: authserver::CLIENT_ID.into(),
+        redirect_uri: authserver::PASTE_REDIRECT_URI.into(),
+        scopes: vec!["openid".into(), "offline_access".into()],
+        reuse_grace: Duration::from_secs(quirks.reuse_grace.unsigned_abs()),
+        refresh_revokes_access: quirks.refresh_revokes_access,
+        enforces_pkce: true,
+        ..ProviderSettings::default()
+    };
+    Provider::new(quirks.name.parse().unwrap(), settings).unwrap()
+}
+
+pub(super) fn tenant_id(tenant: usize) -> Tenant {
+    let (provider, principal, _) = TENANTS[tenant];
+    Tenant::new(PROVIDERS[provider].name.parse().unwrap(), principal.parse().unwrap())
+}
+
+// === impl Reference: when everything stands still ===
+
+impl Reference {
+    /// Nothing is under way anywhere: what the providers gave out is in the store, and what they ended is noted. `live` are
+    /// the fingerprints of the refresh tokens that they still take.
+    fn stood_still(&mut self, live: &[String]) {
+        self.nows = vec![self.clock.now()];
+        self.late.clear();
+        self.look();
+        for number in 0..self.requests.len() {
+            if self.requests[number].answered.is_some() {
+                self.requests[number].settled = true;
+            } else if !self.requests[number].orphan {
+                self.broken("a request is under way although everything stands still");
+            }
+        }
+        for tenant in 0..TENANTS.len() {
+            self.tenants[tenant].changing = false;
+            self.check_nothing_lost(tenant);
+        }
+        let revoked = |issue: &&super::reference::Issue| self.revoked.contains(&issue.family);
+        let alive = self
+            .issues
+            .iter()
+            .filter(revoked)
+            .any(|issue| live.contains(&crate::support::events::fingerprint(&issue.refresh)));
+        if alive {
+            self.broken("a grant that was revoked has a refresh token that works");
+        }
+    }
+
+    fn check_nothing_lost(&mut self, tenant: usize) {
+        let Some(stored) = self.tenants[tenant].stored.clone() else { return };
+        let Some(&held) = self.by_access.get(&stored.access) else { return };
+        let family = self.issues[held].family;
+        let came_back = |request: &&super::reference::Request| {
+            request.meaning == Some(Meaning::Granted) && request.answered.is_some() && !request.orphan
+        };
+        let newest = self.requests.iter().filter(came_back).filter_map(|request| request.issue);
+        let newest = newest.filter(|issue| self.issues[*issue].family == family).max();
+        if newest > Some(held) {
+            self.broken(format!("promise 11: a token that came back is lost: {stored:?}"));
+        }
+        let ended = self.requests.iter().any(|request| {
+            matches!(&request.presented, Presented::Refresh(token, _) if *token == stored.refresh)
+                && request.meaning == Some(Meaning::Verdict)
+                && !request.orphan
+        });
+        if ended && stored.ended.is_none() {
+            self.broken(format!(
+                "the provider's verdict on {} is not noted: {stored:?}",
+                tenant_name_of(tenant)
+            ));
+        }
+    }
+
+    fn heard(&mut self, event: &Event) {
+        match event {
+            Event::Ended { tenant, .. } => {
+                let Some(index) = (0..TENANTS.len()).find(|index| tenant_id(*index) == *tenant) else {
+                    return;
+                };
+                self.tenants[index].told_ended += 1;
+                let verdicts = self
+                    .requests
+                    .iter()
+                    .filter(|request| request.tenant == index && request.meaning == Some(Meaning::Verdict));
+                if self.tenants[index].told_ended > verdicts.count() {
+                    self.broken(format!(
+                        "promise 6: {tenant} is told to have ended, and no provider said so"
+                    ));
+                }
+            }
+            Event::SaveFailed(tenant) => self.broken(format!("{tenant} could not be saved on a good disk")),
+            Event::Undecided(_) | Event::Lapsed(_) => {
+                self.broken("everybody signs in as before, and somebody is asked to choose")
+            }
+            Event::SignedIn(_) | Event::LoggedOut(_) => {}
+        }
+    }
+}
+
+fn tenant_name_of(tenant: usize) -> String {
+    let (provider, principal, _) = TENANTS[tenant];
+    tenant_name(provider, principal)
+}
