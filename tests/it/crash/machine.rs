@@ -26,6 +26,8 @@ use crate::support::random::Random;
 #[derive(Clone)]
 pub(super) struct Machine(Arc<Shared>);
 
+type Journalled = Box<dyn Fn(&Path, Written) + Send + Sync>;
+
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
