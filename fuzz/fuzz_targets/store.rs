@@ -79,7 +79,7 @@ fn changed_by(number: u8, entry: &Entry) -> Change {
     let waiting = entry.candidate.as_ref().map_or(seen.lineage, |candidate| candidate.lineage);
     match number {
         0 => Change::Logout,
-        1 => Change::LogoutOf(seen),
+        1 => Change::LogoutOf { seen, candidate: entry.candidate.as_ref().map(|waits| waits.lineage) },
         2 => Change::Start(pending()),
         3 => Change::Cancel(None),
         4 => {

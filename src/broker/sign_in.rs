@@ -142,7 +142,7 @@ impl Broker {
     }
 
     /// Takes the session out, in the very state that is returned: a refresh that commits in between leaves a token behind
-    /// that would otherwise live on while an older one is revoked. With it goes what waits for a choice.
+    /// that would otherwise live on while an older one is revoked. With it goes what waits for a choice, and that is returned too.
     async fn remove(
         &self,
         tenant: &Tenant,
@@ -155,7 +155,9 @@ impl Broker {
             if revocation == Revocation::Revoke && self.in_flight(tenant) {
                 self.inner.revoking.insert(session.lineage, ());
             }
-            if self.inner.store.change(tenant, Change::LogoutOf(session.seen())).await? == Applied::Done {
+            let waits = candidate.as_ref().map(|candidate| candidate.lineage);
+            let change = Change::LogoutOf { seen: session.seen(), candidate: waits };
+            if self.inner.store.change(tenant, change).await? == Applied::Done {
                 return Ok((session, candidate));
             }
             last = Some((session, candidate));

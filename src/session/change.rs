@@ -73,8 +73,13 @@ pub enum Change {
     },
     /// The session, the candidate and the pending sign-in go.
     Logout,
-    /// The same, if the session is still in this state: what is revoked afterwards is then what was there.
-    LogoutOf(Seen),
+    /// The same, if session and candidate are still these: what is revoked afterwards is then what was there.
+    LogoutOf {
+        /// The session's state.
+        seen: Seen,
+        /// Which sign-in waits for a choice.
+        candidate: Option<Lineage>,
+    },
 }
 
 /// What became of a change.
@@ -117,12 +122,17 @@ pub fn apply(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
         Change::Switch { lineage } => switch(entry, lineage, now),
         Change::Keep { lineage } => take_candidate(entry, lineage).map_or(Applied::Stale, |_| Applied::Done),
         Change::Logout if *entry == Entry::default() => Applied::Stale,
-        Change::LogoutOf(seen) if entry.session.as_ref().map(Session::seen) != Some(seen) => Applied::Stale,
-        Change::Logout | Change::LogoutOf(_) => {
+        Change::LogoutOf { seen, candidate } if !holds(entry, seen, candidate) => Applied::Stale,
+        Change::Logout | Change::LogoutOf { .. } => {
             *entry = Entry::default();
             Applied::Done
         }
     }
+}
+
+fn holds(entry: &Entry, seen: Seen, candidate: Option<Lineage>) -> bool {
+    entry.session.as_ref().map(Session::seen) == Some(seen)
+        && entry.candidate.as_ref().map(|candidate| candidate.lineage) == candidate
 }
 
 fn cancel(entry: &mut Entry, state: Option<&State>) -> Applied {

@@ -232,8 +232,7 @@ fn claimed_version(json: &str) -> u64 {
 
 /// `ours` over what `value`, the text of a member, holds.
 fn laid_over(value: &[u8], mut ours: Object, fields: &[&str]) -> Object {
-    let theirs = serde_json::from_slice(value).expect("a member's text was checked when it was read");
-    let mut theirs = Object(theirs);
+    let mut theirs = Object(strict::object(value).expect("a member's text was checked when it was read"));
     merge(&mut theirs.0, &mut ours.0, fields);
     theirs
 }

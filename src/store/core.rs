@@ -15,10 +15,11 @@
 //!    lock, removes it.
 //! 5. *rename.* Before it the store is the old one, after it the new one; there is no third state. What was written is now what this
 //!    process knows of the file.
-//! 6. *fsync the folder.* Only now the rename survives a power cut, and only now anybody is told. If this fails, the
-//!    caller gets an error although readers see the new version; `unsettled` makes the next change write the file once
-//!    more, even if that change has nothing to change, so that nobody is told of a state that could still be undone. Where
-//!    there is nothing to write, this step is done all the same: another process may have died before its own.
+//! 6. *fsync the folder.* Only now the rename survives a power cut, and only now anybody is told. If this fails, or the rename
+//!    fails and took effect all the same, the caller gets an error although readers see the new version; `unsettled` makes the
+//!    next change write the file once more, even if that change has nothing to change, so that nobody is told of a state that
+//!    could still be undone. Where there is nothing to write, this step is done all the same: another process may have died
+//!    before its own.
 //! 7. *Unlock*, by [`GlobalGuard`]'s drop, or by the kernel. The file before is closed after that, and after the answers: only then does the disk
 //!    free it.
 //!
@@ -324,7 +325,6 @@ impl Core {
             // Best effort: if it fails as well, the next writer removes the file.
             let _ = self.disk.remove(&temp);
         })?;
-        self.unsettled.store(true, Ordering::SeqCst);
         self.sync_folder(place)?;
         self.unsettled.store(false, Ordering::SeqCst);
         Ok(replaced)
@@ -346,6 +346,8 @@ impl Core {
     ) -> Result<Option<Box<dyn DiskFile>>, StoreError> {
         let before = file.stat();
         let _turn = self.cache.turn();
+        // Also if it fails: it may have taken effect all the same.
+        self.unsettled.store(true, Ordering::SeqCst);
         self.disk.rename(temp, path).map_err(|error| cannot_replace(path, error))?;
         // The records of the version before are shared with it; without it they need not be copied to be changed.
         let replaced = self.cache.retire();

@@ -1,4 +1,7 @@
 //! JSON without its ambiguities, and words for what is wrong with it that repeat nothing of it.
+//!
+//! Also reading it into a tree: serde_json's own [`Value`] takes an object with one certain name in it for a thing of serde_json's, once any crate
+//! of the program has asked for the feature `raw_value`. What others wrote under that name would come back as something else, or fail.
 
 use std::{borrow::Cow, collections::BTreeSet, fmt};
 
@@ -6,7 +9,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::error::Category;
+use serde_json::{Map, Number, Value, error::Category};
 
 /// Checks that `text` is one object. A name that appears twice in an object, at any level, is an error, and so is a whole number
 /// too large to be kept as it is. Nothing of the text is kept.
@@ -14,6 +17,14 @@ pub(super) fn check(text: &str) -> serde_json::Result<()> {
     match serde_json::from_str(text)? {
         Strict { is_object: true } => Ok(()),
         Strict { is_object: false } => Err(de::Error::custom("expected an object")),
+    }
+}
+
+/// The members of an object, as they are written.
+pub(super) fn object(text: &[u8]) -> serde_json::Result<Map<String, Value>> {
+    match serde_json::from_slice(text)? {
+        Tree(Value::Object(members)) => Ok(members),
+        Tree(_) => Err(de::Error::custom("expected an object")),
     }
 }
 
@@ -131,5 +142,65 @@ impl<'de> Visitor<'de> for NameVisitor {
 
     fn visit_str<E>(self, name: &str) -> Result<Name<'de>, E> {
         Ok(Name(name.to_owned().into()))
+    }
+}
+
+/// A value, as it is written.
+struct Tree(Value);
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(TreeVisitor).map(Self)
+    }
+}
+
+struct TreeVisitor;
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom(TOO_LARGE))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Tree(value)) = from.next_element()? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(name) = from.next_key()? {
+            let Tree(value) = from.next_value()?;
+            members.insert(name, value);
+        }
+        Ok(Value::Object(members))
     }
 }

@@ -98,17 +98,21 @@ fn a_late_result_changes_nothing_that_it_was_not_sent_for() {
     }
 }
 
+fn logout_of(seen: Seen, candidate: Option<Lineage>) -> Change {
+    Change::LogoutOf { seen, candidate }
+}
+
 #[test]
 fn a_logout_that_names_a_state_takes_no_other_one_along() {
     let mut entry = entry();
     let before = session(&entry).seen();
     session_mut(&mut entry).generation += 1;
     let renewed = session(&entry).seen();
-    assert_eq!(apply(&mut entry, Change::LogoutOf(before), NOW), Applied::Stale);
+    assert_eq!(apply(&mut entry, logout_of(before, None), NOW), Applied::Stale);
     assert!(entry.session.is_some());
-    assert_eq!(apply(&mut entry, Change::LogoutOf(renewed), NOW), Applied::Done);
+    assert_eq!(apply(&mut entry, logout_of(renewed, None), NOW), Applied::Done);
     assert_eq!(entry, Entry::default());
-    assert_eq!(apply(&mut entry, Change::LogoutOf(renewed), NOW), Applied::Stale);
+    assert_eq!(apply(&mut entry, logout_of(renewed, None), NOW), Applied::Stale);
 }
 
 #[test]
@@ -233,10 +237,18 @@ fn a_late_refresh_and_a_rejection_concern_the_session_and_never_the_candidate() 
 }
 
 #[test]
-fn a_logout_takes_the_candidate_along() {
+fn a_logout_takes_the_candidate_along_and_one_that_revokes_none_that_it_has_not_seen() {
     let mut entry = undecided();
     let seen = session(&entry).seen();
-    assert_eq!(apply(&mut entry, Change::LogoutOf(seen), NOW), Applied::Done);
+    let waits = entry.candidate.as_ref().map(|candidate| candidate.lineage);
+    for another in [None, Some(Lineage([9; 16]))] {
+        assert_eq!(
+            apply(&mut entry, logout_of(seen, another), NOW),
+            Applied::Stale,
+            "it could not be revoked"
+        );
+    }
+    assert_eq!(apply(&mut entry, logout_of(seen, waits), NOW), Applied::Done);
     assert_eq!(entry, Entry::default());
     let mut entry = Entry { session: None, ..undecided() };
     assert_eq!(apply(&mut entry, Change::Logout, NOW), Applied::Done);

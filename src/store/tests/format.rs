@@ -319,3 +319,18 @@ async fn a_store_of_a_newer_version_is_read_and_never_written() {
     let error = f.store.read(&alice()).await.expect_err("another form");
     assert!(matches!(error, StoreError::Newer { version: 2, .. }), "newer, not corrupt: {error}");
 }
+
+#[tokio::test]
+async fn a_name_that_our_parser_takes_for_its_own_neither_changes_what_others_wrote_nor_ends_the_writer() {
+    for value in ["5", r#""[1, 2]""#, r#""no JSON""#] {
+        let f = Fixture::new();
+        let session = f.sign_in().await;
+        let foreign = format!(r#""x_foreign": [{{"$serde_json::private::RawValue": {value}}}]"#);
+        f.put(f.text().replacen(r#""access_token""#, &format!(r#"{foreign}, "access_token""#), 1));
+        let mut lock = lock(&f.store).await;
+        let spent = session.to_spend().expect("a refresh token");
+        assert_eq!(lock.commit(refreshed(spent, 8)).await.expect(value), Applied::Done);
+        let packed: String = f.text().split_whitespace().collect();
+        assert!(packed.contains(&foreign.replace(' ', "")), "{value}: {packed}");
+    }
+}

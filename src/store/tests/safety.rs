@@ -297,3 +297,31 @@ fn the_default_path_follows_the_xdg_specification() {
     assert_eq!(path("relative", "/home/a"), Some("/home/a/.local/share/threadkey/auth.json".into()));
     assert_eq!(path("", ""), None);
 }
+
+#[tokio::test]
+async fn who_finds_nothing_to_change_after_a_rename_that_failed_and_took_effect_is_told_only_when_it_is_durable()
+ {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("auth.json");
+    let renames = Arc::new(std::sync::Mutex::new(0));
+    let hook = {
+        let (renames, folder) = (renames.clone(), folder.path().to_owned());
+        move |path: &Path| {
+            let mut count = renames.lock().expect("whole");
+            *count += 1;
+            if *count == 2 {
+                // Then ours finds no temp file any more, and fails.
+                let temp = leftovers(&folder).remove(0);
+                fs::rename(folder.join(temp), path).expect("movable");
+            }
+        }
+    };
+    let store = on_disk(&path, Faults::hook("rename", Box::new(hook)), &Clock::fixed(NOW)).expect("a store");
+    store.change(&alice(), Change::Start(pending("state-1"))).await.expect("writable");
+    let alice = alice();
+    let cancel = || store.change(&alice, Change::Cancel(None));
+    cancel().await.expect_err("the rename failed");
+    assert_eq!(store.read(&alice).await.expect("readable").pending, None, "and took effect");
+    assert_eq!(cancel().await.expect("writable"), Applied::Stale);
+    assert_eq!(*renames.lock().expect("whole"), 3, "written and made durable once more");
+}
