@@ -16,8 +16,10 @@
 //! 5. *rename.* Before it the store is the old one, after it the new one; there is no third state. What was written is now what this
 //!    process knows of the file.
 //! 6. *fsync the folder.* Only now the rename survives a power cut, and only now anybody is told. If this fails, or the rename
-//!    fails and took effect all the same, the caller gets an error although readers see the new version; `unsettled` makes the next change write the file once
-//!    more, even if that change has nothing to change, so that nobody is told of a state that could still be undone.
+//!    fails and took effect all the same, the caller gets an error although readers see the new version; `unsettled` makes the
+//!    next change write the file once more, even if that change has nothing to change, so that nobody is told of a state that
+//!    could still be undone. Where there is nothing to write, this step is done all the same: another process may have died
+//!    before its own.
 //! 7. *Unlock*, by [`GlobalGuard`]'s drop, or by the kernel. The file before is closed after that, and after the answers: only then does the disk
 //!    free it.
 //!
@@ -167,8 +169,12 @@ impl Core {
             document.sweep(now);
             // Whatever the step at which it failed: the next one begins with the file.
             replaced = self.write(guard, document).inspect_err(|_| self.cache.clear())?;
-        } else if let Some(version) = version {
-            version.give_back(document);
+        } else {
+            if let Some(version) = version {
+                version.give_back(document);
+            }
+            // Who brought the file into this state may have died between the rename and this. The answer rests on it.
+            self.sync_folder(&guard.place)?;
         }
         Ok(Committed { applied, _replaced: replaced })
     }
@@ -319,11 +325,15 @@ impl Core {
             // Best effort: if it fails as well, the next writer removes the file.
             let _ = self.disk.remove(&temp);
         })?;
-        self.disk
-            .sync_folder(&place.folder)
-            .map_err(failed("cannot make durable what is in", &place.folder))?;
+        self.sync_folder(place)?;
         self.unsettled.store(false, Ordering::SeqCst);
         Ok(replaced)
+    }
+
+    /// Makes the rename that brought the store there durable.
+    pub(super) fn sync_folder(&self, place: &Place) -> Result<(), StoreError> {
+        let folder = &place.folder;
+        self.disk.sync_folder(folder).map_err(failed("cannot make durable what is in", folder))
     }
 
     /// Puts the temp file in the store's place, and keeps what it holds: who reads from now on need not.

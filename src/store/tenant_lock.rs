@@ -176,11 +176,7 @@ impl Held {
         if self.file().stat().map_err(failed("cannot examine"))?.len == 0 {
             return Ok(());
         }
-        let folder = &self.place.folder;
-        self.core
-            .disk
-            .sync_folder(folder)
-            .map_err(super::core::failed("cannot make durable what is in", folder))?;
+        self.core.sync_folder(&self.place)?;
         self.file().set_len(0).map_err(failed("cannot empty"))?;
         self.file().sync().map_err(failed("cannot make durable"))
     }

@@ -45,6 +45,21 @@ async fn the_first_change_makes_durable_the_folders_that_another_process_may_hav
 }
 
 #[tokio::test]
+async fn that_nothing_was_there_to_change_is_told_only_once_it_cannot_be_undone() {
+    let f = Fixture::new();
+    let session = f.sign_in().await;
+    f.store.change(&alice(), Change::LogoutOf(session.seen())).await.expect("writable");
+    // Another process that finds the logout done cannot know whether its rename is durable.
+    let folder = fs::canonicalize(f.folder.path()).expect("there");
+    let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+    let faults = Faults::parse(&format!("fsync-folder@{name}:EIO#1"));
+    let other = on_disk(&f.path(), faults, &f.clock).expect("a store");
+    let told = other.change(&alice(), Change::Logout).await.expect_err("the folder is not durable");
+    assert!(told.to_string().contains("cannot make durable"), "{told}");
+    assert_eq!(other.change(&alice(), Change::Logout).await.expect("well again"), Applied::Stale);
+}
+
+#[tokio::test]
 async fn a_store_that_is_open_to_others_is_refused_with_the_command_to_run() {
     let f = Fixture::new();
     f.sign_in().await;

@@ -26,6 +26,8 @@ use crate::support::random::Random;
 #[derive(Clone)]
 pub(super) struct Machine(Arc<Shared>);
 
+type Journalled = Box<dyn Fn(&Path, Written) + Send + Sync>;
+
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
@@ -64,8 +66,6 @@ struct Held {
     node: usize,
     mode: Mode,
 }
-
-type Journalled = Box<dyn Fn(&Path, Written) + Send + Sync>;
 
 type Guest = Box<dyn FnOnce() + Send>;
 

@@ -144,7 +144,7 @@ impl Program {
             let world = self.world.clone();
             let of = tenant.clone();
             let changed = self.change(tenant, Change::Logout);
-            return vec![changed.map(move |done| done.map(|_| world.lock().logged_out(&of))).boxed()];
+            return vec![changed.map(when_done(move || world.lock().logged_out(&of))).boxed()];
         }
         let number = self.world.lock().beginning(tenant);
         let state = State::new(format!("state-{number}"));
@@ -157,7 +157,7 @@ impl Program {
         vec![
             self.change(tenant, Change::Cancel(None)).map(|done| done.map(drop)).boxed(),
             self.change(tenant, started).map(|done| done.map(drop)).boxed(),
-            begun.map(move |done| done.map(|_| world.lock().begun(&of, number))).boxed(),
+            begun.map(when_done(move || world.lock().begun(&of, number))).boxed(),
         ]
     }
 
@@ -269,6 +269,16 @@ impl Drop for Program {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// Tells what is durable: a change that is stale needed no write, and may have met what nobody has made durable.
+fn when_done(tell: impl FnOnce()) -> impl FnOnce(Result<Applied, Violation>) -> Result<(), Violation> {
+    move |changed| {
+        if changed? == Applied::Done {
+            tell();
+        }
+        Ok(())
     }
 }
 

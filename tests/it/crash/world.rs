@@ -72,6 +72,8 @@ struct During {
     /// Somebody gave the sign-in up, or began to.
     given_up: bool,
     refreshed: BTreeSet<u64>,
+    /// Sign-ins that somebody was served of, durable or not.
+    seen: BTreeSet<u64>,
 }
 
 struct Granted {
@@ -293,7 +295,7 @@ impl World {
     }
 
     /// The sign-in that a token goes back to.
-    fn root(&self, mut number: u64) -> u64 {
+    pub(super) fn root(&self, mut number: u64) -> u64 {
         while let Some(parent) = self.grants[&number].parent {
             number = parent;
         }
@@ -370,8 +372,7 @@ impl World {
             return self.violate(format!("{tenant} got token {number}, and may have {possible}"));
         }
         if !record.during.before.contains(&Some(root)) {
-            record.during.signed_in = true;
-            record.during.sign_ins.insert(root);
+            record.during.seen.insert(root);
         }
         if record.answered == Some(root) {
             record.answered = None;
@@ -468,10 +469,11 @@ impl World {
         let tenants: Vec<_> = self.records.keys().cloned().collect();
         for tenant in tenants {
             let record = self.record(&tenant);
-            let During { before, sign_ins, signed_in, logged_out, logout_begun, given_up, .. } =
+            let During { before, sign_ins, signed_in, logged_out, logout_begun, given_up, seen, .. } =
                 std::mem::take(&mut record.during);
             told |= contested.as_ref() == Some(&tenant) && (signed_in || logged_out);
-            let untold = |number: &u64| all_alive && !signed_in && sign_ins.contains(number);
+            let untold =
+                |number: &u64| all_alive && !signed_in && sign_ins.contains(number) && !seen.contains(number);
             if record.answered.as_ref().is_some_and(untold) || (given_up && contested.is_some()) {
                 record.answered = None;
             }
@@ -486,6 +488,7 @@ impl World {
             if logged_out || (!all_alive && logout_begun) {
                 allowed.insert(None);
             }
+            allowed.extend(seen.iter().copied().map(Some));
             let possible = std::mem::take(&mut record.possible);
             let is_allowed = |state: &Option<u64>| allowed.contains(&state.map(|number| self.root(number)));
             let possible = possible.into_iter().filter(is_allowed).collect();
