@@ -134,7 +134,7 @@ impl Broker {
     }
 
     /// Tells of a choice that was not made, once its grant is revoked or not.
-    fn lapse(&self, tenant: &Tenant, entry: &Entry, candidate: &Session) {
+    pub(super) fn lapse(&self, tenant: &Tenant, entry: &Entry, candidate: &Session) {
         tracing::info!(%tenant, "the sign-in as another account was not chosen in its time and is dropped");
         let (broker, tenant, candidate) = (self.clone(), tenant.clone(), candidate.clone());
         let account = entry.session.as_ref().and_then(|session| session.account.clone());

@@ -318,7 +318,7 @@ impl Broker {
         let after = match self.inner.store.read(tenant).await {
             Err(error) if applied == Applied::Stale => return Err(error.into()),
             // It is saved, and was decided by what was there.
-            Err(_) => expected,
+            Err(_) => expected.clone(),
             Ok(after) => after,
         };
         let is = |at: &Option<Session>, lineage| at.as_ref().is_some_and(|there| there.lineage == lineage);
@@ -330,6 +330,14 @@ impl Broker {
         {
             tracing::info!(%tenant, "signed in as another account; its person chooses");
             return Ok(Landed { finished: Finished::Undecided(undecided), replaced });
+        }
+        // It waited for a choice, and does no more: the disk failed until its time was over, or somebody has decided already.
+        let waited = applied == Applied::Done && is(&expected.candidate, lineage);
+        if waited && after.session.is_some() && !is(&after.session, lineage) {
+            for dropped in replaced.iter().chain([&session]) {
+                self.lapse(tenant, &after, dropped);
+            }
+            return Err(FinishError::Expired(tenant.provider.clone()));
         }
         // Stale and there all the same: an earlier try took effect and could not be made durable; this one did.
         if !is(&after.session, lineage) && applied == Applied::Stale {

@@ -1,6 +1,12 @@
 //! What becomes of a grant that nobody chose.
 
-use threadkey::broker::{Event, Kept};
+use std::sync::Arc;
+
+use threadkey::{
+    broker::{Event, Kept},
+    store::{FileStore, FileStoreOptions},
+    sys::{disk::RealDisk, faults::Faults},
+};
 
 use super::*;
 
@@ -127,4 +133,28 @@ async fn a_server_s_sign_in_waits_for_whoever_may_choose_for_it() {
     }
     let lease = rig.broker.token(&tenant(guild), MINUTE).await.unwrap();
     assert_eq!(lease.account.as_deref(), Some("team@example.com"));
+}
+
+#[tokio::test]
+async fn a_sign_in_that_a_failing_disk_kept_back_until_its_time_was_over_is_not_told_as_the_session() {
+    let rig = Rig::start().await;
+    rig.sign_in(ALICE, "alice").await;
+    // The first write begins the sign-in, the second one is to save it.
+    let disk = Arc::new(RealDisk::with(Faults::parse("rename:ENOSPC#2")));
+    let store = FileStore::on_disk(disk, &rig.path, rig.clock.clone(), FileStoreOptions::default()).unwrap();
+    let broker = with_settings(settings(&rig.server), Arc::new(store), &rig.clock);
+    let mut events = broker.events();
+    let started = broker.start(&tenant(ALICE), ALICE).await.unwrap();
+    let callback = browser::sign_in(started.authorize_url.as_str(), "bob").await;
+    let finishing = {
+        let broker = broker.clone();
+        tokio::spawn(async move { broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await })
+    };
+    while !matches!(events.recv().await.unwrap(), Event::SaveFailed(_)) {}
+    rig.clock.advance(26 * 60);
+    let finished = finishing.await.unwrap();
+    assert_eq!(rig.session(ALICE).await.account.as_deref(), Some("alice@example.com"));
+    assert!(matches!(finished, Err(FinishError::Expired(_))), "{finished:?}");
+    assert_eq!(lapsed(&mut events).await.unchosen.grant, GrantEnd::Revoked);
+    assert_eq!(states(&rig, "bob"), [LifeState::Revoked]);
 }
