@@ -47,8 +47,9 @@ async fn the_first_change_makes_durable_the_folders_that_another_process_may_hav
 #[tokio::test]
 async fn that_nothing_was_there_to_change_is_told_only_once_it_cannot_be_undone() {
     let f = Fixture::new();
-    f.sign_in().await;
-    f.store.change(&alice(), Change::Logout).await.expect("writable");
+    let session = f.sign_in().await;
+    let logout = Change::LogoutOf { seen: session.seen(), candidate: None };
+    f.store.change(&alice(), logout).await.expect("writable");
     // Another process that finds the logout done cannot know whether its rename is durable.
     let folder = fs::canonicalize(f.folder.path()).expect("there");
     let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
