@@ -75,7 +75,7 @@ async fn token(
         let tenant = api.tenant(&holder, &provider).await?;
         let min_ttl = min_ttl(query.as_deref().unwrap_or_default())?;
         let lease = api.broker.token(&tenant, min_ttl).await?;
-        Ok(api.hand_out(&holder, &lease))
+        api.hand_out(&headers, &lease)
     };
     visit.of(holder.conversation.id, given).await
 }
@@ -92,7 +92,7 @@ async fn rejected(
         let tenant = api.tenant(&holder, &provider).await?;
         let token = rejected_token(&whole(body).await?).map_err(Problem::invalid_request)?;
         let lease = api.broker.rejected(&tenant, &token).await?;
-        Ok(api.hand_out(&holder, &lease))
+        api.hand_out(&headers, &lease)
     };
     visit.of(holder.conversation.id, given).await
 }
@@ -116,11 +116,13 @@ impl Api {
         resolved.map_err(|error| Problem::from(&error))
     }
 
-    fn hand_out(&self, holder: &Holder, lease: &Lease) -> Response {
+    /// To whoever still has the capability: a refresh takes a while, and the worker may have been ended meanwhile.
+    fn hand_out(&self, headers: &HeaderMap, lease: &Lease) -> Result<Response, Problem> {
+        let holder = self.holder(headers)?;
         self.capabilities.note_given(lease.access_token.fingerprint());
         let (conversation, tenant) = (holder.conversation.id, &lease.tenant);
         tracing::debug!(%conversation, %tenant, generation = lease.generation, "a worker was given a token");
-        axum::Json(TokenAnswer::from(lease)).into_response()
+        Ok(axum::Json(TokenAnswer::from(lease)).into_response())
     }
 }
 

@@ -129,6 +129,27 @@ fn assert_problem(answer: &Answer, status: u16, code: &str) {
 }
 
 #[tokio::test]
+async fn who_loses_the_capability_while_a_refresh_is_under_way_is_given_no_token() {
+    let rig = Rig::start().await;
+    rig.sign_in(Principal::User(ALICE), "alice").await;
+    rig.clock.advance(86_400);
+    let worker = rig.worker(1, ALICE, None);
+    rig.server.hold();
+    let asked = async {
+        tokio::join!(rig.get("/v1/token/acme", Some(&worker)), async {
+            rig.server.wait_for_held(1).await;
+            rig.capabilities.revoke(ConversationId(Snowflake(1)));
+            rig.server.release();
+        })
+    };
+    let (answer, ()) = asked.await;
+    assert_problem(&answer, 401, "unauthorized");
+    let next = rig.worker(1, ALICE, None);
+    assert_eq!(rig.get("/v1/token/acme", Some(&next)).await.status, 200);
+    assert_eq!(rig.server.events().of("alice").refreshes, 1, "what came back is kept");
+}
+
+#[tokio::test]
 async fn a_capability_opens_only_its_own_principal_and_providers() {
     let rig = Rig::start().await;
     rig.sign_in(Principal::User(ALICE), "alice").await;
