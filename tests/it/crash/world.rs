@@ -74,6 +74,8 @@ struct During {
     refreshed: BTreeSet<u64>,
     /// Sign-ins that somebody was served of, durable or not.
     seen: BTreeSet<u64>,
+    /// The codes that were pasted.
+    pasted: BTreeSet<u64>,
 }
 
 struct Granted {
@@ -200,7 +202,7 @@ impl World {
             self.violate(format!("code {code} was sent again, and nobody knew that it was not spent"));
         }
         // The journal remembers the code that was sent last.
-        self.codes.values_mut().filter(|code| code.tenant == tenant).for_each(|code| code.closed = false);
+        self.forget_codes_of(&tenant);
         let treatment = self.treatment(code, sent);
         self.record(&tenant).open.clear();
         self.record(&tenant).exchanged = Some(Reply::Unspent(code));
@@ -286,6 +288,10 @@ impl World {
         number
     }
 
+    fn forget_codes_of(&mut self, tenant: &Tenant) {
+        self.codes.values_mut().filter(|code| code.tenant == *tenant).for_each(|code| code.closed = false);
+    }
+
     fn code(&mut self, number: u64) -> &mut Code {
         self.codes.get_mut(&number).expect("it was handed out")
     }
@@ -335,6 +341,7 @@ impl World {
     /// What the person has to paste: `state` and code.
     pub(super) fn paste(&mut self, tenant: &Tenant) -> Option<(String, u64)> {
         let record = self.record(tenant);
+        record.during.pasted.extend(record.code);
         record.link.clone().zip(record.code)
     }
 
@@ -469,8 +476,10 @@ impl World {
         let tenants: Vec<_> = self.records.keys().cloned().collect();
         for tenant in tenants {
             let record = self.record(&tenant);
-            let During { before, sign_ins, signed_in, logged_out, logout_begun, given_up, seen, .. } =
-                std::mem::take(&mut record.during);
+            let during = std::mem::take(&mut record.during);
+            let During {
+                before, sign_ins, signed_in, logged_out, logout_begun, given_up, seen, pasted, ..
+            } = during;
             told |= contested.as_ref() == Some(&tenant) && (signed_in || logged_out);
             let untold =
                 |number: &u64| all_alive && !signed_in && sign_ins.contains(number) && !seen.contains(number);
@@ -493,6 +502,10 @@ impl World {
             let is_allowed = |state: &Option<u64>| allowed.contains(&state.map(|number| self.root(number)));
             let possible = possible.into_iter().filter(is_allowed).collect();
             self.record(&tenant).possible = possible;
+            if !all_alive && pasted.len() > 1 {
+                // One was given up for the other in the journal, by a program that ended before it sent it.
+                self.forget_codes_of(&tenant);
+            }
         }
         told && all_alive
     }
