@@ -3,7 +3,7 @@
 //! Invariants: a request under `/v1` is answered only to the holder of a live capability, and only for the providers and
 //! the person that the capability stands for; an answer with a token in it is never stored (`Cache-Control: no-store`,
 //! RFC 9111 §5.2.2.5); every error is a `application/problem+json` (RFC 9457) with a stable `code`. A caller that hangs up
-//! cancels nothing: refreshes run in the broker's own tasks. Nobody is kept waiting by what another one holds: see [`shares`].
+//! cancels nothing: refreshes run in the broker's own tasks. Nobody is kept waiting by what another one holds: see `api::shares`.
 
 mod answer;
 mod problem;
