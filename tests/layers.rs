@@ -186,6 +186,24 @@ fn the_top_folder_holds_only_the_agreed_entries() {
 }
 
 /// One sentence is said, and it has these words in it.
+#[test]
+fn the_container_s_build_is_given_all_that_it_copies() {
+    let read = |name: &str| {
+        std::fs::read_to_string(format!("{}/deploy/{name}", env!("CARGO_MANIFEST_DIR"))).expect("it is there")
+    };
+    let (recipe, given) = (read("Dockerfile"), read("Dockerfile.dockerignore"));
+    let copies =
+        recipe.lines().filter_map(|line| line.strip_prefix("COPY ")).filter(|line| !line.starts_with("--"));
+    let copied: Vec<&str> = copies.flat_map(|line| line.split(' ').rev().skip(1)).collect();
+    assert!(copied.contains(&"src"), "{copied:?}");
+    for name in copied {
+        assert!(
+            given.lines().any(|line| line == format!("!{name}")),
+            "deploy/Dockerfile.dockerignore leaves out {name}"
+        );
+    }
+}
+
 fn assert_said(relative: &str, text: &str, words: &str) {
     let sentences = against(relative, text);
     assert_eq!(sentences.len(), 1, "{relative}: {text}: {sentences:?}");
