@@ -160,8 +160,8 @@ impl Flight {
                 Some(sent) => sent,
                 None => return self.ended("binding_changed"),
             };
-            let grace = first_sent.is_none().then_some(self.provider.reuse_grace());
-            match settle::refresh(self, lock.as_mut(), &session, &spent, &sent, grace).await? {
+            let may_repeat = first_sent.is_none() && self.is_in_grace(sent_at);
+            match settle::refresh(self, lock.as_mut(), &session, &spent, &sent, may_repeat).await? {
                 settle::Settled::Landed(session) => return Ok(*session),
                 settle::Settled::SendAgain => again = Some((sent_at, spent)),
                 settle::Settled::Decide => return self.decided(&self.read().await?),
@@ -178,17 +178,15 @@ impl Flight {
             Journal::Answered(intent, answer) if same(&intent.spending, spending.as_ref()) => {
                 tracing::warn!(tenant = %self.tenant, "committing the answer that an earlier process left in the journal");
                 let spent = session.to_spend().ok_or_else(|| TokenError::Internal(self.tenant.clone()))?;
-                settle::refresh(self, lock, session, &spent, &Sent::Answer(answer), None).await?;
+                settle::refresh(self, lock, session, &spent, &Sent::Answer(answer), false).await?;
                 Ok(Recovered::Changed)
             }
             Journal::Intended(intent) if same(&intent.spending, spending.as_ref()) => {
-                let since = self.inner.now().saturating_sub(intent.at);
-                let grace = self.provider.reuse_grace().as_secs();
-                if u64::try_from(since).is_ok_and(|since| since < grace) {
+                if self.is_in_grace(intent.at) {
                     return Ok(Recovered::MaySendAgain(intent.at));
                 }
                 let spent = session.to_spend().ok_or_else(|| TokenError::Internal(self.tenant.clone()))?;
-                settle::refresh(self, lock, session, &spent, &Sent::Unknown("no_answer"), None).await?;
+                settle::refresh(self, lock, session, &spent, &Sent::Unknown("no_answer"), false).await?;
                 Ok(Recovered::Changed)
             }
             // Of a state that is gone: committed before, or a grant that was logged out or replaced.
@@ -197,6 +195,12 @@ impl Flight {
                 Ok(Recovered::Nothing)
             }
         }
+    }
+
+    /// Whether the provider still takes again what was first sent at `at`. A clock that stepped back does not tell.
+    fn is_in_grace(&self, at: UnixTime) -> bool {
+        let since = self.inner.now().saturating_sub(at);
+        u64::try_from(since).is_ok_and(|since| since < self.provider.reuse_grace().as_secs())
     }
 
     /// Writes the intent down, sends, writes the answer down. `None` when the token may not go where the configuration now

@@ -25,18 +25,19 @@ pub(super) enum Settled {
     Decide,
 }
 
-/// Settles a refresh that was sent for `spent`. With `grace`, an ambiguous outcome may be tried again at once.
+/// Settles a refresh that was sent for `spent`. Where the provider's grace is not over (`may_repeat`), an ambiguous outcome is
+/// tried again at once.
 pub(super) async fn refresh(
     flight: &Flight,
     lock: &mut dyn TenantLock,
     session: &Session,
     spent: &Spent,
     sent: &Sent,
-    grace: Option<Duration>,
+    may_repeat: bool,
 ) -> Result<Settled, TokenError> {
     match outcome(sent, &session.binding.client_id, None) {
         Outcome::Granted(grant) => granted(flight, lock, session, spent, *grant).await,
-        Outcome::Ambiguous { code } if grace.is_some_and(|grace| !grace.is_zero()) => {
+        Outcome::Ambiguous { code } if may_repeat => {
             tracing::warn!(tenant = %flight.tenant, code, "no clear answer; the provider allows to ask again");
             // On record first: if this process dies now, nobody takes the next request for the first one.
             hold_back(flight, lock, session, spent, code, Some(Duration::ZERO)).await?;

@@ -489,3 +489,19 @@ async fn a_save_that_fails_is_told_while_the_journal_serves_and_is_made_good_lat
     let events = rig.server.events().total;
     assert_eq!((events.refreshes, events.reuses), (2, 0));
 }
+
+#[tokio::test]
+async fn an_uncertain_refresh_that_is_given_up_after_the_grace_is_not_repeated_at_once() {
+    let rig = expired(Duration::from_secs(30)).await;
+    rig.server.script([Reply::RotateThenDrop]);
+    rig.server.hold_before();
+    let before = rig.server.count();
+    let asking = rig.ask_in_a_task(ALICE);
+    rig.server.wait_for_held(1).await;
+    rig.clock.advance(31);
+    rig.server.release();
+    let error = asking.await.unwrap().unwrap_err();
+    assert!(matches!(&error, TokenError::Unavailable { code, .. } if code == "ambiguous_reset"), "{error}");
+    assert_eq!(rig.server.count() - before, 1);
+    assert_eq!(rig.server.events().total.reuses, 0, "the provider takes it for theft by now");
+}
