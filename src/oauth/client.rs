@@ -3,7 +3,7 @@
 //! Invariant: [`Sent::NotSent`] is said only of a request of which not one byte can have left. Whatever is not provably so is
 //! [`Sent::Unknown`], for a refresh token may have been spent.
 
-use std::{error::Error, fmt, io, time::Duration};
+use std::{error::Error, fmt, io, pin::pin, time::Duration};
 
 #[cfg(feature = "test-util")]
 use futures_util::future::BoxFuture;
@@ -11,6 +11,7 @@ use reqwest::{
     Request, RequestBuilder, Response,
     header::{ACCEPT, RETRY_AFTER},
 };
+use tokio::time::timeout;
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -29,6 +30,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5 + 180);
 
 /// The same for the userinfo endpoint, where nothing is lost by giving up.
 const USERINFO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long what has come is still read when the time is over: a process that was stopped meanwhile finds the time over
+/// before it has looked whether the answer is there.
+const LAST_LOOK: Duration = Duration::from_secs(5);
 
 /// What became of a request.
 #[derive(Debug)]
@@ -90,10 +95,7 @@ impl Client {
             return provider(request.0.body()).await;
         }
         match Request::try_from(request.0) {
-            Ok(mut request) => {
-                *request.timeout_mut() = Some(ANSWER_TIMEOUT);
-                self.execute(request).await
-            }
+            Ok(request) => self.execute(request).await,
             Err(_) => Sent::NotSent("request"),
         }
     }
@@ -108,16 +110,24 @@ impl Client {
         )
         .bearer_auth(token.expose())
         .header(ACCEPT, "application/json")
-        .timeout(USERINFO_TIMEOUT)
         .build()
         .ok()?;
-        match self.execute(request).await {
+        match timeout(USERINFO_TIMEOUT, self.exchange(request)).await.ok()? {
             Sent::Answer(answer) if (200..300).contains(&answer.status) => grant::account(&answer.body),
             _ => None,
         }
     }
 
+    /// The time is measured here: the crate's own time-outs do not look at what has come.
     async fn execute(&self, request: Request) -> Sent {
+        let mut sending = pin!(self.exchange(request));
+        match timeout(ANSWER_TIMEOUT, sending.as_mut()).await {
+            Ok(sent) => sent,
+            Err(_) => timeout(LAST_LOOK, sending).await.unwrap_or(Sent::Unknown("timeout")),
+        }
+    }
+
+    async fn exchange(&self, request: Request) -> Sent {
         match self.towards(request.url()).execute(request).await {
             Ok(response) => self.read(response).await,
             Err(error) => unanswered(&error),
@@ -162,7 +172,6 @@ fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!("threadkey/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(ANSWER_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .pool_max_idle_per_host(0)
