@@ -6,7 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use dashmap::Entry as Slot;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use super::{
     Broker, CALLER_WAIT, Inner, TokenError,
@@ -23,6 +26,12 @@ use crate::{
     store::{Purpose, TenantLock},
     sys::clock::UnixTime,
 };
+
+/// How often in a row a lock may be found free and then taken before a flight slows down.
+const MAX_ROUNDS: u32 = 8;
+
+/// The pause between two tries from then on.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What a flight came to.
 pub(super) type Landed = Result<Session, TokenError>;
@@ -110,6 +119,7 @@ impl Flight {
     }
 
     async fn fly(&self) -> Landed {
+        let mut rounds = 0;
         loop {
             if let Some(lock) = self.inner.store.try_lock(&self.tenant, Purpose::Refresh).await? {
                 return self.refresh(lock).await;
@@ -123,6 +133,14 @@ impl Flight {
             }
             if let Some(landed) = self.without_sending(&self.read().await?) {
                 return landed;
+            }
+            // Free for those who wait, and not to be had: somebody who waited too was stopped before they let go.
+            rounds += 1;
+            if rounds > MAX_ROUNDS {
+                if self.nobody_waits() {
+                    return Err(TokenError::InProgress(self.tenant.clone()));
+                }
+                sleep(PAUSE).await;
             }
         }
     }
