@@ -245,7 +245,8 @@ impl Flight {
         tracing::debug!(tenant = %self.tenant, generation = spent.seen.generation, "refreshing");
         let sent = self.inner.client.send(request).await;
         if let Sent::Answer(answer) = &sent {
-            save(&self.inner, &self.tenant, lock, Precious::Answer(&intent, answer), || {}).await;
+            save(&self.inner, &self.tenant, Purpose::Refresh, lock, Precious::Answer(&intent, answer), || {})
+                .await;
         }
         Ok(Some(sent))
     }

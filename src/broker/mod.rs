@@ -45,7 +45,7 @@ use crate::{
     oauth::{Client, Provider, Providers},
     secret::AccessToken,
     session::{RetryKind, Session, seconds},
-    store::{Changes, Store},
+    store::{Changes, Purpose, Store},
     sys::clock::{Clock, UnixTime},
 };
 
@@ -73,7 +73,7 @@ struct Inner {
     /// Grants whose revocation was asked for while a refresh of theirs was under way.
     revoking: DashMap<Lineage, ()>,
     /// What could not be saved yet: in memory alone, or, without the answer here, in the journal but not in the store.
-    unsaved: DashMap<Tenant, Option<rescue::Unsaved>>,
+    unsaved: DashMap<(Tenant, Purpose), Option<rescue::Unsaved>>,
     events: broadcast::Sender<Event>,
     tasks: TaskTracker,
 }

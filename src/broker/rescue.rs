@@ -3,7 +3,10 @@
 //! This is for one case alone: a provider has answered, and the answer could not be made durable in the journal for as
 //! long as the process lived. Whatever is in the journal needs no rescue.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use super::{Broker, Finished, TokenError, Undecided};
 use crate::{
@@ -43,7 +46,8 @@ pub enum RestoreError {
 impl Broker {
     /// Whose tokens could not be saved until now. They are kept in memory and tried again.
     pub fn unsaved(&self) -> Vec<Tenant> {
-        self.inner.unsaved.iter().map(|entry| entry.key().clone()).collect()
+        let tenants: BTreeSet<_> = self.inner.unsaved.iter().map(|entry| entry.key().0.clone()).collect();
+        tenants.into_iter().collect()
     }
 
     /// Writes each answer that is only in memory into a file of its own, in the first of `folders` that takes it, and
@@ -53,9 +57,10 @@ impl Broker {
         let waiting = waiting.filter_map(|entry| Some((entry.key().clone(), entry.value().clone()?)));
         let now = self.inner.now();
         waiting
-            .map(|(tenant, unsaved)| {
+            .map(|((tenant, purpose), unsaved)| {
                 let text = store::rescue_text(&tenant, &unsaved.intent, &unsaved.answer);
-                let name = format!("threadkey-rescue-{}-{now}", tenant.file_name());
+                let sign_in = if purpose == Purpose::SignIn { "-signin" } else { "" };
+                let name = format!("threadkey-rescue-{}{sign_in}-{now}", tenant.file_name());
                 let file = folders.iter().find_map(|folder| written(&folder.join(&name), &text));
                 (tenant, file)
             })

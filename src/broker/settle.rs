@@ -11,7 +11,7 @@ use super::{
 use crate::{
     oauth::{Outcome, Sent, outcome},
     session::{Applied, Change, Entry, Grant, MAX_BACKOFF, Retry, RetryKind, Session, Spent, apply},
-    store::TenantLock,
+    store::{Purpose, TenantLock},
     sys::random,
 };
 
@@ -71,7 +71,8 @@ async fn granted(
     let serve = || {
         flight.landed.send_replace(Some(Ok(renewed.clone())));
     };
-    let applied = save(&flight.inner, &flight.tenant, lock, Precious::Change(&change), serve).await;
+    let applied =
+        save(&flight.inner, &flight.tenant, Purpose::Refresh, lock, Precious::Change(&change), serve).await;
     clear(flight, lock).await;
     match applied {
         Applied::Done => {

@@ -262,7 +262,15 @@ impl Broker {
         lock.intend(&intent).await?;
         let sent = self.inner.client.send(request).await;
         if let Sent::Answer(answer) = &sent {
-            save(&self.inner, tenant, lock.as_mut(), Precious::Answer(&intent, answer), || {}).await;
+            save(
+                &self.inner,
+                tenant,
+                Purpose::SignIn,
+                lock.as_mut(),
+                Precious::Answer(&intent, answer),
+                || {},
+            )
+            .await;
         }
         self.settle(provider, tenant, &pending, lock.as_mut(), &sent).await
     }
@@ -311,7 +319,8 @@ impl Broker {
         let change = Change::SignIn { state: pending.state.clone(), session: Box::new(session.clone()) };
         let mut expected = before.clone();
         apply(&mut expected, change.clone(), now);
-        let applied = save(&self.inner, tenant, lock, Precious::Change(&change), || {}).await;
+        let applied =
+            save(&self.inner, tenant, Purpose::SignIn, lock, Precious::Change(&change), || {}).await;
         if let Err(error) = lock.clear().await {
             tracing::warn!(%tenant, %error, "the journal of the sign-in could not be emptied; the next one does it");
         }
