@@ -36,7 +36,10 @@ pub(super) async fn refresh(
     may_repeat: bool,
 ) -> Result<Settled, TokenError> {
     match outcome(sent, &session.binding.client_id, None) {
-        Outcome::Granted(grant) => granted(flight, lock, session, spent, *grant).await,
+        Outcome::Granted(grant) => {
+            let grant = grant.aged(sent.age(flight.inner.now()));
+            granted(flight, lock, session, spent, grant).await
+        }
         Outcome::Ambiguous { code } if may_repeat => {
             tracing::warn!(tenant = %flight.tenant, code, "no clear answer; the provider allows to ask again");
             // On record first: if this process dies now, nobody takes the next request for the first one.

@@ -287,7 +287,8 @@ impl Broker {
         let id = tenant.provider.clone();
         let error = match outcome(sent, &pending.binding.client_id, pending.nonce.as_ref()) {
             Outcome::Granted(grant) => {
-                return self.signed_in(provider, tenant, pending, lock, *grant).await;
+                let grant = grant.aged(sent.age(self.inner.now()));
+                return self.signed_in(provider, tenant, pending, lock, grant).await;
             }
             Outcome::Ambiguous { code } => return Err(FinishError::Uncertain { provider: id, code }),
             Outcome::Unspent { code, .. } => FinishError::Unavailable { provider: id, code },

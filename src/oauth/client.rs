@@ -19,7 +19,7 @@ use super::{Provider, ProviderError, TokenRequest, grant, provider::is_loopback}
 use crate::{
     secret::AccessToken,
     session::journal::{Answer, MAX_BODY},
-    sys::clock::Clock,
+    sys::clock::{Clock, UnixTime},
 };
 
 /// How long name lookup, TCP and TLS may take together.
@@ -45,6 +45,16 @@ pub enum Sent {
     NotSent(&'static str),
     /// It left, and no whole answer came: `timeout`, `reset`, `too_large`.
     Unknown(&'static str),
+}
+
+impl Sent {
+    /// How long ago the answer came.
+    pub fn age(&self, now: UnixTime) -> Duration {
+        match self {
+            Self::Answer(answer) => answer.age(now),
+            Self::NotSent(_) | Self::Unknown(_) => Duration::ZERO,
+        }
+    }
 }
 
 /// The HTTP client for providers: connects within 5 s, reads for up to 180 s, follows no redirect, repeats nothing,
