@@ -26,6 +26,18 @@ pub(super) struct Unsaved {
 /// Why a rescue file could not be brought home. The file is left as it is.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
+    /// There is no such session or sign-in in this store; it may be the wrong one.
+    #[error(
+        "there is nothing of {tenant} in {store} that this file is for. If that is the store which threadkey was to write when it \
+         wrote the file, {tenant} was logged out or signed in since, and the file is of no use any more; else keep it, and name the right \
+         configuration by --config"
+    )]
+    Nothing {
+        /// Of whom the file is.
+        tenant: Tenant,
+        /// Where it was looked for.
+        store: String,
+    },
     /// The session is no longer the one that the answer was for.
     #[error("{0} has been renewed, replaced or logged out since: this file is of no use any more, delete it")]
     Outdated(Tenant),
@@ -95,7 +107,11 @@ impl Broker {
         let lock = self.inner.store.try_lock(tenant, Purpose::Refresh).await?;
         let mut lock = lock.ok_or_else(|| RestoreError::Busy(tenant.clone()))?;
         let outdated = || RestoreError::Outdated(tenant.clone());
-        let before = self.inner.store.read(tenant).await?.session.ok_or_else(outdated)?;
+        let before = self.inner.store.read(tenant).await?.session;
+        let before = before.ok_or_else(|| self.nothing_of(tenant))?;
+        if !matches!(&intent.spending, Spending::Refresh(spent) if spent.seen.lineage == before.lineage) {
+            return Err(self.nothing_of(tenant));
+        }
         if before.to_spend().map(Spending::Refresh).as_ref() != Some(&intent.spending) {
             return Err(outdated());
         }
@@ -125,7 +141,7 @@ impl Broker {
         };
         let pending = self.inner.store.read(tenant).await?.pending;
         if !pending.is_some_and(|pending| pending.state.fingerprint().matches(state)) {
-            return Err(RestoreError::Outdated(tenant.clone()));
+            return Err(self.nothing_of(tenant));
         }
         journalled(lock.as_mut(), &intent, &answer).await?;
         drop(lock);
@@ -134,6 +150,12 @@ impl Broker {
             Some(Finished::Undecided(undecided)) => Ok(Some(undecided)),
             None => Err(RestoreError::NoToken(tenant.clone())),
         }
+    }
+}
+
+impl Broker {
+    fn nothing_of(&self, tenant: &Tenant) -> RestoreError {
+        RestoreError::Nothing { tenant: tenant.clone(), store: self.inner.store.location() }
     }
 }
 

@@ -98,6 +98,14 @@ fn an_answer_that_no_journal_took_comes_home_from_its_rescue_file_and_nothing_is
         let again = home.run(&["auth", "restore", path]).await;
         assert_eq!(again.code, 2, "{again:?}");
         assert!(again.stderr.contains("delete it"), "{again:?}");
+        let elsewhere = [("THREADKEY_STORE__PATH", home.path().join("data/auth.json"))];
+        let elsewhere = home.command(&["auth", "restore", path]).envs(elsewhere).output().await.unwrap();
+        let told = String::from_utf8_lossy(&elsewhere.stderr);
+        assert_eq!(elsewhere.status.code(), Some(2), "{told}");
+        assert!(
+            told.contains("data/auth.json") && told.contains("keep it"),
+            "it may be the only copy: {told}"
+        );
         let other = home.run(&["auth", "restore", "threadkey.toml"]).await;
         assert_eq!(other.code, 6, "{other:?}");
         assert!(other.stderr.contains("rescue file"), "{other:?}");
