@@ -117,6 +117,10 @@ impl Reference {
         if stays && looks.waited != looks.waits {
             self.broken(format!("adr/0016: what waits changed: {:?} to {:?}", looks.waited, looks.waits));
         }
+        if stays && looks.waits.is_some() && looks.before.map(lineage) != looks.now.map(lineage) {
+            let now = looks.now;
+            self.broken(format!("adr/0016: {:?} still waits, and somebody signed in: {now:?}", looks.waits));
+        }
         if let Some(waited) = looks.waited.filter(|_| !stays) {
             self.left(looks, waited);
         }

@@ -124,7 +124,6 @@ enum Meanwhile {
     Died,
     Faulty(Fault),
     Shown,
-    Planted,
     Later(i64),
 }
 
@@ -136,7 +135,6 @@ fn meanwhile() -> impl Strategy<Value = Meanwhile> {
         2 => Just(Meanwhile::Died),
         2 => fault().prop_map(Meanwhile::Faulty),
         1 => Just(Meanwhile::Shown),
-        1 => Just(Meanwhile::Planted),
         2 => quarter().prop_map(Meanwhile::Later),
     ]
 }
@@ -152,10 +150,14 @@ impl Meanwhile {
                 vec![Step::Script { provider: TENANTS[tenant].0, fault }, Step::Rush { tenant }]
             }
             Self::Shown => vec![Step::Status { process }],
-            Self::Planted => vec![Step::Plant],
             Self::Later(seconds) => vec![Step::Clock(seconds)],
         }
     }
+}
+
+/// Often another program writes something into what waits.
+fn planted() -> impl Strategy<Value = Option<Step>> {
+    proptest::option::of(Just(Step::Plant))
 }
 
 /// What becomes of it.
@@ -210,14 +212,13 @@ fn scene() -> impl Strategy<Value = Vec<Step>> {
             }
         ),
         // A sign-in as another account, what happens while it waits, and what becomes of it.
-        3 => (tenant(), process(), 1..ACCOUNTS.len(), vec(meanwhile(), 0..3), decision(), process()).prop_map(
-            move |(tenant, one, account, meanwhile, decision, other)| {
+        3 => (tenant(), process(), 1..ACCOUNTS.len(), planted(), vec(meanwhile(), 0..3), decision(), process())
+            .prop_map(move |(tenant, one, account, planted, meanwhile, decision, other)| {
                 let waits = Step::SignIn { tenant, process: one, account };
                 let meanwhile = meanwhile.into_iter().flat_map(|step| step.of(tenant, other));
                 let decided = decision.of(tenant, other).into_iter().chain([ask(tenant, one)]);
-                std::iter::once(waits).chain(meanwhile).chain(decided).collect()
-            }
-        ),
+                std::iter::once(waits).chain(planted).chain(meanwhile).chain(decided).collect()
+            }),
         // A refresh that comes late, when its person has chosen meanwhile.
         1 => (tenant(), process(), process(), choice()).prop_map(move |(tenant, one, other, choice)| {
             let provider = TENANTS[tenant].0;
