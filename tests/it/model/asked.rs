@@ -108,7 +108,7 @@ impl Reference {
         if self.was_not_chosen(family) {
             self.broken(format!("adr/0016: {} is served a sign-in that nobody chose", lease.tenant));
         }
-        if lease.account.as_ref() != Some(&self.families[family].account) {
+        if !self.is_named(family, lease.account.as_ref()) {
             self.broken(format!("promise 12: {} is served under another name: {lease:?}", lease.tenant));
         }
         if !self.durable.contains(token) && !self.superseded(asked, issue) {

@@ -13,7 +13,7 @@ use super::{
     disk::{CHOICE, Stored},
     look::Looks,
     reference::{Meaning, Presented, Reference},
-    steps::{Choice, Named, TENANTS},
+    steps::{Choice, Named, PROVIDERS, TENANTS},
 };
 
 /// What is known of the sign-ins that waited for a choice, and of revocations.
@@ -32,7 +32,7 @@ pub(super) struct Choices {
     pub(super) untold: Vec<(usize, bool)>,
     /// A broker looks for those whose time is over; whether it is alone with the store.
     lapsing: Option<Alone>,
-    /// Families in the store when everything stood still last, and since then.
+    /// Families in the store of which it is known whose they are, when everything stood still last, and since then.
     pub(super) stood: BTreeSet<usize>,
     pub(super) present: BTreeSet<usize>,
 }
@@ -52,6 +52,12 @@ pub(super) struct Standing {
 impl Reference {
     pub(super) fn family(&self, stored: &Stored) -> Option<usize> {
         self.by_access.get(&stored.access).map(|issue| self.issues[*issue].family)
+    }
+
+    /// Whether this is what is known of whose login it is.
+    pub(super) fn is_named(&self, family: usize, account: Option<&String>) -> bool {
+        let family = &self.families[family];
+        account.map_or(family.nameless, |account| *account == family.account)
     }
 
     /// Whether this family's sign-in waits, or was dropped: nothing of it may be used.
@@ -95,9 +101,24 @@ impl Reference {
         }
         let Some(before) = looks.before else { return };
         let goes_on = self.tenants[looks.tenant].logging_out.is_none() && !self.had_a_verdict(before);
-        if goes_on && before.account != now.account {
+        // Nobody can compare what has no name; but it has to be asked for before.
+        let asked = PROVIDERS[TENANTS[looks.tenant].0].userinfo && !self.was_orphaned(looks.tenant);
+        let other = match (&before.account, &now.account) {
+            (Some(before), Some(now)) => before != now,
+            (Some(_), None) => asked,
+            (None, _) => false,
+        };
+        if goes_on && other {
             self.broken(format!("adr/0016: {before:?} went on, and nobody chose {now:?} in its place"));
         }
+    }
+
+    /// Whether a process died while it exchanged a code for this tenant.
+    pub(super) fn was_orphaned(&self, tenant: usize) -> bool {
+        let code = |presented: &Presented| matches!(presented, Presented::Code(_));
+        self.requests
+            .iter()
+            .any(|request| request.tenant == tenant && request.orphan && code(&request.presented))
     }
 
     fn had_a_verdict(&self, stored: &Stored) -> bool {
@@ -128,13 +149,15 @@ impl Reference {
             if !stays {
                 self.check_new_candidate(looks, waits);
             }
-            if looks.now.is_none_or(|now| now.account == waits.account) {
+            let account = looks.now.and_then(|now| now.account.as_ref());
+            if account.is_none() || waits.account.is_none() || account == waits.account.as_ref() {
                 let now = looks.now;
                 self.broken(format!("adr/0016: a choice between {now:?} and {waits:?}"));
             }
         }
-        let families = [looks.now, looks.waits].map(|stored| stored.and_then(|stored| self.family(stored)));
-        self.choices.present.extend(families.into_iter().flatten());
+        let named = [looks.now, looks.waits].into_iter().flatten().filter(|stored| stored.account.is_some());
+        let families: Vec<_> = named.filter_map(|stored| self.family(stored)).collect();
+        self.choices.present.extend(families);
     }
 
     fn check_new_candidate(&mut self, looks: &Looks<'_>, waits: &Stored) {

@@ -110,7 +110,8 @@ impl Reference {
             self.broken(what);
         }
         let stored = self.tenants.iter().flat_map(|tenancy| tenancy.stored.iter().chain(&tenancy.candidate));
-        self.choices.present = stored.filter_map(|stored| self.family(stored)).collect();
+        let named = stored.filter(|stored| stored.account.is_some());
+        self.choices.present = named.filter_map(|stored| self.family(stored)).collect();
         self.choices.stood = self.choices.present.clone();
     }
 

@@ -105,10 +105,7 @@ impl Reference {
     /// Whether a sign-in or a logout since the last look, or one that a dead process left behind, may have changed it.
     pub(super) fn may_have_changed(&self, tenant: usize) -> bool {
         let Tenancy { changes, changes_looked, changing, .. } = self.tenants[tenant];
-        let left_behind = |request: &Request| {
-            request.orphan && request.tenant == tenant && matches!(request.presented, Presented::Code(_))
-        };
-        changing || changes != changes_looked || self.requests.iter().any(left_behind)
+        changing || changes != changes_looked || self.was_orphaned(tenant)
     }
 
     fn check_new_lineage(&mut self, now: &Stored) {
@@ -143,10 +140,10 @@ impl Reference {
             return self.broken(format!("promise 5: a session with a token that nobody issued: {now:?}"));
         };
         let family = issue.family;
-        let Family { tenant: of, account } = &self.families[family];
+        let Family { tenant: of, account, .. } = &self.families[family];
         if *of != tenant {
             self.broken(format!("promise 12: tenant {tenant} has the session of another: {now:?}"));
-        } else if now.account.as_ref() != Some(account) {
+        } else if !self.is_named(family, now.account.as_ref()) {
             self.broken(format!("promise 12: a session of {account} under another name: {now:?}"));
         } else if issue.refresh != now.refresh {
             self.broken(format!("promise 5: tokens of two answers in one session: {now:?}"));

@@ -101,7 +101,7 @@ impl World {
         let (code, state) = (query("code")?, query("state")?);
         let mut reference = lock(&self.reference);
         let account = format!("{account}@example.com");
-        reference.codes.insert(code.clone(), Family { tenant, account });
+        reference.codes.insert(code.clone(), Family { tenant, account, nameless: false });
         reference.secrets.insert(code.clone());
         drop(reference);
         let text = match paste {

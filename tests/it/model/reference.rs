@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use threadkey::{broker::Revocation, sys::clock::Clock};
 
 use super::{
@@ -28,6 +28,8 @@ pub(super) struct Family {
     pub(super) tenant: usize,
     /// As the provider names it to the client.
     pub(super) account: String,
+    /// The answer to the code did not say so.
+    pub(super) nameless: bool,
 }
 
 /// A pair of tokens that a provider gave out.
@@ -167,6 +169,13 @@ fn meaning(reply: &Reply, decided: Option<&Decided>) -> Meaning {
     }
 }
 
+/// Whether this takes away the account.
+fn is_nameless(edit: fn(&mut Value)) -> bool {
+    let mut body = json!({ "id_token": "" });
+    edit(&mut body);
+    body.get("id_token").is_none()
+}
+
 // === impl Reference ===
 
 impl Reference {
@@ -204,18 +213,19 @@ impl Reference {
         let meaning = meaning(reply, decided);
         let Some(index) = self.request(provider, seq) else { return };
         let granted = decided.filter(|decided| decided.status == 200);
-        let issue = granted.and_then(|decided| self.issued(index, &decided.body));
+        let nameless = matches!(reply, Reply::Edit(edit) if is_nameless(*edit));
+        let issue = granted.and_then(|decided| self.issued(index, &decided.body, nameless));
         let request = &mut self.requests[index];
         (request.meaning, request.issue) = (Some(meaning), issue);
     }
 
     /// Books a new pair of tokens.
-    fn issued(&mut self, request: usize, body: &Value) -> Option<usize> {
+    fn issued(&mut self, request: usize, body: &Value, nameless: bool) -> Option<usize> {
         let access = body["access_token"].as_str()?.to_owned();
         let refresh = body["refresh_token"].as_str();
         let (family, refresh) = match &self.requests[request].presented {
             Presented::Code(code) => {
-                self.families.push(self.codes[code].clone());
+                self.families.push(Family { nameless, ..self.codes[code].clone() });
                 (self.families.len() - 1, refresh?.to_owned())
             }
             Presented::Refresh(old, _) => (self.by_refresh[old], refresh.unwrap_or(old).to_owned()),

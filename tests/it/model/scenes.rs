@@ -29,6 +29,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         2 => (0..4_u8).prop_map(Fault::Verdict),
         1 => (0..3_u8).prop_map(Fault::Misconfigured),
         1 => Just(Fault::LifetimeAsText),
+        1 => Just(Fault::Nameless),
     ]
 }
 
@@ -155,6 +156,11 @@ impl Meanwhile {
     }
 }
 
+/// As whom somebody signs in, and whether the answer does not say so.
+fn arrival() -> impl Strategy<Value = (usize, bool)> {
+    (1..ACCOUNTS.len(), proptest::bool::weighted(0.2))
+}
+
 /// Often another program writes something into what waits.
 fn planted() -> impl Strategy<Value = Option<Step>> {
     proptest::option::of(Just(Step::Plant))
@@ -212,12 +218,14 @@ fn scene() -> impl Strategy<Value = Vec<Step>> {
             }
         ),
         // A sign-in as another account, what happens while it waits, and what becomes of it.
-        3 => (tenant(), process(), 1..ACCOUNTS.len(), planted(), vec(meanwhile(), 0..3), decision(), process())
-            .prop_map(move |(tenant, one, account, planted, meanwhile, decision, other)| {
+        3 => (tenant(), process(), arrival(), planted(), vec(meanwhile(), 0..3), decision(), process())
+            .prop_map(move |(tenant, one, (account, nameless), planted, meanwhile, decision, other)| {
+                let provider = TENANTS[tenant].0;
+                let nameless = nameless.then_some(Step::Script { provider, fault: Fault::Nameless });
                 let waits = Step::SignIn { tenant, process: one, account };
                 let meanwhile = meanwhile.into_iter().flat_map(|step| step.of(tenant, other));
                 let decided = decision.of(tenant, other).into_iter().chain([ask(tenant, one)]);
-                std::iter::once(waits).chain(planted).chain(meanwhile).chain(decided).collect()
+                nameless.into_iter().chain([waits]).chain(planted).chain(meanwhile).chain(decided).collect()
             }),
         // A refresh that comes late, when its person has chosen meanwhile.
         1 => (tenant(), process(), process(), choice()).prop_map(move |(tenant, one, other, choice)| {

@@ -22,13 +22,21 @@ pub(super) struct Quirks {
     /// For so long, in seconds, it takes a spent refresh token again.
     pub(super) reuse_grace: i64,
     pub(super) refresh_revokes_access: bool,
+    /// Whether it says whose login it is to those who ask for that alone.
+    pub(super) userinfo: bool,
 }
 
 /// The providers: one that rotates strictly, one with a grace and short-lived tokens, one that keeps its refresh tokens.
 pub(super) const PROVIDERS: [Quirks; 3] = [
-    Quirks { name: "strict", lifetime: 3600, reuse_grace: 0, refresh_revokes_access: false },
-    Quirks { name: "graceful", lifetime: 300, reuse_grace: 30, refresh_revokes_access: false },
-    Quirks { name: "plain", lifetime: 28_800, reuse_grace: 0, refresh_revokes_access: true },
+    Quirks { name: "strict", lifetime: 3600, reuse_grace: 0, refresh_revokes_access: false, userinfo: true },
+    Quirks {
+        name: "graceful",
+        lifetime: 300,
+        reuse_grace: 30,
+        refresh_revokes_access: false,
+        userinfo: true,
+    },
+    Quirks { name: "plain", lifetime: 28_800, reuse_grace: 0, refresh_revokes_access: true, userinfo: false },
 ];
 
 /// The tenants: provider, principal, and the persons that may sign in for it.
@@ -198,6 +206,8 @@ pub(super) enum Fault {
     Verdict(u8),
     Misconfigured(u8),
     LifetimeAsText,
+    /// Without saying whose login it is.
+    Nameless,
 }
 
 impl Fault {
@@ -218,6 +228,9 @@ impl Fault {
             Self::RotatedAnd500 => Reply::RotateThenStatus(500),
             Self::RotatedWithoutToken => Reply::Edit(|body| {
                 body.as_object_mut().and_then(|members| members.remove("access_token"));
+            }),
+            Self::Nameless => Reply::Edit(|body| {
+                body.as_object_mut().and_then(|members| members.remove("id_token"));
             }),
             Self::Verdict(shape) => verdict(shape),
             Self::Misconfigured(shape) => misconfigured(shape),

@@ -285,6 +285,7 @@ fn provider(quirks: &Quirks, server: &AuthServer) -> Provider {
     let settings = ProviderSettings {
         reuse_grace: Duration::from_secs(quirks.reuse_grace.unsigned_abs()),
         refresh_revokes_access: quirks.refresh_revokes_access,
+        userinfo_endpoint: quirks.userinfo.then(|| server.userinfo_endpoint()),
         ..parts::settings(server)
     };
     Provider::new(quirks.name.parse().unwrap(), settings).unwrap()
