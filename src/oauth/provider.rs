@@ -2,7 +2,7 @@
 //!
 //! Invariants: every endpoint is https, or http on loopback (RFC 6749 §3.1.2.1 and §3.2, RFC 8252 §8.3), without user info and
 //! without a fragment (RFC 6749 §3.1); what the configuration adds to the authorization request cannot replace a
-//! parameter of the protocol. What the provider says to whom is in `request`.
+//! parameter of the protocol. What is checked of each setting is in `settings`, what the provider says to whom in `request`.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 

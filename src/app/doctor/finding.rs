@@ -1,4 +1,4 @@
-//! What was found.
+//! What `threadkey doctor` says of one thing that it looked at.
 
 use serde::Serialize;
 
