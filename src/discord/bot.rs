@@ -20,11 +20,10 @@ use super::{
     bounded::Bounded,
     buttons::Buttons,
     conversations::Conversations,
-    notify::Waiting,
-    people::People,
+    people::{People, Waiting},
     rest::Rest,
     scrub::Scrubber,
-    turn::Turns,
+    turns::Turns,
     wire::{Message, Response},
 };
 use crate::{agent::Workers, broker::Broker, ids::Snowflake, sys::clock::Clock};

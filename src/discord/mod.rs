@@ -30,6 +30,7 @@ mod screen;
 mod scrub;
 mod split;
 mod turn;
+mod turns;
 mod wire;
 
 pub use gateway::run;

@@ -5,7 +5,6 @@ use super::{
         asked::Asked,
         bot::{Bot, trouble},
         buttons::{Action, Choice},
-        notify::direct,
         wire::{Button, Message, code, relative},
     },
     for_whom, signed_in,
@@ -93,7 +92,7 @@ pub(in crate::discord) async fn lapsed(bot: &Bot, kept: &Kept) {
     };
     let message = Message::text(format!("You did not choose in time. {}", kept_words(kept)));
     let told = match whom {
-        Ok(user) => direct(bot, user, &message).await,
+        Ok(user) => bot.rest.direct(user, &message).await,
         Err(error) => Err(error),
     };
     if let Err(error) = told {
