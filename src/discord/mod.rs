@@ -28,6 +28,7 @@ mod permission;
 mod rest;
 mod screen;
 mod scrub;
+mod sign_ins;
 mod split;
 mod turn;
 mod turns;
