@@ -17,6 +17,7 @@ mod settings;
 mod stderr;
 mod table;
 pub mod token_client;
+mod turn;
 mod updates;
 mod worker;
 mod workers;

@@ -12,10 +12,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Capabilities, Conversation, PromptError,
-    connection::{Host, Prompt},
-};
+use super::{Capabilities, Conversation, PromptError, connection::Host, turn::Prompt};
 use crate::ids::ConversationId;
 
 /// See the module.

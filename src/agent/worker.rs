@@ -7,10 +7,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AgentSettings, Capabilities, Conversation, Holder, PromptError, TokenSource, Update,
-    connection::{self, CurrentTurn, End, Prompt, Terms},
+    connection::{self, End, Terms},
     launch::{Launched, launch},
     stderr::Stderr,
     table::Seat,
+    turn::{CurrentTurn, Prompt},
 };
 use crate::sys::process::Child;
 

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AgentSettings, Capabilities, Conversation, PromptError, TokenSource, Update,
-    connection::Prompt,
     table::{Admission, Table, Vacancy},
+    turn::Prompt,
     worker::{self, Means},
 };
 use crate::ids::ConversationId;
