@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Update,
     lines::{self, Gate},
-    stderr::Scrubber,
+    scrub::Scrubber,
     turn::{CurrentTurn, MAX_QUESTIONS, Prompt, Turn, ask, forward},
 };
 

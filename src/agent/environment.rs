@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ffi::OsString};
 
 use async_trait::async_trait;
 
-use super::{AgentSettings, Holder, PromptError, folders::Folders, stderr::Scrubber};
+use super::{AgentSettings, Holder, PromptError, folders::Folders, scrub::Scrubber};
 use crate::{
     ids::ProviderId,
     secret::{AccessToken, Capability, Secret},

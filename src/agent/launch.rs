@@ -10,7 +10,7 @@ use super::{
     AgentSettings, Capabilities, Conversation, Holder, Isolation, PromptError, TokenSource,
     environment::{self, DEFAULT_PATH},
     folders::Folders,
-    stderr::Scrubber,
+    scrub::Scrubber,
 };
 use crate::sys::{
     process::{self, Child, Pipes, Spec},

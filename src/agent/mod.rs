@@ -13,6 +13,7 @@ mod environment;
 mod folders;
 mod launch;
 mod lines;
+mod scrub;
 mod settings;
 mod stderr;
 mod table;

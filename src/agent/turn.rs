@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     PermissionRequest, Update,
-    stderr::Scrubber,
+    scrub::Scrubber,
     updates::{self, Tools},
 };
 
