@@ -12,7 +12,7 @@ use super::{
         people::TOKEN_LIFE,
         wire::{Button, Embed, MAX_BUTTON_URL, Message, relative},
     },
-    for_whom, known_providers,
+    words::{for_whom, known_providers},
 };
 use crate::{
     broker::{SignIn, StartError},

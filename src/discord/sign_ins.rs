@@ -6,9 +6,8 @@ use std::{
 };
 
 use tokio::{sync::Notify, time::Instant};
-use tracing::warn;
 
-use super::super::{bot::Bot, rest::InteractionToken, wire::Message};
+use super::rest::InteractionToken;
 use crate::ids::Tenant;
 
 /// How many messages are followed; the oldest are then left as they are.
@@ -16,25 +15,25 @@ const MAX: usize = 2_000;
 
 /// A message with a sign-in link.
 #[derive(Clone, Debug)]
-pub(in crate::discord) struct OpenSignIn {
-    tenant: Tenant,
-    token: InteractionToken,
+pub(super) struct OpenSignIn {
+    pub(super) tenant: Tenant,
+    pub(super) token: InteractionToken,
     ends: Instant,
-    custom_ids: Vec<String>,
+    pub(super) custom_ids: Vec<String>,
     /// Held while the message is written, so that what comes last also stands last.
     pub(super) writing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// All that are out.
 #[derive(Debug)]
-pub(in crate::discord) struct OpenSignIns {
+pub(super) struct OpenSignIns {
     entries: Mutex<BTreeMap<u64, OpenSignIn>>,
     /// The earliest end may have changed.
     changed: Notify,
 }
 
 impl OpenSignIns {
-    pub(in crate::discord) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { entries: Mutex::new(BTreeMap::new()), changed: Notify::new() }
     }
 
@@ -64,8 +63,13 @@ impl OpenSignIns {
         keys.iter().filter_map(|key| entries.remove(key)).collect()
     }
 
+    /// Takes those of a tenant.
+    pub(super) fn take_all(&self, tenant: &Tenant) -> Vec<OpenSignIn> {
+        self.take(|entry| entry.tenant == *tenant)
+    }
+
     /// Waits until one has come to its end, and takes those that have.
-    pub(in crate::discord) async fn ended(&self) -> Vec<OpenSignIn> {
+    pub(super) async fn ended(&self) -> Vec<OpenSignIn> {
         loop {
             let entries = || self.entries.lock().unwrap_or_else(PoisonError::into_inner);
             let next = entries().values().map(|entry| entry.ends).min();
@@ -77,47 +81,6 @@ impl OpenSignIns {
                 },
                 None => self.changed.notified().await,
             }
-        }
-    }
-}
-
-/// How a sign-in came to its end.
-#[derive(Clone, Debug)]
-pub(in crate::discord) enum Outcome {
-    /// By any way; the message says as whom.
-    SignedIn(Message),
-    /// It waits for a choice.
-    Undecided(Message),
-    Cancelled,
-    Expired,
-}
-
-impl Outcome {
-    fn message(&self, tenant: &Tenant) -> Message {
-        let provider = &tenant.provider;
-        match self {
-            Self::SignedIn(message) | Self::Undecided(message) => message.clone(),
-            Self::Cancelled => Message::text(format!("This sign-in to `{provider}` was cancelled.")),
-            Self::Expired => Message::text(format!(
-                "This sign-in to `{provider}` has expired: it was open for 15 minutes. `/auth start` gives a new link."
-            )),
-        }
-    }
-}
-
-/// Updates all messages of a tenant's sign-in, link and buttons gone.
-pub(in crate::discord) async fn close(bot: &Bot, tenant: &Tenant, outcome: &Outcome) {
-    let open = bot.open.take(|entry| entry.tenant == *tenant);
-    close_all(bot, open, outcome).await;
-}
-
-/// Updates these.
-pub(in crate::discord) async fn close_all(bot: &Bot, open: Vec<OpenSignIn>, outcome: &Outcome) {
-    for entry in open {
-        bot.buttons.remove(&entry.custom_ids);
-        let _writing = entry.writing.lock().await;
-        if let Err(error) = bot.rest.edit_original(&entry.token, &outcome.message(&entry.tenant)).await {
-            warn!(%error, tenant = %entry.tenant, "a sign-in message could not be updated");
         }
     }
 }
@@ -164,9 +127,8 @@ mod tests {
         add(&open, "acme/user:1", 800);
         add(&open, "acme/user:2", 700);
         let tenant: Tenant = "acme/user:1".parse().expect("a tenant");
-        assert_eq!(open.take(|entry| entry.tenant == tenant).len(), 2);
+        assert_eq!(open.take_all(&tenant).len(), 2);
         assert_eq!(open.ended().await.len(), 1);
-        assert!(Outcome::Expired.message(&tenant).content.contains("has expired"));
     }
 
     #[test]
