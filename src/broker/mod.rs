@@ -27,12 +27,14 @@ mod peek;
 mod rescue;
 mod save;
 mod settle;
+mod shown;
 mod sign_in;
 mod token;
 
 pub use error::{CancelError, ChoiceError, FinishError, LogoutError, StartError, TokenError};
 pub use peek::{Peek, peek};
 pub use rescue::RestoreError;
+pub use shown::{News, Progress, Shown};
 
 use std::{sync::Arc, time::Duration};
 
@@ -72,6 +74,8 @@ struct Inner {
     flights: DashMap<Tenant, flight::Joined>,
     /// Grants whose revocation was asked for while a refresh of theirs was under way.
     revoking: DashMap<Lineage, ()>,
+    /// How many sign-ins this process is about to save or to tell of.
+    landing: DashMap<Tenant, usize>,
     /// What could not be saved yet: in memory alone, or, without the answer here, in the journal but not in the store.
     unsaved: DashMap<Tenant, Option<rescue::Unsaved>>,
     events: broadcast::Sender<Event>,
@@ -110,6 +114,8 @@ pub struct SignIn {
     pub expires_at: UnixTime,
     /// It had been started before, and is shown again.
     pub resumed: bool,
+    /// What was shown, to follow it with [`Broker::look_at`].
+    pub shown: Shown,
 }
 
 /// What a finished sign-in came to.
@@ -240,6 +246,8 @@ pub enum Event {
     SignedIn(SignedIn),
     /// A sign-in was finished, and waits for a choice.
     Undecided(Undecided),
+    /// This process no longer finishes a sign-in of this tenant. What came of it has been told, if something did.
+    Landed(Tenant),
     /// A choice was not made in its time: the session stays.
     Lapsed(Kept),
     /// The provider ended a session; its person has not been told.
@@ -290,6 +298,7 @@ impl Broker {
             clock,
             flights: DashMap::new(),
             revoking: DashMap::new(),
+            landing: DashMap::new(),
             unsaved: DashMap::new(),
             events,
             tasks: TaskTracker::new(),

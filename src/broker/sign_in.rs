@@ -8,6 +8,7 @@ use super::{
     Broker, CancelError, Event, FinishError, Finished, GrantEnd, LoggedOut, LogoutError, Revocation, SignIn,
     SignedIn, StartError, Undecided,
     save::{Precious, save},
+    shown::{Landing, Shown},
 };
 use crate::{
     ids::{Lineage, Principal, ProviderId, Tenant},
@@ -28,6 +29,7 @@ const TRIES: usize = 3;
 struct Landed {
     finished: Finished,
     replaced: Option<Session>,
+    landing: Landing,
 }
 
 impl Broker {
@@ -42,21 +44,21 @@ impl Broker {
         for _ in 0..TRIES {
             let now = self.inner.now();
             let entry = self.inner.store.read(tenant).await?;
-            if let Some(live) = entry.pending.filter(|pending| pending.is_live(now)) {
+            if let Some(live) = entry.pending.as_ref().filter(|pending| pending.is_live(now)) {
                 until = live.expires_at();
                 if live.started_by != started_by {
                     break;
                 }
-                if provider.takes(&live) {
-                    return Ok(shown(&provider, tenant, &live, true));
+                if provider.takes(live) {
+                    return Ok(shown(&provider, Shown::link(tenant, live, &entry), live, true));
                 }
                 // Configured anew since: the old link leads to another place.
-                self.inner.store.change(tenant, Change::Cancel(Some(live.state))).await?;
+                self.inner.store.change(tenant, Change::Cancel(Some(live.state.clone()))).await?;
             }
-            let seen = entry.session.map(|session| session.lineage);
+            let seen = entry.session.as_ref().map(|session| session.lineage);
             let pending = provider.begin(started_by, seen, now);
             if self.inner.store.change(tenant, Change::Start(pending.clone())).await? == Applied::Done {
-                return Ok(shown(&provider, tenant, &pending, false));
+                return Ok(shown(&provider, Shown::link(tenant, &pending, &entry), &pending, false));
             }
         }
         Err(StartError::Busy { tenant: tenant.clone(), until })
@@ -306,6 +308,7 @@ impl Broker {
             // Before the commit, which decides by it. The answer is in the journal: whoever finds it there asks anew.
             grant.account = self.inner.client.account(provider, &grant.access_token).await;
         }
+        let landing = Landing::begin(&self.inner, tenant);
         let lineage = Lineage(random::bytes());
         let mut session = Session::begin(lineage, grant, pending.binding.clone(), now);
         let change = Change::SignIn { state: pending.state.clone(), session: Box::new(session.clone()) };
@@ -329,7 +332,7 @@ impl Broker {
             && let Some(undecided) = Undecided::in_record(tenant, &after)
         {
             tracing::info!(%tenant, "signed in as another account; its person chooses");
-            return Ok(Landed { finished: Finished::Undecided(undecided), replaced });
+            return Ok(Landed { finished: Finished::Undecided(undecided), replaced, landing });
         }
         // It waited for a choice, and does no more: the disk failed until its time was over, or somebody has decided already.
         let waited = applied == Applied::Done && is(&expected.candidate, lineage);
@@ -348,12 +351,13 @@ impl Broker {
         }
         tracing::info!(%tenant, "signed in");
         let done = SignedIn::new(tenant, &session, before.session.as_ref());
-        Ok(Landed { finished: Finished::SignedIn(done), replaced })
+        Ok(Landed { finished: Finished::SignedIn(done), replaced, landing })
     }
 
     /// With no lock held: gives up what waited for a choice until now, and tells.
     async fn landed(&self, tenant: &Tenant, landed: Landed) -> Finished {
-        let Landed { mut finished, replaced } = landed;
+        // Held until it is told.
+        let Landed { mut finished, replaced, landing: _landing } = landed;
         if let Some(replaced) = replaced {
             let unchosen = Some(self.give_up(tenant, replaced).await);
             match &mut finished {
@@ -436,12 +440,13 @@ impl super::Inner {
     }
 }
 
-fn shown(provider: &Provider, tenant: &Tenant, pending: &Pending, resumed: bool) -> SignIn {
+fn shown(provider: &Provider, shown: Shown, pending: &Pending, resumed: bool) -> SignIn {
     SignIn {
-        tenant: tenant.clone(),
+        tenant: shown.tenant().clone(),
         authorize_url: provider.authorize_url(pending),
         expires_at: pending.expires_at(),
         resumed,
+        shown,
     }
 }
 
