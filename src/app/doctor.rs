@@ -1,10 +1,11 @@
 //! `threadkey doctor`: everything that can be looked at before it matters.
 
+mod finding;
 mod sockets;
 
-use std::{ffi::OsStr, fmt::Write as _, path::Path, time::Duration};
+pub use finding::{Finding, Verdict};
 
-use serde::Serialize;
+use std::{ffi::OsStr, fmt::Write as _, path::Path, time::Duration};
 
 use super::Parts;
 use crate::{
@@ -19,43 +20,6 @@ use crate::{
 const DISCORD_WITHIN: Duration = Duration::from_secs(10);
 /// Where Discord's REST is when nobody says otherwise.
 const DISCORD: &str = "https://discord.com/";
-
-/// How a thing is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// As it should be.
-    Ok,
-    /// It works, and could be better, or it could not be looked at.
-    Warn,
-    /// threadkey does not work like this.
-    Fail,
-}
-
-/// One thing that was looked at.
-#[derive(Clone, Debug, Serialize)]
-pub struct Finding {
-    /// What.
-    pub name: String,
-    /// How it is.
-    pub verdict: Verdict,
-    /// What was found, and what to do about it.
-    pub text: String,
-    /// The code to end with when this is a failure.
-    #[serde(skip)]
-    pub exit: Exit,
-}
-
-impl Finding {
-    fn new(name: &str, verdict: Verdict, text: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), verdict, text: text.into(), exit: Exit::Usage }
-    }
-
-    /// The finding that there is no sound configuration.
-    pub fn no_configuration(failure: &Failure) -> Self {
-        Self::new("configuration", Verdict::Fail, failure.text.clone())
-    }
-}
 
 /// Looks at everything. `discord` is the bot's settings, or the sentence that says what is missing. `path` is where
 /// programs are looked for.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     ids::{Principal, ProviderId, Tenant},
-    session::PENDING_LIFETIME,
+    session::{Decision, PENDING_LIFETIME, RetryKind},
     store::StoreError,
     sys::clock::UnixTime,
 };
@@ -64,6 +64,26 @@ impl From<StoreError> for TokenError {
     fn from(error: StoreError) -> Self {
         Self::Store(std::sync::Arc::new(error))
     }
+}
+
+/// The error that a decision means for a caller, if it means one.
+pub(super) fn refusal(tenant: &Tenant, decision: Decision, now: UnixTime) -> Option<TokenError> {
+    let tenant = tenant.clone();
+    match decision {
+        Decision::Serve | Decision::ServeAndRefresh | Decision::Refresh => None,
+        Decision::Ended { code } => Some(TokenError::Ended { tenant, code }),
+        Decision::Backoff { kind: RetryKind::Misconfigured, code, .. } => {
+            Some(TokenError::Misconfigured { tenant, code })
+        }
+        Decision::Backoff { until, code, .. } => {
+            Some(TokenError::Unavailable { tenant, code, retry_after: wait_until(until, now) })
+        }
+    }
+}
+
+/// Seconds from `now` until `then`, at least 1: what a `Retry-After` says.
+pub(super) fn wait_until(then: UnixTime, now: UnixTime) -> Duration {
+    Duration::from_secs(then.saturating_sub(now).max(1).try_into().unwrap_or(1))
 }
 
 /// A sign-in that could not be started.

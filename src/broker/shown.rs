@@ -2,20 +2,16 @@
 //!
 //! The store does not say how a sign-in ended: its entry is gone, and beside it is another session, or not. So what was stored when it
 //! was last seen under way is remembered, and what is stored now is compared with that. Whoever looks at each change of the store
-//! ([`Broker::changes`]) hears of each end. Changes that come together are one, so of a session that came and went in between it is
+//! ([`Broker::changes`](super::Broker::changes)) hears of each end. Changes that come together are one, so of a session that came and went in between it is
 //! told as little as a reader of the store could know.
 //!
-//! What this process itself finishes is not told here: that is [`Event::SignedIn`] and [`Event::Undecided`], which know more. While
-//! that is under way nothing is told; [`Event::Landed`] says when to look again.
+//! Pure: [`Broker::look_at`](super::Broker::look_at) reads.
 
-use std::sync::Arc;
-
-use super::{Broker, Event, Inner, SignedIn, Undecided};
+use super::{SignedIn, Undecided};
 use crate::{
     ids::{Lineage, Tenant},
     secret::Fingerprint,
     session::{Entry, Pending, Session},
-    store::StoreError,
     sys::clock::UnixTime,
 };
 
@@ -78,24 +74,6 @@ pub struct Progress {
     pub next: Option<Shown>,
 }
 
-impl Broker {
-    /// What is new about a sign-in that is shown. To be asked after [`Broker::start`], and then at each change.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn look_at(&self, shown: &Shown) -> Result<Progress, StoreError> {
-        let tenant = &shown.tenant;
-        let same = || Progress { news: None, next: Some(shown.clone()) };
-        // Before, because what is read may be what is about to be told; and after, because it may have been read just now.
-        if self.inner.landing.contains_key(tenant) {
-            return Ok(same());
-        }
-        let entry = self.inner.store.read(tenant).await?;
-        let landing = self.inner.landing.contains_key(tenant);
-        Ok(if landing { same() } else { shown.progress(&entry, self.inner.now()) })
-    }
-}
-
 // === impl Shown ===
 
 impl Shown {
@@ -127,7 +105,8 @@ impl Shown {
         matches!(self.stage, Stage::Link { .. })
     }
 
-    fn progress(&self, entry: &Entry, now: UnixTime) -> Progress {
+    /// What is new, now that the record is this.
+    pub(super) fn progress(&self, entry: &Entry, now: UnixTime) -> Progress {
         let (news, next) = match &self.stage {
             Stage::Link { state, ends, beside } => {
                 let under_way = |pending: &Pending| pending.state.fingerprint().matches(state);
@@ -220,31 +199,6 @@ impl Beside {
             session: entry.session.as_ref().map(|session| (session.lineage, session.account.clone())),
             candidate: entry.candidate.as_ref().map(|candidate| candidate.lineage),
         }
-    }
-}
-
-// === Landing ===
-
-/// This process is finishing a sign-in: from before what it brought is saved until that is told. Its end is told too.
-pub(super) struct Landing {
-    inner: Arc<Inner>,
-    tenant: Tenant,
-}
-
-impl Landing {
-    pub(super) fn begin(inner: &Arc<Inner>, tenant: &Tenant) -> Self {
-        *inner.landing.entry(tenant.clone()).or_insert(0) += 1;
-        Self { inner: inner.clone(), tenant: tenant.clone() }
-    }
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        self.inner.landing.remove_if_mut(&self.tenant, |_, landings| {
-            *landings -= 1;
-            *landings == 0
-        });
-        self.inner.tell(Event::Landed(self.tenant.clone()));
     }
 }
 

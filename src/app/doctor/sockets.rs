@@ -12,7 +12,7 @@ use std::{
 use percent_encoding::percent_decode_str;
 use tokio::net::UnixStream;
 
-use super::{Finding, Verdict};
+use super::finding::{Finding, Verdict};
 use crate::{
     agent::{AgentSettings, Isolation},
     sys::{sandbox, socket::own_uid},
