@@ -1,14 +1,18 @@
 //! `threadkey auth`: the same sign-in as on Discord, from a terminal.
 
-use std::{fmt::Write as _, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use serde::Serialize;
 use tokio::sync::broadcast;
 use zeroize::Zeroizing;
 
-use super::{AuthCommand, Exit, Failure, choice, read_line, say, status, write_out};
+use super::{
+    AuthCommand, Exit, Failure, choice, read_line, say, status,
+    words::{as_principal, signed_in_words},
+    write_out,
+};
 use crate::{
-    broker::{Broker, Event, Finished, LoggedOut, Revocation, SignedIn},
+    broker::{Broker, Event, Finished, LoggedOut, Revocation},
     ids::{Principal, ProviderId, Tenant},
     oauth::Pasted,
     store,
@@ -85,10 +89,6 @@ async fn restore(broker: &Broker, file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn as_principal(principal: Principal) -> String {
-    if principal == Principal::Local { String::new() } else { format!(" --as {principal}") }
-}
-
 async fn code(broker: &Broker, who: Principal, provider: Option<&ProviderId>) -> Result<(), Failure> {
     let input = read_line("Code, or the whole address of the page that you ended on:")?;
     let pasted = Pasted::parse(input.expose())?;
@@ -99,24 +99,6 @@ async fn code(broker: &Broker, who: Principal, provider: Option<&ProviderId>) ->
         }
         Finished::Undecided(undecided) => choice::ask(broker, &undecided).await,
     }
-}
-
-pub(super) fn signed_in_words(signed_in: &SignedIn) -> String {
-    let mut words = format!("Signed in at {}", signed_in.tenant.provider);
-    if let Some(account) = &signed_in.account {
-        let _ = write!(words, " as {account}");
-    }
-    if let Some(replaced) = &signed_in.replaced {
-        let _ = write!(words, ", in place of {replaced}");
-    }
-    words.push('.');
-    if !signed_in.renews {
-        words.push_str(" The provider gave no refresh token: sign in again when the access token ends.");
-    }
-    if let Some(dropped) = &signed_in.dropped {
-        let _ = write!(words, " {}", choice::dropped_words(&signed_in.tenant, dropped));
-    }
-    words
 }
 
 async fn show(broker: &Broker, who: Principal, json: bool, now: UnixTime) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{Exit, Failure, choice};
+use super::{Exit, Failure, words};
 use crate::{
     broker::{AccessState, RefreshState, Status},
     session::RetryKind,
@@ -144,7 +144,7 @@ pub(super) fn text(all: &[Status], now: UnixTime) -> String {
             let left = span(undecided.until.saturating_sub(now));
             let account = undecided.account.as_deref().unwrap_or("another account");
             let _ = writeln!(text, "  sign-in        as {account}, waits for your choice for {left}:");
-            let _ = writeln!(text, "                 {}", choice::commands(&undecided.tenant));
+            let _ = writeln!(text, "                 {}", words::commands(&undecided.tenant));
         }
     }
     text
@@ -235,7 +235,7 @@ mod tests {
     fn a_sign_in_that_waits_for_a_choice_is_shown_with_what_decides() {
         let mut status = status();
         status.tenant = "acme/user:5".parse().expect("a tenant");
-        status.undecided = Some(choice::undecided_for_tests(&status.tenant, NOW + 720));
+        status.undecided = Some(words::tests::undecided(&status.tenant, NOW + 720));
         let shown = text(std::slice::from_ref(&status), NOW);
         let lines: Vec<_> = shown.lines().skip(4).collect();
         assert_eq!(

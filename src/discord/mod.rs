@@ -28,8 +28,10 @@ mod permission;
 mod rest;
 mod screen;
 mod scrub;
+mod sign_ins;
 mod split;
 mod turn;
+mod turns;
 mod wire;
 
 pub use gateway::run;

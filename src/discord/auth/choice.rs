@@ -5,13 +5,12 @@ use super::{
         asked::Asked,
         bot::{Bot, trouble},
         buttons::{Action, Choice},
-        notify::direct,
-        wire::{Button, Message, code, relative},
+        wire::{Button, Message, relative},
     },
-    for_whom, signed_in,
+    words::{dropped_words, for_whom, named, signed_in},
 };
 use crate::{
-    broker::{ChoiceError, GrantEnd, Kept, Unchosen, Undecided},
+    broker::{ChoiceError, GrantEnd, Kept, Undecided},
     ids::{Lineage, Principal, Snowflake, Tenant},
 };
 
@@ -93,24 +92,11 @@ pub(in crate::discord) async fn lapsed(bot: &Bot, kept: &Kept) {
     };
     let message = Message::text(format!("You did not choose in time. {}", kept_words(kept)));
     let told = match whom {
-        Ok(user) => direct(bot, user, &message).await,
+        Ok(user) => bot.rest.direct(user, &message).await,
         Err(error) => Err(error),
     };
     if let Err(error) = told {
         tracing::info!(%tenant, %error, "nobody could be told that a sign-in was not chosen in its time");
-    }
-}
-
-/// What became of a sign-in that was not chosen.
-pub(super) fn dropped_words(tenant: &Tenant, dropped: &Unchosen) -> String {
-    let (account, provider) = (named(dropped.account.as_deref()), &tenant.provider);
-    match dropped.grant {
-        GrantEnd::Revoked => {
-            format!("The sign-in as {account} is dropped, and `{provider}` has ended its access.")
-        }
-        GrantEnd::MayLiveOn => format!(
-            "The sign-in as {account} is dropped here. Its access may live on at `{provider}`: remove it in that account there."
-        ),
     }
 }
 
@@ -162,13 +148,10 @@ fn before(undecided: &Undecided) -> String {
     format!("before <t:{}:t> ({})", undecided.until, relative(undecided.until))
 }
 
-fn named(account: Option<&str>) -> String {
-    account.map_or_else(|| "another account".to_owned(), code)
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::broker::Unchosen;
 
     pub(in super::super) fn undecided(tenant: &str) -> Undecided {
         Undecided {

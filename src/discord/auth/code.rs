@@ -6,13 +6,15 @@ use super::{
     super::{
         asked::Asked,
         bot::{Bot, trouble},
-        wire::{Message, code, plain, relative},
+        sign_ins::OpenSignIn,
+        wire::{Message, plain},
     },
-    choice, for_whom, known_providers,
-    open::{OpenSignIn, show},
+    choice,
+    close::show,
+    words::{known_providers, signed_in},
 };
 use crate::{
-    broker::{FinishError, Finished, SignedIn},
+    broker::{FinishError, Finished},
     ids::{IdError, Principal, ProviderId},
     oauth::Pasted,
 };
@@ -69,52 +71,9 @@ fn failed(error: &dyn std::fmt::Display) -> Message {
     Message::text(format!("Not signed in: {}.", plain(&error.to_string())))
 }
 
-/// What the person reads when it worked, whichever way it was finished.
-pub(in crate::discord) fn signed_in(done: &SignedIn) -> Message {
-    let provider = &done.tenant.provider;
-    let mut text = match &done.account {
-        Some(account) => format!("Signed in as {} at `{provider}`{}.", code(account), for_whom(&done.tenant)),
-        None => format!("Signed in at `{provider}`{}.", for_whom(&done.tenant)),
-    };
-    if let Some(replaced) = &done.replaced {
-        text.push_str(&format!("\nThis replaces the sign-in as {}.", code(replaced)));
-    }
-    if !done.renews {
-        text.push_str(&format!(
-            "\n`{provider}` gave nothing to renew it with: it ends {}, and then you sign in again.",
-            relative(done.expires_at)
-        ));
-    }
-    if let Some(dropped) = &done.dropped {
-        text.push('\n');
-        text.push_str(&choice::dropped_words(&done.tenant, dropped));
-    }
-    Message::text(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_person_reads_as_whom_and_what_was_replaced_and_when_it_ends_for_good() {
-        let mut done = SignedIn {
-            tenant: "acme/user:5".parse().expect("a tenant"),
-            account: Some("alice@example.com".into()),
-            replaced: None,
-            expires_at: 1_795_362_272,
-            renews: true,
-            dropped: None,
-        };
-        assert_eq!(signed_in(&done).content, "Signed in as `alice@example.com` at `acme`.");
-        done.tenant = "acme/guild:9".parse().expect("a tenant");
-        done.replaced = Some("bo`b".into());
-        done.renews = false;
-        assert_eq!(
-            signed_in(&done).content,
-            "Signed in as `alice@example.com` at `acme` for this server.\nThis replaces the sign-in as `bo'b`.\n`acme` gave nothing to renew it with: it ends <t:1795362272:R>, and then you sign in again."
-        );
-    }
 
     #[test]
     fn a_providers_words_bring_no_markup_with_them() {

@@ -6,9 +6,9 @@ use tracing::debug;
 
 use super::{
     super::{bot::Shared, wire::Message},
-    choice, close_all,
-    code::signed_in,
-    open::Outcome,
+    choice,
+    close::{Outcome, close_all},
+    words::signed_in,
 };
 use crate::{
     broker::{News, Progress},

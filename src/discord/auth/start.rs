@@ -9,10 +9,11 @@ use super::{
         asked::Asked,
         bot::{Bot, trouble},
         buttons::Action,
+        sign_ins::OpenSignIn,
         wire::{Button, Embed, MAX_BUTTON_URL, Message, relative},
     },
-    for_whom, known_providers,
-    open::{OpenSignIn, show},
+    close::show,
+    words::{for_whom, known_providers},
 };
 use crate::{
     broker::{SignIn, StartError},

@@ -10,9 +10,8 @@ use std::{
 };
 
 use tokio::{sync::Notify, time::Instant};
-use tracing::warn;
 
-use super::super::{asked::Asked, bot::Bot, people::TOKEN_LIFE, rest::InteractionToken, wire::Message};
+use super::{asked::Asked, people::TOKEN_LIFE, rest::InteractionToken};
 use crate::{
     broker::Shown,
     ids::{Snowflake, Tenant},
@@ -23,21 +22,21 @@ const MAX: usize = 2_000;
 
 /// A message about a sign-in that is under way: a link, or the question between two accounts.
 #[derive(Clone, Debug)]
-pub(in crate::discord) struct OpenSignIn {
-    shown: Shown,
+pub(super) struct OpenSignIn {
+    pub(super) shown: Shown,
     person: Snowflake,
-    token: InteractionToken,
+    pub(super) token: InteractionToken,
     /// When the token ends, and with it what can be done about the message.
     token_ends: Instant,
     ends: Instant,
-    custom_ids: Vec<String>,
+    pub(super) custom_ids: Vec<String>,
     /// Held while the message is written, so that what comes last also stands last.
-    writing: Arc<tokio::sync::Mutex<()>>,
+    pub(super) writing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// All that are out.
 #[derive(Debug)]
-pub(in crate::discord) struct OpenSignIns {
+pub(super) struct OpenSignIns {
     entries: Mutex<BTreeMap<u64, OpenSignIn>>,
     /// The key of the next one; none is used twice.
     next: AtomicU64,
@@ -63,7 +62,7 @@ impl OpenSignIn {
 }
 
 impl OpenSignIns {
-    pub(in crate::discord) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             entries: Mutex::new(BTreeMap::new()),
             next: AtomicU64::new(0),
@@ -90,12 +89,12 @@ impl OpenSignIns {
     }
 
     /// Somebody is to look at how they stand.
-    pub(in crate::discord) fn look(&self) {
+    pub(super) fn look(&self) {
         self.look.notify_one();
     }
 
     /// Waits for a reason to look.
-    pub(in crate::discord) async fn to_look(&self) {
+    pub(super) async fn to_look(&self) {
         self.look.notified().await;
     }
 
@@ -106,12 +105,12 @@ impl OpenSignIns {
     }
 
     /// The links of a tenant, which are followed no more.
-    pub(in crate::discord) fn links_of(&self, tenant: &Tenant) -> Vec<OpenSignIn> {
+    pub(super) fn links_of(&self, tenant: &Tenant) -> Vec<OpenSignIn> {
         self.take(|entry| entry.shown.tenant() == tenant && entry.shown.is_link())
     }
 
     /// The message with this button is somebody else's to write from now on.
-    pub(in crate::discord) fn leave(&self, custom_id: &str) {
+    pub(super) fn leave(&self, custom_id: &str) {
         self.take(|entry| entry.custom_ids.iter().any(|id| id == custom_id));
     }
 
@@ -144,7 +143,7 @@ impl OpenSignIns {
 
     /// Waits until some have come to their end, and takes them. Gives those that show a link: a question is left as it is, its buttons
     /// work on.
-    pub(in crate::discord) async fn ended(&self) -> Vec<OpenSignIn> {
+    pub(super) async fn ended(&self) -> Vec<OpenSignIn> {
         loop {
             let next = self.entries().values().map(|entry| entry.ends).min();
             match next {
@@ -159,69 +158,6 @@ impl OpenSignIns {
                 },
                 None => self.changed.notified().await,
             }
-        }
-    }
-}
-
-/// How a sign-in came to its end.
-#[derive(Clone, Debug)]
-pub(in crate::discord) enum Outcome {
-    /// In words of its own: it is the session, or waits for a choice, or was not chosen.
-    Told(Message),
-    Cancelled,
-    Expired,
-    Replaced,
-    LoggedOut,
-}
-
-impl Outcome {
-    /// Of the buttons that the message then has.
-    pub(super) fn custom_ids(&self) -> Vec<String> {
-        match self {
-            Self::Told(message) => message.custom_ids(),
-            _ => Vec::new(),
-        }
-    }
-
-    fn message(&self, tenant: &Tenant) -> Message {
-        let provider = &tenant.provider;
-        Message::text(match self {
-            Self::Told(message) => return message.clone(),
-            Self::Cancelled => format!("This sign-in to `{provider}` was cancelled."),
-            Self::Expired => format!(
-                "This sign-in to `{provider}` has expired: it was open for 15 minutes. `/auth start` gives a new link."
-            ),
-            Self::Replaced => format!(
-                "This link to sign in to `{provider}` is no longer good: another sign-in was started in its place. `/auth start` says how that one stands."
-            ),
-            Self::LoggedOut => format!(
-                "This sign-in to `{provider}` is dropped, because `{provider}` was logged out here. `/auth start` gives a new link."
-            ),
-        })
-    }
-}
-
-/// Gives the answer to `asked`, and follows it from then on.
-pub(super) async fn show(bot: &Bot, asked: &Asked, entry: OpenSignIn, message: &Message) {
-    let writing = entry.writing.clone();
-    let _writing = writing.lock().await;
-    bot.open.add(entry);
-    bot.finish(asked, message).await;
-}
-
-/// Updates the messages of a tenant's sign-in that show its link: link and buttons go.
-pub(in crate::discord) async fn close(bot: &Bot, tenant: &Tenant, outcome: &Outcome) {
-    close_all(bot, bot.open.links_of(tenant), outcome).await;
-}
-
-/// Updates these.
-pub(in crate::discord) async fn close_all(bot: &Bot, open: Vec<OpenSignIn>, outcome: &Outcome) {
-    for entry in open {
-        bot.buttons.remove(&entry.custom_ids);
-        let _writing = entry.writing.lock().await;
-        let tenant = entry.shown.tenant();
-        if let Err(error) = bot.rest.edit_original(&entry.token, &outcome.message(tenant)).await {
-            warn!(%error, %tenant, "a sign-in message could not be updated");
         }
     }
 }
@@ -278,7 +214,6 @@ mod tests {
         let tenant: Tenant = "acme/user:1".parse().expect("a tenant");
         assert_eq!(open.links_of(&tenant).len(), 2);
         assert_eq!(open.ended().await.len(), 1);
-        assert!(Outcome::Expired.message(&tenant).content.contains("has expired"));
     }
 
     #[test]
