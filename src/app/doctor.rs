@@ -106,6 +106,18 @@ fn providers(parts: &Parts) -> Finding {
             "none is configured: add a [providers.NAME] section",
         );
     }
+    let found = parts.providers.ids().filter_map(|id| parts.providers.get(id));
+    let odd: Vec<_> = found
+        .filter(|provider| provider.binding().client_id.contains(char::is_whitespace))
+        .map(|provider| provider.id().to_string())
+        .collect();
+    if !odd.is_empty() {
+        let text = format!(
+            "the client_id of {} has spaces in it: is it the one that the provider gave?",
+            odd.join(", ")
+        );
+        return Finding::new("providers", Verdict::Warn, text);
+    }
     Finding::new("providers", Verdict::Ok, names.join(", "))
 }
 

@@ -131,7 +131,7 @@ pub enum FinishError {
         provider: Option<ProviderId>,
     },
     /// Nothing under way, but there is a session: most likely the code was used before.
-    #[error("there is no sign-in under way for {provider}, and you are signed in{}: a code works once, and this one has done its work", as_account(account.as_deref()))]
+    #[error("there is no sign-in under way for {provider}, and you are signed in{}: a code works once, and the last one has done its work", as_account(account.as_deref()))]
     AlreadyDone {
         /// Where.
         provider: ProviderId,

@@ -90,6 +90,7 @@ async fn restore(broker: &Broker, file: &Path) -> Result<(), Failure> {
 }
 
 async fn code(broker: &Broker, who: Principal, provider: Option<&ProviderId>) -> Result<(), Failure> {
+    broker.expects_code(who, provider).await?;
     let input = read_line("Code, or the whole address of the page that you ended on:")?;
     let pasted = Pasted::parse(input.expose())?;
     match broker.finish(who, provider, pasted).await? {

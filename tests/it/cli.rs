@@ -1,7 +1,12 @@
 //! The command line as people and scripts meet it: what it prints where, in which words it refuses, and how it ends.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
-use std::{os::unix::fs::PermissionsExt, path::Path, process::Stdio, time::SystemTime};
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Stdio,
+    time::{Duration, SystemTime},
+};
 
 use serde_json::{Value, json};
 use threadkey::{
@@ -227,6 +232,26 @@ async fn logging_out_says_that_the_grant_lives_on_and_a_second_time_that_nobody_
 }
 
 #[tokio::test]
+async fn nobody_is_asked_for_a_code_where_no_sign_in_is_under_way() {
+    let home = home();
+    for (arguments, code, says) in [
+        (&["auth", "code"][..], 3, "you have no sign-in under way"),
+        (&["auth", "code", "acme"], 3, "you have no sign-in under way for acme"),
+        (&["auth", "code", "other"], 2, "there is no provider other"),
+    ] {
+        // Nobody types, and nobody hangs up.
+        let mut child = home.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
+        let held = child.stdin.take();
+        let ended = tokio::time::timeout(Duration::from_secs(30), child.wait_with_output()).await;
+        let ended = ended.expect("it does not wait for a code").unwrap();
+        drop(held);
+        let stderr = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{stderr}");
+        assert!(stderr.contains(says), "{stderr}");
+    }
+}
+
+#[tokio::test]
 async fn a_logout_that_waits_for_the_provider_says_that_it_is_done_here_already() {
     let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let home = with_session(FRESH, json!({}));
@@ -267,6 +292,11 @@ async fn doctor_looks_at_everything_and_ends_with_the_code_of_what_is_wrong() {
     let findings: Value = serde_json::from_str(&sound.stdout).unwrap();
     assert_eq!(sound.code, 0, "{sound:?}");
     assert!(findings.as_array().unwrap().iter().all(|finding| finding["verdict"] != "fail"), "{findings}");
+    home.configure(&ACME.replace("\"threadkey\"", "\"the Application ID\""));
+    let placeholder = home.run(&["doctor"]).await;
+    assert!(placeholder.stdout.contains("the client_id of acme has spaces in it"), "{placeholder:?}");
+    assert_eq!(placeholder.code, 0, "{placeholder:?}");
+    home.configure(ACME);
     let serving = home.start(&["serve"], &[]);
     serving.says("the token API is served").await;
     let served = home.run(&["doctor"]).await;
