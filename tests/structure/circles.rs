@@ -19,7 +19,7 @@ struct File {
     /// Below `src/`.
     name: String,
     named: Vec<Named>,
-    /// All words outside of `use`.
+    /// What [`words`] gives.
     words: BTreeSet<String>,
 }
 
