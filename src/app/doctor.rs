@@ -28,7 +28,7 @@ pub async fn examine(parts: &Parts, discord: Result<DiscordSettings, String>, pa
         vec![Finding::new("configuration", Verdict::Ok, format!("{} is sound", parts.config.display()))];
     findings.extend(store_checks(parts).await);
     findings.push(providers(parts));
-    findings.push(socket(&parts.api.socket));
+    findings.push(socket(&parts.api.socket).await);
     findings.push(match discord {
         Ok(settings) => ask_discord(&settings).await,
         Err(missing) => {
@@ -49,7 +49,7 @@ pub async fn examine(parts: &Parts, discord: Result<DiscordSettings, String>, pa
     findings
 }
 
-/// The code to end with: 6 when the store is at fault, 2 for everything else that is, 0 where nothing is.
+/// The code to end with: 6 when the store alone is at fault, 2 when something else is, 0 where nothing is.
 pub fn exit(findings: &[Finding]) -> Exit {
     let mut failed =
         findings.iter().filter(|finding| finding.verdict == Verdict::Fail).map(|finding| finding.exit);
@@ -106,10 +106,26 @@ fn providers(parts: &Parts) -> Finding {
             "none is configured: add a [providers.NAME] section",
         );
     }
+    let found = parts.providers.ids().filter_map(|id| parts.providers.get(id));
+    let odd: Vec<_> = found
+        .filter(|provider| provider.binding().client_id.contains(char::is_whitespace))
+        .map(|provider| provider.id().to_string())
+        .collect();
+    if !odd.is_empty() {
+        let text = format!(
+            "the client_id of {} has spaces in it: is it the one that the provider gave?",
+            odd.join(", ")
+        );
+        return Finding::new("providers", Verdict::Warn, text);
+    }
     Finding::new("providers", Verdict::Ok, names.join(", "))
 }
 
-fn socket(socket: &Path) -> Finding {
+async fn socket(socket: &Path) -> Finding {
+    if sockets::takes_connections(socket).await {
+        let text = format!("{} is served by a threadkey that runs", socket.display());
+        return Finding::new("socket", Verdict::Ok, text);
+    }
     if crate::sys::socket::is_possible(socket) {
         return Finding::new("socket", Verdict::Ok, format!("{} can be made", socket.display()));
     }

@@ -5,6 +5,21 @@
 //! place, or, when the time to choose is over, the first broker that looks ([`Broker::expire_choices`]). It is taken out first,
 //! so that nobody can choose what is being revoked, and one process alone does it. The sweep of the store comes later and
 //! revokes nothing: the store talks to no provider.
+//!
+//! # Dying between the two
+//!
+//! An orderly end waits for the provider. A process that is killed before the provider has answered leaves a grant behind there of which nobody
+//! is told, and a logout with revocation the same. It stays so, knowingly. The grant is in nobody's hands: its tokens went with the
+//! record. Nobody was told that it has ended: who asked for that got no answer. What is left is a line in the account's list of
+//! applications at the provider, and in our log that the provider was asked, without what came of it. All that would do better costs more:
+//!
+//! - *Revoke first, take out then.* Until it is out, somebody may choose it in another process, and has a dead session in place of a good
+//!   one. Also what has lapsed can be chosen again, once a clock that was ahead is set right. And a session that is being logged out would
+//!   be handed out, and renewed to tokens that nobody revokes, for as long as a provider takes.
+//! - *A note of what is to be revoked, which a later process finishes.* It has to hold the refresh token: a live secret, kept on disk
+//!   because nobody wants it. Each choice and logout costs a second durable write, the programs that share the store have to
+//!   sweep one more section, and it needs a rule for when to give up a provider that never answers.
+//! - *Tell of it in the status or by the doctor.* Without such a note there is nothing to tell from.
 
 use std::time::Duration;
 

@@ -10,6 +10,8 @@ pub enum Event {
     SignedIn(SignedIn),
     /// A sign-in was finished, and waits for a choice.
     Undecided(Undecided),
+    /// This process no longer finishes a sign-in of this tenant. What came of it has been told, if something did.
+    Landed(Tenant),
     /// A choice was not made in its time: the session stays.
     Lapsed(Kept),
     /// The provider ended a session; its person has not been told.

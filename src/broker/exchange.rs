@@ -6,6 +6,7 @@
 
 use super::{
     Broker, Event, FinishError, Finished, SignedIn, Undecided,
+    landing::Landing,
     save::{Precious, save},
 };
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
 pub(super) struct Exchanged {
     finished: Finished,
     replaced: Option<Session>,
+    landing: Landing,
 }
 
 impl Broker {
@@ -109,6 +111,7 @@ impl Broker {
             // Before the commit, which decides by it. The answer is in the journal: whoever finds it there asks anew.
             grant.account = self.inner.client.account(provider, &grant.access_token).await;
         }
+        let landing = Landing::begin(&self.inner, tenant);
         let lineage = Lineage(random::bytes());
         let mut session = Session::begin(lineage, grant, pending.binding.clone(), now);
         let change = Change::SignIn { state: pending.state.clone(), session: Box::new(session.clone()) };
@@ -132,7 +135,7 @@ impl Broker {
             && let Some(undecided) = Undecided::in_record(tenant, &after)
         {
             tracing::info!(%tenant, "signed in as another account; its person chooses");
-            return Ok(Exchanged { finished: Finished::Undecided(undecided), replaced });
+            return Ok(Exchanged { finished: Finished::Undecided(undecided), replaced, landing });
         }
         // It waited for a choice, and does no more: the disk failed until its time was over, or somebody has decided already.
         let waited = applied == Applied::Done && is(&expected.candidate, lineage);
@@ -151,12 +154,13 @@ impl Broker {
         }
         tracing::info!(%tenant, "signed in");
         let done = SignedIn::new(tenant, &session, before.session.as_ref());
-        Ok(Exchanged { finished: Finished::SignedIn(done), replaced })
+        Ok(Exchanged { finished: Finished::SignedIn(done), replaced, landing })
     }
 
     /// With no lock held: gives up what waited for a choice until now, and tells.
     pub(super) async fn conclude(&self, tenant: &Tenant, exchanged: Exchanged) -> Finished {
-        let Exchanged { mut finished, replaced } = exchanged;
+        // Held until it is told.
+        let Exchanged { mut finished, replaced, landing: _landing } = exchanged;
         if let Some(replaced) = replaced {
             let unchosen = Some(self.give_up(tenant, replaced).await);
             match &mut finished {

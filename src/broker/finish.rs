@@ -40,6 +40,18 @@ impl Broker {
         self.inner.tasks.spawn(exchange).await.unwrap_or(Err(FinishError::Internal(id)))
     }
 
+    /// Whether there is anything for `who` to finish, so that nobody is asked for a code in vain.
+    ///
+    /// # Errors
+    /// As [`Broker::finish`], where nothing is under way.
+    pub async fn expects_code(
+        &self,
+        who: Principal,
+        provider: Option<&ProviderId>,
+    ) -> Result<(), FinishError> {
+        self.pending_of(who, provider).await.map(drop)
+    }
+
     /// The pending sign-in that a paste is for.
     async fn pending_for(
         &self,
@@ -47,6 +59,25 @@ impl Broker {
         provider: Option<&ProviderId>,
         pasted: &Pasted,
     ) -> Result<(Tenant, Pending), FinishError> {
+        let mut open = self.pending_of(who, provider).await?;
+        if let Some(state) = &pasted.state {
+            let found = open.into_iter().find(|(_, pending)| pending.state == *state);
+            return found.ok_or(FinishError::StateMismatch);
+        }
+        if open.len() > 1 {
+            return Err(FinishError::Ambiguous(
+                open.into_iter().map(|(tenant, _)| tenant.provider).collect(),
+            ));
+        }
+        open.pop().ok_or_else(|| FinishError::NothingPending { provider: provider.cloned() })
+    }
+
+    /// What `who` has under way; there is something.
+    async fn pending_of(
+        &self,
+        who: Principal,
+        provider: Option<&ProviderId>,
+    ) -> Result<Vec<(Tenant, Pending)>, FinishError> {
         if let Some(id) = provider.filter(|id| self.inner.providers.get(id).is_none()) {
             return Err(FinishError::UnknownProvider(id.clone()));
         }
@@ -84,16 +115,7 @@ impl Broker {
                 (None, None, None) => FinishError::NothingPending { provider: provider.cloned() },
             });
         }
-        if let Some(state) = &pasted.state {
-            let found = open.into_iter().find(|(_, pending)| pending.state == *state);
-            return found.ok_or(FinishError::StateMismatch);
-        }
-        if open.len() > 1 {
-            return Err(FinishError::Ambiguous(
-                open.into_iter().map(|(tenant, _)| tenant.provider).collect(),
-            ));
-        }
-        open.pop().ok_or_else(|| FinishError::NothingPending { provider: provider.cloned() })
+        Ok(open)
     }
 }
 

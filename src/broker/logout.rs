@@ -32,7 +32,8 @@ pub enum Revocation {
 }
 
 impl Broker {
-    /// Removes the session at once, and with it a sign-in that is under way or waits for a choice.
+    /// Removes the session at once, and with it a sign-in that is under way or waits for a choice. What a process leaves behind that dies
+    /// before the provider has answered: see `broker::choice`.
     ///
     /// # Errors
     /// See [`LogoutError`].

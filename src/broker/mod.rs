@@ -25,6 +25,7 @@ mod event;
 mod exchange;
 mod finish;
 mod flight;
+mod landing;
 mod lease;
 mod logout;
 mod lookup;
@@ -34,6 +35,7 @@ mod rescue;
 mod revoke;
 mod save;
 mod settle;
+mod shown;
 mod signed_in;
 mod start;
 mod token;
@@ -45,6 +47,7 @@ pub use logout::{LoggedOut, Revocation};
 pub use lookup::{AccessState, RefreshState, Status};
 pub use peek::{Peek, peek};
 pub use rescue::RestoreError;
+pub use shown::{News, Progress, Shown};
 pub use signed_in::{Finished, GrantEnd, Kept, SignedIn, Unchosen, Undecided};
 pub use start::SignIn;
 
@@ -89,6 +92,8 @@ struct Inner {
     flights: DashMap<Tenant, Joined>,
     /// Grants whose revocation was asked for while a refresh of theirs was under way.
     revoking: DashMap<Lineage, ()>,
+    /// How many sign-ins this process is about to save or to tell of.
+    landing: DashMap<Tenant, usize>,
     /// What could not be saved yet: in memory alone, or, without the answer here, in the journal but not in the store.
     unsaved: DashMap<Tenant, Option<Unsaved>>,
     events: broadcast::Sender<Event>,
@@ -121,6 +126,7 @@ impl Broker {
             clock,
             flights: DashMap::new(),
             revoking: DashMap::new(),
+            landing: DashMap::new(),
             unsaved: DashMap::new(),
             events,
             tasks: TaskTracker::new(),

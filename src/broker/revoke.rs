@@ -10,8 +10,12 @@ use crate::{
 impl Inner {
     /// RFC 7009 §2.2: 200 also for a token that the provider no longer knows.
     pub(super) async fn revoke(&self, tenant: &Tenant, request: TokenRequest) -> bool {
+        tracing::info!(%tenant, "the provider is asked to revoke a grant");
         match self.client.send(request).await {
-            Sent::Answer(answer) if answer.status == 200 => true,
+            Sent::Answer(answer) if answer.status == 200 => {
+                tracing::info!(%tenant, "the provider has revoked the grant");
+                true
+            }
             Sent::Answer(answer) => {
                 tracing::warn!(%tenant, status = answer.status, "the provider did not revoke the grant");
                 false

@@ -2,7 +2,7 @@
 //!
 //! Each takes the global lock for its single writes, and nothing else.
 
-use super::{Broker, CancelError, StartError};
+use super::{Broker, CancelError, Shown, StartError};
 use crate::{
     ids::{Principal, ProviderId, Tenant},
     oauth::Provider,
@@ -24,6 +24,8 @@ pub struct SignIn {
     pub expires_at: UnixTime,
     /// It had been started before, and is shown again.
     pub resumed: bool,
+    /// What was shown, to follow it with [`Broker::look_at`].
+    pub shown: Shown,
 }
 
 impl Broker {
@@ -38,21 +40,21 @@ impl Broker {
         for _ in 0..TRIES {
             let now = self.inner.now();
             let entry = self.inner.store.read(tenant).await?;
-            if let Some(live) = entry.pending.filter(|pending| pending.is_live(now)) {
+            if let Some(live) = entry.pending.as_ref().filter(|pending| pending.is_live(now)) {
                 until = live.expires_at();
                 if live.started_by != started_by {
                     break;
                 }
-                if provider.takes(&live) {
-                    return Ok(shown(&provider, tenant, &live, true));
+                if provider.takes(live) {
+                    return Ok(shown(&provider, Shown::link(tenant, live, &entry), live, true));
                 }
                 // Configured anew since: the old link leads to another place.
-                self.inner.store.change(tenant, Change::Cancel(Some(live.state))).await?;
+                self.inner.store.change(tenant, Change::Cancel(Some(live.state.clone()))).await?;
             }
-            let seen = entry.session.map(|session| session.lineage);
+            let seen = entry.session.as_ref().map(|session| session.lineage);
             let pending = provider.begin(started_by, seen, now);
             if self.inner.store.change(tenant, Change::Start(pending.clone())).await? == Applied::Done {
-                return Ok(shown(&provider, tenant, &pending, false));
+                return Ok(shown(&provider, Shown::link(tenant, &pending, &entry), &pending, false));
             }
         }
         Err(StartError::Busy { tenant: tenant.clone(), until })
@@ -85,11 +87,12 @@ impl Broker {
     }
 }
 
-fn shown(provider: &Provider, tenant: &Tenant, pending: &Pending, resumed: bool) -> SignIn {
+fn shown(provider: &Provider, shown: Shown, pending: &Pending, resumed: bool) -> SignIn {
     SignIn {
-        tenant: tenant.clone(),
+        tenant: shown.tenant().clone(),
         authorize_url: provider.authorize_url(pending),
         expires_at: pending.expires_at(),
         resumed,
+        shown,
     }
 }

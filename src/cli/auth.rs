@@ -1,8 +1,9 @@
 //! `threadkey auth`: the same sign-in as on Discord, from a terminal.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use serde::Serialize;
+use tokio::sync::broadcast;
 use zeroize::Zeroizing;
 
 use super::{
@@ -11,12 +12,15 @@ use super::{
     write_out,
 };
 use crate::{
-    broker::{Broker, Finished, LoggedOut, Revocation},
+    broker::{Broker, Event, Finished, LoggedOut, Revocation},
     ids::{Principal, ProviderId, Tenant},
     oauth::Pasted,
     store,
     sys::{clock::UnixTime, files},
 };
+
+/// After this long without an answer of the provider it is said what is being waited for.
+const IMPATIENT: Duration = Duration::from_secs(2);
 
 #[derive(Serialize)]
 struct StartedDto<'a> {
@@ -86,6 +90,7 @@ async fn restore(broker: &Broker, file: &Path) -> Result<(), Failure> {
 }
 
 async fn code(broker: &Broker, who: Principal, provider: Option<&ProviderId>) -> Result<(), Failure> {
+    broker.expects_code(who, provider).await?;
     let input = read_line("Code, or the whole address of the page that you ended on:")?;
     let pasted = Pasted::parse(input.expose())?;
     match broker.finish(who, provider, pasted).await? {
@@ -110,7 +115,18 @@ async fn show(broker: &Broker, who: Principal, json: bool, now: UnixTime) -> Res
 
 async fn logout(broker: &Broker, tenant: &Tenant, revocation: Revocation) -> Result<(), Failure> {
     let provider = &tenant.provider;
-    say(&match broker.logout(tenant, revocation).await? {
+    let removed = removed_a_while_ago(broker.events());
+    let mut logout = std::pin::pin!(broker.logout(tenant, revocation));
+    let logged_out = tokio::select! {
+        biased;
+        logged_out = logout.as_mut() => logged_out,
+        () = removed => {
+            // Whoever interrupts it now knows what is done and what is not.
+            say(&format!("{tenant} is logged out here. {provider} is still asked to end the grant …"));
+            logout.await
+        }
+    };
+    say(&match logged_out? {
         LoggedOut::LocallyOnly => format!(
             "{tenant} is logged out here. The grant lives on at {provider}: end it there too, or use --revoke next time."
         ),
@@ -123,6 +139,11 @@ async fn logout(broker: &Broker, tenant: &Tenant, revocation: Revocation) -> Res
         ),
     });
     Ok(())
+}
+
+async fn removed_a_while_ago(mut events: broadcast::Receiver<Event>) {
+    while !matches!(events.recv().await, Ok(Event::LoggedOut(_))) {}
+    tokio::time::sleep(IMPATIENT).await;
 }
 
 async fn cancel(broker: &Broker, who: Principal, provider: Option<&ProviderId>) -> Result<(), Failure> {

@@ -45,7 +45,9 @@ pub(super) async fn notify(bot: Shared) {
                 continue;
             }
         };
-        unreadable = false;
+        if std::mem::take(&mut unreadable) {
+            bot.open.look();
+        }
         tried.retain(|one| ended.iter().any(|(tenant, session)| *one == (tenant.clone(), session.lineage)));
         for (tenant, session) in ended {
             if bot.shutdown.is_cancelled() {

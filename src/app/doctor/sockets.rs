@@ -55,7 +55,8 @@ pub(super) async fn reachable(agent: &AgentSettings) -> Option<Finding> {
     Some(Finding::new("agent sockets", Verdict::Warn, text))
 }
 
-async fn takes_connections(path: &Path) -> bool {
+/// Whether somebody listens there.
+pub(super) async fn takes_connections(path: &Path) -> bool {
     matches!(tokio::time::timeout(WITHIN, UnixStream::connect(path)).await, Ok(Ok(_)))
 }
 

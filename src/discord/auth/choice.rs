@@ -14,7 +14,7 @@ use crate::{
     ids::{Lineage, Principal, Snowflake, Tenant},
 };
 
-const GONE: &str = "Nothing waits for your choice any more: it was decided, replaced by a newer sign-in, or its time was over. `/auth status` shows how it stands.";
+pub(super) const GONE: &str = "Nothing waits for your choice any more: it was decided, replaced by a newer sign-in, or its time was over. `/auth status` shows how it stands.";
 
 /// The question, with buttons for `person` alone.
 pub(super) fn question(bot: &Bot, person: Snowflake, undecided: &Undecided) -> Message {
@@ -98,6 +98,15 @@ pub(in crate::discord) async fn lapsed(bot: &Bot, kept: &Kept) {
     if let Err(error) = told {
         tracing::info!(%tenant, %error, "nobody could be told that a sign-in was not chosen in its time");
     }
+}
+
+/// What a question says once it was decided elsewhere that the session stays.
+pub(super) fn not_chosen(tenant: &Tenant, account: Option<&str>, current: Option<&str>) -> Message {
+    let (provider, whom) = (&tenant.provider, for_whom(tenant));
+    let (account, current) = (named(account), named(current));
+    Message::text(format!(
+        "`{provider}`{whom} stays with {current}. The sign-in as {account} was not chosen and is dropped."
+    ))
 }
 
 /// The line of a status.

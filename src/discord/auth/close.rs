@@ -1,38 +1,59 @@
-//! How a sign-in came to its end, on the messages with its link that are out.
+//! How a sign-in came to its end, on the messages about it that are out.
 
 use tracing::warn;
 
-use super::super::{bot::Bot, sign_ins::OpenSignIn, wire::Message};
+use super::super::{asked::Asked, bot::Bot, sign_ins::OpenSignIn, wire::Message};
 use crate::ids::Tenant;
 
 /// How a sign-in came to its end.
 #[derive(Clone, Debug)]
 pub(in crate::discord) enum Outcome {
-    /// By any way; the message says as whom.
-    SignedIn(Message),
-    /// It waits for a choice.
-    Undecided(Message),
+    /// In words of its own: it is the session, or waits for a choice, or was not chosen.
+    Told(Message),
     Cancelled,
     Expired,
+    Replaced,
+    LoggedOut,
 }
 
 impl Outcome {
+    /// Of the buttons that the message then has.
+    pub(super) fn custom_ids(&self) -> Vec<String> {
+        match self {
+            Self::Told(message) => message.custom_ids(),
+            _ => Vec::new(),
+        }
+    }
+
     fn message(&self, tenant: &Tenant) -> Message {
         let provider = &tenant.provider;
-        match self {
-            Self::SignedIn(message) | Self::Undecided(message) => message.clone(),
-            Self::Cancelled => Message::text(format!("This sign-in to `{provider}` was cancelled.")),
-            Self::Expired => Message::text(format!(
+        Message::text(match self {
+            Self::Told(message) => return message.clone(),
+            Self::Cancelled => format!("This sign-in to `{provider}` was cancelled."),
+            Self::Expired => format!(
                 "This sign-in to `{provider}` has expired: it was open for 15 minutes. `/auth start` gives a new link."
-            )),
-        }
+            ),
+            Self::Replaced => format!(
+                "This link to sign in to `{provider}` is no longer good: another sign-in was started in its place. `/auth start` says how that one stands."
+            ),
+            Self::LoggedOut => format!(
+                "This sign-in to `{provider}` is dropped, because `{provider}` was logged out here. `/auth start` gives a new link."
+            ),
+        })
     }
 }
 
-/// Updates all messages of a tenant's sign-in, link and buttons gone.
+/// Gives the answer to `asked`, and follows it from then on.
+pub(super) async fn show(bot: &Bot, asked: &Asked, entry: OpenSignIn, message: &Message) {
+    let writing = entry.writing.clone();
+    let _writing = writing.lock().await;
+    bot.open.add(entry);
+    bot.finish(asked, message).await;
+}
+
+/// Updates the messages of a tenant's sign-in that show its link: link and buttons go.
 pub(in crate::discord) async fn close(bot: &Bot, tenant: &Tenant, outcome: &Outcome) {
-    let open = bot.open.take_all(tenant);
-    close_all(bot, open, outcome).await;
+    close_all(bot, bot.open.links_of(tenant), outcome).await;
 }
 
 /// Updates these.
@@ -40,8 +61,9 @@ pub(in crate::discord) async fn close_all(bot: &Bot, open: Vec<OpenSignIn>, outc
     for entry in open {
         bot.buttons.remove(&entry.custom_ids);
         let _writing = entry.writing.lock().await;
-        if let Err(error) = bot.rest.edit_original(&entry.token, &outcome.message(&entry.tenant)).await {
-            warn!(%error, tenant = %entry.tenant, "a sign-in message could not be updated");
+        let tenant = entry.shown.tenant();
+        if let Err(error) = bot.rest.edit_original(&entry.token, &outcome.message(tenant)).await {
+            warn!(%error, %tenant, "a sign-in message could not be updated");
         }
     }
 }

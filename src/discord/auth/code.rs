@@ -1,46 +1,54 @@
 //! `/auth code` and the form behind "Enter code": finishing a sign-in.
 
+use tokio::time::Instant;
+
 use super::{
     super::{
         asked::Asked,
         bot::{Bot, trouble},
+        sign_ins::OpenSignIn,
         wire::{Message, plain},
     },
     choice,
+    close::show,
     words::{known_providers, signed_in},
 };
 use crate::{
     broker::{FinishError, Finished},
-    ids::{Principal, ProviderId},
+    ids::{IdError, Principal, ProviderId},
     oauth::Pasted,
 };
 
-/// Finishes the sign-in of the person who asked with what they pasted. Without a provider the paste tells which.
-pub(in crate::discord) async fn finish(
-    bot: &Bot,
-    asked: &Asked,
-    provider: Option<&str>,
-    pasted: &str,
-) -> Message {
-    let provider: Option<ProviderId> = match provider.map(|p| p.trim().parse()).transpose() {
-        Ok(provider) => provider,
-        Err(error) => return failed(&error),
-    };
-    let pasted = match Pasted::parse(pasted) {
-        Ok(pasted) => pasted,
-        Err(error) => return failed(&error),
-    };
-    match bot.broker.finish(Principal::User(asked.user), provider.as_ref(), pasted).await {
-        Ok(Finished::Undecided(undecided)) => choice::question(bot, asked.user, &undecided),
+/// Finishes the sign-in of the person who asked with what they pasted, and answers. Without a provider the paste tells which.
+pub(in crate::discord) async fn finish(bot: &Bot, asked: &Asked, provider: Option<&str>, pasted: &str) {
+    let since = Instant::now();
+    let undecided = match finished(bot, asked, provider, pasted).await {
+        Ok(Finished::Undecided(undecided)) => undecided,
         Ok(Finished::SignedIn(done)) => {
             let mut told = signed_in(&done);
             if bot.workers.is_some() {
                 told.content.push_str("\nAsk an agent with `/ask`.");
             }
-            told
+            return bot.finish(asked, &told).await;
         }
-        Err(error) => explain(bot, &error),
-    }
+        Err(told) => return bot.finish(asked, &told).await,
+    };
+    let question = choice::question(bot, asked.user, &undecided);
+    let open = OpenSignIn::new(undecided.shown(), asked, since, question.custom_ids());
+    show(bot, asked, open, &question).await;
+}
+
+async fn finished(
+    bot: &Bot,
+    asked: &Asked,
+    provider: Option<&str>,
+    pasted: &str,
+) -> Result<Finished, Message> {
+    let provider: Option<ProviderId> =
+        provider.map(|p| p.trim().parse()).transpose().map_err(|error: IdError| failed(&error))?;
+    let pasted = Pasted::parse(pasted).map_err(|error| failed(&error))?;
+    let finished = bot.broker.finish(Principal::User(asked.user), provider.as_ref(), pasted).await;
+    finished.map_err(|error| explain(bot, &error))
 }
 
 fn explain(bot: &Bot, error: &FinishError) -> Message {

@@ -374,7 +374,7 @@ impl Reference {
             Event::Undecided(_) | Event::Lapsed(_) => {
                 self.broken("everybody signs in as before, and somebody is asked to choose")
             }
-            Event::SignedIn(_) | Event::LoggedOut(_) => {}
+            Event::SignedIn(_) | Event::LoggedOut(_) | Event::Landed(_) => {}
         }
     }
 }
