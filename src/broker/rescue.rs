@@ -5,20 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Broker, Finished, TokenError, Undecided};
+use super::{Broker, DEFAULT_MIN_TTL, Finished, TokenError, Undecided, flight::landing};
 use crate::{
     ids::Tenant,
     session::journal::{Answer, Intent, Journal, Spending},
     store::{self, Purpose, StoreError, TenantLock},
     sys::files,
 };
-
-/// An answer that is only in memory.
-#[derive(Clone)]
-pub(super) struct Unsaved {
-    pub(super) intent: Intent,
-    pub(super) answer: Answer,
-}
 
 /// Why a rescue file could not be brought home. The file is left as it is.
 #[derive(Debug, thiserror::Error)]
@@ -95,8 +88,8 @@ impl Broker {
         }
         journalled(lock.as_mut(), &intent, &answer).await?;
         drop(lock);
-        let joined = self.join(tenant, &provider, before.seen(), super::DEFAULT_MIN_TTL);
-        let after = super::flight::landing(joined, tenant).await?;
+        let joined = self.join(tenant, &provider, before.seen(), DEFAULT_MIN_TTL);
+        let after = landing(joined, tenant).await?;
         if after.seen() == before.seen() { Err(RestoreError::NoToken(tenant.clone())) } else { Ok(()) }
     }
 

@@ -39,7 +39,8 @@ pub(crate) struct Rig {
     pub(crate) workers: Option<Workers>,
     pub(crate) settings: DiscordSettings,
     bot: Option<(JoinHandle<Result<(), DiscordError>>, CancellationToken)>,
-    _folder: tempfile::TempDir,
+    clock: Clock,
+    folder: tempfile::TempDir,
 }
 
 /// How a rig differs from the usual.
@@ -82,14 +83,7 @@ impl Rig {
         guild.join(&bob);
         let folder = tempfile::Builder::new().prefix("tk").tempdir().expect("a folder");
         let clock = plan.clock.unwrap_or_else(Clock::system);
-        let store = FileStore::open(
-            &folder.path().join("store/auth.json"),
-            clock.clone(),
-            FileStoreOptions::default(),
-        );
-        let providers = Providers::new([provider("acme", &server), provider("big-acme", &server)]);
-        let client = Client::new(clock.clone()).expect("a client");
-        let broker = Broker::new(Arc::new(store.expect("a store")), providers, client, clock);
+        let broker = broker(folder.path(), &server, &clock);
         let command = plan
             .command
             .or_else(|| plan.on_prompt.map(|what| vec!["/bin/sh".to_owned(), "-c".to_owned(), script(what)]));
@@ -115,8 +109,14 @@ impl Rig {
             workers,
             settings,
             bot: None,
-            _folder: folder,
+            clock,
+            folder,
         }
+    }
+
+    /// Another process's broker on the same store.
+    pub(crate) fn another_broker(&self) -> Broker {
+        broker(self.folder.path(), &self.server, &self.clock)
     }
 
     /// Starts the bot and waits until people can use it.
@@ -188,6 +188,14 @@ impl Rig {
         assert!(reply.text().contains("Your conversation: <#"), "{}", reply.text());
         who.waits_for_threads(&self.general, before + 1).await.pop().expect("a thread")
     }
+}
+
+fn broker(folder: &std::path::Path, server: &AuthServer, clock: &Clock) -> Broker {
+    let path = folder.join("store/auth.json");
+    let store = FileStore::open(&path, clock.clone(), FileStoreOptions::default()).expect("a store");
+    let providers = Providers::new([provider("acme", server), provider("big-acme", server)]);
+    let client = Client::new(clock.clone()).expect("a client");
+    Broker::new(Arc::new(store), providers, client, clock.clone())
 }
 
 fn provider(name: &str, server: &AuthServer) -> Provider {

@@ -18,6 +18,7 @@ mod crash_matrix;
 mod damage;
 mod discord_auth;
 mod discord_choice;
+mod discord_follow;
 mod discord_gateway;
 mod discord_rig;
 mod discord_talk;
