@@ -94,6 +94,7 @@ impl Broker {
     pub async fn expire_undecided(&self) -> Result<Option<UnixTime>, StoreError> {
         let now = self.inner.now();
         let mut next = None;
+        let mut wrote = false;
         for (tenant, entry) in self.inner.store.list().await?.iter() {
             let Some(candidate) = &entry.candidate else { continue };
             if candidate.awaits_choice(now) {
@@ -101,9 +102,12 @@ impl Broker {
                 next = Some(next.map_or(end, |next: UnixTime| next.min(end)));
                 continue;
             }
-            if self.take_out(tenant, candidate.lineage).await? {
+            let taken_out = self.take_out(tenant, candidate.lineage).await?;
+            // The write that took out the one before sweeps what is older still: nobody but this call knows of that one.
+            if taken_out || (wrote && candidate.is_swept(now)) {
                 self.lapse(tenant, entry, candidate);
             }
+            wrote |= taken_out;
         }
         Ok(next)
     }

@@ -8,7 +8,7 @@ use threadkey::{
     broker::Broker,
     discord::{self, DiscordError, DiscordSettings, Scrubber},
     ids::{ProviderId, Snowflake},
-    oauth::{Client, Provider, ProviderSettings, Providers},
+    oauth::{Client, Provider, Providers},
     secret::{AccessToken, Fingerprint, Secret},
     store::{FileStore, FileStoreOptions},
     sys::clock::Clock,
@@ -16,9 +16,12 @@ use threadkey::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{
-    authserver::{self, AuthServer},
-    discord::{Channel, Discord, Guild, Options, Person},
+use crate::{
+    parts,
+    support::{
+        authserver::{self, AuthServer},
+        discord::{Channel, Discord, Guild, Options, Person},
+    },
 };
 
 /// A secret that workers hold and that nobody may read on Discord.
@@ -196,18 +199,7 @@ fn broker(folder: &std::path::Path, server: &AuthServer, clock: &Clock) -> Broke
 }
 
 fn provider(name: &str, server: &AuthServer) -> Provider {
-    let settings = ProviderSettings {
-        issuer: Some(server.issuer().into()),
-        authorization_endpoint: server.authorization_endpoint(),
-        token_endpoint: server.token_endpoint(),
-        revocation_endpoint: Some(server.revocation_endpoint()),
-        client_id: authserver::CLIENT_ID.into(),
-        redirect_uri: authserver::PASTE_REDIRECT_URI.into(),
-        scopes: vec!["openid".into(), "offline_access".into()],
-        enforces_pkce: true,
-        ..ProviderSettings::default()
-    };
-    Provider::new(name.parse().expect("a name"), settings).expect("a provider")
+    Provider::new(name.parse().expect("a name"), parts::settings(server)).expect("a provider")
 }
 
 struct Tokens;

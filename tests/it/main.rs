@@ -30,6 +30,7 @@ mod independence;
 mod lookalike;
 mod model;
 mod outcomes;
+mod parts;
 mod peer;
 mod processes;
 mod providers;

@@ -73,6 +73,23 @@ async fn writes_of_others_leave_it_to_be_revoked_and_only_much_later_drop_it() {
 }
 
 #[tokio::test]
+async fn of_several_that_nobody_chose_each_is_revoked_and_told_however_late_somebody_looks() {
+    let (rig, _) = undecided().await;
+    rig.sign_in(BOB, "bea").await;
+    waits(rig.finish_as(BOB, "carol").await);
+    let mut events = rig.broker.events();
+    rig.clock.advance(25 * 60);
+    assert_eq!(rig.broker.expire_undecided().await.unwrap(), None);
+    for _ in [ALICE, BOB] {
+        assert_eq!(lapsed(&mut events).await.unchosen.grant, GrantEnd::Revoked);
+    }
+    assert_eq!(
+        (states(&rig, "bob"), states(&rig, "carol")),
+        (vec![LifeState::Revoked], vec![LifeState::Revoked])
+    );
+}
+
+#[tokio::test]
 async fn where_nothing_can_be_revoked_it_is_told_that_the_grant_may_live_on() {
     let (rig, undecided) = undecided().await;
     for endpoint in [None, Some("http://127.0.0.1:1/revoke".to_owned())] {
