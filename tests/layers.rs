@@ -6,10 +6,14 @@
 
 #![expect(clippy::disallowed_methods, reason = "the test reads the sources that it judges")]
 
+#[path = "structure/circles.rs"]
+mod circles;
 #[path = "structure/files.rs"]
 mod files;
 #[path = "structure/source.rs"]
 mod source;
+
+use std::path::PathBuf;
 
 use source::{Named, paths, tokens};
 
@@ -160,22 +164,40 @@ fn against_top_level(name: &str) -> Option<String> {
     })
 }
 
+/// All files of `src/`, by their paths there, with `/` between the parts.
+fn sources() -> Vec<(String, String)> {
+    let src = files::root().join("src");
+    let source = |path: PathBuf| {
+        let relative = path.strip_prefix(&src).expect("the file was found below src/");
+        let relative = relative.to_str().expect("source files have plain names").replace('\\', "/");
+        (relative, files::read(&path))
+    };
+    files::below(&src, "rs").into_iter().map(source).collect()
+}
+
 fn assert_nothing_against(sentences: &[String]) {
     assert!(sentences.is_empty(), "the floor plan is broken:\n  {}", sentences.join("\n  "));
 }
 
 #[test]
 fn every_module_imports_only_floors_below_it() {
-    let src = files::root().join("src");
-    let sources = files::below(&src, "rs");
-    assert!(sources.iter().any(|path| path.ends_with("main.rs")), "no sources found in src/");
-    let mut sentences = Vec::new();
-    for path in sources {
-        let relative = path.strip_prefix(&src).expect("the file was found below src/");
-        let relative = relative.to_str().expect("source files have plain names").replace('\\', "/");
-        sentences.extend(against(&relative, &files::read(&path)));
-    }
+    let sources = sources();
+    assert!(sources.iter().any(|(relative, _)| relative == "main.rs"), "no sources found in src/");
+    let sentences: Vec<String> =
+        sources.iter().flat_map(|(relative, text)| against(relative, text)).collect();
     assert_nothing_against(&sentences);
+}
+
+#[test]
+fn no_files_take_from_each_other_in_a_circle() {
+    let sources = sources();
+    assert!(!sources.is_empty(), "no sources found in src/");
+    let circles = circles::circles(&sources);
+    assert!(
+        circles.is_empty(),
+        "these files take from each other; what both need goes below both:\n  {}",
+        circles.join("\n  ")
+    );
 }
 
 #[test]
@@ -273,6 +295,44 @@ fn unsafe_outside_sys_is_told() {
     assert_said("store/file.rs", "fn f() { unsafe { g() } }", "`unsafe` is for sys/ alone");
     assert_unsaid("sys/flock.rs", "#![expect(unsafe_code)] fn f() { unsafe { g() } }");
     assert_unsaid("store/file.rs", "#![deny(unsafe_code)]");
+}
+
+#[test]
+fn a_circle_of_files_is_told_by_its_names_however_it_is_closed() {
+    let circles = |files: &[(&str, &str)]| {
+        let sources: Vec<_> =
+            files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        circles::circles(&sources)
+    };
+    let told = ["store/a.rs -> store/b.rs (B) -> store/a.rs (A)"];
+    let a = ("store/a.rs", "use super::b::B; pub(super) struct A(B);");
+    assert_eq!(circles(&[a, ("store/b.rs", "fn b(_: super::a::A) {}")]), told);
+    assert_eq!(circles(&[a, ("store/b.rs", "use crate::{ids::Tenant, store::a::{A as C, D}};")]), told);
+    assert_eq!(circles(&[a, ("store/b.rs", "mod c { use super::super::a::A; }")]), told);
+    let face = ("store/mod.rs", "mod a; mod b; pub use a::A; pub(crate) use self::b::B;");
+    assert_eq!(circles(&[face, a, ("store/b.rs", "use super::A;")]), told, "through what is handed on");
+    let needs = ("store/mod.rs", "mod a; pub use a::A; pub struct Store(A);");
+    let circle = circles(&[needs, ("store/a.rs", "use super::Store;")]);
+    assert_eq!(circle, ["store/mod.rs -> store/a.rs (A) -> store/mod.rs (Store)"]);
+    let three = [
+        ("cli/mod.rs", "pub mod c;"),
+        ("cli/a.rs", "use super::b::b;"),
+        ("cli/b.rs", "use crate::cli::c;"),
+        ("cli/c/mod.rs", "mod tests; use super::a::a;"),
+    ];
+    assert_eq!(circles(&three), ["cli/a.rs -> cli/b.rs (b) -> cli/c/mod.rs (c) -> cli/a.rs (a)"]);
+}
+
+#[test]
+fn files_that_take_from_those_below_them_alone_are_let_pass() {
+    let files = [
+        ("store/mod.rs", "mod a; mod b; pub use a::A; pub struct Store; #[cfg(test)] mod tests;"),
+        ("store/a.rs", "//! See [`super::b::B`].\nuse super::Store; pub struct A; mod m { use super::A; }"),
+        ("store/b.rs", "use super::{A, Store}; use std::io; const S: &str = \"crate::store::c::C\";"),
+        ("store/tests/mod.rs", "use super::{a::A, b::B}; mod deep;"),
+        ("main.rs", "use threadkey::store::A;"),
+    ];
+    assert_eq!(circles::circles(&files.map(|(name, text)| (name.to_owned(), text.to_owned()))), [""; 0]);
 }
 
 #[test]

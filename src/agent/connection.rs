@@ -1,10 +1,10 @@
 //! One worker's end of the Agent Client Protocol, version 1: handshake, turns, what the agent asks of us.
 //!
-//! We offer the agent no file system and no terminal: it has its own. Updates outside a turn are dropped.
+//! We offer the agent no file system and no terminal: it has its own.
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -16,8 +16,7 @@ use agent_client_protocol::{
         ConnectionTo,
         schema::{
             CancelNotification, ContentBlock, Implementation, InitializeRequest, NewSessionRequest,
-            PromptRequest, RequestPermissionOutcome, RequestPermissionRequest, RequestPermissionResponse,
-            SelectedPermissionOutcome, SessionId, SessionNotification, StopReason, TextContent,
+            PromptRequest, RequestPermissionRequest, SessionId, SessionNotification, StopReason, TextContent,
         },
     },
 };
@@ -30,24 +29,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    PermissionRequest, Update,
+    Update,
     lines::{self, Gate},
-    stderr::Scrubber,
-    updates::{self, Tools},
+    scrub::Scrubber,
+    turn::{CurrentTurn, MAX_QUESTIONS, Prompt, Turn, ask, forward},
 };
+
 /// How long an agent may go on after `session/cancel` before it is ended.
 const CANCEL_WITHIN: Duration = Duration::from_secs(10);
-/// How many questions to the owner may be open at once; more are answered with "cancelled".
-const MAX_QUESTIONS: usize = 8;
-/// How many choices of one question are passed on: what fits under one Discord message.
-const MAX_OPTIONS: usize = 25;
-
-/// A prompt on its way.
-pub(super) struct Prompt {
-    pub(super) text: String,
-    pub(super) updates: mpsc::Sender<Update>,
-    pub(super) cancel: CancellationToken,
-}
 
 /// Why the conversation with an agent ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,16 +71,6 @@ pub(super) struct Terms {
     pub(super) start_within: Duration,
     pub(super) idle: Duration,
     pub(super) scrubber: Scrubber,
-}
-
-/// The turn under way. Outlives its connection, so that the last update can be sent when all is cleaned up.
-pub(super) type CurrentTurn = Arc<Mutex<Option<Turn>>>;
-
-pub(super) struct Turn {
-    pub(super) updates: mpsc::Sender<Update>,
-    tools: Tools,
-    /// Fires when the turn is cancelled or over, and with it its open questions.
-    questions_void: CancellationToken,
 }
 
 /// Tells by its answer that everything before it was handled; see [`lines`].
@@ -215,11 +194,8 @@ async fn turn(
     let questions_void = CancellationToken::new();
     let _void_at_end = questions_void.clone().drop_guard();
     let updates = prompt.updates.clone();
-    *current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Turn {
-        updates: prompt.updates,
-        tools: Tools::default(),
-        questions_void: questions_void.clone(),
-    });
+    *current.lock().unwrap_or_else(PoisonError::into_inner) =
+        Some(Turn::new(prompt.updates, questions_void.clone()));
     let content = vec![ContentBlock::Text(TextContent::new(prompt.text))];
     let mut answer =
         std::pin::pin!(cx.send_request(PromptRequest::new(session.clone(), content)).block_task());
@@ -250,63 +226,4 @@ fn stop_reason(reason: StopReason) -> &'static str {
         StopReason::Refusal => "refusal",
         _ => "end_turn",
     }
-}
-
-/// Waits for room with the reader of the turn, and so holds the agent back.
-async fn forward(current: &CurrentTurn, scrubber: &Scrubber, notification: SessionNotification) {
-    let (updates, all) = {
-        let mut turn = current.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(turn) = turn.as_mut() else { return };
-        (turn.updates.clone(), updates::of(notification.update, &mut turn.tools, scrubber))
-    };
-    for update in all {
-        let _ = updates.send(update).await;
-    }
-}
-
-/// Passes a question on to the owner, and the answer back, without holding up what the agent says meanwhile.
-async fn ask(
-    current: &CurrentTurn,
-    open: &Arc<Semaphore>,
-    request: RequestPermissionRequest,
-    responder: Responder<RequestPermissionResponse, V1>,
-    cx: &ConnectionTo<Agent>,
-) -> Result<(), AcpError> {
-    let cancelled = || RequestPermissionResponse::new(RequestPermissionOutcome::Cancelled);
-    let turn = {
-        let mut turn = current.lock().unwrap_or_else(PoisonError::into_inner);
-        turn.as_mut().map(|turn| {
-            let title = updates::question(&request.tool_call, &turn.tools);
-            (turn.updates.clone(), turn.questions_void.clone(), title)
-        })
-    };
-    let permit = Arc::clone(open).try_acquire_owned();
-    let (Some((updates, void, title)), Ok(permit)) = (turn, permit) else {
-        return responder.respond(cancelled());
-    };
-    let options: Vec<_> = request
-        .options
-        .into_iter()
-        .take(MAX_OPTIONS)
-        .map(|option| (option.option_id.to_string(), option.name))
-        .collect();
-    let offered: Vec<_> = options.iter().map(|(id, _)| id.clone()).collect();
-    let (answer, chosen) = oneshot::channel();
-    if updates.send(Update::Permission(PermissionRequest { title, options, answer })).await.is_err() {
-        return responder.respond(cancelled());
-    }
-    cx.spawn(async move {
-        let _permit = permit;
-        let outcome = tokio::select! {
-            biased;
-            () = void.cancelled() => RequestPermissionOutcome::Cancelled,
-            chosen = chosen => match chosen {
-                Ok(id) if offered.contains(&id) => {
-                    RequestPermissionOutcome::Selected(SelectedPermissionOutcome::new(id))
-                }
-                _ => RequestPermissionOutcome::Cancelled,
-            },
-        };
-        responder.respond(RequestPermissionResponse::new(outcome))
-    })
 }

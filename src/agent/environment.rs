@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeMap, ffi::OsString};
 
-use super::{AgentSettings, Holder, PromptError, TokenSource, launch::Folders, stderr::Scrubber};
+use async_trait::async_trait;
+
+use super::{AgentSettings, Holder, PromptError, folders::Folders, scrub::Scrubber};
 use crate::{
     ids::ProviderId,
-    secret::{Capability, Secret},
+    secret::{AccessToken, Capability, Secret},
 };
 
 /// The default of `PATH`, where the bot itself has none.
@@ -15,6 +17,13 @@ pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:
 pub const SOCKET_VARIABLE: &str = "THREADKEY_SOCKET";
 /// What to show there.
 pub const CAPABILITY_VARIABLE: &str = "THREADKEY_CAPABILITY";
+
+/// Where `{token:PROVIDER}` comes from. Implemented with the broker, above.
+#[async_trait]
+pub trait TokenSource: Send + Sync + 'static {
+    /// An access token for a worker of this holder, or a sentence for its owner.
+    async fn token(&self, holder: &Holder, provider: &ProviderId) -> Result<AccessToken, String>;
+}
 
 /// A variable of ours, as the bot has it.
 pub(super) fn inherited(name: &str, default: &str) -> OsString {
@@ -120,12 +129,11 @@ mod tests {
     use crate::{
         agent::Conversation,
         ids::{ConversationId, Snowflake},
-        secret::AccessToken,
     };
 
     struct OneToken;
 
-    #[async_trait::async_trait]
+    #[async_trait]
     impl TokenSource for OneToken {
         async fn token(&self, _: &Holder, provider: &ProviderId) -> Result<AccessToken, String> {
             if provider.as_str() == "acme" {

@@ -1,4 +1,4 @@
-//! From the settings to a running process: folders, program, sandbox.
+//! From the settings to a running process: folders, program, sandbox, environment.
 
 use std::{
     ffi::OsString,
@@ -9,10 +9,10 @@ use std::{
 use super::{
     AgentSettings, Capabilities, Conversation, Holder, Isolation, PromptError, TokenSource,
     environment::{self, DEFAULT_PATH},
-    stderr::Scrubber,
+    folders::Folders,
+    scrub::Scrubber,
 };
 use crate::sys::{
-    files,
     process::{self, Child, Pipes, Spec},
     sandbox::{self, Policy, Sandbox, SandboxError},
 };
@@ -81,19 +81,6 @@ const SYSTEM: &[&str] = &[
     "/sys/fs/cgroup",
     "/sys/kernel/mm",
 ];
-
-/// A worker's own folders.
-#[derive(Clone, Debug)]
-pub(super) struct Folders {
-    /// All of it.
-    pub(super) own: PathBuf,
-    /// `HOME`.
-    pub(super) home: PathBuf,
-    /// `TMPDIR`.
-    pub(super) tmp: PathBuf,
-    /// Where it works.
-    pub(super) work: PathBuf,
-}
 
 /// A process that runs, and nobody has talked to yet.
 pub(super) struct Launched {
@@ -166,7 +153,7 @@ fn prepare(settings: &AgentSettings, conversation: &Conversation) -> Result<Prep
     if settings.isolation != Isolation::None {
         sandbox::supported().map_err(no_sandbox)?;
     }
-    let folders = make_folders(&settings.root, conversation)?;
+    let folders = Folders::make(&settings.root, conversation)?;
     let sandbox = match settings.isolation {
         Isolation::None => None,
         Isolation::Auto | Isolation::Landlock => {
@@ -181,25 +168,6 @@ fn no_sandbox(error: SandboxError) -> PromptError {
         SandboxError::Unsupported(missing) => PromptError::NoIsolation(missing),
         other => PromptError::Sandbox(other),
     }
-}
-
-/// One conversation's folders, for one owner: in a direct message between two people that both may use, each has a worker in turn, and
-/// what the one's has written is not for the other.
-fn make_folders(root: &Path, conversation: &Conversation) -> Result<Folders, PromptError> {
-    let made = |path: PathBuf| match files::create_private_folder(&path) {
-        Ok(()) => Ok(path),
-        Err(source) => Err(PromptError::Folder { path, source }),
-    };
-    made(root.to_owned())?;
-    let root =
-        sandbox::resolve(root).map_err(|source| PromptError::Folder { path: root.to_owned(), source })?;
-    let own = made(root.join(format!("{}-{}", conversation.id.0, conversation.owner)))?;
-    Ok(Folders {
-        home: made(own.join("home"))?,
-        tmp: made(own.join("tmp"))?,
-        work: made(own.join("cwd"))?,
-        own,
-    })
 }
 
 fn policy(settings: &AgentSettings, program: &Path, folders: &Folders) -> Policy {

@@ -10,37 +10,32 @@ pub mod builtin;
 mod capability;
 mod connection;
 mod environment;
+mod folders;
 mod launch;
 mod lines;
+mod scrub;
 mod settings;
 mod stderr;
+mod table;
 pub mod token_client;
+mod turn;
 mod updates;
 mod worker;
 mod workers;
 
 pub use capability::{Capabilities, Holder};
-pub use environment::{CAPABILITY_VARIABLE, SOCKET_VARIABLE};
+pub use environment::{CAPABILITY_VARIABLE, SOCKET_VARIABLE, TokenSource};
 pub use settings::{AgentSettings, Isolation, SettingsError};
 pub use workers::Workers;
 
 use std::{path::PathBuf, time::Duration};
 
-use async_trait::async_trait;
 use tokio::sync::oneshot;
 
 use crate::{
-    ids::{ConversationId, ProviderId, Snowflake},
-    secret::AccessToken,
+    ids::{ConversationId, Snowflake},
     sys::sandbox::SandboxError,
 };
-
-/// Where `{token:PROVIDER}` comes from. Implemented with the broker, above.
-#[async_trait]
-pub trait TokenSource: Send + Sync + 'static {
-    /// An access token for a worker of this holder, or a sentence for its owner.
-    async fn token(&self, holder: &Holder, provider: &ProviderId) -> Result<AccessToken, String>;
-}
 
 /// For whom a worker runs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,33 +8,16 @@ use std::{
 
 use tokio::{io::AsyncRead, task::JoinHandle, time::timeout};
 
-use super::lines::{BoundedLines, Line};
-use crate::{ids::ConversationId, secret::Secret};
+use super::{
+    lines::{BoundedLines, Line},
+    scrub::Scrubber,
+};
+use crate::ids::ConversationId;
 
 const MAX_LINE: usize = 4096;
 const KEEP: usize = 4096;
 /// How long to wait for the end of the pipe once the process is gone; whoever escaped its group may hold it open.
 const END_WITHIN: Duration = Duration::from_secs(1);
-
-/// Takes a worker's secrets out of texts.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Scrubber(Vec<Secret>);
-
-impl Scrubber {
-    /// Of these; empty ones are passed over.
-    pub(super) fn new(secrets: impl IntoIterator<Item = Secret>) -> Self {
-        let mut secrets: Vec<_> = secrets.into_iter().filter(|secret| !secret.is_empty()).collect();
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
-        Self(secrets)
-    }
-
-    /// The text with an ellipsis for each secret.
-    pub(super) fn scrub(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| {
-            if text.contains(secret.expose()) { text.replace(secret.expose(), "…") } else { text }
-        })
-    }
-}
 
 /// Reads a worker's stderr to its end, keeping the last lines.
 #[derive(Debug)]
@@ -102,7 +85,7 @@ fn keep(tail: &mut VecDeque<String>, line: String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Snowflake;
+    use crate::{ids::Snowflake, secret::Secret};
 
     async fn tail_of(text: &str) -> String {
         let scrubber = Scrubber::new([Secret::new("s3cr3t"), Secret::new("s3cr3t-longer"), Secret::new("")]);

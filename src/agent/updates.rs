@@ -7,7 +7,7 @@ use agent_client_protocol::v1::schema::{
     ToolCallUpdate,
 };
 
-use super::{Update, stderr::Scrubber};
+use super::{Update, scrub::Scrubber};
 
 /// How many of a turn's tool calls are remembered.
 const MAX_TOOLS: usize = 256;

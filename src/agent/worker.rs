@@ -1,16 +1,17 @@
 //! One worker's life, in a task of its own: launch, converse, clean up, tell.
 
-use std::{process::ExitStatus, time::Duration};
+use std::{process::ExitStatus, sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Conversation, Holder, PromptError, Update,
-    connection::{self, CurrentTurn, End, Prompt, Terms},
+    AgentSettings, Capabilities, Conversation, Holder, PromptError, TokenSource, Update,
+    connection::{self, End, Terms},
     launch::{Launched, launch},
     stderr::Stderr,
-    workers::Seat,
+    table::Seat,
+    turn::{CurrentTurn, Prompt},
 };
 use crate::sys::process::Child;
 
@@ -21,7 +22,14 @@ const EXIT_WITHIN: Duration = Duration::from_secs(1);
 /// How long what an agent said before it exited may take to be read.
 const DRAIN_WITHIN: Duration = Duration::from_secs(2);
 
-/// Clears the place in the table however the task ends.
+/// What every worker is made with.
+pub(super) struct Means {
+    pub(super) settings: AgentSettings,
+    pub(super) capabilities: Arc<Capabilities>,
+    pub(super) tokens: Arc<dyn TokenSource>,
+}
+
+/// Clears the place in the table however the task ends, also when it panics or its runtime ends.
 struct Occupied(Seat);
 
 impl Drop for Occupied {
@@ -32,6 +40,7 @@ impl Drop for Occupied {
 
 /// From the first prompt to the end of the process.
 pub(super) async fn run(
+    means: Arc<Means>,
     seat: Seat,
     conversation: Conversation,
     mut prompts: mpsc::Receiver<Prompt>,
@@ -39,13 +48,12 @@ pub(super) async fn run(
 ) {
     let occupied = Occupied(seat.clone());
     let id = conversation.id;
-    let shared = &seat.shared;
-    let settings = &shared.settings;
+    let settings = &means.settings;
     let holder = Holder { conversation, providers: settings.providers.clone() };
     let launched = tokio::select! {
         biased;
         () = stop.cancelled() => Err(PromptError::Stopped),
-        launched = launch(settings, &holder, &shared.capabilities, &*shared.tokens) => launched,
+        launched = launch(settings, &holder, &means.capabilities, &*means.tokens) => launched,
     };
     let Launched { mut child, pipes, scrubber, work } = match launched {
         Ok(launched) => launched,

@@ -226,11 +226,11 @@ mod tests {
             ),
             (
                 TokenError::NoSession(tenant()),
-                r#"- {"type":"about:blank","title":"Not Found","status":404,"detail":"nobody is signed in for acme/user:803: sign in with /auth start on Discord, or threadkey auth start in a terminal","code":"no_session"}"#,
+                r#"- {"type":"about:blank","title":"Not Found","status":404,"detail":"nobody is signed in for acme/user:803: sign in with `/auth start` on Discord, or `threadkey auth start acme --as user:803` in a terminal","code":"no_session"}"#,
             ),
             (
                 TokenError::Ended { tenant: tenant(), code: "invalid_grant".into() },
-                r#"- {"type":"about:blank","title":"Gone","status":410,"detail":"the session acme/user:803 has ended (invalid_grant): sign in again","code":"session_ended"}"#,
+                r#"- {"type":"about:blank","title":"Gone","status":410,"detail":"the session acme/user:803 has ended (invalid_grant): sign in again with `/auth start` on Discord, or `threadkey auth start acme --as user:803` in a terminal","code":"session_ended"}"#,
             ),
             (
                 TokenError::Unavailable { tenant: tenant(), code: "http_503".into(), retry_after: wait },

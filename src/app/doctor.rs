@@ -1,10 +1,11 @@
 //! `threadkey doctor`: everything that can be looked at before it matters.
 
+mod finding;
 mod sockets;
 
-use std::{ffi::OsStr, fmt::Write as _, path::Path, time::Duration};
+pub use finding::{Finding, Verdict};
 
-use serde::Serialize;
+use std::{ffi::OsStr, fmt::Write as _, path::Path, time::Duration};
 
 use super::Parts;
 use crate::{
@@ -20,43 +21,6 @@ const DISCORD_WITHIN: Duration = Duration::from_secs(10);
 /// Where Discord's REST is when nobody says otherwise.
 const DISCORD: &str = "https://discord.com/";
 
-/// How a thing is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// As it should be.
-    Ok,
-    /// It works, and could be better, or it could not be looked at.
-    Warn,
-    /// threadkey does not work like this.
-    Fail,
-}
-
-/// One thing that was looked at.
-#[derive(Clone, Debug, Serialize)]
-pub struct Finding {
-    /// What.
-    pub name: String,
-    /// How it is.
-    pub verdict: Verdict,
-    /// What was found, and what to do about it.
-    pub text: String,
-    /// The code to end with when this is a failure.
-    #[serde(skip)]
-    pub exit: Exit,
-}
-
-impl Finding {
-    fn new(name: &str, verdict: Verdict, text: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), verdict, text: text.into(), exit: Exit::Usage }
-    }
-
-    /// The finding that there is no sound configuration.
-    pub fn no_configuration(failure: &Failure) -> Self {
-        Self::new("configuration", Verdict::Fail, failure.text.clone())
-    }
-}
-
 /// Looks at everything. `discord` is the bot's settings, or the sentence that says what is missing. `path` is where
 /// programs are looked for.
 pub async fn examine(parts: &Parts, discord: Result<DiscordSettings, String>, path: &OsStr) -> Vec<Finding> {
@@ -64,7 +28,7 @@ pub async fn examine(parts: &Parts, discord: Result<DiscordSettings, String>, pa
         vec![Finding::new("configuration", Verdict::Ok, format!("{} is sound", parts.config.display()))];
     findings.extend(store_checks(parts).await);
     findings.push(providers(parts));
-    findings.push(socket(&parts.api.socket));
+    findings.push(socket(&parts.api.socket).await);
     findings.push(match discord {
         Ok(settings) => ask_discord(&settings).await,
         Err(missing) => {
@@ -85,7 +49,7 @@ pub async fn examine(parts: &Parts, discord: Result<DiscordSettings, String>, pa
     findings
 }
 
-/// The code to end with: 6 when the store is at fault, 2 for everything else that is, 0 where nothing is.
+/// The code to end with: 6 when the store alone is at fault, 2 when something else is, 0 where nothing is.
 pub fn exit(findings: &[Finding]) -> Exit {
     let mut failed =
         findings.iter().filter(|finding| finding.verdict == Verdict::Fail).map(|finding| finding.exit);
@@ -142,10 +106,26 @@ fn providers(parts: &Parts) -> Finding {
             "none is configured: add a [providers.NAME] section",
         );
     }
+    let found = parts.providers.ids().filter_map(|id| parts.providers.get(id));
+    let odd: Vec<_> = found
+        .filter(|provider| provider.binding().client_id.contains(char::is_whitespace))
+        .map(|provider| provider.id().to_string())
+        .collect();
+    if !odd.is_empty() {
+        let text = format!(
+            "the client_id of {} has spaces in it: is it the one that the provider gave?",
+            odd.join(", ")
+        );
+        return Finding::new("providers", Verdict::Warn, text);
+    }
     Finding::new("providers", Verdict::Ok, names.join(", "))
 }
 
-fn socket(socket: &Path) -> Finding {
+async fn socket(socket: &Path) -> Finding {
+    if sockets::takes_connections(socket).await {
+        let text = format!("{} is served by a threadkey that runs", socket.display());
+        return Finding::new("socket", Verdict::Ok, text);
+    }
     if crate::sys::socket::is_possible(socket) {
         return Finding::new("socket", Verdict::Ok, format!("{} can be made", socket.display()));
     }

@@ -5,6 +5,21 @@
 //! place, or, when the time to choose is over, the first broker that looks ([`Broker::expire_choices`]). It is taken out first,
 //! so that nobody can choose what is being revoked, and one process alone does it. The sweep of the store comes later and
 //! revokes nothing: the store talks to no provider.
+//!
+//! # Dying between the two
+//!
+//! An orderly end waits for the provider. A process that is killed before the provider has answered leaves a grant behind there of which nobody
+//! is told, and a logout with revocation the same. It stays so, knowingly. The grant is in nobody's hands: its tokens went with the
+//! record. Nobody was told that it has ended: who asked for that got no answer. What is left is a line in the account's list of
+//! applications at the provider, and in our log that the provider was asked, without what came of it. All that would do better costs more:
+//!
+//! - *Revoke first, take out then.* Until it is out, somebody may choose it in another process, and has a dead session in place of a good
+//!   one. Also what has lapsed can be chosen again, once a clock that was ahead is set right. And a session that is being logged out would
+//!   be handed out, and renewed to tokens that nobody revokes, for as long as a provider takes.
+//! - *A note of what is to be revoked, which a later process finishes.* It has to hold the refresh token: a live secret, kept on disk
+//!   because nobody wants it. Each choice and logout costs a second durable write, the programs that share the store have to
+//!   sweep one more section, and it needs a rule for when to give up a provider that never answers.
+//! - *Tell of it in the status or by the doctor.* Without such a note there is nothing to tell from.
 
 use std::time::Duration;
 
@@ -79,6 +94,7 @@ impl Broker {
     pub async fn expire_undecided(&self) -> Result<Option<UnixTime>, StoreError> {
         let now = self.inner.now();
         let mut next = None;
+        let mut wrote = false;
         for (tenant, entry) in self.inner.store.list().await?.iter() {
             let Some(candidate) = &entry.candidate else { continue };
             if candidate.awaits_choice(now) {
@@ -86,9 +102,12 @@ impl Broker {
                 next = Some(next.map_or(end, |next: UnixTime| next.min(end)));
                 continue;
             }
-            if self.take_out(tenant, candidate.lineage).await? {
+            let taken_out = self.take_out(tenant, candidate.lineage).await?;
+            // The write that took out the one before sweeps what is older still: nobody but this call knows of that one.
+            if taken_out || (wrote && candidate.is_swept(now)) {
                 self.lapse(tenant, entry, candidate);
             }
+            wrote |= taken_out;
         }
         Ok(next)
     }
@@ -184,45 +203,5 @@ impl Broker {
         };
         let entries = self.inner.store.list().await?;
         Ok(entries.values().flat_map(|entry| entry.session.iter().chain(&entry.candidate)).any(same))
-    }
-}
-
-// === impl Undecided ===
-
-impl Undecided {
-    /// What waits for a choice in a record, while it can be chosen.
-    pub(super) fn of(tenant: &Tenant, entry: &Entry, now: UnixTime) -> Option<Self> {
-        entry.candidate.as_ref().filter(|candidate| candidate.awaits_choice(now))?;
-        Self::in_record(tenant, entry)
-    }
-
-    /// The same, whatever the time.
-    pub(super) fn in_record(tenant: &Tenant, entry: &Entry) -> Option<Self> {
-        let candidate = entry.candidate.as_ref()?;
-        Some(Self {
-            tenant: tenant.clone(),
-            lineage: candidate.lineage,
-            account: candidate.account.clone(),
-            current: entry.session.as_ref().and_then(|session| session.account.clone()),
-            until: candidate.choice_ends_at(),
-            dropped: None,
-        })
-    }
-}
-
-// === impl SignedIn ===
-
-impl SignedIn {
-    /// A session that has taken the place of `before`.
-    pub(super) fn new(tenant: &Tenant, session: &Session, before: Option<&Session>) -> Self {
-        let before = before.and_then(|before| before.account.as_ref());
-        Self {
-            tenant: tenant.clone(),
-            account: session.account.clone(),
-            replaced: before.filter(|before| Some(*before) != session.account.as_ref()).cloned(),
-            expires_at: session.expires_at,
-            renews: session.refresh_token.is_some(),
-            dropped: None,
-        }
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    ids::{ProviderId, Tenant},
+    ids::{Principal, ProviderId, Tenant},
+    session::{Decision, PENDING_LIFETIME, RetryKind},
     store::StoreError,
     sys::clock::UnixTime,
 };
@@ -15,12 +16,10 @@ pub enum TokenError {
     #[error("there is no provider {0} in the configuration; `threadkey providers` lists them")]
     UnknownProvider(ProviderId),
     /// Nobody has signed in.
-    #[error(
-        "nobody is signed in for {0}: sign in with /auth start on Discord, or threadkey auth start in a terminal"
-    )]
+    #[error("nobody is signed in for {tenant}: sign in {}", how_to_sign_in(.0), tenant = .0)]
     NoSession(Tenant),
     /// The session is over.
-    #[error("the session {tenant} has ended ({code}): sign in again")]
+    #[error("the session {tenant} has ended ({code}): sign in again {}", how_to_sign_in(tenant))]
     Ended {
         /// Which one.
         tenant: Tenant,
@@ -67,14 +66,34 @@ impl From<StoreError> for TokenError {
     }
 }
 
+/// The error that a decision means for a caller, if it means one.
+pub(super) fn refusal(tenant: &Tenant, decision: Decision, now: UnixTime) -> Option<TokenError> {
+    let tenant = tenant.clone();
+    match decision {
+        Decision::Serve | Decision::ServeAndRefresh | Decision::Refresh => None,
+        Decision::Ended { code } => Some(TokenError::Ended { tenant, code }),
+        Decision::Backoff { kind: RetryKind::Misconfigured, code, .. } => {
+            Some(TokenError::Misconfigured { tenant, code })
+        }
+        Decision::Backoff { until, code, .. } => {
+            Some(TokenError::Unavailable { tenant, code, retry_after: wait_until(until, now) })
+        }
+    }
+}
+
+/// Seconds from `now` until `then`, at least 1: what a `Retry-After` says.
+pub(super) fn wait_until(then: UnixTime, now: UnixTime) -> Duration {
+    Duration::from_secs(then.saturating_sub(now).max(1).try_into().unwrap_or(1))
+}
+
 /// A sign-in that could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration has no such provider.
-    #[error("there is no provider {0}; `/auth start` and `threadkey providers` list them")]
+    #[error("there is no provider {0} in the configuration; `threadkey providers` lists them")]
     UnknownProvider(ProviderId),
     /// Somebody else has one under way for the same tenant.
-    #[error("somebody else is just signing in for {tenant}; that sign-in ends by itself {}", at(*until))]
+    #[error("somebody else is just signing in for {tenant}; that sign-in ends by itself within {} minutes: try again then", PENDING_LIFETIME.as_secs() / 60)]
     Busy {
         /// For whom.
         tenant: Tenant,
@@ -86,15 +105,24 @@ pub enum StartError {
     Store(#[from] StoreError),
 }
 
-fn at(until: UnixTime) -> String {
-    format!("at Unix time {until}")
+/// The commands that do it, for whoever this is about.
+fn how_to_sign_in(tenant: &Tenant) -> String {
+    let Tenant { provider, principal } = tenant;
+    let shared = match principal {
+        Principal::Local => return format!("with `threadkey auth start {provider}`"),
+        Principal::User(_) => "",
+        Principal::Guild(_) => " and `shared`",
+    };
+    format!(
+        "with `/auth start`{shared} on Discord, or `threadkey auth start {provider} --as {principal}` in a terminal"
+    )
 }
 
 /// A sign-in that could not be finished. Unless it says otherwise, the sign-in stays open and nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum FinishError {
     /// The configuration has no such provider.
-    #[error("there is no provider {0}; `threadkey providers` lists them")]
+    #[error("there is no provider {0} in the configuration; `threadkey providers` lists them")]
     UnknownProvider(ProviderId),
     /// Nothing under way for this person.
     #[error("you have no sign-in under way{} (one is open for 15 minutes): begin with /auth start, or threadkey auth start in a terminal", for_provider(provider.as_ref()))]
@@ -103,7 +131,7 @@ pub enum FinishError {
         provider: Option<ProviderId>,
     },
     /// Nothing under way, but there is a session: most likely the code was used before.
-    #[error("there is no sign-in under way for {provider}, and you are signed in{}: a code works once, and this one has done its work", as_account(account.as_deref()))]
+    #[error("there is no sign-in under way for {provider}, and you are signed in{}: a code works once, and the last one has done its work", as_account(account.as_deref()))]
     AlreadyDone {
         /// Where.
         provider: ProviderId,
@@ -256,4 +284,26 @@ pub enum LogoutError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_not_signed_in_reads_the_command_that_does_it_for_them() {
+        let words = |tenant: &str| TokenError::NoSession(tenant.parse().expect("a tenant")).to_string();
+        assert_eq!(
+            words("acme/local"),
+            "nobody is signed in for acme/local: sign in with `threadkey auth start acme`"
+        );
+        assert_eq!(
+            words("acme/user:5"),
+            "nobody is signed in for acme/user:5: sign in with `/auth start` on Discord, or `threadkey auth start acme --as user:5` in a terminal"
+        );
+        assert!(words("acme/guild:9").contains("`/auth start` and `shared` on Discord"));
+        let tenant = "acme/guild:9".parse().expect("a tenant");
+        let busy = StartError::Busy { tenant, until: 1_795_358_672 }.to_string();
+        assert!(busy.ends_with("ends by itself within 15 minutes: try again then"), "{busy}");
+    }
 }

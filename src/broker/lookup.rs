@@ -1,12 +1,61 @@
 //! What is known of sessions, without their secrets.
 
-use super::{AccessState, Broker, RefreshState, Status, Undecided};
+use super::{Broker, Undecided};
 use crate::{
     ids::{Principal, ProviderId, Snowflake, Tenant},
     session::{Change, Entry, RetryKind, Session},
     store::StoreError,
     sys::clock::UnixTime,
 };
+
+/// What a person may know of a session: never a secret.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Which one.
+    pub tenant: Tenant,
+    /// Whose login it is.
+    pub account: Option<String>,
+    /// The access token.
+    pub access: AccessState,
+    /// The refresh token.
+    pub refresh: RefreshState,
+    /// The last trouble, its kind and when.
+    pub last_error: Option<(String, RetryKind, UnixTime)>,
+    /// A sign-in is under way until then.
+    pub pending_until: Option<UnixTime>,
+    /// A sign-in as another account waits for a choice.
+    pub undecided: Option<Undecided>,
+    /// The state of the session; 0 without one.
+    pub generation: u64,
+}
+
+/// How an access token stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessState {
+    /// There is no session.
+    None,
+    /// Good until then, in Unix seconds.
+    Valid(UnixTime),
+    /// It ended then.
+    Expired(UnixTime),
+    /// A resource refused it before its time.
+    Rejected,
+}
+
+/// How a refresh token stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RefreshState {
+    /// There is none.
+    None,
+    /// As far as known it works.
+    Ready,
+    /// Nothing is sent before then, in Unix seconds.
+    HeldBack(UnixTime),
+    /// It may have been spent without an answer; `code` says how that came.
+    Uncertain(String),
+    /// The provider ended it; `code` is its word.
+    Ended(String),
+}
 
 impl Broker {
     /// How the sessions of these principals stand, in order of provider; with a session, or with a sign-in

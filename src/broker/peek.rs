@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Lease, TokenError, token::refusal};
+use super::{Lease, TokenError, error::refusal};
 use crate::{
     ids::Tenant,
     oauth::Provider,

@@ -8,20 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Broker, Finished, TokenError, Undecided};
+use super::{Broker, DEFAULT_MIN_TTL, Finished, TokenError, Undecided, flight::landing};
 use crate::{
     ids::Tenant,
     session::journal::{Answer, Intent, Journal, Spending},
     store::{self, Purpose, StoreError, TenantLock},
     sys::files,
 };
-
-/// An answer that is only in memory.
-#[derive(Clone)]
-pub(super) struct Unsaved {
-    pub(super) intent: Intent,
-    pub(super) answer: Answer,
-}
 
 /// Why a rescue file could not be brought home. The file is left as it is.
 #[derive(Debug, thiserror::Error)]
@@ -106,19 +99,18 @@ impl Broker {
         let provider = self.inner.provider(tenant)?;
         let lock = self.inner.store.try_lock(tenant, Purpose::Refresh).await?;
         let mut lock = lock.ok_or_else(|| RestoreError::Busy(tenant.clone()))?;
-        let outdated = || RestoreError::Outdated(tenant.clone());
         let before = self.inner.store.read(tenant).await?.session;
         let before = before.ok_or_else(|| self.nothing_of(tenant))?;
         if !matches!(&intent.spending, Spending::Refresh(spent) if spent.seen.lineage == before.lineage) {
             return Err(self.nothing_of(tenant));
         }
         if before.to_spend().map(Spending::Refresh).as_ref() != Some(&intent.spending) {
-            return Err(outdated());
+            return Err(RestoreError::Outdated(tenant.clone()));
         }
         journalled(lock.as_mut(), &intent, &answer).await?;
         drop(lock);
-        let joined = self.join(tenant, &provider, before.seen(), super::DEFAULT_MIN_TTL);
-        let landed = super::flight::landing(joined, tenant).await;
+        let joined = self.join(tenant, &provider, before.seen(), DEFAULT_MIN_TTL);
+        let landed = landing(joined, tenant).await;
         // By the session, not by the flight: an access token whose life was over in the file is renewed at once, and that may fail.
         let after = self.inner.store.read(tenant).await?.session;
         if after.is_some_and(|after| after.seen() != before.seen()) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Event, Inner, rescue::Unsaved};
+use super::{Event, Inner, Unsaved};
 use crate::{
     ids::Tenant,
     session::{

@@ -4,13 +4,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Broker, CALLER_WAIT, DEFAULT_MIN_TTL, Lease, TokenError, flight::landing, later, wait_until};
+use super::{
+    Broker, CALLER_WAIT, DEFAULT_MIN_TTL, Lease, TokenError,
+    error::{refusal, wait_until},
+    flight::landing,
+    later,
+};
 use crate::{
     ids::Tenant,
     oauth::Provider,
     secret::AccessToken,
-    session::{Applied, Change, Decision, FORCED_REFRESH_INTERVAL, RetryKind, Session, adopts, decide},
-    sys::clock::UnixTime,
+    session::{Applied, Change, Decision, FORCED_REFRESH_INTERVAL, Session, adopts, decide},
 };
 
 /// How often a caller that joined somebody else's flight looks again before it is told to come back.
@@ -115,20 +119,5 @@ impl Broker {
             return self.inner.store.read(tenant).await?.session.ok_or_else(none);
         }
         entry.session.ok_or_else(none)
-    }
-}
-
-/// The error that a decision means for a caller, if it means one.
-pub(super) fn refusal(tenant: &Tenant, decision: Decision, now: UnixTime) -> Option<TokenError> {
-    let tenant = tenant.clone();
-    match decision {
-        Decision::Serve | Decision::ServeAndRefresh | Decision::Refresh => None,
-        Decision::Ended { code } => Some(TokenError::Ended { tenant, code }),
-        Decision::Backoff { kind: RetryKind::Misconfigured, code, .. } => {
-            Some(TokenError::Misconfigured { tenant, code })
-        }
-        Decision::Backoff { until, code, .. } => {
-            Some(TokenError::Unavailable { tenant, code, retry_after: wait_until(until, now) })
-        }
     }
 }

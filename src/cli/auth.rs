@@ -1,18 +1,26 @@
 //! `threadkey auth`: the same sign-in as on Discord, from a terminal.
 
-use std::{fmt::Write as _, path::Path};
+use std::{path::Path, time::Duration};
 
 use serde::Serialize;
+use tokio::sync::broadcast;
 use zeroize::Zeroizing;
 
-use super::{AuthCommand, Exit, Failure, choice, read_line, say, status, write_out};
+use super::{
+    AuthCommand, Exit, Failure, choice, read_line, say, status,
+    words::{as_principal, signed_in_words},
+    write_out,
+};
 use crate::{
-    broker::{Broker, Finished, LoggedOut, Revocation, SignedIn},
+    broker::{Broker, Event, Finished, LoggedOut, Revocation},
     ids::{Principal, ProviderId, Tenant},
     oauth::Pasted,
     store,
     sys::{clock::UnixTime, files},
 };
+
+/// After this long without an answer of the provider it is said what is being waited for.
+const IMPATIENT: Duration = Duration::from_secs(2);
 
 #[derive(Serialize)]
 struct StartedDto<'a> {
@@ -81,11 +89,8 @@ async fn restore(broker: &Broker, file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn as_principal(principal: Principal) -> String {
-    if principal == Principal::Local { String::new() } else { format!(" --as {principal}") }
-}
-
 async fn code(broker: &Broker, who: Principal, provider: Option<&ProviderId>) -> Result<(), Failure> {
+    broker.expects_code(who, provider).await?;
     let input = read_line("Code, or the whole address of the page that you ended on:")?;
     let pasted = Pasted::parse(input.expose())?;
     match broker.finish(who, provider, pasted).await? {
@@ -95,24 +100,6 @@ async fn code(broker: &Broker, who: Principal, provider: Option<&ProviderId>) ->
         }
         Finished::Undecided(undecided) => choice::ask(broker, &undecided).await,
     }
-}
-
-pub(super) fn signed_in_words(signed_in: &SignedIn) -> String {
-    let mut words = format!("Signed in at {}", signed_in.tenant.provider);
-    if let Some(account) = &signed_in.account {
-        let _ = write!(words, " as {account}");
-    }
-    if let Some(replaced) = &signed_in.replaced {
-        let _ = write!(words, ", in place of {replaced}");
-    }
-    words.push('.');
-    if !signed_in.renews {
-        words.push_str(" The provider gave no refresh token: sign in again when the access token ends.");
-    }
-    if let Some(dropped) = &signed_in.dropped {
-        let _ = write!(words, " {}", choice::dropped_words(&signed_in.tenant, dropped));
-    }
-    words
 }
 
 async fn show(broker: &Broker, who: Principal, json: bool, now: UnixTime) -> Result<(), Failure> {
@@ -128,7 +115,18 @@ async fn show(broker: &Broker, who: Principal, json: bool, now: UnixTime) -> Res
 
 async fn logout(broker: &Broker, tenant: &Tenant, revocation: Revocation) -> Result<(), Failure> {
     let provider = &tenant.provider;
-    say(&match broker.logout(tenant, revocation).await? {
+    let removed = removed_a_while_ago(broker.events());
+    let mut logout = std::pin::pin!(broker.logout(tenant, revocation));
+    let logged_out = tokio::select! {
+        biased;
+        logged_out = logout.as_mut() => logged_out,
+        () = removed => {
+            // Whoever interrupts it now knows what is done and what is not.
+            say(&format!("{tenant} is logged out here. {provider} is still asked to end the grant …"));
+            logout.await
+        }
+    };
+    say(&match logged_out? {
         LoggedOut::LocallyOnly => format!(
             "{tenant} is logged out here. The grant lives on at {provider}: end it there too, or use --revoke next time."
         ),
@@ -141,6 +139,11 @@ async fn logout(broker: &Broker, tenant: &Tenant, revocation: Revocation) -> Res
         ),
     });
     Ok(())
+}
+
+async fn removed_a_while_ago(mut events: broadcast::Receiver<Event>) {
+    while !matches!(events.recv().await, Ok(Event::LoggedOut(_))) {}
+    tokio::time::sleep(IMPATIENT).await;
 }
 
 async fn cancel(broker: &Broker, who: Principal, provider: Option<&ProviderId>) -> Result<(), Failure> {

@@ -1,12 +1,11 @@
 //! A sign-in that came back as another account: asking which one it shall be, and doing that.
 
 use super::{
-    Exit, Failure,
-    auth::{as_principal, signed_in_words},
-    can_ask, read_line, say,
+    Exit, Failure, can_ask, read_line, say,
+    words::{commands, dropped_words, signed_in_words},
 };
 use crate::{
-    broker::{Broker, ChoiceError, GrantEnd, Unchosen, Undecided},
+    broker::{Broker, ChoiceError, Undecided},
     ids::{Lineage, Tenant},
 };
 
@@ -90,27 +89,6 @@ fn question(undecided: &Undecided) -> String {
     )
 }
 
-/// The two commands that decide.
-pub(super) fn commands(tenant: &Tenant) -> String {
-    let whose = as_principal(tenant.principal);
-    let provider = &tenant.provider;
-    format!("`threadkey auth switch {provider}{whose}` or `threadkey auth keep {provider}{whose}`")
-}
-
-/// What became of a sign-in that was not chosen.
-pub(super) fn dropped_words(tenant: &Tenant, dropped: &Unchosen) -> String {
-    let account = dropped.account.as_deref().unwrap_or("another account");
-    let provider = &tenant.provider;
-    match dropped.grant {
-        GrantEnd::Revoked => {
-            format!("The sign-in as {account} is dropped, and {provider} has ended its grant.")
-        }
-        GrantEnd::MayLiveOn => format!(
-            "The sign-in as {account} is dropped here; its grant may live on at {provider}: end it in that account there."
-        ),
-    }
-}
-
 fn read(answer: &str) -> Option<Choice> {
     match answer.trim().to_ascii_lowercase().as_str() {
         "switch" | "s" => Some(Choice::Switch),
@@ -120,20 +98,9 @@ fn read(answer: &str) -> Option<Choice> {
 }
 
 #[cfg(test)]
-pub(super) fn undecided_for_tests(tenant: &Tenant, until: crate::sys::clock::UnixTime) -> Undecided {
-    Undecided {
-        tenant: tenant.clone(),
-        lineage: Lineage([8; 16]),
-        account: Some("bob@example.com".into()),
-        current: Some("alice@example.com".into()),
-        until,
-        dropped: None,
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::words::tests::undecided;
 
     #[test]
     fn an_answer_is_a_word_or_its_first_letter_and_anything_else_decides_nothing() {
@@ -153,7 +120,7 @@ mod tests {
     #[test]
     fn it_says_whose_the_session_is_and_that_nothing_was_replaced() {
         let tenant: Tenant = "acme/local".parse().expect("a tenant");
-        let words = question(&undecided_for_tests(&tenant, 0));
+        let words = question(&undecided(&tenant, 0));
         assert!(
             words.starts_with("You signed in as bob@example.com, but acme/local is signed in as alice@example.com. Nothing was replaced"),
             "{words}"

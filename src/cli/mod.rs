@@ -14,6 +14,7 @@ pub mod providers;
 mod status;
 pub mod token;
 mod usual;
+mod words;
 pub mod worker;
 
 pub use args::{AuthCommand, Cli, Command, DoctorArgs, ProvidersArgs, RefreshArgs, TokenArgs};

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, say};
 use crate::oauth::Providers;
 
 #[derive(Serialize)]
@@ -32,6 +32,11 @@ pub fn list(providers: &Providers, json: bool) -> Result<String, Failure> {
         let text = serde_json::to_string(&rows)
             .map_err(|e| Failure::new(Exit::Internal, format!("the result cannot be written: {e}")))?;
         return Ok(text + "\n");
+    }
+    if all.is_empty() {
+        say(
+            "No provider is configured: a section [providers.NAME] of the configuration makes one. `threadkey doctor` says which file that is.",
+        );
     }
     let width = all.iter().map(|p| p.id().as_str().len()).max().unwrap_or(0);
     Ok(rows.fold(String::new(), |mut text, row| {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{Exit, Failure, choice};
+use super::{Exit, Failure, words};
 use crate::{
     broker::{AccessState, RefreshState, Status},
     session::RetryKind,
@@ -127,8 +127,11 @@ pub(super) fn text(all: &[Status], now: UnixTime) -> String {
     for status in all {
         let account = status.account.as_deref().map(|a| format!("  {a}")).unwrap_or_default();
         let _ = writeln!(text, "{}{account}", status.tenant);
-        let _ = writeln!(text, "  access token   {}", access_words(status.access, now));
-        let _ = writeln!(text, "  refresh token  {}", refresh_words(&status.refresh, now));
+        // A sign-in under way has no tokens to speak of.
+        if status.access != AccessState::None {
+            let _ = writeln!(text, "  access token   {}", access_words(status.access, now));
+            let _ = writeln!(text, "  refresh token  {}", refresh_words(&status.refresh, now));
+        }
         if let Some((code, kind, at)) = &status.last_error {
             let ago = span(now.saturating_sub(*at));
             let _ = writeln!(text, "  last error     {code} ({}), {ago} ago", kind_word(*kind));
@@ -141,7 +144,7 @@ pub(super) fn text(all: &[Status], now: UnixTime) -> String {
             let left = span(undecided.until.saturating_sub(now));
             let account = undecided.account.as_deref().unwrap_or("another account");
             let _ = writeln!(text, "  sign-in        as {account}, waits for your choice for {left}:");
-            let _ = writeln!(text, "                 {}", choice::commands(&undecided.tenant));
+            let _ = writeln!(text, "                 {}", words::commands(&undecided.tenant));
         }
     }
     text
@@ -213,11 +216,26 @@ mod tests {
              \"last_error\":{\"code\":\"http_503\",\"kind\":\"unspent\",\"at\":1795358667},\"generation\":7}]\n"
         );
     }
+
+    #[test]
+    fn a_sign_in_under_way_is_shown_without_tokens_that_there_are_none_of() {
+        let under_way = Status {
+            account: None,
+            access: AccessState::None,
+            refresh: RefreshState::None,
+            last_error: None,
+            pending_until: Some(NOW + 870),
+            generation: 0,
+            ..status()
+        };
+        assert_eq!(text(&[under_way], NOW), "acme/local\n  sign-in        under way, open for 14 min 30 s\n");
+    }
+
     #[test]
     fn a_sign_in_that_waits_for_a_choice_is_shown_with_what_decides() {
         let mut status = status();
         status.tenant = "acme/user:5".parse().expect("a tenant");
-        status.undecided = Some(choice::undecided_for_tests(&status.tenant, NOW + 720));
+        status.undecided = Some(words::tests::undecided(&status.tenant, NOW + 720));
         let shown = text(std::slice::from_ref(&status), NOW);
         let lines: Vec<_> = shown.lines().skip(4).collect();
         assert_eq!(

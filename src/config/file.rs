@@ -25,6 +25,7 @@ pub(super) struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct StoreSection {
+    #[serde(deserialize_with = "path")]
     pub(super) path: Option<PathBuf>,
     pub(super) trust_filesystem: bool,
 }
@@ -33,6 +34,7 @@ pub(super) struct StoreSection {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct DiscordSection {
     pub(super) token_env: Option<String>,
+    #[serde(deserialize_with = "path")]
     pub(super) token_file: Option<PathBuf>,
     pub(super) allowed_guilds: Vec<Id>,
     pub(super) allowed_channels: Vec<Id>,
@@ -44,6 +46,7 @@ pub(super) struct DiscordSection {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ApiSection {
+    #[serde(deserialize_with = "path")]
     pub(super) socket: Option<PathBuf>,
 }
 
@@ -57,6 +60,7 @@ pub(super) struct ProviderSection {
     pub(super) userinfo_endpoint: Option<String>,
     pub(super) client_id: Option<String>,
     pub(super) client_secret_env: Option<String>,
+    #[serde(deserialize_with = "path")]
     pub(super) client_secret_file: Option<PathBuf>,
     pub(super) redirect_uri: Option<String>,
     pub(super) scopes: Vec<String>,
@@ -74,7 +78,9 @@ pub(super) struct AgentSection {
     pub(super) providers: Option<Vec<String>>,
     pub(super) isolation: Option<String>,
     pub(super) env: BTreeMap<String, String>,
+    #[serde(deserialize_with = "path")]
     pub(super) root: Option<PathBuf>,
+    #[serde(deserialize_with = "paths")]
     pub(super) read: Vec<PathBuf>,
     pub(super) max_workers: Option<usize>,
     pub(super) idle: Option<Span>,
@@ -93,6 +99,22 @@ pub(super) struct Span(pub(super) Duration);
 /// A Discord id, as a number or in quotes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Id(pub(super) Snowflake);
+
+fn path<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+    whole(PathBuf::deserialize(from)?).map(Some)
+}
+
+fn paths<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
+    Vec::<PathBuf>::deserialize(from)?.into_iter().map(whole).collect()
+}
+
+/// A path as it is, but none that is meant for a shell: it would lead to a folder of that name.
+fn whole<E: de::Error>(path: PathBuf) -> Result<PathBuf, E> {
+    if path.as_os_str().as_encoded_bytes().first() == Some(&b'~') {
+        return Err(E::custom("only shells know what `~` stands for: write the whole path"));
+    }
+    Ok(path)
+}
 
 impl<'de> Deserialize<'de> for ProviderName {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

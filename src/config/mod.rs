@@ -4,25 +4,26 @@
 //! file that the configuration names, never from the configuration itself, and no error repeats a value that could
 //! be one. Relative paths are relative to the configuration file's folder.
 
+mod agent;
 mod build;
+mod discord;
 mod error;
 mod file;
 mod overrides;
+mod provider;
+mod secret;
 mod source;
+mod variables;
+mod words;
 
-use std::{
-    collections::BTreeMap,
-    ffi::OsString,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 pub use build::Config;
 pub use error::{ConfigError, Place};
+pub use variables::Variables;
 
 use crate::sys::files;
-
-/// The process's environment, or a test's.
-pub type Variables = BTreeMap<OsString, OsString>;
+use variables::{variable, xdg};
 
 /// The variable that names the configuration file.
 pub const CONFIG_VARIABLE: &str = "THREADKEY_CONFIG";
@@ -59,17 +60,6 @@ fn places(folder: &Path, variables: &Variables) -> Vec<PathBuf> {
         xdg(variables, "XDG_CONFIG_HOME", ".config").map(|base| base.join("threadkey/threadkey.toml")),
     );
     places
-}
-
-/// A base folder of the XDG Base Directory Specification; relative ones are ignored, as it asks.
-fn xdg(variables: &Variables, name: &str, below_home: &str) -> Option<PathBuf> {
-    let absolute = |name| variable(variables, name).filter(|path| path.is_absolute());
-    absolute(name).or_else(|| Some(absolute("HOME")?.join(below_home)))
-}
-
-fn variable(variables: &Variables, name: &str) -> Option<PathBuf> {
-    let value = variables.get(std::ffi::OsStr::new(name))?;
-    (!value.is_empty()).then(|| value.into())
 }
 
 #[cfg(test)]

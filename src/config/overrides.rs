@@ -6,7 +6,7 @@
 use serde::Deserialize as _;
 use toml::{Table, Value};
 
-use super::{ConfigError, Place, Variables, file::File, source::in_words};
+use super::{ConfigError, Place, Variables, file::File, words::in_words};
 
 const PREFIX: &str = "THREADKEY_";
 

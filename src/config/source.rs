@@ -9,26 +9,14 @@ use super::{
     ConfigError, Place, Variables,
     file::File,
     overrides::{self, Override},
+    words::in_words,
 };
 
-/// Keys that a later version will have.
-const LATER: &[&str] =
-    &["preset", "mcp", "inject", "listen", "public_url", "operator_key_env", "guests", "tokens"];
-/// Secrets that people write down where they do not belong, and the keys to use instead.
-const INLINE: &[(&str, &str)] = &[
-    ("token", "token_env (the name of an environment variable) or token_file (a path)"),
-    (
-        "client_secret",
-        "client_secret_env (the name of an environment variable) or client_secret_file (a path)",
-    ),
-];
-/// How alike two keys have to be for the one to be offered for the other.
-const ALIKE: f64 = 0.8;
-
-/// The file's text, and the variables that override it.
-pub(super) struct Source {
+/// The file's text, and the variables: some override what the file says, others are named in it.
+pub(super) struct Source<'a> {
     pub(super) path: PathBuf,
     text: String,
+    pub(super) variables: &'a Variables,
     overrides: Vec<Override>,
 }
 
@@ -37,8 +25,8 @@ pub(super) fn read(
     path: PathBuf,
     text: String,
     variables: &Variables,
-) -> Result<(File, Source), ConfigError> {
-    let mut source = Source { path, text, overrides: Vec::new() };
+) -> Result<(File, Source<'_>), ConfigError> {
+    let mut source = Source { path, text, variables, overrides: Vec::new() };
     let file: File = toml::from_str(&source.text).map_err(|error| source.in_file(&error))?;
     source.overrides = overrides::find(variables, &file)?;
     if source.overrides.is_empty() {
@@ -52,10 +40,10 @@ pub(super) fn read(
     Ok((file, source))
 }
 
-impl Source {
-    /// The folder that relative paths are relative to.
-    pub(super) fn folder(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new("/"))
+impl Source<'_> {
+    /// A path that is written in the file: a relative one is relative to the file's folder.
+    pub(super) fn absolute(&self, path: &Path) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("/")).join(path)
     }
 
     /// An error about a key, `["providers", "acme", "client_id"]` for example, wherever it was set; about its section, where it
@@ -89,40 +77,6 @@ impl Source {
             }
         }
         found
-    }
-}
-
-/// What the parser said, in our words, with a suggestion; never with a value, which could be a secret.
-pub(super) fn in_words(message: &str) -> String {
-    let message = message.trim();
-    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    let (Some(unknown), true) = (quoted.first(), message.starts_with("unknown field")) else {
-        return without_values(message);
-    };
-    if LATER.contains(unknown) {
-        return format!("this version of threadkey does not have `{unknown}` yet: take it out");
-    }
-    if let Some((_, instead)) = INLINE.iter().find(|(name, _)| name == unknown) {
-        return format!("a secret never stands in the configuration: instead of `{unknown}` use {instead}");
-    }
-    match closest(unknown, quoted[1..].iter().copied()) {
-        Some(meant) => format!("unknown key `{unknown}`; did you mean `{meant}`?"),
-        None => format!("unknown key `{unknown}`; here are known: {}", quoted[1..].join(", ")),
-    }
-}
-
-/// The one of `known` that was most likely meant.
-pub(super) fn closest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = known.map(|name| (strsim::jaro_winkler(unknown, name), name));
-    scored.filter(|(score, _)| *score > ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
-}
-
-/// serde shows the value that it did not expect: `invalid type: string "…", expected …`.
-fn without_values(message: &str) -> String {
-    let Some((kind, rest)) = message.split_once(": string \"") else { return message.to_owned() };
-    match rest.rsplit_once("\", expected ") {
-        Some((_, expected)) => format!("{kind}: a string, expected {expected}"),
-        None => format!("{kind}: a string"),
     }
 }
 

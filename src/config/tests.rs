@@ -42,6 +42,19 @@ fn a_small_configuration_has_sensible_places() {
 }
 
 #[test]
+fn a_path_that_only_a_shell_understands_makes_no_folder_of_that_name() {
+    let words = "only shells know what `~` stands for: write the whole path";
+    let store = "[store]\npath = \"~/auth.json\"\n";
+    assert_eq!(error(store, &[]), format!("/etc/threadkey.toml, line 2, column 8: {words}"));
+    for text in ["[api]\nsocket = '~bob/s'\n", "[agent]\ncommand = ['x']\nread = ['/a', '~/b']\n"] {
+        assert!(error(text, &[]).contains(words), "{text}");
+    }
+    let variable = error(ACME, &[("THREADKEY_STORE__PATH", "~/auth.json")]);
+    assert!(variable.contains("THREADKEY_STORE__PATH") && variable.contains(words), "{variable}");
+    assert!(load("[store]\npath = './~/auth.json'\n", &[]).is_ok());
+}
+
+#[test]
 fn a_wrong_key_is_told_with_its_place_and_what_was_meant() {
     assert_eq!(
         error(&with("clientid = 'x'"), &[]),

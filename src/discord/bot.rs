@@ -16,15 +16,14 @@ use super::{
     DiscordSettings,
     allow::AllowLists,
     asked::Asked,
-    auth::OpenSignIns,
     bounded::Bounded,
     buttons::Buttons,
     conversations::Conversations,
-    notify::Waiting,
-    people::People,
+    people::{People, Waiting},
     rest::Rest,
     scrub::Scrubber,
-    turn::Turns,
+    sign_ins::OpenSignIns,
+    turns::Turns,
     wire::{Message, Response},
 };
 use crate::{agent::Workers, broker::Broker, ids::Snowflake, sys::clock::Clock};

@@ -17,7 +17,7 @@ use super::{
 use crate::ids::Tenant;
 
 const OUTDATED: &str = "I do not know this command any more. Reload Discord (Ctrl+R) and try again.";
-const FORGOTTEN_FORM: &str = "I was restarted since, and no longer know this button. A sign-in that you started is still open: use `/auth code`, or `/auth start` for its link. What waits for your choice is in `/auth status`.";
+const FORGOTTEN_FORM: &str = "I no longer know this button: what it was for is over, or I was restarted since. If a sign-in of yours is still open, use `/auth code`, or `/auth start` for its link. What waits for your choice is in `/auth status`.";
 
 /// Takes an interaction in.
 pub(super) async fn interaction(bot: &Shared, interaction: &Interaction) {
@@ -79,7 +79,7 @@ async fn sign_in_command(bot: &Shared, asked: &Asked, typed: Typed) {
             Ok(tenant) => return auth::start(bot, asked, &tenant).await,
             Err(refusal) => Message::text(refusal),
         },
-        Typed::Code { code, provider } => auth::finish(bot, asked, provider.as_deref(), &code).await,
+        Typed::Code { code, provider } => return auth::finish(bot, asked, provider.as_deref(), &code).await,
         Typed::Status => auth::status(bot, asked).await,
         Typed::Logout { provider, revoke, shared } => {
             let revoke = if revoke { Revoke::Yes } else { Revoke::No };
@@ -125,6 +125,7 @@ async fn component(bot: &Shared, it: &ComponentInteraction) {
             .await;
         }
         Ok(Action::Choose { tenant, lineage, choice }) => {
+            bot.open.leave(&it.data.custom_id);
             // In the question's place, so that its buttons are gone; the result follows there.
             if bot.respond(&asked, &Response::Update(Message::text("One moment …"))).await {
                 bot.people.seen(asked.user, asked.token.clone());
@@ -180,6 +181,5 @@ async fn modal(bot: &Shared, it: &ModalInteraction) {
         _ => None,
     });
     let pasted = pasted.collect::<String>();
-    let message = auth::finish(bot, &asked, Some(tenant.provider.as_str()), &pasted).await;
-    bot.finish(&asked, &message).await;
+    auth::finish(bot, &asked, Some(tenant.provider.as_str()), &pasted).await;
 }

@@ -1,5 +1,7 @@
 //! Follows what happens to sessions, and tells: sign-in messages that are out are brought up to date, and persons of
 //! ended sessions are told.
+//!
+//! What this process does it hears as an event. What others do is in the store, and is looked for whenever that may have changed.
 
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{error, warn};
@@ -8,20 +10,24 @@ use super::{
     auth::{self, Outcome},
     bot::Shared,
 };
-use crate::broker::Event;
+use crate::{broker::Event, ids::Tenant};
 
 /// Runs until the bot shuts down.
 pub(super) async fn follow(bot: Shared) {
     let mut events = bot.broker.events();
+    let mut changes = bot.broker.changes();
     bot.notify.notify_one();
     loop {
         tokio::select! {
+            // Events first: they know more than the store that is looked at.
+            biased;
             () = bot.shutdown.cancelled() => return,
             event = events.recv() => match event {
                 Ok(event) => on_event(&bot, event),
                 Err(RecvError::Lagged(missed)) => {
-                    warn!(missed, "events of sessions came too fast: some sign-in messages may not be brought up to date");
+                    warn!(missed, "events of sessions came too fast; how they stand is read instead");
                     bot.notify.notify_one();
+                    bot.open.look();
                 }
                 Err(RecvError::Closed) => return,
             },
@@ -29,26 +35,17 @@ pub(super) async fn follow(bot: Shared) {
                 let inner = bot.clone();
                 bot.spawn(async move { auth::close_all(&inner, ended, &Outcome::Expired).await });
             }
+            () = changes.next() => auth::look(&bot).await,
+            () = bot.open.to_look() => auth::look(&bot).await,
         }
     }
 }
 
 fn on_event(bot: &Shared, event: Event) {
     match event {
-        Event::SignedIn(done) => {
-            let inner = bot.clone();
-            bot.spawn(async move {
-                let outcome = Outcome::SignedIn(auth::signed_in(&done));
-                auth::close(&inner, &done.tenant, &outcome).await;
-            });
-        }
-        Event::Undecided(undecided) => {
-            let inner = bot.clone();
-            bot.spawn(async move {
-                let outcome = Outcome::Undecided(auth::waits(&undecided));
-                auth::close(&inner, &undecided.tenant, &outcome).await;
-            });
-        }
+        Event::SignedIn(done) => close(bot, &done.tenant, Outcome::Told(auth::signed_in(&done))),
+        Event::Undecided(undecided) => close(bot, &undecided.tenant, Outcome::Told(auth::waits(&undecided))),
+        Event::Landed(_) => bot.open.look(),
         Event::Lapsed(kept) => {
             let inner = bot.clone();
             bot.spawn(async move { auth::lapsed(&inner, &kept).await });
@@ -59,4 +56,12 @@ fn on_event(bot: &Shared, event: Event) {
             error!(%tenant, "a new token could not be saved; it is held and tried again");
         }
     }
+}
+
+/// The links of a tenant say what came of them.
+fn close(bot: &Shared, tenant: &Tenant, outcome: Outcome) {
+    // At once, so that nobody else has something to say of them.
+    let links = bot.open.links_of(tenant);
+    let inner = bot.clone();
+    bot.spawn(async move { auth::close_all(&inner, links, &outcome).await });
 }

@@ -28,8 +28,10 @@ mod permission;
 mod rest;
 mod screen;
 mod scrub;
+mod sign_ins;
 mod split;
 mod turn;
+mod turns;
 mod wire;
 
 pub use gateway::run;
@@ -76,7 +78,9 @@ pub enum DiscordError {
     )]
     TokenRefused,
     /// No connection.
-    #[error("{address} cannot be reached: {detail}")]
+    #[error(
+        "{address} cannot be reached: {detail}. Check this machine's way to the network, and start threadkey again"
+    )]
     Unreachable {
         /// What was tried.
         address: String,

@@ -4,11 +4,7 @@
 //! A verdict that this process hears is told at once. So is one that another process wrote into the store, `threadkey token` in a
 //! terminal for example: whenever the store may have changed, it is looked through.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 use tracing::{info, warn};
 
@@ -25,26 +21,6 @@ use crate::{
 
 /// How soon a store that could not be read is tried again. What was wrong with it may get well without an event.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
-
-/// People whom nothing has reached yet.
-#[derive(Debug, Default)]
-pub(super) struct Waiting(Mutex<BTreeSet<Snowflake>>);
-
-impl Waiting {
-    fn set(&self, person: Snowflake, waits: bool) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if waits && all.len() < 10_000 {
-            all.insert(person);
-        } else if !waits {
-            all.remove(&person);
-        }
-    }
-
-    /// Whether this person has to be told at their command.
-    pub(super) fn has(&self, person: Snowflake) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&person)
-    }
-}
 
 /// Runs until the bot shuts down. One at a time, so that nobody is told twice.
 pub(super) async fn notify(bot: Shared) {
@@ -69,7 +45,9 @@ pub(super) async fn notify(bot: Shared) {
                 continue;
             }
         };
-        unreadable = false;
+        if std::mem::take(&mut unreadable) {
+            bot.open.look();
+        }
         tried.retain(|one| ended.iter().any(|(tenant, session)| *one == (tenant.clone(), session.lineage)));
         for (tenant, session) in ended {
             if bot.shutdown.is_cancelled() {
@@ -114,7 +92,7 @@ async fn tell_user(bot: &Bot, user: Snowflake, tenant: &Tenant, session: &Sessio
     let button = bot.buttons.add(user, Action::SignIn(tenant.clone()));
     let message =
         Message::text(text(tenant, session)).buttons(vec![Button::press("Sign in again", button.clone())]);
-    if reached(direct(bot, user, &message).await) {
+    if reached(bot.rest.direct(user, &message).await) {
         bot.waiting.set(user, false);
         return Some("direct message");
     }
@@ -154,17 +132,12 @@ async fn tell_guild(bot: &Bot, guild: Snowflake, tenant: &Tenant, session: &Sess
         "For your server: {} On the server, `/auth start` with `shared` signs it in again.",
         text(tenant, session)
     ));
-    let mut told = reached(direct(bot, owner, &message).await);
+    let mut told = reached(bot.rest.direct(owner, &message).await);
     if !told && let Some(token) = bot.people.token(owner) {
         told = reached(bot.rest.followup(&token, &message).await);
     }
     bot.waiting.set(owner, !told);
     told.then_some("server owner")
-}
-
-pub(super) async fn direct(bot: &Bot, user: Snowflake, message: &Message) -> Result<(), RestError> {
-    let channel = bot.rest.direct_channel(user).await?;
-    bot.rest.send(channel, message).await.map(|_| ())
 }
 
 fn reached(result: Result<(), RestError>) -> bool {

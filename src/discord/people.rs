@@ -1,6 +1,8 @@
-//! The newest interaction token of each person: with it they can be told something that only they see.
+//! What telling people something takes: the newest interaction token of each, with which they can be told what only they see, and
+//! whom nothing has reached yet.
 
 use std::{
+    collections::BTreeSet,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -12,10 +14,10 @@ use crate::ids::Snowflake;
 
 /// Discord honours an interaction token for 15 minutes; the last seconds are left for the way.
 pub(super) const TOKEN_LIFE: Duration = Duration::from_secs(15 * 60 - 15);
-/// How many people are remembered.
+/// How many people are remembered, of each kind.
 const MAX: usize = 10_000;
 
-/// See the module.
+/// The newest interaction token of each person.
 #[derive(Debug)]
 pub(super) struct People(Mutex<Bounded<Snowflake, (InteractionToken, Instant)>>);
 
@@ -35,6 +37,27 @@ impl People {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (token, at) = all.get(&person)?;
         (at.elapsed() < TOKEN_LIFE).then(|| token.clone())
+    }
+}
+
+/// People whom nothing has reached yet.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Mutex<BTreeSet<Snowflake>>);
+
+impl Waiting {
+    /// Notes that this person has to be told, or has been.
+    pub(super) fn set(&self, person: Snowflake, waits: bool) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waits && all.len() < MAX {
+            all.insert(person);
+        } else if !waits {
+            all.remove(&person);
+        }
+    }
+
+    /// Whether this person has to be told at their command.
+    pub(super) fn has(&self, person: Snowflake) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&person)
     }
 }
 

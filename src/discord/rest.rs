@@ -213,8 +213,14 @@ impl Rest {
         Ok(call.await?)
     }
 
+    /// A direct message.
+    pub(super) async fn direct(&self, user: Snowflake, message: &Message) -> Result<()> {
+        let channel = self.direct_channel(user).await?;
+        self.send(channel, message).await.map(|_| ())
+    }
+
     /// The channel for direct messages with a person.
-    pub(super) async fn direct_channel(&self, user: Snowflake) -> Result<Snowflake> {
+    async fn direct_channel(&self, user: Snowflake) -> Result<Snowflake> {
         self.turn().await;
         let body = json!({"recipient_id": user.to_string()});
         Ok(Snowflake(self.http.create_private_channel(&body).await?.id.get()))

@@ -3,11 +3,7 @@
 //! Text is streamed by edits, at most one a second, and the newest text wins. A turn ends with the worker's last update,
 //! by `/new`, or with the bot.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -21,49 +17,13 @@ use super::{
 };
 use crate::{
     agent::{Conversation, PromptError, Update, Workers},
-    ids::{ConversationId, Snowflake},
+    ids::Snowflake,
 };
 
 /// Discord shows typing for ten seconds.
 const TYPING_EVERY: Duration = Duration::from_secs(8);
 /// After so many messages in a row that could not be sent there is nobody to talk to.
 const MAX_FAILURES: u32 = 5;
-
-/// The turns under way, so that `/new` can end one.
-#[derive(Debug)]
-pub(super) struct Turns(Mutex<BTreeMap<ConversationId, (u64, CancellationToken)>>);
-
-impl Turns {
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(BTreeMap::new()))
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ConversationId, (u64, CancellationToken)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn begin(&self, id: ConversationId) -> (u64, CancellationToken) {
-        let mut all = self.lock();
-        let number = all.get(&id).map_or(0, |(number, _)| number + 1);
-        let turn = (number, CancellationToken::new());
-        all.insert(id, turn.clone());
-        turn
-    }
-
-    fn finished(&self, id: ConversationId, number: u64) {
-        let mut all = self.lock();
-        if all.get(&id).is_some_and(|(current, _)| *current == number) {
-            all.remove(&id);
-        }
-    }
-
-    /// Stops showing what the turn under way says.
-    pub(super) fn abandon(&self, id: ConversationId) {
-        if let Some((_, stop)) = self.lock().remove(&id) {
-            stop.cancel();
-        }
-    }
-}
 
 /// Begins a turn in a task of its own.
 pub(super) fn begin(bot: &Shared, workers: &Workers, conversation: Conversation, prompt: String) {
@@ -177,25 +137,5 @@ impl Typing {
 impl Drop for Typing {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_new_conversation_abandons_the_turn_under_way_and_not_the_next_one() {
-        let turns = Turns::new();
-        let id = ConversationId(Snowflake(1));
-        let (first, stop) = turns.begin(id);
-        turns.abandon(id);
-        assert!(stop.is_cancelled());
-        let (second, next) = turns.begin(id);
-        turns.finished(id, first.wrapping_add(7));
-        assert!(!next.is_cancelled());
-        turns.finished(id, second);
-        turns.abandon(id);
-        assert!(!next.is_cancelled(), "it had finished by itself");
     }
 }

@@ -112,6 +112,12 @@ impl Message {
         self
     }
 
+    /// Of its buttons.
+    pub(super) fn custom_ids(&self) -> Vec<String> {
+        let buttons = self.components.iter().flat_map(|row| &row.components);
+        buttons.filter_map(|button| button.custom_id.clone()).collect()
+    }
+
     /// For the person who asked alone. Only answers to interactions can be.
     pub(super) fn ephemeral(mut self) -> Self {
         self.flags = EPHEMERAL;

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::{Provider, ProviderError, TokenRequest, grant, provider::is_loopback};
+use super::{Provider, ProviderError, TokenRequest, grant, settings::is_loopback};
 use crate::{
     secret::AccessToken,
     session::journal::{Answer, MAX_BODY},

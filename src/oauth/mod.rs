@@ -13,11 +13,13 @@ mod outcome;
 mod paste;
 mod provider;
 mod request;
+mod settings;
 
 #[cfg(feature = "test-util")]
 pub use client::ScriptedProvider;
 pub use client::{Client, Sent};
 pub use outcome::{Outcome, outcome, outcome_of};
 pub use paste::{PasteError, Pasted};
-pub use provider::{BindingChanged, Provider, ProviderError, ProviderSettings, Providers};
+pub use provider::{BindingChanged, Provider, Providers};
 pub use request::TokenRequest;
+pub use settings::{ProviderError, ProviderSettings};

@@ -7,36 +7,24 @@
 mod change;
 mod decide;
 pub mod journal;
+mod lifetimes;
+mod trouble;
 
 pub use change::{Applied, Change, apply};
 pub use decide::{Decision, adopts, decide, refresh_due_at};
+pub use lifetimes::{
+    CHOICE_LIFETIME, FORCED_REFRESH_INTERVAL, MAX_BACKOFF, PENDING_LIFETIME, SWEEP_GRACE, seconds,
+};
+pub use trouble::{Ended, Rejected, Retry, RetryKind};
 
 use std::time::Duration;
+
+use lifetimes::is_within;
 
 use crate::{
     ids::{Lineage, Principal, UnixTime},
     secret::{AccessToken, CodeVerifier, Fingerprint, Nonce, RefreshToken, State},
 };
-
-/// How long a started sign-in stays open.
-pub const PENDING_LIFETIME: Duration = Duration::from_secs(15 * 60);
-
-/// How long a person has to choose between their session and a sign-in as another account, from that sign-in on.
-pub const CHOICE_LIFETIME: Duration = Duration::from_secs(15 * 60);
-
-/// For how long a write leaves a started sign-in, or one that waits for a choice, in the store after its time is over. More
-/// than an exchange can take that was begun in the last second (connecting, 180 s for the answer, 10 s to ask whose
-/// login it is); and the time in which whoever runs a broker takes out a sign-in that nobody chose, and revokes it.
-pub const SWEEP_GRACE: Duration = Duration::from_secs(10 * 60);
-
-/// The longest time for which a stored `retry` may hold requests back.
-pub const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
-
-/// With this the code of a [`Retry`] begins when the refresh token may have been spent.
-const IN_DOUBT: &str = "ambiguous_";
-
-/// How long after a forced refresh the next one may follow.
-pub const FORCED_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A tenant's part of the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -134,91 +122,6 @@ impl Pending {
     pub fn is_swept(&self, now: UnixTime) -> bool {
         !is_within(self.created_at, PENDING_LIFETIME, SWEEP_GRACE, now)
     }
-}
-
-/// Whether `lifetime` and `grace` from `since` are not over. A `since` of before 1970, or more than a lifetime ahead, comes from
-/// a broken clock: it is over.
-fn is_within(since: UnixTime, lifetime: Duration, grace: Duration, now: UnixTime) -> bool {
-    since > 0
-        && now < since.saturating_add(seconds(lifetime + grace))
-        && since <= now.saturating_add(seconds(lifetime))
-}
-
-/// An access token that a resource refused although it should still be good.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejected {
-    /// Which one.
-    pub fingerprint: Fingerprint,
-    /// When that was reported.
-    pub at: UnixTime,
-}
-
-/// Refreshes are held back, in every process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// When this was written; a clock before it makes the record void.
-    pub set_at: UnixTime,
-    /// Nothing is sent before.
-    pub not_before: UnixTime,
-    /// Failures in a row.
-    pub attempts: u32,
-    /// What happened, as a stable word: see [`RetryKind`] for the families.
-    pub code: String,
-}
-
-/// What kind of trouble a [`Retry`] tells of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RetryKind {
-    /// Nothing was spent.
-    Unspent,
-    /// It is not known whether the refresh token was spent; `code` begins with `ambiguous_`.
-    Ambiguous,
-    /// The operator has to mend the configuration; `code` is the RFC 6749 §5.2 error or `binding_changed`.
-    Misconfigured,
-}
-
-impl Retry {
-    /// Its family, from the code.
-    pub fn kind(&self) -> RetryKind {
-        if self.code.starts_with(IN_DOUBT) { RetryKind::Ambiguous } else { self.last_kind() }
-    }
-
-    /// The family of what happened last, also where the refresh token is in doubt since before: that the operator has to mend
-    /// something is no less true then.
-    pub fn last_kind(&self) -> RetryKind {
-        let in_doubt = self.code.strip_prefix(IN_DOUBT);
-        match in_doubt.unwrap_or(&self.code) {
-            "invalid_client"
-            | "unauthorized_client"
-            | "invalid_scope"
-            | "invalid_request"
-            | "unsupported_grant_type"
-            | "invalid_target"
-            | "binding_changed" => RetryKind::Misconfigured,
-            _ if in_doubt.is_some() => RetryKind::Ambiguous,
-            _ => RetryKind::Unspent,
-        }
-    }
-
-    /// Until when nothing is sent, if that is still ahead. A record from the future (the clock stepped back) is
-    /// void, and none holds longer than [`MAX_BACKOFF`].
-    pub fn active(&self, now: UnixTime) -> Option<UnixTime> {
-        let until = self.not_before.min(self.set_at.saturating_add(seconds(MAX_BACKOFF)));
-        (self.set_at <= now && now < until).then_some(until)
-    }
-}
-
-/// A provider's verdict that the grant is over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// When it was heard.
-    pub at: UnixTime,
-    /// The error code, `invalid_grant` for example.
-    pub code: String,
-    /// The refresh token that the verdict is about.
-    pub fingerprint: Fingerprint,
-    /// When its person was told.
-    pub notified_at: Option<UnixTime>,
 }
 
 /// Which state of which grant somebody has seen.
@@ -343,11 +246,6 @@ impl Session {
             _ => Some(ended),
         }
     }
-}
-
-/// A duration in whole seconds, as the store counts.
-pub fn seconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// A session for tests: generation 7, as RFC 6749 would have it.

@@ -5,11 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    FileStoreOptions, StoreError,
-    core::{Core, failed},
-    place::Place,
-};
+use super::{FileStoreOptions, StoreError, core::Core, error::failed, ground::Ground, place::Place};
 use crate::{
     ids::hex,
     sys::{
@@ -72,20 +68,22 @@ pub(super) fn examine(
 ) -> Vec<Check> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let core = Core::new(disk, path, Clock::system(), options);
-    let place = match core.locate() {
+    let ground = &*core.ground;
+    let place = match ground.locate() {
         Ok(place) => place,
         Err(error) => return vec![found("store path", Err(error))],
     };
-    let mut checks = vec![path_check(&core, &place), found("store file system", file_system(&core, &place))];
-    if core.disk.stat(&place.folder).is_err() {
-        checks.push(found("store folder", missing_folder(&core, &place)));
+    let mut checks =
+        vec![path_check(ground, &place), found("store file system", file_system(ground, &place))];
+    if ground.disk.stat(&place.folder).is_err() {
+        checks.push(found("store folder", missing_folder(ground, &place)));
         return checks;
     }
-    checks.push(found("store folder", folder(&core, &place)));
+    checks.push(found("store folder", folder(ground, &place)));
     checks.push(found("store file", file(&core, &place)));
-    checks.push(found("store space", space(&core, &place)));
-    checks.push(found("store writing", writing(&core, &place)));
-    checks.extend(locking(&core, &place, ask));
+    checks.push(found("store space", space(ground, &place)));
+    checks.push(found("store writing", writing(ground, &place)));
+    checks.extend(locking(ground, &place, ask));
     checks
 }
 
@@ -96,19 +94,19 @@ fn found(name: &'static str, found: Found) -> Check {
     Check { name, verdict, sentence }
 }
 
-fn path_check(core: &Core, place: &Place) -> Check {
-    let sentence = if core.path == place.file {
+fn path_check(ground: &Ground, place: &Place) -> Check {
+    let sentence = if ground.path == place.file {
         format!("{} is the store", place.file.display())
     } else {
-        format!("{} leads to {}; locks and temp files are there", core.path.display(), place.file.display())
+        format!("{} leads to {}; locks and temp files are there", ground.path.display(), place.file.display())
     };
     Check { name: "store path", verdict: Verdict::Ok, sentence }
 }
 
-fn file_system(core: &Core, place: &Place) -> Found {
-    core.check_file_system(place)?;
-    let folder = core.nearest(&place.folder);
-    let found = core.disk.file_system(folder).map_err(failed("cannot examine", folder))?;
+fn file_system(ground: &Ground, place: &Place) -> Found {
+    ground.check_file_system(place)?;
+    let folder = ground.nearest(&place.folder);
+    let found = ground.disk.file_system(folder).map_err(failed("cannot examine", folder))?;
     Ok(if found.locks_hold {
         (Verdict::Ok, format!("{} is on {}", place.folder.display(), found.name))
     } else {
@@ -117,15 +115,15 @@ fn file_system(core: &Core, place: &Place) -> Found {
     })
 }
 
-fn missing_folder(core: &Core, place: &Place) -> Found {
-    let above = core.nearest(&place.folder);
-    core.disk.check_writable(above).map_err(failed("cannot make the store's folder in", above))?;
+fn missing_folder(ground: &Ground, place: &Place) -> Found {
+    let above = ground.nearest(&place.folder);
+    ground.disk.check_writable(above).map_err(failed("cannot make the store's folder in", above))?;
     Ok((Verdict::Ok, format!("{} is made at the first sign-in", place.folder.display())))
 }
 
-fn folder(core: &Core, place: &Place) -> Found {
-    core.check_folder(&place.folder)?;
-    let stat = core.disk.stat(&place.folder).map_err(failed("cannot examine", &place.folder))?;
+fn folder(ground: &Ground, place: &Place) -> Found {
+    ground.check_folder(&place.folder)?;
+    let stat = ground.disk.stat(&place.folder).map_err(failed("cannot examine", &place.folder))?;
     let folder = place.folder.display();
     Ok(match stat.mode & 0o777 {
         mode if mode & 0o077 == 0 => (Verdict::Ok, format!("{folder} has mode {mode:04o}")),
@@ -140,7 +138,7 @@ fn folder(core: &Core, place: &Place) -> Found {
 
 fn file(core: &Core, place: &Place) -> Found {
     let path = place.file.display();
-    if core.disk.stat(&place.file).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+    if core.ground.disk.stat(&place.file).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return Ok((Verdict::Ok, format!("{path} is made at the first sign-in")));
     }
     let version = core.writable(place)?;
@@ -157,8 +155,8 @@ fn file(core: &Core, place: &Place) -> Found {
     })
 }
 
-fn space(core: &Core, place: &Place) -> Found {
-    let free = core.disk.free_space(&place.folder).map_err(failed("cannot examine", &place.folder))?;
+fn space(ground: &Ground, place: &Place) -> Found {
+    let free = ground.disk.free_space(&place.folder).map_err(failed("cannot examine", &place.folder))?;
     let mib = free / (1024 * 1024);
     Ok(if free < LITTLE_SPACE {
         let folder = place.folder.display();
@@ -171,39 +169,39 @@ fn space(core: &Core, place: &Place) -> Found {
     })
 }
 
-fn writing(core: &Core, place: &Place) -> Found {
+fn writing(ground: &Ground, place: &Place) -> Found {
     let (first, second) = (probe_path(place), probe_path(place));
-    let written = core
+    let written = ground
         .write_temp(&first, b"threadkey doctor\n")
-        .and_then(|_| core.disk.rename(&first, &second))
-        .and_then(|()| core.disk.sync_folder(&place.folder));
+        .and_then(|_| ground.disk.rename(&first, &second))
+        .and_then(|()| ground.disk.sync_folder(&place.folder));
     for path in [&first, &second] {
-        let _ = core.disk.remove(path);
+        let _ = ground.disk.remove(path);
     }
     written.map_err(failed("cannot write, rename and sync in", &place.folder))?;
     Ok((Verdict::Ok, format!("a file in {} can be written, renamed and synced", place.folder.display())))
 }
 
-fn locking(core: &Core, place: &Place, ask: AskAnother<'_>) -> [Check; 2] {
+fn locking(ground: &Ground, place: &Place, ask: AskAnother<'_>) -> [Check; 2] {
     let path = probe_path(place);
     let checks = [
-        found("locks in one process", two_descriptors(core, &path)),
-        found("locks between processes", two_processes(core, &path, ask)),
+        found("locks in one process", two_descriptors(ground, &path)),
+        found("locks between processes", two_processes(ground, &path, ask)),
     ];
-    let _ = core.disk.remove(&path);
+    let _ = ground.disk.remove(&path);
     checks
 }
 
-fn two_descriptors(core: &Core, path: &Path) -> Found {
-    let Some(_held) = take(core, path)? else { return Ok(not_taken(path)) };
-    Ok(match take(core, path)? {
+fn two_descriptors(ground: &Ground, path: &Path) -> Found {
+    let Some(_held) = take(ground, path)? else { return Ok(not_taken(path)) };
+    Ok(match take(ground, path)? {
         None => (Verdict::Ok, "two descriptors of one process exclude each other".to_owned()),
         Some(_) => excludes_nobody(path, "descriptors"),
     })
 }
 
-fn two_processes(core: &Core, path: &Path, ask: AskAnother<'_>) -> Found {
-    let Some(held) = take(core, path)? else { return Ok(not_taken(path)) };
+fn two_processes(ground: &Ground, path: &Path, ask: AskAnother<'_>) -> Found {
+    let Some(held) = take(ground, path)? else { return Ok(not_taken(path)) };
     let while_held = ask(path).map_err(failed("cannot ask a second process about", path))?;
     drop(held);
     let afterwards = ask(path).map_err(failed("cannot ask a second process about", path))?;
@@ -214,8 +212,8 @@ fn two_processes(core: &Core, path: &Path, ask: AskAnother<'_>) -> Found {
     })
 }
 
-fn take(core: &Core, path: &Path) -> Result<Option<Lock>, StoreError> {
-    Lock::try_exclusive(core.open_lock(path)?).map_err(failed("cannot lock", path))
+fn take(ground: &Ground, path: &Path) -> Result<Option<Lock>, StoreError> {
+    Lock::try_exclusive(ground.open_lock(path)?).map_err(failed("cannot lock", path))
 }
 
 fn not_taken(path: &Path) -> (Verdict, String) {

@@ -1,6 +1,9 @@
 //! What can be wrong with a store, in words that say where and what to do.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use crate::sys::disk::{is_device_fault, is_out_of_descriptors};
 
@@ -97,4 +100,14 @@ fn hint(error: &io::Error) -> &'static str {
         _ if is_out_of_descriptors(error) => "; raise the limit of open files (ulimit -n, LimitNOFILE=)",
         _ => "",
     }
+}
+
+/// The system's error, with what was tried on which path.
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| StoreError::Io { action, path: path.into(), source }
+}
+
+/// The refusal of what is at `path`.
+pub(super) fn unsuitable<T>(path: &Path, what: impl Into<String>) -> Result<T, StoreError> {
+    Err(StoreError::Unsuitable { path: path.into(), what: what.into() })
 }

@@ -1,21 +1,13 @@
 //! The file store for async callers: [`Store`] over [`Core`], with its system calls off the async threads.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
-use tokio::sync::OwnedMutexGuard;
 
 use super::{
-    Purpose, Records, Store, StoreError, TenantLock,
-    core::{Core, failed},
-    queue::Queue,
-    tenant_lock::{FileTenantLock, Held},
-    wait::Waits,
-    watch::{Changes, Watch},
+    Purpose, Records, Store, StoreError, TenantLock, blocking::blocking, changes::Changes, core::Core,
+    error::failed, ground::FileStoreOptions, held::Held, queue::Queue, tenant_lock::FileTenantLock,
+    wait::Waits, watch::Watch,
 };
 use crate::{
     ids::Tenant,
@@ -26,13 +18,6 @@ use crate::{
         lock::{Lock, Mode},
     },
 };
-
-/// What a file store may be told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FileStoreOptions {
-    /// Use a file system on which flock is not known to exclude other machines.
-    pub trust_filesystem: bool,
-}
 
 /// Sessions in a JSON file, shared by processes that meet at flock(2). Cheap to clone; clones are the same store.
 #[derive(Clone)]
@@ -66,7 +51,7 @@ impl FileStore {
     ) -> Result<Self, StoreError> {
         let path = std::path::absolute(path).map_err(failed("cannot find", path))?;
         let core = Core::new(disk, path, clock, options);
-        core.check_file_system(&core.locate()?)?;
+        core.ground.check_file_system(&core.ground.locate()?)?;
         Ok(Self {
             core: Arc::new(core),
             queue: Queue::default(),
@@ -77,7 +62,7 @@ impl FileStore {
 
     /// The path as it was given, made absolute.
     pub fn path(&self) -> &Path {
-        &self.core.path
+        &self.core.ground.path
     }
 
     /// A tenant's session as it is now, for a program that wants just that and ends: blocking, at once, and without reading
@@ -92,7 +77,7 @@ impl FileStore {
     /// # Errors
     /// [`StoreError::Io`] and [`StoreError::Permissions`] when the lock file cannot be used.
     pub fn lock_bot(&self) -> Result<Lock, StoreError> {
-        let (path, file) = self.core.open_bot_lock()?;
+        let (path, file) = self.core.ground.open_bot_lock()?;
         Lock::acquire(file, Mode::Exclusive).map_err(failed("cannot lock", &path))
     }
 
@@ -101,18 +86,8 @@ impl FileStore {
     /// # Errors
     /// As [`FileStore::lock_bot`].
     pub fn try_lock_bot(&self) -> Result<Option<Lock>, StoreError> {
-        let (path, file) = self.core.open_bot_lock()?;
+        let (path, file) = self.core.ground.open_bot_lock()?;
         Lock::try_exclusive(file).map_err(failed("cannot lock", &path))
-    }
-
-    /// A change by the holder of a tenant's lock, which stays held until the change is durable.
-    pub(super) async fn change_holding(
-        &self,
-        tenant: &Tenant,
-        change: Change,
-        held: OwnedMutexGuard<Held>,
-    ) -> Result<Applied, StoreError> {
-        self.queue.change(&self.core, tenant, change, Some(held)).await
     }
 
     #[cfg(test)]
@@ -162,7 +137,7 @@ impl Store for FileStore {
     }
 
     fn changes(&self) -> Changes {
-        self.watch.changes(&self.core)
+        self.watch.changes(&self.core.ground)
     }
 
     async fn change(&self, tenant: &Tenant, change: Change) -> Result<Applied, StoreError> {
@@ -179,15 +154,16 @@ impl Store for FileStore {
         purpose: Purpose,
     ) -> Result<Option<Box<dyn TenantLock>>, StoreError> {
         let of = tenant.clone();
-        let held = self.run(move |core| core.try_lock(&of, purpose)).await?;
+        let held = self.run(move |core| Held::try_take(core, &of, purpose)).await?;
         Ok(held.map(|held| {
-            Box::new(FileTenantLock::new(self.clone(), tenant.clone(), held)) as Box<dyn TenantLock>
+            let (core, queue) = (self.core.clone(), self.queue.clone());
+            Box::new(FileTenantLock::new(held, tenant.clone(), core, queue)) as Box<dyn TenantLock>
         }))
     }
 
     async fn wait_unlocked(&self, tenant: &Tenant) -> Result<(), StoreError> {
         let of = tenant.clone();
-        match self.run(move |core| core.open_to_wait(&of)).await? {
+        match self.run(move |core| core.ground.open_to_wait(&of)).await? {
             None => Ok(()),
             Some((path, file)) => {
                 let failed = failed("cannot wait for", &path);
@@ -197,31 +173,6 @@ impl Store for FileStore {
     }
 
     fn location(&self) -> String {
-        self.core.path.display().to_string()
-    }
-}
-
-/// Where the store is when nobody says otherwise: `$XDG_DATA_HOME/threadkey/auth.json`, else
-/// `~/.local/share/threadkey/auth.json`; `None` without either variable. A relative `XDG_DATA_HOME` is ignored, as the
-/// XDG Base Directory Specification asks.
-pub fn default_path() -> Option<PathBuf> {
-    default_path_from(|name| std::env::var_os(name).map(PathBuf::from))
-}
-
-pub(super) fn default_path_from(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
-    let absolute = |name| variable(name).filter(|path| path.is_absolute());
-    let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")))?;
-    Some(data.join("threadkey/auth.json"))
-}
-
-/// Runs `work` on a thread that may block. It goes on to its end even if the caller is gone.
-pub(super) async fn blocking<T: Send + 'static>(
-    path: &Path,
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(failed("cannot finish with", path)(io::Error::other("threadkey is stopping"))),
+        self.core.ground.path.display().to_string()
     }
 }

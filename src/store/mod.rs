@@ -3,7 +3,9 @@
 //! A store keeps one [`Entry`] per tenant, changes it only by a [`Change`] under its global lock, and lends out each
 //! tenant's lock with the journal in it. It never talks to a provider, so nothing here waits for the network.
 
+mod blocking;
 mod cache;
+mod changes;
 mod codec;
 mod core;
 mod doctor;
@@ -11,6 +13,8 @@ mod dto;
 mod error;
 mod file;
 mod glance;
+mod ground;
+mod held;
 mod index;
 mod journal;
 mod layout;
@@ -18,17 +22,20 @@ mod place;
 mod queue;
 mod rescue;
 mod section;
+mod sidecar;
 mod strict;
 mod tenant_lock;
 mod text;
 mod wait;
 mod watch;
 
+pub use changes::Changes;
 pub use doctor::{Check, Verdict, doctor, lock_probe};
 pub use error::StoreError;
-pub use file::{FileStore, FileStoreOptions, default_path};
+pub use file::FileStore;
+pub use ground::FileStoreOptions;
+pub use place::default_path;
 pub use rescue::{read_rescue, rescue_text};
-pub use watch::Changes;
 
 use std::{collections::BTreeMap, sync::Arc};
 

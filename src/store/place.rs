@@ -89,6 +89,19 @@ impl Place {
     }
 }
 
+/// Where the store is when nobody says otherwise: `$XDG_DATA_HOME/threadkey/auth.json`, else
+/// `~/.local/share/threadkey/auth.json`; `None` without either variable. A relative `XDG_DATA_HOME` is ignored, as the
+/// XDG Base Directory Specification asks.
+pub fn default_path() -> Option<PathBuf> {
+    default_path_from(|name| std::env::var_os(name).map(PathBuf::from))
+}
+
+pub(super) fn default_path_from(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let absolute = |name| variable(name).filter(|path| path.is_absolute());
+    let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")))?;
+    Some(data.join("threadkey/auth.json"))
+}
+
 const TEMP_END: &str = ".tmp";
 
 fn follow(disk: &dyn Disk, path: &Path, depth: u32) -> io::Result<PathBuf> {

@@ -32,11 +32,7 @@ use std::{
 
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::{
-    StoreError,
-    core::{Core, failed},
-    tenant_lock::Held,
-};
+use super::{StoreError, core::Core, error::failed, held::Held};
 use crate::{
     ids::Tenant,
     session::{Applied, Change},
@@ -93,7 +89,7 @@ impl Queue {
         change: Change,
         held: Option<OwnedMutexGuard<Held>>,
     ) -> Result<Applied, StoreError> {
-        let stopping = || failed("cannot finish with", &core.path)(io::Error::other(GIVEN_UP));
+        let stopping = || failed("cannot finish with", &core.ground.path)(io::Error::other(GIVEN_UP));
         let place = self.places.clone().acquire_owned().await.map_err(|_| stopping())?;
         let (answer, answered) = oneshot::channel();
         let queued = Queued { tenant: tenant.clone(), change, held, answer, _place: place };
@@ -126,7 +122,7 @@ impl Queue {
 impl Leader {
     fn run(mut self) {
         while self.goes_on() {
-            let locked = self.core.lock_global();
+            let locked = self.core.ground.lock_global();
             let batch = std::mem::take(&mut self.queue.state().waiting);
             let (changes, waiting): (Vec<_>, Vec<_>) = batch
                 .into_iter()

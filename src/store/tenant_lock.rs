@@ -1,19 +1,4 @@
-//! A tenant's lock, and the journal that is its content.
-//!
-//! # What happens when the holder dies, line by line
-//!
-//! 1. *[`Core::try_lock`] got the lock.* The journal is as the last holder left it. Dying: the kernel lets go.
-//! 2. *`intend`: write the intent, reserve space for the answer, fsync file and folders.* Dying before the fsync: a torn
-//!    or a whole intent, and nothing was sent; a whole one counts as sent, which costs a wait, never a token. An error:
-//!    the journal is put back as it was.
-//! 3. *The request is on its way.* Dying: an intent without an answer, which is the ambiguous outcome.
-//! 4. *`record`: write the answer behind the intent, in the reserved space, fsync.* Dying before it is whole: as 3.
-//!    After: the next holder finds the answer and commits it.
-//! 5. *`commit`*: the steps of [`super::core`], under this lock. Dying before the rename: as 4. After: the next holder
-//!    finds an answer to what is no longer there, and drops it.
-//! 6. *`clear`: fsync the store's folder, then empty the journal.* The order matters: another process may have died between
-//!    its rename and its fsync of the folder, and the journal must outlive that until the rename is durable.
-//! 7. *Unlock.* Waiters wake, all at once.
+//! A tenant's lock for async callers: [`TenantLock`] over [`Held`].
 //!
 //! Each step runs in a blocking task that owns the lock for its duration: a caller whose future is dropped in the
 //! middle of one neither stops it nor frees the lock under it.
@@ -23,47 +8,30 @@ use std::{path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
-use super::{
-    FileStore, StoreError, TenantLock,
-    core::{Core, failed, unsuitable},
-    file::blocking,
-    journal::{self, MAX_ANSWER},
-    place::Place,
-};
+use super::{StoreError, TenantLock, blocking::blocking, core::Core, held::Held, queue::Queue};
 use crate::{
     ids::Tenant,
     session::{
         Applied, Change,
-        journal::{Answer, Intent, Journal, MAX_BODY},
+        journal::{Answer, Intent, Journal},
     },
-    sys::{disk::DiskFile, lock::Lock},
 };
-
-/// The longest journal that is read, in bytes: far above what is ever written.
-const MAX_JOURNAL: u64 = 1024 * 1024;
-
-/// A tenant's lock, held.
-pub(super) struct Held {
-    pub(super) core: Arc<Core>,
-    pub(super) place: Place,
-    pub(super) path: PathBuf,
-    pub(super) lock: Lock,
-}
 
 /// [`Held`], for async callers.
 pub(super) struct FileTenantLock {
     held: Arc<Mutex<Held>>,
     path: PathBuf,
     tenant: Tenant,
-    store: FileStore,
+    core: Arc<Core>,
+    queue: Queue,
 }
 
 // === impl FileTenantLock ===
 
 impl FileTenantLock {
-    pub(super) fn new(store: FileStore, tenant: Tenant, held: Held) -> Self {
-        let path = held.path.clone();
-        Self { held: Arc::new(Mutex::new(held)), path, tenant, store }
+    pub(super) fn new(held: Held, tenant: Tenant, core: Arc<Core>, queue: Queue) -> Self {
+        let path = held.path().to_owned();
+        Self { held: Arc::new(Mutex::new(held)), path, tenant, core, queue }
     }
 
     async fn run<T: Send + 'static>(
@@ -78,7 +46,7 @@ impl FileTenantLock {
 #[async_trait]
 impl TenantLock for FileTenantLock {
     async fn journal(&mut self) -> Result<Journal, StoreError> {
-        self.run(|held| Ok(held.read()?.journal)).await
+        self.run(Held::journal).await
     }
 
     async fn intend(&mut self, intent: &Intent) -> Result<(), StoreError> {
@@ -97,87 +65,6 @@ impl TenantLock for FileTenantLock {
 
     async fn commit(&mut self, change: Change) -> Result<Applied, StoreError> {
         let held = self.held.clone().lock_owned().await;
-        self.store.change_holding(&self.tenant, change, held).await
-    }
-}
-
-// === impl Held ===
-
-impl Held {
-    fn file(&self) -> &dyn DiskFile {
-        self.lock.file()
-    }
-
-    fn read(&self) -> Result<journal::Read, StoreError> {
-        let bytes = self.file().read(MAX_JOURNAL).map_err(failed("cannot read", &self.path))?;
-        journal::read(&self.path, &bytes)
-    }
-
-    fn intend(&self, intent: &Intent) -> Result<(), StoreError> {
-        let before = self.file().read(MAX_JOURNAL).map_err(failed("cannot read", &self.path))?;
-        if let Journal::Answered(..) = journal::read(&self.path, &before)?.journal {
-            return unsuitable(
-                &self.path,
-                "it holds an answer that is not committed yet; nothing else is sent before it is. This is a defect of threadkey",
-            );
-        }
-        self.write_intent(&journal::intent_line(intent), before.len() as u64).inspect_err(|_| {
-            // Nothing was sent. What was there before says more than a torn line does.
-            let file = self.file();
-            let _ = file
-                .write_at(0, &before)
-                .and_then(|()| file.set_len(before.len() as u64))
-                .and_then(|()| file.sync());
-        })
-    }
-
-    fn write_intent(&self, line: &[u8], old_len: u64) -> Result<(), StoreError> {
-        let failed = |action| failed(action, &self.path);
-        let len = line.len() as u64;
-        let file = self.file();
-        file.write_at(0, line).map_err(failed("cannot write"))?;
-        if old_len > len {
-            file.set_len(len).map_err(failed("cannot write"))?;
-        }
-        file.reserve(len, len + MAX_ANSWER).map_err(failed("cannot reserve space for an answer in"))?;
-        file.sync().map_err(failed("cannot make durable"))?;
-        // The lock file or its folder may be new, made by us or by somebody who died before this step.
-        for folder in [&self.place.tenant_locks(), &self.place.folder] {
-            let failed = super::core::failed("cannot make durable what is in", folder);
-            self.core.disk.sync_folder(folder).map_err(failed)?;
-        }
-        Ok(())
-    }
-
-    fn record(&self, answer: &Answer) -> Result<(), StoreError> {
-        let read = self.read()?;
-        match &read.journal {
-            Journal::Intended(_) => {}
-            // Written before, and perhaps not durably.
-            Journal::Answered(_, before) if journal::answer_line(before) == journal::answer_line(answer) => {}
-            _ => {
-                return unsuitable(
-                    &self.path,
-                    "an answer belongs behind an intent that has none. This is a defect of threadkey",
-                );
-            }
-        }
-        if answer.body.len() > MAX_BODY {
-            return unsuitable(&self.path, format!("an answer of more than {MAX_BODY} bytes has no room"));
-        }
-        self.file()
-            .write_at(read.intent_len, &journal::answer_line(answer))
-            .map_err(failed("cannot write", &self.path))?;
-        self.file().sync().map_err(failed("cannot make durable", &self.path))
-    }
-
-    fn clear(&self) -> Result<(), StoreError> {
-        let failed = |action| failed(action, &self.path);
-        if self.file().stat().map_err(failed("cannot examine"))?.len == 0 {
-            return Ok(());
-        }
-        self.core.sync_folder(&self.place)?;
-        self.file().set_len(0).map_err(failed("cannot empty"))?;
-        self.file().sync().map_err(failed("cannot make durable"))
+        self.queue.change(&self.core, &self.tenant, change, Some(held)).await
     }
 }

@@ -19,38 +19,14 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::core::Core;
+use super::{
+    changes::{Changes, LOOK_EVERY},
+    ground::Ground,
+};
 use crate::sys::watch::PathWatch;
-
-/// How often the store is looked at where nothing tells of its changes.
-pub(super) const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// The shortest time from one notice to the next.
 const REST: Duration = Duration::from_millis(250);
-
-/// Tells one listener that the store may have changed.
-#[derive(Clone, Debug)]
-pub struct Changes(watch::Receiver<u64>);
-
-impl Changes {
-    /// Changes of a store that counts its notices in `notices`; the count 0 is none yet.
-    pub fn new(notices: &watch::Sender<u64>) -> Self {
-        let mut receiver = notices.subscribe();
-        if *receiver.borrow() > 0 {
-            receiver.mark_changed();
-        }
-        Self(receiver)
-    }
-
-    /// Returns when the store may have changed since it returned last; the first time as soon as changes are watched for. Read
-    /// the store after it, not before. Dropping the future loses nothing.
-    pub async fn next(&mut self) {
-        if self.0.changed().await.is_err() {
-            // Nobody tells any more: a runtime that ends, or a defect.
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-}
 
 /// Who listens to a store.
 #[derive(Clone, Default)]
@@ -58,14 +34,14 @@ pub(super) struct Watch(Arc<Mutex<Option<watch::Sender<u64>>>>);
 
 impl Watch {
     /// From now on, by a task on the runtime that the caller is on.
-    pub(super) fn changes(&self, core: &Arc<Core>) -> Changes {
+    pub(super) fn changes(&self, ground: &Arc<Ground>) -> Changes {
         let mut slot = self.slot();
         if let Some(notices) = &*slot {
             return Changes::new(notices);
         }
         let notices = watch::Sender::new(0);
         let changes = Changes::new(&notices);
-        let teller = Teller { core: core.clone(), notices: notices.clone(), missed: false };
+        let teller = Teller { ground: ground.clone(), notices: notices.clone(), missed: false };
         *slot = Some(notices);
         tokio::spawn(self.clone().run(teller));
         changes
@@ -100,7 +76,7 @@ impl Watch {
 }
 
 struct Teller {
-    core: Arc<Core>,
+    ground: Arc<Ground>,
     notices: watch::Sender<u64>,
     /// The log says that there is no watch.
     missed: bool,
@@ -110,12 +86,12 @@ impl Teller {
     /// Never ends by itself.
     async fn tell(&mut self) {
         loop {
-            let core = self.core.clone();
-            let opened = off_thread(move || core.disk.watch(&core.path)).await;
+            let ground = self.ground.clone();
+            let opened = off_thread(move || ground.disk.watch(&ground.path)).await;
             let error = match opened {
                 Ok(watch) => {
                     if std::mem::take(&mut self.missed) {
-                        tracing::info!(path = %self.core.path.display(), "changes of the store are watched for again");
+                        tracing::info!(path = %self.ground.path.display(), "changes of the store are watched for again");
                     }
                     self.tell_of(watch).await
                 }
@@ -123,7 +99,7 @@ impl Teller {
             };
             if !std::mem::replace(&mut self.missed, true) {
                 tracing::warn!(
-                    path = %self.core.path.display(), %error,
+                    path = %self.ground.path.display(), %error,
                     "what other processes change in the store cannot be watched for, so it is looked for every {} s. \
                      If this is a limit: it is fs.inotify.max_user_instances, fs.inotify.max_user_watches, or that on open files",
                     LOOK_EVERY.as_secs()
@@ -139,7 +115,7 @@ impl Teller {
         loop {
             self.notice();
             tokio::time::sleep(REST).await;
-            let blind = self.core.options.trust_filesystem || !watch.sees_all();
+            let blind = self.ground.options.trust_filesystem || !watch.sees_all();
             tokio::select! {
                 changed = watch.changed() => {
                     if let Err(error) = changed {

@@ -1,11 +1,13 @@
 //! What a file system is, and whether flock excludes there.
 
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd as _;
 use std::{
     ffi::CString,
     fs::File,
     io,
     mem::MaybeUninit,
-    os::{fd::AsRawFd as _, unix::ffi::OsStrExt as _, unix::fs::FileExt as _},
+    os::unix::{ffi::OsStrExt as _, fs::FileExt as _},
     path::Path,
 };
 

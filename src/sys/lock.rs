@@ -6,33 +6,15 @@
 //! and no time in it, so neither a slow holder nor a step of the clock takes it away.
 
 use std::{
-    fs::File,
     io,
-    os::fd::{AsRawFd as _, RawFd},
     path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
 
+pub use super::flock::Mode;
+
 use super::disk::DiskFile;
-
-/// Who else may hold the lock meanwhile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Others that ask for [`Mode::Shared`].
-    Shared,
-    /// Nobody.
-    Exclusive,
-}
-
-impl Mode {
-    fn operation(self) -> libc::c_int {
-        match self {
-            Self::Shared => libc::LOCK_SH,
-            Self::Exclusive => libc::LOCK_EX,
-        }
-    }
-}
 
 /// How often a non-blocking attempt is repeated when the lock is only shared, by somebody who is about to let go.
 const TRIES: u32 = 40;
@@ -112,39 +94,6 @@ pub fn probe_from_another_process(path: &Path) -> io::Result<bool> {
         b"free" => Ok(false),
         _ => {
             Err(io::Error::new(io::ErrorKind::InvalidData, format!("it gave no answer ({})", output.status)))
-        }
-    }
-}
-
-pub(super) fn lock(file: &File, mode: Mode) -> io::Result<()> {
-    flock(file.as_raw_fd(), mode.operation())
-}
-
-pub(super) fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
-    match flock(file.as_raw_fd(), mode.operation() | libc::LOCK_NB) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-pub(super) fn unlock(file: &File) -> io::Result<()> {
-    flock(file.as_raw_fd(), libc::LOCK_UN)
-}
-
-#[expect(
-    unsafe_code,
-    reason = "flock(2) has no safe wrapper that also takes LOCK_SH and LOCK_NB on every target"
-)]
-fn flock(fd: RawFd, operation: libc::c_int) -> io::Result<()> {
-    loop {
-        // SAFETY: flock takes two integers and touches no memory; a bad descriptor is an error, not undefined.
-        if unsafe { libc::flock(fd, operation) } == 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
         }
     }
 }

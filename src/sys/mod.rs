@@ -8,6 +8,7 @@ pub mod disk;
 pub mod faults;
 pub mod files;
 pub mod filesystem;
+mod flock;
 pub mod lock;
 pub mod process;
 pub mod random;

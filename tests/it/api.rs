@@ -274,6 +274,15 @@ async fn what_is_not_understood_is_told_as_a_problem_and_everything_has_a_bound(
 }
 
 #[tokio::test]
+async fn a_connection_answers_one_request_and_is_closed() {
+    let rig = Rig::start().await;
+    let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let answer = rig.raw(&request.repeat(2)).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, Some("ok\n")), "no second answer behind it");
+    assert!(answer.head.contains("connection: close"), "{answer:?}");
+}
+
+#[tokio::test]
 async fn the_socket_goes_with_its_server_and_requests_under_way_are_finished() {
     let rig = Rig::start().await;
     rig.sign_in(Principal::User(ALICE), "alice").await;

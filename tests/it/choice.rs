@@ -10,13 +10,12 @@ use threadkey::{
     ids::Principal,
     oauth::{Pasted, ProviderSettings},
     session::Entry,
-    store::Purpose,
 };
 
 use crate::{
-    broker::{ALICE, BOB, MINUTE, NOW, Rig, open, settings, tenant, unsigned, with_settings},
+    broker::{ALICE, BOB, MINUTE, NOW, Rig, open, settings, tenant, with_settings},
     support::{
-        authserver::{self, LifeState, Reply},
+        authserver::{LifeState, Reply},
         browser,
     },
 };
@@ -175,26 +174,7 @@ async fn whose_login_it_is_is_asked_before_it_is_saved_where_the_answer_does_not
 async fn an_exchange_whose_process_died_after_the_answer_waits_for_a_choice_too() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
-    rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
-    let pending = rig.store.read(&tenant(ALICE)).await.unwrap().pending.unwrap();
-    let callback = format!("the-code#{}", pending.state.expose());
-    {
-        use threadkey::{
-            secret::AuthorizationCode,
-            session::journal::{Answer, Intent, Spending},
-        };
-        let mut lock = rig.store.try_lock(&tenant(ALICE), Purpose::SignIn).await.unwrap().unwrap();
-        let code = AuthorizationCode::new("the-code").fingerprint();
-        let spending = Spending::Code { state: pending.state.fingerprint(), code };
-        lock.intend(&Intent { spending, at: NOW, token_endpoint: rig.server.token_endpoint() })
-            .await
-            .unwrap();
-        let nonce = pending.nonce.as_ref().map_or("", |nonce| nonce.expose());
-        let claims = serde_json::json!({"aud": authserver::CLIENT_ID, "nonce": nonce, "email": "bob"});
-        let body = serde_json::json!({"access_token": "saved", "refresh_token": "saved-too", "id_token": unsigned(&claims)});
-        let body = body.to_string().into_bytes().into();
-        lock.record(&Answer { status: 200, retry_after: None, body, at: NOW }).await.unwrap();
-    }
+    let callback = rig.leave_an_answered_exchange(ALICE, "bob").await;
     let sent = rig.server.count();
     let finished = rig.another().finish(ALICE, None, Pasted::parse(&callback).unwrap()).await.unwrap();
     assert_eq!(waits(finished).account.as_deref(), Some("bob"));

@@ -1,7 +1,12 @@
 //! The command line as people and scripts meet it: what it prints where, in which words it refuses, and how it ends.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
-use std::{os::unix::fs::PermissionsExt, path::Path, process::Stdio, time::SystemTime};
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Stdio,
+    time::{Duration, SystemTime},
+};
 
 use serde_json::{Value, json};
 use threadkey::{
@@ -108,7 +113,8 @@ async fn a_rejected_token_that_is_no_longer_stored_is_answered_with_the_stored_o
 #[tokio::test]
 async fn each_reason_for_no_token_has_its_exit_code_and_sentence() {
     let empty = home();
-    assert_refused(&empty.run(&["token", "acme"]).await, 3, "nobody is signed in for acme/local");
+    let next = "nobody is signed in for acme/local: sign in with `threadkey auth start acme`";
+    assert_refused(&empty.run(&["token", "acme"]).await, 3, next);
     assert_refused(&empty.run(&["token", "other"]).await, 2, "there is no provider other");
     assert_refused(&empty.run(&["token", "acme", "--min-ttl", "soon"]).await, 2, "is not a duration");
     assert_refused(&empty.run(&["token", "acme", "--as", "alice"]).await, 2, "user:<discord id>");
@@ -176,6 +182,10 @@ async fn a_wrong_configuration_is_told_with_its_place_by_every_command() {
     }
     home.configure(&ACME.replace("http://127.0.0.1:1/token", "http://id.acme.example/token"));
     assert_refused(&home.run(&["providers"]).await, 2, "line 6, column 1: providers.acme.token_endpoint: ");
+    home.configure("");
+    let none = home.run(&["providers"]).await;
+    assert_eq!((none.code, none.stdout.as_str()), (0, ""), "{none:?}");
+    assert!(none.stderr.contains("a section [providers.NAME] of the configuration makes one"), "{none:?}");
     std::fs::remove_file(home.path().join("threadkey.toml")).unwrap();
     assert_refused(&home.run(&["providers"]).await, 2, "The smallest one is:");
 }
@@ -222,6 +232,40 @@ async fn logging_out_says_that_the_grant_lives_on_and_a_second_time_that_nobody_
 }
 
 #[tokio::test]
+async fn nobody_is_asked_for_a_code_where_no_sign_in_is_under_way() {
+    let home = home();
+    for (arguments, code, says) in [
+        (&["auth", "code"][..], 3, "you have no sign-in under way"),
+        (&["auth", "code", "acme"], 3, "you have no sign-in under way for acme"),
+        (&["auth", "code", "other"], 2, "there is no provider other"),
+    ] {
+        // Nobody types, and nobody hangs up.
+        let mut child = home.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
+        let held = child.stdin.take();
+        let ended = tokio::time::timeout(Duration::from_secs(30), child.wait_with_output()).await;
+        let ended = ended.expect("it does not wait for a code").unwrap();
+        drop(held);
+        let stderr = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{stderr}");
+        assert!(stderr.contains(says), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn a_logout_that_waits_for_the_provider_says_that_it_is_done_here_already() {
+    let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let home = with_session(FRESH, json!({}));
+    let endpoint = format!("http://{}/revoke", slow.local_addr().unwrap());
+    home.configure(&format!("{ACME}revocation_endpoint = \"{endpoint}\"\n"));
+    let waiting = home.start(&["auth", "logout", "acme", "--revoke"], &[]);
+    let (_asked, _) = slow.accept().await.unwrap();
+    waiting.says("acme/local is logged out here. acme is still asked to end the grant").await;
+    waiting.signal(libc::SIGINT);
+    assert_ne!(waiting.ended().await.code, 0);
+    assert_refused(&home.run(&["auth", "logout", "acme"]).await, 3, "nobody is signed in for acme/local");
+}
+
+#[tokio::test]
 async fn an_output_that_is_closed_is_no_panic_and_one_that_is_full_is_a_failure() {
     let home = with_session(FRESH, json!({}));
     for arguments in [&["token", "acme"][..], &["providers"], &["--help"], &["completions", "bash"]] {
@@ -248,6 +292,16 @@ async fn doctor_looks_at_everything_and_ends_with_the_code_of_what_is_wrong() {
     let findings: Value = serde_json::from_str(&sound.stdout).unwrap();
     assert_eq!(sound.code, 0, "{sound:?}");
     assert!(findings.as_array().unwrap().iter().all(|finding| finding["verdict"] != "fail"), "{findings}");
+    home.configure(&ACME.replace("\"threadkey\"", "\"the Application ID\""));
+    let placeholder = home.run(&["doctor"]).await;
+    assert!(placeholder.stdout.contains("the client_id of acme has spaces in it"), "{placeholder:?}");
+    assert_eq!(placeholder.code, 0, "{placeholder:?}");
+    home.configure(ACME);
+    let serving = home.start(&["serve"], &[]);
+    serving.says("the token API is served").await;
+    let served = home.run(&["doctor"]).await;
+    assert!(served.stdout.contains("threadkey.sock is served by a threadkey that runs"), "{served:?}");
+    assert_eq!(serving.stop().await.code, 0);
     let agent = "[agent]\ncommand = [\"no-such-program\"]\nproviders = [\"acme\"]\nisolation = \"none\"\n";
     home.configure(&format!("{ACME}{agent}"));
     let agent = home.run(&["doctor"]).await;

@@ -159,7 +159,8 @@ async fn a_choice_that_was_not_made_is_told_where_the_grant_may_live_on() {
     let words = told.all_text();
     assert!(words.contains("`acme` stays with `alice@example.com`."), "{words}");
     assert!(words.contains("may live on at `acme`"), "{words}");
-    question.press("Switch").await.updated().says("Nothing waits for your choice any more").await;
+    let view = question.says("The sign-in as `bob@example.com` was not chosen and is dropped.").await;
+    assert!(view.buttons.is_empty(), "{view}");
     assert_eq!(
         account(&rig, Principal::User(snowflake(rig.bob.id))).await.as_deref(),
         Some("bob@example.com")

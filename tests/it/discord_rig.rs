@@ -8,7 +8,7 @@ use threadkey::{
     broker::Broker,
     discord::{self, DiscordError, DiscordSettings, Scrubber},
     ids::{ProviderId, Snowflake},
-    oauth::{Client, Provider, ProviderSettings, Providers},
+    oauth::{Client, Provider, Providers},
     secret::{AccessToken, Fingerprint, Secret},
     store::{FileStore, FileStoreOptions},
     sys::clock::Clock,
@@ -16,9 +16,12 @@ use threadkey::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{
-    authserver::{self, AuthServer},
-    discord::{Channel, Discord, Guild, Options, Person},
+use crate::{
+    parts,
+    support::{
+        authserver::{self, AuthServer},
+        discord::{Channel, Discord, Guild, Options, Person},
+    },
 };
 
 /// A secret that workers hold and that nobody may read on Discord.
@@ -36,7 +39,8 @@ pub(crate) struct Rig {
     pub(crate) workers: Option<Workers>,
     pub(crate) settings: DiscordSettings,
     bot: Option<(JoinHandle<Result<(), DiscordError>>, CancellationToken)>,
-    _folder: tempfile::TempDir,
+    clock: Clock,
+    folder: tempfile::TempDir,
 }
 
 /// How a rig differs from the usual.
@@ -79,14 +83,7 @@ impl Rig {
         guild.join(&bob);
         let folder = tempfile::Builder::new().prefix("tk").tempdir().expect("a folder");
         let clock = plan.clock.unwrap_or_else(Clock::system);
-        let store = FileStore::open(
-            &folder.path().join("store/auth.json"),
-            clock.clone(),
-            FileStoreOptions::default(),
-        );
-        let providers = Providers::new([provider("acme", &server), provider("big-acme", &server)]);
-        let client = Client::new(clock.clone()).expect("a client");
-        let broker = Broker::new(Arc::new(store.expect("a store")), providers, client, clock);
+        let broker = broker(folder.path(), &server, &clock);
         let command = plan
             .command
             .or_else(|| plan.on_prompt.map(|what| vec!["/bin/sh".to_owned(), "-c".to_owned(), script(what)]));
@@ -112,8 +109,14 @@ impl Rig {
             workers,
             settings,
             bot: None,
-            _folder: folder,
+            clock,
+            folder,
         }
+    }
+
+    /// Another process's broker on the same store.
+    pub(crate) fn another_broker(&self) -> Broker {
+        broker(self.folder.path(), &self.server, &self.clock)
     }
 
     /// Starts the bot and waits until people can use it.
@@ -187,19 +190,16 @@ impl Rig {
     }
 }
 
+fn broker(folder: &std::path::Path, server: &AuthServer, clock: &Clock) -> Broker {
+    let path = folder.join("store/auth.json");
+    let store = FileStore::open(&path, clock.clone(), FileStoreOptions::default()).expect("a store");
+    let providers = Providers::new([provider("acme", server), provider("big-acme", server)]);
+    let client = Client::new(clock.clone()).expect("a client");
+    Broker::new(Arc::new(store), providers, client, clock.clone())
+}
+
 fn provider(name: &str, server: &AuthServer) -> Provider {
-    let settings = ProviderSettings {
-        issuer: Some(server.issuer().into()),
-        authorization_endpoint: server.authorization_endpoint(),
-        token_endpoint: server.token_endpoint(),
-        revocation_endpoint: Some(server.revocation_endpoint()),
-        client_id: authserver::CLIENT_ID.into(),
-        redirect_uri: authserver::PASTE_REDIRECT_URI.into(),
-        scopes: vec!["openid".into(), "offline_access".into()],
-        enforces_pkce: true,
-        ..ProviderSettings::default()
-    };
-    Provider::new(name.parse().expect("a name"), settings).expect("a provider")
+    Provider::new(name.parse().expect("a name"), parts::settings(server)).expect("a provider")
 }
 
 struct Tokens;

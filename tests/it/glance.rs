@@ -10,14 +10,13 @@ use serde_json::{
     ser::{Formatter, PrettyFormatter, Serializer},
 };
 use threadkey::{
-    ids::{Principal, Tenant},
-    secret::{CodeVerifier, State},
-    session::{Binding, Change, Pending},
+    ids::Tenant,
+    session::Change,
     store::{FileStore, FileStoreOptions, Store},
     sys::clock::Clock,
 };
 
-use crate::support::random::Random;
+use crate::{parts, support::random::Random};
 
 const NOW: i64 = 1_795_358_672;
 const ROUNDS: usize = 600;
@@ -181,24 +180,8 @@ fn open(path: &Path) -> FileStore {
 
 /// Has threadkey itself write the file: with one member changed, and the rest as it keeps it.
 async fn rewrite(store: &FileStore) {
-    let pending = Pending {
-        verifier: CodeVerifier::new("verifier"),
-        state: State::new("state"),
-        nonce: None,
-        redirect_uri: "http://127.0.0.1:1/callback".into(),
-        created_at: NOW,
-        started_by: Principal::Local,
-        lineage_seen: None,
-        binding: Binding {
-            issuer: None,
-            token_endpoint: "https://id.example/token".into(),
-            client_id: "threadkey".into(),
-            resource: None,
-        },
-        scopes: vec![],
-    };
     // A store of a newer version is not written.
-    let _ = store.change(&"codex/local".parse().unwrap(), Change::Start(pending)).await;
+    let _ = store.change(&"codex/local".parse().unwrap(), Change::Start(parts::pending(NOW))).await;
 }
 
 #[tokio::test]

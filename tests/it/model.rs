@@ -37,6 +37,13 @@
 //!     arguments: `canary`.
 //! 14. *Workers.* Not here: `workers`.
 //!
+//! Of adr/0016, a sign-in as another account that waits for a choice: the session goes on beside it, as above; a candidate comes only by a
+//! sign-in beside a session of another account that goes on, and stays as it came ([`choice`], `compare_candidate`); nothing of it is
+//! served (`check_lease`) or spent (`refresh`); it is the session only if it was chosen in its time (`check_switched`), and an account is replaced
+//! in no other way (`check_replacement`); it is gone only by a choice, a sign-in, a logout, or its time (`left`). What is revoked is out of
+//! the store by then, was not chosen or is logged out, and is of no account that is in use elsewhere ([`ends`], `was_revoked`); the rest is
+//! revoked, and each time somebody is told, truly (`told_end`).
+//!
 //! At the end the providers work, every process is a new one, and each login that lives at its provider gets a token, unaided.
 //!
 //! # Longer, and again
@@ -46,11 +53,17 @@
 //! not used: what may come next does not depend on the model's state, and what a step did is known only when others let it go.
 
 mod asked;
+mod choice;
 mod disk;
+mod ends;
+mod look;
+mod persons;
 mod reference;
 mod requests;
 mod run;
+mod scenes;
 mod steps;
+mod told;
 mod world;
 
 use std::cell::Cell;
@@ -75,7 +88,7 @@ fn whatever_people_callers_providers_and_clocks_do_the_promises_hold() {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (taken, failed) = (Cell::new(0), Cell::new(false));
-    let outcome = TestRunner::new_with_rng(config, rng).run(&steps::steps(), |steps| {
+    let outcome = TestRunner::new_with_rng(config, rng).run(&scenes::steps(), |steps| {
         // Those after a failure only make it shorter.
         taken.set(taken.get() + u32::from(!failed.get()));
         let kept = runtime.block_on(run::run(&steps));

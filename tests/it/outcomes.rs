@@ -1,21 +1,16 @@
 //! The outcome table, from the wire to the store: for each shape in which providers answer a refresh, how many requests go
 //! out, what callers in two processes are told, and what is on record afterwards.
-#![expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
 
-use std::{
-    sync::Arc,
-    time::{Duration, UNIX_EPOCH},
-};
+mod late;
+mod meanwhile;
+mod whose;
+
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use threadkey::{
-    broker::{Event, RefreshState, TokenError},
-    session::{
-        RetryKind,
-        journal::{Answer, Intent, Spending},
-    },
-    store::{FileStore, FileStoreOptions, Purpose},
-    sys::{disk::RealDisk, faults::Faults},
+    broker::{RefreshState, TokenError},
+    session::RetryKind,
 };
 
 use crate::{
@@ -330,169 +325,6 @@ async fn within_the_grace_what_was_lost_is_asked_for_again_at_once_and_a_verdict
     assert_eq!(requests, 2);
 }
 
-// === whose verdict, about what ===
-
-#[tokio::test]
-async fn a_verdict_is_about_the_token_that_was_sent_and_another_processes_success_clears_it() {
-    let rig = expired(Duration::ZERO).await;
-    let before = rig.session(ALICE).await;
-    rig.server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
-    assert!(matches!(told(&rig).await, ([TokenError::Ended { .. }, TokenError::Ended { .. }], 1)));
-    // Another program holds newer tokens of the same grant, and writes them beside the old verdict.
-    let refresh_token = before.refresh_token.unwrap();
-    let form = [
-        ("grant_type", "refresh_token"),
-        ("refresh_token", refresh_token.expose()),
-        ("client_id", before.binding.client_id.as_str()),
-    ];
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let answer = client.post(rig.server.token_endpoint()).form(&form).send().await.unwrap();
-    let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
-    let now = rig.clock.now();
-    let mut document: Value = serde_json::from_str(&std::fs::read_to_string(&rig.path).unwrap()).unwrap();
-    let session = &mut document["sessions"][tenant(ALICE).to_string()];
-    session["access_token"] = answer["access_token"].clone();
-    session["refresh_token"] = answer["refresh_token"].clone();
-    session["generation"] = json!(2);
-    session["issued_at"] = json!(now);
-    session["expires_at"] = json!(now + 3600);
-    let beside = rig.path.with_extension("new");
-    std::fs::write(&beside, document.to_string()).unwrap();
-    std::fs::set_permissions(&beside, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    std::fs::rename(&beside, &rig.path).unwrap();
-
-    let adopted = rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap();
-    assert_eq!(adopted.access_token.expose(), answer["access_token"].as_str().unwrap());
-    rig.expire();
-    assert_eq!(rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap().generation, 3);
-    assert_eq!(rig.session(ALICE).await.ended, None);
-    assert_eq!(rig.server.events().total.reuses, 0);
-}
-
-#[tokio::test]
-async fn the_refresh_token_is_the_stored_one_whatever_a_process_has_seen_before() {
-    let rig = Rig::start().await;
-    rig.sign_in(ALICE, "alice").await;
-    let old_hand = rig.another();
-    old_hand.token(&tenant(ALICE), MINUTE).await.unwrap();
-    for generation in 2..=4 {
-        rig.expire();
-        rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
-        rig.expire();
-        let renewed = old_hand.token(&tenant(ALICE), MINUTE).await.unwrap();
-        assert_eq!(renewed.generation, 2 * generation - 1);
-    }
-    let events = rig.server.events().total;
-    assert_eq!((events.refreshes, events.reuses), (6, 0));
-}
-
-#[tokio::test]
-async fn a_running_process_sees_a_new_sign_in_and_a_logout_of_another_at_its_next_request() {
-    let rig = Rig::start().await;
-    let other = rig.another();
-    let error = other.token(&tenant(ALICE), MINUTE).await.unwrap_err();
-    assert!(matches!(error, TokenError::NoSession(_)), "{error}");
-    rig.sign_in(ALICE, "alice").await;
-    let first = other.token(&tenant(ALICE), MINUTE).await.unwrap();
-    rig.sign_in(ALICE, "alice").await;
-    let second = other.token(&tenant(ALICE), MINUTE).await.unwrap();
-    assert_ne!(second.access_token, first.access_token);
-    rig.broker.logout(&tenant(ALICE), threadkey::broker::Revocation::Keep).await.unwrap();
-    let error = other.token(&tenant(ALICE), MINUTE).await.unwrap_err();
-    assert!(matches!(error, TokenError::NoSession(_)), "{error}");
-}
-
-#[tokio::test]
-async fn an_answer_without_a_refresh_token_keeps_the_old_one() {
-    let rig = expired(Duration::ZERO).await;
-    let before = rig.session(ALICE).await;
-    rig.server.script([Reply::Json(200, json!({"access_token": "renewed", "expires_in": 3600}))]);
-    assert_eq!(rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap().access_token.expose(), "renewed");
-    let after = rig.session(ALICE).await;
-    assert_eq!((after.refresh_token, after.generation), (before.refresh_token, 2));
-    rig.expire();
-    rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
-}
-
-#[tokio::test]
-async fn the_owner_is_told_once_of_a_verdict_that_a_command_line_process_heard() {
-    let (server, town) = crate::town::town().await;
-    let bot = town.run().await;
-    town.sign_in(&town.alice, "alice").await;
-    town.home.set_offset(3600);
-    server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
-    let principal = town.alice.principal();
-    let heard = town.home.run(&["token", "acme", "--as", &principal]).await;
-    assert_eq!(heard.code, 4, "{heard:?}");
-    let told = town.alice.dm().wait_for_text("has ended").await;
-    assert!(told.button("Sign in again").is_some(), "{told}");
-    bot.says("the person of an ended session was told").await;
-    // Whatever else makes it look again, they are not told again.
-    town.alice.command(&town.general, "auth status", &[]).await.latest().await;
-    assert_eq!(town.home.run(&["token", "acme", "--as", &principal]).await.code, 4);
-    assert_eq!(bot.stop().await.code, 0);
-    let times =
-        town.alice.sees(&town.alice.dm()).iter().filter(|m| m.all_text().contains("has ended")).count();
-    assert_eq!(times, 1);
-    let stored: Value = serde_json::from_str(&town.stored()).unwrap();
-    let session = &stored["sessions"][format!("acme/{principal}")];
-    assert!(session["ended"]["notified_at"].is_i64(), "{}", session["ended"]);
-}
-
-#[tokio::test]
-async fn what_a_grace_allows_to_repeat_is_never_repeated_with_the_token_of_a_newer_sign_in() {
-    let rig = expired(Duration::from_secs(30)).await;
-    rig.server.script([Reply::Hang]);
-    let asking = rig.ask_in_a_task(ALICE);
-    rig.server.wait_for_held(1).await;
-    rig.sign_in(ALICE, "alice").await;
-    rig.server.release();
-    let lease = asking.await.unwrap().unwrap();
-    rig.broker.drained().await;
-    let kept = rig.session(ALICE).await;
-    assert_eq!((kept.generation, &kept.access_token), (1, &lease.access_token), "it is fresh");
-    assert_eq!(rig.server.events().total.refreshes, 0);
-}
-
-// === what callers and disks do meanwhile ===
-
-#[tokio::test]
-async fn a_refresh_that_takes_longer_than_a_caller_waits_is_told_as_that_and_costs_no_second_one() {
-    let rig = expired(Duration::ZERO).await;
-    let elsewhere = rig.store.try_lock(&tenant(ALICE), Purpose::Refresh).await.unwrap().unwrap();
-    let sent = rig.server.count();
-    tokio::time::pause();
-    let error = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap_err();
-    tokio::time::resume();
-    assert!(matches!(error, TokenError::InProgress(_)), "not taken for a missing sign-in: {error}");
-    assert_eq!(rig.server.count(), sent);
-    drop(elsewhere);
-    rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap();
-    assert_eq!(rig.server.events().total.refreshes, 1);
-}
-
-#[tokio::test]
-async fn a_save_that_fails_is_told_while_the_journal_serves_and_is_made_good_later() {
-    let rig = expired(Duration::ZERO).await;
-    let before = rig.session(ALICE).await;
-    // The first write of the store after the answer: a full disk.
-    let disk = Arc::new(RealDisk::with(Faults::parse("rename:ENOSPC#1")));
-    let store = FileStore::on_disk(disk, &rig.path, rig.clock.clone(), FileStoreOptions::default()).unwrap();
-    let unlucky = crate::broker::broker(&rig.server, Arc::new(store), &rig.clock, Duration::ZERO);
-    let mut events = unlucky.events();
-    let lease = unlucky.token(&tenant(ALICE), MINUTE).await.unwrap();
-    assert!(matches!(events.recv().await, Ok(Event::SaveFailed(of)) if of == tenant(ALICE)));
-    assert_ne!(lease.access_token, before.access_token);
-    assert_eq!(rig.session(ALICE).await.generation, 1, "it is not in the store yet");
-    unlucky.drained().await;
-    let saved = rig.session(ALICE).await;
-    assert_eq!((saved.generation, &saved.access_token), (2, &lease.access_token));
-    rig.expire();
-    rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
-    let events = rig.server.events().total;
-    assert_eq!((events.refreshes, events.reuses), (2, 0));
-}
-
 #[tokio::test]
 async fn an_uncertain_refresh_that_is_given_up_after_the_grace_is_not_repeated_at_once() {
     let rig = expired(Duration::from_secs(30)).await;
@@ -507,41 +339,4 @@ async fn an_uncertain_refresh_that_is_given_up_after_the_grace_is_not_repeated_a
     assert!(matches!(&error, TokenError::Unavailable { code, .. } if code == "ambiguous_reset"), "{error}");
     assert_eq!(rig.server.count() - before, 1);
     assert_eq!(rig.server.events().total.reuses, 0, "the provider takes it for theft by now");
-}
-
-/// A process that died with this answer in its journal, for the session as it is.
-async fn died_with(rig: &Rig, body: &Value) {
-    let session = rig.session(ALICE).await;
-    let mut lock = rig.store.try_lock(&tenant(ALICE), Purpose::Refresh).await.unwrap().unwrap();
-    let at = rig.clock.now();
-    let spending = Spending::Refresh(session.to_spend().unwrap());
-    lock.intend(&Intent { spending, at, token_endpoint: rig.server.token_endpoint() }).await.unwrap();
-    let body = body.to_string().into_bytes().into();
-    lock.record(&Answer { status: 200, retry_after: None, body, at }).await.unwrap();
-}
-
-#[tokio::test]
-async fn the_life_of_a_token_that_waited_in_a_journal_is_counted_from_its_answer_on() {
-    let rig = expired(Duration::ZERO).await;
-    let before = rig.server.count();
-    let body = json!({"access_token": "waited", "refresh_token": "waited too", "expires_in": 3600});
-    died_with(&rig, &body).await;
-    rig.clock.advance(3000);
-    let lease = rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap();
-    assert_eq!(lease.access_token.expose(), "waited");
-    assert_eq!(lease.expires_in, Duration::from_secs(600));
-    assert_eq!(rig.server.count(), before);
-}
-
-#[tokio::test]
-async fn a_token_whose_life_was_over_in_the_journal_is_not_served_and_its_refresh_token_is_used() {
-    let rig = expired(Duration::ZERO).await;
-    died_with(&rig, &json!({"access_token": "waited", "refresh_token": "waited too", "expires_in": 3600}))
-        .await;
-    rig.clock.advance(3600);
-    rig.server.script([Reply::Json(200, json!({"access_token": "new", "refresh_token": "newer"}))]);
-    let lease = rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap();
-    assert_eq!(lease.access_token.expose(), "new");
-    let sent = rig.server.requests();
-    assert_eq!(sent.last().unwrap().form["refresh_token"], "waited too");
 }

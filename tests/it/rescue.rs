@@ -7,7 +7,7 @@ use threadkey::{
     api::{self, ApiSettings},
     broker::{Broker, Event},
     ids::{Principal, Tenant},
-    oauth::{Client, Pasted, Provider, ProviderSettings, Providers},
+    oauth::{Client, Pasted, Provider, Providers},
     store::{FileStore, FileStoreOptions},
     sys::{clock::Clock, disk::RealDisk, faults::Faults},
 };
@@ -19,10 +19,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{
-    authserver::{self, AuthServer},
-    browser,
-    program::Home,
+use crate::{
+    parts,
+    support::{
+        authserver::{self, AuthServer},
+        browser,
+        program::Home,
+    },
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -34,17 +37,7 @@ fn tenant() -> Tenant {
 fn broker(server: &AuthServer, store: &Path, faults: &str, clock: &Clock) -> Broker {
     let disk = Arc::new(RealDisk::with(Faults::parse(faults)));
     let store = FileStore::on_disk(disk, store, clock.clone(), FileStoreOptions::default()).unwrap();
-    let settings = ProviderSettings {
-        issuer: Some(server.issuer().into()),
-        authorization_endpoint: server.authorization_endpoint(),
-        token_endpoint: server.token_endpoint(),
-        client_id: authserver::CLIENT_ID.into(),
-        redirect_uri: authserver::PASTE_REDIRECT_URI.into(),
-        scopes: vec!["openid".into(), "offline_access".into()],
-        enforces_pkce: true,
-        ..ProviderSettings::default()
-    };
-    let provider = Provider::new("acme".parse().unwrap(), settings).unwrap();
+    let provider = Provider::new("acme".parse().unwrap(), parts::settings(server)).unwrap();
     let client = Client::new(clock.clone()).unwrap();
     Broker::new(Arc::new(store), Providers::new([provider]), client, clock.clone())
 }

@@ -14,10 +14,10 @@ use std::{
 
 use tempfile::TempDir;
 use threadkey::{
-    ids::{Lineage, Principal, Tenant},
-    secret::{AccessToken, CodeVerifier, RefreshToken, State},
+    ids::{Lineage, Tenant},
+    secret::{AccessToken, RefreshToken, State},
     session::{
-        Applied, Binding, Change, Grant, Pending, Session,
+        Applied, Change, Grant, Session,
         journal::{Answer, Intent, Journal, Spending},
     },
     store::{FileStore, FileStoreOptions, Purpose, Store, StoreError, TenantLock, lock_probe},
@@ -32,6 +32,8 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
 };
+
+use crate::parts;
 
 const TASK: &str = "THREADKEY_TEST_STORE_TASK";
 const NOW: i64 = 1_795_358_672;
@@ -65,25 +67,8 @@ fn grant(number: u32) -> Grant {
 }
 
 async fn sign_in(store: &FileStore, tenant: &Tenant) -> Session {
-    let binding = Binding {
-        issuer: None,
-        token_endpoint: "https://id.example/token".into(),
-        client_id: "threadkey".into(),
-        resource: None,
-    };
-    let pending = Pending {
-        verifier: CodeVerifier::new("verifier"),
-        state: State::new("state"),
-        nonce: None,
-        redirect_uri: "http://127.0.0.1:1/callback".into(),
-        created_at: NOW,
-        started_by: Principal::Local,
-        lineage_seen: None,
-        binding: binding.clone(),
-        scopes: vec![],
-    };
-    store.change(tenant, Change::Start(pending)).await.expect("a start");
-    let session = Box::new(Session::begin(Lineage([1; 16]), grant(1), binding, NOW));
+    store.change(tenant, Change::Start(parts::pending(NOW))).await.expect("a start");
+    let session = Box::new(Session::begin(Lineage([1; 16]), grant(1), parts::binding(), NOW));
     let change = Change::SignIn { state: State::new("state"), session };
     assert_eq!(store.change(tenant, change).await.expect("a sign-in"), Applied::Done);
     store.read(tenant).await.expect("readable").session.expect("a session")

@@ -21,6 +21,19 @@ pub(crate) struct Named {
     pub(crate) line: usize,
     /// How many inline modules (`mod tests { … }`) surround it.
     pub(crate) inline_depth: usize,
+    /// How it is named.
+    pub(crate) how: How,
+}
+
+/// How a path is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// Where it is needed, as in `crate::ids::Tenant`.
+    InPlace,
+    /// By `use`: from there on its last segment does.
+    Imported,
+    /// By `pub use`, of whatever visibility: for others.
+    HandedOn,
 }
 
 /// Splits the source into tokens. Comments, strings, characters and lifetimes give none.
@@ -142,20 +155,21 @@ pub(crate) fn paths(source: &str) -> Vec<Named> {
             "use" => {
                 let mut trees = Trees { tokens: &tokens, at: at + 1, found: Vec::new() };
                 trees.tree(&[]);
+                let how = if is_public(&tokens[..at]) { How::HandedOn } else { How::Imported };
                 at = trees.at;
-                found.extend(with_depth(trees.found, inline_modules.len()));
+                found.extend(named(trees.found, inline_modules.len(), how));
                 continue;
             }
             "crate" if at > 0 && tokens[at - 1].text == "extern" => {
                 if let Some(token) = tokens.get(at + 1) {
                     let path = (vec![token.text.clone()], token.line);
-                    found.extend(with_depth(vec![path], inline_modules.len()));
+                    found.extend(named(vec![path], inline_modules.len(), How::Imported));
                 }
             }
             _ if text.starts_with(is_word) && follows(1) == Some("::") => {
                 let line = tokens[at].line;
                 let (segments, end) = plain_path(&tokens, at);
-                found.extend(with_depth(vec![(segments, line)], inline_modules.len()));
+                found.extend(named(vec![(segments, line)], inline_modules.len(), How::InPlace));
                 at = end;
                 continue;
             }
@@ -166,8 +180,15 @@ pub(crate) fn paths(source: &str) -> Vec<Named> {
     found
 }
 
-fn with_depth(paths: Vec<(Vec<String>, usize)>, inline_depth: usize) -> impl Iterator<Item = Named> {
-    paths.into_iter().map(move |(segments, line)| Named { segments, line, inline_depth })
+fn named(paths: Vec<(Vec<String>, usize)>, inline_depth: usize, how: How) -> impl Iterator<Item = Named> {
+    paths.into_iter().map(move |(segments, line)| Named { segments, line, inline_depth, how })
+}
+
+/// Whether what stands before an item ends in a visibility: `pub` or `pub(…)`.
+fn is_public(before: &[Token]) -> bool {
+    let last =
+        before.iter().rev().find(|token| !matches!(token.text.as_str(), "(" | ")" | "crate" | "super"));
+    last.is_some_and(|token| token.text == "pub")
 }
 
 /// `a::b::c` from the token at `start`; and the token after it.

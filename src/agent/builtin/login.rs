@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use agent_client_protocol::{
-    Error as AcpError,
-    v1::schema::{SessionUpdate, ToolCall, ToolCallStatus, ToolCallUpdate, ToolCallUpdateFields},
-};
+use agent_client_protocol::Error as AcpError;
 use http::StatusCode;
 use serde_json::Value;
-use url::{Host, Url};
+use url::Url;
 
-use super::{BuiltinError, BuiltinSettings, Turn};
+use super::{
+    settings::{BuiltinError, BuiltinSettings},
+    voice::Voice,
+};
 use crate::{
     agent::token_client::{TokenAnswer, TokenClientError, TokenQuery},
     ids::ProviderId,
@@ -37,22 +37,6 @@ enum Seen {
     Not(String),
 }
 
-/// An address to which a token may go.
-pub(super) fn resource_address(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("{text:?} is not an address: {error}"))?;
-    let loopback = match url.host() {
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if loopback => Ok(url),
-        _ => Err(format!("{text:?}: a token goes only to https, or to http on loopback")),
-    }
-}
-
 impl Login {
     pub(super) fn new(settings: BuiltinSettings) -> Result<Self, BuiltinError> {
         // Without redirects: a token goes to the address that was configured and to no other.
@@ -66,20 +50,20 @@ impl Login {
         Ok(Self { settings, client })
     }
 
-    /// Says it in the turn, with the steps as tool calls.
-    pub(super) async fn show(&self, turn: &Turn) -> Result<(), AcpError> {
-        let sentence = match self.find_out(turn).await? {
+    /// Says it, with the steps as tool calls.
+    pub(super) async fn show(&self, voice: &Voice) -> Result<(), AcpError> {
+        let sentence = match self.find_out(voice).await? {
             Ok(sentence) | Err(sentence) => sentence,
         };
-        turn.say(&sentence)
+        voice.say(&sentence)
     }
 
     /// Who it is, or why that cannot be said. The outer error is the connection's to the bot.
-    async fn find_out(&self, turn: &Turn) -> Result<Result<String, String>, AcpError> {
+    async fn find_out(&self, voice: &Voice) -> Result<Result<String, String>, AcpError> {
         let provider = &self.settings.provider;
         let title = format!("Ask threadkey for a token of {provider}");
         let asked = self.settings.tokens.token(provider, TokenQuery::default());
-        let mut token = match step(turn, "token", title, asked).await? {
+        let mut token = match voice.step("token", title, asked).await? {
             Ok(token) => token,
             Err(error) => return Ok(Err(no_token(provider, &error))),
         };
@@ -89,17 +73,17 @@ impl Login {
         };
         let title = format!("Ask {provider} whose login it is");
         let seen = self.look(address, &token);
-        let mut seen = step(turn, "userinfo", title, async { seen.await.into_result() }).await?;
+        let mut seen = voice.step("userinfo", title, async { seen.await.into_result() }).await?;
         if let Err(Seen::Rejected) = seen {
             let title = format!("Tell threadkey that {provider} refused the token");
             let rejected = self.settings.tokens.rejected(provider, &token.access_token);
-            token = match step(turn, "rejected", title, rejected).await? {
+            token = match voice.step("rejected", title, rejected).await? {
                 Ok(token) => token,
                 Err(error) => return Ok(Err(no_token(provider, &error))),
             };
             let title = format!("Ask {provider} again");
             let again = self.look(address, &token);
-            seen = step(turn, "userinfo-again", title, async { again.await.into_result() }).await?;
+            seen = voice.step("userinfo-again", title, async { again.await.into_result() }).await?;
         }
         Ok(match seen {
             Ok(account) => Ok(sentence(&account, &token)),
@@ -136,21 +120,6 @@ impl Seen {
             other => Err(other),
         }
     }
-}
-
-/// Does `work` with a tool call around it.
-async fn step<T, E>(
-    turn: &Turn,
-    id: &'static str,
-    title: String,
-    work: impl Future<Output = Result<T, E>>,
-) -> Result<Result<T, E>, AcpError> {
-    turn.update(SessionUpdate::ToolCall(ToolCall::new(id, title).status(ToolCallStatus::InProgress)))?;
-    let done = work.await;
-    let status = if done.is_ok() { ToolCallStatus::Completed } else { ToolCallStatus::Failed };
-    let fields = ToolCallUpdateFields::new().status(status);
-    turn.update(SessionUpdate::ToolCallUpdate(ToolCallUpdate::new(id, fields)))?;
-    Ok(done)
 }
 
 fn sentence(account: &str, token: &TokenAnswer) -> String {
@@ -195,23 +164,6 @@ fn account(userinfo: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_token_goes_to_https_or_loopback_only() {
-        for good in [
-            "https://id.example/userinfo",
-            "http://127.0.0.1:8080/me",
-            "http://[::1]/me",
-            "http://localhost/me",
-        ] {
-            assert!(resource_address(good).is_ok(), "{good}");
-        }
-        for bad in
-            ["http://id.example/me", "http://127.0.0.1.example/me", "ftp://localhost/me", "me", "data:x"]
-        {
-            assert!(resource_address(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn an_account_is_called_as_people_know_it() {

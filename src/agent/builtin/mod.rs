@@ -5,6 +5,10 @@
 //! `slow` goes on until it is cancelled, `crash` ends the process.
 
 mod login;
+mod settings;
+mod voice;
+
+pub use settings::{BuiltinError, BuiltinSettings, PROVIDER_VARIABLE, USERINFO_VARIABLE};
 
 use std::{
     collections::HashMap,
@@ -19,11 +23,9 @@ use agent_client_protocol::{
     v1::{
         ConnectionTo,
         schema::{
-            AgentCapabilities, CancelNotification, ContentBlock, ContentChunk, Implementation,
-            InitializeRequest, InitializeResponse, NewSessionRequest, NewSessionResponse, PermissionOption,
-            PermissionOptionKind, PromptRequest, PromptResponse, RequestPermissionOutcome,
-            RequestPermissionRequest, SessionId, SessionNotification, SessionUpdate, StopReason, TextContent,
-            ToolCallUpdate, ToolCallUpdateFields,
+            AgentCapabilities, CancelNotification, ContentBlock, Implementation, InitializeRequest,
+            InitializeResponse, NewSessionRequest, NewSessionResponse, PromptRequest, PromptResponse,
+            SessionId, StopReason,
         },
     },
 };
@@ -33,72 +35,14 @@ use tokio_util::{
     sync::CancellationToken,
 };
 
-use super::token_client::{TokenClient, TokenClientError};
-use crate::{ids::ProviderId, sys::random};
+use crate::sys::random;
 use login::Login;
-
-/// Names the provider whose token is shown.
-pub const PROVIDER_VARIABLE: &str = "THREADKEY_AGENT_PROVIDER";
-/// The address that says whose token it is.
-pub const USERINFO_VARIABLE: &str = "THREADKEY_AGENT_USERINFO";
+use voice::Voice;
 
 const MAX_SESSIONS: usize = 16;
 /// How often `slow` says something, and how many times at most.
 const SLOW_STEP: Duration = Duration::from_millis(500);
 const SLOW_STEPS: u32 = 1200;
-
-/// What the agent works with.
-#[derive(Clone, Debug)]
-pub struct BuiltinSettings {
-    /// Where its token comes from.
-    pub tokens: TokenClient,
-    /// Whose token it shows.
-    pub provider: ProviderId,
-    /// What says whose it is (https, or http on loopback). Without it, what the token API says is told.
-    pub userinfo: Option<url::Url>,
-}
-
-/// Why the agent cannot run.
-#[derive(Debug, thiserror::Error)]
-pub enum BuiltinError {
-    /// It was not started as a worker.
-    #[error(
-        "threadkey agent is the agent that the bot starts, by agent.command, and not a program for people: {0}"
-    )]
-    NotInWorker(#[from] TokenClientError),
-    /// A variable is missing or wrong.
-    #[error("{variable}: {detail}. Set it in the table agent.env of threadkey.toml")]
-    Variable {
-        /// Which one.
-        variable: &'static str,
-        /// What is wrong.
-        detail: String,
-    },
-    /// Talking on stdin and stdout failed.
-    #[error("the connection to the bot failed: {0}")]
-    Connection(String),
-}
-
-impl BuiltinSettings {
-    /// By the environment that a worker is given.
-    ///
-    /// # Errors
-    /// When a variable is missing or wrong.
-    pub fn from_env() -> Result<Self, BuiltinError> {
-        let tokens = TokenClient::from_env()?;
-        let wrong = |variable| move |detail| BuiltinError::Variable { variable, detail };
-        let provider = std::env::var(PROVIDER_VARIABLE).map_err(|error| error.to_string());
-        let provider =
-            provider.and_then(|name| name.parse::<ProviderId>().map_err(|error| error.to_string()));
-        let userinfo = std::env::var(USERINFO_VARIABLE).ok().filter(|text| !text.is_empty());
-        let userinfo = userinfo.map(|text| login::resource_address(&text)).transpose();
-        Ok(Self {
-            tokens,
-            provider: provider.map_err(wrong(PROVIDER_VARIABLE))?,
-            userinfo: userinfo.map_err(wrong(USERINFO_VARIABLE))?,
-        })
-    }
-}
 
 /// The sessions, each with the turn under way.
 type Sessions = Arc<Mutex<HashMap<SessionId, CancellationToken>>>;
@@ -139,7 +83,8 @@ pub async fn run(settings: BuiltinSettings) -> Result<(), BuiltinError> {
                 let Some(cancel) = begin_turn(&prompted, &request.session_id) else {
                     return responder.respond_with_error(AcpError::invalid_params());
                 };
-                let turn = Turn { cx: cx.clone(), session: request.session_id, cancel, login: login.clone() };
+                let voice = Voice { cx: cx.clone(), session: request.session_id };
+                let turn = Turn { voice, cancel, login: login.clone() };
                 cx.spawn(async move {
                     match turn.take(&words(request.prompt)).await {
                         Ok(reason) => responder.respond(PromptResponse::new(reason)),
@@ -194,8 +139,7 @@ fn words(prompt: Vec<ContentBlock>) -> String {
 
 /// One prompt's work.
 struct Turn {
-    cx: ConnectionTo<Client>,
-    session: SessionId,
+    voice: Voice,
     cancel: CancellationToken,
     login: Login,
 }
@@ -217,47 +161,22 @@ impl Turn {
             }
             "slow" => self.slow().await?,
             "permission" => {
-                if !self.permitted().await? {
-                    self.say("I was not allowed to look whose login I hold.")?;
+                if !self.voice.permitted().await? {
+                    self.voice.say("I was not allowed to look whose login I hold.")?;
                     return Ok(StopReason::EndTurn);
                 }
-                self.login.show(self).await?;
+                self.login.show(&self.voice).await?;
             }
-            _ => self.login.show(self).await?,
+            _ => self.login.show(&self.voice).await?,
         }
         Ok(StopReason::EndTurn)
     }
 
     async fn slow(&self) -> Result<(), AcpError> {
         for step in 1..=SLOW_STEPS {
-            self.say(&format!("{step} … "))?;
+            self.voice.say(&format!("{step} … "))?;
             sleep(SLOW_STEP).await;
         }
         Ok(())
-    }
-
-    async fn permitted(&self) -> Result<bool, AcpError> {
-        let call = ToolCallUpdate::new(
-            "permission",
-            ToolCallUpdateFields::new().title("Look whose login this is".to_owned()),
-        );
-        let options = vec![
-            PermissionOption::new("allow", "Allow", PermissionOptionKind::AllowOnce),
-            PermissionOption::new("refuse", "Refuse", PermissionOptionKind::RejectOnce),
-        ];
-        let request = RequestPermissionRequest::new(self.session.clone(), call, options);
-        let answer = self.cx.send_request(request).block_task().await?;
-        Ok(
-            matches!(answer.outcome, RequestPermissionOutcome::Selected(chosen) if chosen.option_id.to_string() == "allow"),
-        )
-    }
-
-    fn say(&self, text: &str) -> Result<(), AcpError> {
-        let content = ContentBlock::Text(TextContent::new(text));
-        self.update(SessionUpdate::AgentMessageChunk(ContentChunk::new(content)))
-    }
-
-    fn update(&self, update: SessionUpdate) -> Result<(), AcpError> {
-        self.cx.send_notification(SessionNotification::new(self.session.clone(), update))
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use percent_encoding::percent_decode_str;
 use tokio::net::UnixStream;
 
-use super::{Finding, Verdict};
+use super::finding::{Finding, Verdict};
 use crate::{
     agent::{AgentSettings, Isolation},
     sys::{sandbox, socket::own_uid},
@@ -55,7 +55,8 @@ pub(super) async fn reachable(agent: &AgentSettings) -> Option<Finding> {
     Some(Finding::new("agent sockets", Verdict::Warn, text))
 }
 
-async fn takes_connections(path: &Path) -> bool {
+/// Whether somebody listens there.
+pub(super) async fn takes_connections(path: &Path) -> bool {
     matches!(tokio::time::timeout(WITHIN, UnixStream::connect(path)).await, Ok(Ok(_)))
 }
 

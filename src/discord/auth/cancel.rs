@@ -6,7 +6,8 @@ use super::{
         bot::{Bot, trouble},
         wire::Message,
     },
-    Outcome, close, for_whom,
+    close::{Outcome, close},
+    words::for_whom,
 };
 use crate::{broker::CancelError, ids::Principal};
 

@@ -5,17 +5,16 @@ use super::{
         asked::Asked,
         bot::{Bot, trouble},
         buttons::{Action, Choice},
-        notify::direct,
-        wire::{Button, Message, code, relative},
+        wire::{Button, Message, relative},
     },
-    for_whom, signed_in,
+    words::{dropped_words, for_whom, named, signed_in},
 };
 use crate::{
-    broker::{ChoiceError, GrantEnd, Kept, Unchosen, Undecided},
+    broker::{ChoiceError, GrantEnd, Kept, Undecided},
     ids::{Lineage, Principal, Snowflake, Tenant},
 };
 
-const GONE: &str = "Nothing waits for your choice any more: it was decided, replaced by a newer sign-in, or its time was over. `/auth status` shows how it stands.";
+pub(super) const GONE: &str = "Nothing waits for your choice any more: it was decided, replaced by a newer sign-in, or its time was over. `/auth status` shows how it stands.";
 
 /// The question, with buttons for `person` alone.
 pub(super) fn question(bot: &Bot, person: Snowflake, undecided: &Undecided) -> Message {
@@ -93,7 +92,7 @@ pub(in crate::discord) async fn lapsed(bot: &Bot, kept: &Kept) {
     };
     let message = Message::text(format!("You did not choose in time. {}", kept_words(kept)));
     let told = match whom {
-        Ok(user) => direct(bot, user, &message).await,
+        Ok(user) => bot.rest.direct(user, &message).await,
         Err(error) => Err(error),
     };
     if let Err(error) = told {
@@ -101,17 +100,13 @@ pub(in crate::discord) async fn lapsed(bot: &Bot, kept: &Kept) {
     }
 }
 
-/// What became of a sign-in that was not chosen.
-pub(super) fn dropped_words(tenant: &Tenant, dropped: &Unchosen) -> String {
-    let (account, provider) = (named(dropped.account.as_deref()), &tenant.provider);
-    match dropped.grant {
-        GrantEnd::Revoked => {
-            format!("The sign-in as {account} is dropped, and `{provider}` has ended its access.")
-        }
-        GrantEnd::MayLiveOn => format!(
-            "The sign-in as {account} is dropped here. Its access may live on at `{provider}`: remove it in that account there."
-        ),
-    }
+/// What a question says once it was decided elsewhere that the session stays.
+pub(super) fn not_chosen(tenant: &Tenant, account: Option<&str>, current: Option<&str>) -> Message {
+    let (provider, whom) = (&tenant.provider, for_whom(tenant));
+    let (account, current) = (named(account), named(current));
+    Message::text(format!(
+        "`{provider}`{whom} stays with {current}. The sign-in as {account} was not chosen and is dropped."
+    ))
 }
 
 /// The line of a status.
@@ -153,13 +148,10 @@ fn before(undecided: &Undecided) -> String {
     format!("before <t:{}:t> ({})", undecided.until, relative(undecided.until))
 }
 
-fn named(account: Option<&str>) -> String {
-    account.map_or_else(|| "another account".to_owned(), code)
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::broker::Unchosen;
 
     pub(in super::super) fn undecided(tenant: &str) -> Undecided {
         Undecided {

@@ -6,7 +6,8 @@ use super::{
         bot::{Bot, trouble},
         wire::Message,
     },
-    For, for_whom, tenant,
+    whom::{For, tenant},
+    words::for_whom,
 };
 use crate::{
     broker::{LoggedOut, LogoutError, Revocation},

@@ -9,10 +9,11 @@ use super::{
         asked::Asked,
         bot::{Bot, trouble},
         buttons::Action,
-        people::TOKEN_LIFE,
+        sign_ins::OpenSignIn,
         wire::{Button, Embed, MAX_BUTTON_URL, Message, relative},
     },
-    for_whom, known_providers,
+    close::show,
+    words::{for_whom, known_providers},
 };
 use crate::{
     broker::{SignIn, StartError},
@@ -41,10 +42,8 @@ pub(in crate::discord) async fn start(bot: &Bot, asked: &Asked, tenant: &Tenant)
         return bot.finish(asked, &Message::text(text)).await;
     };
     let left = sign_in.expires_at.saturating_sub(bot.clock.now()).try_into().unwrap_or(0);
-    let ends = (since + Duration::from_secs(left)).min(since + TOKEN_LIFE);
-    let open = bot.open.add(tenant.clone(), asked.token.clone(), ends, vec![button]);
-    let _writing = open.writing.lock().await;
-    bot.finish(asked, &message).await;
+    let open = OpenSignIn::new(sign_in.shown, asked, since, vec![button]);
+    show(bot, asked, open.ending(since + Duration::from_secs(left)), &message).await;
 }
 
 fn refused(bot: &Bot, error: StartError) -> Message {
@@ -92,11 +91,14 @@ fn message(sign_in: &SignIn, custom_id: &str) -> Option<Message> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::Shown;
     use serde_json::{Value, json};
 
     fn sign_in(tenant: &str, url: &str) -> SignIn {
+        let tenant: Tenant = tenant.parse().expect("a tenant");
         SignIn {
-            tenant: tenant.parse().expect("a tenant"),
+            shown: Shown::for_tests(&tenant),
+            tenant,
             authorize_url: url.parse().expect("a URL"),
             expires_at: 1_795_359_500,
             resumed: false,

@@ -6,7 +6,9 @@ use super::{
         bot::{Bot, trouble},
         wire::{Button, Embed, Field, Message, code, plain, relative, shorten},
     },
-    choice, for_whom, visible,
+    choice,
+    whom::visible,
+    words::for_whom,
 };
 use crate::{
     broker::{AccessState, RefreshState, Status},

@@ -1,4 +1,5 @@
 use super::*;
+use crate::oauth::settings::RESERVED;
 
 /// A public client with everything that is optional.
 pub(in crate::oauth) fn settings() -> ProviderSettings {

@@ -288,7 +288,7 @@ fn a_file_system_on_which_locks_may_not_exclude_is_refused_by_name_unless_it_is_
 #[test]
 fn the_default_path_follows_the_xdg_specification() {
     let path = |data: &str, home: &str| {
-        super::super::file::default_path_from(|name| {
+        super::super::place::default_path_from(|name| {
             let value = if name == "HOME" { home } else { data };
             (!value.is_empty()).then(|| value.into())
         })

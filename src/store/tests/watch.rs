@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 
 use tokio::time::{Instant, timeout};
 
-use super::{super::watch::LOOK_EVERY, *};
+use super::{super::changes::LOOK_EVERY, *};
 
 const A_DAY: Duration = Duration::from_secs(86_400);
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use threadkey::{
-    broker::{Event, Kept},
+    broker::{Event, Kept, News},
     store::{FileStore, FileStoreOptions},
     sys::{disk::RealDisk, faults::Faults},
 };
@@ -70,6 +70,23 @@ async fn writes_of_others_leave_it_to_be_revoked_and_only_much_later_drop_it() {
     rig.clock.advance(1);
     rig.broker.cancel(BOB, None).await.unwrap();
     assert!(rig.store.read(&tenant(ALICE)).await.unwrap().candidate.is_none());
+}
+
+#[tokio::test]
+async fn of_several_that_nobody_chose_each_is_revoked_and_told_however_late_somebody_looks() {
+    let (rig, _) = undecided().await;
+    rig.sign_in(BOB, "bea").await;
+    waits(rig.finish_as(BOB, "carol").await);
+    let mut events = rig.broker.events();
+    rig.clock.advance(25 * 60);
+    assert_eq!(rig.broker.expire_undecided().await.unwrap(), None);
+    for _ in [ALICE, BOB] {
+        assert_eq!(lapsed(&mut events).await.unchosen.grant, GrantEnd::Revoked);
+    }
+    assert_eq!(
+        (states(&rig, "bob"), states(&rig, "carol")),
+        (vec![LifeState::Revoked], vec![LifeState::Revoked])
+    );
 }
 
 #[tokio::test]
@@ -157,4 +174,33 @@ async fn a_sign_in_that_a_failing_disk_kept_back_until_its_time_was_over_is_not_
     assert!(matches!(finished, Err(FinishError::Expired(_))), "{finished:?}");
     assert_eq!(lapsed(&mut events).await.unchosen.grant, GrantEnd::Revoked);
     assert_eq!(states(&rig, "bob"), [LifeState::Revoked]);
+}
+
+#[tokio::test]
+async fn what_a_process_is_about_to_tell_of_a_sign_in_of_its_own_is_not_told_from_the_store_before() {
+    let (rig, _) = undecided().await;
+    // The grant that bob's sign-in leaves behind is revoked for as long as the test wants.
+    let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let revocation_endpoint = Some(format!("http://{}/revoke", slow.local_addr().unwrap()));
+    let settings = ProviderSettings { revocation_endpoint, ..settings(&rig.server) };
+    let broker = with_settings(settings, open(&rig.path, &rig.clock), &rig.clock);
+    let mut events = broker.events();
+    let started = broker.start(&tenant(ALICE), ALICE).await.unwrap();
+    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    let finishing = {
+        let (broker, paste) = (broker.clone(), Pasted::parse(&callback.url).unwrap());
+        tokio::spawn(async move { broker.finish(ALICE, None, paste).await })
+    };
+    let (revoking, _) = slow.accept().await.unwrap();
+    let here = broker.look_at(&started.shown).await.unwrap();
+    assert!(here.news.is_none() && here.next.is_some(), "{here:?}");
+    let elsewhere = rig.another().look_at(&started.shown).await.unwrap();
+    assert!(matches!(elsewhere.news, Some(News::SignedIn(_))), "{elsewhere:?}");
+    drop(revoking);
+    let done = taken(finishing.await.unwrap().unwrap());
+    assert_eq!(done.dropped.unwrap().account.as_deref(), Some("bob@example.com"));
+    assert!(matches!(events.recv().await, Ok(Event::SignedIn(_))));
+    assert!(matches!(events.recv().await, Ok(Event::Landed(of)) if of == tenant(ALICE)));
+    let after = broker.look_at(&started.shown).await.unwrap();
+    assert!(matches!(after.news, Some(News::SignedIn(_))), "{after:?}");
 }

@@ -120,6 +120,27 @@ async fn the_owner_is_told_of_a_verdict_that_a_command_line_heard_without_the_bo
 }
 
 #[tokio::test]
+async fn a_sign_in_message_says_what_a_command_line_did_with_its_sign_in() {
+    let (_server, town) = town().await;
+    let alice = &town.alice;
+    let _bot = town.run().await;
+    let principal = format!("user:{}", threadkey::ids::Snowflake(alice.id));
+    let (started, _) = town.start(alice).await;
+    let cancelled = town.home.run(&["auth", "cancel", "--as", &principal]).await;
+    assert_eq!(cancelled.code, 0, "{cancelled:?}");
+    let view = started.says("This sign-in to `acme` was cancelled.").await;
+    assert!(view.buttons.is_empty() && view.embeds.is_empty(), "{view}");
+
+    let (started, link) = town.start(alice).await;
+    let callback = browser::sign_in(&link, "alice").await;
+    let finished = town.home.run_with(&["auth", "code", "--as", &principal], &callback.url).await;
+    assert_eq!(finished.code, 0, "{finished:?}");
+    let view = started.says("Signed in as `alice@example.com` at `acme`.").await;
+    assert!(view.buttons.is_empty() && view.embeds.is_empty(), "{view}");
+    town.discord.assert_no_violations();
+}
+
+#[tokio::test]
 async fn a_logout_takes_the_login_from_workers_and_says_whether_the_grant_lives_on() {
     let (server, town) = town().await;
     let alice = &town.alice;

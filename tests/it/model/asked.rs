@@ -5,10 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use threadkey::{
-    broker::{FinishError, Finished, Lease, LoggedOut, LogoutError, TokenError},
-    ids::{Principal, Tenant},
-};
+use threadkey::broker::{Lease, TokenError};
 
 use super::{
     disk::{Stored, fingerprint},
@@ -46,20 +43,10 @@ pub(super) struct Asked {
     tenant: usize,
     question: Question,
     before: Option<Stored>,
-    changes: u64,
+    /// Sign-ins and logouts, and choices.
+    changes: (u64, u64),
     changing: bool,
     requests: usize,
-}
-
-/// An attempt to finish a sign-in.
-pub(super) struct Finish {
-    pub(super) tenant: usize,
-    pub(super) code: String,
-    /// With the `state`, only for who started that sign-in; a bare code may be sent, and PKCE makes the provider refuse it.
-    pub(super) may_be_sent: bool,
-    pub(super) may_sign_in: bool,
-    /// How often it was sent before.
-    pub(super) sent_before: usize,
 }
 
 impl Reference {
@@ -75,7 +62,7 @@ impl Reference {
             tenant,
             question,
             before: tenancy.stored.clone(),
-            changes: tenancy.changes,
+            changes: (tenancy.changes, tenancy.switches),
             changing: tenancy.changing,
             requests: self.requests.len(),
         }
@@ -103,10 +90,10 @@ impl Reference {
         self.tenants[asked.tenant].stored.as_ref()
     }
 
-    /// Whether somebody signed in or out meanwhile.
+    /// Whether somebody signed in or out meanwhile, or chose another session.
     fn disturbed(&self, asked: &Asked) -> bool {
         let tenancy = &self.tenants[asked.tenant];
-        asked.changing || tenancy.changing || tenancy.changes != asked.changes
+        asked.changing || tenancy.changing || (tenancy.changes, tenancy.switches) != asked.changes
     }
 
     fn check_lease(&mut self, asked: &Asked, lease: &Lease) {
@@ -117,6 +104,12 @@ impl Reference {
         let family = self.issues[issue].family;
         if self.families[family].tenant != asked.tenant {
             self.broken(format!("promise 12: {} is served the token of another", lease.tenant));
+        }
+        if self.was_not_chosen(family) {
+            self.broken(format!("adr/0016: {} is served a sign-in that nobody chose", lease.tenant));
+        }
+        if !self.is_named(family, lease.account.as_ref()) {
+            self.broken(format!("promise 12: {} is served under another name: {lease:?}", lease.tenant));
         }
         if !self.durable.contains(token) && !self.superseded(asked, issue) {
             self.broken(format!(
@@ -212,89 +205,5 @@ impl Reference {
                 || (number >= asked.requests && request.tenant == asked.tenant);
             concerns && (request.orphan || request.meaning.as_ref().is_some_and(&to))
         })
-    }
-
-    // === signing in and out ===
-
-    /// A sign-in or a logout begins.
-    pub(super) fn changes(&mut self, tenant: usize) -> Option<Stored> {
-        self.look();
-        self.tenants[tenant].changes += 1;
-        self.tenants[tenant].changing = true;
-        self.tenants[tenant].stored.clone()
-    }
-
-    pub(super) fn told_logout(
-        &mut self,
-        tenant: usize,
-        before: Option<&Stored>,
-        told: &Result<LoggedOut, LogoutError>,
-    ) {
-        self.tenants[tenant].changes += 1;
-        self.look();
-        let after = self.tenants[tenant].stored.clone();
-        let still = before.zip(after).is_some_and(|(before, after)| before.lineage == after.lineage);
-        match told {
-            Ok(done) => {
-                self.said("a logout", format!("{done:?}"));
-                if still {
-                    self.broken("promise 5: logged out, and the session is still there");
-                }
-                let family = before.and_then(|before| self.by_access.get(&before.access));
-                if let (LoggedOut::Revoked, Some(issue)) = (done, family) {
-                    self.revoked.insert(self.issues[*issue].family);
-                }
-            }
-            Err(error) => {
-                self.said("a logout's error", format!("{error} {error:?}"));
-                if still {
-                    self.broken(format!("a logout that should have worked: {error}"));
-                }
-            }
-        }
-    }
-
-    /// What somebody who pasted was told.
-    pub(super) fn told_finish(&mut self, finish: &Finish, told: &Result<Finished, FinishError>) {
-        let tenant = finish.tenant;
-        self.tenants[tenant].changes += 1;
-        self.look();
-        let code = Presented::Code(finish.code.clone());
-        let sent: Vec<_> = self.requests.iter().filter(|request| request.presented == code).collect();
-        let taken = sent.iter().any(|request| request.meaning == Some(Meaning::Granted));
-        if !finish.may_be_sent && sent.len() > finish.sent_before {
-            self.broken("promise 12: a code is sent for somebody who did not start that sign-in");
-        }
-        match told {
-            Ok(Finished::Undecided(undecided)) => {
-                self.broken(format!("it waits for a choice between an account and itself: {undecided:?}"));
-            }
-            Ok(Finished::SignedIn(done)) => {
-                self.said("a sign-in", format!("{done:?}"));
-                if !finish.may_sign_in || !taken {
-                    self.broken(format!(
-                        "promise 12: signed in as {:?} without a code of one's own",
-                        done.account
-                    ));
-                }
-            }
-            Err(error) => {
-                self.said("a sign-in's error", format!("{error} {error:?}"));
-                if matches!(error, FinishError::Internal(_) | FinishError::Store(_)) {
-                    self.broken(format!("a sign-in broke: {error}"));
-                }
-            }
-        }
-    }
-
-    /// Sign-ins that somebody gave up are no longer on the disk.
-    pub(super) fn told_cancel(&mut self, who: Principal, dropped: &[Tenant]) {
-        let disk = self.look();
-        for tenant in dropped {
-            let pending = disk.as_ref().and_then(|disk| disk.pending(&tenant.to_string()));
-            if pending.is_some_and(|(_, pending)| pending["started_by"] == who.to_string()) {
-                self.broken(format!("cancelled, and still under way: {tenant}"));
-            }
-        }
     }
 }

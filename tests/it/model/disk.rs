@@ -10,7 +10,8 @@ use std::{
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// The fields of a session that the format knows.
+/// The fields of a session that the format knows. Written out once more and not taken from the program: a field that it forgot, or
+/// took for its own, has to show here.
 const KNOWN: [&str; 16] = [
     "access_token",
     "refresh_token",
@@ -30,6 +31,9 @@ const KNOWN: [&str; 16] = [
     "ended",
 ];
 
+/// How long a sign-in as another account can be chosen, in seconds.
+pub(super) const CHOICE: i64 = 15 * 60;
+
 /// The mark of another program.
 const MARK: &str = "x-planted";
 
@@ -45,6 +49,7 @@ pub(super) struct Stored {
     pub(super) expires_at: i64,
     pub(super) lineage: String,
     pub(super) generation: u64,
+    pub(super) account: Option<String>,
     /// Fingerprint and time.
     pub(super) rejected: Option<(String, i64)>,
     /// The word.
@@ -74,7 +79,16 @@ impl Disk {
     }
 
     pub(super) fn session(&self, tenant: &str) -> Option<Stored> {
-        let session = self.0["sessions"].get(tenant)?;
+        self.stored("sessions", tenant)
+    }
+
+    /// The sign-in as another account that waits for a choice.
+    pub(super) fn candidate(&self, tenant: &str) -> Option<Stored> {
+        self.stored("candidates", tenant)
+    }
+
+    fn stored(&self, section: &str, tenant: &str) -> Option<Stored> {
+        let session = self.0[section].get(tenant)?;
         let text = |key: &str| session[key].as_str().unwrap_or_default().to_owned();
         let number = |key: &str| session[key].as_i64().unwrap_or_default();
         let inner = |key: &str, field: &str| {
@@ -89,6 +103,7 @@ impl Disk {
             expires_at: number("expires_at"),
             lineage: text("lineage"),
             generation: session["generation"].as_u64().unwrap_or_default(),
+            account: session["account"].as_str().map(str::to_owned),
             rejected: inner("rejected", "fingerprint")
                 .map(|of| (of, session["rejected"]["at"].as_i64().unwrap_or_default())),
             retry: inner("retry", "code"),
@@ -111,8 +126,9 @@ impl Disk {
     /// Another program writes fields of its own at every level, as `number`.
     pub(super) fn plant(mut self, path: &Path, number: usize) {
         let mark = json!({ "number": number, "list": [1, {"deep": null}] });
-        for part in ["sessions", "pending"] {
-            let entries = self.0[part].as_object_mut().into_iter().flat_map(Map::values_mut);
+        for part in ["sessions", "pending", "candidates"] {
+            let entries =
+                self.0.get_mut(part).and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut);
             entries.for_each(|entry| entry[MARK] = mark.clone());
         }
         self.0[MARK] = mark.clone();
@@ -160,6 +176,17 @@ impl Stored {
     /// Whether it serves somebody who wants it to live for so long; at most half of its life counts.
     pub(super) fn fresh(&self, now: i64, min_ttl: i64) -> bool {
         self.usable(now) && self.expires_at - now >= min_ttl.min((self.expires_at - self.issued_at) / 2)
+    }
+
+    /// Of a candidate: whether it can be chosen, in the quarter of an hour from its sign-in on. From further ahead than that it
+    /// comes from another time.
+    pub(super) fn can_be_chosen(&self, now: i64) -> bool {
+        now < self.issued_at + CHOICE && self.issued_at <= now + CHOICE
+    }
+
+    /// Of a candidate: whether any write may drop it, ten minutes after it could last be chosen.
+    pub(super) fn may_be_swept(&self, now: i64) -> bool {
+        now >= self.issued_at + CHOICE + 600 || self.issued_at > now + CHOICE
     }
 
     /// Whether this is the state that the other one is.

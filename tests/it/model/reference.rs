@@ -9,21 +9,27 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use serde_json::Value;
-use threadkey::sys::clock::Clock;
+use serde_json::{Value, json};
+use threadkey::{broker::Revocation, sys::clock::Clock};
 
 use super::{
-    disk::{Disk, Stored, fingerprint, journal},
-    steps::TENANTS,
+    choice::Choices,
+    disk::{Stored, fingerprint, journal},
+    steps::{Choice, TENANTS},
 };
 use crate::support::authserver::{Decided, Reply};
 
 /// Shared by the driver, the callers and the providers.
 pub(super) type Shared = Arc<Mutex<Reference>>;
 
-/// A sign-in at a provider, and all that descends from it.
+/// For which tenant and as whom somebody signed in: a code, and then all that descends from it.
+#[derive(Clone, Debug)]
 pub(super) struct Family {
     pub(super) tenant: usize,
+    /// As the provider names it to the client.
+    pub(super) account: String,
+    /// The answer to the code did not say so.
+    pub(super) nameless: bool,
 }
 
 /// A pair of tokens that a provider gave out.
@@ -76,12 +82,19 @@ pub(super) struct Request {
 pub(super) struct Tenancy {
     /// As of the last look.
     pub(super) stored: Option<Stored>,
-    pending: Option<(String, Value)>,
+    pub(super) candidate: Option<Stored>,
+    pub(super) pending: Option<(String, Value)>,
     /// Sign-ins and logouts, from their beginning.
     pub(super) changes: u64,
     pub(super) changes_looked: u64,
     /// Of those, the ones that may still be under way.
     pub(super) changing: bool,
+    /// The logout that is under way.
+    pub(super) logging_out: Option<Revocation>,
+    /// Choices against the session, from their beginning.
+    pub(super) switches: u64,
+    /// The choice that is being made, and the lineage that it names.
+    pub(super) choosing: Option<(Choice, String)>,
     /// Access tokens that a resource refused.
     pub(super) reported: BTreeSet<String>,
     pub(super) told_ended: usize,
@@ -92,7 +105,7 @@ pub(super) struct Reference {
     pub(super) clock: Clock,
     /// What the clock showed since everything stood still.
     pub(super) nows: Vec<i64>,
-    pub(super) codes: BTreeMap<String, usize>,
+    pub(super) codes: BTreeMap<String, Family>,
     pub(super) families: Vec<Family>,
     pub(super) issues: Vec<Issue>,
     pub(super) by_access: BTreeMap<String, usize>,
@@ -103,12 +116,13 @@ pub(super) struct Reference {
     pub(super) lineages: Vec<(String, usize)>,
     /// Access tokens that were seen on the disk.
     pub(super) durable: BTreeSet<String>,
+    pub(super) choices: Choices,
     pub(super) revoked: BTreeSet<usize>,
     /// Refresh tokens that a dead process had written down as being spent; perhaps they never left.
     pub(super) left_behind: BTreeSet<String>,
     /// Codes, and such refresh tokens, that may still come in although their sender is dead.
     pub(super) late: BTreeSet<String>,
-    planted: [Value; 3],
+    pub(super) planted: [Value; 3],
     pub(super) secrets: BTreeSet<String>,
     words: Vec<(&'static str, String)>,
     pub(super) violations: Vec<String>,
@@ -155,6 +169,13 @@ fn meaning(reply: &Reply, decided: Option<&Decided>) -> Meaning {
     }
 }
 
+/// Whether this takes away the account.
+fn is_nameless(edit: fn(&mut Value)) -> bool {
+    let mut body = json!({ "id_token": "" });
+    edit(&mut body);
+    body.get("id_token").is_none()
+}
+
 // === impl Reference ===
 
 impl Reference {
@@ -172,6 +193,7 @@ impl Reference {
             tenants: TENANTS.iter().map(|_| Tenancy::default()).collect(),
             lineages: Vec::new(),
             durable: BTreeSet::new(),
+            choices: Choices::default(),
             revoked: BTreeSet::new(),
             left_behind: BTreeSet::new(),
             late: BTreeSet::new(),
@@ -191,18 +213,19 @@ impl Reference {
         let meaning = meaning(reply, decided);
         let Some(index) = self.request(provider, seq) else { return };
         let granted = decided.filter(|decided| decided.status == 200);
-        let issue = granted.and_then(|decided| self.issued(index, &decided.body));
+        let nameless = matches!(reply, Reply::Edit(edit) if is_nameless(*edit));
+        let issue = granted.and_then(|decided| self.issued(index, &decided.body, nameless));
         let request = &mut self.requests[index];
         (request.meaning, request.issue) = (Some(meaning), issue);
     }
 
     /// Books a new pair of tokens.
-    fn issued(&mut self, request: usize, body: &Value) -> Option<usize> {
+    fn issued(&mut self, request: usize, body: &Value, nameless: bool) -> Option<usize> {
         let access = body["access_token"].as_str()?.to_owned();
         let refresh = body["refresh_token"].as_str();
         let (family, refresh) = match &self.requests[request].presented {
-            Presented::Code(_) => {
-                self.families.push(Family { tenant: self.requests[request].tenant });
+            Presented::Code(code) => {
+                self.families.push(Family { nameless, ..self.codes[code].clone() });
                 (self.families.len() - 1, refresh?.to_owned())
             }
             Presented::Refresh(old, _) => (self.by_refresh[old], refresh.unwrap_or(old).to_owned()),
@@ -257,145 +280,6 @@ impl Reference {
             if self.secrets.iter().any(|secret| words.contains(secret)) {
                 self.broken(format!("promise 13: {what} shows a secret: {words}"));
             }
-        }
-    }
-
-    /// Looks at the disk, and compares it with what was there before and what may be there.
-    pub(super) fn look(&mut self) -> Option<Disk> {
-        let disk = match Disk::read(&self.store) {
-            Ok(disk) => disk,
-            Err(error) => {
-                self.broken(error);
-                return None;
-            }
-        };
-        if disk.planted() != self.planted.each_ref() {
-            self.broken("promise 8: what another program wrote beside the sessions is gone");
-        }
-        for (tenant, (provider, principal, _)) in TENANTS.iter().enumerate() {
-            let name = super::tenant_name(*provider, principal);
-            let now = disk.session(&name);
-            let before = self.tenants[tenant].stored.take();
-            self.compare(tenant, before.as_ref(), now.as_ref());
-            let pending = disk.pending(&name).map(|(state, all)| (state.to_owned(), all.clone()));
-            self.compare_pending(tenant, pending.as_ref());
-            let tenancy = &mut self.tenants[tenant];
-            (tenancy.stored, tenancy.pending) = (now, pending);
-            tenancy.changes_looked = tenancy.changes;
-        }
-        Some(disk)
-    }
-
-    /// What another program wrote just now is what has to stay.
-    pub(super) fn planted(&mut self) {
-        let Ok(disk) = Disk::read(&self.store) else { return };
-        self.planted = disk.planted().map(Clone::clone);
-        for (tenancy, (provider, principal, _)) in self.tenants.iter_mut().zip(TENANTS) {
-            let name = super::tenant_name(provider, principal);
-            tenancy.stored = disk.session(&name);
-            tenancy.pending = disk.pending(&name).map(|(state, all)| (state.to_owned(), all.clone()));
-        }
-    }
-
-    fn compare_pending(&mut self, tenant: usize, now: Option<&(String, Value)>) {
-        let Some((state, now)) = now else { return };
-        self.secrets.insert(state.clone());
-        self.secrets.extend(now["verifier"].as_str().map(str::to_owned));
-        match &self.tenants[tenant].pending {
-            Some((before, was)) if before == state && was != now => {
-                self.broken(format!("promise 8: the sign-in under way changed from {was} to {now}"));
-            }
-            _ => {}
-        }
-    }
-
-    fn compare(&mut self, tenant: usize, before: Option<&Stored>, now: Option<&Stored>) {
-        if let Some(before) = before
-            && now.is_none_or(|now| now.lineage != before.lineage)
-            && !self.may_have_changed(tenant)
-        {
-            self.broken(format!(
-                "promise 6: the session of {tenant} is gone, and nobody logged out: {before:?}"
-            ));
-        }
-        let Some(now) = now else { return };
-        self.durable.insert(now.access.clone());
-        self.check_stored(tenant, now);
-        match before {
-            Some(before) if before.lineage == now.lineage => self.check_successor(before, now),
-            _ => self.check_new_lineage(now),
-        }
-    }
-
-    /// Whether a sign-in or a logout since the last look, or one that a dead process left behind, may have changed it.
-    fn may_have_changed(&self, tenant: usize) -> bool {
-        let Tenancy { changes, changes_looked, changing, .. } = self.tenants[tenant];
-        let left_behind = |request: &Request| {
-            request.orphan && request.tenant == tenant && matches!(request.presented, Presented::Code(_))
-        };
-        changing || changes != changes_looked || self.requests.iter().any(left_behind)
-    }
-
-    fn check_new_lineage(&mut self, now: &Stored) {
-        let Some(family) = self.by_access.get(&now.access).map(|issue| self.issues[*issue].family) else {
-            return;
-        };
-        if self.lineages.iter().any(|(lineage, of)| *lineage == now.lineage || *of == family) {
-            self.broken(format!("promise 5: a session that was gone is back: {now:?}"));
-        }
-        self.lineages.push((now.lineage.clone(), family));
-    }
-
-    fn check_successor(&mut self, before: &Stored, now: &Stored) {
-        if now.unknown != before.unknown {
-            self.broken(format!("promise 8: unknown fields changed: {before:?} became {now:?}"));
-        }
-        let tokens = |stored: &Stored| {
-            (stored.access.clone(), stored.refresh.clone(), stored.issued_at, stored.expires_at)
-        };
-        let renewed = tokens(before) != tokens(now);
-        if now.generation < before.generation || renewed != (now.generation > before.generation) {
-            self.broken(format!("promise 5: generations do not fit: {before:?} became {now:?}"));
-        }
-        if self.by_access.get(&now.access) < self.by_access.get(&before.access) {
-            self.broken(format!("promise 5: an older token took a newer one's place: {now:?}"));
-        }
-    }
-
-    /// A session on the disk is one tenant's, whole, and says of itself only what happened.
-    fn check_stored(&mut self, tenant: usize, now: &Stored) {
-        let Some(issue) = self.by_access.get(&now.access).map(|issue| &self.issues[*issue]) else {
-            return self.broken(format!("promise 5: a session with a token that nobody issued: {now:?}"));
-        };
-        let family = issue.family;
-        if self.families[family].tenant != tenant {
-            self.broken(format!("promise 12: tenant {tenant} has the session of another: {now:?}"));
-        } else if issue.refresh != now.refresh {
-            self.broken(format!("promise 5: tokens of two answers in one session: {now:?}"));
-        } else if self.lineages.iter().any(|(lineage, of)| *lineage == now.lineage && *of != family) {
-            self.broken(format!("promise 5: a token of another sign-in in {now:?}"));
-        }
-        let came = |meaning: fn(&Request) -> bool| {
-            let of = |request: &Request| matches!(&request.presented, Presented::Refresh(token, _) if *token == now.refresh);
-            self.requests.iter().any(|request| of(request) && meaning(request))
-        };
-        let verdict = came(|request| request.meaning == Some(Meaning::Verdict));
-        let trouble =
-            came(|request| request.orphan || !matches!(request.meaning, None | Some(Meaning::Granted)))
-                || self.left_behind.contains(&now.refresh);
-        if now.ended.as_ref().is_some_and(|(_, of)| !verdict || *of != fingerprint(&now.refresh)) {
-            self.broken(format!("promise 6: ended without a verdict on its refresh token: {now:?}"));
-        }
-        if now.retry.is_some() && !trouble {
-            self.broken(format!("promise 6: held back, and nothing had gone wrong: {now:?}"));
-        }
-        let reported = &self.tenants[tenant].reported;
-        if now
-            .rejected
-            .as_ref()
-            .is_some_and(|(of, _)| !reported.iter().any(|token| fingerprint(token) == *of))
-        {
-            self.broken(format!("promise 12: refused by nobody, and yet noted so: {now:?}"));
         }
     }
 }

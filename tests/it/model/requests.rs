@@ -54,7 +54,7 @@ impl Reference {
     }
 
     fn exchange(&mut self, provider: usize, seq: u64, code: &str) -> Option<Request> {
-        let tenant = *self.codes.get(code)?;
+        let tenant = self.codes.get(code)?.tenant;
         let presented = Presented::Code(code.to_owned());
         let of_tenant =
             |request: &&Request| request.tenant == tenant && matches!(request.presented, Presented::Code(_));
@@ -74,12 +74,18 @@ impl Reference {
     fn refresh(&mut self, provider: usize, seq: u64, token: &str) -> Option<Request> {
         let family = *self.by_refresh.get(token)?;
         let tenant = self.families[family].tenant;
+        if self.was_not_chosen(family) {
+            self.broken(format!("adr/0016: a sign-in that nobody chose is refreshed, for tenant {tenant}"));
+        }
         let stored = self.tenants[tenant].stored.clone();
         // Logged out or signed in anew since it was read: what follows from the session cannot be told any more.
         let stored = stored.filter(|stored| {
             self.by_access.get(&stored.access).is_some_and(|issue| self.issues[*issue].family == family)
         });
-        self.check_journal(tenant, token);
+        // What a dead sender had sent may come in when the next holder has settled it already.
+        if !self.late.contains(token) {
+            self.check_journal(tenant, token);
+        }
         let access = stored.as_ref().map(|stored| stored.access.clone());
         let mut request =
             self.new_request(provider, seq, tenant, Presented::Refresh(token.to_owned(), access));

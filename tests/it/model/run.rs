@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use threadkey::{broker::Revocation, ids::Principal, oauth::Pasted, secret::AccessToken};
+use threadkey::secret::AccessToken;
 
 use super::{
-    asked::{Finish, Question},
-    disk::Disk,
-    reference::{Presented, lock},
-    steps::{PERSONS, PROCESSES, PROVIDERS, Paste, Step, TENANTS, Which, rotation},
+    asked::Question,
+    reference::lock,
+    steps::{PERSONS, PROCESSES, PROVIDERS, Step, TENANTS, Which, rotation},
     world::{World, tenant_id},
 };
 use crate::support::authserver::LifeState;
@@ -16,11 +15,14 @@ use crate::support::authserver::LifeState;
 /// Until then everything has expired, and whatever was held back is free.
 const LATER: i64 = 10 * 3600;
 
+/// Until then nobody can choose any more what waits.
+const TOO_LATE: i64 = 900;
+
 /// Takes the steps, one after the other; gives what they broke.
 pub(super) async fn run(steps: &[Step]) -> Result<(), String> {
     let mut world = World::start().await;
     for tenant in 0..TENANTS.len() {
-        world.sign_in(tenant, tenant % PROCESSES).await;
+        world.sign_in(tenant, tenant % PROCESSES, 0).await;
         world.settle().await;
     }
     world.plant();
@@ -46,15 +48,19 @@ impl World {
             }
             Step::GiveUp(which) => self.give_up(which),
             Step::Reject { tenant, process, which } => self.reject(tenant, process, which),
-            Step::SignIn { tenant, process } => self.sign_in(tenant, process).await,
+            Step::SignIn { tenant, process, account } => self.sign_in(tenant, process, account).await,
             Step::Start { tenant, process, person } => {
                 self.start_sign_in(tenant, process, PERSONS[person]).await
             }
-            Step::Finish { tenant, process, person, paste } => {
-                self.finish(tenant, process, PERSONS[person], paste);
+            Step::Finish { tenant, process, person, account, paste } => {
+                self.finish(tenant, process, PERSONS[person], account, paste);
             }
             Step::Cancel { process, person } => self.cancel(process, PERSONS[person]).await,
             Step::Logout { tenant, process, revoke } => self.logout(tenant, process, revoke).await,
+            Step::Choose { tenant, process, choice, named } => {
+                self.choose(tenant, process, choice, named).await;
+            }
+            Step::Lapse { process } => self.lapse(process).await,
             Step::Status { process } => self.status(process).await,
             Step::Script { provider, fault } => self.servers[provider].script([fault.reply()]),
             Step::Hold { provider, before } => self.hold(provider, before),
@@ -124,133 +130,6 @@ impl World {
         .unwrap_or_else(|| "never-issued".into())
     }
 
-    // === signing in and out ===
-
-    async fn sign_in(&mut self, tenant: usize, process: usize) {
-        let person = TENANTS[tenant].2[0];
-        self.start_sign_in(tenant, process, person).await;
-        self.finish(tenant, process, person, Paste::Fresh);
-    }
-
-    async fn start_sign_in(&mut self, tenant: usize, process: usize, person: &str) {
-        if !TENANTS[tenant].2.contains(&person) {
-            return;
-        }
-        let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
-        let person: Principal = person.parse().unwrap();
-        let (tell, link) = tokio::sync::oneshot::channel();
-        self.at_once(process, async move {
-            match broker.start(&tenant_id(tenant), person).await {
-                Ok(started) => drop(tell.send(started.authorize_url.to_string())),
-                Err(error) => lock(&reference).said("a start's error", format!("{error} {error:?}")),
-            }
-        })
-        .await;
-        if let Ok(link) = link.await {
-            self.links[tenant] = Some(link);
-        }
-    }
-
-    fn finish(&mut self, tenant: usize, process: usize, person: &str, paste: Paste) {
-        let Some((address, text)) = self.paste(tenant, paste) else { return };
-        let pasted = Pasted::parse(&text).unwrap();
-        let code = pasted.code.expose().to_owned();
-        let starter = Disk::read(&self.path).ok().and_then(|disk| {
-            let pending = disk.pending(&tenant_id(tenant).to_string())?.1.clone();
-            Some(pending["started_by"].as_str()?.to_owned())
-        });
-        let waits = self.is_waiting();
-        let own = waits || starter.as_deref() == Some(person);
-        let mut finish = Finish {
-            tenant,
-            code,
-            may_be_sent: waits
-                || matches!(paste, Paste::BareCode)
-                || (own && !matches!(paste, Paste::WrongState)),
-            may_sign_in: own && !matches!(paste, Paste::WrongState),
-            sent_before: 0,
-        };
-        self.pasted[tenant] = Some(address);
-        let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
-        let person: Principal = person.parse().unwrap();
-        let provider = PROVIDERS[TENANTS[tenant].0].name.parse().unwrap();
-        let alive = self.processes[process].alive.clone();
-        self.wait_for(process, tenant, async move {
-            {
-                let mut reference = lock(&reference);
-                reference.changes(tenant);
-                let code = Presented::Code(finish.code.clone());
-                finish.sent_before =
-                    reference.requests.iter().filter(|request| request.presented == code).count();
-            }
-            let told = broker.finish(person, Some(&provider), pasted).await;
-            if !alive.is_over() {
-                lock(&reference).told_finish(&finish, &told);
-            }
-        });
-    }
-
-    /// The address at which a sign-in ended, and what is pasted of it.
-    fn paste(&mut self, tenant: usize, paste: Paste) -> Option<(String, String)> {
-        if matches!(paste, Paste::Again) {
-            let address = self.pasted[tenant].clone()?;
-            return Some((address.clone(), address));
-        }
-        let provider = TENANTS[tenant].0;
-        let address = self.servers[provider].allow(self.links[tenant].as_ref()?, "alice");
-        let query = |name: &str| {
-            let url = url::Url::parse(&address).unwrap();
-            url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
-        };
-        let (code, state) = (query("code")?, query("state")?);
-        let mut reference = lock(&self.reference);
-        reference.codes.insert(code.clone(), tenant);
-        reference.secrets.insert(code.clone());
-        drop(reference);
-        let text = match paste {
-            Paste::BareCode => code,
-            Paste::WrongState => address.replace(&state, "another-state"),
-            Paste::Fresh | Paste::Again => address.clone(),
-        };
-        Some((address, text))
-    }
-
-    async fn cancel(&self, process: usize, person: &str) {
-        let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
-        let person: Principal = person.parse().unwrap();
-        self.at_once(process, async move {
-            let told = broker.cancel(person, None).await;
-            let mut reference = lock(&reference);
-            match told {
-                Ok(dropped) => reference.told_cancel(person, &dropped),
-                Err(error) => reference.broken(format!("a sign-in cannot be cancelled: {error}")),
-            }
-        })
-        .await;
-    }
-
-    async fn logout(&self, tenant: usize, process: usize, revoke: bool) {
-        let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
-        let revocation = if revoke { Revocation::Revoke } else { Revocation::Keep };
-        self.at_once(process, async move {
-            let before = lock(&reference).changes(tenant);
-            let told = broker.logout(&tenant_id(tenant), revocation).await;
-            lock(&reference).told_logout(tenant, before.as_ref(), &told);
-        })
-        .await;
-    }
-
-    async fn status(&self, process: usize) {
-        let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
-        self.at_once(process, async move {
-            let principals: Vec<Principal> =
-                TENANTS.iter().map(|(_, principal, _)| principal.parse().unwrap()).collect();
-            let status = broker.status(&principals).await;
-            lock(&reference).said("a status", format!("{status:?}"));
-        })
-        .await;
-    }
-
     /// Only while nobody else writes: what is shown is how others' fields fare, not how others lock.
     fn plant(&mut self) {
         if self.anything_held() {
@@ -277,6 +156,9 @@ impl World {
         for process in 0..PROCESSES {
             self.restart(process).await;
         }
+        self.settle().await;
+        self.step_clock(TOO_LATE);
+        self.lapse(0).await;
         self.settle().await;
         for tenant in 0..TENANTS.len() {
             self.renew(tenant).await;

@@ -17,6 +17,7 @@ use super::{
     steps::{PROCESSES, PROVIDERS, Quirks, TENANTS, rotation},
     tenant_name,
 };
+use crate::parts;
 use crate::support::authserver::{self, AuthServer, LifeState, Lifetimes, Moment, Rotation};
 
 const NOW: i64 = 1_795_358_672;
@@ -171,6 +172,7 @@ impl World {
         dead.await.unwrap();
         lock(&self.reference).process_died();
         self.hear(process);
+        lock(&self.reference).nobody_has_to_be_told();
         self.waiting.retain(|waiting| waiting.process != process);
         self.processes[process] = self.process();
     }
@@ -208,6 +210,9 @@ impl World {
         (0..PROCESSES).for_each(|process| self.hear(process));
         let mut reference = lock(&self.reference);
         reference.look();
+        if !self.anything_held() {
+            reference.check_all_told();
+        }
         reference.check_words();
     }
 
@@ -270,6 +275,7 @@ async fn server(number: usize, quirks: &Quirks, reference: &Shared) -> AuthServe
             Moment::Arrived { seq, form } => reference.arrived(number, seq, form),
             Moment::Decided { seq, reply, decided } => reference.decided(number, seq, reply, decided),
             Moment::Answering { seq } => reference.answering(number, seq),
+            Moment::Revoked { token } => reference.was_revoked(number, token),
         }
     });
     server
@@ -277,17 +283,10 @@ async fn server(number: usize, quirks: &Quirks, reference: &Shared) -> AuthServe
 
 fn provider(quirks: &Quirks, server: &AuthServer) -> Provider {
     let settings = ProviderSettings {
-        issuer: Some(server.issuer().into()),
-        authorization_endpoint: server.authorization_endpoint(),
-        token_endpoint: server.token_endpoint(),
-        revocation_endpoint: Some(server.revocation_endpoint()),
-        client_id: authserver::CLIENT_ID.into(),
-        redirect_uri: authserver::PASTE_REDIRECT_URI.into(),
-        scopes: vec!["openid".into(), "offline_access".into()],
         reuse_grace: Duration::from_secs(quirks.reuse_grace.unsigned_abs()),
         refresh_revokes_access: quirks.refresh_revokes_access,
-        enforces_pkce: true,
-        ..ProviderSettings::default()
+        userinfo_endpoint: quirks.userinfo.then(|| server.userinfo_endpoint()),
+        ..parts::settings(server)
     };
     Provider::new(quirks.name.parse().unwrap(), settings).unwrap()
 }
@@ -371,10 +370,15 @@ impl Reference {
                 }
             }
             Event::SaveFailed(tenant) => self.broken(format!("{tenant} could not be saved on a good disk")),
-            Event::Undecided(_) | Event::Lapsed(_) => {
-                self.broken("everybody signs in as before, and somebody is asked to choose")
+            Event::Undecided(undecided) => {
+                self.told_undecided(undecided);
+                undecided.dropped.iter().for_each(|dropped| self.told_end(&undecided.tenant, dropped));
             }
-            Event::SignedIn(_) | Event::LoggedOut(_) => {}
+            Event::SignedIn(done) => {
+                done.dropped.iter().for_each(|dropped| self.told_end(&done.tenant, dropped));
+            }
+            Event::Lapsed(kept) => self.told_end(&kept.tenant, &kept.unchosen),
+            Event::LoggedOut(_) | Event::Landed(_) => {}
         }
     }
 }

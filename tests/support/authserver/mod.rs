@@ -190,7 +190,7 @@ impl AuthServer {
 
     // === what happened ===
 
-    /// Tells `watcher` of each token request, at each moment of its life. For one watcher.
+    /// Tells `watcher` of each token request, at each moment of its life, and of each revocation. For one watcher.
     pub fn watch(&self, watcher: impl Fn(Moment<'_>) + Send + Sync + 'static) {
         self.0.shared.watch.set(watcher);
     }

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::script::{Decided, json as json_response};
 use super::shared::Shared;
 use super::token::strict_form;
+use super::watch::Moment;
 
 /// OpenID Connect Core §5.3, with the errors of RFC 6750 §3.
 pub(super) async fn userinfo(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
@@ -54,6 +55,7 @@ pub(super) async fn revoke(State(shared): State<Arc<Shared>>, headers: HeaderMap
         }
     }
     shared.changed();
+    shared.watch.tell(Moment::Revoked { token });
     StatusCode::OK.into_response()
 }
 

@@ -1,11 +1,11 @@
-//! Telling a test of each token request, at the very moment.
+//! Telling a test of each token request and each revocation, at the very moment.
 
 use std::sync::OnceLock;
 
 use super::script::{Decided, Reply};
 use super::token::Form;
 
-/// A moment in the life of the token request `seq`.
+/// A moment in the life of the token request `seq`, or of a grant.
 #[derive(Clone, Copy, Debug)]
 pub enum Moment<'a> {
     /// It is here, and nothing has become of it.
@@ -28,6 +28,11 @@ pub enum Moment<'a> {
     Answering {
         /// Which one.
         seq: u64,
+    },
+    /// A grant was revoked by its client (RFC 7009), which is not told yet.
+    Revoked {
+        /// What it sent.
+        token: &'a str,
     },
 }
 

@@ -1,0 +1,104 @@
+//! What the built-in agent works with, by the environment that a worker is given.
+
+use url::{Host, Url};
+
+use crate::{
+    agent::token_client::{TokenClient, TokenClientError},
+    ids::ProviderId,
+};
+
+/// Names the provider whose token is shown.
+pub const PROVIDER_VARIABLE: &str = "THREADKEY_AGENT_PROVIDER";
+/// The address that says whose token it is.
+pub const USERINFO_VARIABLE: &str = "THREADKEY_AGENT_USERINFO";
+
+/// What the agent works with.
+#[derive(Clone, Debug)]
+pub struct BuiltinSettings {
+    /// Where its token comes from.
+    pub tokens: TokenClient,
+    /// Whose token it shows.
+    pub provider: ProviderId,
+    /// What says whose it is (https, or http on loopback). Without it, what the token API says is told.
+    pub userinfo: Option<Url>,
+}
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum BuiltinError {
+    /// It was not started as a worker.
+    #[error(
+        "threadkey agent is the agent that the bot starts, by agent.command, and not a program for people: {0}"
+    )]
+    NotInWorker(#[from] TokenClientError),
+    /// A variable is missing or wrong.
+    #[error("{variable}: {detail}. Set it in the table agent.env of threadkey.toml")]
+    Variable {
+        /// Which one.
+        variable: &'static str,
+        /// What is wrong.
+        detail: String,
+    },
+    /// Talking on stdin and stdout failed.
+    #[error("the connection to the bot failed: {0}")]
+    Connection(String),
+}
+
+impl BuiltinSettings {
+    /// By the environment that a worker is given.
+    ///
+    /// # Errors
+    /// When a variable is missing or wrong.
+    pub fn from_env() -> Result<Self, BuiltinError> {
+        let tokens = TokenClient::from_env()?;
+        let wrong = |variable| move |detail| BuiltinError::Variable { variable, detail };
+        let provider = std::env::var(PROVIDER_VARIABLE).map_err(|error| error.to_string());
+        let provider =
+            provider.and_then(|name| name.parse::<ProviderId>().map_err(|error| error.to_string()));
+        let userinfo = std::env::var(USERINFO_VARIABLE).ok().filter(|text| !text.is_empty());
+        let userinfo = userinfo.map(|text| resource_address(&text)).transpose();
+        Ok(Self {
+            tokens,
+            provider: provider.map_err(wrong(PROVIDER_VARIABLE))?,
+            userinfo: userinfo.map_err(wrong(USERINFO_VARIABLE))?,
+        })
+    }
+}
+
+/// An address to which a token may go.
+fn resource_address(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("{text:?} is not an address: {error}"))?;
+    let loopback = match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if loopback => Ok(url),
+        _ => Err(format!("{text:?}: a token goes only to https, or to http on loopback")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_goes_to_https_or_loopback_only() {
+        for good in [
+            "https://id.example/userinfo",
+            "http://127.0.0.1:8080/me",
+            "http://[::1]/me",
+            "http://localhost/me",
+        ] {
+            assert!(resource_address(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["http://id.example/me", "http://127.0.0.1.example/me", "ftp://localhost/me", "me", "data:x"]
+        {
+            assert!(resource_address(bad).is_err(), "{bad}");
+        }
+    }
+}

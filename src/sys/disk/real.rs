@@ -1,0 +1,196 @@
+//! The disk that this machine has.
+
+use std::{
+    ffi::OsString,
+    fs::{DirBuilder, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+use super::{Disk, DiskFile, Open, Stat};
+#[cfg(feature = "test-util")]
+use crate::sys::faults::Faults;
+use crate::sys::{
+    filesystem::{self, FileSystem},
+    flock::{self, Mode},
+    watch::PathWatch,
+};
+
+/// The machine's disk.
+#[derive(Clone, Default)]
+pub struct RealDisk {
+    #[cfg(feature = "test-util")]
+    faults: Faults,
+}
+
+impl RealDisk {
+    /// The machine's disk; with `test-util`, with the faults that the environment names.
+    pub fn new() -> Self {
+        Self {
+            #[cfg(feature = "test-util")]
+            faults: Faults::from_environment(),
+        }
+    }
+
+    /// With these faults.
+    #[cfg(feature = "test-util")]
+    pub fn with(faults: Faults) -> Self {
+        Self { faults }
+    }
+
+    #[cfg(feature = "test-util")]
+    fn at<T>(&self, call: &str, path: &Path, run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        self.faults.around(call, path, run)
+    }
+
+    #[cfg(not(feature = "test-util"))]
+    fn at<T>(&self, _: &str, _: &Path, run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        run()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
+impl Disk for RealDisk {
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        self.at("canonicalize", path, || std::fs::canonicalize(path))
+    }
+
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        self.at("readlink", path, || std::fs::read_link(path))
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        self.at("stat", path, || Ok(std::fs::metadata(path)?.into()))
+    }
+
+    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
+        self.at("open", path, || {
+            let mut options = OpenOptions::new();
+            match how {
+                // Without O_NONBLOCK a FIFO in the file's place would hold us up for ever.
+                Open::Read => options.read(true).custom_flags(libc::O_NONBLOCK),
+                Open::ReadWrite => options.read(true).write(true).create(true).truncate(false).mode(0o600),
+                Open::CreateNew => options.write(true).create_new(true).mode(0o600),
+            };
+            let file = options.open(path)?;
+            Ok(Box::new(RealFile { file, path: path.to_owned(), disk: self.clone() }) as Box<dyn DiskFile>)
+        })
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        self.at("mkdir", path, || DirBuilder::new().mode(0o700).create(path))
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {
+        self.at("list", folder, || std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.at("rename", to, || std::fs::rename(from, to))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.at("remove", path, || std::fs::remove_file(path))
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        self.at("fsync-folder", folder, || File::open(folder)?.sync_all())
+    }
+
+    fn check_writable(&self, folder: &Path) -> io::Result<()> {
+        self.at("access", folder, || filesystem::check_writable(folder))
+    }
+
+    fn is_mount_point(&self, path: &Path) -> io::Result<bool> {
+        self.at("statx", path, || filesystem::is_mount_point(path))
+    }
+
+    fn file_system(&self, path: &Path) -> io::Result<FileSystem> {
+        self.at("statfs", path, || filesystem::of(path))
+    }
+
+    fn free_space(&self, path: &Path) -> io::Result<u64> {
+        self.at("statvfs", path, || filesystem::free_space(path))
+    }
+
+    fn watch(&self, path: &Path) -> io::Result<PathWatch> {
+        self.at("watch", path, || PathWatch::new(path))
+    }
+}
+
+struct RealFile {
+    file: File,
+    path: PathBuf,
+    disk: RealDisk,
+}
+
+impl RealFile {
+    /// Reads on until `bytes` is full or the file ends.
+    fn fill(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.file.read_at(&mut bytes[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+}
+
+impl DiskFile for RealFile {
+    fn stat(&self) -> io::Result<Stat> {
+        self.disk.at("fstat", &self.path, || Ok(self.file.metadata()?.into()))
+    }
+
+    fn read(&self, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+        self.disk.at("read", &self.path, || {
+            // Made as long as the file at once, and a little longer: a buffer that grows leaves copies of secrets behind, now or when
+            // something is put into what was read.
+            let len = usize::try_from(self.file.metadata()?.len().min(limit)).map_err(io::Error::other)?;
+            let mut bytes = Zeroizing::new(vec![0; len + len / 16]);
+            bytes.truncate(len);
+            let filled = self.fill(0, &mut bytes)?;
+            bytes.truncate(filled);
+            Ok(bytes)
+        })
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        self.disk.at("read", &self.path, || self.fill(offset, bytes))
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.at("write", &self.path, || self.file.write_all_at(bytes, offset))
+    }
+
+    fn reserve(&self, from: u64, to: u64) -> io::Result<()> {
+        self.disk.at("reserve", &self.path, || filesystem::reserve(&self.file, from, to))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.disk.at("truncate", &self.path, || self.file.set_len(len))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // std's sync_all is fcntl(F_FULLFSYNC) on Apple systems, fsync(2) elsewhere.
+        self.disk.at("fsync", &self.path, || self.file.sync_all())
+    }
+
+    fn lock(&self, mode: Mode) -> io::Result<()> {
+        self.disk.at("lock", &self.path, || flock::lock(&self.file, mode))
+    }
+
+    fn try_lock(&self, mode: Mode) -> io::Result<bool> {
+        self.disk.at("try-lock", &self.path, || flock::try_lock(&self.file, mode))
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.disk.at("unlock", &self.path, || flock::unlock(&self.file))
+    }
+}

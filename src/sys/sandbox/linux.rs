@@ -1,0 +1,234 @@
+//! The sandbox that Linux has: Landlock, no capabilities, and a system call filter.
+
+#![expect(unsafe_code, reason = "Landlock's set-up between fork and exec is system calls")]
+
+use std::{
+    fs, io,
+    os::fd::{AsRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use landlock::{
+    ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset,
+    RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, Scope, make_bitflags,
+};
+
+use super::{Policy, SandboxError, resolve};
+use crate::sys::seccomp;
+
+/// The first with scopes for signals and abstract sockets (Linux 6.12). Below it a worker could kill the bot.
+const NEEDED: ABI = ABI::V6;
+/// The newest that was looked through right by right; what it has over [`NEEDED`] is used where the kernel has it.
+const KNOWN: ABI = ABI::V10;
+
+const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{Execute | ReadFile | ReadDir});
+const DEVICE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | WriteFile | IoctlDev});
+const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+
+/// Whether this kernel can keep a process apart as [`Sandbox`] needs it.
+///
+/// # Errors
+/// [`SandboxError::Unsupported`] with what is missing.
+pub fn supported() -> Result<(), SandboxError> {
+    let missing = match abi() {
+        abi if abi >= NEEDED as libc::c_long => return Ok(()),
+        abi if abi >= 0 => format!("its Landlock has ABI {abi}, and ABI 6 (Linux 6.12) is needed"),
+        _ => {
+            let error = io::Error::last_os_error();
+            format!(
+                "it has no Landlock ({error}); Linux 6.12 or later with `landlock` among its security modules is needed"
+            )
+        }
+    };
+    Err(SandboxError::Unsupported(missing))
+}
+
+/// Whether a sandboxed process can connect to no Unix socket with a path but those that its policy names (Linux 7.1).
+pub fn governs_unix_sockets() -> bool {
+    abi() >= ABI::V9 as libc::c_long
+}
+
+/// The number of the kernel's Landlock ABI; negative, with the system's error, where there is none.
+fn abi() -> libc::c_long {
+    const VERSION: u32 = 1;
+    // SAFETY: with a null attribute of size 0 and this flag the call only returns the ABI's number.
+    unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0_usize, VERSION)
+    }
+}
+
+/// A sandbox that waits to be put on by one child process.
+#[derive(Debug)]
+pub struct Sandbox {
+    ruleset: OwnedFd,
+    drop_capabilities: bool,
+}
+
+impl Sandbox {
+    /// Builds the rules. Opens files, so not for an async thread.
+    ///
+    /// # Errors
+    /// Where the kernel is too old, a path of the policy is missing, or the kernel refuses the rules.
+    pub fn new(policy: &Policy) -> Result<Self, SandboxError> {
+        supported()?;
+        let deny =
+            policy.deny.iter().map(|path| resolve(path).map_err(at(path))).collect::<Result<Vec<_>, _>>()?;
+        let mut rules = Ruleset::default()
+            .set_compatibility(CompatLevel::HardRequirement)
+            .handle_access(AccessFs::from_all(NEEDED))
+            .and_then(|rules| rules.scope(Scope::from_all(NEEDED)))
+            .and_then(|rules| {
+                rules.set_compatibility(CompatLevel::BestEffort).handle_access(AccessFs::from_all(KNOWN))
+            })
+            .and_then(Ruleset::create)
+            .map_err(kernel)?;
+        for path in &policy.read {
+            rules = grant_reading(rules, &canonical(path)?, &deny)?;
+        }
+        for path in &policy.read_if_there {
+            if let Ok(found) = canonical(path) {
+                rules = grant_reading(rules, &found, &deny)?;
+            }
+        }
+        let all = AccessFs::from_all(KNOWN);
+        let devices = make_bitflags!(AccessFs::{MakeChar | MakeBlock | IoctlDev});
+        for path in &policy.write {
+            rules = grant(rules, path, all & !devices)?;
+        }
+        for path in policy.connect.iter().filter(|path| path.exists()) {
+            rules = grant(rules, path, AccessFs::ResolveUnix.into())?;
+        }
+        for path in DEVICES.map(Path::new).into_iter().filter(|path| path.exists()) {
+            rules = grant(rules, path, DEVICE)?;
+        }
+        let ruleset: Option<OwnedFd> = rules.into();
+        let ruleset = ruleset.ok_or_else(|| SandboxError::Kernel("it made no rule set".to_owned()))?;
+        // SAFETY: geteuid has no conditions.
+        let drop_capabilities = unsafe { libc::geteuid() } == 0;
+        Ok(Self { ruleset, drop_capabilities })
+    }
+
+    /// Puts it on: the calling thread, and all that comes of it, for good. Async-signal-safe.
+    ///
+    /// # Errors
+    /// The system's; the process must then not go on.
+    pub(in crate::sys) fn put_on(&self) -> io::Result<()> {
+        self.grant_own_proc();
+        if self.drop_capabilities {
+            drop_all_capabilities()?;
+        }
+        // SAFETY: these calls take plain numbers.
+        unsafe {
+            check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into())?;
+            check(libc::syscall(libc::SYS_landlock_restrict_self, self.ruleset.as_raw_fd(), 0_u32))?;
+        }
+        seccomp::forbid_limiting_others()
+    }
+
+    /// `/proc` as a whole shows other processes' command lines, so only the process's own folder is granted: language
+    /// runtimes look at themselves there. Without it they go on as well as they can, so a failure is passed over.
+    fn grant_own_proc(&self) {
+        #[repr(C, packed)]
+        struct PathBeneathAttr {
+            allowed_access: u64,
+            parent_fd: i32,
+        }
+        const RULE_PATH_BENEATH: u32 = 1;
+        // SAFETY: the path is a C string, the attribute outlives the call, and the descriptor is closed once.
+        unsafe {
+            let folder =
+                libc::open(c"/proc/self".as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC);
+            if folder >= 0 {
+                let attr = PathBeneathAttr { allowed_access: READ.bits(), parent_fd: folder };
+                libc::syscall(
+                    libc::SYS_landlock_add_rule,
+                    self.ruleset.as_raw_fd(),
+                    RULE_PATH_BENEATH,
+                    std::ptr::from_ref(&attr),
+                    0_u32,
+                );
+                libc::close(folder);
+            }
+        }
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> SandboxError {
+    |source| SandboxError::Path { path: path.to_owned(), source }
+}
+
+fn kernel(error: impl std::error::Error) -> SandboxError {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    SandboxError::Kernel(text)
+}
+
+#[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
+fn canonical(path: &Path) -> Result<PathBuf, SandboxError> {
+    fs::canonicalize(path).map_err(at(path))
+}
+
+/// Grants reading beneath `path`, except beneath what is denied: a folder that holds something denied is granted entry
+/// by entry. `path` is resolved, as is `deny`.
+fn grant_reading(
+    rules: RulesetCreated,
+    path: &Path,
+    deny: &[PathBuf],
+) -> Result<RulesetCreated, SandboxError> {
+    if deny.iter().any(|denied| path.starts_with(denied)) {
+        return Ok(rules);
+    }
+    if !deny.iter().any(|denied| denied.starts_with(path)) {
+        return grant(rules, path, READ);
+    }
+    fs::read_dir(path).map_err(at(path))?.try_fold(rules, |rules, entry| {
+        let entry = entry.map_err(at(path))?.path();
+        // A symlink is granted by where it leads, and only if that lies in the same folder.
+        match canonical(&entry) {
+            Ok(found) if found.starts_with(path) && found != path => grant_reading(rules, &found, deny),
+            _ => Ok(rules),
+        }
+    })
+}
+
+fn grant(
+    rules: RulesetCreated,
+    path: &Path,
+    access: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, SandboxError> {
+    let fd = PathFd::new(path)
+        .map_err(|error| SandboxError::Path { path: path.to_owned(), source: io::Error::other(error) })?;
+    let access = if path.is_dir() { access } else { access & AccessFs::from_file(KNOWN) };
+    rules.add_rule(PathBeneath::new(fd, access)).map_err(kernel)
+}
+
+/// Empties the bounding, ambient, inheritable, permitted and effective sets. What root keeps is the ownership of its
+/// files. Where the bounding set may not be touched, `no_new_privs` holds the permitted set down at exec.
+fn drop_all_capabilities() -> io::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    // SAFETY: plain numbers, and pointers to values that outlive the call, of the layout that version 3 asks for.
+    unsafe {
+        for capability in 0..64 {
+            if libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 {
+                break;
+            }
+        }
+        libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+        let header = Header { version: VERSION_3, pid: 0 };
+        let none = [0_u32; 6];
+        check(libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), none.as_ptr()))
+    }
+}
+
+fn check(returned: libc::c_long) -> io::Result<()> {
+    if returned == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,123 @@
+//! Signing in, from the link to the session.
+
+use threadkey::{
+    broker::{FinishError, Revocation},
+    ids::{Principal, Snowflake},
+    oauth::Pasted,
+    session::Entry,
+};
+
+use super::{ALICE, BOB, Rig, acme, tenant};
+use crate::{
+    choice::taken,
+    support::{
+        authserver::{self, Reply},
+        browser,
+    },
+};
+
+#[tokio::test]
+async fn a_sign_in_does_not_wait_for_a_refresh_under_way() {
+    let rig = Rig::start().await;
+    rig.sign_in(ALICE, "alice").await;
+    rig.expire();
+    rig.server.script([Reply::Hang]);
+    let stuck = rig.ask_in_a_task(ALICE);
+    rig.server.wait_for_held(1).await;
+    rig.sign_in(ALICE, "alice").await;
+    rig.broker.logout(&tenant(ALICE), Revocation::Keep).await.unwrap();
+    rig.server.release();
+    assert!(stuck.await.unwrap().is_err(), "its grant is gone");
+}
+
+#[tokio::test]
+async fn a_sign_in_survives_a_restart_and_only_its_starter_can_finish_it() {
+    let rig = Rig::start().await;
+    let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
+    let again = rig.another().start(&tenant(ALICE), ALICE).await.unwrap();
+    assert!(again.resumed && again.authorize_url == started.authorize_url);
+    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    let foreign = rig.broker.finish(BOB, None, Pasted::parse(&callback.url).unwrap()).await.unwrap_err();
+    assert!(matches!(foreign, FinishError::NothingPending { .. }), "{foreign}");
+    let done = rig.another().finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
+    assert_eq!(taken(done).account.as_deref(), Some("alice@example.com"));
+    let twice = rig.broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap_err();
+    assert!(matches!(twice, FinishError::AlreadyDone { .. }), "{twice}");
+    assert_eq!(rig.server.events().total.revoked, 0, "the second use of a code was never sent");
+}
+
+#[tokio::test]
+async fn what_does_not_belong_to_the_sign_in_is_refused_before_anything_is_sent() {
+    let rig = Rig::start().await;
+    let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
+    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    let finish = async |paste: String| {
+        rig.broker.finish(ALICE, None, Pasted::parse(&paste).unwrap()).await.unwrap_err()
+    };
+    let wrong_state = callback.url.replace(&callback.state, "another-state");
+    assert!(matches!(finish(wrong_state).await, FinishError::StateMismatch));
+    let wrong_issuer = format!(
+        "{}?code={}&state={}&iss=https://evil.example",
+        authserver::PASTE_REDIRECT_URI,
+        callback.code,
+        callback.state
+    );
+    assert!(matches!(finish(wrong_issuer).await, FinishError::IssuerMismatch { .. }));
+    assert_eq!(rig.server.count(), 0);
+    let wrong_code = format!("nonsense#{}", callback.state);
+    assert!(matches!(finish(wrong_code).await, FinishError::Refused { .. }));
+    let done = rig.broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
+    assert!(taken(done).renews, "the sign-in had stayed open");
+}
+
+#[tokio::test]
+async fn a_logout_without_a_session_leaves_the_sign_in_under_way_alone() {
+    let rig = Rig::start().await;
+    let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
+    let error = rig.broker.logout(&tenant(ALICE), Revocation::Keep).await.unwrap_err();
+    assert!(error.to_string().contains("nothing to log out"), "{error}");
+    let again = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
+    assert_eq!(again.authorize_url, started.authorize_url);
+}
+
+#[tokio::test]
+async fn an_expired_sign_in_is_told_and_a_new_one_begins() {
+    let rig = Rig::start().await;
+    let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
+    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    rig.clock.advance(15 * 60);
+    let late = rig.broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap_err();
+    assert!(matches!(late, FinishError::Expired(_)), "{late}");
+    assert_eq!(rig.server.count(), 0);
+    assert!(!rig.broker.start(&tenant(ALICE), ALICE).await.unwrap().resumed);
+}
+
+#[tokio::test]
+async fn a_cancelled_sign_in_drops_what_comes_back_late() {
+    let rig = Rig::start().await;
+    let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
+    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    rig.server.hold();
+    let broker = rig.broker.clone();
+    let paste = Pasted::parse(&callback.url).unwrap();
+    let finishing = tokio::spawn(async move { broker.finish(ALICE, None, paste).await });
+    rig.server.wait_for_held(1).await;
+    assert_eq!(rig.broker.cancel(ALICE, None).await.unwrap(), [tenant(ALICE)]);
+    rig.server.release();
+    assert!(matches!(finishing.await.unwrap(), Err(FinishError::Superseded(_))));
+    assert_eq!(rig.store.read(&tenant(ALICE)).await.unwrap(), Entry::default());
+}
+
+#[tokio::test]
+async fn a_worker_of_a_person_without_a_session_uses_the_servers_only_where_that_is_shared() {
+    let rig = Rig::start().await;
+    let (alice, guild) = (Snowflake(803), Snowflake(900));
+    let shared = Principal::Guild(guild);
+    let started = rig.broker.start(&tenant(shared), ALICE).await.unwrap();
+    let callback = browser::sign_in(started.authorize_url.as_str(), "team").await;
+    rig.broker.finish(ALICE, Some(&acme()), Pasted::parse(&callback.url).unwrap()).await.unwrap();
+    assert_eq!(rig.broker.resolve(&acme(), alice, Some(guild)).await.unwrap(), tenant(shared));
+    assert_eq!(rig.broker.resolve(&acme(), alice, None).await.unwrap(), tenant(ALICE));
+    rig.sign_in(ALICE, "alice").await;
+    assert_eq!(rig.broker.resolve(&acme(), alice, Some(guild)).await.unwrap(), tenant(ALICE));
+}

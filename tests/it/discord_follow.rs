@@ -1,0 +1,148 @@
+//! A sign-in message on Discord, and what happens to its sign-in elsewhere: in a terminal, which is another broker on the same store
+//! here, or in another conversation.
+
+use threadkey::{
+    broker::{Broker, Finished, Revocation, Undecided},
+    ids::{Principal, Tenant},
+    oauth::Pasted,
+};
+
+use crate::{
+    discord_rig::{Rig, snowflake},
+    support::{browser, discord::Reply},
+};
+
+fn alices(rig: &Rig) -> (Tenant, Principal) {
+    let alice = Principal::User(snowflake(rig.alice.id));
+    (Tenant::new("acme".parse().unwrap(), alice), alice)
+}
+
+/// Finishes alice's sign-in in a terminal.
+async fn finish(rig: &Rig, terminal: &Broker, link: &str, account: &str) -> Finished {
+    let callback = browser::sign_in(link, account).await;
+    terminal.finish(alices(rig).1, None, Pasted::parse(&callback.url).unwrap()).await.unwrap()
+}
+
+/// Alice has two messages with the same link, and finishes it in a terminal as somebody else than her session is of.
+async fn asked(rig: &Rig, terminal: &Broker) -> (Reply, Reply, Undecided) {
+    rig.sign_in(&rig.alice, "alice").await;
+    let (older, link) = rig.start_sign_in(&rig.alice).await;
+    let (newer, _) = rig.start_sign_in(&rig.alice).await;
+    let Finished::Undecided(undecided) = finish(rig, terminal, &link, "bob").await else {
+        panic!("it is as another account")
+    };
+    (older, newer, undecided)
+}
+
+#[tokio::test]
+async fn what_is_finished_in_a_terminal_is_told_in_the_message_as_if_it_had_been_finished_there() {
+    let mut rig = Rig::start().await;
+    let terminal = rig.another_broker();
+    let (start, link) = rig.start_sign_in(&rig.alice).await;
+    let modal = start.press("Enter code").await.modal();
+    let (bobs, _) = rig.start_sign_in(&rig.bob).await;
+    finish(&rig, &terminal, &link, "alice").await;
+    let view = start.says("Signed in as `alice@example.com` at `acme`.").await;
+    assert!(view.buttons.is_empty() && view.embeds.is_empty() && view.ephemeral, "{view}");
+    assert_eq!(bobs.buttons().len(), 2, "bob's is as it was");
+    // The form was open all the while.
+    let late = modal.submit(&[("code", "a-code")]).await.message();
+    assert!(late.text().contains("what it was for is over"), "{late:?}");
+    assert!(start.followups().is_empty() && rig.alice.sees(&rig.alice.dm()).is_empty(), "told once");
+    rig.stop().await;
+    rig.discord.assert_no_violations();
+}
+
+#[tokio::test]
+async fn a_sign_in_as_another_account_in_a_terminal_is_asked_about_in_the_newest_message() {
+    let mut rig = Rig::start().await;
+    let terminal = rig.another_broker();
+    let (older, newer, _) = asked(&rig, &terminal).await;
+    let question = newer.says("You signed in as `bob@example.com`, but this is `alice@example.com`'s").await;
+    assert!(question.ephemeral && question.embeds.is_empty(), "{question}");
+    let labels: Vec<_> = question.buttons.iter().map(|button| button.label.as_str()).collect();
+    assert_eq!(labels, ["Switch", "Keep"]);
+    let view = older.says("waits for your choice: in the newest answer").await;
+    assert!(view.buttons.is_empty(), "{view}");
+    let id = question.buttons[0].custom_id.clone().unwrap();
+    let press = rig.bob.forge_press(&rig.general, question.id, &id).await.message();
+    assert!(press.text().contains("somebody else"), "{press:?}");
+    newer.press("Switch").await.updated().says("Signed in as `bob@example.com` at `acme`.").await;
+    let (tenant, _) = alices(&rig);
+    let lease = terminal.token(&tenant, std::time::Duration::ZERO).await.unwrap();
+    assert_eq!(lease.account.as_deref(), Some("bob@example.com"));
+    rig.stop().await;
+    rig.discord.assert_no_violations();
+}
+
+#[tokio::test]
+async fn a_question_that_is_answered_in_a_terminal_says_how() {
+    let mut rig = Rig::start().await;
+    let terminal = rig.another_broker();
+    let (tenant, _) = alices(&rig);
+    let (_, followed, undecided) = asked(&rig, &terminal).await;
+    followed.says("Nothing was replaced").await;
+    terminal.keep(&tenant, undecided.lineage).await.unwrap();
+    let view = followed.says("`acme` stays with `alice@example.com`. The sign-in as `bob@").await;
+    assert!(view.buttons.is_empty(), "{view}");
+
+    // The same for a question that answers what was pasted on Discord.
+    let (start, link) = rig.start_sign_in(&rig.alice).await;
+    let callback = browser::sign_in(&link, "bob").await;
+    let pasted = rig.alice.command(&rig.general, "auth code", &[("code", &callback.url)]).await;
+    let question = pasted.says("Nothing was replaced").await;
+    assert_eq!(question.buttons.len(), 2, "{question}");
+    let view = start.says("waits for your choice: in the newest answer").await;
+    assert!(view.buttons.is_empty() && pasted.followups().is_empty(), "asked once: {view}");
+    let undecided = terminal.undecided(&tenant).await.unwrap().unwrap();
+    terminal.switch(&tenant, undecided.lineage).await.unwrap();
+    let view = pasted.says("Signed in as `bob@example.com` at `acme`.\nThis replaces the sign-in").await;
+    assert!(view.buttons.is_empty(), "{view}");
+    assert!(start.text().contains("waits for your choice"), "it is as it was: {start:?}");
+    rig.stop().await;
+    rig.discord.assert_no_violations();
+}
+
+#[tokio::test]
+async fn what_is_cancelled_replaced_or_logged_out_elsewhere_says_so() {
+    let mut rig = Rig::start().await;
+    let terminal = rig.another_broker();
+    let (tenant, alice) = alices(&rig);
+    let (start, _) = rig.start_sign_in(&rig.alice).await;
+    terminal.cancel(alice, None).await.unwrap();
+    let view = start.says("This sign-in to `acme` was cancelled.").await;
+    assert!(view.buttons.is_empty() && view.embeds.is_empty(), "{view}");
+
+    let (first, _) = rig.start_sign_in(&rig.alice).await;
+    terminal.cancel(alice, None).await.unwrap();
+    let link = terminal.start(&tenant, alice).await.unwrap().authorize_url;
+    let view = first.wait("to have no link any more", |view| view.embeds.is_empty()).await;
+    // Which of the two is seen depends on whether the bot looks between them; neither is wrong.
+    assert!(
+        ["was cancelled", "no longer good"].iter().any(|words| view.all_text().contains(words)),
+        "{view}"
+    );
+    let (second, same) = rig.start_sign_in(&rig.alice).await;
+    assert_eq!(same, link.as_str());
+    finish(&rig, &terminal, link.as_str(), "alice").await;
+    second.says("Signed in as `alice@example.com`").await;
+
+    let (renewal, _) = rig.start_sign_in(&rig.alice).await;
+    terminal.logout(&tenant, Revocation::Keep).await.unwrap();
+    let view = renewal.says("is dropped, because `acme` was logged out here").await;
+    assert!(view.buttons.is_empty() && view.embeds.is_empty(), "{view}");
+    rig.stop().await;
+    rig.discord.assert_no_violations();
+}
+
+#[tokio::test]
+async fn a_logout_on_discord_takes_the_link_of_a_renewal_away_too() {
+    let mut rig = Rig::start().await;
+    rig.sign_in(&rig.alice, "alice").await;
+    let (renewal, _) = rig.start_sign_in(&rig.alice).await;
+    rig.alice.command(&rig.alice.dm(), "auth logout", &[("provider", "acme")]).await;
+    let view = renewal.says("is dropped, because `acme` was logged out here").await;
+    assert!(view.buttons.is_empty() && view.embeds.is_empty(), "{view}");
+    rig.stop().await;
+    rig.discord.assert_no_violations();
+}

@@ -1,0 +1,171 @@
+//! A person, their program, and a disk that fails.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use threadkey::{
+    broker::{Broker, Event, FinishError, Finished, Lease, SignIn, TokenError},
+    ids::{Principal, ProviderId, Snowflake, Tenant},
+    oauth::{Client, Pasted, Provider, Providers},
+    session::Session,
+    store::{FileStore, FileStoreOptions, Store},
+    sys::{clock::Clock, disk::Disk},
+};
+
+use super::{MINUTE, NOW, disk::Failing};
+use crate::{
+    parts,
+    support::{
+        authserver::{self, AuthServer, Lifetimes},
+        browser,
+        events::Counts,
+    },
+};
+
+/// One authorization server and one folder of stores, for all cases with one error.
+pub(super) struct Rig {
+    server: AuthServer,
+    folder: tempfile::TempDir,
+}
+
+/// One person with a store of their own, and their program.
+pub(super) struct Case {
+    pub(super) tenant: Tenant,
+    pub(super) who: Principal,
+    pub(super) account: String,
+    pub(super) clock: Clock,
+    pub(super) disk: Failing,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) broker: Broker,
+    pub(super) server: AuthServer,
+    pub(super) path: PathBuf,
+}
+
+impl Rig {
+    pub(super) async fn start() -> Arc<Self> {
+        let server = AuthServer::start(authserver::Options::default()).await;
+        server.set_lifetimes(Lifetimes { access_token: Duration::from_secs(3600), ..Lifetimes::default() });
+        Arc::new(Self { server, folder: tempfile::tempdir().unwrap() })
+    }
+
+    pub(super) fn case(&self, number: u64, errno: i32) -> Case {
+        let (who, clock, disk) =
+            (Principal::User(Snowflake(1000 + number)), Clock::fixed(NOW), Failing::new(errno));
+        let path = self.folder.path().join(number.to_string()).join("auth.json");
+        let store = open(Arc::new(disk.clone()), &path, &clock);
+        let broker = broker(&self.server, store.clone(), &clock);
+        let (tenant, account) = (Tenant::new(acme(), who), format!("person-{number}"));
+        Case { tenant, who, account, clock, disk, store, broker, server: self.server.clone(), path }
+    }
+}
+
+impl Case {
+    /// Lets the N-th call from now fail.
+    pub(super) fn fail_at(&self, call: u64) {
+        self.disk.arm(call);
+    }
+
+    /// Lets all calls fail from the N-th on.
+    pub(super) fn fail_from(&self, call: u64) {
+        self.disk.goes_on_failing();
+        self.disk.arm(call);
+    }
+
+    pub(super) fn is_well_again(&self) {
+        self.disk.is_well_again();
+    }
+
+    /// What comes of `work` on a disk that goes on failing: it ends, or it is told that what the provider gave cannot be
+    /// saved. Then the disk is well again, and it ends.
+    pub(super) async fn through_it<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        let mut events = self.broker.events();
+        let mut working = tokio::spawn(work);
+        let failed = async {
+            while !matches!(events.recv().await.unwrap(), Event::SaveFailed(whose) if whose == self.tenant) {}
+        };
+        let ended = tokio::select! {
+            ended = &mut working => Some(ended),
+            () = failed => None,
+        };
+        self.is_well_again();
+        match ended {
+            Some(ended) => ended.unwrap(),
+            None => working.await.unwrap(),
+        }
+    }
+
+    pub(super) async fn callback(&self, started: &SignIn) -> String {
+        browser::sign_in(started.authorize_url.as_str(), &self.account).await.url
+    }
+
+    pub(super) async fn finish(&self, callback: &str) -> Result<Finished, FinishError> {
+        self.broker.finish(self.who, None, Pasted::parse(callback).unwrap()).await
+    }
+
+    pub(super) async fn sign_in(&self) {
+        let started = self.broker.start(&self.tenant, self.who).await.unwrap();
+        self.finish(&self.callback(&started).await).await.unwrap();
+    }
+
+    pub(super) async fn session(&self) -> Option<Session> {
+        self.store.read(&self.tenant).await.unwrap().session
+    }
+
+    /// What the provider counted for this person.
+    pub(super) fn counts(&self) -> Counts {
+        self.server.events().of(&self.account)
+    }
+
+    /// Nothing was sent, and the session is as it was.
+    pub(super) async fn expect_untouched(&self, before: &Option<Session>, call: u64) {
+        assert_eq!(self.counts().refreshes, 0, "{call}: nothing was sent");
+        assert_eq!(self.session().await, *before, "{call}: nothing was lost");
+    }
+
+    /// After all tries there was one refresh, and who got a token before has the one that it brought.
+    pub(super) async fn expect_one_refresh(&self, asked: Result<Lease, TokenError>, next: &Lease, call: u64) {
+        if let Ok(asked) = asked {
+            assert_eq!(asked.access_token, next.access_token, "{call}");
+        }
+        let counts = self.counts();
+        assert_eq!((counts.refreshes, counts.reuses), (1, 0), "{call}: {:?}", self.disk.struck());
+        assert_eq!(self.session().await.unwrap().generation, 2);
+    }
+
+    /// After all tries one code was spent, and what it brought serves.
+    pub(super) async fn expect_one_sign_in(&self, call: u64) {
+        let counts = self.counts();
+        assert_eq!((counts.sign_ins, counts.reuses), (1, 0), "{call}: {:?}", self.disk.struck());
+        let session = self.session().await.unwrap();
+        let lease = self.broker.token(&self.tenant, MINUTE).await.unwrap();
+        assert_eq!(lease.access_token, session.access_token);
+    }
+
+    /// What a person reads: on which path, and what to do.
+    pub(super) fn expect_told(&self, error: &str, hint: &str) {
+        let (call, path) = self.disk.struck().unwrap();
+        let own = self.path.parent().unwrap().to_string_lossy().into_owned();
+        let says_where = error.contains(&own) || error.contains(&*path.to_string_lossy());
+        assert!(says_where, "{call} {}: it does not say where: {error}", path.display());
+        assert!(error.contains(hint), "{call} {}: it does not say what to do: {error}", path.display());
+    }
+}
+
+fn open(disk: Arc<dyn Disk>, path: &Path, clock: &Clock) -> Arc<dyn Store> {
+    Arc::new(FileStore::on_disk(disk, path, clock.clone(), FileStoreOptions::default()).unwrap())
+}
+
+fn broker(server: &AuthServer, store: Arc<dyn Store>, clock: &Clock) -> Broker {
+    let provider = Provider::new(acme(), parts::settings(server)).unwrap();
+    Broker::new(store, Providers::new([provider]), Client::new(clock.clone()).unwrap(), clock.clone())
+}
+
+fn acme() -> ProviderId {
+    "acme".parse().unwrap()
+}

@@ -1,0 +1,264 @@
+//! Which steps are drawn, how often, and which of them together.
+
+use proptest::{
+    collection::vec,
+    prelude::{Just, Strategy, prop_oneof},
+    sample::select,
+};
+
+use super::steps::{
+    ACCOUNTS, Choice, Fault, LONGEST_MIN_TTL, Named, PERSONS, PROCESSES, PROVIDERS, Paste, Step, TENANTS,
+    Which,
+};
+
+/// The most of them in one sequence.
+const SCENES: usize = 30;
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        2 => select(vec![5, 90, 4000]).prop_map(Fault::Busy),
+        3 => select(vec![403, 408, 425, 500, 502, 503, 504]).prop_map(Fault::Status),
+        1 => Just(Fault::Html503),
+        2 => Just(Fault::Drop),
+        1 => Just(Fault::Malformed),
+        1 => Just(Fault::Empty),
+        2 => Just(Fault::RotatedAndLost),
+        1 => Just(Fault::RotatedAndHalf),
+        1 => Just(Fault::RotatedAnd500),
+        1 => Just(Fault::RotatedWithoutToken),
+        2 => (0..4_u8).prop_map(Fault::Verdict),
+        1 => (0..3_u8).prop_map(Fault::Misconfigured),
+        1 => Just(Fault::LifetimeAsText),
+        1 => Just(Fault::Nameless),
+    ]
+}
+
+fn paste() -> impl Strategy<Value = Paste> {
+    prop_oneof![
+        4 => Just(Paste::Fresh),
+        1 => Just(Paste::BareCode),
+        2 => Just(Paste::WrongState),
+        3 => Just(Paste::Again),
+    ]
+}
+
+/// Mostly the first one, so that most sign-ins are the session at once.
+fn account() -> impl Strategy<Value = usize> {
+    prop_oneof![3 => Just(0), 1 => 1..ACCOUNTS.len()]
+}
+
+fn choice() -> impl Strategy<Value = Choice> {
+    select(vec![Choice::Switch, Choice::Keep])
+}
+
+fn named() -> impl Strategy<Value = Named> {
+    prop_oneof![
+        5 => Just(Named::Waiting),
+        1 => Just(Named::Before),
+        1 => Just(Named::Session),
+        1 => Just(Named::Elsewhere),
+    ]
+}
+
+fn clock() -> impl Strategy<Value = i64> {
+    prop_oneof![
+        4 => select(vec![1, 5, 29, 60, 91]),
+        6 => select(vec![230, 300, 2700, 2790, 3300, 3590, 3600]),
+        2 => select(vec![14_400, 28_800, -60, -3600]),
+        1 => select(vec![-14_400, -400]),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let tenant = || 0..TENANTS.len();
+    let process = || 0..PROCESSES;
+    let person = || 0..PERSONS.len();
+    let provider = || 0..PROVIDERS.len();
+    let which = select(vec![Which::Current, Which::Current, Which::Current, Which::Before, Which::Unknown]);
+    prop_oneof![
+        24 => (tenant(), 1..8_u8, 1..3_u8, select(vec![0, 60, 60, LONGEST_MIN_TTL])).prop_map(
+            |(tenant, processes, callers, min_ttl)| Step::Get { tenant, processes, callers, min_ttl }
+        ),
+        3 => (0..8_usize).prop_map(Step::GiveUp),
+        8 => (tenant(), process(), which)
+            .prop_map(|(tenant, process, which)| Step::Reject { tenant, process, which }),
+        6 => (tenant(), process(), account())
+            .prop_map(|(tenant, process, account)| Step::SignIn { tenant, process, account }),
+        3 => (tenant(), process(), person())
+            .prop_map(|(tenant, process, person)| Step::Start { tenant, process, person }),
+        4 => (tenant(), process(), person(), account(), paste()).prop_map(
+            |(tenant, process, person, account, paste)| Step::Finish { tenant, process, person, account, paste }
+        ),
+        1 => (process(), person()).prop_map(|(process, person)| Step::Cancel { process, person }),
+        4 => (tenant(), process(), proptest::bool::ANY)
+            .prop_map(|(tenant, process, revoke)| Step::Logout { tenant, process, revoke }),
+        4 => (tenant(), process(), choice(), named()).prop_map(|(tenant, process, choice, named)| {
+            Step::Choose { tenant, process, choice, named }
+        }),
+        1 => process().prop_map(|process| Step::Lapse { process }),
+        1 => process().prop_map(|process| Step::Status { process }),
+        14 => (provider(), fault()).prop_map(|(provider, fault)| Step::Script { provider, fault }),
+        5 => (provider(), proptest::bool::ANY)
+            .prop_map(|(provider, before)| Step::Hold { provider, before }),
+        7 => provider().prop_map(|provider| Step::LetGo { provider }),
+        1 => proptest::bool::ANY.prop_map(|strict| Step::Rotate { strict }),
+        9 => clock().prop_map(Step::Clock),
+        9 => (tenant(), select(vec![75, 98, 100]))
+            .prop_map(|(tenant, percent)| Step::Age { tenant, percent }),
+        9 => tenant().prop_map(|tenant| Step::Rush { tenant }),
+        4 => process().prop_map(|process| Step::Restart { process }),
+        2 => Just(Step::Plant),
+    ]
+}
+
+/// Around the ends of what is open for a quarter of an hour, and of what is left for ten minutes more, in seconds.
+fn quarter() -> impl Strategy<Value = i64> {
+    select(vec![1, 600, 899, 900, 901, 1499, 1500, 3600, -60, -1000])
+}
+
+/// What happens to a tenant while a sign-in waits for a choice.
+#[derive(Clone, Debug)]
+enum Meanwhile {
+    Expired,
+    Refused,
+    Signed(usize),
+    Died,
+    Faulty(Fault),
+    Shown,
+    Later(i64),
+}
+
+fn meanwhile() -> impl Strategy<Value = Meanwhile> {
+    prop_oneof![
+        3 => Just(Meanwhile::Expired),
+        1 => Just(Meanwhile::Refused),
+        2 => (0..ACCOUNTS.len()).prop_map(Meanwhile::Signed),
+        2 => Just(Meanwhile::Died),
+        2 => fault().prop_map(Meanwhile::Faulty),
+        1 => Just(Meanwhile::Shown),
+        2 => quarter().prop_map(Meanwhile::Later),
+    ]
+}
+
+impl Meanwhile {
+    fn of(self, tenant: usize, process: usize) -> Vec<Step> {
+        match self {
+            Self::Expired => vec![Step::Rush { tenant }],
+            Self::Refused => vec![Step::Reject { tenant, process, which: Which::Current }],
+            Self::Signed(account) => vec![Step::SignIn { tenant, process, account }],
+            Self::Died => vec![Step::Restart { process }],
+            Self::Faulty(fault) => {
+                vec![Step::Script { provider: TENANTS[tenant].0, fault }, Step::Rush { tenant }]
+            }
+            Self::Shown => vec![Step::Status { process }],
+            Self::Later(seconds) => vec![Step::Clock(seconds)],
+        }
+    }
+}
+
+/// As whom somebody signs in, and whether the answer does not say so.
+fn arrival() -> impl Strategy<Value = (usize, bool)> {
+    (1..ACCOUNTS.len(), proptest::bool::weighted(0.2))
+}
+
+/// Often another program writes something into what waits.
+fn planted() -> impl Strategy<Value = Option<Step>> {
+    proptest::option::of(Just(Step::Plant))
+}
+
+/// What becomes of it.
+#[derive(Clone, Debug)]
+enum Decision {
+    Chosen(Choice, Named),
+    LoggedOut(bool),
+    /// After so many seconds somebody looks.
+    Looked(i64),
+}
+
+fn decision() -> impl Strategy<Value = Decision> {
+    prop_oneof![
+        6 => (choice(), named()).prop_map(|(choice, named)| Decision::Chosen(choice, named)),
+        1 => proptest::bool::ANY.prop_map(Decision::LoggedOut),
+        2 => quarter().prop_map(Decision::Looked),
+    ]
+}
+
+impl Decision {
+    fn of(self, tenant: usize, process: usize) -> Vec<Step> {
+        match self {
+            Self::Chosen(choice, named) => vec![Step::Choose { tenant, process, choice, named }],
+            Self::LoggedOut(revoke) => vec![Step::Logout { tenant, process, revoke }],
+            Self::Looked(after) => vec![Step::Clock(after), Step::Lapse { process }],
+        }
+    }
+}
+
+/// Steps that lead together to where promises are at stake; what comes before and after them is random.
+fn scene() -> impl Strategy<Value = Vec<Step>> {
+    let tenant = || 0..TENANTS.len();
+    let process = || 0..PROCESSES;
+    let ask = |tenant, process: usize| Step::Get { tenant, processes: 1 << process, callers: 1, min_ttl: 60 };
+    let aged = |tenant, percent| Step::Age { tenant, percent };
+    prop_oneof![
+        14 => step().prop_map(|step| vec![step]),
+        // What comes late, when somebody has logged out or signed in meanwhile.
+        3 => (tenant(), proptest::option::of(fault()), process(), process(), 0..4_u8).prop_map(
+            move |(tenant, fault, one, other, then)| {
+                let provider = TENANTS[tenant].0;
+                let fault = fault.map(|fault| Step::Script { provider, fault });
+                let then = match then {
+                    0 => Step::Logout { tenant, process: other, revoke: false },
+                    1 => Step::Logout { tenant, process: other, revoke: true },
+                    2 => Step::SignIn { tenant, process: other, account: 0 },
+                    _ => Step::SignIn { tenant, process: other, account: 1 },
+                };
+                let before = [aged(tenant, 100), Step::Hold { provider, before: false }];
+                let after = [ask(tenant, one), then, Step::LetGo { provider }];
+                before.into_iter().chain(fault).chain(after).collect()
+            }
+        ),
+        // A sign-in as another account, what happens while it waits, and what becomes of it.
+        3 => (tenant(), process(), arrival(), planted(), vec(meanwhile(), 0..3), decision(), process())
+            .prop_map(move |(tenant, one, (account, nameless), planted, meanwhile, decision, other)| {
+                let provider = TENANTS[tenant].0;
+                let nameless = nameless.then_some(Step::Script { provider, fault: Fault::Nameless });
+                let waits = Step::SignIn { tenant, process: one, account };
+                let meanwhile = meanwhile.into_iter().flat_map(|step| step.of(tenant, other));
+                let decided = decision.of(tenant, other).into_iter().chain([ask(tenant, one)]);
+                nameless.into_iter().chain([waits]).chain(planted).chain(meanwhile).chain(decided).collect()
+            }),
+        // A refresh that comes late, when its person has chosen meanwhile.
+        1 => (tenant(), process(), process(), choice()).prop_map(move |(tenant, one, other, choice)| {
+            let provider = TENANTS[tenant].0;
+            let chosen = Step::Choose { tenant, process: other, choice, named: Named::Waiting };
+            let waits = Step::SignIn { tenant, process: other, account: 1 };
+            let held = [aged(tenant, 100), Step::Hold { provider, before: false }, ask(tenant, one)];
+            let after = [chosen, Step::LetGo { provider }];
+            std::iter::once(waits).chain(held).chain(after).collect()
+        }),
+        // Two who do not choose.
+        1 => (tenant(), tenant(), process(), quarter()).prop_map(|(one, other, process, quarter)| {
+            let waits = [one, other].map(|tenant| Step::SignIn { tenant, process, account: 1 });
+            waits.into_iter().chain([Step::Clock(quarter), Step::Lapse { process }]).collect()
+        }),
+        // Trouble before the token's end or at it, and people who ask on.
+        3 => (tenant(), select(vec![75, 98, 100]), fault(), process(), select(vec![1, 5, 29, 91]), process())
+            .prop_map(move |(tenant, percent, fault, one, later, other)| {
+                let script = Step::Script { provider: TENANTS[tenant].0, fault };
+                let asked = [ask(tenant, one), Step::Clock(later), ask(tenant, other), aged(tenant, 100)];
+                let before = [aged(tenant, percent), script];
+                before.into_iter().chain(asked).chain([ask(tenant, one)]).collect()
+            }),
+        // A token that a resource refuses, and again.
+        1 => (tenant(), process(), process()).prop_map(move |(tenant, one, other)| {
+            let which = Which::Current;
+            let again = Step::Reject { tenant, process: other, which };
+            vec![Step::Reject { tenant, process: one, which }, ask(tenant, other), again, ask(tenant, one)]
+        }),
+    ]
+}
+
+/// All sequences.
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
+    vec(scene(), 1..=SCENES).prop_map(|scenes| scenes.concat())
+}
