@@ -103,7 +103,8 @@ fn scheme(token_type: &str) -> &str {
 
 /// The value for a POSIX shell; left as it is where nothing in it is special.
 fn quoted(value: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~+/=:@%".contains(c);
+    // No tilde: at the start of a value, or behind a colon, it is somebody's home.
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._+/=:@%".contains(c);
     if !value.is_empty() && value.chars().all(plain) {
         return value.to_owned();
     }
@@ -146,6 +147,10 @@ mod tests {
     #[test]
     fn a_token_cannot_break_out_of_its_line_or_its_quotes() {
         assert!(formatted(&lease("a\nSet-Cookie: b"), Format::Header).is_err());
+        for home in ["~root", "a:~root"] {
+            let env = formatted(&lease(home), Format::Env).expect("prints");
+            assert!(env.starts_with(&format!("THREADKEY_TOKEN='{home}'\n")), "{env}");
+        }
         let mut typed = lease("a");
         typed.token_type = "Bearer a\r\nSet-Cookie: b\r\nX:".into();
         assert!(formatted(&typed, Format::Header).is_err(), "another program may have stored it");
