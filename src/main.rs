@@ -14,6 +14,10 @@ use threadkey::{
 use tokio::runtime::Builder;
 use tracing_subscriber::filter::LevelFilter;
 
+/// How long a thread for blocking work is kept that has nothing to do: longer than a provider takes to answer. What came back is
+/// written by such a thread, and by then a limit on processes may allow no new one.
+const KEEP_THREADS: Duration = Duration::from_secs(600);
+
 /// How long a runtime may take to end after its work is done.
 const END_WITHIN: Duration = Duration::from_secs(1);
 
@@ -179,10 +183,10 @@ fn on_one_thread<F: Future>(work: F) -> Result<F::Output, Failure> {
 }
 
 fn on<F: Future>(mut builder: Builder, work: F) -> Result<F::Output, Failure> {
-    let runtime = builder
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Exit::Internal, format!("the runtime cannot be started: {error}")))?;
+    let runtime =
+        builder.enable_all().thread_keep_alive(KEEP_THREADS).build().map_err(|error| {
+            Failure::new(Exit::Internal, format!("the runtime cannot be started: {error}"))
+        })?;
     let output = runtime.block_on(work);
     runtime.shutdown_timeout(END_WITHIN);
     Ok(output)

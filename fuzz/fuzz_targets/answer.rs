@@ -33,15 +33,18 @@ fuzz_target!(|input: &[u8]| {
         let has_token = (200..300).contains(&status) && token.is_some();
         match outcome {
             Outcome::Granted(grant) => {
-                assert!(has_token, "tokens were made out of nothing");
-                assert_granted(&grant, object.as_ref().expect("an object"));
+                // Where something beside the tokens cannot be read, they can.
+                if let Some(object) = &object {
+                    assert!(has_token, "tokens were made out of nothing");
+                    assert_granted(&grant, object);
+                }
                 if nonce.is_none() {
                     assert_kept(*grant);
                 }
             }
             Outcome::Mismatch { .. } => {
-                let id_token = object.as_ref().and_then(|object| text(object, "id_token"));
-                assert!(has_token && nonce.is_some() && id_token.is_some(), "nothing was to match");
+                let id_token = object.as_ref().is_none_or(|object| text(object, "id_token").is_some());
+                assert!((has_token || object.is_none()) && nonce.is_some() && id_token, "nothing was to match");
             }
             outcome => assert!(!has_token, "tokens were thrown away: {outcome:?}"),
         }
@@ -90,7 +93,8 @@ fn assert_told(outcome: &Outcome, status: u16, object: Option<&Map<String, Value
         Outcome::Ended { code } | Outcome::Misconfigured { code } => {
             assert!((200..500).contains(&status) && status / 100 != 3, "a {status} is no verdict");
             assert!(![408, 425, 429].contains(&status), "a {status} is no verdict");
-            let object = object.expect("a verdict is an object");
+            // Something beside the error may be no JSON that can be read in whole.
+            let Some(object) = object else { return };
             let error = &object.get("error").cloned().unwrap_or_default();
             let said =
                 [error, &error["code"], &error["type"], &object.get("code").cloned().unwrap_or_default()];

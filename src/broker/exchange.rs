@@ -67,7 +67,15 @@ impl Broker {
         lock.intend(&intent).await?;
         let sent = self.inner.client.send(request).await;
         if let Sent::Answer(answer) = &sent {
-            save(&self.inner, tenant, lock.as_mut(), Precious::Answer(&intent, answer), || {}).await;
+            save(
+                &self.inner,
+                tenant,
+                Purpose::SignIn,
+                lock.as_mut(),
+                Precious::Answer(&intent, answer),
+                || {},
+            )
+            .await;
         }
         self.settle(provider, tenant, &pending, lock.as_mut(), &sent).await
     }
@@ -84,7 +92,8 @@ impl Broker {
         let id = tenant.provider.clone();
         let error = match outcome(sent, &pending.binding.client_id, pending.nonce.as_ref()) {
             Outcome::Granted(grant) => {
-                return self.signed_in(provider, tenant, pending, lock, *grant).await;
+                let grant = grant.aged(sent.age(self.inner.now()));
+                return self.signed_in(provider, tenant, pending, lock, grant).await;
             }
             Outcome::Ambiguous { code } => return Err(FinishError::Uncertain { provider: id, code }),
             Outcome::Unspent { code, .. } => FinishError::Unavailable { provider: id, code },
@@ -117,7 +126,8 @@ impl Broker {
         let change = Change::SignIn { state: pending.state.clone(), session: Box::new(session.clone()) };
         let mut expected = before.clone();
         apply(&mut expected, change.clone(), now);
-        let applied = save(&self.inner, tenant, lock, Precious::Change(&change), || {}).await;
+        let applied =
+            save(&self.inner, tenant, Purpose::SignIn, lock, Precious::Change(&change), || {}).await;
         if let Err(error) = lock.clear().await {
             tracing::warn!(%tenant, %error, "the journal of the sign-in could not be emptied; the next one does it");
         }

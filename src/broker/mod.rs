@@ -65,7 +65,7 @@ use crate::{
         journal::{Answer, Intent},
         seconds,
     },
-    store::{Changes, Store},
+    store::{Changes, Purpose, Store},
     sys::clock::{Clock, UnixTime},
 };
 
@@ -95,7 +95,7 @@ struct Inner {
     /// How many sign-ins this process is about to save or to tell of.
     landing: DashMap<Tenant, usize>,
     /// What could not be saved yet: in memory alone, or, without the answer here, in the journal but not in the store.
-    unsaved: DashMap<Tenant, Option<Unsaved>>,
+    unsaved: DashMap<(Tenant, Purpose), Option<Unsaved>>,
     events: broadcast::Sender<Event>,
     tasks: TaskTracker,
 }

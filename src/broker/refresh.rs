@@ -6,7 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use dashmap::Entry as Slot;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use super::{
     Broker, CALLER_WAIT, Inner, Joined, Landed, TokenError,
@@ -24,6 +27,12 @@ use crate::{
     store::{Purpose, TenantLock},
     sys::clock::UnixTime,
 };
+
+/// How often in a row a lock may be found free and then taken before a flight slows down.
+const MAX_ROUNDS: u32 = 8;
+
+/// The pause between two tries from then on.
+const PAUSE: Duration = Duration::from_millis(500);
 
 impl Broker {
     /// Joins the tenant's flight, or starts one for a caller that saw `seen` and wants `min_ttl`.
@@ -81,6 +90,7 @@ impl Flight {
     }
 
     async fn fly(&self) -> Landed {
+        let mut rounds = 0;
         loop {
             if let Some(lock) = self.inner.store.try_lock(&self.tenant, Purpose::Refresh).await? {
                 return self.refresh(lock).await;
@@ -94,6 +104,14 @@ impl Flight {
             }
             if let Some(landed) = self.without_sending(&self.read().await?) {
                 return landed;
+            }
+            // Free for those who wait, and not to be had: somebody who waited too was stopped before they let go.
+            rounds += 1;
+            if rounds > MAX_ROUNDS {
+                if self.nobody_waits() {
+                    return Err(TokenError::InProgress(self.tenant.clone()));
+                }
+                sleep(PAUSE).await;
             }
         }
     }
@@ -126,8 +144,8 @@ impl Flight {
                 Some(sent) => sent,
                 None => return self.ended("binding_changed"),
             };
-            let grace = first_sent.is_none().then_some(self.provider.reuse_grace());
-            match settle::refresh(self, lock.as_mut(), &session, &spent, &sent, grace).await? {
+            let may_repeat = first_sent.is_none() && self.is_in_grace(sent_at);
+            match settle::refresh(self, lock.as_mut(), &session, &spent, &sent, may_repeat).await? {
                 Settled::Landed(session) => return Ok(*session),
                 Settled::SendAgain => again = Some((sent_at, spent)),
                 Settled::Decide => return self.decided(&self.read().await?),
@@ -144,17 +162,15 @@ impl Flight {
             Journal::Answered(intent, answer) if same(&intent.spending, spending.as_ref()) => {
                 tracing::warn!(tenant = %self.tenant, "committing the answer that an earlier process left in the journal");
                 let spent = session.to_spend().ok_or_else(|| TokenError::Internal(self.tenant.clone()))?;
-                settle::refresh(self, lock, session, &spent, &Sent::Answer(answer), None).await?;
+                settle::refresh(self, lock, session, &spent, &Sent::Answer(answer), false).await?;
                 Ok(Recovered::Changed)
             }
             Journal::Intended(intent) if same(&intent.spending, spending.as_ref()) => {
-                let since = self.inner.now().saturating_sub(intent.at);
-                let grace = self.provider.reuse_grace().as_secs();
-                if u64::try_from(since).is_ok_and(|since| since < grace) {
+                if self.is_in_grace(intent.at) {
                     return Ok(Recovered::MaySendAgain(intent.at));
                 }
                 let spent = session.to_spend().ok_or_else(|| TokenError::Internal(self.tenant.clone()))?;
-                settle::refresh(self, lock, session, &spent, &Sent::Unknown("no_answer"), None).await?;
+                settle::refresh(self, lock, session, &spent, &Sent::Unknown("no_answer"), false).await?;
                 Ok(Recovered::Changed)
             }
             // Of a state that is gone: committed before, or a grant that was logged out or replaced.
@@ -163,6 +179,12 @@ impl Flight {
                 Ok(Recovered::Nothing)
             }
         }
+    }
+
+    /// Whether the provider still takes again what was first sent at `at`. A clock that stepped back does not tell.
+    fn is_in_grace(&self, at: UnixTime) -> bool {
+        let since = self.inner.now().saturating_sub(at);
+        u64::try_from(since).is_ok_and(|since| since < self.provider.reuse_grace().as_secs())
     }
 
     /// Writes the intent down, sends, writes the answer down. `None` when the token may not go where the configuration now
@@ -189,7 +211,8 @@ impl Flight {
         tracing::debug!(tenant = %self.tenant, generation = spent.seen.generation, "refreshing");
         let sent = self.inner.client.send(request).await;
         if let Sent::Answer(answer) = &sent {
-            save(&self.inner, &self.tenant, lock, Precious::Answer(&intent, answer), || {}).await;
+            save(&self.inner, &self.tenant, Purpose::Refresh, lock, Precious::Answer(&intent, answer), || {})
+                .await;
         }
         Ok(Some(sent))
     }

@@ -3,7 +3,10 @@
 //! This is for one case alone: a provider has answered, and the answer could not be made durable in the journal for as
 //! long as the process lived. Whatever is in the journal needs no rescue.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use super::{Broker, DEFAULT_MIN_TTL, Finished, TokenError, Undecided, flight::landing};
 use crate::{
@@ -16,6 +19,18 @@ use crate::{
 /// Why a rescue file could not be brought home. The file is left as it is.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
+    /// There is no such session or sign-in in this store; it may be the wrong one.
+    #[error(
+        "there is nothing of {tenant} in {store} that this file is for. If that is the store which threadkey was to write when it \
+         wrote the file, {tenant} was logged out or signed in since, and the file is of no use any more; else keep it, and name the right \
+         configuration by --config"
+    )]
+    Nothing {
+        /// Of whom the file is.
+        tenant: Tenant,
+        /// Where it was looked for.
+        store: String,
+    },
     /// The session is no longer the one that the answer was for.
     #[error("{0} has been renewed, replaced or logged out since: this file is of no use any more, delete it")]
     Outdated(Tenant),
@@ -36,7 +51,8 @@ pub enum RestoreError {
 impl Broker {
     /// Whose tokens could not be saved until now. They are kept in memory and tried again.
     pub fn unsaved(&self) -> Vec<Tenant> {
-        self.inner.unsaved.iter().map(|entry| entry.key().clone()).collect()
+        let tenants: BTreeSet<_> = self.inner.unsaved.iter().map(|entry| entry.key().0.clone()).collect();
+        tenants.into_iter().collect()
     }
 
     /// Writes each answer that is only in memory into a file of its own, in the first of `folders` that takes it, and
@@ -46,16 +62,18 @@ impl Broker {
         let waiting = waiting.filter_map(|entry| Some((entry.key().clone(), entry.value().clone()?)));
         let now = self.inner.now();
         waiting
-            .map(|(tenant, unsaved)| {
+            .map(|((tenant, purpose), unsaved)| {
                 let text = store::rescue_text(&tenant, &unsaved.intent, &unsaved.answer);
-                let name = format!("threadkey-rescue-{}-{now}", tenant.file_name());
+                let sign_in = if purpose == Purpose::SignIn { "-signin" } else { "" };
+                let name = format!("threadkey-rescue-{}{sign_in}-{now}", tenant.file_name());
                 let file = folders.iter().find_map(|folder| written(&folder.join(&name), &text));
                 (tenant, file)
             })
             .collect()
     }
 
-    /// Brings a rescue file's answer home: into the journal, from where it is committed as after any crash. Spends nothing.
+    /// Brings a rescue file's answer home: into the journal, from where it is committed as after any crash. That spends
+    /// nothing; a token whose life is over by now is then renewed as any other.
     /// A sign-in may turn out to be one that waits for a choice.
     ///
     /// # Errors
@@ -81,16 +99,25 @@ impl Broker {
         let provider = self.inner.provider(tenant)?;
         let lock = self.inner.store.try_lock(tenant, Purpose::Refresh).await?;
         let mut lock = lock.ok_or_else(|| RestoreError::Busy(tenant.clone()))?;
-        let outdated = || RestoreError::Outdated(tenant.clone());
-        let before = self.inner.store.read(tenant).await?.session.ok_or_else(outdated)?;
+        let before = self.inner.store.read(tenant).await?.session;
+        let before = before.ok_or_else(|| self.nothing_of(tenant))?;
+        if !matches!(&intent.spending, Spending::Refresh(spent) if spent.seen.lineage == before.lineage) {
+            return Err(self.nothing_of(tenant));
+        }
         if before.to_spend().map(Spending::Refresh).as_ref() != Some(&intent.spending) {
-            return Err(outdated());
+            return Err(RestoreError::Outdated(tenant.clone()));
         }
         journalled(lock.as_mut(), &intent, &answer).await?;
         drop(lock);
         let joined = self.join(tenant, &provider, before.seen(), DEFAULT_MIN_TTL);
-        let after = landing(joined, tenant).await?;
-        if after.seen() == before.seen() { Err(RestoreError::NoToken(tenant.clone())) } else { Ok(()) }
+        let landed = landing(joined, tenant).await;
+        // By the session, not by the flight: an access token whose life was over in the file is renewed at once, and that may fail.
+        let after = self.inner.store.read(tenant).await?.session;
+        if after.is_some_and(|after| after.seen() != before.seen()) {
+            return Ok(());
+        }
+        landed?;
+        Err(RestoreError::NoToken(tenant.clone()))
     }
 
     async fn restore_sign_in(
@@ -106,7 +133,7 @@ impl Broker {
         };
         let pending = self.inner.store.read(tenant).await?.pending;
         if !pending.is_some_and(|pending| pending.state.fingerprint().matches(state)) {
-            return Err(RestoreError::Outdated(tenant.clone()));
+            return Err(self.nothing_of(tenant));
         }
         journalled(lock.as_mut(), &intent, &answer).await?;
         drop(lock);
@@ -115,6 +142,12 @@ impl Broker {
             Some(Finished::Undecided(undecided)) => Ok(Some(undecided)),
             None => Err(RestoreError::NoToken(tenant.clone())),
         }
+    }
+}
+
+impl Broker {
+    fn nothing_of(&self, tenant: &Tenant) -> RestoreError {
+        RestoreError::Nothing { tenant: tenant.clone(), store: self.inner.store.location() }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
         Applied, Change,
         journal::{Answer, Intent},
     },
-    store::TenantLock,
+    store::{Purpose, TenantLock},
 };
 
 /// The longest pause between two tries.
@@ -23,10 +23,11 @@ pub(super) enum Precious<'a> {
     Change(&'a Change),
 }
 
-/// Saves it under the tenant's lock, however long that takes. Calls `failed` after the first failure.
+/// Saves it under the tenant's lock for `purpose`, however long that takes. Calls `failed` after the first failure.
 pub(super) async fn save(
     inner: &Inner,
     tenant: &Tenant,
+    purpose: Purpose,
     lock: &mut dyn TenantLock,
     what: Precious<'_>,
     failed: impl FnOnce() + Send,
@@ -41,7 +42,7 @@ pub(super) async fn save(
         let error = match saved {
             Ok(applied) => {
                 if failed.is_none() {
-                    inner.unsaved.remove(tenant);
+                    inner.unsaved.remove(&(tenant.clone(), purpose));
                     tracing::info!(%tenant, "saved at last");
                 }
                 return applied;
@@ -57,7 +58,7 @@ pub(super) async fn save(
                 }
                 Precious::Change(_) => None,
             };
-            inner.unsaved.insert(tenant.clone(), only_here);
+            inner.unsaved.insert((tenant.clone(), purpose), only_here);
             inner.tell(Event::SaveFailed(tenant.clone()));
             failed();
         }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     oauth::{Outcome, Sent, outcome},
     session::{Applied, Change, Entry, Grant, MAX_BACKOFF, Retry, RetryKind, Session, Spent, apply},
-    store::TenantLock,
+    store::{Purpose, TenantLock},
     sys::random,
 };
 
@@ -25,18 +25,22 @@ pub(super) enum Settled {
     Decide,
 }
 
-/// Settles a refresh that was sent for `spent`. With `grace`, an ambiguous outcome may be tried again at once.
+/// Settles a refresh that was sent for `spent`. Where the provider's grace is not over (`may_repeat`), an ambiguous outcome is
+/// tried again at once.
 pub(super) async fn refresh(
     flight: &Flight,
     lock: &mut dyn TenantLock,
     session: &Session,
     spent: &Spent,
     sent: &Sent,
-    grace: Option<Duration>,
+    may_repeat: bool,
 ) -> Result<Settled, TokenError> {
     match outcome(sent, &session.binding.client_id, None) {
-        Outcome::Granted(grant) => granted(flight, lock, session, spent, *grant).await,
-        Outcome::Ambiguous { code } if grace.is_some_and(|grace| !grace.is_zero()) => {
+        Outcome::Granted(grant) => {
+            let grant = grant.aged(sent.age(flight.inner.now()));
+            granted(flight, lock, session, spent, grant).await
+        }
+        Outcome::Ambiguous { code } if may_repeat => {
             tracing::warn!(tenant = %flight.tenant, code, "no clear answer; the provider allows to ask again");
             // On record first: if this process dies now, nobody takes the next request for the first one.
             hold_back(flight, lock, session, spent, code, Some(Duration::ZERO)).await?;
@@ -70,7 +74,8 @@ async fn granted(
     let serve = || {
         flight.landed.send_replace(Some(Ok(renewed.clone())));
     };
-    let applied = save(&flight.inner, &flight.tenant, lock, Precious::Change(&change), serve).await;
+    let applied =
+        save(&flight.inner, &flight.tenant, Purpose::Refresh, lock, Precious::Change(&change), serve).await;
     clear(flight, lock).await;
     match applied {
         Applied::Done => {

@@ -155,7 +155,7 @@ impl ExitCode for ChoiceError {
 impl ExitCode for RestoreError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Outdated(_) => Exit::Usage,
+            Self::Nothing { .. } | Self::Outdated(_) => Exit::Usage,
             Self::Busy(_) => Exit::Later,
             Self::NoToken(_) => Exit::Ended,
             Self::Token(error) => error.exit(),

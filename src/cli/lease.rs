@@ -60,8 +60,16 @@ impl TokenDto {
 /// The lease in the format that was asked for, with a line end.
 pub(super) fn formatted(lease: &Lease, format: Format) -> Result<String, Failure> {
     let token = lease.access_token.expose();
-    if token.chars().any(char::is_control) && format != Format::Json {
-        let text = format!("the token of {} has control characters in it: use --format json", lease.tenant);
+    let printed = match format {
+        Format::Json => [""; 2],
+        Format::Raw => [token, ""],
+        Format::Header | Format::Env => [token, lease.token_type.as_str()],
+    };
+    if printed.iter().any(|text| text.chars().any(char::is_control)) {
+        let text = format!(
+            "the token of {} or its type has control characters in it: use --format json",
+            lease.tenant
+        );
         return Err(Failure::new(Exit::Internal, text));
     }
     Ok(match format {
@@ -95,7 +103,8 @@ fn scheme(token_type: &str) -> &str {
 
 /// The value for a POSIX shell; left as it is where nothing in it is special.
 fn quoted(value: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~+/=:@%".contains(c);
+    // No tilde: at the start of a value, or behind a colon, it is somebody's home.
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._+/=:@%".contains(c);
     if !value.is_empty() && value.chars().all(plain) {
         return value.to_owned();
     }
@@ -138,6 +147,15 @@ mod tests {
     #[test]
     fn a_token_cannot_break_out_of_its_line_or_its_quotes() {
         assert!(formatted(&lease("a\nSet-Cookie: b"), Format::Header).is_err());
+        for home in ["~root", "a:~root"] {
+            let env = formatted(&lease(home), Format::Env).expect("prints");
+            assert!(env.starts_with(&format!("THREADKEY_TOKEN='{home}'\n")), "{env}");
+        }
+        let mut typed = lease("a");
+        typed.token_type = "Bearer a\r\nSet-Cookie: b\r\nX:".into();
+        assert!(formatted(&typed, Format::Header).is_err(), "another program may have stored it");
+        assert!(formatted(&typed, Format::Env).is_err());
+        assert!(formatted(&typed, Format::Raw).is_ok());
         let env = formatted(&lease("it's $HOME"), Format::Env).expect("prints");
         assert!(env.starts_with("THREADKEY_TOKEN='it'\\''s $HOME'\n"), "{env}");
     }

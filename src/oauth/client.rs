@@ -3,7 +3,7 @@
 //! Invariant: [`Sent::NotSent`] is said only of a request of which not one byte can have left. Whatever is not provably so is
 //! [`Sent::Unknown`], for a refresh token may have been spent.
 
-use std::{error::Error, fmt, io, time::Duration};
+use std::{error::Error, fmt, io, pin::pin, time::Duration};
 
 #[cfg(feature = "test-util")]
 use futures_util::future::BoxFuture;
@@ -11,6 +11,7 @@ use reqwest::{
     Request, RequestBuilder, Response,
     header::{ACCEPT, RETRY_AFTER},
 };
+use tokio::time::timeout;
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -18,7 +19,7 @@ use super::{Provider, ProviderError, TokenRequest, grant, settings::is_loopback}
 use crate::{
     secret::AccessToken,
     session::journal::{Answer, MAX_BODY},
-    sys::clock::Clock,
+    sys::clock::{Clock, UnixTime},
 };
 
 /// How long name lookup, TCP and TLS may take together.
@@ -30,6 +31,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5 + 180);
 /// The same for the userinfo endpoint, where nothing is lost by giving up.
 const USERINFO_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long what has come is still read when the time is over: a process that was stopped meanwhile finds the time over
+/// before it has looked whether the answer is there.
+const LAST_LOOK: Duration = Duration::from_secs(5);
+
 /// What became of a request.
 #[derive(Debug)]
 pub enum Sent {
@@ -40,6 +45,16 @@ pub enum Sent {
     NotSent(&'static str),
     /// It left, and no whole answer came: `timeout`, `reset`, `too_large`.
     Unknown(&'static str),
+}
+
+impl Sent {
+    /// How long ago the answer came.
+    pub fn age(&self, now: UnixTime) -> Duration {
+        match self {
+            Self::Answer(answer) => answer.age(now),
+            Self::NotSent(_) | Self::Unknown(_) => Duration::ZERO,
+        }
+    }
 }
 
 /// The HTTP client for providers: connects within 5 s, reads for up to 180 s, follows no redirect, repeats nothing,
@@ -90,10 +105,7 @@ impl Client {
             return provider(request.0.body()).await;
         }
         match Request::try_from(request.0) {
-            Ok(mut request) => {
-                *request.timeout_mut() = Some(ANSWER_TIMEOUT);
-                self.execute(request).await
-            }
+            Ok(request) => self.execute(request).await,
             Err(_) => Sent::NotSent("request"),
         }
     }
@@ -108,16 +120,24 @@ impl Client {
         )
         .bearer_auth(token.expose())
         .header(ACCEPT, "application/json")
-        .timeout(USERINFO_TIMEOUT)
         .build()
         .ok()?;
-        match self.execute(request).await {
+        match timeout(USERINFO_TIMEOUT, self.exchange(request)).await.ok()? {
             Sent::Answer(answer) if (200..300).contains(&answer.status) => grant::account(&answer.body),
             _ => None,
         }
     }
 
+    /// The time is measured here: the crate's own time-outs do not look at what has come.
     async fn execute(&self, request: Request) -> Sent {
+        let mut sending = pin!(self.exchange(request));
+        match timeout(ANSWER_TIMEOUT, sending.as_mut()).await {
+            Ok(sent) => sent,
+            Err(_) => timeout(LAST_LOOK, sending).await.unwrap_or(Sent::Unknown("timeout")),
+        }
+    }
+
+    async fn exchange(&self, request: Request) -> Sent {
         match self.towards(request.url()).execute(request).await {
             Ok(response) => self.read(response).await,
             Err(error) => unanswered(&error),
@@ -162,7 +182,6 @@ fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!("threadkey/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(ANSWER_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .pool_max_idle_per_host(0)

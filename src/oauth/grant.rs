@@ -1,8 +1,12 @@
 //! What a successful answer carries (RFC 6749 §5.1), read leniently: a provider's sloppiness must not cost anybody a token.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{
+    Deserializer as _,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
@@ -23,9 +27,63 @@ const MAX_ACCOUNT: usize = 200;
 /// Claims that tell whose login it is (OpenID Connect Core §5.1), the most telling first.
 const ACCOUNT_CLAIMS: [&str; 4] = ["email", "preferred_username", "name", "sub"];
 
-/// A JSON object; `None` for anything else. A byte order mark may be ignored by who reads (RFC 8259 §8.1), and here it is.
+/// What is read of an object, here and by who asks what an answer means. Everything else in it is passed over unread: no token
+/// is lost because of a name that was cut in the middle of a character, or of a number beyond all bounds.
+const READ: [&str; 14] = [
+    "access_token",
+    "refresh_token",
+    "token_type",
+    "expires_in",
+    "scope",
+    "id_token",
+    "error",
+    "code",
+    "email",
+    "preferred_username",
+    "name",
+    "sub",
+    "nonce",
+    "aud",
+];
+
+/// The same where one of those cannot be read.
+const PRECIOUS: [&str; 2] = ["access_token", "refresh_token"];
+
+/// The members that are read of a JSON object; `None` for anything else. A byte order mark may be ignored by who reads (RFC 8259
+/// §8.1), and here it is.
 pub(super) fn object(body: &[u8]) -> Option<Map<String, Value>> {
-    serde_json::from_slice(body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body)).ok()
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+    members(body, &READ).or_else(|_| members(body, &PRECIOUS)).ok()
+}
+
+fn members(body: &[u8], names: &[&str]) -> serde_json::Result<Map<String, Value>> {
+    let mut from = serde_json::Deserializer::from_slice(body);
+    let members = from.deserialize_map(Members(names))?;
+    from.end()?;
+    Ok(members)
+}
+
+/// Reads the members of these names; of one that stands there twice, the last.
+struct Members<'a>(&'a [&'a str]);
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(name) = from.next_key::<String>()? {
+            if self.0.contains(&name.as_str()) {
+                members.insert(name, from.next_value()?);
+            } else {
+                from.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(members)
+    }
 }
 
 /// Why an answer gives no grant.

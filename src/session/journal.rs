@@ -4,7 +4,7 @@
 //! A journal is empty, or holds an [`Intent`], or an intent and the provider's [`Answer`]. An intent without an
 //! answer means that nobody knows what became of it.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use zeroize::Zeroizing;
 
@@ -50,6 +50,13 @@ pub struct Answer {
     pub body: Zeroizing<Vec<u8>>,
     /// When it came, in Unix seconds.
     pub at: UnixTime,
+}
+
+impl Answer {
+    /// How long ago it came; a clock that stepped back makes it new.
+    pub fn age(&self, now: UnixTime) -> Duration {
+        Duration::from_secs(now.saturating_sub(self.at).try_into().unwrap_or(0))
+    }
 }
 
 impl fmt::Debug for Answer {

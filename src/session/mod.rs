@@ -159,6 +159,14 @@ pub struct Grant {
     pub account: Option<String>,
 }
 
+impl Grant {
+    /// What is left of it when its answer is this old: it may have waited in a journal.
+    #[must_use]
+    pub fn aged(self, age: Duration) -> Self {
+        Self { expires_in: self.expires_in.saturating_sub(age), ..self }
+    }
+}
+
 impl Session {
     /// The session that a finished sign-in begins.
     pub fn begin(lineage: Lineage, grant: Grant, binding: Binding, now: UnixTime) -> Self {

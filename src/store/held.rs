@@ -134,7 +134,7 @@ impl Held {
         match &read.journal {
             Journal::Intended(_) => {}
             // Written before, and perhaps not durably.
-            Journal::Answered(_, before) if before == answer => {}
+            Journal::Answered(_, before) if journal::answer_line(before) == journal::answer_line(answer) => {}
             _ => {
                 return unsuitable(
                     &self.path,

@@ -146,3 +146,19 @@ async fn who_only_waits_for_a_stuck_holder_ends_when_nobody_waits_for_them() {
     assert!(timeout(WAIT * 10, broker.drained()).await.is_ok(), "a flight waits on for nobody");
     drop(held);
 }
+
+#[tokio::test]
+async fn who_finds_the_lock_neither_free_nor_held_ends_when_nobody_waits_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("auth.json");
+    let (store, broker, tenant) = expired(&path).await;
+    drop(store.try_lock(&tenant, Purpose::Refresh).await.unwrap());
+    // Another waiter that was stopped in the moment in which it had the shared lock.
+    let lock = folder.path().join("auth.json.refresh/acme%2Flocal.lock");
+    let stopped = std::fs::File::open(lock).unwrap();
+    stopped.lock_shared().unwrap();
+    assert!(
+        timeout(Duration::from_millis(500), broker.token(&tenant, Duration::from_secs(60))).await.is_err()
+    );
+    assert!(timeout(WAIT, broker.drained()).await.is_ok(), "a flight turns round and round for nobody");
+}

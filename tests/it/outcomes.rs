@@ -1,6 +1,7 @@
 //! The outcome table, from the wire to the store: for each shape in which providers answer a refresh, how many requests go
 //! out, what callers in two processes are told, and what is on record afterwards.
 
+mod late;
 mod meanwhile;
 mod whose;
 
@@ -322,4 +323,20 @@ async fn within_the_grace_what_was_lost_is_asked_for_again_at_once_and_a_verdict
     let (errors, requests) = told(&rig).await;
     assert!(matches!(&errors[1], TokenError::Ended { code, .. } if code == "invalid_grant"), "{errors:?}");
     assert_eq!(requests, 2);
+}
+
+#[tokio::test]
+async fn an_uncertain_refresh_that_is_given_up_after_the_grace_is_not_repeated_at_once() {
+    let rig = expired(Duration::from_secs(30)).await;
+    rig.server.script([Reply::RotateThenDrop]);
+    rig.server.hold_before();
+    let before = rig.server.count();
+    let asking = rig.ask_in_a_task(ALICE);
+    rig.server.wait_for_held(1).await;
+    rig.clock.advance(31);
+    rig.server.release();
+    let error = asking.await.unwrap().unwrap_err();
+    assert!(matches!(&error, TokenError::Unavailable { code, .. } if code == "ambiguous_reset"), "{error}");
+    assert_eq!(rig.server.count() - before, 1);
+    assert_eq!(rig.server.events().total.reuses, 0, "the provider takes it for theft by now");
 }

@@ -168,3 +168,33 @@ async fn what_a_python_process_leaves_in_the_journal_is_settled_by_threadkey_wit
     assert!(asked.code == 4 && asked.stderr.contains("invalid_grant"), "{asked:?}");
     assert_eq!(server.count(), sent + 3);
 }
+
+#[tokio::test]
+async fn a_python_process_writes_nothing_into_the_store_that_an_answer_only_seems_to_say() {
+    if !python_is_here() {
+        return;
+    }
+    let server = crate::town::authserver().await;
+    let home = signed_in(&server.config_toml("acme")).await;
+    let before = stored(&home)["sessions"]["acme/local"]["refresh_token"].clone();
+    home.set_offset(AN_HOUR);
+    let empty = json!({
+        "access_token": "new", "refresh_token": null, "token_type": null, "scope": null, "expires_in": null
+    });
+    server.script([Reply::Json(200, empty)]);
+    assert_eq!(printed(peer(&home, AN_HOUR)).await, "new\n");
+    let session = &stored(&home)["sessions"]["acme/local"];
+    assert_eq!((&session["refresh_token"], &session["token_type"]), (&before, &json!("Bearer")));
+    assert_eq!(home.run(&["token", "acme"]).await.stdout, "new\n", "threadkey reads it");
+
+    // Behind an intent that was damaged stands what may be the only copy of a new token.
+    let later = 2 * AN_HOUR + 60;
+    home.set_offset(later);
+    let lock = home.store().with_file_name("auth.json.refresh").join("acme%2Flocal.lock");
+    let journal = "damaged\n44136fa355b3678a1146ad16 {}\n".to_owned();
+    std::fs::write(&lock, &journal).unwrap();
+    let sent = server.count();
+    assert_eq!(peer(&home, later).wait_with_output().await.unwrap().status.code(), Some(5));
+    assert_eq!(home.run(&["token", "acme"]).await.code, 6);
+    assert_eq!((server.count(), std::fs::read_to_string(&lock).unwrap()), (sent, journal));
+}

@@ -91,6 +91,14 @@ fn an_answer_that_no_journal_took_comes_home_from_its_rescue_file_and_nothing_is
         let again = home.run(&["auth", "restore", path]).await;
         assert_eq!(again.code, 2, "{again:?}");
         assert!(again.stderr.contains("delete it"), "{again:?}");
+        let elsewhere = [("THREADKEY_STORE__PATH", home.path().join("data/auth.json"))];
+        let elsewhere = home.command(&["auth", "restore", path]).envs(elsewhere).output().await.unwrap();
+        let told = String::from_utf8_lossy(&elsewhere.stderr);
+        assert_eq!(elsewhere.status.code(), Some(2), "{told}");
+        assert!(
+            told.contains("data/auth.json") && told.contains("keep it"),
+            "it may be the only copy: {told}"
+        );
         let other = home.run(&["auth", "restore", "threadkey.toml"]).await;
         assert_eq!(other.code, 6, "{other:?}");
         assert!(other.stderr.contains("rescue file"), "{other:?}");
@@ -144,4 +152,31 @@ async fn ready(socket: &Path) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     answer
+}
+
+#[test]
+fn a_sign_in_that_was_saved_at_last_does_not_make_a_refresh_forgotten_that_was_not() {
+    let living = Runtime::new().unwrap();
+    let server = living.block_on(AuthServer::start(authserver::Options::default()));
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("auth.json");
+    let clock = Clock::system();
+    living.block_on(sign_in(&broker(&server, &store, "", &clock)));
+    let late = Clock::fixed(clock.now() + 3600);
+    let dying = Runtime::new().unwrap();
+    let mut faults = vec!["write@local.lock:EIO#2"; 64];
+    faults.push("write@local.signin.lock:EIO#2");
+    let broker = broker(&server, &store, &faults.join(","), &late);
+    dying.block_on(async {
+        let mut events = broker.events();
+        let asking = broker.clone();
+        tokio::spawn(async move { asking.token(&tenant(), MINUTE).await });
+        assert_eq!(save_failed(&mut events).await, tenant());
+        sign_in(&broker).await;
+        assert_eq!(save_failed(&mut events).await, tenant());
+        assert_eq!(broker.unsaved(), [tenant()], "the refresh is in memory alone");
+        let rescued = broker.rescue(&[folder.path().to_owned()]);
+        assert!(matches!(&rescued[..], [(_, Some(_))]), "{rescued:?}");
+    });
+    dying.shutdown_background();
 }

@@ -154,7 +154,7 @@ def write_store(document):
             if entry[since] <= 0 or not now() - 1500 < entry[since] <= now() + 900:
                 del document[section][tenant]
     folder = os.path.dirname(STORE)
-    temp = os.path.join(folder, f".auth.json.{secrets.token_hex(8)}.tmp")
+    temp = os.path.join(folder, f".{os.path.basename(STORE)}.{secrets.token_hex(8)}.tmp")
     descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -176,11 +176,15 @@ def line(entry):
     return hashlib.sha256(text).hexdigest()[:24].encode() + b" " + text + b"\n"
 
 
-def holds_an_intent(file):
-    content = os.pread(file, 1_000_000, 0)
-    first, newline, _ = content.partition(b"\n")
-    digest, _, text = first.partition(b" ")
-    return bool(newline) and hashlib.sha256(text).hexdigest()[:24].encode() == digest
+def is_whole(line):
+    digest, _, text = line.partition(b" ")
+    return hashlib.sha256(text).hexdigest()[:24].encode() == digest
+
+
+def holds_something(file):
+    """An intent, or a whole line where none belongs: behind a torn intent it may be the only copy of a new token."""
+    *lines, _ = os.pread(file, 1_000_000, 0).split(b"\n")
+    return any(is_whole(line) for line in lines)
 
 
 def write_all(file, content, offset):
@@ -216,6 +220,23 @@ def send(session):
         return answer.status, answer.headers.get("Retry-After"), answer.read(65_536)
 
 
+def members(body):
+    """What an answer says. What is null, empty or of another type counts as absent."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        return {}
+    texts = ("access_token", "refresh_token", "token_type", "scope")
+    said = {name: answer[name] for name in texts if isinstance(answer.get(name), str) and answer[name].strip()}
+    try:
+        expires_in = int(answer.get("expires_in"))
+    except (TypeError, ValueError, OverflowError):
+        expires_in = 0
+    return said | ({"expires_in": expires_in} if expires_in > 0 else {})
+
+
 def refresh(lock, session):
     """With the tenant's lock. Returns the new access token."""
     intent = line(
@@ -243,9 +264,9 @@ def refresh(lock, session):
     write_all(lock.file, line(entry), len(intent))
     os.fsync(lock.file)
 
-    if status != 200 or "access_token" not in json.loads(body):
+    answer = members(body)
+    if status != 200 or "access_token" not in answer:
         later(f"the provider answered {status}; the journal keeps it, and threadkey knows what to do")
-    answer = json.loads(body)
     with Lock(STORE + ".global.lock", wait=True):
         document, stored = read_store()
         for name in ("lineage", "generation", "refresh_token"):
@@ -257,7 +278,7 @@ def refresh(lock, session):
         if "scope" in answer:
             stored["scope"] = answer["scope"]
         stored["issued_at"] = now()
-        stored["expires_at"] = now() + (int(answer.get("expires_in", 0)) or 3600)
+        stored["expires_at"] = stored["issued_at"] + answer.get("expires_in", 3600)
         stored["generation"] += 1
         stored.pop("retry", None)
         stored.pop("ended", None)
@@ -286,7 +307,7 @@ def token():
             return session["access_token"]
         with Lock(path, wait=False) as lock:
             if lock.held:
-                if holds_an_intent(lock.file):
+                if holds_something(lock.file):
                     later("somebody died in mid-refresh: run threadkey token")
                 _, session = read_store()
                 if fresh(session):

@@ -308,3 +308,18 @@ async fn what_is_shown_of_an_exchange_holds_no_secret() {
     server.await.expect("the server ends");
     assert!(!shown.contains("s3cr3t"), "{shown}");
 }
+
+#[tokio::test]
+async fn an_answer_that_came_while_this_process_was_stopped_is_taken_however_long_that_was() {
+    let (listener, base) = listen().await;
+    let sending = tokio::spawn(async move { client().send(refresh_at(&base)).await });
+    let (mut stream, _) = listener.accept().await.expect("the client connects");
+    request(&mut stream).await;
+    // Nothing of the client runs from here until the clock has moved.
+    tokio::time::pause();
+    stream.write_all(&http("200 OK", "", "{}")).await.expect("the client listens");
+    tokio::time::advance(2 * ANSWER_TIMEOUT).await;
+    tokio::time::resume();
+    let sent = sending.await.expect("it ends");
+    assert!(matches!(&sent, Sent::Answer(answer) if answer.status == 200), "{sent:?}");
+}

@@ -345,3 +345,29 @@ fn no_part_of_a_body_gets_into_an_outcome() {
         }
     }
 }
+
+#[test]
+fn no_token_is_lost_because_of_what_stands_beside_it() {
+    let deep = "[".repeat(500) + &"]".repeat(500);
+    for beside in [
+        r#""user":"half a \ud83d""#,
+        r#""user":{"name":["\udc00"]}"#,
+        r#""number":1e999"#,
+        r#""expires_in":1e999"#,
+        r#""scope":"half a \ud83d""#,
+        &format!(r#""deep":{deep}"#),
+    ] {
+        for body in [
+            format!(r#"{{"access_token":"at","refresh_token":"rt",{beside}}}"#),
+            format!(r#"{{{beside},"access_token":"at","refresh_token":"rt"}}"#),
+        ] {
+            let grant = granted(&body);
+            assert_eq!(grant.access_token.expose(), "at", "{beside}");
+            assert_eq!(grant.refresh_token.expect("it rotated").expose(), "rt", "{beside}");
+        }
+    }
+    let latin = b"{\"access_token\":\"at\",\"user\":\"Ren\xe9\",\"refresh_token\":\"rt\"}";
+    let body = Zeroizing::new(latin.to_vec());
+    let told = told(&outcome_of(&Answer { body, ..answer(200, "") }, "threadkey", None));
+    assert_eq!(told, "granted");
+}

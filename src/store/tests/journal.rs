@@ -245,3 +245,14 @@ async fn a_journal_that_others_can_read_is_refused() {
     let error = f.store.try_lock(&alice(), Purpose::Refresh).await.map(drop).expect_err("readable by others");
     assert!(error.to_string().contains("chmod 600"), "{error}");
 }
+
+#[tokio::test]
+async fn an_answer_with_a_header_too_long_to_keep_is_recorded_again_after_a_failed_fsync() {
+    let at = Fixture::failing("fsync@803.lock:EIO#2");
+    let session = at.sign_in().await;
+    let mut lock = lock(&at.store).await;
+    lock.intend(&intent(&session)).await.expect("the disk works");
+    let long = Answer { retry_after: Some("9".repeat(200)), ..unavailable() };
+    lock.record(&long).await.expect_err("the second fsync fails");
+    lock.record(&long).await.expect("the third one works");
+}

@@ -11,7 +11,7 @@ use threadkey::{
     ids::{Lineage, Principal, Tenant},
     oauth::{Client, Pasted, Provider, ProviderSettings, Providers, ScriptedProvider, Sent},
     secret::{AccessToken, AuthorizationCode, CodeVerifier, RefreshToken, State},
-    session::{Applied, Change, Entry, Grant, Pending, Session},
+    session::{Applied, Change, Entry, Grant, Pending, Session, journal::Answer},
     store::{FileStore, FileStoreOptions, Store as _},
     sys::clock::Clock,
 };
@@ -85,7 +85,7 @@ impl Program {
         let disk = Arc::new(process.clone());
         let store = FileStore::on_disk(disk, PATH.as_ref(), clock.clone(), FileStoreOptions::default())
             .map_err(|error| format!("the next program cannot open the store: {error}"))?;
-        let client = CLIENT.answered_by(provider(process.clone(), world.clone()));
+        let client = CLIENT.answered_by(provider(process.clone(), world.clone(), clock.clone()));
         let broker = Broker::new(Arc::new(store.clone()), PROVIDERS.clone(), client, clock.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = Some(runtime.map_err(|error| format!("no runtime: {error}"))?);
@@ -289,7 +289,7 @@ enum Paste {
 }
 
 /// The provider, as this program meets it: who has ended hears nothing, and sends nothing.
-fn provider(process: Process, world: Shared) -> ScriptedProvider {
+fn provider(process: Process, world: Shared, clock: Clock) -> ScriptedProvider {
     Arc::new(move |body| {
         let form: Vec<_> = url::form_urlencoded::parse(body).into_owned().collect();
         let field =
@@ -304,8 +304,10 @@ fn provider(process: Process, world: Shared) -> ScriptedProvider {
             }),
             _ => None,
         };
+        let now = clock.now();
         async move {
             match sent {
+                Some(Sent::Answer(answer)) => Sent::Answer(Answer { at: now, ..answer }),
                 Some(sent) => sent,
                 None => std::future::pending::<Sent>().await,
             }

@@ -212,7 +212,9 @@ impl Walk {
             }
             let now = known(&program.read(tenant)?);
             let sent = self.world.lock().requests - before;
-            if root(now) != Some(answered) || sent > 0 {
+            // An access token whose life was over in the journal is renewed at once.
+            let renewals = u64::from(now != Some(answered));
+            if root(now) != Some(answered) || sent > renewals {
                 return Err(format!("{answered} was answered, and {now:?} came of it with {sent} requests"));
             }
         }
