@@ -193,7 +193,9 @@ fn refreshed(entry: &mut Entry, spent: &Spent, grant: Grant, now: UnixTime) -> A
         if grant.scope.is_some() {
             session.scope = grant.scope;
         }
-        if grant.account.is_some() {
+        // A grant does not change hands (OpenID Connect Core §12.2), but the words for its person may be other ones at each
+        // answer. Were they taken over, the next sign-in would pass for one as another account.
+        if session.account.is_none() {
             session.account = grant.account;
         }
         session.issued_at = now;

@@ -12,10 +12,23 @@ use std::{
 /// The longest input that [`spawn`] takes, in bytes.
 pub const MAX_INPUT: usize = 64 * 1024;
 
+/// Without a handler each of them ends a process, and the answer that it waits for would be lost.
+const IGNORED: &[libc::c_int] = &[
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGXCPU,
+];
+
 /// Starts this very program again with `arguments`, detached, in `/`. The child reads `input` on its standard input; what
 /// it writes to its standard output comes out of the returned pipe. Its standard error goes nowhere.
 ///
-/// SIGHUP, SIGINT, SIGQUIT and SIGTERM are ignored in it: it is there to end what it has begun, and has a bound for that.
+/// The signals with which a process is asked to end, or woken, are ignored in it: it is there to end what it has begun, and has a
+/// bound for that.
 ///
 /// # Errors
 /// The system's; `InvalidInput` when `input` is longer than [`MAX_INPUT`].
@@ -59,8 +72,8 @@ fn leave_the_callers_session(command: &mut Command) {
             if libc::setsid() == -1 {
                 return Err(io::Error::last_os_error());
             }
-            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
-                libc::signal(signal, libc::SIG_IGN);
+            for signal in IGNORED {
+                libc::signal(*signal, libc::SIG_IGN);
             }
         }
         // The caller's caller may have handed down a pipe or a lock, which would be held for as long as this child lives.

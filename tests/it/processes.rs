@@ -1,7 +1,7 @@
 //! Many processes, one login: the command line against oidc-provider, with callers that die.
 #![expect(clippy::disallowed_methods, reason = "the tests' own processes are not the program's")]
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{collections::BTreeSet, fs, process::Stdio, time::Duration};
 
 use threadkey::{
     ids::Tenant,
@@ -131,6 +131,33 @@ async fn a_whole_process_group_killed_in_mid_refresh_loses_nothing() {
     signal_process(-id, 9);
     group.wait().await.unwrap();
     oidc.release().await;
+    assert_one_refresh_and_a_token(&oidc, &home).await;
+}
+
+#[tokio::test]
+async fn a_refresh_under_way_ends_for_no_signal_that_asks_it_to() {
+    let (oidc, home) = signed_in().await;
+    home.set_offset(AN_HOUR);
+    oidc.hold().await;
+    let caller = home.command(&["token", "acme"]).stdout(Stdio::piped()).spawn().unwrap();
+    oidc.wait_for_held(1).await;
+    let refreshing = children(&caller.id().unwrap().to_string());
+    assert_eq!(refreshing.len(), 1);
+    for signal in [
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGTERM,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGALRM,
+        libc::SIGXCPU,
+    ] {
+        signal_process(refreshing[0].parse().unwrap(), signal);
+    }
+    oidc.release().await;
+    let served = caller.wait_with_output().await.unwrap();
+    assert_eq!(served.status.code(), Some(0), "{served:?}");
     assert_one_refresh_and_a_token(&oidc, &home).await;
 }
 

@@ -62,6 +62,18 @@ fn a_refresh_moves_the_generation_and_keeps_what_the_answer_left_out() {
 }
 
 #[test]
+fn a_refresh_names_a_session_that_has_no_name_and_renames_none() {
+    for (before, after) in [(None, "1234"), (Some("alice@example.com"), "alice@example.com")] {
+        let mut entry = entry();
+        session_mut(&mut entry).account = before.map(Into::into);
+        let renamed = Grant { account: Some("1234".into()), ..*grant(None) };
+        let change = Change::Refreshed { spent: spent(&entry), grant: Box::new(renamed) };
+        assert_eq!(apply(&mut entry, change, NOW + 10), Applied::Done);
+        assert_eq!(session(&entry).account.as_deref(), Some(after));
+    }
+}
+
+#[test]
 fn a_refresh_of_the_last_generation_that_can_be_counted_is_kept_and_seen() {
     let mut entry = entry();
     session_mut(&mut entry).generation = u64::MAX;
