@@ -44,7 +44,10 @@ fuzz_target!(|input: &[u8]| {
             }
             Outcome::Mismatch { .. } => {
                 let id_token = object.as_ref().is_none_or(|object| text(object, "id_token").is_some());
-                assert!((has_token || object.is_none()) && nonce.is_some() && id_token, "nothing was to match");
+                assert!(
+                    (has_token || object.is_none()) && nonce.is_some() && id_token,
+                    "nothing was to match"
+                );
             }
             outcome => assert!(!has_token, "tokens were thrown away: {outcome:?}"),
         }

@@ -126,6 +126,7 @@ impl Broker {
         let change = Change::SignIn { state: pending.state.clone(), session: Box::new(session.clone()) };
         let mut expected = before.clone();
         apply(&mut expected, change.clone(), now);
+        let change = || change.clone();
         let applied =
             save(&self.inner, tenant, Purpose::SignIn, lock, Precious::Change(&change), || {}).await;
         if let Err(error) = lock.clear().await {

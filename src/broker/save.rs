@@ -19,8 +19,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(super) enum Precious<'a> {
     /// Its answer, for the journal, behind its intent.
     Answer(&'a Intent, &'a Answer),
-    /// What the answer means, for the store.
-    Change(&'a Change),
+    /// What the answer means for the store, as of now.
+    Change(&'a (dyn Fn() -> Change + Sync)),
 }
 
 /// Saves it under the tenant's lock for `purpose`, however long that takes. Calls `failed` after the first failure.
@@ -37,7 +37,7 @@ pub(super) async fn save(
     loop {
         let saved = match what {
             Precious::Answer(_, answer) => lock.record(answer).await.map(|()| Applied::Done),
-            Precious::Change(change) => lock.commit(change.clone()).await,
+            Precious::Change(change) => lock.commit(change()).await,
         };
         let error = match saved {
             Ok(applied) => {

@@ -36,10 +36,7 @@ pub(super) async fn refresh(
     may_repeat: bool,
 ) -> Result<Settled, TokenError> {
     match outcome(sent, &session.binding.client_id, None) {
-        Outcome::Granted(grant) => {
-            let grant = grant.aged(sent.age(flight.inner.now()));
-            granted(flight, lock, session, spent, grant).await
-        }
+        Outcome::Granted(grant) => granted(flight, lock, session, spent, sent, *grant).await,
         Outcome::Ambiguous { code } if may_repeat => {
             tracing::warn!(tenant = %flight.tenant, code, "no clear answer; the provider allows to ask again");
             // On record first: if this process dies now, nobody takes the next request for the first one.
@@ -64,11 +61,16 @@ async fn granted(
     lock: &mut dyn TenantLock,
     session: &Session,
     spent: &Spent,
+    sent: &Sent,
     grant: Grant,
 ) -> Result<Settled, TokenError> {
-    let change = Change::Refreshed { spent: spent.clone(), grant: Box::new(grant.clone()) };
+    // The life of an access token runs from the answer on, however long the commit is tried.
+    let change = || {
+        let left = grant.clone().aged(sent.age(flight.inner.now()));
+        Change::Refreshed { spent: spent.clone(), grant: Box::new(left) }
+    };
     let mut after = Entry { session: Some(session.clone()), ..Entry::default() };
-    apply(&mut after, change.clone(), flight.inner.now());
+    apply(&mut after, change(), flight.inner.now());
     let Some(renewed) = after.session else { return Ok(Settled::Decide) };
     // The journal is durable, so nothing is lost while the commit is tried again: callers are served meanwhile.
     let serve = || {

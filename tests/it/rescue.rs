@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     parts,
     support::{
-        authserver::{self, AuthServer},
+        authserver::{self, AuthServer, Lifetimes},
         browser,
         program::Home,
     },
@@ -131,6 +131,29 @@ async fn a_failed_save_is_told_by_readyz() {
     broker.drained().await;
     assert!(ready(&socket).await.starts_with("HTTP/1.1 200"));
     assert_eq!(server.events().total.reuses, 0);
+}
+
+#[tokio::test]
+async fn the_life_of_a_token_that_could_not_be_saved_at_once_is_counted_from_its_answer_on() {
+    let lifetimes = Lifetimes { access_token: 5 * MINUTE, ..Lifetimes::default() };
+    let server = AuthServer::start(authserver::Options { lifetimes, ..authserver::Options::default() }).await;
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("auth.json");
+    let clock = Clock::system();
+    sign_in(&broker(&server, &store, "", &clock)).await;
+    let late = Clock::fixed(clock.now() + 3600);
+    let answered_at = late.now();
+    let broker = broker(&server, &store, "write@.tmp:EIO#1", &late);
+    let mut events = broker.events();
+    let asking = broker.clone();
+    let asking = tokio::spawn(async move { asking.token(&tenant(), MINUTE).await });
+    assert_eq!(save_failed(&mut events).await, tenant());
+    late.advance(100);
+    let lease = asking.await.unwrap().unwrap();
+    broker.drained().await;
+    let stored = broker.token(&tenant(), MINUTE).await.unwrap();
+    assert_eq!(stored.access_token, lease.access_token);
+    assert_eq!(stored.expires_at, answered_at + 300);
 }
 
 /// Whose tokens could not be saved, as soon as that is told.
