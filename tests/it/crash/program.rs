@@ -294,6 +294,8 @@ fn provider(process: Process, world: Shared, clock: Clock) -> ScriptedProvider {
         let form: Vec<_> = url::form_urlencoded::parse(body).into_owned().collect();
         let field =
             |wanted: &str| form.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+        let now = clock.now();
+        world.lock().now = now;
         let sent = match (process.is_alive(), field("code"), field("refresh_token")) {
             (true, Some(code), None) => number(code).map(|code| world.lock().exchange(code)),
             (true, None, Some(token)) => number(token).map(|token| {
@@ -304,7 +306,6 @@ fn provider(process: Process, world: Shared, clock: Clock) -> ScriptedProvider {
             }),
             _ => None,
         };
-        let now = clock.now();
         async move {
             match sent {
                 Some(Sent::Answer(answer)) => Sent::Answer(Answer { at: now, ..answer }),

@@ -212,8 +212,10 @@ impl Walk {
             }
             let now = known(&program.read(tenant)?);
             let sent = self.world.lock().requests - before;
-            // An access token whose life was over in the journal is renewed at once.
-            let renewals = u64::from(now != Some(answered));
+            // Only an access token whose life was over in the journal is renewed, at once.
+            let ends_at =
+                self.world.lock().given_at(answered) + i64::try_from(LIFETIME).expect("some seconds");
+            let renewals = u64::from(self.clock.now() >= ends_at);
             if root(now) != Some(answered) || sent > renewals {
                 return Err(format!("{answered} was answered, and {now:?} came of it with {sent} requests"));
             }

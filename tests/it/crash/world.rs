@@ -8,9 +8,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use threadkey::ids::Tenant;
+use threadkey::ids::{Tenant, UnixTime};
 
-use super::walk::Violation;
+use super::{NOW, walk::Violation};
 use crate::support::random::Random;
 
 /// The world, as programs, machine and walk share it. Its lock is the last one that anybody takes.
@@ -25,6 +25,8 @@ pub(super) struct World {
     strict: bool,
     /// From now on the provider answers whatever it is asked.
     pub(super) well: bool,
+    /// The time at which somebody asks the provider.
+    pub(super) now: UnixTime,
     /// How many requests came in.
     pub(super) requests: u64,
     records: BTreeMap<Tenant, Record>,
@@ -83,6 +85,7 @@ struct During {
 struct Granted {
     tenant: Tenant,
     parent: Option<u64>,
+    at: UnixTime,
 }
 
 struct Code {
@@ -110,6 +113,7 @@ impl Shared {
             minted: 0,
             strict: random.one_in(4),
             well: false,
+            now: NOW,
             requests: 0,
             records: tenants.iter().map(|tenant| (tenant.clone(), empty())).collect(),
             grants: BTreeMap::new(),

@@ -2,7 +2,12 @@
 
 use std::path::Path;
 
-use threadkey::{ids::Tenant, oauth::Sent, session::journal::Answer, store::Purpose};
+use threadkey::{
+    ids::{Tenant, UnixTime},
+    oauth::Sent,
+    session::journal::Answer,
+    store::Purpose,
+};
 
 use super::{Code, Granted, Reply, World};
 use crate::{
@@ -164,7 +169,7 @@ impl World {
 
     pub(super) fn grant(&mut self, tenant: &Tenant, parent: Option<u64>) -> u64 {
         let number = self.mint();
-        self.grants.insert(number, Granted { tenant: tenant.clone(), parent });
+        self.grants.insert(number, Granted { tenant: tenant.clone(), parent, at: self.now });
         number
     }
 
@@ -186,6 +191,11 @@ impl World {
             number = parent;
         }
         number
+    }
+
+    /// When this token was given out.
+    pub(in crate::crash) fn given_at(&self, number: u64) -> UnixTime {
+        self.grants[&number].at
     }
 
     /// The generation of the session that holds this token.
