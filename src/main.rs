@@ -106,7 +106,7 @@ fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<
     let desk = cli::token::Desk { store: &store, providers, clock, config: &parts.config };
     // The usual case needs neither a runtime nor anybody else's record, and has nothing to log.
     if rejected.is_none()
-        && let Some(session) = store.glance(&args.tenant())
+        && let Some(session) = store.find_session(&args.tenant())
         && cli::token::served_at_once(&desk, session, args)?
     {
         return Ok(());

@@ -90,7 +90,7 @@ async fn commit(lock: &mut dyn TenantLock, session: &Session) {
         expires_in: Duration::from_secs(3600),
         account: None,
     };
-    let spent = session.to_spend().expect("a refresh token");
+    let spent = session.refresh_target().expect("a refresh token");
     let change = Change::Refreshed { spent, grant: Box::new(grant) };
     assert_eq!(lock.commit(change).await.expect("writable"), Applied::Done);
 }

@@ -14,7 +14,7 @@ use threadkey::{
     ids::Lineage,
     secret::Fingerprint,
     session::{
-        Seen, Spent,
+        Revision, RefreshTarget,
         journal::{Answer, Intent, Journal, Spending},
     },
     store::{FileStore, Purpose, Store as _, StoreError, TenantLock},
@@ -126,8 +126,8 @@ fn assert_outlives(disk: &MemoryDisk, store: &FileStore, rest: &[u8]) {
 }
 
 fn intent() -> Intent {
-    let seen = Seen { lineage: Lineage([1; 16]), generation: 7 };
-    let spending = Spending::Refresh(Spent { seen, fingerprint: Fingerprint::of("r") });
+    let seen = Revision { lineage: Lineage([1; 16]), generation: 7 };
+    let spending = Spending::Refresh(RefreshTarget { seen, fingerprint: Fingerprint::of("r") });
     Intent { spending, at: NOW, token_endpoint: "https://id.example/token".into() }
 }
 

@@ -72,7 +72,7 @@ impl Broker {
         };
         match look(&session, self.inner.now()) {
             Look::Refresh => {
-                drop(self.join(tenant, provider, session.seen(), DEFAULT_MIN_TTL));
+                drop(self.join(tenant, provider, session.revision(), DEFAULT_MIN_TTL));
                 Some(SHORTEST_PAUSE)
             }
             Look::Again(pause) => Some(pause),

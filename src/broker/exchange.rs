@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     ids::{Lineage, Tenant},
-    oauth::{Outcome, Provider, Sent, outcome},
+    oauth::{Attempt, Outcome, Provider, outcome},
     secret::AuthorizationCode,
     session::{
         Applied, Change, Grant, Pending, Session, apply,
@@ -47,7 +47,7 @@ impl Broker {
         let spending = Spending::Code { state: pending.state.fingerprint(), code: code.fingerprint() };
         match lock.journal().await? {
             Journal::Answered(intent, answer) if same_sign_in(&intent, &pending) => {
-                let answer = Sent::Answer(answer);
+                let answer = Attempt::Answered(answer);
                 match self.settle(provider, tenant, &pending, lock.as_mut(), &answer).await {
                     Ok(exchanged) => return Ok(exchanged),
                     Err(error) if intent.spending == spending => return Err(error),
@@ -66,7 +66,7 @@ impl Broker {
         let intent = Intent { spending, at: self.inner.now(), token_endpoint };
         lock.intend(&intent).await?;
         let sent = self.inner.client.send(request).await;
-        if let Sent::Answer(answer) = &sent {
+        if let Attempt::Answered(answer) = &sent {
             save(
                 &self.inner,
                 tenant,
@@ -87,7 +87,7 @@ impl Broker {
         tenant: &Tenant,
         pending: &Pending,
         lock: &mut dyn TenantLock,
-        sent: &Sent,
+        sent: &Attempt,
     ) -> Result<Exchanged, FinishError> {
         let id = tenant.provider.clone();
         let error = match outcome(sent, &pending.binding.client_id, pending.nonce.as_ref()) {
@@ -115,7 +115,8 @@ impl Broker {
     ) -> Result<Exchanged, FinishError> {
         let now = self.inner.now();
         let before = self.inner.store.read(tenant).await?;
-        let asked = grant.account.is_none() && before.session.as_ref().is_some_and(Session::is_somebodys);
+        let asked =
+            grant.account.is_none() && before.session.as_ref().is_some_and(Session::has_known_account);
         if asked {
             // Before the commit, which decides by it. The answer is in the journal: whoever finds it there asks anew.
             grant.account = self.inner.client.account(provider, &grant.access_token).await;
@@ -207,7 +208,7 @@ impl Broker {
         let settled = match lock.journal().await? {
             Journal::Answered(intent, answer) if same_sign_in(&intent, &pending) => {
                 tracing::warn!(%tenant, "finishing the sign-in that an earlier process left in the journal");
-                let sent = Sent::Answer(answer);
+                let sent = Attempt::Answered(answer);
                 self.settle(&provider, tenant, &pending, lock.as_mut(), &sent).await
             }
             _ => return Ok(None),

@@ -9,7 +9,7 @@ use super::{Broker, Inner, Joined, Landed, TokenError, error::refusal};
 use crate::{
     ids::Tenant,
     oauth::Provider,
-    session::{Decision, Seen, Session, adopts, decide},
+    session::{Decision, Revision, Session, adopts, decide},
 };
 
 /// Whom a flight is for: it is over as soon as this caller could be served.
@@ -17,7 +17,7 @@ pub(super) struct Flight {
     pub(super) inner: Arc<Inner>,
     pub(super) tenant: Tenant,
     pub(super) provider: Arc<Provider>,
-    pub(super) seen: Seen,
+    pub(super) seen: Revision,
     pub(super) min_ttl: Duration,
     pub(super) landed: watch::Sender<Option<Landed>>,
 }
@@ -54,7 +54,7 @@ impl Flight {
 
     /// Whether the store holds exactly this state of the grant.
     pub(super) async fn holds(&self, renewed: &Session) -> bool {
-        self.read().await.is_ok_and(|session| session.to_spend() == renewed.to_spend())
+        self.read().await.is_ok_and(|session| session.refresh_target() == renewed.refresh_target())
     }
 
     /// What this flight comes to as things stand, or `None` if it has to send.

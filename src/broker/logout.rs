@@ -72,7 +72,7 @@ impl Broker {
                 self.inner.revoking.insert(session.lineage, ());
             }
             let waits = candidate.as_ref().map(|candidate| candidate.lineage);
-            let change = Change::LogoutOf { seen: session.seen(), candidate: waits };
+            let change = Change::LogoutOf { seen: session.revision(), candidate: waits };
             if self.inner.store.change(tenant, change).await? == Applied::Done {
                 return Ok((session, candidate));
             }

@@ -19,9 +19,9 @@ use super::{
 };
 use crate::{
     ids::Tenant,
-    oauth::{Provider, Sent},
+    oauth::{Attempt, Provider},
     session::{
-        Seen, Session, Spent,
+        RefreshTarget, Revision, Session,
         journal::{Intent, Journal, Spending},
     },
     store::{Purpose, TenantLock},
@@ -40,7 +40,7 @@ impl Broker {
         &self,
         tenant: &Tenant,
         provider: &Arc<Provider>,
-        seen: Seen,
+        seen: Revision,
         min_ttl: Duration,
     ) -> Joined {
         match self.inner.flights.entry(tenant.clone()) {
@@ -84,7 +84,7 @@ impl Flight {
         if let Err(error) = &landed {
             tracing::info!(tenant = %self.tenant, %error, "no token");
         }
-        self.inner.revoking.remove(&self.seen.lineage);
+        self.inner.revoking.remove(&self.revision.lineage);
         drop(map);
         self.landed.send_replace(Some(landed));
     }
@@ -118,13 +118,14 @@ impl Flight {
 
     /// With the lock. It is let go when this returns, after everything is durable.
     async fn refresh(&self, mut lock: Box<dyn TenantLock>) -> Landed {
-        let mut again: Option<(UnixTime, Spent)> = None;
+        let mut again: Option<(UnixTime, RefreshTarget)> = None;
         // At most: what the journal held, one request, and its repetition within the provider's grace.
         for _ in 0..3 {
             let session = self.read().await?;
             let now = self.inner.now();
             // Only what was sent may be repeated, not the token of a sign-in that was finished meanwhile.
-            let again_now = again.take().filter(|(_, spent)| session.to_spend().as_ref() == Some(spent));
+            let again_now =
+                again.take().filter(|(_, spent)| session.refresh_target().as_ref() == Some(spent));
             let mut first_sent = again_now.map(|(at, _)| at);
             match self.recover(lock.as_mut(), &session).await? {
                 Recovered::Nothing => {}
@@ -136,7 +137,7 @@ impl Flight {
             {
                 return landed;
             }
-            let Some(spent) = session.to_spend() else {
+            let Some(spent) = session.refresh_target() else {
                 return self.ended("no_refresh_token");
             };
             let sent_at = first_sent.unwrap_or(now);
@@ -156,21 +157,24 @@ impl Flight {
 
     /// Finishes what an earlier holder of the lock left behind.
     async fn recover(&self, lock: &mut dyn TenantLock, session: &Session) -> Result<Recovered, TokenError> {
-        let spending = session.to_spend().map(Spending::Refresh);
+        let spending = session.refresh_target().map(Spending::Refresh);
         match lock.journal().await? {
             Journal::Empty => Ok(Recovered::Nothing),
             Journal::Answered(intent, answer) if same(&intent.spending, spending.as_ref()) => {
                 tracing::warn!(tenant = %self.tenant, "committing the answer that an earlier process left in the journal");
-                let spent = session.to_spend().ok_or_else(|| TokenError::Internal(self.tenant.clone()))?;
-                settle::refresh(self, lock, session, &spent, &Sent::Answer(answer), false).await?;
+                let spent =
+                    session.refresh_target().ok_or_else(|| TokenError::Internal(self.tenant.clone()))?;
+                settle::refresh(self, lock, session, &spent, &Attempt::Answered(answer), false).await?;
                 Ok(Recovered::Changed)
             }
             Journal::Intended(intent) if same(&intent.spending, spending.as_ref()) => {
                 if self.is_in_grace(intent.at) {
                     return Ok(Recovered::MaySendAgain(intent.at));
                 }
-                let spent = session.to_spend().ok_or_else(|| TokenError::Internal(self.tenant.clone()))?;
-                settle::refresh(self, lock, session, &spent, &Sent::Unknown("no_answer"), false).await?;
+                let spent =
+                    session.refresh_target().ok_or_else(|| TokenError::Internal(self.tenant.clone()))?;
+                settle::refresh(self, lock, session, &spent, &Attempt::Unanswered("no_answer"), false)
+                    .await?;
                 Ok(Recovered::Changed)
             }
             // Of a state that is gone: committed before, or a grant that was logged out or replaced.
@@ -193,9 +197,9 @@ impl Flight {
         &self,
         lock: &mut dyn TenantLock,
         session: &Session,
-        spent: &Spent,
+        spent: &RefreshTarget,
         at: i64,
-    ) -> Result<Option<Sent>, TokenError> {
+    ) -> Result<Option<Attempt>, TokenError> {
         let request = match self.provider.refresh(session) {
             Ok(Some(request)) => request,
             Ok(None) => return Ok(None),
@@ -208,9 +212,9 @@ impl Flight {
         let spending = Spending::Refresh(spent.clone());
         let intent = Intent { spending, at, token_endpoint };
         lock.intend(&intent).await?;
-        tracing::debug!(tenant = %self.tenant, generation = spent.seen.generation, "refreshing");
+        tracing::debug!(tenant = %self.tenant, generation = spent.revision.generation, "refreshing");
         let sent = self.inner.client.send(request).await;
-        if let Sent::Answer(answer) = &sent {
+        if let Attempt::Answered(answer) = &sent {
             save(&self.inner, &self.tenant, Purpose::Refresh, lock, Precious::Answer(&intent, answer), || {})
                 .await;
         }

@@ -101,19 +101,19 @@ impl Broker {
         let mut lock = lock.ok_or_else(|| RestoreError::Busy(tenant.clone()))?;
         let before = self.inner.store.read(tenant).await?.session;
         let before = before.ok_or_else(|| self.nothing_of(tenant))?;
-        if !matches!(&intent.spending, Spending::Refresh(spent) if spent.seen.lineage == before.lineage) {
+        if !matches!(&intent.spending, Spending::Refresh(spent) if spent.revision.lineage == before.lineage) {
             return Err(self.nothing_of(tenant));
         }
-        if before.to_spend().map(Spending::Refresh).as_ref() != Some(&intent.spending) {
+        if before.refresh_target().map(Spending::Refresh).as_ref() != Some(&intent.spending) {
             return Err(RestoreError::Outdated(tenant.clone()));
         }
         journalled(lock.as_mut(), &intent, &answer).await?;
         drop(lock);
-        let joined = self.join(tenant, &provider, before.seen(), DEFAULT_MIN_TTL);
+        let joined = self.join(tenant, &provider, before.revision(), DEFAULT_MIN_TTL);
         let landed = landing(joined, tenant).await;
         // By the session, not by the flight: an access token whose life was over in the file is renewed at once, and that may fail.
         let after = self.inner.store.read(tenant).await?.session;
-        if after.is_some_and(|after| after.seen() != before.seen()) {
+        if after.is_some_and(|after| after.revision() != before.revision()) {
             return Ok(());
         }
         landed?;

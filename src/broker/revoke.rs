@@ -3,7 +3,7 @@
 use super::Inner;
 use crate::{
     ids::Tenant,
-    oauth::{Provider, Sent, TokenRequest},
+    oauth::{Attempt, Provider, TokenRequest},
     session::{Grant, Session},
 };
 
@@ -12,15 +12,15 @@ impl Inner {
     pub(super) async fn revoke(&self, tenant: &Tenant, request: TokenRequest) -> bool {
         tracing::info!(%tenant, "the provider is asked to revoke a grant");
         match self.client.send(request).await {
-            Sent::Answer(answer) if answer.status == 200 => {
+            Attempt::Answered(answer) if answer.status == 200 => {
                 tracing::info!(%tenant, "the provider has revoked the grant");
                 true
             }
-            Sent::Answer(answer) => {
+            Attempt::Answered(answer) => {
                 tracing::warn!(%tenant, status = answer.status, "the provider did not revoke the grant");
                 false
             }
-            Sent::NotSent(code) | Sent::Unknown(code) => {
+            Attempt::NotSent(code) | Attempt::Unanswered(code) => {
                 tracing::warn!(%tenant, code, "the provider could not be asked to revoke the grant");
                 false
             }

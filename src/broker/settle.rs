@@ -9,8 +9,8 @@ use super::{
     save::{Precious, save},
 };
 use crate::{
-    oauth::{Outcome, Sent, outcome},
-    session::{Applied, Change, Entry, Grant, MAX_BACKOFF, Retry, RetryKind, Session, Spent, apply},
+    oauth::{Attempt, Outcome, outcome},
+    session::{Applied, Change, Entry, Grant, MAX_BACKOFF, RefreshTarget, Retry, RetryKind, Session, apply},
     store::{Purpose, TenantLock},
     sys::random,
 };
@@ -31,8 +31,8 @@ pub(super) async fn refresh(
     flight: &Flight,
     lock: &mut dyn TenantLock,
     session: &Session,
-    spent: &Spent,
-    sent: &Sent,
+    spent: &RefreshTarget,
+    sent: &Attempt,
     may_repeat: bool,
 ) -> Result<Settled, TokenError> {
     match outcome(sent, &session.binding.client_id, None) {
@@ -60,8 +60,8 @@ async fn granted(
     flight: &Flight,
     lock: &mut dyn TenantLock,
     session: &Session,
-    spent: &Spent,
-    sent: &Sent,
+    spent: &RefreshTarget,
+    sent: &Attempt,
     grant: Grant,
 ) -> Result<Settled, TokenError> {
     // The life of an access token runs from the answer on, however long the commit is tried.
@@ -97,7 +97,7 @@ async fn granted(
 async fn ended(
     flight: &Flight,
     lock: &mut dyn TenantLock,
-    spent: &Spent,
+    spent: &RefreshTarget,
     code: String,
 ) -> Result<Settled, TokenError> {
     let change = Change::End { spent: spent.clone(), code: code.clone() };
@@ -115,7 +115,7 @@ async fn hold_back(
     flight: &Flight,
     lock: &mut dyn TenantLock,
     session: &Session,
-    spent: &Spent,
+    spent: &RefreshTarget,
     code: String,
     retry_after: Option<Duration>,
 ) -> Result<Settled, TokenError> {

@@ -39,7 +39,7 @@ impl Broker {
             if let Some(error) = refusal(tenant, decision.clone(), now) {
                 return Err(error);
             }
-            let seen = session.seen();
+            let seen = session.revision();
             match decision {
                 Decision::Refresh => {}
                 Decision::ServeAndRefresh if !provider.refresh_revokes_access() => {

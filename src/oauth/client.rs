@@ -1,7 +1,7 @@
 //! Sending a request to a provider: one connection, one attempt, everything bounded.
 //!
-//! Invariant: [`Sent::NotSent`] is said only of a request of which not one byte can have left. Whatever is not provably so is
-//! [`Sent::Unknown`], for a refresh token may have been spent.
+//! Invariant: [`Attempt::NotSent`] is said only of a request of which not one byte can have left. Whatever is not provably so is
+//! [`Attempt::Unanswered`], for a refresh token may have been spent.
 
 use std::{error::Error, fmt, io, pin::pin, time::Duration};
 
@@ -37,7 +37,7 @@ const LAST_LOOK: Duration = Duration::from_secs(5);
 
 /// What became of a request.
 #[derive(Debug)]
-pub enum Sent {
+pub enum Attempt {
     /// An answer came, whole. A redirect is an answer: it is not followed.
     Answer(Answer),
     /// It never left: DNS, connect or TLS failed. The word is a stable code: `dns`, `connect`, `tls`; `request` for one that
@@ -47,7 +47,7 @@ pub enum Sent {
     Unknown(&'static str),
 }
 
-impl Sent {
+impl Attempt {
     /// How long ago the answer came.
     pub fn age(&self, now: UnixTime) -> Duration {
         match self {
@@ -70,7 +70,7 @@ pub struct Client {
 
 /// What a test has in the place of all providers: takes a request's body, and says what becomes of it.
 #[cfg(feature = "test-util")]
-pub type ScriptedProvider = std::sync::Arc<dyn Fn(&[u8]) -> BoxFuture<'static, Sent> + Send + Sync>;
+pub type ScriptedProvider = std::sync::Arc<dyn Fn(&[u8]) -> BoxFuture<'static, Attempt> + Send + Sync>;
 
 impl Client {
     /// Builds it. `clock` dates the answers.
@@ -99,14 +99,14 @@ impl Client {
     }
 
     /// Sends once. Dropping the future hangs up; what had been sent stays sent.
-    pub async fn send(&self, request: TokenRequest) -> Sent {
+    pub async fn send(&self, request: TokenRequest) -> Attempt {
         #[cfg(feature = "test-util")]
         if let Some(provider) = &self.provider {
             return provider(request.0.body()).await;
         }
         match Request::try_from(request.0) {
             Ok(request) => self.execute(request).await,
-            Err(_) => Sent::NotSent("request"),
+            Err(_) => Attempt::NotSent("request"),
         }
     }
 
@@ -123,45 +123,47 @@ impl Client {
         .build()
         .ok()?;
         match timeout(USERINFO_TIMEOUT, self.exchange(request)).await.ok()? {
-            Sent::Answer(answer) if (200..300).contains(&answer.status) => grant::account(&answer.body),
+            Attempt::Answered(answer) if (200..300).contains(&answer.status) => grant::account(&answer.body),
             _ => None,
         }
     }
 
     /// The time is measured here: the crate's own time-outs do not look at what has come.
-    async fn execute(&self, request: Request) -> Sent {
+    async fn execute(&self, request: Request) -> Attempt {
         let mut sending = pin!(self.exchange(request));
         match timeout(ANSWER_TIMEOUT, sending.as_mut()).await {
             Ok(sent) => sent,
-            Err(_) => timeout(LAST_LOOK, sending).await.unwrap_or(Sent::Unknown("timeout")),
+            Err(_) => timeout(LAST_LOOK, sending).await.unwrap_or(Attempt::Unanswered("timeout")),
         }
     }
 
-    async fn exchange(&self, request: Request) -> Sent {
+    async fn exchange(&self, request: Request) -> Attempt {
         match self.towards(request.url()).execute(request).await {
             Ok(response) => self.read(response).await,
             Err(error) => unanswered(&error),
         }
     }
 
-    async fn read(&self, mut response: Response) -> Sent {
+    async fn read(&self, mut response: Response) -> Attempt {
         let status = response.status().as_u16();
         let retry_after =
             response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         if response.content_length().is_some_and(|length| length > MAX_BODY as u64) {
-            return Sent::Unknown("too_large");
+            return Attempt::Unanswered("too_large");
         }
         // Room for the longest body at once: a vector that grows leaves copies of tokens behind.
         let mut body = Zeroizing::new(Vec::with_capacity(MAX_BODY));
         loop {
             match response.chunk().await {
-                Ok(Some(chunk)) if chunk.len() > MAX_BODY - body.len() => return Sent::Unknown("too_large"),
+                Ok(Some(chunk)) if chunk.len() > MAX_BODY - body.len() => {
+                    return Attempt::Unanswered("too_large");
+                }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => break,
                 Err(error) => return unanswered(&error),
             }
         }
-        Sent::Answer(Answer { status, retry_after, body, at: self.clock.now() })
+        Attempt::Answered(Answer { status, retry_after, body, at: self.clock.now() })
     }
 
     /// Loopback never goes through a proxy: the proxy's loopback is another one.
@@ -190,14 +192,14 @@ fn builder() -> reqwest::ClientBuilder {
 }
 
 /// A request without a whole answer.
-fn unanswered(error: &reqwest::Error) -> Sent {
+fn unanswered(error: &reqwest::Error) -> Attempt {
     if error.is_connect() {
-        return Sent::NotSent(connect_step(error));
+        return Attempt::NotSent(connect_step(error));
     }
     if error.is_builder() {
-        return Sent::NotSent("request");
+        return Attempt::NotSent("request");
     }
-    Sent::Unknown(if error.is_timeout() { "timeout" } else { "reset" })
+    Attempt::Unanswered(if error.is_timeout() { "timeout" } else { "reset" })
 }
 
 /// At which step connecting failed; `connect` when that cannot be told. Only the word depends on how the libraries nest their

@@ -17,7 +17,7 @@ mod settings;
 
 #[cfg(feature = "test-util")]
 pub use client::ScriptedProvider;
-pub use client::{Client, Sent};
+pub use client::{Attempt, Client};
 pub use outcome::{Outcome, outcome, outcome_of};
 pub use paste::{PasteError, Pasted};
 pub use provider::{BindingChanged, Provider, Providers};

@@ -23,7 +23,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::{Map, Value};
 
 use super::{
-    Sent,
+    Attempt,
     grant::{self, NoGrant},
 };
 use crate::{
@@ -68,11 +68,11 @@ pub enum Outcome {
 }
 
 /// Reads what became of a request. With `nonce`, an id token in the answer has to carry it (OpenID Connect Core §3.1.3.7).
-pub fn outcome(sent: &Sent, client_id: &str, nonce: Option<&Nonce>) -> Outcome {
+pub fn outcome(sent: &Attempt, client_id: &str, nonce: Option<&Nonce>) -> Outcome {
     match sent {
-        Sent::Answer(answer) => outcome_of(answer, client_id, nonce),
-        Sent::NotSent(step) => Outcome::Unspent { code: (*step).to_owned(), retry_after: None },
-        Sent::Unknown(how) => Outcome::Ambiguous { code: format!("ambiguous_{how}") },
+        Attempt::Answered(answer) => outcome_of(answer, client_id, nonce),
+        Attempt::NotSent(step) => Outcome::Unspent { code: (*step).to_owned(), retry_after: None },
+        Attempt::Unanswered(how) => Outcome::Ambiguous { code: format!("ambiguous_{how}") },
     }
 }
 

@@ -104,7 +104,7 @@ async fn a_damaged_store_is_read_or_refused_and_never_written_over_when_it_was_r
         put(&path, &bytes);
         let store = open(folder.path());
         let read = store.read(&tenant).await;
-        let glance = store.glance(&tenant);
+        let glance = store.find_session(&tenant);
         let changed = store.change(&tenant, Change::Logout).await;
         let Err(error) = read else { continue };
         assert!(matches!(error, StoreError::Corrupt { .. } | StoreError::Newer { .. }), "{round}: {error}");

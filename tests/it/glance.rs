@@ -203,7 +203,7 @@ async fn a_glance_finds_what_the_whole_reading_says_or_nothing() {
             let tenant: Tenant = tenant.parse().unwrap();
             let whole =
                 store.read(&tenant).await.unwrap_or_else(|error| panic!("round {round}: {error}\n{text}"));
-            if let Some(glanced) = store.glance(&tenant) {
+            if let Some(glanced) = store.find_session(&tenant) {
                 assert!(whole.session.as_ref() == Some(&glanced), "round {round}, {tenant}:\n{text}");
                 *found.entry(writer).or_default() += 1;
             }

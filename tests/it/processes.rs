@@ -68,7 +68,7 @@ async fn a_process_that_only_waits_starts_no_other_and_takes_what_was_committed(
     let store = FileStore::open(&home.store(), Clock::system(), FileStoreOptions::default()).unwrap();
     let tenant: Tenant = "acme/local".parse().unwrap();
     let mut lock = store.try_lock(&tenant, Purpose::Refresh).await.unwrap().unwrap();
-    let spent = store.read(&tenant).await.unwrap().session.unwrap().to_spend().unwrap();
+    let spent = store.read(&tenant).await.unwrap().session.unwrap().refresh_target().unwrap();
     let waiting = home.command(&["token", "acme"]).spawn().unwrap();
     let id = waiting.id().unwrap().to_string();
     tokio::time::timeout(Duration::from_secs(30), until_blocked(&id)).await.expect("it waits for the lock");

@@ -84,7 +84,7 @@ async fn lock(store: &FileStore) -> Box<dyn TenantLock> {
 
 fn intent(session: &Session) -> Intent {
     Intent {
-        spending: Spending::Refresh(session.to_spend().expect("a refresh token")),
+        spending: Spending::Refresh(session.refresh_target().expect("a refresh token")),
         at: NOW,
         token_endpoint: session.binding.token_endpoint.clone(),
     }
@@ -95,7 +95,7 @@ fn answer() -> Answer {
 }
 
 fn refreshed(session: &Session) -> Change {
-    Change::Refreshed { spent: session.to_spend().expect("a refresh token"), grant: Box::new(grant(2)) }
+    Change::Refreshed { spent: session.refresh_target().expect("a refresh token"), grant: Box::new(grant(2)) }
 }
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {

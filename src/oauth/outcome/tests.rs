@@ -42,11 +42,11 @@ fn granted(body: &str) -> Grant {
 #[test]
 fn what_never_left_is_unspent_and_what_left_without_an_answer_is_ambiguous() {
     for step in ["dns", "connect", "tls"] {
-        assert_eq!(told(&outcome(&Sent::NotSent(step), "threadkey", None)), format!("unspent {step}"));
+        assert_eq!(told(&outcome(&Attempt::NotSent(step), "threadkey", None)), format!("unspent {step}"));
     }
     for how in ["timeout", "reset", "too_large"] {
         let expected = format!("ambiguous ambiguous_{how}");
-        assert_eq!(told(&outcome(&Sent::Unknown(how), "threadkey", None)), expected);
+        assert_eq!(told(&outcome(&Attempt::Unanswered(how), "threadkey", None)), expected);
     }
 }
 

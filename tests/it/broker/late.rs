@@ -57,7 +57,7 @@ async fn an_answer_that_a_dead_process_left_in_the_journal_is_committed_and_noth
     rig.sign_in(ALICE, "alice").await;
     rig.expire();
     let session = rig.session(ALICE).await;
-    let spent = session.to_spend().unwrap();
+    let spent = session.refresh_target().unwrap();
     {
         let mut lock = rig.store.try_lock(&tenant(ALICE), Purpose::Refresh).await.unwrap().unwrap();
         let token_endpoint = rig.server.token_endpoint();
@@ -79,7 +79,7 @@ async fn an_intent_without_an_answer_is_told_as_uncertain() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     rig.clock.advance(3000);
-    let spent = rig.session(ALICE).await.to_spend().unwrap();
+    let spent = rig.session(ALICE).await.refresh_target().unwrap();
     {
         let mut lock = rig.store.try_lock(&tenant(ALICE), Purpose::Refresh).await.unwrap().unwrap();
         let token_endpoint = rig.server.token_endpoint();
@@ -111,7 +111,7 @@ async fn the_store_refuses_a_change_for_a_state_that_is_gone() {
     rig.expire();
     rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap();
     let mut lock = rig.store.try_lock(&tenant(ALICE), Purpose::Refresh).await.unwrap().unwrap();
-    let change = Change::End { spent: old.to_spend().unwrap(), code: "invalid_grant".into() };
+    let change = Change::End { spent: old.refresh_target().unwrap(), code: "invalid_grant".into() };
     assert_eq!(lock.commit(change).await.unwrap(), Applied::Stale);
     assert_eq!(rig.session(ALICE).await.ended, None);
 }

@@ -9,7 +9,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use threadkey::{
     broker::{Broker, Event, FinishError, LogoutError, Revocation, StartError, TokenError},
     ids::{Lineage, Principal, Tenant},
-    oauth::{Client, Pasted, Provider, ProviderSettings, Providers, ScriptedProvider, Sent},
+    oauth::{Attempt, Client, Pasted, Provider, ProviderSettings, Providers, ScriptedProvider},
     secret::{AccessToken, AuthorizationCode, CodeVerifier, RefreshToken, State},
     session::{Applied, Change, Entry, Grant, Pending, Session, journal::Answer},
     store::{FileStore, FileStoreOptions, Store as _},
@@ -308,9 +308,9 @@ fn provider(process: Process, world: Shared, clock: Clock) -> ScriptedProvider {
         };
         async move {
             match sent {
-                Some(Sent::Answer(answer)) => Sent::Answer(Answer { at: now, ..answer }),
+                Some(Attempt::Answered(answer)) => Attempt::Answered(Answer { at: now, ..answer }),
                 Some(sent) => sent,
-                None => std::future::pending::<Sent>().await,
+                None => std::future::pending::<Attempt>().await,
             }
         }
         .boxed()

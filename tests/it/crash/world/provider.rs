@@ -4,7 +4,7 @@ use std::path::Path;
 
 use threadkey::{
     ids::{Tenant, UnixTime},
-    oauth::Sent,
+    oauth::Attempt,
     session::journal::Answer,
     store::Purpose,
 };
@@ -37,7 +37,7 @@ impl World {
     }
 
     /// The token endpoint, for a refresh (RFC 6749 §6). `doubt_on_record`: the store says that it may be spent.
-    pub(in crate::crash) fn refresh(&mut self, token: u64, doubt_on_record: bool) -> Sent {
+    pub(in crate::crash) fn refresh(&mut self, token: u64, doubt_on_record: bool) -> Attempt {
         self.requests += 1;
         if self.superseded.contains(&token) {
             self.violate(format!("refresh token {token} was sent, whose successor was acknowledged"));
@@ -51,12 +51,12 @@ impl World {
         self.record(&tenant).refreshed = None;
         match treatment {
             Treatment::Unavailable => return answer(503, String::new()),
-            Treatment::Unreachable => return Sent::NotSent("connect"),
+            Treatment::Unreachable => return Attempt::NotSent("connect"),
             _ => {}
         }
         self.sent.insert(token);
         if let Treatment::LostBefore = treatment {
-            return Sent::Unknown("reset");
+            return Attempt::Unanswered("reset");
         }
         let again = !self.taken.insert(token);
         if self.strict && again {
@@ -68,7 +68,7 @@ impl World {
         }
         let number = self.grant(&tenant, Some(token));
         if let Treatment::LostAfter = treatment {
-            return Sent::Unknown("timeout");
+            return Attempt::Unanswered("timeout");
         }
         let record = self.record(&tenant);
         record.possible.push(Some(number));
@@ -78,7 +78,7 @@ impl World {
     }
 
     /// The token endpoint, for a code (RFC 6749 §4.1.3).
-    pub(in crate::crash) fn exchange(&mut self, code: u64) -> Sent {
+    pub(in crate::crash) fn exchange(&mut self, code: u64) -> Attempt {
         self.requests += 1;
         let Some(Code { tenant, closed, taken, sent }) = self.codes.get_mut(&code) else { return refused() };
         *sent += 1;
@@ -92,18 +92,18 @@ impl World {
         self.record(&tenant).open.clear();
         self.record(&tenant).exchanged = Some(Reply::Unspent(code));
         if let Treatment::Unreachable = treatment {
-            return Sent::NotSent("connect");
+            return Attempt::NotSent("connect");
         }
         self.code(code).closed = true;
         match treatment {
             Treatment::Unavailable => return answer(503, String::new()),
-            Treatment::LostBefore => return Sent::Unknown("reset"),
+            Treatment::LostBefore => return Attempt::Unanswered("reset"),
             Treatment::Refused => return refused(),
             _ if taken => return refused(),
             _ => self.code(code).taken = true,
         }
         if let Treatment::LostAfter = treatment {
-            return Sent::Unknown("timeout");
+            return Attempt::Unanswered("timeout");
         }
         let number = self.grant(&tenant, None);
         let record = self.record(&tenant);
@@ -209,16 +209,16 @@ impl World {
     }
 }
 
-fn answer(status: u16, body: String) -> Sent {
-    Sent::Answer(Answer { status, retry_after: None, body: body.into_bytes().into(), at: NOW })
+fn answer(status: u16, body: String) -> Attempt {
+    Attempt::Answered(Answer { status, retry_after: None, body: body.into_bytes().into(), at: NOW })
 }
 
-fn refused() -> Sent {
+fn refused() -> Attempt {
     answer(400, r#"{"error":"invalid_grant"}"#.into())
 }
 
 /// RFC 6749 §5.1.
-fn granted(number: u64) -> Sent {
+fn granted(number: u64) -> Attempt {
     let body = format!(
         r#"{{"access_token":"access-{number}","token_type":"Bearer","refresh_token":"refresh-{number}","expires_in":{}}}"#,
         LIFETIME

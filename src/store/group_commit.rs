@@ -13,7 +13,7 @@
 //!   perhaps made so by another of its batch, and waits for the same write.
 //! * *A write that fails fails its whole batch.* Nothing of it is known to be durable, and each gets the error. A change that
 //!   is stale by itself, in a batch that writes nothing, needs no write.
-//! * *Death.* At any line it is as in [`super::core`], with several changes where there was one: the rename brings all of
+//! * *Death.* At any line it is as in [`super::store_file`], with several changes where there was one: the rename brings all of
 //!   a batch or none. Before it nobody was told anything; after it those who were not told find it done.
 //! * *A caller that gives up.* Once queued, a change no longer belongs to its caller: it is applied, its answer goes nowhere.
 //!   What it was made for is checked when it is applied, so this is no later a moment than any other.
@@ -32,10 +32,10 @@ use std::{
 
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::{StoreError, core::Core, error::failed, held::Held};
+use super::{StoreError, error::failed, locked_journal::LockedJournal, store_file::StoreFile};
 use crate::{
     ids::Tenant,
-    session::{Applied, Change},
+    session::{Changed, Update},
 };
 
 /// How many changes are queued at most, and so how many share a write.
@@ -45,7 +45,7 @@ const GIVEN_UP: &str = "nobody is left to write: threadkey is stopping, or has a
 
 /// The changes of a process that wait for the global lock.
 #[derive(Clone)]
-pub(super) struct Queue {
+pub(super) struct GroupCommit {
     state: Arc<Mutex<State>>,
     places: Arc<Semaphore>,
 }
@@ -58,53 +58,53 @@ struct State {
 
 struct Queued {
     tenant: Tenant,
-    change: Change,
+    update: Update,
     /// The tenant's lock, where the change is made under it.
-    held: Option<OwnedMutexGuard<Held>>,
-    answer: oneshot::Sender<Result<Applied, StoreError>>,
+    held: Option<OwnedMutexGuard<LockedJournal>>,
+    answer: oneshot::Sender<Result<Changed, StoreError>>,
     _place: OwnedSemaphorePermit,
 }
 
 /// The one who writes for all.
 struct Leader {
-    core: Arc<Core>,
-    queue: Queue,
+    store_file: Arc<StoreFile>,
+    group_commit: GroupCommit,
     leads: bool,
 }
 
-impl Default for Queue {
+impl Default for GroupCommit {
     fn default() -> Self {
         Self { state: Arc::default(), places: Arc::new(Semaphore::new(MAX_QUEUED)) }
     }
 }
 
-// === impl Queue ===
+// === impl GroupCommit ===
 
-impl Queue {
+impl GroupCommit {
     /// Applies `change` under the global lock, together with whatever else is queued; durable when it returns.
     pub(super) async fn change(
         &self,
-        core: &Arc<Core>,
+        store_file: &Arc<StoreFile>,
         tenant: &Tenant,
-        change: Change,
-        held: Option<OwnedMutexGuard<Held>>,
-    ) -> Result<Applied, StoreError> {
-        let stopping = || failed("cannot finish with", &core.ground.path)(io::Error::other(GIVEN_UP));
+        update: Update,
+        held: Option<OwnedMutexGuard<LockedJournal>>,
+    ) -> Result<Changed, StoreError> {
+        let stopping = || failed("cannot finish with", &store_file.location.path)(io::Error::other(GIVEN_UP));
         let place = self.places.clone().acquire_owned().await.map_err(|_| stopping())?;
         let (answer, answered) = oneshot::channel();
-        let queued = Queued { tenant: tenant.clone(), change, held, answer, _place: place };
-        if let Some(leader) = self.push(core, queued) {
+        let queued = Queued { tenant: tenant.clone(), update, held, answer, _place: place };
+        if let Some(leader) = self.push(store_file, queued) {
             tokio::task::spawn_blocking(move || leader.run());
         }
         answered.await.unwrap_or_else(|_| Err(stopping()))
     }
 
     /// Queues it; who gets a leader back has to let it run.
-    fn push(&self, core: &Arc<Core>, queued: Queued) -> Option<Leader> {
+    fn push(&self, store_file: &Arc<StoreFile>, queued: Queued) -> Option<Leader> {
         let mut state = self.state();
         state.waiting.push_back(queued);
         let leads = !std::mem::replace(&mut state.has_leader, true);
-        leads.then(|| Leader { core: core.clone(), queue: self.clone(), leads: true })
+        leads.then(|| Leader { store_file: store_file.clone(), group_commit: self.clone(), leads: true })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -122,17 +122,21 @@ impl Queue {
 impl Leader {
     fn run(mut self) {
         while self.goes_on() {
-            let locked = self.core.ground.lock_global();
-            let batch = std::mem::take(&mut self.queue.state().waiting);
+            let locked = self.store_file.location.lock_global();
+            let batch = std::mem::take(&mut self.group_commit.state().waiting);
             let (changes, waiting): (Vec<_>, Vec<_>) = batch
                 .into_iter()
-                .map(|queued| ((queued.tenant, queued.change), (queued.held, queued.answer, queued._place)))
+                .map(|queued| ((queued.tenant, queued.update), (queued.held, queued.answer, queued._place)))
                 .unzip();
-            let committed = locked.and_then(|guard| self.core.change_all(&guard, changes));
-            for (number, (held, answer, place)) in waiting.into_iter().enumerate() {
-                let result = match &committed {
-                    Ok(committed) => Ok(committed.applied[number]),
-                    Err(error) => Err(error.clone()),
+            let committed = locked.and_then(|guard| self.store_file.change_all(&guard, changes));
+            let (mut changed, error) = match committed {
+                Ok(committed) => (committed.changed.into_iter(), None),
+                Err(error) => (Vec::new().into_iter(), Some(error)),
+            };
+            for (held, answer, place) in waiting {
+                let result = match &error {
+                    Some(error) => Err(error.clone()),
+                    None => Ok(changed.next().expect("each change of the batch has its result")),
                 };
                 drop((held, place));
                 // A caller that gave up does not hear it.
@@ -143,7 +147,7 @@ impl Leader {
 
     /// Whether there is something to do. If not, the next who comes leads.
     fn goes_on(&mut self) -> bool {
-        let mut state = self.queue.state();
+        let mut state = self.group_commit.state();
         self.leads = !state.waiting.is_empty();
         state.has_leader = self.leads;
         self.leads
@@ -153,7 +157,7 @@ impl Leader {
 impl Drop for Leader {
     fn drop(&mut self) {
         if self.leads {
-            let mut state = self.queue.state();
+            let mut state = self.group_commit.state();
             state.has_leader = false;
             let abandoned = std::mem::take(&mut state.waiting);
             drop(state);

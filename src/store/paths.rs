@@ -17,14 +17,14 @@ const MAX_DEPTH: u32 = 40;
 
 /// Where the store file is, or would be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Paths {
     /// Absolute, and no symlink in it.
     pub(super) file: PathBuf,
     /// Its folder.
     pub(super) folder: PathBuf,
 }
 
-impl Place {
+impl Paths {
     /// Follows `path`. The file, and folders above it, may be missing: then this is where they would be made.
     pub(super) fn resolve(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
         let file = follow(disk, path, MAX_DEPTH)?;
@@ -66,7 +66,7 @@ impl Place {
         self.folder.join(name)
     }
 
-    /// Whether `name` is one that [`Place::temp`] gives.
+    /// Whether `name` is one that [`Paths::temp`] gives.
     pub(super) fn is_temp(&self, name: &OsString) -> bool {
         let middle = name
             .as_encoded_bytes()

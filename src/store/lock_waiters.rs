@@ -33,11 +33,11 @@ const STACK: usize = 128 * 1024;
 
 /// The threads that wait, by lock file.
 #[derive(Clone, Default)]
-pub(super) struct Waits(Arc<Mutex<Threads>>);
+pub(super) struct LockWaiters(Arc<Mutex<Threads>>);
 
 type Threads = BTreeMap<PathBuf, Arc<watch::Sender<bool>>>;
 
-impl Waits {
+impl LockWaiters {
     /// Returns once nobody holds the lock of `file` exclusively.
     pub(super) async fn wait(&self, path: PathBuf, file: Box<dyn DiskFile>) -> io::Result<()> {
         let mut free = self.join(path, file)?;
@@ -54,7 +54,7 @@ impl Waits {
     }
 
     fn join(&self, path: PathBuf, file: Box<dyn DiskFile>) -> io::Result<watch::Receiver<bool>> {
-        // Held until the new thread is in the map: it may be done before.
+        // LockedJournal until the new thread is in the map: it may be done before.
         let mut threads = self.threads();
         if let Some(waiters) = threads.get(&path) {
             return Ok(waiters.subscribe());
@@ -63,11 +63,11 @@ impl Waits {
             return Err(io::Error::other(format!("{MAX_THREADS} locks are being waited for already")));
         }
         let (waiters, free) = watch::channel(false);
-        let (waits, key) = (self.clone(), path.clone());
+        let (lock_waiters, key) = (self.clone(), path.clone());
         std::thread::Builder::new()
             .name("lock-wait".into())
             .stack_size(STACK)
-            .spawn(move || waits.run(&key, file))?;
+            .spawn(move || lock_waiters.run(&key, file))?;
         threads.insert(path, Arc::new(waiters));
         Ok(free)
     }

@@ -2,7 +2,7 @@
 //!
 //! A lock excludes somebody only if both have it of the same file. So whoever has got one looks again, under it, whether the store's path still
 //! leads there and the lock file is still the one of that name; if not, the lock is let go and the search starts over. That is steps
-//! 1 and 2 of [`super::core`], and the same for a tenant's lock ([`super::held`]).
+//! 1 and 2 of [`super::store_file`], and the same for a tenant's lock ([`super::locked_journal`]).
 
 use std::{
     io,
@@ -12,8 +12,8 @@ use std::{
 use super::{
     Purpose, StoreError,
     error::{failed, unsuitable},
-    ground::{Ground, check_private},
-    place::Place,
+    location::{Location, check_private},
+    paths::Paths,
 };
 use crate::{
     ids::Tenant,
@@ -31,23 +31,23 @@ pub(super) type LockFile = (PathBuf, Box<dyn DiskFile>);
 
 /// The global lock of the store at `place`, held.
 pub(super) struct GlobalGuard {
-    pub(super) place: Place,
+    pub(super) paths: Paths,
     _lock: Lock,
 }
 
-impl Ground {
+impl Location {
     /// Takes the global lock, for as long as it takes.
     pub(super) fn lock_global(&self) -> Result<GlobalGuard, StoreError> {
         for _ in 0..MAX_SEARCHES {
-            let place = self.locate()?;
-            self.make_folder(&place.folder)?;
-            self.check_folder(&place.folder)?;
-            self.check_file_system(&place)?;
-            let path = place.global_lock();
+            let paths = self.locate()?;
+            self.make_folder(&paths.folder)?;
+            self.check_folder(&paths.folder)?;
+            self.check_file_system(&paths)?;
+            let path = paths.global_lock();
             let lock = Lock::acquire(self.open_lock(&path)?, Mode::Exclusive)
                 .map_err(failed("cannot lock", &path))?;
-            if self.still_there(&place, &path, &lock)? {
-                return Ok(GlobalGuard { place, _lock: lock });
+            if self.still_there(&paths, &path, &lock)? {
+                return Ok(GlobalGuard { paths, _lock: lock });
             }
         }
         self.leads_elsewhere()
@@ -65,10 +65,10 @@ impl Ground {
 
     /// The lock file of the one process that talks to Discord.
     pub(super) fn open_bot_lock(&self) -> Result<LockFile, StoreError> {
-        let place = self.locate()?;
-        self.make_folder(&place.folder)?;
-        self.check_folder(&place.folder)?;
-        let path = place.bot_lock();
+        let paths = self.locate()?;
+        self.make_folder(&paths.folder)?;
+        self.check_folder(&paths.folder)?;
+        let path = paths.bot_lock();
         let file = self.open_lock(&path)?;
         Ok((path, file))
     }
@@ -82,14 +82,14 @@ impl Ground {
     }
 
     /// Whether the path still leads to `place`, and `lock` is still the lock there.
-    pub(super) fn still_there(&self, place: &Place, path: &Path, lock: &Lock) -> Result<bool, StoreError> {
+    pub(super) fn still_there(&self, paths: &Paths, path: &Path, lock: &Lock) -> Result<bool, StoreError> {
         let ours = lock.file().stat().map_err(failed("cannot examine", path))?;
         let same = match self.disk.stat(path) {
             Ok(stat) => stat.is_same_file(&ours),
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(failed("cannot examine", path)(error)),
         };
-        Ok(same && self.locate()? == *place)
+        Ok(same && self.locate()? == *paths)
     }
 
     /// The end of a search that started over too often.

@@ -2,14 +2,14 @@
 //!
 //! # What happens when the holder dies, line by line
 //!
-//! 1. *[`Held::try_take`] got the lock.* The journal is as the last holder left it. Dying: the kernel lets go.
+//! 1. *[`LockedJournal::try_take`] got the lock.* The journal is as the last holder left it. Dying: the kernel lets go.
 //! 2. *`intend`: write the intent, reserve space for the answer, fsync file and folders.* Dying before the fsync: a torn
 //!    or a whole intent, and nothing was sent; a whole one counts as sent, which costs a wait, never a token. An error:
 //!    the journal is put back as it was.
 //! 3. *The request is on its way.* Dying: an intent without an answer, which is the ambiguous outcome.
 //! 4. *`record`: write the answer behind the intent, in the reserved space, fsync.* Dying before it is whole: as 3.
 //!    After: the next holder finds the answer and commits it.
-//! 5. *`commit`*: the steps of [`super::core`], under this lock. Dying before the rename: as 4. After: the next holder
+//! 5. *`commit`*: the steps of [`super::store_file`], under this lock. Dying before the rename: as 4. After: the next holder
 //!    finds an answer to what is no longer there, and drops it.
 //! 6. *`clear`: fsync the store's folder, then empty the journal.* The order matters: another process may have died between
 //!    its rename and its fsync of the folder, and the journal must outlive that until the rename is durable.
@@ -24,12 +24,12 @@ use std::{
 
 use super::{
     Purpose, StoreError,
-    core::Core,
     error::{failed, unsuitable},
-    ground::Ground,
     journal::{self, MAX_ANSWER},
-    place::Place,
-    sidecar::MAX_SEARCHES,
+    location::Location,
+    lock_files::MAX_SEARCHES,
+    paths::Paths,
+    store_file::StoreFile,
 };
 use crate::{
     ids::Tenant,
@@ -41,37 +41,37 @@ use crate::{
 const MAX_JOURNAL: u64 = 1024 * 1024;
 
 /// A tenant's lock, held.
-pub(super) struct Held {
-    ground: Arc<Ground>,
-    place: Place,
+pub(super) struct LockedJournal {
+    location: Arc<Location>,
+    paths: Paths,
     path: PathBuf,
     lock: Lock,
 }
 
-impl Held {
+impl LockedJournal {
     /// Takes the tenant's lock if nobody has it, and if what comes of holding it could be saved: nothing is spent for
     /// a store that cannot be written.
     pub(super) fn try_take(
-        core: &Core,
+        store_file: &StoreFile,
         tenant: &Tenant,
         purpose: Purpose,
     ) -> Result<Option<Self>, StoreError> {
-        let ground = &core.ground;
+        let location = &store_file.location;
         for _ in 0..MAX_SEARCHES {
-            let place = ground.locate()?;
-            ground.make_folder(&place.folder)?;
-            core.check_writable(&place)?;
-            ground.make_folder(&place.tenant_locks())?;
-            let path = place.tenant_lock(tenant, purpose);
-            let file = ground.open_lock(&path)?;
+            let paths = location.locate()?;
+            location.make_folder(&paths.folder)?;
+            store_file.check_writable(&paths)?;
+            location.make_folder(&paths.tenant_locks())?;
+            let path = paths.tenant_lock(tenant, purpose);
+            let file = location.open_lock(&path)?;
             let Some(lock) = Lock::try_exclusive(file).map_err(failed("cannot lock", &path))? else {
                 return Ok(None);
             };
-            if ground.still_there(&place, &path, &lock)? {
-                return Ok(Some(Self { ground: ground.clone(), place, path, lock }));
+            if location.still_there(&paths, &path, &lock)? {
+                return Ok(Some(Self { location: location.clone(), paths, path, lock }));
             }
         }
-        ground.leads_elsewhere()
+        location.leads_elsewhere()
     }
 
     /// The lock file.
@@ -122,9 +122,9 @@ impl Held {
         file.reserve(len, len + MAX_ANSWER).map_err(failed("cannot reserve space for an answer in"))?;
         file.sync().map_err(failed("cannot make durable"))?;
         // The lock file or its folder may be new, made by us or by somebody who died before this step.
-        for folder in [&self.place.tenant_locks(), &self.place.folder] {
+        for folder in [&self.paths.tenant_locks(), &self.paths.folder] {
             let failed = super::error::failed("cannot make durable what is in", folder);
-            self.ground.disk.sync_folder(folder).map_err(failed)?;
+            self.location.disk.sync_folder(folder).map_err(failed)?;
         }
         Ok(())
     }
@@ -151,12 +151,16 @@ impl Held {
         self.file().sync().map_err(failed("cannot make durable", &self.path))
     }
 
+    pub(super) fn keep_unread(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     pub(super) fn clear(&self) -> Result<(), StoreError> {
         let failed = |action| failed(action, &self.path);
         if self.file().stat().map_err(failed("cannot examine"))?.len == 0 {
             return Ok(());
         }
-        self.ground.sync_folder(&self.place)?;
+        self.location.sync_folder(&self.paths)?;
         self.file().set_len(0).map_err(failed("cannot empty"))?;
         self.file().sync().map_err(failed("cannot make durable"))
     }

@@ -1,52 +1,55 @@
-//! What a record says of trouble: a token that was refused, refreshes that are held back, a grant that is over.
+//! Failures that a session records: a rejected token, refreshes that are held back, an ended grant.
 
-use super::lifetimes::{MAX_BACKOFF, seconds};
+use super::limits::{MAX_BACKOFF, seconds};
 use crate::{ids::UnixTime, secret::Fingerprint};
 
-/// With this the code of a [`Retry`] begins when the refresh token may have been spent.
+/// Prefix of a [`Retry`]'s code when the refresh token may have been spent.
 const IN_DOUBT: &str = "ambiguous_";
 
-/// An access token that a resource refused although it should still be good.
+/// An access token that a resource rejected before its expiry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// Which one.
+    /// Fingerprint of the access token.
     pub fingerprint: Fingerprint,
-    /// When that was reported.
+    /// When the rejection was reported.
     pub at: UnixTime,
+    /// Whether a refresh or the userinfo endpoint has confirmed the report.
+    pub decided: bool,
 }
 
 /// Refreshes are held back, in every process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// When this was written; a clock before it makes the record void.
+    /// When this was written; an earlier clock makes the record void.
     pub set_at: UnixTime,
-    /// Nothing is sent before.
+    /// No request is sent before this time.
     pub not_before: UnixTime,
-    /// Failures in a row.
+    /// Number of failures in a row.
     pub attempts: u32,
-    /// What happened, as a stable word: see [`RetryKind`] for the families.
+    /// The failure as a stable word: see [`RetryKind`] for the families.
     pub code: String,
 }
 
-/// What kind of trouble a [`Retry`] tells of.
+/// The family of failures that a [`Retry`] records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryKind {
     /// Nothing was spent.
     Unspent,
-    /// It is not known whether the refresh token was spent; `code` begins with `ambiguous_`.
+    /// The refresh token may have been spent; `code` begins with `ambiguous_`.
     Ambiguous,
-    /// The operator has to mend the configuration; `code` is the RFC 6749 §5.2 error or `binding_changed`.
+    /// The operator must correct the configuration; `code` is the RFC 6749 §5.2 error or
+    /// `binding_changed`.
     Misconfigured,
 }
 
 impl Retry {
-    /// Its family, from the code.
+    /// The family of the record.
     pub fn kind(&self) -> RetryKind {
         if self.code.starts_with(IN_DOUBT) { RetryKind::Ambiguous } else { self.last_kind() }
     }
 
-    /// The family of what happened last, also where the refresh token is in doubt since before: that the operator has to mend
-    /// something is no less true then.
+    /// The family of the last failure alone. It can be [`RetryKind::Misconfigured`] while an earlier
+    /// failure keeps the refresh token in doubt.
     pub fn last_kind(&self) -> RetryKind {
         let in_doubt = self.code.strip_prefix(IN_DOUBT);
         match in_doubt.unwrap_or(&self.code) {
@@ -62,23 +65,23 @@ impl Retry {
         }
     }
 
-    /// Until when nothing is sent, if that is still ahead. A record from the future (the clock stepped back) is
-    /// void, and none holds longer than [`MAX_BACKOFF`].
+    /// The time until which no request is sent, if it is still ahead. A record from the future is
+    /// void, because the clock has stepped back. No record holds longer than [`MAX_BACKOFF`].
     pub fn active(&self, now: UnixTime) -> Option<UnixTime> {
         let until = self.not_before.min(self.set_at.saturating_add(seconds(MAX_BACKOFF)));
         (self.set_at <= now && now < until).then_some(until)
     }
 }
 
-/// A provider's verdict that the grant is over.
+/// A provider's verdict that the grant has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// When it was heard.
+    /// When the verdict arrived.
     pub at: UnixTime,
-    /// The error code, `invalid_grant` for example.
+    /// The error code, such as `invalid_grant`.
     pub code: String,
-    /// The refresh token that the verdict is about.
+    /// Fingerprint of the refresh token that the verdict refers to.
     pub fingerprint: Fingerprint,
-    /// When its person was told.
+    /// When the user was notified.
     pub notified_at: Option<UnixTime>,
 }

@@ -1,6 +1,6 @@
 //! The ground that a store stands on: where its path leads, the folders there, and whether they and the file are fit.
 //!
-//! Nothing here looks at what the store holds. What is found holds for the moment; who needs it to last has a lock ([`super::sidecar`]).
+//! Nothing here looks at what the store holds. What is found holds for the moment; who needs it to last has a lock ([`super::lock_files`]).
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use std::{
 use super::{
     StoreError,
     error::{failed, unsuitable},
-    place::Place,
+    paths::Paths,
 };
 use crate::sys::disk::{Disk, DiskFile, Open, Stat};
 
@@ -26,16 +26,16 @@ pub struct FileStoreOptions {
 }
 
 /// A path on a disk, and what it is used as.
-pub(super) struct Ground {
+pub(super) struct Location {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) path: PathBuf,
     pub(super) options: FileStoreOptions,
 }
 
-impl Ground {
+impl Location {
     /// Where the path leads now.
-    pub(super) fn locate(&self) -> Result<Place, StoreError> {
-        Place::resolve(&*self.disk, &self.path).map_err(failed("cannot find", &self.path))
+    pub(super) fn locate(&self) -> Result<Paths, StoreError> {
+        Paths::resolve(&*self.disk, &self.path).map_err(failed("cannot find", &self.path))
     }
 
     /// The first folder from `folder` upwards that is there.
@@ -44,17 +44,17 @@ impl Ground {
     }
 
     /// Refuses a file system on which locks may exclude nobody, unless it is trusted.
-    pub(super) fn check_file_system(&self, place: &Place) -> Result<(), StoreError> {
+    pub(super) fn check_file_system(&self, paths: &Paths) -> Result<(), StoreError> {
         if self.options.trust_filesystem {
             return Ok(());
         }
-        let folder = self.nearest(&place.folder);
+        let folder = self.nearest(&paths.folder);
         let found = self.disk.file_system(folder).map_err(failed("cannot examine", folder))?;
         if found.locks_hold {
             return Ok(());
         }
         unsuitable(
-            &place.folder,
+            &paths.folder,
             format!(
                 "it is on {}, where file locks may not exclude other machines, and then a refresh token is spent twice: \
                  put the store on a local disk (ext4, xfs, btrfs, zfs, apfs), or, if you know that flock excludes there, \
@@ -74,8 +74,8 @@ impl Ground {
     }
 
     /// Refuses a store that a rename would not replace as a whole.
-    pub(super) fn check_replaceable(&self, place: &Place) -> Result<(), StoreError> {
-        let path = &place.file;
+    pub(super) fn check_replaceable(&self, paths: &Paths) -> Result<(), StoreError> {
+        let path = &paths.file;
         let stat = match self.disk.stat(path) {
             Ok(stat) => stat,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -116,13 +116,13 @@ impl Ground {
 
     /// Before the first version of a store is there: makes durable the folders that it is in. Whoever made them may have died
     /// before they were, or be about to do so. Where there is a store, somebody has been through this.
-    pub(super) fn settle_folders(&self, place: &Place) -> Result<(), StoreError> {
-        if self.disk.stat(&place.file).is_ok() {
+    pub(super) fn settle_folders(&self, paths: &Paths) -> Result<(), StoreError> {
+        if self.disk.stat(&paths.file).is_ok() {
             return Ok(());
         }
         let examine = |path: &Path| self.disk.stat(path).map_err(failed("cannot examine", path));
-        let device = examine(&place.folder)?.device;
-        for folder in place.folder.ancestors().skip(1) {
+        let device = examine(&paths.folder)?.device;
+        for folder in paths.folder.ancestors().skip(1) {
             // What is mounted was not made by a store; nor was anything above it.
             if examine(folder)?.device != device {
                 break;
@@ -137,8 +137,8 @@ impl Ground {
     }
 
     /// Makes the rename that brought the store there durable.
-    pub(super) fn sync_folder(&self, place: &Place) -> Result<(), StoreError> {
-        let folder = &place.folder;
+    pub(super) fn sync_folder(&self, paths: &Paths) -> Result<(), StoreError> {
+        let folder = &paths.folder;
         self.disk.sync_folder(folder).map_err(failed("cannot make durable what is in", folder))
     }
 
