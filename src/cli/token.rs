@@ -276,8 +276,11 @@ mod tests {
         assert_eq!(newly_rejected(&entry, Some(&AccessToken::new("access-6"))), None);
         assert_eq!(newly_rejected(&entry, None), None);
         if let Some(session) = &mut entry.session {
-            session.rejected =
-                Some(crate::session::Rejected { fingerprint: current.fingerprint(), at: 1_795_358_672 });
+            session.rejected = Some(crate::session::Rejected {
+                fingerprint: current.fingerprint(),
+                at: 1_795_358_672,
+                decided: false,
+            });
         }
         assert_eq!(newly_rejected(&entry, Some(&current)), None);
     }

@@ -14,6 +14,7 @@ use threadkey::{
 };
 use tokio::{io::AsyncReadExt as _, process::Command, time::timeout};
 
+use crate::parts;
 use crate::support::{
     authserver::{self, AuthServer},
     browser,
@@ -125,10 +126,7 @@ async fn expired(path: &std::path::Path) -> (Arc<dyn Store>, Broker, Tenant) {
     };
     store.change(&tenant, Change::Start(pending)).await.expect("the way there works");
     let session = Box::new(Session::begin(Lineage([1; 16]), grant, binding, NOW));
-    store
-        .change(&tenant, Change::SignIn { state: State::new("state"), session })
-        .await
-        .expect("the way there works");
+    parts::finish_sign_in(&*store, &tenant, State::new("state"), session).await;
     clock.set(NOW + A_DAY);
     let provider = Provider::new(tenant.provider.clone(), settings).expect("the way there works");
     let client = Client::new(clock.clone()).expect("the way there works");

@@ -105,14 +105,16 @@ impl Rig {
         let code = AuthorizationCode::new("the-code").fingerprint();
         let spending = Spending::Code { state: pending.state.fingerprint(), code };
         let token_endpoint = self.server.token_endpoint();
-        lock.intend(&Intent { spending, at: NOW, token_endpoint }).await.unwrap();
+        let intended = lock.intend(Intent { spending, at: NOW, token_endpoint }).await.unwrap();
         let nonce = pending.nonce.as_ref().map_or("", |nonce| nonce.expose());
         let claims = json!({"aud": authserver::CLIENT_ID, "nonce": nonce, "email": account});
         let body = json!({
             "access_token": "saved", "refresh_token": "saved-too", "expires_in": 3600, "id_token": unsigned(&claims),
         });
         let body = body.to_string().into_bytes().into();
-        lock.record(&Answer { status: 200, body, at: NOW, ..Answer::default() }).await.unwrap();
+        lock.record(&intended.answered(Answer { status: 200, body, at: NOW, ..Answer::default() }))
+            .await
+            .unwrap();
         format!("the-code#{}", pending.state.expose())
     }
 

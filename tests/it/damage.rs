@@ -10,9 +10,12 @@ use std::{collections::BTreeMap, path::Path};
 use threadkey::{
     config::Config,
     ids::Tenant,
-    oauth::{Outcome, Pasted, outcome_of},
+    oauth::{Attempt, Outcome, Pasted, outcome},
     secret::Nonce,
-    session::{Change, journal::Answer},
+    session::{
+        Change,
+        journal::{Answer, Answered},
+    },
     store::{FileStore, FileStoreOptions, Purpose, Store, StoreError, read_rescue},
     sys::clock::Clock,
 };
@@ -129,7 +132,7 @@ async fn a_damaged_journal_is_read_or_refused_and_a_whole_answer_in_it_is_not_lo
         let bytes = damaged(&mut random, JOURNAL);
         put(&path, &bytes);
         let mut lock = store.try_lock(&tenant, Purpose::Refresh).await.expect("the lock").expect("is free");
-        let empty = matches!(lock.journal().await, Ok(threadkey::session::journal::Journal::Empty));
+        let empty = matches!(lock.journal().await, Ok(threadkey::session::journal::Found::Nothing));
         let second = bytes.split(|byte| *byte == b'\n').nth(1).unwrap_or_default();
         let whole = second == answer.as_bytes() && bytes.iter().filter(|byte| **byte == b'\n').count() > 1;
         assert!(!(empty && whole), "{round}: an answer was taken for nothing");
@@ -145,9 +148,11 @@ fn a_damaged_answer_grants_nothing_that_is_not_in_it() {
         let text = ANSWERS[usize::try_from(random.below(4)).expect("an index")];
         let body = damaged(&mut random, text);
         let status = [200, 200, 400, 401, 429, 500, 503][usize::try_from(random.below(7)).expect("an index")];
-        let answer = Answer { status, retry_after: None, body: body.clone().into(), at: NOW };
+        let answer = Answer { status, body: body.clone().into(), at: NOW, ..Answer::default() };
         for nonce in [None, Some(&nonce)] {
-            if let Outcome::Granted(grant) = outcome_of(&answer, "c", nonce) {
+            if let Outcome::Granted(grant) =
+                outcome(&Attempt::Answered(Answered::for_tests(answer.clone())), "c", nonce)
+            {
                 assert!(!grant.access_token.expose().is_empty(), "{round}");
                 assert!((200..300).contains(&status), "{round}: {status}");
             }

@@ -1,10 +1,11 @@
 //! What the rigs of several subjects are put together from.
 
 use threadkey::{
-    ids::Principal,
+    ids::{Principal, Tenant},
     oauth::ProviderSettings,
     secret::{CodeVerifier, State},
-    session::{Binding, Pending},
+    session::{Applied, Binding, Pending, Session, Settlement},
+    store::{Purpose, Store},
 };
 
 use crate::support::authserver::{self, AuthServer};
@@ -47,4 +48,12 @@ pub(crate) fn pending(created_at: i64) -> Pending {
         binding: binding(),
         scopes: vec![],
     }
+}
+
+/// Commits a sign-in as the holder of its lock.
+pub(crate) async fn finish_sign_in(store: &dyn Store, tenant: &Tenant, state: State, session: Box<Session>) {
+    let lock = store.try_lock(tenant, Purpose::SignIn).await.expect("lockable");
+    let settlement = Settlement::SignIn { state, session };
+    let changed = lock.expect("free").settle(settlement).await.expect("writable");
+    assert_eq!(changed.applied, Applied::Done);
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, process::Stdio, time::Duration};
 use threadkey::{
     ids::Tenant,
     secret::{AccessToken, RefreshToken},
-    session::{Applied, Change, Grant},
+    session::{Applied, Grant, Settlement},
     store::{FileStore, FileStoreOptions, Purpose, Store},
     sys::clock::Clock,
 };
@@ -68,7 +68,7 @@ async fn a_process_that_only_waits_starts_no_other_and_takes_what_was_committed(
     let store = FileStore::open(&home.store(), Clock::system(), FileStoreOptions::default()).unwrap();
     let tenant: Tenant = "acme/local".parse().unwrap();
     let mut lock = store.try_lock(&tenant, Purpose::Refresh).await.unwrap().unwrap();
-    let spent = store.read(&tenant).await.unwrap().session.unwrap().refresh_target().unwrap();
+    let target = store.read(&tenant).await.unwrap().session.unwrap().refresh_target().unwrap();
     let waiting = home.command(&["token", "acme"]).spawn().unwrap();
     let id = waiting.id().unwrap().to_string();
     tokio::time::timeout(Duration::from_secs(30), until_blocked(&id)).await.expect("it waits for the lock");
@@ -81,8 +81,8 @@ async fn a_process_that_only_waits_starts_no_other_and_takes_what_was_committed(
         expires_in: Duration::from_secs(4 * 3600),
         account: None,
     };
-    let change = Change::Refreshed { spent, grant: Box::new(grant) };
-    assert_eq!(lock.commit(change).await.unwrap(), Applied::Done);
+    let change = Settlement::Refreshed { target, grant: Box::new(grant) };
+    assert_eq!(lock.settle(change).await.unwrap().applied, Applied::Done);
     drop(lock);
     let output = waiting.wait_with_output().await.unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "of-another\n");

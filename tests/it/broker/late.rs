@@ -4,7 +4,7 @@ use threadkey::{
     broker::{LoggedOut, RefreshState, Revocation, TokenError},
     oauth::Pasted,
     session::{
-        Applied, Change, Entry,
+        Applied, Entry, Settlement,
         journal::{Answer, Intent, Spending},
     },
     store::Purpose,
@@ -61,10 +61,15 @@ async fn an_answer_that_a_dead_process_left_in_the_journal_is_committed_and_noth
     {
         let mut lock = rig.store.try_lock(&tenant(ALICE), Purpose::Refresh).await.unwrap().unwrap();
         let token_endpoint = rig.server.token_endpoint();
-        lock.intend(&Intent { spending: Spending::Refresh(spent), at: NOW, token_endpoint }).await.unwrap();
+        let intended = lock
+            .intend(Intent { spending: Spending::Refresh(spent), at: NOW, token_endpoint })
+            .await
+            .unwrap();
         let body = br#"{"access_token":"saved","refresh_token":"saved-too","expires_in":"3600"}"#.to_vec();
         let at = rig.clock.now();
-        lock.record(&Answer { status: 200, body: body.into(), at, ..Answer::default() }).await.unwrap();
+        lock.record(&intended.answered(Answer { status: 200, body: body.into(), at, ..Answer::default() }))
+            .await
+            .unwrap();
     }
     let sent = rig.server.count();
     let lease = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
@@ -83,7 +88,10 @@ async fn an_intent_without_an_answer_is_told_as_uncertain() {
     {
         let mut lock = rig.store.try_lock(&tenant(ALICE), Purpose::Refresh).await.unwrap().unwrap();
         let token_endpoint = rig.server.token_endpoint();
-        lock.intend(&Intent { spending: Spending::Refresh(spent), at: NOW, token_endpoint }).await.unwrap();
+        let intended = lock
+            .intend(Intent { spending: Spending::Refresh(spent), at: NOW, token_endpoint })
+            .await
+            .unwrap();
     }
     let sent = rig.server.count();
     rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap();
@@ -111,7 +119,7 @@ async fn the_store_refuses_a_change_for_a_state_that_is_gone() {
     rig.expire();
     rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap();
     let mut lock = rig.store.try_lock(&tenant(ALICE), Purpose::Refresh).await.unwrap().unwrap();
-    let change = Change::End { spent: old.refresh_target().unwrap(), code: "invalid_grant".into() };
-    assert_eq!(lock.commit(change).await.unwrap(), Applied::Stale);
+    let change = Settlement::End { target: old.refresh_target().unwrap(), code: "invalid_grant".into() };
+    assert_eq!(lock.settle(change).await.unwrap().applied, Applied::Stale);
     assert_eq!(rig.session(ALICE).await.ended, None);
 }

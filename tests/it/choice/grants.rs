@@ -192,15 +192,15 @@ async fn what_a_process_is_about_to_tell_of_a_sign_in_of_its_own_is_not_told_fro
         tokio::spawn(async move { broker.finish(ALICE, None, paste).await })
     };
     let (revoking, _) = slow.accept().await.unwrap();
-    let here = broker.look_at(&started.shown).await.unwrap();
+    let here = broker.sign_in_progress(&started.shown).await.unwrap();
     assert!(here.news.is_none() && here.next.is_some(), "{here:?}");
-    let elsewhere = rig.another().look_at(&started.shown).await.unwrap();
+    let elsewhere = rig.another().sign_in_progress(&started.shown).await.unwrap();
     assert!(matches!(elsewhere.news, Some(News::SignedIn(_))), "{elsewhere:?}");
     drop(revoking);
     let done = taken(finishing.await.unwrap().unwrap());
     assert_eq!(done.dropped.unwrap().account.as_deref(), Some("bob@example.com"));
     assert!(matches!(events.recv().await, Ok(Event::SignedIn(_))));
-    assert!(matches!(events.recv().await, Ok(Event::Landed(of)) if of == tenant(ALICE)));
-    let after = broker.look_at(&started.shown).await.unwrap();
+    assert!(matches!(events.recv().await, Ok(Event::SignInConcluded(of)) if of == tenant(ALICE)));
+    let after = broker.sign_in_progress(&started.shown).await.unwrap();
     assert!(matches!(after.news, Some(News::SignedIn(_))), "{after:?}");
 }

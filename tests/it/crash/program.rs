@@ -11,8 +11,8 @@ use threadkey::{
     ids::{Lineage, Principal, Tenant},
     oauth::{Attempt, Client, Pasted, Provider, ProviderSettings, Providers, ScriptedProvider},
     secret::{AccessToken, AuthorizationCode, CodeVerifier, RefreshToken, State},
-    session::{Applied, Change, Entry, Grant, Pending, Session, journal::Answer},
-    store::{FileStore, FileStoreOptions, Store as _},
+    session::{Applied, Change, Entry, Grant, Pending, Session, Settlement, journal::Answer},
+    store::{FileStore, FileStoreOptions, Purpose, Store as _},
     sys::clock::Clock,
 };
 use tokio::runtime::Runtime;
@@ -153,7 +153,7 @@ impl Program {
         let session = Box::new(Session::begin(lineage, grant(number), binding, NOW));
         let started = Change::Start(pending(tenant, state.clone()));
         let (world, of) = (self.world.clone(), tenant.clone());
-        let begun = self.change(tenant, Change::SignIn { state, session });
+        let begun = self.finish_sign_in(tenant, state, session);
         vec![
             self.change(tenant, Change::Cancel(None)).map(|done| done.map(drop)).boxed(),
             self.change(tenant, started).map(|done| done.map(drop)).boxed(),
@@ -167,7 +167,30 @@ impl Program {
 
     fn change(&self, tenant: &Tenant, change: Change) -> BoxFuture<'static, Result<Applied, Violation>> {
         let (store, tenant) = (self.store.clone(), tenant.clone());
-        async move { store.change(&tenant, change).await.map_err(|error| error.to_string()) }.boxed()
+        async move {
+            store
+                .change(&tenant, change)
+                .await
+                .map(|changed| changed.applied)
+                .map_err(|error| error.to_string())
+        }
+        .boxed()
+    }
+
+    fn finish_sign_in(
+        &self,
+        tenant: &Tenant,
+        state: State,
+        session: Box<Session>,
+    ) -> BoxFuture<'static, Result<Applied, Violation>> {
+        let (store, tenant) = (self.store.clone(), tenant.clone());
+        async move {
+            let lock = store.try_lock(&tenant, Purpose::SignIn).await.map_err(|error| error.to_string())?;
+            let Some(mut lock) = lock else { return Ok(Applied::Stale) };
+            let settled = lock.settle(Settlement::SignIn { state, session }).await;
+            settled.map(|changed| changed.applied).map_err(|error| error.to_string())
+        }
+        .boxed()
     }
 
     /// `work`, unless the program ends: then nobody hears of it, and nothing of it goes on.
@@ -310,7 +333,7 @@ fn provider(process: Process, world: Shared, clock: Clock) -> ScriptedProvider {
             match sent {
                 Some(Attempt::Answered(answer)) => Attempt::Answered(Answer { at: now, ..answer }),
                 Some(sent) => sent,
-                None => std::future::pending::<Attempt>().await,
+                None => std::future::pending().await,
             }
         }
         .boxed()

@@ -378,7 +378,7 @@ impl Reference {
                 done.dropped.iter().for_each(|dropped| self.told_end(&done.tenant, dropped));
             }
             Event::Lapsed(kept) => self.told_end(&kept.tenant, &kept.unchosen),
-            Event::LoggedOut(_) | Event::Landed(_) => {}
+            Event::LoggedOut(_) | Event::SignInConcluded(_) => {}
         }
     }
 }

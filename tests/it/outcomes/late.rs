@@ -20,9 +20,10 @@ async fn died_with(rig: &Rig, body: &Value) {
     let mut lock = rig.store.try_lock(&tenant(ALICE), Purpose::Refresh).await.unwrap().unwrap();
     let at = rig.clock.now();
     let spending = Spending::Refresh(session.refresh_target().unwrap());
-    lock.intend(&Intent { spending, at, token_endpoint: rig.server.token_endpoint() }).await.unwrap();
+    let intended =
+        lock.intend(Intent { spending, at, token_endpoint: rig.server.token_endpoint() }).await.unwrap();
     let body = body.to_string().into_bytes().into();
-    lock.record(&Answer { status: 200, retry_after: None, body, at }).await.unwrap();
+    lock.record(&intended.answered(Answer { status: 200, body, at, ..Answer::default() })).await.unwrap();
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ impl World {
     }
 
     /// The token endpoint, for a refresh (RFC 6749 §6). `doubt_on_record`: the store says that it may be spent.
-    pub(in crate::crash) fn refresh(&mut self, token: u64, doubt_on_record: bool) -> Attempt {
+    pub(in crate::crash) fn refresh(&mut self, token: u64, doubt_on_record: bool) -> Attempt<Answer> {
         self.requests += 1;
         if self.superseded.contains(&token) {
             self.violate(format!("refresh token {token} was sent, whose successor was acknowledged"));
@@ -78,7 +78,7 @@ impl World {
     }
 
     /// The token endpoint, for a code (RFC 6749 §4.1.3).
-    pub(in crate::crash) fn exchange(&mut self, code: u64) -> Attempt {
+    pub(in crate::crash) fn exchange(&mut self, code: u64) -> Attempt<Answer> {
         self.requests += 1;
         let Some(Code { tenant, closed, taken, sent }) = self.codes.get_mut(&code) else { return refused() };
         *sent += 1;
@@ -209,16 +209,16 @@ impl World {
     }
 }
 
-fn answer(status: u16, body: String) -> Attempt {
+fn answer(status: u16, body: String) -> Attempt<Answer> {
     Attempt::Answered(Answer { status, body: body.into_bytes().into(), at: NOW, ..Answer::default() })
 }
 
-fn refused() -> Attempt {
+fn refused() -> Attempt<Answer> {
     answer(400, r#"{"error":"invalid_grant"}"#.into())
 }
 
 /// RFC 6749 §5.1.
-fn granted(number: u64) -> Attempt {
+fn granted(number: u64) -> Attempt<Answer> {
     let body = format!(
         r#"{{"access_token":"access-{number}","token_type":"Bearer","refresh_token":"refresh-{number}","expires_in":{}}}"#,
         LIFETIME
