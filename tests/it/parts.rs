@@ -4,7 +4,7 @@ use threadkey::{
     ids::{Principal, Tenant},
     oauth::ProviderSettings,
     secret::{CodeVerifier, State},
-    session::{Applied, Binding, Pending, Session, Settlement},
+    session::{Binding, Pending, Session, Settlement},
     store::{Purpose, Store},
 };
 
@@ -55,5 +55,5 @@ pub(crate) async fn finish_sign_in(store: &dyn Store, tenant: &Tenant, state: St
     let lock = store.try_lock(tenant, Purpose::SignIn).await.expect("lockable");
     let settlement = Settlement::SignIn { state, session };
     let changed = lock.expect("free").settle(settlement).await.expect("writable");
-    assert_eq!(changed.applied, Applied::Done);
+    assert!(changed.applied.took_effect());
 }

@@ -183,10 +183,13 @@ impl Program {
         state: State,
         session: Box<Session>,
     ) -> BoxFuture<'static, Result<Applied, Violation>> {
-        let (store, tenant) = (self.store.clone(), tenant.clone());
+        // The lock is taken first, so that the change is queued as soon as it is polled.
+        let locked = self.block_on(self.alive(async {
+            let lock = self.store.try_lock(tenant, Purpose::SignIn).await;
+            lock.map_err(|error| error.to_string())
+        }));
         async move {
-            let lock = store.try_lock(&tenant, Purpose::SignIn).await.map_err(|error| error.to_string())?;
-            let Some(mut lock) = lock else { return Ok(Applied::Stale) };
+            let Some(mut lock) = locked? else { return Err("the sign-in's lock is held".into()) };
             let settled = lock.settle(Settlement::SignIn { state, session }).await;
             settled.map(|changed| changed.applied).map_err(|error| error.to_string())
         }
