@@ -206,7 +206,7 @@ fn sample() -> String {
 const SAMPLE: &str = "0001-doors-open-inwards.md";
 
 #[test]
-fn a_record_out_of_form_is_told() {
+fn a_record_out_of_form_is_reported() {
     let good = sample();
     assert_eq!(record(SAMPLE, &good).map(|record| record.tests.len()), Ok(1));
     for (from, to, words) in [
@@ -225,7 +225,7 @@ fn a_record_out_of_form_is_told() {
 }
 
 #[test]
-fn a_gap_in_the_numbers_and_a_wrong_index_are_told() {
+fn a_gap_in_the_numbers_and_a_wrong_index_are_reported() {
     let first = || record(SAMPLE, &sample()).expect("the sample is in form");
     let second = Record { number: 3, file: "0003-b.md".to_owned(), ..first() };
     let row =

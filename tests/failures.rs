@@ -43,13 +43,13 @@ fn against(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
 }
 
 #[test]
-fn each_way_in_which_a_shared_login_goes_wrong_names_tests_that_there_are() {
+fn every_failure_row_names_existing_tests() {
     let wrong = against(&files::read(&files::root().join("tests/README.md")), &names::all_tests());
     assert!(wrong.is_empty(), "tests/README.md is out of order:\n  {}", wrong.join("\n  "));
 }
 
 #[test]
-fn a_missing_row_an_empty_cell_and_a_test_that_is_not_there_are_told() {
+fn a_missing_row_an_empty_cell_and_a_missing_test_are_reported() {
     let tests = BTreeSet::from(["a_test".to_owned()]);
     let row = |number: usize| format!("| {number} | what happened | what is shown | `a_test` |\n");
     let good: String = (1..=ROWS).map(row).collect();

@@ -52,7 +52,7 @@ fn after(home: &Home, words: &str, arguments: &str) -> Command {
 }
 
 #[tokio::test]
-async fn under_a_limit_on_file_sizes_nothing_is_spent_that_could_not_be_saved() {
+async fn a_file_size_limit_prevents_spending_a_token_that_could_not_be_saved() {
     let (server, home) = signed_in().await;
     let before = server.count();
     // 512 bytes: room for the intent, none for the answer.
@@ -68,7 +68,7 @@ async fn under_a_limit_on_file_sizes_nothing_is_spent_that_could_not_be_saved() 
 }
 
 #[tokio::test]
-async fn a_detached_refresh_keeps_nothing_open_that_its_caller_was_handed() {
+async fn a_detached_refresh_keeps_none_of_its_callers_descriptors_open() {
     let (server, home) = signed_in().await;
     server.hold();
     let mut caller = after(&home, "exec 9>&1 >/dev/null", "token acme").spawn().unwrap();
@@ -136,7 +136,7 @@ async fn expired(path: &std::path::Path) -> (Arc<dyn Store>, Broker, Tenant) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_only_waits_for_a_stuck_holder_ends_when_nobody_waits_for_them() {
+async fn a_flight_that_waits_for_a_stuck_holder_ends_once_it_has_no_callers() {
     let folder = tempfile::tempdir().unwrap();
     let (store, broker, tenant) = expired(&folder.path().join("auth.json")).await;
     let held = store.try_lock(&tenant, Purpose::Refresh).await.unwrap().expect("it is free");
@@ -148,7 +148,7 @@ async fn who_only_waits_for_a_stuck_holder_ends_when_nobody_waits_for_them() {
 }
 
 #[tokio::test]
-async fn who_finds_the_lock_neither_free_nor_held_ends_when_nobody_waits_for_them() {
+async fn a_flight_that_finds_the_lock_held_in_shared_mode_ends_once_it_has_no_callers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("auth.json");
     let (store, broker, tenant) = expired(&path).await;

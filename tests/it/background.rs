@@ -73,7 +73,7 @@ fn always() -> watch::Receiver<u64> {
 }
 
 #[tokio::test]
-async fn a_session_that_comes_into_use_is_refreshed_without_a_look_at_the_clock() {
+async fn a_session_that_comes_into_use_is_refreshed_without_polling() {
     let rig = signed_in(false).await;
     let before = rig.server.count();
     rig.clock.advance(DUE);
@@ -103,7 +103,7 @@ async fn a_session_that_comes_into_use_is_refreshed_without_a_look_at_the_clock(
 }
 
 #[tokio::test]
-async fn a_session_in_use_is_refreshed_before_anybody_asks() {
+async fn a_session_in_use_is_refreshed_before_a_caller_asks() {
     let rig = signed_in(false).await;
     let before = rig.server.count();
     rig.clock.advance(DUE);
@@ -118,7 +118,7 @@ async fn a_session_in_use_is_refreshed_before_anybody_asks() {
 }
 
 #[tokio::test]
-async fn where_a_refresh_revokes_the_old_token_it_waits_until_somebody_needs_a_new_one() {
+async fn a_refresh_that_revokes_the_old_token_waits_until_a_caller_needs_a_new_one() {
     let rig = signed_in(true).await;
     let before = rig.server.count();
     rig.clock.advance(DUE);

@@ -74,7 +74,7 @@ async fn a_sign_in_as_another_account_replaces_nothing_and_is_not_used() {
 }
 
 #[tokio::test]
-async fn who_switches_has_the_new_session_at_once_and_in_every_process() {
+async fn a_switch_takes_effect_at_once_in_every_process() {
     let (rig, undecided) = undecided().await;
     let done = rig.broker.switch(&tenant(ALICE), undecided.lineage).await.unwrap();
     assert_eq!(done.account.as_deref(), Some("bob@example.com"));
@@ -95,7 +95,7 @@ async fn who_switches_has_the_new_session_at_once_and_in_every_process() {
 }
 
 #[tokio::test]
-async fn who_keeps_has_their_session_as_it_was_and_the_new_grant_is_revoked() {
+async fn a_kept_session_stays_unchanged_and_the_new_grant_is_revoked() {
     let (rig, undecided) = undecided().await;
     let before = rig.session(ALICE).await;
     let kept = rig.another().keep(&tenant(ALICE), undecided.lineage).await.unwrap();
@@ -110,7 +110,7 @@ async fn who_keeps_has_their_session_as_it_was_and_the_new_grant_is_revoked() {
 }
 
 #[tokio::test]
-async fn a_second_paste_of_the_code_says_that_the_choice_is_open() {
+async fn a_second_paste_of_the_code_reports_that_the_choice_is_open() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
@@ -127,7 +127,7 @@ async fn a_second_paste_of_the_code_says_that_the_choice_is_open() {
 }
 
 #[tokio::test]
-async fn a_sign_in_that_is_not_known_to_be_as_somebody_else_is_taken_and_told() {
+async fn a_sign_in_not_known_to_be_another_account_replaces_and_is_reported() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let lineage = rig.session(ALICE).await.lineage;
@@ -145,7 +145,7 @@ async fn a_sign_in_that_is_not_known_to_be_as_somebody_else_is_taken_and_told() 
 }
 
 #[tokio::test]
-async fn whose_login_it_is_is_asked_before_it_is_saved_where_the_answer_does_not_tell() {
+async fn an_unnamed_account_is_requested_from_userinfo_before_the_sign_in_is_saved() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     for (userinfo, known) in
@@ -171,7 +171,7 @@ async fn whose_login_it_is_is_asked_before_it_is_saved_where_the_answer_does_not
 }
 
 #[tokio::test]
-async fn an_exchange_whose_process_died_after_the_answer_waits_for_a_choice_too() {
+async fn an_answered_exchange_of_a_dead_process_waits_for_a_choice_too() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let callback = rig.leave_an_answered_exchange(ALICE, "bob").await;
@@ -183,7 +183,7 @@ async fn an_exchange_whose_process_died_after_the_answer_waits_for_a_choice_too(
 }
 
 #[tokio::test]
-async fn a_sign_in_begun_in_its_last_second_outlives_the_writes_of_others_while_its_code_is_exchanged() {
+async fn a_sign_in_whose_code_is_pasted_in_the_last_second_survives_other_writes() {
     let rig = Rig::start().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
     let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;

@@ -92,7 +92,7 @@ fn walk(first: u64, count: u64, sabotage: Sabotage) -> Result<(), (u64, Violatio
 }
 
 #[test]
-fn whenever_a_program_or_the_machine_ends_nothing_acknowledged_is_lost_and_nothing_is_spent_twice() {
+fn a_crash_at_any_call_loses_nothing_acknowledged_and_spends_nothing_twice() {
     let count = number("THREADKEY_TEST_HISTORIES");
     let any = || u64::from_le_bytes(threadkey::sys::random::bytes());
     let first = number("THREADKEY_TEST_SEED").unwrap_or_else(|| count.map_or(SEED, |_| any()));
@@ -104,7 +104,7 @@ fn whenever_a_program_or_the_machine_ends_nothing_acknowledged_is_lost_and_nothi
 }
 
 #[test]
-fn a_store_that_leaves_out_a_step_is_caught() {
+fn the_crash_walk_catches_a_store_that_leaves_out_a_step() {
     for sabotage in [
         Sabotage::FolderSync,
         Sabotage::JournalSync,

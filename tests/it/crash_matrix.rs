@@ -219,7 +219,7 @@ async fn each<F: Future<Output = ()> + Send + 'static>(deaths: Vec<Death>, case:
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_any_step_of_an_exchange_its_code_is_spent_once_and_what_was_answered_is_there() {
+async fn an_exchange_killed_at_any_step_spends_its_code_once_and_keeps_its_answer() {
     let server = server().await;
     let model = Person::new(&server, "model");
     let callback = model.callback().await;
@@ -263,7 +263,7 @@ async fn exchange(person: &Person, death: &Death) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_any_step_of_a_refresh_the_next_caller_has_what_was_answered_or_refreshes() {
+async fn a_refresh_killed_at_any_step_lets_the_next_caller_take_its_answer_or_refresh() {
     let server = server().await;
     let mut model = Person::new(&server, "model");
     model.sign_in().await;
@@ -329,7 +329,7 @@ async fn refresh(person: &mut Person, death: &Death) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_any_step_of_the_first_start_the_next_one_makes_the_store() {
+async fn a_first_start_killed_at_any_step_lets_the_next_one_create_the_store() {
     const START: [&str; 4] = ["auth", "start", "acme", "--json"];
     let server = server().await;
     let calls = Person::new(&server, "model").record(&START, "").await;
@@ -350,7 +350,7 @@ async fn killed_at_any_step_of_the_first_start_the_next_one_makes_the_store() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_while_a_dead_programs_temp_file_is_removed_the_next_writer_removes_it_and_the_store_is_whole()
+async fn a_cleanup_of_temp_files_killed_at_any_step_is_completed_by_the_next_writer()
 {
     const CANCEL: [&str; 3] = ["auth", "cancel", "acme"];
     async fn with_leftovers(server: &AuthServer, account: String) -> Person {

@@ -94,7 +94,7 @@ fn put(path: &Path, bytes: &[u8]) {
 }
 
 #[tokio::test]
-async fn a_damaged_store_is_read_or_refused_and_never_written_over_when_it_was_refused() {
+async fn a_damaged_store_is_read_or_refused_and_never_overwritten_when_refused() {
     let mut random = Random::from_variable("THREADKEY_DAMAGE_SEED");
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("auth.json");
@@ -156,7 +156,7 @@ fn a_damaged_answer_grants_nothing_that_is_not_in_it() {
 }
 
 #[test]
-fn damaged_pastes_and_configurations_are_taken_or_refused_in_words() {
+fn damaged_pastes_and_configurations_are_accepted_or_refused_with_an_error() {
     let mut random = Random::from_variable("THREADKEY_DAMAGE_SEED");
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("threadkey.toml");

@@ -30,7 +30,7 @@ async fn all_say(threads: &[Channel], text: &str) {
 }
 
 #[tokio::test]
-async fn two_people_sign_in_at_once_and_each_gets_their_own_account() {
+async fn two_users_sign_in_at_once_and_each_gets_their_own_account() {
     let options =
         OidcOptions { access_token_ttl: std::time::Duration::from_secs(3600), ..OidcOptions::default() };
     let oidc = Oidc::start(options).await;

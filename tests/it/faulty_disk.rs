@@ -65,7 +65,7 @@ async fn run<F: Future<Output = u64> + Send + 'static>(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refresh_on_a_failing_disk_spends_nothing_that_is_not_saved_and_the_next_one_goes_on() {
+async fn a_refresh_on_a_failing_disk_spends_nothing_unsaved_and_the_next_one_continues() {
     at_each_call(|case, call, hint| async move {
         case.sign_in().await;
         let before = case.session().await;
@@ -87,7 +87,7 @@ async fn a_refresh_on_a_failing_disk_spends_nothing_that_is_not_saved_and_the_ne
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sign_in_on_a_failing_disk_spends_its_code_once_and_is_finished_by_the_next_try() {
+async fn a_sign_in_on_a_failing_disk_spends_its_code_once_and_the_next_try_finishes_it() {
     at_each_call(|case, call, hint| async move {
         case.fail_at(call);
         let started = match case.broker.start(&case.tenant, case.who).await {
@@ -111,7 +111,7 @@ async fn a_sign_in_on_a_failing_disk_spends_its_code_once_and_is_finished_by_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refresh_on_a_disk_that_goes_on_failing_spends_nothing_or_is_kept_until_it_is_saved() {
+async fn a_refresh_on_a_disk_that_keeps_failing_spends_nothing_or_is_kept_until_saved() {
     at_each_call_in_turn(|case, call, hint| async move {
         case.sign_in().await;
         let before = case.session().await;
@@ -139,7 +139,7 @@ async fn a_refresh_on_a_disk_that_goes_on_failing_spends_nothing_or_is_kept_unti
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exchange_on_a_disk_that_goes_on_failing_spends_nothing_or_is_finished_with_what_came() {
+async fn an_exchange_on_a_disk_that_keeps_failing_spends_nothing_or_keeps_its_answer() {
     at_each_call_in_turn(|case, call, hint| async move {
         let started = case.broker.start(&case.tenant, case.who).await.unwrap();
         let callback = case.callback(&started).await;
@@ -163,7 +163,7 @@ async fn an_exchange_on_a_disk_that_goes_on_failing_spends_nothing_or_is_finishe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_logout_on_a_failing_disk_is_done_or_told_and_never_half() {
+async fn a_logout_on_a_failing_disk_is_done_or_reported_and_never_half_done() {
     at_each_call(|case, call, hint| async move {
         case.sign_in().await;
         let before = case.session().await;
@@ -191,7 +191,7 @@ async fn a_logout_on_a_failing_disk_is_done_or_told_and_never_half() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_choice_on_a_failing_disk_is_made_or_told_and_what_is_dropped_is_revoked_or_told() {
+async fn a_choice_on_a_failing_disk_is_made_or_reported_and_so_is_its_revocation() {
     for choice in ["switch", "keep"] {
         at_each_call(move |case, call, hint| async move {
             case.sign_in().await;

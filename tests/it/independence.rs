@@ -12,7 +12,7 @@ use crate::support::{authserver::Reply, browser};
 const WAIT: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-async fn a_refresh_does_not_wait_for_another_logins_refresh_under_way() {
+async fn a_refresh_does_not_wait_for_another_tenants_refresh() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     rig.sign_in(BOB, "bob").await;
@@ -32,7 +32,7 @@ async fn a_refresh_does_not_wait_for_another_logins_refresh_under_way() {
 }
 
 #[tokio::test]
-async fn who_gives_up_on_an_exchange_under_way_is_signed_in_all_the_same() {
+async fn a_caller_that_abandons_an_exchange_is_signed_in_nonetheless() {
     let rig = Rig::start().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
     let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;

@@ -79,7 +79,7 @@ const CASES: u32 = 64;
 const SHRINKING: u32 = 120_000;
 
 #[test]
-fn whatever_people_callers_providers_and_clocks_do_the_promises_hold() {
+fn the_promises_hold_whatever_users_callers_providers_and_clocks_do() {
     let mut random = Random::from_variable("THREADKEY_MODEL_SEED");
     let seed: Vec<u8> = (0..4).flat_map(|_| random.next().to_le_bytes()).collect();
     let given = std::env::var("THREADKEY_MODEL_CASES").ok();

@@ -138,20 +138,20 @@ fn raw(status: u16, content_type: &str, body: &str) -> Reply {
 // === ended ===
 
 #[tokio::test]
-async fn invalid_grant_as_rfc_6749_has_it_ends_the_session() {
+async fn an_rfc_6749_invalid_grant_ends_the_session() {
     let body = json!({"error": "invalid_grant", "error_description": "Token is not active"});
     ends(Reply::Json(400, body), "invalid_grant").await;
 }
 
 #[tokio::test]
-async fn a_reused_token_told_by_a_nested_code_ends_the_session() {
+async fn a_nested_refresh_token_reused_code_ends_the_session() {
     let error =
         json!({"message": "already used", "type": "invalid_request_error", "code": "refresh_token_reused"});
     ends(Reply::Json(401, json!({"error": error})), "refresh_token_reused").await;
 }
 
 #[tokio::test]
-async fn a_verdict_told_by_a_nested_type_ends_the_session() {
+async fn a_verdict_in_a_nested_type_ends_the_session() {
     let body = json!({"type": "error", "error": {"type": "invalid_grant", "message": "gone"}});
     ends(Reply::Json(400, body), "invalid_grant").await;
 }
@@ -169,12 +169,12 @@ async fn a_401_that_says_token_expired_ends_the_session() {
 // === unspent ===
 
 #[tokio::test]
-async fn a_429_holds_everybody_back_for_the_seconds_that_it_names() {
+async fn a_429_holds_all_callers_back_for_the_seconds_that_it_names() {
     holds_back(|_| Reply::Status(429).retry_after(90), "http_429", 90..=90).await;
 }
 
 #[tokio::test]
-async fn a_429_holds_everybody_back_until_the_date_that_it_names() {
+async fn a_429_holds_all_callers_back_until_the_date_that_it_names() {
     let until = |now: i64| {
         let date = UNIX_EPOCH + Duration::from_secs(u64::try_from(now + 90).unwrap());
         let headers = vec![("retry-after".to_owned(), httpdate::fmt_http_date(date))];
@@ -184,17 +184,17 @@ async fn a_429_holds_everybody_back_until_the_date_that_it_names() {
 }
 
 #[tokio::test]
-async fn a_503_with_a_page_of_html_holds_everybody_back_for_a_moment() {
+async fn a_503_with_an_html_page_holds_all_callers_back_for_a_moment() {
     holds_back(|_| Reply::Html503, "http_503", 1..=2).await;
 }
 
 #[tokio::test]
-async fn a_4xx_that_is_no_verdict_holds_everybody_back_and_ends_nothing() {
+async fn a_4xx_that_is_no_verdict_holds_all_callers_back_and_ends_no_session() {
     holds_back(|_| raw(403, "text/html", "<h1>blocked</h1>"), "http_403", 1..=2).await;
 }
 
 #[tokio::test]
-async fn a_503_holds_back_command_lines_too() {
+async fn a_503_holds_back_the_command_line_too() {
     let server = crate::town::authserver().await;
     let home = Home::new(&server.config_toml("acme"));
     sign_in(&home).await;
@@ -223,7 +223,7 @@ async fn sign_in(home: &Home) {
 // === misconfigured ===
 
 #[tokio::test]
-async fn what_the_operator_has_to_mend_is_told_as_that_and_tried_slowly() {
+async fn a_misconfigured_client_is_reported_as_such_and_retried_slowly() {
     for (status, code) in [(401, "invalid_client"), (400, "unauthorized_client"), (400, "invalid_scope")] {
         let rig = expired(Duration::ZERO).await;
         rig.server.script([Reply::Json(status, json!({"error": code}))]);
@@ -240,7 +240,7 @@ async fn what_the_operator_has_to_mend_is_told_as_that_and_tried_slowly() {
 }
 
 #[tokio::test]
-async fn what_the_operator_has_to_mend_is_told_and_tried_slowly_also_when_the_token_is_in_doubt() {
+async fn a_misconfigured_client_is_retried_slowly_while_the_token_is_uncertain_too() {
     let rig = expired(Duration::ZERO).await;
     rig.server.script([Reply::Status(500), Reply::Json(401, json!({"error": "invalid_client"}))]);
     let (errors, _) = told(&rig).await;
@@ -260,7 +260,7 @@ async fn what_the_operator_has_to_mend_is_told_and_tried_slowly_also_when_the_to
 // === ambiguous ===
 
 #[tokio::test]
-async fn a_500_after_a_rotation_is_uncertain_and_only_the_provider_ends_it() {
+async fn a_500_after_a_rotation_is_uncertain_and_only_the_provider_ends_the_session() {
     is_uncertain(Reply::RotateThenStatus(500), "ambiguous_http_500", Then::Ended).await;
 }
 
@@ -307,7 +307,7 @@ async fn an_uncertain_refresh_at_expiry_waits_and_is_repeated_once() {
 }
 
 #[tokio::test]
-async fn within_the_grace_what_was_lost_is_asked_for_again_at_once_and_a_verdict_then_counts() {
+async fn within_the_grace_a_lost_refresh_is_repeated_at_once_and_a_verdict_then_counts() {
     let lost = [Reply::Drop, Reply::Status(502), raw(200, "application/json", "{")];
     for reply in lost {
         let rig = expired(Duration::from_secs(30)).await;

@@ -87,7 +87,7 @@ fn assert_stored(home: &Home, token: &str, generation: u64) {
 }
 
 #[tokio::test]
-async fn a_python_process_refreshes_by_the_documented_protocol_and_threadkey_goes_on_from_there() {
+async fn a_python_process_refreshes_by_the_documented_protocol_and_threadkey_continues() {
     let Some((oidc, home)) = shared().await else { return };
     let first = printed(peer(&home, 0)).await;
     assert_eq!(first, home.run(&["token", "acme"]).await.stdout, "reading causes no request");
@@ -106,7 +106,7 @@ async fn a_python_process_refreshes_by_the_documented_protocol_and_threadkey_goe
 }
 
 #[tokio::test]
-async fn python_and_eight_command_lines_at_expiry_cause_one_refresh_and_hold_the_same_token() {
+async fn python_and_eight_command_lines_at_expiry_cause_one_refresh_and_share_its_token() {
     let Some((oidc, home)) = shared().await else { return };
     for round in 1..=3 {
         let offset = round * (AN_HOUR + 60);
@@ -130,7 +130,7 @@ async fn python_and_eight_command_lines_at_expiry_cause_one_refresh_and_hold_the
 }
 
 #[tokio::test]
-async fn what_a_python_process_leaves_in_the_journal_is_settled_by_threadkey_without_a_request() {
+async fn threadkey_settles_a_journal_left_by_a_python_process_without_a_request() {
     if !python_is_here() {
         return;
     }
@@ -170,7 +170,7 @@ async fn what_a_python_process_leaves_in_the_journal_is_settled_by_threadkey_wit
 }
 
 #[tokio::test]
-async fn a_python_process_writes_nothing_into_the_store_that_an_answer_only_seems_to_say() {
+async fn a_python_process_ignores_null_members_and_never_overwrites_a_damaged_journal() {
     if !python_is_here() {
         return;
     }

@@ -62,7 +62,7 @@ async fn twenty_four_processes_at_expiry_cause_one_refresh_and_all_print_the_new
 }
 
 #[tokio::test]
-async fn a_process_that_only_waits_starts_no_other_and_takes_what_was_committed() {
+async fn a_process_that_only_waits_starts_no_child_and_takes_the_committed_token() {
     let (oidc, home) = signed_in().await;
     home.set_offset(AN_HOUR);
     let store = FileStore::open(&home.store(), Clock::system(), FileStoreOptions::default()).unwrap();
@@ -135,7 +135,7 @@ async fn a_whole_process_group_killed_in_mid_refresh_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_refresh_under_way_ends_for_no_signal_that_asks_it_to() {
+async fn a_refresh_in_progress_ignores_every_signal_that_asks_it_to_end() {
     let (oidc, home) = signed_in().await;
     home.set_offset(AN_HOUR);
     oidc.hold().await;
@@ -175,7 +175,7 @@ async fn assert_one_refresh_and_a_token(oidc: &Oidc, home: &Home) {
 }
 
 #[tokio::test]
-async fn a_token_that_a_resource_refused_is_replaced_once_for_all_who_report_it() {
+async fn a_token_that_a_resource_refused_is_replaced_once_for_all_reporters() {
     let (oidc, home) = signed_in().await;
     let old = home.run(&["token", "acme"]).await.stdout;
     let reports = futures_util::future::join_all(
@@ -190,7 +190,7 @@ async fn a_token_that_a_resource_refused_is_replaced_once_for_all_who_report_it(
 }
 
 #[tokio::test]
-async fn logging_out_here_is_local_unless_asked_otherwise() {
+async fn a_logout_is_local_unless_revocation_is_requested() {
     let (oidc, home) = signed_in().await;
     let out = home.run(&["auth", "logout", "acme"]).await;
     assert_eq!(out.code, 0, "{out:?}");
@@ -236,7 +236,7 @@ async fn a_sender_killed_before_it_sends_has_spent_nothing() {
 }
 
 #[tokio::test]
-async fn what_a_sender_had_been_answered_outlives_it_at_every_later_step() {
+async fn an_answer_outlives_its_sender_at_every_later_step() {
     for failpoint in [
         "kill-after:write@local.lock#2",
         "kill-after:fsync@local.lock#2",
@@ -256,7 +256,7 @@ async fn what_a_sender_had_been_answered_outlives_it_at_every_later_step() {
 }
 
 #[tokio::test]
-async fn a_sender_killed_with_its_request_on_the_way_is_told_as_uncertain_and_not_followed_at_once() {
+async fn a_refresh_whose_sender_dies_mid_request_is_uncertain_and_not_repeated_at_once() {
     let (oidc, home) = after_a_death_at("kill-before:write@local.lock#2").await;
     home.set_offset(AN_HOUR);
     let next = home.run(&["token", "acme"]).await;

@@ -69,7 +69,7 @@ fn rescued(server: &AuthServer, store: &Path, into: &Path, clock: &Clock) -> std
 }
 
 #[test]
-fn an_answer_that_no_journal_took_comes_home_from_its_rescue_file_and_nothing_is_sent_again() {
+fn a_rescue_file_restores_an_unjournalled_answer_and_nothing_is_sent_again() {
     let living = Runtime::new().unwrap();
     let server = living.block_on(AuthServer::start(authserver::Options::default()));
     let home = Home::new(&server.config_toml("acme"));
@@ -107,7 +107,7 @@ fn an_answer_that_no_journal_took_comes_home_from_its_rescue_file_and_nothing_is
 }
 
 #[tokio::test]
-async fn a_failed_save_is_told_by_readyz() {
+async fn readyz_reports_a_failed_save() {
     let server = AuthServer::start(authserver::Options::default()).await;
     let home = Home::new("");
     let clock = Clock::system();
@@ -134,7 +134,7 @@ async fn a_failed_save_is_told_by_readyz() {
 }
 
 #[tokio::test]
-async fn the_life_of_a_token_that_could_not_be_saved_at_once_is_counted_from_its_answer_on() {
+async fn the_life_of_a_token_that_is_saved_late_counts_from_its_answer() {
     let lifetimes = Lifetimes { access_token: 5 * MINUTE, ..Lifetimes::default() };
     let server = AuthServer::start(authserver::Options { lifetimes, ..authserver::Options::default() }).await;
     let folder = tempfile::tempdir().unwrap();
@@ -178,7 +178,7 @@ async fn ready(socket: &Path) -> String {
 }
 
 #[test]
-fn a_sign_in_that_was_saved_at_last_does_not_make_a_refresh_forgotten_that_was_not() {
+fn a_sign_in_that_is_saved_at_last_keeps_an_unsaved_refresh_listed() {
     let living = Runtime::new().unwrap();
     let server = living.block_on(AuthServer::start(authserver::Options::default()));
     let folder = tempfile::tempdir().unwrap();

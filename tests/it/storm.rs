@@ -98,7 +98,7 @@ async fn kill_later(mut child: Child, after: Duration, group: bool) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_processes_over_several_expiries_refresh_once_for_each_whoever_of_the_callers_dies() {
+async fn many_processes_refresh_once_per_expiry_whichever_callers_die() {
     let (processes, expiries, logins) = if is_full() { (64, 10, 4) } else { (16, 3, 2) };
     let mut random = Random::from_variable(SEED);
     let (oidc, home) = signed_in(logins).await;

@@ -94,7 +94,7 @@ fn id(child: &Child) -> i32 {
 }
 
 #[tokio::test]
-async fn a_sender_suspended_in_mid_refresh_goes_on_after_a_minute_and_nobody_sends_a_second_request() {
+async fn a_suspended_sender_resumes_its_refresh_and_no_process_sends_a_second_request() {
     let (server, home) = held().await;
     let caller = home.command(&["token", "acme"]).spawn().unwrap();
     server.wait_for_held(1).await;
@@ -116,7 +116,7 @@ async fn a_sender_suspended_in_mid_refresh_goes_on_after_a_minute_and_nobody_sen
 }
 
 #[tokio::test]
-async fn a_suspended_waiter_holds_up_nobody_and_has_the_new_token_when_it_wakes() {
+async fn a_suspended_waiter_delays_no_process_and_has_the_new_token_when_it_wakes() {
     let (server, home) = held().await;
     let caller = home.command(&["token", "acme"]).spawn().unwrap();
     server.wait_for_held(1).await;

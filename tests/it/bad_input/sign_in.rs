@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_wrong_code_is_told_and_the_sign_in_stays_open() {
+async fn a_wrong_code_is_reported_and_the_sign_in_stays_open() {
     let (_server, town) = town().await;
     let _bot = town.run().await;
     for route in ROUTES {
@@ -30,7 +30,7 @@ async fn a_wrong_code_is_told_and_the_sign_in_stays_open() {
 }
 
 #[tokio::test]
-async fn a_code_that_has_expired_at_the_provider_is_told_and_the_link_gives_another() {
+async fn a_code_that_has_expired_is_reported_and_the_link_gives_another() {
     let (server, town) = town().await;
     let _bot = town.run().await;
     for route in ROUTES {
@@ -48,7 +48,7 @@ async fn a_code_that_has_expired_at_the_provider_is_told_and_the_link_gives_anot
 }
 
 #[tokio::test]
-async fn a_sign_in_older_than_fifteen_minutes_is_told_and_a_new_one_begins() {
+async fn a_sign_in_older_than_fifteen_minutes_is_refused_and_a_new_one_begins() {
     let (server, town) = town().await;
     let _bot = town.run().await;
     let mut links = Vec::new();
@@ -72,7 +72,7 @@ async fn a_sign_in_older_than_fifteen_minutes_is_told_and_a_new_one_begins() {
 }
 
 #[tokio::test]
-async fn another_persons_code_is_told_before_anything_is_sent_and_still_works_for_them() {
+async fn another_users_code_is_refused_before_any_request_and_still_works_for_them() {
     let (server, town) = town().await;
     let _bot = town.run().await;
     let (_, his_link) = town.start(&town.bob).await;
@@ -92,7 +92,7 @@ async fn another_persons_code_is_told_before_anything_is_sent_and_still_works_fo
 }
 
 #[tokio::test]
-async fn a_code_that_was_used_before_is_told_and_costs_nobody_the_session() {
+async fn a_code_that_was_used_before_is_reported_and_costs_no_session() {
     let (server, town) = town().await;
     let _bot = town.run().await;
     for route in ROUTES {
@@ -110,7 +110,7 @@ async fn a_code_that_was_used_before_is_told_and_costs_nobody_the_session() {
 }
 
 #[tokio::test]
-async fn a_state_or_an_issuer_that_does_not_match_is_refused_before_anything_is_sent() {
+async fn a_state_or_an_issuer_that_does_not_match_is_refused_before_any_request() {
     let (server, town) = town().await;
     let _bot = town.run().await;
     for route in ROUTES {
@@ -133,7 +133,7 @@ async fn a_state_or_an_issuer_that_does_not_match_is_refused_before_anything_is_
 }
 
 #[tokio::test]
-async fn a_denied_consent_is_told_and_the_link_can_be_followed_again() {
+async fn a_denied_consent_is_reported_and_the_link_can_be_followed_again() {
     let (server, town) = town().await;
     let _bot = town.run().await;
     for route in ROUTES {
@@ -152,7 +152,7 @@ async fn a_denied_consent_is_told_and_the_link_can_be_followed_again() {
 }
 
 #[tokio::test]
-async fn an_unknown_provider_is_told_with_those_that_there_are() {
+async fn an_unknown_provider_is_reported_with_the_configured_ones() {
     let (_server, town) = town().await;
     let _bot = town.run().await;
     for command in [&["auth", "start", "acne"][..], &["token", "acne"]] {
@@ -225,7 +225,7 @@ async fn a_provider_that_is_down_at_expiry_costs_no_session() {
 }
 
 #[tokio::test]
-async fn on_the_command_line_too_only_who_started_a_sign_in_can_finish_it() {
+async fn the_command_line_lets_only_the_starter_of_a_sign_in_finish_it() {
     let server = authserver().await;
     let home = Home::new(&server.config_toml("acme"));
     let link = start(&home).await;

@@ -59,7 +59,7 @@ async fn assert_refused(home: &Home, faults: &str, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn an_unreadable_store_is_told_by_path_and_never_taken_for_an_empty_one() {
+async fn an_unreadable_store_is_reported_by_path_and_never_taken_for_an_empty_one() {
     let (server, home) = signed_in().await;
     let sent = server.count();
     let words = ["cannot read", "Permission denied", "give the user that runs threadkey access to it"];
@@ -80,7 +80,7 @@ async fn an_unreadable_store_is_told_by_path_and_never_taken_for_an_empty_one() 
 }
 
 #[tokio::test]
-async fn a_corrupt_store_is_told_with_line_and_column_and_stays_as_it_is() {
+async fn a_corrupt_store_is_reported_with_line_and_column_and_stays_as_it_is() {
     let (server, home) = signed_in().await;
     let sent = server.count();
     let whole = String::from_utf8(stored(&home)).expect("it is UTF-8");
@@ -144,7 +144,7 @@ async fn a_read_only_store_is_read_and_nothing_is_spent() {
 }
 
 #[tokio::test]
-async fn a_store_that_others_can_read_is_told_with_the_command_that_mends_it() {
+async fn a_store_that_others_can_read_is_reported_with_the_command_that_mends_it() {
     let (server, home) = signed_in().await;
     let sent = server.count();
     let mode = |mode| fs::set_permissions(home.store(), fs::Permissions::from_mode(mode)).expect("ours");
@@ -159,7 +159,7 @@ async fn a_store_that_others_can_read_is_told_with_the_command_that_mends_it() {
 }
 
 #[tokio::test]
-async fn on_discord_a_broken_store_is_the_operators_to_read_about_and_nothing_is_lost() {
+async fn a_broken_store_is_explained_in_the_log_and_not_on_discord() {
     let (server, town) = town().await;
     let bot = town.run().await;
     town.sign_in(&town.alice, "alice").await;

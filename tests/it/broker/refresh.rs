@@ -23,7 +23,7 @@ async fn a_fresh_token_causes_no_request() {
 }
 
 #[tokio::test]
-async fn at_expiry_all_who_ask_in_all_processes_cause_one_refresh_and_hold_the_same_token() {
+async fn all_callers_in_all_processes_at_expiry_cause_one_refresh_and_share_its_token() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     rig.expire();
@@ -59,7 +59,7 @@ async fn a_caller_that_gives_up_cancels_nothing() {
 }
 
 #[tokio::test]
-async fn one_slow_login_delays_no_other() {
+async fn a_slow_tenant_delays_no_other() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     rig.sign_in(BOB, "bob").await;
@@ -75,7 +75,7 @@ async fn one_slow_login_delays_no_other() {
 }
 
 #[tokio::test]
-async fn trouble_deletes_nothing_and_holds_everybody_back() {
+async fn a_failed_refresh_deletes_nothing_and_holds_all_callers_back() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let before = rig.session(ALICE).await;
@@ -136,7 +136,7 @@ async fn within_the_grace_of_the_provider_an_uncertain_refresh_is_repeated_at_on
 }
 
 #[tokio::test]
-async fn a_verdict_ends_the_session_tells_once_and_leaves_the_access_token_its_rest() {
+async fn a_verdict_ends_the_session_notifies_once_and_leaves_the_access_token_its_rest() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let mut events = rig.broker.events();
@@ -160,7 +160,7 @@ async fn a_verdict_ends_the_session_tells_once_and_leaves_the_access_token_its_r
 }
 
 #[tokio::test]
-async fn a_client_that_is_refused_is_the_operators_problem_and_ends_nothing() {
+async fn a_refused_client_is_the_operators_problem_and_ends_no_session() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     rig.expire();
@@ -174,7 +174,7 @@ async fn a_client_that_is_refused_is_the_operators_problem_and_ends_nothing() {
 }
 
 #[tokio::test]
-async fn an_early_401_adopts_what_a_sibling_has_before_it_refreshes_and_forces_one_refresh_at_most() {
+async fn an_early_401_adopts_a_siblings_token_or_forces_one_refresh_at_most() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let first = rig.session(ALICE).await.access_token;
@@ -215,7 +215,7 @@ async fn a_refresh_token_goes_only_where_it_came_from() {
 }
 
 #[tokio::test]
-async fn nothing_is_spent_where_nothing_can_be_saved() {
+async fn a_refresh_token_is_not_spent_where_nothing_can_be_saved() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     rig.expire();

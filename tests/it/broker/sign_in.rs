@@ -17,7 +17,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_sign_in_does_not_wait_for_a_refresh_under_way() {
+async fn a_sign_in_does_not_wait_for_a_refresh_in_progress() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     rig.expire();
@@ -47,7 +47,7 @@ async fn a_sign_in_survives_a_restart_and_only_its_starter_can_finish_it() {
 }
 
 #[tokio::test]
-async fn what_does_not_belong_to_the_sign_in_is_refused_before_anything_is_sent() {
+async fn a_paste_with_a_wrong_state_or_issuer_is_refused_before_any_request() {
     let rig = Rig::start().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
     let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
@@ -71,7 +71,7 @@ async fn what_does_not_belong_to_the_sign_in_is_refused_before_anything_is_sent(
 }
 
 #[tokio::test]
-async fn a_logout_without_a_session_leaves_the_sign_in_under_way_alone() {
+async fn a_logout_without_a_session_leaves_the_pending_sign_in_alone() {
     let rig = Rig::start().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
     let error = rig.broker.logout(&tenant(ALICE), Revocation::Keep).await.unwrap_err();
@@ -81,7 +81,7 @@ async fn a_logout_without_a_session_leaves_the_sign_in_under_way_alone() {
 }
 
 #[tokio::test]
-async fn an_expired_sign_in_is_told_and_a_new_one_begins() {
+async fn an_expired_sign_in_is_refused_and_a_new_one_begins() {
     let rig = Rig::start().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
     let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
@@ -93,7 +93,7 @@ async fn an_expired_sign_in_is_told_and_a_new_one_begins() {
 }
 
 #[tokio::test]
-async fn a_cancelled_sign_in_drops_what_comes_back_late() {
+async fn a_cancelled_sign_in_drops_a_late_answer() {
     let rig = Rig::start().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
     let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
@@ -109,7 +109,7 @@ async fn a_cancelled_sign_in_drops_what_comes_back_late() {
 }
 
 #[tokio::test]
-async fn a_worker_of_a_person_without_a_session_uses_the_servers_only_where_that_is_shared() {
+async fn a_worker_uses_the_guild_session_only_if_shared_and_its_user_has_none() {
     let rig = Rig::start().await;
     let (alice, guild) = (Snowflake(803), Snowflake(900));
     let shared = Principal::Guild(guild);

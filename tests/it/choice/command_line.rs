@@ -46,7 +46,7 @@ fn bobs(server: &AuthServer) -> LifeState {
 }
 
 #[tokio::test]
-async fn without_a_terminal_it_names_the_commands_that_decide_and_replaces_nothing() {
+async fn a_paste_without_a_terminal_names_the_choice_commands_and_replaces_nothing() {
     let (server, home, ended) = undecided().await;
     assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{ended:?}");
     for words in [
@@ -76,7 +76,7 @@ async fn without_a_terminal_it_names_the_commands_that_decide_and_replaces_nothi
 }
 
 #[tokio::test]
-async fn who_keeps_their_session_is_told_that_the_other_grant_has_ended() {
+async fn auth_keep_reports_that_the_other_grant_has_ended() {
     let (server, home, _) = undecided().await;
     let kept = home.run(&["auth", "keep", "acme"]).await;
     assert_eq!((kept.code, kept.stdout.as_str()), (0, ""), "{kept:?}");
@@ -86,7 +86,7 @@ async fn who_keeps_their_session_is_told_that_the_other_grant_has_ended() {
 }
 
 #[tokio::test]
-async fn what_nobody_chose_is_revoked_by_the_next_command_that_comes_after_its_time() {
+async fn an_expired_choice_is_revoked_by_the_next_command() {
     for command in [&["auth", "status"][..], &["token", "acme", "--min-ttl", "29m"]] {
         let (server, home, _) = undecided().await;
         home.set_offset(if command[0] == "auth" { 900 } else { 1900 });
@@ -125,7 +125,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 "#;
 
 #[tokio::test]
-async fn on_a_terminal_it_asks_and_does_what_is_answered() {
+async fn a_paste_on_a_terminal_asks_for_the_choice_and_obeys_the_answer() {
     let here = std::process::Command::new("python3").arg("--version").output();
     if !here.is_ok_and(|output| output.status.success()) {
         println!("skipped: there is no python3 here; .ci/run installs it");

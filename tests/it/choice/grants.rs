@@ -39,7 +39,7 @@ async fn a_newer_sign_in_replaces_the_undecided_one_whose_grant_is_revoked() {
 }
 
 #[tokio::test]
-async fn a_choice_that_is_not_made_in_time_leaves_the_session_and_is_revoked_and_told() {
+async fn an_expired_choice_keeps_the_session_and_its_grant_is_revoked_and_reported() {
     let (rig, undecided) = undecided().await;
     let mut events = rig.broker.events();
     rig.clock.advance(899);
@@ -62,7 +62,7 @@ async fn a_choice_that_is_not_made_in_time_leaves_the_session_and_is_revoked_and
 }
 
 #[tokio::test]
-async fn writes_of_others_leave_it_to_be_revoked_and_only_much_later_drop_it() {
+async fn other_writers_drop_an_expired_choice_only_ten_minutes_later() {
     let (rig, _) = undecided().await;
     rig.clock.advance(25 * 60 - 1);
     rig.broker.start(&tenant(BOB), BOB).await.unwrap();
@@ -73,7 +73,7 @@ async fn writes_of_others_leave_it_to_be_revoked_and_only_much_later_drop_it() {
 }
 
 #[tokio::test]
-async fn of_several_that_nobody_chose_each_is_revoked_and_told_however_late_somebody_looks() {
+async fn each_of_several_expired_choices_is_revoked_and_reported_however_late() {
     let (rig, _) = undecided().await;
     rig.sign_in(BOB, "bea").await;
     waits(rig.finish_as(BOB, "carol").await);
@@ -90,7 +90,7 @@ async fn of_several_that_nobody_chose_each_is_revoked_and_told_however_late_some
 }
 
 #[tokio::test]
-async fn where_nothing_can_be_revoked_it_is_told_that_the_grant_may_live_on() {
+async fn a_grant_that_cannot_be_revoked_is_reported_as_possibly_alive() {
     let (rig, undecided) = undecided().await;
     for endpoint in [None, Some("http://127.0.0.1:1/revoke".to_owned())] {
         let settings = ProviderSettings { revocation_endpoint: endpoint, ..settings(&rig.server) };
@@ -121,7 +121,7 @@ async fn a_grant_of_an_account_that_is_in_use_elsewhere_is_not_revoked() {
 }
 
 #[tokio::test]
-async fn a_logout_takes_the_undecided_sign_in_along_and_revokes_it_where_that_was_asked() {
+async fn a_logout_drops_the_undecided_sign_in_and_revokes_it_if_requested() {
     let (rig, undecided) = undecided().await;
     assert_eq!(rig.broker.logout(&tenant(ALICE), Revocation::Keep).await.unwrap(), LoggedOut::LocallyOnly);
     assert_eq!(rig.store.read(&tenant(ALICE)).await.unwrap(), Entry::default());
@@ -136,7 +136,7 @@ async fn a_logout_takes_the_undecided_sign_in_along_and_revokes_it_where_that_wa
 }
 
 #[tokio::test]
-async fn a_server_s_sign_in_waits_for_whoever_may_choose_for_it() {
+async fn a_guild_sign_in_as_another_account_waits_for_a_choice_too() {
     let rig = Rig::start().await;
     let guild = Principal::Guild(threadkey::ids::Snowflake(900));
     for account in ["team", "bob"] {
@@ -153,7 +153,7 @@ async fn a_server_s_sign_in_waits_for_whoever_may_choose_for_it() {
 }
 
 #[tokio::test]
-async fn a_sign_in_that_a_failing_disk_kept_back_until_its_time_was_over_is_not_told_as_the_session() {
+async fn a_sign_in_saved_after_its_expiry_is_reported_as_expired_and_replaces_nothing() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     // The first write begins the sign-in, the second one is to save it.
@@ -177,7 +177,7 @@ async fn a_sign_in_that_a_failing_disk_kept_back_until_its_time_was_over_is_not_
 }
 
 #[tokio::test]
-async fn what_a_process_is_about_to_tell_of_a_sign_in_of_its_own_is_not_told_from_the_store_before() {
+async fn a_broker_takes_no_news_from_the_store_of_a_sign_in_that_it_is_finishing() {
     let (rig, _) = undecided().await;
     // The grant that bob's sign-in leaves behind is revoked for as long as the test wants.
     let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -11,7 +11,7 @@ async fn words(answer: Answer) -> String {
 }
 
 #[tokio::test]
-async fn anothers_buttons_forms_and_codes_do_nothing() {
+async fn another_users_buttons_forms_and_codes_do_nothing() {
     let (server, town) = town().await;
     let _bot = town.run().await;
     let (alice, bob) = (&town.alice, &town.bob);
@@ -58,7 +58,7 @@ async fn anothers_buttons_forms_and_codes_do_nothing() {
 }
 
 #[tokio::test]
-async fn nothing_that_one_person_sees_tells_of_anothers_login() {
+async fn a_user_sees_nothing_of_another_users_account() {
     let (_server, town) = town().await;
     let _bot = town.run().await;
     let (alice, bob) = (&town.alice, &town.bob);
@@ -88,7 +88,7 @@ async fn nothing_that_one_person_sees_tells_of_anothers_login() {
 }
 
 #[tokio::test]
-async fn only_its_owner_prompts_stops_and_renews_a_conversation() {
+async fn only_the_owner_of_a_conversation_prompts_stops_and_restarts_it() {
     let (server, town) = town().await;
     let _bot = town.run().await;
     let (alice, bob) = (&town.alice, &town.bob);

@@ -32,7 +32,7 @@ async fn a_started_sign_in_survives_a_restart_of_the_bot() {
 }
 
 #[tokio::test]
-async fn after_a_broken_connection_the_bot_resumes_and_answers_what_was_said_meanwhile() {
+async fn the_bot_resumes_a_broken_connection_and_answers_missed_messages() {
     let (_server, town) = town().await;
     let alice = &town.alice;
     let _bot = town.run().await;
@@ -55,7 +55,7 @@ async fn after_a_broken_connection_the_bot_resumes_and_answers_what_was_said_mea
 }
 
 #[tokio::test]
-async fn the_owner_of_an_ended_session_is_told_once_with_a_button_that_signs_in_again() {
+async fn the_owner_of_an_ended_session_gets_one_notice_with_a_sign_in_button() {
     let (server, town) = town().await;
     let alice = &town.alice;
     let bot = town.run().await;
@@ -102,7 +102,7 @@ async fn the_owner_of_an_ended_session_is_told_once_with_a_button_that_signs_in_
 }
 
 #[tokio::test]
-async fn the_owner_is_told_of_a_verdict_that_a_command_line_heard_without_the_bot_looking_by_the_clock() {
+async fn a_verdict_on_the_command_line_notifies_the_owner_without_polling() {
     let (server, town) = town().await;
     let alice = &town.alice;
     let _bot = town.run().await;
@@ -120,7 +120,7 @@ async fn the_owner_is_told_of_a_verdict_that_a_command_line_heard_without_the_bo
 }
 
 #[tokio::test]
-async fn a_sign_in_message_says_what_a_command_line_did_with_its_sign_in() {
+async fn a_sign_in_message_shows_the_result_of_the_command_line() {
     let (_server, town) = town().await;
     let alice = &town.alice;
     let _bot = town.run().await;
@@ -141,7 +141,7 @@ async fn a_sign_in_message_says_what_a_command_line_did_with_its_sign_in() {
 }
 
 #[tokio::test]
-async fn a_logout_takes_the_login_from_workers_and_says_whether_the_grant_lives_on() {
+async fn a_logout_takes_the_token_from_workers_and_reports_whether_the_grant_lives_on() {
     let (server, town) = town().await;
     let alice = &town.alice;
     let _bot = town.run().await;

@@ -16,7 +16,7 @@ fn ephemeral() -> CreateInteractionResponse {
 }
 
 #[tokio::test]
-async fn a_deferred_command_thinks_and_then_says_what_the_bot_edits_in() {
+async fn a_deferred_command_shows_thinking_and_then_the_bots_edit() {
     let discord = Discord::start(Options::default()).await;
     let guild = discord.guild("team");
     let general = guild.channel("general");

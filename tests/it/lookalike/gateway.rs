@@ -6,7 +6,7 @@ use super::bot::{Bot, Heard};
 use crate::support::discord::{Discord, Forget, Options};
 
 #[tokio::test]
-async fn a_broken_connection_is_resumed_and_what_was_missed_is_replayed() {
+async fn a_broken_connection_is_resumed_and_missed_events_are_replayed() {
     let discord = Discord::start(Options::default()).await;
     let guild = discord.guild("team");
     let general = guild.channel("general");

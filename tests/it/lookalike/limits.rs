@@ -106,7 +106,7 @@ async fn an_interaction_token_ends_after_fifteen_minutes() {
 }
 
 #[tokio::test]
-async fn what_was_answered_publicly_cannot_become_ephemeral() {
+async fn a_public_answer_cannot_become_ephemeral() {
     let scene = scene().await;
     let command = scene.command().await;
     assert_eq!(scene.bot.callback(&command, json!({"type": 5})).await.0, 204);

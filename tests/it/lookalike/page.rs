@@ -57,7 +57,7 @@ fn texts(picture: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_person_acts_through_the_page_and_sees_only_what_is_theirs() {
+async fn a_user_acts_through_the_page_and_sees_only_their_own_messages() {
     let discord = Discord::start(Options::default()).await;
     let guild = discord.guild("team");
     let general = guild.channel("general");
@@ -123,7 +123,7 @@ async fn the_page_answers_only_to_loopback_names_and_loads_nothing_from_elsewher
 }
 
 #[tokio::test]
-async fn a_panel_stands_on_the_page_and_answers_to_loopback_names_only() {
+async fn a_panel_appears_on_the_page_and_answers_to_loopback_names_only() {
     let discord = Discord::start(Options::default()).await;
     let routes = axum::Router::new().route("/panel", axum::routing::get(async || "of the panel"));
     let panel = page::Panel { html: "<aside>beside the chat</aside>", routes };

@@ -104,7 +104,7 @@ async fn missing_permissions_and_closed_dms_are_refused_by_name() {
 }
 
 #[tokio::test]
-async fn an_ordered_failure_is_answered_in_place_of_the_real_thing() {
+async fn a_scripted_failure_is_answered_in_place_of_the_real_answer() {
     let discord = Discord::start(Options::default()).await;
     let bot = Bot::start(&discord).await;
     discord.fail("GET", "/gateway", 500, json!({"message": "no", "code": 0}), 1);
@@ -116,7 +116,7 @@ async fn an_ordered_failure_is_answered_in_place_of_the_real_thing() {
 }
 
 #[tokio::test]
-async fn what_the_look_alike_answers_is_as_discord_describes_it() {
+async fn the_look_alikes_answers_match_discords_description() {
     let discord = Discord::start(Options::default()).await;
     let guild = discord.guild("team");
     let general = guild.channel("general");

@@ -26,7 +26,7 @@ async fn died_with(rig: &Rig, body: &Value) {
 }
 
 #[tokio::test]
-async fn the_life_of_a_token_that_waited_in_a_journal_is_counted_from_its_answer_on() {
+async fn the_life_of_a_token_from_a_journal_counts_from_its_answer() {
     let rig = expired(Duration::ZERO).await;
     let before = rig.server.count();
     let body = json!({"access_token": "waited", "refresh_token": "waited too", "expires_in": 3600});
@@ -39,7 +39,7 @@ async fn the_life_of_a_token_that_waited_in_a_journal_is_counted_from_its_answer
 }
 
 #[tokio::test]
-async fn a_token_whose_life_was_over_in_the_journal_is_not_served_and_its_refresh_token_is_used() {
+async fn a_token_that_expired_in_the_journal_is_not_served_and_is_refreshed() {
     let rig = expired(Duration::ZERO).await;
     died_with(&rig, &json!({"access_token": "waited", "refresh_token": "waited too", "expires_in": 3600}))
         .await;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_verdict_is_about_the_token_that_was_sent_and_another_processes_success_clears_it() {
+async fn a_verdict_concerns_the_sent_token_and_another_processes_success_clears_it() {
     let rig = expired(Duration::ZERO).await;
     let before = rig.session(ALICE).await;
     rig.server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
@@ -50,7 +50,7 @@ async fn a_verdict_is_about_the_token_that_was_sent_and_another_processes_succes
 }
 
 #[tokio::test]
-async fn the_refresh_token_is_the_stored_one_whatever_a_process_has_seen_before() {
+async fn a_refresh_sends_the_stored_token_whatever_the_process_has_seen_before() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let old_hand = rig.another();
@@ -67,7 +67,7 @@ async fn the_refresh_token_is_the_stored_one_whatever_a_process_has_seen_before(
 }
 
 #[tokio::test]
-async fn a_running_process_sees_a_new_sign_in_and_a_logout_of_another_at_its_next_request() {
+async fn a_running_process_sees_another_processes_sign_in_and_logout_at_its_next_request() {
     let rig = Rig::start().await;
     let other = rig.another();
     let error = other.token(&tenant(ALICE), MINUTE).await.unwrap_err();
@@ -95,7 +95,7 @@ async fn an_answer_without_a_refresh_token_keeps_the_old_one() {
 }
 
 #[tokio::test]
-async fn the_owner_is_told_once_of_a_verdict_that_a_command_line_process_heard() {
+async fn the_owner_is_notified_once_of_a_verdict_that_a_command_line_received() {
     let (server, town) = crate::town::town().await;
     let bot = town.run().await;
     town.sign_in(&town.alice, "alice").await;
@@ -120,7 +120,7 @@ async fn the_owner_is_told_once_of_a_verdict_that_a_command_line_process_heard()
 }
 
 #[tokio::test]
-async fn what_a_grace_allows_to_repeat_is_never_repeated_with_the_token_of_a_newer_sign_in() {
+async fn a_repetition_within_the_grace_never_uses_the_token_of_a_newer_sign_in() {
     let rig = expired(Duration::from_secs(30)).await;
     rig.server.script([Reply::Hang]);
     let asking = rig.ask_in_a_task(ALICE);

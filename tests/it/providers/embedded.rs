@@ -20,7 +20,7 @@ async fn start() -> (AuthServer, Place) {
 }
 
 #[tokio::test]
-async fn the_embedded_server_signs_a_person_in_and_knows_them() {
+async fn the_embedded_server_signs_a_user_in_and_names_their_account() {
     let (server, place) = start().await;
     a_person_signs_in_and_is_known(&place).await;
     the_section_is_toml_that_names(&place, &server.config_toml("acme"));
@@ -46,7 +46,7 @@ async fn the_embedded_server_enforces_pkce_and_single_use_codes() {
 }
 
 #[tokio::test]
-async fn the_embedded_server_takes_a_no_and_a_revocation() {
+async fn the_embedded_server_accepts_a_denial_and_a_revocation() {
     let (server, place) = start().await;
     a_person_can_say_no(&place).await;
     a_revoked_refresh_token_works_no_more(&place).await;
@@ -207,7 +207,7 @@ async fn the_metadata_names_the_endpoints_that_are_served() {
 }
 
 #[tokio::test]
-async fn the_id_token_names_the_person_and_carries_the_nonce() {
+async fn the_id_token_names_the_user_and_carries_the_nonce() {
     let (server, place) = start().await;
     let url = format!("{}&nonce=n-1", place.authorize_url(as_it_is));
     let callback = browser::sign_in(&url, "dora").await;

@@ -18,7 +18,7 @@ async fn start() -> (Oidc, Place) {
 }
 
 #[tokio::test]
-async fn oidc_provider_signs_a_person_in_and_knows_them() {
+async fn oidc_provider_signs_a_user_in_and_names_their_account() {
     let (oidc, place) = start().await;
     a_person_signs_in_and_is_known(&place).await;
     the_section_is_toml_that_names(&place, &oidc.config_toml("acme"));
@@ -40,7 +40,7 @@ async fn oidc_provider_enforces_pkce_and_single_use_codes() {
 }
 
 #[tokio::test]
-async fn oidc_provider_takes_a_no_and_a_revocation() {
+async fn oidc_provider_accepts_a_denial_and_a_revocation() {
     let (oidc, place) = start().await;
     a_person_can_say_no(&place).await;
     a_revoked_refresh_token_works_no_more(&place).await;

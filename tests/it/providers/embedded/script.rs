@@ -70,7 +70,7 @@ async fn a_script_can_lose_the_answer_to_a_refresh_that_was_made() {
 }
 
 #[tokio::test]
-async fn a_script_can_hang_until_it_is_released_and_edit_what_was_decided() {
+async fn a_script_can_hang_until_it_is_released_and_can_edit_an_answer() {
     let (server, place) = start().await;
     let tokens = place.sign_in("alice").await;
     server.script([Reply::Hang, Reply::Edit(|body| body["expires_in"] = "60".into())]);
