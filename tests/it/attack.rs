@@ -1,4 +1,5 @@
-//! What an operator's limits, an inherited descriptor or a stuck neighbour must not do to a refresh.
+//! A refresh under an operator's limits, an inherited descriptor or a stuck neighbour: none of them
+//! makes it lose a token or run forever.
 #![expect(clippy::disallowed_methods, reason = "the tests' own processes and files are not the program's")]
 
 use std::{process::Stdio, sync::Arc, time::Duration};
@@ -23,7 +24,7 @@ use crate::support::{
 const NOW: i64 = 1_795_358_672;
 /// Past the end of the server's access tokens.
 const A_DAY: i64 = 24 * 3600;
-/// Whatever is waited for comes within this, or the test fails.
+/// The bound of every wait; a test that reaches it fails.
 const WAIT: Duration = Duration::from_secs(30);
 
 async fn signed_in() -> (AuthServer, Home) {
@@ -39,7 +40,7 @@ async fn signed_in() -> (AuthServer, Home) {
     (server, home)
 }
 
-/// The program behind some words of the shell, in the home's surroundings.
+/// Runs the program after some shell commands, in the home's environment.
 fn after(home: &Home, words: &str, arguments: &str) -> Command {
     let text = format!("{words}; exec '{}' {arguments}", program::path().display());
     let model = home.command(&[]);
@@ -55,7 +56,7 @@ fn after(home: &Home, words: &str, arguments: &str) -> Command {
 async fn a_file_size_limit_prevents_spending_a_token_that_could_not_be_saved() {
     let (server, home) = signed_in().await;
     let before = server.count();
-    // 512 bytes: room for the intent, none for the answer.
+    // 512 bytes are enough for the intent and too few for the answer.
     let limited = after(&home, "ulimit -f 1", "token acme").output().await.unwrap();
     let told = String::from_utf8_lossy(&limited.stderr);
     assert_eq!(server.count(), before, "{told}");
@@ -84,7 +85,7 @@ async fn a_detached_refresh_keeps_none_of_its_callers_descriptors_open() {
     assert_eq!(server.events().of("alice").refreshes, 1);
 }
 
-/// A store with an expired session, and a broker on it whose provider nobody answers for.
+/// Creates a store with an expired session and a broker on it; the provider's port is closed.
 async fn expired(path: &std::path::Path) -> (Arc<dyn Store>, Broker, Tenant) {
     let clock = Clock::fixed(NOW);
     let tenant: Tenant = "acme/local".parse().expect("the way there works");
@@ -142,7 +143,8 @@ async fn a_flight_that_waits_for_a_stuck_holder_ends_once_it_has_no_callers() {
     let held = store.try_lock(&tenant, Purpose::Refresh).await.unwrap().expect("it is free");
     let asked = broker.token(&tenant, Duration::from_secs(60)).await;
     assert!(matches!(asked, Err(TokenError::InProgress(_))), "{asked:?}");
-    // Minutes of the paused clock: a detached process ends with this, and would otherwise pile up with its like.
+    // These are minutes of the paused clock. A detached process ends with its flight; without the
+    // bound such processes would pile up.
     assert!(timeout(WAIT * 10, broker.drained()).await.is_ok(), "a flight waits on for nobody");
     drop(held);
 }
@@ -153,7 +155,7 @@ async fn a_flight_that_finds_the_lock_held_in_shared_mode_ends_once_it_has_no_ca
     let path = folder.path().join("auth.json");
     let (store, broker, tenant) = expired(&path).await;
     drop(store.try_lock(&tenant, Purpose::Refresh).await.unwrap());
-    // Another waiter that was stopped in the moment in which it had the shared lock.
+    // This is another waiter, stopped at the moment at which it held the shared lock.
     let lock = folder.path().join("auth.json.refresh/acme%2Flocal.lock");
     let stopped = std::fs::File::open(lock).unwrap();
     stopped.lock_shared().unwrap();

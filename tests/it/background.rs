@@ -1,4 +1,4 @@
-//! What is in use is refreshed by itself, and only where that takes nothing away from anybody.
+//! Sessions in use are refreshed in the background, unless the refresh would revoke a token in use.
 
 use std::{
     sync::{
@@ -26,7 +26,7 @@ use crate::support::{
 const NOW: i64 = 1_795_358_672;
 const ALICE: Principal = Principal::User(Snowflake(803));
 
-/// Three quarters of an hour and the longest time after that; the token still serves.
+/// Three quarters of an hour plus the longest random delay; the token is still valid.
 const DUE: i64 = 2700 + 360;
 
 struct Rig {
@@ -40,7 +40,7 @@ fn tenant() -> Tenant {
     "acme/user:803".parse().unwrap()
 }
 
-/// Alice is signed in, at a provider whose refresh ends the life of the old access token or does not.
+/// Signs alice in at a provider whose refresh does or does not revoke the old access token.
 async fn signed_in(refresh_revokes_access: bool) -> Rig {
     let server = AuthServer::start(authserver::Options::default()).await;
     server.set_lifetimes(Lifetimes { access_token: Duration::from_secs(3600), ..Lifetimes::default() });
@@ -67,7 +67,7 @@ async fn signed_in(refresh_revokes_access: bool) -> Rig {
     Rig { server, clock, broker, _folder: folder }
 }
 
-/// The same are in use all the time.
+/// The set of sessions in use never changes.
 fn always() -> watch::Receiver<u64> {
     watch::Sender::new(0).subscribe()
 }
@@ -88,7 +88,8 @@ async fn a_session_that_comes_into_use_is_refreshed_without_polling() {
     };
     let broker = rig.broker.clone();
     let background = tokio::spawn(async move { broker.keep_fresh(in_use, others).await });
-    // Once, and once more when the store is watched: from now on there is no reason but the one below.
+    // The background task reads the set once, and once more when it watches the store. After that
+    // only the channel below wakes it.
     let looked = async {
         while looks.load(Ordering::SeqCst) < 2 {
             tokio::task::yield_now().await;
@@ -127,7 +128,7 @@ async fn a_refresh_that_revokes_the_old_token_waits_until_a_caller_needs_a_new_o
         looks.fetch_add(1, Ordering::SeqCst);
         vec![tenant()]
     };
-    // Nothing is sent while this time passes, and nothing has to be looked at by the clock.
+    // Nothing is sent while this time passes, and nothing polls.
     tokio::time::pause();
     let minute = tokio::time::timeout(Duration::from_secs(60), rig.broker.keep_fresh(in_use, always())).await;
     tokio::time::resume();

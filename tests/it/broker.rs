@@ -1,4 +1,5 @@
-//! The broker on a real file store, against the embedded authorization server: what is sent, how often, and what is kept.
+//! The broker on a real file store, against the embedded authorization server: the requests it
+//! sends, their number, and the session it keeps.
 
 mod late;
 mod refresh;
@@ -35,7 +36,7 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const ALICE: Principal = Principal::User(Snowflake(803));
 pub(super) const BOB: Principal = Principal::User(Snowflake(804));
 
-/// One store and one server, and brokers on them: each broker stands for a process.
+/// One store, one server, and brokers on them; each broker stands for a process.
 pub(super) struct Rig {
     pub(super) server: AuthServer,
     pub(super) clock: Clock,
@@ -61,7 +62,8 @@ impl Rig {
         Self { server, clock, store, path, broker, grace, _folder: folder }
     }
 
-    /// Alice is signed in, her token has ended, and she waits for a refresh whose answer the provider holds back.
+    /// Signs alice in, lets her token expire, and starts a refresh whose answer the provider holds
+    /// back.
     async fn with_a_held_refresh() -> (Self, JoinHandle<Result<Lease, TokenError>>) {
         let rig = Self::start().await;
         rig.sign_in(ALICE, "alice").await;
@@ -72,7 +74,7 @@ impl Rig {
         (rig, asking)
     }
 
-    /// Another process on the same store.
+    /// Opens another process on the same store.
     pub(super) fn another(&self) -> Broker {
         broker(&self.server, open(&self.path, &self.clock), &self.clock, self.grace)
     }
@@ -81,7 +83,7 @@ impl Rig {
         taken(self.finish_as(who, account).await)
     }
 
-    /// Signs in, whatever comes of it.
+    /// Signs in and returns the result, signed in or undecided.
     pub(super) async fn finish_as(&self, who: Principal, account: &str) -> Finished {
         let started = self.broker.start(&tenant(who), who).await.unwrap();
         let callback = browser::sign_in(started.authorize_url.as_str(), account).await;
@@ -97,7 +99,8 @@ impl Rig {
         tokio::spawn(async move { broker.token(&tenant(who), MINUTE).await })
     }
 
-    /// A sign-in of `who` whose process died after the provider's answer, which names this account. Gives what was pasted.
+    /// Leaves a sign-in whose process died after the provider's answer, which names this account.
+    /// Returns the text to paste.
     pub(super) async fn leave_an_answered_exchange(&self, who: Principal, account: &str) -> String {
         self.broker.start(&tenant(who), who).await.unwrap();
         let pending = self.store.read(&tenant(who)).await.unwrap().pending.unwrap();
@@ -129,13 +132,13 @@ pub(super) fn broker(server: &AuthServer, store: Arc<dyn Store>, clock: &Clock, 
     with_settings(ProviderSettings { reuse_grace: grace, ..settings(server) }, store, clock)
 }
 
-/// A broker for this provider.
+/// Builds a broker for this provider.
 pub(super) fn with_settings(settings: ProviderSettings, store: Arc<dyn Store>, clock: &Clock) -> Broker {
     let provider = Provider::new(acme(), settings).unwrap();
     Broker::new(store, Providers::new([provider]), Client::new(clock.clone()).unwrap(), clock.clone())
 }
 
-/// The embedded server as a provider, with access tokens of an hour.
+/// Configures the embedded server as a provider, with access tokens of one hour.
 pub(super) fn settings(server: &AuthServer) -> ProviderSettings {
     server.set_lifetimes(Lifetimes { access_token: Duration::from_secs(3600), ..Lifetimes::default() });
     parts::settings(server)

@@ -1,6 +1,6 @@
-//! Secrets, each one of its own, put through every path of the running system, and then looked for wherever anybody but their
-//! owner could see them: the logs of every process at the most talkative level, error texts, the arguments of every
-//! process, and what people see on Discord.
+//! Sends unique secrets through every path of the running system, and then searches every place
+//! that others than their owner can read: the logs of every process at trace level, error texts,
+//! the arguments of every process, and messages on Discord.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
 mod hunt;
@@ -20,12 +20,12 @@ use hunt::Hunt;
 
 const DISCORD_TOKEN: &str = "canary.discord.token-7f2c1d9e";
 const CLIENT_SECRET: &str = "canary-client-secret-51b0e8aa";
-/// The most talkative level, and the secrets that come from variables.
+/// The trace level, and the secrets that come from variables.
 const ENVIRONMENT: [(&str, &str); 3] =
     [("THREADKEY_LOG", "trace"), ("DISCORD_TOKEN", DISCORD_TOKEN), ("ACME_SECRET", CLIENT_SECRET)];
 const MADE_UP_CODE: &str = "canary-code-c0ffee00d15ea5e";
 
-/// An agent that has its secrets in its environment and is careless with them.
+/// An agent with secrets in its environment that handles them carelessly.
 const CARELESS: &str = r#"
 printf %s "$THREADKEY_CAPABILITY" > capability
 case "$line" in
@@ -47,7 +47,7 @@ fn careless_agent() -> String {
     )
 }
 
-/// The system, and what it must not tell.
+/// The system, and the search for its secrets.
 struct Scene {
     server: AuthServer,
     town: Town,
@@ -68,7 +68,7 @@ impl Scene {
         Self { server, town, hunt, hours: 0 }
     }
 
-    /// Takes note of all secrets that exist now.
+    /// Adds all secrets that exist now to the search.
     fn take_note(&mut self) {
         if self.town.home.store().exists() {
             self.hunt.secrets_of_store(&self.town.stored());
@@ -76,7 +76,8 @@ impl Scene {
         self.hunt.secrets_of_discord(&self.town.discord);
     }
 
-    /// A command with everything logged. What it says, except the result itself, is looked through.
+    /// Runs a command with everything logged. Searches its standard error; the caller gets the
+    /// result.
     async fn cli(&mut self, arguments: &[&str], input: &str) -> String {
         let mut command = self.town.home.command(arguments);
         command.envs(ENVIRONMENT);
@@ -86,7 +87,7 @@ impl Scene {
         ended.stdout
     }
 
-    /// A request to the token API; problems are looked through.
+    /// Sends a request to the token API; searches the error answers.
     async fn api(&mut self, capability: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
         let (status, answer) = self.town.api(capability, method, path, body).await;
         if status != 200 {
@@ -96,7 +97,7 @@ impl Scene {
         (status, answer)
     }
 
-    /// Two hours later: every token has ended, and every pause between tries too.
+    /// Moves the clock two hours, past every token's expiry and every pause between retries.
     fn later(&mut self) {
         self.hours += 2;
         self.town.home.set_offset(self.hours * AN_HOUR);
@@ -109,7 +110,7 @@ impl Scene {
     }
 }
 
-/// Sign-ins that go wrong in every way, and one that does not.
+/// Signs in with every kind of failure, and once with success.
 async fn sign_ins(scene: &mut Scene) {
     let alice = scene.town.alice.clone();
     let (started, link) = scene.town.start(&alice).await;
@@ -151,7 +152,7 @@ async fn sign_ins(scene: &mut Scene) {
     scene.take_note();
 }
 
-/// Refreshes whose answers repeat what was sent, in every place that an answer has.
+/// Refreshes with answers that repeat the sent token, in every place that an answer has.
 async fn refreshes(scene: &mut Scene, capability: &str) {
     let (status, _) = scene.api(capability, "GET", "/v1/token/acme", "").await;
     assert_eq!(status, 200);
@@ -186,7 +187,7 @@ async fn refreshes(scene: &mut Scene, capability: &str) {
     let token = renewed["access_token"].as_str().expect("a token").to_owned();
     scene.take_note();
 
-    // A worker that puts its secrets where they do not belong.
+    // A worker puts its secrets into the wrong places.
     for (method, path, body) in [
         ("POST", "/v1/token/acme/rejected".to_owned(), token.clone()),
         ("POST", "/v1/token/acme/rejected".to_owned(), json!({"access_token": {"x": token}}).to_string()),
@@ -204,7 +205,7 @@ async fn refreshes(scene: &mut Scene, capability: &str) {
     assert_eq!(status, 200, "{newer}");
     assert_ne!(newer["access_token"], renewed["access_token"]);
 
-    // And the end of it.
+    // The provider's verdict ends the session.
     let spent = scene.refresh_token();
     let verdict = json!({"error": "invalid_grant", "error_description": format!("{spent} is no more")});
     scene.server.script([Reply::Json(400, verdict)]);
@@ -214,7 +215,7 @@ async fn refreshes(scene: &mut Scene, capability: &str) {
     scene.town.alice.dm().wait_for_text("has ended").await;
 }
 
-/// An agent that says, writes to its standard error and dies with everything that it holds.
+/// An agent writes all its secrets to the conversation and to standard error, and dies.
 async fn careless_worker(scene: &mut Scene, thread: &Channel) {
     let alice = scene.town.alice.clone();
     alice.says(thread, "tell");
@@ -229,7 +230,7 @@ async fn careless_worker(scene: &mut Scene, thread: &Channel) {
     scene.take_note();
 }
 
-/// The same session from a terminal, with the arguments of all processes looked at in mid-refresh.
+/// Uses the same session from a terminal, and reads the arguments of all processes in mid-refresh.
 async fn terminal(scene: &mut Scene) {
     scene.cli(&["auth", "start", "acme"], "").await;
     let link = scene.cli(&["auth", "start", "acme", "--json"], "").await;
@@ -284,7 +285,7 @@ async fn terminal(scene: &mut Scene) {
     scene.cli(&["auth", "logout", "acme", "--revoke"], "").await;
 }
 
-/// A sign-in as somebody else, on Discord, and no.
+/// Signs in as another account on Discord, and keeps the session.
 async fn another_account(scene: &mut Scene) {
     let alice = scene.town.alice.clone();
     let (started, link) = scene.town.start(&alice).await;
@@ -298,7 +299,7 @@ async fn another_account(scene: &mut Scene) {
     scene.take_note();
 }
 
-/// A defect in the middle of everything: the panic's message holds what stands in the clock file.
+/// A defect in the middle of the work: the panic's message contains the text of the clock file.
 async fn panics(scene: &mut Scene, bot: &Running) {
     std::fs::write(scene.town.home.path().join("clock"), DISCORD_TOKEN).expect("it can be written");
     let stderr_before = bot.stderr().matches("threadkey has a defect at").count();
@@ -355,7 +356,7 @@ async fn no_canary_secret_appears_in_any_log_at_trace_level() {
     }
     hunt.assert_clean();
 
-    // The same eyes find one where there is one.
+    // The same search finds a secret where one is planted.
     let known =
         server.requests().pop().and_then(|request| request.form.into_values().max_by_key(String::len));
     hunt.place("planted", &format!("token={}!", known.expect("a token was sent")));

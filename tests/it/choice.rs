@@ -1,4 +1,4 @@
-//! A sign-in that comes back as another account: nothing is replaced until its person has chosen.
+//! A sign-in as another account than the session's: nothing is replaced until its user has chosen.
 
 mod command_line;
 mod grants;
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Alice is signed in, and a sign-in as bob waits in her place.
+/// Signs alice in, and then as bob; the second sign-in waits for a choice.
 async fn undecided() -> (Rig, Undecided) {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
@@ -28,7 +28,7 @@ async fn undecided() -> (Rig, Undecided) {
     (rig, undecided)
 }
 
-/// The sign-in waits for a choice.
+/// Asserts that the sign-in waits for a choice.
 #[track_caller]
 fn waits(finished: Finished) -> Undecided {
     match finished {
@@ -37,7 +37,7 @@ fn waits(finished: Finished) -> Undecided {
     }
 }
 
-/// The sign-in is the session.
+/// Asserts that the sign-in became the session.
 #[track_caller]
 pub(super) fn taken(finished: Finished) -> SignedIn {
     match finished {
@@ -46,7 +46,7 @@ pub(super) fn taken(finished: Finished) -> SignedIn {
     }
 }
 
-/// How the refresh tokens of an account stand at the provider.
+/// Returns the states of an account's refresh tokens at the provider.
 fn states(rig: &Rig, account: &str) -> Vec<LifeState> {
     rig.server.lives().into_iter().filter(|life| life.account == account).map(|life| life.state).collect()
 }
@@ -86,7 +86,7 @@ async fn a_switch_takes_effect_at_once_in_every_process() {
     for gone in [others, late] {
         assert!(matches!(gone, Err(ChoiceError::Gone(_))), "{gone:?}");
     }
-    // A second press of the same button is no error: that is how it is.
+    // A second press of the same button is no error: the choice is already in effect.
     rig.another().switch(&tenant(ALICE), undecided.lineage).await.unwrap();
     rig.expire();
     rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap();

@@ -1,4 +1,5 @@
-//! Clocks that step by four hours either way, and providers that tell no lifetime or a very short one.
+//! Clocks that step by four hours either way, and providers that send no lifetime or a very short
+//! one.
 
 use std::time::Duration;
 
@@ -66,7 +67,8 @@ async fn a_clock_that_steps_back_and_forth_causes_one_refresh_per_step() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let refreshes = |rig: &Rig| rig.server.events().total.refreshes;
-    // Back: nobody knows what is left of the token's life. Forward: it has ended.
+    // After a step back the rest of the token's life is unknown. After a step forward the token has
+    // expired.
     for (now, expected) in
         [(NOW, 0), (NOW - FOUR_HOURS, 1), (NOW, 2), (NOW + FOUR_HOURS, 3), (NOW, 4), (NOW + 60, 4)]
     {

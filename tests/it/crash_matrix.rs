@@ -1,10 +1,13 @@
-//! The crash matrix: a program is killed (-9) before and after each step of what it does, and the next one goes on by itself.
+//! The crash matrix: a program is killed (-9) before and after each step of its work, and the next
+//! one continues unaided.
 //!
-//! The steps are those that a recorded run of the same command made, so a new system call joins by itself. A look (a stat, a
-//! read) changes nothing, and to die before or after it is to die after the step before it or before the one behind it;
-//! `THREADKEY_CRASH_MATRIX=full` dies at the looks too.
+//! The steps come from a recorded run of the same command, so a new system call joins by itself. A
+//! read-only call (a stat, a read) changes nothing: a death before it equals a death after the
+//! preceding step, and a death after it equals a death before the following step.
+//! `THREADKEY_CRASH_MATRIX=full` kills at the read-only calls too.
 //!
-//! What is expected is told by what the dead program left: by the journal's lines, by the store, by the provider's counts.
+//! The expected result follows from the traces of the dead program: the journal's lines, the store,
+//! and the provider's counts.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
 
 use std::{collections::BTreeMap, fs, os::unix::process::ExitStatusExt as _, path::Path, process::Stdio};
@@ -20,20 +23,21 @@ use crate::support::{
 
 const AN_HOUR: i64 = 3600;
 
-/// Past the pause that an intent without an answer causes, which is 2 s at most.
+/// Longer than the pause that an intent without an answer causes, which is 2 s at most.
 const A_PAUSE: i64 = 10;
 
 /// Calls that change nothing.
 const LOOKS: [&str; 9] =
     ["access", "canonicalize", "fstat", "read", "readlink", "stat", "statfs", "statvfs", "statx"];
 
-/// How many cases are under way at once.
+/// The number of cases that run at once.
 const AT_ONCE: usize = 4;
 
 const REFRESH: [&str; 7] =
     ["--config", "threadkey.toml", "__refresh", "--tenant", "acme/local", "--min-ttl", "60"];
 
-/// A system call of a recorded run: its name, its path with the home as `~`, and which of its like it is, from 1.
+/// A system call of a recorded run: its name, its path with the home as `~`, and its number among
+/// the calls of that name and path, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Call {
     name: String,
@@ -41,7 +45,7 @@ struct Call {
     number: u32,
 }
 
-/// One person, with a folder of their own and a program in it.
+/// One user, with a folder and a program.
 struct Person {
     server: AuthServer,
     home: Home,
@@ -49,7 +53,7 @@ struct Person {
     now: i64,
 }
 
-/// Where a program is killed.
+/// The call at which a program is killed.
 #[derive(Clone, Debug)]
 struct Death {
     when: &'static str,
@@ -65,7 +69,8 @@ impl Call {
 }
 
 impl Death {
-    /// Whether it comes before an answer could be written down: the second line of a journal.
+    /// Whether the death precedes the earliest write of an answer, which is the second line of a
+    /// journal.
     fn comes_before_the_answer_is_written(&self) -> bool {
         let Call { name, path, number } = &self.call;
         let writes = name == "write" && path.ends_with(".lock");
@@ -79,7 +84,7 @@ impl Death {
     }
 }
 
-/// The calls that were recorded, in order.
+/// Returns the recorded calls, in order.
 fn calls(record: &Path, home: &Home) -> Vec<Call> {
     let text = fs::read_to_string(record).expect("the run was recorded");
     let mut seen = BTreeMap::new();
@@ -98,7 +103,7 @@ fn calls(record: &Path, home: &Home) -> Vec<Call> {
         .collect()
 }
 
-/// Every way to die in such a run that leaves something else behind.
+/// Returns every death in such a run that leaves a different state behind.
 fn deaths(calls: &[Call]) -> Vec<Death> {
     let full = std::env::var("THREADKEY_CRASH_MATRIX").is_ok_and(|form| form == "full");
     let mut deaths = Vec::new();
@@ -111,7 +116,8 @@ fn deaths(calls: &[Call]) -> Vec<Death> {
         if counts {
             deaths.push(Death { when: "kill-after", call: call.clone() });
         }
-        // Between two steps in a row a program does nothing but at most ask the provider, and it looks before it writes.
+        // Between two successive steps a program at most sends a request, and it makes a read-only
+        // call before it writes.
         after_a_step = counts;
     }
     deaths
@@ -159,13 +165,13 @@ impl Person {
         self.home.set_offset(self.now);
     }
 
-    /// Runs it with this fault; the signal that ended it, if one did.
+    /// Runs the program with this fault; returns the signal that ended it, if any.
     async fn run_faulty(&self, arguments: &[&str], input: &str, faults: &str) -> Option<i32> {
         let mut command = self.home.command(arguments);
         command.env("THREADKEY_TEST_FAILPOINTS", faults).stdin(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let mut stdin = child.stdin.take().expect("it is piped");
-        // It may be killed before it reads.
+        // The program may be killed before it reads.
         let _ = stdin.write_all(input.as_bytes()).await;
         drop(stdin);
         let output = child.wait_with_output().await.expect("the program ends");
@@ -186,7 +192,7 @@ impl Person {
         assert_eq!(signal, Some(9), "{death:?} was not met");
     }
 
-    /// How many lines a journal has: none, the intent, or the intent and the answer.
+    /// Returns the number of lines of a journal: none, the intent, or the intent and the answer.
     fn journal(&self, name: &str) -> usize {
         let path = self.home.store().with_file_name("auth.json.refresh").join(name);
         let text = fs::read(path).unwrap_or_default();
@@ -245,7 +251,7 @@ async fn exchange(person: &Person, death: &Death) {
         assert_eq!(next.code, 3, "{death:?}: {next:?}");
         let again = person.paste(&callback).await;
         if journal == 1 {
-            // It may have been sent, and nobody knows what came of it.
+            // The code may have been sent, and its result is unknown.
             assert!(again.stderr.contains("no answer came back"), "{death:?}: {again:?}");
             person.sign_in().await;
         } else {
@@ -269,7 +275,8 @@ async fn a_refresh_killed_at_any_step_lets_the_next_caller_take_its_answer_or_re
     model.sign_in().await;
     model.pass(AN_HOUR);
     let deaths = deaths(&model.record(&REFRESH, "{}\n").await);
-    // Each person dies at some of the steps, one after the other, in refreshes that begin with an empty journal.
+    // Each user dies at some of the steps, one after the other, in refreshes that start with an
+    // empty journal.
     let queue: Vec<_> = (0..AT_ONCE)
         .map(|first| deaths.iter().skip(first).step_by(AT_ONCE).cloned().collect::<Vec<_>>())
         .enumerate()
@@ -314,7 +321,8 @@ async fn refresh(person: &mut Person, death: &Death) {
         if sent == 0 {
             assert_eq!((later.code, counts().reuses), (0, before.reuses), "{death:?}: {later:?}");
         } else {
-            // This provider has no grace: its verdict is heard once, and signing in again is all it takes.
+            // This provider has no grace: its verdict arrives once, and a new sign-in is the only
+            // remedy.
             assert_eq!(later.code, 4, "{death:?}: {later:?}");
             assert_eq!(person.token().await.code, 4, "{death:?}");
             assert_eq!(counts().reuses, before.reuses + 1, "{death:?}: one verdict is enough");
@@ -322,7 +330,7 @@ async fn refresh(person: &mut Person, death: &Death) {
         }
     }
     if person.journal("acme%2Flocal.lock") > 0 {
-        // What is about a state that is gone stays until the next refresh, which drops it.
+        // An entry about an outdated state stays until the next refresh, which drops it.
         person.pass(AN_HOUR);
     }
     assert_eq!((person.token().await.code, person.journal("acme%2Flocal.lock")), (0, 0), "{death:?}");

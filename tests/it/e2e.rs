@@ -1,5 +1,5 @@
-//! The whole way: the real program on the Discord look-alike, people who sign in at a real authorization server, and agents
-//! that work on their logins.
+//! End to end: the real program on the Discord look-alike, users who sign in at a real
+//! authorization server, and agents that use their sessions.
 
 mod apart;
 mod life;
@@ -13,7 +13,7 @@ use crate::{
     town::{AN_HOUR, Town, builtin_agent, enter, said},
 };
 
-/// Four threads: two by `/ask`, two by a mention.
+/// Opens four threads: two by `/ask`, two by a mention.
 async fn four_threads(town: &Town, who: &Person) -> Vec<Channel> {
     let mut threads = Vec::new();
     for n in 1..=2 {

@@ -1,9 +1,9 @@
-//! A disk that fails, at any one call of a refresh, a sign-in or a logout: nothing is spent that cannot be saved, and
-//! nothing is lost.
+//! A disk that fails at any one call of a refresh, a sign-in or a logout: nothing is spent that
+//! cannot be saved, and nothing is lost.
 //!
-//! Each case has a person of its own, a program of its own and one fault: its N-th call fails with an error, once, or all calls
-//! from it on do, until the disk is well again. The number of calls is counted on a disk that is well, so that each call has
-//! its turn.
+//! Each case has its own user, its own program and one fault. Either its N-th call fails once, or
+//! all calls from it on fail until the disk recovers. A run on a healthy disk counts the calls, so
+//! that each call has its turn.
 
 mod case;
 mod disk;
@@ -31,16 +31,16 @@ const ERRORS: [(i32, &str); 6] = [
     (libc::EACCES, "give the user that runs threadkey access"),
 ];
 
-/// How many cases are under way at once.
+/// The number of cases that run at once.
 const AT_ONCE: usize = 16;
 
-/// Runs `case` with each error at each call that it makes with none.
+/// Runs `case` with each error at each of the calls that it makes without a fault.
 async fn at_each_call<F: Future<Output = u64> + Send + 'static>(case: impl Fn(Case, u64, &'static str) -> F) {
     run(case, |calls| ERRORS.iter().flat_map(|error| (1..=calls).map(move |call| (*error, call))).collect())
         .await;
 }
 
-/// Runs `case` at each call that it makes with no error, with one error after the other.
+/// Runs `case` at each of the calls that it makes without a fault, with one error after the other.
 async fn at_each_call_in_turn<F: Future<Output = u64> + Send + 'static>(
     case: impl Fn(Case, u64, &'static str) -> F,
 ) {
@@ -55,7 +55,7 @@ async fn run<F: Future<Output = u64> + Send + 'static>(
     let calls = case(rig.case(0, libc::EIO), 0, "").await;
     assert!(calls > 10, "it uses the disk");
     let running = cases(calls).into_iter().zip(1..).map(|(((errno, hint), call), number)| {
-        // In a task of its own, so that both processors have something to do.
+        // Each case is a task, so that both processors work.
         tokio::spawn(case(rig.case(number, errno), call, hint))
     });
     let mut ended = stream::iter(running).buffer_unordered(AT_ONCE);
@@ -127,7 +127,7 @@ async fn a_refresh_on_a_disk_that_keeps_failing_spends_nothing_or_is_kept_until_
         }
         let mut next = case.broker.token(&case.tenant, MINUTE).await;
         if let (Err(_), Err(TokenError::Unavailable { code, .. })) = (&asked, &next) {
-            // An intent that could not be taken back counts as sent: that costs a pause.
+            // An intent that could not be taken back counts as sent, and that costs a pause.
             assert_eq!(code, "ambiguous_no_answer", "{call}");
             case.clock.advance(10);
             next = case.broker.token(&case.tenant, MINUTE).await;
@@ -150,7 +150,8 @@ async fn an_exchange_on_a_disk_that_keeps_failing_spends_nothing_or_keeps_its_an
         if let Err(error) = finished {
             assert!(error.to_string().contains(hint), "{call}: it does not say what to do: {error}");
             if let Err(FinishError::CodeSpent(_)) = case.finish(&callback).await {
-                // An intent that could not be taken back counts as sent: that costs another look at the link.
+                // An intent that could not be taken back counts as sent, so the user has to follow
+                // the link again.
                 assert_eq!(case.counts().sign_ins, 0, "{call}");
                 let again = case.broker.start(&case.tenant, case.who).await.unwrap();
                 case.finish(&case.callback(&again).await).await.unwrap();
@@ -177,7 +178,8 @@ async fn a_logout_on_a_failing_disk_is_done_or_reported_and_never_half_done() {
                 case.expect_told(&error.to_string(), hint);
                 let (struck, _) = case.disk.struck().unwrap();
                 let left = case.session().await;
-                // The rename stands, and its fsync failed: it may still be undone, which is why it is told as an error.
+                // The rename is done and its fsync failed, so it may still be undone; therefore it
+                // is reported as an error.
                 assert!(left == before || (left.is_none() && struck == "fsync-folder"), "{call}: {struck}");
                 let again = case.broker.logout(&case.tenant, Revocation::Keep).await;
                 assert!(matches!(again, Ok(_) | Err(LogoutError::NoSession(_))), "{again:?}");

@@ -1,4 +1,4 @@
-//! One login's slowness holds up no other, and who gives up waiting takes nothing along.
+//! Tenants are independent: a slow one delays no other, and a caller that gives up cancels nothing.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::broker::{ALICE, BOB, MINUTE, Rig, tenant};
 use crate::support::{authserver::Reply, browser};
 
-/// Whatever is waited for comes within this, or the test fails.
+/// The bound of every wait; a test that reaches it fails.
 const WAIT: Duration = Duration::from_secs(30);
 
 #[tokio::test]

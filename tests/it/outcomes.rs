@@ -1,5 +1,6 @@
-//! The outcome table, from the wire to the store: for each shape in which providers answer a refresh, how many requests go
-//! out, what callers in two processes are told, and what is on record afterwards.
+//! The outcome table, from the wire to the store. For each shape of a provider's answer to a
+//! refresh: the number of requests, the results of callers in two processes, and the record
+//! afterwards.
 
 mod late;
 mod meanwhile;
@@ -18,7 +19,7 @@ use crate::{
     support::{authserver::Reply, program::Home},
 };
 
-/// Signed in, and the access token has ended.
+/// Signs in and lets the access token expire.
 async fn expired(grace: Duration) -> Rig {
     let rig = Rig::with(grace).await;
     rig.sign_in(ALICE, "alice").await;
@@ -26,7 +27,7 @@ async fn expired(grace: Duration) -> Rig {
     rig
 }
 
-/// Two processes ask at expiry. Gives what each was told, and how many requests that took.
+/// Requests a token from two processes at expiry. Returns both errors, and the number of requests.
 async fn told(rig: &Rig) -> ([TokenError; 2], u64) {
     let before = rig.server.count();
     let first = rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap_err();
@@ -34,7 +35,8 @@ async fn told(rig: &Rig) -> ([TokenError; 2], u64) {
     ([first, second], rig.server.count() - before)
 }
 
-/// This answer ends the session under this word: one request, and none after it by anybody, until a new sign-in.
+/// Asserts that this answer ends the session with this code: one request, and none after it by any
+/// process, until a new sign-in.
 async fn ends(reply: Reply, word: &str) {
     let rig = expired(Duration::ZERO).await;
     let before = rig.session(ALICE).await;
@@ -56,7 +58,8 @@ async fn ends(reply: Reply, word: &str) {
     assert_eq!(rig.session(ALICE).await.ended, None, "{word}: a sign-in clears it");
 }
 
-/// This answer holds everybody back for so long, under this word: one request until then, one that works after it.
+/// Asserts that this answer holds all callers back for this time, with this code: one request until
+/// then, and a successful one after it.
 async fn holds_back(reply: impl FnOnce(i64) -> Reply, word: &str, seconds: std::ops::RangeInclusive<i64>) {
     let rig = expired(Duration::ZERO).await;
     let before = rig.session(ALICE).await;
@@ -82,17 +85,17 @@ async fn holds_back(reply: impl FnOnce(i64) -> Reply, word: &str, seconds: std::
     assert_eq!(rig.server.events().total.reuses, 0, "{word}");
 }
 
-/// What the one further request, once the access token has ended, comes to.
+/// The result of the one further request, after the access token has expired.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Then {
-    /// The first one had not been processed.
+    /// The provider had not processed the first request.
     Renewed,
-    /// The provider had rotated, and takes the second one for theft.
+    /// The provider had rotated, and treats the second request as theft.
     Ended,
 }
 
-/// This answer leaves it open whether the refresh token was spent: on record under this word, told in status, one request
-/// and no other while the access token works.
+/// Asserts that this answer leaves it open whether the refresh token was spent: recorded with this
+/// code, shown in the status, and one request only while the access token works.
 async fn is_uncertain(reply: Reply, word: &str, then: Then) {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
@@ -317,7 +320,7 @@ async fn within_the_grace_a_lost_refresh_is_repeated_at_once_and_a_verdict_then_
         assert_eq!(rig.server.count() - before, 2);
         assert_eq!(rig.session(ALICE).await.retry, None);
     }
-    // A provider that does not keep to the grace that the configuration promises.
+    // This provider breaks the grace that the configuration promises.
     let rig = expired(Duration::from_secs(30)).await;
     rig.server.script([Reply::RotateThenDrop]);
     let (errors, requests) = told(&rig).await;

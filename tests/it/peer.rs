@@ -1,4 +1,4 @@
-//! A Python program shares the store by docs/protocol.md alone: tests/python/peer.py.
+//! A Python program, tests/python/peer.py, shares the store by docs/protocol.md alone.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
 use std::{collections::BTreeSet, path::Path, process::Stdio};
@@ -24,7 +24,8 @@ fn python_is_here() -> bool {
     here
 }
 
-/// Signed in at oidc-provider, with fields in the store that nobody knows; `None`, and a word, on a machine without Python.
+/// Signs in at oidc-provider, and adds unknown fields to the store. Returns `None`, with a notice,
+/// on a machine without Python.
 async fn shared() -> Option<(Oidc, Home)> {
     if !python_is_here() {
         return None;
@@ -75,7 +76,7 @@ async fn printed(child: Child) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The session is as documented, and nothing that nobody knows is gone.
+/// Asserts that the session is as documented, and that no unknown field is gone.
 fn assert_stored(home: &Home, token: &str, generation: u64) {
     let document = stored(home);
     let session = &document["sessions"]["acme/local"];
@@ -145,7 +146,8 @@ async fn threadkey_settles_a_journal_left_by_a_python_process_without_a_request(
     assert_eq!(peer(&home, AN_HOUR).wait_with_output().await.unwrap().status.code(), Some(5), "held back");
     assert_eq!(server.count(), sent + 1);
 
-    // Killed with its request on the way: nobody knows, and that is told.
+    // The process is killed with its request in progress, so the result is unknown and is reported
+    // as uncertain.
     let later = AN_HOUR + 120;
     home.set_offset(later);
     server.hold_before();
@@ -159,7 +161,7 @@ async fn threadkey_settles_a_journal_left_by_a_python_process_without_a_request(
     server.release();
     server.settled(3).await;
 
-    // A verdict: it is in the journal, and threadkey says what it means.
+    // A verdict is in the journal, and threadkey interprets it.
     let later = AN_HOUR + 240;
     home.set_offset(later);
     server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
@@ -187,7 +189,7 @@ async fn a_python_process_ignores_null_members_and_never_overwrites_a_damaged_jo
     assert_eq!((&session["refresh_token"], &session["token_type"]), (&before, &json!("Bearer")));
     assert_eq!(home.run(&["token", "acme"]).await.stdout, "new\n", "threadkey reads it");
 
-    // Behind an intent that was damaged stands what may be the only copy of a new token.
+    // The line after a damaged intent may be the only copy of a new token.
     let later = 2 * AN_HOUR + 60;
     home.set_offset(later);
     let lock = home.store().with_file_name("auth.json.refresh").join("acme%2Flocal.lock");

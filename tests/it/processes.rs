@@ -1,4 +1,4 @@
-//! Many processes, one login: the command line against oidc-provider, with callers that die.
+//! Many processes, one session: the command line against oidc-provider, with callers that die.
 #![expect(clippy::disallowed_methods, reason = "the tests' own processes are not the program's")]
 
 use std::{collections::BTreeSet, fs, process::Stdio, time::Duration};
@@ -17,7 +17,7 @@ use crate::support::{
     program::{Home, signal_process},
 };
 
-/// Past the end of an access token of an hour, by the program's clock.
+/// Past the expiry of an access token of one hour, by the program's clock.
 const AN_HOUR: i64 = 3600;
 
 async fn provider() -> Oidc {
@@ -89,7 +89,7 @@ async fn a_process_that_only_waits_starts_no_child_and_takes_the_committed_token
     assert_eq!(oidc.events().await.of("alice").refreshes, 0);
 }
 
-/// Until a thread of this process waits for a file lock.
+/// Waits until a thread of this process waits for a file lock.
 async fn until_blocked(id: &str) {
     let blocked = |line: &str| {
         let words: Vec<_> = line.split_whitespace().collect();
@@ -100,7 +100,7 @@ async fn until_blocked(id: &str) {
     }
 }
 
-/// The processes that it has started and that are still there.
+/// Returns the child processes that are still there.
 fn children(id: &str) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{id}/task")).unwrap();
     let lists = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("children")).unwrap());
@@ -202,7 +202,7 @@ async fn a_logout_is_local_unless_revocation_is_requested() {
     assert_eq!(home.run(&["auth", "logout", "acme"]).await.code, 3, "nobody is signed in");
 }
 
-/// Kills the process that refreshes at `failpoint`, and lets the next one go on.
+/// Kills the process that refreshes at `failpoint`, and moves the clock past the pause.
 async fn after_a_death_at(failpoint: &str) -> (Oidc, Home) {
     let (oidc, home) = signed_in().await;
     home.set_offset(AN_HOUR);
@@ -213,7 +213,7 @@ async fn after_a_death_at(failpoint: &str) -> (Oidc, Home) {
         .await
         .expect("the program runs");
     assert_eq!(dying.status.code(), Some(5), "{failpoint}: try again later: {dying:?}");
-    // Past the pause that an intent without an answer causes.
+    // Longer than the pause that an intent without an answer causes.
     home.set_offset(AN_HOUR + 10);
     (oidc, home)
 }

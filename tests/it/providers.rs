@@ -1,4 +1,5 @@
-//! The two authorization servers that the tests sign in at behave as OAuth 2.0 says, and as strictly as they should.
+//! The two authorization servers of the tests behave as OAuth 2.0 requires, and as strictly as they
+//! should.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ mod npm;
 
 const VERIFIER: &str = "a-code-verifier-of-the-tests-that-is-long-enough-0123456789";
 
-/// Where a server is: all that a client knows of it.
+/// A server, as far as a client knows it.
 struct Place {
     issuer: String,
     authorization_endpoint: String,
@@ -27,7 +28,7 @@ struct Place {
     redirect_uri: String,
 }
 
-/// What a token endpoint answered.
+/// The answer of a token endpoint.
 struct Answer {
     status: u16,
     body: Value,
@@ -140,7 +141,7 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Err
     Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) })
 }
 
-// === what holds for both ===
+// === tests for both servers ===
 
 async fn a_person_signs_in_and_is_known(place: &Place) {
     let callback = place.allow("alice").await;

@@ -1,4 +1,5 @@
-//! What a provider gave out while nothing could be saved: kept, told, written elsewhere at the end, and brought home.
+//! Tokens that a provider issued while nothing could be saved: held in memory, reported, written to
+//! a rescue file at the end, and restored.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -48,10 +49,11 @@ async fn sign_in(broker: &Broker) {
     broker.finish(Principal::Local, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
 }
 
-/// A refresh whose answer cannot be written into the journal, in a process that then has to end. Returns the rescue file.
+/// Refreshes with an answer that cannot be journalled, in a process that then has to end. Returns
+/// the rescue file.
 fn rescued(server: &AuthServer, store: &Path, into: &Path, clock: &Clock) -> std::path::PathBuf {
     let dying = Runtime::new().unwrap();
-    // The first write is the intent's; from then on the disk takes nothing into the journal.
+    // The first write is the intent; from then on the disk accepts nothing for the journal.
     let faults = vec!["write@local.lock:EIO#2"; 64].join(",");
     let broker = broker(server, store, &faults, clock);
     let file = dying.block_on(async {
@@ -114,7 +116,7 @@ async fn readyz_reports_a_failed_save() {
     let store = home.path().join("auth.json");
     sign_in(&broker(&server, &store, "", &clock)).await;
     let late = Clock::fixed(clock.now() + 3600);
-    // The answer's first write fails; the next one, a second later, works.
+    // The answer's first write fails; the next one, a second later, succeeds.
     let broker = broker(&server, &store, "write@local.lock:EIO#2", &late);
     let socket = home.path().join("t.sock");
     let bound = api::bind(&ApiSettings { socket: socket.clone() }).unwrap();
@@ -156,7 +158,7 @@ async fn the_life_of_a_token_that_is_saved_late_counts_from_its_answer() {
     assert_eq!(stored.expires_at, answered_at + 300);
 }
 
-/// Whose tokens could not be saved, as soon as that is told.
+/// Waits for the report of a failed save, and returns its tenant.
 async fn save_failed(events: &mut Receiver<Event>) -> Tenant {
     let told = async {
         loop {

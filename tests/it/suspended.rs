@@ -15,7 +15,7 @@ use crate::support::{
 const SIGSTOP: i32 = 19;
 const SIGCONT: i32 = 18;
 
-/// A process that is stopped until this is dropped, so that a test that fails leaves none behind.
+/// A process that is stopped until this is dropped, so that a failing test leaves none behind.
 struct Suspended(i32);
 
 impl Suspended {
@@ -31,7 +31,8 @@ impl Drop for Suspended {
     }
 }
 
-/// Signed in with the embedded server, the access token ended, and the provider keeps its answers back.
+/// Signs in with the embedded server, lets the access token expire, and makes the provider hold its
+/// answers.
 async fn held() -> (AuthServer, Home) {
     let server = crate::town::authserver().await;
     let home = Home::new(&server.config_toml("acme"));
@@ -58,7 +59,7 @@ async fn found<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     found.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
-/// The detached process that refreshes in this folder.
+/// Returns the detached process that refreshes in this folder.
 fn sender(home: &Home) -> Option<i32> {
     let folder = home.path().to_string_lossy().into_owned();
     let names =
@@ -81,7 +82,7 @@ fn waits_for_a_lock(id: i32) -> Option<()> {
     locks.lines().any(waits).then_some(())
 }
 
-/// Asks for a token, and waits until that waits for whoever refreshes.
+/// Starts a caller, and waits until it waits for the process that refreshes.
 async fn waiter(home: &Home) -> Child {
     let child = home.command(&["token", "acme"]).spawn().unwrap();
     let id = id(&child);

@@ -1,4 +1,4 @@
-//! What people paste that is wrong, and providers that are not there.
+//! Wrong pastes by users, and providers that do not answer.
 
 use std::time::Duration;
 
@@ -170,7 +170,7 @@ async fn an_unknown_provider_is_reported_with_the_configured_ones() {
 #[tokio::test]
 async fn a_provider_that_cannot_be_reached_costs_no_code() {
     let server = authserver().await;
-    // People get there; the program does not.
+    // Browsers reach the provider; the program does not.
     let down = server.config_toml("acme").replace(&server.token_endpoint(), "http://127.0.0.1:1/token");
     let town = Town::new(&down, "").await;
     let _bot = town.run().await;

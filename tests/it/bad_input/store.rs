@@ -9,7 +9,7 @@ use crate::{
     town::{AN_HOUR, authserver, town},
 };
 
-/// Everything that needs the store, by the command line; the last two want to write.
+/// Every command that needs the store; the last two write to it.
 const COMMANDS: [&[&str]; 5] = [
     &["auth", "status"],
     &["token", "acme"],
@@ -18,7 +18,7 @@ const COMMANDS: [&[&str]; 5] = [
     &["auth", "cancel"],
 ];
 
-/// Signed in at the embedded server.
+/// Signs in at the embedded server.
 async fn signed_in() -> (AuthServer, Home) {
     let server = authserver().await;
     let home = Home::new(&server.config_toml("acme"));
@@ -47,7 +47,7 @@ async fn with_faults(home: &Home, arguments: &[&str], faults: &str) -> Ended {
     }
 }
 
-/// What cannot be read is an error for everything, and stays as it is.
+/// Asserts that each command refuses the store and leaves it unchanged.
 async fn assert_refused(home: &Home, faults: &str, words: &[&str]) {
     let before = stored(home);
     for command in COMMANDS {
@@ -128,7 +128,7 @@ async fn a_newer_store_is_read_and_never_written() {
 async fn a_read_only_store_is_read_and_nothing_is_spent() {
     let (server, home) = signed_in().await;
     let (before, sent) = (stored(&home), server.count());
-    // What a read-only mount answers to whoever wants to write.
+    // These are the errors of a read-only mount on writing calls.
     let faults = "access:EROFS,open@.lock:EROFS,open@.tmp:EROFS,mkdir:EROFS,rename:EROFS";
     let fresh = with_faults(&home, &["token", "acme"], faults).await;
     assert_eq!(fresh.code, 0, "reading needs no write: {fresh:?}");

@@ -1,4 +1,4 @@
-//! What comes late, or was left behind by a process that died.
+//! Results that arrive late, and journals left by dead processes.
 
 use threadkey::{
     broker::{LoggedOut, RefreshState, Revocation, TokenError},

@@ -1,4 +1,4 @@
-//! Refreshes: what is sent, how often, and what comes of each answer.
+//! Refreshes: the requests that are sent, their number, and the effect of each answer.
 
 use std::time::Duration;
 
@@ -67,7 +67,8 @@ async fn a_slow_tenant_delays_no_other() {
     rig.server.hold();
     let slow = rig.ask_in_a_task(ALICE);
     rig.server.wait_for_held(1).await;
-    // Bob signs out and in again, and changes the store, while Alice's refresh is under way.
+    // Bob logs out and starts a new sign-in, so he changes the store, while Alice's refresh is in
+    // progress.
     rig.broker.logout(&tenant(BOB), Revocation::Keep).await.unwrap();
     rig.broker.start(&tenant(BOB), BOB).await.unwrap();
     rig.server.release();
@@ -222,7 +223,7 @@ async fn a_refresh_token_is_not_spent_where_nothing_can_be_saved() {
     let sent = rig.server.count();
     let blocked =
         rig.path.with_file_name("auth.json.refresh").join(format!("{}.lock", tenant(ALICE).file_name()));
-    // The lock file cannot be opened for writing any more: a folder is in its place.
+    // The lock file cannot be opened for writing any more, because a folder is in its place.
     put_a_folder_in_the_place_of(&blocked);
     let error = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap_err();
     assert!(matches!(error, TokenError::Store(_)), "{error}");

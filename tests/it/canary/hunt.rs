@@ -1,4 +1,4 @@
-//! The secrets that are known, the places where they must not be, and the search.
+//! The known secrets, the texts that must not contain them, and the search.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,16 +14,16 @@ use crate::support::{discord::Discord, program::Ended};
 /// Keys of the store whose values are secrets.
 const SECRET_KEYS: [&str; 5] = ["access_token", "refresh_token", "verifier", "state", "nonce"];
 
-/// What must not be seen, and where it was looked for.
+/// The secrets, and the texts in which they are searched.
 #[derive(Default)]
 pub(super) struct Hunt {
-    /// By the secret: what it is.
+    /// Describes each secret, by its value.
     secrets: BTreeMap<String, String>,
     places: BTreeSet<(String, String)>,
 }
 
 impl Hunt {
-    /// One more secret, as it is and as HTTP Basic would show it (RFC 7617 §2).
+    /// Adds a secret, as it is and as HTTP Basic would encode it (RFC 7617 §2).
     pub(super) fn secret(&mut self, what: &str, secret: &str) {
         assert!(secret.len() >= 16, "{what} is too short to be told from other text");
         self.secrets.insert(secret.to_owned(), what.to_owned());
@@ -48,7 +48,7 @@ impl Hunt {
         }
     }
 
-    /// The tokens of all interactions: who has one can answer in the bot's name.
+    /// Adds the tokens of all interactions: the owner of one can answer in the bot's name.
     pub(super) fn secrets_of_discord(&mut self, discord: &Discord) {
         let tokens: Vec<String> =
             discord.world().interactions.values().map(|interaction| interaction.token.clone()).collect();
@@ -57,12 +57,12 @@ impl Hunt {
         }
     }
 
-    /// A text that others see.
+    /// Adds a text that others can read.
     pub(super) fn place(&mut self, what: &str, text: &str) {
         self.places.insert((what.to_owned(), text.to_owned()));
     }
 
-    /// Which secret is where.
+    /// Lists each secret with the text that contains it.
     pub(super) fn found(&self) -> Vec<String> {
         let mut found = Vec::new();
         for (place, text) in &self.places {
@@ -85,11 +85,11 @@ impl Hunt {
     }
 }
 
-/// Runs a command to its end with this on its standard input.
+/// Runs a command to its end with this standard input.
 pub(super) async fn run(mut command: tokio::process::Command, input: &str) -> Ended {
     let mut child = command.stdin(Stdio::piped()).spawn().expect("the program starts");
     let mut stdin = child.stdin.take().expect("it is piped");
-    // It may end without reading.
+    // The program may end without reading.
     let _ = stdin.write_all(input.as_bytes()).await;
     drop(stdin);
     let output = tokio::time::timeout(std::time::Duration::from_secs(120), child.wait_with_output()).await;
@@ -102,7 +102,7 @@ pub(super) async fn run(mut command: tokio::process::Command, input: &str) -> En
     }
 }
 
-/// The arguments of all processes of this machine that can be seen, a process per line.
+/// Returns the arguments of all visible processes of this machine, one process per line.
 pub(super) fn arguments_of_all_processes() -> String {
     let folders = std::fs::read_dir("/proc").expect("there is /proc");
     let lines = folders.filter_map(|folder| {

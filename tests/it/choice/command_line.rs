@@ -1,4 +1,4 @@
-//! The choice in a terminal, and from a script.
+//! The choice between two accounts in a terminal, and from a script.
 #![expect(clippy::disallowed_methods, reason = "the tests' own processes are not the program's")]
 
 use std::process::Stdio;
@@ -15,7 +15,7 @@ use crate::{
     town::authserver,
 };
 
-/// Signs in as this account; gives how `auth code` ended.
+/// Signs in as this account; returns the result of `auth code`.
 async fn sign_in(home: &Home, account: &str) -> Ended {
     let callback = callback(home, account).await;
     home.run_with(&["auth", "code"], &callback).await
@@ -26,7 +26,7 @@ async fn callback(home: &Home, account: &str) -> String {
     browser::sign_in(started.stdout.trim(), account).await.url
 }
 
-/// Alice is signed in, and a sign-in as bob waits.
+/// Signs alice in, and then as bob; the second sign-in waits for a choice.
 async fn undecided() -> (AuthServer, Home, Ended) {
     let server = authserver().await;
     let home = Home::new(&server.config_toml("acme"));
@@ -97,7 +97,7 @@ async fn an_expired_choice_is_revoked_by_the_next_command() {
     }
 }
 
-/// Types into a terminal of its own: the address after the first question, then an answer.
+/// Types into a pseudo-terminal: the address after the first question, then an answer.
 const TERMINAL: &str = r#"
 import os, pty, sys
 program, address, answer = sys.argv[1:4]

@@ -1,4 +1,4 @@
-//! What becomes of a grant that nobody chose.
+//! The grants of sign-ins that no user chose.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use threadkey::{
 
 use super::*;
 
-/// Waits for a choice that was not made.
+/// Waits until a choice has expired.
 async fn lapsed(events: &mut tokio::sync::broadcast::Receiver<Event>) -> Kept {
     let lapsed = async {
         loop {
@@ -156,7 +156,7 @@ async fn a_guild_sign_in_as_another_account_waits_for_a_choice_too() {
 async fn a_sign_in_saved_after_its_expiry_is_reported_as_expired_and_replaces_nothing() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
-    // The first write begins the sign-in, the second one is to save it.
+    // The first write starts the sign-in; the second one would save it.
     let disk = Arc::new(RealDisk::with(Faults::parse("rename:ENOSPC#2")));
     let store = FileStore::on_disk(disk, &rig.path, rig.clock.clone(), FileStoreOptions::default()).unwrap();
     let broker = with_settings(settings(&rig.server), Arc::new(store), &rig.clock);
@@ -179,7 +179,7 @@ async fn a_sign_in_saved_after_its_expiry_is_reported_as_expired_and_replaces_no
 #[tokio::test]
 async fn a_broker_takes_no_news_from_the_store_of_a_sign_in_that_it_is_finishing() {
     let (rig, _) = undecided().await;
-    // The grant that bob's sign-in leaves behind is revoked for as long as the test wants.
+    // This server accepts the revocation of bob's grant and does not answer it.
     let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let revocation_endpoint = Some(format!("http://{}/revoke", slow.local_addr().unwrap()));
     let settings = ProviderSettings { revocation_endpoint, ..settings(&rig.server) };

@@ -1,4 +1,5 @@
-//! A history: programs on one machine, in which people sign in and out and agents ask for tokens, and which end at any call.
+//! A history: programs on one machine, on which users sign in and out and agents request tokens.
+//! Each program ends at any call.
 
 use std::{
     pin::pin,
@@ -25,13 +26,13 @@ use super::{
 };
 use crate::support::random::Random;
 
-/// Past any pause that a failed refresh causes here.
+/// Longer than any pause that a failed refresh causes here.
 const A_PAUSE: i64 = 30;
 
-/// What went against an invariant.
+/// A broken invariant.
 pub(super) type Violation = String;
 
-/// Whether what the store holds now cannot be undone any more.
+/// Whether the store's present state is final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Settled {
     Yes,
@@ -66,7 +67,7 @@ impl Walk {
                 program = self.recover()?;
             }
         }
-        // In the end nothing is under way, and all that was acknowledged outlives a power cut.
+        // At the end nothing is in progress, and every acknowledged result outlives a power cut.
         self.machine.cut_power();
         program = self.recover()?;
         for tenant in tenants() {
@@ -76,7 +77,7 @@ impl Walk {
         self.verdict()
     }
 
-    /// One step, or two by two programs at once; perhaps the last of one of them, or of the machine.
+    /// Takes one step, or two by two programs at once; each may end one of them or the machine.
     fn step(&mut self, program: &Program) -> Result<(), Violation> {
         let (tenant, step) = (self.tenant(), self.pick());
         let calls = calls(step);
@@ -93,7 +94,7 @@ impl Walk {
             program.process.ends(None);
             let all_alive = program.process.is_alive();
             self.expect_well(&program.process, ended)?;
-            // Looked at before what was shared is forgotten.
+            // This check comes before the record of the shared write is dropped.
             self.expect_possible(program, Settled::No, all_alive)?;
             self.world.lock().end_step(all_alive);
             return self.verdict();
@@ -130,7 +131,8 @@ impl Walk {
         self.verdict()
     }
 
-    /// Both tenants sign in or out while somebody else holds the global lock, so that one write brings it all.
+    /// Signs both tenants in or out while another process holds the global lock, so that one write
+    /// carries all changes.
     fn share_a_write(&mut self, program: &Program, held: Box<dyn DiskFile>) -> Result<(), Violation> {
         let mut changes = Vec::new();
         for tenant in tenants() {
@@ -139,7 +141,7 @@ impl Walk {
         }
         program.block_on(async {
             let mut changes = pin!(futures_util::future::join_all(changes));
-            // Once each has been looked at, all are queued, in this order; unless the program has ended.
+            // One poll each queues all changes in this order, unless the program has ended.
             let ended = futures_util::poll!(changes.as_mut());
             drop(held);
             let ended = if let Poll::Ready(ended) = ended { ended } else { changes.await };
@@ -147,14 +149,14 @@ impl Walk {
         })
     }
 
-    /// The global lock, taken by another process; `None` before there is a store.
+    /// Takes the global lock for another process; `None` before the store exists.
     fn hold_the_global_lock(&self) -> Option<(Process, Box<dyn DiskFile>)> {
         let process = self.machine.start(Sabotage::Nothing);
         let file = process.open(format!("{PATH}.global.lock").as_ref(), Open::ReadWrite).ok()?;
         file.try_lock(Mode::Exclusive).is_ok_and(|locked| locked).then_some((process, file))
     }
 
-    /// Another program does a step of its own in the middle of `host`'s.
+    /// Starts another program that takes a step in the middle of `host`'s.
     fn invite(
         &mut self,
         host: &Program,
@@ -173,7 +175,7 @@ impl Walk {
         Ok((process, answered))
     }
 
-    /// Who did not end had no reason to fail: this disk has no faults but its end.
+    /// Asserts that a living program had no error: this disk has no faults, only ends.
     fn expect_well(&self, process: &Process, ended: Result<(), Violation>) -> Result<(), Violation> {
         match ended {
             Err(error) if process.is_alive() => Err(format!("an error on a disk that is well: {error}")),
@@ -181,7 +183,8 @@ impl Walk {
         }
     }
 
-    /// After an end: the file parses, holds what it may hold, and another program goes on.
+    /// Recovers after an end: the file parses, holds a possible state, and another program
+    /// continues.
     fn recover(&mut self) -> Result<Program, Violation> {
         let settled = if self.machine.power_up(&mut self.random) { Settled::Yes } else { Settled::No };
         let program = self.open()?;
@@ -194,8 +197,8 @@ impl Walk {
         Ok(program)
     }
 
-    /// What the journals acknowledged is had by whoever asks next, with nothing sent; and a refresh that was under way is no
-    /// obstacle.
+    /// Asserts that the next caller gets the answers in the journals, with nothing sent. A refresh
+    /// that was in progress is no obstacle.
     fn go_on(&mut self, program: &Program, tenant: &Tenant) -> Result<(), Violation> {
         self.world.lock().begin_step(None);
         self.world.lock().well = true;
@@ -212,7 +215,7 @@ impl Walk {
             }
             let now = known(&program.read(tenant)?);
             let sent = self.world.lock().requests - before;
-            // Only an access token whose life was over in the journal is renewed, at once.
+            // Only an access token that expired in the journal is refreshed, at once.
             let ends_at =
                 self.world.lock().given_at(answered) + i64::try_from(LIFETIME).expect("some seconds");
             let renewals = u64::from(self.clock.now() >= ends_at);
@@ -236,7 +239,8 @@ impl Walk {
         }
     }
 
-    /// Whatever happened, a new sign-in works at once, and its session does.
+    /// Asserts that a new sign-in works at once, whatever happened before, and that its session
+    /// works.
     fn nothing_sticks(&mut self, program: &Program) -> Result<(), Violation> {
         let tenant = self.tenant();
         self.world.lock().begin_step(None);
@@ -308,7 +312,7 @@ impl Walk {
     }
 }
 
-/// About as many calls as such a step makes when nothing is in its way.
+/// Returns about the number of calls that such a step makes without obstacles.
 fn calls(step: Step) -> u64 {
     match step {
         Step::SignIn => 125,

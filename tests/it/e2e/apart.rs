@@ -1,11 +1,11 @@
-//! What one person does gets nothing of another's.
+//! Users are isolated: no action of one user reaches another user's data.
 
 use crate::{
     support::{browser, discord::Answer},
     town::{Town, authserver, enter, said, scripted_agent, town},
 };
 
-/// The words of an answer that came at once.
+/// Returns the text of an immediate answer.
 async fn words(answer: Answer) -> String {
     answer.message().latest().await.all_text()
 }
@@ -40,7 +40,7 @@ async fn another_users_buttons_forms_and_codes_do_nothing() {
     assert_eq!(server.count(), 0, "nothing was sent");
     assert_eq!(town.stored(), before, "his sign-in is as it was");
 
-    // With a sign-in of her own under way, his code is still not hers.
+    // She has her own sign-in in progress, and his code still does not belong to it.
     let (hers, _) = town.start(alice).await;
     let told = enter(&hers, &callback.url).await.text();
     assert!(told.contains("belongs to another sign-in"), "{told}");
@@ -97,7 +97,7 @@ async fn only_the_owner_of_a_conversation_prompts_stops_and_restarts_it() {
     let thread = town.ask(bob, "whose login is this?").await;
     said(&thread, "I hold **bob**'s login", 1).await;
 
-    // Somebody lets her into his thread.
+    // The server lets her into his thread.
     town.discord.change(|world| {
         world.channels.get_mut(&thread.id).expect("it is there").members.insert(alice.id);
     });
@@ -116,7 +116,7 @@ async fn only_the_owner_of_a_conversation_prompts_stops_and_restarts_it() {
     town.discord.assert_no_violations();
 }
 
-/// An agent that writes its capability down.
+/// An agent that writes its capability to a file.
 const NOTES: &str = r#"printf %s "$THREADKEY_CAPABILITY" > capability; say noted; done_with end_turn"#;
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn a_capability_opens_only_its_own_principal_and_providers() {
         assert_eq!((status, problem["code"].as_str()), (401, Some("unauthorized")), "{problem}");
     }
 
-    // What she says of his token changes nothing for him: she is given her own.
+    // Her report of his token changes nothing for him: she gets her own token.
     let sent = server.count();
     let body = serde_json::json!({"access_token": his_now["access_token"]}).to_string();
     let (status, answer) = town.api(&her_capability, "POST", "/v1/token/acme/rejected", &body).await;

@@ -1,4 +1,4 @@
-//! Restarts, broken connections, ended sessions, sign-outs, and a second bot.
+//! Restarts, broken connections, ended sessions, logouts, and a second bot.
 
 use serde_json::json;
 
@@ -79,14 +79,14 @@ async fn the_owner_of_an_ended_session_gets_one_notice_with_a_sign_in_button() {
     said(&thread, "has ended (invalid_grant)", 3).await;
     said(&dm, ended, 1).await;
 
-    // The button of before the restart is forgotten, the command is not.
+    // The button from before the restart is forgotten; the command works.
     let status = alice.command(&town.general, "auth status", &[]).await.text();
     assert!(status.contains("**ended** by the provider"), "{status}");
     town.sign_in(alice, "alice").await;
     alice.says(&thread, "and now?");
     said(&thread, "I hold **alice**'s login", 2).await;
 
-    // Again, and this time by the button.
+    // The second time, she uses the button.
     server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
     town.home.set_offset(2 * AN_HOUR + 60);
     said(&dm, ended, 2).await;
@@ -107,7 +107,7 @@ async fn a_verdict_on_the_command_line_notifies_the_owner_without_polling() {
     let alice = &town.alice;
     let _bot = town.run().await;
     town.sign_in(alice, "alice").await;
-    // No agent of hers runs, so nothing in the bot has a reason to look at her session.
+    // No agent of hers runs, so nothing in the bot has a reason to read her session.
     server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
     town.home.set_offset(AN_HOUR);
     let principal = format!("user:{}", threadkey::ids::Snowflake(alice.id));

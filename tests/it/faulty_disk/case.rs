@@ -1,4 +1,4 @@
-//! A person, their program, and a disk that fails.
+//! A user, the program that serves them, and a disk that fails.
 
 use std::{
     path::{Path, PathBuf},
@@ -25,13 +25,13 @@ use crate::{
     },
 };
 
-/// One authorization server and one folder of stores, for all cases with one error.
+/// One authorization server and one folder of stores, for all cases.
 pub(super) struct Rig {
     server: AuthServer,
     folder: tempfile::TempDir,
 }
 
-/// One person with a store of their own, and their program.
+/// One user with a store and a program.
 pub(super) struct Case {
     pub(super) tenant: Tenant,
     pub(super) who: Principal,
@@ -63,12 +63,12 @@ impl Rig {
 }
 
 impl Case {
-    /// Lets the N-th call from now fail.
+    /// Makes the N-th call from now fail.
     pub(super) fn fail_at(&self, call: u64) {
         self.disk.arm(call);
     }
 
-    /// Lets all calls fail from the N-th on.
+    /// Makes all calls from the N-th on fail.
     pub(super) fn fail_from(&self, call: u64) {
         self.disk.goes_on_failing();
         self.disk.arm(call);
@@ -78,8 +78,8 @@ impl Case {
         self.disk.is_well_again();
     }
 
-    /// What comes of `work` on a disk that goes on failing: it ends, or it is told that what the provider gave cannot be
-    /// saved. Then the disk is well again, and it ends.
+    /// Runs `work` on a disk that keeps failing, until it ends or reports that the provider's
+    /// answer cannot be saved. Then the disk recovers. Returns the result of `work`.
     pub(super) async fn through_it<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
@@ -117,18 +117,19 @@ impl Case {
         self.store.read(&self.tenant).await.unwrap().session
     }
 
-    /// What the provider counted for this person.
+    /// Returns the provider's counts for this user.
     pub(super) fn counts(&self) -> Counts {
         self.server.events().of(&self.account)
     }
 
-    /// Nothing was sent, and the session is as it was.
+    /// Asserts that nothing was sent and that the session is unchanged.
     pub(super) async fn expect_untouched(&self, before: &Option<Session>, call: u64) {
         assert_eq!(self.counts().refreshes, 0, "{call}: nothing was sent");
         assert_eq!(self.session().await, *before, "{call}: nothing was lost");
     }
 
-    /// After all tries there was one refresh, and who got a token before has the one that it brought.
+    /// Asserts that all tries together made one refresh, and that a caller with an earlier token
+    /// holds its result.
     pub(super) async fn expect_one_refresh(&self, asked: Result<Lease, TokenError>, next: &Lease, call: u64) {
         if let Ok(asked) = asked {
             assert_eq!(asked.access_token, next.access_token, "{call}");
@@ -138,7 +139,7 @@ impl Case {
         assert_eq!(self.session().await.unwrap().generation, 2);
     }
 
-    /// After all tries one code was spent, and what it brought serves.
+    /// Asserts that all tries together spent one code, and that its session works.
     pub(super) async fn expect_one_sign_in(&self, call: u64) {
         let counts = self.counts();
         assert_eq!((counts.sign_ins, counts.reuses), (1, 0), "{call}: {:?}", self.disk.struck());
@@ -147,7 +148,7 @@ impl Case {
         assert_eq!(lease.access_token, session.access_token);
     }
 
-    /// What a person reads: on which path, and what to do.
+    /// Asserts that the error names a path and a remedy.
     pub(super) fn expect_told(&self, error: &str, hint: &str) {
         let (call, path) = self.disk.struck().unwrap();
         let own = self.path.parent().unwrap().to_string_lossy().into_owned();

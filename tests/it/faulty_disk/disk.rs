@@ -1,4 +1,4 @@
-//! A disk of which one call fails, or all from one on.
+//! A disk on which one call fails, or all calls from one on.
 
 use std::{
     ffi::OsString,
@@ -17,14 +17,14 @@ use threadkey::sys::{
 };
 use zeroize::Zeroizing;
 
-/// The machine's disk, with one call that fails.
+/// The machine's disk, with a fault.
 #[derive(Clone)]
 pub(super) struct Failing(Arc<Fault>);
 
 struct Fault {
     disk: RealDisk,
     calls: AtomicU64,
-    /// Which call fails; 0 is none.
+    /// The number of the call that fails; 0 is none.
     at: AtomicU64,
     /// Whether all later calls fail too.
     lasts: AtomicBool,
@@ -47,7 +47,7 @@ impl Failing {
         Self(Arc::new(Fault { disk: RealDisk::new(), calls, at, lasts, errno, struck }))
     }
 
-    /// Counts from now, and fails at this call; at none with 0.
+    /// Counts calls from now, and fails at this one; 0 fails at none.
     pub(super) fn arm(&self, at: u64) {
         self.0.calls.store(0, Ordering::SeqCst);
         self.0.at.store(at, Ordering::SeqCst);
@@ -57,12 +57,12 @@ impl Failing {
         self.0.calls.load(Ordering::SeqCst)
     }
 
-    /// The call that failed, and on what.
+    /// Returns the failed call, and its path.
     pub(super) fn struck(&self) -> Option<(&'static str, PathBuf)> {
         self.0.struck.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// From now on all calls fail that come after one that did.
+    /// Makes all calls after a failed one fail too.
     pub(super) fn goes_on_failing(&self) {
         self.0.lasts.store(true, Ordering::SeqCst);
     }
@@ -167,7 +167,7 @@ impl DiskFile for FailingFile {
         self.at("try-lock", |file| file.try_lock(mode))
     }
     fn unlock(&self) -> io::Result<()> {
-        // It cannot fail on an open descriptor, and is tried whatever happens.
+        // Unlocking an open descriptor cannot fail, and is tried in every case.
         self.file.unlock()
     }
 }

@@ -1,4 +1,4 @@
-//! A small bot for these tests: it hands every event to the test, which answers by hand.
+//! A small bot for these tests: it passes every event to the test, which answers by itself.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::support::discord::{Discord, PATIENCE, Request};
 
-/// What the bot heard.
+/// An event that the bot received.
 #[derive(Debug)]
 pub(super) enum Heard {
     Ready,
@@ -62,7 +62,7 @@ impl Drop for Bot {
     }
 }
 
-/// The definition that these tests register.
+/// The command definitions that these tests register.
 pub(super) fn commands() -> Value {
     json!([
         {"name": "auth", "description": "Signing in", "options": [
@@ -79,14 +79,14 @@ pub(super) fn commands() -> Value {
 }
 
 impl Bot {
-    /// Connects with all that is not privileged, and the message content; registers [`commands`].
+    /// Connects with all unprivileged intents and the message content; registers [`commands`].
     pub(super) async fn start(discord: &Discord) -> Self {
         let intents = GatewayIntents::non_privileged() | GatewayIntents::MESSAGE_CONTENT;
         Self::start_with(discord, intents).await
     }
 
     pub(super) async fn start_with(discord: &Discord, intents: GatewayIntents) -> Self {
-        // serenity's rate limiter forgets the proxy, and would call the real Discord.
+        // serenity's rate limiter ignores the proxy, and would call the real Discord.
         let http = HttpBuilder::new("bot-token").proxy(discord.api_base()).ratelimiter_disabled(true).build();
         let (send, heard) = mpsc::unbounded_channel();
         let mut client = ClientBuilder::new_with_http(http, intents)
@@ -111,7 +111,7 @@ impl Bot {
         bot
     }
 
-    /// The next event.
+    /// Waits for the next event.
     pub(super) async fn hears(&self) -> Heard {
         let mut heard = self.heard.lock().await;
         tokio::time::timeout(PATIENCE, heard.recv())
@@ -120,7 +120,7 @@ impl Bot {
             .expect("the client runs")
     }
 
-    /// The next interaction; other events are passed over.
+    /// Waits for the next interaction; drops other events.
     pub(super) async fn interaction(&self) -> Interaction {
         loop {
             if let Heard::Interaction(interaction) = self.hears().await {
@@ -129,7 +129,7 @@ impl Bot {
         }
     }
 
-    /// The next message.
+    /// Waits for the next message; drops other events.
     pub(super) async fn message(&self) -> Message {
         loop {
             if let Heard::Message(message) = self.hears().await {
@@ -138,7 +138,7 @@ impl Bot {
         }
     }
 
-    /// Answers an interaction by hand.
+    /// Answers an interaction with this body.
     pub(super) async fn callback(&self, to: &Interaction, body: Value) -> (u16, Value) {
         let path = format!("/interactions/{}/{}/callback", to.id(), to.token());
         self.post(&path, body).await
@@ -176,14 +176,14 @@ impl Bot {
 /// The application's id with the default options.
 pub(super) const APPLICATION: u64 = 1_100_000_000_000_000_001;
 
-/// The requests of one method whose path ends so.
+/// Returns the requests of one method whose path has this end.
 pub(super) fn requests(discord: &Discord, method: &str, end: &str) -> Vec<Request> {
     let mut all = discord.requests();
     all.retain(|request| request.method == method && request.path.ends_with(end));
     all
 }
 
-/// The codes of the violations so far, and a new list.
+/// Takes the violations so far, and returns their codes.
 pub(super) fn codes(discord: &Discord) -> Vec<u32> {
     discord.take_violations().into_iter().map(|violation| violation.code).collect()
 }

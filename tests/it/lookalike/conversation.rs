@@ -1,4 +1,4 @@
-//! Commands, buttons, modals and threads, the way serenity does them.
+//! Commands, buttons, modals and threads, as serenity uses them.
 
 use serenity::all::{
     ButtonStyle, ChannelId, ChannelType, CreateActionRow, CreateAutocompleteResponse, CreateButton,

@@ -26,7 +26,7 @@ async fn scene() -> Scene {
 }
 
 impl Scene {
-    /// Alice types a command; the bot has it in hand.
+    /// Alice types a command; the bot receives it.
     async fn command(&self) -> Interaction {
         self.alice.send_command(&self.general, "auth status", &[]).expect("registered");
         self.bot.interaction().await
@@ -118,7 +118,7 @@ async fn a_public_answer_cannot_become_ephemeral() {
     assert!(!scene.discord.everything_public().contains("secret"));
 }
 
-/// Sends each as a message; all must be refused, and none is posted.
+/// Sends each body as a message; all must be refused, and none is posted.
 async fn all_refused(bodies: Vec<Value>) {
     let scene = scene().await;
     let path = format!("/channels/{}/messages", scene.general.id);

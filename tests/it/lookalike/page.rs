@@ -34,7 +34,7 @@ impl Browser {
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
     }
 
-    /// The first picture that a person's page gets.
+    /// Returns the first view that a user's page receives.
     async fn picture(&self, person: u64) -> Value {
         let mut stream = self.get(&format!("/chat/events?person={person}")).await;
         let mut text = String::new();

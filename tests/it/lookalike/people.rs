@@ -1,4 +1,4 @@
-//! What people can and cannot do on the look-alike.
+//! Permitted and forbidden actions of users on the look-alike.
 
 use serde_json::json;
 

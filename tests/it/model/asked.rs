@@ -1,4 +1,4 @@
-//! What callers are told: each result, looked at in the very moment in which the caller gets it.
+//! The results of token calls, each checked at the moment at which its caller gets it.
 
 use std::sync::{
     Arc,
@@ -12,7 +12,7 @@ use super::{
     reference::{Meaning, Presented, Reference},
 };
 
-/// Whether a process lives. Nobody hears what a dying one still says.
+/// Whether a process lives. Results of a dying process reach no caller.
 #[derive(Clone, Default)]
 pub(super) struct Alive(Arc<AtomicBool>);
 
@@ -26,31 +26,31 @@ impl Alive {
     }
 }
 
-/// What a caller asked for.
+/// The operation of a caller.
 #[derive(Clone, Debug)]
 pub(super) enum Question {
     Get {
         min_ttl: i64,
     },
-    /// It reported this token.
+    /// The caller reported this token as rejected.
     Rejected(String),
 }
 
-/// A caller that waits.
+/// A caller that waits for its result.
 pub(super) struct Asked {
-    /// Of its process.
+    /// The life of the caller's process.
     alive: Alive,
     tenant: usize,
     question: Question,
     before: Option<Stored>,
-    /// Sign-ins and logouts, and choices.
+    /// The numbers of sign-ins and logouts, and of choices.
     changes: (u64, u64),
     changing: bool,
     requests: usize,
 }
 
 impl Reference {
-    /// Somebody asks.
+    /// Records the start of a call.
     pub(super) fn asks(&mut self, alive: Alive, tenant: usize, question: Question) -> Asked {
         if let Question::Rejected(token) = &question {
             self.tenants[tenant].reported.insert(token.clone());
@@ -68,7 +68,7 @@ impl Reference {
         }
     }
 
-    /// Somebody is told.
+    /// Checks the result of a call.
     pub(super) fn told_token(&mut self, asked: &Asked, told: &Result<Lease, TokenError>) {
         if asked.alive.is_over() {
             return;
@@ -90,7 +90,7 @@ impl Reference {
         self.tenants[asked.tenant].stored.as_ref()
     }
 
-    /// Whether somebody signed in or out meanwhile, or chose another session.
+    /// Whether a user signed in, logged out or chose another session during the call.
     fn disturbed(&self, asked: &Asked) -> bool {
         let tenancy = &self.tenants[asked.tenant];
         asked.changing || tenancy.changing || (tenancy.changes, tenancy.switches) != asked.changes
@@ -134,14 +134,16 @@ impl Reference {
         }
     }
 
-    /// Whether the store has gone on from this token, so that it may have been there for a moment in which nobody looked.
+    /// Whether the store has moved on from this token, so that it may have been there between two
+    /// observations.
     fn superseded(&self, asked: &Asked, issue: usize) -> bool {
         let after = self.after(asked).and_then(|after| self.by_access.get(&after.access).copied());
         let same = after.is_some_and(|after| self.issues[after].family == self.issues[issue].family);
         if same { after > Some(issue) } else { self.disturbed(asked) }
     }
 
-    /// The place of a token among all that were stored: by the lineage's first sight, then by issue.
+    /// Returns the rank of a token among all stored ones: by the lineage's first appearance, then
+    /// by issue.
     fn age(&self, token: &str) -> Option<(usize, usize)> {
         let issue = *self.by_access.get(token)?;
         let family = self.issues[issue].family;
@@ -152,7 +154,8 @@ impl Reference {
         let Question::Get { min_ttl } = asked.question else { return self.check_reason(asked, error) };
         let served = match (&asked.before, self.after(asked)) {
             (Some(before), Some(after)) if before.same(after) => {
-                // A verdict leaves the access token what is left of its life; all else leaves it what is asked for.
+                // A verdict leaves the access token the rest of its life; every other outcome
+                // leaves it the requested life.
                 let min_ttl = if matches!(error, TokenError::Ended { .. }) { 0 } else { min_ttl };
                 self.nows.iter().all(|now| after.fresh(*now, min_ttl))
             }
@@ -192,7 +195,8 @@ impl Reference {
         }
     }
 
-    /// Whether a request for what was stored before or after, or one since the question, came to this, or to nothing at all.
+    /// Whether a request for the stored token before or after the call, or one since its start, had
+    /// this meaning or was lost with its sender.
     fn came(&self, asked: &Asked, to: impl Fn(&Meaning) -> bool) -> bool {
         let tokens = [asked.before.as_ref(), self.after(asked)];
         let left_behind = |stored: &&Stored| self.left_behind.contains(&stored.refresh);

@@ -1,9 +1,10 @@
-//! Sign-ins as another account than the session's (adr/0016): how they come, how they leave the store, and what becomes of their
-//! grants at the provider.
+//! Sign-ins as another account than the session's (adr/0016): how they come, how they leave the
+//! store, and how their grants end at the provider.
 //!
-//! One that waits is on the disk beside a session of another account, as its sign-in brought it. It leaves by a choice, by a newer
-//! sign-in, by a logout, or when its time is over; and unless it was chosen, its grant is revoked by whoever took it out, and
-//! somebody is told what came of that. Nothing else is revoked, ever, but what somebody logged out.
+//! A waiting sign-in is on the disk beside a session of another account, unchanged since it came.
+//! It leaves by a choice, by a newer sign-in, by a logout, or at its expiry. Unless it was chosen,
+//! the process that removes it revokes its grant, and reports the result. Nothing else is ever
+//! revoked, except for grants that a user logged out.
 
 use std::collections::BTreeSet;
 
@@ -16,56 +17,56 @@ use super::{
     steps::{Choice, Named, PROVIDERS, TENANTS},
 };
 
-/// What is known of the sign-ins that waited for a choice, and of revocations.
+/// The record of sign-ins that waited for a choice, and of revocations.
 #[derive(Default)]
 pub(super) struct Choices {
-    /// Each that was seen on the disk: its lineage and its family.
+    /// Each one that was seen on the disk: its lineage and its family.
     pub(super) seen: Vec<(String, usize)>,
-    /// Families that somebody chose in time.
+    /// Families that a user chose in time.
     chosen: BTreeSet<usize>,
-    /// Families that nobody chose, and which may be revoked for that.
+    /// Families that no user chose, and which may be revoked for that reason.
     pub(super) unchosen: BTreeSet<usize>,
-    /// Families that somebody logged out with revocation.
+    /// Families that a user logged out with revocation.
     pub(super) logged_out: BTreeSet<usize>,
-    /// Those that are gone while nobody was told yet what became of their grant, and whether somebody has to be: not where a
-    /// write may have dropped them for their age.
+    /// Families that are gone without a report on their grant yet, and whether a report is due: it
+    /// is not where a write may have dropped them for their age.
     pub(super) untold: Vec<(usize, bool)>,
-    /// A broker looks for those whose time is over; whether it is alone with the store.
+    /// Set while a broker expires choices; whether it is alone with the store.
     lapsing: Option<Alone>,
-    /// Families in the store of which it is known whose they are, when everything stood still last, and since then.
+    /// Families in the store with a known account, when the system was idle last, and since then.
     pub(super) stood: BTreeSet<usize>,
     pub(super) present: BTreeSet<usize>,
 }
 
-/// Whether nobody else writes just now.
+/// Whether no other process writes at the moment.
 pub(super) type Alone = bool;
 
-/// Who signed a tenant in, and who waits to, before something is done about it.
+/// The session of a tenant and the sign-in that waits, before an action on them.
 #[derive(Clone, Debug)]
 pub(super) struct Standing {
     pub(super) session: Option<Stored>,
     pub(super) candidate: Option<Stored>,
 }
 
-// === impl Reference: what is on the disk ===
+// === impl Reference: checks of the disk ===
 
 impl Reference {
     pub(super) fn family(&self, stored: &Stored) -> Option<usize> {
         self.by_access.get(&stored.access).map(|issue| self.issues[*issue].family)
     }
 
-    /// Whether this is what is known of whose login it is.
+    /// Whether this is the known account of the family.
     pub(super) fn is_named(&self, family: usize, account: Option<&String>) -> bool {
         let family = &self.families[family];
         account.map_or(family.nameless, |account| *account == family.account)
     }
 
-    /// Whether this family's sign-in waits, or was dropped: nothing of it may be used.
+    /// Whether this family's sign-in waits or was dropped, so that nothing of it may be used.
     pub(super) fn was_not_chosen(&self, family: usize) -> bool {
         self.choices.seen.iter().any(|(_, seen)| *seen == family) && !self.choices.chosen.contains(&family)
     }
 
-    /// Whether an exchange of a code for this tenant is under way, or was when a process died.
+    /// Whether an exchange of a code for this tenant is in progress, or was when a process died.
     pub(super) fn is_exchanging(&self, tenant: usize) -> bool {
         let code = |presented: &Presented| matches!(presented, Presented::Code(_));
         self.requests
@@ -77,7 +78,8 @@ impl Reference {
         self.nows.iter().any(|now| candidate.can_be_chosen(*now))
     }
 
-    /// Whether the sign-in that waited has been chosen since the last look: it is the session then, just as it was.
+    /// Whether the waiting sign-in has been chosen since the last observation. Then it is the
+    /// session, unchanged.
     pub(super) fn check_switched(&mut self, looks: &Looks<'_>) -> bool {
         let (Some(waited), Some(now)) = (looks.waited, looks.now) else { return false };
         let chosen = (Choice::Switch, now.lineage.clone());
@@ -93,7 +95,7 @@ impl Reference {
         true
     }
 
-    /// A session of a sign-in that was not the session's before: nobody had to choose it.
+    /// Checks a session that came from a new sign-in: no user had to choose it.
     pub(super) fn check_replacement(&mut self, looks: &Looks<'_>, switched: bool) {
         let Some(now) = looks.now.filter(|_| !switched) else { return };
         if self.choices.seen.iter().any(|(lineage, _)| *lineage == now.lineage) {
@@ -101,7 +103,8 @@ impl Reference {
         }
         let Some(before) = looks.before else { return };
         let goes_on = self.tenants[looks.tenant].logging_out.is_none() && !self.had_a_verdict(before);
-        // Nobody can compare what has no name; but it has to be asked for before.
+        // A session without an account cannot be compared; but the account has to be requested
+        // before.
         let asked = PROVIDERS[TENANTS[looks.tenant].0].userinfo && !self.was_orphaned(looks.tenant);
         let other = match (&before.account, &now.account) {
             (Some(before), Some(now)) => before != now,
@@ -183,7 +186,7 @@ impl Reference {
         self.choices.seen.push((waits.lineage.clone(), family));
     }
 
-    /// What waited waits no more.
+    /// Checks that a waiting sign-in that is gone had a reason to go.
     fn left(&mut self, looks: &Looks<'_>, waited: &Stored) {
         let Some(family) = self.family(waited) else { return };
         if looks.now.is_some_and(|now| now.lineage == waited.lineage) {
@@ -207,7 +210,7 @@ impl Reference {
     }
 }
 
-// === impl Reference: what is done ===
+// === impl Reference: actions ===
 
 impl Reference {
     pub(super) fn standing(&mut self, tenant: usize) -> Standing {
@@ -216,7 +219,7 @@ impl Reference {
         Standing { session: tenancy.stored.clone(), candidate: tenancy.candidate.clone() }
     }
 
-    /// Somebody chooses.
+    /// Records the start of a choice.
     pub(super) fn chooses(&mut self, tenant: usize, choice: Choice, lineage: &str) -> Standing {
         let standing = self.standing(tenant);
         let named = standing.candidate.as_ref().filter(|candidate| candidate.lineage == lineage);
@@ -231,13 +234,14 @@ impl Reference {
         standing
     }
 
-    /// A broker looks for sign-ins whose time is over, or has looked.
+    /// Marks that a broker starts to expire choices, or has finished.
     pub(super) fn lapses(&mut self, alone: Option<Alone>) {
         self.look();
         self.choices.lapsing = alone;
     }
 
-    /// After a look of a broker: none waits whose time is over, and it comes back when the next one's is.
+    /// Checks a broker's expiry of choices: none is left that has expired, and the broker returns
+    /// when the next one expires.
     pub(super) fn check_lapsed(&mut self, alone: Alone, next: Option<i64>) {
         let now = self.clock.now();
         let waiting = self.tenants.iter().filter_map(|tenancy| tenancy.candidate.as_ref());
@@ -249,7 +253,7 @@ impl Reference {
         }
     }
 
-    /// The lineage that somebody names who chooses.
+    /// Returns the lineage that a choice names.
     pub(super) fn named(&self, tenant: usize, named: Named) -> Option<String> {
         let waits =
             |tenant: usize| self.tenants[tenant].candidate.as_ref().map(|waits| waits.lineage.clone());

@@ -1,4 +1,4 @@
-//! The ends of grants: which of them a provider is asked to revoke, and who is told what came of it.
+//! The ends of grants: the revocations that a provider is asked for, and the reports on them.
 
 use std::collections::BTreeSet;
 
@@ -16,13 +16,14 @@ use super::{
 };
 
 impl Reference {
-    /// Somebody hears what became of a grant that was not chosen.
+    /// Checks a report on the end of an unchosen grant.
     pub(super) fn told_end(&mut self, tenant: &Tenant, unchosen: &Unchosen) {
         let is = |family: usize| {
             let of = &self.families[family];
             tenant_id(of.tenant) == *tenant && Some(&of.account) == unchosen.account.as_ref()
         };
-        // Of several as one account: one of which it is true, and which somebody has to be told of.
+        // Of several grants of one account, the report concerns one of which it is true, and
+        // preferably one whose report is due.
         let likely = |family: usize| self.revoked.contains(&family) == (unchosen.grant == GrantEnd::Revoked);
         let untold = self.choices.untold.iter().enumerate().filter(|(_, (family, _))| is(*family));
         let Some((at, _)) = untold.max_by_key(|(_, (family, owed))| (likely(*family), *owed)) else {
@@ -45,7 +46,7 @@ impl Reference {
         }
     }
 
-    /// A logout took along what waited, and revoked it or not.
+    /// Checks a logout's effect on the waiting sign-in: removed, and revoked or not.
     pub(super) fn told_logged_out(&mut self, candidate: Option<&Stored>, end: Option<GrantEnd>) {
         let family = candidate.and_then(|candidate| self.family(candidate));
         self.choices.untold.retain(|(untold, _)| Some(*untold) != family);
@@ -63,7 +64,7 @@ impl Reference {
         family != other && of(family) == of(other)
     }
 
-    /// A provider was asked to revoke a grant, and did: somebody wanted that, and nobody has it any more.
+    /// Checks a revocation at a provider: a user wanted it, and the grant is in no store any more.
     pub(super) fn was_revoked(&mut self, provider: usize, token: &str) {
         self.look();
         let family = self.by_refresh.get(token).copied();
@@ -90,7 +91,8 @@ impl Reference {
         }
     }
 
-    /// A logout begins; what is logged out with revocation may be revoked whenever it comes.
+    /// Records the start of a logout. A grant that is logged out with revocation may be revoked at
+    /// any later time.
     pub(super) fn logs_out(&mut self, tenant: usize, revocation: Revocation) -> Standing {
         let standing = self.standing(tenant);
         if revocation == Revocation::Revoke {
@@ -101,7 +103,7 @@ impl Reference {
         standing
     }
 
-    /// Everything stands still: whoever took out a sign-in has been told what became of its grant.
+    /// Checks, when the system is idle, that the end of each removed sign-in's grant was reported.
     pub(super) fn check_all_told(&mut self) {
         for (family, _) in std::mem::take(&mut self.choices.untold).into_iter().filter(|(_, owed)| *owed) {
             let of = &self.families[family];
@@ -115,7 +117,7 @@ impl Reference {
         self.choices.stood = self.choices.present.clone();
     }
 
-    /// A process died, and perhaps with it who was to tell of them.
+    /// Waives the due reports after a process died, because it may have been the one to make them.
     pub(super) fn nobody_has_to_be_told(&mut self) {
         self.choices.untold.iter_mut().for_each(|(_, owed)| *owed = false);
     }

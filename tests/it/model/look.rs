@@ -1,4 +1,5 @@
-//! Looking at the disk: what is there may have become of what was there, by what was done meanwhile.
+//! Observing the disk: its present content must follow from the previous one by the actions in
+//! between.
 
 use serde_json::Value;
 
@@ -9,18 +10,18 @@ use super::{
     tenant_name,
 };
 
-/// A tenant's part of the disk, at the last look and at this one.
+/// A tenant's part of the disk, at the previous observation and at this one.
 pub(super) struct Looks<'a> {
     pub(super) tenant: usize,
     pub(super) before: Option<&'a Stored>,
     pub(super) now: Option<&'a Stored>,
-    /// The sign-in that waited for a choice, and the one that does now.
+    /// The sign-in that waited for a choice, and the one that waits now.
     pub(super) waited: Option<&'a Stored>,
     pub(super) waits: Option<&'a Stored>,
 }
 
 impl Reference {
-    /// Looks at the disk, and compares it with what was there before and what may be there.
+    /// Reads the disk and compares it with the previous content and with the possible changes.
     pub(super) fn look(&mut self) -> Option<Disk> {
         let disk = match Disk::read(&self.store) {
             Ok(disk) => disk,
@@ -55,7 +56,7 @@ impl Reference {
         Some(disk)
     }
 
-    /// What another program wrote just now is what has to stay.
+    /// Takes the entries that another program has just written as the ones that have to stay.
     pub(super) fn planted(&mut self) {
         let Ok(disk) = Disk::read(&self.store) else { return };
         self.planted = disk.planted().map(Clone::clone);
@@ -102,7 +103,8 @@ impl Reference {
         }
     }
 
-    /// Whether a sign-in or a logout since the last look, or one that a dead process left behind, may have changed it.
+    /// Whether a sign-in or a logout since the last observation, or one that a dead process left
+    /// behind, may have changed the session.
     pub(super) fn may_have_changed(&self, tenant: usize) -> bool {
         let Tenancy { changes, changes_looked, changing, .. } = self.tenants[tenant];
         changing || changes != changes_looked || self.was_orphaned(tenant)
@@ -134,7 +136,8 @@ impl Reference {
         }
     }
 
-    /// What is on the disk is one tenant's, whole, and of the account that it names.
+    /// Checks that a stored session belongs to one tenant, comes from one answer, and names its
+    /// account.
     pub(super) fn check_grant(&mut self, tenant: usize, now: &Stored) {
         let Some(issue) = self.by_access.get(&now.access).map(|issue| &self.issues[*issue]) else {
             return self.broken(format!("promise 5: a session with a token that nobody issued: {now:?}"));
@@ -152,7 +155,7 @@ impl Reference {
         }
     }
 
-    /// A session on the disk says of itself only what happened.
+    /// Checks that a stored session records only events that happened.
     fn check_stored(&mut self, tenant: usize, now: &Stored) {
         self.check_grant(tenant, now);
         let came = |meaning: fn(&Request) -> bool| {

@@ -1,4 +1,4 @@
-//! What people do: they sign in, choose, log out, and look how things stand.
+//! The actions of users: they sign in, choose, log out, and view the status.
 
 use threadkey::{
     broker::Revocation,
@@ -86,7 +86,7 @@ impl World {
         });
     }
 
-    /// The address at which a sign-in ended, and what is pasted of it.
+    /// Returns the address at which a sign-in ended, and the part of it that is pasted.
     fn paste(&mut self, tenant: usize, account: &str, paste: Paste) -> Option<(String, String)> {
         if matches!(paste, Paste::Again) {
             let address = self.pasted[tenant].clone()?;

@@ -1,5 +1,6 @@
-//! What may be sent, and when: each request to a provider, looked at in the moment in which it comes in. Its sender waits, with
-//! the tenant's lock held, so what the disk and the journal hold then is what was there when it was sent.
+//! The rules for requests to a provider, checked at the moment of each arrival. The sender waits
+//! then, with the tenant's lock held, so the disk and the journal are as they were when it sent the
+//! request.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +11,14 @@ use super::{
     tenant_name,
 };
 
-/// The longest that anything is held back, in seconds.
+/// The longest pause, in seconds.
 const LONGEST_PAUSE: i64 = 3600;
 
-/// By so much clocks may differ that were never set.
+/// The difference that unadjusted clocks may have, in seconds.
 const SKEW: i64 = 300;
 
 impl Reference {
-    /// A token request is at a provider, which has not looked at it yet.
+    /// Checks a token request that has arrived at a provider and is not decided yet.
     pub(super) fn arrived(&mut self, provider: usize, seq: u64, form: &BTreeMap<String, String>) {
         self.look();
         let request = match (form.get("refresh_token"), form.get("code")) {
@@ -78,11 +79,12 @@ impl Reference {
             self.broken(format!("adr/0016: a sign-in that nobody chose is refreshed, for tenant {tenant}"));
         }
         let stored = self.tenants[tenant].stored.clone();
-        // Logged out or signed in anew since it was read: what follows from the session cannot be told any more.
+        // The user logged out or signed in anew since the token was read, so the stored session
+        // allows no conclusion.
         let stored = stored.filter(|stored| {
             self.by_access.get(&stored.access).is_some_and(|issue| self.issues[*issue].family == family)
         });
-        // What a dead sender had sent may come in when the next holder has settled it already.
+        // A dead sender's request may arrive after the next holder of the lock has settled it.
         if !self.late.contains(token) {
             self.check_journal(tenant, token);
         }
@@ -100,7 +102,7 @@ impl Reference {
         Some(request)
     }
 
-    /// Promise 4: what is being spent is in the journal, and no answer is.
+    /// Promise 4: the journal names the token that is being spent, and holds no answer.
     fn check_journal(&mut self, tenant: usize, token: &str) {
         let (of, principal, _) = TENANTS[tenant];
         let text = journal(&self.store, &tenant_name(of, principal));
@@ -110,7 +112,7 @@ impl Reference {
         }
     }
 
-    /// Promise 1: a token whose successor came back whole to a sender that lived is never sent again.
+    /// Promise 1: a token whose successor came back whole to a living sender is never sent again.
     fn check_never_spent(&mut self, token: &str) {
         let spent = self.requests.iter().any(|request| {
             matches!(&request.presented, Presented::Refresh(sent, _) if sent == token)
@@ -138,8 +140,8 @@ impl Reference {
         }
     }
 
-    /// Promise 1: what went wrong before is waited out as long as the outcome asks for. Says whether this is the repetition
-    /// that a provider's grace allows.
+    /// Promise 1: an earlier failure is waited out for as long as its outcome demands. Returns
+    /// whether this is the repetition that a provider's grace allows.
     fn check_patience(&mut self, request: &Request, stored: &Stored) -> bool {
         let of = |before: &&Request| before.presented == request.presented;
         let before: Vec<&Request> = self.requests.iter().filter(of).collect();
@@ -193,7 +195,7 @@ impl Reference {
     }
 }
 
-/// The shortest pause after so many failures in a row, in seconds.
+/// Returns the shortest pause after so many failures in a row, in seconds.
 fn backoff(failures: usize) -> i64 {
     let seconds = (1_i64 << failures.saturating_sub(1).min(16)).min(300);
     (seconds * 7 + 9) / 10

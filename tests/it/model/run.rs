@@ -1,4 +1,4 @@
-//! Taking the steps.
+//! Executing the steps.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use super::{
 };
 use crate::support::authserver::LifeState;
 
-/// Until then everything has expired, and whatever was held back is free.
+/// After this time everything has expired, and every pause is over.
 const LATER: i64 = 10 * 3600;
 
-/// Until then nobody can choose any more what waits.
+/// After this time no waiting sign-in can be chosen any more.
 const TOO_LATE: i64 = 900;
 
-/// Takes the steps, one after the other; gives what they broke.
+/// Executes the steps, one after the other; returns the promises that they broke.
 pub(super) async fn run(steps: &[Step]) -> Result<(), String> {
     let mut world = World::start().await;
     for tenant in 0..TENANTS.len() {
@@ -77,7 +77,8 @@ impl World {
         }
     }
 
-    /// The clock goes on to where this much of the tenant's token's life is over, if that is ahead.
+    /// Moves the clock to this percentage of the life of the tenant's token, unless that is in the
+    /// past.
     fn age(&self, tenant: usize, percent: i64) {
         let stored = lock(&self.reference).tenants[tenant].stored.clone();
         let at =
@@ -130,7 +131,8 @@ impl World {
         .unwrap_or_else(|| "never-issued".into())
     }
 
-    /// Only while nobody else writes: what is shown is how others' fields fare, not how others lock.
+    /// Plants only while no other process writes: this step tests the fate of foreign fields, not
+    /// foreign locking.
     fn plant(&mut self) {
         if self.anything_held() {
             return;
@@ -145,7 +147,8 @@ impl World {
 
     // === the end ===
 
-    /// The providers work again: each login that lives at its provider gets a token, and nobody has to do anything for it.
+    /// Lets the providers work again. Each session that lives at its provider must get a token
+    /// without a user's help.
     async fn end(&mut self) -> Result<(), String> {
         for provider in 0..PROVIDERS.len() {
             self.servers[provider].unscript();

@@ -1,4 +1,4 @@
-//! Which steps are drawn, how often, and which of them together.
+//! The strategies that draw the steps: their frequency, and their combinations.
 
 use proptest::{
     collection::vec,
@@ -11,7 +11,7 @@ use super::steps::{
     Which,
 };
 
-/// The most of them in one sequence.
+/// The largest number of scenarios in one sequence.
 const SCENES: usize = 30;
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -42,7 +42,7 @@ fn paste() -> impl Strategy<Value = Paste> {
     ]
 }
 
-/// Mostly the first one, so that most sign-ins are the session at once.
+/// Draws the first account most often, so that most sign-ins become the session at once.
 fn account() -> impl Strategy<Value = usize> {
     prop_oneof![3 => Just(0), 1 => 1..ACCOUNTS.len()]
 }
@@ -111,12 +111,13 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Around the ends of what is open for a quarter of an hour, and of what is left for ten minutes more, in seconds.
+/// Draws seconds around the expiry of a choice (a quarter of an hour), and around its removal ten
+/// minutes later.
 fn quarter() -> impl Strategy<Value = i64> {
     select(vec![1, 600, 899, 900, 901, 1499, 1500, 3600, -60, -1000])
 }
 
-/// What happens to a tenant while a sign-in waits for a choice.
+/// An event of a tenant while a sign-in waits for a choice.
 #[derive(Clone, Debug)]
 enum Meanwhile {
     Expired,
@@ -156,22 +157,22 @@ impl Meanwhile {
     }
 }
 
-/// As whom somebody signs in, and whether the answer does not say so.
+/// Draws another account of a sign-in, and whether the answer leaves it out.
 fn arrival() -> impl Strategy<Value = (usize, bool)> {
     (1..ACCOUNTS.len(), proptest::bool::weighted(0.2))
 }
 
-/// Often another program writes something into what waits.
+/// Often another program writes fields into the waiting sign-in.
 fn planted() -> impl Strategy<Value = Option<Step>> {
     proptest::option::of(Just(Step::Plant))
 }
 
-/// What becomes of it.
+/// The decision on a waiting sign-in.
 #[derive(Clone, Debug)]
 enum Decision {
     Chosen(Choice, Named),
     LoggedOut(bool),
-    /// After so many seconds somebody looks.
+    /// A broker expires choices after so many seconds.
     Looked(i64),
 }
 
@@ -193,7 +194,7 @@ impl Decision {
     }
 }
 
-/// Steps that lead together to where promises are at stake; what comes before and after them is random.
+/// Draws steps that together put promises at stake; the steps before and after them are random.
 fn scene() -> impl Strategy<Value = Vec<Step>> {
     let tenant = || 0..TENANTS.len();
     let process = || 0..PROCESSES;
@@ -201,7 +202,7 @@ fn scene() -> impl Strategy<Value = Vec<Step>> {
     let aged = |tenant, percent| Step::Age { tenant, percent };
     prop_oneof![
         14 => step().prop_map(|step| vec![step]),
-        // What comes late, when somebody has logged out or signed in meanwhile.
+        // A late result, after a logout or a new sign-in.
         3 => (tenant(), proptest::option::of(fault()), process(), process(), 0..4_u8).prop_map(
             move |(tenant, fault, one, other, then)| {
                 let provider = TENANTS[tenant].0;
@@ -217,7 +218,7 @@ fn scene() -> impl Strategy<Value = Vec<Step>> {
                 before.into_iter().chain(fault).chain(after).collect()
             }
         ),
-        // A sign-in as another account, what happens while it waits, and what becomes of it.
+        // A sign-in as another account, events while it waits, and the decision on it.
         3 => (tenant(), process(), arrival(), planted(), vec(meanwhile(), 0..3), decision(), process())
             .prop_map(move |(tenant, one, (account, nameless), planted, meanwhile, decision, other)| {
                 let provider = TENANTS[tenant].0;
@@ -227,7 +228,7 @@ fn scene() -> impl Strategy<Value = Vec<Step>> {
                 let decided = decision.of(tenant, other).into_iter().chain([ask(tenant, one)]);
                 nameless.into_iter().chain([waits]).chain(planted).chain(meanwhile).chain(decided).collect()
             }),
-        // A refresh that comes late, when its person has chosen meanwhile.
+        // A late refresh, after its user has made a choice.
         1 => (tenant(), process(), process(), choice()).prop_map(move |(tenant, one, other, choice)| {
             let provider = TENANTS[tenant].0;
             let chosen = Step::Choose { tenant, process: other, choice, named: Named::Waiting };
@@ -236,12 +237,12 @@ fn scene() -> impl Strategy<Value = Vec<Step>> {
             let after = [chosen, Step::LetGo { provider }];
             std::iter::once(waits).chain(held).chain(after).collect()
         }),
-        // Two who do not choose.
+        // Two users who do not choose.
         1 => (tenant(), tenant(), process(), quarter()).prop_map(|(one, other, process, quarter)| {
             let waits = [one, other].map(|tenant| Step::SignIn { tenant, process, account: 1 });
             waits.into_iter().chain([Step::Clock(quarter), Step::Lapse { process }]).collect()
         }),
-        // Trouble before the token's end or at it, and people who ask on.
+        // A failure before the token's expiry or at it, and callers that go on.
         3 => (tenant(), select(vec![75, 98, 100]), fault(), process(), select(vec![1, 5, 29, 91]), process())
             .prop_map(move |(tenant, percent, fault, one, later, other)| {
                 let script = Step::Script { provider: TENANTS[tenant].0, fault };
@@ -249,7 +250,7 @@ fn scene() -> impl Strategy<Value = Vec<Step>> {
                 let before = [aged(tenant, percent), script];
                 before.into_iter().chain(asked).chain([ask(tenant, one)]).collect()
             }),
-        // A token that a resource refuses, and again.
+        // A token that a resource refuses, twice.
         1 => (tenant(), process(), process()).prop_map(move |(tenant, one, other)| {
             let which = Which::Current;
             let again = Step::Reject { tenant, process: other, which };
@@ -258,7 +259,7 @@ fn scene() -> impl Strategy<Value = Vec<Step>> {
     ]
 }
 
-/// All sequences.
+/// Draws a whole sequence.
 pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(scene(), 1..=SCENES).prop_map(|scenes| scenes.concat())
 }

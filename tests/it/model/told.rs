@@ -1,4 +1,4 @@
-//! What people are told who sign in and out, choose, and look how things stand.
+//! The results that users get when they sign in or out, choose, or view the status.
 
 use threadkey::{
     broker::{
@@ -18,15 +18,16 @@ use super::{
 pub(super) struct Finish {
     pub(super) tenant: usize,
     pub(super) code: String,
-    /// With the `state`, only for who started that sign-in; a bare code may be sent, and PKCE makes the provider refuse it.
+    /// With the `state`, only the starter's paste may be sent. A bare code may be sent, and PKCE
+    /// makes the provider refuse it.
     pub(super) may_be_sent: bool,
     pub(super) may_sign_in: bool,
-    /// How often it was sent before.
+    /// The number of times that the code was sent before.
     pub(super) sent_before: usize,
 }
 
 impl Reference {
-    /// A sign-in or a logout begins.
+    /// Records the start of a sign-in or a logout.
     pub(super) fn changes(&mut self, tenant: usize) {
         self.look();
         self.tenants[tenant].changes += 1;
@@ -78,7 +79,7 @@ impl Reference {
         }
     }
 
-    /// What somebody who pasted was told.
+    /// Checks the result of a paste.
     pub(super) fn told_finish(&mut self, finish: &Finish, told: &Result<Finished, FinishError>) {
         let tenant = finish.tenant;
         self.tenants[tenant].changes += 1;
@@ -114,7 +115,7 @@ impl Reference {
         }
     }
 
-    /// Sign-ins that somebody gave up are no longer on the disk.
+    /// Checks that cancelled sign-ins are no longer on the disk.
     pub(super) fn told_cancel(&mut self, who: Principal, dropped: &[Tenant]) {
         let disk = self.look();
         for tenant in dropped {
@@ -227,7 +228,7 @@ impl Reference {
         }
     }
 
-    /// Somebody hears that a sign-in waits.
+    /// Checks a report of a waiting sign-in.
     pub(super) fn told_undecided(&mut self, undecided: &Undecided) {
         let lineage = undecided.lineage.to_string();
         let Some((_, family)) = self.choices.seen.iter().find(|(seen, _)| *seen == lineage) else {

@@ -1,4 +1,5 @@
-//! The world in which the steps are taken: the providers, the store, the processes that share it, and the time.
+//! The world in which the steps are executed: the providers, the store, the processes that share
+//! it, and the time.
 
 use std::{future::Future, path::Path, path::PathBuf, sync::Arc, time::Duration};
 
@@ -22,10 +23,10 @@ use crate::support::authserver::{self, AuthServer, LifeState, Lifetimes, Moment,
 
 const NOW: i64 = 1_795_358_672;
 
-/// Whatever is waited for comes within this, or the test fails.
+/// The bound of every wait; a test that reaches it fails.
 pub(super) const WAIT: Duration = Duration::from_secs(30);
 
-/// A process: what it does runs on threads of its own, and ends with them.
+/// A process: its work runs on its own threads, and ends with them.
 pub(super) struct Process {
     pub(super) broker: Broker,
     pub(super) alive: Alive,
@@ -33,7 +34,7 @@ pub(super) struct Process {
     runtime: Option<Runtime>,
 }
 
-/// A caller that waits for an answer, in some process.
+/// A caller in some process that waits for its result.
 struct Waiting {
     process: usize,
     provider: usize,
@@ -48,7 +49,7 @@ pub(super) struct World {
     pub(super) reference: Shared,
     /// The newest sign-in link of each tenant.
     pub(super) links: Vec<Option<String>>,
-    /// What was pasted last for each tenant: the whole address.
+    /// The previously pasted address of each tenant.
     pub(super) pasted: Vec<Option<String>>,
     pub(super) plants: usize,
     client: Client,
@@ -96,7 +97,7 @@ impl World {
         Process { events: broker.events(), broker, alive: Alive::default(), runtime: Some(runtime) }
     }
 
-    /// Runs something in a process, until that dies.
+    /// Runs something in a process, until that process dies.
     pub(super) fn run<T: Send + 'static>(
         &self,
         process: usize,
@@ -117,7 +118,7 @@ impl World {
         self.waiting.push(Waiting { process, provider: TENANTS[tenant].0, task });
     }
 
-    /// Runs what never waits for a provider, to its end: that it takes long is a failure.
+    /// Runs work that never waits for a provider, to its end; a long wait is a failure.
     pub(super) async fn at_once(&self, process: usize, work: impl Future<Output = ()> + Send + 'static) {
         match timeout(WAIT, self.run(process, work)).await {
             Ok(Ok(())) => {}
@@ -161,7 +162,8 @@ impl World {
         lock(&self.reference).clock_stepped();
     }
 
-    /// The process dies in the middle of what it does; what the system does for it just now is done, as after kill -9.
+    /// Ends the process in the middle of its work. System calls in progress are completed, as after
+    /// kill -9.
     pub(super) async fn restart(&mut self, process: usize) {
         self.processes[process].alive.end();
         let runtime = self.processes[process].runtime.take();
@@ -177,9 +179,9 @@ impl World {
         self.processes[process] = self.process();
     }
 
-    // === standing still ===
+    // === idling ===
 
-    /// Lets everything go on until it is done, or until providers that are held keep it from that.
+    /// Lets everything go on until it is done, or until held providers prevent that.
     pub(super) async fn settle(&mut self) {
         let mut waiting = std::mem::take(&mut self.waiting);
         for caller in &mut waiting {
@@ -232,7 +234,7 @@ impl World {
         lock(&self.reference).stood_still(&dead);
     }
 
-    /// Takes in what a process told of.
+    /// Takes in the events of a process.
     fn hear(&mut self, process: usize) {
         let mut reference = lock(&self.reference);
         while let Ok(event) = self.processes[process].events.try_recv() {
@@ -249,7 +251,7 @@ impl Drop for World {
     }
 }
 
-/// In memory where the system has such a place: what the disk does is the subject of other tests.
+/// Uses memory where the system offers it: the disk is the subject of other tests.
 fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
@@ -296,11 +298,11 @@ pub(super) fn tenant_id(tenant: usize) -> Tenant {
     Tenant::new(PROVIDERS[provider].name.parse().unwrap(), principal.parse().unwrap())
 }
 
-// === impl Reference: when everything stands still ===
+// === impl Reference: checks of the idle system ===
 
 impl Reference {
-    /// Nothing is under way anywhere: what the providers gave out is in the store, and what they ended is noted. `live` are
-    /// the fingerprints of the refresh tokens that they still take.
+    /// Checks the idle system: issued tokens are in the store, and verdicts are noted. `live` are
+    /// the fingerprints of the refresh tokens that the providers still accept.
     fn stood_still(&mut self, live: &[String]) {
         self.nows = vec![self.clock.now()];
         self.late.clear();

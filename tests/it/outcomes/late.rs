@@ -1,4 +1,4 @@
-//! Answers that waited in a journal: whose process died before it committed them.
+//! Answers that waited in a journal because their process died before it committed them.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     support::authserver::Reply,
 };
 
-/// A process that died with this answer in its journal, for the session as it is.
+/// Leaves a process that died with this answer in its journal, for the present session.
 async fn died_with(rig: &Rig, body: &Value) {
     let session = rig.session(ALICE).await;
     let mut lock = rig.store.try_lock(&tenant(ALICE), Purpose::Refresh).await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! Whose verdict it is, and about what: an outcome concerns the token that was sent, in every process.
+//! The token that an outcome concerns: the one that was sent, in every process.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
 
 use std::time::Duration;
@@ -107,7 +107,7 @@ async fn the_owner_is_notified_once_of_a_verdict_that_a_command_line_received() 
     let told = town.alice.dm().wait_for_text("has ended").await;
     assert!(told.button("Sign in again").is_some(), "{told}");
     bot.says("the person of an ended session was told").await;
-    // Whatever else makes it look again, they are not told again.
+    // Further reads of the session cause no second notice.
     town.alice.command(&town.general, "auth status", &[]).await.latest().await;
     assert_eq!(town.home.run(&["token", "acme", "--as", &principal]).await.code, 4);
     assert_eq!(bot.stop().await.code, 0);

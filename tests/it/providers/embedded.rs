@@ -1,4 +1,4 @@
-//! The authorization server of our own, in this process.
+//! The tests' own authorization server, in this process.
 
 use super::*;
 use crate::support::authserver::{AuthServer, CLIENT_ID, LifeState, Lifetimes, Options};

@@ -1,4 +1,4 @@
-//! A file that a process has open: what it writes, what it makes durable, and its flock.
+//! A file that a process has open: its writes, its durability, and its flock.
 
 use std::{io, path::PathBuf, sync::PoisonError};
 
@@ -35,7 +35,7 @@ impl OpenFile {
         self.path.to_string_lossy().ends_with(".signin.lock")
     }
 
-    /// Whether the program lets this lock go as soon as it has it.
+    /// Whether the program releases this lock as soon as it is taken.
     fn lets_go(&self) -> bool {
         match self.process.sabotage {
             Sabotage::GlobalLock => self.path.to_string_lossy().ends_with(".global.lock"),

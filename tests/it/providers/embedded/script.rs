@@ -1,4 +1,4 @@
-//! Replies that a test puts in the way.
+//! Replies that a test scripts.
 
 use super::*;
 use crate::support::authserver::Reply;
