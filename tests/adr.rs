@@ -98,7 +98,7 @@ fn named_test(line: &str) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// Returns the test that a line such as "- `name`: its claim" names.
+/// Returns the contradictions between the records and their index.
 fn index_errors(records: &[Record], index: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for (position, record) in records.iter().enumerate() {
