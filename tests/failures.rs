@@ -31,10 +31,7 @@ fn table_errors(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
         let named: Vec<&str> =
             cells.last().copied().unwrap_or_default().split('`').skip(1).step_by(2).collect();
         if cells.len() != 4 || cells[1].is_empty() || cells[2].is_empty() || named.is_empty() {
-            wrong.push(format!(
-                "row {} does not name a failure, the behaviour here, and tests",
-                cells[0]
-            ));
+            wrong.push(format!("row {} does not name a failure, the behaviour here, and tests", cells[0]));
         }
         let lost = named.iter().filter(|name| !tests.contains(**name));
         wrong.extend(lost.map(|name| format!("row {}: no test is called `{name}`", cells[0])));
@@ -57,7 +54,10 @@ fn a_missing_row_an_empty_cell_and_a_missing_test_are_reported() {
     for (bad, words) in [
         (good.replace(&row(7), ""), "instead of 1 to"),
         (good.replace(&row(7), "| 7 | a failure | | `a_test` |\n"), "row 7 does not name"),
-        (good.replace(&row(7), "| 7 | a failure | the behaviour here | see there |\n"), "row 7 does not name"),
+        (
+            good.replace(&row(7), "| 7 | a failure | the behaviour here | see there |\n"),
+            "row 7 does not name",
+        ),
         (
             good.replace(&row(7), "| 7 | a | b | `a_test`, `another` |\n"),
             "row 7: no test is called `another`",

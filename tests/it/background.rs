@@ -78,11 +78,11 @@ async fn a_session_that_comes_into_use_is_refreshed_without_polling() {
     let before = rig.server.count();
     rig.clock.advance(DUE);
     let (used, others) = watch::channel(0);
-    let looks = Arc::new(AtomicU32::new(0));
+    let reads = Arc::new(AtomicU32::new(0));
     let in_use = {
-        let (used, looks) = (used.clone(), looks.clone());
+        let (used, reads) = (used.clone(), reads.clone());
         move || {
-            looks.fetch_add(1, Ordering::SeqCst);
+            reads.fetch_add(1, Ordering::SeqCst);
             if *used.borrow() > 0 { vec![tenant()] } else { Vec::new() }
         }
     };
@@ -90,12 +90,12 @@ async fn a_session_that_comes_into_use_is_refreshed_without_polling() {
     let background = tokio::spawn(async move { broker.keep_fresh(in_use, others).await });
     // The background task reads the set once, and once more when it watches the store. After that
     // only the channel below wakes it.
-    let looked = async {
-        while looks.load(Ordering::SeqCst) < 2 {
+    let has_read_twice = async {
+        while reads.load(Ordering::SeqCst) < 2 {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), looked).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), has_read_twice).await.unwrap();
     used.send_replace(1);
     rig.server.settled(before + 1).await;
     background.abort();
@@ -123,9 +123,9 @@ async fn a_refresh_that_revokes_the_old_token_waits_until_a_caller_needs_a_new_o
     let rig = signed_in(true).await;
     let before = rig.server.count();
     rig.clock.advance(DUE);
-    let looks = AtomicU32::new(0);
+    let reads = AtomicU32::new(0);
     let in_use = || {
-        looks.fetch_add(1, Ordering::SeqCst);
+        reads.fetch_add(1, Ordering::SeqCst);
         vec![tenant()]
     };
     // Nothing is sent while this time passes, and nothing polls.
@@ -134,8 +134,8 @@ async fn a_refresh_that_revokes_the_old_token_waits_until_a_caller_needs_a_new_o
     tokio::time::resume();
     minute.unwrap_err();
     assert!(
-        (1..=2).contains(&looks.load(Ordering::SeqCst)),
-        "once, and once the store is watched: {looks:?}"
+        (1..=2).contains(&reads.load(Ordering::SeqCst)),
+        "once, and once the store is watched: {reads:?}"
     );
     let lease = rig.broker.token(&tenant(), DEFAULT_MIN_TTL).await.unwrap();
     assert_eq!(lease.generation, 1, "it serves to its end");

@@ -7,7 +7,7 @@ mod store;
 
 use crate::{
     support::program::{Ended, Home},
-    town::Town,
+    team::Team,
 };
 
 /// The two interfaces, on which users do the same things.
@@ -21,37 +21,37 @@ const ROUTES: [Route; 2] = [Route::CommandLine, Route::Discord];
 
 impl Route {
     /// Starts a sign-in; returns its link.
-    async fn start(self, town: &Town) -> String {
+    async fn start(self, team: &Team) -> String {
         match self {
-            Self::CommandLine => start(&town.home).await,
-            Self::Discord => town.start(&town.alice).await.1,
+            Self::CommandLine => start(&team.home).await,
+            Self::Discord => team.start(&team.alice).await.1,
         }
     }
 
     /// Pastes wrong input and returns the answer, without Discord's markup. The command line exits
     /// with `exit`.
-    async fn paste(self, town: &Town, pasted: &str, exit: i32) -> String {
+    async fn paste(self, team: &Team, pasted: &str, exit: i32) -> String {
         match self {
             Self::CommandLine => {
-                let ended = town.home.run_with(&["auth", "code"], pasted).await;
+                let ended = team.home.run_with(&["auth", "code"], pasted).await;
                 assert_eq!((ended.code, ended.stdout.as_str()), (exit, ""), "{ended:?}");
                 ended.stderr
             }
-            Self::Discord => town.paste(&town.alice, pasted).await.text().replace(['\\', '\u{200b}'], ""),
+            Self::Discord => team.paste(&team.alice, pasted).await.text().replace(['\\', '\u{200b}'], ""),
         }
     }
 
     /// Pastes correct input.
-    async fn finish(self, town: &Town, pasted: &str, account: &str) {
-        let told = match self {
+    async fn finish(self, team: &Team, pasted: &str, account: &str) {
+        let answer = match self {
             Self::CommandLine => {
-                let ended = town.home.run_with(&["auth", "code"], pasted).await;
+                let ended = team.home.run_with(&["auth", "code"], pasted).await;
                 assert_eq!(ended.code, 0, "{ended:?}");
                 ended.stderr
             }
-            Self::Discord => town.paste(&town.alice, pasted).await.text(),
+            Self::Discord => team.paste(&team.alice, pasted).await.text(),
         };
-        assert!(told.contains("Signed in") && told.contains(account), "{self:?}: {told}");
+        assert!(answer.contains("Signed in") && answer.contains(account), "{self:?}: {answer}");
     }
 }
 

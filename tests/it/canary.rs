@@ -3,7 +3,7 @@
 //! the arguments of every process, and messages on Discord.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
-mod hunt;
+mod secret_search;
 
 use serde_json::{Value, json};
 
@@ -14,9 +14,9 @@ use crate::{
         discord::Channel,
         program::Running,
     },
-    town::{AN_HOUR, Town, authserver, enter, said},
+    team::{AN_HOUR, Team, authserver, enter, expect_messages},
 };
-use hunt::Hunt;
+use secret_search::SecretSearch;
 
 const DISCORD_TOKEN: &str = "canary.discord.token-7f2c1d9e";
 const CLIENT_SECRET: &str = "canary-client-secret-51b0e8aa";
@@ -29,11 +29,11 @@ const MADE_UP_CODE: &str = "canary-code-c0ffee00d15ea5e";
 const CARELESS: &str = r#"
 printf %s "$THREADKEY_CAPABILITY" > capability
 case "$line" in
-  *tell*)
+  *reveal*)
     say "I hold $THREADKEY_CAPABILITY and $TOKEN, "
     say "$(printf %.20s "$TOKEN")"; say "$(printf %s "$TOKEN" | tail -c +21)"
     note "{\"sessionUpdate\":\"tool_call\",\"toolCallId\":\"1\",\"title\":\"curl -H $TOKEN\",\"status\":\"pending\"}"
-    say " told"; done_with end_turn ;;
+    say " done"; done_with end_turn ;;
   *crash*) touch "$HOME/die"; env >&2; say "$TOKEN"; exit 3 ;;
   *) say noted; done_with end_turn ;;
 esac"#;
@@ -50,8 +50,8 @@ fn careless_agent() -> String {
 /// The system, and the search for its secrets.
 struct Scene {
     server: AuthServer,
-    town: Town,
-    hunt: Hunt,
+    team: Team,
+    search: SecretSearch,
     hours: i64,
 }
 
@@ -60,63 +60,63 @@ impl Scene {
         let server = authserver().await;
         let confidential = server.config_toml("confidential") + "client_secret_env = \"ACME_SECRET\"\n";
         let providers = server.config_toml("acme") + "\n" + &confidential;
-        let town = Town::with_token(&providers, &careless_agent(), DISCORD_TOKEN).await;
-        let mut hunt = Hunt::default();
-        hunt.secret("the Discord token", DISCORD_TOKEN);
-        hunt.secret("the client secret", CLIENT_SECRET);
-        hunt.secret("a made-up code", MADE_UP_CODE);
-        Self { server, town, hunt, hours: 0 }
+        let team = Team::with_token(&providers, &careless_agent(), DISCORD_TOKEN).await;
+        let mut search = SecretSearch::default();
+        search.secret("the Discord token", DISCORD_TOKEN);
+        search.secret("the client secret", CLIENT_SECRET);
+        search.secret("a made-up code", MADE_UP_CODE);
+        Self { server, team, search, hours: 0 }
     }
 
     /// Adds all secrets that exist now to the search.
-    fn take_note(&mut self) {
-        if self.town.home.store().exists() {
-            self.hunt.secrets_of_store(&self.town.stored());
+    fn note_secrets(&mut self) {
+        if self.team.home.store().exists() {
+            self.search.secrets_of_store(&self.team.stored());
         }
-        self.hunt.secrets_of_discord(&self.town.discord);
+        self.search.secrets_of_discord(&self.team.discord);
     }
 
     /// Runs a command with everything logged. Searches its standard error; the caller gets the
     /// result.
     async fn cli(&mut self, arguments: &[&str], input: &str) -> String {
-        let mut command = self.town.home.command(arguments);
+        let mut command = self.team.home.command(arguments);
         command.envs(ENVIRONMENT);
-        let ended = hunt::run(command, input).await;
-        self.hunt.place(&format!("standard error of {arguments:?}"), &ended.stderr);
-        self.take_note();
+        let ended = secret_search::run(command, input).await;
+        self.search.add_text(&format!("standard error of {arguments:?}"), &ended.stderr);
+        self.note_secrets();
         ended.stdout
     }
 
     /// Sends a request to the token API; searches the error answers.
     async fn api(&mut self, capability: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
-        let (status, answer) = self.town.api(capability, method, path, body).await;
+        let (status, answer) = self.team.api(capability, method, path, body).await;
         if status != 200 {
-            self.hunt.place(&format!("the problem of {method} {path}"), &answer.to_string());
+            self.search.add_text(&format!("the problem of {method} {path}"), &answer.to_string());
         }
-        self.take_note();
+        self.note_secrets();
         (status, answer)
     }
 
     /// Moves the clock two hours, past every token's expiry and every pause between retries.
     fn later(&mut self) {
         self.hours += 2;
-        self.town.home.set_offset(self.hours * AN_HOUR);
+        self.team.home.set_offset(self.hours * AN_HOUR);
     }
 
     fn refresh_token(&self) -> String {
-        let store: Value = serde_json::from_str(&self.town.stored()).expect("it is JSON");
-        let tenant = format!("acme/{}", self.town.alice.principal());
+        let store: Value = serde_json::from_str(&self.team.stored()).expect("it is JSON");
+        let tenant = format!("acme/{}", self.team.alice.principal());
         store["sessions"][tenant]["refresh_token"].as_str().expect("she is signed in").to_owned()
     }
 }
 
 /// Signs in with every kind of failure, and once with success.
 async fn sign_ins(scene: &mut Scene) {
-    let alice = scene.town.alice.clone();
-    let (started, link) = scene.town.start(&alice).await;
-    scene.take_note();
+    let alice = scene.team.alice.clone();
+    let (started, link) = scene.team.start(&alice).await;
+    scene.note_secrets();
     let callback = browser::sign_in(&link, "alice").await;
-    scene.hunt.secret("a code", &callback.code);
+    scene.search.secret("a code", &callback.code);
     let state = &callback.state;
     for pasted in [
         format!("{MADE_UP_CODE}#{state}"),
@@ -129,27 +129,28 @@ async fn sign_ins(scene: &mut Scene) {
         ),
     ] {
         enter(&started, &pasted).await;
-        scene.town.paste(&alice, &pasted).await;
+        scene.team.paste(&alice, &pasted).await;
     }
     let echo =
         json!({"error": callback.code, "error_description": format!("no code {} {state}", callback.code)});
     for reply in [Reply::Json(400, echo.clone()), Reply::Html503, Reply::Json(500, echo)] {
         scene.server.script([reply]);
-        scene.town.paste(&alice, &callback.url).await;
+        scene.team.paste(&alice, &callback.url).await;
         assert_eq!(scene.server.script_left(), 0);
     }
-    let (_, link) = scene.town.start(&alice).await;
+    let (_, link) = scene.team.start(&alice).await;
     let callback = browser::sign_in(&link, "alice").await;
-    scene.hunt.secret("a code", &callback.code);
+    scene.search.secret("a code", &callback.code);
     enter(&started, &callback.url).await.says("Signed in as `alice@example.com`").await;
-    scene.town.paste(&alice, &callback.url).await;
-    let asked = alice.command(&scene.town.general, "auth start", &[("provider", "confidential")]).await;
-    scene.take_note();
-    let callback = browser::sign_in(&asked.link("Sign in to").expect("a link"), "alice").await;
-    scene.hunt.secret("a code", &callback.code);
-    let refused = scene.town.paste(&alice, &callback.url).await.text();
+    scene.team.paste(&alice, &callback.url).await;
+    let started_confidential =
+        alice.command(&scene.team.general, "auth start", &[("provider", "confidential")]).await;
+    scene.note_secrets();
+    let callback = browser::sign_in(&started_confidential.link("Sign in to").expect("a link"), "alice").await;
+    scene.search.secret("a code", &callback.code);
+    let refused = scene.team.paste(&alice, &callback.url).await.text();
     assert!(refused.contains("refuses threadkey's client"), "{refused}");
-    scene.take_note();
+    scene.note_secrets();
 }
 
 /// Refreshes with answers that repeat the sent token, in every place that an answer has.
@@ -157,8 +158,8 @@ async fn refreshes(scene: &mut Scene, capability: &str) {
     let (status, _) = scene.api(capability, "GET", "/v1/token/acme", "").await;
     assert_eq!(status, 200);
     let spent = scene.refresh_token();
-    let echo = json!({"error": spent, "error_description": format!("what is {spent}?")});
-    let with = |code: &str| json!({"error": code, "error_description": format!("what is {spent}?"), "error_uri": spent});
+    let echo = json!({"error": spent, "error_description": format!("unknown {spent}")});
+    let with = |code: &str| json!({"error": code, "error_description": format!("unknown {spent}"), "error_uri": spent});
     let headers = ["retry-after", "location", "www-authenticate", "x-echo"];
     let headers: Vec<_> = headers.iter().map(|name| ((*name).to_owned(), spent.clone())).collect();
     let raw =
@@ -185,7 +186,7 @@ async fn refreshes(scene: &mut Scene, capability: &str) {
     let (status, renewed) = scene.api(capability, "GET", "/v1/token/acme", "").await;
     assert_eq!(status, 200, "{renewed}");
     let token = renewed["access_token"].as_str().expect("a token").to_owned();
-    scene.take_note();
+    scene.note_secrets();
 
     // A worker puts its secrets into the wrong places.
     for (method, path, body) in [
@@ -212,22 +213,22 @@ async fn refreshes(scene: &mut Scene, capability: &str) {
     scene.later();
     let (status, _) = scene.api(capability, "GET", "/v1/token/acme", "").await;
     assert_eq!(status, 410);
-    scene.town.alice.dm().wait_for_text("has ended").await;
+    scene.team.alice.dm().wait_for_text("has ended").await;
 }
 
 /// An agent writes all its secrets to the conversation and to standard error, and dies.
 async fn careless_worker(scene: &mut Scene, thread: &Channel) {
-    let alice = scene.town.alice.clone();
-    alice.says(thread, "tell");
-    said(thread, "told", 1).await;
-    let told = thread.messages().pop().expect("it was said").text.replace('\\', "");
-    let removed = told.matches("[secret removed]").count() + told.matches('…').count();
-    assert_eq!(removed, 4, "each is replaced, the one in two pieces too: {told}");
+    let alice = scene.team.alice.clone();
+    alice.says(thread, "reveal");
+    expect_messages(thread, "done", 1).await;
+    let revealed = thread.messages().pop().expect("the agent has answered").text.replace('\\', "");
+    let removed = revealed.matches("[secret removed]").count() + revealed.matches('…').count();
+    assert_eq!(removed, 4, "each is replaced, including the one in two pieces: {revealed}");
     alice.says(thread, "crash");
-    said(thread, "The agent ended unexpectedly", 1).await;
+    expect_messages(thread, "The agent ended unexpectedly", 1).await;
     alice.says(thread, "again");
-    said(thread, "The agent could not be started", 1).await;
-    scene.take_note();
+    expect_messages(thread, "The agent could not be started", 1).await;
+    scene.note_secrets();
 }
 
 /// Uses the same session from a terminal, and reads the arguments of all processes in mid-refresh.
@@ -236,30 +237,30 @@ async fn terminal(scene: &mut Scene) {
     let link = scene.cli(&["auth", "start", "acme", "--json"], "").await;
     let link: Value = serde_json::from_str(&link).expect("it is JSON");
     let callback = browser::sign_in(link["authorize_url"].as_str().expect("a link"), "carol").await;
-    scene.hunt.secret("a code", &callback.code);
+    scene.search.secret("a code", &callback.code);
     scene.cli(&["auth", "code"], &format!("{MADE_UP_CODE}#{}", callback.state)).await;
     scene.cli(&["auth", "code"], &callback.url).await;
     let token = scene.cli(&["token", "acme"], "").await;
-    assert!(scene.hunt.knows(token.trim()), "the store's token is printed");
+    assert!(scene.search.knows(token.trim()), "the store's token is printed");
     scene.cli(&["token", "acme", "--rejected", "-"], &token).await;
     scene.cli(&["token", "acme", "--rejected", &token], "").await;
 
     scene.later();
     scene.server.hold();
     let held = {
-        let mut command = scene.town.home.command(&["token", "acme"]);
+        let mut command = scene.team.home.command(&["token", "acme"]);
         command.envs(ENVIRONMENT);
-        tokio::spawn(hunt::run(command, ""))
+        tokio::spawn(secret_search::run(command, ""))
     };
     scene.server.wait_for_held(1).await;
-    let arguments = hunt::arguments_of_all_processes();
+    let arguments = secret_search::arguments_of_all_processes();
     assert!(arguments.contains("__refresh"), "the process that refreshes is among them: {arguments}");
-    scene.hunt.place("the arguments of a process", &arguments);
+    scene.search.add_text("the arguments of a process", &arguments);
     scene.server.release();
     let ended = held.await.expect("no panic");
     assert_eq!(ended.code, 0, "{ended:?}");
-    scene.hunt.place("standard error of a refresh", &ended.stderr);
-    scene.take_note();
+    scene.search.add_text("standard error of a refresh", &ended.stderr);
+    scene.note_secrets();
 
     for command in [
         &["auth", "status"][..],
@@ -270,16 +271,16 @@ async fn terminal(scene: &mut Scene) {
     ] {
         let shown = scene.cli(command, "").await;
         assert!(!shown.is_empty(), "{command:?}");
-        scene.hunt.place(&format!("the result of {command:?}"), &shown);
+        scene.search.add_text(&format!("the result of {command:?}"), &shown);
     }
     for choice in ["keep", "switch"] {
         let link = scene.cli(&["auth", "start", "acme"], "").await;
         let callback = browser::sign_in(link.trim(), "dave").await;
-        scene.hunt.secret("a code", &callback.code);
+        scene.search.secret("a code", &callback.code);
         scene.cli(&["auth", "code"], &callback.url).await;
         let shown = scene.cli(&["auth", "status"], "").await;
         assert!(shown.contains("as dave@example.com, waits for your choice"), "{shown}");
-        scene.hunt.place("the status of a sign-in that waits", &shown);
+        scene.search.add_text("the status of a sign-in that waits", &shown);
         scene.cli(&["auth", choice, "acme"], "").await;
     }
     scene.cli(&["auth", "logout", "acme", "--revoke"], "").await;
@@ -287,23 +288,23 @@ async fn terminal(scene: &mut Scene) {
 
 /// Signs in as another account on Discord, and keeps the session.
 async fn another_account(scene: &mut Scene) {
-    let alice = scene.town.alice.clone();
-    let (started, link) = scene.town.start(&alice).await;
-    scene.take_note();
+    let alice = scene.team.alice.clone();
+    let (started, link) = scene.team.start(&alice).await;
+    scene.note_secrets();
     let callback = browser::sign_in(&link, "erin").await;
-    scene.hunt.secret("a code", &callback.code);
+    scene.search.secret("a code", &callback.code);
     let question = enter(&started, &callback.url).await;
-    scene.take_note();
-    alice.command(&scene.town.general, "auth status", &[]).await;
+    scene.note_secrets();
+    alice.command(&scene.team.general, "auth status", &[]).await;
     question.press("Keep").await.updated().says("stays with `alice@example.com`").await;
-    scene.take_note();
+    scene.note_secrets();
 }
 
 /// A defect in the middle of the work: the panic's message contains the text of the clock file.
 async fn panics(scene: &mut Scene, bot: &Running) {
-    std::fs::write(scene.town.home.path().join("clock"), DISCORD_TOKEN).expect("it can be written");
+    std::fs::write(scene.team.home.path().join("clock"), DISCORD_TOKEN).expect("it can be written");
     let stderr_before = bot.stderr().matches("threadkey has a defect at").count();
-    let sent = scene.town.alice.send_command(&scene.town.general, "auth start", &[("provider", "acme")]);
+    let sent = scene.team.alice.send_command(&scene.team.general, "auth start", &[("provider", "acme")]);
     sent.expect("it can be typed");
     bot.says("threadkey has a defect at").await;
     assert!(bot.stderr().matches("threadkey has a defect at").count() > stderr_before);
@@ -313,33 +314,33 @@ async fn panics(scene: &mut Scene, bot: &Running) {
 #[tokio::test]
 async fn no_canary_secret_appears_in_any_log_at_trace_level() {
     let mut scene = Scene::new().await;
-    let bot = scene.town.run_with(&ENVIRONMENT).await;
+    let bot = scene.team.run_with(&ENVIRONMENT).await;
     sign_ins(&mut scene).await;
-    let alice = scene.town.alice.clone();
-    let thread = scene.town.ask(&alice, "begin").await;
-    said(&thread, "noted", 1).await;
-    let capability = scene.town.worker_file(&thread, "capability");
-    scene.hunt.secret("a capability", &capability);
-    scene.hunt.place("the arguments of a process", &hunt::arguments_of_all_processes());
+    let alice = scene.team.alice.clone();
+    let thread = scene.team.ask(&alice, "begin").await;
+    expect_messages(&thread, "noted", 1).await;
+    let capability = scene.team.worker_file(&thread, "capability");
+    scene.search.secret("a capability", &capability);
+    scene.search.add_text("the arguments of a process", &secret_search::arguments_of_all_processes());
     refreshes(&mut scene, &capability).await;
 
-    scene.town.sign_in(&alice, "alice").await;
-    scene.take_note();
+    scene.team.sign_in(&alice, "alice").await;
+    scene.note_secrets();
     alice.command(&thread, "new", &[]).await;
     alice.says(&thread, "begin again");
-    said(&thread, "noted", 2).await;
-    let capability = scene.town.worker_file(&thread, "capability");
-    scene.hunt.secret("a capability", &capability);
+    expect_messages(&thread, "noted", 2).await;
+    let capability = scene.team.worker_file(&thread, "capability");
+    scene.search.secret("a capability", &capability);
     careless_worker(&mut scene, &thread).await;
     terminal(&mut scene).await;
     another_account(&mut scene).await;
-    alice.command(&scene.town.general, "auth status", &[]).await;
-    alice.command(&scene.town.general, "auth logout", &[("provider", "acme"), ("revoke", "true")]).await;
-    scene.town.discord.assert_no_violations();
-    scene.take_note();
+    alice.command(&scene.team.general, "auth status", &[]).await;
+    alice.command(&scene.team.general, "auth logout", &[("provider", "acme"), ("revoke", "true")]).await;
+    scene.team.discord.assert_no_violations();
+    scene.note_secrets();
     panics(&mut scene, &bot).await;
 
-    let Scene { town, mut hunt, server, .. } = scene;
+    let Scene { team, mut search, server, .. } = scene;
     bot.signal(9);
     let log = bot.ended().await.stderr;
     for marker in ["DEBUG threadkey", "ERROR threadkey", "a worker was given a token", "the agent's stderr"] {
@@ -348,17 +349,17 @@ async fn no_canary_secret_appears_in_any_log_at_trace_level() {
             "the log is as talkative as it can be, so {marker:?} stands in it:\n{log}"
         );
     }
-    hunt.place("the bot's log", &log);
-    hunt.place("what everybody sees on Discord", &town.discord.everything_public());
-    hunt.place("what Bob sees", &town.bob.everything());
+    search.add_text("the bot's log", &log);
+    search.add_text("public messages on Discord", &team.discord.everything_public());
+    search.add_text("the messages that Bob sees", &team.bob.everything());
     for message in alice.dm().messages() {
-        hunt.place("a direct message", &message.all_text());
+        search.add_text("a direct message", &message.all_text());
     }
-    hunt.assert_clean();
+    search.assert_clean();
 
     // The same search finds a secret where one is planted.
     let known =
         server.requests().pop().and_then(|request| request.form.into_values().max_by_key(String::len));
-    hunt.place("planted", &format!("token={}!", known.expect("a token was sent")));
-    assert_eq!(hunt.found().len(), 1, "{:?}", hunt.found());
+    search.add_text("planted", &format!("token={}!", known.expect("a token was sent")));
+    assert_eq!(search.found().len(), 1, "{:?}", search.found());
 }

@@ -24,13 +24,13 @@ use crate::{
 async fn undecided() -> (Rig, Undecided) {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
-    let undecided = waits(rig.finish_as(ALICE, "bob").await);
+    let undecided = expect_undecided(rig.finish_as(ALICE, "bob").await);
     (rig, undecided)
 }
 
 /// Asserts that the sign-in waits for a choice.
 #[track_caller]
-fn waits(finished: Finished) -> Undecided {
+fn expect_undecided(finished: Finished) -> Undecided {
     match finished {
         Finished::Undecided(undecided) => undecided,
         Finished::SignedIn(done) => panic!("it was taken at once: {done:?}"),
@@ -39,7 +39,7 @@ fn waits(finished: Finished) -> Undecided {
 
 /// Asserts that the sign-in became the session.
 #[track_caller]
-pub(super) fn taken(finished: Finished) -> SignedIn {
+pub(super) fn expect_signed_in(finished: Finished) -> SignedIn {
     match finished {
         Finished::SignedIn(done) => done,
         Finished::Undecided(undecided) => panic!("it waits for a choice: {undecided:?}"),
@@ -116,7 +116,7 @@ async fn a_second_paste_of_the_code_reports_that_the_choice_is_open() {
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
     let callback = browser::sign_in(started.authorize_url.as_str(), "bob").await;
     let paste = || Pasted::parse(&callback.url).unwrap();
-    waits(rig.broker.finish(ALICE, None, paste()).await.unwrap());
+    expect_undecided(rig.broker.finish(ALICE, None, paste()).await.unwrap());
     let sent = rig.server.count();
     let again = rig.another().finish(ALICE, None, paste()).await.unwrap_err();
     assert!(matches!(&again, FinishError::AwaitsChoice { account: Some(a), .. } if a == "bob@example.com"));
@@ -131,16 +131,20 @@ async fn a_sign_in_not_known_to_be_another_account_replaces_and_is_reported() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let lineage = rig.session(ALICE).await.lineage;
-    assert_eq!(taken(rig.finish_as(ALICE, "alice").await).replaced, None, "the same account");
+    assert_eq!(expect_signed_in(rig.finish_as(ALICE, "alice").await).replaced, None, "the same account");
     assert_ne!(rig.session(ALICE).await.lineage, lineage);
     rig.server.script([Reply::Edit(|answer| drop(answer.as_object_mut().unwrap().remove("id_token")))]);
-    let unknown = taken(rig.finish_as(ALICE, "bob").await);
+    let unknown = expect_signed_in(rig.finish_as(ALICE, "bob").await);
     assert_eq!((unknown.account, unknown.replaced.as_deref()), (None, Some("alice@example.com")));
-    assert_eq!(taken(rig.finish_as(ALICE, "alice").await).replaced, None, "nobody knew whose it was");
+    assert_eq!(
+        expect_signed_in(rig.finish_as(ALICE, "alice").await).replaced,
+        None,
+        "its account was unknown"
+    );
     rig.expire();
     rig.server.script([Reply::Json(400, serde_json::json!({"error": "invalid_grant"}))]);
     rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap_err();
-    let over = taken(rig.finish_as(ALICE, "bob").await);
+    let over = expect_signed_in(rig.finish_as(ALICE, "bob").await);
     assert_eq!(over.replaced.as_deref(), Some("alice@example.com"), "it had ended");
 }
 
@@ -161,11 +165,15 @@ async fn an_unnamed_account_is_requested_from_userinfo_before_the_sign_in_is_sav
         let callback = browser::sign_in(started.authorize_url.as_str(), "bob").await;
         let finished = broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
         if known {
-            let undecided = waits(finished);
+            let undecided = expect_undecided(finished);
             assert_eq!(undecided.account.as_deref(), Some("bob@example.com"));
             assert_eq!(rig.session(ALICE).await.account.as_deref(), Some("alice@example.com"));
         } else {
-            assert_eq!(taken(finished).replaced.as_deref(), Some("alice@example.com"), "and it is told");
+            assert_eq!(
+                expect_signed_in(finished).replaced.as_deref(),
+                Some("alice@example.com"),
+                "and it is reported"
+            );
         }
     }
 }
@@ -177,7 +185,7 @@ async fn an_answered_exchange_of_a_dead_process_waits_for_a_choice_too() {
     let callback = rig.leave_an_answered_exchange(ALICE, "bob").await;
     let sent = rig.server.count();
     let finished = rig.another().finish(ALICE, None, Pasted::parse(&callback).unwrap()).await.unwrap();
-    assert_eq!(waits(finished).account.as_deref(), Some("bob"));
+    assert_eq!(expect_undecided(finished).account.as_deref(), Some("bob"));
     assert_eq!(rig.server.count(), sent, "nothing was sent again");
     assert_eq!(rig.session(ALICE).await.account.as_deref(), Some("alice@example.com"));
 }
@@ -196,6 +204,6 @@ async fn a_sign_in_whose_code_is_pasted_in_the_last_second_survives_other_writes
     rig.clock.advance(185);
     rig.another().start(&tenant(BOB), BOB).await.unwrap();
     rig.server.release();
-    taken(finishing.await.unwrap().unwrap());
+    expect_signed_in(finishing.await.unwrap().unwrap());
     rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
 }

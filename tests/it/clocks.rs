@@ -42,8 +42,8 @@ async fn a_clock_step_ends_a_pause_instead_of_stretching_it() {
         let error = rig.broker.rejected(&tenant(ALICE), &refused).await.unwrap_err();
         assert!(matches!(error, TokenError::Unavailable { .. }), "{step}: {error}");
         rig.clock.advance(step);
-        let renewed = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
-        assert_ne!(renewed.access_token, refused, "{step}");
+        let refreshed = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
+        assert_ne!(refreshed.access_token, refused, "{step}");
         assert_eq!(rig.session(ALICE).await.retry, None, "{step}");
     }
 }

@@ -12,12 +12,12 @@
 //!   not be there after a power cut, until its *folder* was synced.
 //! * A rename is there or not: never both names, never neither.
 //! * Data that an fsync covered stays. A disk that lies about that is beyond repair.
-//! * Changes of one program that wait for the global lock together share a write, and they share
+//! * Changes of one program that wait for the global lock shared_write share a write, and they share
 //!   its fate in a power cut or kill -9.
 //! * Two programs run at once: the second one starts at any call of the first, and continues until
 //!   it is done or meets a lock.
 //! * The provider may be unreachable, answer 503, refuse a code, or do its work and lose the
-//!   answer. Some providers take a refresh token that comes twice for theft, and end its grant.
+//!   answer. Some providers treat a second use of a refresh token as theft, and end its grant.
 //!
 //! The programs are the real broker on the real store. A user starts a sign-in, pastes its code,
 //! pastes it again, pastes another one, cancels, and logs out; an agent requests a token.
@@ -45,7 +45,7 @@
 //! history repeats that history.
 
 mod content;
-mod ends;
+mod faults;
 mod machine;
 mod program;
 mod walk;
@@ -54,7 +54,7 @@ mod world;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::{
-    ends::Sabotage,
+    faults::Sabotage,
     walk::{Violation, history},
 };
 

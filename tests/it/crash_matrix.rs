@@ -27,7 +27,7 @@ const AN_HOUR: i64 = 3600;
 const A_PAUSE: i64 = 10;
 
 /// Calls that change nothing.
-const LOOKS: [&str; 9] =
+const READ_ONLY_CALLS: [&str; 9] =
     ["access", "canonicalize", "fstat", "read", "readlink", "stat", "statfs", "statvfs", "statx"];
 
 /// The number of cases that run at once.
@@ -46,7 +46,7 @@ struct Call {
 }
 
 /// One user, with a folder and a program.
-struct Person {
+struct User {
     server: AuthServer,
     home: Home,
     account: String,
@@ -63,8 +63,8 @@ struct Death {
 // === impl Call and Death ===
 
 impl Call {
-    fn is_look(&self) -> bool {
-        LOOKS.contains(&self.name.as_str())
+    fn is_read_only(&self) -> bool {
+        READ_ONLY_CALLS.contains(&self.name.as_str())
     }
 }
 
@@ -74,7 +74,7 @@ impl Death {
     fn comes_before_the_answer_is_written(&self) -> bool {
         let Call { name, path, number } = &self.call;
         let writes = name == "write" && path.ends_with(".lock");
-        self.call.is_look() || (writes && *number == 2 && self.when == "kill-before")
+        self.call.is_read_only() || (writes && *number == 2 && self.when == "kill-before")
     }
 
     fn failpoint(&self, home: &Home) -> String {
@@ -109,7 +109,7 @@ fn deaths(calls: &[Call]) -> Vec<Death> {
     let mut deaths = Vec::new();
     let mut after_a_step = false;
     for call in calls {
-        let counts = full || !call.is_look();
+        let counts = full || !call.is_read_only();
         if counts && !after_a_step {
             deaths.push(Death { when: "kill-before", call: call.clone() });
         }
@@ -130,9 +130,9 @@ async fn server() -> AuthServer {
     server
 }
 
-// === impl Person ===
+// === impl User ===
 
-impl Person {
+impl User {
     fn new(server: &AuthServer, account: impl Into<String>) -> Self {
         let home = Home::new(&server.config_toml("acme"));
         Self { server: server.clone(), home, account: account.into(), now: 0 }
@@ -183,7 +183,7 @@ impl Person {
         let signal = self.run_faulty(arguments, input, &format!("record:{}", record.display())).await;
         assert_eq!(signal, None);
         let calls = calls(&record, &self.home);
-        assert!(calls.iter().filter(|call| !call.is_look()).count() > 5, "it does something: {calls:?}");
+        assert!(calls.iter().filter(|call| !call.is_read_only()).count() > 5, "it does something: {calls:?}");
         calls
     }
 
@@ -227,37 +227,37 @@ async fn each<F: Future<Output = ()> + Send + 'static>(deaths: Vec<Death>, case:
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exchange_killed_at_any_step_spends_its_code_once_and_keeps_its_answer() {
     let server = server().await;
-    let model = Person::new(&server, "model");
+    let model = User::new(&server, "model");
     let callback = model.callback().await;
     let deaths = deaths(&model.record(&["auth", "code", "acme"], &callback).await);
     each(deaths, |number, death| {
-        let person = Person::new(&server, format!("person-{number}"));
-        async move { exchange(&person, &death).await }
+        let user = User::new(&server, format!("user-{number}"));
+        async move { exchange(&user, &death).await }
     })
     .await;
 }
 
-async fn exchange(person: &Person, death: &Death) {
-    let counts = || person.server.events().of(&person.account);
-    let callback = person.callback().await;
-    person.die(&["auth", "code", "acme"], &callback, death).await;
-    let (sent, journal) = (counts().sign_ins, person.journal("acme%2Flocal.signin.lock"));
-    let committed = person.generation() == 1;
-    assert!(sent == 0 || journal > 0 || committed, "{death:?}: what was sent is on record");
-    let next = person.token().await;
+async fn exchange(user: &User, death: &Death) {
+    let counts = || user.server.events().of(&user.account);
+    let callback = user.callback().await;
+    user.die(&["auth", "code", "acme"], &callback, death).await;
+    let (sent, journal) = (counts().sign_ins, user.journal("acme%2Flocal.signin.lock"));
+    let committed = user.generation() == 1;
+    assert!(sent == 0 || journal > 0 || committed, "{death:?}: the request is on record");
+    let next = user.token().await;
     if committed || journal == 2 {
         assert_eq!(next.code, 0, "{death:?}: the grant is there: {next:?}");
     } else {
         assert_eq!(next.code, 3, "{death:?}: {next:?}");
-        let again = person.paste(&callback).await;
+        let again = user.paste(&callback).await;
         if journal == 1 {
             // The code may have been sent, and its result is unknown.
             assert!(again.stderr.contains("no answer came back"), "{death:?}: {again:?}");
-            person.sign_in().await;
+            user.sign_in().await;
         } else {
             assert_eq!(again.code, 0, "{death:?}: the code is as good as before: {again:?}");
         }
-        assert_eq!(person.token().await.code, 0, "{death:?}");
+        assert_eq!(user.token().await.code, 0, "{death:?}");
     }
     let lost = u32::from(journal == 1 && !committed && sent == 1);
     assert!(
@@ -265,13 +265,13 @@ async fn exchange(person: &Person, death: &Death) {
         "{death:?}: the answer was written down"
     );
     assert_eq!((counts().sign_ins, counts().reuses), (1 + lost, 0), "{death:?}");
-    assert_eq!((person.leftovers(), person.generation()), (0, 1), "{death:?}");
+    assert_eq!((user.leftovers(), user.generation()), (0, 1), "{death:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refresh_killed_at_any_step_lets_the_next_caller_take_its_answer_or_refresh() {
     let server = server().await;
-    let mut model = Person::new(&server, "model");
+    let mut model = User::new(&server, "model");
     model.sign_in().await;
     model.pass(AN_HOUR);
     let deaths = deaths(&model.record(&REFRESH, "{}\n").await);
@@ -281,30 +281,30 @@ async fn a_refresh_killed_at_any_step_lets_the_next_caller_take_its_answer_or_re
         .map(|first| deaths.iter().skip(first).step_by(AT_ONCE).cloned().collect::<Vec<_>>())
         .enumerate()
         .map(|(number, deaths)| {
-            let mut person = Person::new(&server, format!("person-{number}"));
+            let mut user = User::new(&server, format!("user-{number}"));
             tokio::spawn(async move {
-                person.sign_in().await;
+                user.sign_in().await;
                 for death in deaths {
-                    person.pass(AN_HOUR);
-                    refresh(&mut person, &death).await;
+                    user.pass(AN_HOUR);
+                    refresh(&mut user, &death).await;
                 }
             })
         })
         .collect();
-    for person in queue {
-        person.await.unwrap();
+    for user in queue {
+        user.await.unwrap();
     }
 }
 
-async fn refresh(person: &mut Person, death: &Death) {
-    let (server, account) = (person.server.clone(), person.account.clone());
+async fn refresh(user: &mut User, death: &Death) {
+    let (server, account) = (user.server.clone(), user.account.clone());
     let counts = move || server.events().of(&account);
-    let (before, generation) = (counts(), person.generation());
-    person.die(&REFRESH, "{}\n", death).await;
-    let (sent, journal) = (counts().refreshes - before.refreshes, person.journal("acme%2Flocal.lock"));
-    let committed = person.generation() == generation + 1;
-    assert!(sent == 0 || journal > 0 || committed, "{death:?}: what was sent is on record");
-    let next = person.token().await;
+    let (before, generation) = (counts(), user.generation());
+    user.die(&REFRESH, "{}\n", death).await;
+    let (sent, journal) = (counts().refreshes - before.refreshes, user.journal("acme%2Flocal.lock"));
+    let committed = user.generation() == generation + 1;
+    assert!(sent == 0 || journal > 0 || committed, "{death:?}: the request is on record");
+    let next = user.token().await;
     if committed || journal != 1 {
         assert_eq!(next.code, 0, "{death:?}: {next:?}");
         assert_eq!(counts().refreshes, before.refreshes + 1, "{death:?}: once");
@@ -313,61 +313,60 @@ async fn refresh(person: &mut Person, death: &Death) {
         let in_time = sent == 0 || death.comes_before_the_answer_is_written();
         assert!(in_time, "{death:?}: the answer was written down");
         assert_eq!(next.code, 5, "{death:?}: not followed at once: {next:?}");
-        let status = person.home.run(&["auth", "status", "--json"]).await;
+        let status = user.home.run(&["auth", "status", "--json"]).await;
         assert!(status.stdout.contains("ambiguous_no_answer"), "{death:?}: {status:?}");
         assert_eq!(counts().refreshes, before.refreshes + sent, "{death:?}");
-        person.pass(A_PAUSE);
-        let later = person.token().await;
+        user.pass(A_PAUSE);
+        let later = user.token().await;
         if sent == 0 {
             assert_eq!((later.code, counts().reuses), (0, before.reuses), "{death:?}: {later:?}");
         } else {
             // This provider has no grace: its verdict arrives once, and a new sign-in is the only
             // remedy.
             assert_eq!(later.code, 4, "{death:?}: {later:?}");
-            assert_eq!(person.token().await.code, 4, "{death:?}");
+            assert_eq!(user.token().await.code, 4, "{death:?}");
             assert_eq!(counts().reuses, before.reuses + 1, "{death:?}: one verdict is enough");
-            person.sign_in().await;
+            user.sign_in().await;
         }
     }
-    if person.journal("acme%2Flocal.lock") > 0 {
+    if user.journal("acme%2Flocal.lock") > 0 {
         // An entry about an outdated state stays until the next refresh, which drops it.
-        person.pass(AN_HOUR);
+        user.pass(AN_HOUR);
     }
-    assert_eq!((person.token().await.code, person.journal("acme%2Flocal.lock")), (0, 0), "{death:?}");
+    assert_eq!((user.token().await.code, user.journal("acme%2Flocal.lock")), (0, 0), "{death:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_start_killed_at_any_step_lets_the_next_one_create_the_store() {
     const START: [&str; 4] = ["auth", "start", "acme", "--json"];
     let server = server().await;
-    let calls = Person::new(&server, "model").record(&START, "").await;
+    let calls = User::new(&server, "model").record(&START, "").await;
     assert!(calls.iter().any(|call| call.name == "mkdir"), "the folders are made too: {calls:?}");
     each(deaths(&calls), |number, death| {
-        let person = Person::new(&server, format!("person-{number}"));
+        let user = User::new(&server, format!("user-{number}"));
         async move {
-            person.die(&START, "", &death).await;
-            person.store();
-            let next = person.home.run(&START).await;
+            user.die(&START, "", &death).await;
+            user.store();
+            let next = user.home.run(&START).await;
             assert_eq!(next.code, 0, "{death:?}: {next:?}");
-            assert!(person.store()["pending"]["acme/local"].is_object(), "{death:?}");
-            let cancelled = person.home.run(&["auth", "cancel", "acme"]).await;
-            assert_eq!((cancelled.code, person.leftovers()), (0, 0), "{death:?}: {cancelled:?}");
+            assert!(user.store()["pending"]["acme/local"].is_object(), "{death:?}");
+            let cancelled = user.home.run(&["auth", "cancel", "acme"]).await;
+            assert_eq!((cancelled.code, user.leftovers()), (0, 0), "{death:?}: {cancelled:?}");
         }
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cleanup_of_temp_files_killed_at_any_step_is_completed_by_the_next_writer()
-{
+async fn a_cleanup_of_temp_files_killed_at_any_step_is_completed_by_the_next_writer() {
     const CANCEL: [&str; 3] = ["auth", "cancel", "acme"];
-    async fn with_leftovers(server: &AuthServer, account: String) -> Person {
-        let person = Person::new(server, account);
-        person.callback().await;
+    async fn with_leftovers(server: &AuthServer, account: String) -> User {
+        let user = User::new(server, account);
+        user.callback().await;
         for name in [".auth.json.0123456789abcdef.tmp", ".auth.json.fedcba9876543210.tmp"] {
-            fs::write(person.home.store().with_file_name(name), "{\"version\": 1, \"sess").unwrap();
+            fs::write(user.home.store().with_file_name(name), "{\"version\": 1, \"sess").unwrap();
         }
-        person
+        user
     }
     let server = server().await;
     let model = with_leftovers(&server, "model".into()).await;
@@ -377,14 +376,14 @@ async fn a_cleanup_of_temp_files_killed_at_any_step_is_completed_by_the_next_wri
     each(deaths(&calls), |number, death| {
         let server = server.clone();
         async move {
-            let person = with_leftovers(&server, format!("person-{number}")).await;
-            person.die(&CANCEL, "", &death).await;
-            assert!(person.store().is_object(), "{death:?}: the store is whole");
-            let next = person.home.run(&["auth", "start", "acme", "--json"]).await;
+            let user = with_leftovers(&server, format!("user-{number}")).await;
+            user.die(&CANCEL, "", &death).await;
+            assert!(user.store().is_object(), "{death:?}: the store is whole");
+            let next = user.home.run(&["auth", "start", "acme", "--json"]).await;
             assert_eq!(next.code, 0, "{death:?}: {next:?}");
-            let next = person.home.run(&CANCEL).await;
+            let next = user.home.run(&CANCEL).await;
             assert!(next.stderr.contains("is cancelled"), "{death:?}: {next:?}");
-            assert_eq!(person.leftovers(), 0, "{death:?}");
+            assert_eq!(user.leftovers(), 0, "{death:?}");
         }
     })
     .await;

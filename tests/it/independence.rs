@@ -18,14 +18,14 @@ async fn a_refresh_does_not_wait_for_another_tenants_refresh() {
     rig.sign_in(BOB, "bob").await;
     rig.expire();
     rig.server.script([Reply::Hang]);
-    let slow = rig.ask_in_a_task(ALICE);
+    let slow = rig.spawn_token_call(ALICE);
     rig.server.wait_for_held(1).await;
     for (broker, generation) in [(rig.broker.clone(), 2), (rig.another(), 3)] {
-        let renewed = timeout(WAIT, broker.token(&tenant(BOB), MINUTE)).await;
-        assert_eq!(renewed.expect("it waits for the other one").unwrap().generation, generation);
+        let refreshed = timeout(WAIT, broker.token(&tenant(BOB), MINUTE)).await;
+        assert_eq!(refreshed.expect("it waits for the other tenant").unwrap().generation, generation);
         rig.expire();
     }
-    assert_eq!(rig.server.held(), 1, "the slow one is under way all the while");
+    assert_eq!(rig.server.held(), 1, "the slow one is still in progress");
     rig.server.release();
     assert!(slow.await.unwrap().is_err(), "its answer was lost");
     assert_eq!(rig.server.events().of("bob").refreshes, 2);

@@ -5,4 +5,4 @@ mod conversation;
 mod gateway;
 mod limits;
 mod page;
-mod people;
+mod users;

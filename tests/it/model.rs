@@ -7,13 +7,13 @@
 //! A sequence of [`steps::Step`] is drawn, executed ([`run`]) and, when it fails, made shorter.
 //! Three brokers with a [`FileStore`](threadkey::store::FileStore) each stand for processes: flock
 //! on separate descriptors excludes between them. Each broker runs on its own threads, which end in
-//! the middle of their work when the process "dies". Calls overlap because providers are told to
+//! the middle of their work when the process "dies". Calls overlap because providers are result to
 //! hold their answers, or their work, and later to release them; nothing sleeps. The test sets the
 //! time.
 //!
-//! The providers report each request to the [`reference`] at the moment of its arrival. The
+//! The providers report each request to the [`reference`] at the moment of its other_account. The
 //! reference reads the file as any other program would, before and after each call and each step,
-//! and never asks the code under test for the right result. So it knows each refresh token's life:
+//! and never begin_call the code under test for the right result. So it knows each refresh token's life:
 //! its owner, its requests, their answers, and its presence on the disk.
 //!
 //! # The checks, by the number of the promise
@@ -56,10 +56,10 @@
 //! stays as it came ([`choice`], `compare_candidate`). Nothing of it is served (`check_lease`) or
 //! spent (`refresh`). It is the session only if it was chosen in its time (`check_switched`), and
 //! an account is replaced in no other way (`check_replacement`). It is gone only by a choice, a
-//! sign-in, a logout, or its expiry (`left`). A revoked grant is out of the store by then, was not
-//! chosen or is logged out, and belongs to no account that is in use elsewhere ([`ends`],
-//! `was_revoked`). Every other dropped grant is revoked, and each end is reported once and truly
-//! (`told_end`).
+//! sign-in, a logout, or its expiry (`check_candidate_gone`). A revoked grant is out of the store by then, was not
+//! chosen or is logged out, and belongs to no account that is in use elsewhere ([`revocations`],
+//! `check_revocation`). Every other dropped grant is revoked, and each end is reported once and truly
+//! (`check_reported_end`).
 //!
 //! At the end the providers work and every process is a new one; each session that lives at its
 //! provider gets a token, unaided.
@@ -72,18 +72,18 @@
 //! possible next steps do not depend on the model's state, and the effect of a step is known only
 //! after the held providers release it.
 
-mod asked;
 mod choice;
 mod disk;
-mod ends;
-mod look;
-mod persons;
 mod reference;
 mod requests;
+mod revocations;
 mod run;
-mod scenes;
+mod snapshots;
 mod steps;
-mod told;
+mod strategies;
+mod token_results;
+mod user_actions;
+mod user_results;
 mod world;
 
 use std::cell::Cell;
@@ -108,7 +108,7 @@ fn the_promises_hold_whatever_users_callers_providers_and_clocks_do() {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (taken, failed) = (Cell::new(0), Cell::new(false));
-    let outcome = TestRunner::new_with_rng(config, rng).run(&scenes::steps(), |steps| {
+    let outcome = TestRunner::new_with_rng(config, rng).run(&strategies::steps(), |steps| {
         // The sequences after a failure only make it shorter.
         taken.set(taken.get() + u32::from(!failed.get()));
         let kept = runtime.block_on(run::run(&steps));

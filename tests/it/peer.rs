@@ -135,14 +135,14 @@ async fn threadkey_settles_a_journal_left_by_a_python_process_without_a_request(
     if !python_is_here() {
         return;
     }
-    let server = crate::town::authserver().await;
+    let server = crate::team::authserver().await;
     let home = signed_in(&server.config_toml("acme")).await;
     home.set_offset(AN_HOUR);
     server.script([Reply::Status(503).retry_after(60)]);
     let sent = server.count();
     assert_eq!(peer(&home, AN_HOUR).wait_with_output().await.unwrap().status.code(), Some(5));
-    let asked = home.run(&["token", "acme"]).await;
-    assert!(asked.code == 5 && asked.stderr.contains("http_503"), "{asked:?}");
+    let result = home.run(&["token", "acme"]).await;
+    assert!(result.code == 5 && result.stderr.contains("http_503"), "{result:?}");
     assert_eq!(peer(&home, AN_HOUR).wait_with_output().await.unwrap().status.code(), Some(5), "held back");
     assert_eq!(server.count(), sent + 1);
 
@@ -154,8 +154,8 @@ async fn threadkey_settles_a_journal_left_by_a_python_process_without_a_request(
     let mut killed = peer(&home, later);
     server.wait_for_held(1).await;
     killed.kill().await.unwrap();
-    let asked = home.run(&["token", "acme"]).await;
-    assert!(asked.code == 5 && asked.stderr.contains("ambiguous_no_answer"), "{asked:?}");
+    let result = home.run(&["token", "acme"]).await;
+    assert!(result.code == 5 && result.stderr.contains("ambiguous_no_answer"), "{result:?}");
     assert_eq!(server.count(), sent + 2);
     server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
     server.release();
@@ -166,8 +166,8 @@ async fn threadkey_settles_a_journal_left_by_a_python_process_without_a_request(
     home.set_offset(later);
     server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
     assert_eq!(peer(&home, later).wait_with_output().await.unwrap().status.code(), Some(5));
-    let asked = home.run(&["token", "acme"]).await;
-    assert!(asked.code == 4 && asked.stderr.contains("invalid_grant"), "{asked:?}");
+    let result = home.run(&["token", "acme"]).await;
+    assert!(result.code == 4 && result.stderr.contains("invalid_grant"), "{result:?}");
     assert_eq!(server.count(), sent + 3);
 }
 
@@ -176,7 +176,7 @@ async fn a_python_process_ignores_null_members_and_never_overwrites_a_damaged_jo
     if !python_is_here() {
         return;
     }
-    let server = crate::town::authserver().await;
+    let server = crate::team::authserver().await;
     let home = signed_in(&server.config_toml("acme")).await;
     let before = stored(&home)["sessions"]["acme/local"]["refresh_token"].clone();
     home.set_offset(AN_HOUR);

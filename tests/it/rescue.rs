@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    parts,
+    fixtures,
     support::{
         authserver::{self, AuthServer, Lifetimes},
         browser,
@@ -38,7 +38,7 @@ fn tenant() -> Tenant {
 fn broker(server: &AuthServer, store: &Path, faults: &str, clock: &Clock) -> Broker {
     let disk = Arc::new(RealDisk::with(Faults::parse(faults)));
     let store = FileStore::on_disk(disk, store, clock.clone(), FileStoreOptions::default()).unwrap();
-    let provider = Provider::new("acme".parse().unwrap(), parts::settings(server)).unwrap();
+    let provider = Provider::new("acme".parse().unwrap(), fixtures::settings(server)).unwrap();
     let client = Client::new(clock.clone()).unwrap();
     Broker::new(Arc::new(store), Providers::new([provider]), client, clock.clone())
 }
@@ -62,8 +62,8 @@ fn rescued(server: &AuthServer, store: &Path, into: &Path, clock: &Clock) -> std
         tokio::spawn(async move { asking.token(&tenant(), MINUTE).await });
         assert_eq!(save_failed(&mut events).await, tenant());
         assert_eq!(broker.unsaved(), [tenant()]);
-        let (whose, file) = broker.rescue(&[into.to_owned()]).remove(0);
-        assert_eq!(whose, tenant());
+        let (tenant_of_save, file) = broker.rescue(&[into.to_owned()]).remove(0);
+        assert_eq!(tenant_of_save, tenant());
         file.unwrap()
     });
     dying.shutdown_background();
@@ -84,8 +84,8 @@ fn a_rescue_file_restores_an_unjournalled_answer_and_nothing_is_sent_again() {
     let sent = server.count();
     let path = file.to_str().unwrap();
     living.block_on(async {
-        let told = home.run(&["auth", "restore", path]).await;
-        assert_eq!(told.code, 0, "{told:?}");
+        let restored = home.run(&["auth", "restore", path]).await;
+        assert_eq!(restored.code, 0, "{restored:?}");
         let token = home.run(&["token", "acme", "--format", "json"]).await;
         assert_eq!(token.code, 0, "{token:?}");
         assert!(token.stdout.contains("\"generation\":2"), "{token:?}");
@@ -95,11 +95,11 @@ fn a_rescue_file_restores_an_unjournalled_answer_and_nothing_is_sent_again() {
         assert!(again.stderr.contains("delete it"), "{again:?}");
         let elsewhere = [("THREADKEY_STORE__PATH", home.path().join("data/auth.json"))];
         let elsewhere = home.command(&["auth", "restore", path]).envs(elsewhere).output().await.unwrap();
-        let told = String::from_utf8_lossy(&elsewhere.stderr);
-        assert_eq!(elsewhere.status.code(), Some(2), "{told}");
+        let stderr = String::from_utf8_lossy(&elsewhere.stderr);
+        assert_eq!(elsewhere.status.code(), Some(2), "{stderr}");
         assert!(
-            told.contains("data/auth.json") && told.contains("keep it"),
-            "it may be the only copy: {told}"
+            stderr.contains("data/auth.json") && stderr.contains("keep it"),
+            "it may be the only copy: {stderr}"
         );
         let other = home.run(&["auth", "restore", "threadkey.toml"]).await;
         assert_eq!(other.code, 6, "{other:?}");
@@ -160,14 +160,14 @@ async fn the_life_of_a_token_that_is_saved_late_counts_from_its_answer() {
 
 /// Waits for the report of a failed save, and returns its tenant.
 async fn save_failed(events: &mut Receiver<Event>) -> Tenant {
-    let told = async {
+    let event = async {
         loop {
-            if let Event::SaveFailed(whose) = events.recv().await.unwrap() {
-                return whose;
+            if let Event::SaveFailed(tenant_of_save) = events.recv().await.unwrap() {
+                return tenant_of_save;
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), told).await.expect("a failed save is told")
+    tokio::time::timeout(Duration::from_secs(30), event).await.expect("a failed save is reported")
 }
 
 async fn ready(socket: &Path) -> String {

@@ -33,7 +33,7 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use crate::parts;
+use crate::fixtures;
 
 const TASK: &str = "THREADKEY_TEST_STORE_TASK";
 const NOW: i64 = 1_795_358_672;
@@ -67,8 +67,8 @@ fn grant(number: u32) -> Grant {
 }
 
 async fn sign_in(store: &FileStore, tenant: &Tenant) -> Session {
-    store.change(tenant, Change::Start(parts::pending(NOW))).await.expect("a start");
-    let session = Box::new(Session::begin(Lineage([1; 16]), grant(1), parts::binding(), NOW));
+    store.change(tenant, Change::Start(fixtures::pending(NOW))).await.expect("a start");
+    let session = Box::new(Session::begin(Lineage([1; 16]), grant(1), fixtures::binding(), NOW));
     let change = Change::SignIn { state: State::new("state"), session };
     assert_eq!(store.change(tenant, change).await.expect("a sign-in"), Applied::Done);
     store.read(tenant).await.expect("readable").session.expect("a session")

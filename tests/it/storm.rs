@@ -72,12 +72,12 @@ fn principal(login: usize) -> String {
 }
 
 async fn sign_in(home: &Home, login: usize) {
-    let who = principal(login);
-    let started = home.run(&["auth", "start", "acme", "--json", "--as", &who]).await;
+    let user = principal(login);
+    let started = home.run(&["auth", "start", "acme", "--json", "--as", &user]).await;
     assert_eq!(started.code, 0, "{started:?}");
     let started: Value = serde_json::from_str(&started.stdout).unwrap();
     let callback = browser::sign_in(started["authorize_url"].as_str().unwrap(), ACCOUNTS[login]).await;
-    let done = home.run_with(&["auth", "code", "acme", "--as", &who], &callback.url).await;
+    let done = home.run_with(&["auth", "code", "acme", "--as", &user], &callback.url).await;
     assert_eq!(done.code, 0, "{done:?}");
 }
 
@@ -115,8 +115,8 @@ async fn many_processes_refresh_once_per_expiry_whichever_callers_die() {
         let mut dying = Vec::new();
         for process in 0..processes * logins {
             let login = process % logins;
-            let who = principal(login);
-            let child = home.command(&["token", "acme", "--as", &who]).process_group(0).spawn().unwrap();
+            let user = principal(login);
+            let child = home.command(&["token", "acme", "--as", &user]).process_group(0).spawn().unwrap();
             // The first caller of each session lives, so that a refresh is requested.
             if round % 2 == 0 && process >= logins && below(&mut random, 2) == 0 {
                 let after = Duration::from_millis(below(&mut random, 400) as u64);
@@ -128,8 +128,8 @@ async fn many_processes_refresh_once_per_expiry_whichever_callers_die() {
         let mut tokens: Vec<BTreeSet<String>> = vec![BTreeSet::new(); logins];
         for (login, child) in asking {
             let output = child.wait_with_output().await.unwrap();
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(output.status.success(), "round {round}, {}: {said}", ACCOUNTS[login]);
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "round {round}, {}: {stderr}", ACCOUNTS[login]);
             tokens[login].insert(String::from_utf8(output.stdout).unwrap().trim_end().to_owned());
         }
         for killed in dying {
@@ -174,7 +174,7 @@ async fn senders_killed_at_any_step_leave_their_losses_on_record_and_nothing_stu
     let mut random = Random::from_variable(SEED);
     let (oidc, home) = signed_in(1).await;
     let mut now = BEGIN;
-    let (mut losses, mut renewals) = (0, 0);
+    let (mut losses, mut refreshes) = (0, 0);
     for round in 0..rounds {
         now += AN_HOUR + 60;
         home.set_time(now);
@@ -194,8 +194,8 @@ async fn senders_killed_at_any_step_leave_their_losses_on_record_and_nothing_stu
             let output = child.wait_with_output().await.unwrap();
             assert!(matches!(output.status.code(), Some(0 | 4 | 5)), "round {round}: {output:?}");
         }
-        if is_renewed(&home, &mut now).await {
-            renewals += 1;
+        if is_refreshed(&home, &mut now).await {
+            refreshes += 1;
             assert_eq!(ask(&home, 0).await.stdout.trim_end(), stored_token(&home, 0), "round {round}");
         } else {
             losses += 1;
@@ -204,27 +204,27 @@ async fn senders_killed_at_any_step_leave_their_losses_on_record_and_nothing_stu
         let counts = oidc.events().await.of(ACCOUNTS[0]);
         assert_eq!(counts.reuses, losses, "round {round}: a second use only after a loss on record");
     }
-    println!("senders: {losses} losses, {renewals} renewals in {rounds} rounds");
+    println!("senders: {losses} losses, {refreshes} refreshes in {rounds} rounds");
 }
 
 /// Lets the next callers continue until there is a token (true) or the provider's verdict (false).
 /// A verdict counts only if the uncertainty about the refresh token was on record before it.
-async fn is_renewed(home: &Home, now: &mut i64) -> bool {
+async fn is_refreshed(home: &Home, now: &mut i64) -> bool {
     let mut on_record = false;
     for _ in 0..5 {
         let status = home.run(&["auth", "status", "--json", "--as", &principal(0)]).await;
         on_record |= status.stdout.contains("ambiguous_");
-        let asked = ask(home, 0).await;
-        on_record |= asked.stderr.contains("ambiguous_");
-        match asked.code {
+        let result = ask(home, 0).await;
+        on_record |= result.stderr.contains("ambiguous_");
+        match result.code {
             0 => return true,
             4 => {
-                assert!(on_record, "a loss that was on no record: {asked:?}, {status:?}");
-                assert!(asked.stderr.contains("sign in again"), "{asked:?}");
+                assert!(on_record, "a loss that was on no record: {result:?}, {status:?}");
+                assert!(result.stderr.contains("sign in again"), "{result:?}");
                 return false;
             }
             5 => {}
-            _ => panic!("{asked:?}"),
+            _ => panic!("{result:?}"),
         }
         // Longer than the longest pause after a few tries.
         *now += 30;

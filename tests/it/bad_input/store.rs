@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 use super::{Ended, Home, assert_fails, assert_says, start};
 use crate::{
     support::{authserver::AuthServer, browser},
-    town::{AN_HOUR, authserver, town},
+    team::{AN_HOUR, authserver, team},
 };
 
 /// Every command that needs the store; the last two write to it.
@@ -160,19 +160,19 @@ async fn a_store_that_others_can_read_is_reported_with_the_command_that_mends_it
 
 #[tokio::test]
 async fn a_broken_store_is_explained_in_the_log_and_not_on_discord() {
-    let (server, town) = town().await;
-    let bot = town.run().await;
-    town.sign_in(&town.alice, "alice").await;
-    let whole = town.stored();
+    let (server, team) = team().await;
+    let bot = team.run().await;
+    team.sign_in(&team.alice, "alice").await;
+    let whole = team.stored();
     let sent = server.count();
-    let say_sorry = ["Something went wrong here", "Nothing was lost"];
+    let apology = ["Something went wrong here", "Nothing was lost"];
     let broken = [
         ("{\"version\": 1,\n \"sessions\": oops}\n", 0o600, "line 2, column 14"),
         (whole.as_str(), 0o644, "is open to others (mode 0644)"),
     ];
     for (text, mode, logged) in broken {
-        put(&town.home, text);
-        fs::set_permissions(town.home.store(), fs::Permissions::from_mode(mode)).expect("ours");
+        put(&team.home, text);
+        fs::set_permissions(team.home.store(), fs::Permissions::from_mode(mode)).expect("ours");
         let provider = [("provider", "acme")];
         for (command, options) in [
             ("auth start", &provider[..]),
@@ -180,19 +180,19 @@ async fn a_broken_store_is_explained_in_the_log_and_not_on_discord() {
             ("auth logout", &provider[..]),
             ("auth cancel", &[]),
         ] {
-            let told = town.alice.command(&town.general, command, options).await.text();
-            assert_says(&told, &say_sorry);
-            assert!(!told.contains("auth.json"), "{told}");
+            let answer = team.alice.command(&team.general, command, options).await.text();
+            assert_says(&answer, &apology);
+            assert!(!answer.contains("auth.json"), "{answer}");
         }
-        let told = town.paste(&town.alice, "some-code").await.text();
-        assert_says(&told, &say_sorry);
+        let answer = team.paste(&team.alice, "some-code").await.text();
+        assert_says(&answer, &apology);
         bot.says(logged).await;
-        assert_eq!(town.stored(), text);
+        assert_eq!(team.stored(), text);
     }
-    put(&town.home, &whole);
-    fs::set_permissions(town.home.store(), fs::Permissions::from_mode(0o600)).expect("ours");
-    let told = town.alice.command(&town.general, "auth status", &[]).await.text();
-    assert_says(&told, &["alice@example.com"]);
+    put(&team.home, &whole);
+    fs::set_permissions(team.home.store(), fs::Permissions::from_mode(0o600)).expect("ours");
+    let answer = team.alice.command(&team.general, "auth status", &[]).await.text();
+    assert_says(&answer, &["alice@example.com"]);
     assert_eq!(server.count(), sent);
-    town.discord.assert_no_violations();
+    team.discord.assert_no_violations();
 }

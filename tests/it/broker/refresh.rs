@@ -29,7 +29,7 @@ async fn all_callers_in_all_processes_at_expiry_cause_one_refresh_and_share_its_
     rig.expire();
     let brokers: Vec<Broker> = (0..6).map(|_| rig.another()).collect();
     rig.server.hold();
-    let asking: Vec<_> = (0..48)
+    let calls: Vec<_> = (0..48)
         .map(|i| {
             let broker = brokers[i % brokers.len()].clone();
             tokio::spawn(async move { broker.token(&tenant(ALICE), MINUTE).await.unwrap() })
@@ -38,8 +38,8 @@ async fn all_callers_in_all_processes_at_expiry_cause_one_refresh_and_share_its_
     rig.server.wait_for_held(1).await;
     rig.server.release();
     let mut tokens = std::collections::BTreeSet::new();
-    for asked in asking {
-        tokens.insert(asked.await.unwrap().access_token.expose().to_owned());
+    for call in calls {
+        tokens.insert(call.await.unwrap().access_token.expose().to_owned());
     }
     assert_eq!(tokens.len(), 1);
     let events = rig.server.events();
@@ -49,9 +49,9 @@ async fn all_callers_in_all_processes_at_expiry_cause_one_refresh_and_share_its_
 
 #[tokio::test]
 async fn a_caller_that_gives_up_cancels_nothing() {
-    let (rig, asking) = Rig::with_a_held_refresh().await;
-    asking.abort();
-    assert!(asking.await.unwrap_err().is_cancelled());
+    let (rig, call) = Rig::with_a_held_refresh().await;
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
     rig.server.release();
     rig.broker.drained().await;
     assert_eq!(rig.session(ALICE).await.generation, 2);
@@ -65,7 +65,7 @@ async fn a_slow_tenant_delays_no_other() {
     rig.sign_in(BOB, "bob").await;
     rig.expire();
     rig.server.hold();
-    let slow = rig.ask_in_a_task(ALICE);
+    let slow = rig.spawn_token_call(ALICE);
     rig.server.wait_for_held(1).await;
     // Bob logs out and starts a new sign-in, so he changes the store, while Alice's refresh is in
     // progress.
@@ -115,8 +115,8 @@ async fn an_uncertain_refresh_is_on_record_and_not_repeated_while_the_access_tok
     assert_eq!(again.access_token, first.access_token);
     assert_eq!(rig.server.count(), sent, "no blind replay");
     rig.clock.advance(10);
-    let renewed = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
-    assert_ne!(renewed.access_token, first.access_token);
+    let refreshed = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
+    assert_ne!(refreshed.access_token, first.access_token);
     assert_eq!(rig.server.count(), sent + 1);
 }
 
@@ -152,9 +152,9 @@ async fn a_verdict_ends_the_session_notifies_once_and_leaves_the_access_token_it
     let error = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap_err();
     assert!(matches!(error, TokenError::Ended { .. }), "{error}");
     assert_eq!(rig.server.count(), sent);
-    let untold = rig.another().ended_unnotified().await.unwrap();
-    assert_eq!(untold.len(), 1);
-    rig.broker.notified(&untold[0].0, &untold[0].1).await.unwrap();
+    let unnotified = rig.another().ended_unnotified().await.unwrap();
+    assert_eq!(unnotified.len(), 1);
+    rig.broker.notified(&unnotified[0].0, &unnotified[0].1).await.unwrap();
     assert!(rig.broker.ended_unnotified().await.unwrap().is_empty());
     rig.sign_in(ALICE, "alice").await;
     rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap();
@@ -180,15 +180,15 @@ async fn an_early_401_adopts_a_siblings_token_or_forces_one_refresh_at_most() {
     rig.sign_in(ALICE, "alice").await;
     let first = rig.session(ALICE).await.access_token;
     let sent = rig.server.count();
-    let asking: Vec<_> = (0..8)
+    let calls: Vec<_> = (0..8)
         .map(|_| {
             let (broker, token) = (rig.another(), first.clone());
             tokio::spawn(async move { broker.rejected(&tenant(ALICE), &token).await.unwrap() })
         })
         .collect();
     let mut tokens = Vec::new();
-    for asked in asking {
-        tokens.push(asked.await.unwrap().access_token);
+    for call in calls {
+        tokens.push(call.await.unwrap().access_token);
     }
     assert!(tokens.iter().all(|token| *token == tokens[0] && *token != first));
     assert_eq!(rig.server.count(), sent + 1);

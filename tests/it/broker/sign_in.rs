@@ -9,7 +9,7 @@ use threadkey::{
 
 use super::{ALICE, BOB, Rig, acme, tenant};
 use crate::{
-    choice::taken,
+    choice::expect_signed_in,
     support::{
         authserver::{self, Reply},
         browser,
@@ -22,7 +22,7 @@ async fn a_sign_in_does_not_wait_for_a_refresh_in_progress() {
     rig.sign_in(ALICE, "alice").await;
     rig.expire();
     rig.server.script([Reply::Hang]);
-    let stuck = rig.ask_in_a_task(ALICE);
+    let stuck = rig.spawn_token_call(ALICE);
     rig.server.wait_for_held(1).await;
     rig.sign_in(ALICE, "alice").await;
     rig.broker.logout(&tenant(ALICE), Revocation::Keep).await.unwrap();
@@ -40,7 +40,7 @@ async fn a_sign_in_survives_a_restart_and_only_its_starter_can_finish_it() {
     let foreign = rig.broker.finish(BOB, None, Pasted::parse(&callback.url).unwrap()).await.unwrap_err();
     assert!(matches!(foreign, FinishError::NothingPending { .. }), "{foreign}");
     let done = rig.another().finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
-    assert_eq!(taken(done).account.as_deref(), Some("alice@example.com"));
+    assert_eq!(expect_signed_in(done).account.as_deref(), Some("alice@example.com"));
     let twice = rig.broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap_err();
     assert!(matches!(twice, FinishError::AlreadyDone { .. }), "{twice}");
     assert_eq!(rig.server.events().total.revoked, 0, "the second use of a code was never sent");
@@ -67,7 +67,7 @@ async fn a_paste_with_a_wrong_state_or_issuer_is_refused_before_any_request() {
     let wrong_code = format!("nonsense#{}", callback.state);
     assert!(matches!(finish(wrong_code).await, FinishError::Refused { .. }));
     let done = rig.broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
-    assert!(taken(done).renews, "the sign-in had stayed open");
+    assert!(expect_signed_in(done).renews, "the sign-in had stayed open");
 }
 
 #[tokio::test]

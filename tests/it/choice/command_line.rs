@@ -12,7 +12,7 @@ use crate::{
         browser,
         program::{Ended, Home, path},
     },
-    town::authserver,
+    team::authserver,
 };
 
 /// Signs in as this account; returns the result of `auth code`.
@@ -41,7 +41,7 @@ async fn account(home: &Home) -> Value {
     token["account"].clone()
 }
 
-fn bobs(server: &AuthServer) -> LifeState {
+fn bob_state(server: &AuthServer) -> LifeState {
     server.lives().into_iter().find(|life| life.account == "bob").expect("bob signed in").state
 }
 
@@ -72,7 +72,7 @@ async fn a_paste_without_a_terminal_names_the_choice_commands_and_replaces_nothi
     assert!(switched.stderr.contains("as bob@example.com, in place of alice@example.com."), "{switched:?}");
     assert_eq!(account(&home).await, "bob@example.com");
     assert_eq!(home.run(&["auth", "keep", "acme"]).await.code, 3);
-    assert_eq!(bobs(&server), LifeState::Live);
+    assert_eq!(bob_state(&server), LifeState::Live);
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn auth_keep_reports_that_the_other_grant_has_ended() {
     assert_eq!((kept.code, kept.stdout.as_str()), (0, ""), "{kept:?}");
     assert!(kept.stderr.contains("acme/local stays with alice@example.com."), "{kept:?}");
     assert!(kept.stderr.contains("dropped, and acme has ended its grant"), "{kept:?}");
-    assert_eq!((account(&home).await, bobs(&server)), ("alice@example.com".into(), LifeState::Revoked));
+    assert_eq!((account(&home).await, bob_state(&server)), ("alice@example.com".into(), LifeState::Revoked));
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn an_expired_choice_is_revoked_by_the_next_command() {
         home.set_offset(if command[0] == "auth" { 900 } else { 1900 });
         let ended = home.run(command).await;
         assert_eq!(ended.code, 0, "{ended:?}");
-        assert_eq!(bobs(&server), LifeState::Revoked, "{command:?}");
+        assert_eq!(bob_state(&server), LifeState::Revoked, "{command:?}");
         assert_eq!(account(&home).await, "alice@example.com");
     }
 }
@@ -104,23 +104,23 @@ program, address, answer = sys.argv[1:4]
 pid, terminal = pty.fork()
 if pid == 0:
     os.execv(program, [program, "auth", "code"])
-said = b""
+output = b""
 def until(words):
-    global said
-    while words not in said:
+    global output
+    while words not in output:
         try:
             more = os.read(terminal, 4096)
         except OSError:
             break
         if not more:
             break
-        said += more
+        output += more
 until(b"ended on:")
 os.write(terminal, address.encode() + b"\n")
 until(b"Switch or keep?")
 os.write(terminal, answer.encode() + b"\n")
-until(b"never said")
-sys.stdout.buffer.write(said)
+until(b"never output")
+sys.stdout.buffer.write(output)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 "#;
 
@@ -131,7 +131,7 @@ async fn a_paste_on_a_terminal_asks_for_the_choice_and_obeys_the_answer() {
         println!("skipped: there is no python3 here; .ci/run installs it");
         return;
     }
-    for (answer, exit, holds, says) in [
+    for (answer, exit, holds, expected) in [
         ("switch", 0, "bob@example.com", "in place of alice@example.com"),
         ("keep", 0, "alice@example.com", "stays with alice@example.com"),
         ("maybe", 2, "alice@example.com", "threadkey auth keep acme"),
@@ -148,9 +148,9 @@ async fn a_paste_on_a_terminal_asks_for_the_choice_and_obeys_the_answer() {
             .kill_on_drop(true)
             .output();
         let ended = tokio::time::timeout(std::time::Duration::from_secs(60), ended).await.unwrap().unwrap();
-        let said = String::from_utf8_lossy(&ended.stdout);
-        assert_eq!(ended.status.code(), Some(exit), "{answer}: {said}");
-        assert!(said.contains(says), "{answer}: {said}");
+        let output = String::from_utf8_lossy(&ended.stdout);
+        assert_eq!(ended.status.code(), Some(exit), "{answer}: {output}");
+        assert!(output.contains(expected), "{answer}: {output}");
         assert_eq!(account(&home).await, holds, "{answer}");
     }
 }

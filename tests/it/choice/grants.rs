@@ -19,20 +19,20 @@ async fn lapsed(events: &mut tokio::sync::broadcast::Receiver<Event>) -> Kept {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), lapsed).await.expect("it is told")
+    tokio::time::timeout(Duration::from_secs(30), lapsed).await.expect("the expiry is reported")
 }
 
 #[tokio::test]
 async fn a_newer_sign_in_replaces_the_undecided_one_whose_grant_is_revoked() {
     let (rig, first) = undecided().await;
-    let second = waits(rig.finish_as(ALICE, "carol").await);
+    let second = expect_undecided(rig.finish_as(ALICE, "carol").await);
     assert_eq!(second.account.as_deref(), Some("carol@example.com"));
     let dropped = second.dropped.unwrap();
     assert_eq!((dropped.account.as_deref(), dropped.grant), (Some("bob@example.com"), GrantEnd::Revoked));
     assert_eq!(states(&rig, "bob"), [LifeState::Revoked]);
     let late = rig.broker.switch(&tenant(ALICE), first.lineage).await;
     assert!(matches!(late, Err(ChoiceError::Gone(_))), "{late:?}");
-    let own = taken(rig.finish_as(ALICE, "alice").await);
+    let own = expect_signed_in(rig.finish_as(ALICE, "alice").await);
     assert_eq!(own.dropped.unwrap().grant, GrantEnd::Revoked);
     assert_eq!(states(&rig, "carol"), [LifeState::Revoked]);
     assert!(rig.broker.undecided(&tenant(ALICE)).await.unwrap().is_none());
@@ -48,7 +48,7 @@ async fn an_expired_choice_keeps_the_session_and_its_grant_is_revoked_and_report
     rig.clock.advance(1);
     let late = rig.broker.switch(&tenant(ALICE), undecided.lineage).await;
     assert!(matches!(late, Err(ChoiceError::Gone(_))), "{late:?}");
-    assert!(rig.broker.undecided(&tenant(ALICE)).await.unwrap().is_none(), "nobody is asked any more");
+    assert!(rig.broker.undecided(&tenant(ALICE)).await.unwrap().is_none(), "no user is asked any more");
     assert_eq!(states(&rig, "bob"), [LifeState::Live]);
     let broker = rig.broker.clone();
     let looking = tokio::spawn(async move { broker.expire_choices().await });
@@ -76,7 +76,7 @@ async fn other_writers_drop_an_expired_choice_only_ten_minutes_later() {
 async fn each_of_several_expired_choices_is_revoked_and_reported_however_late() {
     let (rig, _) = undecided().await;
     rig.sign_in(BOB, "bea").await;
-    waits(rig.finish_as(BOB, "carol").await);
+    expect_undecided(rig.finish_as(BOB, "carol").await);
     let mut events = rig.broker.events();
     rig.clock.advance(25 * 60);
     assert_eq!(rig.broker.expire_undecided().await.unwrap(), None);
@@ -97,7 +97,7 @@ async fn a_grant_that_cannot_be_revoked_is_reported_as_possibly_alive() {
         let broker = with_settings(settings, open(&rig.path, &rig.clock), &rig.clock);
         let lineage = match rig.broker.undecided(&tenant(ALICE)).await.unwrap() {
             Some(undecided) => undecided.lineage,
-            None => waits(rig.finish_as(ALICE, "carol").await).lineage,
+            None => expect_undecided(rig.finish_as(ALICE, "carol").await).lineage,
         };
         let kept = broker.keep(&tenant(ALICE), lineage).await.unwrap();
         assert_eq!(kept.unchosen.grant, GrantEnd::MayLiveOn);
@@ -113,8 +113,8 @@ async fn a_grant_of_an_account_that_is_in_use_elsewhere_is_not_revoked() {
     let kept = rig.broker.keep(&tenant(ALICE), undecided.lineage).await.unwrap();
     assert_eq!(kept.unchosen.grant, GrantEnd::MayLiveOn);
     assert_eq!(rig.server.events().total.revoked, 0, "some providers end all grants of an account at once");
-    let again = waits(rig.finish_as(ALICE, "bob").await);
-    let newer = waits(rig.finish_as(ALICE, "bob").await);
+    let again = expect_undecided(rig.finish_as(ALICE, "bob").await);
+    let newer = expect_undecided(rig.finish_as(ALICE, "bob").await);
     assert_ne!(newer.lineage, again.lineage);
     assert_eq!(newer.dropped.unwrap().grant, GrantEnd::MayLiveOn);
     assert_eq!(rig.server.events().total.revoked, 0);
@@ -125,11 +125,11 @@ async fn a_logout_drops_the_undecided_sign_in_and_revokes_it_if_requested() {
     let (rig, undecided) = undecided().await;
     assert_eq!(rig.broker.logout(&tenant(ALICE), Revocation::Keep).await.unwrap(), LoggedOut::LocallyOnly);
     assert_eq!(rig.store.read(&tenant(ALICE)).await.unwrap(), Entry::default());
-    assert_eq!(rig.server.events().total.revoked, 0, "local unless asked otherwise");
+    assert_eq!(rig.server.events().total.revoked, 0, "a logout is local by default");
     let late = rig.broker.switch(&tenant(ALICE), undecided.lineage).await;
     assert!(matches!(late, Err(ChoiceError::Gone(_))), "it revives nothing: {late:?}");
     rig.sign_in(ALICE, "alice").await;
-    waits(rig.finish_as(ALICE, "carol").await);
+    expect_undecided(rig.finish_as(ALICE, "carol").await);
     assert_eq!(rig.broker.logout(&tenant(ALICE), Revocation::Revoke).await.unwrap(), LoggedOut::Revoked);
     assert_eq!(states(&rig, "carol"), [LifeState::Revoked]);
     assert_eq!(states(&rig, "alice").last(), Some(&LifeState::Revoked));
@@ -145,7 +145,7 @@ async fn a_guild_sign_in_as_another_account_waits_for_a_choice_too() {
         let paste = Pasted::parse(&callback.url).unwrap();
         let finished = rig.broker.finish(ALICE, None, paste).await.unwrap();
         if account == "bob" {
-            assert_eq!(waits(finished).current.as_deref(), Some("team@example.com"));
+            assert_eq!(expect_undecided(finished).current.as_deref(), Some("team@example.com"));
         }
     }
     let lease = rig.broker.token(&tenant(guild), MINUTE).await.unwrap();
@@ -197,7 +197,7 @@ async fn a_broker_takes_no_news_from_the_store_of_a_sign_in_that_it_is_finishing
     let elsewhere = rig.another().look_at(&started.shown).await.unwrap();
     assert!(matches!(elsewhere.news, Some(News::SignedIn(_))), "{elsewhere:?}");
     drop(revoking);
-    let done = taken(finishing.await.unwrap().unwrap());
+    let done = expect_signed_in(finishing.await.unwrap().unwrap());
     assert_eq!(done.dropped.unwrap().account.as_deref(), Some("bob@example.com"));
     assert!(matches!(events.recv().await, Ok(Event::SignedIn(_))));
     assert!(matches!(events.recv().await, Ok(Event::Landed(of)) if of == tenant(ALICE)));

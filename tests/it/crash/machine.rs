@@ -19,7 +19,7 @@ use self::file::OpenFile;
 pub(super) use self::process::Process;
 use super::{
     content::{Content, Names, Naming},
-    ends::{End, How, Sabotage, Written},
+    faults::{Durability, End, How, Sabotage},
 };
 use crate::support::random::Random;
 
@@ -27,7 +27,7 @@ use crate::support::random::Random;
 #[derive(Clone)]
 pub(super) struct Machine(Arc<Shared>);
 
-type Journalled = Box<dyn Fn(&Path, Written) + Send + Sync>;
+type Journalled = Box<dyn Fn(&Path, Durability) + Send + Sync>;
 
 struct Shared {
     state: Mutex<State>,
@@ -74,7 +74,7 @@ impl Machine {
     /// Creates a machine with the folder `/data`, which is durable.
     pub(super) fn new(
         random: &mut Random,
-        journalled: impl Fn(&Path, Written) + Send + Sync + 'static,
+        journalled: impl Fn(&Path, Durability) + Send + Sync + 'static,
     ) -> Self {
         let (state, changed) = (Mutex::default(), Condvar::new());
         let machine = Self(Arc::new(Shared { state, changed, journalled: Box::new(journalled) }));

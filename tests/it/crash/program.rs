@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 
 use super::{
     LIFETIME, NOW, PATH,
-    ends::Sabotage,
+    faults::Sabotage,
     machine::{Machine, Process},
     walk::Violation,
     world::Shared,
@@ -48,7 +48,7 @@ pub(super) struct Program {
 
 /// The result of a call for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum TokenResult {
     Leased(u64),
     NoSession,
     Ended,
@@ -124,7 +124,7 @@ impl Program {
         self.block_on(self.alive(self.finish(tenant, Paste::Again)))
     }
 
-    pub(super) fn ask(&self, tenant: &Tenant) -> Result<Asked, Violation> {
+    pub(super) fn request_token(&self, tenant: &Tenant) -> Result<TokenResult, Violation> {
         self.block_on(self.alive(self.token(tenant)))
     }
 
@@ -178,7 +178,7 @@ impl Program {
         let failed = async {
             loop {
                 if let Ok(Event::SaveFailed(tenant)) = events.recv().await {
-                    return format!("what {tenant} was given cannot be saved, and is tried again for ever");
+                    return format!("{tenant}'s answer cannot be saved, and is retried forever");
                 }
             }
         };
@@ -247,19 +247,19 @@ impl Program {
         Ok(())
     }
 
-    async fn token(&self, tenant: &Tenant) -> Result<Asked, Violation> {
+    async fn token(&self, tenant: &Tenant) -> Result<TokenResult, Violation> {
         match self.broker.token(tenant, threadkey::broker::DEFAULT_MIN_TTL).await {
             Ok(lease) => {
-                let number = number(lease.access_token.expose()).ok_or("a token of nobody's")?;
+                let number = number(lease.access_token.expose()).ok_or("a token without a number")?;
                 self.world.lock().leased(tenant, number);
-                Ok(Asked::Leased(number))
+                Ok(TokenResult::Leased(number))
             }
-            Err(TokenError::NoSession(_)) => Ok(Asked::NoSession),
+            Err(TokenError::NoSession(_)) => Ok(TokenResult::NoSession),
             Err(TokenError::Ended { .. }) => {
-                self.world.lock().told_of_an_end(tenant);
-                Ok(Asked::Ended)
+                self.world.lock().reported_ended(tenant);
+                Ok(TokenResult::Ended)
             }
-            Err(TokenError::Unavailable { .. } | TokenError::InProgress(_)) => Ok(Asked::Later),
+            Err(TokenError::Unavailable { .. } | TokenError::InProgress(_)) => Ok(TokenResult::Later),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -276,10 +276,10 @@ impl Drop for Program {
 
 /// Reports durable changes only: a stale change needed no write, and may have met a state that no
 /// program has made durable.
-fn when_done(tell: impl FnOnce()) -> impl FnOnce(Result<Applied, Violation>) -> Result<(), Violation> {
+fn when_done(report: impl FnOnce()) -> impl FnOnce(Result<Applied, Violation>) -> Result<(), Violation> {
     move |changed| {
         if changed? == Applied::Done {
-            tell();
+            report();
         }
         Ok(())
     }
@@ -345,7 +345,7 @@ fn grant(number: u64) -> Grant {
 }
 
 fn pending(tenant: &Tenant, state: State) -> Pending {
-    let Principal::User(_) = tenant.principal else { unreachable!("there are only persons") };
+    let Principal::User(_) = tenant.principal else { unreachable!("every tenant is a user") };
     Pending {
         verifier: CodeVerifier::new("verifier"),
         state,

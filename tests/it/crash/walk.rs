@@ -19,9 +19,9 @@ use threadkey::{
 
 use super::{
     LIFETIME, NOW, PATH,
-    ends::{End, How, Sabotage, When},
+    faults::{End, How, Sabotage, When},
     machine::{Machine, Process},
-    program::{Asked, Program, Step, number},
+    program::{Program, Step, TokenResult, number},
     world::Shared,
 };
 use crate::support::random::Random;
@@ -53,13 +53,13 @@ pub(super) fn history(seed: u64, sabotage: Sabotage) -> Result<(), Violation> {
     let world = Shared::new(&mut random, &tenants());
     let journals = world.clone();
     let machine = Machine::new(&mut random, move |path, written| journals.lock().journalled(path, written));
-    Walk { random, sabotage, machine, world, clock: Clock::fixed(NOW) }.go()
+    Walk { random, sabotage, machine, world, clock: Clock::fixed(NOW) }.run()
 }
 
 // === impl Walk ===
 
 impl Walk {
-    fn go(&mut self) -> Result<(), Violation> {
+    fn run(&mut self) -> Result<(), Violation> {
         let mut program = self.open()?;
         for _ in 0..2 + self.random.below(4) {
             self.step(&program)?;
@@ -71,9 +71,9 @@ impl Walk {
         self.machine.cut_power();
         program = self.recover()?;
         for tenant in tenants() {
-            self.go_on(&program, &tenant)?;
+            self.expect_continuation(&program, &tenant)?;
         }
-        self.nothing_sticks(&program)?;
+        self.expect_new_sign_in(&program)?;
         self.verdict()
     }
 
@@ -93,7 +93,7 @@ impl Walk {
             let ended = self.share_a_write(program, held);
             program.process.ends(None);
             let all_alive = program.process.is_alive();
-            self.expect_well(&program.process, ended)?;
+            self.expect_no_error(&program.process, ended)?;
             // This check comes before the record of the shared write is dropped.
             self.expect_possible(program, Settled::No, all_alive)?;
             self.world.lock().end_step(all_alive);
@@ -108,24 +108,24 @@ impl Walk {
         let contested = guests.as_ref().is_some_and(|(guests, _)| *guests == tenant);
         self.world.lock().begin_step(contested.then(|| tenant.clone()));
         let guest = match guests {
-            Some((tenant, step)) => Some(self.invite(program, calls, tenant, step)?),
+            Some((tenant, step)) => Some(self.start_guest(program, calls, tenant, step)?),
             None => None,
         };
         let ended = program.run(step, &tenant);
         let guest_ended = guest.map(|(process, answer)| {
-            program.process.let_the_guest_in();
-            (process, answer.recv().expect("the guest answers, whatever happens to it"))
+            program.process.run_remaining_guest();
+            (process, answer.recv().expect("the guest answers in every case"))
         });
         program.process.ends(None);
-        self.expect_well(&program.process, ended)?;
+        self.expect_no_error(&program.process, ended)?;
         let mut all_alive = program.process.is_alive();
         if let Some((process, ended)) = guest_ended {
-            self.expect_well(&process, ended)?;
+            self.expect_no_error(&process, ended)?;
             all_alive &= process.is_alive();
             process.kill();
         }
-        let look = self.world.lock().end_step(all_alive);
-        if look {
+        let is_final = self.world.lock().end_step(all_alive);
+        if is_final {
             self.expect_possible(program, Settled::Yes, true)?;
         }
         self.verdict()
@@ -157,7 +157,7 @@ impl Walk {
     }
 
     /// Starts another program that takes a step in the middle of `host`'s.
-    fn invite(
+    fn start_guest(
         &mut self,
         host: &Program,
         calls: u64,
@@ -176,9 +176,9 @@ impl Walk {
     }
 
     /// Asserts that a living program had no error: this disk has no faults, only ends.
-    fn expect_well(&self, process: &Process, ended: Result<(), Violation>) -> Result<(), Violation> {
+    fn expect_no_error(&self, process: &Process, ended: Result<(), Violation>) -> Result<(), Violation> {
         match ended {
-            Err(error) if process.is_alive() => Err(format!("an error on a disk that is well: {error}")),
+            Err(error) if process.is_alive() => Err(format!("an error on a disk that is healthy: {error}")),
             _ => Ok(()),
         }
     }
@@ -191,7 +191,7 @@ impl Walk {
         self.expect_possible(&program, settled, false)?;
         if self.random.one_in(2) {
             for tenant in tenants() {
-                self.go_on(&program, &tenant)?;
+                self.expect_continuation(&program, &tenant)?;
             }
         }
         Ok(program)
@@ -199,9 +199,9 @@ impl Walk {
 
     /// Asserts that the next caller gets the answers in the journals, with nothing sent. A refresh
     /// that was in progress is no obstacle.
-    fn go_on(&mut self, program: &Program, tenant: &Tenant) -> Result<(), Violation> {
+    fn expect_continuation(&mut self, program: &Program, tenant: &Tenant) -> Result<(), Violation> {
         self.world.lock().begin_step(None);
-        self.world.lock().well = true;
+        self.world.lock().healthy = true;
         let there = known(&program.read(tenant)?);
         let answered = self.world.lock().answered(tenant);
         let before = self.world.lock().requests;
@@ -210,7 +210,7 @@ impl Walk {
             && root(there) != Some(answered)
         {
             match there {
-                None => _ = program.ask(tenant)?,
+                None => _ = program.request_token(tenant)?,
                 Some(_) => _ = program.finish_again(tenant)?,
             }
             let now = known(&program.read(tenant)?);
@@ -224,34 +224,38 @@ impl Walk {
             }
         }
         self.clock.advance(i64::try_from(LIFETIME).expect("some seconds"));
-        let mut asked = program.ask(tenant)?;
-        if asked == Asked::Later {
+        let mut result = program.request_token(tenant)?;
+        if result == TokenResult::Later {
             self.clock.advance(A_PAUSE);
-            asked = program.ask(tenant)?;
+            result = program.request_token(tenant)?;
         }
         let mut world = self.world.lock();
-        world.well = false;
+        world.healthy = false;
         world.end_step(true);
-        match (there.or(answered), asked) {
-            (_, Asked::Later) => Err(format!("{tenant} gets no token although the provider is well")),
-            (Some(session), Asked::NoSession) => Err(format!("{tenant} had {session}, and has nothing")),
+        match (there.or(answered), result) {
+            (_, TokenResult::Later) => {
+                Err(format!("{tenant} gets no token although the provider is healthy"))
+            }
+            (Some(session), TokenResult::NoSession) => {
+                Err(format!("{tenant} had {session}, and has nothing"))
+            }
             _ => Ok(()),
         }
     }
 
     /// Asserts that a new sign-in works at once, whatever happened before, and that its session
     /// works.
-    fn nothing_sticks(&mut self, program: &Program) -> Result<(), Violation> {
+    fn expect_new_sign_in(&mut self, program: &Program) -> Result<(), Violation> {
         let tenant = self.tenant();
         self.world.lock().begin_step(None);
-        self.world.lock().well = true;
+        self.world.lock().healthy = true;
         if !program.sign_in(&tenant)? {
-            return Err(format!("{tenant} cannot sign in although the provider is well"));
+            return Err(format!("{tenant} cannot sign in although the provider is healthy"));
         }
         self.clock.advance(i64::try_from(LIFETIME).expect("some seconds"));
-        match program.ask(&tenant)? {
-            Asked::Leased(_) => Ok(()),
-            asked => Err(format!("{tenant} has just signed in, and is told {asked:?}")),
+        match program.request_token(&tenant)? {
+            TokenResult::Leased(_) => Ok(()),
+            result => Err(format!("{tenant} has just signed in, and gets {result:?}")),
         }
     }
 
@@ -277,12 +281,12 @@ impl Walk {
             if settled == Settled::Yes {
                 world.settle(&tenant, found);
             }
-            let ours = world.together.iter().flatten().filter(|(of, _)| *of == tenant);
+            let ours = world.shared_write.iter().flatten().filter(|(of, _)| *of == tenant);
             there.extend(ours.map(|(_, known)| found == Some(*known)));
         }
-        self.world.lock().together = None;
+        self.world.lock().shared_write = None;
         if there.contains(&true) && there.contains(&false) {
-            return Err("one write brought a part of what shared it".into());
+            return Err("one write brought only some of its changes".into());
         }
         Ok(())
     }

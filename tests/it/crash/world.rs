@@ -1,7 +1,7 @@
 //! The outside of the machine: the provider, and the users who received acknowledgements.
 
-mod persons;
 mod provider;
+mod users;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +24,7 @@ pub(super) struct World {
     /// Whether a refresh token that is presented twice ends its grant.
     strict: bool,
     /// From now on the provider answers every request.
-    pub(super) well: bool,
+    pub(super) healthy: bool,
     /// The time of the current request to the provider.
     pub(super) now: UnixTime,
     /// The number of requests that came in.
@@ -43,7 +43,7 @@ pub(super) struct World {
     /// Sign-ins whose grant the provider has ended.
     ended: BTreeSet<u64>,
     /// The sessions that one shared write brings.
-    pub(super) together: Option<Vec<(Tenant, u64)>>,
+    pub(super) shared_write: Option<Vec<(Tenant, u64)>>,
     /// The tenant whose record two programs change at once, so that their order is unknown.
     contested: Option<Tenant>,
     violations: Vec<Violation>,
@@ -75,7 +75,7 @@ struct During {
     logged_out: bool,
     logout_begun: bool,
     /// A user cancelled the sign-in, or began to.
-    given_up: bool,
+    abandoned: bool,
     refreshed: BTreeSet<u64>,
     /// Sign-ins whose tokens were served, durable or not.
     seen: BTreeSet<u64>,
@@ -113,7 +113,7 @@ impl Shared {
             seed: random.next(),
             minted: 0,
             strict: random.one_in(4),
-            well: false,
+            healthy: false,
             now: NOW,
             requests: 0,
             records: tenants.iter().map(|tenant| (tenant.clone(), empty())).collect(),
@@ -124,7 +124,7 @@ impl Shared {
             superseded: BTreeSet::new(),
             written: BTreeSet::new(),
             ended: BTreeSet::new(),
-            together: None,
+            shared_write: None,
             contested: None,
             violations: Vec::new(),
         })))
@@ -140,7 +140,7 @@ impl Shared {
 impl World {
     pub(super) fn begin_step(&mut self, contested: Option<Tenant>) {
         self.contested = contested;
-        self.together = None;
+        self.shared_write = None;
         let tenants: Vec<_> = self.records.keys().cloned().collect();
         for tenant in tenants {
             let roots: Vec<_> = self.record(&tenant).possible.clone();
@@ -154,21 +154,21 @@ impl World {
     /// present state is final.
     pub(super) fn end_step(&mut self, all_alive: bool) -> bool {
         let contested = self.contested.take();
-        let mut told = false;
+        let mut reported = false;
         let tenants: Vec<_> = self.records.keys().cloned().collect();
         for tenant in tenants {
             let record = self.record(&tenant);
             let during = std::mem::take(&mut record.during);
             let During {
-                before, sign_ins, signed_in, logged_out, logout_begun, given_up, seen, pasted, ..
+                before, sign_ins, signed_in, logged_out, logout_begun, abandoned, seen, pasted, ..
             } = during;
-            told |= contested.as_ref() == Some(&tenant) && (signed_in || logged_out);
-            let untold =
+            reported |= contested.as_ref() == Some(&tenant) && (signed_in || logged_out);
+            let unreported =
                 |number: &u64| all_alive && !signed_in && sign_ins.contains(number) && !seen.contains(number);
-            if record.answered.as_ref().is_some_and(untold) || (given_up && contested.is_some()) {
+            if record.answered.as_ref().is_some_and(unreported) || (abandoned && contested.is_some()) {
                 record.answered = None;
             }
-            record.open.retain(|number, _| !untold(number));
+            record.open.retain(|number, _| !unreported(number));
             let mut allowed = BTreeSet::new();
             if !signed_in && !logged_out {
                 allowed = before;
@@ -190,7 +190,7 @@ impl World {
                 self.forget_codes_of(&tenant);
             }
         }
-        told && all_alive
+        reported && all_alive
     }
 
     pub(super) fn possible(&mut self, tenant: &Tenant) -> Vec<Option<u64>> {

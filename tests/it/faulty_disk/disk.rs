@@ -27,9 +27,9 @@ struct Fault {
     /// The number of the call that fails; 0 is none.
     at: AtomicU64,
     /// Whether all later calls fail too.
-    lasts: AtomicBool,
+    persistent: AtomicBool,
     errno: i32,
-    struck: Mutex<Option<(&'static str, PathBuf)>>,
+    failed_call: Mutex<Option<(&'static str, PathBuf)>>,
 }
 
 struct FailingFile {
@@ -42,9 +42,9 @@ struct FailingFile {
 
 impl Failing {
     pub(super) fn new(errno: i32) -> Self {
-        let (calls, at, struck) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::default());
-        let lasts = AtomicBool::new(false);
-        Self(Arc::new(Fault { disk: RealDisk::new(), calls, at, lasts, errno, struck }))
+        let (calls, at, failed_call) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::default());
+        let persistent = AtomicBool::new(false);
+        Self(Arc::new(Fault { disk: RealDisk::new(), calls, at, persistent, errno, failed_call }))
     }
 
     /// Counts calls from now, and fails at this one; 0 fails at none.
@@ -58,16 +58,16 @@ impl Failing {
     }
 
     /// Returns the failed call, and its path.
-    pub(super) fn struck(&self) -> Option<(&'static str, PathBuf)> {
-        self.0.struck.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn failed_call(&self) -> Option<(&'static str, PathBuf)> {
+        self.0.failed_call.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Makes all calls after a failed one fail too.
-    pub(super) fn goes_on_failing(&self) {
-        self.0.lasts.store(true, Ordering::SeqCst);
+    pub(super) fn keep_failing(&self) {
+        self.0.persistent.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn is_well_again(&self) {
+    pub(super) fn recover(&self) {
         self.0.at.store(0, Ordering::SeqCst);
     }
 
@@ -79,8 +79,9 @@ impl Failing {
     ) -> io::Result<T> {
         let number = self.0.calls.fetch_add(1, Ordering::SeqCst) + 1;
         let at = self.0.at.load(Ordering::SeqCst);
-        if number == at || (at != 0 && number > at && self.0.lasts.load(Ordering::SeqCst)) {
-            *self.0.struck.lock().unwrap_or_else(PoisonError::into_inner) = Some((call, path.to_owned()));
+        if number == at || (at != 0 && number > at && self.0.persistent.load(Ordering::SeqCst)) {
+            *self.0.failed_call.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((call, path.to_owned()));
             return Err(io::Error::from_raw_os_error(self.0.errno));
         }
         run(&self.0.disk)

@@ -14,7 +14,7 @@ use crate::support::discord::{Discord, PATIENCE, Request};
 
 /// An event that the bot received.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum BotEvent {
     Ready,
     Interaction(Box<Interaction>),
     Message(Box<Message>),
@@ -22,35 +22,35 @@ pub(super) enum Heard {
     Resumed,
 }
 
-struct Ears(mpsc::UnboundedSender<Heard>);
+struct EventForwarder(mpsc::UnboundedSender<BotEvent>);
 
 #[async_trait]
-impl EventHandler for Ears {
+impl EventHandler for EventForwarder {
     async fn ready(&self, _: Context, _: Ready) {
-        let _ = self.0.send(Heard::Ready);
+        let _ = self.0.send(BotEvent::Ready);
     }
 
     async fn interaction_create(&self, _: Context, interaction: Interaction) {
-        let _ = self.0.send(Heard::Interaction(Box::new(interaction)));
+        let _ = self.0.send(BotEvent::Interaction(Box::new(interaction)));
     }
 
     async fn message(&self, _: Context, message: Message) {
-        let _ = self.0.send(Heard::Message(Box::new(message)));
+        let _ = self.0.send(BotEvent::Message(Box::new(message)));
     }
 
     async fn thread_create(&self, _: Context, _: GuildChannel) {
-        let _ = self.0.send(Heard::Thread);
+        let _ = self.0.send(BotEvent::Thread);
     }
 
     async fn resume(&self, _: Context, _: ResumedEvent) {
-        let _ = self.0.send(Heard::Resumed);
+        let _ = self.0.send(BotEvent::Resumed);
     }
 }
 
 /// A bot on the look-alike.
 pub(super) struct Bot {
     pub(super) http: Arc<Http>,
-    heard: Mutex<mpsc::UnboundedReceiver<Heard>>,
+    events: Mutex<mpsc::UnboundedReceiver<BotEvent>>,
     base: String,
     raw: reqwest::Client,
     client: tokio::task::JoinHandle<()>,
@@ -88,9 +88,9 @@ impl Bot {
     pub(super) async fn start_with(discord: &Discord, intents: GatewayIntents) -> Self {
         // serenity's rate limiter ignores the proxy, and would call the real Discord.
         let http = HttpBuilder::new("bot-token").proxy(discord.api_base()).ratelimiter_disabled(true).build();
-        let (send, heard) = mpsc::unbounded_channel();
+        let (send, events) = mpsc::unbounded_channel();
         let mut client = ClientBuilder::new_with_http(http, intents)
-            .event_handler(Ears(send))
+            .event_handler(EventForwarder(send))
             .await
             .expect("a client without a connection yet");
         let http = Arc::clone(&client.http);
@@ -99,12 +99,12 @@ impl Bot {
         });
         let bot = Self {
             http,
-            heard: Mutex::new(heard),
+            events: Mutex::new(events),
             base: discord.api_base(),
             raw: reqwest::Client::new(),
             client,
         };
-        let Heard::Ready = bot.hears().await else { panic!("READY comes first") };
+        let BotEvent::Ready = bot.next_event().await else { panic!("READY comes first") };
         discord.bot_ready().await;
         let done = bot.put(&format!("/applications/{APPLICATION}/commands"), commands()).await;
         assert_eq!(done.0, 200, "{done:?}");
@@ -112,9 +112,9 @@ impl Bot {
     }
 
     /// Waits for the next event.
-    pub(super) async fn hears(&self) -> Heard {
-        let mut heard = self.heard.lock().await;
-        tokio::time::timeout(PATIENCE, heard.recv())
+    pub(super) async fn next_event(&self) -> BotEvent {
+        let mut events = self.events.lock().await;
+        tokio::time::timeout(PATIENCE, events.recv())
             .await
             .expect("an event in time")
             .expect("the client runs")
@@ -123,7 +123,7 @@ impl Bot {
     /// Waits for the next interaction; drops other events.
     pub(super) async fn interaction(&self) -> Interaction {
         loop {
-            if let Heard::Interaction(interaction) = self.hears().await {
+            if let BotEvent::Interaction(interaction) = self.next_event().await {
                 return *interaction;
             }
         }
@@ -132,7 +132,7 @@ impl Bot {
     /// Waits for the next message; drops other events.
     pub(super) async fn message(&self) -> Message {
         loop {
-            if let Heard::Message(message) = self.hears().await {
+            if let BotEvent::Message(message) = self.next_event().await {
                 return *message;
             }
         }

@@ -1,5 +1,5 @@
 //! The content of the store's file, read as any other program would: as JSON, from the disk.
-#![expect(clippy::disallowed_methods, reason = "the test's own look at the file is not the program's")]
+#![expect(clippy::disallowed_methods, reason = "the test's own read of the file is not the program's")]
 
 use std::{
     io::ErrorKind,
@@ -178,7 +178,7 @@ impl Stored {
         self.usable(now) && self.expires_at - now >= min_ttl.min((self.expires_at - self.issued_at) / 2)
     }
 
-    /// Whether this candidate can be chosen: within a quarter of an hour from its sign-in. A
+    /// Whether this candidate can be chosen: within a choice_expiry of an hour from its sign-in. A
     /// candidate from further in the future comes from a clock that was wrong.
     pub(super) fn can_be_chosen(&self, now: i64) -> bool {
         now < self.issued_at + CHOICE && self.issued_at <= now + CHOICE

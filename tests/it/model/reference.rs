@@ -2,7 +2,7 @@
 //! of the disk, and every action.
 //!
 //! It learns from the providers at the moment of each request, from the disk at each observation,
-//! and from the steps; it never asks the code under test. A broken promise is recorded with its
+//! and from the steps; it never begin_call the code under test. A broken promise is recorded with its
 //! number, and fails the run after the step.
 
 use std::{
@@ -90,7 +90,7 @@ pub(super) struct Tenancy {
     pub(super) pending: Option<(String, Value)>,
     /// The number of sign-ins and logouts, counted from their start.
     pub(super) changes: u64,
-    pub(super) changes_looked: u64,
+    pub(super) changes_observed: u64,
     /// Whether some of these changes may still be in progress.
     pub(super) changing: bool,
     /// The logout in progress.
@@ -101,7 +101,7 @@ pub(super) struct Tenancy {
     pub(super) choosing: Option<(Choice, String)>,
     /// Access tokens that a resource refused.
     pub(super) reported: BTreeSet<String>,
-    pub(super) told_ended: usize,
+    pub(super) ended_events: usize,
 }
 
 pub(super) struct Reference {
@@ -129,7 +129,7 @@ pub(super) struct Reference {
     pub(super) late: BTreeSet<String>,
     pub(super) planted: [Value; 3],
     pub(super) secrets: BTreeSet<String>,
-    words: Vec<(&'static str, String)>,
+    texts: Vec<(&'static str, String)>,
     pub(super) violations: Vec<String>,
 }
 
@@ -141,10 +141,11 @@ pub(super) fn lock(shared: &Shared) -> MutexGuard<'_, Reference> {
 fn meaning(reply: &Reply, decided: Option<&Decided>) -> Meaning {
     let by_body = |status: u16, body: &Value| {
         let text = body.to_string();
-        let says = |words: &[&str]| words.iter().any(|word| text.contains(&format!("\"{word}\"")));
-        if says(&["invalid_grant", "refresh_token_reused", "token_expired", "bad_refresh_token"]) {
+        let contains_any = |codes: &[&str]| codes.iter().any(|code| text.contains(&format!("\"{code}\"")));
+        if contains_any(&["invalid_grant", "refresh_token_reused", "token_expired", "bad_refresh_token"]) {
             Meaning::Verdict
-        } else if says(&["invalid_client", "unauthorized_client", "invalid_scope", "invalid_request"]) {
+        } else if contains_any(&["invalid_client", "unauthorized_client", "invalid_scope", "invalid_request"])
+        {
             Meaning::Misconfigured
         } else if body.get("access_token").is_some() {
             Meaning::Granted
@@ -204,13 +205,13 @@ impl Reference {
             late: BTreeSet::new(),
             planted: Default::default(),
             secrets: BTreeSet::new(),
-            words: Vec::new(),
+            texts: Vec::new(),
             violations: Vec::new(),
         }
     }
 
-    pub(super) fn broken(&mut self, what: impl Into<String>) {
-        self.violations.push(what.into());
+    pub(super) fn violate(&mut self, violation: impl Into<String>) {
+        self.violations.push(violation.into());
     }
 
     /// Records the provider's decision on a request.
@@ -262,7 +263,7 @@ impl Reference {
     /// Records the death of a process: every unsettled request may have lost its sender.
     pub(super) fn process_died(&mut self) {
         self.requests.iter_mut().filter(|request| !request.settled).for_each(|request| request.orphan = true);
-        self.look();
+        self.observe();
         self.late.extend(self.codes.keys().cloned());
         for (tenancy, (provider, principal, _)) in self.tenants.iter().zip(TENANTS) {
             let Some(stored) = &tenancy.stored else { continue };
@@ -275,15 +276,15 @@ impl Reference {
     }
 
     /// Records a text that users and logs may get.
-    pub(super) fn said(&mut self, what: &'static str, words: String) {
-        self.words.push((what, words));
+    pub(super) fn record_text(&mut self, kind: &'static str, text: String) {
+        self.texts.push((kind, text));
     }
 
     /// Promise 13: no recorded text contains a secret.
-    pub(super) fn check_words(&mut self) {
-        for (what, words) in std::mem::take(&mut self.words) {
-            if self.secrets.iter().any(|secret| words.contains(secret)) {
-                self.broken(format!("promise 13: {what} shows a secret: {words}"));
+    pub(super) fn check_texts(&mut self) {
+        for (kind, text) in std::mem::take(&mut self.texts) {
+            if self.secrets.iter().any(|secret| text.contains(secret)) {
+                self.violate(format!("promise 13: {kind} contains a secret: {text}"));
             }
         }
     }

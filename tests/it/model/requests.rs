@@ -1,4 +1,4 @@
-//! The rules for requests to a provider, checked at the moment of each arrival. The sender waits
+//! The rules for requests to a provider, checked at the moment of each other_account. The sender waits
 //! then, with the tenant's lock held, so the disk and the journal are as they were when it sent the
 //! request.
 
@@ -20,7 +20,7 @@ const SKEW: i64 = 300;
 impl Reference {
     /// Checks a token request that has arrived at a provider and is not decided yet.
     pub(super) fn arrived(&mut self, provider: usize, seq: u64, form: &BTreeMap<String, String>) {
-        self.look();
+        self.observe();
         let request = match (form.get("refresh_token"), form.get("code")) {
             (Some(token), None) => self.refresh(provider, seq, token),
             (None, Some(code)) => self.exchange(provider, seq, code),
@@ -30,8 +30,8 @@ impl Reference {
             Some(request) if PROVIDERS[TENANTS[request.tenant].0].name == PROVIDERS[provider].name => {
                 self.requests.push(request);
             }
-            _ => self.broken(format!(
-                "promise 12: {} got what it never issued: {form:?}",
+            _ => self.violate(format!(
+                "promise 12: {} got a secret that it never issued: {form:?}",
                 PROVIDERS[provider].name
             )),
         }
@@ -67,7 +67,7 @@ impl Reference {
             !request.orphan && matches!(request.meaning, None | Some(Meaning::Ambiguous))
         });
         if taken || in_doubt {
-            self.broken("promise 1: a code is sent again that was taken, or may have been");
+            self.violate("promise 1: a code is sent again that was taken, or may have been");
         }
         Some(self.new_request(provider, seq, tenant, presented))
     }
@@ -76,7 +76,7 @@ impl Reference {
         let family = *self.by_refresh.get(token)?;
         let tenant = self.families[family].tenant;
         if self.was_not_chosen(family) {
-            self.broken(format!("adr/0016: a sign-in that nobody chose is refreshed, for tenant {tenant}"));
+            self.violate(format!("adr/0016: a sign-in that no user chose is refreshed, for tenant {tenant}"));
         }
         let stored = self.tenants[tenant].stored.clone();
         // The user logged out or signed in anew since the token was read, so the stored session
@@ -94,7 +94,7 @@ impl Reference {
         self.check_never_spent(token);
         if let Some(stored) = stored {
             if stored.refresh != token {
-                self.broken("promise 2: the refresh token that is sent is not the one in the store");
+                self.violate("promise 2: the refresh token that is sent is not the one in the store");
             }
             self.check_due(&request, &stored);
             request.repeated = self.check_patience(&request, &stored);
@@ -108,7 +108,7 @@ impl Reference {
         let text = journal(&self.store, &tenant_name(of, principal));
         let lines: Vec<&str> = text.lines().collect();
         if lines.len() != 1 || !lines[0].contains(&fingerprint(token)) {
-            self.broken(format!("promise 4: a refresh token is sent, and the journal says {text:?}"));
+            self.violate(format!("promise 4: a refresh token is sent, and the journal holds {text:?}"));
         }
     }
 
@@ -122,7 +122,7 @@ impl Reference {
                 && request.issue.is_some_and(|issue| self.issues[issue].refresh != token)
         });
         if spent {
-            self.broken("promise 1: a refresh token is sent again that was spent");
+            self.violate("promise 1: a refresh token is sent again that was spent");
         }
     }
 
@@ -136,26 +136,27 @@ impl Reference {
             stale || (old && !quirks.refresh_revokes_access)
         };
         if !self.nows.iter().any(due) {
-            self.broken(format!("promise 1: a refresh without a reason, at {:?}: {stored:?}", self.nows));
+            self.violate(format!("promise 1: a refresh without a reason, at {:?}: {stored:?}", self.nows));
         }
     }
 
-    /// Promise 1: an earlier failure is waited out for as long as its outcome demands. Returns
+    /// Promise 1: an earlier failure is is_over out for as long as its outcome demands. Returns
     /// whether this is the repetition that a provider's grace allows.
     fn check_patience(&mut self, request: &Request, stored: &Stored) -> bool {
         let of = |before: &&Request| before.presented == request.presented;
         let before: Vec<&Request> = self.requests.iter().filter(of).collect();
         let patience = self.patience(&before, PROVIDERS[request.provider].reuse_grace > 0, stored);
-        let what = match patience {
+        let violation = match patience {
             Ok(repeated) => return repeated,
-            Err(what) => what,
+            Err(violation) => violation,
         };
         let before: Vec<_> = before
             .iter()
             .map(|before| (&before.meaning, &before.answered, before.repeated, before.orphan))
             .collect();
-        let what = format!("{what}: tenant {} at {:?}; before: {before:?}", request.tenant, self.nows);
-        self.broken(what);
+        let violation =
+            format!("{violation}: tenant {} at {:?}; before: {before:?}", request.tenant, self.nows);
+        self.violate(violation);
         false
     }
 
@@ -167,8 +168,8 @@ impl Reference {
         let works = self.nows.iter().all(|now| stored.usable(*now));
         if last.orphan {
             let blind = in_doubt && works && !grace;
-            let what = "promise 1: sent again after a sender's death although the access token works";
-            return if blind { Err(what) } else { Ok(false) };
+            let violation = "promise 1: sent again after a sender's death although the access token works";
+            return if blind { Err(violation) } else { Ok(false) };
         }
         let Some(answered) = &last.answered else { return Err("promise 1: two requests at once") };
         let failures = before.iter().filter(|request| !request.orphan).count();
@@ -176,16 +177,16 @@ impl Reference {
         let pause = match &last.meaning {
             Some(Meaning::Ambiguous) if repeated => return Ok(true),
             Some(Meaning::Ambiguous) => backoff(failures),
-            Some(Meaning::Unspent(asked)) => {
-                asked.map_or_else(|| backoff(failures), |asked| asked.min(LONGEST_PAUSE))
+            Some(Meaning::Unspent(seconds)) => {
+                seconds.map_or_else(|| backoff(failures), |seconds| seconds.min(LONGEST_PAUSE))
             }
             Some(Meaning::Misconfigured) => 210,
             Some(Meaning::Granted) => return Err("promise 1: a second refresh for one expiry"),
             Some(Meaning::Verdict) => return Err("promise 6: sent again after the provider's verdict"),
             None => return Err("promise 1: two requests at once"),
         };
-        let waited = |then: &i64| self.nows.iter().any(|now| *now >= then + pause || now < then);
-        if !answered.iter().any(waited) {
+        let is_over = |then: &i64| self.nows.iter().any(|now| *now >= then + pause || now < then);
+        if !answered.iter().any(is_over) {
             return Err("promise 1: Retry-After or the pause is not kept");
         }
         if in_doubt && works {

@@ -50,7 +50,7 @@ pub(super) const TENANTS: [(usize, &str, &[&str]); 4] = [
 ];
 
 /// All users.
-pub(super) const PERSONS: [&str; 2] = ["user:803", "user:804"];
+pub(super) const USERS: [&str; 2] = ["user:803", "user:804"];
 
 /// The accounts at each provider. Every tenant starts with the first.
 pub(super) const ACCOUNTS: [&str; 3] = ["alice", "bob", "carol"];
@@ -81,18 +81,18 @@ pub(super) enum Step {
     Start {
         tenant: usize,
         process: usize,
-        person: usize,
+        user: usize,
     },
     Finish {
         tenant: usize,
         process: usize,
-        person: usize,
+        user: usize,
         account: usize,
         paste: Paste,
     },
     Cancel {
         process: usize,
-        person: usize,
+        user: usize,
     },
     Logout {
         tenant: usize,
@@ -107,7 +107,7 @@ pub(super) enum Step {
         named: Named,
     },
     /// A broker expires choices.
-    Lapse {
+    ExpireChoices {
         process: usize,
     },
     Status {
@@ -123,7 +123,7 @@ pub(super) enum Step {
         provider: usize,
         before: bool,
     },
-    LetGo {
+    Release {
         provider: usize,
     },
     /// The third provider starts to rotate, or stops.

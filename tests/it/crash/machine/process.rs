@@ -15,7 +15,7 @@ use threadkey::sys::{
 use super::{Machine, Node, State, file::OpenFile, gone, not_found};
 use crate::crash::{
     content::{Content, Names, Naming},
-    ends::{End, Sabotage, When},
+    faults::{End, Sabotage, When},
 };
 
 type Guest = Box<dyn FnOnce() + Send>;
@@ -78,7 +78,7 @@ impl Process {
     }
 
     /// Runs the guest now if the process ended too early for it.
-    pub(in crate::crash) fn let_the_guest_in(&self) {
+    pub(in crate::crash) fn run_remaining_guest(&self) {
         let guest = self.guest.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((_, guest)) = guest {
             guest();

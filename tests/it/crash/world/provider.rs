@@ -11,7 +11,7 @@ use threadkey::{
 
 use super::{Code, Granted, Reply, World};
 use crate::{
-    crash::{LIFETIME, NOW, ends::Written},
+    crash::{LIFETIME, NOW, faults::Durability},
     support::random::Random,
 };
 
@@ -44,7 +44,7 @@ impl World {
             self.violate(format!("refresh token {token} was sent, whose successor was acknowledged"));
         } else if self.sent.contains(&token) && !doubt_on_record {
             self.violate(format!(
-                "refresh token {token} was sent again, and nothing said that it had been sent before"
+                "refresh token {token} was sent again, without a record that it had been sent before"
             ));
         }
         let treatment = self.treatment(token, self.requests);
@@ -85,7 +85,7 @@ impl World {
         *sent += 1;
         let (tenant, closed, taken, sent) = (tenant.clone(), *closed, *taken, *sent);
         if closed {
-            self.violate(format!("code {code} was sent again, and nobody knew that it was not spent"));
+            self.violate(format!("code {code} was sent again, and was not known to be unspent"));
         }
         // The journal remembers only the code that was sent last.
         self.forget_codes_of(&tenant);
@@ -116,7 +116,7 @@ impl World {
     }
 
     /// Notes that an answer is in this journal.
-    pub(in crate::crash) fn journalled(&mut self, path: &Path, written: Written) {
+    pub(in crate::crash) fn journalled(&mut self, path: &Path, written: Durability) {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
         let purposes = [(Purpose::Refresh, ".lock"), (Purpose::SignIn, ".signin.lock")];
         let is = |tenant: &Tenant, end: &str| name.strip_suffix(end) == Some(&tenant.file_name());
@@ -134,7 +134,7 @@ impl World {
             self.written.insert(number);
         }
         let record = self.record(&tenant);
-        if written == Written::Volatile {
+        if written == Durability::Volatile {
             // The next program knows it, unless the power fails first.
             if let Some(Reply::Unspent(code)) = reply {
                 self.code(code).closed = false;
@@ -155,7 +155,7 @@ impl World {
 
     /// Chooses the treatment. The same request gets the same one, whichever program sends it first.
     fn treatment(&self, presented: u64, time: u64) -> Treatment {
-        if self.well {
+        if self.healthy {
             return Treatment::Answered;
         }
         match Random::new(self.seed ^ (presented << 16) ^ time).below(12) {

@@ -16,18 +16,19 @@ const SECRET_KEYS: [&str; 5] = ["access_token", "refresh_token", "verifier", "st
 
 /// The secrets, and the texts in which they are searched.
 #[derive(Default)]
-pub(super) struct Hunt {
+pub(super) struct SecretSearch {
     /// Describes each secret, by its value.
     secrets: BTreeMap<String, String>,
-    places: BTreeSet<(String, String)>,
+    texts: BTreeSet<(String, String)>,
 }
 
-impl Hunt {
+impl SecretSearch {
     /// Adds a secret, as it is and as HTTP Basic would encode it (RFC 7617 §2).
-    pub(super) fn secret(&mut self, what: &str, secret: &str) {
-        assert!(secret.len() >= 16, "{what} is too short to be told from other text");
-        self.secrets.insert(secret.to_owned(), what.to_owned());
-        self.secrets.insert(STANDARD.encode(format!("threadkey:{secret}")), format!("{what}, in Base64"));
+    pub(super) fn secret(&mut self, description: &str, secret: &str) {
+        assert!(secret.len() >= 16, "{description} is too short to be distinct from other text");
+        self.secrets.insert(secret.to_owned(), description.to_owned());
+        self.secrets
+            .insert(STANDARD.encode(format!("threadkey:{secret}")), format!("{description}, in Base64"));
     }
 
     pub(super) fn knows(&self, secret: &str) -> bool {
@@ -58,17 +59,19 @@ impl Hunt {
     }
 
     /// Adds a text that others can read.
-    pub(super) fn place(&mut self, what: &str, text: &str) {
-        self.places.insert((what.to_owned(), text.to_owned()));
+    pub(super) fn add_text(&mut self, place: &str, text: &str) {
+        self.texts.insert((place.to_owned(), text.to_owned()));
     }
 
     /// Lists each secret with the text that contains it.
     pub(super) fn found(&self) -> Vec<String> {
         let mut found = Vec::new();
-        for (place, text) in &self.places {
-            for (secret, what) in self.secrets.iter().filter(|(secret, _)| text.contains(secret.as_str())) {
+        for (place, text) in &self.texts {
+            for (secret, description) in
+                self.secrets.iter().filter(|(secret, _)| text.contains(secret.as_str()))
+            {
                 let line = text.lines().find(|line| line.contains(secret.as_str())).unwrap_or_default();
-                found.push(format!("{what} in {place}: {line}"));
+                found.push(format!("{description} in {place}: {line}"));
             }
         }
         found
@@ -76,10 +79,7 @@ impl Hunt {
 
     #[track_caller]
     pub(super) fn assert_clean(&self) {
-        assert!(
-            self.secrets.len() > 40 && self.places.len() > 20,
-            "there was something to look for, and where"
-        );
+        assert!(self.secrets.len() > 40 && self.texts.len() > 20, "there are secrets and texts to search");
         let found = self.found();
         assert!(found.is_empty(), "{} of them:\n{}", found.len(), found.join("\n"));
     }

@@ -43,7 +43,7 @@ impl World {
             }
             Some(_) => {}
             None if contested => {}
-            None => self.violate(format!("{tenant} was told of a sign-in whose answer was in no journal")),
+            None => self.violate(format!("{tenant} got a sign-in whose answer was in no journal")),
         }
     }
 
@@ -75,10 +75,10 @@ impl World {
     }
 
     /// Records that the program reported the session as ended.
-    pub(in crate::crash) fn told_of_an_end(&mut self, tenant: &Tenant) {
+    pub(in crate::crash) fn reported_ended(&mut self, tenant: &Tenant) {
         let possible = self.record(tenant).possible.clone();
         if !possible.into_iter().flatten().any(|number| self.ended.contains(&self.root(number))) {
-            self.violate(format!("{tenant} was told of an end that no provider spoke of"));
+            self.violate(format!("{tenant} was reported as ended without a verdict"));
         }
     }
 
@@ -86,7 +86,7 @@ impl World {
         let record = self.record(tenant);
         record.answered = None;
         record.during.logout_begun = true;
-        record.during.given_up = true;
+        record.during.abandoned = true;
         record.possible.push(None);
     }
 
@@ -102,7 +102,7 @@ impl World {
     pub(in crate::crash) fn cancelling(&mut self, tenant: &Tenant) {
         let record = self.record(tenant);
         record.answered = None;
-        record.during.given_up = true;
+        record.during.abandoned = true;
     }
 
     /// Drops the pending sign-in, so that it has no later result.
@@ -124,7 +124,7 @@ impl World {
         record.possible.push(Some(number));
         record.during.sign_ins.insert(number);
         self.written.insert(number);
-        self.together.get_or_insert_default().push((tenant.clone(), number));
+        self.shared_write.get_or_insert_default().push((tenant.clone(), number));
         number
     }
 

@@ -31,9 +31,9 @@ async fn signed_in() -> (AuthServer, Home) {
     let server = AuthServer::start(authserver::Options::default()).await;
     let home = Home::new(&server.config_toml("acme"));
     let started = home.run(&["auth", "start", "acme", "--json"]).await;
-    let started: serde_json::Value = serde_json::from_str(&started.stdout).expect("the way there works");
+    let started: serde_json::Value = serde_json::from_str(&started.stdout).expect("the setup works");
     let callback =
-        browser::sign_in(started["authorize_url"].as_str().expect("the way there works"), "alice").await;
+        browser::sign_in(started["authorize_url"].as_str().expect("the setup works"), "alice").await;
     let done = home.run_with(&["auth", "code", "acme"], &callback.url).await;
     assert_eq!(done.code, 0, "{done:?}");
     home.set_offset(A_DAY);
@@ -41,8 +41,8 @@ async fn signed_in() -> (AuthServer, Home) {
 }
 
 /// Runs the program after some shell commands, in the home's environment.
-fn after(home: &Home, words: &str, arguments: &str) -> Command {
-    let text = format!("{words}; exec '{}' {arguments}", program::path().display());
+fn run_after(home: &Home, prefix: &str, arguments: &str) -> Command {
+    let text = format!("{prefix}; exec '{}' {arguments}", program::path().display());
     let model = home.command(&[]);
     let model = model.as_std();
     let mut command = Command::new("/bin/sh");
@@ -57,11 +57,11 @@ async fn a_file_size_limit_prevents_spending_a_token_that_could_not_be_saved() {
     let (server, home) = signed_in().await;
     let before = server.count();
     // 512 bytes are enough for the intent and too few for the answer.
-    let limited = after(&home, "ulimit -f 1", "token acme").output().await.unwrap();
-    let told = String::from_utf8_lossy(&limited.stderr);
-    assert_eq!(server.count(), before, "{told}");
-    assert_eq!(limited.status.code(), Some(6), "{told}");
-    assert!(told.contains("cannot reserve space for an answer"), "{told}");
+    let limited = run_after(&home, "ulimit -f 1", "token acme").output().await.unwrap();
+    let stderr = String::from_utf8_lossy(&limited.stderr);
+    assert_eq!(server.count(), before, "{stderr}");
+    assert_eq!(limited.status.code(), Some(6), "{stderr}");
+    assert!(stderr.contains("cannot reserve space for an answer"), "{stderr}");
     let next = home.run(&["token", "acme"]).await;
     assert_eq!(next.code, 0, "{next:?}");
     let counts = server.events().of("alice");
@@ -72,13 +72,13 @@ async fn a_file_size_limit_prevents_spending_a_token_that_could_not_be_saved() {
 async fn a_detached_refresh_keeps_none_of_its_callers_descriptors_open() {
     let (server, home) = signed_in().await;
     server.hold();
-    let mut caller = after(&home, "exec 9>&1 >/dev/null", "token acme").spawn().unwrap();
+    let mut caller = run_after(&home, "exec 9>&1 >/dev/null", "token acme").spawn().unwrap();
     let mut handed_down = caller.stdout.take().unwrap();
     server.wait_for_held(1).await;
     caller.kill().await.unwrap();
     let mut rest = Vec::new();
     let ended = timeout(WAIT, handed_down.read_to_end(&mut rest)).await;
-    assert!(ended.is_ok(), "the refresh, which is still under way, holds the caller's descriptor 9");
+    assert!(ended.is_ok(), "the refresh, which is still in progress, holds the caller's descriptor 9");
     server.release();
     let next = home.run(&["token", "acme"]).await;
     assert_eq!(next.code, 0, "{next:?}");
@@ -88,10 +88,9 @@ async fn a_detached_refresh_keeps_none_of_its_callers_descriptors_open() {
 /// Creates a store with an expired session and a broker on it; the provider's port is closed.
 async fn expired(path: &std::path::Path) -> (Arc<dyn Store>, Broker, Tenant) {
     let clock = Clock::fixed(NOW);
-    let tenant: Tenant = "acme/local".parse().expect("the way there works");
-    let store: Arc<dyn Store> = Arc::new(
-        FileStore::open(path, clock.clone(), FileStoreOptions::default()).expect("the way there works"),
-    );
+    let tenant: Tenant = "acme/local".parse().expect("the setup works");
+    let store: Arc<dyn Store> =
+        Arc::new(FileStore::open(path, clock.clone(), FileStoreOptions::default()).expect("the setup works"));
     let settings = ProviderSettings {
         authorization_endpoint: "http://127.0.0.1:1/authorize".into(),
         token_endpoint: "http://127.0.0.1:1/token".into(),
@@ -124,15 +123,15 @@ async fn expired(path: &std::path::Path) -> (Arc<dyn Store>, Broker, Tenant) {
         binding: binding.clone(),
         scopes: Vec::new(),
     };
-    store.change(&tenant, Change::Start(pending)).await.expect("the way there works");
+    store.change(&tenant, Change::Start(pending)).await.expect("the setup works");
     let session = Box::new(Session::begin(Lineage([1; 16]), grant, binding, NOW));
     store
         .change(&tenant, Change::SignIn { state: State::new("state"), session })
         .await
-        .expect("the way there works");
+        .expect("the setup works");
     clock.set(NOW + A_DAY);
-    let provider = Provider::new(tenant.provider.clone(), settings).expect("the way there works");
-    let client = Client::new(clock.clone()).expect("the way there works");
+    let provider = Provider::new(tenant.provider.clone(), settings).expect("the setup works");
+    let client = Client::new(clock.clone()).expect("the setup works");
     (store.clone(), Broker::new(store, Providers::new([provider]), client, clock), tenant)
 }
 
@@ -141,11 +140,11 @@ async fn a_flight_that_waits_for_a_stuck_holder_ends_once_it_has_no_callers() {
     let folder = tempfile::tempdir().unwrap();
     let (store, broker, tenant) = expired(&folder.path().join("auth.json")).await;
     let held = store.try_lock(&tenant, Purpose::Refresh).await.unwrap().expect("it is free");
-    let asked = broker.token(&tenant, Duration::from_secs(60)).await;
-    assert!(matches!(asked, Err(TokenError::InProgress(_))), "{asked:?}");
+    let result = broker.token(&tenant, Duration::from_secs(60)).await;
+    assert!(matches!(result, Err(TokenError::InProgress(_))), "{result:?}");
     // These are minutes of the paused clock. A detached process ends with its flight; without the
     // bound such processes would pile up.
-    assert!(timeout(WAIT * 10, broker.drained()).await.is_ok(), "a flight waits on for nobody");
+    assert!(timeout(WAIT * 10, broker.drained()).await.is_ok(), "a flight without callers waits on");
     drop(held);
 }
 
@@ -162,5 +161,5 @@ async fn a_flight_that_finds_the_lock_held_in_shared_mode_ends_once_it_has_no_ca
     assert!(
         timeout(Duration::from_millis(500), broker.token(&tenant, Duration::from_secs(60))).await.is_err()
     );
-    assert!(timeout(WAIT, broker.drained()).await.is_ok(), "a flight turns round and round for nobody");
+    assert!(timeout(WAIT, broker.drained()).await.is_ok(), "a flight without callers keeps trying");
 }

@@ -22,7 +22,7 @@ use crate::support::{
 pub(super) const AN_HOUR: i64 = 3600;
 
 /// Two users, one channel, and a folder for the bot.
-pub(super) struct Town {
+pub(super) struct Team {
     pub(super) discord: Discord,
     pub(super) general: Channel,
     pub(super) alice: Person,
@@ -31,7 +31,7 @@ pub(super) struct Town {
     token: String,
 }
 
-impl Town {
+impl Team {
     /// Sets everything up without running the bot. The arguments are the sections
     /// `[providers.acme]` and `[agent]`.
     pub(super) async fn new(provider: &str, agent: &str) -> Self {
@@ -74,42 +74,42 @@ impl Town {
     }
 
     /// Runs `/auth start`; returns the answer and its link.
-    pub(super) async fn start(&self, who: &Person) -> (Reply, String) {
-        let started = who.command(&self.general, "auth start", &[("provider", "acme")]).await;
+    pub(super) async fn start(&self, user: &Person) -> (Reply, String) {
+        let started = user.command(&self.general, "auth start", &[("provider", "acme")]).await;
         assert!(started.is_ephemeral(), "{started:?}");
         let link = started.link("Sign in to acme").unwrap_or_else(|| panic!("no link in the {started:?}"));
         (started, link)
     }
 
     /// Runs `/auth code`.
-    pub(super) async fn paste(&self, who: &Person, pasted: &str) -> Reply {
-        let answer = who.command(&self.general, "auth code", &[("code", pasted)]).await;
+    pub(super) async fn paste(&self, user: &Person, pasted: &str) -> Reply {
+        let answer = user.command(&self.general, "auth code", &[("code", pasted)]).await;
         assert!(answer.is_ephemeral(), "{answer:?}");
         answer
     }
 
     /// Signs in and pastes the address into the form.
-    pub(super) async fn sign_in(&self, who: &Person, account: &str) {
-        let (started, link) = self.start(who).await;
+    pub(super) async fn sign_in(&self, user: &Person, account: &str) {
+        let (started, link) = self.start(user).await;
         let callback = browser::sign_in(&link, account).await;
         enter(&started, &callback.url).await.says(&format!("Signed in as `{account}")).await;
     }
 
     /// Runs `/ask` in the channel; returns the thread.
-    pub(super) async fn ask(&self, who: &Person, prompt: &str) -> Channel {
-        let answer = who.command(&self.general, "ask", &[("prompt", prompt)]).await;
-        let told = answer.text();
-        let id = told.split_once("<#").and_then(|(_, rest)| rest.split_once('>')).map(|(id, _)| id);
-        let id: u64 = id.and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("no thread in {told:?}"));
-        let thread = who.threads(&self.general).into_iter().find(|thread| thread.id == id);
-        thread.unwrap_or_else(|| panic!("{} does not see the thread of {told:?}", who.name))
+    pub(super) async fn ask(&self, user: &Person, prompt: &str) -> Channel {
+        let answer = user.command(&self.general, "ask", &[("prompt", prompt)]).await;
+        let text = answer.text();
+        let id = text.split_once("<#").and_then(|(_, rest)| rest.split_once('>')).map(|(id, _)| id);
+        let id: u64 = id.and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("no thread in {text:?}"));
+        let thread = user.threads(&self.general).into_iter().find(|thread| thread.id == id);
+        thread.unwrap_or_else(|| panic!("{} does not see the thread of {text:?}", user.name))
     }
 
     /// Mentions the bot in the channel; returns the thread.
-    pub(super) async fn mention(&self, who: &Person, prompt: &str) -> Channel {
-        let before: Vec<_> = who.threads(&self.general).iter().map(|thread| thread.id).collect();
-        who.says(&self.general, &format!("<@bot> {prompt}"));
-        let after = who.waits_for_threads(&self.general, before.len() + 1).await;
+    pub(super) async fn mention(&self, user: &Person, prompt: &str) -> Channel {
+        let before: Vec<_> = user.threads(&self.general).iter().map(|thread| thread.id).collect();
+        user.says(&self.general, &format!("<@bot> {prompt}"));
+        let after = user.waits_for_threads(&self.general, before.len() + 1).await;
         after
             .into_iter()
             .find(|thread| !before.contains(&thread.id))
@@ -173,7 +173,7 @@ pub(super) async fn enter(started: &Reply, pasted: &str) -> Reply {
 }
 
 /// Waits until this text appears in exactly this number of messages of a thread.
-pub(super) async fn said(thread: &Channel, text: &str, times: usize) {
+pub(super) async fn expect_messages(thread: &Channel, text: &str, times: usize) {
     let count = |views: &[discord::MessageView]| views.iter().filter(|view| view.text.contains(text)).count();
     thread.wait_for(|views| (count(views) >= times).then_some(())).await;
     assert_eq!(count(&thread.messages()), times, "{text:?} in {:?}", thread.messages());
@@ -204,8 +204,8 @@ pub(super) fn scripted_agent(on_prompt: &str) -> String {
 }
 
 /// Sets up a team with the embedded server and the built-in agent.
-pub(super) async fn town() -> (AuthServer, Town) {
+pub(super) async fn team() -> (AuthServer, Team) {
     let server = authserver().await;
-    let town = Town::new(&server.config_toml("acme"), &builtin_agent(&server.userinfo_endpoint())).await;
-    (server, town)
+    let team = Team::new(&server.config_toml("acme"), &builtin_agent(&server.userinfo_endpoint())).await;
+    (server, team)
 }

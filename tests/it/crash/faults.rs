@@ -2,7 +2,7 @@
 
 /// The durability of an answer in its journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Written {
+pub(super) enum Durability {
     /// Every reader finds it, until a power cut.
     Volatile,
     /// The program relies on its durability.

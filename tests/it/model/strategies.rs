@@ -7,12 +7,11 @@ use proptest::{
 };
 
 use super::steps::{
-    ACCOUNTS, Choice, Fault, LONGEST_MIN_TTL, Named, PERSONS, PROCESSES, PROVIDERS, Paste, Step, TENANTS,
-    Which,
+    ACCOUNTS, Choice, Fault, LONGEST_MIN_TTL, Named, PROCESSES, PROVIDERS, Paste, Step, TENANTS, USERS, Which,
 };
 
 /// The largest number of scenarios in one sequence.
-const SCENES: usize = 30;
+const SCENARIOS: usize = 30;
 
 fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
@@ -72,7 +71,7 @@ fn clock() -> impl Strategy<Value = i64> {
 fn step() -> impl Strategy<Value = Step> {
     let tenant = || 0..TENANTS.len();
     let process = || 0..PROCESSES;
-    let person = || 0..PERSONS.len();
+    let user = || 0..USERS.len();
     let provider = || 0..PROVIDERS.len();
     let which = select(vec![Which::Current, Which::Current, Which::Current, Which::Before, Which::Unknown]);
     prop_oneof![
@@ -84,23 +83,23 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(tenant, process, which)| Step::Reject { tenant, process, which }),
         6 => (tenant(), process(), account())
             .prop_map(|(tenant, process, account)| Step::SignIn { tenant, process, account }),
-        3 => (tenant(), process(), person())
-            .prop_map(|(tenant, process, person)| Step::Start { tenant, process, person }),
-        4 => (tenant(), process(), person(), account(), paste()).prop_map(
-            |(tenant, process, person, account, paste)| Step::Finish { tenant, process, person, account, paste }
+        3 => (tenant(), process(), user())
+            .prop_map(|(tenant, process, user)| Step::Start { tenant, process, user }),
+        4 => (tenant(), process(), user(), account(), paste()).prop_map(
+            |(tenant, process, user, account, paste)| Step::Finish { tenant, process, user, account, paste }
         ),
-        1 => (process(), person()).prop_map(|(process, person)| Step::Cancel { process, person }),
+        1 => (process(), user()).prop_map(|(process, user)| Step::Cancel { process, user }),
         4 => (tenant(), process(), proptest::bool::ANY)
             .prop_map(|(tenant, process, revoke)| Step::Logout { tenant, process, revoke }),
         4 => (tenant(), process(), choice(), named()).prop_map(|(tenant, process, choice, named)| {
             Step::Choose { tenant, process, choice, named }
         }),
-        1 => process().prop_map(|process| Step::Lapse { process }),
+        1 => process().prop_map(|process| Step::ExpireChoices { process }),
         1 => process().prop_map(|process| Step::Status { process }),
         14 => (provider(), fault()).prop_map(|(provider, fault)| Step::Script { provider, fault }),
         5 => (provider(), proptest::bool::ANY)
             .prop_map(|(provider, before)| Step::Hold { provider, before }),
-        7 => provider().prop_map(|provider| Step::LetGo { provider }),
+        7 => provider().prop_map(|provider| Step::Release { provider }),
         1 => proptest::bool::ANY.prop_map(|strict| Step::Rotate { strict }),
         9 => clock().prop_map(Step::Clock),
         9 => (tenant(), select(vec![75, 98, 100]))
@@ -111,15 +110,15 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Draws seconds around the expiry of a choice (a quarter of an hour), and around its removal ten
+/// Draws seconds around the expiry of a choice (a choice_expiry of an hour), and around its removal ten
 /// minutes later.
-fn quarter() -> impl Strategy<Value = i64> {
+fn choice_expiry() -> impl Strategy<Value = i64> {
     select(vec![1, 600, 899, 900, 901, 1499, 1500, 3600, -60, -1000])
 }
 
 /// An event of a tenant while a sign-in waits for a choice.
 #[derive(Clone, Debug)]
-enum Meanwhile {
+enum WhileUndecided {
     Expired,
     Refused,
     Signed(usize),
@@ -129,19 +128,19 @@ enum Meanwhile {
     Later(i64),
 }
 
-fn meanwhile() -> impl Strategy<Value = Meanwhile> {
+fn while_undecided() -> impl Strategy<Value = WhileUndecided> {
     prop_oneof![
-        3 => Just(Meanwhile::Expired),
-        1 => Just(Meanwhile::Refused),
-        2 => (0..ACCOUNTS.len()).prop_map(Meanwhile::Signed),
-        2 => Just(Meanwhile::Died),
-        2 => fault().prop_map(Meanwhile::Faulty),
-        1 => Just(Meanwhile::Shown),
-        2 => quarter().prop_map(Meanwhile::Later),
+        3 => Just(WhileUndecided::Expired),
+        1 => Just(WhileUndecided::Refused),
+        2 => (0..ACCOUNTS.len()).prop_map(WhileUndecided::Signed),
+        2 => Just(WhileUndecided::Died),
+        2 => fault().prop_map(WhileUndecided::Faulty),
+        1 => Just(WhileUndecided::Shown),
+        2 => choice_expiry().prop_map(WhileUndecided::Later),
     ]
 }
 
-impl Meanwhile {
+impl WhileUndecided {
     fn of(self, tenant: usize, process: usize) -> Vec<Step> {
         match self {
             Self::Expired => vec![Step::Rush { tenant }],
@@ -158,7 +157,7 @@ impl Meanwhile {
 }
 
 /// Draws another account of a sign-in, and whether the answer leaves it out.
-fn arrival() -> impl Strategy<Value = (usize, bool)> {
+fn other_account() -> impl Strategy<Value = (usize, bool)> {
     (1..ACCOUNTS.len(), proptest::bool::weighted(0.2))
 }
 
@@ -180,7 +179,7 @@ fn decision() -> impl Strategy<Value = Decision> {
     prop_oneof![
         6 => (choice(), named()).prop_map(|(choice, named)| Decision::Chosen(choice, named)),
         1 => proptest::bool::ANY.prop_map(Decision::LoggedOut),
-        2 => quarter().prop_map(Decision::Looked),
+        2 => choice_expiry().prop_map(Decision::Looked),
     ]
 }
 
@@ -189,13 +188,13 @@ impl Decision {
         match self {
             Self::Chosen(choice, named) => vec![Step::Choose { tenant, process, choice, named }],
             Self::LoggedOut(revoke) => vec![Step::Logout { tenant, process, revoke }],
-            Self::Looked(after) => vec![Step::Clock(after), Step::Lapse { process }],
+            Self::Looked(after) => vec![Step::Clock(after), Step::ExpireChoices { process }],
         }
     }
 }
 
 /// Draws steps that together put promises at stake; the steps before and after them are random.
-fn scene() -> impl Strategy<Value = Vec<Step>> {
+fn scenario() -> impl Strategy<Value = Vec<Step>> {
     let tenant = || 0..TENANTS.len();
     let process = || 0..PROCESSES;
     let ask = |tenant, process: usize| Step::Get { tenant, processes: 1 << process, callers: 1, min_ttl: 60 };
@@ -214,19 +213,19 @@ fn scene() -> impl Strategy<Value = Vec<Step>> {
                     _ => Step::SignIn { tenant, process: other, account: 1 },
                 };
                 let before = [aged(tenant, 100), Step::Hold { provider, before: false }];
-                let after = [ask(tenant, one), then, Step::LetGo { provider }];
+                let after = [ask(tenant, one), then, Step::Release { provider }];
                 before.into_iter().chain(fault).chain(after).collect()
             }
         ),
         // A sign-in as another account, events while it waits, and the decision on it.
-        3 => (tenant(), process(), arrival(), planted(), vec(meanwhile(), 0..3), decision(), process())
-            .prop_map(move |(tenant, one, (account, nameless), planted, meanwhile, decision, other)| {
+        3 => (tenant(), process(), other_account(), planted(), vec(while_undecided(), 0..3), decision(), process())
+            .prop_map(move |(tenant, one, (account, nameless), planted, while_undecided, decision, other)| {
                 let provider = TENANTS[tenant].0;
                 let nameless = nameless.then_some(Step::Script { provider, fault: Fault::Nameless });
                 let waits = Step::SignIn { tenant, process: one, account };
-                let meanwhile = meanwhile.into_iter().flat_map(|step| step.of(tenant, other));
+                let while_undecided = while_undecided.into_iter().flat_map(|step| step.of(tenant, other));
                 let decided = decision.of(tenant, other).into_iter().chain([ask(tenant, one)]);
-                nameless.into_iter().chain([waits]).chain(planted).chain(meanwhile).chain(decided).collect()
+                nameless.into_iter().chain([waits]).chain(planted).chain(while_undecided).chain(decided).collect()
             }),
         // A late refresh, after its user has made a choice.
         1 => (tenant(), process(), process(), choice()).prop_map(move |(tenant, one, other, choice)| {
@@ -234,21 +233,21 @@ fn scene() -> impl Strategy<Value = Vec<Step>> {
             let chosen = Step::Choose { tenant, process: other, choice, named: Named::Waiting };
             let waits = Step::SignIn { tenant, process: other, account: 1 };
             let held = [aged(tenant, 100), Step::Hold { provider, before: false }, ask(tenant, one)];
-            let after = [chosen, Step::LetGo { provider }];
+            let after = [chosen, Step::Release { provider }];
             std::iter::once(waits).chain(held).chain(after).collect()
         }),
         // Two users who do not choose.
-        1 => (tenant(), tenant(), process(), quarter()).prop_map(|(one, other, process, quarter)| {
+        1 => (tenant(), tenant(), process(), choice_expiry()).prop_map(|(one, other, process, choice_expiry)| {
             let waits = [one, other].map(|tenant| Step::SignIn { tenant, process, account: 1 });
-            waits.into_iter().chain([Step::Clock(quarter), Step::Lapse { process }]).collect()
+            waits.into_iter().chain([Step::Clock(choice_expiry), Step::ExpireChoices { process }]).collect()
         }),
         // A failure before the token's expiry or at it, and callers that go on.
         3 => (tenant(), select(vec![75, 98, 100]), fault(), process(), select(vec![1, 5, 29, 91]), process())
             .prop_map(move |(tenant, percent, fault, one, later, other)| {
                 let script = Step::Script { provider: TENANTS[tenant].0, fault };
-                let asked = [ask(tenant, one), Step::Clock(later), ask(tenant, other), aged(tenant, 100)];
+                let calls = [ask(tenant, one), Step::Clock(later), ask(tenant, other), aged(tenant, 100)];
                 let before = [aged(tenant, percent), script];
-                before.into_iter().chain(asked).chain([ask(tenant, one)]).collect()
+                before.into_iter().chain(calls).chain([ask(tenant, one)]).collect()
             }),
         // A token that a resource refuses, twice.
         1 => (tenant(), process(), process()).prop_map(move |(tenant, one, other)| {
@@ -261,5 +260,5 @@ fn scene() -> impl Strategy<Value = Vec<Step>> {
 
 /// Draws a whole sequence.
 pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
-    vec(scene(), 1..=SCENES).prop_map(|scenes| scenes.concat())
+    vec(scenario(), 1..=SCENARIOS).prop_map(|scenarios| scenarios.concat())
 }
