@@ -33,7 +33,7 @@ case "$line" in
     say "I hold $THREADKEY_CAPABILITY and $TOKEN, "
     say "$(printf %.20s "$TOKEN")"; say "$(printf %s "$TOKEN" | tail -c +21)"
     note "{\"sessionUpdate\":\"tool_call\",\"toolCallId\":\"1\",\"title\":\"curl -H $TOKEN\",\"status\":\"pending\"}"
-    say " done"; done_with end_turn ;;
+    say " revealed"; done_with end_turn ;;
   *crash*) touch "$HOME/die"; env >&2; say "$TOKEN"; exit 3 ;;
   *) say noted; done_with end_turn ;;
 esac"#;
@@ -220,7 +220,7 @@ async fn refreshes(scene: &mut Scene, capability: &str) {
 async fn careless_worker(scene: &mut Scene, thread: &Channel) {
     let alice = scene.team.alice.clone();
     alice.says(thread, "reveal");
-    expect_messages(thread, "done", 1).await;
+    expect_messages(thread, "revealed", 1).await;
     let revealed = thread.messages().pop().expect("the agent has answered").text.replace('\\', "");
     let removed = revealed.matches("[secret removed]").count() + revealed.matches('…').count();
     assert_eq!(removed, 4, "each is replaced, including the one in two pieces: {revealed}");

@@ -12,7 +12,7 @@
 //!   not be there after a power cut, until its *folder* was synced.
 //! * A rename is there or not: never both names, never neither.
 //! * Data that an fsync covered stays. A disk that lies about that is beyond repair.
-//! * Changes of one program that wait for the global lock shared_write share a write, and they share
+//! * Changes of one program that wait for the global lock together share a write, and they share
 //!   its fate in a power cut or kill -9.
 //! * Two programs run at once: the second one starts at any call of the first, and continues until
 //!   it is done or meets a lock.

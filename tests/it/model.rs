@@ -11,7 +11,7 @@
 //! hold their answers, or their work, and later to release them; nothing sleeps. The test sets the
 //! time.
 //!
-//! The providers report each request to the [`reference`] at the moment of its other_account. The
+//! The providers report each request to the [`reference`] at the moment of its arrival. The
 //! reference reads the file as any other program would, before and after each call and each step,
 //! and never begin_call the code under test for the right result. So it knows each refresh token's life:
 //! its owner, its requests, their answers, and its presence on the disk.

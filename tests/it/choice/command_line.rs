@@ -119,7 +119,7 @@ until(b"ended on:")
 os.write(terminal, address.encode() + b"\n")
 until(b"Switch or keep?")
 os.write(terminal, answer.encode() + b"\n")
-until(b"never output")
+until(b"text that never appears")
 sys.stdout.buffer.write(output)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 "#;

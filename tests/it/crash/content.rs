@@ -17,7 +17,7 @@ pub(super) enum Write {
     Len(usize),
 }
 
-/// A folder: the same three fixtures.
+/// A folder: the same three parts.
 #[derive(Default)]
 pub(super) struct Names {
     pub(super) live: BTreeMap<OsString, usize>,

@@ -84,7 +84,7 @@ async fn a_user_acts_through_the_page_and_sees_only_their_own_messages() {
     let before = *discord.changes().borrow();
     browser.view(bob.id).await;
     let after = *discord.changes().borrow();
-    assert_eq!(before, after, "a view that changes something would ask for the next for ever");
+    assert_eq!(before, after, "a view that changes something would request the next one forever");
 
     let message = alice.sees(&general)[0].id.to_string();
     let press = |who: &str| json!({"person": who, "act": "press", "message": message, "custom_id": "enter"});

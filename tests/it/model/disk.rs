@@ -178,7 +178,7 @@ impl Stored {
         self.usable(now) && self.expires_at - now >= min_ttl.min((self.expires_at - self.issued_at) / 2)
     }
 
-    /// Whether this candidate can be chosen: within a choice_expiry of an hour from its sign-in. A
+    /// Whether this candidate can be chosen: within a quarter of an hour from its sign-in. A
     /// candidate from further in the future comes from a clock that was wrong.
     pub(super) fn can_be_chosen(&self, now: i64) -> bool {
         now < self.issued_at + CHOICE && self.issued_at <= now + CHOICE

@@ -1,4 +1,4 @@
-//! The rules for requests to a provider, checked at the moment of each other_account. The sender waits
+//! The rules for requests to a provider, checked at the moment of each arrival. The sender waits
 //! then, with the tenant's lock held, so the disk and the journal are as they were when it sent the
 //! request.
 

@@ -153,7 +153,7 @@ impl World {
             self.release_provider(provider);
         }
         self.settle().await;
-        self.verdict(|| "when all was let go".into())?;
+        self.verdict(|| "after the release of all providers".into())?;
         for process in 0..PROCESSES {
             self.restart(process).await;
         }

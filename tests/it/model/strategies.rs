@@ -110,7 +110,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Draws seconds around the expiry of a choice (a choice_expiry of an hour), and around its removal ten
+/// Draws seconds around the expiry of a choice (a quarter of an hour), and around its removal ten
 /// minutes later.
 fn choice_expiry() -> impl Strategy<Value = i64> {
     select(vec![1, 600, 899, 900, 901, 1499, 1500, 3600, -60, -1000])
@@ -119,39 +119,39 @@ fn choice_expiry() -> impl Strategy<Value = i64> {
 /// An event of a tenant while a sign-in waits for a choice.
 #[derive(Clone, Debug)]
 enum WhileUndecided {
-    Expired,
-    Refused,
-    Signed(usize),
-    Died,
-    Faulty(Fault),
-    Shown,
-    Later(i64),
+    TokenExpired,
+    TokenRejected,
+    SignedIn(usize),
+    ProcessDied,
+    RefreshFault(Fault),
+    StatusRead,
+    ClockMoved(i64),
 }
 
 fn while_undecided() -> impl Strategy<Value = WhileUndecided> {
     prop_oneof![
-        3 => Just(WhileUndecided::Expired),
-        1 => Just(WhileUndecided::Refused),
-        2 => (0..ACCOUNTS.len()).prop_map(WhileUndecided::Signed),
-        2 => Just(WhileUndecided::Died),
-        2 => fault().prop_map(WhileUndecided::Faulty),
-        1 => Just(WhileUndecided::Shown),
-        2 => choice_expiry().prop_map(WhileUndecided::Later),
+        3 => Just(WhileUndecided::TokenExpired),
+        1 => Just(WhileUndecided::TokenRejected),
+        2 => (0..ACCOUNTS.len()).prop_map(WhileUndecided::SignedIn),
+        2 => Just(WhileUndecided::ProcessDied),
+        2 => fault().prop_map(WhileUndecided::RefreshFault),
+        1 => Just(WhileUndecided::StatusRead),
+        2 => choice_expiry().prop_map(WhileUndecided::ClockMoved),
     ]
 }
 
 impl WhileUndecided {
     fn of(self, tenant: usize, process: usize) -> Vec<Step> {
         match self {
-            Self::Expired => vec![Step::Rush { tenant }],
-            Self::Refused => vec![Step::Reject { tenant, process, which: Which::Current }],
-            Self::Signed(account) => vec![Step::SignIn { tenant, process, account }],
-            Self::Died => vec![Step::Restart { process }],
-            Self::Faulty(fault) => {
+            Self::TokenExpired => vec![Step::Rush { tenant }],
+            Self::TokenRejected => vec![Step::Reject { tenant, process, which: Which::Current }],
+            Self::SignedIn(account) => vec![Step::SignIn { tenant, process, account }],
+            Self::ProcessDied => vec![Step::Restart { process }],
+            Self::RefreshFault(fault) => {
                 vec![Step::Script { provider: TENANTS[tenant].0, fault }, Step::Rush { tenant }]
             }
-            Self::Shown => vec![Step::Status { process }],
-            Self::Later(seconds) => vec![Step::Clock(seconds)],
+            Self::StatusRead => vec![Step::Status { process }],
+            Self::ClockMoved(seconds) => vec![Step::Clock(seconds)],
         }
     }
 }
@@ -172,14 +172,14 @@ enum Decision {
     Chosen(Choice, Named),
     LoggedOut(bool),
     /// A broker expires choices after so many seconds.
-    Looked(i64),
+    Expired(i64),
 }
 
 fn decision() -> impl Strategy<Value = Decision> {
     prop_oneof![
         6 => (choice(), named()).prop_map(|(choice, named)| Decision::Chosen(choice, named)),
         1 => proptest::bool::ANY.prop_map(Decision::LoggedOut),
-        2 => choice_expiry().prop_map(Decision::Looked),
+        2 => choice_expiry().prop_map(Decision::Expired),
     ]
 }
 
@@ -188,7 +188,7 @@ impl Decision {
         match self {
             Self::Chosen(choice, named) => vec![Step::Choose { tenant, process, choice, named }],
             Self::LoggedOut(revoke) => vec![Step::Logout { tenant, process, revoke }],
-            Self::Looked(after) => vec![Step::Clock(after), Step::ExpireChoices { process }],
+            Self::Expired(after) => vec![Step::Clock(after), Step::ExpireChoices { process }],
         }
     }
 }
@@ -197,7 +197,7 @@ impl Decision {
 fn scenario() -> impl Strategy<Value = Vec<Step>> {
     let tenant = || 0..TENANTS.len();
     let process = || 0..PROCESSES;
-    let ask = |tenant, process: usize| Step::Get { tenant, processes: 1 << process, callers: 1, min_ttl: 60 };
+    let get = |tenant, process: usize| Step::Get { tenant, processes: 1 << process, callers: 1, min_ttl: 60 };
     let aged = |tenant, percent| Step::Age { tenant, percent };
     prop_oneof![
         14 => step().prop_map(|step| vec![step]),
@@ -213,7 +213,7 @@ fn scenario() -> impl Strategy<Value = Vec<Step>> {
                     _ => Step::SignIn { tenant, process: other, account: 1 },
                 };
                 let before = [aged(tenant, 100), Step::Hold { provider, before: false }];
-                let after = [ask(tenant, one), then, Step::Release { provider }];
+                let after = [get(tenant, one), then, Step::Release { provider }];
                 before.into_iter().chain(fault).chain(after).collect()
             }
         ),
@@ -222,38 +222,38 @@ fn scenario() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(move |(tenant, one, (account, nameless), planted, while_undecided, decision, other)| {
                 let provider = TENANTS[tenant].0;
                 let nameless = nameless.then_some(Step::Script { provider, fault: Fault::Nameless });
-                let waits = Step::SignIn { tenant, process: one, account };
+                let sign_in = Step::SignIn { tenant, process: one, account };
                 let while_undecided = while_undecided.into_iter().flat_map(|step| step.of(tenant, other));
-                let decided = decision.of(tenant, other).into_iter().chain([ask(tenant, one)]);
-                nameless.into_iter().chain([waits]).chain(planted).chain(while_undecided).chain(decided).collect()
+                let decided = decision.of(tenant, other).into_iter().chain([get(tenant, one)]);
+                nameless.into_iter().chain([sign_in]).chain(planted).chain(while_undecided).chain(decided).collect()
             }),
         // A late refresh, after its user has made a choice.
         1 => (tenant(), process(), process(), choice()).prop_map(move |(tenant, one, other, choice)| {
             let provider = TENANTS[tenant].0;
             let chosen = Step::Choose { tenant, process: other, choice, named: Named::Waiting };
-            let waits = Step::SignIn { tenant, process: other, account: 1 };
-            let held = [aged(tenant, 100), Step::Hold { provider, before: false }, ask(tenant, one)];
+            let sign_in = Step::SignIn { tenant, process: other, account: 1 };
+            let held = [aged(tenant, 100), Step::Hold { provider, before: false }, get(tenant, one)];
             let after = [chosen, Step::Release { provider }];
-            std::iter::once(waits).chain(held).chain(after).collect()
+            std::iter::once(sign_in).chain(held).chain(after).collect()
         }),
         // Two users who do not choose.
-        1 => (tenant(), tenant(), process(), choice_expiry()).prop_map(|(one, other, process, choice_expiry)| {
-            let waits = [one, other].map(|tenant| Step::SignIn { tenant, process, account: 1 });
-            waits.into_iter().chain([Step::Clock(choice_expiry), Step::ExpireChoices { process }]).collect()
+        1 => (tenant(), tenant(), process(), choice_expiry()).prop_map(|(one, other, process, seconds)| {
+            let sign_in = [one, other].map(|tenant| Step::SignIn { tenant, process, account: 1 });
+            sign_in.into_iter().chain([Step::Clock(seconds), Step::ExpireChoices { process }]).collect()
         }),
-        // A failure before the token's expiry or at it, and callers that go on.
+        // A failure before the token's expiry or at it, and callers that try again.
         3 => (tenant(), select(vec![75, 98, 100]), fault(), process(), select(vec![1, 5, 29, 91]), process())
             .prop_map(move |(tenant, percent, fault, one, later, other)| {
                 let script = Step::Script { provider: TENANTS[tenant].0, fault };
-                let calls = [ask(tenant, one), Step::Clock(later), ask(tenant, other), aged(tenant, 100)];
+                let calls = [get(tenant, one), Step::Clock(later), get(tenant, other), aged(tenant, 100)];
                 let before = [aged(tenant, percent), script];
-                before.into_iter().chain(calls).chain([ask(tenant, one)]).collect()
+                before.into_iter().chain(calls).chain([get(tenant, one)]).collect()
             }),
         // A token that a resource refuses, twice.
         1 => (tenant(), process(), process()).prop_map(move |(tenant, one, other)| {
             let which = Which::Current;
             let again = Step::Reject { tenant, process: other, which };
-            vec![Step::Reject { tenant, process: one, which }, ask(tenant, other), again, ask(tenant, one)]
+            vec![Step::Reject { tenant, process: one, which }, get(tenant, other), again, get(tenant, one)]
         }),
     ]
 }

@@ -151,7 +151,7 @@ impl Reference {
                 let replaced = before.session.as_ref().filter(|_| held.is_none());
                 let replaced = replaced.and_then(|session| session.account.as_ref());
                 if (done.account.as_ref(), done.replaced.as_ref()) != (chosen.account.as_ref(), replaced) {
-                    self.violate(format!("adr/0016: result {done:?} of a switch from {before:?}"));
+                    self.violate(format!("adr/0016: {done:?} is the result of a switch from {before:?}"));
                 }
             }
             Err(error) => {
@@ -192,10 +192,10 @@ impl Reference {
                     self.violate(format!("adr/0016: kept, and the disk differs: {before:?}"));
                 }
                 if kept.account != before.session.as_ref().and_then(|session| session.account.clone()) {
-                    self.violate(format!("adr/0016: result {kept:?} of {before:?}"));
+                    self.violate(format!("adr/0016: {kept:?} is the result of keeping {before:?}"));
                 }
                 if waited.account != kept.unchosen.account {
-                    self.violate(format!("adr/0016: {waited:?} was dropped, and result is {kept:?}"));
+                    self.violate(format!("adr/0016: {waited:?} was dropped, and the result is {kept:?}"));
                 }
                 self.check_reported_end(&kept.tenant, &kept.unchosen);
             }
