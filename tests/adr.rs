@@ -9,6 +9,8 @@
 mod files;
 #[path = "structure/names.rs"]
 mod names;
+#[path = "structure/test_names.rs"]
+mod test_names;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -27,7 +27,7 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
 }
 
 /// Returns all files below `folder` that end in `extension`, sorted, except those in
-/// `node_modules`.
+/// `node_modules` and `target`.
 pub(crate) fn below(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -35,7 +35,7 @@ pub(crate) fn below(folder: &Path, extension: &str) -> Vec<PathBuf> {
         for name in names(&folder) {
             let path = folder.join(&name);
             if path.is_dir() {
-                if name != "node_modules" {
+                if name != "node_modules" && name != "target" {
                     folders.push(path);
                 }
             } else if path.extension().is_some_and(|found| found == extension) {

@@ -131,8 +131,8 @@ async fn all_refused(bodies: Vec<Value>) {
     assert!(!requests(&scene.discord, "POST", "/messages").is_empty());
 }
 
-fn row(fixtures: Value) -> Value {
-    json!({"content": "x", "components": [{"type": 1, "components": fixtures}]})
+fn row(parts: Value) -> Value {
+    json!({"content": "x", "components": [{"type": 1, "components": parts}]})
 }
 
 fn button(change: Value) -> Value {

@@ -212,7 +212,7 @@ async fn the_id_token_names_the_user_and_carries_the_nonce() {
     let url = format!("{}&nonce=n-1", endpoints.authorize_url(as_it_is));
     let callback = browser::sign_in(&url, "dora").await;
     let tokens = endpoints.exchange(&callback.code, VERIFIER).await.expect_ok();
-    let payload = tokens.text("id_token").split('.').nth(1).expect("three fixtures");
+    let payload = tokens.text("id_token").split('.').nth(1).expect("three parts");
     let payload = URL_SAFE_NO_PAD.decode(payload).expect("base64url");
     let claims: Value = serde_json::from_slice(&payload).expect("JSON");
     assert_eq!(claims["sub"], "dora");
