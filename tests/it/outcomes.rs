@@ -37,32 +37,32 @@ async fn errors_of_two_processes(rig: &Rig) -> ([TokenError; 2], u64) {
 
 /// Asserts that this answer ends the session with this code: one request, and none after it by any
 /// process, until a new sign-in.
-async fn expect_end(reply: Reply, code: &str) {
+async fn expect_end(reply: Reply, expected: &str) {
     let rig = expired(Duration::ZERO).await;
     let before = rig.session(ALICE).await;
     rig.server.script([reply]);
     let (errors, requests) = errors_of_two_processes(&rig).await;
     for error in &errors {
-        assert!(matches!(error, TokenError::Ended { code, .. } if code == code), "{code}: {error}");
+        assert!(matches!(error, TokenError::Ended { code, .. } if code == expected), "{expected}: {error}");
     }
-    assert_eq!(requests, 1, "{code}");
+    assert_eq!(requests, 1, "{expected}");
     let kept = rig.session(ALICE).await;
-    assert_eq!(kept.refresh_token, before.refresh_token, "{code}: nothing is deleted");
+    assert_eq!(kept.refresh_token, before.refresh_token, "{expected}: nothing is deleted");
     let ended = kept.ended.unwrap();
-    assert_eq!((ended.code.as_str(), ended.at), (code, rig.clock.now()));
-    assert!(ended.fingerprint.matches(&before.refresh_token.unwrap().fingerprint()), "{code}");
+    assert_eq!((ended.code.as_str(), ended.at), (expected, rig.clock.now()));
+    assert!(ended.fingerprint.matches(&before.refresh_token.unwrap().fingerprint()), "{expected}");
     rig.clock.advance(86_400);
-    assert_eq!(errors_of_two_processes(&rig).await.1, 0, "{code}: a verdict causes no further request");
+    assert_eq!(errors_of_two_processes(&rig).await.1, 0, "{expected}: a verdict causes no further request");
     rig.sign_in(ALICE, "alice").await;
     rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
-    assert_eq!(rig.session(ALICE).await.ended, None, "{code}: a sign-in clears it");
+    assert_eq!(rig.session(ALICE).await.ended, None, "{expected}: a sign-in clears it");
 }
 
 /// Asserts that this answer holds all callers back for this time, with this code: one request until
 /// then, and a successful one after it.
 async fn expect_hold_back(
     reply: impl FnOnce(i64) -> Reply,
-    code: &str,
+    expected: &str,
     seconds: std::ops::RangeInclusive<i64>,
 ) {
     let rig = expired(Duration::ZERO).await;
@@ -70,23 +70,30 @@ async fn expect_hold_back(
     rig.server.script([reply(rig.clock.now())]);
     let (errors, requests) = errors_of_two_processes(&rig).await;
     for error in &errors {
-        assert!(matches!(error, TokenError::Unavailable { code, .. } if code == code), "{code}: {error}");
+        assert!(
+            matches!(error, TokenError::Unavailable { code, .. } if code == expected),
+            "{expected}: {error}"
+        );
     }
-    assert_eq!(requests, 1, "{code}: it holds for all processes");
+    assert_eq!(requests, 1, "{expected}: it holds for all processes");
     let kept = rig.session(ALICE).await;
     let retry = kept.retry.unwrap();
-    assert_eq!((retry.kind(), retry.attempts), (RetryKind::Unspent, 1), "{code}");
+    assert_eq!((retry.kind(), retry.attempts), (RetryKind::Unspent, 1), "{expected}");
     let pause = retry.not_before - rig.clock.now();
-    assert!(seconds.contains(&pause), "{code}: {pause} s");
-    assert_eq!((kept.refresh_token, kept.generation, kept.ended), (before.refresh_token, 1, None), "{code}");
+    assert!(seconds.contains(&pause), "{expected}: {pause} s");
+    assert_eq!(
+        (kept.refresh_token, kept.generation, kept.ended),
+        (before.refresh_token, 1, None),
+        "{expected}"
+    );
     rig.clock.set(retry.not_before - 1);
-    assert_eq!(errors_of_two_processes(&rig).await.1, 0, "{code}: not a second too early");
+    assert_eq!(errors_of_two_processes(&rig).await.1, 0, "{expected}: not a second too early");
     rig.clock.set(retry.not_before);
     let before = rig.server.count();
     rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
-    assert_eq!(rig.server.count() - before, 1, "{code}");
-    assert_eq!(rig.session(ALICE).await.retry, None, "{code}");
-    assert_eq!(rig.server.events().total.reuses, 0, "{code}");
+    assert_eq!(rig.server.count() - before, 1, "{expected}");
+    assert_eq!(rig.session(ALICE).await.retry, None, "{expected}");
+    assert_eq!(rig.server.events().total.reuses, 0, "{expected}");
 }
 
 /// The result of the one further request, after the access token has expired.
@@ -100,7 +107,7 @@ enum Then {
 
 /// Asserts that this answer leaves it open whether the refresh token was spent: recorded with this
 /// code, shown in the status, and one request only while the access token works.
-async fn expect_uncertain(reply: Reply, code: &str, then: Then) {
+async fn expect_uncertain(reply: Reply, expected: &str, then: Then) {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let before = rig.session(ALICE).await;
@@ -114,22 +121,22 @@ async fn expect_uncertain(reply: Reply, code: &str, then: Then) {
         let other = rig.another();
         let lease = other.token(&tenant(ALICE), MINUTE).await.unwrap();
         other.drained().await;
-        assert_eq!(lease.access_token, before.access_token, "{code}");
+        assert_eq!(lease.access_token, before.access_token, "{expected}");
     }
-    assert_eq!(rig.server.count(), sent + 1, "{code}: no blind replay");
+    assert_eq!(rig.server.count(), sent + 1, "{expected}: no blind replay");
     let kept = rig.session(ALICE).await;
     assert_eq!(
         (&kept.refresh_token, kept.generation, &kept.ended),
         (&before.refresh_token, 1, &None),
-        "{code}"
+        "{expected}"
     );
     let status = rig.another().status(&[ALICE]).await.unwrap().remove(0);
-    assert_eq!(status.refresh, RefreshState::Uncertain(code.into()));
+    assert_eq!(status.refresh, RefreshState::Uncertain(expected.into()));
     rig.clock.set(before.issued_at + 3600);
     let last = rig.another().token(&tenant(ALICE), MINUTE).await;
-    assert_eq!(rig.server.count(), sent + 2, "{code}: only now there is no other way");
+    assert_eq!(rig.server.count(), sent + 2, "{expected}: only now there is no other way");
     match then {
-        Then::Refreshed => assert_eq!(last.unwrap().generation, 2, "{code}"),
+        Then::Refreshed => assert_eq!(last.unwrap().generation, 2, "{expected}"),
         Then::Ended => {
             let error = last.unwrap_err();
             assert!(matches!(&error, TokenError::Ended { code, .. } if code == "invalid_grant"), "{error}");
