@@ -12,7 +12,7 @@
 //!   not be there after a power cut, until its *folder* was synced.
 //! * A rename is there or not: never both names, never neither.
 //! * Data that an fsync covered stays. A disk that lies about that is beyond repair.
-//! * Changes of one program that wait for the global lock together share a write, and they share
+//! * Changes of one program that wait for the global lock together share a write. They also share
 //!   its fate in a power cut or kill -9.
 //! * Two programs run at once: the second one starts at any call of the first, and continues until
 //!   it is done or meets a lock.
@@ -34,7 +34,7 @@
 //! 4. The next caller continues unaided, and nothing but its own end makes a call fail.
 //! 5. A code is not sent again unless it is known to be unspent; the journal knows the code that
 //!    was sent last. The grant of an answered exchange goes to the next caller, or to the user who
-//!    pastes the code again, and nothing is sent for it.
+//!    pastes the code again. Nothing is sent for it.
 //! 6. A recovered sign-in replaces no newer one, and revives nothing that was cancelled or logged
 //!    out. A late refresh does not either.
 //! 7. At the end a new sign-in works at the first try.

@@ -11,13 +11,13 @@
 //! # Invariants
 //!
 //! - Deaths of callers cost nothing: each session has as many refreshes as expiries, no refresh
-//!   token is used twice, and every surviving caller prints the token that is in the store.
+//!   token is used twice, and every surviving caller prints the stored token.
 //! - The death of a sender with its request in progress is on record before another process sends,
 //!   and callers get it reported. A refresh token is used a second time only after that. In each
 //!   case the next callers continue unaided: to a token, or to the provider's verdict and a new
 //!   sign-in.
 //!
-//! `THREADKEY_STORM=full` makes the first one 64 processes × 10 expiries × 4 sessions, and the
+//! `THREADKEY_STORM=full` makes the first storm 64 processes × 10 expiries × 4 sessions, and the
 //! second longer. `THREADKEY_STORM_SEED` repeats a run as far as the machine's scheduling allows.
 //! The seed is printed.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]

@@ -1,8 +1,7 @@
 //! The reference: every issued token and its owner, every request and its answer, every observation
 //! of the disk, and every action.
-//!
 //! It learns from the providers at the moment of each request, from the disk at each observation,
-//! and from the steps; it never begin_call the code under test. A broken promise is recorded with its
+//! and from the steps; it never asks the code under test. A broken promise is recorded with its
 //! number, and fails the run after the step.
 
 use std::{

@@ -193,7 +193,7 @@ impl Reference {
         }
     }
 
-    /// Whether a request for the stored token before or after the call, or one since its start, had
+    /// Whether a request since the call's start, or one for the token stored before or after it, had
     /// this meaning or was lost with its sender.
     fn came(&self, call: &Call, to: impl Fn(&Meaning) -> bool) -> bool {
         let tokens = [call.before.as_ref(), self.after(call)];
