@@ -48,14 +48,14 @@ fn careless_agent() -> String {
 }
 
 /// The system, and the search for its secrets.
-struct Scene {
+struct System {
     server: AuthServer,
     team: Team,
     search: SecretSearch,
     hours: i64,
 }
 
-impl Scene {
+impl System {
     async fn new() -> Self {
         let server = authserver().await;
         let confidential = server.config_toml("confidential") + "client_secret_env = \"ACME_SECRET\"\n";
@@ -111,12 +111,12 @@ impl Scene {
 }
 
 /// Signs in with every kind of failure, and once with success.
-async fn sign_ins(scene: &mut Scene) {
-    let alice = scene.team.alice.clone();
-    let (started, link) = scene.team.start(&alice).await;
-    scene.note_secrets();
+async fn sign_ins(system: &mut System) {
+    let alice = system.team.alice.clone();
+    let (started, link) = system.team.start(&alice).await;
+    system.note_secrets();
     let callback = browser::sign_in(&link, "alice").await;
-    scene.search.secret("a code", &callback.code);
+    system.search.secret("a code", &callback.code);
     let state = &callback.state;
     for pasted in [
         format!("{MADE_UP_CODE}#{state}"),
@@ -129,35 +129,35 @@ async fn sign_ins(scene: &mut Scene) {
         ),
     ] {
         enter(&started, &pasted).await;
-        scene.team.paste(&alice, &pasted).await;
+        system.team.paste(&alice, &pasted).await;
     }
     let echo =
         json!({"error": callback.code, "error_description": format!("no code {} {state}", callback.code)});
     for reply in [Reply::Json(400, echo.clone()), Reply::Html503, Reply::Json(500, echo)] {
-        scene.server.script([reply]);
-        scene.team.paste(&alice, &callback.url).await;
-        assert_eq!(scene.server.script_left(), 0);
+        system.server.script([reply]);
+        system.team.paste(&alice, &callback.url).await;
+        assert_eq!(system.server.script_left(), 0);
     }
-    let (_, link) = scene.team.start(&alice).await;
+    let (_, link) = system.team.start(&alice).await;
     let callback = browser::sign_in(&link, "alice").await;
-    scene.search.secret("a code", &callback.code);
+    system.search.secret("a code", &callback.code);
     enter(&started, &callback.url).await.says("Signed in as `alice@example.com`").await;
-    scene.team.paste(&alice, &callback.url).await;
+    system.team.paste(&alice, &callback.url).await;
     let started_confidential =
-        alice.command(&scene.team.general, "auth start", &[("provider", "confidential")]).await;
-    scene.note_secrets();
+        alice.command(&system.team.general, "auth start", &[("provider", "confidential")]).await;
+    system.note_secrets();
     let callback = browser::sign_in(&started_confidential.link("Sign in to").expect("a link"), "alice").await;
-    scene.search.secret("a code", &callback.code);
-    let refused = scene.team.paste(&alice, &callback.url).await.text();
+    system.search.secret("a code", &callback.code);
+    let refused = system.team.paste(&alice, &callback.url).await.text();
     assert!(refused.contains("refuses threadkey's client"), "{refused}");
-    scene.note_secrets();
+    system.note_secrets();
 }
 
 /// Refreshes with answers that repeat the sent token, in every place that an answer has.
-async fn refreshes(scene: &mut Scene, capability: &str) {
-    let (status, _) = scene.api(capability, "GET", "/v1/token/acme", "").await;
+async fn refreshes(system: &mut System, capability: &str) {
+    let (status, _) = system.api(capability, "GET", "/v1/token/acme", "").await;
     assert_eq!(status, 200);
-    let spent = scene.refresh_token();
+    let spent = system.refresh_token();
     let echo = json!({"error": spent, "error_description": format!("unknown {spent}")});
     let with = |code: &str| json!({"error": code, "error_description": format!("unknown {spent}"), "error_uri": spent});
     let headers = ["retry-after", "location", "www-authenticate", "x-echo"];
@@ -176,17 +176,17 @@ async fn refreshes(scene: &mut Scene, capability: &str) {
     ];
     for reply in replies {
         let shown = format!("{reply:?}");
-        scene.server.script([reply]);
-        scene.later();
-        let (status, problem) = scene.api(capability, "GET", "/v1/token/acme", "").await;
+        system.server.script([reply]);
+        system.later();
+        let (status, problem) = system.api(capability, "GET", "/v1/token/acme", "").await;
         assert_ne!(status, 200, "{shown}: {problem}");
-        assert_eq!(scene.server.script_left(), 0, "{shown}");
+        assert_eq!(system.server.script_left(), 0, "{shown}");
     }
-    scene.later();
-    let (status, renewed) = scene.api(capability, "GET", "/v1/token/acme", "").await;
+    system.later();
+    let (status, renewed) = system.api(capability, "GET", "/v1/token/acme", "").await;
     assert_eq!(status, 200, "{renewed}");
     let token = renewed["access_token"].as_str().expect("a token").to_owned();
-    scene.note_secrets();
+    system.note_secrets();
 
     // A worker puts its secrets into the wrong places.
     for (method, path, body) in [
@@ -196,29 +196,29 @@ async fn refreshes(scene: &mut Scene, capability: &str) {
         ("GET", format!("/v1/token/acme?min_ttl={token}"), String::new()),
         ("GET", format!("/v1/{capability}?access_token={token}"), String::new()),
     ] {
-        let (status, answer) = scene.api(capability, method, &path, &body).await;
+        let (status, answer) = system.api(capability, method, &path, &body).await;
         assert!((400..=404).contains(&status), "{method} {path}: {answer}");
     }
-    let (status, _) = scene.api(&token, "GET", "/v1/token/acme", "").await;
+    let (status, _) = system.api(&token, "GET", "/v1/token/acme", "").await;
     assert_eq!(status, 401);
     let rejected = json!({"access_token": token}).to_string();
-    let (status, newer) = scene.api(capability, "POST", "/v1/token/acme/rejected", &rejected).await;
+    let (status, newer) = system.api(capability, "POST", "/v1/token/acme/rejected", &rejected).await;
     assert_eq!(status, 200, "{newer}");
     assert_ne!(newer["access_token"], renewed["access_token"]);
 
     // The provider's verdict ends the session.
-    let spent = scene.refresh_token();
+    let spent = system.refresh_token();
     let verdict = json!({"error": "invalid_grant", "error_description": format!("{spent} is no more")});
-    scene.server.script([Reply::Json(400, verdict)]);
-    scene.later();
-    let (status, _) = scene.api(capability, "GET", "/v1/token/acme", "").await;
+    system.server.script([Reply::Json(400, verdict)]);
+    system.later();
+    let (status, _) = system.api(capability, "GET", "/v1/token/acme", "").await;
     assert_eq!(status, 410);
-    scene.team.alice.dm().wait_for_text("has ended").await;
+    system.team.alice.dm().wait_for_text("has ended").await;
 }
 
 /// An agent writes all its secrets to the conversation and to standard error, and dies.
-async fn careless_worker(scene: &mut Scene, thread: &Channel) {
-    let alice = scene.team.alice.clone();
+async fn careless_worker(system: &mut System, thread: &Channel) {
+    let alice = system.team.alice.clone();
     alice.says(thread, "reveal");
     expect_messages(thread, "revealed", 1).await;
     let revealed = thread.messages().pop().expect("the agent has answered").text.replace('\\', "");
@@ -228,39 +228,39 @@ async fn careless_worker(scene: &mut Scene, thread: &Channel) {
     expect_messages(thread, "The agent ended unexpectedly", 1).await;
     alice.says(thread, "again");
     expect_messages(thread, "The agent could not be started", 1).await;
-    scene.note_secrets();
+    system.note_secrets();
 }
 
 /// Uses the same session from a terminal, and reads the arguments of all processes in mid-refresh.
-async fn terminal(scene: &mut Scene) {
-    scene.cli(&["auth", "start", "acme"], "").await;
-    let link = scene.cli(&["auth", "start", "acme", "--json"], "").await;
+async fn terminal(system: &mut System) {
+    system.cli(&["auth", "start", "acme"], "").await;
+    let link = system.cli(&["auth", "start", "acme", "--json"], "").await;
     let link: Value = serde_json::from_str(&link).expect("it is JSON");
     let callback = browser::sign_in(link["authorize_url"].as_str().expect("a link"), "carol").await;
-    scene.search.secret("a code", &callback.code);
-    scene.cli(&["auth", "code"], &format!("{MADE_UP_CODE}#{}", callback.state)).await;
-    scene.cli(&["auth", "code"], &callback.url).await;
-    let token = scene.cli(&["token", "acme"], "").await;
-    assert!(scene.search.knows(token.trim()), "the store's token is printed");
-    scene.cli(&["token", "acme", "--rejected", "-"], &token).await;
-    scene.cli(&["token", "acme", "--rejected", &token], "").await;
+    system.search.secret("a code", &callback.code);
+    system.cli(&["auth", "code"], &format!("{MADE_UP_CODE}#{}", callback.state)).await;
+    system.cli(&["auth", "code"], &callback.url).await;
+    let token = system.cli(&["token", "acme"], "").await;
+    assert!(system.search.knows(token.trim()), "the store's token is printed");
+    system.cli(&["token", "acme", "--rejected", "-"], &token).await;
+    system.cli(&["token", "acme", "--rejected", &token], "").await;
 
-    scene.later();
-    scene.server.hold();
+    system.later();
+    system.server.hold();
     let held = {
-        let mut command = scene.team.home.command(&["token", "acme"]);
+        let mut command = system.team.home.command(&["token", "acme"]);
         command.envs(ENVIRONMENT);
         tokio::spawn(secret_search::run(command, ""))
     };
-    scene.server.wait_for_held(1).await;
+    system.server.wait_for_held(1).await;
     let arguments = secret_search::arguments_of_all_processes();
     assert!(arguments.contains("__refresh"), "the process that refreshes is among them: {arguments}");
-    scene.search.add_text("the arguments of a process", &arguments);
-    scene.server.release();
+    system.search.add_text("the arguments of a process", &arguments);
+    system.server.release();
     let ended = held.await.expect("no panic");
     assert_eq!(ended.code, 0, "{ended:?}");
-    scene.search.add_text("standard error of a refresh", &ended.stderr);
-    scene.note_secrets();
+    system.search.add_text("standard error of a refresh", &ended.stderr);
+    system.note_secrets();
 
     for command in [
         &["auth", "status"][..],
@@ -269,78 +269,78 @@ async fn terminal(scene: &mut Scene) {
         &["doctor", "--json"],
         &["providers", "--json"],
     ] {
-        let shown = scene.cli(command, "").await;
+        let shown = system.cli(command, "").await;
         assert!(!shown.is_empty(), "{command:?}");
-        scene.search.add_text(&format!("the result of {command:?}"), &shown);
+        system.search.add_text(&format!("the result of {command:?}"), &shown);
     }
     for choice in ["keep", "switch"] {
-        let link = scene.cli(&["auth", "start", "acme"], "").await;
+        let link = system.cli(&["auth", "start", "acme"], "").await;
         let callback = browser::sign_in(link.trim(), "dave").await;
-        scene.search.secret("a code", &callback.code);
-        scene.cli(&["auth", "code"], &callback.url).await;
-        let shown = scene.cli(&["auth", "status"], "").await;
+        system.search.secret("a code", &callback.code);
+        system.cli(&["auth", "code"], &callback.url).await;
+        let shown = system.cli(&["auth", "status"], "").await;
         assert!(shown.contains("as dave@example.com, waits for your choice"), "{shown}");
-        scene.search.add_text("the status of a sign-in that waits", &shown);
-        scene.cli(&["auth", choice, "acme"], "").await;
+        system.search.add_text("the status of a sign-in that waits", &shown);
+        system.cli(&["auth", choice, "acme"], "").await;
     }
-    scene.cli(&["auth", "logout", "acme", "--revoke"], "").await;
+    system.cli(&["auth", "logout", "acme", "--revoke"], "").await;
 }
 
 /// Signs in as another account on Discord, and keeps the session.
-async fn another_account(scene: &mut Scene) {
-    let alice = scene.team.alice.clone();
-    let (started, link) = scene.team.start(&alice).await;
-    scene.note_secrets();
+async fn another_account(system: &mut System) {
+    let alice = system.team.alice.clone();
+    let (started, link) = system.team.start(&alice).await;
+    system.note_secrets();
     let callback = browser::sign_in(&link, "erin").await;
-    scene.search.secret("a code", &callback.code);
+    system.search.secret("a code", &callback.code);
     let question = enter(&started, &callback.url).await;
-    scene.note_secrets();
-    alice.command(&scene.team.general, "auth status", &[]).await;
+    system.note_secrets();
+    alice.command(&system.team.general, "auth status", &[]).await;
     question.press("Keep").await.updated().says("stays with `alice@example.com`").await;
-    scene.note_secrets();
+    system.note_secrets();
 }
 
 /// A defect in the middle of the work: the panic's message contains the text of the clock file.
-async fn panics(scene: &mut Scene, bot: &Running) {
-    std::fs::write(scene.team.home.path().join("clock"), DISCORD_TOKEN).expect("it can be written");
+async fn panics(system: &mut System, bot: &Running) {
+    std::fs::write(system.team.home.path().join("clock"), DISCORD_TOKEN).expect("it can be written");
     let stderr_before = bot.stderr().matches("threadkey has a defect at").count();
-    let sent = scene.team.alice.send_command(&scene.team.general, "auth start", &[("provider", "acme")]);
+    let sent = system.team.alice.send_command(&system.team.general, "auth start", &[("provider", "acme")]);
     sent.expect("it can be typed");
     bot.says("threadkey has a defect at").await;
     assert!(bot.stderr().matches("threadkey has a defect at").count() > stderr_before);
-    scene.cli(&["auth", "status"], "").await;
+    system.cli(&["auth", "status"], "").await;
 }
 
 #[tokio::test]
 async fn no_canary_secret_appears_in_any_log_at_trace_level() {
-    let mut scene = Scene::new().await;
-    let bot = scene.team.run_with(&ENVIRONMENT).await;
-    sign_ins(&mut scene).await;
-    let alice = scene.team.alice.clone();
-    let thread = scene.team.ask(&alice, "begin").await;
+    let mut system = System::new().await;
+    let bot = system.team.run_with(&ENVIRONMENT).await;
+    sign_ins(&mut system).await;
+    let alice = system.team.alice.clone();
+    let thread = system.team.ask(&alice, "begin").await;
     expect_messages(&thread, "noted", 1).await;
-    let capability = scene.team.worker_file(&thread, "capability");
-    scene.search.secret("a capability", &capability);
-    scene.search.add_text("the arguments of a process", &secret_search::arguments_of_all_processes());
-    refreshes(&mut scene, &capability).await;
+    let capability = system.team.worker_file(&thread, "capability");
+    system.search.secret("a capability", &capability);
+    system.search.add_text("the arguments of a process", &secret_search::arguments_of_all_processes());
+    refreshes(&mut system, &capability).await;
 
-    scene.team.sign_in(&alice, "alice").await;
-    scene.note_secrets();
+    system.team.sign_in(&alice, "alice").await;
+    system.note_secrets();
     alice.command(&thread, "new", &[]).await;
     alice.says(&thread, "begin again");
     expect_messages(&thread, "noted", 2).await;
-    let capability = scene.team.worker_file(&thread, "capability");
-    scene.search.secret("a capability", &capability);
-    careless_worker(&mut scene, &thread).await;
-    terminal(&mut scene).await;
-    another_account(&mut scene).await;
-    alice.command(&scene.team.general, "auth status", &[]).await;
-    alice.command(&scene.team.general, "auth logout", &[("provider", "acme"), ("revoke", "true")]).await;
-    scene.team.discord.assert_no_violations();
-    scene.note_secrets();
-    panics(&mut scene, &bot).await;
+    let capability = system.team.worker_file(&thread, "capability");
+    system.search.secret("a capability", &capability);
+    careless_worker(&mut system, &thread).await;
+    terminal(&mut system).await;
+    another_account(&mut system).await;
+    alice.command(&system.team.general, "auth status", &[]).await;
+    alice.command(&system.team.general, "auth logout", &[("provider", "acme"), ("revoke", "true")]).await;
+    system.team.discord.assert_no_violations();
+    system.note_secrets();
+    panics(&mut system, &bot).await;
 
-    let Scene { team, mut search, server, .. } = scene;
+    let System { team, mut search, server, .. } = system;
     bot.signal(9);
     let log = bot.ended().await.stderr;
     for marker in ["DEBUG threadkey", "ERROR threadkey", "a worker was given a token", "the agent's stderr"] {

@@ -98,7 +98,7 @@ async fn expect_hold_back(
 
 /// The result of the one further request, after the access token has expired.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Then {
+enum FinalResult {
     /// The provider had not processed the first request.
     Refreshed,
     /// The provider had rotated, and treats the second request as theft.
@@ -107,7 +107,7 @@ enum Then {
 
 /// Asserts that this answer leaves it open whether the refresh token was spent: recorded with this
 /// code, shown in the status, and one request only while the access token works.
-async fn expect_uncertain(reply: Reply, expected: &str, then: Then) {
+async fn expect_uncertain(reply: Reply, expected: &str, then: FinalResult) {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let before = rig.session(ALICE).await;
@@ -136,8 +136,8 @@ async fn expect_uncertain(reply: Reply, expected: &str, then: Then) {
     let last = rig.another().token(&tenant(ALICE), MINUTE).await;
     assert_eq!(rig.server.count(), sent + 2, "{expected}: only now there is no other way");
     match then {
-        Then::Refreshed => assert_eq!(last.unwrap().generation, 2, "{expected}"),
-        Then::Ended => {
+        FinalResult::Refreshed => assert_eq!(last.unwrap().generation, 2, "{expected}"),
+        FinalResult::Ended => {
             let error = last.unwrap_err();
             assert!(matches!(&error, TokenError::Ended { code, .. } if code == "invalid_grant"), "{error}");
         }
@@ -278,28 +278,28 @@ async fn a_misconfigured_client_is_retried_slowly_while_the_token_is_uncertain_t
 
 #[tokio::test]
 async fn a_500_after_a_rotation_is_uncertain_and_only_the_provider_ends_the_session() {
-    expect_uncertain(Reply::RotateThenStatus(500), "ambiguous_http_500", Then::Ended).await;
+    expect_uncertain(Reply::RotateThenStatus(500), "ambiguous_http_500", FinalResult::Ended).await;
 }
 
 #[tokio::test]
 async fn a_connection_closed_after_a_rotation_is_uncertain() {
-    expect_uncertain(Reply::RotateThenDrop, "ambiguous_reset", Then::Ended).await;
+    expect_uncertain(Reply::RotateThenDrop, "ambiguous_reset", FinalResult::Ended).await;
 }
 
 #[tokio::test]
 async fn half_a_body_and_then_a_reset_is_uncertain() {
-    expect_uncertain(Reply::HalfBody, "ambiguous_reset", Then::Ended).await;
+    expect_uncertain(Reply::HalfBody, "ambiguous_reset", FinalResult::Ended).await;
 }
 
 #[tokio::test]
 async fn an_empty_body_of_200_is_uncertain() {
-    expect_uncertain(Reply::Status(200), "ambiguous_http_200", Then::Refreshed).await;
+    expect_uncertain(Reply::Status(200), "ambiguous_http_200", FinalResult::Refreshed).await;
 }
 
 #[tokio::test]
 async fn json_that_is_cut_off_in_an_answer_of_200_is_uncertain() {
     let cut = raw(200, "application/json", r#"{"access_token":"cut of"#);
-    expect_uncertain(cut, "ambiguous_http_200", Then::Refreshed).await;
+    expect_uncertain(cut, "ambiguous_http_200", FinalResult::Refreshed).await;
 }
 
 #[tokio::test]
@@ -307,7 +307,7 @@ async fn a_504_of_a_gateway_is_uncertain() {
     expect_uncertain(
         raw(504, "text/html", "<h1>gateway time-out</h1>"),
         "ambiguous_http_504",
-        Then::Refreshed,
+        FinalResult::Refreshed,
     )
     .await;
 }

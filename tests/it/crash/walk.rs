@@ -198,7 +198,7 @@ impl Walk {
     }
 
     /// Asserts that the next caller gets the answers in the journals, with nothing sent. A refresh
-    /// that was in progress is no obstacle.
+    /// that was in progress does not prevent that.
     fn expect_continuation(&mut self, program: &Program, tenant: &Tenant) -> Result<(), Violation> {
         self.world.lock().begin_step(None);
         self.world.lock().healthy = true;

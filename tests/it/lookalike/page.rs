@@ -87,7 +87,8 @@ async fn a_user_acts_through_the_page_and_sees_only_their_own_messages() {
     assert_eq!(before, after, "a view that changes something would request the next one forever");
 
     let message = alice.sees(&general)[0].id.to_string();
-    let press = |who: &str| json!({"person": who, "act": "press", "message": message, "custom_id": "enter"});
+    let press =
+        |user: &str| json!({"person": user, "act": "press", "message": message, "custom_id": "enter"});
     let refused = browser.act(press(&bob.id.to_string())).await;
     assert_eq!(refused["error"], "they do not see this message");
     let (answer, ()) = tokio::join!(browser.act(press(&me)), async {

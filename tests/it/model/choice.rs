@@ -75,7 +75,7 @@ impl Reference {
     }
 
     pub(super) fn can_be_chosen(&self, candidate: &Stored) -> bool {
-        self.nows.iter().any(|now| candidate.can_be_chosen(*now))
+        self.times.iter().any(|now| candidate.can_be_chosen(*now))
     }
 
     /// Whether the waiting sign-in has been chosen since the last observation. Then it is the
@@ -94,7 +94,7 @@ impl Reference {
             self.violate(format!("adr/0016: {candidate_before:?} was chosen, and became {now:?}"));
         }
         if !self.can_be_chosen(now) {
-            self.violate(format!("adr/0016: chosen at {:?}, after its expiry: {now:?}", self.nows));
+            self.violate(format!("adr/0016: chosen at {:?}, after its expiry: {now:?}", self.times));
         }
         true
     }
@@ -212,8 +212,8 @@ impl Reference {
         let tenancy = &self.tenants[snapshots.tenant];
         let (kept, logging_out) = ((Choice::Keep, candidate_before.lineage.clone()), tenancy.logging_out);
         let kept = tenancy.choosing.as_ref() == Some(&kept);
-        let swept = self.nows.iter().any(|now| candidate_before.may_be_swept(*now));
-        let over = self.nows.iter().any(|now| !candidate_before.can_be_chosen(*now));
+        let swept = self.times.iter().any(|now| candidate_before.may_be_swept(*now));
+        let over = self.times.iter().any(|now| !candidate_before.can_be_chosen(*now));
         let expired = over && self.choices.expiring.is_some_and(|alone| alone || !swept);
         let changed = self.may_have_changed(snapshots.tenant);
         let owed = kept || expired || (changed && !swept);

@@ -107,7 +107,7 @@ pub(super) struct Reference {
     pub(super) store: PathBuf,
     pub(super) clock: Clock,
     /// The clock's values since the system was idle.
-    pub(super) nows: Vec<i64>,
+    pub(super) times: Vec<i64>,
     pub(super) codes: BTreeMap<String, Family>,
     pub(super) families: Vec<Family>,
     pub(super) issues: Vec<Issue>,
@@ -187,7 +187,7 @@ impl Reference {
     pub(super) fn new(store: PathBuf, clock: Clock) -> Self {
         Self {
             store,
-            nows: vec![clock.now()],
+            times: vec![clock.now()],
             clock,
             codes: BTreeMap::new(),
             families: Vec::new(),
@@ -244,9 +244,9 @@ impl Reference {
 
     /// Records that an answer is sent.
     pub(super) fn answering(&mut self, provider: usize, seq: u64) {
-        let nows = self.nows.clone();
+        let times = self.times.clone();
         if let Some(index) = self.request(provider, seq) {
-            self.requests[index].answered = Some(nows);
+            self.requests[index].answered = Some(times);
         }
     }
 
@@ -256,7 +256,7 @@ impl Reference {
 
     /// Records a new time of the clock.
     pub(super) fn clock_stepped(&mut self) {
-        self.nows.push(self.clock.now());
+        self.times.push(self.clock.now());
     }
 
     /// Records the death of a process: every unsettled request may have lost its sender.

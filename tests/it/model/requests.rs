@@ -135,8 +135,8 @@ impl Reference {
             let old = *now >= stored.issued_at + lifetime - lifetime / 4 || stored.issued_at > now + SKEW;
             stale || (old && !quirks.refresh_revokes_access)
         };
-        if !self.nows.iter().any(due) {
-            self.violate(format!("promise 1: a refresh without a reason, at {:?}: {stored:?}", self.nows));
+        if !self.times.iter().any(due) {
+            self.violate(format!("promise 1: a refresh without a reason, at {:?}: {stored:?}", self.times));
         }
     }
 
@@ -155,7 +155,7 @@ impl Reference {
             .map(|before| (&before.meaning, &before.answered, before.repeated, before.orphan))
             .collect();
         let violation =
-            format!("{violation}: tenant {} at {:?}; before: {before:?}", request.tenant, self.nows);
+            format!("{violation}: tenant {} at {:?}; before: {before:?}", request.tenant, self.times);
         self.violate(violation);
         false
     }
@@ -165,7 +165,7 @@ impl Reference {
         let in_doubt = before.iter().any(|request| {
             request.meaning == Some(Meaning::Ambiguous) || (request.orphan && request.meaning.is_none())
         });
-        let works = self.nows.iter().all(|now| stored.usable(*now));
+        let works = self.times.iter().all(|now| stored.usable(*now));
         if last.orphan {
             let blind = in_doubt && works && !grace;
             let violation = "promise 1: sent again after a sender's death although the access token works";
@@ -185,7 +185,7 @@ impl Reference {
             Some(Meaning::Verdict) => return Err("promise 6: sent again after the provider's verdict"),
             None => return Err("promise 1: two requests at once"),
         };
-        let is_over = |then: &i64| self.nows.iter().any(|now| *now >= then + pause || now < then);
+        let is_over = |then: &i64| self.times.iter().any(|now| *now >= then + pause || now < then);
         if !answered.iter().any(is_over) {
             return Err("promise 1: Retry-After or the pause is not kept");
         }

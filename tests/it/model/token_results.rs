@@ -119,7 +119,7 @@ impl Reference {
                 self.after(call)
             ));
         }
-        if self.nows.iter().all(|now| lease.expires_at <= *now) {
+        if self.times.iter().all(|now| lease.expires_at <= *now) {
             self.violate(format!("{} is served an expired token", lease.tenant));
         }
         if matches!(&call.operation, Operation::Rejected(reported) if reported == token) {
@@ -157,7 +157,7 @@ impl Reference {
                 // A verdict leaves the access token the rest of its life; every other outcome
                 // leaves it the requested life.
                 let min_ttl = if matches!(error, TokenError::Ended { .. }) { 0 } else { min_ttl };
-                self.nows.iter().all(|now| after.fresh(*now, min_ttl))
+                self.times.iter().all(|now| after.fresh(*now, min_ttl))
             }
             _ => false,
         };
@@ -180,11 +180,11 @@ impl Reference {
                         stored
                             .rejected
                             .as_ref()
-                            .is_some_and(|(_, at)| self.nows.iter().any(|now| *at <= *now && *now < at + 60))
+                            .is_some_and(|(_, at)| self.times.iter().any(|now| *at <= *now && *now < at + 60))
                     })
             }
             TokenError::Unavailable { .. } => self.came(call, |meaning| *meaning != Meaning::Granted),
-            TokenError::InProgress(_) => self.nows.len() > 1 || self.changed_during(call),
+            TokenError::InProgress(_) => self.times.len() > 1 || self.changed_during(call),
             _ => false,
         };
         if !reason {

@@ -157,7 +157,7 @@ impl Reference {
             Err(error) => {
                 self.record_text("a switch's error", format!("{error} {error:?}"));
                 let in_time =
-                    waited.is_some_and(|waited| self.nows.iter().all(|now| waited.can_be_chosen(*now)));
+                    waited.is_some_and(|waited| self.times.iter().all(|now| waited.can_be_chosen(*now)));
                 let gone = matches!(error, ChoiceError::Gone(_)) && (!in_time || self.is_exchanging(tenant));
                 if !gone {
                     self.violate(format!(
@@ -222,7 +222,7 @@ impl Reference {
             let shown = shown.map(|undecided| undecided.account.clone());
             let waits = |now: &i64| before.candidate.as_ref().filter(|waits| waits.can_be_chosen(*now));
             let mut possible =
-                self.nows.iter().map(waits).map(|waits| waits.map(|waits| waits.account.clone()));
+                self.times.iter().map(waits).map(|waits| waits.map(|waits| waits.account.clone()));
             if status.and_then(|status| status.account.as_ref()) != account || !possible.any(|of| of == shown)
             {
                 self.violate(format!("adr/0016: {before:?} is shown as {status:?}"));

@@ -304,7 +304,7 @@ impl Reference {
     /// Checks the idle system: issued tokens are in the store, and verdicts are noted. `live` are
     /// the fingerprints of the refresh tokens that the providers still accept.
     fn check_idle(&mut self, live: &[String]) {
-        self.nows = vec![self.clock.now()];
+        self.times = vec![self.clock.now()];
         self.late.clear();
         self.observe();
         for number in 0..self.requests.len() {
