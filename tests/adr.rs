@@ -159,7 +159,7 @@ fn assert_none(errors: &[String]) {
 }
 
 #[test]
-fn every_decision_has_the_agreed_form_and_stands_in_the_index() {
+fn every_decision_has_the_agreed_form_and_is_in_the_index() {
     let index = files::read(&files::root().join("adr/README.md"));
     assert_none(&index_errors(&records(), &index));
 }
@@ -176,7 +176,7 @@ fn every_test_that_a_decision_names_exists() {
 }
 
 #[test]
-fn every_relative_link_leads_somewhere() {
+fn every_relative_link_has_a_target() {
     let root = files::root();
     let mut pages: Vec<_> =
         ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].iter().map(|name| root.join(name)).collect();

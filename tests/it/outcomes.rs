@@ -176,7 +176,7 @@ async fn an_error_in_an_answer_of_200_ends_the_session() {
 }
 
 #[tokio::test]
-async fn a_401_that_says_token_expired_ends_the_session() {
+async fn a_401_with_token_expired_ends_the_session() {
     expect_end(Reply::Json(401, json!({"error": {"code": "token_expired"}})), "token_expired").await;
 }
 

@@ -7,7 +7,7 @@ use crate::support::discord::world::permission;
 use crate::support::discord::{Discord, Options};
 
 #[tokio::test]
-async fn the_client_sends_only_what_the_bot_registered() {
+async fn the_client_sends_only_registered_commands() {
     let discord = Discord::start(Options::default()).await;
     let guild = discord.guild("team");
     let general = guild.channel("general");
