@@ -81,7 +81,7 @@ async fn sign_in(home: &Home, login: usize) {
     assert_eq!(done.code, 0, "{done:?}");
 }
 
-async fn ask(home: &Home, login: usize) -> Ended {
+async fn request_token(home: &Home, login: usize) -> Ended {
     home.run(&["token", "acme", "--as", &principal(login)]).await
 }
 
@@ -196,7 +196,11 @@ async fn senders_killed_at_any_step_leave_their_losses_on_record_and_nothing_stu
         }
         if is_refreshed(&home, &mut now).await {
             refreshes += 1;
-            assert_eq!(ask(&home, 0).await.stdout.trim_end(), stored_token(&home, 0), "round {round}");
+            assert_eq!(
+                request_token(&home, 0).await.stdout.trim_end(),
+                stored_token(&home, 0),
+                "round {round}"
+            );
         } else {
             losses += 1;
             sign_in(&home, 0).await;
@@ -214,7 +218,7 @@ async fn is_refreshed(home: &Home, now: &mut i64) -> bool {
     for _ in 0..5 {
         let status = home.run(&["auth", "status", "--json", "--as", &principal(0)]).await;
         on_record |= status.stdout.contains("ambiguous_");
-        let result = ask(home, 0).await;
+        let result = request_token(home, 0).await;
         on_record |= result.stderr.contains("ambiguous_");
         match result.code {
             0 => return true,

@@ -193,8 +193,8 @@ impl Reference {
         }
     }
 
-    /// Whether a request since the call's start, or one for the token stored before or after it, had
-    /// this meaning or was lost with its sender.
+    /// Whether a request had this meaning or was lost with its sender. It is one since the call's
+    /// start, or one for the token stored before or after the call.
     fn came(&self, call: &Call, to: impl Fn(&Meaning) -> bool) -> bool {
         let tokens = [call.before.as_ref(), self.after(call)];
         let left_behind = |stored: &&Stored| self.left_behind.contains(&stored.refresh);
