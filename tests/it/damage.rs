@@ -1,8 +1,8 @@
-//! Everything that is parsed, damaged at random: nothing panics, nothing damaged is written over, and no damaged answer makes a
-//! session out of nothing.
+//! Every parser on randomly damaged input: nothing panics, no damaged file is overwritten, and no
+//! damaged answer makes a session out of nothing.
 //!
-//! The damage is drawn from a seed, which is printed; `THREADKEY_DAMAGE_SEED` repeats a run, `THREADKEY_DAMAGE_ROUNDS` makes it
-//! longer than the default.
+//! The damage is drawn from a seed, which is printed. `THREADKEY_DAMAGE_SEED` repeats a run, and
+//! `THREADKEY_DAMAGE_ROUNDS` makes it longer than the default.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
 
 use std::{collections::BTreeMap, path::Path};
@@ -63,7 +63,7 @@ fn rounds() -> u64 {
     given.map_or(400, |rounds| rounds.parse().expect("a number of rounds"))
 }
 
-/// Some bytes changed, left out, doubled or put in, or the end cut off.
+/// Changes, removes, doubles or inserts some bytes, or cuts off the end.
 fn damaged(random: &mut Random, text: &str) -> Vec<u8> {
     let mut bytes = text.as_bytes().to_vec();
     for _ in 0..=random.below(4) {
@@ -97,7 +97,7 @@ fn put(path: &Path, bytes: &[u8]) {
 }
 
 #[tokio::test]
-async fn a_damaged_store_is_read_or_refused_and_never_written_over_when_it_was_refused() {
+async fn a_damaged_store_is_read_or_refused_and_never_overwritten_when_refused() {
     let mut random = Random::from_variable("THREADKEY_DAMAGE_SEED");
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("auth.json");
@@ -111,7 +111,7 @@ async fn a_damaged_store_is_read_or_refused_and_never_written_over_when_it_was_r
         let changed = store.change(&tenant, Change::Logout).await;
         let Err(error) = read else { continue };
         assert!(matches!(error, StoreError::Corrupt { .. } | StoreError::Newer { .. }), "{round}: {error}");
-        // A newer store is read by a glance too; one that is no store is not.
+        // A glance reads a newer store too, but no file that is not a store.
         assert!(changed.is_err(), "{round}: {error}");
         assert_eq!(std::fs::read(&path).expect("is there"), bytes, "{round}: {error}");
         drop(glance);
@@ -161,7 +161,7 @@ fn a_damaged_answer_grants_nothing_that_is_not_in_it() {
 }
 
 #[test]
-fn damaged_pastes_and_configurations_are_taken_or_refused_in_words() {
+fn damaged_pastes_and_configurations_are_accepted_or_refused_with_an_error() {
     let mut random = Random::from_variable("THREADKEY_DAMAGE_SEED");
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("threadkey.toml");

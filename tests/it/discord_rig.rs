@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    parts,
+    fixtures,
     support::{
         authserver::{self, AuthServer},
         discord::{Channel, Discord, Guild, Options, Person},
@@ -199,7 +199,7 @@ fn broker(folder: &std::path::Path, server: &AuthServer, clock: &Clock) -> Broke
 }
 
 fn provider(name: &str, server: &AuthServer) -> Provider {
-    Provider::new(name.parse().expect("a name"), parts::settings(server)).expect("a provider")
+    Provider::new(name.parse().expect("a name"), fixtures::settings(server)).expect("a provider")
 }
 
 struct Tokens;

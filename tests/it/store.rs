@@ -33,7 +33,7 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use crate::parts;
+use crate::fixtures;
 
 const TASK: &str = "THREADKEY_TEST_STORE_TASK";
 const NOW: i64 = 1_795_358_672;
@@ -67,9 +67,9 @@ fn grant(number: u32) -> Grant {
 }
 
 async fn sign_in(store: &FileStore, tenant: &Tenant) -> Session {
-    store.change(tenant, Change::Start(parts::pending(NOW))).await.expect("a start");
-    let session = Box::new(Session::begin(Lineage([1; 16]), grant(1), parts::binding(), NOW));
-    parts::finish_sign_in(store, tenant, State::new("state"), session).await;
+    store.change(tenant, Change::Start(fixtures::pending(NOW))).await.expect("a start");
+    let session = Box::new(Session::begin(Lineage([1; 16]), grant(1), fixtures::binding(), NOW));
+    fixtures::finish_sign_in(store, tenant, State::new("state"), session).await;
     store.read(tenant).await.expect("readable").session.expect("a session")
 }
 

@@ -1,4 +1,4 @@
-//! What people do: they sign in, choose, log out, and look how things stand.
+//! The actions of users: they sign in, choose, log out, and view the status.
 
 use threadkey::{
     broker::Revocation,
@@ -10,28 +10,28 @@ use super::{
     disk::Disk,
     reference::{Family, Presented, lock},
     steps::{ACCOUNTS, Choice, Named, PROVIDERS, Paste, TENANTS},
-    told::Finish,
+    user_results::Finish,
     world::{World, tenant_id},
 };
 
 impl World {
     pub(super) async fn sign_in(&mut self, tenant: usize, process: usize, account: usize) {
-        let person = TENANTS[tenant].2[0];
-        self.start_sign_in(tenant, process, person).await;
-        self.finish(tenant, process, person, account, Paste::Fresh);
+        let user = TENANTS[tenant].2[0];
+        self.start_sign_in(tenant, process, user).await;
+        self.finish(tenant, process, user, account, Paste::Fresh);
     }
 
-    pub(super) async fn start_sign_in(&mut self, tenant: usize, process: usize, person: &str) {
-        if !TENANTS[tenant].2.contains(&person) {
+    pub(super) async fn start_sign_in(&mut self, tenant: usize, process: usize, user: &str) {
+        if !TENANTS[tenant].2.contains(&user) {
             return;
         }
         let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
-        let person: Principal = person.parse().unwrap();
-        let (tell, link) = tokio::sync::oneshot::channel();
+        let user: Principal = user.parse().unwrap();
+        let (send_link, link) = tokio::sync::oneshot::channel();
         self.at_once(process, async move {
-            match broker.start(&tenant_id(tenant), person).await {
-                Ok(started) => drop(tell.send(started.authorize_url.to_string())),
-                Err(error) => lock(&reference).said("a start's error", format!("{error} {error:?}")),
+            match broker.start(&tenant_id(tenant), user).await {
+                Ok(started) => drop(send_link.send(started.authorize_url.to_string())),
+                Err(error) => lock(&reference).record_text("a start's error", format!("{error} {error:?}")),
             }
         })
         .await;
@@ -40,14 +40,7 @@ impl World {
         }
     }
 
-    pub(super) fn finish(
-        &mut self,
-        tenant: usize,
-        process: usize,
-        person: &str,
-        account: usize,
-        paste: Paste,
-    ) {
+    pub(super) fn finish(&mut self, tenant: usize, process: usize, user: &str, account: usize, paste: Paste) {
         let Some((address, text)) = self.paste(tenant, ACCOUNTS[account], paste) else { return };
         let pasted = Pasted::parse(&text).unwrap();
         let code = pasted.code.expose().to_owned();
@@ -56,7 +49,7 @@ impl World {
             Some(pending["started_by"].as_str()?.to_owned())
         });
         let waits = self.is_waiting();
-        let own = waits || starter.as_deref() == Some(person);
+        let own = waits || starter.as_deref() == Some(user);
         let mut finish = Finish {
             tenant,
             code,
@@ -68,25 +61,25 @@ impl World {
         };
         self.pasted[tenant] = Some(address);
         let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
-        let person: Principal = person.parse().unwrap();
+        let user: Principal = user.parse().unwrap();
         let provider = PROVIDERS[TENANTS[tenant].0].name.parse().unwrap();
         let alive = self.processes[process].alive.clone();
         self.wait_for(process, tenant, async move {
             {
                 let mut reference = lock(&reference);
-                reference.changes(tenant);
+                reference.begin_change(tenant);
                 let code = Presented::Code(finish.code.clone());
                 finish.sent_before =
                     reference.requests.iter().filter(|request| request.presented == code).count();
             }
-            let told = broker.finish(person, Some(&provider), pasted).await;
-            if !alive.is_over() {
-                lock(&reference).told_finish(&finish, &told);
+            let result = broker.finish(user, Some(&provider), pasted).await;
+            if !alive.has_ended() {
+                lock(&reference).check_finish_result(&finish, &result);
             }
         });
     }
 
-    /// The address at which a sign-in ended, and what is pasted of it.
+    /// Returns the address at which a sign-in ended, and the part of it that is pasted.
     fn paste(&mut self, tenant: usize, account: &str, paste: Paste) -> Option<(String, String)> {
         if matches!(paste, Paste::Again) {
             let address = self.pasted[tenant].clone()?;
@@ -112,15 +105,15 @@ impl World {
         Some((address, text))
     }
 
-    pub(super) async fn cancel(&self, process: usize, person: &str) {
+    pub(super) async fn cancel(&self, process: usize, user: &str) {
         let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
-        let person: Principal = person.parse().unwrap();
+        let user: Principal = user.parse().unwrap();
         self.at_once(process, async move {
-            let told = broker.cancel(person, None).await;
+            let result = broker.cancel(user, None).await;
             let mut reference = lock(&reference);
-            match told {
-                Ok(dropped) => reference.told_cancel(person, &dropped),
-                Err(error) => reference.broken(format!("a sign-in cannot be cancelled: {error}")),
+            match result {
+                Ok(dropped) => reference.check_cancel_result(user, &dropped),
+                Err(error) => reference.violate(format!("a sign-in cannot be cancelled: {error}")),
             }
         })
         .await;
@@ -132,11 +125,11 @@ impl World {
         self.at_once(process, async move {
             let before = {
                 let mut reference = lock(&reference);
-                reference.changes(tenant);
-                reference.logs_out(tenant, revocation)
+                reference.begin_change(tenant);
+                reference.begin_logout(tenant, revocation)
             };
-            let told = broker.logout(&tenant_id(tenant), revocation).await;
-            lock(&reference).told_logout(tenant, &before, revocation, &told);
+            let result = broker.logout(&tenant_id(tenant), revocation).await;
+            lock(&reference).check_logout_result(tenant, &before, revocation, &result);
         })
         .await;
     }
@@ -146,32 +139,32 @@ impl World {
         let lineage: Lineage = named.parse().unwrap();
         let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
         self.at_once(process, async move {
-            let before = lock(&reference).chooses(tenant, choice, &named);
+            let before = lock(&reference).begin_choice(tenant, choice, &named);
             match choice {
                 Choice::Switch => {
-                    let told = broker.switch(&tenant_id(tenant), lineage).await;
-                    lock(&reference).told_switch(tenant, &named, &before, &told);
+                    let result = broker.switch(&tenant_id(tenant), lineage).await;
+                    lock(&reference).check_switch_result(tenant, &named, &before, &result);
                 }
                 Choice::Keep => {
-                    let told = broker.keep(&tenant_id(tenant), lineage).await;
-                    lock(&reference).told_keep(tenant, &named, &before, &told);
+                    let result = broker.keep(&tenant_id(tenant), lineage).await;
+                    lock(&reference).check_keep_result(tenant, &named, &before, &result);
                 }
             }
         })
         .await;
     }
 
-    pub(super) async fn lapse(&self, process: usize) {
+    pub(super) async fn expire_choices(&self, process: usize) {
         let alone = !self.anything_held() && !self.is_waiting();
         let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
         self.at_once(process, async move {
-            lock(&reference).lapses(Some(alone));
-            let told = broker.expire_undecided().await;
+            lock(&reference).set_expiring(Some(alone));
+            let result = broker.expire_undecided().await;
             let mut reference = lock(&reference);
-            reference.lapses(None);
-            match told {
-                Ok(next) => reference.check_lapsed(alone, next),
-                Err(error) => reference.broken(format!("nobody can look for what was not chosen: {error}")),
+            reference.set_expiring(None);
+            match result {
+                Ok(next) => reference.check_expired_choices(alone, next),
+                Err(error) => reference.violate(format!("choices cannot be expired: {error}")),
             }
         })
         .await;
@@ -182,13 +175,14 @@ impl World {
         self.at_once(process, async move {
             let principals: Vec<Principal> =
                 TENANTS.iter().map(|(_, principal, _)| principal.parse().unwrap()).collect();
-            let before: Vec<_> = (0..TENANTS.len()).map(|tenant| lock(&reference).standing(tenant)).collect();
+            let before: Vec<_> =
+                (0..TENANTS.len()).map(|tenant| lock(&reference).session_and_candidate(tenant)).collect();
             let status = broker.status(&principals).await;
             let mut reference = lock(&reference);
-            reference.said("a status", format!("{status:?}"));
+            reference.record_text("a status", format!("{status:?}"));
             match status {
-                Ok(status) => reference.told_status(&before, &status),
-                Err(error) => reference.broken(format!("nobody can be shown how things stand: {error}")),
+                Ok(status) => reference.check_status(&before, &status),
+                Err(error) => reference.violate(format!("the status cannot be read: {error}")),
             }
         })
         .await;

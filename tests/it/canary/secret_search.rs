@@ -1,4 +1,4 @@
-//! The secrets that are known, the places where they must not be, and the search.
+//! The known secrets, the texts that must not contain them, and the search.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,20 +14,21 @@ use crate::support::{discord::Discord, program::Ended};
 /// Keys of the store whose values are secrets.
 const SECRET_KEYS: [&str; 5] = ["access_token", "refresh_token", "verifier", "state", "nonce"];
 
-/// What must not be seen, and where it was looked for.
+/// The secrets, and the texts in which they are searched.
 #[derive(Default)]
-pub(super) struct Hunt {
-    /// By the secret: what it is.
+pub(super) struct SecretSearch {
+    /// Describes each secret, by its value.
     secrets: BTreeMap<String, String>,
-    places: BTreeSet<(String, String)>,
+    texts: BTreeSet<(String, String)>,
 }
 
-impl Hunt {
-    /// One more secret, as it is and as HTTP Basic would show it (RFC 7617 §2).
-    pub(super) fn secret(&mut self, what: &str, secret: &str) {
-        assert!(secret.len() >= 16, "{what} is too short to be told from other text");
-        self.secrets.insert(secret.to_owned(), what.to_owned());
-        self.secrets.insert(STANDARD.encode(format!("threadkey:{secret}")), format!("{what}, in Base64"));
+impl SecretSearch {
+    /// Adds a secret, as it is and as HTTP Basic would encode it (RFC 7617 §2).
+    pub(super) fn secret(&mut self, description: &str, secret: &str) {
+        assert!(secret.len() >= 16, "{description} is too short to be distinct from other text");
+        self.secrets.insert(secret.to_owned(), description.to_owned());
+        self.secrets
+            .insert(STANDARD.encode(format!("threadkey:{secret}")), format!("{description}, in Base64"));
     }
 
     pub(super) fn knows(&self, secret: &str) -> bool {
@@ -48,7 +49,7 @@ impl Hunt {
         }
     }
 
-    /// The tokens of all interactions: who has one can answer in the bot's name.
+    /// Adds the tokens of all interactions: the owner of one can answer in the bot's name.
     pub(super) fn secrets_of_discord(&mut self, discord: &Discord) {
         let tokens: Vec<String> =
             discord.world().interactions.values().map(|interaction| interaction.token.clone()).collect();
@@ -57,18 +58,20 @@ impl Hunt {
         }
     }
 
-    /// A text that others see.
-    pub(super) fn place(&mut self, what: &str, text: &str) {
-        self.places.insert((what.to_owned(), text.to_owned()));
+    /// Adds a text that others can read.
+    pub(super) fn add_text(&mut self, place: &str, text: &str) {
+        self.texts.insert((place.to_owned(), text.to_owned()));
     }
 
-    /// Which secret is where.
+    /// Lists each secret with the text that contains it.
     pub(super) fn found(&self) -> Vec<String> {
         let mut found = Vec::new();
-        for (place, text) in &self.places {
-            for (secret, what) in self.secrets.iter().filter(|(secret, _)| text.contains(secret.as_str())) {
+        for (place, text) in &self.texts {
+            for (secret, description) in
+                self.secrets.iter().filter(|(secret, _)| text.contains(secret.as_str()))
+            {
                 let line = text.lines().find(|line| line.contains(secret.as_str())).unwrap_or_default();
-                found.push(format!("{what} in {place}: {line}"));
+                found.push(format!("{description} in {place}: {line}"));
             }
         }
         found
@@ -76,20 +79,17 @@ impl Hunt {
 
     #[track_caller]
     pub(super) fn assert_clean(&self) {
-        assert!(
-            self.secrets.len() > 40 && self.places.len() > 20,
-            "there was something to look for, and where"
-        );
+        assert!(self.secrets.len() > 40 && self.texts.len() > 20, "there are secrets and texts to search");
         let found = self.found();
         assert!(found.is_empty(), "{} of them:\n{}", found.len(), found.join("\n"));
     }
 }
 
-/// Runs a command to its end with this on its standard input.
+/// Runs a command to its end with this standard input.
 pub(super) async fn run(mut command: tokio::process::Command, input: &str) -> Ended {
     let mut child = command.stdin(Stdio::piped()).spawn().expect("the program starts");
     let mut stdin = child.stdin.take().expect("it is piped");
-    // It may end without reading.
+    // The program may end without reading.
     let _ = stdin.write_all(input.as_bytes()).await;
     drop(stdin);
     let output = tokio::time::timeout(std::time::Duration::from_secs(120), child.wait_with_output()).await;
@@ -102,7 +102,7 @@ pub(super) async fn run(mut command: tokio::process::Command, input: &str) -> En
     }
 }
 
-/// The arguments of all processes of this machine that can be seen, a process per line.
+/// Returns the arguments of all visible processes of this machine, one process per line.
 pub(super) fn arguments_of_all_processes() -> String {
     let folders = std::fs::read_dir("/proc").expect("there is /proc");
     let lines = folders.filter_map(|folder| {

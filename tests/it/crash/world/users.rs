@@ -1,11 +1,11 @@
-//! The persons: what they have in their hands, and what they were told.
+//! The users: their links and codes, and the results that they received.
 
 use threadkey::ids::Tenant;
 
 use super::{Code, World};
 
 impl World {
-    /// The person has a link.
+    /// Gives the user a link.
     pub(in crate::crash) fn linked(&mut self, tenant: &Tenant, state: String) {
         let record = self.record(tenant);
         if record.link.as_ref() != Some(&state) {
@@ -14,14 +14,14 @@ impl World {
         record.link = Some(state);
     }
 
-    /// Follows the link again, and then has a new code.
+    /// Follows the link again and gets a new code.
     pub(in crate::crash) fn follow_the_link(&mut self, tenant: &Tenant) {
         let code = self.mint();
         self.codes.insert(code, Code { tenant: tenant.clone(), closed: false, taken: false, sent: 0 });
         self.record(tenant).code = Some(code);
     }
 
-    /// What the person has to paste: `state` and code.
+    /// Returns the text that the user can paste: `state` and code.
     pub(in crate::crash) fn paste(&mut self, tenant: &Tenant) -> Option<(String, u64)> {
         let record = self.record(tenant);
         record.during.pasted.extend(record.code);
@@ -32,7 +32,7 @@ impl World {
         let contested = self.is_contested(tenant);
         let record = self.record(tenant);
         record.during.signed_in = true;
-        // One that was being given up when its program ended may have been left as it was.
+        // A sign-in that was being cancelled when its program ended may be unchanged.
         let answered = record.answered.take().or(record.open.keys().next_back().copied());
         (record.link, record.code) = (None, None);
         record.during.sign_ins.extend(record.open.keys());
@@ -43,7 +43,7 @@ impl World {
             }
             Some(_) => {}
             None if contested => {}
-            None => self.violate(format!("{tenant} was told of a sign-in whose answer was in no journal")),
+            None => self.violate(format!("{tenant} got a sign-in whose answer was in no journal")),
         }
     }
 
@@ -67,18 +67,18 @@ impl World {
         if record.answered == Some(root) {
             record.answered = None;
         }
-        // What was there before may be the work of a program that ended between its rename and its fsync: a look at it does
-        // not make it durable.
+        // An earlier state may come from a program that ended between its rename and its fsync.
+        // Reading it does not make it durable.
         if !contested && self.record(tenant).during.refreshed.contains(&number) {
             self.settle(tenant, Some(number));
         }
     }
 
-    /// The session has ended, the provider says.
-    pub(in crate::crash) fn told_of_an_end(&mut self, tenant: &Tenant) {
+    /// Records that the program reported the session as ended.
+    pub(in crate::crash) fn reported_ended(&mut self, tenant: &Tenant) {
         let possible = self.record(tenant).possible.clone();
         if !possible.into_iter().flatten().any(|number| self.ended.contains(&self.root(number))) {
-            self.violate(format!("{tenant} was told of an end that no provider spoke of"));
+            self.violate(format!("{tenant} was reported as ended without a verdict"));
         }
     }
 
@@ -86,7 +86,7 @@ impl World {
         let record = self.record(tenant);
         record.answered = None;
         record.during.logout_begun = true;
-        record.during.given_up = true;
+        record.during.abandoned = true;
         record.possible.push(None);
     }
 
@@ -98,14 +98,14 @@ impl World {
         }
     }
 
-    /// Gives up what the sign-in's journal may hold.
+    /// Gives up any grant in the sign-in's journal.
     pub(in crate::crash) fn cancelling(&mut self, tenant: &Tenant) {
         let record = self.record(tenant);
         record.answered = None;
-        record.during.given_up = true;
+        record.during.abandoned = true;
     }
 
-    /// What was under way is dropped, so nothing comes of it any more.
+    /// Drops the pending sign-in, so that it has no later result.
     pub(in crate::crash) fn cancelled(&mut self, tenant: &Tenant) {
         if !self.is_contested(tenant) {
             let record = self.record(tenant);
@@ -116,7 +116,7 @@ impl World {
         }
     }
 
-    /// A write is about to bring a new session.
+    /// Announces a write that will bring a new session.
     pub(in crate::crash) fn beginning(&mut self, tenant: &Tenant) -> u64 {
         let number = self.grant(tenant, None);
         let record = self.record(tenant);
@@ -124,7 +124,7 @@ impl World {
         record.possible.push(Some(number));
         record.during.sign_ins.insert(number);
         self.written.insert(number);
-        self.together.get_or_insert_default().push((tenant.clone(), number));
+        self.shared_write.get_or_insert_default().push((tenant.clone(), number));
         number
     }
 

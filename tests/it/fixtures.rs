@@ -1,4 +1,4 @@
-//! What the rigs of several subjects are put together from.
+//! Settings and records that several subjects share.
 
 use threadkey::{
     ids::{Principal, Tenant},
@@ -10,7 +10,7 @@ use threadkey::{
 
 use crate::support::authserver::{self, AuthServer};
 
-/// The embedded server as a provider whose grants are renewed, revoked, and known by account.
+/// Returns the settings of the embedded server, with refresh, revocation, and accounts.
 pub(crate) fn settings(server: &AuthServer) -> ProviderSettings {
     ProviderSettings {
         issuer: Some(server.issuer().into()),
@@ -25,7 +25,7 @@ pub(crate) fn settings(server: &AuthServer) -> ProviderSettings {
     }
 }
 
-/// The binding of a grant at a provider that nobody asks.
+/// Returns the binding of a grant at a provider that gets no request.
 pub(crate) fn binding() -> Binding {
     Binding {
         issuer: None,
@@ -35,7 +35,7 @@ pub(crate) fn binding() -> Binding {
     }
 }
 
-/// A sign-in under way there, of the `state` "state".
+/// Returns a pending sign-in at that provider, with the `state` "state".
 pub(crate) fn pending(created_at: i64) -> Pending {
     Pending {
         verifier: CodeVerifier::new("verifier"),

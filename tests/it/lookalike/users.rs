@@ -1,4 +1,4 @@
-//! What people can and cannot do on the look-alike.
+//! Permitted and forbidden actions of users on the look-alike.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::support::discord::world::permission;
 use crate::support::discord::{Discord, Options};
 
 #[tokio::test]
-async fn the_client_sends_only_what_the_bot_registered() {
+async fn the_client_sends_only_registered_commands() {
     let discord = Discord::start(Options::default()).await;
     let guild = discord.guild("team");
     let general = guild.channel("general");
@@ -96,15 +96,15 @@ async fn missing_permissions_and_closed_dms_are_refused_by_name() {
     alice.closes_dms();
     let opened = bot.post("/users/@me/channels", json!({"recipient_id": alice.id.to_string()}));
     let dm = opened.await.1["id"].as_str().expect("an id").to_owned();
-    let said = bot.post(&format!("/channels/{dm}/messages"), json!({"content": "x"})).await;
-    assert_eq!((said.0, &said.1["code"]), (403, &json!(50007)));
+    let posted = bot.post(&format!("/channels/{dm}/messages"), json!({"content": "x"})).await;
+    assert_eq!((posted.0, &posted.1["code"]), (403, &json!(50007)));
     general.deny_bot(permission::VIEW_CHANNEL);
     assert_eq!(bot.post(&messages, json!({"content": "x"})).await.1["code"], 50001);
     assert_eq!(codes(&discord), [50013, 50013, 50007, 50001]);
 }
 
 #[tokio::test]
-async fn an_ordered_failure_is_answered_in_place_of_the_real_thing() {
+async fn a_scripted_failure_is_answered_in_place_of_the_real_answer() {
     let discord = Discord::start(Options::default()).await;
     let bot = Bot::start(&discord).await;
     discord.fail("GET", "/gateway", 500, json!({"message": "no", "code": 0}), 1);
@@ -116,7 +116,7 @@ async fn an_ordered_failure_is_answered_in_place_of_the_real_thing() {
 }
 
 #[tokio::test]
-async fn what_the_look_alike_answers_is_as_discord_describes_it() {
+async fn the_look_alikes_answers_match_discords_description() {
     let discord = Discord::start(Options::default()).await;
     let guild = discord.guild("team");
     let general = guild.channel("general");
@@ -129,8 +129,8 @@ async fn what_the_look_alike_answers_is_as_discord_describes_it() {
         {"type": 2, "style": 1, "label": "Press", "custom_id": "c"}]}]);
     let embed = json!({"title": "T", "fields": [{"name": "n", "value": "v", "inline": true}]});
     let body = json!({"content": "x", "embeds": [embed], "components": row});
-    let said = bot.post(&format!("/channels/{general}/messages"), body).await.1;
-    let message = said["id"].as_str().expect("an id");
+    let posted = bot.post(&format!("/channels/{general}/messages"), body).await.1;
+    let message = posted["id"].as_str().expect("an id");
     let thread = json!({"name": "t", "type": 12, "auto_archive_duration": 60});
     let thread = bot.post(&format!("/channels/{general}/threads"), thread).await.1;
     let thread = thread["id"].as_str().expect("an id");

@@ -1,4 +1,4 @@
-//! Answers that waited in a journal: whose process died before it committed them.
+//! Answers that waited in a journal because their process died before it committed them.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     support::authserver::Reply,
 };
 
-/// A process that died with this answer in its journal, for the session as it is.
+/// Leaves a process that died with this answer in its journal, for the present session.
 async fn died_with(rig: &Rig, body: &Value) {
     let session = rig.session(ALICE).await;
     let mut lock = rig.store.try_lock(&tenant(ALICE), Purpose::Refresh).await.unwrap().unwrap();
@@ -27,7 +27,7 @@ async fn died_with(rig: &Rig, body: &Value) {
 }
 
 #[tokio::test]
-async fn the_life_of_a_token_that_waited_in_a_journal_is_counted_from_its_answer_on() {
+async fn the_life_of_a_token_from_a_journal_counts_from_its_answer() {
     let rig = expired(Duration::ZERO).await;
     let before = rig.server.count();
     let body = json!({"access_token": "waited", "refresh_token": "waited too", "expires_in": 3600});
@@ -40,7 +40,7 @@ async fn the_life_of_a_token_that_waited_in_a_journal_is_counted_from_its_answer
 }
 
 #[tokio::test]
-async fn a_token_whose_life_was_over_in_the_journal_is_not_served_and_its_refresh_token_is_used() {
+async fn a_token_that_expired_in_the_journal_is_not_served_and_is_refreshed() {
     let rig = expired(Duration::ZERO).await;
     died_with(&rig, &json!({"access_token": "waited", "refresh_token": "waited too", "expires_in": 3600}))
         .await;

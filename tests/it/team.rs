@@ -1,4 +1,5 @@
-//! A team on the Discord look-alike, and the real `threadkey run` with its workers: what the tests of the whole way share.
+//! A team on the Discord look-alike, and the real `threadkey run` with its workers, for the
+//! end-to-end tests.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -16,11 +17,12 @@ use crate::support::{
     program::{self, Home, Running},
 };
 
-/// How long access tokens live: by the program's clock nothing ends before a test moves it.
+/// The lifetime of access tokens. By the program's clock none expires before a test moves that
+/// clock.
 pub(super) const AN_HOUR: i64 = 3600;
 
-/// Two people, one channel, and a folder for the bot.
-pub(super) struct Town {
+/// Two users, one channel, and a folder for the bot.
+pub(super) struct Team {
     pub(super) discord: Discord,
     pub(super) general: Channel,
     pub(super) alice: Person,
@@ -29,13 +31,14 @@ pub(super) struct Town {
     token: String,
 }
 
-impl Town {
-    /// Sets everything up; the bot is not running yet. The sections are `[providers.acme]` and `[agent]`.
+impl Team {
+    /// Sets everything up without running the bot. The arguments are the sections
+    /// `[providers.acme]` and `[agent]`.
     pub(super) async fn new(provider: &str, agent: &str) -> Self {
         Self::with_token(provider, agent, &discord::Options::default().token).await
     }
 
-    /// The same with this Discord token.
+    /// Sets everything up with this Discord token.
     pub(super) async fn with_token(provider: &str, agent: &str, token: &str) -> Self {
         let token = token.to_owned();
         let discord = Discord::start(discord::Options { token: token.clone(), ..Default::default() }).await;
@@ -51,12 +54,12 @@ impl Town {
         Self { discord, general, alice, bob, home, token }
     }
 
-    /// Starts the bot and waits until it is on Discord.
+    /// Starts the bot and waits until it is connected to Discord.
     pub(super) async fn run(&self) -> Running {
         self.run_with(&[]).await
     }
 
-    /// The same with more variables.
+    /// Starts the bot with more variables, and waits until it is connected to Discord.
     pub(super) async fn run_with(&self, more: &[(&str, &str)]) -> Running {
         let running = self.start_run(more);
         running.says("connected to Discord").await;
@@ -70,55 +73,55 @@ impl Town {
         self.home.start(&["run"], &environment)
     }
 
-    /// `/auth start`; gives the answer and its link.
-    pub(super) async fn start(&self, who: &Person) -> (Reply, String) {
-        let started = who.command(&self.general, "auth start", &[("provider", "acme")]).await;
+    /// Runs `/auth start`; returns the answer and its link.
+    pub(super) async fn start(&self, user: &Person) -> (Reply, String) {
+        let started = user.command(&self.general, "auth start", &[("provider", "acme")]).await;
         assert!(started.is_ephemeral(), "{started:?}");
         let link = started.link("Sign in to acme").unwrap_or_else(|| panic!("no link in the {started:?}"));
         (started, link)
     }
 
-    /// `/auth code`.
-    pub(super) async fn paste(&self, who: &Person, pasted: &str) -> Reply {
-        let answer = who.command(&self.general, "auth code", &[("code", pasted)]).await;
+    /// Runs `/auth code`.
+    pub(super) async fn paste(&self, user: &Person, pasted: &str) -> Reply {
+        let answer = user.command(&self.general, "auth code", &[("code", pasted)]).await;
         assert!(answer.is_ephemeral(), "{answer:?}");
         answer
     }
 
-    /// The whole way, pasting into the form.
-    pub(super) async fn sign_in(&self, who: &Person, account: &str) {
-        let (started, link) = self.start(who).await;
+    /// Signs in and pastes the address into the form.
+    pub(super) async fn sign_in(&self, user: &Person, account: &str) {
+        let (started, link) = self.start(user).await;
         let callback = browser::sign_in(&link, account).await;
         enter(&started, &callback.url).await.says(&format!("Signed in as `{account}")).await;
     }
 
-    /// `/ask` in the channel; gives the thread.
-    pub(super) async fn ask(&self, who: &Person, prompt: &str) -> Channel {
-        let answer = who.command(&self.general, "ask", &[("prompt", prompt)]).await;
-        let told = answer.text();
-        let id = told.split_once("<#").and_then(|(_, rest)| rest.split_once('>')).map(|(id, _)| id);
-        let id: u64 = id.and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("no thread in {told:?}"));
-        let thread = who.threads(&self.general).into_iter().find(|thread| thread.id == id);
-        thread.unwrap_or_else(|| panic!("{} does not see the thread of {told:?}", who.name))
+    /// Runs `/ask` in the channel; returns the thread.
+    pub(super) async fn ask(&self, user: &Person, prompt: &str) -> Channel {
+        let answer = user.command(&self.general, "ask", &[("prompt", prompt)]).await;
+        let text = answer.text();
+        let id = text.split_once("<#").and_then(|(_, rest)| rest.split_once('>')).map(|(id, _)| id);
+        let id: u64 = id.and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("no thread in {text:?}"));
+        let thread = user.threads(&self.general).into_iter().find(|thread| thread.id == id);
+        thread.unwrap_or_else(|| panic!("{} does not see the thread of {text:?}", user.name))
     }
 
-    /// A mention in the channel; gives the thread.
-    pub(super) async fn mention(&self, who: &Person, prompt: &str) -> Channel {
-        let before: Vec<_> = who.threads(&self.general).iter().map(|thread| thread.id).collect();
-        who.says(&self.general, &format!("<@bot> {prompt}"));
-        let after = who.waits_for_threads(&self.general, before.len() + 1).await;
+    /// Mentions the bot in the channel; returns the thread.
+    pub(super) async fn mention(&self, user: &Person, prompt: &str) -> Channel {
+        let before: Vec<_> = user.threads(&self.general).iter().map(|thread| thread.id).collect();
+        user.says(&self.general, &format!("<@bot> {prompt}"));
+        let after = user.waits_for_threads(&self.general, before.len() + 1).await;
         after
             .into_iter()
             .find(|thread| !before.contains(&thread.id))
             .expect("one more is one that was not there")
     }
 
-    /// The token API's socket.
+    /// Returns the path of the token API's socket.
     pub(super) fn socket(&self) -> PathBuf {
         self.home.store().with_file_name("threadkey.sock")
     }
 
-    /// What a thread's worker wrote into a file of its working folder.
+    /// Reads a file that a thread's worker wrote into its working folder.
     #[expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
     pub(super) fn worker_file(&self, thread: &Channel, name: &str) -> String {
         let workers = std::fs::read_dir(self.home.path().join("workers")).expect("there was a worker");
@@ -130,13 +133,13 @@ impl Town {
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    /// The store's bytes.
+    /// Returns the store's text.
     #[expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
     pub(super) fn stored(&self) -> String {
         std::fs::read_to_string(self.home.store()).expect("the store is there")
     }
 
-    /// A request to the token API: method, path and JSON body; gives status and JSON.
+    /// Sends a request to the token API: method, path and JSON body; returns status and JSON.
     pub(super) async fn api(&self, capability: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
         let mut stream = UnixStream::connect(self.socket()).await.expect("the token API listens");
         let authorization = if capability.is_empty() {
@@ -159,7 +162,7 @@ impl Town {
     }
 }
 
-/// "Enter code" and the form behind it.
+/// Presses "Enter code", and submits the form.
 pub(super) async fn enter(started: &Reply, pasted: &str) -> Reply {
     let modal = started.press("Enter code").await.modal();
     let field = modal.inputs[0].custom_id.clone();
@@ -169,21 +172,21 @@ pub(super) async fn enter(started: &Reply, pasted: &str) -> Reply {
     answer
 }
 
-/// Waits until this text stands in so many messages of a thread.
-pub(super) async fn said(thread: &Channel, text: &str, times: usize) {
+/// Waits until this text appears in exactly this number of messages of a thread.
+pub(super) async fn expect_messages(thread: &Channel, text: &str, times: usize) {
     let count = |views: &[discord::MessageView]| views.iter().filter(|view| view.text.contains(text)).count();
     thread.wait_for(|views| (count(views) >= times).then_some(())).await;
     assert_eq!(count(&thread.messages()), times, "{text:?} in {:?}", thread.messages());
 }
 
-/// The embedded authorization server, with access tokens of an hour.
+/// Starts the embedded authorization server, with access tokens of one hour.
 pub(super) async fn authserver() -> AuthServer {
     let server = AuthServer::start(authserver::Options::default()).await;
     server.set_lifetimes(Lifetimes { access_token: Duration::from_secs(3600), ..Lifetimes::default() });
     server
 }
 
-/// `[agent]` with the built-in agent, which says whose login it holds.
+/// Returns `[agent]` with the built-in agent, which names the account whose token it holds.
 pub(super) fn builtin_agent(userinfo: &str) -> String {
     let program = program::path();
     format!(
@@ -192,7 +195,7 @@ pub(super) fn builtin_agent(userinfo: &str) -> String {
     )
 }
 
-/// `[agent]` with an ACP agent in the shell: see [`super::workers::script`].
+/// Returns `[agent]` with an ACP agent in the shell: see [`super::workers::script`].
 pub(super) fn scripted_agent(on_prompt: &str) -> String {
     let script = super::workers::script(on_prompt);
     format!(
@@ -200,9 +203,9 @@ pub(super) fn scripted_agent(on_prompt: &str) -> String {
     )
 }
 
-/// The bot, with the embedded server and the built-in agent.
-pub(super) async fn town() -> (AuthServer, Town) {
+/// Sets up a team with the embedded server and the built-in agent.
+pub(super) async fn team() -> (AuthServer, Team) {
     let server = authserver().await;
-    let town = Town::new(&server.config_toml("acme"), &builtin_agent(&server.userinfo_endpoint())).await;
-    (server, town)
+    let team = Team::new(&server.config_toml("acme"), &builtin_agent(&server.userinfo_endpoint())).await;
+    (server, team)
 }

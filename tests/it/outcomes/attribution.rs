@@ -1,4 +1,4 @@
-//! Whose verdict it is, and about what: an outcome concerns the token that was sent, in every process.
+//! The token that an outcome concerns: the one that was sent, in every process.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
 
 use std::time::Duration;
@@ -6,18 +6,21 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use threadkey::broker::TokenError;
 
-use super::{expired, told};
+use super::{errors_of_two_processes, expired};
 use crate::{
     broker::{ALICE, MINUTE, Rig, tenant},
     support::authserver::Reply,
 };
 
 #[tokio::test]
-async fn a_verdict_is_about_the_token_that_was_sent_and_another_processes_success_clears_it() {
+async fn a_verdict_concerns_the_sent_token_and_another_processes_success_clears_it() {
     let rig = expired(Duration::ZERO).await;
     let before = rig.session(ALICE).await;
     rig.server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
-    assert!(matches!(told(&rig).await, ([TokenError::Ended { .. }, TokenError::Ended { .. }], 1)));
+    assert!(matches!(
+        errors_of_two_processes(&rig).await,
+        ([TokenError::Ended { .. }, TokenError::Ended { .. }], 1)
+    ));
     // Another program holds newer tokens of the same grant, and writes them beside the old verdict.
     let refresh_token = before.refresh_token.unwrap();
     let form = [
@@ -50,7 +53,7 @@ async fn a_verdict_is_about_the_token_that_was_sent_and_another_processes_succes
 }
 
 #[tokio::test]
-async fn the_refresh_token_is_the_stored_one_whatever_a_process_has_seen_before() {
+async fn a_refresh_sends_the_stored_token_whatever_the_process_has_seen_before() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let old_hand = rig.another();
@@ -59,15 +62,15 @@ async fn the_refresh_token_is_the_stored_one_whatever_a_process_has_seen_before(
         rig.expire();
         rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
         rig.expire();
-        let renewed = old_hand.token(&tenant(ALICE), MINUTE).await.unwrap();
-        assert_eq!(renewed.generation, 2 * generation - 1);
+        let refreshed = old_hand.token(&tenant(ALICE), MINUTE).await.unwrap();
+        assert_eq!(refreshed.generation, 2 * generation - 1);
     }
     let events = rig.server.events().total;
     assert_eq!((events.refreshes, events.reuses), (6, 0));
 }
 
 #[tokio::test]
-async fn a_running_process_sees_a_new_sign_in_and_a_logout_of_another_at_its_next_request() {
+async fn a_running_process_sees_another_processes_sign_in_and_logout_at_its_next_request() {
     let rig = Rig::start().await;
     let other = rig.another();
     let error = other.token(&tenant(ALICE), MINUTE).await.unwrap_err();
@@ -86,8 +89,8 @@ async fn a_running_process_sees_a_new_sign_in_and_a_logout_of_another_at_its_nex
 async fn an_answer_without_a_refresh_token_keeps_the_old_one() {
     let rig = expired(Duration::ZERO).await;
     let before = rig.session(ALICE).await;
-    rig.server.script([Reply::Json(200, json!({"access_token": "renewed", "expires_in": 3600}))]);
-    assert_eq!(rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap().access_token.expose(), "renewed");
+    rig.server.script([Reply::Json(200, json!({"access_token": "refreshed", "expires_in": 3600}))]);
+    assert_eq!(rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap().access_token.expose(), "refreshed");
     let after = rig.session(ALICE).await;
     assert_eq!((after.refresh_token, after.generation), (before.refresh_token, 2));
     rig.expire();
@@ -95,35 +98,35 @@ async fn an_answer_without_a_refresh_token_keeps_the_old_one() {
 }
 
 #[tokio::test]
-async fn the_owner_is_told_once_of_a_verdict_that_a_command_line_process_heard() {
-    let (server, town) = crate::town::town().await;
-    let bot = town.run().await;
-    town.sign_in(&town.alice, "alice").await;
-    town.home.set_offset(3600);
+async fn the_owner_is_notified_once_of_a_verdict_that_a_command_line_received() {
+    let (server, team) = crate::team::team().await;
+    let bot = team.run().await;
+    team.sign_in(&team.alice, "alice").await;
+    team.home.set_offset(3600);
     server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
-    let principal = town.alice.principal();
-    let heard = town.home.run(&["token", "acme", "--as", &principal]).await;
-    assert_eq!(heard.code, 4, "{heard:?}");
-    let told = town.alice.dm().wait_for_text("has ended").await;
-    assert!(told.button("Sign in again").is_some(), "{told}");
+    let principal = team.alice.principal();
+    let ended = team.home.run(&["token", "acme", "--as", &principal]).await;
+    assert_eq!(ended.code, 4, "{ended:?}");
+    let notice = team.alice.dm().wait_for_text("has ended").await;
+    assert!(notice.button("Sign in again").is_some(), "{notice}");
     bot.says("the person of an ended session was told").await;
-    // Whatever else makes it look again, they are not told again.
-    town.alice.command(&town.general, "auth status", &[]).await.latest().await;
-    assert_eq!(town.home.run(&["token", "acme", "--as", &principal]).await.code, 4);
+    // Further reads of the session cause no second notice.
+    team.alice.command(&team.general, "auth status", &[]).await.latest().await;
+    assert_eq!(team.home.run(&["token", "acme", "--as", &principal]).await.code, 4);
     assert_eq!(bot.stop().await.code, 0);
     let times =
-        town.alice.sees(&town.alice.dm()).iter().filter(|m| m.all_text().contains("has ended")).count();
+        team.alice.sees(&team.alice.dm()).iter().filter(|m| m.all_text().contains("has ended")).count();
     assert_eq!(times, 1);
-    let stored: Value = serde_json::from_str(&town.stored()).unwrap();
+    let stored: Value = serde_json::from_str(&team.stored()).unwrap();
     let session = &stored["sessions"][format!("acme/{principal}")];
     assert!(session["ended"]["notified_at"].is_i64(), "{}", session["ended"]);
 }
 
 #[tokio::test]
-async fn what_a_grace_allows_to_repeat_is_never_repeated_with_the_token_of_a_newer_sign_in() {
+async fn a_repetition_within_the_grace_never_uses_the_token_of_a_newer_sign_in() {
     let rig = expired(Duration::from_secs(30)).await;
     rig.server.script([Reply::Hang]);
-    let asking = rig.ask_in_a_task(ALICE);
+    let asking = rig.spawn_token_call(ALICE);
     rig.server.wait_for_held(1).await;
     rig.sign_in(ALICE, "alice").await;
     rig.server.release();

@@ -1,4 +1,4 @@
-//! What callers and disks do while a refresh is under way.
+//! Callers and disks while a refresh is in progress.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use super::expired;
 use crate::broker::{ALICE, MINUTE, broker, tenant};
 
 #[tokio::test]
-async fn a_refresh_that_takes_longer_than_a_caller_waits_is_told_as_that_and_costs_no_second_one() {
+async fn a_refresh_longer_than_a_callers_wait_is_reported_as_such_and_sent_once() {
     let rig = expired(Duration::ZERO).await;
     let elsewhere = rig.store.try_lock(&tenant(ALICE), Purpose::Refresh).await.unwrap().unwrap();
     let sent = rig.server.count();
@@ -27,10 +27,10 @@ async fn a_refresh_that_takes_longer_than_a_caller_waits_is_told_as_that_and_cos
 }
 
 #[tokio::test]
-async fn a_save_that_fails_is_told_while_the_journal_serves_and_is_made_good_later() {
+async fn a_failed_save_is_reported_served_from_the_journal_and_retried() {
     let rig = expired(Duration::ZERO).await;
     let before = rig.session(ALICE).await;
-    // The first write of the store after the answer: a full disk.
+    // The disk is full at the store's first write after the answer.
     let disk = Arc::new(RealDisk::with(Faults::parse("rename:ENOSPC#1")));
     let store = FileStore::on_disk(disk, &rig.path, rig.clock.clone(), FileStoreOptions::default()).unwrap();
     let unlucky = broker(&rig.server, Arc::new(store), &rig.clock, Duration::ZERO);

@@ -1,22 +1,22 @@
-//! How programs end, what they leave out, and what they leave behind.
+//! The ways in which programs end, and the steps that sabotage leaves out.
 
-/// How safe an answer is in its journal.
+/// The durability of an answer in its journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Written {
-    /// Whoever looks finds it, until a power cut.
+pub(super) enum Durability {
+    /// Every reader finds it, until a power cut.
     Volatile,
-    /// A program believes it to be durable.
+    /// The program relies on its durability.
     Durable,
 }
 
-/// How a process ends.
+/// The end of a process.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct End {
-    /// At which of its calls from now on, from 1.
+    /// The number of the call at which it ends, counted from now, starting at 1.
     pub(super) at: u64,
-    /// Whether that call still takes effect; a write does so in part otherwise.
+    /// Whether that call still takes effect. A write that does not takes effect in part.
     pub(super) when: When,
-    /// Whether all others end with it, and what was not synced is at stake.
+    /// Whether all other processes end too, and unsynced data is at stake.
     pub(super) how: How,
 }
 
@@ -32,7 +32,7 @@ pub(super) enum How {
     PowerCut,
 }
 
-/// What a disk or a program leaves out, to show that the walk notices.
+/// The step that a disk or a program leaves out, to show that the walk notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sabotage {
     Nothing,

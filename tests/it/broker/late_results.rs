@@ -1,4 +1,4 @@
-//! What comes late, or was left behind by a process that died.
+//! Results that arrive late, and journals left by dead processes.
 
 use threadkey::{
     broker::{LoggedOut, RefreshState, Revocation, TokenError},
@@ -14,7 +14,7 @@ use super::{ALICE, MINUTE, NOW, Rig, tenant};
 use crate::support::{authserver, browser};
 
 #[tokio::test]
-async fn a_late_refresh_does_not_revive_a_logout_and_is_revoked_where_that_was_asked() {
+async fn a_late_refresh_revives_no_logged_out_session_and_is_revoked_if_requested() {
     let (rig, asking) = Rig::with_a_held_refresh().await;
     let done = rig.broker.logout(&tenant(ALICE), Revocation::Revoke).await.unwrap();
     assert_eq!(done, LoggedOut::Revoked);
@@ -52,7 +52,7 @@ async fn a_late_refresh_does_not_overwrite_a_newer_sign_in() {
 }
 
 #[tokio::test]
-async fn an_answer_that_a_dead_process_left_in_the_journal_is_committed_and_nothing_is_sent() {
+async fn an_answer_in_a_dead_processes_journal_is_committed_and_nothing_is_sent() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     rig.expire();
@@ -80,7 +80,7 @@ async fn an_answer_that_a_dead_process_left_in_the_journal_is_committed_and_noth
 }
 
 #[tokio::test]
-async fn an_intent_without_an_answer_is_told_as_uncertain() {
+async fn an_intent_without_an_answer_is_reported_as_uncertain() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     rig.clock.advance(3000);
@@ -102,7 +102,7 @@ async fn an_intent_without_an_answer_is_told_as_uncertain() {
 }
 
 #[tokio::test]
-async fn an_exchange_whose_process_died_after_the_answer_is_finished_by_the_next_who_asks() {
+async fn an_answered_exchange_of_a_dead_process_is_finished_by_the_next_caller() {
     let rig = Rig::start().await;
     rig.leave_an_answered_exchange(ALICE, "alice@example.com").await;
     let lease = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
@@ -112,7 +112,7 @@ async fn an_exchange_whose_process_died_after_the_answer_is_finished_by_the_next
 }
 
 #[tokio::test]
-async fn the_store_refuses_a_change_for_a_state_that_is_gone() {
+async fn the_store_refuses_a_change_for_an_outdated_revision() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let old = rig.session(ALICE).await;

@@ -1,4 +1,5 @@
-//! Looking at the disk: what is there may have become of what was there, by what was done meanwhile.
+//! Observing the disk: its present content must follow from the previous one by the actions in
+//! between.
 
 use serde_json::Value;
 
@@ -9,53 +10,53 @@ use super::{
     tenant_name,
 };
 
-/// A tenant's part of the disk, at the last look and at this one.
-pub(super) struct Looks<'a> {
+/// A tenant's part of the disk, at the previous observation and at this one.
+pub(super) struct Snapshots<'a> {
     pub(super) tenant: usize,
     pub(super) before: Option<&'a Stored>,
     pub(super) now: Option<&'a Stored>,
-    /// The sign-in that waited for a choice, and the one that does now.
-    pub(super) waited: Option<&'a Stored>,
-    pub(super) waits: Option<&'a Stored>,
+    /// The sign-in that waited for a choice, and the one that waits now.
+    pub(super) candidate_before: Option<&'a Stored>,
+    pub(super) candidate: Option<&'a Stored>,
 }
 
 impl Reference {
-    /// Looks at the disk, and compares it with what was there before and what may be there.
-    pub(super) fn look(&mut self) -> Option<Disk> {
+    /// Reads the disk and compares it with the previous content and with the possible changes.
+    pub(super) fn observe(&mut self) -> Option<Disk> {
         let disk = match Disk::read(&self.store) {
             Ok(disk) => disk,
             Err(error) => {
-                self.broken(error);
+                self.violate(error);
                 return None;
             }
         };
         if disk.planted() != self.planted.each_ref() {
-            self.broken("promise 8: what another program wrote beside the sessions is gone");
+            self.violate("promise 8: another program's entries beside the sessions are gone");
         }
         for (tenant, (provider, principal, _)) in TENANTS.iter().enumerate() {
             let name = tenant_name(*provider, principal);
-            let (now, waits) = (disk.session(&name), disk.candidate(&name));
+            let (now, candidate) = (disk.session(&name), disk.candidate(&name));
             let tenancy = &mut self.tenants[tenant];
-            let (before, waited) = (tenancy.stored.take(), tenancy.candidate.take());
-            let looks = Looks {
+            let (before, candidate_before) = (tenancy.stored.take(), tenancy.candidate.take());
+            let snapshots = Snapshots {
                 tenant,
                 before: before.as_ref(),
                 now: now.as_ref(),
-                waited: waited.as_ref(),
-                waits: waits.as_ref(),
+                candidate_before: candidate_before.as_ref(),
+                candidate: candidate.as_ref(),
             };
-            self.compare(&looks);
-            self.compare_candidate(&looks);
+            self.compare(&snapshots);
+            self.compare_candidate(&snapshots);
             let pending = disk.pending(&name).map(|(state, all)| (state.to_owned(), all.clone()));
             self.compare_pending(tenant, pending.as_ref());
             let tenancy = &mut self.tenants[tenant];
-            (tenancy.stored, tenancy.candidate, tenancy.pending) = (now, waits, pending);
-            tenancy.changes_looked = tenancy.changes;
+            (tenancy.stored, tenancy.candidate, tenancy.pending) = (now, candidate, pending);
+            tenancy.changes_observed = tenancy.changes;
         }
         Some(disk)
     }
 
-    /// What another program wrote just now is what has to stay.
+    /// Takes the entries that another program has just written as the ones that have to stay.
     pub(super) fn planted(&mut self) {
         let Ok(disk) = Disk::read(&self.store) else { return };
         self.planted = disk.planted().map(Clone::clone);
@@ -72,23 +73,21 @@ impl Reference {
         self.secrets.extend(now["verifier"].as_str().map(str::to_owned));
         match &self.tenants[tenant].pending {
             Some((before, was)) if before == state && was != now => {
-                self.broken(format!("promise 8: the sign-in under way changed from {was} to {now}"));
+                self.violate(format!("promise 8: the pending sign-in changed from {was} to {now}"));
             }
             _ => {}
         }
     }
 
-    fn compare(&mut self, looks: &Looks<'_>) {
-        let &Looks { tenant, before, now, .. } = looks;
-        let switched = self.check_switched(looks);
+    fn compare(&mut self, snapshots: &Snapshots<'_>) {
+        let &Snapshots { tenant, before, now, .. } = snapshots;
+        let switched = self.check_switched(snapshots);
         if let Some(before) = before
             && now.is_none_or(|now| now.lineage != before.lineage)
             && !switched
             && !self.may_have_changed(tenant)
         {
-            self.broken(format!(
-                "promise 6: the session of {tenant} is gone, and nobody logged out: {before:?}"
-            ));
+            self.violate(format!("promise 6: the session of {tenant} is gone without a logout: {before:?}"));
         }
         let Some(now) = now else { return };
         self.durable.insert(now.access.clone());
@@ -96,16 +95,17 @@ impl Reference {
         match before {
             Some(before) if before.lineage == now.lineage => self.check_successor(before, now),
             _ => {
-                self.check_replacement(looks, switched);
+                self.check_replacement(snapshots, switched);
                 self.check_new_lineage(now);
             }
         }
     }
 
-    /// Whether a sign-in or a logout since the last look, or one that a dead process left behind, may have changed it.
+    /// Whether a sign-in or a logout since the last observation, or one that a dead process left
+    /// behind, may have changed the session.
     pub(super) fn may_have_changed(&self, tenant: usize) -> bool {
-        let Tenancy { changes, changes_looked, changing, .. } = self.tenants[tenant];
-        changing || changes != changes_looked || self.was_orphaned(tenant)
+        let Tenancy { changes, changes_observed, changing, .. } = self.tenants[tenant];
+        changing || changes != changes_observed || self.was_orphaned(tenant)
     }
 
     fn check_new_lineage(&mut self, now: &Stored) {
@@ -113,46 +113,48 @@ impl Reference {
             return;
         };
         if self.lineages.iter().any(|(lineage, of)| *lineage == now.lineage || *of == family) {
-            self.broken(format!("promise 5: a session that was gone is back: {now:?}"));
+            self.violate(format!("promise 5: a session that was gone is back: {now:?}"));
         }
         self.lineages.push((now.lineage.clone(), family));
     }
 
     fn check_successor(&mut self, before: &Stored, now: &Stored) {
         if now.unknown != before.unknown {
-            self.broken(format!("promise 8: unknown fields changed: {before:?} became {now:?}"));
+            self.violate(format!("promise 8: unknown fields changed: {before:?} became {now:?}"));
         }
         let tokens = |stored: &Stored| {
             (stored.access.clone(), stored.refresh.clone(), stored.issued_at, stored.expires_at)
         };
-        let renewed = tokens(before) != tokens(now);
-        if now.generation < before.generation || renewed != (now.generation > before.generation) {
-            self.broken(format!("promise 5: generations do not fit: {before:?} became {now:?}"));
+        let refreshed = tokens(before) != tokens(now);
+        if now.generation < before.generation || refreshed != (now.generation > before.generation) {
+            self.violate(format!("promise 5: generations do not fit: {before:?} became {now:?}"));
         }
         if self.by_access.get(&now.access) < self.by_access.get(&before.access) {
-            self.broken(format!("promise 5: an older token took a newer one's place: {now:?}"));
+            self.violate(format!("promise 5: an older token took a newer one's place: {now:?}"));
         }
     }
 
-    /// What is on the disk is one tenant's, whole, and of the account that it names.
+    /// Checks that a stored session belongs to one tenant, comes from one answer, and names its
+    /// account.
     pub(super) fn check_grant(&mut self, tenant: usize, now: &Stored) {
         let Some(issue) = self.by_access.get(&now.access).map(|issue| &self.issues[*issue]) else {
-            return self.broken(format!("promise 5: a session with a token that nobody issued: {now:?}"));
+            return self
+                .violate(format!("promise 5: a session with a token that no provider issued: {now:?}"));
         };
         let family = issue.family;
         let Family { tenant: of, account, .. } = &self.families[family];
         if *of != tenant {
-            self.broken(format!("promise 12: tenant {tenant} has the session of another: {now:?}"));
-        } else if !self.is_named(family, now.account.as_ref()) {
-            self.broken(format!("promise 12: a session of {account} under another name: {now:?}"));
+            self.violate(format!("promise 12: tenant {tenant} has the session of another: {now:?}"));
+        } else if !self.is_known_account(family, now.account.as_ref()) {
+            self.violate(format!("promise 12: a session of {account} under another name: {now:?}"));
         } else if issue.refresh != now.refresh {
-            self.broken(format!("promise 5: tokens of two answers in one session: {now:?}"));
+            self.violate(format!("promise 5: tokens of two answers in one session: {now:?}"));
         } else if self.lineages.iter().any(|(lineage, of)| *lineage == now.lineage && *of != family) {
-            self.broken(format!("promise 5: a token of another sign-in in {now:?}"));
+            self.violate(format!("promise 5: a token of another sign-in in {now:?}"));
         }
     }
 
-    /// A session on the disk says of itself only what happened.
+    /// Checks that a stored session records only events that happened.
     fn check_stored(&mut self, tenant: usize, now: &Stored) {
         self.check_grant(tenant, now);
         let came = |meaning: fn(&Request) -> bool| {
@@ -164,10 +166,10 @@ impl Reference {
             came(|request| request.orphan || !matches!(request.meaning, None | Some(Meaning::Granted)))
                 || self.left_behind.contains(&now.refresh);
         if now.ended.as_ref().is_some_and(|(_, of)| !verdict || *of != fingerprint(&now.refresh)) {
-            self.broken(format!("promise 6: ended without a verdict on its refresh token: {now:?}"));
+            self.violate(format!("promise 6: ended without a verdict on its refresh token: {now:?}"));
         }
         if now.retry.is_some() && !trouble {
-            self.broken(format!("promise 6: held back, and nothing had gone wrong: {now:?}"));
+            self.violate(format!("promise 6: held back without a failure: {now:?}"));
         }
         let reported = &self.tenants[tenant].reported;
         if now
@@ -175,7 +177,7 @@ impl Reference {
             .as_ref()
             .is_some_and(|(of, _)| !reported.iter().any(|token| fingerprint(token) == *of))
         {
-            self.broken(format!("promise 12: refused by nobody, and yet noted so: {now:?}"));
+            self.violate(format!("promise 12: noted as rejected without a report: {now:?}"));
         }
     }
 }

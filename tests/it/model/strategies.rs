@@ -1,4 +1,4 @@
-//! Which steps are drawn, how often, and which of them together.
+//! The strategies that draw the steps: their frequency, and their combinations.
 
 use proptest::{
     collection::vec,
@@ -7,12 +7,11 @@ use proptest::{
 };
 
 use super::steps::{
-    ACCOUNTS, Choice, Fault, LONGEST_MIN_TTL, Named, PERSONS, PROCESSES, PROVIDERS, Paste, Step, TENANTS,
-    Which,
+    ACCOUNTS, Choice, Fault, LONGEST_MIN_TTL, Named, PROCESSES, PROVIDERS, Paste, Step, TENANTS, USERS, Which,
 };
 
-/// The most of them in one sequence.
-const SCENES: usize = 30;
+/// The largest number of scenarios in one sequence.
+const SCENARIOS: usize = 30;
 
 fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
@@ -42,7 +41,7 @@ fn paste() -> impl Strategy<Value = Paste> {
     ]
 }
 
-/// Mostly the first one, so that most sign-ins are the session at once.
+/// Draws the first account most often, so that most sign-ins become the session at once.
 fn account() -> impl Strategy<Value = usize> {
     prop_oneof![3 => Just(0), 1 => 1..ACCOUNTS.len()]
 }
@@ -72,7 +71,7 @@ fn clock() -> impl Strategy<Value = i64> {
 fn step() -> impl Strategy<Value = Step> {
     let tenant = || 0..TENANTS.len();
     let process = || 0..PROCESSES;
-    let person = || 0..PERSONS.len();
+    let user = || 0..USERS.len();
     let provider = || 0..PROVIDERS.len();
     let which = select(vec![Which::Current, Which::Current, Which::Current, Which::Before, Which::Unknown]);
     prop_oneof![
@@ -84,23 +83,23 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(tenant, process, which)| Step::Reject { tenant, process, which }),
         6 => (tenant(), process(), account())
             .prop_map(|(tenant, process, account)| Step::SignIn { tenant, process, account }),
-        3 => (tenant(), process(), person())
-            .prop_map(|(tenant, process, person)| Step::Start { tenant, process, person }),
-        4 => (tenant(), process(), person(), account(), paste()).prop_map(
-            |(tenant, process, person, account, paste)| Step::Finish { tenant, process, person, account, paste }
+        3 => (tenant(), process(), user())
+            .prop_map(|(tenant, process, user)| Step::Start { tenant, process, user }),
+        4 => (tenant(), process(), user(), account(), paste()).prop_map(
+            |(tenant, process, user, account, paste)| Step::Finish { tenant, process, user, account, paste }
         ),
-        1 => (process(), person()).prop_map(|(process, person)| Step::Cancel { process, person }),
+        1 => (process(), user()).prop_map(|(process, user)| Step::Cancel { process, user }),
         4 => (tenant(), process(), proptest::bool::ANY)
             .prop_map(|(tenant, process, revoke)| Step::Logout { tenant, process, revoke }),
         4 => (tenant(), process(), choice(), named()).prop_map(|(tenant, process, choice, named)| {
             Step::Choose { tenant, process, choice, named }
         }),
-        1 => process().prop_map(|process| Step::Lapse { process }),
+        1 => process().prop_map(|process| Step::ExpireChoices { process }),
         1 => process().prop_map(|process| Step::Status { process }),
         14 => (provider(), fault()).prop_map(|(provider, fault)| Step::Script { provider, fault }),
         5 => (provider(), proptest::bool::ANY)
             .prop_map(|(provider, before)| Step::Hold { provider, before }),
-        7 => provider().prop_map(|provider| Step::LetGo { provider }),
+        7 => provider().prop_map(|provider| Step::Release { provider }),
         1 => proptest::bool::ANY.prop_map(|strict| Step::Rotate { strict }),
         9 => clock().prop_map(Step::Clock),
         9 => (tenant(), select(vec![75, 98, 100]))
@@ -111,75 +110,76 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Around the ends of what is open for a quarter of an hour, and of what is left for ten minutes more, in seconds.
-fn quarter() -> impl Strategy<Value = i64> {
+/// Draws seconds around the expiry of a choice (a quarter of an hour), and around its removal ten
+/// minutes later.
+fn choice_expiry() -> impl Strategy<Value = i64> {
     select(vec![1, 600, 899, 900, 901, 1499, 1500, 3600, -60, -1000])
 }
 
-/// What happens to a tenant while a sign-in waits for a choice.
+/// An event of a tenant while a sign-in waits for a choice.
 #[derive(Clone, Debug)]
-enum Meanwhile {
-    Expired,
-    Refused,
-    Signed(usize),
-    Died,
-    Faulty(Fault),
-    Shown,
-    Later(i64),
+enum WhileUndecided {
+    TokenExpired,
+    TokenRejected,
+    SignedIn(usize),
+    ProcessDied,
+    RefreshFault(Fault),
+    StatusRead,
+    ClockMoved(i64),
 }
 
-fn meanwhile() -> impl Strategy<Value = Meanwhile> {
+fn while_undecided() -> impl Strategy<Value = WhileUndecided> {
     prop_oneof![
-        3 => Just(Meanwhile::Expired),
-        1 => Just(Meanwhile::Refused),
-        2 => (0..ACCOUNTS.len()).prop_map(Meanwhile::Signed),
-        2 => Just(Meanwhile::Died),
-        2 => fault().prop_map(Meanwhile::Faulty),
-        1 => Just(Meanwhile::Shown),
-        2 => quarter().prop_map(Meanwhile::Later),
+        3 => Just(WhileUndecided::TokenExpired),
+        1 => Just(WhileUndecided::TokenRejected),
+        2 => (0..ACCOUNTS.len()).prop_map(WhileUndecided::SignedIn),
+        2 => Just(WhileUndecided::ProcessDied),
+        2 => fault().prop_map(WhileUndecided::RefreshFault),
+        1 => Just(WhileUndecided::StatusRead),
+        2 => choice_expiry().prop_map(WhileUndecided::ClockMoved),
     ]
 }
 
-impl Meanwhile {
+impl WhileUndecided {
     fn of(self, tenant: usize, process: usize) -> Vec<Step> {
         match self {
-            Self::Expired => vec![Step::Rush { tenant }],
-            Self::Refused => vec![Step::Reject { tenant, process, which: Which::Current }],
-            Self::Signed(account) => vec![Step::SignIn { tenant, process, account }],
-            Self::Died => vec![Step::Restart { process }],
-            Self::Faulty(fault) => {
+            Self::TokenExpired => vec![Step::Rush { tenant }],
+            Self::TokenRejected => vec![Step::Reject { tenant, process, which: Which::Current }],
+            Self::SignedIn(account) => vec![Step::SignIn { tenant, process, account }],
+            Self::ProcessDied => vec![Step::Restart { process }],
+            Self::RefreshFault(fault) => {
                 vec![Step::Script { provider: TENANTS[tenant].0, fault }, Step::Rush { tenant }]
             }
-            Self::Shown => vec![Step::Status { process }],
-            Self::Later(seconds) => vec![Step::Clock(seconds)],
+            Self::StatusRead => vec![Step::Status { process }],
+            Self::ClockMoved(seconds) => vec![Step::Clock(seconds)],
         }
     }
 }
 
-/// As whom somebody signs in, and whether the answer does not say so.
-fn arrival() -> impl Strategy<Value = (usize, bool)> {
+/// Draws another account of a sign-in, and whether the answer leaves it out.
+fn other_account() -> impl Strategy<Value = (usize, bool)> {
     (1..ACCOUNTS.len(), proptest::bool::weighted(0.2))
 }
 
-/// Often another program writes something into what waits.
+/// Often another program writes fields into the waiting sign-in.
 fn planted() -> impl Strategy<Value = Option<Step>> {
     proptest::option::of(Just(Step::Plant))
 }
 
-/// What becomes of it.
+/// The decision on a waiting sign-in.
 #[derive(Clone, Debug)]
 enum Decision {
     Chosen(Choice, Named),
     LoggedOut(bool),
-    /// After so many seconds somebody looks.
-    Looked(i64),
+    /// A broker expires choices after so many seconds.
+    Expired(i64),
 }
 
 fn decision() -> impl Strategy<Value = Decision> {
     prop_oneof![
         6 => (choice(), named()).prop_map(|(choice, named)| Decision::Chosen(choice, named)),
         1 => proptest::bool::ANY.prop_map(Decision::LoggedOut),
-        2 => quarter().prop_map(Decision::Looked),
+        2 => choice_expiry().prop_map(Decision::Expired),
     ]
 }
 
@@ -188,20 +188,20 @@ impl Decision {
         match self {
             Self::Chosen(choice, named) => vec![Step::Choose { tenant, process, choice, named }],
             Self::LoggedOut(revoke) => vec![Step::Logout { tenant, process, revoke }],
-            Self::Looked(after) => vec![Step::Clock(after), Step::Lapse { process }],
+            Self::Expired(after) => vec![Step::Clock(after), Step::ExpireChoices { process }],
         }
     }
 }
 
-/// Steps that lead together to where promises are at stake; what comes before and after them is random.
-fn scene() -> impl Strategy<Value = Vec<Step>> {
+/// Draws steps that together put promises at stake; the steps before and after them are random.
+fn scenario() -> impl Strategy<Value = Vec<Step>> {
     let tenant = || 0..TENANTS.len();
     let process = || 0..PROCESSES;
-    let ask = |tenant, process: usize| Step::Get { tenant, processes: 1 << process, callers: 1, min_ttl: 60 };
+    let get = |tenant, process: usize| Step::Get { tenant, processes: 1 << process, callers: 1, min_ttl: 60 };
     let aged = |tenant, percent| Step::Age { tenant, percent };
     prop_oneof![
         14 => step().prop_map(|step| vec![step]),
-        // What comes late, when somebody has logged out or signed in meanwhile.
+        // A late result, after a logout or a new sign-in.
         3 => (tenant(), proptest::option::of(fault()), process(), process(), 0..4_u8).prop_map(
             move |(tenant, fault, one, other, then)| {
                 let provider = TENANTS[tenant].0;
@@ -213,52 +213,52 @@ fn scene() -> impl Strategy<Value = Vec<Step>> {
                     _ => Step::SignIn { tenant, process: other, account: 1 },
                 };
                 let before = [aged(tenant, 100), Step::Hold { provider, before: false }];
-                let after = [ask(tenant, one), then, Step::LetGo { provider }];
+                let after = [get(tenant, one), then, Step::Release { provider }];
                 before.into_iter().chain(fault).chain(after).collect()
             }
         ),
-        // A sign-in as another account, what happens while it waits, and what becomes of it.
-        3 => (tenant(), process(), arrival(), planted(), vec(meanwhile(), 0..3), decision(), process())
-            .prop_map(move |(tenant, one, (account, nameless), planted, meanwhile, decision, other)| {
+        // A sign-in as another account, events while it waits, and the decision on it.
+        3 => (tenant(), process(), other_account(), planted(), vec(while_undecided(), 0..3), decision(), process())
+            .prop_map(move |(tenant, one, (account, nameless), planted, while_undecided, decision, other)| {
                 let provider = TENANTS[tenant].0;
                 let nameless = nameless.then_some(Step::Script { provider, fault: Fault::Nameless });
-                let waits = Step::SignIn { tenant, process: one, account };
-                let meanwhile = meanwhile.into_iter().flat_map(|step| step.of(tenant, other));
-                let decided = decision.of(tenant, other).into_iter().chain([ask(tenant, one)]);
-                nameless.into_iter().chain([waits]).chain(planted).chain(meanwhile).chain(decided).collect()
+                let sign_in = Step::SignIn { tenant, process: one, account };
+                let while_undecided = while_undecided.into_iter().flat_map(|step| step.of(tenant, other));
+                let decided = decision.of(tenant, other).into_iter().chain([get(tenant, one)]);
+                nameless.into_iter().chain([sign_in]).chain(planted).chain(while_undecided).chain(decided).collect()
             }),
-        // A refresh that comes late, when its person has chosen meanwhile.
+        // A late refresh, after its user has made a choice.
         1 => (tenant(), process(), process(), choice()).prop_map(move |(tenant, one, other, choice)| {
             let provider = TENANTS[tenant].0;
             let chosen = Step::Choose { tenant, process: other, choice, named: Named::Waiting };
-            let waits = Step::SignIn { tenant, process: other, account: 1 };
-            let held = [aged(tenant, 100), Step::Hold { provider, before: false }, ask(tenant, one)];
-            let after = [chosen, Step::LetGo { provider }];
-            std::iter::once(waits).chain(held).chain(after).collect()
+            let sign_in = Step::SignIn { tenant, process: other, account: 1 };
+            let held = [aged(tenant, 100), Step::Hold { provider, before: false }, get(tenant, one)];
+            let after = [chosen, Step::Release { provider }];
+            std::iter::once(sign_in).chain(held).chain(after).collect()
         }),
-        // Two who do not choose.
-        1 => (tenant(), tenant(), process(), quarter()).prop_map(|(one, other, process, quarter)| {
-            let waits = [one, other].map(|tenant| Step::SignIn { tenant, process, account: 1 });
-            waits.into_iter().chain([Step::Clock(quarter), Step::Lapse { process }]).collect()
+        // Two users who do not choose.
+        1 => (tenant(), tenant(), process(), choice_expiry()).prop_map(|(one, other, process, seconds)| {
+            let sign_in = [one, other].map(|tenant| Step::SignIn { tenant, process, account: 1 });
+            sign_in.into_iter().chain([Step::Clock(seconds), Step::ExpireChoices { process }]).collect()
         }),
-        // Trouble before the token's end or at it, and people who ask on.
+        // A failure before the token's expiry or at it, and callers that try again.
         3 => (tenant(), select(vec![75, 98, 100]), fault(), process(), select(vec![1, 5, 29, 91]), process())
             .prop_map(move |(tenant, percent, fault, one, later, other)| {
                 let script = Step::Script { provider: TENANTS[tenant].0, fault };
-                let asked = [ask(tenant, one), Step::Clock(later), ask(tenant, other), aged(tenant, 100)];
+                let calls = [get(tenant, one), Step::Clock(later), get(tenant, other), aged(tenant, 100)];
                 let before = [aged(tenant, percent), script];
-                before.into_iter().chain(asked).chain([ask(tenant, one)]).collect()
+                before.into_iter().chain(calls).chain([get(tenant, one)]).collect()
             }),
-        // A token that a resource refuses, and again.
+        // A token that a resource refuses, twice.
         1 => (tenant(), process(), process()).prop_map(move |(tenant, one, other)| {
             let which = Which::Current;
             let again = Step::Reject { tenant, process: other, which };
-            vec![Step::Reject { tenant, process: one, which }, ask(tenant, other), again, ask(tenant, one)]
+            vec![Step::Reject { tenant, process: one, which }, get(tenant, other), again, get(tenant, one)]
         }),
     ]
 }
 
-/// All sequences.
+/// Draws a whole sequence.
 pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
-    vec(scene(), 1..=SCENES).prop_map(|scenes| scenes.concat())
+    vec(scenario(), 1..=SCENARIOS).prop_map(|scenarios| scenarios.concat())
 }

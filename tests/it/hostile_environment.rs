@@ -1,4 +1,5 @@
-//! What an operator's limits, an inherited descriptor or a stuck neighbour must not do to a refresh.
+//! A refresh under an operator's limits, an inherited descriptor or a stuck neighbour: none of them
+//! makes it lose a token or run forever.
 #![expect(clippy::disallowed_methods, reason = "the tests' own processes and files are not the program's")]
 
 use std::{process::Stdio, sync::Arc, time::Duration};
@@ -14,7 +15,7 @@ use threadkey::{
 };
 use tokio::{io::AsyncReadExt as _, process::Command, time::timeout};
 
-use crate::parts;
+use crate::fixtures;
 use crate::support::{
     authserver::{self, AuthServer},
     browser,
@@ -24,25 +25,25 @@ use crate::support::{
 const NOW: i64 = 1_795_358_672;
 /// Past the end of the server's access tokens.
 const A_DAY: i64 = 24 * 3600;
-/// Whatever is waited for comes within this, or the test fails.
+/// The bound of every wait; a test that reaches it fails.
 const WAIT: Duration = Duration::from_secs(30);
 
 async fn signed_in() -> (AuthServer, Home) {
     let server = AuthServer::start(authserver::Options::default()).await;
     let home = Home::new(&server.config_toml("acme"));
     let started = home.run(&["auth", "start", "acme", "--json"]).await;
-    let started: serde_json::Value = serde_json::from_str(&started.stdout).expect("the way there works");
+    let started: serde_json::Value = serde_json::from_str(&started.stdout).expect("the setup works");
     let callback =
-        browser::sign_in(started["authorize_url"].as_str().expect("the way there works"), "alice").await;
+        browser::sign_in(started["authorize_url"].as_str().expect("the setup works"), "alice").await;
     let done = home.run_with(&["auth", "code", "acme"], &callback.url).await;
     assert_eq!(done.code, 0, "{done:?}");
     home.set_offset(A_DAY);
     (server, home)
 }
 
-/// The program behind some words of the shell, in the home's surroundings.
-fn after(home: &Home, words: &str, arguments: &str) -> Command {
-    let text = format!("{words}; exec '{}' {arguments}", program::path().display());
+/// Runs the program after some shell commands, in the home's environment.
+fn run_after(home: &Home, prefix: &str, arguments: &str) -> Command {
+    let text = format!("{prefix}; exec '{}' {arguments}", program::path().display());
     let model = home.command(&[]);
     let model = model.as_std();
     let mut command = Command::new("/bin/sh");
@@ -53,15 +54,15 @@ fn after(home: &Home, words: &str, arguments: &str) -> Command {
 }
 
 #[tokio::test]
-async fn under_a_limit_on_file_sizes_nothing_is_spent_that_could_not_be_saved() {
+async fn a_file_size_limit_prevents_spending_a_token_that_could_not_be_saved() {
     let (server, home) = signed_in().await;
     let before = server.count();
-    // 512 bytes: room for the intent, none for the answer.
-    let limited = after(&home, "ulimit -f 1", "token acme").output().await.unwrap();
-    let told = String::from_utf8_lossy(&limited.stderr);
-    assert_eq!(server.count(), before, "{told}");
-    assert_eq!(limited.status.code(), Some(6), "{told}");
-    assert!(told.contains("cannot reserve space for an answer"), "{told}");
+    // 512 bytes are enough for the intent and too few for the answer.
+    let limited = run_after(&home, "ulimit -f 1", "token acme").output().await.unwrap();
+    let stderr = String::from_utf8_lossy(&limited.stderr);
+    assert_eq!(server.count(), before, "{stderr}");
+    assert_eq!(limited.status.code(), Some(6), "{stderr}");
+    assert!(stderr.contains("cannot reserve space for an answer"), "{stderr}");
     let next = home.run(&["token", "acme"]).await;
     assert_eq!(next.code, 0, "{next:?}");
     let counts = server.events().of("alice");
@@ -69,29 +70,28 @@ async fn under_a_limit_on_file_sizes_nothing_is_spent_that_could_not_be_saved() 
 }
 
 #[tokio::test]
-async fn a_detached_refresh_keeps_nothing_open_that_its_caller_was_handed() {
+async fn a_detached_refresh_keeps_none_of_its_callers_descriptors_open() {
     let (server, home) = signed_in().await;
     server.hold();
-    let mut caller = after(&home, "exec 9>&1 >/dev/null", "token acme").spawn().unwrap();
+    let mut caller = run_after(&home, "exec 9>&1 >/dev/null", "token acme").spawn().unwrap();
     let mut handed_down = caller.stdout.take().unwrap();
     server.wait_for_held(1).await;
     caller.kill().await.unwrap();
     let mut rest = Vec::new();
     let ended = timeout(WAIT, handed_down.read_to_end(&mut rest)).await;
-    assert!(ended.is_ok(), "the refresh, which is still under way, holds the caller's descriptor 9");
+    assert!(ended.is_ok(), "the refresh, which is still in progress, holds the caller's descriptor 9");
     server.release();
     let next = home.run(&["token", "acme"]).await;
     assert_eq!(next.code, 0, "{next:?}");
     assert_eq!(server.events().of("alice").refreshes, 1);
 }
 
-/// A store with an expired session, and a broker on it whose provider nobody answers for.
+/// Creates a store with an expired session and a broker on it; the provider's port is closed.
 async fn expired(path: &std::path::Path) -> (Arc<dyn Store>, Broker, Tenant) {
     let clock = Clock::fixed(NOW);
-    let tenant: Tenant = "acme/local".parse().expect("the way there works");
-    let store: Arc<dyn Store> = Arc::new(
-        FileStore::open(path, clock.clone(), FileStoreOptions::default()).expect("the way there works"),
-    );
+    let tenant: Tenant = "acme/local".parse().expect("the setup works");
+    let store: Arc<dyn Store> =
+        Arc::new(FileStore::open(path, clock.clone(), FileStoreOptions::default()).expect("the setup works"));
     let settings = ProviderSettings {
         authorization_endpoint: "http://127.0.0.1:1/authorize".into(),
         token_endpoint: "http://127.0.0.1:1/token".into(),
@@ -124,39 +124,40 @@ async fn expired(path: &std::path::Path) -> (Arc<dyn Store>, Broker, Tenant) {
         binding: binding.clone(),
         scopes: Vec::new(),
     };
-    store.change(&tenant, Change::Start(pending)).await.expect("the way there works");
+    store.change(&tenant, Change::Start(pending)).await.expect("the setup works");
     let session = Box::new(Session::begin(Lineage([1; 16]), grant, binding, NOW));
-    parts::finish_sign_in(&*store, &tenant, State::new("state"), session).await;
+    fixtures::finish_sign_in(&*store, &tenant, State::new("state"), session).await;
     clock.set(NOW + A_DAY);
-    let provider = Provider::new(tenant.provider.clone(), settings).expect("the way there works");
-    let client = Client::new(clock.clone()).expect("the way there works");
+    let provider = Provider::new(tenant.provider.clone(), settings).expect("the setup works");
+    let client = Client::new(clock.clone()).expect("the setup works");
     (store.clone(), Broker::new(store, Providers::new([provider]), client, clock), tenant)
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_only_waits_for_a_stuck_holder_ends_when_nobody_waits_for_them() {
+async fn a_flight_that_waits_for_a_stuck_holder_ends_once_it_has_no_callers() {
     let folder = tempfile::tempdir().unwrap();
     let (store, broker, tenant) = expired(&folder.path().join("auth.json")).await;
     let held = store.try_lock(&tenant, Purpose::Refresh).await.unwrap().expect("it is free");
-    let asked = broker.token(&tenant, Duration::from_secs(60)).await;
-    assert!(matches!(asked, Err(TokenError::InProgress(_))), "{asked:?}");
-    // Minutes of the paused clock: a detached process ends with this, and would otherwise pile up with its like.
-    assert!(timeout(WAIT * 10, broker.drained()).await.is_ok(), "a flight waits on for nobody");
+    let result = broker.token(&tenant, Duration::from_secs(60)).await;
+    assert!(matches!(result, Err(TokenError::InProgress(_))), "{result:?}");
+    // These are minutes of the paused clock. A detached process ends with its flight; without the
+    // bound such processes would pile up.
+    assert!(timeout(WAIT * 10, broker.drained()).await.is_ok(), "a flight without callers waits on");
     drop(held);
 }
 
 #[tokio::test]
-async fn who_finds_the_lock_neither_free_nor_held_ends_when_nobody_waits_for_them() {
+async fn a_flight_that_finds_the_lock_held_in_shared_mode_ends_once_it_has_no_callers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("auth.json");
     let (store, broker, tenant) = expired(&path).await;
     drop(store.try_lock(&tenant, Purpose::Refresh).await.unwrap());
-    // Another waiter that was stopped in the moment in which it had the shared lock.
+    // This is another waiter, stopped at the moment at which it held the shared lock.
     let lock = folder.path().join("auth.json.refresh/acme%2Flocal.lock");
     let stopped = std::fs::File::open(lock).unwrap();
     stopped.lock_shared().unwrap();
     assert!(
         timeout(Duration::from_millis(500), broker.token(&tenant, Duration::from_secs(60))).await.is_err()
     );
-    assert!(timeout(WAIT, broker.drained()).await.is_ok(), "a flight turns round and round for nobody");
+    assert!(timeout(WAIT, broker.drained()).await.is_ok(), "a flight without callers keeps trying");
 }
