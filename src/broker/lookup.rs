@@ -2,7 +2,7 @@
 
 use super::{Broker, Undecided};
 use crate::{
-    ids::{Principal, ProviderId, Snowflake, Tenant},
+    ids::{Principal, Tenant},
     session::{Change, Entry, RetryKind, Session},
     store::StoreError,
     sys::clock::UnixTime,
@@ -68,27 +68,6 @@ impl Broker {
         let entries = self.inner.store.list().await?;
         let wanted = entries.iter().filter(|(tenant, _)| principals.contains(&tenant.principal));
         Ok(wanted.filter_map(|(tenant, entry)| status(tenant.clone(), entry, now)).collect())
-    }
-
-    /// Which tenant a worker of `owner` uses for `provider`: theirs if they have a session; else, where `guild` is given
-    /// because sharing is on and they are a member, the guild's if that has one; else theirs.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn resolve(
-        &self,
-        provider: &ProviderId,
-        owner: Snowflake,
-        guild: Option<Snowflake>,
-    ) -> Result<Tenant, StoreError> {
-        let own = Tenant::new(provider.clone(), Principal::User(owner));
-        let Some(guild) = guild else { return Ok(own) };
-        if self.inner.store.read(&own).await?.session.is_some() {
-            return Ok(own);
-        }
-        let shared = Tenant::new(provider.clone(), Principal::Guild(guild));
-        let found = self.inner.store.read(&shared).await?.session.is_some();
-        Ok(if found { shared } else { own })
     }
 
     /// The ended sessions whose persons have not been told yet.

@@ -39,10 +39,11 @@ mod shown;
 mod signed_in;
 mod start;
 mod token;
+mod worker_tokens;
 
 pub use error::{CancelError, ChoiceError, FinishError, LogoutError, StartError, TokenError};
 pub use event::Event;
-pub use lease::Lease;
+pub use lease::{Lease, TokenJson};
 pub use logout::{LoggedOut, Revocation};
 pub use lookup::{AccessState, RefreshState, Status};
 pub use peek::{Peek, peek};
@@ -50,6 +51,7 @@ pub use rescue::RestoreError;
 pub use shown::{News, Progress, Shown};
 pub use signed_in::{Finished, GrantEnd, Kept, SignedIn, Unchosen, Undecided};
 pub use start::SignIn;
+pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,8 +1,11 @@
 //! Signing in, from the link to the session.
 
+use std::sync::Arc;
+
 use threadkey::{
-    broker::{FinishError, Revocation},
-    ids::{Principal, Snowflake},
+    agent::{Conversation, Holder},
+    broker::{FinishError, Revocation, WorkerTokens},
+    ids::{ConversationId, Principal, Snowflake},
     oauth::Pasted,
     session::Entry,
 };
@@ -109,15 +112,24 @@ async fn a_cancelled_sign_in_drops_what_comes_back_late() {
 }
 
 #[tokio::test]
-async fn a_worker_of_a_person_without_a_session_uses_the_servers_only_where_that_is_shared() {
+async fn a_worker_uses_its_servers_session_only_if_shared_and_without_an_own_one() {
     let rig = Rig::start().await;
     let (alice, guild) = (Snowflake(803), Snowflake(900));
     let shared = Principal::Guild(guild);
     let started = rig.broker.start(&tenant(shared), ALICE).await.unwrap();
     let callback = browser::sign_in(started.authorize_url.as_str(), "team").await;
     rig.broker.finish(ALICE, Some(&acme()), Pasted::parse(&callback.url).unwrap()).await.unwrap();
-    assert_eq!(rig.broker.resolve(&acme(), alice, Some(guild)).await.unwrap(), tenant(shared));
-    assert_eq!(rig.broker.resolve(&acme(), alice, None).await.unwrap(), tenant(ALICE));
+    let tokens = WorkerTokens::new(rig.broker.clone(), Arc::default());
+    let holder = |shared_guild| Holder {
+        conversation: Conversation { id: ConversationId(Snowflake(1)), owner: alice, shared_guild },
+        providers: vec![acme()],
+    };
+    let (member, stranger) = (holder(Some(guild)), holder(None));
+    assert_eq!(tokens.entitlement(&member, &acme()).await.unwrap().tenant(), &tenant(shared));
+    assert_eq!(tokens.entitlement(&stranger, &acme()).await.unwrap().tenant(), &tenant(ALICE));
+    assert!(WorkerTokens::uses(&rig.broker, &member, &tenant(shared)).await.unwrap());
+    assert!(!WorkerTokens::uses(&rig.broker, &stranger, &tenant(shared)).await.unwrap());
     rig.sign_in(ALICE, "alice").await;
-    assert_eq!(rig.broker.resolve(&acme(), alice, Some(guild)).await.unwrap(), tenant(ALICE));
+    assert_eq!(tokens.entitlement(&member, &acme()).await.unwrap().tenant(), &tenant(ALICE));
+    assert!(!WorkerTokens::uses(&rig.broker, &member, &tenant(shared)).await.unwrap());
 }

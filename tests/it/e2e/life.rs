@@ -153,7 +153,7 @@ async fn a_logout_takes_the_login_from_workers_and_says_whether_the_grant_lives_
     assert!(told.contains("the access lives on"), "{told}");
     assert!(server.lives().iter().all(|life| life.state == LifeState::Live), "{:?}", server.lives());
     alice.says(&thread, "and now?");
-    said(&thread, "threadkey gives me no token: nobody is signed in", 1).await;
+    said(&thread, "threadkey gives me no token: you are not signed in", 1).await;
 
     town.sign_in(alice, "alice").await;
     alice.says(&thread, "and now?");
@@ -164,7 +164,7 @@ async fn a_logout_takes_the_login_from_workers_and_says_whether_the_grant_lives_
     let newest = server.lives().into_iter().max_by_key(|life| life.family).expect("two sign-ins");
     assert_ne!(newest.state, LifeState::Live);
     alice.says(&thread, "and now?");
-    said(&thread, "threadkey gives me no token: nobody is signed in", 2).await;
+    said(&thread, "threadkey gives me no token: you are not signed in", 2).await;
     town.discord.assert_no_violations();
 }
 

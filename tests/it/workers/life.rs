@@ -1,4 +1,4 @@
-//! From the first prompt to the last signal.
+//! The life of a worker, from its first prompt to its last signal.
 
 use super::*;
 
@@ -29,7 +29,7 @@ async fn a_second_prompt_while_one_runs_is_refused_and_disturbs_nothing() {
 
     assert!(lab.workers.cancel(ConversationId(Snowflake(1))).await);
     assert_eq!(Turn::read(&mut updates).await.done.as_deref(), Some("cancelled"));
-    assert!(!lab.workers.cancel(ConversationId(Snowflake(1))).await, "there is no turn any more");
+    assert!(!lab.workers.cancel(ConversationId(Snowflake(1))).await, "the turn has ended");
     assert!(lab.prompt(1, "again").await.is_ok());
 }
 
@@ -38,7 +38,7 @@ async fn an_agent_that_ignores_a_cancel_is_ended() {
     let lab = Lab::scripted("say started; on_cancel() { :; }", |_| {});
     let mut updates = lab.prompt(1, "work").await.expect("it is taken");
     assert!(matches!(next(&mut updates).await, Some(Update::Text(_))));
-    // From here on time runs as soon as nothing else does.
+    // From here on the clock advances whenever the runtime is idle.
     tokio::time::pause();
     assert!(lab.workers.cancel(ConversationId(Snowflake(1))).await);
     assert!(matches!(updates.recv().await, Some(Update::Done(reason)) if reason == "cancelled"));
@@ -46,7 +46,7 @@ async fn an_agent_that_ignores_a_cancel_is_ended() {
 }
 
 #[tokio::test]
-async fn a_crash_in_a_turn_is_told_with_the_end_of_stderr_and_the_next_prompt_starts_afresh() {
+async fn a_crash_reports_the_end_of_stderr_and_the_next_prompt_starts_a_new_worker() {
     let lab = Lab::scripted(
         r#"say "half an"; echo "my secret is $THREADKEY_CAPABILITY and $KEY" >&2; exit 7"#,
         |settings| {
@@ -62,14 +62,14 @@ async fn a_crash_in_a_turn_is_told_with_the_end_of_stderr_and_the_next_prompt_st
 }
 
 #[tokio::test]
-async fn a_line_over_the_limit_ends_the_worker_and_says_so() {
+async fn a_line_over_the_limit_ends_the_worker_and_is_named_as_the_cause() {
     let lab = Lab::scripted("head -c 1100000 /dev/zero | tr '\\0' x; echo; sleep 1000", |_| {});
     let turn = lab.turn(1, "go").await;
     assert_eq!(turn.crashed.as_deref(), Some("it sent a line of more than 1 MiB"));
 }
 
 #[tokio::test]
-async fn a_program_that_cannot_be_started_is_named_with_the_reason() {
+async fn a_program_that_cannot_start_is_named_with_the_reason() {
     let missing = Lab::new(&["no-such-agent"], |_| {});
     let error = missing.prompt(1, "go").await.expect_err("there is no such program").to_string();
     assert!(error.contains("\"no-such-agent\" cannot be started: no such program in PATH"), "{error}");
@@ -87,7 +87,7 @@ async fn a_program_that_cannot_be_started_is_named_with_the_reason() {
 }
 
 #[tokio::test]
-async fn an_agent_that_dies_at_once_is_told_with_its_stderr() {
+async fn an_agent_that_exits_at_once_is_reported_with_its_stderr() {
     let lab = Lab::new(&["/bin/sh", "-c", "echo cannot find my soul >&2; exit 3"], |_| {});
     let error = lab.prompt(1, "go").await.expect_err("it dies").to_string();
     assert!(error.contains("(exit status 3; it wrote: cannot find my soul)"), "{error}");
@@ -136,23 +136,23 @@ async fn an_idle_worker_is_ended_and_its_capability_is_void() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_worker_reaches_what_it_started_even_if_it_ignores_a_polite_signal() {
+async fn the_end_of_a_worker_also_ends_children_that_ignore_sigterm() {
     let lab = Lab::scripted(
         r#"mkfifo held; exec 3<>held; (trap "" TERM; exec sleep 1000) & say started; done_with end_turn"#,
         |_| {},
     );
     assert_eq!(lab.turn(1, "go").await.text, "started");
-    // The worker and its child hold the pipe; its end comes when neither does.
+    // The worker and its child hold the pipe, which ends after both of them have.
     let pipe = std::fs::File::open(lab.folder.path().join("agents/1-100/cwd/held")).expect("it is there");
     let (ended, end) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || ended.send(std::io::read_to_string(pipe)));
     assert!(lab.workers.end(ConversationId(Snowflake(1))).await);
     timeout(WAIT, end).await.expect("the grandchild dies").expect("no panic").expect("it can be read");
-    assert!(!lab.workers.end(ConversationId(Snowflake(1))).await, "there is none any more");
+    assert!(!lab.workers.end(ConversationId(Snowflake(1))).await, "the worker has ended");
 }
 
 #[tokio::test]
-async fn a_worker_that_was_ended_in_a_turn_says_that_it_was_cancelled() {
+async fn a_worker_that_is_ended_in_a_turn_reports_it_as_cancelled() {
     let lab = Lab::scripted("say started; sleep 1000", |_| {});
     let mut updates = lab.prompt(1, "go").await.expect("it is taken");
     assert!(matches!(next(&mut updates).await, Some(Update::Text(_))));
@@ -161,7 +161,7 @@ async fn a_worker_that_was_ended_in_a_turn_says_that_it_was_cancelled() {
 }
 
 #[tokio::test]
-async fn what_one_owner_s_worker_has_written_is_not_there_for_the_next_owner_of_the_conversation() {
+async fn the_files_of_one_owners_worker_are_hidden_from_the_next_owner() {
     let run = r#"say "found: $(cat note "$HOME/note" 2>/dev/null)"; printf %s "$KEY" | tee note > "$HOME/note"; done_with end_turn"#;
     let lab = Lab::scripted(run, |settings| {
         settings.env.insert("KEY".into(), "{user} ".into());
@@ -170,7 +170,7 @@ async fn what_one_owner_s_worker_has_written_is_not_there_for_the_next_owner_of_
     let other = Conversation { owner: Snowflake(200), ..conversation(1) };
     let mut updates = lab.workers.prompt(&other, "go".into()).await.expect("it is taken");
     assert_eq!(Turn::read(&mut updates).await.text, "found: ");
-    assert_eq!(lab.turn(1, "go").await.text, "found: 100 100 ", "the first one's are kept for the first");
+    assert_eq!(lab.turn(1, "go").await.text, "found: 100 100 ", "the first owner's files are kept for the first owner");
 }
 
 #[tokio::test]
@@ -228,7 +228,7 @@ async fn the_capability_is_live_while_the_worker_is_and_void_before_it_ends() {
 }
 
 #[tokio::test]
-async fn what_an_agent_floods_us_with_arrives_in_order_and_nonsense_is_passed_over() {
+async fn a_flood_of_updates_arrives_in_order_and_invalid_lines_are_ignored() {
     let lab = Lab::scripted(
         r#"
 echo "this is not JSON"

@@ -1,4 +1,4 @@
-//! A real ACP agent in its sandbox: the example that the protocol's own TypeScript SDK ships, on Node.js.
+//! A real ACP agent in its sandbox: the example in the protocol's own TypeScript SDK, on Node.js.
 
 use super::*;
 use crate::support::npm::{self, Files};
@@ -16,7 +16,7 @@ async fn a_real_agent_on_node_works_in_the_sandbox() {
     let node = npm::program("node");
     let lab = Lab::new(&[&node.to_string_lossy(), &script.to_string_lossy()], |settings| {
         let node = std::fs::canonicalize(&node).expect("it is there");
-        // Where Node.js is kept in a folder of its own, its libraries are beside `bin`.
+        // If Node.js has a folder of its own, its libraries are beside `bin`.
         let installation = node.ancestors().nth(2).expect("it is in bin/").to_owned();
         settings.read = vec![package, installation];
     });

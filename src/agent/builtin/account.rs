@@ -1,4 +1,4 @@
-//! Whose login the agent holds: the token API says what it has, the resource says whose it is.
+//! Finds the account of the agent's token: the token API gives the token, and the resource names its account.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
+    reply::Reply,
     settings::{BuiltinError, BuiltinSettings},
-    voice::Voice,
 };
 use crate::{
     agent::token_client::{TokenAnswer, TokenClientError, TokenQuery},
@@ -18,28 +18,27 @@ use crate::{
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// The longest answer of the resource that is read, in bytes.
+/// How many bytes of the resource's answer are read at most.
 const MAX_BODY: usize = 64 * 1024;
 
+/// Reports the account of the agent's token.
 #[derive(Clone)]
-pub(super) struct Login {
+pub(super) struct AccountReport {
     settings: BuiltinSettings,
     client: reqwest::Client,
 }
 
-/// What the resource made of a token.
-enum Seen {
-    /// Its owner, as the resource calls them.
-    As(String),
-    /// 401.
-    Rejected,
-    /// Something else, in words.
-    Not(String),
+/// The reason why the resource named no account.
+enum NoAccount {
+    /// The resource answered 401.
+    TokenRejected,
+    /// Another reason, to show to the owner.
+    Other(String),
 }
 
-impl Login {
+impl AccountReport {
     pub(super) fn new(settings: BuiltinSettings) -> Result<Self, BuiltinError> {
-        // Without redirects: a token goes to the address that was configured and to no other.
+        // No redirects: a token goes to the configured address and to no other.
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT_WITHIN)
             .timeout(ANSWER_WITHIN)
@@ -50,20 +49,20 @@ impl Login {
         Ok(Self { settings, client })
     }
 
-    /// Says it, with the steps as tool calls.
-    pub(super) async fn show(&self, voice: &Voice) -> Result<(), AcpError> {
-        let sentence = match self.find_out(voice).await? {
+    /// Sends the account or the reason why it is unknown. Each step is shown as a tool call.
+    pub(super) async fn send(&self, reply: &Reply) -> Result<(), AcpError> {
+        let sentence = match self.look_up(reply).await? {
             Ok(sentence) | Err(sentence) => sentence,
         };
-        voice.say(&sentence)
+        reply.send(&sentence)
     }
 
-    /// Who it is, or why that cannot be said. The outer error is the connection's to the bot.
-    async fn find_out(&self, voice: &Voice) -> Result<Result<String, String>, AcpError> {
+    /// Returns a sentence with the account, or with the reason why it is unknown. The outer error is the connection's to the bot.
+    async fn look_up(&self, reply: &Reply) -> Result<Result<String, String>, AcpError> {
         let provider = &self.settings.provider;
         let title = format!("Ask threadkey for a token of {provider}");
-        let asked = self.settings.tokens.token(provider, TokenQuery::default());
-        let mut token = match voice.step("token", title, asked).await? {
+        let requested = self.settings.tokens.token(provider, TokenQuery::default());
+        let mut token = match reply.tool_call("token", title, requested).await? {
             Ok(token) => token,
             Err(error) => return Ok(Err(no_token(provider, &error))),
         };
@@ -72,52 +71,44 @@ impl Login {
             return Ok(Ok(sentence(&account, &token)));
         };
         let title = format!("Ask {provider} whose login it is");
-        let seen = self.look(address, &token);
-        let mut seen = voice.step("userinfo", title, async { seen.await.into_result() }).await?;
-        if let Err(Seen::Rejected) = seen {
-            let title = format!("Tell threadkey that {provider} refused the token");
+        let mut found = reply.tool_call("userinfo", title, self.ask_userinfo(address, &token)).await?;
+        if let Err(NoAccount::TokenRejected) = found {
+            let title = format!("Report to threadkey that {provider} refused the token");
             let rejected = self.settings.tokens.rejected(provider, &token.access_token);
-            token = match voice.step("rejected", title, rejected).await? {
+            token = match reply.tool_call("rejected", title, rejected).await? {
                 Ok(token) => token,
                 Err(error) => return Ok(Err(no_token(provider, &error))),
             };
             let title = format!("Ask {provider} again");
-            let again = self.look(address, &token);
-            seen = voice.step("userinfo-again", title, async { again.await.into_result() }).await?;
+            found = reply.tool_call("userinfo-again", title, self.ask_userinfo(address, &token)).await?;
         }
-        Ok(match seen {
+        Ok(match found {
             Ok(account) => Ok(sentence(&account, &token)),
-            Err(Seen::Not(why)) => Err(why),
-            Err(_) => Err(format!("**{provider}** refuses the token that I hold, also a new one (401).")),
+            Err(NoAccount::Other(reason)) => Err(reason),
+            Err(NoAccount::TokenRejected) => Err(format!(
+                "**{provider}** refuses the token that I hold, and a new one as well (401). Sign in again with `/auth start {provider}`."
+            )),
         })
     }
 
-    async fn look(&self, address: &Url, token: &TokenAnswer) -> Seen {
+    /// Asks the resource for the token's account.
+    async fn ask_userinfo(&self, address: &Url, token: &TokenAnswer) -> Result<String, NoAccount> {
         let provider = &self.settings.provider;
-        let asked = self.client.get(address.clone()).bearer_auth(token.access_token.expose());
-        let response = match asked.header("accept", "application/json").send().await {
-            Ok(response) => response,
-            Err(error) => return Seen::Not(format!("**{provider}** cannot be reached: {error}")),
-        };
+        let request = self.client.get(address.clone()).bearer_auth(token.access_token.expose());
+        let sent = request.header("accept", "application/json").send().await;
+        let response =
+            sent.map_err(|error| NoAccount::Other(format!("**{provider}** cannot be reached: {error}")))?;
         match response.status() {
-            StatusCode::UNAUTHORIZED => Seen::Rejected,
-            status if status.is_success() => match body(response).await {
-                Ok(body) => account(&body).map_or_else(
-                    || Seen::Not(format!("**{provider}** does not say whose login it is.")),
-                    Seen::As,
-                ),
-                Err(why) => Seen::Not(format!("**{provider}** cannot be understood: {why}")),
-            },
-            status => Seen::Not(format!("**{provider}** answers {status}.")),
-        }
-    }
-}
-
-impl Seen {
-    fn into_result(self) -> Result<String, Self> {
-        match self {
-            Self::As(account) => Ok(account),
-            other => Err(other),
+            StatusCode::UNAUTHORIZED => Err(NoAccount::TokenRejected),
+            status if status.is_success() => {
+                let body = body(response).await.map_err(|reason| {
+                    NoAccount::Other(format!("The answer of **{provider}** cannot be read: {reason}"))
+                })?;
+                account(&body).ok_or_else(|| {
+                    NoAccount::Other(format!("The answer of **{provider}** names no account."))
+                })
+            }
+            status => Err(NoAccount::Other(format!("**{provider}** answers {status}."))),
         }
     }
 }
@@ -125,15 +116,15 @@ impl Seen {
 fn sentence(account: &str, token: &TokenAnswer) -> String {
     let TokenAnswer { provider, generation, expires_in, .. } = token;
     format!(
-        "I hold **{account}**'s login at **{provider}** (generation {generation}, token ends in {expires_in} s)."
+        "I hold **{account}**'s login at **{provider}** (generation {generation}, the token expires in {expires_in} s)."
     )
 }
 
 fn no_token(provider: &ProviderId, error: &TokenClientError) -> String {
     match error {
-        // Whoever reads this is on Discord: what to do there, and no tenant's name.
+        // The reader is a Discord user: this names the command to type, and no tenant.
         TokenClientError::Refused { code, .. } if code == "no_session" => format!(
-            "threadkey gives me no token: nobody is signed in to **{provider}** for you. Type `/auth start {provider}`, and then ask me again."
+            "threadkey gives me no token: you are not signed in to **{provider}**. Type `/auth start {provider}`, and then ask me again."
         ),
         TokenClientError::Refused { code, detail, .. } => {
             format!("threadkey gives me no token: {detail} (`{code}`)")
@@ -142,18 +133,19 @@ fn no_token(provider: &ProviderId, error: &TokenClientError) -> String {
     }
 }
 
+/// Reads a JSON body of limited length.
 async fn body(mut response: reqwest::Response) -> Result<Value, String> {
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| error.to_string())? {
         if bytes.len() + chunk.len() > MAX_BODY {
-            return Err(format!("its answer is longer than {} KiB", MAX_BODY / 1024));
+            return Err(format!("it is longer than {} KiB", MAX_BODY / 1024));
         }
         bytes.extend_from_slice(&chunk);
     }
     serde_json::from_slice(&bytes).map_err(|error| error.to_string())
 }
 
-/// OpenID Connect Core §5.1, from what people know themselves by to what only the provider knows.
+/// Returns the account from OpenID Connect claims (Core §5.1). Names that users know come before the provider's own id.
 fn account(userinfo: &Value) -> Option<String> {
     ["preferred_username", "name", "login", "email", "sub"]
         .iter()
@@ -166,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_account_is_called_as_people_know_it() {
+    fn an_account_has_the_name_that_users_know_before_the_providers_id() {
         assert_eq!(
             account(&serde_json::json!({"sub": "8f", "name": "alice", "email": "a@x"})).as_deref(),
             Some("alice")
