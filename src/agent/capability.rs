@@ -1,7 +1,7 @@
 //! Capabilities: the random secrets that workers present to the token API.
 //!
-//! A conversation has at most one live capability, of which only the SHA-256 is kept. A new one, or the worker's end, voids
-//! the old one.
+//! A conversation has at most one live capability, of which only the SHA-256 is kept. A new one, or
+//! the worker's end, voids the old one.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -69,7 +69,8 @@ impl Capabilities {
         self.by_fingerprint.get(&Fingerprint::of(presented)).map(|holder| holder.clone())
     }
 
-    /// Records a token that a worker is about to be given, so that [`Capabilities::is_secret`] knows it.
+    /// Records a token that a worker is about to be given, so that [`Capabilities::is_secret`]
+    /// knows it.
     pub fn note_handed_out(&self, token: Fingerprint) {
         let mut handed_out = self.handed_out.lock().unwrap_or_else(PoisonError::into_inner);
         if !handed_out.known.insert(token.clone()) {
@@ -83,7 +84,8 @@ impl Capabilities {
         }
     }
 
-    /// Whether this is a live capability or a token that a worker was given, which no other party may see.
+    /// Whether this is a live capability or a token that a worker was given, which no other party
+    /// may see.
     pub fn is_secret(&self, fingerprint: &Fingerprint) -> bool {
         self.by_fingerprint.contains_key(fingerprint)
             || self.handed_out.lock().unwrap_or_else(PoisonError::into_inner).known.contains(fingerprint)

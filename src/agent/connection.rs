@@ -1,4 +1,5 @@
-//! Our side of one worker's Agent Client Protocol connection, version 1: the handshake, the turns, the agent's requests.
+//! Our side of one worker's Agent Client Protocol connection, version 1: the handshake, the turns,
+//! the agent's requests.
 //!
 //! We offer the agent no file system and no terminal, because it has its own.
 
@@ -61,7 +62,8 @@ pub(super) trait ConnectionOwner: Send + Sync + 'static {
     fn handshake_done(&self);
     /// Called after a turn, when the next prompt may come.
     fn turn_done(&self);
-    /// Called after the idle time without a prompt. If this returns true, no further prompt is admitted and the worker ends.
+    /// Called after the idle time without a prompt. If this returns true, no further prompt is
+    /// admitted and the worker ends.
     fn retires_when_idle(&self) -> bool;
 }
 
@@ -188,8 +190,8 @@ async fn handshake(cx: &ConnectionTo<Agent>, work: PathBuf) -> Result<SessionId,
     Ok(cx.send_request(NewSessionRequest::new(work)).block_task().await?.session_id)
 }
 
-/// Runs one turn. Returns its stop reason, or the reason why the connection has to end. In the latter case the turn stays the
-/// current one.
+/// Runs one turn. Returns its stop reason, or the reason why the connection has to end. In the
+/// latter case the turn stays the current one.
 async fn turn(
     cx: &ConnectionTo<Agent>,
     session: &SessionId,

@@ -13,7 +13,8 @@ use crate::{
 /// The `PATH` of a worker if the bot has none.
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The variable with the path of the token API's socket. `threadkey token` inside a worker reads it as well.
+/// The variable with the path of the token API's socket. `threadkey token` inside a worker reads it
+/// as well.
 pub const SOCKET_VARIABLE: &str = "THREADKEY_SOCKET";
 /// The variable with the capability to present there.
 pub const CAPABILITY_VARIABLE: &str = "THREADKEY_CAPABILITY";
@@ -112,7 +113,8 @@ impl Expansion<'_> {
     }
 }
 
-/// Finds the next `{name}` or `{name:argument}`, where the name has lower-case letters only. Other braces, as in JSON, are text.
+/// Finds the next `{name}` or `{name:argument}`, where the name has lower-case letters only. Other
+/// braces, as in JSON, are text.
 fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
     let mut from = 0;
     while let Some(open) = text[from..].find('{').map(|at| from + at) {

@@ -19,8 +19,8 @@ use crate::sys::{
 
 /// The paths that every sandboxed program may read.
 ///
-/// Of `/etc` these are the files that libraries look up, because others there hold secrets. Of `/proc` and `/sys` these are the
-/// files that describe the machine.
+/// Of `/etc` these are the files that libraries look up, because others there hold secrets. Of
+/// `/proc` and `/sys` these are the files that describe the machine.
 const SYSTEM_PATHS: &[&str] = &[
     "/bin",
     "/lib",
@@ -100,7 +100,8 @@ struct Prepared {
     sandbox: Option<Sandbox>,
 }
 
-/// Starts a worker's process. Even if this returns an error, its capability may be live, and the caller has to revoke it.
+/// Starts a worker's process. Even if this returns an error, its capability may be live, and the
+/// caller has to revoke it.
 pub(super) async fn launch(
     settings: &AgentSettings,
     holder: &Holder,
@@ -143,7 +144,8 @@ fn explain(error: io::Error, sandboxed: bool) -> io::Error {
     error
 }
 
-/// Finds the program, creates the folders and builds the sandbox. This touches the disk, so async threads must not call it.
+/// Finds the program, creates the folders and builds the sandbox. This touches the disk, so async
+/// threads must not call it.
 fn prepare(settings: &AgentSettings, conversation: &Conversation) -> Result<Prepared, PromptError> {
     settings.check()?;
     let name = settings.command.first().ok_or(PromptError::NotConfigured)?;
@@ -187,8 +189,8 @@ fn policy(settings: &AgentSettings, program: &Path, folders: &Folders) -> Policy
     }
 }
 
-/// Returns the paths that the program needs to run: its own path and the folder with its real file. The folder is left
-/// out if a home, the temporary files or a denied path lies in it.
+/// Returns the paths that the program needs to run: its own path and the folder with its real file.
+/// The folder is left out if a home, the temporary files or a denied path lies in it.
 fn program_paths(program: &Path, deny: &[PathBuf]) -> Vec<PathBuf> {
     let mut paths = vec![program.to_owned()];
     if let Ok(real) = sandbox::resolve(program)

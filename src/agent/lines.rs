@@ -1,8 +1,9 @@
 //! Lines from and to a worker, with limits.
 //!
-//! The protocol crate reads ahead and queues unhandled messages in both directions without a limit. The [`Gate`] adds a limit.
-//! After [`LINES_AHEAD`] lines or [`BYTES_AHEAD`] bytes the incoming stream inserts a request of its own. It yields nothing more
-//! until the answer to this request arrives in the outgoing stream. By then every earlier line is handled and answered.
+//! The protocol crate reads ahead and queues unhandled messages in both directions without a limit.
+//! The [`Gate`] adds a limit. After [`LINES_AHEAD`] lines or [`BYTES_AHEAD`] bytes the incoming
+//! stream inserts a request of its own. It yields nothing more until the answer to this request
+//! arrives in the outgoing stream. By then every earlier line is handled and answered.
 
 use std::{
     io,
@@ -47,7 +48,8 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
         Self { reader: BufReader::new(reader), limit }
     }
 
-    /// Returns the next line, or `None` at the end of the input. The last line may lack its line end.
+    /// Returns the next line, or `None` at the end of the input. The last line may lack its line
+    /// end.
     pub(super) async fn next(&mut self) -> io::Result<Option<Line>> {
         let mut line = Vec::new();
         let mut cut = false;
@@ -77,7 +79,8 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
 /// Connects the two directions of one connection: an answer in one lets the other continue.
 #[derive(Debug)]
 pub(super) struct Gate {
-    /// The id of the inserted request. It is random, so that no worker can open the gate with a forged answer.
+    /// The id of the inserted request. It is random, so that no worker can open the gate with a
+    /// forged answer.
     id: String,
     answered: Notify,
     fault: OnceLock<String>,

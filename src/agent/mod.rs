@@ -1,13 +1,15 @@
 //! Workers: one ACP agent process per conversation, its secrets, and its output.
 //!
-//! [`Workers`] starts a worker at its conversation's first prompt. It ends the worker when that is idle, crashes, or is
-//! stopped. The protocol is ACP version 1 over stdin and stdout.
+//! [`Workers`] starts a worker at its conversation's first prompt. A worker ends if it is idle for
+//! long, crashes, or is stopped. The protocol is ACP version 1 over stdin and stdout.
 //!
 //! Invariants:
 //!
 //! - A worker has a process group, an environment, a home and a sandbox of its own.
-//! - It presents a capability to the token API ([`Capabilities`]), which is void before the process is signalled.
-//! - Everything that a worker can make us keep is bounded: lines, queued messages, updates, permission requests, stderr.
+//! - It presents a capability to the token API ([`Capabilities`]), which is void before the process
+//!   is signalled.
+//! - Everything that a worker can make us keep is bounded: lines, queued messages, updates,
+//!   permission requests, stderr.
 
 pub mod builtin;
 mod capability;
@@ -51,7 +53,8 @@ pub struct Conversation {
     pub shared_guild: Option<Snowflake>,
 }
 
-/// A piece of a worker's output during a turn. The last one is [`Update::Done`] or [`Update::Crashed`].
+/// A piece of a worker's output during a turn. The last one is [`Update::Done`] or
+/// [`Update::Crashed`].
 #[derive(Debug)]
 pub enum Update {
     /// More of the answer (Markdown).
@@ -67,7 +70,8 @@ pub enum Update {
     },
     /// The agent asks its owner for permission. Dropping `answer` refuses.
     Permission(PermissionRequest),
-    /// The turn has ended with this stop reason: `end_turn`, `cancelled`, `max_tokens`, `max_turn_requests` or `refusal`.
+    /// The turn has ended with this stop reason: `end_turn`, `cancelled`, `max_tokens`,
+    /// `max_turn_requests` or `refusal`.
     Done(String),
     /// The process has ended.
     Crashed {

@@ -30,16 +30,18 @@ pub struct AgentSettings {
     pub providers: Vec<ProviderId>,
     /// The isolation.
     pub isolation: Isolation,
-    /// More environment variables, in which `{capability}`, `{conversation}`, `{user}` and `{token:PROVIDER}` expand.
+    /// More environment variables, in which `{capability}`, `{conversation}`, `{user}` and
+    /// `{token:PROVIDER}` expand.
     pub env: BTreeMap<String, String>,
-    /// The folder in which each worker gets a folder of its own, with its HOME, TMPDIR and working folder.
+    /// The folder in which each worker gets a folder of its own, with its HOME, TMPDIR and working
+    /// folder.
     pub root: PathBuf,
     /// The token API's socket.
     pub socket: PathBuf,
     /// Folders that workers may read besides the system's and the program's own ones.
     pub read: Vec<PathBuf>,
-    /// The paths that no sandboxed worker may reach, even below a readable folder: the store's folder, the configuration,
-    /// and files with secrets. `root` counts as one of them.
+    /// The paths that no sandboxed worker may reach, even below a readable folder: the store's
+    /// folder, the configuration, and files with secrets. `root` counts as one of them.
     pub deny: Vec<PathBuf>,
     /// How many workers may run at once.
     pub max_workers: usize,
@@ -85,7 +87,8 @@ pub enum SettingsError {
 }
 
 impl AgentSettings {
-    /// Refuses settings with which a sandboxed worker could read another worker's folder, the store or the configuration.
+    /// Refuses settings with which a sandboxed worker could read another worker's folder, the store
+    /// or the configuration.
     ///
     /// This resolves symlinks, so it touches the disk.
     ///

@@ -18,7 +18,8 @@ use crate::ids::ConversationId;
 const MAX_LINE: usize = 4096;
 /// How many bytes are kept in all.
 const MAX_KEPT: usize = 4096;
-/// How long to wait for the end of the pipe after the process has ended. A process that left its group may hold the pipe open.
+/// How long to wait for the end of the pipe after the process has ended. A process that left its
+/// group may hold the pipe open.
 const END_WITHIN: Duration = Duration::from_secs(1);
 
 /// Reads a worker's stderr to its end, and keeps the last lines.

@@ -1,8 +1,8 @@
 //! The table of workers: at most one for each conversation, with its state.
 //!
-//! A conversation has an entry from the start of its worker until the process is reaped and the capability is void. A prompt
-//! that finds a worker at its end waits for that end, and then starts a new worker.
-//! Nothing here waits: the lock of the table is never held across an await.
+//! A conversation has an entry from the start of its worker until the process is reaped and the
+//! capability is void. A prompt for an ending worker waits for its end, and then starts a new
+//! worker. Nothing here waits: the lock of the table is never held across an await.
 
 use std::{
     collections::HashMap,
@@ -53,7 +53,8 @@ enum State {
 pub(super) enum Admission {
     /// The conversation's worker has the prompt.
     Delivered,
-    /// The conversation had no worker. It has an entry now, and the caller must start the worker's task.
+    /// The conversation had no worker. It has an entry now, and the caller must start the worker's
+    /// task.
     Start(NewWorker),
     /// The conversation's worker is ending. The caller tries again after the token has fired.
     RetryAfter(CancellationToken, Prompt),
@@ -106,8 +107,8 @@ impl Table {
                 return Ok(Admission::RetryAfter(entry.ended.clone(), prompt));
             }
             if entry.conversation != *conversation {
-                // The owner or the rights differ. The worker has the capability of the old ones, so it must not serve
-                // the new ones.
+                // The owner or the rights differ. The worker has the capability of the old ones, so
+                // it must not serve the new ones.
                 return Ok(Admission::RetryAfter(self.stop_entry(entry), prompt));
             }
             if entry.turn.is_some() {
@@ -119,7 +120,8 @@ impl Table {
                     entry.turn = Some(turn);
                     Ok(Admission::Delivered)
                 }
-                // The worker's task takes no more prompts, and is about to mark this entry as ending.
+                // The worker's task takes no more prompts, and is about to mark this entry as
+                // ending.
                 Err(mpsc::error::TrySendError::Closed(prompt)) => {
                     Ok(Admission::RetryAfter(entry.ended.clone(), prompt))
                 }
@@ -168,7 +170,8 @@ impl Table {
         turn.inspect(|turn| turn.cancel()).is_some()
     }
 
-    /// Voids the capability of the conversation's worker and asks the worker to end. The returned token fires at its end.
+    /// Voids the capability of the conversation's worker and asks the worker to end. The returned
+    /// token fires at its end.
     pub(super) fn stop(&self, conversation: ConversationId) -> Option<CancellationToken> {
         self.rows().entries.get_mut(&conversation).map(|entry| self.stop_entry(entry))
     }
@@ -210,7 +213,8 @@ impl Table {
 }
 
 impl TableEntry {
-    /// Reports the result of the start to the waiting caller. Returns false if it was reported before.
+    /// Reports the result of the start to the waiting caller. Returns false if it was reported
+    /// before.
     pub(super) fn report_start(&self, result: Result<(), PromptError>) -> bool {
         let report = self.start_report.lock().unwrap_or_else(PoisonError::into_inner).take();
         // A caller that gave up has also dropped the turn's channel, which the connection notices.

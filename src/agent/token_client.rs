@@ -1,6 +1,8 @@
-//! The worker's side of the token API: HTTP/1.1 over the Unix socket, with the capability as bearer token (RFC 6750 §2.1).
+//! The worker's side of the token API: HTTP/1.1 over the Unix socket, with the capability as bearer
+//! token (RFC 6750 §2.1).
 //!
-//! The built-in agent uses it, and `threadkey token` inside a worker. A connection serves one request.
+//! The built-in agent uses it, and `threadkey token` inside a worker. A connection serves one
+//! request.
 
 use std::{fmt::Write as _, io, path::PathBuf, time::Duration};
 
@@ -19,15 +21,18 @@ use crate::{
 
 /// The longest answer that is read, in bytes.
 const MAX_BODY: usize = 256 * 1024;
-/// How long an answer may take beyond the requested `wait`. The API's own limit on a caller is shorter.
+/// How long an answer may take beyond the requested `wait`. The API's own limit on a caller is
+/// shorter.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
-/// The pause before another attempt at a socket with a full queue. The system sends no notice when there is room again.
+/// The pause before another attempt at a socket with a full queue. The system sends no notice when
+/// there is room again.
 const QUEUE_PAUSE: Duration = Duration::from_millis(5);
 
 /// The parameters of a request for a token.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenQuery {
-    /// The remaining life that the token must have, in whole seconds. Without it the API's default counts.
+    /// The remaining life that the token must have, in whole seconds. Without it the API's default
+    /// counts.
     pub min_ttl: Option<Duration>,
     /// How long to wait for the owner to sign in if there is no session, in whole seconds.
     pub wait: Option<Duration>,
@@ -119,9 +124,10 @@ pub struct TokenClient {
 
 /// The API's answer as this client reads it.
 ///
-/// This is a second reader of the JSON that the broker's `TokenJson` writes, on purpose. The agent side is on a lower floor and
-/// cannot import the broker. A worker may also be older or newer than the bot, so this reader is lenient: it ignores unknown
-/// members, and takes `provider` and `principal` as plain text and `expires_in` as a signed number.
+/// This is a second reader of the JSON that the broker's `TokenJson` writes, on purpose. The agent
+/// side is on a lower floor and cannot import the broker. A worker may also be older or newer than
+/// the bot, so this reader is lenient: it ignores unknown members, and takes `provider` and
+/// `principal` as plain text and `expires_in` as a signed number.
 #[derive(Deserialize)]
 struct TokenBody {
     access_token: String,
@@ -149,7 +155,8 @@ impl TokenClient {
         Self { socket, capability }
     }
 
-    /// Returns the client of this worker process, with the socket and the capability from its environment.
+    /// Returns the client of this worker process, with the socket and the capability from its
+    /// environment.
     ///
     /// # Errors
     /// [`TokenClientError::NotInWorker`].
@@ -183,7 +190,8 @@ impl TokenClient {
         self.ask(Method::GET, &path, Bytes::new(), within).await
     }
 
-    /// `POST /v1/token/{provider}/rejected`: reports that a resource answered 401 to this token. Returns a newer one.
+    /// `POST /v1/token/{provider}/rejected`: reports that a resource answered 401 to this token.
+    /// Returns a newer one.
     ///
     /// # Errors
     /// As [`TokenClient::token`].

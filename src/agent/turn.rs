@@ -1,5 +1,5 @@
-//! The turn in progress: passes the agent's updates and questions on to the reader of the turn. Outside a turn updates are
-//! dropped, and questions are answered with "cancelled".
+//! The turn in progress: passes the agent's updates and questions on to the reader of the turn.
+//! Outside a turn updates are dropped, and questions are answered with "cancelled".
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,7 +34,8 @@ pub(super) struct Prompt {
     pub(super) cancel: CancellationToken,
 }
 
-/// The turn in progress. It outlives its connection, so that the last update can be sent after all is cleaned up.
+/// The turn in progress. It outlives its connection, so that the last update can be sent after all
+/// is cleaned up.
 pub(super) type CurrentTurn = Arc<Mutex<Option<Turn>>>;
 
 /// See [`CurrentTurn`].

@@ -1,4 +1,5 @@
-//! The task of one worker: it launches the process, runs the connection, cleans up, and reports the end.
+//! The task of one worker: it launches the process, runs the connection, cleans up, and reports the
+//! end.
 
 use std::{process::ExitStatus, sync::Arc, time::Duration};
 
@@ -17,7 +18,8 @@ use crate::sys::process::Child;
 
 /// The time between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(3);
-/// How long an agent that closed its output may take to exit, so that its own exit status is reported.
+/// How long an agent that closed its output may take to exit, so that its own exit status is
+/// reported.
 const EXIT_WITHIN: Duration = Duration::from_secs(1);
 /// How long the output of an exited agent is read.
 const DRAIN_WITHIN: Duration = Duration::from_secs(2);
@@ -29,7 +31,8 @@ pub(super) struct WorkerDeps {
     pub(super) tokens: Arc<dyn TokenSource>,
 }
 
-/// Removes the entry from the table however the task ends, even by a panic or the end of its runtime.
+/// Removes the entry from the table however the task ends, even by a panic or the end of its
+/// runtime.
 struct RemoveOnDrop(TableEntry);
 
 impl Drop for RemoveOnDrop {

@@ -1,4 +1,5 @@
-//! The interface to all workers: a prompt starts a worker if its conversation has none, and each one is ended in order.
+//! The interface to all workers: a prompt starts a worker if its conversation has none, and each
+//! one is ended in order.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +30,8 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Takes the settings, and starts nothing. [`AgentSettings::check`] tests whether they are safe.
+    /// Takes the settings, and starts nothing. [`AgentSettings::check`] tests whether they are
+    /// safe.
     pub fn new(
         settings: AgentSettings,
         capabilities: Arc<Capabilities>,
@@ -41,8 +43,8 @@ impl Workers {
 
     /// Starts a worker for the conversation if it has none, and gives it a prompt.
     ///
-    /// The returned channel yields the updates of the turn. It is bounded, so a slow reader slows the worker. Dropping it does
-    /// not end the turn.
+    /// The returned channel yields the updates of the turn. It is bounded, so a slow reader slows
+    /// the worker. Dropping it does not end the turn.
     ///
     /// # Errors
     /// [`PromptError`], to show to the user. No turn has begun then.
@@ -74,8 +76,8 @@ impl Workers {
         self.table.cancel(conversation)
     }
 
-    /// Ends the worker: its capability is void at once, and its process group gets TERM and then KILL. Returns whether there
-    /// was a worker.
+    /// Ends the worker: its capability is void at once, and its process group gets TERM and then
+    /// KILL. Returns whether there was a worker.
     pub async fn end(&self, conversation: ConversationId) -> bool {
         match self.table.stop(conversation) {
             Some(ended) => {

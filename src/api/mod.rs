@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //!
-//! - A request under `/v1` needs a live capability. The answer depends on the rights of its holder alone
-//!   ([`WorkerTokens`](crate::broker::WorkerTokens)).
+//! - A request under `/v1` needs a live capability. The answer depends on the rights of its holder
+//!   alone ([`WorkerTokens`](crate::broker::WorkerTokens)).
 //! - No cache stores an answer (`Cache-Control: no-store`, RFC 9111 §5.2.2.5).
 //! - Every error is an `application/problem+json` (RFC 9457) with a stable `code`.
 //! - A caller that hangs up cancels nothing, because refreshes run in the broker's own tasks.

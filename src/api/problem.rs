@@ -22,7 +22,8 @@ const RETRY_AFTER_STORE_ERROR: Duration = Duration::from_secs(30);
 /// The media type of RFC 9457 §3.
 const CONTENT_TYPE: &str = "application/problem+json";
 
-/// An error answer. `detail` is for users and holds no secret. `code` is for programs and never changes.
+/// An error answer. `detail` is for users and holds no secret. `code` is for programs and never
+/// changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     status: StatusCode,
@@ -56,7 +57,8 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
-    /// The same answer whether or not the configuration has the provider, so that a worker learns about its own ones only.
+    /// The same answer whether or not the configuration has the provider, so that a worker learns
+    /// about its own ones only.
     pub(super) fn provider_not_allowed() -> Self {
         let detail =
             "this worker may not use this provider: the operator lists the allowed ones in agent.providers";

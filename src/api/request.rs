@@ -31,7 +31,8 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| credentials.trim())
 }
 
-/// Returns `min_ttl`, which is in whole seconds. An unknown parameter is an error, because ignoring it could hide a mistake.
+/// Returns `min_ttl`, which is in whole seconds. An unknown parameter is an error, because ignoring
+/// it could hide a mistake.
 pub(super) fn min_ttl(query: &str) -> Result<Duration, Problem> {
     let mut found = None;
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {

@@ -103,7 +103,8 @@ impl Api {
         Ok(self.tokens.entitlement(holder, &provider).await?)
     }
 
-    /// Answers with the token if the capability is still live. A refresh takes a while, and the worker may have ended meanwhile.
+    /// Answers with the token if the capability is still live. A refresh takes a while, and the
+    /// worker may have ended meanwhile.
     fn answer(&self, headers: &HeaderMap, lease: &Lease) -> Result<Response, Problem> {
         let holder = self.holder(headers)?;
         let (conversation, tenant) = (holder.conversation.id, &lease.tenant);

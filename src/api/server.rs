@@ -1,7 +1,8 @@
-//! The connections: they are limited in number, size and time, and only the bot's own system user may connect.
+//! The connections: they are limited in number, size and time, and only the bot's own system user
+//! may connect.
 //!
-//! A connection has one request and one answer. The answer fits into the socket's buffer, so a peer that does not read cannot
-//! hold a connection.
+//! A connection has one request and one answer. The answer fits into the socket's buffer, so a peer
+//! that does not read cannot hold a connection.
 
 use std::{
     io,
@@ -36,8 +37,8 @@ use crate::{
     sys::socket::{PrivateSocket, bind_private, own_uid},
 };
 
-/// How many connections are served at once: one for each place, and some that have just lost theirs and are being closed.
-/// Further ones wait in the socket's backlog.
+/// How many connections are served at once: one for each place, and some that have just lost theirs
+/// and are being closed. Further ones wait in the socket's backlog.
 const MAX_CONNECTIONS: usize = ARRIVALS + REQUESTS + 64;
 /// The longest request head, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
@@ -45,7 +46,8 @@ const MAX_HEAD: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
 /// How long a request head may take to arrive.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
-/// How long requests in progress may take after the shutdown began. It is a little longer than a caller waits for a refresh.
+/// How long requests in progress may take after the shutdown began. It is a little longer than a
+/// caller waits for a refresh.
 const DRAIN: Duration = Duration::from_secs(35);
 /// The pause after a failed accept, which mostly means a lack of resources.
 const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -68,7 +70,8 @@ pub fn bind(settings: &ApiSettings) -> Result<Bound, ServeError> {
     Ok(Bound { listener, socket })
 }
 
-/// Answers requests until `shutdown`. Then it finishes the requests in progress, for at most 35 s, and removes the socket.
+/// Answers requests until `shutdown`. Then it finishes the requests in progress, for at most 35 s,
+/// and removes the socket.
 pub async fn serve(
     bound: Bound,
     broker: Broker,
@@ -104,8 +107,8 @@ pub async fn serve(
     drop(socket);
 }
 
-/// Returns the connection and its process if it comes from the bot's own system user. The socket's mode ensures that as well,
-/// but some file systems ignore modes.
+/// Returns the connection and its process if it comes from the bot's own system user. The socket's
+/// mode ensures that as well, but some file systems ignore modes.
 async fn check_peer(accepted: io::Result<UnixStream>) -> Option<(UnixStream, Option<i32>)> {
     let stream = match accepted {
         Ok(stream) => stream,

@@ -1,20 +1,23 @@
 //! Fair shares: the connections of one caller never block another caller.
 //!
-//! A worker may be hostile. It can open silent connections, send a byte now and then, ask while a provider is slow, and do all
-//! that from many processes at once. The kernel's facts about a peer do not bind it: it can fork, and leave its process group and
-//! session. So places are counted in two pools:
+//! A worker may be hostile. It can open silent connections, send a byte now and then, ask while a
+//! provider is slow, and do all that from many processes at once. The kernel's facts about a peer
+//! do not bind it: it can fork, and leave its process group and session. So places are counted in
+//! two pools:
 //!
-//! - *arrivals* are connections that have not presented a capability. They are counted by the peer's process. An honest caller
-//!   presents its capability with its first bytes, so it is an arrival for a moment only.
+//! - *arrivals* are connections that have not presented a capability. They are counted by the
+//!   peer's process. An honest caller presents its capability with its first bytes, so it is an
+//!   arrival for a moment only.
 //! - *requests* have a live capability. They are counted by conversation, across all its processes.
 //!
-//! A newcomer always finds a place, even in a full pool: the holder of the most places loses its oldest one. So a holder of
-//! less than an equal share loses nothing, and a single holder may have all places. An attacker has to fork a process for each
-//! arrival that should count as another holder's. That only delays the loss of its own arrivals, because no arrival takes the
-//! place of a request.
+//! A newcomer always finds a place, even in a full pool: the holder of the most places loses its
+//! oldest one. So a holder of less than an equal share loses nothing, and a single holder may have
+//! all places. An attacker has to fork a process for each arrival that should count as another
+//! holder's. That only delays the loss of its own arrivals, because no arrival takes the place of a
+//! request.
 //!
-//! Losing a place costs little. An arrival's connection is closed. A request is answered 503 with Retry-After; the refresh that
-//! it waited for goes on, as it does for a caller that hangs up.
+//! Losing a place costs little. An arrival's connection is closed. A request is answered 503 with
+//! Retry-After; the refresh that it waited for goes on, as it does for a caller that hangs up.
 
 use std::{
     cmp::Reverse,
@@ -67,7 +70,8 @@ impl Shares {
 }
 
 impl ConnectionShare {
-    /// Runs a request of the worker of `conversation` on a place among the requests. Returns an error if the place is lost.
+    /// Runs a request of the worker of `conversation` on a place among the requests. Returns an
+    /// error if the place is lost.
     pub(super) async fn run_request<T>(
         &self,
         conversation: ConversationId,
@@ -147,8 +151,8 @@ impl<K> Pool<K> {
 }
 
 impl<K: Ord + Clone> Table<K> {
-    /// Takes the oldest place of the holder that would hold the most after `newcomer` has one more. Among equal holders the one
-    /// with the oldest place loses it.
+    /// Takes the oldest place of the holder that would hold the most after `newcomer` has one more.
+    /// Among equal holders the one with the oldest place loses it.
     fn displace(&mut self, newcomer: &K) {
         let most = self.held.iter().max_by_key(|(holder, places)| {
             let more = usize::from(*holder == newcomer);

@@ -1,8 +1,9 @@
 //! A connection's stream, which replaces hyper's own error answers by problems (RFC 9457).
 //!
-//! A request that is not HTTP, or has too long a head, never reaches the routes. Hyper answers it with a bare status, and offers
-//! no way to add a body. A connection has one answer here. So bytes that hyper writes before a request has reached the routes
-//! are such an answer. This stream reads the status from them, and writes the problem of that status in their place.
+//! A request that is not HTTP, or has too long a head, never reaches the routes. Hyper answers it
+//! with a bare status, and offers no way to add a body. A connection has one answer here. So bytes
+//! that hyper writes before a request has reached the routes are such an answer. This stream reads
+//! the status from them, and writes the problem of that status in their place.
 
 use std::{
     io,

@@ -48,8 +48,8 @@ impl Lease {
     }
 }
 
-/// The JSON form of a [`Lease`]: the token API's answer, the output of `threadkey token --format json`, and the reply of the
-/// detached refresh process. Its members are contract.
+/// The JSON form of a [`Lease`]: the token API's answer, the output of `threadkey token --format
+/// json`, and the reply of the detached refresh process. Its members are contract.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct TokenJson {
     #[serde(serialize_with = "expose", deserialize_with = "conceal")]

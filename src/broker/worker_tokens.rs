@@ -1,17 +1,21 @@
 //! The rule that decides which token a worker may have.
 //!
-//! A worker presents a capability. Its [`Holder`] names the conversation, with the owner and perhaps a shared server, and the
-//! providers that the worker may use. For one provider the rule is:
+//! A worker presents a capability. Its [`Holder`] names the conversation, with the owner and
+//! perhaps a shared server, and the providers that the worker may use. For one provider the rule
+//! is:
 //!
 //! 1. A provider outside the holder's list is refused, whether or not it is configured.
 //! 2. A provider on the list that the configuration lacks is refused by name.
 //! 3. The worker gets the token of the owner's own session, `user:<owner>`.
-//! 4. Only if the owner has no session, and the conversation shares a server's sessions, it gets the token of the server's
-//!    session, `guild:<server>`.
-//! 5. If neither session exists, the owner's tenant counts, so that the error asks the owner to sign in.
-//! 6. Every token is recorded as handed out before it leaves, so that texts for others can be scrubbed of it.
+//! 4. Only if the owner has no session, and the conversation shares a server's sessions, it gets
+//!    the token of the server's session, `guild:<server>`.
+//! 5. If neither session exists, the owner's tenant counts, so that the error asks the owner to
+//!    sign in.
+//! 6. Every token is recorded as handed out before it leaves, so that texts for others can be
+//!    scrubbed of it.
 //!
-//! No other code decides this: the token API, the workers' environment, the background refresh and `/auth status` all use this file.
+//! No other code decides this: the token API, the workers' environment, the background refresh and
+//! `/auth status` all use this file.
 
 use std::{sync::Arc, time::Duration};
 
@@ -57,11 +61,12 @@ impl WorkerTokens {
         Self { broker, capabilities }
     }
 
-    /// Decides which tenant's tokens a worker of `holder` gets for `provider`. The decision is a snapshot: it is made again for
-    /// each request.
+    /// Decides which tenant's tokens a worker of `holder` gets for `provider`. The decision is a
+    /// snapshot: it is made again for each request.
     ///
     /// # Errors
-    /// [`WorkerTokenError::ProviderNotAllowed`] by rule 1, [`TokenError::UnknownProvider`] by rule 2, or the store's error.
+    /// [`WorkerTokenError::ProviderNotAllowed`] by rule 1, [`TokenError::UnknownProvider`] by rule
+    /// 2, or the store's error.
     pub async fn entitlement(
         &self,
         holder: &Holder,
@@ -89,7 +94,8 @@ impl WorkerTokens {
         }
     }
 
-    /// Returns each tenant whose tokens a worker of these holders may get now or after a sign-in or logout, once and in order.
+    /// Returns each tenant whose tokens a worker of these holders may get now or after a sign-in or
+    /// logout, once and in order.
     pub fn in_use(holders: &[Holder]) -> Vec<Tenant> {
         let candidates = holders.iter().flat_map(|holder| {
             holder.providers.iter().filter_map(|provider| Candidates::of(holder, provider))
@@ -108,7 +114,8 @@ impl TokenSource for WorkerTokens {
         let lease = async { self.entitlement(holder, provider).await?.token(DEFAULT_MIN_TTL).await };
         match lease.await {
             Ok(lease) => Ok(lease.access_token),
-            // The error names the store's path, which is for the operator and not for the owner of a worker.
+            // The error names the store's path, which is for the operator and not for the owner of
+            // a worker.
             Err(WorkerTokenError::Token(TokenError::Store(error))) => {
                 tracing::error!(%error, "a worker gets no token because the store cannot be used");
                 Err("the store cannot be used at the moment: threadkey's log has the reason".to_owned())
@@ -134,7 +141,8 @@ impl Entitlement<'_> {
         Ok(self.hand_out(self.tokens.broker.token(&self.tenant, min_ttl).await?))
     }
 
-    /// Reports a token that a resource rejected, and returns a newer one, as [`Broker::rejected`] does.
+    /// Reports a token that a resource rejected, and returns a newer one, as [`Broker::rejected`]
+    /// does.
     ///
     /// # Errors
     /// [`TokenError`].

@@ -1,4 +1,5 @@
-//! The token API on its socket: the rights of each capability, and the problems of refused requests.
+//! The token API on its socket: the rights of each capability, and the problems of refused
+//! requests.
 
 use std::{path::PathBuf, sync::Arc};
 

@@ -1,8 +1,10 @@
-//! A hostile worker holds as many connections to the token API as it can, and another worker still gets its token.
+//! A hostile worker holds as many connections to the token API as it can, and another worker still
+//! gets its token.
 //!
-//! Fault model: the attacker is a program of the bot's system user with a live capability of its own. It forks, and opens more
-//! connections than there are places. Some of them stay silent, some send half a head, and the rest wait for a token whose
-//! refresh hangs. The attacker reopens every connection that is closed. The provider never answers for the attacker's account.
+//! Fault model: the attacker is a program of the bot's system user with a live capability of its
+//! own. It forks, and opens more connections than there are places. Some of them stay silent, some
+//! send half a head, and the rest wait for a token whose refresh hangs. The attacker reopens every
+//! connection that is closed. The provider never answers for the attacker's account.
 #![expect(
     unsafe_code,
     clippy::disallowed_methods,
@@ -28,7 +30,8 @@ use super::api::{ALICE, BOB, Rig};
 
 /// The number of the attacker's processes.
 const FORKS: usize = 4;
-/// The connections of each kind in each process. All processes together exceed the places of each kind.
+/// The connections of each kind in each process. All processes together exceed the places of each
+/// kind.
 const HELD: usize = 110;
 
 #[tokio::test]
@@ -54,7 +57,8 @@ async fn a_hostile_client_that_holds_all_it_can_blocks_no_other_client() {
         assert_eq!(answer.unwrap_or_else(|error| panic!("{n}: {error}")).principal, "user:804");
         assert_eq!(rig.get("/healthz", None).await.status, 200, "{n}");
     }
-    // The attacker's excess requests get the API's problem. Any of its processes may be the one that receives it.
+    // The attacker's excess requests get the API's problem. Any of its processes may be the one
+    // that receives it.
     let problem = "503 too_many_requests retry-after";
     let printed = attack.iter().map(|attacker| Box::pin(attacker.prints(problem)));
     futures_util::future::select_all(printed).await;
@@ -131,7 +135,8 @@ fn attacker() {
             .iter()
             .map(|stream| libc::pollfd { fd: stream.as_raw_fd(), events: libc::POLLIN, revents: 0 })
             .collect();
-        // SAFETY: the descriptors are open, and the array outlives the call and has the given length.
+        // SAFETY: the descriptors are open, and the array outlives the call and has the given
+        // length.
         unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, -1) };
         for (n, _) in polled.iter().enumerate().filter(|(_, one)| one.revents != 0) {
             let mut text = String::new();

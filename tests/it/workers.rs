@@ -1,5 +1,8 @@
 //! Workers as real processes: their rights, their ends, and the reports to their owners.
-#![expect(clippy::disallowed_methods, reason = "the tests' own files and processes do not belong to the program")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tests' own files and processes do not belong to the program"
+)]
 
 mod builtin;
 #[cfg(target_os = "linux")]
@@ -101,7 +104,8 @@ fn settings(folder: &Path, command: &[&str]) -> AgentSettings {
     }
 }
 
-/// Whether this machine can isolate workers. If it cannot, only the tests of isolation need it, and the others run without.
+/// Whether this machine can isolate workers. If it cannot, only the tests of isolation need it, and
+/// the others run without.
 fn isolated() -> bool {
     threadkey::sys::sandbox::supported().is_ok()
 }
@@ -139,8 +143,9 @@ async fn next(updates: &mut mpsc::Receiver<Update>) -> Option<Update> {
     timeout(WAIT, updates.recv()).await.expect("the worker sends an update or ends")
 }
 
-/// Returns an ACP agent as a shell script. It runs `on_prompt` at each prompt, which may use `say TEXT`, `note UPDATE` and
-/// `reply RESULT`, and may redefine the function `on_cancel`. `$id` is the request's id and `$line` is the line.
+/// Returns an ACP agent as a shell script. It runs `on_prompt` at each prompt, which may use `say
+/// TEXT`, `note UPDATE` and `reply RESULT`, and may redefine the function `on_cancel`. `$id` is the
+/// request's id and `$line` is the line.
 pub(super) fn script(on_prompt: &str) -> String {
     let prelude = r#"
 reply() { printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$id" "$1"; }

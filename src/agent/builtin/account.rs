@@ -1,4 +1,5 @@
-//! Finds the account of the agent's token: the token API gives the token, and the resource names its account.
+//! Finds the account of the agent's token: the token API gives the token, and the resource names
+//! its account.
 
 use std::time::Duration;
 
@@ -57,7 +58,8 @@ impl AccountReport {
         reply.send(&sentence)
     }
 
-    /// Returns a sentence with the account, or with the reason why it is unknown. The outer error is the connection's to the bot.
+    /// Returns a sentence with the account, or with the reason why it is unknown. The outer error
+    /// is the connection's to the bot.
     async fn look_up(&self, reply: &Reply) -> Result<Result<String, String>, AcpError> {
         let provider = &self.settings.provider;
         let title = format!("Ask threadkey for a token of {provider}");
@@ -145,7 +147,8 @@ async fn body(mut response: reqwest::Response) -> Result<Value, String> {
     serde_json::from_slice(&bytes).map_err(|error| error.to_string())
 }
 
-/// Returns the account from OpenID Connect claims (Core §5.1). Names that users know come before the provider's own id.
+/// Returns the account from OpenID Connect claims (Core §5.1). Names that users know come before
+/// the provider's own id.
 fn account(userinfo: &Value) -> Option<String> {
     ["preferred_username", "name", "login", "email", "sub"]
         .iter()

@@ -1,8 +1,10 @@
-//! `threadkey agent`: an ACP agent on stdin and stdout for trials. It shows the account of the token that it gets.
+//! `threadkey agent`: an ACP agent on stdin and stdout for trials. It shows the account of the
+//! token that it gets.
 //!
-//! At a prompt it requests a token from the token API. It then asks a configured resource, such as a provider's
-//! `userinfo_endpoint` (OpenID Connect Core §5.3), for the token's account. Three prompts differ: `permission` asks the owner
-//! first, `slow` goes on until it is cancelled, `crash` ends the process.
+//! At a prompt it requests a token from the token API. It then asks a configured resource, such as
+//! a provider's `userinfo_endpoint` (OpenID Connect Core §5.3), for the token's account. Three
+//! prompts differ: `permission` asks the owner first, `slow` goes on until it is cancelled, `crash`
+//! ends the process.
 
 mod account;
 mod reply;

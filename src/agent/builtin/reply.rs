@@ -1,4 +1,5 @@
-//! The built-in agent's messages to its client in one session: texts, tool calls and a permission request.
+//! The built-in agent's messages to its client in one session: texts, tool calls and a permission
+//! request.
 
 use agent_client_protocol::{
     Client, Error as AcpError,

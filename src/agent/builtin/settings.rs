@@ -19,8 +19,8 @@ pub struct BuiltinSettings {
     pub tokens: TokenClient,
     /// The provider of its token.
     pub provider: ProviderId,
-    /// The address that returns the account of a token (https, or http on loopback). Without it, the agent shows the account
-    /// that the token API names.
+    /// The address that returns the account of a token (https, or http on loopback). Without it,
+    /// the agent shows the account that the token API names.
     pub userinfo: Option<Url>,
 }
 

@@ -1,4 +1,5 @@
-//! The built-in agent as a worker in its sandbox, with stand-ins for the token API and for a resource on loopback.
+//! The built-in agent as a worker in its sandbox, with stand-ins for the token API and for a
+//! resource on loopback.
 
 use std::{path::PathBuf, sync::Mutex};
 
@@ -23,7 +24,8 @@ use crate::support::program;
 /// The settings of the stand-ins, and the requests that they received.
 #[derive(Default)]
 struct World {
-    /// The reported tokens. The API hands out `stale`, which the resource refuses, until a token was reported.
+    /// The reported tokens. The API hands out `stale`, which the resource refuses, until a token
+    /// was reported.
     rejected: Vec<String>,
     authorizations: Vec<String>,
     refuse: bool,

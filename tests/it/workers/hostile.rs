@@ -1,8 +1,10 @@
-//! A hostile worker: it attacks the store, the bot, another worker and the machine, and gets nothing.
+//! A hostile worker: it attacks the store, the bot, another worker and the machine, and gets
+//! nothing.
 //!
-//! Fault model: the agent process is the attacker and runs as the bot's own system user (root, if the tests run as root). The
-//! worker runs this test binary as its probe, which tries everything in [`attempts`] and reports the results. Without isolation
-//! the same probe reads the store, which shows that the probe works.
+//! Fault model: the agent process is the attacker and runs as the bot's own system user (root, if
+//! the tests run as root). The worker runs this test binary as its probe, which tries everything in
+//! [`attempts`] and reports the results. Without isolation the same probe reads the store, which
+//! shows that the probe works.
 #![expect(unsafe_code, reason = "the attacks are system calls")]
 
 use std::{
@@ -99,7 +101,8 @@ esac"#;
     }
     // A careless parent would pass this descriptor on.
     let leak = File::open(folder.join("store/auth.json")).expect("it is there");
-    // SAFETY: the arguments are plain numbers, and the descriptor is open until the end of this function.
+    // SAFETY: the arguments are plain numbers, and the descriptor is open until the end of this
+    // function.
     unsafe { libc::fcntl(leak.as_raw_fd(), libc::F_SETFD, 0) };
     let abstract_name = SocketAddr::from_abstract_name(format!("threadkey-test-{}", folder.display()));
     let _listener = UnixListener::bind_addr(&abstract_name.expect("a short name")).expect("it can be bound");
@@ -286,7 +289,8 @@ fn machine(targets: &Targets, all: &mut Attempts) {
         let mounted = libc::mount(c"none".as_ptr(), c"/mnt".as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null());
         all.push((format!("mount in a namespace of its own ({unshared})"), outcome(mounted.into())));
     }
-    // The network is allowed, because an agent without it would be useless. So success counts as denied here.
+    // The network is allowed, because an agent without it would be useless. So success counts as
+    // denied here.
     let network =
         TcpListener::bind("127.0.0.1:0").and_then(|l| std::net::TcpStream::connect(l.local_addr()?));
     all.push((

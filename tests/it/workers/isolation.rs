@@ -22,7 +22,8 @@ fn isolation_that_the_machine_cannot_give_refuses_to_spawn() {
     });
 }
 
-/// Runs the scene on a thread for which the kernel has no Landlock, and neither for the threads that it starts.
+/// Runs the scene on a thread for which the kernel has no Landlock, and neither for the threads
+/// that it starts.
 fn without_landlock(scene: impl Future<Output = ()> + Send + 'static) {
     let thread = std::thread::spawn(move || {
         refuse_landlock();
@@ -43,7 +44,8 @@ fn refuse_landlock() {
         step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0),
     ];
     let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
-    // SAFETY: the arguments are plain numbers and a program that outlives the call, which copies it.
+    // SAFETY: the arguments are plain numbers and a program that outlives the call, which copies
+    // it.
     let installed = unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
             | libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, std::ptr::from_ref(&program), 0, 0)

@@ -170,7 +170,11 @@ async fn the_files_of_one_owners_worker_are_hidden_from_the_next_owner() {
     let other = Conversation { owner: Snowflake(200), ..conversation(1) };
     let mut updates = lab.workers.prompt(&other, "go".into()).await.expect("it is taken");
     assert_eq!(Turn::read(&mut updates).await.text, "found: ");
-    assert_eq!(lab.turn(1, "go").await.text, "found: 100 100 ", "the first owner's files are kept for the first owner");
+    assert_eq!(
+        lab.turn(1, "go").await.text,
+        "found: 100 100 ",
+        "the first owner's files are kept for the first owner"
+    );
 }
 
 #[tokio::test]
