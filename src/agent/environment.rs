@@ -22,7 +22,8 @@ pub const CAPABILITY_VARIABLE: &str = "THREADKEY_CAPABILITY";
 /// The source of the tokens for `{token:PROVIDER}`. The broker, on a higher floor, implements it.
 #[async_trait]
 pub trait TokenSource: Send + Sync + 'static {
-    /// Returns an access token for a worker of this holder, or an error to show to its owner.
+    /// Returns an access token for a worker of this holder, or an error to show to its owner. The
+    /// implementation decides whether the holder may use the provider.
     async fn token(&self, holder: &Holder, provider: &ProviderId) -> Result<AccessToken, String>;
 }
 
@@ -102,11 +103,6 @@ impl Expansion<'_> {
     async fn token(&mut self, provider: &str) -> Result<String, String> {
         let provider: ProviderId =
             provider.parse().map_err(|error| format!("{{token:{provider}}}: {error}"))?;
-        if !self.holder.providers.contains(&provider) {
-            return Err(format!(
-                "{{token:{provider}}}: agents may not use this provider: add it to agent.providers"
-            ));
-        }
         let token = self.tokens.token(self.holder, &provider).await?;
         self.secrets.push(Secret::new(token.expose()));
         Ok(token.expose().to_owned())
@@ -182,7 +178,6 @@ mod tests {
         for (text, part) in [
             ("{tokens:acme}", "no placeholder"),
             ("{home}", "no placeholder"),
-            ("{token:foreign}", "add it to agent.providers"),
             ("{token:other}", "sign in to other first"),
             ("{token:}", "{token:}"),
         ] {

@@ -22,10 +22,11 @@ pub(super) struct Folders {
 impl Folders {
     /// Creates the folders of one conversation and owner.
     ///
-    /// Two users share a direct message and may both prompt in it. Each of them has a worker in
-    /// turn, and the files of one owner's worker must stay hidden from the other owner. So the
-    /// owner is part of the folder's name. This touches the disk, so async threads must not call
-    /// it.
+    /// The owner is part of the folder's name, because a conversation can have two owners: two users
+    /// may share a direct message and both prompt in it. Each of them has a worker in turn, and the
+    /// files of one owner's worker must stay hidden from the other owner.
+    ///
+    /// This touches the disk, so async threads must not call it.
     pub(super) fn create(root: &Path, conversation: &Conversation) -> Result<Self, PromptError> {
         let created = |path: PathBuf| match files::create_private_folder(&path) {
             Ok(()) => Ok(path),

@@ -116,7 +116,7 @@ pub enum PromptError {
         detail: String,
     },
     /// The agent did not answer the handshake in time.
-    #[error("the agent {program:?} did not answer within {} s; it was stopped", within.as_secs())]
+    #[error("the agent {program:?} did not answer within {} s and was stopped. Check that it speaks ACP on its standard input and output", within.as_secs())]
     Silent {
         /// The configured program.
         program: String,
@@ -124,7 +124,7 @@ pub enum PromptError {
         within: Duration,
     },
     /// The agent does not speak our protocol version, or refused a session.
-    #[error("the agent {program:?} refused: {detail}")]
+    #[error("the agent {program:?} refused to start ({detail}). Check the agent's own configuration")]
     Refused {
         /// The configured program.
         program: String,
@@ -149,7 +149,7 @@ pub enum PromptError {
     #[error("the agent is still working on the last prompt: wait, or stop it with /stop")]
     Busy,
     /// The worker was ended while it was starting.
-    #[error("the agent was stopped while it was starting")]
+    #[error("the agent was stopped while it was starting: send your message again")]
     Stopped,
     /// The bot is shutting down.
     #[error("threadkey is shutting down: ask again after it has restarted")]

@@ -64,7 +64,7 @@ fn printable(secrets: &WorkerSecrets, line: Line) -> String {
     };
     let mut text = secrets.scrub(&String::from_utf8_lossy(&bytes));
     if cut {
-        // The limit may have cut a secret in two, and its first half is no known secret.
+        // The limit may have cut a secret in two, and the scrubber does not recognise a half.
         let end = text.char_indices().rev().find(|(_, c)| !is_token_character(*c)).map_or(0, |(at, _)| at);
         text.truncate(end);
         text.push('…');

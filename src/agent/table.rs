@@ -28,12 +28,13 @@ pub(super) struct Table {
 struct Rows {
     /// No further prompt is admitted.
     closed: bool,
-    entries: HashMap<ConversationId, Entry>,
+    entries: HashMap<ConversationId, WorkerState>,
 }
 
-struct Entry {
+/// The state of one conversation's worker.
+struct WorkerState {
     conversation: Conversation,
-    state: State,
+    phase: Phase,
     prompts: mpsc::Sender<Prompt>,
     /// Cancels the turn in progress.
     turn: Option<CancellationToken>,
@@ -44,7 +45,7 @@ struct Entry {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Phase {
     Running,
     Ending,
 }
@@ -103,7 +104,7 @@ impl Table {
             return Err(PromptError::ShuttingDown);
         }
         if let Some(entry) = rows.entries.get_mut(&conversation.id) {
-            if entry.state == State::Ending {
+            if entry.phase == Phase::Ending {
                 return Ok(Admission::RetryAfter(entry.ended.clone(), prompt));
             }
             if entry.conversation != *conversation {
@@ -147,9 +148,9 @@ impl Table {
         debug_assert!(sent, "a new channel has room for one prompt");
         rows.entries.insert(
             conversation.id,
-            Entry {
+            WorkerState {
                 conversation: conversation.clone(),
-                state: State::Running,
+                phase: Phase::Running,
                 prompts,
                 turn,
                 stop: stop.clone(),
@@ -186,7 +187,7 @@ impl Table {
     /// Returns the conversations with a live worker.
     pub(super) fn live(&self) -> Vec<Conversation> {
         let rows = self.rows();
-        let running = rows.entries.values().filter(|entry| entry.state == State::Running);
+        let running = rows.entries.values().filter(|entry| entry.phase == Phase::Running);
         running.map(|entry| entry.conversation.clone()).collect()
     }
 
@@ -203,8 +204,8 @@ impl Table {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    fn stop_entry(&self, entry: &mut Entry) -> CancellationToken {
-        entry.state = State::Ending;
+    fn stop_entry(&self, entry: &mut WorkerState) -> CancellationToken {
+        entry.phase = Phase::Ending;
         self.notify_change();
         self.capabilities.revoke(entry.conversation.id);
         entry.stop.cancel();
@@ -224,7 +225,7 @@ impl TableEntry {
     /// Marks the worker as ending: it gets no more prompts and no more tokens.
     pub(super) fn mark_ending(&self) {
         if let Some(entry) = self.table.rows().entries.get_mut(&self.id) {
-            entry.state = State::Ending;
+            entry.phase = Phase::Ending;
             self.table.notify_change();
         }
         self.table.capabilities.revoke(self.id);

@@ -34,7 +34,7 @@ pub struct TokenQuery {
     /// The remaining life that the token must have, in whole seconds. Without it the API's default
     /// counts.
     pub min_ttl: Option<Duration>,
-    /// How long to wait for the owner to sign in if there is no session, in whole seconds.
+    /// How long to wait for a sign-in of the owner without a session, in whole seconds.
     pub wait: Option<Duration>,
 }
 
@@ -61,7 +61,7 @@ pub struct TokenAnswer {
     pub account: Option<String>,
 }
 
-/// The reason why there is no token.
+/// The reason why the client returns no token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenClientError {
     /// This process is not a worker.

@@ -31,6 +31,13 @@ pub(super) struct WorkerDeps {
     pub(super) tokens: Arc<dyn TokenSource>,
 }
 
+impl WorkerDeps {
+    /// Returns the holder of the capability that this conversation's worker gets.
+    pub(super) fn holder(&self, conversation: Conversation) -> Holder {
+        Holder { conversation, providers: self.settings.providers.clone() }
+    }
+}
+
 /// Removes the entry from the table however the task ends, even by a panic or the end of its
 /// runtime.
 struct RemoveOnDrop(TableEntry);
@@ -52,7 +59,7 @@ pub(super) async fn run(
     let remove_on_drop = RemoveOnDrop(entry.clone());
     let id = conversation.id;
     let settings = &deps.settings;
-    let holder = Holder { conversation, providers: settings.providers.clone() };
+    let holder = deps.holder(conversation);
     let launched = tokio::select! {
         biased;
         () = stop.cancelled() => Err(PromptError::Stopped),

@@ -22,7 +22,7 @@ const MAX_UPDATES: usize = 64;
 /// How long [`Workers::shutdown`] takes at most: longer than one worker's end.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(10);
 
-/// All workers. Cheap to clone; clones are the same.
+/// All workers. Cheap to clone; clones share their state.
 #[derive(Clone)]
 pub struct Workers {
     deps: Arc<WorkerDeps>,
@@ -95,9 +95,7 @@ impl Workers {
 
     /// Returns the holders of the live workers' capabilities.
     pub fn holders(&self) -> Vec<Holder> {
-        let providers = &self.deps.settings.providers;
-        let holder = |conversation| Holder { conversation, providers: providers.clone() };
-        self.live().into_iter().map(holder).collect()
+        self.live().into_iter().map(|conversation| self.deps.holder(conversation)).collect()
     }
 
     /// Subscribes to changes of [`Workers::live`].

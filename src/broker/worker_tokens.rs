@@ -1,14 +1,14 @@
 //! The rule that decides which token a worker may have.
 //!
-//! A worker presents a capability. Its [`Holder`] names the conversation, with the owner and
-//! perhaps a shared server, and the providers that the worker may use. For one provider the rule
-//! is:
+//! A worker presents a capability. Its [`Holder`] names the conversation and the providers that the
+//! worker may use. The conversation names its owner. It names a server as well if sharing is on and
+//! the owner is a member. For one provider the rule is:
 //!
 //! 1. A provider outside the holder's list is refused, whether or not it is configured.
 //! 2. A provider on the list that the configuration lacks is refused by name.
 //! 3. The worker gets the token of the owner's own session, `user:<owner>`.
-//! 4. Only if the owner has no session, and the conversation shares a server's sessions, it gets
-//!    the token of the server's session, `guild:<server>`.
+//! 4. If the owner has no session, the conversation names a server and that server has a session,
+//!    the worker gets the token of that session, `guild:<server>`.
 //! 5. If neither session exists, the owner's tenant counts, so that the error asks the owner to
 //!    sign in.
 //! 6. Every token is recorded as handed out before it leaves, so that texts for others can be

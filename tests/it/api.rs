@@ -5,12 +5,12 @@ use std::{path::PathBuf, sync::Arc};
 
 use serde_json::{Value, json};
 use threadkey::{
-    agent::{Capabilities, Conversation, Holder},
+    agent::{Capabilities, Conversation, Holder, TokenSource as _},
     api::{self, ApiSettings},
-    broker::Broker,
+    broker::{Broker, WorkerTokens},
     ids::{ConversationId, Principal, Snowflake, Tenant},
     oauth::{Client, Pasted, Provider, ProviderSettings, Providers},
-    secret::Capability,
+    secret::{AccessToken, Capability},
     store::{FileStore, FileStoreOptions},
     sys::clock::Clock,
 };
@@ -206,6 +206,43 @@ async fn a_servers_session_serves_only_members_without_a_session_of_their_own() 
     assert_problem(&rig.get("/v1/token/acme", Some(&stranger)).await, 404, "no_session");
     rig.sign_in(Principal::User(ALICE), "alice").await;
     assert_eq!(rig.get("/v1/token/acme", Some(&member)).await.body["principal"], "user:803");
+}
+
+#[tokio::test]
+async fn a_token_for_a_worker_counts_as_a_secret_before_the_worker_has_it() {
+    let rig = Rig::start().await;
+    rig.sign_in(Principal::User(ALICE), "alice").await;
+    let is_secret = |answer: &Answer| {
+        let token = AccessToken::new(answer.body["access_token"].as_str().unwrap());
+        rig.capabilities.is_secret(&token.fingerprint())
+    };
+    let worker = rig.worker(1, ALICE, None);
+    let first = rig.get("/v1/token/acme", Some(&worker)).await;
+    assert!(is_secret(&first));
+    let body = json!({ "access_token": first.body["access_token"] }).to_string();
+    let second = rig.ask("POST", "/v1/token/acme/rejected", Some(worker.expose()), &body).await;
+    assert_ne!(second.body["access_token"], first.body["access_token"]);
+    assert!(is_secret(&second));
+}
+
+#[tokio::test]
+async fn a_workers_environment_gets_tokens_by_the_same_rule() {
+    let rig = Rig::start().await;
+    rig.sign_in(Principal::User(ALICE), "alice").await;
+    let tokens = WorkerTokens::new(rig.broker.clone(), rig.capabilities.clone());
+    let holder = |owner, providers: &[&str]| Holder {
+        conversation: Conversation { id: ConversationId(Snowflake(1)), owner, shared_guild: None },
+        providers: providers.iter().map(|name| name.parse().unwrap()).collect(),
+    };
+    let acme = "acme".parse().unwrap();
+    let token = tokens.token(&holder(ALICE, &["acme"]), &acme).await.unwrap();
+    assert!(rig.capabilities.is_secret(&token.fingerprint()));
+    for (holder, reason) in
+        [(holder(ALICE, &["other"]), "agent.providers"), (holder(BOB, &["acme"]), "acme/user:804")]
+    {
+        let error = tokens.token(&holder, &acme).await.unwrap_err();
+        assert!(error.contains(reason), "{error}");
+    }
 }
 
 #[tokio::test]
