@@ -41,7 +41,7 @@ impl Stderr {
             let mut lines = BoundedLines::new(reader, MAX_LINE);
             while let Ok(Some(line)) = lines.next().await {
                 let line = printable(&secrets, line);
-                tracing::debug!(conversation = %conversation.0, line, "a line of an agent's stderr");
+                tracing::debug!(conversation = %conversation.0, line, "the agent's stderr");
                 keep(&mut kept.lock().unwrap_or_else(PoisonError::into_inner), line);
             }
         });
