@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_survives_the_way_through_its_json() {
+    fn a_lease_passes_its_json_form_unchanged() {
         let text = json(&lease(Some("read"), Some("alice")));
         let parsed: TokenJson = serde_json::from_str(&text).expect("it is a token");
         assert!(!format!("{parsed:?}").contains("access-7"), "Debug is redacted");

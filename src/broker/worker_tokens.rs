@@ -94,8 +94,8 @@ impl WorkerTokens {
         }
     }
 
-    /// Returns each tenant whose tokens a worker of these holders may get now or after a sign-in or
-    /// logout, once and in order.
+    /// Returns the sorted tenants whose tokens the workers of these holders may get, now or after a
+    /// sign-in or logout.
     pub fn in_use(holders: &[Holder]) -> Vec<Tenant> {
         let candidates = holders.iter().flat_map(|holder| {
             holder.providers.iter().filter_map(|provider| Candidates::of(holder, provider))

@@ -40,13 +40,13 @@ impl TokenSource for Tokens {
 }
 
 /// Workers in a folder of their own.
-struct Lab {
+struct WorkerRig {
     folder: tempfile::TempDir,
     capabilities: Arc<Capabilities>,
     workers: Workers,
 }
 
-impl Lab {
+impl WorkerRig {
     fn new(command: &[&str], change: impl FnOnce(&mut AgentSettings)) -> Self {
         let folder = tempfile::Builder::new().prefix("tk").tempdir().expect("a temporary folder can be made");
         let mut settings = settings(folder.path(), command);

@@ -112,7 +112,7 @@ async fn a_cancelled_sign_in_drops_what_comes_back_late() {
 }
 
 #[tokio::test]
-async fn a_worker_uses_its_servers_session_only_if_shared_and_without_an_own_one() {
+async fn a_worker_uses_the_guild_session_only_if_shared_and_its_user_has_none() {
     let rig = Rig::start().await;
     let (alice, guild) = (Snowflake(803), Snowflake(900));
     let shared = Principal::Guild(guild);

@@ -39,8 +39,9 @@ struct Targets {
 #[tokio::test]
 async fn a_hostile_worker_in_landlock_gets_nothing() {
     if !isolated() {
-        let lab = Lab::scripted("done_with end_turn", |settings| settings.isolation = Isolation::Landlock);
-        assert!(matches!(lab.prompt(1, "go").await, Err(PromptError::NoIsolation(_))));
+        let rig =
+            WorkerRig::scripted("done_with end_turn", |settings| settings.isolation = Isolation::Landlock);
+        assert!(matches!(rig.prompt(1, "go").await, Err(PromptError::NoIsolation(_))));
         println!("this machine cannot isolate workers, so the hostile one was refused and not tried");
         return;
     }
@@ -83,7 +84,7 @@ async fn attack(isolation: Isolation) -> Vec<(String, String)> {
   *wait*) echo "$THREADKEY_CAPABILITY" > secret; say "$$"; done_with end_turn ;;
   *) "$PROBE" --exact workers::hostile::probe --nocapture > out 2>&1; done_with end_turn ;;
 esac"#;
-    let lab = Lab::scripted(run, |settings| {
+    let rig = WorkerRig::scripted(run, |settings| {
         settings.isolation = isolation;
         settings.read = vec![program_folder];
         settings.env.insert("PROBE".into(), probe.to_string_lossy().into_owned());
@@ -92,7 +93,7 @@ esac"#;
         settings.env.insert("PROBE_BOT".into(), std::process::id().to_string());
         settings.env.insert("PROBE_SIBLING_FILE".into(), format!("{folder}/sibling"));
     });
-    let folder = lab.folder.path();
+    let folder = rig.folder.path();
     fs::create_dir_all(folder.join("store/auth.json.refresh")).expect("the store's folder can be made");
     for name in
         ["auth.json", "auth.json.global.lock", "auth.json.bot.lock", "auth.json.refresh/acme%2Flocal.lock"]
@@ -109,17 +110,17 @@ esac"#;
 
     let _bus = UnixListener::bind(folder.join("bus")).expect("it can be bound");
 
-    let sibling = lab.turn(2, "wait").await.text;
+    let sibling = rig.turn(2, "wait").await.text;
     let report = {
         // A file in the probe's own working folder gives it the sibling's process id.
         let own = folder.join("agents/1-100/cwd");
         fs::create_dir_all(&own).expect("it can be made");
         fs::write(own.join("sibling"), &sibling).expect("it can be written");
-        lab.turn(1, "attack").await;
+        rig.turn(1, "attack").await;
         fs::read_to_string(own.join("out")).expect("the probe has written its report")
     };
-    assert!(!lab.workers.live().is_empty());
-    lab.workers.shutdown().await;
+    assert!(!rig.workers.live().is_empty());
+    rig.workers.shutdown().await;
     let lines = report.lines().filter_map(|line| line.strip_prefix("probe: ")?.split_once(" => "));
     let report: Vec<_> = lines.map(|(attempt, outcome)| (attempt.to_owned(), outcome.to_owned())).collect();
     assert!(!report.is_empty(), "the probe did not run");

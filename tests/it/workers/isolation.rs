@@ -7,18 +7,19 @@ use super::*;
 fn isolation_that_the_machine_cannot_give_refuses_to_spawn() {
     for isolation in [Isolation::Auto, Isolation::Landlock] {
         without_landlock(async move {
-            let lab = Lab::scripted("done_with end_turn", |settings| settings.isolation = isolation);
-            let error = lab.prompt(1, "go").await.expect_err("it must be refused");
+            let rig = WorkerRig::scripted("done_with end_turn", |settings| settings.isolation = isolation);
+            let error = rig.prompt(1, "go").await.expect_err("it must be refused");
             assert!(matches!(error, PromptError::NoIsolation(_)), "{error}");
             let words = error.to_string();
             assert!(words.contains("Linux 6.12") && words.contains("agent.isolation = \"none\""), "{words}");
-            assert!(!lab.folder.path().join("agents").exists(), "no folder was created");
+            assert!(!rig.folder.path().join("agents").exists(), "no folder was created");
         });
     }
     without_landlock(async {
-        let lab =
-            Lab::scripted("say hello; done_with end_turn", |settings| settings.isolation = Isolation::None);
-        assert_eq!(lab.turn(1, "go").await.text, "hello", "the mode none works on every machine");
+        let rig = WorkerRig::scripted("say hello; done_with end_turn", |settings| {
+            settings.isolation = Isolation::None
+        });
+        assert_eq!(rig.turn(1, "go").await.text, "hello", "the mode none works on every machine");
     });
 }
 
