@@ -9,16 +9,11 @@ use std::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    AppError, Parts,
-    signals::Signals,
-    standby::bot_lock,
-    tokens::{BrokerTokens, in_use},
-};
+use super::{AppError, Parts, signals::Signals, standby::bot_lock};
 use crate::{
     agent::{AgentSettings, Capabilities, Workers},
     api,
-    broker::Broker,
+    broker::{Broker, WorkerTokens},
     discord::{self, DiscordSettings, Scrubber},
 };
 
@@ -47,9 +42,8 @@ pub async fn run(parts: Parts, discord: DiscordSettings) -> Result<(), AppError>
         Scrubber::new(move |fingerprint| capabilities.is_secret(fingerprint))
     };
     let workers = parts.agent.clone().map(|agent| workers(agent, capabilities, &broker));
-    let fresh = workers.clone().map(|(workers, agent)| keep_fresh(broker.clone(), workers, agent));
+    let fresh = workers.clone().map(|workers| keep_fresh(broker.clone(), workers));
     let choices = expire_choices(broker.clone());
-    let workers = workers.map(|(workers, _)| workers);
     let mut bot =
         tokio::spawn(discord::run(discord, broker.clone(), workers.clone(), scrubber, shutdown.clone()));
     let (outcome, defect) = tokio::select! {
@@ -118,18 +112,14 @@ fn serve_api(
     Ok(tokio::spawn(api::serve(bound, broker.clone(), capabilities.clone(), shutdown.clone())))
 }
 
-fn workers(
-    agent: AgentSettings,
-    capabilities: Arc<Capabilities>,
-    broker: &Broker,
-) -> (Workers, AgentSettings) {
-    let tokens = Arc::new(BrokerTokens { broker: broker.clone(), capabilities: capabilities.clone() });
-    (Workers::new(agent.clone(), capabilities, tokens), agent)
+fn workers(agent: AgentSettings, capabilities: Arc<Capabilities>, broker: &Broker) -> Workers {
+    let tokens = Arc::new(WorkerTokens::new(broker.clone(), capabilities.clone()));
+    Workers::new(agent, capabilities, tokens)
 }
 
-fn keep_fresh(broker: Broker, workers: Workers, agent: AgentSettings) -> JoinHandle<()> {
+fn keep_fresh(broker: Broker, workers: Workers) -> JoinHandle<()> {
     let others = workers.changes();
-    tokio::spawn(async move { broker.keep_fresh(|| in_use(&workers.live(), &agent.providers), others).await })
+    tokio::spawn(async move { broker.keep_fresh(|| WorkerTokens::in_use(&workers.holders()), others).await })
 }
 
 fn expire_choices(broker: Broker) -> JoinHandle<()> {

@@ -1,61 +1,9 @@
-//! A token as the command line prints it, and as the detached process hands it over.
+//! A token as the command line prints it.
 
-use std::{fmt::Write as _, time::Duration};
-
-use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
 
 use super::{Exit, Failure, args::Format};
-use crate::{broker::Lease, ids::Tenant, secret::AccessToken};
-
-/// The same members as the token API's answer.
-#[derive(Serialize, Deserialize)]
-pub(super) struct TokenDto {
-    access_token: String,
-    token_type: String,
-    /// Unix seconds.
-    expires_at: i64,
-    /// Seconds.
-    expires_in: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<String>,
-    provider: String,
-    principal: String,
-    generation: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    account: Option<String>,
-}
-
-impl From<&Lease> for TokenDto {
-    fn from(lease: &Lease) -> Self {
-        Self {
-            access_token: lease.access_token.expose().to_owned(),
-            token_type: lease.token_type.clone(),
-            expires_at: lease.expires_at,
-            expires_in: lease.expires_in.as_secs(),
-            scope: lease.scope.clone(),
-            provider: lease.tenant.provider.to_string(),
-            principal: lease.tenant.principal.to_string(),
-            generation: lease.generation,
-            account: lease.account.clone(),
-        }
-    }
-}
-
-impl TokenDto {
-    /// The lease that it stands for; `None` when it names no tenant.
-    pub(super) fn into_lease(self) -> Option<Lease> {
-        Some(Lease {
-            tenant: Tenant::new(self.provider.parse().ok()?, self.principal.parse().ok()?),
-            access_token: AccessToken::new(self.access_token),
-            token_type: self.token_type,
-            expires_at: self.expires_at,
-            expires_in: Duration::from_secs(self.expires_in),
-            scope: self.scope,
-            account: self.account,
-            generation: self.generation,
-        })
-    }
-}
+use crate::broker::{Lease, TokenJson};
 
 /// The lease in the format that was asked for, with a line end.
 pub(super) fn formatted(lease: &Lease, format: Format) -> Result<String, Failure> {
@@ -76,7 +24,7 @@ pub(super) fn formatted(lease: &Lease, format: Format) -> Result<String, Failure
         Format::Raw => format!("{token}\n"),
         Format::Header => format!("Authorization: {} {token}\n", scheme(&lease.token_type)),
         Format::Json => {
-            let json = serde_json::to_string(&TokenDto::from(lease))
+            let json = serde_json::to_string(&TokenJson::from(lease))
                 .map_err(|e| Failure::new(Exit::Internal, format!("the result cannot be written: {e}")))?;
             format!("{json}\n")
         }
@@ -113,7 +61,10 @@ fn quoted(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::secret::AccessToken;
 
     fn lease(token: &str) -> Lease {
         Lease {
@@ -158,13 +109,5 @@ mod tests {
         assert!(formatted(&typed, Format::Raw).is_ok());
         let env = formatted(&lease("it's $HOME"), Format::Env).expect("prints");
         assert!(env.starts_with("THREADKEY_TOKEN='it'\\''s $HOME'\n"), "{env}");
-    }
-
-    #[test]
-    fn a_lease_survives_the_way_through_the_pipe() {
-        let json = serde_json::to_string(&TokenDto::from(&lease("a"))).expect("is JSON");
-        let back: TokenDto = serde_json::from_str(&json).expect("is one");
-        let back = back.into_lease().expect("names a tenant");
-        assert_eq!((back.access_token.expose(), back.generation), ("a", 7));
     }
 }

@@ -19,11 +19,11 @@ use super::{
     Exit, Failure, RefreshArgs, TokenArgs,
     args::{Format, RejectedFrom},
     choice,
-    lease::{TokenDto, formatted},
+    lease::formatted,
     read_line, write_out,
 };
 use crate::{
-    broker::{Broker, CALLER_WAIT, Lease, StoredToken, TokenError, TokenPolicy},
+    broker::{Broker, CALLER_WAIT, Lease, StoredToken, TokenError, TokenJson, TokenPolicy},
     ids::Tenant,
     oauth::Providers,
     secret::AccessToken,
@@ -58,7 +58,7 @@ struct Order {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Told {
-    Token(TokenDto),
+    Token(TokenJson),
     Failed { exit: u8, text: String },
 }
 
@@ -156,7 +156,7 @@ async fn get(
     match timeout_at(deadline, told(result)).await {
         Err(_) => Err(TokenError::InProgress(tenant.clone()).into()),
         Ok(Some(Told::Failed { exit, text })) => Err(Failure::new(exit_from(exit), text)),
-        Ok(Some(Told::Token(token))) => token.into_lease().ok_or_else(|| ended_without_result(tenant)),
+        Ok(Some(Told::Token(token))) => token.try_into().map_err(|_| ended_without_result(tenant)),
         Ok(None) => Err(ended_without_result(tenant)),
     }
 }
@@ -235,7 +235,7 @@ pub async fn refresh(broker: &Broker, args: &RefreshArgs) {
         Err(failure) => return refresh_failed(&failure),
     };
     match result {
-        Ok(lease) => tell(&Told::Token(TokenDto::from(&lease))),
+        Ok(lease) => tell(&Told::Token(TokenJson::from(&lease))),
         Err(error) => refresh_failed(&error.into()),
     }
 }

@@ -11,7 +11,7 @@ use super::{
     words::for_whom,
 };
 use crate::{
-    broker::{AccessState, RefreshState, Status},
+    broker::{AccessState, RefreshState, Status, WorkerTokens},
     ids::{Principal, Snowflake, Tenant},
     session::RetryKind,
     store::StoreError,
@@ -74,22 +74,12 @@ struct Users {
 
 async fn users(bot: &Bot, asking: Snowflake, tenant: &Tenant) -> Result<Users, StoreError> {
     let mut users = Users { own: Vec::new(), others: 0 };
-    for conversation in bot.workers.as_ref().map(|workers| workers.live()).unwrap_or_default() {
-        let possible = match tenant.principal {
-            Principal::User(user) => conversation.owner == user,
-            Principal::Guild(guild) => conversation.shared_guild == Some(guild),
-            Principal::Local => false,
-        };
-        if !possible {
+    for holder in bot.workers.as_ref().map(|workers| workers.holders()).unwrap_or_default() {
+        if !WorkerTokens::uses(&bot.broker, &holder, tenant).await? {
             continue;
         }
-        let uses =
-            bot.broker.resolve(&tenant.provider, conversation.owner, conversation.shared_guild).await?;
-        if uses != *tenant {
-            continue;
-        }
-        if conversation.owner == asking {
-            users.own.push(conversation.id.0);
+        if holder.conversation.owner == asking {
+            users.own.push(holder.conversation.id.0);
         } else {
             users.others += 1;
         }

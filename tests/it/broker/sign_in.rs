@@ -1,8 +1,11 @@
 //! Signing in, from the link to the session.
 
+use std::sync::Arc;
+
 use threadkey::{
-    broker::{FinishError, Revocation},
-    ids::{Principal, Snowflake},
+    agent::{Conversation, Holder},
+    broker::{FinishError, Revocation, WorkerTokens},
+    ids::{ConversationId, Principal, Snowflake},
     oauth::Pasted,
     session::Entry,
 };
@@ -116,8 +119,17 @@ async fn a_worker_uses_the_guild_session_only_if_shared_and_its_user_has_none() 
     let started = rig.broker.start(&tenant(shared), ALICE).await.unwrap();
     let callback = browser::sign_in(started.authorize_url.as_str(), "team").await;
     rig.broker.finish(ALICE, Some(&acme()), Pasted::parse(&callback.url).unwrap()).await.unwrap();
-    assert_eq!(rig.broker.resolve(&acme(), alice, Some(guild)).await.unwrap(), tenant(shared));
-    assert_eq!(rig.broker.resolve(&acme(), alice, None).await.unwrap(), tenant(ALICE));
+    let tokens = WorkerTokens::new(rig.broker.clone(), Arc::default());
+    let holder = |shared_guild| Holder {
+        conversation: Conversation { id: ConversationId(Snowflake(1)), owner: alice, shared_guild },
+        providers: vec![acme()],
+    };
+    let (member, stranger) = (holder(Some(guild)), holder(None));
+    assert_eq!(tokens.entitlement(&member, &acme()).await.unwrap().tenant(), &tenant(shared));
+    assert_eq!(tokens.entitlement(&stranger, &acme()).await.unwrap().tenant(), &tenant(ALICE));
+    assert!(WorkerTokens::uses(&rig.broker, &member, &tenant(shared)).await.unwrap());
+    assert!(!WorkerTokens::uses(&rig.broker, &stranger, &tenant(shared)).await.unwrap());
     rig.sign_in(ALICE, "alice").await;
-    assert_eq!(rig.broker.resolve(&acme(), alice, Some(guild)).await.unwrap(), tenant(ALICE));
+    assert_eq!(tokens.entitlement(&member, &acme()).await.unwrap().tenant(), &tenant(ALICE));
+    assert!(!WorkerTokens::uses(&rig.broker, &member, &tenant(shared)).await.unwrap());
 }

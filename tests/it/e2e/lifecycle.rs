@@ -154,7 +154,7 @@ async fn a_logout_takes_the_token_from_workers_and_reports_whether_the_grant_liv
     assert!(reply.contains("the access lives on"), "{reply}");
     assert!(server.lives().iter().all(|life| life.state == LifeState::Live), "{:?}", server.lives());
     alice.says(&thread, "and now?");
-    expect_messages(&thread, "threadkey gives me no token: nobody is signed in", 1).await;
+    expect_messages(&thread, "threadkey gives me no token: you are not signed in", 1).await;
 
     team.sign_in(alice, "alice").await;
     alice.says(&thread, "and now?");
@@ -165,7 +165,7 @@ async fn a_logout_takes_the_token_from_workers_and_reports_whether_the_grant_liv
     let newest = server.lives().into_iter().max_by_key(|life| life.family).expect("two sign-ins");
     assert_ne!(newest.state, LifeState::Live);
     alice.says(&thread, "and now?");
-    expect_messages(&thread, "threadkey gives me no token: nobody is signed in", 2).await;
+    expect_messages(&thread, "threadkey gives me no token: you are not signed in", 2).await;
     team.discord.assert_no_violations();
 }
 

@@ -1,4 +1,5 @@
-//! The built-in agent's voice in one session: what it says to its client, and asks of it.
+//! The built-in agent's messages to its client in one session: texts, tool calls and a permission
+//! request.
 
 use agent_client_protocol::{
     Client, Error as AcpError,
@@ -12,21 +13,21 @@ use agent_client_protocol::{
     },
 };
 
-/// See the module.
-pub(super) struct Voice {
+/// The reply to one prompt.
+pub(super) struct Reply {
     pub(super) cx: ConnectionTo<Client>,
     pub(super) session: SessionId,
 }
 
-impl Voice {
-    /// More of the answer.
-    pub(super) fn say(&self, text: &str) -> Result<(), AcpError> {
+impl Reply {
+    /// Sends more of the answer.
+    pub(super) fn send(&self, text: &str) -> Result<(), AcpError> {
         let content = ContentBlock::Text(TextContent::new(text));
         self.update(SessionUpdate::AgentMessageChunk(ContentChunk::new(content)))
     }
 
-    /// Does `work` with a tool call around it.
-    pub(super) async fn step<T, E>(
+    /// Runs `work` as a tool call. The outer error is the connection's.
+    pub(super) async fn tool_call<T, E>(
         &self,
         id: &'static str,
         title: String,
@@ -40,11 +41,11 @@ impl Voice {
         Ok(done)
     }
 
-    /// Asks the owner whether it may look whose login this is.
-    pub(super) async fn permitted(&self) -> Result<bool, AcpError> {
+    /// Asks the owner for permission to look up the account.
+    pub(super) async fn ask_permission(&self) -> Result<bool, AcpError> {
         let call = ToolCallUpdate::new(
             "permission",
-            ToolCallUpdateFields::new().title("Look whose login this is".to_owned()),
+            ToolCallUpdateFields::new().title("Look up whose login this is".to_owned()),
         );
         let options = vec![
             PermissionOption::new("allow", "Allow", PermissionOptionKind::AllowOnce),
