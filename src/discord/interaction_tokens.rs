@@ -1,63 +1,42 @@
-//! What telling people something takes: the newest interaction token of each, with which they can be told what only they see, and
-//! whom nothing has reached yet.
+//! The newest interaction token of each user, with which the bot can still send messages that this
+//! user alone sees.
 
 use std::{
-    collections::BTreeSet,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::{bounded::Bounded, rest::InteractionToken};
+use super::{bounded_map::BoundedMap, rest::InteractionToken};
 use crate::ids::Snowflake;
 
-/// Discord honours an interaction token for 15 minutes; the last seconds are left for the way.
-pub(super) const TOKEN_LIFE: Duration = Duration::from_secs(15 * 60 - 15);
-/// How many people are remembered, of each kind.
+/// Discord's own limit: it accepts an interaction token for 15 minutes. The last seconds are left
+/// for the request.
+pub(super) const TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60 - 15);
+/// The number of users whose token is remembered.
 const MAX: usize = 10_000;
 
-/// The newest interaction token of each person.
+/// See the module.
 #[derive(Debug)]
-pub(super) struct People(Mutex<Bounded<Snowflake, (InteractionToken, Instant)>>);
+pub(super) struct InteractionTokens(Mutex<BoundedMap<Snowflake, (InteractionToken, Instant)>>);
 
-impl People {
+impl InteractionTokens {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Bounded::new(MAX)))
+        Self(Mutex::new(BoundedMap::new(MAX)))
     }
 
-    /// Notes that this person has just used this interaction.
-    pub(super) fn seen(&self, person: Snowflake, token: InteractionToken) {
+    /// Records the token of an interaction that this user has just started.
+    pub(super) fn remember(&self, user: Snowflake, token: InteractionToken) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(person, (token, Instant::now()));
+        all.insert(user, (token, Instant::now()));
     }
 
-    /// A token that still works.
-    pub(super) fn token(&self, person: Snowflake) -> Option<InteractionToken> {
+    /// Returns the newest token of this user if Discord still accepts it.
+    pub(super) fn newest(&self, user: Snowflake) -> Option<InteractionToken> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (token, at) = all.get(&person)?;
-        (at.elapsed() < TOKEN_LIFE).then(|| token.clone())
-    }
-}
-
-/// People whom nothing has reached yet.
-#[derive(Debug, Default)]
-pub(super) struct Waiting(Mutex<BTreeSet<Snowflake>>);
-
-impl Waiting {
-    /// Notes that this person has to be told, or has been.
-    pub(super) fn set(&self, person: Snowflake, waits: bool) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if waits && all.len() < MAX {
-            all.insert(person);
-        } else if !waits {
-            all.remove(&person);
-        }
-    }
-
-    /// Whether this person has to be told at their command.
-    pub(super) fn has(&self, person: Snowflake) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&person)
+        let (token, at) = all.get(&user)?;
+        (at.elapsed() < TOKEN_LIFETIME).then(|| token.clone())
     }
 }
 
@@ -67,16 +46,16 @@ mod tests {
     use crate::secret::Secret;
 
     #[tokio::test(start_paused = true)]
-    async fn the_newest_token_is_used_and_none_older_than_discord_allows() {
-        let people = People::new();
+    async fn the_newest_token_is_returned_until_discord_rejects_it() {
+        let tokens = InteractionTokens::new();
         let alice = Snowflake(1);
-        people.seen(alice, InteractionToken(Secret::new("one")));
+        tokens.remember(alice, InteractionToken(Secret::new("one")));
         tokio::time::advance(Duration::from_secs(600)).await;
-        people.seen(alice, InteractionToken(Secret::new("two")));
+        tokens.remember(alice, InteractionToken(Secret::new("two")));
         tokio::time::advance(Duration::from_secs(600)).await;
-        assert_eq!(people.token(alice).expect("10 minutes old").0.expose(), "two");
+        assert_eq!(tokens.newest(alice).expect("10 minutes old").0.expose(), "two");
         tokio::time::advance(Duration::from_secs(290)).await;
-        assert!(people.token(alice).is_none());
-        assert!(people.token(Snowflake(2)).is_none());
+        assert!(tokens.newest(alice).is_none());
+        assert!(tokens.newest(Snowflake(2)).is_none());
     }
 }

@@ -1,39 +1,40 @@
-//! Messages that people write: prompts in their conversations, and mentions that open one.
+//! The messages of users: prompts in their conversations, and mentions that open one.
 
 use serenity::all::{ChannelType, Message as Received, MessageType};
 use tracing::{debug, warn};
 
 use super::{
-    allow::Circumstances,
+    allow::RequestOrigin,
     ask,
-    asked::is_thread,
-    bot::{Bot, Shared},
+    bot::{Bot, BotHandle},
     conversations::Record,
+    interaction::is_thread,
     turn,
     wire::Message,
 };
 use crate::{agent::Workers, ids::Snowflake};
 
-/// A message, as far as it matters.
-struct Said {
+/// A user's message.
+struct UserMessage {
     user: Snowflake,
     guild: Option<Snowflake>,
     channel: Snowflake,
     roles: Vec<Snowflake>,
-    /// Without the mention of us.
+    /// The text without mentions of the bot.
     text: String,
-    mentions_us: bool,
+    mentions_bot: bool,
 }
 
-impl Said {
-    fn read(message: &Received, me: Snowflake) -> Option<Self> {
-        let by_a_person = !message.author.bot
+impl UserMessage {
+    /// Reads a message. Returns `None` if it is not a user's.
+    fn read(message: &Received, own_id: Snowflake) -> Option<Self> {
+        let is_by_user = !message.author.bot
             && message.webhook_id.is_none()
             && matches!(message.kind, MessageType::Regular | MessageType::InlineReply);
-        if !by_a_person {
+        if !is_by_user {
             return None;
         }
-        let (text, mentions_us) = without_mention(&message.content, me);
+        let (text, mentions_bot) = without_mention(&message.content, own_id);
         let roles =
             message.member.as_ref().map(|m| m.roles.iter().map(|role| Snowflake(role.get())).collect());
         Some(Self {
@@ -42,118 +43,122 @@ impl Said {
             channel: Snowflake(message.channel_id.get()),
             roles: roles.unwrap_or_default(),
             text,
-            mentions_us,
+            mentions_bot,
         })
     }
 
     fn is_allowed(&self, bot: &Bot, parent: Option<Snowflake>) -> bool {
-        let what = Circumstances {
+        let origin = RequestOrigin {
             guild: self.guild,
             channel: self.channel,
             parent,
             user: self.user,
             roles: &self.roles,
         };
-        bot.allow.check(what).is_ok()
+        bot.allow.check(origin).is_ok()
     }
 }
 
-fn without_mention(content: &str, me: Snowflake) -> (String, bool) {
-    let (plain, nick) = (format!("<@{me}>"), format!("<@!{me}>"));
+/// Returns the text without mentions of the bot, and whether there were any.
+fn without_mention(content: &str, own_id: Snowflake) -> (String, bool) {
+    let (plain, nick) = (format!("<@{own_id}>"), format!("<@!{own_id}>"));
     let mentioned = content.contains(&plain) || content.contains(&nick);
     (content.replace(&plain, "").replace(&nick, "").trim().to_owned(), mentioned)
 }
 
-/// Takes a message in.
-pub(super) async fn message(bot: &Shared, received: &Received) {
-    let (Some(workers), Some(said)) = (&bot.workers, Said::read(received, bot.me)) else { return };
-    match (said.guild, bot.conversations.get(said.channel)) {
-        (None, _) if said.is_allowed(bot, None) => prompt_or_hint(bot, workers, said, None).await,
+/// Handles a message.
+pub(super) async fn handle(bot: &BotHandle, received: &Received) {
+    let (Some(workers), Some(message)) = (&bot.workers, UserMessage::read(received, bot.own_id)) else {
+        return;
+    };
+    match (message.guild, bot.conversations.get(message.channel)) {
+        (None, _) if message.is_allowed(bot, None) => prompt_or_hint(bot, workers, message, None).await,
         (None, _) => {}
-        (Some(_), Some(record)) if !said.is_allowed(bot, Some(record.parent)) => {}
-        (Some(_), Some(record)) if record.owner != said.user => {
-            if bot.hint_is_due(said.channel, said.user) {
+        (Some(_), Some(record)) if !message.is_allowed(bot, Some(record.parent)) => {}
+        (Some(_), Some(record)) if record.owner != message.user => {
+            if bot.hint_is_due(message.channel, message.user) {
                 let owner = record.owner;
                 reply(
                     bot,
-                    &said,
+                    &message,
                     &format!(
-                        "-# This conversation belongs to <@{owner}>; only their messages reach the agent."
+                        "-# This conversation belongs to <@{owner}>. Only the owner's messages reach the agent."
                     ),
                 )
                 .await;
             }
         }
-        (Some(_), Some(record)) => prompt_or_hint(bot, workers, said, Some(record)).await,
-        (Some(guild), None) if said.mentions_us => mention(bot, workers, said, guild).await,
+        (Some(_), Some(record)) => prompt_or_hint(bot, workers, message, Some(record)).await,
+        (Some(guild), None) if message.mentions_bot => mention(bot, workers, message, guild).await,
         (Some(_), None) => {}
     }
 }
 
-/// A message of the owner in their own conversation.
-async fn prompt_or_hint(bot: &Shared, workers: &Workers, said: Said, record: Option<Record>) {
-    if said.text.is_empty() {
-        if bot.hint_is_due(said.channel, said.user) {
+/// Handles a message of the owner in their own conversation.
+async fn prompt_or_hint(bot: &BotHandle, workers: &Workers, message: UserMessage, record: Option<Record>) {
+    if message.text.is_empty() {
+        if bot.hint_is_due(message.channel, message.user) {
             let text = match record {
-                Some(_) if !bot.reads_content() && !said.mentions_us => {
-                    "-# Discord does not show me messages here unless they mention me: mention me, or use `/ask`."
+                Some(_) if !bot.reads_content() && !message.mentions_bot => {
+                    "-# Discord shows me only messages that mention me: mention me, or use `/ask`."
                 }
-                _ => "-# I read text only: write what the agent should do.",
+                _ => "-# I read text only. Write the task for the agent as text.",
             };
-            reply(bot, &said, text).await;
+            reply(bot, &message, text).await;
         }
         return;
     }
     let conversation = match &record {
-        Some(record) => ask::in_thread(bot, said.channel, record),
-        None => ask::direct(said.channel, said.user),
+        Some(record) => ask::in_thread(bot, message.channel, record),
+        None => ask::direct(message.channel, message.user),
     };
-    turn::begin(bot, workers, conversation, said.text);
+    turn::begin(bot, workers, conversation, message.text);
 }
 
-/// A mention where there is no conversation.
-async fn mention(bot: &Shared, workers: &Workers, said: Said, guild: Snowflake) {
-    let info = match bot.rest.channel(said.channel).await {
+/// Handles a mention in a channel without a conversation.
+async fn mention(bot: &BotHandle, workers: &Workers, message: UserMessage, guild: Snowflake) {
+    let info = match bot.rest.channel(message.channel).await {
         Ok(info) => info,
         Err(error) => {
-            return warn!(channel = %said.channel, %error, "a mention came from a channel that cannot be seen");
+            return warn!(channel = %message.channel, %error, "cannot read the channel of a mention");
         }
     };
     let thread = is_thread(info.kind);
-    if !said.is_allowed(bot, info.parent.filter(|_| thread)) {
-        debug!(channel = %said.channel, user = %said.user, "a mention by somebody, or in a place, that is not on the lists");
+    if !message.is_allowed(bot, info.parent.filter(|_| thread)) {
+        debug!(channel = %message.channel, user = %message.user, "ignored a mention that the allow-lists refuse");
         return;
     }
     if thread {
         return reply(
             bot,
-            &said,
-            "This thread is none of my conversations: use `/ask` in a channel, and I open one.",
+            &message,
+            "I have no conversation in this thread. Use `/ask` in a channel to open one.",
         )
         .await;
     }
     if info.kind != ChannelType::Text {
         return reply(
             bot,
-            &said,
-            "I cannot open a thread here: mention me in a text channel, or write to me directly.",
+            &message,
+            "I cannot open a thread here. Mention me in a text channel, or send me a direct message.",
         )
         .await;
     }
-    if said.text.is_empty() {
-        return reply(bot, &said, "Tell me in the same message what the agent should do, or use `/ask`.")
+    if message.text.is_empty() {
+        return reply(bot, &message, "Write the task for the agent in the same message, or use `/ask`.")
             .await;
     }
-    // A private thread cannot hang on a message; its owner is notified inside it, and nobody else sees it.
-    match ask::open(bot, guild, said.channel, said.user, &said.text).await {
-        Ok(conversation) => turn::begin(bot, workers, conversation, said.text),
-        Err(refusal) => reply(bot, &said, &refusal).await,
+    // A private thread cannot be attached to a message. Its owner is notified inside it, and no
+    // other user sees it.
+    match ask::open(bot, guild, message.channel, message.user, &message.text).await {
+        Ok(conversation) => turn::begin(bot, workers, conversation, message.text),
+        Err(refusal) => reply(bot, &message, &refusal).await,
     }
 }
 
-async fn reply(bot: &Bot, said: &Said, text: &str) {
-    if let Err(error) = bot.rest.send(said.channel, &Message::text(text)).await {
-        warn!(channel = %said.channel, %error, "an answer to a message could not be sent");
+async fn reply(bot: &Bot, message: &UserMessage, text: &str) {
+    if let Err(error) = bot.rest.send(message.channel, &Message::text(text)).await {
+        warn!(channel = %message.channel, %error, "cannot answer a message");
     }
 }
 
@@ -162,11 +167,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_of_a_mention_are_taken_off_the_prompt() {
-        let me = Snowflake(42);
-        assert_eq!(without_mention("<@42> fix it", me), ("fix it".into(), true));
-        assert_eq!(without_mention("fix it, <@!42>", me), ("fix it,".into(), true));
-        assert_eq!(without_mention("<@421> hello", me), ("<@421> hello".into(), false));
-        assert_eq!(without_mention("<@42>", me), (String::new(), true));
+    fn both_forms_of_a_mention_are_removed_from_the_prompt() {
+        let own_id = Snowflake(42);
+        assert_eq!(without_mention("<@42> fix it", own_id), ("fix it".into(), true));
+        assert_eq!(without_mention("fix it, <@!42>", own_id), ("fix it,".into(), true));
+        assert_eq!(without_mention("<@421> hello", own_id), ("<@421> hello".into(), false));
+        assert_eq!(without_mention("<@42>", own_id), (String::new(), true));
     }
 }

@@ -1,67 +1,64 @@
-//! Follows what happens to sessions, and tells: sign-in messages that are out are brought up to date, and persons of
-//! ended sessions are told.
+//! Reacts to changes of sessions: brings the messages of open sign-ins up to date, and starts the
+//! notices of ended sessions.
 //!
-//! What this process does it hears as an event. What others do is in the store, and is looked for whenever that may have changed.
+//! The broker reports this process's own changes as events. The changes of other processes are in
+//! the store, which is read whenever it may have changed.
 
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{error, warn};
 
 use super::{
-    auth::{self, Outcome},
-    bot::Shared,
+    bot::BotHandle,
+    sign_in::{self, Stage},
 };
-use crate::{broker::Event, ids::Tenant};
+use crate::broker::Event;
 
 /// Runs until the bot shuts down.
-pub(super) async fn follow(bot: Shared) {
+pub(super) async fn run(bot: BotHandle) {
     let mut events = bot.broker.events();
     let mut changes = bot.broker.changes();
-    bot.notify.notify_one();
+    bot.notice_due.notify_one();
     loop {
         tokio::select! {
-            // Events first: they know more than the store that is looked at.
+            // Events come first: they carry more than the store.
             biased;
             () = bot.shutdown.cancelled() => return,
             event = events.recv() => match event {
                 Ok(event) => on_event(&bot, event),
                 Err(RecvError::Lagged(missed)) => {
-                    warn!(missed, "events of sessions came too fast; how they stand is read instead");
-                    bot.notify.notify_one();
-                    bot.open.look();
+                    warn!(missed, "missed events of sessions; reading the store instead");
+                    bot.notice_due.notify_one();
+                    bot.open_messages.request_sync();
                 }
                 Err(RecvError::Closed) => return,
             },
-            ended = bot.open.ended() => {
-                let inner = bot.clone();
-                bot.spawn(async move { auth::close_all(&inner, ended, &Outcome::Expired).await });
+            expired = bot.open_messages.expired() => {
+                sign_in::show_stage(&bot, expired, &Stage::Expired);
             }
-            () = changes.next() => auth::look(&bot).await,
-            () = bot.open.to_look() => auth::look(&bot).await,
+            () = changes.next() => sign_in::sync_messages(&bot).await,
+            () = bot.open_messages.sync_requested() => sign_in::sync_messages(&bot).await,
         }
     }
 }
 
-fn on_event(bot: &Shared, event: Event) {
+fn on_event(bot: &BotHandle, event: Event) {
     match event {
-        Event::SignedIn(done) => close(bot, &done.tenant, Outcome::Told(auth::signed_in(&done))),
-        Event::Undecided(undecided) => close(bot, &undecided.tenant, Outcome::Told(auth::waits(&undecided))),
-        Event::Landed(_) => bot.open.look(),
-        Event::Lapsed(kept) => {
-            let inner = bot.clone();
-            bot.spawn(async move { auth::lapsed(&inner, &kept).await });
+        Event::SignedIn(signed_in) => {
+            let links = bot.open_messages.take_links(&signed_in.tenant);
+            sign_in::show_stage(bot, links, &Stage::SignedIn(signed_in));
         }
-        Event::Ended { .. } => bot.notify.notify_one(),
-        Event::LoggedOut(_) => {}
+        Event::Undecided(undecided) => {
+            let links = bot.open_messages.take_links(&undecided.tenant);
+            sign_in::show_stage(bot, links, &Stage::AskedElsewhere(undecided));
+        }
+        Event::Landed(_) | Event::LoggedOut(_) => bot.open_messages.request_sync(),
+        Event::Lapsed(kept) => {
+            let task = bot.clone();
+            bot.spawn(async move { sign_in::notify_expired_choice(&task, &kept).await });
+        }
+        Event::Ended { .. } => bot.notice_due.notify_one(),
         Event::SaveFailed(tenant) => {
-            error!(%tenant, "a new token could not be saved; it is held and tried again");
+            error!(%tenant, "cannot save a new token; it is kept in memory, and saving is retried. Check the store's disk");
         }
     }
-}
-
-/// The links of a tenant say what came of them.
-fn close(bot: &Shared, tenant: &Tenant, outcome: Outcome) {
-    // At once, so that nobody else has something to say of them.
-    let links = bot.open.links_of(tenant);
-    let inner = bot.clone();
-    bot.spawn(async move { auth::close_all(&inner, links, &outcome).await });
 }

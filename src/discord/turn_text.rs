@@ -1,53 +1,55 @@
-//! What an agent says in a turn, as messages: scrubbed, split, code fences whole, tool calls as small lines.
+//! The text of one turn as messages: scrubbed, split with whole code fences, and with tool calls as
+//! small lines.
 //!
-//! Pure: it holds no message ids and sends nothing. The text only grows, so that a message that is full never changes
-//! again.
+//! Pure: this module has no message ids and sends nothing. The text only grows, so that a full
+//! message never changes again.
 
 use super::{
     scrub::{Scrubber, Stream},
     split,
-    wire::{MAX_CONTENT, plain, shorten},
+    wire::{MAX_CONTENT, escape_markdown, shorten},
 };
 
-/// After so many messages the rest of a turn is left out.
+/// The number of messages after which the rest of a turn is omitted.
 const MAX_MESSAGES: usize = 40;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct TurnText {
     incoming: Stream,
-    /// The text of the message that is being written.
+    /// The text of the message in progress.
     current: String,
-    /// Full ones that have not been fetched.
+    /// Full messages that have not been taken yet.
     full: Vec<String>,
     begun: usize,
-    cut: bool,
-    said_anything: bool,
+    is_cut: bool,
+    has_output: bool,
 }
 
-impl Answer {
+impl TurnText {
     pub(super) fn new(scrubber: Scrubber) -> Self {
         Self {
             incoming: Stream::new(scrubber),
             current: String::new(),
             full: Vec::new(),
             begun: 1,
-            cut: false,
-            said_anything: false,
+            is_cut: false,
+            has_output: false,
         }
     }
 
-    /// More of the answer. Shows up once its words are whole.
-    pub(super) fn text(&mut self, text: &str) {
+    /// Adds text of the agent. It becomes visible once its words are whole.
+    pub(super) fn push(&mut self, text: &str) {
         let clean = self.incoming.push(text);
         self.grow(&clean);
     }
 
-    /// A small line of its own, about a tool call or the turn.
+    /// Adds a small line of its own, about a tool call or the turn.
     pub(super) fn note(&mut self, line: &str) {
         let clean = self.incoming.finish();
         self.grow(&clean);
-        // Inside a code block the line would be code: the block is closed before it and opened again after it.
+        // Inside a code block the line would be code, so the block is closed before the line and
+        // opened again after it.
         let fence = split::open_fence(&self.current).map(|(fence, _)| fence);
         let mut text = match &fence {
             Some(fence) if self.current.ends_with('\n') => format!("{}\n", fence.marker),
@@ -55,28 +57,28 @@ impl Answer {
             None if self.current.is_empty() || self.current.ends_with('\n') => String::new(),
             None => "\n".to_owned(),
         };
-        // Scrubbed before Markdown is escaped, which would take a token apart.
+        // The line is scrubbed before Markdown is escaped, because escaping would split a token.
         let line = self.incoming.clean(line);
         let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        text.push_str(&format!("-# {}\n", shorten(&plain(line.trim()), 300)));
+        text.push_str(&format!("-# {}\n", shorten(&escape_markdown(line.trim()), 300)));
         text.extend(fence.map(|fence| fence.opening()));
         self.grow(&text);
     }
 
     fn grow(&mut self, text: &str) {
-        if text.is_empty() || self.cut {
+        if text.is_empty() || self.is_cut {
             return;
         }
-        self.said_anything = true;
+        self.has_output = true;
         self.current.push_str(text);
-        while let Some((head, tail)) = split::cut(&self.current, MAX_CONTENT) {
+        while let Some((head, tail)) = split::take_message(&self.current, MAX_CONTENT) {
             if !head.trim().is_empty() {
                 self.full.push(head);
                 self.begun += 1;
             }
             self.current = tail;
             if self.begun > MAX_MESSAGES {
-                self.cut = true;
+                self.is_cut = true;
                 self.current =
                     "-# The rest of this answer is too long for Discord and was left out.".to_owned();
                 return;
@@ -84,18 +86,18 @@ impl Answer {
         }
     }
 
-    /// Messages that are full, in order, once.
+    /// Takes the full messages, in order.
     pub(super) fn take_full(&mut self) -> Vec<String> {
         std::mem::take(&mut self.full)
     }
 
-    /// The message that is being written, as it may be shown now; empty when there is nothing to show.
+    /// Returns the message in progress as it can be shown now. Empty when there is nothing to show.
     pub(super) fn current(&self) -> String {
-        let shown = split::closed(self.current.trim_end());
+        let shown = split::with_closed_fence(self.current.trim_end());
         if shown.trim().is_empty() { String::new() } else { shown }
     }
 
-    /// What comes next begins a new message.
+    /// Completes the message in progress, so that further text begins a new one.
     pub(super) fn seal(&mut self) {
         self.end();
         let last = self.current();
@@ -106,15 +108,15 @@ impl Answer {
         }
     }
 
-    /// Nothing more comes: what was held back shows up.
+    /// Ends the text, so that an incomplete last word becomes visible.
     pub(super) fn end(&mut self) {
         let rest = self.incoming.finish();
         self.grow(&rest);
     }
 
-    /// Whether anything was ever said.
-    pub(super) fn said_anything(&self) -> bool {
-        self.said_anything
+    /// Whether the turn has any text or note.
+    pub(super) fn has_output(&self) -> bool {
+        self.has_output
     }
 }
 
@@ -125,69 +127,69 @@ mod tests {
 
     const SECRET: &str = "sk-live-0123456789abcdef";
 
-    fn answer() -> Answer {
+    fn turn_text() -> TurnText {
         let live = Fingerprint::of(SECRET);
-        Answer::new(Scrubber::new(move |fingerprint| *fingerprint == live))
+        TurnText::new(Scrubber::new(move |fingerprint| *fingerprint == live))
     }
 
     #[test]
-    fn text_streams_word_by_word_and_ends_whole() {
-        let mut answer = answer();
-        answer.text("Hello wor");
-        assert_eq!(answer.current(), "Hello");
-        answer.text("ld");
-        answer.end();
-        assert_eq!(answer.current(), "Hello world");
-        assert!(answer.take_full().is_empty());
+    fn text_becomes_visible_word_by_word_and_is_whole_at_the_end() {
+        let mut turn = turn_text();
+        turn.push("Hello wor");
+        assert_eq!(turn.current(), "Hello");
+        turn.push("ld");
+        turn.end();
+        assert_eq!(turn.current(), "Hello world");
+        assert!(turn.take_full().is_empty());
     }
 
     #[test]
-    fn a_live_token_never_shows_whatever_the_pieces() {
-        let mut answer = answer();
+    fn a_live_token_in_any_pieces_is_never_visible() {
+        let mut turn = turn_text();
         for piece in ["my token: sk-live-", "0123456789", "abcdef", "."] {
-            answer.text(piece);
-            assert!(!answer.current().contains("sk-live"));
+            turn.push(piece);
+            assert!(!turn.current().contains("sk-live"));
         }
-        answer.note(&format!("curl -H {SECRET}"));
-        answer.end();
-        assert_eq!(answer.current(), "my token: [secret removed].\n-# curl -H \\[secret removed\\]");
+        turn.note(&format!("curl -H {SECRET}"));
+        turn.end();
+        assert_eq!(turn.current(), "my token: [secret removed].\n-# curl -H \\[secret removed\\]");
     }
 
     #[test]
-    fn tool_calls_are_small_lines_also_in_the_middle_of_code() {
-        let mut answer = answer();
-        answer.text("Look:\n```rust\nlet a = 1;\n");
-        answer.note("read *file*");
-        answer.text("let b = 2;\n```\n");
-        answer.end();
+    fn tool_calls_are_small_lines_even_in_the_middle_of_a_code_block() {
+        let mut turn = turn_text();
+        turn.push("Look:\n```rust\nlet a = 1;\n");
+        turn.note("read *file*");
+        turn.push("let b = 2;\n```\n");
+        turn.end();
         assert_eq!(
-            answer.current(),
+            turn.current(),
             "Look:\n```rust\nlet a = 1;\n```\n-# read \\*file\\*\n```rust\nlet b = 2;\n```"
         );
     }
 
     #[test]
-    fn a_full_message_is_handed_out_once_and_a_sealed_one_too() {
-        let mut answer = answer();
-        answer.text(&"word ".repeat(500));
-        let full = answer.take_full();
+    fn a_full_message_and_a_sealed_one_are_taken_once() {
+        let mut turn = turn_text();
+        turn.push(&"word ".repeat(500));
+        let full = turn.take_full();
         assert_eq!(full.len(), 1);
         assert!(split::utf16_len(&full[0]) <= MAX_CONTENT);
-        assert!(answer.take_full().is_empty());
-        answer.seal();
-        assert_eq!(answer.take_full().len(), 1);
-        assert_eq!(answer.current(), "");
-        assert!(answer.said_anything());
+        assert!(turn.take_full().is_empty());
+        turn.seal();
+        assert_eq!(turn.take_full().len(), 1);
+        assert_eq!(turn.current(), "");
+        assert!(turn.has_output());
     }
 
     #[test]
-    fn an_endless_answer_is_cut_and_says_so() {
-        let mut answer = answer();
+    fn an_endless_answer_is_cut_with_a_note() {
+        let mut turn = turn_text();
         for _ in 0..200 {
-            answer.text(&"word ".repeat(500));
+            turn.push(&"word ".repeat(500));
         }
-        answer.end();
-        assert!(answer.take_full().len() <= MAX_MESSAGES);
-        assert!(answer.current().contains("left out"));
+        turn.end();
+        assert!(turn.take_full().len() <= MAX_MESSAGES);
+        assert!(turn.current().contains("left out"));
     }
 }

@@ -1,65 +1,75 @@
-//! Words that more than one of the `/auth` commands has.
+//! The texts that several messages about sign-ins share.
 
-use super::super::wire::{Message, code, relative};
+use std::time::Duration;
+
+use super::super::wire::{inline_code, relative_time};
 use crate::{
     broker::{GrantEnd, SignedIn, Unchosen},
     ids::{Principal, ProviderId, Tenant},
 };
 
-/// ` for this server`, where a tenant is one.
-pub(super) fn for_whom(tenant: &Tenant) -> &'static str {
+/// Returns ` for this server` for the tenant of a server, else nothing.
+pub(in crate::discord) fn for_server(tenant: &Tenant) -> &'static str {
     match tenant.principal {
         Principal::Guild(_) => " for this server",
         Principal::User(_) | Principal::Local => "",
     }
 }
 
-/// The providers by name, for those who named another.
-pub(super) fn known_providers<'a>(ids: impl Iterator<Item = &'a ProviderId>) -> String {
+/// Lists the configured providers, for a user who named an unknown one.
+pub(in crate::discord) fn known_providers<'a>(ids: impl Iterator<Item = &'a ProviderId>) -> String {
     let names: Vec<_> = ids.take(25).map(|id| format!("`{id}`")).collect();
     match names.as_slice() {
-        [] => "The operator has configured none yet.".to_owned(),
-        names => format!("There is: {}.", names.join(", ")),
+        [] => "My operator has configured none yet.".to_owned(),
+        names => format!("Known providers: {}.", names.join(", ")),
     }
 }
 
-/// An account by its name, or as another one.
-pub(super) fn named(account: Option<&str>) -> String {
-    account.map_or_else(|| "another account".to_owned(), code)
+/// Names an account, or calls it another account if its name is unknown.
+pub(super) fn account_name(account: Option<&str>) -> String {
+    account.map_or_else(|| "another account".to_owned(), inline_code)
 }
 
-/// What the person reads when it worked, whichever way it was finished.
-pub(in crate::discord) fn signed_in(done: &SignedIn) -> Message {
-    let provider = &done.tenant.provider;
-    let mut text = match &done.account {
-        Some(account) => format!("Signed in as {} at `{provider}`{}.", code(account), for_whom(&done.tenant)),
-        None => format!("Signed in at `{provider}`{}.", for_whom(&done.tenant)),
+/// Writes a duration of whole minutes, such as `15 minutes`.
+pub(super) fn in_words(duration: Duration) -> String {
+    match duration.as_secs().div_ceil(60) {
+        1 => "1 minute".to_owned(),
+        minutes => format!("{minutes} minutes"),
+    }
+}
+
+/// Reports a sign-in that has become the session.
+pub(super) fn signed_in(signed_in: &SignedIn) -> String {
+    let (provider, server) = (&signed_in.tenant.provider, for_server(&signed_in.tenant));
+    let mut text = match &signed_in.account {
+        Some(account) => format!("Signed in as {} at `{provider}`{server}.", inline_code(account)),
+        None => format!("Signed in at `{provider}`{server}."),
     };
-    if let Some(replaced) = &done.replaced {
-        text.push_str(&format!("\nThis replaces the sign-in as {}.", code(replaced)));
+    if let Some(replaced) = &signed_in.replaced {
+        text.push_str(&format!("\nThis replaces the sign-in as {}.", inline_code(replaced)));
     }
-    if !done.renews {
+    if !signed_in.renews {
         text.push_str(&format!(
-            "\n`{provider}` gave nothing to renew it with: it ends {}, and then you sign in again.",
-            relative(done.expires_at)
+            "\n`{provider}` gave no refresh token, so this sign-in ends {}. Then sign in again.",
+            relative_time(signed_in.expires_at)
         ));
     }
-    if let Some(dropped) = &done.dropped {
+    if let Some(dropped) = &signed_in.dropped {
         text.push('\n');
-        text.push_str(&dropped_words(&done.tenant, dropped));
+        text.push_str(&dropped_sign_in(&signed_in.tenant, dropped));
     }
-    Message::text(text)
+    text
 }
 
-/// What became of a sign-in that was not chosen.
-pub(super) fn dropped_words(tenant: &Tenant, dropped: &Unchosen) -> String {
-    let (account, provider) = (named(dropped.account.as_deref()), &tenant.provider);
+/// Reports a sign-in that was not chosen, and whether its grant still works at the provider.
+pub(super) fn dropped_sign_in(tenant: &Tenant, dropped: &Unchosen) -> String {
+    let (account, provider) = (account_name(dropped.account.as_deref()), &tenant.provider);
     match dropped.grant {
         GrantEnd::Revoked => {
             format!("The sign-in as {account} is dropped, and `{provider}` has ended its access.")
         }
         GrantEnd::MayLiveOn => format!(
-            "The sign-in as {account} is dropped here. Its access may live on at `{provider}`: remove it in that account there."
+            "The sign-in as {account} is dropped here. Its access may still work at `{provider}`: remove it in that account there."
         ),
     }
 }
@@ -69,8 +79,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_person_reads_as_whom_and_what_was_replaced_and_when_it_ends_for_good() {
-        let mut done = SignedIn {
+    fn a_finished_sign_in_names_its_account_the_replaced_one_and_its_end() {
+        let mut result = SignedIn {
             tenant: "acme/user:5".parse().expect("a tenant"),
             account: Some("alice@example.com".into()),
             replaced: None,
@@ -78,13 +88,19 @@ mod tests {
             renews: true,
             dropped: None,
         };
-        assert_eq!(signed_in(&done).content, "Signed in as `alice@example.com` at `acme`.");
-        done.tenant = "acme/guild:9".parse().expect("a tenant");
-        done.replaced = Some("bo`b".into());
-        done.renews = false;
+        assert_eq!(signed_in(&result), "Signed in as `alice@example.com` at `acme`.");
+        result.tenant = "acme/guild:9".parse().expect("a tenant");
+        result.replaced = Some("bo`b".into());
+        result.renews = false;
         assert_eq!(
-            signed_in(&done).content,
-            "Signed in as `alice@example.com` at `acme` for this server.\nThis replaces the sign-in as `bo'b`.\n`acme` gave nothing to renew it with: it ends <t:1795362272:R>, and then you sign in again."
+            signed_in(&result),
+            "Signed in as `alice@example.com` at `acme` for this server.\nThis replaces the sign-in as `bo'b`.\n`acme` gave no refresh token, so this sign-in ends <t:1795362272:R>. Then sign in again."
         );
+    }
+
+    #[test]
+    fn durations_are_written_in_minutes() {
+        assert_eq!(in_words(Duration::from_secs(60)), "1 minute");
+        assert_eq!(in_words(Duration::from_secs(15 * 60)), "15 minutes");
     }
 }

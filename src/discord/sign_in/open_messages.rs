@@ -1,5 +1,5 @@
-//! The messages about open sign-ins that are out, so that they say how their sign-in went, by whichever way it ended: its link,
-//! and the question between two accounts.
+//! The messages of sign-ins that can still change: those with a link, and those with the question
+//! between two accounts.
 
 use std::{
     collections::BTreeMap,
@@ -11,146 +11,160 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use super::{asked::Asked, people::TOKEN_LIFE, rest::InteractionToken};
+use super::super::{interaction::Interaction, interaction_tokens::TOKEN_LIFETIME, rest::InteractionToken};
 use crate::{
     broker::Shown,
     ids::{Snowflake, Tenant},
 };
 
-/// How many messages are followed; the oldest are then left as they are.
+/// The number of messages that are followed. Beyond it the oldest ones are never updated again.
 const MAX: usize = 2_000;
 
-/// A message about a sign-in that is under way: a link, or the question between two accounts.
+/// The message of a sign-in in progress: its link, or the question between two accounts.
 #[derive(Clone, Debug)]
-pub(super) struct OpenSignIn {
+pub(in crate::discord) struct OpenMessage {
     pub(super) shown: Shown,
-    person: Snowflake,
+    pub(super) user: Snowflake,
     pub(super) token: InteractionToken,
-    /// When the token ends, and with it what can be done about the message.
+    /// The end of the token, after which the message cannot be edited.
     token_ends: Instant,
     ends: Instant,
     pub(super) custom_ids: Vec<String>,
-    /// Held while the message is written, so that what comes last also stands last.
+    /// Held while the message is written, so that the newest stage is written last.
     pub(super) writing: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// All that are out.
+/// All open messages.
 #[derive(Debug)]
-pub(super) struct OpenSignIns {
-    entries: Mutex<BTreeMap<u64, OpenSignIn>>,
-    /// The key of the next one; none is used twice.
+pub(in crate::discord) struct OpenMessages {
+    entries: Mutex<BTreeMap<u64, OpenMessage>>,
+    /// The key of the next message; no key is used twice.
     next: AtomicU64,
-    /// The earliest end may have changed.
+    /// Notified when the earliest end may have changed.
     changed: Notify,
-    /// One has come, or something has happened to one: how they stand is to be looked at.
-    look: Notify,
+    /// Notified when the messages must be compared with the store.
+    sync: Notify,
 }
 
-impl OpenSignIn {
-    /// A message that answers `asked` since `since`, with these buttons.
-    pub(super) fn new(shown: Shown, asked: &Asked, since: Instant, custom_ids: Vec<String>) -> Self {
-        let token_ends = since + TOKEN_LIFE;
-        let (person, token) = (asked.user, asked.token.clone());
-        Self { shown, person, token, token_ends, ends: token_ends, custom_ids, writing: Arc::default() }
+impl OpenMessage {
+    /// A message that answers `interaction`, received at `since`, with these buttons.
+    pub(in crate::discord) fn new(
+        shown: Shown,
+        interaction: &Interaction,
+        since: Instant,
+        custom_ids: Vec<String>,
+    ) -> Self {
+        let token_ends = since + TOKEN_LIFETIME;
+        let (user, token) = (interaction.user, interaction.token.clone());
+        Self { shown, user, token, token_ends, ends: token_ends, custom_ids, writing: Arc::default() }
     }
 
-    /// The same, and its end comes before that of the token.
-    pub(super) fn ending(mut self, at: Instant) -> Self {
+    /// The same message, with an end before that of its token.
+    pub(in crate::discord) fn ending(mut self, at: Instant) -> Self {
         self.ends = self.token_ends.min(at);
         self
     }
 }
 
-impl OpenSignIns {
-    pub(super) fn new() -> Self {
+impl OpenMessages {
+    pub(in crate::discord) fn new() -> Self {
         Self {
             entries: Mutex::new(BTreeMap::new()),
             next: AtomicU64::new(0),
             changed: Notify::new(),
-            look: Notify::new(),
+            sync: Notify::new(),
         }
     }
 
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<u64, OpenSignIn>> {
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<u64, OpenMessage>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows a message until its end. What happened to its sign-in until now is seen as well.
-    pub(super) fn add(&self, entry: OpenSignIn) {
+    /// Follows a message until its end. The sync that this requests also finds changes from before
+    /// this call.
+    pub(super) fn follow(&self, message: OpenMessage) {
         let mut entries = self.entries();
-        // Under the lock, so that the newest is the last.
-        entries.insert(self.next.fetch_add(1, Ordering::Relaxed), entry);
+        // The key is drawn under the lock, so that the newest message is the last.
+        entries.insert(self.next.fetch_add(1, Ordering::Relaxed), message);
         while entries.len() > MAX {
             entries.pop_first();
         }
         drop(entries);
         self.changed.notify_one();
-        self.look();
+        self.request_sync();
     }
 
-    /// Somebody is to look at how they stand.
-    pub(super) fn look(&self) {
-        self.look.notify_one();
+    /// Requests that the messages are compared with the store.
+    pub(in crate::discord) fn request_sync(&self) {
+        self.sync.notify_one();
     }
 
-    /// Waits for a reason to look.
-    pub(super) async fn to_look(&self) {
-        self.look.notified().await;
+    /// Waits for [`request_sync`](Self::request_sync).
+    pub(in crate::discord) async fn sync_requested(&self) {
+        self.sync.notified().await;
     }
 
-    fn take(&self, wanted: impl Fn(&OpenSignIn) -> bool) -> Vec<OpenSignIn> {
+    fn take(&self, is_wanted: impl Fn(&OpenMessage) -> bool) -> Vec<OpenMessage> {
         let mut entries = self.entries();
-        let keys: Vec<u64> = entries.iter().filter(|(_, entry)| wanted(entry)).map(|(key, _)| *key).collect();
+        let keys: Vec<u64> =
+            entries.iter().filter(|(_, message)| is_wanted(message)).map(|(key, _)| *key).collect();
         keys.iter().filter_map(|key| entries.remove(key)).collect()
     }
 
-    /// The links of a tenant, which are followed no more.
-    pub(super) fn links_of(&self, tenant: &Tenant) -> Vec<OpenSignIn> {
-        self.take(|entry| entry.shown.tenant() == tenant && entry.shown.is_link())
+    /// Takes the messages with links of a tenant. They are followed no longer, so that only the
+    /// caller writes them.
+    pub(in crate::discord) fn take_links(&self, tenant: &Tenant) -> Vec<OpenMessage> {
+        self.take(|message| message.shown.tenant() == tenant && message.shown.is_link())
     }
 
-    /// The message with this button is somebody else's to write from now on.
-    pub(super) fn leave(&self, custom_id: &str) {
-        self.take(|entry| entry.custom_ids.iter().any(|id| id == custom_id));
+    /// Follows the message with this button no longer: from now on its presser's interaction writes
+    /// it.
+    pub(super) fn release(&self, custom_id: &str) {
+        self.take(|message| message.custom_ids.iter().any(|id| id == custom_id));
     }
 
-    /// What is shown, the newest first.
-    pub(super) fn shown(&self) -> Vec<(u64, Snowflake, Shown)> {
+    /// Returns the key, the user and the sign-in of each message, the newest first.
+    pub(super) fn all_shown(&self) -> Vec<(u64, Snowflake, Shown)> {
         let all = self.entries();
-        all.iter().rev().map(|(key, entry)| (*key, entry.person, entry.shown.clone())).collect()
+        all.iter().rev().map(|(key, message)| (*key, message.user, message.shown.clone())).collect()
     }
 
-    /// The message goes on as it is, if it is still followed; with `None` it is followed no more.
-    pub(super) fn stay(&self, key: u64, next: Option<Shown>) {
+    /// Leaves a message as it is, and follows it as `next`, or no longer.
+    pub(super) fn keep(&self, key: u64, next: Option<Shown>) {
         let mut entries = self.entries();
         match (entries.get_mut(&key), next) {
-            (Some(entry), Some(shown)) => entry.shown = shown,
+            (Some(message), Some(shown)) => message.shown = shown,
             (_, None) => drop(entries.remove(&key)),
             (None, Some(_)) => {}
         }
     }
 
-    /// The message is written anew: it shows `next` from now on, with these buttons, or is followed no more. Gives the message as it
-    /// was, if it is still followed.
-    pub(super) fn turn(&self, key: u64, next: Option<Shown>, custom_ids: Vec<String>) -> Option<OpenSignIn> {
+    /// Records that a message is rewritten with these buttons, and follows it as `next`, or no
+    /// longer. Returns the earlier state of the message if it is still followed.
+    pub(super) fn advance(
+        &self,
+        key: u64,
+        next: Option<Shown>,
+        custom_ids: Vec<String>,
+    ) -> Option<OpenMessage> {
         let mut entries = self.entries();
         let Some(shown) = next else { return entries.remove(&key) };
-        let entry = entries.get_mut(&key)?;
-        let before = entry.clone();
-        (entry.shown, entry.custom_ids, entry.ends) = (shown, custom_ids, entry.token_ends);
+        let message = entries.get_mut(&key)?;
+        let before = message.clone();
+        (message.shown, message.custom_ids, message.ends) = (shown, custom_ids, message.token_ends);
         Some(before)
     }
 
-    /// Waits until some have come to their end, and takes them. Gives those that show a link: a question is left as it is, its buttons
-    /// work on.
-    pub(super) async fn ended(&self) -> Vec<OpenSignIn> {
+    /// Waits until messages reach their end, stops following them, and returns those with a link. A
+    /// question stays as it is because its buttons still work.
+    pub(in crate::discord) async fn expired(&self) -> Vec<OpenMessage> {
         loop {
-            let next = self.entries().values().map(|entry| entry.ends).min();
+            let next = self.entries().values().map(|message| message.ends).min();
             match next {
                 Some(at) if at <= Instant::now() => {
-                    let mut ended = self.take(|entry| entry.ends <= Instant::now());
-                    ended.retain(|entry| entry.shown.is_link());
-                    return ended;
+                    let mut expired = self.take(|message| message.ends <= Instant::now());
+                    expired.retain(|message| message.shown.is_link());
+                    return expired;
                 }
                 Some(at) => tokio::select! {
                     () = tokio::time::sleep_until(at) => {}
@@ -169,12 +183,12 @@ mod tests {
     use super::*;
     use crate::secret::Secret;
 
-    fn add(open: &OpenSignIns, tenant: &str, seconds: u64) {
+    fn follow(open: &OpenMessages, tenant: &str, seconds: u64) {
         let ends = Instant::now() + Duration::from_secs(seconds);
         let token = InteractionToken(Secret::new("token"));
-        open.add(OpenSignIn {
+        open.follow(OpenMessage {
             shown: Shown::for_tests(&tenant.parse().expect("a tenant")),
-            person: Snowflake(5),
+            user: Snowflake(5),
             token,
             token_ends: ends,
             ends,
@@ -184,44 +198,40 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_message_comes_to_its_end_in_its_time() {
-        let open = Arc::new(OpenSignIns::new());
-        add(&open, "acme/user:1", 900);
+    async fn each_message_expires_at_its_own_end() {
+        let open = Arc::new(OpenMessages::new());
+        follow(&open, "acme/user:1", 900);
         let waiting = tokio::spawn({
             let open = open.clone();
-            async move { (open.ended().await, Instant::now()) }
+            async move { (open.expired().await, Instant::now()) }
         });
         tokio::task::yield_now().await;
-        let begun = Instant::now();
-        add(&open, "acme/user:2", 60);
-        let (ended, at) = waiting.await.expect("it ends");
-        assert_eq!(ended.len(), 1);
-        assert_eq!(
-            ended[0].shown.tenant().to_string(),
-            "acme/user:2",
-            "the one that ends first, though it came last"
-        );
-        assert_eq!((at - begun).as_secs(), 60);
-        assert_eq!(open.ended().await[0].shown.tenant().to_string(), "acme/user:1");
+        let started = Instant::now();
+        follow(&open, "acme/user:2", 60);
+        let (expired, at) = waiting.await.expect("the task ends");
+        assert_eq!(expired.len(), 1);
+        assert_eq!(expired[0].shown.tenant().to_string(), "acme/user:2", "the newer message ends first");
+        assert_eq!((at - started).as_secs(), 60);
+        assert_eq!(open.expired().await[0].shown.tenant().to_string(), "acme/user:1");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_sign_in_that_is_over_takes_all_its_messages_and_no_others() {
-        let open = OpenSignIns::new();
-        add(&open, "acme/user:1", 900);
-        add(&open, "acme/user:1", 800);
-        add(&open, "acme/user:2", 700);
+    async fn take_links_returns_all_messages_of_one_tenant_and_no_others() {
+        let open = OpenMessages::new();
+        follow(&open, "acme/user:1", 900);
+        follow(&open, "acme/user:1", 800);
+        follow(&open, "acme/user:2", 700);
         let tenant: Tenant = "acme/user:1".parse().expect("a tenant");
-        assert_eq!(open.links_of(&tenant).len(), 2);
-        assert_eq!(open.ended().await.len(), 1);
+        assert_eq!(open.take_links(&tenant).len(), 2);
+        assert_eq!(open.expired().await.len(), 1);
     }
 
     #[test]
-    fn at_the_bound_the_oldest_is_left_as_it_is() {
+    fn a_full_list_follows_the_oldest_message_no_longer() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let _inside = runtime.enter();
-        let open = OpenSignIns::new();
-        (0..=MAX).for_each(|n| add(&open, &format!("acme/user:{n}"), 900));
+        let open = OpenMessages::new();
+        (0..=MAX).for_each(|n| follow(&open, &format!("acme/user:{n}"), 900));
         let all = open.take(|_| true);
         assert_eq!((all.len(), all[0].shown.tenant().to_string().as_str()), (MAX, "acme/user:1"));
     }

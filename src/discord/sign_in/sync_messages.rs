@@ -1,62 +1,44 @@
-//! Sign-ins that went on elsewhere, in a terminal or in another conversation: their messages follow.
+//! Brings the messages of open sign-ins up to date with the store, which other processes and other
+//! commands change.
 
 use std::collections::HashSet;
 
 use tracing::debug;
 
 use super::{
-    super::{bot::Shared, wire::Message},
-    choice,
-    close::{Outcome, close_all},
-    words::signed_in,
+    super::bot::BotHandle,
+    sign_in_message::{Stage, rewrite},
 };
-use crate::{
-    broker::{News, Progress},
-    ids::{Snowflake, Tenant},
-};
+use crate::broker::Progress;
 
-/// Brings the messages up to date whose sign-ins have gone on, in whichever process.
-pub(in crate::discord) async fn look(bot: &Shared) {
+/// Rewrites each message whose sign-in has reached another stage. Only one task calls this, so that
+/// two calls never overlap.
+pub(in crate::discord) async fn sync_messages(bot: &BotHandle) {
     let mut asked = HashSet::new();
-    for (key, person, shown) in bot.open.shown() {
+    for (key, user, shown) in bot.open_messages.all_shown() {
         let Progress { news, next } = match bot.broker.look_at(&shown).await {
             Ok(progress) => progress,
-            // Whoever tells of ended sessions says so in the log, and has this looked at again once it can be read.
-            Err(error) => return debug!(%error, "how the open sign-ins stand cannot be read"),
+            // `ended_notice` logs an unreadable store, and requests another sync once the store can
+            // be read again.
+            Err(error) => return debug!(%error, "cannot read the state of the open sign-ins"),
         };
         let Some(news) = news else {
-            bot.open.stay(key, next);
+            bot.open_messages.keep(key, next);
             continue;
         };
-        // One question is enough: the newest message has it, and comes first.
-        let elsewhere = matches!(&news, News::Undecided(one) if !asked.insert(one.tenant.clone()));
-        let (outcome, next) = match news {
-            News::Undecided(undecided) if elsewhere => (Outcome::Told(choice::waits(&undecided)), None),
-            news => (outcome(bot, person, shown.tenant(), news), next),
-        };
-        let custom_ids = outcome.custom_ids();
-        match bot.open.turn(key, next, custom_ids.clone()) {
-            Some(message) => {
-                let inner = bot.clone();
-                bot.spawn(async move { close_all(&inner, vec![message], &outcome).await });
+        let (stage, next) = match Stage::from(news) {
+            // One question for each tenant is enough. The newest message comes first, and gets it.
+            Stage::Question(undecided) if !asked.insert(undecided.tenant.clone()) => {
+                (Stage::AskedElsewhere(undecided), None)
             }
+            stage => (stage, next),
+        };
+        let message = stage.message(bot, user, shown.tenant());
+        let custom_ids = message.custom_ids();
+        match bot.open_messages.advance(key, next, custom_ids.clone()) {
+            Some(open) => rewrite(bot, open, message),
+            // An event has taken the message in the meantime.
             None => bot.buttons.remove(&custom_ids),
         }
-    }
-}
-
-fn outcome(bot: &Shared, person: Snowflake, tenant: &Tenant, news: News) -> Outcome {
-    match news {
-        News::SignedIn(done) => Outcome::Told(signed_in(&done)),
-        News::Undecided(undecided) => Outcome::Told(choice::question(bot, person, &undecided)),
-        News::NotChosen { account, current } => {
-            let (account, current) = (account.as_deref(), current.as_deref());
-            Outcome::Told(choice::not_chosen(tenant, account, current))
-        }
-        News::Gone => Outcome::Told(Message::text(choice::GONE)),
-        News::Cancelled => Outcome::Cancelled,
-        News::Expired => Outcome::Expired,
-        News::Replaced => Outcome::Replaced,
-        News::LoggedOut => Outcome::LoggedOut,
     }
 }

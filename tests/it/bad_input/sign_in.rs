@@ -162,7 +162,7 @@ async fn an_unknown_provider_is_told_with_those_that_there_are() {
     let ended = town.home.run(&["auth", "start", "Not A Name!"]).await;
     assert_fails(&ended, 2, &["Not A Name!"]);
     let told = town.alice.command(&town.general, "auth start", &[("provider", "acne")]).await.text();
-    assert_says(&told, &["There is no provider `acne`", "There is: `acme`"]);
+    assert_says(&told, &["There is no provider `acne`", "Known providers: `acme`"]);
     assert!(!town.home.store().exists(), "nothing was begun");
     town.discord.assert_no_violations();
 }

@@ -23,10 +23,10 @@ async fn anothers_buttons_forms_and_codes_do_nothing() {
         his.view().button("Enter code").and_then(|button| button.custom_id.clone()).expect("a button");
     let message = his.view().id;
     let told = words(alice.forge_press(&town.general, message, &button).await).await;
-    assert_eq!(told, "This button is for somebody else.");
+    assert_eq!(told, "This button belongs to another user.");
     let filled = [("code", callback.url.as_str())];
     let told = words(alice.forge_modal(&town.general, Some(message), &button, &filled).await).await;
-    assert_eq!(told, "This button is for somebody else.");
+    assert_eq!(told, "This button belongs to another user.");
     for made_up in [format!("acme/{}", bob.principal()), "0".to_owned(), "x".repeat(100)] {
         let told = words(alice.forge_press(&town.general, message, &made_up).await).await;
         assert!(told.contains("no longer know this button"), "{told}");
@@ -67,7 +67,7 @@ async fn nothing_that_one_person_sees_tells_of_anothers_login() {
     said(&thread, "I hold **bob**'s login", 1).await;
 
     let status = alice.command(&town.general, "auth status", &[]).await.text();
-    assert!(status.contains("signed in nowhere"), "{status}");
+    assert!(status.contains("not signed in anywhere"), "{status}");
     assert!(alice.threads(&town.general).is_empty(), "his thread is private");
     assert!(alice.sees(&thread).is_empty());
     let everything = alice.everything();

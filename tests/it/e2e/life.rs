@@ -150,7 +150,7 @@ async fn a_logout_takes_the_login_from_workers_and_says_whether_the_grant_lives_
     said(&thread, "I hold **alice**'s login", 1).await;
 
     let told = alice.command(&town.general, "auth logout", &[("provider", "acme")]).await.text();
-    assert!(told.contains("the access lives on"), "{told}");
+    assert!(told.contains("the access stays valid"), "{told}");
     assert!(server.lives().iter().all(|life| life.state == LifeState::Live), "{:?}", server.lives());
     alice.says(&thread, "and now?");
     said(&thread, "threadkey gives me no token: nobody is signed in", 1).await;
