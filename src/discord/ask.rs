@@ -23,6 +23,9 @@ const MAX_NAME: usize = 80;
 
 const NO_AGENT: &str =
     "No agent is configured here. Ask my operator to set agent.command. `/auth` works without an agent.";
+/// The answer in a thread that is not a conversation of the bot.
+pub(super) const OTHER_THREAD: &str =
+    "I have no conversation in this thread. Use `/ask` in a channel to open one.";
 
 /// The channel of a command, as its user may use it.
 enum Place {
@@ -41,13 +44,15 @@ enum Place {
 fn place(bot: &Bot, interaction: &Interaction) -> Place {
     let Some(guild) = interaction.guild else {
         return match interaction.kind {
-            Some(ChannelType::Private) | None => Place::Own(direct(interaction.channel, interaction.user)),
+            Some(ChannelType::Private) | None => {
+                Place::Own(direct_conversation(interaction.channel, interaction.user))
+            }
             Some(_) => Place::Unsuitable,
         };
     };
     match bot.conversations.get(interaction.channel) {
         Some(record) if record.owner == interaction.user => {
-            Place::Own(in_thread(bot, interaction.channel, &record))
+            Place::Own(thread_conversation(bot, interaction.channel, &record))
         }
         Some(record) => Place::OtherOwner(record.owner),
         None if interaction.in_thread() => Place::OtherThread,
@@ -57,13 +62,13 @@ fn place(bot: &Bot, interaction: &Interaction) -> Place {
 }
 
 /// The conversation of a user with the bot in direct messages.
-pub(super) fn direct(channel: Snowflake, owner: Snowflake) -> Conversation {
+pub(super) fn direct_conversation(channel: Snowflake, owner: Snowflake) -> Conversation {
     Conversation { id: ConversationId(channel), owner, shared_guild: None }
 }
 
 /// The conversation of a thread. Its owner has just acted in that server, which proves the
 /// membership.
-pub(super) fn in_thread(bot: &Bot, thread: Snowflake, record: &Record) -> Conversation {
+pub(super) fn thread_conversation(bot: &Bot, thread: Snowflake, record: &Record) -> Conversation {
     let shared_guild = bot.guild_sessions.then_some(record.guild);
     Conversation { id: ConversationId(thread), owner: record.owner, shared_guild }
 }
@@ -79,25 +84,17 @@ pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str
             }
         }
         Place::OtherOwner(owner) => {
-            bot.reply(
-                interaction,
-                format!("This conversation belongs to <@{owner}>. Use `/ask` in a channel to open your own."),
-            )
-            .await;
+            let text =
+                format!("This conversation belongs to <@{owner}>. Use `/ask` in a channel to open your own.");
+            bot.reply(interaction, text).await;
         }
         Place::OtherThread => {
-            bot.reply(
-                interaction,
-                "I have no conversation in this thread. Use `/ask` in a channel to open one.",
-            )
-            .await;
+            bot.reply(interaction, OTHER_THREAD).await;
         }
         Place::Unsuitable => {
-            bot.reply(
-                interaction,
-                "I cannot open a thread here. Use `/ask` in a text channel, or send me a direct message.",
-            )
-            .await;
+            let text =
+                "I cannot open a thread here. Use `/ask` in a text channel, or send me a direct message.";
+            bot.reply(interaction, text).await;
         }
         Place::Channel(guild) => {
             if let Some(missing) = missing_permissions(interaction.own_permissions) {
@@ -108,11 +105,8 @@ pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str
             }
             match open(bot, guild, interaction.channel, interaction.user, prompt).await {
                 Ok(conversation) => {
-                    bot.edit_reply(
-                        interaction,
-                        &Message::text(format!("Your conversation: <#{}>", conversation.id)),
-                    )
-                    .await;
+                    let link = Message::text(format!("Your conversation: <#{}>", conversation.id));
+                    bot.edit_reply(interaction, &link).await;
                     turn::begin(bot, workers, conversation, prompt.to_owned());
                 }
                 Err(refusal) => bot.edit_reply(interaction, &Message::text(refusal)).await,
@@ -188,7 +182,7 @@ pub(super) async fn open(
     }
     let first = Message::text(format!("<@{owner}> asks:\n{}", quote(prompt))).notifying(owner);
     match bot.rest.send(thread, &first).await {
-        Ok(_) => Ok(in_thread(bot, thread, &record)),
+        Ok(_) => Ok(thread_conversation(bot, thread, &record)),
         Err(error) => Err(not_opened(&error)),
     }
 }

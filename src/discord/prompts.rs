@@ -77,15 +77,11 @@ pub(super) async fn handle(bot: &BotHandle, received: &Received) {
         (Some(_), Some(record)) if !message.is_allowed(bot, Some(record.parent)) => {}
         (Some(_), Some(record)) if record.owner != message.user => {
             if bot.hint_is_due(message.channel, message.user) {
-                let owner = record.owner;
-                reply(
-                    bot,
-                    &message,
-                    &format!(
-                        "-# This conversation belongs to <@{owner}>. Only the owner's messages reach the agent."
-                    ),
-                )
-                .await;
+                let text = format!(
+                    "-# This conversation belongs to <@{}>. Only the owner's messages reach the agent.",
+                    record.owner
+                );
+                reply(bot, &message, &text).await;
             }
         }
         (Some(_), Some(record)) => prompt_or_hint(bot, workers, message, Some(record)).await,
@@ -109,34 +105,29 @@ async fn prompt_or_hint(bot: &BotHandle, workers: &Workers, message: UserMessage
         return;
     }
     let conversation = match &record {
-        Some(record) => ask::in_thread(bot, message.channel, record),
-        None => ask::direct(message.channel, message.user),
+        Some(record) => ask::thread_conversation(bot, message.channel, record),
+        None => ask::direct_conversation(message.channel, message.user),
     };
     turn::begin(bot, workers, conversation, message.text);
 }
 
 /// Handles a mention in a channel without a conversation.
 async fn mention(bot: &BotHandle, workers: &Workers, message: UserMessage, guild: Snowflake) {
-    let info = match bot.rest.channel(message.channel).await {
-        Ok(info) => info,
+    let channel = match bot.rest.channel(message.channel).await {
+        Ok(channel) => channel,
         Err(error) => {
             return warn!(channel = %message.channel, %error, "cannot read the channel of a mention");
         }
     };
-    let thread = is_thread(info.kind);
-    if !message.is_allowed(bot, info.parent.filter(|_| thread)) {
+    let in_thread = is_thread(channel.kind);
+    if !message.is_allowed(bot, channel.parent.filter(|_| in_thread)) {
         debug!(channel = %message.channel, user = %message.user, "ignored a mention that the allow-lists refuse");
         return;
     }
-    if thread {
-        return reply(
-            bot,
-            &message,
-            "I have no conversation in this thread. Use `/ask` in a channel to open one.",
-        )
-        .await;
+    if in_thread {
+        return reply(bot, &message, ask::OTHER_THREAD).await;
     }
-    if info.kind != ChannelType::Text {
+    if channel.kind != ChannelType::Text {
         return reply(
             bot,
             &message,

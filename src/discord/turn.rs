@@ -108,7 +108,7 @@ async fn show(
                     questions.extend(PermissionQuestion::ask(bot, conversation, request).await);
                     false
                 }
-                update => messages.take(update),
+                update => messages.apply(update),
             },
         };
         if last {

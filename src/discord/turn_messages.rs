@@ -49,7 +49,7 @@ impl<'a> TurnMessages<'a> {
     }
 
     /// Adds an update of the worker. Returns `true` when it was the last one.
-    pub(super) fn take(&mut self, update: Option<Update>) -> bool {
+    pub(super) fn apply(&mut self, update: Option<Update>) -> bool {
         self.dirty = true;
         match update {
             Some(Update::Text(text)) => self.text.push(&text),
@@ -65,7 +65,7 @@ impl<'a> TurnMessages<'a> {
             }
             Some(Update::Crashed { detail }) => {
                 self.text.note(&format!("The agent ended unexpectedly: {detail}"));
-                self.text.note("Your next message starts a new one; it does not remember this conversation.");
+                self.text.note("Your next message starts a new one, which does not know this conversation.");
                 return true;
             }
             None => {
