@@ -180,6 +180,6 @@ impl Bot {
 pub(super) fn internal_error(action: &'static str, error: &dyn std::fmt::Display) -> Message {
     error!(%error, action, "an action for a Discord user failed");
     Message::text(
-        "Something went wrong on my side, and it is logged for the operator. Nothing was lost: try again in a moment.",
+        "Something went wrong here, and it is in the log for my operator. Nothing was lost: try again in a moment.",
     )
 }

@@ -78,9 +78,9 @@ pub struct DiscordSettings {
 /// The reason why the bot cannot connect to Discord.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscordError {
-    /// Discord rejects the token.
+    /// Discord refuses the token.
     #[error(
-        "Discord rejects the bot token: copy a new one from the developer portal (Bot, Reset Token) into the variable that discord.token_env names"
+        "Discord refuses the bot token: copy a new one from the developer portal (Bot, Reset Token) into the variable that discord.token_env names"
     )]
     TokenRefused,
     /// No connection.
@@ -101,8 +101,8 @@ pub enum DiscordError {
         /// The error.
         detail: String,
     },
-    /// Discord rejects an intent.
-    #[error("Discord rejects the gateway intents: {0}")]
+    /// Discord refuses an intent.
+    #[error("Discord refuses the gateway intents: {0}")]
     Intents(String),
     /// The map of conversations cannot be used.
     #[error("{path}: {detail}", path = path.display())]

@@ -29,9 +29,9 @@ async fn anothers_buttons_forms_and_codes_do_nothing() {
     assert_eq!(told, "This button belongs to another user.");
     for made_up in [format!("acme/{}", bob.principal()), "0".to_owned(), "x".repeat(100)] {
         let told = words(alice.forge_press(&town.general, message, &made_up).await).await;
-        assert!(told.contains("no longer know this button"), "{told}");
+        assert!(told.contains("This button no longer works"), "{told}");
         let told = words(alice.forge_modal(&town.general, None, &made_up, &filled).await).await;
-        assert!(told.contains("no longer know this button"), "{told}");
+        assert!(told.contains("This button no longer works"), "{told}");
     }
     let told = town.paste(alice, &callback.url).await.text();
     assert!(told.contains("you have no sign-in under way"), "{told}");
@@ -102,12 +102,12 @@ async fn only_its_owner_prompts_stops_and_renews_a_conversation() {
         world.channels.get_mut(&thread.id).expect("it is there").members.insert(alice.id);
     });
     alice.says(&thread, "<@bot> whose login is this?");
-    said(&thread, "only their messages reach the agent", 1).await;
+    said(&thread, "Only the owner's messages reach the agent", 1).await;
     let told = alice.command(&thread, "ask", &[("prompt", "whose login is this?")]).await.text();
     assert!(told.contains("This conversation belongs to"), "{told}");
     for command in ["stop", "new"] {
         let told = alice.command(&thread, command, &[]).await.text();
-        assert!(told.contains("only they can do that"), "{told}");
+        assert!(told.contains("only its owner can do that"), "{told}");
     }
     bob.says(&thread, "and now?");
     said(&thread, "I hold **bob**'s login", 2).await;

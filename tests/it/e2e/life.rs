@@ -21,7 +21,7 @@ async fn a_started_sign_in_survives_a_restart_of_the_bot() {
     let _bot = town.run().await;
 
     let told = started.press("Enter code").await.message().latest().await.all_text();
-    assert!(told.contains("I was restarted since") && told.contains("/auth code"), "{told}");
+    assert!(told.contains("I have restarted since") && told.contains("/auth code"), "{told}");
     let (again, same) = town.start(alice).await;
     assert_eq!(same, link, "the link on the screen stays good");
     assert!(again.text().contains("already open"), "{again:?}");

@@ -106,7 +106,7 @@ async fn the_owner_is_told_once_of_a_verdict_that_a_command_line_process_heard()
     assert_eq!(heard.code, 4, "{heard:?}");
     let told = town.alice.dm().wait_for_text("has ended").await;
     assert!(told.button("Sign in again").is_some(), "{told}");
-    bot.says("the person of an ended session was told").await;
+    bot.says("notified the user of an ended session").await;
     // Whatever else makes it look again, they are not told again.
     town.alice.command(&town.general, "auth status", &[]).await.latest().await;
     assert_eq!(town.home.run(&["token", "acme", "--as", &principal]).await.code, 4);
