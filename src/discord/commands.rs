@@ -177,6 +177,23 @@ mod tests {
     }
 
     #[test]
+    fn a_call_finds_its_row_and_an_unknown_or_incomplete_one_finds_none() {
+        let call = |name: &str, options: Value| {
+            let data = json!({"id": "1", "name": name, "type": 1, "options": options});
+            let data: CommandData = serde_json::from_value(data).expect("command data");
+            Call::read(&data).map(|call| (call.row.name, call.acknowledgement))
+        };
+        let provider = json!([{"name": "provider", "type": 3, "value": "acme"}]);
+        let subcommand = |name: &str, options: &Value| json!([{"name": name, "type": 1, "options": options}]);
+        let deferred = Some(("start", Acknowledgement::BeforeHandler));
+        assert_eq!(call("auth", subcommand("start", &provider)), deferred);
+        assert_eq!(call("auth", subcommand("start", &json!([]))), None, "the provider is missing");
+        assert_eq!(call("auth", subcommand("removed", &provider)), None);
+        assert_eq!(call("stop", json!([])), Some(("stop", Acknowledgement::ByHandler)));
+        assert_eq!(call("start", provider), None, "a subcommand is not a command");
+    }
+
+    #[test]
     fn names_descriptions_and_options_keep_discords_limits() {
         fn check(option: &Value) {
             let name = option["name"].as_str().expect("a name");

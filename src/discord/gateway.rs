@@ -1,9 +1,9 @@
 //! The connection to Discord: the first requests, the gateway, and the orderly shutdown.
 //!
-//! serenity falls back to Discord's own gateway when it cannot get the address, and its rate
-//! limiter sends to Discord's own REST base even if another one is set. With another base neither
-//! may happen. So this module requests the address itself and compares it with the one that
-//! serenity uses. The rate limiter is off, and that base enforces its own limits.
+//! serenity falls back to Discord's own gateway when it cannot get the address. Its rate limiter
+//! sends to Discord's own REST base even if another one is set. With another base neither may
+//! happen. So this module requests the address itself and compares it with the one that serenity
+//! uses. The rate limiter is off, and that base enforces its own limits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,7 +35,7 @@ const REST_TIMEOUT: Duration = Duration::from_secs(30);
 const CLOSE_WITHIN: Duration = Duration::from_secs(6);
 /// The longest time to finish running tasks after that.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
-/// The interval of the warnings while there is no connection.
+/// The interval of the warnings while the bot is not connected.
 const WARN_EVERY: Duration = Duration::from_secs(30);
 /// The number of attempts to register the commands.
 const REGISTRATIONS: u32 = 3;
@@ -238,7 +238,7 @@ fn unreachable(settings: &DiscordSettings, error: serenity::Error) -> DiscordErr
     DiscordError::Unreachable { address: address(settings), detail: RestError::from(error).to_string() }
 }
 
-/// Logs a warning at intervals while there is no connection.
+/// Logs a warning at intervals while the bot is not connected.
 async fn warn_while_disconnected(mut connected: watch::Receiver<bool>) {
     // The handler owns the sender. The loop ends when the handler is gone.
     while connected.wait_for(|connected| !connected).await.is_ok() {

@@ -1,8 +1,7 @@
 //! Removes live tokens and capabilities from texts.
 //!
-//! A text is split into words of token characters (RFC 6750 §2.1, `b64token`). A word is replaced
-//! if its fingerprint is that of a live secret, and so is each part of a word between `=`, `/`,
-//! `.`, `+` and `~`.
+//! A text is split into words of token characters (RFC 6750 §2.1, `b64token`). A word, or a part of
+//! one between `=`, `/`, `.`, `+` and `~`, is replaced if its fingerprint is live.
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -13,8 +12,8 @@ const REPLACEMENT: &str = "[secret removed]";
 /// The shortest token in characters.
 const MIN_TOKEN: usize = 16;
 /// The number of joints up to which all stretches of a word's parts are checked. A word with more
-/// joints is checked as a whole and in stretches of at most [`MAX_SPAN`] parts, so that the time
-/// stays proportional to its length.
+/// joints is checked as a whole and in stretches of at most [`MAX_SPAN`] parts. So the time stays
+/// proportional to the length of the word.
 const MAX_JOINTS: usize = 16;
 /// A signed token (RFC 7519 §3) has three parts, an encrypted one five; base64 padding adds two.
 const MAX_SPAN: usize = 6;

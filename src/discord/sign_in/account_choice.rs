@@ -19,7 +19,7 @@ pub(super) fn question(bot: &Bot, user: Snowflake, undecided: &Undecided) -> Mes
     Message::text(question_text(undecided)).buttons(choice_buttons(bot, user, undecided, ""))
 }
 
-/// The buttons "Switch" and "Keep". `suffix` follows both labels and tells several pairs apart.
+/// The buttons "Switch" and "Keep". `suffix` follows both labels and distinguishes several pairs.
 pub(in crate::discord) fn choice_buttons(
     bot: &Bot,
     user: Snowflake,
