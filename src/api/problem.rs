@@ -238,7 +238,7 @@ mod tests {
             ),
             (
                 TokenError::NoSession(tenant()),
-                r#"- {"type":"about:blank","title":"Not Found","status":404,"detail":"nobody is signed in for acme/user:803: sign in with `/auth start` on Discord, or `threadkey auth start acme --as user:803` in a terminal","code":"no_session"}"#,
+                r#"- {"type":"about:blank","title":"Not Found","status":404,"detail":"acme/user:803 is not signed in: sign in with `/auth start` on Discord, or `threadkey auth start acme --as user:803` in a terminal","code":"no_session"}"#,
             ),
             (
                 TokenError::Ended { tenant: tenant(), code: "invalid_grant".into() },
@@ -246,15 +246,15 @@ mod tests {
             ),
             (
                 TokenError::Unavailable { tenant: tenant(), code: "http_503".into(), retry_after: wait },
-                r#"7 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"acme cannot renew acme/user:803 just now (http_503); it is kept. Try again in 7 s","code":"provider_unavailable"}"#,
+                r#"7 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"acme cannot refresh acme/user:803 now (http_503); the session is kept. Try again in 7 s","code":"provider_unavailable"}"#,
             ),
             (
                 TokenError::InProgress(tenant()),
-                r#"1 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"the refresh of acme/user:803 is still under way: ask again in a moment","code":"refresh_in_progress"}"#,
+                r#"1 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"the refresh of acme/user:803 is still in progress: try again in a moment","code":"refresh_in_progress"}"#,
             ),
             (
                 TokenError::Misconfigured { tenant: tenant(), code: "invalid_client".into() },
-                r#"- {"type":"about:blank","title":"Internal Server Error","status":500,"detail":"acme refuses threadkey's client (invalid_client) for acme/user:803; the session is kept. The operator has to check client_id, secret, scopes and endpoints of providers.acme","code":"provider_misconfigured"}"#,
+                r#"- {"type":"about:blank","title":"Internal Server Error","status":500,"detail":"acme refuses threadkey's client (invalid_client) for acme/user:803; the session is kept. The operator must check client_id, secret, scopes and endpoints of providers.acme","code":"provider_misconfigured"}"#,
             ),
             (
                 TokenError::from(store),
@@ -262,7 +262,7 @@ mod tests {
             ),
             (
                 TokenError::Internal(tenant()),
-                r#"- {"type":"about:blank","title":"Internal Server Error","status":500,"detail":"the refresh of acme/user:803 ended without a result; this is a defect. The journal keeps what was under way: ask again","code":"internal"}"#,
+                r#"- {"type":"about:blank","title":"Internal Server Error","status":500,"detail":"the refresh of acme/user:803 ended without a result. This is a defect of threadkey; nothing is lost: try again","code":"internal"}"#,
             ),
         ];
         for (error, expected) in cases {

@@ -113,7 +113,7 @@ async fn a_rejected_token_that_is_no_longer_stored_is_answered_with_the_stored_o
 #[tokio::test]
 async fn each_reason_for_no_token_has_its_exit_code_and_sentence() {
     let empty = home();
-    let next = "nobody is signed in for acme/local: sign in with `threadkey auth start acme`";
+    let next = "acme/local is not signed in: sign in with `threadkey auth start acme`";
     assert_refused(&empty.run(&["token", "acme"]).await, 3, next);
     assert_refused(&empty.run(&["token", "other"]).await, 2, "there is no provider other");
     assert_refused(&empty.run(&["token", "acme", "--min-ttl", "soon"]).await, 2, "is not a duration");
@@ -132,7 +132,7 @@ async fn a_provider_that_is_down_costs_no_session() {
     let home = with_session(EXPIRED, json!({}));
     // The clock stands still: the first pause is a second, and could be over before it is looked at.
     std::fs::write(home.path().join("clock"), now().to_string()).unwrap();
-    assert_refused(&home.run(&["token", "acme"]).await, 5, "acme cannot renew acme/local just now (connect)");
+    assert_refused(&home.run(&["token", "acme"]).await, 5, "acme cannot refresh acme/local now (connect)");
     let status = home.run(&["auth", "status", "--json"]).await;
     let status: Value = serde_json::from_str(&status.stdout).unwrap();
     assert_eq!(status[0]["access_token"]["state"], "expired");
@@ -219,7 +219,7 @@ async fn a_link_is_printed_alone_and_a_live_one_again() {
     assert_refused(&home.run_with(&["auth", "code", "acme"], foreign).await, 2, "state does not match");
     let cancelled = home.run(&["auth", "cancel"]).await;
     assert!(cancelled.stderr.contains("The sign-in for acme/local is cancelled."), "{cancelled:?}");
-    assert_refused(&home.run_with(&["auth", "code"], foreign).await, 3, "you have no sign-in under way");
+    assert_refused(&home.run_with(&["auth", "code"], foreign).await, 3, "you have no sign-in in progress");
 }
 
 #[tokio::test]
@@ -228,15 +228,15 @@ async fn logging_out_says_that_the_grant_lives_on_and_a_second_time_that_nobody_
     let out = home.run(&["auth", "logout", "acme"]).await;
     assert_eq!(out.code, 0, "{out:?}");
     assert!(out.stderr.contains("The grant lives on at acme"), "{out:?}");
-    assert_refused(&home.run(&["auth", "logout", "acme"]).await, 3, "nobody is signed in for acme/local");
+    assert_refused(&home.run(&["auth", "logout", "acme"]).await, 3, "acme/local is not signed in");
 }
 
 #[tokio::test]
 async fn nobody_is_asked_for_a_code_where_no_sign_in_is_under_way() {
     let home = home();
     for (arguments, code, says) in [
-        (&["auth", "code"][..], 3, "you have no sign-in under way"),
-        (&["auth", "code", "acme"], 3, "you have no sign-in under way for acme"),
+        (&["auth", "code"][..], 3, "you have no sign-in in progress"),
+        (&["auth", "code", "acme"], 3, "you have no sign-in in progress for acme"),
         (&["auth", "code", "other"], 2, "there is no provider other"),
     ] {
         // Nobody types, and nobody hangs up.
@@ -262,7 +262,7 @@ async fn a_logout_that_waits_for_the_provider_says_that_it_is_done_here_already(
     waiting.says("acme/local is logged out here. acme is still asked to end the grant").await;
     waiting.signal(libc::SIGINT);
     assert_ne!(waiting.ended().await.code, 0);
-    assert_refused(&home.run(&["auth", "logout", "acme"]).await, 3, "nobody is signed in for acme/local");
+    assert_refused(&home.run(&["auth", "logout", "acme"]).await, 3, "acme/local is not signed in");
 }
 
 #[tokio::test]

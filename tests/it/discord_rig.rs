@@ -95,7 +95,7 @@ impl Rig {
             allowed_channels: Vec::new(),
             allowed_roles: Vec::new(),
             allowed_users: Vec::new(),
-            shared: false,
+            guild_sessions: false,
             conversations: folder.path().join("store/conversations.json"),
         };
         Self {

@@ -18,7 +18,7 @@ async fn a_wrong_code_is_reported_and_the_sign_in_stays_open() {
         let before = team.stored();
         let wrong = callback.url.replace(&callback.code, "a-wrong-code");
         let answer = route.paste(&team, &wrong, 2).await;
-        assert_says(&answer, &["acme does not take that code (invalid_grant)", "Your sign-in is still open"]);
+        assert_says(&answer, &["acme does not accept that code (invalid_grant)", "Your sign-in is still open"]);
         for nothing in [link.as_str(), "http://127.0.0.1:1/callback"] {
             let answer = route.paste(&team, nothing, 2).await;
             assert_says(&answer, &["that address carries no code", "paste the address of the page"]);
@@ -39,7 +39,7 @@ async fn a_code_that_has_expired_is_reported_and_the_link_gives_another() {
         let before = team.stored();
         server.advance(Duration::from_secs(601));
         let answer = route.paste(&team, &callback.url, 2).await;
-        assert_says(&answer, &["does not take that code", "codes are short-lived", "follow the link again"]);
+        assert_says(&answer, &["does not accept that code", "codes are short-lived", "follow the link again"]);
         assert_eq!(team.stored(), before, "{route:?}");
         let callback = browser::sign_in(&link, "alice").await;
         route.finish(&team, &callback.url, "alice").await;
@@ -59,7 +59,7 @@ async fn a_sign_in_older_than_fifteen_minutes_is_refused_and_a_new_one_begins() 
     team.home.set_offset(15 * 60);
     for (route, callback, _) in &links {
         let answer = route.paste(&team, &callback.url, 3).await;
-        assert_says(&answer, &["was open for 15 minutes and is over", "start a new one"]);
+        assert_says(&answer, &["has expired (it was open for 15 minutes)", "start a new one"]);
     }
     assert_eq!(server.count(), 0, "nothing was sent");
     for (route, _, old) in links {
@@ -79,7 +79,7 @@ async fn another_users_code_is_refused_before_any_request_and_still_works_for_th
     let his = browser::sign_in(&his_link, "bob").await;
     for route in ROUTES {
         let answer = route.paste(&team, &his.url, 3).await;
-        assert_says(&answer, &["you have no sign-in under way", "begin with /auth start"]);
+        assert_says(&answer, &["you have no sign-in in progress", "begin with /auth start"]);
         route.start(&team).await;
         let before = team.stored();
         let answer = route.paste(&team, &his.url, 2).await;
@@ -162,7 +162,7 @@ async fn an_unknown_provider_is_reported_with_the_configured_ones() {
     let ended = team.home.run(&["auth", "start", "Not A Name!"]).await;
     assert_fails(&ended, 2, &["Not A Name!"]);
     let answer = team.alice.command(&team.general, "auth start", &[("provider", "acne")]).await.text();
-    assert_says(&answer, &["There is no provider `acne`", "There is: `acme`"]);
+    assert_says(&answer, &["There is no provider `acne`", "Known providers: `acme`"]);
     assert!(!team.home.store().exists(), "nothing was begun");
     team.discord.assert_no_violations();
 }
@@ -182,7 +182,7 @@ async fn a_provider_that_cannot_be_reached_costs_no_code() {
             let answer = route.paste(&team, &callback.url, 5).await;
             assert_says(
                 &answer,
-                &["acme cannot finish the sign-in just now", "your code was not used", "still open"],
+                &["acme cannot finish the sign-in now", "your code was not used", "still open"],
             );
             assert_eq!(team.stored(), before, "{route:?}");
         }
@@ -212,9 +212,9 @@ async fn a_provider_that_is_down_at_expiry_costs_no_session() {
     drop(server);
     team.home.set_offset(AN_HOUR);
     let ended = team.home.run(&["token", "acme"]).await;
-    assert_fails(&ended, 5, &["acme cannot renew acme/local just now", "it is kept", "Try again in"]);
+    assert_fails(&ended, 5, &["acme cannot refresh acme/local now", "the session is kept", "Try again in"]);
     team.alice.says(&thread, "and now?");
-    expect_messages(&thread, "threadkey gives me no token: acme cannot renew", 1).await;
+    expect_messages(&thread, "threadkey gives me no token: acme cannot refresh", 1).await;
     let answer = team.alice.command(&team.general, "auth status", &[]).await.text();
     assert_says(&answer, &["alice@example.com", "Access token: expired", "Last error", "nothing was lost"]);
     let ended = team.home.run(&["auth", "status"]).await;
@@ -231,7 +231,7 @@ async fn the_command_line_lets_only_the_starter_of_a_sign_in_finish_it() {
     let link = start(&home).await;
     let callback = browser::sign_in(&link, "alice").await;
     let ended = home.run_with(&["auth", "code", "--as", "user:7"], &callback.url).await;
-    assert_fails(&ended, 3, &["you have no sign-in under way"]);
+    assert_fails(&ended, 3, &["you have no sign-in in progress"]);
     assert_eq!(server.count(), 0);
     let ended = home.run_with(&["auth", "code"], "  \n").await;
     assert_fails(&ended, 2, &["that was empty"]);

@@ -23,20 +23,20 @@ async fn another_users_buttons_forms_and_codes_do_nothing() {
         his.view().button("Enter code").and_then(|button| button.custom_id.clone()).expect("a button");
     let message = his.view().id;
     let reply = words(alice.forge_press(&team.general, message, &button).await).await;
-    assert_eq!(reply, "This button is for somebody else.");
+    assert_eq!(reply, "This button belongs to another user.");
     let filled = [("code", callback.url.as_str())];
     let reply = words(alice.forge_modal(&team.general, Some(message), &button, &filled).await).await;
-    assert_eq!(reply, "This button is for somebody else.");
+    assert_eq!(reply, "This button belongs to another user.");
     for made_up in [format!("acme/{}", bob.principal()), "0".to_owned(), "x".repeat(100)] {
         let reply = words(alice.forge_press(&team.general, message, &made_up).await).await;
-        assert!(reply.contains("no longer know this button"), "{reply}");
+        assert!(reply.contains("This button no longer works"), "{reply}");
         let reply = words(alice.forge_modal(&team.general, None, &made_up, &filled).await).await;
-        assert!(reply.contains("no longer know this button"), "{reply}");
+        assert!(reply.contains("This button no longer works"), "{reply}");
     }
     let reply = team.paste(alice, &callback.url).await.text();
-    assert!(reply.contains("you have no sign-in under way"), "{reply}");
+    assert!(reply.contains("you have no sign-in in progress"), "{reply}");
     let reply = alice.command(&team.general, "auth cancel", &[]).await.text();
-    assert!(reply.contains("no sign-in under way"), "{reply}");
+    assert!(reply.contains("no sign-in in progress"), "{reply}");
     assert_eq!(server.count(), 0, "nothing was sent");
     assert_eq!(team.stored(), before, "his sign-in is as it was");
 
@@ -67,7 +67,7 @@ async fn a_user_sees_nothing_of_another_users_account() {
     expect_messages(&thread, "I hold **bob**'s login", 1).await;
 
     let status = alice.command(&team.general, "auth status", &[]).await.text();
-    assert!(status.contains("signed in nowhere"), "{status}");
+    assert!(status.contains("not signed in anywhere"), "{status}");
     assert!(alice.threads(&team.general).is_empty(), "his thread is private");
     assert!(alice.sees(&thread).is_empty());
     let everything = alice.everything();
@@ -102,12 +102,12 @@ async fn only_the_owner_of_a_conversation_prompts_stops_and_restarts_it() {
         world.channels.get_mut(&thread.id).expect("it is there").members.insert(alice.id);
     });
     alice.says(&thread, "<@bot> whose login is this?");
-    expect_messages(&thread, "only their messages reach the agent", 1).await;
+    expect_messages(&thread, "Only the owner's messages reach the agent", 1).await;
     let reply = alice.command(&thread, "ask", &[("prompt", "whose login is this?")]).await.text();
     assert!(reply.contains("This conversation belongs to"), "{reply}");
     for command in ["stop", "new"] {
         let reply = alice.command(&thread, command, &[]).await.text();
-        assert!(reply.contains("only they can do that"), "{reply}");
+        assert!(reply.contains("only its owner can do that"), "{reply}");
     }
     bob.says(&thread, "and now?");
     expect_messages(&thread, "I hold **bob**'s login", 2).await;

@@ -21,7 +21,7 @@ async fn a_started_sign_in_survives_a_restart_of_the_bot() {
     let _bot = team.run().await;
 
     let reply = started.press("Enter code").await.message().latest().await.all_text();
-    assert!(reply.contains("I was restarted since") && reply.contains("/auth code"), "{reply}");
+    assert!(reply.contains("I have restarted since") && reply.contains("/auth code"), "{reply}");
     let (again, same) = team.start(alice).await;
     assert_eq!(same, link, "the link on the screen stays good");
     assert!(again.text().contains("already open"), "{again:?}");
@@ -151,7 +151,7 @@ async fn a_logout_takes_the_token_from_workers_and_reports_whether_the_grant_liv
     expect_messages(&thread, "I hold **alice**'s login", 1).await;
 
     let reply = alice.command(&team.general, "auth logout", &[("provider", "acme")]).await.text();
-    assert!(reply.contains("the access lives on"), "{reply}");
+    assert!(reply.contains("the access stays valid"), "{reply}");
     assert!(server.lives().iter().all(|life| life.state == LifeState::Live), "{:?}", server.lives());
     alice.says(&thread, "and now?");
     expect_messages(&thread, "threadkey gives me no token: you are not signed in", 1).await;

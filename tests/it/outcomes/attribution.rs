@@ -109,7 +109,7 @@ async fn the_owner_is_notified_once_of_a_verdict_that_a_command_line_received() 
     assert_eq!(ended.code, 4, "{ended:?}");
     let notice = team.alice.dm().wait_for_text("has ended").await;
     assert!(notice.button("Sign in again").is_some(), "{notice}");
-    bot.says("the person of an ended session was told").await;
+    bot.says("notified the user of an ended session").await;
     // Further reads of the session cause no second notice.
     team.alice.command(&team.general, "auth status", &[]).await.latest().await;
     assert_eq!(team.home.run(&["token", "acme", "--as", &principal]).await.code, 4);

@@ -1,60 +1,61 @@
-//! The messages of one turn: what an agent says is put on Discord, at most one version a second, newest text first.
+//! The messages of one turn on Discord: at most one edit a second, always with the newest text.
 //!
-//! What could not be sent is kept and tried again.
+//! A message that could not be sent is kept and retried.
 
 use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{answer::Answer, bot::Bot, wire::Message};
+use super::{bot::Bot, turn_text::TurnText, wire::Message};
 use crate::{agent::Update, ids::Snowflake};
 
-/// Between two versions of a message.
+/// The pause between two edits of a message.
 const EDIT_EVERY: Duration = Duration::from_secs(1);
 
 /// The messages of a turn.
-pub(super) struct Screen<'a> {
+pub(super) struct TurnMessages<'a> {
     bot: &'a Bot,
     channel: Snowflake,
-    pub(super) answer: Answer,
-    /// Full messages that have not been written.
+    pub(super) text: TurnText,
+    /// Full messages that have not been sent.
     full: VecDeque<String>,
-    /// The message that is being written, and its text.
+    /// The message in progress, and its text on Discord.
     message: Option<(Snowflake, String)>,
-    wrote_at: Option<Instant>,
+    flushed_at: Option<Instant>,
     pub(super) dirty: bool,
+    /// Failed requests since the last success.
     pub(super) failures: u32,
 }
 
-impl<'a> Screen<'a> {
+impl<'a> TurnMessages<'a> {
     pub(super) fn new(bot: &'a Bot, channel: Snowflake) -> Self {
-        let answer = Answer::new(bot.scrubber.clone());
+        let text = TurnText::new(bot.scrubber.clone());
         Self {
             bot,
             channel,
-            answer,
+            text,
             full: VecDeque::new(),
             message: None,
-            wrote_at: None,
+            flushed_at: None,
             dirty: false,
             failures: 0,
         }
     }
 
-    /// When the next version may be shown.
+    /// The time of the next edit.
     pub(super) fn due(&self) -> Instant {
-        self.wrote_at.map_or_else(Instant::now, |at| at + EDIT_EVERY)
+        self.flushed_at.map_or_else(Instant::now, |at| at + EDIT_EVERY)
     }
 
-    /// Takes an update in; `true` when it was the last.
-    pub(super) fn take(&mut self, update: Option<Update>) -> bool {
+    /// Adds an update of the worker. Returns `true` when it was the last one.
+    pub(super) fn apply(&mut self, update: Option<Update>) -> bool {
         self.dirty = true;
         match update {
-            Some(Update::Text(text)) => self.answer.text(&text),
+            Some(Update::Text(text)) => self.text.push(&text),
             Some(Update::Tool { title, status, .. }) => match status.as_str() {
-                "pending" => self.answer.note(&format!("⚙ {title}")),
-                "failed" => self.answer.note(&format!("✗ {title} failed")),
+                "pending" => self.text.note(&format!("⚙ {title}")),
+                "failed" => self.text.note(&format!("✗ {title} failed")),
                 _ => {}
             },
             Some(Update::Permission(_)) => {}
@@ -63,13 +64,12 @@ impl<'a> Screen<'a> {
                 return true;
             }
             Some(Update::Crashed { detail }) => {
-                self.answer.note(&format!("The agent ended unexpectedly: {detail}"));
-                self.answer
-                    .note("Your next message starts a new one; it does not remember this conversation.");
+                self.text.note(&format!("The agent ended unexpectedly: {detail}"));
+                self.text.note("Your next message starts a new one, which does not know this conversation.");
                 return true;
             }
             None => {
-                self.answer.note("The agent was ended.");
+                self.text.note("The agent was ended.");
                 return true;
             }
         }
@@ -77,25 +77,25 @@ impl<'a> Screen<'a> {
     }
 
     fn done(&mut self, reason: &str) {
-        self.answer.end();
+        self.text.end();
         match reason {
-            "end_turn" if self.answer.said_anything() => {}
-            "end_turn" => self.answer.note("The agent ended its turn without a word."),
-            "cancelled" => self.answer.note("Stopped."),
-            "max_tokens" => self.answer.note("The agent stopped at its limit of tokens; ask it to go on."),
+            "end_turn" if self.text.has_output() => {}
+            "end_turn" => self.text.note("The agent ended its turn without an answer."),
+            "cancelled" => self.text.note("Stopped."),
+            "max_tokens" => self.text.note("The agent reached its limit of tokens. Ask it to continue."),
             "max_turn_requests" => {
-                self.answer.note("The agent stopped at its limit of requests; ask it to go on.")
+                self.text.note("The agent reached its limit of requests. Ask it to continue.")
             }
-            "refusal" => self.answer.note("The agent refuses to go on with this."),
-            other => self.answer.note(&format!("The agent stopped ({other}).")),
+            "refusal" => self.text.note("The agent refuses to continue with this."),
+            other => self.text.note(&format!("The agent stopped ({other}).")),
         }
     }
 
-    /// Brings Discord up to date.
+    /// Sends the current text to Discord.
     pub(super) async fn flush(&mut self) {
-        self.wrote_at = Some(Instant::now());
+        self.flushed_at = Some(Instant::now());
         self.dirty = false;
-        self.full.extend(self.answer.take_full());
+        self.full.extend(self.text.take_full());
         while let Some(full) = self.full.front().cloned() {
             if !self.write(full).await {
                 return;
@@ -103,13 +103,14 @@ impl<'a> Screen<'a> {
             self.full.pop_front();
             self.message = None;
         }
-        let current = self.answer.current();
+        let current = self.text.current();
         if !current.is_empty() {
             self.write(current).await;
         }
     }
 
-    /// Puts a text where the current message is. `false` when it did not get through, and is to be tried again.
+    /// Writes a text into the message in progress. Returns `false` when the request failed and must
+    /// be retried.
     async fn write(&mut self, text: String) -> bool {
         let body = Message::text(text.clone());
         let result = match &self.message {
@@ -124,7 +125,7 @@ impl<'a> Screen<'a> {
                 true
             }
             Err(error) => {
-                warn!(channel = %self.channel, %error, "an agent's words could not be shown; tried again");
+                warn!(channel = %self.channel, %error, "cannot show the text of an agent; trying again");
                 self.failures += 1;
                 self.dirty = true;
                 false
@@ -132,9 +133,9 @@ impl<'a> Screen<'a> {
         }
     }
 
-    /// The last version, tried a few times. `false` when it did not get through.
+    /// Sends the final text, with a few tries. Returns `false` when all of them failed.
     pub(super) async fn end(&mut self) -> bool {
-        self.answer.end();
+        self.text.end();
         for attempt in 0..3 {
             tokio::time::sleep(EDIT_EVERY * attempt).await;
             self.flush().await;

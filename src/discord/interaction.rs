@@ -1,28 +1,29 @@
-//! What all kinds of interactions have in common: who asks, where, and with which token it is answered.
+//! The part that all kinds of interactions share: the user, the channel, and the token for the
+//! answer.
 
 use serenity::all::{
     ChannelType, CommandInteraction, ComponentInteraction, Member, ModalInteraction, PartialChannel,
     Permissions, User,
 };
 
-use super::{allow::Circumstances, rest::InteractionToken};
+use super::{allow::RequestOrigin, rest::InteractionToken};
 use crate::{ids::Snowflake, secret::Secret};
 
-/// An interaction, as far as it does not depend on its kind.
+/// An interaction, without the data of its kind.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(super) struct Interaction {
     pub(super) id: u64,
     pub(super) token: InteractionToken,
-    /// Who asks. Authority comes from here alone.
+    /// The acting user, and the only source of authority.
     pub(super) user: Snowflake,
     pub(super) guild: Option<Snowflake>,
     pub(super) channel: Snowflake,
     pub(super) parent: Option<Snowflake>,
     pub(super) kind: Option<ChannelType>,
     roles: Vec<Snowflake>,
-    /// The person's permissions in the server.
+    /// The user's permissions in the server.
     permissions: Permissions,
-    /// Our own permissions in the channel, where Discord says.
+    /// The bot's own permissions in the channel, where Discord includes them.
     pub(super) own_permissions: Option<Permissions>,
 }
 
@@ -38,7 +39,7 @@ struct Parts<'a> {
     own_permissions: Option<Permissions>,
 }
 
-impl From<Parts<'_>> for Asked {
+impl From<Parts<'_>> for Interaction {
     fn from(parts: Parts<'_>) -> Self {
         let roles = parts.member.map(|m| m.roles.iter().map(|role| Snowflake(role.get())).collect());
         Self {
@@ -56,73 +57,74 @@ impl From<Parts<'_>> for Asked {
     }
 }
 
-impl From<&CommandInteraction> for Asked {
-    fn from(it: &CommandInteraction) -> Self {
+impl From<&CommandInteraction> for Interaction {
+    fn from(received: &CommandInteraction) -> Self {
         Parts {
-            id: it.id.get(),
-            token: &it.token,
-            user: &it.user,
-            member: it.member.as_deref(),
-            guild: it.guild_id.map(|guild| guild.get()),
-            channel_id: it.channel_id.get(),
-            channel: it.channel.as_ref(),
-            own_permissions: it.app_permissions,
+            id: received.id.get(),
+            token: &received.token,
+            user: &received.user,
+            member: received.member.as_deref(),
+            guild: received.guild_id.map(|guild| guild.get()),
+            channel_id: received.channel_id.get(),
+            channel: received.channel.as_ref(),
+            own_permissions: received.app_permissions,
         }
         .into()
     }
 }
 
-impl From<&ComponentInteraction> for Asked {
-    fn from(it: &ComponentInteraction) -> Self {
+impl From<&ComponentInteraction> for Interaction {
+    fn from(received: &ComponentInteraction) -> Self {
         Parts {
-            id: it.id.get(),
-            token: &it.token,
-            user: &it.user,
-            member: it.member.as_ref(),
-            guild: it.guild_id.map(|guild| guild.get()),
-            channel_id: it.channel_id.get(),
-            channel: it.channel.as_ref(),
-            own_permissions: it.app_permissions,
+            id: received.id.get(),
+            token: &received.token,
+            user: &received.user,
+            member: received.member.as_ref(),
+            guild: received.guild_id.map(|guild| guild.get()),
+            channel_id: received.channel_id.get(),
+            channel: received.channel.as_ref(),
+            own_permissions: received.app_permissions,
         }
         .into()
     }
 }
 
-impl From<&ModalInteraction> for Asked {
-    fn from(it: &ModalInteraction) -> Self {
+impl From<&ModalInteraction> for Interaction {
+    fn from(received: &ModalInteraction) -> Self {
         Parts {
-            id: it.id.get(),
-            token: &it.token,
-            user: &it.user,
-            member: it.member.as_ref(),
-            guild: it.guild_id.map(|guild| guild.get()),
-            channel_id: it.channel_id.get(),
-            channel: it.channel.as_ref(),
-            own_permissions: it.app_permissions,
+            id: received.id.get(),
+            token: &received.token,
+            user: &received.user,
+            member: received.member.as_ref(),
+            guild: received.guild_id.map(|guild| guild.get()),
+            channel_id: received.channel_id.get(),
+            channel: received.channel.as_ref(),
+            own_permissions: received.app_permissions,
         }
         .into()
     }
 }
 
-impl Asked {
-    /// For the allow-lists.
-    pub(super) fn circumstances(&self) -> Circumstances<'_> {
-        Circumstances {
+impl Interaction {
+    /// The part that the allow-lists check.
+    pub(super) fn origin(&self) -> RequestOrigin<'_> {
+        RequestOrigin {
             guild: self.guild,
             channel: self.channel,
-            // A channel's parent is its category, which is no channel to talk in; only a thread's counts.
+            // The parent of a channel is its category, which the lists do not know. Only a thread's
+            // parent is a channel.
             parent: self.parent.filter(|_| self.in_thread()),
             user: self.user,
             roles: &self.roles,
         }
     }
 
-    /// In a thread of any kind.
+    /// Whether the interaction comes from a thread of any kind.
     pub(super) fn in_thread(&self) -> bool {
         self.kind.is_some_and(is_thread)
     }
 
-    /// May sign the server in and out: `MANAGE_GUILD` there.
+    /// Whether the user may sign the server in and out, which takes `MANAGE_GUILD`.
     pub(super) fn manages_guild(&self) -> bool {
         self.guild.is_some()
             && self.permissions.intersects(Permissions::MANAGE_GUILD | Permissions::ADMINISTRATOR)

@@ -1,4 +1,4 @@
-//! The turns under way, so that `/new` can end one.
+//! The running turns, so that `/new` can end one.
 
 use std::{
     collections::BTreeMap,
@@ -11,9 +11,9 @@ use crate::ids::ConversationId;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Turns(Mutex<BTreeMap<ConversationId, (u64, CancellationToken)>>);
+pub(super) struct RunningTurns(Mutex<BTreeMap<ConversationId, (u64, CancellationToken)>>);
 
-impl Turns {
+impl RunningTurns {
     pub(super) fn new() -> Self {
         Self(Mutex::new(BTreeMap::new()))
     }
@@ -22,7 +22,7 @@ impl Turns {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A turn of this conversation begins. Gives its number, and what tells it to stop.
+    /// Begins a turn of this conversation. Returns its number, and the token that stops it.
     pub(super) fn begin(&self, id: ConversationId) -> (u64, CancellationToken) {
         let mut all = self.lock();
         let number = all.get(&id).map_or(0, |(number, _)| number + 1);
@@ -31,7 +31,7 @@ impl Turns {
         turn
     }
 
-    /// It ended by itself.
+    /// Forgets a turn that has ended by itself, unless a later one has begun.
     pub(super) fn finished(&self, id: ConversationId, number: u64) {
         let mut all = self.lock();
         if all.get(&id).is_some_and(|(current, _)| *current == number) {
@@ -39,7 +39,7 @@ impl Turns {
         }
     }
 
-    /// Stops showing what the turn under way says.
+    /// Stops the output of the running turn.
     pub(super) fn abandon(&self, id: ConversationId) {
         if let Some((_, stop)) = self.lock().remove(&id) {
             stop.cancel();
@@ -53,8 +53,8 @@ mod tests {
     use crate::ids::Snowflake;
 
     #[test]
-    fn a_new_conversation_abandons_the_turn_under_way_and_not_the_next_one() {
-        let turns = Turns::new();
+    fn abandon_stops_the_running_turn_and_not_the_next_one() {
+        let turns = RunningTurns::new();
         let id = ConversationId(Snowflake(1));
         let (first, stop) = turns.begin(id);
         turns.abandon(id);
@@ -64,6 +64,6 @@ mod tests {
         assert!(!next.is_cancelled());
         turns.finished(id, second);
         turns.abandon(id);
-        assert!(!next.is_cancelled(), "it had finished by itself");
+        assert!(!next.is_cancelled(), "the turn had already finished");
     }
 }
