@@ -1,4 +1,5 @@
-//! Link options that make the program start faster: `threadkey token` starts for each token (adr/0015).
+//! Link options that make the program start faster: `threadkey token` starts for each token
+//! (adr/0015).
 
 #![expect(clippy::disallowed_methods, reason = "a build script asks the machine for its C library")]
 
@@ -17,12 +18,12 @@ fn main() {
 /// Whether the program is linked with packed relocations.
 ///
 /// A program that can be loaded at any address has its own addresses corrected at each start: about
-/// 30,000 in threadkey. The list of these relocations takes 24 bytes for each, and the loader reads all
+/// 30,000 in threadkey. The relocation list takes 24 bytes for each, and the loader reads all
 /// of it. Packed (DT_RELR), a relocation takes about one bit.
 ///
-/// The option depends on the C library, and only the building machine's can be asked. So this needs a
-/// native build for Linux with a shared glibc. It was tested on x86-64 only, so other architectures do
-/// without it.
+/// The option depends on the C library, and only the building machine's can be asked. So this needs
+/// a native build for Linux with a shared glibc. It was tested on x86-64 only, so other
+/// architectures do without it.
 fn packs_relocations() -> bool {
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|actual| actual == value);
     let is_native = env::var("HOST").ok() == env::var("TARGET").ok();

@@ -16,8 +16,9 @@ use threadkey::{
 use tokio::runtime::Builder;
 use tracing_subscriber::filter::LevelFilter;
 
-/// The time that an idle thread for blocking work is kept. It is longer than a provider takes to answer:
-/// such a thread saves the answer, and by then a limit on processes may forbid a new thread.
+/// The time that an idle thread for blocking work is kept. It is longer than a provider takes to
+/// answer: such a thread saves the answer, and by then a limit on processes may forbid a new
+/// thread.
 const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(600);
 
 /// The time that a runtime gets to shut down after its work is done.
@@ -25,8 +26,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs the command of the arguments.
 ///
-/// It is visible to the crate because examples/playground.rs includes this file: Cargo builds no binary
-/// for an example, so the playground starts itself as the bot and as its agents.
+/// It is visible to the crate because examples/playground.rs includes this file: Cargo builds no
+/// binary for an example, so the playground starts itself as the bot and as its agents.
 pub(crate) fn main() -> ExitCode {
     app::install_panic_hook();
     let exit = match Cli::try_parse() {
@@ -46,7 +47,8 @@ fn print_usage(usage: &clap::Error) -> Exit {
 }
 
 fn run_command(cli: Cli) -> Result<Exit, Failure> {
-    // Other processes must not read the memory of this one, so this comes before any secret is read.
+    // Other processes must not read the memory of this one, so this comes before any secret is
+    // read.
     harden()?;
     let level = log_level(&cli.command)?;
     if !matches!(cli.command, Command::Token(_)) {

@@ -21,8 +21,8 @@ const DISCORD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The default base of Discord's REST API.
 const DISCORD_BASE: &str = "https://discord.com/";
 
-/// Runs all checks. `discord` has the bot's settings, or the text about the missing token. Programs are
-/// searched in the folders of `path`.
+/// Runs all checks. `discord` has the bot's settings, or the text about the missing token. Programs
+/// are searched in the folders of `path`.
 pub async fn examine(
     settings: &AppSettings,
     discord: Result<DiscordSettings, String>,
@@ -53,7 +53,8 @@ pub async fn examine(
     findings
 }
 
-/// Returns the exit code: 0 without a failure, 6 if only checks of the store failed, and 2 otherwise.
+/// Returns the exit code: 0 without a failure, 6 if only checks of the store failed, and 2
+/// otherwise.
 pub fn exit(findings: &[Finding]) -> Exit {
     let mut failed =
         findings.iter().filter(|finding| finding.verdict == Verdict::Fail).map(|finding| finding.exit);
@@ -83,7 +84,8 @@ pub fn render(findings: &[Finding], json: bool) -> Result<String, Failure> {
     }))
 }
 
-/// Checks the store. This takes locks, syncs files and starts a process, so it runs on a blocking thread.
+/// Checks the store. This takes locks, syncs files and starts a process, so it runs on a blocking
+/// thread.
 async fn check_store(settings: &AppSettings) -> Vec<Finding> {
     let (path, options) = (settings.store.clone(), settings.store_options);
     let checks = tokio::task::spawn_blocking(move || store::doctor(&path, options)).await.unwrap_or_default();

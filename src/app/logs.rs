@@ -34,15 +34,16 @@ pub fn log_level(default: LevelFilter) -> Result<LevelFilter, Failure> {
     }
 }
 
-/// Starts the log on standard error. Other crates are logged from `warn` up. The crates below the Discord
-/// module are not logged at all, because they print tokens (adr/0010).
+/// Starts the log on standard error. Other crates are logged from `warn` up. The crates below the
+/// Discord module are not logged at all, because they print tokens (adr/0010).
 pub fn start_logs(level: LevelFilter) {
     let layer = fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .log_internal_errors(false)
         .with_filter(targets(level));
-    // This fails only in a test that runs several programs in one process: it has a subscriber already.
+    // This fails only in a test that runs several programs in one process: it has a subscriber
+    // already.
     let _ = tracing_subscriber::registry().with(layer).try_init();
 }
 
@@ -62,8 +63,8 @@ fn level(text: &str) -> Option<LevelFilter> {
     levels.into_iter().find(|(name, _)| text.eq_ignore_ascii_case(name)).map(|(_, level)| level)
 }
 
-/// Makes a panic report its place and its message, if the message is a literal of the source. A formatted
-/// message may contain a secret: the text of a sliced string, for example.
+/// Makes a panic report its place and its message, if the message is a literal of the source. A
+/// formatted message may contain a secret: the text of a sliced string, for example.
 pub fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();

@@ -1,8 +1,9 @@
-//! Wiring: creates the modules from their settings, runs them, supervises them, and ends them in order.
+//! Wiring: creates the modules from their settings, runs them, supervises them, and ends them in
+//! order.
 //!
-//! Invariant: the end is orderly. First no new work begins, then the workers end, then the requests. The
-//! process stays until no refresh is under way, for at most 180 s. A second signal ends it at once, which
-//! is safe too: the journal of every refresh has its state.
+//! Invariant: the end is orderly. First no new work begins, then the workers end, then the
+//! requests. The process stays until no refresh is under way, for at most 180 s. A second signal
+//! ends it at once, which is safe too: the journal of every refresh has its state.
 
 pub mod doctor;
 mod error;

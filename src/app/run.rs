@@ -22,7 +22,8 @@ use crate::{
     discord::{self, DiscordSettings, Scrubber},
 };
 
-/// The time that refreshes under way get when the process ends: the longest time that a response is read.
+/// The time that refreshes under way get when the process ends: the longest time that a response is
+/// read.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(180);
 /// The additional time in which a short-lived command tries again to save a token.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(600);
@@ -160,8 +161,8 @@ fn end_at_once(broker: &Broker, store: &Path) -> Result<(), AppError> {
 
 /// Waits until nothing is under way, at the end of a short-lived command.
 ///
-/// It waits as long as a request may take, and then ten minutes in which the disk may recover. A token that
-/// cannot be saved in this time goes to a rescue file.
+/// It waits as long as a request may take, and then ten minutes in which the disk may recover. A
+/// token that cannot be saved in this time goes to a rescue file.
 pub async fn drain(broker: &Broker, store: &Path) {
     if tokio::time::timeout(DRAIN_TIMEOUT + SAVE_TIMEOUT, broker.drained()).await.is_err() {
         write_rescue_files(broker, store);

@@ -4,7 +4,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::AppError;
 
-/// The signals that end the program. While this exists, they no longer end the process by themselves.
+/// The signals that end the program. While this exists, they no longer end the process by
+/// themselves.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,

@@ -8,7 +8,8 @@ use crate::{
     sys::lock::Lock,
 };
 
-/// Waits until no other process holds the bot's lock, and takes it. Returns `None` if a signal comes first.
+/// Waits until no other process holds the bot's lock, and takes it. Returns `None` if a signal
+/// comes first.
 pub(super) async fn bot_lock(store: &FileStore, signals: &mut Signals) -> Result<Option<Lock>, AppError> {
     if let Some(lock) = store.try_lock_bot()? {
         return Ok(Some(lock));
@@ -20,8 +21,8 @@ pub(super) async fn bot_lock(store: &FileStore, signals: &mut Signals) -> Result
     }
 }
 
-/// Waits for the lock on a thread of its own: the runtime could not shut down while one of its threads
-/// waits.
+/// Waits for the lock on a thread of its own: the runtime could not shut down while one of its
+/// threads waits.
 async fn wait_for_lock(store: FileStore) -> Result<Lock, AppError> {
     let (sender, receiver) = oneshot::channel::<Result<Lock, StoreError>>();
     std::thread::Builder::new()

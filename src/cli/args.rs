@@ -1,7 +1,7 @@
 //! The arguments of the program, as clap parses them.
 //!
-//! The doc comment of a command or of an argument is its help text. `threadkey token` starts for each
-//! token, so clap builds the arguments of the invoked command alone: the others are deferred.
+//! The doc comment of a command or of an argument is its help text. `threadkey token` starts for
+//! each token, so clap builds the arguments of the invoked command alone: the others are deferred.
 
 use std::{convert::Infallible, path::PathBuf, str::FromStr, sync::LazyLock, time::Duration};
 
@@ -78,8 +78,9 @@ pub enum Command {
     },
 }
 
-// clap builds the arguments of a command after its variant in `Command`. The doc comment of an `Args`
-// struct therefore replaces the variant's text in the command's own help, and both are the same.
+// clap builds the arguments of a command after its variant in `Command`. The doc comment of an
+// `Args` struct therefore replaces the variant's text in the command's own help, and both are the
+// same.
 
 /// Sign in and out
 #[derive(Debug, Args)]
@@ -103,7 +104,8 @@ pub enum AuthCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Finish a sign-in with the code, or the whole address, of its last page; read from standard input
+    /// Finish a sign-in with the code, or the whole address, of its last page; read from standard
+    /// input
     Code {
         /// The provider; needed only if several sign-ins are under way
         provider: Option<ProviderId>,
@@ -147,7 +149,8 @@ pub enum AuthCommand {
         #[arg(long)]
         revoke: bool,
     },
-    /// Save the token of a rescue file, which threadkey writes if it ends before it can save a token
+    /// Save the token of a rescue file, which threadkey writes if it ends before it can save a
+    /// token
     Restore {
         /// The rescue file; threadkey printed its path when it ended
         file: PathBuf,
@@ -182,7 +185,8 @@ pub struct TokenArgs {
     /// The time that the token must still live; at most half of its lifetime counts
     #[arg(long, value_name = "DURATION", default_value = DEFAULT_MIN_TTL_ARG.as_str(), value_parser = parse_duration)]
     pub min_ttl: Duration,
-    /// `-`: read a token that a resource rejected before it expired from standard input, and print another
+    /// `-`: read a token from standard input that a resource rejected before it expired; print
+    /// another one
     #[arg(long, value_name = "-", conflicts_with = "min_ttl")]
     pub rejected: Option<RejectedFrom>,
     /// The output format
@@ -222,7 +226,8 @@ pub enum Format {
     Raw,
     /// The same members as the token API's answer
     Json,
-    /// THREADKEY_TOKEN=…, THREADKEY_TOKEN_TYPE=… and THREADKEY_EXPIRES_AT=…, one a line, quoted for the shell
+    /// THREADKEY_TOKEN=…, THREADKEY_TOKEN_TYPE=… and THREADKEY_EXPIRES_AT=…, one per line, quoted
+    /// for the shell
     Env,
     /// Authorization: Bearer …
     Header,

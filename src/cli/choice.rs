@@ -1,4 +1,5 @@
-//! The choice after a sign-in with another account than the session's: switch to it, or keep the session.
+//! The choice after a sign-in with another account than the session's: switch to it, or keep the
+//! session.
 
 use super::{
     Exit, Failure,
@@ -20,8 +21,8 @@ enum Choice {
 
 /// Asks the user on a terminal and does as the user chooses.
 ///
-/// Without a terminal or a clear answer, the sign-in stays saved and unused, and this fails with the
-/// commands that choose.
+/// Without a terminal or a clear answer, the sign-in stays saved and unused, and this fails with
+/// the commands that choose.
 pub(super) async fn ask(broker: &Broker, undecided: &Undecided) -> Result<(), Failure> {
     let tenant = &undecided.tenant;
     let mut text = question(undecided);

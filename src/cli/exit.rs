@@ -18,7 +18,7 @@ pub enum Exit {
     Internal = 1,
     /// The user must change the arguments, the input or the configuration.
     Usage = 2,
-    /// There is no session, or no sign-in is under way.
+    /// No session exists, or no sign-in is under way.
     NoSession = 3,
     /// The session has ended: the user must sign in again.
     Ended = 4,

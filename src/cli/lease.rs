@@ -91,8 +91,8 @@ pub(super) fn format_lease(lease: &Lease, format: Format) -> Result<String, Fail
     })
 }
 
-/// Returns the scheme of the header. Its case has no meaning (RFC 9110 §11.1), but some providers write
-/// `bearer` in the token response while their resources accept only `Bearer`.
+/// Returns the scheme of the header. Its case has no meaning (RFC 9110 §11.1), but some providers
+/// write `bearer` in the token response while their resources accept only `Bearer`.
 fn scheme(token_type: &str) -> &str {
     if token_type.eq_ignore_ascii_case("bearer") { "Bearer" } else { token_type }
 }

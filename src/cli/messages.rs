@@ -1,4 +1,5 @@
-//! Texts that several `auth` commands print: the result of a sign-in, and the commands to type next.
+//! Texts that several `auth` commands print: the result of a sign-in, and the commands to type
+//! next.
 
 use std::{fmt::Write as _, time::Duration};
 

@@ -1,7 +1,8 @@
 //! The command line: its arguments, its output and its exit codes.
 //!
-//! Results go to standard output and everything else to standard error. A reader that closes the output
-//! early causes no panic. `token` and `auth` need no running bot: they use the store and its locks.
+//! Results go to standard output and everything else to standard error. A reader that closes the
+//! output early causes no panic. `token` and `auth` need no running bot: they use the store and its
+//! locks.
 
 mod args;
 pub mod auth;

@@ -10,7 +10,7 @@ use crate::secret::Secret;
 /// The longest input that is read, in bytes.
 const MAX_INPUT: u64 = 64 * 1024;
 
-/// Writes a result to standard output. A reader that closes it early (`| head`) is no failure.
+/// Writes a result to standard output. A reader may close it early (`| head`).
 ///
 /// # Errors
 /// When the result cannot be written for another reason, a full disk for example.
@@ -34,7 +34,7 @@ pub fn json_line(value: &impl Serialize) -> Result<String, Failure> {
     Ok(json + "\n")
 }
 
-/// Writes a line for the user to standard error. A closed standard error is no failure.
+/// Writes a line for the user to standard error. Errors are ignored.
 pub fn print_notice(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }

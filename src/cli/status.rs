@@ -1,4 +1,5 @@
-//! The state of sessions as text and as JSON: access token, refresh token and last error separately.
+//! The state of sessions as text and as JSON: access token, refresh token and last error
+//! separately.
 
 use std::fmt::Write as _;
 

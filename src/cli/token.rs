@@ -1,9 +1,10 @@
 //! `threadkey token`: reads the store, and leaves a refresh to a detached process.
 //!
-//! - The death of this process, or of its whole process group, loses no token. This process only reads.
-//!   The refresh runs in a session of its own and ends in the store, with or without a caller.
-//! - Several such processes meet at the tenant's lock. One that finds the lock held waits itself, and
-//!   starts no process if the session that was committed meanwhile has a fresh token.
+//! - The death of this process, or of its whole process group, loses no token. This process only
+//!   reads. The refresh runs in a session of its own and ends in the store, with or without a
+//!   caller.
+//! - Several such processes meet at the tenant's lock. One that finds the lock held waits itself,
+//!   and starts no process if the session that was committed meanwhile has a fresh token.
 //! - Secrets go through pipes, never through arguments.
 
 use std::{ffi::OsString, io, os::fd::OwnedFd, path::Path, time::Duration};
@@ -83,8 +84,8 @@ pub fn rejected_from_stdin(args: &TokenArgs) -> Result<Option<AccessToken>, Fail
     Ok(Some(token.into()))
 }
 
-/// Prints the token of a stored session if it is fresh and no refresh is due. Otherwise returns `false`,
-/// and [`run`] gets the token.
+/// Prints the token of a stored session if it is fresh and no refresh is due. Otherwise returns
+/// `false`, and [`run`] gets the token.
 ///
 /// # Errors
 /// When the token does not fit the format, or cannot be written.
@@ -105,7 +106,8 @@ pub fn print_if_fresh(
 /// Gets a token and prints it.
 ///
 /// # Errors
-/// The text to print and the exit code. After 30 s this is [`Exit::Later`], and the refresh goes on.
+/// The text to print and the exit code. After 30 s this is [`Exit::Later`], and the refresh goes
+/// on.
 pub async fn run(
     context: &TokenContext<'_>,
     args: &TokenArgs,
@@ -144,7 +146,8 @@ async fn get(
             }
             Peek::Work => {}
         }
-        // Another process may refresh already. A mere wait needs no detached process: its death loses nothing.
+        // Another process may refresh already. This process can wait for it: its death loses
+        // nothing.
         let unlocked = timeout_at(deadline, context.store.wait_unlocked(tenant)).await;
         unlocked.map_err(|_| TokenError::InProgress(tenant.clone()))??;
         let entry = context.store.read(tenant).await?;
@@ -175,16 +178,16 @@ fn no_result(tenant: &Tenant) -> Failure {
     Failure::new(Exit::Later, text)
 }
 
-/// Returns the rejected token if it is the stored one and not yet reported. If the stored token differs,
-/// that one is used instead.
+/// Returns the rejected token if it is the stored one and not yet reported. If the stored token
+/// differs, that one is used instead.
 fn newly_rejected(entry: &Entry, rejected: Option<&AccessToken>) -> Option<String> {
     let session = entry.session.as_ref()?;
     let reportable = rejected.filter(|token| session.access_token == **token && !session.is_rejected())?;
     Some(reportable.expose().to_owned())
 }
 
-/// Starts the refresh that is due before the token expires, unless another process holds the lock. The
-/// caller has its token already, so an error is only logged.
+/// Starts the refresh that is due before the token expires, unless another process holds the lock.
+/// The caller has its token already, so an error is only logged.
 async fn refresh_in_background(context: &TokenContext<'_>, tenant: &Tenant, min_ttl: Duration) {
     match context.store.try_lock(tenant, Purpose::Refresh).await {
         Ok(Some(lock)) => drop(lock),
@@ -237,8 +240,9 @@ fn exit_from_code(code: u8) -> Exit {
 
 // === the detached process ===
 
-/// Gets the token in the detached process and writes the reply to standard output, which the caller may
-/// have closed. Refreshes may still be under way when this returns: the process must wait for them.
+/// Gets the token in the detached process and writes the reply to standard output, which the caller
+/// may have closed. Refreshes may still be under way when this returns: the process must wait for
+/// them.
 pub async fn refresh(broker: &Broker, args: &RefreshArgs) {
     // The commit of the refresh sweeps expired sign-ins without revoking them, so this comes first.
     choice::drop_expired(broker).await;

@@ -19,7 +19,8 @@ const DEFAULT_IDLE: Duration = Duration::from_secs(30 * 60);
 const DEFAULT_START_WITHIN: Duration = Duration::from_secs(30);
 const MAX_START_WITHIN: Duration = Duration::from_secs(600);
 
-/// Builds the settings of the section. Workers must not read the paths in `deny`, nor the configuration.
+/// Builds the settings of the section. Workers must not read the paths in `deny`, nor the
+/// configuration.
 pub(super) fn settings(
     source: &Source<'_>,
     section: AgentSection,

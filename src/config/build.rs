@@ -72,8 +72,8 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
     })
 }
 
-/// Returns the folder of the store's path. If the path is a symlink, the folder of the file itself and
-/// its locks follows.
+/// Returns the folder of the store's path. If the path is a symlink, the folder of the file itself
+/// and its locks follows.
 fn store_folders(store: &Path) -> impl Iterator<Item = PathBuf> {
     let resolved = sandbox::resolve(store).ok();
     let folders = [store.parent(), resolved.as_deref().and_then(Path::parent)];
@@ -90,8 +90,8 @@ fn store_path(source: &Source<'_>, path: Option<PathBuf>) -> Result<PathBuf, Con
     })
 }
 
-/// Returns the socket's path. The default is in the runtime folder, which is emptied at boot, or else
-/// beside the store.
+/// Returns the socket's path. The default is in the runtime folder, which is emptied at boot, or
+/// else beside the store.
 fn socket(source: &Source<'_>, path: Option<PathBuf>, store: &Path) -> PathBuf {
     if let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) {
         return source.absolute(&path);

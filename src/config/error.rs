@@ -28,10 +28,10 @@ impl fmt::Display for Place {
     }
 }
 
-/// The reason why there is no usable configuration.
+/// The reason why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// There is no configuration file.
+    /// No configuration file exists.
     #[error(
         "there is no configuration. Write one to {}, or name it with --config or THREADKEY_CONFIG. The smallest one is:\n\n{SMALLEST}",
         joined(searched)

@@ -1,7 +1,7 @@
 //! The sections and keys of `threadkey.toml`.
 //!
-//! Every key is optional here. The builders of the settings report a missing one. An unknown key is an
-//! error, and its suggestions come from the fields below, so a new key needs nothing else here.
+//! Every key is optional here. The builders of the settings report a missing one. An unknown key is
+//! an error, and its suggestions come from the fields below, so a new key needs nothing else here.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 

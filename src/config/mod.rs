@@ -1,19 +1,19 @@
-//! The configuration: builds each module's settings from `threadkey.toml` and `THREADKEY_SECTION__KEY`
-//! variables.
+//! The configuration: builds each module's settings from `threadkey.toml` and
+//! `THREADKEY_SECTION__KEY` variables.
 //!
 //! Invariants:
 //! - An unknown or wrong key is an error with its place and a suggestion.
-//! - A secret comes from a variable or a file that the configuration names, never from the configuration
-//!   itself. No error repeats a value that could be a secret.
+//! - A secret comes from a variable or a file that the configuration names, never from the
+//!   configuration itself. No error repeats a value that could be a secret.
 //! - Workers cannot read a file that a secret was read from.
 //! - A relative path starts at the folder of the configuration file.
 //!
 //! # A new setting
 //!
-//! It takes a field of its section in `file`, its check and default in the section's builder (`agent`,
-//! `discord`, `provider` or `build`), a field of the module's settings, and a line in
-//! `deploy/threadkey.toml`. Overrides, suggestions and the places of errors need no change. A secret is
-//! read by `secret::SecretReader`, which also keeps its file from the workers.
+//! It takes a field of its section in `file`, its check and default in the section's builder
+//! (`agent`, `discord`, `provider` or `build`), a field of the module's settings, and a line in
+//! `deploy/threadkey.toml`. Overrides, suggestions and the places of errors need no change. A
+//! secret is read by `secret::SecretReader`, which also keeps its file from the workers.
 
 mod agent;
 mod build;
@@ -42,12 +42,12 @@ pub const CONFIG_VARIABLE: &str = "THREADKEY_CONFIG";
 impl Config {
     /// Finds and reads the configuration.
     ///
-    /// The first of these places counts: `explicit`, the file in `THREADKEY_CONFIG`, `threadkey.toml` in
-    /// `folder`, and `$XDG_CONFIG_HOME/threadkey/threadkey.toml`. `folder` is the current folder, an
-    /// absolute path.
+    /// `explicit` names the file, or else `THREADKEY_CONFIG` does. Without both, the file is
+    /// `threadkey.toml` in `folder`, or else `$XDG_CONFIG_HOME/threadkey/threadkey.toml`. `folder` is
+    /// the current folder, an absolute path.
     ///
     /// # Errors
-    /// When there is no configuration, it cannot be read, or it is invalid.
+    /// When no configuration file exists, or it cannot be read, or it is invalid.
     pub fn load(explicit: Option<&Path>, folder: &Path, variables: &Variables) -> Result<Self, ConfigError> {
         let named = explicit.map(Path::to_owned).or_else(|| path_variable(variables, CONFIG_VARIABLE));
         if let Some(named) = named {

@@ -1,7 +1,7 @@
 //! `THREADKEY_SECTION__KEY`: environment variables override the file.
 //!
-//! Two underscores separate the names. Names are lower case, except those of `agent.env`. In a provider's
-//! name `-` and `.` become `_`. A list is a TOML list, or its items separated by commas.
+//! Two underscores separate the names. Names are lower case, except those of `agent.env`. In a
+//! provider's name `-` and `.` become `_`. A list is a TOML list, or its items separated by commas.
 
 use serde::Deserialize as _;
 use toml::{Table, Value};
@@ -65,14 +65,16 @@ fn key_path(name: &str, file: &File) -> Option<Vec<String>> {
     Some(key)
 }
 
-/// Returns the provider of the file with this name in a variable, where `_` stands for `-` and `.` too.
+/// Returns the provider of the file with this name in a variable, where `_` stands for `-` and `.`
+/// too.
 fn provider_id(name: &str, file: &File) -> String {
     let in_variables = |id: &str| id.replace(['-', '.'], "_");
     let mut ids = file.providers.keys().map(|id| id.0.as_str());
     ids.find(|id| in_variables(id) == name).unwrap_or(name).to_owned()
 }
 
-/// Parses the text as the first form that the key accepts: a string, a TOML value, a list with commas.
+/// Parses the text as the first form that the key accepts: a string, a TOML value, a list with
+/// commas.
 fn parse_value(key: &[String], text: &str) -> Result<Value, String> {
     let string = Value::String(text.to_owned());
     let error = match check(key, &string) {

@@ -90,9 +90,11 @@ impl<'a> SecretReader<'a> {
     }
 }
 
-/// Whether a text is a variable name of POSIX.1-2017 §8.1: upper case letters, digits and underscores.
+/// Whether a text is a variable name of POSIX.1-2017 §8.1: upper case letters, digits and
+/// underscores.
 ///
-/// Systems allow more, but a secret that was written here by mistake must not pass as a name and be shown.
+/// Systems allow more, but a secret that was written here by mistake must not pass as a name and be
+/// shown.
 fn is_variable_name(text: &str) -> bool {
     let is_allowed = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
     text.len() <= 64 && !text.as_bytes()[0].is_ascii_digit() && text.bytes().all(is_allowed)

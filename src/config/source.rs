@@ -12,8 +12,8 @@ use super::{
     overrides::{self, Override},
 };
 
-/// The file's text and the environment variables. Some variables override a key of the file; the file
-/// names others.
+/// The file's text and the environment variables. Some variables override a key of the file; the
+/// file names others.
 pub(super) struct Source<'a> {
     pub(super) path: PathBuf,
     text: String,
@@ -47,8 +47,8 @@ impl Source<'_> {
         self.path.parent().unwrap_or(Path::new("/")).join(path)
     }
 
-    /// Returns an error about a key, for example `["providers", "acme", "client_id"]`. Its place is the
-    /// variable or the line that sets the key, or else the key's section.
+    /// Returns an error about a key, for example `["providers", "acme", "client_id"]`. Its place is
+    /// the variable or the line that sets the key, or else the key's section.
     pub(super) fn error_at(&self, key: &[&str], problem: impl Into<String>) -> ConfigError {
         let problem = problem.into();
         if let Some(setting) = self.overrides.iter().find(|setting| setting.key == key) {

@@ -35,7 +35,7 @@ impl Finding {
         Self { name: name.to_owned(), verdict, text: text.into(), exit: Exit::Usage }
     }
 
-    /// Returns the finding that there is no valid configuration.
+    /// Returns the finding about a missing or invalid configuration.
     pub fn no_configuration(failure: &Failure) -> Self {
         Self::new("configuration", Verdict::Fail, failure.text.clone())
     }

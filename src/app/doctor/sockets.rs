@@ -1,8 +1,8 @@
 //! The Unix sockets through which an agent could leave its sandbox.
 //!
-//! Before Linux 7.1 Landlock does not stop a process from connecting to a socket with a path. Only the
-//! socket's own permissions do, and for them an agent is threadkey's user. The servers of some sockets
-//! start programs for every client, outside any sandbox.
+//! Before Linux 7.1 Landlock does not stop a process from connecting to a socket with a path. Only
+//! the socket's own permissions do, and for them an agent is threadkey's user. The servers of some
+//! sockets start programs for every client, outside any sandbox.
 
 use std::{
     ffi::OsString,
@@ -19,7 +19,8 @@ use crate::{
     sys::{sandbox, socket::own_uid},
 };
 
-/// Sockets in a user's runtime folder: the session bus, the user's systemd, and containers without root.
+/// Sockets in a user's runtime folder: the session bus, the user's systemd, and containers without
+/// root.
 const USER_SOCKETS: &[&str] = &["bus", "systemd/private", "docker.sock", "podman/podman.sock"];
 /// Sockets of the machine, for users with access to them.
 const MACHINE_SOCKETS: &[&str] = &[
@@ -34,7 +35,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Returns a warning if agents can connect to such a socket.
 ///
-/// There is none if the sandbox stops all connections. Without a sandbox another finding warns already.
+/// There is none if the sandbox stops all connections. Without a sandbox another finding warns
+/// already.
 pub(super) async fn check(agent: &AgentSettings) -> Option<Finding> {
     if agent.isolation == Isolation::None || sandbox::governs_unix_sockets() {
         return None;
@@ -77,8 +79,8 @@ fn candidates(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     paths
 }
 
-/// Returns the paths in a list of D-Bus addresses (D-Bus specification, "Server Addresses"). The sandbox
-/// stops connections to abstract sockets, so they are left out.
+/// Returns the paths in a list of D-Bus addresses (D-Bus specification, "Server Addresses"). The
+/// sandbox stops connections to abstract sockets, so they are left out.
 fn bus_paths(addresses: &str) -> Vec<PathBuf> {
     let unix_addresses = addresses.split(';').filter_map(|address| address.strip_prefix("unix:"));
     let paths =
