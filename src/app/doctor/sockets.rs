@@ -53,7 +53,7 @@ pub(super) async fn check(agent: &AgentSettings) -> Option<Finding> {
     }
     let names: Vec<_> = found.iter().map(|path| path.display().to_string()).collect();
     let text = format!(
-        "agents can connect to {}, whose server starts programs outside their sandbox (Landlock stops such connections from \
+        "agents can connect to {}, where they can start programs outside their sandbox (Landlock stops such connections from \
          Linux 7.1 on). Run threadkey as a user of its own, without a desktop session, lingering, or the group docker",
         names.join(", ")
     );
