@@ -92,7 +92,7 @@ async fn restore(broker: &Broker, file: &Path) -> Result<(), Failure> {
 
 async fn finish(broker: &Broker, principal: Principal, provider: Option<&ProviderId>) -> Result<(), Failure> {
     broker.expects_code(principal, provider).await?;
-    let input = read_input("Code, or the whole address of the last page:")?;
+    let input = read_input("Code, or the whole address of the page that you ended on:")?;
     let pasted = Pasted::parse(input.expose())?;
     match broker.finish(principal, provider, pasted).await? {
         Finished::SignedIn(signed_in) => {
