@@ -10,10 +10,14 @@
 //!
 //! # A new setting
 //!
-//! It takes a field of its section in `file`, its check and default in the section's builder
-//! (`agent`, `discord`, `provider` or `build`), a field of the module's settings, and a line in
-//! `deploy/threadkey.toml`. Overrides, suggestions and the places of errors need no change. A
-//! secret is read by `secret::SecretReader`, which also keeps its file from the workers.
+//! A new setting needs four places:
+//! - a field of its section in `file`,
+//! - its check and its default in the section's builder: `agent`, `discord`, `provider` or `build`,
+//! - a field of the module's settings,
+//! - a line in `deploy/threadkey.toml`; a test compares its keys with those of `file`.
+//!
+//! Overrides, suggestions and the places of errors need no change. A secret is read by
+//! `secret::SecretReader`, which also keeps its file from the workers.
 
 mod agent;
 mod build;
