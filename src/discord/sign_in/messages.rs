@@ -1,7 +1,5 @@
 //! The texts that several messages about sign-ins share.
 
-use std::time::Duration;
-
 use super::super::wire::{inline_code, relative_time};
 use crate::{
     broker::{GrantEnd, SignedIn, Unchosen},
@@ -28,14 +26,6 @@ pub(in crate::discord) fn known_providers<'a>(ids: impl Iterator<Item = &'a Prov
 /// Names an account, or calls it another account if its name is unknown.
 pub(super) fn account_name(account: Option<&str>) -> String {
     account.map_or_else(|| "another account".to_owned(), inline_code)
-}
-
-/// Writes a duration of whole minutes, such as `15 minutes`.
-pub(super) fn in_words(duration: Duration) -> String {
-    match duration.as_secs().div_ceil(60) {
-        1 => "1 minute".to_owned(),
-        minutes => format!("{minutes} minutes"),
-    }
 }
 
 /// Reports a sign-in that has become the session.
@@ -96,11 +86,5 @@ mod tests {
             signed_in(&result),
             "Signed in as `alice@example.com` at `acme` for this server.\nThis replaces the sign-in as `bo'b`.\n`acme` gave no refresh token, so this sign-in ends <t:1795362272:R>. Then sign in again."
         );
-    }
-
-    #[test]
-    fn durations_are_written_in_minutes() {
-        assert_eq!(in_words(Duration::from_secs(60)), "1 minute");
-        assert_eq!(in_words(Duration::from_secs(15 * 60)), "15 minutes");
     }
 }

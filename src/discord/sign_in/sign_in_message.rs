@@ -9,13 +9,13 @@ use super::{
         wire::Message,
     },
     account_choice::{kept_text, question},
-    messages::{account_name, for_server, in_words, signed_in},
+    messages::{account_name, for_server, signed_in},
     open_messages::OpenMessage,
 };
 use crate::{
     broker::{Finished, Kept, News, SignedIn, Undecided},
     ids::{Snowflake, Tenant},
-    session::PENDING_LIFETIME,
+    session::{PENDING_LIFETIME, in_words},
 };
 
 /// A stage of a sign-in after its link was shown.

@@ -18,7 +18,10 @@ async fn a_wrong_code_is_reported_and_the_sign_in_stays_open() {
         let before = team.stored();
         let wrong = callback.url.replace(&callback.code, "a-wrong-code");
         let answer = route.paste(&team, &wrong, 2).await;
-        assert_says(&answer, &["acme does not accept that code (invalid_grant)", "Your sign-in is still open"]);
+        assert_says(
+            &answer,
+            &["acme does not accept that code (invalid_grant)", "Your sign-in is still open"],
+        );
         for nothing in [link.as_str(), "http://127.0.0.1:1/callback"] {
             let answer = route.paste(&team, nothing, 2).await;
             assert_says(&answer, &["that address carries no code", "paste the address of the page"]);
@@ -39,7 +42,10 @@ async fn a_code_that_has_expired_is_reported_and_the_link_gives_another() {
         let before = team.stored();
         server.advance(Duration::from_secs(601));
         let answer = route.paste(&team, &callback.url, 2).await;
-        assert_says(&answer, &["does not accept that code", "codes are short-lived", "follow the link again"]);
+        assert_says(
+            &answer,
+            &["does not accept that code", "codes are short-lived", "follow the link again"],
+        );
         assert_eq!(team.stored(), before, "{route:?}");
         let callback = browser::sign_in(&link, "alice").await;
         route.finish(&team, &callback.url, "alice").await;
