@@ -6,7 +6,6 @@
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | `program` | the `threadkey` binary, which this example is when it is started with one of its commands |
 //! | `support` | the servers and the people, as the tests have them |
 //! | `stage` | everything put together |
 //! | `bot` | the bot's process, folder and log |
@@ -19,8 +18,6 @@ mod bot;
 mod check;
 #[path = "playground/life.rs"]
 mod life;
-#[path = "../src/main.rs"]
-mod program;
 #[path = "playground/stage.rs"]
 mod stage;
 #[path = "../tests/support/mod.rs"]
@@ -52,7 +49,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     if is_program() {
-        return program::main();
+        return threadkey::entry::main();
     }
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -25,6 +25,7 @@ const FLOORS: &[&[&str]] = &[
     &["broker"],
     &["discord", "api", "cli"],
     &["config", "app"],
+    &["entry"],
 ];
 
 /// Crates that one module alone may use; the keyword `unsafe` is for `sys` too.
