@@ -50,9 +50,7 @@ impl Hunt {
 
     /// The tokens of all interactions: who has one can answer in the bot's name.
     pub(super) fn secrets_of_discord(&mut self, discord: &Discord) {
-        let tokens: Vec<String> =
-            discord.world().interactions.values().map(|interaction| interaction.token.clone()).collect();
-        for token in tokens {
+        for token in discord.interaction_tokens() {
             self.secret("an interaction's token", &token);
         }
     }

@@ -98,9 +98,7 @@ async fn only_its_owner_prompts_stops_and_renews_a_conversation() {
     said(&thread, "I hold **bob**'s login", 1).await;
 
     // Somebody lets her into his thread.
-    town.discord.change(|world| {
-        world.channels.get_mut(&thread.id).expect("it is there").members.insert(alice.id);
-    });
+    thread.add_member(alice);
     alice.says(&thread, "<@bot> whose login is this?");
     said(&thread, "only their messages reach the agent", 1).await;
     let told = alice.command(&thread, "ask", &[("prompt", "whose login is this?")]).await.text();

@@ -46,8 +46,7 @@ async fn after_a_broken_connection_the_bot_resumes_and_answers_what_was_said_mea
     said(&thread, "I hold **alice**'s login", 2).await;
 
     town.discord.drop_connection(Forget::Sessions);
-    let anew = |world: &crate::support::discord::world::World| (world.gateway.identified >= 2).then_some(());
-    town.discord.until("a second IDENTIFY", anew).await;
+    town.discord.bot_identified(2).await;
     town.discord.bot_ready().await;
     alice.says(&thread, "and now?");
     said(&thread, "I hold **alice**'s login", 3).await;
