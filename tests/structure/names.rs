@@ -6,7 +6,9 @@ use super::files;
 
 /// The names of all tests of this repository.
 pub(crate) fn all_tests() -> BTreeSet<String> {
-    let paths = ["src", "tests"].iter().flat_map(|folder| files::below(&files::root().join(folder), "rs"));
+    let paths = ["src", "tests", "lookalike/src", "playground/src"]
+        .iter()
+        .flat_map(|folder| files::below(&files::root().join(folder), "rs"));
     paths.flat_map(|path| of_tests(&files::read(&path))).collect()
 }
 
