@@ -1,4 +1,4 @@
-//! Finding and reading the repository's own files, for the tests of its structure.
+//! Finds and reads the repository's own files, for the tests of its structure.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The file's text; a path that cannot be read fails the test by name.
+/// Returns the file's text. An unreadable path fails the test with its name.
 pub(crate) fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
 }
@@ -26,7 +26,7 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// All files below `folder` that end in `extension`, sorted; `node_modules` is not ours.
+/// All files below `folder` with this extension, sorted, without `node_modules`.
 pub(crate) fn below(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];

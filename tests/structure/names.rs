@@ -1,4 +1,4 @@
-//! The names of the tests that there are, for the documents that name them.
+//! The names of all tests, for the documents that mention them.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ pub(crate) fn all_tests() -> BTreeSet<String> {
     paths.flat_map(|path| of_tests(&files::read(&path))).collect()
 }
 
-/// The names of all functions in `source` that bear a test attribute.
+/// The names of all functions in `source` with a test attribute.
 pub(crate) fn of_tests(source: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut attributed = false;
