@@ -1,7 +1,7 @@
-//! A person at a web browser: opens the sign-in link, says who they are, and allows or denies.
+//! A user's web browser: opens the sign-in link, enters the account's name, and allows or denies.
 //!
 //! Each call is a fresh browser without cookies. It stops when the authorization server redirects to the client's
-//! `redirect_uri`, and does not follow: what is in that address is what a person would copy.
+//! `redirect_uri`, and does not follow: a user would copy that address.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct Callback {
     pub code: String,
     /// The `state` that the client sent.
     pub state: String,
-    /// Who issued the code (RFC 9207).
+    /// The issuer of the code (RFC 9207).
     pub iss: Option<String>,
 }
 
@@ -32,15 +32,15 @@ pub struct Denial {
     pub url: String,
     /// The error code, such as `access_denied`.
     pub error: String,
-    /// Words for the developer.
+    /// A description for the developer.
     pub error_description: Option<String>,
     /// The `state` that the client sent.
     pub state: Option<String>,
-    /// Who answers (RFC 9207).
+    /// The issuer of the answer (RFC 9207).
     pub iss: Option<String>,
 }
 
-/// Signs in as `account` and allows what is asked. Panics where the provider refuses.
+/// Signs in as `account` and allows the request. Panics if the provider refuses.
 pub async fn sign_in(authorize_url: &str, account: &str) -> Callback {
     let url = walk(authorize_url, account, "allow").await;
     let mut query = parameters(&url);
@@ -53,7 +53,7 @@ pub async fn sign_in(authorize_url: &str, account: &str) -> Callback {
     }
 }
 
-/// Says who they are, as `account`, and then denies. Also for requests that the provider refuses by itself.
+/// Signs in as `account` and denies the request. Works for requests that the provider refuses by itself, too.
 pub async fn deny(authorize_url: &str, account: &str) -> Denial {
     let url = walk(authorize_url, account, "deny").await;
     let mut query = parameters(&url);
@@ -218,7 +218,7 @@ impl Form {
         if self.asks_who {
             body.append_pair("login", account);
         }
-        // A page that only asks who it is has nothing to deny yet: its one button goes on.
+        // A page that only asks for the name has nothing to deny: its one button continues.
         body.append_pair("decision", decision);
         body.finish()
     }

@@ -1,4 +1,4 @@
-//! What happened at a provider's token endpoint, as both test servers tell it.
+//! The log of a provider's token endpoint, in the form of both test servers.
 
 use std::collections::BTreeMap;
 
@@ -45,13 +45,13 @@ pub struct TokenRequest {
     pub seq: u64,
     /// As sent; empty if it was absent.
     pub grant_type: String,
-    /// Whose grant it is; `None` if what was presented was never issued.
+    /// The account of the grant. `None` if the presented token was never issued.
     pub account: Option<String>,
     /// [`fingerprint`] of the code or refresh token that was presented.
     pub presented: Option<String>,
     /// [`fingerprint`] of the refresh token in the answer.
     pub issued: Option<String>,
-    /// What came of it.
+    /// The result.
     pub outcome: Outcome,
     /// The HTTP status that the server decided on; `None` while it is pending.
     pub status: Option<u16>,
@@ -59,7 +59,7 @@ pub struct TokenRequest {
     pub error: Option<String>,
 }
 
-/// What came of a token request.
+/// The result of a token request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -75,7 +75,7 @@ pub enum Outcome {
     Failed,
 }
 
-/// The first 12 hex digits of SHA-256: tells tokens apart and is of no use to anybody.
+/// The first 12 hex digits of SHA-256: enough to distinguish tokens, and useless to an attacker.
 pub fn fingerprint(secret: &str) -> String {
     Sha256::digest(secret).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }

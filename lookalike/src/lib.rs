@@ -1,4 +1,4 @@
-//! Stand-ins for the services that a Discord bot with OAuth sign-ins talks to, and for the people who use it.
+//! Stand-ins for the services that a Discord bot with OAuth sign-ins talks to, and for its users.
 //!
 //! | module | owns |
 //! | --- | --- |

@@ -24,14 +24,14 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// How long the bot gets to end by itself.
+/// How long the bot has for a clean end.
 const GRACE: Duration = Duration::from_secs(10);
-/// The last lines of its log that are shown when it ends.
+/// The number of log lines that are shown when the bot ends.
 const LAST_LINES: usize = 20;
-/// The longest line that is read of it, in bytes; the rest of a longer one is a line of its own.
+/// The longest line that is read, in bytes. The rest of a longer line becomes a line of its own.
 const LINE: u64 = 64 * 1024;
 
-/// Where the bot lives. Clones are the same one.
+/// The bot's folder. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Home {
     folder: PathBuf,
@@ -47,7 +47,7 @@ pub(crate) struct Bot {
     reading: JoinHandle<()>,
 }
 
-/// What the bot is told.
+/// The configuration of the bot.
 pub(crate) struct Settings<'a> {
     /// The look-alike.
     pub(crate) api_base: &'a str,
@@ -55,11 +55,11 @@ pub(crate) struct Settings<'a> {
     pub(crate) token: &'a str,
     /// Its section in threadkey.toml.
     pub(crate) provider: &'a str,
-    /// Whose login an agent has, says this address.
+    /// The userinfo endpoint, which names the account of an agent's token.
     pub(crate) userinfo: &'a str,
 }
 
-/// What to tell people where agents cannot be kept apart.
+/// The notice for machines that cannot isolate agents.
 pub(crate) fn no_isolation() -> Option<String> {
     sandbox::supported().err().map(|missing| {
         format!(
@@ -84,7 +84,7 @@ impl Home {
         self.folder.join(name)
     }
 
-    /// Moves the bot's clock ahead of the real one by so much more, for it and its agents at once.
+    /// Moves the bot's clock further ahead of the real one, for the bot and its agents at once.
     pub(crate) fn advance(&self, by: Duration) -> Result<(), String> {
         let by = i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
         let ahead = self.ahead.fetch_add(by, Ordering::SeqCst).saturating_add(by);
@@ -148,7 +148,7 @@ impl Home {
 }
 
 impl Bot {
-    /// Waits until it has ended, which it should not, and says how.
+    /// Waits until the bot's process ends, which is a fault, and returns how it ended.
     pub(crate) async fn ended(&mut self) -> String {
         let how = match self.child.wait().await {
             Ok(status) => status.to_string(),
@@ -159,7 +159,7 @@ impl Bot {
         format!("the bot has ended ({how})")
     }
 
-    /// The end of its log, and where all of it is.
+    /// The end of its log, with the log's path.
     pub(crate) fn last_words(&self) -> String {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let lines: String = last.iter().map(|line| format!("\n  {line}")).collect();
@@ -174,17 +174,17 @@ impl Bot {
     }
 }
 
-/// Writes what the bot says to its log, and keeps the end of it at hand.
+/// Copies the bot's output to its log, and keeps the last lines in memory.
 async fn read(pipes: Pipes, mut file: File, last: Arc<Mutex<VecDeque<String>>>, verbose: bool) {
     let Pipes { stdin, stdout, stderr } = pipes;
-    // It reads nothing and has no results to print.
+    // The bot reads no input and prints no results.
     drop((stdin, stdout));
     let mut stderr = BufReader::new(stderr);
     let mut line = Vec::new();
     while let Ok(1..) = (&mut stderr).take(LINE).read_until(b'\n', &mut line).await {
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
         line.clear();
-        // Without a log the playground goes on.
+        // The playground works without a log.
         let _ = writeln!(file, "{text}");
         if verbose {
             eprintln!("bot: {text}");

@@ -1,4 +1,4 @@
-//! A person who tries it all by a script: signs in, asks, and lets the token expire.
+//! A script that acts as a user: signs in, asks the agent, and lets the token expire.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use threadkey_lookalike::{browser, discord::PATIENCE};
 
 use crate::stage::Scene;
 
-/// Goes through it; what does not come in time is a panic with what was there instead.
+/// Runs the script. An event that does not come in time is a panic with the state at that time.
 pub(crate) async fn run(scene: &Scene) -> Result<(), String> {
     let page = get(&scene.address).await?;
     expect(page.contains("/chat/page.js") && page.contains("/life/life.js"), "the page is incomplete")?;
@@ -67,7 +67,7 @@ async fn get(url: &str) -> Result<String, String> {
     answer.map_err(told)?.text().await.map_err(told)
 }
 
-/// What a stream of server-sent events begins with.
+/// The first event of a stream of server-sent events.
 async fn first_event(url: &str) -> Result<Value, String> {
     let told = |error: reqwest::Error| format!("{url} breaks off: {error}");
     let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(told)?;

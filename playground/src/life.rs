@@ -1,4 +1,4 @@
-//! The panel beside the chat: every refresh token's life, live, and two buttons that make something happen.
+//! The panel beside the chat: every refresh token's life, live, and two buttons that cause a refresh.
 
 use std::convert::Infallible;
 
@@ -23,10 +23,10 @@ const HTML: &str = include_str!("life.html");
 const CSS: &str = include_str!("life.css");
 const SCRIPT: &str = include_str!("life.js");
 
-/// The newest tokens of a sign-in that are drawn, one by one.
+/// The number of tokens that are drawn for a sign-in, newest first.
 const DRAWN: usize = 24;
 
-/// What "Everybody asks at once" says in each thread.
+/// The question that "All users ask at once" posts in each thread.
 const QUESTION: &str = "Whose login do you hold?";
 
 /// The panel; its endpoints are below `/life`.
@@ -93,8 +93,8 @@ fn lifetime_ms() -> i64 {
     i64::try_from(ACCESS_TOKEN.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Lets so much time pass that no access token works any more. JSON is asked for, because no page from elsewhere can send that
-/// here unasked.
+/// Moves time forward until every access token has expired. The body must be JSON, because a page of
+/// another site cannot send that without permission.
 async fn expire(State(scene): State<Scene>, Json(_): Json<Value>) -> Json<Value> {
     match scene.advance(ACCESS_TOKEN) {
         Ok(()) => Json(json!({"seconds": ACCESS_TOKEN.as_secs()})),
@@ -102,7 +102,7 @@ async fn expire(State(scene): State<Scene>, Json(_): Json<Value>) -> Json<Value>
     }
 }
 
-/// Everybody writes into each of their threads, without waiting for anybody.
+/// Every user writes into each of their threads, without waiting for the answers.
 async fn ask(State(scene): State<Scene>, Json(_): Json<Value>) -> Json<Value> {
     let mut asked = 0;
     for person in &scene.people {

@@ -1,16 +1,15 @@
-//! threadkey to try out, without a Discord account: `cargo run --release --example playground`.
+//! The playground: threadkey without a Discord account. Start it with `cargo run -p playground`.
 //!
-//! On loopback, each on a free port: an authorization server with strict rotation, a Discord look-alike with a chat page, and the
-//! real bot, which is another process of this very file. Nothing outside the machine is talked to, and nothing outlives it: all
-//! files lie in a temporary folder, which goes with the last process.
+//! It starts three parts on loopback, each on a free port: an authorization server with strict rotation, a
+//! Discord look-alike with a chat page, and the real bot. The bot is another process of this same program.
+//! No part talks to the network. All files lie in a temporary folder, which is removed at the end.
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | `support` | the servers and the people, as the tests have them |
-//! | `stage` | everything put together |
+//! | `stage` | the servers, the users, the bot and the page together |
 //! | `bot` | the bot's process, folder and log |
 //! | `life` | the panel that shows every refresh token's life |
-//! | `check` | a person who goes through it all by a script |
+//! | `check` | a script that acts as a user |
 
 mod bot;
 mod check;
@@ -36,7 +35,7 @@ struct Arguments {
     /// Print the bot's log here too
     #[arg(long)]
     verbose: bool,
-    /// Let a script sign in and ask; says "playground ok" and ends
+    /// Let a script sign in and ask, print "playground ok", and end
     #[arg(long)]
     check: bool,
 }
@@ -56,8 +55,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The bot starts itself again for its agents and its detached refreshes, with a command of `threadkey` as first argument. The
-/// playground has options only, so the two are never mixed up.
+/// Whether this process is the bot, an agent or a detached refresh. Each of them has a command of `threadkey` as its
+/// first argument. The playground itself takes only options, so the two cannot be confused.
 fn is_program() -> bool {
     let first = std::env::args_os().nth(1);
     first.is_some_and(|first| Cli::command().find_subcommand(first).is_some())
@@ -69,24 +68,24 @@ fn ended(why: &str) -> ExitCode {
 }
 
 async fn play(arguments: &Arguments) -> Result<(), String> {
-    let told = |error| format!("signals cannot be waited for: {error}");
-    let mut terminated = signal(SignalKind::terminate()).map_err(told)?;
-    let mut interrupted = signal(SignalKind::interrupt()).map_err(told)?;
+    let failed = |error| format!("signals cannot be caught: {error}");
+    let mut terminated = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(failed)?;
     let Stage { mut folder, scene, mut bot } = Stage::set(arguments.port, arguments.verbose).await?;
     let outcome = tokio::select! {
         outcome = perform(scene, &mut bot, arguments.check) => outcome,
         _ = interrupted.recv() => Ok(()),
         _ = terminated.recv() => Ok(()),
     };
-    // For whoever wants to know why.
+    // After a failure the files stay for a look.
     folder.disable_cleanup(outcome.is_err());
     bot.stop().await;
     outcome
 }
 
-/// Until the script is through or the bot ends; without a script, for ever.
+/// Runs until the script or the bot ends. Without a script only the bot's end returns.
 async fn perform(scene: Scene, bot: &mut Bot, check: bool) -> Result<(), String> {
-    // In a task of its own: what the people of the look-alike wait for in vain is a panic.
+    // A wait of the look-alike that times out is a panic, so the script runs in its own task.
     let mut acts = tokio::spawn(async move {
         scene.discord.commands_registered(&["auth", "ask"]).await;
         scene.discord.bot_ready().await;
@@ -100,7 +99,7 @@ async fn perform(scene: Scene, bot: &mut Bot, check: bool) -> Result<(), String>
         outcome = &mut acts => match outcome {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(why)) => why,
-            Err(_) => "what had to come did not come; see above".to_owned(),
+            Err(_) => "an expected event did not come; see above".to_owned(),
         },
         how = bot.ended() => how,
     };

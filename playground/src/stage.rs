@@ -1,4 +1,4 @@
-//! Everything put together: the servers, the people, the bot, and the page.
+//! The whole scene: the servers, the users, the bot, and the page.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -15,13 +15,13 @@ use crate::{
     life,
 };
 
-/// How long an access token works: short, so that one can watch it being refreshed.
+/// How long an access token works: short, so that a viewer sees refreshes.
 pub(crate) const ACCESS_TOKEN: Duration = Duration::from_secs(60);
 
-/// Who is there. The first manages the server.
+/// The users. The first one manages the server.
 const PEOPLE: [&str; 3] = ["alice", "bob", "carol"];
 
-/// What everybody on it shares. Clones are the same one.
+/// The scene's shared parts. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Scene {
     /// The chat.
@@ -30,26 +30,26 @@ pub(crate) struct Scene {
     pub(crate) server: AuthServer,
     /// The bot's folder and clock.
     pub(crate) home: Home,
-    /// The channel that everybody sees.
+    /// The channel that all users see.
     pub(crate) general: Channel,
-    /// Whoever signs in.
+    /// The users.
     pub(crate) people: Vec<Person>,
     /// The page's address.
     pub(crate) address: String,
 }
 
-/// All of it, with the bot's process.
+/// The scene and the bot's process.
 pub(crate) struct Stage {
-    /// Removed when dropped: last of all.
+    /// The folder of all files. It is removed when dropped, after everything else.
     pub(crate) folder: TempDir,
-    /// What the playground is about.
+    /// The scene.
     pub(crate) scene: Scene,
     /// The bot.
     pub(crate) bot: Bot,
 }
 
 impl Stage {
-    /// Starts everything; the page on this port, or on a free one for 0.
+    /// Starts everything. The page listens on this port, or on a free one for 0.
     pub(crate) async fn set(port: u16, verbose: bool) -> Result<Self, String> {
         let listener =
             TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await.map_err(|error| {
@@ -92,7 +92,7 @@ impl Scene {
         self.home.start(&settings, verbose).await
     }
 
-    /// Lets time pass for everybody: so far the tokens get older, and so far the bot's clock moves.
+    /// Moves time forward for the bot, the provider and Discord together.
     pub(crate) fn advance(&self, by: Duration) -> Result<(), String> {
         self.home.advance(by)?;
         self.discord.advance(by);
@@ -100,7 +100,7 @@ impl Scene {
         Ok(())
     }
 
-    /// What to do, for the person at the terminal.
+    /// Prints the instructions.
     pub(crate) fn welcome(&self) {
         println!(
             "\nthreadkey's playground is ready. Open this address in a browser:\n\n  {}\n",

@@ -1,4 +1,4 @@
-//! The authorization endpoint (RFC 6749 §3.1): checks the request, asks the person, sends them back with a code.
+//! The authorization endpoint (RFC 6749 §3.1): checks the request, asks the user, and redirects them with a code.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(super) const SCOPES: [&str; 6] = ["openid", "profile", "email", "offline_acc
 
 const OPEN_PAGES: usize = 1_000;
 
-/// Authorization requests whose page nobody has answered yet, by the secret in the page.
+/// Authorization requests without an answer from the user, by the secret in the page.
 #[derive(Default)]
 pub(super) struct OpenPages {
     opened: u64,
@@ -68,7 +68,7 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>, RawQuery(query): Raw
     }
 }
 
-/// `POST /authorize`: the person's answer.
+/// `POST /authorize`: the user's answer.
 pub(super) async fn decide(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     let form: BTreeMap<String, String> = url::form_urlencoded::parse(&body).into_owned().collect();
     let field = |name: &str| form.get(name).map_or("", |value| value.trim());
@@ -96,7 +96,7 @@ pub(super) async fn decide(State(shared): State<Arc<Shared>>, body: Bytes) -> Re
     see_other(&allowed(&shared, &request, account, now_ms))
 }
 
-/// Where the browser ends when `account` allows the valid request of `query`, without the pages.
+/// Returns the address at which the browser ends if `account` allows the valid request of `query`. No page is shown.
 pub(super) fn allow(shared: &Shared, query: &str, account: &str) -> String {
     let request = check(shared, query.as_bytes());
     let request = request.unwrap_or_else(|_| panic!("this server refuses the request {query}"));
@@ -120,7 +120,7 @@ fn allowed(shared: &Shared, request: &Request, account: String, now_ms: i64) -> 
 }
 
 enum Problem {
-    /// Nowhere safe to send the person (RFC 6749 §4.1.2.1): tell them.
+    /// The request names no safe redirect address (RFC 6749 §4.1.2.1). The page shows the error.
     Page(String),
     /// An error for the client.
     Redirect(String),

@@ -27,7 +27,7 @@ impl Gate {
         Self(watch::Sender::default())
     }
 
-    /// From now on whoever comes to `stage` waits.
+    /// From now on every request waits at `stage`.
     pub(super) fn hold(&self, stage: Stage) {
         self.0.send_modify(|state| match stage {
             Stage::Before => state.before = true,
@@ -35,7 +35,7 @@ impl Gate {
         });
     }
 
-    /// Opens both stages and lets all who wait go on.
+    /// Opens both stages and releases all waiting requests.
     pub(super) fn release(&self) {
         self.0.send_modify(|state| {
             *state = State { releases: state.releases + 1, ..State::default() };

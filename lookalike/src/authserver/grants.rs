@@ -1,10 +1,10 @@
-//! What a person grants, what is issued for it, and why something is refused.
+//! The data of a grant: the user's decision, the issued tokens, and the reasons for a refusal.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// How long what is issued from now on works.
+/// The lifetimes of codes and tokens that are issued from now on.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetimes {
     /// How long an authorization code can be exchanged.
@@ -25,19 +25,19 @@ impl Default for Lifetimes {
     }
 }
 
-/// What becomes of a refresh token that is presented.
+/// The server's treatment of a refresh token that a client presents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rotation {
     /// Each use brings a new one, and a second use ends the grant (RFC 9700 §4.14.2).
     #[default]
     Strict,
-    /// The same, but for so long the one that was spent last may come again, and brings another new one.
+    /// Like `Strict`, but within this time the token that was spent last may come again and yields another new one.
     Grace(Duration),
-    /// It stays, and no answer carries one (RFC 6749 §6).
+    /// The refresh token stays valid, and no answer contains a new one (RFC 6749 §6).
     Fixed,
 }
 
-/// What a person allowed: the code stands for it, then the tokens.
+/// A user's consent. First the code stands for it, then the tokens.
 #[derive(Clone, Debug)]
 pub(super) struct Grant {
     pub account: String,
@@ -64,11 +64,11 @@ pub struct Life {
     pub expires_ms: i64,
     /// The time at which it was spent, in Unix milliseconds.
     pub spent_ms: Option<i64>,
-    /// What the token can still do.
+    /// The state of the token.
     pub state: LifeState,
 }
 
-/// What a refresh token is good for.
+/// The state of a refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LifeState {
@@ -84,7 +84,7 @@ pub enum LifeState {
     Expired,
 }
 
-/// What a successful token request gets.
+/// The result of a successful token request.
 pub(super) struct Issued {
     pub account: String,
     pub nonce: Option<String>,
@@ -100,7 +100,7 @@ pub(super) struct Issued {
 pub(super) enum Refused {
     /// `invalid_grant`: unknown, expired, revoked, or for something else; the words say which.
     Invalid(&'static str),
-    /// `invalid_grant`: spent before. `revoked` tells whether that revoked the family just now.
+    /// `invalid_grant`: spent before. `revoked` is true if this request revoked the family.
     Reused { revoked: bool },
     /// `invalid_scope`: more than was granted.
     Scope,

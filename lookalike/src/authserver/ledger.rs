@@ -1,4 +1,4 @@
-//! The grants: which codes, refresh tokens and access tokens there are, and what presenting one does.
+//! The grants: all codes, refresh tokens and access tokens, and the effect of presenting one.
 //!
 //! Pure decisions on a time that is passed in. Refresh tokens rotate at each use, unless [`Rotation`] says otherwise; one that was spent revokes its whole
 //! family when it comes back (RFC 9700 §4.14.2), and so does a code (RFC 6749 §4.1.2). What is over the bounds is
@@ -44,7 +44,7 @@ struct AccessToken {
     expires_ms: i64,
 }
 
-/// What goes out besides an access token.
+/// The parts of an answer besides the access token.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Issue {
     /// A refresh token, where the grant is for `offline_access`.
@@ -174,7 +174,7 @@ impl Ledger {
         Ok(self.issue(id, scopes, Issue::RefreshToken, now_ms))
     }
 
-    /// RFC 7009: the whole grant of a refresh token, or one access token. Tells whose grant was revoked.
+    /// RFC 7009: the whole grant of a refresh token, or one access token. Returns the account of the revoked grant.
     pub(super) fn revoke(&mut self, token: &str) -> Option<String> {
         self.access_tokens.remove(token);
         let (_, family) = self.family(token).ok()?;

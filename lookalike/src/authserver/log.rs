@@ -1,4 +1,4 @@
-//! What happened at the token endpoint, kept for [`Events`].
+//! The log of the token endpoint, the source of [`Events`].
 
 use crate::events::{Counts, Events, Outcome, TokenRequest};
 
@@ -36,7 +36,7 @@ impl Log {
         self.arrived
     }
 
-    /// Notes what came of the request `seq`.
+    /// Records the result of the request `seq`.
     pub(super) fn decided(&mut self, seq: u64, outcome: Outcome, change: impl FnOnce(&mut TokenRequest)) {
         let found = self.events.requests.iter_mut().find(|request| request.seq == seq);
         let Some(request) = found else {
@@ -54,7 +54,7 @@ impl Log {
         });
     }
 
-    /// Notes that a grant of `account` was revoked.
+    /// Records that a grant of `account` was revoked.
     pub(super) fn revoked(&mut self, account: &str) {
         self.count(Some(account), |counts| counts.revoked += 1);
     }

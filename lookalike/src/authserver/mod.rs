@@ -5,7 +5,7 @@
 //! §4.14.2). It answers `iss` (RFC 9207), metadata (RFC 8414), userinfo and revocation (RFC 7009).
 //!
 //! It listens on loopback only, and its `id_token` is unsigned (`alg: none`): OpenID Connect Core §3.1.3.7 lets a client
-//! trust one that came straight from the token endpoint, and nobody else should.
+//! trust one that came straight from the token endpoint, and no other party should trust it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -40,7 +40,7 @@ const WAIT: Duration = Duration::from_secs(30);
 /// The public client that is registered.
 pub const CLIENT_ID: &str = "threadkey";
 
-/// The redirect URI of the paste flow: nothing listens there, and the person copies the address.
+/// The redirect URI of the paste flow: nothing listens there, and the user copies the address.
 pub const PASTE_REDIRECT_URI: &str = "http://127.0.0.1:1/callback";
 
 /// How the server behaves.
@@ -82,7 +82,7 @@ impl Drop for Running {
 /// A request to the token endpoint, as it came in.
 #[derive(Clone, Debug)]
 pub struct SeenRequest {
-    /// The form's fields; of one that came twice, the last.
+    /// The form's fields. Of a doubled field this is the last value.
     pub form: BTreeMap<String, String>,
     /// The headers, names in lower case.
     pub headers: BTreeMap<String, String>,
@@ -118,7 +118,7 @@ impl AuthServer {
         &self.0.shared.issuer
     }
 
-    /// RFC 6749 §3.1: the page that asks the person.
+    /// RFC 6749 §3.1: the page that asks the user.
     pub fn authorization_endpoint(&self) -> String {
         format!("{}/authorize", self.issuer())
     }
@@ -165,37 +165,38 @@ impl AuthServer {
         )
     }
 
-    /// How long what is issued from now on works.
+    /// Sets the lifetimes of codes and tokens that are issued from now on.
     pub fn set_lifetimes(&self, lifetimes: Lifetimes) {
         self.0.shared.lock().ledger.lifetimes = lifetimes;
     }
 
-    /// What becomes from now on of refresh tokens that are presented.
+    /// Sets the treatment of refresh tokens that clients present from now on.
     pub fn set_rotation(&self, rotation: Rotation) {
         self.0.shared.lock().ledger.rotation = rotation;
     }
 
-    /// Sets this server's clock forward, so that what it issued gets older.
+    /// Moves this server's clock forward, so that its codes and tokens get older.
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).expect("less than 292 million years");
         self.0.shared.advance_ms(by);
     }
 
-    /// Where the browser ends when `account` opens this sign-in link and allows what is asked, without the pages between.
+    /// Returns the address at which the browser ends if `account` opens this sign-in link and allows the request.
+    /// No page is shown.
     /// Panics where the server would refuse.
     pub fn allow(&self, authorize_url: &str, account: &str) -> String {
         let (_, query) = authorize_url.split_once('?').expect("a sign-in link has a query");
         authorize::allow(&self.0.shared, query, account)
     }
 
-    // === what happened ===
+    // === the log ===
 
-    /// Tells `watcher` of each token request, at each moment of its life, and of each revocation. For one watcher.
+    /// Calls `watcher` at each moment of each token request, and at each revocation. There can be one watcher.
     pub fn watch(&self, watcher: impl Fn(Moment<'_>) + Send + Sync + 'static) {
         self.0.shared.watch.set(watcher);
     }
 
-    /// What happened at the token endpoint until now.
+    /// The log of the token endpoint until now.
     pub fn events(&self) -> Events {
         self.0.shared.lock().log.events()
     }
@@ -236,9 +237,9 @@ impl AuthServer {
         self.0.shared.changes.subscribe()
     }
 
-    // === what a test puts in the way ===
+    // === scripted faults ===
 
-    /// Adds replies for the token requests to come, one each, in the order in which they are processed.
+    /// Adds replies for the next token requests, one for each, in the order in which they are processed.
     pub fn script(&self, replies: impl IntoIterator<Item = Reply>) {
         self.0.shared.lock().script.extend(replies);
     }

@@ -1,4 +1,4 @@
-//! The HTML that people see. Self-contained; every value is escaped where it is put in.
+//! The HTML pages. They load nothing, and every inserted value is escaped.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ const AUTHORIZE: &str = include_str!("pages/authorize.html");
 const CALLBACK: &str = include_str!("pages/callback.html");
 const MESSAGE: &str = include_str!("pages/message.html");
 
-/// The page that asks who the person is and whether they allow it.
+/// The page that asks for the user's name and decision.
 pub(super) fn authorize(status: StatusCode, id: &str, request: &Request, problem: Option<&str>) -> Response {
     let scopes: String = request
         .scopes
@@ -36,7 +36,7 @@ pub(super) fn authorize(status: StatusCode, id: &str, request: &Request, problem
     )
 }
 
-/// `GET /callback`: shows the code to copy, or what went wrong.
+/// `GET /callback`: shows the code to copy, or the error.
 pub(super) async fn callback(RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
     let fields: BTreeMap<String, String> =
@@ -87,7 +87,7 @@ fn page(status: StatusCode, template: &str, values: &[(&str, &str)]) -> Response
     (status, headers, Html(fill(template, values))).into_response()
 }
 
-/// Puts `values` in place of `{{name}}`, in one pass: a value that looks like a place stays as it is.
+/// Replaces each `{{name}}` by its value in one pass. A value that looks like `{{name}}` stays as it is.
 fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let mut page = String::new();
     let mut rest = template;

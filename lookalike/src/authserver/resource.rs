@@ -1,4 +1,4 @@
-//! What works with a token, and what tells about the server: userinfo, revocation, metadata.
+//! The other endpoints: userinfo, revocation, metadata.
 
 use std::sync::Arc;
 

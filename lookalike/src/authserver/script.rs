@@ -1,4 +1,4 @@
-//! Replies that a test puts in the way of the token endpoint, and how they go over the wire.
+//! Scripted replies of the token endpoint, and their form on the wire.
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -64,7 +64,7 @@ impl Reply {
     }
 }
 
-/// What the token endpoint decided: status and JSON.
+/// The token endpoint's decision: status and JSON.
 #[derive(Clone, Debug)]
 pub struct Decided {
     /// The HTTP status.
@@ -73,13 +73,13 @@ pub struct Decided {
     pub body: Value,
 }
 
-/// What goes over the wire.
+/// The reaction on the wire.
 pub(super) enum Wire {
     Answer(Response),
     HangUp,
 }
 
-/// Turns a reply that does not process the request into what goes over the wire.
+/// Turns a reply that does not process the request into the reaction on the wire.
 pub(super) fn scripted(reply: Reply) -> Wire {
     let (status, headers, body) = match reply {
         Reply::Status(status) => (status, vec![], vec![]),
@@ -103,7 +103,7 @@ pub(super) fn scripted(reply: Reply) -> Wire {
     Wire::Answer(response)
 }
 
-/// Turns what was decided into what goes over the wire under `reply`.
+/// Turns the decision into the reaction on the wire that `reply` asks for.
 pub(super) fn processed(reply: Reply, mut decided: Decided) -> Wire {
     match reply {
         Reply::RotateThenStatus(status) => scripted(Reply::Status(status)),

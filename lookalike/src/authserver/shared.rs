@@ -1,4 +1,4 @@
-//! What the handlers share, and the routes that lead to them.
+//! The state that the handlers share, and the routes.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -22,7 +22,7 @@ use super::{SeenRequest, pages, resource, token};
 
 const BODY_LIMIT: usize = 64 * 1024;
 
-/// What the handlers share.
+/// The state that the handlers share.
 pub(super) struct Shared {
     pub(super) issuer: String,
     pub(super) redirect_uris: Vec<String>,
@@ -100,7 +100,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// A new secret that tells its kind, for whoever finds one where it should not be.
+/// Returns a new secret that starts with its kind, so that a leaked one can be recognised.
 pub(super) fn secret(kind: &str) -> String {
     let mut bytes = [0; 24];
     fill(&mut bytes);

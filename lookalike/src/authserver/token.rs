@@ -1,4 +1,4 @@
-//! The token endpoint (RFC 6749 §3.2): strict about what it is sent, and scripted by tests.
+//! The token endpoint (RFC 6749 §3.2): it checks each request strictly, and tests script its replies.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(super) type Form = BTreeMap<String, String>;
 
 /// `POST /token`.
 pub(super) async fn token(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
-    // In a task of its own: a sender that hangs up does not undo what its request does.
+    // The work runs in its own task, so that a sender that hangs up does not stop it.
     let task = tokio::spawn(async move { serve(&shared, &headers, &body).await });
     match task.await {
         Ok(Wire::Answer(response)) => response,
@@ -77,7 +77,7 @@ fn arrive(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> (u64, Form) {
     (seq, form)
 }
 
-/// Takes the next scripted reply and, where that wants it, decides and books the request. All under one lock.
+/// Takes the next scripted reply. If that reply processes requests, decides this one and records it. One lock covers all of it.
 fn process(shared: &Shared, seq: u64, headers: &HeaderMap, body: &[u8]) -> (Reply, Option<Decided>) {
     let now_ms = shared.now_ms();
     let mut guard = shared.lock();
@@ -170,7 +170,7 @@ fn grant(inner: &mut Inner, form: &Form, now_ms: i64) -> Result<(Outcome, Issued
     .map_err(Error::Grant)
 }
 
-/// The form, if it is one, names each field once, and comes from the one client there is, which is public.
+/// Returns the form if it is well-formed, has each field once, and comes from the one registered public client.
 pub(super) fn strict_form(headers: &HeaderMap, body: &[u8]) -> Result<Form, Decided> {
     let content_type = headers
         .get(header::CONTENT_TYPE)

@@ -1,44 +1,44 @@
-//! Telling a test of each token request and each revocation, at the very moment.
+//! Notifies a test of each token request and each revocation while it happens.
 
 use std::sync::OnceLock;
 
 use super::script::{Decided, Reply};
 use super::token::Form;
 
-/// A moment in the life of the token request `seq`, or of a grant.
+/// A moment of the token request `seq`, or of a grant.
 #[derive(Clone, Copy, Debug)]
 pub enum Moment<'a> {
-    /// It is here, and nothing has become of it.
+    /// The request has arrived and is not decided.
     Arrived {
         /// From 1, in the order of arrival.
         seq: u64,
-        /// What came.
+        /// The form of the request.
         form: &'a Form,
     },
-    /// It got this reply; where that leaves the grants alone, nothing was decided.
+    /// The request got this reply. Without a decision the reply did not touch the grants.
     Decided {
-        /// Which one.
-        seq: u64,
-        /// The script's, or [`Reply::Normal`].
+        /// The request's number.
+        ///         seq: u64,
+        ///         /// The script's reply, or [`Reply::Normal`].
         reply: &'a Reply,
-        /// Before the reply made something else of it.
+        /// The decision, before the reply changes it.
         decided: Option<&'a Decided>,
     },
-    /// The answer goes out, if there is anybody to take it.
+    /// The answer goes out, if the client still waits.
     Answering {
-        /// Which one.
+        /// The request's number.
         seq: u64,
     },
-    /// A grant was revoked by its client (RFC 7009), which is not told yet.
+    /// A client revoked its grant (RFC 7009). The answer has not gone out.
     Revoked {
-        /// What it sent.
+        /// The token in the request.
         token: &'a str,
     },
 }
 
 type Watcher = Box<dyn Fn(Moment<'_>) + Send + Sync>;
 
-/// Who is told. Moments are told one by one for each request, while no lock is held.
+/// The watcher. It gets the moments of one request in order, while no lock is held.
 #[derive(Default)]
 pub(super) struct Watch(OnceLock<Watcher>);
 

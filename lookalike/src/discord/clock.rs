@@ -1,4 +1,4 @@
-//! The look-alike's clock: real time plus an offset that a test moves, so that nobody sleeps until
+//! The look-alike's clock: real time plus an offset that a test moves, so that no test sleeps until
 //! an interaction is three seconds or fifteen minutes old.
 
 use std::sync::Arc;

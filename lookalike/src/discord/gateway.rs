@@ -27,14 +27,14 @@ pub(super) mod intent {
     pub(crate) const MESSAGE_CONTENT: u64 = 1 << 15;
 }
 
-/// Dispatches kept for a RESUME; older ones are gone, and so is the session then.
+/// The number of dispatches kept for a RESUME. A session that needs an older one is lost.
 const REPLAY: usize = 1_000;
 /// Frames waiting for a slow bot; past that its connection is dropped, as Discord does.
 const QUEUE: usize = 2_000;
 /// Sessions remembered, live and broken ones together.
 const SESSIONS: usize = 16;
 
-/// What a connection's task is told to send.
+/// An order for a connection's task.
 #[derive(Debug)]
 enum Out {
     Text(String),
@@ -97,7 +97,7 @@ impl Gateway {
     }
 }
 
-/// What is left of the sessions when a connection is broken off.
+/// The state of the sessions after a connection breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forget {
     /// The bot can resume its session.
@@ -127,7 +127,7 @@ impl Session {
 }
 
 impl World {
-    /// Sends an event to every session that has one of these intents (0: to all).
+    /// Sends an event to every session with one of these intents (0: to all).
     pub(crate) fn dispatch(&mut self, event: &str, intents: u64, payload: &Value) {
         self.gateway.send(event, |held| (intents == 0 || held & intents != 0).then(|| payload.clone()));
     }
@@ -269,7 +269,7 @@ async fn connection(discord: Discord, mut socket: WebSocketStream<TcpStream>) {
     let mut session: Option<String> = None;
     loop {
         let next = tokio::select! {
-            // The order of what was dispatched before the bot's own words is kept.
+            // Earlier dispatches go out before the answer to the bot's frame.
             biased;
             told = queue.recv() => told,
             heard = socket.next() => match heard {
@@ -297,7 +297,7 @@ async fn connection(discord: Discord, mut socket: WebSocketStream<TcpStream>) {
     discord.change(|_| ());
 }
 
-/// What is said back to one frame of the bot, if anything.
+/// The answer to one frame of the bot, if there is any.
 fn answer(
     discord: &Discord,
     text: &str,

@@ -1,4 +1,4 @@
-//! Hostile people: interactions that Discord's own client would not make. Discord stops some of these
+//! Hostile users: interactions that Discord's own client never creates. Discord stops some of these
 //! itself; the bot must not rely on it.
 
 use serde_json::Value;
@@ -17,7 +17,7 @@ impl Person {
         Answer::wait(self, self.discord.interact(act)).await
     }
 
-    /// A modal that was never opened for this person: custom_id, and values by custom_id.
+    /// Submits a modal that was never opened for this user: its custom_id, and values by custom_id.
     pub async fn forge_modal(
         &self,
         channel: &Channel,
@@ -32,7 +32,7 @@ impl Person {
         Answer::wait(self, self.discord.interact(act)).await
     }
 
-    /// A command with whatever data: unknown options, wrong types, missing ones.
+    /// Sends a command with any data: unknown options, wrong types, missing options.
     pub async fn forge_command(&self, channel: &Channel, data: Value) -> Answer {
         let label = format!("{} (forged): command {data}", self.name);
         let act = Act::command(self.id, channel.id, data, label);

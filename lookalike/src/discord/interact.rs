@@ -6,7 +6,7 @@ use super::Discord;
 use super::rest::interactions::{ACKNOWLEDGE_MS, AUTOCOMPLETE, COMMAND, COMPONENT, MODAL_SUBMIT};
 use super::world::{Id, Interaction, World};
 
-/// What a person does that makes an interaction.
+/// An action of a user that creates an interaction.
 #[derive(Clone, Debug)]
 pub struct Act {
     pub kind: u8,
@@ -54,7 +54,7 @@ impl Act {
 }
 
 impl Discord {
-    /// Delivers an interaction, and gives it up when nobody acknowledges it in time.
+    /// Delivers an interaction, and gives it up if the bot does not acknowledge it in time.
     pub fn interact(&self, act: Act) -> Id {
         let (id, deadline) = self.change(|world| {
             let id = world.interact(act);
@@ -74,7 +74,7 @@ impl Discord {
                     return discord.change(|world| world.give_up(id));
                 }
                 let left = std::time::Duration::from_millis(left);
-                // Either the time is over or something happened: both are looked at above.
+                // Either the time has passed or something changed. The loop checks both.
                 let _ = tokio::time::timeout(left, changes.changed()).await;
             }
         });

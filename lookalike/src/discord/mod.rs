@@ -1,5 +1,5 @@
 //! A Discord look-alike for tests and the playground: gateway and REST as the bot uses them, strict
-//! as Discord is, with an API to act as people.
+//! as Discord is, with an API to act as users.
 //!
 //! ```ignore
 //! let discord = Discord::start(Options::default()).await;
@@ -16,10 +16,10 @@
 //! discord.assert_no_violations();
 //! ```
 //!
-//! The bot is another process. Whatever Discord would refuse is refused with Discord's error shape and
-//! written down as a [`Violation`], because a bot that is told of an error might go on. Request bodies
-//! and queries are held against Discord's own OpenAPI description, where this library is built with the
-//! feature `openapi` and that file is present beside the repository.
+//! The bot is another process. The look-alike refuses what Discord would refuse, with Discord's error shape.
+//! //! It records each refusal as a [`Violation`], because a bot may ignore an error. Request bodies and queries
+//! //! are checked against Discord's own OpenAPI description, where this library is built with the feature
+//! //! `openapi` and that file is present beside the repository.
 //!
 //! Time is real time plus an offset ([`Discord::advance`]): an interaction must be acknowledged within
 //! 3 s of its dispatch and its token ends after 15 min.
@@ -27,13 +27,13 @@
 //! | module | owns |
 //! | --- | --- |
 //! | `clock` | the clock with its offset |
-//! | `world` | what exists, who may do what, who sees what |
+//! | `world` | the state: users, guilds, messages, permissions, visibility |
 //! | `wire` | the JSON form of each thing |
 //! | `gateway` | the WebSocket side |
 //! | `rest`, `routes` and below | the HTTP side |
 //! | `rules` | Discord's limits on messages, components, modals, commands |
 //! | `description`, `openapi` | Discord's own description of its API |
-//! | `people`, `reply`, `views`, `hostile` | acting as people |
+//! | `people`, `reply`, `views`, `hostile` | acting as users |
 //! | `permission` | Discord's permission bits |
 //! | `page` | the chat page of the playground |
 
@@ -84,7 +84,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Requests kept for tests to look at.
 const REQUESTS_KEPT: usize = 100_000;
 
-/// What the look-alike is started with.
+/// The settings of a look-alike.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The bot token that is accepted.
@@ -138,7 +138,7 @@ pub struct Request {
 /// Something that Discord does not let a bot do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Discord's error code; 0 where Discord has none (the person sees "did not respond").
+    /// Discord's error code; 0 where Discord has none (the user sees "did not respond").
     pub code: u32,
     /// A sentence for the reader of a failed test.
     pub what: String,
@@ -182,7 +182,7 @@ impl Discord {
         discord
     }
 
-    /// What goes into `discord.api_base`.
+    /// The value for `discord.api_base`.
     pub fn api_base(&self) -> String {
         self.0.api_base.clone()
     }
@@ -236,7 +236,7 @@ impl Discord {
             .await;
     }
 
-    /// Moves the look-alike's clock forward; nobody waits.
+    /// Moves the look-alike's clock forward. The call does not wait.
     pub fn advance(&self, by: Duration) {
         self.0.clock.advance(by);
         self.change(|_| ());
@@ -265,7 +265,7 @@ impl Discord {
         self.world().requests.clone()
     }
 
-    /// What the bot did that Discord refuses.
+    /// The actions of the bot that Discord refuses.
     pub fn violations(&self) -> Vec<Violation> {
         self.world().violations.clone()
     }
@@ -297,7 +297,7 @@ impl Discord {
         self.0.clock.now_ms()
     }
 
-    /// Tells on every change, for those who show the world.
+    /// Notifies of every change, for a page that shows the state.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changed.subscribe()
     }
@@ -322,7 +322,7 @@ impl Discord {
         });
     }
 
-    /// Waits until `look` finds what it wants; after [`PATIENCE`] the test fails and says what was there.
+    /// Waits until `look` finds its target. After [`PATIENCE`] the test fails and prints the state.
     pub(crate) async fn until<R>(&self, what: &str, mut look: impl FnMut(&World) -> Option<R>) -> R {
         let mut changes = self.0.changed.subscribe();
         let waiting = async {

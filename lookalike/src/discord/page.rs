@@ -1,5 +1,5 @@
-//! The chat page of the playground: a browser acts as one of the people. It gets a whole picture by
-//! server-sent events whenever something changes, and sends what the person does as JSON.
+//! The chat page of the playground: a browser acts as one of the users. It gets a whole picture by
+//! server-sent events whenever something changes, and sends the user's actions as JSON.
 
 mod picture;
 
@@ -51,7 +51,7 @@ const PANEL: &str = "<!-- panel -->";
 pub struct Panel {
     /// Markup of our own; nothing in it comes from anybody.
     pub html: &'static str,
-    /// What it loads and asks.
+    /// The panel's own routes.
     pub routes: Router,
 }
 
@@ -132,7 +132,7 @@ async fn events(
     Ok(Sse::new(pictures).keep_alive(KeepAlive::default()))
 }
 
-/// What a person does on the page.
+/// An action of the user on the page.
 #[derive(Deserialize)]
 #[serde(tag = "act", rename_all = "snake_case")]
 enum Deed {
@@ -150,7 +150,7 @@ struct Doing {
     deed: Deed,
 }
 
-/// Answers with `{}`, `{"error": …}` as the person would read it, `{"dialog": …}` or `{"choices": …}`.
+/// Answers with `{}`, `{"error": …}` as the user would read it, `{"dialog": …}` or `{"choices": …}`.
 async fn act(State(page): State<Page>, Json(doing): Json<Doing>) -> Json<Value> {
     let Some(person) = page.person(&doing.person) else {
         return Json(json!({"error": "nobody has this id"}));
@@ -208,7 +208,7 @@ impl Page {
         dialogs.iter().find(|(known, _)| known == key).map(|(_, modal)| modal.clone())
     }
 
-    /// Keeps a dialog until it is sent; what the browser needs to show it.
+    /// Keeps a dialog until it is sent, and returns its form for the browser.
     fn open(&self, modal: Modal) -> Value {
         let key = self.discord.change(super::world::World::next_id).to_string();
         let shown = json!({

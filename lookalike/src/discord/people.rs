@@ -1,5 +1,5 @@
-//! People: what they type, press and see. A person does only what Discord's client lets one do;
-//! anything else is a mistake of the test and fails it. Hostile acts are in [`super::hostile`].
+//! Users: they type, press and read. A user does only what Discord's client allows. Anything else is a
+//! //! mistake of the test and fails it. Hostile actions are in [`super::hostile`].
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use super::typed::Typed;
 use super::views::MessageView;
 use super::world::{self, Id, Message, User, World};
 
-/// Somebody on the look-alike.
+/// A user of the look-alike.
 #[derive(Clone)]
 pub struct Person {
     pub(super) discord: Discord,
@@ -23,7 +23,7 @@ pub struct Person {
 }
 
 impl Discord {
-    /// Somebody new, in no guild yet, with direct messages open.
+    /// Creates a user, in no guild yet, with direct messages open.
     pub fn person(&self, name: &str) -> Person {
         let id = self.change(|world| {
             let id = world.next_id();
@@ -34,7 +34,7 @@ impl Discord {
         Person { discord: self.clone(), id, name: name.into() }
     }
 
-    /// Everybody but bots, in the order of their arrival.
+    /// All users except bots, in the order of their creation.
     pub fn people(&self) -> Vec<Person> {
         let world = self.world();
         let people = world.users.values().filter(|user| !user.bot);
@@ -48,7 +48,7 @@ impl Discord {
 }
 
 impl Person {
-    /// The principal that stands for this person: `user:<id>`.
+    /// The principal of this user: `user:<id>`.
     pub fn principal(&self) -> String {
         format!("user:{}", self.id)
     }
@@ -71,7 +71,7 @@ impl Person {
         });
     }
 
-    /// Gets a role, for allow-lists; gives its id.
+    /// Gives the user a role, for allow-lists, and returns its id.
     pub fn give_role(&self, guild: &Guild, name: &str) -> Id {
         guild.give_role(self, name, 0);
         let world = self.discord.world();
@@ -79,12 +79,12 @@ impl Person {
         held.and_then(|roles| roles.last().copied()).unwrap_or_default()
     }
 
-    /// Installs the application for oneself: its user-installable commands work everywhere then.
+    /// Installs the application for this user. Its user-installable commands then work everywhere.
     pub fn installs_app(&self) {
         self.with_user(|user| user.installed = true);
     }
 
-    /// Takes no direct messages any more; the bot gets 50007.
+    /// Closes direct messages: the bot gets 50007.
     pub fn closes_dms(&self) {
         self.with_user(|user| user.dms_open = false);
     }
@@ -104,16 +104,16 @@ impl Person {
         Channel::new(&self.discord, id)
     }
 
-    /// Types a slash command (`"auth start"`) and waits until it is answered with words: "thinking" is
-    /// waited for. Fails if a modal comes or the application does not respond.
+    /// Types a slash command (`"auth start"`) and waits for a text, past "thinking".
+    /// Fails if a modal comes or the application does not respond.
     pub async fn command(&self, channel: &Channel, path: &str, options: &[(&str, &str)]) -> Reply {
         let reply = self.try_command(channel, path, options).await.message();
         reply.latest().await;
         reply
     }
 
-    /// Types a slash command and waits for the first answer only, whatever it is: also "thinking", or the
-    /// failure that the person sees.
+    /// Types a slash command and waits for the first answer of any kind, "thinking" and the failure that
+    /// the user sees included.
     pub async fn try_command(&self, channel: &Channel, path: &str, options: &[(&str, &str)]) -> Answer {
         match self.send_command(channel, path, options) {
             Ok(id) => Answer::wait(self, id).await,
@@ -121,7 +121,7 @@ impl Person {
         }
     }
 
-    /// Sends a typed command off, as the client lets one.
+    /// Sends a typed command, if the client allows it.
     pub fn send_command(
         &self,
         channel: &Channel,
@@ -134,7 +134,7 @@ impl Person {
         Ok(self.discord.interact(Act::command(self.id, channel.id, data, label)))
     }
 
-    /// Types so far into an autocompleted option; gives the names and values that come up.
+    /// Types the start of an autocompleted option. Returns the suggested names and values.
     pub async fn autocomplete(
         &self,
         channel: &Channel,
@@ -148,7 +148,7 @@ impl Person {
         }
     }
 
-    /// The same; the failure in words.
+    /// The same, with a failure as text.
     pub async fn try_autocomplete(
         &self,
         channel: &Channel,
@@ -190,7 +190,7 @@ impl Person {
         }
     }
 
-    /// Writes into a channel if the client lets one.
+    /// Writes into a channel, if the client allows it.
     pub fn post(
         &self,
         channel: &Channel,
@@ -235,7 +235,7 @@ impl Person {
         })
     }
 
-    /// Presses a button on a message that this person sees.
+    /// Presses a button on a message that this user sees.
     pub async fn press(&self, message: &MessageView, label: &str) -> Answer {
         match self.send_press(message.id, |button| button.label == label) {
             Ok(id) => Answer::wait(self, id).await,
@@ -243,7 +243,7 @@ impl Person {
         }
     }
 
-    /// Sends the press of a button off, as the client lets one.
+    /// Sends the press of a button, if the client allows it.
     pub fn send_press(&self, message: Id, wanted: impl Fn(&super::Button) -> bool) -> Result<Id, String> {
         let (channel, custom_id, label) = {
             let world = self.discord.world();
@@ -266,8 +266,8 @@ impl Person {
         Ok(self.discord.interact(Act::button(self.id, channel, message, &custom_id, label)))
     }
 
-    /// What this person sees of a channel, in order: ephemeral answers to them included, others' not; nothing
-    /// of a thread they are not in. Discord's own notices are left out.
+    /// The messages of a channel that this user sees, in order, with their own ephemeral answers.
+    /// There are none of a thread without them, and none of Discord's own notices.
     pub fn sees(&self, channel: &Channel) -> Vec<MessageView> {
         self.views(&self.discord.world(), channel)
     }
@@ -281,7 +281,7 @@ impl Person {
             .collect()
     }
 
-    /// Waits until what this person sees here satisfies `look`, and gives what it finds.
+    /// Waits until `look` finds its target in the messages that this user sees here, and returns it.
     pub async fn waits_for<R>(
         &self,
         channel: &Channel,
@@ -291,7 +291,7 @@ impl Person {
         self.discord.until(&what, |world| look(&self.views(world, channel))).await
     }
 
-    /// All text that this person sees anywhere, threads and direct messages included.
+    /// All text that this user sees anywhere, threads and direct messages included.
     pub fn everything(&self) -> String {
         let world = self.discord.world();
         let visible = world.channels.keys().flat_map(|id| world.visible(self.id, *id));
@@ -306,7 +306,7 @@ impl Person {
         lines.join("\n")
     }
 
-    /// The threads of a channel that this person sees, oldest first.
+    /// The threads of a channel that this user sees, oldest first.
     pub fn threads(&self, channel: &Channel) -> Vec<Channel> {
         let world = self.discord.world();
         world
@@ -317,7 +317,7 @@ impl Person {
             .collect()
     }
 
-    /// The open threads that this person is a member of, anywhere, oldest first.
+    /// The open threads that this user is a member of, anywhere, oldest first.
     pub fn joined_threads(&self) -> Vec<Channel> {
         let world = self.discord.world();
         let joined = world.channels.values().filter(|c| {
@@ -330,7 +330,7 @@ impl Person {
         joined.map(|c| Channel::new(&self.discord, c.id)).collect()
     }
 
-    /// Waits until this person sees so many threads in a channel.
+    /// Waits until this user sees `count` threads in a channel.
     pub async fn waits_for_threads(&self, channel: &Channel, count: usize) -> Vec<Channel> {
         let what = format!("{} to see {count} thread(s) in {channel:?}", self.name);
         self.discord

@@ -27,7 +27,7 @@ pub const CREATE_PRIVATE_THREADS: u64 = 1 << 36;
 /// Send Messages in Threads.
 pub const SEND_MESSAGES_IN_THREADS: u64 = 1 << 38;
 
-/// What an ordinary member may do.
+/// The permissions of an ordinary member.
 pub const MEMBER: u64 = VIEW_CHANNEL
     | SEND_MESSAGES
     | EMBED_LINKS

@@ -44,7 +44,7 @@ impl Discord {
         guild
     }
 
-    /// A new guild that the bot is not in: only those who installed it for themselves use it there.
+    /// A new guild without the bot. There only users who installed the bot for themselves can use it.
     pub fn guild_without_bot(&self, name: &str) -> Guild {
         let id = self.change(|world| {
             let (id, owner) = (world.next_id(), world.next_id());
@@ -62,7 +62,7 @@ impl Discord {
         Guild { discord: self.clone(), id, name: name.into() }
     }
 
-    /// All text that anyone but one addressee could see: guild channels and threads with every earlier
+    /// All text that more than one user could see: guild channels and threads with every earlier
     /// version and every deleted message, their names, and the registered commands.
     pub fn everything_public(&self) -> String {
         let world = self.world();
@@ -98,7 +98,7 @@ impl Guild {
         Channel { discord: self.discord.clone(), id }
     }
 
-    /// Lets somebody in.
+    /// Adds a member.
     pub fn join(&self, person: &Person) {
         self.discord.change(|world| {
             if let Some(guild) = world.guilds.get_mut(&self.id) {
@@ -107,7 +107,7 @@ impl Guild {
         });
     }
 
-    /// Somebody leaves, threads included.
+    /// Removes a member, from threads too.
     pub fn leave(&self, person: &Person) {
         self.discord.change(|world| {
             if let Some(guild) = world.guilds.get_mut(&self.id) {
@@ -136,7 +136,7 @@ impl Guild {
         });
     }
 
-    /// A role with these permissions, given to this person.
+    /// A role with these permissions, given to this user.
     pub(super) fn give_role(&self, person: &Person, name: &str, permissions: u64) {
         self.discord.change(|world| {
             let id = world.next_id();
@@ -177,7 +177,7 @@ impl Channel {
         self.read(|channel| channel.archived).unwrap_or(false)
     }
 
-    /// Whether somebody is shown as typing here now.
+    /// Whether a user is shown as typing here now.
     pub fn is_typing(&self) -> bool {
         let now = self.discord.now_ms();
         self.read(|channel| channel.typing.values().any(|until| *until > now)).unwrap_or(false)
@@ -197,7 +197,7 @@ impl Channel {
         });
     }
 
-    /// Hides the channel from @everyone; those who are let in see it.
+    /// Hides the channel from @everyone. [`Channel::show_to`] lets single users see it.
     pub fn hide_from_everyone(&self) {
         self.discord.change(|world| {
             if let Some(channel) = world.channels.get_mut(&self.id)
@@ -209,7 +209,7 @@ impl Channel {
         });
     }
 
-    /// Lets somebody (or the bot, by id) see a hidden channel.
+    /// Lets a user (or the bot, by id) see a hidden channel.
     pub fn show_to(&self, target: Id) {
         self.discord.change(|world| {
             if let Some(channel) = world.channels.get_mut(&self.id) {
@@ -234,14 +234,14 @@ impl Channel {
         self.discord.change(|world| world.delete_thread(self.id));
     }
 
-    /// Who is in this thread, by name.
+    /// The names of the thread's members.
     pub fn members(&self) -> Vec<String> {
         let world = self.discord.world();
         let members = world.channels.get(&self.id).map(|channel| channel.members.clone());
         members.into_iter().flatten().map(|id| world.user_name(id)).collect()
     }
 
-    /// All that is posted here for all who are here; system notices and ephemeral answers left out.
+    /// All messages that every member sees, without system notices and ephemeral answers.
     pub fn messages(&self) -> Vec<MessageView> {
         self.views(&self.discord.world())
     }
@@ -256,7 +256,7 @@ impl Channel {
             .collect()
     }
 
-    /// Waits until the messages here satisfy `look`, and gives what it finds.
+    /// Waits until `look` finds its target in the messages here, and returns it.
     pub async fn wait_for<R>(&self, mut look: impl FnMut(&[MessageView]) -> Option<R>) -> R {
         let what = format!("something in {self:?}");
         self.discord.until(&what, |world| look(&self.views(world))).await

@@ -1,4 +1,4 @@
-//! Answers to what a person did.
+//! Answers to a user's action.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use super::rules::utf16;
 use super::views::{Button, Embed, MessageView};
 use super::world::{Id, World};
 
-/// The first thing that a person gets for a command, a button or a modal.
+/// The first answer to a command, a button or a modal.
 #[derive(Debug)]
 pub enum Answer {
     /// A new message, maybe still "thinking".
@@ -21,7 +21,7 @@ pub enum Answer {
     Updated(Reply),
     /// A form.
     Modal(Modal),
-    /// What the client shows in red, word for word.
+    /// The client's error text in red, word for word.
     Failed(String),
 }
 
@@ -79,7 +79,7 @@ impl Answer {
         }
     }
 
-    /// What the person sees instead of an answer; an answer fails the test.
+    /// The error that the user sees instead of an answer; an answer fails the test.
     #[track_caller]
     pub fn failed(self) -> String {
         match self {
@@ -158,12 +158,12 @@ impl Reply {
             .collect()
     }
 
-    /// Waits until it says more than "thinking".
+    /// Waits until the message shows more than "thinking".
     pub async fn latest(&self) -> MessageView {
         self.wait("to say something", |view| !view.thinking).await
     }
 
-    /// Waits until it differs from what was last looked for.
+    /// Waits until the message differs from the version that was waited for last.
     pub async fn changed(&self) -> MessageView {
         let seen = self.seen.load(Ordering::SeqCst);
         self.wait("to change", |view| view.revision > seen).await
@@ -226,7 +226,7 @@ pub struct Input {
     pub max_length: usize,
 }
 
-/// A dialog on a person's screen.
+/// A dialog on a user's screen.
 #[derive(Clone)]
 pub struct Modal {
     person: Person,

@@ -1,4 +1,4 @@
-//! What a person sees of a message.
+//! A message as a user sees it.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::world::{Id, Message, World};
 
-/// A button as a person sees it.
+/// A button as a user sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Button {
     /// The text on the button.
@@ -65,7 +65,7 @@ pub struct MessageView {
     pub deleted: bool,
     /// Discord's message type: 0 text, 19 a reply, 20 an answer to a command, others are notices.
     pub kind: u8,
-    /// Who was pinged.
+    /// The users whom the message notified.
     pub mentions: Vec<Id>,
     /// Whether the message notified everyone in the channel.
     pub mention_everyone: bool,
@@ -105,7 +105,7 @@ impl MessageView {
         }
     }
 
-    /// Not one of Discord's own notices ("… added bob to the thread").
+    /// Whether this is not one of Discord's own notices ("… added bob to the thread").
     pub fn is_ordinary(&self) -> bool {
         matches!(self.kind, 0 | 19 | 20 | 23)
     }

@@ -1,5 +1,5 @@
-//! What exists on the look-alike: people, guilds, channels, messages, interactions. Plain data and
-//! the questions asked of it (who may do what, who sees what); the wire forms are in [`super::wire`].
+//! The state of the look-alike: users, guilds, channels, messages, interactions. It is plain data with
+//! //! questions about permissions and visibility. The wire forms are in [`super::wire`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,9 +32,9 @@ pub(crate) struct User {
     pub id: Id,
     pub name: String,
     pub bot: bool,
-    /// Whether this person takes direct messages from the bot.
+    /// Whether this user takes direct messages from the bot.
     pub dms_open: bool,
-    /// Whether this person installed the application for themselves.
+    /// Whether this user installed the application for themselves.
     pub installed: bool,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Guild {
     pub owner: Id,
     /// The first is @everyone, whose id is the guild's.
     pub roles: Vec<Role>,
-    /// Member and role ids; the bot is one where it was invited.
+    /// The members with their role ids. The bot is a member where it was invited.
     pub members: BTreeMap<Id, Vec<Id>>,
 }
 
@@ -84,7 +84,7 @@ pub(crate) struct Channel {
     pub archive_ms: i64,
     pub deleted: bool,
     pub last_message: Option<Id>,
-    /// Who is typing, until when (Unix ms).
+    /// The users who are typing, each with the end of it (Unix ms).
     pub typing: BTreeMap<Id, i64>,
 }
 
@@ -104,9 +104,9 @@ pub(crate) struct Message {
     pub kind: u8,
     pub flags: u64,
     pub now: Version,
-    /// What it said before its edits, oldest first.
+    /// Its earlier versions, oldest first.
     pub past: Vec<Version>,
-    /// The one who sees it, if it is ephemeral.
+    /// The user who sees it, if it is ephemeral.
     pub only: Option<Id>,
     pub created_ms: i64,
     pub edited_ms: Option<i64>,
@@ -115,7 +115,7 @@ pub(crate) struct Message {
     pub mentions: Vec<Id>,
     pub mention_everyone: bool,
     pub interaction: Option<Id>,
-    /// Counts every change, for those who wait for one.
+    /// The number of changes. Waiters compare it.
     pub revision: u64,
 }
 
@@ -131,14 +131,14 @@ pub(crate) struct Interaction {
     pub dispatched_ms: i64,
     /// The callback type of the first answer.
     pub answered: Option<u8>,
-    /// The person was told that the application did not respond.
+    /// Whether the client showed "The application did not respond".
     pub failed: bool,
     pub original: Option<Id>,
     pub source: Option<Id>,
     pub followups: Vec<Id>,
     pub modal: Option<Value>,
     pub choices: Option<Value>,
-    /// For people who read a failing test: `alice: /auth start`.
+    /// A label for the output of a failed test: `alice: /auth start`.
     pub label: String,
 }
 
@@ -152,7 +152,7 @@ pub(crate) struct Fault {
     pub remaining: u32,
 }
 
-/// Everything the look-alike knows, behind one lock.
+/// The whole state of the look-alike. One lock protects it.
 #[derive(Debug)]
 pub(crate) struct World {
     pub clock: Clock,
@@ -238,7 +238,7 @@ impl World {
         self.channels.get(&id).filter(|channel| !channel.deleted)
     }
 
-    /// What a member may do in a channel (the parent's rules hold in a thread); all in a DM they are in.
+    /// A member's permissions in a channel. A thread has its parent's rules. In a DM both ends have all permissions.
     pub(crate) fn permissions(&self, user: Id, channel: Id) -> u64 {
         let Some(channel) = self.channel(channel) else {
             return 0;
@@ -261,7 +261,7 @@ impl World {
         self.permissions(user, channel) & bits == bits
     }
 
-    /// Whether this one can see the channel at all.
+    /// Whether this user can see the channel.
     pub(crate) fn can_see(&self, user: Id, channel: Id) -> bool {
         let Some(found) = self.channel(channel) else {
             return false;
@@ -276,7 +276,7 @@ impl World {
         }
     }
 
-    /// The messages of a channel that this one sees, oldest first.
+    /// The messages of a channel that this user sees, oldest first.
     pub(crate) fn visible(&self, user: Id, channel: Id) -> Vec<&Message> {
         let sees = self.can_see(user, channel);
         self.messages
@@ -286,14 +286,14 @@ impl World {
             .collect()
     }
 
-    /// The DM channel between the bot and this person, if one was opened.
+    /// The DM channel between the bot and this user, if one was opened.
     pub(crate) fn open_dm(&self, user: Id) -> Option<Id> {
         let ends = BTreeSet::from([self.bot(), user]);
         let found = self.channels.values().find(|c| c.kind == DM && c.members == ends);
         found.map(|channel| channel.id)
     }
 
-    /// The DM channel between the bot and this person, made if there is none.
+    /// The DM channel between the bot and this user. It is created if there is none.
     pub(crate) fn dm(&mut self, user: Id) -> Id {
         if let Some(open) = self.open_dm(user) {
             return open;
@@ -306,7 +306,7 @@ impl World {
         id
     }
 
-    /// The commands that a person can type in this channel: the guild's own first.
+    /// The commands that a user can type in this channel: the guild's own first.
     pub(crate) fn commands_in(&self, user: Id, channel: Id) -> Vec<Value> {
         let Some(channel) = self.channel(channel) else {
             return Vec::new();
@@ -442,7 +442,7 @@ impl Message {
         self.flags & LOADING != 0
     }
 
-    /// Keeps what it said, and says this.
+    /// Keeps the old version and shows this one.
     pub(crate) fn say(&mut self, version: Version, now_ms: i64) {
         let was_loading = self.is_loading();
         let before = std::mem::replace(&mut self.now, version);

@@ -1,4 +1,4 @@
-//! All that one person sees, as the page draws it.
+//! Everything that one user sees, in the form that the page draws.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::discord::world::{self, Channel, DM, World};
 const MESSAGES: usize = 100;
 
 impl Person {
-    /// Guilds, channels, threads, messages and commands that this person sees now.
+    /// Guilds, channels, threads, messages and commands that this user sees now.
     pub(super) fn picture(&self) -> Value {
         let world = self.discord.world();
         let channels: Vec<Value> = world

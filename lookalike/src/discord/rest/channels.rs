@@ -92,7 +92,7 @@ impl World {
         Ok((200, gone))
     }
 
-    /// The thread is gone, and the bot is told.
+    /// Deletes the thread and notifies the bot.
     pub(crate) fn delete_thread(&mut self, id: Id) {
         let Some(channel) = self.channels.get_mut(&id) else {
             return;

@@ -48,7 +48,7 @@ impl World {
         if guild.members.contains_key(&user) {
             Ok((200, self.member_json(guild, user, true)))
         } else {
-            // Asking who is a member is how one finds out: an answer, not a violation.
+            // A bot may ask about a user outside the guild: this is an answer, not a violation.
             Ok((404, json!({"message": "Unknown Member", "code": 10007})))
         }
     }

@@ -115,7 +115,7 @@ impl World {
         Ok(())
     }
 
-    /// A new message that answers an interaction; without a version it says "thinking".
+    /// A new message that answers an interaction. Without a version it shows "thinking".
     fn answer_message(&mut self, to: &Interaction, data: &Value, version: Option<Version>) -> Id {
         let mut message = Message::new(to.channel, self.bot(), "");
         message.kind = if to.kind == COMMAND { 20 } else { 0 };
@@ -211,7 +211,7 @@ impl World {
         Ok((204, Value::Null))
     }
 
-    /// A followup; the first one after a deferral takes the place of "thinking", secrecy included.
+    /// A followup. The first one after a deferral replaces "thinking" and stays as private as it.
     pub(super) fn followup(&mut self, call: &Call) -> Answered {
         let interaction = self.by_token(call)?;
         if interaction.kind == AUTOCOMPLETE {
@@ -234,7 +234,7 @@ impl World {
         Ok((200, self.message_json(&self.messages[&id])))
     }
 
-    /// The person gives up on an interaction that nobody acknowledged in time.
+    /// The user gives up on an interaction that the bot did not acknowledge in time.
     pub(crate) fn give_up(&mut self, id: Id) {
         let Some(interaction) = self.interactions.get_mut(&id) else {
             return;

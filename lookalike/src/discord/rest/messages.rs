@@ -12,7 +12,7 @@ use crate::discord::world::{DM, EPHEMERAL, Id, Message, PRIVATE_THREAD, Version,
 const POSTABLE: u64 = 1 << 2 | 1 << 12;
 
 impl World {
-    /// What a body makes of a message: fields that are absent stay, null empties.
+    /// The message that results from a body: absent fields stay, null empties a field.
     pub(super) fn draft(body: &Value, before: Option<&Version>) -> Result<Version, Refusal> {
         let pick = |key: &str, old: Option<&Value>| match body.get(key) {
             Some(Value::Null) => json!([]),
@@ -133,7 +133,7 @@ impl World {
         }
     }
 
-    /// Writes a message down and tells the bot of it.
+    /// Stores a message and sends it to the bot.
     pub(crate) fn publish(&mut self, message: Message) -> Id {
         let channel = message.channel;
         let mentioned = message.mentions.clone();
@@ -217,7 +217,7 @@ impl World {
         Ok((200, self.rewrite(id, version, &call.body)))
     }
 
-    /// Puts a new version in a message's place and tells the bot of it.
+    /// Replaces a message by a new version and sends it to the bot.
     pub(super) fn rewrite(&mut self, id: Id, version: Version, body: &Value) -> Value {
         let now = self.now_ms();
         let Some(channel) = self.messages.get(&id).map(|message| message.channel) else {

@@ -18,7 +18,7 @@ use super::routes::{self, Matched, Route};
 use super::world::World;
 use super::{Discord, Request};
 
-/// A refusal as Discord words it, and what it says about the bot.
+/// A refusal in Discord's words, with the fault of the bot.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub status: u16,

@@ -153,7 +153,7 @@ impl World {
         }
     }
 
-    /// Removes somebody from a thread.
+    /// Removes a user from a thread.
     pub(crate) fn remove_from_thread(&mut self, thread: Id, user: Id) {
         let Some(channel) = self.channels.get_mut(&thread) else {
             return;
@@ -191,7 +191,7 @@ impl World {
             "added_members": added,
             "removed_member_ids": removed.map(|id| id.to_string()).into_iter().collect::<Vec<_>>(),
         });
-        // With GUILDS alone a bot hears of itself only.
+        // With GUILDS alone a bot receives only its own membership events.
         let bot = payload_is_about(&payload, self.bot());
         let wanted = if bot { intent::GUILDS } else { intent::GUILD_MEMBERS };
         self.dispatch("THREAD_MEMBERS_UPDATE", wanted, &payload);

@@ -1,4 +1,4 @@
-//! Discord's limits: each check gives the sentence that says which one was broken.
+//! Discord's limits. Each check returns a sentence that names the broken limit.
 
 mod commands;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 pub(super) use commands::commands;
 
-/// A check's outcome: what is wrong, in words.
+/// The result of a check: the fault, as a sentence.
 pub(super) type Checked = Result<(), String>;
 
 /// Text lengths count UTF-16 units.
