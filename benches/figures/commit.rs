@@ -1,5 +1,6 @@
-//! A commit, compared with a bare write, fsync, rename and fsync of the folder for a file of the same size.
-//! Three cases: a process that has the store open, a process that has just opened it, and many commits at once.
+//! A commit, compared with a bare write, fsync, rename and fsync of the folder for a file of the
+//! same size. Three cases: a process that has the store open, a process that has just opened it,
+//! and many commits at once.
 
 use std::{
     fs::{self, File},
@@ -37,8 +38,8 @@ pub(crate) fn measure() {
         let lineage = runtime.block_on(lineage(&store));
         let folder: Arc<Path> = path.parent().expect("it has one").into();
         let bytes: Arc<[u8]> = vec![b'x'; size].into();
-        // The disk frees the previous file after it has reported success. A change without effect waits until
-        // that is done. Otherwise the bare write would wait for it.
+        // The disk frees the previous file after it has reported success. A change without effect
+        // waits until that is done. Otherwise the bare write would wait for it.
         let bare = || {
             runtime.block_on(change_nothing(&store));
             bare(&runtime, &folder, &bytes)
@@ -99,8 +100,8 @@ async fn commit_at_once(store: &Arc<FileStore>, lineage: Lineage) {
     }
 }
 
-/// Writes on a thread of the pool, as commits do. The disk's interrupts go to one processor, and a thread on that
-/// processor waits less.
+/// Writes on a thread of the pool, as commits do. The disk's interrupts go to one processor, and a
+/// thread on that processor waits less.
 fn bare(runtime: &Runtime, folder: &Arc<Path>, bytes: &Arc<[u8]>) -> Duration {
     let (folder, bytes) = (folder.clone(), bytes.clone());
     let written = runtime.spawn_blocking(move || timed(|| write_bare(&folder, &bytes)));

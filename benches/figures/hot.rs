@@ -1,5 +1,5 @@
-//! `Broker::token` on a fresh session in one process: its time, its allocations, and how it scales over threads.
-//! The comparisons are one stat(2) and the allocations of a clone of the answer.
+//! `Broker::token` on a fresh session in one process: its time, its allocations, and how it scales
+//! over threads. The comparisons are one stat(2) and the allocations of a clone of the answer.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

@@ -1,4 +1,5 @@
-//! The place of the measurements: a folder with a configuration, a store of any size, and a slow provider.
+//! The place of the measurements: a folder with a configuration, a store of any size, and a slow
+//! provider.
 
 use std::{
     fs,
@@ -53,7 +54,8 @@ impl Lab {
         Self { folder, provider }
     }
 
-    /// Replaces the store by one with this many sessions. The session of `acme/local` is in the middle.
+    /// Replaces the store by one with this many sessions. The session of `acme/local` is in the
+    /// middle.
     pub(crate) fn fill(&self, sessions: usize, token: Token) {
         self.fill_at(sessions, token, sessions / 2);
     }

@@ -1,5 +1,6 @@
-//! Measures the figures of benches/README.md: `cargo bench --bench figures [-- WHICH…]`. WHICH is any of
-//! `token`, `hot`, `commit`, `waiters` and `storm`. Without it the command measures all of them.
+//! Measures the figures of benches/README.md: `cargo bench --bench figures [-- WHICH…]`. WHICH is
+//! any of `token`, `hot`, `commit`, `waiters` and `storm`. Without it the command measures all of
+//! them.
 //!
 //! Each measurement and its comparison take turns in one run, so that a busy machine slows both.
 #![expect(

@@ -1,4 +1,5 @@
-//! Processes that wait for another process's commit: how soon each holds the new token, and the cost of the wait.
+//! Processes that wait for another process's commit: how soon each holds the new token, and the
+//! cost of the wait.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -53,7 +54,8 @@ pub(crate) fn measure() {
     );
 }
 
-/// Returns, for each waiting process, the time from the commit to its token, and its CPU time during the wait.
+/// Returns, for each waiting process, the time from the commit to its token, and its CPU time
+/// during the wait.
 fn round() -> (Vec<Duration>, Vec<Duration>) {
     let lab = Lab::new();
     lab.fill(1, Token::Expired);

@@ -1,7 +1,7 @@
 //! A user's web browser: opens the sign-in link, enters the account's name, and allows or denies.
 //!
-//! Each call is a fresh browser without cookies. It stops when the authorization server redirects to the client's
-//! `redirect_uri`, and does not follow: a user would copy that address.
+//! Each call is a fresh browser without cookies. It stops when the authorization server redirects
+//! to the client's `redirect_uri`, and does not follow: a user would copy that address.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -53,7 +53,8 @@ pub async fn sign_in(authorize_url: &str, account: &str) -> Callback {
     }
 }
 
-/// Signs in as `account` and denies the request. Works for requests that the provider refuses by itself, too.
+/// Signs in as `account` and denies the request. Works for requests that the provider refuses by
+/// itself, too.
 pub async fn deny(authorize_url: &str, account: &str) -> Denial {
     let url = walk(authorize_url, account, "deny").await;
     let mut query = parameters(&url);

@@ -1,7 +1,7 @@
 //! Pieces of threadkey.toml.
 
-/// A `[providers.NAME]` section with written-out endpoints. The values are addresses and names of our own, so that TOML
-/// has nothing to escape in them.
+/// A `[providers.NAME]` section with written-out endpoints. The values are addresses and names of
+/// our own, so that TOML has nothing to escape in them.
 pub fn provider_section(name: &str, settings: &[(&str, &str)], scopes: &[&str]) -> String {
     let mut section = format!("[providers.{name}]\n");
     for (key, value) in settings {

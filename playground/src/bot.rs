@@ -63,8 +63,8 @@ pub(crate) struct Settings<'a> {
 pub(crate) fn no_isolation() -> Option<String> {
     sandbox::supported().err().map(|missing| {
         format!(
-            "This machine cannot keep agents apart ({missing}). Here, and only here, they run without a \
-             sandbox; a real bot refuses to start them."
+            "This machine cannot isolate agents ({missing}). Only the playground runs them without a sandbox: \
+             a real bot refuses to start them."
         )
     })
 }
@@ -119,7 +119,7 @@ impl Home {
     /// Starts the bot in it: this very file, as `threadkey run`.
     pub(crate) async fn start(&self, settings: &Settings<'_>, verbose: bool) -> Result<Bot, String> {
         let program = std::env::current_exe()
-            .map_err(|error| format!("the playground cannot tell where its own program is: {error}"))?;
+            .map_err(|error| format!("the path of the playground's own program is unknown: {error}"))?;
         write(&self.path("threadkey.toml"), &self.configuration(settings, &program))?;
         self.set_clock(0)?;
         let home = self.path("home");

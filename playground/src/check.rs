@@ -28,8 +28,8 @@ pub(crate) async fn run(scene: &Scene) -> Result<(), String> {
     let thread = alice.waits_for_threads(&scene.general, 1).await.remove(0);
     let answers = |count: usize| {
         alice.waits_for(&thread, move |seen| {
-            let told = seen.iter().filter(|message| message.text.contains("I hold **alice**'s login"));
-            (told.count() >= count).then_some(())
+            let answers = seen.iter().filter(|message| message.text.contains("I hold **alice**'s login"));
+            (answers.count() >= count).then_some(())
         })
     };
     answers(1).await;
@@ -44,7 +44,7 @@ pub(crate) async fn run(scene: &Scene) -> Result<(), String> {
     let before = scene.server.events().total.refreshes;
     act(scene, "expire").await?;
     let asked = act(scene, "ask").await?;
-    expect(asked["asked"] == 1, "nobody asked")?;
+    expect(asked["asked"] == 1, "no user asked")?;
     answers(2).await;
     let total = scene.server.events().total;
     expect(total.refreshes == before + 1, &format!("one refresh was due, and there were {total:?}"))?;
@@ -61,21 +61,21 @@ fn expect(holds: bool, otherwise: &str) -> Result<(), String> {
 }
 
 async fn get(url: &str) -> Result<String, String> {
-    let told = |error: reqwest::Error| format!("{url} cannot be opened: {error}");
-    let client = reqwest::Client::builder().no_proxy().build().map_err(told)?;
+    let failed = |error: reqwest::Error| format!("{url} cannot be opened: {error}");
+    let client = reqwest::Client::builder().no_proxy().build().map_err(failed)?;
     let answer = client.get(url).send().await.and_then(reqwest::Response::error_for_status);
-    answer.map_err(told)?.text().await.map_err(told)
+    answer.map_err(failed)?.text().await.map_err(failed)
 }
 
 /// The first event of a stream of server-sent events.
 async fn first_event(url: &str) -> Result<Value, String> {
-    let told = |error: reqwest::Error| format!("{url} breaks off: {error}");
-    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(told)?;
-    let mut stream = client.get(url).send().await.map_err(told)?;
+    let failed = |error: reqwest::Error| format!("{url} breaks off: {error}");
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(failed)?;
+    let mut stream = client.get(url).send().await.map_err(failed)?;
     let mut text = String::new();
     while !text.ends_with("\n\n") {
         let chunk =
-            stream.chunk().await.map_err(told)?.ok_or_else(|| format!("{url} ends after {text:?}"))?;
+            stream.chunk().await.map_err(failed)?.ok_or_else(|| format!("{url} ends after {text:?}"))?;
         text.push_str(&String::from_utf8_lossy(&chunk));
     }
     let data = text.strip_prefix("data: ").unwrap_or_default();
@@ -85,9 +85,9 @@ async fn first_event(url: &str) -> Result<Value, String> {
 /// Presses a button of the panel.
 async fn act(scene: &Scene, what: &str) -> Result<Value, String> {
     let url = format!("{}life/{what}", scene.address);
-    let told = |error: reqwest::Error| format!("{url} does not answer: {error}");
-    let client = reqwest::Client::builder().no_proxy().build().map_err(told)?;
+    let failed = |error: reqwest::Error| format!("{url} does not answer: {error}");
+    let client = reqwest::Client::builder().no_proxy().build().map_err(failed)?;
     let request = client.post(&url).header("content-type", "application/json").body("{}");
-    let text = request.send().await.map_err(told)?.text().await.map_err(told)?;
+    let text = request.send().await.map_err(failed)?.text().await.map_err(failed)?;
     serde_json::from_str(&text).map_err(|_| format!("{url} answers: {text}"))
 }

@@ -1,12 +1,12 @@
-// The panel of refresh tokens: draws what the server sends, and counts the seconds in between.
+// The panel of refresh tokens: draws the server's pictures, and counts the seconds between them.
 
 import { el } from "/chat/text.js";
 
 const $ = (id) => document.getElementById(id);
-const WORDS = { live: "can be spent", spent: "spent once", reused: "spent twice", revoked: "revoked", expired: "too old" };
+const WORDS = { live: "can be spent", spent: "spent once", reused: "spent twice", revoked: "revoked", expired: "expired" };
 
 let picture = null;
-/** How far the provider's clock is ahead of this browser's. */
+/** The lead of the provider's clock over this browser's, in milliseconds. */
 let aheadMs = 0;
 
 const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
@@ -23,12 +23,12 @@ function login(family) {
   const bar = el("i");
   const words = el("span", { class: "words" });
   const row = el("section", { class: `login${usable ? "" : " over"}` },
-    el("h3", {}, `${account}'s login`, el("small", {}, refreshes ? `refreshed ${times}` : "new")),
+    el("h3", {}, `${account}`, el("small", {}, refreshes ? `refreshed ${times}` : "new")),
     el("ol", { class: "chain" },
       earlier > 0 && el("li", { class: "earlier" }, `${earlier} earlier `),
       tokens.map(token)),
     usable ? el("div", { class: "access" }, el("div", { class: "bar" }, bar), words)
-      : el("div", { class: "access" }, "over: sign in again"));
+      : el("div", { class: "access" }, "ended: sign in again"));
   return { row, tick: () => usable && tick(family, bar, words) };
 }
 
@@ -48,7 +48,7 @@ function draw() {
   $("life-bad").classList.toggle("some", picture.reuses > 0);
   open.replaceChildren("Tokens", el("span", { class: "more" }, ` · ${picture.refreshes} refreshes, ${picture.reuses} reuses`));
   logins = picture.families.map(login);
-  const none = el("p", { class: "none" }, "Nobody has signed in yet. Each sign-in gets a row here: one dot for each refresh token, and a line to the one that replaced it.");
+  const none = el("p", { class: "none" }, "No user has signed in yet. Each sign-in gets a row here: one dot for each refresh token, and a line to the token that replaced it.");
   $("life-rows").replaceChildren(...(logins.length ? logins.map(({ row }) => row) : [none]));
   logins.forEach(({ tick }) => tick());
 }
@@ -77,9 +77,9 @@ $("life-close").addEventListener("click", () => show(false));
 document.querySelector("main").addEventListener("pointerdown", ({ target }) => { if (target !== open) show(false); });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") show(false); });
 $("life-expire").addEventListener("click", ({ target }) => press(target, "/life/expire", ({ seconds }) =>
-  `${seconds} s went by for everybody. The next who needs a token refreshes it; all others get the new one.`));
+  `${seconds} s have passed for all users. The next request for a token refreshes it, and all others get the new token.`));
 $("life-ask").addEventListener("click", ({ target }) => press(target, "/life/ask", ({ asked }) =>
-  asked === 0 ? "Nobody has a thread yet. Sign in, and type /ask in #general." : `Asked in ${asked} thread${asked === 1 ? "" : "s"} at once.`));
+  asked === 0 ? "There is no thread yet. Sign in, and type /ask in #general." : `Asked in ${asked} thread${asked === 1 ? "" : "s"} at once.`));
 
 const source = new EventSource("/life/events");
 source.onmessage = ({ data }) => {

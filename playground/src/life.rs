@@ -1,4 +1,5 @@
-//! The panel beside the chat: every refresh token's life, live, and two buttons that cause a refresh.
+//! The panel beside the chat: every refresh token's life, live, and two buttons that cause a
+//! refresh.
 
 use std::convert::Infallible;
 
@@ -93,8 +94,8 @@ fn lifetime_ms() -> i64 {
     i64::try_from(ACCESS_TOKEN.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Moves time forward until every access token has expired. The body must be JSON, because a page of
-/// another site cannot send that without permission.
+/// Moves time forward until every access token has expired. The body must be JSON, because a page
+/// of another site cannot send that without permission.
 async fn expire(State(scene): State<Scene>, Json(_): Json<Value>) -> Json<Value> {
     match scene.advance(ACCESS_TOKEN) {
         Ok(()) => Json(json!({"seconds": ACCESS_TOKEN.as_secs()})),

@@ -1,8 +1,9 @@
 //! The playground: threadkey without a Discord account. Start it with `cargo run -p playground`.
 //!
-//! It starts three parts on loopback, each on a free port: an authorization server with strict rotation, a
-//! Discord look-alike with a chat page, and the real bot. The bot is another process of this same program.
-//! No part talks to the network. All files lie in a temporary folder, which is removed at the end.
+//! It starts three parts on loopback, each on a free port: an authorization server with strict
+//! rotation, a Discord look-alike with a chat page, and the real bot. The bot is another process of
+//! this same program. No part talks to the network. All files lie in a temporary folder, which is
+//! removed at the end.
 //!
 //! | module | owns |
 //! | --- | --- |
@@ -25,7 +26,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use bot::Bot;
 use stage::{Scene, Stage};
 
-/// Tries threadkey out without a Discord account: a chat page with the real bot in it, on this machine alone.
+/// Tries threadkey out without a Discord account: a chat page with the real bot in it, on this
+/// machine alone.
 #[derive(Debug, Parser)]
 #[command(name = "playground")]
 struct Arguments {
@@ -55,8 +57,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether this process is the bot, an agent or a detached refresh. Each of them has a command of `threadkey` as its
-/// first argument. The playground itself takes only options, so the two cannot be confused.
+/// Whether this process is the bot, an agent or a detached refresh. Each of them has a command of
+/// `threadkey` as its first argument. The playground itself takes only options, so the two cannot
+/// be confused.
 fn is_program() -> bool {
     let first = std::env::args_os().nth(1);
     first.is_some_and(|first| Cli::command().find_subcommand(first).is_some())

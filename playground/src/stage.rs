@@ -53,11 +53,13 @@ impl Stage {
     pub(crate) async fn set(port: u16, verbose: bool) -> Result<Self, String> {
         let listener =
             TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await.map_err(|error| {
-                format!("port {port} cannot be used: {error}. Choose another with --port, or leave it out")
+                format!(
+                    "port {port} cannot be used: {error}. Choose another port with --port, or omit the option"
+                )
             })?;
         let address = listener.local_addr().map_err(|error| format!("the page has no address: {error}"))?;
         let folder = tempfile::Builder::new().prefix("threadkey-playground-").tempdir();
-        let folder = folder.map_err(|error| format!("a temporary folder cannot be made: {error}"))?;
+        let folder = folder.map_err(|error| format!("a temporary folder cannot be created: {error}"))?;
         let server = AuthServer::start(ServerOptions {
             lifetimes: Lifetimes { access_token: ACCESS_TOKEN, ..Lifetimes::default() },
             ..ServerOptions::default()
@@ -109,13 +111,13 @@ impl Scene {
         println!("  1. Type  /auth start acme  , press the link, allow the access, and copy the code.");
         println!("  2. Back in the chat press  Enter code  and paste it.");
         println!(
-            "  3. Type  /ask hello  : an agent answers in a thread, with your login. Beside the chat you see"
+            "  3. Type  /ask hello  : an agent answers in a thread, with your login. The panel beside the"
         );
-        println!("     what becomes of its tokens. Be somebody else too: you choose on the left.\n");
-        if let Some(words) = bot::no_isolation() {
-            println!("{words}\n");
+        println!("     chat shows its tokens. On the left you can switch to another user.\n");
+        if let Some(notice) = bot::no_isolation() {
+            println!("{notice}\n");
         }
         println!("The bot's log: {}", self.home.log().display());
-        println!("Ctrl-C ends everything and leaves nothing behind.");
+        println!("Ctrl-C ends everything and removes all files.");
     }
 }

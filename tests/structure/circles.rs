@@ -1,8 +1,9 @@
 //! Finds files that depend on each other in a circle.
 //!
-//! A file depends on another if it names an item of it, by `use` or in place. A re-export (`pub use`) in a
-//! `mod.rs` counts as the item's own file, and the `mod.rs` depends on that file only if it needs the name
-//! itself. Method calls are not seen, because only a compiler knows which type a method belongs to.
+//! A file depends on another if it names an item of it, by `use` or in place. A re-export (`pub
+//! use`) in a `mod.rs` counts as the item's own file, and the `mod.rs` depends on that file only if
+//! it needs the name itself. Method calls are not seen, because only a compiler knows which type a
+//! method belongs to.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -26,8 +27,8 @@ struct File {
 /// The files of a tree, by the paths of their modules.
 struct Tree(BTreeMap<Vec<String>, File>);
 
-/// Returns each circle, as `a.rs -> b.rs (Name) -> a.rs (Name)`. A source is its path below `src/` and its text.
-/// Files of unit tests are left out, because they use the file that they test.
+/// Returns each circle, as `a.rs -> b.rs (Name) -> a.rs (Name)`. A source is its path below `src/`
+/// and its text. Files of unit tests are left out, because they use the file that they test.
 pub(crate) fn circles(sources: &[(String, String)]) -> Vec<String> {
     let code = sources.iter().filter(|(name, _)| !is_test(name) && !place(name).is_main);
     let tree = Tree(
@@ -74,7 +75,8 @@ fn words(text: &str) -> BTreeSet<String> {
 /// For each module, the modules that it depends on, each with the first name that it uses.
 type Dependencies = BTreeMap<Vec<String>, BTreeMap<Vec<String>, String>>;
 
-/// The shortest way from a module over its dependencies back to itself: each step's module and the name used.
+/// The shortest way from a module over its dependencies back to itself: each step's module and the
+/// name used.
 fn way_back(start: &[String], dependencies: &Dependencies) -> Option<Vec<(Vec<String>, String)>> {
     let mut ways = VecDeque::from([vec![(start.to_vec(), String::new())]]);
     let mut seen = BTreeSet::new();

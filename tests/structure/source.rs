@@ -97,7 +97,8 @@ fn block_comment_end(chars: &[char], start: usize) -> usize {
     at.min(chars.len())
 }
 
-/// The end of the string literal that begins here, if there is one: `"…"`, `r#"…"#`, and both with `b` or `c`.
+/// The end of the string literal that begins here, if there is one: `"…"`, `r#"…"#`, and both with
+/// `b` or `c`.
 fn string_end(chars: &[char], start: usize) -> Option<usize> {
     let mut at = start;
     if matches!(chars[at], 'b' | 'c') && matches!(chars.get(at + 1), Some('"' | 'r')) {

@@ -10,16 +10,17 @@ use sha2::{Digest, Sha256};
 /// Names and contents.
 pub type Files = &'static [(&'static str, &'static str)];
 
-/// Installs the packages of `package.json` and `package-lock.json`, and puts the scripts where Node.js finds them.
-/// Returns the folder of the package and that of the scripts, which lies in it. Blocks: the first call runs npm.
+/// Installs the packages of `package.json` and `package-lock.json`, and puts the scripts where
+/// Node.js finds them. Returns the folder of the package and that of the scripts, which lies in it.
+/// Blocks: the first call runs npm.
 pub fn install(package: Files, scripts: Files) -> (PathBuf, PathBuf) {
     let root = target_folder().join("tmp-node");
     fs::create_dir_all(&root).unwrap_or_else(|error| panic!("{}: {error}", root.display()));
     let package_folder = root.join(digest(package));
     let scripts_folder = package_folder.join(digest(scripts));
 
-    // One lock for all test processes: the second one finds the work done. The lock is released with the
-    // descriptor, even if this process dies.
+    // One lock for all test processes: the second one finds the work done. The lock is released
+    // with the descriptor, even if this process dies.
     let lock_path = root.join("install.lock");
     let lock = fs::File::create(&lock_path)
         .and_then(|file| file.lock().map(|()| file))

@@ -1,7 +1,8 @@
 //! `oidc-provider` from npm, with strict rotation: the certified authorization server of the tests.
 //!
-//! [`Oidc::start`] runs `tests/provider/server.mjs` in Node.js. The npm packages are installed once per lock file, into
-//! the target folder; test processes that start at once wait for the one that installs. The server dies with its owner.
+//! [`Oidc::start`] runs `tests/provider/server.mjs` in Node.js. The npm packages are installed once
+//! per lock file, into the target folder; test processes that start at once wait for the one that
+//! installs. The server dies with its owner.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -148,7 +149,8 @@ impl Oidc {
         bounded(&what, self.get(&format!("/events?settled={count}"))).await
     }
 
-    /// From now on the token endpoint processes requests, rotation included, and holds its answers back.
+    /// From now on the token endpoint processes requests, rotation included, and holds its answers
+    /// back.
     pub async fn hold(&self) {
         self.control(json!({"hold": true})).await;
     }

@@ -86,7 +86,8 @@ impl Home {
         std::fs::rename(&temp, self.clock()).expect("the clock file can be replaced");
     }
 
-    /// The program with these arguments, in this folder, with only PATH from this process's environment.
+    /// The program with these arguments, in this folder, with only PATH from this process's
+    /// environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(path());
         command
@@ -176,7 +177,8 @@ impl Running {
     }
 }
 
-/// Sends a signal to a process, or with a negative number to a process group, by the system's `kill`.
+/// Sends a signal to a process, or with a negative number to a process group, by the system's
+/// `kill`.
 pub fn signal_process(pid: i32, signal: i32) {
     let status = std::process::Command::new("/bin/kill")
         .args([format!("-{signal}"), "--".into(), pid.to_string()])

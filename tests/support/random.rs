@@ -9,7 +9,8 @@ impl Random {
         Self(seed)
     }
 
-    /// Takes the seed from this variable, else a new one. Prints it, so that the run can be repeated.
+    /// Takes the seed from this variable, else a new one. Prints it, so that the run can be
+    /// repeated.
     pub fn from_variable(variable: &str) -> Self {
         let given = std::env::var(variable).ok().map(|seed| seed.parse().expect("a seed is a number"));
         let seed = given.unwrap_or_else(|| u64::from_le_bytes(threadkey::sys::random::bytes()));

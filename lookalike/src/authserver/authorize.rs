@@ -1,4 +1,5 @@
-//! The authorization endpoint (RFC 6749 §3.1): checks the request, asks the user, and redirects them with a code.
+//! The authorization endpoint (RFC 6749 §3.1): checks the request, asks the user, and redirects
+//! them with a code.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -96,7 +97,8 @@ pub(super) async fn decide(State(shared): State<Arc<Shared>>, body: Bytes) -> Re
     see_other(&allowed(&shared, &request, account, now_ms))
 }
 
-/// Returns the address at which the browser ends if `account` allows the valid request of `query`. No page is shown.
+/// Returns the address at which the browser ends if `account` allows the valid request of `query`.
+/// No page is shown.
 pub(super) fn allow(shared: &Shared, query: &str, account: &str) -> String {
     let request = check(shared, query.as_bytes());
     let request = request.unwrap_or_else(|_| panic!("this server refuses the request {query}"));

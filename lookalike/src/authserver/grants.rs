@@ -31,7 +31,8 @@ pub enum Rotation {
     /// Each use brings a new one, and a second use ends the grant (RFC 9700 §4.14.2).
     #[default]
     Strict,
-    /// Like `Strict`, but within this time the token that was spent last may come again and yields another new one.
+    /// Like `Strict`, but within this time the token that was spent last may come again and yields
+    /// another new one.
     Grace(Duration),
     /// The refresh token stays valid, and no answer contains a new one (RFC 6749 §6).
     Fixed,

@@ -1,8 +1,9 @@
 //! The grants: all codes, refresh tokens and access tokens, and the effect of presenting one.
 //!
-//! Pure decisions on a time that is passed in. Refresh tokens rotate at each use, unless [`Rotation`] says otherwise; one that was spent revokes its whole
-//! family when it comes back (RFC 9700 §4.14.2), and so does a code (RFC 6749 §4.1.2). What is over the bounds is
-//! forgotten, the oldest first; a forgotten token is just an unknown one.
+//! All decisions are pure functions of a time argument. Refresh tokens rotate at each use, unless
+//! [`Rotation`] changes that. A spent token that comes back revokes its whole family (RFC 9700
+//! §4.14.2), and so does a spent code (RFC 6749 §4.1.2). Each table has a bound: the oldest entry
+//! is dropped, and a dropped token is an unknown token.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -174,7 +175,8 @@ impl Ledger {
         Ok(self.issue(id, scopes, Issue::RefreshToken, now_ms))
     }
 
-    /// RFC 7009: the whole grant of a refresh token, or one access token. Returns the account of the revoked grant.
+    /// RFC 7009: the whole grant of a refresh token, or one access token. Returns the account of
+    /// the revoked grant.
     pub(super) fn revoke(&mut self, token: &str) -> Option<String> {
         self.access_tokens.remove(token);
         let (_, family) = self.family(token).ok()?;

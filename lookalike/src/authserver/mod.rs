@@ -1,11 +1,14 @@
-//! An authorization server in this process, for the playground and for tests that script its faults.
+//! An authorization server in this process, for the playground and for tests that script its
+//! faults.
 //!
-//! It is strict where the standards let a server be: exact redirect URIs, PKCE with S256 only (RFC 7636), codes for a
-//! single use (RFC 6749 §4.1.2), refresh tokens that rotate, and a family that dies when a spent one comes back (RFC 9700
-//! §4.14.2). It answers `iss` (RFC 9207), metadata (RFC 8414), userinfo and revocation (RFC 7009).
+//! It is strict where the standards let a server be: exact redirect URIs, PKCE with S256 only (RFC
+//! 7636), codes for a single use (RFC 6749 §4.1.2), refresh tokens that rotate, and a family that
+//! dies when a spent one comes back (RFC 9700 §4.14.2). It answers `iss` (RFC 9207), metadata (RFC
+//! 8414), userinfo and revocation (RFC 7009).
 //!
-//! It listens on loopback only, and its `id_token` is unsigned (`alg: none`): OpenID Connect Core §3.1.3.7 lets a client
-//! trust one that came straight from the token endpoint, and no other party should trust it.
+//! It listens on loopback only, and its `id_token` is unsigned (`alg: none`): OpenID Connect Core
+//! §3.1.3.7 lets a client trust one that came straight from the token endpoint, and no other party
+//! should trust it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -143,7 +146,8 @@ impl AuthServer {
         format!("{}/callback", self.issuer())
     }
 
-    /// The `[providers.NAME]` section of threadkey.toml for this server, with [`PASTE_REDIRECT_URI`].
+    /// The `[providers.NAME]` section of threadkey.toml for this server, with
+    /// [`PASTE_REDIRECT_URI`].
     pub fn config_toml(&self, name: &str) -> String {
         self.config_toml_for(name, PASTE_REDIRECT_URI)
     }
@@ -181,9 +185,8 @@ impl AuthServer {
         self.0.shared.advance_ms(by);
     }
 
-    /// Returns the address at which the browser ends if `account` opens this sign-in link and allows the request.
-    /// No page is shown.
-    /// Panics where the server would refuse.
+    /// Returns the address at which the browser ends if `account` opens this sign-in link and
+    /// allows the request. No page is shown. Panics where the server would refuse.
     pub fn allow(&self, authorize_url: &str, account: &str) -> String {
         let (_, query) = authorize_url.split_once('?').expect("a sign-in link has a query");
         authorize::allow(&self.0.shared, query, account)
@@ -191,7 +194,8 @@ impl AuthServer {
 
     // === the log ===
 
-    /// Calls `watcher` at each moment of each token request, and at each revocation. There can be one watcher.
+    /// Calls `watcher` at each moment of each token request, and at each revocation. There can be
+    /// one watcher.
     pub fn watch(&self, watcher: impl Fn(Moment<'_>) + Send + Sync + 'static) {
         self.0.shared.watch.set(watcher);
     }
@@ -232,14 +236,16 @@ impl AuthServer {
         self.0.shared.now_ms()
     }
 
-    /// Changes whenever [`lives`](Self::lives) or [`events`](Self::events) may have, except by the passing of time.
+    /// Changes whenever [`lives`](Self::lives) or [`events`](Self::events) may have, except by the
+    /// passing of time.
     pub fn changes(&self) -> Receiver<u64> {
         self.0.shared.changes.subscribe()
     }
 
     // === scripted faults ===
 
-    /// Adds replies for the next token requests, one for each, in the order in which they are processed.
+    /// Adds replies for the next token requests, one for each, in the order in which they are
+    /// processed.
     pub fn script(&self, replies: impl IntoIterator<Item = Reply>) {
         self.0.shared.lock().script.extend(replies);
     }

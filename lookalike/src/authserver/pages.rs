@@ -87,7 +87,8 @@ fn page(status: StatusCode, template: &str, values: &[(&str, &str)]) -> Response
     (status, headers, Html(fill(template, values))).into_response()
 }
 
-/// Replaces each `{{name}}` by its value in one pass. A value that looks like `{{name}}` stays as it is.
+/// Replaces each `{{name}}` by its value in one pass. A value that looks like `{{name}}` stays as
+/// it is.
 fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let mut page = String::new();
     let mut rest = template;

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 /// How the token endpoint treats one request.
 ///
-/// Those that do not say otherwise leave the grants alone, as if the request had never been processed.
+/// Those that do not say otherwise leave the grants alone, as if the request had never been
+/// processed.
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// As without a script.
@@ -145,8 +146,8 @@ fn half(decided: Decided) -> Response {
 
 /// Closes the connection that the calling handler serves, without an answer.
 ///
-/// axum handlers cannot fail; unwinding ends the connection's own task and nothing else. `resume_unwind` does not run
-/// the panic hook, so nothing is printed.
+/// axum handlers cannot fail; unwinding ends the connection's own task and nothing else.
+/// `resume_unwind` does not run the panic hook, so nothing is printed.
 pub(super) fn hang_up() -> ! {
     std::panic::resume_unwind(Box::new("scripted to hang up"))
 }

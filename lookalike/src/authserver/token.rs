@@ -1,4 +1,5 @@
-//! The token endpoint (RFC 6749 §3.2): it checks each request strictly, and tests script its replies.
+//! The token endpoint (RFC 6749 §3.2): it checks each request strictly, and tests script its
+//! replies.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -77,7 +78,8 @@ fn arrive(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> (u64, Form) {
     (seq, form)
 }
 
-/// Takes the next scripted reply. If that reply processes requests, decides this one and records it. One lock covers all of it.
+/// Takes the next scripted reply. If that reply processes requests, decides this one and records
+/// it. One lock covers all of it.
 fn process(shared: &Shared, seq: u64, headers: &HeaderMap, body: &[u8]) -> (Reply, Option<Decided>) {
     let now_ms = shared.now_ms();
     let mut guard = shared.lock();
@@ -170,7 +172,8 @@ fn grant(inner: &mut Inner, form: &Form, now_ms: i64) -> Result<(Outcome, Issued
     .map_err(Error::Grant)
 }
 
-/// Returns the form if it is well-formed, has each field once, and comes from the one registered public client.
+/// Returns the form if it is well-formed, has each field once, and comes from the one registered
+/// public client.
 pub(super) fn strict_form(headers: &HeaderMap, body: &[u8]) -> Result<Form, Decided> {
     let content_type = headers
         .get(header::CONTENT_TYPE)

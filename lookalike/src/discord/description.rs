@@ -1,4 +1,5 @@
-//! The seam to a description of Discord's API. Only the tests pay for the real one (the feature `openapi`).
+//! The seam to a description of Discord's API. Only the tests pay for the real one (the feature
+//! `openapi`).
 
 use serde_json::Value;
 

@@ -1,5 +1,5 @@
-//! The gateway: HELLO, IDENTIFY, READY, GUILD_CREATE, heartbeats, RESUME with replay, and dispatches
-//! as the session's intents allow. Plain JSON, no compression.
+//! The gateway: HELLO, IDENTIFY, READY, GUILD_CREATE, heartbeats, RESUME with replay, and
+//! dispatches as the session's intents allow. Plain JSON, no compression.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -75,7 +75,8 @@ impl Gateway {
         self.sessions.values().find(|s| s.out.is_some()).map(|s| s.intents)
     }
 
-    /// Breaks every connection off; the sessions stay for a RESUME, unless they are to be forgotten.
+    /// Breaks every connection off; the sessions stay for a RESUME, unless they are to be
+    /// forgotten.
     pub(crate) fn disconnect(&mut self, forget: Forget) {
         for session in self.sessions.values_mut() {
             if let Some(out) = session.out.take() {
@@ -132,8 +133,9 @@ impl World {
         self.gateway.send(event, |held| (intents == 0 || held & intents != 0).then(|| payload.clone()));
     }
 
-    /// MESSAGE_CREATE or MESSAGE_UPDATE: only where the bot sees the channel; without MESSAGE_CONTENT the
-    /// text is empty, unless the bot wrote it, is mentioned in it, or it is a DM.
+    /// MESSAGE_CREATE or MESSAGE_UPDATE: only where the bot sees the channel; without
+    /// MESSAGE_CONTENT the text is empty, unless the bot wrote it, is mentioned in it, or it is a
+    /// DM.
     pub(crate) fn dispatch_message(&mut self, event: &str, message: &Message) {
         let bot = self.bot();
         if message.only.is_some() || !self.can_see(bot, message.channel) {

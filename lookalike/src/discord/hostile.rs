@@ -10,7 +10,8 @@ use super::reply::Answer;
 use super::world::Id;
 
 impl Person {
-    /// A button press with a custom_id and a message seen elsewhere: maybe another's ephemeral answer.
+    /// A button press with a custom_id and a message seen elsewhere: maybe another's ephemeral
+    /// answer.
     pub async fn forge_press(&self, channel: &Channel, message: Id, custom_id: &str) -> Answer {
         let label = format!("{} (forged): [{custom_id}]", self.name);
         let act = Act::button(self.id, channel.id, message, custom_id, label);

@@ -16,13 +16,13 @@
 //! discord.assert_no_violations();
 //! ```
 //!
-//! The bot is another process. The look-alike refuses what Discord would refuse, with Discord's error shape.
-//! //! It records each refusal as a [`Violation`], because a bot may ignore an error. Request bodies and queries
-//! //! are checked against Discord's own OpenAPI description, where this library is built with the feature
-//! //! `openapi` and that file is present beside the repository.
+//! The bot is another process. The look-alike refuses what Discord would refuse, with Discord's
+//! error shape. //! It records each refusal as a [`Violation`], because a bot may ignore an error.
+//! Request bodies and queries //! are checked against Discord's own OpenAPI description, where this
+//! library is built with the feature //! `openapi` and that file is present beside the repository.
 //!
-//! Time is real time plus an offset ([`Discord::advance`]): an interaction must be acknowledged within
-//! 3 s of its dispatch and its token ends after 15 min.
+//! Time is real time plus an offset ([`Discord::advance`]): an interaction must be acknowledged
+//! within 3 s of its dispatch and its token ends after 15 min.
 //!
 //! | module | owns |
 //! | --- | --- |
@@ -95,8 +95,8 @@ pub struct Options {
     pub bot_id: Id,
     /// The bot user's name.
     pub bot_name: String,
-    /// Whether the developer portal grants the Message Content intent; a bot that asks for it without
-    /// the grant is closed with 4014.
+    /// Whether the developer portal grants the Message Content intent; a bot that asks for it
+    /// without the grant is closed with 4014.
     pub message_content_intent: bool,
     /// The heartbeat interval that HELLO asks for.
     pub heartbeat_interval_ms: u64,
@@ -275,8 +275,8 @@ impl Discord {
         self.change(|world| std::mem::take(&mut world.violations))
     }
 
-    /// Where the look-alike's own answers are not as Discord describes them; empty where the description
-    /// is not there.
+    /// Where the look-alike's own answers are not as Discord describes them; empty where the
+    /// description is not there.
     pub fn drift(&self) -> Vec<String> {
         self.world().drift.clone()
     }

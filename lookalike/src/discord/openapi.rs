@@ -1,5 +1,5 @@
-//! Checks requests and answers against Discord's own OpenAPI description, where that file lies beside
-//! the repository. Validators are built once per route, from the parts that the route needs.
+//! Checks requests and answers against Discord's own OpenAPI description, where that file lies
+//! beside the repository. Validators are built once per route, from the parts that the route needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -22,7 +22,8 @@ pub struct OpenApi {
 }
 
 impl OpenApi {
-    /// Reads the description, once per process. Without the file this is `None`, and one line on stderr reports it.
+    /// Reads the description, once per process. Without the file this is `None`, and one line on
+    /// stderr reports it.
     pub fn load() -> Option<Self> {
         static DOCUMENT: OnceLock<Option<Value>> = OnceLock::new();
         let document = DOCUMENT.get_or_init(read).as_ref()?;
@@ -127,8 +128,8 @@ fn references(schema: &Value) -> Vec<String> {
     }
 }
 
-/// Discord takes permission fields as decimal strings too, and serenity sends them so; its description
-/// knows numbers only.
+/// Discord takes permission fields as decimal strings too, and serenity sends them so; its
+/// description knows numbers only.
 fn with_number_permissions(body: &Value) -> Value {
     match body {
         Value::Object(map) => map

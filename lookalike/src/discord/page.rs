@@ -150,7 +150,8 @@ struct Doing {
     deed: Deed,
 }
 
-/// Answers with `{}`, `{"error": …}` as the user would read it, `{"dialog": …}` or `{"choices": …}`.
+/// Answers with `{}`, `{"error": …}` as the user would read it, `{"dialog": …}` or `{"choices":
+/// …}`.
 async fn act(State(page): State<Page>, Json(doing): Json<Doing>) -> Json<Value> {
     let Some(person) = page.person(&doing.person) else {
         return Json(json!({"error": "nobody has this id"}));

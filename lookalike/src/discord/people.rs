@@ -1,5 +1,5 @@
-//! Users: they type, press and read. A user does only what Discord's client allows. Anything else is a
-//! //! mistake of the test and fails it. Hostile actions are in [`super::hostile`].
+//! Users: they type, press and read. A user does only what Discord's client allows. Anything else
+//! is a //! mistake of the test and fails it. Hostile actions are in [`super::hostile`].
 
 use std::fmt;
 
@@ -112,8 +112,8 @@ impl Person {
         reply
     }
 
-    /// Types a slash command and waits for the first answer of any kind, "thinking" and the failure that
-    /// the user sees included.
+    /// Types a slash command and waits for the first answer of any kind, "thinking" and the failure
+    /// that the user sees included.
     pub async fn try_command(&self, channel: &Channel, path: &str, options: &[(&str, &str)]) -> Answer {
         match self.send_command(channel, path, options) {
             Ok(id) => Answer::wait(self, id).await,
@@ -281,7 +281,8 @@ impl Person {
             .collect()
     }
 
-    /// Waits until `look` finds its target in the messages that this user sees here, and returns it.
+    /// Waits until `look` finds its target in the messages that this user sees here, and returns
+    /// it.
     pub async fn waits_for<R>(
         &self,
         channel: &Channel,

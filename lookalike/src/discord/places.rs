@@ -44,7 +44,8 @@ impl Discord {
         guild
     }
 
-    /// A new guild without the bot. There only users who installed the bot for themselves can use it.
+    /// A new guild without the bot. There only users who installed the bot for themselves can use
+    /// it.
     pub fn guild_without_bot(&self, name: &str) -> Guild {
         let id = self.change(|world| {
             let (id, owner) = (world.next_id(), world.next_id());

@@ -1,4 +1,5 @@
-//! A typed command in the form of Discord's client, which sends only commands that the bot registered.
+//! A typed command in the form of Discord's client, which sends only commands that the bot
+//! registered.
 
 use serde_json::{Value, json};
 
@@ -8,7 +9,8 @@ use super::world::{Id, World};
 const SUB_COMMAND: u64 = 1;
 const SUB_COMMAND_GROUP: u64 = 2;
 
-/// A typed command: its path (`auth start`), its options, and the option being typed if it is autocompleted.
+/// A typed command: its path (`auth start`), its options, and the option being typed if it is
+/// autocompleted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Typed<'a> {
     pub path: &'a str,

@@ -128,7 +128,8 @@ impl MessageView {
         self.buttons.iter().find(|button| button.label == label)
     }
 
-    /// Where a link whose words contain `label` leads: a link button, a masked link, an embed's title.
+    /// Where a link whose words contain `label` leads: a link button, a masked link, an embed's
+    /// title.
     pub fn link(&self, label: &str) -> Option<String> {
         let button = self.buttons.iter().find(|b| b.label.contains(label)).and_then(|b| b.url.clone());
         let titled = || self.embeds.iter().find(|e| e.title.contains(label)).and_then(|e| e.url.clone());

@@ -1,5 +1,5 @@
-//! The state of the look-alike: users, guilds, channels, messages, interactions. It is plain data with
-//! //! questions about permissions and visibility. The wire forms are in [`super::wire`].
+//! The state of the look-alike: users, guilds, channels, messages, interactions. It is plain data
+//! with //! questions about permissions and visibility. The wire forms are in [`super::wire`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -238,7 +238,8 @@ impl World {
         self.channels.get(&id).filter(|channel| !channel.deleted)
     }
 
-    /// A member's permissions in a channel. A thread has its parent's rules. In a DM both ends have all permissions.
+    /// A member's permissions in a channel. A thread has its parent's rules. In a DM both ends have
+    /// all permissions.
     pub(crate) fn permissions(&self, user: Id, channel: Id) -> u64 {
         let Some(channel) = self.channel(channel) else {
             return 0;

@@ -1,4 +1,4 @@
-// The chat page: draws the picture that the server sends, and sends what the person does.
+// The chat page: draws the server's picture, and sends the user's actions.
 
 import { el, icon, markdown, webLink } from "./text.js";
 import { parse, suggest } from "./typing.js";
@@ -11,9 +11,9 @@ let picture = null;
 let source = null;
 let channelId = null;
 let typingTimer = null;
-/** How far the server's clock is ahead of this browser's. */
+/** The lead of the server's clock over this browser's. */
 let aheadMs = 0;
-// Per person, for as long as the page is open: where they are, what they read, dismissed and saw fail.
+// For each user, while the page is open: the current place, and the messages read, dismissed and failed.
 const memory = new Map();
 
 function mine() {
@@ -40,7 +40,7 @@ async function act(deed) {
   }
 }
 
-/** Does it, and shows what the person would see: a dialog, or words in red. */
+/** Sends an action and shows its result: a dialog, or an error in red. */
 async function perform(deed, at = channelId) {
   const answer = await act(deed);
   if (answer.dialog) openDialog(answer.dialog, at);
@@ -99,7 +99,7 @@ function showSide(open) {
   $("menu").setAttribute("aria-expanded", String(open));
 }
 
-// --- people ---
+// --- users ---
 
 function face(id, name, small = false) {
   const bot = picture ? id === picture.bot : false;
@@ -216,7 +216,7 @@ function drawEmpty(place) {
   return el("li", { class: "empty" }, el("strong", {}, (place.kind === "text" ? "#" : "") + place.name), words);
 }
 
-// What is drawn is drawn again only if it differs, so that a press or a selection is not lost.
+// A message is drawn again only if it differs, so that a press or a selection is not lost.
 let drawn = "";
 
 function drawMessages(jump) {
@@ -377,7 +377,7 @@ $("draft").addEventListener("keydown", (event) => {
     choose(selected);
   } else if (event.key === "Enter" && !event.shiftKey) {
     event.preventDefault();
-    // A whole command is sent; while it lacks something, Enter takes the suggestion.
+    // Enter sends a complete command, and takes the suggestion for an incomplete one.
     const whole = channel() && !parse($("draft").value.trim(), channel().commands, picture.users).wrong;
     if (open && !(whole && $("draft").value.startsWith("/"))) choose(selected);
     else send();

@@ -1,6 +1,6 @@
-// Discord's markdown as DOM nodes. Text only ever becomes text nodes; nothing is parsed as HTML.
+// Discord's markdown as DOM nodes. Text becomes text nodes only: nothing is parsed as HTML.
 
-/** Makes an element; properties that are null are left out. */
+/** Creates an element, without the properties that are null. */
 export function el(tag, properties = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {

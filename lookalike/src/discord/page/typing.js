@@ -1,4 +1,4 @@
-// What is typed into the composer: commands with their options, mentions, and what could come next.
+// The text in the composer: commands with their options, mentions, and suggestions.
 
 /** The command form whose path the text begins with, the longest first. */
 function formOf(text, commands) {
@@ -20,7 +20,7 @@ function optionsOf(text, form) {
   return { given, stray: text.slice(0, starts[0]?.index ?? text.length).trim() };
 }
 
-/** What the text would send: `{say}`, `{command}` or `{wrong}`. */
+/** The action that the text would send: `{say}`, `{command}` or `{wrong}`. */
 export function parse(text, commands, users) {
   if (!text.startsWith("/")) {
     const byLength = [...users].sort((a, b) => b.name.length - a.name.length);

@@ -121,8 +121,8 @@ impl World {
         Ok((200, self.message_json(&self.messages[&id])))
     }
 
-    /// Posting in an archived thread that is not locked brings it back; a mention in a private one adds
-    /// the mentioned.
+    /// Posting in an archived thread that is not locked brings it back; a mention in a private one
+    /// adds the mentioned.
     pub(crate) fn revive(&mut self, channel: Id) {
         let Some(found) = self.channels.get_mut(&channel) else {
             return;
