@@ -77,7 +77,7 @@ impl Oidc {
         let stdout = child.stdout.take().expect("it was asked for at the start");
         let issuer = tokio::time::timeout(START_TIMEOUT, first_line(stdout))
             .await
-            .unwrap_or_else(|_| panic!("oidc-provider said nothing for {START_TIMEOUT:?}"));
+            .unwrap_or_else(|_| panic!("oidc-provider printed nothing for {START_TIMEOUT:?}"));
         let client = Client::builder()
             .no_proxy()
             .timeout(ANSWER_LIMIT)
@@ -236,7 +236,7 @@ async fn first_line(stdout: ChildStdout) -> String {
         other => panic!("oidc-provider ended before it listened; see its errors above ({other:?})"),
     };
     let listening: Listening =
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("oidc-provider said {line:?}: {error}"));
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("oidc-provider printed {line:?}: {error}"));
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     listening.issuer
 }

@@ -82,7 +82,7 @@ pub(super) async fn decide(State(shared): State<Arc<Shared>>, body: Bytes) -> Re
     };
     if field("decision") != "allow" {
         inner.pages.requests.remove(&number);
-        let target = denied(&shared.issuer, &request, "access_denied", "the person said no");
+        let target = denied(&shared.issuer, &request, "access_denied", "the user denied the request");
         return see_other(&target);
     }
     let typed = field("login").to_lowercase();

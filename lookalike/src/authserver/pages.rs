@@ -54,7 +54,7 @@ pub(super) async fn callback(RawQuery(query): RawQuery) -> Response {
         }
         (_, Some("access_denied")) => message(
             StatusCode::OK,
-            "You said no",
+            "You denied the request",
             "Nothing was signed in. Close this page; to try again, start the sign-in again.",
         ),
         (_, Some(error)) => {

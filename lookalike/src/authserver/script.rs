@@ -8,11 +8,10 @@ use serde_json::Value;
 
 /// How the token endpoint treats one request.
 ///
-/// Those that do not say otherwise leave the grants alone, as if the request had never been
-/// processed.
+/// Replies that process the request are documented as such. All others leave the grants unchanged.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// As without a script.
+    /// The same as without a script.
     Normal,
     /// A bare status.
     Status(u16),
@@ -22,13 +21,13 @@ pub enum Reply {
     Html503,
     /// A status and JSON.
     Json(u16, Value),
-    /// A status, headers and body, taken as they are.
+    /// A status, headers and body, sent unchanged.
     Raw {
         /// The HTTP status.
         status: u16,
-        /// In this order.
+        /// The headers, in this order.
         headers: Vec<(String, String)>,
-        /// Sent whole.
+        /// The body, sent whole.
         body: Vec<u8>,
     },
     /// Reads the request, and closes the connection without a byte in answer.

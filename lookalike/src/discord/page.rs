@@ -117,7 +117,7 @@ async fn events(
     State(page): State<Page>,
     Query(watcher): Query<Watcher>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, (StatusCode, &'static str)> {
-    let person = page.person(&watcher.person).ok_or((StatusCode::NOT_FOUND, "nobody has this id"))?;
+    let person = page.person(&watcher.person).ok_or((StatusCode::NOT_FOUND, "no user has this id"))?;
     // Opened before anything is drawn: a picture must change nothing, or it would ask for the next.
     person.dm();
     let changes = page.discord.changes();
@@ -154,7 +154,7 @@ struct Doing {
 /// …}`.
 async fn act(State(page): State<Page>, Json(doing): Json<Doing>) -> Json<Value> {
     let Some(person) = page.person(&doing.person) else {
-        return Json(json!({"error": "nobody has this id"}));
+        return Json(json!({"error": "no user has this id"}));
     };
     Json(page.carry_out(&person, doing.deed).await.unwrap_or_else(|why| json!({"error": why})))
 }
