@@ -18,8 +18,8 @@ pub enum Moment<'a> {
     /// The request got this reply. Without a decision the reply did not touch the grants.
     Decided {
         /// The request's number.
-        ///         seq: u64,
-        ///         /// The script's reply, or [`Reply::Normal`].
+        seq: u64,
+        /// The script's reply, or [`Reply::Normal`].
         reply: &'a Reply,
         /// The decision, before the reply changes it.
         decided: Option<&'a Decided>,
