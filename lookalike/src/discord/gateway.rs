@@ -70,13 +70,7 @@ impl Gateway {
         self.sessions.values().any(|s| s.out.as_ref().is_some_and(|out| !out.is_closed()))
     }
 
-    /// The intents of the newest session.
-    pub(crate) fn intents(&self) -> Option<u64> {
-        self.sessions.values().find(|s| s.out.is_some()).map(|s| s.intents)
-    }
-
-    /// Breaks every connection off; the sessions stay for a RESUME, unless they are to be
-    /// forgotten.
+    /// Breaks every connection. The sessions stay for a RESUME, unless `forget` removes them.
     pub(crate) fn disconnect(&mut self, forget: Forget) {
         for session in self.sessions.values_mut() {
             if let Some(out) = session.out.take() {
