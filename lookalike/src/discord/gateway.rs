@@ -31,7 +31,7 @@ pub(super) mod intent {
 const REPLAY: usize = 1_000;
 /// Frames waiting for a slow bot; past that its connection is dropped, as Discord does.
 const QUEUE: usize = 2_000;
-/// Sessions remembered, live and broken ones together.
+/// The number of sessions kept, live and broken ones together.
 const SESSIONS: usize = 16;
 
 /// An order for a connection's task.

@@ -15,7 +15,7 @@ use super::world::{Id, World};
 /// The first answer to a command, a button or a modal.
 #[derive(Debug)]
 pub enum Answer {
-    /// A new message, maybe still "thinking".
+    /// A new message, which may still show "thinking".
     Message(Reply),
     /// The message with the button was changed, or will be.
     Updated(Reply),
@@ -174,7 +174,8 @@ impl Reply {
         self.wait(&format!("to say {text:?}"), |view| view.all_text().contains(text)).await
     }
 
-    /// Waits until the message is as wanted; `what` goes on with "waited for the answer …".
+    /// Waits until the message satisfies `wanted`. `what` completes the sentence "waited for the
+    /// answer …".
     pub async fn wait(&self, what: &str, wanted: impl Fn(&MessageView) -> bool) -> MessageView {
         let look = |world: &World| {
             let view = MessageView::of(world, world.messages.get(&self.message)?);
@@ -261,7 +262,7 @@ impl Modal {
         }
     }
 
-    /// Sends it off, as the client lets one.
+    /// Sends the form, if the client allows it.
     pub fn send(&self, values: &[(&str, &str)]) -> Result<Id, String> {
         let known = |name: &str| self.inputs.iter().any(|i| i.label == name || i.custom_id == name);
         if let Some((name, _)) = values.iter().find(|(name, _)| !known(name)) {

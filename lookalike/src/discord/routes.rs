@@ -107,7 +107,7 @@ pub struct Matched {
 }
 
 impl Matched {
-    /// The n-th parameter as a snowflake; 0, which nothing has, if it is none.
+    /// The n-th parameter as a snowflake, or 0, which no object has.
     pub fn id(&self, n: usize) -> u64 {
         self.values.get(n).and_then(|value| value.parse().ok()).unwrap_or(0)
     }

@@ -339,7 +339,7 @@ impl World {
         own.into_iter().flatten().chain(self.global_commands.iter().filter(usable)).cloned().collect()
     }
 
-    /// Writes a message down. Mentions are read from the text by the caller's rule.
+    /// Stores a message. Mentions are read from the text by the caller's rule.
     pub(crate) fn add_message(&mut self, mut message: Message) -> Id {
         if message.id == 0 {
             message.id = self.next_id();

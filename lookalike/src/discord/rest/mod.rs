@@ -178,7 +178,7 @@ fn answer(
     answered
 }
 
-/// `GET /gateway` is open to all; interaction and webhook tokens speak for themselves.
+/// `GET /gateway` needs no token. Interaction and webhook tokens in the path are enough.
 fn needs_token(route: Route) -> bool {
     !matches!(
         route,

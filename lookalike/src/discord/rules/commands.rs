@@ -9,7 +9,7 @@ use super::{Checked, length, list, utf16};
 const SUB_COMMAND: u64 = 1;
 const SUB_COMMAND_GROUP: u64 = 2;
 
-/// A whole set of commands, as a bulk overwrite gives it.
+/// A whole set of commands, as in a bulk overwrite.
 pub(crate) fn commands(given: &[Value]) -> Checked {
     if given.len() > 100 {
         return Err(format!("{} commands; Discord takes 100", given.len()));
