@@ -116,7 +116,7 @@ fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<
     };
     // The fast path for a fresh token: it reads one session, logs nothing and needs no runtime.
     if rejected.is_none()
-        && let Some(session) = store.glance(&args.tenant())
+        && let Some(session) = store.find_session(&args.tenant())
         && cli::token::print_if_fresh(&context, session, args)?
     {
         return Ok(());

@@ -136,7 +136,9 @@ secret_newtype! {
     State,
     /// The OpenID Connect `nonce`.
     Nonce,
-    /// What a worker shows to the token API.
+    /// An OpenID Connect id token (OpenID Connect Core §2): it names the account.
+    IdToken,
+    /// The random secret that a worker presents to the token API.
     Capability,
 }
 

@@ -12,7 +12,7 @@ fuzz_target!(|input: &[u8]| {
     let text = spread(input);
     let disk = disk(Some(&text));
     let store = open(&disk);
-    let Some(session) = store.glance(&tenant()) else { return };
+    let Some(session) = store.find_session(&tenant()) else { return };
     match run(store.read(&tenant())) {
         Ok(entry) => assert_eq!(Some(session), entry.session, "the look and the whole reading differ"),
         Err(error) => {

@@ -11,10 +11,10 @@ use serde_json::{Value, value::RawValue};
 use threadkey::{
     ids::{Lineage, Principal, Tenant},
     secret::{AccessToken, CodeVerifier, Fingerprint, RefreshToken, State},
-    session::{Applied, Binding, Change, Entry, Grant, Pending, Retry, Seen, Session, Spent, apply},
+    session::{Applied, Binding, Change, Entry, Grant, Pending, Retry, Revision, Session, RefreshTarget, apply},
     store::{FileStore, Purpose, Records, Store as _, StoreError},
 };
-use threadkey_fuzz::{NOW, STORE, assert_tells_nothing, disk, open, run, tenant};
+use threadkey_fuzz::{NOW, STORE, assert_no_canary, disk, open, run, tenant};
 
 fuzz_target!(|input: &[u8]| {
     let Some((choice, text)) = input.split_first() else { return };
@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
         Ok(_) => json(text)["version"] == 1,
         Err(error) => {
             assert!(matches!(error, StoreError::Corrupt { .. } | StoreError::Newer { .. }), "{error}");
-            assert_tells_nothing(&format!("{error} {error:?}"));
+            assert_no_canary(&format!("{error} {error:?}"));
             false
         }
     };
@@ -71,9 +71,9 @@ const CHANGES: u8 = 14;
 
 fn changed_by(number: u8, entry: &Entry) -> Change {
     let session = entry.session.as_ref();
-    let seen = session.map_or(Seen { lineage: Lineage([9; 16]), generation: 1 }, Session::seen);
-    let spent = session.and_then(Session::to_spend);
-    let spent = spent.unwrap_or_else(|| Spent { seen, fingerprint: Fingerprint::of("another") });
+    let seen = session.map_or(Revision { lineage: Lineage([9; 16]), generation: 1 }, Session::revision);
+    let spent = session.and_then(Session::refresh_target);
+    let spent = spent.unwrap_or_else(|| RefreshTarget { seen, fingerprint: Fingerprint::of("another") });
     let waiting = entry.candidate.as_ref().map_or(seen.lineage, |candidate| candidate.lineage);
     match number {
         0 => Change::Logout,

@@ -11,7 +11,6 @@ mod logs;
 mod run;
 mod signals;
 mod standby;
-mod tokens;
 
 use std::{path::PathBuf, sync::Arc};
 

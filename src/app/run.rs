@@ -9,16 +9,11 @@ use std::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    AppError, AppSettings,
-    signals::Signals,
-    standby::bot_lock,
-    tokens::{BrokerTokens, in_use},
-};
+use super::{AppError, AppSettings, signals::Signals, standby::bot_lock};
 use crate::{
     agent::{AgentSettings, Capabilities, Workers},
     api,
-    broker::Broker,
+    broker::{Broker, WorkerTokens},
     discord::{self, DiscordSettings, Scrubber},
 };
 
@@ -48,10 +43,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
         Scrubber::new(move |fingerprint| capabilities.is_secret(fingerprint))
     };
     let workers = settings.agent.clone().map(|agent| create_workers(agent, capabilities, &broker));
-    let background_refresh = settings
-        .agent
-        .zip(workers.clone())
-        .map(|(agent, workers)| refresh_in_background(broker.clone(), workers, agent));
+    let background_refresh = workers.clone().map(|workers| refresh_in_background(broker.clone(), workers));
     let choice_expiry = expire_choices(broker.clone());
     let mut bot =
         tokio::spawn(discord::run(discord, broker.clone(), workers.clone(), scrubber, shutdown.clone()));
@@ -122,16 +114,14 @@ fn serve_api(
 }
 
 fn create_workers(agent: AgentSettings, capabilities: Arc<Capabilities>, broker: &Broker) -> Workers {
-    let tokens = Arc::new(BrokerTokens { broker: broker.clone(), capabilities: capabilities.clone() });
+    let tokens = Arc::new(WorkerTokens::new(broker.clone(), capabilities.clone()));
     Workers::new(agent, capabilities, tokens)
 }
 
 /// Refreshes the sessions of live workers before their tokens expire.
-fn refresh_in_background(broker: Broker, workers: Workers, agent: AgentSettings) -> JoinHandle<()> {
+fn refresh_in_background(broker: Broker, workers: Workers) -> JoinHandle<()> {
     let changes = workers.changes();
-    tokio::spawn(
-        async move { broker.keep_fresh(|| in_use(&workers.live(), &agent.providers), changes).await },
-    )
+    tokio::spawn(async move { broker.keep_fresh(|| WorkerTokens::in_use(&workers.holders()), changes).await })
 }
 
 fn expire_choices(broker: Broker) -> JoinHandle<()> {

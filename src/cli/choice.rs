@@ -3,13 +3,13 @@
 
 use super::{
     Exit, Failure,
-    messages::{choice_commands, dropped_text, in_words, signed_in_text},
+    messages::{choice_commands, dropped_text, signed_in_text},
     print_notice, read_input, stdin_is_terminal,
 };
 use crate::{
     broker::{Broker, ChoiceError, Undecided},
     ids::{Lineage, Tenant},
-    session::CHOICE_LIFETIME,
+    session::{CHOICE_LIFETIME, in_words},
 };
 
 /// The answer of a user.

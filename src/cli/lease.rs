@@ -1,61 +1,9 @@
-//! The output formats of a token, and its form on the pipe from the detached process.
+//! The output formats of a token.
 
-use std::{fmt::Write as _, time::Duration};
-
-use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
 
 use super::{Exit, Failure, args::Format, json_line};
-use crate::{broker::Lease, ids::Tenant, secret::AccessToken};
-
-/// A token with the members of the token API's answer.
-#[derive(Serialize, Deserialize)]
-pub(super) struct TokenDto {
-    access_token: String,
-    token_type: String,
-    /// Unix seconds.
-    expires_at: i64,
-    /// Seconds.
-    expires_in: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<String>,
-    provider: String,
-    principal: String,
-    generation: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    account: Option<String>,
-}
-
-impl From<&Lease> for TokenDto {
-    fn from(lease: &Lease) -> Self {
-        Self {
-            access_token: lease.access_token.expose().to_owned(),
-            token_type: lease.token_type.clone(),
-            expires_at: lease.expires_at,
-            expires_in: lease.expires_in.as_secs(),
-            scope: lease.scope.clone(),
-            provider: lease.tenant.provider.to_string(),
-            principal: lease.tenant.principal.to_string(),
-            generation: lease.generation,
-            account: lease.account.clone(),
-        }
-    }
-}
-
-impl TokenDto {
-    /// Returns the lease, or `None` if provider and principal name no tenant.
-    pub(super) fn into_lease(self) -> Option<Lease> {
-        Some(Lease {
-            tenant: Tenant::new(self.provider.parse().ok()?, self.principal.parse().ok()?),
-            access_token: AccessToken::new(self.access_token),
-            token_type: self.token_type,
-            expires_at: self.expires_at,
-            expires_in: Duration::from_secs(self.expires_in),
-            scope: self.scope,
-            account: self.account,
-            generation: self.generation,
-        })
-    }
-}
+use crate::broker::{Lease, TokenJson};
 
 /// Formats a lease and ends it with a line break.
 pub(super) fn format_lease(lease: &Lease, format: Format) -> Result<String, Failure> {
@@ -75,7 +23,7 @@ pub(super) fn format_lease(lease: &Lease, format: Format) -> Result<String, Fail
     Ok(match format {
         Format::Raw => format!("{token}\n"),
         Format::Header => format!("Authorization: {} {token}\n", scheme(&lease.token_type)),
-        Format::Json => json_line(&TokenDto::from(lease))?,
+        Format::Json => json_line(&TokenJson::from(lease))?,
         Format::Env => {
             let mut lines = String::new();
             let expires_at = lease.expires_at.to_string();
@@ -109,7 +57,10 @@ fn shell_quoted(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::secret::AccessToken;
 
     fn lease(token: &str) -> Lease {
         Lease {
@@ -154,13 +105,5 @@ mod tests {
         assert!(format_lease(&typed, Format::Raw).is_ok());
         let env = format_lease(&lease("it's $HOME"), Format::Env).expect("prints");
         assert!(env.starts_with("THREADKEY_TOKEN='it'\\''s $HOME'\n"), "{env}");
-    }
-
-    #[test]
-    fn a_lease_passes_the_pipe_unchanged() {
-        let json = serde_json::to_string(&TokenDto::from(&lease("a"))).expect("is JSON");
-        let back: TokenDto = serde_json::from_str(&json).expect("is a token");
-        let back = back.into_lease().expect("names a tenant");
-        assert_eq!((back.access_token.expose(), back.generation), ("a", 7));
     }
 }

@@ -1,7 +1,7 @@
 //! Texts that several `auth` commands print: the result of a sign-in, and the commands to type
 //! next.
 
-use std::{fmt::Write as _, time::Duration};
+use std::fmt::Write as _;
 
 use crate::{
     broker::{GrantEnd, SignedIn, Unchosen},
@@ -52,11 +52,6 @@ pub(super) fn dropped_text(tenant: &Tenant, dropped: &Unchosen) -> String {
              account there."
         ),
     }
-}
-
-/// Returns a duration in whole minutes, as a text.
-pub(super) fn in_words(duration: Duration) -> String {
-    format!("{} minutes", duration.as_secs() / 60)
 }
 
 #[cfg(test)]

@@ -21,11 +21,11 @@ use super::{
     Exit, Failure, RefreshArgs, TokenArgs,
     args::{Format, RejectedFrom},
     choice,
-    lease::{TokenDto, format_lease},
+    lease::format_lease,
     print_result, read_input,
 };
 use crate::{
-    broker::{Broker, CALLER_WAIT, Lease, Peek, TokenError, peek},
+    broker::{Broker, CALLER_WAIT, Lease, StoredToken, TokenError, TokenJson, TokenPolicy},
     ids::Tenant,
     oauth::Providers,
     secret::AccessToken,
@@ -60,7 +60,7 @@ struct RefreshRequest {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum RefreshReply {
-    Token(TokenDto),
+    Token(TokenJson),
     Failed { exit: u8, text: String },
 }
 
@@ -97,8 +97,9 @@ pub fn print_if_fresh(
     let tenant = args.tenant();
     let Some(provider) = context.providers.get(&tenant.provider) else { return Ok(false) };
     let entry = Entry { session: Some(session), ..Entry::default() };
-    match peek(provider, &tenant, &entry, args.min_ttl, context.clock.now()) {
-        Ok(Peek::Serves(lease)) => print(&lease, args.format).map(|()| true),
+    let policy = TokenPolicy::new(provider, args.min_ttl);
+    match StoredToken::new(&tenant, &entry, policy, context.clock.now()) {
+        StoredToken::Fresh(lease) => print(&lease, args.format).map(|()| true),
         _ => Ok(false),
     }
 }
@@ -135,26 +136,28 @@ async fn get(
         return Err(TokenError::UnknownProvider(tenant.provider.clone()).into());
     };
     let deadline = Instant::now() + CALLER_WAIT;
+    let policy = TokenPolicy::new(provider, min_ttl);
     let entry = context.store.read(tenant).await?;
     let request = RefreshRequest { rejected: newly_rejected(&entry, rejected.as_ref()) };
     if request.rejected.is_none() {
-        match peek(provider, tenant, &entry, min_ttl, context.clock.now())? {
-            Peek::Serves(lease) => return Ok(lease),
-            Peek::Due(lease) => {
+        match StoredToken::new(tenant, &entry, policy, context.clock.now()) {
+            StoredToken::Fresh(lease) => return Ok(lease),
+            StoredToken::RefreshDue(lease) => {
                 refresh_in_background(context, tenant, min_ttl).await;
                 return Ok(lease);
             }
-            Peek::Work => {}
+            StoredToken::Refused { error, .. } => return Err(error.into()),
+            StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
         // Another process may refresh already. This process can wait for it: its death loses
         // nothing.
         let unlocked = timeout_at(deadline, context.store.wait_unlocked(tenant)).await;
         unlocked.map_err(|_| TokenError::InProgress(tenant.clone()))??;
         let entry = context.store.read(tenant).await?;
-        if let Peek::Serves(lease) | Peek::Due(lease) =
-            peek(provider, tenant, &entry, min_ttl, context.clock.now())?
-        {
-            return Ok(lease);
+        match StoredToken::new(tenant, &entry, policy, context.clock.now()) {
+            StoredToken::Fresh(lease) | StoredToken::RefreshDue(lease) => return Ok(lease),
+            StoredToken::Refused { error, .. } => return Err(error.into()),
+            StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
     }
     let reply = start_detached(context.config, tenant, min_ttl, &request).map_err(|error| {
@@ -166,7 +169,7 @@ async fn get(
     match timeout_at(deadline, read_reply(reply)).await {
         Err(_) => Err(TokenError::InProgress(tenant.clone()).into()),
         Ok(Some(RefreshReply::Failed { exit, text })) => Err(Failure::new(exit_from_code(exit), text)),
-        Ok(Some(RefreshReply::Token(token))) => token.into_lease().ok_or_else(|| no_result(tenant)),
+        Ok(Some(RefreshReply::Token(token))) => token.try_into().map_err(|_| no_result(tenant)),
         Ok(None) => Err(no_result(tenant)),
     }
 }
@@ -257,7 +260,7 @@ pub async fn refresh(broker: &Broker, args: &RefreshArgs) {
         Err(failure) => return refresh_failed(&failure),
     };
     match result {
-        Ok(lease) => write_reply(&RefreshReply::Token(TokenDto::from(&lease))),
+        Ok(lease) => write_reply(&RefreshReply::Token(TokenJson::from(&lease))),
         Err(error) => refresh_failed(&error.into()),
     }
 }
@@ -295,8 +298,11 @@ mod tests {
         assert_eq!(newly_rejected(&entry, Some(&AccessToken::new("access-6"))), None);
         assert_eq!(newly_rejected(&entry, None), None);
         if let Some(session) = &mut entry.session {
-            session.rejected =
-                Some(crate::session::Rejected { fingerprint: current.fingerprint(), at: 1_795_358_672 });
+            session.rejected = Some(crate::session::Rejected {
+                fingerprint: current.fingerprint(),
+                at: 1_795_358_672,
+                decided: false,
+            });
         }
         assert_eq!(newly_rejected(&entry, Some(&current)), None);
     }

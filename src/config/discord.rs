@@ -48,7 +48,7 @@ pub(super) fn settings(
         allowed_channels: ids(section.allowed_channels),
         allowed_roles: ids(section.allowed_roles),
         allowed_users: ids(section.allowed_users),
-        shared,
+        guild_sessions: shared,
         conversations: store.with_file_name("conversations.json"),
     }))
 }

@@ -1,98 +1,151 @@
-//! How a tenant's record may change: the one place that decides.
+//! How a tenant's record changes: the one place that decides.
 //!
-//! Every change names what it was made for, a lineage and generation or a pending `state`, and is refused as
-//! [`Applied::Stale`] when that is no longer there. So a late result can neither revive a logout nor overwrite a newer
-//! sign-in, whoever brings it and however late.
+//! Every change names the state that it was made for: a lineage and generation, or a pending
+//! `state`. If that state is gone, the change is [`Applied::Stale`]. So a late result neither
+//! revives a logout nor overwrites a newer sign-in, whichever process brings it and however late.
+//!
+//! There are two kinds. A [`Change`] is open to any caller of the store. A [`Settlement`] is the
+//! result of a request that spent a secret, and only the holder of the tenant's lock commits it
+//! ([`TenantLock::settle`](super::TenantLock::settle)).
 
 use super::{
-    Ended, Entry, FORCED_REFRESH_INTERVAL, Grant, Pending, Rejected, Retry, Seen, Session, Spent, seconds,
+    Ended, Entry, FORCED_REFRESH_INTERVAL, Grant, Pending, RefreshTarget, Rejected, Retry, Session, seconds,
 };
 use crate::{
     ids::{Lineage, UnixTime},
     secret::{AccessToken, State},
 };
 
-/// One change of one tenant's record.
+/// A change of one tenant's record.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// A sign-in was started. Stale while another one is live: that has to be cancelled first, so that a link which
-    /// somebody has open never goes dead behind their back.
+    /// Starts a sign-in. Stale while another one is live, which must be cancelled first: so a link
+    /// that a user has open does not stop working unannounced.
     Start(Pending),
-    /// The pending sign-in was given up. With a state only that one.
+    /// Cancels the pending sign-in; with a state only the sign-in of that state.
     Cancel(Option<State>),
-    /// The sign-in with this `state` is finished. It takes the session's place, unless it is known to be as another account than
-    /// a session that goes on: then it becomes the candidate, and its person chooses.
-    SignIn {
-        /// The pending one that it finishes.
-        state: State,
-        /// What it brought. Its generation is set here.
-        session: Box<Session>,
+    /// Records that a resource rejected this access token. Stale if it is not the current one, or if
+    /// the last forced refresh was less than [`FORCED_REFRESH_INTERVAL`] ago.
+    Reject(AccessToken),
+    /// Records that the user of the ended session was notified.
+    Notified(Lineage),
+    /// Records the account of a session.
+    Account {
+        /// The grant.
+        lineage: Lineage,
+        /// The account, in the provider's words.
+        account: String,
     },
+    /// Puts the candidate in the session's place. Stale once the time to choose has expired.
+    Switch {
+        /// The candidate's grant.
+        lineage: Lineage,
+    },
+    /// Removes the candidate and keeps the session.
+    Keep {
+        /// The candidate's grant.
+        lineage: Lineage,
+    },
+    /// Removes the session, and with it the candidate and the pending sign-in. Stale without a
+    /// session.
+    Logout,
+}
+
+/// The result of a request that spent a secret.
+#[derive(Clone, Debug)]
+pub enum Settlement {
     /// A refresh succeeded.
     Refreshed {
-        /// What it was sent for.
-        spent: Spent,
-        /// What came back.
+        /// The session state that was refreshed.
+        target: RefreshTarget,
+        /// The new tokens.
         grant: Box<Grant>,
     },
-    /// A refresh did not succeed, and the next one is held back.
+    /// A refresh failed; the next one is held back.
     HoldBack {
-        /// What it was sent for.
-        spent: Spent,
-        /// Until when and why.
+        /// The session state that was to be refreshed.
+        target: RefreshTarget,
+        /// Until when, and why.
         retry: Retry,
     },
-    /// The provider's verdict on a refresh token.
+    /// The provider ended the grant.
     End {
-        /// What it was sent for.
-        spent: Spent,
+        /// The session state that was to be refreshed.
+        target: RefreshTarget,
         /// The error code.
         code: String,
     },
-    /// A resource refused this access token. Stale if it is not the current one, or if a forced refresh was noted less
-    /// than [`FORCED_REFRESH_INTERVAL`] ago.
-    Reject(AccessToken),
-    /// The ended session's person was told.
-    Notified(Lineage),
-    /// Whose login it is has become known.
-    Account {
-        /// Of which grant.
-        lineage: Lineage,
-        /// In the provider's words.
-        account: String,
-    },
-    /// The candidate is chosen: it takes the session's place. Stale once its time is over.
-    Switch {
-        /// Which one.
-        lineage: Lineage,
-    },
-    /// The candidate is not chosen, and goes; the session stays.
-    Keep {
-        /// Which one.
-        lineage: Lineage,
-    },
-    /// The session, the candidate and the pending sign-in go.
-    Logout,
-    /// The same, if session and candidate are still these: what is revoked afterwards is then what was there.
-    LogoutOf {
-        /// The session's state.
-        seen: Seen,
-        /// Which sign-in waits for a choice.
-        candidate: Option<Lineage>,
+    /// The sign-in with this `state` is finished. Its session takes the place of the present one,
+    /// unless that one is live and known to have another account: then it becomes the candidate, and
+    /// the user chooses.
+    SignIn {
+        /// The `state` of the pending sign-in.
+        state: State,
+        /// The new session. Its generation is set to 1.
+        session: Box<Session>,
     },
 }
 
-/// What became of a change.
+/// A change or a settlement: everything that [`apply`] takes.
+#[derive(Clone, Debug)]
+pub enum Update {
+    /// A change that any caller may make.
+    Change(Change),
+    /// A result that only the lock's holder may commit.
+    Settlement(Settlement),
+}
+
+/// The effect of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
     /// The record is changed.
     Done,
-    /// What the change was made for is no longer there; the record is as it was.
+    /// The record already holds this very result: an earlier try took effect without becoming
+    /// durable, and this one has made it so.
+    Already,
+    /// The state that the update was made for is gone; the record is unchanged.
     Stale,
 }
 
-/// Applies `change` to `entry`, or leaves it alone.
-pub fn apply(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
+/// An update that is durable: its effect, and the record around it.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// The effect.
+    pub applied: Applied,
+    /// The record that the update met.
+    pub before: Entry,
+    /// The record that it left.
+    pub after: Entry,
+}
+
+impl Applied {
+    /// Whether the record now holds the result.
+    pub fn took_effect(self) -> bool {
+        self != Self::Stale
+    }
+}
+
+impl From<Change> for Update {
+    fn from(change: Change) -> Self {
+        Self::Change(change)
+    }
+}
+
+impl From<Settlement> for Update {
+    fn from(settlement: Settlement) -> Self {
+        Self::Settlement(settlement)
+    }
+}
+
+/// Applies `update` to `entry`, or leaves the entry as it is.
+pub fn apply(entry: &mut Entry, update: impl Into<Update>, now: UnixTime) -> Applied {
+    match update.into() {
+        Update::Change(change) => apply_change(entry, change, now),
+        Update::Settlement(settlement) => apply_settlement(entry, settlement, now),
+    }
+}
+
+fn apply_change(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
     match change {
         Change::Start(_) if entry.pending.as_ref().is_some_and(|p| p.is_live(now)) => Applied::Stale,
         Change::Start(pending) => {
@@ -100,16 +153,6 @@ pub fn apply(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
             Applied::Done
         }
         Change::Cancel(state) => cancel(entry, state.as_ref()),
-        Change::SignIn { state, session } => sign_in(entry, &state, *session),
-        Change::Refreshed { spent, grant } => refreshed(entry, &spent, *grant, now),
-        Change::HoldBack { spent, retry } => on_spent(entry, &spent, |session| session.retry = Some(retry)),
-        Change::End { spent, code } => {
-            let fingerprint = spent.fingerprint.clone();
-            on_spent(entry, &spent, |session| {
-                session.ended = Some(Ended { at: now, code, fingerprint, notified_at: None });
-                session.retry = None;
-            })
-        }
         Change::Reject(token) => reject(entry, &token, now),
         Change::Notified(lineage) => on_lineage(entry, lineage, |session| {
             if let Some(ended) = &mut session.ended {
@@ -121,18 +164,28 @@ pub fn apply(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
         }
         Change::Switch { lineage } => switch(entry, lineage, now),
         Change::Keep { lineage } => take_candidate(entry, lineage).map_or(Applied::Stale, |_| Applied::Done),
-        Change::Logout if *entry == Entry::default() => Applied::Stale,
-        Change::LogoutOf { seen, candidate } if !holds(entry, seen, candidate) => Applied::Stale,
-        Change::Logout | Change::LogoutOf { .. } => {
+        // A sign-in in progress is not what the user logs out of.
+        Change::Logout if entry.session.is_none() => Applied::Stale,
+        Change::Logout => {
             *entry = Entry::default();
             Applied::Done
         }
     }
 }
 
-fn holds(entry: &Entry, seen: Seen, candidate: Option<Lineage>) -> bool {
-    entry.session.as_ref().map(Session::seen) == Some(seen)
-        && entry.candidate.as_ref().map(|candidate| candidate.lineage) == candidate
+fn apply_settlement(entry: &mut Entry, settlement: Settlement, now: UnixTime) -> Applied {
+    match settlement {
+        Settlement::Refreshed { target, grant } => refreshed(entry, &target, *grant, now),
+        Settlement::HoldBack { target, retry } => {
+            on_target(entry, &target, |session| session.retry = Some(retry))
+        }
+        Settlement::End { target, code } => on_target(entry, &target, |session| {
+            let fingerprint = target.fingerprint.clone();
+            session.ended = Some(Ended { at: now, code, fingerprint, notified_at: None });
+            session.retry = None;
+        }),
+        Settlement::SignIn { state, session } => sign_in(entry, &state, *session),
+    }
 }
 
 fn cancel(entry: &mut Entry, state: Option<&State>) -> Applied {
@@ -147,13 +200,17 @@ fn cancel(entry: &mut Entry, state: Option<&State>) -> Applied {
 }
 
 fn sign_in(entry: &mut Entry, state: &State, mut session: Session) -> Applied {
-    // No look at the age: it was live when the code was sent, and what came back is not thrown away.
+    let is_this = |there: &Option<Session>| there.as_ref().is_some_and(|s| s.lineage == session.lineage);
+    if is_this(&entry.session) || is_this(&entry.candidate) {
+        return Applied::Already;
+    }
+    // The age does not matter: the sign-in was live when the code was sent, and its result is kept.
     if entry.pending.as_ref().is_none_or(|p| p.state != *state) {
         return Applied::Stale;
     }
     session.generation = 1;
     entry.pending = None;
-    // One that waited for a choice is replaced in either case: its person has signed in anew since.
+    // An earlier candidate goes in either case: its user has signed in again since.
     entry.candidate = None;
     if entry.session.as_ref().is_some_and(|before| is_another_account(before, &session)) {
         entry.candidate = Some(session);
@@ -163,13 +220,16 @@ fn sign_in(entry: &mut Entry, state: &State, mut session: Session) -> Applied {
     Applied::Done
 }
 
-/// Whether a new grant is known to be of another account than that of a session which goes on. The provider's words are
-/// compared as they are: two spellings may be two people.
+/// Whether a new grant is known to have another account than a live session. The provider's words
+/// are compared as they are: two spellings may be two users.
 fn is_another_account(before: &Session, new: &Session) -> bool {
-    before.is_somebodys() && new.account.is_some() && before.account != new.account
+    before.has_known_account() && new.account.is_some() && before.account != new.account
 }
 
 fn switch(entry: &mut Entry, lineage: Lineage, now: UnixTime) -> Applied {
+    if entry.session.as_ref().is_some_and(|session| session.lineage == lineage) {
+        return Applied::Already;
+    }
     if !entry.candidate.as_ref().is_some_and(|candidate| candidate.awaits_choice(now)) {
         return Applied::Stale;
     }
@@ -182,30 +242,12 @@ fn take_candidate(entry: &mut Entry, lineage: Lineage) -> Option<Session> {
     entry.candidate.take_if(|candidate| candidate.lineage == lineage)
 }
 
-fn refreshed(entry: &mut Entry, spent: &Spent, grant: Grant, now: UnixTime) -> Applied {
-    on_spent(entry, spent, |session| {
-        session.access_token = grant.access_token;
-        // RFC 6749 §6: without a new refresh token the old one stays good.
-        if let Some(token) = grant.refresh_token {
-            session.refresh_token = Some(token);
-        }
-        session.token_type = grant.token_type;
-        if grant.scope.is_some() {
-            session.scope = grant.scope;
-        }
-        // A grant does not change hands (OpenID Connect Core §12.2), but the words for its person may be other ones at each
-        // answer. Were they taken over, the next sign-in would pass for one as another account.
-        if session.account.is_none() {
-            session.account = grant.account;
-        }
-        session.issued_at = now;
-        session.expires_at = now.saturating_add(seconds(grant.expires_in));
-        // That it differs is what counts; no refresh fails because of a number that somebody wrote into the file.
-        session.generation = session.generation.wrapping_add(1);
-        session.retry = None;
-        session.ended = None;
-        // `rejected` stays: it names a token, not the session, and it dates the last forced refresh.
-    })
+fn refreshed(entry: &mut Entry, target: &RefreshTarget, grant: Grant, now: UnixTime) -> Applied {
+    let is_result = |session: &Session| session.is_refresh_of(target, &grant);
+    if entry.session.as_ref().is_some_and(is_result) {
+        return Applied::Already;
+    }
+    on_target(entry, target, |session| session.take(grant, now))
 }
 
 fn reject(entry: &mut Entry, token: &AccessToken, now: UnixTime) -> Applied {
@@ -218,25 +260,18 @@ fn reject(entry: &mut Entry, token: &AccessToken, now: UnixTime) -> Applied {
     if session.rejected.as_ref().is_some_and(recently) {
         return Applied::Stale;
     }
-    session.rejected = Some(Rejected { fingerprint, at: now });
+    session.rejected = Some(Rejected { fingerprint, at: now, decided: false });
     Applied::Done
 }
 
-fn on_spent(entry: &mut Entry, spent: &Spent, change: impl FnOnce(&mut Session)) -> Applied {
+fn on_target(entry: &mut Entry, target: &RefreshTarget, change: impl FnOnce(&mut Session)) -> Applied {
     match &mut entry.session {
-        Some(session) if session.to_spend().is_some_and(|now| same(&now, spent)) => {
+        Some(session) if session.refresh_target().is_some_and(|now| now.matches(target)) => {
             change(session);
             Applied::Done
         }
         _ => Applied::Stale,
     }
-}
-
-fn same(now: &Spent, then: &Spent) -> bool {
-    let Seen { lineage, generation } = now.seen;
-    lineage == then.seen.lineage
-        && generation == then.seen.generation
-        && now.fingerprint.matches(&then.fingerprint)
 }
 
 fn on_lineage(entry: &mut Entry, lineage: Lineage, change: impl FnOnce(&mut Session)) -> Applied {

@@ -1,45 +1,45 @@
-//! What a request for a token needs, from the record and the time alone.
+//! What a request for a token needs, decided from the record and the time alone.
 
 use std::time::Duration;
 
-use super::{RetryKind, Seen, Session, seconds};
+use super::{RetryKind, Revision, Session, seconds};
 use crate::ids::UnixTime;
 
-/// How far clocks that were never set by a step may differ, in seconds.
+/// The largest difference between clocks that no step has moved, in seconds.
 const MAX_SKEW: i64 = 300;
 
-/// What to do about a session that somebody wants a token from.
+/// What a caller that wants a token has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// The access token serves.
+    /// Use the access token.
     Serve,
-    /// It serves, and it is time for a refresh in the background.
+    /// Use the access token, and refresh in the background.
     ServeAndRefresh,
-    /// A refresh comes first.
+    /// Refresh first.
     Refresh,
-    /// Nothing may be sent before `until`.
+    /// Wait: no request is sent before `until`.
     Backoff {
         /// Unix seconds.
         until: UnixTime,
-        /// What kind of trouble it was.
+        /// The family of the last failure.
         kind: RetryKind,
-        /// The stable word for it.
+        /// The failure as a stable word.
         code: String,
     },
-    /// The session is over: its person has to sign in again.
+    /// Sign in again: the session has ended.
     Ended {
-        /// Why: the provider's error code, or `no_refresh_token`.
+        /// The provider's error code, or `no_refresh_token`.
         code: String,
     },
 }
 
-/// Decides for a caller that wants the token to live at least `min_ttl`. At most half the lifetime counts,
-/// so that a provider of short-lived tokens does not cause a refresh per request.
+/// Decides for a caller that wants the token to live at least `min_ttl`. At most half the lifetime
+/// counts, so that a provider of short-lived tokens does not cause a refresh per request.
 pub fn decide(session: &Session, now: UnixTime, min_ttl: Duration) -> Decision {
     let usable = session.is_usable(now);
     let fresh = usable && session.remaining(now) >= min_ttl.min(session.lifetime() / 2);
     if let Some(ended) = session.verdict() {
-        // The verdict is about the refresh token; the access token is good for what is left of its life.
+        // The verdict concerns the refresh token; the access token works for the rest of its life.
         return if usable { Decision::Serve } else { Decision::Ended { code: ended.code.clone() } };
     }
     if session.refresh_token.is_none() {
@@ -55,7 +55,7 @@ pub fn decide(session: &Session, now: UnixTime, min_ttl: Duration) -> Decision {
         };
     }
     if is_ambiguous(session) && usable {
-        // Sending again could be taken for theft; there is no need while this one works.
+        // A second request could be taken for theft; it is not needed while this token works.
         return Decision::Serve;
     }
     match held_back {
@@ -66,19 +66,20 @@ pub fn decide(session: &Session, now: UnixTime, min_ttl: Duration) -> Decision {
     }
 }
 
-/// When three quarters of the access token's life are over.
+/// When three quarters of the access token's lifetime have passed.
 pub fn refresh_due_at(session: &Session) -> UnixTime {
     let lifetime = seconds(session.lifetime());
     session.issued_at.saturating_add(lifetime - lifetime / 4)
 }
 
-/// Whether somebody who saw `seen` when they began can take the session as it is now: another process has
-/// committed since, and what it committed works.
-pub fn adopts(session: &Session, seen: Option<Seen>, now: UnixTime) -> bool {
-    Some(session.seen()) != seen && session.is_usable(now)
+/// Whether a caller that saw `seen` can take the session as it is now: another process has committed
+/// since, and its token works.
+pub fn adopts(session: &Session, seen: Option<Revision>, now: UnixTime) -> bool {
+    Some(session.revision()) != seen && session.is_usable(now)
 }
 
-/// Whether the clock has stepped back since the token was issued, so that nobody knows how much of its life is left.
+/// Whether the clock has stepped back since the token was issued. Then the rest of its lifetime is
+/// unknown.
 fn is_from_the_future(session: &Session, now: UnixTime) -> bool {
     session.issued_at > now.saturating_add(MAX_SKEW)
 }
@@ -175,7 +176,8 @@ mod tests {
         assert_eq!(decide(&fresh, NOW - STEP, MINUTE), Decision::ServeAndRefresh);
         assert_eq!(decide(&fresh, NOW + STEP, MINUTE), Decision::Refresh);
         let mut refused = session(3600, 0);
-        refused.rejected = Some(Rejected { fingerprint: refused.access_token.fingerprint(), at: NOW });
+        refused.rejected =
+            Some(Rejected { fingerprint: refused.access_token.fingerprint(), at: NOW, decided: false });
         for now in [NOW - STEP, NOW, NOW + STEP] {
             assert_eq!(decide(&refused, now, MINUTE), Decision::Refresh);
         }
@@ -190,7 +192,7 @@ mod tests {
     #[test]
     fn a_rejected_token_does_not_serve() {
         let mut s = session(3600, 0);
-        s.rejected = Some(Rejected { fingerprint: s.access_token.fingerprint(), at: NOW });
+        s.rejected = Some(Rejected { fingerprint: s.access_token.fingerprint(), at: NOW, decided: false });
         assert_eq!(decide(&s, NOW, MINUTE), Decision::Refresh);
     }
 
@@ -237,7 +239,7 @@ mod tests {
     #[test]
     fn a_loser_adopts_any_commit_that_works() {
         let s = session(3600, 0);
-        let mut before = s.seen();
+        let mut before = s.revision();
         assert!(!adopts(&s, Some(before), NOW));
         before.generation -= 1;
         assert!(adopts(&s, Some(before), NOW));

@@ -1,47 +1,51 @@
 //! One tenant's session: the record, and the pure decisions on it.
 //!
-//! Nothing here reads a clock, a file or the network. [`decide`] says what a request for a token needs,
-//! [`apply`] is the one place that says how the record may change, and [`journal`] holds the words in which a refresh
-//! under way is written down. The store serialises these types; the broker acts on the decisions.
+//! Nothing here reads a clock, a file or the network. [`decide`] answers what a request for a token
+//! needs. [`apply`] is the one place that changes a record. [`journal`] and [`TenantLock`] keep the
+//! order of the steps that spend a secret. The store serialises these types; the broker acts on the
+//! decisions.
 
 mod change;
 mod decide;
+mod failures;
 pub mod journal;
-mod lifetimes;
-mod trouble;
+mod limits;
+mod tenant_lock;
 
-pub use change::{Applied, Change, apply};
+pub use change::{Applied, Change, Changed, Settlement, Update, apply};
 pub use decide::{Decision, adopts, decide, refresh_due_at};
-pub use lifetimes::{
-    CHOICE_LIFETIME, FORCED_REFRESH_INTERVAL, MAX_BACKOFF, PENDING_LIFETIME, SWEEP_GRACE, seconds,
+pub use failures::{Ended, Rejected, Retry, RetryKind};
+pub use limits::{
+    CHOICE_LIFETIME, FORCED_REFRESH_INTERVAL, MAX_BACKOFF, PENDING_LIFETIME, SWEEP_GRACE, UNKNOWN_EXPIRY,
+    in_words, seconds,
 };
-pub use trouble::{Ended, Rejected, Retry, RetryKind};
+pub use tenant_lock::{LockBackend, Locked, TenantLock};
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use lifetimes::is_within;
+use limits::is_within;
 
 use crate::{
     ids::{Lineage, Principal, UnixTime},
-    secret::{AccessToken, CodeVerifier, Fingerprint, Nonce, RefreshToken, State},
+    secret::{AccessToken, CodeVerifier, Fingerprint, IdToken, Nonce, RefreshToken, State},
 };
 
 /// A tenant's part of the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// The grant, if there is one.
+    /// The grant.
     pub session: Option<Session>,
-    /// The sign-in under way, if there is one.
+    /// The sign-in in progress.
     pub pending: Option<Pending>,
-    /// A finished sign-in as another account than the session's, until its person has chosen. Nothing of it is used, renewed
-    /// or shown before.
+    /// A finished sign-in with another account than the session's, until the user chooses. Until
+    /// then it is neither used nor refreshed.
     pub candidate: Option<Session>,
 }
 
 /// One tenant's grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// The access token to hand out.
+    /// The access token that callers get.
     pub access_token: AccessToken,
     /// The refresh token; some grants have none.
     pub refresh_token: Option<RefreshToken>,
@@ -51,34 +55,46 @@ pub struct Session {
     pub scope: Option<String>,
     /// When the access token was received.
     pub issued_at: UnixTime,
-    /// When the access token ends.
+    /// When the access token expires; [`UNKNOWN_EXPIRY`] if the provider does not name a lifetime.
     pub expires_at: UnixTime,
-    /// Which grant this is.
+    /// Identifies the grant.
     pub lineage: Lineage,
     /// Counts the commits within the lineage, from 1.
     pub generation: u64,
-    /// Whose login it is, in the provider's words.
+    /// The account's name, in the provider's words.
     pub account: Option<String>,
-    /// Where its refresh token may go.
+    /// The account's identifier at the issuer: the `sub` of OpenID Connect Core §2.
+    pub subject: Option<String>,
+    /// The party that finished the sign-in.
+    pub signed_in_by: Option<Principal>,
+    /// The OpenID id token of the sign-in.
+    pub id_token: Option<IdToken>,
+    /// Other values of the token response that callers need, such as `instance_url`.
+    pub extra: BTreeMap<String, String>,
+    /// The only destination of the refresh token.
     pub binding: Binding,
-    /// An access token that a resource refused before its time.
+    /// The endpoint that may revoke its tokens (RFC 7009).
+    pub revocation_endpoint: Option<String>,
+    /// The endpoint that may receive its access token to name the account (OpenID Connect Core §5.3).
+    pub userinfo_endpoint: Option<String>,
+    /// An access token that a resource rejected before its expiry.
     pub rejected: Option<Rejected>,
-    /// Refreshes are held back until then.
+    /// Refreshes are held back.
     pub retry: Option<Retry>,
-    /// The provider's verdict that the grant is over.
+    /// The provider's verdict that the grant has ended.
     pub ended: Option<Ended>,
 }
 
-/// To whom a refresh token belongs: it is sent nowhere else.
+/// The client and endpoint that a refresh token belongs to. It is sent nowhere else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
     /// The issuer, where it is known (RFC 8414 §2).
     pub issuer: Option<String>,
-    /// The token endpoint it came from.
+    /// The token endpoint that issued it.
     pub token_endpoint: String,
-    /// The client it was issued to.
+    /// The client that it was issued to.
     pub client_id: String,
-    /// The resource it was requested for (RFC 8707).
+    /// The resource that it was requested for (RFC 8707).
     pub resource: Option<String>,
 }
 
@@ -89,21 +105,58 @@ pub struct Pending {
     pub verifier: CodeVerifier,
     /// The `state` that the callback must bring back.
     pub state: State,
-    /// The OpenID `nonce`, when `openid` was asked for.
+    /// The OpenID `nonce`, when the scopes contain `openid`.
     pub nonce: Option<Nonce>,
     /// The redirect URI of the authorization request; the exchange repeats it.
     pub redirect_uri: String,
     /// When it was started.
     pub created_at: UnixTime,
-    /// Who started it; nobody else can finish it.
+    /// The party that started it; no other party can finish it.
     pub started_by: Principal,
-    /// The session that it would replace.
+    /// The lineage of the session that it would replace.
     pub lineage_seen: Option<Lineage>,
-    /// Where the code will be exchanged.
+    /// The client and endpoint of the exchange.
     pub binding: Binding,
-    /// The scopes asked for.
+    /// The requested scopes.
     pub scopes: Vec<String>,
 }
+
+/// One state of one grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// The grant.
+    pub lineage: Lineage,
+    /// Its state.
+    pub generation: u64,
+}
+
+/// The exact state and token that a refresh request spends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefreshTarget {
+    /// The state of the session.
+    pub revision: Revision,
+    /// Fingerprint of the refresh token.
+    pub fingerprint: Fingerprint,
+}
+
+/// The content of a provider's successful answer (RFC 6749 §5.1), read leniently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The new access token.
+    pub access_token: AccessToken,
+    /// The new refresh token; if absent, the old one stays valid.
+    pub refresh_token: Option<RefreshToken>,
+    /// `Bearer` when the provider left it out.
+    pub token_type: String,
+    /// The scope, if the answer names it.
+    pub scope: Option<String>,
+    /// The access token's lifetime.
+    pub expires_in: Duration,
+    /// The account, if the answer names it.
+    pub account: Option<String>,
+}
+
+// === impl Pending ===
 
 impl Pending {
     /// When it can no longer be finished.
@@ -111,64 +164,44 @@ impl Pending {
         self.created_at.saturating_add(seconds(PENDING_LIFETIME))
     }
 
-    /// Whether it can still be finished. One from the future (more than its lifetime ahead) or from before 1970
-    /// comes from a broken clock and counts as old.
+    /// Whether it can still be finished. A broken clock's counts as expired: one from before 1970, or
+    /// from more than its lifetime ahead.
     pub fn is_live(&self, now: UnixTime) -> bool {
         is_within(self.created_at, PENDING_LIFETIME, Duration::ZERO, now)
     }
 
-    /// Whether a write drops it: [`SWEEP_GRACE`] after it could last be finished, so that an exchange which was begun in time
-    /// finds it when it comes back.
+    /// Whether a write drops it, [`SWEEP_GRACE`] after its end. An exchange that began in time still
+    /// finds it when the answer arrives.
     pub fn is_swept(&self, now: UnixTime) -> bool {
         !is_within(self.created_at, PENDING_LIFETIME, SWEEP_GRACE, now)
     }
 }
 
-/// Which state of which grant somebody has seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
-    /// The grant.
-    pub lineage: Lineage,
-    /// Its state.
-    pub generation: u64,
+// === impl RefreshTarget ===
+
+impl RefreshTarget {
+    /// Whether both name the same state and token. Fingerprints of different lengths are compared by
+    /// their common prefix.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.revision == other.revision && self.fingerprint.matches(&other.fingerprint)
+    }
 }
 
-/// Exactly what a refresh request was sent for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spent {
-    /// The grant and its state.
-    pub seen: Seen,
-    /// The refresh token that was sent.
-    pub fingerprint: Fingerprint,
-}
-
-/// What a provider's successful answer carries (RFC 6749 §5.1), read leniently.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
-    /// The new access token.
-    pub access_token: AccessToken,
-    /// The new refresh token; absent means that the old one stays.
-    pub refresh_token: Option<RefreshToken>,
-    /// `Bearer` when the provider left it out.
-    pub token_type: String,
-    /// The scope, if it was named.
-    pub scope: Option<String>,
-    /// The access token's lifetime.
-    pub expires_in: Duration,
-    /// Whose login it is, where the answer tells.
-    pub account: Option<String>,
-}
+// === impl Grant ===
 
 impl Grant {
-    /// What is left of it when its answer is this old: it may have waited in a journal.
+    /// The grant with the lifetime that is left at this age of its answer, which may have waited in
+    /// a journal.
     #[must_use]
     pub fn aged(self, age: Duration) -> Self {
         Self { expires_in: self.expires_in.saturating_sub(age), ..self }
     }
 }
 
+// === impl Session ===
+
 impl Session {
-    /// The session that a finished sign-in begins.
+    /// Begins a session with the result of a sign-in.
     pub fn begin(lineage: Lineage, grant: Grant, binding: Binding, now: UnixTime) -> Self {
         Self {
             access_token: grant.access_token,
@@ -180,42 +213,83 @@ impl Session {
             lineage,
             generation: 1,
             account: grant.account,
+            subject: None,
+            signed_in_by: None,
+            id_token: None,
+            extra: BTreeMap::new(),
             binding,
+            revocation_endpoint: None,
+            userinfo_endpoint: None,
             rejected: None,
             retry: None,
             ended: None,
         }
     }
 
-    /// Whether it goes on, and whose login it is is known: then a sign-in as somebody else has to be chosen.
-    pub fn is_somebodys(&self) -> bool {
+    /// Takes over the tokens of a refresh and moves to the next generation.
+    pub fn take(&mut self, grant: Grant, now: UnixTime) {
+        self.access_token = grant.access_token;
+        // RFC 6749 §6: without a new refresh token the old one stays valid.
+        if let Some(token) = grant.refresh_token {
+            self.refresh_token = Some(token);
+        }
+        self.token_type = grant.token_type;
+        if grant.scope.is_some() {
+            self.scope = grant.scope;
+        }
+        // A grant keeps its account (OpenID Connect Core §12.2), but answers may spell it in several
+        // ways. A new spelling would make the next sign-in look like another account.
+        if self.account.is_none() {
+            self.account = grant.account;
+        }
+        self.issued_at = now;
+        self.expires_at = now.saturating_add(seconds(grant.expires_in));
+        // Only the difference counts; a number that another program wrote must not fail a refresh.
+        self.generation = self.generation.wrapping_add(1);
+        self.retry = None;
+        self.ended = None;
+        // `rejected` stays: it names a token, not the session, and it dates the last forced refresh.
+    }
+
+    /// Whether this session is the result of refreshing `target` with this grant.
+    pub fn is_refresh_of(&self, target: &RefreshTarget, grant: &Grant) -> bool {
+        self.lineage == target.revision.lineage
+            && self.generation == target.revision.generation.wrapping_add(1)
+            && self.access_token == grant.access_token
+            && grant.refresh_token.as_ref().is_none_or(|token| self.refresh_token.as_ref() == Some(token))
+    }
+
+    /// Whether the session is live and its account is known. Then a sign-in with another account
+    /// waits for the user's choice.
+    pub fn has_known_account(&self) -> bool {
         self.account.is_some() && self.verdict().is_none()
     }
 
-    /// Of a candidate: when it can no longer be chosen.
+    /// For a candidate: when it can no longer be chosen.
     pub fn choice_ends_at(&self) -> UnixTime {
         self.issued_at.saturating_add(seconds(CHOICE_LIFETIME))
     }
 
-    /// Of a candidate: whether it can still be chosen. A broken clock's counts as over, as with a started sign-in.
+    /// For a candidate: whether it can still be chosen. A broken clock's counts as expired, as for a
+    /// pending sign-in.
     pub fn awaits_choice(&self, now: UnixTime) -> bool {
         is_within(self.issued_at, CHOICE_LIFETIME, Duration::ZERO, now)
     }
 
-    /// Of a candidate: whether a write drops it, [`SWEEP_GRACE`] after it could last be chosen.
+    /// For a candidate: whether a write drops it, [`SWEEP_GRACE`] after its end.
     pub fn is_swept(&self, now: UnixTime) -> bool {
         !is_within(self.issued_at, CHOICE_LIFETIME, SWEEP_GRACE, now)
     }
 
-    /// Which state this is.
-    pub fn seen(&self) -> Seen {
-        Seen { lineage: self.lineage, generation: self.generation }
+    /// The state of the grant.
+    pub fn revision(&self) -> Revision {
+        Revision { lineage: self.lineage, generation: self.generation }
     }
 
-    /// What a refresh of this state would spend; `None` without a refresh token.
-    pub fn to_spend(&self) -> Option<Spent> {
+    /// The state and token that a refresh would spend; `None` without a refresh token.
+    pub fn refresh_target(&self) -> Option<RefreshTarget> {
         let token = self.refresh_token.as_ref()?;
-        Some(Spent { seen: self.seen(), fingerprint: token.fingerprint() })
+        Some(RefreshTarget { revision: self.revision(), fingerprint: token.fingerprint() })
     }
 
     /// The access token's whole lifetime.
@@ -223,22 +297,22 @@ impl Session {
         Duration::from_secs(self.expires_at.saturating_sub(self.issued_at).try_into().unwrap_or(0))
     }
 
-    /// What is left of the access token's life; zero when it is over.
+    /// The rest of the access token's lifetime; zero once it has expired.
     pub fn remaining(&self, now: UnixTime) -> Duration {
         Duration::from_secs(self.expires_at.saturating_sub(now).try_into().unwrap_or(0))
     }
 
-    /// Whether the current access token is the one that a resource refused.
+    /// Whether a resource has rejected the current access token.
     pub fn is_rejected(&self) -> bool {
         self.rejected.as_ref().is_some_and(|r| r.fingerprint.matches(&self.access_token.fingerprint()))
     }
 
-    /// Whether the access token still works, as far as anybody knows.
+    /// Whether the access token has neither expired nor been rejected.
     pub fn is_usable(&self, now: UnixTime) -> bool {
         !self.remaining(now).is_zero() && !self.is_rejected()
     }
 
-    /// The verdict on the current refresh token, if there is one; a verdict on an older token says nothing.
+    /// The verdict on the current refresh token. A verdict on an older token does not count.
     pub fn verdict(&self) -> Option<&Ended> {
         let ended = self.ended.as_ref()?;
         match &self.refresh_token {
@@ -248,7 +322,7 @@ impl Session {
     }
 }
 
-/// A session for tests: generation 7, as RFC 6749 would have it.
+/// A session for tests: generation 7, values as in RFC 6749.
 #[cfg(test)]
 pub(crate) fn test_session(issued_at: UnixTime, lifetime: i64) -> Session {
     let grant = Grant {

@@ -15,7 +15,7 @@
 //! - *chmod, chown, another hard link*: they change the ctime; the file is read anew and meets all checks.
 //! - *A removed file*: stat(2) fails, nothing kept is used.
 //!
-//! This holds where stat(2) tells of rename(2) at once, as the file systems of [`Ground::check_file_system`] do. On one that was only
+//! This holds where stat(2) tells of rename(2) at once, as the file systems of [`Location::check_file_system`] do. On one that was only
 //! trusted (NFS keeps attributes for seconds) nothing is kept. It makes no difference whether the caller holds a lock: who reads
 //! again under the tenant's lock learns of every commit that came before the lock was free, so a refresh token that was read this
 //! way is the stored one.
@@ -40,7 +40,7 @@
 //! - *Readers meanwhile* find the old version, which is the file's until the rename. From just before it until the new one is kept the
 //!   writer has the [turn](Cache::turn), so they wait for these few system calls instead of reading in vain.
 //!
-//! [`Ground::check_file_system`]: super::ground::Ground::check_file_system
+//! [`Location::check_file_system`]: super::location::Location::check_file_system
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 

@@ -24,7 +24,7 @@ use super::{
     index::{Index, Removed, tenant},
     layout::{self, Changes, Object, wipe},
     section::{Becomes, SECTIONS, Section, inner_fields},
-    strict,
+    strict_json,
     text::Text,
 };
 use crate::{ids::Tenant, session::Entry, sys::clock::UnixTime};
@@ -59,7 +59,7 @@ impl Document {
     pub(super) fn decode(path: &Path, text: impl Into<Text>) -> Result<Self, StoreError> {
         let text = text.into();
         let json = as_text(path, &text)?;
-        strict::check(json).map_err(|error| corrupt(path, &error))?;
+        strict_json::check(json).map_err(|error| corrupt(path, &error))?;
         let file: FileDto = serde_json::from_str(json).map_err(|error| match claimed_version(json) {
             version if version > VERSION => StoreError::Newer { path: path.into(), version },
             _ => corrupt(path, &error),
@@ -232,7 +232,8 @@ fn claimed_version(json: &str) -> u64 {
 
 /// `ours` over what `value`, the text of a member, holds.
 fn laid_over(value: &[u8], mut ours: Object, fields: &[&str]) -> Object {
-    let mut theirs = Object(strict::object(value).expect("a member's text was checked when it was read"));
+    let mut theirs =
+        Object(strict_json::object(value).expect("a member's text was checked when it was read"));
     merge(&mut theirs.0, &mut ours.0, fields);
     theirs
 }
@@ -281,6 +282,6 @@ fn corrupt(path: &Path, error: &serde_json::Error) -> StoreError {
         path: path.into(),
         line: error.line().max(1),
         column: error.column().max(1),
-        what: strict::describe(error),
+        what: strict_json::describe(error),
     }
 }

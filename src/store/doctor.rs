@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{FileStoreOptions, StoreError, core::Core, error::failed, ground::Ground, place::Place};
+use super::{
+    FileStoreOptions, StoreError, error::failed, location::Location, paths::Paths, store_file::StoreFile,
+};
 use crate::{
     ids::hex,
     sys::{
@@ -67,23 +69,23 @@ pub(super) fn examine(
     ask: AskAnother<'_>,
 ) -> Vec<Check> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let core = Core::new(disk, path, Clock::system(), options);
-    let ground = &*core.ground;
-    let place = match ground.locate() {
-        Ok(place) => place,
+    let store_file = StoreFile::new(disk, path, Clock::system(), options);
+    let location = &*store_file.location;
+    let paths = match location.locate() {
+        Ok(paths) => paths,
         Err(error) => return vec![found("store path", Err(error))],
     };
     let mut checks =
-        vec![path_check(ground, &place), found("store file system", file_system(ground, &place))];
-    if ground.disk.stat(&place.folder).is_err() {
-        checks.push(found("store folder", missing_folder(ground, &place)));
+        vec![path_check(location, &paths), found("store file system", file_system(location, &paths))];
+    if location.disk.stat(&paths.folder).is_err() {
+        checks.push(found("store folder", missing_folder(location, &paths)));
         return checks;
     }
-    checks.push(found("store folder", folder(ground, &place)));
-    checks.push(found("store file", file(&core, &place)));
-    checks.push(found("store space", space(ground, &place)));
-    checks.push(found("store writing", writing(ground, &place)));
-    checks.extend(locking(ground, &place, ask));
+    checks.push(found("store folder", folder(location, &paths)));
+    checks.push(found("store file", file(&store_file, &paths)));
+    checks.push(found("store space", space(location, &paths)));
+    checks.push(found("store writing", writing(location, &paths)));
+    checks.extend(locking(location, &paths, ask));
     checks
 }
 
@@ -94,37 +96,41 @@ fn found(name: &'static str, found: Found) -> Check {
     Check { name, verdict, sentence }
 }
 
-fn path_check(ground: &Ground, place: &Place) -> Check {
-    let sentence = if ground.path == place.file {
-        format!("{} is the store", place.file.display())
+fn path_check(location: &Location, paths: &Paths) -> Check {
+    let sentence = if location.path == paths.file {
+        format!("{} is the store", paths.file.display())
     } else {
-        format!("{} leads to {}; locks and temp files are there", ground.path.display(), place.file.display())
+        format!(
+            "{} leads to {}; locks and temp files are there",
+            location.path.display(),
+            paths.file.display()
+        )
     };
     Check { name: "store path", verdict: Verdict::Ok, sentence }
 }
 
-fn file_system(ground: &Ground, place: &Place) -> Found {
-    ground.check_file_system(place)?;
-    let folder = ground.nearest(&place.folder);
-    let found = ground.disk.file_system(folder).map_err(failed("cannot examine", folder))?;
+fn file_system(location: &Location, paths: &Paths) -> Found {
+    location.check_file_system(paths)?;
+    let folder = location.nearest(&paths.folder);
+    let found = location.disk.file_system(folder).map_err(failed("cannot examine", folder))?;
     Ok(if found.locks_hold {
-        (Verdict::Ok, format!("{} is on {}", place.folder.display(), found.name))
+        (Verdict::Ok, format!("{} is on {}", paths.folder.display(), found.name))
     } else {
-        let place = place.folder.display();
-        (Verdict::Warn, format!("{place} is on {}, which store.trust_filesystem says is fine", found.name))
+        let paths = paths.folder.display();
+        (Verdict::Warn, format!("{paths} is on {}, which store.trust_filesystem says is fine", found.name))
     })
 }
 
-fn missing_folder(ground: &Ground, place: &Place) -> Found {
-    let above = ground.nearest(&place.folder);
-    ground.disk.check_writable(above).map_err(failed("cannot make the store's folder in", above))?;
-    Ok((Verdict::Ok, format!("{} is made at the first sign-in", place.folder.display())))
+fn missing_folder(location: &Location, paths: &Paths) -> Found {
+    let above = location.nearest(&paths.folder);
+    location.disk.check_writable(above).map_err(failed("cannot make the store's folder in", above))?;
+    Ok((Verdict::Ok, format!("{} is made at the first sign-in", paths.folder.display())))
 }
 
-fn folder(ground: &Ground, place: &Place) -> Found {
-    ground.check_folder(&place.folder)?;
-    let stat = ground.disk.stat(&place.folder).map_err(failed("cannot examine", &place.folder))?;
-    let folder = place.folder.display();
+fn folder(location: &Location, paths: &Paths) -> Found {
+    location.check_folder(&paths.folder)?;
+    let stat = location.disk.stat(&paths.folder).map_err(failed("cannot examine", &paths.folder))?;
+    let folder = paths.folder.display();
     Ok(match stat.mode & 0o777 {
         mode if mode & 0o077 == 0 => (Verdict::Ok, format!("{folder} has mode {mode:04o}")),
         mode => (
@@ -136,12 +142,13 @@ fn folder(ground: &Ground, place: &Place) -> Found {
     })
 }
 
-fn file(core: &Core, place: &Place) -> Found {
-    let path = place.file.display();
-    if core.ground.disk.stat(&place.file).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+fn file(store_file: &StoreFile, paths: &Paths) -> Found {
+    let path = paths.file.display();
+    if store_file.location.disk.stat(&paths.file).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    {
         return Ok((Verdict::Ok, format!("{path} is made at the first sign-in")));
     }
-    let version = core.writable(place)?;
+    let version = store_file.writable(paths)?;
     let records = version.as_ref().map(|version| version.records()).unwrap_or_default();
     let sessions = records.values().filter(|entry| entry.session.is_some()).count();
     Ok(match version.map_or(0, |version| version.foreign()) {
@@ -155,11 +162,11 @@ fn file(core: &Core, place: &Place) -> Found {
     })
 }
 
-fn space(ground: &Ground, place: &Place) -> Found {
-    let free = ground.disk.free_space(&place.folder).map_err(failed("cannot examine", &place.folder))?;
+fn space(location: &Location, paths: &Paths) -> Found {
+    let free = location.disk.free_space(&paths.folder).map_err(failed("cannot examine", &paths.folder))?;
     let mib = free / (1024 * 1024);
     Ok(if free < LITTLE_SPACE {
-        let folder = place.folder.display();
+        let folder = paths.folder.display();
         let what = format!(
             "{mib} MiB are free at {folder}: free some space, because nothing is refreshed while nothing can be saved"
         );
@@ -169,39 +176,39 @@ fn space(ground: &Ground, place: &Place) -> Found {
     })
 }
 
-fn writing(ground: &Ground, place: &Place) -> Found {
-    let (first, second) = (probe_path(place), probe_path(place));
-    let written = ground
+fn writing(location: &Location, paths: &Paths) -> Found {
+    let (first, second) = (probe_path(paths), probe_path(paths));
+    let written = location
         .write_temp(&first, b"threadkey doctor\n")
-        .and_then(|_| ground.disk.rename(&first, &second))
-        .and_then(|()| ground.disk.sync_folder(&place.folder));
+        .and_then(|_| location.disk.rename(&first, &second))
+        .and_then(|()| location.disk.sync_folder(&paths.folder));
     for path in [&first, &second] {
-        let _ = ground.disk.remove(path);
+        let _ = location.disk.remove(path);
     }
-    written.map_err(failed("cannot write, rename and sync in", &place.folder))?;
-    Ok((Verdict::Ok, format!("a file in {} can be written, renamed and synced", place.folder.display())))
+    written.map_err(failed("cannot write, rename and sync in", &paths.folder))?;
+    Ok((Verdict::Ok, format!("a file in {} can be written, renamed and synced", paths.folder.display())))
 }
 
-fn locking(ground: &Ground, place: &Place, ask: AskAnother<'_>) -> [Check; 2] {
-    let path = probe_path(place);
+fn locking(location: &Location, paths: &Paths, ask: AskAnother<'_>) -> [Check; 2] {
+    let path = probe_path(paths);
     let checks = [
-        found("locks in one process", two_descriptors(ground, &path)),
-        found("locks between processes", two_processes(ground, &path, ask)),
+        found("locks in one process", two_descriptors(location, &path)),
+        found("locks between processes", two_processes(location, &path, ask)),
     ];
-    let _ = ground.disk.remove(&path);
+    let _ = location.disk.remove(&path);
     checks
 }
 
-fn two_descriptors(ground: &Ground, path: &Path) -> Found {
-    let Some(_held) = take(ground, path)? else { return Ok(not_taken(path)) };
-    Ok(match take(ground, path)? {
+fn two_descriptors(location: &Location, path: &Path) -> Found {
+    let Some(_held) = take(location, path)? else { return Ok(not_taken(path)) };
+    Ok(match take(location, path)? {
         None => (Verdict::Ok, "two descriptors of one process exclude each other".to_owned()),
         Some(_) => excludes_nobody(path, "descriptors"),
     })
 }
 
-fn two_processes(ground: &Ground, path: &Path, ask: AskAnother<'_>) -> Found {
-    let Some(held) = take(ground, path)? else { return Ok(not_taken(path)) };
+fn two_processes(location: &Location, path: &Path, ask: AskAnother<'_>) -> Found {
+    let Some(held) = take(location, path)? else { return Ok(not_taken(path)) };
     let while_held = ask(path).map_err(failed("cannot ask a second process about", path))?;
     drop(held);
     let afterwards = ask(path).map_err(failed("cannot ask a second process about", path))?;
@@ -212,8 +219,8 @@ fn two_processes(ground: &Ground, path: &Path, ask: AskAnother<'_>) -> Found {
     })
 }
 
-fn take(ground: &Ground, path: &Path) -> Result<Option<Lock>, StoreError> {
-    Lock::try_exclusive(ground.open_lock(path)?).map_err(failed("cannot lock", path))
+fn take(location: &Location, path: &Path) -> Result<Option<Lock>, StoreError> {
+    Lock::try_exclusive(location.open_lock(path)?).map_err(failed("cannot lock", path))
 }
 
 fn not_taken(path: &Path) -> (Verdict, String) {
@@ -229,6 +236,6 @@ fn excludes_nobody(path: &Path, whom: &str) -> (Verdict, String) {
 }
 
 /// A name that neither the store nor its tidying up uses.
-fn probe_path(place: &Place) -> PathBuf {
-    place.folder.join(format!(".threadkey-doctor.{}", hex(&random::bytes::<8>())))
+fn probe_path(paths: &Paths) -> PathBuf {
+    paths.folder.join(format!(".threadkey-doctor.{}", hex(&random::bytes::<8>())))
 }

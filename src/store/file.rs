@@ -1,17 +1,17 @@
-//! The file store for async callers: [`Store`] over [`Core`], with its system calls off the async threads.
+//! The file store for async callers: [`Store`] over [`StoreFile`], with its system calls off the async threads.
 
 use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 
 use super::{
-    Purpose, Records, Store, StoreError, TenantLock, blocking::blocking, changes::Changes, core::Core,
-    error::failed, ground::FileStoreOptions, held::Held, queue::Queue, tenant_lock::FileTenantLock,
-    wait::Waits, watch::Watch,
+    Purpose, Records, Store, StoreError, TenantLock, blocking::blocking, changes::Changes, error::failed,
+    group_commit::GroupCommit, location::FileStoreOptions, lock_waiters::LockWaiters,
+    locked_journal::LockedJournal, store_file::StoreFile, tenant_lock::FileTenantLock, watch::Watch,
 };
 use crate::{
     ids::Tenant,
-    session::{Applied, Change, Entry, Session},
+    session::{Change, Changed, Entry, Session},
     sys::{
         clock::Clock,
         disk::{Disk, RealDisk},
@@ -22,10 +22,10 @@ use crate::{
 /// Sessions in a JSON file, shared by processes that meet at flock(2). Cheap to clone; clones are the same store.
 #[derive(Clone)]
 pub struct FileStore {
-    core: Arc<Core>,
+    store_file: Arc<StoreFile>,
     /// Changes on their way to the file; so a process has one thread at most that waits for the global lock.
-    queue: Queue,
-    waits: Waits,
+    group_commit: GroupCommit,
+    lock_waiters: LockWaiters,
     watch: Watch,
 }
 
@@ -50,34 +50,34 @@ impl FileStore {
         options: FileStoreOptions,
     ) -> Result<Self, StoreError> {
         let path = std::path::absolute(path).map_err(failed("cannot find", path))?;
-        let core = Core::new(disk, path, clock, options);
-        core.ground.check_file_system(&core.ground.locate()?)?;
+        let store_file = StoreFile::new(disk, path, clock, options);
+        store_file.location.check_file_system(&store_file.location.locate()?)?;
         Ok(Self {
-            core: Arc::new(core),
-            queue: Queue::default(),
-            waits: Waits::default(),
+            store_file: Arc::new(store_file),
+            group_commit: GroupCommit::default(),
+            lock_waiters: LockWaiters::default(),
             watch: Watch::default(),
         })
     }
 
     /// The path as it was given, made absolute.
     pub fn path(&self) -> &Path {
-        &self.core.ground.path
+        &self.store_file.location.path
     }
 
     /// A tenant's session as it is now, for a program that wants just that and ends: blocking, at once, and without reading
     /// other tenants' records. `None` when [`Store::read`] has to tell, and that may be an error.
-    pub fn glance(&self, tenant: &Tenant) -> Option<Session> {
-        self.core.glance(tenant)
+    pub fn find_session(&self, tenant: &Tenant) -> Option<Session> {
+        self.store_file.find_session(tenant)
     }
 
-    /// Waits until this process is the one that talks to Discord, for as long as it takes, in a thread that blocks: call
+    /// LockWaiters until this process is the one that talks to Discord, for as long as it takes, in a thread that blocks: call
     /// it off the async threads. The lock lasts until it is dropped or the process dies.
     ///
     /// # Errors
     /// [`StoreError::Io`] and [`StoreError::Permissions`] when the lock file cannot be used.
     pub fn lock_bot(&self) -> Result<Lock, StoreError> {
-        let (path, file) = self.core.ground.open_bot_lock()?;
+        let (path, file) = self.store_file.location.open_bot_lock()?;
         Lock::acquire(file, Mode::Exclusive).map_err(failed("cannot lock", &path))
     }
 
@@ -86,23 +86,23 @@ impl FileStore {
     /// # Errors
     /// As [`FileStore::lock_bot`].
     pub fn try_lock_bot(&self) -> Result<Option<Lock>, StoreError> {
-        let (path, file) = self.core.ground.open_bot_lock()?;
+        let (path, file) = self.store_file.location.open_bot_lock()?;
         Lock::try_exclusive(file).map_err(failed("cannot lock", &path))
     }
 
     #[cfg(test)]
     pub(super) fn queued(&self) -> usize {
-        self.queue.len()
+        self.group_commit.len()
     }
 
     #[cfg(test)]
     pub(super) fn waiting_threads(&self) -> usize {
-        self.waits.counts().0
+        self.lock_waiters.counts().0
     }
 
     #[cfg(test)]
     pub(super) fn waiters(&self) -> usize {
-        self.waits.counts().1
+        self.lock_waiters.counts().1
     }
 
     #[cfg(test)]
@@ -112,10 +112,10 @@ impl FileStore {
 
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Arc<Core>) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&Arc<StoreFile>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let core = self.core.clone();
-        blocking(self.path(), move || work(&core)).await
+        let store_file = self.store_file.clone();
+        blocking(self.path(), move || work(&store_file)).await
     }
 }
 
@@ -126,53 +126,45 @@ impl Store for FileStore {
     }
 
     async fn list(&self) -> Result<Arc<Records>, StoreError> {
-        match self.core.current() {
+        match self.store_file.current() {
             Some(records) => Ok(records),
-            None => self.run(|core| core.records()).await,
+            None => self.run(|store_file| store_file.records()).await,
         }
     }
 
     fn current(&self) -> Option<Arc<Records>> {
-        self.core.current()
+        self.store_file.current()
     }
 
     fn changes(&self) -> Changes {
-        self.watch.changes(&self.core.ground)
+        self.watch.changes(&self.store_file.location)
     }
 
-    async fn change(&self, tenant: &Tenant, change: Change) -> Result<Applied, StoreError> {
-        debug_assert!(
-            !matches!(change, Change::Refreshed { .. } | Change::HoldBack { .. } | Change::End { .. }),
-            "what comes of a refresh is committed by the holder of the tenant's lock"
-        );
-        self.queue.change(&self.core, tenant, change, None).await
+    async fn change(&self, tenant: &Tenant, change: Change) -> Result<Changed, StoreError> {
+        self.group_commit.change(&self.store_file, tenant, change.into(), None).await
     }
 
-    async fn try_lock(
-        &self,
-        tenant: &Tenant,
-        purpose: Purpose,
-    ) -> Result<Option<Box<dyn TenantLock>>, StoreError> {
+    async fn try_lock(&self, tenant: &Tenant, purpose: Purpose) -> Result<Option<TenantLock>, StoreError> {
         let of = tenant.clone();
-        let held = self.run(move |core| Held::try_take(core, &of, purpose)).await?;
+        let held = self.run(move |store_file| LockedJournal::try_take(store_file, &of, purpose)).await?;
         Ok(held.map(|held| {
-            let (core, queue) = (self.core.clone(), self.queue.clone());
-            Box::new(FileTenantLock::new(held, tenant.clone(), core, queue)) as Box<dyn TenantLock>
+            let (store_file, group_commit) = (self.store_file.clone(), self.group_commit.clone());
+            TenantLock::new(FileTenantLock::new(held, tenant.clone(), store_file, group_commit))
         }))
     }
 
     async fn wait_unlocked(&self, tenant: &Tenant) -> Result<(), StoreError> {
         let of = tenant.clone();
-        match self.run(move |core| core.ground.open_to_wait(&of)).await? {
+        match self.run(move |store_file| store_file.location.open_to_wait(&of)).await? {
             None => Ok(()),
             Some((path, file)) => {
                 let failed = failed("cannot wait for", &path);
-                self.waits.wait(path.clone(), file).await.map_err(failed)
+                self.lock_waiters.wait(path.clone(), file).await.map_err(failed)
             }
         }
     }
 
     fn location(&self) -> String {
-        self.core.ground.path.display().to_string()
+        self.store_file.location.path.display().to_string()
     }
 }

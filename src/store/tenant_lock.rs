@@ -1,4 +1,4 @@
-//! A tenant's lock for async callers: [`TenantLock`] over [`Held`].
+//! A tenant's lock for async callers: [`LockBackend`] over [`LockedJournal`].
 //!
 //! Each step runs in a blocking task that owns the lock for its duration: a caller whose future is dropped in the
 //! middle of one neither stops it nor frees the lock under it.
@@ -8,35 +8,43 @@ use std::{path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
-use super::{StoreError, TenantLock, blocking::blocking, core::Core, held::Held, queue::Queue};
+use super::{
+    StoreError, blocking::blocking, group_commit::GroupCommit, locked_journal::LockedJournal,
+    store_file::StoreFile,
+};
 use crate::{
     ids::Tenant,
     session::{
-        Applied, Change,
+        Changed, Entry, LockBackend, Settlement,
         journal::{Answer, Intent, Journal},
     },
 };
 
-/// [`Held`], for async callers.
+/// [`LockedJournal`], for async callers.
 pub(super) struct FileTenantLock {
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<LockedJournal>>,
     path: PathBuf,
     tenant: Tenant,
-    core: Arc<Core>,
-    queue: Queue,
+    store_file: Arc<StoreFile>,
+    group_commit: GroupCommit,
 }
 
 // === impl FileTenantLock ===
 
 impl FileTenantLock {
-    pub(super) fn new(held: Held, tenant: Tenant, core: Arc<Core>, queue: Queue) -> Self {
+    pub(super) fn new(
+        held: LockedJournal,
+        tenant: Tenant,
+        store_file: Arc<StoreFile>,
+        group_commit: GroupCommit,
+    ) -> Self {
         let path = held.path().to_owned();
-        Self { held: Arc::new(Mutex::new(held)), path, tenant, core, queue }
+        Self { held: Arc::new(Mutex::new(held)), path, tenant, store_file, group_commit }
     }
 
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Held) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&LockedJournal) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let held = self.held.clone().lock_owned().await;
         blocking(&self.path, move || work(&held)).await
@@ -44,27 +52,36 @@ impl FileTenantLock {
 }
 
 #[async_trait]
-impl TenantLock for FileTenantLock {
-    async fn journal(&mut self) -> Result<Journal, StoreError> {
-        self.run(Held::journal).await
+impl LockBackend<StoreError> for FileTenantLock {
+    async fn read(&mut self) -> Result<Entry, StoreError> {
+        let (store_file, tenant) = (self.store_file.clone(), self.tenant.clone());
+        self.run(move |_| Ok(store_file.records()?.get(&tenant).cloned().unwrap_or_default())).await
     }
 
-    async fn intend(&mut self, intent: &Intent) -> Result<(), StoreError> {
+    async fn journal(&mut self) -> Result<Journal, StoreError> {
+        self.run(LockedJournal::journal).await
+    }
+
+    async fn write_intent(&mut self, intent: &Intent) -> Result<(), StoreError> {
         let intent = intent.clone();
         self.run(move |held| held.intend(&intent)).await
     }
 
-    async fn record(&mut self, answer: &Answer) -> Result<(), StoreError> {
+    async fn write_answer(&mut self, answer: &Answer) -> Result<(), StoreError> {
         let answer = answer.clone();
         self.run(move |held| held.record(&answer)).await
     }
 
-    async fn clear(&mut self) -> Result<(), StoreError> {
-        self.run(Held::clear).await
+    async fn keep_unread(&mut self) -> Result<(), StoreError> {
+        self.run(LockedJournal::keep_unread).await
     }
 
-    async fn commit(&mut self, change: Change) -> Result<Applied, StoreError> {
+    async fn clear(&mut self) -> Result<(), StoreError> {
+        self.run(LockedJournal::clear).await
+    }
+
+    async fn commit(&mut self, settlement: Settlement) -> Result<Changed, StoreError> {
         let held = self.held.clone().lock_owned().await;
-        self.queue.change(&self.core, &self.tenant, change, Some(held)).await
+        self.group_commit.change(&self.store_file, &self.tenant, settlement.into(), Some(held)).await
     }
 }

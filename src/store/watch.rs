@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use super::{
     changes::{Changes, LOOK_EVERY},
-    ground::Ground,
+    location::Location,
 };
 use crate::sys::watch::PathWatch;
 
@@ -34,14 +34,14 @@ pub(super) struct Watch(Arc<Mutex<Option<watch::Sender<u64>>>>);
 
 impl Watch {
     /// From now on, by a task on the runtime that the caller is on.
-    pub(super) fn changes(&self, ground: &Arc<Ground>) -> Changes {
+    pub(super) fn changes(&self, location: &Arc<Location>) -> Changes {
         let mut slot = self.slot();
         if let Some(notices) = &*slot {
             return Changes::new(notices);
         }
         let notices = watch::Sender::new(0);
         let changes = Changes::new(&notices);
-        let teller = Teller { ground: ground.clone(), notices: notices.clone(), missed: false };
+        let teller = Teller { location: location.clone(), notices: notices.clone(), missed: false };
         *slot = Some(notices);
         tokio::spawn(self.clone().run(teller));
         changes
@@ -76,7 +76,7 @@ impl Watch {
 }
 
 struct Teller {
-    ground: Arc<Ground>,
+    location: Arc<Location>,
     notices: watch::Sender<u64>,
     /// The log says that there is no watch.
     missed: bool,
@@ -86,12 +86,12 @@ impl Teller {
     /// Never ends by itself.
     async fn tell(&mut self) {
         loop {
-            let ground = self.ground.clone();
-            let opened = off_thread(move || ground.disk.watch(&ground.path)).await;
+            let location = self.location.clone();
+            let opened = off_thread(move || location.disk.watch(&location.path)).await;
             let error = match opened {
                 Ok(watch) => {
                     if std::mem::take(&mut self.missed) {
-                        tracing::info!(path = %self.ground.path.display(), "changes of the store are watched for again");
+                        tracing::info!(path = %self.location.path.display(), "changes of the store are watched for again");
                     }
                     self.tell_of(watch).await
                 }
@@ -99,7 +99,7 @@ impl Teller {
             };
             if !std::mem::replace(&mut self.missed, true) {
                 tracing::warn!(
-                    path = %self.ground.path.display(), %error,
+                    path = %self.location.path.display(), %error,
                     "what other processes change in the store cannot be watched for, so it is looked for every {} s. \
                      If this is a limit: it is fs.inotify.max_user_instances, fs.inotify.max_user_watches, or that on open files",
                     LOOK_EVERY.as_secs()
@@ -115,7 +115,7 @@ impl Teller {
         loop {
             self.notice();
             tokio::time::sleep(REST).await;
-            let blind = self.ground.options.trust_filesystem || !watch.sees_all();
+            let blind = self.location.options.trust_filesystem || !watch.sees_all();
             tokio::select! {
                 changed = watch.changed() => {
                     if let Err(error) = changed {

@@ -113,7 +113,7 @@ async fn a_rejected_token_that_is_not_the_stored_one_gets_the_stored_one() {
 #[tokio::test]
 async fn each_reason_for_no_token_has_its_exit_code_and_text() {
     let empty = home();
-    let next = "nobody is signed in for acme/local: sign in with `threadkey auth start acme`";
+    let next = "acme/local is not signed in: sign in with `threadkey auth start acme`";
     assert_refused(&empty.run(&["token", "acme"]).await, 3, next);
     assert_refused(&empty.run(&["token", "other"]).await, 2, "there is no provider other");
     assert_refused(&empty.run(&["token", "acme", "--min-ttl", "soon"]).await, 2, "is not a duration");
@@ -133,7 +133,7 @@ async fn an_unreachable_provider_ends_no_session() {
     // The clock stands still, because the first backoff of one second could end before the status
     // is read.
     std::fs::write(home.path().join("clock"), now().to_string()).unwrap();
-    assert_refused(&home.run(&["token", "acme"]).await, 5, "acme cannot renew acme/local just now (connect)");
+    assert_refused(&home.run(&["token", "acme"]).await, 5, "acme cannot refresh acme/local now (connect)");
     let status = home.run(&["auth", "status", "--json"]).await;
     let status: Value = serde_json::from_str(&status.stdout).unwrap();
     assert_eq!(status[0]["access_token"]["state"], "expired");
@@ -220,7 +220,7 @@ async fn auth_start_prints_the_link_alone_and_prints_a_live_one_again() {
     assert_refused(&home.run_with(&["auth", "code", "acme"], foreign).await, 2, "state does not match");
     let cancelled = home.run(&["auth", "cancel"]).await;
     assert!(cancelled.stderr.contains("The sign-in for acme/local is cancelled."), "{cancelled:?}");
-    assert_refused(&home.run_with(&["auth", "code"], foreign).await, 3, "you have no sign-in under way");
+    assert_refused(&home.run_with(&["auth", "code"], foreign).await, 3, "you have no sign-in in progress");
 }
 
 #[tokio::test]
@@ -229,15 +229,15 @@ async fn a_logout_reports_the_valid_grant_and_a_second_one_finds_no_session() {
     let out = home.run(&["auth", "logout", "acme"]).await;
     assert_eq!(out.code, 0, "{out:?}");
     assert!(out.stderr.contains("The grant stays valid at acme"), "{out:?}");
-    assert_refused(&home.run(&["auth", "logout", "acme"]).await, 3, "nobody is signed in for acme/local");
+    assert_refused(&home.run(&["auth", "logout", "acme"]).await, 3, "acme/local is not signed in");
 }
 
 #[tokio::test]
 async fn auth_code_reads_no_code_if_no_sign_in_is_under_way() {
     let home = home();
     for (arguments, code, problem) in [
-        (&["auth", "code"][..], 3, "you have no sign-in under way"),
-        (&["auth", "code", "acme"], 3, "you have no sign-in under way for acme"),
+        (&["auth", "code"][..], 3, "you have no sign-in in progress"),
+        (&["auth", "code", "acme"], 3, "you have no sign-in in progress for acme"),
         (&["auth", "code", "other"], 2, "there is no provider other"),
     ] {
         // Standard input stays open and empty.
@@ -263,7 +263,7 @@ async fn a_logout_that_waits_for_the_provider_reports_that_the_session_is_remove
     waiting.says("acme/local is logged out here. Waiting for acme to end the grant").await;
     waiting.signal(libc::SIGINT);
     assert_ne!(waiting.ended().await.code, 0);
-    assert_refused(&home.run(&["auth", "logout", "acme"]).await, 3, "nobody is signed in for acme/local");
+    assert_refused(&home.run(&["auth", "logout", "acme"]).await, 3, "acme/local is not signed in");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use threadkey::{
     sys::clock::Clock,
 };
 
-use crate::{parts, support::random::Random};
+use crate::{fixtures, support::random::Random};
 
 const NOW: i64 = 1_795_358_672;
 const ROUNDS: usize = 600;
@@ -181,7 +181,7 @@ fn open(path: &Path) -> FileStore {
 /// Has threadkey itself write the file: with one member changed, and the rest as it keeps it.
 async fn rewrite(store: &FileStore) {
     // A store of a newer version is not written.
-    let _ = store.change(&"codex/local".parse().unwrap(), Change::Start(parts::pending(NOW))).await;
+    let _ = store.change(&"codex/local".parse().unwrap(), Change::Start(fixtures::pending(NOW))).await;
 }
 
 #[tokio::test]
@@ -203,7 +203,7 @@ async fn a_glance_finds_what_the_whole_reading_says_or_nothing() {
             let tenant: Tenant = tenant.parse().unwrap();
             let whole =
                 store.read(&tenant).await.unwrap_or_else(|error| panic!("round {round}: {error}\n{text}"));
-            if let Some(glanced) = store.glance(&tenant) {
+            if let Some(glanced) = store.find_session(&tenant) {
                 assert!(whole.session.as_ref() == Some(&glanced), "round {round}, {tenant}:\n{text}");
                 *found.entry(writer).or_default() += 1;
             }

@@ -1,4 +1,4 @@
-//! The Discord look-alike, seen by a real serenity client and by a bot that breaks the rules.
+//! The Discord look-alike, used by a real serenity client and by a bot that breaks the rules.
 
 mod bot;
 mod conversation;
@@ -6,4 +6,4 @@ mod description;
 mod gateway;
 mod limits;
 mod page;
-mod people;
+mod users;

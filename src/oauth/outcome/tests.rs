@@ -7,7 +7,11 @@ use super::*;
 const NOW: UnixTime = 1_795_363_472;
 
 fn answer(status: u16, body: &str) -> Answer {
-    Answer { status, retry_after: None, body: Zeroizing::new(body.as_bytes().to_vec()), at: NOW }
+    Answer { status, body: Zeroizing::new(body.as_bytes().to_vec()), at: NOW, ..Answer::default() }
+}
+
+fn outcome_of(answer: &Answer, client_id: &str, nonce: Option<&Nonce>) -> Outcome {
+    outcome(&Attempt::Answered(Answered::for_tests(answer.clone())), client_id, nonce)
 }
 
 fn read(status: u16, body: &str) -> Outcome {
@@ -42,11 +46,11 @@ fn granted(body: &str) -> Grant {
 #[test]
 fn what_never_left_is_unspent_and_what_left_without_an_answer_is_ambiguous() {
     for step in ["dns", "connect", "tls"] {
-        assert_eq!(told(&outcome(&Sent::NotSent(step), "threadkey", None)), format!("unspent {step}"));
+        assert_eq!(told(&outcome(&Attempt::NotSent(step), "threadkey", None)), format!("unspent {step}"));
     }
     for how in ["timeout", "reset", "too_large"] {
         let expected = format!("ambiguous ambiguous_{how}");
-        assert_eq!(told(&outcome(&Sent::Unknown(how), "threadkey", None)), expected);
+        assert_eq!(told(&outcome(&Attempt::Unanswered(how), "threadkey", None)), expected);
     }
 }
 

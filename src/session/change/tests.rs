@@ -17,8 +17,8 @@ fn session(entry: &Entry) -> &Session {
     entry.session.as_ref().expect("there is a session")
 }
 
-fn spent(entry: &Entry) -> Spent {
-    session(entry).to_spend().expect("it has a refresh token")
+fn target(entry: &Entry) -> RefreshTarget {
+    session(entry).refresh_target().expect("it has a refresh token")
 }
 
 fn grant(refresh_token: Option<&str>) -> Box<Grant> {
@@ -50,7 +50,7 @@ fn pending(state: &str, created_at: UnixTime) -> Pending {
 #[test]
 fn a_refresh_moves_the_generation_and_keeps_what_the_answer_left_out() {
     let mut entry = entry();
-    let change = Change::Refreshed { spent: spent(&entry), grant: grant(None) };
+    let change = Settlement::Refreshed { target: target(&entry), grant: grant(None) };
     assert_eq!(apply(&mut entry, change, NOW + 10), Applied::Done);
     let after = session(&entry);
     assert_eq!(after.generation, 8);
@@ -62,12 +62,25 @@ fn a_refresh_moves_the_generation_and_keeps_what_the_answer_left_out() {
 }
 
 #[test]
+fn a_refresh_that_is_tried_again_after_it_took_effect_changes_nothing() {
+    let mut entry = entry();
+    let change = Settlement::Refreshed { target: target(&entry), grant: grant(Some("refresh-8")) };
+    assert_eq!(apply(&mut entry, change.clone(), NOW), Applied::Done);
+    let after = entry.clone();
+    assert_eq!(apply(&mut entry, change, NOW + 30), Applied::Already);
+    assert_eq!(entry, after);
+    let other = Settlement::Refreshed { target: target(&entry), grant: grant(Some("refresh-9")) };
+    session_mut(&mut entry).lineage = Lineage([8; 16]);
+    assert_eq!(apply(&mut entry, other, NOW + 30), Applied::Stale);
+}
+
+#[test]
 fn a_refresh_names_a_session_that_has_no_name_and_renames_none() {
     for (before, after) in [(None, "1234"), (Some("alice@example.com"), "alice@example.com")] {
         let mut entry = entry();
         session_mut(&mut entry).account = before.map(Into::into);
         let renamed = Grant { account: Some("1234".into()), ..*grant(None) };
-        let change = Change::Refreshed { spent: spent(&entry), grant: Box::new(renamed) };
+        let change = Settlement::Refreshed { target: target(&entry), grant: Box::new(renamed) };
         assert_eq!(apply(&mut entry, change, NOW + 10), Applied::Done);
         assert_eq!(session(&entry).account.as_deref(), Some(after));
     }
@@ -77,21 +90,21 @@ fn a_refresh_names_a_session_that_has_no_name_and_renames_none() {
 fn a_refresh_of_the_last_generation_that_can_be_counted_is_kept_and_seen() {
     let mut entry = entry();
     session_mut(&mut entry).generation = u64::MAX;
-    let before = session(&entry).seen();
-    let change = Change::Refreshed { spent: spent(&entry), grant: grant(Some("refresh-8")) };
+    let before = session(&entry).revision();
+    let change = Settlement::Refreshed { target: target(&entry), grant: grant(Some("refresh-8")) };
     assert_eq!(apply(&mut entry, change, NOW), Applied::Done);
     assert_eq!(session(&entry).access_token.expose(), "access-8");
-    assert_ne!(session(&entry).seen(), before);
+    assert_ne!(session(&entry).revision(), before);
 }
 
 #[test]
 fn a_late_result_changes_nothing_that_it_was_not_sent_for() {
-    let sent_for = spent(&entry());
+    let sent_for = target(&entry());
     let late = [
-        Change::Refreshed { spent: sent_for.clone(), grant: grant(Some("late")) },
-        Change::End { spent: sent_for.clone(), code: "invalid_grant".into() },
-        Change::HoldBack {
-            spent: sent_for,
+        Settlement::Refreshed { target: sent_for.clone(), grant: grant(Some("late")) },
+        Settlement::End { target: sent_for.clone(), code: "invalid_grant".into() },
+        Settlement::HoldBack {
+            target: sent_for,
             retry: Retry { set_at: NOW, not_before: NOW + 60, attempts: 1, code: "connect".into() },
         },
     ];
@@ -110,40 +123,27 @@ fn a_late_result_changes_nothing_that_it_was_not_sent_for() {
     }
 }
 
-fn logout_of(seen: Seen, candidate: Option<Lineage>) -> Change {
-    Change::LogoutOf { seen, candidate }
-}
-
-#[test]
-fn a_logout_that_names_a_state_takes_no_other_one_along() {
-    let mut entry = entry();
-    let before = session(&entry).seen();
-    session_mut(&mut entry).generation += 1;
-    let renewed = session(&entry).seen();
-    assert_eq!(apply(&mut entry, logout_of(before, None), NOW), Applied::Stale);
-    assert!(entry.session.is_some());
-    assert_eq!(apply(&mut entry, logout_of(renewed, None), NOW), Applied::Done);
-    assert_eq!(entry, Entry::default());
-    assert_eq!(apply(&mut entry, logout_of(renewed, None), NOW), Applied::Stale);
-}
-
 #[test]
 fn only_the_sign_in_that_is_pending_can_be_finished() {
     let mut entry = Entry { pending: Some(pending("one", NOW)), ..Entry::default() };
     let finish =
-        |state| Change::SignIn { state: State::new(state), session: Box::new(test_session(NOW, 3600)) };
+        |state| Settlement::SignIn { state: State::new(state), session: Box::new(test_session(NOW, 3600)) };
     assert_eq!(apply(&mut entry, finish("two"), NOW), Applied::Stale);
     assert_eq!(apply(&mut entry, finish("one"), NOW), Applied::Done);
     assert_eq!(session(&entry).generation, 1);
-    assert_eq!(apply(&mut entry, finish("one"), NOW), Applied::Stale, "it was finished");
+    assert_eq!(apply(&mut entry, finish("one"), NOW), Applied::Already, "a try after a failed fsync");
+    let mut another = test_session(NOW, 3600);
+    another.lineage = Lineage([8; 16]);
+    let again = Settlement::SignIn { state: State::new("one"), session: Box::new(another) };
+    assert_eq!(apply(&mut entry, again, NOW), Applied::Stale, "it was finished");
 }
 
 /// A grant of `account`, signed in for [`pending`]'s `state`.
-fn signs_in(state: &str, account: Option<&str>, lineage: u8) -> Change {
+fn signs_in(state: &str, account: Option<&str>, lineage: u8) -> Settlement {
     let mut session = test_session(NOW, 3600);
     session.lineage = Lineage([lineage; 16]);
     session.account = account.map(Into::into);
-    Change::SignIn { state: State::new(state), session: Box::new(session) }
+    Settlement::SignIn { state: State::new(state), session: Box::new(session) }
 }
 
 /// Alice's session, and bob's sign-in in its place.
@@ -162,7 +162,7 @@ fn a_sign_in_as_another_account_replaces_nothing_until_it_is_chosen() {
     let switch = Change::Switch { lineage: candidate.lineage };
     assert_eq!(apply(&mut entry, switch.clone(), NOW + 899), Applied::Done);
     assert_eq!(entry, Entry { session: Some(candidate), ..Entry::default() }, "nothing of the old one stays");
-    assert_eq!(apply(&mut entry, switch, NOW + 899), Applied::Stale, "it was chosen");
+    assert_eq!(apply(&mut entry, switch, NOW + 899), Applied::Already, "it was chosen");
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_sign_in_that_is_not_known_to_be_as_somebody_else_takes_the_sessions_place()
     let mut unnamed = entry();
     session_mut(&mut unnamed).account = None;
     let mut over = entry();
-    let end = Change::End { spent: spent(&over), code: "invalid_grant".into() };
+    let end = Settlement::End { target: target(&over), code: "invalid_grant".into() };
     apply(&mut over, end, NOW);
     let cases = [
         (entry(), Some("alice@example.com")),
@@ -240,31 +240,28 @@ fn a_late_refresh_and_a_rejection_concern_the_session_and_never_the_candidate() 
     let bobs = Change::Reject(AccessToken::new("bobs"));
     assert_eq!(apply(&mut entry, bobs, NOW), Applied::Stale);
     entry.candidate = candidate.clone();
-    let of_candidate = candidate.as_ref().and_then(Session::to_spend).expect("it has a refresh token");
-    let late = Change::Refreshed { spent: of_candidate, grant: grant(Some("late")) };
+    let of_candidate = candidate.as_ref().and_then(Session::refresh_target).expect("it has a refresh token");
+    let late = Settlement::Refreshed { target: of_candidate, grant: grant(Some("late")) };
     assert_eq!(apply(&mut entry, late, NOW), Applied::Stale);
-    let change = Change::Refreshed { spent: spent(&entry), grant: grant(Some("refresh-8")) };
+    let change = Settlement::Refreshed { target: target(&entry), grant: grant(Some("refresh-8")) };
     assert_eq!(apply(&mut entry, change, NOW), Applied::Done);
     assert_eq!((session(&entry).generation, &entry.candidate), (8, &candidate));
 }
 
 #[test]
-fn a_logout_takes_the_candidate_along_and_one_that_revokes_none_that_it_has_not_seen() {
-    let mut entry = undecided();
-    let seen = session(&entry).seen();
-    let waits = entry.candidate.as_ref().map(|candidate| candidate.lineage);
-    for another in [None, Some(Lineage([9; 16]))] {
-        assert_eq!(
-            apply(&mut entry, logout_of(seen, another), NOW),
-            Applied::Stale,
-            "it could not be revoked"
-        );
-    }
-    assert_eq!(apply(&mut entry, logout_of(seen, waits), NOW), Applied::Done);
-    assert_eq!(entry, Entry::default());
-    let mut entry = Entry { session: None, ..undecided() };
+fn a_logout_removes_the_session_the_candidate_and_the_pending_sign_in() {
+    let mut entry = Entry { pending: Some(pending("two", NOW)), ..undecided() };
     assert_eq!(apply(&mut entry, Change::Logout, NOW), Applied::Done);
     assert_eq!(entry, Entry::default());
+    assert_eq!(apply(&mut entry, Change::Logout, NOW), Applied::Stale);
+}
+
+#[test]
+fn a_logout_without_a_session_leaves_a_sign_in_alone() {
+    let mut entry = Entry { pending: Some(pending("one", NOW)), ..Entry::default() };
+    let before = entry.clone();
+    assert_eq!(apply(&mut entry, Change::Logout, NOW), Applied::Stale);
+    assert_eq!(entry, before);
 }
 
 #[test]
@@ -309,7 +306,7 @@ fn a_rejection_counts_for_the_current_token_and_once_a_minute() {
     assert_eq!(apply(&mut entry, Change::Reject(AccessToken::new("old")), NOW), Applied::Stale);
     assert_eq!(apply(&mut entry, Change::Reject(token.clone()), NOW), Applied::Done);
     assert!(session(&entry).is_rejected());
-    let change = Change::Refreshed { spent: spent(&entry), grant: grant(Some("refresh-8")) };
+    let change = Settlement::Refreshed { target: target(&entry), grant: grant(Some("refresh-8")) };
     apply(&mut entry, change, NOW + 1);
     assert!(!session(&entry).is_rejected());
     let renewed = Change::Reject(session(&entry).access_token.clone());
@@ -320,13 +317,13 @@ fn a_rejection_counts_for_the_current_token_and_once_a_minute() {
 #[test]
 fn a_verdict_ends_the_session_and_a_success_takes_it_back() {
     let mut entry = entry();
-    let end = Change::End { spent: spent(&entry), code: "invalid_grant".into() };
+    let end = Settlement::End { target: target(&entry), code: "invalid_grant".into() };
     assert_eq!(apply(&mut entry, end, NOW), Applied::Done);
     assert_eq!(session(&entry).verdict().map(|ended| ended.code.as_str()), Some("invalid_grant"));
     let lineage = session(&entry).lineage;
     assert_eq!(apply(&mut entry, Change::Notified(lineage), NOW + 5), Applied::Done);
     assert_eq!(session(&entry).verdict().and_then(|ended| ended.notified_at), Some(NOW + 5));
-    let change = Change::Refreshed { spent: spent(&entry), grant: grant(Some("refresh-8")) };
+    let change = Settlement::Refreshed { target: target(&entry), grant: grant(Some("refresh-8")) };
     assert_eq!(apply(&mut entry, change, NOW + 9), Applied::Done);
     assert_eq!(session(&entry).verdict(), None);
 }

@@ -43,7 +43,7 @@ async fn what_another_process_committed_is_seen_by_the_next_read() {
     for number in 8..40 {
         assert!(access_token(&f.store).await.is_some());
         let mut lock = lock(&other).await;
-        let spent = session.to_spend().expect("a refresh token");
+        let spent = session.refresh_target().expect("a refresh token");
         assert_eq!(lock.commit(refreshed(spent, number)).await.expect("a commit"), Applied::Done);
         drop(lock);
         // Same length, and within one tick of the clock: only the file's number tells the two apart.
@@ -153,7 +153,7 @@ async fn a_process_that_locks_reads_and_commits_reads_the_file_once() {
     let session = f.sign_in().await;
     let mut lock = lock(&f.store).await;
     assert_eq!(f.store.read(&alice()).await.expect("readable").session.as_ref(), Some(&session));
-    let spent = session.to_spend().expect("a refresh token");
+    let spent = session.refresh_target().expect("a refresh token");
     assert_eq!(lock.commit(refreshed(spent, 8)).await.expect("a commit"), Applied::Done);
     drop(lock);
     assert_eq!(access_token(&f.store).await.as_deref(), Some("access-8"));

@@ -182,7 +182,7 @@ async fn a_refresh_keeps_the_grant_s_unknown_fields_and_a_new_grant_begins_witho
     f.put(foreign().0.to_string());
     let session = f.store.read(&alice()).await.expect("readable").session.expect("a session");
     let mut held = lock(&f.store).await;
-    let spent = session.to_spend().expect("a refresh token");
+    let spent = session.refresh_target().expect("a refresh token");
     assert_eq!(held.commit(refreshed(spent, 8)).await.expect("writable"), Applied::Done);
     let ours = |value: &Value| value["sessions"]["codex/user:803"].clone();
     assert!(ours(&f.value()).get("x_foreign").is_some());
@@ -328,7 +328,7 @@ async fn a_name_that_our_parser_takes_for_its_own_neither_changes_what_others_wr
         let foreign = format!(r#""x_foreign": [{{"$serde_json::private::RawValue": {value}}}]"#);
         f.put(f.text().replacen(r#""access_token""#, &format!(r#"{foreign}, "access_token""#), 1));
         let mut lock = lock(&f.store).await;
-        let spent = session.to_spend().expect("a refresh token");
+        let spent = session.refresh_target().expect("a refresh token");
         assert_eq!(lock.commit(refreshed(spent, 8)).await.expect(value), Applied::Done);
         let packed: String = f.text().split_whitespace().collect();
         assert!(packed.contains(&foreign.replace(' ', "")), "{value}: {packed}");

@@ -63,7 +63,7 @@ async fn changes_that_wait_for_the_lock_together_share_one_write() {
     assert_eq!(writes.load(Ordering::SeqCst), 1);
     assert_eq!(f.healthy().list().await.expect("readable").len(), 40);
     f.store.change(&alice(), Change::Start(pending("state-1"))).await.expect("writable");
-    assert_eq!(writes.load(Ordering::SeqCst), 2, "who comes alone waits for nobody");
+    assert_eq!(writes.load(Ordering::SeqCst), 2, "who comes alone lock_waiters for nobody");
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn a_queued_change_is_made_although_its_caller_is_gone_and_its_tenant_stay
     let session = f.sign_in().await;
     let mut refresh = lock(&f.store).await;
     let held = hold_the_global_lock(&f);
-    let spent = session.to_spend().expect("a refresh token");
+    let spent = session.refresh_target().expect("a refresh token");
     let caller = tokio::spawn(async move { refresh.commit(refreshed(spent, 8)).await });
     until_queued(&f, 1).await;
     caller.abort();

@@ -132,7 +132,7 @@ async fn a_refresh_is_journaled_committed_and_cleared() {
     assert_eq!(lock.journal().await.expect("readable"), Journal::Intended(intent.clone()));
     lock.record(&answer).await.expect("reserved");
     assert_eq!(lock.journal().await.expect("readable"), Journal::Answered(intent, answer));
-    let spent = session.to_spend().expect("a refresh token");
+    let spent = session.refresh_target().expect("a refresh token");
     assert_eq!(lock.commit(refreshed(spent.clone(), 8)).await.expect("writable"), Applied::Done);
     assert_eq!(lock.commit(refreshed(spent, 9)).await.expect("writable"), Applied::Stale);
     lock.clear().await.expect("writable");

@@ -43,7 +43,7 @@ async fn a_tenant_s_lock_excludes_others_of_that_tenant_and_purpose_only() {
     };
     assert!(!try_lock(&f.store, alice(), Purpose::Refresh).await);
     assert!(!try_lock(&f.healthy(), alice(), Purpose::Refresh).await, "another store in this process");
-    assert!(try_lock(&f.store, alice(), Purpose::SignIn).await, "a sign-in never waits for a refresh");
+    assert!(try_lock(&f.store, alice(), Purpose::SignIn).await, "a sign-in never lock_waiters for a refresh");
     assert!(try_lock(&f.store, bob(), Purpose::Refresh).await);
     f.store.change(&alice(), Change::Start(pending("state-1"))).await.expect("nor does a change");
     drop(held);
@@ -143,7 +143,7 @@ async fn a_caller_that_gives_up_neither_stops_its_change_nor_holds_up_the_next()
     reached(at).await;
     change.abort();
     assert!(soon(change).await.expect_err("aborted").is_cancelled());
-    go.send(()).expect("it waits");
+    go.send(()).expect("it lock_waiters");
     soon(f.store.change(&bob(), Change::Start(pending("state-2")))).await.expect("writable");
     assert!(f.store.read(&alice()).await.expect("readable").pending.is_some());
 }
@@ -154,16 +154,15 @@ async fn a_tenant_s_lock_stays_held_until_an_abandoned_commit_is_durable() {
     let f = Fixture::with(faults);
     let session = f.sign_in().await;
     let mut held = lock(&f.store).await;
-    let commit =
-        tokio::spawn(
-            async move { held.commit(refreshed(session.to_spend().expect("a refresh token"), 8)).await },
-        );
+    let commit = tokio::spawn(async move {
+        held.commit(refreshed(session.refresh_target().expect("a refresh token"), 8)).await
+    });
     reached(at).await;
     commit.abort();
     assert!(soon(commit).await.expect_err("aborted").is_cancelled());
     let other = f.healthy();
     assert!(other.try_lock(&alice(), Purpose::Refresh).await.expect("lockable").is_none());
-    go.send(()).expect("it waits");
+    go.send(()).expect("it lock_waiters");
     soon(other.wait_unlocked(&alice())).await.expect("free");
     let session = other.read(&alice()).await.expect("readable").session.expect("a session");
     assert_eq!(session.generation, 2, "who finds the lock free finds the commit");
@@ -185,7 +184,7 @@ async fn an_abandoned_journal_entry_is_whole_before_the_next_one_begins() {
             () = reached(at) => {}
         }
     }
-    go.send(()).expect("it waits");
+    go.send(()).expect("it lock_waiters");
     assert_eq!(soon(held.journal()).await.expect("readable"), Journal::Intended(intent));
     soon(held.clear()).await.expect("writable");
     assert_eq!(held.journal().await.expect("readable"), Journal::Empty);

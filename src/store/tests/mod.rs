@@ -31,7 +31,7 @@ use crate::{
     ids::{Lineage, Principal},
     secret::{AccessToken, CodeVerifier, RefreshToken, State},
     session::{
-        Grant, Pending, Session, Spent,
+        Grant, Pending, RefreshTarget, Session,
         journal::{MAX_BODY, Spending},
         test_session,
     },
@@ -132,7 +132,7 @@ async fn sign_in(store: &FileStore, tenant: &Tenant, session: Session) -> Sessio
     store.read(tenant).await.expect("readable").session.expect("a session")
 }
 
-fn refreshed(spent: Spent, number: u32) -> Change {
+fn refreshed(spent: RefreshTarget, number: u32) -> Change {
     let grant = Grant {
         access_token: AccessToken::new(format!("access-{number}")),
         refresh_token: Some(RefreshToken::new(format!("refresh-{number}"))),
@@ -150,14 +150,14 @@ async fn lock(store: &FileStore) -> Box<dyn TenantLock> {
 
 fn intent(session: &Session) -> Intent {
     Intent {
-        spending: Spending::Refresh(session.to_spend().expect("a refresh token")),
+        spending: Spending::Refresh(session.refresh_target().expect("a refresh token")),
         at: NOW,
         token_endpoint: "https://id.example/token".into(),
     }
 }
 
 fn answer(body: &[u8]) -> Answer {
-    Answer { status: 200, retry_after: None, body: Zeroizing::new(body.to_vec()), at: NOW + 1 }
+    Answer { status: 200, body: Zeroizing::new(body.to_vec()), at: NOW + 1, ..Answer::default() }
 }
 
 /// Long enough for any machine; whoever waits this long has failed.

@@ -48,7 +48,7 @@ async fn the_first_change_makes_durable_the_folders_that_another_process_may_hav
 async fn that_nothing_was_there_to_change_is_told_only_once_it_cannot_be_undone() {
     let f = Fixture::new();
     let session = f.sign_in().await;
-    let logout = Change::LogoutOf { seen: session.seen(), candidate: None };
+    let logout = Change::LogoutOf { seen: session.revision(), candidate: None };
     f.store.change(&alice(), logout).await.expect("writable");
     // Another process that finds the logout done cannot know whether its rename is durable.
     let folder = fs::canonicalize(f.folder.path()).expect("there");
@@ -288,7 +288,7 @@ fn a_file_system_on_which_locks_may_not_exclude_is_refused_by_name_unless_it_is_
 #[test]
 fn the_default_path_follows_the_xdg_specification() {
     let path = |data: &str, home: &str| {
-        super::super::place::default_path_from(|name| {
+        super::super::paths::default_path_from(|name| {
             let value = if name == "HOME" { home } else { data };
             (!value.is_empty()).then(|| value.into())
         })

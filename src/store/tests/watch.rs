@@ -27,7 +27,7 @@ async fn another_process_writes(f: &Fixture, number: u32) {
     let other = f.healthy();
     let session = other.read(&alice()).await.expect("readable").session.expect("a session");
     let mut lock = lock(&other).await;
-    let spent = session.to_spend().expect("a refresh token");
+    let spent = session.refresh_target().expect("a refresh token");
     assert_eq!(lock.commit(refreshed(spent, number)).await.expect("a commit"), Applied::Done);
 }
 

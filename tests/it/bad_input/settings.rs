@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{Home, assert_fails, assert_says};
 use crate::{
     support::discord::{Discord, Options},
-    town::{Town, authserver, said},
+    team::{Team, authserver, expect_messages},
 };
 
 const PROVIDER: &str = r#"[providers.acme]
@@ -105,14 +105,14 @@ async fn an_api_base_without_a_gateway_is_an_error_without_a_fallback() {
 async fn assert_reported_in_the_thread(command: &str, words: &[&str]) {
     let server = authserver().await;
     let agent = format!("[agent]\ncommand = {command}\nproviders = [\"acme\"]\nroot = \"workers\"\n");
-    let town = Town::new(&server.config_toml("acme"), &agent).await;
+    let town = Team::new(&server.config_toml("acme"), &agent).await;
     let bot = town.run().await;
     town.sign_in(&town.alice, "alice").await;
     let before = town.stored();
     let thread = town.ask(&town.alice, "whose login is this?").await;
-    said(&thread, "The agent could not be started", 1).await;
+    expect_messages(&thread, "The agent could not be started", 1).await;
     town.alice.says(&thread, "and now?");
-    said(&thread, "The agent could not be started", 2).await;
+    expect_messages(&thread, "The agent could not be started", 2).await;
     let report = thread.messages().pop().expect("a report").text.replace('\\', "");
     assert_says(&report, words);
     assert_eq!(town.stored(), before);

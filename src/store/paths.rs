@@ -1,0 +1,127 @@
+//! Where a store is: its path with every symlink followed, and the names of what lies beside it.
+
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    ids::{Tenant, hex},
+    store::Purpose,
+    sys::{disk::Disk, random},
+};
+
+/// How many dangling symlinks and missing folders in a row are followed.
+const MAX_DEPTH: u32 = 40;
+
+/// Where the store file is, or would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Paths {
+    /// Absolute, and no symlink in it.
+    pub(super) file: PathBuf,
+    /// Its folder.
+    pub(super) folder: PathBuf,
+}
+
+impl Paths {
+    /// Follows `path`. The file, and folders above it, may be missing: then this is where they would be made.
+    pub(super) fn resolve(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+        let file = follow(disk, path, MAX_DEPTH)?;
+        match (file.file_name(), file.parent()) {
+            (Some(_), Some(folder)) => Ok(Self { folder: folder.to_owned(), file }),
+            _ => Err(io::Error::new(io::ErrorKind::IsADirectory, "this is a folder, not a file")),
+        }
+    }
+
+    /// `auth.json.global.lock`: exclusive around read, change and write.
+    pub(super) fn global_lock(&self) -> PathBuf {
+        self.beside(".global.lock")
+    }
+
+    /// `auth.json.bot.lock`: held by the one process that talks to Discord.
+    pub(super) fn bot_lock(&self) -> PathBuf {
+        self.beside(".bot.lock")
+    }
+
+    /// `auth.json.refresh`: the folder of the tenants' locks.
+    pub(super) fn tenant_locks(&self) -> PathBuf {
+        self.beside(".refresh")
+    }
+
+    /// `auth.json.refresh/<tenant>.lock`, or `….signin.lock`.
+    pub(super) fn tenant_lock(&self, tenant: &Tenant, purpose: Purpose) -> PathBuf {
+        let end = match purpose {
+            Purpose::Refresh => ".lock",
+            Purpose::SignIn => ".signin.lock",
+        };
+        self.tenant_locks().join(tenant.file_name() + end)
+    }
+
+    /// A new name for a temp file.
+    pub(super) fn temp(&self) -> PathBuf {
+        let mut name = self.temp_start();
+        name.push(hex(&random::bytes::<8>()));
+        name.push(TEMP_END);
+        self.folder.join(name)
+    }
+
+    /// Whether `name` is one that [`Paths::temp`] gives.
+    pub(super) fn is_temp(&self, name: &OsString) -> bool {
+        let middle = name
+            .as_encoded_bytes()
+            .strip_prefix(self.temp_start().as_encoded_bytes())
+            .and_then(|rest| rest.strip_suffix(TEMP_END.as_bytes()));
+        middle.is_some_and(|hex| hex.len() == 16 && hex.iter().all(u8::is_ascii_hexdigit))
+    }
+
+    fn temp_start(&self) -> OsString {
+        let mut name = OsString::from(".");
+        name.push(self.file.file_name().unwrap_or_default());
+        name.push(".");
+        name
+    }
+
+    fn beside(&self, end: &str) -> PathBuf {
+        let mut path = self.file.clone().into_os_string();
+        path.push(end);
+        path.into()
+    }
+}
+
+/// Where the store is when nobody says otherwise: `$XDG_DATA_HOME/threadkey/auth.json`, else
+/// `~/.local/share/threadkey/auth.json`; `None` without either variable. A relative `XDG_DATA_HOME` is ignored, as the
+/// XDG Base Directory Specification asks.
+pub fn default_path() -> Option<PathBuf> {
+    default_path_from(|name| std::env::var_os(name).map(PathBuf::from))
+}
+
+pub(super) fn default_path_from(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let absolute = |name| variable(name).filter(|path| path.is_absolute());
+    let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")))?;
+    Some(data.join("threadkey/auth.json"))
+}
+
+const TEMP_END: &str = ".tmp";
+
+fn follow(disk: &dyn Disk, path: &Path, depth: u32) -> io::Result<PathBuf> {
+    match disk.canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        result => return result,
+    }
+    if depth == 0 {
+        return Err(io::Error::other("too many symbolic links"));
+    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    match disk.read_link(path) {
+        // A symlink whose target is missing: the file belongs where the link points.
+        Ok(target) => return follow(disk, &parent.join(target), depth - 1),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {}
+        Err(error) => return Err(error),
+    }
+    let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    Ok(follow(disk, parent, depth - 1)?.join(name))
+}
