@@ -43,9 +43,7 @@
 //!   be missed, and a writer that misses it overwrites it. Such an edit is made without the lock within
 //!   10 ms of a commit. A writer that reads first would lose it as well, if the edit came after the read.
 //!   Edits without the lock have never been safe.
-//! - *A write that fails before the rename* leaves the file as it was, and the snapshot stays the content of
-//!   it. A rename that reports a failure but took effect leaves a file with another inode number, so the
-//!   snapshot is no longer used.
+//! - *A write that fails*, at whatever step, leaves no snapshot: the next change begins with the file.
 //! - *Readers meanwhile* use the old snapshot, which is the content of the file until the rename. From just
 //!   before the rename until the new snapshot is kept, the writer has the [turn](Cache::turn). Readers wait
 //!   for these few system calls instead of reading a file that the cache is about to have.

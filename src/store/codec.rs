@@ -134,8 +134,8 @@ impl Document {
 
 impl ChangedRecords {
     /// The tenant's record with the changes so far.
-    pub(super) fn entry(&self, records: &Records, tenant: &Tenant) -> Entry {
-        self.0.get(tenant).or_else(|| records.get(tenant)).cloned().unwrap_or_default()
+    pub(super) fn entry(&self, document: &Document, tenant: &Tenant) -> Entry {
+        self.0.get(tenant).or_else(|| document.records.get(tenant)).cloned().unwrap_or_default()
     }
 
     /// Puts `entry` in the place of the tenant's record.
@@ -143,13 +143,13 @@ impl ChangedRecords {
         self.0.insert(tenant.clone(), entry);
     }
 
-    /// Removes the sign-ins that can no longer be finished or chosen, whichever tenant's they are.
-    pub(super) fn sweep(&mut self, records: &Records, now: UnixTime) {
-        let may_have_one = |entry: &Entry| entry.pending.is_some() || entry.candidate.is_some();
-        let there = records.iter().filter(|(_, entry)| may_have_one(entry)).map(|(tenant, _)| tenant);
+    /// Removes the sign-ins that can no longer be finished or chosen, of all tenants.
+    pub(super) fn sweep(&mut self, document: &Document, now: UnixTime) {
+        let swept = [Section::Pending, Section::Candidates];
+        let there = swept.into_iter().flat_map(|section| document.layout.tenants(section));
         let tenants: BTreeSet<_> = there.chain(self.0.keys()).cloned().collect();
         for tenant in tenants {
-            let mut entry = self.entry(records, &tenant);
+            let mut entry = self.entry(document, &tenant);
             if sweep(&mut entry, now) {
                 self.0.insert(tenant, entry);
             }

@@ -182,10 +182,7 @@ impl<T: Mirrored> Serialize for Record<&T> {
 mod optional_record {
     use super::*;
 
-    pub(super) fn serialize<T: Mirrored, S: Serializer>(
-        value: &Option<T>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<T: Mirrored, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
         value.as_ref().map(Record).serialize(to)
     }
 

@@ -78,6 +78,11 @@ impl Layout {
         Section::ALL.iter().flat_map(|section| self.members(*section)).filter(|m| m.tenant.is_none()).count()
     }
 
+    /// The tenants that have a member in the section.
+    pub(super) fn tenants(&self, section: Section) -> impl Iterator<Item = &Tenant> {
+        self.members(section).iter().filter_map(|member| member.tenant.as_ref())
+    }
+
     /// Finds the value of a tenant's member.
     pub(super) fn value(&self, section: Section, tenant: &Tenant) -> Option<Range<usize>> {
         let member = self.members(section).iter().find(|member| member.tenant.as_ref() == Some(tenant))?;
@@ -94,7 +99,8 @@ impl Layout {
 
     /// Composes `text`, which has this layout, anew with the changes, and returns where its members are.
     pub(super) fn compose(&self, text: &str, changes: &Changes) -> (Zeroizing<String>, Self) {
-        let names: BTreeMap<_, _> = changes.keys().map(|(_, tenant)| (tenant, format!("\"{tenant}\""))).collect();
+        let names: BTreeMap<_, _> =
+            changes.keys().map(|(_, tenant)| (tenant, format!("\"{tenant}\""))).collect();
         let mut new = Pieces::default();
         let mut layout = Vec::with_capacity(self.0.len());
         new.open();
@@ -114,7 +120,11 @@ impl Layout {
             let has_new = |((of, _), new): (&(Section, Tenant), &Option<_>)| *of == section && new.is_some();
             if !layout.iter().any(is_there) && changes.iter().any(has_new) {
                 let name = new.name(section.quoted_name());
-                layout.push(RootMember::Section(section, name, new.section(section, text, &[], changes, &names)));
+                layout.push(RootMember::Section(
+                    section,
+                    name,
+                    new.section(section, text, &[], changes, &names),
+                ));
             }
         }
         new.close();
@@ -147,6 +157,10 @@ struct Pieces<'a> {
 
 /// A line break and the deepest indentation: of a member in an object in a session.
 const LINE: &str = "\n          ";
+/// Between two members of a section.
+const BETWEEN: &str = ",\n    ";
+/// Between a name and its value.
+const COLON: &str = ": ";
 
 // === impl Pieces ===
 
@@ -186,7 +200,7 @@ impl<'a> Pieces<'a> {
         self.line();
         self.has_member = true;
         let name = self.push(name);
-        self.push(": ");
+        self.push(COLON);
         name
     }
 
@@ -206,12 +220,11 @@ impl<'a> Pieces<'a> {
         let mut layout = Vec::with_capacity(members.len() + changes.len());
         self.open();
         for Member { name, value, tenant } in members {
-            let value = match tenant.as_ref().and_then(|tenant| changes.remove(tenant)) {
-                None => &text[value.clone()],
-                Some(Some(new)) => new,
+            let (name, value) = match tenant.as_ref().and_then(|tenant| changes.remove(tenant)) {
+                None => self.unchanged(text, name, value),
+                Some(Some(new)) => (self.name(&text[name.clone()]), self.push(new)),
                 Some(None) => continue,
             };
-            let (name, value) = (self.name(&text[name.clone()]), self.push(value));
             layout.push(Member { name, value, tenant: tenant.clone() });
         }
         for (tenant, new) in changes {
@@ -221,6 +234,22 @@ impl<'a> Pieces<'a> {
         }
         self.close();
         layout
+    }
+
+    /// Appends a member of a section as it is in `text`, and returns where its name and its value are.
+    fn unchanged(
+        &mut self,
+        text: &'a str,
+        name: &Range<usize>,
+        value: &Range<usize>,
+    ) -> (Range<usize>, Range<usize>) {
+        // In a text of ours the member is one slice together with what is before it, so that a commit in a
+        // large store copies few slices.
+        if self.has_member && text[..name.start].ends_with(BETWEEN) && text[name.end..value.start] == *COLON {
+            let start = self.push(&text[name.start - BETWEEN.len()..value.end]).start + BETWEEN.len();
+            return (start..start + name.len(), self.len - value.len()..self.len);
+        }
+        (self.name(&text[name.clone()]), self.push(&text[value.clone()]))
     }
 
     fn lay_over(&mut self, theirs: &'a str, before: &'a str, after: &'a str) {

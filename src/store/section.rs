@@ -65,9 +65,7 @@ impl Section {
     /// The section whose old part the new part continues: it is of the same grant or the same sign-in, so
     /// unknown members stay with it. `None` if it begins an object of its own.
     pub(super) fn continued(self, old: &Entry, new: &Entry) -> Option<Self> {
-        let is_of_one_grant = |old: &Option<Session>, new: &Option<Session>| {
-            matches!((old, new), (Some(old), Some(new)) if old.lineage == new.lineage)
-        };
+        let is_of_one_grant = |old: &Option<Session>, new: &Option<Session>| matches!((old, new), (Some(old), Some(new)) if old.lineage == new.lineage);
         let is_continued = match self {
             Self::Sessions if is_of_one_grant(&old.session, &new.session) => true,
             // A candidate that was chosen is the same grant as before.

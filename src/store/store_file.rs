@@ -145,11 +145,12 @@ impl StoreFile {
         updates: Vec<(Tenant, Update)>,
     ) -> Result<Committed, StoreError> {
         let snapshot = self.snapshot(&guard.paths)?;
-        let records = snapshot.as_ref().map(|snapshot| snapshot.records()).unwrap_or_default();
+        let empty = Document::empty();
+        let document = snapshot.as_ref().map_or(&empty, |snapshot| &snapshot.document);
         let now = self.clock.now();
         let mut new = ChangedRecords::default();
         let mut update = |tenant: &Tenant, update| {
-            let before = new.entry(&records, tenant);
+            let before = new.entry(document, tenant);
             let mut after = before.clone();
             let applied = apply(&mut after, update, now);
             if applied == Applied::Done {
@@ -166,13 +167,12 @@ impl StoreFile {
             .unzip();
         let mut replaced = None;
         if changed.iter().any(|one| one.applied == Applied::Done) || self.unsettled.load(Ordering::SeqCst) {
-            new.sweep(&records, now);
+            new.sweep(document, now);
             for one in &mut changed {
                 sweep(&mut one.after, now);
             }
-            // Records that no reader has are changed without a copy.
-            drop(records);
-            replaced = self.write(guard, snapshot, new)?;
+            // Whichever step of a write fails, the next change begins with the file.
+            replaced = self.write(guard, snapshot, new).inspect_err(|_| self.cache.put(None))?;
         } else {
             // The process that brought the file into this state may have died between its rename and its
             // fsync. The results rest on that state.
@@ -266,6 +266,7 @@ impl StoreFile {
             (before, file.stat(), self.location.options.trust_filesystem)
             && was_not_touched(&before, &identity)
         {
+            // Records that no reader has are changed without a copy.
             let records = match &mut snapshot {
                 None => Arc::default(),
                 Some(snapshot) => match Arc::get_mut(snapshot) {

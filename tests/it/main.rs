@@ -25,7 +25,7 @@ mod discord_talk;
 mod e2e;
 mod fair;
 mod faulty_disk;
-mod glance;
+mod find_session;
 mod independence;
 mod lookalike;
 mod model;

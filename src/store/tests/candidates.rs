@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::store::codec::Document;
 
 /// A sign-in as somebody else than [`test_session`]'s.
 fn bob() -> Session {
@@ -16,10 +15,10 @@ fn bob() -> Session {
 /// A store with a session, and bob's sign-in as its candidate.
 fn undecided() -> Fixture {
     let f = Fixture::new();
-    let mut document = Document::empty();
-    let entry = Entry { session: Some(test_session(NOW, 3600)), candidate: Some(bob()), ..Entry::default() };
-    document.put(&alice(), entry);
-    f.put(document.encode().text());
+    f.put(text_with(
+        &alice(),
+        Entry { session: Some(test_session(NOW, 3600)), candidate: Some(bob()), ..Entry::default() },
+    ));
     f
 }
 
@@ -41,7 +40,7 @@ async fn a_candidate_is_written_as_a_session_is_and_reads_as_it_was() {
     );
     let read = f.healthy().read(&alice()).await.expect("readable");
     assert_eq!(read.candidate, Some(bob()));
-    assert_eq!(f.store.change(&alice(), Change::Logout).await.expect("writable"), Applied::Done);
+    assert_eq!(f.store.change(&alice(), Change::Logout).await.expect("writable").applied, Applied::Done);
     assert_eq!((&f.value()["candidates"], &f.value()["sessions"]), (&json!({}), &json!({})));
 }
 
@@ -66,7 +65,7 @@ async fn what_others_wrote_into_a_candidate_stays_with_its_grant_and_ends_with_i
     f.put(value.to_string());
     f.store.change(&alice(), Change::Start(pending("state-2"))).await.expect("writable");
     assert_eq!(f.value()["candidates"]["codex/user:803"]["x_foreign"]["of"], "bob");
-    assert_eq!(f.store.change(&alice(), switch()).await.expect("writable"), Applied::Done);
+    assert_eq!(f.store.change(&alice(), switch()).await.expect("writable").applied, Applied::Done);
     let after = f.value();
     assert_eq!(after["sessions"]["codex/user:803"]["x_foreign"]["of"], "bob", "{after}");
     assert_eq!(after["sessions"]["codex/user:803"]["account"], "bob@example.com");
@@ -124,9 +123,7 @@ async fn each_write_drops_the_candidates_that_nobody_chose_and_nobody_took_out()
             candidate: Some(Session { issued_at, ..bob() }),
             ..Entry::default()
         };
-        let mut document = Document::empty();
-        document.put(&"codex/user:1".parse().expect("a tenant"), entry);
-        f.put(document.encode().text());
+        f.put(text_with(&"codex/user:1".parse().expect("a tenant"), entry));
         f.store.change(&alice(), Change::Start(pending("state-1"))).await.expect("writable");
         let kept = f.value()["candidates"].get("codex/user:1").is_some();
         assert_eq!(kept, stays, "signed in {} s from now", issued_at - NOW);
