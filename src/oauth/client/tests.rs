@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     oauth::provider::tests::{provider, settings},
     secret::{RefreshToken, Secret},
+    session::Locked,
     session::test_session,
 };
 
@@ -29,6 +30,10 @@ async fn nobody_listens() -> String {
 }
 
 /// A refresh towards `base`.
+fn intended() -> Intended {
+    Intended::for_tests()
+}
+
 fn refresh_at(base: &str) -> TokenRequest {
     let mut settings = settings();
     settings.token_endpoint = format!("{base}/token?query=s3cr3t");
@@ -37,7 +42,7 @@ fn refresh_at(base: &str) -> TokenRequest {
     let mut session = test_session(NOW, 3600);
     session.binding = provider.binding();
     session.refresh_token = Some(RefreshToken::new("s3cr3t"));
-    provider.refresh(&session).expect("bound").expect("has a token")
+    provider.refresh(&Locked::for_tests(session)).expect("bound").expect("has a token")
 }
 
 /// Reads one request, headers and body.
@@ -80,7 +85,7 @@ fn http(status: &str, headers: &str, body: &str) -> Vec<u8> {
 async fn sent(answer: Vec<u8>) -> (Attempt, String) {
     let (listener, base) = listen().await;
     let server = serve(listener, answer);
-    let sent = client().send(refresh_at(&base)).await;
+    let sent = client().send(refresh_at(&base), intended()).await;
     let (seen, more) = server.await.expect("the server ends");
     assert_eq!(more, 0, "one connection, one attempt");
     (sent, seen)
@@ -90,7 +95,8 @@ async fn sent(answer: Vec<u8>) -> (Attempt, String) {
 async fn an_answer_comes_back_whole_and_unread() {
     let body = r#"{"error":"slow_down"}"#;
     let (sent, seen) = sent(http("429 Too Many Requests", "retry-after: 17\r\n", body)).await;
-    let Attempt::Answered(answer) = sent else { panic!("{sent:?}") };
+    let Attempt::Answered(answer) = &sent else { panic!("{sent:?}") };
+    let answer = answer.for_tests();
     assert_eq!((answer.status, answer.at), (429, NOW));
     assert_eq!(answer.retry_after.as_deref(), Some("17"));
     assert_eq!(answer.body.as_slice(), body.as_bytes());
@@ -105,7 +111,8 @@ async fn no_redirect_is_followed() {
     let target = nobody_listens().await;
     for status in ["302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let (sent, _) = sent(http(status, &format!("location: {target}/token\r\n"), "")).await;
-        let Attempt::Answered(answer) = sent else { panic!("{sent:?}") };
+        let Attempt::Answered(answer) = &sent else { panic!("{sent:?}") };
+        let answer = answer.for_tests();
         assert_eq!(answer.status.to_string(), status[..3]);
     }
 }
@@ -126,7 +133,7 @@ async fn each_request_has_a_connection_of_its_own() {
     });
     let client = client();
     for _ in 0..2 {
-        let sent = client.send(refresh_at(&base)).await;
+        let sent = client.send(refresh_at(&base), intended()).await;
         assert!(matches!(sent, Attempt::Answered(_)), "{sent:?}");
     }
     server.await.expect("each request came on a connection of its own");
@@ -136,7 +143,7 @@ async fn each_request_has_a_connection_of_its_own() {
 async fn a_body_is_taken_up_to_the_bound_and_no_further() {
     let longest = "x".repeat(MAX_BODY);
     let (fits, _) = sent(http("200 OK", "", &longest)).await;
-    assert!(matches!(fits, Attempt::Answered(answer) if answer.body.len() == MAX_BODY));
+    assert!(matches!(fits, Attempt::Answered(answer) if answer.for_tests().body.len() == MAX_BODY));
     let announced = http("200 OK", "", &format!("{longest}x"));
     assert!(matches!(sent(announced).await.0, Attempt::Unanswered("too_large")));
     let unannounced = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{longest}x").into_bytes();
@@ -170,7 +177,7 @@ async fn a_server_that_resets_after_the_request_leaves_it_unknown() {
         // Zero linger: closing sends RST instead of FIN.
         reset_on_close(&stream);
     });
-    let sent = client().send(refresh_at(&base)).await;
+    let sent = client().send(refresh_at(&base), intended()).await;
     server.await.expect("the server ends");
     assert!(matches!(sent, Attempt::Unanswered("reset")), "{sent:?}");
 }
@@ -192,7 +199,7 @@ async fn a_server_that_never_answers_is_given_up_after_three_minutes_and_leaves_
         let _ = stream.read(&mut [0; 1]).await;
         since.elapsed()
     });
-    let sent = client().send(refresh_at(&base)).await;
+    let sent = client().send(refresh_at(&base), intended()).await;
     assert!(matches!(sent, Attempt::Unanswered("timeout")), "{sent:?}");
     assert!(server.await.expect("the server ends") >= Duration::from_secs(180));
 }
@@ -208,14 +215,14 @@ async fn an_answer_after_170_seconds_is_still_taken() {
         tokio::time::resume();
         stream.write_all(&http("200 OK", "", "{}")).await.expect("the client reads");
     });
-    let sent = client().send(refresh_at(&base)).await;
+    let sent = client().send(refresh_at(&base), intended()).await;
     assert!(matches!(sent, Attempt::Answered(_)), "{sent:?}");
     server.await.expect("the server ends");
 }
 
 #[tokio::test]
 async fn a_refused_connection_has_sent_nothing() {
-    let sent = client().send(refresh_at(&nobody_listens().await)).await;
+    let sent = client().send(refresh_at(&nobody_listens().await), intended()).await;
     assert!(matches!(sent, Attempt::NotSent("connect")), "{sent:?}");
 }
 
@@ -229,7 +236,7 @@ async fn a_failed_tls_handshake_has_sent_nothing() {
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         hello[..read].to_vec()
     });
-    let sent = client().send(refresh_at(&base.replace("http:", "https:"))).await;
+    let sent = client().send(refresh_at(&base.replace("http:", "https:")), intended()).await;
     assert!(matches!(sent, Attempt::NotSent("tls")), "{sent:?}");
     assert_eq!(server.await.expect("the server ends")[0], 22, "a TLS handshake record, not a request");
 }
@@ -242,7 +249,7 @@ async fn loopback_goes_past_the_proxy() {
     for host in ["127.0.0.1", "localhost"] {
         let (listener, base) = listen().await;
         let server = serve(listener, http("200 OK", "", "{}"));
-        let sent = client.send(refresh_at(&base.replace("127.0.0.1", host))).await;
+        let sent = client.send(refresh_at(&base.replace("127.0.0.1", host)), intended()).await;
         assert!(matches!(sent, Attempt::Answered(_)), "{host}: {sent:?}");
         server.await.expect("the server ends");
     }
@@ -256,7 +263,7 @@ async fn a_name_that_does_not_resolve_has_sent_nothing() {
     let request = http::Request::post(url).body(Vec::new()).expect("a request");
     let mut client = client();
     client.outward = client.loopback.clone();
-    let sent = client.send(TokenRequest(request)).await;
+    let sent = client.send(TokenRequest(request), intended()).await;
     assert!(matches!(sent, Attempt::NotSent("dns")), "{sent:?}");
 }
 
@@ -308,7 +315,7 @@ async fn what_is_shown_of_an_exchange_holds_no_secret() {
     let (listener, base) = listen().await;
     let shown = format!("{:?} {:?}", refresh_at(&base), client());
     let server = serve(listener, http("200 OK", "", r#"{"access_token":"s3cr3t"}"#));
-    let shown = format!("{shown} {:?}", client().send(refresh_at(&base)).await);
+    let shown = format!("{shown} {:?}", client().send(refresh_at(&base), intended()).await);
     server.await.expect("the server ends");
     assert!(!shown.contains("s3cr3t"), "{shown}");
 }
@@ -316,7 +323,7 @@ async fn what_is_shown_of_an_exchange_holds_no_secret() {
 #[tokio::test]
 async fn an_answer_that_came_while_this_process_was_stopped_is_taken_however_long_that_was() {
     let (listener, base) = listen().await;
-    let sending = tokio::spawn(async move { client().send(refresh_at(&base)).await });
+    let sending = tokio::spawn(async move { client().send(refresh_at(&base), intended()).await });
     let (mut stream, _) = listener.accept().await.expect("the client connects");
     request(&mut stream).await;
     // Nothing of the client runs from here until the clock has moved.
@@ -325,5 +332,5 @@ async fn an_answer_that_came_while_this_process_was_stopped_is_taken_however_lon
     tokio::time::advance(2 * ANSWER_TIMEOUT).await;
     tokio::time::resume();
     let sent = sending.await.expect("it ends");
-    assert!(matches!(&sent, Attempt::Answered(answer) if answer.status == 200), "{sent:?}");
+    assert!(matches!(&sent, Attempt::Answered(answer) if answer.for_tests().status == 200), "{sent:?}");
 }

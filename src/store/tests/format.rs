@@ -113,7 +113,7 @@ fn a_full_record_is_written_in_the_documented_form_and_reads_as_it_was() {
 }
 
 #[tokio::test]
-async fn every_field_of_a_full_record_is_ours_and_disappears_with_its_value() {
+async fn every_field_of_a_full_record_disappears_from_the_file_with_its_value() {
     let f = Fixture::new();
     let mut least = full();
     let session = least.session.as_mut().expect("a session");
@@ -135,7 +135,7 @@ async fn every_field_of_a_full_record_is_ours_and_disappears_with_its_value() {
 }
 
 #[tokio::test]
-async fn what_says_nothing_is_absent() {
+async fn optional_fields_without_a_value_are_absent() {
     let f = Fixture::new();
     let mut session = test_session(NOW, 3600);
     (session.refresh_token, session.scope, session.account) = (None, None, None);
@@ -216,7 +216,7 @@ async fn a_fraction_in_an_unknown_field_survives_to_its_last_digit() {
 }
 
 #[tokio::test]
-async fn a_refresh_keeps_the_grant_s_unknown_fields_and_a_new_grant_begins_without_them() {
+async fn a_refresh_keeps_unknown_fields_and_a_new_grant_begins_without_them() {
     let f = Fixture::new();
     f.put(foreign().0.to_string());
     let session = f.store.read(&alice()).await.expect("readable").session.expect("a session");
@@ -274,7 +274,7 @@ async fn each_write_drops_the_sign_ins_that_can_no_longer_be_finished() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_store_is_refused_with_the_place_and_without_its_values_and_stays_as_it_is() {
+async fn an_invalid_store_is_refused_with_its_line_without_values_and_stays_unchanged() {
     let broken = |from: &str, to: &str| FULL.replacen(from, to, 1).into_bytes();
     let cases: Vec<(&str, Vec<u8>, usize, &str)> = vec![
         ("zero length", vec![], 1, "empty"),
@@ -356,7 +356,7 @@ async fn a_store_of_a_newer_version_is_read_and_never_written() {
 }
 
 #[tokio::test]
-async fn a_name_that_our_parser_takes_for_its_own_neither_changes_what_others_wrote_nor_ends_the_writer() {
+async fn the_name_that_serde_json_uses_internally_is_kept_like_any_unknown_field() {
     for value in ["5", r#""[1, 2]""#, r#""no JSON""#] {
         let f = Fixture::new();
         let session = f.sign_in().await;

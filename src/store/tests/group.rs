@@ -68,7 +68,7 @@ async fn changes_that_wait_for_the_lock_together_share_one_write() {
 }
 
 #[tokio::test]
-async fn changes_of_one_write_are_applied_in_the_order_in_which_they_came() {
+async fn changes_of_one_write_are_applied_in_the_order_of_their_arrival() {
     let (f, writes) = counted();
     let held = hold_the_global_lock(&f);
     let start = |state| Change::Start(pending(state));
@@ -98,7 +98,7 @@ async fn changes_of_one_write_are_applied_in_the_order_in_which_they_came() {
 }
 
 #[tokio::test]
-async fn a_write_that_fails_is_told_to_all_who_shared_it_and_to_nobody_else() {
+async fn a_failed_write_is_reported_to_every_change_in_it_and_to_no_other() {
     for fault in ["open@.tmp:EIO#1", "fsync@.tmp:EIO#1", "rename:EIO#1"] {
         let f = Fixture::failing(fault);
         f.sign_in().await;
@@ -124,7 +124,7 @@ async fn a_write_that_fails_is_told_to_all_who_shared_it_and_to_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_queued_change_is_made_although_its_caller_is_gone_and_its_tenant_stays_locked_until_then() {
+async fn a_queued_change_is_made_without_its_caller_and_keeps_its_tenant_locked() {
     let (f, _) = counted();
     let session = f.sign_in().await;
     let mut refresh = lock(&f.store).await;
@@ -143,7 +143,7 @@ async fn a_queued_change_is_made_although_its_caller_is_gone_and_its_tenant_stay
 }
 
 #[tokio::test]
-async fn a_commit_returns_the_records_before_and_after_without_swept_sign_ins() {
+async fn a_commit_returns_the_record_after_it_without_swept_sign_ins() {
     let f = Fixture::new();
     let session = f.sign_in().await;
     f.store.change(&alice(), Change::Start(pending("state-old"))).await.expect("writable");
@@ -171,7 +171,7 @@ async fn a_commit_returns_the_records_before_and_after_without_swept_sign_ins() 
 }
 
 #[tokio::test]
-async fn a_commit_removes_the_unread_answer_of_a_session_that_changed_or_is_gone() {
+async fn a_commit_removes_the_unread_answer_of_a_changed_or_removed_session() {
     let f = Fixture::new();
     let session = f.sign_in().await;
     let unread = f.folder.path().join("auth.json.refresh/codex%2Fuser%3A803.unread");

@@ -165,16 +165,7 @@ fn intent(session: &Session) -> Intent {
 }
 
 fn answer(body: &[u8]) -> Answer {
-    let body = Zeroizing::new(body.to_vec());
-    Answer {
-        status: 200,
-        retry_after: None,
-        content_type: None,
-        content_encoding: None,
-        cut: false,
-        body,
-        at: NOW + 1,
-    }
+    Answer { status: 200, body: Zeroizing::new(body.to_vec()), at: NOW + 1, ..Answer::default() }
 }
 
 /// Long enough for any machine; whoever waits this long has failed.

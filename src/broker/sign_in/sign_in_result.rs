@@ -1,0 +1,121 @@
+//! The result of a finished sign-in, and of the choice between two accounts.
+
+use crate::{
+    ids::{Lineage, Tenant},
+    session::{Entry, Session},
+    sys::clock::UnixTime,
+};
+
+/// The result of a finished sign-in.
+#[derive(Clone, Debug)]
+pub enum Finished {
+    /// It is the session now.
+    SignedIn(SignedIn),
+    /// It has another account than the session; nothing is replaced until the user chooses.
+    Undecided(Undecided),
+}
+
+/// A sign-in that waits for a choice: [`Broker::switch`](crate::broker::Broker::switch) or
+/// [`Broker::keep`](crate::broker::Broker::keep).
+#[derive(Clone, Debug)]
+pub struct Undecided {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// Identifies the sign-in; the choice names it.
+    pub lineage: Lineage,
+    /// The new account.
+    pub account: Option<String>,
+    /// The session's account.
+    pub current: Option<String>,
+    /// When it can no longer be chosen, in Unix seconds.
+    pub until: UnixTime,
+    /// An earlier candidate that this sign-in replaced.
+    pub dropped: Option<Unchosen>,
+}
+
+/// A sign-in that was not chosen.
+#[derive(Clone, Debug)]
+pub struct Unchosen {
+    /// Its account.
+    pub account: Option<String>,
+    /// The state of its grant at the provider.
+    pub grant: GrantEnd,
+}
+
+/// The state of a dropped grant at the provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantEnd {
+    /// The provider has ended it (RFC 7009).
+    Revoked,
+    /// The provider could not be asked, did not confirm, or was not asked because the same account is in
+    /// use elsewhere.
+    MayLiveOn,
+}
+
+/// A session that was kept.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// The account, in the provider's words.
+    pub account: Option<String>,
+    /// The sign-in that was dropped.
+    pub unchosen: Unchosen,
+}
+
+/// A sign-in that has become the session.
+#[derive(Clone, Debug)]
+pub struct SignedIn {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// The account, in the provider's words.
+    pub account: Option<String>,
+    /// The account that it replaced, if that was another one.
+    pub replaced: Option<String>,
+    /// When the access token expires, in Unix seconds. It is refreshed before.
+    pub expires_at: UnixTime,
+    /// Whether there is a refresh token. Without one the user signs in again after the expiry.
+    pub renews: bool,
+    /// A candidate that this sign-in replaced.
+    pub dropped: Option<Unchosen>,
+}
+
+// === impl Undecided ===
+
+impl Undecided {
+    /// The candidate of a record, while it can be chosen.
+    pub(in crate::broker) fn of(tenant: &Tenant, entry: &Entry, now: UnixTime) -> Option<Self> {
+        entry.candidate.as_ref().filter(|candidate| candidate.awaits_choice(now))?;
+        Self::in_record(tenant, entry)
+    }
+
+    /// The candidate of a record, at any time.
+    pub(super) fn in_record(tenant: &Tenant, entry: &Entry) -> Option<Self> {
+        let candidate = entry.candidate.as_ref()?;
+        Some(Self {
+            tenant: tenant.clone(),
+            lineage: candidate.lineage,
+            account: candidate.account.clone(),
+            current: entry.session.as_ref().and_then(|session| session.account.clone()),
+            until: candidate.choice_ends_at(),
+            dropped: None,
+        })
+    }
+}
+
+// === impl SignedIn ===
+
+impl SignedIn {
+    /// A session that took the place of `before`.
+    pub(super) fn new(tenant: &Tenant, session: &Session, before: Option<&Session>) -> Self {
+        let before = before.and_then(|before| before.account.as_ref());
+        Self {
+            tenant: tenant.clone(),
+            account: session.account.clone(),
+            replaced: before.filter(|before| Some(*before) != session.account.as_ref()).cloned(),
+            expires_at: session.expires_at,
+            renews: session.refresh_token.is_some(),
+            dropped: None,
+        }
+    }
+}
