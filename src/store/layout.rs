@@ -243,8 +243,8 @@ impl<'a> Pieces<'a> {
         name: &Range<usize>,
         value: &Range<usize>,
     ) -> (Range<usize>, Range<usize>) {
-        // In a text of ours the member is one slice together with what is before it, so that a commit in a
-        // large store copies few slices.
+        // In a text that threadkey wrote, the member and the white space before it are one slice. So a commit
+        // in a large store copies few slices.
         if self.has_member && text[..name.start].ends_with(BETWEEN) && text[name.end..value.start] == *COLON {
             let start = self.push(&text[name.start - BETWEEN.len()..value.end]).start + BETWEEN.len();
             return (start..start + name.len(), self.len - value.len()..self.len);

@@ -187,7 +187,7 @@ impl StoreFile {
     fn remove_unread(&self, paths: &Paths, tenants: &[Tenant], changed: &[Changed]) {
         for (tenant, Changed { applied, before, after }) in tenants.iter().zip(changed) {
             let revision = |session: &Option<Session>| session.as_ref().map(Session::revision);
-            // What has already taken effect is the result of a refresh or a sign-in.
+            // An update that had taken effect before is the result of a refresh or a sign-in.
             if *applied == Applied::Already || revision(&before.session) != revision(&after.session) {
                 let _ = self.location.disk.remove(&paths.unread(tenant));
             }

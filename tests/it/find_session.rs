@@ -78,7 +78,7 @@ fn with(formatter: impl Formatter, store: &Value) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// As Python escapes what is not ASCII.
+/// Escapes all characters but ASCII, as Python does.
 fn ascii(text: &str) -> String {
     let mut units = [0; 2];
     let escaped = |c: char| match c {

@@ -10,7 +10,7 @@ fn tenant() -> Tenant {
     "codex/local".parse().expect("a tenant")
 }
 
-/// A session whose generation tells it from others.
+/// A session that its generation identifies.
 fn record(generation: u64) -> Value {
     json!({
         "access_token": "a", "token_type": "Bearer", "issued_at": 1, "expires_at": 2,

@@ -1,4 +1,4 @@
-//! A read of what has not changed costs a stat, a change of it no read, and what has changed is never missed.
+//! A read of an unchanged file costs a stat, a change of it no read, and no change of the file is missed.
 
 use std::os::unix::fs::symlink;
 use std::sync::{
@@ -130,7 +130,7 @@ async fn start(store: &FileStore, tenant: &str) -> Result<Applied, StoreError> {
     store.change(&tenant.parse().expect("a tenant"), start).await.map(|changed| changed.applied)
 }
 
-/// What the file says, read by somebody who knows nothing of it.
+/// The tenants in the file, read by a process that has nothing cached.
 async fn tenants(f: &Fixture) -> Vec<String> {
     f.healthy().list().await.expect("readable").keys().map(ToString::to_string).collect()
 }

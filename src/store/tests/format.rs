@@ -1,4 +1,4 @@
-//! The file's form, and what is refused as not a store.
+//! The form of the file, and the errors of files that are no store.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::{
     store::codec::{ChangedRecords, Document},
 };
 
-/// A record in which every optional field says something.
+/// A record in which every optional field has a value.
 fn full() -> Entry {
     let mut session = test_session(NOW, 3600);
     let fingerprint = Fingerprint::of("refresh-7");

@@ -96,7 +96,7 @@ fn render(random: &mut Random, value: &Value, form: Form, depth: usize, to: &mut
     to.push(close);
 }
 
-/// What a foreign program might write.
+/// A value that another program might write.
 fn foreign(random: &mut Random) -> Value {
     let texts = ["", "\"}, {\"x\": [", "\\", "\\\\\"", "\u{1F511} ü\n\r\t\u{1}", "\"acme/local\": {"];
     match random.below(7) {
@@ -219,7 +219,7 @@ fn over(theirs: &Value, before: &Value, after: &Value) -> Value {
     Value::Object(result)
 }
 
-/// Does to the model what the store is asked to do, and says which members it is about.
+/// Makes the change in the model, and returns the members that it touches.
 fn apply(model: &mut Value, old: &Entry, new: &Entry, tenant: &Tenant) -> BTreeSet<(&'static str, String)> {
     let lineage = |session: &Option<Session>| session.as_ref().map(|session| session.lineage);
     let state = |pending: &Option<Pending>| pending.as_ref().map(|pending| pending.state.clone());
@@ -259,7 +259,7 @@ fn apply(model: &mut Value, old: &Entry, new: &Entry, tenant: &Tenant) -> BTreeS
     touched
 }
 
-// === what is compared ===
+// === the comparison ===
 
 type Slices = BTreeMap<String, Box<RawValue>>;
 
@@ -346,7 +346,7 @@ async fn a_change_in_each_of_seven_layouts_keeps_every_byte_of_other_members() {
             members
         };
         assert_eq!(rest(&f.text()), rest(&text), "{layout}: other members");
-        // In the changed record too, what is not ours keeps its spelling.
+        // In the changed record too, unknown members keep their spelling.
         let foreign = |text: &str| {
             let record = &members(text)[&("sessions".to_owned(), "codex/user:803".to_owned())];
             let mut members: Slices = serde_json::from_str(record).expect("an object");
