@@ -13,7 +13,6 @@ mod error;
 mod file;
 mod find_session;
 mod group_commit;
-mod index;
 mod journal;
 mod layout;
 mod location;
@@ -26,7 +25,6 @@ mod section;
 mod store_file;
 mod strict_json;
 mod tenant_lock;
-mod text;
 mod watch;
 
 pub use changes::Changes;

@@ -58,6 +58,11 @@ impl Paths {
         self.tenant_locks().join(tenant.file_name() + end)
     }
 
+    /// `auth.json.refresh/<tenant>.unread`: an answer that could not be read.
+    pub(super) fn unread(&self, tenant: &Tenant) -> PathBuf {
+        self.tenant_locks().join(tenant.file_name() + ".unread")
+    }
+
     /// A new name for a temp file.
     pub(super) fn temp(&self) -> PathBuf {
         let mut name = self.temp_start();

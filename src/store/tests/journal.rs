@@ -133,8 +133,8 @@ async fn a_refresh_is_journaled_committed_and_cleared() {
     lock.record(&answer).await.expect("reserved");
     assert_eq!(lock.journal().await.expect("readable"), Journal::Answered(intent, answer));
     let spent = session.refresh_target().expect("a refresh token");
-    assert_eq!(lock.commit(refreshed(spent.clone(), 8)).await.expect("writable"), Applied::Done);
-    assert_eq!(lock.commit(refreshed(spent, 9)).await.expect("writable"), Applied::Stale);
+    assert_eq!(lock.settle(refreshed(spent.clone(), 8)).await.expect("writable").applied, Applied::Done);
+    assert_eq!(lock.settle(refreshed(spent, 9)).await.expect("writable").applied, Applied::Stale);
     lock.clear().await.expect("writable");
     assert_eq!(lock.journal().await.expect("readable"), Journal::Empty);
     let now = f.store.read(&alice()).await.expect("readable").session.expect("a session");

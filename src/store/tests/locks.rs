@@ -155,7 +155,7 @@ async fn a_tenant_s_lock_stays_held_until_an_abandoned_commit_is_durable() {
     let session = f.sign_in().await;
     let mut held = lock(&f.store).await;
     let commit = tokio::spawn(async move {
-        held.commit(refreshed(session.refresh_target().expect("a refresh token"), 8)).await
+        held.settle(refreshed(session.refresh_target().expect("a refresh token"), 8)).await
     });
     reached(at).await;
     commit.abort();

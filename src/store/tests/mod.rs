@@ -7,12 +7,12 @@ mod doctor;
 mod format;
 mod group;
 mod journal;
+mod layouts;
 mod locks;
 #[expect(dead_code, unreachable_pub, reason = "the integration tests share it, and need more of it")]
 #[path = "../../../tests/support/random.rs"]
 mod random;
 mod safety;
-mod splice;
 mod watch;
 
 use std::{
@@ -31,8 +31,8 @@ use crate::{
     ids::{Lineage, Principal},
     secret::{AccessToken, CodeVerifier, RefreshToken, State},
     session::{
-        Grant, Pending, RefreshTarget, Session,
-        journal::{MAX_BODY, Spending},
+        Applied, Grant, Pending, RefreshTarget, Session, Settlement,
+        journal::{Answer, Intent, MAX_BODY, Spending},
         test_session,
     },
     sys::{clock::Clock, disk::RealDisk, faults::Faults},
@@ -124,15 +124,23 @@ fn pending(state: &str) -> Pending {
     }
 }
 
+/// The text of a store with this one record.
+fn text_with(tenant: &Tenant, entry: Entry) -> String {
+    let mut changed = codec::ChangedRecords::default();
+    changed.put(tenant, entry);
+    codec::Document::empty().revise(changed).text().to_owned()
+}
+
 /// Signs in by the changes that the broker makes; the session's generation is 1.
 async fn sign_in(store: &FileStore, tenant: &Tenant, session: Session) -> Session {
     store.change(tenant, Change::Start(pending("state-1"))).await.expect("a start");
-    let change = Change::SignIn { state: State::new("state-1"), session: Box::new(session) };
-    assert_eq!(store.change(tenant, change).await.expect("a sign-in"), Applied::Done);
+    let settlement = Settlement::SignIn { state: State::new("state-1"), session: Box::new(session) };
+    let mut lock = store.try_lock(tenant, Purpose::SignIn).await.expect("lockable").expect("free");
+    assert_eq!(lock.settle(settlement).await.expect("a sign-in").applied, Applied::Done);
     store.read(tenant).await.expect("readable").session.expect("a session")
 }
 
-fn refreshed(spent: RefreshTarget, number: u32) -> Change {
+fn refreshed(target: RefreshTarget, number: u32) -> Settlement {
     let grant = Grant {
         access_token: AccessToken::new(format!("access-{number}")),
         refresh_token: Some(RefreshToken::new(format!("refresh-{number}"))),
@@ -141,10 +149,10 @@ fn refreshed(spent: RefreshTarget, number: u32) -> Change {
         expires_in: Duration::from_secs(3600),
         account: None,
     };
-    Change::Refreshed { spent, grant: Box::new(grant) }
+    Settlement::Refreshed { target, grant: Box::new(grant) }
 }
 
-async fn lock(store: &FileStore) -> Box<dyn TenantLock> {
+async fn lock(store: &FileStore) -> TenantLock {
     store.try_lock(&alice(), Purpose::Refresh).await.expect("lockable").expect("free")
 }
 

@@ -25,7 +25,7 @@ async fn a_missing_store_is_empty_and_is_made_private_by_the_first_change() {
 }
 
 #[tokio::test]
-async fn the_first_change_makes_durable_the_folders_that_another_process_may_have_made_and_died() {
+async fn the_first_change_makes_folders_durable_that_another_process_may_have_made() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("data/threadkey/auth.json");
     fs::create_dir_all(path.parent().expect("a folder")).expect("writable");
@@ -45,11 +45,10 @@ async fn the_first_change_makes_durable_the_folders_that_another_process_may_hav
 }
 
 #[tokio::test]
-async fn that_nothing_was_there_to_change_is_told_only_once_it_cannot_be_undone() {
+async fn a_stale_result_is_returned_only_once_its_state_is_durable() {
     let f = Fixture::new();
-    let session = f.sign_in().await;
-    let logout = Change::LogoutOf { seen: session.revision(), candidate: None };
-    f.store.change(&alice(), logout).await.expect("writable");
+    f.sign_in().await;
+    f.store.change(&alice(), Change::Logout).await.expect("writable");
     // Another process that finds the logout done cannot know whether its rename is durable.
     let folder = fs::canonicalize(f.folder.path()).expect("there");
     let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
@@ -57,11 +56,11 @@ async fn that_nothing_was_there_to_change_is_told_only_once_it_cannot_be_undone(
     let other = on_disk(&f.path(), faults, &f.clock).expect("a store");
     let told = other.change(&alice(), Change::Logout).await.expect_err("the folder is not durable");
     assert!(told.to_string().contains("cannot make durable"), "{told}");
-    assert_eq!(other.change(&alice(), Change::Logout).await.expect("well again"), Applied::Stale);
+    assert_eq!(other.change(&alice(), Change::Logout).await.expect("well again").applied, Applied::Stale);
 }
 
 #[tokio::test]
-async fn a_store_that_is_open_to_others_is_refused_with_the_command_to_run() {
+async fn a_store_that_is_open_to_others_is_refused_with_the_chmod_command() {
     let f = Fixture::new();
     f.sign_in().await;
     let folder = f.folder.path();
@@ -88,7 +87,7 @@ async fn a_store_that_is_open_to_others_is_refused_with_the_command_to_run() {
 }
 
 #[tokio::test]
-async fn unreadable_is_not_empty() {
+async fn an_unreadable_store_is_an_error_and_not_empty() {
     let f = Fixture::failing("open@auth.json:EACCES");
     f.sign_in().await;
     let before = f.text();
@@ -107,6 +106,7 @@ async fn a_read_only_store_is_read_without_a_lock_and_nothing_is_spent_for_it() 
     for fault in ["access:EROFS", "open@.lock:EROFS", "mkdir:EROFS"] {
         let f = Fixture::failing(fault);
         let session = f.sign_in().await;
+        fs::remove_dir_all(f.folder.path().join("auth.json.refresh")).expect("there");
         assert_eq!(f.store.read(&alice()).await.expect("readable").session, Some(session));
         let error = f.store.try_lock(&alice(), Purpose::Refresh).await.map(drop).expect_err("not writable");
         assert!(error.to_string().contains("file system that can be written"), "{fault}: {error}");
@@ -114,7 +114,7 @@ async fn a_read_only_store_is_read_without_a_lock_and_nothing_is_spent_for_it() 
 }
 
 #[tokio::test]
-async fn a_symlink_stays_one_and_everybody_meets_at_its_target() {
+async fn a_symlink_stays_a_symlink_and_all_processes_meet_at_its_target() {
     let f = Fixture::new();
     let (real, links) = (f.folder.path().join("real"), f.folder.path().join("links"));
     fs::create_dir_all(&real).expect("a folder");
@@ -189,7 +189,7 @@ async fn a_single_file_mount_is_refused_with_the_advice_to_mount_the_folder() {
 }
 
 #[tokio::test]
-async fn a_write_that_fails_at_any_step_leaves_the_old_file_whole_and_nothing_beside_it() {
+async fn a_write_that_fails_at_any_step_leaves_the_old_file_whole_and_no_temp_file() {
     for fault in ["open@.tmp:ENOSPC", "write@.tmp:ENOSPC", "fsync@.tmp:EIO", "rename:EIO"] {
         let f = Fixture::failing(&format!("{fault}#1"));
         let session = f.sign_in().await;
@@ -202,7 +202,7 @@ async fn a_write_that_fails_at_any_step_leaves_the_old_file_whole_and_nothing_be
         }
         assert_eq!(f.text(), before, "{fault}");
         assert_eq!(leftovers(f.folder.path()), [""; 0], "{fault}");
-        assert_eq!(f.store.change(&alice(), change()).await.expect("well again"), Applied::Done);
+        assert_eq!(f.store.change(&alice(), change()).await.expect("well again").applied, Applied::Done);
         assert!(f.text().contains("bob@example.com"));
     }
 }
@@ -222,7 +222,7 @@ async fn after_a_failed_fsync_another_temp_file_is_written() {
 }
 
 #[tokio::test]
-async fn a_rename_that_is_not_durable_yet_is_made_so_before_anybody_is_told_more() {
+async fn a_rename_that_is_not_durable_is_made_durable_before_the_next_result() {
     let f = Fixture::failing("fsync-folder:EIO#1");
     let session = f.sign_in().await;
     let change = || Change::Account { lineage: session.lineage, account: "bob@example.com".into() };
@@ -231,10 +231,13 @@ async fn a_rename_that_is_not_durable_yet_is_made_so_before_anybody_is_told_more
     let inode = || fs::metadata(f.path()).expect("there").ino();
     let before = inode();
     // Stale changes nothing, and yet it must not be answered on a state that a power cut could undo.
-    assert_eq!(f.store.change(&alice(), Change::Cancel(None)).await.expect("well again"), Applied::Stale);
+    assert_eq!(
+        f.store.change(&alice(), Change::Cancel(None)).await.expect("well again").applied,
+        Applied::Stale
+    );
     assert_ne!(inode(), before, "it was written once more");
     let settled = inode();
-    assert_eq!(f.store.change(&alice(), Change::Cancel(None)).await.expect("well"), Applied::Stale);
+    assert_eq!(f.store.change(&alice(), Change::Cancel(None)).await.expect("well").applied, Applied::Stale);
     assert_eq!(inode(), settled);
 }
 
@@ -257,7 +260,7 @@ async fn temp_files_of_writers_that_died_are_removed_and_no_others() {
 }
 
 #[tokio::test]
-async fn what_is_no_regular_file_or_far_too_long_is_refused() {
+async fn a_store_that_is_no_regular_file_or_far_too_long_is_refused() {
     let f = Fixture::new();
     fs::create_dir(f.path()).expect("a folder");
     let error = f.store.read(&alice()).await.expect_err("a folder");
@@ -271,7 +274,7 @@ async fn what_is_no_regular_file_or_far_too_long_is_refused() {
 }
 
 #[test]
-fn a_file_system_on_which_locks_may_not_exclude_is_refused_by_name_unless_it_is_trusted() {
+fn an_untrusted_file_system_whose_locks_may_not_exclude_is_refused_by_name() {
     // There is one of these on every Linux, and flock is not known to exclude anybody there.
     if !cfg!(target_os = "linux") {
         return;
@@ -300,8 +303,7 @@ fn the_default_path_follows_the_xdg_specification() {
 }
 
 #[tokio::test]
-async fn who_finds_nothing_to_change_after_a_rename_that_failed_and_took_effect_is_told_only_when_it_is_durable()
- {
+async fn a_stale_result_after_a_failed_rename_that_took_effect_waits_until_it_is_durable() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("auth.json");
     let renames = Arc::new(std::sync::Mutex::new(0));
@@ -323,6 +325,6 @@ async fn who_finds_nothing_to_change_after_a_rename_that_failed_and_took_effect_
     let cancel = || store.change(&alice, Change::Cancel(None));
     cancel().await.expect_err("the rename failed");
     assert_eq!(store.read(&alice).await.expect("readable").pending, None, "and took effect");
-    assert_eq!(cancel().await.expect("writable"), Applied::Stale);
+    assert_eq!(cancel().await.expect("writable").applied, Applied::Stale);
     assert_eq!(*renames.lock().expect("whole"), 3, "written and made durable once more");
 }
