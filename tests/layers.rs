@@ -29,7 +29,7 @@ const FLOORS: &[&[&str]] = &[
 
 /// Crates that one module alone may use; the keyword `unsafe` is for `sys` too.
 const OWNED: &[(&str, &str)] =
-    &[("serenity", "discord"), ("oauth2", "oauth"), ("landlock", "sys"), ("libc", "sys")];
+    &[("serenity", "discord"), ("oauth2", "oauth"), ("landlock", "sys"), ("libc", "sys"), ("inotify", "sys")];
 
 /// The longest file that a reader is asked to take in.
 const MAX_LINES: usize = 600;

@@ -5,7 +5,7 @@
 
 mod blocking;
 mod cache;
-mod changes;
+mod change_notices;
 mod codec;
 mod doctor;
 mod dto;
@@ -27,9 +27,9 @@ mod store_file;
 mod strict_json;
 mod tenant_lock;
 mod text;
-mod watch;
+mod unread;
 
-pub use changes::Changes;
+pub use change_notices::ChangeNotices;
 pub use doctor::{Check, Verdict, doctor, lock_probe};
 pub use error::StoreError;
 pub use file::FileStore;
@@ -71,8 +71,8 @@ pub trait Store: Send + Sync + 'static {
     /// What [`Store::list`] would give, if it is known without waiting: a stat(2) on a local file system, at most.
     fn current(&self) -> Option<Arc<Records>>;
 
-    /// Tells whenever the store may have changed, by whomever. To be called on a runtime.
-    fn changes(&self) -> Changes;
+    /// Subscribes to changes by any process. Must be called within a Tokio runtime.
+    fn changes(&self) -> ChangeNotices;
 
     /// Applies `change` under the global lock. When it returns, the change is durable.
     ///

@@ -15,7 +15,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::{filesystem::FileSystem, flock::Mode, watch::PathWatch};
+use super::{filesystem::FileSystem, flock::Mode, folder_watch::FolderWatch};
 
 /// What a file or folder is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,12 +106,10 @@ pub trait Disk: Send + Sync + 'static {
     fn file_system(&self, path: &Path) -> io::Result<FileSystem>;
     /// What this user may still write, in bytes.
     fn free_space(&self, path: &Path) -> io::Result<u64>;
-    /// Within a runtime. A disk that is none of the machine's has no change notices.
-    fn watch(&self, path: &Path) -> io::Result<PathWatch> {
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!("nothing tells of changes of {}", path.display()),
-        ))
+    /// Watches a file's name in its folder. Must be called within a Tokio runtime. A disk of a test
+    /// has no change notices.
+    fn watch(&self, _file: &Path) -> io::Result<FolderWatch> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

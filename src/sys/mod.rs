@@ -9,6 +9,7 @@ pub mod faults;
 pub mod files;
 pub mod filesystem;
 mod flock;
+pub mod folder_watch;
 pub mod lock;
 pub mod process;
 pub mod random;
@@ -16,4 +17,3 @@ pub mod sandbox;
 #[cfg(target_os = "linux")]
 mod seccomp;
 pub mod socket;
-pub mod watch;

@@ -40,5 +40,4 @@ mod storm;
 #[cfg(target_os = "linux")]
 mod suspended;
 mod town;
-mod watch;
 mod workers;

@@ -44,7 +44,7 @@ async fn what_another_process_committed_is_seen_by_the_next_read() {
         assert!(access_token(&f.store).await.is_some());
         let mut lock = lock(&other).await;
         let spent = session.refresh_target().expect("a refresh token");
-        assert_eq!(lock.commit(refreshed(spent, number)).await.expect("a commit"), Applied::Done);
+        assert_eq!(lock.commit(refreshed(spent, number)).await.expect("a commit").applied, Applied::Done);
         drop(lock);
         // Same length, and within one tick of the clock: only the file's number tells the two apart.
         assert!(f.store.current().is_none(), "{number}");
@@ -125,7 +125,7 @@ async fn on_a_file_system_that_is_only_trusted_each_read_opens_the_file() {
     assert!(store.current().is_none());
 }
 
-async fn start(store: &FileStore, tenant: &str) -> Result<Applied, StoreError> {
+async fn start(store: &FileStore, tenant: &str) -> Result<Changed, StoreError> {
     store.change(&tenant.parse().expect("a tenant"), Change::Start(pending("state-1"))).await
 }
 
@@ -154,7 +154,7 @@ async fn a_process_that_locks_reads_and_commits_reads_the_file_once() {
     let mut lock = lock(&f.store).await;
     assert_eq!(f.store.read(&alice()).await.expect("readable").session.as_ref(), Some(&session));
     let spent = session.refresh_target().expect("a refresh token");
-    assert_eq!(lock.commit(refreshed(spent, 8)).await.expect("a commit"), Applied::Done);
+    assert_eq!(lock.commit(refreshed(spent, 8)).await.expect("a commit").applied, Applied::Done);
     drop(lock);
     assert_eq!(access_token(&f.store).await.as_deref(), Some("access-8"));
     assert_eq!(opened.load(Ordering::SeqCst), 1);

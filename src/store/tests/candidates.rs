@@ -41,7 +41,7 @@ async fn a_candidate_is_written_as_a_session_is_and_reads_as_it_was() {
     );
     let read = f.healthy().read(&alice()).await.expect("readable");
     assert_eq!(read.candidate, Some(bob()));
-    assert_eq!(f.store.change(&alice(), Change::Logout).await.expect("writable"), Applied::Done);
+    assert_eq!(f.store.change(&alice(), Change::Logout).await.expect("writable").applied, Applied::Done);
     assert_eq!((&f.value()["candidates"], &f.value()["sessions"]), (&json!({}), &json!({})));
 }
 
@@ -66,7 +66,7 @@ async fn what_others_wrote_into_a_candidate_stays_with_its_grant_and_ends_with_i
     f.put(value.to_string());
     f.store.change(&alice(), Change::Start(pending("state-2"))).await.expect("writable");
     assert_eq!(f.value()["candidates"]["codex/user:803"]["x_foreign"]["of"], "bob");
-    assert_eq!(f.store.change(&alice(), switch()).await.expect("writable"), Applied::Done);
+    assert_eq!(f.store.change(&alice(), switch()).await.expect("writable").applied, Applied::Done);
     let after = f.value();
     assert_eq!(after["sessions"]["codex/user:803"]["x_foreign"]["of"], "bob", "{after}");
     assert_eq!(after["sessions"]["codex/user:803"]["account"], "bob@example.com");

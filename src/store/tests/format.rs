@@ -14,7 +14,8 @@ fn full() -> Entry {
     let mut session = test_session(NOW, 3600);
     let fingerprint = Fingerprint::of("refresh-7");
     session.binding.resource = Some("https://api.example".into());
-    session.rejected = Some(Rejected { fingerprint: Fingerprint::of("access-6"), at: NOW - 60 });
+    session.rejected =
+        Some(Rejected { fingerprint: Fingerprint::of("access-6"), at: NOW - 60, decided: false });
     session.retry =
         Some(Retry { set_at: NOW - 5, not_before: NOW + 5, attempts: 2, code: "ambiguous_timeout".into() });
     session.ended =
@@ -148,7 +149,7 @@ async fn unknown_fields_survive_a_change_at_every_level() {
     let session = f.store.read(&alice()).await.expect("readable").session.expect("a session");
     let change = Change::Notified(session.lineage);
     f.clock.advance(1);
-    assert_eq!(f.store.change(&alice(), change).await.expect("writable"), Applied::Done);
+    assert_eq!(f.store.change(&alice(), change).await.expect("writable").applied, Applied::Done);
     let after = f.value();
     for path in objects {
         assert_eq!(
@@ -170,7 +171,7 @@ async fn a_fraction_in_an_unknown_field_survives_to_its_last_digit() {
     f.put(FULL.replacen("\"version\": 1", &format!("\"x\": [{}], \"version\": 1", fractions.join(", ")), 1));
     let session = f.store.read(&alice()).await.expect("readable").session.expect("a session");
     let change = Change::Notified(session.lineage);
-    assert_eq!(f.store.change(&alice(), change).await.expect("writable"), Applied::Done);
+    assert_eq!(f.store.change(&alice(), change).await.expect("writable").applied, Applied::Done);
     for fraction in fractions {
         assert!(f.text().contains(fraction), "{fraction} became another: {}", f.text());
     }
@@ -183,7 +184,7 @@ async fn a_refresh_keeps_the_grant_s_unknown_fields_and_a_new_grant_begins_witho
     let session = f.store.read(&alice()).await.expect("readable").session.expect("a session");
     let mut held = lock(&f.store).await;
     let spent = session.refresh_target().expect("a refresh token");
-    assert_eq!(held.commit(refreshed(spent, 8)).await.expect("writable"), Applied::Done);
+    assert_eq!(held.commit(refreshed(spent, 8)).await.expect("writable").applied, Applied::Done);
     let ours = |value: &Value| value["sessions"]["codex/user:803"].clone();
     assert!(ours(&f.value()).get("x_foreign").is_some());
     assert!(ours(&f.value()).get("retry").is_none(), "a success ends the backoff");
@@ -207,7 +208,7 @@ async fn a_tenant_that_this_version_does_not_know_is_kept_and_not_listed() {
     f.put(foreign().0.to_string());
     let listed: Vec<_> = f.store.list().await.expect("readable").keys().cloned().collect();
     assert_eq!(listed, [alice()]);
-    assert_eq!(f.store.change(&alice(), Change::Logout).await.expect("writable"), Applied::Done);
+    assert_eq!(f.store.change(&alice(), Change::Logout).await.expect("writable").applied, Applied::Done);
     assert!(f.value()["sessions"].get("later/team:9").is_some());
     assert!(f.value()["sessions"].get("codex/user:803").is_none());
 }
@@ -329,7 +330,7 @@ async fn a_name_that_our_parser_takes_for_its_own_neither_changes_what_others_wr
         f.put(f.text().replacen(r#""access_token""#, &format!(r#"{foreign}, "access_token""#), 1));
         let mut lock = lock(&f.store).await;
         let spent = session.refresh_target().expect("a refresh token");
-        assert_eq!(lock.commit(refreshed(spent, 8)).await.expect(value), Applied::Done);
+        assert_eq!(lock.commit(refreshed(spent, 8)).await.expect(value).applied, Applied::Done);
         let packed: String = f.text().split_whitespace().collect();
         assert!(packed.contains(&foreign.replace(' ', "")), "{value}: {packed}");
     }

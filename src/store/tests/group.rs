@@ -20,7 +20,7 @@ async fn queue(
     f: &Fixture,
     tenant: &str,
     change: Change,
-) -> tokio::task::JoinHandle<Result<Applied, StoreError>> {
+) -> tokio::task::JoinHandle<Result<Changed, StoreError>> {
     let (store, tenant) = (f.store.clone(), tenant.parse().expect("a tenant"));
     let before = f.store.queued();
     let queued = tokio::spawn(async move { store.change(&tenant, change).await });
@@ -58,7 +58,7 @@ async fn changes_that_wait_for_the_lock_together_share_one_write() {
     }
     drop(held);
     for change in changes {
-        assert_eq!(soon(change).await.expect("no panic").expect("writable"), Applied::Done);
+        assert_eq!(soon(change).await.expect("no panic").expect("writable").applied, Applied::Done);
     }
     assert_eq!(writes.load(Ordering::SeqCst), 1);
     assert_eq!(f.healthy().list().await.expect("readable").len(), 40);
@@ -88,7 +88,7 @@ async fn changes_of_one_write_are_applied_in_the_order_in_which_they_came() {
     }
     drop(held);
     for (change, expected) in changes {
-        assert_eq!(soon(change).await.expect("no panic").expect("writable"), expected);
+        assert_eq!(soon(change).await.expect("no panic").expect("writable").applied, expected);
     }
     assert_eq!(writes.load(Ordering::SeqCst), 1);
     let left = f.store.read(&alice()).await.expect("readable").pending.expect("the last one");
@@ -114,7 +114,10 @@ async fn a_write_that_fails_is_told_to_all_who_shared_it_and_to_nobody_else() {
             assert!(error.to_string().contains("check the disk"), "{error}");
         }
         assert_eq!(f.text(), before, "{fault}");
-        assert_eq!(f.store.change(&alice(), Change::Logout).await.expect("well again"), Applied::Done);
+        assert_eq!(
+            f.store.change(&alice(), Change::Logout).await.expect("well again").applied,
+            Applied::Done
+        );
     }
 }
 

@@ -177,7 +177,7 @@ async fn an_abandoned_journal_entry_is_whole_before_the_next_one_begins() {
     let mut held = lock(&f.store).await;
     let intent = intent(&session);
     {
-        let intending = held.intend(&intent);
+        let intending = held.write_intent(&intent);
         tokio::select! {
             biased;
             _ = intending => panic!("it is stopped"),

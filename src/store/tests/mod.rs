@@ -1,8 +1,9 @@
-//! What the file store promises to one process; what it promises to several is in `tests/it/store.rs`.
+//! The promises of the file store to one process; its promises to several are in `tests/it/store.rs`.
 #![expect(clippy::disallowed_methods, reason = "these tests lay out files and look at them")]
 
 mod cache;
 mod candidates;
+mod change_notices;
 mod doctor;
 mod format;
 mod group;
@@ -13,7 +14,6 @@ mod locks;
 mod random;
 mod safety;
 mod splice;
-mod watch;
 
 use std::{
     fs,
@@ -26,13 +26,13 @@ use std::{
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
-use super::*;
+use super::{tenant_lock::FileTenantLock, *};
 use crate::{
     ids::{Lineage, Principal},
     secret::{AccessToken, CodeVerifier, RefreshToken, State},
     session::{
-        Grant, Pending, RefreshTarget, Session,
-        journal::{MAX_BODY, Spending},
+        Applied, Grant, LockBackend as _, Pending, RefreshTarget, Session, Settlement,
+        journal::{Answer, Intent, Journal, MAX_BODY, Spending},
         test_session,
     },
     sys::{clock::Clock, disk::RealDisk, faults::Faults},
@@ -127,12 +127,13 @@ fn pending(state: &str) -> Pending {
 /// Signs in by the changes that the broker makes; the session's generation is 1.
 async fn sign_in(store: &FileStore, tenant: &Tenant, session: Session) -> Session {
     store.change(tenant, Change::Start(pending("state-1"))).await.expect("a start");
-    let change = Change::SignIn { state: State::new("state-1"), session: Box::new(session) };
-    assert_eq!(store.change(tenant, change).await.expect("a sign-in"), Applied::Done);
-    store.read(tenant).await.expect("readable").session.expect("a session")
+    let sign_in = Settlement::SignIn { state: State::new("state-1"), session: Box::new(session) };
+    let changed = store.settle(tenant, sign_in).await.expect("a sign-in");
+    assert_eq!(changed.applied, Applied::Done);
+    changed.after.session.expect("a session")
 }
 
-fn refreshed(spent: RefreshTarget, number: u32) -> Change {
+fn refreshed(target: RefreshTarget, number: u32) -> Settlement {
     let grant = Grant {
         access_token: AccessToken::new(format!("access-{number}")),
         refresh_token: Some(RefreshToken::new(format!("refresh-{number}"))),
@@ -141,11 +142,11 @@ fn refreshed(spent: RefreshTarget, number: u32) -> Change {
         expires_in: Duration::from_secs(3600),
         account: None,
     };
-    Change::Refreshed { spent, grant: Box::new(grant) }
+    Settlement::Refreshed { target, grant: Box::new(grant) }
 }
 
-async fn lock(store: &FileStore) -> Box<dyn TenantLock> {
-    store.try_lock(&alice(), Purpose::Refresh).await.expect("lockable").expect("free")
+async fn lock(store: &FileStore) -> FileTenantLock {
+    store.try_lock_backend(&alice(), Purpose::Refresh).await.expect("lockable").expect("free")
 }
 
 fn intent(session: &Session) -> Intent {
@@ -157,7 +158,7 @@ fn intent(session: &Session) -> Intent {
 }
 
 fn answer(body: &[u8]) -> Answer {
-    Answer { status: 200, retry_after: None, body: Zeroizing::new(body.to_vec()), at: NOW + 1 }
+    Answer { status: 200, body: Zeroizing::new(body.to_vec()), at: NOW + 1, ..Answer::default() }
 }
 
 /// Long enough for any machine; whoever waits this long has failed.

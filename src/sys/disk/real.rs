@@ -16,7 +16,7 @@ use crate::sys::faults::Faults;
 use crate::sys::{
     filesystem::{self, FileSystem},
     flock::{self, Mode},
-    watch::PathWatch,
+    folder_watch::FolderWatch,
 };
 
 /// The machine's disk.
@@ -116,8 +116,8 @@ impl Disk for RealDisk {
         self.at("statvfs", path, || filesystem::free_space(path))
     }
 
-    fn watch(&self, path: &Path) -> io::Result<PathWatch> {
-        self.at("watch", path, || PathWatch::new(path))
+    fn watch(&self, file: &Path) -> io::Result<FolderWatch> {
+        self.at("watch", file, || FolderWatch::new(file))
     }
 }
 
