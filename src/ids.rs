@@ -1,5 +1,5 @@
-//! Identifiers: each is validated once, where it enters, and then carried as a type. [`UnixTime`] is
-//! here because all floors share it.
+//! Identifiers: each is validated once, where it enters, and then carried as a type. [`UnixTime`]
+//! is here because all floors share it.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -139,8 +139,8 @@ impl Tenant {
         Self { provider, principal }
     }
 
-    /// Returns the tenant as one file name. ASCII letters, digits, `-`, `_` and `.` stay, everything
-    /// else is percent-encoded: `codex/user:803` becomes `codex%2Fuser%3A803`.
+    /// Returns the tenant as one file name. ASCII letters, digits, `-`, `_` and `.` stay,
+    /// everything else is percent-encoded: `codex/user:803` becomes `codex%2Fuser%3A803`.
     pub fn file_name(&self) -> String {
         utf8_percent_encode(&self.to_string(), FILE_NAME).to_string()
     }

@@ -1,8 +1,8 @@
 //! Secrets as types: a text that must never be shown is one of these from the moment it enters.
 //!
-//! Invariants: `Debug` is redacted, and there is neither `Display` nor serde. Only [`Secret::expose`]
-//! returns the text, and its memory is zeroed on drop. A [`Fingerprint`] may be shown and stored: it
-//! identifies a token without revealing it.
+//! Invariants: `Debug` is redacted, and there is neither `Display` nor serde. Only
+//! [`Secret::expose`] returns the text, and its memory is zeroed on drop. A [`Fingerprint`] may be
+//! shown and stored: it identifies a token without revealing it.
 
 use std::fmt;
 
@@ -41,8 +41,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The first 96 bits of a secret's SHA-256, in lower-case hex: enough to distinguish two tokens, and
-/// useless for finding one.
+/// The first 96 bits of a secret's SHA-256, in lower-case hex: enough to distinguish two tokens,
+/// and useless for finding one.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint(String);
 

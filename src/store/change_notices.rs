@@ -1,7 +1,7 @@
 //! Notices that the store may have changed, whichever process changed it.
 //!
-//! One task for each store sends the notices to all its subscribers, and ends with the last of them.
-//! It goes through the same steps after each event and every [`RESOLVE_EVERY`]:
+//! One task for each store sends the notices to all its subscribers, and ends with the last of
+//! them. It goes through the same steps after each event and every [`RESOLVE_EVERY`]:
 //!
 //! 1. *Resolve the path, and watch the store's name in the folder that it leads to*
 //!    ([`crate::sys::folder_watch`]).
@@ -10,10 +10,10 @@
 //!
 //! # Why no change is missed
 //!
-//! A reader reads the store after [`ChangeNotices::next`] has returned. A change before step 1 is in
-//! the file that it reads, because the notice comes last. A change after step 1 is an event in the
-//! kernel's queue, and ends the next wait. A symlink that was switched, a folder that was made again
-//! and a file system that was mounted over it have no event. Step 2 finds them within
+//! A reader reads the store after [`ChangeNotices::next`] has returned. A change before step 1 is
+//! in the file that it reads, because the notice comes last. A change after step 1 is an event in
+//! the kernel's queue, and ends the next wait. A symlink that was switched, a folder that was made
+//! again and a file system that was mounted over it have no event. Step 2 finds them within
 //! [`RESOLVE_EVERY`].
 //!
 //! A notice means that the store *may* have changed. The reader finds out:
@@ -26,8 +26,8 @@
 //!
 //! The task repeats the steps every [`STAT_EVERY`] while it has no watch: on a system other than
 //! Linux, at the system's limits on watches, and while the folder is missing. A refused watch is
-//! logged once. On a file system that is only trusted another machine may write without an event, and
-//! a stat may be out of date. There every step 3 notifies.
+//! logged once. On a file system that is only trusted another machine may write without an event,
+//! and a stat may be out of date. There every step 3 notifies.
 
 use std::{
     io,

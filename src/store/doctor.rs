@@ -49,10 +49,10 @@ pub enum Verdict {
     Fail,
 }
 
-/// Checks everything that the store at `path` needs. It makes and removes files of its own beside the
-/// store, and does not change the store. To check the lock between two processes it starts this
-/// program as `__lock-probe PATH`. That process prints `held` where [`lock_probe`] is true and `free`
-/// where it is not.
+/// Checks everything that the store at `path` needs. It makes and removes files of its own beside
+/// the store, and does not change the store. To check the lock between two processes it starts this
+/// program as `__lock-probe PATH`. That process prints `held` where [`lock_probe`] is true and
+/// `free` where it is not.
 pub fn doctor(path: &Path, options: FileStoreOptions) -> Vec<Check> {
     examine(std::sync::Arc::new(RealDisk::new()), path, options, &lock::probe_from_another_process)
 }

@@ -1,8 +1,8 @@
 //! The journal's lines.
 //!
-//! A journal has no line, one (the intent) or two (the intent and its answer). A line is the first 24
-//! hex digits of the SHA-256 of its JSON, a space, the JSON, and a newline. The digest distinguishes
-//! a whole line from a line that a crash tore:
+//! A journal has no line, one (the intent) or two (the intent and its answer). A line is the first
+//! 24 hex digits of the SHA-256 of its JSON, a space, the JSON, and a newline. The digest
+//! distinguishes a whole line from a line that a crash tore:
 //!
 //! * A torn intent is no intent. It was not durable yet, and nothing is sent before it is.
 //! * A torn answer is no answer. That a request was sent is known, its result is not.
@@ -13,10 +13,10 @@
 //!
 //! # Versions
 //!
-//! An intent has version 1. An answer is written in version 2, and read in versions 1 and 2: version 1
-//! has neither `content_type` nor `content_encoding` nor `cut`. A line of any other version is an
-//! error, and nothing is sent for the tenant. So a program that knows only version 1 leaves an answer
-//! of version 2 to the program that wrote it.
+//! An intent has version 1. An answer is written in version 2, and read in versions 1 and 2:
+//! version 1 has neither `content_type` nor `content_encoding` nor `cut`. A line of any other
+//! version is an error, and nothing is sent for the tenant. So a program that knows only version 1
+//! leaves an answer of version 2 to the program that wrote it.
 
 use std::{borrow::Cow, path::Path};
 
@@ -230,8 +230,8 @@ fn digest(bytes: &[u8]) -> String {
     crate::ids::hex(&sha2::Sha256::digest(bytes)[..DIGEST_LEN / 2])
 }
 
-/// Reads a whole line of a version up to `newest`. A newer program wrote any other line, and nothing
-/// touches that.
+/// Reads a whole line of a version up to `newest`. A newer program wrote any other line, and
+/// nothing touches that.
 fn parse<'a, D: Deserialize<'a>, T>(
     path: &Path,
     number: usize,

@@ -1,5 +1,5 @@
-//! The location of a store: the file and folders that its path leads to, and whether they are fit for
-//! a store.
+//! The location of a store: the file and folders that its path leads to, and whether they are fit
+//! for a store.
 //!
 //! Nothing here reads the store's content. Every result is a snapshot; hold a lock
 //! ([`super::lock_files`]) if it must stay true.
@@ -116,9 +116,9 @@ impl Location {
         self.sync(parent)
     }
 
-    /// Makes the folders above a new store durable, before its first version is written. The process
-    /// that made them may have died before they were durable, or may be about to. If there is a store
-    /// already, its first writer has done this.
+    /// Makes the folders above a new store durable, before its first version is written. The
+    /// process that made them may have died before they were durable, or may be about to. If there
+    /// is a store already, its first writer has done this.
     pub(super) fn settle_folders(&self, paths: &Paths) -> Result<(), StoreError> {
         if self.disk.stat(&paths.file).is_ok() {
             return Ok(());
@@ -131,7 +131,8 @@ impl Location {
                 break;
             }
             match self.disk.sync_folder(folder) {
-                // A process that may not read a folder made none in it durably: it was there before.
+                // A process that may not read a folder made none in it durably: it was there
+                // before.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
                 result => result.map_err(failed("cannot make durable the names in", folder))?,
             }

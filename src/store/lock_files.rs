@@ -1,9 +1,9 @@
 //! The lock files beside a store. Their locks (flock(2)) order the processes that use the store.
 //!
-//! A lock excludes another process only if both lock the same file. So after taking a lock, the holder
-//! checks that the store's path still leads to the same place, and that the lock file still has its
-//! name. Otherwise it releases the lock and the search starts over. These are steps 1 and 2 of
-//! [`super::store_file`]; a tenant's lock has the same ([`super::locked_journal`]).
+//! A lock excludes another process only if both lock the same file. So after taking a lock, the
+//! holder checks that the store's path still leads to the same place, and that the lock file still
+//! has its name. Otherwise it releases the lock and the search starts over. These are steps 1 and 2
+//! of [`super::store_file`]; a tenant's lock has the same ([`super::locked_journal`]).
 
 use std::{
     io,
@@ -54,8 +54,8 @@ impl Location {
         self.leads_elsewhere()
     }
 
-    /// Opens the lock file of a tenant to wait for it; `None` if the lock was never taken. Needs no write
-    /// permission.
+    /// Opens the lock file of a tenant to wait for it; `None` if the lock was never taken. Needs no
+    /// write permission.
     pub(super) fn open_to_wait(&self, tenant: &Tenant) -> Result<Option<LockFile>, StoreError> {
         let path = self.locate()?.tenant_lock(tenant, Purpose::Refresh);
         match self.disk.open(&path, Open::Read) {

@@ -4,14 +4,14 @@
 //!
 //! 1. *A waiter joins*, under the mutex: either the existing thread or a new one.
 //! 2. *The thread takes the shared lock.* No process holds the exclusive lock at this moment.
-//! 3. *It takes its waiters out of the map*, under the mutex and while it holds the shared lock. So a
-//!    waiter that joined this thread did so before the lock was free. A later waiter finds no thread
-//!    whose moment has already passed.
+//! 3. *It takes its waiters out of the map*, under the mutex and while it holds the shared lock. So
+//!    a waiter that joined this thread did so before the lock was free. A later waiter finds no
+//!    thread whose moment has already passed.
 //! 4. *It unlocks, then wakes its waiters.* In this order they do not meet its shared lock.
 //!
-//! A waiter that is dropped drops a receiver. The thread stays until the lock is free, and then does
-//! the same. Its process's death ends the thread. The shared lock is held from step 2 to step 4, with
-//! no system call in between.
+//! A waiter that is dropped drops a receiver. The thread stays until the lock is free, and then
+//! does the same. Its process's death ends the thread. The shared lock is held from step 2 to step
+//! 4, with no system call in between.
 
 use std::{
     collections::BTreeMap,

@@ -2,23 +2,25 @@
 //!
 //! # What happens when the holder dies, line by line
 //!
-//! 1. *[`LockedJournal::try_take`] took the lock.* The journal is as the last holder left it. Death:
-//!    the kernel releases the lock.
+//! 1. *[`LockedJournal::try_take`] took the lock.* The journal is as the last holder left it.
+//!    Death: the kernel releases the lock.
 //! 2. *`intend`: write the intent, reserve space for the answer, fsync the file and its folders.*
 //!    Death before the fsync leaves a torn or a whole intent, and nothing was sent. A whole intent
-//!    counts as sent, which costs a wait and never a token. After an error the journal is put back as
-//!    it was.
+//!    counts as sent, which costs a wait and never a token. After an error the journal is put back
+//!    as it was.
 //! 3. *The request is in progress.* Death: an intent without an answer, the ambiguous outcome.
 //! 4. *`record`: write the answer after the intent, in the reserved space, and fsync.* Death before
-//!    the answer is whole: as in step 3. Death later: the next holder finds the answer and commits it.
-//! 5. *`commit`*: the steps of [`super::store_file`], under this lock. Death before the rename: as in
-//!    step 4. Death later: the next holder finds an answer for a state that is gone, and drops it.
-//! 6. *`keep_unread`, only for an answer that cannot be parsed: write the lines to a temp file, fsync,
-//!    rename it to the tenant's `.unread` file, fsync the folder.* The journal keeps its lines
-//!    meanwhile. Death at any point: the next holder finds the answer and does this again.
-//! 7. *`clear`: fsync the store's folder, then empty the journal.* The order matters. Another process
-//!    may have died between its rename and its fsync of the folder. The journal must stay until that
-//!    rename is durable.
+//!    the answer is whole: as in step 3. Death later: the next holder finds the answer and commits
+//!    it.
+//! 5. *`commit`*: the steps of [`super::store_file`], under this lock. Death before the rename: as
+//!    in step 4. Death later: the next holder finds an answer for a state that is gone, and drops
+//!    it.
+//! 6. *`keep_unread`, only for an answer that cannot be parsed: write the lines to a temp file,
+//!    fsync, rename it to the tenant's `.unread` file, fsync the folder.* The journal keeps its
+//!    lines meanwhile. Death at any point: the next holder finds the answer and does this again.
+//! 7. *`clear`: fsync the store's folder, then empty the journal.* The order matters. Another
+//!    process may have died between its rename and its fsync of the folder. The journal must stay
+//!    until that rename is durable.
 //! 8. *Unlock.* All waiters wake at once.
 //!
 //! A caller that waits for one of these steps may give up: see [`super::tenant_lock`].
@@ -57,8 +59,8 @@ pub(super) struct LockedJournal {
 }
 
 impl LockedJournal {
-    /// Takes the tenant's lock if it is free, and if the result of a request could be saved: nothing
-    /// is spent for a store that cannot be written.
+    /// Takes the tenant's lock if it is free, and if the result of a request could be saved:
+    /// nothing is spent for a store that cannot be written.
     pub(super) fn try_take(
         store_file: &StoreFile,
         tenant: &Tenant,

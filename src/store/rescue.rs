@@ -1,4 +1,5 @@
-//! The form of a rescue file: the line `threadkey rescue 1 <tenant>`, then the two lines of a journal.
+//! The form of a rescue file: the line `threadkey rescue 1 <tenant>`, then the two lines of a
+//! journal.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! A tenant's lock for async callers: [`LockBackend`] over [`LockedJournal`].
 //!
-//! Each step runs in a blocking task that owns the lock for its duration. So a caller whose future is
-//! dropped during a step neither stops the step nor releases the lock under it.
+//! Each step runs in a blocking task that owns the lock for its duration. So a caller whose future
+//! is dropped during a step neither stops the step nor releases the lock under it.
 
 use std::{path::PathBuf, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! The operating system: the only place with the real clock, randomness, disk, locks and processes, and the
-//! only one with `unsafe`.
+//! The operating system. Only this module has the real clock, randomness, disk, locks and
+//! processes, and only this module has `unsafe`.
 
 pub mod clock;
 pub mod detach;

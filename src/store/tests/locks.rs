@@ -1,4 +1,4 @@
-//! The tenants' locks and the waiting for them, within one process.
+//! The tenants' locks and their waiters, within one process.
 
 use std::sync::mpsc;
 
@@ -16,13 +16,14 @@ fn lock_file(f: &Fixture) -> PathBuf {
     f.folder.path().join("auth.json.refresh/codex%2Fuser%3A803.lock")
 }
 
-/// The first call that `target` names stops: the receiver gets a word when it does, and the sender lets it go on.
+/// The first call that `target` names stops: the receiver gets a word when it does, and the sender
+/// lets it go on.
 fn stopping_at(target: &str) -> (Faults, mpsc::Receiver<()>, mpsc::Sender<()>) {
     let (reached, at) = mpsc::channel();
     let (go, may_go) = mpsc::channel::<()>();
     let may_go = std::sync::Mutex::new(may_go);
     let hook = move |_: &Path| {
-        // Either may be gone when the test is over; then there is nothing to stop for.
+        // The test may have ended already, and dropped either end.
         let _ = reached.send(());
         let _ = may_go.lock().expect("whole").recv();
     };
@@ -43,13 +44,13 @@ async fn a_tenant_s_lock_excludes_others_of_that_tenant_and_purpose_only() {
     };
     assert!(!try_lock(&f.store, alice(), Purpose::Refresh).await);
     assert!(!try_lock(&f.healthy(), alice(), Purpose::Refresh).await, "another store in this process");
-    assert!(try_lock(&f.store, alice(), Purpose::SignIn).await, "a sign-in never lock_waiters for a refresh");
+    assert!(try_lock(&f.store, alice(), Purpose::SignIn).await, "a sign-in never waits for a refresh");
     assert!(try_lock(&f.store, bob(), Purpose::Refresh).await);
     f.store.change(&alice(), Change::Start(pending("state-1"))).await.expect("nor does a change");
     drop(held);
     assert!(try_lock(&f.store, alice(), Purpose::Refresh).await);
     let folder = fs::metadata(f.folder.path().join("auth.json.refresh")).expect("there");
-    let file = fs::metadata(lock_file(&f)).expect("a sidecar is not unlinked");
+    let file = fs::metadata(lock_file(&f)).expect("a lock file is never unlinked");
     assert_eq!((folder.mode() & 0o777, file.mode() & 0o777), (0o700, 0o600));
 }
 
@@ -118,7 +119,7 @@ async fn a_lock_that_is_shared_for_a_moment_can_be_taken() {
     let path = folder.path().join("x.lock");
     let shared = RealDisk::new().open(&path, Open::ReadWrite).expect("open");
     let shared = std::sync::Mutex::new(Some(Lock::acquire(shared, Mode::Shared).expect("free")));
-    // Let go when the attempt is in its fourth call: refused, shared, refused, shared.
+    // Released when the attempt is in its fourth call: refused, shared, refused, shared.
     let hook = move |_: &Path| drop(shared.lock().expect("whole").take());
     let disk = RealDisk::with(Faults::hook("try-lock#4", Box::new(hook)));
     let file = disk.open(&path, Open::ReadWrite).expect("open");
@@ -143,7 +144,7 @@ async fn a_caller_that_gives_up_neither_stops_its_change_nor_holds_up_the_next()
     reached(at).await;
     change.abort();
     assert!(soon(change).await.expect_err("aborted").is_cancelled());
-    go.send(()).expect("it lock_waiters");
+    go.send(()).expect("it waits");
     soon(f.store.change(&bob(), Change::Start(pending("state-2")))).await.expect("writable");
     assert!(f.store.read(&alice()).await.expect("readable").pending.is_some());
 }
@@ -162,10 +163,10 @@ async fn a_tenant_s_lock_stays_held_until_an_abandoned_commit_is_durable() {
     assert!(soon(commit).await.expect_err("aborted").is_cancelled());
     let other = f.healthy();
     assert!(other.try_lock(&alice(), Purpose::Refresh).await.expect("lockable").is_none());
-    go.send(()).expect("it lock_waiters");
+    go.send(()).expect("it waits");
     soon(other.wait_unlocked(&alice())).await.expect("free");
     let session = other.read(&alice()).await.expect("readable").session.expect("a session");
-    assert_eq!(session.generation, 2, "who finds the lock free finds the commit");
+    assert_eq!(session.generation, 2, "a process that finds the lock free finds the commit");
     drop(lock(&other).await);
 }
 
@@ -184,7 +185,7 @@ async fn an_abandoned_journal_entry_is_whole_before_the_next_one_begins() {
             () = reached(at) => {}
         }
     }
-    go.send(()).expect("it lock_waiters");
+    go.send(()).expect("it waits");
     assert_eq!(soon(held.journal()).await.expect("readable"), Journal::Intended(intent));
     soon(held.clear()).await.expect("writable");
     assert_eq!(held.journal().await.expect("readable"), Journal::Empty);

@@ -1,4 +1,5 @@
-//! The promises of the file store to one process; its promises to several are in `tests/it/store.rs`.
+//! The promises of the file store to one process; its promises to several are in
+//! `tests/it/store.rs`.
 #![expect(clippy::disallowed_methods, reason = "these tests lay out files and look at them")]
 
 mod cache;

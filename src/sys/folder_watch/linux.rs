@@ -62,7 +62,8 @@ impl FolderWatch {
         Ok(())
     }
 
-    /// Waits for a change after the last [`FolderWatch::follow`]. Dropping the future loses nothing.
+    /// Waits for a change after the last [`FolderWatch::follow`]. Dropping the future loses
+    /// nothing.
     ///
     /// # Errors
     /// The system's.

@@ -18,7 +18,7 @@ impl FolderWatch {
     /// Watches `file` instead of the earlier one.
     ///
     /// # Errors
-    /// None; there is no such value.
+    /// None: no such value exists.
     pub fn follow(&mut self, _: &Path) -> io::Result<()> {
         match *self {}
     }
@@ -26,7 +26,7 @@ impl FolderWatch {
     /// Waits for a change.
     ///
     /// # Errors
-    /// None; there is no such value.
+    /// None: no such value exists.
     pub async fn changed(&mut self) -> io::Result<()> {
         match *self {}
     }
