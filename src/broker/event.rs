@@ -1,28 +1,29 @@
-//! What the broker tells of by itself.
+//! The events that the broker publishes.
 
-use super::signed_in::{Kept, SignedIn, Undecided};
+use super::{Kept, SignedIn, Undecided};
 use crate::ids::Tenant;
 
-/// What happened to a session, for those who tell people.
+/// A change that users should learn of.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A sign-in was finished, and is the session.
+    /// A sign-in was finished and is the session now.
     SignedIn(SignedIn),
-    /// A sign-in was finished, and waits for a choice.
+    /// A sign-in was finished and waits for the user's choice.
     Undecided(Undecided),
-    /// This process no longer finishes a sign-in of this tenant. What came of it has been told, if something did.
-    Landed(Tenant),
-    /// A choice was not made in its time: the session stays.
+    /// This process no longer finishes a sign-in of this tenant. Its result, if any, was published
+    /// before.
+    SignInConcluded(Tenant),
+    /// A choice was not made in time; the session stays.
     Lapsed(Kept),
-    /// The provider ended a session; its person has not been told.
+    /// The provider ended a session, and its user has not been notified.
     Ended {
-        /// Which one.
+        /// The tenant.
         tenant: Tenant,
-        /// The provider's word.
+        /// The provider's error code.
         code: String,
     },
     /// A session was logged out.
     LoggedOut(Tenant),
-    /// A new token could not be saved although the provider gave it out; it is held and tried again.
+    /// The provider's answer could not be saved; it is kept in memory and tried again.
     SaveFailed(Tenant),
 }

@@ -1,13 +1,13 @@
-//! What a caller who wants a token gets.
+//! The access token that a caller gets.
 
 use std::time::Duration;
 
 use crate::{ids::Tenant, secret::AccessToken, session::Session, sys::clock::UnixTime};
 
-/// An access token to use, and what is known of it.
+/// An access token, and its properties.
 #[derive(Clone, Debug)]
 pub struct Lease {
-    /// Whose it is.
+    /// The tenant that it belongs to.
     pub tenant: Tenant,
     /// The token.
     pub access_token: AccessToken,
@@ -15,18 +15,18 @@ pub struct Lease {
     pub token_type: String,
     /// Unix seconds.
     pub expires_at: UnixTime,
-    /// What is left of its life now.
+    /// The rest of its lifetime.
     pub expires_in: Duration,
     /// Space separated.
     pub scope: Option<String>,
-    /// Whose login it is.
+    /// The account, in the provider's words.
     pub account: Option<String>,
-    /// The session's state.
+    /// The session's generation.
     pub generation: u64,
 }
 
 impl Lease {
-    /// The session's access token, as it is now.
+    /// The session's access token at `now`.
     pub(super) fn new(tenant: &Tenant, session: &Session, now: UnixTime) -> Self {
         Self {
             tenant: tenant.clone(),

@@ -1,81 +1,74 @@
-//! The broker: one refresh per tenant however many ask, and sign-ins from start to end.
+//! The broker: one refresh per tenant, however many callers ask, and sign-ins from start to end.
 //!
-//! # Who holds what, from where to where
+//! [`refresh`] tells how a refresh goes, [`sign_in`] how a sign-in goes. Both spend a secret by the steps
+//! in [`spend`]. [`StoredToken`] is the one decision about the stored token.
 //!
-//! *Within this process* a tenant has at most one *flight*, found through a map that is locked for the look-up alone.
-//! A flight runs in a task of its own, so a caller that gives up, is cancelled or dies takes nothing with it. *Between
-//! processes* the flight takes the tenant's lock before it reads the refresh token, and lets go after the new session is
-//! durable. The store's global lock is taken inside it, for single writes, and never while a request is under way.
+//! # Which lock, from where to where
+//!
+//! *Within this process* a tenant has at most one *flight*, found through a map that is locked for the
+//! look-up alone. A flight is a task of its own, so a caller that gives up, is cancelled or dies takes
+//! nothing with it. *Between processes* the flight takes the tenant's lock before it reads the refresh
+//! token, and releases it after the new session is durable. The store's global lock is taken inside it
+//! for single writes, and never during a request.
 //!
 //! # What happens when the process dies
 //!
-//! | dies | left behind | the next caller |
+//! | dies | leaves | the next caller |
 //! | --- | --- | --- |
 //! | before the intent is durable | nothing was sent | refreshes |
-//! | after it, before the answer is durable | an intent without an answer | records the outcome as ambiguous, [`session::decide`](crate::session::decide) |
-//! | after that, before the commit | the answer | commits it, spends nothing |
-//! | after the commit, before the journal is emptied | an answer for an older generation | empties the journal, serves |
+//! | before the answer is durable | an intent without an answer | records the outcome as ambiguous, [`session::decide`](crate::session::decide) |
+//! | before the commit | the answer | commits it and spends nothing |
+//! | before the journal is emptied | an answer for an older generation | empties the journal and serves |
 //!
-//! The operating system gives the lock back in each case.
+//! In each case the operating system releases the lock.
 
-mod background;
-mod choice;
 mod error;
 mod event;
-mod exchange;
-mod finish;
-mod flight;
-mod landing;
 mod lease;
-mod logout;
-mod lookup;
-mod peek;
 mod refresh;
 mod rescue;
-mod revoke;
-mod save;
-mod settle;
-mod shown;
-mod signed_in;
-mod start;
+mod sign_in;
+mod spend;
+mod status;
+mod stored_token;
 mod token;
 
 pub use error::{CancelError, ChoiceError, FinishError, LogoutError, StartError, TokenError};
 pub use event::Event;
 pub use lease::Lease;
-pub use logout::{LoggedOut, Revocation};
-pub use lookup::{AccessState, RefreshState, Status};
-pub use peek::{Peek, peek};
 pub use rescue::RestoreError;
-pub use shown::{News, Progress, Shown};
-pub use signed_in::{Finished, GrantEnd, Kept, SignedIn, Unchosen, Undecided};
-pub use start::SignIn;
+pub use sign_in::{
+    Finished, GrantEnd, Kept, LoggedOut, News, Progress, Revocation, SignIn, SignInProgress, SignedIn,
+    Unchosen, Undecided,
+};
+pub use status::{AccessState, RefreshState, Status};
+pub use stored_token::{StoredToken, TokenPolicy};
 
 use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 use tokio_util::task::TaskTracker;
+
+use refresh::Joined;
+use sign_in::FinishingSignIn;
 
 use crate::{
     ids::{Lineage, Tenant},
     oauth::{Client, Provider, Providers},
-    session::{
-        Session,
-        journal::{Answer, Intent},
-        seconds,
-    },
+    session::{journal::Unread, seconds},
     store::{Changes, Purpose, Store},
     sys::clock::{Clock, UnixTime},
 };
 
-/// How long a caller waits for a refresh before it gets [`TokenError::InProgress`]; the refresh goes on.
+/// How long a caller waits for a refresh before it gets [`TokenError::InProgress`]. The refresh
+/// continues.
 pub const CALLER_WAIT: Duration = Duration::from_secs(30);
 
-/// The life that a token should still have when nobody says otherwise.
+/// The remaining lifetime that a token should have if the caller names none.
 pub const DEFAULT_MIN_TTL: Duration = Duration::from_secs(60);
 
-/// Events that a slow listener may lag behind.
+/// How many events a slow listener may lag.
 const EVENTS: usize = 256;
 
 /// Coordinates everything that spends or replaces a token. Cheap to clone; clones are the same broker.
@@ -90,33 +83,21 @@ struct Inner {
     client: Client,
     clock: Clock,
     flights: DashMap<Tenant, Joined>,
-    /// Grants whose revocation was asked for while a refresh of theirs was under way.
+    /// Grants that were logged out with revocation during a refresh of theirs.
     revoking: DashMap<Lineage, ()>,
-    /// How many sign-ins this process is about to save or to tell of.
-    landing: DashMap<Tenant, usize>,
-    /// What could not be saved yet: in memory alone, or, without the answer here, in the journal but not in the store.
-    unsaved: DashMap<(Tenant, Purpose), Option<Unsaved>>,
+    /// How many sign-ins of a tenant this process is committing and has not published yet.
+    finishing: DashMap<Tenant, usize>,
+    /// Writes that fail so far: with the answer if it is in memory alone, without it if the journal
+    /// holds it.
+    unsaved: DashMap<(Tenant, Purpose), Option<Unread>>,
     events: broadcast::Sender<Event>,
     tasks: TaskTracker,
-}
-
-/// What a flight came to.
-type Landed = Result<Session, TokenError>;
-
-/// Where a flight's result will be.
-type Joined = watch::Receiver<Option<Landed>>;
-
-/// An answer that is only in memory.
-#[derive(Clone)]
-struct Unsaved {
-    intent: Intent,
-    answer: Answer,
 }
 
 // === impl Broker ===
 
 impl Broker {
-    /// Puts a broker together. It does nothing until it is asked.
+    /// Builds a broker. It does nothing until it is called.
     pub fn new(store: Arc<dyn Store>, providers: Providers, client: Client, clock: Clock) -> Self {
         let (events, _) = broadcast::channel(EVENTS);
         let inner = Inner {
@@ -126,7 +107,7 @@ impl Broker {
             clock,
             flights: DashMap::new(),
             revoking: DashMap::new(),
-            landing: DashMap::new(),
+            finishing: DashMap::new(),
             unsaved: DashMap::new(),
             events,
             tasks: TaskTracker::new(),
@@ -134,12 +115,12 @@ impl Broker {
         Self { inner: Arc::new(inner) }
     }
 
-    /// What happens from now on. A slow listener misses the oldest.
+    /// Subscribes to events from now on. A slow listener misses the oldest.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.inner.events.subscribe()
     }
 
-    /// Tells whenever what is stored may have changed, whichever process did it. To be called on a runtime.
+    /// Subscribes to changes of the store by any process. Must be called within a Tokio runtime.
     pub fn changes(&self) -> Changes {
         self.inner.store.changes()
     }
@@ -149,7 +130,7 @@ impl Broker {
         &self.inner.providers
     }
 
-    /// Waits until no refresh or exchange is under way, for an orderly end.
+    /// Waits until no refresh or exchange is in progress, for an orderly exit.
     pub async fn drained(&self) {
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
@@ -163,8 +144,8 @@ impl Inner {
         self.clock.now()
     }
 
-    /// Tells whoever listens; nobody has to.
-    fn tell(&self, event: Event) {
+    /// Publishes an event. There may be no listener.
+    fn publish(&self, event: Event) {
         let _ = self.events.send(event);
     }
 
@@ -174,7 +155,7 @@ impl Inner {
     }
 }
 
-/// `now` and a while.
+/// The time after `duration`.
 fn later(now: UnixTime, duration: Duration) -> UnixTime {
     now.saturating_add(seconds(duration))
 }

@@ -1,46 +1,50 @@
-//! What could not be saved before the process had to end: written somewhere else, and brought home later.
+//! Rescue files: an answer that could not be saved before the process had to end.
 //!
-//! This is for one case alone: a provider has answered, and the answer could not be made durable in the journal for as
-//! long as the process lived. Whatever is in the journal needs no rescue.
+//! There is one case only: a provider has answered, and the answer could not be written to the journal
+//! for as long as the process lived. An answer in the journal needs no rescue.
 
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
 };
 
-use super::{Broker, DEFAULT_MIN_TTL, Finished, TokenError, Undecided, flight::landing};
+use super::{
+    Broker, DEFAULT_MIN_TTL, Finished, TokenError, Undecided,
+    refresh::await_flight,
+    spend::{Recovered, recover},
+};
 use crate::{
     ids::Tenant,
-    session::journal::{Answer, Intent, Journal, Spending},
+    session::journal::{Answer, Intent, Spending},
     store::{self, Purpose, StoreError, TenantLock},
     sys::files,
 };
 
-/// Why a rescue file could not be brought home. The file is left as it is.
+/// A rescue file that could not be restored. The file is left as it is.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// There is no such session or sign-in in this store; it may be the wrong one.
+    /// The store has no such session or sign-in; it may be the wrong store.
     #[error(
-        "there is nothing of {tenant} in {store} that this file is for. If that is the store which threadkey was to write when it \
-         wrote the file, {tenant} was logged out or signed in since, and the file is of no use any more; else keep it, and name the right \
-         configuration by --config"
+        "{store} holds no session or sign-in of {tenant} that this file belongs to. If this is the store of the configuration that \
+         threadkey ran with when it wrote the file, {tenant} was logged out or signed in again since: delete the file. Otherwise keep the \
+         file, and name the right configuration with --config"
     )]
     Nothing {
-        /// Of whom the file is.
+        /// The tenant of the file.
         tenant: Tenant,
-        /// Where it was looked for.
+        /// The path of the store.
         store: String,
     },
     /// The session is no longer the one that the answer was for.
-    #[error("{0} has been renewed, replaced or logged out since: this file is of no use any more, delete it")]
+    #[error("{0} has been refreshed, signed in again or logged out since: this file is outdated, delete it")]
     Outdated(Tenant),
-    /// Somebody is just refreshing or signing in.
-    #[error("a refresh or sign-in of {0} is under way: try again in a moment")]
+    /// A refresh or sign-in is in progress.
+    #[error("a refresh or sign-in of {0} is in progress: try again in a moment")]
     Busy(Tenant),
-    /// The answer was saved, and brought no token.
-    #[error("the answer for {0} is saved, but there is no token in it")]
+    /// The answer was saved, and contains no token.
+    #[error("the answer for {0} is saved, but it contains no token")]
     NoToken(Tenant),
-    /// No token came of it.
+    /// The refresh did not return a token.
     #[error(transparent)]
     Token(#[from] TokenError),
     /// The store.
@@ -49,21 +53,21 @@ pub enum RestoreError {
 }
 
 impl Broker {
-    /// Whose tokens could not be saved until now. They are kept in memory and tried again.
+    /// The tenants whose answers could not be saved so far. They are kept in memory and tried again.
     pub fn unsaved(&self) -> Vec<Tenant> {
         let tenants: BTreeSet<_> = self.inner.unsaved.iter().map(|entry| entry.key().0.clone()).collect();
         tenants.into_iter().collect()
     }
 
-    /// Writes each answer that is only in memory into a file of its own, in the first of `folders` that takes it, and
-    /// returns the files. To be called at the very end.
+    /// Writes each answer that is only in memory to a file of its own, in the first of `folders` that
+    /// accepts it. Returns the files. Called at exit, after everything else.
     pub fn rescue(&self, folders: &[PathBuf]) -> Vec<(Tenant, Option<PathBuf>)> {
         let waiting = self.inner.unsaved.iter();
         let waiting = waiting.filter_map(|entry| Some((entry.key().clone(), entry.value().clone()?)));
         let now = self.inner.now();
         waiting
-            .map(|((tenant, purpose), unsaved)| {
-                let text = store::rescue_text(&tenant, &unsaved.intent, &unsaved.answer);
+            .map(|((tenant, purpose), unread)| {
+                let text = unread.rescue_text(&tenant, store::rescue_text);
                 let sign_in = if purpose == Purpose::SignIn { "-signin" } else { "" };
                 let name = format!("threadkey-rescue-{}{sign_in}-{now}", tenant.file_name());
                 let file = folders.iter().find_map(|folder| written(&folder.join(&name), &text));
@@ -72,9 +76,9 @@ impl Broker {
             .collect()
     }
 
-    /// Brings a rescue file's answer home: into the journal, from where it is committed as after any crash. That spends
-    /// nothing; a token whose life is over by now is then renewed as any other.
-    /// A sign-in may turn out to be one that waits for a choice.
+    /// Restores a rescue file: puts its answer into the journal, from where it is committed as after a
+    /// crash. That spends nothing; an access token that has expired is then refreshed as usual. Returns
+    /// the sign-in if it now waits for a choice.
     ///
     /// # Errors
     /// See [`RestoreError`].
@@ -101,22 +105,24 @@ impl Broker {
         let mut lock = lock.ok_or_else(|| RestoreError::Busy(tenant.clone()))?;
         let before = self.inner.store.read(tenant).await?.session;
         let before = before.ok_or_else(|| self.nothing_of(tenant))?;
-        if !matches!(&intent.spending, Spending::Refresh(spent) if spent.revision.lineage == before.lineage) {
+        if !matches!(&intent.spending, Spending::Refresh(target) if target.revision.lineage == before.lineage)
+        {
             return Err(self.nothing_of(tenant));
         }
         if before.refresh_target().map(Spending::Refresh).as_ref() != Some(&intent.spending) {
             return Err(RestoreError::Outdated(tenant.clone()));
         }
-        journalled(lock.as_mut(), &intent, &answer).await?;
+        put_in_journal(&mut lock, intent, answer).await?;
         drop(lock);
         let joined = self.join(tenant, &provider, before.revision(), DEFAULT_MIN_TTL);
-        let landed = landing(joined, tenant).await;
-        // By the session, not by the flight: an access token whose life was over in the file is renewed at once, and that may fail.
+        let result = await_flight(joined, tenant).await;
+        // The session decides, not the flight: an access token that had expired in the file is refreshed at
+        // once, and that may fail.
         let after = self.inner.store.read(tenant).await?.session;
         if after.is_some_and(|after| after.revision() != before.revision()) {
             return Ok(());
         }
-        landed?;
+        result?;
         Err(RestoreError::NoToken(tenant.clone()))
     }
 
@@ -135,7 +141,7 @@ impl Broker {
         if !pending.is_some_and(|pending| pending.state.fingerprint().matches(state)) {
             return Err(self.nothing_of(tenant));
         }
-        journalled(lock.as_mut(), &intent, &answer).await?;
+        put_in_journal(&mut lock, intent, answer).await?;
         drop(lock);
         match self.recover_sign_in(tenant).await? {
             Some(Finished::SignedIn(_)) => Ok(None),
@@ -151,18 +157,13 @@ impl Broker {
     }
 }
 
-/// Puts intent and answer into the journal, unless they are there.
-async fn journalled(lock: &mut dyn TenantLock, intent: &Intent, answer: &Answer) -> Result<(), StoreError> {
-    match lock.journal().await? {
-        Journal::Answered(there, _) if there.spending == intent.spending => return Ok(()),
-        Journal::Intended(there) if there.spending == intent.spending => {}
-        Journal::Empty => lock.intend(intent).await?,
-        Journal::Intended(_) | Journal::Answered(..) => {
-            lock.clear().await?;
-            lock.intend(intent).await?;
-        }
+/// Puts the answer into the journal, unless it is there.
+async fn put_in_journal(lock: &mut TenantLock, intent: Intent, answer: Answer) -> Result<(), StoreError> {
+    if let Recovered::Answered(_) = recover(lock, |there| there.matches(&intent.spending)).await? {
+        return Ok(());
     }
-    lock.record(answer).await
+    let unread = lock.intend(intent).await?.answered(answer);
+    lock.record(&unread).await.map(drop)
 }
 
 fn written(path: &Path, text: &[u8]) -> Option<PathBuf> {

@@ -5,24 +5,23 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    Broker, CALLER_WAIT, DEFAULT_MIN_TTL, Lease, TokenError,
-    error::{refusal, wait_until},
-    flight::landing,
-    later,
+    Broker, CALLER_WAIT, DEFAULT_MIN_TTL, Lease, StoredToken, TokenError, TokenPolicy, error::wait_until,
+    later, refresh::await_flight,
 };
 use crate::{
     ids::Tenant,
     oauth::Provider,
     secret::AccessToken,
-    session::{Applied, Change, Decision, FORCED_REFRESH_INTERVAL, Session, adopts, decide},
+    session::{Change, Entry, FORCED_REFRESH_INTERVAL, Session, adopts},
 };
 
-/// How often a caller that joined somebody else's flight looks again before it is told to come back.
+/// How often a caller looks at the record, and joins a flight, before it gets
+/// [`TokenError::InProgress`].
 const LOOKS: usize = 3;
 
 impl Broker {
-    /// An access token that lives for at least `min_ttl`, refreshed first where that is needed. Waits at most
-    /// [`CALLER_WAIT`]; dropping the future cancels nothing but the wait.
+    /// Returns an access token that lives for at least `min_ttl`, refreshed first where that is needed.
+    /// Waits at most [`CALLER_WAIT`]. Dropping the future cancels the wait and nothing else.
     ///
     /// # Errors
     /// See [`TokenError`].
@@ -32,72 +31,85 @@ impl Broker {
             return Ok(lease);
         }
         let deadline = Instant::now() + CALLER_WAIT;
-        let mut session = self.session(tenant).await?;
+        let policy = TokenPolicy::new(&provider, min_ttl);
+        let mut entry = self.inner.store.read(tenant).await?;
         for _ in 0..LOOKS {
-            let now = self.inner.now();
-            let decision = decide(&session, now, min_ttl);
-            if let Some(error) = refusal(tenant, decision.clone(), now) {
-                return Err(error);
-            }
-            let seen = session.revision();
-            match decision {
-                Decision::Refresh => {}
-                Decision::ServeAndRefresh if !provider.refresh_revokes_access() => {
-                    drop(self.join(tenant, &provider, seen, min_ttl));
-                    return Ok(Lease::new(tenant, &session, now));
+            match StoredToken::new(tenant, &entry, policy, self.inner.now()) {
+                StoredToken::Fresh(lease) => return Ok(lease),
+                StoredToken::RefreshDue(lease) => {
+                    if let Some(session) = &entry.session {
+                        drop(self.join(tenant, &provider, session.revision(), min_ttl));
+                    }
+                    return Ok(lease);
                 }
-                _ => return Ok(Lease::new(tenant, &session, now)),
-            }
-            let joined = self.join(tenant, &provider, seen, min_ttl);
-            let landed = timeout_at(deadline, landing(joined, tenant)).await;
-            session = landed.map_err(|_| TokenError::InProgress(tenant.clone()))??;
-            let now = self.inner.now();
-            if adopts(&session, Some(seen), now) {
-                return Ok(Lease::new(tenant, &session, now));
+                StoredToken::Refused { error, .. } => return Err(error),
+                StoredToken::RecoverSignIn => {
+                    let recovered = self.recover_sign_in(tenant).await?.is_some();
+                    entry = self.inner.store.read(tenant).await?;
+                    if !recovered {
+                        // Without the sign-in, the record alone answers.
+                        entry.pending = None;
+                    }
+                }
+                StoredToken::Refresh => {
+                    let session = entry.session.ok_or_else(|| TokenError::NoSession(tenant.clone()))?;
+                    let seen = session.revision();
+                    let joined = self.join(tenant, &provider, seen, min_ttl);
+                    let result = timeout_at(deadline, await_flight(joined, tenant)).await;
+                    let session = result.map_err(|_| TokenError::InProgress(tenant.clone()))??;
+                    let now = self.inner.now();
+                    if adopts(&session, Some(seen), now) {
+                        return Ok(Lease::new(tenant, &session, now));
+                    }
+                    entry = Entry { session: Some(session), ..Entry::default() };
+                }
             }
         }
         Err(TokenError::InProgress(tenant.clone()))
     }
 
-    /// A resource refused `token` before its time: takes the stored one if it differs, else notes it and refreshes, at most
-    /// once in [`FORCED_REFRESH_INTERVAL`].
+    /// Takes the report that a resource rejected `token` before its expiry. Returns the stored token if
+    /// it differs. Otherwise records the rejection and refreshes, at most once in
+    /// [`FORCED_REFRESH_INTERVAL`].
     ///
     /// # Errors
-    /// See [`TokenError`]; `rejected_again` when the resource refuses a token that is fresh from the provider.
+    /// See [`TokenError`]; `rejected_again` when the resource rejects a token that the provider has
+    /// just issued.
     pub async fn rejected(&self, tenant: &Tenant, token: &AccessToken) -> Result<Lease, TokenError> {
         self.inner.provider(tenant)?;
-        let before = self.session(tenant).await?;
-        if before.access_token == *token
-            && !before.is_rejected()
-            && self.note(tenant, token).await? == Applied::Stale
-        {
-            let session = self.session(tenant).await?;
-            if session.access_token == *token && !session.is_rejected() {
-                return Err(self.rejected_again(tenant, &session));
+        let none = || TokenError::NoSession(tenant.clone());
+        let before = self.inner.store.read(tenant).await?;
+        if before.session.is_some_and(|session| is_accepted(&session, token)) {
+            let changed = self.record_rejection(tenant, token).await?;
+            let after = changed.ok_or_else(none)?;
+            if is_accepted(&after, token) {
+                return Err(self.rejected_again(tenant, &after));
             }
         }
         self.token(tenant, DEFAULT_MIN_TTL).await
     }
 
-    /// Notes the rejection, within what a caller waits: the global lock may be held up by a disk that hangs.
-    async fn note(&self, tenant: &Tenant, token: &AccessToken) -> Result<Applied, TokenError> {
+    /// Records the rejection within the time that a caller waits, because a disk that hangs holds the
+    /// global lock. Returns the session after it.
+    async fn record_rejection(
+        &self,
+        tenant: &Tenant,
+        token: &AccessToken,
+    ) -> Result<Option<Session>, TokenError> {
         let change = self.inner.store.change(tenant, Change::Reject(token.clone()));
-        let noted = timeout(CALLER_WAIT, change).await;
-        Ok(noted.map_err(|_| TokenError::InProgress(tenant.clone()))??)
+        let changed = timeout(CALLER_WAIT, change).await;
+        Ok(changed.map_err(|_| TokenError::InProgress(tenant.clone()))??.after.session)
     }
 
-    /// The usual case: the store has not changed since it was read last, the token serves, and nothing is due. It waits for
-    /// nothing, and allocates nothing but the answer.
+    /// Returns the stored token without waiting, if the store is unchanged since the last read, the
+    /// token serves and no refresh is due. Allocates nothing but the answer.
     fn at_once(&self, tenant: &Tenant, provider: &Provider, min_ttl: Duration) -> Option<Lease> {
         let records = self.inner.store.current()?;
-        let session = records.get(tenant)?.session.as_ref()?;
-        let now = self.inner.now();
-        let serves = match decide(session, now, min_ttl) {
-            Decision::Serve => true,
-            Decision::ServeAndRefresh => provider.refresh_revokes_access(),
-            _ => false,
-        };
-        serves.then(|| Lease::new(tenant, session, now))
+        let policy = TokenPolicy::new(provider, min_ttl);
+        match StoredToken::new(tenant, records.get(tenant)?, policy, self.inner.now()) {
+            StoredToken::Fresh(lease) => Some(lease),
+            _ => None,
+        }
     }
 
     fn rejected_again(&self, tenant: &Tenant, session: &Session) -> TokenError {
@@ -109,15 +121,9 @@ impl Broker {
             retry_after: wait_until(again, now),
         }
     }
+}
 
-    /// The tenant's session; first the one that a died exchange left in its journal.
-    async fn session(&self, tenant: &Tenant) -> Result<Session, TokenError> {
-        let none = || TokenError::NoSession(tenant.clone());
-        let entry = self.inner.store.read(tenant).await?;
-        let over = entry.session.as_ref().is_none_or(|session| session.verdict().is_some());
-        if over && entry.pending.is_some() && self.recover_sign_in(tenant).await?.is_some() {
-            return self.inner.store.read(tenant).await?.session.ok_or_else(none);
-        }
-        entry.session.ok_or_else(none)
-    }
+/// Whether `token` is the session's current one and is not recorded as rejected.
+fn is_accepted(session: &Session, token: &AccessToken) -> bool {
+    session.access_token == *token && !session.is_rejected()
 }

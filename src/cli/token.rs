@@ -23,7 +23,7 @@ use super::{
     read_line, write_out,
 };
 use crate::{
-    broker::{Broker, CALLER_WAIT, Lease, Peek, TokenError, peek},
+    broker::{Broker, CALLER_WAIT, Lease, StoredToken, TokenError, TokenPolicy},
     ids::Tenant,
     oauth::Providers,
     secret::AccessToken,
@@ -90,8 +90,9 @@ pub fn served_at_once(desk: &Desk<'_>, session: Session, args: &TokenArgs) -> Re
     let tenant = args.tenant();
     let Some(provider) = desk.providers.get(&tenant.provider) else { return Ok(false) };
     let entry = Entry { session: Some(session), ..Entry::default() };
-    match peek(provider, &tenant, &entry, args.min_ttl, desk.clock.now()) {
-        Ok(Peek::Serves(lease)) => print(&lease, args.format).map(|()| true),
+    let policy = TokenPolicy::new(provider, args.min_ttl);
+    match StoredToken::new(&tenant, &entry, policy, desk.clock.now()) {
+        StoredToken::Fresh(lease) => print(&lease, args.format).map(|()| true),
         _ => Ok(false),
     }
 }
@@ -123,25 +124,27 @@ async fn get(
         return Err(TokenError::UnknownProvider(tenant.provider.clone()).into());
     };
     let deadline = Instant::now() + CALLER_WAIT;
+    let policy = TokenPolicy::new(provider, min_ttl);
     let entry = desk.store.read(tenant).await?;
     let order = Order { rejected: newly_rejected(&entry, rejected.as_ref()) };
     if order.rejected.is_none() {
-        match peek(provider, tenant, &entry, min_ttl, desk.clock.now())? {
-            Peek::Serves(lease) => return Ok(lease),
-            Peek::Due(lease) => {
+        match StoredToken::new(tenant, &entry, policy, desk.clock.now()) {
+            StoredToken::Fresh(lease) => return Ok(lease),
+            StoredToken::RefreshDue(lease) => {
                 refresh_in_background(desk, tenant, min_ttl).await;
                 return Ok(lease);
             }
-            Peek::Work => {}
+            StoredToken::Refused { error, .. } => return Err(error.into()),
+            StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
         // Somebody may be at it. Who only waits needs no process of its own for that: there is nothing to lose by its death.
         let free = timeout_at(deadline, desk.store.wait_unlocked(tenant)).await;
         free.map_err(|_| TokenError::InProgress(tenant.clone()))??;
         let entry = desk.store.read(tenant).await?;
-        if let Peek::Serves(lease) | Peek::Due(lease) =
-            peek(provider, tenant, &entry, min_ttl, desk.clock.now())?
-        {
-            return Ok(lease);
+        match StoredToken::new(tenant, &entry, policy, desk.clock.now()) {
+            StoredToken::Fresh(lease) | StoredToken::RefreshDue(lease) => return Ok(lease),
+            StoredToken::Refused { error, .. } => return Err(error.into()),
+            StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
     }
     let result = detach(desk.config, tenant, min_ttl, &order).map_err(|error| {

@@ -45,7 +45,7 @@ fn on_event(bot: &Shared, event: Event) {
     match event {
         Event::SignedIn(done) => close(bot, &done.tenant, Outcome::Told(auth::signed_in(&done))),
         Event::Undecided(undecided) => close(bot, &undecided.tenant, Outcome::Told(auth::waits(&undecided))),
-        Event::Landed(_) => bot.open.look(),
+        Event::SignInConcluded(_) => bot.open.look(),
         Event::Lapsed(kept) => {
             let inner = bot.clone();
             bot.spawn(async move { auth::lapsed(&inner, &kept).await });

@@ -13,7 +13,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{asked::Asked, people::TOKEN_LIFE, rest::InteractionToken};
 use crate::{
-    broker::Shown,
+    broker::SignInProgress,
     ids::{Snowflake, Tenant},
 };
 
@@ -23,7 +23,7 @@ const MAX: usize = 2_000;
 /// A message about a sign-in that is under way: a link, or the question between two accounts.
 #[derive(Clone, Debug)]
 pub(super) struct OpenSignIn {
-    pub(super) shown: Shown,
+    pub(super) shown: SignInProgress,
     person: Snowflake,
     pub(super) token: InteractionToken,
     /// When the token ends, and with it what can be done about the message.
@@ -48,7 +48,7 @@ pub(super) struct OpenSignIns {
 
 impl OpenSignIn {
     /// A message that answers `asked` since `since`, with these buttons.
-    pub(super) fn new(shown: Shown, asked: &Asked, since: Instant, custom_ids: Vec<String>) -> Self {
+    pub(super) fn new(shown: SignInProgress, asked: &Asked, since: Instant, custom_ids: Vec<String>) -> Self {
         let token_ends = since + TOKEN_LIFE;
         let (person, token) = (asked.user, asked.token.clone());
         Self { shown, person, token, token_ends, ends: token_ends, custom_ids, writing: Arc::default() }
@@ -115,13 +115,13 @@ impl OpenSignIns {
     }
 
     /// What is shown, the newest first.
-    pub(super) fn shown(&self) -> Vec<(u64, Snowflake, Shown)> {
+    pub(super) fn shown(&self) -> Vec<(u64, Snowflake, SignInProgress)> {
         let all = self.entries();
         all.iter().rev().map(|(key, entry)| (*key, entry.person, entry.shown.clone())).collect()
     }
 
     /// The message goes on as it is, if it is still followed; with `None` it is followed no more.
-    pub(super) fn stay(&self, key: u64, next: Option<Shown>) {
+    pub(super) fn stay(&self, key: u64, next: Option<SignInProgress>) {
         let mut entries = self.entries();
         match (entries.get_mut(&key), next) {
             (Some(entry), Some(shown)) => entry.shown = shown,
@@ -132,7 +132,12 @@ impl OpenSignIns {
 
     /// The message is written anew: it shows `next` from now on, with these buttons, or is followed no more. Gives the message as it
     /// was, if it is still followed.
-    pub(super) fn turn(&self, key: u64, next: Option<Shown>, custom_ids: Vec<String>) -> Option<OpenSignIn> {
+    pub(super) fn turn(
+        &self,
+        key: u64,
+        next: Option<SignInProgress>,
+        custom_ids: Vec<String>,
+    ) -> Option<OpenSignIn> {
         let mut entries = self.entries();
         let Some(shown) = next else { return entries.remove(&key) };
         let entry = entries.get_mut(&key)?;
@@ -173,7 +178,7 @@ mod tests {
         let ends = Instant::now() + Duration::from_secs(seconds);
         let token = InteractionToken(Secret::new("token"));
         open.add(OpenSignIn {
-            shown: Shown::for_tests(&tenant.parse().expect("a tenant")),
+            shown: SignInProgress::for_tests(&tenant.parse().expect("a tenant")),
             person: Snowflake(5),
             token,
             token_ends: ends,

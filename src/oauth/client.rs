@@ -1,7 +1,7 @@
-//! Sending a request to a provider: one connection, one attempt, everything bounded.
+//! The HTTP client for providers: one connection, one attempt, every size and time bounded.
 //!
-//! Invariant: [`Attempt::NotSent`] is said only of a request of which not one byte can have left. Whatever is not provably so is
-//! [`Attempt::Unanswered`], for a refresh token may have been spent.
+//! Invariant: [`Attempt::NotSent`] means that not one byte of the request can have left this machine.
+//! Everything less certain is [`Attempt::Unanswered`], because the refresh token may be spent.
 
 use std::{error::Error, fmt, io, pin::pin, time::Duration};
 
@@ -9,56 +9,52 @@ use std::{error::Error, fmt, io, pin::pin, time::Duration};
 use futures_util::future::BoxFuture;
 use reqwest::{
     Request, RequestBuilder, Response,
-    header::{ACCEPT, RETRY_AFTER},
+    header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER},
 };
 use tokio::time::timeout;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::{Provider, ProviderError, TokenRequest, grant, settings::is_loopback};
+use super::{
+    Provider, ProviderError, TokenRequest, grant, request::RevocationRequest, settings::is_loopback,
+};
 use crate::{
     secret::AccessToken,
-    session::journal::{Answer, MAX_BODY},
+    session::journal::{Answer, Answered, Intended, MAX_BODY, Unread},
     sys::clock::{Clock, UnixTime},
 };
 
-/// How long name lookup, TCP and TLS may take together.
+/// The longest time for name lookup, TCP and TLS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long all may take: connecting, then 180 s for the answer, for hanging up on a refresh throws a token away.
+/// The longest time for a whole request: connecting, then 180 s for the answer. Hanging up on a
+/// refresh throws a token away.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5 + 180);
 
-/// The same for the userinfo endpoint, where nothing is lost by giving up.
+/// The same for the userinfo endpoint, where giving up loses nothing.
 const USERINFO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long what has come is still read when the time is over: a process that was stopped meanwhile finds the time over
-/// before it has looked whether the answer is there.
+/// How long bytes that have arrived are still read after the time has expired. A process that was
+/// suspended finds the time expired before it sees the answer.
 const LAST_LOOK: Duration = Duration::from_secs(5);
 
-/// What became of a request.
+/// The result of sending a request, with an answer of type `A`: [`Unread`] from [`Client::send`],
+/// [`Answered`] once it is durable.
 #[derive(Debug)]
-pub enum Attempt {
-    /// An answer came, whole. A redirect is an answer: it is not followed.
-    Answer(Answer),
-    /// It never left: DNS, connect or TLS failed. The word is a stable code: `dns`, `connect`, `tls`; `request` for one that
-    /// HTTP cannot express.
+pub enum Attempt<A = Unread> {
+    /// A whole answer arrived. A redirect is an answer and is not followed.
+    Answered(A),
+    /// The request never left. The word is a stable code: `dns`, `connect`, `tls`, or `request` if
+    /// HTTP cannot express it.
     NotSent(&'static str),
-    /// It left, and no whole answer came: `timeout`, `reset`, `too_large`.
-    Unknown(&'static str),
+    /// The request left, and no whole answer arrived: `timeout`, `reset`, `too_large`, or `no_answer`
+    /// for the request of a process that died.
+    Unanswered(&'static str),
 }
 
-impl Attempt {
-    /// How long ago the answer came.
-    pub fn age(&self, now: UnixTime) -> Duration {
-        match self {
-            Self::Answer(answer) => answer.age(now),
-            Self::NotSent(_) | Self::Unknown(_) => Duration::ZERO,
-        }
-    }
-}
-
-/// The HTTP client for providers: connects within 5 s, reads for up to 180 s, follows no redirect, repeats nothing,
-/// reuses no idle connection, reads at most [`MAX_BODY`] bytes. Proxies are those of the environment; loopback goes direct.
+/// The HTTP client for providers. It connects within 5 s, reads for up to 180 s, follows no redirect,
+/// repeats nothing, reuses no idle connection, and reads at most [`MAX_BODY`] bytes. Proxies are those
+/// of the environment; loopback goes direct.
 #[derive(Clone)]
 pub struct Client {
     outward: reqwest::Client,
@@ -68,17 +64,41 @@ pub struct Client {
     provider: Option<ScriptedProvider>,
 }
 
-/// What a test has in the place of all providers: takes a request's body, and says what becomes of it.
+/// The replacement for all providers in a test: takes a request's body and returns the result.
 #[cfg(feature = "test-util")]
-pub type ScriptedProvider = std::sync::Arc<dyn Fn(&[u8]) -> BoxFuture<'static, Attempt> + Send + Sync>;
+pub type ScriptedProvider =
+    std::sync::Arc<dyn Fn(&[u8]) -> BoxFuture<'static, Attempt<Answer>> + Send + Sync>;
+
+impl<A> Attempt<A> {
+    /// Replaces the answer.
+    pub fn map<B>(self, answer: impl FnOnce(A) -> B) -> Attempt<B> {
+        match self {
+            Self::Answered(given) => Attempt::Answered(answer(given)),
+            Self::NotSent(code) => Attempt::NotSent(code),
+            Self::Unanswered(code) => Attempt::Unanswered(code),
+        }
+    }
+}
+
+impl Attempt<Answered> {
+    /// Time since the answer arrived; zero without one.
+    pub fn age(&self, now: UnixTime) -> Duration {
+        match self {
+            Self::Answered(answered) => answered.answer().age(now),
+            Self::NotSent(_) | Self::Unanswered(_) => Duration::ZERO,
+        }
+    }
+}
+
+// === impl Client ===
 
 impl Client {
-    /// Builds it. `clock` dates the answers.
+    /// Builds the client. `clock` dates the answers.
     ///
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(clock: Clock) -> Result<Self, ProviderError> {
-        // What went wrong is in the source; the error itself says only that it was the builder.
+        // The error itself names only the builder; its source names the cause.
         let tls = |error: reqwest::Error| {
             ProviderError::Tls(error.source().map_or_else(|| error.to_string(), ToString::to_string))
         };
@@ -91,27 +111,42 @@ impl Client {
         })
     }
 
-    /// The same client, but [`Client::send`] asks `provider` and touches no network.
+    /// Returns the same client, except that `provider` answers each [`Client::send`] and nothing
+    /// touches the network.
     #[cfg(feature = "test-util")]
     #[must_use]
     pub fn answered_by(&self, provider: ScriptedProvider) -> Self {
         Self { provider: Some(provider), ..self.clone() }
     }
 
-    /// Sends once. Dropping the future hangs up; what had been sent stays sent.
-    pub async fn send(&self, request: TokenRequest) -> Attempt {
-        #[cfg(feature = "test-util")]
-        if let Some(provider) = &self.provider {
-            return provider(request.0.body()).await;
-        }
-        match Request::try_from(request.0) {
-            Ok(request) => self.execute(request).await,
-            Err(_) => Attempt::NotSent("request"),
+    /// Sends a request that spends a secret, once. The durable intent allows exactly this request:
+    ///
+    /// ```compile_fail
+    /// # use threadkey::oauth::{Client, TokenRequest};
+    /// async fn a_request_needs_a_durable_intent(client: &Client, request: TokenRequest) {
+    ///     let _ = client.send(request).await;
+    /// }
+    /// ```
+    ///
+    /// Dropping the future hangs up, but bytes that have left stay sent.
+    pub async fn send(&self, request: TokenRequest, intended: Intended) -> Attempt {
+        self.attempt(request).await.map(|answer| intended.answered(answer))
+    }
+
+    /// Asks the provider to revoke a token, once. Returns the HTTP status.
+    ///
+    /// # Errors
+    /// The stable code of the failure, if there was no answer.
+    pub async fn revoke(&self, request: RevocationRequest) -> Result<u16, &'static str> {
+        match self.attempt(request.0).await {
+            Attempt::Answered(answer) => Ok(answer.status),
+            Attempt::NotSent(code) | Attempt::Unanswered(code) => Err(code),
         }
     }
 
-    /// Asks the userinfo endpoint whose login an access token is: `email`, `preferred_username`, `name` or `sub`, the
-    /// first that there is. `None` when there is no such endpoint or it does not tell within 10 s.
+    /// Asks the userinfo endpoint for the account of an access token: `email`,
+    /// `preferred_username`, `name` or `sub`, the first that is present. Returns `None` without such
+    /// an endpoint, or without an answer within 10 s.
     pub async fn account(&self, provider: &Provider, token: &AccessToken) -> Option<String> {
         let endpoint = provider.userinfo_endpoint.as_ref()?;
         let request = RequestBuilder::from_parts(
@@ -128,45 +163,64 @@ impl Client {
         }
     }
 
-    /// The time is measured here: the crate's own time-outs do not look at what has come.
-    async fn execute(&self, request: Request) -> Attempt {
+    async fn attempt(&self, request: TokenRequest) -> Attempt<Answer> {
+        #[cfg(feature = "test-util")]
+        if let Some(provider) = &self.provider {
+            return provider(request.0.body()).await;
+        }
+        match Request::try_from(request.0) {
+            Ok(request) => self.execute(request).await,
+            Err(_) => Attempt::NotSent("request"),
+        }
+    }
+
+    /// Bounds the time here: the crate's own time-outs ignore bytes that have already arrived.
+    async fn execute(&self, request: Request) -> Attempt<Answer> {
         let mut sending = pin!(self.exchange(request));
         match timeout(ANSWER_TIMEOUT, sending.as_mut()).await {
-            Ok(sent) => sent,
+            Ok(attempt) => attempt,
             Err(_) => timeout(LAST_LOOK, sending).await.unwrap_or(Attempt::Unanswered("timeout")),
         }
     }
 
-    async fn exchange(&self, request: Request) -> Attempt {
+    async fn exchange(&self, request: Request) -> Attempt<Answer> {
         match self.towards(request.url()).execute(request).await {
             Ok(response) => self.read(response).await,
             Err(error) => unanswered(&error),
         }
     }
 
-    async fn read(&self, mut response: Response) -> Attempt {
-        let status = response.status().as_u16();
-        let retry_after =
-            response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    async fn read(&self, mut response: Response) -> Attempt<Answer> {
+        let header = |name: HeaderName| {
+            response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+        };
+        let mut answer = Answer {
+            status: response.status().as_u16(),
+            retry_after: header(RETRY_AFTER),
+            content_type: header(CONTENT_TYPE),
+            content_encoding: header(CONTENT_ENCODING),
+            // Room for the longest body at once: a vector that grows leaves copies of tokens in memory.
+            body: Zeroizing::new(Vec::with_capacity(MAX_BODY)),
+            ..Answer::default()
+        };
         if response.content_length().is_some_and(|length| length > MAX_BODY as u64) {
             return Attempt::Unanswered("too_large");
         }
-        // Room for the longest body at once: a vector that grows leaves copies of tokens behind.
-        let mut body = Zeroizing::new(Vec::with_capacity(MAX_BODY));
         loop {
             match response.chunk().await {
-                Ok(Some(chunk)) if chunk.len() > MAX_BODY - body.len() => {
+                Ok(Some(chunk)) if chunk.len() > MAX_BODY - answer.body.len() => {
                     return Attempt::Unanswered("too_large");
                 }
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(Some(chunk)) => answer.body.extend_from_slice(&chunk),
                 Ok(None) => break,
                 Err(error) => return unanswered(&error),
             }
         }
-        Attempt::Answered(Answer { status, retry_after, body, at: self.clock.now() })
+        answer.at = self.clock.now();
+        Attempt::Answered(answer)
     }
 
-    /// Loopback never goes through a proxy: the proxy's loopback is another one.
+    /// Loopback never goes through a proxy, because a proxy's loopback is another machine.
     fn towards(&self, url: &Url) -> &reqwest::Client {
         if is_loopback(url) { &self.loopback } else { &self.outward }
     }
@@ -179,7 +233,8 @@ impl fmt::Debug for Client {
     }
 }
 
-/// What both clients have in common. HTTP/1.1 alone, since HTTP/2 servers may bounce a request that the client then repeats.
+/// The settings of both clients. HTTP/1.1 alone: an HTTP/2 server may refuse a stream, and the client
+/// would then repeat the request.
 fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!("threadkey/", env!("CARGO_PKG_VERSION")))
@@ -191,8 +246,8 @@ fn builder() -> reqwest::ClientBuilder {
         .http1_only()
 }
 
-/// A request without a whole answer.
-fn unanswered(error: &reqwest::Error) -> Attempt {
+/// The result of a request without a whole answer.
+fn unanswered(error: &reqwest::Error) -> Attempt<Answer> {
     if error.is_connect() {
         return Attempt::NotSent(connect_step(error));
     }
@@ -202,15 +257,15 @@ fn unanswered(error: &reqwest::Error) -> Attempt {
     Attempt::Unanswered(if error.is_timeout() { "timeout" } else { "reset" })
 }
 
-/// At which step connecting failed; `connect` when that cannot be told. Only the word depends on how the libraries nest their
-/// errors, never whether the request counts as sent.
+/// The step at which connecting failed; `connect` if the error does not name it. How the libraries
+/// nest their errors decides only this word, never whether the request counts as sent.
 fn connect_step(error: &reqwest::Error) -> &'static str {
     let mut next = error.source();
     while let Some(error) = next {
         if error.to_string().starts_with("dns error") {
             return "dns";
         }
-        // A failed TLS handshake is an I/O error wrapped into another one; TCP's own are bare.
+        // A failed TLS handshake is an I/O error inside another one; TCP's own errors are bare.
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         if wrapped.is_some_and(|inner| inner.is::<io::Error>()) {
             return "tls";

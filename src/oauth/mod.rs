@@ -18,8 +18,8 @@ mod settings;
 #[cfg(feature = "test-util")]
 pub use client::ScriptedProvider;
 pub use client::{Attempt, Client};
-pub use outcome::{Outcome, outcome, outcome_of};
+pub use outcome::{Outcome, outcome};
 pub use paste::{PasteError, Pasted};
 pub use provider::{BindingChanged, Provider, Providers};
-pub use request::TokenRequest;
+pub use request::{RevocationRequest, TokenRequest};
 pub use settings::{ProviderError, ProviderSettings};

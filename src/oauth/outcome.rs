@@ -1,22 +1,22 @@
-//! What an answer means: the one table.
+//! The meaning of an answer: the one table.
 //!
-//! Two questions decide, in this order: did the provider say something, and if not, can the token have been spent? A status
-//! speaks before a body, for a body may come from anything that stands in front of the provider; only a 2xx or a 4xx is
-//! the provider's own word, and only such a word ends a session. The codes in an [`Outcome`] are words of this file:
-//! nothing out of a body gets into one.
+//! Two questions decide, in this order: has the provider answered, and if not, can the token be spent?
+//! The status counts before the body, because a gateway before the provider can have written the body.
+//! Only a 2xx or a 4xx is the provider's own word, and only such a word ends a session. The codes in an
+//! [`Outcome`] are words of this file: no part of a body gets into one.
 //!
-//! | what came | outcome |
+//! | result | outcome |
 //! | --- | --- |
-//! | it never left | unspent |
+//! | the request never left | unspent |
 //! | it left, no whole answer | ambiguous |
 //! | 2xx with an `access_token` | granted, or a mismatch of its id token |
-//! | 2xx or 4xx with a known error code (RFC 6749 §5.2, or a vendor's) | what the code says |
+//! | 2xx or 4xx with a known error code (RFC 6749 §5.2, or a vendor's) | as the code defines |
 //! | 2xx with anything else | ambiguous: the provider did something |
-//! | 408, 425, 429, 503 | unspent, whatever the body says: refused before it was looked at |
+//! | 408, 425, 429, 503 | unspent, whatever the body: refused before the provider looked at it |
 //! | other 4xx | unspent: refused, and no verdict |
-//! | 307, 308 | unspent: "repeat it elsewhere" (RFC 9110 §15.4.8) says that it was not done here |
-//! | other 3xx | ambiguous: gateways lead to an error page this way, after a time-out too |
-//! | other 5xx, whatever the body says | ambiguous: the provider failed, perhaps half-way |
+//! | 307, 308 | unspent: "repeat it elsewhere" (RFC 9110 §15.4.8) means that nothing was done here |
+//! | other 3xx | ambiguous: gateways redirect to an error page, after a time-out too |
+//! | other 5xx, whatever the body | ambiguous: the provider failed, perhaps half-way |
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -28,56 +28,70 @@ use super::{
 };
 use crate::{
     secret::Nonce,
-    session::{Grant, MAX_BACKOFF, journal::Answer, seconds},
+    session::{
+        Grant, MAX_BACKOFF,
+        journal::{Answer, Answered},
+        seconds,
+    },
     sys::clock::UnixTime,
 };
 
-/// The meaning of what came back from a token endpoint.
+/// The meaning of a request's result.
 #[derive(Debug)]
 pub enum Outcome {
     /// New tokens.
     Granted(Box<Grant>),
-    /// What was sent is not spent: try again later.
+    /// The secret is not spent: try again later.
     Unspent {
         /// A stable word: `connect`, `http_503`, …
         code: String,
-        /// What `Retry-After` asked for, from the answer's arrival: more than nothing, at most [`MAX_BACKOFF`].
+        /// The pause that `Retry-After` asked for, counted from the answer's arrival: more than zero, at
+        /// most [`MAX_BACKOFF`].
         retry_after: Option<Duration>,
     },
-    /// It may have been spent. `code` begins with `ambiguous_`.
+    /// The secret may be spent. `code` begins with `ambiguous_`.
     Ambiguous {
         /// A stable word: `ambiguous_timeout`, `ambiguous_http_500`, …
         code: String,
     },
-    /// The provider's verdict: it is over.
+    /// The provider's verdict: the grant has ended.
     Ended {
         /// `invalid_grant`, …
         code: String,
     },
-    /// The operator has to mend something.
+    /// The operator must correct the configuration.
     Misconfigured {
         /// `invalid_client`, …
         code: String,
     },
-    /// The answer carries tokens for somebody else than asked: the id token's `nonce` or `aud` does not match. Only for the
-    /// exchange of a code.
+    /// The tokens belong to another sign-in: the id token's `nonce` or `aud` does not match. Only for
+    /// the exchange of a code.
     Mismatch {
-        /// Which claim.
+        /// The claim that does not match.
         claim: &'static str,
     },
 }
 
-/// Reads what became of a request. With `nonce`, an id token in the answer has to carry it (OpenID Connect Core §3.1.3.7).
-pub fn outcome(sent: &Attempt, client_id: &str, nonce: Option<&Nonce>) -> Outcome {
-    match sent {
-        Attempt::Answered(answer) => outcome_of(answer, client_id, nonce),
+/// Reads the result of a request. With `nonce`, an id token in the answer must carry it (OpenID Connect
+/// Core §3.1.3.7).
+///
+/// Only a durable answer can be read:
+///
+/// ```compile_fail
+/// # use threadkey::{oauth::{Attempt, outcome}, session::journal::Unread};
+/// fn an_answer_is_not_read_before_it_is_durable(unread: Unread) {
+///     let _ = outcome(&Attempt::Answered(unread), "client", None);
+/// }
+/// ```
+pub fn outcome(attempt: &Attempt<Answered>, client_id: &str, nonce: Option<&Nonce>) -> Outcome {
+    match attempt {
+        Attempt::Answered(answered) => of_answer(answered.answer(), client_id, nonce),
         Attempt::NotSent(step) => Outcome::Unspent { code: (*step).to_owned(), retry_after: None },
         Attempt::Unanswered(how) => Outcome::Ambiguous { code: format!("ambiguous_{how}") },
     }
 }
 
-/// The same for an answer out of a journal.
-pub fn outcome_of(answer: &Answer, client_id: &str, nonce: Option<&Nonce>) -> Outcome {
+fn of_answer(answer: &Answer, client_id: &str, nonce: Option<&Nonce>) -> Outcome {
     let status = answer.status;
     let unspent = |code: String| Outcome::Unspent {
         code,
@@ -111,7 +125,7 @@ pub fn outcome_of(answer: &Answer, client_id: &str, nonce: Option<&Nonce>) -> Ou
     }
 }
 
-/// What an error code says.
+/// The meaning of an error code.
 #[derive(Clone, Copy)]
 enum Family {
     Ended,
@@ -120,8 +134,9 @@ enum Family {
     Ambiguous,
 }
 
-/// Every error code that says something, and under which word it is kept. Vendors' words for a mistake in the configuration
-/// are kept under the word of RFC 6749 §5.2 for it.
+/// Every known error code, its meaning, and the word that is stored for it. A vendor's word for a
+/// mistake in the configuration is stored as the word of RFC 6749 §5.2. To add a provider's code, add
+/// a row here and its line to the table test.
 const CODES: [(&str, Family, &str); 26] = [
     // RFC 6749 §5.2, RFC 8707 §2.
     ("invalid_grant", Family::Ended, "invalid_grant"),
@@ -131,7 +146,7 @@ const CODES: [(&str, Family, &str); 26] = [
     ("invalid_request", Family::Misconfigured, "invalid_request"),
     ("unsupported_grant_type", Family::Misconfigured, "unsupported_grant_type"),
     ("invalid_target", Family::Misconfigured, "invalid_target"),
-    // OpenID Connect Core §3.1.2.6, which Microsoft's token endpoint uses too: the person has to come back.
+    // OpenID Connect Core §3.1.2.6, which Microsoft's token endpoint uses too: the user must sign in.
     ("interaction_required", Family::Ended, "interaction_required"),
     ("login_required", Family::Ended, "login_required"),
     ("consent_required", Family::Ended, "consent_required"),
@@ -157,8 +172,8 @@ const CODES: [(&str, Family, &str); 26] = [
     ("bad_client_secret", Family::Misconfigured, "invalid_client"),
 ];
 
-/// The known error code in a body: `error` (RFC 6749 §5.2), or `code` or `type` of an `error` that is an object, or a bare
-/// `code`. The first that is known counts; an unknown one is no verdict.
+/// The known error code in a body: `error` (RFC 6749 §5.2), or `code` or `type` of an `error` that is
+/// an object, or a bare `code`. The first known one counts; an unknown one is no verdict.
 fn error_code(body: &Map<String, Value>) -> Option<(Family, &'static str)> {
     let error = body.get("error");
     let nested = |key| error.and_then(|error| error.get(key));
@@ -166,12 +181,12 @@ fn error_code(body: &Map<String, Value>) -> Option<(Family, &'static str)> {
         .into_iter()
         .flatten()
         .filter_map(Value::as_str)
-        .find_map(|said| CODES.iter().find(|(code, ..)| *code == said))
+        .find_map(|text| CODES.iter().find(|(code, ..)| *code == text))
         .map(|&(_, family, word)| (family, word))
 }
 
-/// `Retry-After` (RFC 9110 §10.2.3), seconds or a date. `None` when it is absent, unreadable or already over, so that the
-/// usual backoff applies.
+/// `Retry-After` (RFC 9110 §10.2.3), seconds or a date. `None` if it is absent, unreadable or in the
+/// past; then the usual backoff applies.
 fn retry_after(header: Option<&str>, at: UnixTime) -> Option<Duration> {
     let header = header?.trim();
     let asked = if !header.is_empty() && header.bytes().all(|b| b.is_ascii_digit()) {

@@ -18,13 +18,17 @@ use super::{BindingChanged, Provider};
 use crate::{
     ids::{Lineage, Principal, hex},
     secret::{AuthorizationCode, CodeVerifier, Nonce, Secret, State},
-    session::{Binding, Pending, Session},
+    session::{Binding, Locked, Pending, Session},
     sys::{clock::UnixTime, random},
 };
 
-/// A request to a token or revocation endpoint, ready to be sent. `Debug` and `Display` show method and URL without its query,
-/// never a header or the body.
+/// A request to a token endpoint that spends a secret, ready to be sent. `Debug` and `Display` show
+/// the method and the URL without its query, never a header or the body.
 pub struct TokenRequest(pub(super) HttpRequest);
+
+/// A request to a revocation endpoint (RFC 7009 §2.1), ready to be sent.
+#[derive(Debug)]
+pub struct RevocationRequest(pub(super) TokenRequest);
 
 impl fmt::Display for TokenRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,7 +90,7 @@ impl Provider {
     /// When the sign-in was started at another endpoint or client than is configured now.
     pub fn exchange(
         &self,
-        pending: &Pending,
+        pending: &Locked<Pending>,
         code: &AuthorizationCode,
     ) -> Result<TokenRequest, BindingChanged> {
         self.check_binding(&pending.binding)?;
@@ -105,7 +109,7 @@ impl Provider {
     ///
     /// # Errors
     /// When the refresh token belongs to another endpoint or client than is configured now.
-    pub fn refresh(&self, session: &Session) -> Result<Option<TokenRequest>, BindingChanged> {
+    pub fn refresh(&self, session: &Locked<Session>) -> Result<Option<TokenRequest>, BindingChanged> {
         let Some(token) = &session.refresh_token else { return Ok(None) };
         self.check_binding(&session.binding)?;
         let client = self.client();
@@ -119,7 +123,7 @@ impl Provider {
 
     /// The revocation of the session's refresh token, or of its access token where there is none (RFC 7009 §2.1). `None`
     /// when the provider has no such endpoint, or the token belongs elsewhere.
-    pub fn revoke(&self, session: &Session) -> Option<TokenRequest> {
+    pub fn revoke(&self, session: &Session) -> Option<RevocationRequest> {
         let endpoint = self.revocation_endpoint.as_ref()?;
         self.check_binding(&session.binding).ok()?;
         let token = match &session.refresh_token {
@@ -135,7 +139,7 @@ impl Provider {
         let client = self.client().set_revocation_url(RevocationUrl::from_url(https));
         let mut request = captured(client.revoke_token(token).ok()?.request(&hook));
         *request.0.uri_mut() = endpoint.as_str().parse().ok()?;
-        Some(request)
+        Some(RevocationRequest(request))
     }
 
     /// The client towards the token endpoint. RFC 6749 §2.3.1: with a secret it authenticates by HTTP Basic, which every

@@ -112,7 +112,7 @@ impl Rig {
             "access_token": "saved", "refresh_token": "saved-too", "expires_in": 3600, "id_token": unsigned(&claims),
         });
         let body = body.to_string().into_bytes().into();
-        lock.record(&Answer { status: 200, retry_after: None, body, at: NOW }).await.unwrap();
+        lock.record(&Answer { status: 200, body, at: NOW, ..Answer::default() }).await.unwrap();
         format!("the-code#{}", pending.state.expose())
     }
 

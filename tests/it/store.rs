@@ -91,7 +91,7 @@ fn intent(session: &Session) -> Intent {
 }
 
 fn answer() -> Answer {
-    Answer { status: 200, retry_after: None, body: BODY.to_vec().into(), at: NOW }
+    Answer { status: 200, body: BODY.to_vec().into(), at: NOW, ..Answer::default() }
 }
 
 fn refreshed(session: &Session) -> Change {

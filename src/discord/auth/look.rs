@@ -19,7 +19,7 @@ use crate::{
 pub(in crate::discord) async fn look(bot: &Shared) {
     let mut asked = HashSet::new();
     for (key, person, shown) in bot.open.shown() {
-        let Progress { news, next } = match bot.broker.look_at(&shown).await {
+        let Progress { news, next } = match bot.broker.sign_in_progress(&shown).await {
             Ok(progress) => progress,
             // Whoever tells of ended sessions says so in the log, and has this looked at again once it can be read.
             Err(error) => return debug!(%error, "how the open sign-ins stand cannot be read"),

@@ -91,13 +91,13 @@ fn message(sign_in: &SignIn, custom_id: &str) -> Option<Message> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::Shown;
+    use crate::broker::SignInProgress;
     use serde_json::{Value, json};
 
     fn sign_in(tenant: &str, url: &str) -> SignIn {
         let tenant: Tenant = tenant.parse().expect("a tenant");
         SignIn {
-            shown: Shown::for_tests(&tenant),
+            shown: SignInProgress::for_tests(&tenant),
             tenant,
             authorize_url: url.parse().expect("a URL"),
             expires_at: 1_795_359_500,

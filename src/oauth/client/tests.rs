@@ -80,7 +80,7 @@ fn http(status: &str, headers: &str, body: &str) -> Vec<u8> {
 async fn sent(answer: Vec<u8>) -> (Attempt, String) {
     let (listener, base) = listen().await;
     let server = serve(listener, answer);
-    let sent = client().send(refresh_at(&base)).await;
+    let sent = client().send(refresh_at(&base), intended()).await;
     let (seen, more) = server.await.expect("the server ends");
     assert_eq!(more, 0, "one connection, one attempt");
     (sent, seen)
@@ -126,7 +126,7 @@ async fn each_request_has_a_connection_of_its_own() {
     });
     let client = client();
     for _ in 0..2 {
-        let sent = client.send(refresh_at(&base)).await;
+        let sent = client.send(refresh_at(&base), intended()).await;
         assert!(matches!(sent, Attempt::Answered(_)), "{sent:?}");
     }
     server.await.expect("each request came on a connection of its own");
@@ -170,7 +170,7 @@ async fn a_server_that_resets_after_the_request_leaves_it_unknown() {
         // Zero linger: closing sends RST instead of FIN.
         reset_on_close(&stream);
     });
-    let sent = client().send(refresh_at(&base)).await;
+    let sent = client().send(refresh_at(&base), intended()).await;
     server.await.expect("the server ends");
     assert!(matches!(sent, Attempt::Unanswered("reset")), "{sent:?}");
 }
@@ -192,7 +192,7 @@ async fn a_server_that_never_answers_is_given_up_after_three_minutes_and_leaves_
         let _ = stream.read(&mut [0; 1]).await;
         since.elapsed()
     });
-    let sent = client().send(refresh_at(&base)).await;
+    let sent = client().send(refresh_at(&base), intended()).await;
     assert!(matches!(sent, Attempt::Unanswered("timeout")), "{sent:?}");
     assert!(server.await.expect("the server ends") >= Duration::from_secs(180));
 }
@@ -208,14 +208,14 @@ async fn an_answer_after_170_seconds_is_still_taken() {
         tokio::time::resume();
         stream.write_all(&http("200 OK", "", "{}")).await.expect("the client reads");
     });
-    let sent = client().send(refresh_at(&base)).await;
+    let sent = client().send(refresh_at(&base), intended()).await;
     assert!(matches!(sent, Attempt::Answered(_)), "{sent:?}");
     server.await.expect("the server ends");
 }
 
 #[tokio::test]
 async fn a_refused_connection_has_sent_nothing() {
-    let sent = client().send(refresh_at(&nobody_listens().await)).await;
+    let sent = client().send(refresh_at(&nobody_listens().await), intended()).await;
     assert!(matches!(sent, Attempt::NotSent("connect")), "{sent:?}");
 }
 
@@ -229,7 +229,7 @@ async fn a_failed_tls_handshake_has_sent_nothing() {
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         hello[..read].to_vec()
     });
-    let sent = client().send(refresh_at(&base.replace("http:", "https:"))).await;
+    let sent = client().send(refresh_at(&base.replace("http:", "https:")), intended()).await;
     assert!(matches!(sent, Attempt::NotSent("tls")), "{sent:?}");
     assert_eq!(server.await.expect("the server ends")[0], 22, "a TLS handshake record, not a request");
 }
@@ -242,7 +242,7 @@ async fn loopback_goes_past_the_proxy() {
     for host in ["127.0.0.1", "localhost"] {
         let (listener, base) = listen().await;
         let server = serve(listener, http("200 OK", "", "{}"));
-        let sent = client.send(refresh_at(&base.replace("127.0.0.1", host))).await;
+        let sent = client.send(refresh_at(&base.replace("127.0.0.1", host)), intended()).await;
         assert!(matches!(sent, Attempt::Answered(_)), "{host}: {sent:?}");
         server.await.expect("the server ends");
     }
@@ -256,7 +256,7 @@ async fn a_name_that_does_not_resolve_has_sent_nothing() {
     let request = http::Request::post(url).body(Vec::new()).expect("a request");
     let mut client = client();
     client.outward = client.loopback.clone();
-    let sent = client.send(TokenRequest(request)).await;
+    let sent = client.send(TokenRequest(request), intended()).await;
     assert!(matches!(sent, Attempt::NotSent("dns")), "{sent:?}");
 }
 
@@ -308,7 +308,7 @@ async fn what_is_shown_of_an_exchange_holds_no_secret() {
     let (listener, base) = listen().await;
     let shown = format!("{:?} {:?}", refresh_at(&base), client());
     let server = serve(listener, http("200 OK", "", r#"{"access_token":"s3cr3t"}"#));
-    let shown = format!("{shown} {:?}", client().send(refresh_at(&base)).await);
+    let shown = format!("{shown} {:?}", client().send(refresh_at(&base), intended()).await);
     server.await.expect("the server ends");
     assert!(!shown.contains("s3cr3t"), "{shown}");
 }
@@ -316,7 +316,7 @@ async fn what_is_shown_of_an_exchange_holds_no_secret() {
 #[tokio::test]
 async fn an_answer_that_came_while_this_process_was_stopped_is_taken_however_long_that_was() {
     let (listener, base) = listen().await;
-    let sending = tokio::spawn(async move { client().send(refresh_at(&base)).await });
+    let sending = tokio::spawn(async move { client().send(refresh_at(&base), intended()).await });
     let (mut stream, _) = listener.accept().await.expect("the client connects");
     request(&mut stream).await;
     // Nothing of the client runs from here until the clock has moved.

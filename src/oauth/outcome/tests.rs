@@ -7,7 +7,11 @@ use super::*;
 const NOW: UnixTime = 1_795_363_472;
 
 fn answer(status: u16, body: &str) -> Answer {
-    Answer { status, retry_after: None, body: Zeroizing::new(body.as_bytes().to_vec()), at: NOW }
+    Answer { status, body: Zeroizing::new(body.as_bytes().to_vec()), at: NOW, ..Answer::default() }
+}
+
+fn outcome_of(answer: &Answer, client_id: &str, nonce: Option<&Nonce>) -> Outcome {
+    outcome(&Attempt::Answered(Answered::for_tests(answer.clone())), client_id, nonce)
 }
 
 fn read(status: u16, body: &str) -> Outcome {

@@ -107,7 +107,7 @@ fn verifier_state_and_nonce_are_random_and_never_equal() {
 fn a_public_client_exchanges_its_code_with_its_id_in_the_body() {
     let provider = with(|s| s.resource = Some("https://mcp.example/mcp".into()));
     let code = AuthorizationCode::new("c+/=de");
-    let request = provider.exchange(&pending(&provider), &code).expect("it is bound here");
+    let request = provider.exchange(&Locked::for_tests(pending(&provider)), &code).expect("it is bound here");
     assert_eq!(request.to_string(), "POST https://id.example/token");
     assert_eq!(
         body(&request),
@@ -124,7 +124,7 @@ fn a_public_client_exchanges_its_code_with_its_id_in_the_body() {
 
 #[test]
 fn a_public_client_refreshes_with_its_id_and_without_a_scope() {
-    let request = provider(settings()).refresh(&test_session(NOW, 3600)).expect("it is bound here");
+    let request = provider(settings()).refresh(&Locked::for_tests(test_session(NOW, 3600))).expect("it is bound here");
     let request = request.expect("it has a refresh token");
     assert_eq!(request.to_string(), "POST https://id.example/token");
     assert_eq!(body(&request), "grant_type=refresh_token&refresh_token=refresh-7&client_id=threadkey");
@@ -134,14 +134,14 @@ fn a_public_client_refreshes_with_its_id_and_without_a_scope() {
 fn a_refresh_names_the_resource_that_the_token_was_issued_for() {
     let mut session = test_session(NOW, 3600);
     session.binding.resource = Some("https://mcp.example/mcp".into());
-    let request = provider(settings()).refresh(&session).expect("it is bound here").expect("it has a token");
+    let request = provider(settings()).refresh(&Locked::for_tests(session.clone())).expect("it is bound here").expect("it has a token");
     assert!(body(&request).ends_with("&resource=https%3A%2F%2Fmcp.example%2Fmcp"), "{}", body(&request));
 }
 
 #[test]
 fn a_confidential_client_authenticates_by_basic_with_both_parts_form_encoded() {
     let provider = with(|s| s.client_secret = Some(Secret::new("p:ss w/rd")));
-    let request = provider.refresh(&test_session(NOW, 3600)).expect("bound").expect("has a token");
+    let request = provider.refresh(&Locked::for_tests(test_session(NOW, 3600))).expect("bound").expect("has a token");
     assert_eq!(body(&request), "grant_type=refresh_token&refresh_token=refresh-7");
     let expected = base64::engine::general_purpose::STANDARD.encode("threadkey:p%3Ass+w%2Frd");
     assert_eq!(header(&request, "authorization"), Some(format!("Basic {expected}").as_str()));
@@ -151,7 +151,7 @@ fn a_confidential_client_authenticates_by_basic_with_both_parts_form_encoded() {
 fn without_a_refresh_token_there_is_no_refresh() {
     let mut session = test_session(NOW, 3600);
     session.refresh_token = None;
-    assert!(provider(settings()).refresh(&session).expect("bound").is_none());
+    assert!(provider(settings()).refresh(&Locked::for_tests(session.clone())).expect("bound").is_none());
 }
 
 #[test]
@@ -163,10 +163,10 @@ fn a_token_or_code_goes_nowhere_but_to_the_endpoint_and_client_it_came_from() {
         with(|s| s.token_endpoint = "https://elsewhere.example/token".into()),
         with(|s| s.client_id = "another".into()),
     ] {
-        let changed = moved.refresh(&session).expect_err("it is bound elsewhere");
+        let changed = moved.refresh(&Locked::for_tests(session.clone())).expect_err("it is bound elsewhere");
         assert_eq!(changed.was, "https://id.example/token for client threadkey");
         assert!(changed.to_string().ends_with("sign in again"), "{changed}");
-        assert_eq!(moved.exchange(&pending(&at_home), &code).expect_err("it is bound elsewhere"), changed);
+        assert_eq!(moved.exchange(&Locked::for_tests(pending(&at_home)), &code).expect_err("it is bound elsewhere"), changed);
         assert!(moved.revoke(&session).is_none());
     }
 }
@@ -200,7 +200,7 @@ fn a_damaged_pending_sign_in_still_makes_a_request_that_only_the_provider_refuse
     let query = query(&provider.authorize_url(&pending));
     assert_eq!(query["code_challenge_method"], "S256");
     assert_eq!(query["redirect_uri"], provider.redirect_uri());
-    assert!(provider.exchange(&pending, &AuthorizationCode::new("code")).is_ok());
+    assert!(provider.exchange(&Locked::for_tests(pending.clone()), &AuthorizationCode::new("code")).is_ok());
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn a_request_shows_method_and_url_and_none_of_its_secrets() {
     let mut session = test_session(NOW, 3600);
     session.binding = provider.binding();
     session.refresh_token = Some(crate::secret::RefreshToken::new("s3cr3t"));
-    let request = provider.refresh(&session).expect("bound").expect("has a token");
+    let request = provider.refresh(&Locked::for_tests(session.clone())).expect("bound").expect("has a token");
     assert_eq!(
         format!("{request:?} {request}"),
         "TokenRequest(POST https://id.example/token) POST https://id.example/token"

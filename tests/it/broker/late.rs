@@ -64,7 +64,7 @@ async fn an_answer_that_a_dead_process_left_in_the_journal_is_committed_and_noth
         lock.intend(&Intent { spending: Spending::Refresh(spent), at: NOW, token_endpoint }).await.unwrap();
         let body = br#"{"access_token":"saved","refresh_token":"saved-too","expires_in":"3600"}"#.to_vec();
         let at = rig.clock.now();
-        lock.record(&Answer { status: 200, retry_after: None, body: body.into(), at }).await.unwrap();
+        lock.record(&Answer { status: 200, body: body.into(), at, ..Answer::default() }).await.unwrap();
     }
     let sent = rig.server.count();
     let lease = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();

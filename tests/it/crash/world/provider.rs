@@ -210,7 +210,7 @@ impl World {
 }
 
 fn answer(status: u16, body: String) -> Attempt {
-    Attempt::Answered(Answer { status, retry_after: None, body: body.into_bytes().into(), at: NOW })
+    Attempt::Answered(Answer { status, body: body.into_bytes().into(), at: NOW, ..Answer::default() })
 }
 
 fn refused() -> Attempt {

@@ -1,4 +1,4 @@
-//! What is known of sessions, without their secrets.
+//! The state of sessions, without their secrets.
 
 use super::{Broker, Undecided};
 use crate::{
@@ -8,58 +8,58 @@ use crate::{
     sys::clock::UnixTime,
 };
 
-/// What a person may know of a session: never a secret.
+/// The state of a session as its user sees it, without secrets.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Which one.
+    /// The tenant.
     pub tenant: Tenant,
-    /// Whose login it is.
+    /// The account, in the provider's words.
     pub account: Option<String>,
     /// The access token.
     pub access: AccessState,
     /// The refresh token.
     pub refresh: RefreshState,
-    /// The last trouble, its kind and when.
+    /// The last failure, its family, and when it was recorded.
     pub last_error: Option<(String, RetryKind, UnixTime)>,
-    /// A sign-in is under way until then.
+    /// A sign-in is in progress until then.
     pub pending_until: Option<UnixTime>,
-    /// A sign-in as another account waits for a choice.
+    /// A sign-in with another account that waits for the user's choice.
     pub undecided: Option<Undecided>,
-    /// The state of the session; 0 without one.
+    /// The session's generation; 0 without a session.
     pub generation: u64,
 }
 
-/// How an access token stands.
+/// The state of an access token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessState {
     /// There is no session.
     None,
-    /// Good until then, in Unix seconds.
+    /// Valid until then, in Unix seconds.
     Valid(UnixTime),
-    /// It ended then.
+    /// Expired since then.
     Expired(UnixTime),
-    /// A resource refused it before its time.
+    /// A resource rejected it before its expiry.
     Rejected,
 }
 
-/// How a refresh token stands.
+/// The state of a refresh token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefreshState {
     /// There is none.
     None,
-    /// As far as known it works.
+    /// It can be used.
     Ready,
-    /// Nothing is sent before then, in Unix seconds.
+    /// No refresh is sent before then, in Unix seconds.
     HeldBack(UnixTime),
-    /// It may have been spent without an answer; `code` says how that came.
+    /// It may have been spent without an answer; the code names the cause.
     Uncertain(String),
-    /// The provider ended it; `code` is its word.
+    /// The provider ended it, with this code.
     Ended(String),
 }
 
 impl Broker {
-    /// How the sessions of these principals stand, in order of provider; with a session, or with a sign-in
-    /// that is pending or waits for a choice.
+    /// Returns the state of these principals' tenants, in order of provider. A tenant is listed if it
+    /// has a session, or a sign-in that is pending or waits for a choice.
     ///
     /// # Errors
     /// The store's.
@@ -70,8 +70,8 @@ impl Broker {
         Ok(wanted.filter_map(|(tenant, entry)| status(tenant.clone(), entry, now)).collect())
     }
 
-    /// Which tenant a worker of `owner` uses for `provider`: theirs if they have a session; else, where `guild` is given
-    /// because sharing is on and they are a member, the guild's if that has one; else theirs.
+    /// Returns the tenant that a worker of `owner` uses: the owner's own if it has a session, else the
+    /// guild's if `guild` is given and has one, else the owner's own.
     ///
     /// # Errors
     /// The store's.
@@ -91,7 +91,7 @@ impl Broker {
         Ok(if found { shared } else { own })
     }
 
-    /// The ended sessions whose persons have not been told yet.
+    /// Returns the ended sessions whose users have not been notified.
     ///
     /// # Errors
     /// The store's.
@@ -99,13 +99,13 @@ impl Broker {
         let entries = self.inner.store.list().await?;
         let ended = entries.iter().filter_map(|(tenant, entry)| {
             let session = entry.session.as_ref()?;
-            let untold = session.verdict()?.notified_at.is_none();
-            untold.then(|| (tenant.clone(), session.clone()))
+            let is_unnotified = session.verdict()?.notified_at.is_none();
+            is_unnotified.then(|| (tenant.clone(), session.clone()))
         });
         Ok(ended.collect())
     }
 
-    /// Notes that the person of an ended session was told.
+    /// Records that the user of an ended session was notified.
     ///
     /// # Errors
     /// The store's.

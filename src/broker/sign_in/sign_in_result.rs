@@ -1,4 +1,4 @@
-//! What a finished sign-in came to, and what comes of the choice where it is as another account than the session's.
+//! The result of a finished sign-in, and of the choice between two accounts.
 
 use crate::{
     ids::{Lineage, Tenant},
@@ -6,88 +6,90 @@ use crate::{
     sys::clock::UnixTime,
 };
 
-/// What a finished sign-in came to.
+/// The result of a finished sign-in.
 #[derive(Clone, Debug)]
 pub enum Finished {
-    /// It is the session.
+    /// It is the session now.
     SignedIn(SignedIn),
-    /// It is as another account than the session's: nothing is replaced until its person chooses.
+    /// It has another account than the session; nothing is replaced until the user chooses.
     Undecided(Undecided),
 }
 
-/// A sign-in that waits for a choice: [`Broker::switch`](super::Broker::switch) or [`Broker::keep`](super::Broker::keep).
+/// A sign-in that waits for a choice: [`Broker::switch`](crate::broker::Broker::switch) or
+/// [`Broker::keep`](crate::broker::Broker::keep).
 #[derive(Clone, Debug)]
 pub struct Undecided {
-    /// For whom.
+    /// The tenant.
     pub tenant: Tenant,
-    /// Which sign-in; the choice names it.
+    /// Identifies the sign-in; the choice names it.
     pub lineage: Lineage,
-    /// Whose login it is.
+    /// The new account.
     pub account: Option<String>,
-    /// Whose login the session is.
+    /// The session's account.
     pub current: Option<String>,
-    /// Unix seconds: when it can no longer be chosen.
+    /// When it can no longer be chosen, in Unix seconds.
     pub until: UnixTime,
-    /// The sign-in that waited before, and was replaced by this one.
+    /// An earlier candidate that this sign-in replaced.
     pub dropped: Option<Unchosen>,
 }
 
 /// A sign-in that was not chosen.
 #[derive(Clone, Debug)]
 pub struct Unchosen {
-    /// Whose login it was.
+    /// Its account.
     pub account: Option<String>,
-    /// What became of its grant.
+    /// The state of its grant at the provider.
     pub grant: GrantEnd,
 }
 
-/// What became of a grant at the provider.
+/// The state of a dropped grant at the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GrantEnd {
     /// The provider has ended it (RFC 7009).
     Revoked,
-    /// It could not be asked to, did not confirm it, or was not asked because the same account is in use elsewhere.
+    /// The provider could not be asked, did not confirm, or was not asked because the same account is in
+    /// use elsewhere.
     MayLiveOn,
 }
 
 /// A session that was kept.
 #[derive(Clone, Debug)]
 pub struct Kept {
-    /// Whose.
+    /// The tenant.
     pub tenant: Tenant,
-    /// Whose login it is.
+    /// The account, in the provider's words.
     pub account: Option<String>,
-    /// The sign-in that goes.
+    /// The sign-in that was dropped.
     pub unchosen: Unchosen,
 }
 
 /// A sign-in that has become the session.
 #[derive(Clone, Debug)]
 pub struct SignedIn {
-    /// For whom.
+    /// The tenant.
     pub tenant: Tenant,
-    /// Whose login it is.
+    /// The account, in the provider's words.
     pub account: Option<String>,
-    /// Whose login was there before, if that was another one.
+    /// The account that it replaced, if that was another one.
     pub replaced: Option<String>,
-    /// Unix seconds: when the access token ends (it is renewed).
+    /// When the access token expires, in Unix seconds. It is refreshed before.
     pub expires_at: UnixTime,
-    /// There is a refresh token; without one the person signs in again when the access token ends.
+    /// Whether there is a refresh token. Without one the user signs in again after the expiry.
     pub renews: bool,
-    /// The sign-in that waited for a choice, and was dropped for this one.
+    /// A candidate that this sign-in replaced.
     pub dropped: Option<Unchosen>,
 }
 
 // === impl Undecided ===
 
 impl Undecided {
-    /// What waits for a choice in a record, while it can be chosen.
-    pub(super) fn of(tenant: &Tenant, entry: &Entry, now: UnixTime) -> Option<Self> {
+    /// The candidate of a record, while it can be chosen.
+    pub(in crate::broker) fn of(tenant: &Tenant, entry: &Entry, now: UnixTime) -> Option<Self> {
         entry.candidate.as_ref().filter(|candidate| candidate.awaits_choice(now))?;
         Self::in_record(tenant, entry)
     }
 
-    /// The same, whatever the time.
+    /// The candidate of a record, at any time.
     pub(super) fn in_record(tenant: &Tenant, entry: &Entry) -> Option<Self> {
         let candidate = entry.candidate.as_ref()?;
         Some(Self {
@@ -104,7 +106,7 @@ impl Undecided {
 // === impl SignedIn ===
 
 impl SignedIn {
-    /// A session that has taken the place of `before`.
+    /// A session that took the place of `before`.
     pub(super) fn new(tenant: &Tenant, session: &Session, before: Option<&Session>) -> Self {
         let before = before.and_then(|before| before.account.as_ref());
         Self {

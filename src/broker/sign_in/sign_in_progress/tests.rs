@@ -33,9 +33,9 @@ fn session(lineage: u8, account: Option<&str>) -> Session {
 }
 
 /// A sign-in under way, beside these.
-fn link(before: Option<Session>, candidate: Option<Session>) -> (Shown, Entry) {
+fn link(before: Option<Session>, candidate: Option<Session>) -> (SignInProgress, Entry) {
     let entry = Entry { session: before, pending: Some(pending("one")), candidate };
-    let shown = Shown::link(&tenant(), &pending("one"), &entry);
+    let shown = SignInProgress::link(&tenant(), &pending("one"), &entry);
     (shown, entry)
 }
 
@@ -51,7 +51,7 @@ fn told(progress: &Progress) -> (String, bool) {
     (word.replace("Some(\"", "").replace("\")", ""), progress.next.is_some())
 }
 
-fn is_told(shown: &Shown, entry: &Entry, word: &str, goes_on: bool) {
+fn is_told(shown: &SignInProgress, entry: &Entry, word: &str, goes_on: bool) {
     assert_eq!(told(&shown.progress(entry, NOW + 60)), (word.to_owned(), goes_on));
 }
 

@@ -1,23 +1,30 @@
-//! A sign-in that stands on somebody's screen, and how it goes on, whichever process does that.
+//! The progress of a sign-in that a message shows, whichever process makes it.
 //!
-//! The store does not say how a sign-in ended: its entry is gone, and beside it is another session, or not. So what was stored when it
-//! was last seen under way is remembered, and what is stored now is compared with that. Whoever looks at each change of the store
-//! ([`Broker::changes`](super::Broker::changes)) hears of each end. Changes that come together are one, so of a session that came and went in between it is
-//! told as little as a reader of the store could know.
+//! The store does not record how a sign-in ended: its pending entry is gone, and the session beside it
+//! is new or not. So a [`SignInProgress`] remembers the record as it was when the sign-in was last seen,
+//! and compares it with the record of now. A caller that asks after each change of the store
+//! ([`Broker::changes`]) learns of each end. Several changes between two looks count as one, so a session
+//! that came and went in between goes unnoticed.
 //!
-//! Pure: [`Broker::look_at`](super::Broker::look_at) reads.
+//! A sign-in that this process finishes itself is reported by [`Event::SignedIn`] and
+//! [`Event::Undecided`], which carry more than the store. Meanwhile ([`FinishingSignIn`]) the store
+//! reports nothing; [`Event::SignInConcluded`] says when to look again.
 
-use super::{SignedIn, Undecided};
+use std::sync::Arc;
+
 use crate::{
+    broker::{Broker, Event, Inner, SignedIn, Undecided},
     ids::{Lineage, Tenant},
     secret::Fingerprint,
     session::{Entry, Pending, Session},
+    store::StoreError,
     sys::clock::UnixTime,
 };
 
-/// A sign-in as it was shown: a link that waits for its code, or the question between two accounts.
+/// The state of a sign-in as a message shows it: a link that waits for its code, or the question
+/// between two accounts.
 #[derive(Clone, Debug)]
-pub struct Shown {
+pub struct SignInProgress {
     tenant: Tenant,
     stage: Stage,
 }
@@ -28,56 +35,56 @@ enum Stage {
     Link { state: Fingerprint, ends: UnixTime, beside: Beside },
     /// The question is shown.
     Question { lineage: Lineage, account: Option<String>, current: Option<String> },
-    /// It is told as finished. Whose login it is may become known yet.
+    /// Its end is shown. The account may still become known.
     Nameless { lineage: Lineage, before: Option<String> },
 }
 
-/// What was stored beside a sign-in that was under way.
+/// The rest of the record beside a pending sign-in.
 #[derive(Clone, Debug, Default)]
 struct Beside {
     session: Option<(Lineage, Option<String>)>,
     candidate: Option<Lineage>,
 }
 
-/// What has become of a sign-in that is shown.
+/// The end of a sign-in, or its next step.
 #[derive(Clone, Debug)]
 pub enum News {
-    /// It is the session.
+    /// It is the session now.
     SignedIn(SignedIn),
     /// It waits for a choice.
     Undecided(Undecided),
     /// It was cancelled.
     Cancelled,
-    /// Its time was over.
+    /// It expired.
     Expired,
-    /// Another sign-in was started in its place.
+    /// Another sign-in took its place.
     Replaced,
-    /// Its tenant was logged out, and it went with the session.
+    /// Its tenant was logged out.
     LoggedOut,
-    /// It waited for a choice, and the session stays as it was.
+    /// The user kept the session.
     NotChosen {
-        /// Whose login it was.
+        /// The account that was not chosen.
         account: Option<String>,
-        /// Whose login the session is.
+        /// The session's account.
         current: Option<String>,
     },
-    /// It waited for a choice, and neither it nor the session of then is there any more.
+    /// It waited for a choice, and both it and the session of that time are gone.
     Gone,
 }
 
-/// What is new about a sign-in that is shown.
+/// A change of a shown sign-in.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    /// What to tell of it, if there is something.
+    /// The news to show, if any.
     pub news: Option<News>,
-    /// What is shown then; `None` if nothing more can come of it.
-    pub next: Option<Shown>,
+    /// The state to ask about next; `None` if the sign-in has ended.
+    pub next: Option<SignInProgress>,
 }
 
-// === impl Shown ===
+// === impl SignInProgress ===
 
-impl Shown {
-    /// A link, and the record that its sign-in is in.
+impl SignInProgress {
+    /// A shown link, and the record of its sign-in.
     pub(super) fn link(tenant: &Tenant, pending: &Pending, entry: &Entry) -> Self {
         let stage = Stage::Link {
             state: pending.state.fingerprint(),
@@ -87,7 +94,7 @@ impl Shown {
         Self { tenant: tenant.clone(), stage }
     }
 
-    /// A link, of a sign-in that nothing is known of.
+    /// A link of an unknown sign-in.
     #[cfg(test)]
     pub(crate) fn for_tests(tenant: &Tenant) -> Self {
         let stage =
@@ -95,22 +102,22 @@ impl Shown {
         Self { tenant: tenant.clone(), stage }
     }
 
-    /// Whose sign-in it is.
+    /// The tenant.
     pub fn tenant(&self) -> &Tenant {
         &self.tenant
     }
 
-    /// Whether a link is shown that waits for its code.
+    /// Whether it is a link that waits for its code.
     pub fn is_link(&self) -> bool {
         matches!(self.stage, Stage::Link { .. })
     }
 
-    /// What is new, now that the record is this.
+    /// Compares the remembered record with this one.
     pub(super) fn progress(&self, entry: &Entry, now: UnixTime) -> Progress {
         let (news, next) = match &self.stage {
             Stage::Link { state, ends, beside } => {
-                let under_way = |pending: &Pending| pending.state.fingerprint().matches(state);
-                if entry.pending.as_ref().is_some_and(under_way) {
+                let in_progress = |pending: &Pending| pending.state.fingerprint().matches(state);
+                if entry.pending.as_ref().is_some_and(in_progress) {
                     let (state, ends, beside) = (state.clone(), *ends, Beside::of(entry));
                     (None, self.at(Stage::Link { state, ends, beside }))
                 } else {
@@ -185,11 +192,11 @@ impl Shown {
 }
 
 impl Undecided {
-    /// The question, as it is shown.
-    pub fn shown(&self) -> Shown {
+    /// The state of a message that shows the question.
+    pub fn shown(&self) -> SignInProgress {
         let (account, current) = (self.account.clone(), self.current.clone());
         let stage = Stage::Question { lineage: self.lineage, account, current };
-        Shown { tenant: self.tenant.clone(), stage }
+        SignInProgress { tenant: self.tenant.clone(), stage }
     }
 }
 
@@ -199,6 +206,53 @@ impl Beside {
             session: entry.session.as_ref().map(|session| (session.lineage, session.account.clone())),
             candidate: entry.candidate.as_ref().map(|candidate| candidate.lineage),
         }
+    }
+}
+
+/// This process is finishing a sign-in: from before the commit until its result is published.
+pub(in crate::broker) struct FinishingSignIn {
+    inner: Arc<Inner>,
+    tenant: Tenant,
+}
+
+// === impl FinishingSignIn ===
+
+impl FinishingSignIn {
+    pub(super) fn begin(inner: &Arc<Inner>, tenant: &Tenant) -> Self {
+        *inner.finishing.entry(tenant.clone()).or_insert(0) += 1;
+        Self { inner: inner.clone(), tenant: tenant.clone() }
+    }
+}
+
+impl Drop for FinishingSignIn {
+    fn drop(&mut self) {
+        self.inner.finishing.remove_if_mut(&self.tenant, |_, count| {
+            *count -= 1;
+            *count == 0
+        });
+        self.inner.publish(Event::SignInConcluded(self.tenant.clone()));
+    }
+}
+
+// === impl Broker ===
+
+impl Broker {
+    /// Returns the change of a shown sign-in since `shown`. Callers ask after [`Broker::start`], and then
+    /// after each change of the store.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn sign_in_progress(&self, shown: &SignInProgress) -> Result<Progress, StoreError> {
+        let tenant = shown.tenant();
+        let unchanged = || Progress { news: None, next: Some(shown.clone()) };
+        // Before the read, because this process may be about to publish the same news; after it,
+        // because it may have committed in between.
+        if self.inner.finishing.contains_key(tenant) {
+            return Ok(unchanged());
+        }
+        let entry = self.inner.store.read(tenant).await?;
+        let is_finishing = self.inner.finishing.contains_key(tenant);
+        Ok(if is_finishing { unchanged() } else { shown.progress(&entry, self.inner.now()) })
     }
 }
 

@@ -1,50 +1,56 @@
-//! A sign-in that came back as another account than the session's: its person chooses, and what was not chosen is ended at
-//! the provider.
+//! A sign-in that returned another account than the session's. The user chooses, and the grant that was
+//! not chosen is revoked.
 //!
-//! Whoever takes a candidate out of the store revokes it (RFC 7009): who keeps the session, who finishes another sign-in in its
-//! place, or, when the time to choose is over, the first broker that looks ([`Broker::expire_choices`]). It is taken out first,
-//! so that nobody can choose what is being revoked, and one process alone does it. The sweep of the store comes later and
-//! revokes nothing: the store talks to no provider.
+//! The process that removes a candidate from the store revokes its grant (RFC 7009). That is the
+//! process that keeps the session, that finishes another sign-in in its place, or, once the time to
+//! choose has expired, the first broker that looks ([`Broker::expire_choices`]). It removes the
+//! candidate first, so that no user can choose a grant that is being revoked, and only one process
+//! revokes it. The store's own sweep comes later and revokes nothing, because the store talks to no
+//! provider.
 //!
 //! # Dying between the two
 //!
-//! An orderly end waits for the provider. A process that is killed before the provider has answered leaves a grant behind there of which nobody
-//! is told, and a logout with revocation the same. It stays so, knowingly. The grant is in nobody's hands: its tokens went with the
-//! record. Nobody was told that it has ended: who asked for that got no answer. What is left is a line in the account's list of
-//! applications at the provider, and in our log that the provider was asked, without what came of it. All that would do better costs more:
+//! An orderly exit waits for the provider. A process that is killed before the provider answers leaves
+//! the grant at the provider, unreported. So does a logout with revocation. This is accepted: no
+//! program holds the grant, because its tokens were removed with the record, and no user was told that
+//! it has ended. What remains is an entry in the account's list of applications at the provider, and in
+//! our log the line that the provider was asked, without a result. The alternatives cost more:
 //!
-//! - *Revoke first, take out then.* Until it is out, somebody may choose it in another process, and has a dead session in place of a good
-//!   one. Also what has lapsed can be chosen again, once a clock that was ahead is set right. And a session that is being logged out would
-//!   be handed out, and renewed to tokens that nobody revokes, for as long as a provider takes.
-//! - *A note of what is to be revoked, which a later process finishes.* It has to hold the refresh token: a live secret, kept on disk
-//!   because nobody wants it. Each choice and logout costs a second durable write, the programs that share the store have to
-//!   sweep one more section, and it needs a rule for when to give up a provider that never answers.
-//! - *Tell of it in the status or by the doctor.* Without such a note there is nothing to tell from.
+//! - *Revoke first, then remove.* In the meantime the user may choose the grant in another process and
+//!   get a dead session in place of a live one. Even an expired candidate can be chosen again after a
+//!   clock that was ahead is corrected. And a session that is being logged out would be handed out, and
+//!   refreshed to tokens that no process revokes, for as long as the provider takes.
+//! - *A note of the grants to revoke, for a later process.* It must hold the refresh token: a live
+//!   secret on disk that has no use. Each choice and logout would cost a second durable write, the
+//!   programs that share the store would have one more section to sweep, and a provider that never
+//!   answers would need a rule for giving up.
+//! - *A report in the status or by the doctor.* Without such a note there is nothing to report from.
 
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{Broker, ChoiceError, Event, GrantEnd, Kept, SignedIn, Unchosen, Undecided};
 use crate::{
+    broker::{Broker, ChoiceError, Event, GrantEnd, Kept, SignedIn, Unchosen, Undecided},
     ids::{Lineage, Tenant},
     session::{Applied, Change, Entry, Session},
     store::StoreError,
     sys::clock::UnixTime,
 };
 
-/// How long a provider may take to revoke what nobody chose. Nothing depends on it but what the person is told.
+/// The longest time for the provider to revoke a grant that was not chosen. Only the report to the
+/// user depends on it.
 const REVOKE_WITHIN: Duration = Duration::from_secs(10);
 
-/// The longest pause before the time of a choice that waits: a clock that jumps, or a machine that slept, makes it no later. Also
-/// the pause after a look that failed.
+/// The longest pause before a candidate expires. It bounds the delay after a jump of the clock or a
+/// suspended machine. Also the pause after a failed look.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 
-/// The shortest one between two looks, however often the store changes.
+/// The shortest pause between two looks, however often the store changes.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Broker {
-    /// The sign-in of this tenant that waits for a choice.
+    /// Returns the sign-in of this tenant that waits for a choice.
     ///
     /// # Errors
     /// The store's.
@@ -53,24 +59,21 @@ impl Broker {
         Ok(Undecided::of(tenant, &entry, self.inner.now()))
     }
 
-    /// The sign-in of this lineage takes the session's place. The old session's grant is left as it is at the provider.
+    /// Puts the sign-in of this lineage in the session's place. The old session's grant stays as it is
+    /// at the provider.
     ///
     /// # Errors
     /// See [`ChoiceError`].
     pub async fn switch(&self, tenant: &Tenant, lineage: Lineage) -> Result<SignedIn, ChoiceError> {
-        let before = self.inner.store.read(tenant).await?;
-        self.inner.store.change(tenant, Change::Switch { lineage }).await?;
-        let session = self.inner.store.read(tenant).await?.session;
-        // By the session, not by `applied`: stale and chosen all the same is an earlier try that took effect and could not
-        // be made durable; this one did.
-        let chosen = session.filter(|session| session.lineage == lineage);
+        let switched = self.inner.store.change(tenant, Change::Switch { lineage }).await?;
+        let chosen = switched.after.session.filter(|_| switched.applied.took_effect());
         let chosen = chosen.ok_or_else(|| ChoiceError::Gone(tenant.clone()))?;
-        let done = SignedIn::new(tenant, &chosen, before.session.as_ref());
-        tracing::info!(%tenant, "the sign-in as another account was chosen");
-        Ok(done)
+        tracing::info!(%tenant, "the sign-in with another account was chosen");
+        Ok(SignedIn::new(tenant, &chosen, switched.before.session.as_ref()))
     }
 
-    /// The session stays, and the sign-in of this lineage goes: its grant is revoked where that is possible.
+    /// Keeps the session and removes the sign-in of this lineage. Its grant is revoked where the
+    /// provider offers that.
     ///
     /// # Errors
     /// See [`ChoiceError`].
@@ -81,13 +84,14 @@ impl Broker {
         if !self.take_out(tenant, lineage).await? {
             return Err(ChoiceError::Gone(tenant.clone()));
         }
-        tracing::info!(%tenant, "the session was kept, and the sign-in as another account is dropped");
+        tracing::info!(%tenant, "the session was kept; the sign-in with another account is dropped");
         let account = before.session.and_then(|session| session.account);
-        Ok(Kept { tenant: tenant.clone(), account, unchosen: self.give_up(tenant, candidate).await })
+        let unchosen = self.revoke_dropped(tenant, candidate).await;
+        Ok(Kept { tenant: tenant.clone(), account, unchosen })
     }
 
-    /// Takes out the sign-ins that nobody chose in their time, begins to revoke them, and says when the next one's time is
-    /// over, in Unix seconds.
+    /// Removes the sign-ins that were not chosen in time and begins to revoke them. Returns when the
+    /// next one expires, in Unix seconds.
     ///
     /// # Errors
     /// The store's.
@@ -103,16 +107,17 @@ impl Broker {
                 continue;
             }
             let taken_out = self.take_out(tenant, candidate.lineage).await?;
-            // The write that took out the one before sweeps what is older still: nobody but this call knows of that one.
+            // The write that removed the one before also sweeps older ones, which only this call knows.
             if taken_out || (wrote && candidate.is_swept(now)) {
-                self.lapse(tenant, entry, candidate);
+                self.expire_choice(tenant, entry, candidate);
             }
             wrote |= taken_out;
         }
         Ok(next)
     }
 
-    /// Does that whenever there is something to do, also about a sign-in that another process brought; ends when dropped.
+    /// Calls [`Broker::expire_undecided`] whenever a candidate expires or the store changes. Ends when
+    /// dropped.
     pub async fn expire_choices(&self) {
         let mut changes = self.changes();
         loop {
@@ -123,7 +128,7 @@ impl Broker {
                     Some(Duration::from_secs(left).min(LONGEST_PAUSE))
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "sign-ins that nobody chose cannot be taken out; it is tried again");
+                    tracing::warn!(%error, "sign-ins that were not chosen cannot be removed; the next look tries again");
                     Some(LONGEST_PAUSE)
                 }
             };
@@ -141,30 +146,31 @@ impl Broker {
         }
     }
 
-    /// Takes a candidate out of the store. Says whether it was this call that did.
+    /// Removes a candidate from the store. Returns whether this call did.
     async fn take_out(&self, tenant: &Tenant, lineage: Lineage) -> Result<bool, StoreError> {
         let take_out = || self.inner.store.change(tenant, Change::Keep { lineage });
         match take_out().await {
-            Ok(applied) => Ok(applied == Applied::Done),
-            // It may have taken effect without being durable, and then nobody finds it again to revoke it. What is durable
-            // after a second try, this call has done, whichever of its two.
+            Ok(changed) => Ok(changed.applied == Applied::Done),
+            // The try may have taken effect without becoming durable, and then no later caller finds the
+            // candidate. After a second try that is durable, this call has removed it.
             Err(_) => take_out().await.map(|_| true),
         }
     }
 
-    /// Tells of a choice that was not made, once its grant is revoked or not.
-    pub(super) fn lapse(&self, tenant: &Tenant, entry: &Entry, candidate: &Session) {
-        tracing::info!(%tenant, "the sign-in as another account was not chosen in its time and is dropped");
+    /// Revokes a candidate that was not chosen in time, and then publishes the end of the choice.
+    fn expire_choice(&self, tenant: &Tenant, entry: &Entry, candidate: &Session) {
+        tracing::info!(%tenant, "the sign-in with another account was not chosen in time and is dropped");
         let (broker, tenant, candidate) = (self.clone(), tenant.clone(), candidate.clone());
         let account = entry.session.as_ref().and_then(|session| session.account.clone());
         self.inner.tasks.spawn(async move {
-            let unchosen = broker.give_up(&tenant, candidate).await;
-            broker.inner.tell(Event::Lapsed(Kept { tenant, account, unchosen }));
+            let unchosen = broker.revoke_dropped(&tenant, candidate).await;
+            broker.inner.publish(Event::Lapsed(Kept { tenant, account, unchosen }));
         });
     }
 
-    /// Ends the grant of a sign-in that is out of the store. In a task of its own: it is asked for once.
-    pub(super) async fn give_up(&self, tenant: &Tenant, candidate: Session) -> Unchosen {
+    /// Revokes the grant of a sign-in that was removed from the store. Runs in a task of its own,
+    /// because no later caller asks for it again.
+    pub(super) async fn revoke_dropped(&self, tenant: &Tenant, candidate: Session) -> Unchosen {
         let account = candidate.account.clone();
         let (broker, of) = (self.clone(), tenant.clone());
         let ended =
@@ -184,7 +190,7 @@ impl Broker {
             Ok(false) => {}
             Ok(true) => return false,
             Err(error) => {
-                tracing::warn!(%tenant, %error, "whether the account is in use elsewhere cannot be told");
+                tracing::warn!(%tenant, %error, "cannot check whether the account is in use elsewhere; its grant is not revoked");
                 return false;
             }
         }
@@ -193,8 +199,8 @@ impl Broker {
         timeout(REVOKE_WITHIN, self.inner.revoke(tenant, request)).await.unwrap_or(false)
     }
 
-    /// Whether the store holds another grant of the same account to the same client. Some providers end all of these when one is
-    /// revoked (RFC 7009 §2.1), and then somebody would lose a session by what somebody else did not choose.
+    /// Whether the store holds another grant of the same account to the same client. Some providers end
+    /// all of them when one is revoked (RFC 7009 §2.1); another user would then lose a session.
     async fn is_in_use_elsewhere(&self, candidate: &Session) -> Result<bool, StoreError> {
         let same = |other: &Session| {
             other.account == candidate.account

@@ -1,9 +1,9 @@
-//! Finishing a sign-in: whose it is, and which one is meant.
+//! Finishing a sign-in: which one a paste belongs to, and whether it may be exchanged.
 //!
-//! What was pasted is checked, and refused, before anything is sent. What follows is in [`super::exchange`].
+//! A paste is checked, and refused, before anything is sent. The rest is in [`super::exchange`].
 
-use super::{Broker, FinishError, Finished, Undecided, later};
 use crate::{
+    broker::{Broker, FinishError, Finished, Undecided, later},
     ids::{Principal, ProviderId, Tenant},
     oauth::Pasted,
     session::{PENDING_LIFETIME, Pending, Session},
@@ -11,18 +11,18 @@ use crate::{
 };
 
 impl Broker {
-    /// Finishes the sign-in of `who` with what they pasted. Without `provider`: the one whose `state` matches, or the only
-    /// one under way.
+    /// Finishes a sign-in of `user` with a paste. Without `provider` it is the sign-in whose `state`
+    /// matches, or the only one in progress.
     ///
     /// # Errors
     /// See [`FinishError`].
     pub async fn finish(
         &self,
-        who: Principal,
+        user: Principal,
         provider: Option<&ProviderId>,
         pasted: Pasted,
     ) -> Result<Finished, FinishError> {
-        let (tenant, pending) = self.pending_for(who, provider, &pasted).await?;
+        let (tenant, pending) = self.pending_for(user, provider, &pasted).await?;
         let id = tenant.provider.clone();
         let provider = self.inner.providers.get(&id).cloned();
         let provider = provider.ok_or_else(|| FinishError::UnknownProvider(id.clone()))?;
@@ -33,33 +33,33 @@ impl Broker {
         let broker = self.clone();
         let code = pasted.code;
         let exchange = async move {
-            let exchanged = broker.exchange(&provider, &tenant, pending, &code).await?;
+            let exchanged = broker.exchange(&provider, &tenant, &pending.state, &code).await?;
             Ok(broker.conclude(&tenant, exchanged).await)
         };
-        // A task of its own: who gives up waiting does not lose what comes back.
+        // A task of its own: a caller that gives up does not lose the answer.
         self.inner.tasks.spawn(exchange).await.unwrap_or(Err(FinishError::Internal(id)))
     }
 
-    /// Whether there is anything for `who` to finish, so that nobody is asked for a code in vain.
+    /// Checks that `user` has a sign-in to finish, before a caller asks for the code.
     ///
     /// # Errors
-    /// As [`Broker::finish`], where nothing is under way.
+    /// As [`Broker::finish`], if no sign-in is in progress.
     pub async fn expects_code(
         &self,
-        who: Principal,
+        user: Principal,
         provider: Option<&ProviderId>,
     ) -> Result<(), FinishError> {
-        self.pending_of(who, provider).await.map(drop)
+        self.pending_of(user, provider).await.map(drop)
     }
 
-    /// The pending sign-in that a paste is for.
+    /// The pending sign-in that a paste belongs to.
     async fn pending_for(
         &self,
-        who: Principal,
+        user: Principal,
         provider: Option<&ProviderId>,
         pasted: &Pasted,
     ) -> Result<(Tenant, Pending), FinishError> {
-        let mut open = self.pending_of(who, provider).await?;
+        let mut open = self.pending_of(user, provider).await?;
         if let Some(state) = &pasted.state {
             let found = open.into_iter().find(|(_, pending)| pending.state == *state);
             return found.ok_or(FinishError::StateMismatch);
@@ -72,10 +72,10 @@ impl Broker {
         open.pop().ok_or_else(|| FinishError::NothingPending { provider: provider.cloned() })
     }
 
-    /// What `who` has under way; there is something.
+    /// The live sign-ins of `user`; at least one.
     async fn pending_of(
         &self,
-        who: Principal,
+        user: Principal,
         provider: Option<&ProviderId>,
     ) -> Result<Vec<(Tenant, Pending)>, FinishError> {
         if let Some(id) = provider.filter(|id| self.inner.providers.get(id).is_none()) {
@@ -89,18 +89,18 @@ impl Broker {
         let mut just_done = None;
         let mut undecided = None;
         for (tenant, entry) in entries.iter().filter(|(tenant, _)| here(tenant)) {
-            if let Some(pending) = entry.pending.as_ref().filter(|pending| pending.started_by == who) {
+            if let Some(pending) = entry.pending.as_ref().filter(|pending| pending.started_by == user) {
                 if pending.is_live(now) {
                     open.push((tenant.clone(), pending.clone()));
                 } else {
                     expired = Some(tenant.provider.clone());
                 }
             } else if let Some(one) =
-                Undecided::of(tenant, entry, now).filter(|one| one.tenant.principal == who)
+                Undecided::of(tenant, entry, now).filter(|one| one.tenant.principal == user)
             {
                 undecided = Some(one);
             } else if let Some(session) =
-                entry.session.as_ref().filter(|s| tenant.principal == who && just_begun(s, now))
+                entry.session.as_ref().filter(|s| tenant.principal == user && just_begun(s, now))
             {
                 just_done = Some((tenant.provider.clone(), session.account.clone()));
             }
@@ -119,7 +119,7 @@ impl Broker {
     }
 }
 
-/// RFC 9207 §2.4: an answer from another issuer than asked is refused.
+/// RFC 9207 §2.4: refuses an answer from another issuer than the one asked.
 fn check_issuer(pending: &Pending, pasted: &Pasted) -> Result<(), FinishError> {
     match (&pending.binding.issuer, &pasted.iss) {
         (Some(expected), Some(got)) if expected != got => Err(FinishError::IssuerMismatch {
@@ -130,7 +130,7 @@ fn check_issuer(pending: &Pending, pasted: &Pasted) -> Result<(), FinishError> {
     }
 }
 
-/// A sign-in of the last quarter of an hour: a code that is pasted now was most likely for it.
+/// Whether the session began so recently that a code pasted now most likely belongs to its sign-in.
 fn just_begun(session: &Session, now: UnixTime) -> bool {
     session.generation == 1 && now < later(session.issued_at, PENDING_LIFETIME)
 }

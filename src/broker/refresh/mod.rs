@@ -1,0 +1,429 @@
+//! How a refresh goes, in the order in which it happens.
+//!
+//! 1. [`Broker::join`]: the callers of a tenant in this process share one *flight*, a task of its own.
+//!    A caller that gives up takes nothing with it.
+//! 2. [`Flight::lock_and_refresh`] takes the tenant's lock, or waits until its holder has committed and
+//!    adopts the result. One process refreshes; the others take over.
+//! 3. [`Flight::refresh`] reads the session anew under the lock, finishes the request that an earlier
+//!    holder left in the journal, and decides once more.
+//! 4. [`spend`] announces the request in the journal, sends it, and saves the answer.
+//! 5. [`Flight::settle`] commits the meaning of the answer and empties the journal.
+//! 6. The flight publishes its result and releases the lock, after everything is durable.
+
+mod background;
+mod backoff;
+
+use std::{sync::Arc, time::Duration};
+
+use backoff::backoff;
+use dashmap::Entry as Slot;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+use super::{
+    Broker, CALLER_WAIT, Event, Inner, StoredToken, TokenError, TokenPolicy, later,
+    spend::{Recovered, commit, recover, spend},
+};
+use crate::{
+    ids::Tenant,
+    oauth::{Attempt, Outcome, Provider, TokenRequest, outcome},
+    session::{
+        Entry, Grant, Locked, MAX_BACKOFF, RefreshTarget, Retry, RetryKind, Revision, Session, Settlement,
+        adopts,
+        journal::{Answered, Intent, Spending},
+    },
+    store::{Purpose, TenantLock},
+    sys::{clock::UnixTime, random},
+};
+
+/// How often in a row a lock may be reported free and then be taken, before a flight slows down.
+const MAX_ROUNDS: u32 = 8;
+
+/// The pause between two tries from then on.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The result of a flight.
+pub(super) type FlightResult = Result<Session, TokenError>;
+
+/// Receives a flight's result.
+pub(super) type Joined = watch::Receiver<Option<FlightResult>>;
+
+/// The single refresh of one tenant in this process: its input, and where its result goes.
+struct Flight {
+    inner: Arc<Inner>,
+    tenant: Tenant,
+    provider: Arc<Provider>,
+    /// The state that the first caller saw. A newer one that works ends the flight.
+    seen: Revision,
+    min_ttl: Duration,
+    result: watch::Sender<Option<FlightResult>>,
+}
+
+/// What the flight does next.
+enum Settled {
+    /// It returns the new session.
+    Refreshed(Box<Session>),
+    /// It sends again at once: the provider still takes the same refresh token.
+    Repeat,
+    /// It reads the record, which now holds the outcome.
+    Recorded,
+}
+
+/// Removes the flight from the map, however it ends, before callers get the result. A later caller
+/// starts a new flight.
+struct RemoveOnDrop {
+    inner: Arc<Inner>,
+    tenant: Tenant,
+}
+
+impl Drop for RemoveOnDrop {
+    fn drop(&mut self) {
+        self.inner.flights.remove(&self.tenant);
+    }
+}
+
+// === impl Broker ===
+
+impl Broker {
+    /// Joins the tenant's flight, or starts one for a caller that saw `seen` and wants `min_ttl`.
+    pub(super) fn join(
+        &self,
+        tenant: &Tenant,
+        provider: &Arc<Provider>,
+        seen: Revision,
+        min_ttl: Duration,
+    ) -> Joined {
+        match self.inner.flights.entry(tenant.clone()) {
+            Slot::Occupied(flight) => flight.get().clone(),
+            Slot::Vacant(free) => {
+                let (result, joined) = watch::channel(None);
+                free.insert(joined.clone());
+                let (inner, tenant, provider) = (self.inner.clone(), tenant.clone(), provider.clone());
+                let flight = Flight { inner, tenant, provider, seen, min_ttl, result };
+                self.inner.tasks.spawn(flight.run());
+                joined
+            }
+        }
+    }
+
+    /// Whether this process has a flight of this tenant.
+    pub(super) fn in_flight(&self, tenant: &Tenant) -> bool {
+        self.inner.flights.contains_key(tenant)
+    }
+}
+
+/// Waits for a flight's result. Dropping the future does not affect the flight.
+pub(super) async fn await_flight(mut joined: Joined, tenant: &Tenant) -> FlightResult {
+    match joined.wait_for(Option::is_some).await {
+        Ok(result) => result.clone().unwrap_or_else(|| Err(TokenError::Internal(tenant.clone()))),
+        // The task has panicked and dropped its sender.
+        Err(_) => Err(TokenError::Internal(tenant.clone())),
+    }
+}
+
+// === impl Flight ===
+
+impl Flight {
+    async fn run(self) {
+        let map = RemoveOnDrop { inner: self.inner.clone(), tenant: self.tenant.clone() };
+        let result = self.lock_and_refresh().await;
+        if let Err(error) = &result {
+            tracing::info!(tenant = %self.tenant, %error, "no token");
+        }
+        self.inner.revoking.remove(&self.seen.lineage);
+        drop(map);
+        self.result.send_replace(Some(result));
+    }
+
+    async fn lock_and_refresh(&self) -> FlightResult {
+        let mut rounds = 0;
+        loop {
+            if let Some(lock) = self.inner.store.try_lock(&self.tenant, Purpose::Refresh).await? {
+                return self.refresh(lock).await;
+            }
+            match timeout(CALLER_WAIT, self.inner.store.wait_unlocked(&self.tenant)).await {
+                Ok(unlocked) => unlocked?,
+                // This flight has sent nothing, so ending it loses nothing. Detached processes that
+                // waited on would pile up while a holder is stuck.
+                Err(_) if self.has_no_caller() => return Err(self.in_progress()),
+                Err(_) => continue,
+            }
+            if let Some(result) = self.result_without_request(&self.read().await?) {
+                return result;
+            }
+            // The lock is free in shared mode but not in exclusive mode: a suspended waiter still
+            // holds its shared lock.
+            rounds += 1;
+            if rounds > MAX_ROUNDS {
+                if self.has_no_caller() {
+                    return Err(self.in_progress());
+                }
+                sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Refreshes under the lock, which is released when this returns.
+    async fn refresh(&self, mut lock: TenantLock) -> FlightResult {
+        let mut repeat: Option<(UnixTime, RefreshTarget)> = None;
+        // At most three turns: the answer in the journal, one request, and its repetition within the
+        // provider's grace.
+        for _ in 0..3 {
+            let session = lock.read().await?.session();
+            let session = session.ok_or_else(|| TokenError::NoSession(self.tenant.clone()))?;
+            let target = session.refresh_target();
+            // Only the same token may be sent again, not that of a sign-in finished meanwhile.
+            let repeated = repeat.take().filter(|(_, sent)| target.as_ref() == Some(sent));
+            let mut first_sent = repeated.map(|(at, _)| at);
+
+            let is_current = |spending: &Spending| matches!((spending, &target), (Spending::Refresh(then), Some(now)) if then.matches(now));
+            let left_behind = match recover(&mut lock, is_current).await? {
+                Recovered::Nothing => None,
+                Recovered::Answered(answered) => {
+                    tracing::warn!(tenant = %self.tenant, "committing the answer that an earlier process left in the journal");
+                    Some(Attempt::Answered(answered))
+                }
+                Recovered::Unanswered(intent) if self.is_in_grace(intent.at) => {
+                    first_sent = Some(intent.at);
+                    None
+                }
+                Recovered::Unanswered(_) => Some(Attempt::Unanswered("no_answer")),
+            };
+            if let (Some(attempt), Some(target)) = (left_behind, &target) {
+                self.settle(&mut lock, &session, target, &attempt, false).await?;
+                continue;
+            }
+
+            if first_sent.is_none()
+                && let Some(result) = self.result_without_request(&session)
+            {
+                return result;
+            }
+            let Some(target) = target else { return self.ended("no_refresh_token") };
+            let Some(request) = self.request(&session) else { return self.ended("binding_changed") };
+            let at = first_sent.unwrap_or_else(|| self.inner.now());
+            let token_endpoint = self.provider.token_endpoint().to_string();
+            let intent = Intent { spending: Spending::Refresh(target.clone()), at, token_endpoint };
+            tracing::debug!(tenant = %self.tenant, generation = session.generation, "refreshing");
+            let attempt =
+                spend(&self.inner, &self.tenant, Purpose::Refresh, &mut lock, intent, request).await?;
+
+            let may_repeat = first_sent.is_none() && self.is_in_grace(at);
+            match self.settle(&mut lock, &session, &target, &attempt, may_repeat).await? {
+                Settled::Refreshed(session) => return Ok(*session),
+                Settled::Repeat => repeat = Some((at, target)),
+                Settled::Recorded => break,
+            }
+        }
+        self.result_from_record(&self.read().await?)
+    }
+
+    /// The refresh request; `None` if the configuration now names another endpoint or client than the
+    /// refresh token belongs to.
+    fn request(&self, session: &Locked<Session>) -> Option<TokenRequest> {
+        match self.provider.refresh(session) {
+            Ok(request) => request,
+            Err(changed) => {
+                tracing::error!(tenant = %self.tenant, %changed, "the refresh token is not sent");
+                None
+            }
+        }
+    }
+
+    /// Whether the provider still accepts a refresh token that was first sent at `at`. After a clock
+    /// step backwards it counts as no.
+    fn is_in_grace(&self, at: UnixTime) -> bool {
+        let since = self.inner.now().saturating_sub(at);
+        u64::try_from(since).is_ok_and(|since| since < self.provider.reuse_grace().as_secs())
+    }
+
+    /// Commits the meaning of a result and empties the journal. With `may_repeat` an ambiguous result
+    /// is tried again at once.
+    async fn settle(
+        &self,
+        lock: &mut TenantLock,
+        session: &Session,
+        target: &RefreshTarget,
+        attempt: &Attempt<Answered>,
+        may_repeat: bool,
+    ) -> Result<Settled, TokenError> {
+        let (code, pause) = match outcome(attempt, &session.binding.client_id, None) {
+            Outcome::Granted(grant) => {
+                return Ok(self.granted(lock, session, target, attempt, *grant).await);
+            }
+            Outcome::Ended { code } => return self.end(lock, target, code).await,
+            Outcome::Ambiguous { code } => {
+                if matches!(attempt, Attempt::Answered(a) if (200..300).contains(&a.answer().status)) {
+                    self.keep_unread(lock).await;
+                }
+                if may_repeat {
+                    tracing::warn!(tenant = %self.tenant, code, "no clear answer; the provider allows a repetition");
+                    // The record comes first: a process that takes over must not count its request as
+                    // the first one.
+                    self.hold_back(lock, session, target, code, Some(Duration::ZERO)).await?;
+                    return Ok(Settled::Repeat);
+                }
+                (code, None)
+            }
+            Outcome::Unspent { code, retry_after } => (code, retry_after),
+            Outcome::Misconfigured { code } => (code, None),
+            Outcome::Mismatch { claim } => (format!("ambiguous_{claim}_mismatch"), None),
+        };
+        self.hold_back(lock, session, target, code, pause).await?;
+        Ok(Settled::Recorded)
+    }
+
+    async fn granted(
+        &self,
+        lock: &mut TenantLock,
+        session: &Session,
+        target: &RefreshTarget,
+        attempt: &Attempt<Answered>,
+        grant: Grant,
+    ) -> Settled {
+        // The lifetime counts from the answer, however long the commit is tried.
+        let left = || grant.clone().aged(attempt.age(self.inner.now()));
+        let settlement = || Settlement::Refreshed { target: target.clone(), grant: Box::new(left()) };
+        // The journal is durable, so callers are served while the commit is tried again.
+        let serve = || {
+            let mut refreshed = session.clone();
+            refreshed.take(left(), self.inner.now());
+            self.result.send_replace(Some(Ok(refreshed)));
+        };
+        let changed = commit(&self.inner, &self.tenant, Purpose::Refresh, lock, &settlement, serve).await;
+        self.clear(lock).await;
+        match changed.after.session {
+            Some(refreshed) if changed.applied.took_effect() => {
+                tracing::info!(tenant = %self.tenant, generation = refreshed.generation, "refreshed");
+                Settled::Refreshed(Box::new(refreshed))
+            }
+            _ => {
+                tracing::info!(tenant = %self.tenant, "logged out or signed in again meanwhile; the late answer is dropped");
+                self.inner.revoke_late(&self.tenant, &self.provider, session, grant).await;
+                Settled::Recorded
+            }
+        }
+    }
+
+    async fn end(
+        &self,
+        lock: &mut TenantLock,
+        target: &RefreshTarget,
+        code: String,
+    ) -> Result<Settled, TokenError> {
+        let settlement = Settlement::End { target: target.clone(), code: code.clone() };
+        let changed = lock.settle(settlement).await?;
+        self.clear(lock).await;
+        if changed.applied.took_effect() {
+            tracing::warn!(tenant = %self.tenant, code, "the provider has ended the session");
+            self.inner.publish(Event::Ended { tenant: self.tenant.clone(), code });
+        }
+        Ok(Settled::Recorded)
+    }
+
+    /// Records the failure and the time before which no process tries again.
+    async fn hold_back(
+        &self,
+        lock: &mut TenantLock,
+        session: &Session,
+        target: &RefreshTarget,
+        code: String,
+        pause: Option<Duration>,
+    ) -> Result<(), TokenError> {
+        let now = self.inner.now();
+        let before = session.retry.as_ref();
+        let attempts = before.map_or(0, |retry| retry.attempts).saturating_add(1);
+        let code = match before.map(Retry::kind) {
+            // A token in doubt stays in doubt, whatever the next try brings.
+            Some(RetryKind::Ambiguous) if !code.starts_with("ambiguous_") => format!("ambiguous_{code}"),
+            _ => code,
+        };
+        let mut retry = Retry { set_at: now, not_before: now, attempts, code };
+        let pause = pause.unwrap_or_else(|| backoff(attempts, retry.last_kind(), random::fraction()));
+        retry.not_before = later(now, pause.min(MAX_BACKOFF));
+        self.log_held_back(&retry);
+        lock.settle(Settlement::HoldBack { target: target.clone(), retry }).await?;
+        self.clear(lock).await;
+        Ok(())
+    }
+
+    fn log_held_back(&self, retry: &Retry) {
+        let (tenant, code, attempts) = (&self.tenant, &retry.code, retry.attempts);
+        match retry.last_kind() {
+            RetryKind::Misconfigured => tracing::error!(
+                %tenant, code, "the provider refuses this client: check providers.{}; the session is kept", tenant.provider
+            ),
+            RetryKind::Ambiguous => {
+                tracing::warn!(%tenant, code, attempts, "the refresh token may have been spent")
+            }
+            RetryKind::Unspent => tracing::warn!(%tenant, code, attempts, "not refreshed; nothing was spent"),
+        }
+    }
+
+    /// Empties the journal. A failure does no harm: a journal names the state that it concerns.
+    async fn clear(&self, lock: &mut TenantLock) {
+        if let Err(error) = lock.clear().await {
+            tracing::warn!(tenant = %self.tenant, %error, "the journal could not be emptied; the next refresh does it");
+        }
+    }
+
+    /// Keeps a successful answer without a readable token: it may be the only copy of one.
+    async fn keep_unread(&self, lock: &mut TenantLock) {
+        match lock.keep_unread().await {
+            Ok(()) => tracing::warn!(
+                tenant = %self.tenant, "the provider's answer could not be read; `threadkey doctor` names the file that keeps it"
+            ),
+            Err(error) => {
+                tracing::error!(tenant = %self.tenant, %error, "the provider's unreadable answer could not be kept")
+            }
+        }
+    }
+
+    /// The result if no request is needed, or `None` if one is.
+    fn result_without_request(&self, session: &Session) -> Option<FlightResult> {
+        if adopts(session, Some(self.seen), self.inner.now()) {
+            return Some(Ok(session.clone()));
+        }
+        match self.stored_token(session) {
+            // A background flight begins with a token that serves, in order to refresh it.
+            StoredToken::RefreshDue(_) | StoredToken::Refresh => None,
+            _ => Some(self.result_from_record(session)),
+        }
+    }
+
+    /// The result with this session, without another request.
+    fn result_from_record(&self, session: &Session) -> FlightResult {
+        match self.stored_token(session) {
+            StoredToken::Refused { error, .. } => Err(error),
+            _ if session.is_usable(self.inner.now()) => Ok(session.clone()),
+            _ => Err(self.in_progress()),
+        }
+    }
+
+    fn stored_token(&self, session: &Session) -> StoredToken {
+        let entry = Entry { session: Some(session.clone()), ..Entry::default() };
+        let policy = TokenPolicy::new(&self.provider, self.min_ttl);
+        StoredToken::new(&self.tenant, &entry, policy, self.inner.now())
+    }
+
+    /// The session as stored now.
+    async fn read(&self) -> FlightResult {
+        let session = self.inner.store.read(&self.tenant).await?.session;
+        session.ok_or_else(|| TokenError::NoSession(self.tenant.clone()))
+    }
+
+    /// Whether every caller has given up; the map's own receiver does not count.
+    fn has_no_caller(&self) -> bool {
+        self.result.receiver_count() <= 1
+    }
+
+    fn in_progress(&self) -> TokenError {
+        TokenError::InProgress(self.tenant.clone())
+    }
+
+    fn ended(&self, code: &str) -> FlightResult {
+        Err(TokenError::Ended { tenant: self.tenant.clone(), code: code.into() })
+    }
+}

@@ -1,0 +1,200 @@
+//! The exchange of a code: the one request of a sign-in, and its result.
+//!
+//! The exchange holds the tenant's *sign-in* lock, which it takes without waiting, from before the
+//! pending sign-in is read until the result is durable. If its process dies between the answer and the
+//! commit, the next caller finishes it from the journal ([`Broker::recover_sign_in`]). An outcome in
+//! doubt stays in the journal, so that the same code is not sent again.
+
+use crate::{
+    broker::{
+        Broker, Event, FinishError, Finished, FinishingSignIn, SignedIn, Undecided,
+        spend::{Recovered, commit, recover, spend},
+    },
+    ids::{Lineage, Tenant},
+    oauth::{Attempt, Outcome, Provider, outcome},
+    secret::{AuthorizationCode, State},
+    session::{
+        Applied, Change, Entry, Grant, Pending, Session, Settlement,
+        journal::{Answered, Intent, Spending},
+    },
+    store::{Purpose, StoreError, TenantLock},
+    sys::random,
+};
+
+/// A finished sign-in, and the candidate that it replaced.
+pub(super) struct Exchanged {
+    finished: Finished,
+    replaced: Option<Session>,
+    finishing: FinishingSignIn,
+}
+
+impl Broker {
+    /// Exchanges the code and makes the result durable.
+    pub(super) async fn exchange(
+        &self,
+        provider: &Provider,
+        tenant: &Tenant,
+        state: &State,
+        code: &AuthorizationCode,
+    ) -> Result<Exchanged, FinishError> {
+        let id = &tenant.provider;
+        let lock = self.inner.store.try_lock(tenant, Purpose::SignIn).await?;
+        let mut lock = lock.ok_or_else(|| FinishError::Busy(id.clone()))?;
+        let pending = lock.read().await?.pending().filter(|pending| pending.state == *state);
+        let pending = pending.ok_or_else(|| FinishError::Superseded(id.clone()))?;
+        let spending = Spending::Code { state: state.fingerprint(), code: code.fingerprint() };
+        match recover(&mut lock, |spending| is_of_sign_in(spending, state)).await? {
+            Recovered::Answered(answered) => {
+                let is_this_code = answered.intent().spending.matches(&spending);
+                match self.settle(provider, tenant, &pending, &mut lock, &Attempt::Answered(answered)).await {
+                    Ok(exchanged) => return Ok(exchanged),
+                    Err(error) if is_this_code => return Err(error),
+                    Err(_) => lock.clear().await?,
+                }
+            }
+            Recovered::Unanswered(intent) if intent.spending.matches(&spending) => {
+                return Err(FinishError::CodeSpent(id.clone()));
+            }
+            Recovered::Unanswered(_) | Recovered::Nothing => {}
+        }
+        let request = provider.exchange(&pending, code);
+        let request = request.map_err(|_| FinishError::BindingChanged(id.clone()))?;
+        let token_endpoint = pending.binding.token_endpoint.clone();
+        let intent = Intent { spending, at: self.inner.now(), token_endpoint };
+        let attempt = spend(&self.inner, tenant, Purpose::SignIn, &mut lock, intent, request).await?;
+        self.settle(provider, tenant, &pending, &mut lock, &attempt).await
+    }
+
+    /// Commits the meaning of the result.
+    async fn settle(
+        &self,
+        provider: &Provider,
+        tenant: &Tenant,
+        pending: &Pending,
+        lock: &mut TenantLock,
+        attempt: &Attempt<Answered>,
+    ) -> Result<Exchanged, FinishError> {
+        let id = tenant.provider.clone();
+        let error = match outcome(attempt, &pending.binding.client_id, pending.nonce.as_ref()) {
+            Outcome::Granted(grant) => {
+                return self.granted(provider, tenant, pending, lock, attempt, *grant).await;
+            }
+            Outcome::Ambiguous { code } => return Err(FinishError::Uncertain { provider: id, code }),
+            Outcome::Unspent { code, .. } => FinishError::Unavailable { provider: id, code },
+            Outcome::Ended { code } => FinishError::Refused { provider: id, code },
+            Outcome::Misconfigured { code } => FinishError::Misconfigured { provider: id, code },
+            Outcome::Mismatch { claim } => FinishError::Mismatch { provider: id, claim },
+        };
+        lock.clear().await?;
+        Err(error)
+    }
+
+    async fn granted(
+        &self,
+        provider: &Provider,
+        tenant: &Tenant,
+        pending: &Pending,
+        lock: &mut TenantLock,
+        attempt: &Attempt<Answered>,
+        mut grant: Grant,
+    ) -> Result<Exchanged, FinishError> {
+        let read = lock.read().await?;
+        let is_asked =
+            grant.account.is_none() && read.session.as_ref().is_some_and(Session::has_known_account);
+        if is_asked {
+            // The commit depends on the account. The answer is in the journal, so a later caller can
+            // ask again.
+            grant.account = self.inner.client.account(provider, &grant.access_token).await;
+        }
+        let finishing = FinishingSignIn::begin(&self.inner, tenant);
+        let lineage = Lineage(random::bytes());
+        let settlement = || {
+            let now = self.inner.now();
+            let left = grant.clone().aged(attempt.age(now));
+            let session = Session::begin(lineage, left, pending.binding.clone(), now);
+            Settlement::SignIn { state: pending.state.clone(), session: Box::new(session) }
+        };
+        let changed = commit(&self.inner, tenant, Purpose::SignIn, lock, &settlement, || {}).await;
+        if let Err(error) = lock.clear().await {
+            tracing::warn!(%tenant, %error, "the journal of the sign-in could not be emptied; the next one does it");
+        }
+        let before = match changed.applied {
+            Applied::Done => changed.before,
+            // An earlier try replaced the record that was read.
+            Applied::Already => Entry::clone(&read),
+            Applied::Stale => return Err(FinishError::Superseded(tenant.provider.clone())),
+        };
+        let replaced = before.candidate;
+        if let Some(undecided) = Undecided::in_record(tenant, &changed.after)
+            && undecided.lineage == lineage
+        {
+            tracing::info!(%tenant, "signed in with another account; the user chooses");
+            return Ok(Exchanged { finished: Finished::Undecided(undecided), replaced, finishing });
+        }
+        let mut session =
+            changed.after.session.ok_or_else(|| FinishError::Internal(tenant.provider.clone()))?;
+        if session.account.is_none() && !is_asked {
+            session.account = self.find_account(provider, tenant, &session).await;
+        }
+        tracing::info!(%tenant, "signed in");
+        let done = SignedIn::new(tenant, &session, before.session.as_ref());
+        Ok(Exchanged { finished: Finished::SignedIn(done), replaced, finishing })
+    }
+
+    /// Revokes the replaced candidate and publishes the result. The caller holds no lock.
+    pub(super) async fn conclude(&self, tenant: &Tenant, exchanged: Exchanged) -> Finished {
+        let Exchanged { mut finished, replaced, finishing } = exchanged;
+        if let Some(replaced) = replaced {
+            let unchosen = Some(self.revoke_dropped(tenant, replaced).await);
+            match &mut finished {
+                Finished::SignedIn(done) => done.dropped = unchosen,
+                Finished::Undecided(undecided) => undecided.dropped = unchosen,
+            }
+        }
+        self.inner.publish(match &finished {
+            Finished::SignedIn(done) => Event::SignedIn(done.clone()),
+            Finished::Undecided(undecided) => Event::Undecided(undecided.clone()),
+        });
+        // Until here no look at the store reports the same.
+        drop(finishing);
+        finished
+    }
+
+    /// Asks the provider for the account and records it. Called after the commit, which does not
+    /// depend on it.
+    async fn find_account(&self, provider: &Provider, tenant: &Tenant, session: &Session) -> Option<String> {
+        let account = self.inner.client.account(provider, &session.access_token).await?;
+        let change = Change::Account { lineage: session.lineage, account: account.clone() };
+        if let Err(error) = self.inner.store.change(tenant, change).await {
+            tracing::warn!(%tenant, %error, "the account could not be recorded");
+        }
+        Some(account)
+    }
+
+    /// Commits the result of an exchange whose process died between the answer and the commit. Returns
+    /// it, or `None` if there was none.
+    pub(in crate::broker) async fn recover_sign_in(
+        &self,
+        tenant: &Tenant,
+    ) -> Result<Option<Finished>, StoreError> {
+        let Some(provider) = self.inner.providers.get(&tenant.provider).cloned() else { return Ok(None) };
+        let Some(mut lock) = self.inner.store.try_lock(tenant, Purpose::SignIn).await? else {
+            return Ok(None);
+        };
+        let Some(pending) = lock.read().await?.pending() else { return Ok(None) };
+        let recovered = recover(&mut lock, |spending| is_of_sign_in(spending, &pending.state)).await?;
+        let Recovered::Answered(answered) = recovered else { return Ok(None) };
+        tracing::warn!(%tenant, "finishing the sign-in that an earlier process left in the journal");
+        let attempt = Attempt::Answered(answered);
+        let settled = self.settle(&provider, tenant, &pending, &mut lock, &attempt).await;
+        drop(lock);
+        match settled {
+            Ok(exchanged) => Ok(Some(self.conclude(tenant, exchanged).await)),
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+fn is_of_sign_in(spending: &Spending, state: &State) -> bool {
+    matches!(spending, Spending::Code { state: then, .. } if then.matches(&state.fingerprint()))
+}

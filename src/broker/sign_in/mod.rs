@@ -1,0 +1,122 @@
+//! Sign-ins, from the link to the session.
+//!
+//! 1. [`Broker::start`] writes the pending sign-in and returns its link ([`Broker::cancel`] drops it).
+//! 2. [`Broker::finish`] takes what the user pasted, checks it, and refuses it before anything is sent.
+//! 3. [`exchange`] spends the code under the tenant's sign-in lock and commits the result.
+//! 4. A sign-in with another account waits for the user: [`account_choice`].
+//! 5. [`sign_in_progress`] reports each of these steps to the message that shows the sign-in, whichever
+//!    process makes them.
+//!
+//! [`Broker::logout`] ends a session.
+//!
+//! The store's global lock is taken for single writes, and the sign-in lock without waiting. So a
+//! sign-in never waits for a refresh in progress.
+
+mod account_choice;
+mod exchange;
+mod finish;
+mod logout;
+mod sign_in_progress;
+mod sign_in_result;
+
+pub use logout::{LoggedOut, Revocation};
+pub(super) use sign_in_progress::FinishingSignIn;
+pub use sign_in_progress::{News, Progress, SignInProgress};
+pub use sign_in_result::{Finished, GrantEnd, Kept, SignedIn, Unchosen, Undecided};
+
+use super::{Broker, CancelError, StartError};
+use crate::{
+    ids::{Principal, ProviderId, Tenant},
+    oauth::Provider,
+    session::{Applied, Change, Pending},
+    sys::clock::UnixTime,
+};
+
+/// How often a start that meets another one tries again.
+const TRIES: usize = 3;
+
+/// A sign-in that waits for its code.
+#[derive(Clone, Debug)]
+pub struct SignIn {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// The page where the user signs in. It carries the state, so only that user may see it.
+    pub authorize_url: url::Url,
+    /// Unix seconds.
+    pub expires_at: UnixTime,
+    /// Whether it was started before and is shown again.
+    pub resumed: bool,
+    /// The state of its message, for [`Broker::sign_in_progress`].
+    pub shown: SignInProgress,
+}
+
+impl Broker {
+    /// Starts a sign-in, or shows again the one that `started_by` has in progress.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(&self, tenant: &Tenant, started_by: Principal) -> Result<SignIn, StartError> {
+        let provider = self.inner.providers.get(&tenant.provider).cloned();
+        let provider = provider.ok_or_else(|| StartError::UnknownProvider(tenant.provider.clone()))?;
+        let mut until = 0;
+        for _ in 0..TRIES {
+            let now = self.inner.now();
+            let entry = self.inner.store.read(tenant).await?;
+            if let Some(live) = entry.pending.as_ref().filter(|pending| pending.is_live(now)) {
+                until = live.expires_at();
+                if live.started_by != started_by {
+                    break;
+                }
+                if provider.takes(live) {
+                    return Ok(shown(&provider, SignInProgress::link(tenant, live, &entry), live, true));
+                }
+                // The configuration has changed since: the old link leads to another place.
+                self.inner.store.change(tenant, Change::Cancel(Some(live.state.clone()))).await?;
+            }
+            let lineage_seen = entry.session.as_ref().map(|session| session.lineage);
+            let pending = provider.begin(started_by, lineage_seen, now);
+            let started = self.inner.store.change(tenant, Change::Start(pending.clone())).await?;
+            if started.applied == Applied::Done {
+                let link = SignInProgress::link(tenant, &pending, &started.after);
+                return Ok(shown(&provider, link, &pending, false));
+            }
+        }
+        Err(StartError::Busy { tenant: tenant.clone(), until })
+    }
+
+    /// Drops the sign-ins that `user` has in progress; with a provider only that one. Returns the
+    /// tenants of the live ones.
+    ///
+    /// # Errors
+    /// See [`CancelError`].
+    pub async fn cancel(
+        &self,
+        user: Principal,
+        provider: Option<&ProviderId>,
+    ) -> Result<Vec<Tenant>, CancelError> {
+        let now = self.inner.now();
+        let mut dropped = Vec::new();
+        for (tenant, entry) in self.inner.store.list().await?.iter() {
+            let Some(pending) = &entry.pending else { continue };
+            if pending.started_by != user || provider.is_some_and(|p| *p != tenant.provider) {
+                continue;
+            }
+            let change = Change::Cancel(Some(pending.state.clone()));
+            let cancelled = self.inner.store.change(tenant, change).await?;
+            if cancelled.applied.took_effect() && pending.is_live(now) {
+                dropped.push(tenant.clone());
+            }
+        }
+        Ok(dropped)
+    }
+}
+
+fn shown(provider: &Provider, shown: SignInProgress, pending: &Pending, resumed: bool) -> SignIn {
+    SignIn {
+        tenant: shown.tenant().clone(),
+        authorize_url: provider.authorize_url(pending),
+        expires_at: pending.expires_at(),
+        resumed,
+        shown,
+    }
+}

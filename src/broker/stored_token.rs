@@ -1,0 +1,96 @@
+//! The state of the stored token: the one answer to "what does a caller that wants a token get?".
+//!
+//! [`Broker::token`](super::Broker::token), a flight, the background refresh and the command line all
+//! ask this function.
+
+use std::time::Duration;
+
+use super::{DEFAULT_MIN_TTL, Lease, TokenError, error::wait_until};
+use crate::{
+    ids::Tenant,
+    oauth::Provider,
+    session::{Decision, Entry, RetryKind, decide},
+    sys::clock::UnixTime,
+};
+
+/// What a caller wants, and what the provider allows.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenPolicy {
+    /// How long the token must still live. At most half its lifetime counts.
+    pub min_ttl: Duration,
+    /// A refresh ends the old access token, so no refresh starts while a caller may use it.
+    pub refresh_revokes_access: bool,
+}
+
+/// The state of a tenant's stored token.
+#[derive(Clone, Debug)]
+pub enum StoredToken {
+    /// The token serves.
+    Fresh(Lease),
+    /// The token serves, and a refresh in the background is due.
+    RefreshDue(Lease),
+    /// A refresh is needed first.
+    Refresh,
+    /// There is no usable session, but a sign-in that a dead process left may be recovered.
+    RecoverSignIn,
+    /// There is no token now.
+    Refused {
+        /// Why.
+        error: TokenError,
+        /// When the record allows the next request, in Unix seconds; `None` if only a new sign-in
+        /// helps.
+        retry_at: Option<UnixTime>,
+    },
+}
+
+// === impl TokenPolicy ===
+
+impl TokenPolicy {
+    /// The policy for a caller of this provider.
+    pub fn new(provider: &Provider, min_ttl: Duration) -> Self {
+        Self { min_ttl, refresh_revokes_access: provider.refresh_revokes_access() }
+    }
+}
+
+impl Default for TokenPolicy {
+    /// The policy for a caller that names no lifetime, at a provider without quirks.
+    fn default() -> Self {
+        Self { min_ttl: DEFAULT_MIN_TTL, refresh_revokes_access: false }
+    }
+}
+
+// === impl StoredToken ===
+
+impl StoredToken {
+    /// Decides from the record and the time alone.
+    pub fn new(tenant: &Tenant, entry: &Entry, policy: TokenPolicy, now: UnixTime) -> Self {
+        let is_recoverable = entry.pending.is_some();
+        let Some(session) = &entry.session else {
+            let error = TokenError::NoSession(tenant.clone());
+            return if is_recoverable {
+                Self::RecoverSignIn
+            } else {
+                Self::Refused { error, retry_at: None }
+            };
+        };
+        let lease = || Lease::new(tenant, session, now);
+        let tenant = tenant.clone();
+        match decide(session, now, policy.min_ttl) {
+            Decision::ServeAndRefresh if !policy.refresh_revokes_access => Self::RefreshDue(lease()),
+            Decision::Serve | Decision::ServeAndRefresh => Self::Fresh(lease()),
+            Decision::Refresh => Self::Refresh,
+            Decision::Ended { .. } if is_recoverable => Self::RecoverSignIn,
+            Decision::Ended { code } => {
+                Self::Refused { error: TokenError::Ended { tenant, code }, retry_at: None }
+            }
+            Decision::Backoff { until, kind: RetryKind::Misconfigured, code } => {
+                let error = TokenError::Misconfigured { tenant, code };
+                Self::Refused { error, retry_at: Some(until) }
+            }
+            Decision::Backoff { until, code, .. } => {
+                let error = TokenError::Unavailable { tenant, code, retry_after: wait_until(until, now) };
+                Self::Refused { error, retry_at: Some(until) }
+            }
+        }
+    }
+}
