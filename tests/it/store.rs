@@ -17,8 +17,8 @@ use threadkey::{
     ids::{Lineage, Tenant},
     secret::{AccessToken, RefreshToken, State},
     session::{
-        Applied, Change, Grant, Session,
-        journal::{Answer, Intent, Journal, Spending},
+        Applied, Change, Grant, Session, Settlement,
+        journal::{Answer, Found, Intent, Journal, MAX_BODY, Spending},
     },
     store::{FileStore, FileStoreOptions, Purpose, Store, StoreError, TenantLock, lock_probe},
     sys::{
@@ -69,17 +69,28 @@ fn grant(number: u32) -> Grant {
 async fn sign_in(store: &FileStore, tenant: &Tenant) -> Session {
     store.change(tenant, Change::Start(parts::pending(NOW))).await.expect("a start");
     let session = Box::new(Session::begin(Lineage([1; 16]), grant(1), parts::binding(), NOW));
-    let change = Change::SignIn { state: State::new("state"), session };
-    assert_eq!(store.change(tenant, change).await.expect("a sign-in"), Applied::Done);
-    store.read(tenant).await.expect("readable").session.expect("a session")
+    let mut lock = store.try_lock(tenant, Purpose::SignIn).await.expect("lockable").expect("free");
+    let sign_in = Settlement::SignIn { state: State::new("state"), session };
+    let changed = lock.settle(sign_in).await.expect("a sign-in");
+    assert_eq!(changed.applied, Applied::Done);
+    changed.after.session.expect("a session")
 }
 
 async fn session_of(store: &FileStore) -> Option<Session> {
     store.read(&alice()).await.expect("readable").session
 }
 
-async fn lock(store: &FileStore) -> Box<dyn TenantLock> {
+async fn lock(store: &FileStore) -> TenantLock {
     store.try_lock(&alice(), Purpose::Refresh).await.expect("lockable").expect("free")
+}
+
+/// Reads the journal in the form in which tests compare it.
+async fn journal(lock: &mut TenantLock) -> Journal {
+    match lock.journal().await.expect("readable") {
+        Found::Nothing => Journal::Empty,
+        Found::Intended(intent) => Journal::Intended(intent),
+        Found::Answered(answered) => Journal::Answered(answered.intent().clone(), answered.answer().clone()),
+    }
 }
 
 fn intent(session: &Session) -> Intent {
@@ -94,8 +105,9 @@ fn answer() -> Answer {
     Answer { status: 200, body: BODY.to_vec().into(), at: NOW, ..Answer::default() }
 }
 
-fn refreshed(session: &Session) -> Change {
-    Change::Refreshed { spent: session.refresh_target().expect("a refresh token"), grant: Box::new(grant(2)) }
+fn refreshed(session: &Session) -> Settlement {
+    let target = session.refresh_target().expect("a refresh token");
+    Settlement::Refreshed { target, grant: Box::new(grant(2)) }
 }
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
@@ -185,15 +197,15 @@ async fn a_child_does_as_it_is_told() {
             let mut held = lock(&store).await;
             pause("locked").await;
             let session = session_of(&store).await.expect("a session");
-            held.commit(refreshed(&session)).await.expect("writable");
+            held.settle(refreshed(&session)).await.expect("writable");
         }
         "refresh" => {
             let session = session_of(&store).await.expect("a session");
             let mut held = lock(&store).await;
-            held.intend(&intent(&session)).await.expect("room");
-            held.record(&answer()).await.expect("room");
+            let intended = held.intend(intent(&session)).await.expect("room");
+            held.record(&intended.answered(answer())).await.expect("room");
             pause("recorded").await;
-            held.commit(refreshed(&session)).await.expect("writable");
+            held.settle(refreshed(&session)).await.expect("writable");
             held.clear().await.expect("writable");
         }
         "logout" => {
@@ -278,8 +290,8 @@ async fn an_answer_survives_kill_9_and_the_next_holder_commits_it() {
     child.says("recorded").await;
     child.kill().await;
     let mut held = lock(&store).await;
-    assert_eq!(held.journal().await.expect("readable"), Journal::Answered(intent(&session), answer()));
-    assert_eq!(held.commit(refreshed(&session)).await.expect("writable"), Applied::Done);
+    assert_eq!(journal(&mut held).await, Journal::Answered(intent(&session), answer()));
+    assert_eq!(held.settle(refreshed(&session)).await.expect("writable").applied, Applied::Done);
     held.clear().await.expect("writable");
     assert_eq!(session_of(&store).await.expect("a session").generation, 2);
 }
@@ -306,9 +318,9 @@ async fn kill_9_at_any_step_of_a_refresh_leaves_a_journal_that_says_what_is_know
         let session = sign_in(&store, &alice()).await;
         Helper::start("refresh", folder.path(), fault).dies().await;
         let mut held = lock(&store).await;
-        assert_eq!(held.journal().await.expect("readable"), left(&session), "{fault}");
+        assert_eq!(journal(&mut held).await, left(&session), "{fault}");
         held.clear().await.expect("writable");
-        held.intend(&intent(&session)).await.expect("the next goes on by itself");
+        held.intend(intent(&session)).await.expect("the next holder continues by itself");
     }
 }
 
@@ -357,13 +369,13 @@ async fn fill_the_disk(store: &FileStore, folder: &Path) {
     let session = sign_in(store, &alice()).await;
     drop(lock(store).await);
     // The version before is freed behind the answer, but before the next change: with this one answered nothing gives room any more.
-    assert_eq!(store.change(&alice(), Change::Cancel(None)).await.expect("well"), Applied::Stale);
+    assert_eq!(store.change(&alice(), Change::Cancel(None)).await.expect("well").applied, Applied::Stale);
     let text = std::fs::read(folder.join("auth.json")).expect("readable");
     let filler = std::fs::File::create(folder.join("filler")).expect("room");
     let full =
         (0..).find_map(|_| std::io::Write::write_all(&mut &filler, &[7; 4096]).err()).expect("it gets full");
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
-    let error = lock(store).await.intend(&intent(&session)).await.expect_err("no room for an answer");
+    let error = lock(store).await.intend(intent(&session)).await.expect_err("no room for an answer");
     assert!(error.to_string().contains("free some space"), "{error}");
     let error = store.change(&alice(), Change::Logout).await.expect_err("no room for the store");
     assert!(
@@ -375,21 +387,20 @@ async fn fill_the_disk(store: &FileStore, folder: &Path) {
     drop(filler);
     std::fs::remove_file(folder.join("filler")).expect("ours");
     let mut held = lock(store).await;
-    assert_eq!(held.journal().await.expect("readable"), Journal::Empty);
-    held.intend(&intent(&session)).await.expect("room again");
+    assert_eq!(journal(&mut held).await, Journal::Empty);
+    let intended = held.intend(intent(&session)).await.expect("room again");
     // What is reserved cannot be taken by others.
     let filler = std::fs::File::create(folder.join("filler")).expect("room");
     while std::io::Write::write_all(&mut &filler, &[7; 4096]).is_ok() {}
-    held.record(&Answer { body: vec![7; 64 * 1024].into(), ..answer() })
-        .await
-        .expect("the room was reserved");
+    let longest = Answer { body: vec![7; MAX_BODY].into(), ..answer() };
+    held.record(&intended.answered(longest)).await.expect("the room was reserved");
     println!("\nit was full");
 }
 
 #[tokio::test]
 async fn on_a_full_disk_nothing_is_spent_and_nothing_is_lost() {
     let folder = folder();
-    let script = r#"mount -t tmpfs -o size=256k,mode=0700 tmpfs "$0" && exec "$@""#;
+    let script = r#"mount -t tmpfs -o size=1m,mode=0700 tmpfs "$0" && exec "$@""#;
     let mut command = Command::new("unshare");
     command.args(["-rm", "sh", "-c", script]).arg(folder.path());
     command.arg(std::env::current_exe().expect("this program has a path"));
