@@ -26,6 +26,7 @@ use threadkey::{
         disk::{Disk as _, Open, RealDisk},
         faults::FAULTS_VARIABLE,
         lock::{Lock, Mode},
+        random,
     },
 };
 use tokio::{
@@ -68,7 +69,7 @@ fn grant(number: u32) -> Grant {
 
 async fn sign_in(store: &FileStore, tenant: &Tenant) -> Session {
     store.change(tenant, Change::Start(parts::pending(NOW))).await.expect("a start");
-    let session = Box::new(Session::begin(Lineage([1; 16]), grant(1), parts::binding(), NOW));
+    let session = Box::new(Session::begin(Lineage(random::bytes()), grant(1), parts::binding(), NOW));
     let mut lock = store.try_lock(tenant, Purpose::SignIn).await.expect("lockable").expect("free");
     let sign_in = Settlement::SignIn { state: State::new("state"), session };
     let changed = lock.settle(sign_in).await.expect("a sign-in");

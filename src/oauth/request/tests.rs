@@ -124,7 +124,8 @@ fn a_public_client_exchanges_its_code_with_its_id_in_the_body() {
 
 #[test]
 fn a_public_client_refreshes_with_its_id_and_without_a_scope() {
-    let request = provider(settings()).refresh(&Locked::for_tests(test_session(NOW, 3600))).expect("it is bound here");
+    let request =
+        provider(settings()).refresh(&Locked::for_tests(test_session(NOW, 3600))).expect("it is bound here");
     let request = request.expect("it has a refresh token");
     assert_eq!(request.to_string(), "POST https://id.example/token");
     assert_eq!(body(&request), "grant_type=refresh_token&refresh_token=refresh-7&client_id=threadkey");
@@ -134,14 +135,18 @@ fn a_public_client_refreshes_with_its_id_and_without_a_scope() {
 fn a_refresh_names_the_resource_that_the_token_was_issued_for() {
     let mut session = test_session(NOW, 3600);
     session.binding.resource = Some("https://mcp.example/mcp".into());
-    let request = provider(settings()).refresh(&Locked::for_tests(session.clone())).expect("it is bound here").expect("it has a token");
+    let request = provider(settings())
+        .refresh(&Locked::for_tests(session.clone()))
+        .expect("it is bound here")
+        .expect("it has a token");
     assert!(body(&request).ends_with("&resource=https%3A%2F%2Fmcp.example%2Fmcp"), "{}", body(&request));
 }
 
 #[test]
 fn a_confidential_client_authenticates_by_basic_with_both_parts_form_encoded() {
     let provider = with(|s| s.client_secret = Some(Secret::new("p:ss w/rd")));
-    let request = provider.refresh(&Locked::for_tests(test_session(NOW, 3600))).expect("bound").expect("has a token");
+    let request =
+        provider.refresh(&Locked::for_tests(test_session(NOW, 3600))).expect("bound").expect("has a token");
     assert_eq!(body(&request), "grant_type=refresh_token&refresh_token=refresh-7");
     let expected = base64::engine::general_purpose::STANDARD.encode("threadkey:p%3Ass+w%2Frd");
     assert_eq!(header(&request, "authorization"), Some(format!("Basic {expected}").as_str()));
@@ -166,7 +171,10 @@ fn a_token_or_code_goes_nowhere_but_to_the_endpoint_and_client_it_came_from() {
         let changed = moved.refresh(&Locked::for_tests(session.clone())).expect_err("it is bound elsewhere");
         assert_eq!(changed.was, "https://id.example/token for client threadkey");
         assert!(changed.to_string().ends_with("sign in again"), "{changed}");
-        assert_eq!(moved.exchange(&Locked::for_tests(pending(&at_home)), &code).expect_err("it is bound elsewhere"), changed);
+        assert_eq!(
+            moved.exchange(&Locked::for_tests(pending(&at_home)), &code).expect_err("it is bound elsewhere"),
+            changed
+        );
         assert!(moved.revoke(&session).is_none());
     }
 }
