@@ -1,7 +1,8 @@
-//! The provider's answers: each has a meaning; tokens come only out of a 2xx with an `access_token`, and always then; a verdict
-//! comes only out of an error that says so; and nothing of a body gets into a word that is logged.
+//! Provider answers. Every answer has an outcome. Only a 2xx with an `access_token` gives a grant,
+//! and its tokens are never lost. A verdict comes only from an error in the body. A logged code
+//! contains no text of the body.
 //!
-//! The first line is the status, the second the `Retry-After`, the rest is the body.
+//! The first line is the status, the second the `Retry-After`, and the rest is the body.
 #![no_main]
 
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
@@ -28,14 +29,14 @@ fuzz_target!(|input: &[u8]| {
     let nonce = Nonce::new("n");
     for nonce in [None, Some(&nonce)] {
         let outcome = outcome_of(&answer, "c", nonce);
-        assert_told(&outcome, status, object.as_ref());
+        assert_code(&outcome, status, object.as_ref());
         let token = object.as_ref().and_then(|object| text(object, "access_token"));
         let has_token = (200..300).contains(&status) && token.is_some();
         match outcome {
             Outcome::Granted(grant) => {
                 assert!((200..300).contains(&status) && !grant.access_token.expose().trim().is_empty());
                 if let Some(object) = &object {
-                    assert!(has_token, "tokens were made out of nothing");
+                    assert!(has_token, "a grant without an access_token");
                     assert_granted(&grant, object);
                 }
                 if nonce.is_none() {
@@ -46,15 +47,16 @@ fuzz_target!(|input: &[u8]| {
                 let id_token = object.as_ref().is_none_or(|object| text(object, "id_token").is_some());
                 assert!(
                     (has_token || object.is_none()) && nonce.is_some() && id_token,
-                    "nothing was to match"
+                    "a mismatch without an id token or a nonce"
                 );
             }
-            outcome => assert!(!has_token, "tokens were thrown away: {outcome:?}"),
+            outcome => assert!(!has_token, "the tokens were lost: {outcome:?}"),
         }
     }
 });
 
-/// The members that can be read, each by itself; `None` where one of the tokens cannot, or the whole is no UTF-8.
+/// Returns the readable members. Returns `None` if one of the tokens is unreadable, or if the body
+/// is not a JSON object in UTF-8.
 fn object(body: &[u8]) -> Option<Map<String, Value>> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     let members: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(body).ok()?;
@@ -69,7 +71,7 @@ fn object(body: &[u8]) -> Option<Map<String, Value>> {
     Some(object)
 }
 
-/// A member that says something.
+/// Returns a member that is a text and not blank.
 fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     object.get(name)?.as_str().filter(|text| !text.trim().is_empty())
 }
@@ -89,8 +91,8 @@ fn assert_granted(grant: &Grant, object: &Map<String, Value>) {
     assert!(!account.is_empty() && !account.contains(char::is_control), "{account:?}");
 }
 
-/// The words for what is no grant, and when they may be said.
-fn assert_told(outcome: &Outcome, status: u16, object: Option<&Map<String, Value>>) {
+/// Checks the code of an outcome other than a grant, and that the answer allows this outcome.
+fn assert_code(outcome: &Outcome, status: u16, object: Option<&Map<String, Value>>) {
     let code = match outcome {
         Outcome::Granted(_) | Outcome::Mismatch { .. } => return,
         Outcome::Unspent { code, retry_after } => {
@@ -105,30 +107,30 @@ fn assert_told(outcome: &Outcome, status: u16, object: Option<&Map<String, Value
             code
         }
         Outcome::Ended { code } | Outcome::Misconfigured { code } => {
-            assert!((200..500).contains(&status) && status / 100 != 3, "a {status} is no verdict");
-            assert!(![408, 425, 429].contains(&status), "a {status} is no verdict");
-            // What is no UTF-8 somewhere else has its error all the same.
+            assert!((200..500).contains(&status) && status / 100 != 3, "a {status} must not be a verdict");
+            assert!(![408, 425, 429].contains(&status), "a {status} must not be a verdict");
+            // A body that is not UTF-8 in another place still has its error.
             let Some(object) = object else { return };
             let error = &object.get("error").cloned().unwrap_or_default();
-            let said =
+            let errors =
                 [error, &error["code"], &error["type"], &object.get("code").cloned().unwrap_or_default()];
-            let said: Vec<&str> = said.into_iter().filter_map(Value::as_str).collect();
-            let aliased = matches!(outcome, Outcome::Misconfigured { .. }) && !said.is_empty();
-            assert!(aliased || said.contains(&code.as_str()), "{code} was not said: {said:?}");
+            let errors: Vec<&str> = errors.into_iter().filter_map(Value::as_str).collect();
+            let aliased = matches!(outcome, Outcome::Misconfigured { .. }) && !errors.is_empty();
+            assert!(aliased || errors.contains(&code.as_str()), "{code} is not in the answer: {errors:?}");
             code
         }
     };
     let is_word = code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    assert!(is_word && code.len() <= 40, "{code:?} is no word of ours");
+    assert!(is_word && code.len() <= 40, "{code:?} is not a valid code");
 }
 
-/// What a provider grants can be kept, whatever is in it.
+/// Checks that the store can save any grant and read it back.
 fn assert_kept(grant: Grant) {
     let disk = disk(Some(&SIGNING_IN));
     let session = Session::begin(Lineage([5; 16]), grant, BINDING.clone(), NOW);
     let change = Change::SignIn { state: State::new("s"), session: Box::new(session.clone()) };
-    run(open(&disk).change(&tenant(), change)).expect("it can be kept");
-    let read = run(open(&disk).read(&tenant())).expect("it can be read");
+    run(open(&disk).change(&tenant(), change)).expect("the grant can be saved");
+    let read = run(open(&disk).read(&tenant())).expect("the store can be read");
     assert_eq!(read.session, Some(session));
 }
 
@@ -139,7 +141,7 @@ static BINDING: LazyLock<Binding> = LazyLock::new(|| Binding {
     resource: None,
 });
 
-/// A store with a sign-in under way.
+/// A store with a pending sign-in.
 static SIGNING_IN: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let disk = disk(None);
     let pending = Pending {
@@ -153,6 +155,6 @@ static SIGNING_IN: LazyLock<Vec<u8>> = LazyLock::new(|| {
         binding: BINDING.clone(),
         scopes: Vec::new(),
     };
-    run(open(&disk).change(&tenant(), Change::Start(pending))).expect("it can be written");
-    disk.get(threadkey_fuzz::STORE.as_ref()).expect("it was written")
+    run(open(&disk).change(&tenant(), Change::Start(pending))).expect("the sign-in can be saved");
+    disk.get(threadkey_fuzz::STORE.as_ref()).expect("the store exists")
 });

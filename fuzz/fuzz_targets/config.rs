@@ -1,14 +1,15 @@
-//! The configuration: what is refused is refused with its line or its variable, and no value that is or could be a secret is
-//! repeated; what is taken shows no secret of the environment, and sends secrets nowhere without TLS.
+//! The configuration. An error has the line or the variable, and repeats no value that may be a
+//! secret. An accepted configuration shows no secret of the environment, and sends no secret
+//! without TLS.
 //!
-//! The text up to a line `%%` is threadkey.toml; what follows are variables, `NAME=value` in each line.
+//! The text up to a line `%%` is threadkey.toml. The lines after it are variables, as `NAME=value`.
 #![no_main]
 
 use std::{collections::BTreeMap, ffi::OsString, path::Path, sync::LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use threadkey::config::{Config, ConfigError, Place, Variables};
-use threadkey_fuzz::{CANARY, assert_tells_nothing};
+use threadkey_fuzz::{CANARY, assert_no_canary};
 
 /// The value of the variables that hold secrets.
 const SECRET: &str = "s3cret-0f-the-envir0nment";
@@ -17,7 +18,7 @@ static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir(
 
 fuzz_target!(|input: &[u8]| {
     let Ok(input) = std::str::from_utf8(input) else { return };
-    // A file with a secret is read from where the text says: not from a device, which may never end.
+    // The text can name a file that holds a secret. It must not be a device, which may never end.
     if input.contains(SECRET)
         || ["/dev", "/proc", "/sys", "..", "~", "\\"].iter().any(|part| input.contains(part))
     {
@@ -25,10 +26,10 @@ fuzz_target!(|input: &[u8]| {
     }
     let (text, lines) = input.split_once("%%\n").unwrap_or((input, ""));
     let path = FOLDER.path().join("threadkey.toml");
-    std::fs::write(&path, text).expect("can be written");
+    std::fs::write(&path, text).expect("the file can be written");
     match Config::load(Some(&path), FOLDER.path(), &variables(lines)) {
         Ok(config) => assert_sound(&config),
-        Err(error) => assert_told(&error, &path, text, lines),
+        Err(error) => assert_located(&error, &path, text, lines),
     }
 });
 
@@ -49,42 +50,43 @@ fn assert_sound(config: &Config) {
     let shown = format!("{config:?} {discord:?}");
     assert!(!shown.contains(SECRET), "a secret is shown: {shown}");
     for id in config.providers.ids() {
-        let url = config.providers.get(id).expect("it is there").token_endpoint();
+        let url = config.providers.get(id).expect("the provider exists").token_endpoint();
         let here = matches!(url.host_str(), Some("localhost" | "[::1]"))
             || url.host_str().is_some_and(|host| host.starts_with("127."));
         assert!(url.scheme() == "https" || here, "secrets would go to {url}");
     }
 }
 
-fn assert_told(error: &ConfigError, path: &Path, text: &str, lines: &str) {
+/// Checks that the error names an existing line or variable, and repeats no secret.
+fn assert_located(error: &ConfigError, path: &Path, text: &str, lines: &str) {
     let shown = format!("{error} {error:?}");
     assert!(!shown.contains(SECRET), "a secret is shown: {shown}");
     match error {
         ConfigError::Invalid { place: Place::File { path: at, at: place }, .. } => {
             assert_eq!(at, path);
             match *place {
-                Some((line, column)) => assert_is_there(text, line, column, error),
-                // What is missing in a section that variables alone make has no line.
-                None => assert!(lines.contains("THREADKEY_"), "no line is told: {error}"),
+                Some((line, column)) => assert_exists(text, line, column, error),
+                // A missing key has no line if its section comes from variables alone.
+                None => assert!(lines.contains("THREADKEY_"), "the error has no line: {error}"),
             }
         }
         ConfigError::Invalid { place: Place::Variable(name), .. } => {
-            assert!(lines.lines().any(|line| line.starts_with(name.as_str())), "{name} was not set");
+            assert!(lines.lines().any(|line| line.starts_with(name.as_str())), "{name} is not set");
         }
-        error => panic!("the file is there: {error}"),
+        error => panic!("the file exists: {error}"),
     }
     if !is_a_name(text) {
-        assert_tells_nothing(&shown);
+        assert_no_canary(&shown);
     }
 }
 
-fn assert_is_there(text: &str, line: usize, column: usize, error: &ConfigError) {
+fn assert_exists(text: &str, line: usize, column: usize, error: &ConfigError) {
     let there = text.split('\n').nth(line - 1).unwrap_or_else(|| panic!("there is no such line: {error}"));
     assert!((1..=there.chars().count() + 1).contains(&column), "there is no such column: {error}");
 }
 
-/// Whether the word that stands for a secret is where a name is written, which is told so that it can be mended: a key, a section,
-/// or an entry of `agent.providers` or of `scopes`.
+/// Whether the canary stands in the place of a name: a key, a section, or an entry of
+/// `agent.providers` or of `scopes`. An error repeats a name so that the operator can correct it.
 fn is_a_name(text: &str) -> bool {
     fn has(table: &toml::Table) -> bool {
         let named = |key: &str| key.to_ascii_lowercase().contains(CANARY);

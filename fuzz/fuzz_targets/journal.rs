@@ -19,9 +19,7 @@ use threadkey::{
     },
     store::{FileStore, Purpose, Store as _, StoreError, TenantLock},
 };
-use threadkey_fuzz::{
-    JOURNAL, MemoryDisk, NOW, assert_tells_nothing, disk, open, run, sealed, tenant, whole,
-};
+use threadkey_fuzz::{JOURNAL, MemoryDisk, NOW, assert_no_canary, disk, open, run, sealed, tenant, whole};
 
 fuzz_target!(|input: &[u8]| {
     let at = input.windows(3).position(|window| window == b"%%\n");
@@ -75,7 +73,7 @@ fn assert_is_read(content: &[u8], found: &Result<Journal, StoreError>) {
     let (first, others) = lines.split_first().map_or((None, &[][..]), |(first, others)| (*first, others));
     let second = others.first().copied().flatten();
     match found {
-        Err(error) => assert_tells_nothing(&format!("{error} {error:?}")),
+        Err(error) => assert_no_canary(&format!("{error} {error:?}")),
         Ok(Journal::Empty) => {
             assert!(first.is_none(), "an intent was read as none");
             assert!(others.iter().all(Option::is_none), "an answer was read as none");
@@ -134,7 +132,7 @@ fn assert_outlives(disk: &MemoryDisk, store: &FileStore, rest: &[u8]) {
     disk.put(Path::new(JOURNAL), &damaged);
     match journal(&mut locked(store)) {
         Ok(found) => assert!(!matches!(found, Journal::Answered(..)), "a damaged answer was accepted"),
-        Err(error) => assert_tells_nothing(&error.to_string()),
+        Err(error) => assert_no_canary(&error.to_string()),
     }
     let intent_ends = content.iter().position(|byte| *byte == b'\n').expect("a line");
     if number(2) % content.len() <= intent_ends {

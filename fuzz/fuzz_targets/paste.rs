@@ -1,6 +1,6 @@
-//! What people paste: a code is only what was in the paste; a `state` or an issuer of another sign-in is refused before anything is
-//! written or sent; what cannot be anything but an answer is taken, however it is wrapped; and no message has characters in it that
-//! do something.
+//! Pasted text. A code contains only characters of the paste. A `state` or an issuer of another
+//! sign-in is refused before any write or request. A complete answer is accepted in any wrapping.
+//! No message contains control characters or invisible formatting characters.
 #![no_main]
 
 use std::{
@@ -25,8 +25,8 @@ fuzz_target!(|input: &[u8]| {
     match Pasted::parse(&text) {
         Ok(pasted) => {
             let code = pasted.code.expose();
-            assert!(!code.is_empty() && code.bytes().all(|b| b.is_ascii_graphic()), "{code:?} is no code");
-            assert!(is_out_of(code, &text), "{code:?} is not out of {text:?}");
+            assert!(!code.is_empty() && code.bytes().all(|b| b.is_ascii_graphic()), "{code:?} is not a code");
+            assert!(is_part_of(code, &text), "{code:?} is not part of {text:?}");
             assert!(
                 pasted.iss.as_ref().is_none_or(|iss| iss.len() <= 600 && !iss.contains(char::is_control))
             );
@@ -42,8 +42,8 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// Whether its characters, percent-decoded or not, are in the text, in that order.
-fn is_out_of(code: &str, text: &str) -> bool {
+/// Whether the text contains the code's characters in this order, percent-encoded or not.
+fn is_part_of(code: &str, text: &str) -> bool {
     let kept = |c: &char| c.is_ascii_graphic() && !matches!(c, '<' | '>' | '"' | '`');
     let text: Vec<u8> = text.chars().filter(kept).map(|c| c as u8).collect();
     let mut at = 0;
@@ -72,18 +72,18 @@ fn is_out_of(code: &str, text: &str) -> bool {
 
 fn assert_shown(error: &PasteError) {
     let shown = error.to_string();
-    let does_something = |c: char| {
+    let is_active = |c: char| {
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
-    assert!(!shown.contains(does_something), "{shown:?}");
-    assert!(shown.len() < 2000, "it is too long to show: {shown}");
+    assert!(!shown.contains(is_active), "{shown:?}");
+    assert!(shown.len() < 2000, "the message is too long: {shown}");
     if let PasteError::Denied { error, .. } = error {
         assert!(!error.is_empty() && error.len() <= 64, "{error}");
     }
 }
 
-/// All the forms in which a code and a state are pasted.
+/// Checks that each usual form of a paste yields its code and state.
 fn assert_taken(code: &str, state: &str) {
     let url = format!("http://127.0.0.1:1/callback?code={code}&state={state}");
     let escaped: String = code.bytes().map(|byte| format!("%{byte:02X}")).collect();
@@ -107,19 +107,20 @@ fn assert_taken(code: &str, state: &str) {
     }
 }
 
+/// A broker with a pending sign-in, and its disk.
 struct SignIn {
     broker: Broker,
     disk: MemoryDisk,
     pending: Pending,
 }
 
-/// One that is under way.
+/// The pending sign-in of this target.
 static SIGN_IN: LazyLock<SignIn> = LazyLock::new(|| {
     let provider = Provider::new(tenant().provider, settings()).expect("a provider");
     let pending = provider.begin(Principal::Local, None, NOW);
     let disk = disk(None);
     let store = open(&disk);
-    run(store.change(&tenant(), Change::Start(pending.clone()))).expect("it can be written");
+    run(store.change(&tenant(), Change::Start(pending.clone()))).expect("the sign-in can be saved");
     let clock = Clock::fixed(NOW);
     let client = Client::new(clock.clone()).expect("a client");
     let broker = Broker::new(Arc::new(store), Providers::new([provider]), client, clock);
@@ -145,22 +146,23 @@ fn settings() -> ProviderSettings {
     }
 }
 
-/// The paste is of another sign-in: its state is random, and not this one's.
+/// Checks that the broker refuses the paste. Its state is random, so it belongs to another sign-in.
 fn assert_refused(pasted: Pasted) {
     let SignIn { broker, disk, pending } = &*SIGN_IN;
     let (has_state, iss) = (pasted.state.is_some(), pasted.iss.clone());
     let own_state =
         Pasted { state: Some(pending.state.clone()), code: pasted.code.clone(), iss: iss.clone() };
-    let error = run(broker.finish(Principal::Local, None, pasted)).expect_err("it is of another sign-in");
+    let error =
+        run(broker.finish(Principal::Local, None, pasted)).expect_err("the paste belongs to another sign-in");
     match error {
         FinishError::StateMismatch if has_state => {}
         FinishError::StateNeeded(_) if !has_state => {}
         error => panic!("{error}"),
     }
     if iss.is_some_and(|iss| iss != "https://id.example") {
-        let error =
-            run(broker.finish(Principal::Local, None, own_state)).expect_err("it is of another server");
+        let error = run(broker.finish(Principal::Local, None, own_state))
+            .expect_err("the paste comes from another server");
         assert!(matches!(error, FinishError::IssuerMismatch { .. }), "{error}");
     }
-    assert_eq!(disk.get(Path::new(SIGN_IN_JOURNAL)), None, "something was about to be sent");
+    assert_eq!(disk.get(Path::new(SIGN_IN_JOURNAL)), None, "the broker was about to send a request");
 }

@@ -1,13 +1,15 @@
-//! A rescue file: what is read out of one is what would be written of it, and a cut-off one is refused.
+//! Rescue files. Writing the records of a file again yields the same records, and a truncated file
+//! is refused.
 //!
-//! The first byte says, with the second, where it is cut off; the rest is the file, with `~` for the digest of a line.
+//! The first two bytes give the position of the cut. The rest is the file, with `~` for the digest
+//! of a line.
 #![no_main]
 
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use threadkey::store::{read_rescue, rescue_text};
-use threadkey_fuzz::{assert_tells_nothing, sealed};
+use threadkey_fuzz::{assert_no_canary, sealed};
 
 fuzz_target!(|input: &[u8]| {
     let Some((cut, text)) = input.split_at_checked(2) else { return };
@@ -15,14 +17,14 @@ fuzz_target!(|input: &[u8]| {
     let path = Path::new("/data/rescue");
     let (tenant, intent, answer) = match read_rescue(path, &content) {
         Ok(read) => read,
-        Err(error) => return assert_tells_nothing(&format!("{error} {error:?}")),
+        Err(error) => return assert_no_canary(&format!("{error} {error:?}")),
     };
     let mut kept = answer.clone();
-    // A header that is longer than any valid one is not kept.
+    // A header longer than any valid one is dropped.
     kept.retry_after = kept.retry_after.filter(|text| text.len() <= 128);
     let written = rescue_text(&tenant, &intent, &answer);
-    let again = read_rescue(path, &written).expect("what was written can be read");
-    assert_eq!(again, (tenant, intent, kept), "it is not what was written");
+    let again = read_rescue(path, &written).expect("the written file can be read");
+    assert_eq!(again, (tenant, intent, kept), "the records changed");
     let cut = usize::from(u16::from_le_bytes([cut[0], cut[1]])) % written.len();
-    read_rescue(path, &written[..cut]).expect_err("a cut-off file is not whole");
+    read_rescue(path, &written[..cut]).expect_err("a truncated file is refused");
 });

@@ -14,7 +14,7 @@ use threadkey::{
     session::{Applied, Binding, Change, Entry, Grant, Pending, Retry, Revision, Session, RefreshTarget, apply},
     store::{FileStore, Purpose, Records, Store as _, StoreError},
 };
-use threadkey_fuzz::{NOW, STORE, assert_tells_nothing, disk, open, run, tenant};
+use threadkey_fuzz::{NOW, STORE, assert_no_canary, disk, open, run, tenant};
 
 fuzz_target!(|input: &[u8]| {
     let Some((choice, text)) = input.split_first() else { return };
@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
         Ok(_) => json(text)["version"] == 1,
         Err(error) => {
             assert!(matches!(error, StoreError::Corrupt { .. } | StoreError::Newer { .. }), "{error}");
-            assert_tells_nothing(&format!("{error} {error:?}"));
+            assert_no_canary(&format!("{error} {error:?}"));
             false
         }
     };

@@ -1,4 +1,5 @@
-//! What the fuzz targets share: a store in memory, the time, and words that may appear in no message.
+//! Shared parts of the fuzz targets: a store in memory, the time, and the canary that no message
+//! may contain.
 
 #![forbid(unsafe_code)]
 
@@ -16,24 +17,24 @@ use threadkey::{
 /// The time of every run.
 pub const NOW: UnixTime = 1_795_358_672;
 
-/// Where the store is.
+/// The path of the store.
 pub const STORE: &str = "/data/auth.json";
 
-/// Where the journal of a refresh of [`tenant`] is.
+/// The path of [`tenant`]'s refresh journal.
 pub const JOURNAL: &str = "/data/auth.json.refresh/acme%2Flocal.lock";
 
-/// Where the journal of a sign-in of [`tenant`] is.
+/// The path of [`tenant`]'s sign-in journal.
 pub const SIGN_IN_JOURNAL: &str = "/data/auth.json.refresh/acme%2Flocal.signin.lock";
 
-/// What stands for a secret in the seeds: no message may repeat it.
+/// The stand-in for a secret in the seeds. No message may repeat it.
 pub const CANARY: &str = "canary";
 
-/// Whose records the seeds hold.
+/// The tenant of the records in the seeds.
 pub fn tenant() -> Tenant {
     "acme/local".parse().expect("a tenant")
 }
 
-/// A disk with the folder of the store, and with this store in it, if one is given.
+/// Creates a disk with the store's folder, and with `store` as its file if it is given.
 pub fn disk(store: Option<&[u8]>) -> MemoryDisk {
     let disk = MemoryDisk::new(Path::new("/data/auth.json.refresh"));
     if let Some(bytes) = store {
@@ -42,14 +43,14 @@ pub fn disk(store: Option<&[u8]>) -> MemoryDisk {
     disk
 }
 
-/// Opens the store of a disk, as a process that has just started.
+/// Opens the store of a disk, like a process that has just started.
 pub fn open(disk: &MemoryDisk) -> FileStore {
     let disk = Arc::new(disk.clone());
     let options = FileStoreOptions::default();
-    FileStore::on_disk(disk, Path::new(STORE), Clock::fixed(NOW), options).expect("a place for a store")
+    FileStore::on_disk(disk, Path::new(STORE), Clock::fixed(NOW), options).expect("the folder exists")
 }
 
-/// Runs it to its end.
+/// Runs a future to its end.
 pub fn run<T>(work: impl Future<Output = T>) -> T {
     thread_local! {
         static RUNTIME: tokio::runtime::Runtime =
@@ -58,18 +59,18 @@ pub fn run<T>(work: impl Future<Output = T>) -> T {
     RUNTIME.with(|runtime| runtime.block_on(work))
 }
 
-/// Fails when a message repeats what stands for a secret.
-pub fn assert_tells_nothing(message: &str) {
-    assert!(!message.to_ascii_lowercase().contains(CANARY), "a value is repeated: {message}");
+/// Panics if a message repeats the canary.
+pub fn assert_no_canary(message: &str) {
+    assert!(!message.to_ascii_lowercase().contains(CANARY), "the message repeats a value: {message}");
 }
 
-/// The first 24 hex digits of the SHA-256: what a line of a journal begins with.
+/// Returns the digest that a journal line begins with: the first 24 hex digits of the SHA-256.
 pub fn digest(bytes: &[u8]) -> String {
     use sha2::Digest as _;
     sha2::Sha256::digest(bytes)[..12].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Puts the right digest before each line that begins with `~`: no fuzzer finds one by itself.
+/// Replaces the `~` at the start of a line by the line's digest, which no fuzzer finds by itself.
 pub fn sealed(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len() + 64);
     for line in text.split_inclusive(|byte| *byte == b'\n') {
@@ -86,7 +87,7 @@ pub fn sealed(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The JSON of a journal's line that was written as a whole.
+/// Returns the JSON of a journal line, if the line is whole.
 pub fn whole(line: &[u8]) -> Option<&str> {
     let json = line.strip_suffix(b"\n")?.get(25..)?;
     let right = line.starts_with(digest(json).as_bytes()) && line[24] == b' ';

@@ -1,5 +1,5 @@
-//! A disk in memory, for one process and without faults: thousands of stores a second. What survives which crash is another
-//! test's subject.
+//! A disk in memory, for one process and without faults. It is fast enough for thousands of stores
+//! a second. Other tests cover crashes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ use threadkey::sys::{
 };
 use zeroize::Zeroizing;
 
-/// A disk; clones are the same one.
+/// A disk. Clones share its content.
 #[derive(Clone, Default)]
 pub struct MemoryDisk(Arc<Mutex<State>>);
 
@@ -35,7 +35,7 @@ struct File {
 #[derive(Default)]
 struct Inside {
     bytes: Vec<u8>,
-    /// How often it was changed in place.
+    /// The number of changes in place.
     changes: i64,
     locked: bool,
 }
@@ -45,27 +45,27 @@ struct Handle(Arc<File>);
 // === impl MemoryDisk ===
 
 impl MemoryDisk {
-    /// With this folder, and those above it.
+    /// Creates a disk with this folder and its ancestors.
     pub fn new(folder: &Path) -> Self {
         let disk = Self::default();
         disk.state().folders.extend(folder.ancestors().map(Path::to_owned));
         disk
     }
 
-    /// Puts a file there, in place of the one of that name.
+    /// Writes a new file, in place of an existing one of that name.
     pub fn put(&self, path: &Path, bytes: &[u8]) {
         let file = self.state().make(path);
         file.inside().bytes = bytes.to_vec();
     }
 
-    /// The file's content; `None` if there is none.
+    /// Returns the file's content, or `None` if the file does not exist.
     pub fn get(&self, path: &Path) -> Option<Vec<u8>> {
         let file = self.state().files.get(path)?.clone();
         let bytes = file.inside().bytes.clone();
         Some(bytes)
     }
 
-    /// All files' names.
+    /// Returns the paths of all files.
     pub fn names(&self) -> Vec<PathBuf> {
         self.state().files.keys().cloned().collect()
     }
@@ -241,7 +241,7 @@ impl DiskFile for Handle {
     }
 
     fn lock(&self, mode: Mode) -> io::Result<()> {
-        assert!(self.try_lock(mode)?, "a lock is waited for, and nobody is there to let it go");
+        assert!(self.try_lock(mode)?, "the process waits for a lock that it holds itself");
         Ok(())
     }
 
