@@ -10,6 +10,7 @@ mod background;
 mod bad_input;
 mod broker;
 mod canary;
+mod change_notices;
 mod choice;
 mod cli;
 mod clocks;
