@@ -35,7 +35,7 @@ pub use doctor::{Check, Verdict, doctor, lock_probe};
 pub use error::StoreError;
 pub use file::FileStore;
 pub use location::FileStoreOptions;
-pub use paths::default_path;
+pub use paths::{Purpose, default_path};
 pub use rescue::{read_rescue, rescue_text};
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -46,16 +46,6 @@ use crate::{
     ids::Tenant,
     session::{self, Change, Changed, Entry},
 };
-
-/// The purpose of a tenant's lock. The two do not exclude each other: a sign-in never waits for a
-/// refresh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Purpose {
-    /// A refresh: `auth.json.refresh/<tenant>.lock`.
-    Refresh,
-    /// The exchange of a code: `auth.json.refresh/<tenant>.signin.lock`.
-    SignIn,
-}
 
 /// All tenants' records at one moment.
 pub type Records = BTreeMap<Tenant, Entry>;

@@ -8,7 +8,6 @@ use std::{
 
 use crate::{
     ids::{Tenant, hex},
-    store::Purpose,
     sys::{disk::Disk, random},
 };
 
@@ -17,6 +16,16 @@ const MAX_DEPTH: u32 = 40;
 
 const TEMP_END: &str = ".tmp";
 const UNREAD_END: &str = ".unread";
+
+/// The purpose of a tenant's lock. The two do not exclude each other: a sign-in never waits for a
+/// refresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// A refresh: `auth.json.refresh/<tenant>.lock`.
+    Refresh,
+    /// The exchange of a code: `auth.json.refresh/<tenant>.signin.lock`.
+    SignIn,
+}
 
 /// The path of the store file, which may be missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
