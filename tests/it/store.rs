@@ -85,12 +85,11 @@ async fn lock(store: &FileStore) -> TenantLock {
     store.try_lock(&alice(), Purpose::Refresh).await.expect("lockable").expect("free")
 }
 
-/// Reads the journal in the form in which tests compare it.
 async fn journal(lock: &mut TenantLock) -> Journal {
     match lock.journal().await.expect("readable") {
         Found::Nothing => Journal::Empty,
         Found::Intended(intent) => Journal::Intended(intent),
-        Found::Answered(answered) => Journal::Answered(answered.intent().clone(), answered.answer().clone()),
+        Found::Answered(found) => Journal::Answered(found.intent().clone(), found.answer().clone()),
     }
 }
 
@@ -107,8 +106,10 @@ fn answer() -> Answer {
 }
 
 fn refreshed(session: &Session) -> Settlement {
-    let target = session.refresh_target().expect("a refresh token");
-    Settlement::Refreshed { target, grant: Box::new(grant(2)) }
+    Settlement::Refreshed {
+        target: session.refresh_target().expect("a refresh token"),
+        grant: Box::new(grant(2)),
+    }
 }
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
@@ -321,7 +322,7 @@ async fn kill_9_at_any_step_of_a_refresh_leaves_a_journal_that_says_what_is_know
         let mut held = lock(&store).await;
         assert_eq!(journal(&mut held).await, left(&session), "{fault}");
         held.clear().await.expect("writable");
-        held.intend(intent(&session)).await.expect("the next holder continues by itself");
+        held.intend(intent(&session)).await.expect("the next goes on by itself");
     }
 }
 
@@ -393,8 +394,9 @@ async fn fill_the_disk(store: &FileStore, folder: &Path) {
     // What is reserved cannot be taken by others.
     let filler = std::fs::File::create(folder.join("filler")).expect("room");
     while std::io::Write::write_all(&mut &filler, &[7; 4096]).is_ok() {}
-    let longest = Answer { body: vec![7; MAX_BODY].into(), ..answer() };
-    held.record(&intended.answered(longest)).await.expect("the room was reserved");
+    held.record(&intended.answered(Answer { body: vec![7; MAX_BODY].into(), ..answer() }))
+        .await
+        .expect("the room was reserved");
     println!("\nit was full");
 }
 
