@@ -1,12 +1,14 @@
-//! The `threadkey` binary: from arguments and configuration to the command, and from its end to an exit code.
+//! The `threadkey` binary: parses the arguments, runs the command and returns its exit code.
 
-use std::{future::Future, path::Path, process::ExitCode, time::Duration};
+use std::{env, future::Future, path::Path, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, Parser as _};
 use threadkey::{
     agent::builtin::{self, BuiltinSettings},
-    app::{self, Parts, doctor},
-    cli::{self, AuthCommand, Cli, Command, Exit, Failure, RefreshArgs, TokenArgs, say, write_out},
+    app::{self, AppSettings, doctor},
+    cli::{
+        self, AuthCommand, Cli, Command, Exit, Failure, RefreshArgs, TokenArgs, print_notice, print_result,
+    },
     config::{Config, ConfigError},
     store,
     sys::{clock::Clock, process},
@@ -14,82 +16,87 @@ use threadkey::{
 use tokio::runtime::Builder;
 use tracing_subscriber::filter::LevelFilter;
 
-/// How long a thread for blocking work is kept that has nothing to do: longer than a provider takes to answer. What came back is
-/// written by such a thread, and by then a limit on processes may allow no new one.
-const KEEP_THREADS: Duration = Duration::from_secs(600);
+/// The time that an idle thread for blocking work is kept. It is longer than a provider takes to
+/// answer: such a thread saves the answer, and by then a limit on processes may forbid a new
+/// thread.
+const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(600);
 
-/// How long a runtime may take to end after its work is done.
-const END_WITHIN: Duration = Duration::from_secs(1);
+/// The time that a runtime gets to shut down after its work is done.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Visible to the crate because examples/playground.rs is this program too: Cargo builds no binary for an example, so that
-/// one includes this file, and starts itself where it needs the bot and its agents.
+/// Runs the command of the arguments.
+///
+/// It is visible to the crate because examples/playground.rs includes this file: Cargo builds no
+/// binary for an example, so the playground starts itself as the bot and as its agents.
 pub(crate) fn main() -> ExitCode {
-    app::guard_panics();
-    let cli = match Cli::usual_token(std::env::args_os().skip(1)).map_or_else(Cli::try_parse, Ok) {
-        Ok(cli) => cli,
-        Err(told) => {
-            // `--help` and `--version` are told this way too.
-            let _ = told.print();
-            return if told.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
-        }
+    app::install_panic_hook();
+    let exit = match Cli::try_parse() {
+        Ok(cli) => run_command(cli).unwrap_or_else(|failure| {
+            print_notice(&format!("threadkey: {failure}"));
+            failure.exit
+        }),
+        Err(usage) => print_usage(&usage),
     };
-    match hardened().and_then(|()| dispatch(cli)) {
-        Ok(exit) => exit.into(),
-        Err(failure) => {
-            say(&format!("threadkey: {failure}"));
-            failure.exit.into()
-        }
-    }
+    exit.into()
 }
 
-/// Before any secret is read.
-fn hardened() -> Result<(), Failure> {
-    process::harden_self().map_err(|error| {
-        Failure::new(Exit::Internal, format!("this process cannot be closed to others: {error}"))
-    })
+/// Prints a usage error. For clap, `--help` and `--version` are such errors too.
+fn print_usage(usage: &clap::Error) -> Exit {
+    let _ = usage.print();
+    if usage.use_stderr() { Exit::Usage } else { Exit::Done }
 }
 
-fn dispatch(cli: Cli) -> Result<Exit, Failure> {
-    let long = matches!(cli.command, Command::Run | Command::Serve);
-    let level = app::log_level(if long { LevelFilter::INFO } else { LevelFilter::WARN })?;
+fn run_command(cli: Cli) -> Result<Exit, Failure> {
+    // Other processes must not read the memory of this one, so this comes before any secret is
+    // read.
+    harden()?;
+    let level = log_level(&cli.command)?;
     if !matches!(cli.command, Command::Token(_)) {
         app::start_logs(level);
     }
     let config = cli.config.as_deref();
     match cli.command {
         Command::Run => run(config)?,
-        Command::Serve => on_threads(app::serve(parts(&load(config)?)))??,
-        Command::Auth(command) => auth(config, command)?,
+        Command::Serve => on_threads(app::serve(load_settings(config)?))??,
+        Command::Auth(args) => auth(config, args.command)?,
         Command::Token(args) => token(config, &args, level)?,
         Command::Refresh(args) => refresh(config, &args),
-        Command::Providers(args) => write_out(&cli::providers::list(&load(config)?.providers, args.json)?)?,
-        Command::Doctor(args) => return examine(config, args.json),
-        Command::Agent => builtin_agent()?,
+        Command::Providers { json } => print_result(&cli::providers::list(&load(config)?.providers, json)?)?,
+        Command::Doctor { json } => return doctor(config, json),
+        Command::Agent => agent()?,
         Command::Completions { shell } => completions(shell)?,
         Command::LockProbe { path } => {
-            write_out(if store::lock_probe(&path) { "held\n" } else { "free\n" })?;
+            print_result(if store::lock_probe(&path) { "held\n" } else { "free\n" })?;
         }
     }
     Ok(Exit::Done)
 }
 
-fn run(config: Option<&Path>) -> Result<(), Failure> {
-    let config = load(config)?;
-    let discord = config.discord().map_err(told)?;
-    Ok(on_threads(app::run(parts(&config), discord))??)
+fn harden() -> Result<(), Failure> {
+    process::harden_self().map_err(|error| {
+        Failure::new(Exit::Internal, format!("this process cannot be protected from others: {error}"))
+    })
 }
 
-fn builtin_agent() -> Result<(), Failure> {
-    let settings = BuiltinSettings::from_env()?;
-    Ok(on_one_thread(builtin::run(settings))??)
+fn log_level(command: &Command) -> Result<LevelFilter, Failure> {
+    let is_service = matches!(command, Command::Run | Command::Serve);
+    app::log_level(if is_service { LevelFilter::INFO } else { LevelFilter::WARN })
+}
+
+// === the commands ===
+
+fn run(config: Option<&Path>) -> Result<(), Failure> {
+    let config = load(config)?;
+    let discord = config.discord().map_err(usage_failure)?;
+    Ok(on_threads(app::run(app_settings(config), discord))??)
 }
 
 fn auth(config: Option<&Path>, command: AuthCommand) -> Result<(), Failure> {
-    let parts = parts(&load(config)?);
+    let settings = load_settings(config)?;
     on_one_thread(async {
-        let broker = parts.broker(parts.open_store()?)?;
-        let result = cli::auth::run(&broker, command, parts.clock.now()).await;
-        app::drain(&broker, &parts.store).await;
+        let broker = settings.broker(settings.open_store()?)?;
+        let result = cli::auth::run(&broker, command, settings.clock.now()).await;
+        app::drain(&broker, &settings.store).await;
         result
     })?
 }
@@ -97,97 +104,113 @@ fn auth(config: Option<&Path>, command: AuthCommand) -> Result<(), Failure> {
 fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<(), Failure> {
     if cli::worker::is_worker() {
         app::start_logs(level);
-        return on_one_thread(cli::worker::token(args))?;
+        return on_one_thread(cli::worker::run(args))?;
     }
     let rejected = cli::token::rejected_from_stdin(args)?;
-    let parts = parts(&load(config)?);
-    let store = parts.open_store()?;
-    let (providers, clock) = (&parts.providers, &parts.clock);
-    let desk = cli::token::Desk { store: &store, providers, clock, config: &parts.config };
-    // The usual case needs neither a runtime nor anybody else's record, and has nothing to log.
+    let settings = load_settings(config)?;
+    let store = settings.open_store()?;
+    let context = cli::token::TokenContext {
+        store: &store,
+        providers: &settings.providers,
+        clock: &settings.clock,
+        config: &settings.config,
+    };
+    // The fast path for a fresh token: it reads one session, logs nothing and needs no runtime.
     if rejected.is_none()
         && let Some(session) = store.find_session(&args.tenant())
-        && cli::token::served_at_once(&desk, session, args)?
+        && cli::token::print_if_fresh(&context, session, args)?
     {
         return Ok(());
     }
     app::start_logs(level);
-    on_one_thread(cli::token::run(&desk, args, rejected))?
+    on_one_thread(cli::token::run(&context, args, rejected))?
 }
 
-/// The detached process: whatever goes wrong is told to the caller, through the pipe.
+/// Runs the detached process of `token`. The reply on the pipe reports every failure to the caller.
 fn refresh(config: Option<&Path>, args: &RefreshArgs) {
-    let work = || -> Result<(), Failure> {
-        let parts = parts(&load(config)?);
+    let refresh = || -> Result<(), Failure> {
+        let settings = load_settings(config)?;
         on_one_thread(async {
-            let broker = parts.broker(parts.open_store()?)?;
+            let broker = settings.broker(settings.open_store()?)?;
             cli::token::refresh(&broker, args).await;
-            app::drain(&broker, &parts.store).await;
+            app::drain(&broker, &settings.store).await;
             Ok(())
         })?
     };
-    if let Err(failure) = work() {
+    if let Err(failure) = refresh() {
         cli::token::refresh_failed(&failure);
     }
 }
 
-fn examine(config: Option<&Path>, json: bool) -> Result<Exit, Failure> {
+fn doctor(config: Option<&Path>, json: bool) -> Result<Exit, Failure> {
     let findings = match load(config) {
         Err(failure) => vec![doctor::Finding::no_configuration(&failure)],
         Ok(config) => {
             let discord = config.discord().map_err(|error| error.to_string());
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            let parts = parts(&config);
-            on_one_thread(doctor::examine(&parts, discord, &path))?
+            let path = env::var_os("PATH").unwrap_or_default();
+            on_one_thread(doctor::examine(&app_settings(config), discord, &path))?
         }
     };
-    write_out(&doctor::shown(&findings, json)?)?;
+    print_result(&doctor::render(&findings, json)?)?;
     Ok(doctor::exit(&findings))
+}
+
+fn agent() -> Result<(), Failure> {
+    let settings = BuiltinSettings::from_env()?;
+    Ok(on_one_thread(builtin::run(settings))??)
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "threadkey", &mut script);
-    write_out(&String::from_utf8_lossy(&script))
+    print_result(&String::from_utf8_lossy(&script))
+}
+
+// === the configuration ===
+
+fn load_settings(config: Option<&Path>) -> Result<AppSettings, Failure> {
+    load(config).map(app_settings)
 }
 
 fn load(config: Option<&Path>) -> Result<Config, Failure> {
-    let folder = std::env::current_dir().map_err(|error| {
-        Failure::new(Exit::Internal, format!("the current folder cannot be told: {error}"))
+    let folder = env::current_dir().map_err(|error| {
+        Failure::new(Exit::Internal, format!("the current folder cannot be determined: {error}"))
     })?;
-    Config::load(config, &folder, &std::env::vars_os().collect()).map_err(told)
+    Config::load(config, &folder, &env::vars_os().collect()).map_err(usage_failure)
 }
 
-fn told(error: ConfigError) -> Failure {
+fn usage_failure(error: ConfigError) -> Failure {
     Failure::new(Exit::Usage, error.to_string())
 }
 
-fn parts(config: &Config) -> Parts {
-    Parts {
-        config: config.file.clone(),
-        store: config.store.clone(),
+fn app_settings(config: Config) -> AppSettings {
+    AppSettings {
+        config: config.file,
+        store: config.store,
         store_options: config.store_options,
-        providers: config.providers.clone(),
-        api: config.api.clone(),
-        agent: config.agent.clone(),
+        providers: config.providers,
+        api: config.api,
+        agent: config.agent,
         clock: Clock::system(),
     }
 }
 
+// === the runtime ===
+
 fn on_threads<F: Future>(work: F) -> Result<F::Output, Failure> {
-    on(Builder::new_multi_thread(), work)
+    block_on(Builder::new_multi_thread(), work)
 }
 
 fn on_one_thread<F: Future>(work: F) -> Result<F::Output, Failure> {
-    on(Builder::new_current_thread(), work)
+    block_on(Builder::new_current_thread(), work)
 }
 
-fn on<F: Future>(mut builder: Builder, work: F) -> Result<F::Output, Failure> {
+fn block_on<F: Future>(mut builder: Builder, work: F) -> Result<F::Output, Failure> {
     let runtime =
-        builder.enable_all().thread_keep_alive(KEEP_THREADS).build().map_err(|error| {
+        builder.enable_all().thread_keep_alive(THREAD_KEEP_ALIVE).build().map_err(|error| {
             Failure::new(Exit::Internal, format!("the runtime cannot be started: {error}"))
         })?;
     let output = runtime.block_on(work);
-    runtime.shutdown_timeout(END_WITHIN);
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     Ok(output)
 }

@@ -1,14 +1,16 @@
-//! The decision records, kept honest: numbered, indexed, in one form, with links that lead
-//! somewhere and tests that exist.
+//! Checks the decision records: they are numbered, indexed and in one form, their links work, and
+//! the tests that they name exist.
 //!
-//! The form is described in adr/README.md. Each rule has a sample below that breaks it.
+//! adr/README.md describes the form. Each rule has a sample below that breaks it.
 
-#![expect(clippy::disallowed_methods, reason = "the test reads the records that it judges")]
+#![expect(clippy::disallowed_methods, reason = "the test reads the records that it checks")]
 
 #[path = "structure/files.rs"]
 mod files;
 #[path = "structure/names.rs"]
 mod names;
+#[path = "structure/test_names.rs"]
+mod test_names;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -24,40 +26,40 @@ const SECTIONS: &[&str] = &[
     "When to revisit",
 ];
 
-/// What a record may say of its own standing; `Superseded by NNNN` names its successor.
+/// The statuses of a record; `Superseded by NNNN` names its successor.
 const STATUSES: &[&str] = &["Proposed", "Accepted", "Rejected", "Deprecated", "Superseded by"];
 
-/// A record as its file tells it.
+/// A record, as read from its file.
 #[derive(Debug, PartialEq, Eq)]
 struct Record {
     number: usize,
     file: String,
     title: String,
     status: String,
-    /// The tests that the section "Confirmation" names; the first one stands in the index.
+    /// The tests that the section "Confirmation" names; the index shows the first one.
     tests: Vec<String>,
 }
 
-/// Reads one record, or says in sentences what is wrong with its form.
+/// Reads one record, or returns sentences about the errors in its form.
 fn record(file: &str, text: &str) -> Result<Record, Vec<String>> {
     let mut wrong = Vec::new();
-    let mut say = |sentence: String| wrong.push(format!("adr/{file}: {sentence}"));
+    let mut report = |sentence: String| wrong.push(format!("adr/{file}: {sentence}"));
     let number = file.get(..4).and_then(|digits| digits.parse::<usize>().ok()).unwrap_or(0);
     if number == 0 || file.as_bytes().get(4) != Some(&b'-') {
-        say("the name is not NNNN-title.md".to_owned());
+        report("the name is not NNNN-title.md".to_owned());
     }
     let lines = text.lines().count();
     if !(60..=120).contains(&lines) {
-        say(format!("{lines} lines; a record has 60 to 120"));
+        report(format!("{lines} lines; a record has 60 to 120"));
     }
     let heading = format!("# {number}. ");
     let title = text.lines().next().and_then(|line| line.strip_prefix(&heading)).unwrap_or("");
     if title.is_empty() {
-        say(format!("the first line is not `{heading}<title>`"));
+        report(format!("the first line is not `{heading}<title>`"));
     }
     let found: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     if found != SECTIONS {
-        say(format!("the sections are {found:?} instead of {SECTIONS:?}"));
+        report(format!("the sections are {found:?} instead of {SECTIONS:?}"));
     }
     let standing = section(text, SECTIONS[0]);
     let (status, date) = standing.trim().split_once(", ").unwrap_or((standing.trim(), ""));
@@ -65,21 +67,21 @@ fn record(file: &str, text: &str) -> Result<Record, Vec<String>> {
         .iter()
         .any(|word| status == *word || (word.ends_with(" by") && status.starts_with(&format!("{word} "))))
     {
-        say(format!("the status {status:?} is not one of {STATUSES:?}"));
+        report(format!("the status {status:?} is not one of {STATUSES:?}"));
     }
     if !is_date(date) {
-        say(format!("{date:?} is not a date such as 2026-11-22, after the status and a comma"));
+        report(format!("{date:?} is not a date such as 2026-11-22, after the status and a comma"));
     }
     let tests: Vec<String> = section(text, "Confirmation").lines().filter_map(named_test).collect();
     if tests.is_empty() {
-        say("the confirmation names no test (`- `name`: what it shows`)".to_owned());
+        report("the confirmation names no test (`- `name`: its claim`)".to_owned());
     }
     let record =
         Record { number, file: file.to_owned(), title: title.to_owned(), status: status.to_owned(), tests };
     if wrong.is_empty() { Ok(record) } else { Err(wrong) }
 }
 
-/// The text of a section, without its heading.
+/// Returns the text of a section, without its heading.
 fn section(text: &str, heading: &str) -> String {
     let mut lines = text.lines().skip_while(|line| *line != format!("## {heading}"));
     lines.next();
@@ -92,18 +94,18 @@ fn is_date(text: &str) -> bool {
     shape == "0000-00-00"
 }
 
-/// The test that a line such as "- `name`: what it shows" names.
+/// Returns the test that a line such as "- `name`: its claim" names.
 fn named_test(line: &str) -> Option<String> {
     let (name, _) = line.strip_prefix("- `")?.split_once('`')?;
     Some(name.to_owned())
 }
 
-/// What is wrong between the records and their index.
-fn against_index(records: &[Record], index: &str) -> Vec<String> {
+/// Returns the contradictions between the records and their index.
+fn index_errors(records: &[Record], index: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for (position, record) in records.iter().enumerate() {
         if record.number != position + 1 {
-            wrong.push(format!("adr/{}: {:04} was to come next", record.file, position + 1));
+            wrong.push(format!("adr/{}: the next number is {:04}", record.file, position + 1));
         }
     }
     let rows: Vec<&str> = index.lines().filter(|line| line.starts_with("| [")).collect();
@@ -120,13 +122,13 @@ fn against_index(records: &[Record], index: &str) -> Vec<String> {
     }
     for row in rows {
         if !expected.iter().any(|expected| expected == row) {
-            wrong.push(format!("adr/README.md has a row that no record bears out: {row}"));
+            wrong.push(format!("adr/README.md has a row that matches no record: {row}"));
         }
     }
     wrong
 }
 
-/// The targets of the Markdown links in `text` that point into the repository.
+/// Returns the targets of the Markdown links in `text` that point into the repository.
 fn relative_links(text: &str) -> Vec<String> {
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     targets
@@ -135,7 +137,7 @@ fn relative_links(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// All records, in order. One with a wrong form fails the test that asks.
+/// Returns all records, in order. A record with a wrong form fails the calling test.
 fn records() -> Vec<Record> {
     let folder = files::root().join("adr");
     let names = files::names(&folder);
@@ -147,19 +149,19 @@ fn records() -> Vec<Record> {
             Err(sentences) => wrong.extend(sentences),
         }
     }
-    assert_nothing(&wrong);
+    assert_none(&wrong);
     assert!(!records.is_empty(), "there are no records in adr/");
     records
 }
 
-fn assert_nothing(wrong: &[String]) {
-    assert!(wrong.is_empty(), "the records are out of order:\n  {}", wrong.join("\n  "));
+fn assert_none(errors: &[String]) {
+    assert!(errors.is_empty(), "the records are out of order:\n  {}", errors.join("\n  "));
 }
 
 #[test]
-fn every_decision_has_the_agreed_form_and_stands_in_the_index() {
+fn every_decision_has_the_agreed_form_and_is_in_the_index() {
     let index = files::read(&files::root().join("adr/README.md"));
-    assert_nothing(&against_index(&records(), &index));
+    assert_none(&index_errors(&records(), &index));
 }
 
 #[test]
@@ -170,11 +172,11 @@ fn every_test_that_a_decision_names_exists() {
         let lost = record.tests.iter().filter(|test| !existing.contains(*test));
         missing.extend(lost.map(|test| format!("adr/{}: no test is called `{test}`", record.file)));
     }
-    assert_nothing(&missing);
+    assert_none(&missing);
 }
 
 #[test]
-fn every_relative_link_leads_somewhere() {
+fn every_relative_link_has_a_target() {
     let root = files::root();
     let mut pages: Vec<_> =
         ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].iter().map(|name| root.join(name)).collect();
@@ -186,10 +188,10 @@ fn every_relative_link_leads_somewhere() {
         let lost = links.iter().filter(|link| !folder.join(link).exists());
         broken.extend(lost.map(|link| format!("{} links to {link}", page.display())));
     }
-    assert_nothing(&broken);
+    assert_none(&broken);
 }
 
-/// A record in the right form.
+/// Returns a record in the right form.
 fn sample() -> String {
     let mut text = "# 1. Doors open inwards\n".to_owned();
     for heading in SECTIONS {
@@ -206,7 +208,7 @@ fn sample() -> String {
 const SAMPLE: &str = "0001-doors-open-inwards.md";
 
 #[test]
-fn a_record_out_of_form_is_told() {
+fn a_record_out_of_form_is_reported() {
     let good = sample();
     assert_eq!(record(SAMPLE, &good).map(|record| record.tests.len()), Ok(1));
     for (from, to, words) in [
@@ -225,17 +227,17 @@ fn a_record_out_of_form_is_told() {
 }
 
 #[test]
-fn a_gap_in_the_numbers_and_a_wrong_index_are_told() {
+fn a_gap_in_the_numbers_and_a_wrong_index_are_reported() {
     let first = || record(SAMPLE, &sample()).expect("the sample is in form");
     let second = Record { number: 3, file: "0003-b.md".to_owned(), ..first() };
     let row =
         "| [0001](0001-doors-open-inwards.md) | Doors open inwards | Accepted | `a_door_opens_inwards` |";
-    assert_eq!(against_index(&[first()], row), Vec::<String>::new());
-    assert!(against_index(&[first(), second], row)[0].contains("0002 was to come next"));
-    assert!(against_index(&[first()], "")[0].contains("lacks the row"));
+    assert_eq!(index_errors(&[first()], row), Vec::<String>::new());
+    assert!(index_errors(&[first(), second], row)[0].contains("the next number is 0002"));
+    assert!(index_errors(&[first()], "")[0].contains("lacks the row"));
     let stale = row.replace("Accepted", "Proposed");
-    assert!(against_index(&[first()], &stale)[1].contains("no record bears out"));
-    assert_eq!(against_index(&[first()], &format!("{row}\n| [0002](b.md) | B | Accepted | `b` |")).len(), 1);
+    assert!(index_errors(&[first()], &stale)[1].contains("matches no record"));
+    assert_eq!(index_errors(&[first()], &format!("{row}\n| [0002](b.md) | B | Accepted | `b` |")).len(), 1);
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! The table in tests/README.md, kept honest: each way in which a shared login goes wrong has its row, in order, and each
-//! row names tests that there are.
+//! Checks the table in tests/README.md: each failure of shared logins has its row, in order, and
+//! each row names existing tests.
 
-#![expect(clippy::disallowed_methods, reason = "the test reads the table that it judges")]
+#![expect(clippy::disallowed_methods, reason = "the test reads the table that it checks")]
 
 #[path = "structure/files.rs"]
 mod files;
@@ -10,11 +10,11 @@ mod names;
 
 use std::collections::BTreeSet;
 
-/// How many ways there are.
+/// The number of rows.
 const ROWS: usize = 32;
 
-/// What is wrong with the table in `text`, given the tests that there are.
-fn against(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
+/// Returns the errors of the table in `text`, given the existing tests.
+fn table_errors(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
     let mut wrong = Vec::new();
     let rows: Vec<Vec<&str>> = text
         .lines()
@@ -31,10 +31,7 @@ fn against(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
         let named: Vec<&str> =
             cells.last().copied().unwrap_or_default().split('`').skip(1).step_by(2).collect();
         if cells.len() != 4 || cells[1].is_empty() || cells[2].is_empty() || named.is_empty() {
-            wrong.push(format!(
-                "row {} does not say what happened, what is shown, and by which tests",
-                cells[0]
-            ));
+            wrong.push(format!("row {} does not name a failure, the behaviour here, and tests", cells[0]));
         }
         let lost = named.iter().filter(|name| !tests.contains(**name));
         wrong.extend(lost.map(|name| format!("row {}: no test is called `{name}`", cells[0])));
@@ -43,27 +40,30 @@ fn against(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
 }
 
 #[test]
-fn each_way_in_which_a_shared_login_goes_wrong_names_tests_that_there_are() {
-    let wrong = against(&files::read(&files::root().join("tests/README.md")), &names::all_tests());
+fn every_failure_row_names_existing_tests() {
+    let wrong = table_errors(&files::read(&files::root().join("tests/README.md")), &names::all_tests());
     assert!(wrong.is_empty(), "tests/README.md is out of order:\n  {}", wrong.join("\n  "));
 }
 
 #[test]
-fn a_missing_row_an_empty_cell_and_a_test_that_is_not_there_are_told() {
+fn a_missing_row_an_empty_cell_and_a_missing_test_are_reported() {
     let tests = BTreeSet::from(["a_test".to_owned()]);
-    let row = |number: usize| format!("| {number} | what happened | what is shown | `a_test` |\n");
+    let row = |number: usize| format!("| {number} | a failure | the behaviour here | `a_test` |\n");
     let good: String = (1..=ROWS).map(row).collect();
-    assert_eq!(against(&good, &tests), Vec::<String>::new());
+    assert_eq!(table_errors(&good, &tests), Vec::<String>::new());
     for (bad, words) in [
         (good.replace(&row(7), ""), "instead of 1 to"),
-        (good.replace(&row(7), "| 7 | what happened | | `a_test` |\n"), "row 7 does not say"),
-        (good.replace(&row(7), "| 7 | what happened | what is shown | see there |\n"), "row 7 does not say"),
+        (good.replace(&row(7), "| 7 | a failure | | `a_test` |\n"), "row 7 does not name"),
+        (
+            good.replace(&row(7), "| 7 | a failure | the behaviour here | see there |\n"),
+            "row 7 does not name",
+        ),
         (
             good.replace(&row(7), "| 7 | a | b | `a_test`, `another` |\n"),
             "row 7: no test is called `another`",
         ),
     ] {
-        let wrong = against(&bad, &tests);
+        let wrong = table_errors(&bad, &tests);
         assert!(wrong.len() == 1 && wrong[0].contains(words), "{words}: {wrong:?}");
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use threadkey::{
     secret::{AccessToken, RefreshToken},
-    session::{Applied, Change, Grant, Session},
+    session::{Applied, Grant, Session, Settlement},
     store::{Purpose, Store, TenantLock},
 };
 use tokio::runtime::Builder;
@@ -68,7 +68,7 @@ fn round() -> (Vec<Duration>, Vec<Duration>) {
         assert_eq!(line(out), "waiting");
     }
     std::thread::sleep(CALM);
-    runtime.block_on(commit(lock.as_mut(), &session));
+    runtime.block_on(commit(&mut lock, &session));
     let committed = since_1970();
     drop(lock);
     let told = children.into_iter().map(|(mut child, mut out)| {
@@ -81,7 +81,7 @@ fn round() -> (Vec<Duration>, Vec<Duration>) {
     told.unzip()
 }
 
-async fn commit(lock: &mut dyn TenantLock, session: &Session) {
+async fn commit(lock: &mut TenantLock, session: &Session) {
     let grant = Grant {
         access_token: AccessToken::new("access-2"),
         refresh_token: Some(RefreshToken::new("refresh-2")),
@@ -90,9 +90,9 @@ async fn commit(lock: &mut dyn TenantLock, session: &Session) {
         expires_in: Duration::from_secs(3600),
         account: None,
     };
-    let spent = session.refresh_target().expect("a refresh token");
-    let change = Change::Refreshed { spent, grant: Box::new(grant) };
-    assert_eq!(lock.commit(change).await.expect("writable"), Applied::Done);
+    let target = session.refresh_target().expect("a refresh token");
+    let change = Settlement::Refreshed { target, grant: Box::new(grant) };
+    assert_eq!(lock.settle(change).await.expect("writable").applied, Applied::Done);
 }
 
 type Out = BufReader<std::process::ChildStdout>;

@@ -1,6 +1,7 @@
-//! Capabilities: the random secret that a worker shows to the token API.
+//! Capabilities: the random secrets that workers present to the token API.
 //!
-//! Kept as SHA-256 only, one per conversation; a new one, or the worker's end, voids the old.
+//! A conversation has at most one live capability, of which only the SHA-256 is kept. A new one, or
+//! the worker's end, voids the old one.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -16,40 +17,40 @@ use crate::{
     sys::random,
 };
 
-/// What a capability stands for.
+/// The rights of a live capability.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Whose worker shows it.
+    /// The conversation of the worker that presents it.
     pub conversation: Conversation,
-    /// What it may ask for.
+    /// The providers whose tokens the worker may ask for.
     pub providers: Vec<ProviderId>,
 }
 
-/// The live capabilities.
+/// The live capabilities, and the tokens that workers were given.
 #[derive(Debug, Default)]
 pub struct Capabilities {
     by_fingerprint: DashMap<Fingerprint, Holder>,
     by_conversation: DashMap<ConversationId, Fingerprint>,
-    given: Mutex<Given>,
+    handed_out: Mutex<HandedOut>,
 }
 
-/// How many tokens that workers were given are remembered; the oldest are forgotten.
-const MAX_GIVEN: usize = 4096;
+/// How many handed out tokens are remembered. The oldest ones are forgotten.
+const MAX_HANDED_OUT: usize = 4096;
 
-/// The tokens that workers were given, in order.
+/// The tokens that workers were given, the oldest first.
 #[derive(Debug, Default)]
-struct Given {
+struct HandedOut {
     known: BTreeSet<Fingerprint>,
     order: VecDeque<Fingerprint>,
 }
 
 impl Capabilities {
-    /// None yet.
+    /// An empty table.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Mints one for a worker; the conversation's earlier one is void.
+    /// Creates a worker's capability, and voids the conversation's earlier one.
     pub fn issue(&self, holder: Holder) -> Capability {
         let capability = Capability::new(random::token());
         let fingerprint = capability.fingerprint();
@@ -61,29 +62,33 @@ impl Capabilities {
         capability
     }
 
-    /// Who shows this, if it is live. Looked up by hash, so the time it takes tells nothing of the secret.
-    pub fn holder(&self, shown: &str) -> Option<Holder> {
-        self.by_fingerprint.get(&Fingerprint::of(shown)).map(|holder| holder.clone())
+    /// Returns the holder of a presented capability if that is live.
+    ///
+    /// The look-up goes by hash, so its duration reveals nothing about the secret.
+    pub fn holder(&self, presented: &str) -> Option<Holder> {
+        self.by_fingerprint.get(&Fingerprint::of(presented)).map(|holder| holder.clone())
     }
 
-    /// Notes a token that a worker was given, so that [`Capabilities::is_secret`] knows it.
-    pub fn note_given(&self, token: Fingerprint) {
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        if !given.known.insert(token.clone()) {
+    /// Records a token that a worker is about to be given, so that [`Capabilities::is_secret`]
+    /// knows it.
+    pub fn note_handed_out(&self, token: Fingerprint) {
+        let mut handed_out = self.handed_out.lock().unwrap_or_else(PoisonError::into_inner);
+        if !handed_out.known.insert(token.clone()) {
             return;
         }
-        given.order.push_back(token);
-        if given.order.len() > MAX_GIVEN
-            && let Some(oldest) = given.order.pop_front()
+        handed_out.order.push_back(token);
+        if handed_out.order.len() > MAX_HANDED_OUT
+            && let Some(oldest) = handed_out.order.pop_front()
         {
-            given.known.remove(&oldest);
+            handed_out.known.remove(&oldest);
         }
     }
 
-    /// Whether this is a live capability, or a token that a worker was given: nothing that anybody else may see.
+    /// Whether this is a live capability or a token that a worker was given, which no other party
+    /// may see.
     pub fn is_secret(&self, fingerprint: &Fingerprint) -> bool {
         self.by_fingerprint.contains_key(fingerprint)
-            || self.given.lock().unwrap_or_else(PoisonError::into_inner).known.contains(fingerprint)
+            || self.handed_out.lock().unwrap_or_else(PoisonError::into_inner).known.contains(fingerprint)
     }
 
     /// Voids the conversation's capability.
@@ -121,16 +126,16 @@ mod tests {
     }
 
     #[test]
-    fn capabilities_and_given_tokens_are_known_as_secrets_and_the_oldest_tokens_forgotten() {
+    fn live_capabilities_and_the_newest_handed_out_tokens_are_secrets() {
         let all = Capabilities::new();
         let capability = all.issue(holder(1));
         let token = |n: usize| Fingerprint::of(&format!("token {n}"));
-        for n in 0..=MAX_GIVEN {
-            all.note_given(token(n));
-            all.note_given(token(n));
+        for n in 0..=MAX_HANDED_OUT {
+            all.note_handed_out(token(n));
+            all.note_handed_out(token(n));
         }
         assert!(all.is_secret(&capability.fingerprint()));
-        assert!(all.is_secret(&token(MAX_GIVEN)) && all.is_secret(&token(1)));
+        assert!(all.is_secret(&token(MAX_HANDED_OUT)) && all.is_secret(&token(1)));
         assert!(!all.is_secret(&token(0)));
     }
 }

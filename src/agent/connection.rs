@@ -1,6 +1,7 @@
-//! One worker's end of the Agent Client Protocol, version 1: handshake, turns, what the agent asks of us.
+//! Our side of one worker's Agent Client Protocol connection, version 1: the handshake, the turns,
+//! the agent's requests.
 //!
-//! We offer the agent no file system and no terminal: it has its own.
+//! We offer the agent no file system and no terminal, because it has its own.
 
 use std::{
     path::PathBuf,
@@ -31,49 +32,54 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Update,
     lines::{self, Gate},
-    scrub::Scrubber,
-    turn::{CurrentTurn, MAX_QUESTIONS, Prompt, Turn, ask, forward},
+    turn::{CurrentTurn, MAX_QUESTIONS, Prompt, Turn, forward_question, forward_update},
+    worker_secrets::WorkerSecrets,
 };
 
-/// How long an agent may go on after `session/cancel` before it is ended.
+/// How long a turn may last after `session/cancel` before the agent is ended.
 const CANCEL_WITHIN: Duration = Duration::from_secs(10);
 
-/// Why the conversation with an agent ended.
+/// The reason why the connection to an agent ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// It did not answer the handshake in time.
+pub(super) enum EndReason {
+    /// The agent did not answer the handshake in time.
     Silent,
-    /// It answered the handshake with an error; these are its words.
+    /// The agent answered the handshake with this error.
     Refused(String),
-    /// It closed its end, or broke the connection; if it was our judgment, this says what for.
+    /// The agent closed or broke the connection, or we closed it because of this fault.
     Closed(Option<String>),
-    /// It went on after it was told to cancel.
+    /// The agent ignored `session/cancel`.
     Unresponsive,
-    /// It had nothing to do for long enough.
+    /// No prompt arrived for the idle time.
     Idle,
-    /// We ended it.
+    /// The bot ended it.
     Stopped,
 }
 
-/// What the owner of a connection decides.
-pub(super) trait Host: Send + Sync + 'static {
-    /// The handshake is done.
-    fn ready(&self);
-    /// A turn is over; the next prompt may come.
-    fn turn_over(&self);
-    /// Nothing was asked for a while: whether to end it now, which forbids further prompts.
-    fn may_retire(&self) -> bool;
+/// The owner of a connection: it is notified of progress, and decides when an idle connection ends.
+pub(super) trait ConnectionOwner: Send + Sync + 'static {
+    /// Called after the handshake.
+    fn handshake_done(&self);
+    /// Called after a turn, when the next prompt may come.
+    fn turn_done(&self);
+    /// Called after the idle time without a prompt. If this returns true, no further prompt is
+    /// admitted and the worker ends.
+    fn retires_when_idle(&self) -> bool;
 }
 
-/// What a connection needs to know.
-pub(super) struct Terms {
+/// The settings of one connection.
+pub(super) struct ConnectionSettings {
+    /// The worker's working folder.
     pub(super) work: PathBuf,
+    /// How long the handshake may take.
     pub(super) start_within: Duration,
+    /// How long the worker may be without a prompt.
     pub(super) idle: Duration,
-    pub(super) scrubber: Scrubber,
+    /// The secrets to remove from the agent's texts.
+    pub(super) secrets: WorkerSecrets,
 }
 
-/// Tells by its answer that everything before it was handled; see [`lines`].
+/// The request whose answer shows that every earlier line was handled: see [`lines`].
 #[derive(Clone, Debug, Serialize, Deserialize, JsonRpcRequest)]
 #[request(method = "_threadkey/drained", response = Drained)]
 struct DrainedRequest {}
@@ -81,21 +87,21 @@ struct DrainedRequest {}
 #[derive(Clone, Debug, Serialize, Deserialize, JsonRpcResponse)]
 struct Drained {}
 
-/// Talks with the agent until it or we have had enough.
+/// Runs the connection until either side ends it.
 pub(super) async fn converse(
     (stdin, stdout): (ChildStdin, ChildStdout),
-    terms: Terms,
+    settings: ConnectionSettings,
     prompts: &mut mpsc::Receiver<Prompt>,
     current: &CurrentTurn,
-    host: &impl Host,
-) -> End {
+    owner: &impl ConnectionOwner,
+) -> EndReason {
     let gate = Gate::new();
     let transport = Lines::new(
         Box::pin(lines::outgoing(stdin, Arc::clone(&gate))),
         Box::pin(lines::incoming(stdout, Arc::clone(&gate))),
     );
     let (ended, end) = oneshot::channel();
-    let scrubber = terms.scrubber.clone();
+    let secrets = settings.secrets.clone();
     let open_questions = Arc::new(Semaphore::new(MAX_QUESTIONS));
     let (turn_of_update, turn_of_question) = (Arc::clone(current), Arc::clone(current));
     let connection = Client
@@ -103,7 +109,7 @@ pub(super) async fn converse(
         .name("threadkey")
         .on_receive_notification(
             async move |notification: SessionNotification, _cx: ConnectionTo<_>| {
-                forward(&turn_of_update, &scrubber, notification).await;
+                forward_update(&turn_of_update, &secrets, notification).await;
                 Ok(())
             },
             on_receive_notification!(),
@@ -112,7 +118,7 @@ pub(super) async fn converse(
             async move |request: RequestPermissionRequest,
                         responder: Responder<_, V1>,
                         cx: ConnectionTo<_>| {
-                ask(&turn_of_question, &open_questions, request, responder, &cx).await
+                forward_question(&turn_of_question, &open_questions, request, responder, &cx).await
             },
             on_receive_request!(),
         )
@@ -123,56 +129,57 @@ pub(super) async fn converse(
             on_receive_request!(),
         )
         .connect_with(transport, async move |cx| {
-            let _ = ended.send(talk(&cx, terms, prompts, current, host).await);
+            let _ = ended.send(serve_prompts(&cx, settings, prompts, current, owner).await);
             Ok(())
         });
     tokio::select! {
         biased;
         Ok(end) = end => end,
-        _ = connection => End::Closed(gate.fault().map(str::to_owned)),
+        _ = connection => EndReason::Closed(gate.fault().map(str::to_owned)),
     }
 }
 
-async fn talk(
+/// Makes the handshake, and then runs one turn for each prompt.
+async fn serve_prompts(
     cx: &ConnectionTo<Agent>,
-    terms: Terms,
+    settings: ConnectionSettings,
     prompts: &mut mpsc::Receiver<Prompt>,
     current: &CurrentTurn,
-    host: &impl Host,
-) -> End {
-    let session = match timeout(terms.start_within, handshake(cx, terms.work)).await {
-        Err(_) => return End::Silent,
-        Ok(Err(error)) if is_incoming_transport_closed(&error) => return End::Closed(None),
-        Ok(Err(error)) => return End::Refused(terms.scrubber.scrub(&error.message)),
+    owner: &impl ConnectionOwner,
+) -> EndReason {
+    let session = match timeout(settings.start_within, handshake(cx, settings.work)).await {
+        Err(_) => return EndReason::Silent,
+        Ok(Err(error)) if is_incoming_transport_closed(&error) => return EndReason::Closed(None),
+        Ok(Err(error)) => return EndReason::Refused(settings.secrets.scrub(&error.message)),
         Ok(Ok(session)) => session,
     };
-    host.ready();
+    owner.handshake_done();
     loop {
         let prompt = tokio::select! {
             prompt = prompts.recv() => match prompt {
                 Some(prompt) => prompt,
-                None => return End::Stopped,
+                None => return EndReason::Stopped,
             },
-            () = cx.incoming_closed() => return End::Closed(None),
-            () = sleep(terms.idle) => {
-                if host.may_retire() {
-                    return End::Idle;
+            () = cx.incoming_closed() => return EndReason::Closed(None),
+            () = sleep(settings.idle) => {
+                if owner.retires_when_idle() {
+                    return EndReason::Idle;
                 }
                 continue;
             }
         };
         if prompt.updates.is_closed() {
-            // Whoever asked gave up while the agent was starting.
-            host.turn_over();
+            // The caller gave up while the agent was starting.
+            owner.turn_done();
             continue;
         }
         let updates = prompt.updates.clone();
-        let reason = match turn(cx, &session, prompt, current, &terms.scrubber).await {
+        let reason = match turn(cx, &session, prompt, current, &settings.secrets).await {
             Ok(reason) => reason,
-            Err(end) => return end,
+            Err(end_reason) => return end_reason,
         };
         *current.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        host.turn_over();
+        owner.turn_done();
         let _ = updates.send(Update::Done(reason)).await;
     }
 }
@@ -183,14 +190,15 @@ async fn handshake(cx: &ConnectionTo<Agent>, work: PathBuf) -> Result<SessionId,
     Ok(cx.send_request(NewSessionRequest::new(work)).block_task().await?.session_id)
 }
 
-/// One turn; its stop reason, or why the connection is to end. In the latter case the turn stays the current one.
+/// Runs one turn. Returns its stop reason, or the reason why the connection has to end. In the
+/// latter case the turn stays the current one.
 async fn turn(
     cx: &ConnectionTo<Agent>,
     session: &SessionId,
     prompt: Prompt,
     current: &CurrentTurn,
-    scrubber: &Scrubber,
-) -> Result<String, End> {
+    secrets: &WorkerSecrets,
+) -> Result<String, EndReason> {
     let questions_void = CancellationToken::new();
     let _void_at_end = questions_void.clone().drop_guard();
     let updates = prompt.updates.clone();
@@ -204,14 +212,14 @@ async fn turn(
         () = prompt.cancel.cancelled() => {
             questions_void.cancel();
             let _ = cx.send_notification(CancelNotification::new(session.clone()));
-            timeout(CANCEL_WITHIN, answer).await.map_err(|_| End::Unresponsive)?
+            timeout(CANCEL_WITHIN, answer).await.map_err(|_| EndReason::Unresponsive)?
         }
     };
     match answer {
         Ok(answer) => Ok(stop_reason(answer.stop_reason).to_owned()),
-        Err(error) if is_incoming_transport_closed(&error) => Err(End::Closed(None)),
+        Err(error) if is_incoming_transport_closed(&error) => Err(EndReason::Closed(None)),
         Err(error) => {
-            let text = format!("\n**The agent failed:** {}", scrubber.scrub(&error.message));
+            let text = format!("\n**The agent failed:** {}", secrets.scrub(&error.message));
             let _ = updates.send(Update::Text(text)).await;
             Ok("refusal".to_owned())
         }

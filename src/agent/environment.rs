@@ -1,43 +1,45 @@
-//! A worker's environment: nothing of the bot's but `PATH`, `LANG` and `TERM`.
+//! A worker's environment. Of the bot's own one it inherits only `PATH`, `LANG` and `TERM`.
 
 use std::{collections::BTreeMap, ffi::OsString};
 
 use async_trait::async_trait;
 
-use super::{AgentSettings, Holder, PromptError, folders::Folders, scrub::Scrubber};
+use super::{AgentSettings, Holder, PromptError, folders::Folders, worker_secrets::WorkerSecrets};
 use crate::{
     ids::ProviderId,
     secret::{AccessToken, Capability, Secret},
 };
 
-/// The default of `PATH`, where the bot itself has none.
+/// The `PATH` of a worker if the bot has none.
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Where the token API listens; for `threadkey token` inside a worker, too.
+/// The variable with the path of the token API's socket. `threadkey token` inside a worker reads it
+/// as well.
 pub const SOCKET_VARIABLE: &str = "THREADKEY_SOCKET";
-/// What to show there.
+/// The variable with the capability to present there.
 pub const CAPABILITY_VARIABLE: &str = "THREADKEY_CAPABILITY";
 
-/// Where `{token:PROVIDER}` comes from. Implemented with the broker, above.
+/// The source of the tokens for `{token:PROVIDER}`. The broker, on a higher floor, implements it.
 #[async_trait]
 pub trait TokenSource: Send + Sync + 'static {
-    /// An access token for a worker of this holder, or a sentence for its owner.
+    /// Returns an access token for a worker of this holder, or an error to show to its owner. The
+    /// implementation decides whether the holder may use the provider.
     async fn token(&self, holder: &Holder, provider: &ProviderId) -> Result<AccessToken, String>;
 }
 
-/// A variable of ours, as the bot has it.
+/// The bot's own value of a variable, or the default.
 pub(super) fn inherited(name: &str, default: &str) -> OsString {
     std::env::var_os(name).filter(|value| !value.is_empty()).unwrap_or_else(|| default.into())
 }
 
-/// The whole environment, and the secrets in it.
+/// Builds the environment, and lists the secrets in it.
 pub(super) async fn build(
     settings: &AgentSettings,
     folders: &Folders,
     holder: &Holder,
     capability: &Capability,
     tokens: &dyn TokenSource,
-) -> Result<(Vec<(OsString, OsString)>, Scrubber), PromptError> {
+) -> Result<(Vec<(OsString, OsString)>, WorkerSecrets), PromptError> {
     let mut secrets = vec![Secret::new(capability.expose())];
     let mut all: BTreeMap<OsString, OsString> = BTreeMap::new();
     all.insert("PATH".into(), inherited("PATH", DEFAULT_PATH));
@@ -51,16 +53,21 @@ pub(super) async fn build(
             .expand(text)
             .await
             .and_then(|value| {
-                if value.contains('\0') { Err("its value has a NUL character".into()) } else { Ok(value) }
+                if value.contains('\0') {
+                    Err("its value contains a NUL character".into())
+                } else {
+                    Ok(value)
+                }
             })
             .map_err(|detail| PromptError::Environment { variable: variable.clone(), detail })?;
         all.insert(variable.into(), value.into());
     }
     all.insert(SOCKET_VARIABLE.into(), settings.socket.clone().into());
     all.insert(CAPABILITY_VARIABLE.into(), capability.expose().into());
-    Ok((all.into_iter().collect(), Scrubber::new(secrets)))
+    Ok((all.into_iter().collect(), WorkerSecrets::new(secrets)))
 }
 
+/// Expands the placeholders of one environment, and collects the secrets that it puts in.
 struct Expansion<'a> {
     holder: &'a Holder,
     capability: &'a Capability,
@@ -88,7 +95,7 @@ impl Expansion<'_> {
             None if placeholder == "user" => Ok(self.holder.conversation.owner.to_string()),
             Some(("token", provider)) => self.token(provider).await,
             _ => Err(format!(
-                "{{{placeholder}}} is no placeholder: there are {{capability}}, {{conversation}}, {{user}} and {{token:PROVIDER}}"
+                "{{{placeholder}}} is no placeholder: use {{capability}}, {{conversation}}, {{user}} or {{token:PROVIDER}}"
             )),
         }
     }
@@ -96,16 +103,14 @@ impl Expansion<'_> {
     async fn token(&mut self, provider: &str) -> Result<String, String> {
         let provider: ProviderId =
             provider.parse().map_err(|error| format!("{{token:{provider}}}: {error}"))?;
-        if !self.holder.providers.contains(&provider) {
-            return Err(format!("{{token:{provider}}}: {provider} is not among agent.providers"));
-        }
         let token = self.tokens.token(self.holder, &provider).await?;
         self.secrets.push(Secret::new(token.expose()));
         Ok(token.expose().to_owned())
     }
 }
 
-/// `{name}` or `{name:argument}` with a name of lower-case letters; other braces (JSON, say) are text.
+/// Finds the next `{name}` or `{name:argument}`, where the name has lower-case letters only. Other
+/// braces, as in JSON, are text.
 fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
     let mut from = 0;
     while let Some(open) = text[from..].find('{').map(|at| from + at) {
@@ -160,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn placeholders_are_filled_and_other_braces_stay() {
+    async fn placeholders_are_replaced_and_other_braces_stay() {
         assert_eq!(
             expand(r#"{"key":"{token:acme}","u":{"x":"{user}/{conversation}"}} {} {X} {"#).await.as_deref(),
             Ok(r#"{"key":"s3cr3t-token","u":{"x":"8/7"}} {} {X} {"#)
@@ -169,11 +174,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_filled_is_refused_in_words() {
+    async fn a_placeholder_without_a_value_is_an_error_that_says_why() {
         for (text, part) in [
             ("{tokens:acme}", "no placeholder"),
             ("{home}", "no placeholder"),
-            ("{token:foreign}", "not among agent.providers"),
             ("{token:other}", "sign in to other first"),
             ("{token:}", "{token:}"),
         ] {

@@ -1,39 +1,45 @@
-//! A worker's own folders: its home, its temporary files, and where it works. Private to the user that runs the bot.
+//! A worker's own folders: its home, its temporary files and its working folder. They are private
+//! to the bot's system user.
 
 use std::path::{Path, PathBuf};
 
 use super::{Conversation, PromptError};
 use crate::sys::{files, sandbox};
 
-/// See the module.
+/// The folders of one conversation and owner.
 #[derive(Clone, Debug)]
 pub(super) struct Folders {
-    /// All of it.
+    /// The folder that holds the others.
     pub(super) own: PathBuf,
     /// `HOME`.
     pub(super) home: PathBuf,
     /// `TMPDIR`.
     pub(super) tmp: PathBuf,
-    /// Where it works.
+    /// The working folder.
     pub(super) work: PathBuf,
 }
 
 impl Folders {
-    /// Those of one conversation, for one owner: in a direct message between two people that both may use, each has a worker in turn,
-    /// and what the one's has written is not for the other. Touches the disk, so not for an async thread.
-    pub(super) fn make(root: &Path, conversation: &Conversation) -> Result<Self, PromptError> {
-        let made = |path: PathBuf| match files::create_private_folder(&path) {
+    /// Creates the folders of one conversation and owner.
+    ///
+    /// The owner is part of the folder's name, because a conversation can have two owners: two users
+    /// may share a direct message and both prompt in it. Each of them has a worker in turn, and the
+    /// files of one owner's worker must stay hidden from the other owner.
+    ///
+    /// This touches the disk, so async threads must not call it.
+    pub(super) fn create(root: &Path, conversation: &Conversation) -> Result<Self, PromptError> {
+        let created = |path: PathBuf| match files::create_private_folder(&path) {
             Ok(()) => Ok(path),
             Err(source) => Err(PromptError::Folder { path, source }),
         };
-        made(root.to_owned())?;
+        created(root.to_owned())?;
         let root =
             sandbox::resolve(root).map_err(|source| PromptError::Folder { path: root.to_owned(), source })?;
-        let own = made(root.join(format!("{}-{}", conversation.id.0, conversation.owner)))?;
+        let own = created(root.join(format!("{}-{}", conversation.id.0, conversation.owner)))?;
         Ok(Self {
-            home: made(own.join("home"))?,
-            tmp: made(own.join("tmp"))?,
-            work: made(own.join("cwd"))?,
+            home: created(own.join("home"))?,
+            tmp: created(own.join("tmp"))?,
+            work: created(own.join("cwd"))?,
             own,
         })
     }

@@ -1,4 +1,4 @@
-//! From the settings to a running process: folders, program, sandbox, environment.
+//! Starts a worker's process from the settings: folders, program, sandbox, environment.
 
 use std::{
     ffi::OsString,
@@ -10,16 +10,18 @@ use super::{
     AgentSettings, Capabilities, Conversation, Holder, Isolation, PromptError, TokenSource,
     environment::{self, DEFAULT_PATH},
     folders::Folders,
-    scrub::Scrubber,
+    worker_secrets::WorkerSecrets,
 };
 use crate::sys::{
     process::{self, Child, Pipes, Spec},
     sandbox::{self, Policy, Sandbox, SandboxError},
 };
 
-/// What every program may read. Of `/etc` only what libraries look up, for the rest of it is where secrets lie; of `/proc` and
-/// `/sys` only what describes the machine.
-const SYSTEM: &[&str] = &[
+/// The paths that every sandboxed program may read.
+///
+/// Of `/etc` these are the files that libraries look up, because others there hold secrets. Of
+/// `/proc` and `/sys` these are the files that describe the machine.
+const SYSTEM_PATHS: &[&str] = &[
     "/bin",
     "/lib",
     "/lib32",
@@ -82,23 +84,24 @@ const SYSTEM: &[&str] = &[
     "/sys/kernel/mm",
 ];
 
-/// A process that runs, and nobody has talked to yet.
+/// A running process before the ACP handshake.
 pub(super) struct Launched {
     pub(super) child: Child,
     pub(super) pipes: Pipes,
-    pub(super) scrubber: Scrubber,
+    pub(super) secrets: WorkerSecrets,
     /// Its working folder.
     pub(super) work: PathBuf,
 }
 
-/// What it takes to start one, found out before anything is handed to it.
+/// The parts of a process that need the disk. They are ready before the worker gets a capability.
 struct Prepared {
     program: PathBuf,
     folders: Folders,
     sandbox: Option<Sandbox>,
 }
 
-/// Starts a worker's process. Its capability is live when this returns, also with an error.
+/// Starts a worker's process. Even if this returns an error, its capability may be live, and the
+/// caller has to revoke it.
 pub(super) async fn launch(
     settings: &AgentSettings,
     holder: &Holder,
@@ -117,7 +120,7 @@ pub(super) async fn launch(
         preparing.await.map_err(|error| failed(io::Error::other(error)))??;
 
     let capability = capabilities.issue(holder.clone());
-    let (env, scrubber) = environment::build(settings, &folders, holder, &capability, tokens).await?;
+    let (env, secrets) = environment::build(settings, &folders, holder, &capability, tokens).await?;
     let sandboxed = sandbox.is_some();
     let spec = Spec {
         program,
@@ -127,9 +130,10 @@ pub(super) async fn launch(
         sandbox,
     };
     let (child, pipes) = process::spawn(spec).await.map_err(|error| failed(explain(error, sandboxed)))?;
-    Ok(Launched { child, pipes, scrubber, work: folders.work })
+    Ok(Launched { child, pipes, secrets, work: folders.work })
 }
 
+/// Adds to a refusal of the sandbox the setting that may mend it.
 fn explain(error: io::Error, sandboxed: bool) -> io::Error {
     if sandboxed && error.kind() == io::ErrorKind::PermissionDenied {
         let text = format!(
@@ -140,7 +144,8 @@ fn explain(error: io::Error, sandboxed: bool) -> io::Error {
     error
 }
 
-/// Touches the disk, so not for an async thread.
+/// Finds the program, creates the folders and builds the sandbox. This touches the disk, so async
+/// threads must not call it.
 fn prepare(settings: &AgentSettings, conversation: &Conversation) -> Result<Prepared, PromptError> {
     settings.check()?;
     let name = settings.command.first().ok_or(PromptError::NotConfigured)?;
@@ -153,7 +158,7 @@ fn prepare(settings: &AgentSettings, conversation: &Conversation) -> Result<Prep
     if settings.isolation != Isolation::None {
         sandbox::supported().map_err(no_sandbox)?;
     }
-    let folders = Folders::make(&settings.root, conversation)?;
+    let folders = Folders::create(&settings.root, conversation)?;
     let sandbox = match settings.isolation {
         Isolation::None => None,
         Isolation::Auto | Isolation::Landlock => {
@@ -173,7 +178,7 @@ fn no_sandbox(error: SandboxError) -> PromptError {
 fn policy(settings: &AgentSettings, program: &Path, folders: &Folders) -> Policy {
     let mut deny = settings.deny.clone();
     deny.push(settings.root.clone());
-    let mut read_if_there: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
+    let mut read_if_there: Vec<PathBuf> = SYSTEM_PATHS.iter().map(PathBuf::from).collect();
     read_if_there.extend(program_paths(program, &deny));
     Policy {
         read: settings.read.clone(),
@@ -184,7 +189,8 @@ fn policy(settings: &AgentSettings, program: &Path, folders: &Folders) -> Policy
     }
 }
 
-/// The program itself, where it is named and where it is, and the folder it is in, unless that one holds more than programs.
+/// Returns the paths that the program needs to run: its own path and the folder with its real file.
+/// The folder is left out if a home, the temporary files or a denied path lies in it.
 fn program_paths(program: &Path, deny: &[PathBuf]) -> Vec<PathBuf> {
     let mut paths = vec![program.to_owned()];
     if let Ok(real) = sandbox::resolve(program)

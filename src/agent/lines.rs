@@ -1,8 +1,9 @@
-//! Lines from and to a worker, bounded.
+//! Lines from and to a worker, with limits.
 //!
-//! The protocol crate reads ahead and queues what it has not handled, both ways, without a bound. The [`Gate`]
-//! gives it one: after [`LINES_AHEAD`] lines or [`BYTES_AHEAD`] bytes the incoming stream puts in a request of its own, and yields nothing
-//! more until the answer to it comes out at the other end. By then all that came before was handled and answered.
+//! The protocol crate reads ahead and queues unhandled messages in both directions without a limit.
+//! The [`Gate`] adds a limit. After [`LINES_AHEAD`] lines or [`BYTES_AHEAD`] bytes the incoming
+//! stream inserts a request of its own. It yields nothing more until the answer to this request
+//! arrives in the outgoing stream. By then every earlier line is handled and answered.
 
 use std::{
     io,
@@ -19,18 +20,20 @@ use crate::sys::random;
 
 /// The longest line that a worker may send, in bytes.
 pub(super) const MAX_LINE: usize = 1024 * 1024;
+/// How many lines may be read ahead of their handling.
 const LINES_AHEAD: usize = 64;
+/// How many bytes may be read ahead of their handling.
 const BYTES_AHEAD: usize = MAX_LINE;
 
-/// The method of the request that tells when everything before it was handled; nobody else sends it.
+/// The method of the inserted request. Its answer shows that every earlier line was handled.
 pub(super) const DRAINED_METHOD: &str = "_threadkey/drained";
 
 /// A line, without its end.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// All of it.
+    /// The whole line.
     Whole(Vec<u8>),
-    /// It was longer than the limit; this is its beginning, and the rest was passed over.
+    /// The beginning of a line that is longer than the limit. The rest is skipped.
     Cut(Vec<u8>),
 }
 
@@ -45,7 +48,8 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
         Self { reader: BufReader::new(reader), limit }
     }
 
-    /// The next line, `None` at the end. A last line without an end counts.
+    /// Returns the next line, or `None` at the end of the input. The last line may lack its line
+    /// end.
     pub(super) async fn next(&mut self) -> io::Result<Option<Line>> {
         let mut line = Vec::new();
         let mut cut = false;
@@ -72,10 +76,11 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
     }
 }
 
-/// Couples the two directions of one connection.
+/// Connects the two directions of one connection: an answer in one lets the other continue.
 #[derive(Debug)]
 pub(super) struct Gate {
-    /// Known to nobody outside this process, so that no worker can open the gate itself.
+    /// The id of the inserted request. It is random, so that no worker can open the gate with a
+    /// forged answer.
     id: String,
     answered: Notify,
     fault: OnceLock<String>,
@@ -90,7 +95,7 @@ impl Gate {
         })
     }
 
-    /// Why the incoming lines ended early, if they did.
+    /// The reason why the incoming lines ended early, if they did.
     pub(super) fn fault(&self) -> Option<&str> {
         self.fault.get().map(String::as_str)
     }
@@ -104,42 +109,45 @@ impl Gate {
 struct Incoming<R> {
     lines: BoundedLines<R>,
     gate: Arc<Gate>,
+    /// Lines and bytes since the last inserted request.
     ahead: (usize, usize),
+    /// The inserted request has no answer yet.
     waiting: bool,
 }
 
-/// What the worker says. An overlong line is an error, and then the connection is over.
+/// The lines from the worker. A line over the limit is an error that ends the connection.
 pub(super) fn incoming<R: AsyncRead + Unpin + Send + 'static>(
     reader: R,
     gate: Arc<Gate>,
 ) -> impl Stream<Item = io::Result<String>> + Send + 'static {
     let lines = BoundedLines::new(reader, MAX_LINE);
-    stream::unfold(Incoming { lines, gate, ahead: (0, 0), waiting: false }, |mut at| async move {
-        if at.waiting {
-            at.gate.answered.notified().await;
-            at.waiting = false;
+    stream::unfold(Incoming { lines, gate, ahead: (0, 0), waiting: false }, |mut incoming| async move {
+        if incoming.waiting {
+            incoming.gate.answered.notified().await;
+            incoming.waiting = false;
         }
-        if at.ahead.0 >= LINES_AHEAD || at.ahead.1 >= BYTES_AHEAD {
-            at.ahead = (0, 0);
-            at.waiting = true;
-            return Some((Ok(at.gate.request()), at));
+        if incoming.ahead.0 >= LINES_AHEAD || incoming.ahead.1 >= BYTES_AHEAD {
+            incoming.ahead = (0, 0);
+            incoming.waiting = true;
+            return Some((Ok(incoming.gate.request()), incoming));
         }
-        let line = match at.lines.next().await {
+        let line = match incoming.lines.next().await {
             Ok(Some(Line::Whole(line))) => Ok(String::from_utf8_lossy(&line).into_owned()),
             Ok(Some(Line::Cut(_))) => {
                 let fault = format!("it sent a line of more than {} MiB", MAX_LINE / 1024 / 1024);
-                let _ = at.gate.fault.set(fault.clone());
+                let _ = incoming.gate.fault.set(fault.clone());
                 Err(io::Error::new(io::ErrorKind::InvalidData, fault))
             }
             Ok(None) => return None,
             Err(error) => Err(error),
         };
-        at.ahead = (at.ahead.0 + 1, at.ahead.1 + line.as_ref().map_or(0, String::len));
-        Some((line, at))
+        let bytes = line.as_ref().map_or(0, String::len);
+        incoming.ahead = (incoming.ahead.0 + 1, incoming.ahead.1 + bytes);
+        Some((line, incoming))
     })
 }
 
-/// What is said to the worker.
+/// The lines to the worker. The answer to the inserted request is not written: it opens the gate.
 pub(super) fn outgoing<W: AsyncWrite + Unpin + Send + 'static>(
     writer: W,
     gate: Arc<Gate>,
@@ -166,7 +174,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_line_over_the_limit_is_cut_and_the_next_one_is_whole() {
+    async fn a_line_over_the_limit_is_cut_and_the_next_line_is_whole() {
         let mut lines = BoundedLines::new(&b"1234\n12345\n\n12"[..], 4);
         let mut all = Vec::new();
         while let Some(line) = lines.next().await.expect("memory is readable") {
@@ -177,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_read_ahead_of_what_was_answered() {
+    async fn reading_ahead_stops_until_earlier_lines_are_answered() {
         let gate = Gate::new();
         let text = "{}\n".repeat(LINES_AHEAD + 1);
         let mut incoming = Box::pin(incoming(std::io::Cursor::new(text.into_bytes()), Arc::clone(&gate)));
@@ -191,7 +199,7 @@ mod tests {
         let (ours, _worker) = tokio::io::duplex(64);
         let mut outgoing = Box::pin(outgoing(ours, Arc::clone(&gate)));
         outgoing.send("{\"id\":\"drained-guess\"}".to_owned()).await.expect("there is room");
-        assert!(futures_util::poll!(incoming.next()).is_pending(), "another answer does not open the gate");
+        assert!(futures_util::poll!(incoming.next()).is_pending(), "a forged answer does not open the gate");
         outgoing
             .send(format!("{{\"id\":\"{}\",\"result\":{{}}}}", gate.id))
             .await

@@ -1,10 +1,15 @@
-//! Workers: one ACP agent process per conversation, what it may know, and what it says.
+//! Workers: one ACP agent process per conversation, its secrets, and its output.
 //!
-//! [`Workers`] starts a worker at its conversation's first prompt and ends it when it idles, crashes, or is told to. A
-//! worker is a process group of its own with an environment, a home and a sandbox of its own; it shows its
-//! [`Capabilities`] entry to the token API, and that entry is void before the process is signalled. The protocol is
-//! ACP version 1 over stdin and stdout. Everything that a worker can make us keep is bounded: lines, queued
-//! messages, updates, permission requests, its stderr.
+//! [`Workers`] starts a worker at its conversation's first prompt. A worker ends if it is idle for
+//! long, crashes, or is stopped. The protocol is ACP version 1 over stdin and stdout.
+//!
+//! Invariants:
+//!
+//! - A worker has a process group, an environment, a home and a sandbox of its own.
+//! - It presents a capability to the token API ([`Capabilities`]), which is void before the process
+//!   is signalled.
+//! - Everything that a worker can make us keep is bounded: lines, queued messages, updates,
+//!   permission requests, stderr.
 
 pub mod builtin;
 mod capability;
@@ -13,7 +18,6 @@ mod environment;
 mod folders;
 mod launch;
 mod lines;
-mod scrub;
 mod settings;
 mod stderr;
 mod table;
@@ -21,6 +25,7 @@ pub mod token_client;
 mod turn;
 mod updates;
 mod worker;
+mod worker_secrets;
 mod workers;
 
 pub use capability::{Capabilities, Holder};
@@ -37,38 +42,40 @@ use crate::{
     sys::sandbox::SandboxError,
 };
 
-/// For whom a worker runs.
+/// The conversation that a worker serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conversation {
     /// The thread or DM channel.
     pub id: ConversationId,
-    /// Only this person prompts it, and only this person's sessions serve it.
+    /// The only user that may prompt the worker, and the one whose sessions serve it.
     pub owner: Snowflake,
-    /// The server it is in, where the owner may use that server's shared sessions.
+    /// The server of this conversation, if the owner may use that server's shared sessions.
     pub shared_guild: Option<Snowflake>,
 }
 
-/// What a worker says during a turn, in order; the last is [`Update::Done`] or [`Update::Crashed`].
+/// A piece of a worker's output during a turn. The last one is [`Update::Done`] or
+/// [`Update::Crashed`].
 #[derive(Debug)]
 pub enum Update {
     /// More of the answer (Markdown).
     Text(String),
-    /// A tool call began or went on.
+    /// A tool call began or changed.
     Tool {
-        /// To tell apart the calls of one turn.
+        /// Identifies the call within its turn.
         id: String,
-        /// For people.
+        /// The title to show.
         title: String,
         /// `pending`, `in_progress`, `completed` or `failed`.
         status: String,
     },
     /// The agent asks its owner for permission. Dropping `answer` refuses.
     Permission(PermissionRequest),
-    /// The turn is over: `end_turn`, `cancelled`, `max_tokens`, `max_turn_requests` or `refusal`.
+    /// The turn has ended with this stop reason: `end_turn`, `cancelled`, `max_tokens`,
+    /// `max_turn_requests` or `refusal`.
     Done(String),
-    /// The process is gone.
+    /// The process has ended.
     Crashed {
-        /// How it ended, and the end of what it wrote to stderr, scrubbed of its secrets.
+        /// How it ended, and the end of its stderr without the worker's secrets.
         detail: String,
     },
 }
@@ -76,91 +83,91 @@ pub enum Update {
 /// A question to the owner.
 #[derive(Debug)]
 pub struct PermissionRequest {
-    /// What it wants to do.
+    /// The action to permit.
     pub title: String,
-    /// Id and label of the choices.
+    /// Id and label of each choice.
     pub options: Vec<(String, String)>,
-    /// The chosen id.
+    /// Takes the id of the choice.
     pub answer: oneshot::Sender<String>,
 }
 
-/// Why a prompt did not reach a worker. The conversation is as it was.
+/// The reason why a prompt did not reach a worker. The conversation is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum PromptError {
-    /// No agent in the configuration.
+    /// The configuration has no agent.
     #[error("no agent is configured: set agent.command in threadkey.toml")]
     NotConfigured,
-    /// The program is not there.
+    /// The program is missing or cannot be run.
     #[error("the agent program {program:?} cannot be started: {source}. Check agent.command")]
     Spawn {
-        /// What was tried.
+        /// The configured program.
         program: String,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// It ended before it could be talked to.
+    /// The agent ended before it answered the handshake.
     #[error(
         "the agent {program:?} ended before it was ready ({detail}). Check that it speaks ACP on its standard input and output"
     )]
     DiedAtOnce {
-        /// What was started.
+        /// The configured program.
         program: String,
         /// How it ended, and the end of its stderr.
         detail: String,
     },
-    /// No handshake in time.
-    #[error("the agent {program:?} did not answer within {} s; it was stopped", within.as_secs())]
+    /// The agent did not answer the handshake in time.
+    #[error("the agent {program:?} did not answer within {} s and was stopped. Check that it speaks ACP on its standard input and output", within.as_secs())]
     Silent {
-        /// What was started.
+        /// The configured program.
         program: String,
-        /// The bound.
+        /// The limit.
         within: Duration,
     },
-    /// It does not speak our protocol version or refused a session.
-    #[error("the agent {program:?} refused: {detail}")]
+    /// The agent does not speak our protocol version, or refused a session.
+    #[error("the agent {program:?} refused to start ({detail}). Check the agent's own configuration")]
     Refused {
-        /// What was started.
+        /// The configured program.
         program: String,
-        /// Its words.
+        /// The agent's error message.
         detail: String,
     },
-    /// It cannot be kept apart here.
+    /// This machine cannot isolate the agent.
     #[error(
         "this machine cannot isolate agents: {0}. Set agent.isolation = \"none\" only if they may read what the bot can read"
     )]
     NoIsolation(String),
-    /// Its sandbox could not be made.
-    #[error("the agent's sandbox cannot be made: {0}. Check agent.command and agent.read")]
+    /// The sandbox could not be built.
+    #[error("the agent's sandbox cannot be built: {0}. Check agent.command and agent.read")]
     Sandbox(SandboxError),
-    /// The settings contradict what they are for.
+    /// The settings would give a worker access to secrets.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The bound on workers is reached.
+    /// The limit on workers is reached.
     #[error("{0} agents are running, which is the limit (agent.max_workers): stop one with /stop, or wait")]
     TooMany(usize),
-    /// The worker is still busy with the last prompt.
-    #[error("the agent is still working on the last prompt: wait, or /stop it")]
+    /// The worker is still working on the last prompt.
+    #[error("the agent is still working on the last prompt: wait, or stop it with /stop")]
     Busy,
-    /// Somebody ended it while it was being started.
-    #[error("the agent was stopped while it was starting")]
+    /// The worker was ended while it was starting.
+    #[error("the agent was stopped while it was starting: send your message again")]
     Stopped,
-    /// The bot is ending.
-    #[error("threadkey is shutting down: ask again when it is back")]
+    /// The bot is shutting down.
+    #[error("threadkey is shutting down: ask again after it has restarted")]
     ShuttingDown,
-    /// A variable of its environment could not be filled.
+    /// The value of an environment variable could not be built.
     #[error("agent.env.{variable}: {detail}")]
     Environment {
-        /// Which one.
+        /// The variable's name.
         variable: String,
-        /// A sentence.
+        /// The problem, for the operator or the owner.
         detail: String,
     },
-    /// Its folder could not be made.
-    #[error("the agent's folder {path} cannot be made: {source}", path = path.display())]
+    /// The worker's folder could not be created.
+    #[error("the agent's folder {path} cannot be created: {source}", path = path.display())]
     Folder {
-        /// Which one.
+        /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 }

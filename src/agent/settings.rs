@@ -1,4 +1,4 @@
-//! How workers are run, and which settings are refused.
+//! The settings of workers, and the check that refuses unsafe ones.
 
 use std::{
     collections::BTreeMap,
@@ -9,61 +9,63 @@ use std::{
 
 use crate::{ids::ProviderId, sys::sandbox};
 
-/// How a worker is kept from what is not its own.
+/// How a worker is isolated from the bot, other workers and the rest of the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Isolation {
-    /// The strongest that this machine offers; refuses to spawn where there is none.
+    /// The strongest isolation that this machine offers. Without any, no worker starts.
     #[default]
     Auto,
-    /// Landlock with its signal and socket scopes (Linux 6.12); refuses to spawn where it is missing.
+    /// Landlock with its signal and socket scopes (Linux 6.12). Without it, no worker starts.
     Landlock,
-    /// Nothing. A worker can then read what the bot can read.
+    /// No isolation. A worker can then read every file that the bot can read.
     None,
 }
 
-/// How workers are run.
+/// The settings of all workers.
 #[derive(Clone, Debug)]
 pub struct AgentSettings {
     /// The program and its arguments.
     pub command: Vec<String>,
-    /// Which providers' tokens a worker may ask for.
+    /// The providers whose tokens a worker may ask for.
     pub providers: Vec<ProviderId>,
-    /// How it is kept apart.
+    /// The isolation.
     pub isolation: Isolation,
-    /// More variables for its environment; `{capability}`, `{conversation}`, `{user}` and `{token:PROVIDER}` expand.
+    /// More environment variables, in which `{capability}`, `{conversation}`, `{user}` and
+    /// `{token:PROVIDER}` expand.
     pub env: BTreeMap<String, String>,
-    /// Where each worker gets a folder of its own, with HOME, TMPDIR and its working folder in it.
+    /// The folder in which each worker gets a folder of its own, with its HOME, TMPDIR and working
+    /// folder.
     pub root: PathBuf,
     /// The token API's socket.
     pub socket: PathBuf,
-    /// Folders that workers may read besides the system's and the program's own.
+    /// Folders that workers may read besides the system's and the program's own ones.
     pub read: Vec<PathBuf>,
-    /// What no sandboxed worker may reach even where it lies under a readable folder: the store's folder, the configuration, files
-    /// with secrets. `root` counts as one of them.
+    /// The paths that no sandboxed worker may reach, even below a readable folder: the store's
+    /// folder, the configuration, and files with secrets. `root` counts as one of them.
     pub deny: Vec<PathBuf>,
-    /// How many may run at once.
+    /// How many workers may run at once.
     pub max_workers: usize,
-    /// How long one may idle before it is ended.
+    /// How long a worker may be idle before it is ended.
     pub idle: Duration,
-    /// How long one gets to answer the ACP handshake.
+    /// How long a worker may take to answer the ACP handshake.
     pub start_within: Duration,
 }
 
-/// Why these settings are no good. What is at fault is named as in threadkey.toml.
+/// The reason why settings are refused. The message names the setting as in threadkey.toml.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// A folder that workers may read holds what they must not.
+    /// A folder that workers may read holds a secret.
     #[error(
-        "agent.read: {read} holds {secret}, which no agent may see: move one of them, or name folders that do not hold it",
+        "agent.read: {read} holds {secret}, which no agent may see: move one of them, or list folders without it",
         read = read.display(), secret = secret.display()
     )]
     ReadsSecret {
         /// The folder of `agent.read`.
         read: PathBuf,
-        /// What it would open up.
+        /// The path in it that no worker may read.
         secret: PathBuf,
     },
-    /// The workers' own folders lie with the secrets.
+    /// The folder of the workers lies in a folder with secrets.
     #[error(
         "agent.root: {root} lies in {secret}, which no agent may see: choose another folder",
         root = root.display(), secret = secret.display()
@@ -71,25 +73,27 @@ pub enum SettingsError {
     RootInSecret {
         /// The folder of `agent.root`.
         root: PathBuf,
-        /// Where it lies.
+        /// The folder that holds it.
         secret: PathBuf,
     },
-    /// A path could not be looked at.
-    #[error("{path} cannot be looked at: {source}", path = path.display())]
+    /// A path could not be resolved.
+    #[error("{path} cannot be resolved: {source}. Check the paths in the table agent of threadkey.toml", path = path.display())]
     Path {
-        /// Which one.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl AgentSettings {
-    /// Refuses settings under which a sandboxed worker could read another's folder, the store or the configuration. Looks at
-    /// symlinks, so it opens folders.
+    /// Refuses settings with which a sandboxed worker could read another worker's folder, the store
+    /// or the configuration.
+    ///
+    /// This resolves symlinks, so it touches the disk.
     ///
     /// # Errors
-    /// With a sentence for the operator.
+    /// The setting that the operator has to change.
     pub fn check(&self) -> Result<(), SettingsError> {
         if self.isolation == Isolation::None {
             return Ok(());

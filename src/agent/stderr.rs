@@ -1,4 +1,4 @@
-//! The end of what a worker wrote to stderr, without its secrets.
+//! The last lines of a worker's stderr, without its secrets.
 
 use std::{
     collections::VecDeque,
@@ -10,16 +10,19 @@ use tokio::{io::AsyncRead, task::JoinHandle, time::timeout};
 
 use super::{
     lines::{BoundedLines, Line},
-    scrub::Scrubber,
+    worker_secrets::WorkerSecrets,
 };
 use crate::ids::ConversationId;
 
+/// The longest line, in bytes.
 const MAX_LINE: usize = 4096;
-const KEEP: usize = 4096;
-/// How long to wait for the end of the pipe once the process is gone; whoever escaped its group may hold it open.
+/// How many bytes are kept in all.
+const MAX_KEPT: usize = 4096;
+/// How long to wait for the end of the pipe after the process has ended. A process that left its
+/// group may hold the pipe open.
 const END_WITHIN: Duration = Duration::from_secs(1);
 
-/// Reads a worker's stderr to its end, keeping the last lines.
+/// Reads a worker's stderr to its end, and keeps the last lines.
 #[derive(Debug)]
 pub(super) struct Stderr {
     tail: Arc<Mutex<VecDeque<String>>>,
@@ -30,14 +33,14 @@ impl Stderr {
     pub(super) fn read<R: AsyncRead + Unpin + Send + 'static>(
         reader: R,
         conversation: ConversationId,
-        scrubber: Scrubber,
+        secrets: WorkerSecrets,
     ) -> Self {
         let tail = Arc::new(Mutex::new(VecDeque::new()));
         let kept = Arc::clone(&tail);
         let reader = tokio::spawn(async move {
             let mut lines = BoundedLines::new(reader, MAX_LINE);
             while let Ok(Some(line)) = lines.next().await {
-                let line = printable(&scrubber, line);
+                let line = printable(&secrets, line);
                 tracing::debug!(conversation = %conversation.0, line, "the agent's stderr");
                 keep(&mut kept.lock().unwrap_or_else(PoisonError::into_inner), line);
             }
@@ -45,7 +48,7 @@ impl Stderr {
         Self { tail, reader }
     }
 
-    /// What was kept, once the pipe has ended or as far as it has come.
+    /// Returns the last lines. Waits a moment for the end of the pipe.
     pub(super) async fn finish(mut self) -> String {
         let _ = timeout(END_WITHIN, &mut self.reader).await;
         self.reader.abort();
@@ -54,14 +57,14 @@ impl Stderr {
     }
 }
 
-fn printable(scrubber: &Scrubber, line: Line) -> String {
+fn printable(secrets: &WorkerSecrets, line: Line) -> String {
     let (bytes, cut) = match line {
         Line::Whole(bytes) => (bytes, false),
         Line::Cut(bytes) => (bytes, true),
     };
-    let mut text = scrubber.scrub(&String::from_utf8_lossy(&bytes));
+    let mut text = secrets.scrub(&String::from_utf8_lossy(&bytes));
     if cut {
-        // A secret may have been cut through where the limit fell.
+        // The limit may have cut a secret in two, and the scrubber does not recognise a half.
         let end = text.char_indices().rev().find(|(_, c)| !is_token_character(*c)).map_or(0, |(at, _)| at);
         text.truncate(end);
         text.push('…');
@@ -77,7 +80,7 @@ fn is_token_character(c: char) -> bool {
 
 fn keep(tail: &mut VecDeque<String>, line: String) {
     tail.push_back(line);
-    while tail.len() > 1 && tail.iter().map(|line| line.len() + 1).sum::<usize>() > KEEP {
+    while tail.len() > 1 && tail.iter().map(|line| line.len() + 1).sum::<usize>() > MAX_KEPT {
         tail.pop_front();
     }
 }
@@ -88,27 +91,28 @@ mod tests {
     use crate::{ids::Snowflake, secret::Secret};
 
     async fn tail_of(text: &str) -> String {
-        let scrubber = Scrubber::new([Secret::new("s3cr3t"), Secret::new("s3cr3t-longer"), Secret::new("")]);
+        let secrets =
+            WorkerSecrets::new([Secret::new("s3cr3t"), Secret::new("s3cr3t-longer"), Secret::new("")]);
         let reader = std::io::Cursor::new(text.as_bytes().to_vec());
-        Stderr::read(reader, ConversationId(Snowflake(1)), scrubber).finish().await
+        Stderr::read(reader, ConversationId(Snowflake(1)), secrets).finish().await
     }
 
     #[tokio::test]
-    async fn secrets_and_control_characters_are_taken_out() {
+    async fn stderr_is_kept_without_secrets_and_control_characters() {
         assert_eq!(tail_of("a s3cr3t-longer\x1b[1m b\ns3cr3t\n").await, "a …[1m b\n…");
     }
 
     #[tokio::test]
-    async fn a_secret_that_the_limit_cuts_through_is_taken_out() {
+    async fn a_secret_cut_in_two_by_the_line_limit_is_removed() {
         let text = format!("{} s3cr3t", "x ".repeat((MAX_LINE - 4) / 2));
         let tail = tail_of(&text).await;
         assert!(tail.ends_with("x …") && !tail.contains("s3c"), "{tail}");
     }
 
     #[tokio::test]
-    async fn only_the_last_lines_are_kept() {
+    async fn only_the_last_lines_of_stderr_are_kept() {
         let text: String = (0..5000).map(|n| format!("line {n}\n")).collect();
         let tail = tail_of(&text).await;
-        assert!(tail.len() <= KEEP && tail.ends_with("line 4999"), "{tail}");
+        assert!(tail.len() <= MAX_KEPT && tail.ends_with("line 4999"), "{tail}");
     }
 }

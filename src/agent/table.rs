@@ -1,8 +1,8 @@
-//! The table of workers: which conversation has one, and what its state is.
+//! The table of workers: at most one for each conversation, with its state.
 //!
-//! A conversation has one entry from the moment its worker is being started until its process is reaped and its capability
-//! void; whoever comes in between waits for the end and then starts afresh. Nothing here waits: the lock of the table is
-//! never held across an await.
+//! A conversation has an entry from the start of its worker until the process is reaped and the
+//! capability is void. A prompt for an ending worker waits for its end, and then starts a new
+//! worker. Nothing here waits: the lock of the table is never held across an await.
 
 use std::{
     collections::HashMap,
@@ -12,85 +12,88 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Capabilities, Conversation, PromptError, connection::Host, turn::Prompt};
+use super::{Capabilities, Conversation, PromptError, connection::ConnectionOwner, turn::Prompt};
 use crate::ids::ConversationId;
 
-/// See the module.
+/// All workers of this process.
 pub(super) struct Table {
     rows: Mutex<Rows>,
     max_workers: usize,
     capabilities: Arc<Capabilities>,
-    /// Counts the times that a worker came or went.
+    /// Counts the changes of [`Table::live`].
     changed: watch::Sender<u64>,
 }
 
 #[derive(Default)]
 struct Rows {
+    /// No further prompt is admitted.
     closed: bool,
-    entries: HashMap<ConversationId, Entry>,
+    entries: HashMap<ConversationId, WorkerState>,
 }
 
-struct Entry {
+/// The state of one conversation's worker.
+struct WorkerState {
     conversation: Conversation,
-    state: State,
+    phase: Phase,
     prompts: mpsc::Sender<Prompt>,
-    /// The turn under way, to cancel it.
+    /// Cancels the turn in progress.
     turn: Option<CancellationToken>,
-    /// Asks the worker's task to end it.
+    /// Asks the worker's task to end the worker.
     stop: CancellationToken,
-    /// Fires when the entry is gone.
+    /// Fires when the entry has been removed.
     ended: CancellationToken,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Phase {
     Running,
     Ending,
 }
 
-/// What became of a prompt.
+/// The result of [`Table::admit`].
 pub(super) enum Admission {
-    /// The conversation's worker has it.
-    Given,
-    /// There was no worker. There is an entry for one now, whose task is to be started with this.
-    Vacant(Vacancy),
-    /// Its worker is at its end: to be tried again once that has come.
-    After(CancellationToken, Prompt),
+    /// The conversation's worker has the prompt.
+    Delivered,
+    /// The conversation had no worker. It has an entry now, and the caller must start the worker's
+    /// task.
+    Start(NewWorker),
+    /// The conversation's worker is ending. The caller tries again after the token has fired.
+    RetryAfter(CancellationToken, Prompt),
 }
 
-/// A new entry, and what its worker's task and whoever waits for it need.
-pub(super) struct Vacancy {
-    pub(super) seat: Seat,
-    /// The prompt is in it already.
+/// A new entry, with the channels of the worker's task and of the caller that waits for the start.
+pub(super) struct NewWorker {
+    pub(super) entry: TableEntry,
+    /// The worker's prompts. The first one is already in it.
     pub(super) prompts: mpsc::Receiver<Prompt>,
-    /// Asks the worker's task to end it.
+    /// Asks the worker's task to end the worker.
     pub(super) stop: CancellationToken,
-    /// How the start went.
+    /// The result of the start.
     pub(super) started: oneshot::Receiver<Result<(), PromptError>>,
 }
 
-/// Tells whoever waits for a start how it went.
-type Ready = oneshot::Sender<Result<(), PromptError>>;
+/// Takes the result of a start.
+type StartReport = oneshot::Sender<Result<(), PromptError>>;
 
-/// One worker's place in the table, for its task.
+/// A handle to one worker's entry in the table, for the worker's task.
 #[derive(Clone)]
-pub(super) struct Seat {
+pub(super) struct TableEntry {
     table: Arc<Table>,
     id: ConversationId,
-    ready: Arc<Mutex<Option<Ready>>>,
+    start_report: Arc<Mutex<Option<StartReport>>>,
 }
 
 impl Table {
-    /// Nobody is in it yet, and never more than `max_workers`.
+    /// An empty table for at most `max_workers` workers.
     pub(super) fn new(capabilities: Arc<Capabilities>, max_workers: usize) -> Self {
         let (rows, changed) = (Mutex::default(), watch::Sender::new(0));
         Self { rows, max_workers, capabilities, changed }
     }
 
-    /// Gives the prompt to the conversation's worker, or makes an entry for one.
+    /// Delivers the prompt to the conversation's worker, or adds an entry for a new worker.
     ///
     /// # Errors
-    /// [`PromptError`], with a sentence for the person; the table is as it was.
+    /// [`PromptError`], to show to the user. The table is then unchanged.
     pub(super) fn admit(
         self: &Arc<Self>,
         conversation: &Conversation,
@@ -101,12 +104,13 @@ impl Table {
             return Err(PromptError::ShuttingDown);
         }
         if let Some(entry) = rows.entries.get_mut(&conversation.id) {
-            if entry.state == State::Ending {
-                return Ok(Admission::After(entry.ended.clone(), prompt));
+            if entry.phase == Phase::Ending {
+                return Ok(Admission::RetryAfter(entry.ended.clone(), prompt));
             }
             if entry.conversation != *conversation {
-                // Another owner, or other rights: the worker that has the old ones' capability must not serve them.
-                return Ok(Admission::After(self.stop_entry(entry), prompt));
+                // The owner or the rights differ. The worker has the capability of the old ones, so
+                // it must not serve the new ones.
+                return Ok(Admission::RetryAfter(self.stop_entry(entry), prompt));
             }
             if entry.turn.is_some() {
                 return Err(PromptError::Busy);
@@ -115,11 +119,12 @@ impl Table {
             return match entry.prompts.try_send(prompt) {
                 Ok(()) => {
                     entry.turn = Some(turn);
-                    Ok(Admission::Given)
+                    Ok(Admission::Delivered)
                 }
-                // Its task is past taking prompts, and about to say so in this table.
+                // The worker's task takes no more prompts, and is about to mark this entry as
+                // ending.
                 Err(mpsc::error::TrySendError::Closed(prompt)) => {
-                    Ok(Admission::After(entry.ended.clone(), prompt))
+                    Ok(Admission::RetryAfter(entry.ended.clone(), prompt))
                 }
                 Err(mpsc::error::TrySendError::Full(_)) => Err(PromptError::Busy),
             };
@@ -127,60 +132,66 @@ impl Table {
         if rows.entries.len() >= self.max_workers {
             return Err(PromptError::TooMany(self.max_workers));
         }
-        Ok(Admission::Vacant(self.enter(&mut rows, conversation, prompt)))
+        Ok(Admission::Start(self.add_entry(&mut rows, conversation, prompt)))
     }
 
-    fn enter(self: &Arc<Self>, rows: &mut Rows, conversation: &Conversation, prompt: Prompt) -> Vacancy {
+    fn add_entry(
+        self: &Arc<Self>,
+        rows: &mut Rows,
+        conversation: &Conversation,
+        prompt: Prompt,
+    ) -> NewWorker {
         let (prompts, to_worker) = mpsc::channel(1);
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let turn = Some(prompt.cancel.clone());
         let sent = prompts.try_send(prompt).is_ok();
-        debug_assert!(sent, "a new channel has room for one");
+        debug_assert!(sent, "a new channel has room for one prompt");
         rows.entries.insert(
             conversation.id,
-            Entry {
+            WorkerState {
                 conversation: conversation.clone(),
-                state: State::Running,
+                phase: Phase::Running,
                 prompts,
                 turn,
                 stop: stop.clone(),
                 ended,
             },
         );
-        self.tell();
-        let (ready, started) = oneshot::channel();
-        let seat =
-            Seat { table: Arc::clone(self), id: conversation.id, ready: Arc::new(Mutex::new(Some(ready))) };
-        Vacancy { seat, prompts: to_worker, stop, started }
+        self.notify_change();
+        let (report, started) = oneshot::channel();
+        let start_report = Arc::new(Mutex::new(Some(report)));
+        let entry = TableEntry { table: Arc::clone(self), id: conversation.id, start_report };
+        NewWorker { entry, prompts: to_worker, stop, started }
     }
 
-    /// Cancels the turn under way, if there is one. Says whether there was.
+    /// Cancels the turn in progress. Returns whether there was one.
     pub(super) fn cancel(&self, conversation: ConversationId) -> bool {
         let rows = self.rows();
         let turn = rows.entries.get(&conversation).and_then(|entry| entry.turn.as_ref());
         turn.inspect(|turn| turn.cancel()).is_some()
     }
 
-    /// Asks the conversation's worker to end, its capability void at once. What is given fires when it has.
+    /// Voids the capability of the conversation's worker and asks the worker to end. The returned
+    /// token fires at its end.
     pub(super) fn stop(&self, conversation: ConversationId) -> Option<CancellationToken> {
         self.rows().entries.get_mut(&conversation).map(|entry| self.stop_entry(entry))
     }
 
-    /// Takes no more prompts, and asks all workers to end, as [`Table::stop`] does.
+    /// Admits no more prompts, and asks all workers to end, as [`Table::stop`] does.
     pub(super) fn close(&self) -> Vec<CancellationToken> {
         let mut rows = self.rows();
         rows.closed = true;
         rows.entries.values_mut().map(|entry| self.stop_entry(entry)).collect()
     }
 
-    /// The conversations that have a live worker.
+    /// Returns the conversations with a live worker.
     pub(super) fn live(&self) -> Vec<Conversation> {
         let rows = self.rows();
-        let running = rows.entries.values().filter(|entry| entry.state == State::Running);
+        let running = rows.entries.values().filter(|entry| entry.phase == Phase::Running);
         running.map(|entry| entry.conversation.clone()).collect()
     }
 
-    /// Tells whenever [`Table::live`] may give others.
+    /// Subscribes to changes of [`Table::live`].
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
@@ -189,57 +200,58 @@ impl Table {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self) {
+    fn notify_change(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    fn stop_entry(&self, entry: &mut Entry) -> CancellationToken {
-        entry.state = State::Ending;
-        self.tell();
+    fn stop_entry(&self, entry: &mut WorkerState) -> CancellationToken {
+        entry.phase = Phase::Ending;
+        self.notify_change();
         self.capabilities.revoke(entry.conversation.id);
         entry.stop.cancel();
         entry.ended.clone()
     }
 }
 
-impl Seat {
-    /// Tells whoever waits for the start; `false` if that was done before.
-    pub(super) fn tell_start(&self, outcome: Result<(), PromptError>) -> bool {
-        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Whoever gave up waiting has dropped the turn's channel too, which the connection sees.
-        ready.map(|ready| ready.send(outcome)).is_some()
+impl TableEntry {
+    /// Reports the result of the start to the waiting caller. Returns false if it was reported
+    /// before.
+    pub(super) fn report_start(&self, result: Result<(), PromptError>) -> bool {
+        let report = self.start_report.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // A caller that gave up has also dropped the turn's channel, which the connection notices.
+        report.map(|report| report.send(result)).is_some()
     }
 
-    /// No more prompts, and no more tokens.
-    pub(super) fn leave(&self) {
+    /// Marks the worker as ending: it gets no more prompts and no more tokens.
+    pub(super) fn mark_ending(&self) {
         if let Some(entry) = self.table.rows().entries.get_mut(&self.id) {
-            entry.state = State::Ending;
-            self.table.tell();
+            entry.phase = Phase::Ending;
+            self.table.notify_change();
         }
         self.table.capabilities.revoke(self.id);
     }
 
-    /// The process is gone: the next prompt may start another.
-    pub(super) fn clear(&self) {
-        self.leave();
+    /// Removes the entry after the process has ended. The next prompt may start another worker.
+    pub(super) fn remove(&self) {
+        self.mark_ending();
         if let Some(entry) = self.table.rows().entries.remove(&self.id) {
             entry.ended.cancel();
         }
     }
 }
 
-impl Host for Seat {
-    fn ready(&self) {
-        self.tell_start(Ok(()));
+impl ConnectionOwner for TableEntry {
+    fn handshake_done(&self) {
+        self.report_start(Ok(()));
     }
 
-    fn turn_over(&self) {
+    fn turn_done(&self) {
         if let Some(entry) = self.table.rows().entries.get_mut(&self.id) {
             entry.turn = None;
         }
     }
 
-    fn may_retire(&self) -> bool {
+    fn retires_when_idle(&self) -> bool {
         let mut rows = self.table.rows();
         match rows.entries.get_mut(&self.id) {
             Some(entry) if entry.turn.is_some() => false,

@@ -1,6 +1,8 @@
-//! The worker's side of the token API: HTTP/1.1 over the Unix socket, with the capability as bearer token (RFC 6750 §2.1).
+//! The worker's side of the token API: HTTP/1.1 over the Unix socket, with the capability as bearer
+//! token (RFC 6750 §2.1).
 //!
-//! For the built-in agent, and for `threadkey token` inside a worker. A connection serves one request.
+//! The built-in agent uses it, and `threadkey token` inside a worker. A connection serves one
+//! request.
 
 use std::{fmt::Write as _, io, path::PathBuf, time::Duration};
 
@@ -19,102 +21,113 @@ use crate::{
 
 /// The longest answer that is read, in bytes.
 const MAX_BODY: usize = 256 * 1024;
-/// How long an answer may take, besides what was asked for with `wait`: longer than the API's own bound on a caller.
+/// How long an answer may take beyond the requested `wait`. The API's own limit on a caller is
+/// shorter.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
-/// The pause before another attempt at a socket whose queue is full. Nothing tells when it is no longer.
+/// The pause before another attempt at a socket with a full queue. The system sends no notice when
+/// there is room again.
 const QUEUE_PAUSE: Duration = Duration::from_millis(5);
 
-/// What a token is asked for with.
+/// The parameters of a request for a token.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenQuery {
-    /// How much life the token must have left; the API's default where there is none. Whole seconds.
+    /// The remaining life that the token must have, in whole seconds. Without it the API's default
+    /// counts.
     pub min_ttl: Option<Duration>,
-    /// How long to wait for the owner to sign in, where there is no session. Whole seconds.
+    /// How long to wait for a sign-in of the owner without a session, in whole seconds.
     pub wait: Option<Duration>,
 }
 
-/// A token, and what is told with it.
+/// A token, with the other members of the API's answer.
 #[derive(Clone, Debug)]
 pub struct TokenAnswer {
     /// The token.
     pub access_token: AccessToken,
-    /// How to show it; `Bearer` mostly.
+    /// The authentication scheme to present it with, mostly `Bearer`.
     pub token_type: String,
-    /// When it ends, in Unix seconds.
+    /// When it expires, in Unix seconds.
     pub expires_at: i64,
-    /// The same from now, in seconds.
+    /// Its remaining life, in seconds.
     pub expires_in: i64,
-    /// What it is good for, where the provider said so.
+    /// Its scope, if the provider named one.
     pub scope: Option<String>,
-    /// Whose client it was issued to.
+    /// The provider that issued it.
     pub provider: String,
-    /// On whose behalf.
+    /// The principal that the session belongs to.
     pub principal: String,
-    /// How many commits its session has seen.
+    /// The number of commits to its session.
     pub generation: u64,
-    /// The account that signed in, where it is known.
+    /// The account that signed in, if it is known.
     pub account: Option<String>,
 }
 
-/// Why there is no token.
+/// The reason why the client returns no token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenClientError {
-    /// This process is no worker.
+    /// This process is not a worker.
     #[error(
         "{0} is not set: only a worker that threadkey has started can ask its token API. Is the bot's agent.command what started this?"
     )]
     NotInWorker(&'static str),
-    /// Nobody answers at the socket.
+    /// No server listens on the socket.
     #[error("threadkey's token API at {socket} cannot be reached: {source}. Is the bot running?", socket = socket.display())]
     Unreachable {
         /// The socket's path.
         socket: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The connection broke, or what came is no HTTP.
-    #[error("threadkey's token API at {socket} broke off: {source}. Try again", socket = socket.display())]
+    /// The connection broke, or the answer is not HTTP.
+    #[error("the connection to threadkey's token API at {socket} broke: {source}. Try again", socket = socket.display())]
     Broken {
         /// The socket's path.
         socket: PathBuf,
-        /// What went wrong.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// No answer in time.
+    /// The API did not answer in time.
     #[error("threadkey's token API at {socket} did not answer within {} s. Try again", within.as_secs(), socket = socket.display())]
     Silent {
         /// The socket's path.
         socket: PathBuf,
-        /// The bound.
+        /// The limit.
         within: Duration,
     },
-    /// The API says no (RFC 9457).
+    /// The API answered with a problem (RFC 9457).
     #[error("{detail} ({code})")]
     Refused {
         /// The HTTP status.
         status: u16,
         /// The stable code.
         code: String,
-        /// A sentence.
+        /// The reason, and the next step.
         detail: String,
         /// When to try again.
         retry_after: Option<Duration>,
     },
-    /// An answer of another form than the API's.
-    #[error("threadkey's token API answered {status} in an unknown form. Is this program as old as the bot?")]
+    /// The answer is not in the API's format.
+    #[error(
+        "threadkey's token API answered {status} in an unknown format. Are this program and the bot of the same version?"
+    )]
     Unknown {
         /// The HTTP status.
         status: u16,
     },
 }
 
-/// Asks the token API.
+/// A client of the token API, with the capability of one worker.
 #[derive(Clone, Debug)]
 pub struct TokenClient {
     socket: PathBuf,
     capability: Capability,
 }
 
+/// The API's answer as this client reads it.
+///
+/// This is a second reader of the JSON that the broker's `TokenJson` writes, on purpose. The agent
+/// side is on a lower floor and cannot import the broker. A worker may also be older or newer than
+/// the bot, so this reader is lenient: it ignores unknown members, and takes `provider` and
+/// `principal` as plain text and `expires_in` as a signed number.
 #[derive(Deserialize)]
 struct TokenBody {
     access_token: String,
@@ -128,6 +141,7 @@ struct TokenBody {
     account: Option<String>,
 }
 
+/// The members of an RFC 9457 problem that this client reads.
 #[derive(Deserialize)]
 struct Problem {
     code: String,
@@ -136,12 +150,13 @@ struct Problem {
 }
 
 impl TokenClient {
-    /// A client that shows this capability.
+    /// A client that presents this capability.
     pub fn new(socket: PathBuf, capability: Capability) -> Self {
         Self { socket, capability }
     }
 
-    /// The client of the worker that this process is, by its environment.
+    /// Returns the client of this worker process, with the socket and the capability from its
+    /// environment.
     ///
     /// # Errors
     /// [`TokenClientError::NotInWorker`].
@@ -159,7 +174,7 @@ impl TokenClient {
     /// `GET /v1/token/{provider}`.
     ///
     /// # Errors
-    /// With a sentence; of [`TokenClientError::Refused`] the code is stable.
+    /// [`TokenClientError`]. The code of [`TokenClientError::Refused`] is stable.
     pub async fn token(
         &self,
         provider: &ProviderId,
@@ -175,7 +190,8 @@ impl TokenClient {
         self.ask(Method::GET, &path, Bytes::new(), within).await
     }
 
-    /// `POST /v1/token/{provider}/rejected`: the resource answered 401 to this token. Gives a newer one.
+    /// `POST /v1/token/{provider}/rejected`: reports that a resource answered 401 to this token.
+    /// Returns a newer one.
     ///
     /// # Errors
     /// As [`TokenClient::token`].
@@ -255,7 +271,7 @@ impl TokenClient {
         let mut answer = std::pin::pin!(answer);
         tokio::select! {
             answer = &mut answer => answer,
-            // The connection is over when the answer is there; until then only a failure ends it.
+            // The connection ends after the answer. Before that, only a failure ends it.
             ended = connection => match ended {
                 Ok(()) => answer.await,
                 Err(error) => Err(self.broken(error)),
@@ -263,7 +279,7 @@ impl TokenClient {
         }
     }
 
-    /// Waits in front of a queue that is full; the caller's bound holds for that too.
+    /// Connects to the socket. Waits while its queue is full; the caller's limit covers this wait.
     async fn connect(&self) -> Result<UnixStream, TokenClientError> {
         loop {
             match UnixStream::connect(&self.socket).await {

@@ -1,5 +1,5 @@
-//! A turn, and what the agent says and asks while it is under way, passed on to whoever prompted. Outside a turn updates are
-//! dropped, and questions are answered with "cancelled".
+//! The turn in progress: passes the agent's updates and questions on to the reader of the turn.
+//! Outside a turn updates are dropped, and questions are answered with "cancelled".
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,54 +18,59 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     PermissionRequest, Update,
-    scrub::Scrubber,
-    updates::{self, Tools},
+    updates::{ToolCalls, question_title, updates_of},
+    worker_secrets::WorkerSecrets,
 };
 
-/// How many questions to the owner may be open at once; more are answered with "cancelled".
+/// How many questions to the owner may be open at once. Further ones are answered with "cancelled".
 pub(super) const MAX_QUESTIONS: usize = 8;
-/// How many choices of one question are passed on: what fits under one Discord message.
+/// How many choices of one question are passed on: as many as fit under one Discord message.
 const MAX_OPTIONS: usize = 25;
 
-/// A prompt on its way.
+/// A prompt on its way to the worker.
 pub(super) struct Prompt {
     pub(super) text: String,
     pub(super) updates: mpsc::Sender<Update>,
     pub(super) cancel: CancellationToken,
 }
 
-/// The turn under way. Outlives its connection, so that the last update can be sent when all is cleaned up.
+/// The turn in progress. It outlives its connection, so that the last update can be sent after all
+/// is cleaned up.
 pub(super) type CurrentTurn = Arc<Mutex<Option<Turn>>>;
 
 /// See [`CurrentTurn`].
 pub(super) struct Turn {
     pub(super) updates: mpsc::Sender<Update>,
-    tools: Tools,
-    /// Fires when the turn is cancelled or over, and with it its open questions.
+    tool_calls: ToolCalls,
+    /// Fires when the turn is cancelled or has ended, and ends its open questions.
     questions_void: CancellationToken,
 }
 
 impl Turn {
-    /// A turn that tells `updates`. Its open questions end with `questions_void`.
+    /// A turn whose output goes to `updates`. Its open questions end when `questions_void` fires.
     pub(super) fn new(updates: mpsc::Sender<Update>, questions_void: CancellationToken) -> Self {
-        Self { updates, tools: Tools::default(), questions_void }
+        Self { updates, tool_calls: ToolCalls::default(), questions_void }
     }
 }
 
-/// Waits for room with the reader of the turn, and so holds the agent back.
-pub(super) async fn forward(current: &CurrentTurn, scrubber: &Scrubber, notification: SessionNotification) {
+/// Passes an update on to the reader of the turn. A slow reader slows the agent down.
+pub(super) async fn forward_update(
+    current: &CurrentTurn,
+    secrets: &WorkerSecrets,
+    notification: SessionNotification,
+) {
     let (updates, all) = {
         let mut turn = current.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(turn) = turn.as_mut() else { return };
-        (turn.updates.clone(), updates::of(notification.update, &mut turn.tools, scrubber))
+        (turn.updates.clone(), updates_of(notification.update, &mut turn.tool_calls, secrets))
     };
     for update in all {
         let _ = updates.send(update).await;
     }
 }
 
-/// Passes a question on to the owner, and the answer back, without holding up what the agent says meanwhile.
-pub(super) async fn ask(
+/// Passes a question on to the owner, and the answer back. The agent's updates go on meanwhile.
+pub(super) async fn forward_question(
     current: &CurrentTurn,
     open: &Arc<Semaphore>,
     request: RequestPermissionRequest,
@@ -76,7 +81,7 @@ pub(super) async fn ask(
     let turn = {
         let mut turn = current.lock().unwrap_or_else(PoisonError::into_inner);
         turn.as_mut().map(|turn| {
-            let title = updates::question(&request.tool_call, &turn.tools);
+            let title = question_title(&request.tool_call, &turn.tool_calls);
             (turn.updates.clone(), turn.questions_void.clone(), title)
         })
     };

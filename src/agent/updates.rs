@@ -1,4 +1,4 @@
-//! What an agent says during a turn, as our own [`Update`]s.
+//! Translates an agent's session updates into our own [`Update`]s.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use agent_client_protocol::v1::schema::{
     ToolCallUpdate,
 };
 
-use super::{Update, scrub::Scrubber};
+use super::{Update, worker_secrets::WorkerSecrets};
 
 /// How many of a turn's tool calls are remembered.
 const MAX_TOOLS: usize = 256;
@@ -18,11 +18,11 @@ const MAX_ID: usize = 128;
 /// How many entries of a plan are shown.
 const MAX_PLAN: usize = 20;
 
-/// Title and status of a turn's tool calls: an update to one names only what changed.
+/// The title and status of a turn's tool calls. An update of a call names only the changed fields.
 #[derive(Debug, Default)]
-pub(super) struct Tools(HashMap<String, (String, String)>);
+pub(super) struct ToolCalls(HashMap<String, (String, String)>);
 
-impl Tools {
+impl ToolCalls {
     fn change(&mut self, id: &str, title: Option<String>, status: Option<ToolCallStatus>) -> Update {
         let id: String = id.chars().take(MAX_ID).collect();
         if self.0.len() >= MAX_TOOLS && !self.0.contains_key(&id) {
@@ -39,33 +39,37 @@ impl Tools {
     }
 }
 
-/// What of it people are shown; thoughts, modes and accounting are not.
-pub(super) fn of(update: SessionUpdate, tools: &mut Tools, scrubber: &Scrubber) -> Vec<Update> {
+/// Returns the visible part of a session update. Thoughts, modes and accounting are left out.
+pub(super) fn updates_of(
+    update: SessionUpdate,
+    tool_calls: &mut ToolCalls,
+    secrets: &WorkerSecrets,
+) -> Vec<Update> {
     match update {
         SessionUpdate::AgentMessageChunk(chunk) => {
-            text(chunk.content).map(|text| Update::Text(scrubber.scrub(&text))).into_iter().collect()
+            text(chunk.content).map(|text| Update::Text(secrets.scrub(&text))).into_iter().collect()
         }
         SessionUpdate::ToolCall(call) => {
-            vec![tools.change(
+            vec![tool_calls.change(
                 &call.tool_call_id.to_string(),
-                Some(scrubber.scrub(&call.title)),
+                Some(secrets.scrub(&call.title)),
                 Some(call.status),
             )]
         }
         SessionUpdate::ToolCallUpdate(call) => {
-            let title = call.fields.title.map(|title| scrubber.scrub(&title));
-            vec![tools.change(&call.tool_call_id.to_string(), title, call.fields.status)]
+            let title = call.fields.title.map(|title| secrets.scrub(&title));
+            vec![tool_calls.change(&call.tool_call_id.to_string(), title, call.fields.status)]
         }
-        SessionUpdate::Plan(plan) => steps(plan, scrubber),
+        SessionUpdate::Plan(plan) => steps(plan, secrets),
         _ => Vec::new(),
     }
 }
 
-/// The title of a question about a tool call.
-pub(super) fn question(call: &ToolCallUpdate, tools: &Tools) -> String {
+/// Returns the title of a question about a tool call.
+pub(super) fn question_title(call: &ToolCallUpdate, tool_calls: &ToolCalls) -> String {
     let known = || {
         let id: String = call.tool_call_id.to_string().chars().take(MAX_ID).collect();
-        tools.0.get(&id).map(|(title, _)| title.clone())
+        tool_calls.0.get(&id).map(|(title, _)| title.clone())
     };
     call.fields
         .title
@@ -75,11 +79,11 @@ pub(super) fn question(call: &ToolCallUpdate, tools: &Tools) -> String {
         .unwrap_or_else(|| "The agent asks for permission".to_owned())
 }
 
-/// A plan is shown like tool calls, one for each of its entries.
-fn steps(plan: Plan, scrubber: &Scrubber) -> Vec<Update> {
+/// Returns one tool call for each entry of a plan.
+fn steps(plan: Plan, secrets: &WorkerSecrets) -> Vec<Update> {
     let step = |(at, entry): (usize, agent_client_protocol::v1::schema::PlanEntry)| Update::Tool {
         id: format!("plan:{at}"),
-        title: short(&scrubber.scrub(&entry.content)),
+        title: short(&secrets.scrub(&entry.content)),
         status: match entry.status {
             PlanEntryStatus::InProgress => "in_progress",
             PlanEntryStatus::Completed => "completed",
@@ -128,10 +132,10 @@ mod tests {
     use crate::secret::Secret;
 
     fn shown(updates: &[serde_json::Value]) -> Vec<String> {
-        let mut tools = Tools::default();
-        let scrubber = Scrubber::new([Secret::new("s3cr3t")]);
+        let mut tool_calls = ToolCalls::default();
+        let secrets = WorkerSecrets::new([Secret::new("s3cr3t")]);
         let updates = updates.iter().map(|json| serde_json::from_value(json.clone()).expect("an ACP update"));
-        let all = updates.flat_map(|update| of(update, &mut tools, &scrubber));
+        let all = updates.flat_map(|update| updates_of(update, &mut tool_calls, &secrets));
         all.map(|update| match update {
             Update::Text(text) => text,
             Update::Tool { id, title, status } => format!("{id} {title:?} {status}"),
@@ -141,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_of_a_tool_call_keeps_what_it_does_not_name() {
+    fn an_update_of_a_tool_call_keeps_the_fields_that_it_leaves_out() {
         let all = [
             serde_json::json!({"sessionUpdate": "tool_call", "toolCallId": "a", "title": "Read x\nand y", "status": "in_progress"}),
             serde_json::json!({"sessionUpdate": "tool_call_update", "toolCallId": "a", "status": "completed"}),

@@ -1,4 +1,5 @@
-//! One worker's life, in a task of its own: launch, converse, clean up, tell.
+//! The task of one worker: it launches the process, runs the connection, cleans up, and reports the
+//! end.
 
 use std::{process::ExitStatus, sync::Arc, time::Duration};
 
@@ -7,110 +8,120 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AgentSettings, Capabilities, Conversation, Holder, PromptError, TokenSource, Update,
-    connection::{self, End, Terms},
+    connection::{self, ConnectionSettings, EndReason},
     launch::{Launched, launch},
     stderr::Stderr,
-    table::Seat,
+    table::TableEntry,
     turn::{CurrentTurn, Prompt},
 };
 use crate::sys::process::Child;
 
-/// Between TERM and KILL.
+/// The time between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(3);
-/// How long an agent that closed its output may take to exit, so that its own exit status is told.
+/// How long an agent that closed its output may take to exit, so that its own exit status is
+/// reported.
 const EXIT_WITHIN: Duration = Duration::from_secs(1);
-/// How long what an agent said before it exited may take to be read.
+/// How long the output of an exited agent is read.
 const DRAIN_WITHIN: Duration = Duration::from_secs(2);
 
-/// What every worker is made with.
-pub(super) struct Means {
+/// The settings and services that every worker needs.
+pub(super) struct WorkerDeps {
     pub(super) settings: AgentSettings,
     pub(super) capabilities: Arc<Capabilities>,
     pub(super) tokens: Arc<dyn TokenSource>,
 }
 
-/// Clears the place in the table however the task ends, also when it panics or its runtime ends.
-struct Occupied(Seat);
-
-impl Drop for Occupied {
-    fn drop(&mut self) {
-        self.0.clear();
+impl WorkerDeps {
+    /// Returns the holder of the capability that this conversation's worker gets.
+    pub(super) fn holder(&self, conversation: Conversation) -> Holder {
+        Holder { conversation, providers: self.settings.providers.clone() }
     }
 }
 
-/// From the first prompt to the end of the process.
+/// Removes the entry from the table however the task ends, even by a panic or the end of its
+/// runtime.
+struct RemoveOnDrop(TableEntry);
+
+impl Drop for RemoveOnDrop {
+    fn drop(&mut self) {
+        self.0.remove();
+    }
+}
+
+/// Runs a worker from its first prompt to the end of its process.
 pub(super) async fn run(
-    means: Arc<Means>,
-    seat: Seat,
+    deps: Arc<WorkerDeps>,
+    entry: TableEntry,
     conversation: Conversation,
     mut prompts: mpsc::Receiver<Prompt>,
     stop: CancellationToken,
 ) {
-    let occupied = Occupied(seat.clone());
+    let remove_on_drop = RemoveOnDrop(entry.clone());
     let id = conversation.id;
-    let settings = &means.settings;
-    let holder = Holder { conversation, providers: settings.providers.clone() };
+    let settings = &deps.settings;
+    let holder = deps.holder(conversation);
     let launched = tokio::select! {
         biased;
         () = stop.cancelled() => Err(PromptError::Stopped),
-        launched = launch(settings, &holder, &means.capabilities, &*means.tokens) => launched,
+        launched = launch(settings, &holder, &deps.capabilities, &*deps.tokens) => launched,
     };
-    let Launched { mut child, pipes, scrubber, work } = match launched {
+    let Launched { mut child, pipes, secrets, work } = match launched {
         Ok(launched) => launched,
         Err(error) => {
-            drop(occupied);
-            seat.tell_start(Err(error));
+            drop(remove_on_drop);
+            entry.report_start(Err(error));
             return;
         }
     };
     tracing::info!(conversation = %id.0, "an agent was started");
 
-    let stderr = Stderr::read(pipes.stderr, id, scrubber.clone());
+    let stderr = Stderr::read(pipes.stderr, id, secrets.clone());
     let current = CurrentTurn::default();
-    let terms = Terms { work, start_within: settings.start_within, idle: settings.idle, scrubber };
+    let connection_settings =
+        ConnectionSettings { work, start_within: settings.start_within, idle: settings.idle, secrets };
     let end = {
-        let host = seat.clone();
-        let talking = connection::converse((pipes.stdin, pipes.stdout), terms, &mut prompts, &current, &host);
-        let mut talking = std::pin::pin!(talking);
+        let streams = (pipes.stdin, pipes.stdout);
+        let conversing = connection::converse(streams, connection_settings, &mut prompts, &current, &entry);
+        let mut conversing = std::pin::pin!(conversing);
         tokio::select! {
             biased;
-            () = stop.cancelled() => End::Stopped,
-            end = &mut talking => end,
+            () = stop.cancelled() => EndReason::Stopped,
+            end = &mut conversing => end,
             _ = child.wait() => {
-                // Whoever of its group still holds the pipe would keep it open.
+                // Other processes of its group may still hold the pipe, and would keep it open.
                 let _ = child.kill().await;
-                timeout(DRAIN_WITHIN, talking).await.unwrap_or(End::Closed(None))
+                timeout(DRAIN_WITHIN, conversing).await.unwrap_or(EndReason::Closed(None))
             }
         }
     };
-    seat.leave();
+    entry.mark_ending();
     let detail = finish(&mut child, &end, stderr).await;
-    drop(occupied);
+    drop(remove_on_drop);
 
-    if matches!(end, End::Closed(_)) {
+    if matches!(end, EndReason::Closed(_)) {
         tracing::warn!(conversation = %id.0, detail, "an agent ended by itself");
     } else {
         tracing::info!(conversation = %id.0, ?end, "an agent was ended");
     }
     let program = settings.command.first().cloned().unwrap_or_default();
-    if seat.tell_start(Err(not_started(&end, program, &detail, settings.start_within))) {
+    if entry.report_start(Err(not_started(&end, program, &detail, settings.start_within))) {
         return;
     }
     let turn = current.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-    let mut told: Vec<_> = turn.map(|turn| turn.updates).into_iter().collect();
+    let mut readers: Vec<_> = turn.map(|turn| turn.updates).into_iter().collect();
     prompts.close();
     while let Ok(prompt) = prompts.try_recv() {
-        told.push(prompt.updates);
+        readers.push(prompt.updates);
     }
-    for updates in told {
+    for updates in readers {
         let _ = updates.send(last_update(&end, &detail)).await;
     }
 }
 
-/// Ends the process group and says how the process ended, with the end of its stderr.
-async fn finish(child: &mut Child, end: &End, stderr: Stderr) -> String {
+/// Ends the process group. Returns how the process ended, with the end of its stderr.
+async fn finish(child: &mut Child, end: &EndReason, stderr: Stderr) -> String {
     let status = match end {
-        End::Closed(None) => match timeout(EXIT_WITHIN, child.wait()).await {
+        EndReason::Closed(None) => match timeout(EXIT_WITHIN, child.wait()).await {
             Ok(status) => {
                 let _ = child.kill().await;
                 status.ok()
@@ -122,34 +133,35 @@ async fn finish(child: &mut Child, end: &End, stderr: Stderr) -> String {
         },
         _ => child.stop(GRACE).await.ok(),
     };
-    let words = stderr.finish().await;
+    let last_lines = stderr.finish().await;
     let how = match (end, status) {
-        (End::Closed(Some(fault)), _) => fault.clone(),
-        (_, Some(status)) => exit(status),
-        (_, None) => "it closed its output, and was ended".to_owned(),
+        (EndReason::Closed(Some(fault)), _) => fault.clone(),
+        (_, Some(status)) => exit_text(status),
+        (_, None) => "it closed its output and was ended".to_owned(),
     };
-    if words.is_empty() { how } else { format!("{how}; it wrote: {words}") }
+    if last_lines.is_empty() { how } else { format!("{how}; it wrote: {last_lines}") }
 }
 
-fn exit(status: ExitStatus) -> String {
+fn exit_text(status: ExitStatus) -> String {
     match status.code() {
         Some(code) => format!("exit status {code}"),
         None => format!("{status}"),
     }
 }
 
-fn not_started(end: &End, program: String, detail: &str, within: Duration) -> PromptError {
+/// The error of a prompt whose worker ended before the handshake was done.
+fn not_started(end: &EndReason, program: String, detail: &str, within: Duration) -> PromptError {
     match end {
-        End::Silent => PromptError::Silent { program, within },
-        End::Refused(words) => PromptError::Refused { program, detail: words.clone() },
-        End::Stopped | End::Idle | End::Unresponsive => PromptError::Stopped,
-        End::Closed(_) => PromptError::DiedAtOnce { program, detail: detail.to_owned() },
+        EndReason::Silent => PromptError::Silent { program, within },
+        EndReason::Refused(message) => PromptError::Refused { program, detail: message.clone() },
+        EndReason::Stopped | EndReason::Idle | EndReason::Unresponsive => PromptError::Stopped,
+        EndReason::Closed(_) => PromptError::DiedAtOnce { program, detail: detail.to_owned() },
     }
 }
 
-fn last_update(end: &End, detail: &str) -> Update {
+fn last_update(end: &EndReason, detail: &str) -> Update {
     match end {
-        End::Closed(_) => Update::Crashed { detail: detail.to_owned() },
+        EndReason::Closed(_) => Update::Crashed { detail: detail.to_owned() },
         _ => Update::Done("cancelled".to_owned()),
     }
 }

@@ -1,4 +1,5 @@
-//! All workers, for those who talk to them: a prompt starts one where there is none, and each is ended in order.
+//! The interface to all workers: a prompt starts a worker if its conversation has none, and each
+//! one is ended in order.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,10 +10,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AgentSettings, Capabilities, Conversation, PromptError, TokenSource, Update,
-    table::{Admission, Table, Vacancy},
+    AgentSettings, Capabilities, Conversation, Holder, PromptError, TokenSource, Update,
+    table::{Admission, NewWorker, Table},
     turn::Prompt,
-    worker::{self, Means},
+    worker::{self, WorkerDeps},
 };
 use crate::ids::ConversationId;
 
@@ -21,29 +22,32 @@ const MAX_UPDATES: usize = 64;
 /// How long [`Workers::shutdown`] takes at most: longer than one worker's end.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(10);
 
-/// All workers. Cheap to clone; clones are the same.
+/// All workers. Cheap to clone; clones share their state.
 #[derive(Clone)]
 pub struct Workers {
-    means: Arc<Means>,
+    deps: Arc<WorkerDeps>,
     table: Arc<Table>,
 }
 
 impl Workers {
-    /// Nothing is started yet. Whether the settings are sound is for [`AgentSettings::check`].
+    /// Takes the settings, and starts nothing. [`AgentSettings::check`] tests whether they are
+    /// safe.
     pub fn new(
         settings: AgentSettings,
         capabilities: Arc<Capabilities>,
         tokens: Arc<dyn TokenSource>,
     ) -> Self {
         let table = Arc::new(Table::new(Arc::clone(&capabilities), settings.max_workers));
-        Self { means: Arc::new(Means { settings, capabilities, tokens }), table }
+        Self { deps: Arc::new(WorkerDeps { settings, capabilities, tokens }), table }
     }
 
-    /// Starts a worker for the conversation if it has none, and gives it a prompt. The updates of the turn come by the
-    /// channel (bounded; a slow reader slows the worker). Dropping the channel does not end the turn.
+    /// Starts a worker for the conversation if it has none, and gives it a prompt.
+    ///
+    /// The returned channel yields the updates of the turn. It is bounded, so a slow reader slows
+    /// the worker. Dropping it does not end the turn.
     ///
     /// # Errors
-    /// [`PromptError`], with a sentence for the person; no turn was begun then.
+    /// [`PromptError`], to show to the user. No turn has begun then.
     pub async fn prompt(
         &self,
         conversation: &Conversation,
@@ -53,26 +57,27 @@ impl Workers {
         let mut prompt = Prompt { text, updates, cancel: CancellationToken::new() };
         loop {
             match self.table.admit(conversation, prompt)? {
-                Admission::Given => return Ok(receiver),
-                Admission::Vacant(Vacancy { seat, prompts, stop, started }) => {
-                    let means = Arc::clone(&self.means);
-                    tokio::spawn(worker::run(means, seat, conversation.clone(), prompts, stop));
+                Admission::Delivered => return Ok(receiver),
+                Admission::Start(NewWorker { entry, prompts, stop, started }) => {
+                    let deps = Arc::clone(&self.deps);
+                    tokio::spawn(worker::run(deps, entry, conversation.clone(), prompts, stop));
                     return started.await.unwrap_or(Err(PromptError::Stopped)).map(|()| receiver);
                 }
-                Admission::After(ended, back) => {
+                Admission::RetryAfter(ended, returned) => {
                     ended.cancelled().await;
-                    prompt = back;
+                    prompt = returned;
                 }
             }
         }
     }
 
-    /// Ends the turn under way, if there is one (ACP `session/cancel`). Says whether there was.
+    /// Cancels the turn in progress (ACP `session/cancel`). Returns whether there was one.
     pub async fn cancel(&self, conversation: ConversationId) -> bool {
         self.table.cancel(conversation)
     }
 
-    /// Ends the worker: TERM to its process group, then KILL. Its capability is void at once. Says whether there was one.
+    /// Ends the worker: its capability is void at once, and its process group gets TERM and then
+    /// KILL. Returns whether there was a worker.
     pub async fn end(&self, conversation: ConversationId) -> bool {
         match self.table.stop(conversation) {
             Some(ended) => {
@@ -83,17 +88,22 @@ impl Workers {
         }
     }
 
-    /// The conversations that have a live worker.
+    /// Returns the conversations with a live worker.
     pub fn live(&self) -> Vec<Conversation> {
         self.table.live()
     }
 
-    /// Tells whenever [`Workers::live`] may give others.
+    /// Returns the holders of the live workers' capabilities.
+    pub fn holders(&self) -> Vec<Holder> {
+        self.live().into_iter().map(|conversation| self.deps.holder(conversation)).collect()
+    }
+
+    /// Subscribes to changes of [`Workers::live`].
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.table.changes()
     }
 
-    /// Ends all of them, for an orderly end; later prompts are refused. Bounded: 10 s.
+    /// Refuses later prompts and ends all workers, within at most 10 s.
     pub async fn shutdown(&self) {
         let all = self.table.close();
         let ended = async {

@@ -1,12 +1,16 @@
 //! The token API: HTTP/1.1 on a Unix socket, for the workers.
 //!
-//! Invariants: a request under `/v1` is answered only to the holder of a live capability, and only for the providers and
-//! the person that the capability stands for; an answer with a token in it is never stored (`Cache-Control: no-store`,
-//! RFC 9111 §5.2.2.5); every error is a `application/problem+json` (RFC 9457) with a stable `code`. A caller that hangs up
-//! cancels nothing: refreshes run in the broker's own tasks. Nobody is kept waiting by what another one holds: see `api::shares`.
+//! Invariants:
+//!
+//! - A request under `/v1` needs a live capability. The answer depends on the rights of its holder
+//!   alone ([`WorkerTokens`](crate::broker::WorkerTokens)).
+//! - No cache stores an answer (`Cache-Control: no-store`, RFC 9111 §5.2.2.5).
+//! - Every error is an `application/problem+json` (RFC 9457) with a stable `code`.
+//! - A caller that hangs up cancels nothing, because refreshes run in the broker's own tasks.
+//! - No caller has to wait for the connections of another one: see `api::shares`.
 
-mod answer;
 mod problem;
+mod request;
 mod routes;
 mod server;
 mod shares;
@@ -18,25 +22,25 @@ pub use server::{Bound, bind, serve};
 
 use crate::sys::socket::BindError;
 
-/// Where the API is served.
+/// The settings of the token API.
 #[derive(Clone, Debug)]
 pub struct ApiSettings {
-    /// The Unix socket.
+    /// The path of the Unix socket.
     pub socket: PathBuf,
 }
 
-/// Why the API cannot be served.
+/// The reason why the API cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The socket.
+    /// The socket could not be bound.
     #[error("the token API cannot be served: {0}")]
     Bind(#[from] BindError),
     /// The listening socket could not be handed to the runtime.
     #[error("the token API cannot be served on {path}: {source}", path = path.display())]
     Listen {
-        /// The socket.
+        /// The path of the socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! Errors as the API tells them: RFC 9457.
+//! The API's errors in the format of RFC 9457.
 
 use std::time::Duration;
 
@@ -9,17 +9,21 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::{broker::TokenError, ids::ProviderId, store::StoreError};
+use crate::{
+    broker::{TokenError, WorkerTokenError},
+    store::StoreError,
+};
 
-/// How long to wait before asking again where nothing better is known.
-const SOON: Duration = Duration::from_secs(1);
-/// The same for a store that somebody has to mend.
-const STORE: Duration = Duration::from_secs(30);
+/// The usual time to wait before another request.
+const RETRY_SOON: Duration = Duration::from_secs(1);
+/// The time to wait if the operator has to mend the store.
+const RETRY_AFTER_STORE_ERROR: Duration = Duration::from_secs(30);
 
-/// RFC 9457 §3.
+/// The media type of RFC 9457 §3.
 const CONTENT_TYPE: &str = "application/problem+json";
 
-/// One error. `detail` is for people and holds no secret; `code` is for programs and stays.
+/// An error answer. `detail` is for users and holds no secret. `code` is for programs and never
+/// changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     status: StatusCode,
@@ -29,8 +33,9 @@ pub(super) struct Problem {
     allow: Option<&'static str>,
 }
 
+/// The body of an error answer.
 #[derive(Serialize)]
-struct Wire<'a> {
+struct ProblemJson<'a> {
     r#type: &'static str,
     title: &'a str,
     status: u16,
@@ -48,20 +53,16 @@ impl Problem {
     }
 
     pub(super) fn unauthorized() -> Self {
-        let detail =
-            "this needs Authorization: Bearer with the live capability of a worker (THREADKEY_CAPABILITY)";
+        let detail = "send the header Authorization: Bearer with the live capability of a worker (THREADKEY_CAPABILITY)";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
-    /// The same whether the configuration has such a provider or not, so that a worker learns of none but its own.
+    /// The same answer whether or not the configuration has the provider, so that a worker learns
+    /// about its own ones only.
     pub(super) fn provider_not_allowed() -> Self {
-        let detail = "this worker may not use that provider: see agent.providers";
+        let detail =
+            "this worker may not use this provider: the operator lists the allowed ones in agent.providers";
         Self::new(StatusCode::FORBIDDEN, "provider_not_allowed", detail)
-    }
-
-    pub(super) fn unknown_provider(provider: &ProviderId) -> Self {
-        let detail = TokenError::UnknownProvider(provider.clone()).to_string();
-        Self::new(StatusCode::NOT_FOUND, "unknown_provider", detail)
     }
 
     pub(super) fn invalid_request(detail: impl Into<String>) -> Self {
@@ -75,94 +76,105 @@ impl Problem {
 
     pub(super) fn unsaved(waiting: usize) -> Self {
         let detail =
-            format!("new tokens of {waiting} sessions cannot be saved yet; threadkey's log says why");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail).retry_after(STORE)
+            format!("new tokens of {waiting} sessions cannot be saved yet: threadkey's log has the reason");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail)
+            .retry_after(RETRY_AFTER_STORE_ERROR)
     }
 
-    pub(super) fn request_timeout() -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body did not come in time")
+    pub(super) fn request_timeout(limit: Duration) -> Self {
+        let detail = format!("the body did not arrive within {} s", limit.as_secs());
+        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
     }
 
-    /// Others need the place that this request has: see [`super::shares`].
+    /// The request has lost its place to another worker: see [`super::shares`].
     pub(super) fn too_many_requests() -> Self {
-        let detail =
-            "this worker has more requests under way than its share, and others wait: ask again in a moment";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_requests", detail).retry_after(SOON)
+        let detail = "this worker has more requests in progress than its share, and others wait: ask again in a moment";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_requests", detail).retry_after(RETRY_SOON)
     }
 
-    /// A request whose head was refused with this status before it was one.
+    /// The problem of a request whose head hyper refused with this status.
     pub(super) fn of_head(status: u16) -> Self {
         match StatusCode::from_u16(status) {
             Ok(status @ StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE) => {
-                Self::new(status, "head_too_large", "the request's head is too long, or has too many headers")
+                Self::new(status, "head_too_large", "the request's head is too long or has too many headers")
             }
             Ok(status @ StatusCode::URI_TOO_LONG) => {
                 Self::new(status, "head_too_large", "the request's target is too long")
             }
-            _ => Self::invalid_request("this is no HTTP/1.1 request"),
+            _ => Self::invalid_request("this is not an HTTP/1.1 request"),
         }
     }
 
     pub(super) fn not_found() -> Self {
-        let detail = "there is GET /v1/token/{provider}, POST /v1/token/{provider}/rejected, GET /healthz and GET /readyz";
+        let detail = "the routes are GET /v1/token/{provider}, POST /v1/token/{provider}/rejected, GET /healthz and GET /readyz";
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
     pub(super) fn method_not_allowed(allow: &'static str) -> Self {
-        let detail = format!("this takes {allow}");
+        let detail = format!("this route takes {allow} only");
         let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
         Self { allow: Some(allow), ..problem }
     }
 }
 
-/// Nothing of the store's place is told: a worker has no business with it, and the log has it.
+/// The answer hides the store's path, because a worker must not learn it. The log has it.
 impl From<&StoreError> for Problem {
     fn from(error: &StoreError) -> Self {
-        tracing::error!(%error, "the store cannot be used");
-        let detail = "threadkey's store cannot be used just now; its log says why";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail).retry_after(STORE)
+        tracing::error!(%error, "the token API cannot use the store");
+        let detail = "threadkey's store cannot be used at the moment: its log has the reason";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail)
+            .retry_after(RETRY_AFTER_STORE_ERROR)
+    }
+}
+
+impl From<WorkerTokenError> for Problem {
+    fn from(error: WorkerTokenError) -> Self {
+        match error {
+            WorkerTokenError::ProviderNotAllowed(_) => Self::provider_not_allowed(),
+            WorkerTokenError::Token(error) => error.into(),
+        }
     }
 }
 
 impl From<TokenError> for Problem {
     fn from(error: TokenError) -> Self {
-        let told = |status, code| Self::new(status, code, error.to_string());
+        let problem = |status, code| Self::new(status, code, error.to_string());
         match &error {
-            TokenError::UnknownProvider(provider) => Self::unknown_provider(provider),
-            TokenError::NoSession(_) => told(StatusCode::NOT_FOUND, "no_session"),
-            TokenError::Ended { .. } => told(StatusCode::GONE, "session_ended"),
+            TokenError::UnknownProvider(_) => problem(StatusCode::NOT_FOUND, "unknown_provider"),
+            TokenError::NoSession(_) => problem(StatusCode::NOT_FOUND, "no_session"),
+            TokenError::Ended { .. } => problem(StatusCode::GONE, "session_ended"),
             TokenError::Unavailable { retry_after, .. } => {
-                told(StatusCode::SERVICE_UNAVAILABLE, "provider_unavailable").retry_after(*retry_after)
+                problem(StatusCode::SERVICE_UNAVAILABLE, "provider_unavailable").retry_after(*retry_after)
             }
             TokenError::InProgress(_) => {
-                told(StatusCode::SERVICE_UNAVAILABLE, "refresh_in_progress").retry_after(SOON)
+                problem(StatusCode::SERVICE_UNAVAILABLE, "refresh_in_progress").retry_after(RETRY_SOON)
             }
             TokenError::Misconfigured { .. } => {
-                told(StatusCode::INTERNAL_SERVER_ERROR, "provider_misconfigured")
+                problem(StatusCode::INTERNAL_SERVER_ERROR, "provider_misconfigured")
             }
             TokenError::Store(error) => Self::from(error.as_ref()),
-            TokenError::Internal(_) => told(StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            TokenError::Internal(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
     }
 }
 
 impl Problem {
     fn body(&self) -> Vec<u8> {
-        let wire = Wire {
+        let json = ProblemJson {
             r#type: "about:blank",
             title: self.title(),
             status: self.status.as_u16(),
             detail: &self.detail,
             code: self.code,
         };
-        serde_json::to_vec(&wire).unwrap_or_default()
+        serde_json::to_vec(&json).unwrap_or_default()
     }
 
     fn title(&self) -> &'static str {
         self.status.canonical_reason().unwrap_or("Error")
     }
 
-    /// The whole answer as it stands on the wire, for a connection that then ends.
+    /// Returns the whole answer as bytes, for a connection that ends after it.
     pub(super) fn message(&self) -> Vec<u8> {
         let body = self.body();
         let mut message = format!(
@@ -184,7 +196,7 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         if self.status == StatusCode::UNAUTHORIZED {
-            // RFC 9110 §15.5.2 wants it; the scheme is RFC 6750's.
+            // RFC 9110 §15.5.2 requires the header; the scheme is that of RFC 6750.
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(allow) = self.allow {
@@ -216,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_token_error_has_its_status_code_and_sentence() {
+    async fn every_token_error_has_its_status_code_and_detail() {
         let wait = Duration::from_secs(7);
         let store = StoreError::Newer { path: "/secret/place/auth.json".into(), version: 9 };
         let cases = [
@@ -226,7 +238,7 @@ mod tests {
             ),
             (
                 TokenError::NoSession(tenant()),
-                r#"- {"type":"about:blank","title":"Not Found","status":404,"detail":"nobody is signed in for acme/user:803: sign in with `/auth start` on Discord, or `threadkey auth start acme --as user:803` in a terminal","code":"no_session"}"#,
+                r#"- {"type":"about:blank","title":"Not Found","status":404,"detail":"acme/user:803 is not signed in: sign in with `/auth start` on Discord, or `threadkey auth start acme --as user:803` in a terminal","code":"no_session"}"#,
             ),
             (
                 TokenError::Ended { tenant: tenant(), code: "invalid_grant".into() },
@@ -234,23 +246,23 @@ mod tests {
             ),
             (
                 TokenError::Unavailable { tenant: tenant(), code: "http_503".into(), retry_after: wait },
-                r#"7 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"acme cannot renew acme/user:803 just now (http_503); it is kept. Try again in 7 s","code":"provider_unavailable"}"#,
+                r#"7 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"acme cannot refresh acme/user:803 now (http_503); the session is kept. Try again in 7 s","code":"provider_unavailable"}"#,
             ),
             (
                 TokenError::InProgress(tenant()),
-                r#"1 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"the refresh of acme/user:803 is still under way: ask again in a moment","code":"refresh_in_progress"}"#,
+                r#"1 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"the refresh of acme/user:803 is still in progress: try again in a moment","code":"refresh_in_progress"}"#,
             ),
             (
                 TokenError::Misconfigured { tenant: tenant(), code: "invalid_client".into() },
-                r#"- {"type":"about:blank","title":"Internal Server Error","status":500,"detail":"acme refuses threadkey's client (invalid_client) for acme/user:803; the session is kept. The operator has to check client_id, secret, scopes and endpoints of providers.acme","code":"provider_misconfigured"}"#,
+                r#"- {"type":"about:blank","title":"Internal Server Error","status":500,"detail":"acme refuses threadkey's client (invalid_client) for acme/user:803; the session is kept. The operator must check client_id, secret, scopes and endpoints of providers.acme","code":"provider_misconfigured"}"#,
             ),
             (
                 TokenError::from(store),
-                r#"30 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"threadkey's store cannot be used just now; its log says why","code":"store_unavailable"}"#,
+                r#"30 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"threadkey's store cannot be used at the moment: its log has the reason","code":"store_unavailable"}"#,
             ),
             (
                 TokenError::Internal(tenant()),
-                r#"- {"type":"about:blank","title":"Internal Server Error","status":500,"detail":"the refresh of acme/user:803 ended without a result; this is a defect. The journal keeps what was under way: ask again","code":"internal"}"#,
+                r#"- {"type":"about:blank","title":"Internal Server Error","status":500,"detail":"the refresh of acme/user:803 ended without a result. This is a defect of threadkey; nothing is lost: try again","code":"internal"}"#,
             ),
         ];
         for (error, expected) in cases {
@@ -259,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_shows_no_capability_is_told_the_scheme() {
+    async fn an_unauthorized_answer_names_the_bearer_scheme() {
         let response = Problem::unauthorized().into_response();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Bearer");

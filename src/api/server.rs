@@ -1,6 +1,8 @@
-//! Connections: bounded in number, size and time, and only from the own user.
+//! The connections: they are limited in number, size and time, and only the bot's own system user
+//! may connect.
 //!
-//! A connection has one request and one answer, which fits into the socket's buffer: so nobody can hold it by not reading.
+//! A connection has one request and one answer. The answer fits into the socket's buffer, so a peer
+//! that does not read cannot hold a connection.
 
 use std::{
     io,
@@ -26,7 +28,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     ApiSettings, ServeError,
     routes::router,
-    shares::{ARRIVALS, REQUESTS, Shares, Visit},
+    shares::{ARRIVALS, ConnectionShare, REQUESTS, Shares},
     stream::ProblemStream,
 };
 use crate::{
@@ -35,31 +37,32 @@ use crate::{
     sys::socket::{PrivateSocket, bind_private, own_uid},
 };
 
-/// How many connections are served at once: those with a place, and some that have just lost theirs and are being closed. The next
-/// ones wait in the socket's backlog.
+/// How many connections are served at once: one for each place, and some that have just lost theirs
+/// and are being closed. Further ones wait in the socket's backlog.
 const MAX_CONNECTIONS: usize = ARRIVALS + REQUESTS + 64;
 /// The longest request head, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 /// The most headers that a request may have.
 const MAX_HEADERS: usize = 64;
-/// How long a request head may take.
+/// How long a request head may take to arrive.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
-/// How long requests under way get when the server ends: a little longer than a caller waits for a refresh.
+/// How long requests in progress may take after the shutdown began. It is a little longer than a
+/// caller waits for a refresh.
 const DRAIN: Duration = Duration::from_secs(35);
-/// The pause after an accept that failed for want of resources.
-const BREATHE: Duration = Duration::from_millis(100);
+/// The pause after a failed accept, which mostly means a lack of resources.
+const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// The socket, listening; nothing is answered before [`serve`].
+/// The listening socket. Requests are answered by [`serve`].
 #[derive(Debug)]
 pub struct Bound {
     listener: UnixListener,
     socket: PrivateSocket,
 }
 
-/// Takes the socket.
+/// Binds the socket.
 ///
 /// # Errors
-/// When another server has it, or it cannot be made.
+/// If another server has it, or it cannot be created.
 pub fn bind(settings: &ApiSettings) -> Result<Bound, ServeError> {
     let (listener, socket) = bind_private(&settings.socket)?;
     let listener = UnixListener::from_std(listener)
@@ -67,7 +70,8 @@ pub fn bind(settings: &ApiSettings) -> Result<Bound, ServeError> {
     Ok(Bound { listener, socket })
 }
 
-/// Answers until `shutdown`, then ends the requests under way, for at most 35 s, and removes the socket.
+/// Answers requests until `shutdown`. Then it finishes the requests in progress, for at most 35 s,
+/// and removes the socket.
 pub async fn serve(
     bound: Bound,
     broker: Broker,
@@ -82,9 +86,9 @@ pub async fn serve(
     let accepting = async {
         loop {
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
-            let accepted = accepted(listener.accept().await.map(|(stream, _)| stream)).await;
-            let Some((stream, peer)) = accepted else { continue };
-            let served = connection(stream, router.clone(), shares.arrive(peer), shutdown.clone());
+            let accepted = listener.accept().await.map(|(stream, _)| stream);
+            let Some((stream, peer)) = check_peer(accepted).await else { continue };
+            let served = serve_connection(stream, router.clone(), shares.arrive(peer), shutdown.clone());
             connections.spawn(async move {
                 served.await;
                 drop(slot);
@@ -98,38 +102,47 @@ pub async fn serve(
     drop(listener);
     connections.close();
     if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
-        tracing::warn!("{} token requests were still under way at the end", connections.len());
+        tracing::warn!("{} token requests were cut off by the shutdown", connections.len());
     }
     drop(socket);
 }
 
-/// The connection and the process that made it, if it is from the own user. The socket's mode says so already; this holds where a mode does not.
-async fn accepted(result: io::Result<UnixStream>) -> Option<(UnixStream, Option<i32>)> {
-    let stream = match result {
+/// Returns the connection and its process if it comes from the bot's own system user. The socket's
+/// mode ensures that as well, but some file systems ignore modes.
+async fn check_peer(accepted: io::Result<UnixStream>) -> Option<(UnixStream, Option<i32>)> {
+    let stream = match accepted {
         Ok(stream) => stream,
         Err(error) => {
-            tracing::warn!(%error, "a connection to the token API could not be taken");
-            tokio::time::sleep(BREATHE).await;
+            tracing::warn!(%error, "a connection to the token API could not be accepted");
+            tokio::time::sleep(ACCEPT_RETRY_PAUSE).await;
             return None;
         }
     };
     match stream.peer_cred() {
         Ok(peer) if peer.uid() == own_uid() => Some((stream, peer.pid())),
         Ok(peer) => {
-            tracing::warn!(uid = peer.uid(), "another user connected to the token API and was refused");
+            tracing::warn!(
+                uid = peer.uid(),
+                "a connection to the token API was refused: it comes from another user"
+            );
             None
         }
         Err(error) => {
-            tracing::warn!(%error, "a connection to the token API does not say whose it is and was refused");
+            tracing::warn!(%error, "a connection to the token API was refused: its user is unknown");
             None
         }
     }
 }
 
-async fn connection(stream: UnixStream, router: Router, visit: Visit, shutdown: CancellationToken) {
-    let (visit, reached) = (Arc::new(visit), Arc::new(AtomicBool::new(false)));
+async fn serve_connection(
+    stream: UnixStream,
+    router: Router,
+    share: ConnectionShare,
+    shutdown: CancellationToken,
+) {
+    let (share, reached) = (Arc::new(share), Arc::new(AtomicBool::new(false)));
     let stream = ProblemStream::new(stream, reached.clone());
-    let routes = Routes { router: TowerToHyperService::new(router), visit: visit.clone(), reached };
+    let routes = Routes { router: TowerToHyperService::new(router), share: share.clone(), reached };
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
@@ -139,10 +152,10 @@ async fn connection(stream: UnixStream, router: Router, visit: Visit, shutdown: 
         .serve_connection(TokioIo::new(stream), routes);
     let mut served = std::pin::pin!(served);
     let ended = tokio::select! {
-        // What has been answered is written before anybody is dismissed.
+        // An answer that is ready is written before the connection is closed for others.
         biased;
         ended = served.as_mut() => ended,
-        () = visit.dismissed.cancelled() => return,
+        () = share.dismissed.cancelled() => return,
         () = shutdown.cancelled() => {
             served.as_mut().graceful_shutdown();
             served.await
@@ -156,7 +169,7 @@ async fn connection(stream: UnixStream, router: Router, visit: Visit, shutdown: 
 /// The routes, for one connection.
 struct Routes {
     router: TowerToHyperService<Router>,
-    visit: Arc<Visit>,
+    share: Arc<ConnectionShare>,
     reached: Arc<AtomicBool>,
 }
 
@@ -167,7 +180,7 @@ impl Service<Request<Incoming>> for Routes {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         self.reached.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(self.visit.clone());
+        request.extensions_mut().insert(self.share.clone());
         self.router.call(request)
     }
 }

@@ -1,20 +1,23 @@
-//! Fair shares: what one caller holds is never in another one's way.
+//! Fair shares: the connections of one caller never block another caller.
 //!
-//! A worker may be hostile. It can open connections and say nothing, send a byte now and then, ask while a provider is slow, and
-//! do all that from many processes at once. Nothing that the kernel tells of a peer binds it: it can fork, and leave its group and
-//! session. So shares are counted in two pools, each with places of its own:
+//! A worker may be hostile. It can open silent connections, send a byte now and then, ask while a
+//! provider is slow, and do all that from many processes at once. The kernel's facts about a peer
+//! do not bind it: it can fork, and leave its process group and session. So places are counted in
+//! two pools:
 //!
-//! - *arrivals*: connections that have not shown a capability. They are counted by the peer's process. Whoever means it shows one
-//!   with its first bytes, and stays for no time to speak of.
-//! - *requests* with a live capability, counted by conversation, however many processes of it ask.
+//! - *arrivals* are connections that have not presented a capability. They are counted by the
+//!   peer's process. An honest caller presents its capability with its first bytes, so it is an
+//!   arrival for a moment only.
+//! - *requests* have a live capability. They are counted by conversation, across all its processes.
 //!
-//! In a full pool a newcomer always finds a place: whoever holds the most loses the place that it has held longest. So whoever
-//! holds less than an equal share loses nothing, and who is alone may have all of it. A process has to be forked for each
-//! arrival that is to count as somebody else's, and gains nothing but that its like are dismissed a little later: no
-//! arrival takes the place of a request.
+//! A newcomer always finds a place, even in a full pool: the holder of the most places loses its
+//! oldest one. So a holder of less than an equal share loses nothing, and a single holder may have
+//! all places. An attacker has to fork a process for each arrival that should count as another
+//! holder's. That only delays the loss of its own arrivals, because no arrival takes the place of a
+//! request.
 //!
-//! To lose a place costs little. An arrival is hung up on. A request is answered 503 with Retry-After; the refresh that it waited for
-//! goes on, as it does for a caller that hangs up by itself.
+//! Losing a place costs little. An arrival's connection is closed. A request is answered 503 with
+//! Retry-After; the refresh that it waited for goes on, as it does for a caller that hangs up.
 
 use std::{
     cmp::Reverse,
@@ -27,24 +30,24 @@ use tokio_util::sync::CancellationToken;
 use super::problem::Problem;
 use crate::ids::ConversationId;
 
-/// Connections that have not shown a capability.
+/// How many connections without a presented capability have a place.
 pub(super) const ARRIVALS: usize = 128;
-/// Requests of workers.
+/// How many requests of workers have a place.
 pub(super) const REQUESTS: usize = 384;
 
-/// Both pools. Clones are the same.
+/// Both pools. Clones share them.
 #[derive(Clone)]
 pub(super) struct Shares {
     arrivals: Pool<Option<i32>>,
     requests: Pool<ConversationId>,
 }
 
-/// A connection: one request, and its place.
-pub(super) struct Visit {
+/// The share of one connection: its place among the arrivals or the requests.
+pub(super) struct ConnectionShare {
     shares: Shares,
     peer: Option<i32>,
     arrival: Mutex<Option<Place<Option<i32>>>>,
-    /// It has lost its place among the arrivals.
+    /// Fires when the connection has lost its place among the arrivals.
     pub(super) dismissed: CancellationToken,
 }
 
@@ -53,22 +56,23 @@ impl Shares {
         Self { arrivals: Pool::new(ARRIVALS), requests: Pool::new(REQUESTS) }
     }
 
-    /// A connection of the process `peer` has come.
-    pub(super) fn arrive(&self, peer: Option<i32>) -> Visit {
-        let visit = Visit {
+    /// Gives a new connection of the process `peer` a place among the arrivals.
+    pub(super) fn arrive(&self, peer: Option<i32>) -> ConnectionShare {
+        let share = ConnectionShare {
             shares: self.clone(),
             peer,
             arrival: Mutex::new(None),
             dismissed: CancellationToken::new(),
         };
-        visit.wait_to_go();
-        visit
+        share.enter_arrivals();
+        share
     }
 }
 
-impl Visit {
-    /// Does the work of a request by the worker of `conversation`, unless others need the place that it takes.
-    pub(super) async fn of<T>(
+impl ConnectionShare {
+    /// Runs a request of the worker of `conversation` on a place among the requests. Returns an
+    /// error if the place is lost.
+    pub(super) async fn run_request<T>(
         &self,
         conversation: ConversationId,
         work: impl Future<Output = Result<T, Problem>>,
@@ -81,12 +85,12 @@ impl Visit {
             result = work => result,
             () = displaced.cancelled() => Err(Problem::too_many_requests()),
         };
-        self.wait_to_go();
+        self.enter_arrivals();
         result
     }
 
-    /// What has no capability, or no more use for it, is among the arrivals.
-    fn wait_to_go(&self) {
+    /// Moves the connection to the arrivals, before and after its request.
+    fn enter_arrivals(&self) {
         let place = self.shares.arrivals.enter(self.peer, self.dismissed.clone());
         *self.arrival() = Some(place);
     }
@@ -96,18 +100,18 @@ impl Visit {
     }
 }
 
-/// A number of places, held by whom.
+/// A limited number of places, counted by holder.
 struct Pool<K>(Arc<Mutex<Table<K>>>);
 
 struct Table<K> {
     places: usize,
     taken: usize,
     next: u64,
-    /// By holder, the oldest place first. A holder without places is not there.
+    /// The places of each holder, the oldest first. A holder without a place has no entry.
     held: BTreeMap<K, BTreeMap<u64, CancellationToken>>,
 }
 
-/// A place in a pool, given back when it is dropped.
+/// A place in a pool, which is returned on drop.
 struct Place<K: Ord> {
     pool: Pool<K>,
     holder: K,
@@ -125,7 +129,7 @@ impl<K: Ord + Clone> Pool<K> {
         Self(Arc::new(Mutex::new(Table { places, taken: 0, next: 0, held: BTreeMap::new() })))
     }
 
-    /// A place for `holder`; `lost` is cancelled when others need it.
+    /// Gives `holder` a place. `lost` is cancelled when another holder takes it.
     fn enter(&self, holder: K, lost: CancellationToken) -> Place<K> {
         let mut table = self.table();
         if table.taken >= table.places {
@@ -147,7 +151,8 @@ impl<K> Pool<K> {
 }
 
 impl<K: Ord + Clone> Table<K> {
-    /// Takes a place from whoever would hold the most once `newcomer` has one more; among equals from the one that has held longest.
+    /// Takes the oldest place of the holder that would hold the most after `newcomer` has one more.
+    /// Among equal holders the one with the oldest place loses it.
     fn displace(&mut self, newcomer: &K) {
         let most = self.held.iter().max_by_key(|(holder, places)| {
             let more = usize::from(*holder == newcomer);
@@ -178,7 +183,7 @@ impl<K: Ord> Table<K> {
 
 impl<K: Ord> Drop for Place<K> {
     fn drop(&mut self) {
-        // It is not there any more if it was lost.
+        // A lost place has been removed already.
         let _ = self.pool.table().remove(&self.holder, self.number);
     }
 }
@@ -188,15 +193,15 @@ mod tests {
     use super::*;
     use crate::ids::Snowflake;
 
-    /// Places that were taken, with what tells of their loss.
+    /// Places with the tokens that show their loss.
     type Taken = Vec<(Place<u32>, CancellationToken)>;
 
     fn take(pool: &Pool<u32>, holder: u32, places: usize) -> Taken {
-        let one = |_| {
+        let enter = |_| {
             let lost = CancellationToken::new();
             (pool.enter(holder, lost.clone()), lost)
         };
-        (0..places).map(one).collect()
+        (0..places).map(enter).collect()
     }
 
     fn kept(taken: &Taken) -> usize {
@@ -204,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alone_may_have_all_and_then_loses_its_oldest() {
+    fn a_single_holder_may_have_all_places_and_then_loses_its_oldest() {
         let pool = Pool::new(8);
         let taken = take(&pool, 1, 9);
         assert!(taken[0].1.is_cancelled());
@@ -212,19 +217,19 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_gets_its_share_from_who_holds_the_most_and_no_more() {
+    fn a_newcomer_takes_its_equal_share_from_the_largest_holder_only() {
         let pool = Pool::new(12);
         let heavy = take(&pool, 1, 12);
         let light = take(&pool, 2, 3);
         assert_eq!((kept(&heavy), kept(&light)), (9, 3));
         let greedy = take(&pool, 3, 100);
-        assert_eq!(kept(&light), 3, "who holds less than a share loses nothing");
+        assert_eq!(kept(&light), 3, "a holder of less than a share loses nothing");
         assert!((4..=5).contains(&kept(&heavy)), "{}", kept(&heavy));
         assert_eq!(kept(&heavy) + kept(&light) + kept(&greedy), 12);
     }
 
     #[test]
-    fn a_place_that_is_given_back_is_there_for_the_next_one_and_a_lost_one_is_not_given_back_twice() {
+    fn a_returned_place_is_free_and_a_lost_place_is_not_returned_twice() {
         let pool = Pool::new(2);
         let first = take(&pool, 1, 3);
         drop(first);
@@ -237,21 +242,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn however_many_arrive_a_request_keeps_its_place_and_one_too_many_is_told_to_come_again() {
+    async fn arrivals_never_displace_a_request_and_a_displaced_request_gets_503() {
         let shares = Shares::new();
-        let visit = shares.arrive(Some(1));
+        let share = shares.arrive(Some(1));
         let worker = ConversationId(Snowflake(7));
         let arrivals: Vec<_> = (0..1000).map(|process| shares.arrive(Some(process))).collect();
-        assert!(visit.dismissed.is_cancelled(), "it took its time");
-        assert_eq!(arrivals.iter().filter(|one| !one.dismissed.is_cancelled()).count(), ARRIVALS);
-        let under_way = visit.of(worker, std::future::pending::<Result<(), Problem>>());
-        tokio::pin!(under_way);
-        assert!(futures_util::poll!(&mut under_way).is_pending());
+        assert!(share.dismissed.is_cancelled(), "it presented no capability");
+        assert_eq!(arrivals.iter().filter(|share| !share.dismissed.is_cancelled()).count(), ARRIVALS);
+        let request = share.run_request(worker, std::future::pending::<Result<(), Problem>>());
+        tokio::pin!(request);
+        assert!(futures_util::poll!(&mut request).is_pending());
         let _more: Vec<_> = (0..1000).map(|process| shares.arrive(Some(process))).collect();
-        assert!(futures_util::poll!(&mut under_way).is_pending());
+        assert!(futures_util::poll!(&mut request).is_pending());
         let tokens: Vec<_> = (0..REQUESTS).map(|_| CancellationToken::new()).collect();
         let places = tokens.iter().map(|lost| shares.requests.enter(worker, lost.clone()));
         let _places: Vec<_> = places.collect();
-        assert_eq!(under_way.await, Err(Problem::too_many_requests()));
+        assert_eq!(request.await, Err(Problem::too_many_requests()));
     }
 }

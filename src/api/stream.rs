@@ -1,8 +1,9 @@
-//! A connection's bytes, with the answers that hyper makes up by itself put into the API's form.
+//! A connection's stream, which replaces hyper's own error answers by problems (RFC 9457).
 //!
-//! What is no HTTP, or has too long a head, never reaches the routes: hyper answers it with a bare status, and has no way to say more.
-//! A connection has one answer here. So if bytes are to be written and no request has reached the routes, they are such an answer:
-//! its status is read out of it, and the problem (RFC 9457) of that status is written in its place.
+//! A request that is not HTTP, or has too long a head, never reaches the routes. Hyper answers it
+//! with a bare status, and offers no way to add a body. A connection has one answer here. So bytes
+//! that hyper writes before a request has reached the routes are such an answer. This stream reads
+//! the status from them, and writes the problem of that status in their place.
 
 use std::{
     io,
@@ -21,23 +22,23 @@ use tokio::{
 
 use super::problem::Problem;
 
-/// A connection of which each error answer is a problem.
+/// A connection whose error answers are all problems.
 pub(super) struct ProblemStream {
     stream: UnixStream,
-    /// A request has reached the routes.
+    /// Whether a request has reached the routes.
     reached: Arc<AtomicBool>,
-    /// What is written in the place of hyper's answer, and how much of it has been.
-    own: Option<(Vec<u8>, usize)>,
+    /// The answer that replaces hyper's, and the number of its bytes that are written.
+    replacement: Option<(Vec<u8>, usize)>,
 }
 
 impl ProblemStream {
-    /// `reached` is set as soon as a request reaches the routes.
+    /// Wraps a connection. The service sets `reached` as soon as a request reaches the routes.
     pub(super) fn new(stream: UnixStream, reached: Arc<AtomicBool>) -> Self {
-        Self { stream, reached, own: None }
+        Self { stream, reached, replacement: None }
     }
 
-    fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some((bytes, written)) = &mut self.own else { return Poll::Ready(Ok(())) };
+    fn poll_replacement(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some((bytes, written)) = &mut self.replacement else { return Poll::Ready(Ok(())) };
         while *written < bytes.len() {
             match ready!(Pin::new(&mut self.stream).poll_write(cx, &bytes[*written..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -63,24 +64,24 @@ impl AsyncWrite for ProblemStream {
         if self.reached.load(Ordering::Relaxed) {
             return Pin::new(&mut self.stream).poll_write(cx, bytes);
         }
-        if self.own.is_none() {
-            self.own = Some((Problem::of_head(status(bytes)).message(), 0));
+        if self.replacement.is_none() {
+            self.replacement = Some((Problem::of_head(status(bytes)).message(), 0));
         }
         Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_own(cx))?;
+        ready!(self.poll_replacement(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_own(cx))?;
+        ready!(self.poll_replacement(cx))?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
-/// The status of a message that begins with `HTTP/1.1 431 …`.
+/// Reads the status of a message that begins with `HTTP/1.1 431 …`.
 fn status(message: &[u8]) -> u16 {
     let digits = message.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok());
     digits.and_then(|digits| digits.parse().ok()).unwrap_or(400)

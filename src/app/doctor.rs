@@ -1,4 +1,4 @@
-//! `threadkey doctor`: everything that can be looked at before it matters.
+//! `threadkey doctor`: checks everything that can be checked before `run`.
 
 mod finding;
 mod sockets;
@@ -7,49 +7,54 @@ pub use finding::{Finding, Verdict};
 
 use std::{ffi::OsStr, fmt::Write as _, path::Path, time::Duration};
 
-use super::Parts;
+use super::AppSettings;
 use crate::{
     agent::{AgentSettings, Isolation},
-    cli::{Exit, Failure},
+    cli::{Exit, Failure, json_line},
     discord::DiscordSettings,
     store,
     sys::{process, sandbox},
 };
 
-/// How long Discord gets to answer.
-const DISCORD_WITHIN: Duration = Duration::from_secs(10);
-/// Where Discord's REST is when nobody says otherwise.
-const DISCORD: &str = "https://discord.com/";
+/// The time that Discord gets to answer.
+const DISCORD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The default base of Discord's REST API.
+const DISCORD_BASE: &str = "https://discord.com/";
 
-/// Looks at everything. `discord` is the bot's settings, or the sentence that says what is missing. `path` is where
-/// programs are looked for.
-pub async fn examine(parts: &Parts, discord: Result<DiscordSettings, String>, path: &OsStr) -> Vec<Finding> {
+/// Runs all checks. `discord` has the bot's settings, or the text about the missing token. Programs
+/// are searched in the folders of `path`.
+pub async fn examine(
+    settings: &AppSettings,
+    discord: Result<DiscordSettings, String>,
+    path: &OsStr,
+) -> Vec<Finding> {
     let mut findings =
-        vec![Finding::new("configuration", Verdict::Ok, format!("{} is sound", parts.config.display()))];
-    findings.extend(store_checks(parts).await);
-    findings.push(providers(parts));
-    findings.push(socket(&parts.api.socket).await);
+        vec![Finding::new("configuration", Verdict::Ok, format!("{} is valid", settings.config.display()))];
+    findings.extend(check_store(settings).await);
+    findings.push(check_providers(settings));
+    findings.push(check_socket(&settings.api.socket).await);
     findings.push(match discord {
-        Ok(settings) => ask_discord(&settings).await,
+        Ok(discord) => check_discord(&discord).await,
         Err(missing) => {
-            Finding::new("discord", Verdict::Warn, format!("{missing}. Needed for `threadkey run` only"))
+            Finding::new("discord", Verdict::Warn, format!("{missing}. Only `threadkey run` needs it"))
         }
     });
-    match &parts.agent {
+    match &settings.agent {
         Some(agent) => {
-            findings.extend(workers(agent, path));
-            findings.extend(sockets::reachable(agent).await);
+            findings.extend(check_agent(agent, path));
+            findings.extend(sockets::check(agent).await);
         }
         None => findings.push(Finding::new(
             "agent",
             Verdict::Warn,
-            "no agent is configured: /ask will not work. Set agent.command",
+            "no agent is configured, so /ask does not work. Set agent.command",
         )),
     }
     findings
 }
 
-/// The code to end with: 6 when the store alone is at fault, 2 when something else is, 0 where nothing is.
+/// Returns the exit code: 0 without a failure, 6 if only checks of the store failed, and 2
+/// otherwise.
 pub fn exit(findings: &[Finding]) -> Exit {
     let mut failed =
         findings.iter().filter(|finding| finding.verdict == Verdict::Fail).map(|finding| finding.exit);
@@ -59,15 +64,13 @@ pub fn exit(findings: &[Finding]) -> Exit {
     }
 }
 
-/// The findings as JSON or as text, a line each.
+/// Returns the findings as JSON, or as text with one line each.
 ///
 /// # Errors
-/// When they cannot be put into JSON.
-pub fn shown(findings: &[Finding], json: bool) -> Result<String, Failure> {
+/// When a finding has no JSON form.
+pub fn render(findings: &[Finding], json: bool) -> Result<String, Failure> {
     if json {
-        let text = serde_json::to_string(findings)
-            .map_err(|e| Failure::new(Exit::Internal, format!("the result cannot be written: {e}")))?;
-        return Ok(text + "\n");
+        return json_line(&findings);
     }
     let width = findings.iter().map(|finding| finding.name.len()).max().unwrap_or(0);
     Ok(findings.iter().fold(String::new(), |mut text, finding| {
@@ -81,9 +84,10 @@ pub fn shown(findings: &[Finding], json: bool) -> Result<String, Failure> {
     }))
 }
 
-/// The checks take locks, sync and start a process, so they have a thread that may block.
-async fn store_checks(parts: &Parts) -> Vec<Finding> {
-    let (path, options) = (parts.store.clone(), parts.store_options);
+/// Checks the store. This takes locks, syncs files and starts a process, so it runs on a blocking
+/// thread.
+async fn check_store(settings: &AppSettings) -> Vec<Finding> {
+    let (path, options) = (settings.store.clone(), settings.store_options);
     let checks = tokio::task::spawn_blocking(move || store::doctor(&path, options)).await.unwrap_or_default();
     let finding = |check: store::Check| {
         let verdict = match check.verdict {
@@ -96,9 +100,9 @@ async fn store_checks(parts: &Parts) -> Vec<Finding> {
     checks.into_iter().map(finding).collect()
 }
 
-/// What is wrong with a provider's settings was refused with the configuration.
-fn providers(parts: &Parts) -> Finding {
-    let names: Vec<_> = parts.providers.ids().map(ToString::to_string).collect();
+/// Checks the providers for placeholders. Invalid settings are errors of the configuration already.
+fn check_providers(settings: &AppSettings) -> Finding {
+    let names: Vec<_> = settings.providers.ids().map(ToString::to_string).collect();
     if names.is_empty() {
         return Finding::new(
             "providers",
@@ -106,39 +110,39 @@ fn providers(parts: &Parts) -> Finding {
             "none is configured: add a [providers.NAME] section",
         );
     }
-    let found = parts.providers.ids().filter_map(|id| parts.providers.get(id));
-    let odd: Vec<_> = found
+    let providers = settings.providers.ids().filter_map(|id| settings.providers.get(id));
+    let placeholders: Vec<_> = providers
         .filter(|provider| provider.binding().client_id.contains(char::is_whitespace))
         .map(|provider| provider.id().to_string())
         .collect();
-    if !odd.is_empty() {
+    if !placeholders.is_empty() {
         let text = format!(
-            "the client_id of {} has spaces in it: is it the one that the provider gave?",
-            odd.join(", ")
+            "the client_id of {} contains spaces: check that it is the one from the provider",
+            placeholders.join(", ")
         );
         return Finding::new("providers", Verdict::Warn, text);
     }
     Finding::new("providers", Verdict::Ok, names.join(", "))
 }
 
-async fn socket(socket: &Path) -> Finding {
-    if sockets::takes_connections(socket).await {
-        let text = format!("{} is served by a threadkey that runs", socket.display());
+async fn check_socket(socket: &Path) -> Finding {
+    if sockets::accepts_connections(socket).await {
+        let text = format!("{} is served by a running threadkey", socket.display());
         return Finding::new("socket", Verdict::Ok, text);
     }
     if crate::sys::socket::is_possible(socket) {
-        return Finding::new("socket", Verdict::Ok, format!("{} can be made", socket.display()));
+        return Finding::new("socket", Verdict::Ok, format!("{} can be created", socket.display()));
     }
-    let text = format!("{} cannot be made: its folder is not writable. Set api.socket", socket.display());
+    let text = format!("{} cannot be created: its folder is not writable. Set api.socket", socket.display());
     Finding::new("socket", Verdict::Fail, text)
 }
 
-async fn ask_discord(settings: &DiscordSettings) -> Finding {
-    let base = settings.api_base.as_ref().map_or(DISCORD, url::Url::as_str);
+async fn check_discord(settings: &DiscordSettings) -> Finding {
+    let base = settings.api_base.as_ref().map_or(DISCORD_BASE, url::Url::as_str);
     let url = format!("{}/api/v10/users/@me", base.trim_end_matches('/'));
     let answer = async {
         let client = reqwest::Client::builder()
-            .timeout(DISCORD_WITHIN)
+            .timeout(DISCORD_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
         let mut token = reqwest::header::HeaderValue::from_str(&format!("Bot {}", settings.token.expose()))
@@ -146,19 +150,19 @@ async fn ask_discord(settings: &DiscordSettings) -> Finding {
         token.set_sensitive(true);
         client.get(url).header(reqwest::header::AUTHORIZATION, token).send().await
     };
-    let verdict = |verdict, text: String| Finding::new("discord", verdict, text);
+    let finding = |verdict, text: String| Finding::new("discord", verdict, text);
     match answer.await.map(|answer| answer.status().as_u16()) {
-        Ok(200) => verdict(Verdict::Ok, "takes the bot token".into()),
-        Ok(401) => verdict(Verdict::Fail, crate::discord::DiscordError::TokenRefused.to_string()),
-        Ok(status) => verdict(Verdict::Warn, format!("could not be asked about the token: HTTP {status}")),
+        Ok(200) => finding(Verdict::Ok, "accepts the bot token".into()),
+        Ok(401) => finding(Verdict::Fail, crate::discord::DiscordError::TokenRefused.to_string()),
+        Ok(status) => finding(Verdict::Warn, format!("the bot token could not be checked: HTTP {status}")),
         Err(error) => {
-            let why = if error.is_timeout() { "no answer in time" } else { "no connection" };
-            verdict(Verdict::Warn, format!("could not be asked about the token: {why}"))
+            let reason = if error.is_timeout() { "no answer in time" } else { "no connection" };
+            finding(Verdict::Warn, format!("the bot token could not be checked: {reason}"))
         }
     }
 }
 
-fn workers(agent: &AgentSettings, path: &OsStr) -> Vec<Finding> {
+fn check_agent(agent: &AgentSettings, path: &OsStr) -> Vec<Finding> {
     let program = agent.command.first().map(String::as_str).unwrap_or_default();
     let command = match process::find_program(Path::new(program), path) {
         Ok(found) => Finding::new("agent command", Verdict::Ok, found.display().to_string()),
@@ -172,16 +176,16 @@ fn workers(agent: &AgentSettings, path: &OsStr) -> Vec<Finding> {
         (Isolation::None, _) => Finding::new(
             "agent isolation",
             Verdict::Warn,
-            "none: agents can read whatever threadkey can read, the store included",
+            "none: agents can read everything that threadkey can read, including the store",
         ),
         (_, Ok(())) => Finding::new("agent isolation", Verdict::Ok, "Landlock"),
         (_, Err(error)) => Finding::new("agent isolation", Verdict::Fail, error.to_string()),
     };
-    let settings = match agent.check() {
+    let folders = match agent.check() {
         Ok(()) => Finding::new("agent folders", Verdict::Ok, format!("{}", agent.root.display())),
         Err(error) => Finding::new("agent folders", Verdict::Fail, error.to_string()),
     };
-    vec![command, isolation, settings]
+    vec![command, isolation, folders]
 }
 
 #[cfg(test)]
@@ -189,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_of_the_configuration_goes_before_one_of_the_store() {
+    fn a_failed_check_of_the_configuration_outranks_one_of_the_store() {
         let finding = |verdict, exit| Finding { exit, ..Finding::new("x", verdict, "y") };
         assert_eq!(
             exit(&[finding(Verdict::Ok, Exit::Store), finding(Verdict::Warn, Exit::Usage)]),

@@ -1,48 +1,48 @@
-//! Why the program could not run, or had to stop.
+//! The reason why the program could not start, or had to stop.
 
 use crate::{
     agent::SettingsError,
     api::ServeError,
-    cli::{Exit, ExitCode},
+    cli::{Exit, ExitError},
     discord::DiscordError,
     oauth::ProviderError,
     store::StoreError,
 };
 
-/// Why the program could not run, or had to stop.
+/// The reason why the program could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The store.
+    /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// TLS.
+    /// TLS cannot be set up.
     #[error(transparent)]
     Provider(#[from] ProviderError),
-    /// The token API.
+    /// The token API cannot be served.
     #[error(transparent)]
     Api(#[from] ServeError),
-    /// The workers' settings.
+    /// The workers' settings are wrong.
     #[error(transparent)]
     Agent(#[from] SettingsError),
-    /// Discord.
+    /// Discord cannot be reached or refuses the bot.
     #[error(transparent)]
     Discord(#[from] DiscordError),
-    /// A system call that should not have failed.
-    #[error("{what}: {source}")]
+    /// A system call failed unexpectedly.
+    #[error("{problem}: {source}")]
     System {
-        /// What was tried.
-        what: &'static str,
-        /// What the system said.
+        /// The failed operation.
+        problem: &'static str,
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A part ended that should not have; the log has the place.
+    /// A part of the program ended because of a defect. The log has the place.
     #[error(
-        "{0} stopped with a defect; the log says where. What was under way is in its journal: start threadkey again"
+        "{0} stopped because of a defect; the log has its place. The journal has the state of each refresh: start threadkey again"
     )]
     Stopped(&'static str),
 }
 
-impl ExitCode for AppError {
+impl ExitError for AppError {
     fn exit(&self) -> Exit {
         match self {
             Self::Store(error) => error.exit(),

@@ -1,4 +1,4 @@
-//! What is logged, and what never is.
+//! The log: its level, its filter, and the report of a panic. No secret appears in it.
 
 use std::io::{self, IsTerminal as _};
 
@@ -11,17 +11,17 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    cli::{Exit, Failure, say},
+    cli::{Exit, Failure, print_notice},
     discord::UNLOGGABLE,
 };
 
 /// The variable that sets the level.
 const VARIABLE: &str = "THREADKEY_LOG";
 
-/// The level of `THREADKEY_LOG`, else `default`.
+/// Returns the level of `THREADKEY_LOG`, or else `default`.
 ///
 /// # Errors
-/// When `THREADKEY_LOG` is no level.
+/// When the value of `THREADKEY_LOG` is not a level.
 pub fn log_level(default: LevelFilter) -> Result<LevelFilter, Failure> {
     match std::env::var(VARIABLE) {
         Ok(text) if !text.is_empty() => level(&text).ok_or_else(|| {
@@ -34,15 +34,16 @@ pub fn log_level(default: LevelFilter) -> Result<LevelFilter, Failure> {
     }
 }
 
-/// Begins to log to the standard error. Other crates are heard from `warn` up only, and those below the Discord module not at
-/// all: they print tokens (adr/0010).
+/// Starts the log on standard error. Other crates are logged from `warn` up. The crates below the
+/// Discord module are not logged at all, because they print tokens (adr/0010).
 pub fn start_logs(level: LevelFilter) {
     let layer = fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .log_internal_errors(false)
         .with_filter(targets(level));
-    // Only a test that runs several in one process has a subscriber already.
+    // This fails only in a test that runs several programs in one process: it has a subscriber
+    // already.
     let _ = tracing_subscriber::registry().with(layer).try_init();
 }
 
@@ -62,14 +63,14 @@ fn level(text: &str) -> Option<LevelFilter> {
     levels.into_iter().find(|(name, _)| text.eq_ignore_ascii_case(name)).map(|(_, level)| level)
 }
 
-/// Makes a panic say where it was, and only such words as stand in the source: a formatted message may hold what was being worked on,
-/// the text of a sliced string for example.
-pub fn guard_panics() {
+/// Makes a panic report its place and its message, if the message is a literal of the source. A
+/// formatted message may contain a secret: the text of a sliced string, for example.
+pub fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let words = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("(message withheld)");
-        say(&format!(
-            "threadkey has a defect at {place}: {words}. Nothing is lost by it: a refresh under way is in its journal"
+        let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("(message withheld)");
+        print_notice(&format!(
+            "threadkey has a defect at {place}: {message}. No token is lost: the journal has the state of each refresh"
         ));
     }));
 }
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_crates_are_capped_at_warn_however_much_is_asked_for() {
+    fn other_crates_are_logged_from_warn_up_at_every_level() {
         let targets = targets(LevelFilter::TRACE);
         assert!(targets.would_enable("threadkey::broker", &Level::TRACE));
         for other in ["hyper", "reqwest::connect", "rustls"] {
@@ -90,13 +91,13 @@ mod tests {
         }
         assert!(
             !targets.would_enable("serenity::gateway::ws", &Level::WARN),
-            "it prints what it cannot read"
+            "it prints bodies that it cannot parse"
         );
         assert!(!super::targets(LevelFilter::ERROR).would_enable("hyper", &Level::WARN));
     }
 
     #[test]
-    fn levels_have_five_names() {
+    fn a_level_is_one_of_five_names() {
         assert_eq!(level("DEBUG"), Some(LevelFilter::DEBUG));
         assert_eq!(level("threadkey=debug"), None);
     }

@@ -1,7 +1,9 @@
-//! Wiring: the modules put together, run, watched, and ended in order.
+//! Wiring: creates the modules from their settings, runs them, supervises them, and ends them in
+//! order.
 //!
-//! Invariants: the end is orderly. No new work, then no workers, then no requests, and the process stays until no refresh is under way,
-//! for at most 180 s; a second signal ends it at once, which is safe too, because every refresh is in its journal.
+//! Invariant: the end is orderly. First no new work begins, then the workers end, then the
+//! requests. The process stays until no refresh is under way, for at most 180 s. A second signal
+//! ends it at once, which is safe too: the journal of every refresh has its state.
 
 pub mod doctor;
 mod error;
@@ -9,12 +11,11 @@ mod logs;
 mod run;
 mod signals;
 mod standby;
-mod tokens;
 
 use std::{path::PathBuf, sync::Arc};
 
 pub use error::AppError;
-pub use logs::{guard_panics, log_level, start_logs};
+pub use logs::{install_panic_hook, log_level, start_logs};
 pub use run::{drain, run, serve};
 
 use crate::{
@@ -26,35 +27,35 @@ use crate::{
     sys::clock::Clock,
 };
 
-/// What everything is put together from.
+/// The settings of all modules, and the clock.
 #[derive(Clone, Debug)]
-pub struct Parts {
-    /// The configuration file, an absolute path.
+pub struct AppSettings {
+    /// The absolute path of the configuration file.
     pub config: PathBuf,
-    /// The store's file.
+    /// The path of the store's file.
     pub store: PathBuf,
-    /// How the store is opened.
+    /// The options of the store.
     pub store_options: FileStoreOptions,
     /// The providers.
     pub providers: Providers,
-    /// The token API.
+    /// The settings of the token API.
     pub api: ApiSettings,
-    /// The workers, where there is an agent.
+    /// The settings of the workers, if an agent is configured.
     pub agent: Option<AgentSettings>,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
 }
 
-impl Parts {
+impl AppSettings {
     /// Opens the store.
     ///
     /// # Errors
-    /// When its path is not fit for one.
+    /// When the store's path cannot be used.
     pub fn open_store(&self) -> Result<FileStore, StoreError> {
         FileStore::open(&self.store, self.clock.clone(), self.store_options)
     }
 
-    /// Puts a broker on the store.
+    /// Creates a broker on the store.
     ///
     /// # Errors
     /// When TLS cannot be set up.

@@ -1,4 +1,4 @@
-//! The long-running commands.
+//! The commands `run` and `serve`: they start everything, wait for a signal, and end in order.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,47 +9,42 @@ use std::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    AppError, Parts,
-    signals::Signals,
-    standby::bot_lock,
-    tokens::{BrokerTokens, in_use},
-};
+use super::{AppError, AppSettings, signals::Signals, standby::bot_lock};
 use crate::{
     agent::{AgentSettings, Capabilities, Workers},
     api,
-    broker::Broker,
+    broker::{Broker, WorkerTokens},
     discord::{self, DiscordSettings, Scrubber},
 };
 
-/// How long refreshes under way may take when the process ends: as long as one request is read.
-const DRAIN: Duration = Duration::from_secs(180);
-/// How long a command of its own goes on trying to save what it was given.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// The time that refreshes under way get when the process ends: the longest time that a response is
+/// read.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(180);
+/// The additional time in which a short-lived command tries again to save a token.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The bot and the token API, until a signal.
+/// Runs the bot and the token API until a signal.
 ///
 /// # Errors
-/// When it cannot begin, or Discord refuses it for good.
-pub async fn run(parts: Parts, discord: DiscordSettings) -> Result<(), AppError> {
+/// When a part cannot start, or Discord refuses the bot permanently.
+pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), AppError> {
     let mut signals = Signals::new()?;
-    if let Some(agent) = &parts.agent {
+    if let Some(agent) = &settings.agent {
         agent.check()?;
     }
-    let store = parts.open_store()?;
+    let store = settings.open_store()?;
     let Some(_bot) = bot_lock(&store, &mut signals).await? else { return Ok(()) };
-    let broker = parts.broker(store)?;
+    let broker = settings.broker(store)?;
     let capabilities = Arc::new(Capabilities::new());
     let shutdown = CancellationToken::new();
-    let mut api = serve_api(&parts, &broker, &capabilities, &shutdown)?;
+    let mut api = serve_api(&settings, &broker, &capabilities, &shutdown)?;
     let scrubber = {
         let capabilities = capabilities.clone();
         Scrubber::new(move |fingerprint| capabilities.is_secret(fingerprint))
     };
-    let workers = parts.agent.clone().map(|agent| workers(agent, capabilities, &broker));
-    let fresh = workers.clone().map(|(workers, agent)| keep_fresh(broker.clone(), workers, agent));
-    let choices = expire_choices(broker.clone());
-    let workers = workers.map(|(workers, _)| workers);
+    let workers = settings.agent.clone().map(|agent| create_workers(agent, capabilities, &broker));
+    let background_refresh = workers.clone().map(|workers| refresh_in_background(broker.clone(), workers));
+    let choice_expiry = expire_choices(broker.clone());
     let mut bot =
         tokio::spawn(discord::run(discord, broker.clone(), workers.clone(), scrubber, shutdown.clone()));
     let (outcome, defect) = tokio::select! {
@@ -57,8 +52,8 @@ pub async fn run(parts: Parts, discord: DiscordSettings) -> Result<(), AppError>
         _ = &mut api => (None, Some(AppError::Stopped("the token API"))),
         () = signals.next() => (None, None),
     };
-    tracing::info!("ending: no new work is taken, and what is under way is finished. Once more ends at once");
-    let ended = async {
+    tracing::info!("ending after the work that is under way; a second signal ends the process at once");
+    let orderly_end = async {
         if let Some(workers) = &workers {
             workers.shutdown().await;
         }
@@ -67,103 +62,105 @@ pub async fn run(parts: Parts, discord: DiscordSettings) -> Result<(), AppError>
             Some(ended) => ended,
             None => bot.await,
         };
-        if let Some(fresh) = fresh {
-            fresh.abort();
+        if let Some(task) = background_refresh {
+            task.abort();
         }
-        choices.abort();
-        finish(&broker, api, &parts.store).await;
+        choice_expiry.abort();
+        finish(&broker, api, &settings.store).await;
         match (defect, outcome) {
             (Some(defect), _) => Err(defect),
             (None, Ok(result)) => result.map_err(AppError::from),
-            (None, Err(_)) => Err(AppError::Stopped("the Discord side")),
+            (None, Err(_)) => Err(AppError::Stopped("the Discord bot")),
         }
     };
     tokio::select! {
-        result = ended => result,
-        () = signals.next() => at_once(&broker, &parts.store),
+        result = orderly_end => result,
+        () = signals.next() => end_at_once(&broker, &settings.store),
     }
 }
 
-/// The token API alone, until a signal.
+/// Serves the token API without the bot until a signal.
 ///
 /// # Errors
-/// When it cannot begin.
-pub async fn serve(parts: Parts) -> Result<(), AppError> {
+/// When the API cannot start.
+pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     let mut signals = Signals::new()?;
-    let broker = parts.broker(parts.open_store()?)?;
+    let broker = settings.broker(settings.open_store()?)?;
     let shutdown = CancellationToken::new();
-    let mut api = serve_api(&parts, &broker, &Arc::new(Capabilities::new()), &shutdown)?;
-    let choices = expire_choices(broker.clone());
+    let mut api = serve_api(&settings, &broker, &Arc::new(Capabilities::new()), &shutdown)?;
+    let choice_expiry = expire_choices(broker.clone());
     tokio::select! {
         () = signals.next() => {}
         _ = &mut api => return Err(AppError::Stopped("the token API")),
     }
-    tracing::info!("ending: what is under way is finished. Once more ends at once");
+    tracing::info!("ending after the requests that are under way; a second signal ends the process at once");
     shutdown.cancel();
-    choices.abort();
+    choice_expiry.abort();
     tokio::select! {
-        () = finish(&broker, api, &parts.store) => Ok(()),
-        () = signals.next() => at_once(&broker, &parts.store),
+        () = finish(&broker, api, &settings.store) => Ok(()),
+        () = signals.next() => end_at_once(&broker, &settings.store),
     }
 }
 
 fn serve_api(
-    parts: &Parts,
+    settings: &AppSettings,
     broker: &Broker,
     capabilities: &Arc<Capabilities>,
     shutdown: &CancellationToken,
 ) -> Result<JoinHandle<()>, AppError> {
-    let bound = api::bind(&parts.api)?;
-    tracing::info!(socket = %parts.api.socket.display(), "the token API is served");
+    let bound = api::bind(&settings.api)?;
+    tracing::info!(socket = %settings.api.socket.display(), "the token API is served");
     Ok(tokio::spawn(api::serve(bound, broker.clone(), capabilities.clone(), shutdown.clone())))
 }
 
-fn workers(
-    agent: AgentSettings,
-    capabilities: Arc<Capabilities>,
-    broker: &Broker,
-) -> (Workers, AgentSettings) {
-    let tokens = Arc::new(BrokerTokens { broker: broker.clone(), capabilities: capabilities.clone() });
-    (Workers::new(agent.clone(), capabilities, tokens), agent)
+fn create_workers(agent: AgentSettings, capabilities: Arc<Capabilities>, broker: &Broker) -> Workers {
+    let tokens = Arc::new(WorkerTokens::new(broker.clone(), capabilities.clone()));
+    Workers::new(agent, capabilities, tokens)
 }
 
-fn keep_fresh(broker: Broker, workers: Workers, agent: AgentSettings) -> JoinHandle<()> {
-    let others = workers.changes();
-    tokio::spawn(async move { broker.keep_fresh(|| in_use(&workers.live(), &agent.providers), others).await })
+/// Refreshes the sessions of live workers before their tokens expire.
+fn refresh_in_background(broker: Broker, workers: Workers) -> JoinHandle<()> {
+    let changes = workers.changes();
+    tokio::spawn(async move { broker.keep_fresh(|| WorkerTokens::in_use(&workers.holders()), changes).await })
 }
 
 fn expire_choices(broker: Broker) -> JoinHandle<()> {
     tokio::spawn(async move { broker.expire_choices().await })
 }
 
-/// Waits for the requests and for the refreshes under way.
+/// Waits for the requests and the refreshes that are under way.
 async fn finish(broker: &Broker, api: JoinHandle<()>, store: &Path) {
     let _ = api.await;
-    if tokio::time::timeout(DRAIN, broker.drained()).await.is_err() {
-        tracing::warn!("a refresh is still under way after {} s; it is in its journal", DRAIN.as_secs());
-        rescue(broker, store);
+    if tokio::time::timeout(DRAIN_TIMEOUT, broker.drained()).await.is_err() {
+        tracing::warn!(
+            "a refresh is still under way after {} s; its journal has its state",
+            DRAIN_TIMEOUT.as_secs()
+        );
+        write_rescue_files(broker, store);
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "an arm beside others that can fail")]
-fn at_once(broker: &Broker, store: &Path) -> Result<(), AppError> {
+#[expect(clippy::unnecessary_wraps, reason = "the other arms of its `select!` can fail")]
+fn end_at_once(broker: &Broker, store: &Path) -> Result<(), AppError> {
     tracing::warn!(
-        "ended at once: a refresh that was under way is in its journal, and the next start deals with it"
+        "ended at once; the journal has the state of a refresh that was under way, and the next start recovers it"
     );
-    rescue(broker, store);
+    write_rescue_files(broker, store);
     Ok(())
 }
 
-/// Waits until nothing is under way, for a command that ends by itself: for as long as a request may take, and then for ten
-/// minutes in which a disk may get well. What cannot be saved until then goes to a rescue file.
+/// Waits until nothing is under way, at the end of a short-lived command.
+///
+/// It waits as long as a request may take, and then ten minutes in which the disk may recover. A
+/// token that cannot be saved in this time goes to a rescue file.
 pub async fn drain(broker: &Broker, store: &Path) {
-    if tokio::time::timeout(DRAIN + PATIENCE, broker.drained()).await.is_err() {
-        rescue(broker, store);
+    if tokio::time::timeout(DRAIN_TIMEOUT + SAVE_TIMEOUT, broker.drained()).await.is_err() {
+        write_rescue_files(broker, store);
     }
 }
 
-/// Writes what no journal could take into files elsewhere, and names them.
-fn rescue(broker: &Broker, store: &Path) {
+/// Writes each answer that no journal could take to a rescue file, and logs the file's path.
+fn write_rescue_files(broker: &Broker, store: &Path) {
     let beside = store.parent().map(Path::to_owned);
     let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     let folders = [beside, home.map(|home| home.join(".local/state/threadkey")), Some(std::env::temp_dir())];
@@ -172,10 +169,12 @@ fn rescue(broker: &Broker, store: &Path) {
         match file {
             Some(file) => tracing::error!(
                 %tenant,
-                "a new token could not be saved; it is in {file}. Mend the store, then run: threadkey auth restore {file}",
+                "a new token could not be saved; it is in {file}. Repair the store, then run: threadkey auth restore {file}",
                 file = file.display()
             ),
-            None => tracing::error!(%tenant, "a new token could be saved nowhere and is lost: sign in again"),
+            None => {
+                tracing::error!(%tenant, "a new token could not be saved anywhere and is lost: sign in again")
+            }
         }
     }
 }

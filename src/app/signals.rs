@@ -4,7 +4,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::AppError;
 
-/// The wish to end. Once this is there, the signals end nothing by themselves.
+/// The signals that end the program. While this exists, they no longer end the process by
+/// themselves.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -13,12 +14,13 @@ pub(super) struct Signals {
 impl Signals {
     pub(super) fn new() -> Result<Self, AppError> {
         let listen = |kind| {
-            signal(kind).map_err(|source| AppError::System { what: "signals cannot be listened for", source })
+            signal(kind)
+                .map_err(|source| AppError::System { problem: "the signal handlers cannot be set", source })
         };
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    /// The next one.
+    /// Waits for the next signal.
     pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

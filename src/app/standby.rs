@@ -1,4 +1,4 @@
-//! One `run` talks to Discord; a second one stands by.
+//! The bot's lock: one `run` is connected to Discord, and a second one stands by.
 
 use tokio::sync::oneshot;
 
@@ -8,28 +8,30 @@ use crate::{
     sys::lock::Lock,
 };
 
-/// The bot's lock, as soon as no other process has it; `None` when a signal came first.
+/// Waits until no other process holds the bot's lock, and takes it. Returns `None` if a signal
+/// comes first.
 pub(super) async fn bot_lock(store: &FileStore, signals: &mut Signals) -> Result<Option<Lock>, AppError> {
     if let Some(lock) = store.try_lock_bot()? {
         return Ok(Some(lock));
     }
-    tracing::info!("another threadkey run has this store: standing by, to take over when it ends");
+    tracing::info!("another threadkey run uses this store: standing by until it ends");
     tokio::select! {
-        lock = waited_for(store.clone()) => Ok(Some(lock?)),
+        lock = wait_for_lock(store.clone()) => Ok(Some(lock?)),
         () = signals.next() => Ok(None),
     }
 }
 
-/// Blocks a thread of its own, not one of the runtime's: that one could not end while it waits.
-async fn waited_for(store: FileStore) -> Result<Lock, AppError> {
+/// Waits for the lock on a thread of its own: the runtime could not shut down while one of its
+/// threads waits.
+async fn wait_for_lock(store: FileStore) -> Result<Lock, AppError> {
     let (sender, receiver) = oneshot::channel::<Result<Lock, StoreError>>();
     std::thread::Builder::new()
         .name("bot-lock".into())
         .spawn(move || {
-            // Nobody there any more: the lock is let go as it is dropped.
+            // If the receiver has gone, the lock is dropped here and so released.
             let _ = sender.send(store.lock_bot());
         })
-        .map_err(|source| AppError::System { what: "a thread cannot be started", source })?;
+        .map_err(|source| AppError::System { problem: "a thread cannot be started", source })?;
     match receiver.await {
         Ok(lock) => {
             tracing::info!("the other threadkey run has ended: taking over");

@@ -1,32 +1,39 @@
-//! The access token that a caller gets.
+//! A token for a caller, and its JSON form.
 
 use std::time::Duration;
 
-use crate::{ids::Tenant, secret::AccessToken, session::Session, sys::clock::UnixTime};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An access token, and its properties.
+use crate::{
+    ids::{IdError, Tenant},
+    secret::AccessToken,
+    session::Session,
+    sys::clock::UnixTime,
+};
+
+/// An access token to use, with the public facts about its session.
 #[derive(Clone, Debug)]
 pub struct Lease {
     /// The tenant that it belongs to.
     pub tenant: Tenant,
     /// The token.
     pub access_token: AccessToken,
-    /// Usually `Bearer`.
+    /// The authentication scheme, usually `Bearer`.
     pub token_type: String,
-    /// Unix seconds.
+    /// When it expires, in Unix seconds.
     pub expires_at: UnixTime,
-    /// The rest of its lifetime.
+    /// Its remaining life when the lease was made.
     pub expires_in: Duration,
-    /// Space separated.
+    /// Its scopes, separated by spaces.
     pub scope: Option<String>,
-    /// The account, in the provider's words.
+    /// The account that signed in, if it is known.
     pub account: Option<String>,
     /// The session's generation.
     pub generation: u64,
 }
 
 impl Lease {
-    /// The session's access token at `now`.
+    /// A lease of the session's present access token.
     pub(super) fn new(tenant: &Tenant, session: &Session, now: UnixTime) -> Self {
         Self {
             tenant: tenant.clone(),
@@ -38,5 +45,119 @@ impl Lease {
             account: session.account.clone(),
             generation: session.generation,
         }
+    }
+}
+
+/// The JSON form of a [`Lease`]: the token API's answer, the output of `threadkey token --format
+/// json`, and the reply of the detached refresh process. Its members are contract.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TokenJson {
+    #[serde(serialize_with = "expose", deserialize_with = "conceal")]
+    access_token: AccessToken,
+    token_type: String,
+    /// Unix seconds.
+    expires_at: UnixTime,
+    /// Seconds.
+    expires_in: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    provider: String,
+    principal: String,
+    generation: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<String>,
+}
+
+/// Writes the token itself: this JSON is the one place where it belongs.
+fn expose<S: Serializer>(token: &AccessToken, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(token.expose())
+}
+
+fn conceal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AccessToken, D::Error> {
+    String::deserialize(deserializer).map(AccessToken::new)
+}
+
+impl From<&Lease> for TokenJson {
+    fn from(lease: &Lease) -> Self {
+        Self {
+            access_token: lease.access_token.clone(),
+            token_type: lease.token_type.clone(),
+            expires_at: lease.expires_at,
+            expires_in: lease.expires_in.as_secs(),
+            scope: lease.scope.clone(),
+            provider: lease.tenant.provider.to_string(),
+            principal: lease.tenant.principal.to_string(),
+            generation: lease.generation,
+            account: lease.account.clone(),
+        }
+    }
+}
+
+impl TryFrom<TokenJson> for Lease {
+    type Error = IdError;
+
+    /// Fails if the JSON names no valid tenant.
+    fn try_from(json: TokenJson) -> Result<Self, IdError> {
+        Ok(Self {
+            tenant: Tenant::new(json.provider.parse()?, json.principal.parse()?),
+            access_token: json.access_token,
+            token_type: json.token_type,
+            expires_at: json.expires_at,
+            expires_in: Duration::from_secs(json.expires_in),
+            scope: json.scope,
+            account: json.account,
+            generation: json.generation,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(scope: Option<&str>, account: Option<&str>) -> Lease {
+        Lease {
+            tenant: "acme/user:803".parse().expect("a tenant"),
+            access_token: AccessToken::new("access-7"),
+            token_type: "Bearer".into(),
+            expires_at: 1_795_362_272,
+            expires_in: Duration::from_secs(3600),
+            scope: scope.map(str::to_owned),
+            account: account.map(str::to_owned),
+            generation: 7,
+        }
+    }
+
+    fn json(lease: &Lease) -> String {
+        serde_json::to_string(&TokenJson::from(lease)).expect("it is JSON")
+    }
+
+    #[test]
+    fn a_token_has_these_json_members() {
+        assert_eq!(
+            json(&lease(Some("read"), None)),
+            r#"{"access_token":"access-7","token_type":"Bearer","expires_at":1795362272,"expires_in":3600,"scope":"read","provider":"acme","principal":"user:803","generation":7}"#
+        );
+        assert_eq!(
+            json(&lease(None, Some("alice"))),
+            r#"{"access_token":"access-7","token_type":"Bearer","expires_at":1795362272,"expires_in":3600,"provider":"acme","principal":"user:803","generation":7,"account":"alice"}"#
+        );
+    }
+
+    #[test]
+    fn a_lease_passes_its_json_form_unchanged() {
+        let text = json(&lease(Some("read"), Some("alice")));
+        let parsed: TokenJson = serde_json::from_str(&text).expect("it is a token");
+        assert!(!format!("{parsed:?}").contains("access-7"), "Debug is redacted");
+        let back = Lease::try_from(parsed).expect("it names a tenant");
+        assert_eq!((back.access_token.expose(), back.generation), ("access-7", 7));
+        assert_eq!(json(&back), text);
+    }
+
+    #[test]
+    fn json_without_a_valid_tenant_is_no_lease() {
+        let text = json(&lease(None, None)).replace("user:803", "everybody");
+        let parsed: TokenJson = serde_json::from_str(&text).expect("it is a token");
+        assert!(Lease::try_from(parsed).is_err());
     }
 }

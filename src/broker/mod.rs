@@ -32,10 +32,11 @@ mod spend;
 mod status;
 mod stored_token;
 mod token;
+mod worker_tokens;
 
 pub use error::{CancelError, ChoiceError, FinishError, LogoutError, StartError, TokenError};
 pub use event::Event;
-pub use lease::Lease;
+pub use lease::{Lease, TokenJson};
 pub use rescue::RestoreError;
 pub use sign_in::{
     Finished, GrantEnd, Kept, LoggedOut, News, Progress, Revocation, SignIn, SignInProgress, SignedIn,
@@ -43,6 +44,7 @@ pub use sign_in::{
 };
 pub use status::{AccessState, RefreshState, Status};
 pub use stored_token::{StoredToken, TokenPolicy};
+pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
 
 use std::{sync::Arc, time::Duration};
 

@@ -26,8 +26,8 @@ pub enum RestoreError {
     /// The store has no such session or sign-in; it may be the wrong store.
     #[error(
         "{store} holds no session or sign-in of {tenant} that this file belongs to. If this is the store of the configuration that \
-         threadkey ran with when it wrote the file, {tenant} was logged out or signed in again since: delete the file. Otherwise keep the \
-         file, and name the right configuration with --config"
+         threadkey ran with when it wrote the file, {tenant} was logged out or signed in again since: delete the file. Otherwise keep it, \
+         and name the right configuration with --config"
     )]
     Nothing {
         /// The tenant of the file.

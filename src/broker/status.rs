@@ -2,7 +2,7 @@
 
 use super::{Broker, Undecided};
 use crate::{
-    ids::{Principal, ProviderId, Snowflake, Tenant},
+    ids::{Principal, Tenant},
     session::{Change, Entry, RetryKind, Session},
     store::StoreError,
     sys::clock::UnixTime,
@@ -68,27 +68,6 @@ impl Broker {
         let entries = self.inner.store.list().await?;
         let wanted = entries.iter().filter(|(tenant, _)| principals.contains(&tenant.principal));
         Ok(wanted.filter_map(|(tenant, entry)| status(tenant.clone(), entry, now)).collect())
-    }
-
-    /// Returns the tenant that a worker of `owner` uses: the owner's own if it has a session, else the
-    /// guild's if `guild` is given and has one, else the owner's own.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn resolve(
-        &self,
-        provider: &ProviderId,
-        owner: Snowflake,
-        guild: Option<Snowflake>,
-    ) -> Result<Tenant, StoreError> {
-        let own = Tenant::new(provider.clone(), Principal::User(owner));
-        let Some(guild) = guild else { return Ok(own) };
-        if self.inner.store.read(&own).await?.session.is_some() {
-            return Ok(own);
-        }
-        let shared = Tenant::new(provider.clone(), Principal::Guild(guild));
-        let found = self.inner.store.read(&shared).await?.session.is_some();
-        Ok(if found { shared } else { own })
     }
 
     /// Returns the ended sessions whose users have not been notified.

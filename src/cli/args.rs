@@ -1,231 +1,245 @@
-//! What can be asked.
+//! The arguments of the program, as clap parses them.
+//!
+//! The doc comment of a command or of an argument is its help text. `threadkey token` starts for
+//! each token, so clap builds the arguments of the invoked command alone: the others are deferred.
 
-use std::{path::PathBuf, time::Duration};
+use std::{convert::Infallible, path::PathBuf, str::FromStr, sync::LazyLock, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::parse_duration;
-use crate::ids::{Principal, ProviderId, Tenant};
+use crate::{
+    broker::DEFAULT_MIN_TTL,
+    ids::{Principal, ProviderId, Tenant},
+};
 
-/// How long a token should still live when nobody says otherwise.
-pub(super) const DEFAULT_MIN_TTL: &str = "60s";
+/// The broker's default in the form that `--min-ttl` takes.
+static DEFAULT_MIN_TTL_ARG: LazyLock<String> = LazyLock::new(|| format!("{}s", DEFAULT_MIN_TTL.as_secs()));
 
-/// Signs people in to OAuth providers and hands out fresh access tokens.
+/// Signs users in to OAuth providers and hands out fresh access tokens.
 #[derive(Debug, Parser)]
 #[command(
     name = "threadkey",
     version,
-    about = "Signs people in to OAuth providers from Discord and hands fresh access tokens to agents",
-    after_help = "Exit codes: 0 done, 1 internal, 2 usage or configuration, 3 no session, 4 session ended, \
-                  5 try again later, 6 store.\nTHREADKEY_LOG=error|warn|info|debug|trace sets what is logged to \
-                  the standard error."
+    about = "Signs users in to OAuth providers from Discord and hands fresh access tokens to agents",
+    after_help = "Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 no session, \
+                  4 session ended, 5 try again later, 6 store.\n\
+                  THREADKEY_LOG=error|warn|info|debug|trace sets the level of the log on standard error."
 )]
 pub struct Cli {
     /// The configuration file [default: $THREADKEY_CONFIG, ./threadkey.toml,
     /// $XDG_CONFIG_HOME/threadkey/threadkey.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Run the Discord bot and the token API
     Run,
-    /// Serve the token API alone
+    /// Serve the token API without the bot
     Serve,
     /// Sign in and out
-    #[command(subcommand)]
-    Auth(AuthCommand),
-    /// Print an access token, refreshed first where that is needed
+    Auth(AuthArgs),
+    /// Print an access token, after a refresh where one is needed
     Token(TokenArgs),
     /// List the configured providers
-    Providers(ProvidersArgs),
+    Providers {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Check the configuration, the store and this machine
-    Doctor(DoctorArgs),
-    /// The built-in agent: ACP on the standard input and output; says whose login it has
+    Doctor {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run the built-in ACP agent on standard input and output; it shows the account of its token
     Agent,
     /// Print a completion script for a shell
     Completions {
-        /// For which shell.
+        /// The shell
         shell: clap_complete::Shell,
     },
-    /// The refresh behind `token`, in a process of its own.
+    /// Refresh a session for `token`, in a detached process
     #[command(name = "__refresh", hide = true)]
     Refresh(RefreshArgs),
-    /// The second process of the store's lock check.
+    /// Try a lock as the second process of the store's lock check
     #[command(name = "__lock-probe", hide = true)]
     LockProbe {
-        /// The file to try.
+        /// The file to lock
         path: PathBuf,
     },
 }
 
-/// Sign in and out.
+// clap builds the arguments of a command after its variant in `Command`. The doc comment of an
+// `Args` struct therefore replaces the variant's text in the command's own help, and both are the
+// same.
+
+/// Sign in and out
+#[derive(Debug, Args)]
+pub struct AuthArgs {
+    /// The `auth` command.
+    #[command(subcommand)]
+    pub command: AuthCommand,
+}
+
+/// The `auth` commands.
 #[derive(Debug, Subcommand)]
 pub enum AuthCommand {
-    /// Start a sign-in and print its link; a live one is shown again
+    /// Start a sign-in and print its link; a sign-in under way is shown again
     Start {
-        /// At which provider.
+        /// The provider
         provider: ProviderId,
-        /// On whose behalf.
+        /// The principal.
         #[command(flatten)]
-        whose: Whose,
-        /// Print {"authorize_url", "expires_at"}.
+        acting_as: PrincipalArgs,
+        /// Print {"authorize_url", "expires_at"}
         #[arg(long)]
         json: bool,
     },
-    /// Finish a sign-in with the code, or the whole address, that it ended with; read from the standard input
+    /// Finish a sign-in with the code, or the whole address, of its last page; read from standard
+    /// input
     Code {
-        /// At which provider; needed only when several sign-ins are under way.
+        /// The provider; needed only if several sign-ins are under way
         provider: Option<ProviderId>,
-        /// On whose behalf.
+        /// The principal.
         #[command(flatten)]
-        whose: Whose,
+        acting_as: PrincipalArgs,
     },
-    /// After a sign-in as another account: use that one from now on
+    /// After a sign-in with another account: use the new account from now on
     Switch {
-        /// At which provider.
+        /// The provider
         provider: ProviderId,
-        /// On whose behalf.
+        /// The principal.
         #[command(flatten)]
-        whose: Whose,
+        acting_as: PrincipalArgs,
     },
-    /// After a sign-in as another account: keep the one that there was, and drop the new one
+    /// After a sign-in with another account: keep the current account and drop the new sign-in
     Keep {
-        /// At which provider.
+        /// The provider
         provider: ProviderId,
-        /// On whose behalf.
+        /// The principal.
         #[command(flatten)]
-        whose: Whose,
+        acting_as: PrincipalArgs,
     },
-    /// Show how the sessions stand
+    /// Show the state of the sessions
     Status {
-        /// On whose behalf.
+        /// The principal.
         #[command(flatten)]
-        whose: Whose,
-        /// Print JSON.
+        acting_as: PrincipalArgs,
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Remove a session from this machine
     Logout {
-        /// At which provider.
+        /// The provider
         provider: ProviderId,
-        /// On whose behalf.
+        /// The principal.
         #[command(flatten)]
-        whose: Whose,
-        /// Also end the grant at the provider (RFC 7009).
+        acting_as: PrincipalArgs,
+        /// End the grant at the provider as well (RFC 7009)
         #[arg(long)]
         revoke: bool,
     },
-    /// Bring home what a rescue file holds, after a time in which nothing could be saved
+    /// Save the token of a rescue file, which threadkey writes if it ends before it can save a
+    /// token
     Restore {
-        /// The file that threadkey named when it ended.
-        file: std::path::PathBuf,
+        /// The rescue file; threadkey printed its path when it ended
+        file: PathBuf,
     },
-    /// Drop the sign-in under way
+    /// Drop a sign-in that is under way
     Cancel {
-        /// At which provider; without it, everywhere.
+        /// The provider; all of them if it is left out
         provider: Option<ProviderId>,
-        /// On whose behalf.
+        /// The principal.
         #[command(flatten)]
-        whose: Whose,
+        acting_as: PrincipalArgs,
     },
 }
 
-/// On whose behalf.
+/// The principal that a session belongs to.
 #[derive(Clone, Debug, Args)]
-pub struct Whose {
-    /// On whose behalf: user:ID, guild:ID (Discord ids) or local.
+pub struct PrincipalArgs {
+    /// The principal that the session belongs to: user:ID, guild:ID (Discord ids) or local
     #[arg(long = "as", value_name = "PRINCIPAL", default_value = "local")]
     pub principal: Principal,
 }
 
-/// `threadkey token`.
+/// Print an access token, after a refresh where one is needed
 #[derive(Debug, Args)]
 pub struct TokenArgs {
-    /// At which provider.
+    /// The provider
     pub provider: ProviderId,
-    /// On whose behalf: user:ID, guild:ID (Discord ids) or local [default: local]. Inside a worker
-    /// the token API decides.
+    /// The principal that the session belongs to: user:ID, guild:ID (Discord ids) or local
+    /// [default: local]. Not allowed in a worker: there the token API decides
     #[arg(long = "as", value_name = "PRINCIPAL")]
     pub principal: Option<Principal>,
-    /// How long the token should still live; at most half its lifetime counts.
-    #[arg(long, value_name = "DURATION", default_value = DEFAULT_MIN_TTL, value_parser = parse_duration)]
+    /// The time that the token must still live; at most half of its lifetime counts
+    #[arg(long, value_name = "DURATION", default_value = DEFAULT_MIN_TTL_ARG.as_str(), value_parser = parse_duration)]
     pub min_ttl: Duration,
-    /// `-`: a token that a resource refused before its time is on the standard input; get another one.
+    /// `-`: read a token from standard input that a resource rejected before it expired; print
+    /// another one
     #[arg(long, value_name = "-", conflicts_with = "min_ttl")]
     pub rejected: Option<RejectedFrom>,
-    /// How to print it.
+    /// The output format
     #[arg(long, value_enum, default_value_t = Format::Raw)]
     pub format: Format,
 }
 
 impl TokenArgs {
-    /// Whose token it is, outside a worker.
+    /// Returns the tenant of the token. It is valid outside a worker only.
     pub fn tenant(&self) -> Tenant {
         Tenant::new(self.provider.clone(), self.principal.unwrap_or(Principal::Local))
     }
 }
 
-/// Where the rejected token is said to be.
+/// The place of a rejected token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectedFrom {
-    /// `-`, the only place that a secret is read from.
+    /// `-`: standard input, the only allowed place.
     Stdin,
-    /// In the arguments, which every process of the machine can see. It is refused later, by whoever reads the standard
-    /// input, because the parser of the arguments would repeat it in its error.
+    /// The arguments, which every process of the machine can read. The reader of standard input
+    /// refuses this, because an error of the argument parser would print the token.
     Arguments,
 }
 
-impl std::str::FromStr for RejectedFrom {
-    type Err = std::convert::Infallible;
+impl FromStr for RejectedFrom {
+    type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(if text == "-" { Self::Stdin } else { Self::Arguments })
     }
 }
 
-/// How a token is printed.
+/// The output format of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// The token alone.
+    /// The token alone
     Raw,
-    /// Everything, as the token API has it.
+    /// The same members as the token API's answer
     Json,
-    /// THREADKEY_TOKEN=…, THREADKEY_TOKEN_TYPE=… and THREADKEY_EXPIRES_AT=…, a line each, quoted for the shell.
+    /// THREADKEY_TOKEN=…, THREADKEY_TOKEN_TYPE=… and THREADKEY_EXPIRES_AT=…, one per line, quoted
+    /// for the shell
     Env,
     /// Authorization: Bearer …
     Header,
 }
 
-/// `threadkey providers`.
-#[derive(Debug, Args)]
-pub struct ProvidersArgs {
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `threadkey doctor`.
-#[derive(Debug, Args)]
-pub struct DoctorArgs {
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `threadkey __refresh`.
+/// Refresh a session for `token`, in a detached process
 #[derive(Debug, Args)]
 pub struct RefreshArgs {
-    /// Whose session.
+    /// The tenant of the session
     #[arg(long)]
     pub tenant: Tenant,
-    /// In seconds.
+    /// The time that the token must still live, in seconds
     #[arg(long)]
     pub min_ttl: u64,
 }
@@ -236,20 +250,43 @@ mod tests {
 
     use super::*;
 
+    fn token_args(arguments: &[&str]) -> TokenArgs {
+        let cli =
+            Cli::try_parse_from(["threadkey", "token", "acme"].iter().chain(arguments)).expect("parses");
+        let Command::Token(args) = cli.command else { panic!("another command") };
+        args
+    }
+
     #[test]
-    fn the_arguments_are_sound() {
+    fn the_arguments_pass_claps_checks() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn a_rejected_token_in_the_arguments_is_told_from_the_standard_input_and_not_kept() {
-        let parsed = |value| {
-            let cli =
-                Cli::try_parse_from(["threadkey", "token", "acme", "--rejected", value]).expect("parses");
-            let Command::Token(args) = cli.command else { panic!("another command") };
-            args.rejected
-        };
-        assert_eq!(parsed("-"), Some(RejectedFrom::Stdin));
-        assert_eq!(parsed("canary"), Some(RejectedFrom::Arguments));
+    fn a_rejected_token_in_the_arguments_is_recognized_and_not_kept() {
+        let rejected = |value| token_args(&["--rejected", value]).rejected;
+        assert_eq!(rejected("-"), Some(RejectedFrom::Stdin));
+        assert_eq!(rejected("canary"), Some(RejectedFrom::Arguments));
+    }
+
+    #[test]
+    fn a_command_has_the_same_text_in_the_list_and_in_its_own_help() {
+        let listed = Cli::command();
+        let mut built = Cli::command();
+        built.build();
+        for command in listed.get_subcommands() {
+            let own = built.find_subcommand(command.get_name()).and_then(clap::Command::get_about);
+            assert_eq!(
+                command.get_about().map(ToString::to_string),
+                own.map(ToString::to_string),
+                "{}",
+                command.get_name()
+            );
+        }
+    }
+
+    #[test]
+    fn min_ttl_has_the_brokers_default() {
+        assert_eq!(token_args(&[]).min_ttl, DEFAULT_MIN_TTL);
     }
 }

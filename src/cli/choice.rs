@@ -1,95 +1,101 @@
-//! A sign-in that came back as another account: asking which one it shall be, and doing that.
+//! The choice after a sign-in with another account than the session's: switch to it, or keep the
+//! session.
 
 use super::{
-    Exit, Failure, can_ask, read_line, say,
-    words::{commands, dropped_words, signed_in_words},
+    Exit, Failure,
+    messages::{choice_commands, dropped_text, signed_in_text},
+    print_notice, read_input, stdin_is_terminal,
 };
 use crate::{
     broker::{Broker, ChoiceError, Undecided},
     ids::{Lineage, Tenant},
+    session::{CHOICE_LIFETIME, in_words},
 };
 
-/// What a person answered.
+/// The answer of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Choice {
     Switch,
     Keep,
 }
 
-/// Asks on a terminal; elsewhere, or without an answer, fails with the commands that decide: the sign-in is saved, and not in
-/// use.
+/// Asks the user on a terminal and does as the user chooses.
+///
+/// Without a terminal or a clear answer, the sign-in stays saved and unused, and this fails with
+/// the commands that choose.
 pub(super) async fn ask(broker: &Broker, undecided: &Undecided) -> Result<(), Failure> {
     let tenant = &undecided.tenant;
-    let mut words = question(undecided);
+    let mut text = question(undecided);
     if let Some(dropped) = &undecided.dropped {
-        words = format!("{words} {}", dropped_words(tenant, dropped));
+        text = format!("{text} {}", dropped_text(tenant, dropped));
     }
-    if can_ask() {
-        say(&words);
-        let answer = read_line("Switch or keep?")?;
-        match read(answer.expose()) {
+    if stdin_is_terminal() {
+        print_notice(&text);
+        let answer = read_input("Switch or keep?")?;
+        match parse(answer.expose()) {
             Some(Choice::Switch) => return switch_to(broker, tenant, undecided.lineage).await,
-            Some(Choice::Keep) => return keep_it(broker, tenant, undecided.lineage).await,
-            None => words = "That was neither `switch` nor `keep`.".to_owned(),
+            Some(Choice::Keep) => return keep_current(broker, tenant, undecided.lineage).await,
+            None => text = "The answer was neither `switch` nor `keep`.".to_owned(),
         }
     }
-    let text = format!("{words} Decide within 15 minutes, by {}.", commands(tenant));
+    let text =
+        format!("{text} Choose within {} with {}.", in_words(CHOICE_LIFETIME), choice_commands(tenant));
     Err(Failure::new(Exit::Usage, text))
 }
 
-/// `threadkey auth switch`.
+/// Runs `threadkey auth switch`.
 pub(super) async fn switch(broker: &Broker, tenant: &Tenant) -> Result<(), Failure> {
-    switch_to(broker, tenant, waiting(broker, tenant).await?).await
+    switch_to(broker, tenant, undecided_lineage(broker, tenant).await?).await
 }
 
-/// `threadkey auth keep`.
+/// Runs `threadkey auth keep`.
 pub(super) async fn keep(broker: &Broker, tenant: &Tenant) -> Result<(), Failure> {
-    keep_it(broker, tenant, waiting(broker, tenant).await?).await
+    keep_current(broker, tenant, undecided_lineage(broker, tenant).await?).await
 }
 
-/// Takes out what nobody chose in its time. What goes wrong with that is no failure of the command.
-pub(super) async fn expire(broker: &Broker) {
+/// Drops each sign-in whose time for a choice is over. An error here does not fail the command.
+pub(super) async fn drop_expired(broker: &Broker) {
     if let Err(error) = broker.expire_undecided().await {
-        tracing::debug!(%error, "sign-ins that nobody chose cannot be taken out");
+        tracing::debug!(%error, "sign-ins whose time for a choice is over cannot be dropped");
     }
 }
 
-async fn waiting(broker: &Broker, tenant: &Tenant) -> Result<Lineage, Failure> {
+async fn undecided_lineage(broker: &Broker, tenant: &Tenant) -> Result<Lineage, Failure> {
     let undecided = broker.undecided(tenant).await?;
     Ok(undecided.ok_or_else(|| ChoiceError::Gone(tenant.clone()))?.lineage)
 }
 
 async fn switch_to(broker: &Broker, tenant: &Tenant, lineage: Lineage) -> Result<(), Failure> {
-    let done = broker.switch(tenant, lineage).await?;
-    let mut words = signed_in_words(&done);
-    if let Some(replaced) = &done.replaced {
-        words.push_str(&format!(
-            " The access of {replaced} lives on at {}: end it there if it is not wanted.",
+    let signed_in = broker.switch(tenant, lineage).await?;
+    let mut text = signed_in_text(&signed_in);
+    if let Some(replaced) = &signed_in.replaced {
+        text.push_str(&format!(
+            " The access of {replaced} stays valid at {}: end it there if you do not need it.",
             tenant.provider
         ));
     }
-    say(&words);
+    print_notice(&text);
     Ok(())
 }
 
-async fn keep_it(broker: &Broker, tenant: &Tenant, lineage: Lineage) -> Result<(), Failure> {
+async fn keep_current(broker: &Broker, tenant: &Tenant, lineage: Lineage) -> Result<(), Failure> {
     let kept = broker.keep(tenant, lineage).await?;
-    let account = kept.account.as_deref().unwrap_or("the session");
-    say(&format!("{tenant} stays with {account}. {}", dropped_words(tenant, &kept.unchosen)));
+    let account = kept.account.as_deref().unwrap_or("the current account");
+    print_notice(&format!("{tenant} stays with {account}. {}", dropped_text(tenant, &kept.unchosen)));
     Ok(())
 }
 
 fn question(undecided: &Undecided) -> String {
     let Undecided { tenant, account, current, .. } = undecided;
     format!(
-        "You signed in as {}, but {tenant} is signed in as {}. Nothing was replaced: `switch` uses the new sign-in from now \
-         on, `keep` drops it.",
+        "You signed in as {}, but {tenant} is signed in as {}. Nothing was replaced: `switch` uses the new sign-in from \
+         now on, `keep` drops it.",
         account.as_deref().unwrap_or("another account"),
-        current.as_deref().unwrap_or("somebody else"),
+        current.as_deref().unwrap_or("a different account"),
     )
 }
 
-fn read(answer: &str) -> Option<Choice> {
+fn parse(answer: &str) -> Option<Choice> {
     match answer.trim().to_ascii_lowercase().as_str() {
         "switch" | "s" => Some(Choice::Switch),
         "keep" | "k" => Some(Choice::Keep),
@@ -100,10 +106,10 @@ fn read(answer: &str) -> Option<Choice> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::words::tests::undecided;
+    use crate::cli::messages::tests::undecided;
 
     #[test]
-    fn an_answer_is_a_word_or_its_first_letter_and_anything_else_decides_nothing() {
+    fn an_answer_is_a_word_or_its_first_letter_and_anything_else_chooses_nothing() {
         for (answer, choice) in [
             ("switch", Some(Choice::Switch)),
             (" S\n", Some(Choice::Switch)),
@@ -113,18 +119,18 @@ mod tests {
             ("y", None),
             ("switch keep", None),
         ] {
-            assert_eq!(read(answer), choice, "{answer:?}");
+            assert_eq!(parse(answer), choice, "{answer:?}");
         }
     }
 
     #[test]
-    fn it_says_whose_the_session_is_and_that_nothing_was_replaced() {
+    fn the_question_names_both_accounts_and_says_that_nothing_was_replaced() {
         let tenant: Tenant = "acme/local".parse().expect("a tenant");
-        let words = question(&undecided(&tenant, 0));
+        let text = question(&undecided(&tenant, 0));
         assert!(
-            words.starts_with("You signed in as bob@example.com, but acme/local is signed in as alice@example.com. Nothing was replaced"),
-            "{words}"
+            text.starts_with("You signed in as bob@example.com, but acme/local is signed in as alice@example.com. Nothing was replaced"),
+            "{text}"
         );
-        assert_eq!(commands(&tenant), "`threadkey auth switch acme` or `threadkey auth keep acme`");
+        assert_eq!(choice_commands(&tenant), "`threadkey auth switch acme` or `threadkey auth keep acme`");
     }
 }

@@ -1,4 +1,4 @@
-//! Exit codes, from one place.
+//! The exit codes and the error that each of them stands for.
 
 use std::fmt;
 
@@ -8,23 +8,23 @@ use crate::{
     store::StoreError,
 };
 
-/// With which code the process ends.
+/// The exit code of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
     /// Done.
     Done = 0,
-    /// A defect, or a system call that should not have failed.
+    /// A defect, or the unexpected failure of a system call.
     Internal = 1,
-    /// Something to change in the arguments, the input or the configuration.
+    /// The user must change the arguments, the input or the configuration.
     Usage = 2,
-    /// Nobody is signed in, or no sign-in is under way.
+    /// No session exists, or no sign-in is under way.
     NoSession = 3,
-    /// The session is over: sign in again.
+    /// The session has ended: the user must sign in again.
     Ended = 4,
-    /// Nothing is wrong that time does not mend: try again.
+    /// A temporary failure: the caller can try again.
     Later = 5,
-    /// The store.
+    /// The store cannot be used.
     Store = 6,
 }
 
@@ -34,17 +34,17 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
-/// Why a command did not do what it was asked, in one sentence for people, and the code to end with.
+/// The failure of a command: its exit code and one sentence for the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The code.
+    /// The exit code.
     pub exit: Exit,
-    /// What failed, and what to do.
+    /// The failure and the way to mend it.
     pub text: String,
 }
 
 impl Failure {
-    /// A failure in words of its own.
+    /// Creates a failure with its own text.
     pub fn new(exit: Exit, text: impl Into<String>) -> Self {
         Self { exit, text: text.into() }
     }
@@ -56,25 +56,25 @@ impl fmt::Display for Failure {
     }
 }
 
-impl<E: ExitCode> From<E> for Failure {
+impl<E: ExitError> From<E> for Failure {
     fn from(error: E) -> Self {
         Self { exit: error.exit(), text: error.to_string() }
     }
 }
 
-/// An error that knows with which code it ends the process.
-pub trait ExitCode: std::error::Error {
-    /// The code.
+/// An error that ends the process with a known exit code.
+pub trait ExitError: std::error::Error {
+    /// Returns the exit code.
     fn exit(&self) -> Exit;
 }
 
-impl ExitCode for StoreError {
+impl ExitError for StoreError {
     fn exit(&self) -> Exit {
         Exit::Store
     }
 }
 
-impl ExitCode for ProviderError {
+impl ExitError for ProviderError {
     fn exit(&self) -> Exit {
         match self {
             Self::Setting { .. } => Exit::Usage,
@@ -83,13 +83,13 @@ impl ExitCode for ProviderError {
     }
 }
 
-impl ExitCode for PasteError {
+impl ExitError for PasteError {
     fn exit(&self) -> Exit {
         Exit::Usage
     }
 }
 
-impl ExitCode for TokenError {
+impl ExitError for TokenError {
     fn exit(&self) -> Exit {
         match self {
             Self::UnknownProvider(_) | Self::Misconfigured { .. } => Exit::Usage,
@@ -102,7 +102,7 @@ impl ExitCode for TokenError {
     }
 }
 
-impl ExitCode for StartError {
+impl ExitError for StartError {
     fn exit(&self) -> Exit {
         match self {
             Self::UnknownProvider(_) => Exit::Usage,
@@ -112,7 +112,7 @@ impl ExitCode for StartError {
     }
 }
 
-impl ExitCode for FinishError {
+impl ExitError for FinishError {
     fn exit(&self) -> Exit {
         match self {
             Self::UnknownProvider(_)
@@ -135,7 +135,7 @@ impl ExitCode for FinishError {
     }
 }
 
-impl ExitCode for CancelError {
+impl ExitError for CancelError {
     fn exit(&self) -> Exit {
         match self {
             Self::Store(_) => Exit::Store,
@@ -143,7 +143,7 @@ impl ExitCode for CancelError {
     }
 }
 
-impl ExitCode for ChoiceError {
+impl ExitError for ChoiceError {
     fn exit(&self) -> Exit {
         match self {
             Self::Gone(_) => Exit::NoSession,
@@ -152,7 +152,7 @@ impl ExitCode for ChoiceError {
     }
 }
 
-impl ExitCode for RestoreError {
+impl ExitError for RestoreError {
     fn exit(&self) -> Exit {
         match self {
             Self::Nothing { .. } | Self::Outdated(_) => Exit::Usage,
@@ -164,7 +164,7 @@ impl ExitCode for RestoreError {
     }
 }
 
-impl ExitCode for LogoutError {
+impl ExitError for LogoutError {
     fn exit(&self) -> Exit {
         match self {
             Self::NoSession(_) => Exit::NoSession,
@@ -189,9 +189,9 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_exit_codes_are_these() {
+    fn each_error_has_its_documented_exit_code() {
         let newer = || StoreError::Newer { path: "auth.json".into(), version: 2 };
-        let code = |error: &dyn ExitCode| error.exit() as u8;
+        let code = |error: &dyn ExitError| error.exit() as u8;
         let held =
             TokenError::Unavailable { tenant: tenant(), code: "dns".into(), retry_after: Duration::ZERO };
         let ended = TokenError::Ended { tenant: tenant(), code: "invalid_grant".into() };

@@ -1,73 +1,21 @@
-//! A token as the command line prints it, and as the detached process hands it over.
+//! The output formats of a token.
 
-use std::{fmt::Write as _, time::Duration};
+use std::fmt::Write as _;
 
-use serde::{Deserialize, Serialize};
+use super::{Exit, Failure, args::Format, json_line};
+use crate::broker::{Lease, TokenJson};
 
-use super::{Exit, Failure, args::Format};
-use crate::{broker::Lease, ids::Tenant, secret::AccessToken};
-
-/// The same members as the token API's answer.
-#[derive(Serialize, Deserialize)]
-pub(super) struct TokenDto {
-    access_token: String,
-    token_type: String,
-    /// Unix seconds.
-    expires_at: i64,
-    /// Seconds.
-    expires_in: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<String>,
-    provider: String,
-    principal: String,
-    generation: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    account: Option<String>,
-}
-
-impl From<&Lease> for TokenDto {
-    fn from(lease: &Lease) -> Self {
-        Self {
-            access_token: lease.access_token.expose().to_owned(),
-            token_type: lease.token_type.clone(),
-            expires_at: lease.expires_at,
-            expires_in: lease.expires_in.as_secs(),
-            scope: lease.scope.clone(),
-            provider: lease.tenant.provider.to_string(),
-            principal: lease.tenant.principal.to_string(),
-            generation: lease.generation,
-            account: lease.account.clone(),
-        }
-    }
-}
-
-impl TokenDto {
-    /// The lease that it stands for; `None` when it names no tenant.
-    pub(super) fn into_lease(self) -> Option<Lease> {
-        Some(Lease {
-            tenant: Tenant::new(self.provider.parse().ok()?, self.principal.parse().ok()?),
-            access_token: AccessToken::new(self.access_token),
-            token_type: self.token_type,
-            expires_at: self.expires_at,
-            expires_in: Duration::from_secs(self.expires_in),
-            scope: self.scope,
-            account: self.account,
-            generation: self.generation,
-        })
-    }
-}
-
-/// The lease in the format that was asked for, with a line end.
-pub(super) fn formatted(lease: &Lease, format: Format) -> Result<String, Failure> {
+/// Formats a lease and ends it with a line break.
+pub(super) fn format_lease(lease: &Lease, format: Format) -> Result<String, Failure> {
     let token = lease.access_token.expose();
-    let printed = match format {
+    let unescaped = match format {
         Format::Json => [""; 2],
         Format::Raw => [token, ""],
         Format::Header | Format::Env => [token, lease.token_type.as_str()],
     };
-    if printed.iter().any(|text| text.chars().any(char::is_control)) {
+    if unescaped.iter().any(|text| text.chars().any(char::is_control)) {
         let text = format!(
-            "the token of {} or its type has control characters in it: use --format json",
+            "the token of {} or its type contains control characters: use --format json",
             lease.tenant
         );
         return Err(Failure::new(Exit::Internal, text));
@@ -75,11 +23,7 @@ pub(super) fn formatted(lease: &Lease, format: Format) -> Result<String, Failure
     Ok(match format {
         Format::Raw => format!("{token}\n"),
         Format::Header => format!("Authorization: {} {token}\n", scheme(&lease.token_type)),
-        Format::Json => {
-            let json = serde_json::to_string(&TokenDto::from(lease))
-                .map_err(|e| Failure::new(Exit::Internal, format!("the result cannot be written: {e}")))?;
-            format!("{json}\n")
-        }
+        Format::Json => json_line(&TokenJson::from(lease))?,
         Format::Env => {
             let mut lines = String::new();
             let expires_at = lease.expires_at.to_string();
@@ -88,22 +32,22 @@ pub(super) fn formatted(lease: &Lease, format: Format) -> Result<String, Failure
                 ("THREADKEY_TOKEN_TYPE", lease.token_type.as_str()),
                 ("THREADKEY_EXPIRES_AT", expires_at.as_str()),
             ] {
-                let _ = writeln!(lines, "{name}={}", quoted(value));
+                let _ = writeln!(lines, "{name}={}", shell_quoted(value));
             }
             lines
         }
     })
 }
 
-/// The scheme is compared without case (RFC 9110 §11.1), and some providers spell it `bearer` in the token response while
-/// their resources want `Bearer`.
+/// Returns the scheme of the header. Its case has no meaning (RFC 9110 §11.1), but some providers
+/// write `bearer` in the token response while their resources accept only `Bearer`.
 fn scheme(token_type: &str) -> &str {
     if token_type.eq_ignore_ascii_case("bearer") { "Bearer" } else { token_type }
 }
 
-/// The value for a POSIX shell; left as it is where nothing in it is special.
-fn quoted(value: &str) -> String {
-    // No tilde: at the start of a value, or behind a colon, it is somebody's home.
+/// Quotes a value for a POSIX shell. A value without special characters stays as it is.
+fn shell_quoted(value: &str) -> String {
+    // A tilde at the start of a value or after a colon names a home folder, so it is not plain.
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._+/=:@%".contains(c);
     if !value.is_empty() && value.chars().all(plain) {
         return value.to_owned();
@@ -113,7 +57,10 @@ fn quoted(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::secret::AccessToken;
 
     fn lease(token: &str) -> Lease {
         Lease {
@@ -129,16 +76,16 @@ mod tests {
     }
 
     #[test]
-    fn each_format_prints_what_it_says() {
-        let shown = |format| formatted(&lease("a.b-c"), format).expect("prints");
-        assert_eq!(shown(Format::Raw), "a.b-c\n");
-        assert_eq!(shown(Format::Header), "Authorization: Bearer a.b-c\n");
+    fn each_format_prints_its_documented_form() {
+        let printed = |format| format_lease(&lease("a.b-c"), format).expect("prints");
+        assert_eq!(printed(Format::Raw), "a.b-c\n");
+        assert_eq!(printed(Format::Header), "Authorization: Bearer a.b-c\n");
         assert_eq!(
-            shown(Format::Env),
+            printed(Format::Env),
             "THREADKEY_TOKEN=a.b-c\nTHREADKEY_TOKEN_TYPE=bearer\nTHREADKEY_EXPIRES_AT=1795362272\n"
         );
         assert_eq!(
-            shown(Format::Json),
+            printed(Format::Json),
             "{\"access_token\":\"a.b-c\",\"token_type\":\"bearer\",\"expires_at\":1795362272,\"expires_in\":3600,\
              \"provider\":\"acme\",\"principal\":\"local\",\"generation\":7,\"account\":\"alice\"}\n"
         );
@@ -146,25 +93,17 @@ mod tests {
 
     #[test]
     fn a_token_cannot_break_out_of_its_line_or_its_quotes() {
-        assert!(formatted(&lease("a\nSet-Cookie: b"), Format::Header).is_err());
+        assert!(format_lease(&lease("a\nSet-Cookie: b"), Format::Header).is_err());
         for home in ["~root", "a:~root"] {
-            let env = formatted(&lease(home), Format::Env).expect("prints");
+            let env = format_lease(&lease(home), Format::Env).expect("prints");
             assert!(env.starts_with(&format!("THREADKEY_TOKEN='{home}'\n")), "{env}");
         }
         let mut typed = lease("a");
         typed.token_type = "Bearer a\r\nSet-Cookie: b\r\nX:".into();
-        assert!(formatted(&typed, Format::Header).is_err(), "another program may have stored it");
-        assert!(formatted(&typed, Format::Env).is_err());
-        assert!(formatted(&typed, Format::Raw).is_ok());
-        let env = formatted(&lease("it's $HOME"), Format::Env).expect("prints");
+        assert!(format_lease(&typed, Format::Header).is_err(), "another program may have stored this type");
+        assert!(format_lease(&typed, Format::Env).is_err());
+        assert!(format_lease(&typed, Format::Raw).is_ok());
+        let env = format_lease(&lease("it's $HOME"), Format::Env).expect("prints");
         assert!(env.starts_with("THREADKEY_TOKEN='it'\\''s $HOME'\n"), "{env}");
-    }
-
-    #[test]
-    fn a_lease_survives_the_way_through_the_pipe() {
-        let json = serde_json::to_string(&TokenDto::from(&lease("a"))).expect("is JSON");
-        let back: TokenDto = serde_json::from_str(&json).expect("is one");
-        let back = back.into_lease().expect("names a tenant");
-        assert_eq!((back.access_token.expose(), back.generation), ("a", 7));
     }
 }

@@ -1,7 +1,8 @@
-//! The command line: its arguments, what it prints, and with which code it ends.
+//! The command line: its arguments, its output and its exit codes.
 //!
-//! Results go to the standard output and everything else to the standard error; a closed output is no panic. `token` and
-//! `auth` need no running bot: they use the store and its locks.
+//! Results go to standard output and everything else to standard error. A reader that closes the
+//! output early causes no panic. `token` and `auth` need no running bot: they use the store and its
+//! locks.
 
 mod args;
 pub mod auth;
@@ -9,15 +10,14 @@ mod choice;
 mod duration;
 mod exit;
 mod lease;
+mod messages;
 mod output;
 pub mod providers;
 mod status;
 pub mod token;
-mod usual;
-mod words;
 pub mod worker;
 
-pub use args::{AuthCommand, Cli, Command, DoctorArgs, ProvidersArgs, RefreshArgs, TokenArgs};
+pub use args::{AuthArgs, AuthCommand, Cli, Command, RefreshArgs, TokenArgs};
 pub use duration::{DurationError, parse_duration};
-pub use exit::{Exit, ExitCode, Failure};
-pub use output::{can_ask, read_line, say, write_out};
+pub use exit::{Exit, ExitError, Failure};
+pub use output::{json_line, print_notice, print_result, read_input, stdin_is_terminal};

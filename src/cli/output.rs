@@ -1,6 +1,8 @@
-//! Reading from and writing to whoever started us, who may have gone.
+//! Input and output of the process. A reader of the output may close it at any time.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
+
+use serde::Serialize;
 
 use super::{Exit, Failure};
 use crate::secret::Secret;
@@ -8,11 +10,11 @@ use crate::secret::Secret;
 /// The longest input that is read, in bytes.
 const MAX_INPUT: u64 = 64 * 1024;
 
-/// Writes a result to the standard output. A reader that has gone (`| head`) is no failure.
+/// Writes a result to standard output. A reader may close it early (`| head`).
 ///
 /// # Errors
-/// When it cannot be written for another reason, a full disk for example.
-pub fn write_out(text: &str) -> Result<(), Failure> {
+/// When the result cannot be written for another reason, a full disk for example.
+pub fn print_result(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -22,21 +24,31 @@ pub fn write_out(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Says something to the person, on the standard error; where nobody listens, nothing is lost.
-pub fn say(text: &str) {
+/// Returns a result as one line of JSON.
+///
+/// # Errors
+/// When the value has no JSON form.
+pub fn json_line(value: &impl Serialize) -> Result<String, Failure> {
+    let json = serde_json::to_string(value)
+        .map_err(|error| Failure::new(Exit::Internal, format!("the result cannot be written: {error}")))?;
+    Ok(json + "\n")
+}
+
+/// Writes a line for the user to standard error. Errors are ignored.
+pub fn print_notice(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Whether a person can be asked on the standard input.
-pub fn can_ask() -> bool {
+/// Whether a user can answer a question on standard input.
+pub fn stdin_is_terminal() -> bool {
     io::stdin().is_terminal()
 }
 
-/// What comes on the standard input, trimmed: one line from a terminal, after `prompt`; else everything.
+/// Reads standard input and trims it: one line of a terminal, after `prompt`, or else all of it.
 ///
 /// # Errors
-/// When it cannot be read, is longer than 64 KiB, or is no UTF-8.
-pub fn read_line(prompt: &str) -> Result<Secret, Failure> {
+/// When the input cannot be read, is longer than 64 KiB, or is not UTF-8.
+pub fn read_input(prompt: &str) -> Result<Secret, Failure> {
     let stdin = io::stdin().lock();
     let terminal = stdin.is_terminal();
     if terminal {
@@ -52,7 +64,7 @@ pub fn read_line(prompt: &str) -> Result<Secret, Failure> {
         }
         Ok(_) => Ok(Secret::new(text.trim())),
         Err(error) => {
-            Err(Failure::new(Exit::Usage, format!("the standard input cannot be read: {}", error.kind())))
+            Err(Failure::new(Exit::Usage, format!("standard input cannot be read: {}", error.kind())))
         }
     }
 }

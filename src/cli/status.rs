@@ -1,10 +1,11 @@
-//! How sessions stand, as text and as JSON: access token, refresh token and last error apart.
+//! The state of sessions as text and as JSON: access token, refresh token and last error
+//! separately.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{Exit, Failure, words};
+use super::{Failure, json_line, messages};
 use crate::{
     broker::{AccessState, RefreshState, Status},
     session::RetryKind,
@@ -12,25 +13,25 @@ use crate::{
 };
 
 #[derive(Serialize)]
-struct StatusDto<'a> {
+struct StatusJson<'a> {
     provider: &'a str,
     principal: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<&'a str>,
-    access_token: AccessDto,
-    refresh_token: RefreshDto<'a>,
+    access_token: AccessJson,
+    refresh_token: RefreshJson<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_error: Option<ErrorDto<'a>>,
+    last_error: Option<ErrorJson<'a>>,
     /// Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pending_until: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    undecided: Option<UndecidedDto<'a>>,
+    undecided: Option<UndecidedJson<'a>>,
     generation: u64,
 }
 
 #[derive(Serialize)]
-struct UndecidedDto<'a> {
+struct UndecidedJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<&'a str>,
     /// Unix seconds.
@@ -38,7 +39,7 @@ struct UndecidedDto<'a> {
 }
 
 #[derive(Serialize)]
-struct AccessDto {
+struct AccessJson {
     state: &'static str,
     /// Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,7 +47,7 @@ struct AccessDto {
 }
 
 #[derive(Serialize)]
-struct RefreshDto<'a> {
+struct RefreshJson<'a> {
     state: &'static str,
     /// Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,64 +57,61 @@ struct RefreshDto<'a> {
 }
 
 #[derive(Serialize)]
-struct ErrorDto<'a> {
+struct ErrorJson<'a> {
     code: &'a str,
     kind: &'static str,
     /// Unix seconds.
     at: i64,
 }
 
-/// All of it, as one line of JSON.
-pub(super) fn json(all: &[Status]) -> Result<String, Failure> {
-    let all: Vec<_> = all.iter().map(dto).collect();
-    let text = serde_json::to_string(&all)
-        .map_err(|e| Failure::new(Exit::Internal, format!("the result cannot be written: {e}")))?;
-    Ok(text + "\n")
+/// Returns the statuses as one line of JSON.
+pub(super) fn json(statuses: &[Status]) -> Result<String, Failure> {
+    json_line(&statuses.iter().map(status_json).collect::<Vec<_>>())
 }
 
-fn dto(status: &Status) -> StatusDto<'_> {
-    StatusDto {
+fn status_json(status: &Status) -> StatusJson<'_> {
+    StatusJson {
         provider: status.tenant.provider.as_str(),
         principal: status.tenant.principal.to_string(),
         account: status.account.as_deref(),
-        access_token: access(status.access),
-        refresh_token: refresh(&status.refresh),
-        last_error: status.last_error.as_ref().map(|(code, kind, at)| ErrorDto {
+        access_token: access_json(status.access),
+        refresh_token: refresh_json(&status.refresh),
+        last_error: status.last_error.as_ref().map(|(code, kind, at)| ErrorJson {
             code,
-            kind: kind_word(*kind),
+            kind: kind_name(*kind),
             at: *at,
         }),
         pending_until: status.pending_until,
         undecided: status
             .undecided
             .as_ref()
-            .map(|undecided| UndecidedDto { account: undecided.account.as_deref(), until: undecided.until }),
+            .map(|undecided| UndecidedJson { account: undecided.account.as_deref(), until: undecided.until }),
         generation: status.generation,
     }
 }
 
-fn access(state: AccessState) -> AccessDto {
+fn access_json(state: AccessState) -> AccessJson {
     let (state, expires_at) = match state {
         AccessState::None => ("none", None),
         AccessState::Valid(until) => ("valid", Some(until)),
         AccessState::Expired(at) => ("expired", Some(at)),
         AccessState::Rejected => ("rejected", None),
     };
-    AccessDto { state, expires_at }
+    AccessJson { state, expires_at }
 }
 
-fn refresh(state: &RefreshState) -> RefreshDto<'_> {
-    let plain = |state| RefreshDto { state, not_before: None, code: None };
+fn refresh_json(state: &RefreshState) -> RefreshJson<'_> {
+    let plain = |state| RefreshJson { state, not_before: None, code: None };
     match state {
         RefreshState::None => plain("none"),
         RefreshState::Ready => plain("ready"),
-        RefreshState::HeldBack(until) => RefreshDto { not_before: Some(*until), ..plain("held_back") },
-        RefreshState::Uncertain(code) => RefreshDto { code: Some(code), ..plain("uncertain") },
-        RefreshState::Ended(code) => RefreshDto { code: Some(code), ..plain("ended") },
+        RefreshState::HeldBack(until) => RefreshJson { not_before: Some(*until), ..plain("held_back") },
+        RefreshState::Uncertain(code) => RefreshJson { code: Some(code), ..plain("uncertain") },
+        RefreshState::Ended(code) => RefreshJson { code: Some(code), ..plain("ended") },
     }
 }
 
-fn kind_word(kind: RetryKind) -> &'static str {
+fn kind_name(kind: RetryKind) -> &'static str {
     match kind {
         RetryKind::Unspent => "unspent",
         RetryKind::Ambiguous => "ambiguous",
@@ -121,58 +119,58 @@ fn kind_word(kind: RetryKind) -> &'static str {
     }
 }
 
-/// For people: one block per session.
-pub(super) fn text(all: &[Status], now: UnixTime) -> String {
+/// Returns the statuses for a terminal: one block of lines per session.
+pub(super) fn text(statuses: &[Status], now: UnixTime) -> String {
     let mut text = String::new();
-    for status in all {
+    for status in statuses {
         let account = status.account.as_deref().map(|a| format!("  {a}")).unwrap_or_default();
         let _ = writeln!(text, "{}{account}", status.tenant);
-        // A sign-in under way has no tokens to speak of.
+        // A sign-in under way has no tokens yet.
         if status.access != AccessState::None {
-            let _ = writeln!(text, "  access token   {}", access_words(status.access, now));
-            let _ = writeln!(text, "  refresh token  {}", refresh_words(&status.refresh, now));
+            let _ = writeln!(text, "  access token   {}", access_text(status.access, now));
+            let _ = writeln!(text, "  refresh token  {}", refresh_text(&status.refresh, now));
         }
         if let Some((code, kind, at)) = &status.last_error {
-            let ago = span(now.saturating_sub(*at));
-            let _ = writeln!(text, "  last error     {code} ({}), {ago} ago", kind_word(*kind));
+            let ago = duration_text(now.saturating_sub(*at));
+            let _ = writeln!(text, "  last error     {code} ({}), {ago} ago", kind_name(*kind));
         }
         if let Some(until) = status.pending_until {
-            let left = span(until.saturating_sub(now));
+            let left = duration_text(until.saturating_sub(now));
             let _ = writeln!(text, "  sign-in        under way, open for {left}");
         }
         if let Some(undecided) = &status.undecided {
-            let left = span(undecided.until.saturating_sub(now));
+            let left = duration_text(undecided.until.saturating_sub(now));
             let account = undecided.account.as_deref().unwrap_or("another account");
             let _ = writeln!(text, "  sign-in        as {account}, waits for your choice for {left}:");
-            let _ = writeln!(text, "                 {}", words::commands(&undecided.tenant));
+            let _ = writeln!(text, "                 {}", messages::choice_commands(&undecided.tenant));
         }
     }
     text
 }
 
-fn access_words(state: AccessState, now: UnixTime) -> String {
+fn access_text(state: AccessState, now: UnixTime) -> String {
     match state {
         AccessState::None => "none".into(),
-        AccessState::Valid(until) => format!("valid for {}", span(until.saturating_sub(now))),
-        AccessState::Expired(at) => format!("expired {} ago", span(now.saturating_sub(at))),
-        AccessState::Rejected => "rejected by a resource before its time".into(),
+        AccessState::Valid(until) => format!("valid for {}", duration_text(until.saturating_sub(now))),
+        AccessState::Expired(at) => format!("expired {} ago", duration_text(now.saturating_sub(at))),
+        AccessState::Rejected => "rejected by a resource before it expired".into(),
     }
 }
 
-fn refresh_words(state: &RefreshState, now: UnixTime) -> String {
+fn refresh_text(state: &RefreshState, now: UnixTime) -> String {
     match state {
-        RefreshState::None => "none: sign in again when the access token ends".into(),
+        RefreshState::None => "none: sign in again when the access token expires".into(),
         RefreshState::Ready => "ready".into(),
         RefreshState::HeldBack(until) => {
-            format!("held back for {}", span(until.saturating_sub(now)))
+            format!("held back for {}", duration_text(until.saturating_sub(now)))
         }
-        RefreshState::Uncertain(code) => format!("may have been spent without an answer ({code})"),
+        RefreshState::Uncertain(code) => format!("may have been used without an answer ({code})"),
         RefreshState::Ended(code) => format!("ended by the provider ({code}): sign in again"),
     }
 }
 
-/// Seconds in the largest two units that say something.
-fn span(seconds: i64) -> String {
+/// Formats seconds in their two largest units.
+fn duration_text(seconds: i64) -> String {
     let s = seconds.max(0);
     match s {
         0..60 => format!("{s} s"),
@@ -202,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn access_refresh_and_last_error_are_told_apart() {
+    fn a_status_shows_access_token_refresh_token_and_last_error_separately() {
         assert_eq!(
             text(&[status()], NOW),
             "acme/local  alice@example.com\n  access token   expired 1 min 30 s ago\n  \
@@ -218,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_in_under_way_is_shown_without_tokens_that_there_are_none_of() {
+    fn a_sign_in_under_way_is_shown_without_tokens() {
         let under_way = Status {
             account: None,
             access: AccessState::None,
@@ -232,10 +230,10 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_in_that_waits_for_a_choice_is_shown_with_what_decides() {
+    fn a_sign_in_that_waits_for_a_choice_is_shown_with_the_commands_that_choose() {
         let mut status = status();
         status.tenant = "acme/user:5".parse().expect("a tenant");
-        status.undecided = Some(words::tests::undecided(&status.tenant, NOW + 720));
+        status.undecided = Some(messages::tests::undecided(&status.tenant, NOW + 720));
         let shown = text(std::slice::from_ref(&status), NOW);
         let lines: Vec<_> = shown.lines().skip(4).collect();
         assert_eq!(

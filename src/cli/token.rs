@@ -1,11 +1,13 @@
-//! `threadkey token`: reads, and where a refresh is needed leaves it to a detached process.
+//! `threadkey token`: reads the store, and leaves a refresh to a detached process.
 //!
-//! Whoever kills this process, or its whole group, kills a reader: the refresh is in a session of its own, and ends in the
-//! store whether or not somebody still waits. Several such processes meet at the tenant's lock. The secret parts go
-//! through pipes, never through arguments. Who finds the lock held waits for it itself, and starts no process if what was committed
-//! meanwhile serves.
+//! - The death of this process, or of its whole process group, loses no token. This process only
+//!   reads. The refresh runs in a session of its own and ends in the store, with or without a
+//!   caller.
+//! - Several such processes meet at the tenant's lock. One that finds the lock held waits itself,
+//!   and starts no process if the session that was committed meanwhile has a fresh token.
+//! - Secrets go through pipes, never through arguments.
 
-use std::{ffi::OsString, os::fd::OwnedFd, path::Path, time::Duration};
+use std::{ffi::OsString, io, os::fd::OwnedFd, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -19,79 +21,84 @@ use super::{
     Exit, Failure, RefreshArgs, TokenArgs,
     args::{Format, RejectedFrom},
     choice,
-    lease::{TokenDto, formatted},
-    read_line, write_out,
+    lease::format_lease,
+    print_result, read_input,
 };
 use crate::{
-    broker::{Broker, CALLER_WAIT, Lease, StoredToken, TokenError, TokenPolicy},
+    broker::{Broker, CALLER_WAIT, Lease, StoredToken, TokenError, TokenJson, TokenPolicy},
     ids::Tenant,
     oauth::Providers,
     secret::AccessToken,
     session::{Entry, Session},
-    store::{Purpose, Store, StoreError},
+    store::{Purpose, Store},
     sys::{clock::Clock, detach},
 };
 
-/// The longest line that comes back from the detached process, in bytes.
-const MAX_RESULT: u64 = 512 * 1024;
+/// The longest line that the detached process may return, in bytes.
+const MAX_REPLY: u64 = 512 * 1024;
 
-/// What `token` works on.
-pub struct Desk<'a> {
+/// The parts of the program that `threadkey token` uses.
+pub struct TokenContext<'a> {
     /// The store.
     pub store: &'a dyn Store,
     /// The providers.
     pub providers: &'a Providers,
-    /// The time.
+    /// The clock.
     pub clock: &'a Clock,
-    /// The configuration file, as an absolute path: the detached process reads it again.
+    /// The absolute path of the configuration file: the detached process reads it again.
     pub config: &'a Path,
 }
 
-/// What the detached process is told on its standard input.
+/// The input of the detached process, on its standard input.
 #[derive(Default, Serialize, Deserialize)]
-struct Order {
+struct RefreshRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     rejected: Option<String>,
 }
 
-/// What it says on its standard output, in one line.
+/// The result of the detached process, one line on its standard output.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Told {
-    Token(TokenDto),
+enum RefreshReply {
+    Token(TokenJson),
     Failed { exit: u8, text: String },
 }
 
-/// The token that `--rejected -` reads.
+/// Reads the token of `--rejected -` from standard input.
 ///
 /// # Errors
-/// When it cannot be read, or there is none.
+/// When the token cannot be read, is empty, or stands in the arguments.
 pub fn rejected_from_stdin(args: &TokenArgs) -> Result<Option<AccessToken>, Failure> {
     match args.rejected {
         None => return Ok(None),
         Some(RejectedFrom::Stdin) => {}
         Some(RejectedFrom::Arguments) => {
-            let text = "write `--rejected -` and give the token on the standard input: other processes can see arguments";
+            let text = "write `--rejected -` and pass the token on standard input: other processes can read arguments";
             return Err(Failure::new(Exit::Usage, text));
         }
     }
-    let token = read_line("The rejected access token:")?;
+    let token = read_input("The rejected access token:")?;
     if token.is_empty() {
-        return Err(Failure::new(Exit::Usage, "--rejected -: there was no token on the standard input"));
+        return Err(Failure::new(Exit::Usage, "--rejected -: there was no token on standard input"));
     }
     Ok(Some(token.into()))
 }
 
-/// The session serves and nothing is due: prints its token. `false` when [`run`] has to see to it.
+/// Prints the token of a stored session if it is fresh and no refresh is due. Otherwise returns
+/// `false`, and [`run`] gets the token.
 ///
 /// # Errors
 /// When the token does not fit the format, or cannot be written.
-pub fn served_at_once(desk: &Desk<'_>, session: Session, args: &TokenArgs) -> Result<bool, Failure> {
+pub fn print_if_fresh(
+    context: &TokenContext<'_>,
+    session: Session,
+    args: &TokenArgs,
+) -> Result<bool, Failure> {
     let tenant = args.tenant();
-    let Some(provider) = desk.providers.get(&tenant.provider) else { return Ok(false) };
+    let Some(provider) = context.providers.get(&tenant.provider) else { return Ok(false) };
     let entry = Entry { session: Some(session), ..Entry::default() };
     let policy = TokenPolicy::new(provider, args.min_ttl);
-    match StoredToken::new(&tenant, &entry, policy, desk.clock.now()) {
+    match StoredToken::new(&tenant, &entry, policy, context.clock.now()) {
         StoredToken::Fresh(lease) => print(&lease, args.format).map(|()| true),
         _ => Ok(false),
     }
@@ -100,100 +107,112 @@ pub fn served_at_once(desk: &Desk<'_>, session: Session, args: &TokenArgs) -> Re
 /// Gets a token and prints it.
 ///
 /// # Errors
-/// The sentence and the code to end with; after 30 s [`Exit::Later`], while the refresh goes on.
-pub async fn run(desk: &Desk<'_>, args: &TokenArgs, rejected: Option<AccessToken>) -> Result<(), Failure> {
+/// The text to print and the exit code. After 30 s this is [`Exit::Later`], and the refresh goes
+/// on.
+pub async fn run(
+    context: &TokenContext<'_>,
+    args: &TokenArgs,
+    rejected: Option<AccessToken>,
+) -> Result<(), Failure> {
     let tenant = args.tenant();
-    print(&get(desk, &tenant, args.min_ttl, rejected).await?, args.format)
+    print(&get(context, &tenant, args.min_ttl, rejected).await?, args.format)
 }
 
-/// Prints a token in the format that was asked for.
+/// Prints a token in the given format.
 ///
 /// # Errors
-/// When it does not fit the format, or cannot be written.
+/// When the token does not fit the format, or cannot be written.
 pub fn print(lease: &Lease, format: Format) -> Result<(), Failure> {
-    write_out(&Zeroizing::new(formatted(lease, format)?))
+    print_result(&Zeroizing::new(format_lease(lease, format)?))
 }
 
 async fn get(
-    desk: &Desk<'_>,
+    context: &TokenContext<'_>,
     tenant: &Tenant,
     min_ttl: Duration,
     rejected: Option<AccessToken>,
 ) -> Result<Lease, Failure> {
-    let Some(provider) = desk.providers.get(&tenant.provider) else {
+    let Some(provider) = context.providers.get(&tenant.provider) else {
         return Err(TokenError::UnknownProvider(tenant.provider.clone()).into());
     };
     let deadline = Instant::now() + CALLER_WAIT;
     let policy = TokenPolicy::new(provider, min_ttl);
-    let entry = desk.store.read(tenant).await?;
-    let order = Order { rejected: newly_rejected(&entry, rejected.as_ref()) };
-    if order.rejected.is_none() {
-        match StoredToken::new(tenant, &entry, policy, desk.clock.now()) {
+    let entry = context.store.read(tenant).await?;
+    let request = RefreshRequest { rejected: newly_rejected(&entry, rejected.as_ref()) };
+    if request.rejected.is_none() {
+        match StoredToken::new(tenant, &entry, policy, context.clock.now()) {
             StoredToken::Fresh(lease) => return Ok(lease),
             StoredToken::RefreshDue(lease) => {
-                refresh_in_background(desk, tenant, min_ttl).await;
+                refresh_in_background(context, tenant, min_ttl).await;
                 return Ok(lease);
             }
             StoredToken::Refused { error, .. } => return Err(error.into()),
             StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
-        // Somebody may be at it. Who only waits needs no process of its own for that: there is nothing to lose by its death.
-        let free = timeout_at(deadline, desk.store.wait_unlocked(tenant)).await;
-        free.map_err(|_| TokenError::InProgress(tenant.clone()))??;
-        let entry = desk.store.read(tenant).await?;
-        match StoredToken::new(tenant, &entry, policy, desk.clock.now()) {
+        // Another process may refresh already. This process can wait for it: its death loses
+        // nothing.
+        let unlocked = timeout_at(deadline, context.store.wait_unlocked(tenant)).await;
+        unlocked.map_err(|_| TokenError::InProgress(tenant.clone()))??;
+        let entry = context.store.read(tenant).await?;
+        match StoredToken::new(tenant, &entry, policy, context.clock.now()) {
             StoredToken::Fresh(lease) | StoredToken::RefreshDue(lease) => return Ok(lease),
             StoredToken::Refused { error, .. } => return Err(error.into()),
             StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
     }
-    let result = detach(desk.config, tenant, min_ttl, &order).map_err(|error| {
+    let reply = start_detached(context.config, tenant, min_ttl, &request).map_err(|error| {
         Failure::new(
             Exit::Internal,
             format!("the process that refreshes {tenant} cannot be started: {error}"),
         )
     })?;
-    match timeout_at(deadline, told(result)).await {
+    match timeout_at(deadline, read_reply(reply)).await {
         Err(_) => Err(TokenError::InProgress(tenant.clone()).into()),
-        Ok(Some(Told::Failed { exit, text })) => Err(Failure::new(exit_from(exit), text)),
-        Ok(Some(Told::Token(token))) => token.into_lease().ok_or_else(|| ended_without_result(tenant)),
-        Ok(None) => Err(ended_without_result(tenant)),
+        Ok(Some(RefreshReply::Failed { exit, text })) => Err(Failure::new(exit_from_code(exit), text)),
+        Ok(Some(RefreshReply::Token(token))) => token.try_into().map_err(|_| no_result(tenant)),
+        Ok(None) => Err(no_result(tenant)),
     }
 }
 
-fn ended_without_result(tenant: &Tenant) -> Failure {
+fn no_result(tenant: &Tenant) -> Failure {
     let text = format!(
-        "the process that refreshed {tenant} ended without a result; its journal keeps what was under way: ask again"
+        "the process that refreshed {tenant} ended without a result. Its journal has the state of the refresh: try again"
     );
     Failure::new(Exit::Later, text)
 }
 
-/// The rejected token, if it is the current one and that is news. A stored one that differs is simply taken instead.
+/// Returns the rejected token if it is the stored one and not yet reported. If the stored token
+/// differs, that one is used instead.
 fn newly_rejected(entry: &Entry, rejected: Option<&AccessToken>) -> Option<String> {
     let session = entry.session.as_ref()?;
-    let news = rejected.filter(|token| session.access_token == **token && !session.is_rejected())?;
-    Some(news.expose().to_owned())
+    let reportable = rejected.filter(|token| session.access_token == **token && !session.is_rejected())?;
+    Some(reportable.expose().to_owned())
 }
 
-/// Starts the refresh that is due before the token ends, unless somebody is at it. This one is served in any case, so
-/// nothing here is an error for the caller.
-async fn refresh_in_background(desk: &Desk<'_>, tenant: &Tenant, min_ttl: Duration) {
-    match desk.store.try_lock(tenant, Purpose::Refresh).await {
-        Ok(Some(free)) => drop(free),
+/// Starts the refresh that is due before the token expires, unless another process holds the lock.
+/// The caller has its token already, so an error is only logged.
+async fn refresh_in_background(context: &TokenContext<'_>, tenant: &Tenant, min_ttl: Duration) {
+    match context.store.try_lock(tenant, Purpose::Refresh).await {
+        Ok(Some(lock)) => drop(lock),
         Ok(None) => return,
-        Err(error) => return note(tenant, &error),
+        Err(error) => {
+            tracing::warn!(%tenant, %error, "no background refresh, because its result could not be saved");
+            return;
+        }
     }
-    if let Err(error) = detach(desk.config, tenant, min_ttl, &Order::default()) {
+    if let Err(error) = start_detached(context.config, tenant, min_ttl, &RefreshRequest::default()) {
         tracing::warn!(%tenant, %error, "the background refresh could not be started");
     }
 }
 
-fn note(tenant: &Tenant, error: &StoreError) {
-    tracing::warn!(%tenant, %error, "no background refresh: nothing is spent where nothing can be saved");
-}
-
-fn detach(config: &Path, tenant: &Tenant, min_ttl: Duration, order: &Order) -> std::io::Result<OwnedFd> {
-    let mut input = Zeroizing::new(serde_json::to_vec(order)?);
+/// Starts the detached process and returns its standard output.
+fn start_detached(
+    config: &Path,
+    tenant: &Tenant,
+    min_ttl: Duration,
+    request: &RefreshRequest,
+) -> io::Result<OwnedFd> {
+    let mut input = Zeroizing::new(serde_json::to_vec(request)?);
     input.push(b'\n');
     let arguments: [OsString; 7] = [
         "--config".into(),
@@ -207,14 +226,15 @@ fn detach(config: &Path, tenant: &Tenant, min_ttl: Duration, order: &Order) -> s
     detach::spawn(&arguments, &input)
 }
 
-async fn told(result: OwnedFd) -> Option<Told> {
-    let pipe = pipe::Receiver::from_owned_fd(result).ok()?;
+/// Reads the reply of the detached process. Returns `None` if it ends without one.
+async fn read_reply(output: OwnedFd) -> Option<RefreshReply> {
+    let pipe = pipe::Receiver::from_owned_fd(output).ok()?;
     let mut line = Zeroizing::new(Vec::new());
-    BufReader::new(pipe.take(MAX_RESULT)).read_until(b'\n', &mut line).await.ok()?;
+    BufReader::new(pipe.take(MAX_REPLY)).read_until(b'\n', &mut line).await.ok()?;
     serde_json::from_slice(&line).ok()
 }
 
-fn exit_from(code: u8) -> Exit {
+fn exit_from_code(code: u8) -> Exit {
     [Exit::Usage, Exit::NoSession, Exit::Ended, Exit::Later, Exit::Store]
         .into_iter()
         .find(|exit| *exit as u8 == code)
@@ -223,43 +243,45 @@ fn exit_from(code: u8) -> Exit {
 
 // === the detached process ===
 
-/// The detached process: asks for the token, and tells the result on the standard output, where perhaps nobody listens any
-/// more. What is under way then has still to be waited for.
+/// Gets the token in the detached process and writes the reply to standard output, which the caller
+/// may have closed. Refreshes may still be under way when this returns: the process must wait for
+/// them.
 pub async fn refresh(broker: &Broker, args: &RefreshArgs) {
-    // Before the sweep of the commit, which revokes nothing.
-    choice::expire(broker).await;
-    let result = match order() {
-        Ok(Order { rejected: Some(token) }) => broker.rejected(&args.tenant, &AccessToken::new(token)).await,
-        // Not before the caller: the decision to refresh at three quarters of the life is the broker's own.
-        Ok(Order { rejected: None }) => broker.token(&args.tenant, Duration::from_secs(args.min_ttl)).await,
+    // The commit of the refresh sweeps expired sign-ins without revoking them, so this comes first.
+    choice::drop_expired(broker).await;
+    let result = match read_request() {
+        Ok(RefreshRequest { rejected: Some(token) }) => {
+            broker.rejected(&args.tenant, &AccessToken::new(token)).await
+        }
+        // The broker decides again, also about a refresh at three quarters of the lifetime.
+        Ok(RefreshRequest { rejected: None }) => {
+            broker.token(&args.tenant, Duration::from_secs(args.min_ttl)).await
+        }
         Err(failure) => return refresh_failed(&failure),
     };
     match result {
-        Ok(lease) => tell(&Told::Token(TokenDto::from(&lease))),
+        Ok(lease) => write_reply(&RefreshReply::Token(TokenJson::from(&lease))),
         Err(error) => refresh_failed(&error.into()),
     }
 }
 
-/// Tells the caller of the detached process that it could not even begin.
+/// Replies to the caller of the detached process with a failure.
 pub fn refresh_failed(failure: &Failure) {
-    tell(&Told::Failed { exit: failure.exit as u8, text: failure.text.clone() });
+    write_reply(&RefreshReply::Failed { exit: failure.exit as u8, text: failure.text.clone() });
 }
 
-fn tell(told: &Told) {
-    if let Ok(mut line) = serde_json::to_string(told).map(Zeroizing::new) {
+fn write_reply(reply: &RefreshReply) {
+    if let Ok(mut line) = serde_json::to_string(reply).map(Zeroizing::new) {
         line.push('\n');
-        // A caller that is gone is no reason to stop: what counts is in the store.
-        let _ = write_out(&line);
+        // A caller that has gone does not matter: the result is in the store.
+        let _ = print_result(&line);
     }
 }
 
-fn order() -> Result<Order, Failure> {
-    let input = read_line("")?;
+fn read_request() -> Result<RefreshRequest, Failure> {
+    let input = read_input("")?;
     serde_json::from_str(input.expose()).map_err(|_| {
-        Failure::new(
-            Exit::Internal,
-            "the refresh process got no order: it is not meant to be started by hand",
-        )
+        Failure::new(Exit::Internal, "the refresh process got no request: only threadkey itself can start it")
     })
 }
 
@@ -269,23 +291,26 @@ mod tests {
     use crate::session::test_session;
 
     #[test]
-    fn only_the_current_token_is_reported_as_rejected_and_only_once() {
+    fn only_the_stored_token_is_reported_as_rejected_and_only_once() {
         let mut entry = Entry { session: Some(test_session(1_795_358_672, 3600)), ..Entry::default() };
         let current = AccessToken::new("access-7");
         assert_eq!(newly_rejected(&entry, Some(&current)).as_deref(), Some("access-7"));
         assert_eq!(newly_rejected(&entry, Some(&AccessToken::new("access-6"))), None);
         assert_eq!(newly_rejected(&entry, None), None);
         if let Some(session) = &mut entry.session {
-            session.rejected =
-                Some(crate::session::Rejected { fingerprint: current.fingerprint(), at: 1_795_358_672 });
+            session.rejected = Some(crate::session::Rejected {
+                fingerprint: current.fingerprint(),
+                at: 1_795_358_672,
+                decided: false,
+            });
         }
         assert_eq!(newly_rejected(&entry, Some(&current)), None);
     }
 
     #[test]
-    fn every_exit_code_survives_the_way_through_the_pipe() {
+    fn every_exit_code_passes_the_pipe_unchanged() {
         for exit in [Exit::Internal, Exit::Usage, Exit::NoSession, Exit::Ended, Exit::Later, Exit::Store] {
-            assert_eq!(exit_from(exit as u8), exit);
+            assert_eq!(exit_from_code(exit as u8), exit);
         }
     }
 }

@@ -1,9 +1,9 @@
-//! `threadkey token` inside a worker: through the token API, as any other program there would ask.
+//! `threadkey token` inside a worker: a client of the token API, like any other program there.
 
 use std::time::Duration;
 
 use super::{
-    Exit, ExitCode, Failure, TokenArgs,
+    Exit, ExitError, Failure, TokenArgs,
     token::{print, rejected_from_stdin},
 };
 use crate::{
@@ -16,19 +16,19 @@ use crate::{
     ids::Tenant,
 };
 
-/// Whether this process is a worker, by its environment.
+/// Whether the environment makes this process a worker.
 pub fn is_worker() -> bool {
-    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    set(SOCKET_VARIABLE) && set(CAPABILITY_VARIABLE)
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    is_set(SOCKET_VARIABLE) && is_set(CAPABILITY_VARIABLE)
 }
 
-/// Gets a token and prints it.
+/// Gets a token from the token API and prints it.
 ///
 /// # Errors
-/// The sentence and the code to end with.
-pub async fn token(args: &TokenArgs) -> Result<(), Failure> {
+/// The text to print and the exit code.
+pub async fn run(args: &TokenArgs) -> Result<(), Failure> {
     if args.principal.is_some() {
-        let text = "--as has no use inside a worker: its capability says whose session it uses";
+        let text = "--as is not allowed inside a worker: its capability determines the principal";
         return Err(Failure::new(Exit::Usage, text));
     }
     let client = TokenClient::from_env()?;
@@ -44,7 +44,7 @@ pub async fn token(args: &TokenArgs) -> Result<(), Failure> {
 
 fn lease(answer: TokenAnswer) -> Result<Lease, Failure> {
     let unknown = |e: crate::ids::IdError| {
-        Failure::new(Exit::Internal, format!("the token API's answer is not understood: {e}"))
+        Failure::new(Exit::Internal, format!("the answer of the token API names no tenant: {e}"))
     };
     let provider = answer.provider.parse().map_err(unknown)?;
     let principal = answer.principal.parse().map_err(unknown)?;
@@ -60,19 +60,19 @@ fn lease(answer: TokenAnswer) -> Result<Lease, Failure> {
     })
 }
 
-impl ExitCode for TokenClientError {
+impl ExitError for TokenClientError {
     fn exit(&self) -> Exit {
         match self {
             Self::NotInWorker(_) => Exit::Usage,
             Self::Unreachable { .. } | Self::Broken { .. } | Self::Silent { .. } => Exit::Later,
-            Self::Refused { code, .. } => exit_of_code(code),
+            Self::Refused { code, .. } => exit_from_code(code),
             Self::Unknown { .. } => Exit::Internal,
         }
     }
 }
 
-/// The same codes as outside, from the API's words.
-fn exit_of_code(code: &str) -> Exit {
+/// Returns the exit code for an error code of the token API: the same as outside a worker.
+fn exit_from_code(code: &str) -> Exit {
     match code {
         "no_session" => Exit::NoSession,
         "session_ended" => Exit::Ended,
@@ -88,7 +88,7 @@ fn exit_of_code(code: &str) -> Exit {
     }
 }
 
-impl ExitCode for BuiltinError {
+impl ExitError for BuiltinError {
     fn exit(&self) -> Exit {
         match self {
             Self::NotInWorker(_) | Self::Variable { .. } => Exit::Usage,
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_apis_codes_end_the_process_as_the_store_would() {
+    fn an_error_of_the_token_api_has_the_same_exit_code_as_outside_a_worker() {
         let codes = [
             ("unknown_provider", 2),
             ("no_session", 3),
@@ -113,7 +113,7 @@ mod tests {
             ("internal", 1),
         ];
         for (code, exit) in codes {
-            assert_eq!(exit_of_code(code) as u8, exit, "{code}");
+            assert_eq!(exit_from_code(code) as u8, exit, "{code}");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! `[agent]`: how workers are run, and what is kept from them.
+//! `[agent]`: the settings of the workers, and the files that workers must not read.
 
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use super::{ConfigError, file::AgentSection, source::Source, variables::xdg, words::closest};
+use super::{ConfigError, diagnostics::closest, file::AgentSection, source::Source, variables::xdg_folder};
 use crate::{
     agent::{AgentSettings, Isolation},
     api::ApiSettings,
@@ -13,14 +13,14 @@ use crate::{
     oauth::Providers,
 };
 
-/// The most workers that can be asked for.
 const MAX_WORKERS: usize = 128;
 const DEFAULT_WORKERS: usize = 24;
 const DEFAULT_IDLE: Duration = Duration::from_secs(30 * 60);
 const DEFAULT_START_WITHIN: Duration = Duration::from_secs(30);
 const MAX_START_WITHIN: Duration = Duration::from_secs(600);
 
-/// What the section asks for. Workers are kept from `deny` and from the configuration.
+/// Builds the settings of the section. Workers must not read the paths in `deny`, nor the
+/// configuration.
 pub(super) fn settings(
     source: &Source<'_>,
     section: AgentSection,
@@ -28,7 +28,7 @@ pub(super) fn settings(
     api: &ApiSettings,
     mut deny: Vec<PathBuf>,
 ) -> Result<AgentSettings, ConfigError> {
-    let about = |key: &str, what: &str| source.about(&["agent", key], format!("agent.{key} {what}"));
+    let error = |key: &str, problem: &str| source.error_at(&["agent", key], format!("agent.{key} {problem}"));
     let mut command = section.command;
     match command.first_mut() {
         Some(program) if !program.is_empty() => {
@@ -37,39 +37,40 @@ pub(super) fn settings(
             }
         }
         _ => {
-            return Err(about(
+            return Err(error(
                 "command",
-                "is needed: the program and its arguments, for example [\"codex-acp\"]",
+                "is required: the program and its arguments, for example [\"codex-acp\"]",
             ));
         }
     }
-    let named = section.providers.ok_or_else(|| {
-        about("providers", "is needed: the providers whose tokens agents may use, for example [\"acme\"]")
+    let allowed = section.providers.ok_or_else(|| {
+        error("providers", "is required: the providers whose tokens agents may use, for example [\"acme\"]")
     })?;
     let max_workers = section.max_workers.unwrap_or(DEFAULT_WORKERS);
     if !(1..=MAX_WORKERS).contains(&max_workers) {
-        return Err(about("max_workers", &format!("is from 1 to {MAX_WORKERS}")));
+        return Err(error("max_workers", &format!("must be from 1 to {MAX_WORKERS}")));
     }
-    let start_within = section.start_within.map_or(DEFAULT_START_WITHIN, |span| span.0);
+    let start_within = section.start_within.map_or(DEFAULT_START_WITHIN, |duration| duration.0);
     if start_within.is_zero() || start_within > MAX_START_WITHIN {
-        return Err(about("start_within", "is from 1s to 10m"));
+        return Err(error("start_within", "must be from 1s to 10m"));
     }
-    let idle = section.idle.map_or(DEFAULT_IDLE, |span| span.0);
+    let idle = section.idle.map_or(DEFAULT_IDLE, |duration| duration.0);
     if idle.is_zero() {
-        return Err(about("idle", "is at least 1s"));
+        return Err(error("idle", "must be at least 1s"));
     }
     deny.push(source.path.clone());
     let root = section.root.map(|root| source.absolute(&root));
-    let default =
-        || xdg(source.variables, "XDG_STATE_HOME", ".local/state").map(|d| d.join("threadkey/workers"));
+    let default_root = || {
+        xdg_folder(source.variables, "XDG_STATE_HOME", ".local/state").map(|d| d.join("threadkey/workers"))
+    };
     Ok(AgentSettings {
         command,
-        providers: allowed(source, named, providers)?,
+        providers: allowed_providers(source, allowed, providers)?,
         isolation: isolation(source, section.isolation.as_deref())?,
         env: section.env,
         root: root
-            .or_else(default)
-            .ok_or_else(|| about("root", "is needed, because HOME is not set either"))?,
+            .or_else(default_root)
+            .ok_or_else(|| error("root", "is required, because HOME is not set either"))?,
         socket: api.socket.clone(),
         read: section.read.iter().map(|path| source.absolute(path)).collect(),
         deny,
@@ -79,36 +80,37 @@ pub(super) fn settings(
     })
 }
 
-/// The providers whose tokens agents may ask for, of those that there are.
-fn allowed(
+/// Checks the names of the providers whose tokens agents may use.
+fn allowed_providers(
     source: &Source<'_>,
-    named: Vec<String>,
+    allowed: Vec<String>,
     providers: &Providers,
 ) -> Result<Vec<ProviderId>, ConfigError> {
     let known = || providers.ids().map(ProviderId::as_str);
     let check = |name: String| match name.parse::<ProviderId>() {
         Ok(id) if providers.get(&id).is_some() => Ok(id),
         _ => {
-            let meant = closest(&name, known()).map(|meant| format!("; did you mean {meant:?}?"));
-            let what = format!(
-                "agent.providers: there is no provider {name:?}{}",
-                meant.unwrap_or_else(|| format!("; there are: {}", known().collect::<Vec<_>>().join(", ")))
-            );
-            Err(source.about(&["agent", "providers"], what))
+            let hint = match closest(&name, known()) {
+                Some(similar) => format!("did you mean {similar:?}?"),
+                None => format!("configured providers: {}", known().collect::<Vec<_>>().join(", ")),
+            };
+            let problem = format!("agent.providers: there is no provider {name:?}; {hint}");
+            Err(source.error_at(&["agent", "providers"], problem))
         }
     };
-    named.into_iter().map(check).collect()
+    allowed.into_iter().map(check).collect()
 }
 
 fn isolation(source: &Source<'_>, text: Option<&str>) -> Result<Isolation, ConfigError> {
-    let about = |what: &str| Err(source.about(&["agent", "isolation"], format!("agent.isolation {what}")));
+    let error =
+        |problem: &str| Err(source.error_at(&["agent", "isolation"], format!("agent.isolation {problem}")));
     match text {
         None | Some("auto") => Ok(Isolation::Auto),
         Some("landlock") => Ok(Isolation::Landlock),
         Some("none") => Ok(Isolation::None),
-        Some(later @ ("uid" | "seatbelt")) => {
-            about(&format!("{later:?}: this version of threadkey does not have it yet; use \"auto\""))
+        Some(planned @ ("uid" | "seatbelt")) => {
+            error(&format!("= {planned:?} is not supported by this version of threadkey yet; use \"auto\""))
         }
-        Some(_) => about("is \"auto\", \"landlock\" or \"none\""),
+        Some(_) => error("must be \"auto\", \"landlock\" or \"none\""),
     }
 }

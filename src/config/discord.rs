@@ -1,4 +1,4 @@
-//! `[discord]`: how to be on Discord.
+//! `[discord]`: the settings of the Discord bot.
 
 use std::path::Path;
 
@@ -6,40 +6,40 @@ use url::Url;
 
 use super::{
     ConfigError,
-    file::{DiscordSection, Id},
-    secret,
+    file::{DiscordId, DiscordSection},
+    secret::{SecretKeys, SecretReader},
     source::Source,
 };
 use crate::{discord::DiscordSettings, ids::Snowflake};
 
-/// What the section asks for. The inner error is a sentence without its end, about a token that is missing: most commands do
-/// without it.
+/// Builds the settings of the section.
+///
+/// The inner error reports a missing token, in a sentence without its end: most commands need none.
 pub(super) fn settings(
     source: &Source<'_>,
+    secrets: &mut SecretReader<'_>,
     section: Option<DiscordSection>,
     shared: bool,
     store: &Path,
 ) -> Result<Result<DiscordSettings, String>, ConfigError> {
     let section = section.unwrap_or_default();
-    let token = secret::named(
-        source,
-        section.token_env.as_deref(),
-        section.token_file.as_deref(),
-        &["discord"],
-        "token",
-    )?;
+    let token = secrets.read(&SecretKeys {
+        section: &["discord"],
+        name: "token",
+        env: section.token_env.as_deref(),
+        file: section.token_file.as_deref(),
+    })?;
     let api_base = section.api_base.filter(|base| !base.is_empty());
     let api_base = api_base.map(|base| checked_base(source, &base)).transpose()?;
-    let ids = |ids: Vec<Id>| -> Vec<Snowflake> { ids.into_iter().map(|id| id.0).collect() };
-    let unset = || {
-        "discord.token_env is not set: name there the environment variable that holds the bot's token, for example \
-         token_env = \"DISCORD_TOKEN\" under [discord]"
-            .to_owned()
-    };
+    let ids = |ids: Vec<DiscordId>| -> Vec<Snowflake> { ids.into_iter().map(|id| id.0).collect() };
     let token = match token {
         Some(Ok(token)) => token,
-        Some(Err(what)) => return Ok(Err(what)),
-        None => return Ok(Err(unset())),
+        Some(Err(missing)) => return Ok(Err(missing)),
+        None => {
+            let missing = "discord.token_env is not set: it must name the environment variable that holds the bot's \
+                           token, for example token_env = \"DISCORD_TOKEN\" under [discord]";
+            return Ok(Err(missing.to_owned()));
+        }
     };
     Ok(Ok(DiscordSettings {
         token,
@@ -48,15 +48,16 @@ pub(super) fn settings(
         allowed_channels: ids(section.allowed_channels),
         allowed_roles: ids(section.allowed_roles),
         allowed_users: ids(section.allowed_users),
-        shared,
+        guild_sessions: shared,
         conversations: store.with_file_name("conversations.json"),
     }))
 }
 
-/// The bot token goes there, so it is https, or this machine.
+/// Parses `api_base`. The bot token is sent there, so the URL must use https or name this machine.
 fn checked_base(source: &Source<'_>, text: &str) -> Result<Url, ConfigError> {
-    let about = |what: &str| source.about(&["discord", "api_base"], format!("discord.api_base {what}"));
-    let url = Url::parse(text).map_err(|_| about("is no URL: write for example http://127.0.0.1:8080"))?;
+    let error =
+        |problem: &str| source.error_at(&["discord", "api_base"], format!("discord.api_base {problem}"));
+    let url = Url::parse(text).map_err(|_| error("is not a URL: write for example http://127.0.0.1:8080"))?;
     let loopback = match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
@@ -66,6 +67,6 @@ fn checked_base(source: &Source<'_>, text: &str) -> Result<Url, ConfigError> {
     match url.scheme() {
         "https" => Ok(url),
         "http" if loopback => Ok(url),
-        _ => Err(about("has to be https; http is only for this machine (127.0.0.1, ::1, localhost)")),
+        _ => Err(error("must use https; http is allowed only on this machine (127.0.0.1, ::1, localhost)")),
     }
 }

@@ -1,18 +1,18 @@
-//! What can be wrong with a configuration, and where.
+//! Configuration errors and their places.
 
 use std::{fmt, io, path::PathBuf};
 
-/// Where it is wrong.
+/// The place of a configuration error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In the file.
+    /// A place in the configuration file.
     File {
-        /// Which one.
+        /// The file.
         path: PathBuf,
-        /// Line and column, from 1, where they are known.
+        /// Line and column, from 1, if they are known.
         at: Option<(usize, usize)>,
     },
-    /// In an environment variable.
+    /// An environment variable.
     Variable(String),
 }
 
@@ -28,45 +28,45 @@ impl fmt::Display for Place {
     }
 }
 
-/// Why there is no configuration to work with.
+/// The reason why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// There is none.
+    /// No configuration file exists.
     #[error(
         "there is no configuration. Write one to {}, or name it with --config or THREADKEY_CONFIG. The smallest one is:\n\n{SMALLEST}",
-        places(looked)
+        joined(searched)
     )]
     NotFound {
-        /// Where it was looked for.
-        looked: Vec<PathBuf>,
+        /// The places where the file was searched.
+        searched: Vec<PathBuf>,
     },
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("the configuration {path} cannot be read: {source}", path = path.display())]
     Unreadable {
-        /// Which one.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Something in it is wrong.
-    #[error("{place}: {what}")]
+    /// A key or a value is wrong.
+    #[error("{place}: {problem}")]
     Invalid {
-        /// Where.
+        /// The place of the key or value.
         place: Place,
-        /// What, and what would be right.
-        what: String,
+        /// The problem and the way to mend it.
+        problem: String,
     },
-    /// `run` needs Discord.
+    /// `run` needs a Discord token.
     #[error(
-        "{what}. A token comes from https://discord.com/developers/applications: your application, Bot, Reset Token"
+        "{missing}. Get a token at https://discord.com/developers/applications: your application, Bot, Reset Token"
     )]
     NoDiscordToken {
-        /// What is missing, by its name.
-        what: String,
+        /// The missing setting, variable or file, in a sentence without its end.
+        missing: String,
     },
 }
 
-/// What a newcomer can begin with.
+/// A configuration to start with.
 const SMALLEST: &str = r#"[discord]
 token_env = "DISCORD_TOKEN"
 
@@ -78,6 +78,6 @@ redirect_uri = "http://127.0.0.1:1/callback"
 scopes = ["read", "offline_access"]
 "#;
 
-fn places(looked: &[PathBuf]) -> String {
-    looked.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" or ")
+fn joined(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" or ")
 }

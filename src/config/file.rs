@@ -1,4 +1,7 @@
-//! The file as it is written. Everything is optional here; what is needed is asked for when the settings are built.
+//! The sections and keys of `threadkey.toml`.
+//!
+//! Every key is optional here. The builders of the settings report a missing one. An unknown key is
+//! an error, and its suggestions come from the fields below, so a new key needs nothing else here.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
@@ -36,10 +39,10 @@ pub(super) struct DiscordSection {
     pub(super) token_env: Option<String>,
     #[serde(deserialize_with = "path")]
     pub(super) token_file: Option<PathBuf>,
-    pub(super) allowed_guilds: Vec<Id>,
-    pub(super) allowed_channels: Vec<Id>,
-    pub(super) allowed_roles: Vec<Id>,
-    pub(super) allowed_users: Vec<Id>,
+    pub(super) allowed_guilds: Vec<DiscordId>,
+    pub(super) allowed_channels: Vec<DiscordId>,
+    pub(super) allowed_roles: Vec<DiscordId>,
+    pub(super) allowed_users: Vec<DiscordId>,
     pub(super) api_base: Option<String>,
 }
 
@@ -66,7 +69,7 @@ pub(super) struct ProviderSection {
     pub(super) scopes: Vec<String>,
     pub(super) authorize_params: BTreeMap<String, String>,
     pub(super) resource: Option<String>,
-    pub(super) reuse_grace: Option<Span>,
+    pub(super) reuse_grace: Option<ConfigDuration>,
     pub(super) refresh_revokes_access: bool,
     pub(super) enforces_pkce: bool,
 }
@@ -83,35 +86,35 @@ pub(super) struct AgentSection {
     #[serde(deserialize_with = "paths")]
     pub(super) read: Vec<PathBuf>,
     pub(super) max_workers: Option<usize>,
-    pub(super) idle: Option<Span>,
-    pub(super) start_within: Option<Span>,
+    pub(super) idle: Option<ConfigDuration>,
+    pub(super) start_within: Option<ConfigDuration>,
     pub(super) shared: bool,
 }
 
-/// A provider's name, checked where it is written.
+/// A provider's name. It is parsed here so that its error has the name's line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ProviderName(pub(super) ProviderId);
 
 /// A duration: seconds as a number, or `"90s"`, `"5m"`, `"2h"`, `"1d"`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Span(pub(super) Duration);
+pub(super) struct ConfigDuration(pub(super) Duration);
 
-/// A Discord id, as a number or in quotes.
+/// A Discord id, a number with or without quotes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Id(pub(super) Snowflake);
+pub(super) struct DiscordId(pub(super) Snowflake);
 
 fn path<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
-    whole(PathBuf::deserialize(from)?).map(Some)
+    without_tilde(PathBuf::deserialize(from)?).map(Some)
 }
 
 fn paths<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
-    Vec::<PathBuf>::deserialize(from)?.into_iter().map(whole).collect()
+    Vec::<PathBuf>::deserialize(from)?.into_iter().map(without_tilde).collect()
 }
 
-/// A path as it is, but none that is meant for a shell: it would lead to a folder of that name.
-fn whole<E: de::Error>(path: PathBuf) -> Result<PathBuf, E> {
+/// Refuses a path that starts with `~`: without a shell it would create a folder of that name.
+fn without_tilde<E: de::Error>(path: PathBuf) -> Result<PathBuf, E> {
     if path.as_os_str().as_encoded_bytes().first() == Some(&b'~') {
-        return Err(E::custom("only shells know what `~` stands for: write the whole path"));
+        return Err(E::custom("`~` has a meaning only in a shell: write the whole path"));
     }
     Ok(path)
 }
@@ -123,29 +126,33 @@ impl<'de> Deserialize<'de> for ProviderName {
     }
 }
 
-impl<'de> Deserialize<'de> for Span {
+impl<'de> Deserialize<'de> for ConfigDuration {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let what = "a duration: seconds as a number, or \"90s\", \"5m\", \"2h\", \"1d\"";
-        from.deserialize_any(NumberOrText { what, parse: |text: &str| parse_duration(text).ok().map(Self) })
+        let expected = "a duration: seconds as a number, or \"90s\", \"5m\", \"2h\", \"1d\"";
+        from.deserialize_any(NumberOrText {
+            expected,
+            parse: |text: &str| parse_duration(text).ok().map(Self),
+        })
     }
 }
 
-impl<'de> Deserialize<'de> for Id {
+impl<'de> Deserialize<'de> for DiscordId {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let what = "a Discord id: a number of up to 20 digits, in quotes or without";
-        from.deserialize_any(NumberOrText { what, parse: |text: &str| text.parse().ok().map(Self) })
+        let expected = "a Discord id: a number of up to 20 digits, with or without quotes";
+        from.deserialize_any(NumberOrText { expected, parse: |text: &str| text.parse().ok().map(Self) })
     }
 }
 
+/// Visits a number or a text, and parses both as text.
 struct NumberOrText<P> {
-    what: &'static str,
+    expected: &'static str,
     parse: P,
 }
 
 impl<T, P: Fn(&str) -> Option<T>> NumberOrText<P> {
-    /// The value is not repeated: it may be a secret that stands on the wrong line.
-    fn read<E: de::Error>(&self, text: &str) -> Result<T, E> {
-        (self.parse)(text).ok_or_else(|| E::custom(format_args!("expected {}", self.what)))
+    /// Parses the text. The error does not repeat it, because it may be a secret on the wrong line.
+    fn value<E: de::Error>(&self, text: &str) -> Result<T, E> {
+        (self.parse)(text).ok_or_else(|| E::custom(format_args!("expected {}", self.expected)))
     }
 }
 
@@ -153,18 +160,18 @@ impl<T, P: Fn(&str) -> Option<T>> Visitor<'_> for NumberOrText<P> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.what)
+        f.write_str(self.expected)
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        self.read(text)
+        self.value(text)
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
-        self.read(&number.to_string())
+        self.value(&number.to_string())
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
-        self.read(&number.to_string())
+        self.value(&number.to_string())
     }
 }

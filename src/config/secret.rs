@@ -1,66 +1,101 @@
-//! Secrets, which never stand in the configuration: it names a variable or a file that holds one.
+//! Secrets. The configuration never contains one: it names the variable or the file that holds it.
 
-use std::{ffi::OsStr, path::Path};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
 
 use super::{ConfigError, source::Source};
 use crate::{secret::Secret, sys::files};
 
-/// The secret that `<name>_env` or `<name>_file` leads to. `None` when neither is set; the inner error is a sentence
-/// without its end, because only who needs the secret knows what to do.
-pub(super) fn named(
-    source: &Source<'_>,
-    env: Option<&str>,
-    file: Option<&Path>,
-    section: &[&str],
-    name: &str,
-) -> Result<Option<Result<Secret, String>>, ConfigError> {
-    let (env_key, file_key) = (format!("{name}_env"), format!("{name}_file"));
-    let at = |key: &str| section.iter().copied().chain([key]).map(str::to_owned).collect::<Vec<_>>();
-    let about = |key: &str, what: String| {
-        let key = at(key);
-        source.about(&key.iter().map(String::as_str).collect::<Vec<_>>(), what)
-    };
-    let dotted = section.join(".");
-    let env = env.filter(|env| !env.is_empty());
-    let file = file.filter(|file| !file.as_os_str().is_empty());
-    match (env, file) {
-        (Some(_), Some(_)) => {
-            Err(about(&file_key, format!("{dotted} has both {env_key} and {file_key}: keep one")))
-        }
-        (Some(variable), None) => {
-            if !is_variable_name(variable) {
-                // Not repeated: it may be the secret itself.
-                let what = format!(
-                    "{dotted}.{env_key} is the name of an environment variable, such as ACME_SECRET, not the secret itself"
-                );
-                return Err(about(&env_key, what));
+/// The two keys of a section that can name a secret.
+pub(super) struct SecretKeys<'a> {
+    /// The section, for example `["providers", "acme"]`.
+    pub(super) section: &'a [&'a str],
+    /// The keys are `<name>_env` and `<name>_file`.
+    pub(super) name: &'a str,
+    /// The value of `<name>_env`.
+    pub(super) env: Option<&'a str>,
+    /// The value of `<name>_file`.
+    pub(super) file: Option<&'a Path>,
+}
+
+/// Reads secrets, and collects the files that hold them: workers must not read these.
+pub(super) struct SecretReader<'a> {
+    source: &'a Source<'a>,
+    files: Vec<PathBuf>,
+}
+
+impl<'a> SecretReader<'a> {
+    pub(super) fn new(source: &'a Source<'a>) -> Self {
+        Self { source, files: Vec::new() }
+    }
+
+    /// Returns the files that hold the secrets read so far.
+    pub(super) fn into_files(self) -> Vec<PathBuf> {
+        self.files
+    }
+
+    /// Reads the secret, or returns `None` if neither key is set.
+    ///
+    /// The inner error reports a missing secret, in a sentence without its end: the caller knows
+    /// whether the secret is needed and where to get one.
+    pub(super) fn read(
+        &mut self,
+        keys: &SecretKeys<'_>,
+    ) -> Result<Option<Result<Secret, String>>, ConfigError> {
+        let SecretKeys { section, name, .. } = *keys;
+        let (env_key, file_key) = (format!("{name}_env"), format!("{name}_file"));
+        let error_at = |key: &str, problem: String| {
+            let path: Vec<&str> = section.iter().copied().chain([key]).collect();
+            self.source.error_at(&path, problem)
+        };
+        let section = section.join(".");
+        let env = keys.env.filter(|env| !env.is_empty());
+        let file = keys.file.filter(|file| !file.as_os_str().is_empty());
+        match (env, file) {
+            (Some(_), Some(_)) => {
+                let problem = format!("{section} has both {env_key} and {file_key}: remove one");
+                Err(error_at(&file_key, problem))
             }
-            let value = source.variables.get(OsStr::new(variable)).and_then(|value| value.to_str());
-            let value = value.map(str::trim).filter(|value| !value.is_empty());
-            let missing = || format!("the variable {variable}, which {dotted}.{env_key} names, is not set");
-            Ok(Some(value.map(Secret::new).ok_or_else(missing)))
+            (Some(variable), None) if !is_variable_name(variable) => {
+                // The text does not repeat the value: it may be the secret itself.
+                let problem = format!(
+                    "{section}.{env_key} must be the name of an environment variable, such as ACME_SECRET, not the secret itself"
+                );
+                Err(error_at(&env_key, problem))
+            }
+            (Some(variable), None) => {
+                let value = self.source.variables.get(OsStr::new(variable)).and_then(|value| value.to_str());
+                let value = value.map(str::trim).filter(|value| !value.is_empty());
+                let missing =
+                    || format!("the variable {variable}, which {section}.{env_key} names, is not set");
+                Ok(Some(value.map(Secret::new).ok_or_else(missing)))
+            }
+            (None, Some(file)) => {
+                let path = self.source.absolute(file);
+                let named = format!("the file {}, which {section}.{file_key} names,", path.display());
+                let secret = match files::read_text(&path).map(Zeroizing::new) {
+                    Ok(text) if text.trim().is_empty() => Err(format!("{named} is empty")),
+                    Ok(text) => Ok(Secret::new(text.trim())),
+                    Err(error) => Err(format!("{named} cannot be read: {error}")),
+                };
+                self.files.push(path);
+                Ok(Some(secret))
+            }
+            (None, None) => Ok(None),
         }
-        (None, Some(file)) => {
-            let path = source.absolute(file);
-            let read = files::read_text(&path).map(zeroize::Zeroizing::new);
-            Ok(Some(match read {
-                Ok(text) if text.trim().is_empty() => {
-                    Err(format!("the file {}, which {dotted}.{file_key} names, is empty", path.display()))
-                }
-                Ok(text) => Ok(Secret::new(text.trim())),
-                Err(error) => Err(format!(
-                    "the file {}, which {dotted}.{file_key} names, cannot be read: {error}",
-                    path.display()
-                )),
-            }))
-        }
-        (None, None) => Ok(None),
     }
 }
 
-/// POSIX.1-2017 §8.1: upper case letters, digits and underscore. Stricter than systems are, so that a secret that was
-/// written here by mistake is not taken for a name and shown.
+/// Whether a text is a variable name of POSIX.1-2017 §8.1: upper case letters, digits and
+/// underscores.
+///
+/// Systems allow more, but a secret that was written here by mistake must not pass as a name and be
+/// shown.
 fn is_variable_name(text: &str) -> bool {
-    let fits = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
-    text.len() <= 64 && !text.as_bytes()[0].is_ascii_digit() && text.bytes().all(fits)
+    let is_allowed = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+    text.len() <= 64 && !text.as_bytes()[0].is_ascii_digit() && text.bytes().all(is_allowed)
 }

@@ -1,4 +1,4 @@
-//! The texts that the configuration comes from: reading them, and finding in them what an error is about.
+//! The texts of the configuration: reads them, and finds the place that an error is about.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +7,13 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     ConfigError, Place, Variables,
+    diagnostics::explain,
     file::File,
     overrides::{self, Override},
-    words::in_words,
 };
 
-/// The file's text, and the variables: some override what the file says, others are named in it.
+/// The file's text and the environment variables. Some variables override a key of the file; the
+/// file names others.
 pub(super) struct Source<'a> {
     pub(super) path: PathBuf,
     text: String,
@@ -20,51 +21,51 @@ pub(super) struct Source<'a> {
     overrides: Vec<Override>,
 }
 
-/// Reads file and variables.
+/// Reads the file's text and applies the overrides.
 pub(super) fn read(
     path: PathBuf,
     text: String,
     variables: &Variables,
 ) -> Result<(File, Source<'_>), ConfigError> {
     let mut source = Source { path, text, variables, overrides: Vec::new() };
-    let file: File = toml::from_str(&source.text).map_err(|error| source.in_file(&error))?;
+    let file: File = toml::from_str(&source.text).map_err(|error| source.toml_error(&error))?;
     source.overrides = overrides::find(variables, &file)?;
     if source.overrides.is_empty() {
         return Ok((file, source));
     }
-    let mut table: toml::Table = toml::from_str(&source.text).map_err(|error| source.in_file(&error))?;
-    for one in &source.overrides {
-        overrides::put(&mut table, one)?;
+    let mut table: toml::Table = toml::from_str(&source.text).map_err(|error| source.toml_error(&error))?;
+    for setting in &source.overrides {
+        overrides::apply(&mut table, setting)?;
     }
-    let file = File::deserialize(table).map_err(|error| source.in_file(&error))?;
+    let file = File::deserialize(table).map_err(|error| source.toml_error(&error))?;
     Ok((file, source))
 }
 
 impl Source<'_> {
-    /// A path that is written in the file: a relative one is relative to the file's folder.
+    /// Makes a path of the configuration absolute. A relative path starts at the file's folder.
     pub(super) fn absolute(&self, path: &Path) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("/")).join(path)
     }
 
-    /// An error about a key, `["providers", "acme", "client_id"]` for example, wherever it was set; about its section, where it
-    /// was not.
-    pub(super) fn about(&self, key: &[&str], what: impl Into<String>) -> ConfigError {
-        let what = what.into();
-        if let Some(one) = self.overrides.iter().find(|one| one.key == key) {
-            return ConfigError::Invalid { place: Place::Variable(one.variable.clone()), what };
+    /// Returns an error about a key, for example `["providers", "acme", "client_id"]`. Its place is
+    /// the variable or the line that sets the key, or else the key's section.
+    pub(super) fn error_at(&self, key: &[&str], problem: impl Into<String>) -> ConfigError {
+        let problem = problem.into();
+        if let Some(setting) = self.overrides.iter().find(|setting| setting.key == key) {
+            return ConfigError::Invalid { place: Place::Variable(setting.variable.clone()), problem };
         }
-        let at = self.find(key).map(|offset| position(&self.text, offset));
-        ConfigError::Invalid { place: Place::File { path: self.path.clone(), at }, what }
+        let at = self.offset_of(key).map(|offset| line_and_column(&self.text, offset));
+        ConfigError::Invalid { place: Place::File { path: self.path.clone(), at }, problem }
     }
 
-    fn in_file(&self, error: &toml::de::Error) -> ConfigError {
-        let at = error.span().map(|span| position(&self.text, span.start));
+    fn toml_error(&self, error: &toml::de::Error) -> ConfigError {
+        let at = error.span().map(|span| line_and_column(&self.text, span.start));
         let place = Place::File { path: self.path.clone(), at };
-        ConfigError::Invalid { place, what: in_words(error.message()) }
+        ConfigError::Invalid { place, problem: explain(error.message()) }
     }
 
-    /// Where the key begins, or the innermost table on the way to it.
-    fn find(&self, key: &[&str]) -> Option<usize> {
+    /// Returns the offset of the key, or of the innermost table on the path to it.
+    fn offset_of(&self, key: &[&str]) -> Option<usize> {
         let document = DeTable::parse(&self.text).ok()?;
         let mut table = document.get_ref();
         let mut found = None;
@@ -80,8 +81,8 @@ impl Source<'_> {
     }
 }
 
-/// Line and column, from 1; columns are characters.
-fn position(text: &str, offset: usize) -> (usize, usize) {
+/// Returns line and column of an offset, both from 1. Columns count characters.
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)

@@ -1,4 +1,4 @@
-//! Each wrong configuration, in the words that its author reads.
+//! Valid configurations, and the errors of invalid ones.
 
 use super::*;
 use crate::{ids::ProviderId, secret::Secret};
@@ -22,40 +22,40 @@ fn load(text: &str, pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
 }
 
 fn error(text: &str, pairs: &[(&str, &str)]) -> String {
-    load(text, pairs).map(drop).expect_err("is wrong").to_string()
+    load(text, pairs).map(drop).expect_err("is invalid").to_string()
 }
 
-/// With the example's `client_id` line replaced.
+/// Returns the example with another `client_id` line.
 fn with(line: &str) -> String {
     ACME.replace(r#"client_id = "threadkey""#, line)
 }
 
 #[test]
-fn a_small_configuration_has_sensible_places() {
-    let config = load(ACME, &[]).expect("is sound");
+fn default_paths_follow_the_xdg_folders() {
+    let config = load(ACME, &[]).expect("is valid");
     assert_eq!(config.store, Path::new("/home/alice/.local/share/threadkey/auth.json"));
     assert_eq!(config.api.socket, Path::new("/home/alice/.local/share/threadkey/threadkey.sock"));
-    let config = load(ACME, &[("XDG_RUNTIME_DIR", "/run/user/1000")]).expect("is sound");
+    let config = load(ACME, &[("XDG_RUNTIME_DIR", "/run/user/1000")]).expect("is valid");
     assert_eq!(config.api.socket, Path::new("/run/user/1000/threadkey/threadkey.sock"));
     let relative = format!("[store]\npath = \"state/auth.json\"\n{ACME}");
-    assert_eq!(load(&relative, &[]).expect("is sound").store, Path::new("/etc/state/auth.json"));
+    assert_eq!(load(&relative, &[]).expect("is valid").store, Path::new("/etc/state/auth.json"));
 }
 
 #[test]
-fn a_path_that_only_a_shell_understands_makes_no_folder_of_that_name() {
-    let words = "only shells know what `~` stands for: write the whole path";
+fn a_path_with_a_tilde_is_refused() {
+    let text = "`~` has a meaning only in a shell: write the whole path";
     let store = "[store]\npath = \"~/auth.json\"\n";
-    assert_eq!(error(store, &[]), format!("/etc/threadkey.toml, line 2, column 8: {words}"));
-    for text in ["[api]\nsocket = '~bob/s'\n", "[agent]\ncommand = ['x']\nread = ['/a', '~/b']\n"] {
-        assert!(error(text, &[]).contains(words), "{text}");
+    assert_eq!(error(store, &[]), format!("/etc/threadkey.toml, line 2, column 8: {text}"));
+    for config in ["[api]\nsocket = '~bob/s'\n", "[agent]\ncommand = ['x']\nread = ['/a', '~/b']\n"] {
+        assert!(error(config, &[]).contains(text), "{config}");
     }
     let variable = error(ACME, &[("THREADKEY_STORE__PATH", "~/auth.json")]);
-    assert!(variable.contains("THREADKEY_STORE__PATH") && variable.contains(words), "{variable}");
+    assert!(variable.contains("THREADKEY_STORE__PATH") && variable.contains(text), "{variable}");
     assert!(load("[store]\npath = './~/auth.json'\n", &[]).is_ok());
 }
 
 #[test]
-fn a_wrong_key_is_told_with_its_place_and_what_was_meant() {
+fn an_unknown_key_is_reported_with_its_place_and_a_suggestion() {
     assert_eq!(
         error(&with("clientid = 'x'"), &[]),
         "/etc/threadkey.toml, line 5, column 1: unknown key `clientid`; did you mean `client_id`?"
@@ -66,7 +66,7 @@ fn a_wrong_key_is_told_with_its_place_and_what_was_meant() {
     );
     assert_eq!(
         error("[store]\nzzz = 1\n", &[]),
-        "/etc/threadkey.toml, line 2, column 1: unknown key `zzz`; here are known: path, trust_filesystem"
+        "/etc/threadkey.toml, line 2, column 1: unknown key `zzz`; known keys: path, trust_filesystem"
     );
     let key = "[providers.Acme]\nclient_id = 'x'\n";
     assert!(
@@ -77,24 +77,24 @@ fn a_wrong_key_is_told_with_its_place_and_what_was_meant() {
 }
 
 #[test]
-fn a_file_that_is_no_toml_is_told_with_its_place() {
-    let told = error("[store]\npath = \n", &[]);
-    assert!(told.starts_with("/etc/threadkey.toml, line 2, column "), "{told}");
+fn a_syntax_error_is_reported_with_its_place() {
+    let message = error("[store]\npath = \n", &[]);
+    assert!(message.starts_with("/etc/threadkey.toml, line 2, column "), "{message}");
 }
 
 #[test]
-fn an_endpoint_that_is_not_https_is_told_with_its_place() {
+fn an_endpoint_without_https_is_reported_with_its_place() {
     let text = ACME.replace("https://id.acme.example/token", "http://id.acme.example/token");
-    let told = error(&text, &[]);
+    let message = error(&text, &[]);
     assert!(
-        told.starts_with("/etc/threadkey.toml, line 4, column 1: providers.acme.token_endpoint: "),
-        "{told}"
+        message.starts_with("/etc/threadkey.toml, line 4, column 1: providers.acme.token_endpoint: "),
+        "{message}"
     );
-    assert!(told.contains("https"), "{told}");
+    assert!(message.contains("https"), "{message}");
 }
 
 #[test]
-fn a_missing_key_is_told_with_its_section() {
+fn a_missing_key_is_reported_with_its_section() {
     assert_eq!(
         error(&with(""), &[]),
         "/etc/threadkey.toml, line 2, column 12: providers.acme needs client_id"
@@ -102,15 +102,15 @@ fn a_missing_key_is_told_with_its_section() {
 }
 
 #[test]
-fn what_a_later_version_has_is_told_as_such() {
+fn a_key_of_a_later_version_is_reported_as_not_yet_supported() {
     assert_eq!(
         error(&with("preset = 'openai-codex'"), &[]),
-        "/etc/threadkey.toml, line 5, column 1: this version of threadkey does not have `preset` yet: take it out"
+        "/etc/threadkey.toml, line 5, column 1: this version of threadkey does not support `preset` yet: remove it"
     );
 }
 
 #[test]
-fn a_secret_in_the_configuration_is_refused_and_never_repeated() {
+fn a_secret_in_the_configuration_is_refused_and_never_shown() {
     let canary = "canary-s3cr3t";
     for text in [
         format!("[discord]\ntoken = '{canary}'\n"),
@@ -123,22 +123,27 @@ fn a_secret_in_the_configuration_is_refused_and_never_repeated() {
         with(&format!("client_id = 'x'\nclient_secret = '{canary}'")),
         with(&format!("client_id = 'x'\nclient_secret_env = '{canary}'")),
     ] {
-        let told = error(&text, &[]);
-        assert!(!told.contains(canary), "{told}");
-        assert!(told.starts_with("/etc/threadkey.toml, line "), "{told}");
+        let message = error(&text, &[]);
+        assert!(!message.contains(canary), "{message}");
+        assert!(message.starts_with("/etc/threadkey.toml, line "), "{message}");
     }
     assert_eq!(
         error(&format!("[discord]\ntoken = '{canary}'\n"), &[]),
-        "/etc/threadkey.toml, line 2, column 1: a secret never stands in the configuration: instead of `token` use \
+        "/etc/threadkey.toml, line 2, column 1: the configuration must not contain a secret: instead of `token` use \
          token_env (the name of an environment variable) or token_file (a path)"
     );
-    let told = error(ACME, &[("THREADKEY_DISCORD__TOKEN", canary)]);
-    assert!(told.starts_with("the variable THREADKEY_DISCORD__TOKEN: a secret never"), "{told}");
-    assert!(!told.contains(canary));
+    let message = error(ACME, &[("THREADKEY_DISCORD__TOKEN", canary)]);
+    assert!(
+        message.starts_with(
+            "the variable THREADKEY_DISCORD__TOKEN: the configuration must not contain a secret"
+        ),
+        "{message}"
+    );
+    assert!(!message.contains(canary));
 }
 
 #[test]
-fn secrets_come_from_the_variable_that_is_named() {
+fn a_secret_comes_from_the_variable_that_the_configuration_names() {
     let text = with("client_id = 'x'\nclient_secret_env = 'ACME_SECRET'");
     assert_eq!(
         error(&text, &[]),
@@ -146,29 +151,29 @@ fn secrets_come_from_the_variable_that_is_named() {
     );
     assert!(load(&text, &[("ACME_SECRET", "s")]).is_ok());
     let config =
-        load("[discord]\ntoken_env = 'DISCORD_TOKEN'\n", &[("DISCORD_TOKEN", "t\n")]).expect("is sound");
+        load("[discord]\ntoken_env = 'DISCORD_TOKEN'\n", &[("DISCORD_TOKEN", "t\n")]).expect("is valid");
     assert_eq!(config.discord().expect("is there").token, Secret::new("t"));
 }
 
 #[test]
-fn without_a_discord_token_everything_but_the_bot_works() {
-    let config = load(ACME, &[]).expect("is sound");
+fn a_missing_discord_token_is_an_error_only_for_the_bot() {
+    let config = load(ACME, &[]).expect("is valid");
     assert_eq!(
         config.discord().expect_err("is missing").to_string(),
-        "discord.token_env is not set: name there the environment variable that holds the bot's token, for example \
-         token_env = \"DISCORD_TOKEN\" under [discord]. A token comes from https://discord.com/developers/applications: \
+        "discord.token_env is not set: it must name the environment variable that holds the bot's token, for example \
+         token_env = \"DISCORD_TOKEN\" under [discord]. Get a token at https://discord.com/developers/applications: \
          your application, Bot, Reset Token"
     );
-    let config = load("[discord]\ntoken_env = 'DISCORD_TOKEN'\n", &[]).expect("is sound");
-    let told = config.discord().expect_err("is missing").to_string();
+    let config = load("[discord]\ntoken_env = 'DISCORD_TOKEN'\n", &[]).expect("is valid");
+    let message = config.discord().expect_err("is missing").to_string();
     assert!(
-        told.starts_with("the variable DISCORD_TOKEN, which discord.token_env names, is not set."),
-        "{told}"
+        message.starts_with("the variable DISCORD_TOKEN, which discord.token_env names, is not set."),
+        "{message}"
     );
 }
 
 #[test]
-fn variables_override_the_file_whatever_the_type() {
+fn a_variable_overrides_a_key_of_any_type() {
     let text = format!("{ACME}\n[providers.my-idp]\n{}", &ACME[18..]);
     let config = load(
         &text,
@@ -184,7 +189,7 @@ fn variables_override_the_file_whatever_the_type() {
             ("THREADKEY_LOG", "debug"),
         ],
     )
-    .expect("is sound");
+    .expect("is valid");
     let client = |name: &str| {
         let id: ProviderId = name.parse().expect("a name");
         config.providers.get(&id).expect("is there").binding().client_id
@@ -198,38 +203,41 @@ fn variables_override_the_file_whatever_the_type() {
 }
 
 #[test]
-fn a_wrong_variable_is_named() {
+fn an_invalid_variable_is_named_in_the_error() {
     assert_eq!(
         error(ACME, &[("THREADKEY_STORE__PAHT", "/x")]),
         "the variable THREADKEY_STORE__PAHT: unknown key `paht`; did you mean `path`?"
     );
-    let told = error(ACME, &[("THREADKEY_PROVIDERS__ACME__TOKEN_ENDPOINT", "http://id.acme.example/token")]);
+    let message =
+        error(ACME, &[("THREADKEY_PROVIDERS__ACME__TOKEN_ENDPOINT", "http://id.acme.example/token")]);
     assert!(
-        told.starts_with(
+        message.starts_with(
             "the variable THREADKEY_PROVIDERS__ACME__TOKEN_ENDPOINT: providers.acme.token_endpoint"
         ),
-        "{told}"
+        "{message}"
     );
 }
 
 #[test]
-fn an_agent_gets_only_providers_that_there_are() {
+fn an_agent_may_use_only_configured_providers() {
     let agent =
         |providers: &str| format!("{ACME}\n[agent]\ncommand = ['codex-acp']\nproviders = {providers}\n");
     assert_eq!(
         error(&agent("['acmee']"), &[]),
         "/etc/threadkey.toml, line 11, column 1: agent.providers: there is no provider \"acmee\"; did you mean \"acme\"?"
     );
-    assert!(error(&format!("{ACME}\n[agent]\ncommand = ['x']\n"), &[]).contains("agent.providers is needed"));
+    assert!(
+        error(&format!("{ACME}\n[agent]\ncommand = ['x']\n"), &[]).contains("agent.providers is required")
+    );
     assert!(load(&agent("['acme']"), &[]).is_ok());
 }
 
 #[test]
-fn the_discord_base_is_https_or_this_machine() {
+fn the_discord_api_base_must_use_https_or_be_on_this_machine() {
     let base = |url: &str| format!("[discord]\ntoken_env = 'T'\napi_base = '{url}'\n");
     assert!(
         error(&base("http://discord.example"), &[])
-            .contains("line 3, column 1: discord.api_base has to be https")
+            .contains("line 3, column 1: discord.api_base must use https")
     );
     for fine in
         ["http://127.0.0.1:8080", "http://[::1]:8080", "http://localhost", "https://proxy.example", ""]
@@ -239,27 +247,27 @@ fn the_discord_base_is_https_or_this_machine() {
 }
 
 #[test]
-fn without_a_configuration_the_smallest_one_is_shown() {
+fn the_error_without_a_configuration_shows_the_smallest_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let none = Config::load(None, folder.path(), &variables(&[("HOME", "/nowhere")]));
-    let told = none.map(drop).expect_err("there is none").to_string();
+    let message = none.map(drop).expect_err("there is none").to_string();
     assert!(
-        told.contains(&format!(
+        message.contains(&format!(
             "{}/threadkey.toml or /nowhere/.config/threadkey/threadkey.toml",
             folder.path().display()
         )),
-        "{told}"
+        "{message}"
     );
     assert!(
-        load(told.split_once("The smallest one is:").expect("is shown").1, &[]).is_ok(),
-        "what is shown works"
+        load(message.split_once("The smallest one is:").expect("is shown").1, &[]).is_ok(),
+        "the example in the error is valid"
     );
     let named = Config::load(Some(Path::new("other.toml")), folder.path(), &variables(&[]));
     assert!(matches!(named, Err(ConfigError::Unreadable { .. })));
 }
 
 #[test]
-fn workers_are_kept_from_the_configuration_the_store_and_every_file_with_a_secret() {
+fn workers_cannot_read_the_configuration_the_store_or_a_file_with_a_secret() {
     let folder = tempfile::tempdir().expect("a folder");
     let secret = folder.path().join("acme.secret");
     crate::sys::files::replace_private(&secret, b"s3cr3t").expect("can be written");
@@ -268,7 +276,7 @@ fn workers_are_kept_from_the_configuration_the_store_and_every_file_with_a_secre
         ACME.trim_start(),
         secret.display()
     );
-    let deny = load(&text, &[]).expect("is sound").agent.expect("is there").deny;
+    let deny = load(&text, &[]).expect("is valid").agent.expect("is there").deny;
     let store = Path::new("/home/alice/.local/share/threadkey");
     for path in [Path::new("/etc/threadkey.toml"), Path::new("/etc/discord.token"), &secret, store] {
         assert!(deny.iter().any(|denied| denied == path), "{} is not in {deny:?}", path.display());
@@ -276,7 +284,7 @@ fn workers_are_kept_from_the_configuration_the_store_and_every_file_with_a_secre
 }
 
 #[test]
-fn the_configurations_that_people_are_shown_are_sound() {
+fn the_documented_configurations_are_valid() {
     let readme = include_str!("../../README.md");
     let shown: Vec<&str> =
         readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
@@ -285,5 +293,18 @@ fn the_configurations_that_people_are_shown_are_sound() {
     for text in shown.into_iter().chain([deployed]) {
         let config = load(text, &[("DISCORD_TOKEN", "x")]).expect(text);
         assert!(config.discord().is_ok() && config.agent.is_some(), "{text}");
+    }
+}
+
+#[test]
+fn the_example_configuration_names_every_key() {
+    let example = include_str!("../../deploy/threadkey.toml");
+    let words: Vec<&str> = example.split(|c: char| !c.is_ascii_lowercase() && c != '_').collect();
+    for section in ["", "[store]", "[discord]", "[api]", "[providers.acme]", "[agent]"] {
+        let unknown = error(&format!("{section}\nqqqq = 1\n"), &[]);
+        let (_, keys) = unknown.split_once("known keys: ").expect("lists the keys");
+        for key in keys.split(", ") {
+            assert!(words.contains(&key), "deploy/threadkey.toml does not name {key} of {section:?}");
+        }
     }
 }

@@ -4,9 +4,9 @@ use serenity::all::{ChannelType, Permissions};
 use tracing::warn;
 
 use super::{
-    asked::Asked,
-    bot::{Bot, Shared, trouble},
+    bot::{Bot, BotHandle, internal_error},
     conversations::Record,
+    interaction::Interaction,
     rest::RestError,
     turn,
     wire::{Message, Response, shorten},
@@ -16,148 +16,142 @@ use crate::{
     ids::{ConversationId, Snowflake},
 };
 
-/// UTF-16 units of a prompt that are repeated where it was not typed.
+/// UTF-16 units of a prompt that are quoted in a thread.
 const MAX_QUOTE: usize = 1800;
-/// Characters of a thread's name.
+/// UTF-16 units of a thread's name.
 const MAX_NAME: usize = 80;
 
 const NO_AGENT: &str =
-    "No agent is configured here: the operator has to set agent.command. `/auth` works without one.";
+    "No agent is configured here. Ask my operator to set agent.command. `/auth` works without an agent.";
+/// The answer in a thread that is not a conversation of the bot.
+pub(super) const OTHER_THREAD: &str =
+    "I have no conversation in this thread. Use `/ask` in a channel to open one.";
 
-/// What a place is to the person who asks.
+/// The channel of a command, as its user may use it.
 enum Place {
-    /// Their conversation.
+    /// The user's own conversation.
     Own(Conversation),
-    /// Somebody else's.
-    Foreign(Snowflake),
-    /// A thread that is none of ours.
+    /// The conversation of another owner.
+    OtherOwner(Snowflake),
+    /// A thread without a conversation.
     OtherThread,
-    /// A channel of a server in which a thread can be opened.
+    /// A channel of this server, in which a thread can be opened.
     Channel(Snowflake),
-    /// Neither.
+    /// A channel without threads for conversations.
     Unsuitable,
 }
 
-fn place(bot: &Bot, asked: &Asked) -> Place {
-    let Some(guild) = asked.guild else {
-        return match asked.kind {
-            Some(ChannelType::Private) | None => Place::Own(direct(asked.channel, asked.user)),
+fn place(bot: &Bot, interaction: &Interaction) -> Place {
+    let Some(guild) = interaction.guild else {
+        return match interaction.kind {
+            Some(ChannelType::Private) | None => {
+                Place::Own(direct_conversation(interaction.channel, interaction.user))
+            }
             Some(_) => Place::Unsuitable,
         };
     };
-    match bot.conversations.get(asked.channel) {
-        Some(record) if record.owner == asked.user => Place::Own(in_thread(bot, asked.channel, &record)),
-        Some(record) => Place::Foreign(record.owner),
-        None if asked.in_thread() => Place::OtherThread,
-        None if matches!(asked.kind, Some(ChannelType::Text) | None) => Place::Channel(guild),
+    match bot.conversations.get(interaction.channel) {
+        Some(record) if record.owner == interaction.user => {
+            Place::Own(thread_conversation(bot, interaction.channel, &record))
+        }
+        Some(record) => Place::OtherOwner(record.owner),
+        None if interaction.in_thread() => Place::OtherThread,
+        None if matches!(interaction.kind, Some(ChannelType::Text) | None) => Place::Channel(guild),
         None => Place::Unsuitable,
     }
 }
 
-/// The conversation of a person with the bot alone.
-pub(super) fn direct(channel: Snowflake, owner: Snowflake) -> Conversation {
+/// The conversation of a user with the bot in direct messages.
+pub(super) fn direct_conversation(channel: Snowflake, owner: Snowflake) -> Conversation {
     Conversation { id: ConversationId(channel), owner, shared_guild: None }
 }
 
-/// The conversation of a thread. Its owner has just acted in that server, so they are a member of it.
-pub(super) fn in_thread(bot: &Bot, thread: Snowflake, record: &Record) -> Conversation {
-    let shared_guild = bot.shared.then_some(record.guild);
+/// The conversation of a thread. Its owner has just acted in that server, which proves the
+/// membership.
+pub(super) fn thread_conversation(bot: &Bot, thread: Snowflake, record: &Record) -> Conversation {
+    let shared_guild = bot.guild_sessions.then_some(record.guild);
     Conversation { id: ConversationId(thread), owner: record.owner, shared_guild }
 }
 
-/// `/ask`.
-pub(super) async fn ask(bot: &Shared, asked: &Asked, prompt: String) {
-    let Some(workers) = &bot.workers else { return bot.tell(asked, NO_AGENT).await };
-    match place(bot, asked) {
+/// `/ask`: sends a prompt to the user's conversation, and opens a thread for it first if necessary.
+pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str) {
+    let Some(workers) = &bot.workers else { return bot.reply(interaction, NO_AGENT).await };
+    match place(bot, interaction) {
         Place::Own(conversation) => {
-            let quoted = Message::text(format!("<@{}> asks:\n{}", asked.user, quote(&prompt)));
-            if bot.respond(asked, &Response::Message(quoted)).await {
-                turn::begin(bot, workers, conversation, prompt);
+            let quoted = Message::text(format!("<@{}> asks:\n{}", interaction.user, quote(prompt)));
+            if bot.respond(interaction, &Response::Message(quoted)).await {
+                turn::begin(bot, workers, conversation, prompt.to_owned());
             }
         }
-        Place::Foreign(owner) => {
-            bot.tell(
-                asked,
-                format!("This conversation belongs to <@{owner}>. `/ask` in a channel opens your own."),
-            )
-            .await;
+        Place::OtherOwner(owner) => {
+            let text =
+                format!("This conversation belongs to <@{owner}>. Use `/ask` in a channel to open your own.");
+            bot.reply(interaction, text).await;
         }
         Place::OtherThread => {
-            bot.tell(
-                asked,
-                "This thread is none of my conversations: use `/ask` in a channel, and I open one.",
-            )
-            .await;
+            bot.reply(interaction, OTHER_THREAD).await;
         }
         Place::Unsuitable => {
-            bot.tell(
-                asked,
-                "I cannot open a thread here: use `/ask` in a text channel, or write to me directly.",
-            )
-            .await;
+            let text =
+                "I cannot open a thread here. Use `/ask` in a text channel, or send me a direct message.";
+            bot.reply(interaction, text).await;
         }
         Place::Channel(guild) => {
-            if let Some(missing) = missing_permissions(asked.own_permissions) {
-                return bot.tell(asked, missing).await;
+            if let Some(missing) = missing_permissions(interaction.own_permissions) {
+                return bot.reply(interaction, missing).await;
             }
-            if !bot.respond(asked, &Response::Deferred).await {
+            if !bot.defer(interaction).await {
                 return;
             }
-            bot.people.seen(asked.user, asked.token.clone());
-            match open(bot, guild, asked.channel, asked.user, &prompt).await {
+            match open(bot, guild, interaction.channel, interaction.user, prompt).await {
                 Ok(conversation) => {
-                    bot.finish(asked, &Message::text(format!("Your conversation: <#{}>", conversation.id)))
-                        .await;
-                    turn::begin(bot, workers, conversation, prompt);
+                    let link = Message::text(format!("Your conversation: <#{}>", conversation.id));
+                    bot.edit_reply(interaction, &link).await;
+                    turn::begin(bot, workers, conversation, prompt.to_owned());
                 }
-                Err(refusal) => bot.finish(asked, &Message::text(refusal)).await,
+                Err(refusal) => bot.edit_reply(interaction, &Message::text(refusal)).await,
             }
         }
     }
 }
 
-/// `/stop`.
-pub(super) async fn stop(bot: &Shared, asked: &Asked) {
-    let Some((workers, conversation)) = own(bot, asked).await else { return };
-    let text = if workers.cancel(conversation.id).await { "Stopping." } else { "Nothing was under way." };
-    bot.finish(asked, &Message::text(text)).await;
+/// `/stop`: cancels the running turn.
+pub(super) async fn stop(bot: &BotHandle, interaction: &Interaction) {
+    let Some((workers, conversation)) = own(bot, interaction).await else { return };
+    let text = if workers.cancel(conversation.id).await { "Stopping." } else { "Nothing is running." };
+    bot.edit_reply(interaction, &Message::text(text)).await;
 }
 
-/// `/new`.
-pub(super) async fn new(bot: &Shared, asked: &Asked) {
-    let Some((workers, conversation)) = own(bot, asked).await else { return };
-    bot.turns.abandon(conversation.id);
+/// `/new`: ends the conversation's worker, so that the next message starts a new one.
+pub(super) async fn new(bot: &BotHandle, interaction: &Interaction) {
+    let Some((workers, conversation)) = own(bot, interaction).await else { return };
+    bot.running_turns.abandon(conversation.id);
     let text = if workers.end(conversation.id).await {
-        "The agent was ended. Your next message starts a new one, which remembers nothing of this conversation."
+        "The agent was ended. Your next message starts a new one, which does not know this conversation."
     } else {
         "No agent was running. Your next message starts one."
     };
-    bot.finish(asked, &Message::text(text)).await;
+    bot.edit_reply(interaction, &Message::text(text)).await;
 }
 
-/// The conversation of the person who asks, the answer deferred; otherwise they have been told why not.
-async fn own<'a>(bot: &'a Bot, asked: &Asked) -> Option<(&'a Workers, Conversation)> {
+/// Returns the user's own conversation, with the answer deferred. In any other channel the user
+/// gets the reason, and the result is `None`.
+async fn own<'a>(bot: &'a Bot, interaction: &Interaction) -> Option<(&'a Workers, Conversation)> {
     let Some(workers) = &bot.workers else {
-        bot.tell(asked, NO_AGENT).await;
+        bot.reply(interaction, NO_AGENT).await;
         return None;
     };
-    match place(bot, asked) {
-        Place::Own(conversation) => {
-            if !bot.respond(asked, &Response::Deferred).await {
-                return None;
-            }
-            bot.people.seen(asked.user, asked.token.clone());
-            Some((workers, conversation))
-        }
-        Place::Foreign(owner) => {
-            bot.tell(asked, format!("This conversation belongs to <@{owner}>, and only they can do that."))
-                .await;
+    match place(bot, interaction) {
+        Place::Own(conversation) => bot.defer(interaction).await.then_some((workers, conversation)),
+        Place::OtherOwner(owner) => {
+            let text = format!("This conversation belongs to <@{owner}>, and only its owner can do that.");
+            bot.reply(interaction, text).await;
             None
         }
         Place::OtherThread | Place::Channel(_) | Place::Unsuitable => {
-            bot.tell(
-                asked,
-                "There is no conversation with me here: use this in a thread that I opened for you.",
+            bot.reply(
+                interaction,
+                "I have no conversation with you here. Use this in a thread that I opened for you.",
             )
             .await;
             None
@@ -165,7 +159,7 @@ async fn own<'a>(bot: &'a Bot, asked: &Asked) -> Option<(&'a Workers, Conversati
     }
 }
 
-/// Opens a private thread for a person, on record before anything is said in it.
+/// Opens a private thread for a user. Its owner is recorded before the first message.
 pub(super) async fn open(
     bot: &Bot,
     guild: Snowflake,
@@ -180,15 +174,15 @@ pub(super) async fn open(
     };
     let record = Record { owner, guild, parent: channel, created_at: bot.clock.now() };
     if let Err(error) = bot.conversations.insert(thread, record).await {
-        return Err(trouble("recording a conversation", &error).content);
+        return Err(internal_error("record a conversation", &error).content);
     }
     if let Err(error) = bot.rest.add_to_thread(thread, owner).await {
-        // The mention below adds them too.
-        warn!(%thread, %error, "the owner could not be added to their thread");
+        // The mention below adds the owner too.
+        warn!(%thread, %error, "cannot add the owner to their thread");
     }
     let first = Message::text(format!("<@{owner}> asks:\n{}", quote(prompt))).notifying(owner);
     match bot.rest.send(thread, &first).await {
-        Ok(_) => Ok(in_thread(bot, thread, &record)),
+        Ok(_) => Ok(thread_conversation(bot, thread, &record)),
         Err(error) => Err(not_opened(&error)),
     }
 }
@@ -197,13 +191,13 @@ fn not_opened(error: &RestError) -> String {
     if error.is_permission() {
         return format!(
             "I cannot open a private thread in this channel: {}",
-            wanted(&["View Channel", "Create Private Threads", "Send Messages in Threads"])
+            permission_request(&["View Channel", "Create Private Threads", "Send Messages in Threads"])
         );
     }
-    trouble("opening a thread", error).content
+    internal_error("open a thread", error).content
 }
 
-/// Which of the permissions that a private thread needs are missing, in words.
+/// Returns a text with the missing permissions of those that a private thread needs.
 fn missing_permissions(own: Option<Permissions>) -> Option<String> {
     let own = own?;
     let needed = [
@@ -217,12 +211,12 @@ fn missing_permissions(own: Option<Permissions>) -> Option<String> {
         .map(|(_, name)| name)
         .collect();
     let any = !missing.is_empty() && !own.contains(Permissions::ADMINISTRATOR);
-    any.then(|| format!("I cannot open a private thread in this channel: {}", wanted(&missing)))
+    any.then(|| format!("I cannot open a private thread in this channel: {}", permission_request(&missing)))
 }
 
-fn wanted(names: &[&str]) -> String {
+fn permission_request(names: &[&str]) -> String {
     let list = names.iter().map(|name| format!("**{name}**")).collect::<Vec<_>>().join(", ");
-    format!("I need the permission {list} here. Somebody who manages the server can give it to my role.")
+    format!("I need the permission {list} here. Ask a manager of this server to give it to my role.")
 }
 
 /// A prompt as a Markdown quotation.
@@ -242,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_permissions_are_named_and_administrators_need_none() {
+    fn missing_permissions_are_named_and_an_administrator_needs_none() {
         let all = Permissions::VIEW_CHANNEL
             | Permissions::CREATE_PRIVATE_THREADS
             | Permissions::SEND_MESSAGES_IN_THREADS;
@@ -255,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_is_quoted_and_names_its_thread() {
+    fn the_first_line_of_a_prompt_is_the_name_of_its_thread() {
         assert_eq!(quote("one\ntwo"), "> one\n> two");
         assert_eq!(thread_name("\n  fix the build  \nplease"), "fix the build");
         assert_eq!(thread_name(" \n"), "Conversation");

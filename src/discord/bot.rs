@@ -1,4 +1,4 @@
-//! What every part of the bot shares.
+//! The state that all parts of the bot share.
 
 use std::{
     future::Future,
@@ -15,23 +15,28 @@ use tracing::{error, warn};
 use super::{
     DiscordSettings,
     allow::AllowLists,
-    asked::Asked,
-    bounded::Bounded,
+    bounded_map::BoundedMap,
     buttons::Buttons,
     conversations::Conversations,
-    people::{People, Waiting},
+    interaction::Interaction,
+    interaction_tokens::InteractionTokens,
     rest::Rest,
+    running_turns::RunningTurns,
     scrub::Scrubber,
-    sign_ins::OpenSignIns,
-    turns::Turns,
+    sign_in::OpenMessages,
+    unreached_users::UnreachedUsers,
     wire::{Message, Response},
 };
 use crate::{agent::Workers, broker::Broker, ids::Snowflake, sys::clock::Clock};
 
-/// How many events may be under way at once; more are dropped, and their people see that nothing answered.
+/// The number of events that may run at once. Further ones are dropped, and their users see an
+/// interaction without an answer.
 const MAX_EVENTS: usize = 512;
-/// How many one-time hints are remembered as given.
+/// The number of one-time hints whose delivery is remembered.
 const MAX_HINTS: usize = 10_000;
+
+/// The bot, as tasks hold it.
+pub(super) type BotHandle = Arc<Bot>;
 
 /// The bot.
 pub(super) struct Bot {
@@ -40,32 +45,32 @@ pub(super) struct Bot {
     pub(super) workers: Option<Workers>,
     pub(super) allow: AllowLists,
     /// Workers may use the server's sessions.
-    pub(super) shared: bool,
-    /// Our own user id.
-    pub(super) me: Snowflake,
+    pub(super) guild_sessions: bool,
+    /// The bot's own user id.
+    pub(super) own_id: Snowflake,
     pub(super) clock: Clock,
     pub(super) buttons: Buttons,
-    pub(super) people: People,
-    pub(super) open: OpenSignIns,
+    pub(super) tokens: InteractionTokens,
+    pub(super) open_messages: OpenMessages,
     pub(super) conversations: Conversations,
-    pub(super) turns: Turns,
+    pub(super) running_turns: RunningTurns,
     pub(super) scrubber: Scrubber,
-    /// Whom nothing has reached yet.
-    pub(super) waiting: Waiting,
-    /// Somebody has to be told that their session has ended.
-    pub(super) notify: Notify,
+    /// Users whom no notice of an ended session has reached yet.
+    pub(super) unreached: UnreachedUsers,
+    /// Notified when a user may have to be notified of an ended session.
+    pub(super) notice_due: Notify,
     pub(super) shutdown: CancellationToken,
-    /// Everything that runs for somebody.
+    /// All tasks that a shutdown waits for.
     pub(super) tasks: TaskTracker,
     reads_content: AtomicBool,
     events: Semaphore,
-    hints: Mutex<Bounded<(Snowflake, Snowflake), ()>>,
+    hints: Mutex<BoundedMap<(Snowflake, Snowflake), ()>>,
 }
 
-/// The parts that are made before the bot.
-pub(super) struct Made {
+/// The parts that exist before the bot.
+pub(super) struct BotParts {
     pub(super) rest: Rest,
-    pub(super) me: Snowflake,
+    pub(super) own_id: Snowflake,
     pub(super) conversations: Conversations,
     pub(super) scrubber: Scrubber,
 }
@@ -73,36 +78,36 @@ pub(super) struct Made {
 impl Bot {
     pub(super) fn new(
         settings: &DiscordSettings,
-        made: Made,
+        parts: BotParts,
         broker: Broker,
         workers: Option<Workers>,
         shutdown: CancellationToken,
     ) -> Self {
         Self {
-            rest: made.rest,
+            rest: parts.rest,
             broker,
             workers,
             allow: AllowLists::new(settings),
-            shared: settings.shared,
-            me: made.me,
+            guild_sessions: settings.guild_sessions,
+            own_id: parts.own_id,
             clock: Clock::system(),
             buttons: Buttons::new(),
-            people: People::new(),
-            open: OpenSignIns::new(),
-            conversations: made.conversations,
-            turns: Turns::new(),
-            scrubber: made.scrubber,
-            waiting: Waiting::default(),
-            notify: Notify::new(),
+            tokens: InteractionTokens::new(),
+            open_messages: OpenMessages::new(),
+            conversations: parts.conversations,
+            running_turns: RunningTurns::new(),
+            scrubber: parts.scrubber,
+            unreached: UnreachedUsers::default(),
+            notice_due: Notify::new(),
             shutdown,
             tasks: TaskTracker::new(),
             reads_content: AtomicBool::new(true),
             events: Semaphore::new(MAX_EVENTS),
-            hints: Mutex::new(Bounded::new(MAX_HINTS)),
+            hints: Mutex::new(BoundedMap::new(MAX_HINTS)),
         }
     }
 
-    /// Whether Discord lets us read messages that do not mention us.
+    /// Whether Discord sends the content of messages that do not mention the bot.
     pub(super) fn reads_content(&self) -> bool {
         self.reads_content.load(Ordering::Relaxed)
     }
@@ -111,61 +116,70 @@ impl Bot {
         self.reads_content.store(reads, Ordering::Relaxed);
     }
 
-    /// Runs what an event asks for, unless too much is under way.
-    pub(super) async fn handle(&self, what: impl Future<Output = ()>) {
+    /// Runs the handler of an event, unless too many are running.
+    pub(super) async fn handle(&self, handler: impl Future<Output = ()>) {
         let Ok(_permit) = self.events.try_acquire() else {
-            warn!("{MAX_EVENTS} events from Discord are under way: one was dropped");
+            warn!("{MAX_EVENTS} events from Discord are being handled: dropped one more");
             return;
         };
-        self.tasks.track_future(what).await;
+        self.tasks.track_future(handler).await;
     }
 
-    /// Runs something on its own until the end.
-    pub(super) fn spawn(&self, what: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(what);
+    /// Runs a task of its own, which a shutdown waits for.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
     }
 
-    /// Sends the first answer. `false` when it did not get through: then nobody waits for more.
-    pub(super) async fn respond(&self, asked: &Asked, response: &Response) -> bool {
-        match self.rest.respond(asked.id, &asked.token, response).await {
+    /// Sends the first answer. Returns `false` when it failed: the user then waits for no more.
+    pub(super) async fn respond(&self, interaction: &Interaction, response: &Response) -> bool {
+        match self.rest.respond(interaction.id, &interaction.token, response).await {
             Ok(()) => true,
             Err(error) => {
-                warn!(%error, "an interaction could not be answered");
+                warn!(%error, "cannot answer an interaction");
                 false
             }
         }
     }
 
-    /// Says something that only the person who asked sees, as the first answer.
-    pub(super) async fn tell(&self, asked: &Asked, text: impl Into<String>) {
-        self.respond(asked, &Response::Message(Message::text(text).ephemeral())).await;
+    /// Sends a text as the first answer, visible to its user alone.
+    pub(super) async fn reply(&self, interaction: &Interaction, text: impl Into<String>) {
+        self.respond(interaction, &Response::Message(Message::text(text).ephemeral())).await;
     }
 
-    /// Puts the answer in the place of a deferred one.
-    pub(super) async fn finish(&self, asked: &Asked, message: &Message) {
-        if let Err(error) = self.rest.edit_original(&asked.token, message).await {
-            warn!(%error, "a deferred answer could not be given");
+    /// Acknowledges with an answer that follows later and is visible to its user alone. Remembers
+    /// the interaction token. Returns `false` when the acknowledgement failed.
+    pub(super) async fn defer(&self, interaction: &Interaction) -> bool {
+        let acknowledged = self.respond(interaction, &Response::Deferred).await;
+        if acknowledged {
+            self.tokens.remember(interaction.user, interaction.token.clone());
+        }
+        acknowledged
+    }
+
+    /// Replaces the first answer, usually a deferred one.
+    pub(super) async fn edit_reply(&self, interaction: &Interaction, message: &Message) {
+        if let Err(error) = self.rest.edit_original(&interaction.token, message).await {
+            warn!(%error, "cannot send a deferred answer");
         }
     }
 
-    /// Whether a hint is due for this pair; says yes once.
-    pub(super) fn hint_is_due(&self, place: Snowflake, person: Snowflake) -> bool {
+    /// Whether this user has not seen the hint in this channel yet. Returns `true` once for each
+    /// pair.
+    pub(super) fn hint_is_due(&self, channel: Snowflake, user: Snowflake) -> bool {
         let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = hints.get(&(place, person)).is_none();
+        let due = hints.get(&(channel, user)).is_none();
         if due {
-            hints.insert((place, person), ());
+            hints.insert((channel, user), ());
         }
         due
     }
 }
 
-/// What a person is told when something of ours went wrong; what it was is in the log.
-pub(super) fn trouble(what: &'static str, error: &dyn std::fmt::Display) -> Message {
-    error!(%error, what, "something went wrong");
+/// Logs a failure that the operator has to mend, and returns the message for the user, which does
+/// not repeat the error.
+pub(super) fn internal_error(action: &'static str, error: &dyn std::fmt::Display) -> Message {
+    error!(%error, action, "an action for a Discord user failed");
     Message::text(
-        "Something went wrong here, and it has been written down for the operator. Nothing was lost: try again in a moment.",
+        "Something went wrong here, and it is in the log for my operator. Nothing was lost: try again in a moment.",
     )
 }
-
-/// The bot, as tasks hold it.
-pub(super) type Shared = Arc<Bot>;

@@ -1,99 +1,101 @@
-//! What our buttons and modals mean. Their custom_ids are random and say nothing; the meaning stays here, in memory,
-//! together with the one person who may press them.
+//! The actions of the bot's buttons and modals. A custom_id is random and carries no meaning: its
+//! action stays here, in memory, together with the one user who may press it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::bounded::Bounded;
+use super::bounded_map::BoundedMap;
 use crate::{
     ids::{Lineage, Snowflake, Tenant},
     sys::random,
 };
 
-/// How many are remembered; a forgotten one tells its person what to do instead.
+/// The number of buttons that are remembered. A press on a forgotten one is answered with the
+/// commands to use instead.
 const MAX: usize = 10_000;
 
-/// An answer to an agent's question, which whoever presses first takes.
-pub(super) type Answer = Arc<Mutex<Option<oneshot::Sender<String>>>>;
+/// The channel for the reply to an agent's permission question. The first press takes it.
+pub(super) type PermissionReply = Arc<Mutex<Option<oneshot::Sender<String>>>>;
 
-/// What a press does.
+/// The action of a press.
 #[derive(Clone, Debug)]
 pub(super) enum Action {
-    /// Opens the form for the code of this sign-in; also what that form brings.
+    /// Opens the form for the code of this sign-in, and finishes the sign-in when the form is
+    /// submitted.
     EnterCode(Tenant),
     /// Starts a sign-in.
     SignIn(Tenant),
     /// Decides about a sign-in as another account.
     Choose {
-        /// For whom.
+        /// The tenant of the sign-in.
         tenant: Tenant,
-        /// Which sign-in.
+        /// The lineage of the sign-in.
         lineage: Lineage,
-        /// How.
+        /// The decision.
         choice: Choice,
     },
-    /// Answers an agent.
+    /// Answers an agent's permission question.
     Permit {
-        /// The choice.
+        /// The id of the chosen option.
         option: String,
-        /// Its words.
+        /// The label of the chosen option.
         label: String,
-        /// What was asked.
+        /// The title of the question.
         title: String,
-        /// To whom it goes.
-        answer: Answer,
+        /// The channel to the agent.
+        reply: PermissionReply,
     },
 }
 
-/// What to do with a sign-in as another account.
+/// The decision about a sign-in as another account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// It takes the session's place.
+    /// The new sign-in replaces the session.
     Switch,
-    /// It goes.
+    /// The session stays, and the new sign-in is dropped.
     Keep,
 }
 
-/// All buttons that are out.
+/// All buttons that can be pressed.
 #[derive(Debug)]
-pub(super) struct Buttons(Mutex<Bounded<String, (Snowflake, Action)>>);
+pub(super) struct Buttons(Mutex<BoundedMap<String, (Snowflake, Action)>>);
 
-/// Why a press does nothing.
+/// The reason why a press has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Void {
-    /// It was made before a restart, or too many have been made since.
+pub(super) enum PressError {
+    /// The button is from before a restart, or too many newer ones exist.
     Unknown,
-    /// It is for somebody else.
-    Foreign,
+    /// The button belongs to another user.
+    OtherUser,
 }
 
 impl Buttons {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Bounded::new(MAX)))
+        Self(Mutex::new(BoundedMap::new(MAX)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Bounded<String, (Snowflake, Action)>> {
+    fn lock(&self) -> MutexGuard<'_, BoundedMap<String, (Snowflake, Action)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new custom_id for this action of this person.
-    pub(super) fn add(&self, person: Snowflake, action: Action) -> String {
+    /// Creates a custom_id for an action that this user alone may take.
+    pub(super) fn add(&self, user: Snowflake, action: Action) -> String {
         let id = random::token();
-        self.lock().insert(id.clone(), (person, action));
+        self.lock().insert(id.clone(), (user, action));
         id
     }
 
-    /// What this person's press of `custom_id` means.
-    pub(super) fn pressed(&self, custom_id: &str, person: Snowflake) -> Result<Action, Void> {
+    /// Returns the action of `custom_id` if this user may press it.
+    pub(super) fn pressed(&self, custom_id: &str, user: Snowflake) -> Result<Action, PressError> {
         match self.lock().get(&custom_id.to_owned()) {
-            Some((owner, action)) if *owner == person => Ok(action.clone()),
-            Some(_) => Err(Void::Foreign),
-            None => Err(Void::Unknown),
+            Some((owner, action)) if *owner == user => Ok(action.clone()),
+            Some(_) => Err(PressError::OtherUser),
+            None => Err(PressError::Unknown),
         }
     }
 
-    /// They mean nothing any more.
+    /// Forgets these buttons.
     pub(super) fn remove(&self, custom_ids: &[String]) {
         let mut all = self.lock();
         for id in custom_ids {
@@ -107,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_random_and_fit_and_only_their_person_can_use_them() {
+    fn custom_ids_are_random_and_short_and_work_for_their_own_user_alone() {
         let buttons = Buttons::new();
         let tenant: Tenant = "acme/user:5".parse().expect("a tenant");
         let one = buttons.add(Snowflake(5), Action::EnterCode(tenant.clone()));
@@ -115,9 +117,12 @@ mod tests {
         assert_ne!(one, two);
         assert_eq!(one.len(), 43, "256 bits, and under Discord's 100 characters");
         assert!(matches!(buttons.pressed(&one, Snowflake(5)), Ok(Action::EnterCode(t)) if t == tenant));
-        assert_eq!(buttons.pressed(&one, Snowflake(6)).expect_err("not theirs"), Void::Foreign);
-        assert_eq!(buttons.pressed("acme/user:5", Snowflake(5)).expect_err("no such id"), Void::Unknown);
+        assert_eq!(buttons.pressed(&one, Snowflake(6)).expect_err("not theirs"), PressError::OtherUser);
+        assert_eq!(
+            buttons.pressed("acme/user:5", Snowflake(5)).expect_err("no such id"),
+            PressError::Unknown
+        );
         buttons.remove(std::slice::from_ref(&one));
-        assert_eq!(buttons.pressed(&one, Snowflake(5)).expect_err("gone"), Void::Unknown);
+        assert_eq!(buttons.pressed(&one, Snowflake(5)).expect_err("gone"), PressError::Unknown);
     }
 }

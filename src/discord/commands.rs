@@ -1,123 +1,121 @@
-//! The commands, as Discord registers them, and what is read from them.
+//! The table of all commands: from it come the registration with Discord and the dispatch, so that
+//! they cannot differ.
 
 use serde_json::{Value, json};
-use serenity::all::{CommandDataOption, CommandDataOptionValue, CommandInteraction};
+use serenity::all::{CommandData, CommandDataOptionValue};
 
+use super::{
+    ask, auth,
+    command::{OptionKind, OptionRow, Options, Row},
+};
 use crate::ids::ProviderId;
 
 /// Choices that an autocompletion may offer.
 const MAX_CHOICES: usize = 25;
 
-/// All commands. `/auth` works wherever the person is, also where only they have installed the app; the others need the bot
-/// itself to be there.
-pub(super) fn definitions() -> Value {
-    let provider = |required: bool, text: &str| {
-        json!({"type": 3, "name": "provider", "description": text, "required": required, "autocomplete": true,
-            "max_length": 64})
-    };
-    let shared = |text: &str| json!({"type": 5, "name": "shared", "description": text, "required": false});
-    json!([
-        {
-            "type": 1, "name": "auth", "description": "Sign in to services, and see where you are signed in",
-            "integration_types": [0, 1], "contexts": [0, 1, 2],
-            "options": [
-                {"type": 1, "name": "start", "description": "Sign in to a service", "options": [
-                    provider(true, "Where to sign in"),
-                    shared("Sign in for this whole server (server managers only)"),
-                ]},
-                {"type": 1, "name": "code", "description": "Finish signing in with the code or address you ended on", "options": [
-                    {"type": 3, "name": "code", "description": "The code, or the whole address of the page you ended on",
-                        "required": true, "max_length": 6000},
-                    provider(false, "For which sign-in, if you have several under way"),
-                ]},
-                {"type": 1, "name": "status", "description": "Where you are signed in, and how that is going"},
-                {"type": 1, "name": "logout", "description": "Forget a sign-in", "options": [
-                    provider(true, "Where to log out"),
-                    {"type": 5, "name": "revoke", "description": "Also end the access at the service itself", "required": false},
-                    shared("Log this whole server out (server managers only)"),
-                ]},
-                {"type": 1, "name": "cancel", "description": "Drop the sign-ins that you have under way"},
-            ],
-        },
-        {
-            "type": 1, "name": "ask", "description": "Ask an agent that works with your sign-ins",
-            "integration_types": [0], "contexts": [0, 1],
-            "options": [{"type": 3, "name": "prompt", "description": "What it should do", "required": true, "max_length": 4000}],
-        },
-        {
-            "type": 1, "name": "stop", "description": "Stop what the agent is doing in this conversation",
-            "integration_types": [0], "contexts": [0, 1],
-        },
-        {
-            "type": 1, "name": "new", "description": "Start this conversation afresh with a new agent",
-            "integration_types": [0], "contexts": [0, 1],
-        },
-    ])
+/// A command of the bot.
+enum Command {
+    /// `/auth`, whose subcommands are rows. It works in every channel, also where only the user has
+    /// installed the app. Its answers are visible to the user alone, so that each call is deferred
+    /// before its handler runs.
+    Auth { description: &'static str, subcommands: &'static [Row] },
+    /// A command about conversations. It needs the bot as a member, and its handler acknowledges.
+    Conversation(Row),
 }
 
-/// What somebody typed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Typed {
-    Start { provider: String, shared: bool },
-    Code { code: String, provider: Option<String> },
-    Status,
-    Logout { provider: String, revoke: bool, shared: bool },
-    Cancel,
-    Ask { prompt: String },
-    Stop,
-    New,
+/// All commands.
+const COMMANDS: &[Command] = &[
+    Command::Auth {
+        description: "Sign in to providers, and see where you are signed in",
+        subcommands: auth::SUBCOMMANDS,
+    },
+    Command::Conversation(Row {
+        name: "ask",
+        description: "Ask an agent that works with your sign-ins",
+        options: &[OptionRow {
+            name: "prompt",
+            description: "The task for the agent",
+            kind: OptionKind::Text { required: true, max_length: 4000 },
+        }],
+        handler: |bot, interaction, options| Box::pin(ask::ask(bot, interaction, options.required("prompt"))),
+    }),
+    Command::Conversation(Row {
+        name: "stop",
+        description: "Stop the agent's current work in this conversation",
+        options: &[],
+        handler: |bot, interaction, _| Box::pin(ask::stop(bot, interaction)),
+    }),
+    Command::Conversation(Row {
+        name: "new",
+        description: "Start this conversation again with a new agent",
+        options: &[],
+        handler: |bot, interaction, _| Box::pin(ask::new(bot, interaction)),
+    }),
+];
+
+/// The moment at which a call is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Acknowledgement {
+    /// The call is deferred before its handler runs.
+    BeforeHandler,
+    /// The handler acknowledges, because its first answer may be public.
+    ByHandler,
 }
 
-impl Typed {
-    /// Reads a command; `None` when it is none of ours, which happens while Discord still has old definitions.
-    pub(super) fn read(it: &CommandInteraction) -> Option<Self> {
-        let options = &it.data.options;
-        match it.data.name.as_str() {
-            "auth" => {
-                let sub = options.first()?;
-                let CommandDataOptionValue::SubCommand(options) = &sub.value else { return None };
-                Self::read_auth(&sub.name, options)
-            }
-            "ask" => Some(Self::Ask { prompt: text(options, "prompt")? }),
-            "stop" => Some(Self::Stop),
-            "new" => Some(Self::New),
-            _ => None,
-        }
-    }
+/// A call of a command, with its options.
+pub(super) struct Call {
+    pub(super) row: &'static Row,
+    pub(super) options: Options,
+    pub(super) acknowledgement: Acknowledgement,
+}
 
-    fn read_auth(name: &str, options: &[CommandDataOption]) -> Option<Self> {
-        Some(match name {
-            "start" => {
-                Self::Start { provider: text(options, "provider")?, shared: is_set(options, "shared") }
+impl Call {
+    /// Finds the row of a call. Returns `None` for an unknown one, as while Discord still has old
+    /// definitions.
+    pub(super) fn read(data: &CommandData) -> Option<Self> {
+        let name = data.name.as_str();
+        COMMANDS.iter().find_map(|command| match command {
+            Command::Auth { subcommands, .. } if name == "auth" => {
+                let subcommand = data.options.first()?;
+                let CommandDataOptionValue::SubCommand(options) = &subcommand.value else { return None };
+                let row = subcommands.iter().find(|row| row.name == subcommand.name)?;
+                let options = row.read(options)?;
+                Some(Self { row, options, acknowledgement: Acknowledgement::BeforeHandler })
             }
-            "code" => Self::Code { code: text(options, "code")?, provider: text(options, "provider") },
-            "status" => Self::Status,
-            "logout" => Self::Logout {
-                provider: text(options, "provider")?,
-                revoke: is_set(options, "revoke"),
-                shared: is_set(options, "shared"),
-            },
-            "cancel" => Self::Cancel,
-            _ => return None,
+            Command::Conversation(row) if name == row.name => {
+                let options = row.read(&data.options)?;
+                Some(Self { row, options, acknowledgement: Acknowledgement::ByHandler })
+            }
+            Command::Auth { .. } | Command::Conversation(_) => None,
         })
     }
 }
 
-fn text(options: &[CommandDataOption], name: &str) -> Option<String> {
-    options.iter().find(|option| option.name == name)?.value.as_str().map(str::to_owned)
+/// All commands as Discord registers them.
+pub(super) fn definitions() -> Value {
+    let definition = |command: &Command| match command {
+        Command::Auth { description, subcommands } => json!({
+            "type": 1, "name": "auth", "description": description,
+            "integration_types": [0, 1], "contexts": [0, 1, 2],
+            "options": subcommands.iter().map(Row::definition).collect::<Vec<_>>(),
+        }),
+        Command::Conversation(row) => {
+            let mut definition = row.definition();
+            definition["integration_types"] = json!([0]);
+            definition["contexts"] = json!([0, 1]);
+            definition
+        }
+    };
+    COMMANDS.iter().map(definition).collect()
 }
 
-fn is_set(options: &[CommandDataOption], name: &str) -> bool {
-    let value = options.iter().find(|option| option.name == name).and_then(|option| option.value.as_bool());
-    value.unwrap_or(false)
-}
-
-/// The providers to offer for what has been typed so far: those that begin with it, then those that hold it.
+/// Returns the providers that complete a typed text: first those that begin with it, then those
+/// that contain it.
 pub(super) fn complete<'a>(ids: impl Iterator<Item = &'a ProviderId>, typed: &str) -> Vec<String> {
     let typed = typed.trim().to_ascii_lowercase();
     let (first, rest): (Vec<_>, Vec<_>) = ids.map(ProviderId::as_str).partition(|id| id.starts_with(&typed));
-    let holding = rest.into_iter().filter(|id| id.contains(&typed));
-    first.into_iter().chain(holding).take(MAX_CHOICES).map(str::to_owned).collect()
+    let containing = rest.into_iter().filter(|id| id.contains(&typed));
+    first.into_iter().chain(containing).take(MAX_CHOICES).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -125,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn completion_prefers_beginnings_and_offers_at_most_25() {
+    fn completion_prefers_matching_beginnings_and_offers_at_most_25() {
         let ids: Vec<ProviderId> =
             ["acme", "big-acme", "codex", "linear"].iter().map(|id| id.parse().expect("an id")).collect();
         assert_eq!(complete(ids.iter(), "AC"), ["acme", "big-acme"]);
@@ -135,25 +133,68 @@ mod tests {
         assert_eq!(complete(many.iter(), "p").len(), 25);
     }
 
-    #[test]
-    fn auth_works_everywhere_and_the_conversation_where_the_bot_is() {
-        let all = definitions();
-        let find = |name: &str| {
-            all.as_array().expect("a list").iter().find(|c| c["name"] == name).expect("the command").clone()
-        };
-        assert_eq!(find("auth")["contexts"], json!([0, 1, 2]));
-        assert_eq!(find("auth")["integration_types"], json!([0, 1]));
-        for name in ["ask", "stop", "new"] {
-            assert_eq!(find(name)["contexts"], json!([0, 1]));
-            assert_eq!(find(name)["integration_types"], json!([0]));
+    /// Removes all descriptions.
+    fn strip(mut definition: Value) -> Value {
+        if let Some(fields) = definition.as_object_mut() {
+            fields.remove("description");
+            if let Some(options) = fields.get_mut("options").and_then(Value::as_array_mut) {
+                options.iter_mut().for_each(|option| *option = strip(option.take()));
+            }
         }
-        let auth = find("auth");
-        let subs: Vec<_> = auth["options"].as_array().expect("a list").iter().map(|o| &o["name"]).collect();
-        assert_eq!(subs, ["start", "code", "status", "logout", "cancel"]);
+        definition
     }
 
     #[test]
-    fn texts_and_options_keep_discords_limits() {
+    fn auth_is_registered_everywhere_and_conversations_only_where_the_bot_is_a_member() {
+        let definitions = definitions();
+        let all: Vec<Value> =
+            definitions.as_array().expect("a list").iter().map(|one| strip(one.clone())).collect();
+        let provider = |required: bool| json!({"type": 3, "name": "provider", "required": required, "autocomplete": true, "max_length": 64});
+        let switch = |name: &str| json!({"type": 5, "name": name, "required": false});
+        assert_eq!(
+            all,
+            [
+                json!({
+                    "type": 1, "name": "auth", "integration_types": [0, 1], "contexts": [0, 1, 2],
+                    "options": [
+                        {"type": 1, "name": "start", "options": [provider(true), switch("shared")]},
+                        {"type": 1, "name": "code", "options": [
+                            {"type": 3, "name": "code", "required": true, "max_length": 6000}, provider(false),
+                        ]},
+                        {"type": 1, "name": "status"},
+                        {"type": 1, "name": "logout", "options": [provider(true), switch("revoke"), switch("shared")]},
+                        {"type": 1, "name": "cancel"},
+                    ],
+                }),
+                json!({
+                    "type": 1, "name": "ask", "integration_types": [0], "contexts": [0, 1],
+                    "options": [{"type": 3, "name": "prompt", "required": true, "max_length": 4000}],
+                }),
+                json!({"type": 1, "name": "stop", "integration_types": [0], "contexts": [0, 1]}),
+                json!({"type": 1, "name": "new", "integration_types": [0], "contexts": [0, 1]}),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_call_finds_its_row_and_an_unknown_or_incomplete_one_finds_none() {
+        let call = |name: &str, options: Value| {
+            let data = json!({"id": "1", "name": name, "type": 1, "options": options});
+            let data: CommandData = serde_json::from_value(data).expect("command data");
+            Call::read(&data).map(|call| (call.row.name, call.acknowledgement))
+        };
+        let provider = json!([{"name": "provider", "type": 3, "value": "acme"}]);
+        let subcommand = |name: &str, options: &Value| json!([{"name": name, "type": 1, "options": options}]);
+        let deferred = Some(("start", Acknowledgement::BeforeHandler));
+        assert_eq!(call("auth", subcommand("start", &provider)), deferred);
+        assert_eq!(call("auth", subcommand("start", &json!([]))), None, "the provider is missing");
+        assert_eq!(call("auth", subcommand("removed", &provider)), None);
+        assert_eq!(call("stop", json!([])), Some(("stop", Acknowledgement::ByHandler)));
+        assert_eq!(call("start", provider), None, "a subcommand is not a command");
+    }
+
+    #[test]
+    fn names_descriptions_and_options_keep_discords_limits() {
         fn check(option: &Value) {
             let name = option["name"].as_str().expect("a name");
             assert!((1..=32).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase()));

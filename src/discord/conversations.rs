@@ -1,7 +1,8 @@
-//! Which threads are conversations of ours, and whose: our own durable map, because Discord's thread owner is the bot.
+//! The durable map of the bot's conversations: each thread with its owner. Discord itself names the
+//! bot as the thread's owner.
 //!
-//! A file that cannot be read or understood is refused and never overwritten. Bounded: the oldest are forgotten, and
-//! their threads are then like any other.
+//! A file that cannot be read or parsed is refused and never overwritten. The map is bounded: the
+//! oldest conversations are forgotten, and their threads are then like any other thread.
 
 use std::{collections::BTreeMap, io, path::PathBuf};
 
@@ -14,37 +15,37 @@ use crate::{
     sys::{clock::UnixTime, files},
 };
 
-/// How many are remembered.
+/// The number of conversations that are remembered.
 const MAX: usize = 10_000;
-/// The format that this writes, and the only one it reads.
+/// The version of the file format. No other version is read.
 const VERSION: u64 = 1;
 
-/// Whose a thread is.
+/// The owner and the origin of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) owner: Snowflake,
     pub(super) guild: Snowflake,
-    /// The channel in which the thread is.
+    /// The channel of the thread.
     pub(super) parent: Snowflake,
     pub(super) created_at: UnixTime,
 }
 
-/// The file; ids are strings there, as in Discord's own JSON.
+/// The file. Its ids are strings, as in Discord's own JSON.
 #[derive(Serialize, Deserialize)]
 struct File {
     version: u64,
-    conversations: BTreeMap<String, Line>,
+    conversations: BTreeMap<String, StoredRecord>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Line {
+struct StoredRecord {
     owner: String,
     guild: String,
     parent: String,
     created_at: UnixTime,
 }
 
-/// The map.
+/// See the module.
 #[derive(Debug)]
 pub(super) struct Conversations {
     path: PathBuf,
@@ -54,20 +55,21 @@ pub(super) struct Conversations {
 }
 
 impl Conversations {
-    /// Reads the file; fine if there is none yet. Its folder is made, so that the first conversation can be recorded.
+    /// Reads the file, if it exists. Creates its folder, so that the first conversation can be
+    /// recorded.
     pub(super) fn load(path: PathBuf) -> Result<Self, DiscordError> {
         if let Some(folder) = path.parent()
             && let Err(error) = files::create_private_folder(folder)
         {
             let detail =
-                format!("its folder cannot be made ({error}); make it, for the user that runs threadkey");
+                format!("cannot create its folder ({error}); create it for the user that runs threadkey");
             return Err(DiscordError::Conversations { path, detail });
         }
         let records = match files::read_text(&path) {
             Ok(text) => parse(&text).map_err(|detail| DiscordError::Conversations {
                 path: path.clone(),
                 detail: format!(
-                    "{detail}. Nothing was changed; repair the file, or move it away to begin anew"
+                    "{detail}. Nothing was changed; repair the file, or move it away to start with an empty map"
                 ),
             })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
@@ -75,7 +77,7 @@ impl Conversations {
                 return Err(DiscordError::Conversations {
                     path,
                     detail: format!(
-                        "cannot be read ({error}); it has to be a text file that threadkey may read"
+                        "cannot be read ({error}); make it a text file that threadkey may read"
                     ),
                 });
             }
@@ -87,19 +89,19 @@ impl Conversations {
         self.records.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Whose a thread is, if it is one of ours.
+    /// Returns the record of a thread, if it is a conversation of the bot.
     pub(super) fn get(&self, thread: Snowflake) -> Option<Record> {
         self.read().get(&thread).copied()
     }
 
-    /// The youngest thread of a person.
+    /// Returns the newest thread of a user.
     pub(super) fn newest_of(&self, owner: Snowflake) -> Option<(Snowflake, Record)> {
         let records = self.read();
         let own = records.iter().filter(|(_, record)| record.owner == owner);
         own.max_by_key(|(id, record)| (record.created_at, **id)).map(|(id, record)| (*id, *record))
     }
 
-    /// Notes a new one. It counts once it is on disk.
+    /// Records a new conversation. The map has it once it is on disk.
     pub(super) async fn insert(&self, thread: Snowflake, record: Record) -> io::Result<()> {
         let _writing = self.writing.lock().await;
         let mut next = self.read().clone();
@@ -125,20 +127,22 @@ fn parse(text: &str) -> Result<BTreeMap<Snowflake, Record>, String> {
         .map_err(|error| format!("is not JSON (line {}, column {})", error.line(), error.column()))?;
     match value.get("version").and_then(serde_json::Value::as_u64) {
         Some(VERSION) => {}
-        Some(other) => return Err(format!("has format version {other}, and this threadkey knows {VERSION}")),
+        Some(other) => {
+            return Err(format!("has format version {other}, and this threadkey reads only {VERSION}"));
+        }
         None => return Err("has no format version".to_owned()),
     }
     let file: File =
-        serde_json::from_value(value).map_err(|error| format!("is no map of conversations ({error})"))?;
+        serde_json::from_value(value).map_err(|error| format!("is not a map of conversations ({error})"))?;
     let id = |text: &str| text.parse::<Snowflake>().map_err(|error| error.to_string());
     file.conversations
         .iter()
-        .map(|(thread, line)| {
+        .map(|(thread, stored)| {
             let record = Record {
-                owner: id(&line.owner)?,
-                guild: id(&line.guild)?,
-                parent: id(&line.parent)?,
-                created_at: line.created_at,
+                owner: id(&stored.owner)?,
+                guild: id(&stored.guild)?,
+                parent: id(&stored.parent)?,
+                created_at: stored.created_at,
             };
             Ok((id(thread)?, record))
         })
@@ -149,13 +153,13 @@ fn render(records: &BTreeMap<Snowflake, Record>) -> Vec<u8> {
     let conversations = records
         .iter()
         .map(|(thread, record)| {
-            let line = Line {
+            let stored = StoredRecord {
                 owner: record.owner.to_string(),
                 guild: record.guild.to_string(),
                 parent: record.parent.to_string(),
                 created_at: record.created_at,
             };
-            (thread.to_string(), line)
+            (thread.to_string(), stored)
         })
         .collect();
     let mut bytes = serde_json::to_vec_pretty(&File { version: VERSION, conversations })
@@ -173,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ownership_survives_a_restart() {
+    async fn owners_are_read_again_after_a_restart() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("conversations.json");
         let first = Conversations::load(path.clone()).expect("an empty map");
@@ -186,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_saved_does_not_count() {
+    async fn a_record_that_cannot_be_saved_is_not_in_the_map() {
         let folder = tempfile::tempdir().expect("a folder");
         let map = Conversations::load(folder.path().join("inside/conversations.json")).expect("an empty map");
         drop(folder);
@@ -195,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_corrupt_or_newer_file_is_refused_and_left_as_it_is() {
+    fn a_corrupt_or_newer_file_is_refused_and_left_unchanged() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("conversations.json");
         for (text, what) in [
@@ -217,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_oldest_are_forgotten_at_the_bound() {
+    async fn a_full_map_forgets_its_oldest_conversation() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("conversations.json");
         let full: BTreeMap<_, _> = (1..=MAX as u64).map(|id| (Snowflake(id), record(1, id as i64))).collect();

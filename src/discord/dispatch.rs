@@ -1,185 +1,150 @@
-//! Where interactions arrive: first the allow-lists, then the acknowledgement, then the work.
+//! The entry point of all interactions: first the allow-lists, then the acknowledgement, then the
+//! handler.
 
 use serenity::all::{
-    ActionRowComponent, CommandInteraction, ComponentInteraction, Interaction, ModalInteraction,
+    ActionRowComponent, CommandInteraction, ComponentInteraction, Interaction as Received, ModalInteraction,
 };
 
 use super::{
-    ask,
-    asked::Asked,
-    auth::{self, For, Revoke},
-    bot::Shared,
-    buttons::{Action, Void},
-    commands::{self, Typed},
-    permission,
-    wire::{MODAL_FIELD, Message, Response},
+    auth,
+    bot::BotHandle,
+    buttons::{Action, PressError},
+    commands::{self, Acknowledgement, Call},
+    interaction::Interaction,
+    permission, sign_in,
+    wire::{MODAL_FIELD, Response},
 };
 use crate::ids::Tenant;
 
 const OUTDATED: &str = "I do not know this command any more. Reload Discord (Ctrl+R) and try again.";
-const FORGOTTEN_FORM: &str = "I no longer know this button: what it was for is over, or I was restarted since. If a sign-in of yours is still open, use `/auth code`, or `/auth start` for its link. What waits for your choice is in `/auth status`.";
+const FORGOTTEN: &str = "This button no longer works: its sign-in or its question has ended, or I have restarted since. If your sign-in is still open, use `/auth code`, or `/auth start` to see its link again. If a sign-in waits for your choice, `/auth status` shows it.";
 
-/// Takes an interaction in.
-pub(super) async fn interaction(bot: &Shared, interaction: &Interaction) {
-    match interaction {
-        Interaction::Command(it) => command(bot, it).await,
-        Interaction::Autocomplete(it) => autocomplete(bot, it).await,
-        Interaction::Component(it) => component(bot, it).await,
-        Interaction::Modal(it) => modal(bot, it).await,
+/// Handles an interaction.
+pub(super) async fn handle(bot: &BotHandle, received: &Received) {
+    match received {
+        Received::Command(received) => command(bot, received).await,
+        Received::Autocomplete(received) => autocomplete(bot, received).await,
+        Received::Component(received) => component(bot, received).await,
+        Received::Modal(received) => modal(bot, received).await,
         _ => {}
     }
 }
 
-/// Whether the lists allow it; otherwise the person has been told.
-async fn is_allowed(bot: &Shared, asked: &Asked) -> bool {
-    match bot.allow.check(asked.circumstances()) {
+/// Whether the lists allow the interaction. If not, the user gets the reason.
+async fn is_allowed(bot: &BotHandle, interaction: &Interaction) -> bool {
+    match bot.allow.check(interaction.origin()) {
         Ok(()) => true,
         Err(refusal) => {
-            bot.tell(asked, refusal.to_string()).await;
+            bot.reply(interaction, refusal.to_string()).await;
             false
         }
     }
 }
 
-/// Acknowledges; what follows is for the person who asked alone.
-async fn defer(bot: &Shared, asked: &Asked) -> bool {
-    let acknowledged = bot.respond(asked, &Response::Deferred).await;
-    if acknowledged {
-        bot.people.seen(asked.user, asked.token.clone());
-    }
-    acknowledged
-}
-
-async fn command(bot: &Shared, it: &CommandInteraction) {
-    let asked = Asked::from(it);
-    if !is_allowed(bot, &asked).await {
+async fn command(bot: &BotHandle, received: &CommandInteraction) {
+    let interaction = Interaction::from(received);
+    if !is_allowed(bot, &interaction).await {
         return;
     }
-    match Typed::read(it) {
-        None => bot.tell(&asked, OUTDATED).await,
-        Some(Typed::Ask { prompt }) => ask::ask(bot, &asked, prompt).await,
-        Some(Typed::Stop) => ask::stop(bot, &asked).await,
-        Some(Typed::New) => ask::new(bot, &asked).await,
-        Some(typed) => {
-            if defer(bot, &asked).await {
-                sign_in_command(bot, &asked, typed).await;
+    match Call::read(&received.data) {
+        None => bot.reply(&interaction, OUTDATED).await,
+        Some(call) => {
+            let is_acknowledged = match call.acknowledgement {
+                Acknowledgement::BeforeHandler => bot.defer(&interaction).await,
+                Acknowledgement::ByHandler => true,
+            };
+            if is_acknowledged {
+                (call.row.handler)(bot, &interaction, &call.options).await;
             }
         }
     }
-    // Whoever could not be told that a session has ended can be now.
-    if bot.waiting.has(asked.user) {
-        bot.notify.notify_one();
+    // The notice of an ended session that has not reached this user can be sent now, with the new
+    // interaction token.
+    if bot.unreached.contains(interaction.user) {
+        bot.notice_due.notify_one();
     }
 }
 
-/// `/auth …`, deferred.
-async fn sign_in_command(bot: &Shared, asked: &Asked, typed: Typed) {
-    let message = match typed {
-        Typed::Start { provider, shared } => match auth::tenant(asked, &provider, For::shared(shared)) {
-            Ok(tenant) => return auth::start(bot, asked, &tenant).await,
-            Err(refusal) => Message::text(refusal),
-        },
-        Typed::Code { code, provider } => return auth::finish(bot, asked, provider.as_deref(), &code).await,
-        Typed::Status => auth::status(bot, asked).await,
-        Typed::Logout { provider, revoke, shared } => {
-            let revoke = if revoke { Revoke::Yes } else { Revoke::No };
-            auth::logout(bot, asked, &provider, revoke, For::shared(shared)).await
-        }
-        Typed::Cancel => auth::cancel(bot, asked).await,
-        Typed::Ask { .. } | Typed::Stop | Typed::New => Message::text(OUTDATED),
-    };
-    bot.finish(asked, &message).await;
-}
-
-async fn autocomplete(bot: &Shared, it: &CommandInteraction) {
-    let asked = Asked::from(it);
-    let allowed = bot.allow.check(asked.circumstances()).is_ok();
-    let choices = match it.data.autocomplete() {
-        Some(option) if allowed && option.name == "provider" => {
+async fn autocomplete(bot: &BotHandle, received: &CommandInteraction) {
+    let interaction = Interaction::from(received);
+    let is_allowed = bot.allow.check(interaction.origin()).is_ok();
+    let choices = match received.data.autocomplete() {
+        Some(option) if is_allowed && option.name == "provider" => {
             commands::complete(bot.broker.providers().ids(), option.value)
         }
         _ => Vec::new(),
     };
-    bot.respond(&asked, &Response::Choices(choices)).await;
+    bot.respond(&interaction, &Response::Choices(choices)).await;
 }
 
-async fn component(bot: &Shared, it: &ComponentInteraction) {
-    let asked = Asked::from(it);
-    if !is_allowed(bot, &asked).await {
+async fn component(bot: &BotHandle, received: &ComponentInteraction) {
+    let interaction = Interaction::from(received);
+    if !is_allowed(bot, &interaction).await {
         return;
     }
-    match bot.buttons.pressed(&it.data.custom_id, asked.user) {
+    let custom_id = &received.data.custom_id;
+    match bot.buttons.pressed(custom_id, interaction.user) {
         Ok(Action::EnterCode(tenant)) => {
-            bot.respond(&asked, &form(&tenant, &it.data.custom_id)).await;
+            bot.respond(&interaction, &code_form(&tenant, custom_id)).await;
         }
         Ok(Action::SignIn(tenant)) => {
-            if defer(bot, &asked).await {
-                auth::start(bot, &asked, &tenant).await;
+            if bot.defer(&interaction).await {
+                auth::start(bot, &interaction, &tenant).await;
             }
-        }
-        Ok(Action::Choose { tenant, .. }) if !auth::may_choose(&asked, &tenant) => {
-            bot.tell(
-                &asked,
-                "Only people who may manage this server (the permission Manage Server) can choose for it.",
-            )
-            .await;
         }
         Ok(Action::Choose { tenant, lineage, choice }) => {
-            bot.open.leave(&it.data.custom_id);
-            // In the question's place, so that its buttons are gone; the result follows there.
-            if bot.respond(&asked, &Response::Update(Message::text("One moment …"))).await {
-                bot.people.seen(asked.user, asked.token.clone());
-                let message = auth::choose(bot, &tenant, lineage, choice).await;
-                bot.finish(&asked, &message).await;
-            }
+            sign_in::choose(bot, &interaction, custom_id, &tenant, lineage, choice).await;
         }
-        Ok(Action::Permit { option, label, title, answer }) => {
-            match permission::choose(option, &label, &title, &answer) {
+        Ok(Action::Permit { option, label, title, reply }) => {
+            match permission::choose(option, &label, &title, &reply) {
                 Some(message) => {
-                    bot.respond(&asked, &Response::Update(message)).await;
+                    bot.respond(&interaction, &Response::Update(message)).await;
                 }
-                None => bot.tell(&asked, "That question was answered before, or its turn is over.").await,
+                None => {
+                    bot.reply(&interaction, "This question is already answered, or its turn has ended.")
+                        .await;
+                }
             }
         }
-        Err(void) => bot.tell(&asked, excuse(void)).await,
+        Err(error) => bot.reply(&interaction, explain(error)).await,
     }
 }
 
-fn excuse(void: Void) -> &'static str {
-    match void {
-        Void::Unknown => FORGOTTEN_FORM,
-        Void::Foreign => "This button is for somebody else.",
+fn explain(error: PressError) -> &'static str {
+    match error {
+        PressError::Unknown => FORGOTTEN,
+        PressError::OtherUser => "This button belongs to another user.",
     }
 }
 
-/// The form for the code. It bears the button's id, so that it means the same.
-fn form(tenant: &Tenant, custom_id: &str) -> Response {
+/// The form for the code. It has the custom_id of its button, so that both lead to the same action.
+fn code_form(tenant: &Tenant, custom_id: &str) -> Response {
     Response::Modal {
         custom_id: custom_id.to_owned(),
         title: format!("Sign in to {}", tenant.provider),
-        label: "Code, or address of the page you ended on".to_owned(),
+        label: "Code, or full address of the last page".to_owned(),
         placeholder: "The code, or http://127.0.0.1/callback?code=…&state=…".to_owned(),
     }
 }
 
-async fn modal(bot: &Shared, it: &ModalInteraction) {
-    let asked = Asked::from(it);
-    if !is_allowed(bot, &asked).await {
+async fn modal(bot: &BotHandle, received: &ModalInteraction) {
+    let interaction = Interaction::from(received);
+    if !is_allowed(bot, &interaction).await {
         return;
     }
-    let tenant = match bot.buttons.pressed(&it.data.custom_id, asked.user) {
+    let tenant = match bot.buttons.pressed(&received.data.custom_id, interaction.user) {
         Ok(Action::EnterCode(tenant)) => tenant,
-        Ok(_) => return bot.tell(&asked, FORGOTTEN_FORM).await,
-        Err(void) => return bot.tell(&asked, excuse(void)).await,
+        Ok(_) => return bot.reply(&interaction, FORGOTTEN).await,
+        Err(error) => return bot.reply(&interaction, explain(error)).await,
     };
-    if !defer(bot, &asked).await {
+    if !bot.defer(&interaction).await {
         return;
     }
-    let fields = it.data.components.iter().flat_map(|row| &row.components);
+    let fields = received.data.components.iter().flat_map(|row| &row.components);
     let pasted = fields.filter_map(|field| match field {
         ActionRowComponent::InputText(input) if input.custom_id == MODAL_FIELD => input.value.as_deref(),
         _ => None,
     });
     let pasted = pasted.collect::<String>();
-    auth::finish(bot, &asked, Some(tenant.provider.as_str()), &pasted).await;
+    auth::finish(bot, &interaction, Some(tenant.provider.as_str()), &pasted).await;
 }

@@ -1,8 +1,9 @@
-//! Being on Discord: the first contact, the gateway, and the orderly end.
+//! The connection to Discord: the first requests, the gateway, and the orderly shutdown.
 //!
-//! serenity falls back to Discord's own gateway when it cannot learn the address, and its rate limiter sends to
-//! Discord's own REST base whatever base is set. With another base neither may happen: the address is asked for here and
-//! compared with what serenity took, and its rate limiter is off, so that limits are that base's own to keep.
+//! serenity falls back to Discord's own gateway when it cannot get the address. Its rate limiter
+//! sends to Discord's own REST base even if another one is set. With another base neither may
+//! happen. So this module requests the address itself and compares it with the one that serenity
+//! uses. The rate limiter is off, and that base enforces its own limits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,30 +19,32 @@ use url::{Host, Url};
 
 use super::{
     DiscordError, DiscordSettings,
-    bot::{Bot, Made, Shared},
+    bot::{Bot, BotHandle, BotParts},
     commands,
     conversations::Conversations,
-    dispatch, follow, messages, notify,
+    dispatch, ended_notice, prompts,
     rest::{Rest, RestError},
     scrub::Scrubber,
+    session_events,
 };
 use crate::{agent::Workers, broker::Broker, ids::Snowflake};
 
-/// One REST call may take that long.
+/// The longest time for one REST call.
 const REST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long the shard gets to say goodbye, and then what is under way to be finished.
-const GOODBYE: Duration = Duration::from_secs(6);
-const DRAIN: Duration = Duration::from_secs(10);
-/// While there is no connection, that is said so often.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
-/// How often the registration of the commands is tried.
+/// The longest time to close the gateway connection.
+const CLOSE_WITHIN: Duration = Duration::from_secs(6);
+/// The longest time to finish running tasks after that.
+const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+/// The interval of the warnings while the bot is not connected.
+const WARN_EVERY: Duration = Duration::from_secs(30);
+/// The number of attempts to register the commands.
 const REGISTRATIONS: u32 = 3;
 
-/// Is on Discord until `shutdown`. Without `workers` it signs people in and answers no prompts. Nothing that `scrubber` knows
-/// as a live secret is ever sent.
+/// Runs the bot until `shutdown`. Without `workers` it signs users in and answers no prompts. It
+/// never sends a secret that `scrubber` knows as live.
 ///
 /// # Errors
-/// When the connection cannot be made or is refused for good.
+/// The connection cannot be made, or Discord refuses it for good.
 pub async fn run(
     settings: DiscordSettings,
     broker: Broker,
@@ -52,22 +55,25 @@ pub async fn run(
     let conversations = Conversations::load(settings.conversations.clone())?;
     let http = Arc::new(http(&settings)?);
     let stop = shutdown.child_token();
-    let contact = first_contact(&settings, &http);
-    let (me, gateway) = tokio::select! {
-        contact = contact => contact?,
+    let first_contact = first_contact(&settings, &http);
+    let (own_id, gateway) = tokio::select! {
+        contact = first_contact => contact?,
         () = stop.cancelled() => return Ok(()),
     };
     let rest = Rest::new(http, scrubber.clone());
     register(&rest).await;
-    let made = Made { rest, me, conversations, scrubber };
-    let bot = Arc::new(Bot::new(&settings, made, broker, workers, stop.clone()));
-    bot.spawn(follow::follow(bot.clone()));
-    bot.spawn(notify::notify(bot.clone()));
-    let result = stay(&settings, &bot, &gateway).await;
+    let parts = BotParts { rest, own_id, conversations, scrubber };
+    let bot = Arc::new(Bot::new(&settings, parts, broker, workers, stop.clone()));
+    bot.spawn(session_events::run(bot.clone()));
+    bot.spawn(ended_notice::run(bot.clone()));
+    let result = stay_connected(&settings, &bot, &gateway).await;
     stop.cancel();
     bot.tasks.close();
-    if tokio::time::timeout(DRAIN, bot.tasks.wait()).await.is_err() {
-        warn!("some answers on Discord were still under way and are left unfinished");
+    if tokio::time::timeout(DRAIN_WITHIN, bot.tasks.wait()).await.is_err() {
+        warn!(
+            "some answers on Discord are left unfinished, because they took longer than {} s to end",
+            DRAIN_WITHIN.as_secs()
+        );
     }
     result
 }
@@ -89,7 +95,7 @@ fn http(settings: &DiscordSettings) -> Result<Http, DiscordError> {
     }
     let client = client.build().map_err(|error| DiscordError::Unreachable {
         address: address(settings),
-        detail: format!("no HTTP client can be built ({error})"),
+        detail: format!("cannot build an HTTP client ({error})"),
     })?;
     let builder = HttpBuilder::new(settings.token.expose()).client(client);
     Ok(match base {
@@ -102,7 +108,7 @@ fn address(settings: &DiscordSettings) -> String {
     settings.api_base.as_ref().map_or_else(|| "https://discord.com".to_owned(), Url::to_string)
 }
 
-/// Who we are, and where the gateway is.
+/// Requests the bot's own user id, and the gateway address if another REST base is set.
 async fn first_contact(
     settings: &DiscordSettings,
     http: &Http,
@@ -119,23 +125,25 @@ async fn first_contact(
     let me = http.get_current_user().await.map_err(refused)?;
     let application = http.get_current_application_info().await.map_err(refused)?;
     http.set_application_id(application.id);
-    info!(user = %me.id, name = %me.name, application = %application.id, "Discord takes the token");
+    info!(user = %me.id, name = %me.name, application = %application.id, "Discord accepts the token");
     let Some(api_base) = &settings.api_base else { return Ok((Snowflake(me.id.get()), None)) };
     let no_gateway = |detail: String| DiscordError::NoGateway { api_base: api_base.clone(), detail };
-    let told = http.get_gateway().await.map_err(|error| no_gateway(RestError::from(error).to_string()))?.url;
-    match Url::parse(&told) {
-        Ok(url) if matches!(url.scheme(), "ws" | "wss") => Ok((Snowflake(me.id.get()), Some(told))),
+    let gateway =
+        http.get_gateway().await.map_err(|error| no_gateway(RestError::from(error).to_string()))?.url;
+    match Url::parse(&gateway) {
+        Ok(url) if matches!(url.scheme(), "ws" | "wss") => Ok((Snowflake(me.id.get()), Some(gateway))),
         _ => Err(no_gateway("its answer is not a WebSocket address".to_owned())),
     }
 }
 
-/// Registers the commands. Without that the earlier ones stay, so it is no reason not to start.
+/// Registers the commands. If that fails, the bot starts all the same, with the commands that are
+/// already registered.
 async fn register(rest: &Rest) {
     for attempt in 1..=REGISTRATIONS {
         match rest.set_commands(&commands::definitions()).await {
-            Ok(all) => return info!(commands = all.len(), "the commands are registered"),
+            Ok(all) => return info!(commands = all.len(), "registered the commands"),
             Err(error) => {
-                error!(%error, attempt, "the commands could not be registered; those of before stay")
+                error!(%error, attempt, "cannot register the commands; the earlier ones stay registered")
             }
         }
         if attempt < REGISTRATIONS {
@@ -144,83 +152,84 @@ async fn register(rest: &Rest) {
     }
 }
 
-/// How a connection came to its end.
-enum End {
-    /// We were asked to leave.
-    Asked,
-    /// Discord does not give us message contents.
-    NoContent,
+/// The reason why a connection ended.
+enum Disconnected {
+    /// The bot shuts down.
+    Shutdown,
+    /// Discord refuses the Message Content intent.
+    ContentRefused,
 }
 
-/// Stays connected, if need be without message contents.
-async fn stay(
+/// Stays connected, without message contents if Discord refuses them.
+async fn stay_connected(
     settings: &DiscordSettings,
-    bot: &Shared,
+    bot: &BotHandle,
     gateway: &Option<String>,
 ) -> Result<(), DiscordError> {
     let basic = GatewayIntents::GUILDS | GatewayIntents::GUILD_MESSAGES | GatewayIntents::DIRECT_MESSAGES;
     match connect(settings, bot, gateway, basic | GatewayIntents::MESSAGE_CONTENT).await? {
-        End::Asked => return Ok(()),
-        End::NoContent => {}
+        Disconnected::Shutdown => return Ok(()),
+        Disconnected::ContentRefused => {}
     }
     warn!(
-        "Discord refuses the Message Content intent: people have to mention the bot or use /ask for every prompt, also in their own threads. To change that, switch on Message Content Intent in the developer portal (Bot, Privileged Gateway Intents) and restart"
+        "Discord refuses the Message Content intent: users must mention the bot or use /ask for every prompt, also in their own threads. To change that, switch on Message Content Intent in the developer portal (Bot, Privileged Gateway Intents) and restart"
     );
     bot.set_reads_content(false);
     match connect(settings, bot, gateway, basic).await? {
-        End::Asked => Ok(()),
-        End::NoContent => Err(DiscordError::Intents(
-            "even those that are not privileged; check the application in the developer portal".to_owned(),
+        Disconnected::Shutdown => Ok(()),
+        Disconnected::ContentRefused => Err(DiscordError::Intents(
+            "even those that are not privileged. Check the application in the developer portal".to_owned(),
         )),
     }
 }
 
 async fn connect(
     settings: &DiscordSettings,
-    bot: &Shared,
+    bot: &BotHandle,
     gateway: &Option<String>,
     intents: GatewayIntents,
-) -> Result<End, DiscordError> {
+) -> Result<Disconnected, DiscordError> {
     let connected = watch::Sender::new(false);
-    let complaints = complain(connected.subscribe());
+    let warnings = warn_while_disconnected(connected.subscribe());
     let handler = Handler { bot: bot.clone(), connected };
     let builder =
         serenity::client::ClientBuilder::new_with_http(http(settings)?, intents).event_handler(handler);
     let mut client = builder.await.map_err(|error| unreachable(settings, error))?;
-    if let (Some(told), Some(api_base)) = (gateway, &settings.api_base) {
-        let taken = client.ws_url.lock().await.clone();
-        if taken != *told {
+    if let (Some(gateway), Some(api_base)) = (gateway, &settings.api_base) {
+        let used = client.ws_url.lock().await.clone();
+        if used != *gateway {
             return Err(DiscordError::NoGateway {
                 api_base: api_base.clone(),
-                detail: "it named one and then no longer did".to_owned(),
+                detail: "it named a gateway at first and later did not".to_owned(),
             });
         }
     }
     let shards = client.shard_manager.clone();
     let ended = tokio::select! {
         ended = client.start() => ended,
-        () = complaints => Ok(()),
+        () = warnings => Ok(()),
         () = bot.shutdown.cancelled() => {
-            if tokio::time::timeout(GOODBYE, shards.shutdown_all()).await.is_err() {
-                warn!("the gateway did not say goodbye");
+            if tokio::time::timeout(CLOSE_WITHIN, shards.shutdown_all()).await.is_err() {
+                warn!("the gateway connection did not close in time");
             }
-            return Ok(End::Asked);
+            return Ok(Disconnected::Shutdown);
         }
     };
     match ended {
         Err(serenity::Error::Gateway(GatewayError::InvalidAuthentication)) => Err(DiscordError::TokenRefused),
         Err(serenity::Error::Gateway(GatewayError::DisallowedGatewayIntents)) => {
-            // Its runner is gone already and cannot answer, so nobody waits for the rest to end.
+            // The runner of this shard has already ended and cannot answer, so the shutdown of the
+            // others is not awaited.
             tokio::spawn(async move { shards.shutdown_all().await });
-            Ok(End::NoContent)
+            Ok(Disconnected::ContentRefused)
         }
         Err(serenity::Error::Gateway(GatewayError::InvalidGatewayIntents)) => {
-            Err(DiscordError::Intents("it does not know them; update threadkey".to_owned()))
+            Err(DiscordError::Intents("it does not know them. Update threadkey".to_owned()))
         }
         Err(error) => Err(unreachable(settings, error)),
         Ok(()) => Err(DiscordError::Unreachable {
             address: address(settings),
-            detail: "the gateway connection came to its end".to_owned(),
+            detail: "the gateway connection ended".to_owned(),
         }),
     }
 }
@@ -229,14 +238,14 @@ fn unreachable(settings: &DiscordSettings, error: serenity::Error) -> DiscordErr
     DiscordError::Unreachable { address: address(settings), detail: RestError::from(error).to_string() }
 }
 
-/// Says again and again that there is no connection, while there is none.
-async fn complain(mut connected: watch::Receiver<bool>) {
-    // The handler tells; without one there is nothing to complain of.
+/// Logs a warning at intervals while the bot is not connected.
+async fn warn_while_disconnected(mut connected: watch::Receiver<bool>) {
+    // The handler owns the sender. The loop ends when the handler is gone.
     while connected.wait_for(|connected| !connected).await.is_ok() {
         tokio::select! {
             _ = connected.wait_for(|connected| *connected) => {}
-            () = tokio::time::sleep(COMPLAIN_EVERY) => {
-                warn!("there is no connection to Discord's gateway; it is being tried");
+            () = tokio::time::sleep(WARN_EVERY) => {
+                warn!("not connected to Discord's gateway; trying to connect");
             }
         }
     }
@@ -257,7 +266,7 @@ impl EventHandler for Handler {
 
     async fn resume(&self, _: Context, _: ResumedEvent) {
         self.connected.send_replace(true);
-        info!("connected to Discord again; nothing was missed");
+        info!("connected to Discord again; no event was missed");
     }
 
     async fn shard_stage_update(&self, _: Context, update: ShardStageUpdateEvent) {
@@ -267,10 +276,10 @@ impl EventHandler for Handler {
     }
 
     async fn interaction_create(&self, _: Context, interaction: Interaction) {
-        self.bot.handle(dispatch::interaction(&self.bot, &interaction)).await;
+        self.bot.handle(dispatch::handle(&self.bot, &interaction)).await;
     }
 
     async fn message(&self, _: Context, message: Message) {
-        self.bot.handle(messages::message(&self.bot, &message)).await;
+        self.bot.handle(prompts::handle(&self.bot, &message)).await;
     }
 }

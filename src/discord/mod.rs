@@ -1,37 +1,42 @@
-//! Discord: commands, buttons, modals, conversations, and what people see. The only user of serenity.
+//! The Discord bot: commands, buttons, modals, conversations, and their messages. The only user of
+//! serenity.
 //!
 //! Invariants:
-//! - authority comes from `interaction.user` alone; a custom_id is an opaque random id and proves nothing,
-//! - every interaction is acknowledged before anything slow is asked,
-//! - sign-in links, codes and states are seen by one person: in ephemeral answers or in a direct message,
+//! - authority comes from `interaction.user` alone; a custom_id is an opaque random id and proves
+//!   nothing,
+//! - every interaction is acknowledged before any slow work starts,
+//! - one user sees the links, codes and states of a sign-in: in ephemeral answers or in a direct
+//!   message,
 //! - the allow-lists hold for every command, button, modal, autocompletion and message,
-//! - everything that is sent goes through `rest`, which paces it and scrubs live tokens,
-//! - with another REST base than Discord's, nothing ever goes to Discord's own.
+//! - every message is sent through `rest`, which paces the requests and scrubs live tokens,
+//! - with another REST base than Discord's, no request ever goes to Discord's own.
 
 mod allow;
-mod answer;
 mod ask;
-mod asked;
 mod auth;
 mod bot;
-mod bounded;
+mod bounded_map;
 mod buttons;
+mod command;
 mod commands;
 mod conversations;
 mod dispatch;
-mod follow;
+mod ended_notice;
 mod gateway;
-mod messages;
-mod notify;
-mod people;
+mod interaction;
+mod interaction_tokens;
 mod permission;
+mod prompts;
 mod rest;
-mod screen;
+mod running_turns;
 mod scrub;
-mod sign_ins;
+mod session_events;
+mod sign_in;
 mod split;
 mod turn;
-mod turns;
+mod turn_messages;
+mod turn_text;
+mod unreached_users;
 mod wire;
 
 pub use gateway::run;
@@ -43,69 +48,68 @@ use url::Url;
 
 use crate::{ids::Snowflake, secret::Secret};
 
-/// Log targets of the libraries below this module. They print whole requests and payloads, with interaction tokens
-/// and what people paste, at several levels and in their spans: a subscriber has to leave them out at every level. What
-/// matters of it this module logs itself.
+/// Log targets of the libraries below this module, which every subscriber must exclude at every
+/// level. They log whole requests and payloads, with interaction tokens and pasted codes, at
+/// several levels and in their spans. This module itself logs the parts that matter.
 pub const UNLOGGABLE: &[&str] = &["serenity", "tungstenite", "tokio_tungstenite"];
 
-/// What the bot needs to know to be on Discord.
+/// The settings of the bot.
 #[derive(Clone, Debug)]
 pub struct DiscordSettings {
     /// The bot token.
     pub token: Secret,
-    /// Another REST base than Discord's own; the gateway address then has to come from it, and so have rate limits.
+    /// Another REST base than Discord's own. The gateway address is then requested from it, and it
+    /// enforces its own rate limits.
     pub api_base: Option<Url>,
-    /// Where it answers; empty means everywhere.
+    /// Servers in which the bot answers; empty means all.
     pub allowed_guilds: Vec<Snowflake>,
-    /// In which channels (a thread counts as its channel).
+    /// Channels in which the bot answers; a thread counts as its channel.
     pub allowed_channels: Vec<Snowflake>,
-    /// To whom, by role.
+    /// Roles whose members may use the bot.
     pub allowed_roles: Vec<Snowflake>,
-    /// To whom, by user.
+    /// Users who may use the bot.
     pub allowed_users: Vec<Snowflake>,
-    /// Workers may use the server's shared sessions where their owner has none.
-    pub shared: bool,
-    /// Where the ownership of conversations is kept.
+    /// Workers may use the server's shared sessions where their owner has no session.
+    pub guild_sessions: bool,
+    /// The file that records the owners of conversations.
     pub conversations: PathBuf,
 }
 
-/// Why the bot cannot be on Discord.
+/// The reason why the bot cannot connect to Discord.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscordError {
-    /// Discord does not take the token.
+    /// Discord refuses the token.
     #[error(
-        "Discord refuses the bot token: copy it anew from the developer portal (Bot, Reset Token) into the variable that discord.token_env names"
+        "Discord refuses the bot token: copy a new one from the developer portal (Bot, Reset Token) into the variable that discord.token_env names"
     )]
     TokenRefused,
     /// No connection.
-    #[error(
-        "{address} cannot be reached: {detail}. Check this machine's way to the network, and start threadkey again"
-    )]
+    #[error("cannot reach {address}: {detail}. Check the network of this machine, and start threadkey again")]
     Unreachable {
-        /// What was tried.
+        /// The address.
         address: String,
-        /// How it went.
+        /// The error.
         detail: String,
     },
-    /// The gateway would not be the configured one.
+    /// The configured base names no usable gateway.
     #[error(
-        "the server at discord.api_base {api_base} names no gateway ({detail}); threadkey does not fall back to Discord's own"
+        "the server at discord.api_base {api_base} names no gateway ({detail}); threadkey does not fall back to Discord's own. Check discord.api_base"
     )]
     NoGateway {
         /// The configured base.
         api_base: Url,
-        /// How it went.
+        /// The error.
         detail: String,
     },
-    /// Discord does not allow an intent.
-    #[error("Discord refuses the intents: {0}")]
+    /// Discord refuses an intent.
+    #[error("Discord refuses the gateway intents: {0}")]
     Intents(String),
-    /// The map of conversations.
+    /// The map of conversations cannot be used.
     #[error("{path}: {detail}", path = path.display())]
     Conversations {
         /// The file.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// The error, and the way to mend it.
         detail: String,
     },
 }

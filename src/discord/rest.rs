@@ -1,4 +1,5 @@
-//! All REST calls: paced, scrubbed, and with errors that name no URL, because URLs carry interaction tokens.
+//! All REST calls: paced and scrubbed. Their errors contain no URL, because URLs carry interaction
+//! tokens.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -15,24 +16,24 @@ use super::{
 };
 use crate::{ids::Snowflake, secret::Secret};
 
-/// Between two requests: at most 40 a second, where Discord allows 50.
+/// The pause between two requests: at most 40 a second, where Discord allows 50.
 const PACE: Duration = Duration::from_millis(25);
 
-/// `CREATE_PRIVATE_THREADS` and the like are missing.
+/// The error code for a missing permission, such as `CREATE_PRIVATE_THREADS`.
 pub(super) const MISSING_PERMISSIONS: isize = 50013;
-/// The bot cannot see that channel.
+/// The error code for a channel that the bot cannot see.
 pub(super) const MISSING_ACCESS: isize = 50001;
 
-/// With it an interaction is answered, for 15 minutes.
+/// The token that answers an interaction. Discord accepts it for 15 minutes.
 #[derive(Clone, Debug)]
 pub(super) struct InteractionToken(pub(super) Secret);
 
-/// A call that went wrong, without anything secret.
+/// A failed call, without anything secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RestError {
-    /// The HTTP status, if there was an answer.
+    /// The HTTP status, if Discord answered.
     pub(super) status: Option<u16>,
-    /// Discord's own error code, if it gave one.
+    /// Discord's own error code, if the answer has one.
     pub(super) code: Option<isize>,
     detail: String,
 }
@@ -48,7 +49,7 @@ impl fmt::Display for RestError {
 }
 
 impl RestError {
-    /// Discord says that a permission is missing.
+    /// Whether the bot lacks a permission.
     pub(super) fn is_permission(&self) -> bool {
         matches!(self.code, Some(MISSING_PERMISSIONS | MISSING_ACCESS)) || self.status == Some(403)
     }
@@ -71,7 +72,7 @@ impl From<serenity::Error> for RestError {
             }
             E::Http(HttpError::Request(error)) => (None, None, causes(&error.without_url())),
             E::Http(HttpError::InvalidHeader(_)) => {
-                (None, None, "the token holds characters that no token has".to_owned())
+                (None, None, "the token contains invalid characters".to_owned())
             }
             E::Http(_) => (None, None, "the request could not be built".to_owned()),
             E::Json(_) => (None, None, "the answer could not be read".to_owned()),
@@ -92,7 +93,7 @@ fn causes(error: &dyn std::error::Error) -> String {
     shorten(&text, 300)
 }
 
-/// What a channel is to us.
+/// The kind of a channel, and its parent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ChannelInfo {
     pub(super) kind: ChannelType,
@@ -114,8 +115,9 @@ impl Rest {
         Self { http, scrubber, next: Mutex::new(Instant::now()) }
     }
 
-    /// Waits for this request's turn. Acknowledgements do not wait: they have three seconds and a limit of their own.
-    async fn turn(&self) {
+    /// Waits until the next request may be sent. Acknowledgements do not wait: they have three
+    /// seconds and a limit of their own.
+    async fn pace(&self) {
         let mut next = self.next.lock().await;
         let at = (*next).max(Instant::now());
         *next = at + PACE;
@@ -135,7 +137,7 @@ impl Rest {
         clean
     }
 
-    /// The first answer to an interaction.
+    /// Sends the first answer to an interaction.
     pub(super) async fn respond(&self, id: u64, token: &InteractionToken, response: &Response) -> Result<()> {
         let body = match response {
             Response::Message(message) => Response::Message(self.clean(message)).body(),
@@ -151,13 +153,14 @@ impl Rest {
         Ok(call.await?)
     }
 
-    /// Changes the first answer, also one that was deferred. Tried again once, because it does no harm twice.
+    /// Edits the first answer, also a deferred one. A failed edit is retried once, because a second
+    /// edit does no harm.
     pub(super) async fn edit_original(&self, token: &InteractionToken, message: &Message) -> Result<()> {
         let body = self.clean(message).for_edit();
         let mut last = Ok(());
         for attempt in 0..2 {
             tokio::time::sleep(Duration::from_secs(attempt)).await;
-            self.turn().await;
+            self.pace().await;
             let call = self.http.edit_original_interaction_response(token.0.expose(), &body, Vec::new());
             last = call.await.map(|_| ()).map_err(RestError::from);
             match &last {
@@ -168,67 +171,67 @@ impl Rest {
         last
     }
 
-    /// One more message for the person of an interaction, which they alone see.
+    /// Sends one more answer to an interaction, visible to its user alone.
     pub(super) async fn followup(&self, token: &InteractionToken, message: &Message) -> Result<()> {
-        self.turn().await;
+        self.pace().await;
         let body = self.clean(message).ephemeral();
         self.http.create_followup_message(token.0.expose(), &body, Vec::new()).await?;
         Ok(())
     }
 
-    /// A message in a channel.
+    /// Sends a message to a channel.
     pub(super) async fn send(&self, channel: Snowflake, message: &Message) -> Result<Snowflake> {
-        self.turn().await;
+        self.pace().await;
         let sent =
             self.http.send_message(ChannelId::new(channel.0), Vec::new(), &self.clean(message)).await?;
         Ok(Snowflake(sent.id.get()))
     }
 
-    /// Replaces a message.
+    /// Edits a message of the bot.
     pub(super) async fn edit(&self, channel: Snowflake, id: Snowflake, message: &Message) -> Result<()> {
-        self.turn().await;
+        self.pace().await;
         let (channel, id) = (ChannelId::new(channel.0), MessageId::new(id.0));
         self.http.edit_message(channel, id, &self.clean(message), Vec::new()).await?;
         Ok(())
     }
 
-    /// Shows that somebody is typing, for about ten seconds.
+    /// Shows the typing indicator for about ten seconds.
     pub(super) async fn typing(&self, channel: Snowflake) -> Result<()> {
-        self.turn().await;
+        self.pace().await;
         Ok(self.http.broadcast_typing(ChannelId::new(channel.0)).await?)
     }
 
-    /// A private thread to which only the bot can invite.
+    /// Creates a private thread to which only the bot can invite.
     pub(super) async fn create_private_thread(&self, channel: Snowflake, name: &str) -> Result<Snowflake> {
-        self.turn().await;
+        self.pace().await;
         let body = json!({"name": name, "type": 12, "invitable": false, "auto_archive_duration": 1440});
         let thread = self.http.create_thread(ChannelId::new(channel.0), &body, None).await?;
         Ok(Snowflake(thread.id.get()))
     }
 
-    /// Makes a person a member of a thread.
+    /// Adds a user to a thread.
     pub(super) async fn add_to_thread(&self, thread: Snowflake, user: Snowflake) -> Result<()> {
-        self.turn().await;
+        self.pace().await;
         let call = self.http.add_thread_channel_member(ChannelId::new(thread.0), UserId::new(user.0));
         Ok(call.await?)
     }
 
-    /// A direct message.
+    /// Sends a direct message.
     pub(super) async fn direct(&self, user: Snowflake, message: &Message) -> Result<()> {
         let channel = self.direct_channel(user).await?;
         self.send(channel, message).await.map(|_| ())
     }
 
-    /// The channel for direct messages with a person.
+    /// Opens the channel for direct messages with a user.
     async fn direct_channel(&self, user: Snowflake) -> Result<Snowflake> {
-        self.turn().await;
+        self.pace().await;
         let body = json!({"recipient_id": user.to_string()});
         Ok(Snowflake(self.http.create_private_channel(&body).await?.id.get()))
     }
 
-    /// What a channel is.
+    /// Requests the kind of a channel.
     pub(super) async fn channel(&self, channel: Snowflake) -> Result<ChannelInfo> {
-        self.turn().await;
+        self.pace().await;
         let found = self.http.get_channel(ChannelId::new(channel.0)).await?;
         Ok(match found.guild() {
             Some(channel) => ChannelInfo {
@@ -239,15 +242,15 @@ impl Rest {
         })
     }
 
-    /// Who owns a server.
+    /// Requests the owner of a server.
     pub(super) async fn guild_owner(&self, guild: Snowflake) -> Result<Snowflake> {
-        self.turn().await;
+        self.pace().await;
         Ok(Snowflake(self.http.get_guild(GuildId::new(guild.0)).await?.owner_id.get()))
     }
 
-    /// Replaces all global commands.
+    /// Registers the global commands, and removes all others.
     pub(super) async fn set_commands(&self, commands: &serde_json::Value) -> Result<Vec<Command>> {
-        self.turn().await;
+        self.pace().await;
         Ok(self.http.create_global_commands(commands).await?)
     }
 }

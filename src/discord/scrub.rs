@@ -1,25 +1,26 @@
-//! Keeps live tokens and capabilities out of what is said.
+//! Removes live tokens and capabilities from texts.
 //!
-//! Texts are taken apart into words of token characters (RFC 6750 §2.1, `b64token`); a word, or a part of one between
-//! `=`, `/`, `.`, `+`, `~`, whose fingerprint belongs to a live secret is replaced.
+//! A text is split into words of token characters (RFC 6750 §2.1, `b64token`). A word, or a part of
+//! one between `=`, `/`, `.`, `+` and `~`, is replaced if its fingerprint is live.
 
 use std::{fmt, ops::Range, sync::Arc};
 
 use crate::secret::Fingerprint;
 
-/// What stands in the place of a secret.
+/// The text that replaces a secret.
 const REPLACEMENT: &str = "[secret removed]";
-/// Shorter words are no tokens.
+/// The shortest token in characters.
 const MIN_TOKEN: usize = 16;
-/// A word with more joints than this is looked at whole and in stretches of at most [`MAX_SPAN`] of its parts, which
-/// takes time in proportion to its length.
+/// The number of joints up to which all stretches of a word's parts are checked. A word with more
+/// joints is checked as a whole and in stretches of at most [`MAX_SPAN`] parts. So the time stays
+/// proportional to the length of the word.
 const MAX_JOINTS: usize = 16;
 /// A signed token (RFC 7519 §3) has three parts, an encrypted one five; base64 padding adds two.
 const MAX_SPAN: usize = 6;
-/// An unfinished word is held back until it is this long, in bytes.
+/// The length in bytes up to which an incomplete word is held back.
 const MAX_HELD: usize = 64 * 1024;
 
-/// Knows which fingerprints are those of live secrets.
+/// Removes the secrets whose fingerprints are live.
 #[derive(Clone)]
 pub struct Scrubber(Arc<dyn Fn(&Fingerprint) -> bool + Send + Sync>);
 
@@ -30,13 +31,13 @@ impl fmt::Debug for Scrubber {
 }
 
 impl Scrubber {
-    /// `is_live` says whether a fingerprint is that of a token or capability that somebody could use now. It is asked
-    /// often and must not block.
+    /// Creates a scrubber. `is_live` returns whether a fingerprint belongs to a token or capability
+    /// that works now. It is called often and must not block.
     pub fn new(is_live: impl Fn(&Fingerprint) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(is_live))
     }
 
-    /// The text without live secrets.
+    /// Returns the text without live secrets.
     pub fn clean(&self, text: &str) -> String {
         let mut clean = String::with_capacity(text.len());
         let mut rest = text;
@@ -67,7 +68,7 @@ fn is_token_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~' | '+' | '/' | '=')
 }
 
-/// The parts of a word that could be a token, longest first.
+/// Returns the parts of a word that could be a token, the longest first.
 fn candidates(word: &str) -> Vec<Range<usize>> {
     if word.len() < MIN_TOKEN {
         return Vec::new();
@@ -77,7 +78,8 @@ fn candidates(word: &str) -> Vec<Range<usize>> {
     let span = if joints.len() <= MAX_JOINTS { MAX_JOINTS } else { MAX_SPAN };
     let mut parts: Vec<Range<usize>> = std::iter::once(0..word.len()).collect();
     for (first, start) in std::iter::once(0).chain(joints.iter().map(|at| at + 1)).enumerate() {
-        // A token may end before a joint (a full stop after it) or with it (base64 padding), or where the word ends.
+        // A token can end before a joint (a full stop after it), after a joint (base64 padding), or
+        // at the end of the word.
         let following = joints.iter().skip(first).take(span + 1);
         for end in following
             .flat_map(|at| [*at, at + 1])
@@ -93,8 +95,8 @@ fn candidates(word: &str) -> Vec<Range<usize>> {
     parts
 }
 
-/// Scrubs a text that comes in pieces: a word is passed on when it is whole, so that no piece of a secret gets out
-/// before the rest of it has been seen.
+/// Scrubs a text that arrives in pieces. A word is held back until it is whole, so that no piece of
+/// a secret becomes visible.
 #[derive(Debug)]
 pub(super) struct Stream {
     scrubber: Scrubber,
@@ -106,12 +108,12 @@ impl Stream {
         Self { scrubber, held: String::new() }
     }
 
-    /// Something whole that is no part of the stream.
+    /// Scrubs a whole text that is not part of the stream.
     pub(super) fn clean(&self, text: &str) -> String {
         self.scrubber.clean(text)
     }
 
-    /// Takes more; gives what is safe to show.
+    /// Adds a piece. Returns the text that is safe to show.
     pub(super) fn push(&mut self, text: &str) -> String {
         self.held.push_str(text);
         let word = self
@@ -126,7 +128,7 @@ impl Stream {
         self.scrubber.clean(&whole)
     }
 
-    /// No more comes.
+    /// Ends the stream. Returns the incomplete last word.
     pub(super) fn finish(&mut self) -> String {
         self.scrubber.clean(&std::mem::take(&mut self.held))
     }
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_live_token_is_removed_wherever_it_stands() {
+    fn a_live_token_is_removed_from_any_surroundings() {
         for (around, clean) in [
             ("the token is {}.", "the token is [secret removed]."),
             ("`{}`", "`[secret removed]`"),
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_stays_as_it_is() {
+    fn a_text_without_live_secrets_stays_unchanged() {
         let text =
             "See https://example.org/a/b/c.d/e?f=g and sha256=0123456789abcdef0123456789abcdef — ünïcode 🙂";
         assert_eq!(scrubber().clean(text), text);
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_comes_in_pieces_never_shows_a_piece() {
+    fn a_token_in_pieces_never_shows_a_piece() {
         let text = format!("before {JWT} after");
         for size in 1..20 {
             let mut stream = Stream::new(scrubber());
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_at_the_end_of_a_very_long_word_is_found_too() {
+    fn a_token_at_the_end_of_a_very_long_word_is_removed() {
         let long = "a/".repeat(5000);
         assert_eq!(scrubber().clean(&format!("{long}{JWT}")), format!("{long}[secret removed]"));
     }

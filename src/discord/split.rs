@@ -1,7 +1,8 @@
-//! Splits long Markdown into messages: at line ends or spaces where there are any, code fences kept whole by closing
-//! them at the end of one message and opening them again in the next, and no emoji taken apart.
+//! Splits long Markdown into messages, at line ends or spaces if possible, and never inside an
+//! emoji. A code fence stays whole: it is closed at the end of one message and opened again in the
+//! next.
 
-/// As Discord counts.
+/// Counts a text in UTF-16 units, as Discord does.
 pub(super) fn utf16_len(text: &str) -> usize {
     text.chars().map(char::len_utf16).sum()
 }
@@ -9,14 +10,14 @@ pub(super) fn utf16_len(text: &str) -> usize {
 /// An open code fence (CommonMark §4.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fence {
-    /// The backticks or tildes that opened it, and close it.
+    /// The backticks or tildes that open and close the fence.
     pub(super) marker: String,
-    /// What stood behind them, for the colours.
+    /// The info string after the marker, which names the language.
     pub(super) info: String,
 }
 
 impl Fence {
-    /// What opens it again, with its line end.
+    /// Returns the line that opens the fence again.
     pub(super) fn opening(&self) -> String {
         format!("{}{}\n", self.marker, self.info)
     }
@@ -36,7 +37,7 @@ impl Fence {
     }
 }
 
-/// The fence that is open at the end of `text`, and where its opening line begins.
+/// Returns the fence that is open at the end of `text`, and the position of its opening line.
 pub(super) fn open_fence(text: &str) -> Option<(Fence, usize)> {
     let mut open: Option<(Fence, usize)> = None;
     let mut start = 0;
@@ -52,8 +53,8 @@ pub(super) fn open_fence(text: &str) -> Option<(Fence, usize)> {
     open
 }
 
-/// `text` with its open fence closed.
-pub(super) fn closed(text: &str) -> String {
+/// Returns `text` with its open fence closed.
+pub(super) fn with_closed_fence(text: &str) -> String {
     match open_fence(text) {
         Some((fence, _)) if text.ends_with('\n') => format!("{text}{}", fence.marker),
         Some((fence, _)) => format!("{text}\n{}", fence.marker),
@@ -61,17 +62,18 @@ pub(super) fn closed(text: &str) -> String {
     }
 }
 
-/// The longest info string that is repeated when a fence is opened again.
+/// The longest info string that is repeated when a fence is opened again, in UTF-16 units.
 const MAX_INFO: usize = 30;
 
-/// Takes one message off the front of a text that is longer than `limit` UTF-16 units; `None` when it fits, closed
-/// fence included. The head is at most `limit` long, and the rest begins with whatever fence the head had to close.
-pub(super) fn cut(text: &str, limit: usize) -> Option<(String, String)> {
-    if utf16_len(&closed(text)) <= limit {
+/// Takes one message off the front of a text that is longer than `limit` UTF-16 units. Returns
+/// `None` when the text fits with its fence closed. The head is at most `limit` long. If it closes
+/// an open fence, the rest opens that fence again.
+pub(super) fn take_message(text: &str, limit: usize) -> Option<(String, String)> {
+    if utf16_len(&with_closed_fence(text)) <= limit {
         return None;
     }
-    // Room to close a fence: a line end and at most 16 marks.
-    let window = prefix(text, limit.saturating_sub(17));
+    // The message must have room for a closing fence: a line end and at most 16 marks.
+    let window = prefix_len(text, limit.saturating_sub(17));
     let at = break_point(text, window);
     let (head, rest) = (&text[..at], text[at..].strip_prefix('\n').unwrap_or(&text[at..]));
     let rest = match open_fence(head) {
@@ -83,24 +85,24 @@ pub(super) fn cut(text: &str, limit: usize) -> Option<(String, String)> {
         }
         None => rest.to_owned(),
     };
-    Some((closed(head.trim_end()), rest))
+    Some((with_closed_fence(head.trim_end()), rest))
 }
 
-/// All messages of a text.
+/// Splits a whole text.
 #[cfg(test)]
 fn split(text: &str, limit: usize) -> Vec<String> {
     let mut parts = Vec::new();
     let mut rest = text.to_owned();
-    while let Some((head, tail)) = cut(&rest, limit) {
+    while let Some((head, tail)) = take_message(&rest, limit) {
         parts.push(head);
         rest = tail;
     }
-    parts.push(closed(&rest));
+    parts.push(with_closed_fence(&rest));
     parts
 }
 
-/// The length in bytes of the longest beginning of at most `limit` UTF-16 units.
-fn prefix(text: &str, limit: usize) -> usize {
+/// Returns the length in bytes of the longest beginning with at most `limit` UTF-16 units.
+fn prefix_len(text: &str, limit: usize) -> usize {
     let mut units = 0;
     for (at, c) in text.char_indices() {
         units += c.len_utf16();
@@ -111,7 +113,7 @@ fn prefix(text: &str, limit: usize) -> usize {
     text.len()
 }
 
-/// Where to break within the first `window` bytes.
+/// Returns the position of the break within the first `window` bytes.
 fn break_point(text: &str, window: usize) -> usize {
     let head = &text[..window];
     let late = |at: usize| at * 2 > window;
@@ -120,14 +122,14 @@ fn break_point(text: &str, window: usize) -> usize {
         (None, Some(space)) => space + 1,
         (None, None) => whole_character(text, window),
     };
-    // A fence that was opened at the very end would be an empty block: it belongs to the next message.
+    // A fence that opens at the very end would be an empty block, so it moves to the next message.
     match open_fence(&text[..at]) {
         Some((_, start)) if start > 0 && !text[start..at].trim_end().contains('\n') => start,
         _ => at,
     }
 }
 
-/// Goes back from `at` to where no combined character is taken apart.
+/// Moves a position back until it is not inside a combined character.
 fn whole_character(text: &str, at: usize) -> usize {
     let joins = |c: char| matches!(c, '\u{200d}' | '\u{fe0e}' | '\u{fe0f}' | '\u{300}'..='\u{36f}' | '\u{1f3fb}'..='\u{1f3ff}' | '\u{20e3}');
     let flag = |c: char| matches!(c, '\u{1f1e6}'..='\u{1f1ff}');
@@ -158,11 +160,11 @@ mod tests {
     fn a_text_that_fits_stays_whole() {
         assert_eq!(split("hello", 2000), ["hello"]);
         assert_eq!(split(&"🙂".repeat(1000), 2000).len(), 1);
-        assert_eq!(cut("", 2000), None);
+        assert_eq!(take_message("", 2000), None);
     }
 
     #[test]
-    fn length_is_counted_as_discord_counts_and_lines_are_preferred() {
+    fn a_long_text_is_split_at_line_ends_by_its_length_in_utf16_units() {
         let parts = split(&"🙂".repeat(1001), 2000);
         assert_eq!(parts.len(), 2);
         assert!(parts.iter().all(|part| utf16_len(part) <= 2000));
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fence_is_closed_and_opened_again_with_its_language() {
+    fn a_split_fence_is_closed_and_opened_again_with_its_language() {
         let text = format!("Look:\n```rust\n{}```\nDone.", "let a = 1;\n".repeat(400));
         let parts = split(&text, 2000);
         assert!(parts.len() > 2);
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fence_opened_at_the_very_end_moves_to_the_next_message() {
+    fn a_fence_that_opens_at_the_very_end_moves_to_the_next_message() {
         let text = format!("{}\n```text\n{}\n```", "a ".repeat(985), "b ".repeat(200));
         let parts = split(&text, 2000);
         assert!(!parts[0].contains("```"), "{}", parts[0]);
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn no_emoji_is_taken_apart() {
+    fn no_emoji_is_split() {
         let family = "👩\u{200d}👩\u{200d}👧";
         for pad in 0..12 {
             let text = format!("{}{}", "x".repeat(pad), family.repeat(300));
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_lost_and_nothing_is_too_long_whatever_the_text() {
+    fn splitting_any_text_loses_nothing_and_keeps_the_limit() {
         let mut seed = 0x2545_f491_4f6c_dd1d_u64;
         let mut random = |n: usize| {
             seed ^= seed << 13;

@@ -1,7 +1,8 @@
-//! One turn of a conversation: the prompt goes to the worker, and what it says becomes messages.
+//! One turn of a conversation: sends the prompt to the worker, and shows the worker's updates as
+//! messages.
 //!
-//! Text is streamed by edits, at most one a second, and the newest text wins. A turn ends with the worker's last update,
-//! by `/new`, or with the bot.
+//! Text is streamed by edits, at most one a second, and the newest text wins. A turn ends with the
+//! worker's last update, by `/new`, or when the bot shuts down.
 
 use std::time::Duration;
 
@@ -10,28 +11,28 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    bot::{Bot, Shared},
-    permission::Question,
-    screen::Screen,
-    wire::{Message, plain},
+    bot::{Bot, BotHandle},
+    permission::PermissionQuestion,
+    turn_messages::TurnMessages,
+    wire::{Message, escape_markdown},
 };
 use crate::{
     agent::{Conversation, PromptError, Update, Workers},
     ids::Snowflake,
 };
 
-/// Discord shows typing for ten seconds.
+/// Discord shows the typing indicator for ten seconds.
 const TYPING_EVERY: Duration = Duration::from_secs(8);
-/// After so many messages in a row that could not be sent there is nobody to talk to.
+/// The number of failed requests in a row after which the channel counts as unreachable.
 const MAX_FAILURES: u32 = 5;
 
 /// Begins a turn in a task of its own.
-pub(super) fn begin(bot: &Shared, workers: &Workers, conversation: Conversation, prompt: String) {
-    let (inner, workers) = (bot.clone(), workers.clone());
-    bot.spawn(async move { run(inner, workers, conversation, prompt).await });
+pub(super) fn begin(bot: &BotHandle, workers: &Workers, conversation: Conversation, prompt: String) {
+    let (task, workers) = (bot.clone(), workers.clone());
+    bot.spawn(async move { run(task, workers, conversation, prompt).await });
 }
 
-async fn run(bot: Shared, workers: Workers, conversation: Conversation, prompt: String) {
+async fn run(bot: BotHandle, workers: Workers, conversation: Conversation, prompt: String) {
     let channel = conversation.id.0;
     let started = {
         let _typing = Typing::start(&bot, channel);
@@ -40,21 +41,21 @@ async fn run(bot: Shared, workers: Workers, conversation: Conversation, prompt: 
     let updates = match started {
         Ok(updates) => updates,
         Err(error) => {
-            info!(conversation = %conversation.id, %error, "a prompt did not reach a worker");
+            info!(conversation = %conversation.id, %error, "cannot send a prompt to a worker");
             let text = not_started(&bot, &error);
             if let Err(error) = bot.rest.send(channel, &Message::text(text)).await {
-                warn!(conversation = %conversation.id, %error, "nobody could be told");
+                warn!(conversation = %conversation.id, %error, "cannot report that to the user");
             }
             return;
         }
     };
-    let (number, stop) = bot.turns.begin(conversation.id);
+    let (number, stop) = bot.running_turns.begin(conversation.id);
     let _typing = Typing::start(&bot, channel);
-    let mut screen = Screen::new(&bot, channel);
-    let all_sent = show(&bot, &conversation, updates, &stop, &mut screen).await;
-    bot.turns.finished(conversation.id, number);
+    let mut messages = TurnMessages::new(&bot, channel);
+    let all_sent = show(&bot, &conversation, updates, &stop, &mut messages).await;
+    bot.running_turns.finished(conversation.id, number);
     if !all_sent {
-        warn!(conversation = %conversation.id, "nothing can be sent there: the turn is cancelled");
+        warn!(conversation = %conversation.id, "cannot send anything to this conversation, so its turn is cancelled");
         workers.cancel(conversation.id).await;
     }
 }
@@ -62,69 +63,72 @@ async fn run(bot: Shared, workers: Workers, conversation: Conversation, prompt: 
 fn not_started(bot: &Bot, error: &PromptError) -> String {
     match error {
         PromptError::Busy => {
-            "-# The agent is still working on the last prompt: wait, or `/stop` it.".to_owned()
+            "-# The agent is still working on the last prompt. Wait, or use `/stop`.".to_owned()
         }
         PromptError::TooMany(n) => {
             format!(
-                "-# {n} agents are running, which is the limit. Idle ones end by themselves: try again later."
+                "-# {n} agents are running, which is the limit. Try again later, when an idle one has ended."
             )
         }
         error => {
-            format!("The agent could not be started: {}.", plain(&bot.scrubber.clean(&error.to_string())))
+            format!(
+                "The agent could not be started: {}.",
+                escape_markdown(&bot.scrubber.clean(&error.to_string()))
+            )
         }
     }
 }
 
-/// Shows the turn until it ends. `false` when nothing can be sent any more.
+/// Shows the turn until it ends. Returns `false` when the channel is unreachable.
 async fn show(
-    bot: &Shared,
+    bot: &BotHandle,
     conversation: &Conversation,
     mut updates: mpsc::Receiver<Update>,
     stop: &CancellationToken,
-    screen: &mut Screen<'_>,
+    messages: &mut TurnMessages<'_>,
 ) -> bool {
-    let mut questions: Vec<Question> = Vec::new();
+    let mut questions: Vec<PermissionQuestion> = Vec::new();
     loop {
-        let due = screen.due();
+        let due = messages.due();
         let last = tokio::select! {
             biased;
             () = stop.cancelled() => break,
             () = bot.shutdown.cancelled() => {
-                screen.answer.note("The bot is stopping; this turn ends here.");
+                messages.text.note("I am shutting down, so this turn ends here.");
                 true
             }
-            () = tokio::time::sleep_until(due), if screen.dirty => {
-                screen.flush().await;
+            () = tokio::time::sleep_until(due), if messages.dirty => {
+                messages.flush().await;
                 false
             }
             update = updates.recv() => match update {
                 Some(Update::Permission(request)) => {
-                    screen.answer.seal();
-                    screen.flush().await;
-                    questions.extend(Question::ask(bot, conversation, request).await);
+                    messages.text.seal();
+                    messages.flush().await;
+                    questions.extend(PermissionQuestion::ask(bot, conversation, request).await);
                     false
                 }
-                update => screen.take(update),
+                update => messages.apply(update),
             },
         };
         if last {
             break;
         }
-        if screen.failures >= MAX_FAILURES {
+        if messages.failures >= MAX_FAILURES {
             return false;
         }
     }
     for question in questions {
         question.close(bot).await;
     }
-    screen.end().await
+    messages.end().await
 }
 
-/// Shows that somebody is typing, until dropped.
+/// Shows the typing indicator until dropped.
 struct Typing(tokio::task::JoinHandle<()>);
 
 impl Typing {
-    fn start(bot: &Shared, channel: Snowflake) -> Self {
+    fn start(bot: &BotHandle, channel: Snowflake) -> Self {
         let bot = bot.clone();
         Self(tokio::spawn(async move {
             while bot.rest.typing(channel).await.is_ok() {

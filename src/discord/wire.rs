@@ -1,7 +1,7 @@
-//! What goes over the wire to Discord: messages, embeds, components, modals, answers to interactions.
+//! The JSON of messages, embeds, components, modals and answers to interactions.
 //!
-//! Limits of Discord's that a message has to keep: 2,000 UTF-16 units of content, 512 characters of a button's URL, 100
-//! of a custom_id, 80 of a label, 5 rows of 5 buttons.
+//! Discord's limits for a message: 2,000 UTF-16 units of content, 512 characters in a button's URL,
+//! 100 in a custom_id, 80 in a label, 5 rows of 5 buttons.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -16,10 +16,11 @@ pub(super) const MAX_BUTTON_URL: usize = 512;
 const MAX_LABEL: usize = 80;
 /// Buttons in a row, and rows in a message.
 const ROW: usize = 5;
-/// Only the person who asked sees it.
+/// The flag of a message that only the user of the interaction sees.
 const EPHEMERAL: u32 = 1 << 6;
 
-/// A message, as it is sent or as it replaces an earlier version of itself: what is not said here is cleared.
+/// A message, as it is sent or as it replaces its earlier version. An edit clears every part that
+/// is absent here.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Message {
     pub(super) content: String,
@@ -35,7 +36,7 @@ fn is_zero(flags: &u32) -> bool {
     *flags == 0
 }
 
-/// Nobody is notified but those named.
+/// The users whom a message notifies; all others are only mentioned.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct AllowedMentions {
     parse: Vec<String>,
@@ -54,7 +55,7 @@ pub(super) struct Embed {
     pub(super) fields: Vec<Field>,
 }
 
-/// A part of an embed.
+/// A field of an embed.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Field {
     pub(super) name: String,
@@ -83,54 +84,55 @@ pub(super) struct Button {
 }
 
 impl Button {
-    /// Opens a web page.
+    /// A button that opens a web page.
     pub(super) fn link(label: &str, url: &str) -> Self {
         Self { kind: 2, style: 5, label: shorten(label, MAX_LABEL), custom_id: None, url: Some(url.into()) }
     }
 
-    /// Comes back to us.
+    /// A button whose press is sent to the bot.
     pub(super) fn press(label: &str, custom_id: String) -> Self {
         Self { kind: 2, style: 1, label: shorten(label, MAX_LABEL), custom_id: Some(custom_id), url: None }
     }
 }
 
 impl Message {
-    /// Just text.
+    /// A message of text alone.
     pub(super) fn text(content: impl Into<String>) -> Self {
         Self { content: content.into(), ..Self::default() }
     }
 
-    /// Just an embed.
+    /// A message of one embed alone.
     pub(super) fn embed(embed: Embed) -> Self {
         Self { embeds: vec![embed], ..Self::default() }
     }
 
-    /// With buttons, at most 25.
+    /// The same message with these buttons, at most 25.
     pub(super) fn buttons(mut self, buttons: Vec<Button>) -> Self {
         self.components =
             buttons.chunks(ROW).take(ROW).map(|row| Row { kind: 1, components: row.to_vec() }).collect();
         self
     }
 
-    /// Of its buttons.
+    /// Returns the custom_ids of its buttons.
     pub(super) fn custom_ids(&self) -> Vec<String> {
         let buttons = self.components.iter().flat_map(|row| &row.components);
         buttons.filter_map(|button| button.custom_id.clone()).collect()
     }
 
-    /// For the person who asked alone. Only answers to interactions can be.
+    /// The same message, visible to the user of the interaction alone. Only answers to interactions
+    /// can be ephemeral.
     pub(super) fn ephemeral(mut self) -> Self {
         self.flags = EPHEMERAL;
         self
     }
 
-    /// This person is notified when the text mentions them.
+    /// The same message, which notifies this user when its text mentions them.
     pub(super) fn notifying(mut self, user: Snowflake) -> Self {
         self.allowed_mentions.users.push(user.to_string());
         self
     }
 
-    /// The same without flags, which an edit cannot change.
+    /// The same message without flags, which an edit cannot change.
     pub(super) fn for_edit(&self) -> Self {
         Self { flags: 0, ..self.clone() }
     }
@@ -141,11 +143,11 @@ impl Message {
 pub(super) enum Response {
     /// A message.
     Message(Message),
-    /// A message follows, for the person who asked alone.
+    /// An acknowledgement; an ephemeral message follows.
     Deferred,
-    /// Replaces the message that the button is on.
+    /// The new version of the message with the pressed button.
     Update(Message),
-    /// The choices of an autocompletion, as name and value alike.
+    /// The choices of an autocompletion, each of them both name and value.
     Choices(Vec<String>),
     /// A form with one line of text.
     Modal {
@@ -153,18 +155,18 @@ pub(super) enum Response {
         custom_id: String,
         /// At most 45 characters.
         title: String,
-        /// Of the one field; at most 45 characters.
+        /// The label of the one field, at most 45 characters.
         label: String,
-        /// Inside the empty field.
+        /// The hint in the empty field.
         placeholder: String,
     },
 }
 
-/// The one field of a modal.
+/// The custom_id of the one field of a modal.
 pub(super) const MODAL_FIELD: &str = "code";
 
 impl Response {
-    /// As Discord takes it.
+    /// Returns the body of the request.
     pub(super) fn body(&self) -> Value {
         match self {
             Self::Message(message) => json!({"type": 4, "data": message}),
@@ -186,7 +188,7 @@ impl Response {
     }
 }
 
-/// At most `limit` UTF-16 units, ending in `…` where something was cut.
+/// Shortens a text to at most `limit` UTF-16 units. A shortened text ends in `…`.
 pub(super) fn shorten(text: &str, limit: usize) -> String {
     if super::split::utf16_len(text) <= limit {
         return text.to_owned();
@@ -199,9 +201,9 @@ pub(super) fn shorten(text: &str, limit: usize) -> String {
     kept.chain(['…']).collect()
 }
 
-/// Somebody else's words as code, so that they are neither Markdown nor a mention.
-pub(super) fn code(text: &str) -> String {
-    let plain: String = text
+/// Writes a foreign text as inline code, so that it is neither Markdown nor a mention.
+pub(super) fn inline_code(text: &str) -> String {
+    let clean: String = text
         .chars()
         .map(|c| {
             if c == '`' {
@@ -213,11 +215,11 @@ pub(super) fn code(text: &str) -> String {
             }
         })
         .collect();
-    format!("`{}`", shorten(if plain.trim().is_empty() { "?" } else { plain.trim() }, 100))
+    format!("`{}`", shorten(if clean.trim().is_empty() { "?" } else { clean.trim() }, 100))
 }
 
-/// A sentence that may hold somebody else's words, without Markdown in it.
-pub(super) fn plain(text: &str) -> String {
+/// Escapes Markdown and mentions in a sentence with foreign text.
+pub(super) fn escape_markdown(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -229,8 +231,8 @@ pub(super) fn plain(text: &str) -> String {
     escaped
 }
 
-/// A time as each reader's Discord shows it, relative to now.
-pub(super) fn relative(at: crate::sys::clock::UnixTime) -> String {
+/// Writes a time that each reader's Discord shows relative to now.
+pub(super) fn relative_time(at: crate::sys::clock::UnixTime) -> String {
     format!("<t:{at}:R>")
 }
 
@@ -239,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_notified_unless_named() {
+    fn a_message_notifies_only_the_named_users() {
         let quiet = serde_json::to_value(Message::text("@everyone <@1>")).expect("a value");
         assert_eq!(
             quiet,
@@ -250,15 +252,15 @@ mod tests {
     }
 
     #[test]
-    fn labels_and_foreign_words_are_cut_and_defused() {
+    fn labels_are_shortened_and_foreign_text_has_no_markup_or_mentions() {
         let button = Button::press(&"🙂".repeat(50), "id".into());
         assert_eq!(super::super::split::utf16_len(&button.label), 79);
-        assert_eq!(code("a`b\n@everyone"), "`a'b @everyone`");
-        assert_eq!(plain("*@here* [x](y)"), "\\*@\u{200b}here\\* \\[x\\](y)");
+        assert_eq!(inline_code("a`b\n@everyone"), "`a'b @everyone`");
+        assert_eq!(escape_markdown("*@here* [x](y)"), "\\*@\u{200b}here\\* \\[x\\](y)");
     }
 
     #[test]
-    fn an_edit_carries_no_flags() {
+    fn an_edit_has_no_flags() {
         let message = Message::text("x").ephemeral();
         assert_eq!(serde_json::to_value(&message).expect("a value")["flags"], 64);
         assert!(serde_json::to_value(message.for_edit()).expect("a value").get("flags").is_none());

@@ -170,9 +170,12 @@ impl Intended {
         Self(intent)
     }
 
-    /// The intent.
-    pub fn intent(&self) -> &Intent {
-        &self.0
+    /// An intent for tests that send without a store.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn for_tests() -> Self {
+        let fingerprint = || Fingerprint::of("test");
+        let spending = Spending::Code { state: fingerprint(), code: fingerprint() };
+        Self(Intent { spending, at: 0, token_endpoint: String::new() })
     }
 
     /// Pairs the answer with the intent of its request.
@@ -184,6 +187,12 @@ impl Intended {
 // === impl Unread ===
 
 impl Unread {
+    /// The answer, for tests of the client.
+    #[cfg(test)]
+    pub(crate) fn for_tests(&self) -> &Answer {
+        &self.answer
+    }
+
     /// For [`TenantLock::record`](super::TenantLock::record) alone.
     pub(super) fn for_the_journal(&self) -> (&Intent, &Answer) {
         (&self.intent, &self.answer)
@@ -210,10 +219,7 @@ impl Answered {
     /// An answer for tests of its meaning, in no journal.
     #[cfg(any(test, feature = "test-util"))]
     pub fn for_tests(answer: Answer) -> Self {
-        let fingerprint = || Fingerprint::of("test");
-        let spending = Spending::Code { state: fingerprint(), code: fingerprint() };
-        let token_endpoint = String::new();
-        Self { intent: Intent { spending, at: answer.at, token_endpoint }, answer }
+        Self { intent: Intended::for_tests().0, answer }
     }
 
     /// The intent of its request.

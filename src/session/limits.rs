@@ -48,3 +48,14 @@ pub fn in_words(duration: Duration) -> String {
         minutes => format!("{minutes} minutes"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_in_minutes() {
+        assert_eq!(in_words(Duration::from_secs(60)), "1 minute");
+        assert_eq!(in_words(PENDING_LIFETIME), "15 minutes");
+    }
+}

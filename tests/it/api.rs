@@ -1,15 +1,16 @@
-//! The token API on its socket: who gets what, and in which words it refuses.
+//! The token API on its socket: the rights of each capability, and the problems of refused
+//! requests.
 
 use std::{path::PathBuf, sync::Arc};
 
 use serde_json::{Value, json};
 use threadkey::{
-    agent::{Capabilities, Conversation, Holder},
+    agent::{Capabilities, Conversation, Holder, TokenSource as _},
     api::{self, ApiSettings},
-    broker::Broker,
+    broker::{Broker, WorkerTokens},
     ids::{ConversationId, Principal, Snowflake, Tenant},
     oauth::{Client, Pasted, Provider, ProviderSettings, Providers},
-    secret::Capability,
+    secret::{AccessToken, Capability},
     store::{FileStore, FileStoreOptions},
     sys::clock::Clock,
 };
@@ -41,7 +42,7 @@ pub(super) struct Rig {
     _folder: tempfile::TempDir,
 }
 
-/// An answer, taken apart.
+/// The parts of an answer.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -75,14 +76,14 @@ impl Rig {
         Self { server, clock, broker, capabilities, socket, shutdown, served, _folder: folder }
     }
 
-    pub(super) async fn sign_in(&self, who: Principal, account: &str) {
-        let tenant = Tenant::new("acme".parse().unwrap(), who);
-        let started = self.broker.start(&tenant, who).await.unwrap();
+    pub(super) async fn sign_in(&self, principal: Principal, account: &str) {
+        let tenant = Tenant::new("acme".parse().unwrap(), principal);
+        let started = self.broker.start(&tenant, principal).await.unwrap();
         let callback = browser::sign_in(started.authorize_url.as_str(), account).await;
-        self.broker.finish(who, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
+        self.broker.finish(principal, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
     }
 
-    /// A worker of this person, in a conversation of its own.
+    /// Issues a capability for a worker of this owner, in a conversation of its own.
     pub(super) fn worker(&self, id: u64, owner: Snowflake, shared_guild: Option<Snowflake>) -> Capability {
         let conversation = Conversation { id: ConversationId(Snowflake(id)), owner, shared_guild };
         let providers = vec!["acme".parse().unwrap(), "removed".parse().unwrap()];
@@ -104,7 +105,7 @@ impl Rig {
 
     async fn raw(&self, request: &str) -> Answer {
         let mut stream = UnixStream::connect(&self.socket).await.unwrap();
-        // A request that is refused early may not be read to its end.
+        // The server may refuse a request before it has read all of it.
         let _ = stream.write_all(request.as_bytes()).await;
         let mut text = Vec::new();
         let _ = stream.read_to_end(&mut text).await;
@@ -129,7 +130,7 @@ fn assert_problem(answer: &Answer, status: u16, code: &str) {
 }
 
 #[tokio::test]
-async fn who_loses_the_capability_while_a_refresh_is_under_way_is_given_no_token() {
+async fn a_capability_revoked_during_a_refresh_gets_no_token() {
     let rig = Rig::start().await;
     rig.sign_in(Principal::User(ALICE), "alice").await;
     rig.clock.advance(86_400);
@@ -146,7 +147,7 @@ async fn who_loses_the_capability_while_a_refresh_is_under_way_is_given_no_token
     assert_problem(&answer, 401, "unauthorized");
     let next = rig.worker(1, ALICE, None);
     assert_eq!(rig.get("/v1/token/acme", Some(&next)).await.status, 200);
-    assert_eq!(rig.server.events().of("alice").refreshes, 1, "what came back is kept");
+    assert_eq!(rig.server.events().of("alice").refreshes, 1, "the new token is kept");
 }
 
 #[tokio::test]
@@ -167,7 +168,7 @@ async fn a_capability_opens_only_its_own_principal_and_providers() {
 }
 
 #[tokio::test]
-async fn without_a_live_capability_nothing_is_answered() {
+async fn a_token_request_without_a_live_capability_is_unauthorized() {
     let rig = Rig::start().await;
     rig.sign_in(Principal::User(ALICE), "alice").await;
     let old = rig.worker(1, ALICE, None);
@@ -185,7 +186,7 @@ async fn without_a_live_capability_nothing_is_answered() {
 }
 
 #[tokio::test]
-async fn a_provider_that_a_worker_may_not_use_looks_like_one_that_there_is_not() {
+async fn a_disallowed_provider_looks_the_same_as_a_missing_one() {
     let rig = Rig::start().await;
     let worker = rig.worker(1, ALICE, None);
     for name in ["other", "Not-A-Name", "%2e%2e"] {
@@ -197,7 +198,7 @@ async fn a_provider_that_a_worker_may_not_use_looks_like_one_that_there_is_not()
 }
 
 #[tokio::test]
-async fn the_servers_session_serves_only_where_sharing_is_on_and_the_owner_has_none() {
+async fn a_servers_session_serves_only_members_without_a_session_of_their_own() {
     let rig = Rig::start().await;
     rig.sign_in(Principal::Guild(GUILD), "team").await;
     let (member, stranger) = (rig.worker(1, ALICE, Some(GUILD)), rig.worker(2, BOB, None));
@@ -205,6 +206,43 @@ async fn the_servers_session_serves_only_where_sharing_is_on_and_the_owner_has_n
     assert_problem(&rig.get("/v1/token/acme", Some(&stranger)).await, 404, "no_session");
     rig.sign_in(Principal::User(ALICE), "alice").await;
     assert_eq!(rig.get("/v1/token/acme", Some(&member)).await.body["principal"], "user:803");
+}
+
+#[tokio::test]
+async fn a_token_for_a_worker_counts_as_a_secret_before_the_worker_has_it() {
+    let rig = Rig::start().await;
+    rig.sign_in(Principal::User(ALICE), "alice").await;
+    let is_secret = |answer: &Answer| {
+        let token = AccessToken::new(answer.body["access_token"].as_str().unwrap());
+        rig.capabilities.is_secret(&token.fingerprint())
+    };
+    let worker = rig.worker(1, ALICE, None);
+    let first = rig.get("/v1/token/acme", Some(&worker)).await;
+    assert!(is_secret(&first));
+    let body = json!({ "access_token": first.body["access_token"] }).to_string();
+    let second = rig.ask("POST", "/v1/token/acme/rejected", Some(worker.expose()), &body).await;
+    assert_ne!(second.body["access_token"], first.body["access_token"]);
+    assert!(is_secret(&second));
+}
+
+#[tokio::test]
+async fn a_workers_environment_gets_tokens_by_the_same_rule() {
+    let rig = Rig::start().await;
+    rig.sign_in(Principal::User(ALICE), "alice").await;
+    let tokens = WorkerTokens::new(rig.broker.clone(), rig.capabilities.clone());
+    let holder = |owner, providers: &[&str]| Holder {
+        conversation: Conversation { id: ConversationId(Snowflake(1)), owner, shared_guild: None },
+        providers: providers.iter().map(|name| name.parse().unwrap()).collect(),
+    };
+    let acme = "acme".parse().unwrap();
+    let token = tokens.token(&holder(ALICE, &["acme"]), &acme).await.unwrap();
+    assert!(rig.capabilities.is_secret(&token.fingerprint()));
+    for (holder, reason) in
+        [(holder(ALICE, &["other"]), "agent.providers"), (holder(BOB, &["acme"]), "acme/user:804")]
+    {
+        let error = tokens.token(&holder, &acme).await.unwrap_err();
+        assert!(error.contains(reason), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -249,7 +287,7 @@ async fn a_caller_that_hangs_up_in_mid_refresh_cancels_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_not_understood_is_told_as_a_problem_and_everything_has_a_bound() {
+async fn invalid_and_oversized_requests_are_answered_with_problems() {
     let rig = Rig::start().await;
     rig.sign_in(Principal::User(ALICE), "alice").await;
     let worker = rig.worker(1, ALICE, None);
@@ -278,12 +316,12 @@ async fn a_connection_answers_one_request_and_is_closed() {
     let rig = Rig::start().await;
     let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let answer = rig.raw(&request.repeat(2)).await;
-    assert_eq!((answer.status, answer.body.as_str()), (200, Some("ok\n")), "no second answer behind it");
+    assert_eq!((answer.status, answer.body.as_str()), (200, Some("ok\n")), "there is no second answer");
     assert!(answer.head.contains("connection: close"), "{answer:?}");
 }
 
 #[tokio::test]
-async fn the_socket_goes_with_its_server_and_requests_under_way_are_finished() {
+async fn a_shutdown_finishes_requests_in_progress_and_removes_the_socket() {
     let rig = Rig::start().await;
     rig.sign_in(Principal::User(ALICE), "alice").await;
     let worker = rig.worker(1, ALICE, None);

@@ -1,4 +1,4 @@
-//! What is in use is refreshed by itself, and only where that takes nothing away from anybody.
+//! Sessions in use are refreshed in the background, unless the refresh would revoke a token in use.
 
 use std::{
     sync::{
@@ -26,7 +26,7 @@ use crate::support::{
 const NOW: i64 = 1_795_358_672;
 const ALICE: Principal = Principal::User(Snowflake(803));
 
-/// Three quarters of an hour and the longest time after that; the token still serves.
+/// Three quarters of an hour plus the longest random delay; the token is still valid.
 const DUE: i64 = 2700 + 360;
 
 struct Rig {
@@ -40,7 +40,7 @@ fn tenant() -> Tenant {
     "acme/user:803".parse().unwrap()
 }
 
-/// Alice is signed in, at a provider whose refresh ends the life of the old access token or does not.
+/// Signs alice in at a provider whose refresh does or does not revoke the old access token.
 async fn signed_in(refresh_revokes_access: bool) -> Rig {
     let server = AuthServer::start(authserver::Options::default()).await;
     server.set_lifetimes(Lifetimes { access_token: Duration::from_secs(3600), ..Lifetimes::default() });
@@ -67,34 +67,35 @@ async fn signed_in(refresh_revokes_access: bool) -> Rig {
     Rig { server, clock, broker, _folder: folder }
 }
 
-/// The same are in use all the time.
+/// The set of sessions in use never changes.
 fn always() -> watch::Receiver<u64> {
     watch::Sender::new(0).subscribe()
 }
 
 #[tokio::test]
-async fn a_session_that_comes_into_use_is_refreshed_without_a_look_at_the_clock() {
+async fn a_session_that_comes_into_use_is_refreshed_without_polling() {
     let rig = signed_in(false).await;
     let before = rig.server.count();
     rig.clock.advance(DUE);
     let (used, others) = watch::channel(0);
-    let looks = Arc::new(AtomicU32::new(0));
+    let reads = Arc::new(AtomicU32::new(0));
     let in_use = {
-        let (used, looks) = (used.clone(), looks.clone());
+        let (used, reads) = (used.clone(), reads.clone());
         move || {
-            looks.fetch_add(1, Ordering::SeqCst);
+            reads.fetch_add(1, Ordering::SeqCst);
             if *used.borrow() > 0 { vec![tenant()] } else { Vec::new() }
         }
     };
     let broker = rig.broker.clone();
     let background = tokio::spawn(async move { broker.keep_fresh(in_use, others).await });
-    // Once, and once more when the store is watched: from now on there is no reason but the one below.
-    let looked = async {
-        while looks.load(Ordering::SeqCst) < 2 {
+    // The background task reads the set once, and once more when it watches the store. After that
+    // only the channel below wakes it.
+    let has_read_twice = async {
+        while reads.load(Ordering::SeqCst) < 2 {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), looked).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), has_read_twice).await.unwrap();
     used.send_replace(1);
     rig.server.settled(before + 1).await;
     background.abort();
@@ -103,7 +104,7 @@ async fn a_session_that_comes_into_use_is_refreshed_without_a_look_at_the_clock(
 }
 
 #[tokio::test]
-async fn a_session_in_use_is_refreshed_before_anybody_asks() {
+async fn a_session_in_use_is_refreshed_before_a_caller_asks() {
     let rig = signed_in(false).await;
     let before = rig.server.count();
     rig.clock.advance(DUE);
@@ -118,23 +119,23 @@ async fn a_session_in_use_is_refreshed_before_anybody_asks() {
 }
 
 #[tokio::test]
-async fn where_a_refresh_revokes_the_old_token_it_waits_until_somebody_needs_a_new_one() {
+async fn a_refresh_that_revokes_the_old_token_waits_until_a_caller_needs_a_new_one() {
     let rig = signed_in(true).await;
     let before = rig.server.count();
     rig.clock.advance(DUE);
-    let looks = AtomicU32::new(0);
+    let reads = AtomicU32::new(0);
     let in_use = || {
-        looks.fetch_add(1, Ordering::SeqCst);
+        reads.fetch_add(1, Ordering::SeqCst);
         vec![tenant()]
     };
-    // Nothing is sent while this time passes, and nothing has to be looked at by the clock.
+    // Nothing is sent while this time passes, and nothing polls.
     tokio::time::pause();
     let minute = tokio::time::timeout(Duration::from_secs(60), rig.broker.keep_fresh(in_use, always())).await;
     tokio::time::resume();
     minute.unwrap_err();
     assert!(
-        (1..=2).contains(&looks.load(Ordering::SeqCst)),
-        "once, and once the store is watched: {looks:?}"
+        (1..=2).contains(&reads.load(Ordering::SeqCst)),
+        "once, and once the store is watched: {reads:?}"
     );
     let lease = rig.broker.token(&tenant(), DEFAULT_MIN_TTL).await.unwrap();
     assert_eq!(lease.generation, 1, "it serves to its end");

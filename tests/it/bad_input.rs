@@ -1,4 +1,5 @@
-//! Bad input, by the command line and by Discord: each is told in a clear sentence, and nothing is lost by it.
+//! Bad input on the command line and on Discord: each is reported in a clear sentence and loses
+//! nothing.
 
 mod settings;
 mod sign_in;
@@ -6,10 +7,10 @@ mod store;
 
 use crate::{
     support::program::{Ended, Home},
-    town::Town,
+    team::Team,
 };
 
-/// The two ways on which people do the same things.
+/// The two interfaces, on which users do the same things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
     CommandLine,
@@ -19,41 +20,42 @@ enum Route {
 const ROUTES: [Route; 2] = [Route::CommandLine, Route::Discord];
 
 impl Route {
-    /// Starts a sign-in; gives its link.
-    async fn start(self, town: &Town) -> String {
+    /// Starts a sign-in; returns its link.
+    async fn start(self, team: &Team) -> String {
         match self {
-            Self::CommandLine => start(&town.home).await,
-            Self::Discord => town.start(&town.alice).await.1,
+            Self::CommandLine => start(&team.home).await,
+            Self::Discord => team.start(&team.alice).await.1,
         }
     }
 
-    /// Pastes what is wrong and gives what is said to it, without Discord's markup. The command line ends with `exit`.
-    async fn paste(self, town: &Town, pasted: &str, exit: i32) -> String {
+    /// Pastes wrong input and returns the answer, without Discord's markup. The command line exits
+    /// with `exit`.
+    async fn paste(self, team: &Team, pasted: &str, exit: i32) -> String {
         match self {
             Self::CommandLine => {
-                let ended = town.home.run_with(&["auth", "code"], pasted).await;
+                let ended = team.home.run_with(&["auth", "code"], pasted).await;
                 assert_eq!((ended.code, ended.stdout.as_str()), (exit, ""), "{ended:?}");
                 ended.stderr
             }
-            Self::Discord => town.paste(&town.alice, pasted).await.text().replace(['\\', '\u{200b}'], ""),
+            Self::Discord => team.paste(&team.alice, pasted).await.text().replace(['\\', '\u{200b}'], ""),
         }
     }
 
-    /// Pastes what is right.
-    async fn finish(self, town: &Town, pasted: &str, account: &str) {
-        let told = match self {
+    /// Pastes correct input.
+    async fn finish(self, team: &Team, pasted: &str, account: &str) {
+        let answer = match self {
             Self::CommandLine => {
-                let ended = town.home.run_with(&["auth", "code"], pasted).await;
+                let ended = team.home.run_with(&["auth", "code"], pasted).await;
                 assert_eq!(ended.code, 0, "{ended:?}");
                 ended.stderr
             }
-            Self::Discord => town.paste(&town.alice, pasted).await.text(),
+            Self::Discord => team.paste(&team.alice, pasted).await.text(),
         };
-        assert!(told.contains("Signed in") && told.contains(account), "{self:?}: {told}");
+        assert!(answer.contains("Signed in") && answer.contains(account), "{self:?}: {answer}");
     }
 }
 
-/// `threadkey auth start acme`; gives the link.
+/// Runs `threadkey auth start acme`; returns the link.
 async fn start(home: &Home) -> String {
     let started = home.run(&["auth", "start", "acme", "--json"]).await;
     assert_eq!(started.code, 0, "{started:?}");
@@ -61,7 +63,7 @@ async fn start(home: &Home) -> String {
     started["authorize_url"].as_str().expect("a link").to_owned()
 }
 
-/// All of these words stand in the text.
+/// Asserts that the text contains all of these words.
 #[track_caller]
 fn assert_says(text: &str, words: &[&str]) {
     for word in words {
@@ -69,7 +71,7 @@ fn assert_says(text: &str, words: &[&str]) {
     }
 }
 
-/// It ended with this code, nothing on standard output, and these words.
+/// Asserts this exit code, an empty standard output, and these words on standard error.
 #[track_caller]
 fn assert_fails(ended: &Ended, exit: i32, words: &[&str]) {
     assert_eq!((ended.code, ended.stdout.as_str()), (exit, ""), "{ended:?}");

@@ -1,6 +1,7 @@
-//! The broker on a real file store, against the embedded authorization server: what is sent, how often, and what is kept.
+//! The broker on a real file store, against the embedded authorization server: the requests it
+//! sends, their number, and the session it keeps.
 
-mod late;
+mod late_results;
 mod refresh;
 mod sign_in;
 
@@ -22,8 +23,8 @@ use threadkey::{
 use tokio::task::JoinHandle;
 
 use crate::{
-    choice::taken,
-    parts,
+    choice::expect_signed_in,
+    fixtures,
     support::{
         authserver::{self, AuthServer, Lifetimes},
         browser,
@@ -35,7 +36,7 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const ALICE: Principal = Principal::User(Snowflake(803));
 pub(super) const BOB: Principal = Principal::User(Snowflake(804));
 
-/// One store and one server, and brokers on them: each broker stands for a process.
+/// One store, one server, and brokers on them; each broker stands for a process.
 pub(super) struct Rig {
     pub(super) server: AuthServer,
     pub(super) clock: Clock,
@@ -61,58 +62,62 @@ impl Rig {
         Self { server, clock, store, path, broker, grace, _folder: folder }
     }
 
-    /// Alice is signed in, her token has ended, and she waits for a refresh whose answer the provider holds back.
+    /// Signs alice in, lets her token expire, and starts a refresh whose answer the provider holds
+    /// back.
     async fn with_a_held_refresh() -> (Self, JoinHandle<Result<Lease, TokenError>>) {
         let rig = Self::start().await;
         rig.sign_in(ALICE, "alice").await;
         rig.expire();
         rig.server.hold();
-        let asking = rig.ask_in_a_task(ALICE);
+        let call = rig.spawn_token_call(ALICE);
         rig.server.wait_for_held(1).await;
-        (rig, asking)
+        (rig, call)
     }
 
-    /// Another process on the same store.
+    /// Opens another process on the same store.
     pub(super) fn another(&self) -> Broker {
         broker(&self.server, open(&self.path, &self.clock), &self.clock, self.grace)
     }
 
-    pub(super) async fn sign_in(&self, who: Principal, account: &str) -> SignedIn {
-        taken(self.finish_as(who, account).await)
+    pub(super) async fn sign_in(&self, user: Principal, account: &str) -> SignedIn {
+        expect_signed_in(self.finish_as(user, account).await)
     }
 
-    /// Signs in, whatever comes of it.
-    pub(super) async fn finish_as(&self, who: Principal, account: &str) -> Finished {
-        let started = self.broker.start(&tenant(who), who).await.unwrap();
+    /// Signs in and returns the result, signed in or undecided.
+    pub(super) async fn finish_as(&self, user: Principal, account: &str) -> Finished {
+        let started = self.broker.start(&tenant(user), user).await.unwrap();
         let callback = browser::sign_in(started.authorize_url.as_str(), account).await;
-        self.broker.finish(who, None, Pasted::parse(&callback.url).unwrap()).await.unwrap()
+        self.broker.finish(user, None, Pasted::parse(&callback.url).unwrap()).await.unwrap()
     }
 
-    pub(super) async fn session(&self, who: Principal) -> Session {
-        self.store.read(&tenant(who)).await.unwrap().session.unwrap()
+    pub(super) async fn session(&self, user: Principal) -> Session {
+        self.store.read(&tenant(user)).await.unwrap().session.unwrap()
     }
 
-    pub(super) fn ask_in_a_task(&self, who: Principal) -> JoinHandle<Result<Lease, TokenError>> {
+    pub(super) fn spawn_token_call(&self, user: Principal) -> JoinHandle<Result<Lease, TokenError>> {
         let broker = self.broker.clone();
-        tokio::spawn(async move { broker.token(&tenant(who), MINUTE).await })
+        tokio::spawn(async move { broker.token(&tenant(user), MINUTE).await })
     }
 
-    /// A sign-in of `who` whose process died after the provider's answer, which names this account. Gives what was pasted.
-    pub(super) async fn leave_an_answered_exchange(&self, who: Principal, account: &str) -> String {
-        self.broker.start(&tenant(who), who).await.unwrap();
-        let pending = self.store.read(&tenant(who)).await.unwrap().pending.unwrap();
-        let mut lock = self.store.try_lock(&tenant(who), Purpose::SignIn).await.unwrap().unwrap();
+    /// Leaves a sign-in whose process died after the provider's answer, which names this account.
+    /// Returns the text to paste.
+    pub(super) async fn leave_an_answered_exchange(&self, user: Principal, account: &str) -> String {
+        self.broker.start(&tenant(user), user).await.unwrap();
+        let pending = self.store.read(&tenant(user)).await.unwrap().pending.unwrap();
+        let mut lock = self.store.try_lock(&tenant(user), Purpose::SignIn).await.unwrap().unwrap();
         let code = AuthorizationCode::new("the-code").fingerprint();
         let spending = Spending::Code { state: pending.state.fingerprint(), code };
         let token_endpoint = self.server.token_endpoint();
-        lock.intend(&Intent { spending, at: NOW, token_endpoint }).await.unwrap();
+        let intended = lock.intend(Intent { spending, at: NOW, token_endpoint }).await.unwrap();
         let nonce = pending.nonce.as_ref().map_or("", |nonce| nonce.expose());
         let claims = json!({"aud": authserver::CLIENT_ID, "nonce": nonce, "email": account});
         let body = json!({
             "access_token": "saved", "refresh_token": "saved-too", "expires_in": 3600, "id_token": unsigned(&claims),
         });
         let body = body.to_string().into_bytes().into();
-        lock.record(&Answer { status: 200, body, at: NOW, ..Answer::default() }).await.unwrap();
+        lock.record(&intended.answered(Answer { status: 200, body, at: NOW, ..Answer::default() }))
+            .await
+            .unwrap();
         format!("the-code#{}", pending.state.expose())
     }
 
@@ -129,24 +134,24 @@ pub(super) fn broker(server: &AuthServer, store: Arc<dyn Store>, clock: &Clock, 
     with_settings(ProviderSettings { reuse_grace: grace, ..settings(server) }, store, clock)
 }
 
-/// A broker for this provider.
+/// Builds a broker for this provider.
 pub(super) fn with_settings(settings: ProviderSettings, store: Arc<dyn Store>, clock: &Clock) -> Broker {
     let provider = Provider::new(acme(), settings).unwrap();
     Broker::new(store, Providers::new([provider]), Client::new(clock.clone()).unwrap(), clock.clone())
 }
 
-/// The embedded server as a provider, with access tokens of an hour.
+/// Configures the embedded server as a provider, with access tokens of one hour.
 pub(super) fn settings(server: &AuthServer) -> ProviderSettings {
     server.set_lifetimes(Lifetimes { access_token: Duration::from_secs(3600), ..Lifetimes::default() });
-    parts::settings(server)
+    fixtures::settings(server)
 }
 
 pub(super) fn acme() -> ProviderId {
     "acme".parse().unwrap()
 }
 
-pub(super) fn tenant(who: Principal) -> Tenant {
-    Tenant::new(acme(), who)
+pub(super) fn tenant(user: Principal) -> Tenant {
+    Tenant::new(acme(), user)
 }
 
 pub(super) fn unsigned(claims: &serde_json::Value) -> String {

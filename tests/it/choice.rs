@@ -1,4 +1,4 @@
-//! A sign-in that comes back as another account: nothing is replaced until its person has chosen.
+//! A sign-in as another account than the session's: nothing is replaced until its user has chosen.
 
 mod command_line;
 mod grants;
@@ -20,33 +20,33 @@ use crate::{
     },
 };
 
-/// Alice is signed in, and a sign-in as bob waits in her place.
+/// Signs alice in, and then as bob; the second sign-in waits for a choice.
 async fn undecided() -> (Rig, Undecided) {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
-    let undecided = waits(rig.finish_as(ALICE, "bob").await);
+    let undecided = expect_undecided(rig.finish_as(ALICE, "bob").await);
     (rig, undecided)
 }
 
-/// The sign-in waits for a choice.
+/// Asserts that the sign-in waits for a choice.
 #[track_caller]
-fn waits(finished: Finished) -> Undecided {
+fn expect_undecided(finished: Finished) -> Undecided {
     match finished {
         Finished::Undecided(undecided) => undecided,
         Finished::SignedIn(done) => panic!("it was taken at once: {done:?}"),
     }
 }
 
-/// The sign-in is the session.
+/// Asserts that the sign-in became the session.
 #[track_caller]
-pub(super) fn taken(finished: Finished) -> SignedIn {
+pub(super) fn expect_signed_in(finished: Finished) -> SignedIn {
     match finished {
         Finished::SignedIn(done) => done,
         Finished::Undecided(undecided) => panic!("it waits for a choice: {undecided:?}"),
     }
 }
 
-/// How the refresh tokens of an account stand at the provider.
+/// Returns the states of an account's refresh tokens at the provider.
 fn states(rig: &Rig, account: &str) -> Vec<LifeState> {
     rig.server.lives().into_iter().filter(|life| life.account == account).map(|life| life.state).collect()
 }
@@ -74,7 +74,7 @@ async fn a_sign_in_as_another_account_replaces_nothing_and_is_not_used() {
 }
 
 #[tokio::test]
-async fn who_switches_has_the_new_session_at_once_and_in_every_process() {
+async fn a_switch_takes_effect_at_once_in_every_process() {
     let (rig, undecided) = undecided().await;
     let done = rig.broker.switch(&tenant(ALICE), undecided.lineage).await.unwrap();
     assert_eq!(done.account.as_deref(), Some("bob@example.com"));
@@ -86,7 +86,7 @@ async fn who_switches_has_the_new_session_at_once_and_in_every_process() {
     for gone in [others, late] {
         assert!(matches!(gone, Err(ChoiceError::Gone(_))), "{gone:?}");
     }
-    // A second press of the same button is no error: that is how it is.
+    // A second press of the same button is no error: the choice is already in effect.
     rig.another().switch(&tenant(ALICE), undecided.lineage).await.unwrap();
     rig.expire();
     rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap();
@@ -95,7 +95,7 @@ async fn who_switches_has_the_new_session_at_once_and_in_every_process() {
 }
 
 #[tokio::test]
-async fn who_keeps_has_their_session_as_it_was_and_the_new_grant_is_revoked() {
+async fn a_kept_session_stays_unchanged_and_the_new_grant_is_revoked() {
     let (rig, undecided) = undecided().await;
     let before = rig.session(ALICE).await;
     let kept = rig.another().keep(&tenant(ALICE), undecided.lineage).await.unwrap();
@@ -110,13 +110,13 @@ async fn who_keeps_has_their_session_as_it_was_and_the_new_grant_is_revoked() {
 }
 
 #[tokio::test]
-async fn a_second_paste_of_the_code_says_that_the_choice_is_open() {
+async fn a_second_paste_of_the_code_reports_that_the_choice_is_open() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
     let callback = browser::sign_in(started.authorize_url.as_str(), "bob").await;
     let paste = || Pasted::parse(&callback.url).unwrap();
-    waits(rig.broker.finish(ALICE, None, paste()).await.unwrap());
+    expect_undecided(rig.broker.finish(ALICE, None, paste()).await.unwrap());
     let sent = rig.server.count();
     let again = rig.another().finish(ALICE, None, paste()).await.unwrap_err();
     assert!(matches!(&again, FinishError::AwaitsChoice { account: Some(a), .. } if a == "bob@example.com"));
@@ -127,25 +127,29 @@ async fn a_second_paste_of_the_code_says_that_the_choice_is_open() {
 }
 
 #[tokio::test]
-async fn a_sign_in_that_is_not_known_to_be_as_somebody_else_is_taken_and_told() {
+async fn a_sign_in_not_known_to_be_another_account_replaces_and_is_reported() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let lineage = rig.session(ALICE).await.lineage;
-    assert_eq!(taken(rig.finish_as(ALICE, "alice").await).replaced, None, "the same account");
+    assert_eq!(expect_signed_in(rig.finish_as(ALICE, "alice").await).replaced, None, "the same account");
     assert_ne!(rig.session(ALICE).await.lineage, lineage);
     rig.server.script([Reply::Edit(|answer| drop(answer.as_object_mut().unwrap().remove("id_token")))]);
-    let unknown = taken(rig.finish_as(ALICE, "bob").await);
+    let unknown = expect_signed_in(rig.finish_as(ALICE, "bob").await);
     assert_eq!((unknown.account, unknown.replaced.as_deref()), (None, Some("alice@example.com")));
-    assert_eq!(taken(rig.finish_as(ALICE, "alice").await).replaced, None, "nobody knew whose it was");
+    assert_eq!(
+        expect_signed_in(rig.finish_as(ALICE, "alice").await).replaced,
+        None,
+        "its account was unknown"
+    );
     rig.expire();
     rig.server.script([Reply::Json(400, serde_json::json!({"error": "invalid_grant"}))]);
     rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap_err();
-    let over = taken(rig.finish_as(ALICE, "bob").await);
+    let over = expect_signed_in(rig.finish_as(ALICE, "bob").await);
     assert_eq!(over.replaced.as_deref(), Some("alice@example.com"), "it had ended");
 }
 
 #[tokio::test]
-async fn whose_login_it_is_is_asked_before_it_is_saved_where_the_answer_does_not_tell() {
+async fn an_unnamed_account_is_requested_from_userinfo_before_the_sign_in_is_saved() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     for (userinfo, known) in
@@ -161,29 +165,33 @@ async fn whose_login_it_is_is_asked_before_it_is_saved_where_the_answer_does_not
         let callback = browser::sign_in(started.authorize_url.as_str(), "bob").await;
         let finished = broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
         if known {
-            let undecided = waits(finished);
+            let undecided = expect_undecided(finished);
             assert_eq!(undecided.account.as_deref(), Some("bob@example.com"));
             assert_eq!(rig.session(ALICE).await.account.as_deref(), Some("alice@example.com"));
         } else {
-            assert_eq!(taken(finished).replaced.as_deref(), Some("alice@example.com"), "and it is told");
+            assert_eq!(
+                expect_signed_in(finished).replaced.as_deref(),
+                Some("alice@example.com"),
+                "and it is reported"
+            );
         }
     }
 }
 
 #[tokio::test]
-async fn an_exchange_whose_process_died_after_the_answer_waits_for_a_choice_too() {
+async fn an_answered_exchange_of_a_dead_process_waits_for_a_choice_too() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let callback = rig.leave_an_answered_exchange(ALICE, "bob").await;
     let sent = rig.server.count();
     let finished = rig.another().finish(ALICE, None, Pasted::parse(&callback).unwrap()).await.unwrap();
-    assert_eq!(waits(finished).account.as_deref(), Some("bob"));
+    assert_eq!(expect_undecided(finished).account.as_deref(), Some("bob"));
     assert_eq!(rig.server.count(), sent, "nothing was sent again");
     assert_eq!(rig.session(ALICE).await.account.as_deref(), Some("alice@example.com"));
 }
 
 #[tokio::test]
-async fn a_sign_in_begun_in_its_last_second_outlives_the_writes_of_others_while_its_code_is_exchanged() {
+async fn a_sign_in_whose_code_is_pasted_in_the_last_second_survives_other_writes() {
     let rig = Rig::start().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
     let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
@@ -196,6 +204,6 @@ async fn a_sign_in_begun_in_its_last_second_outlives_the_writes_of_others_while_
     rig.clock.advance(185);
     rig.another().start(&tenant(BOB), BOB).await.unwrap();
     rig.server.release();
-    taken(finishing.await.unwrap().unwrap());
+    expect_signed_in(finishing.await.unwrap().unwrap());
     rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
 }

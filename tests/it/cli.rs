@@ -1,4 +1,4 @@
-//! The command line as people and scripts meet it: what it prints where, in which words it refuses, and how it ends.
+//! The command line as users and scripts see it: its output, its errors and its exit codes.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
 use std::{
@@ -16,7 +16,7 @@ use threadkey::{
 
 use crate::support::program::{Ended, Home};
 
-/// Nobody listens there: whatever would be sent is refused at once.
+/// A provider whose port is closed: every connection is refused at once.
 const ACME: &str = r#"
 [store]
 path = "state/auth.json"
@@ -27,7 +27,7 @@ client_id = "threadkey"
 redirect_uri = "http://127.0.0.1:1/callback"
 "#;
 
-/// The end of the access token in the store, from now.
+/// The expiry of the stored access token, in seconds from now.
 const FRESH: i64 = 3000;
 const EXPIRED: i64 = -10;
 
@@ -39,7 +39,7 @@ fn now() -> i64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs().try_into().unwrap()
 }
 
-/// A store in which `acme/local` is signed in.
+/// Creates a home with a session of `acme/local`.
 fn with_session(expires_in: i64, more: Value) -> Home {
     let home = home();
     let mut session = json!({
@@ -66,16 +66,16 @@ fn write_store(home: &Home, text: &str) {
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
 }
 
-/// It failed with this code, said this, and printed no result.
+/// Asserts that the command failed with this code and text, and printed no result.
 #[track_caller]
-fn assert_refused(ended: &Ended, code: i32, says: &str) {
+fn assert_refused(ended: &Ended, code: i32, text: &str) {
     assert_eq!(ended.code, code, "{ended:?}");
-    assert!(ended.stderr.contains(says), "{ended:?}");
+    assert!(ended.stderr.contains(text), "{ended:?}");
     assert_eq!(ended.stdout, "", "{ended:?}");
 }
 
 #[tokio::test]
-async fn the_help_lists_the_commands_that_there_are() {
+async fn the_help_lists_the_commands() {
     let help = home().run(&["--help"]).await;
     assert_eq!(
         (help.code, help.stdout.as_str(), help.stderr.as_str()),
@@ -86,7 +86,7 @@ async fn the_help_lists_the_commands_that_there_are() {
 }
 
 #[tokio::test]
-async fn a_fresh_token_is_printed_in_each_format_and_nothing_is_sent() {
+async fn a_fresh_token_is_printed_in_each_format_and_nothing_is_written() {
     let home = with_session(FRESH, json!({}));
     let before = std::fs::read(store_path(&home)).unwrap();
     let raw = home.run(&["token", "acme"]).await;
@@ -102,18 +102,18 @@ async fn a_fresh_token_is_printed_in_each_format_and_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn a_rejected_token_that_is_no_longer_stored_is_answered_with_the_stored_one() {
+async fn a_rejected_token_that_is_not_the_stored_one_gets_the_stored_one() {
     let home = with_session(FRESH, json!({}));
     let other = home.run_with(&["token", "acme", "--rejected", "-"], "access-6\n").await;
     assert_eq!((other.code, other.stdout.as_str()), (0, "access-7\n"));
     let none = home.run_with(&["token", "acme", "--rejected", "-"], "\n").await;
-    assert_refused(&none, 2, "there was no token on the standard input");
+    assert_refused(&none, 2, "there was no token on standard input");
 }
 
 #[tokio::test]
-async fn each_reason_for_no_token_has_its_exit_code_and_sentence() {
+async fn each_reason_for_no_token_has_its_exit_code_and_text() {
     let empty = home();
-    let next = "nobody is signed in for acme/local: sign in with `threadkey auth start acme`";
+    let next = "acme/local is not signed in: sign in with `threadkey auth start acme`";
     assert_refused(&empty.run(&["token", "acme"]).await, 3, next);
     assert_refused(&empty.run(&["token", "other"]).await, 2, "there is no provider other");
     assert_refused(&empty.run(&["token", "acme", "--min-ttl", "soon"]).await, 2, "is not a duration");
@@ -128,11 +128,12 @@ async fn each_reason_for_no_token_has_its_exit_code_and_sentence() {
 }
 
 #[tokio::test]
-async fn a_provider_that_is_down_costs_no_session() {
+async fn an_unreachable_provider_ends_no_session() {
     let home = with_session(EXPIRED, json!({}));
-    // The clock stands still: the first pause is a second, and could be over before it is looked at.
+    // The clock stands still, because the first backoff of one second could end before the status
+    // is read.
     std::fs::write(home.path().join("clock"), now().to_string()).unwrap();
-    assert_refused(&home.run(&["token", "acme"]).await, 5, "acme cannot renew acme/local just now (connect)");
+    assert_refused(&home.run(&["token", "acme"]).await, 5, "acme cannot refresh acme/local now (connect)");
     let status = home.run(&["auth", "status", "--json"]).await;
     let status: Value = serde_json::from_str(&status.stdout).unwrap();
     assert_eq!(status[0]["access_token"]["state"], "expired");
@@ -143,9 +144,9 @@ async fn a_provider_that_is_down_costs_no_session() {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_understood_is_told_and_left_alone() {
+async fn an_invalid_store_is_reported_and_not_changed() {
     let home = home();
-    for (text, says) in [
+    for (text, problem) in [
         ("", "is not a threadkey store: line 1, column"),
         ("{\"version\": 1,\n \"sessions\": [canary]}", "is not a threadkey store: line 2, column"),
         (
@@ -161,7 +162,7 @@ async fn a_store_that_cannot_be_understood_is_told_and_left_alone() {
             &["auth", "logout", "acme"],
         ] {
             let ended = home.run(command).await;
-            assert_refused(&ended, 6, says);
+            assert_refused(&ended, 6, problem);
             assert!(!ended.stderr.contains("canary"), "{ended:?}");
         }
         assert_eq!(std::fs::read_to_string(store_path(&home)).unwrap(), text);
@@ -173,7 +174,7 @@ async fn a_store_that_cannot_be_understood_is_told_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_wrong_configuration_is_told_with_its_place_by_every_command() {
+async fn every_command_reports_an_invalid_configuration_with_its_place() {
     let home = home();
     home.configure(&ACME.replace("client_id", "clientid"));
     for command in [&["token", "acme"][..], &["auth", "status"], &["providers"], &["run"], &["serve"]] {
@@ -185,13 +186,13 @@ async fn a_wrong_configuration_is_told_with_its_place_by_every_command() {
     home.configure("");
     let none = home.run(&["providers"]).await;
     assert_eq!((none.code, none.stdout.as_str()), (0, ""), "{none:?}");
-    assert!(none.stderr.contains("a section [providers.NAME] of the configuration makes one"), "{none:?}");
+    assert!(none.stderr.contains("add a section [providers.NAME] to the configuration"), "{none:?}");
     std::fs::remove_file(home.path().join("threadkey.toml")).unwrap();
     assert_refused(&home.run(&["providers"]).await, 2, "The smallest one is:");
 }
 
 #[tokio::test]
-async fn run_without_a_discord_token_says_which_variable_is_missing() {
+async fn run_without_a_discord_token_names_the_missing_variable() {
     let home = home();
     assert_refused(&home.run(&["run"]).await, 2, "discord.token_env is not set");
     home.configure(&format!("{ACME}\n[discord]\ntoken_env = \"BOT_TOKEN\"\n"));
@@ -203,7 +204,7 @@ async fn run_without_a_discord_token_says_which_variable_is_missing() {
 }
 
 #[tokio::test]
-async fn a_link_is_printed_alone_and_a_live_one_again() {
+async fn auth_start_prints_the_link_alone_and_prints_a_live_one_again() {
     let home = home();
     let first = home.run(&["auth", "start", "acme"]).await;
     assert_eq!(first.code, 0, "{first:?}");
@@ -219,54 +220,54 @@ async fn a_link_is_printed_alone_and_a_live_one_again() {
     assert_refused(&home.run_with(&["auth", "code", "acme"], foreign).await, 2, "state does not match");
     let cancelled = home.run(&["auth", "cancel"]).await;
     assert!(cancelled.stderr.contains("The sign-in for acme/local is cancelled."), "{cancelled:?}");
-    assert_refused(&home.run_with(&["auth", "code"], foreign).await, 3, "you have no sign-in under way");
+    assert_refused(&home.run_with(&["auth", "code"], foreign).await, 3, "you have no sign-in in progress");
 }
 
 #[tokio::test]
-async fn logging_out_says_that_the_grant_lives_on_and_a_second_time_that_nobody_is_there() {
+async fn a_logout_reports_the_valid_grant_and_a_second_one_finds_no_session() {
     let home = with_session(FRESH, json!({}));
     let out = home.run(&["auth", "logout", "acme"]).await;
     assert_eq!(out.code, 0, "{out:?}");
-    assert!(out.stderr.contains("The grant lives on at acme"), "{out:?}");
-    assert_refused(&home.run(&["auth", "logout", "acme"]).await, 3, "nobody is signed in for acme/local");
+    assert!(out.stderr.contains("The grant stays valid at acme"), "{out:?}");
+    assert_refused(&home.run(&["auth", "logout", "acme"]).await, 3, "acme/local is not signed in");
 }
 
 #[tokio::test]
-async fn nobody_is_asked_for_a_code_where_no_sign_in_is_under_way() {
+async fn auth_code_reads_no_code_if_no_sign_in_is_under_way() {
     let home = home();
-    for (arguments, code, says) in [
-        (&["auth", "code"][..], 3, "you have no sign-in under way"),
-        (&["auth", "code", "acme"], 3, "you have no sign-in under way for acme"),
+    for (arguments, code, problem) in [
+        (&["auth", "code"][..], 3, "you have no sign-in in progress"),
+        (&["auth", "code", "acme"], 3, "you have no sign-in in progress for acme"),
         (&["auth", "code", "other"], 2, "there is no provider other"),
     ] {
-        // Nobody types, and nobody hangs up.
+        // Standard input stays open and empty.
         let mut child = home.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
-        let held = child.stdin.take();
+        let stdin = child.stdin.take();
         let ended = tokio::time::timeout(Duration::from_secs(30), child.wait_with_output()).await;
-        let ended = ended.expect("it does not wait for a code").unwrap();
-        drop(held);
+        let ended = ended.expect("the command does not wait for a code").unwrap();
+        drop(stdin);
         let stderr = String::from_utf8(ended.stderr).unwrap();
         assert_eq!(ended.status.code(), Some(code), "{stderr}");
-        assert!(stderr.contains(says), "{stderr}");
+        assert!(stderr.contains(problem), "{stderr}");
     }
 }
 
 #[tokio::test]
-async fn a_logout_that_waits_for_the_provider_says_that_it_is_done_here_already() {
+async fn a_logout_that_waits_for_the_provider_reports_that_the_session_is_removed() {
     let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let home = with_session(FRESH, json!({}));
     let endpoint = format!("http://{}/revoke", slow.local_addr().unwrap());
     home.configure(&format!("{ACME}revocation_endpoint = \"{endpoint}\"\n"));
     let waiting = home.start(&["auth", "logout", "acme", "--revoke"], &[]);
-    let (_asked, _) = slow.accept().await.unwrap();
-    waiting.says("acme/local is logged out here. acme is still asked to end the grant").await;
+    let (_connection, _) = slow.accept().await.unwrap();
+    waiting.says("acme/local is logged out here. Waiting for acme to end the grant").await;
     waiting.signal(libc::SIGINT);
     assert_ne!(waiting.ended().await.code, 0);
-    assert_refused(&home.run(&["auth", "logout", "acme"]).await, 3, "nobody is signed in for acme/local");
+    assert_refused(&home.run(&["auth", "logout", "acme"]).await, 3, "acme/local is not signed in");
 }
 
 #[tokio::test]
-async fn an_output_that_is_closed_is_no_panic_and_one_that_is_full_is_a_failure() {
+async fn a_closed_output_causes_no_panic_and_a_full_one_is_a_failure() {
     let home = with_session(FRESH, json!({}));
     for arguments in [&["token", "acme"][..], &["providers"], &["--help"], &["completions", "bash"]] {
         let (reader, writer) = std::io::pipe().unwrap();
@@ -286,21 +287,21 @@ async fn an_output_that_is_closed_is_no_panic_and_one_that_is_full_is_a_failure(
 }
 
 #[tokio::test]
-async fn doctor_looks_at_everything_and_ends_with_the_code_of_what_is_wrong() {
+async fn doctor_checks_everything_and_ends_with_the_exit_code_of_the_failure() {
     let home = with_session(FRESH, json!({}));
-    let sound = home.run(&["doctor", "--json"]).await;
-    let findings: Value = serde_json::from_str(&sound.stdout).unwrap();
-    assert_eq!(sound.code, 0, "{sound:?}");
+    let valid = home.run(&["doctor", "--json"]).await;
+    let findings: Value = serde_json::from_str(&valid.stdout).unwrap();
+    assert_eq!(valid.code, 0, "{valid:?}");
     assert!(findings.as_array().unwrap().iter().all(|finding| finding["verdict"] != "fail"), "{findings}");
     home.configure(&ACME.replace("\"threadkey\"", "\"the Application ID\""));
     let placeholder = home.run(&["doctor"]).await;
-    assert!(placeholder.stdout.contains("the client_id of acme has spaces in it"), "{placeholder:?}");
+    assert!(placeholder.stdout.contains("the client_id of acme contains spaces"), "{placeholder:?}");
     assert_eq!(placeholder.code, 0, "{placeholder:?}");
     home.configure(ACME);
     let serving = home.start(&["serve"], &[]);
     serving.says("the token API is served").await;
     let served = home.run(&["doctor"]).await;
-    assert!(served.stdout.contains("threadkey.sock is served by a threadkey that runs"), "{served:?}");
+    assert!(served.stdout.contains("threadkey.sock is served by a running threadkey"), "{served:?}");
     assert_eq!(serving.stop().await.code, 0);
     let agent = "[agent]\ncommand = [\"no-such-program\"]\nproviders = [\"acme\"]\nisolation = \"none\"\n";
     home.configure(&format!("{ACME}{agent}"));
@@ -311,13 +312,13 @@ async fn doctor_looks_at_everything_and_ends_with_the_code_of_what_is_wrong() {
     write_store(&home, "not a store");
     assert_eq!(home.run(&["doctor"]).await.code, 6);
     home.configure("[stor]\n");
-    let wrong = home.run(&["doctor"]).await;
-    assert_eq!(wrong.code, 2, "{wrong:?}");
-    assert!(wrong.stdout.contains("did you mean `store`?"), "{wrong:?}");
+    let invalid = home.run(&["doctor"]).await;
+    assert_eq!(invalid.code, 2, "{invalid:?}");
+    assert!(invalid.stdout.contains("did you mean `store`?"), "{invalid:?}");
 }
 
 #[tokio::test]
-async fn doctor_warns_of_a_session_bus_that_agents_could_connect_to() {
+async fn doctor_warns_of_a_session_bus_that_agents_can_reach() {
     let home = with_session(FRESH, json!({}));
     let agent = |isolation| {
         format!(
@@ -326,7 +327,7 @@ async fn doctor_warns_of_a_session_bus_that_agents_could_connect_to() {
     };
     home.configure(&agent("auto"));
     let bus = home.path().join("bus");
-    let look = async || {
+    let doctor = async || {
         let mut command = home.command(&["doctor"]);
         command.env("XDG_RUNTIME_DIR", home.path());
         let output = command.output().await.unwrap();
@@ -336,16 +337,16 @@ async fn doctor_warns_of_a_session_bus_that_agents_could_connect_to() {
         });
         (warned, text)
     };
-    assert!(!look().await.0, "nobody listens");
+    assert!(!doctor().await.0, "no server listens");
     let _listener = std::os::unix::net::UnixListener::bind(&bus).unwrap();
-    let (warned, text) = look().await;
+    let (warned, text) = doctor().await;
     assert_eq!(warned, !threadkey::sys::sandbox::governs_unix_sockets(), "{text}");
     home.configure(&agent("none"));
-    assert!(!look().await.0, "without isolation it is not the sockets that matter");
+    assert!(!doctor().await.0, "without isolation another finding warns");
 }
 
 #[tokio::test]
-async fn one_process_serves_the_socket_and_a_second_is_told_so() {
+async fn only_one_process_serves_the_socket_and_a_second_one_fails() {
     let home = home();
     let socket = home.path().join("state/threadkey.sock");
     let first = home.start(&["serve"], &[]);
@@ -370,14 +371,14 @@ async fn a_second_run_stands_by_and_takes_over() {
     second.says("standing by").await;
     drop(other);
     second.says("taking over").await;
-    // Its Discord is not there.
+    // Discord is unreachable for it.
     let ended = second.ended().await;
     assert_eq!(ended.code, 5, "{ended:?}");
     assert!(!ended.stderr.contains("canary-token"), "{ended:?}");
 }
 
 #[tokio::test]
-async fn a_run_that_stands_by_ends_when_it_is_asked_to() {
+async fn a_run_that_stands_by_ends_at_a_signal() {
     let home = home();
     home.configure(&format!(
         "{ACME}\n[discord]\ntoken_env = \"BOT_TOKEN\"\napi_base = \"http://127.0.0.1:1\"\n"

@@ -1,4 +1,5 @@
-//! Clocks that step by four hours either way, and providers that tell no lifetime or a very short one.
+//! Clocks that step by four hours either way, and providers that send no lifetime or a very short
+//! one.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::{
 const FOUR_HOURS: i64 = 4 * 3600;
 
 #[tokio::test]
-async fn a_clock_step_ends_a_started_sign_in_in_words_and_blocks_no_new_one() {
+async fn a_clock_step_expires_a_started_sign_in_and_blocks_no_new_one() {
     for step in [-FOUR_HOURS, FOUR_HOURS] {
         let rig = Rig::start().await;
         let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
@@ -41,8 +42,8 @@ async fn a_clock_step_ends_a_pause_instead_of_stretching_it() {
         let error = rig.broker.rejected(&tenant(ALICE), &refused).await.unwrap_err();
         assert!(matches!(error, TokenError::Unavailable { .. }), "{step}: {error}");
         rig.clock.advance(step);
-        let renewed = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
-        assert_ne!(renewed.access_token, refused, "{step}");
+        let refreshed = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
+        assert_ne!(refreshed.access_token, refused, "{step}");
         assert_eq!(rig.session(ALICE).await.retry, None, "{step}");
     }
 }
@@ -62,11 +63,12 @@ async fn a_clock_step_does_not_stop_a_refused_token_from_being_replaced() {
 }
 
 #[tokio::test]
-async fn a_clock_that_steps_to_and_fro_causes_one_refresh_for_each_step_and_no_more() {
+async fn a_clock_that_steps_back_and_forth_causes_one_refresh_per_step() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let refreshes = |rig: &Rig| rig.server.events().total.refreshes;
-    // Back: nobody knows what is left of the token's life. Forward: it has ended.
+    // After a step back the rest of the token's life is unknown. After a step forward the token has
+    // expired.
     for (now, expected) in
         [(NOW, 0), (NOW - FOUR_HOURS, 1), (NOW, 2), (NOW + FOUR_HOURS, 3), (NOW, 4), (NOW + 60, 4)]
     {
@@ -82,7 +84,7 @@ async fn a_clock_that_steps_to_and_fro_causes_one_refresh_for_each_step_and_no_m
 }
 
 #[tokio::test]
-async fn a_lifetime_of_zero_or_none_counts_as_an_hour_and_causes_no_request_after_request() {
+async fn a_lifetime_of_zero_or_none_counts_as_an_hour_and_causes_no_refresh_loop() {
     let edits: [fn(&mut Value); 3] = [
         |body| body["expires_in"] = json!(0),
         |body| body["expires_in"] = json!("0"),
@@ -103,7 +105,7 @@ async fn a_lifetime_of_zero_or_none_counts_as_an_hour_and_causes_no_request_afte
 }
 
 #[tokio::test]
-async fn tokens_of_a_few_seconds_are_each_used_for_half_of_their_lives() {
+async fn tokens_of_a_few_seconds_are_each_used_for_half_of_their_life() {
     for lifetime in [1, 2, 5, 10] {
         let rig = Rig::start().await;
         rig.sign_in(ALICE, "alice").await;

@@ -1,42 +1,51 @@
-//! The store on a machine whose programs end at any system call, and whose disk forgets.
+//! The store on a machine whose programs end at any system call, and whose disk forgets unsynced
+//! data.
 //!
 //! # Fault model
 //!
-//! * A program ends at any call, before or after its effect: by kill -9, which frees its locks and leaves what it wrote to
-//!   the others; or by a power cut, which ends all of them at once.
-//! * A power cut undoes what no fsync covered. Of each write any pieces may have reached the disk, in any combination with any
-//!   other write, whichever was made first; a file that was made longer may hold zeros there. Names are apart from contents:
-//!   a file, a rename, a removal is there after a power cut, or it is not, until its *folder* was synced.
+//! * A program ends at any call, before or after its effect. Either kill -9 ends it, which frees
+//!   its locks and leaves its writes to the other programs; or a power cut ends all programs at
+//!   once.
+//! * A power cut undoes everything that no fsync covered. Of each write any pieces may have reached
+//!   the disk, in any combination with any other write, whatever their order; a lengthened file may
+//!   hold zeros there. Names are separate from contents: a file, a rename or a removal may or may
+//!   not be there after a power cut, until its *folder* was synced.
 //! * A rename is there or not: never both names, never neither.
-//! * What an fsync covered stays. A disk that lies about that is beyond anybody's help.
-//! * Changes of one program that wait for the global lock together share a write, and a power cut or kill -9 its fate.
-//! * Two programs at once: the second one begins at any call of the first, and goes on until it is done or meets a lock.
-//! * The provider may be out of reach, answer 503, refuse a code, or do its work and not be heard. To some a refresh token that
-//!   comes twice is theft, and ends its grant.
+//! * Data that an fsync covered stays. A disk that lies about that is beyond repair.
+//! * Changes of one program that wait for the global lock together share a write. They also share
+//!   its fate in a power cut or kill -9.
+//! * Two programs run at once: the second one starts at any call of the first, and continues until
+//!   it is done or meets a lock.
+//! * The provider may be unreachable, answer 503, refuse a code, or do its work and lose the
+//!   answer. Some providers treat a second use of a refresh token as theft, and end its grant.
 //!
-//! The programs are the real broker on the real store. A person starts a sign-in, pastes its code, pastes it again, pastes
-//! another one, cancels, logs out; somebody asks for a token.
+//! The programs are the real broker on the real store. A user starts a sign-in, pastes its code,
+//! pastes it again, pastes another one, cancels, and logs out; an agent requests a token.
 //!
 //! # Invariants
 //!
-//! 1. The store parses, always.
-//! 2. What was acknowledged is there: each tenant's newest session, sign-in or logout that somebody was told of. If
-//!    somebody ended in the middle of a change: the state before it or the one after it.
-//! 3. What is served was in a journal first. No refresh token is sent whose successor was acknowledged, by the journal or by the store; so an answer that was recorded
-//!    is recovered. A token that may have been spent is sent again only by those who know that.
-//! 4. The next caller goes on unaided, and nothing but its own end makes a call fail.
-//! 5. A code is not sent again unless it is known not to be spent; the journal knows the code that was sent last. The grant that
-//!    an answered exchange brought is had by whoever asks next, or pastes the code again, and nothing is sent for it.
-//! 6. A sign-in that is recovered replaces no newer one, and revives nothing that was cancelled or logged out; and a refresh
-//!    that comes late does not either.
-//! 7. In the end a new sign-in works at the first try.
+//! 1. The store always parses.
+//! 2. Every acknowledged result is there: each tenant's newest session, sign-in or logout that was
+//!    reported to a caller. If a program ended in the middle of a change, the store holds the state
+//!    before it or the one after it.
+//! 3. A served token was in a journal first. No refresh token is sent whose successor was
+//!    acknowledged, by the journal or by the store; so a recorded answer is recovered. A token that
+//!    may have been spent is sent again only by a program that knows of the doubt.
+//! 4. The next caller continues unaided, and nothing but its own end makes a call fail.
+//! 5. A code is not sent again unless it is known to be unspent; the journal knows the code that
+//!    was sent last. The grant of an answered exchange goes to the next caller, or to the user who
+//!    pastes the code again. Nothing is sent for it.
+//! 6. A recovered sign-in replaces no newer one, and revives nothing that was cancelled or logged
+//!    out. A late refresh does not either.
+//! 7. At the end a new sign-in works at the first try.
 //!
-//! The walk draws its histories from a seed, which it prints: always the same ones, so that who changes something else does not
-//! meet a new one. `THREADKEY_TEST_HISTORIES` says how many there are, and with it each run draws others; `THREADKEY_TEST_SEED` sets the
-//! seed, to the number of one history to repeat that one.
+//! The walk draws its histories from a seed, which it prints. By default the histories are always
+//! the same, so that an unrelated change meets no new one. `THREADKEY_TEST_HISTORIES` sets their
+//! number, and then each run draws others; `THREADKEY_TEST_SEED` sets the seed, and the seed of one
+//! history repeats that history.
 
 mod content;
-mod ends;
+mod faults;
 mod machine;
 mod program;
 mod walk;
@@ -45,7 +54,7 @@ mod world;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::{
-    ends::Sabotage,
+    faults::Sabotage,
     walk::{Violation, history},
 };
 
@@ -53,22 +62,24 @@ const NOW: i64 = 1_795_358_672;
 
 const PATH: &str = "/data/threadkey/auth.json";
 
-/// How long an access token lives, in seconds: so short that no history is as long as a sign-in may take.
+/// The lifetime of an access token, in seconds. It is short, so that no history lasts as long as a
+/// sign-in may take.
 const LIFETIME: u64 = 10;
 
 const HISTORIES: u64 = 10_000;
 
-/// Where the histories begin that everybody walks.
+/// The first seed of the default histories.
 const SEED: u64 = 1_795_358_672;
 
-/// How many histories may pass before sabotage shows.
+/// The number of histories within which sabotage must show.
 const SHORT: u64 = 2_000;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
 }
 
-/// Walks `count` histories on all processors and returns the first that went wrong, with its seed.
+/// Walks `count` histories on all processors. Returns the first one that broke an invariant, with
+/// its seed.
 fn walk(first: u64, count: u64, sabotage: Sabotage) -> Result<(), (u64, Violation)> {
     let next = AtomicU64::new(0);
     let work = || {
@@ -92,7 +103,7 @@ fn walk(first: u64, count: u64, sabotage: Sabotage) -> Result<(), (u64, Violatio
 }
 
 #[test]
-fn whenever_a_program_or_the_machine_ends_nothing_acknowledged_is_lost_and_nothing_is_spent_twice() {
+fn a_crash_at_any_call_loses_nothing_acknowledged_and_spends_nothing_twice() {
     let count = number("THREADKEY_TEST_HISTORIES");
     let any = || u64::from_le_bytes(threadkey::sys::random::bytes());
     let first = number("THREADKEY_TEST_SEED").unwrap_or_else(|| count.map_or(SEED, |_| any()));
@@ -104,7 +115,7 @@ fn whenever_a_program_or_the_machine_ends_nothing_acknowledged_is_lost_and_nothi
 }
 
 #[test]
-fn a_store_that_leaves_out_a_step_is_caught() {
+fn the_crash_walk_catches_a_store_that_leaves_out_a_step() {
     for sabotage in [
         Sabotage::FolderSync,
         Sabotage::JournalSync,

@@ -1,10 +1,13 @@
-//! The crash matrix: a program is killed (-9) before and after each step of what it does, and the next one goes on by itself.
+//! The crash matrix: a program is killed (-9) before and after each step of its work, and the next
+//! one continues unaided.
 //!
-//! The steps are those that a recorded run of the same command made, so a new system call joins by itself. A look (a stat, a
-//! read) changes nothing, and to die before or after it is to die after the step before it or before the one behind it;
-//! `THREADKEY_CRASH_MATRIX=full` dies at the looks too.
+//! The steps come from a recorded run of the same command, so a new system call joins by itself. A
+//! read-only call (a stat, a read) changes nothing: a death before it equals a death after the
+//! preceding step, and a death after it equals a death before the following step.
+//! `THREADKEY_CRASH_MATRIX=full` kills at the read-only calls too.
 //!
-//! What is expected is told by what the dead program left: by the journal's lines, by the store, by the provider's counts.
+//! The expected result follows from the traces of the dead program: the journal's lines, the store,
+//! and the provider's counts.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
 
 use std::{collections::BTreeMap, fs, os::unix::process::ExitStatusExt as _, path::Path, process::Stdio};
@@ -20,20 +23,21 @@ use crate::support::{
 
 const AN_HOUR: i64 = 3600;
 
-/// Past the pause that an intent without an answer causes, which is 2 s at most.
+/// Longer than the pause that an intent without an answer causes, which is 2 s at most.
 const A_PAUSE: i64 = 10;
 
 /// Calls that change nothing.
-const LOOKS: [&str; 9] =
+const READ_ONLY_CALLS: [&str; 9] =
     ["access", "canonicalize", "fstat", "read", "readlink", "stat", "statfs", "statvfs", "statx"];
 
-/// How many cases are under way at once.
+/// The number of cases that run at once.
 const AT_ONCE: usize = 4;
 
 const REFRESH: [&str; 7] =
     ["--config", "threadkey.toml", "__refresh", "--tenant", "acme/local", "--min-ttl", "60"];
 
-/// A system call of a recorded run: its name, its path with the home as `~`, and which of its like it is, from 1.
+/// A system call of a recorded run: its name, its path with the home as `~`, and its number among
+/// the calls of that name and path, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Call {
     name: String,
@@ -41,15 +45,15 @@ struct Call {
     number: u32,
 }
 
-/// One person, with a folder of their own and a program in it.
-struct Person {
+/// One user, with a folder and a program.
+struct User {
     server: AuthServer,
     home: Home,
     account: String,
     now: i64,
 }
 
-/// Where a program is killed.
+/// The call at which a program is killed.
 #[derive(Clone, Debug)]
 struct Death {
     when: &'static str,
@@ -59,17 +63,18 @@ struct Death {
 // === impl Call and Death ===
 
 impl Call {
-    fn is_look(&self) -> bool {
-        LOOKS.contains(&self.name.as_str())
+    fn is_read_only(&self) -> bool {
+        READ_ONLY_CALLS.contains(&self.name.as_str())
     }
 }
 
 impl Death {
-    /// Whether it comes before an answer could be written down: the second line of a journal.
+    /// Whether the death precedes the earliest write of an answer, which is the second line of a
+    /// journal.
     fn comes_before_the_answer_is_written(&self) -> bool {
         let Call { name, path, number } = &self.call;
         let writes = name == "write" && path.ends_with(".lock");
-        self.call.is_look() || (writes && *number == 2 && self.when == "kill-before")
+        self.call.is_read_only() || (writes && *number == 2 && self.when == "kill-before")
     }
 
     fn failpoint(&self, home: &Home) -> String {
@@ -79,7 +84,7 @@ impl Death {
     }
 }
 
-/// The calls that were recorded, in order.
+/// Returns the recorded calls, in order.
 fn calls(record: &Path, home: &Home) -> Vec<Call> {
     let text = fs::read_to_string(record).expect("the run was recorded");
     let mut seen = BTreeMap::new();
@@ -98,20 +103,21 @@ fn calls(record: &Path, home: &Home) -> Vec<Call> {
         .collect()
 }
 
-/// Every way to die in such a run that leaves something else behind.
+/// Returns every death in such a run that leaves a different state behind.
 fn deaths(calls: &[Call]) -> Vec<Death> {
     let full = std::env::var("THREADKEY_CRASH_MATRIX").is_ok_and(|form| form == "full");
     let mut deaths = Vec::new();
     let mut after_a_step = false;
     for call in calls {
-        let counts = full || !call.is_look();
+        let counts = full || !call.is_read_only();
         if counts && !after_a_step {
             deaths.push(Death { when: "kill-before", call: call.clone() });
         }
         if counts {
             deaths.push(Death { when: "kill-after", call: call.clone() });
         }
-        // Between two steps in a row a program does nothing but at most ask the provider, and it looks before it writes.
+        // Between two successive steps a program at most sends a request, and it makes a read-only
+        // call before it writes.
         after_a_step = counts;
     }
     deaths
@@ -124,9 +130,9 @@ async fn server() -> AuthServer {
     server
 }
 
-// === impl Person ===
+// === impl User ===
 
-impl Person {
+impl User {
     fn new(server: &AuthServer, account: impl Into<String>) -> Self {
         let home = Home::new(&server.config_toml("acme"));
         Self { server: server.clone(), home, account: account.into(), now: 0 }
@@ -159,13 +165,13 @@ impl Person {
         self.home.set_offset(self.now);
     }
 
-    /// Runs it with this fault; the signal that ended it, if one did.
+    /// Runs the program with this fault; returns the signal that ended it, if any.
     async fn run_faulty(&self, arguments: &[&str], input: &str, faults: &str) -> Option<i32> {
         let mut command = self.home.command(arguments);
         command.env("THREADKEY_TEST_FAILPOINTS", faults).stdin(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let mut stdin = child.stdin.take().expect("it is piped");
-        // It may be killed before it reads.
+        // The program may be killed before it reads.
         let _ = stdin.write_all(input.as_bytes()).await;
         drop(stdin);
         let output = child.wait_with_output().await.expect("the program ends");
@@ -177,7 +183,7 @@ impl Person {
         let signal = self.run_faulty(arguments, input, &format!("record:{}", record.display())).await;
         assert_eq!(signal, None);
         let calls = calls(&record, &self.home);
-        assert!(calls.iter().filter(|call| !call.is_look()).count() > 5, "it does something: {calls:?}");
+        assert!(calls.iter().filter(|call| !call.is_read_only()).count() > 5, "it does something: {calls:?}");
         calls
     }
 
@@ -186,7 +192,7 @@ impl Person {
         assert_eq!(signal, Some(9), "{death:?} was not met");
     }
 
-    /// How many lines a journal has: none, the intent, or the intent and the answer.
+    /// Returns the number of lines of a journal: none, the intent, or the intent and the answer.
     fn journal(&self, name: &str) -> usize {
         let path = self.home.store().with_file_name("auth.json.refresh").join(name);
         let text = fs::read(path).unwrap_or_default();
@@ -219,39 +225,39 @@ async fn each<F: Future<Output = ()> + Send + 'static>(deaths: Vec<Death>, case:
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_any_step_of_an_exchange_its_code_is_spent_once_and_what_was_answered_is_there() {
+async fn an_exchange_killed_at_any_step_spends_its_code_once_and_keeps_its_answer() {
     let server = server().await;
-    let model = Person::new(&server, "model");
+    let model = User::new(&server, "model");
     let callback = model.callback().await;
     let deaths = deaths(&model.record(&["auth", "code", "acme"], &callback).await);
     each(deaths, |number, death| {
-        let person = Person::new(&server, format!("person-{number}"));
-        async move { exchange(&person, &death).await }
+        let user = User::new(&server, format!("user-{number}"));
+        async move { exchange(&user, &death).await }
     })
     .await;
 }
 
-async fn exchange(person: &Person, death: &Death) {
-    let counts = || person.server.events().of(&person.account);
-    let callback = person.callback().await;
-    person.die(&["auth", "code", "acme"], &callback, death).await;
-    let (sent, journal) = (counts().sign_ins, person.journal("acme%2Flocal.signin.lock"));
-    let committed = person.generation() == 1;
-    assert!(sent == 0 || journal > 0 || committed, "{death:?}: what was sent is on record");
-    let next = person.token().await;
+async fn exchange(user: &User, death: &Death) {
+    let counts = || user.server.events().of(&user.account);
+    let callback = user.callback().await;
+    user.die(&["auth", "code", "acme"], &callback, death).await;
+    let (sent, journal) = (counts().sign_ins, user.journal("acme%2Flocal.signin.lock"));
+    let committed = user.generation() == 1;
+    assert!(sent == 0 || journal > 0 || committed, "{death:?}: the request is on record");
+    let next = user.token().await;
     if committed || journal == 2 {
         assert_eq!(next.code, 0, "{death:?}: the grant is there: {next:?}");
     } else {
         assert_eq!(next.code, 3, "{death:?}: {next:?}");
-        let again = person.paste(&callback).await;
+        let again = user.paste(&callback).await;
         if journal == 1 {
-            // It may have been sent, and nobody knows what came of it.
+            // The code may have been sent, and its result is unknown.
             assert!(again.stderr.contains("no answer came back"), "{death:?}: {again:?}");
-            person.sign_in().await;
+            user.sign_in().await;
         } else {
             assert_eq!(again.code, 0, "{death:?}: the code is as good as before: {again:?}");
         }
-        assert_eq!(person.token().await.code, 0, "{death:?}");
+        assert_eq!(user.token().await.code, 0, "{death:?}");
     }
     let lost = u32::from(journal == 1 && !committed && sent == 1);
     assert!(
@@ -259,45 +265,46 @@ async fn exchange(person: &Person, death: &Death) {
         "{death:?}: the answer was written down"
     );
     assert_eq!((counts().sign_ins, counts().reuses), (1 + lost, 0), "{death:?}");
-    assert_eq!((person.leftovers(), person.generation()), (0, 1), "{death:?}");
+    assert_eq!((user.leftovers(), user.generation()), (0, 1), "{death:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_any_step_of_a_refresh_the_next_caller_has_what_was_answered_or_refreshes() {
+async fn a_refresh_killed_at_any_step_lets_the_next_caller_take_its_answer_or_refresh() {
     let server = server().await;
-    let mut model = Person::new(&server, "model");
+    let mut model = User::new(&server, "model");
     model.sign_in().await;
     model.pass(AN_HOUR);
     let deaths = deaths(&model.record(&REFRESH, "{}\n").await);
-    // Each person dies at some of the steps, one after the other, in refreshes that begin with an empty journal.
+    // Each user dies at some of the steps, one after the other, in refreshes that start with an
+    // empty journal.
     let queue: Vec<_> = (0..AT_ONCE)
         .map(|first| deaths.iter().skip(first).step_by(AT_ONCE).cloned().collect::<Vec<_>>())
         .enumerate()
         .map(|(number, deaths)| {
-            let mut person = Person::new(&server, format!("person-{number}"));
+            let mut user = User::new(&server, format!("user-{number}"));
             tokio::spawn(async move {
-                person.sign_in().await;
+                user.sign_in().await;
                 for death in deaths {
-                    person.pass(AN_HOUR);
-                    refresh(&mut person, &death).await;
+                    user.pass(AN_HOUR);
+                    refresh(&mut user, &death).await;
                 }
             })
         })
         .collect();
-    for person in queue {
-        person.await.unwrap();
+    for user in queue {
+        user.await.unwrap();
     }
 }
 
-async fn refresh(person: &mut Person, death: &Death) {
-    let (server, account) = (person.server.clone(), person.account.clone());
+async fn refresh(user: &mut User, death: &Death) {
+    let (server, account) = (user.server.clone(), user.account.clone());
     let counts = move || server.events().of(&account);
-    let (before, generation) = (counts(), person.generation());
-    person.die(&REFRESH, "{}\n", death).await;
-    let (sent, journal) = (counts().refreshes - before.refreshes, person.journal("acme%2Flocal.lock"));
-    let committed = person.generation() == generation + 1;
-    assert!(sent == 0 || journal > 0 || committed, "{death:?}: what was sent is on record");
-    let next = person.token().await;
+    let (before, generation) = (counts(), user.generation());
+    user.die(&REFRESH, "{}\n", death).await;
+    let (sent, journal) = (counts().refreshes - before.refreshes, user.journal("acme%2Flocal.lock"));
+    let committed = user.generation() == generation + 1;
+    assert!(sent == 0 || journal > 0 || committed, "{death:?}: the request is on record");
+    let next = user.token().await;
     if committed || journal != 1 {
         assert_eq!(next.code, 0, "{death:?}: {next:?}");
         assert_eq!(counts().refreshes, before.refreshes + 1, "{death:?}: once");
@@ -306,60 +313,60 @@ async fn refresh(person: &mut Person, death: &Death) {
         let in_time = sent == 0 || death.comes_before_the_answer_is_written();
         assert!(in_time, "{death:?}: the answer was written down");
         assert_eq!(next.code, 5, "{death:?}: not followed at once: {next:?}");
-        let status = person.home.run(&["auth", "status", "--json"]).await;
+        let status = user.home.run(&["auth", "status", "--json"]).await;
         assert!(status.stdout.contains("ambiguous_no_answer"), "{death:?}: {status:?}");
         assert_eq!(counts().refreshes, before.refreshes + sent, "{death:?}");
-        person.pass(A_PAUSE);
-        let later = person.token().await;
+        user.pass(A_PAUSE);
+        let later = user.token().await;
         if sent == 0 {
             assert_eq!((later.code, counts().reuses), (0, before.reuses), "{death:?}: {later:?}");
         } else {
-            // This provider has no grace: its verdict is heard once, and signing in again is all it takes.
+            // This provider has no grace: its verdict arrives once, and a new sign-in is the only
+            // remedy.
             assert_eq!(later.code, 4, "{death:?}: {later:?}");
-            assert_eq!(person.token().await.code, 4, "{death:?}");
+            assert_eq!(user.token().await.code, 4, "{death:?}");
             assert_eq!(counts().reuses, before.reuses + 1, "{death:?}: one verdict is enough");
-            person.sign_in().await;
+            user.sign_in().await;
         }
     }
-    if person.journal("acme%2Flocal.lock") > 0 {
-        // What is about a state that is gone stays until the next refresh, which drops it.
-        person.pass(AN_HOUR);
+    if user.journal("acme%2Flocal.lock") > 0 {
+        // An entry about an outdated state stays until the next refresh, which drops it.
+        user.pass(AN_HOUR);
     }
-    assert_eq!((person.token().await.code, person.journal("acme%2Flocal.lock")), (0, 0), "{death:?}");
+    assert_eq!((user.token().await.code, user.journal("acme%2Flocal.lock")), (0, 0), "{death:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_any_step_of_the_first_start_the_next_one_makes_the_store() {
+async fn a_first_start_killed_at_any_step_lets_the_next_one_create_the_store() {
     const START: [&str; 4] = ["auth", "start", "acme", "--json"];
     let server = server().await;
-    let calls = Person::new(&server, "model").record(&START, "").await;
+    let calls = User::new(&server, "model").record(&START, "").await;
     assert!(calls.iter().any(|call| call.name == "mkdir"), "the folders are made too: {calls:?}");
     each(deaths(&calls), |number, death| {
-        let person = Person::new(&server, format!("person-{number}"));
+        let user = User::new(&server, format!("user-{number}"));
         async move {
-            person.die(&START, "", &death).await;
-            person.store();
-            let next = person.home.run(&START).await;
+            user.die(&START, "", &death).await;
+            user.store();
+            let next = user.home.run(&START).await;
             assert_eq!(next.code, 0, "{death:?}: {next:?}");
-            assert!(person.store()["pending"]["acme/local"].is_object(), "{death:?}");
-            let cancelled = person.home.run(&["auth", "cancel", "acme"]).await;
-            assert_eq!((cancelled.code, person.leftovers()), (0, 0), "{death:?}: {cancelled:?}");
+            assert!(user.store()["pending"]["acme/local"].is_object(), "{death:?}");
+            let cancelled = user.home.run(&["auth", "cancel", "acme"]).await;
+            assert_eq!((cancelled.code, user.leftovers()), (0, 0), "{death:?}: {cancelled:?}");
         }
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_while_a_dead_programs_temp_file_is_removed_the_next_writer_removes_it_and_the_store_is_whole()
-{
+async fn a_cleanup_of_temp_files_killed_at_any_step_is_completed_by_the_next_writer() {
     const CANCEL: [&str; 3] = ["auth", "cancel", "acme"];
-    async fn with_leftovers(server: &AuthServer, account: String) -> Person {
-        let person = Person::new(server, account);
-        person.callback().await;
+    async fn with_leftovers(server: &AuthServer, account: String) -> User {
+        let user = User::new(server, account);
+        user.callback().await;
         for name in [".auth.json.0123456789abcdef.tmp", ".auth.json.fedcba9876543210.tmp"] {
-            fs::write(person.home.store().with_file_name(name), "{\"version\": 1, \"sess").unwrap();
+            fs::write(user.home.store().with_file_name(name), "{\"version\": 1, \"sess").unwrap();
         }
-        person
+        user
     }
     let server = server().await;
     let model = with_leftovers(&server, "model".into()).await;
@@ -369,14 +376,14 @@ async fn killed_while_a_dead_programs_temp_file_is_removed_the_next_writer_remov
     each(deaths(&calls), |number, death| {
         let server = server.clone();
         async move {
-            let person = with_leftovers(&server, format!("person-{number}")).await;
-            person.die(&CANCEL, "", &death).await;
-            assert!(person.store().is_object(), "{death:?}: the store is whole");
-            let next = person.home.run(&["auth", "start", "acme", "--json"]).await;
+            let user = with_leftovers(&server, format!("user-{number}")).await;
+            user.die(&CANCEL, "", &death).await;
+            assert!(user.store().is_object(), "{death:?}: the store is whole");
+            let next = user.home.run(&["auth", "start", "acme", "--json"]).await;
             assert_eq!(next.code, 0, "{death:?}: {next:?}");
-            let next = person.home.run(&CANCEL).await;
+            let next = user.home.run(&CANCEL).await;
             assert!(next.stderr.contains("is cancelled"), "{death:?}: {next:?}");
-            assert_eq!(person.leftovers(), 0, "{death:?}");
+            assert_eq!(user.leftovers(), 0, "{death:?}");
         }
     })
     .await;

@@ -1,8 +1,8 @@
-//! Everything that is parsed, damaged at random: nothing panics, nothing damaged is written over, and no damaged answer makes a
-//! session out of nothing.
+//! Every parser on randomly damaged input: nothing panics, no damaged file is overwritten, and no
+//! damaged answer makes a session out of nothing.
 //!
-//! The damage is drawn from a seed, which is printed; `THREADKEY_DAMAGE_SEED` repeats a run, `THREADKEY_DAMAGE_ROUNDS` makes it
-//! longer than the default.
+//! The damage is drawn from a seed, which is printed. `THREADKEY_DAMAGE_SEED` repeats a run, and
+//! `THREADKEY_DAMAGE_ROUNDS` makes it longer than the default.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
 
 use std::{collections::BTreeMap, path::Path};
@@ -10,9 +10,12 @@ use std::{collections::BTreeMap, path::Path};
 use threadkey::{
     config::Config,
     ids::Tenant,
-    oauth::{Outcome, Pasted, outcome_of},
+    oauth::{Attempt, Outcome, Pasted, outcome},
     secret::Nonce,
-    session::{Change, journal::Answer},
+    session::{
+        Change,
+        journal::{Answer, Answered},
+    },
     store::{FileStore, FileStoreOptions, Purpose, Store, StoreError, read_rescue},
     sys::clock::Clock,
 };
@@ -60,7 +63,7 @@ fn rounds() -> u64 {
     given.map_or(400, |rounds| rounds.parse().expect("a number of rounds"))
 }
 
-/// Some bytes changed, left out, doubled or put in, or the end cut off.
+/// Changes, removes, doubles or inserts some bytes, or cuts off the end.
 fn damaged(random: &mut Random, text: &str) -> Vec<u8> {
     let mut bytes = text.as_bytes().to_vec();
     for _ in 0..=random.below(4) {
@@ -94,7 +97,7 @@ fn put(path: &Path, bytes: &[u8]) {
 }
 
 #[tokio::test]
-async fn a_damaged_store_is_read_or_refused_and_never_written_over_when_it_was_refused() {
+async fn a_damaged_store_is_read_or_refused_and_never_overwritten_when_refused() {
     let mut random = Random::from_variable("THREADKEY_DAMAGE_SEED");
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("auth.json");
@@ -108,7 +111,7 @@ async fn a_damaged_store_is_read_or_refused_and_never_written_over_when_it_was_r
         let changed = store.change(&tenant, Change::Logout).await;
         let Err(error) = read else { continue };
         assert!(matches!(error, StoreError::Corrupt { .. } | StoreError::Newer { .. }), "{round}: {error}");
-        // A newer store is read by a glance too; one that is no store is not.
+        // A glance reads a newer store too, but no file that is not a store.
         assert!(changed.is_err(), "{round}: {error}");
         assert_eq!(std::fs::read(&path).expect("is there"), bytes, "{round}: {error}");
         drop(glance);
@@ -129,7 +132,7 @@ async fn a_damaged_journal_is_read_or_refused_and_a_whole_answer_in_it_is_not_lo
         let bytes = damaged(&mut random, JOURNAL);
         put(&path, &bytes);
         let mut lock = store.try_lock(&tenant, Purpose::Refresh).await.expect("the lock").expect("is free");
-        let empty = matches!(lock.journal().await, Ok(threadkey::session::journal::Journal::Empty));
+        let empty = matches!(lock.journal().await, Ok(threadkey::session::journal::Found::Nothing));
         let second = bytes.split(|byte| *byte == b'\n').nth(1).unwrap_or_default();
         let whole = second == answer.as_bytes() && bytes.iter().filter(|byte| **byte == b'\n').count() > 1;
         assert!(!(empty && whole), "{round}: an answer was taken for nothing");
@@ -145,9 +148,11 @@ fn a_damaged_answer_grants_nothing_that_is_not_in_it() {
         let text = ANSWERS[usize::try_from(random.below(4)).expect("an index")];
         let body = damaged(&mut random, text);
         let status = [200, 200, 400, 401, 429, 500, 503][usize::try_from(random.below(7)).expect("an index")];
-        let answer = Answer { status, retry_after: None, body: body.clone().into(), at: NOW };
+        let answer = Answer { status, body: body.clone().into(), at: NOW, ..Answer::default() };
         for nonce in [None, Some(&nonce)] {
-            if let Outcome::Granted(grant) = outcome_of(&answer, "c", nonce) {
+            if let Outcome::Granted(grant) =
+                outcome(&Attempt::Answered(Answered::for_tests(answer.clone())), "c", nonce)
+            {
                 assert!(!grant.access_token.expose().is_empty(), "{round}");
                 assert!((200..300).contains(&status), "{round}: {status}");
             }
@@ -156,7 +161,7 @@ fn a_damaged_answer_grants_nothing_that_is_not_in_it() {
 }
 
 #[test]
-fn damaged_pastes_and_configurations_are_taken_or_refused_in_words() {
+fn damaged_pastes_and_configurations_are_accepted_or_refused_with_an_error() {
     let mut random = Random::from_variable("THREADKEY_DAMAGE_SEED");
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("threadkey.toml");

@@ -76,13 +76,13 @@ async fn nobody_can_use_another_persons_button_or_form() {
     let (start, link) = rig.start_sign_in(&rig.alice).await;
     let custom_id = start.buttons().into_iter().find_map(|button| button.custom_id).expect("a button");
     let press = rig.bob.forge_press(&rig.general, start.view().id, &custom_id).await.message();
-    assert!(press.is_ephemeral() && press.text().contains("somebody else"), "{press:?}");
+    assert!(press.is_ephemeral() && press.text().contains("another user"), "{press:?}");
     let callback = browser::sign_in(&link, "alice").await;
     let values = [(FIELD, callback.url.as_str())];
     let form = rig.bob.forge_modal(&rig.general, None, &custom_id, &values).await.message();
-    assert!(form.text().contains("somebody else"), "{form:?}");
+    assert!(form.text().contains("another user"), "{form:?}");
     let code = rig.bob.command(&rig.general, "auth code", &[("code", &callback.url)]).await;
-    assert!(code.text().contains("Not signed in: you have no sign-in under way"), "{code:?}");
+    assert!(code.text().contains("Not signed in: you have no sign-in in progress"), "{code:?}");
     let guessed = rig.bob.forge_press(&rig.general, start.view().id, "acme/user:1").await.message();
     assert!(guessed.text().contains("/auth code"), "{guessed:?}");
     assert_eq!(rig.server.count(), 0);
@@ -139,7 +139,7 @@ async fn only_server_managers_sign_a_server_in_and_out() {
         "{status:?}"
     );
     let elsewhere = rig.bob.command(&rig.bob.dm(), "auth status", &[]).await;
-    assert!(elsewhere.text().contains("signed in nowhere"), "{elsewhere:?}");
+    assert!(elsewhere.text().contains("not signed in anywhere"), "{elsewhere:?}");
     let out = rig.alice.command(&rig.general, "auth logout", &shared).await;
     assert!(out.text().contains("Logged out of `acme` for this server"), "{out:?}");
     rig.discord.assert_no_violations();
@@ -155,7 +155,7 @@ async fn cancelling_takes_the_link_away_and_says_so() {
     let view = start.says("was cancelled").await;
     assert!(view.buttons.is_empty() && view.embeds.is_empty());
     let reply = rig.alice.command(&rig.general, "auth cancel", &[]).await;
-    assert!(reply.text().contains("no sign-in under way"));
+    assert!(reply.text().contains("no sign-in in progress"));
     assert_eq!(other.buttons().len(), 2, "bob's is as it was");
 }
 
@@ -169,7 +169,7 @@ async fn status_and_logout_are_about_the_person_who_asks() {
         assert!(status.text().contains(part), "{status:?}");
     }
     let bobs = rig.bob.command(&rig.general, "auth status", &[]).await;
-    assert!(bobs.text().contains("signed in nowhere"), "{bobs:?}");
+    assert!(bobs.text().contains("not signed in anywhere"), "{bobs:?}");
     let bobs = rig.bob.command(&rig.general, "auth logout", &[("provider", "acme")]).await;
     assert!(bobs.text().contains("nothing to log out"), "{bobs:?}");
     let out =
@@ -177,7 +177,7 @@ async fn status_and_logout_are_about_the_person_who_asks() {
     assert!(out.text().contains("has ended the access"), "{out:?}");
     rig.sign_in(&rig.alice, "alice").await;
     let out = rig.alice.command(&rig.general, "auth logout", &[("provider", "acme")]).await;
-    assert!(out.text().contains("the access lives on"), "{out:?}");
+    assert!(out.text().contains("the access stays valid"), "{out:?}");
     rig.discord.assert_no_violations();
 }
 
@@ -187,7 +187,7 @@ async fn providers_are_completed_and_unknown_ones_answered_with_those_that_there
     let choices = rig.alice.autocomplete(&rig.general, "auth start", "provider", "ac").await;
     assert_eq!(choices.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["acme", "big-acme"]);
     let reply = rig.alice.command(&rig.general, "auth start", &[("provider", "nope")]).await;
-    assert!(reply.text().contains("no provider `nope`. There is: `acme`, `big-acme`."), "{reply:?}");
+    assert!(reply.text().contains("no provider `nope`. Known providers: `acme`, `big-acme`."), "{reply:?}");
     let reply = rig.alice.command(&rig.general, "auth start", &[("provider", "No/Such")]).await;
     assert!(reply.text().contains("is not a provider name"), "{reply:?}");
     rig.discord.assert_no_violations();
@@ -201,7 +201,7 @@ async fn the_lists_hold_for_commands_buttons_forms_and_completion() {
     rig.stop().await;
     rig.settings.allowed_users = vec![snowflake(rig.alice.id)];
     rig.run().await;
-    let refusal = "not on the list of people";
+    let refusal = "not on the list of users";
     let command = rig.bob.command(&rig.general, "auth status", &[]).await;
     assert!(command.is_ephemeral() && command.text().contains(refusal), "{command:?}");
     let press = start.press("Enter code").await.message();
@@ -212,7 +212,7 @@ async fn the_lists_hold_for_commands_buttons_forms_and_completion() {
     assert!(rig.bob.autocomplete(&rig.general, "auth start", "provider", "").await.is_empty());
     assert_eq!(rig.server.count(), 0);
     let alice = rig.alice.command(&rig.general, "auth status", &[]).await;
-    assert!(alice.text().contains("signed in nowhere"), "{alice:?}");
+    assert!(alice.text().contains("not signed in anywhere"), "{alice:?}");
     rig.discord.assert_no_violations();
 }
 

@@ -58,7 +58,7 @@ async fn the_person_alone_is_asked_and_switches() {
     let words = question.text();
     assert!(
         words.contains(
-            "You signed in as `bob@example.com`, but this is `alice@example.com`'s place at `acme`. Nothing was replaced."
+            "You signed in as `bob@example.com`, but `acme` is connected as `alice@example.com`. Nothing was replaced."
         ),
         "{words}"
     );
@@ -68,7 +68,7 @@ async fn the_person_alone_is_asked_and_switches() {
         let id = button.custom_id.expect("an id");
         assert!(id.len() == 43 && !id.contains("acme") && !id.contains("bob"), "it says nothing: {id}");
         let press = rig.bob.forge_press(&rig.general, question.view().id, &id).await.message();
-        assert!(press.is_ephemeral() && press.text().contains("somebody else"), "{press:?}");
+        assert!(press.is_ephemeral() && press.text().contains("another user"), "{press:?}");
     }
     assert_eq!(account(&rig, alice(&rig)).await.as_deref(), Some("alice@example.com"), "nothing yet");
     let answer = question.press("Switch").await.updated();
@@ -126,7 +126,7 @@ async fn for_a_server_its_managers_choose_and_others_do_not_see_as_whom_they_sig
         answers.push(rig.alice.command(&rig.general, "auth code", &[("code", &callback.url)]).await);
     }
     let question = answers.pop().expect("two");
-    assert!(question.text().contains("`team@example.com`'s place at `acme` for this server"), "{question:?}");
+    assert!(question.text().contains("connected as `team@example.com` for this server"), "{question:?}");
     let others = rig.bob.command(&rig.general, "auth status", &[]).await;
     assert!(others.text().contains("team@example.com"), "{others:?}");
     assert!(!others.text().contains("bob@") && others.buttons().is_empty(), "{others:?}");
@@ -158,7 +158,7 @@ async fn a_choice_that_was_not_made_is_told_where_the_grant_may_live_on() {
     let told = rig.alice.dm().wait_for_text("You did not choose in time.").await;
     let words = told.all_text();
     assert!(words.contains("`acme` stays with `alice@example.com`."), "{words}");
-    assert!(words.contains("may live on at `acme`"), "{words}");
+    assert!(words.contains("may still work at `acme`"), "{words}");
     let view = question.says("The sign-in as `bob@example.com` was not chosen and is dropped.").await;
     assert!(view.buttons.is_empty(), "{view}");
     assert_eq!(

@@ -23,7 +23,7 @@ async fn finish(rig: &Rig, terminal: &Broker, link: &str, account: &str) -> Fini
     terminal.finish(alices(rig).1, None, Pasted::parse(&callback.url).unwrap()).await.unwrap()
 }
 
-/// Alice has two messages with the same link, and finishes it in a terminal as somebody else than her session is of.
+/// Alice has two messages with the same link, and finishes it in a terminal as another user than her session is of.
 async fn asked(rig: &Rig, terminal: &Broker) -> (Reply, Reply, Undecided) {
     rig.sign_in(&rig.alice, "alice").await;
     let (older, link) = rig.start_sign_in(&rig.alice).await;
@@ -47,7 +47,7 @@ async fn what_is_finished_in_a_terminal_is_told_in_the_message_as_if_it_had_been
     assert_eq!(bobs.buttons().len(), 2, "bob's is as it was");
     // The form was open all the while.
     let late = modal.submit(&[("code", "a-code")]).await.message();
-    assert!(late.text().contains("what it was for is over"), "{late:?}");
+    assert!(late.text().contains("no longer works"), "{late:?}");
     assert!(start.followups().is_empty() && rig.alice.sees(&rig.alice.dm()).is_empty(), "told once");
     rig.stop().await;
     rig.discord.assert_no_violations();
@@ -58,15 +58,17 @@ async fn a_sign_in_as_another_account_in_a_terminal_is_asked_about_in_the_newest
     let mut rig = Rig::start().await;
     let terminal = rig.another_broker();
     let (older, newer, _) = asked(&rig, &terminal).await;
-    let question = newer.says("You signed in as `bob@example.com`, but this is `alice@example.com`'s").await;
+    let question = newer
+        .says("You signed in as `bob@example.com`, but `acme` is connected as `alice@example.com`")
+        .await;
     assert!(question.ephemeral && question.embeds.is_empty(), "{question}");
     let labels: Vec<_> = question.buttons.iter().map(|button| button.label.as_str()).collect();
     assert_eq!(labels, ["Switch", "Keep"]);
-    let view = older.says("waits for your choice: in the newest answer").await;
+    let view = older.says("waits for your choice: choose in the newest answer").await;
     assert!(view.buttons.is_empty(), "{view}");
     let id = question.buttons[0].custom_id.clone().unwrap();
     let press = rig.bob.forge_press(&rig.general, question.id, &id).await.message();
-    assert!(press.text().contains("somebody else"), "{press:?}");
+    assert!(press.text().contains("another user"), "{press:?}");
     newer.press("Switch").await.updated().says("Signed in as `bob@example.com` at `acme`.").await;
     let (tenant, _) = alices(&rig);
     let lease = terminal.token(&tenant, std::time::Duration::ZERO).await.unwrap();
@@ -92,7 +94,7 @@ async fn a_question_that_is_answered_in_a_terminal_says_how() {
     let pasted = rig.alice.command(&rig.general, "auth code", &[("code", &callback.url)]).await;
     let question = pasted.says("Nothing was replaced").await;
     assert_eq!(question.buttons.len(), 2, "{question}");
-    let view = start.says("waits for your choice: in the newest answer").await;
+    let view = start.says("waits for your choice: choose in the newest answer").await;
     assert!(view.buttons.is_empty() && pasted.followups().is_empty(), "asked once: {view}");
     let undecided = terminal.undecided(&tenant).await.unwrap().unwrap();
     terminal.switch(&tenant, undecided.lineage).await.unwrap();
@@ -119,7 +121,7 @@ async fn what_is_cancelled_replaced_or_logged_out_elsewhere_says_so() {
     let view = first.wait("to have no link any more", |view| view.embeds.is_empty()).await;
     // Which of the two is seen depends on whether the bot looks between them; neither is wrong.
     assert!(
-        ["was cancelled", "no longer good"].iter().any(|words| view.all_text().contains(words)),
+        ["was cancelled", "no longer works"].iter().any(|words| view.all_text().contains(words)),
         "{view}"
     );
     let (second, same) = rig.start_sign_in(&rig.alice).await;

@@ -46,7 +46,7 @@ async fn a_broken_connection_is_resumed_and_what_happened_meanwhile_is_not_misse
     rig.discord.drop_connection(Forget::Nothing);
     rig.discord.bot_resumed(1).await;
     let reply = rig.alice.command(&rig.general, "auth status", &[]).await;
-    assert!(reply.text().contains("signed in nowhere"));
+    assert!(reply.text().contains("not signed in anywhere"));
     rig.discord.assert_no_violations();
 }
 

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    parts,
+    fixtures,
     support::{
         authserver::{self, AuthServer},
         discord::{Channel, Discord, Guild, Options, Person},
@@ -95,7 +95,7 @@ impl Rig {
             allowed_channels: Vec::new(),
             allowed_roles: Vec::new(),
             allowed_users: Vec::new(),
-            shared: false,
+            guild_sessions: false,
             conversations: folder.path().join("store/conversations.json"),
         };
         Self {
@@ -199,7 +199,7 @@ fn broker(folder: &std::path::Path, server: &AuthServer, clock: &Clock) -> Broke
 }
 
 fn provider(name: &str, server: &AuthServer) -> Provider {
-    Provider::new(name.parse().expect("a name"), parts::settings(server)).expect("a provider")
+    Provider::new(name.parse().expect("a name"), fixtures::settings(server)).expect("a provider")
 }
 
 struct Tokens;

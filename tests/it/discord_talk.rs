@@ -100,7 +100,7 @@ async fn a_permission_is_given_by_the_owner_alone() {
     let question = thread.wait_for_text("delete everything").await;
     let custom_id = question.button("Allow").and_then(|b| b.custom_id.clone()).expect("a button");
     let forged = rig.bob.forge_press(&thread, question.id, &custom_id).await.message();
-    assert!(forged.is_ephemeral() && forged.text().contains("somebody else"), "{forged:?}");
+    assert!(forged.is_ephemeral() && forged.text().contains("another user"), "{forged:?}");
     let answer = rig.alice.press(&question, "Allow").await.updated();
     assert!(answer.text().contains("Answered: Allow") && answer.buttons().is_empty(), "{answer:?}");
     thread.wait_for_text("allowed").await;
@@ -133,13 +133,13 @@ async fn stop_ends_the_turn_and_new_starts_afresh() {
     assert_eq!(reply.text().trim(), "Stopping.");
     thread.wait_for_text("Stopped.").await;
     let reply = rig.alice.command(&thread, "stop", &[]).await;
-    assert_eq!(reply.text().trim(), "Nothing was under way.");
+    assert_eq!(reply.text().trim(), "Nothing is running.");
     let reply = rig.alice.command(&thread, "new", &[]).await;
     assert!(reply.text().contains("The agent was ended"), "{reply:?}");
     rig.alice.says(&thread, "quick");
     heard(&thread, 2, "working").await;
     let elsewhere = rig.alice.command(&rig.general, "stop", &[]).await;
-    assert!(elsewhere.text().contains("no conversation with me here"), "{elsewhere:?}");
+    assert!(elsewhere.text().contains("no conversation with you here"), "{elsewhere:?}");
     rig.discord.assert_no_violations();
 }
 

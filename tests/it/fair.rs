@@ -1,8 +1,10 @@
-//! A hostile worker holds all of the token API that it can, and another one still gets its token.
+//! A hostile worker holds as many connections to the token API as it can, and another worker still
+//! gets its token.
 //!
-//! Fault model: the attacker is a program of the bot's user with a live capability of its own. It forks, opens more connections than
-//! there are places, says nothing on some, half a head on others and asks for a token that cannot be had yet on the rest; and
-//! it comes again wherever it is hung up on. The provider is as slow as can be for its login.
+//! Fault model: the attacker is a program of the bot's system user with a live capability of its
+//! own. It forks, and opens more connections than there are places. Some of them stay silent, some
+//! send half a head, and the rest wait for a token whose refresh hangs. The attacker reopens every
+//! connection that is closed. The provider never answers for the attacker's account.
 #![expect(
     unsafe_code,
     clippy::disallowed_methods,
@@ -26,13 +28,14 @@ use tokio::{
 
 use super::api::{ALICE, BOB, Rig};
 
-/// Processes of the attacker.
+/// The number of the attacker's processes.
 const FORKS: usize = 4;
-/// What each of them holds, of each kind: together more than all places, of each kind.
+/// The connections of each kind in each process. All processes together exceed the places of each
+/// kind.
 const HELD: usize = 110;
 
 #[tokio::test]
-async fn a_hostile_client_that_holds_all_it_can_keeps_nobody_else_from_a_token() {
+async fn a_hostile_client_that_holds_all_it_can_blocks_no_other_client() {
     let rig = Rig::start().await;
     rig.sign_in(Principal::User(ALICE), "alice").await;
     rig.clock.advance(86_400);
@@ -42,7 +45,7 @@ async fn a_hostile_client_that_holds_all_it_can_keeps_nobody_else_from_a_token()
     rig.server.hold();
     let attack: Vec<_> = (0..FORKS).map(|_| Attacker::start(&rig.socket, hostile.expose())).collect();
     for attacker in &attack {
-        attacker.says("holding").await;
+        attacker.prints("holding").await;
     }
     rig.server.wait_for_held(1).await;
 
@@ -54,16 +57,17 @@ async fn a_hostile_client_that_holds_all_it_can_keeps_nobody_else_from_a_token()
         assert_eq!(answer.unwrap_or_else(|error| panic!("{n}: {error}")).principal, "user:804");
         assert_eq!(rig.get("/healthz", None).await.status, 200, "{n}");
     }
-    // What it holds too much of, it is told in the API's words; which of its processes that meets is chance.
-    let told = "503 too_many_requests retry-after";
-    let told = attack.iter().map(|attacker| Box::pin(attacker.says(told)));
-    futures_util::future::select_all(told).await;
+    // The attacker's excess requests get the API's problem. Any of its processes may be the one
+    // that receives it.
+    let problem = "503 too_many_requests retry-after";
+    let printed = attack.iter().map(|attacker| Box::pin(attacker.prints(problem)));
+    futures_util::future::select_all(printed).await;
     drop(attack);
     rig.server.release();
     assert_eq!(
         rig.get("/v1/token/acme", Some(&hostile)).await.status,
         200,
-        "and it is only told to come again"
+        "the attacker itself is served after the attack"
     );
 }
 
@@ -87,7 +91,7 @@ impl Attacker {
         let (sender, output) = watch::channel(String::new());
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                // Bounded: it says the same again and again.
+                // Each line is kept once, because the attacker repeats itself.
                 sender.send_if_modified(|all| {
                     let new = !all.contains(&line);
                     if new {
@@ -101,15 +105,15 @@ impl Attacker {
         Self { _child: child, output }
     }
 
-    async fn says(&self, text: &str) {
+    async fn prints(&self, text: &str) {
         let mut output = self.output.clone();
         let wait = output.wait_for(|all| all.contains(text));
-        let said = matches!(tokio::time::timeout(Duration::from_secs(30), wait).await, Ok(Ok(_)));
-        assert!(said, "waited in vain for {text:?}; it said:\n{}", *self.output.borrow());
+        let printed = matches!(tokio::time::timeout(Duration::from_secs(30), wait).await, Ok(Ok(_)));
+        assert!(printed, "the attacker did not print {text:?}; it printed:\n{}", *self.output.borrow());
     }
 }
 
-/// Not a test of its own: the attacker's process. Does nothing otherwise.
+/// The program of the attacker's process. As a test of its own it does nothing.
 #[test]
 fn attacker() {
     let Some(socket) = std::env::var_os("ATTACKED_SOCKET").map(PathBuf::from) else { return };
@@ -120,7 +124,7 @@ fn attacker() {
     let kinds = ["", "GET /v1/token/acme HT", request.as_str()];
     let open = |kind: usize| {
         let mut stream = UnixStream::connect(&socket).ok()?;
-        // It may have been hung up on by now.
+        // The server may have closed it already.
         let _ = stream.write_all(kinds[kind].as_bytes());
         Some(stream)
     };
@@ -131,7 +135,8 @@ fn attacker() {
             .iter()
             .map(|stream| libc::pollfd { fd: stream.as_raw_fd(), events: libc::POLLIN, revents: 0 })
             .collect();
-        // SAFETY: the descriptors are open, and the array lives through the call and is as long as it says.
+        // SAFETY: the descriptors are open, and the array outlives the call and has the given
+        // length.
         unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, -1) };
         for (n, _) in polled.iter().enumerate().filter(|(_, one)| one.revents != 0) {
             let mut text = String::new();
@@ -140,7 +145,7 @@ fn attacker() {
             if text.contains("503") && text.contains("too_many_requests") && text.contains("retry-after: 1") {
                 println!("503 too_many_requests retry-after");
             }
-            // Nobody to attack any more.
+            // The server has ended.
             let Some(again) = open(n % kinds.len()) else { return };
             held[n] = again;
         }

@@ -1,9 +1,9 @@
-//! A disk that fails, at any one call of a refresh, a sign-in or a logout: nothing is spent that cannot be saved, and
-//! nothing is lost.
+//! A disk that fails at any one call of a refresh, a sign-in or a logout: nothing is spent that
+//! cannot be saved, and nothing is lost.
 //!
-//! Each case has a person of its own, a program of its own and one fault: its N-th call fails with an error, once, or all calls
-//! from it on do, until the disk is well again. The number of calls is counted on a disk that is well, so that each call has
-//! its turn.
+//! Each case has its own user, its own program and one fault. Either its N-th call fails once, or
+//! all calls from it on fail until the disk recovers. A run on a healthy disk counts the calls, so
+//! that each call has its turn.
 
 mod case;
 mod disk;
@@ -31,16 +31,16 @@ const ERRORS: [(i32, &str); 6] = [
     (libc::EACCES, "give the user that runs threadkey access"),
 ];
 
-/// How many cases are under way at once.
+/// The number of cases that run at once.
 const AT_ONCE: usize = 16;
 
-/// Runs `case` with each error at each call that it makes with none.
+/// Runs `case` with each error at each of the calls that it makes without a fault.
 async fn at_each_call<F: Future<Output = u64> + Send + 'static>(case: impl Fn(Case, u64, &'static str) -> F) {
     run(case, |calls| ERRORS.iter().flat_map(|error| (1..=calls).map(move |call| (*error, call))).collect())
         .await;
 }
 
-/// Runs `case` at each call that it makes with no error, with one error after the other.
+/// Runs `case` at each of the calls that it makes without a fault, with one error after the other.
 async fn at_each_call_in_turn<F: Future<Output = u64> + Send + 'static>(
     case: impl Fn(Case, u64, &'static str) -> F,
 ) {
@@ -55,7 +55,7 @@ async fn run<F: Future<Output = u64> + Send + 'static>(
     let calls = case(rig.case(0, libc::EIO), 0, "").await;
     assert!(calls > 10, "it uses the disk");
     let running = cases(calls).into_iter().zip(1..).map(|(((errno, hint), call), number)| {
-        // In a task of its own, so that both processors have something to do.
+        // Each case is a task, so that both processors work.
         tokio::spawn(case(rig.case(number, errno), call, hint))
     });
     let mut ended = stream::iter(running).buffer_unordered(AT_ONCE);
@@ -65,45 +65,45 @@ async fn run<F: Future<Output = u64> + Send + 'static>(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refresh_on_a_failing_disk_spends_nothing_that_is_not_saved_and_the_next_one_goes_on() {
+async fn a_refresh_on_a_failing_disk_spends_nothing_unsaved_and_the_next_one_continues() {
     at_each_call(|case, call, hint| async move {
         case.sign_in().await;
         let before = case.session().await;
         case.clock.advance(3600);
         case.fail_at(call);
-        let asked = case.broker.token(&case.tenant, MINUTE).await;
+        let first = case.broker.token(&case.tenant, MINUTE).await;
         case.broker.drained().await;
         let calls = case.disk.calls();
-        case.is_well_again();
-        if let Err(error) = &asked {
-            case.expect_told(&error.to_string(), hint);
+        case.recover();
+        if let Err(error) = &first {
+            case.expect_actionable(&error.to_string(), hint);
             case.expect_untouched(&before, call).await;
         }
         let next = case.broker.token(&case.tenant, MINUTE).await.unwrap();
-        case.expect_one_refresh(asked, &next, call).await;
+        case.expect_one_refresh(first, &next, call).await;
         calls
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sign_in_on_a_failing_disk_spends_its_code_once_and_is_finished_by_the_next_try() {
+async fn a_sign_in_on_a_failing_disk_spends_its_code_once_and_the_next_try_finishes_it() {
     at_each_call(|case, call, hint| async move {
         case.fail_at(call);
-        let started = match case.broker.start(&case.tenant, case.who).await {
+        let started = match case.broker.start(&case.tenant, case.principal).await {
             Ok(started) => started,
             Err(error) => {
-                case.expect_told(&error.to_string(), hint);
-                case.broker.start(&case.tenant, case.who).await.unwrap()
+                case.expect_actionable(&error.to_string(), hint);
+                case.broker.start(&case.tenant, case.principal).await.unwrap()
             }
         };
         let callback = case.callback(&started).await;
         if let Err(error) = case.finish(&callback).await {
-            case.expect_told(&error.to_string(), hint);
+            case.expect_actionable(&error.to_string(), hint);
             case.finish(&callback).await.unwrap();
         }
         let calls = case.disk.calls();
-        case.is_well_again();
+        case.recover();
         case.expect_one_sign_in(call).await;
         calls
     })
@@ -111,48 +111,51 @@ async fn a_sign_in_on_a_failing_disk_spends_its_code_once_and_is_finished_by_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refresh_on_a_disk_that_goes_on_failing_spends_nothing_or_is_kept_until_it_is_saved() {
+async fn a_refresh_on_a_disk_that_keeps_failing_spends_nothing_or_is_kept_until_saved() {
     at_each_call_in_turn(|case, call, hint| async move {
         case.sign_in().await;
         let before = case.session().await;
         case.clock.advance(3600);
         case.fail_from(call);
         let (broker, tenant) = (case.broker.clone(), case.tenant.clone());
-        let asked = case.through_it(async move { broker.token(&tenant, MINUTE).await }).await;
+        let first = case.run_until_recovery(async move { broker.token(&tenant, MINUTE).await }).await;
         let calls = case.disk.calls();
         case.broker.drained().await;
-        if let Err(error) = &asked {
-            assert!(error.to_string().contains(hint), "{call}: it does not say what to do: {error}");
+        if let Err(error) = &first {
+            assert!(error.to_string().contains(hint), "{call}: the error names no remedy: {error}");
             case.expect_untouched(&before, call).await;
         }
         let mut next = case.broker.token(&case.tenant, MINUTE).await;
-        if let (Err(_), Err(TokenError::Unavailable { code, .. })) = (&asked, &next) {
-            // An intent that could not be taken back counts as sent: that costs a pause.
+        if let (Err(_), Err(TokenError::Unavailable { code, .. })) = (&first, &next) {
+            // An intent that could not be taken back counts as sent, and that costs a pause.
             assert_eq!(code, "ambiguous_no_answer", "{call}");
             case.clock.advance(10);
             next = case.broker.token(&case.tenant, MINUTE).await;
         }
-        case.expect_one_refresh(asked, &next.unwrap(), call).await;
+        case.expect_one_refresh(first, &next.unwrap(), call).await;
         calls
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exchange_on_a_disk_that_goes_on_failing_spends_nothing_or_is_finished_with_what_came() {
+async fn an_exchange_on_a_disk_that_keeps_failing_spends_nothing_or_keeps_its_answer() {
     at_each_call_in_turn(|case, call, hint| async move {
-        let started = case.broker.start(&case.tenant, case.who).await.unwrap();
+        let started = case.broker.start(&case.tenant, case.principal).await.unwrap();
         let callback = case.callback(&started).await;
         case.fail_from(call);
-        let (broker, who, pasted) = (case.broker.clone(), case.who, Pasted::parse(&callback).unwrap());
-        let finished = case.through_it(async move { broker.finish(who, None, pasted).await }).await;
+        let (broker, principal, pasted) =
+            (case.broker.clone(), case.principal, Pasted::parse(&callback).unwrap());
+        let finished =
+            case.run_until_recovery(async move { broker.finish(principal, None, pasted).await }).await;
         let calls = case.disk.calls();
         if let Err(error) = finished {
-            assert!(error.to_string().contains(hint), "{call}: it does not say what to do: {error}");
+            assert!(error.to_string().contains(hint), "{call}: the error names no remedy: {error}");
             if let Err(FinishError::CodeSpent(_)) = case.finish(&callback).await {
-                // An intent that could not be taken back counts as sent: that costs another look at the link.
+                // An intent that could not be taken back counts as sent, so the user has to follow
+                // the link again.
                 assert_eq!(case.counts().sign_ins, 0, "{call}");
-                let again = case.broker.start(&case.tenant, case.who).await.unwrap();
+                let again = case.broker.start(&case.tenant, case.principal).await.unwrap();
                 case.finish(&case.callback(&again).await).await.unwrap();
             }
         }
@@ -163,22 +166,26 @@ async fn an_exchange_on_a_disk_that_goes_on_failing_spends_nothing_or_is_finishe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_logout_on_a_failing_disk_is_done_or_told_and_never_half() {
+async fn a_logout_on_a_failing_disk_is_done_or_reported_and_never_half_done() {
     at_each_call(|case, call, hint| async move {
         case.sign_in().await;
         let before = case.session().await;
         case.fail_at(call);
         let done = case.broker.logout(&case.tenant, Revocation::Keep).await;
         let calls = case.disk.calls();
-        case.is_well_again();
+        case.recover();
         match done {
             Ok(_) => {}
             Err(error) => {
-                case.expect_told(&error.to_string(), hint);
-                let (struck, _) = case.disk.struck().unwrap();
+                case.expect_actionable(&error.to_string(), hint);
+                let (failed_call, _) = case.disk.failed_call().unwrap();
                 let left = case.session().await;
-                // The rename stands, and its fsync failed: it may still be undone, which is why it is told as an error.
-                assert!(left == before || (left.is_none() && struck == "fsync-folder"), "{call}: {struck}");
+                // The rename is done and its fsync failed, so it may still be undone; therefore it
+                // is reported as an error.
+                assert!(
+                    left == before || (left.is_none() && failed_call == "fsync-folder"),
+                    "{call}: {failed_call}"
+                );
                 let again = case.broker.logout(&case.tenant, Revocation::Keep).await;
                 assert!(matches!(again, Ok(_) | Err(LogoutError::NoSession(_))), "{again:?}");
             }
@@ -191,12 +198,12 @@ async fn a_logout_on_a_failing_disk_is_done_or_told_and_never_half() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_choice_on_a_failing_disk_is_made_or_told_and_what_is_dropped_is_revoked_or_told() {
+async fn a_choice_on_a_failing_disk_is_made_or_reported_and_so_is_its_revocation() {
     for choice in ["switch", "keep"] {
         at_each_call(move |case, call, hint| async move {
             case.sign_in().await;
             let other = format!("other-{}", case.account);
-            let started = case.broker.start(&case.tenant, case.who).await.unwrap();
+            let started = case.broker.start(&case.tenant, case.principal).await.unwrap();
             let callback = browser::sign_in(started.authorize_url.as_str(), &other).await;
             let finished = case.finish(&callback.url).await.unwrap();
             let Finished::Undecided(undecided) = finished else { panic!("it was taken: {finished:?}") };
@@ -211,19 +218,29 @@ async fn a_choice_on_a_failing_disk_is_made_or_told_and_what_is_dropped_is_revok
             case.fail_at(call);
             let chosen = choose().await;
             let calls = case.disk.calls();
-            case.is_well_again();
+            case.recover();
             let grant = match chosen {
                 Ok(grant) => grant,
                 Err(error) => {
-                    case.expect_told(&error.to_string(), hint);
+                    case.expect_actionable(&error.to_string(), hint);
                     choose().await.unwrap()
                 }
             };
             let account = case.session().await.unwrap().account;
             let holds = if choice == "switch" { &other } else { &case.account };
-            assert_eq!(account, Some(format!("{holds}@example.com")), "{call}: {:?}", case.disk.struck());
+            assert_eq!(
+                account,
+                Some(format!("{holds}@example.com")),
+                "{call}: {:?}",
+                case.disk.failed_call()
+            );
             let revoked = case.server.events().of(&other).revoked;
-            assert_eq!(revoked == 1, grant == Some(GrantEnd::Revoked), "{call}: {:?}", case.disk.struck());
+            assert_eq!(
+                revoked == 1,
+                grant == Some(GrantEnd::Revoked),
+                "{call}: {:?}",
+                case.disk.failed_call()
+            );
             assert!(call > 0 || choice == "switch" || revoked == 1, "without an error it is revoked");
             assert_eq!(case.store.read(&case.tenant).await.unwrap().candidate, None);
             calls

@@ -16,7 +16,7 @@ use threadkey::{
     sys::clock::Clock,
 };
 
-use crate::{parts, support::random::Random};
+use crate::{fixtures, support::random::Random};
 
 const NOW: i64 = 1_795_358_672;
 const ROUNDS: usize = 600;
@@ -181,7 +181,7 @@ fn open(path: &Path) -> FileStore {
 /// Has threadkey itself write the file: with one member changed, and the rest as it keeps it.
 async fn rewrite(store: &FileStore) {
     // A store of a newer version is not written.
-    let _ = store.change(&"codex/local".parse().unwrap(), Change::Start(parts::pending(NOW))).await;
+    let _ = store.change(&"codex/local".parse().unwrap(), Change::Start(fixtures::pending(NOW))).await;
 }
 
 #[tokio::test]

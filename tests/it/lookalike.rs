@@ -1,8 +1,8 @@
-//! The Discord look-alike, seen by a real serenity client and by a bot that breaks the rules.
+//! The Discord look-alike, used by a real serenity client and by a bot that breaks the rules.
 
 mod bot;
 mod conversation;
 mod gateway;
 mod limits;
 mod page;
-mod people;
+mod users;

@@ -1,11 +1,10 @@
 //! The integration tests: one binary, one module per subject.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap names its line")]
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod api;
-mod attack;
 mod background;
 mod bad_input;
 mod broker;
@@ -26,12 +25,13 @@ mod discord_talk;
 mod e2e;
 mod fair;
 mod faulty_disk;
+mod fixtures;
 mod glance;
+mod hostile_environment;
 mod independence;
 mod lookalike;
 mod model;
 mod outcomes;
-mod parts;
 mod peer;
 mod processes;
 mod providers;
@@ -40,5 +40,5 @@ mod store;
 mod storm;
 #[cfg(target_os = "linux")]
 mod suspended;
-mod town;
+mod team;
 mod workers;

@@ -1,9 +1,10 @@
-//! The outcome table, from the wire to the store: for each shape in which providers answer a refresh, how many requests go
-//! out, what callers in two processes are told, and what is on record afterwards.
+//! The outcome table, from the wire to the store. For each shape of a provider's answer to a
+//! refresh: the number of requests, the results of callers in two processes, and the record
+//! afterwards.
 
-mod late;
-mod meanwhile;
-mod whose;
+mod attribution;
+mod in_progress;
+mod journalled_answers;
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -18,7 +19,7 @@ use crate::{
     support::{authserver::Reply, program::Home},
 };
 
-/// Signed in, and the access token has ended.
+/// Signs in and lets the access token expire.
 async fn expired(grace: Duration) -> Rig {
     let rig = Rig::with(grace).await;
     rig.sign_in(ALICE, "alice").await;
@@ -26,74 +27,87 @@ async fn expired(grace: Duration) -> Rig {
     rig
 }
 
-/// Two processes ask at expiry. Gives what each was told, and how many requests that took.
-async fn told(rig: &Rig) -> ([TokenError; 2], u64) {
+/// Requests a token from two processes at expiry. Returns both errors, and the number of requests.
+async fn errors_of_two_processes(rig: &Rig) -> ([TokenError; 2], u64) {
     let before = rig.server.count();
     let first = rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap_err();
     let second = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap_err();
     ([first, second], rig.server.count() - before)
 }
 
-/// This answer ends the session under this word: one request, and none after it by anybody, until a new sign-in.
-async fn ends(reply: Reply, word: &str) {
+/// Asserts that this answer ends the session with this code: one request, and none after it by any
+/// process, until a new sign-in.
+async fn expect_end(reply: Reply, expected: &str) {
     let rig = expired(Duration::ZERO).await;
     let before = rig.session(ALICE).await;
     rig.server.script([reply]);
-    let (errors, requests) = told(&rig).await;
+    let (errors, requests) = errors_of_two_processes(&rig).await;
     for error in &errors {
-        assert!(matches!(error, TokenError::Ended { code, .. } if code == word), "{word}: {error}");
+        assert!(matches!(error, TokenError::Ended { code, .. } if code == expected), "{expected}: {error}");
     }
-    assert_eq!(requests, 1, "{word}");
+    assert_eq!(requests, 1, "{expected}");
     let kept = rig.session(ALICE).await;
-    assert_eq!(kept.refresh_token, before.refresh_token, "{word}: nothing is deleted");
+    assert_eq!(kept.refresh_token, before.refresh_token, "{expected}: nothing is deleted");
     let ended = kept.ended.unwrap();
-    assert_eq!((ended.code.as_str(), ended.at), (word, rig.clock.now()));
-    assert!(ended.fingerprint.matches(&before.refresh_token.unwrap().fingerprint()), "{word}");
+    assert_eq!((ended.code.as_str(), ended.at), (expected, rig.clock.now()));
+    assert!(ended.fingerprint.matches(&before.refresh_token.unwrap().fingerprint()), "{expected}");
     rig.clock.advance(86_400);
-    assert_eq!(told(&rig).await.1, 0, "{word}: a verdict is not asked for again");
+    assert_eq!(errors_of_two_processes(&rig).await.1, 0, "{expected}: a verdict causes no further request");
     rig.sign_in(ALICE, "alice").await;
     rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
-    assert_eq!(rig.session(ALICE).await.ended, None, "{word}: a sign-in clears it");
+    assert_eq!(rig.session(ALICE).await.ended, None, "{expected}: a sign-in clears it");
 }
 
-/// This answer holds everybody back for so long, under this word: one request until then, one that works after it.
-async fn holds_back(reply: impl FnOnce(i64) -> Reply, word: &str, seconds: std::ops::RangeInclusive<i64>) {
+/// Asserts that this answer holds all callers back for this time, with this code: one request until
+/// then, and a successful one after it.
+async fn expect_hold_back(
+    reply: impl FnOnce(i64) -> Reply,
+    expected: &str,
+    seconds: std::ops::RangeInclusive<i64>,
+) {
     let rig = expired(Duration::ZERO).await;
     let before = rig.session(ALICE).await;
     rig.server.script([reply(rig.clock.now())]);
-    let (errors, requests) = told(&rig).await;
+    let (errors, requests) = errors_of_two_processes(&rig).await;
     for error in &errors {
-        assert!(matches!(error, TokenError::Unavailable { code, .. } if code == word), "{word}: {error}");
+        assert!(
+            matches!(error, TokenError::Unavailable { code, .. } if code == expected),
+            "{expected}: {error}"
+        );
     }
-    assert_eq!(requests, 1, "{word}: it holds for all processes");
+    assert_eq!(requests, 1, "{expected}: it holds for all processes");
     let kept = rig.session(ALICE).await;
     let retry = kept.retry.unwrap();
-    assert_eq!((retry.kind(), retry.attempts), (RetryKind::Unspent, 1), "{word}");
+    assert_eq!((retry.kind(), retry.attempts), (RetryKind::Unspent, 1), "{expected}");
     let pause = retry.not_before - rig.clock.now();
-    assert!(seconds.contains(&pause), "{word}: {pause} s");
-    assert_eq!((kept.refresh_token, kept.generation, kept.ended), (before.refresh_token, 1, None), "{word}");
+    assert!(seconds.contains(&pause), "{expected}: {pause} s");
+    assert_eq!(
+        (kept.refresh_token, kept.generation, kept.ended),
+        (before.refresh_token, 1, None),
+        "{expected}"
+    );
     rig.clock.set(retry.not_before - 1);
-    assert_eq!(told(&rig).await.1, 0, "{word}: not a second too early");
+    assert_eq!(errors_of_two_processes(&rig).await.1, 0, "{expected}: not a second too early");
     rig.clock.set(retry.not_before);
     let before = rig.server.count();
     rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
-    assert_eq!(rig.server.count() - before, 1, "{word}");
-    assert_eq!(rig.session(ALICE).await.retry, None, "{word}");
-    assert_eq!(rig.server.events().total.reuses, 0, "{word}");
+    assert_eq!(rig.server.count() - before, 1, "{expected}");
+    assert_eq!(rig.session(ALICE).await.retry, None, "{expected}");
+    assert_eq!(rig.server.events().total.reuses, 0, "{expected}");
 }
 
-/// What the one further request, once the access token has ended, comes to.
+/// The result of the one further request, after the access token has expired.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Then {
-    /// The first one had not been processed.
-    Renewed,
-    /// The provider had rotated, and takes the second one for theft.
+enum FinalResult {
+    /// The provider had not processed the first request.
+    Refreshed,
+    /// The provider had rotated, and treats the second request as theft.
     Ended,
 }
 
-/// This answer leaves it open whether the refresh token was spent: on record under this word, told in status, one request
-/// and no other while the access token works.
-async fn is_uncertain(reply: Reply, word: &str, then: Then) {
+/// Asserts that this answer leaves it open whether the refresh token was spent: recorded with this
+/// code, shown in the status, and one request only while the access token works.
+async fn expect_uncertain(reply: Reply, expected: &str, then: FinalResult) {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let before = rig.session(ALICE).await;
@@ -107,24 +121,24 @@ async fn is_uncertain(reply: Reply, word: &str, then: Then) {
         let other = rig.another();
         let lease = other.token(&tenant(ALICE), MINUTE).await.unwrap();
         other.drained().await;
-        assert_eq!(lease.access_token, before.access_token, "{word}");
+        assert_eq!(lease.access_token, before.access_token, "{expected}");
     }
-    assert_eq!(rig.server.count(), sent + 1, "{word}: no blind replay");
+    assert_eq!(rig.server.count(), sent + 1, "{expected}: no blind replay");
     let kept = rig.session(ALICE).await;
     assert_eq!(
         (&kept.refresh_token, kept.generation, &kept.ended),
         (&before.refresh_token, 1, &None),
-        "{word}"
+        "{expected}"
     );
     let status = rig.another().status(&[ALICE]).await.unwrap().remove(0);
-    assert_eq!(status.refresh, RefreshState::Uncertain(word.into()));
+    assert_eq!(status.refresh, RefreshState::Uncertain(expected.into()));
     rig.clock.set(before.issued_at + 3600);
-    let asked = rig.another().token(&tenant(ALICE), MINUTE).await;
-    assert_eq!(rig.server.count(), sent + 2, "{word}: only now there is no other way");
+    let last = rig.another().token(&tenant(ALICE), MINUTE).await;
+    assert_eq!(rig.server.count(), sent + 2, "{expected}: only now there is no other way");
     match then {
-        Then::Renewed => assert_eq!(asked.unwrap().generation, 2, "{word}"),
-        Then::Ended => {
-            let error = asked.unwrap_err();
+        FinalResult::Refreshed => assert_eq!(last.unwrap().generation, 2, "{expected}"),
+        FinalResult::Ended => {
+            let error = last.unwrap_err();
             assert!(matches!(&error, TokenError::Ended { code, .. } if code == "invalid_grant"), "{error}");
         }
     }
@@ -138,64 +152,64 @@ fn raw(status: u16, content_type: &str, body: &str) -> Reply {
 // === ended ===
 
 #[tokio::test]
-async fn invalid_grant_as_rfc_6749_has_it_ends_the_session() {
+async fn an_rfc_6749_invalid_grant_ends_the_session() {
     let body = json!({"error": "invalid_grant", "error_description": "Token is not active"});
-    ends(Reply::Json(400, body), "invalid_grant").await;
+    expect_end(Reply::Json(400, body), "invalid_grant").await;
 }
 
 #[tokio::test]
-async fn a_reused_token_told_by_a_nested_code_ends_the_session() {
+async fn a_nested_refresh_token_reused_code_ends_the_session() {
     let error =
         json!({"message": "already used", "type": "invalid_request_error", "code": "refresh_token_reused"});
-    ends(Reply::Json(401, json!({"error": error})), "refresh_token_reused").await;
+    expect_end(Reply::Json(401, json!({"error": error})), "refresh_token_reused").await;
 }
 
 #[tokio::test]
-async fn a_verdict_told_by_a_nested_type_ends_the_session() {
+async fn a_verdict_in_a_nested_type_ends_the_session() {
     let body = json!({"type": "error", "error": {"type": "invalid_grant", "message": "gone"}});
-    ends(Reply::Json(400, body), "invalid_grant").await;
+    expect_end(Reply::Json(400, body), "invalid_grant").await;
 }
 
 #[tokio::test]
 async fn an_error_in_an_answer_of_200_ends_the_session() {
-    ends(Reply::Json(200, json!({"error": "bad_refresh_token"})), "bad_refresh_token").await;
+    expect_end(Reply::Json(200, json!({"error": "bad_refresh_token"})), "bad_refresh_token").await;
 }
 
 #[tokio::test]
-async fn a_401_that_says_token_expired_ends_the_session() {
-    ends(Reply::Json(401, json!({"error": {"code": "token_expired"}})), "token_expired").await;
+async fn a_401_with_token_expired_ends_the_session() {
+    expect_end(Reply::Json(401, json!({"error": {"code": "token_expired"}})), "token_expired").await;
 }
 
 // === unspent ===
 
 #[tokio::test]
-async fn a_429_holds_everybody_back_for_the_seconds_that_it_names() {
-    holds_back(|_| Reply::Status(429).retry_after(90), "http_429", 90..=90).await;
+async fn a_429_holds_all_callers_back_for_the_seconds_that_it_names() {
+    expect_hold_back(|_| Reply::Status(429).retry_after(90), "http_429", 90..=90).await;
 }
 
 #[tokio::test]
-async fn a_429_holds_everybody_back_until_the_date_that_it_names() {
+async fn a_429_holds_all_callers_back_until_the_date_that_it_names() {
     let until = |now: i64| {
         let date = UNIX_EPOCH + Duration::from_secs(u64::try_from(now + 90).unwrap());
         let headers = vec![("retry-after".to_owned(), httpdate::fmt_http_date(date))];
         Reply::Raw { status: 429, headers, body: Vec::new() }
     };
-    holds_back(until, "http_429", 90..=90).await;
+    expect_hold_back(until, "http_429", 90..=90).await;
 }
 
 #[tokio::test]
-async fn a_503_with_a_page_of_html_holds_everybody_back_for_a_moment() {
-    holds_back(|_| Reply::Html503, "http_503", 1..=2).await;
+async fn a_503_with_an_html_page_holds_all_callers_back_for_a_moment() {
+    expect_hold_back(|_| Reply::Html503, "http_503", 1..=2).await;
 }
 
 #[tokio::test]
-async fn a_4xx_that_is_no_verdict_holds_everybody_back_and_ends_nothing() {
-    holds_back(|_| raw(403, "text/html", "<h1>blocked</h1>"), "http_403", 1..=2).await;
+async fn a_4xx_that_is_no_verdict_holds_all_callers_back_and_ends_no_session() {
+    expect_hold_back(|_| raw(403, "text/html", "<h1>blocked</h1>"), "http_403", 1..=2).await;
 }
 
 #[tokio::test]
-async fn a_503_holds_back_command_lines_too() {
-    let server = crate::town::authserver().await;
+async fn a_503_holds_back_the_command_line_too() {
+    let server = crate::team::authserver().await;
     let home = Home::new(&server.config_toml("acme"));
     sign_in(&home).await;
     home.set_offset(3600);
@@ -223,13 +237,16 @@ async fn sign_in(home: &Home) {
 // === misconfigured ===
 
 #[tokio::test]
-async fn what_the_operator_has_to_mend_is_told_as_that_and_tried_slowly() {
+async fn a_misconfigured_client_is_reported_as_such_and_retried_slowly() {
     for (status, code) in [(401, "invalid_client"), (400, "unauthorized_client"), (400, "invalid_scope")] {
         let rig = expired(Duration::ZERO).await;
         rig.server.script([Reply::Json(status, json!({"error": code}))]);
-        let (errors, requests) = told(&rig).await;
+        let (errors, requests) = errors_of_two_processes(&rig).await;
         for error in &errors {
-            assert!(matches!(error, TokenError::Misconfigured { code: told, .. } if told == code), "{error}");
+            assert!(
+                matches!(error, TokenError::Misconfigured { code: reported, .. } if reported == code),
+                "{error}"
+            );
         }
         assert_eq!(requests, 1, "{code}");
         let retry = rig.session(ALICE).await.retry.unwrap();
@@ -240,19 +257,19 @@ async fn what_the_operator_has_to_mend_is_told_as_that_and_tried_slowly() {
 }
 
 #[tokio::test]
-async fn what_the_operator_has_to_mend_is_told_and_tried_slowly_also_when_the_token_is_in_doubt() {
+async fn a_misconfigured_client_is_retried_slowly_while_the_token_is_uncertain_too() {
     let rig = expired(Duration::ZERO).await;
     rig.server.script([Reply::Status(500), Reply::Json(401, json!({"error": "invalid_client"}))]);
-    let (errors, _) = told(&rig).await;
+    let (errors, _) = errors_of_two_processes(&rig).await;
     assert!(matches!(errors[1], TokenError::Unavailable { .. }), "{}", errors[1]);
     rig.clock.set(rig.session(ALICE).await.retry.unwrap().not_before);
-    let (errors, requests) = told(&rig).await;
+    let (errors, requests) = errors_of_two_processes(&rig).await;
     for error in &errors {
         assert!(matches!(error, TokenError::Misconfigured { .. }), "{error}");
     }
     assert_eq!(requests, 1);
     let retry = rig.session(ALICE).await.retry.unwrap();
-    assert_eq!(retry.kind(), RetryKind::Ambiguous, "what was in doubt stays in doubt");
+    assert_eq!(retry.kind(), RetryKind::Ambiguous, "an uncertain refresh token stays uncertain");
     let pause = retry.not_before - rig.clock.now();
     assert!((420..=780).contains(&pause), "the second failure in a row: {pause} s");
 }
@@ -260,42 +277,46 @@ async fn what_the_operator_has_to_mend_is_told_and_tried_slowly_also_when_the_to
 // === ambiguous ===
 
 #[tokio::test]
-async fn a_500_after_a_rotation_is_uncertain_and_only_the_provider_ends_it() {
-    is_uncertain(Reply::RotateThenStatus(500), "ambiguous_http_500", Then::Ended).await;
+async fn a_500_after_a_rotation_is_uncertain_and_only_the_provider_ends_the_session() {
+    expect_uncertain(Reply::RotateThenStatus(500), "ambiguous_http_500", FinalResult::Ended).await;
 }
 
 #[tokio::test]
 async fn a_connection_closed_after_a_rotation_is_uncertain() {
-    is_uncertain(Reply::RotateThenDrop, "ambiguous_reset", Then::Ended).await;
+    expect_uncertain(Reply::RotateThenDrop, "ambiguous_reset", FinalResult::Ended).await;
 }
 
 #[tokio::test]
 async fn half_a_body_and_then_a_reset_is_uncertain() {
-    is_uncertain(Reply::HalfBody, "ambiguous_reset", Then::Ended).await;
+    expect_uncertain(Reply::HalfBody, "ambiguous_reset", FinalResult::Ended).await;
 }
 
 #[tokio::test]
 async fn an_empty_body_of_200_is_uncertain() {
-    is_uncertain(Reply::Status(200), "ambiguous_http_200", Then::Renewed).await;
+    expect_uncertain(Reply::Status(200), "ambiguous_http_200", FinalResult::Refreshed).await;
 }
 
 #[tokio::test]
 async fn json_that_is_cut_off_in_an_answer_of_200_is_uncertain() {
     let cut = raw(200, "application/json", r#"{"access_token":"cut of"#);
-    is_uncertain(cut, "ambiguous_http_200", Then::Renewed).await;
+    expect_uncertain(cut, "ambiguous_http_200", FinalResult::Refreshed).await;
 }
 
 #[tokio::test]
 async fn a_504_of_a_gateway_is_uncertain() {
-    is_uncertain(raw(504, "text/html", "<h1>gateway time-out</h1>"), "ambiguous_http_504", Then::Renewed)
-        .await;
+    expect_uncertain(
+        raw(504, "text/html", "<h1>gateway time-out</h1>"),
+        "ambiguous_http_504",
+        FinalResult::Refreshed,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn an_uncertain_refresh_at_expiry_waits_and_is_repeated_once() {
     let rig = expired(Duration::ZERO).await;
     rig.server.script([Reply::Drop]);
-    let (errors, requests) = told(&rig).await;
+    let (errors, requests) = errors_of_two_processes(&rig).await;
     for error in &errors {
         let expected = |code: &str| code.starts_with("ambiguous_");
         assert!(matches!(error, TokenError::Unavailable { code, .. } if expected(code)), "{error}");
@@ -307,7 +328,7 @@ async fn an_uncertain_refresh_at_expiry_waits_and_is_repeated_once() {
 }
 
 #[tokio::test]
-async fn within_the_grace_what_was_lost_is_asked_for_again_at_once_and_a_verdict_then_counts() {
+async fn within_the_grace_a_lost_refresh_is_repeated_at_once_and_a_verdict_then_counts() {
     let lost = [Reply::Drop, Reply::Status(502), raw(200, "application/json", "{")];
     for reply in lost {
         let rig = expired(Duration::from_secs(30)).await;
@@ -317,10 +338,10 @@ async fn within_the_grace_what_was_lost_is_asked_for_again_at_once_and_a_verdict
         assert_eq!(rig.server.count() - before, 2);
         assert_eq!(rig.session(ALICE).await.retry, None);
     }
-    // A provider that does not keep to the grace that the configuration promises.
+    // This provider breaks the grace that the configuration promises.
     let rig = expired(Duration::from_secs(30)).await;
     rig.server.script([Reply::RotateThenDrop]);
-    let (errors, requests) = told(&rig).await;
+    let (errors, requests) = errors_of_two_processes(&rig).await;
     assert!(matches!(&errors[1], TokenError::Ended { code, .. } if code == "invalid_grant"), "{errors:?}");
     assert_eq!(requests, 2);
 }
@@ -331,7 +352,7 @@ async fn an_uncertain_refresh_that_is_given_up_after_the_grace_is_not_repeated_a
     rig.server.script([Reply::RotateThenDrop]);
     rig.server.hold_before();
     let before = rig.server.count();
-    let asking = rig.ask_in_a_task(ALICE);
+    let asking = rig.spawn_token_call(ALICE);
     rig.server.wait_for_held(1).await;
     rig.clock.advance(31);
     rig.server.release();

@@ -1,4 +1,4 @@
-//! A Python program shares the store by docs/protocol.md alone: tests/python/peer.py.
+//! A Python program, tests/python/peer.py, shares the store by docs/protocol.md alone.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
 use std::{collections::BTreeSet, path::Path, process::Stdio};
@@ -24,7 +24,8 @@ fn python_is_here() -> bool {
     here
 }
 
-/// Signed in at oidc-provider, with fields in the store that nobody knows; `None`, and a word, on a machine without Python.
+/// Signs in at oidc-provider, and adds unknown fields to the store. Returns `None`, with a notice,
+/// on a machine without Python.
 async fn shared() -> Option<(Oidc, Home)> {
     if !python_is_here() {
         return None;
@@ -75,7 +76,7 @@ async fn printed(child: Child) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The session is as documented, and nothing that nobody knows is gone.
+/// Asserts that the session is as documented, and that no unknown field is gone.
 fn assert_stored(home: &Home, token: &str, generation: u64) {
     let document = stored(home);
     let session = &document["sessions"]["acme/local"];
@@ -87,7 +88,7 @@ fn assert_stored(home: &Home, token: &str, generation: u64) {
 }
 
 #[tokio::test]
-async fn a_python_process_refreshes_by_the_documented_protocol_and_threadkey_goes_on_from_there() {
+async fn a_python_process_refreshes_by_the_documented_protocol_and_threadkey_continues() {
     let Some((oidc, home)) = shared().await else { return };
     let first = printed(peer(&home, 0)).await;
     assert_eq!(first, home.run(&["token", "acme"]).await.stdout, "reading causes no request");
@@ -106,7 +107,7 @@ async fn a_python_process_refreshes_by_the_documented_protocol_and_threadkey_goe
 }
 
 #[tokio::test]
-async fn python_and_eight_command_lines_at_expiry_cause_one_refresh_and_hold_the_same_token() {
+async fn python_and_eight_command_lines_at_expiry_cause_one_refresh_and_share_its_token() {
     let Some((oidc, home)) = shared().await else { return };
     for round in 1..=3 {
         let offset = round * (AN_HOUR + 60);
@@ -130,51 +131,52 @@ async fn python_and_eight_command_lines_at_expiry_cause_one_refresh_and_hold_the
 }
 
 #[tokio::test]
-async fn what_a_python_process_leaves_in_the_journal_is_settled_by_threadkey_without_a_request() {
+async fn threadkey_settles_a_journal_left_by_a_python_process_without_a_request() {
     if !python_is_here() {
         return;
     }
-    let server = crate::town::authserver().await;
+    let server = crate::team::authserver().await;
     let home = signed_in(&server.config_toml("acme")).await;
     home.set_offset(AN_HOUR);
     server.script([Reply::Status(503).retry_after(60)]);
     let sent = server.count();
     assert_eq!(peer(&home, AN_HOUR).wait_with_output().await.unwrap().status.code(), Some(5));
-    let asked = home.run(&["token", "acme"]).await;
-    assert!(asked.code == 5 && asked.stderr.contains("http_503"), "{asked:?}");
+    let result = home.run(&["token", "acme"]).await;
+    assert!(result.code == 5 && result.stderr.contains("http_503"), "{result:?}");
     assert_eq!(peer(&home, AN_HOUR).wait_with_output().await.unwrap().status.code(), Some(5), "held back");
     assert_eq!(server.count(), sent + 1);
 
-    // Killed with its request on the way: nobody knows, and that is told.
+    // The process is killed with its request in progress, so the result is unknown and is reported
+    // as uncertain.
     let later = AN_HOUR + 120;
     home.set_offset(later);
     server.hold_before();
     let mut killed = peer(&home, later);
     server.wait_for_held(1).await;
     killed.kill().await.unwrap();
-    let asked = home.run(&["token", "acme"]).await;
-    assert!(asked.code == 5 && asked.stderr.contains("ambiguous_no_answer"), "{asked:?}");
+    let result = home.run(&["token", "acme"]).await;
+    assert!(result.code == 5 && result.stderr.contains("ambiguous_no_answer"), "{result:?}");
     assert_eq!(server.count(), sent + 2);
     server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
     server.release();
     server.settled(3).await;
 
-    // A verdict: it is in the journal, and threadkey says what it means.
+    // A verdict is in the journal, and threadkey interprets it.
     let later = AN_HOUR + 240;
     home.set_offset(later);
     server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
     assert_eq!(peer(&home, later).wait_with_output().await.unwrap().status.code(), Some(5));
-    let asked = home.run(&["token", "acme"]).await;
-    assert!(asked.code == 4 && asked.stderr.contains("invalid_grant"), "{asked:?}");
+    let result = home.run(&["token", "acme"]).await;
+    assert!(result.code == 4 && result.stderr.contains("invalid_grant"), "{result:?}");
     assert_eq!(server.count(), sent + 3);
 }
 
 #[tokio::test]
-async fn a_python_process_writes_nothing_into_the_store_that_an_answer_only_seems_to_say() {
+async fn a_python_process_ignores_null_members_and_never_overwrites_a_damaged_journal() {
     if !python_is_here() {
         return;
     }
-    let server = crate::town::authserver().await;
+    let server = crate::team::authserver().await;
     let home = signed_in(&server.config_toml("acme")).await;
     let before = stored(&home)["sessions"]["acme/local"]["refresh_token"].clone();
     home.set_offset(AN_HOUR);
@@ -187,7 +189,7 @@ async fn a_python_process_writes_nothing_into_the_store_that_an_answer_only_seem
     assert_eq!((&session["refresh_token"], &session["token_type"]), (&before, &json!("Bearer")));
     assert_eq!(home.run(&["token", "acme"]).await.stdout, "new\n", "threadkey reads it");
 
-    // Behind an intent that was damaged stands what may be the only copy of a new token.
+    // The line after a damaged intent may be the only copy of a new token.
     let later = 2 * AN_HOUR + 60;
     home.set_offset(later);
     let lock = home.store().with_file_name("auth.json.refresh").join("acme%2Flocal.lock");

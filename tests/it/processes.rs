@@ -1,4 +1,4 @@
-//! Many processes, one login: the command line against oidc-provider, with callers that die.
+//! Many processes, one session: the command line against oidc-provider, with callers that die.
 #![expect(clippy::disallowed_methods, reason = "the tests' own processes are not the program's")]
 
 use std::{collections::BTreeSet, fs, process::Stdio, time::Duration};
@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, process::Stdio, time::Duration};
 use threadkey::{
     ids::Tenant,
     secret::{AccessToken, RefreshToken},
-    session::{Applied, Change, Grant},
+    session::{Applied, Grant, Settlement},
     store::{FileStore, FileStoreOptions, Purpose, Store},
     sys::clock::Clock,
 };
@@ -17,7 +17,7 @@ use crate::support::{
     program::{Home, signal_process},
 };
 
-/// Past the end of an access token of an hour, by the program's clock.
+/// Past the expiry of an access token of one hour, by the program's clock.
 const AN_HOUR: i64 = 3600;
 
 async fn provider() -> Oidc {
@@ -62,13 +62,13 @@ async fn twenty_four_processes_at_expiry_cause_one_refresh_and_all_print_the_new
 }
 
 #[tokio::test]
-async fn a_process_that_only_waits_starts_no_other_and_takes_what_was_committed() {
+async fn a_process_that_only_waits_starts_no_child_and_takes_the_committed_token() {
     let (oidc, home) = signed_in().await;
     home.set_offset(AN_HOUR);
     let store = FileStore::open(&home.store(), Clock::system(), FileStoreOptions::default()).unwrap();
     let tenant: Tenant = "acme/local".parse().unwrap();
     let mut lock = store.try_lock(&tenant, Purpose::Refresh).await.unwrap().unwrap();
-    let spent = store.read(&tenant).await.unwrap().session.unwrap().refresh_target().unwrap();
+    let target = store.read(&tenant).await.unwrap().session.unwrap().refresh_target().unwrap();
     let waiting = home.command(&["token", "acme"]).spawn().unwrap();
     let id = waiting.id().unwrap().to_string();
     tokio::time::timeout(Duration::from_secs(30), until_blocked(&id)).await.expect("it waits for the lock");
@@ -81,15 +81,15 @@ async fn a_process_that_only_waits_starts_no_other_and_takes_what_was_committed(
         expires_in: Duration::from_secs(4 * 3600),
         account: None,
     };
-    let change = Change::Refreshed { spent, grant: Box::new(grant) };
-    assert_eq!(lock.commit(change).await.unwrap(), Applied::Done);
+    let change = Settlement::Refreshed { target, grant: Box::new(grant) };
+    assert_eq!(lock.settle(change).await.unwrap().applied, Applied::Done);
     drop(lock);
     let output = waiting.wait_with_output().await.unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "of-another\n");
     assert_eq!(oidc.events().await.of("alice").refreshes, 0);
 }
 
-/// Until a thread of this process waits for a file lock.
+/// Waits until a thread of this process waits for a file lock.
 async fn until_blocked(id: &str) {
     let blocked = |line: &str| {
         let words: Vec<_> = line.split_whitespace().collect();
@@ -100,7 +100,7 @@ async fn until_blocked(id: &str) {
     }
 }
 
-/// The processes that it has started and that are still there.
+/// Returns the child processes that are still there.
 fn children(id: &str) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{id}/task")).unwrap();
     let lists = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("children")).unwrap());
@@ -135,7 +135,7 @@ async fn a_whole_process_group_killed_in_mid_refresh_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_refresh_under_way_ends_for_no_signal_that_asks_it_to() {
+async fn a_refresh_in_progress_ignores_every_signal_that_asks_it_to_end() {
     let (oidc, home) = signed_in().await;
     home.set_offset(AN_HOUR);
     oidc.hold().await;
@@ -175,7 +175,7 @@ async fn assert_one_refresh_and_a_token(oidc: &Oidc, home: &Home) {
 }
 
 #[tokio::test]
-async fn a_token_that_a_resource_refused_is_replaced_once_for_all_who_report_it() {
+async fn a_token_that_a_resource_refused_is_replaced_once_for_all_reporters() {
     let (oidc, home) = signed_in().await;
     let old = home.run(&["token", "acme"]).await.stdout;
     let reports = futures_util::future::join_all(
@@ -190,7 +190,7 @@ async fn a_token_that_a_resource_refused_is_replaced_once_for_all_who_report_it(
 }
 
 #[tokio::test]
-async fn logging_out_here_is_local_unless_asked_otherwise() {
+async fn a_logout_is_local_unless_revocation_is_requested() {
     let (oidc, home) = signed_in().await;
     let out = home.run(&["auth", "logout", "acme"]).await;
     assert_eq!(out.code, 0, "{out:?}");
@@ -202,7 +202,7 @@ async fn logging_out_here_is_local_unless_asked_otherwise() {
     assert_eq!(home.run(&["auth", "logout", "acme"]).await.code, 3, "nobody is signed in");
 }
 
-/// Kills the process that refreshes at `failpoint`, and lets the next one go on.
+/// Kills the process that refreshes at `failpoint`, and moves the clock past the pause.
 async fn after_a_death_at(failpoint: &str) -> (Oidc, Home) {
     let (oidc, home) = signed_in().await;
     home.set_offset(AN_HOUR);
@@ -213,7 +213,7 @@ async fn after_a_death_at(failpoint: &str) -> (Oidc, Home) {
         .await
         .expect("the program runs");
     assert_eq!(dying.status.code(), Some(5), "{failpoint}: try again later: {dying:?}");
-    // Past the pause that an intent without an answer causes.
+    // Longer than the pause that an intent without an answer causes.
     home.set_offset(AN_HOUR + 10);
     (oidc, home)
 }
@@ -236,7 +236,7 @@ async fn a_sender_killed_before_it_sends_has_spent_nothing() {
 }
 
 #[tokio::test]
-async fn what_a_sender_had_been_answered_outlives_it_at_every_later_step() {
+async fn an_answer_outlives_its_sender_at_every_later_step() {
     for failpoint in [
         "kill-after:write@local.lock#2",
         "kill-after:fsync@local.lock#2",
@@ -256,7 +256,7 @@ async fn what_a_sender_had_been_answered_outlives_it_at_every_later_step() {
 }
 
 #[tokio::test]
-async fn a_sender_killed_with_its_request_on_the_way_is_told_as_uncertain_and_not_followed_at_once() {
+async fn a_refresh_whose_sender_dies_mid_request_is_uncertain_and_not_repeated_at_once() {
     let (oidc, home) = after_a_death_at("kill-before:write@local.lock#2").await;
     home.set_offset(AN_HOUR);
     let next = home.run(&["token", "acme"]).await;

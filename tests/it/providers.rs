@@ -1,4 +1,5 @@
-//! The two authorization servers that the tests sign in at behave as OAuth 2.0 says, and as strictly as they should.
+//! The two authorization servers of the tests behave as OAuth 2.0 requires, and as strictly as they
+//! should.
 
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ mod npm;
 
 const VERIFIER: &str = "a-code-verifier-of-the-tests-that-is-long-enough-0123456789";
 
-/// Where a server is: all that a client knows of it.
-struct Place {
+/// A server, as far as a client knows it.
+struct Endpoints {
     issuer: String,
     authorization_endpoint: String,
     token_endpoint: String,
@@ -27,7 +28,7 @@ struct Place {
     redirect_uri: String,
 }
 
-/// What a token endpoint answered.
+/// The answer of a token endpoint.
 struct Answer {
     status: u16,
     body: Value,
@@ -50,7 +51,7 @@ impl Answer {
     }
 }
 
-impl Place {
+impl Endpoints {
     fn authorize_url(&self, change: impl Fn(&str, &str) -> Option<String>) -> String {
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(VERIFIER));
         let mut url = Url::parse(&self.authorization_endpoint).expect("a valid address");
@@ -140,37 +141,37 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Err
     Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) })
 }
 
-// === what holds for both ===
+// === tests for both servers ===
 
-async fn a_person_signs_in_and_is_known(place: &Place) {
-    let callback = place.allow("alice").await;
+async fn a_user_signs_in_and_is_named(endpoints: &Endpoints) {
+    let callback = endpoints.allow("alice").await;
     assert_eq!(callback.state, "the-state");
-    assert_eq!(callback.iss.as_deref(), Some(place.issuer.as_str()));
-    assert!(callback.url.starts_with(&place.redirect_uri));
-    let tokens = place.exchange(&callback.code, VERIFIER).await.expect_ok();
+    assert_eq!(callback.iss.as_deref(), Some(endpoints.issuer.as_str()));
+    assert!(callback.url.starts_with(&endpoints.redirect_uri));
+    let tokens = endpoints.exchange(&callback.code, VERIFIER).await.expect_ok();
     assert_eq!(tokens.text("scope"), "openid offline_access");
-    let person = place.userinfo(tokens.text("access_token")).await.expect_ok();
-    assert_eq!(person.text("sub"), "alice");
-    assert_eq!(person.text("email"), "alice@example.com");
-    assert_eq!(place.userinfo("made-up").await.status, 401);
+    let user = endpoints.userinfo(tokens.text("access_token")).await.expect_ok();
+    assert_eq!(user.text("sub"), "alice");
+    assert_eq!(user.text("email"), "alice@example.com");
+    assert_eq!(endpoints.userinfo("made-up").await.status, 401);
 }
 
-async fn a_refresh_rotates_and_a_reuse_kills_the_family(place: &Place) {
-    let first = place.sign_in("alice").await;
-    let second = place.refresh(first.text("refresh_token")).await.expect_ok();
+async fn a_refresh_rotates_and_a_reuse_kills_the_family(endpoints: &Endpoints) {
+    let first = endpoints.sign_in("alice").await;
+    let second = endpoints.refresh(first.text("refresh_token")).await.expect_ok();
     assert_ne!(first.text("refresh_token"), second.text("refresh_token"));
     assert_ne!(first.text("access_token"), second.text("access_token"));
-    let bystander = place.sign_in("bob").await;
+    let bystander = endpoints.sign_in("bob").await;
 
-    let reuse = place.refresh(first.text("refresh_token")).await;
+    let reuse = endpoints.refresh(first.text("refresh_token")).await;
     reuse.expect_error(400, "invalid_grant");
-    let dead = place.refresh(second.text("refresh_token")).await;
+    let dead = endpoints.refresh(second.text("refresh_token")).await;
     dead.expect_error(400, "invalid_grant");
-    assert_eq!(place.userinfo(second.text("access_token")).await.status, 401);
-    place.refresh(bystander.text("refresh_token")).await.expect_ok();
+    assert_eq!(endpoints.userinfo(second.text("access_token")).await.status, 401);
+    endpoints.refresh(bystander.text("refresh_token")).await.expect_ok();
 }
 
-fn the_log_tells_that_story(events: &Events) {
+fn the_log_shows_the_reuse(events: &Events) {
     let alice = Counts { sign_ins: 1, refreshes: 1, reuses: 1, revoked: 1, failed: 1 };
     let bob = Counts { sign_ins: 1, refreshes: 1, ..Counts::default() };
     assert_eq!(events.of("alice"), alice);
@@ -197,51 +198,51 @@ fn the_log_tells_that_story(events: &Events) {
     assert_eq!(reused.error.as_deref(), Some("invalid_grant"));
 }
 
-async fn a_wrong_verifier_is_refused(place: &Place) {
-    let callback = place.allow("alice").await;
+async fn a_wrong_verifier_is_refused(endpoints: &Endpoints) {
+    let callback = endpoints.allow("alice").await;
     let wrong = VERIFIER.replace("tests", "thief");
-    let refused = place.exchange(&callback.code, &wrong).await;
+    let refused = endpoints.exchange(&callback.code, &wrong).await;
     refused.expect_error(400, "invalid_grant");
 }
 
-async fn a_code_used_twice_revokes_what_it_gave(place: &Place) {
-    let callback = place.allow("alice").await;
-    let tokens = place.exchange(&callback.code, VERIFIER).await.expect_ok();
-    let again = place.exchange(&callback.code, VERIFIER).await;
+async fn a_code_used_twice_revokes_what_it_gave(endpoints: &Endpoints) {
+    let callback = endpoints.allow("alice").await;
+    let tokens = endpoints.exchange(&callback.code, VERIFIER).await.expect_ok();
+    let again = endpoints.exchange(&callback.code, VERIFIER).await;
     again.expect_error(400, "invalid_grant");
-    let refresh = place.refresh(tokens.text("refresh_token")).await;
+    let refresh = endpoints.refresh(tokens.text("refresh_token")).await;
     refresh.expect_error(400, "invalid_grant");
 }
 
-async fn a_person_can_say_no(place: &Place) {
-    let denial = browser::deny(&place.authorize_url(as_it_is), "alice").await;
+async fn a_user_can_deny(endpoints: &Endpoints) {
+    let denial = browser::deny(&endpoints.authorize_url(as_it_is), "alice").await;
     assert_eq!(denial.error, "access_denied");
     assert_eq!(denial.state.as_deref(), Some("the-state"));
-    assert_eq!(denial.iss.as_deref(), Some(place.issuer.as_str()));
+    assert_eq!(denial.iss.as_deref(), Some(endpoints.issuer.as_str()));
 }
 
-async fn plain_or_no_pkce_is_refused(place: &Place) {
-    let none =
-        place.authorize_url(|name, value| (!name.starts_with("code_challenge")).then(|| value.to_owned()));
+async fn plain_or_no_pkce_is_refused(endpoints: &Endpoints) {
+    let none = endpoints
+        .authorize_url(|name, value| (!name.starts_with("code_challenge")).then(|| value.to_owned()));
     assert_eq!(browser::deny(&none, "alice").await.error, "invalid_request");
-    let plain = place.authorize_url(|name, value| {
+    let plain = endpoints.authorize_url(|name, value| {
         Some(if name == "code_challenge_method" { "plain" } else { value }.to_owned())
     });
     assert_eq!(browser::deny(&plain, "alice").await.error, "invalid_request");
 }
 
-async fn a_revoked_refresh_token_works_no_more(place: &Place) {
-    let tokens = place.sign_in("alice").await;
-    assert_eq!(place.revoke(tokens.text("refresh_token")).await, 200);
-    let refused = place.refresh(tokens.text("refresh_token")).await;
+async fn a_revoked_refresh_token_stops_working(endpoints: &Endpoints) {
+    let tokens = endpoints.sign_in("alice").await;
+    assert_eq!(endpoints.revoke(tokens.text("refresh_token")).await, 200);
+    let refused = endpoints.refresh(tokens.text("refresh_token")).await;
     refused.expect_error(400, "invalid_grant");
-    assert_eq!(place.userinfo(tokens.text("access_token")).await.status, 401);
+    assert_eq!(endpoints.userinfo(tokens.text("access_token")).await.status, 401);
 }
 
-fn the_section_is_toml_that_names(place: &Place, section: &str) {
+fn the_section_is_toml_with(endpoints: &Endpoints, section: &str) {
     let parsed: toml::Table = section.parse().expect("valid TOML");
     let acme = &parsed["providers"]["acme"];
-    assert_eq!(acme["issuer"].as_str(), Some(place.issuer.as_str()));
-    assert_eq!(acme["token_endpoint"].as_str(), Some(place.token_endpoint.as_str()));
+    assert_eq!(acme["issuer"].as_str(), Some(endpoints.issuer.as_str()));
+    assert_eq!(acme["token_endpoint"].as_str(), Some(endpoints.token_endpoint.as_str()));
     assert_eq!(acme["scopes"].as_array().map(Vec::len), Some(2));
 }

@@ -1,4 +1,5 @@
-//! What a provider gave out while nothing could be saved: kept, told, written elsewhere at the end, and brought home.
+//! Tokens that a provider issued while nothing could be saved: held in memory, reported, written to
+//! a rescue file at the end, and restored.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -20,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    parts,
+    fixtures,
     support::{
         authserver::{self, AuthServer, Lifetimes},
         browser,
@@ -37,7 +38,7 @@ fn tenant() -> Tenant {
 fn broker(server: &AuthServer, store: &Path, faults: &str, clock: &Clock) -> Broker {
     let disk = Arc::new(RealDisk::with(Faults::parse(faults)));
     let store = FileStore::on_disk(disk, store, clock.clone(), FileStoreOptions::default()).unwrap();
-    let provider = Provider::new("acme".parse().unwrap(), parts::settings(server)).unwrap();
+    let provider = Provider::new("acme".parse().unwrap(), fixtures::settings(server)).unwrap();
     let client = Client::new(clock.clone()).unwrap();
     Broker::new(Arc::new(store), Providers::new([provider]), client, clock.clone())
 }
@@ -48,10 +49,11 @@ async fn sign_in(broker: &Broker) {
     broker.finish(Principal::Local, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
 }
 
-/// A refresh whose answer cannot be written into the journal, in a process that then has to end. Returns the rescue file.
+/// Refreshes with an answer that cannot be journalled, in a process that then has to end. Returns
+/// the rescue file.
 fn rescued(server: &AuthServer, store: &Path, into: &Path, clock: &Clock) -> std::path::PathBuf {
     let dying = Runtime::new().unwrap();
-    // The first write is the intent's; from then on the disk takes nothing into the journal.
+    // The first write is the intent; from then on the disk accepts nothing for the journal.
     let faults = vec!["write@local.lock:EIO#2"; 64].join(",");
     let broker = broker(server, store, &faults, clock);
     let file = dying.block_on(async {
@@ -60,8 +62,8 @@ fn rescued(server: &AuthServer, store: &Path, into: &Path, clock: &Clock) -> std
         tokio::spawn(async move { asking.token(&tenant(), MINUTE).await });
         assert_eq!(save_failed(&mut events).await, tenant());
         assert_eq!(broker.unsaved(), [tenant()]);
-        let (whose, file) = broker.rescue(&[into.to_owned()]).remove(0);
-        assert_eq!(whose, tenant());
+        let (tenant_of_save, file) = broker.rescue(&[into.to_owned()]).remove(0);
+        assert_eq!(tenant_of_save, tenant());
         file.unwrap()
     });
     dying.shutdown_background();
@@ -69,7 +71,7 @@ fn rescued(server: &AuthServer, store: &Path, into: &Path, clock: &Clock) -> std
 }
 
 #[test]
-fn an_answer_that_no_journal_took_comes_home_from_its_rescue_file_and_nothing_is_sent_again() {
+fn a_rescue_file_restores_an_unjournalled_answer_and_nothing_is_sent_again() {
     let living = Runtime::new().unwrap();
     let server = living.block_on(AuthServer::start(authserver::Options::default()));
     let home = Home::new(&server.config_toml("acme"));
@@ -82,8 +84,8 @@ fn an_answer_that_no_journal_took_comes_home_from_its_rescue_file_and_nothing_is
     let sent = server.count();
     let path = file.to_str().unwrap();
     living.block_on(async {
-        let told = home.run(&["auth", "restore", path]).await;
-        assert_eq!(told.code, 0, "{told:?}");
+        let restored = home.run(&["auth", "restore", path]).await;
+        assert_eq!(restored.code, 0, "{restored:?}");
         let token = home.run(&["token", "acme", "--format", "json"]).await;
         assert_eq!(token.code, 0, "{token:?}");
         assert!(token.stdout.contains("\"generation\":2"), "{token:?}");
@@ -93,11 +95,11 @@ fn an_answer_that_no_journal_took_comes_home_from_its_rescue_file_and_nothing_is
         assert!(again.stderr.contains("delete it"), "{again:?}");
         let elsewhere = [("THREADKEY_STORE__PATH", home.path().join("data/auth.json"))];
         let elsewhere = home.command(&["auth", "restore", path]).envs(elsewhere).output().await.unwrap();
-        let told = String::from_utf8_lossy(&elsewhere.stderr);
-        assert_eq!(elsewhere.status.code(), Some(2), "{told}");
+        let stderr = String::from_utf8_lossy(&elsewhere.stderr);
+        assert_eq!(elsewhere.status.code(), Some(2), "{stderr}");
         assert!(
-            told.contains("data/auth.json") && told.contains("keep it"),
-            "it may be the only copy: {told}"
+            stderr.contains("data/auth.json") && stderr.contains("keep it"),
+            "it may be the only copy: {stderr}"
         );
         let other = home.run(&["auth", "restore", "threadkey.toml"]).await;
         assert_eq!(other.code, 6, "{other:?}");
@@ -107,14 +109,14 @@ fn an_answer_that_no_journal_took_comes_home_from_its_rescue_file_and_nothing_is
 }
 
 #[tokio::test]
-async fn a_failed_save_is_told_by_readyz() {
+async fn readyz_reports_a_failed_save() {
     let server = AuthServer::start(authserver::Options::default()).await;
     let home = Home::new("");
     let clock = Clock::system();
     let store = home.path().join("auth.json");
     sign_in(&broker(&server, &store, "", &clock)).await;
     let late = Clock::fixed(clock.now() + 3600);
-    // The answer's first write fails; the next one, a second later, works.
+    // The answer's first write fails; the next one, a second later, succeeds.
     let broker = broker(&server, &store, "write@local.lock:EIO#2", &late);
     let socket = home.path().join("t.sock");
     let bound = api::bind(&ApiSettings { socket: socket.clone() }).unwrap();
@@ -134,7 +136,7 @@ async fn a_failed_save_is_told_by_readyz() {
 }
 
 #[tokio::test]
-async fn the_life_of_a_token_that_could_not_be_saved_at_once_is_counted_from_its_answer_on() {
+async fn the_life_of_a_token_that_is_saved_late_counts_from_its_answer() {
     let lifetimes = Lifetimes { access_token: 5 * MINUTE, ..Lifetimes::default() };
     let server = AuthServer::start(authserver::Options { lifetimes, ..authserver::Options::default() }).await;
     let folder = tempfile::tempdir().unwrap();
@@ -156,16 +158,16 @@ async fn the_life_of_a_token_that_could_not_be_saved_at_once_is_counted_from_its
     assert_eq!(stored.expires_at, answered_at + 300);
 }
 
-/// Whose tokens could not be saved, as soon as that is told.
+/// Waits for the report of a failed save, and returns its tenant.
 async fn save_failed(events: &mut Receiver<Event>) -> Tenant {
-    let told = async {
+    let event = async {
         loop {
-            if let Event::SaveFailed(whose) = events.recv().await.unwrap() {
-                return whose;
+            if let Event::SaveFailed(tenant_of_save) = events.recv().await.unwrap() {
+                return tenant_of_save;
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), told).await.expect("a failed save is told")
+    tokio::time::timeout(Duration::from_secs(30), event).await.expect("a failed save is reported")
 }
 
 async fn ready(socket: &Path) -> String {
@@ -178,7 +180,7 @@ async fn ready(socket: &Path) -> String {
 }
 
 #[test]
-fn a_sign_in_that_was_saved_at_last_does_not_make_a_refresh_forgotten_that_was_not() {
+fn a_sign_in_that_is_saved_at_last_keeps_an_unsaved_refresh_listed() {
     let living = Runtime::new().unwrap();
     let server = living.block_on(AuthServer::start(authserver::Options::default()));
     let folder = tempfile::tempdir().unwrap();

@@ -34,7 +34,7 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use crate::parts;
+use crate::fixtures;
 
 const TASK: &str = "THREADKEY_TEST_STORE_TASK";
 const NOW: i64 = 1_795_358_672;
@@ -68,13 +68,10 @@ fn grant(number: u32) -> Grant {
 }
 
 async fn sign_in(store: &FileStore, tenant: &Tenant) -> Session {
-    store.change(tenant, Change::Start(parts::pending(NOW))).await.expect("a start");
-    let session = Box::new(Session::begin(Lineage(random::bytes()), grant(1), parts::binding(), NOW));
-    let mut lock = store.try_lock(tenant, Purpose::SignIn).await.expect("lockable").expect("free");
-    let sign_in = Settlement::SignIn { state: State::new("state"), session };
-    let changed = lock.settle(sign_in).await.expect("a sign-in");
-    assert_eq!(changed.applied, Applied::Done);
-    changed.after.session.expect("a session")
+    store.change(tenant, Change::Start(fixtures::pending(NOW))).await.expect("a start");
+    let session = Box::new(Session::begin(Lineage(random::bytes()), grant(1), fixtures::binding(), NOW));
+    fixtures::finish_sign_in(store, tenant, State::new("state"), session).await;
+    store.read(tenant).await.expect("readable").session.expect("a session")
 }
 
 async fn session_of(store: &FileStore) -> Option<Session> {

@@ -1,21 +1,25 @@
-//! Storms: many processes on a few logins at oidc-provider, which rotates strictly, over several expiries.
+//! Storms: many processes on a few sessions at oidc-provider, which rotates strictly, over several
+//! expiries.
 //!
-//! # What may happen
+//! # Faults
 //!
-//! - *Callers* are killed at random moments, alone or with their process group, in every other round. A caller is a
-//!   `threadkey token`; the refresh is in a process of its own.
-//! - In the second storm *senders* are killed too: those that refresh, at a failpoint before or after any step.
+//! - *Callers* are killed at random moments, alone or with their process group, in every other
+//!   round. A caller is a `threadkey token`; the refresh runs in another process.
+//! - In the second storm *senders* are killed too, at a failpoint before or after any step of a
+//!   refresh.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - Callers' deaths cost nothing: as many refreshes as expiries for each login, no second use of a refresh token, and whoever
-//!   lives prints the token that is in the store.
-//! - A sender's death with its request on the way is on record before anybody sends again, and said to who asks; a second use
-//!   of a refresh token happens only after that. In each case the next callers go on by themselves: to a token, or to the
-//!   provider's verdict and a new sign-in.
+//! - Deaths of callers cost nothing: each session has as many refreshes as expiries, no refresh
+//!   token is used twice, and every surviving caller prints the stored token.
+//! - The death of a sender with its request in progress is on record before another process sends,
+//!   and callers get it reported. A refresh token is used a second time only after that. In each
+//!   case the next callers continue unaided: to a token, or to the provider's verdict and a new
+//!   sign-in.
 //!
-//! `THREADKEY_STORM=full` makes the first one 64 processes × 10 expiries × 4 logins, and the second longer; `THREADKEY_STORM_SEED`
-//! repeats a run as far as the machine's scheduling lets it. The seed is printed.
+//! `THREADKEY_STORM=full` makes the first storm 64 processes × 10 expiries × 4 sessions, and the
+//! second longer. `THREADKEY_STORM_SEED` repeats a run as far as the machine's scheduling allows.
+//! The seed is printed.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
 use std::{collections::BTreeSet, time::Duration};
@@ -30,13 +34,13 @@ use crate::support::{
     random::Random,
 };
 
-/// By the program's clock; oidc-provider's own shows minutes at most.
+/// One hour by the program's clock; oidc-provider's own clock moves by minutes at most.
 const AN_HOUR: i64 = 3600;
 
-/// When the storms begin, by the program's clock.
+/// The start of the storms, by the program's clock.
 const BEGIN: i64 = 1_795_358_672;
 
-/// The accounts that sign in, each for a principal of its own.
+/// The accounts that sign in, each for its own principal.
 const ACCOUNTS: [&str; 4] = ["alice", "bob", "carol", "dave"];
 
 /// The variable that repeats a run.
@@ -51,7 +55,7 @@ fn below(random: &mut Random, bound: usize) -> usize {
     usize::try_from(random.below(bound as u64)).unwrap()
 }
 
-/// The folder, the provider, and these logins signed in.
+/// Starts the provider and signs these accounts in.
 async fn signed_in(logins: usize) -> (Oidc, Home) {
     let options = OidcOptions { access_token_ttl: Duration::from_secs(3600), ..OidcOptions::default() };
     let oidc = Oidc::start(options).await;
@@ -68,16 +72,16 @@ fn principal(login: usize) -> String {
 }
 
 async fn sign_in(home: &Home, login: usize) {
-    let who = principal(login);
-    let started = home.run(&["auth", "start", "acme", "--json", "--as", &who]).await;
+    let user = principal(login);
+    let started = home.run(&["auth", "start", "acme", "--json", "--as", &user]).await;
     assert_eq!(started.code, 0, "{started:?}");
     let started: Value = serde_json::from_str(&started.stdout).unwrap();
     let callback = browser::sign_in(started["authorize_url"].as_str().unwrap(), ACCOUNTS[login]).await;
-    let done = home.run_with(&["auth", "code", "acme", "--as", &who], &callback.url).await;
+    let done = home.run_with(&["auth", "code", "acme", "--as", &user], &callback.url).await;
     assert_eq!(done.code, 0, "{done:?}");
 }
 
-async fn ask(home: &Home, login: usize) -> Ended {
+async fn request_token(home: &Home, login: usize) -> Ended {
     home.run(&["token", "acme", "--as", &principal(login)]).await
 }
 
@@ -86,10 +90,10 @@ fn stored_token(home: &Home, login: usize) -> String {
     document["sessions"][format!("acme/{}", principal(login))]["access_token"].as_str().unwrap().to_owned()
 }
 
-/// Lets a process live for a random while, and then kills it, or its whole group; whether it was still alive.
+/// Kills a process, or its whole group, after a random time; returns whether it was still alive.
 async fn kill_later(mut child: Child, after: Duration, group: bool) -> bool {
     let id = i32::try_from(child.id().unwrap()).unwrap();
-    // The moment is to be random by the real clock; nothing waits for what comes of it.
+    // The moment is random by the real clock; no assertion depends on it.
     tokio::time::sleep(after).await;
     if !matches!(child.try_wait(), Ok(Some(_))) {
         signal_process(if group { -id } else { id }, 9);
@@ -98,11 +102,11 @@ async fn kill_later(mut child: Child, after: Duration, group: bool) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_processes_over_several_expiries_refresh_once_for_each_whoever_of_the_callers_dies() {
+async fn many_processes_refresh_once_per_expiry_whichever_callers_die() {
     let (processes, expiries, logins) = if is_full() { (64, 10, 4) } else { (16, 3, 2) };
     let mut random = Random::from_variable(SEED);
     let (oidc, home) = signed_in(logins).await;
-    // Long enough for some to die while the request is on its way.
+    // The delay is long enough for some callers to die while the request is in progress.
     oidc.set_token_delay(Duration::from_millis(150)).await;
     let mut deaths = 0;
     for round in 1..=expiries {
@@ -111,9 +115,9 @@ async fn many_processes_over_several_expiries_refresh_once_for_each_whoever_of_t
         let mut dying = Vec::new();
         for process in 0..processes * logins {
             let login = process % logins;
-            let who = principal(login);
-            let child = home.command(&["token", "acme", "--as", &who]).process_group(0).spawn().unwrap();
-            // The first of each login lives: somebody has to ask.
+            let user = principal(login);
+            let child = home.command(&["token", "acme", "--as", &user]).process_group(0).spawn().unwrap();
+            // The first caller of each session lives, so that a refresh is requested.
             if round % 2 == 0 && process >= logins && below(&mut random, 2) == 0 {
                 let after = Duration::from_millis(below(&mut random, 400) as u64);
                 dying.push(tokio::spawn(kill_later(child, after, below(&mut random, 2) == 0)));
@@ -124,8 +128,8 @@ async fn many_processes_over_several_expiries_refresh_once_for_each_whoever_of_t
         let mut tokens: Vec<BTreeSet<String>> = vec![BTreeSet::new(); logins];
         for (login, child) in asking {
             let output = child.wait_with_output().await.unwrap();
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(output.status.success(), "round {round}, {}: {said}", ACCOUNTS[login]);
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "round {round}, {}: {stderr}", ACCOUNTS[login]);
             tokens[login].insert(String::from_utf8(output.stdout).unwrap().trim_end().to_owned());
         }
         for killed in dying {
@@ -149,7 +153,7 @@ async fn many_processes_over_several_expiries_refresh_once_for_each_whoever_of_t
     assert_eq!((i64::from(total.refreshes), total.reuses, total.revoked), (expiries * logins as i64, 0, 0));
 }
 
-/// Where a sender may die. Only the fourth leaves nobody knowing what the provider did.
+/// The steps at which a sender may die. Only after the fourth is the provider's result unknown.
 const FAILPOINTS: [&str; 9] = [
     "kill-after:try-lock@803.lock",
     "kill-before:write@803.lock",
@@ -170,11 +174,11 @@ async fn senders_killed_at_any_step_leave_their_losses_on_record_and_nothing_stu
     let mut random = Random::from_variable(SEED);
     let (oidc, home) = signed_in(1).await;
     let mut now = BEGIN;
-    let (mut losses, mut renewals) = (0, 0);
+    let (mut losses, mut refreshes) = (0, 0);
     for round in 0..rounds {
         now += AN_HOUR + 60;
         home.set_time(now);
-        // At least one loss and one of the others in each run; the rest is chance.
+        // Each run has at least one loss and one other death; the rest is random.
         let first = if round == 0 { LOSS } else { below(&mut random, FAILPOINTS.len()) };
         let asking: Vec<Child> = (0..6)
             .map(|caller| {
@@ -190,9 +194,13 @@ async fn senders_killed_at_any_step_leave_their_losses_on_record_and_nothing_stu
             let output = child.wait_with_output().await.unwrap();
             assert!(matches!(output.status.code(), Some(0 | 4 | 5)), "round {round}: {output:?}");
         }
-        if is_renewed(&home, &mut now).await {
-            renewals += 1;
-            assert_eq!(ask(&home, 0).await.stdout.trim_end(), stored_token(&home, 0), "round {round}");
+        if is_refreshed(&home, &mut now).await {
+            refreshes += 1;
+            assert_eq!(
+                request_token(&home, 0).await.stdout.trim_end(),
+                stored_token(&home, 0),
+                "round {round}"
+            );
         } else {
             losses += 1;
             sign_in(&home, 0).await;
@@ -200,29 +208,29 @@ async fn senders_killed_at_any_step_leave_their_losses_on_record_and_nothing_stu
         let counts = oidc.events().await.of(ACCOUNTS[0]);
         assert_eq!(counts.reuses, losses, "round {round}: a second use only after a loss on record");
     }
-    println!("senders: {losses} losses, {renewals} renewals in {rounds} rounds");
+    println!("senders: {losses} losses, {refreshes} refreshes in {rounds} rounds");
 }
 
-/// Lets the next callers go on until there is a token (true) or the provider's verdict (false). A verdict counts only if it
-/// was on record before that nobody knew what had become of the refresh token.
-async fn is_renewed(home: &Home, now: &mut i64) -> bool {
+/// Lets the next callers continue until there is a token (true) or the provider's verdict (false).
+/// A verdict counts only if the uncertainty about the refresh token was on record before it.
+async fn is_refreshed(home: &Home, now: &mut i64) -> bool {
     let mut on_record = false;
     for _ in 0..5 {
         let status = home.run(&["auth", "status", "--json", "--as", &principal(0)]).await;
         on_record |= status.stdout.contains("ambiguous_");
-        let asked = ask(home, 0).await;
-        on_record |= asked.stderr.contains("ambiguous_");
-        match asked.code {
+        let result = request_token(home, 0).await;
+        on_record |= result.stderr.contains("ambiguous_");
+        match result.code {
             0 => return true,
             4 => {
-                assert!(on_record, "a loss that was on no record: {asked:?}, {status:?}");
-                assert!(asked.stderr.contains("sign in again"), "{asked:?}");
+                assert!(on_record, "a loss that was on no record: {result:?}, {status:?}");
+                assert!(result.stderr.contains("sign in again"), "{result:?}");
                 return false;
             }
             5 => {}
-            _ => panic!("{asked:?}"),
+            _ => panic!("{result:?}"),
         }
-        // Past the longest pause after a few tries.
+        // Longer than the longest pause after a few tries.
         *now += 30;
         home.set_time(*now);
     }

@@ -15,7 +15,7 @@ use crate::support::{
 const SIGSTOP: i32 = 19;
 const SIGCONT: i32 = 18;
 
-/// A process that is stopped until this is dropped, so that a test that fails leaves none behind.
+/// A process that is stopped until this is dropped, so that a failing test leaves none behind.
 struct Suspended(i32);
 
 impl Suspended {
@@ -31,9 +31,10 @@ impl Drop for Suspended {
     }
 }
 
-/// Signed in with the embedded server, the access token ended, and the provider keeps its answers back.
-async fn held() -> (AuthServer, Home) {
-    let server = crate::town::authserver().await;
+/// Signs in with the embedded server, lets the access token expire, and makes the provider hold its
+/// answers.
+async fn signed_in_with_held_answers() -> (AuthServer, Home) {
+    let server = crate::team::authserver().await;
     let home = Home::new(&server.config_toml("acme"));
     let started = home.run(&["auth", "start", "acme", "--json"]).await;
     let started: Value = serde_json::from_str(&started.stdout).unwrap();
@@ -44,21 +45,21 @@ async fn held() -> (AuthServer, Home) {
     (server, home)
 }
 
-/// Waits until `look` finds something.
-async fn found<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+/// Waits until `find` returns something.
+async fn wait_for<T>(sought: &str, mut find: impl FnMut() -> Option<T>) -> T {
     let looking = async {
         loop {
-            if let Some(found) = look() {
+            if let Some(found) = find() {
                 return found;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     let found = tokio::time::timeout(Duration::from_secs(30), looking).await;
-    found.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+    found.unwrap_or_else(|_| panic!("{sought} did not appear"))
 }
 
-/// The detached process that refreshes in this folder.
+/// Returns the detached process that refreshes in this folder.
 fn sender(home: &Home) -> Option<i32> {
     let folder = home.path().to_string_lossy().into_owned();
     let names =
@@ -72,7 +73,7 @@ fn sender(home: &Home) -> Option<i32> {
 }
 
 /// Whether this process is blocked in flock(2).
-fn waits_for_a_lock(id: i32) -> Option<()> {
+fn waits_for_lock(id: i32) -> Option<()> {
     let locks = std::fs::read_to_string("/proc/locks").unwrap();
     let waits = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -81,11 +82,11 @@ fn waits_for_a_lock(id: i32) -> Option<()> {
     locks.lines().any(waits).then_some(())
 }
 
-/// Asks for a token, and waits until that waits for whoever refreshes.
+/// Starts a caller, and waits until it waits for the process that refreshes.
 async fn waiter(home: &Home) -> Child {
     let child = home.command(&["token", "acme"]).spawn().unwrap();
     let id = id(&child);
-    found("a process that waits for the lock", || waits_for_a_lock(id)).await;
+    wait_for("a process that waits for the lock", || waits_for_lock(id)).await;
     child
 }
 
@@ -94,17 +95,17 @@ fn id(child: &Child) -> i32 {
 }
 
 #[tokio::test]
-async fn a_sender_suspended_in_mid_refresh_goes_on_after_a_minute_and_nobody_sends_a_second_request() {
-    let (server, home) = held().await;
+async fn a_suspended_sender_resumes_its_refresh_and_no_process_sends_a_second_request() {
+    let (server, home) = signed_in_with_held_answers().await;
     let caller = home.command(&["token", "acme"]).spawn().unwrap();
     server.wait_for_held(1).await;
-    let sender = found("the process that refreshes", || sender(&home)).await;
+    let sender = wait_for("the process that refreshes", || sender(&home)).await;
     let suspended = Suspended::new(sender);
     server.release();
     let waiter = waiter(&home).await;
     home.set_offset(3600 + 60);
     let status = home.run(&["auth", "status", "--json"]).await;
-    assert!(status.stdout.contains(r#""state":"expired""#), "reading waits for nobody: {status:?}");
+    assert!(status.stdout.contains(r#""state":"expired""#), "reading waits for no process: {status:?}");
     assert_eq!(server.count(), 2, "the exchange of the code and one refresh");
     drop(suspended);
     let (caller, waiter) = tokio::join!(caller.wait_with_output(), waiter.wait_with_output());
@@ -116,8 +117,8 @@ async fn a_sender_suspended_in_mid_refresh_goes_on_after_a_minute_and_nobody_sen
 }
 
 #[tokio::test]
-async fn a_suspended_waiter_holds_up_nobody_and_has_the_new_token_when_it_wakes() {
-    let (server, home) = held().await;
+async fn a_suspended_waiter_delays_no_process_and_has_the_new_token_when_it_wakes() {
+    let (server, home) = signed_in_with_held_answers().await;
     let caller = home.command(&["token", "acme"]).spawn().unwrap();
     server.wait_for_held(1).await;
     let waiter = waiter(&home).await;

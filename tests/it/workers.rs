@@ -1,5 +1,8 @@
-//! Workers as real processes: what they may do, how they end, and what their people are told.
-#![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
+//! Workers as real processes: their rights, their ends, and the reports to their owners.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tests' own files and processes do not belong to the program"
+)]
 
 mod builtin;
 #[cfg(target_os = "linux")]
@@ -21,7 +24,7 @@ use threadkey::{
 };
 use tokio::{sync::mpsc, time::timeout};
 
-/// Everything that is waited for comes within this, or the test fails.
+/// The limit of every wait. A test that reaches it fails.
 const WAIT: Duration = Duration::from_secs(30);
 
 /// The canary that the token source hands out.
@@ -37,13 +40,13 @@ impl TokenSource for Tokens {
 }
 
 /// Workers in a folder of their own.
-struct Lab {
+struct WorkerRig {
     folder: tempfile::TempDir,
     capabilities: Arc<Capabilities>,
     workers: Workers,
 }
 
-impl Lab {
+impl WorkerRig {
     fn new(command: &[&str], change: impl FnOnce(&mut AgentSettings)) -> Self {
         let folder = tempfile::Builder::new().prefix("tk").tempdir().expect("a temporary folder can be made");
         let mut settings = settings(folder.path(), command);
@@ -101,7 +104,8 @@ fn settings(folder: &Path, command: &[&str]) -> AgentSettings {
     }
 }
 
-/// Whether this machine can isolate workers. Where it cannot, the tests that are not about isolation run without.
+/// Whether this machine can isolate workers. If it cannot, only the tests of isolation need it, and
+/// the others run without.
 fn isolated() -> bool {
     threadkey::sys::sandbox::supported().is_ok()
 }
@@ -136,11 +140,12 @@ impl Turn {
 }
 
 async fn next(updates: &mut mpsc::Receiver<Update>) -> Option<Update> {
-    timeout(WAIT, updates.recv()).await.expect("the worker says something or ends")
+    timeout(WAIT, updates.recv()).await.expect("the worker sends an update or ends")
 }
 
-/// An ACP agent in the shell. `on_prompt` is what it does at a prompt, with `say TEXT`, `note UPDATE`, `reply RESULT` and, to a
-/// cancel, the function `on_cancel` that it may redefine; `$id` is the request's id and `$line` the line.
+/// Returns an ACP agent as a shell script. It runs `on_prompt` at each prompt, which may use `say
+/// TEXT`, `note UPDATE` and `reply RESULT`, and may redefine the function `on_cancel`. `$id` is the
+/// request's id and `$line` is the line.
 pub(super) fn script(on_prompt: &str) -> String {
     let prelude = r#"
 reply() { printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$id" "$1"; }

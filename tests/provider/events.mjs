@@ -1,11 +1,11 @@
-// What happened at the token endpoint, for tests to assert: counts per account, and every token request in order.
+// The events at the token endpoint, for assertions: counts per account, and every token request in order.
 
 import * as crypto from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 
 const REQUEST_LIMIT = 100000;
 
-// The first 12 hex digits of SHA-256: enough to tell tokens apart, nothing to use.
+// The first 12 hex digits of SHA-256: enough to distinguish tokens, and useless as a secret.
 export const fingerprint = (secret) => crypto.createHash('sha256').update(secret).digest('hex').slice(0, 12);
 
 const noCounts = () => ({ sign_ins: 0, refreshes: 0, reuses: 0, revoked: 0, failed: 0 });
@@ -36,7 +36,7 @@ export function eventLog(provider) {
   provider.on('grant.revoked', (_ctx, grantId) => count(grants.get(grantId), 'revoked'));
 
   return {
-    // A token request has come in; nothing is decided yet.
+    // Records a token request that has arrived and is not decided yet.
     arrived(form) {
       if (requests.length >= REQUEST_LIMIT) throw new Error(`more than ${REQUEST_LIMIT} token requests`);
       const presented = form.refresh_token ?? form.code;
@@ -55,7 +55,7 @@ export function eventLog(provider) {
       return entry;
     },
 
-    // Call it right after the provider decided, before any other token request is processed.
+    // Must be called right after the provider's decision, before any other token request is processed.
     answered(entry, ctx) {
       const known = tokens.get(entry.presented);
       const refresh = entry.grant_type === 'refresh_token';

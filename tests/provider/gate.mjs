@@ -1,4 +1,4 @@
-// What a test can do to the token endpoint: slow it down, and hold requests before or after they are processed.
+// A test's control of the token endpoint: slows it down, and holds requests before or after they are processed.
 
 import { EventEmitter, once } from 'node:events';
 import * as querystring from 'node:querystring';
@@ -34,12 +34,12 @@ export function tokenGate(log) {
     },
 
     async pass(ctx, next) {
-      // Read first, so that a request whose sender dies while it is held is processed all the same.
+      // The form is read first, so that a held request whose sender dies is still processed.
       const form = await readForm(ctx);
       const entry = log.arrived(form);
       await before.pass();
-      // One at a time: what two concurrent requests with one refresh token get is then decided by their order, never
-      // by how their steps interleave.
+      // Requests are processed one at a time. So the order of two concurrent requests with one refresh token decides
+      // their answers, and never the interleaving of their steps.
       const turn = line.then(async () => {
         await next();
         log.answered(entry, ctx);

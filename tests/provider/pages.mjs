@@ -1,4 +1,4 @@
-// The pages a person sees: who are you, and do you allow it.
+// The pages that a user sees: the sign-in, and the consent.
 
 const escape = (text) => String(text).replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
 

@@ -1,7 +1,7 @@
-// The certified authorization server that the tests sign in at: oidc-provider with strict rotation.
+// The certified authorization server of the tests: oidc-provider with strict rotation.
 //
 // It prints one JSON line {"issuer", "port"} when it listens, and ends when its stdin closes, so that a test that
-// dies takes it along. GET /events tells what happened at the token endpoint (with ?settled=N once N
+// dies ends it too. GET /events returns the events at the token endpoint (with ?settled=N it waits until N
 // requests are decided); POST /control holds requests back (GET /control?held=N answers once N are held).
 
 import * as crypto from 'node:crypto';
@@ -11,7 +11,7 @@ import { eventLog } from './events.mjs';
 import { mountPages } from './pages.mjs';
 import { tokenGate } from './gate.mjs';
 
-// oidc-provider warns of what a production server must not be, such as forgetful; a test server is just that.
+// oidc-provider warns of settings that are wrong in production, such as a store in memory; a test server wants them.
 for (const level of ['info', 'warn']) {
   const say = console[level];
   console[level] = (...words) => (/^oidc-provider (NOTICE|WARNING):/.test(words[0]) ? undefined : say(...words));
@@ -27,7 +27,7 @@ const { values: args } = parseArgs({
   },
 });
 
-// Node.js 22.1 has it; earlier ones do not, and oidc-provider calls it.
+// oidc-provider calls URL.parse, which Node.js has from 22.1 on.
 URL.parse ??= (url, base) => (URL.canParse(url, base) ? new URL(url, base) : null);
 
 const lifetimes = {
@@ -115,8 +115,8 @@ function build(issuer) {
   return provider;
 }
 
-// OpenID Connect Core §11: `offline_access` is ignored without `prompt=consent`. Most providers ask by themselves; so
-// does this one.
+// OpenID Connect Core §11: `offline_access` is ignored without `prompt=consent`. Most providers ask for consent
+// without it; so does this one.
 function askForConsentOffline(ctx, next) {
   const { scope = '', prompt } = ctx.query;
   if (ctx.path === '/auth' && prompt === undefined && String(scope).split(' ').includes('offline_access')) {

@@ -3,7 +3,7 @@
 
     peer.py STORE TENANT CLOCK_OFFSET
 
-Prints an access token for TENANT that lives for a minute at least, refreshed first where that is needed. CLOCK_OFFSET is
+Prints an access token for TENANT that lives for at least a minute, and refreshes it first if necessary. CLOCK_OFFSET is
 added to the machine's clock, in seconds. Exit code 5: try again later.
 """
 
@@ -32,8 +32,8 @@ def now():
     return int(time.time()) + OFFSET
 
 
-def later(why):
-    print(f"peer: {why}", file=sys.stderr)
+def try_later(reason):
+    print(f"peer: {reason}", file=sys.stderr)
     sys.exit(5)
 
 
@@ -73,7 +73,7 @@ def try_flock(descriptor, mode):
 
 
 class Lock:
-    """A flock on a file beside the store; taken anew if the store or the lock file was moved meanwhile."""
+    """A flock on a file beside the store; taken again if the store or the lock file was moved in between."""
 
     def __init__(self, path, wait):
         self.held = False
@@ -92,7 +92,7 @@ class Lock:
 
     def try_exclusive(self):
         while not try_flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            # Others who waited hold it in shared mode for a moment; whoever refreshes holds it alone.
+            # Other waiters hold the lock in shared mode for a moment; a refreshing process holds it in exclusive mode.
             if not try_flock(self.file, fcntl.LOCK_SH | fcntl.LOCK_NB):
                 return False
             fcntl.flock(self.file, fcntl.LOCK_UN)
@@ -117,21 +117,21 @@ def wait_until_free(path):
 # --- the store ---
 
 
-def no_doubles(pairs):
+def unique_members(pairs):
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a name stands twice in one object")
+        raise ValueError("an object has a member twice")
     return members
 
 
 def read_store():
     with open(STORE, "rb") as file:
-        document = json.loads(file.read().decode("utf-8"), object_pairs_hook=no_doubles)
+        document = json.loads(file.read().decode("utf-8"), object_pairs_hook=unique_members)
     if document["version"] != 1:
-        later("the store is of another version")
+        try_later("the store is of another version")
     session = document["sessions"].get(TENANT)
     if session is None:
-        print(f"peer: nobody is signed in for {TENANT}", file=sys.stderr)
+        print(f"peer: there is no session for {TENANT}", file=sys.stderr)
         sys.exit(3)
     return document, session
 
@@ -148,9 +148,9 @@ def fresh(session):
 
 
 def write_store(document):
-    """Under the global lock."""
+    """Replaces the store. The caller holds the global lock."""
     if os.stat(STORE).st_nlink != 1:
-        later("the store has more than one hard link")
+        try_later("the store has more than one hard link")
     for section, since in (("pending", "created_at"), ("candidates", "issued_at")):
         for tenant, entry in list(document.get(section, {}).items()):
             if entry[since] <= 0 or not now() - 1500 < entry[since] <= now() + 900:
@@ -183,8 +183,8 @@ def is_whole(line):
     return hashlib.sha256(text).hexdigest()[:24].encode() == digest
 
 
-def holds_something(file):
-    """An intent, or a whole line where none belongs: behind a torn intent it may be the only copy of a new token."""
+def has_entry(file):
+    """Whether the journal has an intent, or a whole line after a torn intent: that line may be the only copy of a new token."""
     *lines, _ = os.pread(file, 1_000_000, 0).split(b"\n")
     return any(is_whole(line) for line in lines)
 
@@ -242,7 +242,7 @@ def answer_entry(status, headers, body, cut):
 
 
 def members(body):
-    """What an answer says. What is null, empty or of another type counts as absent."""
+    """Returns the members of an answer. A null or empty member, or one of another type, counts as absent."""
     try:
         answer = json.loads(body)
     except ValueError:
@@ -250,16 +250,16 @@ def members(body):
     if not isinstance(answer, dict):
         return {}
     texts = ("access_token", "refresh_token", "token_type", "scope")
-    said = {name: answer[name] for name in texts if isinstance(answer.get(name), str) and answer[name].strip()}
+    found = {name: answer[name] for name in texts if isinstance(answer.get(name), str) and answer[name].strip()}
     try:
         expires_in = int(answer.get("expires_in"))
     except (TypeError, ValueError, OverflowError):
         expires_in = 0
-    return said | ({"expires_in": expires_in} if expires_in > 0 else {})
+    return found | ({"expires_in": expires_in} if expires_in > 0 else {})
 
 
 def refresh(lock, session):
-    """With the tenant's lock. Returns the new access token."""
+    """Refreshes the session with the tenant's lock held. Returns the new access token."""
     intent = line(
         {
             "version": 1,
@@ -284,12 +284,12 @@ def refresh(lock, session):
 
     answer = members(body)
     if cut or status != 200 or "access_token" not in answer:
-        later(f"the provider answered {status}; the journal keeps it, and threadkey knows what to do")
+        try_later(f"the provider answered {status}; run threadkey token, which reads the journal")
     with Lock(STORE + ".global.lock", wait=True):
         document, stored = read_store()
         for name in ("lineage", "generation", "refresh_token"):
             if stored[name] != session[name]:
-                later("the session was replaced meanwhile")
+                try_later("the session was replaced during the refresh")
         stored["access_token"] = answer["access_token"]
         stored["refresh_token"] = answer.get("refresh_token", stored["refresh_token"])
         stored["token_type"] = answer.get("token_type", "Bearer")
@@ -325,13 +325,13 @@ def token():
             return session["access_token"]
         with Lock(path, wait=False) as lock:
             if lock.held:
-                if holds_something(lock.file):
-                    later("somebody died in mid-refresh: run threadkey token")
+                if has_entry(lock.file):
+                    try_later("a process died in mid-refresh: run threadkey token")
                 _, session = read_store()
                 if fresh(session):
                     return session["access_token"]
                 if "refresh_token" not in session or has_ended(session) or held_back(session):
-                    later("there is nothing to send now")
+                    try_later("no request can be sent now")
                 if session.get("retry", {}).get("code", "").startswith("ambiguous_") and usable(session):
                     return session["access_token"]
                 return refresh(lock, session)

@@ -1,18 +1,18 @@
-//! Finding and reading the repository's own files, for the tests of its structure.
+//! Finds and reads the repository's own files, for the tests of its structure.
 
 use std::path::{Path, PathBuf};
 
-/// The repository's root folder.
+/// Returns the repository's root folder.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The file's text; a path that cannot be read fails the test by name.
+/// Reads the file's text; a path that cannot be read fails the test by name.
 pub(crate) fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
 }
 
-/// The names in a folder, sorted.
+/// Returns the names in a folder, sorted.
 pub(crate) fn names(folder: &Path) -> Vec<String> {
     let entries =
         std::fs::read_dir(folder).unwrap_or_else(|error| panic!("cannot list {}: {error}", folder.display()));
@@ -26,7 +26,8 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// All files below `folder` that end in `extension`, sorted; `node_modules` is not ours.
+/// Returns all files below `folder` that end in `extension`, sorted, except those in
+/// `node_modules` and `target`.
 pub(crate) fn below(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -34,7 +35,7 @@ pub(crate) fn below(folder: &Path, extension: &str) -> Vec<PathBuf> {
         for name in names(&folder) {
             let path = folder.join(&name);
             if path.is_dir() {
-                if name != "node_modules" {
+                if name != "node_modules" && name != "target" {
                     folders.push(path);
                 }
             } else if path.extension().is_some_and(|found| found == extension) {

@@ -1,16 +1,19 @@
-//! The names of the tests that there are, for the documents that name them.
+//! Collects the names of all tests, for the documents that name them.
 
 use std::collections::BTreeSet;
 
 use super::files;
 
-/// The names of all tests of this repository.
+/// Returns the names of all tests of this repository, in every member of the workspace.
 pub(crate) fn all_tests() -> BTreeSet<String> {
-    let paths = ["src", "tests"].iter().flat_map(|folder| files::below(&files::root().join(folder), "rs"));
+    let root = files::root();
+    let names = files::names(root).into_iter().filter(|name| !name.starts_with('.') && name != "target");
+    let folders = names.map(|name| root.join(name)).filter(|path| path.is_dir());
+    let paths = folders.flat_map(|folder| files::below(&folder, "rs"));
     paths.flat_map(|path| of_tests(&files::read(&path))).collect()
 }
 
-/// The names of all functions in `source` that bear a test attribute.
+/// Returns the names of all functions in `source` that have a test attribute.
 pub(crate) fn of_tests(source: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut attributed = false;

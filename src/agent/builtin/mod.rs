@@ -1,12 +1,14 @@
-//! `threadkey agent`: an ACP agent on stdin and stdout that shows whose token it has, for trying things out.
+//! `threadkey agent`: an ACP agent on stdin and stdout for trials. It shows the account of the
+//! token that it gets.
 //!
-//! At a prompt it asks the token API for its token, and a configured resource, such as a provider's `userinfo_endpoint`
-//! (OpenID Connect Core §5.3), for whose it is. Three prompts do something else: `permission` asks its owner first,
-//! `slow` goes on until it is cancelled, `crash` ends the process.
+//! At a prompt it requests a token from the token API. It then asks a configured resource, such as
+//! a provider's `userinfo_endpoint` (OpenID Connect Core §5.3), for the token's account. Three
+//! prompts differ: `permission` asks the owner first, `slow` goes on until it is cancelled, `crash`
+//! ends the process.
 
-mod login;
+mod account;
+mod reply;
 mod settings;
-mod voice;
 
 pub use settings::{BuiltinError, BuiltinSettings, PROVIDER_VARIABLE, USERINFO_VARIABLE};
 
@@ -36,23 +38,24 @@ use tokio_util::{
 };
 
 use crate::sys::random;
-use login::Login;
-use voice::Voice;
+use account::AccountReport;
+use reply::Reply;
 
+/// How many sessions may be open.
 const MAX_SESSIONS: usize = 16;
-/// How often `slow` says something, and how many times at most.
+/// The pause between the texts of `slow`, and their greatest number.
 const SLOW_STEP: Duration = Duration::from_millis(500);
 const SLOW_STEPS: u32 = 1200;
 
-/// The sessions, each with the turn under way.
+/// The sessions. The token of each cancels its turn in progress.
 type Sessions = Arc<Mutex<HashMap<SessionId, CancellationToken>>>;
 
 /// Serves one client on stdin and stdout until it closes them.
 ///
 /// # Errors
-/// When the connection breaks in another way.
+/// If the connection breaks in another way.
 pub async fn run(settings: BuiltinSettings) -> Result<(), BuiltinError> {
-    let login = Login::new(settings)?;
+    let account_report = AccountReport::new(settings)?;
     let sessions = Sessions::default();
     let (opened, prompted, cancelled) = (Arc::clone(&sessions), Arc::clone(&sessions), sessions);
     let streams = ByteStreams::new(tokio::io::stdout().compat_write(), tokio::io::stdin().compat());
@@ -83,10 +86,10 @@ pub async fn run(settings: BuiltinSettings) -> Result<(), BuiltinError> {
                 let Some(cancel) = begin_turn(&prompted, &request.session_id) else {
                     return responder.respond_with_error(AcpError::invalid_params());
                 };
-                let voice = Voice { cx: cx.clone(), session: request.session_id };
-                let turn = Turn { voice, cancel, login: login.clone() };
+                let reply = Reply { cx: cx.clone(), session: request.session_id };
+                let turn = Turn { reply, cancel, account_report: account_report.clone() };
                 cx.spawn(async move {
-                    match turn.take(&words(request.prompt)).await {
+                    match turn.run(&command(request.prompt)).await {
                         Ok(reason) => responder.respond(PromptResponse::new(reason)),
                         Err(error) => responder.respond_with_error(error),
                     }
@@ -114,7 +117,7 @@ fn open_session(sessions: &Sessions) -> Result<SessionId, AcpError> {
     if sessions.len() >= MAX_SESSIONS {
         return Err(AcpError::new(
             -32000,
-            format!("this agent has {MAX_SESSIONS} sessions, which is its limit"),
+            format!("this agent has {MAX_SESSIONS} sessions, which is its limit: start another agent"),
         ));
     }
     let id = SessionId::new(crate::ids::hex(&random::bytes::<8>()));
@@ -129,7 +132,8 @@ fn begin_turn(sessions: &Sessions, id: &SessionId) -> Option<CancellationToken> 
     Some(turn.clone())
 }
 
-fn words(prompt: Vec<ContentBlock>) -> String {
+/// Returns the texts of a prompt in lower case.
+fn command(prompt: Vec<ContentBlock>) -> String {
     let texts = prompt.into_iter().filter_map(|block| match block {
         ContentBlock::Text(text) => Some(text.text),
         _ => None,
@@ -137,44 +141,44 @@ fn words(prompt: Vec<ContentBlock>) -> String {
     texts.collect::<Vec<_>>().join(" ").trim().to_lowercase()
 }
 
-/// One prompt's work.
+/// The work for one prompt.
 struct Turn {
-    voice: Voice,
+    reply: Reply,
     cancel: CancellationToken,
-    login: Login,
+    account_report: AccountReport,
 }
 
 impl Turn {
-    async fn take(&self, words: &str) -> Result<StopReason, AcpError> {
+    async fn run(&self, command: &str) -> Result<StopReason, AcpError> {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Ok(StopReason::Cancelled),
-            done = self.work(words) => done,
+            done = self.work(command) => done,
         }
     }
 
-    async fn work(&self, words: &str) -> Result<StopReason, AcpError> {
-        match words {
+    async fn work(&self, command: &str) -> Result<StopReason, AcpError> {
+        match command {
             "crash" => {
-                let _ = writeln!(std::io::stderr(), "threadkey agent: told to crash");
+                let _ = writeln!(std::io::stderr(), "threadkey agent: crashed on request");
                 std::process::exit(1);
             }
             "slow" => self.slow().await?,
             "permission" => {
-                if !self.voice.permitted().await? {
-                    self.voice.say("I was not allowed to look whose login I hold.")?;
+                if !self.reply.ask_permission().await? {
+                    self.reply.send("I was not allowed to look up whose login I hold.")?;
                     return Ok(StopReason::EndTurn);
                 }
-                self.login.show(&self.voice).await?;
+                self.account_report.send(&self.reply).await?;
             }
-            _ => self.login.show(&self.voice).await?,
+            _ => self.account_report.send(&self.reply).await?,
         }
         Ok(StopReason::EndTurn)
     }
 
     async fn slow(&self) -> Result<(), AcpError> {
         for step in 1..=SLOW_STEPS {
-            self.voice.say(&format!("{step} … "))?;
+            self.reply.send(&format!("{step} … "))?;
             sleep(SLOW_STEP).await;
         }
         Ok(())

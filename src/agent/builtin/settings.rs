@@ -1,4 +1,4 @@
-//! What the built-in agent works with, by the environment that a worker is given.
+//! The settings of the built-in agent, from the environment of its worker process.
 
 use url::{Host, Url};
 
@@ -7,48 +7,49 @@ use crate::{
     ids::ProviderId,
 };
 
-/// Names the provider whose token is shown.
+/// The variable with the provider whose token is requested.
 pub const PROVIDER_VARIABLE: &str = "THREADKEY_AGENT_PROVIDER";
-/// The address that says whose token it is.
+/// The variable with the address that returns the account of a token.
 pub const USERINFO_VARIABLE: &str = "THREADKEY_AGENT_USERINFO";
 
-/// What the agent works with.
+/// The settings of the built-in agent.
 #[derive(Clone, Debug)]
 pub struct BuiltinSettings {
-    /// Where its token comes from.
+    /// The source of its token.
     pub tokens: TokenClient,
-    /// Whose token it shows.
+    /// The provider of its token.
     pub provider: ProviderId,
-    /// What says whose it is (https, or http on loopback). Without it, what the token API says is told.
+    /// The address that returns the account of a token (https, or http on loopback). Without it,
+    /// the agent shows the account that the token API names.
     pub userinfo: Option<Url>,
 }
 
-/// Why the agent cannot run.
+/// The reason why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum BuiltinError {
-    /// It was not started as a worker.
+    /// The process was not started as a worker.
     #[error(
-        "threadkey agent is the agent that the bot starts, by agent.command, and not a program for people: {0}"
+        "threadkey agent is the agent that the bot starts by agent.command; it does not run in a terminal: {0}"
     )]
     NotInWorker(#[from] TokenClientError),
     /// A variable is missing or wrong.
     #[error("{variable}: {detail}. Set it in the table agent.env of threadkey.toml")]
     Variable {
-        /// Which one.
+        /// The variable's name.
         variable: &'static str,
-        /// What is wrong.
+        /// The problem.
         detail: String,
     },
-    /// Talking on stdin and stdout failed.
+    /// The connection on stdin and stdout broke.
     #[error("the connection to the bot failed: {0}")]
     Connection(String),
 }
 
 impl BuiltinSettings {
-    /// By the environment that a worker is given.
+    /// Reads the settings from the environment of this worker process.
     ///
     /// # Errors
-    /// When a variable is missing or wrong.
+    /// If a variable is missing or wrong.
     pub fn from_env() -> Result<Self, BuiltinError> {
         let tokens = TokenClient::from_env()?;
         let wrong = |variable| move |detail| BuiltinError::Variable { variable, detail };
@@ -65,7 +66,7 @@ impl BuiltinSettings {
     }
 }
 
-/// An address to which a token may go.
+/// Parses an address to which a token may go.
 fn resource_address(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("{text:?} is not an address: {error}"))?;
     let loopback = match url.host() {
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_goes_to_https_or_loopback_only() {
+    fn a_token_is_sent_only_to_https_or_loopback() {
         for good in [
             "https://id.example/userinfo",
             "http://127.0.0.1:8080/me",

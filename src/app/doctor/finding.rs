@@ -1,31 +1,31 @@
-//! What `threadkey doctor` says of one thing that it looked at.
+//! The result of one check of `threadkey doctor`.
 
 use serde::Serialize;
 
 use crate::cli::{Exit, Failure};
 
-/// How a thing is.
+/// The verdict of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// As it should be.
+    /// Everything is in order.
     Ok,
-    /// It works, and could be better, or it could not be looked at.
+    /// threadkey works, but something should be better or could not be checked.
     Warn,
-    /// threadkey does not work like this.
+    /// threadkey does not work.
     Fail,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// What.
+    /// The name of the check.
     pub name: String,
-    /// How it is.
+    /// The verdict.
     pub verdict: Verdict,
-    /// What was found, and what to do about it.
+    /// The finding and the way to mend it.
     pub text: String,
-    /// The code to end with when this is a failure.
+    /// The exit code if the check failed.
     #[serde(skip)]
     pub exit: Exit,
 }
@@ -35,7 +35,7 @@ impl Finding {
         Self { name: name.to_owned(), verdict, text: text.into(), exit: Exit::Usage }
     }
 
-    /// The finding that there is no sound configuration.
+    /// Returns the finding about a missing or invalid configuration.
     pub fn no_configuration(failure: &Failure) -> Self {
         Self::new("configuration", Verdict::Fail, failure.text.clone())
     }

@@ -1,7 +1,8 @@
-//! The Unix sockets by which an agent could leave its sandbox.
+//! The Unix sockets through which an agent could leave its sandbox.
 //!
-//! Before Linux 7.1 Landlock does not keep a process from connecting to a socket that has a path: only that socket's own permissions
-//! do, and to them an agent is threadkey's user. What listens on some of them starts programs for whoever asks, outside any sandbox.
+//! Before Linux 7.1 Landlock does not stop a process from connecting to a socket with a path. Only
+//! the socket's own permissions do, and for them an agent is threadkey's user. The servers of some
+//! sockets start programs for every client, outside any sandbox.
 
 use std::{
     ffi::OsString,
@@ -18,28 +19,32 @@ use crate::{
     sys::{sandbox, socket::own_uid},
 };
 
-/// Beneath a user's runtime folder: the session bus, the user's systemd, and containers without root.
-const OF_THE_USER: &[&str] = &["bus", "systemd/private", "docker.sock", "podman/podman.sock"];
-/// The machine's own, for those whom it lets in.
-const OF_THE_MACHINE: &[&str] = &[
+/// Sockets in a user's runtime folder: the session bus, the user's systemd, and containers without
+/// root.
+const USER_SOCKETS: &[&str] = &["bus", "systemd/private", "docker.sock", "podman/podman.sock"];
+/// Sockets of the machine, for users with access to them.
+const MACHINE_SOCKETS: &[&str] = &[
     "/run/docker.sock",
     "/var/run/docker.sock",
     "/run/podman/podman.sock",
     "/run/containerd/containerd.sock",
     "/run/incus/unix.socket",
 ];
-/// How long a socket gets to take a connection.
-const WITHIN: Duration = Duration::from_secs(1);
+/// The time that a server gets to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A warning if agents can reach one; nothing where the sandbox keeps them from all, or where there is none and that is said anyway.
-pub(super) async fn reachable(agent: &AgentSettings) -> Option<Finding> {
+/// Returns a warning if agents can connect to such a socket.
+///
+/// There is none if the sandbox stops all connections. Without a sandbox another finding warns
+/// already.
+pub(super) async fn check(agent: &AgentSettings) -> Option<Finding> {
     if agent.isolation == Isolation::None || sandbox::governs_unix_sockets() {
         return None;
     }
     let mut found: Vec<PathBuf> = Vec::new();
     for path in candidates(|name| std::env::var_os(name)) {
         let real = sandbox::resolve(&path).unwrap_or(path);
-        if !found.contains(&real) && takes_connections(&real).await {
+        if !found.contains(&real) && accepts_connections(&real).await {
             found.push(real);
         }
     }
@@ -48,36 +53,38 @@ pub(super) async fn reachable(agent: &AgentSettings) -> Option<Finding> {
     }
     let names: Vec<_> = found.iter().map(|path| path.display().to_string()).collect();
     let text = format!(
-        "agents can connect to {}, and what listens there starts programs outside their sandbox (Landlock keeps them from sockets \
-         from Linux 7.1 on). Run threadkey as a user of its own, without a desktop session, lingering, or the group docker",
+        "agents can connect to {}, where they can start programs outside their sandbox (Landlock stops such connections from \
+         Linux 7.1 on). Run threadkey as a user of its own, without a desktop session, lingering, or the group docker",
         names.join(", ")
     );
     Some(Finding::new("agent sockets", Verdict::Warn, text))
 }
 
-/// Whether somebody listens there.
-pub(super) async fn takes_connections(path: &Path) -> bool {
-    matches!(tokio::time::timeout(WITHIN, UnixStream::connect(path)).await, Ok(Ok(_)))
+/// Whether a server accepts connections on a socket.
+pub(super) async fn accepts_connections(path: &Path) -> bool {
+    matches!(tokio::time::timeout(CONNECT_TIMEOUT, UnixStream::connect(path)).await, Ok(Ok(_)))
 }
 
 fn candidates(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let text = |name| variable(name).and_then(|value: OsString| value.into_string().ok()).unwrap_or_default();
     let runtime = variable("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let usual = PathBuf::from(format!("/run/user/{}", own_uid()));
-    let mut all = bus_paths(&text("DBUS_SESSION_BUS_ADDRESS"));
-    all.extend(text("DOCKER_HOST").strip_prefix("unix://").map(PathBuf::from));
-    for folder in runtime.into_iter().chain([usual]) {
-        all.extend(OF_THE_USER.iter().map(|name| folder.join(name)));
+    let default_runtime = PathBuf::from(format!("/run/user/{}", own_uid()));
+    let mut paths = bus_paths(&text("DBUS_SESSION_BUS_ADDRESS"));
+    paths.extend(text("DOCKER_HOST").strip_prefix("unix://").map(PathBuf::from));
+    for folder in runtime.into_iter().chain([default_runtime]) {
+        paths.extend(USER_SOCKETS.iter().map(|name| folder.join(name)));
     }
-    all.extend(OF_THE_MACHINE.iter().map(PathBuf::from));
-    all.retain(|path| path.is_absolute());
-    all
+    paths.extend(MACHINE_SOCKETS.iter().map(PathBuf::from));
+    paths.retain(|path| path.is_absolute());
+    paths
 }
 
-/// The paths in a list of D-Bus addresses (D-Bus specification, "Server Addresses"). Abstract ones the sandbox keeps away.
+/// Returns the paths in a list of D-Bus addresses (D-Bus specification, "Server Addresses"). The
+/// sandbox stops connections to abstract sockets, so they are left out.
 fn bus_paths(addresses: &str) -> Vec<PathBuf> {
-    let of_unix = addresses.split(';').filter_map(|address| address.strip_prefix("unix:"));
-    let paths = of_unix.flat_map(|pairs| pairs.split(',')).filter_map(|pair| pair.strip_prefix("path="));
+    let unix_addresses = addresses.split(';').filter_map(|address| address.strip_prefix("unix:"));
+    let paths =
+        unix_addresses.flat_map(|pairs| pairs.split(',')).filter_map(|pair| pair.strip_prefix("path="));
     paths.map(|path| percent_decode_str(path).decode_utf8_lossy().into_owned().into()).collect()
 }
 
@@ -86,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_paths_of_a_bus_are_read_out_of_its_addresses() {
+    fn the_socket_paths_of_a_bus_come_from_its_addresses() {
         let none: [PathBuf; 0] = [];
         assert_eq!(bus_paths("unix:path=/run/user/1000/bus,guid=1"), [PathBuf::from("/run/user/1000/bus")]);
         assert_eq!(
@@ -97,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_variables_and_the_usual_places_are_looked_at() {
+    fn sockets_from_variables_and_at_default_paths_are_checked() {
         let variable = |name: &str| match name {
             "XDG_RUNTIME_DIR" => Some("/run/mine".into()),
             "DOCKER_HOST" => Some("unix:///home/mine/docker.sock".into()),

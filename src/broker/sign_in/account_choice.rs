@@ -158,7 +158,7 @@ impl Broker {
     }
 
     /// Revokes a candidate that was not chosen in time, and then publishes the end of the choice.
-    fn expire_choice(&self, tenant: &Tenant, entry: &Entry, candidate: &Session) {
+    pub(super) fn expire_choice(&self, tenant: &Tenant, entry: &Entry, candidate: &Session) {
         tracing::info!(%tenant, "the sign-in with another account was not chosen in time and is dropped");
         let (broker, tenant, candidate) = (self.clone(), tenant.clone(), candidate.clone());
         let account = entry.session.as_ref().and_then(|session| session.account.clone());

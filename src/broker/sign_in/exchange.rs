@@ -107,13 +107,11 @@ impl Broker {
             grant.account = self.inner.client.account(provider, &grant.access_token).await;
         }
         let finishing = FinishingSignIn::begin(&self.inner, tenant);
-        let lineage = Lineage(random::bytes());
-        let settlement = || {
-            let now = self.inner.now();
-            let left = grant.clone().aged(attempt.age(now));
-            let session = Session::begin(lineage, left, pending.binding.clone(), now);
-            Settlement::SignIn { state: pending.state.clone(), session: Box::new(session) }
-        };
+        let now = self.inner.now();
+        let grant = grant.aged(attempt.age(now));
+        let session = Session::begin(Lineage(random::bytes()), grant, pending.binding.clone(), now);
+        let settlement =
+            || Settlement::SignIn { state: pending.state.clone(), session: Box::new(session.clone()) };
         let changed = commit(&self.inner, tenant, Purpose::SignIn, lock, &settlement, || {}).await;
         if let Err(error) = lock.clear().await {
             tracing::warn!(%tenant, %error, "the journal of the sign-in could not be emptied; the next one does it");
@@ -125,14 +123,22 @@ impl Broker {
             Applied::Stale => return Err(FinishError::Superseded(tenant.provider.clone())),
         };
         let replaced = before.candidate;
-        if let Some(undecided) = Undecided::in_record(tenant, &changed.after)
-            && undecided.lineage == lineage
+        let is_new = |there: &Option<Session>| there.as_ref().is_some_and(|s| s.lineage == session.lineage);
+        if is_new(&changed.after.candidate)
+            && let Some(undecided) = Undecided::in_record(tenant, &changed.after)
         {
             tracing::info!(%tenant, "signed in with another account; the user chooses");
             return Ok(Exchanged { finished: Finished::Undecided(undecided), replaced, finishing });
         }
-        let mut session =
-            changed.after.session.ok_or_else(|| FinishError::Internal(tenant.provider.clone()))?;
+        if !is_new(&changed.after.session) {
+            // The disk failed until the time to choose had expired, and the same write swept the
+            // candidate.
+            for dropped in replaced.iter().chain([&session]) {
+                self.expire_choice(tenant, &changed.after, dropped);
+            }
+            return Err(FinishError::Expired(tenant.provider.clone()));
+        }
+        let mut session = session;
         if session.account.is_none() && !is_asked {
             session.account = self.find_account(provider, tenant, &session).await;
         }

@@ -1,28 +1,25 @@
-//! `/auth cancel`: drops the sign-ins that the person has under way.
+//! `/auth cancel`: cancels the sign-ins that the user has under way.
 
-use super::{
-    super::{
-        asked::Asked,
-        bot::{Bot, trouble},
-        wire::Message,
-    },
-    close::{Outcome, close},
-    words::for_whom,
+use super::super::{
+    bot::{Bot, internal_error},
+    interaction::Interaction,
+    sign_in::for_server,
+    wire::Message,
 };
 use crate::{broker::CancelError, ids::Principal};
 
-/// Cancels them, and updates their messages.
-pub(in crate::discord) async fn cancel(bot: &Bot, asked: &Asked) -> Message {
-    let dropped = match bot.broker.cancel(Principal::User(asked.user), None).await {
-        Ok(dropped) => dropped,
-        Err(CancelError::Store(error)) => return trouble("cancelling a sign-in", &error),
+/// Cancels the sign-ins, and lists them. Their messages follow the store.
+pub(super) async fn command(bot: &Bot, interaction: &Interaction) {
+    let message = match bot.broker.cancel(Principal::User(interaction.user), None).await {
+        Ok(cancelled) if cancelled.is_empty() => Message::text("You have no sign-in in progress."),
+        Ok(cancelled) => {
+            let names: Vec<_> =
+                cancelled.iter().take(25).map(|t| format!("`{}`{}", t.provider, for_server(t))).collect();
+            Message::text(format!("Cancelled the sign-in to {}.", names.join(", ")))
+        }
+        Err(CancelError::Store(error)) => internal_error("cancel a sign-in", &error),
     };
-    for tenant in &dropped {
-        close(bot, tenant, &Outcome::Cancelled).await;
-    }
-    if dropped.is_empty() {
-        return Message::text("You have no sign-in under way.");
-    }
-    let names: Vec<_> = dropped.iter().take(25).map(|t| format!("`{}`{}", t.provider, for_whom(t))).collect();
-    Message::text(format!("Cancelled the sign-in to {}.", names.join(", ")))
+    // Also after an error, because the first of several may be cancelled.
+    bot.open_messages.request_sync();
+    bot.edit_reply(interaction, &message).await;
 }

@@ -1,17 +1,13 @@
-//! `/auth code` and the form behind "Enter code": finishing a sign-in.
+//! `/auth code` and the form of the button "Enter code": both finish a sign-in.
 
 use tokio::time::Instant;
 
-use super::{
-    super::{
-        asked::Asked,
-        bot::{Bot, trouble},
-        sign_ins::OpenSignIn,
-        wire::{Message, plain},
-    },
-    choice,
-    close::show,
-    words::{known_providers, signed_in},
+use super::super::{
+    bot::{Bot, internal_error},
+    command::Options,
+    interaction::Interaction,
+    sign_in::{self, OpenMessage, Stage, known_providers},
+    wire::{Message, escape_markdown},
 };
 use crate::{
     broker::{FinishError, Finished},
@@ -19,35 +15,50 @@ use crate::{
     oauth::Pasted,
 };
 
-/// Finishes the sign-in of the person who asked with what they pasted, and answers. Without a provider the paste tells which.
-pub(in crate::discord) async fn finish(bot: &Bot, asked: &Asked, provider: Option<&str>, pasted: &str) {
-    let since = Instant::now();
-    let undecided = match finished(bot, asked, provider, pasted).await {
-        Ok(Finished::Undecided(undecided)) => undecided,
-        Ok(Finished::SignedIn(done)) => {
-            let mut told = signed_in(&done);
-            if bot.workers.is_some() {
-                told.content.push_str("\nAsk an agent with `/ask`.");
-            }
-            return bot.finish(asked, &told).await;
-        }
-        Err(told) => return bot.finish(asked, &told).await,
-    };
-    let question = choice::question(bot, asked.user, &undecided);
-    let open = OpenSignIn::new(undecided.shown(), asked, since, question.custom_ids());
-    show(bot, asked, open, &question).await;
+/// Finishes the sign-in that the pasted code belongs to.
+pub(super) async fn command(bot: &Bot, interaction: &Interaction, options: &Options) {
+    finish(bot, interaction, options.text("provider"), options.required("code")).await;
 }
 
-async fn finished(
+/// Finishes a sign-in of the user with a pasted text, and answers with its new stage. Without a
+/// provider the text itself identifies the sign-in. Other messages of the sign-in follow the
+/// broker's event.
+pub(in crate::discord) async fn finish(
     bot: &Bot,
-    asked: &Asked,
+    interaction: &Interaction,
+    provider: Option<&str>,
+    pasted: &str,
+) {
+    let since = Instant::now();
+    let finished = match try_finish(bot, interaction, provider, pasted).await {
+        Ok(finished) => finished,
+        Err(failure) => return bot.edit_reply(interaction, &failure).await,
+    };
+    let (tenant, shown) = match &finished {
+        Finished::SignedIn(result) => (result.tenant.clone(), None),
+        Finished::Undecided(undecided) => (undecided.tenant.clone(), Some(undecided.shown())),
+    };
+    let mut message = Stage::from(finished).message(bot, interaction.user, &tenant);
+    if let Some(shown) = shown {
+        let open = OpenMessage::new(shown, interaction, since, message.custom_ids());
+        return sign_in::open(bot, interaction, open, &message).await;
+    }
+    if bot.workers.is_some() {
+        message.content.push_str("\nAsk an agent with `/ask`.");
+    }
+    bot.edit_reply(interaction, &message).await;
+}
+
+async fn try_finish(
+    bot: &Bot,
+    interaction: &Interaction,
     provider: Option<&str>,
     pasted: &str,
 ) -> Result<Finished, Message> {
     let provider: Option<ProviderId> =
-        provider.map(|p| p.trim().parse()).transpose().map_err(|error: IdError| failed(&error))?;
-    let pasted = Pasted::parse(pasted).map_err(|error| failed(&error))?;
-    let finished = bot.broker.finish(Principal::User(asked.user), provider.as_ref(), pasted).await;
+        provider.map(|p| p.trim().parse()).transpose().map_err(|error: IdError| not_signed_in(&error))?;
+    let pasted = Pasted::parse(pasted).map_err(|error| not_signed_in(&error))?;
+    let finished = bot.broker.finish(Principal::User(interaction.user), provider.as_ref(), pasted).await;
     finished.map_err(|error| explain(bot, &error))
 }
 
@@ -57,18 +68,18 @@ fn explain(bot: &Bot, error: &FinishError) -> Message {
             "There is no provider `{provider}`. {}",
             known_providers(bot.broker.providers().ids())
         )),
-        FinishError::Store(error) => trouble("finishing a sign-in", error),
-        FinishError::Internal(_) => trouble("finishing a sign-in", error),
+        FinishError::Store(error) => internal_error("finish a sign-in", error),
+        FinishError::Internal(_) => internal_error("finish a sign-in", error),
         FinishError::Misconfigured { .. } => {
-            tracing::error!(%error, "a provider refuses our client");
-            failed(error)
+            tracing::error!(%error, "a provider refuses the configured client");
+            not_signed_in(error)
         }
-        error => failed(error),
+        error => not_signed_in(error),
     }
 }
 
-fn failed(error: &dyn std::fmt::Display) -> Message {
-    Message::text(format!("Not signed in: {}.", plain(&error.to_string())))
+fn not_signed_in(error: &dyn std::fmt::Display) -> Message {
+    Message::text(format!("Not signed in: {}.", escape_markdown(&error.to_string())))
 }
 
 #[cfg(test)]
@@ -76,12 +87,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_providers_words_bring_no_markup_with_them() {
+    fn a_provider_cannot_put_markup_or_mentions_into_an_error() {
         let error = crate::oauth::PasteError::Denied {
             error: "access_denied".into(),
             description: Some("[click](https://evil.example) @everyone".into()),
         };
-        let text = failed(&error).content;
+        let text = not_signed_in(&error).content;
         assert!(
             text.starts_with(
                 "Not signed in: the sign-in was not allowed (access\\_denied: \\[click\\](https"

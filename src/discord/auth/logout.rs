@@ -1,72 +1,61 @@
-//! `/auth logout`: forgets a session, and on request ends the grant at the provider too.
+//! `/auth logout`: removes a session, and on request asks the provider to end the grant.
 
 use super::{
     super::{
-        asked::Asked,
-        bot::{Bot, trouble},
+        bot::{Bot, internal_error},
+        command::Options,
+        interaction::Interaction,
+        sign_in::for_server,
         wire::Message,
     },
-    whom::{For, tenant},
-    words::for_whom,
+    acting_for::ActingFor,
 };
 use crate::{
     broker::{LoggedOut, LogoutError, Revocation},
     ids::Tenant,
 };
 
-/// Whether the grant ends at the provider too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::discord) enum Revoke {
-    No,
-    Yes,
+/// Logs the user or the server out.
+pub(super) async fn command(bot: &Bot, interaction: &Interaction, options: &Options) {
+    let acting_for = ActingFor::shared(options.is_set("shared"));
+    let revocation = if options.is_set("revoke") { Revocation::Revoke } else { Revocation::Keep };
+    let message = match acting_for.tenant(interaction, options.required("provider")) {
+        Ok(tenant) => log_out(bot, &tenant, revocation, acting_for).await,
+        Err(refusal) => Message::text(refusal),
+    };
+    bot.edit_reply(interaction, &message).await;
 }
 
-/// Logs out.
-pub(in crate::discord) async fn logout(
-    bot: &Bot,
-    asked: &Asked,
-    provider: &str,
-    revoke: Revoke,
-    whom: For,
-) -> Message {
-    let tenant = match tenant(asked, provider, whom) {
-        Ok(tenant) => tenant,
-        Err(refusal) => return Message::text(refusal),
-    };
-    let revocation = match revoke {
-        Revoke::No => Revocation::Keep,
-        Revoke::Yes => Revocation::Revoke,
-    };
-    match bot.broker.logout(&tenant, revocation).await {
-        Ok(done) => Message::text(words(&tenant, done)),
-        Err(LogoutError::NoSession(tenant)) => Message::text(match whom {
-            For::Themself => {
-                format!("You are not signed in at `{}`, so there is nothing to log out.", tenant.provider)
-            }
-            For::Server => {
-                format!(
-                    "This server is not signed in at `{}`, so there is nothing to log out.",
-                    tenant.provider
-                )
-            }
-        }),
-        Err(LogoutError::Store(error)) => trouble("logging out", &error),
+async fn log_out(bot: &Bot, tenant: &Tenant, revocation: Revocation, acting_for: ActingFor) -> Message {
+    match bot.broker.logout(tenant, revocation).await {
+        Ok(result) => Message::text(result_text(tenant, result)),
+        Err(LogoutError::NoSession(tenant)) => {
+            let who = match acting_for {
+                ActingFor::User => "You are",
+                ActingFor::Server => "This server is",
+            };
+            Message::text(format!(
+                "{who} not signed in at `{}`, so there is nothing to log out.",
+                tenant.provider
+            ))
+        }
+        Err(LogoutError::Store(error)) => internal_error("log out", &error),
     }
 }
 
-fn words(tenant: &Tenant, done: LoggedOut) -> String {
+fn result_text(tenant: &Tenant, result: LoggedOut) -> String {
     let provider = &tenant.provider;
-    let begin = format!("Logged out of `{provider}`{}", for_whom(tenant));
-    match done {
+    let logged_out = format!("Logged out of `{provider}`{}", for_server(tenant));
+    match result {
         LoggedOut::LocallyOnly => format!(
-            "{begin}: I have forgotten it. At `{provider}` itself the access lives on until you remove it there; `revoke` would have asked `{provider}` to end it."
+            "{logged_out}: I have deleted the session here. At `{provider}` itself the access stays valid until you remove it there. With the option `revoke`, `/auth logout` asks `{provider}` to end it."
         ),
-        LoggedOut::Revoked => format!("{begin}, and `{provider}` has ended the access."),
+        LoggedOut::Revoked => format!("{logged_out}, and `{provider}` has ended the access."),
         LoggedOut::RevocationFailed => format!(
-            "{begin}: I have forgotten it. `{provider}` did not confirm that it has ended the access, so it may live on: remove it in your account there."
+            "{logged_out}: I have deleted the session here. `{provider}` did not confirm the end of the access, so it may still work: remove it in your account there."
         ),
         LoggedOut::CannotRevoke => format!(
-            "{begin}: I have forgotten it. `{provider}` offers no way to end the access from here: remove it in your account there."
+            "{logged_out}: I have deleted the session here. `{provider}` offers no way to end the access from here: remove it in your account there."
         ),
     }
 }
@@ -76,14 +65,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_outcome_says_whether_the_grant_lives_on() {
+    fn each_result_reports_whether_the_grant_still_works() {
         let tenant: Tenant = "acme/user:5".parse().expect("a tenant");
-        assert!(words(&tenant, LoggedOut::LocallyOnly).contains("the access lives on"));
+        assert!(result_text(&tenant, LoggedOut::LocallyOnly).contains("the access stays valid"));
         assert_eq!(
-            words(&tenant, LoggedOut::Revoked),
+            result_text(&tenant, LoggedOut::Revoked),
             "Logged out of `acme`, and `acme` has ended the access."
         );
-        assert!(words(&tenant, LoggedOut::RevocationFailed).contains("may live on"));
-        assert!(words(&tenant, LoggedOut::CannotRevoke).contains("no way to end the access"));
+        assert!(result_text(&tenant, LoggedOut::RevocationFailed).contains("may still work"));
+        assert!(result_text(&tenant, LoggedOut::CannotRevoke).contains("no way to end the access"));
     }
 }

@@ -1,23 +1,89 @@
-//! `/auth`: every answer is for the person who asked alone.
+//! `/auth`: each subcommand is one row of [`SUBCOMMANDS`] and one file. All answers are visible to
+//! their user alone.
 
+mod acting_for;
 mod cancel;
-mod choice;
-mod close;
 mod code;
 mod logout;
-mod look;
 mod start;
 mod status;
-mod whom;
-mod words;
 
-pub(super) use cancel::cancel;
-pub(super) use choice::{choose, lapsed, may_choose, waits};
-pub(super) use close::{Outcome, close_all};
 pub(super) use code::finish;
-pub(super) use logout::{Revoke, logout};
-pub(super) use look::look;
 pub(super) use start::start;
-pub(super) use status::status;
-pub(super) use whom::{For, tenant};
-pub(super) use words::signed_in;
+
+use super::command::{
+    OptionKind::{Provider, Switch, Text},
+    OptionRow, Row,
+};
+
+/// The subcommands, in the order in which Discord shows them.
+pub(super) const SUBCOMMANDS: &[Row] = &[
+    Row {
+        name: "start",
+        description: "Sign in to a provider",
+        options: &[
+            OptionRow {
+                name: "provider",
+                description: "The provider to sign in to",
+                kind: Provider { required: true },
+            },
+            OptionRow {
+                name: "shared",
+                description: "Sign in for this whole server (server managers only)",
+                kind: Switch,
+            },
+        ],
+        handler: |bot, interaction, options| Box::pin(start::command(bot, interaction, options)),
+    },
+    Row {
+        name: "code",
+        description: "Finish a sign-in with the code or address of the last page",
+        options: &[
+            OptionRow {
+                name: "code",
+                description: "The code, or the full address of the last page",
+                kind: Text { required: true, max_length: 6000 },
+            },
+            OptionRow {
+                name: "provider",
+                description: "The provider, if you have several sign-ins under way",
+                kind: Provider { required: false },
+            },
+        ],
+        handler: |bot, interaction, options| Box::pin(code::command(bot, interaction, options)),
+    },
+    Row {
+        name: "status",
+        description: "See where you are signed in, and the state of each session",
+        options: &[],
+        handler: |bot, interaction, _| Box::pin(status::command(bot, interaction)),
+    },
+    Row {
+        name: "logout",
+        description: "Log out of a provider",
+        options: &[
+            OptionRow {
+                name: "provider",
+                description: "The provider to log out of",
+                kind: Provider { required: true },
+            },
+            OptionRow {
+                name: "revoke",
+                description: "Also end the access at the provider itself",
+                kind: Switch,
+            },
+            OptionRow {
+                name: "shared",
+                description: "Log this whole server out (server managers only)",
+                kind: Switch,
+            },
+        ],
+        handler: |bot, interaction, options| Box::pin(logout::command(bot, interaction, options)),
+    },
+    Row {
+        name: "cancel",
+        description: "Cancel the sign-ins that you have under way",
+        options: &[],
+        handler: |bot, interaction, _| Box::pin(cancel::command(bot, interaction)),
+    },
+];

@@ -1,4 +1,4 @@
-//! `/auth start`: the link, and the way back.
+//! `/auth start`: the link, and the button for the code.
 
 use std::time::Duration;
 
@@ -6,44 +6,52 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        asked::Asked,
-        bot::{Bot, trouble},
+        bot::{Bot, internal_error},
         buttons::Action,
-        sign_ins::OpenSignIn,
-        wire::{Button, Embed, MAX_BUTTON_URL, Message, relative},
+        command::Options,
+        interaction::Interaction,
+        sign_in::{self, OpenMessage, for_server, known_providers},
+        wire::{Button, Embed, MAX_BUTTON_URL, Message, relative_time},
     },
-    close::show,
-    words::{for_whom, known_providers},
+    acting_for::ActingFor,
 };
 use crate::{
     broker::{SignIn, StartError},
     ids::{Principal, Tenant},
 };
 
-/// The longest link that fits in an embed's description besides the rest of it.
+/// The longest link that fits into an embed's description beside the instructions.
 const MAX_MASKED_URL: usize = 3400;
 
-/// Starts a sign-in and answers an interaction that was deferred.
-pub(in crate::discord) async fn start(bot: &Bot, asked: &Asked, tenant: &Tenant) {
+/// Starts a sign-in for the user or the server.
+pub(super) async fn command(bot: &Bot, interaction: &Interaction, options: &Options) {
+    let acting_for = ActingFor::shared(options.is_set("shared"));
+    match acting_for.tenant(interaction, options.required("provider")) {
+        Ok(tenant) => start(bot, interaction, &tenant).await,
+        Err(refusal) => bot.edit_reply(interaction, &Message::text(refusal)).await,
+    }
+}
+
+/// Starts a sign-in, and answers a deferred interaction with its link.
+pub(in crate::discord) async fn start(bot: &Bot, interaction: &Interaction, tenant: &Tenant) {
     let since = Instant::now();
-    let sign_in = match bot.broker.start(tenant, Principal::User(asked.user)).await {
+    let sign_in = match bot.broker.start(tenant, Principal::User(interaction.user)).await {
         Ok(sign_in) => sign_in,
-        Err(error) => return bot.finish(asked, &refused(bot, error)).await,
+        Err(error) => return bot.edit_reply(interaction, &refused(bot, error)).await,
     };
-    let button = bot.buttons.add(asked.user, Action::EnterCode(tenant.clone()));
-    let Some(message) = message(&sign_in, &button) else {
-        let error =
-            format!("the authorization URL of {} has more than {MAX_MASKED_URL} characters", tenant.provider);
-        tracing::error!(%error, "a sign-in link cannot be shown");
+    let button = bot.buttons.add(interaction.user, Action::EnterCode(tenant.clone()));
+    let Some(message) = link_message(&sign_in, &button) else {
+        let provider = &tenant.provider;
+        let error = format!("the authorization URL of {provider} is longer than {MAX_MASKED_URL} characters");
+        tracing::error!(%error, "cannot show a sign-in link: shorten the scopes or the extra parameters of the provider");
         let text = format!(
-            "The sign-in link of `{}` is too long for Discord. The operator has to shorten its scopes or extra parameters.",
-            tenant.provider
+            "The sign-in link of `{provider}` is too long for Discord. Ask my operator to shorten its scopes or extra parameters."
         );
-        return bot.finish(asked, &Message::text(text)).await;
+        return bot.edit_reply(interaction, &Message::text(text)).await;
     };
     let left = sign_in.expires_at.saturating_sub(bot.clock.now()).try_into().unwrap_or(0);
-    let open = OpenSignIn::new(sign_in.shown, asked, since, vec![button]);
-    show(bot, asked, open.ending(since + Duration::from_secs(left)), &message).await;
+    let open = OpenMessage::new(sign_in.shown, interaction, since, vec![button]);
+    sign_in::open(bot, interaction, open.ending(since + Duration::from_secs(left)), &message).await;
 }
 
 fn refused(bot: &Bot, error: StartError) -> Message {
@@ -53,17 +61,18 @@ fn refused(bot: &Bot, error: StartError) -> Message {
             known_providers(bot.broker.providers().ids())
         )),
         StartError::Busy { tenant, until } => Message::text(format!(
-            "Somebody else is just signing in to `{}`{}. That sign-in ends by itself {}; try again then.",
+            "Another user is signing in to `{}`{} right now. That sign-in expires {}; try again after that.",
             tenant.provider,
-            for_whom(&tenant),
-            relative(until)
+            for_server(&tenant),
+            relative_time(until)
         )),
-        StartError::Store(error) => trouble("starting a sign-in", &error),
+        StartError::Store(error) => internal_error("start a sign-in", &error),
     }
 }
 
-/// The link, the button, and what to do. `None` when the link is too long for any message.
-fn message(sign_in: &SignIn, custom_id: &str) -> Option<Message> {
+/// The message with the link, the button and the instructions. Returns `None` when the link is too
+/// long for any message.
+fn link_message(sign_in: &SignIn, custom_id: &str) -> Option<Message> {
     let provider = &sign_in.tenant.provider;
     let label = format!("Sign in to {provider}");
     let url = sign_in.authorize_url.as_str();
@@ -81,9 +90,9 @@ fn message(sign_in: &SignIn, custom_id: &str) -> Option<Message> {
     let resumed =
         if sign_in.resumed { "This sign-in was already open; here is its link again.\n" } else { "" };
     let description = format!(
-        "{link}{resumed}1. Open the link and allow the access{whom}.\n2. Copy the code that the last page shows. If it shows none, or an error, copy its whole address.\n3. Press **Enter code** and paste it.\n\nThe link is for you alone and expires {when}.",
-        whom = for_whom(&sign_in.tenant),
-        when = relative(sign_in.expires_at),
+        "{link}{resumed}1. Open the link and allow the access{server}.\n2. Copy the code from the last page. If that page shows an error or no code, copy its full address.\n3. Press **Enter code** and paste it.\n\nThe link is for you alone and expires {when}.",
+        server = for_server(&sign_in.tenant),
+        when = relative_time(sign_in.expires_at),
     );
     Some(Message::embed(Embed { title: label, description, fields: Vec::new() }).buttons(buttons))
 }
@@ -105,20 +114,20 @@ mod tests {
         }
     }
 
-    fn shown(sign_in: &SignIn) -> Value {
-        serde_json::to_value(message(sign_in, "opaque").expect("a message")).expect("a value")
+    fn json_of(sign_in: &SignIn) -> Value {
+        serde_json::to_value(link_message(sign_in, "opaque").expect("a message")).expect("a value")
     }
 
     #[test]
     fn a_short_link_is_a_button() {
-        let shown = shown(&sign_in("acme/user:5", "https://id.example/authorize?state=s"));
+        let message = json_of(&sign_in("acme/user:5", "https://id.example/authorize?state=s"));
         assert_eq!(
-            shown,
+            message,
             json!({
                 "content": "",
                 "embeds": [{
                     "title": "Sign in to acme",
-                    "description": "1. Open the link and allow the access.\n2. Copy the code that the last page shows. If it shows none, or an error, copy its whole address.\n3. Press **Enter code** and paste it.\n\nThe link is for you alone and expires <t:1795359500:R>."
+                    "description": "1. Open the link and allow the access.\n2. Copy the code from the last page. If that page shows an error or no code, copy its full address.\n3. Press **Enter code** and paste it.\n\nThe link is for you alone and expires <t:1795359500:R>."
                 }],
                 "components": [{"type": 1, "components": [
                     {"type": 2, "style": 5, "label": "Sign in to acme", "url": "https://id.example/authorize?state=s"},
@@ -130,21 +139,21 @@ mod tests {
     }
 
     #[test]
-    fn a_link_of_more_than_512_characters_is_masked_in_the_text() {
+    fn a_link_of_more_than_512_characters_is_a_masked_link_in_the_text() {
         let base = "https://id.example/authorize?x=(";
         let fits = format!("{base}{}", "a".repeat(MAX_BUTTON_URL - base.len()));
         let long = format!("{fits}a");
         assert_eq!(
-            shown(&sign_in("acme/user:5", &fits))["components"][0]["components"].as_array().map(Vec::len),
+            json_of(&sign_in("acme/user:5", &fits))["components"][0]["components"].as_array().map(Vec::len),
             Some(2)
         );
-        let masked = shown(&sign_in("acme/guild:9", &long));
+        let masked = json_of(&sign_in("acme/guild:9", &long));
         assert_eq!(masked["components"][0]["components"].as_array().map(Vec::len), Some(1));
         let text = masked["embeds"][0]["description"].as_str().expect("a text");
         assert!(text.starts_with("**[Sign in to acme](https://id.example/authorize?x=%28aaa"), "{text}");
         assert!(text.contains("allow the access for this server."));
         assert!(text.chars().count() <= 4096);
         let endless = format!("{base}{}", "a".repeat(MAX_MASKED_URL));
-        assert!(message(&sign_in("acme/user:5", &endless), "opaque").is_none());
+        assert!(link_message(&sign_in("acme/user:5", &endless), "opaque").is_none());
     }
 }

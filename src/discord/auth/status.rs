@@ -1,164 +1,168 @@
-//! `/auth status`: access token, refresh and last error apart, and who uses it now.
+//! `/auth status`: the access token, the refresh, the last error and the current users of each
+//! session.
 
 use super::{
     super::{
-        asked::Asked,
-        bot::{Bot, trouble},
-        wire::{Button, Embed, Field, Message, code, plain, relative, shorten},
+        bot::{Bot, internal_error},
+        interaction::Interaction,
+        sign_in::{choice_buttons, choice_line, for_server, may_choose},
+        wire::{Button, Embed, Field, Message, escape_markdown, inline_code, relative_time, shorten},
     },
-    choice,
-    whom::visible,
-    words::for_whom,
+    acting_for::visible,
 };
 use crate::{
-    broker::{AccessState, RefreshState, Status},
+    broker::{AccessState, RefreshState, Status, WorkerTokens},
     ids::{Principal, Snowflake, Tenant},
     session::RetryKind,
     store::StoreError,
 };
 
-/// Fields of an embed, and what all its text may add up to.
+/// Fields of an embed, and characters of each, so that all of them fit into Discord's limit for one
+/// embed.
 const MAX_FIELDS: usize = 12;
 const MAX_FIELD: usize = 450;
 
-/// Shows how the person's sessions stand, and in a server that server's too.
-pub(in crate::discord) async fn status(bot: &Bot, asked: &Asked) -> Message {
-    let mut all = match bot.broker.status(&visible(asked.user, asked.guild)).await {
-        Ok(all) => all,
-        Err(error) => return trouble("reading the status", &error),
+/// Lists the sessions of the user, and on a server also those of the server.
+pub(super) async fn command(bot: &Bot, interaction: &Interaction) {
+    let message = match list(bot, interaction).await {
+        Ok(message) => message,
+        Err(error) => internal_error("read the status", &error),
     };
+    bot.edit_reply(interaction, &message).await;
+}
+
+async fn list(bot: &Bot, interaction: &Interaction) -> Result<Message, StoreError> {
+    let mut all = bot.broker.status(&visible(interaction.user, interaction.guild)).await?;
     for status in &mut all {
-        // Others of a server need not know as whom somebody signed in.
-        status.undecided.take_if(|undecided| !choice::may_choose(asked, &undecided.tenant));
+        // Other members of the server must not see the account of a sign-in that is not in use.
+        status.undecided.take_if(|undecided| !may_choose(interaction, &undecided.tenant));
     }
     all.retain(|status| {
         status.generation > 0 || status.pending_until.is_some() || status.undecided.is_some()
     });
     if all.is_empty() {
-        return Message::text("You are signed in nowhere. `/auth start` signs you in.");
+        return Ok(Message::text("You are not signed in anywhere. `/auth start` signs you in."));
     }
     let mut fields = Vec::new();
     for status in all.iter().take(MAX_FIELDS) {
-        match users(bot, asked.user, &status.tenant).await {
-            Ok(users) => fields.push(field(status, &users)),
-            Err(error) => return trouble("reading the status", &error),
-        }
+        let usage = usage(bot, interaction.user, &status.tenant).await?;
+        fields.push(field(status, &usage));
     }
     let description = match all.len().saturating_sub(MAX_FIELDS) {
         0 => String::new(),
-        more => format!("The first {MAX_FIELDS}; there are {more} more."),
+        more => format!("These are the first {MAX_FIELDS}; there are {more} more."),
     };
     let message = Message::embed(Embed { title: "Where you are signed in".into(), description, fields });
-    message.buttons(choices(bot, asked, &all))
+    Ok(message.buttons(buttons(bot, interaction, &all)))
 }
 
-/// The buttons for what waits for a choice, with the provider's name where there are several.
-fn choices(bot: &Bot, asked: &Asked, all: &[Status]) -> Vec<Button> {
+/// The buttons of the sign-ins that wait for a choice. With several of them, each button names its
+/// provider.
+fn buttons(bot: &Bot, interaction: &Interaction, all: &[Status]) -> Vec<Button> {
     let waiting: Vec<_> =
         all.iter().take(MAX_FIELDS).filter_map(|status| status.undecided.as_ref()).collect();
-    let of = |tenant: &Tenant| match waiting.len() {
+    let suffix = |tenant: &Tenant| match waiting.len() {
         1 => String::new(),
-        _ => format!(": {}{}", tenant.provider, for_whom(tenant)),
+        _ => format!(": {}{}", tenant.provider, for_server(tenant)),
     };
     waiting
         .iter()
-        .flat_map(|undecided| choice::buttons(bot, asked.user, undecided, &of(&undecided.tenant)))
+        .flat_map(|undecided| choice_buttons(bot, interaction.user, undecided, &suffix(&undecided.tenant)))
         .collect()
 }
 
-/// Which conversations with a live worker use a tenant: those of the person who asks by name, the others as a number.
-struct Users {
+/// The conversations with a live worker that use a session.
+struct Usage {
+    /// The conversations of the user, as links.
     own: Vec<Snowflake>,
+    /// The number of other users' conversations.
     others: usize,
 }
 
-async fn users(bot: &Bot, asking: Snowflake, tenant: &Tenant) -> Result<Users, StoreError> {
-    let mut users = Users { own: Vec::new(), others: 0 };
-    for conversation in bot.workers.as_ref().map(|workers| workers.live()).unwrap_or_default() {
-        let possible = match tenant.principal {
-            Principal::User(user) => conversation.owner == user,
-            Principal::Guild(guild) => conversation.shared_guild == Some(guild),
-            Principal::Local => false,
-        };
-        if !possible {
+async fn usage(bot: &Bot, user: Snowflake, tenant: &Tenant) -> Result<Usage, StoreError> {
+    let mut usage = Usage { own: Vec::new(), others: 0 };
+    for holder in bot.workers.as_ref().map(|workers| workers.holders()).unwrap_or_default() {
+        if !WorkerTokens::uses(&bot.broker, &holder, tenant).await? {
             continue;
         }
-        let uses =
-            bot.broker.resolve(&tenant.provider, conversation.owner, conversation.shared_guild).await?;
-        if uses != *tenant {
-            continue;
-        }
-        if conversation.owner == asking {
-            users.own.push(conversation.id.0);
+        if holder.conversation.owner == user {
+            usage.own.push(holder.conversation.id.0);
         } else {
-            users.others += 1;
+            usage.others += 1;
         }
     }
-    Ok(users)
+    Ok(usage)
 }
 
-fn field(status: &Status, users: &Users) -> Field {
+fn field(status: &Status, usage: &Usage) -> Field {
     let name = match status.tenant.principal {
         Principal::Guild(_) => format!("{} (this server)", status.tenant.provider),
         Principal::User(_) | Principal::Local => status.tenant.provider.to_string(),
     };
     let mut lines = Vec::new();
     if let Some(account) = &status.account {
-        lines.push(format!("Account: {}", code(account)));
+        lines.push(format!("Account: {}", inline_code(account)));
     }
     if status.generation > 0 {
-        lines.push(format!("Access token: {}", access(status.access)));
-        lines.push(format!("Refresh: {}", refresh(&status.refresh)));
+        lines.push(format!("Access token: {}", access_text(status.access)));
+        lines.push(format!("Refresh: {}", refresh_text(&status.refresh)));
     }
     if let Some((error, kind, at)) = &status.last_error {
-        lines.push(format!("Last error: {} {}, {}", code(error), relative(*at), kind_words(*kind)));
+        lines.push(format!(
+            "Last error: {} {}, {}",
+            inline_code(error),
+            relative_time(*at),
+            retry_text(*kind)
+        ));
     }
-    lines.extend(used_by(users));
+    lines.extend(usage_text(usage));
     if let Some(until) = status.pending_until {
-        lines.push(format!("A sign-in is open; it expires {}.", relative(until)));
+        lines.push(format!("A sign-in is open and expires {}.", relative_time(until)));
     }
-    lines.extend(status.undecided.as_ref().map(choice::status_line));
+    lines.extend(status.undecided.as_ref().map(choice_line));
     Field { name, value: shorten(&lines.join("\n"), MAX_FIELD) }
 }
 
-fn access(state: AccessState) -> String {
+fn access_text(state: AccessState) -> String {
     match state {
         AccessState::None => "none".into(),
-        AccessState::Valid(until) => format!("works, expires {}", relative(until)),
-        AccessState::Expired(at) => format!("expired {}", relative(at)),
-        AccessState::Rejected => "refused by the service before its time".into(),
+        AccessState::Valid(until) => format!("works, expires {}", relative_time(until)),
+        AccessState::Expired(at) => format!("expired {}", relative_time(at)),
+        AccessState::Rejected => "rejected by the provider before it expired".into(),
     }
 }
 
-fn refresh(state: &RefreshState) -> String {
+fn refresh_text(state: &RefreshState) -> String {
     match state {
         RefreshState::None => "not possible; sign in again when the access token has expired".into(),
         RefreshState::Ready => "ready".into(),
-        RefreshState::HeldBack(until) => format!("waits, next try {}", relative(*until)),
+        RefreshState::HeldBack(until) => format!("waiting, next try {}", relative_time(*until)),
         RefreshState::Uncertain(code) => {
-            format!("uncertain ({}): the last one got no answer", plain(code))
+            format!("uncertain ({}): the last one got no answer", escape_markdown(code))
         }
-        RefreshState::Ended(code) => format!("**ended** by the provider ({}): sign in again", plain(code)),
+        RefreshState::Ended(code) => {
+            format!("**ended** by the provider ({}): sign in again", escape_markdown(code))
+        }
     }
 }
 
-fn kind_words(kind: RetryKind) -> &'static str {
+fn retry_text(kind: RetryKind) -> &'static str {
     match kind {
         RetryKind::Unspent => "nothing was lost",
-        RetryKind::Ambiguous => "it is not known whether the refresh token was used",
-        RetryKind::Misconfigured => "the operator has to mend the configuration",
+        RetryKind::Ambiguous => "it is unknown whether the refresh token was used",
+        RetryKind::Misconfigured => "ask my operator to correct the configuration",
     }
 }
 
-fn used_by(users: &Users) -> Option<String> {
-    let mut parts: Vec<String> = users.own.iter().take(8).map(|thread| format!("<#{thread}>")).collect();
-    if users.own.len() > 8 {
-        parts.push(format!("{} more of yours", users.own.len() - 8));
+fn usage_text(usage: &Usage) -> Option<String> {
+    let mut parts: Vec<String> = usage.own.iter().take(8).map(|thread| format!("<#{thread}>")).collect();
+    if usage.own.len() > 8 {
+        parts.push(format!("{} more of yours", usage.own.len() - 8));
     }
-    match users.others {
+    match usage.others {
         0 => {}
-        1 => parts.push("a conversation of somebody else".into()),
-        n => parts.push(format!("{n} conversations of others")),
+        1 => parts.push("1 conversation of another user".into()),
+        n => parts.push(format!("{n} conversations of other users")),
     }
     (!parts.is_empty()).then(|| format!("In use by: {}", parts.join(", ")))
 }
@@ -168,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn access_token_refresh_and_last_error_are_told_apart() {
+    fn a_status_lists_access_token_refresh_and_last_error_on_separate_lines() {
         let status = Status {
             tenant: "acme/guild:9".parse().expect("a tenant"),
             account: Some("team@example.com".into()),
@@ -179,16 +183,16 @@ mod tests {
             undecided: None,
             generation: 3,
         };
-        let field = field(&status, &Users { own: vec![Snowflake(7)], others: 2 });
+        let field = field(&status, &Usage { own: vec![Snowflake(7)], others: 2 });
         assert_eq!(field.name, "acme (this server)");
         assert_eq!(
             field.value,
-            "Account: `team@example.com`\nAccess token: works, expires <t:1000:R>\nRefresh: **ended** by the provider (invalid\\_grant): sign in again\nLast error: `timeout` <t:900:R>, nothing was lost\nIn use by: <#7>, 2 conversations of others\nA sign-in is open; it expires <t:2000:R>."
+            "Account: `team@example.com`\nAccess token: works, expires <t:1000:R>\nRefresh: **ended** by the provider (invalid\\_grant): sign in again\nLast error: `timeout` <t:900:R>, nothing was lost\nIn use by: <#7>, 2 conversations of other users\nA sign-in is open and expires <t:2000:R>."
         );
     }
 
     #[test]
-    fn a_sign_in_without_a_session_shows_only_that() {
+    fn a_sign_in_under_way_without_a_session_is_the_only_line() {
         let status = Status {
             tenant: "acme/user:5".parse().expect("a tenant"),
             account: None,
@@ -200,12 +204,13 @@ mod tests {
             generation: 0,
         };
         assert_eq!(
-            field(&status, &Users { own: vec![], others: 0 }).value,
-            "A sign-in is open; it expires <t:2000:R>."
+            field(&status, &Usage { own: vec![], others: 0 }).value,
+            "A sign-in is open and expires <t:2000:R>."
         );
     }
+
     #[test]
-    fn a_sign_in_that_waits_for_a_choice_is_shown_as_one() {
+    fn a_sign_in_that_waits_for_a_choice_is_the_last_line() {
         let status = Status {
             tenant: "acme/user:5".parse().expect("a tenant"),
             account: Some("alice@example.com".into()),
@@ -213,10 +218,10 @@ mod tests {
             refresh: RefreshState::Ready,
             last_error: None,
             pending_until: None,
-            undecided: Some(choice::tests::undecided("acme/user:5")),
+            undecided: Some(crate::discord::sign_in::undecided("acme/user:5")),
             generation: 3,
         };
-        let value = field(&status, &Users { own: vec![], others: 0 }).value;
+        let value = field(&status, &Usage { own: vec![], others: 0 }).value;
         let last = "You signed in as `bo'b@example.com` too: choose **Switch** or **Keep** before <t:1795359572:t> (<t:1795359572:R>).";
         assert_eq!(value.lines().last(), Some(last));
     }

@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     oauth::provider::tests::{provider, settings},
     secret::{RefreshToken, Secret},
+    session::Locked,
     session::test_session,
 };
 
@@ -29,6 +30,10 @@ async fn nobody_listens() -> String {
 }
 
 /// A refresh towards `base`.
+fn intended() -> Intended {
+    Intended::for_tests()
+}
+
 fn refresh_at(base: &str) -> TokenRequest {
     let mut settings = settings();
     settings.token_endpoint = format!("{base}/token?query=s3cr3t");
@@ -37,7 +42,7 @@ fn refresh_at(base: &str) -> TokenRequest {
     let mut session = test_session(NOW, 3600);
     session.binding = provider.binding();
     session.refresh_token = Some(RefreshToken::new("s3cr3t"));
-    provider.refresh(&session).expect("bound").expect("has a token")
+    provider.refresh(&Locked::for_tests(session)).expect("bound").expect("has a token")
 }
 
 /// Reads one request, headers and body.
@@ -90,7 +95,8 @@ async fn sent(answer: Vec<u8>) -> (Attempt, String) {
 async fn an_answer_comes_back_whole_and_unread() {
     let body = r#"{"error":"slow_down"}"#;
     let (sent, seen) = sent(http("429 Too Many Requests", "retry-after: 17\r\n", body)).await;
-    let Attempt::Answered(answer) = sent else { panic!("{sent:?}") };
+    let Attempt::Answered(answer) = &sent else { panic!("{sent:?}") };
+    let answer = answer.for_tests();
     assert_eq!((answer.status, answer.at), (429, NOW));
     assert_eq!(answer.retry_after.as_deref(), Some("17"));
     assert_eq!(answer.body.as_slice(), body.as_bytes());
@@ -105,7 +111,8 @@ async fn no_redirect_is_followed() {
     let target = nobody_listens().await;
     for status in ["302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let (sent, _) = sent(http(status, &format!("location: {target}/token\r\n"), "")).await;
-        let Attempt::Answered(answer) = sent else { panic!("{sent:?}") };
+        let Attempt::Answered(answer) = &sent else { panic!("{sent:?}") };
+        let answer = answer.for_tests();
         assert_eq!(answer.status.to_string(), status[..3]);
     }
 }
@@ -136,7 +143,7 @@ async fn each_request_has_a_connection_of_its_own() {
 async fn a_body_is_taken_up_to_the_bound_and_no_further() {
     let longest = "x".repeat(MAX_BODY);
     let (fits, _) = sent(http("200 OK", "", &longest)).await;
-    assert!(matches!(fits, Attempt::Answered(answer) if answer.body.len() == MAX_BODY));
+    assert!(matches!(fits, Attempt::Answered(answer) if answer.for_tests().body.len() == MAX_BODY));
     let announced = http("200 OK", "", &format!("{longest}x"));
     assert!(matches!(sent(announced).await.0, Attempt::Unanswered("too_large")));
     let unannounced = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{longest}x").into_bytes();
@@ -325,5 +332,5 @@ async fn an_answer_that_came_while_this_process_was_stopped_is_taken_however_lon
     tokio::time::advance(2 * ANSWER_TIMEOUT).await;
     tokio::time::resume();
     let sent = sending.await.expect("it ends");
-    assert!(matches!(&sent, Attempt::Answered(answer) if answer.status == 200), "{sent:?}");
+    assert!(matches!(&sent, Attempt::Answered(answer) if answer.for_tests().status == 200), "{sent:?}");
 }

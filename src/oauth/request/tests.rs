@@ -183,11 +183,11 @@ fn a_token_or_code_goes_nowhere_but_to_the_endpoint_and_client_it_came_from() {
 fn revocation_is_for_the_refresh_token_else_for_the_access_token() {
     let provider = provider(settings());
     let mut session = test_session(NOW, 3600);
-    let request = provider.revoke(&session).expect("it can revoke");
+    let request = provider.revoke(&session).expect("it can revoke").0;
     assert_eq!(request.to_string(), "POST https://id.example/revoke");
     assert_eq!(body(&request), "token=refresh-7&token_type_hint=refresh_token&client_id=threadkey");
     session.refresh_token = None;
-    let request = provider.revoke(&session).expect("it can revoke");
+    let request = provider.revoke(&session).expect("it can revoke").0;
     assert_eq!(body(&request), "token=access-7&token_type_hint=access_token&client_id=threadkey");
     assert!(with(|s| s.revocation_endpoint = None).revoke(&session).is_none());
 }
@@ -195,7 +195,7 @@ fn revocation_is_for_the_refresh_token_else_for_the_access_token() {
 #[test]
 fn revocation_works_over_http_on_loopback() {
     let provider = with(|s| s.revocation_endpoint = Some("http://127.0.0.1:8080/revoke?a=b".into()));
-    let request = provider.revoke(&test_session(NOW, 3600)).expect("it can revoke");
+    let request = provider.revoke(&test_session(NOW, 3600)).expect("it can revoke").0;
     assert_eq!(request.0.uri(), "http://127.0.0.1:8080/revoke?a=b");
 }
 

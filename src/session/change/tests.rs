@@ -162,7 +162,7 @@ fn a_sign_in_as_another_account_replaces_nothing_until_it_is_chosen() {
     let switch = Change::Switch { lineage: candidate.lineage };
     assert_eq!(apply(&mut entry, switch.clone(), NOW + 899), Applied::Done);
     assert_eq!(entry, Entry { session: Some(candidate), ..Entry::default() }, "nothing of the old one stays");
-    assert_eq!(apply(&mut entry, switch, NOW + 899), Applied::Stale, "it was chosen");
+    assert_eq!(apply(&mut entry, switch, NOW + 899), Applied::Already, "it was chosen");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Configurations, Discord tokens and agents that are wrong.
+//! Invalid configurations, Discord tokens and agents.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
 
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{Home, assert_fails, assert_says};
 use crate::{
     support::discord::{Discord, Options},
-    town::{Town, authserver, said},
+    team::{Team, authserver, expect_messages},
 };
 
 const PROVIDER: &str = r#"[providers.acme]
@@ -16,8 +16,8 @@ client_id = "threadkey"
 redirect_uri = "http://127.0.0.1:1/callback"
 "#;
 
-/// What a wrong configuration makes of every command.
-async fn assert_wrong(config: &str, words: &[&str]) {
+/// Asserts that every command reports an invalid configuration and creates no store.
+async fn assert_invalid(config: &str, words: &[&str]) {
     let home = Home::new(config);
     for command in [&["run"][..], &["token", "acme"], &["auth", "status"], &["providers"]] {
         assert_fails(&home.run(command).await, 2, words);
@@ -29,9 +29,9 @@ async fn assert_wrong(config: &str, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_wrong_key_is_told_with_its_place_and_what_was_meant() {
+async fn every_command_reports_an_unknown_key_with_its_place_and_a_suggestion() {
     let config = PROVIDER.replace("token_endpoint", "token_endpont");
-    assert_wrong(
+    assert_invalid(
         &config,
         &["threadkey.toml, line 3, column 1:", "`token_endpont`", "did you mean `token_endpoint`?"],
     )
@@ -41,19 +41,19 @@ async fn a_wrong_key_is_told_with_its_place_and_what_was_meant() {
 #[tokio::test]
 async fn an_http_endpoint_is_refused_with_its_place() {
     let config = PROVIDER.replace("https://id.acme.example/token", "http://id.acme.example/token");
-    assert_wrong(&config, &["threadkey.toml, line 3", "token_endpoint", "write https"]).await;
+    assert_invalid(&config, &["threadkey.toml, line 3", "token_endpoint", "write https"]).await;
 }
 
 #[tokio::test]
-async fn a_secret_in_the_configuration_is_refused_without_being_repeated() {
+async fn a_secret_in_the_configuration_is_refused_and_not_shown() {
     let config = format!("{PROVIDER}client_secret = \"canary-secret\"\n");
-    assert_wrong(&config, &["threadkey.toml, line 6", "client_secret_env"]).await;
+    assert_invalid(&config, &["threadkey.toml, line 6", "client_secret_env"]).await;
     let ended = Home::new(&config).run(&["run"]).await;
     assert!(!ended.stderr.contains("canary"), "{ended:?}");
 }
 
 #[tokio::test]
-async fn without_a_configuration_the_smallest_one_and_its_place_are_shown() {
+async fn every_command_without_a_configuration_shows_the_smallest_one_and_its_place() {
     let home = Home::new("");
     std::fs::remove_file(home.path().join("threadkey.toml")).expect("it is there");
     let place = home.path().join("home/.config/threadkey/threadkey.toml").display().to_string();
@@ -66,18 +66,18 @@ async fn without_a_configuration_the_smallest_one_and_its_place_are_shown() {
 }
 
 #[tokio::test]
-async fn a_missing_discord_token_is_told_by_the_name_of_its_variable() {
+async fn a_missing_discord_token_is_reported_with_the_name_of_its_variable() {
     let home = Home::new(&format!("[discord]\ntoken_env = \"DISCORD_TOKEN\"\n{PROVIDER}"));
-    let where_from = "https://discord.com/developers/applications";
-    let words = ["the variable DISCORD_TOKEN", "discord.token_env", "is not set", where_from];
+    let developer_portal = "https://discord.com/developers/applications";
+    let words = ["the variable DISCORD_TOKEN", "discord.token_env", "is not set", developer_portal];
     assert_fails(&home.run(&["run"]).await, 2, &words);
     home.configure(PROVIDER);
-    assert_fails(&home.run(&["run"]).await, 2, &["discord.token_env is not set", where_from]);
-    assert_eq!(home.run(&["auth", "status"]).await.code, 0, "the rest works without one");
+    assert_fails(&home.run(&["run"]).await, 2, &["discord.token_env is not set", developer_portal]);
+    assert_eq!(home.run(&["auth", "status"]).await.code, 0, "other commands need no token");
 }
 
 #[tokio::test]
-async fn a_discord_token_that_is_refused_ends_the_bot_with_what_to_do() {
+async fn a_refused_discord_token_ends_the_bot_with_the_way_to_mend_it() {
     let discord = Discord::start(Options::default()).await;
     let api_base = discord.api_base();
     let home =
@@ -89,7 +89,7 @@ async fn a_discord_token_that_is_refused_ends_the_bot_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn an_api_base_without_a_gateway_is_an_error_and_no_fall_back() {
+async fn an_api_base_without_a_gateway_is_an_error_without_a_fallback() {
     let discord = Discord::start(Options::default()).await;
     let (api_base, token) = (discord.api_base(), Options::default().token);
     let home =
@@ -100,20 +100,21 @@ async fn an_api_base_without_a_gateway_is_an_error_and_no_fall_back() {
     assert_eq!(discord.gateway_sessions(), (0, 0));
 }
 
-/// A bot with this agent; alice is signed in and asks; this is said in her thread.
-async fn assert_told_in_the_thread(command: &str, words: &[&str]) {
+/// Asserts that a bot with this agent reports its failure, with these words, in the thread of a
+/// user.
+async fn assert_reported_in_the_thread(command: &str, words: &[&str]) {
     let server = authserver().await;
     let agent = format!("[agent]\ncommand = {command}\nproviders = [\"acme\"]\nroot = \"workers\"\n");
-    let town = Town::new(&server.config_toml("acme"), &agent).await;
+    let town = Team::new(&server.config_toml("acme"), &agent).await;
     let bot = town.run().await;
     town.sign_in(&town.alice, "alice").await;
     let before = town.stored();
     let thread = town.ask(&town.alice, "whose login is this?").await;
-    said(&thread, "The agent could not be started", 1).await;
+    expect_messages(&thread, "The agent could not be started", 1).await;
     town.alice.says(&thread, "and now?");
-    said(&thread, "The agent could not be started", 2).await;
-    let told = thread.messages().pop().expect("it was said").text.replace('\\', "");
-    assert_says(&told, words);
+    expect_messages(&thread, "The agent could not be started", 2).await;
+    let report = thread.messages().pop().expect("a report").text.replace('\\', "");
+    assert_says(&report, words);
     assert_eq!(town.stored(), before);
     let status = town.alice.command(&town.general, "auth status", &[]).await.text();
     assert_says(&status, &["alice@example.com"]);
@@ -122,13 +123,13 @@ async fn assert_told_in_the_thread(command: &str, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn an_agent_that_is_not_there_is_told_in_the_thread() {
-    assert_told_in_the_thread("[\"no-such-agent\"]", &["no-such-agent", "Check agent.command"]).await;
+async fn a_missing_agent_program_is_reported_in_the_thread() {
+    assert_reported_in_the_thread("[\"no-such-agent\"]", &["no-such-agent", "Check agent.command"]).await;
 }
 
 #[tokio::test]
-async fn an_agent_that_dies_at_once_is_told_in_the_thread_with_its_last_words() {
+async fn an_agent_that_dies_at_start_is_reported_in_the_thread_with_its_last_output() {
     let command = r#"["/bin/sh", "-c", "echo no model is configured >&2; exit 3"]"#;
     let words = ["ended before it was ready", "exit", "3", "no model is configured", "speaks ACP"];
-    assert_told_in_the_thread(command, &words).await;
+    assert_reported_in_the_thread(command, &words).await;
 }

@@ -6,10 +6,10 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 use super::{Ended, Home, assert_fails, assert_says, start};
 use crate::{
     support::{authserver::AuthServer, browser},
-    town::{AN_HOUR, authserver, town},
+    team::{AN_HOUR, authserver, team},
 };
 
-/// Everything that needs the store, by the command line; the last two want to write.
+/// Every command that needs the store; the last two write to it.
 const COMMANDS: [&[&str]; 5] = [
     &["auth", "status"],
     &["token", "acme"],
@@ -18,7 +18,7 @@ const COMMANDS: [&[&str]; 5] = [
     &["auth", "cancel"],
 ];
 
-/// Signed in at the embedded server.
+/// Signs in at the embedded server.
 async fn signed_in() -> (AuthServer, Home) {
     let server = authserver().await;
     let home = Home::new(&server.config_toml("acme"));
@@ -47,7 +47,7 @@ async fn with_faults(home: &Home, arguments: &[&str], faults: &str) -> Ended {
     }
 }
 
-/// What cannot be read is an error for everything, and stays as it is.
+/// Asserts that each command refuses the store and leaves it unchanged.
 async fn assert_refused(home: &Home, faults: &str, words: &[&str]) {
     let before = stored(home);
     for command in COMMANDS {
@@ -59,7 +59,7 @@ async fn assert_refused(home: &Home, faults: &str, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn an_unreadable_store_is_told_by_path_and_never_taken_for_an_empty_one() {
+async fn an_unreadable_store_is_reported_by_path_and_never_taken_for_an_empty_one() {
     let (server, home) = signed_in().await;
     let sent = server.count();
     let words = ["cannot read", "Permission denied", "give the user that runs threadkey access to it"];
@@ -80,7 +80,7 @@ async fn an_unreadable_store_is_told_by_path_and_never_taken_for_an_empty_one() 
 }
 
 #[tokio::test]
-async fn a_corrupt_store_is_told_with_line_and_column_and_stays_as_it_is() {
+async fn a_corrupt_store_is_reported_with_line_and_column_and_stays_as_it_is() {
     let (server, home) = signed_in().await;
     let sent = server.count();
     let whole = String::from_utf8(stored(&home)).expect("it is UTF-8");
@@ -128,7 +128,7 @@ async fn a_newer_store_is_read_and_never_written() {
 async fn a_read_only_store_is_read_and_nothing_is_spent() {
     let (server, home) = signed_in().await;
     let (before, sent) = (stored(&home), server.count());
-    // What a read-only mount answers to whoever wants to write.
+    // These are the errors of a read-only mount on writing calls.
     let faults = "access:EROFS,open@.lock:EROFS,open@.tmp:EROFS,mkdir:EROFS,rename:EROFS";
     let fresh = with_faults(&home, &["token", "acme"], faults).await;
     assert_eq!(fresh.code, 0, "reading needs no write: {fresh:?}");
@@ -144,7 +144,7 @@ async fn a_read_only_store_is_read_and_nothing_is_spent() {
 }
 
 #[tokio::test]
-async fn a_store_that_others_can_read_is_told_with_the_command_that_mends_it() {
+async fn a_store_that_others_can_read_is_reported_with_the_command_that_mends_it() {
     let (server, home) = signed_in().await;
     let sent = server.count();
     let mode = |mode| fs::set_permissions(home.store(), fs::Permissions::from_mode(mode)).expect("ours");
@@ -159,20 +159,20 @@ async fn a_store_that_others_can_read_is_told_with_the_command_that_mends_it() {
 }
 
 #[tokio::test]
-async fn on_discord_a_broken_store_is_the_operators_to_read_about_and_nothing_is_lost() {
-    let (server, town) = town().await;
-    let bot = town.run().await;
-    town.sign_in(&town.alice, "alice").await;
-    let whole = town.stored();
+async fn a_broken_store_is_explained_in_the_log_and_not_on_discord() {
+    let (server, team) = team().await;
+    let bot = team.run().await;
+    team.sign_in(&team.alice, "alice").await;
+    let whole = team.stored();
     let sent = server.count();
-    let say_sorry = ["Something went wrong here", "Nothing was lost"];
+    let apology = ["Something went wrong here", "Nothing was lost"];
     let broken = [
         ("{\"version\": 1,\n \"sessions\": oops}\n", 0o600, "line 2, column 14"),
         (whole.as_str(), 0o644, "is open to others (mode 0644)"),
     ];
     for (text, mode, logged) in broken {
-        put(&town.home, text);
-        fs::set_permissions(town.home.store(), fs::Permissions::from_mode(mode)).expect("ours");
+        put(&team.home, text);
+        fs::set_permissions(team.home.store(), fs::Permissions::from_mode(mode)).expect("ours");
         let provider = [("provider", "acme")];
         for (command, options) in [
             ("auth start", &provider[..]),
@@ -180,19 +180,19 @@ async fn on_discord_a_broken_store_is_the_operators_to_read_about_and_nothing_is
             ("auth logout", &provider[..]),
             ("auth cancel", &[]),
         ] {
-            let told = town.alice.command(&town.general, command, options).await.text();
-            assert_says(&told, &say_sorry);
-            assert!(!told.contains("auth.json"), "{told}");
+            let answer = team.alice.command(&team.general, command, options).await.text();
+            assert_says(&answer, &apology);
+            assert!(!answer.contains("auth.json"), "{answer}");
         }
-        let told = town.paste(&town.alice, "some-code").await.text();
-        assert_says(&told, &say_sorry);
+        let answer = team.paste(&team.alice, "some-code").await.text();
+        assert_says(&answer, &apology);
         bot.says(logged).await;
-        assert_eq!(town.stored(), text);
+        assert_eq!(team.stored(), text);
     }
-    put(&town.home, &whole);
-    fs::set_permissions(town.home.store(), fs::Permissions::from_mode(0o600)).expect("ours");
-    let told = town.alice.command(&town.general, "auth status", &[]).await.text();
-    assert_says(&told, &["alice@example.com"]);
+    put(&team.home, &whole);
+    fs::set_permissions(team.home.store(), fs::Permissions::from_mode(0o600)).expect("ours");
+    let answer = team.alice.command(&team.general, "auth status", &[]).await.text();
+    assert_says(&answer, &["alice@example.com"]);
     assert_eq!(server.count(), sent);
-    town.discord.assert_no_violations();
+    team.discord.assert_no_violations();
 }

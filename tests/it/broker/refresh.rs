@@ -1,4 +1,4 @@
-//! Refreshes: what is sent, how often, and what comes of each answer.
+//! Refreshes: the requests that are sent, their number, and the effect of each answer.
 
 use std::time::Duration;
 
@@ -23,13 +23,13 @@ async fn a_fresh_token_causes_no_request() {
 }
 
 #[tokio::test]
-async fn at_expiry_all_who_ask_in_all_processes_cause_one_refresh_and_hold_the_same_token() {
+async fn all_callers_in_all_processes_at_expiry_cause_one_refresh_and_share_its_token() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     rig.expire();
     let brokers: Vec<Broker> = (0..6).map(|_| rig.another()).collect();
     rig.server.hold();
-    let asking: Vec<_> = (0..48)
+    let calls: Vec<_> = (0..48)
         .map(|i| {
             let broker = brokers[i % brokers.len()].clone();
             tokio::spawn(async move { broker.token(&tenant(ALICE), MINUTE).await.unwrap() })
@@ -38,8 +38,8 @@ async fn at_expiry_all_who_ask_in_all_processes_cause_one_refresh_and_hold_the_s
     rig.server.wait_for_held(1).await;
     rig.server.release();
     let mut tokens = std::collections::BTreeSet::new();
-    for asked in asking {
-        tokens.insert(asked.await.unwrap().access_token.expose().to_owned());
+    for call in calls {
+        tokens.insert(call.await.unwrap().access_token.expose().to_owned());
     }
     assert_eq!(tokens.len(), 1);
     let events = rig.server.events();
@@ -49,9 +49,9 @@ async fn at_expiry_all_who_ask_in_all_processes_cause_one_refresh_and_hold_the_s
 
 #[tokio::test]
 async fn a_caller_that_gives_up_cancels_nothing() {
-    let (rig, asking) = Rig::with_a_held_refresh().await;
-    asking.abort();
-    assert!(asking.await.unwrap_err().is_cancelled());
+    let (rig, call) = Rig::with_a_held_refresh().await;
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
     rig.server.release();
     rig.broker.drained().await;
     assert_eq!(rig.session(ALICE).await.generation, 2);
@@ -59,15 +59,16 @@ async fn a_caller_that_gives_up_cancels_nothing() {
 }
 
 #[tokio::test]
-async fn one_slow_login_delays_no_other() {
+async fn a_slow_tenant_delays_no_other() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     rig.sign_in(BOB, "bob").await;
     rig.expire();
     rig.server.hold();
-    let slow = rig.ask_in_a_task(ALICE);
+    let slow = rig.spawn_token_call(ALICE);
     rig.server.wait_for_held(1).await;
-    // Bob signs out and in again, and changes the store, while Alice's refresh is under way.
+    // Bob logs out and starts a new sign-in, so he changes the store, while Alice's refresh is in
+    // progress.
     rig.broker.logout(&tenant(BOB), Revocation::Keep).await.unwrap();
     rig.broker.start(&tenant(BOB), BOB).await.unwrap();
     rig.server.release();
@@ -75,7 +76,7 @@ async fn one_slow_login_delays_no_other() {
 }
 
 #[tokio::test]
-async fn trouble_deletes_nothing_and_holds_everybody_back() {
+async fn a_failed_refresh_deletes_nothing_and_holds_all_callers_back() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let before = rig.session(ALICE).await;
@@ -114,8 +115,8 @@ async fn an_uncertain_refresh_is_on_record_and_not_repeated_while_the_access_tok
     assert_eq!(again.access_token, first.access_token);
     assert_eq!(rig.server.count(), sent, "no blind replay");
     rig.clock.advance(10);
-    let renewed = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
-    assert_ne!(renewed.access_token, first.access_token);
+    let refreshed = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
+    assert_ne!(refreshed.access_token, first.access_token);
     assert_eq!(rig.server.count(), sent + 1);
 }
 
@@ -136,7 +137,7 @@ async fn within_the_grace_of_the_provider_an_uncertain_refresh_is_repeated_at_on
 }
 
 #[tokio::test]
-async fn a_verdict_ends_the_session_tells_once_and_leaves_the_access_token_its_rest() {
+async fn a_verdict_ends_the_session_notifies_once_and_leaves_the_access_token_its_rest() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let mut events = rig.broker.events();
@@ -151,16 +152,16 @@ async fn a_verdict_ends_the_session_tells_once_and_leaves_the_access_token_its_r
     let error = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap_err();
     assert!(matches!(error, TokenError::Ended { .. }), "{error}");
     assert_eq!(rig.server.count(), sent);
-    let untold = rig.another().ended_unnotified().await.unwrap();
-    assert_eq!(untold.len(), 1);
-    rig.broker.notified(&untold[0].0, &untold[0].1).await.unwrap();
+    let unnotified = rig.another().ended_unnotified().await.unwrap();
+    assert_eq!(unnotified.len(), 1);
+    rig.broker.notified(&unnotified[0].0, &unnotified[0].1).await.unwrap();
     assert!(rig.broker.ended_unnotified().await.unwrap().is_empty());
     rig.sign_in(ALICE, "alice").await;
     rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_client_that_is_refused_is_the_operators_problem_and_ends_nothing() {
+async fn a_refused_client_is_the_operators_problem_and_ends_no_session() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     rig.expire();
@@ -174,20 +175,20 @@ async fn a_client_that_is_refused_is_the_operators_problem_and_ends_nothing() {
 }
 
 #[tokio::test]
-async fn an_early_401_adopts_what_a_sibling_has_before_it_refreshes_and_forces_one_refresh_at_most() {
+async fn an_early_401_adopts_a_siblings_token_or_forces_one_refresh_at_most() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let first = rig.session(ALICE).await.access_token;
     let sent = rig.server.count();
-    let asking: Vec<_> = (0..8)
+    let calls: Vec<_> = (0..8)
         .map(|_| {
             let (broker, token) = (rig.another(), first.clone());
             tokio::spawn(async move { broker.rejected(&tenant(ALICE), &token).await.unwrap() })
         })
         .collect();
     let mut tokens = Vec::new();
-    for asked in asking {
-        tokens.push(asked.await.unwrap().access_token);
+    for call in calls {
+        tokens.push(call.await.unwrap().access_token);
     }
     assert!(tokens.iter().all(|token| *token == tokens[0] && *token != first));
     assert_eq!(rig.server.count(), sent + 1);
@@ -215,14 +216,14 @@ async fn a_refresh_token_goes_only_where_it_came_from() {
 }
 
 #[tokio::test]
-async fn nothing_is_spent_where_nothing_can_be_saved() {
+async fn a_refresh_token_is_not_spent_where_nothing_can_be_saved() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     rig.expire();
     let sent = rig.server.count();
     let blocked =
         rig.path.with_file_name("auth.json.refresh").join(format!("{}.lock", tenant(ALICE).file_name()));
-    // The lock file cannot be opened for writing any more: a folder is in its place.
+    // The lock file cannot be opened for writing any more, because a folder is in its place.
     put_a_folder_in_the_place_of(&blocked);
     let error = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap_err();
     assert!(matches!(error, TokenError::Store(_)), "{error}");

@@ -1,15 +1,18 @@
 //! Signing in, from the link to the session.
 
+use std::sync::Arc;
+
 use threadkey::{
-    broker::{FinishError, Revocation},
-    ids::{Principal, Snowflake},
+    agent::{Conversation, Holder},
+    broker::{FinishError, Revocation, WorkerTokens},
+    ids::{ConversationId, Principal, Snowflake},
     oauth::Pasted,
     session::Entry,
 };
 
 use super::{ALICE, BOB, Rig, acme, tenant};
 use crate::{
-    choice::taken,
+    choice::expect_signed_in,
     support::{
         authserver::{self, Reply},
         browser,
@@ -17,12 +20,12 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_sign_in_does_not_wait_for_a_refresh_under_way() {
+async fn a_sign_in_does_not_wait_for_a_refresh_in_progress() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     rig.expire();
     rig.server.script([Reply::Hang]);
-    let stuck = rig.ask_in_a_task(ALICE);
+    let stuck = rig.spawn_token_call(ALICE);
     rig.server.wait_for_held(1).await;
     rig.sign_in(ALICE, "alice").await;
     rig.broker.logout(&tenant(ALICE), Revocation::Keep).await.unwrap();
@@ -40,14 +43,14 @@ async fn a_sign_in_survives_a_restart_and_only_its_starter_can_finish_it() {
     let foreign = rig.broker.finish(BOB, None, Pasted::parse(&callback.url).unwrap()).await.unwrap_err();
     assert!(matches!(foreign, FinishError::NothingPending { .. }), "{foreign}");
     let done = rig.another().finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
-    assert_eq!(taken(done).account.as_deref(), Some("alice@example.com"));
+    assert_eq!(expect_signed_in(done).account.as_deref(), Some("alice@example.com"));
     let twice = rig.broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap_err();
     assert!(matches!(twice, FinishError::AlreadyDone { .. }), "{twice}");
     assert_eq!(rig.server.events().total.revoked, 0, "the second use of a code was never sent");
 }
 
 #[tokio::test]
-async fn what_does_not_belong_to_the_sign_in_is_refused_before_anything_is_sent() {
+async fn a_paste_with_a_wrong_state_or_issuer_is_refused_before_any_request() {
     let rig = Rig::start().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
     let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
@@ -67,11 +70,11 @@ async fn what_does_not_belong_to_the_sign_in_is_refused_before_anything_is_sent(
     let wrong_code = format!("nonsense#{}", callback.state);
     assert!(matches!(finish(wrong_code).await, FinishError::Refused { .. }));
     let done = rig.broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
-    assert!(taken(done).renews, "the sign-in had stayed open");
+    assert!(expect_signed_in(done).renews, "the sign-in had stayed open");
 }
 
 #[tokio::test]
-async fn a_logout_without_a_session_leaves_the_sign_in_under_way_alone() {
+async fn a_logout_without_a_session_leaves_the_pending_sign_in_alone() {
     let rig = Rig::start().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
     let error = rig.broker.logout(&tenant(ALICE), Revocation::Keep).await.unwrap_err();
@@ -81,7 +84,7 @@ async fn a_logout_without_a_session_leaves_the_sign_in_under_way_alone() {
 }
 
 #[tokio::test]
-async fn an_expired_sign_in_is_told_and_a_new_one_begins() {
+async fn an_expired_sign_in_is_refused_and_a_new_one_begins() {
     let rig = Rig::start().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
     let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
@@ -93,7 +96,7 @@ async fn an_expired_sign_in_is_told_and_a_new_one_begins() {
 }
 
 #[tokio::test]
-async fn a_cancelled_sign_in_drops_what_comes_back_late() {
+async fn a_cancelled_sign_in_drops_a_late_answer() {
     let rig = Rig::start().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
     let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
@@ -109,15 +112,24 @@ async fn a_cancelled_sign_in_drops_what_comes_back_late() {
 }
 
 #[tokio::test]
-async fn a_worker_of_a_person_without_a_session_uses_the_servers_only_where_that_is_shared() {
+async fn a_worker_uses_the_guild_session_only_if_shared_and_its_user_has_none() {
     let rig = Rig::start().await;
     let (alice, guild) = (Snowflake(803), Snowflake(900));
     let shared = Principal::Guild(guild);
     let started = rig.broker.start(&tenant(shared), ALICE).await.unwrap();
     let callback = browser::sign_in(started.authorize_url.as_str(), "team").await;
     rig.broker.finish(ALICE, Some(&acme()), Pasted::parse(&callback.url).unwrap()).await.unwrap();
-    assert_eq!(rig.broker.resolve(&acme(), alice, Some(guild)).await.unwrap(), tenant(shared));
-    assert_eq!(rig.broker.resolve(&acme(), alice, None).await.unwrap(), tenant(ALICE));
+    let tokens = WorkerTokens::new(rig.broker.clone(), Arc::default());
+    let holder = |shared_guild| Holder {
+        conversation: Conversation { id: ConversationId(Snowflake(1)), owner: alice, shared_guild },
+        providers: vec![acme()],
+    };
+    let (member, stranger) = (holder(Some(guild)), holder(None));
+    assert_eq!(tokens.entitlement(&member, &acme()).await.unwrap().tenant(), &tenant(shared));
+    assert_eq!(tokens.entitlement(&stranger, &acme()).await.unwrap().tenant(), &tenant(ALICE));
+    assert!(WorkerTokens::uses(&rig.broker, &member, &tenant(shared)).await.unwrap());
+    assert!(!WorkerTokens::uses(&rig.broker, &stranger, &tenant(shared)).await.unwrap());
     rig.sign_in(ALICE, "alice").await;
-    assert_eq!(rig.broker.resolve(&acme(), alice, Some(guild)).await.unwrap(), tenant(ALICE));
+    assert_eq!(tokens.entitlement(&member, &acme()).await.unwrap().tenant(), &tenant(ALICE));
+    assert!(!WorkerTokens::uses(&rig.broker, &member, &tenant(shared)).await.unwrap());
 }

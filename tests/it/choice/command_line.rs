@@ -1,4 +1,4 @@
-//! The choice in a terminal, and from a script.
+//! The choice between two accounts in a terminal, and from a script.
 #![expect(clippy::disallowed_methods, reason = "the tests' own processes are not the program's")]
 
 use std::process::Stdio;
@@ -12,10 +12,10 @@ use crate::{
         browser,
         program::{Ended, Home, path},
     },
-    town::authserver,
+    team::authserver,
 };
 
-/// Signs in as this account; gives how `auth code` ended.
+/// Signs in as this account; returns the result of `auth code`.
 async fn sign_in(home: &Home, account: &str) -> Ended {
     let callback = callback(home, account).await;
     home.run_with(&["auth", "code"], &callback).await
@@ -26,7 +26,7 @@ async fn callback(home: &Home, account: &str) -> String {
     browser::sign_in(started.stdout.trim(), account).await.url
 }
 
-/// Alice is signed in, and a sign-in as bob waits.
+/// Signs alice in, and then as bob; the second sign-in waits for a choice.
 async fn undecided() -> (AuthServer, Home, Ended) {
     let server = authserver().await;
     let home = Home::new(&server.config_toml("acme"));
@@ -41,12 +41,12 @@ async fn account(home: &Home) -> Value {
     token["account"].clone()
 }
 
-fn bobs(server: &AuthServer) -> LifeState {
+fn bob_state(server: &AuthServer) -> LifeState {
     server.lives().into_iter().find(|life| life.account == "bob").expect("bob signed in").state
 }
 
 #[tokio::test]
-async fn without_a_terminal_it_names_the_commands_that_decide_and_replaces_nothing() {
+async fn a_paste_without_a_terminal_names_the_choice_commands_and_replaces_nothing() {
     let (server, home, ended) = undecided().await;
     assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{ended:?}");
     for words in [
@@ -72,66 +72,66 @@ async fn without_a_terminal_it_names_the_commands_that_decide_and_replaces_nothi
     assert!(switched.stderr.contains("as bob@example.com, in place of alice@example.com."), "{switched:?}");
     assert_eq!(account(&home).await, "bob@example.com");
     assert_eq!(home.run(&["auth", "keep", "acme"]).await.code, 3);
-    assert_eq!(bobs(&server), LifeState::Live);
+    assert_eq!(bob_state(&server), LifeState::Live);
 }
 
 #[tokio::test]
-async fn who_keeps_their_session_is_told_that_the_other_grant_has_ended() {
+async fn auth_keep_reports_that_the_other_grant_has_ended() {
     let (server, home, _) = undecided().await;
     let kept = home.run(&["auth", "keep", "acme"]).await;
     assert_eq!((kept.code, kept.stdout.as_str()), (0, ""), "{kept:?}");
     assert!(kept.stderr.contains("acme/local stays with alice@example.com."), "{kept:?}");
     assert!(kept.stderr.contains("dropped, and acme has ended its grant"), "{kept:?}");
-    assert_eq!((account(&home).await, bobs(&server)), ("alice@example.com".into(), LifeState::Revoked));
+    assert_eq!((account(&home).await, bob_state(&server)), ("alice@example.com".into(), LifeState::Revoked));
 }
 
 #[tokio::test]
-async fn what_nobody_chose_is_revoked_by_the_next_command_that_comes_after_its_time() {
+async fn an_expired_choice_is_revoked_by_the_next_command() {
     for command in [&["auth", "status"][..], &["token", "acme", "--min-ttl", "29m"]] {
         let (server, home, _) = undecided().await;
         home.set_offset(if command[0] == "auth" { 900 } else { 1900 });
         let ended = home.run(command).await;
         assert_eq!(ended.code, 0, "{ended:?}");
-        assert_eq!(bobs(&server), LifeState::Revoked, "{command:?}");
+        assert_eq!(bob_state(&server), LifeState::Revoked, "{command:?}");
         assert_eq!(account(&home).await, "alice@example.com");
     }
 }
 
-/// Types into a terminal of its own: the address after the first question, then an answer.
+/// Types into a pseudo-terminal: the address after the first question, then an answer.
 const TERMINAL: &str = r#"
 import os, pty, sys
 program, address, answer = sys.argv[1:4]
 pid, terminal = pty.fork()
 if pid == 0:
     os.execv(program, [program, "auth", "code"])
-said = b""
+output = b""
 def until(words):
-    global said
-    while words not in said:
+    global output
+    while words not in output:
         try:
             more = os.read(terminal, 4096)
         except OSError:
             break
         if not more:
             break
-        said += more
+        output += more
 until(b"ended on:")
 os.write(terminal, address.encode() + b"\n")
 until(b"Switch or keep?")
 os.write(terminal, answer.encode() + b"\n")
-until(b"never said")
-sys.stdout.buffer.write(said)
+until(b"text that never appears")
+sys.stdout.buffer.write(output)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 "#;
 
 #[tokio::test]
-async fn on_a_terminal_it_asks_and_does_what_is_answered() {
+async fn a_paste_on_a_terminal_asks_for_the_choice_and_obeys_the_answer() {
     let here = std::process::Command::new("python3").arg("--version").output();
     if !here.is_ok_and(|output| output.status.success()) {
         println!("skipped: there is no python3 here; .ci/run installs it");
         return;
     }
-    for (answer, exit, holds, says) in [
+    for (answer, exit, holds, expected) in [
         ("switch", 0, "bob@example.com", "in place of alice@example.com"),
         ("keep", 0, "alice@example.com", "stays with alice@example.com"),
         ("maybe", 2, "alice@example.com", "threadkey auth keep acme"),
@@ -148,9 +148,9 @@ async fn on_a_terminal_it_asks_and_does_what_is_answered() {
             .kill_on_drop(true)
             .output();
         let ended = tokio::time::timeout(std::time::Duration::from_secs(60), ended).await.unwrap().unwrap();
-        let said = String::from_utf8_lossy(&ended.stdout);
-        assert_eq!(ended.status.code(), Some(exit), "{answer}: {said}");
-        assert!(said.contains(says), "{answer}: {said}");
+        let output = String::from_utf8_lossy(&ended.stdout);
+        assert_eq!(ended.status.code(), Some(exit), "{answer}: {output}");
+        assert!(output.contains(expected), "{answer}: {output}");
         assert_eq!(account(&home).await, holds, "{answer}");
     }
 }

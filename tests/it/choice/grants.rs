@@ -1,4 +1,4 @@
-//! What becomes of a grant that nobody chose.
+//! The grants of sign-ins that no user chose.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use threadkey::{
 
 use super::*;
 
-/// Waits for a choice that was not made.
+/// Waits until a choice has expired.
 async fn lapsed(events: &mut tokio::sync::broadcast::Receiver<Event>) -> Kept {
     let lapsed = async {
         loop {
@@ -19,27 +19,27 @@ async fn lapsed(events: &mut tokio::sync::broadcast::Receiver<Event>) -> Kept {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), lapsed).await.expect("it is told")
+    tokio::time::timeout(Duration::from_secs(30), lapsed).await.expect("the expiry is reported")
 }
 
 #[tokio::test]
 async fn a_newer_sign_in_replaces_the_undecided_one_whose_grant_is_revoked() {
     let (rig, first) = undecided().await;
-    let second = waits(rig.finish_as(ALICE, "carol").await);
+    let second = expect_undecided(rig.finish_as(ALICE, "carol").await);
     assert_eq!(second.account.as_deref(), Some("carol@example.com"));
     let dropped = second.dropped.unwrap();
     assert_eq!((dropped.account.as_deref(), dropped.grant), (Some("bob@example.com"), GrantEnd::Revoked));
     assert_eq!(states(&rig, "bob"), [LifeState::Revoked]);
     let late = rig.broker.switch(&tenant(ALICE), first.lineage).await;
     assert!(matches!(late, Err(ChoiceError::Gone(_))), "{late:?}");
-    let own = taken(rig.finish_as(ALICE, "alice").await);
+    let own = expect_signed_in(rig.finish_as(ALICE, "alice").await);
     assert_eq!(own.dropped.unwrap().grant, GrantEnd::Revoked);
     assert_eq!(states(&rig, "carol"), [LifeState::Revoked]);
     assert!(rig.broker.undecided(&tenant(ALICE)).await.unwrap().is_none());
 }
 
 #[tokio::test]
-async fn a_choice_that_is_not_made_in_time_leaves_the_session_and_is_revoked_and_told() {
+async fn an_expired_choice_keeps_the_session_and_its_grant_is_revoked_and_reported() {
     let (rig, undecided) = undecided().await;
     let mut events = rig.broker.events();
     rig.clock.advance(899);
@@ -48,7 +48,7 @@ async fn a_choice_that_is_not_made_in_time_leaves_the_session_and_is_revoked_and
     rig.clock.advance(1);
     let late = rig.broker.switch(&tenant(ALICE), undecided.lineage).await;
     assert!(matches!(late, Err(ChoiceError::Gone(_))), "{late:?}");
-    assert!(rig.broker.undecided(&tenant(ALICE)).await.unwrap().is_none(), "nobody is asked any more");
+    assert!(rig.broker.undecided(&tenant(ALICE)).await.unwrap().is_none(), "no user is asked any more");
     assert_eq!(states(&rig, "bob"), [LifeState::Live]);
     let broker = rig.broker.clone();
     let looking = tokio::spawn(async move { broker.expire_choices().await });
@@ -62,7 +62,7 @@ async fn a_choice_that_is_not_made_in_time_leaves_the_session_and_is_revoked_and
 }
 
 #[tokio::test]
-async fn writes_of_others_leave_it_to_be_revoked_and_only_much_later_drop_it() {
+async fn other_writers_drop_an_expired_choice_only_ten_minutes_later() {
     let (rig, _) = undecided().await;
     rig.clock.advance(25 * 60 - 1);
     rig.broker.start(&tenant(BOB), BOB).await.unwrap();
@@ -73,10 +73,10 @@ async fn writes_of_others_leave_it_to_be_revoked_and_only_much_later_drop_it() {
 }
 
 #[tokio::test]
-async fn of_several_that_nobody_chose_each_is_revoked_and_told_however_late_somebody_looks() {
+async fn each_of_several_expired_choices_is_revoked_and_reported_however_late() {
     let (rig, _) = undecided().await;
     rig.sign_in(BOB, "bea").await;
-    waits(rig.finish_as(BOB, "carol").await);
+    expect_undecided(rig.finish_as(BOB, "carol").await);
     let mut events = rig.broker.events();
     rig.clock.advance(25 * 60);
     assert_eq!(rig.broker.expire_undecided().await.unwrap(), None);
@@ -90,14 +90,14 @@ async fn of_several_that_nobody_chose_each_is_revoked_and_told_however_late_some
 }
 
 #[tokio::test]
-async fn where_nothing_can_be_revoked_it_is_told_that_the_grant_may_live_on() {
+async fn a_grant_that_cannot_be_revoked_is_reported_as_possibly_alive() {
     let (rig, undecided) = undecided().await;
     for endpoint in [None, Some("http://127.0.0.1:1/revoke".to_owned())] {
         let settings = ProviderSettings { revocation_endpoint: endpoint, ..settings(&rig.server) };
         let broker = with_settings(settings, open(&rig.path, &rig.clock), &rig.clock);
         let lineage = match rig.broker.undecided(&tenant(ALICE)).await.unwrap() {
             Some(undecided) => undecided.lineage,
-            None => waits(rig.finish_as(ALICE, "carol").await).lineage,
+            None => expect_undecided(rig.finish_as(ALICE, "carol").await).lineage,
         };
         let kept = broker.keep(&tenant(ALICE), lineage).await.unwrap();
         assert_eq!(kept.unchosen.grant, GrantEnd::MayLiveOn);
@@ -113,30 +113,30 @@ async fn a_grant_of_an_account_that_is_in_use_elsewhere_is_not_revoked() {
     let kept = rig.broker.keep(&tenant(ALICE), undecided.lineage).await.unwrap();
     assert_eq!(kept.unchosen.grant, GrantEnd::MayLiveOn);
     assert_eq!(rig.server.events().total.revoked, 0, "some providers end all grants of an account at once");
-    let again = waits(rig.finish_as(ALICE, "bob").await);
-    let newer = waits(rig.finish_as(ALICE, "bob").await);
+    let again = expect_undecided(rig.finish_as(ALICE, "bob").await);
+    let newer = expect_undecided(rig.finish_as(ALICE, "bob").await);
     assert_ne!(newer.lineage, again.lineage);
     assert_eq!(newer.dropped.unwrap().grant, GrantEnd::MayLiveOn);
     assert_eq!(rig.server.events().total.revoked, 0);
 }
 
 #[tokio::test]
-async fn a_logout_takes_the_undecided_sign_in_along_and_revokes_it_where_that_was_asked() {
+async fn a_logout_drops_the_undecided_sign_in_and_revokes_it_if_requested() {
     let (rig, undecided) = undecided().await;
     assert_eq!(rig.broker.logout(&tenant(ALICE), Revocation::Keep).await.unwrap(), LoggedOut::LocallyOnly);
     assert_eq!(rig.store.read(&tenant(ALICE)).await.unwrap(), Entry::default());
-    assert_eq!(rig.server.events().total.revoked, 0, "local unless asked otherwise");
+    assert_eq!(rig.server.events().total.revoked, 0, "a logout is local by default");
     let late = rig.broker.switch(&tenant(ALICE), undecided.lineage).await;
     assert!(matches!(late, Err(ChoiceError::Gone(_))), "it revives nothing: {late:?}");
     rig.sign_in(ALICE, "alice").await;
-    waits(rig.finish_as(ALICE, "carol").await);
+    expect_undecided(rig.finish_as(ALICE, "carol").await);
     assert_eq!(rig.broker.logout(&tenant(ALICE), Revocation::Revoke).await.unwrap(), LoggedOut::Revoked);
     assert_eq!(states(&rig, "carol"), [LifeState::Revoked]);
     assert_eq!(states(&rig, "alice").last(), Some(&LifeState::Revoked));
 }
 
 #[tokio::test]
-async fn a_server_s_sign_in_waits_for_whoever_may_choose_for_it() {
+async fn a_guild_sign_in_as_another_account_waits_for_a_choice_too() {
     let rig = Rig::start().await;
     let guild = Principal::Guild(threadkey::ids::Snowflake(900));
     for account in ["team", "bob"] {
@@ -145,7 +145,7 @@ async fn a_server_s_sign_in_waits_for_whoever_may_choose_for_it() {
         let paste = Pasted::parse(&callback.url).unwrap();
         let finished = rig.broker.finish(ALICE, None, paste).await.unwrap();
         if account == "bob" {
-            assert_eq!(waits(finished).current.as_deref(), Some("team@example.com"));
+            assert_eq!(expect_undecided(finished).current.as_deref(), Some("team@example.com"));
         }
     }
     let lease = rig.broker.token(&tenant(guild), MINUTE).await.unwrap();
@@ -153,10 +153,10 @@ async fn a_server_s_sign_in_waits_for_whoever_may_choose_for_it() {
 }
 
 #[tokio::test]
-async fn a_sign_in_that_a_failing_disk_kept_back_until_its_time_was_over_is_not_told_as_the_session() {
+async fn a_sign_in_saved_after_its_expiry_is_reported_as_expired_and_replaces_nothing() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
-    // The first write begins the sign-in, the second one is to save it.
+    // The first write starts the sign-in; the second one would save it.
     let disk = Arc::new(RealDisk::with(Faults::parse("rename:ENOSPC#2")));
     let store = FileStore::on_disk(disk, &rig.path, rig.clock.clone(), FileStoreOptions::default()).unwrap();
     let broker = with_settings(settings(&rig.server), Arc::new(store), &rig.clock);
@@ -177,9 +177,9 @@ async fn a_sign_in_that_a_failing_disk_kept_back_until_its_time_was_over_is_not_
 }
 
 #[tokio::test]
-async fn what_a_process_is_about_to_tell_of_a_sign_in_of_its_own_is_not_told_from_the_store_before() {
+async fn a_broker_takes_no_news_from_the_store_of_a_sign_in_that_it_is_finishing() {
     let (rig, _) = undecided().await;
-    // The grant that bob's sign-in leaves behind is revoked for as long as the test wants.
+    // This server accepts the revocation of bob's grant and does not answer it.
     let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let revocation_endpoint = Some(format!("http://{}/revoke", slow.local_addr().unwrap()));
     let settings = ProviderSettings { revocation_endpoint, ..settings(&rig.server) };
@@ -192,15 +192,15 @@ async fn what_a_process_is_about_to_tell_of_a_sign_in_of_its_own_is_not_told_fro
         tokio::spawn(async move { broker.finish(ALICE, None, paste).await })
     };
     let (revoking, _) = slow.accept().await.unwrap();
-    let here = broker.look_at(&started.shown).await.unwrap();
+    let here = broker.sign_in_progress(&started.shown).await.unwrap();
     assert!(here.news.is_none() && here.next.is_some(), "{here:?}");
-    let elsewhere = rig.another().look_at(&started.shown).await.unwrap();
+    let elsewhere = rig.another().sign_in_progress(&started.shown).await.unwrap();
     assert!(matches!(elsewhere.news, Some(News::SignedIn(_))), "{elsewhere:?}");
     drop(revoking);
-    let done = taken(finishing.await.unwrap().unwrap());
+    let done = expect_signed_in(finishing.await.unwrap().unwrap());
     assert_eq!(done.dropped.unwrap().account.as_deref(), Some("bob@example.com"));
     assert!(matches!(events.recv().await, Ok(Event::SignedIn(_))));
-    assert!(matches!(events.recv().await, Ok(Event::Landed(of)) if of == tenant(ALICE)));
-    let after = broker.look_at(&started.shown).await.unwrap();
+    assert!(matches!(events.recv().await, Ok(Event::SignInConcluded(of)) if of == tenant(ALICE)));
+    let after = broker.sign_in_progress(&started.shown).await.unwrap();
     assert!(matches!(after.news, Some(News::SignedIn(_))), "{after:?}");
 }

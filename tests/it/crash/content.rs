@@ -1,10 +1,10 @@
-//! What of files and folders outlives a power cut: durable and volatile state, kept apart.
+//! Files and folders across a power cut: their durable and their volatile state, kept apart.
 
 use std::{collections::BTreeMap, ffi::OsString};
 
 use crate::support::random::Random;
 
-/// A file: what programs read, what is safe, and what was written in between.
+/// A file: the content that programs read, the durable content, and the unsynced writes.
 #[derive(Default)]
 pub(super) struct Content {
     pub(super) live: Vec<u8>,
@@ -17,7 +17,7 @@ pub(super) enum Write {
     Len(usize),
 }
 
-/// A folder, likewise.
+/// A folder: the same three parts.
 #[derive(Default)]
 pub(super) struct Names {
     pub(super) live: BTreeMap<OsString, usize>,
@@ -45,7 +45,8 @@ impl Content {
         self.pending.clear();
     }
 
-    /// Of what was not synced, any part of any write may have reached the disk, whatever the others did.
+    /// Applies a power cut. Any part of any unsynced write may have reached the disk, independently
+    /// of the others.
     pub(super) fn lose(&mut self, random: &mut Random) {
         for write in self.pending.drain(..) {
             match random.below(3) {
@@ -72,7 +73,8 @@ impl Write {
         }
     }
 
-    /// Some pieces of it; what is missing below the end that it gave the file reads as zeros.
+    /// Applies some pieces of a write. A missing piece below the new end of the file reads as
+    /// zeros.
     fn tear(&self, random: &mut Random, to: &mut Vec<u8>) {
         let Self::At(offset, bytes) = self else { return };
         let mut at = 0;

@@ -1,4 +1,5 @@
-//! A machine that forgets: a disk whose durable and volatile state are kept apart, and processes that end at any call.
+//! A machine that forgets: a disk with separate durable and volatile state, and processes that end
+//! at any call.
 
 mod file;
 mod process;
@@ -18,20 +19,20 @@ use self::file::OpenFile;
 pub(super) use self::process::Process;
 use super::{
     content::{Content, Names, Naming},
-    ends::{End, How, Sabotage, Written},
+    faults::{Durability, End, How, Sabotage},
 };
 use crate::support::random::Random;
 
-/// Several processes and one disk; clones are the same machine.
+/// Several processes and one disk; clones share the same machine.
 #[derive(Clone)]
 pub(super) struct Machine(Arc<Shared>);
 
-type Journalled = Box<dyn Fn(&Path, Written) + Send + Sync>;
+type Journalled = Box<dyn Fn(&Path, Durability) + Send + Sync>;
 
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    /// Hears of each journal with an answer in it, under the state's lock.
+    /// Called for each journal that contains an answer, under the state's lock.
     journalled: Journalled,
 }
 
@@ -40,12 +41,12 @@ struct State {
     nodes: Vec<Node>,
     processes: Vec<Life>,
     handles: usize,
-    /// Who holds a flock, by handle.
+    /// The flocks that are held, by handle.
     locks: Vec<Held>,
     blocked: usize,
     guests_done: usize,
     power_is_cut: bool,
-    /// Whether reserving space extends the file with zeros, as where fallocate(2) is missing.
+    /// Whether reserving space extends the file with zeros, as on systems without fallocate(2).
     reserves_with_zeros: bool,
 }
 
@@ -70,10 +71,10 @@ struct Held {
 // === impl Machine ===
 
 impl Machine {
-    /// With the folder `/data`, which is there for good.
+    /// Creates a machine with the folder `/data`, which is durable.
     pub(super) fn new(
         random: &mut Random,
-        journalled: impl Fn(&Path, Written) + Send + Sync + 'static,
+        journalled: impl Fn(&Path, Durability) + Send + Sync + 'static,
     ) -> Self {
         let (state, changed) = (Mutex::default(), Condvar::new());
         let machine = Self(Arc::new(Shared { state, changed, journalled: Box::new(journalled) }));
@@ -93,7 +94,7 @@ impl Machine {
         Process::new(self.clone(), state.processes.len() - 1, sabotage)
     }
 
-    /// After a power cut: settles what survived. Says whether there was one.
+    /// Settles after a power cut which data survived. Returns whether there was a power cut.
     pub(super) fn power_up(&self, random: &mut Random) -> bool {
         let mut state = self.state();
         if !std::mem::take(&mut state.power_is_cut) {
@@ -163,7 +164,7 @@ impl State {
         }
     }
 
-    /// The folder that `path` is in, and its name there.
+    /// Returns the folder of `path`, and its name in that folder.
     fn parent(&mut self, path: &Path) -> io::Result<(&mut Names, OsString)> {
         let (folder, name) = (path.parent().ok_or_else(not_found)?, path.file_name().ok_or_else(not_found)?);
         Ok((self.folder(folder)?, name.to_owned()))
@@ -189,7 +190,8 @@ impl State {
             Node::File(content) => (0o600, content.live.len() as u64, true),
             Node::Folder(_) => (0o700, 0, false),
         };
-        // Numbers of nodes are never used again, and nobody edits the store in place: no time is needed to tell versions apart.
+        // Node numbers are never reused, and no program edits the store in place, so versions
+        // differ without a time.
         Stat {
             device: 1,
             inode: node as u64,
@@ -203,7 +205,7 @@ impl State {
         }
     }
 
-    /// flock(2): another handle's lock is in the way, unless both are shared.
+    /// Tries flock(2): another handle's lock conflicts unless both are shared.
     fn try_lock(&mut self, file: &OpenFile, mode: Mode) -> bool {
         let free = self.locks.iter().all(|held| {
             held.node != file.node

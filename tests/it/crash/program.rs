@@ -1,4 +1,4 @@
-//! One program: a store opened anew on the machine's disk, and the broker on it.
+//! One program: a newly opened store on the machine's disk, and the broker on it.
 
 use std::{
     future::Future,
@@ -11,27 +11,27 @@ use threadkey::{
     ids::{Lineage, Principal, Tenant},
     oauth::{Attempt, Client, Pasted, Provider, ProviderSettings, Providers, ScriptedProvider},
     secret::{AccessToken, AuthorizationCode, CodeVerifier, RefreshToken, State},
-    session::{Applied, Change, Entry, Grant, Pending, Session, journal::Answer},
-    store::{FileStore, FileStoreOptions, Store as _},
+    session::{Applied, Change, Entry, Grant, Pending, Session, Settlement, journal::Answer},
+    store::{FileStore, FileStoreOptions, Purpose, Store as _},
     sys::clock::Clock,
 };
 use tokio::runtime::Runtime;
 
 use super::{
     LIFETIME, NOW, PATH,
-    ends::Sabotage,
+    faults::Sabotage,
     machine::{Machine, Process},
     walk::Violation,
     world::Shared,
 };
 
-/// What a person, or somebody who needs a token, does.
+/// A step of a user, or of a process that needs a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Starts, or is shown the link again, and pastes the code that it brings.
+    /// Starts a sign-in, or gets its link again, and pastes the code of that link.
     SignIn,
     Start,
-    /// Pastes the last code once more, or one of a link that is there.
+    /// Pastes the last code once more, or a code of the open link.
     Code,
     Cancel,
     Token,
@@ -46,16 +46,16 @@ pub(super) struct Program {
     runtime: Option<Runtime>,
 }
 
-/// What came of asking for a token.
+/// The result of a call for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum TokenResult {
     Leased(u64),
     NoSession,
     Ended,
     Later,
 }
 
-/// One for all: making it reads the system's certificates.
+/// Shared by all programs: creating it reads the system's certificates.
 static CLIENT: LazyLock<Client> =
     LazyLock::new(|| Client::new(Clock::fixed(NOW)).expect("TLS can be set up"));
 
@@ -92,7 +92,7 @@ impl Program {
         Ok(Self { process, store, broker, world: world.clone(), runtime })
     }
 
-    /// Does this, to its end or the program's.
+    /// Takes this step, to its end or the program's.
     pub(super) fn run(&self, step: Step, tenant: &Tenant) -> Result<(), Violation> {
         self.block_on(self.alive(async {
             let done = match step {
@@ -111,7 +111,7 @@ impl Program {
         }))
     }
 
-    /// A sign-in with a new code. Says whether it was done.
+    /// Signs in with a new code. Returns whether that succeeded.
     pub(super) fn sign_in(&self, tenant: &Tenant) -> Result<bool, Violation> {
         self.block_on(self.alive(async {
             self.start(tenant).await?;
@@ -119,12 +119,12 @@ impl Program {
         }))
     }
 
-    /// The last code once more.
+    /// Pastes the last code once more.
     pub(super) fn finish_again(&self, tenant: &Tenant) -> Result<bool, Violation> {
         self.block_on(self.alive(self.finish(tenant, Paste::Again)))
     }
 
-    pub(super) fn ask(&self, tenant: &Tenant) -> Result<Asked, Violation> {
+    pub(super) fn request_token(&self, tenant: &Tenant) -> Result<TokenResult, Violation> {
         self.block_on(self.alive(self.token(tenant)))
     }
 
@@ -133,7 +133,8 @@ impl Program {
         entry.map_err(|error| format!("the file does not parse: {error}"))
     }
 
-    /// What a sign-in or a logout changes, one change after the other, past the broker.
+    /// Returns the changes of a sign-in or a logout, one after the other, made directly on the
+    /// store.
     pub(super) fn changes(
         &self,
         step: Step,
@@ -153,7 +154,7 @@ impl Program {
         let session = Box::new(Session::begin(lineage, grant(number), binding, NOW));
         let started = Change::Start(pending(tenant, state.clone()));
         let (world, of) = (self.world.clone(), tenant.clone());
-        let begun = self.change(tenant, Change::SignIn { state, session });
+        let begun = self.finish_sign_in(tenant, state, session);
         vec![
             self.change(tenant, Change::Cancel(None)).map(|done| done.map(drop)).boxed(),
             self.change(tenant, started).map(|done| done.map(drop)).boxed(),
@@ -167,16 +168,43 @@ impl Program {
 
     fn change(&self, tenant: &Tenant, change: Change) -> BoxFuture<'static, Result<Applied, Violation>> {
         let (store, tenant) = (self.store.clone(), tenant.clone());
-        async move { store.change(&tenant, change).await.map_err(|error| error.to_string()) }.boxed()
+        async move {
+            store
+                .change(&tenant, change)
+                .await
+                .map(|changed| changed.applied)
+                .map_err(|error| error.to_string())
+        }
+        .boxed()
     }
 
-    /// `work`, unless the program ends: then nobody hears of it, and nothing of it goes on.
+    fn finish_sign_in(
+        &self,
+        tenant: &Tenant,
+        state: State,
+        session: Box<Session>,
+    ) -> BoxFuture<'static, Result<Applied, Violation>> {
+        // The lock is taken first, so that the change is queued as soon as it is polled.
+        let locked = self.block_on(self.alive(async {
+            let lock = self.store.try_lock(tenant, Purpose::SignIn).await;
+            lock.map_err(|error| error.to_string())
+        }));
+        async move {
+            let Some(mut lock) = locked? else { return Err("the sign-in's lock is held".into()) };
+            let settled = lock.settle(Settlement::SignIn { state, session }).await;
+            settled.map(|changed| changed.applied).map_err(|error| error.to_string())
+        }
+        .boxed()
+    }
+
+    /// Runs `work` unless the program ends. After its end nothing of it continues, and no caller
+    /// gets its result.
     async fn alive<T>(&self, work: impl Future<Output = Result<T, Violation>>) -> Result<T, Violation> {
         let mut events = self.broker.events();
         let failed = async {
             loop {
                 if let Ok(Event::SaveFailed(tenant)) = events.recv().await {
-                    return format!("what {tenant} was given cannot be saved, and is tried again for ever");
+                    return format!("{tenant}'s answer cannot be saved, and is retried forever");
                 }
             }
         };
@@ -196,7 +224,7 @@ impl Program {
                 self.world.lock().linked(tenant, state.into_owned());
                 Ok(())
             }
-            // Another program starts and cancels all the while.
+            // Another program starts and cancels sign-ins at the same time.
             Err(StartError::Busy { .. }) => Ok(()),
             Err(error) => Err(error.to_string()),
         }
@@ -245,26 +273,26 @@ impl Program {
         Ok(())
     }
 
-    async fn token(&self, tenant: &Tenant) -> Result<Asked, Violation> {
+    async fn token(&self, tenant: &Tenant) -> Result<TokenResult, Violation> {
         match self.broker.token(tenant, threadkey::broker::DEFAULT_MIN_TTL).await {
             Ok(lease) => {
-                let number = number(lease.access_token.expose()).ok_or("a token of nobody's")?;
+                let number = number(lease.access_token.expose()).ok_or("a token without a number")?;
                 self.world.lock().leased(tenant, number);
-                Ok(Asked::Leased(number))
+                Ok(TokenResult::Leased(number))
             }
-            Err(TokenError::NoSession(_)) => Ok(Asked::NoSession),
+            Err(TokenError::NoSession(_)) => Ok(TokenResult::NoSession),
             Err(TokenError::Ended { .. }) => {
-                self.world.lock().told_of_an_end(tenant);
-                Ok(Asked::Ended)
+                self.world.lock().reported_ended(tenant);
+                Ok(TokenResult::Ended)
             }
-            Err(TokenError::Unavailable { .. } | TokenError::InProgress(_)) => Ok(Asked::Later),
+            Err(TokenError::Unavailable { .. } | TokenError::InProgress(_)) => Ok(TokenResult::Later),
             Err(error) => Err(error.to_string()),
         }
     }
 }
 
 impl Drop for Program {
-    /// What it left behind goes with it.
+    /// Drops the program's unfinished work with it.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -272,11 +300,12 @@ impl Drop for Program {
     }
 }
 
-/// Tells what is durable: a change that is stale needed no write, and may have met what nobody has made durable.
-fn when_done(tell: impl FnOnce()) -> impl FnOnce(Result<Applied, Violation>) -> Result<(), Violation> {
+/// Reports durable changes only: a stale change needed no write, and may have met a state that no
+/// program has made durable.
+fn when_done(report: impl FnOnce()) -> impl FnOnce(Result<Applied, Violation>) -> Result<(), Violation> {
     move |changed| {
         if changed? == Applied::Done {
-            tell();
+            report();
         }
         Ok(())
     }
@@ -288,7 +317,7 @@ enum Paste {
     OfTheLink,
 }
 
-/// The provider, as this program meets it: who has ended hears nothing, and sends nothing.
+/// The provider as seen by this program: an ended program sends nothing and receives nothing.
 fn provider(process: Process, world: Shared, clock: Clock) -> ScriptedProvider {
     Arc::new(move |body| {
         let form: Vec<_> = url::form_urlencoded::parse(body).into_owned().collect();
@@ -300,7 +329,7 @@ fn provider(process: Process, world: Shared, clock: Clock) -> ScriptedProvider {
             (true, Some(code), None) => number(code).map(|code| world.lock().exchange(code)),
             (true, None, Some(token)) => number(token).map(|token| {
                 let again = world.lock().was_sent(token);
-                // A session that was replaced after its token was read says nothing any more.
+                // A session that was replaced after its token was read gives no evidence any more.
                 let doubt = again && !process.store_trusts(PATH.as_ref(), &refresh_token(token));
                 world.lock().refresh(token, doubt)
             }),
@@ -310,7 +339,7 @@ fn provider(process: Process, world: Shared, clock: Clock) -> ScriptedProvider {
             match sent {
                 Some(Attempt::Answered(answer)) => Attempt::Answered(Answer { at: now, ..answer }),
                 Some(sent) => sent,
-                None => std::future::pending::<Attempt>().await,
+                None => std::future::pending().await,
             }
         }
         .boxed()
@@ -321,7 +350,7 @@ fn provider_of(tenant: &Tenant) -> &'static Provider {
     PROVIDERS.get(&tenant.provider).expect("there is one")
 }
 
-/// The number in `access-7`, `refresh-7` or `code-7`.
+/// Returns the number in `access-7`, `refresh-7` or `code-7`.
 pub(super) fn number(token: &str) -> Option<u64> {
     token.rsplit_once('-')?.1.parse().ok()
 }
@@ -342,7 +371,7 @@ fn grant(number: u64) -> Grant {
 }
 
 fn pending(tenant: &Tenant, state: State) -> Pending {
-    let Principal::User(_) = tenant.principal else { unreachable!("there are only persons") };
+    let Principal::User(_) = tenant.principal else { unreachable!("every tenant is a user") };
     Pending {
         verifier: CodeVerifier::new("verifier"),
         state,

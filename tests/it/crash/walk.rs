@@ -1,4 +1,5 @@
-//! A history: programs on one machine, in which people sign in and out and agents ask for tokens, and which end at any call.
+//! A history: programs on one machine, on which users sign in and out and agents request tokens.
+//! Each program ends at any call.
 
 use std::{
     pin::pin,
@@ -18,20 +19,20 @@ use threadkey::{
 
 use super::{
     LIFETIME, NOW, PATH,
-    ends::{End, How, Sabotage, When},
+    faults::{End, How, Sabotage, When},
     machine::{Machine, Process},
-    program::{Asked, Program, Step, number},
+    program::{Program, Step, TokenResult, number},
     world::Shared,
 };
 use crate::support::random::Random;
 
-/// Past any pause that a failed refresh causes here.
+/// Longer than any pause that a failed refresh causes here.
 const A_PAUSE: i64 = 30;
 
-/// What went against an invariant.
+/// A broken invariant.
 pub(super) type Violation = String;
 
-/// Whether what the store holds now cannot be undone any more.
+/// Whether the store's present state is final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Settled {
     Yes,
@@ -52,13 +53,13 @@ pub(super) fn history(seed: u64, sabotage: Sabotage) -> Result<(), Violation> {
     let world = Shared::new(&mut random, &tenants());
     let journals = world.clone();
     let machine = Machine::new(&mut random, move |path, written| journals.lock().journalled(path, written));
-    Walk { random, sabotage, machine, world, clock: Clock::fixed(NOW) }.go()
+    Walk { random, sabotage, machine, world, clock: Clock::fixed(NOW) }.run()
 }
 
 // === impl Walk ===
 
 impl Walk {
-    fn go(&mut self) -> Result<(), Violation> {
+    fn run(&mut self) -> Result<(), Violation> {
         let mut program = self.open()?;
         for _ in 0..2 + self.random.below(4) {
             self.step(&program)?;
@@ -66,17 +67,17 @@ impl Walk {
                 program = self.recover()?;
             }
         }
-        // In the end nothing is under way, and all that was acknowledged outlives a power cut.
+        // At the end nothing is in progress, and every acknowledged result outlives a power cut.
         self.machine.cut_power();
         program = self.recover()?;
         for tenant in tenants() {
-            self.go_on(&program, &tenant)?;
+            self.expect_continuation(&program, &tenant)?;
         }
-        self.nothing_sticks(&program)?;
+        self.expect_new_sign_in(&program)?;
         self.verdict()
     }
 
-    /// One step, or two by two programs at once; perhaps the last of one of them, or of the machine.
+    /// Takes one step, or two by two programs at once; each may end one of them or the machine.
     fn step(&mut self, program: &Program) -> Result<(), Violation> {
         let (tenant, step) = (self.tenant(), self.pick());
         let calls = calls(step);
@@ -92,8 +93,8 @@ impl Walk {
             let ended = self.share_a_write(program, held);
             program.process.ends(None);
             let all_alive = program.process.is_alive();
-            self.expect_well(&program.process, ended)?;
-            // Looked at before what was shared is forgotten.
+            self.expect_no_error(&program.process, ended)?;
+            // This check comes before the record of the shared write is dropped.
             self.expect_possible(program, Settled::No, all_alive)?;
             self.world.lock().end_step(all_alive);
             return self.verdict();
@@ -107,30 +108,31 @@ impl Walk {
         let contested = guests.as_ref().is_some_and(|(guests, _)| *guests == tenant);
         self.world.lock().begin_step(contested.then(|| tenant.clone()));
         let guest = match guests {
-            Some((tenant, step)) => Some(self.invite(program, calls, tenant, step)?),
+            Some((tenant, step)) => Some(self.start_guest(program, calls, tenant, step)?),
             None => None,
         };
         let ended = program.run(step, &tenant);
         let guest_ended = guest.map(|(process, answer)| {
-            program.process.let_the_guest_in();
-            (process, answer.recv().expect("the guest answers, whatever happens to it"))
+            program.process.run_remaining_guest();
+            (process, answer.recv().expect("the guest answers in every case"))
         });
         program.process.ends(None);
-        self.expect_well(&program.process, ended)?;
+        self.expect_no_error(&program.process, ended)?;
         let mut all_alive = program.process.is_alive();
         if let Some((process, ended)) = guest_ended {
-            self.expect_well(&process, ended)?;
+            self.expect_no_error(&process, ended)?;
             all_alive &= process.is_alive();
             process.kill();
         }
-        let look = self.world.lock().end_step(all_alive);
-        if look {
+        let is_final = self.world.lock().end_step(all_alive);
+        if is_final {
             self.expect_possible(program, Settled::Yes, true)?;
         }
         self.verdict()
     }
 
-    /// Both tenants sign in or out while somebody else holds the global lock, so that one write brings it all.
+    /// Signs both tenants in or out while another process holds the global lock, so that one write
+    /// carries all changes.
     fn share_a_write(&mut self, program: &Program, held: Box<dyn DiskFile>) -> Result<(), Violation> {
         let mut changes = Vec::new();
         for tenant in tenants() {
@@ -139,7 +141,7 @@ impl Walk {
         }
         program.block_on(async {
             let mut changes = pin!(futures_util::future::join_all(changes));
-            // Once each has been looked at, all are queued, in this order; unless the program has ended.
+            // One poll each queues all changes in this order, unless the program has ended.
             let ended = futures_util::poll!(changes.as_mut());
             drop(held);
             let ended = if let Poll::Ready(ended) = ended { ended } else { changes.await };
@@ -147,15 +149,15 @@ impl Walk {
         })
     }
 
-    /// The global lock, taken by another process; `None` before there is a store.
+    /// Takes the global lock for another process; `None` before the store exists.
     fn hold_the_global_lock(&self) -> Option<(Process, Box<dyn DiskFile>)> {
         let process = self.machine.start(Sabotage::Nothing);
         let file = process.open(format!("{PATH}.global.lock").as_ref(), Open::ReadWrite).ok()?;
         file.try_lock(Mode::Exclusive).is_ok_and(|locked| locked).then_some((process, file))
     }
 
-    /// Another program does a step of its own in the middle of `host`'s.
-    fn invite(
+    /// Starts another program that takes a step in the middle of `host`'s.
+    fn start_guest(
         &mut self,
         host: &Program,
         calls: u64,
@@ -173,32 +175,33 @@ impl Walk {
         Ok((process, answered))
     }
 
-    /// Who did not end had no reason to fail: this disk has no faults but its end.
-    fn expect_well(&self, process: &Process, ended: Result<(), Violation>) -> Result<(), Violation> {
+    /// Asserts that a living program had no error: this disk has no faults, only ends.
+    fn expect_no_error(&self, process: &Process, ended: Result<(), Violation>) -> Result<(), Violation> {
         match ended {
-            Err(error) if process.is_alive() => Err(format!("an error on a disk that is well: {error}")),
+            Err(error) if process.is_alive() => Err(format!("an error on a disk that is healthy: {error}")),
             _ => Ok(()),
         }
     }
 
-    /// After an end: the file parses, holds what it may hold, and another program goes on.
+    /// Recovers after an end: the file parses, holds a possible state, and another program
+    /// continues.
     fn recover(&mut self) -> Result<Program, Violation> {
         let settled = if self.machine.power_up(&mut self.random) { Settled::Yes } else { Settled::No };
         let program = self.open()?;
         self.expect_possible(&program, settled, false)?;
         if self.random.one_in(2) {
             for tenant in tenants() {
-                self.go_on(&program, &tenant)?;
+                self.expect_continuation(&program, &tenant)?;
             }
         }
         Ok(program)
     }
 
-    /// What the journals acknowledged is had by whoever asks next, with nothing sent; and a refresh that was under way is no
-    /// obstacle.
-    fn go_on(&mut self, program: &Program, tenant: &Tenant) -> Result<(), Violation> {
+    /// Asserts that the next caller gets the answers in the journals, with nothing sent. A refresh
+    /// that was in progress does not prevent that.
+    fn expect_continuation(&mut self, program: &Program, tenant: &Tenant) -> Result<(), Violation> {
         self.world.lock().begin_step(None);
-        self.world.lock().well = true;
+        self.world.lock().healthy = true;
         let there = known(&program.read(tenant)?);
         let answered = self.world.lock().answered(tenant);
         let before = self.world.lock().requests;
@@ -207,12 +210,12 @@ impl Walk {
             && root(there) != Some(answered)
         {
             match there {
-                None => _ = program.ask(tenant)?,
+                None => _ = program.request_token(tenant)?,
                 Some(_) => _ = program.finish_again(tenant)?,
             }
             let now = known(&program.read(tenant)?);
             let sent = self.world.lock().requests - before;
-            // Only an access token whose life was over in the journal is renewed, at once.
+            // Only an access token that expired in the journal is refreshed, at once.
             let ends_at =
                 self.world.lock().given_at(answered) + i64::try_from(LIFETIME).expect("some seconds");
             let renewals = u64::from(self.clock.now() >= ends_at);
@@ -221,33 +224,38 @@ impl Walk {
             }
         }
         self.clock.advance(i64::try_from(LIFETIME).expect("some seconds"));
-        let mut asked = program.ask(tenant)?;
-        if asked == Asked::Later {
+        let mut result = program.request_token(tenant)?;
+        if result == TokenResult::Later {
             self.clock.advance(A_PAUSE);
-            asked = program.ask(tenant)?;
+            result = program.request_token(tenant)?;
         }
         let mut world = self.world.lock();
-        world.well = false;
+        world.healthy = false;
         world.end_step(true);
-        match (there.or(answered), asked) {
-            (_, Asked::Later) => Err(format!("{tenant} gets no token although the provider is well")),
-            (Some(session), Asked::NoSession) => Err(format!("{tenant} had {session}, and has nothing")),
+        match (there.or(answered), result) {
+            (_, TokenResult::Later) => {
+                Err(format!("{tenant} gets no token although the provider is healthy"))
+            }
+            (Some(session), TokenResult::NoSession) => {
+                Err(format!("{tenant} had {session}, and has nothing"))
+            }
             _ => Ok(()),
         }
     }
 
-    /// Whatever happened, a new sign-in works at once, and its session does.
-    fn nothing_sticks(&mut self, program: &Program) -> Result<(), Violation> {
+    /// Asserts that a new sign-in works at once, whatever happened before, and that its session
+    /// works.
+    fn expect_new_sign_in(&mut self, program: &Program) -> Result<(), Violation> {
         let tenant = self.tenant();
         self.world.lock().begin_step(None);
-        self.world.lock().well = true;
+        self.world.lock().healthy = true;
         if !program.sign_in(&tenant)? {
-            return Err(format!("{tenant} cannot sign in although the provider is well"));
+            return Err(format!("{tenant} cannot sign in although the provider is healthy"));
         }
         self.clock.advance(i64::try_from(LIFETIME).expect("some seconds"));
-        match program.ask(&tenant)? {
-            Asked::Leased(_) => Ok(()),
-            asked => Err(format!("{tenant} has just signed in, and is told {asked:?}")),
+        match program.request_token(&tenant)? {
+            TokenResult::Leased(_) => Ok(()),
+            result => Err(format!("{tenant} has just signed in, and gets {result:?}")),
         }
     }
 
@@ -273,12 +281,12 @@ impl Walk {
             if settled == Settled::Yes {
                 world.settle(&tenant, found);
             }
-            let ours = world.together.iter().flatten().filter(|(of, _)| *of == tenant);
+            let ours = world.shared_write.iter().flatten().filter(|(of, _)| *of == tenant);
             there.extend(ours.map(|(_, known)| found == Some(*known)));
         }
-        self.world.lock().together = None;
+        self.world.lock().shared_write = None;
         if there.contains(&true) && there.contains(&false) {
-            return Err("one write brought a part of what shared it".into());
+            return Err("one write brought only some of its changes".into());
         }
         Ok(())
     }
@@ -308,7 +316,7 @@ impl Walk {
     }
 }
 
-/// About as many calls as such a step makes when nothing is in its way.
+/// Returns about the number of calls that such a step makes without obstacles.
 fn calls(step: Step) -> u64 {
     match step {
         Step::SignIn => 125,

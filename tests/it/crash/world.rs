@@ -1,7 +1,7 @@
-//! What everybody outside the machine knows: the provider, and those who were told that something is done.
+//! The outside of the machine: the provider, and the users who received acknowledgements.
 
-mod persons;
 mod provider;
+mod users;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use threadkey::ids::{Tenant, UnixTime};
 use super::{NOW, walk::Violation};
 use crate::support::random::Random;
 
-/// The world, as programs, machine and walk share it. Its lock is the last one that anybody takes.
+/// The world, shared by programs, machine and walk. Its lock is the last one in every lock order.
 #[derive(Clone)]
 pub(super) struct Shared(Arc<Mutex<World>>);
 
@@ -23,49 +23,50 @@ pub(super) struct World {
     minted: u64,
     /// Whether a refresh token that is presented twice ends its grant.
     strict: bool,
-    /// From now on the provider answers whatever it is asked.
-    pub(super) well: bool,
-    /// The time at which somebody asks the provider.
+    /// From now on the provider answers every request.
+    pub(super) healthy: bool,
+    /// The time of the current request to the provider.
     pub(super) now: UnixTime,
-    /// How many requests came in.
+    /// The number of requests that came in.
     pub(super) requests: u64,
     records: BTreeMap<Tenant, Record>,
     grants: BTreeMap<u64, Granted>,
     codes: BTreeMap<u64, Code>,
-    /// Refresh tokens that the provider may have taken, as far as a client can know, and those that it took.
+    /// Refresh tokens that the provider may have taken, as far as a client can know; and those that
+    /// it took.
     sent: BTreeSet<u64>,
     taken: BTreeSet<u64>,
-    /// Those whose successor was acknowledged: by the journal or by the store.
+    /// Refresh tokens whose successor was acknowledged, by the journal or by the store.
     superseded: BTreeSet<u64>,
-    /// Grants whose answer was in a journal, at one time.
+    /// Grants whose answer was in a journal at some time.
     written: BTreeSet<u64>,
     /// Sign-ins whose grant the provider has ended.
     ended: BTreeSet<u64>,
-    /// What one write brought, if it did.
-    pub(super) together: Option<Vec<(Tenant, u64)>>,
-    /// Of whom two programs are changing the record at once, so that nobody can say which of them was first.
+    /// The sessions that one shared write brings.
+    pub(super) shared_write: Option<Vec<(Tenant, u64)>>,
+    /// The tenant whose record two programs change at once, so that their order is unknown.
     contested: Option<Tenant>,
     violations: Vec<Violation>,
 }
 
 #[derive(Default)]
 struct Record {
-    /// What the store may hold. One state, unless somebody ended in the middle of a change.
+    /// The states that the store may hold: one, unless a program ended in the middle of a change.
     possible: Vec<Option<u64>>,
-    /// The `state` of the link that the person has, and the code that it brought last.
+    /// The `state` of the user's link, and the code that it returned last.
     link: Option<String>,
     code: Option<u64>,
     /// The provider's last answer, until it is in the journal.
     exchanged: Option<Reply>,
     refreshed: Option<Reply>,
-    /// A grant that the sign-in's journal acknowledged, and that nobody was told of.
+    /// A grant that the sign-in's journal acknowledged and no user has been notified of.
     answered: Option<u64>,
-    /// Sign-ins that may still be committed, and the `state` that they are for.
+    /// Sign-ins that may still be committed, and the `state` that each belongs to.
     open: BTreeMap<u64, Option<String>>,
     during: During,
 }
 
-/// What a step did to a tenant.
+/// The effects of one step on a tenant.
 #[derive(Default)]
 struct During {
     before: BTreeSet<Option<u64>>,
@@ -73,10 +74,10 @@ struct During {
     signed_in: bool,
     logged_out: bool,
     logout_begun: bool,
-    /// Somebody gave the sign-in up, or began to.
-    given_up: bool,
+    /// A user cancelled the sign-in, or began to.
+    abandoned: bool,
     refreshed: BTreeSet<u64>,
-    /// Sign-ins that somebody was served of, durable or not.
+    /// Sign-ins whose tokens were served, durable or not.
     seen: BTreeSet<u64>,
     /// The codes that were pasted.
     pasted: BTreeSet<u64>,
@@ -90,7 +91,7 @@ struct Granted {
 
 struct Code {
     tenant: Tenant,
-    /// It may be spent, as far as a client can know.
+    /// The code may be spent, as far as a client can know.
     closed: bool,
     taken: bool,
     sent: u64,
@@ -99,7 +100,7 @@ struct Code {
 #[derive(Clone, Copy)]
 enum Reply {
     Granted(u64),
-    /// The code is not spent, and who learns that may send it again.
+    /// The code is not spent; a client that learns this may send it again.
     Unspent(u64),
 }
 
@@ -112,7 +113,7 @@ impl Shared {
             seed: random.next(),
             minted: 0,
             strict: random.one_in(4),
-            well: false,
+            healthy: false,
             now: NOW,
             requests: 0,
             records: tenants.iter().map(|tenant| (tenant.clone(), empty())).collect(),
@@ -123,7 +124,7 @@ impl Shared {
             superseded: BTreeSet::new(),
             written: BTreeSet::new(),
             ended: BTreeSet::new(),
-            together: None,
+            shared_write: None,
             contested: None,
             violations: Vec::new(),
         })))
@@ -139,7 +140,7 @@ impl Shared {
 impl World {
     pub(super) fn begin_step(&mut self, contested: Option<Tenant>) {
         self.contested = contested;
-        self.together = None;
+        self.shared_write = None;
         let tenants: Vec<_> = self.records.keys().cloned().collect();
         for tenant in tenants {
             let roots: Vec<_> = self.record(&tenant).possible.clone();
@@ -148,25 +149,26 @@ impl World {
         }
     }
 
-    /// After a step, of which every program has told what it has, or has ended: what cannot be any more is struck out. Says
-    /// whether two have told what they made of one record, so that what it is now is what it is for good.
+    /// Removes the impossible states after a step in which every program has reported its results
+    /// or has ended. Returns whether two programs reported results for one record, so that its
+    /// present state is final.
     pub(super) fn end_step(&mut self, all_alive: bool) -> bool {
         let contested = self.contested.take();
-        let mut told = false;
+        let mut reported = false;
         let tenants: Vec<_> = self.records.keys().cloned().collect();
         for tenant in tenants {
             let record = self.record(&tenant);
             let during = std::mem::take(&mut record.during);
             let During {
-                before, sign_ins, signed_in, logged_out, logout_begun, given_up, seen, pasted, ..
+                before, sign_ins, signed_in, logged_out, logout_begun, abandoned, seen, pasted, ..
             } = during;
-            told |= contested.as_ref() == Some(&tenant) && (signed_in || logged_out);
-            let untold =
+            reported |= contested.as_ref() == Some(&tenant) && (signed_in || logged_out);
+            let unreported =
                 |number: &u64| all_alive && !signed_in && sign_ins.contains(number) && !seen.contains(number);
-            if record.answered.as_ref().is_some_and(untold) || (given_up && contested.is_some()) {
+            if record.answered.as_ref().is_some_and(unreported) || (abandoned && contested.is_some()) {
                 record.answered = None;
             }
-            record.open.retain(|number, _| !untold(number));
+            record.open.retain(|number, _| !unreported(number));
             let mut allowed = BTreeSet::new();
             if !signed_in && !logged_out {
                 allowed = before;
@@ -183,18 +185,19 @@ impl World {
             let possible = possible.into_iter().filter(is_allowed).collect();
             self.record(&tenant).possible = possible;
             if !all_alive && pasted.len() > 1 {
-                // One was given up for the other in the journal, by a program that ended before it sent it.
+                // A program put one code in the journal in place of the other, and ended before it
+                // sent it.
                 self.forget_codes_of(&tenant);
             }
         }
-        told && all_alive
+        reported && all_alive
     }
 
     pub(super) fn possible(&mut self, tenant: &Tenant) -> Vec<Option<u64>> {
         self.record(tenant).possible.clone()
     }
 
-    /// The tenant is in this state for good, but for what a journal may still bring.
+    /// Makes this state of the tenant final, except for results that a journal may still bring.
     pub(super) fn settle(&mut self, tenant: &Tenant, found: Option<u64>) {
         let root = found.map(|number| self.root(number));
         let parents: BTreeMap<_, _> =
@@ -215,7 +218,7 @@ impl World {
         record.possible.push(found);
     }
 
-    /// The grant that the sign-in's journal holds, if nobody was told of it.
+    /// Returns the grant in the sign-in's journal that no user has been notified of.
     pub(super) fn answered(&mut self, tenant: &Tenant) -> Option<u64> {
         self.record(tenant).answered
     }

@@ -1,4 +1,4 @@
-//! A person, their program, and a disk that fails.
+//! A user, the program that serves them, and a disk that fails.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,7 +17,7 @@ use threadkey::{
 
 use super::{MINUTE, NOW, disk::Failing};
 use crate::{
-    parts,
+    fixtures,
     support::{
         authserver::{self, AuthServer, Lifetimes},
         browser,
@@ -25,16 +25,16 @@ use crate::{
     },
 };
 
-/// One authorization server and one folder of stores, for all cases with one error.
+/// One authorization server and one folder of stores, for all cases.
 pub(super) struct Rig {
     server: AuthServer,
     folder: tempfile::TempDir,
 }
 
-/// One person with a store of their own, and their program.
+/// One user with a store and a program.
 pub(super) struct Case {
     pub(super) tenant: Tenant,
-    pub(super) who: Principal,
+    pub(super) principal: Principal,
     pub(super) account: String,
     pub(super) clock: Clock,
     pub(super) disk: Failing,
@@ -52,48 +52,50 @@ impl Rig {
     }
 
     pub(super) fn case(&self, number: u64, errno: i32) -> Case {
-        let (who, clock, disk) =
+        let (principal, clock, disk) =
             (Principal::User(Snowflake(1000 + number)), Clock::fixed(NOW), Failing::new(errno));
         let path = self.folder.path().join(number.to_string()).join("auth.json");
         let store = open(Arc::new(disk.clone()), &path, &clock);
         let broker = broker(&self.server, store.clone(), &clock);
-        let (tenant, account) = (Tenant::new(acme(), who), format!("person-{number}"));
-        Case { tenant, who, account, clock, disk, store, broker, server: self.server.clone(), path }
+        let (tenant, account) = (Tenant::new(acme(), principal), format!("user-{number}"));
+        Case { tenant, principal, account, clock, disk, store, broker, server: self.server.clone(), path }
     }
 }
 
 impl Case {
-    /// Lets the N-th call from now fail.
+    /// Makes the N-th call from now fail.
     pub(super) fn fail_at(&self, call: u64) {
         self.disk.arm(call);
     }
 
-    /// Lets all calls fail from the N-th on.
+    /// Makes all calls from the N-th on fail.
     pub(super) fn fail_from(&self, call: u64) {
-        self.disk.goes_on_failing();
+        self.disk.keep_failing();
         self.disk.arm(call);
     }
 
-    pub(super) fn is_well_again(&self) {
-        self.disk.is_well_again();
+    pub(super) fn recover(&self) {
+        self.disk.recover();
     }
 
-    /// What comes of `work` on a disk that goes on failing: it ends, or it is told that what the provider gave cannot be
-    /// saved. Then the disk is well again, and it ends.
-    pub(super) async fn through_it<T: Send + 'static>(
+    /// Runs `work` on a disk that keeps failing, until it ends or reports that the provider's
+    /// answer cannot be saved. Then the disk recovers. Returns the result of `work`.
+    pub(super) async fn run_until_recovery<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> T {
         let mut events = self.broker.events();
         let mut working = tokio::spawn(work);
         let failed = async {
-            while !matches!(events.recv().await.unwrap(), Event::SaveFailed(whose) if whose == self.tenant) {}
+            while !matches!(events.recv().await.unwrap(), Event::SaveFailed(tenant) if tenant == self.tenant)
+            {
+            }
         };
         let ended = tokio::select! {
             ended = &mut working => Some(ended),
             () = failed => None,
         };
-        self.is_well_again();
+        self.recover();
         match ended {
             Some(ended) => ended.unwrap(),
             None => working.await.unwrap(),
@@ -105,11 +107,11 @@ impl Case {
     }
 
     pub(super) async fn finish(&self, callback: &str) -> Result<Finished, FinishError> {
-        self.broker.finish(self.who, None, Pasted::parse(callback).unwrap()).await
+        self.broker.finish(self.principal, None, Pasted::parse(callback).unwrap()).await
     }
 
     pub(super) async fn sign_in(&self) {
-        let started = self.broker.start(&self.tenant, self.who).await.unwrap();
+        let started = self.broker.start(&self.tenant, self.principal).await.unwrap();
         self.finish(&self.callback(&started).await).await.unwrap();
     }
 
@@ -117,43 +119,44 @@ impl Case {
         self.store.read(&self.tenant).await.unwrap().session
     }
 
-    /// What the provider counted for this person.
+    /// Returns the provider's counts for this user.
     pub(super) fn counts(&self) -> Counts {
         self.server.events().of(&self.account)
     }
 
-    /// Nothing was sent, and the session is as it was.
+    /// Asserts that nothing was sent and that the session is unchanged.
     pub(super) async fn expect_untouched(&self, before: &Option<Session>, call: u64) {
         assert_eq!(self.counts().refreshes, 0, "{call}: nothing was sent");
         assert_eq!(self.session().await, *before, "{call}: nothing was lost");
     }
 
-    /// After all tries there was one refresh, and who got a token before has the one that it brought.
-    pub(super) async fn expect_one_refresh(&self, asked: Result<Lease, TokenError>, next: &Lease, call: u64) {
-        if let Ok(asked) = asked {
-            assert_eq!(asked.access_token, next.access_token, "{call}");
+    /// Asserts that all tries together made one refresh, and that a caller with an earlier token
+    /// holds its result.
+    pub(super) async fn expect_one_refresh(&self, first: Result<Lease, TokenError>, next: &Lease, call: u64) {
+        if let Ok(first) = first {
+            assert_eq!(first.access_token, next.access_token, "{call}");
         }
         let counts = self.counts();
-        assert_eq!((counts.refreshes, counts.reuses), (1, 0), "{call}: {:?}", self.disk.struck());
+        assert_eq!((counts.refreshes, counts.reuses), (1, 0), "{call}: {:?}", self.disk.failed_call());
         assert_eq!(self.session().await.unwrap().generation, 2);
     }
 
-    /// After all tries one code was spent, and what it brought serves.
+    /// Asserts that all tries together spent one code, and that its session works.
     pub(super) async fn expect_one_sign_in(&self, call: u64) {
         let counts = self.counts();
-        assert_eq!((counts.sign_ins, counts.reuses), (1, 0), "{call}: {:?}", self.disk.struck());
+        assert_eq!((counts.sign_ins, counts.reuses), (1, 0), "{call}: {:?}", self.disk.failed_call());
         let session = self.session().await.unwrap();
         let lease = self.broker.token(&self.tenant, MINUTE).await.unwrap();
         assert_eq!(lease.access_token, session.access_token);
     }
 
-    /// What a person reads: on which path, and what to do.
-    pub(super) fn expect_told(&self, error: &str, hint: &str) {
-        let (call, path) = self.disk.struck().unwrap();
+    /// Asserts that the error names a path and a remedy.
+    pub(super) fn expect_actionable(&self, error: &str, hint: &str) {
+        let (call, path) = self.disk.failed_call().unwrap();
         let own = self.path.parent().unwrap().to_string_lossy().into_owned();
-        let says_where = error.contains(&own) || error.contains(&*path.to_string_lossy());
-        assert!(says_where, "{call} {}: it does not say where: {error}", path.display());
-        assert!(error.contains(hint), "{call} {}: it does not say what to do: {error}", path.display());
+        let names_path = error.contains(&own) || error.contains(&*path.to_string_lossy());
+        assert!(names_path, "{call} {}: the error names no path: {error}", path.display());
+        assert!(error.contains(hint), "{call} {}: the error names no remedy: {error}", path.display());
     }
 }
 
@@ -162,7 +165,7 @@ fn open(disk: Arc<dyn Disk>, path: &Path, clock: &Clock) -> Arc<dyn Store> {
 }
 
 fn broker(server: &AuthServer, store: Arc<dyn Store>, clock: &Clock) -> Broker {
-    let provider = Provider::new(acme(), parts::settings(server)).unwrap();
+    let provider = Provider::new(acme(), fixtures::settings(server)).unwrap();
     Broker::new(store, Providers::new([provider]), Client::new(clock.clone()).unwrap(), clock.clone())
 }
 

@@ -1,4 +1,4 @@
-//! A disk of which one call fails, or all from one on.
+//! A disk on which one call fails, or all calls from one on.
 
 use std::{
     ffi::OsString,
@@ -17,19 +17,19 @@ use threadkey::sys::{
 };
 use zeroize::Zeroizing;
 
-/// The machine's disk, with one call that fails.
+/// The machine's disk, with a fault.
 #[derive(Clone)]
 pub(super) struct Failing(Arc<Fault>);
 
 struct Fault {
     disk: RealDisk,
     calls: AtomicU64,
-    /// Which call fails; 0 is none.
+    /// The number of the call that fails; 0 is none.
     at: AtomicU64,
     /// Whether all later calls fail too.
-    lasts: AtomicBool,
+    persistent: AtomicBool,
     errno: i32,
-    struck: Mutex<Option<(&'static str, PathBuf)>>,
+    failed_call: Mutex<Option<(&'static str, PathBuf)>>,
 }
 
 struct FailingFile {
@@ -42,12 +42,12 @@ struct FailingFile {
 
 impl Failing {
     pub(super) fn new(errno: i32) -> Self {
-        let (calls, at, struck) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::default());
-        let lasts = AtomicBool::new(false);
-        Self(Arc::new(Fault { disk: RealDisk::new(), calls, at, lasts, errno, struck }))
+        let (calls, at, failed_call) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::default());
+        let persistent = AtomicBool::new(false);
+        Self(Arc::new(Fault { disk: RealDisk::new(), calls, at, persistent, errno, failed_call }))
     }
 
-    /// Counts from now, and fails at this call; at none with 0.
+    /// Counts calls from now, and fails at this one; 0 fails at none.
     pub(super) fn arm(&self, at: u64) {
         self.0.calls.store(0, Ordering::SeqCst);
         self.0.at.store(at, Ordering::SeqCst);
@@ -57,17 +57,17 @@ impl Failing {
         self.0.calls.load(Ordering::SeqCst)
     }
 
-    /// The call that failed, and on what.
-    pub(super) fn struck(&self) -> Option<(&'static str, PathBuf)> {
-        self.0.struck.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns the failed call, and its path.
+    pub(super) fn failed_call(&self) -> Option<(&'static str, PathBuf)> {
+        self.0.failed_call.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// From now on all calls fail that come after one that did.
-    pub(super) fn goes_on_failing(&self) {
-        self.0.lasts.store(true, Ordering::SeqCst);
+    /// Makes all calls after a failed one fail too.
+    pub(super) fn keep_failing(&self) {
+        self.0.persistent.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn is_well_again(&self) {
+    pub(super) fn recover(&self) {
         self.0.at.store(0, Ordering::SeqCst);
     }
 
@@ -79,8 +79,9 @@ impl Failing {
     ) -> io::Result<T> {
         let number = self.0.calls.fetch_add(1, Ordering::SeqCst) + 1;
         let at = self.0.at.load(Ordering::SeqCst);
-        if number == at || (at != 0 && number > at && self.0.lasts.load(Ordering::SeqCst)) {
-            *self.0.struck.lock().unwrap_or_else(PoisonError::into_inner) = Some((call, path.to_owned()));
+        if number == at || (at != 0 && number > at && self.0.persistent.load(Ordering::SeqCst)) {
+            *self.0.failed_call.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((call, path.to_owned()));
             return Err(io::Error::from_raw_os_error(self.0.errno));
         }
         run(&self.0.disk)
@@ -167,7 +168,7 @@ impl DiskFile for FailingFile {
         self.at("try-lock", |file| file.try_lock(mode))
     }
     fn unlock(&self) -> io::Result<()> {
-        // It cannot fail on an open descriptor, and is tried whatever happens.
+        // Unlocking an open descriptor cannot fail, and is tried in every case.
         self.file.unlock()
     }
 }

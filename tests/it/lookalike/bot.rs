@@ -1,4 +1,4 @@
-//! A small bot for these tests: it hands every event to the test, which answers by hand.
+//! A small bot for these tests: it passes every event to the test, which answers by itself.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::support::discord::{Discord, PATIENCE, Request};
 
-/// What the bot heard.
+/// An event that the bot received.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum BotEvent {
     Ready,
     Interaction(Box<Interaction>),
     Message(Box<Message>),
@@ -22,35 +22,35 @@ pub(super) enum Heard {
     Resumed,
 }
 
-struct Ears(mpsc::UnboundedSender<Heard>);
+struct EventForwarder(mpsc::UnboundedSender<BotEvent>);
 
 #[async_trait]
-impl EventHandler for Ears {
+impl EventHandler for EventForwarder {
     async fn ready(&self, _: Context, _: Ready) {
-        let _ = self.0.send(Heard::Ready);
+        let _ = self.0.send(BotEvent::Ready);
     }
 
     async fn interaction_create(&self, _: Context, interaction: Interaction) {
-        let _ = self.0.send(Heard::Interaction(Box::new(interaction)));
+        let _ = self.0.send(BotEvent::Interaction(Box::new(interaction)));
     }
 
     async fn message(&self, _: Context, message: Message) {
-        let _ = self.0.send(Heard::Message(Box::new(message)));
+        let _ = self.0.send(BotEvent::Message(Box::new(message)));
     }
 
     async fn thread_create(&self, _: Context, _: GuildChannel) {
-        let _ = self.0.send(Heard::Thread);
+        let _ = self.0.send(BotEvent::Thread);
     }
 
     async fn resume(&self, _: Context, _: ResumedEvent) {
-        let _ = self.0.send(Heard::Resumed);
+        let _ = self.0.send(BotEvent::Resumed);
     }
 }
 
 /// A bot on the look-alike.
 pub(super) struct Bot {
     pub(super) http: Arc<Http>,
-    heard: Mutex<mpsc::UnboundedReceiver<Heard>>,
+    events: Mutex<mpsc::UnboundedReceiver<BotEvent>>,
     base: String,
     raw: reqwest::Client,
     client: tokio::task::JoinHandle<()>,
@@ -62,7 +62,7 @@ impl Drop for Bot {
     }
 }
 
-/// The definition that these tests register.
+/// The command definitions that these tests register.
 pub(super) fn commands() -> Value {
     json!([
         {"name": "auth", "description": "Signing in", "options": [
@@ -79,18 +79,18 @@ pub(super) fn commands() -> Value {
 }
 
 impl Bot {
-    /// Connects with all that is not privileged, and the message content; registers [`commands`].
+    /// Connects with all unprivileged intents and the message content; registers [`commands`].
     pub(super) async fn start(discord: &Discord) -> Self {
         let intents = GatewayIntents::non_privileged() | GatewayIntents::MESSAGE_CONTENT;
         Self::start_with(discord, intents).await
     }
 
     pub(super) async fn start_with(discord: &Discord, intents: GatewayIntents) -> Self {
-        // serenity's rate limiter forgets the proxy, and would call the real Discord.
+        // serenity's rate limiter ignores the proxy, and would call the real Discord.
         let http = HttpBuilder::new("bot-token").proxy(discord.api_base()).ratelimiter_disabled(true).build();
-        let (send, heard) = mpsc::unbounded_channel();
+        let (send, events) = mpsc::unbounded_channel();
         let mut client = ClientBuilder::new_with_http(http, intents)
-            .event_handler(Ears(send))
+            .event_handler(EventForwarder(send))
             .await
             .expect("a client without a connection yet");
         let http = Arc::clone(&client.http);
@@ -99,46 +99,46 @@ impl Bot {
         });
         let bot = Self {
             http,
-            heard: Mutex::new(heard),
+            events: Mutex::new(events),
             base: discord.api_base(),
             raw: reqwest::Client::new(),
             client,
         };
-        let Heard::Ready = bot.hears().await else { panic!("READY comes first") };
+        let BotEvent::Ready = bot.next_event().await else { panic!("READY comes first") };
         discord.bot_ready().await;
         let done = bot.put(&format!("/applications/{APPLICATION}/commands"), commands()).await;
         assert_eq!(done.0, 200, "{done:?}");
         bot
     }
 
-    /// The next event.
-    pub(super) async fn hears(&self) -> Heard {
-        let mut heard = self.heard.lock().await;
-        tokio::time::timeout(PATIENCE, heard.recv())
+    /// Waits for the next event.
+    pub(super) async fn next_event(&self) -> BotEvent {
+        let mut events = self.events.lock().await;
+        tokio::time::timeout(PATIENCE, events.recv())
             .await
             .expect("an event in time")
             .expect("the client runs")
     }
 
-    /// The next interaction; other events are passed over.
+    /// Waits for the next interaction; drops other events.
     pub(super) async fn interaction(&self) -> Interaction {
         loop {
-            if let Heard::Interaction(interaction) = self.hears().await {
+            if let BotEvent::Interaction(interaction) = self.next_event().await {
                 return *interaction;
             }
         }
     }
 
-    /// The next message.
+    /// Waits for the next message; drops other events.
     pub(super) async fn message(&self) -> Message {
         loop {
-            if let Heard::Message(message) = self.hears().await {
+            if let BotEvent::Message(message) = self.next_event().await {
                 return *message;
             }
         }
     }
 
-    /// Answers an interaction by hand.
+    /// Answers an interaction with this body.
     pub(super) async fn callback(&self, to: &Interaction, body: Value) -> (u16, Value) {
         let path = format!("/interactions/{}/{}/callback", to.id(), to.token());
         self.post(&path, body).await
@@ -176,14 +176,14 @@ impl Bot {
 /// The application's id with the default options.
 pub(super) const APPLICATION: u64 = 1_100_000_000_000_000_001;
 
-/// The requests of one method whose path ends so.
+/// Returns the requests of one method whose path has this end.
 pub(super) fn requests(discord: &Discord, method: &str, end: &str) -> Vec<Request> {
     let mut all = discord.requests();
     all.retain(|request| request.method == method && request.path.ends_with(end));
     all
 }
 
-/// The codes of the violations so far, and a new list.
+/// Takes the violations so far, and returns their codes.
 pub(super) fn codes(discord: &Discord) -> Vec<u32> {
     discord.take_violations().into_iter().map(|violation| violation.code).collect()
 }

@@ -1,4 +1,4 @@
-//! Commands, buttons, modals and threads, the way serenity does them.
+//! Commands, buttons, modals and threads, as serenity uses them.
 
 use serenity::all::{
     ButtonStyle, ChannelId, ChannelType, CreateActionRow, CreateAutocompleteResponse, CreateButton,
@@ -16,7 +16,7 @@ fn ephemeral() -> CreateInteractionResponse {
 }
 
 #[tokio::test]
-async fn a_deferred_command_thinks_and_then_says_what_the_bot_edits_in() {
+async fn a_deferred_command_shows_thinking_and_then_the_bots_edit() {
     let discord = Discord::start(Options::default()).await;
     let guild = discord.guild("team");
     let general = guild.channel("general");
@@ -125,12 +125,12 @@ async fn a_mention_leads_to_a_private_thread_that_only_its_members_see() {
         .await
         .expect("a thread");
     thread.id.add_thread_member(&bot.http, UserId::new(alice.id)).await.expect("alice in it");
-    let mut said = thread
+    let mut posted = thread
         .id
         .send_message(&bot.http, CreateMessage::new().content("thinking about it"))
         .await
-        .expect("said");
-    said.edit(&bot.http, EditMessage::new().content("Hello, Alice.")).await.expect("edited");
+        .expect("sent");
+    posted.edit(&bot.http, EditMessage::new().content("Hello, Alice.")).await.expect("edited");
     let seen = alice.waits_for_threads(&general, 1).await;
     seen[0].wait_for_text("Hello, Alice.").await;
     assert!(seen[0].is_private());
@@ -178,7 +178,7 @@ async fn autocomplete_and_direct_messages_work() {
     assert_eq!(bot.message().await.content, "hi");
     let channel = UserId::new(alice.id).create_dm_channel(&bot.http).await.expect("the DM");
     assert_eq!(channel.id.get(), dm.id);
-    channel.id.say(&bot.http, "hi yourself").await.expect("said");
+    channel.id.say(&bot.http, "hi yourself").await.expect("sent");
     dm.wait_for_text("hi yourself").await;
     discord.assert_no_violations();
     assert_eq!(discord.drift(), [""; 0]);

@@ -2,11 +2,11 @@
 
 use serenity::all::{ClientBuilder, GatewayIntents, HttpBuilder};
 
-use super::bot::{Bot, Heard};
+use super::bot::{Bot, BotEvent};
 use crate::support::discord::{Discord, Forget, Options};
 
 #[tokio::test]
-async fn a_broken_connection_is_resumed_and_what_was_missed_is_replayed() {
+async fn a_broken_connection_is_resumed_and_missed_events_are_replayed() {
     let discord = Discord::start(Options::default()).await;
     let guild = discord.guild("team");
     let general = guild.channel("general");
@@ -26,7 +26,7 @@ async fn an_unknown_session_is_refused_and_the_bot_identifies_anew() {
     let discord = Discord::start(Options::default()).await;
     let bot = Bot::start(&discord).await;
     discord.drop_connection(Forget::Sessions);
-    let Heard::Ready = bot.hears().await else { panic!("a new READY") };
+    let BotEvent::Ready = bot.next_event().await else { panic!("a new READY") };
     assert_eq!(discord.gateway_sessions(), (2, 0));
 }
 

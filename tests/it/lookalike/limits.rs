@@ -26,7 +26,7 @@ async fn scene() -> Scene {
 }
 
 impl Scene {
-    /// Alice types a command; the bot has it in hand.
+    /// Alice types a command; the bot receives it.
     async fn command(&self) -> Interaction {
         self.alice.send_command(&self.general, "auth status", &[]).expect("registered");
         self.bot.interaction().await
@@ -106,7 +106,7 @@ async fn an_interaction_token_ends_after_fifteen_minutes() {
 }
 
 #[tokio::test]
-async fn what_was_answered_publicly_cannot_become_ephemeral() {
+async fn a_public_answer_cannot_become_ephemeral() {
     let scene = scene().await;
     let command = scene.command().await;
     assert_eq!(scene.bot.callback(&command, json!({"type": 5})).await.0, 204);
@@ -118,7 +118,7 @@ async fn what_was_answered_publicly_cannot_become_ephemeral() {
     assert!(!scene.discord.everything_public().contains("secret"));
 }
 
-/// Sends each as a message; all must be refused, and none is posted.
+/// Sends each body as a message; all must be refused, and none is posted.
 async fn all_refused(bodies: Vec<Value>) {
     let scene = scene().await;
     let path = format!("/channels/{}/messages", scene.general.id);

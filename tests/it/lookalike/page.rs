@@ -27,15 +27,15 @@ impl Browser {
         self.http.get(format!("{}{path}", self.base)).send().await.expect("an answer")
     }
 
-    async fn act(&self, deed: Value) -> Value {
+    async fn act(&self, action: Value) -> Value {
         let request = self.http.post(format!("{}/chat/act", self.base));
-        let request = request.header("content-type", "application/json").body(deed.to_string());
+        let request = request.header("content-type", "application/json").body(action.to_string());
         let text = request.send().await.expect("an answer").text().await.expect("a body");
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
     }
 
-    /// The first picture that a person's page gets.
-    async fn picture(&self, person: u64) -> Value {
+    /// Returns the first view that a user's page receives.
+    async fn view(&self, person: u64) -> Value {
         let mut stream = self.get(&format!("/chat/events?person={person}")).await;
         let mut text = String::new();
         let whole = async {
@@ -44,20 +44,20 @@ impl Browser {
                 text.push_str(&String::from_utf8_lossy(&chunk));
             }
         };
-        tokio::time::timeout(PATIENCE, whole).await.expect("a picture in time");
+        tokio::time::timeout(PATIENCE, whole).await.expect("a view in time");
         let data = text.strip_prefix("data: ").expect("a data line").trim();
-        serde_json::from_str(data).expect("a picture")
+        serde_json::from_str(data).expect("a view")
     }
 }
 
-fn texts(picture: &Value) -> Vec<&str> {
-    let channels = picture["channels"].as_array().into_iter().flatten();
+fn texts(view: &Value) -> Vec<&str> {
+    let channels = view["channels"].as_array().into_iter().flatten();
     let messages = channels.flat_map(|c| c["messages"].as_array().into_iter().flatten());
     messages.filter_map(|message| message["text"].as_str()).collect()
 }
 
 #[tokio::test]
-async fn a_person_acts_through_the_page_and_sees_only_what_is_theirs() {
+async fn a_user_acts_through_the_page_and_sees_only_their_own_messages() {
     let discord = Discord::start(Options::default()).await;
     let guild = discord.guild("team");
     let general = guild.channel("general");
@@ -78,16 +78,17 @@ async fn a_person_acts_through_the_page_and_sees_only_what_is_theirs() {
         assert_eq!(bot.callback(&command, json!({"type": 4, "data": data})).await.0, 204);
     });
     assert_eq!(answer, json!({}));
-    let picture = browser.picture(alice.id).await;
-    assert_eq!(texts(&picture), ["For alice."]);
-    assert!(texts(&browser.picture(bob.id).await).is_empty());
+    let view = browser.view(alice.id).await;
+    assert_eq!(texts(&view), ["For alice."]);
+    assert!(texts(&browser.view(bob.id).await).is_empty());
     let before = *discord.changes().borrow();
-    browser.picture(bob.id).await;
+    browser.view(bob.id).await;
     let after = *discord.changes().borrow();
-    assert_eq!(before, after, "a picture that changes something would ask for the next for ever");
+    assert_eq!(before, after, "a view that changes something would request the next one forever");
 
     let message = alice.sees(&general)[0].id.to_string();
-    let press = |who: &str| json!({"person": who, "act": "press", "message": message, "custom_id": "enter"});
+    let press =
+        |user: &str| json!({"person": user, "act": "press", "message": message, "custom_id": "enter"});
     let refused = browser.act(press(&bob.id.to_string())).await;
     assert_eq!(refused["error"], "they do not see this message");
     let (answer, ()) = tokio::join!(browser.act(press(&me)), async {
@@ -123,7 +124,7 @@ async fn the_page_answers_only_to_loopback_names_and_loads_nothing_from_elsewher
 }
 
 #[tokio::test]
-async fn a_panel_stands_on_the_page_and_answers_to_loopback_names_only() {
+async fn a_panel_appears_on_the_page_and_answers_to_loopback_names_only() {
     let discord = Discord::start(Options::default()).await;
     let routes = axum::Router::new().route("/panel", axum::routing::get(async || "of the panel"));
     let panel = page::Panel { html: "<aside>beside the chat</aside>", routes };

@@ -1,9 +1,10 @@
-//! Sign-ins as another account than the session's (adr/0016): how they come, how they leave the store, and what becomes of their
-//! grants at the provider.
+//! Sign-ins as another account than the session's (adr/0016): how they come, how they leave the
+//! store, and how their grants end at the provider.
 //!
-//! One that waits is on the disk beside a session of another account, as its sign-in brought it. It leaves by a choice, by a newer
-//! sign-in, by a logout, or when its time is over; and unless it was chosen, its grant is revoked by whoever took it out, and
-//! somebody is told what came of that. Nothing else is revoked, ever, but what somebody logged out.
+//! A waiting sign-in is on the disk beside a session of another account, unchanged since it came.
+//! It leaves by a choice, by a newer sign-in, by a logout, or at its expiry. Unless it was chosen,
+//! the process that removes it revokes its grant, and reports the result. Nothing else is ever
+//! revoked, except for grants that a user logged out.
 
 use std::collections::BTreeSet;
 
@@ -11,61 +12,61 @@ use threadkey::broker::Revocation;
 
 use super::{
     disk::{CHOICE, Stored},
-    look::Looks,
     reference::{Meaning, Presented, Reference},
+    snapshots::Snapshots,
     steps::{Choice, Named, PROVIDERS, TENANTS},
 };
 
-/// What is known of the sign-ins that waited for a choice, and of revocations.
+/// The record of sign-ins that waited for a choice, and of revocations.
 #[derive(Default)]
 pub(super) struct Choices {
-    /// Each that was seen on the disk: its lineage and its family.
+    /// Each one that was seen on the disk: its lineage and its family.
     pub(super) seen: Vec<(String, usize)>,
-    /// Families that somebody chose in time.
+    /// Families that a user chose in time.
     chosen: BTreeSet<usize>,
-    /// Families that nobody chose, and which may be revoked for that.
+    /// Families that no user chose, and which may be revoked for that reason.
     pub(super) unchosen: BTreeSet<usize>,
-    /// Families that somebody logged out with revocation.
+    /// Families that a user logged out with revocation.
     pub(super) logged_out: BTreeSet<usize>,
-    /// Those that are gone while nobody was told yet what became of their grant, and whether somebody has to be: not where a
-    /// write may have dropped them for their age.
-    pub(super) untold: Vec<(usize, bool)>,
-    /// A broker looks for those whose time is over; whether it is alone with the store.
-    lapsing: Option<Alone>,
-    /// Families in the store of which it is known whose they are, when everything stood still last, and since then.
-    pub(super) stood: BTreeSet<usize>,
+    /// Families that are gone without a report on their grant yet, and whether a report is due: it
+    /// is not where a write may have dropped them for their age.
+    pub(super) unreported: Vec<(usize, bool)>,
+    /// Set while a broker expires choices; whether it is alone with the store.
+    expiring: Option<Alone>,
+    /// Families in the store with a known account, when the system was idle last, and since then.
+    pub(super) present_when_idle: BTreeSet<usize>,
     pub(super) present: BTreeSet<usize>,
 }
 
-/// Whether nobody else writes just now.
+/// Whether no other process writes at the moment.
 pub(super) type Alone = bool;
 
-/// Who signed a tenant in, and who waits to, before something is done about it.
+/// The session of a tenant and the sign-in that candidate, before an action on them.
 #[derive(Clone, Debug)]
-pub(super) struct Standing {
+pub(super) struct SessionAndCandidate {
     pub(super) session: Option<Stored>,
     pub(super) candidate: Option<Stored>,
 }
 
-// === impl Reference: what is on the disk ===
+// === impl Reference: checks of the disk ===
 
 impl Reference {
     pub(super) fn family(&self, stored: &Stored) -> Option<usize> {
         self.by_access.get(&stored.access).map(|issue| self.issues[*issue].family)
     }
 
-    /// Whether this is what is known of whose login it is.
-    pub(super) fn is_named(&self, family: usize, account: Option<&String>) -> bool {
+    /// Whether this is the known account of the family.
+    pub(super) fn is_known_account(&self, family: usize, account: Option<&String>) -> bool {
         let family = &self.families[family];
         account.map_or(family.nameless, |account| *account == family.account)
     }
 
-    /// Whether this family's sign-in waits, or was dropped: nothing of it may be used.
+    /// Whether this family's sign-in waits or was dropped, so that nothing of it may be used.
     pub(super) fn was_not_chosen(&self, family: usize) -> bool {
         self.choices.seen.iter().any(|(_, seen)| *seen == family) && !self.choices.chosen.contains(&family)
     }
 
-    /// Whether an exchange of a code for this tenant is under way, or was when a process died.
+    /// Whether an exchange of a code for this tenant is in progress, or was when a process died.
     pub(super) fn is_exchanging(&self, tenant: usize) -> bool {
         let code = |presented: &Presented| matches!(presented, Presented::Code(_));
         self.requests
@@ -74,42 +75,49 @@ impl Reference {
     }
 
     pub(super) fn can_be_chosen(&self, candidate: &Stored) -> bool {
-        self.nows.iter().any(|now| candidate.can_be_chosen(*now))
+        self.times.iter().any(|now| candidate.can_be_chosen(*now))
     }
 
-    /// Whether the sign-in that waited has been chosen since the last look: it is the session then, just as it was.
-    pub(super) fn check_switched(&mut self, looks: &Looks<'_>) -> bool {
-        let (Some(waited), Some(now)) = (looks.waited, looks.now) else { return false };
+    /// Whether the waiting sign-in has been chosen since the last observation. Then it is the
+    /// session, unchanged.
+    pub(super) fn check_switched(&mut self, snapshots: &Snapshots<'_>) -> bool {
+        let (Some(candidate_before), Some(now)) = (snapshots.candidate_before, snapshots.now) else {
+            return false;
+        };
         let chosen = (Choice::Switch, now.lineage.clone());
-        if waited.lineage != now.lineage || self.tenants[looks.tenant].choosing.as_ref() != Some(&chosen) {
+        if candidate_before.lineage != now.lineage
+            || self.tenants[snapshots.tenant].choosing.as_ref() != Some(&chosen)
+        {
             return false;
         }
-        if waited != now {
-            self.broken(format!("adr/0016: {waited:?} was chosen, and became {now:?}"));
+        if candidate_before != now {
+            self.violate(format!("adr/0016: {candidate_before:?} was chosen, and became {now:?}"));
         }
         if !self.can_be_chosen(now) {
-            self.broken(format!("adr/0016: chosen at {:?}, when its time was over: {now:?}", self.nows));
+            self.violate(format!("adr/0016: chosen at {:?}, after its expiry: {now:?}", self.times));
         }
         true
     }
 
-    /// A session of a sign-in that was not the session's before: nobody had to choose it.
-    pub(super) fn check_replacement(&mut self, looks: &Looks<'_>, switched: bool) {
-        let Some(now) = looks.now.filter(|_| !switched) else { return };
+    /// Checks a session that came from a new sign-in: no user had to choose it.
+    pub(super) fn check_replacement(&mut self, snapshots: &Snapshots<'_>, switched: bool) {
+        let Some(now) = snapshots.now.filter(|_| !switched) else { return };
         if self.choices.seen.iter().any(|(lineage, _)| *lineage == now.lineage) {
-            return self.broken(format!("adr/0016: the session is a sign-in that nobody chose: {now:?}"));
+            return self.violate(format!("adr/0016: the session is a sign-in that no user chose: {now:?}"));
         }
-        let Some(before) = looks.before else { return };
-        let goes_on = self.tenants[looks.tenant].logging_out.is_none() && !self.had_a_verdict(before);
-        // Nobody can compare what has no name; but it has to be asked for before.
-        let asked = PROVIDERS[TENANTS[looks.tenant].0].userinfo && !self.was_orphaned(looks.tenant);
+        let Some(before) = snapshots.before else { return };
+        let is_live = self.tenants[snapshots.tenant].logging_out.is_none() && !self.had_a_verdict(before);
+        // A session without an account cannot be compared; but the account has to be requested
+        // before.
+        let requested =
+            PROVIDERS[TENANTS[snapshots.tenant].0].userinfo && !self.was_orphaned(snapshots.tenant);
         let other = match (&before.account, &now.account) {
             (Some(before), Some(now)) => before != now,
-            (Some(_), None) => asked,
+            (Some(_), None) => requested,
             (None, _) => false,
         };
-        if goes_on && other {
-            self.broken(format!("adr/0016: {before:?} went on, and nobody chose {now:?} in its place"));
+        if is_live && other {
+            self.violate(format!("adr/0016: {before:?} was live, and no user chose {now:?} in its place"));
         }
     }
 
@@ -132,94 +140,113 @@ impl Reference {
         })
     }
 
-    pub(super) fn compare_candidate(&mut self, looks: &Looks<'_>) {
+    pub(super) fn compare_candidate(&mut self, snapshots: &Snapshots<'_>) {
         let lineage = |stored: &Stored| stored.lineage.clone();
-        let stays = looks.waited.map(lineage) == looks.waits.map(lineage);
-        if stays && looks.waited != looks.waits {
-            self.broken(format!("adr/0016: what waits changed: {:?} to {:?}", looks.waited, looks.waits));
+        let stays = snapshots.candidate_before.map(lineage) == snapshots.candidate.map(lineage);
+        if stays && snapshots.candidate_before != snapshots.candidate {
+            self.violate(format!(
+                "adr/0016: the waiting sign-in changed: {:?} to {:?}",
+                snapshots.candidate_before, snapshots.candidate
+            ));
         }
-        if stays && looks.waits.is_some() && looks.before.map(lineage) != looks.now.map(lineage) {
-            let now = looks.now;
-            self.broken(format!("adr/0016: {:?} still waits, and somebody signed in: {now:?}", looks.waits));
+        if stays
+            && snapshots.candidate.is_some()
+            && snapshots.before.map(lineage) != snapshots.now.map(lineage)
+        {
+            let now = snapshots.now;
+            self.violate(format!(
+                "adr/0016: {:?} still waits after a new sign-in: {now:?}",
+                snapshots.candidate
+            ));
         }
-        if let Some(waited) = looks.waited.filter(|_| !stays) {
-            self.left(looks, waited);
+        if let Some(candidate_before) = snapshots.candidate_before.filter(|_| !stays) {
+            self.check_candidate_gone(snapshots, candidate_before);
         }
-        if let Some(waits) = looks.waits {
+        if let Some(candidate) = snapshots.candidate {
             if !stays {
-                self.check_new_candidate(looks, waits);
+                self.check_new_candidate(snapshots, candidate);
             }
-            let account = looks.now.and_then(|now| now.account.as_ref());
-            if account.is_none() || waits.account.is_none() || account == waits.account.as_ref() {
-                let now = looks.now;
-                self.broken(format!("adr/0016: a choice between {now:?} and {waits:?}"));
+            let account = snapshots.now.and_then(|now| now.account.as_ref());
+            if account.is_none() || candidate.account.is_none() || account == candidate.account.as_ref() {
+                let now = snapshots.now;
+                self.violate(format!("adr/0016: a choice between {now:?} and {candidate:?}"));
             }
         }
-        let named = [looks.now, looks.waits].into_iter().flatten().filter(|stored| stored.account.is_some());
+        let named = [snapshots.now, snapshots.candidate]
+            .into_iter()
+            .flatten()
+            .filter(|stored| stored.account.is_some());
         let families: Vec<_> = named.filter_map(|stored| self.family(stored)).collect();
         self.choices.present.extend(families);
     }
 
-    fn check_new_candidate(&mut self, looks: &Looks<'_>, waits: &Stored) {
-        self.check_grant(looks.tenant, waits);
-        if !self.may_have_changed(looks.tenant) {
-            self.broken(format!("adr/0016: nobody signed in, and there waits {waits:?}"));
+    fn check_new_candidate(&mut self, snapshots: &Snapshots<'_>, candidate: &Stored) {
+        self.check_grant(snapshots.tenant, candidate);
+        if !self.may_have_changed(snapshots.tenant) {
+            self.violate(format!("adr/0016: {candidate:?} waits without a sign-in"));
         }
-        let Stored { generation, rejected, retry, ended, .. } = waits;
+        let Stored { generation, rejected, retry, ended, .. } = candidate;
         if (*generation, rejected, retry, ended) != (1, &None, &None, &None) {
-            self.broken(format!("adr/0016: what waits was used: {waits:?}"));
+            self.violate(format!("adr/0016: the waiting sign-in was used: {candidate:?}"));
         }
-        if let (Some(before), Some(now)) = (looks.before, looks.now)
+        if let (Some(before), Some(now)) = (snapshots.before, snapshots.now)
             && before.same(now)
             && before.ended.is_some()
         {
-            self.broken(format!("adr/0016: {waits:?} waits for a choice against an ended session"));
+            self.violate(format!("adr/0016: {candidate:?} waits for a choice against an ended session"));
         }
-        let Some(family) = self.family(waits) else { return };
-        let is = |(lineage, of): &(String, usize)| *lineage == waits.lineage || *of == family;
+        let Some(family) = self.family(candidate) else { return };
+        let is = |(lineage, of): &(String, usize)| *lineage == candidate.lineage || *of == family;
         if self.choices.seen.iter().any(is) || self.lineages.iter().any(is) {
-            self.broken(format!("promise 5: a sign-in that was gone waits for a choice: {waits:?}"));
+            self.violate(format!("promise 5: a sign-in that was gone waits for a choice: {candidate:?}"));
         }
-        self.choices.seen.push((waits.lineage.clone(), family));
+        self.choices.seen.push((candidate.lineage.clone(), family));
     }
 
-    /// What waited waits no more.
-    fn left(&mut self, looks: &Looks<'_>, waited: &Stored) {
-        let Some(family) = self.family(waited) else { return };
-        if looks.now.is_some_and(|now| now.lineage == waited.lineage) {
+    /// Checks that a waiting sign-in that is gone had a reason to go.
+    fn check_candidate_gone(&mut self, snapshots: &Snapshots<'_>, candidate_before: &Stored) {
+        let Some(family) = self.family(candidate_before) else { return };
+        if snapshots.now.is_some_and(|now| now.lineage == candidate_before.lineage) {
             return;
         }
-        let tenancy = &self.tenants[looks.tenant];
-        let (kept, logging_out) = ((Choice::Keep, waited.lineage.clone()), tenancy.logging_out);
+        let tenancy = &self.tenants[snapshots.tenant];
+        let (kept, logging_out) = ((Choice::Keep, candidate_before.lineage.clone()), tenancy.logging_out);
         let kept = tenancy.choosing.as_ref() == Some(&kept);
-        let swept = self.nows.iter().any(|now| waited.may_be_swept(*now));
-        let over = self.nows.iter().any(|now| !waited.can_be_chosen(*now));
-        let lapsed = over && self.choices.lapsing.is_some_and(|alone| alone || !swept);
-        let changed = self.may_have_changed(looks.tenant);
-        let owed = kept || lapsed || (changed && !swept);
+        let swept = self.times.iter().any(|now| candidate_before.may_be_swept(*now));
+        let over = self.times.iter().any(|now| !candidate_before.can_be_chosen(*now));
+        let expired = over && self.choices.expiring.is_some_and(|alone| alone || !swept);
+        let changed = self.may_have_changed(snapshots.tenant);
+        let owed = kept || expired || (changed && !swept);
         if !owed && !swept {
-            self.broken(format!("adr/0016: nobody decided, and it waits no more: {waited:?}"));
+            self.violate(format!(
+                "adr/0016: a waiting sign-in is gone without a decision: {candidate_before:?}"
+            ));
         }
-        self.choices.untold.push((family, owed));
-        if logging_out != Some(Revocation::Keep) || self.is_exchanging(looks.tenant) {
+        self.choices.unreported.push((family, owed));
+        if logging_out != Some(Revocation::Keep) || self.is_exchanging(snapshots.tenant) {
             self.choices.unchosen.insert(family);
         }
     }
 }
 
-// === impl Reference: what is done ===
+// === impl Reference: actions ===
 
 impl Reference {
-    pub(super) fn standing(&mut self, tenant: usize) -> Standing {
-        self.look();
+    pub(super) fn session_and_candidate(&mut self, tenant: usize) -> SessionAndCandidate {
+        self.observe();
         let tenancy = &self.tenants[tenant];
-        Standing { session: tenancy.stored.clone(), candidate: tenancy.candidate.clone() }
+        SessionAndCandidate { session: tenancy.stored.clone(), candidate: tenancy.candidate.clone() }
     }
 
-    /// Somebody chooses.
-    pub(super) fn chooses(&mut self, tenant: usize, choice: Choice, lineage: &str) -> Standing {
-        let standing = self.standing(tenant);
-        let named = standing.candidate.as_ref().filter(|candidate| candidate.lineage == lineage);
+    /// Records the start of a choice.
+    pub(super) fn begin_choice(
+        &mut self,
+        tenant: usize,
+        choice: Choice,
+        lineage: &str,
+    ) -> SessionAndCandidate {
+        let session_and_candidate = self.session_and_candidate(tenant);
+        let named = session_and_candidate.candidate.as_ref().filter(|candidate| candidate.lineage == lineage);
         if let Some(candidate) = named.filter(|candidate| self.can_be_chosen(candidate))
             && choice == Choice::Switch
         {
@@ -228,41 +255,46 @@ impl Reference {
         }
         self.tenants[tenant].switches += u64::from(choice == Choice::Switch);
         self.tenants[tenant].choosing = Some((choice, lineage.to_owned()));
-        standing
+        session_and_candidate
     }
 
-    /// A broker looks for sign-ins whose time is over, or has looked.
-    pub(super) fn lapses(&mut self, alone: Option<Alone>) {
-        self.look();
-        self.choices.lapsing = alone;
+    /// Marks that a broker starts to expire choices, or has finished.
+    pub(super) fn set_expiring(&mut self, alone: Option<Alone>) {
+        self.observe();
+        self.choices.expiring = alone;
     }
 
-    /// After a look of a broker: none waits whose time is over, and it comes back when the next one's is.
-    pub(super) fn check_lapsed(&mut self, alone: Alone, next: Option<i64>) {
+    /// Checks a broker's expiry of choices: none is left that has expired, and the broker returns
+    /// when the next one expires.
+    pub(super) fn check_expired_choices(&mut self, alone: Alone, next: Option<i64>) {
         let now = self.clock.now();
         let waiting = self.tenants.iter().filter_map(|tenancy| tenancy.candidate.as_ref());
         let ends: Vec<_> =
-            waiting.map(|waits| (waits.can_be_chosen(now), waits.issued_at + CHOICE)).collect();
+            waiting.map(|candidate| (candidate.can_be_chosen(now), candidate.issued_at + CHOICE)).collect();
         let first = ends.iter().map(|(_, end)| *end).min();
         if alone && (next != first || ends.iter().any(|(in_time, _)| !in_time)) {
-            self.broken(format!("adr/0016: a broker looked at {now}, and again at {next:?}: {ends:?}"));
+            self.violate(format!(
+                "adr/0016: a broker expired choices at {now}, and returns at {next:?}: {ends:?}"
+            ));
         }
     }
 
-    /// The lineage that somebody names who chooses.
+    /// Returns the lineage that a choice names.
     pub(super) fn named(&self, tenant: usize, named: Named) -> Option<String> {
-        let waits =
-            |tenant: usize| self.tenants[tenant].candidate.as_ref().map(|waits| waits.lineage.clone());
+        let candidate = |tenant: usize| {
+            self.tenants[tenant].candidate.as_ref().map(|candidate| candidate.lineage.clone())
+        };
         match named {
-            Named::Waiting => waits(tenant),
+            Named::Waiting => candidate(tenant),
             Named::Before => {
-                let waits = waits(tenant);
+                let candidate = candidate(tenant);
                 let of_tenant = |(_, family): &&(String, usize)| self.families[*family].tenant == tenant;
                 let mut gone = self.choices.seen.iter().rev().chain(&self.lineages).filter(of_tenant);
-                gone.find(|(lineage, _)| Some(lineage) != waits.as_ref()).map(|(lineage, _)| lineage.clone())
+                gone.find(|(lineage, _)| Some(lineage) != candidate.as_ref())
+                    .map(|(lineage, _)| lineage.clone())
             }
             Named::Session => self.tenants[tenant].stored.as_ref().map(|stored| stored.lineage.clone()),
-            Named::Elsewhere => waits((tenant + 1) % TENANTS.len()),
+            Named::Elsewhere => candidate((tenant + 1) % TENANTS.len()),
         }
     }
 }

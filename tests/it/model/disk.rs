@@ -1,5 +1,5 @@
-//! What the store's file holds, read as any other program would: as JSON, from the disk.
-#![expect(clippy::disallowed_methods, reason = "the test's own look at the file is not the program's")]
+//! The content of the store's file, read as any other program would: as JSON, from the disk.
+#![expect(clippy::disallowed_methods, reason = "the test's own read of the file is not the program's")]
 
 use std::{
     io::ErrorKind,
@@ -10,8 +10,8 @@ use std::{
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// The fields of a session that the format knows. Written out once more and not taken from the program: a field that it forgot, or
-/// took for its own, has to show here.
+/// The fields of a session that the format knows. They are repeated here and not taken from the
+/// program, so that a field that the program forgets or claims shows.
 const KNOWN: [&str; 16] = [
     "access_token",
     "refresh_token",
@@ -31,7 +31,7 @@ const KNOWN: [&str; 16] = [
     "ended",
 ];
 
-/// How long a sign-in as another account can be chosen, in seconds.
+/// The time in which a sign-in as another account can be chosen, in seconds.
 pub(super) const CHOICE: i64 = 15 * 60;
 
 /// The mark of another program.
@@ -50,11 +50,11 @@ pub(super) struct Stored {
     pub(super) lineage: String,
     pub(super) generation: u64,
     pub(super) account: Option<String>,
-    /// Fingerprint and time.
+    /// The fingerprint and the time.
     pub(super) rejected: Option<(String, i64)>,
-    /// The word.
+    /// The code.
     pub(super) retry: Option<String>,
-    /// The word and the fingerprint.
+    /// The code and the fingerprint.
     pub(super) ended: Option<(String, String)>,
     /// The fields that the format does not know.
     pub(super) unknown: Map<String, Value>,
@@ -82,7 +82,7 @@ impl Disk {
         self.stored("sessions", tenant)
     }
 
-    /// The sign-in as another account that waits for a choice.
+    /// Returns the sign-in as another account that waits for a choice.
     pub(super) fn candidate(&self, tenant: &str) -> Option<Stored> {
         self.stored("candidates", tenant)
     }
@@ -112,18 +112,18 @@ impl Disk {
         })
     }
 
-    /// The sign-in under way: its `state`, and all of it.
+    /// Returns the pending sign-in: its `state`, and the whole entry.
     pub(super) fn pending(&self, tenant: &str) -> Option<(&str, &Value)> {
         let pending = self.0["pending"].get(tenant)?;
         Some((pending["state"].as_str().unwrap_or_default(), pending))
     }
 
-    /// What another program wrote beside everything that is ours.
+    /// Returns the entries of another program beside our own.
     pub(super) fn planted(&self) -> [&Value; 3] {
         [&self.0[MARK], &self.0["sessions"]["acme/team:x"], &self.0["clients"][MARK]]
     }
 
-    /// Another program writes fields of its own at every level, as `number`.
+    /// Writes another program's fields at every level, marked with `number`.
     pub(super) fn plant(mut self, path: &Path, number: usize) {
         let mark = json!({ "number": number, "list": [1, {"deep": null}] });
         for part in ["sessions", "pending", "candidates"] {
@@ -142,7 +142,7 @@ impl Disk {
     }
 }
 
-/// In place of the old file, as the protocol has it. Nobody else writes just then.
+/// Replaces the old file as the protocol requires. No other process writes at that time.
 fn write(path: &Path, text: &str) {
     use std::io::Write as _;
     let new = path.with_extension("planted");
@@ -151,7 +151,7 @@ fn write(path: &Path, text: &str) {
     std::fs::rename(&new, path).unwrap();
 }
 
-/// The text of a tenant's journal.
+/// Returns the text of a tenant's journal.
 pub(super) fn journal(store: &Path, tenant: &str) -> String {
     let name = tenant.replace('/', "%2F").replace(':', "%3A");
     let mut folder = store.as_os_str().to_owned();
@@ -168,28 +168,29 @@ impl Stored {
         self.rejected.as_ref().is_some_and(|(of, _)| *of == fingerprint(&self.access))
     }
 
-    /// Whether the access token works, as far as anybody knows.
+    /// Whether the access token works, as far as a client can know.
     pub(super) fn usable(&self, now: i64) -> bool {
         now < self.expires_at && !self.is_rejected()
     }
 
-    /// Whether it serves somebody who wants it to live for so long; at most half of its life counts.
+    /// Whether it serves a caller that wants this remaining life; at most half of its life counts.
     pub(super) fn fresh(&self, now: i64, min_ttl: i64) -> bool {
         self.usable(now) && self.expires_at - now >= min_ttl.min((self.expires_at - self.issued_at) / 2)
     }
 
-    /// Of a candidate: whether it can be chosen, in the quarter of an hour from its sign-in on. From further ahead than that it
-    /// comes from another time.
+    /// Whether this candidate can be chosen: within a quarter of an hour from its sign-in. A
+    /// candidate from further in the future comes from a clock that was wrong.
     pub(super) fn can_be_chosen(&self, now: i64) -> bool {
         now < self.issued_at + CHOICE && self.issued_at <= now + CHOICE
     }
 
-    /// Of a candidate: whether any write may drop it, ten minutes after it could last be chosen.
+    /// Whether any write may drop this candidate: from ten minutes after its last chance to be
+    /// chosen.
     pub(super) fn may_be_swept(&self, now: i64) -> bool {
         now >= self.issued_at + CHOICE + 600 || self.issued_at > now + CHOICE
     }
 
-    /// Whether this is the state that the other one is.
+    /// Whether both are the same revision.
     pub(super) fn same(&self, other: &Self) -> bool {
         self.lineage == other.lineage && self.generation == other.generation
     }

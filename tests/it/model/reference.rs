@@ -1,7 +1,8 @@
-//! The reference: what was issued to whom, what was sent and what came of it, what was seen on the disk, who did what.
-//!
-//! It learns from the providers at the moment of each request, from the disk at each look, and from the steps; it never asks
-//! the code under test. What breaks a promise is noted with the promise's number, and fails the run after the step.
+//! The reference: every issued token and its owner, every request and its answer, every observation
+//! of the disk, and every action.
+//! It learns from the providers at the moment of each request, from the disk at each observation,
+//! and from the steps; it never asks the code under test. A broken promise is recorded with its
+//! number, and fails the run after the step.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,40 +23,42 @@ use crate::support::authserver::{Decided, Reply};
 /// Shared by the driver, the callers and the providers.
 pub(super) type Shared = Arc<Mutex<Reference>>;
 
-/// For which tenant and as whom somebody signed in: a code, and then all that descends from it.
+/// The tenant and the account of one sign-in: first a code, and then every token that descends from
+/// it.
 #[derive(Clone, Debug)]
 pub(super) struct Family {
     pub(super) tenant: usize,
-    /// As the provider names it to the client.
+    /// The account's name as the provider gives it to the client.
     pub(super) account: String,
-    /// The answer to the code did not say so.
+    /// Whether the answer to the code left the account out.
     pub(super) nameless: bool,
 }
 
-/// A pair of tokens that a provider gave out.
+/// A pair of tokens that a provider issued.
 pub(super) struct Issue {
     pub(super) family: usize,
     pub(super) access: String,
-    /// The refresh token that is good after it.
+    /// The refresh token that is valid after this answer.
     pub(super) refresh: String,
 }
 
-/// What an answer means, by RFC 6749 and the rules of HTTP.
+/// The meaning of an answer, by RFC 6749 and the rules of HTTP.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Meaning {
     Granted,
-    /// With the seconds of `Retry-After`.
+    /// Carries the seconds of `Retry-After`.
     Unspent(Option<i64>),
     Ambiguous,
     Verdict,
     Misconfigured,
 }
 
-/// What a request presented.
+/// The secret that a request presented.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Presented {
     Code(String),
-    /// The refresh token, and the access token that was to be replaced, where the store told it.
+    /// The refresh token, and the stored access token that it was to replace, where the store had
+    /// one.
     Refresh(String, Option<String>),
 }
 
@@ -66,45 +69,45 @@ pub(super) struct Request {
     pub(super) seq: u64,
     pub(super) tenant: usize,
     pub(super) presented: Presented,
-    /// The repetition that a provider's grace allows.
+    /// Whether this is the repetition that a provider's grace allows.
     pub(super) repeated: bool,
     pub(super) meaning: Option<Meaning>,
     pub(super) issue: Option<usize>,
-    /// What the clock showed around the time of the answer.
+    /// The clock's values around the time of the answer.
     pub(super) answered: Option<Vec<i64>>,
-    /// Everything stood still since.
+    /// Whether the system has been idle since.
     pub(super) settled: bool,
-    /// Its sender may have died before it was settled.
+    /// Whether its sender may have died before the request was settled.
     pub(super) orphan: bool,
 }
 
 #[derive(Default)]
 pub(super) struct Tenancy {
-    /// As of the last look.
+    /// As of the last observation.
     pub(super) stored: Option<Stored>,
     pub(super) candidate: Option<Stored>,
     pub(super) pending: Option<(String, Value)>,
-    /// Sign-ins and logouts, from their beginning.
+    /// The number of sign-ins and logouts, counted from their start.
     pub(super) changes: u64,
-    pub(super) changes_looked: u64,
-    /// Of those, the ones that may still be under way.
+    pub(super) changes_observed: u64,
+    /// Whether some of these changes may still be in progress.
     pub(super) changing: bool,
-    /// The logout that is under way.
+    /// The logout in progress.
     pub(super) logging_out: Option<Revocation>,
-    /// Choices against the session, from their beginning.
+    /// The number of choices against the session, counted from their start.
     pub(super) switches: u64,
-    /// The choice that is being made, and the lineage that it names.
+    /// The choice in progress, and the lineage that it names.
     pub(super) choosing: Option<(Choice, String)>,
     /// Access tokens that a resource refused.
     pub(super) reported: BTreeSet<String>,
-    pub(super) told_ended: usize,
+    pub(super) ended_events: usize,
 }
 
 pub(super) struct Reference {
     pub(super) store: PathBuf,
     pub(super) clock: Clock,
-    /// What the clock showed since everything stood still.
-    pub(super) nows: Vec<i64>,
+    /// The clock's values since the system was idle.
+    pub(super) times: Vec<i64>,
     pub(super) codes: BTreeMap<String, Family>,
     pub(super) families: Vec<Family>,
     pub(super) issues: Vec<Issue>,
@@ -112,19 +115,20 @@ pub(super) struct Reference {
     pub(super) by_refresh: BTreeMap<String, usize>,
     pub(super) requests: Vec<Request>,
     pub(super) tenants: Vec<Tenancy>,
-    /// Each lineage that was seen on the disk, and its family, in that order.
+    /// Each lineage that was seen on the disk, and its family, in order of appearance.
     pub(super) lineages: Vec<(String, usize)>,
     /// Access tokens that were seen on the disk.
     pub(super) durable: BTreeSet<String>,
     pub(super) choices: Choices,
     pub(super) revoked: BTreeSet<usize>,
-    /// Refresh tokens that a dead process had written down as being spent; perhaps they never left.
+    /// Refresh tokens that a dead process had journalled as being spent; they may never have been
+    /// sent.
     pub(super) left_behind: BTreeSet<String>,
-    /// Codes, and such refresh tokens, that may still come in although their sender is dead.
+    /// Codes, and refresh tokens of that kind, that may still arrive although their sender is dead.
     pub(super) late: BTreeSet<String>,
     pub(super) planted: [Value; 3],
     pub(super) secrets: BTreeSet<String>,
-    words: Vec<(&'static str, String)>,
+    texts: Vec<(&'static str, String)>,
     pub(super) violations: Vec<String>,
 }
 
@@ -132,14 +136,15 @@ pub(super) fn lock(shared: &Shared) -> MutexGuard<'_, Reference> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What `reply` to a request that was decided so means to who sent it.
+/// Returns the meaning of `reply` for the sender of a request that was decided in this way.
 fn meaning(reply: &Reply, decided: Option<&Decided>) -> Meaning {
     let by_body = |status: u16, body: &Value| {
         let text = body.to_string();
-        let says = |words: &[&str]| words.iter().any(|word| text.contains(&format!("\"{word}\"")));
-        if says(&["invalid_grant", "refresh_token_reused", "token_expired", "bad_refresh_token"]) {
+        let contains_any = |codes: &[&str]| codes.iter().any(|code| text.contains(&format!("\"{code}\"")));
+        if contains_any(&["invalid_grant", "refresh_token_reused", "token_expired", "bad_refresh_token"]) {
             Meaning::Verdict
-        } else if says(&["invalid_client", "unauthorized_client", "invalid_scope", "invalid_request"]) {
+        } else if contains_any(&["invalid_client", "unauthorized_client", "invalid_scope", "invalid_request"])
+        {
             Meaning::Misconfigured
         } else if body.get("access_token").is_some() {
             Meaning::Granted
@@ -169,7 +174,7 @@ fn meaning(reply: &Reply, decided: Option<&Decided>) -> Meaning {
     }
 }
 
-/// Whether this takes away the account.
+/// Whether this edit removes the account.
 fn is_nameless(edit: fn(&mut Value)) -> bool {
     let mut body = json!({ "id_token": "" });
     edit(&mut body);
@@ -182,7 +187,7 @@ impl Reference {
     pub(super) fn new(store: PathBuf, clock: Clock) -> Self {
         Self {
             store,
-            nows: vec![clock.now()],
+            times: vec![clock.now()],
             clock,
             codes: BTreeMap::new(),
             families: Vec::new(),
@@ -199,16 +204,16 @@ impl Reference {
             late: BTreeSet::new(),
             planted: Default::default(),
             secrets: BTreeSet::new(),
-            words: Vec::new(),
+            texts: Vec::new(),
             violations: Vec::new(),
         }
     }
 
-    pub(super) fn broken(&mut self, what: impl Into<String>) {
-        self.violations.push(what.into());
+    pub(super) fn violate(&mut self, violation: impl Into<String>) {
+        self.violations.push(violation.into());
     }
 
-    /// A provider has decided on a request.
+    /// Records the provider's decision on a request.
     pub(super) fn decided(&mut self, provider: usize, seq: u64, reply: &Reply, decided: Option<&Decided>) {
         let meaning = meaning(reply, decided);
         let Some(index) = self.request(provider, seq) else { return };
@@ -219,7 +224,7 @@ impl Reference {
         (request.meaning, request.issue) = (Some(meaning), issue);
     }
 
-    /// Books a new pair of tokens.
+    /// Records a new pair of tokens.
     fn issued(&mut self, request: usize, body: &Value, nameless: bool) -> Option<usize> {
         let access = body["access_token"].as_str()?.to_owned();
         let refresh = body["refresh_token"].as_str();
@@ -237,11 +242,11 @@ impl Reference {
         Some(self.issues.len() - 1)
     }
 
-    /// An answer goes out.
+    /// Records that an answer is sent.
     pub(super) fn answering(&mut self, provider: usize, seq: u64) {
-        let nows = self.nows.clone();
+        let times = self.times.clone();
         if let Some(index) = self.request(provider, seq) {
-            self.requests[index].answered = Some(nows);
+            self.requests[index].answered = Some(times);
         }
     }
 
@@ -249,15 +254,15 @@ impl Reference {
         self.requests.iter().position(|request| request.provider == provider && request.seq == seq)
     }
 
-    /// The clock was set.
+    /// Records a new time of the clock.
     pub(super) fn clock_stepped(&mut self) {
-        self.nows.push(self.clock.now());
+        self.times.push(self.clock.now());
     }
 
-    /// A process died: whatever was not settled may have lost its sender.
+    /// Records the death of a process: every unsettled request may have lost its sender.
     pub(super) fn process_died(&mut self) {
         self.requests.iter_mut().filter(|request| !request.settled).for_each(|request| request.orphan = true);
-        self.look();
+        self.observe();
         self.late.extend(self.codes.keys().cloned());
         for (tenancy, (provider, principal, _)) in self.tenants.iter().zip(TENANTS) {
             let Some(stored) = &tenancy.stored else { continue };
@@ -269,16 +274,16 @@ impl Reference {
         }
     }
 
-    /// Words that people and logs may get to see.
-    pub(super) fn said(&mut self, what: &'static str, words: String) {
-        self.words.push((what, words));
+    /// Records a text that users and logs may get.
+    pub(super) fn record_text(&mut self, kind: &'static str, text: String) {
+        self.texts.push((kind, text));
     }
 
-    /// Promise 13: none of them carries a secret.
-    pub(super) fn check_words(&mut self) {
-        for (what, words) in std::mem::take(&mut self.words) {
-            if self.secrets.iter().any(|secret| words.contains(secret)) {
-                self.broken(format!("promise 13: {what} shows a secret: {words}"));
+    /// Promise 13: no recorded text contains a secret.
+    pub(super) fn check_texts(&mut self) {
+        for (kind, text) in std::mem::take(&mut self.texts) {
+            if self.secrets.iter().any(|secret| text.contains(secret)) {
+                self.violate(format!("promise 13: {kind} contains a secret: {text}"));
             }
         }
     }

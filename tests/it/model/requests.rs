@@ -1,5 +1,6 @@
-//! What may be sent, and when: each request to a provider, looked at in the moment in which it comes in. Its sender waits, with
-//! the tenant's lock held, so what the disk and the journal hold then is what was there when it was sent.
+//! The rules for requests to a provider, checked at the moment of each arrival. The sender waits
+//! then, with the tenant's lock held, so the disk and the journal are as they were when it sent the
+//! request.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +11,16 @@ use super::{
     tenant_name,
 };
 
-/// The longest that anything is held back, in seconds.
+/// The longest pause, in seconds.
 const LONGEST_PAUSE: i64 = 3600;
 
-/// By so much clocks may differ that were never set.
+/// The difference that unadjusted clocks may have, in seconds.
 const SKEW: i64 = 300;
 
 impl Reference {
-    /// A token request is at a provider, which has not looked at it yet.
+    /// Checks a token request that has arrived at a provider and is not decided yet.
     pub(super) fn arrived(&mut self, provider: usize, seq: u64, form: &BTreeMap<String, String>) {
-        self.look();
+        self.observe();
         let request = match (form.get("refresh_token"), form.get("code")) {
             (Some(token), None) => self.refresh(provider, seq, token),
             (None, Some(code)) => self.exchange(provider, seq, code),
@@ -29,8 +30,8 @@ impl Reference {
             Some(request) if PROVIDERS[TENANTS[request.tenant].0].name == PROVIDERS[provider].name => {
                 self.requests.push(request);
             }
-            _ => self.broken(format!(
-                "promise 12: {} got what it never issued: {form:?}",
+            _ => self.violate(format!(
+                "promise 12: {} got a secret that it never issued: {form:?}",
                 PROVIDERS[provider].name
             )),
         }
@@ -66,7 +67,7 @@ impl Reference {
             !request.orphan && matches!(request.meaning, None | Some(Meaning::Ambiguous))
         });
         if taken || in_doubt {
-            self.broken("promise 1: a code is sent again that was taken, or may have been");
+            self.violate("promise 1: a code is sent again that was taken, or may have been");
         }
         Some(self.new_request(provider, seq, tenant, presented))
     }
@@ -75,14 +76,15 @@ impl Reference {
         let family = *self.by_refresh.get(token)?;
         let tenant = self.families[family].tenant;
         if self.was_not_chosen(family) {
-            self.broken(format!("adr/0016: a sign-in that nobody chose is refreshed, for tenant {tenant}"));
+            self.violate(format!("adr/0016: a sign-in that no user chose is refreshed, for tenant {tenant}"));
         }
         let stored = self.tenants[tenant].stored.clone();
-        // Logged out or signed in anew since it was read: what follows from the session cannot be told any more.
+        // The user logged out or signed in anew since the token was read, so the stored session
+        // allows no conclusion.
         let stored = stored.filter(|stored| {
             self.by_access.get(&stored.access).is_some_and(|issue| self.issues[*issue].family == family)
         });
-        // What a dead sender had sent may come in when the next holder has settled it already.
+        // A dead sender's request may arrive after the next holder of the lock has settled it.
         if !self.late.contains(token) {
             self.check_journal(tenant, token);
         }
@@ -92,7 +94,7 @@ impl Reference {
         self.check_never_spent(token);
         if let Some(stored) = stored {
             if stored.refresh != token {
-                self.broken("promise 2: the refresh token that is sent is not the one in the store");
+                self.violate("promise 2: the refresh token that is sent is not the one in the store");
             }
             self.check_due(&request, &stored);
             request.repeated = self.check_patience(&request, &stored);
@@ -100,17 +102,17 @@ impl Reference {
         Some(request)
     }
 
-    /// Promise 4: what is being spent is in the journal, and no answer is.
+    /// Promise 4: the journal names the token that is being spent, and holds no answer.
     fn check_journal(&mut self, tenant: usize, token: &str) {
         let (of, principal, _) = TENANTS[tenant];
         let text = journal(&self.store, &tenant_name(of, principal));
         let lines: Vec<&str> = text.lines().collect();
         if lines.len() != 1 || !lines[0].contains(&fingerprint(token)) {
-            self.broken(format!("promise 4: a refresh token is sent, and the journal says {text:?}"));
+            self.violate(format!("promise 4: a refresh token is sent, and the journal holds {text:?}"));
         }
     }
 
-    /// Promise 1: a token whose successor came back whole to a sender that lived is never sent again.
+    /// Promise 1: a token whose successor came back whole to a living sender is never sent again.
     fn check_never_spent(&mut self, token: &str) {
         let spent = self.requests.iter().any(|request| {
             matches!(&request.presented, Presented::Refresh(sent, _) if sent == token)
@@ -120,7 +122,7 @@ impl Reference {
                 && request.issue.is_some_and(|issue| self.issues[issue].refresh != token)
         });
         if spent {
-            self.broken("promise 1: a refresh token is sent again that was spent");
+            self.violate("promise 1: a refresh token is sent again that was spent");
         }
     }
 
@@ -133,27 +135,28 @@ impl Reference {
             let old = *now >= stored.issued_at + lifetime - lifetime / 4 || stored.issued_at > now + SKEW;
             stale || (old && !quirks.refresh_revokes_access)
         };
-        if !self.nows.iter().any(due) {
-            self.broken(format!("promise 1: a refresh without a reason, at {:?}: {stored:?}", self.nows));
+        if !self.times.iter().any(due) {
+            self.violate(format!("promise 1: a refresh without a reason, at {:?}: {stored:?}", self.times));
         }
     }
 
-    /// Promise 1: what went wrong before is waited out as long as the outcome asks for. Says whether this is the repetition
-    /// that a provider's grace allows.
+    /// Promise 1: an earlier failure is is_over out for as long as its outcome demands. Returns
+    /// whether this is the repetition that a provider's grace allows.
     fn check_patience(&mut self, request: &Request, stored: &Stored) -> bool {
         let of = |before: &&Request| before.presented == request.presented;
         let before: Vec<&Request> = self.requests.iter().filter(of).collect();
         let patience = self.patience(&before, PROVIDERS[request.provider].reuse_grace > 0, stored);
-        let what = match patience {
+        let violation = match patience {
             Ok(repeated) => return repeated,
-            Err(what) => what,
+            Err(violation) => violation,
         };
         let before: Vec<_> = before
             .iter()
             .map(|before| (&before.meaning, &before.answered, before.repeated, before.orphan))
             .collect();
-        let what = format!("{what}: tenant {} at {:?}; before: {before:?}", request.tenant, self.nows);
-        self.broken(what);
+        let violation =
+            format!("{violation}: tenant {} at {:?}; before: {before:?}", request.tenant, self.times);
+        self.violate(violation);
         false
     }
 
@@ -162,11 +165,11 @@ impl Reference {
         let in_doubt = before.iter().any(|request| {
             request.meaning == Some(Meaning::Ambiguous) || (request.orphan && request.meaning.is_none())
         });
-        let works = self.nows.iter().all(|now| stored.usable(*now));
+        let works = self.times.iter().all(|now| stored.usable(*now));
         if last.orphan {
             let blind = in_doubt && works && !grace;
-            let what = "promise 1: sent again after a sender's death although the access token works";
-            return if blind { Err(what) } else { Ok(false) };
+            let violation = "promise 1: sent again after a sender's death although the access token works";
+            return if blind { Err(violation) } else { Ok(false) };
         }
         let Some(answered) = &last.answered else { return Err("promise 1: two requests at once") };
         let failures = before.iter().filter(|request| !request.orphan).count();
@@ -174,16 +177,16 @@ impl Reference {
         let pause = match &last.meaning {
             Some(Meaning::Ambiguous) if repeated => return Ok(true),
             Some(Meaning::Ambiguous) => backoff(failures),
-            Some(Meaning::Unspent(asked)) => {
-                asked.map_or_else(|| backoff(failures), |asked| asked.min(LONGEST_PAUSE))
+            Some(Meaning::Unspent(seconds)) => {
+                seconds.map_or_else(|| backoff(failures), |seconds| seconds.min(LONGEST_PAUSE))
             }
             Some(Meaning::Misconfigured) => 210,
             Some(Meaning::Granted) => return Err("promise 1: a second refresh for one expiry"),
             Some(Meaning::Verdict) => return Err("promise 6: sent again after the provider's verdict"),
             None => return Err("promise 1: two requests at once"),
         };
-        let waited = |then: &i64| self.nows.iter().any(|now| *now >= then + pause || now < then);
-        if !answered.iter().any(waited) {
+        let is_over = |then: &i64| self.times.iter().any(|now| *now >= then + pause || now < then);
+        if !answered.iter().any(is_over) {
             return Err("promise 1: Retry-After or the pause is not kept");
         }
         if in_doubt && works {
@@ -193,7 +196,7 @@ impl Reference {
     }
 }
 
-/// The shortest pause after so many failures in a row, in seconds.
+/// Returns the shortest pause after so many failures in a row, in seconds.
 fn backoff(failures: usize) -> i64 {
     let seconds = (1_i64 << failures.saturating_sub(1).min(16)).min(300);
     (seconds * 7 + 9) / 10

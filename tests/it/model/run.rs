@@ -1,24 +1,24 @@
-//! Taking the steps.
+//! Executing the steps.
 
 use std::time::Duration;
 
 use threadkey::secret::AccessToken;
 
 use super::{
-    asked::Question,
     reference::lock,
-    steps::{PERSONS, PROCESSES, PROVIDERS, Step, TENANTS, Which, rotation},
+    steps::{PROCESSES, PROVIDERS, Step, TENANTS, USERS, Which, rotation},
+    token_results::Operation,
     world::{World, tenant_id},
 };
 use crate::support::authserver::LifeState;
 
-/// Until then everything has expired, and whatever was held back is free.
+/// After this time everything has expired, and every pause is over.
 const LATER: i64 = 10 * 3600;
 
-/// Until then nobody can choose any more what waits.
+/// After this time no waiting sign-in can be chosen any more.
 const TOO_LATE: i64 = 900;
 
-/// Takes the steps, one after the other; gives what they broke.
+/// Executes the steps, one after the other; returns the promises that they broke.
 pub(super) async fn run(steps: &[Step]) -> Result<(), String> {
     let mut world = World::start().await;
     for tenant in 0..TENANTS.len() {
@@ -27,7 +27,7 @@ pub(super) async fn run(steps: &[Step]) -> Result<(), String> {
     }
     world.plant();
     for (number, step) in steps.iter().enumerate() {
-        world.take(step).await;
+        world.execute(step).await;
         world.settle().await;
         world.verdict(|| format!("step {number}, {step:?}"))?;
     }
@@ -41,43 +41,42 @@ impl World {
         if violations.is_empty() { Ok(()) } else { Err(format!("{}: {}", at(), violations.join("\n  and "))) }
     }
 
-    async fn take(&mut self, step: &Step) {
+    async fn execute(&mut self, step: &Step) {
         match *step {
             Step::Get { tenant, processes, callers, min_ttl } => {
-                self.take_get(tenant, processes, callers, min_ttl);
+                self.request_tokens(tenant, processes, callers, min_ttl);
             }
             Step::GiveUp(which) => self.give_up(which),
             Step::Reject { tenant, process, which } => self.reject(tenant, process, which),
             Step::SignIn { tenant, process, account } => self.sign_in(tenant, process, account).await,
-            Step::Start { tenant, process, person } => {
-                self.start_sign_in(tenant, process, PERSONS[person]).await
+            Step::Start { tenant, process, user } => self.start_sign_in(tenant, process, USERS[user]).await,
+            Step::Finish { tenant, process, user, account, paste } => {
+                self.finish(tenant, process, USERS[user], account, paste);
             }
-            Step::Finish { tenant, process, person, account, paste } => {
-                self.finish(tenant, process, PERSONS[person], account, paste);
-            }
-            Step::Cancel { process, person } => self.cancel(process, PERSONS[person]).await,
+            Step::Cancel { process, user } => self.cancel(process, USERS[user]).await,
             Step::Logout { tenant, process, revoke } => self.logout(tenant, process, revoke).await,
             Step::Choose { tenant, process, choice, named } => {
                 self.choose(tenant, process, choice, named).await;
             }
-            Step::Lapse { process } => self.lapse(process).await,
+            Step::ExpireChoices { process } => self.expire_choices(process).await,
             Step::Status { process } => self.status(process).await,
             Step::Script { provider, fault } => self.servers[provider].script([fault.reply()]),
             Step::Hold { provider, before } => self.hold(provider, before),
-            Step::LetGo { provider } => self.let_go(provider),
+            Step::Release { provider } => self.release_provider(provider),
             Step::Rotate { strict } => self.servers[2].set_rotation(rotation(strict)),
             Step::Clock(seconds) => self.step_clock(seconds),
             Step::Age { tenant, percent } => self.age(tenant, percent),
             Step::Rush { tenant } => {
                 self.age(tenant, 100);
-                self.take_get(tenant, 0b111, 1, 60);
+                self.request_tokens(tenant, 0b111, 1, 60);
             }
             Step::Restart { process } => self.restart(process).await,
             Step::Plant => self.plant(),
         }
     }
 
-    /// The clock goes on to where this much of the tenant's token's life is over, if that is ahead.
+    /// Moves the clock to this percentage of the life of the tenant's token, unless that is in the
+    /// past.
     fn age(&self, tenant: usize, percent: i64) {
         let stored = lock(&self.reference).tenants[tenant].stored.clone();
         let at =
@@ -87,7 +86,7 @@ impl World {
         }
     }
 
-    fn take_get(&mut self, tenant: usize, processes: u8, callers: u8, min_ttl: i64) {
+    fn request_tokens(&mut self, tenant: usize, processes: u8, callers: u8, min_ttl: i64) {
         for process in (0..PROCESSES).filter(|process| processes & (1 << process) != 0) {
             (0..callers).for_each(|_| self.get(tenant, process, min_ttl));
         }
@@ -97,9 +96,9 @@ impl World {
         let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
         let alive = self.processes[process].alive.clone();
         self.wait_for(process, tenant, async move {
-            let asked = lock(&reference).asks(alive, tenant, Question::Get { min_ttl });
-            let told = broker.token(&tenant_id(tenant), Duration::from_secs(min_ttl.unsigned_abs())).await;
-            lock(&reference).told_token(&asked, &told);
+            let call = lock(&reference).begin_call(alive, tenant, Operation::Get { min_ttl });
+            let result = broker.token(&tenant_id(tenant), Duration::from_secs(min_ttl.unsigned_abs())).await;
+            lock(&reference).check_token_result(&call, &result);
         });
     }
 
@@ -108,9 +107,9 @@ impl World {
         let (broker, reference) = (self.processes[process].broker.clone(), self.reference.clone());
         let alive = self.processes[process].alive.clone();
         self.wait_for(process, tenant, async move {
-            let asked = lock(&reference).asks(alive, tenant, Question::Rejected(token.clone()));
-            let told = broker.rejected(&tenant_id(tenant), &AccessToken::new(token)).await;
-            lock(&reference).told_token(&asked, &told);
+            let call = lock(&reference).begin_call(alive, tenant, Operation::Rejected(token.clone()));
+            let result = broker.rejected(&tenant_id(tenant), &AccessToken::new(token)).await;
+            lock(&reference).check_token_result(&call, &result);
         });
     }
 
@@ -130,14 +129,15 @@ impl World {
         .unwrap_or_else(|| "never-issued".into())
     }
 
-    /// Only while nobody else writes: what is shown is how others' fields fare, not how others lock.
+    /// Plants only while no other process writes: this step tests the fate of foreign fields, not
+    /// foreign locking.
     fn plant(&mut self) {
         if self.anything_held() {
             return;
         }
         self.plants += 1;
         let mut reference = lock(&self.reference);
-        if let Some(disk) = reference.look() {
+        if let Some(disk) = reference.observe() {
             disk.plant(&self.path, self.plants);
             reference.planted();
         }
@@ -145,28 +145,29 @@ impl World {
 
     // === the end ===
 
-    /// The providers work again: each login that lives at its provider gets a token, and nobody has to do anything for it.
+    /// Lets the providers work again. Each session that lives at its provider must get a token
+    /// without a user's help.
     async fn end(&mut self) -> Result<(), String> {
         for provider in 0..PROVIDERS.len() {
             self.servers[provider].unscript();
-            self.let_go(provider);
+            self.release_provider(provider);
         }
         self.settle().await;
-        self.verdict(|| "when all was let go".into())?;
+        self.verdict(|| "after the release of all providers".into())?;
         for process in 0..PROCESSES {
             self.restart(process).await;
         }
         self.settle().await;
         self.step_clock(TOO_LATE);
-        self.lapse(0).await;
+        self.expire_choices(0).await;
         self.settle().await;
         for tenant in 0..TENANTS.len() {
-            self.renew(tenant).await;
+            self.expect_token(tenant).await;
         }
         Ok(())
     }
 
-    async fn renew(&mut self, tenant: usize) {
+    async fn expect_token(&mut self, tenant: usize) {
         for try_number in 0..3 {
             self.step_clock(LATER);
             self.settle().await;
@@ -176,17 +177,17 @@ impl World {
             let lives_on = lives.any(|life| life.fingerprint == of && life.state == LifeState::Live);
             let (broker, id) = (self.processes[tenant % PROCESSES].broker.clone(), tenant_id(tenant));
             let alive = self.processes[tenant % PROCESSES].alive.clone();
-            let asked = lock(&self.reference).asks(alive, tenant, Question::Get { min_ttl: 60 });
-            let told = broker.token(&id, Duration::from_secs(60)).await;
+            let call = lock(&self.reference).begin_call(alive, tenant, Operation::Get { min_ttl: 60 });
+            let result = broker.token(&id, Duration::from_secs(60)).await;
             let mut reference = lock(&self.reference);
-            reference.told_token(&asked, &told);
-            match told {
+            reference.check_token_result(&call, &result);
+            match result {
                 Ok(_) => return,
                 Err(threadkey::broker::TokenError::Ended { .. }) if !lives_on || stored.ended.is_some() => {
                     return;
                 }
                 Err(error) if try_number == 2 => {
-                    reference.broken(format!("the login lives at its provider, and gets no token: {error}"));
+                    reference.violate(format!("the login lives at its provider, and gets no token: {error}"));
                 }
                 Err(_) => {}
             }

@@ -1,32 +1,34 @@
-//! What can happen, as data: a sequence of these is drawn, run, and made shorter when it fails.
+//! The possible steps, as data: a sequence of them is drawn, executed, and made shorter when it
+//! fails.
 //!
-//! A step that makes no sense where it stands (a caller gives up and nobody waits) does nothing, so that what is left of a
-//! sequence after others were taken out is still a sequence.
+//! A step that makes no sense at its place (a caller gives up where none waits) does nothing. So a
+//! sequence stays a sequence when steps are taken out of it.
 
 use serde_json::{Value, json};
 
 use crate::support::authserver::{Reply, Rotation};
 
-/// How many processes share the store.
+/// The number of processes that share the store.
 pub(super) const PROCESSES: usize = 3;
 
-/// The longest life that anybody asks a token to have, in seconds.
+/// The longest remaining life that a caller requests, in seconds.
 pub(super) const LONGEST_MIN_TTL: i64 = 600;
 
-/// What is peculiar to a provider.
+/// The peculiarities of a provider.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Quirks {
     pub(super) name: &'static str,
-    /// Of its access tokens, in seconds.
+    /// The lifetime of its access tokens, in seconds.
     pub(super) lifetime: i64,
-    /// For so long, in seconds, it takes a spent refresh token again.
+    /// The time in which it accepts a spent refresh token again, in seconds.
     pub(super) reuse_grace: i64,
     pub(super) refresh_revokes_access: bool,
-    /// Whether it says whose login it is to those who ask for that alone.
+    /// Whether it has a userinfo endpoint that names the account.
     pub(super) userinfo: bool,
 }
 
-/// The providers: one that rotates strictly, one with a grace and short-lived tokens, one that keeps its refresh tokens.
+/// The providers: one rotates strictly, one has a grace and short-lived tokens, and one keeps its
+/// refresh tokens.
 pub(super) const PROVIDERS: [Quirks; 3] = [
     Quirks { name: "strict", lifetime: 3600, reuse_grace: 0, refresh_revokes_access: false, userinfo: true },
     Quirks {
@@ -39,7 +41,7 @@ pub(super) const PROVIDERS: [Quirks; 3] = [
     Quirks { name: "plain", lifetime: 28_800, reuse_grace: 0, refresh_revokes_access: true, userinfo: false },
 ];
 
-/// The tenants: provider, principal, and the persons that may sign in for it.
+/// The tenants: provider, principal, and the users that may sign in for it.
 pub(super) const TENANTS: [(usize, &str, &[&str]); 4] = [
     (0, "user:803", &["user:803"]),
     (0, "user:804", &["user:804"]),
@@ -47,22 +49,22 @@ pub(super) const TENANTS: [(usize, &str, &[&str]); 4] = [
     (2, "guild:7", &["user:803", "user:804"]),
 ];
 
-/// The persons there are.
-pub(super) const PERSONS: [&str; 2] = ["user:803", "user:804"];
+/// All users.
+pub(super) const USERS: [&str; 2] = ["user:803", "user:804"];
 
-/// The accounts at each provider. Everybody begins with the first.
+/// The accounts at each provider. Every tenant starts with the first.
 pub(super) const ACCOUNTS: [&str; 3] = ["alice", "bob", "carol"];
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    /// Callers in these processes (bits) ask at once.
+    /// Callers in these processes (bits) request a token at once.
     Get {
         tenant: usize,
         processes: u8,
         callers: u8,
         min_ttl: i64,
     },
-    /// A caller that still waits gives up.
+    /// A waiting caller gives up.
     GiveUp(usize),
     /// A resource refused a token.
     Reject {
@@ -70,7 +72,7 @@ pub(super) enum Step {
         process: usize,
         which: Which,
     },
-    /// A sign-in from its start to its end.
+    /// A whole sign-in.
     SignIn {
         tenant: usize,
         process: usize,
@@ -79,61 +81,61 @@ pub(super) enum Step {
     Start {
         tenant: usize,
         process: usize,
-        person: usize,
+        user: usize,
     },
     Finish {
         tenant: usize,
         process: usize,
-        person: usize,
+        user: usize,
         account: usize,
         paste: Paste,
     },
     Cancel {
         process: usize,
-        person: usize,
+        user: usize,
     },
     Logout {
         tenant: usize,
         process: usize,
         revoke: bool,
     },
-    /// Somebody decides about a sign-in that waits for that.
+    /// A user decides about a waiting sign-in.
     Choose {
         tenant: usize,
         process: usize,
         choice: Choice,
         named: Named,
     },
-    /// A broker looks for sign-ins that nobody chose in their time.
-    Lapse {
+    /// A broker expires choices.
+    ExpireChoices {
         process: usize,
     },
     Status {
         process: usize,
     },
-    /// How the provider answers its next request.
+    /// Sets the provider's answer to its next request.
     Script {
         provider: usize,
         fault: Fault,
     },
-    /// From now on the provider keeps its answers back, or its work.
+    /// From now on the provider holds its answers back, or its work.
     Hold {
         provider: usize,
         before: bool,
     },
-    LetGo {
+    Release {
         provider: usize,
     },
-    /// The third provider begins to rotate, or ceases.
+    /// The third provider starts to rotate, or stops.
     Rotate {
         strict: bool,
     },
-    /// The clock goes on to where so much of the tenant's access token's life is over.
+    /// The clock moves to this percentage of the life of the tenant's access token.
     Age {
         tenant: usize,
         percent: i64,
     },
-    /// The tenant's access token ends, and callers in all processes ask at once.
+    /// The tenant's access token expires, and callers in all processes request a token at once.
     Rush {
         tenant: usize,
     },
@@ -143,11 +145,11 @@ pub(super) enum Step {
     Restart {
         process: usize,
     },
-    /// Another program writes fields of its own into the store.
+    /// Another program writes its own fields into the store.
     Plant,
 }
 
-/// Which token a resource refused.
+/// The token that a resource refused.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Which {
     Current,
@@ -155,21 +157,21 @@ pub(super) enum Which {
     Unknown,
 }
 
-/// What somebody wants to go on with.
+/// The result of a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// The sign-in as another account.
+    /// The sign-in as another account becomes the session.
     Switch,
-    /// The session.
+    /// The session stays.
     Keep,
 }
 
-/// Which sign-in a choice names.
+/// The sign-in that a choice names.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Named {
-    /// The one that waits.
+    /// The waiting one.
     Waiting,
-    /// One that waited before it, or the first session.
+    /// An earlier waiting one, or the first session.
     Before,
     /// The session itself.
     Session,
@@ -177,20 +179,20 @@ pub(super) enum Named {
     Elsewhere,
 }
 
-/// What somebody pastes to finish a sign-in.
+/// The text that a user pastes to finish a sign-in.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Paste {
     /// The address at which the newest link ends.
     Fresh,
-    /// Only the code out of it.
+    /// Only the code of that address.
     BareCode,
     /// The address with another `state`.
     WrongState,
-    /// What was pasted last.
+    /// The previously pasted text.
     Again,
 }
 
-/// How a provider answers.
+/// The fault in a provider's answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
     Busy(u64),
@@ -206,7 +208,7 @@ pub(super) enum Fault {
     Verdict(u8),
     Misconfigured(u8),
     LifetimeAsText,
-    /// Without saying whose login it is.
+    /// The answer leaves the account out.
     Nameless,
 }
 
@@ -260,7 +262,7 @@ fn misconfigured(shape: u8) -> Reply {
     }
 }
 
-/// What the third provider does with refresh tokens.
+/// Returns the rotation of the third provider.
 pub(super) fn rotation(strict: bool) -> Rotation {
     if strict { Rotation::Strict } else { Rotation::Fixed }
 }

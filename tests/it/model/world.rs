@@ -1,4 +1,5 @@
-//! The world in which the steps are taken: the providers, the store, the processes that share it, and the time.
+//! The world in which the steps are executed: the providers, the store, the processes that share
+//! it, and the time.
 
 use std::{future::Future, path::Path, path::PathBuf, sync::Arc, time::Duration};
 
@@ -12,20 +13,20 @@ use threadkey::{
 use tokio::{runtime::Runtime, sync::broadcast::Receiver, task::JoinHandle, time::timeout};
 
 use super::{
-    asked::Alive,
     reference::{Meaning, Presented, Reference, Shared, lock},
     steps::{PROCESSES, PROVIDERS, Quirks, TENANTS, rotation},
     tenant_name,
+    token_results::Alive,
 };
-use crate::parts;
+use crate::fixtures;
 use crate::support::authserver::{self, AuthServer, LifeState, Lifetimes, Moment, Rotation};
 
 const NOW: i64 = 1_795_358_672;
 
-/// Whatever is waited for comes within this, or the test fails.
+/// The bound of every wait; a test that reaches it fails.
 pub(super) const WAIT: Duration = Duration::from_secs(30);
 
-/// A process: what it does runs on threads of its own, and ends with them.
+/// A process: its work runs on its own threads, and ends with them.
 pub(super) struct Process {
     pub(super) broker: Broker,
     pub(super) alive: Alive,
@@ -33,7 +34,7 @@ pub(super) struct Process {
     runtime: Option<Runtime>,
 }
 
-/// A caller that waits for an answer, in some process.
+/// A caller in some process that waits for its result.
 struct Waiting {
     process: usize,
     provider: usize,
@@ -48,7 +49,7 @@ pub(super) struct World {
     pub(super) reference: Shared,
     /// The newest sign-in link of each tenant.
     pub(super) links: Vec<Option<String>>,
-    /// What was pasted last for each tenant: the whole address.
+    /// The previously pasted address of each tenant.
     pub(super) pasted: Vec<Option<String>>,
     pub(super) plants: usize,
     client: Client,
@@ -96,7 +97,7 @@ impl World {
         Process { events: broker.events(), broker, alive: Alive::default(), runtime: Some(runtime) }
     }
 
-    /// Runs something in a process, until that dies.
+    /// Runs something in a process, until that process dies.
     pub(super) fn run<T: Send + 'static>(
         &self,
         process: usize,
@@ -117,12 +118,12 @@ impl World {
         self.waiting.push(Waiting { process, provider: TENANTS[tenant].0, task });
     }
 
-    /// Runs what never waits for a provider, to its end: that it takes long is a failure.
+    /// Runs work that never waits for a provider, to its end; a long wait is a failure.
     pub(super) async fn at_once(&self, process: usize, work: impl Future<Output = ()> + Send + 'static) {
         match timeout(WAIT, self.run(process, work)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => lock(&self.reference).broken(format!("a call broke: {error}")),
-            Err(_) => lock(&self.reference).broken("promise 9: what needs no provider waits for one"),
+            Ok(Err(error)) => lock(&self.reference).violate(format!("a call broke: {error}")),
+            Err(_) => lock(&self.reference).violate("promise 9: a call that needs no provider waits for one"),
         }
     }
 
@@ -144,7 +145,7 @@ impl World {
         if before { self.servers[provider].hold_before() } else { self.servers[provider].hold() }
     }
 
-    pub(super) fn let_go(&mut self, provider: usize) {
+    pub(super) fn release_provider(&mut self, provider: usize) {
         self.held[provider] = false;
         self.servers[provider].release();
     }
@@ -161,7 +162,8 @@ impl World {
         lock(&self.reference).clock_stepped();
     }
 
-    /// The process dies in the middle of what it does; what the system does for it just now is done, as after kill -9.
+    /// Ends the process in the middle of its work. System calls in progress are completed, as after
+    /// kill -9.
     pub(super) async fn restart(&mut self, process: usize) {
         self.processes[process].alive.end();
         let runtime = self.processes[process].runtime.take();
@@ -171,15 +173,15 @@ impl World {
         });
         dead.await.unwrap();
         lock(&self.reference).process_died();
-        self.hear(process);
-        lock(&self.reference).nobody_has_to_be_told();
+        self.take_events(process);
+        lock(&self.reference).waive_reports();
         self.waiting.retain(|waiting| waiting.process != process);
         self.processes[process] = self.process();
     }
 
-    // === standing still ===
+    // === idling ===
 
-    /// Lets everything go on until it is done, or until providers that are held keep it from that.
+    /// Lets everything go on until it is done, or until held providers prevent that.
     pub(super) async fn settle(&mut self) {
         let mut waiting = std::mem::take(&mut self.waiting);
         for caller in &mut waiting {
@@ -196,30 +198,30 @@ impl World {
             };
             match timeout(WAIT, done).await {
                 Ok(Some(Err(error))) if error.is_panic() => {
-                    lock(&self.reference).broken(format!("a caller's task broke: {error}"));
+                    lock(&self.reference).violate(format!("a caller's task broke: {error}"));
                 }
                 Ok(_) => {}
-                Err(_) => lock(&self.reference).broken("promise 9: a caller waits, and nothing is held"),
+                Err(_) => lock(&self.reference).violate("promise 9: a caller waits, and nothing is held"),
             }
         }
         waiting.retain(|caller| !caller.task.is_finished());
         self.waiting = waiting;
         if !self.anything_held() {
-            self.stand_still().await;
+            self.drain().await;
         }
-        (0..PROCESSES).for_each(|process| self.hear(process));
+        (0..PROCESSES).for_each(|process| self.take_events(process));
         let mut reference = lock(&self.reference);
-        reference.look();
+        reference.observe();
         if !self.anything_held() {
-            reference.check_all_told();
+            reference.check_all_reported();
         }
-        reference.check_words();
+        reference.check_texts();
     }
 
-    async fn stand_still(&self) {
+    async fn drain(&self) {
         for process in &self.processes {
             if timeout(WAIT, process.broker.drained()).await.is_err() {
-                lock(&self.reference).broken("promise 9: a refresh is under way, and nothing is held");
+                lock(&self.reference).violate("promise 9: a refresh is in progress, and nothing is held");
             }
         }
         let dead: Vec<String> = self
@@ -229,15 +231,15 @@ impl World {
             .filter(|life| life.state == LifeState::Live)
             .map(|life| life.fingerprint)
             .collect();
-        lock(&self.reference).stood_still(&dead);
+        lock(&self.reference).check_idle(&dead);
     }
 
-    /// Takes in what a process told of.
-    fn hear(&mut self, process: usize) {
+    /// Takes in the events of a process.
+    fn take_events(&mut self, process: usize) {
         let mut reference = lock(&self.reference);
         while let Ok(event) = self.processes[process].events.try_recv() {
-            reference.said("an event", format!("{event:?}"));
-            reference.heard(&event);
+            reference.record_text("an event", format!("{event:?}"));
+            reference.check_event(&event);
         }
     }
 }
@@ -249,7 +251,7 @@ impl Drop for World {
     }
 }
 
-/// In memory where the system has such a place: what the disk does is the subject of other tests.
+/// Uses memory where the system offers it: the disk is the subject of other tests.
 fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
@@ -275,7 +277,7 @@ async fn server(number: usize, quirks: &Quirks, reference: &Shared) -> AuthServe
             Moment::Arrived { seq, form } => reference.arrived(number, seq, form),
             Moment::Decided { seq, reply, decided } => reference.decided(number, seq, reply, decided),
             Moment::Answering { seq } => reference.answering(number, seq),
-            Moment::Revoked { token } => reference.was_revoked(number, token),
+            Moment::Revoked { token } => reference.check_revocation(number, token),
         }
     });
     server
@@ -286,7 +288,7 @@ fn provider(quirks: &Quirks, server: &AuthServer) -> Provider {
         reuse_grace: Duration::from_secs(quirks.reuse_grace.unsigned_abs()),
         refresh_revokes_access: quirks.refresh_revokes_access,
         userinfo_endpoint: quirks.userinfo.then(|| server.userinfo_endpoint()),
-        ..parts::settings(server)
+        ..fixtures::settings(server)
     };
     Provider::new(quirks.name.parse().unwrap(), settings).unwrap()
 }
@@ -296,20 +298,20 @@ pub(super) fn tenant_id(tenant: usize) -> Tenant {
     Tenant::new(PROVIDERS[provider].name.parse().unwrap(), principal.parse().unwrap())
 }
 
-// === impl Reference: when everything stands still ===
+// === impl Reference: checks of the idle system ===
 
 impl Reference {
-    /// Nothing is under way anywhere: what the providers gave out is in the store, and what they ended is noted. `live` are
-    /// the fingerprints of the refresh tokens that they still take.
-    fn stood_still(&mut self, live: &[String]) {
-        self.nows = vec![self.clock.now()];
+    /// Checks the idle system: issued tokens are in the store, and verdicts are noted. `live` are
+    /// the fingerprints of the refresh tokens that the providers still accept.
+    fn check_idle(&mut self, live: &[String]) {
+        self.times = vec![self.clock.now()];
         self.late.clear();
-        self.look();
+        self.observe();
         for number in 0..self.requests.len() {
             if self.requests[number].answered.is_some() {
                 self.requests[number].settled = true;
             } else if !self.requests[number].orphan {
-                self.broken("a request is under way although everything stands still");
+                self.violate("a request is in progress although the system is idle");
             }
         }
         for tenant in 0..TENANTS.len() {
@@ -323,7 +325,7 @@ impl Reference {
             .filter(revoked)
             .any(|issue| live.contains(&crate::support::events::fingerprint(&issue.refresh)));
         if alive {
-            self.broken("a grant that was revoked has a refresh token that works");
+            self.violate("a grant that was revoked has a refresh token that works");
         }
     }
 
@@ -337,7 +339,7 @@ impl Reference {
         let newest = self.requests.iter().filter(came_back).filter_map(|request| request.issue);
         let newest = newest.filter(|issue| self.issues[*issue].family == family).max();
         if newest > Some(held) {
-            self.broken(format!("promise 11: a token that came back is lost: {stored:?}"));
+            self.violate(format!("promise 11: a token that came back is lost: {stored:?}"));
         }
         let ended = self.requests.iter().any(|request| {
             matches!(&request.presented, Presented::Refresh(token, _) if *token == stored.refresh)
@@ -345,40 +347,41 @@ impl Reference {
                 && !request.orphan
         });
         if ended && stored.ended.is_none() {
-            self.broken(format!(
+            self.violate(format!(
                 "the provider's verdict on {} is not noted: {stored:?}",
                 tenant_name_of(tenant)
             ));
         }
     }
 
-    fn heard(&mut self, event: &Event) {
+    fn check_event(&mut self, event: &Event) {
         match event {
             Event::Ended { tenant, .. } => {
                 let Some(index) = (0..TENANTS.len()).find(|index| tenant_id(*index) == *tenant) else {
                     return;
                 };
-                self.tenants[index].told_ended += 1;
+                self.tenants[index].ended_events += 1;
                 let verdicts = self
                     .requests
                     .iter()
                     .filter(|request| request.tenant == index && request.meaning == Some(Meaning::Verdict));
-                if self.tenants[index].told_ended > verdicts.count() {
-                    self.broken(format!(
-                        "promise 6: {tenant} is told to have ended, and no provider said so"
-                    ));
+                if self.tenants[index].ended_events > verdicts.count() {
+                    self.violate(format!("promise 6: {tenant} is reported as ended without a verdict"));
                 }
             }
-            Event::SaveFailed(tenant) => self.broken(format!("{tenant} could not be saved on a good disk")),
+            Event::SaveFailed(tenant) => self.violate(format!("{tenant} could not be saved on a good disk")),
             Event::Undecided(undecided) => {
-                self.told_undecided(undecided);
-                undecided.dropped.iter().for_each(|dropped| self.told_end(&undecided.tenant, dropped));
+                self.check_undecided(undecided);
+                undecided
+                    .dropped
+                    .iter()
+                    .for_each(|dropped| self.check_reported_end(&undecided.tenant, dropped));
             }
             Event::SignedIn(done) => {
-                done.dropped.iter().for_each(|dropped| self.told_end(&done.tenant, dropped));
+                done.dropped.iter().for_each(|dropped| self.check_reported_end(&done.tenant, dropped));
             }
-            Event::Lapsed(kept) => self.told_end(&kept.tenant, &kept.unchosen),
-            Event::LoggedOut(_) | Event::Landed(_) => {}
+            Event::Lapsed(kept) => self.check_reported_end(&kept.tenant, &kept.unchosen),
+            Event::LoggedOut(_) | Event::SignInConcluded(_) => {}
         }
     }
 }

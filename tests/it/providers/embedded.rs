@@ -1,13 +1,13 @@
-//! The authorization server of our own, in this process.
+//! The tests' own authorization server, in this process.
 
 use super::*;
 use crate::support::authserver::{AuthServer, CLIENT_ID, LifeState, Lifetimes, Options};
 
 mod script;
 
-async fn start() -> (AuthServer, Place) {
+async fn start() -> (AuthServer, Endpoints) {
     let server = AuthServer::start(Options::default()).await;
-    let place = Place {
+    let endpoints = Endpoints {
         issuer: server.issuer().to_owned(),
         authorization_endpoint: server.authorization_endpoint(),
         token_endpoint: server.token_endpoint(),
@@ -16,21 +16,21 @@ async fn start() -> (AuthServer, Place) {
         client_id: CLIENT_ID.to_owned(),
         redirect_uri: server.callback_page(),
     };
-    (server, place)
+    (server, endpoints)
 }
 
 #[tokio::test]
-async fn the_embedded_server_signs_a_person_in_and_knows_them() {
-    let (server, place) = start().await;
-    a_person_signs_in_and_is_known(&place).await;
-    the_section_is_toml_that_names(&place, &server.config_toml("acme"));
+async fn the_embedded_server_signs_a_user_in_and_names_their_account() {
+    let (server, endpoints) = start().await;
+    a_user_signs_in_and_is_named(&endpoints).await;
+    the_section_is_toml_with(&endpoints, &server.config_toml("acme"));
 }
 
 #[tokio::test]
 async fn the_embedded_server_rotates_and_kills_the_family_on_reuse() {
-    let (server, place) = start().await;
-    a_refresh_rotates_and_a_reuse_kills_the_family(&place).await;
-    the_log_tells_that_story(&server.events());
+    let (server, endpoints) = start().await;
+    a_refresh_rotates_and_a_reuse_kills_the_family(&endpoints).await;
+    the_log_shows_the_reuse(&server.events());
 
     let alice = server.lives().into_iter().filter(|life| life.account == "alice");
     let states: Vec<_> = alice.map(|life| (life.position, life.state)).collect();
@@ -39,27 +39,27 @@ async fn the_embedded_server_rotates_and_kills_the_family_on_reuse() {
 
 #[tokio::test]
 async fn the_embedded_server_enforces_pkce_and_single_use_codes() {
-    let (_server, place) = start().await;
-    a_wrong_verifier_is_refused(&place).await;
-    a_code_used_twice_revokes_what_it_gave(&place).await;
-    plain_or_no_pkce_is_refused(&place).await;
+    let (_server, endpoints) = start().await;
+    a_wrong_verifier_is_refused(&endpoints).await;
+    a_code_used_twice_revokes_what_it_gave(&endpoints).await;
+    plain_or_no_pkce_is_refused(&endpoints).await;
 }
 
 #[tokio::test]
-async fn the_embedded_server_takes_a_no_and_a_revocation() {
-    let (server, place) = start().await;
-    a_person_can_say_no(&place).await;
-    a_revoked_refresh_token_works_no_more(&place).await;
+async fn the_embedded_server_accepts_a_denial_and_a_revocation() {
+    let (server, endpoints) = start().await;
+    a_user_can_deny(&endpoints).await;
+    a_revoked_refresh_token_stops_working(&endpoints).await;
     assert_eq!(server.events().of("alice").revoked, 1);
 }
 
 #[tokio::test]
 async fn the_embedded_server_holds_an_answer_back_after_it_has_rotated() {
-    let (server, place) = start().await;
-    let tokens = place.sign_in("alice").await;
+    let (server, endpoints) = start().await;
+    let tokens = endpoints.sign_in("alice").await;
     server.hold();
     let refresh_token = tokens.text("refresh_token").to_owned();
-    let waiting = tokio::spawn(async move { place.refresh(&refresh_token).await });
+    let waiting = tokio::spawn(async move { endpoints.refresh(&refresh_token).await });
     server.wait_for_held(1).await;
     assert_eq!(server.held(), 1);
     assert_eq!(server.events().of("alice").refreshes, 1);
@@ -71,11 +71,11 @@ async fn the_embedded_server_holds_an_answer_back_after_it_has_rotated() {
 
 #[tokio::test]
 async fn the_embedded_server_processes_a_held_request_whose_sender_is_gone() {
-    let (server, place) = start().await;
-    let tokens = place.sign_in("alice").await;
+    let (server, endpoints) = start().await;
+    let tokens = endpoints.sign_in("alice").await;
     server.hold_before();
     let refresh_token = tokens.text("refresh_token").to_owned();
-    let waiting = tokio::spawn(async move { place.refresh(&refresh_token).await });
+    let waiting = tokio::spawn(async move { endpoints.refresh(&refresh_token).await });
     server.wait_for_held(1).await;
     let events = server.events();
     assert_eq!(events.of("alice").refreshes, 0);
@@ -90,9 +90,9 @@ async fn the_embedded_server_processes_a_held_request_whose_sender_is_gone() {
 
 #[tokio::test]
 async fn the_embedded_server_serves_its_registered_client_and_redirect_uris_only() {
-    let (server, place) = start().await;
+    let (server, endpoints) = start().await;
     let foreign = |which: &'static str, value: &'static str| {
-        place.authorize_url(move |name, was| Some(if name == which { value } else { was }.to_owned()))
+        endpoints.authorize_url(move |name, was| Some(if name == which { value } else { was }.to_owned()))
     };
     for (url, words) in [
         (foreign("client_id", "somebody"), "client_id"),
@@ -105,7 +105,7 @@ async fn the_embedded_server_serves_its_registered_client_and_redirect_uris_only
     let scope = browser::deny(&foreign("scope", "openid everything"), "alice").await;
     assert_eq!(scope.error, "invalid_scope");
 
-    let tokens = place.sign_in("alice").await;
+    let tokens = endpoints.sign_in("alice").await;
     let refresh_token = tokens.text("refresh_token");
     for (form, status, code) in [
         (vec![("grant_type", "refresh_token"), ("refresh_token", refresh_token)], 401, "invalid_client"),
@@ -132,31 +132,31 @@ async fn the_embedded_server_serves_its_registered_client_and_redirect_uris_only
             "invalid_scope",
         ),
     ] {
-        place.token(&form).await.expect_error(status, code);
+        endpoints.token(&form).await.expect_error(status, code);
     }
     assert_eq!(server.events().of("alice").refreshes, 0);
-    place.refresh(refresh_token).await.expect_ok();
+    endpoints.refresh(refresh_token).await.expect_ok();
 }
 
 #[tokio::test]
 async fn the_embedded_server_lets_tokens_and_codes_expire_by_its_own_clock() {
-    let (server, place) = start().await;
+    let (server, endpoints) = start().await;
     server.set_lifetimes(Lifetimes {
         code: Duration::from_secs(60),
         access_token: Duration::from_secs(600),
         refresh_token: Duration::from_secs(6_000),
     });
-    let late = place.allow("alice").await;
-    let tokens = place.sign_in("alice").await;
+    let late = endpoints.allow("alice").await;
+    let tokens = endpoints.sign_in("alice").await;
     assert_eq!(tokens.body["expires_in"], 600);
     server.advance(Duration::from_secs(60));
-    let refused = place.exchange(&late.code, VERIFIER).await;
+    let refused = endpoints.exchange(&late.code, VERIFIER).await;
     refused.expect_error(400, "invalid_grant");
-    place.userinfo(tokens.text("access_token")).await.expect_ok();
+    endpoints.userinfo(tokens.text("access_token")).await.expect_ok();
     server.advance(Duration::from_secs(540));
-    assert_eq!(place.userinfo(tokens.text("access_token")).await.status, 401);
+    assert_eq!(endpoints.userinfo(tokens.text("access_token")).await.status, 401);
     server.advance(Duration::from_secs(5_400));
-    let refused = place.refresh(tokens.text("refresh_token")).await;
+    let refused = endpoints.refresh(tokens.text("refresh_token")).await;
     refused.expect_error(400, "invalid_grant");
     assert_eq!(server.lives()[0].state, LifeState::Expired);
     assert_eq!(server.events().of("alice").revoked, 0);
@@ -164,11 +164,11 @@ async fn the_embedded_server_lets_tokens_and_codes_expire_by_its_own_clock() {
 
 #[tokio::test]
 async fn lives_and_events_announce_that_they_changed() {
-    let (server, place) = start().await;
-    let tokens = place.sign_in("alice").await;
+    let (server, endpoints) = start().await;
+    let tokens = endpoints.sign_in("alice").await;
     let mut changes = server.changes();
     changes.mark_unchanged();
-    place.refresh(tokens.text("refresh_token")).await.expect_ok();
+    endpoints.refresh(tokens.text("refresh_token")).await.expect_ok();
     let announced = tokio::time::timeout(Duration::from_secs(30), changes.changed()).await;
     announced.expect("within the bound").expect("the server lives");
     let lives = server.lives();
@@ -180,8 +180,8 @@ async fn lives_and_events_announce_that_they_changed() {
 
 #[tokio::test]
 async fn the_callback_page_shows_code_and_state_and_escapes_them() {
-    let (server, place) = start().await;
-    let callback = place.allow("alice").await;
+    let (server, endpoints) = start().await;
+    let callback = endpoints.allow("alice").await;
     let get = async |url: String| {
         let page = client().get(url).send().await.expect("it answers");
         page.text().await.expect("a page")
@@ -197,21 +197,21 @@ async fn the_callback_page_shows_code_and_state_and_escapes_them() {
 
 #[tokio::test]
 async fn the_metadata_names_the_endpoints_that_are_served() {
-    let (server, place) = start().await;
+    let (server, endpoints) = start().await;
     let url = format!("{}/.well-known/oauth-authorization-server", server.issuer());
     let metadata = answer(client().get(url)).await.expect("it answers").expect_ok();
     assert_eq!(metadata.text("issuer"), server.issuer());
-    assert_eq!(metadata.text("token_endpoint"), place.token_endpoint);
-    assert_eq!(metadata.text("authorization_endpoint"), place.authorization_endpoint);
+    assert_eq!(metadata.text("token_endpoint"), endpoints.token_endpoint);
+    assert_eq!(metadata.text("authorization_endpoint"), endpoints.authorization_endpoint);
     assert_eq!(metadata.body["code_challenge_methods_supported"], serde_json::json!(["S256"]));
 }
 
 #[tokio::test]
-async fn the_id_token_names_the_person_and_carries_the_nonce() {
-    let (server, place) = start().await;
-    let url = format!("{}&nonce=n-1", place.authorize_url(as_it_is));
+async fn the_id_token_names_the_user_and_carries_the_nonce() {
+    let (server, endpoints) = start().await;
+    let url = format!("{}&nonce=n-1", endpoints.authorize_url(as_it_is));
     let callback = browser::sign_in(&url, "dora").await;
-    let tokens = place.exchange(&callback.code, VERIFIER).await.expect_ok();
+    let tokens = endpoints.exchange(&callback.code, VERIFIER).await.expect_ok();
     let payload = tokens.text("id_token").split('.').nth(1).expect("three parts");
     let payload = URL_SAFE_NO_PAD.decode(payload).expect("base64url");
     let claims: Value = serde_json::from_slice(&payload).expect("JSON");

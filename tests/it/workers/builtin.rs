@@ -1,4 +1,5 @@
-//! The built-in agent, as a worker in its sandbox, with a stand-in for the token API and a resource on loopback.
+//! The built-in agent as a worker in its sandbox, with stand-ins for the token API and for a
+//! resource on loopback.
 
 use std::{path::PathBuf, sync::Mutex};
 
@@ -20,20 +21,21 @@ use threadkey::{
 use super::*;
 use crate::support::program;
 
-/// What the stand-ins do and have seen.
+/// The settings of the stand-ins, and the requests that they received.
 #[derive(Default)]
-struct World {
-    /// The token that the resource takes; the API hands out `stale` until it was rejected.
+struct StandIns {
+    /// The reported tokens. The API hands out `stale`, which the resource refuses, until a token
+    /// was reported.
     rejected: Vec<String>,
     authorizations: Vec<String>,
     refuse: bool,
 }
 
-type Shared = Arc<Mutex<World>>;
+type Shared = Arc<Mutex<StandIns>>;
 
 struct Scene {
-    lab: Lab,
-    world: Shared,
+    rig: WorkerRig,
+    stand_ins: Shared,
 }
 
 fn token(generation: u64) -> Value {
@@ -41,22 +43,22 @@ fn token(generation: u64) -> Value {
         "expires_in": 58, "scope": "openid", "provider": "acme", "principal": "user:100", "generation": generation})
 }
 
-async fn give(State(world): State<Shared>, headers: HeaderMap) -> (StatusCode, Json<Value>) {
-    let mut world = world.lock().expect("no test panicked with it");
+async fn hand_out(State(stand_ins): State<Shared>, headers: HeaderMap) -> (StatusCode, Json<Value>) {
+    let mut stand_ins = stand_ins.lock().expect("no test panicked with it");
     let shown = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    world.authorizations.push(shown.to_owned());
-    if world.refuse {
+    stand_ins.authorizations.push(shown.to_owned());
+    if stand_ins.refuse {
         let problem = json!({"type": "about:blank", "title": "No session", "status": 404,
             "detail": "nobody has signed in to acme: use /auth start", "code": "no_session"});
         return (StatusCode::NOT_FOUND, Json(problem));
     }
-    (StatusCode::OK, Json(token(1 + world.rejected.len() as u64)))
+    (StatusCode::OK, Json(token(1 + stand_ins.rejected.len() as u64)))
 }
 
-async fn rejected(State(world): State<Shared>, Json(body): Json<Value>) -> Json<Value> {
-    let mut world = world.lock().expect("no test panicked with it");
-    world.rejected.push(body["access_token"].as_str().unwrap_or_default().to_owned());
-    Json(token(1 + world.rejected.len() as u64))
+async fn rejected(State(stand_ins): State<Shared>, Json(body): Json<Value>) -> Json<Value> {
+    let mut stand_ins = stand_ins.lock().expect("no test panicked with it");
+    stand_ins.rejected.push(body["access_token"].as_str().unwrap_or_default().to_owned());
+    Json(token(1 + stand_ins.rejected.len() as u64))
 }
 
 async fn userinfo(headers: HeaderMap) -> (StatusCode, Json<Value>) {
@@ -66,12 +68,12 @@ async fn userinfo(headers: HeaderMap) -> (StatusCode, Json<Value>) {
     }
 }
 
-fn serve_tokens(socket: PathBuf, world: Shared) {
+fn serve_tokens(socket: PathBuf, stand_ins: Shared) {
     let listener = tokio::net::UnixListener::bind(socket).expect("the socket can be bound");
     let router = Router::new()
-        .route("/v1/token/acme", get(give))
+        .route("/v1/token/acme", get(hand_out))
         .route("/v1/token/acme/rejected", post(rejected))
-        .with_state(world);
+        .with_state(stand_ins);
     tokio::spawn(async move { axum::serve(listener, router).await });
 }
 
@@ -80,21 +82,21 @@ impl Scene {
         let resource = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback can be bound");
         let address = resource.local_addr().expect("it is bound");
         tokio::spawn(async move { axum::serve(resource, Router::new().route("/me", get(userinfo))).await });
-        let world = Shared::default();
-        let lab = Lab::new(&[&program::path().to_string_lossy(), "agent"], |settings| {
+        let stand_ins = Shared::default();
+        let rig = WorkerRig::new(&[&program::path().to_string_lossy(), "agent"], |settings| {
             settings.env.insert(PROVIDER_VARIABLE.into(), "acme".into());
             settings.env.insert(USERINFO_VARIABLE.into(), format!("http://{address}/me"));
         });
-        serve_tokens(lab.folder.path().join("socket"), Arc::clone(&world));
-        Self { lab, world }
+        serve_tokens(rig.folder.path().join("socket"), Arc::clone(&stand_ins));
+        Self { rig, stand_ins }
     }
 }
 
 #[tokio::test]
-async fn the_agent_says_whose_login_it_holds_and_reports_a_refused_token_once() {
+async fn the_built_in_agent_names_its_account_and_reports_a_refused_token_once() {
     let scene = Scene::new().await;
-    let turn = scene.lab.turn(1, "whose login is it?").await;
-    assert_eq!(turn.text, "I hold **alice**'s login at **acme** (generation 2, token ends in 58 s).");
+    let turn = scene.rig.turn(1, "whose login is it?").await;
+    assert_eq!(turn.text, "I hold **alice**'s login at **acme** (generation 2, the token expires in 58 s).");
     assert_eq!(turn.done.as_deref(), Some("end_turn"));
     let steps: Vec<_> = turn.tools.iter().map(|(title, status)| format!("{title}: {status}")).collect();
     assert_eq!(
@@ -104,35 +106,35 @@ async fn the_agent_says_whose_login_it_holds_and_reports_a_refused_token_once() 
             "Ask threadkey for a token of acme: completed",
             "Ask acme whose login it is: in_progress",
             "Ask acme whose login it is: failed",
-            "Tell threadkey that acme refused the token: in_progress",
-            "Tell threadkey that acme refused the token: completed",
+            "Report to threadkey that acme refused the token: in_progress",
+            "Report to threadkey that acme refused the token: completed",
             "Ask acme again: in_progress",
             "Ask acme again: completed",
         ]
     );
-    let world = scene.world.lock().expect("no handler panicked with it");
-    assert_eq!(world.rejected, ["stale"]);
-    let capability = world.authorizations[0].strip_prefix("Bearer ").expect("a bearer token");
+    let stand_ins = scene.stand_ins.lock().expect("no handler panicked with it");
+    assert_eq!(stand_ins.rejected, ["stale"]);
+    let capability = stand_ins.authorizations[0].strip_prefix("Bearer ").expect("a bearer token");
     assert_eq!(
-        scene.lab.capabilities.holder(capability).map(|holder| holder.conversation),
+        scene.rig.capabilities.holder(capability).map(|holder| holder.conversation),
         Some(conversation(1))
     );
 }
 
 #[tokio::test]
-async fn who_is_not_signed_in_is_told_what_to_type() {
+async fn an_owner_without_a_session_is_given_the_command_to_sign_in() {
     let scene = Scene::new().await;
-    scene.world.lock().expect("no handler panicked with it").refuse = true;
-    let turn = scene.lab.turn(1, "whose login is it?").await;
+    scene.stand_ins.lock().expect("no handler panicked with it").refuse = true;
+    let turn = scene.rig.turn(1, "whose login is it?").await;
     assert_eq!(
         turn.text,
-        "threadkey gives me no token: nobody is signed in to **acme** for you. Type `/auth start acme`, and then ask me again."
+        "threadkey gives me no token: you are not signed in to **acme**. Type `/auth start acme`, and then ask me again."
     );
     assert_eq!(turn.tools.last().map(|(_, status)| status.as_str()), Some("failed"));
 }
 
 #[tokio::test]
-async fn a_question_to_the_owner_is_answered_or_refused_when_it_is_dropped() {
+async fn a_dropped_permission_question_counts_as_refused() {
     let scene = Scene::new().await;
     for (choice, expected) in [
         (Some("allow"), "I hold"),
@@ -140,9 +142,9 @@ async fn a_question_to_the_owner_is_answered_or_refused_when_it_is_dropped() {
         (None, "not allowed"),
         (Some("forged"), "not allowed"),
     ] {
-        let mut updates = scene.lab.prompt(1, "permission").await.expect("it is taken");
+        let mut updates = scene.rig.prompt(1, "permission").await.expect("it is taken");
         let Some(Update::Permission(question)) = next(&mut updates).await else { panic!("no question") };
-        assert_eq!(question.title, "Look whose login this is");
+        assert_eq!(question.title, "Look up whose login this is");
         assert_eq!(question.options.len(), 2);
         if let Some(choice) = choice {
             question.answer.send(choice.to_owned()).expect("it is waited for");
@@ -158,27 +160,27 @@ async fn a_question_to_the_owner_is_answered_or_refused_when_it_is_dropped() {
 async fn a_cancel_ends_an_open_question_and_a_slow_answer() {
     let scene = Scene::new().await;
     let id = ConversationId(Snowflake(1));
-    let mut updates = scene.lab.prompt(1, "permission").await.expect("it is taken");
+    let mut updates = scene.rig.prompt(1, "permission").await.expect("it is taken");
     let Some(Update::Permission(question)) = next(&mut updates).await else { panic!("no question") };
-    assert!(scene.lab.workers.cancel(id).await);
+    assert!(scene.rig.workers.cancel(id).await);
     assert_eq!(Turn::read(&mut updates).await.done.as_deref(), Some("cancelled"));
-    assert!(question.answer.is_closed(), "nobody waits for the answer any more");
+    assert!(question.answer.is_closed(), "the question is closed");
 
-    let mut updates = scene.lab.prompt(1, "slow").await.expect("it is taken");
+    let mut updates = scene.rig.prompt(1, "slow").await.expect("it is taken");
     assert!(matches!(next(&mut updates).await, Some(Update::Text(_))));
-    assert!(scene.lab.workers.cancel(id).await);
+    assert!(scene.rig.workers.cancel(id).await);
     assert_eq!(Turn::read(&mut updates).await.done.as_deref(), Some("cancelled"));
 }
 
 #[tokio::test]
-async fn a_crash_on_request_is_told() {
+async fn a_crash_on_request_is_reported() {
     let scene = Scene::new().await;
-    let turn = scene.lab.turn(1, "crash").await;
-    assert_eq!(turn.crashed.as_deref(), Some("exit status 1; it wrote: threadkey agent: told to crash"));
+    let turn = scene.rig.turn(1, "crash").await;
+    assert_eq!(turn.crashed.as_deref(), Some("exit status 1; it wrote: threadkey agent: crashed on request"));
 }
 
 #[tokio::test]
-async fn outside_a_worker_the_agent_says_what_it_is_for() {
+async fn the_built_in_agent_outside_a_worker_explains_its_purpose() {
     let output = tokio::process::Command::new(program::path())
         .arg("agent")
         .env_clear()
@@ -195,7 +197,7 @@ async fn outside_a_worker_the_agent_says_what_it_is_for() {
 }
 
 #[tokio::test]
-async fn the_token_client_tells_an_absent_bot_and_a_refusal_apart() {
+async fn the_token_client_distinguishes_an_absent_bot_from_a_refusal() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let socket = folder.path().join("socket");
     let client = TokenClient::new(socket.clone(), Capability::new("c4nary"));
@@ -203,8 +205,8 @@ async fn the_token_client_tells_an_absent_bot_and_a_refusal_apart() {
     let absent = client.token(&acme, TokenQuery::default()).await.expect_err("nobody listens");
     assert!(matches!(absent, TokenClientError::Unreachable { .. }), "{absent}");
 
-    let world = Shared::default();
-    serve_tokens(socket, Arc::clone(&world));
+    let stand_ins = Shared::default();
+    serve_tokens(socket, Arc::clone(&stand_ins));
     let query = TokenQuery { min_ttl: Some(Duration::from_secs(60)), wait: Some(Duration::ZERO) };
     let answer = client.token(&acme, query).await.expect("it is given");
     assert_eq!((answer.access_token, answer.generation), (Token::new("stale"), 1));
@@ -212,7 +214,7 @@ async fn the_token_client_tells_an_absent_bot_and_a_refusal_apart() {
     assert_eq!(newer.generation, 2);
     let elsewhere = client.token(&"other".parse().expect("a name"), query).await.expect_err("no such route");
     assert!(matches!(elsewhere, TokenClientError::Unknown { status: 404 }), "{elsewhere}");
-    world.lock().expect("no handler panicked with it").refuse = true;
+    stand_ins.lock().expect("no handler panicked with it").refuse = true;
     match client.token(&acme, query).await {
         Err(TokenClientError::Refused { status: 404, code, .. }) => assert_eq!(code, "no_session"),
         other => panic!("{other:?}"),

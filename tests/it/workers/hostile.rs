@@ -1,8 +1,10 @@
-//! A hostile worker: it tries to get at the store, the bot, the other worker and the machine, and gets nothing.
+//! A hostile worker: it attacks the store, the bot, another worker and the machine, and gets
+//! nothing.
 //!
-//! Fault model: the agent process is the attacker and has the bot's own user (root, where the tests run as root). The probe is
-//! this test binary, which the worker runs; it tries everything in [`attempts`] and reports what it got. The same probe
-//! without isolation gets at the store, which shows that it can.
+//! Fault model: the agent process is the attacker and runs as the bot's own system user (root, if
+//! the tests run as root). The worker runs this test binary as its probe, which tries everything in
+//! [`attempts`] and reports the results. Without isolation the same probe reads the store, which
+//! shows that the probe works.
 #![expect(unsafe_code, reason = "the attacks are system calls")]
 
 use std::{
@@ -24,10 +26,10 @@ use super::*;
 
 const CANARY: &str = "canary-of-the-store";
 
-/// The one thing that Landlock leaves open before Linux 7.1, and that is said so.
+/// The only attempt that Landlock permits before Linux 7.1. The documentation and doctor name it.
 const SOCKET_WITH_A_PATH: &str = "a Unix socket with a path";
 
-/// Where the attacked things are, for the probe.
+/// The targets of the probe.
 struct Targets {
     folder: PathBuf,
     bot: i32,
@@ -37,8 +39,9 @@ struct Targets {
 #[tokio::test]
 async fn a_hostile_worker_in_landlock_gets_nothing() {
     if !isolated() {
-        let lab = Lab::scripted("done_with end_turn", |settings| settings.isolation = Isolation::Landlock);
-        assert!(matches!(lab.prompt(1, "go").await, Err(PromptError::NoIsolation(_))));
+        let rig =
+            WorkerRig::scripted("done_with end_turn", |settings| settings.isolation = Isolation::Landlock);
+        assert!(matches!(rig.prompt(1, "go").await, Err(PromptError::NoIsolation(_))));
         println!("this machine cannot isolate workers, so the hostile one was refused and not tried");
         return;
     }
@@ -50,7 +53,7 @@ async fn a_hostile_worker_in_landlock_gets_nothing() {
     assert_eq!(
         connected,
         !threadkey::sys::sandbox::governs_unix_sockets(),
-        "what doctor warns of: {sockets:?}"
+        "the result differs from the warning of doctor: {sockets:?}"
     );
     let got: Vec<_> = report.iter().filter(|(_, outcome)| outcome.starts_with("GOT")).collect();
     assert!(got.is_empty(), "{got:#?}");
@@ -58,7 +61,7 @@ async fn a_hostile_worker_in_landlock_gets_nothing() {
 }
 
 #[tokio::test]
-async fn the_same_worker_without_isolation_reads_the_store_so_the_probe_can_fail() {
+async fn a_hostile_worker_without_isolation_reads_the_store() {
     let report = attack(Isolation::None).await;
     for name in [
         "read store/auth.json",
@@ -73,7 +76,7 @@ async fn the_same_worker_without_isolation_reads_the_store_so_the_probe_can_fail
     }
 }
 
-/// Runs the probe in a worker beside a sibling. What it tried, and what came of it.
+/// Runs the probe in a worker beside a sibling. Returns its attempts and their results.
 async fn attack(isolation: Isolation) -> Vec<(String, String)> {
     let probe = std::env::current_exe().expect("this program has a path");
     let program_folder = probe.parent().expect("it is in a folder").to_owned();
@@ -81,7 +84,7 @@ async fn attack(isolation: Isolation) -> Vec<(String, String)> {
   *wait*) echo "$THREADKEY_CAPABILITY" > secret; say "$$"; done_with end_turn ;;
   *) "$PROBE" --exact workers::hostile::probe --nocapture > out 2>&1; done_with end_turn ;;
 esac"#;
-    let lab = Lab::scripted(run, |settings| {
+    let rig = WorkerRig::scripted(run, |settings| {
         settings.isolation = isolation;
         settings.read = vec![program_folder];
         settings.env.insert("PROBE".into(), probe.to_string_lossy().into_owned());
@@ -90,40 +93,41 @@ esac"#;
         settings.env.insert("PROBE_BOT".into(), std::process::id().to_string());
         settings.env.insert("PROBE_SIBLING_FILE".into(), format!("{folder}/sibling"));
     });
-    let folder = lab.folder.path();
+    let folder = rig.folder.path();
     fs::create_dir_all(folder.join("store/auth.json.refresh")).expect("the store's folder can be made");
     for name in
         ["auth.json", "auth.json.global.lock", "auth.json.bot.lock", "auth.json.refresh/acme%2Flocal.lock"]
     {
         fs::write(folder.join("store").join(name), CANARY).expect("the store can be written");
     }
-    // A descriptor that a careless parent would hand down.
+    // A careless parent would pass this descriptor on.
     let leak = File::open(folder.join("store/auth.json")).expect("it is there");
-    // SAFETY: plain numbers, on a descriptor that lives until the end of this function.
+    // SAFETY: the arguments are plain numbers, and the descriptor is open until the end of this
+    // function.
     unsafe { libc::fcntl(leak.as_raw_fd(), libc::F_SETFD, 0) };
     let abstract_name = SocketAddr::from_abstract_name(format!("threadkey-test-{}", folder.display()));
     let _listener = UnixListener::bind_addr(&abstract_name.expect("a short name")).expect("it can be bound");
 
     let _bus = UnixListener::bind(folder.join("bus")).expect("it can be bound");
 
-    let sibling = lab.turn(2, "wait").await.text;
+    let sibling = rig.turn(2, "wait").await.text;
     let report = {
-        // The probe learns the sibling's process id by its prompt's side: a file in its own working folder.
+        // A file in the probe's own working folder gives it the sibling's process id.
         let own = folder.join("agents/1-100/cwd");
         fs::create_dir_all(&own).expect("it can be made");
         fs::write(own.join("sibling"), &sibling).expect("it can be written");
-        lab.turn(1, "attack").await;
+        rig.turn(1, "attack").await;
         fs::read_to_string(own.join("out")).expect("the probe has written its report")
     };
-    assert!(!lab.workers.live().is_empty());
-    lab.workers.shutdown().await;
+    assert!(!rig.workers.live().is_empty());
+    rig.workers.shutdown().await;
     let lines = report.lines().filter_map(|line| line.strip_prefix("probe: ")?.split_once(" => "));
     let report: Vec<_> = lines.map(|(attempt, outcome)| (attempt.to_owned(), outcome.to_owned())).collect();
     assert!(!report.is_empty(), "the probe did not run");
     report
 }
 
-/// Not a test of its own: what the hostile worker runs. Does nothing otherwise.
+/// The program of the hostile worker. As a test of its own it does nothing.
 #[test]
 fn probe() {
     let Some(folder) = std::env::var_os("PROBE_FOLDER") else { return };
@@ -191,7 +195,7 @@ fn files(targets: &Targets, all: &mut Attempts) {
     all.push(("read by a symlink".into(), read("link")));
     let linked = fs::hard_link(store.join("auth.json"), "hard").and_then(|()| read("hard"));
     all.push(("read by a hard link".into(), linked));
-    all.push(("read by a way through our own folder".into(), read("../../../store/auth.json")));
+    all.push(("read by a path through our own folder".into(), read("../../../store/auth.json")));
 
     let sibling = targets.folder.join("agents/2-100");
     all.push(("list the sibling's folder".into(), list(&sibling)));
@@ -204,41 +208,42 @@ fn files(targets: &Targets, all: &mut Attempts) {
 
 fn processes(targets: &Targets, all: &mut Attempts) {
     let probe = std::process::id() as i32;
-    for (whom, pid) in [("the bot", targets.bot), ("the sibling", targets.sibling)] {
+    for (target, pid) in [("the bot", targets.bot), ("the sibling", targets.sibling)] {
         for file in
             ["environ", "mem", "maps", "cmdline", "status", "stack", "root/etc/passwd", "cwd/Cargo.toml"]
         {
-            all.push((format!("/proc of {whom}: {file}"), read(format!("/proc/{pid}/{file}"))));
+            all.push((format!("/proc of {target}: {file}"), read(format!("/proc/{pid}/{file}"))));
         }
-        all.push((format!("/proc of {whom}: descriptors"), list(format!("/proc/{pid}/fd"))));
-        // Signal 0 asks for the permission alone. SAFETY: plain numbers, and a buffer that outlives the call.
+        all.push((format!("/proc of {target}: descriptors"), list(format!("/proc/{pid}/fd"))));
+        // Signal 0 only checks the permission.
+        // SAFETY: the arguments are plain numbers and a buffer that outlives the calls.
         unsafe {
-            all.push((format!("signal {whom}"), outcome(libc::kill(pid, 0).into())));
-            all.push((format!("signal the group of {whom}"), outcome(libc::kill(-pid, 0).into())));
+            all.push((format!("signal {target}"), outcome(libc::kill(pid, 0).into())));
+            all.push((format!("signal the group of {target}"), outcome(libc::kill(-pid, 0).into())));
             let pidfd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
             let null = std::ptr::null::<libc::siginfo_t>();
             let sent = libc::syscall(libc::SYS_pidfd_send_signal, pidfd, 0, null, 0);
-            all.push((format!("signal {whom} by descriptor"), outcome(sent)));
+            all.push((format!("signal {target} by descriptor"), outcome(sent)));
             all.push((
-                format!("take a descriptor of {whom}"),
+                format!("take a descriptor of {target}"),
                 outcome(libc::syscall(libc::SYS_pidfd_getfd, pidfd, 1, 0)),
             ));
             if pid != probe {
                 let seized = libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0);
-                all.push((format!("trace {whom}"), outcome(seized)));
+                all.push((format!("trace {target}"), outcome(seized)));
             }
             let (no_limit, mut limit) = (std::ptr::null(), libc::rlimit { rlim_cur: 0, rlim_max: 0 });
             let limited = libc::prlimit(pid, libc::RLIMIT_CPU, no_limit, &mut limit);
-            all.push((format!("see and set the limits of {whom}"), outcome(limited.into())));
+            all.push((format!("see and set the limits of {target}"), outcome(limited.into())));
             let mut buffer = [0_u8; 8];
             let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
             let remote = libc::iovec { iov_base: std::ptr::from_ref(targets).cast_mut().cast(), iov_len: 8 };
             let taken = libc::process_vm_readv(pid, &local, 1, &remote, 1, 0);
-            // Without the permission it is EPERM; an address that is not there would be EFAULT.
+            // Without the permission the error is EPERM. An unmapped address gives EFAULT.
             let error = io::Error::last_os_error();
             let denied = taken < 0 && error.raw_os_error() != Some(libc::EFAULT);
             let read = if denied { Err(error) } else { Ok("its memory".into()) };
-            all.push((format!("read the memory of {whom}"), read));
+            all.push((format!("read the memory of {target}"), read));
         }
     }
     all.push(("list /proc".into(), list("/proc")));
@@ -266,13 +271,13 @@ fn machine(targets: &Targets, all: &mut Attempts) {
     all.push((SOCKET_WITH_A_PATH.into(), connected.map(|_| "connected".into())));
     for descriptor in 3..1024 {
         let mut bytes = [0_u8; CANARY.len()];
-        // SAFETY: the buffer outlives the call and is as long as it says.
+        // SAFETY: the buffer outlives the call and has the given length.
         let read = unsafe { libc::pread(descriptor, bytes.as_mut_ptr().cast(), bytes.len(), 0) };
         if read == CANARY.len() as isize && bytes == CANARY.as_bytes() {
             all.push((format!("descriptor {descriptor}"), Ok("the store".into())));
         }
     }
-    // SAFETY: constant C strings and plain numbers.
+    // SAFETY: the arguments are constant C strings and plain numbers.
     unsafe {
         let mounted = libc::mount(c"none".as_ptr(), c"/mnt".as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null());
         all.push(("mount".into(), outcome(mounted.into())));
@@ -285,7 +290,8 @@ fn machine(targets: &Targets, all: &mut Attempts) {
         let mounted = libc::mount(c"none".as_ptr(), c"/mnt".as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null());
         all.push((format!("mount in a namespace of its own ({unshared})"), outcome(mounted.into())));
     }
-    // What it may: the network. Counted as denied when it works, for an agent without it would be useless.
+    // The network is allowed, because an agent without it would be useless. So success counts as
+    // denied here.
     let network =
         TcpListener::bind("127.0.0.1:0").and_then(|l| std::net::TcpStream::connect(l.local_addr()?));
     all.push((

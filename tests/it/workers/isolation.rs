@@ -1,5 +1,5 @@
-//! What the machine can do for isolation, and what is refused where it cannot.
-#![expect(unsafe_code, reason = "a machine without Landlock is played by a system call filter")]
+//! A machine that cannot isolate workers: every mode but `none` refuses to start one.
+#![expect(unsafe_code, reason = "a system call filter imitates a machine without Landlock")]
 
 use super::*;
 
@@ -7,22 +7,24 @@ use super::*;
 fn isolation_that_the_machine_cannot_give_refuses_to_spawn() {
     for isolation in [Isolation::Auto, Isolation::Landlock] {
         without_landlock(async move {
-            let lab = Lab::scripted("done_with end_turn", |settings| settings.isolation = isolation);
-            let error = lab.prompt(1, "go").await.expect_err("it must be refused");
+            let rig = WorkerRig::scripted("done_with end_turn", |settings| settings.isolation = isolation);
+            let error = rig.prompt(1, "go").await.expect_err("it must be refused");
             assert!(matches!(error, PromptError::NoIsolation(_)), "{error}");
             let words = error.to_string();
             assert!(words.contains("Linux 6.12") && words.contains("agent.isolation = \"none\""), "{words}");
-            assert!(!lab.folder.path().join("agents").exists(), "nothing was begun");
+            assert!(!rig.folder.path().join("agents").exists(), "no folder was created");
         });
     }
     without_landlock(async {
-        let lab =
-            Lab::scripted("say hello; done_with end_turn", |settings| settings.isolation = Isolation::None);
-        assert_eq!(lab.turn(1, "go").await.text, "hello", "written out, it works everywhere");
+        let rig = WorkerRig::scripted("say hello; done_with end_turn", |settings| {
+            settings.isolation = Isolation::None
+        });
+        assert_eq!(rig.turn(1, "go").await.text, "hello", "the mode none works on every machine");
     });
 }
 
-/// Runs this on a thread, with all threads that come of it, for which the kernel has no Landlock.
+/// Runs the scene on a thread for which the kernel has no Landlock, and neither for the threads
+/// that it starts.
 fn without_landlock(scene: impl Future<Output = ()> + Send + 'static) {
     let thread = std::thread::spawn(move || {
         refuse_landlock();
@@ -32,7 +34,7 @@ fn without_landlock(scene: impl Future<Output = ()> + Send + 'static) {
     thread.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked));
 }
 
-/// `landlock_create_ruleset` answers ENOSYS from here on, in this thread and its children.
+/// Makes `landlock_create_ruleset` answer ENOSYS from here on, in this thread and its children.
 fn refuse_landlock() {
     const NUMBER: u32 = 0;
     let step = |code: u32, k: u32, jf: u8| libc::sock_filter { code: code as u16, jt: 0, jf, k };
@@ -43,10 +45,11 @@ fn refuse_landlock() {
         step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0),
     ];
     let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
-    // SAFETY: plain numbers, and a program that outlives the call, which copies it.
-    let put_on = unsafe {
+    // SAFETY: the arguments are plain numbers and a program that outlives the call, which copies
+    // it.
+    let installed = unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
             | libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, std::ptr::from_ref(&program), 0, 0)
     };
-    assert_eq!(put_on, 0, "the filter can be put on");
+    assert_eq!(installed, 0, "the filter can be installed");
 }

@@ -1,4 +1,4 @@
-//! From the first prompt to the last signal.
+//! The life of a worker, from its first prompt to its last signal.
 
 use super::*;
 
@@ -7,100 +7,100 @@ const KEEP_CAPABILITY: &str = r#"printf %s "$THREADKEY_CAPABILITY" > capability;
 
 #[tokio::test]
 async fn a_worker_answers_and_the_next_prompt_goes_to_the_same_process() {
-    let lab = Lab::scripted(r#"say "I am $$ at $PWD"; done_with end_turn"#, |_| {});
-    let first = lab.turn(1, "who are you?").await;
+    let rig = WorkerRig::scripted(r#"say "I am $$ at $PWD"; done_with end_turn"#, |_| {});
+    let first = rig.turn(1, "who are you?").await;
     assert_eq!(first.done.as_deref(), Some("end_turn"), "{first:?}");
     assert!(first.text.ends_with("/agents/1-100/cwd"), "{first:?}");
-    assert_eq!(lab.turn(1, "and now?").await.text, first.text);
-    assert_ne!(lab.turn(2, "and you?").await.text, first.text);
-    assert_eq!(lab.workers.live().len(), 2);
+    assert_eq!(rig.turn(1, "and now?").await.text, first.text);
+    assert_ne!(rig.turn(2, "and you?").await.text, first.text);
+    assert_eq!(rig.workers.live().len(), 2);
 
-    lab.workers.shutdown().await;
-    assert!(lab.workers.live().is_empty());
-    assert!(matches!(lab.prompt(1, "again").await, Err(PromptError::ShuttingDown)));
+    rig.workers.shutdown().await;
+    assert!(rig.workers.live().is_empty());
+    assert!(matches!(rig.prompt(1, "again").await, Err(PromptError::ShuttingDown)));
 }
 
 #[tokio::test]
 async fn a_second_prompt_while_one_runs_is_refused_and_disturbs_nothing() {
-    let lab = Lab::scripted("say started; on_cancel() { id=$prompt; done_with cancelled; }", |_| {});
-    let mut updates = lab.prompt(1, "work").await.expect("it is taken");
+    let rig = WorkerRig::scripted("say started; on_cancel() { id=$prompt; done_with cancelled; }", |_| {});
+    let mut updates = rig.prompt(1, "work").await.expect("it is taken");
     assert!(matches!(next(&mut updates).await, Some(Update::Text(_))));
-    assert!(matches!(lab.prompt(1, "more").await, Err(PromptError::Busy)));
+    assert!(matches!(rig.prompt(1, "more").await, Err(PromptError::Busy)));
 
-    assert!(lab.workers.cancel(ConversationId(Snowflake(1))).await);
+    assert!(rig.workers.cancel(ConversationId(Snowflake(1))).await);
     assert_eq!(Turn::read(&mut updates).await.done.as_deref(), Some("cancelled"));
-    assert!(!lab.workers.cancel(ConversationId(Snowflake(1))).await, "there is no turn any more");
-    assert!(lab.prompt(1, "again").await.is_ok());
+    assert!(!rig.workers.cancel(ConversationId(Snowflake(1))).await, "the turn has ended");
+    assert!(rig.prompt(1, "again").await.is_ok());
 }
 
 #[tokio::test]
 async fn an_agent_that_ignores_a_cancel_is_ended() {
-    let lab = Lab::scripted("say started; on_cancel() { :; }", |_| {});
-    let mut updates = lab.prompt(1, "work").await.expect("it is taken");
+    let rig = WorkerRig::scripted("say started; on_cancel() { :; }", |_| {});
+    let mut updates = rig.prompt(1, "work").await.expect("it is taken");
     assert!(matches!(next(&mut updates).await, Some(Update::Text(_))));
-    // From here on time runs as soon as nothing else does.
+    // From here on the clock advances whenever the runtime is idle.
     tokio::time::pause();
-    assert!(lab.workers.cancel(ConversationId(Snowflake(1))).await);
+    assert!(rig.workers.cancel(ConversationId(Snowflake(1))).await);
     assert!(matches!(updates.recv().await, Some(Update::Done(reason)) if reason == "cancelled"));
-    assert!(lab.workers.live().is_empty());
+    assert!(rig.workers.live().is_empty());
 }
 
 #[tokio::test]
-async fn a_crash_in_a_turn_is_told_with_the_end_of_stderr_and_the_next_prompt_starts_afresh() {
-    let lab = Lab::scripted(
+async fn a_crash_reports_the_end_of_stderr_and_the_next_prompt_starts_a_new_worker() {
+    let rig = WorkerRig::scripted(
         r#"say "half an"; echo "my secret is $THREADKEY_CAPABILITY and $KEY" >&2; exit 7"#,
         |settings| {
             settings.env.insert("KEY".into(), "{token:acme}".into());
         },
     );
     for _ in 0..2 {
-        let turn = lab.turn(1, "go").await;
+        let turn = rig.turn(1, "go").await;
         assert_eq!(turn.text, "half an");
         assert_eq!(turn.crashed.as_deref(), Some("exit status 7; it wrote: my secret is … and …"));
     }
-    assert!(lab.workers.live().is_empty());
+    assert!(rig.workers.live().is_empty());
 }
 
 #[tokio::test]
-async fn a_line_over_the_limit_ends_the_worker_and_says_so() {
-    let lab = Lab::scripted("head -c 1100000 /dev/zero | tr '\\0' x; echo; sleep 1000", |_| {});
-    let turn = lab.turn(1, "go").await;
+async fn a_line_over_the_limit_ends_the_worker_and_is_named_as_the_cause() {
+    let rig = WorkerRig::scripted("head -c 1100000 /dev/zero | tr '\\0' x; echo; sleep 1000", |_| {});
+    let turn = rig.turn(1, "go").await;
     assert_eq!(turn.crashed.as_deref(), Some("it sent a line of more than 1 MiB"));
 }
 
 #[tokio::test]
-async fn a_program_that_cannot_be_started_is_named_with_the_reason() {
-    let missing = Lab::new(&["no-such-agent"], |_| {});
+async fn a_program_that_cannot_start_is_named_with_the_reason() {
+    let missing = WorkerRig::new(&["no-such-agent"], |_| {});
     let error = missing.prompt(1, "go").await.expect_err("there is no such program").to_string();
     assert!(error.contains("\"no-such-agent\" cannot be started: no such program in PATH"), "{error}");
 
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let file = folder.path().join("notes.txt");
     std::fs::write(&file, "no program").expect("it can be written");
-    let not_executable = Lab::new(&[&file.to_string_lossy()], |_| {});
+    let not_executable = WorkerRig::new(&[&file.to_string_lossy()], |_| {});
     let error = not_executable.prompt(1, "go").await.expect_err("it is no program").to_string();
     assert!(error.contains("it is not executable"), "{error}");
     assert!(not_executable.workers.live().is_empty());
 
-    let none = Lab::new(&[], |_| {});
+    let none = WorkerRig::new(&[], |_| {});
     assert!(matches!(none.prompt(1, "go").await, Err(PromptError::NotConfigured)));
 }
 
 #[tokio::test]
-async fn an_agent_that_dies_at_once_is_told_with_its_stderr() {
-    let lab = Lab::new(&["/bin/sh", "-c", "echo cannot find my soul >&2; exit 3"], |_| {});
-    let error = lab.prompt(1, "go").await.expect_err("it dies").to_string();
+async fn an_agent_that_exits_at_once_is_reported_with_its_stderr() {
+    let rig = WorkerRig::new(&["/bin/sh", "-c", "echo cannot find my soul >&2; exit 3"], |_| {});
+    let error = rig.prompt(1, "go").await.expect_err("it dies").to_string();
     assert!(error.contains("(exit status 3; it wrote: cannot find my soul)"), "{error}");
-    assert!(lab.workers.live().is_empty());
+    assert!(rig.workers.live().is_empty());
 }
 
 #[tokio::test]
 async fn a_silent_agent_is_stopped_after_its_time() {
-    let lab = Lab::new(&["/bin/sh", "-c", "sleep 1000"], |settings| {
+    let rig = WorkerRig::new(&["/bin/sh", "-c", "sleep 1000"], |settings| {
         settings.start_within = Duration::from_millis(50);
     });
-    assert!(matches!(lab.prompt(1, "go").await, Err(PromptError::Silent { .. })));
-    assert!(lab.workers.live().is_empty());
+    assert!(matches!(rig.prompt(1, "go").await, Err(PromptError::Silent { .. })));
+    assert!(rig.workers.live().is_empty());
 }
 
 #[tokio::test]
@@ -110,8 +110,8 @@ while read -r line; do
   id=$(printf '%s' "$line" | sed -E 's/.*"id":("[^"]*"|[0-9]+).*/\1/')
   printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32000,"message":"Log in first, not with %s"}}\n' "$id" "$THREADKEY_CAPABILITY"
 done"#;
-    let lab = Lab::new(&["/bin/sh", "-c", refuse], |_| {});
-    match lab.prompt(1, "go").await {
+    let rig = WorkerRig::new(&["/bin/sh", "-c", refuse], |_| {});
+    match rig.prompt(1, "go").await {
         Err(PromptError::Refused { detail, .. }) => assert_eq!(detail, "Log in first, not with …"),
         other => panic!("{other:?}"),
     }
@@ -119,83 +119,87 @@ done"#;
 
 #[tokio::test]
 async fn no_more_workers_than_allowed_run_at_once() {
-    let lab = Lab::scripted(ANSWER, |settings| settings.max_workers = 1);
-    lab.turn(1, "go").await;
-    assert!(matches!(lab.prompt(2, "go").await, Err(PromptError::TooMany(1))));
-    assert!(lab.workers.end(ConversationId(Snowflake(1))).await);
-    assert_eq!(lab.turn(2, "go").await.text, "hello");
+    let rig = WorkerRig::scripted(ANSWER, |settings| settings.max_workers = 1);
+    rig.turn(1, "go").await;
+    assert!(matches!(rig.prompt(2, "go").await, Err(PromptError::TooMany(1))));
+    assert!(rig.workers.end(ConversationId(Snowflake(1))).await);
+    assert_eq!(rig.turn(2, "go").await.text, "hello");
 }
 
 #[tokio::test]
 async fn an_idle_worker_is_ended_and_its_capability_is_void() {
-    let lab = Lab::scripted(KEEP_CAPABILITY, |settings| settings.idle = Duration::from_millis(50));
-    assert_eq!(lab.turn(1, "go").await.done.as_deref(), Some("end_turn"));
-    lab.empty().await;
-    assert_eq!(lab.capabilities.holder(&lab.kept_capability(1)), None);
-    assert_eq!(lab.turn(1, "go").await.done.as_deref(), Some("end_turn"));
+    let rig = WorkerRig::scripted(KEEP_CAPABILITY, |settings| settings.idle = Duration::from_millis(50));
+    assert_eq!(rig.turn(1, "go").await.done.as_deref(), Some("end_turn"));
+    rig.empty().await;
+    assert_eq!(rig.capabilities.holder(&rig.kept_capability(1)), None);
+    assert_eq!(rig.turn(1, "go").await.done.as_deref(), Some("end_turn"));
 }
 
 #[tokio::test]
-async fn the_end_of_a_worker_reaches_what_it_started_even_if_it_ignores_a_polite_signal() {
-    let lab = Lab::scripted(
+async fn the_end_of_a_worker_also_ends_children_that_ignore_sigterm() {
+    let rig = WorkerRig::scripted(
         r#"mkfifo held; exec 3<>held; (trap "" TERM; exec sleep 1000) & say started; done_with end_turn"#,
         |_| {},
     );
-    assert_eq!(lab.turn(1, "go").await.text, "started");
-    // The worker and its child hold the pipe; its end comes when neither does.
-    let pipe = std::fs::File::open(lab.folder.path().join("agents/1-100/cwd/held")).expect("it is there");
+    assert_eq!(rig.turn(1, "go").await.text, "started");
+    // The worker and its child hold the pipe, which ends after both of them have.
+    let pipe = std::fs::File::open(rig.folder.path().join("agents/1-100/cwd/held")).expect("it is there");
     let (ended, end) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || ended.send(std::io::read_to_string(pipe)));
-    assert!(lab.workers.end(ConversationId(Snowflake(1))).await);
+    assert!(rig.workers.end(ConversationId(Snowflake(1))).await);
     timeout(WAIT, end).await.expect("the grandchild dies").expect("no panic").expect("it can be read");
-    assert!(!lab.workers.end(ConversationId(Snowflake(1))).await, "there is none any more");
+    assert!(!rig.workers.end(ConversationId(Snowflake(1))).await, "the worker has ended");
 }
 
 #[tokio::test]
-async fn a_worker_that_was_ended_in_a_turn_says_that_it_was_cancelled() {
-    let lab = Lab::scripted("say started; sleep 1000", |_| {});
-    let mut updates = lab.prompt(1, "go").await.expect("it is taken");
+async fn a_worker_that_is_ended_in_a_turn_reports_it_as_cancelled() {
+    let rig = WorkerRig::scripted("say started; sleep 1000", |_| {});
+    let mut updates = rig.prompt(1, "go").await.expect("it is taken");
     assert!(matches!(next(&mut updates).await, Some(Update::Text(_))));
-    assert!(lab.workers.end(ConversationId(Snowflake(1))).await);
+    assert!(rig.workers.end(ConversationId(Snowflake(1))).await);
     assert_eq!(Turn::read(&mut updates).await.done.as_deref(), Some("cancelled"));
 }
 
 #[tokio::test]
-async fn what_one_owner_s_worker_has_written_is_not_there_for_the_next_owner_of_the_conversation() {
+async fn the_files_of_one_owners_worker_are_hidden_from_the_next_owner() {
     let run = r#"say "found: $(cat note "$HOME/note" 2>/dev/null)"; printf %s "$KEY" | tee note > "$HOME/note"; done_with end_turn"#;
-    let lab = Lab::scripted(run, |settings| {
+    let rig = WorkerRig::scripted(run, |settings| {
         settings.env.insert("KEY".into(), "{user} ".into());
     });
-    assert_eq!(lab.turn(1, "go").await.text, "found: ");
+    assert_eq!(rig.turn(1, "go").await.text, "found: ");
     let other = Conversation { owner: Snowflake(200), ..conversation(1) };
-    let mut updates = lab.workers.prompt(&other, "go".into()).await.expect("it is taken");
+    let mut updates = rig.workers.prompt(&other, "go".into()).await.expect("it is taken");
     assert_eq!(Turn::read(&mut updates).await.text, "found: ");
-    assert_eq!(lab.turn(1, "go").await.text, "found: 100 100 ", "the first one's are kept for the first");
+    assert_eq!(
+        rig.turn(1, "go").await.text,
+        "found: 100 100 ",
+        "the first owner's files are kept for the first owner"
+    );
 }
 
 #[tokio::test]
 async fn another_owner_of_a_conversation_gets_a_worker_with_another_capability() {
-    let lab = Lab::scripted(r#"say "$KEY"; done_with end_turn"#, |settings| {
+    let rig = WorkerRig::scripted(r#"say "$KEY"; done_with end_turn"#, |settings| {
         settings.isolation = Isolation::None;
         settings.env.insert("KEY".into(), "x{user}".into());
     });
-    assert_eq!(lab.turn(1, "go").await.text, "x100");
+    assert_eq!(rig.turn(1, "go").await.text, "x100");
     let other = Conversation { owner: Snowflake(200), ..conversation(1) };
-    let mut updates = lab.workers.prompt(&other, "go".into()).await.expect("it is taken");
+    let mut updates = rig.workers.prompt(&other, "go".into()).await.expect("it is taken");
     assert_eq!(Turn::read(&mut updates).await.text, "x200");
-    assert_eq!(lab.workers.live(), [other]);
+    assert_eq!(rig.workers.live(), [other]);
 }
 
 #[tokio::test]
 async fn a_worker_has_an_environment_and_folders_of_its_own() {
-    let lab = Lab::scripted(
+    let rig = WorkerRig::scripted(
         r#"say "$(env | cut -d= -f1 | sort | tr '\n' ' ')"; say "$GREETING $HOME $TMPDIR "; touch "$HOME/h" "$TMPDIR/t" w && say ok; done_with end_turn"#,
         |settings| {
             settings.env.insert("GREETING".into(), "{user} in {conversation}".into());
         },
     );
-    let text = lab.turn(1, "go").await.text;
-    let own = std::fs::canonicalize(lab.folder.path()).expect("it is there").join("agents/1-100");
+    let text = rig.turn(1, "go").await.text;
+    let own = std::fs::canonicalize(rig.folder.path()).expect("it is there").join("agents/1-100");
     let own = own.display();
     // PWD, OLDPWD, SHLVL and _ are the shell's own.
     let names: Vec<_> = text.split(" 100 in 1").next().unwrap_or_default().split(' ').collect();
@@ -209,16 +213,16 @@ async fn a_worker_has_an_environment_and_folders_of_its_own() {
 
 #[tokio::test]
 async fn the_capability_is_live_while_the_worker_is_and_void_before_it_ends() {
-    let lab = Lab::scripted(&format!(r#"trap "" TERM; {KEEP_CAPABILITY}"#), |_| {});
-    lab.turn(1, "go").await;
-    let capability = lab.kept_capability(1);
-    let holder = lab.capabilities.holder(&capability).expect("it is live");
+    let rig = WorkerRig::scripted(&format!(r#"trap "" TERM; {KEEP_CAPABILITY}"#), |_| {});
+    rig.turn(1, "go").await;
+    let capability = rig.kept_capability(1);
+    let holder = rig.capabilities.holder(&capability).expect("it is live");
     assert_eq!((holder.conversation, holder.providers.len()), (conversation(1), 1));
 
-    let workers = lab.workers.clone();
+    let workers = rig.workers.clone();
     let ending = tokio::spawn(async move { workers.end(ConversationId(Snowflake(1))).await });
     let void = async {
-        while lab.capabilities.holder(&capability).is_some() {
+        while rig.capabilities.holder(&capability).is_some() {
             tokio::task::yield_now().await;
         }
     };
@@ -228,8 +232,8 @@ async fn the_capability_is_live_while_the_worker_is_and_void_before_it_ends() {
 }
 
 #[tokio::test]
-async fn what_an_agent_floods_us_with_arrives_in_order_and_nonsense_is_passed_over() {
-    let lab = Lab::scripted(
+async fn a_flood_of_updates_arrives_in_order_and_invalid_lines_are_ignored() {
+    let rig = WorkerRig::scripted(
         r#"
 echo "this is not JSON"
 note '{"sessionUpdate":"from_the_future","x":1}'
@@ -238,7 +242,7 @@ n=0; while [ $n -lt 1000 ]; do say "$n "; n=$((n+1)); done
 done_with end_turn"#,
         |_| {},
     );
-    let turn = lab.turn(1, "go").await;
+    let turn = rig.turn(1, "go").await;
     let expected: String = (0..1000).map(|n| format!("{n} ")).collect();
     assert!(turn.text == expected, "{turn:?}");
     assert_eq!(turn.done.as_deref(), Some("end_turn"));
@@ -246,18 +250,18 @@ done_with end_turn"#,
 
 #[tokio::test]
 async fn settings_that_would_open_a_secret_to_workers_are_refused() {
-    let lab = Lab::scripted(ANSWER, |_| {});
-    let folder = lab.folder.path().to_owned();
+    let rig = WorkerRig::scripted(ANSWER, |_| {});
+    let folder = rig.folder.path().to_owned();
     for read in [folder.clone(), folder.join("store/backup"), folder.join("agents"), "/".into()] {
-        let lab = Lab::scripted(ANSWER, |settings| {
+        let rig = WorkerRig::scripted(ANSWER, |settings| {
             settings.root = folder.join("agents");
             settings.deny = vec![folder.join("store")];
             settings.read = vec![read.clone()];
         });
-        let error = lab.prompt(1, "go").await.expect_err("it must be refused").to_string();
+        let error = rig.prompt(1, "go").await.expect_err("it must be refused").to_string();
         assert!(error.contains("agent.read") && error.contains("no agent may see"), "{error}");
     }
-    let error = Lab::scripted(ANSWER, |settings| {
+    let error = WorkerRig::scripted(ANSWER, |settings| {
         settings.deny = vec![folder.join("agents"), folder.clone(), settings.root.clone()]
     });
     let error = error.prompt(1, "go").await.expect_err("it must be refused").to_string();

@@ -1,4 +1,4 @@
-//! A real ACP agent in its sandbox: the example that the protocol's own TypeScript SDK ships, on Node.js.
+//! A real ACP agent in its sandbox: the example in the protocol's own TypeScript SDK, on Node.js.
 
 use super::*;
 use crate::support::npm::{self, Files};
@@ -14,13 +14,13 @@ async fn a_real_agent_on_node_works_in_the_sandbox() {
     let package = installing.await.expect("the package is installed");
     let script = package.join("node_modules/@agentclientprotocol/sdk/dist/examples/agent.js");
     let node = npm::program("node");
-    let lab = Lab::new(&[&node.to_string_lossy(), &script.to_string_lossy()], |settings| {
+    let rig = WorkerRig::new(&[&node.to_string_lossy(), &script.to_string_lossy()], |settings| {
         let node = std::fs::canonicalize(&node).expect("it is there");
-        // Where Node.js is kept in a folder of its own, its libraries are beside `bin`.
+        // If Node.js has a folder of its own, its libraries are beside `bin`.
         let installation = node.ancestors().nth(2).expect("it is in bin/").to_owned();
         settings.read = vec![package, installation];
     });
-    let mut updates = lab.prompt(1, "Tidy up the configuration").await.expect("it is taken");
+    let mut updates = rig.prompt(1, "Tidy up the configuration").await.expect("it is taken");
     let mut turn = Turn::default();
     while let Some(update) = next(&mut updates).await {
         match update {

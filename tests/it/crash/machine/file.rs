@@ -1,4 +1,4 @@
-//! A file that a process has open: what it writes, what it makes durable, and its flock.
+//! A file that a process has open: its writes, its durability, and its flock.
 
 use std::{io, path::PathBuf, sync::PoisonError};
 
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::{Process, gone};
 use crate::crash::{
     content::{Content, Write},
-    ends::{Sabotage, Written},
+    faults::{Durability, Sabotage},
 };
 
 /// An open file of a process.
@@ -35,8 +35,8 @@ impl OpenFile {
         self.path.to_string_lossy().ends_with(".signin.lock")
     }
 
-    /// Whether the program lets this lock go as soon as it has it.
-    fn lets_go(&self) -> bool {
+    /// Whether the program releases this lock as soon as it is taken.
+    fn releases_early(&self) -> bool {
         match self.process.sabotage {
             Sabotage::GlobalLock => self.path.to_string_lossy().ends_with(".global.lock"),
             Sabotage::TenantLock => self.is_tenant_lock() && !self.is_sign_in(),
@@ -72,7 +72,7 @@ impl DiskFile for OpenFile {
             let file = state.file(self.node);
             file.write(Write::At(offset as usize, bytes.to_vec()));
             if self.holds_an_answer(file) {
-                (self.process.machine.0.journalled)(&self.path, Written::Volatile);
+                (self.process.machine.0.journalled)(&self.path, Durability::Volatile);
             }
             Ok(())
         })
@@ -115,7 +115,7 @@ impl DiskFile for OpenFile {
                 file.sync();
             }
             if answered {
-                (self.process.machine.0.journalled)(&self.path, Written::Durable);
+                (self.process.machine.0.journalled)(&self.path, Durability::Durable);
             }
             Ok(())
         })
@@ -138,7 +138,7 @@ impl DiskFile for OpenFile {
         if !state.is_alive(self.process.id) {
             return Err(gone());
         }
-        if self.lets_go() {
+        if self.releases_early() {
             state.unlock(self);
         }
         Ok(())
@@ -147,7 +147,7 @@ impl DiskFile for OpenFile {
     fn try_lock(&self, mode: Mode) -> io::Result<bool> {
         self.process.call(|state| {
             let locked = state.try_lock(self, mode);
-            if self.lets_go() {
+            if self.releases_early() {
                 state.unlock(self);
             }
             Ok(locked)

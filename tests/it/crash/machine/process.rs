@@ -1,4 +1,4 @@
-//! A process on the machine: its calls, and how it ends.
+//! A process on the machine: its calls, and its end.
 
 use std::{
     ffi::OsString,
@@ -15,7 +15,7 @@ use threadkey::sys::{
 use super::{Machine, Node, State, file::OpenFile, gone, not_found};
 use crate::crash::{
     content::{Content, Names, Naming},
-    ends::{End, Sabotage, When},
+    faults::{End, Sabotage, When},
 };
 
 type Guest = Box<dyn FnOnce() + Send>;
@@ -34,7 +34,7 @@ impl Process {
         Self { machine, id, sabotage, guest: Arc::default() }
     }
 
-    /// Lets it end, counted from now; `None` takes that back.
+    /// Ends the process at a later call, counted from now; `None` cancels that.
     pub(in crate::crash) fn ends(&self, end: Option<End>) {
         let mut state = self.machine.state();
         let life = &mut state.processes[self.id];
@@ -42,18 +42,19 @@ impl Process {
         life.end = end;
     }
 
-    /// Whether it still runs.
+    /// Whether the process still runs.
     pub(in crate::crash) fn is_alive(&self) -> bool {
         self.machine.state().is_alive(self.id)
     }
 
-    /// Waits for its end.
+    /// Waits until the process has ended.
     pub(in crate::crash) async fn ended(&self) {
         let mut alive = self.machine.state().processes[self.id].alive.subscribe();
         let _ = alive.wait_for(|alive| !alive).await;
     }
 
-    /// Whether the store there holds this token, and nothing that says that it may be spent; looked up without a call.
+    /// Whether the store holds this token without a mark that it may be spent. The lookup counts as
+    /// no call.
     pub(in crate::crash) fn store_trusts(&self, path: &Path, refresh_token: &str) -> bool {
         let state = self.machine.state();
         let Ok(Node::File(content)) = state.find(path).map(|node| &state.nodes[node]) else { return false };
@@ -64,20 +65,20 @@ impl Process {
         session.is_some() && !code.is_some_and(|code| code.starts_with("ambiguous_"))
     }
 
-    /// kill -9, between two calls.
+    /// Kills the process (kill -9) between two calls.
     pub(in crate::crash) fn kill(&self) {
         self.machine.state().kill(self.id);
         self.machine.0.changed.notify_all();
     }
 
-    /// Runs `guest` in a thread of its own when this process has made `calls` more calls, up to its end or to a lock that it
-    /// has to wait for, before this process goes on.
+    /// Runs `guest` in its own thread after `calls` more calls of this process. The guest runs to
+    /// its end, or until it waits for a lock, before this process continues.
     pub(in crate::crash) fn interrupted_at(&self, calls: u64, guest: impl FnOnce() + Send + 'static) {
         *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = Some((calls, Box::new(guest)));
     }
 
     /// Runs the guest now if the process ended too early for it.
-    pub(in crate::crash) fn let_the_guest_in(&self) {
+    pub(in crate::crash) fn run_remaining_guest(&self) {
         let guest = self.guest.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((_, guest)) = guest {
             guest();

@@ -1,4 +1,4 @@
-//! The provider, and what of its answers is in a journal.
+//! The provider, and its answers that are in a journal.
 
 use std::path::Path;
 
@@ -11,11 +11,11 @@ use threadkey::{
 
 use super::{Code, Granted, Reply, World};
 use crate::{
-    crash::{LIFETIME, NOW, ends::Written},
+    crash::{LIFETIME, NOW, faults::Durability},
     support::random::Random,
 };
 
-/// How the provider treats a request.
+/// The treatment of a request by the provider.
 enum Treatment {
     Unavailable,
     Unreachable,
@@ -36,14 +36,15 @@ impl World {
         self.sent.contains(&token)
     }
 
-    /// The token endpoint, for a refresh (RFC 6749 §6). `doubt_on_record`: the store says that it may be spent.
-    pub(in crate::crash) fn refresh(&mut self, token: u64, doubt_on_record: bool) -> Attempt {
+    /// The token endpoint, for a refresh (RFC 6749 §6). With `doubt_on_record` the store notes that
+    /// the token may be spent.
+    pub(in crate::crash) fn refresh(&mut self, token: u64, doubt_on_record: bool) -> Attempt<Answer> {
         self.requests += 1;
         if self.superseded.contains(&token) {
             self.violate(format!("refresh token {token} was sent, whose successor was acknowledged"));
         } else if self.sent.contains(&token) && !doubt_on_record {
             self.violate(format!(
-                "refresh token {token} was sent again, and nothing said that it had been sent before"
+                "refresh token {token} was sent again, without a record that it had been sent before"
             ));
         }
         let treatment = self.treatment(token, self.requests);
@@ -78,15 +79,15 @@ impl World {
     }
 
     /// The token endpoint, for a code (RFC 6749 §4.1.3).
-    pub(in crate::crash) fn exchange(&mut self, code: u64) -> Attempt {
+    pub(in crate::crash) fn exchange(&mut self, code: u64) -> Attempt<Answer> {
         self.requests += 1;
         let Some(Code { tenant, closed, taken, sent }) = self.codes.get_mut(&code) else { return refused() };
         *sent += 1;
         let (tenant, closed, taken, sent) = (tenant.clone(), *closed, *taken, *sent);
         if closed {
-            self.violate(format!("code {code} was sent again, and nobody knew that it was not spent"));
+            self.violate(format!("code {code} was sent again, and was not known to be unspent"));
         }
-        // The journal remembers the code that was sent last.
+        // The journal remembers only the code that was sent last.
         self.forget_codes_of(&tenant);
         let treatment = self.treatment(code, sent);
         self.record(&tenant).open.clear();
@@ -114,8 +115,8 @@ impl World {
         granted(number)
     }
 
-    /// An answer is in this journal.
-    pub(in crate::crash) fn journalled(&mut self, path: &Path, written: Written) {
+    /// Notes that an answer is in this journal.
+    pub(in crate::crash) fn journalled(&mut self, path: &Path, written: Durability) {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
         let purposes = [(Purpose::Refresh, ".lock"), (Purpose::SignIn, ".signin.lock")];
         let is = |tenant: &Tenant, end: &str| name.strip_suffix(end) == Some(&tenant.file_name());
@@ -133,8 +134,8 @@ impl World {
             self.written.insert(number);
         }
         let record = self.record(&tenant);
-        if written == Written::Volatile {
-            // Whoever is next knows it, unless the power fails first.
+        if written == Durability::Volatile {
+            // The next program knows it, unless the power fails first.
             if let Some(Reply::Unspent(code)) = reply {
                 self.code(code).closed = false;
             }
@@ -152,9 +153,9 @@ impl World {
         }
     }
 
-    /// The same request is treated the same, whoever is first.
+    /// Chooses the treatment. The same request gets the same one, whichever program sends it first.
     fn treatment(&self, presented: u64, time: u64) -> Treatment {
-        if self.well {
+        if self.healthy {
             return Treatment::Answered;
         }
         match Random::new(self.seed ^ (presented << 16) ^ time).below(12) {
@@ -185,7 +186,7 @@ impl World {
         self.superseded.extend(self.grants[&number].parent);
     }
 
-    /// The sign-in that a token goes back to.
+    /// Returns the sign-in from which a token descends.
     pub(in crate::crash) fn root(&self, mut number: u64) -> u64 {
         while let Some(parent) = self.grants[&number].parent {
             number = parent;
@@ -193,12 +194,12 @@ impl World {
         number
     }
 
-    /// When this token was given out.
+    /// Returns the time at which this token was issued.
     pub(in crate::crash) fn given_at(&self, number: u64) -> UnixTime {
         self.grants[&number].at
     }
 
-    /// The generation of the session that holds this token.
+    /// Returns the generation of the session that holds this token.
     pub(in crate::crash) fn generation(&self, mut number: u64) -> u64 {
         let mut generation = 1;
         while let Some(parent) = self.grants.get(&number).and_then(|grant| grant.parent) {
@@ -209,16 +210,16 @@ impl World {
     }
 }
 
-fn answer(status: u16, body: String) -> Attempt {
+fn answer(status: u16, body: String) -> Attempt<Answer> {
     Attempt::Answered(Answer { status, body: body.into_bytes().into(), at: NOW, ..Answer::default() })
 }
 
-fn refused() -> Attempt {
+fn refused() -> Attempt<Answer> {
     answer(400, r#"{"error":"invalid_grant"}"#.into())
 }
 
 /// RFC 6749 §5.1.
-fn granted(number: u64) -> Attempt {
+fn granted(number: u64) -> Attempt<Answer> {
     let body = format!(
         r#"{{"access_token":"access-{number}","token_type":"Bearer","refresh_token":"refresh-{number}","expires_in":{}}}"#,
         LIFETIME

@@ -1,0 +1,242 @@
+//! The rule that decides which token a worker may have.
+//!
+//! A worker presents a capability. Its [`Holder`] names the conversation and the providers that the
+//! worker may use. The conversation names its owner. It names a server as well if sharing is on and
+//! the owner is a member. For one provider the rule is:
+//!
+//! 1. A provider outside the holder's list is refused, whether or not it is configured.
+//! 2. A provider on the list that the configuration lacks is refused by name.
+//! 3. The worker gets the token of the owner's own session, `user:<owner>`.
+//! 4. If the owner has no session, the conversation names a server and that server has a session,
+//!    the worker gets the token of that session, `guild:<server>`.
+//! 5. If neither session exists, the owner's tenant counts, so that the error asks the owner to
+//!    sign in.
+//! 6. Every token is recorded as handed out before it leaves, so that texts for others can be
+//!    scrubbed of it.
+//!
+//! No other code decides this: the token API, the workers' environment, the background refresh and
+//! `/auth status` all use this file.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use super::{Broker, DEFAULT_MIN_TTL, Lease, TokenError};
+use crate::{
+    agent::{Capabilities, Holder, TokenSource},
+    ids::{Principal, ProviderId, Tenant},
+    secret::AccessToken,
+    store::StoreError,
+};
+
+/// Hands out tokens to workers, by the rule of this file. Cheap to clone; clones share their state.
+#[derive(Clone)]
+pub struct WorkerTokens {
+    broker: Broker,
+    capabilities: Arc<Capabilities>,
+}
+
+/// The right of one worker to one tenant's tokens. Only [`WorkerTokens::entitlement`] creates it.
+pub struct Entitlement<'a> {
+    tokens: &'a WorkerTokens,
+    tenant: Tenant,
+}
+
+/// The reason why a worker gets no token.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerTokenError {
+    /// The holder's list does not have this provider.
+    #[error("agents may not use the provider {0}: see agent.providers")]
+    ProviderNotAllowed(ProviderId),
+    /// The broker refused.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}
+
+// === impl WorkerTokens ===
+
+impl WorkerTokens {
+    /// Takes the broker, and the table in which handed out tokens are recorded.
+    pub fn new(broker: Broker, capabilities: Arc<Capabilities>) -> Self {
+        Self { broker, capabilities }
+    }
+
+    /// Decides which tenant's tokens a worker of `holder` gets for `provider`. The decision is a
+    /// snapshot: it is made again for each request.
+    ///
+    /// # Errors
+    /// [`WorkerTokenError::ProviderNotAllowed`] by rule 1, [`TokenError::UnknownProvider`] by rule
+    /// 2, or the store's error.
+    pub async fn entitlement(
+        &self,
+        holder: &Holder,
+        provider: &ProviderId,
+    ) -> Result<Entitlement<'_>, WorkerTokenError> {
+        let candidates = Candidates::of(holder, provider)
+            .ok_or_else(|| WorkerTokenError::ProviderNotAllowed(provider.clone()))?;
+        if self.broker.providers().get(provider).is_none() {
+            return Err(TokenError::UnknownProvider(provider.clone()).into());
+        }
+        let tenant = candidates.choose(&self.broker).await.map_err(TokenError::from)?;
+        Ok(Entitlement { tokens: self, tenant })
+    }
+
+    /// Whether a worker of `holder` gets the tokens of `tenant`.
+    ///
+    /// # Errors
+    /// The store's error.
+    pub async fn uses(broker: &Broker, holder: &Holder, tenant: &Tenant) -> Result<bool, StoreError> {
+        match Candidates::of(holder, &tenant.provider) {
+            Some(candidates) if candidates.contains(tenant) => {
+                Ok(candidates.choose(broker).await? == *tenant)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Returns the sorted tenants whose tokens the workers of these holders may get, now or after a
+    /// sign-in or logout.
+    pub fn in_use(holders: &[Holder]) -> Vec<Tenant> {
+        let candidates = holders.iter().flat_map(|holder| {
+            holder.providers.iter().filter_map(|provider| Candidates::of(holder, provider))
+        });
+        let mut tenants: Vec<Tenant> =
+            candidates.flat_map(|Candidates { own, shared }| [Some(own), shared]).flatten().collect();
+        tenants.sort();
+        tenants.dedup();
+        tenants
+    }
+}
+
+#[async_trait]
+impl TokenSource for WorkerTokens {
+    async fn token(&self, holder: &Holder, provider: &ProviderId) -> Result<AccessToken, String> {
+        let lease = async { self.entitlement(holder, provider).await?.token(DEFAULT_MIN_TTL).await };
+        match lease.await {
+            Ok(lease) => Ok(lease.access_token),
+            // The error names the store's path, which is for the operator and not for the owner of
+            // a worker.
+            Err(WorkerTokenError::Token(TokenError::Store(error))) => {
+                tracing::error!(%error, "a worker gets no token because the store cannot be used");
+                Err("the store cannot be used at the moment: threadkey's log has the reason".to_owned())
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+// === impl Entitlement ===
+
+impl Entitlement<'_> {
+    /// The tenant whose tokens the worker gets.
+    pub fn tenant(&self) -> &Tenant {
+        &self.tenant
+    }
+
+    /// Returns a token, as [`Broker::token`] does.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn token(&self, min_ttl: Duration) -> Result<Lease, WorkerTokenError> {
+        Ok(self.hand_out(self.tokens.broker.token(&self.tenant, min_ttl).await?))
+    }
+
+    /// Reports a token that a resource rejected, and returns a newer one, as [`Broker::rejected`]
+    /// does.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn rejected(&self, token: &AccessToken) -> Result<Lease, WorkerTokenError> {
+        Ok(self.hand_out(self.tokens.broker.rejected(&self.tenant, token).await?))
+    }
+
+    /// Rule 6.
+    fn hand_out(&self, lease: Lease) -> Lease {
+        self.tokens.capabilities.note_handed_out(lease.access_token.fingerprint());
+        lease
+    }
+}
+
+// === impl Candidates ===
+
+/// The tenants that may serve a worker for one provider.
+struct Candidates {
+    own: Tenant,
+    shared: Option<Tenant>,
+}
+
+impl Candidates {
+    /// Rule 1, and the tenants of rules 3 and 4.
+    fn of(holder: &Holder, provider: &ProviderId) -> Option<Self> {
+        if !holder.providers.contains(provider) {
+            return None;
+        }
+        let tenant = |principal| Tenant::new(provider.clone(), principal);
+        let own = tenant(Principal::User(holder.conversation.owner));
+        let shared = holder.conversation.shared_guild.map(|guild| tenant(Principal::Guild(guild)));
+        Some(Self { own, shared })
+    }
+
+    fn contains(&self, tenant: &Tenant) -> bool {
+        self.own == *tenant || self.shared.as_ref() == Some(tenant)
+    }
+
+    /// Rules 3 to 5.
+    async fn choose(self, broker: &Broker) -> Result<Tenant, StoreError> {
+        let Some(shared) = self.shared else { return Ok(self.own) };
+        if has_session(broker, &self.own).await? || !has_session(broker, &shared).await? {
+            return Ok(self.own);
+        }
+        Ok(shared)
+    }
+}
+
+async fn has_session(broker: &Broker, tenant: &Tenant) -> Result<bool, StoreError> {
+    Ok(broker.inner.store.read(tenant).await?.session.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        agent::Conversation,
+        ids::{ConversationId, Snowflake},
+    };
+
+    fn holder(owner: u64, shared_guild: Option<u64>) -> Holder {
+        let conversation = Conversation {
+            id: ConversationId(Snowflake(1)),
+            owner: Snowflake(owner),
+            shared_guild: shared_guild.map(Snowflake),
+        };
+        Holder { conversation, providers: vec!["acme".parse().expect("a provider id")] }
+    }
+
+    fn tenant(text: &str) -> Tenant {
+        text.parse().expect("a tenant")
+    }
+
+    #[test]
+    fn a_provider_outside_the_holders_list_has_no_candidates() {
+        assert!(Candidates::of(&holder(803, Some(9)), &"other".parse().expect("a provider id")).is_none());
+    }
+
+    #[test]
+    fn only_the_owners_and_the_shared_servers_tenants_are_candidates() {
+        let acme = "acme".parse().expect("a provider id");
+        let alone = Candidates::of(&holder(803, None), &acme).expect("the provider is allowed");
+        assert_eq!((alone.own, alone.shared), (tenant("acme/user:803"), None));
+        let shared = Candidates::of(&holder(803, Some(9)), &acme).expect("the provider is allowed");
+        assert!(shared.contains(&tenant("acme/user:803")) && shared.contains(&tenant("acme/guild:9")));
+        for other in ["acme/user:804", "acme/guild:8", "acme/local", "other/user:803"] {
+            assert!(!shared.contains(&tenant(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn each_owners_and_each_shared_tenant_is_in_use_once() {
+        let tenants = WorkerTokens::in_use(&[holder(803, None), holder(803, Some(9)), holder(804, Some(9))]);
+        let names: Vec<_> = tenants.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["acme/user:803", "acme/user:804", "acme/guild:9"]);
+    }
+}

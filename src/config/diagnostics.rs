@@ -1,0 +1,53 @@
+//! The texts of configuration errors. They never repeat a value, because it could be a secret.
+
+/// Keys of a later version.
+const PLANNED_KEYS: &[&str] =
+    &["preset", "mcp", "inject", "listen", "public_url", "operator_key_env", "guests", "tokens"];
+/// Keys that would hold a secret itself, and the keys to use instead.
+const INLINE_SECRETS: &[(&str, &str)] = &[
+    ("token", "token_env (the name of an environment variable) or token_file (a path)"),
+    (
+        "client_secret",
+        "client_secret_env (the name of an environment variable) or client_secret_file (a path)",
+    ),
+];
+/// The similarity from which a known key is suggested for an unknown one.
+const MIN_SIMILARITY: f64 = 0.8;
+
+/// Rewrites a parser error: an unknown key gets a suggestion, and values are left out.
+pub(super) fn explain(message: &str) -> String {
+    let message = message.trim();
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let (Some(unknown), true) = (quoted.first(), message.starts_with("unknown field")) else {
+        return without_values(message);
+    };
+    if PLANNED_KEYS.contains(unknown) {
+        return format!("this version of threadkey does not support `{unknown}` yet: remove it");
+    }
+    if let Some((_, instead)) = INLINE_SECRETS.iter().find(|(name, _)| name == unknown) {
+        return format!("the configuration must not contain a secret: instead of `{unknown}` use {instead}");
+    }
+    let known = &quoted[1..];
+    match closest(unknown, known.iter().copied()) {
+        Some(similar) => format!("unknown key `{unknown}`; did you mean `{similar}`?"),
+        None => format!("unknown key `{unknown}`; known keys: {}", known.join(", ")),
+    }
+}
+
+/// Returns the known name that is most similar to an unknown one, if any is similar enough.
+pub(super) fn closest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = known.map(|name| (strsim::jaro_winkler(unknown, name), name));
+    scored
+        .filter(|(score, _)| *score > MIN_SIMILARITY)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+/// Removes the value that serde quotes: `invalid type: string "…", expected …`.
+fn without_values(message: &str) -> String {
+    let Some((kind, rest)) = message.split_once(": string \"") else { return message.to_owned() };
+    match rest.rsplit_once("\", expected ") {
+        Some((_, expected)) => format!("{kind}: a string, expected {expected}"),
+        None => format!("{kind}: a string"),
+    }
+}

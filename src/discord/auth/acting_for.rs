@@ -1,0 +1,41 @@
+//! The tenant that a user's command acts for, and the principals whose sessions the user may see.
+
+use super::super::interaction::Interaction;
+use crate::ids::{IdError, Principal, ProviderId, Snowflake, Tenant};
+
+/// The party that a command acts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ActingFor {
+    /// The user alone.
+    User,
+    /// The server in which the command was given.
+    Server,
+}
+
+impl ActingFor {
+    /// Reads the option `shared`.
+    pub(super) fn shared(shared: bool) -> Self {
+        if shared { Self::Server } else { Self::User }
+    }
+
+    /// Returns the tenant, or the text for a user who may not act for it.
+    pub(super) fn tenant(self, interaction: &Interaction, provider: &str) -> Result<Tenant, String> {
+        let provider: ProviderId = provider.trim().parse().map_err(|error: IdError| error.to_string())?;
+        let principal = match (self, interaction.guild) {
+            (Self::User, _) => Principal::User(interaction.user),
+            (Self::Server, None) => {
+                return Err("`shared` is for a whole server: use it in one of its channels.".to_owned());
+            }
+            (Self::Server, Some(_)) if !interaction.manages_guild() => {
+                return Err("Only members with the permission Manage Server can sign this server in or out. Without `shared` you act for yourself.".to_owned());
+            }
+            (Self::Server, Some(guild)) => Principal::Guild(guild),
+        };
+        Ok(Tenant::new(provider, principal))
+    }
+}
+
+/// Returns the principals whose sessions a user may see in this server, or in direct messages.
+pub(super) fn visible(user: Snowflake, guild: Option<Snowflake>) -> Vec<Principal> {
+    std::iter::once(Principal::User(user)).chain(guild.map(Principal::Guild)).collect()
+}

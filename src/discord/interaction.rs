@@ -1,0 +1,137 @@
+//! The part that all kinds of interactions share: the user, the channel, and the token for the
+//! answer.
+
+use serenity::all::{
+    ChannelType, CommandInteraction, ComponentInteraction, Member, ModalInteraction, PartialChannel,
+    Permissions, User,
+};
+
+use super::{allow::RequestOrigin, rest::InteractionToken};
+use crate::{ids::Snowflake, secret::Secret};
+
+/// An interaction, without the data of its kind.
+#[derive(Clone, Debug)]
+pub(super) struct Interaction {
+    pub(super) id: u64,
+    pub(super) token: InteractionToken,
+    /// The acting user, and the only source of authority.
+    pub(super) user: Snowflake,
+    pub(super) guild: Option<Snowflake>,
+    pub(super) channel: Snowflake,
+    pub(super) parent: Option<Snowflake>,
+    pub(super) kind: Option<ChannelType>,
+    roles: Vec<Snowflake>,
+    /// The user's permissions in the server.
+    permissions: Permissions,
+    /// The bot's own permissions in the channel, where Discord includes them.
+    pub(super) own_permissions: Option<Permissions>,
+}
+
+/// The fields that the three kinds of interactions share.
+struct Parts<'a> {
+    id: u64,
+    token: &'a str,
+    user: &'a User,
+    member: Option<&'a Member>,
+    guild: Option<u64>,
+    channel_id: u64,
+    channel: Option<&'a PartialChannel>,
+    own_permissions: Option<Permissions>,
+}
+
+impl From<Parts<'_>> for Interaction {
+    fn from(parts: Parts<'_>) -> Self {
+        let roles = parts.member.map(|m| m.roles.iter().map(|role| Snowflake(role.get())).collect());
+        Self {
+            id: parts.id,
+            token: InteractionToken(Secret::new(parts.token)),
+            user: Snowflake(parts.user.id.get()),
+            guild: parts.guild.map(Snowflake),
+            channel: Snowflake(parts.channel_id),
+            parent: parts.channel.and_then(|c| c.parent_id).map(|parent| Snowflake(parent.get())),
+            kind: parts.channel.map(|channel| channel.kind),
+            roles: roles.unwrap_or_default(),
+            permissions: parts.member.and_then(|m| m.permissions).unwrap_or(Permissions::empty()),
+            own_permissions: parts.own_permissions,
+        }
+    }
+}
+
+impl From<&CommandInteraction> for Interaction {
+    fn from(received: &CommandInteraction) -> Self {
+        Parts {
+            id: received.id.get(),
+            token: &received.token,
+            user: &received.user,
+            member: received.member.as_deref(),
+            guild: received.guild_id.map(|guild| guild.get()),
+            channel_id: received.channel_id.get(),
+            channel: received.channel.as_ref(),
+            own_permissions: received.app_permissions,
+        }
+        .into()
+    }
+}
+
+impl From<&ComponentInteraction> for Interaction {
+    fn from(received: &ComponentInteraction) -> Self {
+        Parts {
+            id: received.id.get(),
+            token: &received.token,
+            user: &received.user,
+            member: received.member.as_ref(),
+            guild: received.guild_id.map(|guild| guild.get()),
+            channel_id: received.channel_id.get(),
+            channel: received.channel.as_ref(),
+            own_permissions: received.app_permissions,
+        }
+        .into()
+    }
+}
+
+impl From<&ModalInteraction> for Interaction {
+    fn from(received: &ModalInteraction) -> Self {
+        Parts {
+            id: received.id.get(),
+            token: &received.token,
+            user: &received.user,
+            member: received.member.as_ref(),
+            guild: received.guild_id.map(|guild| guild.get()),
+            channel_id: received.channel_id.get(),
+            channel: received.channel.as_ref(),
+            own_permissions: received.app_permissions,
+        }
+        .into()
+    }
+}
+
+impl Interaction {
+    /// The part that the allow-lists check.
+    pub(super) fn origin(&self) -> RequestOrigin<'_> {
+        RequestOrigin {
+            guild: self.guild,
+            channel: self.channel,
+            // The parent of a channel is its category, which the lists do not know. Only a thread's
+            // parent is a channel.
+            parent: self.parent.filter(|_| self.in_thread()),
+            user: self.user,
+            roles: &self.roles,
+        }
+    }
+
+    /// Whether the interaction comes from a thread of any kind.
+    pub(super) fn in_thread(&self) -> bool {
+        self.kind.is_some_and(is_thread)
+    }
+
+    /// Whether the user may sign the server in and out, which takes `MANAGE_GUILD`.
+    pub(super) fn manages_guild(&self) -> bool {
+        self.guild.is_some()
+            && self.permissions.intersects(Permissions::MANAGE_GUILD | Permissions::ADMINISTRATOR)
+    }
+}
+
+/// Whether a channel of this kind is a thread.
+pub(super) fn is_thread(kind: ChannelType) -> bool {
+    matches!(kind, ChannelType::PublicThread | ChannelType::PrivateThread | ChannelType::NewsThread)
+}

@@ -1,0 +1,168 @@
+//! The messages of users: prompts in their conversations, and mentions that open one.
+
+use serenity::all::{ChannelType, Message as Received, MessageType};
+use tracing::{debug, warn};
+
+use super::{
+    allow::RequestOrigin,
+    ask,
+    bot::{Bot, BotHandle},
+    conversations::Record,
+    interaction::is_thread,
+    turn,
+    wire::Message,
+};
+use crate::{agent::Workers, ids::Snowflake};
+
+/// A user's message.
+struct UserMessage {
+    user: Snowflake,
+    guild: Option<Snowflake>,
+    channel: Snowflake,
+    roles: Vec<Snowflake>,
+    /// The text without mentions of the bot.
+    text: String,
+    mentions_bot: bool,
+}
+
+impl UserMessage {
+    /// Reads a message. Returns `None` if it is not a user's.
+    fn read(message: &Received, own_id: Snowflake) -> Option<Self> {
+        let is_by_user = !message.author.bot
+            && message.webhook_id.is_none()
+            && matches!(message.kind, MessageType::Regular | MessageType::InlineReply);
+        if !is_by_user {
+            return None;
+        }
+        let (text, mentions_bot) = without_mention(&message.content, own_id);
+        let roles =
+            message.member.as_ref().map(|m| m.roles.iter().map(|role| Snowflake(role.get())).collect());
+        Some(Self {
+            user: Snowflake(message.author.id.get()),
+            guild: message.guild_id.map(|guild| Snowflake(guild.get())),
+            channel: Snowflake(message.channel_id.get()),
+            roles: roles.unwrap_or_default(),
+            text,
+            mentions_bot,
+        })
+    }
+
+    fn is_allowed(&self, bot: &Bot, parent: Option<Snowflake>) -> bool {
+        let origin = RequestOrigin {
+            guild: self.guild,
+            channel: self.channel,
+            parent,
+            user: self.user,
+            roles: &self.roles,
+        };
+        bot.allow.check(origin).is_ok()
+    }
+}
+
+/// Returns the text without mentions of the bot, and whether there were any.
+fn without_mention(content: &str, own_id: Snowflake) -> (String, bool) {
+    let (plain, nick) = (format!("<@{own_id}>"), format!("<@!{own_id}>"));
+    let mentioned = content.contains(&plain) || content.contains(&nick);
+    (content.replace(&plain, "").replace(&nick, "").trim().to_owned(), mentioned)
+}
+
+/// Handles a message.
+pub(super) async fn handle(bot: &BotHandle, received: &Received) {
+    let (Some(workers), Some(message)) = (&bot.workers, UserMessage::read(received, bot.own_id)) else {
+        return;
+    };
+    match (message.guild, bot.conversations.get(message.channel)) {
+        (None, _) if message.is_allowed(bot, None) => prompt_or_hint(bot, workers, message, None).await,
+        (None, _) => {}
+        (Some(_), Some(record)) if !message.is_allowed(bot, Some(record.parent)) => {}
+        (Some(_), Some(record)) if record.owner != message.user => {
+            if bot.hint_is_due(message.channel, message.user) {
+                let text = format!(
+                    "-# This conversation belongs to <@{}>. Only the owner's messages reach the agent.",
+                    record.owner
+                );
+                reply(bot, &message, &text).await;
+            }
+        }
+        (Some(_), Some(record)) => prompt_or_hint(bot, workers, message, Some(record)).await,
+        (Some(guild), None) if message.mentions_bot => mention(bot, workers, message, guild).await,
+        (Some(_), None) => {}
+    }
+}
+
+/// Handles a message of the owner in their own conversation.
+async fn prompt_or_hint(bot: &BotHandle, workers: &Workers, message: UserMessage, record: Option<Record>) {
+    if message.text.is_empty() {
+        if bot.hint_is_due(message.channel, message.user) {
+            let text = match record {
+                Some(_) if !bot.reads_content() && !message.mentions_bot => {
+                    "-# Discord shows me only messages that mention me: mention me, or use `/ask`."
+                }
+                _ => "-# I read text only. Write the task for the agent as text.",
+            };
+            reply(bot, &message, text).await;
+        }
+        return;
+    }
+    let conversation = match &record {
+        Some(record) => ask::thread_conversation(bot, message.channel, record),
+        None => ask::direct_conversation(message.channel, message.user),
+    };
+    turn::begin(bot, workers, conversation, message.text);
+}
+
+/// Handles a mention in a channel without a conversation.
+async fn mention(bot: &BotHandle, workers: &Workers, message: UserMessage, guild: Snowflake) {
+    let channel = match bot.rest.channel(message.channel).await {
+        Ok(channel) => channel,
+        Err(error) => {
+            return warn!(channel = %message.channel, %error, "cannot read the channel of a mention");
+        }
+    };
+    let in_thread = is_thread(channel.kind);
+    if !message.is_allowed(bot, channel.parent.filter(|_| in_thread)) {
+        debug!(channel = %message.channel, user = %message.user, "ignored a mention that the allow-lists refuse");
+        return;
+    }
+    if in_thread {
+        return reply(bot, &message, ask::OTHER_THREAD).await;
+    }
+    if channel.kind != ChannelType::Text {
+        return reply(
+            bot,
+            &message,
+            "I cannot open a thread here. Mention me in a text channel, or send me a direct message.",
+        )
+        .await;
+    }
+    if message.text.is_empty() {
+        return reply(bot, &message, "Write the task for the agent in the same message, or use `/ask`.")
+            .await;
+    }
+    // A private thread cannot be attached to a message. Its owner is notified inside it, and no
+    // other user sees it.
+    match ask::open(bot, guild, message.channel, message.user, &message.text).await {
+        Ok(conversation) => turn::begin(bot, workers, conversation, message.text),
+        Err(refusal) => reply(bot, &message, &refusal).await,
+    }
+}
+
+async fn reply(bot: &Bot, message: &UserMessage, text: &str) {
+    if let Err(error) = bot.rest.send(message.channel, &Message::text(text)).await {
+        warn!(channel = %message.channel, %error, "cannot answer a message");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_a_mention_are_removed_from_the_prompt() {
+        let own_id = Snowflake(42);
+        assert_eq!(without_mention("<@42> fix it", own_id), ("fix it".into(), true));
+        assert_eq!(without_mention("fix it, <@!42>", own_id), ("fix it,".into(), true));
+        assert_eq!(without_mention("<@421> hello", own_id), ("<@421> hello".into(), false));
+        assert_eq!(without_mention("<@42>", own_id), (String::new(), true));
+    }
+}

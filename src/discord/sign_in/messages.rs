@@ -1,0 +1,90 @@
+//! The texts that several messages about sign-ins share.
+
+use super::super::wire::{inline_code, relative_time};
+use crate::{
+    broker::{GrantEnd, SignedIn, Unchosen},
+    ids::{Principal, ProviderId, Tenant},
+};
+
+/// Returns ` for this server` for the tenant of a server, else nothing.
+pub(in crate::discord) fn for_server(tenant: &Tenant) -> &'static str {
+    match tenant.principal {
+        Principal::Guild(_) => " for this server",
+        Principal::User(_) | Principal::Local => "",
+    }
+}
+
+/// Lists the configured providers, for a user who named an unknown one.
+pub(in crate::discord) fn known_providers<'a>(ids: impl Iterator<Item = &'a ProviderId>) -> String {
+    let names: Vec<_> = ids.take(25).map(|id| format!("`{id}`")).collect();
+    match names.as_slice() {
+        [] => "My operator has configured none yet.".to_owned(),
+        names => format!("Known providers: {}.", names.join(", ")),
+    }
+}
+
+/// Names an account, or calls it another account if its name is unknown.
+pub(super) fn account_name(account: Option<&str>) -> String {
+    account.map_or_else(|| "another account".to_owned(), inline_code)
+}
+
+/// Reports a sign-in that has become the session.
+pub(super) fn signed_in(signed_in: &SignedIn) -> String {
+    let (provider, server) = (&signed_in.tenant.provider, for_server(&signed_in.tenant));
+    let mut text = match &signed_in.account {
+        Some(account) => format!("Signed in as {} at `{provider}`{server}.", inline_code(account)),
+        None => format!("Signed in at `{provider}`{server}."),
+    };
+    if let Some(replaced) = &signed_in.replaced {
+        text.push_str(&format!("\nThis replaces the sign-in as {}.", inline_code(replaced)));
+    }
+    if !signed_in.renews {
+        text.push_str(&format!(
+            "\n`{provider}` gave no refresh token, so this sign-in ends {}. Then sign in again.",
+            relative_time(signed_in.expires_at)
+        ));
+    }
+    if let Some(dropped) = &signed_in.dropped {
+        text.push('\n');
+        text.push_str(&dropped_sign_in(&signed_in.tenant, dropped));
+    }
+    text
+}
+
+/// Reports a sign-in that was not chosen, and whether its grant still works at the provider.
+pub(super) fn dropped_sign_in(tenant: &Tenant, dropped: &Unchosen) -> String {
+    let (account, provider) = (account_name(dropped.account.as_deref()), &tenant.provider);
+    match dropped.grant {
+        GrantEnd::Revoked => {
+            format!("The sign-in as {account} is dropped, and `{provider}` has ended its access.")
+        }
+        GrantEnd::MayLiveOn => format!(
+            "The sign-in as {account} is dropped here. Its access may still work at `{provider}`: remove it in that account there."
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finished_sign_in_names_its_account_the_replaced_one_and_its_end() {
+        let mut result = SignedIn {
+            tenant: "acme/user:5".parse().expect("a tenant"),
+            account: Some("alice@example.com".into()),
+            replaced: None,
+            expires_at: 1_795_362_272,
+            renews: true,
+            dropped: None,
+        };
+        assert_eq!(signed_in(&result), "Signed in as `alice@example.com` at `acme`.");
+        result.tenant = "acme/guild:9".parse().expect("a tenant");
+        result.replaced = Some("bo`b".into());
+        result.renews = false;
+        assert_eq!(
+            signed_in(&result),
+            "Signed in as `alice@example.com` at `acme` for this server.\nThis replaces the sign-in as `bo'b`.\n`acme` gave no refresh token, so this sign-in ends <t:1795362272:R>. Then sign in again."
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! The message of one sign-in at each stage, and the only code that writes it.
+
+use tracing::warn;
+
+use super::{
+    super::{
+        bot::{Bot, BotHandle},
+        interaction::Interaction,
+        wire::Message,
+    },
+    account_choice::{kept_text, question},
+    messages::{account_name, for_server, signed_in},
+    open_messages::OpenMessage,
+};
+use crate::{
+    broker::{Finished, Kept, News, SignedIn, Undecided},
+    ids::{Snowflake, Tenant},
+    session::{PENDING_LIFETIME, in_words},
+};
+
+/// A stage of a sign-in after its link was shown.
+#[derive(Clone, Debug)]
+pub(in crate::discord) enum Stage {
+    /// The sign-in is the session.
+    SignedIn(SignedIn),
+    /// The user chose the sign-in, and it has replaced the session.
+    Switched(SignedIn),
+    /// The sign-in is as another account, and this message asks its user to choose.
+    Question(Undecided),
+    /// The sign-in is as another account, and another message asks its user to choose.
+    AskedElsewhere(Undecided),
+    /// The user chose the session, and the sign-in is dropped.
+    Kept(Kept),
+    /// The session stays, as another process or the end of the time to choose has decided.
+    NotChosen {
+        account: Option<String>,
+        current: Option<String>,
+    },
+    /// Neither the sign-in nor the session beside it exists any more.
+    ChoiceGone,
+    Cancelled,
+    Expired,
+    /// Another sign-in has replaced this one.
+    Replaced,
+    /// A logout of the tenant has dropped the sign-in.
+    LoggedOut,
+}
+
+impl Stage {
+    /// Returns the message of this stage, with buttons for `user` alone.
+    pub(in crate::discord) fn message(&self, bot: &Bot, user: Snowflake, tenant: &Tenant) -> Message {
+        match self {
+            Self::Question(undecided) => question(bot, user, undecided),
+            stage => Message::text(stage.text(tenant)),
+        }
+    }
+
+    fn text(&self, tenant: &Tenant) -> String {
+        let provider = &tenant.provider;
+        match self {
+            Self::SignedIn(result) => signed_in(result),
+            Self::Switched(result) if result.replaced.is_some() => format!(
+                "{} Its access stays valid at `{provider}` until you remove it in that account there.",
+                signed_in(result)
+            ),
+            Self::Switched(result) => signed_in(result),
+            Self::Question(undecided) | Self::AskedElsewhere(undecided) => format!(
+                "Your sign-in as {} waits for your choice: choose in the newest answer, or with `/auth status`.",
+                account_name(undecided.account.as_deref())
+            ),
+            Self::Kept(kept) => kept_text(kept),
+            Self::NotChosen { account, current } => format!(
+                "`{provider}`{} stays with {}. The sign-in as {} was not chosen and is dropped.",
+                for_server(tenant),
+                account_name(current.as_deref()),
+                account_name(account.as_deref())
+            ),
+            Self::ChoiceGone => "Nothing waits for your choice any more: it was decided, replaced by a newer sign-in, or it has expired. `/auth status` shows the current state.".to_owned(),
+            Self::Cancelled => format!("This sign-in to `{provider}` was cancelled."),
+            Self::Expired => format!(
+                "This sign-in to `{provider}` has expired: it was open for {}. `/auth start` gives you a new link.",
+                in_words(PENDING_LIFETIME)
+            ),
+            Self::Replaced => format!(
+                "This link to sign in to `{provider}` no longer works: another sign-in has replaced it. Use `/auth start` to continue."
+            ),
+            Self::LoggedOut => format!(
+                "This sign-in to `{provider}` is dropped, because `{provider}` was logged out here. `/auth start` gives you a new link."
+            ),
+        }
+    }
+}
+
+impl From<Finished> for Stage {
+    fn from(finished: Finished) -> Self {
+        match finished {
+            Finished::SignedIn(result) => Self::SignedIn(result),
+            Finished::Undecided(undecided) => Self::Question(undecided),
+        }
+    }
+}
+
+impl From<News> for Stage {
+    fn from(news: News) -> Self {
+        match news {
+            News::SignedIn(result) => Self::SignedIn(result),
+            News::Undecided(undecided) => Self::Question(undecided),
+            News::NotChosen { account, current } => Self::NotChosen { account, current },
+            News::Gone => Self::ChoiceGone,
+            News::Cancelled => Self::Cancelled,
+            News::Expired => Self::Expired,
+            News::Replaced => Self::Replaced,
+            News::LoggedOut => Self::LoggedOut,
+        }
+    }
+}
+
+/// Sends the first message of a sign-in as the answer to `interaction`, and follows it from then
+/// on.
+pub(in crate::discord) async fn open(
+    bot: &Bot,
+    interaction: &Interaction,
+    open: OpenMessage,
+    message: &Message,
+) {
+    let writing = open.writing.clone();
+    let _writing = writing.lock().await;
+    bot.open_messages.follow(open);
+    bot.edit_reply(interaction, message).await;
+}
+
+/// Writes a stage into messages that are no longer followed.
+pub(in crate::discord) fn show_stage(bot: &BotHandle, messages: Vec<OpenMessage>, stage: &Stage) {
+    for open in messages {
+        let message = stage.message(bot, open.user, open.shown.tenant());
+        rewrite(bot, open, message);
+    }
+}
+
+/// Replaces a message by `message`, in a task of its own. The earlier buttons stop working at once.
+pub(super) fn rewrite(bot: &BotHandle, open: OpenMessage, message: Message) {
+    bot.buttons.remove(&open.custom_ids);
+    let task = bot.clone();
+    bot.spawn(async move {
+        let _writing = open.writing.lock().await;
+        if let Err(error) = task.rest.edit_original(&open.token, &message).await {
+            warn!(%error, tenant = %open.shown.tenant(), "cannot update a sign-in message");
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expired_link_names_its_lifetime_and_the_command_for_a_new_one() {
+        let tenant: Tenant = "acme/user:1".parse().expect("a tenant");
+        assert_eq!(
+            Stage::Expired.text(&tenant),
+            "This sign-in to `acme` has expired: it was open for 15 minutes. `/auth start` gives you a new link."
+        );
+    }
+}

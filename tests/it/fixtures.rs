@@ -1,0 +1,59 @@
+//! Settings and records that several subjects share.
+
+use threadkey::{
+    ids::{Principal, Tenant},
+    oauth::ProviderSettings,
+    secret::{CodeVerifier, State},
+    session::{Binding, Pending, Session, Settlement},
+    store::{Purpose, Store},
+};
+
+use crate::support::authserver::{self, AuthServer};
+
+/// Returns the settings of the embedded server, with refresh, revocation, and accounts.
+pub(crate) fn settings(server: &AuthServer) -> ProviderSettings {
+    ProviderSettings {
+        issuer: Some(server.issuer().into()),
+        authorization_endpoint: server.authorization_endpoint(),
+        token_endpoint: server.token_endpoint(),
+        revocation_endpoint: Some(server.revocation_endpoint()),
+        client_id: authserver::CLIENT_ID.into(),
+        redirect_uri: authserver::PASTE_REDIRECT_URI.into(),
+        scopes: vec!["openid".into(), "offline_access".into()],
+        enforces_pkce: true,
+        ..ProviderSettings::default()
+    }
+}
+
+/// Returns the binding of a grant at a provider that gets no request.
+pub(crate) fn binding() -> Binding {
+    Binding {
+        issuer: None,
+        token_endpoint: "https://id.example/token".into(),
+        client_id: "threadkey".into(),
+        resource: None,
+    }
+}
+
+/// Returns a pending sign-in at that provider, with the `state` "state".
+pub(crate) fn pending(created_at: i64) -> Pending {
+    Pending {
+        verifier: CodeVerifier::new("verifier"),
+        state: State::new("state"),
+        nonce: None,
+        redirect_uri: "http://127.0.0.1:1/callback".into(),
+        created_at,
+        started_by: Principal::Local,
+        lineage_seen: None,
+        binding: binding(),
+        scopes: vec![],
+    }
+}
+
+/// Commits a sign-in as the holder of its lock.
+pub(crate) async fn finish_sign_in(store: &dyn Store, tenant: &Tenant, state: State, session: Box<Session>) {
+    let lock = store.try_lock(tenant, Purpose::SignIn).await.expect("lockable");
+    let settlement = Settlement::SignIn { state, session };
+    let changed = lock.expect("free").settle(settlement).await.expect("writable");
+    assert!(changed.applied.took_effect());
+}
