@@ -88,5 +88,5 @@ pub trait Store: Send + Sync + 'static {
 /// A tenant's lock, lent by this store.
 pub type TenantLock = session::TenantLock<StoreError>;
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests;
