@@ -1,14 +1,14 @@
-//! Identifiers: validated once, where they enter, and then carried as types. With them the one number that all floors
-//! share, [`UnixTime`].
+//! Identifiers: each is validated once, where it enters, and then carried as a type. [`UnixTime`]
+//! is here because all floors share it.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// A point in time as it is stored and compared: whole seconds since 1970-01-01 UTC.
 pub type UnixTime = i64;
 
-/// Why a text is not an identifier; says what would be one.
+/// A text is not an identifier. The message describes the right form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Not a provider id.
@@ -35,7 +35,7 @@ pub enum IdError {
 pub struct ProviderId(Arc<str>);
 
 impl ProviderId {
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -76,7 +76,7 @@ impl fmt::Display for Snowflake {
     }
 }
 
-/// A conversation with a worker: the Discord thread or DM channel it takes place in.
+/// A conversation with a worker, named by its Discord thread or DM channel.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ConversationId(pub Snowflake);
 
@@ -86,7 +86,7 @@ impl fmt::Display for ConversationId {
     }
 }
 
-/// On whose behalf a session is held.
+/// The party that a session belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Principal {
     /// One Discord user.
@@ -124,13 +124,13 @@ impl fmt::Display for Principal {
 /// Provider and principal, written `codex/user:80351110224678912`. Everything is keyed by it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tenant {
-    /// At which provider.
+    /// The provider.
     pub provider: ProviderId,
-    /// On whose behalf.
+    /// The party that the session belongs to.
     pub principal: Principal,
 }
 
-/// What stays as it is in a file name; everything else is percent-encoded.
+/// The characters that are percent-encoded in a file name.
 const FILE_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 
 impl Tenant {
@@ -139,10 +139,16 @@ impl Tenant {
         Self { provider, principal }
     }
 
-    /// The tenant as one file name component: percent-encoded but for ASCII letters, digits, `-`, `_` and `.`;
-    /// `codex/user:803` is `codex%2Fuser%3A803`.
+    /// Returns the tenant as one file name. ASCII letters, digits, `-`, `_` and `.` stay,
+    /// everything else is percent-encoded: `codex/user:803` becomes `codex%2Fuser%3A803`.
     pub fn file_name(&self) -> String {
         utf8_percent_encode(&self.to_string(), FILE_NAME).to_string()
+    }
+
+    /// Returns the tenant of a file name; `None` if [`Tenant::file_name`] makes no such name.
+    pub fn from_file_name(name: &str) -> Option<Self> {
+        let tenant: Self = percent_decode_str(name).decode_utf8().ok()?.parse().ok()?;
+        (tenant.file_name() == name).then_some(tenant)
     }
 }
 
@@ -162,7 +168,7 @@ impl fmt::Display for Tenant {
     }
 }
 
-/// 128 random bits minted at each sign-in: which grant a session is.
+/// 128 random bits, new at each sign-in: they identify the grant of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lineage(pub [u8; 16]);
 
@@ -206,7 +212,7 @@ macro_rules! debug_as_display {
 
 debug_as_display!(ProviderId, Principal, Tenant, Lineage);
 
-/// Bytes as lower-case hex.
+/// Returns the bytes in lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes
@@ -225,10 +231,14 @@ mod tests {
         let tenant: Tenant = "codex/user:80351110224678912".parse().expect("a tenant");
         assert_eq!(tenant.to_string(), "codex/user:80351110224678912");
         assert_eq!(tenant.file_name(), "codex%2Fuser%3A80351110224678912");
+        assert_eq!(Tenant::from_file_name(&tenant.file_name()), Some(tenant));
+        for other in ["codex", "codex/local", "codex%2fuser%3A803", "codex%2Fuser%3A803.lock", "%FF"] {
+            assert_eq!(Tenant::from_file_name(other), None, "{other}");
+        }
     }
 
     #[test]
-    fn what_is_no_identifier_is_refused_with_what_would_be_one() {
+    fn a_text_that_is_no_identifier_is_refused_with_the_right_form() {
         for bad in ["", "Codex", "-x", "a/b", "a b", &"a".repeat(65)] {
             assert!(bad.parse::<ProviderId>().is_err(), "{bad:?}");
         }

@@ -1,8 +1,8 @@
-//! Secrets as types: whatever must never be shown is one of these from the moment it enters.
+//! Secrets as types: a text that must never be shown is one of these from the moment it enters.
 //!
-//! Invariants: `Debug` is redacted, there is no `Display` and no serde; the text is readable only
-//! through [`Secret::expose`], and its memory is zeroed on drop. A [`Fingerprint`] may be shown and stored:
-//! it identifies a token without giving it away.
+//! Invariants: `Debug` is redacted, and there is neither `Display` nor serde. Only
+//! [`Secret::expose`] returns the text, and its memory is zeroed on drop. A [`Fingerprint`] may be
+//! shown and stored: it identifies a token without revealing it.
 
 use std::fmt;
 
@@ -19,17 +19,17 @@ impl Secret {
         Self(Zeroizing::new(text.into()))
     }
 
-    /// The text itself. Each call site is a place to review.
+    /// Returns the text itself. Each call site needs a review.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether there is any text at all.
+    /// Whether the text is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Identifies the secret without giving it away.
+    /// Identifies the secret without revealing it.
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(self.expose())
     }
@@ -41,8 +41,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The first 96 bits of a secret's SHA-256, in lower-case hex: enough to tell two tokens apart, useless for
-/// finding one.
+/// The first 96 bits of a secret's SHA-256, in lower-case hex: enough to distinguish two tokens,
+/// and useless for finding one.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint(String);
 
@@ -56,8 +56,8 @@ impl Fingerprint {
         Self(digest[..Self::LEN / 2].iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// A fingerprint that was stored earlier; `None` unless it has the form of one. A longer or shorter prefix
-    /// than ours is kept as it is, and then compares by the shared prefix in [`Fingerprint::matches`].
+    /// Reads a stored fingerprint; `None` unless it has the form of one. A longer or shorter prefix
+    /// than ours stays as it is. [`Fingerprint::matches`] compares the common prefix.
     pub fn parse(text: &str) -> Option<Self> {
         let hex = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         (hex && (8..=64).contains(&text.len())).then(|| Self(text.to_owned()))
@@ -98,12 +98,12 @@ macro_rules! secret_newtype {
                 Self(Secret::new(text))
             }
 
-            /// The text itself. Each call site is a place to review.
+            /// Returns the text itself. Each call site needs a review.
             pub fn expose(&self) -> &str {
                 self.0.expose()
             }
 
-            /// Identifies it without giving it away.
+            /// Identifies it without revealing it.
             pub fn fingerprint(&self) -> Fingerprint {
                 self.0.fingerprint()
             }
@@ -126,7 +126,7 @@ macro_rules! secret_newtype {
 secret_newtype! {
     /// An access token (RFC 6749 §1.4).
     AccessToken,
-    /// A refresh token (RFC 6749 §1.5): spent at each use where the provider rotates.
+    /// A refresh token (RFC 6749 §1.5). A provider that rotates spends it at each use.
     RefreshToken,
     /// An authorization code (RFC 6749 §1.3.1): good for one exchange.
     AuthorizationCode,

@@ -29,7 +29,7 @@ const FLOORS: &[&[&str]] = &[
 
 /// Crates that only one module may use. The keyword `unsafe` belongs to `sys` too.
 const OWNED: &[(&str, &str)] =
-    &[("serenity", "discord"), ("oauth2", "oauth"), ("landlock", "sys"), ("libc", "sys")];
+    &[("serenity", "discord"), ("oauth2", "oauth"), ("landlock", "sys"), ("libc", "sys"), ("inotify", "sys")];
 
 /// The greatest length of a source file, in lines.
 const MAX_LINES: usize = 600;

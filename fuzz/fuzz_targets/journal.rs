@@ -1,8 +1,8 @@
-//! The journal: a whole answer in it is never taken for none, whatever is before it; what is not understood is left as it is; and
-//! what is written is read again, cut off at any byte, as what it is.
+//! The journal. A whole answer is never read as none, whatever comes before it. A line that is not
+//! understood stays as it is. A journal that was written reads as it was, cut off at any byte.
 //!
-//! The text up to a line `%%` is what the lock file holds, with `~` for the digest of a line; what follows is an answer, and where
-//! the file that holds it is cut off and spoiled.
+//! The text up to a line `%%` is the content of the lock file, with `~` for the digest of a line. The
+//! rest is an answer, and the places where the file that holds it is cut off and damaged.
 #![no_main]
 
 use std::path::Path;
@@ -14,8 +14,8 @@ use threadkey::{
     ids::Lineage,
     secret::Fingerprint,
     session::{
-        Revision, RefreshTarget,
-        journal::{Answer, Intent, Journal, Spending},
+        RefreshTarget, Revision,
+        journal::{Answer, Found, Intent, Journal, Spending, Unread},
     },
     store::{FileStore, Purpose, Store as _, StoreError, TenantLock},
 };
@@ -29,31 +29,45 @@ fuzz_target!(|input: &[u8]| {
     disk.put(Path::new(JOURNAL), &content);
     let store = open(&disk);
     let mut lock = locked(&store);
-    let found = run(lock.journal());
+    let found = journal(&mut lock);
     assert_is_read(&content, &found);
     let stored = || disk.get(Path::new(JOURNAL)).expect("the journal is there");
     if !matches!(found, Ok(Journal::Intended(_))) {
-        run(lock.record(&answer(rest))).expect_err("there is nothing that it answers");
-        assert_eq!(stored(), content, "what was refused was written over");
+        run(lock.record(&unread(rest))).expect_err("there is no intent without an answer");
+        assert_eq!(stored(), content, "a refused journal was written over");
     }
     if !matches!(found, Ok(Journal::Empty | Journal::Intended(_))) {
-        run(lock.intend(&intent())).expect_err("something is there that nobody has seen to");
-        assert_eq!(stored(), content, "what was refused was written over");
+        run(lock.intend(intent())).expect_err("an unfinished or unknown request is there");
+        assert_eq!(stored(), content, "a refused journal was written over");
         return;
     }
-    write(lock.as_mut(), rest);
+    write(&mut lock, rest);
     drop(lock);
     assert_outlives(&disk, &store, rest);
     let mut lock = locked(&store);
     run(lock.clear()).expect("it can be emptied");
-    assert_eq!(run(lock.journal()).expect("it is empty"), Journal::Empty);
+    assert_eq!(journal(&mut lock).expect("it is empty"), Journal::Empty);
 });
 
-fn locked(store: &FileStore) -> Box<dyn TenantLock> {
-    run(store.try_lock(&tenant(), Purpose::Refresh)).expect("the lock").expect("nobody else is there")
+fn locked(store: &FileStore) -> TenantLock {
+    run(store.try_lock(&tenant(), Purpose::Refresh)).expect("the lock").expect("no other process holds it")
 }
 
-/// What was found is what the lines say, by a second reading that shares no code with the first.
+fn journal(lock: &mut TenantLock) -> Result<Journal, StoreError> {
+    Ok(match run(lock.journal())? {
+        Found::Nothing => Journal::Empty,
+        Found::Intended(intent) => Journal::Intended(intent),
+        Found::Answered(answered) => Journal::Answered(answered.intent().clone(), answered.answer().clone()),
+    })
+}
+
+/// An answer to the intent of another store: an intent is the only way to an answer.
+fn unread(rest: &[u8]) -> Unread {
+    let mut lock = locked(&open(&disk(None)));
+    run(lock.intend(intent())).expect("it can be written").answered(answer(rest))
+}
+
+/// Asserts that the result is the content of the lines, by a second reader that shares no code with the first.
 fn assert_is_read(content: &[u8], found: &Result<Journal, StoreError>) {
     let lines: Vec<_> = content.split_inclusive(|byte| *byte == b'\n').map(whole).collect();
     let (first, others) = lines.split_first().map_or((None, &[][..]), |(first, others)| (*first, others));
@@ -61,12 +75,12 @@ fn assert_is_read(content: &[u8], found: &Result<Journal, StoreError>) {
     match found {
         Err(error) => assert_no_canary(&format!("{error} {error:?}")),
         Ok(Journal::Empty) => {
-            assert!(first.is_none(), "an intent was taken for nothing");
-            assert!(others.iter().all(Option::is_none), "an answer was taken for nothing");
+            assert!(first.is_none(), "an intent was read as none");
+            assert!(others.iter().all(Option::is_none), "an answer was read as none");
         }
         Ok(Journal::Intended(intent)) => {
             assert!(first.is_some_and(|first| of(first, "token_endpoint") == intent.token_endpoint));
-            assert!(others.iter().all(Option::is_none), "an answer was taken for none");
+            assert!(others.iter().all(Option::is_none), "an answer was read as none");
         }
         Ok(Journal::Answered(_, answer)) => {
             let line = second.expect("an answer is a whole line");
@@ -74,29 +88,34 @@ fn assert_is_read(content: &[u8], found: &Result<Journal, StoreError>) {
             let body = STANDARD.decode(of(line, "body").as_str().expect("a text")).expect("base64");
             assert_eq!(*answer.body, body, "the answer is another one");
             assert_eq!(of(line, "status"), answer.status);
+            assert!(matches!(of(line, "version").as_u64(), Some(1 | 2)));
+            assert_eq!(of(line, "cut").as_bool().unwrap_or(false), answer.cut);
+            assert_eq!(of(line, "content_type").as_str(), answer.content_type.as_deref());
+            assert_eq!(of(line, "content_encoding").as_str(), answer.content_encoding.as_deref());
         }
     }
 }
 
-/// A member of the line. The last one of a name, as there is no other reading of two.
+/// A member of the line. Of two with the same name the last one counts.
 fn of(line: &str, name: &str) -> Value {
     serde_json::from_str::<Value>(line).expect("it was read")[name].take()
 }
 
-/// The steps of a refresh, each followed by a look.
-fn write(lock: &mut dyn TenantLock, rest: &[u8]) {
+/// Goes through the steps of a refresh and reads the journal after each.
+fn write(lock: &mut TenantLock, rest: &[u8]) {
     let (intent, answer) = (intent(), answer(rest));
-    run(lock.intend(&intent)).expect("it can be written");
-    assert_eq!(run(lock.journal()).expect("it is whole"), Journal::Intended(intent.clone()));
-    run(lock.record(&answer)).expect("it can be written");
-    let answered = Journal::Answered(intent.clone(), answer.clone());
-    assert_eq!(run(lock.journal()).expect("it is whole"), answered);
-    run(lock.record(&answer)).expect("it may be written again");
-    run(lock.intend(&intent)).expect_err("the answer would be lost");
-    assert_eq!(run(lock.journal()).expect("it is whole"), answered);
+    let unread = run(lock.intend(intent.clone())).expect("it can be written").answered(answer.clone());
+    assert_eq!(journal(lock).expect("it is whole"), Journal::Intended(intent.clone()));
+    run(lock.record(&unread)).expect("it can be written");
+    let answered = Journal::Answered(intent.clone(), answer);
+    assert_eq!(journal(lock).expect("it is whole"), answered);
+    run(lock.record(&unread)).expect("it may be written again");
+    run(lock.intend(intent)).expect_err("the answer would be lost");
+    assert_eq!(journal(lock).expect("it is whole"), answered);
 }
 
-/// Cut off anywhere, and spoiled anywhere, the file never has another answer in it; and none is only what is cut off.
+/// Asserts that the file, cut off or damaged anywhere, never holds another answer, and loses its answer only
+/// where it is cut off.
 fn assert_outlives(disk: &MemoryDisk, store: &FileStore, rest: &[u8]) {
     let content = disk.get(Path::new(JOURNAL)).expect("the journal is there");
     let answered = Journal::Answered(intent(), answer(rest));
@@ -104,34 +123,42 @@ fn assert_outlives(disk: &MemoryDisk, store: &FileStore, rest: &[u8]) {
         |from: usize| rest.iter().skip(from).take(2).fold(0, |number, byte| number << 8 | usize::from(*byte));
     let cut = number(0) % (content.len() + 1);
     disk.put(Path::new(JOURNAL), &content[..cut]);
-    let found = run(locked(store).journal()).expect("a torn line is no damage");
+    let found = journal(&mut locked(store)).expect("a torn line is no damage");
     assert_eq!(found == answered, cut == content.len(), "cut off at {cut}: {found:?}");
     assert!(!matches!(found, Journal::Answered(..)) || found == answered);
 
-    let mut spoiled = content.clone();
-    spoiled[number(2) % content.len()] ^= 1 << (number(1) % 8);
-    disk.put(Path::new(JOURNAL), &spoiled);
-    match run(locked(store).journal()) {
-        Ok(found) => assert!(!matches!(found, Journal::Answered(..)), "a spoiled answer was believed"),
+    let mut damaged = content.clone();
+    damaged[number(2) % content.len()] ^= 1 << (number(1) % 8);
+    disk.put(Path::new(JOURNAL), &damaged);
+    match journal(&mut locked(store)) {
+        Ok(found) => assert!(!matches!(found, Journal::Answered(..)), "a damaged answer was accepted"),
         Err(error) => assert_no_canary(&error.to_string()),
     }
     let intent_ends = content.iter().position(|byte| *byte == b'\n').expect("a line");
     if number(2) % content.len() <= intent_ends {
-        let found = run(locked(store).journal());
-        assert!(found.is_err(), "an answer was lost, which is whole: {found:?}");
+        let found = journal(&mut locked(store));
+        assert!(found.is_err(), "a whole answer was lost: {found:?}");
     }
     disk.put(Path::new(JOURNAL), &content);
 }
 
 fn intent() -> Intent {
-    let seen = Revision { lineage: Lineage([1; 16]), generation: 7 };
-    let spending = Spending::Refresh(RefreshTarget { seen, fingerprint: Fingerprint::of("r") });
+    let revision = Revision { lineage: Lineage([1; 16]), generation: 7 };
+    let spending = Spending::Refresh(RefreshTarget { revision, fingerprint: Fingerprint::of("r") });
     Intent { spending, at: NOW, token_endpoint: "https://id.example/token".into() }
 }
 
 fn answer(rest: &[u8]) -> Answer {
     let (head, body) = rest.split_at(rest.len().min(4));
     let status = 200 + u16::from(head.first().copied().unwrap_or_default());
-    let retry_after = std::str::from_utf8(body).ok().filter(|text| text.len() < 100).map(str::to_owned);
-    Answer { status, retry_after, body: body.to_vec().into(), at: NOW }
+    let header = std::str::from_utf8(body).ok().filter(|text| text.len() < 100).map(str::to_owned);
+    Answer {
+        status,
+        retry_after: header.clone(),
+        content_type: header.clone(),
+        content_encoding: header,
+        cut: status % 2 == 1,
+        body: body.to_vec().into(),
+        at: NOW,
+    }
 }

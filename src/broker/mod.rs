@@ -59,7 +59,7 @@ use crate::{
     ids::{Lineage, Tenant},
     oauth::{Client, Provider, Providers},
     session::{journal::Unread, seconds},
-    store::{Changes, Purpose, Store},
+    store::{ChangeNotices, Purpose, Store},
     sys::clock::{Clock, UnixTime},
 };
 
@@ -123,7 +123,7 @@ impl Broker {
     }
 
     /// Subscribes to changes of the store by any process. Must be called within a Tokio runtime.
-    pub fn changes(&self) -> Changes {
+    pub fn changes(&self) -> ChangeNotices {
         self.inner.store.changes()
     }
 

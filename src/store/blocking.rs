@@ -1,10 +1,10 @@
-//! System calls off the async threads.
+//! System calls on threads that may block, instead of the async threads.
 
 use std::{io, path::Path};
 
 use super::{StoreError, error::failed};
 
-/// Runs `work` on a thread that may block. It goes on to its end even if the caller is gone.
+/// Runs `work` on a thread that may block. The work runs to its end even if the caller is gone.
 pub(super) async fn blocking<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,

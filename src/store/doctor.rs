@@ -1,4 +1,5 @@
-//! Whether a store's path is fit for a store: found out by doing what the store does, on files of its own.
+//! Checks whether a store's path is fit for a store, by the operations of the store on files of the
+//! checks' own.
 
 use std::{
     io,
@@ -6,7 +7,12 @@ use std::{
 };
 
 use super::{
-    FileStoreOptions, StoreError, error::failed, location::Location, paths::Paths, store_file::StoreFile,
+    FileStoreOptions, StoreError,
+    error::failed,
+    location::Location,
+    paths::Paths,
+    store_file::StoreFile,
+    unread::{self, UnreadFile},
 };
 use crate::{
     ids::hex,
@@ -18,21 +24,21 @@ use crate::{
     },
 };
 
-/// Below this, in bytes, [`doctor`] warns.
+/// The free space, in bytes, below which [`doctor`] warns.
 const LITTLE_SPACE: u64 = 64 * 1024 * 1024;
 
-/// One thing that [`doctor`] looked at.
+/// One check of [`doctor`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// What was looked at.
+    /// Its subject.
     pub name: &'static str,
-    /// How it is.
+    /// Its result.
     pub verdict: Verdict,
-    /// What was found, and what to do about it.
+    /// The finding, and the next step.
     pub sentence: String,
 }
 
-/// How a thing is.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// As it should be.
@@ -43,14 +49,16 @@ pub enum Verdict {
     Fail,
 }
 
-/// Looks at everything that the store at `path` needs. It makes and removes files of its own beside the store, and leaves
-/// the store as it is. For the lock between two processes it starts this program as `__lock-probe PATH`, which is to print
-/// `held` where [`lock_probe`] is true and `free` where it is not.
+/// Checks everything that the store at `path` needs. It makes and removes files of its own beside
+/// the store, and does not change the store. To check the lock between two processes it starts this
+/// program as `__lock-probe PATH`. That process prints `held` where [`lock_probe`] is true and
+/// `free` where it is not.
 pub fn doctor(path: &Path, options: FileStoreOptions) -> Vec<Check> {
     examine(std::sync::Arc::new(RealDisk::new()), path, options, &lock::probe_from_another_process)
 }
 
-/// Whether somebody holds the lock of the file at `path` exclusively. `false` if there is no such file.
+/// Whether another process holds the lock of the file at `path` exclusively. `false` if the file is
+/// missing.
 pub fn lock_probe(path: &Path) -> bool {
     let probe = || -> io::Result<bool> {
         let file = RealDisk::new().open(path, Open::Read)?;
@@ -73,26 +81,27 @@ pub(super) fn examine(
     let location = &*store_file.location;
     let paths = match location.locate() {
         Ok(paths) => paths,
-        Err(error) => return vec![found("store path", Err(error))],
+        Err(error) => return vec![check("store path", Err(error))],
     };
     let mut checks =
-        vec![path_check(location, &paths), found("store file system", file_system(location, &paths))];
+        vec![path_check(location, &paths), check("store file system", file_system(location, &paths))];
     if location.disk.stat(&paths.folder).is_err() {
-        checks.push(found("store folder", missing_folder(location, &paths)));
+        checks.push(check("store folder", missing_folder(location, &paths)));
         return checks;
     }
-    checks.push(found("store folder", folder(location, &paths)));
-    checks.push(found("store file", file(&store_file, &paths)));
-    checks.push(found("store space", space(location, &paths)));
-    checks.push(found("store writing", writing(location, &paths)));
+    checks.push(check("store folder", folder(location, &paths)));
+    checks.push(check("store file", file(&store_file, &paths)));
+    checks.push(check("store space", space(location, &paths)));
+    checks.push(check("store writing", writing(location, &paths)));
     checks.extend(locking(location, &paths, ask));
+    checks.extend(unread_answers(location, &paths));
     checks
 }
 
-type Found = Result<(Verdict, String), StoreError>;
+type Finding = Result<(Verdict, String), StoreError>;
 
-fn found(name: &'static str, found: Found) -> Check {
-    let (verdict, sentence) = found.unwrap_or_else(|error| (Verdict::Fail, error.to_string()));
+fn check(name: &'static str, finding: Finding) -> Check {
+    let (verdict, sentence) = finding.unwrap_or_else(|error| (Verdict::Fail, error.to_string()));
     Check { name, verdict, sentence }
 }
 
@@ -109,25 +118,25 @@ fn path_check(location: &Location, paths: &Paths) -> Check {
     Check { name: "store path", verdict: Verdict::Ok, sentence }
 }
 
-fn file_system(location: &Location, paths: &Paths) -> Found {
+fn file_system(location: &Location, paths: &Paths) -> Finding {
     location.check_file_system(paths)?;
     let folder = location.nearest(&paths.folder);
     let found = location.disk.file_system(folder).map_err(failed("cannot examine", folder))?;
+    let paths = paths.folder.display();
     Ok(if found.locks_hold {
-        (Verdict::Ok, format!("{} is on {}", paths.folder.display(), found.name))
+        (Verdict::Ok, format!("{paths} is on {}", found.name))
     } else {
-        let paths = paths.folder.display();
-        (Verdict::Warn, format!("{paths} is on {}, which store.trust_filesystem says is fine", found.name))
+        (Verdict::Warn, format!("{paths} is on {}, which store.trust_filesystem allows", found.name))
     })
 }
 
-fn missing_folder(location: &Location, paths: &Paths) -> Found {
+fn missing_folder(location: &Location, paths: &Paths) -> Finding {
     let above = location.nearest(&paths.folder);
     location.disk.check_writable(above).map_err(failed("cannot make the store's folder in", above))?;
     Ok((Verdict::Ok, format!("{} is made at the first sign-in", paths.folder.display())))
 }
 
-fn folder(location: &Location, paths: &Paths) -> Found {
+fn folder(location: &Location, paths: &Paths) -> Finding {
     location.check_folder(&paths.folder)?;
     let stat = location.disk.stat(&paths.folder).map_err(failed("cannot examine", &paths.folder))?;
     let folder = paths.folder.display();
@@ -136,13 +145,13 @@ fn folder(location: &Location, paths: &Paths) -> Found {
         mode => (
             Verdict::Warn,
             format!(
-                "{folder} has mode {mode:04o}, so others see which tenants there are: run chmod 700 {folder}"
+                "{folder} has mode {mode:04o}, so other users see which tenants there are: run chmod 700 {folder}"
             ),
         ),
     })
 }
 
-fn file(store_file: &StoreFile, paths: &Paths) -> Found {
+fn file(store_file: &StoreFile, paths: &Paths) -> Finding {
     let path = paths.file.display();
     if store_file.location.disk.stat(&paths.file).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     {
@@ -162,7 +171,7 @@ fn file(store_file: &StoreFile, paths: &Paths) -> Found {
     })
 }
 
-fn space(location: &Location, paths: &Paths) -> Found {
+fn space(location: &Location, paths: &Paths) -> Finding {
     let free = location.disk.free_space(&paths.folder).map_err(failed("cannot examine", &paths.folder))?;
     let mib = free / (1024 * 1024);
     Ok(if free < LITTLE_SPACE {
@@ -176,7 +185,7 @@ fn space(location: &Location, paths: &Paths) -> Found {
     })
 }
 
-fn writing(location: &Location, paths: &Paths) -> Found {
+fn writing(location: &Location, paths: &Paths) -> Finding {
     let (first, second) = (probe_path(paths), probe_path(paths));
     let written = location
         .write_temp(&first, b"threadkey doctor\n")
@@ -192,30 +201,30 @@ fn writing(location: &Location, paths: &Paths) -> Found {
 fn locking(location: &Location, paths: &Paths, ask: AskAnother<'_>) -> [Check; 2] {
     let path = probe_path(paths);
     let checks = [
-        found("locks in one process", two_descriptors(location, &path)),
-        found("locks between processes", two_processes(location, &path, ask)),
+        check("locks in one process", two_descriptors(location, &path)),
+        check("locks between processes", two_processes(location, &path, ask)),
     ];
     let _ = location.disk.remove(&path);
     checks
 }
 
-fn two_descriptors(location: &Location, path: &Path) -> Found {
+fn two_descriptors(location: &Location, path: &Path) -> Finding {
     let Some(_held) = take(location, path)? else { return Ok(not_taken(path)) };
     Ok(match take(location, path)? {
         None => (Verdict::Ok, "two descriptors of one process exclude each other".to_owned()),
-        Some(_) => excludes_nobody(path, "descriptors"),
+        Some(_) => no_exclusion(path, "descriptors"),
     })
 }
 
-fn two_processes(location: &Location, path: &Path, ask: AskAnother<'_>) -> Found {
+fn two_processes(location: &Location, path: &Path, ask: AskAnother<'_>) -> Finding {
     let Some(held) = take(location, path)? else { return Ok(not_taken(path)) };
     let while_held = ask(path).map_err(failed("cannot ask a second process about", path))?;
     drop(held);
     let afterwards = ask(path).map_err(failed("cannot ask a second process about", path))?;
     Ok(match (while_held, afterwards) {
         (true, false) => (Verdict::Ok, "two processes exclude each other".to_owned()),
-        (true, true) => (Verdict::Fail, format!("the lock of {} stays after it was let go", path.display())),
-        (false, _) => excludes_nobody(path, "processes"),
+        (true, true) => (Verdict::Fail, format!("the lock of {} stays after its release", path.display())),
+        (false, _) => no_exclusion(path, "processes"),
     })
 }
 
@@ -224,18 +233,44 @@ fn take(location: &Location, path: &Path) -> Result<Option<Lock>, StoreError> {
 }
 
 fn not_taken(path: &Path) -> (Verdict, String) {
-    (Verdict::Fail, format!("somebody else has the lock of {}, a new file; run doctor again", path.display()))
+    let path = path.display();
+    (Verdict::Fail, format!("another process holds the lock of {path}, a new file; run doctor again"))
 }
 
-fn excludes_nobody(path: &Path, whom: &str) -> (Verdict, String) {
+fn no_exclusion(path: &Path, holders: &str) -> (Verdict, String) {
     let what = format!(
-        "flock on {} does not exclude two {whom}, so a refresh token would be spent twice: put the store on a local disk",
+        "flock on {} does not exclude two {holders}, so a refresh token would be spent twice: put the store on a local disk",
         path.display()
     );
     (Verdict::Fail, what)
 }
 
-/// A name that neither the store nor its tidying up uses.
+fn unread_answers(location: &Location, paths: &Paths) -> Vec<Check> {
+    let name = "answers that could not be read";
+    match unread::list(location, paths) {
+        Ok(files) => files.into_iter().map(|file| check(name, Ok(unread_answer(file)))).collect(),
+        Err(error) => vec![check(name, Err(error))],
+    }
+}
+
+fn unread_answer(UnreadFile { path, tenant, answer }: UnreadFile) -> (Verdict, String) {
+    let path = path.display();
+    let what = match answer {
+        Ok(answer) => format!(
+            "{path} holds an answer of the provider for {tenant}, HTTP {}, that threadkey could not read; it may hold \
+             the only copy of a new refresh token",
+            answer.status
+        ),
+        Err(error) => format!("an answer of the provider for {tenant} was kept and is damaged: {error}"),
+    };
+    let next = format!(
+        "update threadkey if an update reads such answers; if the session does not work, sign in again. A sign-in, a \
+         logout and the next successful refresh of {tenant} remove the file"
+    );
+    (Verdict::Warn, format!("{what}: {next}"))
+}
+
+/// Returns a name that neither the store nor its cleaning of temp files uses.
 fn probe_path(paths: &Paths) -> PathBuf {
     paths.folder.join(format!(".threadkey-doctor.{}", hex(&random::bytes::<8>())))
 }

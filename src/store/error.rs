@@ -1,4 +1,4 @@
-//! What can be wrong with a store, in words that say where and what to do.
+//! The errors of a store. Each message names the file and the next step.
 
 use std::{
     io,
@@ -7,20 +7,20 @@ use std::{
 
 use crate::sys::disk::{is_device_fault, is_out_of_descriptors};
 
-/// Why the store could not do what was asked. Nothing was changed by whoever gets one of these.
+/// An error of the store. The caller that gets one has changed nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A system call failed.
     #[error("{action} {path}: {source}{hint}", path = path.display(), hint = hint(source))]
     Io {
-        /// What was tried: `cannot read`, `cannot write`, …
+        /// The action that failed: `cannot read`, `cannot write`, …
         action: &'static str,
-        /// On which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Not what a store looks like. It is left as it is.
+    /// The file does not have the form of a store. It is left as it is.
     #[error(
         "{path} is not a threadkey store: line {line}, column {column}: {what}. Nothing was changed. Repair the file, or move it away and sign in again; a backup holds spent refresh tokens and must not take its place",
         path = path.display()
@@ -28,14 +28,14 @@ pub enum StoreError {
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// From 1.
+        /// The line, from 1.
         line: usize,
-        /// From 1.
+        /// The column, from 1.
         column: usize,
-        /// What was found, without any of the file's values.
+        /// The defect, without any of the file's values.
         what: String,
     },
-    /// Written by a newer version: it is read, and never written.
+    /// A newer threadkey wrote the file: it is read, and never written.
     #[error(
         "{path} has format version {version}, newer than this threadkey, which therefore only reads it: update threadkey to change it",
         path = path.display()
@@ -46,14 +46,14 @@ pub enum StoreError {
         /// Its version.
         version: u64,
     },
-    /// Others could read or change it.
+    /// Other users could read or change it.
     #[error("{path} is open to others (mode {mode:04o}): run chmod {wanted:03o} {path}", path = path.display())]
     Permissions {
         /// The file or folder.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
-        /// What they should be.
+        /// The permission bits that it should have.
         wanted: u32,
     },
     /// The path leads to something that cannot be replaced safely.
@@ -61,12 +61,12 @@ pub enum StoreError {
     Unsuitable {
         /// The file or folder.
         path: PathBuf,
-        /// Why not, and what to do.
+        /// The reason, and the next step.
         what: String,
     },
 }
 
-/// For all who shared a write that failed.
+/// Several callers share a write, and its error.
 impl Clone for StoreError {
     fn clone(&self) -> Self {
         match self {
@@ -96,18 +96,18 @@ fn hint(error: &io::Error) -> &'static str {
             "; free some space: nothing is spent while nothing can be saved"
         }
         io::ErrorKind::ReadOnlyFilesystem => "; the store has to be on a file system that can be written",
-        _ if is_device_fault(error) => "; check the disk: the kernel's log says more",
+        _ if is_device_fault(error) => "; check the disk: the kernel's log has the details",
         _ if is_out_of_descriptors(error) => "; raise the limit of open files (ulimit -n, LimitNOFILE=)",
         _ => "",
     }
 }
 
-/// The system's error, with what was tried on which path.
+/// Adds the action and the path to the system's error.
 pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     move |source| StoreError::Io { action, path: path.into(), source }
 }
 
-/// The refusal of what is at `path`.
+/// Refuses the file or folder at `path`.
 pub(super) fn unsuitable<T>(path: &Path, what: impl Into<String>) -> Result<T, StoreError> {
     Err(StoreError::Unsuitable { path: path.into(), what: what.into() })
 }

@@ -5,9 +5,16 @@ use std::{path::Path, sync::Arc};
 use async_trait::async_trait;
 
 use super::{
-    Purpose, Records, Store, StoreError, TenantLock, blocking::blocking, changes::Changes, error::failed,
-    group_commit::GroupCommit, location::FileStoreOptions, lock_waiters::LockWaiters,
-    locked_journal::LockedJournal, store_file::StoreFile, tenant_lock::FileTenantLock, watch::Watch,
+    Purpose, Records, Store, StoreError, TenantLock,
+    blocking::blocking,
+    change_notices::{ChangeNotices, Notifier},
+    error::failed,
+    group_commit::GroupCommit,
+    location::FileStoreOptions,
+    lock_waiters::LockWaiters,
+    locked_journal::LockedJournal,
+    store_file::StoreFile,
+    tenant_lock::FileTenantLock,
 };
 use crate::{
     ids::Tenant,
@@ -26,7 +33,7 @@ pub struct FileStore {
     /// Changes on their way to the file. At most one thread of a process waits for the global lock.
     group_commit: GroupCommit,
     lock_waiters: LockWaiters,
-    watch: Watch,
+    notifier: Notifier,
 }
 
 impl FileStore {
@@ -56,7 +63,7 @@ impl FileStore {
             store_file: Arc::new(store_file),
             group_commit: GroupCommit::default(),
             lock_waiters: LockWaiters::default(),
-            watch: Watch::default(),
+            notifier: Notifier::default(),
         })
     }
 
@@ -90,6 +97,16 @@ impl FileStore {
         Lock::try_exclusive(file).map_err(failed("cannot lock", &path))
     }
 
+    /// Commits a settlement without a tenant's lock.
+    #[cfg(test)]
+    pub(super) async fn settle(
+        &self,
+        tenant: &Tenant,
+        settlement: crate::session::Settlement,
+    ) -> Result<Changed, StoreError> {
+        self.group_commit.change(&self.store_file, tenant, settlement.into(), None).await
+    }
+
     #[cfg(test)]
     pub(super) fn queued(&self) -> usize {
         self.group_commit.len()
@@ -106,8 +123,21 @@ impl FileStore {
     }
 
     #[cfg(test)]
-    pub(super) fn is_watched(&self) -> bool {
-        self.watch.is_watching()
+    pub(super) fn has_notifier(&self) -> bool {
+        self.notifier.is_running()
+    }
+
+    pub(super) async fn try_lock_backend(
+        &self,
+        tenant: &Tenant,
+        purpose: Purpose,
+    ) -> Result<Option<FileTenantLock>, StoreError> {
+        let of = tenant.clone();
+        let journal = self.run(move |store_file| LockedJournal::try_take(store_file, &of, purpose)).await?;
+        Ok(journal.map(|journal| {
+            let (store_file, group_commit) = (self.store_file.clone(), self.group_commit.clone());
+            FileTenantLock::new(journal, tenant.clone(), store_file, group_commit)
+        }))
     }
 
     async fn run<T: Send + 'static>(
@@ -136,8 +166,8 @@ impl Store for FileStore {
         self.store_file.current()
     }
 
-    fn changes(&self) -> Changes {
-        self.watch.changes(&self.store_file.location)
+    fn changes(&self) -> ChangeNotices {
+        self.notifier.subscribe(&self.store_file.location)
     }
 
     async fn change(&self, tenant: &Tenant, change: Change) -> Result<Changed, StoreError> {
@@ -145,12 +175,7 @@ impl Store for FileStore {
     }
 
     async fn try_lock(&self, tenant: &Tenant, purpose: Purpose) -> Result<Option<TenantLock>, StoreError> {
-        let of = tenant.clone();
-        let held = self.run(move |store_file| LockedJournal::try_take(store_file, &of, purpose)).await?;
-        Ok(held.map(|held| {
-            let (store_file, group_commit) = (self.store_file.clone(), self.group_commit.clone());
-            TenantLock::new(FileTenantLock::new(held, tenant.clone(), store_file, group_commit))
-        }))
+        Ok(self.try_lock_backend(tenant, purpose).await?.map(TenantLock::new))
     }
 
     async fn wait_unlocked(&self, tenant: &Tenant) -> Result<(), StoreError> {

@@ -1,6 +1,8 @@
-//! The ground that a store stands on: where its path leads, the folders there, and whether they and the file are fit.
+//! The location of a store: the file and folders that its path leads to, and whether they are fit
+//! for a store.
 //!
-//! Nothing here looks at what the store holds. What is found holds for the moment; who needs it to last has a lock ([`super::lock_files`]).
+//! Nothing here reads the store's content. Every result is a snapshot; hold a lock
+//! ([`super::lock_files`]) if it must stay true.
 
 use std::{
     io,
@@ -18,14 +20,14 @@ use crate::sys::disk::{Disk, DiskFile, Open, Stat};
 const MOUNTED_FILE: &str = "the file itself is a mount (a single file that is bind-mounted into a container), so it cannot be replaced: mount its \
                             folder instead";
 
-/// What a file store may be told.
+/// Options of a file store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileStoreOptions {
     /// Use a file system on which flock is not known to exclude other machines.
     pub trust_filesystem: bool,
 }
 
-/// A path on a disk, and what it is used as.
+/// A store's path on a disk, and the options of the store.
 pub(super) struct Location {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) path: PathBuf,
@@ -33,17 +35,17 @@ pub(super) struct Location {
 }
 
 impl Location {
-    /// Where the path leads now.
+    /// Resolves the path.
     pub(super) fn locate(&self) -> Result<Paths, StoreError> {
         Paths::resolve(&*self.disk, &self.path).map_err(failed("cannot find", &self.path))
     }
 
-    /// The first folder from `folder` upwards that is there.
+    /// Returns the first existing folder from `folder` upwards.
     pub(super) fn nearest<'a>(&self, folder: &'a Path) -> &'a Path {
         folder.ancestors().find(|path| self.disk.stat(path).is_ok()).unwrap_or(folder)
     }
 
-    /// Refuses a file system on which locks may exclude nobody, unless it is trusted.
+    /// Refuses a file system on which locks may exclude no other process, unless it is trusted.
     pub(super) fn check_file_system(&self, paths: &Paths) -> Result<(), StoreError> {
         if self.options.trust_filesystem {
             return Ok(());
@@ -64,7 +66,7 @@ impl Location {
         )
     }
 
-    /// Refuses a folder in which others could move another file into place.
+    /// Refuses a folder in which other users could replace the store.
     pub(super) fn check_folder(&self, folder: &Path) -> Result<(), StoreError> {
         let stat = self.disk.stat(folder).map_err(failed("cannot examine", folder))?;
         if stat.mode & 0o022 != 0 {
@@ -91,14 +93,14 @@ impl Location {
                 ),
             );
         }
-        // Where this cannot be told (statx missing or filtered), rename says so.
+        // If the system cannot answer (statx is missing or filtered), rename reports a mount.
         if self.disk.is_mount_point(path).unwrap_or(false) {
             return unsuitable(path, MOUNTED_FILE);
         }
         Ok(())
     }
 
-    /// Makes `folder` and what is missing above it, durably, for its owner alone.
+    /// Makes `folder` and the missing folders above it, durably and with mode 0700.
     pub(super) fn make_folder(&self, folder: &Path) -> Result<(), StoreError> {
         if self.disk.stat(folder).is_ok() {
             return Ok(());
@@ -111,11 +113,12 @@ impl Location {
             }
             _ => {}
         }
-        self.disk.sync_folder(parent).map_err(failed("cannot make durable what is in", parent))
+        self.sync(parent)
     }
 
-    /// Before the first version of a store is there: makes durable the folders that it is in. Whoever made them may have died
-    /// before they were, or be about to do so. Where there is a store, somebody has been through this.
+    /// Makes the folders above a new store durable, before its first version is written. The
+    /// process that made them may have died before they were durable, or may be about to. If there
+    /// is a store already, its first writer has done this.
     pub(super) fn settle_folders(&self, paths: &Paths) -> Result<(), StoreError> {
         if self.disk.stat(&paths.file).is_ok() {
             return Ok(());
@@ -123,26 +126,31 @@ impl Location {
         let examine = |path: &Path| self.disk.stat(path).map_err(failed("cannot examine", path));
         let device = examine(&paths.folder)?.device;
         for folder in paths.folder.ancestors().skip(1) {
-            // What is mounted was not made by a store; nor was anything above it.
+            // A store made neither a mount point nor any folder above it.
             if examine(folder)?.device != device {
                 break;
             }
             match self.disk.sync_folder(folder) {
-                // Nobody makes a folder durably in one that they may not read: it was there before.
+                // A process that may not read a folder made none in it durably: it was there
+                // before.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-                result => result.map_err(failed("cannot make durable what is in", folder))?,
+                result => result.map_err(failed("cannot make durable the names in", folder))?,
             }
         }
         Ok(())
     }
 
-    /// Makes the rename that brought the store there durable.
-    pub(super) fn sync_folder(&self, paths: &Paths) -> Result<(), StoreError> {
-        let folder = &paths.folder;
-        self.disk.sync_folder(folder).map_err(failed("cannot make durable what is in", folder))
+    /// Makes the names in a folder durable, after a rename or a new file.
+    pub(super) fn sync(&self, folder: &Path) -> Result<(), StoreError> {
+        self.disk.sync_folder(folder).map_err(failed("cannot make durable the names in", folder))
     }
 
-    /// A new file that holds `text`, durably; its name is not durable yet.
+    /// Makes durable the rename that put the store there.
+    pub(super) fn sync_folder(&self, paths: &Paths) -> Result<(), StoreError> {
+        self.sync(&paths.folder)
+    }
+
+    /// Writes a new file that holds `text`, durably. Its name is not durable yet.
     pub(super) fn write_temp(&self, temp: &Path, text: &[u8]) -> io::Result<Box<dyn DiskFile>> {
         let file = self.disk.open(temp, Open::CreateNew)?;
         file.write_at(0, text)?;
@@ -151,7 +159,7 @@ impl Location {
     }
 }
 
-/// Refuses a file that others could read or change.
+/// Refuses a file that other users could read or change.
 pub(super) fn check_private(path: &Path, stat: &Stat) -> Result<(), StoreError> {
     if stat.mode & 0o077 != 0 {
         return Err(StoreError::Permissions { path: path.into(), mode: stat.mode, wanted: 0o600 });
@@ -159,7 +167,7 @@ pub(super) fn check_private(path: &Path, stat: &Stat) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// What a rename over the store that failed means.
+/// Returns the error for a failed rename over the store.
 pub(super) fn cannot_replace(path: &Path, error: io::Error) -> StoreError {
     match error.kind() {
         io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices => {

@@ -1,8 +1,9 @@
-//! The sidecars: the files beside a store whose locks (flock(2)) order those who use it.
+//! The lock files beside a store. Their locks (flock(2)) order the processes that use the store.
 //!
-//! A lock excludes somebody only if both have it of the same file. So whoever has got one looks again, under it, whether the store's path still
-//! leads there and the lock file is still the one of that name; if not, the lock is let go and the search starts over. That is steps
-//! 1 and 2 of [`super::store_file`], and the same for a tenant's lock ([`super::locked_journal`]).
+//! A lock excludes another process only if both lock the same file. So after taking a lock, the
+//! holder checks that the store's path still leads to the same place, and that the lock file still
+//! has its name. Otherwise it releases the lock and the search starts over. These are steps 1 and 2
+//! of [`super::store_file`]; a tenant's lock has the same ([`super::locked_journal`]).
 
 use std::{
     io,
@@ -23,20 +24,20 @@ use crate::{
     },
 };
 
-/// How often a search starts over because the path leads elsewhere each time.
+/// How often a search starts over while the path leads elsewhere each time.
 pub(super) const MAX_SEARCHES: u32 = 8;
 
-/// A sidecar, open and not locked.
+/// A lock file, open and not locked.
 pub(super) type LockFile = (PathBuf, Box<dyn DiskFile>);
 
-/// The global lock of the store at `place`, held.
+/// The global lock of the store at `paths`, held.
 pub(super) struct GlobalGuard {
     pub(super) paths: Paths,
     _lock: Lock,
 }
 
 impl Location {
-    /// Takes the global lock, for as long as it takes.
+    /// Takes the global lock. Blocks until it is free.
     pub(super) fn lock_global(&self) -> Result<GlobalGuard, StoreError> {
         for _ in 0..MAX_SEARCHES {
             let paths = self.locate()?;
@@ -53,7 +54,8 @@ impl Location {
         self.leads_elsewhere()
     }
 
-    /// The file to wait on for a tenant's lock; `None` if nobody ever took it. Needs no write permission.
+    /// Opens the lock file of a tenant to wait for it; `None` if the lock was never taken. Needs no
+    /// write permission.
     pub(super) fn open_to_wait(&self, tenant: &Tenant) -> Result<Option<LockFile>, StoreError> {
         let path = self.locate()?.tenant_lock(tenant, Purpose::Refresh);
         match self.disk.open(&path, Open::Read) {
@@ -63,7 +65,7 @@ impl Location {
         }
     }
 
-    /// The lock file of the one process that talks to Discord.
+    /// Opens the lock file of the one process that talks to Discord.
     pub(super) fn open_bot_lock(&self) -> Result<LockFile, StoreError> {
         let paths = self.locate()?;
         self.make_folder(&paths.folder)?;
@@ -73,7 +75,7 @@ impl Location {
         Ok((path, file))
     }
 
-    /// Opens a sidecar, made 0600 if it is not there.
+    /// Opens a lock file, or makes it with mode 0600.
     pub(super) fn open_lock(&self, path: &Path) -> Result<Box<dyn DiskFile>, StoreError> {
         let file = self.disk.open(path, Open::ReadWrite).map_err(failed("cannot open", path))?;
         let stat = file.stat().map_err(failed("cannot open", path))?;
@@ -81,7 +83,7 @@ impl Location {
         Ok(file)
     }
 
-    /// Whether the path still leads to `place`, and `lock` is still the lock there.
+    /// Whether the store's path still leads to `paths`, and `lock` still locks the file at `path`.
     pub(super) fn still_there(&self, paths: &Paths, path: &Path, lock: &Lock) -> Result<bool, StoreError> {
         let ours = lock.file().stat().map_err(failed("cannot examine", path))?;
         let same = match self.disk.stat(path) {
@@ -92,8 +94,11 @@ impl Location {
         Ok(same && self.locate()? == *paths)
     }
 
-    /// The end of a search that started over too often.
+    /// Returns the error for a search that started over too often.
     pub(super) fn leads_elsewhere<T>(&self) -> Result<T, StoreError> {
-        unsuitable(&self.path, "it leads to another file each time it is followed; let it stay one")
+        unsuitable(
+            &self.path,
+            "it leads to another file each time it is followed; stop the program that keeps changing it",
+        )
     }
 }

@@ -2,22 +2,31 @@
 //!
 //! # What happens when the holder dies, line by line
 //!
-//! 1. *[`LockedJournal::try_take`] got the lock.* The journal is as the last holder left it. Dying: the kernel lets go.
-//! 2. *`intend`: write the intent, reserve space for the answer, fsync file and folders.* Dying before the fsync: a torn
-//!    or a whole intent, and nothing was sent; a whole one counts as sent, which costs a wait, never a token. An error:
-//!    the journal is put back as it was.
-//! 3. *The request is on its way.* Dying: an intent without an answer, which is the ambiguous outcome.
-//! 4. *`record`: write the answer behind the intent, in the reserved space, fsync.* Dying before it is whole: as 3.
-//!    After: the next holder finds the answer and commits it.
-//! 5. *`commit`*: the steps of [`super::store_file`], under this lock. Dying before the rename: as 4. After: the next holder
-//!    finds an answer to what is no longer there, and drops it.
-//! 6. *`clear`: fsync the store's folder, then empty the journal.* The order matters: another process may have died between
-//!    its rename and its fsync of the folder, and the journal must outlive that until the rename is durable.
-//! 7. *Unlock.* Waiters wake, all at once.
+//! 1. *[`LockedJournal::try_take`] took the lock.* The journal is as the last holder left it.
+//!    Death: the kernel releases the lock.
+//! 2. *`intend`: write the intent, reserve space for the answer, fsync the file and its folders.*
+//!    Death before the fsync leaves a torn or a whole intent, and nothing was sent. A whole intent
+//!    counts as sent, which costs a wait and never a token. After an error the journal is put back
+//!    as it was.
+//! 3. *The request is in progress.* Death: an intent without an answer, the ambiguous outcome.
+//! 4. *`record`: write the answer after the intent, in the reserved space, and fsync.* Death before
+//!    the answer is whole: as in step 3. Death later: the next holder finds the answer and commits
+//!    it.
+//! 5. *`commit`*: the steps of [`super::store_file`], under this lock. Death before the rename: as
+//!    in step 4. Death later: the next holder finds an answer for a state that is gone, and drops
+//!    it.
+//! 6. *`keep_unread`, only for an answer that cannot be parsed: write the lines to a temp file,
+//!    fsync, rename it to the tenant's `.unread` file, fsync the folder.* The journal keeps its
+//!    lines meanwhile. Death at any point: the next holder finds the answer and does this again.
+//! 7. *`clear`: fsync the store's folder, then empty the journal.* The order matters. Another
+//!    process may have died between its rename and its fsync of the folder. The journal must stay
+//!    until that rename is durable.
+//! 8. *Unlock.* All waiters wake at once.
 //!
-//! Whoever waits for one of these steps may give up: see [`super::tenant_lock`].
+//! A caller that waits for one of these steps may give up: see [`super::tenant_lock`].
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -28,7 +37,7 @@ use super::{
     journal::{self, MAX_ANSWER},
     location::Location,
     lock_files::MAX_SEARCHES,
-    paths::Paths,
+    paths::{Paths, unread_temp},
     store_file::StoreFile,
 };
 use crate::{
@@ -37,20 +46,21 @@ use crate::{
     sys::{disk::DiskFile, lock::Lock},
 };
 
-/// The longest journal that is read, in bytes: far above what is ever written.
-const MAX_JOURNAL: u64 = 1024 * 1024;
+/// The longest journal that is read, in bytes: far longer than any that is written.
+pub(super) const MAX_JOURNAL: u64 = 1024 * 1024;
 
 /// A tenant's lock, held.
 pub(super) struct LockedJournal {
     location: Arc<Location>,
     paths: Paths,
     path: PathBuf,
+    unread: PathBuf,
     lock: Lock,
 }
 
 impl LockedJournal {
-    /// Takes the tenant's lock if nobody has it, and if what comes of holding it could be saved: nothing is spent for
-    /// a store that cannot be written.
+    /// Takes the tenant's lock if it is free, and if the result of a request could be saved:
+    /// nothing is spent for a store that cannot be written.
     pub(super) fn try_take(
         store_file: &StoreFile,
         tenant: &Tenant,
@@ -68,18 +78,19 @@ impl LockedJournal {
                 return Ok(None);
             };
             if location.still_there(&paths, &path, &lock)? {
-                return Ok(Some(Self { location: location.clone(), paths, path, lock }));
+                let unread = paths.unread(tenant);
+                return Ok(Some(Self { location: location.clone(), paths, path, unread, lock }));
             }
         }
         location.leads_elsewhere()
     }
 
-    /// The lock file.
+    /// The path of the lock file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the last holder left.
+    /// Reads the journal that the last holder left.
     pub(super) fn journal(&self) -> Result<Journal, StoreError> {
         Ok(self.read()?.journal)
     }
@@ -93,6 +104,7 @@ impl LockedJournal {
         journal::read(&self.path, &bytes)
     }
 
+    /// Step 2.
     pub(super) fn intend(&self, intent: &Intent) -> Result<(), StoreError> {
         let before = self.file().read(MAX_JOURNAL).map_err(failed("cannot read", &self.path))?;
         if let Journal::Answered(..) = journal::read(&self.path, &before)?.journal {
@@ -102,7 +114,7 @@ impl LockedJournal {
             );
         }
         self.write_intent(&journal::intent_line(intent), before.len() as u64).inspect_err(|_| {
-            // Nothing was sent. What was there before says more than a torn line does.
+            // Nothing was sent. The earlier content is worth more than a torn line.
             let file = self.file();
             let _ = file
                 .write_at(0, &before)
@@ -121,24 +133,25 @@ impl LockedJournal {
         }
         file.reserve(len, len + MAX_ANSWER).map_err(failed("cannot reserve space for an answer in"))?;
         file.sync().map_err(failed("cannot make durable"))?;
-        // The lock file or its folder may be new, made by us or by somebody who died before this step.
+        // The lock file or its folder may be new, made by this process or by one that died before
+        // this step.
         for folder in [&self.paths.tenant_locks(), &self.paths.folder] {
-            let failed = super::error::failed("cannot make durable what is in", folder);
-            self.location.disk.sync_folder(folder).map_err(failed)?;
+            self.location.sync(folder)?;
         }
         Ok(())
     }
 
+    /// Step 4.
     pub(super) fn record(&self, answer: &Answer) -> Result<(), StoreError> {
         let read = self.read()?;
         match &read.journal {
             Journal::Intended(_) => {}
-            // Written before, and perhaps not durably.
+            // An earlier try wrote it, perhaps not durably.
             Journal::Answered(_, before) if journal::answer_line(before) == journal::answer_line(answer) => {}
             _ => {
                 return unsuitable(
                     &self.path,
-                    "an answer belongs behind an intent that has none. This is a defect of threadkey",
+                    "an answer needs an intent without an answer before it. This is a defect of threadkey",
                 );
             }
         }
@@ -151,17 +164,48 @@ impl LockedJournal {
         self.file().sync().map_err(failed("cannot make durable", &self.path))
     }
 
+    /// Step 6. Replaces the answer that an earlier call kept.
     pub(super) fn keep_unread(&self) -> Result<(), StoreError> {
-        Ok(())
+        let bytes = self.file().read(MAX_JOURNAL).map_err(failed("cannot read", &self.path))?;
+        let read = journal::read(&self.path, &bytes)?;
+        let Journal::Answered(..) = read.journal else {
+            return unsuitable(&self.path, "it holds no answer to keep. This is a defect of threadkey");
+        };
+        let temp = unread_temp(&self.path);
+        self.remove(&temp)?;
+        self.location
+            .write_temp(&temp, &bytes[..read.len])
+            .map_err(failed("cannot write", &temp))
+            .and_then(|_| {
+                let replaced = self.location.disk.rename(&temp, &self.unread);
+                replaced.map_err(failed("cannot replace", &self.unread))
+            })
+            .inspect_err(|_| {
+                // If this fails too, the next holder removes the file.
+                let _ = self.location.disk.remove(&temp);
+            })?;
+        self.location.sync(&self.paths.tenant_locks())
     }
 
+    /// Step 7.
     pub(super) fn clear(&self) -> Result<(), StoreError> {
         let failed = |action| failed(action, &self.path);
         if self.file().stat().map_err(failed("cannot examine"))?.len == 0 {
             return Ok(());
         }
-        self.location.sync_folder(&self.paths)?;
+        self.location.sync(&self.paths.folder)?;
+        // A holder that died in step 6 may have left it, and a newer program has parsed the answer.
+        self.remove(&unread_temp(&self.path))?;
         self.file().set_len(0).map_err(failed("cannot empty"))?;
         self.file().sync().map_err(failed("cannot make durable"))
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), StoreError> {
+        match self.location.disk.remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed("cannot remove", path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 }

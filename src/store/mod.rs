@@ -1,11 +1,12 @@
-//! Where sessions are kept: the [`Store`] seam, and the file store behind it.
+//! Sessions on disk: the [`Store`] seam and the file store that implements it.
 //!
-//! A store keeps one [`Entry`] per tenant, changes it only by a [`Change`] under its global lock, and lends out each
-//! tenant's lock with the journal in it. It never talks to a provider, so nothing here waits for the network.
+//! A store keeps one [`Entry`] per tenant, changes it only under its global lock, and lends each
+//! tenant's lock with the journal in it. It never talks to a provider, so nothing here waits for the
+//! network.
 
 mod blocking;
 mod cache;
-mod changes;
+mod change_notices;
 mod codec;
 mod doctor;
 mod dto;
@@ -25,14 +26,14 @@ mod section;
 mod store_file;
 mod strict_json;
 mod tenant_lock;
-mod watch;
+mod unread;
 
-pub use changes::Changes;
+pub use change_notices::ChangeNotices;
 pub use doctor::{Check, Verdict, doctor, lock_probe};
 pub use error::StoreError;
 pub use file::FileStore;
 pub use location::FileStoreOptions;
-pub use paths::default_path;
+pub use paths::{Purpose, default_path};
 pub use rescue::{read_rescue, rescue_text};
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -44,53 +45,46 @@ use crate::{
     session::{self, Change, Changed, Entry},
 };
 
-/// For what a tenant's lock is taken. The two do not exclude each other: a sign-in never waits for a refresh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Purpose {
-    /// A refresh: `auth.json.refresh/<tenant>.lock`.
-    Refresh,
-    /// The exchange of a code: `auth.json.refresh/<tenant>.signin.lock`.
-    SignIn,
-}
-
 /// All tenants' records at one moment.
 pub type Records = BTreeMap<Tenant, Entry>;
 
-/// The store, as the broker sees it. All methods may block on the disk, on the global lock, which is held for one
-/// read and write, and on nothing else; they run their system calls off the async threads.
+/// The store as the broker uses it. Its methods wait for the disk and for the global lock, which is
+/// held for one read and one write, and for nothing else. Their system calls run on threads that may
+/// block.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// The tenant's record as it is now. Takes no lock and needs no write permission.
+    /// Reads the tenant's record as it is now. Takes no lock and needs no write permission.
     async fn read(&self, tenant: &Tenant) -> Result<Entry, StoreError>;
 
-    /// All records, as they are now.
+    /// Reads all records as they are now.
     async fn list(&self) -> Result<Arc<Records>, StoreError>;
 
-    /// What [`Store::list`] would give, if it is known without waiting: a stat(2) on a local file system, at most.
+    /// Returns the result of [`Store::list`] if it is known without waiting: after at most one stat(2)
+    /// on a local file system.
     fn current(&self) -> Option<Arc<Records>>;
 
-    /// Tells whenever the store may have changed, by whomever. To be called on a runtime.
-    fn changes(&self) -> Changes;
+    /// Subscribes to changes by any process. Must be called within a Tokio runtime.
+    fn changes(&self) -> ChangeNotices;
 
     /// Applies `change` under the global lock. When it returns, the change is durable.
     ///
-    /// The result of a request that spent a secret is a [`Settlement`](session::Settlement): it goes through
-    /// [`TenantLock::settle`](session::TenantLock::settle).
+    /// The result of a request that spent a secret is a [`Settlement`](session::Settlement), and
+    /// [`TenantLock::settle`](session::TenantLock::settle) commits it.
     async fn change(&self, tenant: &Tenant, change: Change) -> Result<Changed, StoreError>;
 
-    /// Takes the tenant's lock if nobody has it.
+    /// Takes the tenant's lock if it is free.
     async fn try_lock(&self, tenant: &Tenant, purpose: Purpose) -> Result<Option<TenantLock>, StoreError>;
 
-    /// Returns once the tenant's refresh lock has been free for a moment: its holder has committed, or died. Dropping
-    /// the future does not leave the lock held.
+    /// Returns once the tenant's refresh lock has been free for a moment: its holder has committed or
+    /// died. Dropping the future does not leave the lock held.
     async fn wait_unlocked(&self, tenant: &Tenant) -> Result<(), StoreError>;
 
-    /// Where it keeps things, for messages: a path.
+    /// Returns the path of the store, for messages.
     fn location(&self) -> String;
 }
 
 /// A tenant's lock, lent by this store.
 pub type TenantLock = session::TenantLock<StoreError>;
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests;

@@ -1,31 +1,44 @@
-//! Where a store is: its path with every symlink followed, and the names of what lies beside it.
+//! The resolved path of a store, and the names of the files beside it.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
     path::{Path, PathBuf},
 };
 
 use crate::{
     ids::{Tenant, hex},
-    store::Purpose,
     sys::{disk::Disk, random},
 };
 
 /// How many dangling symlinks and missing folders in a row are followed.
 const MAX_DEPTH: u32 = 40;
 
-/// Where the store file is, or would be.
+const TEMP_END: &str = ".tmp";
+const UNREAD_END: &str = ".unread";
+
+/// The purpose of a tenant's lock. The two do not exclude each other: a sign-in never waits for a
+/// refresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// A refresh: `auth.json.refresh/<tenant>.lock`.
+    Refresh,
+    /// The exchange of a code: `auth.json.refresh/<tenant>.signin.lock`.
+    SignIn,
+}
+
+/// The path of the store file, which may be missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Paths {
-    /// Absolute, and no symlink in it.
+    /// The store file: an absolute path without a symlink.
     pub(super) file: PathBuf,
     /// Its folder.
     pub(super) folder: PathBuf,
 }
 
 impl Paths {
-    /// Follows `path`. The file, and folders above it, may be missing: then this is where they would be made.
+    /// Follows `path`. If the file or a folder above it is missing, returns the path at which it
+    /// would be made.
     pub(super) fn resolve(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
         let file = follow(disk, path, MAX_DEPTH)?;
         match (file.file_name(), file.parent()) {
@@ -49,7 +62,7 @@ impl Paths {
         self.beside(".refresh")
     }
 
-    /// `auth.json.refresh/<tenant>.lock`, or `….signin.lock`.
+    /// `auth.json.refresh/<tenant>.lock` or `<tenant>.signin.lock`.
     pub(super) fn tenant_lock(&self, tenant: &Tenant, purpose: Purpose) -> PathBuf {
         let end = match purpose {
             Purpose::Refresh => ".lock",
@@ -58,9 +71,9 @@ impl Paths {
         self.tenant_locks().join(tenant.file_name() + end)
     }
 
-    /// `auth.json.refresh/<tenant>.unread`: an answer that could not be read.
+    /// `auth.json.refresh/<tenant>.unread`: an answer that could not be parsed.
     pub(super) fn unread(&self, tenant: &Tenant) -> PathBuf {
-        self.tenant_locks().join(tenant.file_name() + ".unread")
+        self.tenant_locks().join(tenant.file_name() + UNREAD_END)
     }
 
     /// A new name for a temp file.
@@ -71,7 +84,7 @@ impl Paths {
         self.folder.join(name)
     }
 
-    /// Whether `name` is one that [`Paths::temp`] gives.
+    /// Whether [`Paths::temp`] makes names of this form.
     pub(super) fn is_temp(&self, name: &OsString) -> bool {
         let middle = name
             .as_encoded_bytes()
@@ -94,9 +107,23 @@ impl Paths {
     }
 }
 
-/// Where the store is when nobody says otherwise: `$XDG_DATA_HOME/threadkey/auth.json`, else
-/// `~/.local/share/threadkey/auth.json`; `None` without either variable. A relative `XDG_DATA_HOME` is ignored, as the
-/// XDG Base Directory Specification asks.
+/// The temp file for the `.unread` file of the tenant whose lock file is at `lock`. Only the lock's
+/// holder uses that name.
+pub(super) fn unread_temp(lock: &Path) -> PathBuf {
+    let mut path = lock.to_owned().into_os_string();
+    path.push(UNREAD_END);
+    path.push(TEMP_END);
+    path.into()
+}
+
+/// The tenant of a `.unread` file; `None` if `name` is not the name of one.
+pub(super) fn tenant_of_unread(name: &OsStr) -> Option<Tenant> {
+    Tenant::from_file_name(name.to_str()?.strip_suffix(UNREAD_END)?)
+}
+
+/// The path of the store if none is configured: `$XDG_DATA_HOME/threadkey/auth.json`, else
+/// `~/.local/share/threadkey/auth.json`; `None` without either variable. A relative `XDG_DATA_HOME`
+/// is ignored, as the XDG Base Directory Specification requires.
 pub fn default_path() -> Option<PathBuf> {
     default_path_from(|name| std::env::var_os(name).map(PathBuf::from))
 }
@@ -106,8 +133,6 @@ pub(super) fn default_path_from(variable: impl Fn(&str) -> Option<PathBuf>) -> O
     let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")))?;
     Some(data.join("threadkey/auth.json"))
 }
-
-const TEMP_END: &str = ".tmp";
 
 fn follow(disk: &dyn Disk, path: &Path, depth: u32) -> io::Result<PathBuf> {
     match disk.canonicalize(path) {
@@ -122,7 +147,7 @@ fn follow(disk: &dyn Disk, path: &Path, depth: u32) -> io::Result<PathBuf> {
         _ => Path::new("."),
     };
     match disk.read_link(path) {
-        // A symlink whose target is missing: the file belongs where the link points.
+        // The target of the symlink is missing. The file belongs where the link points.
         Ok(target) => return follow(disk, &parent.join(target), depth - 1),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {}
         Err(error) => return Err(error),

@@ -1,4 +1,5 @@
-//! The form of a rescue file: `threadkey rescue 1 <tenant>`, and then the two lines of a journal.
+//! The form of a rescue file: the line `threadkey rescue 1 <tenant>`, then the two lines of a
+//! journal.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use crate::{
 
 const HEAD: &str = "threadkey rescue 1 ";
 
-/// What a rescue file says.
+/// Returns the text of a rescue file.
 pub fn rescue_text(tenant: &Tenant, intent: &Intent, answer: &Answer) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(format!("{HEAD}{tenant}\n").into_bytes());
     text.extend_from_slice(&journal::intent_line(intent));
@@ -23,7 +24,7 @@ pub fn rescue_text(tenant: &Tenant, intent: &Intent, answer: &Answer) -> Zeroizi
 /// Reads a rescue file's text; `path` is for messages.
 ///
 /// # Errors
-/// [`StoreError::Unsuitable`] when it is not one, or not whole.
+/// [`StoreError::Unsuitable`] when it is not a rescue file, or not whole.
 pub fn read_rescue(path: &Path, text: &[u8]) -> Result<(Tenant, Intent, Answer), StoreError> {
     let unfit = |what: &str| StoreError::Unsuitable { path: path.into(), what: what.into() };
     let end = text.iter().position(|byte| *byte == b'\n').unwrap_or(text.len());

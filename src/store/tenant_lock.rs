@@ -1,7 +1,7 @@
 //! A tenant's lock for async callers: [`LockBackend`] over [`LockedJournal`].
 //!
-//! Each step runs in a blocking task that owns the lock for its duration: a caller whose future is dropped in the
-//! middle of one neither stops it nor frees the lock under it.
+//! Each step runs in a blocking task that owns the lock for its duration. So a caller whose future
+//! is dropped during a step neither stops the step nor releases the lock under it.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -22,7 +22,7 @@ use crate::{
 
 /// [`LockedJournal`], for async callers.
 pub(super) struct FileTenantLock {
-    held: Arc<Mutex<LockedJournal>>,
+    journal: Arc<Mutex<LockedJournal>>,
     path: PathBuf,
     tenant: Tenant,
     store_file: Arc<StoreFile>,
@@ -33,21 +33,21 @@ pub(super) struct FileTenantLock {
 
 impl FileTenantLock {
     pub(super) fn new(
-        held: LockedJournal,
+        journal: LockedJournal,
         tenant: Tenant,
         store_file: Arc<StoreFile>,
         group_commit: GroupCommit,
     ) -> Self {
-        let path = held.path().to_owned();
-        Self { held: Arc::new(Mutex::new(held)), path, tenant, store_file, group_commit }
+        let path = journal.path().to_owned();
+        Self { journal: Arc::new(Mutex::new(journal)), path, tenant, store_file, group_commit }
     }
 
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&LockedJournal) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let held = self.held.clone().lock_owned().await;
-        blocking(&self.path, move || work(&held)).await
+        let journal = self.journal.clone().lock_owned().await;
+        blocking(&self.path, move || work(&journal)).await
     }
 }
 
@@ -64,12 +64,12 @@ impl LockBackend<StoreError> for FileTenantLock {
 
     async fn write_intent(&mut self, intent: &Intent) -> Result<(), StoreError> {
         let intent = intent.clone();
-        self.run(move |held| held.intend(&intent)).await
+        self.run(move |journal| journal.intend(&intent)).await
     }
 
     async fn write_answer(&mut self, answer: &Answer) -> Result<(), StoreError> {
         let answer = answer.clone();
-        self.run(move |held| held.record(&answer)).await
+        self.run(move |journal| journal.record(&answer)).await
     }
 
     async fn keep_unread(&mut self) -> Result<(), StoreError> {
@@ -81,7 +81,7 @@ impl LockBackend<StoreError> for FileTenantLock {
     }
 
     async fn commit(&mut self, settlement: Settlement) -> Result<Changed, StoreError> {
-        let held = self.held.clone().lock_owned().await;
-        self.group_commit.change(&self.store_file, &self.tenant, settlement.into(), Some(held)).await
+        let journal = self.journal.clone().lock_owned().await;
+        self.group_commit.change(&self.store_file, &self.tenant, settlement.into(), Some(journal)).await
     }
 }

@@ -1,13 +1,13 @@
-//! Unix time, from one place.
+//! Unix time, from one source.
 //!
-//! Everything that is stored or compared is whole Unix seconds read from a [`Clock`]. Waiting in a process is a
-//! different matter: that is `tokio::time`, which is monotonic.
+//! All times that are stored or compared are whole Unix seconds from a [`Clock`]. A wait within a
+//! process uses `tokio::time` instead, which is monotonic.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use crate::ids::UnixTime;
 
-/// Where the time comes from. Clones share their source.
+/// A source of the time. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 
@@ -20,13 +20,14 @@ enum Source {
     Set(std::sync::Arc<std::sync::atomic::AtomicI64>),
 }
 
-/// The variable that names a clock file (built with `test-util` only): its text is added, as seconds, to the
-/// real time when it begins with `+` or `-`, and is the time itself otherwise.
+/// The variable that names a clock file, with `test-util` only. A text that begins with `+` or `-`
+/// is added to the real time, in seconds; any other is the time itself.
 #[cfg(feature = "test-util")]
 pub const CLOCK_FILE_VARIABLE: &str = "THREADKEY_TEST_CLOCK";
 
 impl Clock {
-    /// The machine's clock; with `test-util`, the clock file if `THREADKEY_TEST_CLOCK` names one.
+    /// The machine's clock. With `test-util` it is the clock file, if `THREADKEY_TEST_CLOCK` names
+    /// one.
     pub fn system() -> Self {
         #[cfg(feature = "test-util")]
         if let Some(path) = std::env::var_os(CLOCK_FILE_VARIABLE) {
@@ -62,7 +63,7 @@ impl Clock {
         self.set(self.now() + seconds);
     }
 
-    /// The time, in whole seconds.
+    /// Returns the time in whole seconds.
     pub fn now(&self) -> UnixTime {
         match &self.0 {
             Source::Real => real(),
@@ -74,14 +75,14 @@ impl Clock {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the real clock")]
+#[expect(clippy::disallowed_methods, reason = "only this function reads the real clock")]
 fn real() -> UnixTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(feature = "test-util")]
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock file")]
+#[expect(clippy::disallowed_methods, reason = "only this function reads the clock file")]
 fn from_file(path: &std::path::Path) -> UnixTime {
     let text = std::fs::read_to_string(path)
         .unwrap_or_else(|error| panic!("clock file {}: {error}", path.display()));

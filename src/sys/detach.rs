@@ -1,5 +1,5 @@
-//! A child process that outlives its caller: it has a session of its own (setsid), so that neither the caller's
-//! terminal nor its process group takes it along, and nothing of the caller's but one pipe each way.
+//! A child process that outlives its caller. It has a session of its own (setsid), so neither the
+//! caller's terminal nor its process group ends it. It inherits one pipe each way and nothing else.
 
 use std::{
     ffi::OsString,
@@ -9,10 +9,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The longest input that [`spawn`] takes, in bytes.
+/// The longest input of [`spawn`], in bytes.
 pub const MAX_INPUT: usize = 64 * 1024;
 
-/// Without a handler each of them ends a process, and the answer that it waits for would be lost.
+/// The signals that the child ignores. Without a handler each ends a process, and the answer that
+/// the process waits for would be lost.
 const IGNORED: &[libc::c_int] = &[
     libc::SIGHUP,
     libc::SIGINT,
@@ -24,11 +25,12 @@ const IGNORED: &[libc::c_int] = &[
     libc::SIGXCPU,
 ];
 
-/// Starts this very program again with `arguments`, detached, in `/`. The child reads `input` on its standard input; what
-/// it writes to its standard output comes out of the returned pipe. Its standard error goes nowhere.
+/// Starts this program again with `arguments`, detached, in `/`. The child reads `input` on its
+/// standard input, and writes its standard output to the returned pipe. Its standard error is
+/// discarded.
 ///
-/// The signals with which a process is asked to end, or woken, are ignored in it: it is there to end what it has begun, and has a
-/// bound for that.
+/// The child ignores the signals that end or wake a process. It finishes the request that it began,
+/// and has a time limit for that.
 ///
 /// # Errors
 /// The system's; `InvalidInput` when `input` is longer than [`MAX_INPUT`].
@@ -47,15 +49,15 @@ pub fn spawn(arguments: &[OsString], input: &[u8]) -> io::Result<OwnedFd> {
         .stderr(Stdio::null());
     leave_the_callers_session(&mut command);
     let mut child = command.spawn()?;
-    // Not waited for: when the caller ends first, init reaps the child.
+    // The child is not waited for. If the caller ends first, init reaps the child.
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(input)?;
     }
     child.stdout.take().map(OwnedFd::from).ok_or_else(|| io::ErrorKind::BrokenPipe.into())
 }
 
-/// The path under which this very program can be started again, even after its file was replaced where the system
-/// allows it.
+/// Returns the path under which this program can be started again; on Linux also after its file was
+/// replaced.
 ///
 /// # Errors
 /// The system's.
@@ -63,11 +65,11 @@ pub fn own_program() -> io::Result<PathBuf> {
     if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
 }
 
-#[expect(unsafe_code, reason = "setsid and signal have no safe form in std")]
+#[expect(unsafe_code, reason = "std has no safe setsid and signal")]
 fn leave_the_callers_session(command: &mut Command) {
     let prepare = || {
-        // SAFETY: both calls are async-signal-safe (POSIX.1-2017 §2.4.3) and touch no memory of ours. An ignored signal
-        // stays ignored over exec.
+        // SAFETY: both calls are async-signal-safe (POSIX.1-2017 §2.4.3) and touch none of this
+        // program's memory. An ignored signal stays ignored over exec.
         unsafe {
             if libc::setsid() == -1 {
                 return Err(io::Error::last_os_error());
@@ -76,12 +78,13 @@ fn leave_the_callers_session(command: &mut Command) {
                 libc::signal(*signal, libc::SIG_IGN);
             }
         }
-        // The caller's caller may have handed down a pipe or a lock, which would be held for as long as this child lives.
+        // The caller may have inherited a pipe or a lock. The child would hold it for as long as it
+        // lives.
         super::process::close_others_on_exec();
         Ok(())
     };
-    // SAFETY: `prepare` allocates nothing and takes no lock: last_os_error only reads errno, and close_others_on_exec makes
-    // system calls on plain numbers.
+    // SAFETY: `prepare` allocates nothing and takes no lock. last_os_error only reads errno, and
+    // close_others_on_exec makes system calls on plain numbers.
     unsafe {
         command.pre_exec(prepare);
     }

@@ -1,5 +1,5 @@
-//! The disk, as the store needs it: every system call that can fail or be the last one is a method of its own, so
-//! that a test can make it so.
+//! The disk as the store needs it. Every system call that can fail, or be a process's last one, is
+//! a method of its own, so that a test can cause either.
 
 mod real;
 
@@ -15,33 +15,35 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::{filesystem::FileSystem, flock::Mode, watch::PathWatch};
+use super::{filesystem::FileSystem, flock::Mode, folder_watch::FolderWatch};
 
-/// What a file or folder is.
+/// The attributes of a file or folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
-    /// The device it is on.
+    /// The device.
     pub device: u64,
-    /// Its number there.
+    /// The number of the file on that device.
     pub inode: u64,
     /// The permission bits, `0o7777` at most.
     pub mode: u32,
-    /// The user it belongs to.
+    /// The owner's user id.
     pub owner: u32,
-    /// Its names.
+    /// The number of its names.
     pub links: u64,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub len: u64,
-    /// When the content last changed (mtime): seconds and nanoseconds. Its owner may set it.
+    /// The time of the last change of the content (mtime): seconds and nanoseconds. The owner can
+    /// set it.
     pub modified: (i64, i64),
-    /// When content or any of this last changed (ctime): seconds and nanoseconds. No call sets it.
+    /// The time of the last change of content or attributes (ctime): seconds and nanoseconds. No
+    /// call sets it.
     pub changed: (i64, i64),
     /// Whether it is a regular file.
     pub is_file: bool,
 }
 
 impl Stat {
-    /// Whether both are one file.
+    /// Whether both belong to the same file.
     pub fn is_same_file(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
@@ -73,18 +75,18 @@ pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// How a file is opened; always close-on-exec.
+/// A way to open a file; the descriptor is always close-on-exec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {
     /// For reading.
     Read,
-    /// For reading and writing, made with mode 0600 if it is not there.
+    /// For reading and writing. A missing file is made with mode 0600.
     ReadWrite,
-    /// For writing; made with mode 0600, an error if it is there.
+    /// For writing. The file is made with mode 0600; an existing file is an error.
     CreateNew,
 }
 
-/// A disk. Each method is one or a few system calls, and its errors are theirs.
+/// A disk. Each method is one or a few system calls, and returns their errors.
 #[expect(missing_docs, reason = "the methods are named after the calls")]
 pub trait Disk: Send + Sync + 'static {
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf>;
@@ -92,26 +94,24 @@ pub trait Disk: Send + Sync + 'static {
     /// Follows symlinks.
     fn stat(&self, path: &Path) -> io::Result<Stat>;
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>>;
-    /// With mode 0700; its parent has to be there.
+    /// With mode 0700. The parent must exist.
     fn create_folder(&self, path: &Path) -> io::Result<()>;
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a folder durable.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
-    /// An error unless this process may make files in `folder`.
+    /// Returns an error unless this process may make files in `folder`.
     fn check_writable(&self, folder: &Path) -> io::Result<()>;
-    /// Whether something is mounted on `path` itself; `false` where the system cannot tell.
+    /// Whether something is mounted on `path` itself; `false` where the system has no answer.
     fn is_mount_point(&self, path: &Path) -> io::Result<bool>;
     fn file_system(&self, path: &Path) -> io::Result<FileSystem>;
-    /// What this user may still write, in bytes.
+    /// The space in bytes that this user can still write.
     fn free_space(&self, path: &Path) -> io::Result<u64>;
-    /// Within a runtime. A disk that is none of the machine's has no change notices.
-    fn watch(&self, path: &Path) -> io::Result<PathWatch> {
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!("nothing tells of changes of {}", path.display()),
-        ))
+    /// Watches a file's name in its folder. Must be called within a Tokio runtime. A disk of a test
+    /// has no change notices.
+    fn watch(&self, _file: &Path) -> io::Result<FolderWatch> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -119,20 +119,22 @@ pub trait Disk: Send + Sync + 'static {
 #[expect(missing_docs, reason = "the methods are named after the calls")]
 pub trait DiskFile: Send + Sync {
     fn stat(&self) -> io::Result<Stat>;
-    /// The whole content, or its first `limit` bytes.
+    /// Reads the whole content, or its first `limit` bytes.
     fn read(&self, limit: u64) -> io::Result<Zeroizing<Vec<u8>>>;
-    /// What there is from `offset` on, as far as `bytes` takes it; says how much that was, 0 at the end.
+    /// Reads from `offset` until `bytes` is full or the file ends. Returns the number of bytes
+    /// read, 0 at the end.
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize>;
-    /// All of `bytes`, at `offset` from the start.
+    /// Writes all of `bytes` at `offset` from the start.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
-    /// Sees to it that writing the bytes `from..to` cannot fail for want of space. May extend the file with zeros.
+    /// Reserves space, so that writing the bytes `from..to` cannot fail for lack of it. May extend
+    /// the file with zeros.
     fn reserve(&self, from: u64, to: u64) -> io::Result<()>;
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes content and length durable (`F_FULLFSYNC` on macOS).
     fn sync(&self) -> io::Result<()>;
     /// Waits for the lock.
     fn lock(&self, mode: Mode) -> io::Result<()>;
-    /// `false` if somebody else's lock is in the way.
+    /// Returns `false` if another lock excludes this one.
     fn try_lock(&self, mode: Mode) -> io::Result<bool>;
     fn unlock(&self) -> io::Result<()>;
 }

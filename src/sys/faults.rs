@@ -1,12 +1,13 @@
-//! Faults for tests: a named call on a named file fails, or is the last thing that its process does.
+//! Faults for tests: a named call on a named file fails, or its process dies there.
 //!
-//! A list separated by `,` of `CALL[@SUFFIX]:ERRNO`, `kill-before:CALL[@SUFFIX]` and `kill-after:CALL[@SUFFIX]`, where CALL
-//! is the word that [`RealDisk`](super::disk::RealDisk) passes and SUFFIX is how the path ends. `fsync@.lock:EIO` is a
-//! journal that cannot be made durable; `kill-before:rename` dies with the temp file complete. A fault may end in `#N`: it
-//! strikes at the N-th match only, otherwise at each.
+//! The text is a list, separated by `,`, of `CALL[@SUFFIX]:ERRNO`, `kill-before:CALL[@SUFFIX]` and
+//! `kill-after:CALL[@SUFFIX]`. CALL is the word that [`RealDisk`](super::disk::RealDisk) passes,
+//! and SUFFIX is the end of the path. `fsync@.lock:EIO` is a journal that cannot be made durable;
+//! `kill-before:rename` dies with the temp file complete. A fault that ends in `#N` strikes only at
+//! the N-th match, any other strikes at each.
 //!
-//! `record:FILE` strikes at nothing: it appends a line `CALL PATH` to FILE before each call, so that a test learns what there is
-//! to strike at.
+//! `record:FILE` strikes at no call. It appends a line `CALL PATH` to FILE before each call, so
+//! that a test learns which calls there are.
 
 use std::{
     fs::OpenOptions,
@@ -25,7 +26,7 @@ pub const FAULTS_VARIABLE: &str = "THREADKEY_TEST_FAILPOINTS";
 #[derive(Clone, Default)]
 pub struct Faults(Arc<Vec<Fault>>);
 
-/// What a test runs before a call: with the path.
+/// A function that a test runs before a call. It gets the path.
 pub type Hook = Box<dyn Fn(&Path) + Send + Sync>;
 
 struct Fault {
@@ -45,7 +46,7 @@ enum Effect {
 }
 
 impl Faults {
-    /// What [`FAULTS_VARIABLE`] names; nothing without it.
+    /// The faults that [`FAULTS_VARIABLE`] names; none without it.
     ///
     /// # Panics
     /// When it cannot be read.
@@ -53,7 +54,7 @@ impl Faults {
         std::env::var(FAULTS_VARIABLE).map(|text| Self::parse(&text)).unwrap_or_default()
     }
 
-    /// What `text` names.
+    /// The faults that `text` names.
     ///
     /// # Panics
     /// When it cannot be read.
@@ -96,7 +97,7 @@ impl Faults {
 
 impl Fault {
     fn parse(text: &str) -> Self {
-        let bad = || -> ! { panic!("{text:?} is no fault: see the documentation of sys::faults") };
+        let bad = || -> ! { panic!("{text:?} is not a fault: see the documentation of sys::faults") };
         let (body, only) = match text.split_once('#') {
             Some((body, number)) => (body, Some(number.parse().unwrap_or_else(|_| bad()))),
             None => (text, None),
@@ -122,7 +123,7 @@ impl Fault {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test's own file, which is not the program's")]
+#[expect(clippy::disallowed_methods, reason = "the file is the test's, not the program's")]
 fn record(to: &Path, call: &str, path: &Path) {
     let written = OpenOptions::new()
         .append(true)
@@ -145,7 +146,7 @@ fn number(errno: &str) -> Option<i32> {
     })
 }
 
-#[expect(unsafe_code, reason = "a process that kills itself has no chance to tidy up, which is the point")]
+#[expect(unsafe_code, reason = "a process that kills itself cannot clean up, which the tests need")]
 fn kill() -> ! {
     // SAFETY: kill and getpid take and return integers; the signal cannot be handled.
     unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };

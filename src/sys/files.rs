@@ -1,4 +1,4 @@
-//! Small whole-file operations for everything that is not the store.
+//! Small whole-file operations for all files but the store's.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions},
@@ -9,13 +9,13 @@ use std::{
 
 use super::random;
 
-/// The longest file that [`read_text`] takes, in bytes.
+/// The longest file that [`read_text`] reads, in bytes.
 pub const MAX_TEXT: u64 = 4 * 1024 * 1024;
 
-/// A whole text file of at most [`MAX_TEXT`] bytes.
+/// Reads a whole text file of at most [`MAX_TEXT`] bytes.
 ///
 /// # Errors
-/// The system's; `InvalidData` when it is longer or no UTF-8.
+/// The system's; `InvalidData` when it is longer or not UTF-8.
 #[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
 pub fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
@@ -26,8 +26,8 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Replaces a file as a whole, durably, readable by its owner alone: temp file in the same folder, fsync, rename, fsync
-/// of the folder. When this fails the old file is as it was.
+/// Replaces a file as a whole, durably and readable by its owner alone: temp file in the same
+/// folder, fsync, rename, fsync of the folder. After an error the old file is as it was.
 ///
 /// # Errors
 /// The system's.
@@ -52,7 +52,8 @@ pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     })
 }
 
-/// Makes a folder, with its parents, that only its owner can enter; fine if it is there.
+/// Makes a folder that only its owner can enter, and its parents. An existing folder is left as it
+/// is.
 ///
 /// # Errors
 /// The system's.

@@ -1,4 +1,4 @@
-//! What a file system is, and whether flock excludes there.
+//! The kinds of file systems, and whether flock excludes on them.
 
 #[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd as _;
@@ -14,9 +14,9 @@ use std::{
 /// A kind of file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileSystem {
-    /// What people call it.
+    /// Its common name.
     pub name: String,
-    /// Whether flock is known to exclude everybody who can reach a file on it.
+    /// Whether flock is known to exclude every process that can reach a file on it.
     pub locks_hold: bool,
 }
 
@@ -49,7 +49,7 @@ const KNOWN: &[(u32, &str, bool)] = &[
     (0x9FA0, "proc", false),
 ];
 
-/// On which file system `path` is.
+/// Returns the file system of `path`.
 #[cfg(target_os = "linux")]
 pub(super) fn of(path: &Path) -> io::Result<FileSystem> {
     // The field's type and sign differ between targets; the magic numbers have 32 bits.
@@ -61,7 +61,7 @@ pub(super) fn of(path: &Path) -> io::Result<FileSystem> {
     })
 }
 
-/// On which file system `path` is.
+/// Returns the file system of `path`.
 #[cfg(target_os = "macos")]
 pub(super) fn of(path: &Path) -> io::Result<FileSystem> {
     let bytes = statfs(path)?.f_fstypename.map(|c| c as u8);
@@ -70,7 +70,7 @@ pub(super) fn of(path: &Path) -> io::Result<FileSystem> {
     Ok(FileSystem { locks_hold: name == "apfs", name })
 }
 
-/// On which file system `path` is: nobody has looked into it for this system.
+/// Returns an unknown kind: the file systems of this system were not examined.
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 pub(super) fn of(_: &Path) -> io::Result<FileSystem> {
     Ok(FileSystem { name: "an unknown kind".into(), locks_hold: false })
@@ -126,9 +126,9 @@ pub(super) fn is_mount_point(_: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Reserves the bytes `from..to` of a file: by fallocate where there is one, else by writing zeros behind the end.
+/// Reserves the bytes `from..to` of a file, by fallocate or, without it, by zeros after the end.
 pub(super) fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
-    // fallocate that keeps the length does not look at this limit; the write that comes later does.
+    // An fallocate that keeps the length ignores this limit; the later write does not.
     if to > longest_file()? {
         return Err(io::Error::from_raw_os_error(libc::EFBIG));
     }

@@ -1,4 +1,4 @@
-//! The system call flock(2) itself, on the machine's own files; what a lock is, is in [`super::lock`].
+//! The system call flock(2) on the machine's own files. [`super::lock`] describes the lock.
 
 use std::{
     fs::File,
@@ -6,12 +6,12 @@ use std::{
     os::fd::{AsRawFd as _, RawFd},
 };
 
-/// Who else may hold the lock meanwhile.
+/// The mode of a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Others that ask for [`Mode::Shared`].
+    /// Other holders may share it.
     Shared,
-    /// Nobody.
+    /// No other holder may share it.
     Exclusive,
 }
 
@@ -46,7 +46,8 @@ pub(super) fn unlock(file: &File) -> io::Result<()> {
 )]
 fn flock(fd: RawFd, operation: libc::c_int) -> io::Result<()> {
     loop {
-        // SAFETY: flock takes two integers and touches no memory; a bad descriptor is an error, not undefined.
+        // SAFETY: flock takes two integers and touches no memory; a bad descriptor is an error, not
+        // undefined.
         if unsafe { libc::flock(fd, operation) } == 0 {
             return Ok(());
         }

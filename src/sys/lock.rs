@@ -1,9 +1,10 @@
-//! flock(2), the one lock that ends with its holder.
+//! flock(2), a lock that ends with its holder.
 //!
-//! A lock belongs to an open file description, so two descriptors of one process exclude each other as two processes
-//! do. It is let go by an explicit `LOCK_UN`, because a child that is just being started may hold a copy of the
-//! descriptor until it calls exec; and by the kernel when the last holder dies, whatever killed it. There is no lease
-//! and no time in it, so neither a slow holder nor a step of the clock takes it away.
+//! A lock belongs to an open file description, so two descriptors of one process exclude each other
+//! as two processes do. An explicit `LOCK_UN` releases it, because a child that is just starting
+//! may hold a copy of the descriptor until it calls exec. The kernel releases it when the last
+//! holder dies, whatever killed it. The lock has no lease and no time, so neither a slow holder nor
+//! a step of the clock ends it.
 
 use std::{
     io,
@@ -16,7 +17,8 @@ pub use super::flock::Mode;
 
 use super::disk::DiskFile;
 
-/// How often a non-blocking attempt is repeated when the lock is only shared, by somebody who is about to let go.
+/// How often a non-blocking attempt is repeated while the lock is only shared, by a waiter that is
+/// about to release it.
 const TRIES: u32 = 40;
 
 /// A lock, held until it is dropped.
@@ -25,7 +27,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Waits for the lock, for as long as it takes.
+    /// Takes the lock. Blocks until it is free.
     ///
     /// # Errors
     /// The system's.
@@ -34,10 +36,10 @@ impl Lock {
         Ok(Self { file })
     }
 
-    /// Takes the lock exclusively if nobody has it exclusively; `None` if somebody has.
+    /// Takes the lock exclusively; `None` if another descriptor holds it exclusively.
     ///
-    /// Whoever waits for an exclusive lock to end takes a shared one and lets it go at once. Such a moment is no reason
-    /// to answer `None`, so the attempt is repeated, a bounded number of times and with pauses of random length.
+    /// A waiter takes a shared lock and releases it at once. During such a moment the lock counts
+    /// as free, so the attempt is repeated a bounded number of times, with pauses of random length.
     ///
     /// # Errors
     /// The system's.
@@ -63,7 +65,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // It cannot fail on an open descriptor, and closing the file a moment later lets go as well.
+        // It cannot fail on an open descriptor, and closing the file a moment later releases the
+        // lock too.
         let _ = self.file.unlock();
     }
 }
@@ -73,13 +76,14 @@ fn pause() {
     std::thread::sleep(Duration::from_micros((super::random::fraction() * 1000.0) as u64));
 }
 
-/// Asks a second process, this program started as `__lock-probe PATH`, whether the lock of `path` is held.
+/// Asks a second process, this program started as `__lock-probe PATH`, whether the lock of `path`
+/// is held.
 ///
 /// # Errors
 /// The system's; `InvalidData` when the answer is neither `held` nor `free`.
 #[expect(clippy::disallowed_methods, reason = "sys/ is where processes are started")]
 pub fn probe_from_another_process(path: &Path) -> io::Result<bool> {
-    // A program that was replaced while it ran is still found there.
+    // A program that was replaced while it runs is still found there.
     let own = Path::new("/proc/self/exe");
     let program = if cfg!(target_os = "linux") { own.to_owned() } else { std::env::current_exe()? };
     let output = Command::new(program)

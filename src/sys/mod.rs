@@ -1,5 +1,5 @@
-//! The operating system: the only place with the real clock, randomness, disk, locks and processes, and the
-//! only one with `unsafe`.
+//! The operating system. Only this module has the real clock, randomness, disk, locks and
+//! processes, and only this module has `unsafe`.
 
 pub mod clock;
 pub mod detach;
@@ -9,6 +9,7 @@ pub mod faults;
 pub mod files;
 pub mod filesystem;
 mod flock;
+pub mod folder_watch;
 pub mod lock;
 pub mod process;
 pub mod random;
@@ -16,4 +17,3 @@ pub mod sandbox;
 #[cfg(target_os = "linux")]
 mod seccomp;
 pub mod socket;
-pub mod watch;

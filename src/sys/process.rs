@@ -1,10 +1,11 @@
-//! Child processes that share nothing with this one but three pipes, and this process's own protection.
+//! Child processes that share only three pipes with this one, and this process's own protection.
 //!
-//! A child leads a session and process group of its own, inherits no descriptor but stdin, stdout and stderr, no
-//! environment that it was not given, no signal mask or disposition, and dies with the bot (Linux). All of them are started by
-//! one thread that never ends: Linux ties `PR_SET_PDEATHSIG` to the thread that forked, and runtimes' threads come and go.
+//! A child leads a session and process group of its own. It inherits only stdin, stdout, stderr and
+//! its configured environment, and neither signal mask nor dispositions. On Linux it dies with the
+//! bot. One thread that never ends starts all children, because Linux ties `PR_SET_PDEATHSIG` to
+//! the thread that forked, and a runtime's threads come and go.
 
-#![expect(unsafe_code, reason = "set-up between fork and exec, and signals, are system calls")]
+#![expect(unsafe_code, reason = "the set-up between fork and exec and the signals are system calls")]
 
 use std::{
     ffi::OsString,
@@ -25,21 +26,22 @@ use tokio::{
 
 use super::sandbox::Sandbox;
 
-/// How many spawns may wait for the thread that does them.
+/// The most spawns that wait for the thread.
 const MAX_WAITING: usize = 64;
 
-/// What to start.
+/// A child process to start.
 #[derive(Debug)]
 pub struct Spec {
-    /// The program: a path, not searched for.
+    /// The path of the program; it is not searched for.
     pub program: PathBuf,
-    /// What follows the program's name. Anybody on the machine can read these: no secrets.
+    /// The arguments after the program's name. Every user of the machine can read them, so they
+    /// hold no secrets.
     pub args: Vec<OsString>,
     /// The whole environment.
     pub env: Vec<(OsString, OsString)>,
     /// The working folder.
     pub folder: PathBuf,
-    /// What keeps it apart, if anything.
+    /// The sandbox, if any.
     pub sandbox: Option<Sandbox>,
 }
 
@@ -48,17 +50,17 @@ pub struct Spec {
 pub struct Child {
     child: tokio::process::Child,
     group: libc::pid_t,
-    over: bool,
+    is_killed: bool,
 }
 
 /// The ends of a child's pipes.
 #[derive(Debug)]
 pub struct Pipes {
-    /// What it reads.
+    /// Its standard input.
     pub stdin: ChildStdin,
-    /// What it writes.
+    /// Its standard output.
     pub stdout: ChildStdout,
-    /// What it complains of.
+    /// Its standard error.
     pub stderr: ChildStderr,
 }
 
@@ -68,11 +70,11 @@ struct Order {
     done: oneshot::Sender<io::Result<(Child, Pipes)>>,
 }
 
-/// Starts a child. Its program has been executed when this returns.
+/// Starts a child. Returns once its program has been executed.
 ///
 /// # Errors
-/// The system's: no such program, not executable, no memory, or the sandbox could not be put on; `WouldBlock` when
-/// too many are being started at once.
+/// The system's: no such program, not executable, no memory, or the sandbox was refused;
+/// `WouldBlock` when too many children are starting at once.
 pub async fn spawn(spec: Spec) -> io::Result<(Child, Pipes)> {
     static SPAWNER: OnceLock<mpsc::SyncSender<Order>> = OnceLock::new();
     let orders = match SPAWNER.get() {
@@ -93,7 +95,8 @@ fn start_spawner() -> io::Result<mpsc::SyncSender<Order>> {
     let (sender, orders) = mpsc::sync_channel::<Order>(MAX_WAITING);
     std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
         for Order { spec, runtime, done } in orders {
-            // tokio panics when its runtime is being shut down; the next order may come from another one.
+            // tokio panics while its runtime shuts down; the next order may come from another
+            // runtime.
             let started = std::panic::catch_unwind(AssertUnwindSafe(|| {
                 let _runtime = runtime.enter();
                 start(spec)
@@ -106,7 +109,7 @@ fn start_spawner() -> io::Result<mpsc::SyncSender<Order>> {
     Ok(sender)
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is where processes are started")]
+#[expect(clippy::disallowed_methods, reason = "sys/ is where processes are started")]
 fn start(spec: Spec) -> io::Result<(Child, Pipes)> {
     let Spec { program, args, env, folder, sandbox } = spec;
     // SAFETY: getpid has no conditions.
@@ -114,11 +117,12 @@ fn start(spec: Spec) -> io::Result<(Child, Pipes)> {
     let mut command = std::process::Command::new(program);
     command.args(args).env_clear().envs(env).current_dir(folder);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // SAFETY: what runs between fork and exec is async-signal-safe: system calls on plain numbers, no allocation.
+    // SAFETY: the code between fork and exec is async-signal-safe: system calls on plain numbers,
+    // no allocation.
     unsafe {
         command.pre_exec(move || {
             set_up(parent)?;
-            sandbox.as_ref().map_or(Ok(()), Sandbox::put_on)
+            sandbox.as_ref().map_or(Ok(()), Sandbox::apply)
         });
     }
     let mut command = tokio::process::Command::from(command);
@@ -126,13 +130,13 @@ fn start(spec: Spec) -> io::Result<(Child, Pipes)> {
     let pid = child.id().and_then(|pid| libc::pid_t::try_from(pid).ok());
     match (pid, child.stdin.take(), child.stdout.take(), child.stderr.take()) {
         (Some(group), Some(stdin), Some(stdout), Some(stderr)) => {
-            Ok((Child { child, group, over: false }, Pipes { stdin, stdout, stderr }))
+            Ok((Child { child, group, is_killed: false }, Pipes { stdin, stdout, stderr }))
         }
         _ => Err(io::Error::other("the process ended while it was being started")),
     }
 }
 
-/// Between fork and exec; async-signal-safe.
+/// Sets up the child between fork and exec. Async-signal-safe.
 fn set_up(parent: libc::pid_t) -> io::Result<()> {
     // SAFETY: these calls take plain numbers, or a pointer to a value that outlives the call.
     unsafe {
@@ -161,8 +165,8 @@ fn set_up(parent: libc::pid_t) -> io::Result<()> {
     Ok(())
 }
 
-/// Marks all descriptors above stderr close-on-exec; not closed here, for the parent learns of a failed exec by one of them.
-/// Async-signal-safe.
+/// Marks all descriptors above stderr close-on-exec. They stay open until then, because one of them
+/// reports a failed exec to the parent. Async-signal-safe.
 pub(super) fn close_others_on_exec() {
     // SAFETY: these calls take plain numbers, or a pointer to a value that outlives the call.
     unsafe {
@@ -182,7 +186,8 @@ pub(super) fn close_others_on_exec() {
 // === impl Child ===
 
 impl Child {
-    /// Waits until the child itself (its group may live on) has ended. May be cancelled and called again.
+    /// Waits until the child itself has ended; its group may live on. May be cancelled and called
+    /// again.
     ///
     /// # Errors
     /// The system's.
@@ -190,7 +195,8 @@ impl Child {
         self.child.wait().await
     }
 
-    /// Ends the whole group: TERM, then KILL when the child has ended or after `grace`. The child is reaped.
+    /// Ends the whole group: TERM, then KILL once the child has ended or after `grace`. Reaps the
+    /// child.
     ///
     /// # Errors
     /// The system's.
@@ -200,20 +206,21 @@ impl Child {
         self.kill().await
     }
 
-    /// Kills the whole group at once. The child is reaped.
+    /// Kills the whole group at once. Reaps the child.
     ///
     /// # Errors
     /// The system's.
     pub async fn kill(&mut self) -> io::Result<ExitStatus> {
         self.signal_group(libc::SIGKILL);
-        self.over = true;
+        self.is_killed = true;
         self.child.wait().await
     }
 
-    /// A group that still has a member keeps its number from being given away, also after its leader was reaped; an empty
-    /// one is signalled within an instant of that, long before the numbers come round again.
+    /// Signals the group. While the group has a member, its number is not reused, even after its
+    /// leader was reaped. An empty group is signalled an instant later, long before the numbers
+    /// wrap around.
     fn signal_group(&self, signal: libc::c_int) {
-        if !self.over {
+        if !self.is_killed {
             // SAFETY: plain numbers; the group is one that this process made.
             unsafe {
                 libc::killpg(self.group, signal);
@@ -228,10 +235,11 @@ impl Drop for Child {
     }
 }
 
-/// Finds a program as a shell would: a name with a slash is a path, another is looked for in `path` (`:` between folders).
+/// Finds a program as a shell does. A name with a slash is a path; any other is searched for in
+/// `path`, whose folders are separated by `:`.
 ///
 /// # Errors
-/// `NotFound`, or `PermissionDenied` when what is there may not be executed.
+/// `NotFound`, or `PermissionDenied` when the file may not be executed.
 pub fn find_program(name: &Path, path: &std::ffi::OsStr) -> io::Result<PathBuf> {
     if name.components().count() > 1 || name.is_absolute() {
         return executable(&std::path::absolute(name)?);
@@ -258,14 +266,16 @@ fn executable(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, what))
 }
 
-/// Keeps other processes of the same user from reading this one's memory, environment and descriptors, and from tracing it
-/// (Linux); and makes a write beyond the limit on file sizes an error (`EFBIG`) instead of this process's death, which would take
-/// along what a provider has just given out. To be called before any secret is read.
+/// Protects this process. On Linux, no other process of the same user can read its memory,
+/// environment and descriptors, or trace it. A write beyond the limit on file sizes becomes an
+/// error (`EFBIG`) instead of the process's death, which would lose a token that a provider has
+/// just issued. Call it before any secret is read.
 ///
 /// # Errors
 /// The system's.
 pub fn harden_self() -> io::Result<()> {
-    // SAFETY: ignoring a signal installs no handler; children that we start get the default back, detached ones keep this.
+    // SAFETY: ignoring a signal installs no handler. Workers get the default back; detached
+    // children keep this.
     if unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) } == libc::SIG_ERR {
         return Err(io::Error::last_os_error());
     }

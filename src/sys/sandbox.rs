@@ -1,15 +1,17 @@
-//! Keeps a child process to the files and processes that are its own, with Landlock (Linux).
+//! Restricts a child process to its own files and processes, with Landlock (Linux).
 //!
-//! A [`Sandbox`] is built before the fork and put on between fork and exec. From then on the process and all its
-//! descendants, whatever their user, can open only what the [`Policy`] grants, can signal and trace only processes of the
-//! same sandbox, and reach no abstract Unix socket of outside. Root is bound like anybody; its capabilities are
-//! dropped as well, so that it can neither mount nor trace its way out, and a system call filter keeps it from other
-//! processes' resource limits.
+//! A [`Sandbox`] is built before the fork and applied between fork and exec. From then on the
+//! process and all its descendants, whatever their user, open only the files that the [`Policy`]
+//! grants. They signal and trace only processes of the same sandbox, and reach no abstract Unix
+//! socket outside. Root is bound too: its capabilities are dropped, so that it can neither mount
+//! nor trace its way out. A system call filter protects other processes' resource limits.
 //!
-//! What is absent on purpose: TCP is not restricted, for agents talk to the network. What Landlock does not govern: before
-//! Linux 7.1 (ABI 9) connecting to a Unix socket that has a path, which is a matter of that socket's permissions alone;
-//! and, on files of the process's own user that it can name, `stat`, `chmod`, `chown`, `utime` and `setxattr`. A worker can so
-//! spoil the modes of its user's files, but read or change the content of none.
+//! TCP is not restricted, on purpose: agents use the network. Landlock does not govern two things:
+//!
+//! * before Linux 7.1 (ABI 9), connections to a Unix socket that has a path; only that socket's
+//!   permissions do;
+//! * `stat`, `chmod`, `chown`, `utime` and `setxattr` on files of the process's own user. So a
+//!   worker can damage the modes of its user's files, but neither read nor change their content.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -26,33 +28,34 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// What a sandboxed process may reach. Paths may be symlinks; what they lead to counts.
+/// The files and sockets of a sandboxed process. Paths may be symlinks; their targets count.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    /// May be read, listed and executed; an absent one is an error.
+    /// Paths to read, list and execute; a missing one is an error.
     pub read: Vec<PathBuf>,
-    /// Likewise, but an absent one is left out, and so is whatever lies in or under `deny`.
+    /// Likewise, but a missing path is skipped, and so is a path in or under `deny`.
     pub read_if_there: Vec<PathBuf>,
-    /// Folders for reading and writing.
+    /// Folders to read and write.
     pub write: Vec<PathBuf>,
-    /// Unix sockets to connect to; an absent one is left out.
+    /// Unix sockets to connect to; a missing one is skipped.
     pub connect: Vec<PathBuf>,
-    /// What `read` and `read_if_there` must not open up, even where a parent of it is granted. `write` is not touched by it.
+    /// Paths that `read` and `read_if_there` do not grant, even if they grant a parent. `write`
+    /// ignores this.
     pub deny: Vec<PathBuf>,
 }
 
-/// Why there is no sandbox.
+/// The reason that there is no sandbox.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// The machine has no (or too old a) Landlock.
+    /// The machine has no Landlock, or one that is too old.
     #[error("{0}")]
     Unsupported(String),
-    /// A path that was to be granted.
+    /// A path of the policy cannot be granted.
     #[error("{path} cannot be granted to the sandbox: {source}", path = path.display())]
     Path {
-        /// Which one.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The kernel refused the rules.
@@ -60,7 +63,7 @@ pub enum SandboxError {
     Kernel(String),
 }
 
-/// The path with its symlinks resolved, as far as it exists; what does not exist yet is appended as it is.
+/// Resolves the symlinks of the existing part of a path, and appends the missing part as it is.
 ///
 /// # Errors
 /// The system's, except that of a missing file.

@@ -1,12 +1,13 @@
-//! A system call filter for what Landlock leaves open between processes of one user.
+//! A system call filter for an opening that Landlock leaves between processes of one user.
 //!
-//! `prlimit(2)` lets a process set the limits of any other of its user, and a CPU limit of zero kills as surely as a signal.
-//! The filter refuses it for every process but the caller itself (pid 0), and, so that there is no way round, all
-//! system calls of a foreign calling convention (32-bit and x32 programs on x86-64).
+//! `prlimit(2)` sets the limits of any process of the same user, and a CPU limit of zero kills like
+//! a signal. The filter refuses the call for every process but the caller itself (pid 0). It also
+//! refuses all system calls of a foreign calling convention (32-bit and x32 programs on x86-64),
+//! because they would bypass it.
 
 use std::io;
 
-/// `AUDIT_ARCH_*` of `linux/audit.h`: how the kernel names this machine's own calling convention.
+/// The kernel's name of this machine's own calling convention: `AUDIT_ARCH_*` of `linux/audit.h`.
 #[cfg(target_arch = "x86_64")]
 const NATIVE: u32 = 0xC000_003E;
 #[cfg(target_arch = "aarch64")]
@@ -14,15 +15,16 @@ const NATIVE: u32 = 0xC000_00B7;
 #[cfg(target_arch = "riscv64")]
 const NATIVE: u32 = 0xC000_00F3;
 
-/// Puts the filter on for the calling thread and all that comes of it. Needs `no_new_privs`. Async-signal-safe. On other
-/// machines than these three, which are all little-endian with 64 bits, there is no filter.
+/// Applies the filter to the calling thread and all its descendants. Needs `no_new_privs`.
+/// Async-signal-safe. These three machines are little-endian with 64 bits; no other has a filter.
 ///
 /// # Errors
 /// The system's.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
-#[expect(unsafe_code, reason = "a filter is put on by a system call")]
+#[expect(unsafe_code, reason = "a system call applies the filter")]
 pub(super) fn forbid_limiting_others() -> io::Result<()> {
-    // Offsets in `struct seccomp_data`: the call's number, its convention, and the low half of its first argument.
+    // Offsets in `struct seccomp_data`: the call's number, its convention, and the low half of its
+    // first argument.
     const NUMBER: u32 = 0;
     const CONVENTION: u32 = 4;
     const FIRST_ARGUMENT: u32 = 16;
@@ -36,7 +38,7 @@ pub(super) fn forbid_limiting_others() -> io::Result<()> {
     const fn step(code: u16, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
         libc::sock_filter { code, jt, jf, k }
     }
-    // The jumps count the steps that they pass over.
+    // The jumps count the steps that they skip.
     let mut steps = [
         step(LOAD, CONVENTION, 0, 0),
         step(IF_EQUAL, NATIVE, 0, 6),
@@ -50,13 +52,13 @@ pub(super) fn forbid_limiting_others() -> io::Result<()> {
     ];
     let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
     // SAFETY: the program and its steps outlive the call, which copies them.
-    let put_on = unsafe {
+    let applied = unsafe {
         libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, std::ptr::from_ref(&program), 0, 0)
     };
-    if put_on == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if applied == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// No filter is known for this machine.
+/// This machine has no filter.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
 pub(super) fn forbid_limiting_others() -> io::Result<()> {
     Ok(())

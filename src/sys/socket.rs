@@ -1,7 +1,8 @@
 //! A Unix socket that one process serves and only its user can connect to.
 //!
-//! Invariants: whoever serves `<path>` holds the flock on `<path>.lock`, so a socket file that lies there when the lock
-//! could be taken belongs to a dead server. The socket appears at its path only when it listens and has its mode.
+//! Invariants: the process that serves `<path>` holds the flock on `<path>.lock`. So if the lock is
+//! free, a socket file at `<path>` belongs to a dead server. The socket appears at its path only
+//! once it listens and has its mode.
 
 use std::{
     fs::{File, OpenOptions, Permissions, TryLockError},
@@ -14,36 +15,37 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The longest path that every supported system takes for a socket, in bytes (104 with the final zero on macOS), less the
-/// `.new` under which it is made.
+/// The longest socket path on every supported system in bytes (104 with the final zero on macOS),
+/// less the `.new` under which the socket is made.
 const MAX_PATH: usize = 103 - NEW.len();
 const NEW: &str = ".new";
 
-/// Why a socket cannot be served.
+/// The reason that a socket cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Another process serves it.
     #[error("another threadkey already serves {path}: stop it, or set another api.socket", path = .0.display())]
     Live(PathBuf),
-    /// Something else has that name.
-    #[error("{path} is no socket, so it was left alone: set another api.socket", path = .0.display())]
+    /// Another file has that name.
+    #[error("{path} is not a socket, so it was left alone: set another api.socket", path = .0.display())]
     NotASocket(PathBuf),
-    /// The system's bound on socket paths.
+    /// The path is too long for a socket.
     #[error("the socket path {path} is longer than {MAX_PATH} bytes, which systems refuse: set a shorter api.socket", path = .0.display())]
     TooLong(PathBuf),
     /// A system call failed.
     #[error("cannot {action} {path}: {source}. Check api.socket and the folder's permissions", path = path.display())]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
-        /// On what.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// A socket being served. Dropping it removes the file, if it is still this one's, and then lets the lock go.
+/// A socket that is being served. Dropping it removes the file, if the file is still this socket's,
+/// and then releases the lock.
 #[derive(Debug)]
 pub struct PrivateSocket {
     path: PathBuf,
@@ -52,8 +54,8 @@ pub struct PrivateSocket {
     _lock: File,
 }
 
-/// Serves `path`: makes its folder (0700) where it is missing, takes the place of a dead server's socket, and makes the
-/// socket 0600. The listener does not block.
+/// Serves `path`: makes its folder with mode 0700 if it is missing, replaces a dead server's
+/// socket, and gives the socket mode 0600. The listener does not block.
 ///
 /// # Errors
 /// See [`BindError`].
@@ -74,15 +76,16 @@ pub fn bind_private(path: &Path) -> Result<(UnixListener, PrivateSocket), BindEr
     Ok((listener, PrivateSocket { path: path.to_owned(), file, _lock: lock }))
 }
 
-/// The user that this process runs as.
-#[expect(unsafe_code, reason = "std does not tell the own user")]
+/// Returns the effective user id of this process.
+#[expect(unsafe_code, reason = "std has no geteuid")]
 pub fn own_uid() -> u32 {
     // SAFETY: geteuid takes nothing, touches nothing and cannot fail.
     unsafe { libc::geteuid() }
 }
 
-/// Whether this process may make a socket at `path`: in its folder, or where that is missing, in the nearest one above.
-#[expect(unsafe_code, reason = "std cannot ask")]
+/// Whether this process may make a socket at `path`: in its folder or, if that is missing, in the
+/// nearest folder above.
+#[expect(unsafe_code, reason = "std has no access")]
 pub fn is_possible(path: &Path) -> bool {
     let Some(folder) = path.ancestors().skip(1).find(|folder| folder.exists()) else { return false };
     let Ok(folder) = std::ffi::CString::new(folder.as_os_str().as_bytes()) else { return false };
@@ -111,7 +114,8 @@ fn lock(path: &Path) -> Result<File, BindError> {
     }
 }
 
-/// Made beside its place and moved there, so that nobody meets it before it is ready.
+/// Makes the socket under another name and moves it to `path`, so that no client meets it before it
+/// is ready.
 #[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
 fn listen(path: &Path) -> io::Result<(UnixListener, (u64, u64))> {
     let new = beside(path, NEW);
@@ -177,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_socket_is_never_removed() {
+    fn a_file_that_is_not_a_socket_is_never_removed() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("threadkey.sock");
         std::fs::write(&path, "precious").expect("writes");

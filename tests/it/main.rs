@@ -9,6 +9,7 @@ mod background;
 mod bad_input;
 mod broker;
 mod canary;
+mod change_notices;
 mod choice;
 mod cli;
 mod clocks;
@@ -40,5 +41,4 @@ mod storm;
 #[cfg(target_os = "linux")]
 mod suspended;
 mod team;
-mod watch;
 mod workers;

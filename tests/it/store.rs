@@ -26,6 +26,7 @@ use threadkey::{
         disk::{Disk as _, Open, RealDisk},
         faults::FAULTS_VARIABLE,
         lock::{Lock, Mode},
+        random,
     },
 };
 use tokio::{
@@ -68,7 +69,7 @@ fn grant(number: u32) -> Grant {
 
 async fn sign_in(store: &FileStore, tenant: &Tenant) -> Session {
     store.change(tenant, Change::Start(fixtures::pending(NOW))).await.expect("a start");
-    let session = Box::new(Session::begin(Lineage([1; 16]), grant(1), fixtures::binding(), NOW));
+    let session = Box::new(Session::begin(Lineage(random::bytes()), grant(1), fixtures::binding(), NOW));
     fixtures::finish_sign_in(store, tenant, State::new("state"), session).await;
     store.read(tenant).await.expect("readable").session.expect("a session")
 }

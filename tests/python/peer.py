@@ -10,6 +10,7 @@ added to the machine's clock, in seconds. Exit code 5: try again later.
 import base64
 import fcntl
 import hashlib
+import http.client
 import json
 import os
 import secrets
@@ -20,7 +21,8 @@ import urllib.parse
 import urllib.request
 
 MIN_TTL = 60
-RESERVED = 88_408
+MAX_BODY = 256 * 1024
+RESERVED = 353_880
 STORE = os.path.realpath(sys.argv[1])
 TENANT = sys.argv[2]
 OFFSET = int(sys.argv[3])
@@ -217,7 +219,26 @@ def send(session):
     except urllib.error.HTTPError as refusal:
         answer = refusal
     with answer:
-        return answer.status, answer.headers.get("Retry-After"), answer.read(65_536)
+        try:
+            body, cut = answer.read(MAX_BODY), bool(answer.read(1))
+        except http.client.IncompleteRead as partial:
+            body, cut = partial.partial[:MAX_BODY], True
+        return answer.status, answer.headers, body, cut
+
+
+def answer_entry(status, headers, body, cut):
+    """Version 2 of an answer. A member that carries nothing is absent."""
+    entry = {"version": 2, "status": status}
+    for name, header in (
+        ("retry_after", "Retry-After"),
+        ("content_type", "Content-Type"),
+        ("content_encoding", "Content-Encoding"),
+    ):
+        if headers.get(header) is not None:
+            entry[name] = headers[header][: 128 if name == "retry_after" else 256]
+    if cut:
+        entry["cut"] = True
+    return entry | {"body": base64.b64encode(body).decode(), "at": now()}
 
 
 def members(body):
@@ -257,15 +278,12 @@ def refresh(lock, session):
     fsync_folder(STORE + ".refresh")
     fsync_folder(os.path.dirname(STORE))
 
-    status, retry_after, body = send(session)
-    entry = {"version": 1, "status": status, "body": base64.b64encode(body).decode(), "at": now()}
-    if retry_after is not None:
-        entry["retry_after"] = retry_after
-    write_all(lock.file, line(entry), len(intent))
+    status, headers, body, cut = send(session)
+    write_all(lock.file, line(answer_entry(status, headers, body, cut)), len(intent))
     os.fsync(lock.file)
 
     answer = members(body)
-    if status != 200 or "access_token" not in answer:
+    if cut or status != 200 or "access_token" not in answer:
         try_later(f"the provider answered {status}; run threadkey token, which reads the journal")
     with Lock(STORE + ".global.lock", wait=True):
         document, stored = read_store()

@@ -1,4 +1,4 @@
-//! What doctor says of a store's path.
+//! The checks of doctor on a store's path.
 
 use std::os::unix::fs::symlink;
 
@@ -84,4 +84,30 @@ async fn a_symlink_s_target_is_named() {
     let checks = examine(Arc::new(RealDisk::new()), &link, FileStoreOptions::default(), &truly);
     let (_, sentence) = verdict(&checks, "store path");
     assert!(sentence.contains("link.json leads to"), "{sentence}");
+}
+
+#[tokio::test]
+async fn an_answer_that_could_not_be_read_is_a_warning_with_its_tenant_and_the_next_step() {
+    let f = Fixture::new();
+    let session = f.sign_in().await;
+    let mut held = lock_backend(&f.store).await;
+    held.write_intent(&intent(&session)).await.expect("room");
+    held.write_answer(&answer(b"secret-body")).await.expect("room");
+    held.keep_unread().await.expect("writable");
+    held.clear().await.expect("writable");
+    let damaged = f.folder.path().join("auth.json.refresh/acme%2Flocal.unread");
+    fs::write(&damaged, "torn").expect("writable");
+    fs::write(f.folder.path().join("auth.json.refresh/other.unread"), "").expect("writable");
+    let checks = checks(&f, "", truly);
+    let warnings: Vec<_> =
+        checks.iter().filter(|check| check.name == "answers that could not be read").collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    for (warning, expected) in warnings
+        .iter()
+        .zip([["acme/local", "is damaged", "sign in again"], ["codex/user:803", "HTTP 200", "sign in again"]])
+    {
+        assert_eq!(warning.verdict, Verdict::Warn);
+        assert!(expected.iter().all(|words| warning.sentence.contains(words)), "{}", warning.sentence);
+        assert!(!warning.sentence.contains("secret-body"), "{}", warning.sentence);
+    }
 }

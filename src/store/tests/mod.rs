@@ -1,8 +1,10 @@
-//! What the file store promises to one process; what it promises to several is in `tests/it/store.rs`.
+//! The promises of the file store to one process; its promises to several are in
+//! `tests/it/store.rs`.
 #![expect(clippy::disallowed_methods, reason = "these tests lay out files and look at them")]
 
 mod cache;
 mod candidates;
+mod change_notices;
 mod doctor;
 mod format;
 mod group;
@@ -13,7 +15,6 @@ mod locks;
 #[path = "../../../tests/support/random.rs"]
 mod random;
 mod safety;
-mod watch;
 
 use std::{
     fs,
@@ -26,13 +27,13 @@ use std::{
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
-use super::*;
+use super::{tenant_lock::FileTenantLock, *};
 use crate::{
     ids::{Lineage, Principal},
     secret::{AccessToken, CodeVerifier, RefreshToken, State},
     session::{
-        Applied, Grant, Pending, RefreshTarget, Session, Settlement,
-        journal::{Answer, Intent, MAX_BODY, Spending},
+        Applied, Grant, LockBackend as _, Pending, RefreshTarget, Session, Settlement,
+        journal::{Answer, Intent, Journal, MAX_BODY, Spending},
         test_session,
     },
     sys::{clock::Clock, disk::RealDisk, faults::Faults},
@@ -134,10 +135,10 @@ fn text_with(tenant: &Tenant, entry: Entry) -> String {
 /// Signs in by the changes that the broker makes; the session's generation is 1.
 async fn sign_in(store: &FileStore, tenant: &Tenant, session: Session) -> Session {
     store.change(tenant, Change::Start(pending("state-1"))).await.expect("a start");
-    let settlement = Settlement::SignIn { state: State::new("state-1"), session: Box::new(session) };
-    let mut lock = store.try_lock(tenant, Purpose::SignIn).await.expect("lockable").expect("free");
-    assert_eq!(lock.settle(settlement).await.expect("a sign-in").applied, Applied::Done);
-    store.read(tenant).await.expect("readable").session.expect("a session")
+    let sign_in = Settlement::SignIn { state: State::new("state-1"), session: Box::new(session) };
+    let changed = store.settle(tenant, sign_in).await.expect("a sign-in");
+    assert_eq!(changed.applied, Applied::Done);
+    changed.after.session.expect("a session")
 }
 
 fn refreshed(target: RefreshTarget, number: u32) -> Settlement {
@@ -154,6 +155,11 @@ fn refreshed(target: RefreshTarget, number: u32) -> Settlement {
 
 async fn lock(store: &FileStore) -> TenantLock {
     store.try_lock(&alice(), Purpose::Refresh).await.expect("lockable").expect("free")
+}
+
+/// The lock as the store implements it, without the order of the steps.
+async fn lock_backend(store: &FileStore) -> FileTenantLock {
+    store.try_lock_backend(&alice(), Purpose::Refresh).await.expect("lockable").expect("free")
 }
 
 fn intent(session: &Session) -> Intent {

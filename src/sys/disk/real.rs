@@ -1,4 +1,4 @@
-//! The disk that this machine has.
+//! The disk of this machine.
 
 use std::{
     ffi::OsString,
@@ -16,7 +16,7 @@ use crate::sys::faults::Faults;
 use crate::sys::{
     filesystem::{self, FileSystem},
     flock::{self, Mode},
-    watch::PathWatch,
+    folder_watch::FolderWatch,
 };
 
 /// The machine's disk.
@@ -27,7 +27,7 @@ pub struct RealDisk {
 }
 
 impl RealDisk {
-    /// The machine's disk; with `test-util`, with the faults that the environment names.
+    /// The machine's disk. With `test-util` it has the faults that the environment names.
     pub fn new() -> Self {
         Self {
             #[cfg(feature = "test-util")]
@@ -35,7 +35,7 @@ impl RealDisk {
         }
     }
 
-    /// With these faults.
+    /// The machine's disk with these faults.
     #[cfg(feature = "test-util")]
     pub fn with(faults: Faults) -> Self {
         Self { faults }
@@ -70,7 +70,7 @@ impl Disk for RealDisk {
         self.at("open", path, || {
             let mut options = OpenOptions::new();
             match how {
-                // Without O_NONBLOCK a FIFO in the file's place would hold us up for ever.
+                // Without O_NONBLOCK, a FIFO in the file's place would block for ever.
                 Open::Read => options.read(true).custom_flags(libc::O_NONBLOCK),
                 Open::ReadWrite => options.read(true).write(true).create(true).truncate(false).mode(0o600),
                 Open::CreateNew => options.write(true).create_new(true).mode(0o600),
@@ -116,8 +116,8 @@ impl Disk for RealDisk {
         self.at("statvfs", path, || filesystem::free_space(path))
     }
 
-    fn watch(&self, path: &Path) -> io::Result<PathWatch> {
-        self.at("watch", path, || PathWatch::new(path))
+    fn watch(&self, file: &Path) -> io::Result<FolderWatch> {
+        self.at("watch", file, || FolderWatch::new(file))
     }
 }
 
@@ -128,7 +128,7 @@ struct RealFile {
 }
 
 impl RealFile {
-    /// Reads on until `bytes` is full or the file ends.
+    /// Reads until `bytes` is full or the file ends.
     fn fill(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
         while filled < bytes.len() {
@@ -150,8 +150,8 @@ impl DiskFile for RealFile {
 
     fn read(&self, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
         self.disk.at("read", &self.path, || {
-            // Made as long as the file at once, and a little longer: a buffer that grows leaves copies of secrets behind, now or when
-            // something is put into what was read.
+            // The buffer gets the file's length at once, and a little more. A buffer that grows
+            // leaves copies of secrets in freed memory, now or when a caller inserts text.
             let len = usize::try_from(self.file.metadata()?.len().min(limit)).map_err(io::Error::other)?;
             let mut bytes = Zeroizing::new(vec![0; len + len / 16]);
             bytes.truncate(len);

@@ -1,6 +1,6 @@
-//! The sandbox that Linux has: Landlock, no capabilities, and a system call filter.
+//! The sandbox on Linux: Landlock, no capabilities, and a system call filter.
 
-#![expect(unsafe_code, reason = "Landlock's set-up between fork and exec is system calls")]
+#![expect(unsafe_code, reason = "Landlock is set up by system calls between fork and exec")]
 
 use std::{
     fs, io,
@@ -16,19 +16,21 @@ use landlock::{
 use super::{Policy, SandboxError, resolve};
 use crate::sys::seccomp;
 
-/// The first with scopes for signals and abstract sockets (Linux 6.12). Below it a worker could kill the bot.
+/// The first ABI with scopes for signals and abstract sockets (Linux 6.12). Below it a worker could
+/// kill the bot.
 const NEEDED: ABI = ABI::V6;
-/// The newest that was looked through right by right; what it has over [`NEEDED`] is used where the kernel has it.
+/// The newest ABI whose rights were reviewed. Its additions to [`NEEDED`] are used where the kernel
+/// has them.
 const KNOWN: ABI = ABI::V10;
 
 const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{Execute | ReadFile | ReadDir});
 const DEVICE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | WriteFile | IoctlDev});
 const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
-/// Whether this kernel can keep a process apart as [`Sandbox`] needs it.
+/// Checks that this kernel has everything that [`Sandbox`] needs.
 ///
 /// # Errors
-/// [`SandboxError::Unsupported`] with what is missing.
+/// [`SandboxError::Unsupported`] with the missing part.
 pub fn supported() -> Result<(), SandboxError> {
     let missing = match abi() {
         abi if abi >= NEEDED as libc::c_long => return Ok(()),
@@ -43,12 +45,14 @@ pub fn supported() -> Result<(), SandboxError> {
     Err(SandboxError::Unsupported(missing))
 }
 
-/// Whether a sandboxed process can connect to no Unix socket with a path but those that its policy names (Linux 7.1).
+/// Whether a sandboxed process can connect only to those Unix sockets with a path that its policy
+/// names (Linux 7.1).
 pub fn governs_unix_sockets() -> bool {
     abi() >= ABI::V9 as libc::c_long
 }
 
-/// The number of the kernel's Landlock ABI; negative, with the system's error, where there is none.
+/// Returns the number of the kernel's Landlock ABI. Without Landlock it is negative, and the
+/// system's error is set.
 fn abi() -> libc::c_long {
     const VERSION: u32 = 1;
     // SAFETY: with a null attribute of size 0 and this flag the call only returns the ABI's number.
@@ -57,7 +61,7 @@ fn abi() -> libc::c_long {
     }
 }
 
-/// A sandbox that waits to be put on by one child process.
+/// A sandbox for one child process, built and not yet applied.
 #[derive(Debug)]
 pub struct Sandbox {
     ruleset: OwnedFd,
@@ -65,10 +69,10 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Builds the rules. Opens files, so not for an async thread.
+    /// Builds the rules. Blocks on the disk.
     ///
     /// # Errors
-    /// Where the kernel is too old, a path of the policy is missing, or the kernel refuses the rules.
+    /// The kernel is too old, a path of the policy is missing, or the kernel refuses the rules.
     pub fn new(policy: &Policy) -> Result<Self, SandboxError> {
         supported()?;
         let deny =
@@ -108,11 +112,12 @@ impl Sandbox {
         Ok(Self { ruleset, drop_capabilities })
     }
 
-    /// Puts it on: the calling thread, and all that comes of it, for good. Async-signal-safe.
+    /// Applies the sandbox to the calling thread and all its descendants, for good.
+    /// Async-signal-safe.
     ///
     /// # Errors
-    /// The system's; the process must then not go on.
-    pub(in crate::sys) fn put_on(&self) -> io::Result<()> {
+    /// The system's. The process must not continue after one.
+    pub(in crate::sys) fn apply(&self) -> io::Result<()> {
         self.grant_own_proc();
         if self.drop_capabilities {
             drop_all_capabilities()?;
@@ -125,8 +130,9 @@ impl Sandbox {
         seccomp::forbid_limiting_others()
     }
 
-    /// `/proc` as a whole shows other processes' command lines, so only the process's own folder is granted: language
-    /// runtimes look at themselves there. Without it they go on as well as they can, so a failure is passed over.
+    /// Grants the process's own folder in `/proc`, which language runtimes read. `/proc` as a whole
+    /// shows other processes' command lines. Runtimes work without the folder too, so a failure is
+    /// ignored.
     fn grant_own_proc(&self) {
         #[repr(C, packed)]
         struct PathBeneathAttr {
@@ -134,7 +140,8 @@ impl Sandbox {
             parent_fd: i32,
         }
         const RULE_PATH_BENEATH: u32 = 1;
-        // SAFETY: the path is a C string, the attribute outlives the call, and the descriptor is closed once.
+        // SAFETY: the path is a C string, the attribute outlives the call, and the descriptor is
+        // closed once.
         unsafe {
             let folder =
                 libc::open(c"/proc/self".as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC);
@@ -172,8 +179,8 @@ fn canonical(path: &Path) -> Result<PathBuf, SandboxError> {
     fs::canonicalize(path).map_err(at(path))
 }
 
-/// Grants reading beneath `path`, except beneath what is denied: a folder that holds something denied is granted entry
-/// by entry. `path` is resolved, as is `deny`.
+/// Grants reading beneath `path`, except beneath `deny`. A folder that contains a denied path is
+/// granted entry by entry. `path` and `deny` are resolved.
 fn grant_reading(
     rules: RulesetCreated,
     path: &Path,
@@ -187,7 +194,7 @@ fn grant_reading(
     }
     fs::read_dir(path).map_err(at(path))?.try_fold(rules, |rules, entry| {
         let entry = entry.map_err(at(path))?.path();
-        // A symlink is granted by where it leads, and only if that lies in the same folder.
+        // A symlink is granted by its target, and only if that is in the same folder.
         match canonical(&entry) {
             Ok(found) if found.starts_with(path) && found != path => grant_reading(rules, &found, deny),
             _ => Ok(rules),
@@ -206,8 +213,9 @@ fn grant(
     rules.add_rule(PathBeneath::new(fd, access)).map_err(kernel)
 }
 
-/// Empties the bounding, ambient, inheritable, permitted and effective sets. What root keeps is the ownership of its
-/// files. Where the bounding set may not be touched, `no_new_privs` holds the permitted set down at exec.
+/// Empties the bounding, ambient, inheritable, permitted and effective sets. Root
+/// still owns its files. Where the bounding set cannot be changed, `no_new_privs` restricts the
+/// permitted set at exec.
 fn drop_all_capabilities() -> io::Result<()> {
     #[repr(C)]
     struct Header {
@@ -215,7 +223,8 @@ fn drop_all_capabilities() -> io::Result<()> {
         pid: i32,
     }
     const VERSION_3: u32 = 0x2008_0522;
-    // SAFETY: plain numbers, and pointers to values that outlive the call, of the layout that version 3 asks for.
+    // SAFETY: plain numbers, and pointers to values that outlive the call, of the layout that
+    // version 3 asks for.
     unsafe {
         for capability in 0..64 {
             if libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 {

@@ -8,17 +8,18 @@ use super::{Policy, SandboxError};
 #[derive(Debug)]
 pub enum Sandbox {}
 
-/// Whether this system can keep a process apart.
+/// Checks that this system has a sandbox.
 ///
 /// # Errors
-/// Always: Landlock is Linux's.
+/// Always: only Linux has Landlock.
 pub fn supported() -> Result<(), SandboxError> {
     Err(SandboxError::Unsupported(
-        "its system is not Linux, and Landlock is what keeps agents apart".to_owned(),
+        "its system is not Linux, and only Linux has Landlock, which isolates the agents".to_owned(),
     ))
 }
 
-/// Whether a sandboxed process can connect to no Unix socket with a path but those that its policy names.
+/// Whether a sandboxed process can connect only to those Unix sockets with a path that its policy
+/// names.
 pub fn governs_unix_sockets() -> bool {
     false
 }
@@ -27,12 +28,12 @@ impl Sandbox {
     /// Builds the rules.
     ///
     /// # Errors
-    /// Always: Landlock is Linux's.
+    /// Always: only Linux has Landlock.
     pub fn new(_: &Policy) -> Result<Self, SandboxError> {
         supported().map(|()| unreachable!("supported() refuses"))
     }
 
-    pub(in crate::sys) fn put_on(&self) -> io::Result<()> {
+    pub(in crate::sys) fn apply(&self) -> io::Result<()> {
         match *self {}
     }
 }

@@ -1,27 +1,35 @@
-//! A watch on a path that another thread changes in every way at once.
+//! Change notices of a store whose path another thread changes in every way at once.
 //!
-//! Fault model: files are moved into place, edited, removed; symlinks on the way are switched, in one step or two; folders are
-//! removed, made again, renamed, and held open by somebody; and all of that while the path is being followed. Invariant: whoever
-//! reads after each notice, and at no other time, ends with what is there at the end.
+//! Fault model: files are moved into place, edited, removed; symlinks on the path are switched, in one
+//! step or two; folders are removed, made again, renamed, and held open; and all of that while the path
+//! is being resolved. Invariant: a reader that reads after each notice, and at no other time, ends with
+//! the last state.
 #![expect(clippy::disallowed_methods, reason = "the test's own files are not the program's")]
 
 use std::{
     fs::{self, File},
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use threadkey::sys::watch::PathWatch;
+use threadkey::{
+    store::{FileStore, FileStoreOptions, Store as _},
+    sys::clock::Clock,
+};
 
 use crate::support::random::Random;
 
-/// How many times what is there at the end is compared.
+/// How often the last state is compared.
 const ROUNDS: u64 = 300;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_happens_to_a_path_who_reads_at_each_notice_ends_with_what_is_there() {
+/// The time within which a change without an event is noticed, and the rest after a notice.
+const LATEST: Duration = Duration::from_secs(11);
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_reads_after_each_notice_ends_with_the_last_state() {
     let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let root = folder.path().to_owned();
     for name in ["one", "two"] {
         fs::create_dir(root.join(name)).unwrap();
@@ -29,7 +37,8 @@ async fn whatever_happens_to_a_path_who_reads_at_each_notice_ends_with_what_is_t
     symlink("one", root.join("link")).unwrap();
     let path = root.join("link/auth.json");
     let mut random = Random::from_variable("THREADKEY_WATCH_SEED");
-    let mut watch = PathWatch::new(&path).unwrap();
+    let store = FileStore::open(&path, Clock::fixed(0), FileStoreOptions::default()).unwrap();
+    let mut changes = store.changes();
     for round in 1..=ROUNDS {
         let (seed, last, root) = (random.next(), format!("state {round}"), root.clone());
         let changing = tokio::task::spawn_blocking({
@@ -37,26 +46,25 @@ async fn whatever_happens_to_a_path_who_reads_at_each_notice_ends_with_what_is_t
             move || change(&root, &mut Random::new(seed), &last)
         });
         let seen = async {
-            // What was there before the first notice counts as read.
+            // The state before the first notice counts as read.
             while fs::read_to_string(&path).ok().as_ref() != Some(&last) {
-                watch.changed().await.unwrap();
-                watch.follow().unwrap();
+                changes.next().await;
             }
         };
-        let seen = tokio::time::timeout(Duration::from_secs(30), seen).await;
-        let log = changing.await.unwrap();
-        seen.unwrap_or_else(|_| panic!("round {round}: the last state was not told, after {log:#?}"));
+        let (log, seen) = tokio::join!(changing, tokio::time::timeout(LATEST, seen));
+        let log = log.unwrap();
+        seen.unwrap_or_else(|_| panic!("round {round}: the last state was not noticed, after {log:#?}"));
     }
 }
 
-/// Some changes at random, and then one that puts `last` at the path. Says what it did.
+/// Makes some random changes, and then one that puts `last` at the path. Returns their log.
 fn change(root: &Path, random: &mut Random, last: &str) -> Vec<String> {
     let mut log = Vec::new();
     let mut held = Vec::new();
     for step in 0..random.below(8) {
         let name = ["one", "two"][random.below(2) as usize];
         let (at, file) = (root.join(name), root.join(name).join("auth.json"));
-        // Each may fail for what the one before has done; then it is none.
+        // A change may fail because of an earlier one; then it changes nothing.
         let (what, _) = match random.below(9) {
             0 => ("move into", replace(&file, "passing")),
             1 => ("edit in", fs::write(&file, "in place")),
