@@ -1,7 +1,7 @@
-//! The store's file: what is refused is never written over; what is read, changed and written back is read again as what it has to
-//! be, with every other member and every unknown field as it was.
+//! The store's file. A refused file is never written over. A file that was read, changed and written back
+//! has the records that the changes make, and every other member and every unknown field as it was.
 //!
-//! The first byte says which two changes are made, the rest is the file.
+//! The first byte chooses two updates, and the rest is the file.
 #![no_main]
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
@@ -11,7 +11,10 @@ use serde_json::{Value, value::RawValue};
 use threadkey::{
     ids::{Lineage, Principal, Tenant},
     secret::{AccessToken, CodeVerifier, Fingerprint, RefreshToken, State},
-    session::{Applied, Binding, Change, Entry, Grant, Pending, Retry, Revision, Session, RefreshTarget, apply},
+    session::{
+        Applied, Binding, Change, Changed, Entry, Grant, Pending, RefreshTarget, Retry, Revision, Session, Settlement, Update,
+        apply,
+    },
     store::{FileStore, Purpose, Records, Store as _, StoreError},
 };
 use threadkey_fuzz::{NOW, STORE, assert_no_canary, disk, open, run, tenant};
@@ -34,8 +37,9 @@ fuzz_target!(|input: &[u8]| {
         for number in 0..CHANGES {
             let entry = entry_of(&records, &tenant());
             let result = change(&store, &tenant(), changed_by(number, &entry));
-            // A newer store is read, and then it can be told that there is nothing to change.
-            let nothing_to_do = records.is_ok() && matches!(result, Ok(Applied::Stale));
+            // A newer store is read, and a change can find that it has nothing to do.
+            let nothing_to_do =
+                records.is_ok() && result.as_ref().is_ok_and(|changed| changed.applied != Applied::Done);
             assert!(nothing_to_do || result.is_err(), "it was to be refused: {result:?}");
         }
         assert!(run(store.try_lock(&tenant(), Purpose::SignIn)).is_err(), "something could be spent");
@@ -49,10 +53,12 @@ fuzz_target!(|input: &[u8]| {
         let mut entry = records.get(&tenant).cloned().unwrap_or_default();
         let wanted = changed_by(number, &entry);
         let expected = apply(&mut entry, wanted.clone(), NOW);
-        assert_eq!(change(&store, &tenant, wanted).expect("it can be changed"), expected);
+        let before_entry = records.get(&tenant).cloned().unwrap_or_default();
+        let changed = change(&store, &tenant, wanted).expect("it can be changed");
+        assert_eq!((changed.applied, changed.before), (expected, before_entry));
         let after = stored();
-        if expected == Applied::Stale {
-            assert_eq!(after, before, "a stale change was written");
+        if expected != Applied::Done {
+            assert_eq!(after, before, "a change without an effect was written");
             continue;
         }
         // As a process that starts now reads it.
@@ -61,6 +67,7 @@ fuzz_target!(|input: &[u8]| {
         let wanted = after_change(&records, &tenant, &entry);
         assert_eq!(*read, wanted, "the records are not what they have to be");
         let now = wanted.get(&tenant).cloned().unwrap_or_default();
+        assert_eq!(changed.after, now, "the result is not what was written");
         assert_rest_is_kept(&before, &after, &tenant, &records, &now);
         assert_fractions_are_kept(&before, &after);
     }
@@ -69,38 +76,40 @@ fuzz_target!(|input: &[u8]| {
 /// Kinds of [`changed_by`].
 const CHANGES: u8 = 14;
 
-fn changed_by(number: u8, entry: &Entry) -> Change {
+fn changed_by(number: u8, entry: &Entry) -> Update {
     let session = entry.session.as_ref();
-    let seen = session.map_or(Revision { lineage: Lineage([9; 16]), generation: 1 }, Session::revision);
-    let spent = session.and_then(Session::refresh_target);
-    let spent = spent.unwrap_or_else(|| RefreshTarget { seen, fingerprint: Fingerprint::of("another") });
-    let waiting = entry.candidate.as_ref().map_or(seen.lineage, |candidate| candidate.lineage);
+    let revision = session.map_or(Revision { lineage: Lineage([9; 16]), generation: 1 }, Session::revision);
+    let target = session.and_then(Session::refresh_target);
+    let target = target.unwrap_or_else(|| RefreshTarget { revision, fingerprint: Fingerprint::of("another") });
+    let waiting = entry.candidate.as_ref().map_or(revision.lineage, |candidate| candidate.lineage);
     match number {
-        0 => Change::Logout,
-        1 => Change::LogoutOf { seen, candidate: entry.candidate.as_ref().map(|waits| waits.lineage) },
-        2 => Change::Start(pending()),
-        3 => Change::Cancel(None),
+        0 | 1 => Change::Logout.into(),
+        2 => Change::Start(pending()).into(),
+        3 => Change::Cancel(None).into(),
         4 => {
             let state =
                 entry.pending.as_ref().map_or_else(|| State::new("s"), |pending| pending.state.clone());
             let session = Session::begin(Lineage([5; 16]), grant(), binding(), NOW);
-            Change::SignIn { state, session: Box::new(session) }
+            Settlement::SignIn { state, session: Box::new(session) }.into()
         }
-        5 | 6 => Change::Refreshed { spent, grant: Box::new(grant()) },
+        5 | 6 => Settlement::Refreshed { target, grant: Box::new(grant()) }.into(),
         7 => {
             let retry = Retry { set_at: NOW, not_before: NOW + 9, attempts: 1, code: "connect".into() };
-            Change::HoldBack { spent, retry }
+            Settlement::HoldBack { target, retry }.into()
         }
-        8 => Change::End { spent, code: "invalid_grant".into() },
-        9 => Change::Reject(session.map_or_else(|| AccessToken::new("a"), |s| s.access_token.clone())),
-        10 => Change::Notified(seen.lineage),
-        11 => Change::Switch { lineage: waiting },
-        12 => Change::Keep { lineage: waiting },
-        _ => Change::Account { lineage: seen.lineage, account: "alice".into() },
+        8 => Settlement::End { target, code: "invalid_grant".into() }.into(),
+        9 => {
+            let token = session.map_or_else(|| AccessToken::new("a"), |s| s.access_token.clone());
+            Change::Reject(token).into()
+        }
+        10 => Change::Notified(revision.lineage).into(),
+        11 => Change::Switch { lineage: waiting }.into(),
+        12 => Change::Keep { lineage: waiting }.into(),
+        _ => Change::Account { lineage: revision.lineage, account: "alice".into() }.into(),
     }
 }
 
-/// Somebody who is in the store, or now and then somebody who is not.
+/// A tenant of the store, or sometimes one that is not in it.
 fn chosen(records: &Records, number: u8) -> Tenant {
     let number = usize::from(number);
     records
@@ -144,14 +153,17 @@ fn pending() -> Pending {
     }
 }
 
-fn change(store: &FileStore, tenant: &Tenant, change: Change) -> Result<Applied, StoreError> {
+fn change(store: &FileStore, tenant: &Tenant, update: Update) -> Result<Changed, StoreError> {
     run(async {
-        match change {
-            Change::Refreshed { .. } | Change::HoldBack { .. } | Change::End { .. } => {
-                let lock = store.try_lock(tenant, Purpose::Refresh).await?;
-                lock.expect("nobody else is there").commit(change).await
+        match update {
+            Update::Change(change) => store.change(tenant, change).await,
+            Update::Settlement(settlement) => {
+                let purpose = match settlement {
+                    Settlement::SignIn { .. } => Purpose::SignIn,
+                    _ => Purpose::Refresh,
+                };
+                store.try_lock(tenant, purpose).await?.expect("the lock is free").settle(settlement).await
             }
-            _ => store.change(tenant, change).await,
         }
     })
 }
@@ -160,7 +172,7 @@ fn entry_of(records: &Result<std::sync::Arc<Records>, StoreError>, tenant: &Tena
     records.as_ref().ok().and_then(|records| records.get(tenant)).cloned().unwrap_or_default()
 }
 
-/// What the whole has to be: the one record changed, and sign-ins that can no longer be finished gone.
+/// The expected records: the one record changed, and sign-ins that can no longer be finished gone.
 fn after_change(before: &Records, tenant: &Tenant, entry: &Entry) -> Records {
     let mut after = before.clone();
     after.insert(tenant.clone(), entry.clone());
@@ -176,7 +188,8 @@ fn json(text: &[u8]) -> Value {
     serde_json::from_slice(text).expect("it was read before")
 }
 
-/// All but the one record is as it was, byte for byte; and what is not ours in that one is kept as long as it is of the same grant.
+/// Asserts that all but the one record is as it was, byte for byte, and that unknown members of that record are
+/// kept as long as it is of the same grant.
 fn assert_rest_is_kept(before: &[u8], after: &[u8], tenant: &Tenant, records: &Records, now: &Entry) {
     let (before, after) = (members(before), members(after));
     let key = tenant.to_string();
@@ -207,7 +220,7 @@ fn assert_rest_is_kept(before: &[u8], after: &[u8], tenant: &Tenant, records: &R
     let record = |of, name| section(of, name).get(&key).map_or(Value::Null, |text| json(text.as_bytes()));
     let of_grant = |session: &Option<Session>| session.as_ref().map(|session| session.lineage);
     if now.session.is_some() {
-        // One that was chosen takes along what others wrote into it while it waited.
+        // A candidate that was chosen keeps the unknown members that it had while it waited.
         let froms = [("sessions", of_grant(&then.session)), ("candidates", of_grant(&then.candidate))];
         let from = froms.into_iter().find(|(_, lineage)| *lineage == of_grant(&now.session));
         if let Some((from, _)) = from {
@@ -241,7 +254,7 @@ fn assert_session_is_kept(before: &Value, after: &Value) {
     }
 }
 
-/// No field of ours holds a fraction: each that was written is one that was read, to the last digit. Read by another parser than
+/// Asserts that each fraction was in the file before, to the last digit: no field of ours is one. The parser is not
 /// the store's.
 fn assert_fractions_are_kept(before: &[u8], after: &[u8]) {
     let numbers = |text: &[u8]| -> Vec<(String, f64)> {
@@ -265,10 +278,11 @@ fn assert_unknown_is_kept(before: &Value, after: &Value, known: &str) {
     }
 }
 
-const SESSION: &str = "access_token refresh_token token_type scope issued_at expires_at lineage generation account issuer \
-                       token_endpoint client_id resource rejected retry ended";
+const SESSION: &str = "access_token refresh_token token_type scope issued_at expires_at lineage generation account subject \
+                       signed_in_by id_token extra issuer token_endpoint client_id resource revocation_endpoint \
+                       userinfo_endpoint rejected retry ended";
 const PENDING: &str = "verifier state nonce redirect_uri created_at started_by lineage_seen issuer token_endpoint client_id \
                        resource scopes";
-const REJECTED: &str = "fingerprint at";
+const REJECTED: &str = "fingerprint at decided";
 const RETRY: &str = "set_at not_before attempts code";
 const ENDED: &str = "at code fingerprint notified_at";

@@ -1,32 +1,44 @@
 //! The JSON of the store file, as types.
+//!
+//! A record is read into its type and written from it by a mirror of that type: serde's `remote`. A
+//! field that a mirror lacks does not compile.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{borrow::Cow, collections::BTreeMap};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 use crate::{
-    ids::{Lineage, Principal},
-    secret::{AccessToken, CodeVerifier, Fingerprint, Nonce, RefreshToken, State},
+    ids::{Lineage, Principal, UnixTime},
+    secret::{AccessToken, CodeVerifier, Fingerprint, IdToken, Nonce, RefreshToken, State},
     session::{Binding, Ended, Pending, Rejected, Retry, Session},
-    sys::clock::UnixTime,
 };
 
+/// The file. Its sections are keyed by texts, because a newer version may have tenants of another form.
 #[derive(Deserialize)]
 pub(super) struct FileDto {
     #[serde(deserialize_with = "version")]
     pub(super) version: u64,
     #[serde(default)]
-    pub(super) sessions: BTreeMap<String, SessionDto>,
+    pub(super) sessions: BTreeMap<String, Record<Session>>,
     #[serde(default)]
-    pub(super) pending: BTreeMap<String, PendingDto>,
+    pub(super) pending: BTreeMap<String, Record<Pending>>,
     #[serde(default)]
-    pub(super) candidates: BTreeMap<String, SessionDto>,
+    pub(super) candidates: BTreeMap<String, Record<Session>>,
     #[serde(default)]
-    #[expect(dead_code, reason = "not used yet; here only its form is checked")]
-    clients: BTreeMap<String, BTreeMap<String, de::IgnoredAny>>,
+    #[expect(dead_code, reason = "only its form is checked; the text keeps it")]
+    clients: BTreeMap<String, ClientDto>,
+}
+
+#[derive(Deserialize)]
+struct ClientDto {
+    #[serde(default)]
+    #[expect(dead_code, reason = "only its form is checked; the text keeps it")]
+    client_id: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct SessionDto {
+#[serde(remote = "Session")]
+struct SessionDto {
     #[serde(with = "text")]
     access_token: AccessToken,
     #[serde(default, with = "optional_text", skip_serializing_if = "Option::is_none")]
@@ -42,27 +54,50 @@ pub(super) struct SessionDto {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     account: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
+    #[serde(default, with = "optional_text", skip_serializing_if = "Option::is_none")]
+    signed_in_by: Option<Principal>,
+    #[serde(default, with = "optional_text", skip_serializing_if = "Option::is_none")]
+    id_token: Option<IdToken>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    extra: BTreeMap<String, String>,
+    #[serde(flatten, with = "BindingDto")]
+    binding: Binding,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revocation_endpoint: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    userinfo_endpoint: Option<String>,
+    #[serde(default, with = "optional_record", skip_serializing_if = "Option::is_none")]
+    rejected: Option<Rejected>,
+    #[serde(default, with = "optional_record", skip_serializing_if = "Option::is_none")]
+    retry: Option<Retry>,
+    #[serde(default, with = "optional_record", skip_serializing_if = "Option::is_none")]
+    ended: Option<Ended>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Binding")]
+struct BindingDto {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     issuer: Option<String>,
     token_endpoint: String,
     client_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     resource: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    rejected: Option<RejectedDto>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    retry: Option<RetryDto>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    ended: Option<EndedDto>,
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(remote = "Rejected")]
 struct RejectedDto {
     #[serde(with = "text")]
     fingerprint: Fingerprint,
     at: UnixTime,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    decided: bool,
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(remote = "Retry")]
 struct RetryDto {
     set_at: UnixTime,
     not_before: UnixTime,
@@ -71,6 +106,7 @@ struct RetryDto {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(remote = "Ended")]
 struct EndedDto {
     at: UnixTime,
     code: String,
@@ -81,7 +117,8 @@ struct EndedDto {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct PendingDto {
+#[serde(remote = "Pending")]
+struct PendingDto {
     #[serde(with = "text")]
     verifier: CodeVerifier,
     #[serde(with = "text")]
@@ -94,137 +131,65 @@ pub(super) struct PendingDto {
     started_by: Principal,
     #[serde(default, with = "optional_text", skip_serializing_if = "Option::is_none")]
     lineage_seen: Option<Lineage>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    issuer: Option<String>,
-    token_endpoint: String,
-    client_id: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    resource: Option<String>,
+    #[serde(flatten, with = "BindingDto")]
+    binding: Binding,
     #[serde(default)]
     scopes: Vec<String>,
 }
 
-// === impl SessionDto ===
+/// A type that a mirror reads and writes.
+pub(super) trait Mirrored: Sized {
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error>;
+    fn write<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error>;
+}
 
-impl From<&Session> for SessionDto {
-    fn from(s: &Session) -> Self {
-        let Binding { issuer, token_endpoint, client_id, resource } = s.binding.clone();
-        Self {
-            access_token: s.access_token.clone(),
-            refresh_token: s.refresh_token.clone(),
-            token_type: s.token_type.clone(),
-            scope: s.scope.clone(),
-            issued_at: s.issued_at,
-            expires_at: s.expires_at,
-            lineage: s.lineage,
-            generation: s.generation,
-            account: s.account.clone(),
-            issuer,
-            token_endpoint,
-            client_id,
-            resource,
-            rejected: s.rejected.clone().map(|r| RejectedDto { fingerprint: r.fingerprint, at: r.at }),
-            retry: s.retry.clone().map(|Retry { set_at, not_before, attempts, code }| RetryDto {
-                set_at,
-                not_before,
-                attempts,
-                code,
-            }),
-            ended: s.ended.clone().map(|Ended { at, code, fingerprint, notified_at }| EndedDto {
-                at,
-                code,
-                fingerprint,
-                notified_at,
-            }),
+macro_rules! mirrored {
+    ($($type:ident by $mirror:ident),+) => {$(
+        impl Mirrored for $type {
+            fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                $mirror::deserialize(from)
+            }
+            fn write<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                $mirror::serialize(self, to)
+            }
         }
+    )+};
+}
+
+mirrored!(
+    Session by SessionDto,
+    Pending by PendingDto,
+    Rejected by RejectedDto,
+    Retry by RetryDto,
+    Ended by EndedDto
+);
+
+/// A record in the form of the file.
+pub(super) struct Record<T>(pub(super) T);
+
+impl<'de, T: Mirrored> Deserialize<'de> for Record<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        T::read(from).map(Self)
     }
 }
 
-impl From<SessionDto> for Session {
-    fn from(s: SessionDto) -> Self {
-        Self {
-            access_token: s.access_token,
-            refresh_token: s.refresh_token,
-            token_type: s.token_type,
-            scope: s.scope,
-            issued_at: s.issued_at,
-            expires_at: s.expires_at,
-            lineage: s.lineage,
-            generation: s.generation,
-            account: s.account,
-            subject: None,
-            signed_in_by: None,
-            id_token: None,
-            extra: BTreeMap::new(),
-            revocation_endpoint: None,
-            userinfo_endpoint: None,
-            binding: Binding {
-                issuer: s.issuer,
-                token_endpoint: s.token_endpoint,
-                client_id: s.client_id,
-                resource: s.resource,
-            },
-            rejected: s.rejected.map(|RejectedDto { fingerprint, at }| Rejected {
-                fingerprint,
-                at,
-                decided: false,
-            }),
-            retry: s.retry.map(|RetryDto { set_at, not_before, attempts, code }| Retry {
-                set_at,
-                not_before,
-                attempts,
-                code,
-            }),
-            ended: s.ended.map(|EndedDto { at, code, fingerprint, notified_at }| Ended {
-                at,
-                code,
-                fingerprint,
-                notified_at,
-            }),
-        }
+impl<T: Mirrored> Serialize for Record<&T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.write(to)
     }
 }
 
-// === impl PendingDto ===
+mod optional_record {
+    use super::*;
 
-impl From<&Pending> for PendingDto {
-    fn from(p: &Pending) -> Self {
-        let Binding { issuer, token_endpoint, client_id, resource } = p.binding.clone();
-        Self {
-            verifier: p.verifier.clone(),
-            state: p.state.clone(),
-            nonce: p.nonce.clone(),
-            redirect_uri: p.redirect_uri.clone(),
-            created_at: p.created_at,
-            started_by: p.started_by,
-            lineage_seen: p.lineage_seen,
-            issuer,
-            token_endpoint,
-            client_id,
-            resource,
-            scopes: p.scopes.clone(),
-        }
+    pub(super) fn serialize<T: Mirrored, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().map(Record).serialize(to)
     }
-}
 
-impl From<PendingDto> for Pending {
-    fn from(p: PendingDto) -> Self {
-        Self {
-            verifier: p.verifier,
-            state: p.state,
-            nonce: p.nonce,
-            redirect_uri: p.redirect_uri,
-            created_at: p.created_at,
-            started_by: p.started_by,
-            lineage_seen: p.lineage_seen,
-            binding: Binding {
-                issuer: p.issuer,
-                token_endpoint: p.token_endpoint,
-                client_id: p.client_id,
-                resource: p.resource,
-            },
-            scopes: p.scopes,
-        }
+    pub(super) fn deserialize<'de, T: Mirrored, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<T>, D::Error> {
+        Ok(Option::<Record<T>>::deserialize(from)?.map(|Record(value)| value))
     }
 }
 
@@ -235,7 +200,7 @@ fn version<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     }
 }
 
-/// What is a text in JSON and a type of its own here. `expected` must not repeat the text.
+/// A type of its own here that is a text in JSON. `EXPECTED` must not repeat the text.
 pub(super) trait Text: Sized {
     const EXPECTED: &'static str;
     fn read(text: Cow<'_, str>) -> Option<Self>;
@@ -256,7 +221,7 @@ macro_rules! secret_text {
     )+};
 }
 
-secret_text!(AccessToken, RefreshToken, CodeVerifier, State, Nonce);
+secret_text!(AccessToken, RefreshToken, CodeVerifier, State, Nonce, IdToken);
 
 impl Text for Fingerprint {
     const EXPECTED: &'static str = "a fingerprint of 8 to 64 hex digits";

@@ -26,22 +26,22 @@ use crate::{
     },
 };
 
-/// Sessions in a JSON file, shared by processes that meet at flock(2). Cheap to clone; clones are the same store.
+/// Sessions in a JSON file, shared by processes through flock(2). Clones are cheap and are the same store.
 #[derive(Clone)]
 pub struct FileStore {
     store_file: Arc<StoreFile>,
-    /// Changes on their way to the file; so a process has one thread at most that waits for the global lock.
+    /// Changes on their way to the file. At most one thread of a process waits for the global lock.
     group_commit: GroupCommit,
     lock_waiters: LockWaiters,
     notifier: Notifier,
 }
 
 impl FileStore {
-    /// The store at `path`. The file may be missing: then the store is empty, and made at the first change.
+    /// Opens the store at `path`. If the file is missing, the store is empty, and the first change makes it.
     ///
     /// # Errors
     /// [`StoreError::Io`] when the path cannot be followed; [`StoreError::Unsuitable`] when it leads to a file system on
-    /// which locks may not exclude, unless that is trusted. What the file holds is looked at later, by each call.
+    /// which locks may not exclude, unless that is trusted. Each later call checks the content of the file.
     pub fn open(path: &Path, clock: Clock, options: FileStoreOptions) -> Result<Self, StoreError> {
         Self::on_disk(Arc::new(RealDisk::new()), path, clock, options)
     }
@@ -67,19 +67,19 @@ impl FileStore {
         })
     }
 
-    /// The path as it was given, made absolute.
+    /// The given path, made absolute.
     pub fn path(&self) -> &Path {
         &self.store_file.location.path
     }
 
-    /// A tenant's session as it is now, for a program that wants just that and ends: blocking, at once, and without reading
-    /// other tenants' records. `None` when [`Store::read`] has to tell, and that may be an error.
+    /// Returns a tenant's present session without reading other tenants' records. It blocks, and serves a
+    /// program that prints one token and ends. `None` if only [`Store::read`] can answer, also with an error.
     pub fn find_session(&self, tenant: &Tenant) -> Option<Session> {
         self.store_file.find_session(tenant)
     }
 
-    /// LockWaiters until this process is the one that talks to Discord, for as long as it takes, in a thread that blocks: call
-    /// it off the async threads. The lock lasts until it is dropped or the process dies.
+    /// Waits until this process is the one that talks to Discord. It blocks its thread, so it must be called
+    /// off the async threads. The lock lasts until it is dropped or the process dies.
     ///
     /// # Errors
     /// [`StoreError::Io`] and [`StoreError::Permissions`] when the lock file cannot be used.
@@ -88,23 +88,13 @@ impl FileStore {
         Lock::acquire(file, Mode::Exclusive).map_err(failed("cannot lock", &path))
     }
 
-    /// [`FileStore::lock_bot`] if nobody has it; `None` if somebody has.
+    /// Takes the lock of [`FileStore::lock_bot`] if it is free; `None` if another process has it.
     ///
     /// # Errors
     /// As [`FileStore::lock_bot`].
     pub fn try_lock_bot(&self) -> Result<Option<Lock>, StoreError> {
         let (path, file) = self.store_file.location.open_bot_lock()?;
         Lock::try_exclusive(file).map_err(failed("cannot lock", &path))
-    }
-
-    /// Commits a settlement without a tenant's lock.
-    #[cfg(test)]
-    pub(super) async fn settle(
-        &self,
-        tenant: &Tenant,
-        settlement: crate::session::Settlement,
-    ) -> Result<Changed, StoreError> {
-        self.group_commit.change(&self.store_file, tenant, settlement.into(), None).await
     }
 
     #[cfg(test)]

@@ -1,28 +1,31 @@
 //! Group commit: changes that wait for the global lock in one process share one read, write and fsync.
 //!
-//! A change is queued with all that it needs. The first one finds no leader and starts one: a blocking task that takes the
-//! global lock, *then* takes what is queued by now, applies it in the order in which it came, writes once, answers each, and
-//! begins again until nothing is queued. So whoever queues while the lock is waited for, or while the batch before is being
-//! written, joins the next write; a lone change is written at once, and nobody waits for company.
+//! An update is queued with all that it needs. The first one finds no leader and starts one: a blocking
+//! task. The leader takes the global lock, *then* takes the present queue, applies it in the order of
+//! arrival, writes once, answers each, and begins again until the queue is empty. An update that is queued
+//! while the leader waits for the lock, or writes the batch before, joins the next write. A lone update is
+//! written at once.
 //!
-//! # Why nobody is told what is not so
+//! # Why every result is true
 //!
-//! * *Order.* Batches are taken from the front under one mutex, and there is one leader at a time, so the changes of a
-//!   process are applied as they were queued, each to what the one before it left.
-//! * *An answer follows the fsync.* The answers of a batch go out after its one write is durable. A change that is stale was
-//!   perhaps made so by another of its batch, and waits for the same write.
-//! * *A write that fails fails its whole batch.* Nothing of it is known to be durable, and each gets the error. A change that
-//!   is stale by itself, in a batch that writes nothing, needs no write.
-//! * *Death.* At any line it is as in [`super::store_file`], with several changes where there was one: the rename brings all of
-//!   a batch or none. Before it nobody was told anything; after it those who were not told find it done.
-//! * *A caller that gives up.* Once queued, a change no longer belongs to its caller: it is applied, its answer goes nowhere.
-//!   What it was made for is checked when it is applied, so this is no later a moment than any other.
-//! * *A tenant's lock* is in the queue with the change that was made under it, and is let go after the write.
-//! * *A leader that panics or is never run,* because the runtime stops: its guard takes the leadership back and drops
-//!   what is queued, whose callers get an error; nothing waits for ever.
+//! * *Order.* Batches are taken from the front under one mutex, and there is one leader at a time. So the
+//!   updates of a process are applied in the order of the queue, each to the state that the one before left.
+//! * *A result follows the fsync.* The results of a batch are sent after its one write is durable. An update
+//!   that is stale, perhaps because of another one in its batch, waits for the same write.
+//! * *A write that fails fails its whole batch.* No update of it is known to be durable, and each gets the
+//!   error. A batch without an effect needs no write.
+//! * *Death.* At each line it is as in [`super::store_file`]: the rename makes all updates of a batch
+//!   visible, or none. Before the rename no caller has a result. After it a caller without a result finds
+//!   its update done when it reads again.
+//! * *A caller that gives up.* A queued update no longer belongs to its caller: it is applied, and its result
+//!   is dropped. The state that it was made for is checked when it is applied, so a late update does no harm.
+//! * *A tenant's lock* is in the queue with the update that was made under it, and is released after the
+//!   write.
+//! * *A leader that panics, or never runs because the runtime stops:* its drop gives the leadership back and
+//!   drops the queue, whose callers get an error. No caller waits for ever.
 //!
-//! The lock is let go between two batches, so other processes get their turn. At most [`MAX_QUEUED`] changes are queued;
-//! whoever comes beyond that waits in line for a place.
+//! The global lock is released between two batches, so other processes get their turn. At most
+//! [`MAX_QUEUED`] updates are queued, and further callers wait for a place.
 
 use std::{
     collections::VecDeque,
@@ -38,12 +41,12 @@ use crate::{
     session::{Changed, Update},
 };
 
-/// How many changes are queued at most, and so how many share a write.
+/// The most updates that are queued, and so the most that share a write.
 const MAX_QUEUED: usize = 256;
 
-const GIVEN_UP: &str = "nobody is left to write: threadkey is stopping, or has a defect, which its log shows";
+const GIVEN_UP: &str = "no task is left to write: threadkey is stopping, or has a defect that its log shows";
 
-/// The changes of a process that wait for the global lock.
+/// The updates of a process that wait for the global lock.
 #[derive(Clone)]
 pub(super) struct GroupCommit {
     state: Arc<Mutex<State>>,
@@ -59,13 +62,13 @@ struct State {
 struct Queued {
     tenant: Tenant,
     update: Update,
-    /// The tenant's lock, where the change is made under it.
+    /// The tenant's lock, if the update is made under it.
     held: Option<OwnedMutexGuard<LockedJournal>>,
     answer: oneshot::Sender<Result<Changed, StoreError>>,
     _place: OwnedSemaphorePermit,
 }
 
-/// The one who writes for all.
+/// The task that writes for all callers.
 struct Leader {
     store_file: Arc<StoreFile>,
     group_commit: GroupCommit,
@@ -81,7 +84,8 @@ impl Default for GroupCommit {
 // === impl GroupCommit ===
 
 impl GroupCommit {
-    /// Applies `change` under the global lock, together with whatever else is queued; durable when it returns.
+    /// Applies `update` under the global lock, together with the rest of the queue. It is durable when this
+    /// returns.
     pub(super) async fn change(
         &self,
         store_file: &Arc<StoreFile>,
@@ -99,7 +103,7 @@ impl GroupCommit {
         answered.await.unwrap_or_else(|_| Err(stopping()))
     }
 
-    /// Queues it; who gets a leader back has to let it run.
+    /// Queues an update. The caller must run the leader that it gets.
     fn push(&self, store_file: &Arc<StoreFile>, queued: Queued) -> Option<Leader> {
         let mut state = self.state();
         state.waiting.push_back(queued);
@@ -139,13 +143,13 @@ impl Leader {
                     None => Ok(changed.next().expect("each change of the batch has its result")),
                 };
                 drop((held, place));
-                // A caller that gave up does not hear it.
+                // A caller that gave up has dropped the receiver.
                 let _ = answer.send(result);
             }
         }
     }
 
-    /// Whether there is something to do. If not, the next who comes leads.
+    /// Whether the queue has an update. If not, the next update starts a leader.
     fn goes_on(&mut self) -> bool {
         let mut state = self.group_commit.state();
         self.leads = !state.waiting.is_empty();

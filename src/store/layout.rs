@@ -1,224 +1,309 @@
-//! What a change puts into the text and takes out of it, in the form that the text has.
+//! Where the members of a store's text are, and how a new text is composed of them.
 //!
-//! A member is replaced where it stands. A new one goes behind the others of its section and is laid out as the last of
-//! them is; in an empty section, as the section itself. Where lines are broken, values are written over several lines, one step further
-//! in for each level; else in one line. Everything that is not a member of this change stays byte for byte.
+//! A new text has the old one's members in their order. A member that no change touches is copied byte for
+//! byte: its name and its value are slices of the old text. In a changed member the new record is laid over
+//! the old text: see [`lay_over`]. The layout is fixed, with one member on a line and an indentation of
+//! two spaces. Only the white space between members is not kept.
+//!
+//! A new text is collected as slices first and then copied into one buffer of exactly its length, which is
+//! zeroed when it is dropped. So no copy of a secret stays behind in freed memory.
 
-use std::{io, ops::Range};
+use std::{collections::BTreeMap, ops::Range};
 
-use serde::Serialize as _;
-use serde_json::{Map, Serializer, Value, ser::PrettyFormatter};
-use zeroize::{Zeroize as _, Zeroizing};
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
 
 use super::{
-    index::{Member, closing_quote, is_space},
-    text::Edit,
+    section::Section,
+    strict_json::{Members, name},
 };
+use crate::ids::Tenant;
 
-/// An object with secrets in it, wiped when it is dropped.
-pub(super) struct Object(pub(super) Map<String, Value>);
+/// Where the members of the root and of its sections are, in the order of the text.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Layout(Vec<RootMember>);
 
-/// What changes in one section.
-#[derive(Default)]
-pub(super) struct Changes {
-    /// Members by number, and their new values.
-    pub(super) replaced: Vec<(usize, Object)>,
-    /// Members by number, in order.
-    pub(super) removed: Vec<usize>,
-    /// Names, as they are written, and values.
-    pub(super) added: Vec<(String, Object)>,
+#[derive(Debug, PartialEq, Eq)]
+enum RootMember {
+    /// A section and its members.
+    Section(Section, Range<usize>, Vec<Member>),
+    /// A member that is kept as it is.
+    Other(Range<usize>, Range<usize>),
 }
 
-/// How a new line begins.
-struct Line {
-    /// The line break, and the white space before what is in the line.
-    start: Vec<u8>,
-    /// By how much each level is further in.
-    step: String,
+/// A member of a section.
+#[derive(Debug, PartialEq, Eq)]
+struct Member {
+    /// With the quotation marks.
+    name: Range<usize>,
+    value: Range<usize>,
+    /// `None` for a member that only another version of threadkey understands.
+    tenant: Option<Tenant>,
 }
 
-/// How a member is laid out.
-struct Layout<'a> {
-    before: &'a [u8],
-    colon: &'a [u8],
-    line: Option<Line>,
-}
+/// New records of tenants in the form of the file; `None` removes a record.
+pub(super) type Changes = BTreeMap<(Section, Tenant), Option<Zeroizing<String>>>;
 
-impl Drop for Object {
-    fn drop(&mut self) {
-        self.0.values_mut().for_each(wipe);
-    }
-}
-
-/// Overwrites the texts in `value`.
-pub(super) fn wipe(value: &mut Value) {
-    match value {
-        Value::String(text) => text.zeroize(),
-        Value::Array(values) => values.iter_mut().for_each(wipe),
-        Value::Object(map) => map.values_mut().for_each(wipe),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
-
-/// The edits that make `changes` in the section that is the value of `owner`.
-pub(super) fn edits(text: &[u8], owner: &Member, members: &[Member], changes: &Changes) -> Vec<Edit> {
-    let Changes { replaced, removed, added } = changes;
-    let mut edits: Vec<_> =
-        replaced.iter().map(|(number, value)| replace(text, &members[*number], value)).collect();
-    let last = (0..members.len()).rev().find(|number| removed.binary_search(number).is_err());
-    match last {
-        Some(last) => {
-            edits.extend(removals(members, removed, last));
-            let behind = members[last].end..members[members.len() - 1].end;
-            if !behind.is_empty() || !added.is_empty() {
-                edits.push(append(text, &members[last], behind, added));
-            }
-        }
-        None if removed.is_empty() && added.is_empty() => {}
-        None => {
-            let content = content(&Layout::of(text, owner, 1), added);
-            edits.push(Edit::new(owner.value + 1..owner.end - 1, &[&content]));
-        }
-    }
-    edits
-}
-
-/// The edit that puts the section `name` behind `last`, which is the last member of the root.
-pub(super) fn new_section(text: &[u8], last: &Member, name: &str, added: &[(String, Object)]) -> Edit {
-    let layout = Layout::of(text, last, 1);
-    let content = content(&layout, added);
-    let pieces = [b",", layout.before, b"\"", name.as_bytes(), b"\"", layout.colon, b"{", &content, b"}"];
-    Edit::new(last.end..last.end, &pieces)
-}
-
-fn replace(text: &[u8], member: &Member, value: &Object) -> Edit {
-    let layout = Layout::of(text, member, 2);
-    Edit { range: member.value..member.end, text: encode(value, layout.line.as_ref()) }
-}
-
-/// Takes out what is removed before `last`, which stays.
-fn removals(members: &[Member], removed: &[usize], last: usize) -> Vec<Edit> {
-    let before_last = &removed[..removed.partition_point(|number| *number < last)];
-    let runs = before_last.chunk_by(|one, next| one + 1 == *next);
-    let range = |run: &[usize]| match (run[0], run[run.len() - 1]) {
-        (0, end) => members[0].key..members[end + 1].key,
-        (start, end) => members[start - 1].end..members[end].end,
-    };
-    runs.map(|run| Edit::new(range(run), &[])).collect()
-}
-
-/// Puts the new members behind `last`, in place of what was there.
-fn append(text: &[u8], last: &Member, behind: Range<usize>, added: &[(String, Object)]) -> Edit {
-    let layout = Layout::of(text, last, 2);
-    Edit { range: behind, text: list(added, layout.before, layout.colon, layout.line.as_ref()) }
-}
-
-/// What is between the brackets of a section that is laid out like this and has no other members.
-fn content(owner: &Layout<'_>, added: &[(String, Object)]) -> Zeroizing<Vec<u8>> {
-    if added.is_empty() {
-        return Zeroizing::default();
-    }
-    let inner = owner.line.as_ref().map(Line::further_in);
-    let start = |line: &'_ Option<Line>| line.as_ref().map(|line| line.start.clone()).unwrap_or_default();
-    let list = list(added, &start(&inner), owner.colon, inner.as_ref());
-    Zeroizing::new([&list[1..], &start(&owner.line)].concat())
-}
-
-/// The new members, with a comma before each.
-fn list(added: &[(String, Object)], before: &[u8], colon: &[u8], line: Option<&Line>) -> Zeroizing<Vec<u8>> {
-    let values: Vec<_> = added.iter().map(|(_, value)| encode(value, line)).collect();
-    let members = added.iter().zip(&values);
-    let pieces: Vec<&[u8]> =
-        members.flat_map(|((name, _), value)| [b",", before, name.as_bytes(), colon, value]).collect();
-    Zeroizing::new(pieces.concat())
-}
-
-/// The text of `value`, whose first line is begun already.
-fn encode(value: &Object, line: Option<&Line>) -> Zeroizing<Vec<u8>> {
-    // Measured first, so that the buffer need not grow: one that grows leaves copies of secrets behind.
-    let mut length = Length(0);
-    write(value, line, &mut length);
-    let mut text = Zeroizing::new(Vec::with_capacity(length.0));
-    write(value, line, &mut *text);
-    text
-}
-
-fn write(Object(value): &Object, line: Option<&Line>, to: &mut dyn io::Write) {
-    let written = match line {
-        None => serde_json::to_writer(to, value),
-        Some(line) => {
-            let formatter = PrettyFormatter::with_indent(line.step.as_bytes());
-            value.serialize(&mut Serializer::with_formatter(Lines { to, start: &line.start }, formatter))
-        }
-    };
-    written.expect("JSON values with text keys can be written to memory");
+/// Parses the name of a member. It must be written exactly as threadkey writes a tenant: otherwise one
+/// tenant could have two records.
+pub(super) fn tenant(name: &str) -> Option<Tenant> {
+    name.parse().ok().filter(|tenant: &Tenant| tenant.to_string() == name)
 }
 
 // === impl Layout ===
 
-impl<'a> Layout<'a> {
-    /// Of a member whose name is on the `level`-th level of the text.
-    fn of(text: &'a [u8], member: &Member, level: usize) -> Self {
-        let space = text[..member.key].iter().rev().take_while(|byte| is_space(**byte)).count();
-        let before = &text[member.key - space..member.key];
-        let colon = &text[closing_quote(text, member) + 1..member.value];
-        Self { before, colon, line: Line::of(before, level) }
+impl Layout {
+    /// Finds the members of a text that was checked, and whose sections are objects.
+    pub(super) fn of(text: &str) -> Self {
+        let place = |slice: &RawValue| {
+            let start = slice.get().as_ptr().addr() - text.as_ptr().addr();
+            start..start + slice.get().len()
+        };
+        let of_root = |(name, value): (&RawValue, &RawValue)| match section(name) {
+            Some(section) => {
+                let members = members(value.get()).0.into_iter().map(|(name, value)| Member {
+                    tenant: tenant(&self::name(name)),
+                    name: place(name),
+                    value: place(value),
+                });
+                RootMember::Section(section, place(name), members.collect())
+            }
+            None => RootMember::Other(place(name), place(value)),
+        };
+        Self(members(text).0.into_iter().map(of_root).collect())
     }
-}
 
-// === impl Line ===
-
-impl Line {
-    /// Where there is a line break.
-    fn of(before: &[u8], level: usize) -> Option<Self> {
-        let end = before.iter().rposition(|byte| *byte == b'\n')?;
-        let begin = if before[..end].ends_with(b"\r") { end - 1 } else { end };
-        let indent = std::str::from_utf8(&before[end + 1..]).expect("white space is ASCII");
-        let step = if indent.len().is_multiple_of(level) { &indent[..indent.len() / level] } else { "  " };
-        Some(Self { start: before[begin..].to_vec(), step: step.to_owned() })
+    /// Counts the members of sections whose tenant this version does not know.
+    pub(super) fn foreign(&self) -> usize {
+        Section::ALL.iter().flat_map(|section| self.members(*section)).filter(|m| m.tenant.is_none()).count()
     }
 
-    fn further_in(&self) -> Self {
-        Self { start: [&self.start, self.step.as_bytes()].concat(), step: self.step.clone() }
+    /// The tenants that have a member in the section.
+    pub(super) fn tenants(&self, section: Section) -> impl Iterator<Item = &Tenant> {
+        self.members(section).iter().filter_map(|member| member.tenant.as_ref())
     }
-}
 
-/// Begins each new line like this.
-struct Lines<'a> {
-    to: &'a mut dyn io::Write,
-    start: &'a [u8],
-}
+    /// Finds the value of a tenant's member.
+    pub(super) fn value(&self, section: Section, tenant: &Tenant) -> Option<Range<usize>> {
+        let member = self.members(section).iter().find(|member| member.tenant.as_ref() == Some(tenant))?;
+        Some(member.value.clone())
+    }
 
-impl io::Write for Lines<'_> {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        // Line breaks are the formatter's: in a text of JSON they are escaped (RFC 8259 §7).
-        for piece in text.split_inclusive(|byte| *byte == b'\n') {
-            match piece.split_last() {
-                Some((b'\n', before)) => {
-                    self.to.write_all(before)?;
-                    self.to.write_all(self.start)?;
+    fn members(&self, wanted: Section) -> &[Member] {
+        let members = self.0.iter().find_map(|member| match member {
+            RootMember::Section(section, _, members) if *section == wanted => Some(members),
+            _ => None,
+        });
+        members.map_or(&[], Vec::as_slice)
+    }
+
+    /// Composes `text`, which has this layout, anew with the changes, and returns where its members are.
+    pub(super) fn compose(&self, text: &str, changes: &Changes) -> (Zeroizing<String>, Self) {
+        let names: BTreeMap<_, _> =
+            changes.keys().map(|(_, tenant)| (tenant, format!("\"{tenant}\""))).collect();
+        let mut new = Pieces::default();
+        let mut layout = Vec::with_capacity(self.0.len());
+        new.open();
+        for member in &self.0 {
+            layout.push(match member {
+                RootMember::Section(section, name, members) => {
+                    let name = new.name(&text[name.clone()]);
+                    RootMember::Section(*section, name, new.section(*section, text, members, changes, &names))
                 }
-                _ => self.to.write_all(piece)?,
+                RootMember::Other(name, value) => {
+                    RootMember::Other(new.name(&text[name.clone()]), new.push(&text[value.clone()]))
+                }
+            });
+        }
+        for section in Section::ALL {
+            let is_there = |m: &RootMember| matches!(m, RootMember::Section(there, ..) if *there == section);
+            let has_new = |((of, _), new): (&(Section, Tenant), &Option<_>)| *of == section && new.is_some();
+            if !layout.iter().any(is_there) && changes.iter().any(has_new) {
+                let name = new.name(section.quoted_name());
+                layout.push(RootMember::Section(
+                    section,
+                    name,
+                    new.section(section, text, &[], changes, &names),
+                ));
             }
         }
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        new.close();
+        new.push("\n");
+        (new.into_text(), Self(layout))
     }
 }
 
-/// Counts what is written.
-struct Length(usize);
+/// Lays a record over the text of its member, and returns the member's new text.
+///
+/// `theirs` is the old text, `before` the old record and `after` the new one as we write them. A member of
+/// `after` takes the place of the one in `theirs`. A member that only `before` has is removed. All others
+/// are not ours, and stay byte for byte. The same holds within an object that all of them have.
+pub(super) fn lay_over(theirs: &str, before: &str, after: &str) -> Zeroizing<String> {
+    let mut new = Pieces { depth: 2, ..Pieces::default() };
+    new.lay_over(theirs, before, after);
+    new.into_text()
+}
 
-impl io::Write for Length {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.0 += text.len();
-        Ok(text.len())
+/// A text as the slices that it consists of.
+#[derive(Default)]
+struct Pieces<'a> {
+    pieces: Vec<&'a str>,
+    len: usize,
+    /// How many objects are open.
+    depth: usize,
+    /// Whether the innermost of them has a member.
+    has_member: bool,
+}
+
+/// A line break and the deepest indentation: of a member in an object in a session.
+const LINE: &str = "\n          ";
+/// Between two members of a section.
+const BETWEEN: &str = ",\n    ";
+/// Between a name and its value.
+const COLON: &str = ": ";
+
+// === impl Pieces ===
+
+impl<'a> Pieces<'a> {
+    /// Appends `piece`, and returns where it is.
+    fn push(&mut self, piece: &'a str) -> Range<usize> {
+        let start = self.len;
+        self.pieces.push(piece);
+        self.len += piece.len();
+        start..self.len
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn line(&mut self) {
+        self.push(&LINE[..1 + 2 * self.depth]);
     }
+
+    fn open(&mut self) {
+        self.push("{");
+        self.depth += 1;
+        self.has_member = false;
+    }
+
+    fn close(&mut self) {
+        self.depth -= 1;
+        if self.has_member {
+            self.line();
+        }
+        self.push("}");
+        self.has_member = true;
+    }
+
+    /// Begins a member, and returns where its name is.
+    fn name(&mut self, name: &'a str) -> Range<usize> {
+        if self.has_member {
+            self.push(",");
+        }
+        self.line();
+        self.has_member = true;
+        let name = self.push(name);
+        self.push(COLON);
+        name
+    }
+
+    fn section(
+        &mut self,
+        section: Section,
+        text: &'a str,
+        members: &[Member],
+        changes: &'a Changes,
+        names: &'a BTreeMap<&Tenant, String>,
+    ) -> Vec<Member> {
+        let mut changes: BTreeMap<&Tenant, &Option<Zeroizing<String>>> = changes
+            .iter()
+            .filter(|((of, _), _)| *of == section)
+            .map(|((_, tenant), new)| (tenant, new))
+            .collect();
+        let mut layout = Vec::with_capacity(members.len() + changes.len());
+        self.open();
+        for Member { name, value, tenant } in members {
+            let (name, value) = match tenant.as_ref().and_then(|tenant| changes.remove(tenant)) {
+                None => self.unchanged(text, name, value),
+                Some(Some(new)) => (self.name(&text[name.clone()]), self.push(new)),
+                Some(None) => continue,
+            };
+            layout.push(Member { name, value, tenant: tenant.clone() });
+        }
+        for (tenant, new) in changes {
+            let Some(new) = new else { continue };
+            let (name, value) = (self.name(&names[tenant]), self.push(new));
+            layout.push(Member { name, value, tenant: Some(tenant.clone()) });
+        }
+        self.close();
+        layout
+    }
+
+    /// Appends a member of a section as it is in `text`, and returns where its name and its value are.
+    fn unchanged(
+        &mut self,
+        text: &'a str,
+        name: &Range<usize>,
+        value: &Range<usize>,
+    ) -> (Range<usize>, Range<usize>) {
+        // In a text that threadkey wrote, the member and the white space before it are one slice. So a commit
+        // in a large store copies few slices.
+        if self.has_member && text[..name.start].ends_with(BETWEEN) && text[name.end..value.start] == *COLON {
+            let start = self.push(&text[name.start - BETWEEN.len()..value.end]).start + BETWEEN.len();
+            return (start..start + name.len(), self.len - value.len()..self.len);
+        }
+        (self.name(&text[name.clone()]), self.push(&text[value.clone()]))
+    }
+
+    fn lay_over(&mut self, theirs: &'a str, before: &'a str, after: &'a str) {
+        let before = by_name(before);
+        let mut after = members(after).0;
+        self.open();
+        for (written, value) in members(theirs).0 {
+            let name = name(written);
+            let new = after.iter().position(|(new, _)| self::name(new) == name).map(|at| after.remove(at).1);
+            let old = before.get(&name);
+            match (new, old) {
+                (None, Some(_)) => {}
+                (None, None) => {
+                    self.name(written.get());
+                    self.push(value.get());
+                }
+                (Some(new), old) => {
+                    self.name(written.get());
+                    if is_object(value) && is_object(new) {
+                        let old = old.copied().filter(|old| is_object(old)).map_or("{}", RawValue::get);
+                        self.lay_over(value.get(), old, new.get());
+                    } else {
+                        self.push(new.get());
+                    }
+                }
+            }
+        }
+        for (name, value) in after {
+            self.name(name.get());
+            self.push(value.get());
+        }
+        self.close();
+    }
+
+    fn into_text(self) -> Zeroizing<String> {
+        let mut text = Zeroizing::new(String::with_capacity(self.len));
+        self.pieces.iter().for_each(|piece| text.push_str(piece));
+        text
+    }
+}
+
+fn section(name: &RawValue) -> Option<Section> {
+    let name = self::name(name);
+    Section::ALL.into_iter().find(|section| section.name() == name)
+}
+
+fn members(object: &str) -> Members<'_> {
+    serde_json::from_str(object).expect("a checked text, in which this is an object")
+}
+
+fn by_name(object: &str) -> BTreeMap<std::borrow::Cow<'_, str>, &RawValue> {
+    members(object).0.into_iter().map(|(written, value)| (name(written), value)).collect()
+}
+
+fn is_object(value: &RawValue) -> bool {
+    value.get().starts_with('{')
 }

@@ -14,7 +14,6 @@ mod error;
 mod file;
 mod find_session;
 mod group_commit;
-mod index;
 mod journal;
 mod layout;
 mod location;
@@ -27,7 +26,6 @@ mod section;
 mod store_file;
 mod strict_json;
 mod tenant_lock;
-mod text;
 mod unread;
 
 pub use change_notices::ChangeNotices;

@@ -1,141 +1,114 @@
-//! The sections of the store file: which part of a tenant's record stands in which, and in what form.
+//! The sections of the store file: which part of a tenant's record each of them has, and in which JSON.
 
-use serde_json::{Map, Value};
+use std::io;
 
-use super::dto::{PendingDto, SessionDto};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::dto::{Mirrored, Record};
 use crate::{
+    ids::UnixTime,
     session::{Entry, Session},
-    sys::clock::UnixTime,
 };
 
 /// A member of the root whose members are keyed by tenant.
-pub(super) struct Section {
-    pub(super) name: &'static str,
-    /// The fields of its members that are ours.
-    pub(super) fields: &'static [&'static str],
-    /// What an entry has for it.
-    pub(super) object: fn(&Entry) -> Option<Map<String, Value>>,
-    /// What becomes of an old entry's part in a new one.
-    pub(super) becomes: fn(&Entry, &Entry) -> Becomes,
-    /// Drops what is too old to stay, where that is a thing of time, and says whether there was something.
-    pub(super) sweep: Option<fn(&mut Entry, UnixTime) -> bool>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Section {
+    Sessions,
+    Pending,
+    Candidates,
 }
 
-/// What becomes of a part of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Becomes {
-    /// It is as it was.
-    Same,
-    /// It is of the same grant or sign-in as what stood in the section of this number: what others wrote into that stays.
-    Continues(usize),
-    /// It has nothing to do with the old one, or is gone.
-    Another,
+/// Removes the parts of an entry that are too old to stay. Returns whether there was one.
+pub(super) fn sweep(entry: &mut Entry, now: UnixTime) -> bool {
+    let pending = entry.pending.take_if(|pending| pending.is_swept(now));
+    let candidate = entry.candidate.take_if(|candidate| candidate.is_swept(now));
+    pending.is_some() || candidate.is_some()
 }
 
-/// How many sections there are.
-pub(super) const COUNT: usize = 3;
+// === impl Section ===
 
-const SESSIONS: usize = 0;
-const PENDING: usize = 1;
-const CANDIDATES: usize = 2;
+impl Section {
+    pub(super) const ALL: [Self; 3] = [Self::Sessions, Self::Pending, Self::Candidates];
 
-const SESSION: &[&str] = &[
-    "access_token",
-    "refresh_token",
-    "token_type",
-    "scope",
-    "issued_at",
-    "expires_at",
-    "lineage",
-    "generation",
-    "account",
-    "issuer",
-    "token_endpoint",
-    "client_id",
-    "resource",
-    "rejected",
-    "retry",
-    "ended",
-];
-
-pub(super) static SECTIONS: [Section; COUNT] = [
-    Section {
-        name: "sessions",
-        fields: SESSION,
-        object: |entry| entry.session.as_ref().map(|session| object(&SessionDto::from(session))),
-        becomes: session_becomes,
-        sweep: None,
-    },
-    Section {
-        name: "pending",
-        fields: &[
-            "verifier",
-            "state",
-            "nonce",
-            "redirect_uri",
-            "created_at",
-            "started_by",
-            "lineage_seen",
-            "issuer",
-            "token_endpoint",
-            "client_id",
-            "resource",
-            "scopes",
-        ],
-        object: |entry| entry.pending.as_ref().map(|pending| object(&PendingDto::from(pending))),
-        becomes: |old, new| becomes(PENDING, &old.pending, &new.pending, |old, new| old.state == new.state),
-        sweep: Some(|entry, now| entry.pending.take_if(|pending| pending.is_swept(now)).is_some()),
-    },
-    Section {
-        name: "candidates",
-        fields: SESSION,
-        object: |entry| entry.candidate.as_ref().map(|session| object(&SessionDto::from(session))),
-        becomes: |old, new| becomes(CANDIDATES, &old.candidate, &new.candidate, is_of_one_grant),
-        sweep: Some(|entry, now| entry.candidate.take_if(|candidate| candidate.is_swept(now)).is_some()),
-    },
-];
-
-/// The fields of the objects in a member that are ours.
-pub(super) fn inner_fields(name: &str) -> &'static [&'static str] {
-    match name {
-        "rejected" => &["fingerprint", "at"],
-        "retry" => &["set_at", "not_before", "attempts", "code"],
-        "ended" => &["at", "code", "fingerprint", "notified_at"],
-        _ => &[],
-    }
-}
-
-fn session_becomes(old: &Entry, new: &Entry) -> Becomes {
-    let Entry { session, candidate, .. } = old;
-    match (becomes(SESSIONS, session, &new.session, is_of_one_grant), candidate, &new.session) {
-        // A candidate that was chosen takes along what others wrote into it: it is the same grant.
-        (Becomes::Another, Some(old), Some(new)) if is_of_one_grant(old, new) => {
-            Becomes::Continues(CANDIDATES)
+    /// The section's name, with the quotation marks.
+    pub(super) fn quoted_name(self) -> &'static str {
+        match self {
+            Self::Sessions => "\"sessions\"",
+            Self::Pending => "\"pending\"",
+            Self::Candidates => "\"candidates\"",
         }
-        (becomes, ..) => becomes,
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        self.quoted_name().trim_matches('"')
+    }
+
+    /// Writes the entry's part in this section, if it has one, as a member of the section is written.
+    pub(super) fn text(self, entry: &Entry) -> Option<Zeroizing<String>> {
+        match self {
+            Self::Sessions => entry.session.as_ref().map(text),
+            Self::Pending => entry.pending.as_ref().map(text),
+            Self::Candidates => entry.candidate.as_ref().map(text),
+        }
+    }
+
+    /// Whether both entries have the same part in this section.
+    pub(super) fn is_same(self, old: &Entry, new: &Entry) -> bool {
+        match self {
+            Self::Sessions => old.session == new.session,
+            Self::Pending => old.pending == new.pending,
+            Self::Candidates => old.candidate == new.candidate,
+        }
+    }
+
+    /// The section whose old part the new part continues: it is of the same grant or the same sign-in, so
+    /// unknown members stay with it. `None` if it begins an object of its own.
+    pub(super) fn continued(self, old: &Entry, new: &Entry) -> Option<Self> {
+        let is_of_one_grant = |old: &Option<Session>, new: &Option<Session>| matches!((old, new), (Some(old), Some(new)) if old.lineage == new.lineage);
+        let is_continued = match self {
+            Self::Sessions if is_of_one_grant(&old.session, &new.session) => true,
+            // A candidate that was chosen is the same grant as before.
+            Self::Sessions if is_of_one_grant(&old.candidate, &new.session) => return Some(Self::Candidates),
+            Self::Sessions => false,
+            Self::Pending => {
+                matches!((&old.pending, &new.pending), (Some(old), Some(new)) if old.state == new.state)
+            }
+            Self::Candidates => is_of_one_grant(&old.candidate, &new.candidate),
+        };
+        is_continued.then_some(self)
     }
 }
 
-fn becomes<T: PartialEq>(
-    section: usize,
-    old: &Option<T>,
-    new: &Option<T>,
-    continues: fn(&T, &T) -> bool,
-) -> Becomes {
-    match (old, new) {
-        (old, new) if old == new => Becomes::Same,
-        (Some(old), Some(new)) if continues(old, new) => Becomes::Continues(section),
-        _ => Becomes::Another,
+/// The levels around a record: the file and its section.
+const LEVELS: (&str, &str) = ("[\n  [\n    ", "\n  ]\n]");
+
+fn text(record: &impl Mirrored) -> Zeroizing<String> {
+    let nested = [[Record(record)]];
+    // The buffer has its full size at once: one that grows leaves copies of secrets in freed memory.
+    let mut length = Length(0);
+    write(&nested, &mut length);
+    let mut nested_text = Zeroizing::new(Vec::with_capacity(length.0));
+    write(&nested, &mut *nested_text);
+    let nested_text = std::str::from_utf8(&nested_text).expect("JSON is UTF-8");
+    let text = nested_text.strip_prefix(LEVELS.0).and_then(|text| text.strip_suffix(LEVELS.1));
+    Zeroizing::new(text.expect("a record is an object on two levels").to_owned())
+}
+
+fn write(value: &impl Serialize, to: &mut dyn io::Write) {
+    serde_json::to_writer_pretty(to, value).expect("records can be written to memory");
+}
+
+/// Counts the bytes of a text.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0 += text.len();
+        Ok(text.len())
     }
-}
 
-fn is_of_one_grant(old: &Session, new: &Session) -> bool {
-    old.lineage == new.lineage
-}
-
-fn object(dto: &impl serde::Serialize) -> Map<String, Value> {
-    match serde_json::to_value(dto) {
-        Ok(Value::Object(map)) => map,
-        _ => unreachable!("a structure of texts, numbers and lists is a JSON object"),
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

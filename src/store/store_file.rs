@@ -1,32 +1,40 @@
 //! The file store's blocking part: find the file, lock it, read it, replace it.
 //!
-//! # Who holds what, from where to where
+//! # Which lock is held from where to where
 //!
-//! A reader takes no lock. rename(2) replaces the file as a whole, so what it opened is one whole version, old or new.
+//! A reader takes no lock. rename(2) replaces the file as a whole, so an open file is one whole version, old
+//! or new.
 //!
-//! A writer ([`Location::lock_global`], then [`StoreFile::change_all`]) goes through these steps, and may die at each:
+//! A writer ([`Location::lock_global`], then [`StoreFile::change_all`]) goes through these steps, and may die
+//! at each:
 //!
-//! 1. *Resolve the path, open `global.lock`, wait for it* ([`Location::lock_global`]). Dying here leaves an empty sidecar.
-//! 2. *Resolve again, under the lock.* The same file: everybody who resolves it now meets at this lock. Another: the
-//!    lock is let go and the search starts over. The lock file itself was removed meanwhile: likewise.
-//! 3. *Know what the file holds, decide, put the changes into its text.* The lock is held; nothing on the disk is changed. A file that is
-//!    the one read or written last is not read again: [`super::cache`] says why that is the same.
-//! 4. *Write the whole new text to a temp file* of a new name, *and fsync it*. Dying here leaves it behind; the next writer, which alone holds the
-//!    lock, removes it.
-//! 5. *rename.* Before it the store is the old one, after it the new one; there is no third state. What was written is now what this
-//!    process knows of the file.
-//! 6. *fsync the folder.* Only now the rename survives a power cut, and only now anybody is told. If this fails, or the rename
-//!    fails and took effect all the same, the caller gets an error although readers see the new version; `unsettled` makes the
-//!    next change write the file once more, even if that change has nothing to change, so that nobody is told of a state that
-//!    could still be undone. Where there is nothing to write, this step is done all the same: another process may have died
-//!    before its own.
-//! 7. *Unlock*, by [`GlobalGuard`]'s drop, or by the kernel. The file before is closed after that, and after the answers: only then does the disk
-//!    free it.
+//! 1. *Resolve the path, open `global.lock`, wait for it* ([`Location::lock_global`]). Dying here leaves an
+//!    empty lock file.
+//! 2. *Resolve again, under the lock.* If the path leads to the same file, every process that resolves it
+//!    now meets at this lock. If it leads to another file, or the lock file itself was removed meanwhile,
+//!    the lock is released and the search starts over.
+//! 3. *Find out the content of the file, decide, compose the new text.* The lock is held, and nothing on the
+//!    disk is changed. A file that is the one read or written last is not read again: [`super::cache`] has
+//!    the argument why that is the same.
+//! 4. *Write the whole new text to a temp file* of a new name, *and fsync it*. Dying here leaves the temp file.
+//!    The next writer removes it, because only the holder of the lock may have one.
+//! 5. *rename.* Before it the store is the old one, after it the new one; there is no third state. From now
+//!    on this process knows the new text as the content of the file.
+//! 6. *fsync the folder.* Only now the rename survives a power cut, and only now a caller gets its result. If
+//!    this fails, or the rename fails and took effect all the same, the caller gets an error although
+//!    readers see the new version. Then `unsettled` makes the next change write the file once more, even if
+//!    that change has nothing to change, so that no result rests on a state that could still be undone.
+//!    Where there is nothing to write, this step is done all the same: another process may have died before
+//!    its own.
+//! 7. *Unlock*, by the drop of [`GlobalGuard`], or by the kernel. The snapshot before is dropped after that,
+//!    and after the results are sent: only then is its text zeroed, and the old file freed by the disk.
 //!
-//! Changes of one process that wait for step 1 together go through the other steps together: see [`super::group_commit`].
+//! Changes of one process that wait for step 1 together go through the other steps together: see
+//! [`super::group_commit`].
 //!
-//! The tenants' locks are taken before the global one, never while it is held, and by whoever goes to the network;
-//! the global lock never is held during anything slower than steps 2 to 6. See [`super::locked_journal`].
+//! A tenant's lock is taken before the global one, never while that is held, and by the task that goes to
+//! the network. The global lock is never held during anything slower than steps 2 to 6. See
+//! [`super::locked_journal`].
 
 use std::{
     io,
@@ -37,16 +45,18 @@ use std::{
     },
 };
 
+use zeroize::Zeroizing;
+
 use super::{
     Records, StoreError,
-    cache::{Cache, Version, was_not_touched},
-    codec,
-    codec::{Document, Encoded},
+    cache::{Cache, Snapshot, was_not_touched},
+    codec::{self, ChangedRecords, Document, Revised},
     error::{failed, unsuitable},
     find_session,
     location::{FileStoreOptions, Location, cannot_replace, check_private},
     lock_files::GlobalGuard,
     paths::Paths,
+    section::sweep,
 };
 use crate::{
     ids::Tenant,
@@ -67,14 +77,14 @@ pub(super) struct StoreFile {
     cache: Cache,
 }
 
-/// A file that is open, and what it was before anything of it was read.
+/// An open file, and its state before anything of it was read.
 type Opened = (Box<dyn DiskFile>, Stat);
 
-/// What became of changes that shared a write.
+/// The results of updates that shared a write.
 pub(super) struct Committed {
     pub(super) changed: Vec<Changed>,
-    /// What the store was before. The disk frees it when this is dropped, for which nobody has to wait.
-    pub(super) _replaced: Option<Box<dyn DiskFile>>,
+    /// The replaced snapshot. No caller has to wait until it is zeroed and its file is freed.
+    pub(super) _replaced: Option<Arc<Snapshot>>,
 }
 
 impl StoreFile {
@@ -83,98 +93,109 @@ impl StoreFile {
         Self { location, clock, unsettled: AtomicBool::new(false), cache: Cache::default() }
     }
 
-    /// The records as they are now, if the file is still the one that is kept. One stat(2).
+    /// Returns the present records, if the file is still the cached one. Costs one stat(2).
     pub(super) fn current(&self) -> Option<Arc<Records>> {
-        self.kept(&self.location.path, |version| version.records())
+        self.cached(&self.location.path, |snapshot| snapshot.records())
     }
 
-    /// The records as they are now.
+    /// Returns the present records.
     pub(super) fn records(&self) -> Result<Arc<Records>, StoreError> {
-        match self.current() {
-            Some(records) => Ok(records),
-            None => Ok(self
-                .version(&self.location.locate()?)?
-                .map(|version| version.records())
-                .unwrap_or_default()),
+        if let Some(records) = self.current() {
+            return Ok(records);
         }
+        let snapshot = self.snapshot(&self.location.locate()?)?;
+        Ok(snapshot.map(|snapshot| snapshot.records()).unwrap_or_default())
     }
 
-    /// The version that is there now: the one that is kept, or else read, checked in whole, and kept; `None` if there is no store.
-    fn version(&self, paths: &Paths) -> Result<Option<Arc<Version>>, StoreError> {
+    /// Returns the present snapshot: the cached one, or one that is read, checked in whole, and cached.
+    /// `None` if there is no store.
+    fn snapshot(&self, paths: &Paths) -> Result<Option<Arc<Snapshot>>, StoreError> {
         let _turn = self.cache.turn();
-        if let Some(version) = self.kept(&paths.file, Arc::clone) {
-            return Ok(Some(version));
+        if let Some(snapshot) = self.cached(&paths.file, Arc::clone) {
+            return Ok(Some(snapshot));
         }
         let Some((file, identity)) = self.open(paths)? else { return Ok(None) };
-        let version = Arc::new(Version::new(identity, decode(paths, &*file)?, file));
+        let document = Document::decode(&paths.file, read(paths, &*file)?)?;
+        let snapshot = Arc::new(Snapshot { identity, document, _file: file });
         if !self.location.options.trust_filesystem {
-            self.cache.put(version.clone());
+            self.cache.put(Some(snapshot.clone()));
         }
-        Ok(Some(version))
+        Ok(Some(snapshot))
     }
 
-    /// What is wanted of the version that is kept, if it is the one that is there now.
-    fn kept<T>(&self, path: &Path, wanted: impl FnOnce(&Arc<Version>) -> T) -> Option<T> {
+    /// Applies `wanted` to the cached snapshot, if it is the present one.
+    fn cached<T>(&self, path: &Path, wanted: impl FnOnce(&Arc<Snapshot>) -> T) -> Option<T> {
         if self.location.options.trust_filesystem {
             return None;
         }
         self.cache.get(&self.location.disk.stat(path).ok()?, wanted)
     }
 
-    /// One tenant's session as it is now, if it can be told without reading all of the file's records.
+    /// Returns one tenant's present session, if it can be found without reading all records.
     pub(super) fn find_session(&self, tenant: &Tenant) -> Option<Session> {
-        let (file, stat) = self.open(&self.location.locate().ok()?).ok()??;
-        let window = usize::try_from(stat.len).ok()?.min(find_session::WINDOW);
-        find_session::session(|offset, bytes| file.read_at(offset, bytes), window, tenant)
+        let paths = self.location.locate().ok()?;
+        let (file, _) = self.open(&paths).ok()??;
+        find_session::find_session(&read(&paths, &*file).ok()?, tenant)
     }
 
-    /// Applies `changes`, in this order, with one write; all are durable when it returns.
+    /// Applies `updates`, in this order, with one write. All are durable when it returns.
     pub(super) fn change_all(
         &self,
         guard: &GlobalGuard,
         updates: Vec<(Tenant, Update)>,
     ) -> Result<Committed, StoreError> {
-        let (version, mut document) = self.document(guard)?;
+        let snapshot = self.snapshot(&guard.paths)?;
+        let empty = Document::empty();
+        let document = snapshot.as_ref().map_or(&empty, |snapshot| &snapshot.document);
         let now = self.clock.now();
-        let mut change = |(tenant, update): (Tenant, Update)| {
-            let before = document.entry(&tenant);
+        let mut new = ChangedRecords::default();
+        let mut update = |tenant: &Tenant, update| {
+            let before = new.entry(document, tenant);
             let mut after = before.clone();
             let applied = apply(&mut after, update, now);
             if applied == Applied::Done {
-                document.put(&tenant, after.clone());
+                new.put(tenant, after.clone());
             }
             Changed { applied, before, after }
         };
-        let changed: Vec<_> = updates.into_iter().map(&mut change).collect();
+        let (tenants, mut changed): (Vec<_>, Vec<_>) = updates
+            .into_iter()
+            .map(|(tenant, of)| {
+                let changed = update(&tenant, of);
+                (tenant, changed)
+            })
+            .unzip();
         let mut replaced = None;
         if changed.iter().any(|one| one.applied == Applied::Done) || self.unsettled.load(Ordering::SeqCst) {
-            drop(version);
-            document.sweep(now);
-            // Whatever the step at which it failed: the next one begins with the file.
-            replaced = self.write(guard, document).inspect_err(|_| self.cache.clear())?;
-        } else {
-            if let Some(version) = version {
-                version.give_back(document);
+            new.sweep(document, now);
+            for one in &mut changed {
+                sweep(&mut one.after, now);
             }
-            // Who brought the file into this state may have died between the rename and this. The answer rests on it.
+            // Whichever step of a write fails, the next change begins with the file.
+            replaced = self.write(guard, snapshot, new).inspect_err(|_| self.cache.put(None))?;
+        } else {
+            // The process that brought the file into this state may have died between its rename and its
+            // fsync. The results rest on that state.
             self.location.sync_folder(&guard.paths)?;
         }
+        self.remove_unread(&guard.paths, &tenants, &changed);
         Ok(Committed { changed, _replaced: replaced })
     }
 
-    /// The document to change, with the version that it is of. Who holds the global lock is alone with it.
-    fn document(&self, guard: &GlobalGuard) -> Result<(Option<Arc<Version>>, Document), StoreError> {
-        loop {
-            let Some(version) = self.version(&guard.paths)? else { return Ok((None, Document::empty())) };
-            if let Some(document) = version.take() {
-                return Ok((Some(version), document));
+    /// Removes the unread answers of sessions that have changed since, or are gone. Best effort: the next
+    /// change of the session tries again.
+    fn remove_unread(&self, paths: &Paths, tenants: &[Tenant], changed: &[Changed]) {
+        for (tenant, Changed { applied, before, after }) in tenants.iter().zip(changed) {
+            let revision = |session: &Option<Session>| session.as_ref().map(Session::revision);
+            // An update that had taken effect before is the result of a refresh or a sign-in.
+            if *applied == Applied::Already || revision(&before.session) != revision(&after.session) {
+                let _ = self.location.disk.remove(&paths.unread(tenant));
             }
-            // Whoever took it did not come back, and what is read anew is whole.
-            self.cache.clear();
         }
     }
 
-    /// Opens the store, if it is there and private, and says what it is before anything of it is read.
+    /// Opens the store, if there is one and it is private, and returns its state before anything of it is
+    /// read.
     fn open(&self, paths: &Paths) -> Result<Option<Opened>, StoreError> {
         let Paths { file: path, folder } = paths;
         let file = match self.location.disk.open(path, Open::Read) {
@@ -188,18 +209,22 @@ impl StoreFile {
         Ok(Some((file, stat)))
     }
 
-    /// Replaces the store, and hands over what it was. The guard says that nobody else is about to.
+    /// Writes the records that changed since `snapshot`, and returns the snapshot once it is replaced. The
+    /// guard ensures that no other process is about to write.
     fn write(
         &self,
         guard: &GlobalGuard,
-        document: Document,
-    ) -> Result<Option<Box<dyn DiskFile>>, StoreError> {
+        snapshot: Option<Arc<Snapshot>>,
+        changed: ChangedRecords,
+    ) -> Result<Option<Arc<Snapshot>>, StoreError> {
         let paths = &guard.paths;
         let path = &paths.file;
-        check_version(path, document.version())?;
+        let empty = Document::empty();
+        let document = snapshot.as_ref().map_or(&empty, |snapshot| &snapshot.document);
+        check_version(path, document)?;
         self.location.check_replaceable(paths)?;
-        let encoded = document.encode();
-        if encoded.text().len() as u64 > MAX_FILE {
+        let revised = document.revise(changed);
+        if revised.text().len() as u64 > MAX_FILE {
             return unsuitable(
                 path,
                 format!("it would grow beyond {MAX_FILE} bytes; log out tenants that are gone"),
@@ -210,9 +235,9 @@ impl StoreFile {
         let temp = paths.temp();
         let written = self
             .location
-            .write_temp(&temp, encoded.text())
+            .write_temp(&temp, revised.text().as_bytes())
             .map_err(failed("cannot write", &temp))
-            .and_then(|file| self.replace(path, &temp, file, encoded));
+            .and_then(|file| self.replace(path, &temp, file, snapshot, revised));
         let replaced = written.inspect_err(|_| {
             // Best effort: if it fails as well, the next writer removes the file.
             let _ = self.location.disk.remove(&temp);
@@ -222,28 +247,37 @@ impl StoreFile {
         Ok(replaced)
     }
 
-    /// Puts the temp file in the store's place, and keeps what it holds: who reads from now on need not.
+    /// Puts the temp file in the place of the store, and caches its content for the next call.
     fn replace(
         &self,
         path: &Path,
         temp: &Path,
         file: Box<dyn DiskFile>,
-        encoded: Encoded,
-    ) -> Result<Option<Box<dyn DiskFile>>, StoreError> {
+        mut snapshot: Option<Arc<Snapshot>>,
+        revised: Revised,
+    ) -> Result<Option<Arc<Snapshot>>, StoreError> {
         let before = file.stat();
         let _turn = self.cache.turn();
-        // Also if it fails: it may have taken effect all the same.
+        // Even if the rename fails, it may have taken effect.
         self.unsettled.store(true, Ordering::SeqCst);
         self.location.disk.rename(temp, path).map_err(|error| cannot_replace(path, error))?;
-        // The records of the version before are shared with it; without it they need not be copied to be changed.
-        let replaced = self.cache.retire();
+        self.cache.put(None);
         if let (Ok(before), Ok(identity), false) =
             (before, file.stat(), self.location.options.trust_filesystem)
             && was_not_touched(&before, &identity)
         {
-            self.cache.put(Arc::new(Version::new(identity, encoded.settle(), file)));
+            // Records that no reader has are changed without a copy.
+            let records = match &mut snapshot {
+                None => Arc::default(),
+                Some(snapshot) => match Arc::get_mut(snapshot) {
+                    Some(snapshot) => snapshot.document.take_records(),
+                    None => snapshot.records(),
+                },
+            };
+            let document = revised.into_document(records);
+            self.cache.put(Some(Arc::new(Snapshot { identity, document, _file: file })));
         }
-        Ok(replaced)
+        Ok(snapshot)
     }
 
     /// Removes temp files of writers that died. Only the holder of the global lock may have one.
@@ -255,7 +289,7 @@ impl StoreFile {
         }
     }
 
-    /// Whether a write would succeed, as far as can be said before it.
+    /// Checks whether a write would succeed, as far as that can be known before it.
     pub(super) fn check_writable(&self, paths: &Paths) -> Result<(), StoreError> {
         self.location.check_folder(&paths.folder)?;
         self.location.check_file_system(paths)?;
@@ -263,23 +297,23 @@ impl StoreFile {
         self.writable(paths).map(drop)
     }
 
-    /// The store, if it is one that this version may replace.
-    pub(super) fn writable(&self, paths: &Paths) -> Result<Option<Arc<Version>>, StoreError> {
+    /// Returns the present snapshot, if this version of threadkey may replace it.
+    pub(super) fn writable(&self, paths: &Paths) -> Result<Option<Arc<Snapshot>>, StoreError> {
         self.location.check_replaceable(paths)?;
-        let version = self.version(paths)?;
-        if let Some(version) = &version {
-            check_version(&paths.file, version.format())?;
+        let snapshot = self.snapshot(paths)?;
+        if let Some(snapshot) = &snapshot {
+            check_version(&paths.file, &snapshot.document)?;
         }
-        Ok(version)
+        Ok(snapshot)
     }
 }
 
-fn decode(paths: &Paths, file: &dyn DiskFile) -> Result<Document, StoreError> {
-    let text = file.read(MAX_FILE + 1).map_err(failed("cannot read", &paths.file))?;
-    Document::decode(&paths.file, text)
+fn read(paths: &Paths, file: &dyn DiskFile) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    file.read(MAX_FILE + 1).map_err(failed("cannot read", &paths.file))
 }
 
-fn check_version(path: &Path, version: u64) -> Result<(), StoreError> {
+fn check_version(path: &Path, document: &Document) -> Result<(), StoreError> {
+    let version = document.version();
     if version > codec::VERSION {
         return Err(StoreError::Newer { path: path.into(), version });
     }

@@ -1,7 +1,12 @@
-//! JSON without its ambiguities, and words for what is wrong with it that repeat nothing of it.
+//! JSON that other programs may have written: checked strictly, and described without repeating it.
 //!
-//! Also reading it into a tree: serde_json's own [`Value`] takes an object with one certain name in it for a thing of serde_json's, once any crate
-//! of the program has asked for the feature `raw_value`. What others wrote under that name would come back as something else, or fail.
+//! [`check`] accepts one object in which no object, at any level, has a name twice, and in which every
+//! number can be kept. After it each name stands for one value, so reading the text a second time, as
+//! records or as [`Members`], finds the same.
+//!
+//! No such text is read into serde_json's own `Value`. That type takes an object with one certain name
+//! for a raw value of serde_json's, and would return other content than the text has. [`Members`] and
+//! the check read that name like any other.
 
 use std::{borrow::Cow, collections::BTreeSet, fmt};
 
@@ -9,36 +14,41 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::{Map, Number, Value, error::Category};
+use serde_json::{error::Category, value::RawValue};
 
-/// Checks that `text` is one object. A name that appears twice in an object, at any level, is an error, and so is a whole number
-/// too large to be kept as it is. Nothing of the text is kept.
+/// Checks that `text` is one object, without doubled names and without numbers that are too large.
+/// Nothing of the text is kept.
 pub(super) fn check(text: &str) -> serde_json::Result<()> {
     match serde_json::from_str(text)? {
-        Strict { is_object: true } => Ok(()),
-        Strict { is_object: false } => Err(de::Error::custom("expected an object")),
+        Checked::Object => Ok(()),
+        Checked::Other => Err(de::Error::custom("expected an object")),
     }
 }
 
-/// The members of an object, as they are written.
-pub(super) fn object(text: &[u8]) -> serde_json::Result<Map<String, Value>> {
-    match serde_json::from_slice(text)? {
-        Tree(Value::Object(members)) => Ok(members),
-        Tree(_) => Err(de::Error::custom("expected an object")),
+/// The members of an object in their order, as slices of its text.
+pub(super) struct Members<'a>(pub(super) Vec<(&'a RawValue, &'a RawValue)>);
+
+/// Decodes a name of [`Members`], which is written with its quotation marks.
+pub(super) fn name(written: &RawValue) -> Cow<'_, str> {
+    let written = written.get();
+    if written.contains('\\') {
+        return Cow::Owned(serde_json::from_str(written).expect("a checked text has valid names"));
     }
+    Cow::Borrowed(&written[1..written.len() - 1])
 }
 
-/// What is wrong, without the place and without any value of the text.
+/// Describes an error without its place and without any value of the text.
 pub(super) fn describe(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
     if error.classify() != Category::Data {
-        // serde_json's own words for syntax are fixed ones.
+        // serde_json has fixed words for errors of syntax.
         return text.to_owned();
     }
-    // "invalid type: string \"…\", expected i64": what comes last is ours, what comes before it is the file's.
+    // In "invalid type: string \"…\", expected i64" the first part repeats the text, and the last part
+    // is ours.
     if let Some((_, expected)) = text.rsplit_once("expected ") {
-        // Rust's names for it say nothing to whoever mends the file.
+        // The operator who repairs the file does not know Rust's names for an object.
         let is_object = expected.starts_with("struct ") || expected == "a map";
         return format!("expected {}", if is_object { "an object" } else { expected });
     }
@@ -52,74 +62,71 @@ pub(super) fn describe(error: &serde_json::Error) -> String {
 const DUPLICATE: &str = "a name that is in this object already";
 const TOO_LARGE: &str = "a number too large to be kept exactly";
 
-/// A value that was checked.
-struct Strict {
-    is_object: bool,
+/// A value that passed the check.
+enum Checked {
+    Object,
+    Other,
 }
 
-const OBJECT: Strict = Strict { is_object: true };
-const OTHER: Strict = Strict { is_object: false };
-
-impl<'de> Deserialize<'de> for Strict {
+impl<'de> Deserialize<'de> for Checked {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(StrictVisitor)
+        from.deserialize_any(CheckedVisitor)
     }
 }
 
-struct StrictVisitor;
+struct CheckedVisitor;
 
-impl<'de> Visitor<'de> for StrictVisitor {
-    type Value = Strict;
+impl<'de> Visitor<'de> for CheckedVisitor {
+    type Value = Checked;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Strict, E> {
-        Ok(OTHER)
+    fn visit_unit<E>(self) -> Result<Checked, E> {
+        Ok(Checked::Other)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Strict, E> {
-        Ok(OTHER)
+    fn visit_bool<E>(self, _: bool) -> Result<Checked, E> {
+        Ok(Checked::Other)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Strict, E> {
-        Ok(OTHER)
+    fn visit_i64<E>(self, _: i64) -> Result<Checked, E> {
+        Ok(Checked::Other)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Strict, E> {
-        Ok(OTHER)
+    fn visit_u64<E>(self, _: u64) -> Result<Checked, E> {
+        Ok(Checked::Other)
     }
 
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Strict, E> {
-        // serde_json makes a float of an integer beyond 64 bits.
-        if value.abs() >= 9.2e18 { Err(E::custom(TOO_LARGE)) } else { Ok(OTHER) }
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Checked, E> {
+        // serde_json reads an integer beyond 64 bits as a float.
+        if value.abs() >= 9.2e18 { Err(E::custom(TOO_LARGE)) } else { Ok(Checked::Other) }
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Strict, E> {
-        Ok(OTHER)
+    fn visit_str<E>(self, _: &str) -> Result<Checked, E> {
+        Ok(Checked::Other)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Strict, A::Error> {
-        while from.next_element::<Strict>()?.is_some() {}
-        Ok(OTHER)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Checked, A::Error> {
+        while from.next_element::<Checked>()?.is_some() {}
+        Ok(Checked::Other)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Strict, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Checked, A::Error> {
         let mut names = BTreeSet::new();
         while let Some(Name(name)) = from.next_key()? {
             if !names.insert(name) {
                 return Err(de::Error::custom(DUPLICATE));
             }
-            from.next_value::<Strict>()?;
+            from.next_value::<Checked>()?;
         }
-        Ok(OBJECT)
+        Ok(Checked::Object)
     }
 }
 
-/// A name in an object, copied only where it is spelled with escapes.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Name<'a>(Cow<'a, str>);
+/// A decoded name in an object. It is copied only where it is written with escapes.
+pub(super) struct Name<'a>(pub(super) Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Name<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -145,62 +152,26 @@ impl<'de> Visitor<'de> for NameVisitor {
     }
 }
 
-/// A value, as it is written.
-struct Tree(Value);
-
-impl<'de> Deserialize<'de> for Tree {
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(TreeVisitor).map(Self)
+        from.deserialize_map(MembersVisitor)
     }
 }
 
-struct TreeVisitor;
+struct MembersVisitor;
 
-impl<'de> Visitor<'de> for TreeVisitor {
-    type Value = Value;
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
+        f.write_str("an object")
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom(TOO_LARGE))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(text.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
-        let mut values = Vec::new();
-        while let Some(Tree(value)) = from.next_element()? {
-            values.push(value);
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Members<'de>, A::Error> {
+        let mut members = Vec::new();
+        while let Some(member) = from.next_entry()? {
+            members.push(member);
         }
-        Ok(Value::Array(values))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
-        let mut members = Map::new();
-        while let Some(name) = from.next_key()? {
-            let Tree(value) = from.next_value()?;
-            members.insert(name, value);
-        }
-        Ok(Value::Object(members))
+        Ok(Members(members))
     }
 }

@@ -107,14 +107,14 @@ async fn a_damaged_store_is_read_or_refused_and_never_overwritten_when_refused()
         put(&path, &bytes);
         let store = open(folder.path());
         let read = store.read(&tenant).await;
-        let glance = store.find_session(&tenant);
+        let found = store.find_session(&tenant);
         let changed = store.change(&tenant, Change::Logout).await;
         let Err(error) = read else { continue };
         assert!(matches!(error, StoreError::Corrupt { .. } | StoreError::Newer { .. }), "{round}: {error}");
-        // A glance reads a newer store too, but no file that is not a store.
+        // Neither a newer store nor a file that is no store is changed.
         assert!(changed.is_err(), "{round}: {error}");
         assert_eq!(std::fs::read(&path).expect("is there"), bytes, "{round}: {error}");
-        drop(glance);
+        drop(found);
     }
 }
 

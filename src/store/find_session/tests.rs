@@ -1,6 +1,7 @@
-//! What is found is what the file says, and what only looks like it is not found.
+//! The session that is found is the one in the file, or none is found.
 
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::*;
 use crate::store::codec::Document;
@@ -9,7 +10,7 @@ fn tenant() -> Tenant {
     "codex/local".parse().expect("a tenant")
 }
 
-/// A session whose generation tells it from others.
+/// A session that its generation identifies.
 fn record(generation: u64) -> Value {
     json!({
         "access_token": "a", "token_type": "Bearer", "issued_at": 1, "expires_at": 2,
@@ -33,56 +34,42 @@ fn written(store: &Value) -> String {
     serde_json::to_string_pretty(store).expect("is JSON") + "\n"
 }
 
-/// The generation that is found in this text, seen through a window of this many bytes.
-fn found_in(text: &str, window: usize) -> Option<u64> {
-    let read = |offset: u64, bytes: &mut [u8]| {
-        let rest = text.as_bytes().get(usize::try_from(offset).expect("small")..).unwrap_or_default();
-        let read = rest.len().min(bytes.len());
-        bytes[..read].copy_from_slice(&rest[..read]);
-        Ok(read)
-    };
-    session(read, window, &tenant()).map(|session| session.generation)
-}
-
+/// The generation that is found in this text.
 fn found(text: &str) -> Option<u64> {
-    found_in(text, WINDOW)
+    find_session(text.as_bytes(), &tenant()).map(|session| session.generation)
 }
 
 #[test]
-fn it_is_the_session_that_the_whole_file_has() {
+fn the_session_is_the_one_that_the_full_read_returns() {
     let text = written(&store());
-    let whole = Document::decode("auth.json".as_ref(), text.as_bytes()).expect("a store");
-    let read = |_: u64, bytes: &mut [u8]| {
-        bytes[..text.len()].copy_from_slice(text.as_bytes());
-        Ok(text.len())
-    };
-    let glanced = session(read, text.len(), &tenant());
-    assert!(glanced.is_some(), "it is found");
-    assert_eq!(glanced, whole.entry(&tenant()).session);
+    let whole = Document::decode("auth.json".as_ref(), Zeroizing::new(text.clone().into_bytes()));
+    let found = find_session(text.as_bytes(), &tenant());
+    assert!(found.is_some());
+    let whole = whole.expect("a store");
+    assert_eq!(found, whole.records().get(&tenant()).and_then(|entry| entry.session.clone()));
 }
 
 #[test]
-fn others_that_write_a_member_a_line_are_understood() {
-    let wide = written(&store()).replace("  ", "        ");
-    assert_eq!(found(&wide), Some(3));
-    assert_eq!(found(&wide.replace("        ", "\t")), Some(3));
-    assert_eq!(found(&wide.replace("  ", "")), Some(3), "no indentation");
-}
-
-#[test]
-fn a_small_window_sees_the_same_or_nothing() {
+fn the_session_is_found_in_every_layout() {
     let text = written(&store());
-    let mut seen = 0;
-    for window in 0..=text.len() {
-        let found = found_in(&text, window);
-        assert!(matches!(found, None | Some(3)), "{found:?} through {window} bytes");
-        seen += usize::from(found.is_some());
+    let wide = text.replace("  ", "        ");
+    for layout in [
+        serde_json::to_string(&store()).expect("is JSON"),
+        wide.replace("        ", "\t"),
+        wide.replace("        ", ""),
+        text.replace('\n', "\r\n"),
+        text.replace("\"codex/local\": {", "\"codex/local\" : {"),
+        text.replace("\"codex/local\": {", "\"cod\\u0065x/local\": {"),
+        text.replacen('{', "{\"x_first\": [{\"sessions\": {}}],", 1),
+        text.replacen("\"sessions\"", "\"pending\": {}, \"sessions\"", 1),
+        wide,
+    ] {
+        assert_eq!(found(&layout), Some(3), "{layout}");
     }
-    assert!(seen > text.len() / 2, "{seen} windows of {} are large enough", text.len());
 }
 
 #[test]
-fn what_only_looks_like_the_session_is_not_taken_for_it() {
+fn a_session_elsewhere_in_the_file_is_not_found() {
     let other = |section: &str| {
         let mut store = store();
         store["sessions"].as_object_mut().expect("an object").remove("codex/local");
@@ -102,42 +89,44 @@ fn what_only_looks_like_the_session_is_not_taken_for_it() {
     let mut quoted = store();
     let record = serde_json::to_string_pretty(&record(9)).expect("is JSON");
     quoted["sessions"]["codex/user:1"]["account"] = format!("x\n    \"codex/local\": {record}").into();
-    assert_eq!(found(&written(&quoted)), None, "a brace within a line is left to the whole reading");
+    assert_eq!(found(&written(&quoted)), Some(3));
 }
 
 #[test]
-fn whatever_is_not_plainly_a_session_found_is_left_to_the_whole_reading() {
+fn all_other_files_are_left_to_the_full_read() {
     let text = written(&store());
     assert_eq!(found(&text), Some(3));
-    let without = |what: &str, instead: &str| {
-        assert!(text.contains(what), "{what}");
-        text.replace(what, instead)
+    let with = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        text.replace(from, to)
     };
     let refused = [
         String::new(),
         "[]".into(),
         "{}".into(),
-        serde_json::to_string(&store()).expect("is JSON"),
-        without("\"version\": 1", "\"version\": 2"),
-        without("\"version\": 1", "\"version\": 10"),
-        without("\"version\": 1,", ""),
-        without("\"version\": 1", "\"verſion\": 1"),
-        without("\"sessions\": {", "\"later\": {"),
-        without("\"generation\": 3", "\"generation\": \"3\""),
-        without("\"codex/local\": {", "\"cod\\u0065x/local\": {"),
-        without("\"codex/local\": {", "\"codex/local\" : {"),
-        without("\n", "\r\n"),
-        text[..text.find("\"codex/user:4\"").expect("is there") - 8].to_owned(),
+        with("\"version\": 1", "\"version\": 2"),
+        with("\"version\": 1", "\"version\": 10"),
+        with("\"version\": 1", "\"version\": \"1\""),
+        with("\"version\": 1", "\"version\": 1, \"version\": 1"),
+        with("\"version\": 1,", ""),
+        with("\"version\": 1", "\"ver\u{17f}ion\": 1"),
+        with("\"sessions\": {", "\"later\": {"),
+        with("\"sessions\": {", "\"sessions\": {}, \"sessions\": {"),
+        with("\"codex/local\"", "\"codex/nobody\""),
+        with("\"generation\": 3", "\"generation\": \"3\""),
+        with("\"generation\": 3", "\"generation\": 3, \"x\": {\"a\": 1, \"a\": 2}"),
+        with("\"generation\": 3", "\"generation\": 3, \"generation\": 3"),
+        with("\"codex/user:1\": {", "\"codex/user:1\": {,"),
+        format!("{{\"sessions\": {{}}, {}", &text[1..]),
+        text[..text.find("\"codex/user:4\"").expect("is there") - 20].to_owned(),
     ];
     for text in refused {
         assert_eq!(found(&text), None, "{text}");
     }
-    let fails = |_: u64, _: &mut [u8]| Err(io::Error::other("EIO"));
-    assert_eq!(session(fails, WINDOW, &tenant()), None);
 }
 
 #[test]
-fn the_session_is_found_whatever_is_wrong_behind_it() {
+fn damage_after_the_session_does_not_hide_it() {
     let text = written(&store());
     let end = text.find("\"codex/user:4\"").expect("is there");
     assert_eq!(found(&text[..end]), Some(3));

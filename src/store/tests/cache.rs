@@ -1,4 +1,4 @@
-//! A read of what has not changed costs a stat, a change of it no read, and what has changed is never missed.
+//! A read of an unchanged file costs a stat, a change of it no read, and no change of the file is missed.
 
 use std::os::unix::fs::symlink;
 use std::sync::{
@@ -36,7 +36,7 @@ async fn a_store_that_has_not_changed_is_read_once() {
 }
 
 #[tokio::test]
-async fn what_another_process_committed_is_seen_by_the_next_read() {
+async fn the_next_read_sees_another_processs_commit() {
     let f = Fixture::new();
     let mut session = f.sign_in().await;
     let other = f.healthy();
@@ -44,7 +44,7 @@ async fn what_another_process_committed_is_seen_by_the_next_read() {
         assert!(access_token(&f.store).await.is_some());
         let mut lock = lock(&other).await;
         let spent = session.refresh_target().expect("a refresh token");
-        assert_eq!(lock.commit(refreshed(spent, number)).await.expect("a commit").applied, Applied::Done);
+        assert_eq!(lock.settle(refreshed(spent, number)).await.expect("a commit").applied, Applied::Done);
         drop(lock);
         // Same length, and within one tick of the clock: only the file's number tells the two apart.
         assert!(f.store.current().is_none(), "{number}");
@@ -54,7 +54,7 @@ async fn what_another_process_committed_is_seen_by_the_next_read() {
 }
 
 #[tokio::test]
-async fn our_own_commit_is_seen_by_the_next_read() {
+async fn the_next_read_sees_a_commit_of_the_same_process() {
     let f = Fixture::new();
     f.sign_in().await;
     assert!(access_token(&f.store).await.is_some());
@@ -63,7 +63,7 @@ async fn our_own_commit_is_seen_by_the_next_read() {
 }
 
 #[tokio::test]
-async fn a_symlink_that_leads_elsewhere_and_a_file_that_was_moved_into_place_are_seen() {
+async fn the_next_read_sees_a_changed_symlink_and_a_file_moved_into_place() {
     let f = Fixture::new();
     let at = |name: &str| f.folder.path().join(name);
     f.sign_in().await;
@@ -82,7 +82,7 @@ async fn a_symlink_that_leads_elsewhere_and_a_file_that_was_moved_into_place_are
 }
 
 #[tokio::test]
-async fn a_file_edited_in_place_is_read_anew() {
+async fn a_file_edited_in_place_is_read_again() {
     let f = Fixture::new();
     f.sign_in().await;
     assert!(access_token(&f.store).await.is_some());
@@ -93,7 +93,7 @@ async fn a_file_edited_in_place_is_read_anew() {
 }
 
 #[tokio::test]
-async fn a_store_that_was_opened_to_others_is_refused_although_it_was_read_before() {
+async fn a_cached_store_is_refused_once_its_file_is_open_to_others() {
     let f = Fixture::new();
     f.sign_in().await;
     assert!(access_token(&f.store).await.is_some());
@@ -105,7 +105,7 @@ async fn a_store_that_was_opened_to_others_is_refused_although_it_was_read_befor
 }
 
 #[tokio::test]
-async fn a_removed_store_is_empty_although_it_was_read_before() {
+async fn a_cached_store_is_empty_once_its_file_is_removed() {
     let f = Fixture::new();
     f.sign_in().await;
     assert!(access_token(&f.store).await.is_some());
@@ -125,11 +125,12 @@ async fn on_a_file_system_that_is_only_trusted_each_read_opens_the_file() {
     assert!(store.current().is_none());
 }
 
-async fn start(store: &FileStore, tenant: &str) -> Result<Changed, StoreError> {
-    store.change(&tenant.parse().expect("a tenant"), Change::Start(pending("state-1"))).await
+async fn start(store: &FileStore, tenant: &str) -> Result<Applied, StoreError> {
+    let start = Change::Start(pending("state-1"));
+    store.change(&tenant.parse().expect("a tenant"), start).await.map(|changed| changed.applied)
 }
 
-/// What the file says, read by somebody who knows nothing of it.
+/// The tenants in the file, read by a process that has nothing cached.
 async fn tenants(f: &Fixture) -> Vec<String> {
     f.healthy().list().await.expect("readable").keys().map(ToString::to_string).collect()
 }
@@ -154,14 +155,14 @@ async fn a_process_that_locks_reads_and_commits_reads_the_file_once() {
     let mut lock = lock(&f.store).await;
     assert_eq!(f.store.read(&alice()).await.expect("readable").session.as_ref(), Some(&session));
     let spent = session.refresh_target().expect("a refresh token");
-    assert_eq!(lock.commit(refreshed(spent, 8)).await.expect("a commit").applied, Applied::Done);
+    assert_eq!(lock.settle(refreshed(spent, 8)).await.expect("a commit").applied, Applied::Done);
     drop(lock);
     assert_eq!(access_token(&f.store).await.as_deref(), Some("access-8"));
     assert_eq!(opened.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
-async fn what_others_committed_or_edited_in_between_is_not_written_over() {
+async fn a_commit_overwrites_no_commit_or_edit_of_other_programs() {
     let f = Fixture::new();
     f.sign_in().await;
     start(&f.store, "codex/user:1").await.expect("writable");
@@ -180,7 +181,7 @@ async fn what_others_committed_or_edited_in_between_is_not_written_over() {
 }
 
 #[tokio::test]
-async fn an_edit_right_behind_our_rename_is_not_taken_for_what_we_wrote() {
+async fn an_edit_right_after_the_rename_is_not_taken_for_the_written_text() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("auth.json");
     let edited = path.clone();
@@ -201,8 +202,7 @@ async fn an_edit_right_behind_our_rename_is_not_taken_for_what_we_wrote() {
 }
 
 #[tokio::test]
-async fn who_reads_while_a_change_is_written_gets_what_was_known_before_or_what_was_written_and_reads_no_file()
- {
+async fn a_read_during_a_write_gets_the_records_before_or_after_without_opening_the_file() {
     let (readers, store) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(None::<FileStore>)));
     let hook = {
         let (readers, store) = (readers.clone(), store.clone());

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::store::codec::Document;
 
 /// A sign-in as somebody else than [`test_session`]'s.
 fn bob() -> Session {
@@ -16,10 +15,10 @@ fn bob() -> Session {
 /// A store with a session, and bob's sign-in as its candidate.
 fn undecided() -> Fixture {
     let f = Fixture::new();
-    let mut document = Document::empty();
-    let entry = Entry { session: Some(test_session(NOW, 3600)), candidate: Some(bob()), ..Entry::default() };
-    document.put(&alice(), entry);
-    f.put(document.encode().text());
+    f.put(text_with(
+        &alice(),
+        Entry { session: Some(test_session(NOW, 3600)), candidate: Some(bob()), ..Entry::default() },
+    ));
     f
 }
 
@@ -57,7 +56,7 @@ async fn a_store_without_candidates_gets_no_section_for_them() {
 }
 
 #[tokio::test]
-async fn what_others_wrote_into_a_candidate_stays_with_its_grant_and_ends_with_it() {
+async fn unknown_fields_of_a_candidate_stay_with_its_grant_and_end_with_it() {
     let f = undecided();
     let mut value = f.value();
     value["candidates"]["codex/user:803"]["x_foreign"] = json!({"of": "bob"});
@@ -75,7 +74,7 @@ async fn what_others_wrote_into_a_candidate_stays_with_its_grant_and_ends_with_i
 }
 
 #[tokio::test]
-async fn a_candidate_that_is_no_session_is_refused_with_its_place_and_stays_as_it_is() {
+async fn an_invalid_candidate_is_refused_with_its_line_and_the_file_stays_unchanged() {
     for (from, to, what) in [
         ("\"generation\": 7", "\"generation\": \"canary\"", "expected u64"),
         ("\"lineage\": \"08", "\"lineage\": \"canary", "expected a lineage"),
@@ -108,7 +107,7 @@ async fn a_candidate_that_is_no_session_is_refused_with_its_place_and_stays_as_i
 }
 
 #[tokio::test]
-async fn each_write_drops_the_candidates_that_nobody_chose_and_nobody_took_out() {
+async fn each_write_drops_the_candidates_that_can_no_longer_be_chosen() {
     for (issued_at, stays) in [
         (NOW, true),
         (NOW - 1499, true),
@@ -124,9 +123,7 @@ async fn each_write_drops_the_candidates_that_nobody_chose_and_nobody_took_out()
             candidate: Some(Session { issued_at, ..bob() }),
             ..Entry::default()
         };
-        let mut document = Document::empty();
-        document.put(&"codex/user:1".parse().expect("a tenant"), entry);
-        f.put(document.encode().text());
+        f.put(text_with(&"codex/user:1".parse().expect("a tenant"), entry));
         f.store.change(&alice(), Change::Start(pending("state-1"))).await.expect("writable");
         let kept = f.value()["candidates"].get("codex/user:1").is_some();
         assert_eq!(kept, stays, "signed in {} s from now", issued_at - NOW);

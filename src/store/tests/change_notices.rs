@@ -32,7 +32,7 @@ async fn another_process_writes(f: &Fixture, number: u32) {
     let session = other.read(&alice()).await.expect("readable").session.expect("a session");
     let mut lock = lock(&other).await;
     let target = session.refresh_target().expect("a refresh token");
-    assert_eq!(lock.commit(refreshed(target, number)).await.expect("a commit").applied, Applied::Done);
+    assert_eq!(lock.settle(refreshed(target, number)).await.expect("a commit").applied, Applied::Done);
 }
 
 async fn access_token(store: &FileStore) -> String {

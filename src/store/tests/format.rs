@@ -1,21 +1,27 @@
-//! The file's form, and what is refused as not a store.
+//! The form of the file, and the errors of files that are no store.
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    secret::{Fingerprint, Nonce},
-    session::{Ended, Rejected, Retry},
-    store::codec::Document,
+    secret::{Fingerprint, IdToken, Nonce},
+    session::{Ended, Rejected, Retry, UNKNOWN_EXPIRY},
+    store::codec::{ChangedRecords, Document},
 };
 
-/// A record in which every optional field says something.
+/// A record in which every optional field has a value.
 fn full() -> Entry {
     let mut session = test_session(NOW, 3600);
     let fingerprint = Fingerprint::of("refresh-7");
     session.binding.resource = Some("https://api.example".into());
+    session.subject = Some("sub-1".into());
+    session.signed_in_by = Some("user:803".parse().expect("a principal"));
+    session.id_token = Some(IdToken::new("id-token-1"));
+    session.extra = [("instance_url".to_owned(), "https://eu.example".to_owned())].into();
+    session.revocation_endpoint = Some("https://id.example/revoke".into());
+    session.userinfo_endpoint = Some("https://id.example/userinfo".into());
     session.rejected =
-        Some(Rejected { fingerprint: Fingerprint::of("access-6"), at: NOW - 60, decided: false });
+        Some(Rejected { fingerprint: Fingerprint::of("access-6"), at: NOW - 60, decided: true });
     session.retry =
         Some(Retry { set_at: NOW - 5, not_before: NOW + 5, attempts: 2, code: "ambiguous_timeout".into() });
     session.ended =
@@ -40,13 +46,22 @@ const FULL: &str = r#"{
       "lineage": "07070707070707070707070707070707",
       "generation": 7,
       "account": "alice@example.com",
+      "subject": "sub-1",
+      "signed_in_by": "user:803",
+      "id_token": "id-token-1",
+      "extra": {
+        "instance_url": "https://eu.example"
+      },
       "issuer": "https://id.example",
       "token_endpoint": "https://id.example/token",
       "client_id": "threadkey",
       "resource": "https://api.example",
+      "revocation_endpoint": "https://id.example/revoke",
+      "userinfo_endpoint": "https://id.example/userinfo",
       "rejected": {
         "fingerprint": "884db3c2eda8aa56b53ac6cc",
-        "at": 1795358612
+        "at": 1795358612,
+        "decided": true
       },
       "retry": {
         "set_at": 1795358667,
@@ -87,17 +102,40 @@ const FULL: &str = r#"{
 
 #[test]
 fn a_full_record_is_written_in_the_documented_form_and_reads_as_it_was() {
-    let mut document = Document::empty();
-    document.put(&alice(), full());
-    let encoded = document.encode();
-    assert_eq!(std::str::from_utf8(encoded.text()).expect("UTF-8"), FULL);
-    let again = Document::decode(Path::new("auth.json"), encoded.text()).expect("a store");
-    assert_eq!(again.entry(&alice()), full());
-    assert_eq!(encoded.settle().records(), again.records());
+    let mut changed = ChangedRecords::default();
+    changed.put(&alice(), full());
+    let revised = Document::empty().revise(changed);
+    assert_eq!(revised.text(), FULL);
+    let text = Zeroizing::new(FULL.as_bytes().to_vec());
+    let again = Document::decode(Path::new("auth.json"), text).expect("a store");
+    assert_eq!(again.records().get(&alice()), Some(&full()));
+    assert!(revised.into_document(Arc::default()) == again);
 }
 
 #[tokio::test]
-async fn what_says_nothing_is_absent() {
+async fn every_field_of_a_full_record_disappears_from_the_file_with_its_value() {
+    let f = Fixture::new();
+    let mut least = full();
+    let session = least.session.as_mut().expect("a session");
+    let mut other = test_session(NOW, 3600);
+    (other.refresh_token, other.scope, other.account) = (None, None, None);
+    (other.binding.issuer, other.expires_at) = (None, UNKNOWN_EXPIRY);
+    *session = other;
+    let pending = least.pending.as_mut().expect("a sign-in");
+    (pending.nonce, pending.lineage_seen, pending.binding) = (None, None, session.binding.clone());
+    // Written on its own, and written over the full record: the same text.
+    let alone = text_with(&alice(), least.clone());
+    let mut changed = ChangedRecords::default();
+    changed.put(&alice(), least);
+    let full = Document::decode(&f.path(), Zeroizing::new(FULL.as_bytes().to_vec())).expect("a store");
+    let revised = full.revise(changed);
+    let value = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+    assert_eq!(value(revised.text()), value(&alone));
+    assert!(!alone.contains("extra") && alone.contains("\"expires_at\": 253402300799"), "{alone}");
+}
+
+#[tokio::test]
+async fn optional_fields_without_a_value_are_absent() {
     let f = Fixture::new();
     let mut session = test_session(NOW, 3600);
     (session.refresh_token, session.scope, session.account) = (None, None, None);
@@ -178,13 +216,13 @@ async fn a_fraction_in_an_unknown_field_survives_to_its_last_digit() {
 }
 
 #[tokio::test]
-async fn a_refresh_keeps_the_grant_s_unknown_fields_and_a_new_grant_begins_without_them() {
+async fn a_refresh_keeps_unknown_fields_and_a_new_grant_begins_without_them() {
     let f = Fixture::new();
     f.put(foreign().0.to_string());
     let session = f.store.read(&alice()).await.expect("readable").session.expect("a session");
     let mut held = lock(&f.store).await;
     let spent = session.refresh_target().expect("a refresh token");
-    assert_eq!(held.commit(refreshed(spent, 8)).await.expect("writable").applied, Applied::Done);
+    assert_eq!(held.settle(refreshed(spent, 8)).await.expect("writable").applied, Applied::Done);
     let ours = |value: &Value| value["sessions"]["codex/user:803"].clone();
     assert!(ours(&f.value()).get("x_foreign").is_some());
     assert!(ours(&f.value()).get("retry").is_none(), "a success ends the backoff");
@@ -226,12 +264,8 @@ async fn each_write_drops_the_sign_ins_that_can_no_longer_be_finished() {
         let f = Fixture::new();
         let mut old = pending("state-old");
         old.created_at = created_at;
-        let mut document = Document::empty();
-        document.put(
-            &"codex/user:1".parse().expect("a tenant"),
-            Entry { pending: Some(old), ..Entry::default() },
-        );
-        f.put(document.encode().text());
+        let entry = Entry { pending: Some(old), ..Entry::default() };
+        f.put(text_with(&"codex/user:1".parse().expect("a tenant"), entry));
         f.store.change(&alice(), Change::Start(pending("state-1"))).await.expect("writable");
         let kept = f.value()["pending"].get("codex/user:1").is_some();
         assert_eq!(kept, stays, "created {} s from now", created_at - NOW);
@@ -240,18 +274,18 @@ async fn each_write_drops_the_sign_ins_that_can_no_longer_be_finished() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_store_is_refused_with_the_place_and_without_its_values_and_stays_as_it_is() {
+async fn an_invalid_store_is_refused_with_its_line_without_values_and_stays_unchanged() {
     let broken = |from: &str, to: &str| FULL.replacen(from, to, 1).into_bytes();
     let cases: Vec<(&str, Vec<u8>, usize, &str)> = vec![
         ("zero length", vec![], 1, "empty"),
         ("white space", b" \n\n".to_vec(), 3, "EOF"),
         ("zeros", vec![0; 512], 1, "expected value"),
         ("cut off", FULL.as_bytes()[..700].to_vec(), 24, "EOF"),
-        ("something behind it", format!("{FULL}}}").into_bytes(), 57, "trailing characters"),
+        ("something behind it", format!("{FULL}}}").into_bytes(), 66, "trailing characters"),
         ("a byte order mark", format!("\u{FEFF}{FULL}").into_bytes(), 1, "byte order mark"),
         ("not UTF-8", [&FULL.as_bytes()[..30], b"\xff\xfe"].concat(), 3, "UTF-8"),
         ("a list", b"[]".to_vec(), 1, "expected an object"),
-        ("no version", broken("\"version\": 1,", ""), 56, "missing field `version`"),
+        ("no version", broken("\"version\": 1,", ""), 65, "missing field `version`"),
         ("version 0", broken("\"version\": 1", "\"version\": 0"), 2, "expected a version from 1"),
         ("version text", broken("\"version\": 1", "\"version\": \"canary\""), 2, "expected u64"),
         ("sessions null", b"{\"version\": 1,\n\"sessions\": null}".to_vec(), 2, "expected an object"),
@@ -265,15 +299,15 @@ async fn what_is_not_a_store_is_refused_with_the_place_and_without_its_values_an
         ("a time that is text", broken("1795362272", "\"canary, expected x\""), 10, "expected i64"),
         ("a generation below zero", broken("\"generation\": 7", "\"generation\": -7"), 12, "expected u64"),
         ("a bad lineage", broken("07070707", "canary"), 11, "expected a lineage"),
-        ("a missing lineage", broken("\"lineage\"", "\"canary\""), 34, "missing field `lineage`"),
-        ("a bad fingerprint", broken("884d", "canary"), 19, "expected a fingerprint"),
-        ("a bad principal", broken("\"local\"", "\"canary\""), 43, "expected a principal"),
+        ("a missing lineage", broken("\"lineage\"", "\"canary\""), 43, "missing field `lineage`"),
+        ("a bad fingerprint", broken("884d", "canary"), 27, "expected a fingerprint"),
+        ("a bad principal", broken("\"local\"", "\"canary\""), 52, "expected a principal"),
         ("a field twice", broken("\"scope\"", "\"token_type\""), 8, "in this object already"),
-        ("a tenant twice", broken("\"pending\": {", "\"sessions\": {"), 36, "in this object already"),
+        ("a tenant twice", broken("\"pending\": {", "\"sessions\": {"), 45, "in this object already"),
         (
             "a number too large",
             broken("\"clients\": {}", "\"canary\": 123456789012345678901"),
-            55,
+            64,
             "too large",
         ),
     ];
@@ -322,7 +356,7 @@ async fn a_store_of_a_newer_version_is_read_and_never_written() {
 }
 
 #[tokio::test]
-async fn a_name_that_our_parser_takes_for_its_own_neither_changes_what_others_wrote_nor_ends_the_writer() {
+async fn the_name_that_serde_json_uses_internally_is_kept_like_any_unknown_field() {
     for value in ["5", r#""[1, 2]""#, r#""no JSON""#] {
         let f = Fixture::new();
         let session = f.sign_in().await;
@@ -330,7 +364,7 @@ async fn a_name_that_our_parser_takes_for_its_own_neither_changes_what_others_wr
         f.put(f.text().replacen(r#""access_token""#, &format!(r#"{foreign}, "access_token""#), 1));
         let mut lock = lock(&f.store).await;
         let spent = session.refresh_target().expect("a refresh token");
-        assert_eq!(lock.commit(refreshed(spent, 8)).await.expect(value).applied, Applied::Done);
+        assert_eq!(lock.settle(refreshed(spent, 8)).await.expect(value).applied, Applied::Done);
         let packed: String = f.text().split_whitespace().collect();
         assert!(packed.contains(&foreign.replace(' ', "")), "{value}: {packed}");
     }

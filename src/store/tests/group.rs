@@ -20,10 +20,11 @@ async fn queue(
     f: &Fixture,
     tenant: &str,
     change: Change,
-) -> tokio::task::JoinHandle<Result<Changed, StoreError>> {
+) -> tokio::task::JoinHandle<Result<Applied, StoreError>> {
     let (store, tenant) = (f.store.clone(), tenant.parse().expect("a tenant"));
     let before = f.store.queued();
-    let queued = tokio::spawn(async move { store.change(&tenant, change).await });
+    let queued =
+        tokio::spawn(async move { store.change(&tenant, change).await.map(|changed| changed.applied) });
     until_queued(f, before + 1).await;
     queued
 }
@@ -58,16 +59,16 @@ async fn changes_that_wait_for_the_lock_together_share_one_write() {
     }
     drop(held);
     for change in changes {
-        assert_eq!(soon(change).await.expect("no panic").expect("writable").applied, Applied::Done);
+        assert_eq!(soon(change).await.expect("no panic").expect("writable"), Applied::Done);
     }
     assert_eq!(writes.load(Ordering::SeqCst), 1);
     assert_eq!(f.healthy().list().await.expect("readable").len(), 40);
     f.store.change(&alice(), Change::Start(pending("state-1"))).await.expect("writable");
-    assert_eq!(writes.load(Ordering::SeqCst), 2, "who comes alone lock_waiters for nobody");
+    assert_eq!(writes.load(Ordering::SeqCst), 2, "a lone change waits for no others");
 }
 
 #[tokio::test]
-async fn changes_of_one_write_are_applied_in_the_order_in_which_they_came() {
+async fn changes_of_one_write_are_applied_in_the_order_of_their_arrival() {
     let (f, writes) = counted();
     let held = hold_the_global_lock(&f);
     let start = |state| Change::Start(pending(state));
@@ -78,8 +79,9 @@ async fn changes_of_one_write_are_applied_in_the_order_in_which_they_came() {
         (cancel("state-2"), Applied::Stale),
         (cancel("state-1"), Applied::Done),
         (start("state-2"), Applied::Done),
-        (Change::Logout, Applied::Done),
         (Change::Logout, Applied::Stale),
+        (Change::Cancel(None), Applied::Done),
+        (Change::Cancel(None), Applied::Stale),
         (start("state-3"), Applied::Done),
     ];
     let mut changes = Vec::new();
@@ -88,7 +90,7 @@ async fn changes_of_one_write_are_applied_in_the_order_in_which_they_came() {
     }
     drop(held);
     for (change, expected) in changes {
-        assert_eq!(soon(change).await.expect("no panic").expect("writable").applied, expected);
+        assert_eq!(soon(change).await.expect("no panic").expect("writable"), expected);
     }
     assert_eq!(writes.load(Ordering::SeqCst), 1);
     let left = f.store.read(&alice()).await.expect("readable").pending.expect("the last one");
@@ -96,7 +98,7 @@ async fn changes_of_one_write_are_applied_in_the_order_in_which_they_came() {
 }
 
 #[tokio::test]
-async fn a_write_that_fails_is_told_to_all_who_shared_it_and_to_nobody_else() {
+async fn a_failed_write_is_reported_to_every_change_in_it_and_to_no_other() {
     for fault in ["open@.tmp:EIO#1", "fsync@.tmp:EIO#1", "rename:EIO#1"] {
         let f = Fixture::failing(fault);
         f.sign_in().await;
@@ -122,13 +124,13 @@ async fn a_write_that_fails_is_told_to_all_who_shared_it_and_to_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_queued_change_is_made_although_its_caller_is_gone_and_its_tenant_stays_locked_until_then() {
+async fn a_queued_change_is_made_without_its_caller_and_keeps_its_tenant_locked() {
     let (f, _) = counted();
     let session = f.sign_in().await;
     let mut refresh = lock(&f.store).await;
     let held = hold_the_global_lock(&f);
     let spent = session.refresh_target().expect("a refresh token");
-    let caller = tokio::spawn(async move { refresh.commit(refreshed(spent, 8)).await });
+    let caller = tokio::spawn(async move { refresh.settle(refreshed(spent, 8)).await });
     until_queued(&f, 1).await;
     caller.abort();
     assert!(caller.await.expect_err("aborted").is_cancelled());
@@ -138,4 +140,53 @@ async fn a_queued_change_is_made_although_its_caller_is_gone_and_its_tenant_stay
     soon(other.wait_unlocked(&alice())).await.expect("it is let go");
     let session = other.read(&alice()).await.expect("readable").session.expect("a session");
     assert_eq!(session.generation, 2, "the lock outlasts the write");
+}
+
+#[tokio::test]
+async fn a_commit_returns_the_record_after_it_without_swept_sign_ins() {
+    let f = Fixture::new();
+    let session = f.sign_in().await;
+    f.store.change(&alice(), Change::Start(pending("state-old"))).await.expect("writable");
+    f.clock.advance(25 * 60);
+    let held = hold_the_global_lock(&f);
+    let change = |account: &str| Change::Account { lineage: session.lineage, account: account.into() };
+    let (store, of) = (f.store.clone(), alice());
+    let first = change("bob");
+    let first = tokio::spawn(async move { store.change(&of, first).await });
+    until_queued(&f, 1).await;
+    let (store, of) = (f.store.clone(), alice());
+    let second = change("carol");
+    let second = tokio::spawn(async move { store.change(&of, second).await });
+    until_queued(&f, 2).await;
+    drop(held);
+    let first = soon(first).await.expect("no panic").expect("writable");
+    let second = soon(second).await.expect("no panic").expect("writable");
+    let account = |entry: &Entry| entry.session.as_ref().expect("a session").account.clone();
+    assert_eq!(account(&first.before).as_deref(), Some("alice@example.com"));
+    assert_eq!(account(&first.after), account(&second.before));
+    assert_eq!(account(&second.after).as_deref(), Some("carol"));
+    assert!(first.before.pending.is_some(), "the update met it");
+    assert_eq!((&first.after.pending, &second.after.pending), (&None, &None), "the same write swept it");
+    assert_eq!(f.healthy().read(&alice()).await.expect("readable"), second.after);
+}
+
+#[tokio::test]
+async fn a_commit_removes_the_unread_answer_of_a_changed_or_removed_session() {
+    let f = Fixture::new();
+    let session = f.sign_in().await;
+    let unread = f.folder.path().join("auth.json.refresh/codex%2Fuser%3A803.unread");
+    let put = || fs::write(&unread, "{").expect("writable");
+    put();
+    let notified = Change::Notified(session.lineage);
+    f.store.change(&alice(), notified).await.expect("writable");
+    assert!(unread.exists(), "the session has the same revision");
+    let target = session.refresh_target().expect("a refresh token");
+    lock(&f.store).await.settle(refreshed(target.clone(), 8)).await.expect("writable");
+    assert!(!unread.exists(), "a refresh succeeded");
+    put();
+    let again = lock(&f.store).await.settle(refreshed(target, 8)).await.expect("writable");
+    assert_eq!((again.applied, unread.exists()), (Applied::Already, false));
+    put();
+    f.store.change(&alice(), Change::Logout).await.expect("writable");
+    assert!(!unread.exists(), "the session is gone");
 }

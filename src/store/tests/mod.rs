@@ -9,12 +9,12 @@ mod doctor;
 mod format;
 mod group;
 mod journal;
+mod layouts;
 mod locks;
 #[expect(dead_code, unreachable_pub, reason = "the integration tests share it, and need more of it")]
 #[path = "../../../tests/support/random.rs"]
 mod random;
 mod safety;
-mod splice;
 
 use std::{
     fs,
@@ -125,13 +125,20 @@ fn pending(state: &str) -> Pending {
     }
 }
 
+/// The text of a store with this one record.
+fn text_with(tenant: &Tenant, entry: Entry) -> String {
+    let mut changed = codec::ChangedRecords::default();
+    changed.put(tenant, entry);
+    codec::Document::empty().revise(changed).text().to_owned()
+}
+
 /// Signs in by the changes that the broker makes; the session's generation is 1.
 async fn sign_in(store: &FileStore, tenant: &Tenant, session: Session) -> Session {
     store.change(tenant, Change::Start(pending("state-1"))).await.expect("a start");
-    let sign_in = Settlement::SignIn { state: State::new("state-1"), session: Box::new(session) };
-    let changed = store.settle(tenant, sign_in).await.expect("a sign-in");
-    assert_eq!(changed.applied, Applied::Done);
-    changed.after.session.expect("a session")
+    let settlement = Settlement::SignIn { state: State::new("state-1"), session: Box::new(session) };
+    let mut lock = store.try_lock(tenant, Purpose::SignIn).await.expect("lockable").expect("free");
+    assert_eq!(lock.settle(settlement).await.expect("a sign-in").applied, Applied::Done);
+    store.read(tenant).await.expect("readable").session.expect("a session")
 }
 
 fn refreshed(target: RefreshTarget, number: u32) -> Settlement {
@@ -146,7 +153,12 @@ fn refreshed(target: RefreshTarget, number: u32) -> Settlement {
     Settlement::Refreshed { target, grant: Box::new(grant) }
 }
 
-async fn lock(store: &FileStore) -> FileTenantLock {
+async fn lock(store: &FileStore) -> TenantLock {
+    store.try_lock(&alice(), Purpose::Refresh).await.expect("lockable").expect("free")
+}
+
+/// The tenant's lock without the order of the steps.
+async fn backend(store: &FileStore) -> FileTenantLock {
     store.try_lock_backend(&alice(), Purpose::Refresh).await.expect("lockable").expect("free")
 }
 

@@ -25,7 +25,7 @@ async fn a_missing_store_is_empty_and_is_made_private_by_the_first_change() {
 }
 
 #[tokio::test]
-async fn the_first_change_makes_durable_the_folders_that_another_process_may_have_made_and_died() {
+async fn the_first_change_makes_folders_durable_that_another_process_may_have_made() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("data/threadkey/auth.json");
     fs::create_dir_all(path.parent().expect("a folder")).expect("writable");
@@ -45,7 +45,7 @@ async fn the_first_change_makes_durable_the_folders_that_another_process_may_hav
 }
 
 #[tokio::test]
-async fn that_nothing_was_there_to_change_is_told_only_once_it_cannot_be_undone() {
+async fn a_stale_result_is_returned_only_once_its_state_is_durable() {
     let f = Fixture::new();
     f.sign_in().await;
     f.store.change(&alice(), Change::Logout).await.expect("writable");
@@ -60,7 +60,7 @@ async fn that_nothing_was_there_to_change_is_told_only_once_it_cannot_be_undone(
 }
 
 #[tokio::test]
-async fn a_store_that_is_open_to_others_is_refused_with_the_command_to_run() {
+async fn a_store_that_is_open_to_others_is_refused_with_the_chmod_command() {
     let f = Fixture::new();
     f.sign_in().await;
     let folder = f.folder.path();
@@ -87,7 +87,7 @@ async fn a_store_that_is_open_to_others_is_refused_with_the_command_to_run() {
 }
 
 #[tokio::test]
-async fn unreadable_is_not_empty() {
+async fn an_unreadable_store_is_an_error_and_not_empty() {
     let f = Fixture::failing("open@auth.json:EACCES");
     f.sign_in().await;
     let before = f.text();
@@ -106,6 +106,7 @@ async fn a_read_only_store_is_read_without_a_lock_and_nothing_is_spent_for_it() 
     for fault in ["access:EROFS", "open@.lock:EROFS", "mkdir:EROFS"] {
         let f = Fixture::failing(fault);
         let session = f.sign_in().await;
+        fs::remove_dir_all(f.folder.path().join("auth.json.refresh")).expect("there");
         assert_eq!(f.store.read(&alice()).await.expect("readable").session, Some(session));
         let error = f.store.try_lock(&alice(), Purpose::Refresh).await.map(drop).expect_err("not writable");
         assert!(error.to_string().contains("file system that can be written"), "{fault}: {error}");
@@ -113,7 +114,7 @@ async fn a_read_only_store_is_read_without_a_lock_and_nothing_is_spent_for_it() 
 }
 
 #[tokio::test]
-async fn a_symlink_stays_one_and_everybody_meets_at_its_target() {
+async fn a_symlink_stays_a_symlink_and_all_processes_meet_at_its_target() {
     let f = Fixture::new();
     let (real, links) = (f.folder.path().join("real"), f.folder.path().join("links"));
     fs::create_dir_all(&real).expect("a folder");
@@ -188,7 +189,7 @@ async fn a_single_file_mount_is_refused_with_the_advice_to_mount_the_folder() {
 }
 
 #[tokio::test]
-async fn a_write_that_fails_at_any_step_leaves_the_old_file_whole_and_nothing_beside_it() {
+async fn a_write_that_fails_at_any_step_leaves_the_old_file_whole_and_no_temp_file() {
     for fault in ["open@.tmp:ENOSPC", "write@.tmp:ENOSPC", "fsync@.tmp:EIO", "rename:EIO"] {
         let f = Fixture::failing(&format!("{fault}#1"));
         let session = f.sign_in().await;
@@ -221,7 +222,7 @@ async fn after_a_failed_fsync_another_temp_file_is_written() {
 }
 
 #[tokio::test]
-async fn a_rename_that_is_not_durable_yet_is_made_so_before_anybody_is_told_more() {
+async fn a_rename_that_is_not_durable_is_made_durable_before_the_next_result() {
     let f = Fixture::failing("fsync-folder:EIO#1");
     let session = f.sign_in().await;
     let change = || Change::Account { lineage: session.lineage, account: "bob@example.com".into() };
@@ -259,7 +260,7 @@ async fn temp_files_of_writers_that_died_are_removed_and_no_others() {
 }
 
 #[tokio::test]
-async fn what_is_no_regular_file_or_far_too_long_is_refused() {
+async fn a_store_that_is_no_regular_file_or_far_too_long_is_refused() {
     let f = Fixture::new();
     fs::create_dir(f.path()).expect("a folder");
     let error = f.store.read(&alice()).await.expect_err("a folder");
@@ -273,7 +274,7 @@ async fn what_is_no_regular_file_or_far_too_long_is_refused() {
 }
 
 #[test]
-fn a_file_system_on_which_locks_may_not_exclude_is_refused_by_name_unless_it_is_trusted() {
+fn an_untrusted_file_system_whose_locks_may_not_exclude_is_refused_by_name() {
     // There is one of these on every Linux, and flock is not known to exclude anybody there.
     if !cfg!(target_os = "linux") {
         return;
@@ -302,8 +303,7 @@ fn the_default_path_follows_the_xdg_specification() {
 }
 
 #[tokio::test]
-async fn who_finds_nothing_to_change_after_a_rename_that_failed_and_took_effect_is_told_only_when_it_is_durable()
- {
+async fn a_stale_result_after_a_failed_rename_that_took_effect_waits_until_it_is_durable() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("auth.json");
     let renames = Arc::new(std::sync::Mutex::new(0));
