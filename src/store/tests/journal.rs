@@ -194,7 +194,7 @@ async fn a_refresh_is_journaled_committed_and_cleared() {
 }
 
 #[tokio::test]
-async fn the_next_holder_finds_the_journal_and_a_shorter_intent_leaves_nothing_of_a_longer_one() {
+async fn a_shorter_intent_leaves_nothing_of_a_longer_one_to_the_next_holder() {
     let f = Fixture::new();
     let session = f.sign_in().await;
     let long =
