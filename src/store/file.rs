@@ -97,16 +97,6 @@ impl FileStore {
         Lock::try_exclusive(file).map_err(failed("cannot lock", &path))
     }
 
-    /// Commits a settlement without a tenant's lock.
-    #[cfg(test)]
-    pub(super) async fn settle(
-        &self,
-        tenant: &Tenant,
-        settlement: crate::session::Settlement,
-    ) -> Result<Changed, StoreError> {
-        self.group_commit.change(&self.store_file, tenant, settlement.into(), None).await
-    }
-
     #[cfg(test)]
     pub(super) fn queued(&self) -> usize {
         self.group_commit.len()

@@ -90,7 +90,7 @@ async fn a_symlink_s_target_is_named() {
 async fn an_answer_that_could_not_be_read_is_a_warning_with_its_tenant_and_the_next_step() {
     let f = Fixture::new();
     let session = f.sign_in().await;
-    let mut held = lock_backend(&f.store).await;
+    let mut held = backend(&f.store).await;
     held.write_intent(&intent(&session)).await.expect("room");
     held.write_answer(&answer(b"secret-body")).await.expect("room");
     held.keep_unread().await.expect("writable");

@@ -177,7 +177,7 @@ fn a_header_that_is_too_long_is_cut_at_a_character() {
 async fn a_refresh_is_journaled_committed_and_cleared() {
     let f = Fixture::new();
     let session = f.sign_in().await;
-    let mut lock = lock_backend(&f.store).await;
+    let mut lock = backend(&f.store).await;
     assert_eq!(lock.journal().await.expect("readable"), Journal::Empty);
     let (intent, answer) = (intent(&session), answer(&[7; MAX_BODY]));
     lock.write_intent(&intent).await.expect("room");
@@ -194,13 +194,13 @@ async fn a_refresh_is_journaled_committed_and_cleared() {
 }
 
 #[tokio::test]
-async fn the_next_holder_finds_the_journal_and_a_shorter_intent_leaves_nothing_of_a_longer_one() {
+async fn a_shorter_intent_leaves_nothing_of_a_longer_one_to_the_next_holder() {
     let f = Fixture::new();
     let session = f.sign_in().await;
     let long =
         Intent { token_endpoint: format!("https://id.example/{}", "x".repeat(500)), ..intent(&session) };
-    lock_backend(&f.store).await.write_intent(&long).await.expect("room");
-    let mut next = lock_backend(&f.healthy()).await;
+    backend(&f.store).await.write_intent(&long).await.expect("room");
+    let mut next = backend(&f.healthy()).await;
     assert_eq!(next.journal().await.expect("readable"), Journal::Intended(long));
     next.write_intent(&intent(&session)).await.expect("room");
     assert_eq!(next.journal().await.expect("readable"), Journal::Intended(intent(&session)));
@@ -219,7 +219,7 @@ async fn an_intent_that_cannot_be_made_safe_is_an_error_and_the_journal_is_as_be
         let f = Fixture::failing(fault);
         let session = f.sign_in().await;
         // `fsync-folder@.refresh` is called by each intend once.
-        let mut held = lock_backend(&f.store).await;
+        let mut held = backend(&f.store).await;
         let first = intent(&session);
         held.write_intent(&first).await.expect("no fault yet");
         let second =
@@ -235,7 +235,7 @@ async fn an_intent_that_cannot_be_made_safe_is_an_error_and_the_journal_is_as_be
 async fn a_first_intent_for_which_there_is_no_room_leaves_an_empty_journal() {
     let f = Fixture::failing("reserve:ENOSPC");
     let session = f.sign_in().await;
-    let mut held = lock_backend(&f.store).await;
+    let mut held = backend(&f.store).await;
     let error = held.write_intent(&intent(&session)).await.expect_err("no room");
     assert!(error.to_string().contains("nothing is spent while nothing can be saved"), "{error}");
     assert_eq!(held.journal().await.expect("readable"), Journal::Empty);
@@ -245,7 +245,7 @@ async fn a_first_intent_for_which_there_is_no_room_leaves_an_empty_journal() {
 async fn no_answer_is_lost_to_another_intent_or_another_answer() {
     let f = Fixture::new();
     let session = f.sign_in().await;
-    let mut held = lock_backend(&f.store).await;
+    let mut held = backend(&f.store).await;
     held.write_answer(&answer(b"{}")).await.expect_err("there is no intent");
     held.write_intent(&intent(&session)).await.expect("room");
     held.write_answer(&answer(&vec![0; MAX_BODY + 1])).await.expect_err("too long");
@@ -260,7 +260,7 @@ async fn no_answer_is_lost_to_another_intent_or_another_answer() {
 async fn an_answer_that_could_not_be_written_can_be_written_again() {
     let f = Fixture::failing("fsync@803.lock:EIO#2");
     let session = f.sign_in().await;
-    let mut held = lock_backend(&f.store).await;
+    let mut held = backend(&f.store).await;
     held.write_intent(&intent(&session)).await.expect("the first fsync");
     held.write_answer(&answer(b"{}")).await.expect_err("the second");
     // The result of the failed attempt may be read as an answer, or not; it is not lost.
@@ -276,9 +276,9 @@ async fn the_journal_is_emptied_only_after_the_store_s_folder_is_durable() {
     let folder = fs::canonicalize(f.folder.path()).expect("there");
     let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
     // Its second call for the store's folder is the one in `clear`; the first is in `intend`.
-    let faults = Faults::parse(&format!("fsync-folder@{name}:EIO#3"));
+    let faults = Faults::parse(&format!("fsync-folder@{name}:EIO#2"));
     let store = on_disk(&f.path(), faults, &f.clock).expect("a store");
-    let mut held = lock_backend(&store).await;
+    let mut held = backend(&store).await;
     held.write_intent(&intent(&session)).await.expect("room");
     held.write_answer(&answer(b"{}")).await.expect("room");
     held.clear().await.expect_err("the folder is not durable");
@@ -292,7 +292,7 @@ async fn the_journal_is_emptied_only_after_the_store_s_folder_is_durable() {
 async fn a_journal_that_others_can_read_is_refused() {
     let f = Fixture::new();
     f.sign_in().await;
-    drop(lock_backend(&f.store).await);
+    drop(backend(&f.store).await);
     chmod(&f.folder.path().join("auth.json.refresh/codex%2Fuser%3A803.lock"), 0o644);
     let error = f.store.try_lock(&alice(), Purpose::Refresh).await.map(drop).expect_err("readable by others");
     assert!(error.to_string().contains("chmod 600"), "{error}");
@@ -302,7 +302,7 @@ async fn a_journal_that_others_can_read_is_refused() {
 async fn an_answer_with_a_header_too_long_to_keep_is_recorded_again_after_a_failed_fsync() {
     let at = Fixture::failing("fsync@803.lock:EIO#2");
     let session = at.sign_in().await;
-    let mut lock = lock_backend(&at.store).await;
+    let mut lock = backend(&at.store).await;
     lock.write_intent(&intent(&session)).await.expect("the disk works");
     let long = Answer { retry_after: Some("9".repeat(200)), ..unavailable() };
     lock.write_answer(&long).await.expect_err("the second fsync fails");
@@ -348,7 +348,7 @@ async fn an_answer_that_cannot_be_kept_stays_in_the_journal_and_is_kept_by_the_n
     ] {
         let f = Fixture::failing(fault);
         let session = f.sign_in().await;
-        let mut held = lock_backend(&f.store).await;
+        let mut held = backend(&f.store).await;
         held.write_intent(&intent(&session)).await.expect("room");
         held.write_answer(&answer(b"<html>")).await.expect("room");
         let error = held.keep_unread().await.expect_err(fault);
@@ -366,7 +366,7 @@ async fn an_answer_that_cannot_be_kept_stays_in_the_journal_and_is_kept_by_the_n
 async fn a_temp_file_of_a_dead_holder_is_removed_before_the_journal_is_emptied() {
     let f = Fixture::new();
     let session = f.sign_in().await;
-    let mut held = lock_backend(&f.store).await;
+    let mut held = backend(&f.store).await;
     held.write_intent(&intent(&session)).await.expect("room");
     held.write_answer(&answer(b"{}")).await.expect("room");
     let temp = f.folder.path().join("auth.json.refresh/codex%2Fuser%3A803.lock.unread.tmp");

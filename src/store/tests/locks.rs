@@ -38,7 +38,7 @@ async fn reached(at: mpsc::Receiver<()>) {
 #[tokio::test]
 async fn a_tenant_s_lock_excludes_others_of_that_tenant_and_purpose_only() {
     let f = Fixture::new();
-    let held = lock_backend(&f.store).await;
+    let held = backend(&f.store).await;
     let try_lock = async |store: &FileStore, tenant, purpose| {
         store.try_lock(&tenant, purpose).await.expect("lockable").is_some()
     };
@@ -58,7 +58,7 @@ async fn a_tenant_s_lock_excludes_others_of_that_tenant_and_purpose_only() {
 async fn a_lock_that_was_never_taken_is_not_waited_for() {
     let f = Fixture::new();
     soon(f.store.wait_unlocked(&alice())).await.expect("free");
-    drop(lock_backend(&f.store).await);
+    drop(backend(&f.store).await);
     soon(f.store.wait_unlocked(&alice())).await.expect("free");
     assert_eq!(f.store.waiting_threads(), 0);
 }
@@ -66,7 +66,7 @@ async fn a_lock_that_was_never_taken_is_not_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_waiters_share_one_thread_and_wake_together() {
     let f = Fixture::new();
-    let held = lock_backend(&f.store).await;
+    let held = backend(&f.store).await;
     let waiters: Vec<_> = (0..64)
         .map(|_| {
             let store = f.store.clone();
@@ -91,7 +91,7 @@ async fn all_waiters_share_one_thread_and_wake_together() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_waiter_that_is_dropped_leaves_nothing_held() {
     let f = Fixture::new();
-    let held = lock_backend(&f.store).await;
+    let held = backend(&f.store).await;
     let store = f.store.clone();
     let waiter = tokio::spawn(async move { store.wait_unlocked(&alice()).await });
     soon(async {
@@ -104,7 +104,7 @@ async fn a_waiter_that_is_dropped_leaves_nothing_held() {
     assert!(soon(waiter).await.expect_err("aborted").is_cancelled());
     drop(held);
     soon(f.store.wait_unlocked(&alice())).await.expect("free");
-    drop(lock_backend(&f.store).await);
+    drop(backend(&f.store).await);
     soon(async {
         while f.store.waiting_threads() > 0 {
             tokio::task::yield_now().await;
@@ -130,7 +130,7 @@ async fn a_lock_that_is_shared_for_a_moment_can_be_taken() {
 async fn a_lock_file_that_was_removed_meanwhile_is_not_taken_for_the_lock() {
     let remove = |path: &Path| fs::remove_file(path).expect("there");
     let f = Fixture::with(Faults::hook("try-lock@803.lock#1", Box::new(remove)));
-    let _held = lock_backend(&f.store).await;
+    let _held = backend(&f.store).await;
     assert!(lock_file(&f).exists());
     assert!(f.healthy().try_lock(&alice(), Purpose::Refresh).await.expect("lockable").is_none());
 }
@@ -154,9 +154,9 @@ async fn a_tenant_s_lock_stays_held_until_an_abandoned_commit_is_durable() {
     let (faults, at, go) = stopping_at("rename");
     let f = Fixture::with(faults);
     let session = f.sign_in().await;
-    let mut held = lock(&f.store).await;
+    let mut held = backend(&f.store).await;
     let commit = tokio::spawn(async move {
-        held.settle(refreshed(session.refresh_target().expect("a refresh token"), 8)).await
+        held.commit(refreshed(session.refresh_target().expect("a refresh token"), 8)).await
     });
     reached(at).await;
     commit.abort();
@@ -167,7 +167,7 @@ async fn a_tenant_s_lock_stays_held_until_an_abandoned_commit_is_durable() {
     soon(other.wait_unlocked(&alice())).await.expect("free");
     let session = other.read(&alice()).await.expect("readable").session.expect("a session");
     assert_eq!(session.generation, 2, "a process that finds the lock free finds the commit");
-    drop(lock_backend(&other).await);
+    drop(backend(&other).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -175,7 +175,7 @@ async fn an_abandoned_journal_entry_is_whole_before_the_next_one_begins() {
     let (faults, at, go) = stopping_at("fsync@803.lock");
     let f = Fixture::with(faults);
     let session = f.sign_in().await;
-    let mut held = lock_backend(&f.store).await;
+    let mut held = backend(&f.store).await;
     let intent = intent(&session);
     {
         let intending = held.write_intent(&intent);

@@ -135,10 +135,10 @@ fn text_with(tenant: &Tenant, entry: Entry) -> String {
 /// Signs in by the changes that the broker makes; the session's generation is 1.
 async fn sign_in(store: &FileStore, tenant: &Tenant, session: Session) -> Session {
     store.change(tenant, Change::Start(pending("state-1"))).await.expect("a start");
-    let sign_in = Settlement::SignIn { state: State::new("state-1"), session: Box::new(session) };
-    let changed = store.settle(tenant, sign_in).await.expect("a sign-in");
-    assert_eq!(changed.applied, Applied::Done);
-    changed.after.session.expect("a session")
+    let settlement = Settlement::SignIn { state: State::new("state-1"), session: Box::new(session) };
+    let mut lock = store.try_lock(tenant, Purpose::SignIn).await.expect("lockable").expect("free");
+    assert_eq!(lock.settle(settlement).await.expect("a sign-in").applied, Applied::Done);
+    store.read(tenant).await.expect("readable").session.expect("a session")
 }
 
 fn refreshed(target: RefreshTarget, number: u32) -> Settlement {
@@ -157,8 +157,8 @@ async fn lock(store: &FileStore) -> TenantLock {
     store.try_lock(&alice(), Purpose::Refresh).await.expect("lockable").expect("free")
 }
 
-/// The lock as the store implements it, without the order of the steps.
-async fn lock_backend(store: &FileStore) -> FileTenantLock {
+/// The tenant's lock without the order of the steps.
+async fn backend(store: &FileStore) -> FileTenantLock {
     store.try_lock_backend(&alice(), Purpose::Refresh).await.expect("lockable").expect("free")
 }
 
