@@ -11,6 +11,7 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod discord;
+pub mod entry;
 pub mod ids;
 pub mod oauth;
 pub mod secret;

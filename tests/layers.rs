@@ -1,8 +1,7 @@
-//! The floor plan, kept: a module imports only the floors below it, and what belongs to one place
-//! stays there.
+//! The floor plan: a module imports only the floors below it, and some crates belong to one module.
 //!
-//! The rules are those of adr/0001. Each rule has a sample below that breaks it, so that a scan
-//! which finds nothing any more cannot pass for a tidy tree.
+//! The rules are those of adr/0001. Each rule has a sample below that breaks it, so that a broken
+//! scanner cannot pass for a tidy tree.
 
 #![expect(clippy::disallowed_methods, reason = "the test reads the sources that it judges")]
 
@@ -17,7 +16,7 @@ use std::path::PathBuf;
 
 use source::{Named, paths, tokens};
 
-/// The modules by floor, lowest first. `main.rs` stands above them all.
+/// The modules by floor, lowest first. `main.rs` stands above all of them.
 const FLOORS: &[&[&str]] = &[
     &["ids", "secret"],
     &["sys", "session"],
@@ -25,16 +24,20 @@ const FLOORS: &[&[&str]] = &[
     &["broker"],
     &["discord", "api", "cli"],
     &["config", "app"],
+    &["entry"],
 ];
 
-/// Crates that one module alone may use; the keyword `unsafe` is for `sys` too.
+/// Crates that only one module may use. The keyword `unsafe` belongs to `sys` too.
 const OWNED: &[(&str, &str)] =
     &[("serenity", "discord"), ("oauth2", "oauth"), ("landlock", "sys"), ("libc", "sys")];
 
-/// The longest file that a reader is asked to take in.
+/// The greatest length of a source file, in lines.
 const MAX_LINES: usize = 600;
 
-/// What may lie in the repository's top folder.
+/// The folders of the workspace's other packages.
+const MEMBERS: &[&str] = &["lookalike", "playground"];
+
+/// The entries that the repository's top folder may have.
 const TOP_LEVEL: &[&str] = &[
     ".ci",
     ".dockerignore",
@@ -55,15 +58,16 @@ const TOP_LEVEL: &[&str] = &[
     "clippy.toml",
     "deploy",
     "docs",
-    "examples",
     "fuzz",
+    "lookalike",
+    "playground",
     "rustfmt.toml",
     "src",
     "target",
     "tests",
 ];
 
-/// Where a file stands: its top module (none for `lib.rs`) and its path below `crate`.
+/// A file's position: its top module (none for `lib.rs`) and its path below `crate`.
 struct Place {
     /// `lib.rs` and `main.rs` may name every floor.
     top: Option<String>,
@@ -88,7 +92,7 @@ fn floor(module: &str) -> Option<usize> {
     FLOORS.iter().position(|floor| floor.contains(&module))
 }
 
-/// The top module of our own that a path leads to, if it leads to one.
+/// The top module that a path leads to, if it leads into this crate.
 fn target(place: &Place, named: &Named) -> Option<String> {
     let first = named.segments.first()?.as_str();
     let rest = &named.segments[1..];
@@ -104,34 +108,35 @@ fn target(place: &Place, named: &Named) -> Option<String> {
     }
 }
 
-/// Every sentence that there is to say against one source file.
-fn against(relative: &str, text: &str) -> Vec<String> {
-    let mut sentences = Vec::new();
+/// All violations in one source file, as sentences.
+fn violations_in(relative: &str, text: &str) -> Vec<String> {
+    let mut violations = Vec::new();
     let lines = text.lines().count();
     if lines > MAX_LINES {
-        sentences.push(format!("src/{relative} has {lines} lines; split it: {MAX_LINES} at most"));
+        violations
+            .push(format!("src/{relative} has {lines} lines; split it: at most {MAX_LINES} are allowed"));
     }
     let place = place(relative);
     if let Some(top) = &place.top
         && floor(top).is_none()
     {
-        sentences.push(format!("src/{relative}: `{top}` is on no floor; add it to the floor plan"));
+        violations.push(format!("src/{relative}: `{top}` is on no floor; add it to the floor plan"));
     }
     for named in paths(text) {
-        sentences.extend(against_import(relative, &place, &named));
-        sentences.extend(against_crate(relative, &place, &named));
+        violations.extend(import_violation(relative, &place, &named));
+        violations.extend(crate_violation(relative, &place, &named));
     }
     if place.top.as_deref() != Some("sys") {
         let unsafes = tokens(text).into_iter().filter(|token| token.text == "unsafe");
-        sentences.extend(
-            unsafes.map(|token| format!("src/{relative}:{}: `unsafe` is for sys/ alone", token.line)),
+        violations.extend(
+            unsafes.map(|token| format!("src/{relative}:{}: `unsafe` belongs to sys/ only", token.line)),
         );
     }
-    sentences.dedup();
-    sentences
+    violations.dedup();
+    violations
 }
 
-fn against_import(relative: &str, place: &Place, named: &Named) -> Option<String> {
+fn import_violation(relative: &str, place: &Place, named: &Named) -> Option<String> {
     let own = place.top.as_deref()?;
     let other = target(place, named)?;
     let (own_floor, other_floor) = (floor(own)?, floor(&other)?);
@@ -141,7 +146,7 @@ fn against_import(relative: &str, place: &Place, named: &Named) -> Option<String
     } else if other_floor == own_floor {
         Some(format!(
             "src/{relative}:{line}: `{own}` imports its sibling `{other}`; siblings on floor \
-             {own_floor} do not know each other"
+             {own_floor} do not import each other"
         ))
     } else {
         Some(format!(
@@ -151,20 +156,19 @@ fn against_import(relative: &str, place: &Place, named: &Named) -> Option<String
     }
 }
 
-fn against_crate(relative: &str, place: &Place, named: &Named) -> Option<String> {
+fn crate_violation(relative: &str, place: &Place, named: &Named) -> Option<String> {
     let first = named.segments.first()?;
     let (used, owner) = OWNED.iter().find(|(used, _)| used == first)?;
     (place.top.as_deref() != Some(*owner))
-        .then(|| format!("src/{relative}:{}: the crate `{used}` is used in {owner}/ alone", named.line))
+        .then(|| format!("src/{relative}:{}: the crate `{used}` belongs to {owner}/ only", named.line))
 }
 
-fn against_top_level(name: &str) -> Option<String> {
-    (!TOP_LEVEL.contains(&name)).then(|| {
-        format!("`{name}` is not among the agreed entries of the top folder; put it where it belongs")
-    })
+fn top_level_violation(name: &str) -> Option<String> {
+    (!TOP_LEVEL.contains(&name))
+        .then(|| format!("`{name}` is not an agreed entry of the top folder; move it into one of them"))
 }
 
-/// All files of `src/`, by their paths there, with `/` between the parts.
+/// All files of `src/`: each file's path below it, with `/` between the parts, and its text.
 fn sources() -> Vec<(String, String)> {
     let src = files::root().join("src");
     let source = |path: PathBuf| {
@@ -175,41 +179,73 @@ fn sources() -> Vec<(String, String)> {
     files::below(&src, "rs").into_iter().map(source).collect()
 }
 
-fn assert_nothing_against(sentences: &[String]) {
-    assert!(sentences.is_empty(), "the floor plan is broken:\n  {}", sentences.join("\n  "));
+fn assert_none(violations: &[String]) {
+    assert!(violations.is_empty(), "the floor plan is broken:\n  {}", violations.join("\n  "));
 }
 
 #[test]
 fn every_module_imports_only_floors_below_it() {
     let sources = sources();
     assert!(sources.iter().any(|(relative, _)| relative == "main.rs"), "no sources found in src/");
-    let sentences: Vec<String> =
-        sources.iter().flat_map(|(relative, text)| against(relative, text)).collect();
-    assert_nothing_against(&sentences);
+    let violations: Vec<String> =
+        sources.iter().flat_map(|(relative, text)| violations_in(relative, text)).collect();
+    assert_none(&violations);
 }
 
 #[test]
-fn no_files_take_from_each_other_in_a_circle() {
+fn no_source_files_depend_on_each_other_in_a_circle() {
     let sources = sources();
     assert!(!sources.is_empty(), "no sources found in src/");
     let circles = circles::circles(&sources);
     assert!(
         circles.is_empty(),
-        "these files take from each other; what both need goes below both:\n  {}",
+        "these files use each other; move the shared items into a file below both:\n  {}",
         circles.join("\n  ")
     );
+}
+
+/// The first place where a source of the look-alike names threadkey's library.
+fn use_of_threadkey(text: &str) -> Option<usize> {
+    paths(text).iter().find(|named| named.segments[0] == "threadkey").map(|named| named.line)
+}
+
+#[test]
+fn the_look_alike_does_not_use_the_library_that_it_tests() {
+    let sources = files::below(&files::root().join("lookalike/src"), "rs");
+    assert!(!sources.is_empty(), "no sources found in lookalike/src/");
+    for path in sources {
+        let line = use_of_threadkey(&files::read(&path));
+        assert_eq!(line, None, "{} uses the library `threadkey`", path.display());
+    }
+    assert_eq!(use_of_threadkey("use std::fmt;\nuse threadkey::ids::Tenant;"), Some(2));
+    assert_eq!(use_of_threadkey("// threadkey::ids\nuse threadkey_lookalike::discord;"), None);
+}
+
+#[test]
+fn no_source_of_another_package_is_too_long() {
+    for member in MEMBERS {
+        let sources = files::below(&files::root().join(member), "rs");
+        assert!(!sources.is_empty(), "no sources found in {member}/");
+        for path in sources {
+            let lines = files::read(&path).lines().count();
+            assert!(
+                lines <= MAX_LINES,
+                "{} has {lines} lines; at most {MAX_LINES} are allowed",
+                path.display()
+            );
+        }
+    }
 }
 
 #[test]
 fn the_top_folder_holds_only_the_agreed_entries() {
     let names = files::names(files::root());
-    let sentences: Vec<String> = names.iter().filter_map(|name| against_top_level(name)).collect();
-    assert_nothing_against(&sentences);
+    let violations: Vec<String> = names.iter().filter_map(|name| top_level_violation(name)).collect();
+    assert_none(&violations);
 }
 
-/// One sentence is said, and it has these words in it.
 #[test]
-fn the_container_s_build_is_given_all_that_it_copies() {
+fn the_docker_build_receives_every_path_that_it_copies() {
     let read = |name: &str| {
         std::fs::read_to_string(format!("{}/deploy/{name}", env!("CARGO_MANIFEST_DIR"))).expect("it is there")
     };
@@ -217,7 +253,9 @@ fn the_container_s_build_is_given_all_that_it_copies() {
     let copies =
         recipe.lines().filter_map(|line| line.strip_prefix("COPY ")).filter(|line| !line.starts_with("--"));
     let copied: Vec<&str> = copies.flat_map(|line| line.split(' ').rev().skip(1)).collect();
-    assert!(copied.contains(&"src"), "{copied:?}");
+    for needed in [&["src"][..], MEMBERS].concat() {
+        assert!(copied.contains(&needed), "deploy/Dockerfile does not copy {needed}: {copied:?}");
+    }
     for name in copied {
         assert!(
             given.lines().any(|line| line == format!("!{name}")),
@@ -226,18 +264,19 @@ fn the_container_s_build_is_given_all_that_it_copies() {
     }
 }
 
-fn assert_said(relative: &str, text: &str, words: &str) {
-    let sentences = against(relative, text);
-    assert_eq!(sentences.len(), 1, "{relative}: {text}: {sentences:?}");
-    assert!(sentences[0].contains(words), "{words:?} is not in {sentences:?}");
+/// Asserts that there is exactly one violation and that it contains `words`.
+fn assert_reported(relative: &str, text: &str, words: &str) {
+    let violations = violations_in(relative, text);
+    assert_eq!(violations.len(), 1, "{relative}: {text}: {violations:?}");
+    assert!(violations[0].contains(words), "{words:?} is not in {violations:?}");
 }
 
-fn assert_unsaid(relative: &str, text: &str) {
-    assert_eq!(against(relative, text), Vec::<String>::new(), "{relative}: {text}");
+fn assert_allowed(relative: &str, text: &str) {
+    assert_eq!(violations_in(relative, text), Vec::<String>::new(), "{relative}: {text}");
 }
 
 #[test]
-fn an_import_of_a_higher_floor_is_told_however_it_is_written() {
+fn an_import_of_a_higher_floor_is_reported_in_every_spelling() {
     let above = "floor 1) imports `broker` (floor 3)";
     for text in [
         "use crate::broker::Broker;",
@@ -248,69 +287,69 @@ fn an_import_of_a_higher_floor_is_told_however_it_is_written() {
         "mod tests { use super::super::super::broker::Broker; }",
         "mod a { } use super::super::broker::Broker;",
     ] {
-        assert_said("sys/disk.rs", text, above);
+        assert_reported("sys/disk.rs", text, above);
     }
-    assert_said("sys/mod.rs", "use super::broker::Broker;", above);
-    assert_said("broker/mod.rs", "\n\nuse crate::app;", "src/broker/mod.rs:3: `broker` (floor 3)");
+    assert_reported("sys/mod.rs", "use super::broker::Broker;", above);
+    assert_reported("broker/mod.rs", "\n\nuse crate::app;", "src/broker/mod.rs:3: `broker` (floor 3)");
 }
 
 #[test]
-fn an_import_of_a_sibling_is_told() {
-    assert_said("store/file.rs", "use crate::oauth::Outcome;", "imports its sibling `oauth`");
-    assert_said("cli/mod.rs", "use crate::api::Server;", "imports its sibling `api`");
-    assert_said("ids.rs", "use crate::secret::Secret;", "imports its sibling `secret`");
+fn an_import_of_a_sibling_is_reported() {
+    assert_reported("store/file.rs", "use crate::oauth::Outcome;", "imports its sibling `oauth`");
+    assert_reported("cli/mod.rs", "use crate::api::Server;", "imports its sibling `api`");
+    assert_reported("ids.rs", "use crate::secret::Secret;", "imports its sibling `secret`");
 }
 
 #[test]
-fn imports_of_lower_floors_and_of_the_own_module_are_let_pass() {
-    assert_unsaid("broker/flight.rs", "use crate::{store::Store, sys::Clock, broker::Event};");
-    assert_unsaid("broker/flight.rs", "use super::{Event, app}; mod tests { use super::*; }");
-    assert_unsaid("main.rs", "use threadkey::{app, config, cli};");
-    assert_unsaid("lib.rs", "pub mod app; pub use crate::broker::Broker;");
+fn imports_of_lower_floors_and_of_the_own_module_are_allowed() {
+    assert_allowed("broker/flight.rs", "use crate::{store::Store, sys::Clock, broker::Event};");
+    assert_allowed("broker/flight.rs", "use super::{Event, app}; mod tests { use super::*; }");
+    assert_allowed("main.rs", "use threadkey::{app, config, cli};");
+    assert_allowed("lib.rs", "pub mod app; pub use crate::broker::Broker;");
 }
 
 #[test]
-fn comments_and_strings_are_no_imports() {
-    assert_unsaid("sys/mod.rs", "//! See crate::broker::Broker.\n/* a /* b */ crate::app::run */");
-    assert_unsaid("sys/mod.rs", r##"const S: &str = "\" unsafe crate::app::run"; const C: char = '"';"##);
-    assert_unsaid("ids.rs", "const S: &str = r#\"a \" crate::app::run\"#; fn f<'a>(s: &'a str) {}");
-    assert_said("sys/mod.rs", "const C: char = '\\''; use crate::app::run;", "imports `app`");
+fn comments_and_strings_are_not_read_as_imports() {
+    assert_allowed("sys/mod.rs", "//! See crate::broker::Broker.\n/* a /* b */ crate::app::run */");
+    assert_allowed("sys/mod.rs", r##"const S: &str = "\" unsafe crate::app::run"; const C: char = '"';"##);
+    assert_allowed("ids.rs", "const S: &str = r#\"a \" crate::app::run\"#; fn f<'a>(s: &'a str) {}");
+    assert_reported("sys/mod.rs", "const C: char = '\\''; use crate::app::run;", "imports `app`");
 }
 
 #[test]
-fn a_crate_used_outside_the_module_that_owns_it_is_told() {
-    assert_said("app/mod.rs", "use serenity::all::Client;", "`serenity` is used in discord/ alone");
-    assert_said("app/mod.rs", "extern crate serenity;", "`serenity` is used in discord/ alone");
-    assert_said("main.rs", "fn f(c: ::serenity::Client) {}", "`serenity` is used in discord/");
-    assert_said("broker/mod.rs", "use {std::fmt, oauth2::PkceCodeVerifier};", "used in oauth/ alone");
-    assert_said("agent/spawn.rs", "use landlock::Ruleset;", "`landlock` is used in sys/ alone");
-    assert_said("store/file.rs", "fn f() -> i32 { libc::LOCK_EX }", "`libc` is used in sys/ alone");
-    assert_unsaid("discord/mod.rs", "use serenity::all::Client;");
-    assert_unsaid("oauth/mod.rs", "use oauth2::PkceCodeVerifier;");
-    assert_unsaid("sys/flock.rs", "use libc::flock;");
+fn a_crate_used_outside_the_module_that_owns_it_is_reported() {
+    assert_reported("app/mod.rs", "use serenity::all::Client;", "`serenity` belongs to discord/ only");
+    assert_reported("app/mod.rs", "extern crate serenity;", "`serenity` belongs to discord/ only");
+    assert_reported("main.rs", "fn f(c: ::serenity::Client) {}", "`serenity` belongs to discord/");
+    assert_reported("broker/mod.rs", "use {std::fmt, oauth2::PkceCodeVerifier};", "belongs to oauth/ only");
+    assert_reported("agent/spawn.rs", "use landlock::Ruleset;", "`landlock` belongs to sys/ only");
+    assert_reported("store/file.rs", "fn f() -> i32 { libc::LOCK_EX }", "`libc` belongs to sys/ only");
+    assert_allowed("discord/mod.rs", "use serenity::all::Client;");
+    assert_allowed("oauth/mod.rs", "use oauth2::PkceCodeVerifier;");
+    assert_allowed("sys/flock.rs", "use libc::flock;");
 }
 
 #[test]
-fn unsafe_outside_sys_is_told() {
-    assert_said("store/file.rs", "fn f() { unsafe { g() } }", "`unsafe` is for sys/ alone");
-    assert_unsaid("sys/flock.rs", "#![expect(unsafe_code)] fn f() { unsafe { g() } }");
-    assert_unsaid("store/file.rs", "#![deny(unsafe_code)]");
+fn unsafe_outside_sys_is_reported() {
+    assert_reported("store/file.rs", "fn f() { unsafe { g() } }", "`unsafe` belongs to sys/ only");
+    assert_allowed("sys/flock.rs", "#![expect(unsafe_code)] fn f() { unsafe { g() } }");
+    assert_allowed("store/file.rs", "#![deny(unsafe_code)]");
 }
 
 #[test]
-fn a_circle_of_files_is_told_by_its_names_however_it_is_closed() {
+fn a_circle_of_files_is_reported_by_its_names() {
     let circles = |files: &[(&str, &str)]| {
         let sources: Vec<_> =
             files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
         circles::circles(&sources)
     };
-    let told = ["store/a.rs -> store/b.rs (B) -> store/a.rs (A)"];
+    let reported = ["store/a.rs -> store/b.rs (B) -> store/a.rs (A)"];
     let a = ("store/a.rs", "use super::b::B; pub(super) struct A(B);");
-    assert_eq!(circles(&[a, ("store/b.rs", "fn b(_: super::a::A) {}")]), told);
-    assert_eq!(circles(&[a, ("store/b.rs", "use crate::{ids::Tenant, store::a::{A as C, D}};")]), told);
-    assert_eq!(circles(&[a, ("store/b.rs", "mod c { use super::super::a::A; }")]), told);
+    assert_eq!(circles(&[a, ("store/b.rs", "fn b(_: super::a::A) {}")]), reported);
+    assert_eq!(circles(&[a, ("store/b.rs", "use crate::{ids::Tenant, store::a::{A as C, D}};")]), reported);
+    assert_eq!(circles(&[a, ("store/b.rs", "mod c { use super::super::a::A; }")]), reported);
     let face = ("store/mod.rs", "mod a; mod b; pub use a::A; pub(crate) use self::b::B;");
-    assert_eq!(circles(&[face, a, ("store/b.rs", "use super::A;")]), told, "through what is handed on");
+    assert_eq!(circles(&[face, a, ("store/b.rs", "use super::A;")]), reported, "through a re-export");
     let needs = ("store/mod.rs", "mod a; pub use a::A; pub struct Store(A);");
     let circle = circles(&[needs, ("store/a.rs", "use super::Store;")]);
     assert_eq!(circle, ["store/mod.rs -> store/a.rs (A) -> store/mod.rs (Store)"]);
@@ -324,7 +363,7 @@ fn a_circle_of_files_is_told_by_its_names_however_it_is_closed() {
 }
 
 #[test]
-fn files_that_take_from_those_below_them_alone_are_let_pass() {
+fn files_that_use_only_files_below_them_are_allowed() {
     let files = [
         ("store/mod.rs", "mod a; mod b; pub use a::A; pub struct Store; #[cfg(test)] mod tests;"),
         ("store/a.rs", "//! See [`super::b::B`].\nuse super::Store; pub struct A; mod m { use super::A; }"),
@@ -336,15 +375,15 @@ fn files_that_take_from_those_below_them_alone_are_let_pass() {
 }
 
 #[test]
-fn a_file_that_is_too_long_is_told() {
-    assert_unsaid("ids.rs", &"\n".repeat(MAX_LINES));
-    assert_said("ids.rs", &"\n".repeat(MAX_LINES + 1), "split it");
+fn a_file_that_is_too_long_is_reported() {
+    assert_allowed("ids.rs", &"\n".repeat(MAX_LINES));
+    assert_reported("ids.rs", &"\n".repeat(MAX_LINES + 1), "split it");
 }
 
 #[test]
-fn a_module_on_no_floor_and_a_stray_top_level_entry_are_told() {
-    assert_said("util.rs", "", "`util` is on no floor");
-    assert_said("helpers/mod.rs", "", "`helpers` is on no floor");
-    assert!(against_top_level("scripts").is_some_and(|said| said.contains("`scripts`")));
-    assert_eq!(against_top_level("src"), None);
+fn a_module_on_no_floor_and_a_stray_top_level_entry_are_reported() {
+    assert_reported("util.rs", "", "`util` is on no floor");
+    assert_reported("helpers/mod.rs", "", "`helpers` is on no floor");
+    assert!(top_level_violation("scripts").is_some_and(|violation| violation.contains("`scripts`")));
+    assert_eq!(top_level_violation("src"), None);
 }

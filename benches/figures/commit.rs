@@ -1,5 +1,6 @@
-//! A commit ÷ a bare write + fsync + rename + fsync of the folder, of a file of the same size: in a process that has the store
-//! open, in one that has just opened it, and of many at once.
+//! A commit, compared with a bare write, fsync, rename and fsync of the folder for a file of the
+//! same size. Three cases: a process that has the store open, a process that has just opened it,
+//! and many commits at once.
 
 use std::{
     fs::{self, File},
@@ -21,10 +22,10 @@ use tokio::runtime::Runtime;
 
 use crate::lab::{Lab, Token, in_turn, row, tenant, timed};
 
-/// Who commits at once where throughput is measured.
+/// Tasks that commit at the same time, where throughput is measured.
 const WRITERS: usize = 8;
 
-/// Commits of each.
+/// Commits of each writer.
 const EACH: usize = 4;
 
 pub(crate) fn measure() {
@@ -37,8 +38,8 @@ pub(crate) fn measure() {
         let lineage = runtime.block_on(lineage(&store));
         let folder: Arc<Path> = path.parent().expect("it has one").into();
         let bytes: Arc<[u8]> = vec![b'x'; size].into();
-        // The disk frees the file before behind the answer. That is over before the bare write begins, which would wait for it: a change
-        // that finds nothing to do comes after it.
+        // The disk frees the previous file after it has reported success. A change without effect
+        // waits until that is done. Otherwise the bare write would wait for it.
         let bare = || {
             runtime.block_on(change_nothing(&store));
             bare(&runtime, &folder, &bytes)
@@ -72,7 +73,7 @@ async fn lineage(store: &FileStore) -> Lineage {
 }
 
 async fn commit(store: &FileStore, lineage: Lineage) {
-    // Each time another one, and of another length, so that what is behind it moves.
+    // The length differs each time, so that all later bytes of the file move.
     static COMMITS: AtomicUsize = AtomicUsize::new(0);
     let account = "x".repeat(COMMITS.fetch_add(1, Ordering::Relaxed) % 13) + "@example.com";
     let change = Change::Account { lineage, account };
@@ -102,7 +103,8 @@ async fn commit_at_once(store: &Arc<FileStore>, lineage: Lineage) {
     }
 }
 
-/// On a thread of the pool, as commits are: the disk's interrupts go to one processor, and who runs there waits less.
+/// Writes on a thread of the pool, as commits do. The disk's interrupts go to one processor, and a
+/// thread on that processor waits less.
 fn bare(runtime: &Runtime, folder: &Arc<Path>, bytes: &Arc<[u8]>) -> Duration {
     let (folder, bytes) = (folder.clone(), bytes.clone());
     let written = runtime.spawn_blocking(move || timed(|| write_bare(&folder, &bytes)));

@@ -1,4 +1,5 @@
-//! Where measurements are made: a folder with a configuration, a store of any size, and a provider that takes its time.
+//! The place of the measurements: a folder with a configuration, a store of any size, and a slow
+//! provider.
 
 use std::{
     fs,
@@ -21,12 +22,12 @@ use threadkey::{
     sys::clock::Clock,
 };
 
-/// How long the provider thinks.
-pub(crate) const THINKS: Duration = Duration::from_millis(200);
+/// How long the provider takes to answer.
+pub(crate) const ANSWER_DELAY: Duration = Duration::from_millis(200);
 
 const HOUR: u64 = 3600;
 
-/// How the session of `acme/local` stands.
+/// The state of the access token of `acme/local`.
 #[derive(Clone, Copy)]
 pub(crate) enum Token {
     Fresh,
@@ -53,12 +54,13 @@ impl Lab {
         Self { folder, provider }
     }
 
-    /// Puts a store of so many sessions in place of the old one; that of `acme/local` is in the middle.
+    /// Replaces the store by one with this many sessions. The session of `acme/local` is in the
+    /// middle.
     pub(crate) fn fill(&self, sessions: usize, token: Token) {
         self.fill_at(sessions, token, sessions / 2);
     }
 
-    /// [`Lab::fill`] with so many sessions before that of `acme/local`.
+    /// Like [`Lab::fill`], with `ours` sessions before that of `acme/local`.
     pub(crate) fn fill_at(&self, sessions: usize, token: Token, ours: usize) {
         let expires_at = match token {
             Token::Fresh => now() + HOUR,
@@ -111,7 +113,7 @@ impl Lab {
         command
     }
 
-    /// A program that prints a line, as rustc makes it.
+    /// A program that prints a line, compiled by plain rustc.
     pub(crate) fn line_command(&self) -> Command {
         let (source, program) = (self.folder.path().join("line.rs"), self.folder.path().join("line"));
         if !program.exists() {
@@ -153,7 +155,7 @@ pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-/// Runs both in turn, and gives their medians.
+/// Runs both in turn and returns their medians.
 pub(crate) fn in_turn(
     rounds: usize,
     mut one: impl FnMut() -> Duration,
@@ -168,11 +170,11 @@ pub(crate) fn row(what: &str, measured: Duration, with: &str, other: Duration) {
     println!("| {what} | {measured:.2?} | {with}: {other:.2?} | {ratio:.2} |");
 }
 
-/// A token endpoint that answers each refresh after [`THINKS`].
+/// A token endpoint that answers each refresh after [`ANSWER_DELAY`].
 pub(crate) struct Provider {
     pub(crate) url: String,
     pub(crate) answered: Arc<AtomicU32>,
-    /// When it sent its last answer.
+    /// The time of its last answer.
     pub(crate) last: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -209,7 +211,7 @@ fn answer(stream: TcpStream, number: u32) {
         }
     }
     reader.read_exact(&mut vec![0; length]).expect("a form");
-    std::thread::sleep(THINKS);
+    std::thread::sleep(ANSWER_DELAY);
     let body = format!(
         "{{\"access_token\":\"new-{number}\",\"refresh_token\":\"next-{number}\",\"token_type\":\"Bearer\",\"expires_in\":3600}}"
     );

@@ -1,6 +1,8 @@
-//! The figures of benches/README.md: `cargo bench --bench figures [-- WHICH…]`, where WHICH is any of `token`, `hot`, `commit`,
-//! `waiters` and `storm`; all of them without it. What is measured and what it is compared with run turn by turn in one
-//! run, so that a busy machine slows both.
+//! Measures the figures of benches/README.md: `cargo bench --bench figures [-- WHICH…]`. WHICH is
+//! any of `token`, `hot`, `commit`, `waiters` and `storm`. Without it the command measures all of
+//! them.
+//!
+//! Each measurement and its comparison take turns in one run, so that a busy machine slows both.
 #![expect(
     clippy::disallowed_methods,
     reason = "a measurement reads the clock, starts processes and lays out files"

@@ -1,4 +1,5 @@
-//! `threadkey token` with a fresh token, the whole process, ÷ a Rust program that prints a line.
+//! The whole process `threadkey token` with a fresh token, compared with a Rust program that prints
+//! a line.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! Processes that all want the token at its expiry ÷ one that does; the provider takes 200 ms. From the first process's start to
-//! the end of the last.
+//! Many processes that request the token at its expiry, compared with one such process. The
+//! provider takes 200 ms. The time runs from the start of the first process to the end of the last.
 
 use std::{
     collections::BTreeSet,
@@ -32,7 +32,8 @@ pub(crate) fn measure() {
     }
 }
 
-/// How long until the last process holds the token; and how long that is after the provider's answer.
+/// Returns the time until the last process holds the token, and the part of it after the provider's
+/// answer.
 fn storm(lab: &Lab, size: usize) -> (Duration, Duration) {
     lab.fill(1, Token::Expired);
     let before = lab.provider.answered.load(Ordering::SeqCst);

@@ -1,4 +1,5 @@
-//! Processes that wait for another one's commit: how soon each holds the new token, and what the wait costs.
+//! Processes that wait for another process's commit: how soon each holds the new token, and the
+//! cost of the wait.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -16,13 +17,13 @@ use tokio::runtime::Builder;
 
 use crate::lab::{Lab, Token, median, open, tenant};
 
-/// What a waiting process is called in its arguments.
+/// The argument that makes this program a waiting process.
 pub(crate) const ROLE: &str = "__wait";
 
 const WAITERS: usize = 63;
 const ROUNDS: u32 = 9;
 
-/// How long they wait before anything happens.
+/// How long the processes wait before the commit.
 const CALM: Duration = Duration::from_millis(500);
 
 pub(crate) fn measure() {
@@ -53,7 +54,8 @@ pub(crate) fn measure() {
     );
 }
 
-/// When each waiting process held the token after the commit had returned, and the CPU time of each since it waited.
+/// Returns, for each waiting process, the time from the commit to its token, and its CPU time
+/// during the wait.
 fn round() -> (Vec<Duration>, Vec<Duration>) {
     let lab = Lab::new();
     lab.fill(1, Token::Expired);
@@ -71,14 +73,14 @@ fn round() -> (Vec<Duration>, Vec<Duration>) {
     runtime.block_on(commit(&mut lock, &session));
     let committed = since_1970();
     drop(lock);
-    let told = children.into_iter().map(|(mut child, mut out)| {
+    let reported = children.into_iter().map(|(mut child, mut out)| {
         let line = line(&mut out);
         child.wait().expect("it ends");
         let (at, cpu) = line.split_once(' ').expect("two numbers");
         let nanos = |text: &str| Duration::from_nanos(text.parse().expect("a number"));
         (nanos(at).saturating_sub(committed), nanos(cpu))
     });
-    told.unzip()
+    reported.unzip()
 }
 
 async fn commit(lock: &mut TenantLock, session: &Session) {
@@ -111,7 +113,7 @@ fn line(out: &mut Out) -> String {
     line.trim().to_owned()
 }
 
-/// A waiting process: says when it waits, and when it holds a token of a later generation.
+/// A waiting process. It reports when it waits, and when it holds a token of a later generation.
 pub(crate) fn wait(path: &Path) {
     let store = open(path.to_owned());
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -119,27 +121,27 @@ pub(crate) fn wait(path: &Path) {
         let read =
             async || store.read(&tenant()).await.expect("readable").session.expect("a session").generation;
         let before = read().await;
-        say("waiting");
+        print_now("waiting");
         let cpu = cpu();
         while read().await == before {
             store.wait_unlocked(&tenant()).await.expect("the lock");
         }
         let held = since_1970();
-        say(&format!("{} {}", held.as_nanos(), self::cpu().saturating_sub(cpu).as_nanos()));
+        print_now(&format!("{} {}", held.as_nanos(), self::cpu().saturating_sub(cpu).as_nanos()));
     });
 }
 
-fn say(text: &str) {
+fn print_now(text: &str) {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).expect("somebody listens");
+    writeln!(out, "{text}").and_then(|()| out.flush()).expect("the parent reads it");
 }
 
-/// One clock for all processes.
+/// The time on a clock that all processes share.
 fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970")
 }
 
-/// The CPU time of all threads of this process, where the system tells.
+/// The CPU time of all threads of this process, where the system reports it.
 fn cpu() -> Duration {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let nanos = tasks.filter_map(|task| {

@@ -124,7 +124,7 @@ async fn each_reason_for_no_token_has_its_exit_code_and_text() {
     assert_refused(&ended, 4, "the session acme/local has ended (invalid_grant): sign in again");
     let held =
         json!({"retry": {"set_at": now() - 5, "not_before": now() + 600, "attempts": 2, "code": "http_503"}});
-    assert_refused(&with_session(EXPIRED, held).run(&["token", "acme"]).await, 5, "(http_503); it is kept");
+    assert_refused(&with_session(EXPIRED, held).run(&["token", "acme"]).await, 5, "(http_503); the session is kept");
 }
 
 #[tokio::test]

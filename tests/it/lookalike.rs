@@ -2,6 +2,7 @@
 
 mod bot;
 mod conversation;
+mod description;
 mod gateway;
 mod limits;
 mod page;

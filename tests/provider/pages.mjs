@@ -46,7 +46,7 @@ export function mountPages(provider) {
 
 async function decide(provider, { prompt, params, session }, form) {
   if (prompt.name === 'consent' && form.get('decision') !== 'allow') {
-    return { error: 'access_denied', error_description: 'the person said no' };
+    return { error: 'access_denied', error_description: 'the user denied the request' };
   }
   if (prompt.name === 'login') return { login: { accountId: form.get('login') } };
 

@@ -1,9 +1,9 @@
-//! A small reader of Rust source: which paths a file names, and whether it says `unsafe`.
+//! A small reader of Rust source: the paths that a file names, and its use of `unsafe`.
 //!
 //! It knows comments, strings, `use` trees and inline modules, and nothing more. That is enough for
 //! the floor plan: an import is a path, however it is written.
 
-/// A word or a sign of the source, with the line that it stands on.
+/// A word or a sign of the source, with its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
     /// The identifier, `::`, or a single sign.
@@ -28,15 +28,15 @@ pub(crate) struct Named {
 /// How a path is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum How {
-    /// Where it is needed, as in `crate::ids::Tenant`.
+    /// At its point of use, as in `crate::ids::Tenant`.
     InPlace,
-    /// By `use`: from there on its last segment does.
+    /// By `use`, which makes the last segment a name of the file.
     Imported,
-    /// By `pub use`, of whatever visibility: for others.
-    HandedOn,
+    /// By `pub use` of any visibility, for other files.
+    Reexported,
 }
 
-/// Splits the source into tokens. Comments, strings, characters and lifetimes give none.
+/// Splits the source into tokens, without comments, strings, characters and lifetimes.
 pub(crate) fn tokens(source: &str) -> Vec<Token> {
     let chars: Vec<char> = source.chars().collect();
     let mut tokens = Vec::new();
@@ -97,7 +97,8 @@ fn block_comment_end(chars: &[char], start: usize) -> usize {
     at.min(chars.len())
 }
 
-/// Where the string literal ends that begins here, if one does: `"…"`, `r#"…"#`, and with `b` or `c`.
+/// The end of the string literal that begins here, if there is one: `"…"`, `r#"…"#`, and both with
+/// `b` or `c`.
 fn string_end(chars: &[char], start: usize) -> Option<usize> {
     let mut at = start;
     if matches!(chars[at], 'b' | 'c') && matches!(chars.get(at + 1), Some('"' | 'r')) {
@@ -135,7 +136,7 @@ fn quote_end(chars: &[char], start: usize) -> usize {
     }
 }
 
-/// Every path of two segments or more that the source names, and every `use` and `extern crate`.
+/// Returns every path of two or more segments, every `use` and every `extern crate` of the source.
 pub(crate) fn paths(source: &str) -> Vec<Named> {
     let tokens = tokens(source);
     let mut found = Vec::new();
@@ -155,7 +156,7 @@ pub(crate) fn paths(source: &str) -> Vec<Named> {
             "use" => {
                 let mut trees = Trees { tokens: &tokens, at: at + 1, found: Vec::new() };
                 trees.tree(&[]);
-                let how = if is_public(&tokens[..at]) { How::HandedOn } else { How::Imported };
+                let how = if is_public(&tokens[..at]) { How::Reexported } else { How::Imported };
                 at = trees.at;
                 found.extend(named(trees.found, inline_modules.len(), how));
                 continue;
@@ -184,14 +185,14 @@ fn named(paths: Vec<(Vec<String>, usize)>, inline_depth: usize, how: How) -> imp
     paths.into_iter().map(move |(segments, line)| Named { segments, line, inline_depth, how })
 }
 
-/// Whether what stands before an item ends in a visibility: `pub` or `pub(…)`.
+/// Whether the tokens before an item end in a visibility: `pub` or `pub(…)`.
 fn is_public(before: &[Token]) -> bool {
     let last =
         before.iter().rev().find(|token| !matches!(token.text.as_str(), "(" | ")" | "crate" | "super"));
     last.is_some_and(|token| token.text == "pub")
 }
 
-/// `a::b::c` from the token at `start`; and the token after it.
+/// Returns the path `a::b::c` that begins at `start`, and the index of the token after it.
 fn plain_path(tokens: &[Token], start: usize) -> (Vec<String>, usize) {
     let mut segments = vec![tokens[start].text.clone()];
     let mut at = start + 1;

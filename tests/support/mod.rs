@@ -1,17 +1,9 @@
-//! What the integration tests and the playground share: the servers that stand in for the world, and the people.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "each binary that includes this uses another part of it"
-)]
+//! Shared parts of the integration tests: the look-alikes, and the parts that only tests need.
+#![allow(dead_code, unreachable_pub, reason = "each part offers more than the tests of one subject use")]
 
-pub mod authserver;
-pub mod browser;
-pub mod discord;
-pub mod events;
+pub use threadkey_lookalike::{authserver, browser, discord, events, settings};
+
 pub mod npm;
 pub mod oidc;
 pub mod program;
 pub mod random;
-pub mod settings;

@@ -10,15 +10,17 @@ use sha2::{Digest, Sha256};
 /// Names and contents.
 pub type Files = &'static [(&'static str, &'static str)];
 
-/// Installs what `package.json` and `package-lock.json` ask for, and puts the scripts where Node.js finds the packages. The
-/// folder of the package and that of the scripts, which lies in it. Blocks: the first call runs npm.
+/// Installs the packages of `package.json` and `package-lock.json`, and puts the scripts where
+/// Node.js finds them. Returns the folder of the package and that of the scripts, which lies in it.
+/// Blocks: the first call runs npm.
 pub fn install(package: Files, scripts: Files) -> (PathBuf, PathBuf) {
     let root = target_folder().join("tmp-node");
     fs::create_dir_all(&root).unwrap_or_else(|error| panic!("{}: {error}", root.display()));
     let package_folder = root.join(digest(package));
     let scripts_folder = package_folder.join(digest(scripts));
 
-    // One lock for all: who comes second finds the work done. It goes with the descriptor, whatever happens.
+    // One lock for all test processes: the second one finds the work done. The lock is released
+    // with the descriptor, even if this process dies.
     let lock_path = root.join("install.lock");
     let lock = fs::File::create(&lock_path)
         .and_then(|file| file.lock().map(|()| file))
@@ -48,7 +50,7 @@ pub fn program(name: &str) -> PathBuf {
         })
 }
 
-/// Runs `fill` on `folder`, empty, unless that was done to its end before.
+/// Runs `fill` on the empty `folder`, unless an earlier run has completed.
 fn once(folder: &Path, fill: impl FnOnce(&Path)) {
     let done = folder.join(".done");
     if done.exists() {
@@ -89,7 +91,7 @@ fn npm_ci(folder: &Path) {
     );
 }
 
-/// Cargo's target folder: the one above this program that Cargo has tagged.
+/// Cargo's target folder: the folder above this program that Cargo has tagged.
 fn target_folder() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
     program
@@ -98,7 +100,7 @@ fn target_folder() -> PathBuf {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), Path::to_path_buf)
 }
 
-/// A name for these files' content.
+/// A hash of these files, as a folder's name.
 fn digest(files: &[(&str, &str)]) -> String {
     let mut hash = Sha256::new();
     for (name, content) in files {

@@ -1,7 +1,8 @@
-//! `oidc-provider` from npm, with strict rotation: the certified authorization server that the tests sign in at.
+//! `oidc-provider` from npm, with strict rotation: the certified authorization server of the tests.
 //!
-//! [`Oidc::start`] runs `tests/provider/server.mjs` in Node.js. The npm packages are installed once per lock file, into
-//! the target folder; test processes that start at once wait for the one that installs. The server dies with its owner.
+//! [`Oidc::start`] runs `tests/provider/server.mjs` in Node.js. The npm packages are installed once
+//! per lock file, into the target folder; test processes that start at once wait for the one that
+//! installs. The server dies with its owner.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -76,7 +77,7 @@ impl Oidc {
         let stdout = child.stdout.take().expect("it was asked for at the start");
         let issuer = tokio::time::timeout(START_TIMEOUT, first_line(stdout))
             .await
-            .unwrap_or_else(|_| panic!("oidc-provider said nothing for {START_TIMEOUT:?}"));
+            .unwrap_or_else(|_| panic!("oidc-provider printed nothing for {START_TIMEOUT:?}"));
         let client = Client::builder()
             .no_proxy()
             .timeout(ANSWER_LIMIT)
@@ -137,7 +138,7 @@ impl Oidc {
         )
     }
 
-    /// What happened at the token endpoint until now.
+    /// The log of the token endpoint until now.
     pub async fn events(&self) -> Events {
         self.get("/events").await
     }
@@ -148,17 +149,18 @@ impl Oidc {
         bounded(&what, self.get(&format!("/events?settled={count}"))).await
     }
 
-    /// From now on the token endpoint does its work, rotation included, and keeps the answers back.
+    /// From now on the token endpoint processes requests, rotation included, and holds its answers
+    /// back.
     pub async fn hold(&self) {
         self.control(json!({"hold": true})).await;
     }
 
-    /// From now on the token endpoint takes requests in, and processes none.
+    /// From now on the token endpoint accepts requests and processes none.
     pub async fn hold_before(&self) {
         self.control(json!({"hold_before": true})).await;
     }
 
-    /// Ends both holds and lets every held request go on, also those whose sender is gone.
+    /// Ends both holds and releases every held request, also if its sender is gone.
     pub async fn release(&self) {
         self.control(json!({"hold": false, "hold_before": false})).await;
     }
@@ -175,12 +177,12 @@ impl Oidc {
         let _: Control = bounded(&what, self.get(&format!("/control?held={count}"))).await;
     }
 
-    /// Every answer of the token endpoint comes this much later.
+    /// Delays every answer of the token endpoint.
     pub async fn set_token_delay(&self, delay: Duration) {
         self.control(json!({"token_delay_ms": delay.as_millis() as u64})).await;
     }
 
-    /// How long access tokens work that are issued from now on: whole seconds, at least one.
+    /// Sets the lifetime of access tokens from now on: whole seconds, at least one.
     pub async fn set_access_token_ttl(&self, ttl: Duration) {
         self.control(json!({"access_token_ttl": ttl.as_secs()})).await;
     }
@@ -226,7 +228,7 @@ fn spawn(script: PathBuf, options: &OidcOptions) -> Child {
     command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", node.display()))
 }
 
-/// Reads the line that says where the server listens, and lets the rest of the output run off.
+/// Reads the line with the address of the server, and discards the rest of the output.
 async fn first_line(stdout: ChildStdout) -> String {
     let mut lines = BufReader::new(stdout).lines();
     let line = match lines.next_line().await {
@@ -234,7 +236,7 @@ async fn first_line(stdout: ChildStdout) -> String {
         other => panic!("oidc-provider ended before it listened; see its errors above ({other:?})"),
     };
     let listening: Listening =
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("oidc-provider said {line:?}: {error}"));
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("oidc-provider printed {line:?}: {error}"));
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     listening.issuer
 }

@@ -13,14 +13,9 @@ use tokio::{
     sync::watch,
 };
 
-/// The program's path, as Cargo built it for this test. The playground finds it beside itself.
+/// The program's path, as Cargo built it for this test.
 pub fn path() -> PathBuf {
-    if let Some(path) = option_env!("CARGO_BIN_EXE_threadkey") {
-        return path.into();
-    }
-    let examples = std::env::current_exe().expect("this program has a path");
-    let built = examples.parent().and_then(Path::parent).expect("it is in target/<profile>/examples");
-    built.join("threadkey")
+    env!("CARGO_BIN_EXE_threadkey").into()
 }
 
 /// A folder with a configuration, a store, a clock and an empty HOME.
@@ -61,7 +56,7 @@ impl Home {
         self.folder.path()
     }
 
-    /// Where the store is when the configuration does not say otherwise.
+    /// The store's default path.
     pub fn store(&self) -> PathBuf {
         self.path().join("home/.local/share/threadkey/auth.json")
     }
@@ -91,7 +86,8 @@ impl Home {
         std::fs::rename(&temp, self.clock()).expect("the clock file can be replaced");
     }
 
-    /// The program with these arguments, in this folder, with nothing of our environment but PATH.
+    /// The program with these arguments, in this folder, with only PATH from this process's
+    /// environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(path());
         command
@@ -145,7 +141,7 @@ impl Running {
         self.child.id().and_then(|id| i32::try_from(id).ok()).expect("it runs")
     }
 
-    /// What it has written to standard error.
+    /// Its standard error so far.
     pub fn stderr(&self) -> String {
         self.stderr.borrow().clone()
     }
@@ -154,8 +150,8 @@ impl Running {
     pub async fn says(&self, text: &str) {
         let mut stderr = self.stderr.clone();
         let wait = stderr.wait_for(|all| all.contains(text));
-        let said = matches!(tokio::time::timeout(Duration::from_secs(30), wait).await, Ok(Ok(_)));
-        assert!(said, "waited in vain for {text:?}; it said:\n{}", self.stderr());
+        let found = matches!(tokio::time::timeout(Duration::from_secs(30), wait).await, Ok(Ok(_)));
+        assert!(found, "waited in vain for {text:?} in this output:\n{}", self.stderr());
     }
 
     /// Sends a signal.
@@ -167,7 +163,7 @@ impl Running {
     pub async fn ended(mut self) -> Ended {
         let status = tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await;
         let Ok(Ok(status)) = status else {
-            panic!("it did not end; it said:\n{}", self.stderr());
+            panic!("it did not end. Its output:\n{}", self.stderr());
         };
         // The reader ends with the pipe; a detached child does not hold it.
         let _ = tokio::time::timeout(Duration::from_secs(5), self.stderr.wait_for(|_| false)).await;
@@ -181,7 +177,8 @@ impl Running {
     }
 }
 
-/// Sends a signal to a process, or with a negative number to a process group, by the system's `kill`.
+/// Sends a signal to a process, or with a negative number to a process group, by the system's
+/// `kill`.
 pub fn signal_process(pid: i32, signal: i32) {
     let status = std::process::Command::new("/bin/kill")
         .args([format!("-{signal}"), "--".into(), pid.to_string()])
@@ -192,7 +189,7 @@ pub fn signal_process(pid: i32, signal: i32) {
 async fn finish(mut child: Child, input: Option<&str>) -> Ended {
     if let Some(input) = input {
         let mut stdin = child.stdin.take().expect("it is piped");
-        // It may end without reading; that is for the test to see in its answer.
+        // The program may end without reading. The test sees that in the result.
         let _ = stdin.write_all(input.as_bytes()).await;
     }
     let output = tokio::time::timeout(Duration::from_secs(120), child.wait_with_output()).await;

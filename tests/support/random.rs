@@ -4,12 +4,13 @@
 pub struct Random(u64);
 
 impl Random {
-    /// From this seed.
+    /// Starts from this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// From the seed in this variable, else from a new one, which is printed: with it the run can be repeated.
+    /// Takes the seed from this variable, else a new one. Prints it, so that the run can be
+    /// repeated.
     pub fn from_variable(variable: &str) -> Self {
         let given = std::env::var(variable).ok().map(|seed| seed.parse().expect("a seed is a number"));
         let seed = given.unwrap_or_else(|| u64::from_le_bytes(threadkey::sys::random::bytes()));
@@ -17,7 +18,7 @@ impl Random {
         Self(seed)
     }
 
-    /// The next one.
+    /// The next number.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -26,7 +27,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Less than `end`.
+    /// A number less than `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }

@@ -88,10 +88,7 @@ async fn an_intent_without_an_answer_is_reported_as_uncertain() {
     {
         let mut lock = rig.store.try_lock(&tenant(ALICE), Purpose::Refresh).await.unwrap().unwrap();
         let token_endpoint = rig.server.token_endpoint();
-        let intended = lock
-            .intend(Intent { spending: Spending::Refresh(spent), at: NOW, token_endpoint })
-            .await
-            .unwrap();
+        lock.intend(Intent { spending: Spending::Refresh(spent), at: NOW, token_endpoint }).await.unwrap();
     }
     let sent = rig.server.count();
     rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap();

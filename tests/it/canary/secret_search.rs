@@ -51,9 +51,7 @@ impl SecretSearch {
 
     /// Adds the tokens of all interactions: the owner of one can answer in the bot's name.
     pub(super) fn secrets_of_discord(&mut self, discord: &Discord) {
-        let tokens: Vec<String> =
-            discord.world().interactions.values().map(|interaction| interaction.token.clone()).collect();
-        for token in tokens {
+        for token in discord.interaction_tokens() {
             self.secret("an interaction's token", &token);
         }
     }

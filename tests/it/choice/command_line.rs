@@ -65,7 +65,7 @@ async fn a_paste_without_a_terminal_names_the_choice_commands_and_replaces_nothi
     assert_eq!(json[0]["undecided"]["account"], "bob@example.com");
     let other = home.run(&["auth", "switch", "acme", "--as", "user:7"]).await;
     assert_eq!((other.code, other.stdout.as_str()), (3, ""), "{other:?}");
-    assert!(other.stderr.contains("for acme/user:7 no sign-in waits for your choice"), "{other:?}");
+    assert!(other.stderr.contains("no sign-in for acme/user:7 waits for your choice"), "{other:?}");
 
     let switched = home.run(&["auth", "switch", "acme"]).await;
     assert_eq!((switched.code, switched.stdout.as_str()), (0, ""), "{switched:?}");

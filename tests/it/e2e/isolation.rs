@@ -98,9 +98,7 @@ async fn only_the_owner_of_a_conversation_prompts_stops_and_restarts_it() {
     expect_messages(&thread, "I hold **bob**'s login", 1).await;
 
     // The server lets her into his thread.
-    team.discord.change(|world| {
-        world.channels.get_mut(&thread.id).expect("it is there").members.insert(alice.id);
-    });
+    thread.add_member(alice);
     alice.says(&thread, "<@bot> whose login is this?");
     expect_messages(&thread, "Only the owner's messages reach the agent", 1).await;
     let reply = alice.command(&thread, "ask", &[("prompt", "whose login is this?")]).await.text();

@@ -46,8 +46,7 @@ async fn the_bot_resumes_a_broken_connection_and_answers_missed_messages() {
     expect_messages(&thread, "I hold **alice**'s login", 2).await;
 
     team.discord.drop_connection(Forget::Sessions);
-    let anew = |world: &crate::support::discord::world::World| (world.gateway.identified >= 2).then_some(());
-    team.discord.until("a second IDENTIFY", anew).await;
+    team.discord.bot_identified(2).await;
     team.discord.bot_ready().await;
     alice.says(&thread, "and now?");
     expect_messages(&thread, "I hold **alice**'s login", 3).await;

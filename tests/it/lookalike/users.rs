@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::bot::{APPLICATION, Bot, codes};
-use crate::support::discord::world::permission;
+use crate::support::discord::permission;
 use crate::support::discord::{Discord, Options};
 
 #[tokio::test]

@@ -192,7 +192,7 @@ async fn the_callback_page_shows_code_and_state_and_escapes_them() {
     assert!(hostile.contains("&lt;script&gt;x#{{style}}"));
     assert!(!hostile.contains("<script>x"));
     let denied = get(format!("{}?error=access_denied", server.callback_page())).await;
-    assert!(denied.contains("You said no"));
+    assert!(denied.contains("You denied the request"));
 }
 
 #[tokio::test]

@@ -1,0 +1,17 @@
+//! Stand-ins for the services that a Discord bot with OAuth sign-ins talks to, and for its users.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`discord`] | a Discord look-alike: gateway, REST, users that a test moves, and a chat page |
+//! | [`authserver`] | an OAuth authorization server with strict rotation and scripted faults |
+//! | [`browser`] | a user's browser at a sign-in page |
+//! | [`events`] | the log of a token endpoint |
+//! | [`settings`] | sections of threadkey.toml |
+//!
+//! Everything listens on loopback alone. The library knows nothing of threadkey's own.
+
+pub mod authserver;
+pub mod browser;
+pub mod discord;
+pub mod events;
+pub mod settings;
