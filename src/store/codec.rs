@@ -13,11 +13,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use serde::Deserialize;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
     Records, StoreError,
@@ -62,9 +62,12 @@ pub(super) struct Revised {
 
 impl Document {
     /// The store that no change has made yet.
-    pub(super) fn empty() -> Self {
-        let text = Zeroizing::new(EMPTY.as_bytes().to_vec());
-        Self::decode(Path::new("auth.json"), text).expect("the empty store is a store")
+    pub(super) fn empty() -> &'static Self {
+        static DOCUMENT: LazyLock<Document> = LazyLock::new(|| {
+            let text = Zeroizing::new(EMPTY.as_bytes().to_vec());
+            Document::decode(Path::new("auth.json"), text).expect("the empty store is a store")
+        });
+        &DOCUMENT
     }
 
     /// Reads the text of the store at `path`.
@@ -99,8 +102,15 @@ impl Document {
         std::mem::take(&mut self.records)
     }
 
-    /// Composes the text with these records changed.
-    pub(super) fn revise(&self, changed: ChangedRecords) -> Revised {
+    /// Zeroes the text, and returns its buffer.
+    pub(super) fn into_spare(self) -> Zeroizing<String> {
+        let mut text = self.text;
+        text.zeroize();
+        text
+    }
+
+    /// Composes the text with these records changed, in the spare buffer if it is long enough.
+    pub(super) fn revise(&self, changed: ChangedRecords, spare: Zeroizing<String>) -> Revised {
         let mut changes = Changes::new();
         let none = Entry::default();
         for (tenant, new) in &changed.0 {
@@ -110,7 +120,7 @@ impl Document {
                 changes.insert((section, tenant.clone()), text);
             }
         }
-        let (text, layout) = self.layout.compose(&self.text, &changes);
+        let (text, layout) = self.layout.compose(&self.text, &changes, spare);
         Revised { text, layout, version: self.version, changed }
     }
 

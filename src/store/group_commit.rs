@@ -35,7 +35,12 @@ use std::{
 
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::{StoreError, error::failed, locked_journal::LockedJournal, store_file::StoreFile};
+use super::{
+    StoreError,
+    error::failed,
+    locked_journal::LockedJournal,
+    store_file::{Committed, StoreFile},
+};
 use crate::{
     ids::Tenant,
     session::{Changed, Update},
@@ -133,9 +138,9 @@ impl Leader {
                 .map(|queued| ((queued.tenant, queued.update), (queued.held, queued.answer, queued._place)))
                 .unzip();
             let committed = locked.and_then(|guard| self.store_file.change_all(&guard, changes));
-            let (mut changed, error) = match committed {
-                Ok(committed) => (committed.changed.into_iter(), None),
-                Err(error) => (Vec::new().into_iter(), Some(error)),
+            let (mut changed, replaced, error) = match committed {
+                Ok(Committed { changed, replaced }) => (changed.into_iter(), replaced, None),
+                Err(error) => (Vec::new().into_iter(), None, Some(error)),
             };
             for (held, answer, place) in waiting {
                 let result = match &error {
@@ -146,6 +151,7 @@ impl Leader {
                 // A caller that gave up has dropped the receiver.
                 let _ = answer.send(result);
             }
+            self.store_file.retire(replaced);
         }
     }
 

@@ -5,7 +5,7 @@
 //! the old text: see [`lay_over`]. The layout is fixed, with one member on a line and an indentation of
 //! two spaces. Only the white space between members is not kept.
 //!
-//! A new text is collected as slices first and then copied into one buffer of exactly its length, which is
+//! A new text is collected as slices first and then copied into one buffer that is long enough, and is
 //! zeroed when it is dropped. So no copy of a secret stays behind in freed memory.
 
 use std::{collections::BTreeMap, ops::Range};
@@ -98,7 +98,13 @@ impl Layout {
     }
 
     /// Composes `text`, which has this layout, anew with the changes, and returns where its members are.
-    pub(super) fn compose(&self, text: &str, changes: &Changes) -> (Zeroizing<String>, Self) {
+    /// `spare` is an empty buffer, which is used if it is long enough.
+    pub(super) fn compose(
+        &self,
+        text: &str,
+        changes: &Changes,
+        spare: Zeroizing<String>,
+    ) -> (Zeroizing<String>, Self) {
         let names: BTreeMap<_, _> =
             changes.keys().map(|(_, tenant)| (tenant, format!("\"{tenant}\""))).collect();
         let mut new = Pieces::default();
@@ -129,7 +135,7 @@ impl Layout {
         }
         new.close();
         new.push("\n");
-        (new.into_text(), Self(layout))
+        (new.into_text(spare), Self(layout))
     }
 }
 
@@ -141,7 +147,7 @@ impl Layout {
 pub(super) fn lay_over(theirs: &str, before: &str, after: &str) -> Zeroizing<String> {
     let mut new = Pieces { depth: 2, ..Pieces::default() };
     new.lay_over(theirs, before, after);
-    new.into_text()
+    new.into_text(Zeroizing::default())
 }
 
 /// A text as the slices that it consists of.
@@ -284,8 +290,11 @@ impl<'a> Pieces<'a> {
         self.close();
     }
 
-    fn into_text(self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::with_capacity(self.len));
+    fn into_text(self, spare: Zeroizing<String>) -> Zeroizing<String> {
+        let mut text = spare;
+        if text.capacity() < self.len {
+            text = Zeroizing::new(String::with_capacity(self.len + self.len / 16));
+        }
         self.pieces.iter().for_each(|piece| text.push_str(piece));
         text
     }

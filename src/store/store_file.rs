@@ -40,7 +40,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -75,6 +75,9 @@ pub(super) struct StoreFile {
     clock: Clock,
     unsettled: AtomicBool,
     cache: Cache,
+    /// The zeroed buffer of a replaced text. Without it each commit in a large store would wait for the
+    /// kernel to map new memory.
+    spare: Mutex<Zeroizing<String>>,
 }
 
 /// An open file, and its state before anything of it was read.
@@ -83,14 +86,20 @@ type Opened = (Box<dyn DiskFile>, Stat);
 /// The results of updates that shared a write.
 pub(super) struct Committed {
     pub(super) changed: Vec<Changed>,
-    /// The replaced snapshot. No caller has to wait until it is zeroed and its file is freed.
-    pub(super) _replaced: Option<Arc<Snapshot>>,
+    /// The replaced snapshot, for [`StoreFile::retire`].
+    pub(super) replaced: Option<Arc<Snapshot>>,
 }
 
 impl StoreFile {
     pub(super) fn new(disk: Arc<dyn Disk>, path: PathBuf, clock: Clock, options: FileStoreOptions) -> Self {
         let location = Arc::new(Location { disk, path, options });
-        Self { location, clock, unsettled: AtomicBool::new(false), cache: Cache::default() }
+        Self {
+            location,
+            clock,
+            unsettled: AtomicBool::new(false),
+            cache: Cache::default(),
+            spare: Mutex::default(),
+        }
     }
 
     /// Returns the present records, if the file is still the cached one. Costs one stat(2).
@@ -145,8 +154,7 @@ impl StoreFile {
         updates: Vec<(Tenant, Update)>,
     ) -> Result<Committed, StoreError> {
         let snapshot = self.snapshot(&guard.paths)?;
-        let empty = Document::empty();
-        let document = snapshot.as_ref().map_or(&empty, |snapshot| &snapshot.document);
+        let document = snapshot.as_ref().map_or(Document::empty(), |snapshot| &snapshot.document);
         let now = self.clock.now();
         let mut new = ChangedRecords::default();
         let mut update = |tenant: &Tenant, update| {
@@ -179,7 +187,18 @@ impl StoreFile {
             self.location.sync_folder(&guard.paths)?;
         }
         self.remove_unread(&guard.paths, &tenants, &changed);
-        Ok(Committed { changed, _replaced: replaced })
+        Ok(Committed { changed, replaced })
+    }
+
+    /// Zeroes a replaced text and closes its file. No caller of a change has to wait for that.
+    pub(super) fn retire(&self, replaced: Option<Arc<Snapshot>>) {
+        if let Some(snapshot) = replaced.and_then(Arc::into_inner) {
+            *self.spare() = snapshot.document.into_spare();
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Zeroizing<String>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes the unread answers of sessions that have changed since, or are gone. Best effort: the next
@@ -219,11 +238,10 @@ impl StoreFile {
     ) -> Result<Option<Arc<Snapshot>>, StoreError> {
         let paths = &guard.paths;
         let path = &paths.file;
-        let empty = Document::empty();
-        let document = snapshot.as_ref().map_or(&empty, |snapshot| &snapshot.document);
+        let document = snapshot.as_ref().map_or(Document::empty(), |snapshot| &snapshot.document);
         check_version(path, document)?;
         self.location.check_replaceable(paths)?;
-        let revised = document.revise(changed);
+        let revised = document.revise(changed, std::mem::take(&mut *self.spare()));
         if revised.text().len() as u64 > MAX_FILE {
             return unsuitable(
                 path,

@@ -104,7 +104,7 @@ const FULL: &str = r#"{
 fn a_full_record_is_written_in_the_documented_form_and_reads_as_it_was() {
     let mut changed = ChangedRecords::default();
     changed.put(&alice(), full());
-    let revised = Document::empty().revise(changed);
+    let revised = Document::empty().revise(changed, Zeroizing::default());
     assert_eq!(revised.text(), FULL);
     let text = Zeroizing::new(FULL.as_bytes().to_vec());
     let again = Document::decode(Path::new("auth.json"), text).expect("a store");
@@ -128,7 +128,7 @@ async fn every_field_of_a_full_record_disappears_from_the_file_with_its_value() 
     let mut changed = ChangedRecords::default();
     changed.put(&alice(), least);
     let full = Document::decode(&f.path(), Zeroizing::new(FULL.as_bytes().to_vec())).expect("a store");
-    let revised = full.revise(changed);
+    let revised = full.revise(changed, Zeroizing::default());
     let value = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
     assert_eq!(value(revised.text()), value(&alone));
     assert!(!alone.contains("extra") && alone.contains("\"expires_at\": 253402300799"), "{alone}");

@@ -412,7 +412,7 @@ fn a_changed_store_has_the_models_content_and_every_byte_of_other_members() {
             }
             now.retain(|_, entry| *entry != Entry::default());
 
-            let revised = document.revise(changed);
+            let revised = document.revise(changed, Zeroizing::default());
             text = revised.text().to_owned();
             document = revised.into_document(document.records().clone());
             assert_eq!(**document.records(), now, "{before}\n→ {text}");

@@ -129,7 +129,7 @@ fn pending(state: &str) -> Pending {
 fn text_with(tenant: &Tenant, entry: Entry) -> String {
     let mut changed = codec::ChangedRecords::default();
     changed.put(tenant, entry);
-    codec::Document::empty().revise(changed).text().to_owned()
+    codec::Document::empty().revise(changed, Zeroizing::default()).text().to_owned()
 }
 
 /// Signs in by the changes that the broker makes; the session's generation is 1.
