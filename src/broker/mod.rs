@@ -49,16 +49,13 @@ pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
 use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
-
-use refresh::Joined;
-use sign_in::FinishingSignIn;
 
 use crate::{
     ids::{Lineage, Tenant},
     oauth::{Client, Provider, Providers},
-    session::{journal::Unread, seconds},
+    session::{Session, journal::Unread, seconds},
     store::{ChangeNotices, Purpose, Store},
     sys::clock::{Clock, UnixTime},
 };
@@ -95,6 +92,12 @@ struct Inner {
     events: broadcast::Sender<Event>,
     tasks: TaskTracker,
 }
+
+/// The result of a flight, the single refresh of one tenant in this process.
+type FlightResult = Result<Session, TokenError>;
+
+/// Receives a flight's result.
+type Joined = watch::Receiver<Option<FlightResult>>;
 
 // === impl Broker ===
 
