@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TokenError {
     /// The configuration has no such provider.
-    #[error("there is no provider {0} in the configuration; `threadkey providers` lists them")]
+    #[error("{}", unknown_provider(.0))]
     UnknownProvider(ProviderId),
     /// There is no session.
     #[error("{tenant} is not signed in: sign in {}", how_to_sign_in(.0), tenant = .0)]
@@ -75,7 +75,7 @@ pub(super) fn wait_until(then: UnixTime, now: UnixTime) -> Duration {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration has no such provider.
-    #[error("there is no provider {0} in the configuration; `threadkey providers` lists them")]
+    #[error("{}", unknown_provider(.0))]
     UnknownProvider(ProviderId),
     /// Another user has a sign-in of the same tenant in progress.
     #[error(
@@ -91,6 +91,10 @@ pub enum StartError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn unknown_provider(provider: &ProviderId) -> String {
+    format!("there is no provider {provider} in the configuration; `threadkey providers` lists them")
 }
 
 /// The commands that sign this tenant in.
@@ -111,7 +115,7 @@ fn how_to_sign_in(tenant: &Tenant) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum FinishError {
     /// The configuration has no such provider.
-    #[error("there is no provider {0} in the configuration; `threadkey providers` lists them")]
+    #[error("{}", unknown_provider(.0))]
     UnknownProvider(ProviderId),
     /// The user has no sign-in in progress.
     #[error("you have no sign-in in progress{} (one stays open for {}): begin with /auth start, or threadkey auth start in a terminal", for_provider(provider.as_ref()), in_words(PENDING_LIFETIME))]

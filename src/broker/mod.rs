@@ -53,7 +53,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    ids::{Lineage, Tenant},
+    ids::Tenant,
     oauth::{Client, Provider, Providers},
     session::{Session, journal::Unread, seconds},
     store::{ChangeNotices, Purpose, Store},
@@ -82,8 +82,8 @@ struct Inner {
     client: Client,
     clock: Clock,
     flights: DashMap<Tenant, Joined>,
-    /// Grants that were logged out with revocation during a refresh of theirs.
-    revoking: DashMap<Lineage, ()>,
+    /// Tenants that are logged out with revocation during a refresh of theirs.
+    revoking: DashMap<Tenant, ()>,
     /// How many sign-ins of a tenant this process is committing and has not published yet.
     finishing: DashMap<Tenant, usize>,
     /// Writes that fail so far: with the answer if it is in memory alone, without it if the journal

@@ -65,9 +65,21 @@ pub(super) async fn spend(
     let intended = lock.intend(intent).await?;
     Ok(match inner.client.send(request, intended).await {
         Attempt::Answered(unread) => Attempt::Answered(save(inner, tenant, purpose, lock, &unread).await),
-        Attempt::NotSent(code) => Attempt::NotSent(code),
+        Attempt::NotSent(code) => {
+            // Nothing was spent. If this fails, the next holder counts the request as sent.
+            if let Err(error) = lock.clear().await {
+                tracing::warn!(%tenant, %error, "the journal of a request that was not sent could not be emptied");
+            }
+            Attempt::NotSent(code)
+        }
         Attempt::Unanswered(code) => Attempt::Unanswered(code),
     })
+}
+
+/// Whether an answer with a 2xx status arrived. If it holds no readable token, it may be the only copy of
+/// one.
+pub(super) fn is_success(attempt: &Attempt<Answered>) -> bool {
+    matches!(attempt, Attempt::Answered(answered) if (200..300).contains(&answered.answer().status))
 }
 
 async fn save(
@@ -91,7 +103,7 @@ async fn save(
     }
 }
 
-/// Commits the result. `settlement` is built anew for each try, because lifetimes count from now.
+/// Commits the result. `settlement` is built anew for each try, so that a refresh can age its grant.
 /// `on_failure` is called after the first failure.
 pub(super) async fn commit(
     inner: &Inner,

@@ -19,7 +19,7 @@ use crate::{
 /// UTF-16 units of a prompt that are quoted in a thread.
 const MAX_QUOTE: usize = 1800;
 /// UTF-16 units of a thread's name.
-const MAX_NAME: usize = 80;
+const MAX_THREAD_NAME: usize = 80;
 
 const NO_AGENT: &str =
     "No agent is configured here. Ask my operator to set agent.command. `/auth` works without an agent.";
@@ -228,7 +228,7 @@ fn quote(prompt: &str) -> String {
 fn thread_name(prompt: &str) -> String {
     let line = prompt.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("Conversation");
     let plain: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    shorten(&plain, MAX_NAME)
+    shorten(&plain, MAX_THREAD_NAME)
 }
 
 #[cfg(test)]

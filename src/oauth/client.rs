@@ -119,7 +119,7 @@ impl Client {
         Self { provider: Some(provider), ..self.clone() }
     }
 
-    /// Sends a request that spends a secret, once. The durable intent allows exactly this request:
+    /// Sends a request that spends a secret, once. It needs a durable intent, which it consumes:
     ///
     /// ```compile_fail
     /// # use threadkey::oauth::{Client, TokenRequest};

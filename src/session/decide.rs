@@ -66,10 +66,14 @@ pub fn decide(session: &Session, now: UnixTime, min_ttl: Duration) -> Decision {
     }
 }
 
-/// When three quarters of the access token's lifetime have passed.
+/// The share of the lifetime that is left when a refresh in the background is due: one in this many
+/// parts.
+const PARTS_LEFT_WHEN_DUE: i64 = 4;
+
+/// When a refresh in the background is due: after three quarters of the access token's lifetime.
 pub fn refresh_due_at(session: &Session) -> UnixTime {
     let lifetime = seconds(session.lifetime());
-    session.issued_at.saturating_add(lifetime - lifetime / 4)
+    session.issued_at.saturating_add(lifetime - lifetime / PARTS_LEFT_WHEN_DUE)
 }
 
 /// Whether a caller that saw `seen` can take the session as it is now: another process has committed

@@ -166,11 +166,12 @@ impl StoreFile {
             }
             Changed { applied, before, after }
         };
-        let (tenants, mut changed): (Vec<_>, Vec<_>) = updates
+        let (origins, mut changed): (Vec<_>, Vec<_>) = updates
             .into_iter()
             .map(|(tenant, of)| {
+                let is_settlement = matches!(of, Update::Settlement(_));
                 let changed = update(&tenant, of);
-                (tenant, changed)
+                ((tenant, is_settlement), changed)
             })
             .unzip();
         let mut replaced = None;
@@ -186,7 +187,7 @@ impl StoreFile {
             // fsync. The results rest on that state.
             self.location.sync_folder(&guard.paths)?;
         }
-        self.remove_unread(&guard.paths, &tenants, &changed);
+        self.remove_unread(&guard.paths, &origins, &changed);
         Ok(Committed { changed, replaced })
     }
 
@@ -203,11 +204,12 @@ impl StoreFile {
 
     /// Removes the unread answers of sessions that have changed since, or are gone. Best effort: the next
     /// change of the session tries again.
-    fn remove_unread(&self, paths: &Paths, tenants: &[Tenant], changed: &[Changed]) {
-        for (tenant, Changed { applied, before, after }) in tenants.iter().zip(changed) {
+    fn remove_unread(&self, paths: &Paths, origins: &[(Tenant, bool)], changed: &[Changed]) {
+        for ((tenant, is_settlement), Changed { applied, before, after }) in origins.iter().zip(changed) {
             let revision = |session: &Option<Session>| session.as_ref().map(Session::revision);
-            // An update that had taken effect before is the result of a refresh or a sign-in.
-            if *applied == Applied::Already || revision(&before.session) != revision(&after.session) {
+            // The first try of this settlement took effect, failed, and left the file.
+            let is_retried = *is_settlement && *applied == Applied::Already;
+            if is_retried || revision(&before.session) != revision(&after.session) {
                 let _ = self.location.disk.remove(&paths.unread(tenant));
             }
         }

@@ -132,7 +132,8 @@ fn due_at(session: &Session) -> UnixTime {
 /// each generation. After them the token still lives as long as callers ask for.
 fn jitter(session: &Session) -> i64 {
     let lifetime = seconds(session.lifetime());
-    let spare = lifetime / 4 - seconds(DEFAULT_MIN_TTL);
+    let left = session.expires_at.saturating_sub(refresh_due_at(session));
+    let spare = left.saturating_sub(seconds(DEFAULT_MIN_TTL));
     let longest = (lifetime / 10).min(seconds(LONGEST_JITTER)).min(spare).max(0);
     // The lineage is random; the multiplication carries the generation into the upper bits.
     let mut bits = [0; 8];

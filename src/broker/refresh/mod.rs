@@ -24,7 +24,7 @@ use tokio::{
 
 use super::{
     Broker, CALLER_WAIT, Event, FlightResult, Inner, Joined, StoredToken, TokenError, TokenPolicy, later,
-    spend::{Recovered, commit, recover, spend},
+    spend::{Recovered, commit, is_success, recover, spend},
 };
 use crate::{
     ids::Tenant,
@@ -126,7 +126,7 @@ impl Flight {
         if let Err(error) = &result {
             tracing::info!(tenant = %self.tenant, %error, "no token");
         }
-        self.inner.revoking.remove(&self.seen.lineage);
+        self.inner.revoking.remove(&self.tenant);
         drop(map);
         self.result.send_replace(Some(result));
     }
@@ -249,14 +249,11 @@ impl Flight {
             }
             Outcome::Ended { code } => return self.end(lock, target, code).await,
             Outcome::Ambiguous { code } => {
-                if matches!(attempt, Attempt::Answered(a) if (200..300).contains(&a.answer().status)) {
-                    self.keep_unread(lock).await;
-                }
                 if may_repeat {
                     tracing::warn!(tenant = %self.tenant, code, "no clear answer; the provider allows a repetition");
                     // The record comes first: a process that takes over must not count its request as
                     // the first one.
-                    self.hold_back(lock, session, target, code, Some(Duration::ZERO)).await?;
+                    self.hold_back(lock, session, target, attempt, code, Some(Duration::ZERO)).await?;
                     return Ok(Settled::Repeat);
                 }
                 (code, None)
@@ -265,7 +262,7 @@ impl Flight {
             Outcome::Misconfigured { code } => (code, None),
             Outcome::Mismatch { claim } => (format!("ambiguous_{claim}_mismatch"), None),
         };
-        self.hold_back(lock, session, target, code, pause).await?;
+        self.hold_back(lock, session, target, attempt, code, pause).await?;
         Ok(Settled::Recorded)
     }
 
@@ -317,12 +314,14 @@ impl Flight {
         Ok(Settled::Recorded)
     }
 
-    /// Records the failure and the time before which no process tries again.
+    /// Records the failure and the time before which no process tries again. An answer that could not be
+    /// read stays in the journal until it is kept elsewhere: it may hold the only copy of a token.
     async fn hold_back(
         &self,
         lock: &mut TenantLock,
         session: &Session,
         target: &RefreshTarget,
+        attempt: &Attempt<Answered>,
         code: String,
         pause: Option<Duration>,
     ) -> Result<(), TokenError> {
@@ -338,7 +337,14 @@ impl Flight {
         let pause = pause.unwrap_or_else(|| backoff(attempts, retry.last_kind(), random::fraction()));
         retry.not_before = later(now, pause.min(MAX_BACKOFF));
         self.log_held_back(&retry);
-        lock.settle(Settlement::HoldBack { target: target.clone(), retry }).await?;
+        let is_unread = retry.last_kind() == RetryKind::Ambiguous && is_success(attempt);
+        let changed = lock.settle(Settlement::HoldBack { target: target.clone(), retry }).await?;
+        if is_unread && changed.applied.took_effect() {
+            lock.keep_unread().await?;
+            tracing::warn!(
+                tenant = %self.tenant, "the provider's answer could not be read; `threadkey doctor` names the file that keeps it"
+            );
+        }
         self.clear(lock).await;
         Ok(())
     }
@@ -360,18 +366,6 @@ impl Flight {
     async fn clear(&self, lock: &mut TenantLock) {
         if let Err(error) = lock.clear().await {
             tracing::warn!(tenant = %self.tenant, %error, "the journal could not be emptied; the next refresh does it");
-        }
-    }
-
-    /// Keeps a successful answer without a readable token: it may be the only copy of one.
-    async fn keep_unread(&self, lock: &mut TenantLock) {
-        match lock.keep_unread().await {
-            Ok(()) => tracing::warn!(
-                tenant = %self.tenant, "the provider's answer could not be read; `threadkey doctor` names the file that keeps it"
-            ),
-            Err(error) => {
-                tracing::error!(tenant = %self.tenant, %error, "the provider's unreadable answer could not be kept")
-            }
         }
     }
 

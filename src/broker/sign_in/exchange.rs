@@ -9,7 +9,7 @@ use super::sign_in_progress::FinishingSignIn;
 use crate::{
     broker::{
         Broker, Event, FinishError, Finished, SignedIn, Undecided,
-        spend::{Recovered, commit, recover, spend},
+        spend::{Recovered, commit, is_success, recover, spend},
     },
     ids::{Lineage, Tenant},
     oauth::{Attempt, Outcome, Provider, outcome},
@@ -47,10 +47,18 @@ impl Broker {
         match recover(&mut lock, |spending| is_of_sign_in(spending, state)).await? {
             Recovered::Answered(answered) => {
                 let is_this_code = answered.intent().spending.matches(&spending);
-                match self.settle(provider, tenant, &pending, &mut lock, &Attempt::Answered(answered)).await {
+                let attempt = Attempt::Answered(answered);
+                match self.settle(provider, tenant, &pending, &mut lock, &attempt).await {
                     Ok(exchanged) => return Ok(exchanged),
                     Err(error) if is_this_code => return Err(error),
-                    Err(_) => lock.clear().await?,
+                    // The answer stays in the journal until the store works again.
+                    Err(error @ FinishError::Store(_)) => return Err(error),
+                    Err(error) => {
+                        if matches!(error, FinishError::Uncertain { .. }) && is_success(&attempt) {
+                            lock.keep_unread().await?;
+                        }
+                        lock.clear().await?;
+                    }
                 }
             }
             Recovered::Unanswered(intent) if intent.spending.matches(&spending) => {
@@ -123,8 +131,11 @@ impl Broker {
             Applied::Already => Entry::clone(&read),
             Applied::Stale => return Err(FinishError::Superseded(tenant.provider.clone())),
         };
-        let replaced = before.candidate;
-        let is_new = |there: &Option<Session>| there.as_ref().is_some_and(|s| s.lineage == session.lineage);
+        let is = |there: &Option<Session>, lineage| there.as_ref().is_some_and(|s| s.lineage == lineage);
+        let is_new = |there: &Option<Session>| is(there, session.lineage);
+        let after = &changed.after;
+        let is_gone = |old: &Session| !is(&after.session, old.lineage) && !is(&after.candidate, old.lineage);
+        let replaced = before.candidate.filter(is_gone);
         if is_new(&changed.after.candidate)
             && let Some(undecided) = Undecided::in_record(tenant, &changed.after)
         {

@@ -37,16 +37,18 @@ impl Broker {
     /// # Errors
     /// See [`LogoutError`].
     pub async fn logout(&self, tenant: &Tenant, revocation: Revocation) -> Result<LoggedOut, LogoutError> {
-        if revocation == Revocation::Revoke
-            && let Some(session) = self.inner.store.read(tenant).await?.session
-            && self.in_flight(tenant)
-        {
-            // The refresh in progress revokes the tokens that it brings.
-            self.inner.revoking.insert(session.lineage, ());
+        if revocation == Revocation::Revoke {
+            // A refresh in progress revokes the tokens that it brings.
+            self.inner.revoking.insert(tenant.clone(), ());
         }
         // The commit returns the very state that it removed: no refresh can slip in between.
-        let removed = self.inner.store.change(tenant, Change::Logout).await?;
-        let session = removed.before.session.filter(|_| removed.applied.took_effect());
+        let removed = self.inner.store.change(tenant, Change::Logout).await;
+        let is_removed = removed.as_ref().is_ok_and(|removed| removed.applied.took_effect());
+        if !is_removed || !self.in_flight(tenant) {
+            self.inner.revoking.remove(tenant);
+        }
+        let removed = removed?;
+        let session = removed.before.session.filter(|_| is_removed);
         let session = session.ok_or_else(|| LogoutError::NoSession(tenant.clone()))?;
         tracing::info!(%tenant, "logged out");
         self.inner.publish(Event::LoggedOut(tenant.clone()));
@@ -96,7 +98,7 @@ impl Inner {
         dead: &Session,
         grant: Grant,
     ) {
-        if self.revoking.remove(&dead.lineage).is_none() {
+        if self.revoking.remove(tenant).is_none() {
             return;
         }
         let session = Session::begin(dead.lineage, grant, dead.binding.clone(), self.now());

@@ -84,7 +84,7 @@ pub struct SignedIn {
 
 impl Undecided {
     /// The candidate of a record, while it can be chosen.
-    pub(in crate::broker) fn of(tenant: &Tenant, entry: &Entry, now: UnixTime) -> Option<Self> {
+    pub(crate) fn of(tenant: &Tenant, entry: &Entry, now: UnixTime) -> Option<Self> {
         entry.candidate.as_ref().filter(|candidate| candidate.awaits_choice(now))?;
         Self::in_record(tenant, entry)
     }

@@ -6,7 +6,7 @@ use super::super::{
     bot::{Bot, internal_error},
     command::Options,
     interaction::Interaction,
-    sign_in::{self, OpenMessage, Stage, known_providers},
+    sign_in::{self, OpenMessage, Stage, unknown_provider},
     wire::{Message, escape_markdown},
 };
 use crate::{
@@ -64,10 +64,7 @@ async fn try_finish(
 
 fn explain(bot: &Bot, error: &FinishError) -> Message {
     match error {
-        FinishError::UnknownProvider(provider) => Message::text(format!(
-            "There is no provider `{provider}`. {}",
-            known_providers(bot.broker.providers().ids())
-        )),
+        FinishError::UnknownProvider(provider) => Message::text(unknown_provider(bot, provider)),
         FinishError::Store(error) => internal_error("finish a sign-in", error),
         FinishError::Internal(_) => internal_error("finish a sign-in", error),
         FinishError::Misconfigured { .. } => {

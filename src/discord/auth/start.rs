@@ -10,7 +10,7 @@ use super::{
         buttons::Action,
         command::Options,
         interaction::Interaction,
-        sign_in::{self, OpenMessage, for_server, known_providers},
+        sign_in::{self, OpenMessage, for_server, unknown_provider},
         wire::{Button, Embed, MAX_BUTTON_URL, Message, relative_time},
     },
     acting_for::ActingFor,
@@ -56,10 +56,7 @@ pub(in crate::discord) async fn start(bot: &Bot, interaction: &Interaction, tena
 
 fn refused(bot: &Bot, error: StartError) -> Message {
     match error {
-        StartError::UnknownProvider(provider) => Message::text(format!(
-            "There is no provider `{provider}`. {}",
-            known_providers(bot.broker.providers().ids())
-        )),
+        StartError::UnknownProvider(provider) => Message::text(unknown_provider(bot, provider)),
         StartError::Busy { tenant, until } => Message::text(format!(
             "Another user is signing in to `{}`{} right now. That sign-in expires {}; try again after that.",
             tenant.provider,

@@ -1,6 +1,9 @@
 //! The texts that several messages about sign-ins share.
 
-use super::super::wire::{inline_code, relative_time};
+use super::super::{
+    bot::Bot,
+    wire::{Message, inline_code, relative_time},
+};
 use crate::{
     broker::{GrantEnd, SignedIn, Unchosen},
     ids::{Principal, ProviderId, Tenant},
@@ -15,12 +18,20 @@ pub(in crate::discord) fn for_server(tenant: &Tenant) -> &'static str {
 }
 
 /// Lists the configured providers, for a user who named an unknown one.
-pub(in crate::discord) fn known_providers<'a>(ids: impl Iterator<Item = &'a ProviderId>) -> String {
+fn known_providers<'a>(ids: impl Iterator<Item = &'a ProviderId>) -> String {
     let names: Vec<_> = ids.take(25).map(|id| format!("`{id}`")).collect();
     match names.as_slice() {
         [] => "My operator has configured none yet.".to_owned(),
         names => format!("Known providers: {}.", names.join(", ")),
     }
+}
+
+/// Reports a provider that is not configured, with the configured ones.
+pub(in crate::discord) fn unknown_provider(bot: &Bot, provider: &ProviderId) -> Message {
+    Message::text(format!(
+        "There is no provider `{provider}`. {}",
+        known_providers(bot.broker.providers().ids())
+    ))
 }
 
 /// Names an account, or calls it another account if its name is unknown.

@@ -2,6 +2,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::session::{Retry, RetryKind};
 
 /// Sun, 22 Nov 2026 16:04:32 GMT.
 const NOW: UnixTime = 1_795_363_472;
@@ -374,4 +375,13 @@ fn no_token_is_lost_because_of_what_stands_beside_it() {
     let body = Zeroizing::new(latin.to_vec());
     let told = told(&outcome_of(&Answer { body, ..answer(200, "") }, "threadkey", None));
     assert_eq!(told, "granted");
+}
+
+#[test]
+fn every_misconfigured_word_of_the_table_holds_back_as_a_misconfiguration() {
+    for (_, family, word) in CODES {
+        let retry = Retry { set_at: NOW, not_before: NOW, attempts: 1, code: word.into() };
+        let is_misconfigured = retry.kind() == RetryKind::Misconfigured;
+        assert_eq!(is_misconfigured, matches!(family, Family::Misconfigured), "{word}");
+    }
 }
