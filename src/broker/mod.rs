@@ -1,7 +1,7 @@
 //! The broker: one refresh per tenant, however many callers ask, and sign-ins from start to end.
 //!
-//! [`refresh`] describes the steps of a refresh, and [`sign_in`] those of a sign-in. Both spend a
-//! secret by the steps in [`spend`]. [`StoredToken`] is the one decision about the stored token.
+//! `refresh/` describes the steps of a refresh, and `sign_in/` those of a sign-in. Both spend a
+//! secret by the steps in `spend.rs`. [`StoredToken`] is the one decision about the stored token.
 //!
 //! # Which lock, from where to where
 //!
@@ -49,16 +49,13 @@ pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
 use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
-
-use refresh::Joined;
-use sign_in::FinishingSignIn;
 
 use crate::{
     ids::{Lineage, Tenant},
     oauth::{Client, Provider, Providers},
-    session::{journal::Unread, seconds},
+    session::{Session, journal::Unread, seconds},
     store::{ChangeNotices, Purpose, Store},
     sys::clock::{Clock, UnixTime},
 };
@@ -96,6 +93,12 @@ struct Inner {
     events: broadcast::Sender<Event>,
     tasks: TaskTracker,
 }
+
+/// The result of a flight, the single refresh of one tenant in this process.
+type FlightResult = Result<Session, TokenError>;
+
+/// Receives a flight's result.
+type Joined = watch::Receiver<Option<FlightResult>>;
 
 // === impl Broker ===
 

@@ -18,6 +18,7 @@ use crate::{
 
 /// A change of one tenant's record.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a change is moved a few times and never kept")]
 pub enum Change {
     /// Starts a sign-in. Stale while another one is live, which must be cancelled first: so a link
     /// that a user has open does not stop working unannounced.

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    Broker, CALLER_WAIT, Event, Inner, StoredToken, TokenError, TokenPolicy, later,
+    Broker, CALLER_WAIT, Event, FlightResult, Inner, Joined, StoredToken, TokenError, TokenPolicy, later,
     spend::{Recovered, commit, recover, spend},
 };
 use crate::{
@@ -43,12 +43,6 @@ const MAX_ROUNDS: u32 = 8;
 
 /// The pause between two tries from then on.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// The result of a flight.
-pub(super) type FlightResult = Result<Session, TokenError>;
-
-/// Receives a flight's result.
-pub(super) type Joined = watch::Receiver<Option<FlightResult>>;
 
 /// The single refresh of one tenant in this process: its input, and where its result goes.
 struct Flight {

@@ -5,9 +5,10 @@
 //! commit, the next caller finishes it from the journal ([`Broker::recover_sign_in`]). An outcome in
 //! doubt stays in the journal, so that the same code is not sent again.
 
+use super::sign_in_progress::FinishingSignIn;
 use crate::{
     broker::{
-        Broker, Event, FinishError, Finished, FinishingSignIn, SignedIn, Undecided,
+        Broker, Event, FinishError, Finished, SignedIn, Undecided,
         spend::{Recovered, commit, recover, spend},
     },
     ids::{Lineage, Tenant},

@@ -20,7 +20,6 @@ mod sign_in_progress;
 mod sign_in_result;
 
 pub use logout::{LoggedOut, Revocation};
-pub(super) use sign_in_progress::FinishingSignIn;
 pub use sign_in_progress::{News, Progress, SignInProgress};
 pub use sign_in_result::{Finished, GrantEnd, Kept, SignedIn, Unchosen, Undecided};
 
