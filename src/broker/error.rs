@@ -9,7 +9,7 @@ use crate::{
     sys::clock::UnixTime,
 };
 
-/// Why there is no token.
+/// The reason why a caller gets no token.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TokenError {
     /// The configuration has no such provider.

@@ -1,15 +1,15 @@
 //! The broker: one refresh per tenant, however many callers ask, and sign-ins from start to end.
 //!
-//! `refresh/` describes how a refresh goes, `sign_in/` how a sign-in goes. Both spend a secret by the
-//! steps in `spend.rs`. [`StoredToken`] is the one decision about the stored token.
+//! `refresh/` describes the steps of a refresh, and `sign_in/` those of a sign-in. Both spend a
+//! secret by the steps in `spend.rs`. [`StoredToken`] is the one decision about the stored token.
 //!
 //! # Which lock, from where to where
 //!
-//! *Within this process* a tenant has at most one *flight*, found through a map that is locked for the
-//! look-up alone. A flight is a task of its own, so a caller that gives up, is cancelled or dies takes
-//! nothing with it. *Between processes* the flight takes the tenant's lock before it reads the refresh
-//! token, and releases it after the new session is durable. The store's global lock is taken inside it
-//! for single writes, and never during a request.
+//! *Within this process* a tenant has at most one *flight*, found through a map that is locked for
+//! the look-up alone. A flight is a task of its own, so a caller that gives up, is cancelled or
+//! dies takes nothing with it. *Between processes* the flight takes the tenant's lock before it
+//! reads the refresh token, and releases it after the new session is durable. The store's global
+//! lock is taken inside it for single writes, and never during a request.
 //!
 //! # What happens when the process dies
 //!
@@ -70,7 +70,8 @@ pub const DEFAULT_MIN_TTL: Duration = Duration::from_secs(60);
 /// How many events a slow listener may lag.
 const EVENTS: usize = 256;
 
-/// Coordinates everything that spends or replaces a token. Cheap to clone; clones are the same broker.
+/// Coordinates everything that spends or replaces a token. Cheap to clone; clones are the same
+/// broker.
 #[derive(Clone)]
 pub struct Broker {
     inner: Arc<Inner>,

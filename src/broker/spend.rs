@@ -1,11 +1,11 @@
-//! The steps that a refresh and the exchange of a code have in common: announce the request, send it,
-//! save the answer, commit the result; and finish an earlier holder's request first.
+//! The steps that a refresh and the exchange of a code have in common: announce the request, send
+//! it, save the answer, commit the result; and finish an earlier holder's request first.
 //!
-//! The caller holds the tenant's lock from before the secret is read until after [`commit`]. A write
-//! that cannot be repeated is tried until it succeeds, loudly, while the lock stays held:
+//! The caller holds the tenant's lock from before the secret is read until after [`commit`]. A
+//! write that cannot be repeated is tried until it succeeds, loudly, while the lock stays held:
 //!
-//! * *The answer* ([`spend`]) is only in memory until it is in the journal. At an orderly exit it goes
-//!   to a rescue file ([`super::rescue`]).
+//! * *The answer* ([`spend`]) is only in memory until it is in the journal. At an orderly exit it
+//!   goes to a rescue file ([`super::rescue`]).
 //! * *The result* ([`commit`]) can be derived again from the journal, so a death in between loses
 //!   nothing.
 
@@ -25,7 +25,7 @@ use crate::{
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// What an earlier holder of the lock left to finish.
+/// The unfinished work of an earlier holder of the lock.
 pub(super) enum Recovered {
     /// Nothing.
     Nothing,
@@ -35,8 +35,8 @@ pub(super) enum Recovered {
     Answered(Answered),
 }
 
-/// Reads the journal. Empties it if it concerns a state that is gone: one that was committed, logged
-/// out or replaced.
+/// Reads the journal. Empties it if it concerns a state that is gone: one that was committed,
+/// logged out or replaced.
 pub(super) async fn recover(
     lock: &mut TenantLock,
     is_current: impl Fn(&Spending) -> bool,

@@ -1,7 +1,7 @@
-//! The state of the stored token: the one answer to "what does a caller that wants a token get?".
+//! The state of the stored token: the one decision about the token that a caller gets.
 //!
-//! [`Broker::token`](super::Broker::token), a flight, the background refresh and the command line all
-//! ask this function.
+//! [`Broker::token`](super::Broker::token), a flight, the background refresh and the command line
+//! all ask this function.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
     sys::clock::UnixTime,
 };
 
-/// What a caller wants, and what the provider allows.
+/// The wishes of a caller, and the limits of the provider.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenPolicy {
     /// How long the token must still live. At most half its lifetime counts.

@@ -1,4 +1,5 @@
-//! What a successful answer carries (RFC 6749 §5.1), read leniently: a provider's sloppiness must not cost anybody a token.
+//! The reader of a successful answer (RFC 6749 §5.1). It is lenient, so that no token is lost
+//! because of a provider's irregular answer.
 
 use std::{fmt, time::Duration};
 
@@ -15,20 +16,21 @@ use crate::{
     session::Grant,
 };
 
-/// The lifetime of an access token when the provider names none, or none that makes sense.
+/// The lifetime of an access token if the provider states none, or an impossible one.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
-/// The longest lifetime that is believed: ten years.
+/// The longest accepted lifetime: ten years.
 const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// The longest account name, in characters.
 const MAX_ACCOUNT: usize = 200;
 
-/// Claims that tell whose login it is (OpenID Connect Core §5.1), the most telling first.
+/// The claims that name the account (OpenID Connect Core §5.1), in order of preference.
 const ACCOUNT_CLAIMS: [&str; 4] = ["email", "preferred_username", "name", "sub"];
 
-/// What is read of an object, here and by who asks what an answer means. Everything else in it is passed over unread: no token
-/// is lost because of a name that was cut in the middle of a character, or of a number beyond all bounds.
+/// The members of an object that this module and `outcome` read. All others are skipped unread, so
+/// that no token is lost because of a text that was cut in the middle of a character, or of a
+/// number that is too large.
 const READ: [&str; 14] = [
     "access_token",
     "refresh_token",
@@ -46,11 +48,11 @@ const READ: [&str; 14] = [
     "aud",
 ];
 
-/// The same where one of those cannot be read.
+/// The members that are read if one of [`READ`] cannot be read.
 const PRECIOUS: [&str; 2] = ["access_token", "refresh_token"];
 
-/// The members that are read of a JSON object; `None` for anything else. A byte order mark may be ignored by who reads (RFC 8259
-/// §8.1), and here it is.
+/// Returns the members of a JSON object that are in [`READ`], or `None` for any other text. A byte
+/// order mark is ignored, as RFC 8259 §8.1 permits.
 pub(super) fn object(body: &[u8]) -> Option<Map<String, Value>> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     members(body, &READ).or_else(|_| members(body, &PRECIOUS)).ok()
@@ -63,7 +65,7 @@ fn members(body: &[u8], names: &[&str]) -> serde_json::Result<Map<String, Value>
     Ok(members)
 }
 
-/// Reads the members of these names; of one that stands there twice, the last.
+/// Reads the members of these names. If a name occurs twice, the last member counts.
 struct Members<'a>(&'a [&'a str]);
 
 impl<'de> Visitor<'de> for Members<'_> {
@@ -86,15 +88,15 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 }
 
-/// Why an answer gives no grant.
+/// The reason why an answer gives no grant.
 pub(super) enum NoGrant {
     /// There is no `access_token`.
     NoToken,
-    /// This claim of the id token is not what it has to be.
+    /// This claim of the id token does not have the required value.
     Mismatch(&'static str),
 }
 
-/// Takes the grant out of an answer. The secrets are moved, not copied.
+/// Takes the grant from an answer. The secrets are moved, not copied.
 pub(super) fn take(
     answer: &mut Map<String, Value>,
     client_id: &str,
@@ -118,12 +120,12 @@ pub(super) fn take(
     })
 }
 
-/// Whose login it is, out of a userinfo answer (OpenID Connect Core §5.3.2).
+/// Returns the account that a userinfo answer names (OpenID Connect Core §5.3.2).
 pub(super) fn account(body: &[u8]) -> Option<String> {
     account_of(&object(body)?)
 }
 
-/// A string that says something.
+/// Takes a member if it is a string that is not blank.
 fn text(answer: &mut Map<String, Value>, key: &str) -> Option<String> {
     match answer.get_mut(key)?.take() {
         Value::String(text) if !text.trim().is_empty() => Some(text),
@@ -131,12 +133,13 @@ fn text(answer: &mut Map<String, Value>, key: &str) -> Option<String> {
     }
 }
 
-/// Whether it can be an authentication scheme (RFC 9110 §11.1): a token type ends up in a header.
+/// Whether the text can be an authentication scheme (RFC 9110 §11.1). A token type becomes part of
+/// a header.
 fn is_token(text: &str) -> bool {
     text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
-/// The scope as RFC 6749 §3.3 writes it; some providers answer with a list.
+/// Returns the scope in the form of RFC 6749 §3.3. Some providers answer with a list.
 fn scope(answer: &mut Map<String, Value>) -> Option<String> {
     let scope = match answer.get_mut("scope")?.take() {
         Value::String(scope) => scope,
@@ -146,7 +149,7 @@ fn scope(answer: &mut Map<String, Value>) -> Option<String> {
     (!scope.trim().is_empty()).then_some(scope)
 }
 
-/// `expires_in`: seconds, as a number or as the text of one.
+/// Returns `expires_in`, a number of seconds or the text of a number.
 fn lifetime(value: Option<&Value>) -> Duration {
     let seconds = match value {
         Some(Value::Number(number)) => number.as_f64(),
@@ -154,15 +157,15 @@ fn lifetime(value: Option<&Value>) -> Duration {
         _ => None,
     };
     match seconds {
-        // The store counts whole seconds; a lifetime is not rounded away.
+        // The store counts whole seconds, and no lifetime is rounded down to zero.
         Some(seconds) if seconds > 0.0 => Duration::try_from_secs_f64(seconds.floor().max(1.0))
             .map_or(MAX_LIFETIME, |lifetime| lifetime.min(MAX_LIFETIME)),
         _ => DEFAULT_LIFETIME,
     }
 }
 
-/// The payload of an id token. Its signature is not checked: it comes straight from the token endpoint, over TLS (OpenID
-/// Connect Core §3.1.3.7, item 6).
+/// Returns the payload of an id token. Its signature is not checked, because it comes directly from
+/// the token endpoint over TLS (OpenID Connect Core §3.1.3.7, item 6).
 fn claims(id_token: &str) -> Option<Map<String, Value>> {
     let mut parts = id_token.trim().split('.');
     let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
@@ -172,7 +175,7 @@ fn claims(id_token: &str) -> Option<Map<String, Value>> {
     object(&Zeroizing::new(URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?))
 }
 
-/// OpenID Connect Core §3.1.3.7, items 3 and 11.
+/// Checks the audience and the nonce (OpenID Connect Core §3.1.3.7, items 3 and 11).
 fn check(claims: &Map<String, Value>, client_id: &str, nonce: &Nonce) -> Result<(), &'static str> {
     if claims.get("nonce").and_then(Value::as_str) != Some(nonce.expose()) {
         return Err("nonce");
@@ -189,15 +192,17 @@ fn account_of(claims: &Map<String, Value>) -> Option<String> {
     ACCOUNT_CLAIMS.iter().find_map(|claim| printable(claims.get(*claim)?.as_str()?, MAX_ACCOUNT))
 }
 
-/// A text from outside that people will see: no control, no invisible and no direction-changing characters, no white space
-/// around it, at most `max` characters. `None` when nothing is left.
+/// Makes a foreign text safe to show to users: removes control characters, invisible characters and
+/// direction changes, trims white space, and keeps at most `max` characters. Returns `None` if no
+/// text remains.
 pub(super) fn printable(text: &str, max: usize) -> Option<String> {
     let shown: String = text.chars().filter(|&c| !c.is_control() && !is_invisible(c)).collect();
     let shown: String = shown.trim().chars().take(max).collect();
     (!shown.is_empty()).then_some(shown)
 }
 
-/// Zero-width and bidirectional format characters, line and paragraph separators, the soft hyphen, the byte order mark.
+/// Whether a character is a zero-width or bidirectional format character, a line or paragraph
+/// separator, the soft hyphen or the byte order mark.
 pub(super) fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

@@ -1,11 +1,13 @@
-//! OAuth: providers, the requests of RFC 6749, 7636 and 7009, and what an answer means.
+//! OAuth: providers, the requests of RFC 6749, 7636 and 7009, and the meaning of an answer.
 //!
-//! Requests are built by the `oauth2` crate and captured before they are sent, as plain [`TokenRequest`]s; [`Client`] sends
-//! them and returns the raw answer, so that the caller can write it down before [`outcome`] reads it.
+//! The `oauth2` crate builds each request, and this module captures it before it is sent, as a
+//! plain [`TokenRequest`]. [`Client`] sends the request and returns the raw answer, so that the
+//! caller can make the answer durable before [`outcome`] reads it.
 //!
-//! A sign-in goes [`Provider::begin`], [`Provider::authorize_url`], [`Pasted::parse`], [`Provider::exchange`], [`Client::send`],
-//! [`outcome`]; a refresh goes [`Provider::refresh`], [`Client::send`], [`outcome`]. Only [`Client`] touches the network; all
-//! else is pure but for the randomness of [`Provider::begin`].
+//! A sign-in calls [`Provider::begin`], [`Provider::authorize_url`], [`Pasted::parse`],
+//! [`Provider::exchange`], [`Client::send`] and [`outcome`], in this order. A refresh calls
+//! [`Provider::refresh`], [`Client::send`] and [`outcome`]. Only [`Client`] uses the network. All
+//! other code is pure, except that [`Provider::begin`] takes random numbers.
 
 mod client;
 mod grant;

@@ -1,9 +1,9 @@
 //! The meaning of an answer: the one table.
 //!
-//! Two questions decide, in this order: has the provider answered, and if not, can the token be spent?
-//! The status counts before the body, because a gateway before the provider can have written the body.
-//! Only a 2xx or a 4xx is the provider's own word, and only such a word ends a session. The codes in an
-//! [`Outcome`] are words of this file: no part of a body gets into one.
+//! Two questions decide, in this order: has the provider answered, and if not, can the token be
+//! spent? The status counts before the body, because a gateway before the provider can have written
+//! the body. Only a 2xx or a 4xx is the provider's own word, and only such a word ends a session.
+//! The codes in an [`Outcome`] are words of this file: no part of a body gets into one.
 //!
 //! | result | outcome |
 //! | --- | --- |
@@ -45,8 +45,8 @@ pub enum Outcome {
     Unspent {
         /// A stable word: `connect`, `http_503`, …
         code: String,
-        /// The pause that `Retry-After` asked for, counted from the answer's arrival: more than zero, at
-        /// most [`MAX_BACKOFF`].
+        /// The pause that `Retry-After` asked for, counted from the answer's arrival: more than
+        /// zero, at most [`MAX_BACKOFF`].
         retry_after: Option<Duration>,
     },
     /// The secret may be spent. `code` begins with `ambiguous_`.
@@ -64,16 +64,16 @@ pub enum Outcome {
         /// `invalid_client`, …
         code: String,
     },
-    /// The tokens belong to another sign-in: the id token's `nonce` or `aud` does not match. Only for
-    /// the exchange of a code.
+    /// The tokens belong to another sign-in: the id token's `nonce` or `aud` does not match. Only
+    /// for the exchange of a code.
     Mismatch {
         /// The claim that does not match.
         claim: &'static str,
     },
 }
 
-/// Reads the result of a request. With `nonce`, an id token in the answer must carry it (OpenID Connect
-/// Core §3.1.3.7).
+/// Reads the result of a request. With `nonce`, an id token in the answer must carry it (OpenID
+/// Connect Core §3.1.3.7).
 ///
 /// Only a durable answer can be read:
 ///
@@ -135,8 +135,8 @@ enum Family {
 }
 
 /// Every known error code, its meaning, and the word that is stored for it. A vendor's word for a
-/// mistake in the configuration is stored as the word of RFC 6749 §5.2. To add a provider's code, add
-/// a row here and its line to the table test.
+/// mistake in the configuration is stored as the word of RFC 6749 §5.2. To add a provider's code,
+/// add a row here and its line to the table test.
 const CODES: [(&str, Family, &str); 26] = [
     // RFC 6749 §5.2, RFC 8707 §2.
     ("invalid_grant", Family::Ended, "invalid_grant"),
@@ -146,7 +146,8 @@ const CODES: [(&str, Family, &str); 26] = [
     ("invalid_request", Family::Misconfigured, "invalid_request"),
     ("unsupported_grant_type", Family::Misconfigured, "unsupported_grant_type"),
     ("invalid_target", Family::Misconfigured, "invalid_target"),
-    // OpenID Connect Core §3.1.2.6, which Microsoft's token endpoint uses too: the user must sign in.
+    // OpenID Connect Core §3.1.2.6, which Microsoft's token endpoint uses too: the user must sign
+    // in.
     ("interaction_required", Family::Ended, "interaction_required"),
     ("login_required", Family::Ended, "login_required"),
     ("consent_required", Family::Ended, "consent_required"),
@@ -172,8 +173,8 @@ const CODES: [(&str, Family, &str); 26] = [
     ("bad_client_secret", Family::Misconfigured, "invalid_client"),
 ];
 
-/// The known error code in a body: `error` (RFC 6749 §5.2), or `code` or `type` of an `error` that is
-/// an object, or a bare `code`. The first known one counts; an unknown one is no verdict.
+/// The known error code in a body: `error` (RFC 6749 §5.2), or `code` or `type` of an `error` that
+/// is an object, or a bare `code`. The first known code counts. An unknown code is no verdict.
 fn error_code(body: &Map<String, Value>) -> Option<(Family, &'static str)> {
     let error = body.get("error");
     let nested = |key| error.and_then(|error| error.get(key));
@@ -185,8 +186,8 @@ fn error_code(body: &Map<String, Value>) -> Option<(Family, &'static str)> {
         .map(|&(_, family, word)| (family, word))
 }
 
-/// `Retry-After` (RFC 9110 §10.2.3), seconds or a date. `None` if it is absent, unreadable or in the
-/// past; then the usual backoff applies.
+/// `Retry-After` (RFC 9110 §10.2.3), seconds or a date. `None` if it is absent, unreadable or in
+/// the past; then the usual backoff applies.
 fn retry_after(header: Option<&str>, at: UnixTime) -> Option<Duration> {
     let header = header?.trim();
     let asked = if !header.is_empty() && header.bytes().all(|b| b.is_ascii_digit()) {

@@ -1,5 +1,6 @@
-//! What people paste when they were asked for a code: the authorization response (RFC 6749 §4.1.2), mangled by browsers,
-//! terminals and chat programs. Nothing is refused that can only mean one thing.
+//! The parser for the text that a user pastes to finish a sign-in: the authorization response (RFC
+//! 6749 §4.1.2), changed by browsers, terminals and chat programs. The parser accepts every text
+//! that can only mean one thing.
 
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
@@ -7,44 +8,44 @@ use zeroize::Zeroizing;
 use super::grant::{is_invisible, printable};
 use crate::secret::{AuthorizationCode, State};
 
-/// A pasted answer, taken apart.
+/// A parsed authorization response.
 #[derive(Debug)]
 pub struct Pasted {
     /// The code.
     pub code: AuthorizationCode,
-    /// The `state`, where the paste carried one.
+    /// The `state`, if the paste contains one.
     pub state: Option<State>,
-    /// The `iss` (RFC 9207), where the paste carried one.
+    /// The `iss` (RFC 9207), if the paste contains one.
     pub iss: Option<String>,
 }
 
-/// Why a paste is no answer. Nothing was sent.
+/// The reason why a paste has no code. Nothing was sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PasteError {
-    /// Nothing there.
+    /// The paste is empty.
     #[error("that was empty: paste the code, or the whole address of the page that you ended on")]
     Empty,
-    /// A URL without a code.
+    /// The paste is a URL without a code, or a text that cannot be a code.
     #[error(
-        "that address carries no code: paste the address of the page that you ended on after you allowed the access"
+        "that address contains no code: paste the address of the page that you ended on after you allowed the access"
     )]
     NoCode,
-    /// The provider says no (RFC 6749 §4.1.2.1).
-    #[error("the sign-in was not allowed ({error}{}): start again if that was not meant", description.as_deref().map(|d| format!(": {d}")).unwrap_or_default())]
+    /// The provider refused the sign-in (RFC 6749 §4.1.2.1).
+    #[error("the sign-in was not allowed ({error}{}): start again if you did not mean to refuse it", description.as_deref().map(|d| format!(": {d}")).unwrap_or_default())]
     Denied {
         /// `access_denied`, …
         error: String,
-        /// The provider's words.
+        /// The provider's description, cleaned for display.
         description: Option<String>,
     },
-    /// Too long for a code.
+    /// The paste is too long for a code.
     #[error("that is too long for a code: paste only the code, or the address of the page that you ended on")]
     TooLong,
 }
 
 impl Pasted {
-    /// Takes the code, `code#state`, or the whole callback URL, with white space, line breaks, `<>`, quotes or backticks
-    /// around or in it.
+    /// Parses the code, `code#state` or the whole callback URL. White space, line breaks, `<>`,
+    /// quotes and backticks may stand around or in it.
     ///
     /// # Errors
     /// [`PasteError`]; nothing was sent, and the sign-in can still be finished.
@@ -67,15 +68,15 @@ impl Pasted {
 /// The longest paste, in bytes.
 const MAX_PASTE: usize = 8 * 1024;
 
-/// The longest description of a denial that is shown, in characters.
+/// The longest description of a refusal that is shown, in characters.
 const MAX_DESCRIPTION: usize = 200;
 
 /// The longest issuer, in bytes.
 const MAX_ISSUER: usize = 512;
 
-/// Takes off what chat programs, terminals and people put around and into an address: white space and line breaks anywhere,
-/// invisible characters, `<>`, quotes, code fences, spoiler bars, a masked link. None of these can be part of a code or of
-/// a URL.
+/// Removes the characters that chat programs, terminals and users add to an address: white space
+/// and line breaks anywhere, invisible characters, `<>`, quotes, code fences, spoiler bars, a
+/// masked link. A code or a URL can contain none of them.
 fn clean(text: &str) -> Zeroizing<String> {
     let text = target_of_masked_link(inside_fence(text.trim()));
     let kept = text.chars().filter(|&c| {
@@ -87,7 +88,7 @@ fn clean(text: &str) -> Zeroizing<String> {
     Zeroizing::new(kept.trim_matches(|c| matches!(c, '\'' | '‘' | '’' | '|')).to_owned())
 }
 
-/// The text in a code fence, without the name of a language behind its first backticks.
+/// Returns the text in a code fence, without the language's name after its first backticks.
 fn inside_fence(text: &str) -> &str {
     let Some(inside) = text.strip_prefix("```") else { return text };
     match inside.split_once('\n') {
@@ -96,7 +97,7 @@ fn inside_fence(text: &str) -> &str {
     }
 }
 
-/// The address behind `[words](address)` or `[words](<address> "title")`.
+/// Returns the address of `[words](address)` or `[words](<address> "title")`.
 fn target_of_masked_link(text: &str) -> &str {
     let bars = |c: char| c == '|' || c.is_whitespace();
     let target = text
@@ -110,16 +111,16 @@ fn target_of_masked_link(text: &str) -> &str {
     }
 }
 
-/// Names and values, percent-decoded once. Their memory is zeroed.
+/// Names and values, percent-decoded once. Dropping a value zeroes its memory.
 type Parameters = Vec<(String, Zeroizing<String>)>;
 
-/// The parameters of an authorization response (RFC 6749 §4.1.2), in the query or the fragment of an address, or bare. `None`
-/// when the text carries none of them.
+/// Returns the parameters of an authorization response (RFC 6749 §4.1.2). They stand in the query
+/// or the fragment of an address, or alone. Returns `None` if the text contains no such parameter.
 fn parameters(text: &str) -> Option<Parameters> {
     let pairs = match text.find(['?', '#']) {
         Some(at) if is_address(text) || has_parameter(&text[at + 1..]) => &text[at + 1..],
         _ if has_parameter(text) => text,
-        // What follows `code=` in an address.
+        // The text is the part of an address after `code=`.
         _ if !is_address(text) && text.contains("&state=") => {
             return Some(split(&Zeroizing::new(format!("code={text}"))));
         }
@@ -141,7 +142,7 @@ fn split(text: &str) -> Parameters {
         .collect()
 }
 
-/// Percent-decoded, once. A `+` stays one: codes are often base64, and none holds a space.
+/// Percent-decodes once. A `+` stays a `+`: codes are often base64, and no code contains a space.
 fn decoded(text: &str) -> Zeroizing<String> {
     let decoded = percent_decode_str(text).decode_utf8();
     Zeroizing::new(decoded.map_or_else(|_| text.to_owned(), |decoded| decoded.into_owned()))
@@ -152,7 +153,7 @@ fn from_parameters(parameters: &Parameters) -> Result<Pasted, PasteError> {
         let found = parameters.iter().find(|(n, _)| n == name);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     };
-    // The sign-in link itself; some providers' have a `code` of their own in it.
+    // This is the sign-in link itself. The links of some providers contain a `code` parameter too.
     if value("response_type").is_some() || value("code_challenge").is_some() {
         return Err(PasteError::NoCode);
     }
@@ -168,7 +169,8 @@ fn from_parameters(parameters: &Parameters) -> Result<Pasted, PasteError> {
     })
 }
 
-/// An issuer is a URL (RFC 9207 §2). What cannot be one is kept in a form that can be shown and equals none.
+/// Returns an issuer, which is a URL (RFC 9207 §2). A text that cannot be a URL is escaped and
+/// marked with `…`, so that it can be shown and equals no configured issuer.
 fn issuer(text: &str) -> String {
     if text.len() <= MAX_ISSUER && text.bytes().all(|b| b.is_ascii_graphic()) {
         return text.to_owned();
@@ -176,7 +178,7 @@ fn issuer(text: &str) -> String {
     text.escape_default().take(MAX_ISSUER).chain(['…']).collect()
 }
 
-/// A code by itself, or `code#state`.
+/// Parses a code alone, or `code#state`.
 fn bare(text: &str) -> Result<Pasted, PasteError> {
     let (code, state) = match text.split_once('#') {
         Some((code, state)) => (code, Some(state).filter(|state| !state.is_empty())),
@@ -189,7 +191,7 @@ fn bare(text: &str) -> Result<Pasted, PasteError> {
     })
 }
 
-/// RFC 6749 appendix A.11: a code is printable ASCII.
+/// Checks that a code is printable ASCII (RFC 6749 appendix A.11).
 fn code_of(text: &str) -> Result<AuthorizationCode, PasteError> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(PasteError::NoCode);
@@ -197,7 +199,7 @@ fn code_of(text: &str) -> Result<AuthorizationCode, PasteError> {
     Ok(AuthorizationCode::new(text))
 }
 
-/// Whether it is an address rather than a code; browsers leave out the scheme when one copies from them.
+/// Whether the text is an address and not a code. Browsers omit the scheme from a copied address.
 fn is_address(text: &str) -> bool {
     let host = |name| text.get(..str::len(name)).is_some_and(|start| start.eq_ignore_ascii_case(name));
     text.contains("://")
@@ -208,7 +210,8 @@ fn is_address(text: &str) -> bool {
         || host("www.")
 }
 
-/// An error code as a word: what RFC 6749 §4.1.2.1 would allow beyond that is left out.
+/// Returns an error code as one lower-case word, without the other characters that RFC 6749
+/// §4.1.2.1 permits.
 fn word(error: &str) -> String {
     let word = |c: &char| matches!(c, 'a'..='z' | '0'..='9' | '_' | '.' | '-');
     let word: String = error.to_ascii_lowercase().chars().filter(word).take(64).collect();

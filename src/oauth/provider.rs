@@ -1,8 +1,9 @@
 //! A provider: one OAuth client at one authorization server, checked once, when it is built.
 //!
-//! Invariants: every endpoint is https, or http on loopback (RFC 6749 §3.1.2.1 and §3.2, RFC 8252 §8.3), without user info and
-//! without a fragment (RFC 6749 §3.1); what the configuration adds to the authorization request cannot replace a
-//! parameter of the protocol. What is checked of each setting is in `settings`, what the provider says to whom in `request`.
+//! Invariants: every endpoint is https, or http on loopback (RFC 6749 §3.1.2.1 and §3.2, RFC 8252
+//! §8.3). No endpoint has user info or a fragment (RFC 6749 §3.1). The configuration's additions to
+//! the authorization request cannot replace a parameter of the protocol. The module `settings`
+//! checks each setting, and `request` builds the requests.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -19,7 +20,7 @@ use crate::{
     session::{Binding, Pending},
 };
 
-/// A provider that can be used: every URL is parsed, and https or on loopback.
+/// A usable provider: every URL is parsed, and is https or on loopback.
 #[derive(Clone)]
 pub struct Provider {
     pub(super) id: ProviderId,
@@ -39,13 +40,13 @@ pub struct Provider {
     pub(super) enforces_pkce: bool,
 }
 
-/// The refresh token belongs to another endpoint or client than the configuration now names; nothing is sent.
+/// The grant belongs to another endpoint or client than the configured one. Nothing is sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it was issued by {was}, and the configuration now says {now}: sign in again")]
+#[error("it was issued by {was}, and the configuration now names {now}: sign in again")]
 pub struct BindingChanged {
-    /// Token endpoint and client id that it came from.
+    /// The token endpoint and client id that issued the grant.
     pub was: String,
-    /// Those of the configuration.
+    /// The configured token endpoint and client id.
     pub now: String,
 }
 
@@ -53,7 +54,7 @@ impl Provider {
     /// Checks the settings.
     ///
     /// # Errors
-    /// [`ProviderError::Setting`] for the first key that is wrong, with what would be right.
+    /// [`ProviderError::Setting`] for the first wrong key, with advice how to correct it.
     pub fn new(id: ProviderId, settings: ProviderSettings) -> Result<Self, ProviderError> {
         let name = id.clone();
         Self::checked(id, settings).map_err(|Wrong { key, what }| ProviderError::Setting {
@@ -67,11 +68,12 @@ impl Provider {
         let optional = |key, text: Option<String>| text.map(|text| endpoint(key, &text)).transpose();
         let authorization_endpoint = endpoint("authorization_endpoint", &settings.authorization_endpoint)?;
         if let Some((name, _)) = authorization_endpoint.query_pairs().find(|(name, _)| is_reserved(name)) {
-            let what = format!("its query sets {name}, which threadkey sets itself: leave that out");
+            let what =
+                format!("its query sets {name}, which threadkey sets itself: remove it from the query");
             return Err(Wrong { key: "authorization_endpoint", what });
         }
         if settings.client_secret.as_ref().is_some_and(Secret::is_empty) {
-            let what = "it is empty: give the secret, or leave the key out for a public client".to_owned();
+            let what = "it is empty: set it to the secret, or remove the key for a public client".to_owned();
             return Err(Wrong { key: "client_secret", what });
         }
         check_authorize_params(&settings.authorize_params)?;
@@ -94,12 +96,13 @@ impl Provider {
         })
     }
 
-    /// Its name.
+    /// Returns the provider's name.
     pub fn id(&self) -> &ProviderId {
         &self.id
     }
 
-    /// Its issuer (RFC 8414 §2), as configured; the callback's `iss` (RFC 9207) has to be the same text.
+    /// Returns the configured issuer (RFC 8414 §2). The callback's `iss` (RFC 9207) must be the
+    /// same text.
     pub fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
     }
@@ -119,12 +122,13 @@ impl Provider {
         self.enforces_pkce
     }
 
-    /// Whether a sign-in that was started earlier can still be finished here: same endpoints, client and redirect URI.
+    /// Whether an earlier sign-in can still be finished: the binding and the redirect URI are the
+    /// same.
     pub fn takes(&self, pending: &Pending) -> bool {
         pending.binding == self.binding() && pending.redirect_uri == self.redirect_uri.as_str()
     }
 
-    /// Where its refresh tokens may go.
+    /// Returns the only place that may receive this provider's refresh tokens.
     pub fn binding(&self) -> Binding {
         Binding {
             issuer: self.issuer.clone(),
@@ -134,22 +138,23 @@ impl Provider {
         }
     }
 
-    /// The token endpoint, for messages.
+    /// Returns the token endpoint, for messages.
     pub fn token_endpoint(&self) -> &Url {
         &self.token_endpoint
     }
 
-    /// Where the browser comes back to, exactly as configured: providers compare it as text (RFC 6749 §3.1.2.3).
+    /// Returns the redirect URI, exactly as configured, because providers compare it as text (RFC
+    /// 6749 §3.1.2.3).
     pub fn redirect_uri(&self) -> &str {
         self.redirect_uri.as_str()
     }
 
-    /// Whether it can revoke (RFC 7009).
+    /// Whether the provider can revoke a grant (RFC 7009).
     pub fn can_revoke(&self) -> bool {
         self.revocation_endpoint.is_some()
     }
 
-    /// Whether it can tell whose login an access token is (OpenID Connect Core §5.3).
+    /// Whether the provider can name the account of an access token (OpenID Connect Core §5.3).
     pub fn has_userinfo(&self) -> bool {
         self.userinfo_endpoint.is_some()
     }
@@ -171,18 +176,18 @@ impl fmt::Debug for Provider {
 pub struct Providers(Arc<BTreeMap<ProviderId, Arc<Provider>>>);
 
 impl Providers {
-    /// Gathers them.
+    /// Collects the providers under their names.
     pub fn new(providers: impl IntoIterator<Item = Provider>) -> Self {
         let keyed = providers.into_iter().map(|p| (p.id().clone(), Arc::new(p))).collect();
         Self(Arc::new(keyed))
     }
 
-    /// One of them.
+    /// Returns the provider of this name.
     pub fn get(&self, id: &ProviderId) -> Option<&Arc<Provider>> {
         self.0.get(id)
     }
 
-    /// Their names, in order.
+    /// Returns the names of all providers, in order.
     pub fn ids(&self) -> impl Iterator<Item = &ProviderId> {
         self.0.keys()
     }

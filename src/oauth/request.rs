@@ -1,8 +1,9 @@
-//! The requests to a provider: authorization (RFC 6749 §4.1.1 with RFC 7636), the exchange of a code (§4.1.3), refresh (§6) and
-//! revocation (RFC 7009 §2.1).
+//! The requests to a provider: authorization (RFC 6749 §4.1.1 with RFC 7636), the exchange of a
+//! code (§4.1.3), refresh (§6) and revocation (RFC 7009 §2.1).
 //!
-//! The `oauth2` crate builds each of them; [`captured`] takes it out of the crate's hands before anything is sent. Invariant: a
-//! token or code is put into a request only for the endpoint and client that it belongs to.
+//! The `oauth2` crate builds each request, and [`captured`] takes it from the crate before anything
+//! is sent. Invariant: a request contains a token or code only if it goes to the endpoint and
+//! client that issued them.
 
 use std::{borrow::Cow, fmt};
 
@@ -22,11 +23,11 @@ use crate::{
     sys::{clock::UnixTime, random},
 };
 
-/// A request to a token endpoint that spends a secret, ready to be sent. `Debug` and `Display` show
+/// A complete request to a token endpoint, which spends a secret. `Debug` and `Display` show
 /// the method and the URL without its query, never a header or the body.
 pub struct TokenRequest(pub(super) HttpRequest);
 
-/// A request to a revocation endpoint (RFC 7009 §2.1), ready to be sent.
+/// A complete request to a revocation endpoint (RFC 7009 §2.1).
 #[derive(Debug)]
 pub struct RevocationRequest(pub(super) TokenRequest);
 
@@ -46,7 +47,8 @@ impl fmt::Debug for TokenRequest {
 }
 
 impl Provider {
-    /// Begins a sign-in: mints verifier, state and, with the scope `openid`, a nonce; each from randomness of its own.
+    /// Begins a sign-in: makes a verifier, a state and, with the scope `openid`, a nonce. Each is
+    /// random and independent of the others.
     pub fn begin(&self, started_by: Principal, lineage_seen: Option<Lineage>, now: UnixTime) -> Pending {
         let openid = self.scopes.iter().any(|scope| scope == "openid");
         Pending {
@@ -62,7 +64,8 @@ impl Provider {
         }
     }
 
-    /// The authorization request (RFC 6749 §4.1.1, RFC 7636 §4.3) of a pending sign-in; the same at each call.
+    /// Returns the authorization request (RFC 6749 §4.1.1, RFC 7636 §4.3) of a pending sign-in.
+    /// Every call returns the same URL.
     pub fn authorize_url(&self, pending: &Pending) -> Url {
         let client = BasicClient::new(ClientId::new(pending.binding.client_id.clone()))
             .set_auth_uri(AuthUrl::from_url(self.authorization_endpoint.clone()));
@@ -84,10 +87,11 @@ impl Provider {
         request.url().0
     }
 
-    /// The exchange of a code (RFC 6749 §4.1.3).
+    /// Builds the request that exchanges a code (RFC 6749 §4.1.3).
     ///
     /// # Errors
-    /// When the sign-in was started at another endpoint or client than is configured now.
+    /// Returns an error if the sign-in was started at another endpoint or client than the
+    /// configured one.
     pub fn exchange(
         &self,
         pending: &Locked<Pending>,
@@ -105,10 +109,12 @@ impl Provider {
         Ok(captured(request.request(&hook)))
     }
 
-    /// The refresh (RFC 6749 §6). `None` without a refresh token. It names no scope: that asks for what was granted.
+    /// Builds the refresh request (RFC 6749 §6), or returns `None` if there is no refresh token.
+    /// The request names no scope, so it asks for the granted scopes.
     ///
     /// # Errors
-    /// When the refresh token belongs to another endpoint or client than is configured now.
+    /// Returns an error if the refresh token belongs to another endpoint or client than the
+    /// configured one.
     pub fn refresh(&self, session: &Locked<Session>) -> Result<Option<TokenRequest>, BindingChanged> {
         let Some(token) = &session.refresh_token else { return Ok(None) };
         self.check_binding(&session.binding)?;
@@ -121,8 +127,9 @@ impl Provider {
         Ok(Some(captured(request.request(&hook))))
     }
 
-    /// The revocation of the session's refresh token, or of its access token where there is none (RFC 7009 §2.1). `None`
-    /// when the provider has no such endpoint, or the token belongs elsewhere.
+    /// Builds the request that revokes the session's refresh token, or its access token if there is
+    /// no refresh token (RFC 7009 §2.1). Returns `None` if the provider has no such endpoint, or if
+    /// the token belongs to another endpoint or client.
     pub fn revoke(&self, session: &Session) -> Option<RevocationRequest> {
         let endpoint = self.revocation_endpoint.as_ref()?;
         self.check_binding(&session.binding).ok()?;
@@ -132,7 +139,7 @@ impl Provider {
                 session.access_token.expose().to_owned(),
             )),
         };
-        // The crate takes nothing but https here. Loopback over http was allowed when the provider was built, so the
+        // The crate accepts only https here, but a provider on loopback can use http. So the
         // request is built for https and then gets its real target.
         let mut https = endpoint.clone();
         https.set_scheme("https").ok()?;
@@ -142,8 +149,9 @@ impl Provider {
         Some(RevocationRequest(request))
     }
 
-    /// The client towards the token endpoint. RFC 6749 §2.3.1: with a secret it authenticates by HTTP Basic, which every
-    /// server has to take; without one (§3.2.1) its `client_id` is in the body.
+    /// Returns the OAuth client for the token endpoint. With a secret, the client authenticates by
+    /// HTTP Basic, which every server must support (RFC 6749 §2.3.1). Without a secret, its
+    /// `client_id` is in the body (§3.2.1).
     fn client(
         &self,
     ) -> BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet> {
@@ -155,8 +163,9 @@ impl Provider {
         }
     }
 
-    /// The redirect URI of the authorization request, which the exchange repeats to the letter (RFC 6749 §4.1.3). One that is
-    /// no URL any more was damaged in the store; the configured one then makes a request that the provider refuses.
+    /// Returns the redirect URI of the authorization request, which the exchange repeats unchanged
+    /// (RFC 6749 §4.1.3). If damage in the store made it an invalid URL, the configured one is
+    /// used, and the provider refuses the request.
     fn redirect_of(&self, pending: &Pending) -> RedirectUrl {
         RedirectUrl::new(pending.redirect_uri.clone()).unwrap_or_else(|_| self.redirect_uri.clone())
     }
@@ -172,8 +181,9 @@ impl Provider {
     }
 }
 
-/// The S256 challenge of a verifier (RFC 7636 §4.2). One of a length that §4.1 does not allow was damaged in the store: it gets a
-/// challenge that it cannot meet, and the provider refuses the code.
+/// Returns the S256 challenge of a verifier (RFC 7636 §4.2). A verifier with a length that §4.1
+/// forbids was damaged in the store. It gets a challenge that it cannot meet, and the provider
+/// refuses the code.
 fn challenge(verifier: &CodeVerifier) -> PkceCodeChallenge {
     let text = match verifier.expose() {
         text if (43..=128).contains(&text.len()) => text.to_owned(),
@@ -182,7 +192,7 @@ fn challenge(verifier: &CodeVerifier) -> PkceCodeChallenge {
     PkceCodeChallenge::from_code_verifier_sha256(&PkceCodeVerifier::new(text))
 }
 
-/// Carries a request out of the crate, as the error of an HTTP client that sends nothing.
+/// Moves a request out of the crate, as the error of an HTTP client that sends nothing.
 struct Captured(Box<HttpRequest>);
 
 impl fmt::Debug for Captured {
@@ -199,13 +209,13 @@ impl fmt::Display for Captured {
 
 impl std::error::Error for Captured {}
 
-/// The crate's HTTP hook. Every request to a token or revocation endpoint passes here as plain HTTP, and so it is here
-/// that a provider's quirks (a JSON body, say) belong.
+/// The crate's HTTP hook. Every request to a token or revocation endpoint passes through it as
+/// plain HTTP, so code for the peculiarities of a provider, for example a JSON body, belongs here.
 fn hook(request: HttpRequest) -> Result<HttpResponse, Captured> {
     Err(Captured(Box::new(request)))
 }
 
-/// What [`hook`] caught.
+/// Returns the request that [`hook`] captured.
 fn captured<T, E: ErrorResponse + 'static>(
     result: Result<T, RequestTokenError<Captured, E>>,
 ) -> TokenRequest {

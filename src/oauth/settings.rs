@@ -1,4 +1,4 @@
-//! What the configuration says of a provider, and whether that can be used: each setting by itself.
+//! The settings of a provider, and the check of each setting by itself.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,65 +7,66 @@ use url::{Host, Url};
 
 use crate::{ids::ProviderId, secret::Secret};
 
-/// What the configuration says of a provider, not yet checked.
+/// The settings of a provider, not yet checked.
 #[derive(Clone, Debug, Default)]
 pub struct ProviderSettings {
-    /// RFC 8414 `issuer`; compared with the callback's `iss` where both are there.
+    /// The `issuer` (RFC 8414). It is compared with the callback's `iss` if both are present.
     pub issuer: Option<String>,
-    /// Where people sign in.
+    /// The page at which users sign in.
     pub authorization_endpoint: String,
-    /// Where codes and refresh tokens are exchanged.
+    /// The endpoint that exchanges codes and refresh tokens.
     pub token_endpoint: String,
-    /// RFC 7009.
+    /// The endpoint that revokes grants (RFC 7009).
     pub revocation_endpoint: Option<String>,
-    /// OpenID Connect Core §5.3.
+    /// The endpoint that names the account (OpenID Connect Core §5.3).
     pub userinfo_endpoint: Option<String>,
-    /// The client.
+    /// The id under which threadkey is registered at the provider.
     pub client_id: String,
-    /// For confidential clients.
+    /// The secret of a confidential client. A public client has none.
     pub client_secret: Option<Secret>,
-    /// Where the provider sends the browser.
+    /// The address to which the provider sends the browser after the sign-in.
     pub redirect_uri: String,
-    /// What to ask for.
+    /// The requested scopes.
     pub scopes: Vec<String>,
-    /// More parameters for the authorization request.
+    /// Additional parameters of the authorization request.
     pub authorize_params: BTreeMap<String, String>,
-    /// RFC 8707.
+    /// The resource that the tokens are requested for (RFC 8707).
     pub resource: Option<String>,
-    /// How long after its first use the provider takes a refresh token again.
+    /// The time after its first use in which the provider accepts a refresh token again.
     pub reuse_grace: Duration,
-    /// A refresh ends the life of the old access token.
+    /// Whether a refresh revokes the old access token.
     pub refresh_revokes_access: bool,
-    /// The provider refuses an exchange without the right PKCE verifier, so that a code without its `state` may be taken.
+    /// Whether the provider refuses an exchange without the right PKCE verifier. Then a code
+    /// without its `state` can be accepted.
     pub enforces_pkce: bool,
 }
 
-/// Why a provider is refused, by its name in the configuration.
+/// The reason why a provider is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
-    /// A URL that is not one, or not https.
+    /// A setting is wrong.
     #[error("providers.{provider}.{key}: {what}")]
     Setting {
-        /// Which provider.
+        /// The provider's name.
         provider: ProviderId,
-        /// Which key.
+        /// The key of the setting.
         key: &'static str,
-        /// What is wrong, and what would be right.
+        /// The fault, and how to correct it.
         what: String,
     },
-    /// No TLS.
+    /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
 }
 
-/// A setting that is refused.
+/// A refused setting: its key, and the sentence about it.
 pub(super) struct Wrong {
     pub(super) key: &'static str,
     pub(super) what: String,
 }
 
-/// Parameters of the authorization request that only threadkey sets: RFC 6749 §4.1.1, RFC 7636 §4.3, RFC 8707 §2, OpenID
-/// Connect Core §3.1.2.1; and the two of RFC 9101, which would replace all others.
+/// The parameters of the authorization request that only threadkey sets (RFC 6749 §4.1.1, RFC 7636
+/// §4.3, RFC 8707 §2, OpenID Connect Core §3.1.2.1). The two of RFC 9101 would replace all others.
 pub(super) const RESERVED: [&str; 11] = [
     "response_type",
     "client_id",
@@ -88,35 +89,35 @@ pub(super) fn check_authorize_params(params: &BTreeMap<String, String>) -> Resul
     let wrong = |what| Err(Wrong { key: "authorize_params", what });
     for name in params.keys() {
         if name.is_empty() {
-            return wrong("a parameter has no name: give it one, or leave it out".to_owned());
+            return wrong("a parameter has no name: give it a name, or remove it".to_owned());
         }
         if is_reserved(name) {
-            return wrong(format!("{name} is set by threadkey itself: leave it out"));
+            return wrong(format!("threadkey sets {name} itself: remove it"));
         }
     }
     Ok(())
 }
 
-/// A URL of the provider that requests, with secrets in them, go to.
+/// Checks a URL of the provider that receives requests with secrets.
 pub(super) fn endpoint(key: &'static str, text: &str) -> Result<Url, Wrong> {
     let wrong = |what: &str| Wrong { key, what: what.to_owned() };
     let url = web_url(key, text)?;
-    // What an HTTP request takes as its target is a little narrower than a URL; and shorter.
+    // Some URLs cannot be the target of an HTTP request, for example because they are too long.
     url.as_str()
         .parse::<http::Uri>()
         .map_err(|_| wrong("it cannot be the target of a request: shorten it"))?;
     Ok(url)
 }
 
-/// https, or http on loopback; no user info, no fragment.
+/// Checks that a URL is https, or http on loopback, and has no user info and no fragment.
 fn web_url(key: &'static str, text: &str) -> Result<Url, Wrong> {
     let wrong = |what: &str| Err(Wrong { key, what: what.to_owned() });
     if text.is_empty() {
-        return wrong("it is missing: give the URL from the provider's documentation");
+        return wrong("it is missing: set it to the URL in the provider's documentation");
     }
-    // A URL parser drops these without a word, and others compare such a text to the letter.
+    // A URL parser silently drops white space, but providers compare such a text byte for byte.
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return wrong("it has white space in it: leave that out");
+        return wrong("it contains white space: remove the white space");
     }
     let Ok(url) = Url::parse(text) else {
         return wrong("it is not a URL: write it in full, as in https://id.example.com/path");
@@ -126,16 +127,16 @@ fn web_url(key: &'static str, text: &str) -> Result<Url, Wrong> {
         "http" if is_loopback(&url) => {}
         "http" => {
             return wrong(
-                "http would show secrets to the network: write https (http is for 127.0.0.1, [::1] and localhost alone)",
+                "http would show secrets to the network: write https (http is allowed only for 127.0.0.1, [::1] and localhost)",
             );
         }
-        _ => return wrong("it has to begin with https:// (or http:// on 127.0.0.1, [::1] or localhost)"),
+        _ => return wrong("it must begin with https:// (or http:// on 127.0.0.1, [::1] or localhost)"),
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return wrong("it carries a user name or password before the @: leave them out");
+        return wrong("it contains a user name or password before the @: remove them");
     }
     if url.fragment().is_some() {
-        return wrong("it carries a fragment: leave out the # and what follows it");
+        return wrong("it contains a fragment: remove the # and the text after it");
     }
     Ok(url)
 }
@@ -154,7 +155,7 @@ pub(super) fn issuer(text: String) -> Result<String, Wrong> {
     let url = web_url("issuer", &text)?;
     if url.query().is_some() {
         let what =
-            "it carries a query, and an issuer has none (RFC 8414 §2): leave out the ? and what follows it";
+            "it contains a query, and an issuer has none (RFC 8414 §2): remove the ? and the text after it";
         return Err(Wrong { key: "issuer", what: what.to_owned() });
     }
     Ok(text)
@@ -168,11 +169,11 @@ pub(super) fn redirect_uri(text: String) -> Result<RedirectUrl, Wrong> {
 pub(super) fn client_id(text: String) -> Result<String, Wrong> {
     let wrong = |what: &str| Err(Wrong { key: "client_id", what: what.to_owned() });
     if text.is_empty() {
-        return wrong("it is missing: give the id under which threadkey is registered at the provider");
+        return wrong("it is missing: set it to the id under which threadkey is registered at the provider");
     }
     // RFC 6749 appendix A.1.
     if !text.bytes().all(|b| matches!(b, 0x20..=0x7e)) {
-        return wrong("it may hold printable ASCII alone (RFC 6749 appendix A.1)");
+        return wrong("it must be printable ASCII (RFC 6749 appendix A.1)");
     }
     Ok(text)
 }
@@ -197,7 +198,7 @@ pub(super) fn resource(text: String) -> Result<String, Wrong> {
     match Url::parse(&text) {
         Ok(url) if url.fragment().is_none() => Ok(text),
         _ => {
-            let what = "it has to be an absolute URI without a fragment (RFC 8707 §2)".to_owned();
+            let what = "it must be an absolute URI without a fragment (RFC 8707 §2)".to_owned();
             Err(Wrong { key: "resource", what })
         }
     }

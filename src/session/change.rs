@@ -25,8 +25,8 @@ pub enum Change {
     Start(Pending),
     /// Cancels the pending sign-in; with a state only the sign-in of that state.
     Cancel(Option<State>),
-    /// Records that a resource rejected this access token. Stale if it is not the current one, or if
-    /// the last forced refresh was less than [`FORCED_REFRESH_INTERVAL`] ago.
+    /// Records that a resource rejected this access token. Stale if it is not the current one, or
+    /// if the last forced refresh was less than [`FORCED_REFRESH_INTERVAL`] ago.
     Reject(AccessToken),
     /// Records that the user of the ended session was notified.
     Notified(Lineage),
@@ -77,8 +77,8 @@ pub enum Settlement {
         code: String,
     },
     /// The sign-in with this `state` is finished. Its session takes the place of the present one,
-    /// unless that one is live and known to have another account: then it becomes the candidate, and
-    /// the user chooses.
+    /// unless that one is live and known to have another account: then it becomes the candidate,
+    /// and the user chooses.
     SignIn {
         /// The `state` of the pending sign-in.
         state: State,
@@ -165,7 +165,7 @@ fn apply_change(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
         }
         Change::Switch { lineage } => switch(entry, lineage, now),
         Change::Keep { lineage } => take_candidate(entry, lineage).map_or(Applied::Stale, |_| Applied::Done),
-        // A sign-in in progress is not what the user logs out of.
+        // A logout concerns a session. It does not cancel a sign-in in progress.
         Change::Logout if entry.session.is_none() => Applied::Stale,
         Change::Logout => {
             *entry = Entry::default();

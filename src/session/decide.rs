@@ -1,4 +1,4 @@
-//! What a request for a token needs, decided from the record and the time alone.
+//! Decides the next step of a request for a token, from the record and the time alone.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::ids::UnixTime;
 /// The largest difference between clocks that no step has moved, in seconds.
 const MAX_SKEW: i64 = 300;
 
-/// What a caller that wants a token has to do.
+/// The next step of a caller that wants a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Use the access token.
@@ -76,8 +76,8 @@ pub fn refresh_due_at(session: &Session) -> UnixTime {
     session.issued_at.saturating_add(lifetime - lifetime / PARTS_LEFT_WHEN_DUE)
 }
 
-/// Whether a caller that saw `seen` can take the session as it is now: another process has committed
-/// since, and its token works.
+/// Whether a caller that saw `seen` can take the session as it is now: another process has
+/// committed since, and its token works.
 pub fn adopts(session: &Session, seen: Option<Revision>, now: UnixTime) -> bool {
     Some(session.revision()) != seen && session.is_usable(now)
 }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_token_serves_and_three_quarters_on_it_is_renewed_in_the_background() {
+    fn a_fresh_token_serves_and_is_refreshed_at_three_quarters_of_its_lifetime() {
         assert_eq!(decide(&session(3600, 0), NOW, MINUTE), Decision::Serve);
         assert_eq!(decide(&session(3600, 2699), NOW, MINUTE), Decision::Serve);
         assert_eq!(decide(&session(3600, 2700), NOW, MINUTE), Decision::ServeAndRefresh);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_from_before_the_clock_stepped_back_is_renewed_although_it_seems_to_live_long() {
+    fn a_token_from_the_future_is_refreshed_although_its_end_is_far_away() {
         let hours = 4 * 3600;
         assert_eq!(decide(&session(3600, -hours), NOW, MINUTE), Decision::ServeAndRefresh);
         assert_eq!(decide(&session(3600, -MAX_SKEW), NOW, MINUTE), Decision::Serve);
@@ -129,21 +129,23 @@ mod tests {
     }
 
     #[test]
-    fn of_the_wanted_life_at_most_half_the_lifetime_counts() {
+    fn at_most_half_the_lifetime_counts_of_the_requested_minimum() {
         assert_eq!(decide(&session(10, 5), NOW, MINUTE), Decision::Serve);
         assert_eq!(decide(&session(10, 6), NOW, MINUTE), Decision::Refresh);
     }
 
     #[test]
-    fn at_any_lifetime_a_token_serves_for_half_of_it_and_a_minute_before_its_end_it_is_renewed() {
+    fn a_token_of_any_lifetime_serves_for_half_of_it_and_until_a_minute_before_its_end() {
         const DAY: i64 = 86_400;
         for (lifetime, due, last) in [
-            // Too short for a refresh in the background: the wanted life is as long as the rest at three quarters, or longer.
+            // Too short for a refresh in the background: the wanted life is as long as the rest at
+            // three quarters, or longer.
             (5, None, 2),
             (10, None, 5),
             (60, None, 30),
             (239, None, 179),
-            // From three quarters of its life to a minute before its end it is renewed in the background.
+            // From three quarters of its life to a minute before its end it is refreshed in the
+            // background.
             (300, Some(225), 240),
             (3600, Some(2700), 3540),
             (8 * 3600, Some(6 * 3600), 8 * 3600 - 60),
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_without_any_lifetime_is_renewed_and_not_served() {
+    fn a_token_with_a_lifetime_of_zero_is_refreshed_and_not_served() {
         assert_eq!(decide(&session(0, 0), NOW, MINUTE), Decision::Refresh);
         assert_eq!(refresh_due_at(&session(0, 0)), NOW);
         let mut ends_before_it_begins = session(3600, 0);
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_session_serves_what_is_left_of_its_access_token() {
+    fn an_ended_session_serves_its_access_token_until_that_expires() {
         let mut s = session(3600, 3590);
         let fingerprint = s.refresh_token.as_ref().expect("has one").fingerprint();
         s.ended = Some(Ended { at: NOW, code: "invalid_grant".into(), fingerprint, notified_at: None });

@@ -1,8 +1,8 @@
 //! The record of a request that spends a single-use secret, and the types that keep its order.
 //!
 //! A refresh token and an authorization code are good for one request. So the request is announced
-//! before it is sent, and the answer is saved before it is read. Each step needs the value that only
-//! the step before it returns, so a program that skips a step does not compile:
+//! before it is sent, and the answer is saved before it is read. Each step needs the value that
+//! only the step before it returns, so a program that skips a step does not compile:
 //!
 //! 1. [`TenantLock::intend`](super::TenantLock::intend) makes the [`Intent`] durable, with room for
 //!    the answer, and returns [`Intended`].
@@ -91,7 +91,7 @@ pub enum Journal {
     /// No request is in progress.
     #[default]
     Empty,
-    /// A request was sent, or was about to be sent; no answer was saved.
+    /// A request was sent, or was about to be sent. No answer was saved.
     Intended(Intent),
     /// The answer is saved and not committed yet.
     Answered(Intent, Answer),
@@ -115,7 +115,7 @@ pub struct Answered {
     answer: Answer,
 }
 
-/// What a tenant's lock file holds when the lock is taken.
+/// The content of a tenant's lock file at the moment when the lock is taken.
 #[derive(Debug)]
 pub enum Found {
     /// No request is in progress.

@@ -1,9 +1,9 @@
 //! One tenant's session: the record, and the pure decisions on it.
 //!
-//! Nothing here reads a clock, a file or the network. [`decide`] answers what a request for a token
-//! needs. [`apply`] is the one place that changes a record. [`journal`] and [`TenantLock`] keep the
-//! order of the steps that spend a secret. The store serialises these types; the broker acts on the
-//! decisions.
+//! Nothing here reads a clock, a file or the network. [`decide`] returns the next step of a request
+//! for a token. [`apply`] is the one place that changes a record. [`journal`] and [`TenantLock`]
+//! keep the order of the steps that spend a secret. The store serialises these types; the broker
+//! acts on the decisions.
 
 mod change;
 mod decide;
@@ -76,7 +76,8 @@ pub struct Session {
     pub binding: Binding,
     /// The endpoint that may revoke its tokens (RFC 7009).
     pub revocation_endpoint: Option<String>,
-    /// The endpoint that may receive its access token to name the account (OpenID Connect Core §5.3).
+    /// The endpoint that may receive its access token to name the account (OpenID Connect Core
+    /// §5.3).
     pub userinfo_endpoint: Option<String>,
     /// An access token that a resource rejected before its expiry.
     pub rejected: Option<Rejected>,
@@ -165,14 +166,14 @@ impl Pending {
         self.created_at.saturating_add(seconds(PENDING_LIFETIME))
     }
 
-    /// Whether it can still be finished. A broken clock's counts as expired: one from before 1970, or
-    /// from more than its lifetime ahead.
+    /// Whether it can still be finished. A broken clock's counts as expired: one from before 1970,
+    /// or from more than its lifetime ahead.
     pub fn is_live(&self, now: UnixTime) -> bool {
         is_within(self.created_at, PENDING_LIFETIME, Duration::ZERO, now)
     }
 
-    /// Whether a write drops it, [`SWEEP_GRACE`] after its end. An exchange that began in time still
-    /// finds it when the answer arrives.
+    /// Whether a write drops it, [`SWEEP_GRACE`] after its end. An exchange that began in time
+    /// still finds it when the answer arrives.
     pub fn is_swept(&self, now: UnixTime) -> bool {
         !is_within(self.created_at, PENDING_LIFETIME, SWEEP_GRACE, now)
     }
@@ -181,8 +182,8 @@ impl Pending {
 // === impl RefreshTarget ===
 
 impl RefreshTarget {
-    /// Whether both name the same state and token. Fingerprints of different lengths are compared by
-    /// their common prefix.
+    /// Whether both name the same state and token. Fingerprints of different lengths are compared
+    /// by their common prefix.
     pub fn matches(&self, other: &Self) -> bool {
         self.revision == other.revision && self.fingerprint.matches(&other.fingerprint)
     }
@@ -238,8 +239,8 @@ impl Session {
         if grant.scope.is_some() {
             self.scope = grant.scope;
         }
-        // A grant keeps its account (OpenID Connect Core §12.2), but answers may spell it in several
-        // ways. A new spelling would make the next sign-in look like another account.
+        // A grant keeps its account (OpenID Connect Core §12.2), but answers may spell it in
+        // several ways. A new spelling would make the next sign-in look like another account.
         if self.account.is_none() {
             self.account = grant.account;
         }
@@ -249,7 +250,8 @@ impl Session {
         self.generation = self.generation.wrapping_add(1);
         self.retry = None;
         self.ended = None;
-        // `rejected` stays: it names a token, not the session, and it dates the last forced refresh.
+        // `rejected` stays: it names a token, not the session, and it dates the last forced
+        // refresh.
     }
 
     /// Whether this session is the result of refreshing `target` with this grant.
@@ -271,8 +273,8 @@ impl Session {
         self.issued_at.saturating_add(seconds(CHOICE_LIFETIME))
     }
 
-    /// For a candidate: whether it can still be chosen. A broken clock's counts as expired, as for a
-    /// pending sign-in.
+    /// For a candidate: whether it can still be chosen. A broken clock's counts as expired, as for
+    /// a pending sign-in.
     pub fn awaits_choice(&self, now: UnixTime) -> bool {
         is_within(self.issued_at, CHOICE_LIFETIME, Duration::ZERO, now)
     }

@@ -309,7 +309,7 @@ impl StoreFile {
         }
     }
 
-    /// Checks whether a write would succeed, as far as that can be known before it.
+    /// Checks all preconditions of a write that can be checked before it.
     pub(super) fn check_writable(&self, paths: &Paths) -> Result<(), StoreError> {
         self.location.check_folder(&paths.folder)?;
         self.location.check_file_system(paths)?;

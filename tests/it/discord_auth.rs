@@ -1,4 +1,4 @@
-//! Signing in from Discord: what each person sees, and what nobody else does.
+//! Sign-ins from Discord: each user sees their own messages, and no other user sees them.
 
 use threadkey::ids::Principal;
 
@@ -10,7 +10,7 @@ use crate::{
 const FIELD: &str = "code";
 
 #[tokio::test]
-async fn two_people_sign_in_by_link_and_form_and_see_nothing_of_each_other() {
+async fn two_users_sign_in_by_link_and_form_and_see_nothing_of_each_other() {
     let mut rig = Rig::start().await;
     let (alices, alices_link) = rig.start_sign_in(&rig.alice).await;
     let (bobs, bobs_link) = rig.start_sign_in(&rig.bob).await;
@@ -40,7 +40,7 @@ async fn a_sign_in_finished_by_command_brings_its_message_up_to_date() {
     assert_eq!(link, second_link, "a live sign-in is shown again");
     assert!(again.text().contains("already open"));
     let callback = browser::sign_in(&link, "alice").await;
-    // In direct messages as well as anywhere else.
+    // A direct message works like any other place.
     let code = format!("`{}#{}`", callback.code, callback.state);
     let reply = rig.alice.command(&rig.alice.dm(), "auth code", &[("code", &code)]).await;
     assert!(reply.text().contains("Signed in as `alice@example.com`"), "{}", reply.text());
@@ -50,7 +50,7 @@ async fn a_sign_in_finished_by_command_brings_its_message_up_to_date() {
 }
 
 #[tokio::test]
-async fn a_wrong_paste_is_told_word_for_word_and_the_form_can_be_opened_again() {
+async fn a_wrong_paste_gets_its_own_error_and_the_form_can_be_opened_again() {
     let rig = Rig::start().await;
     let (start, link) = rig.start_sign_in(&rig.alice).await;
     for (paste, sentence) in [
@@ -71,7 +71,7 @@ async fn a_wrong_paste_is_told_word_for_word_and_the_form_can_be_opened_again() 
 }
 
 #[tokio::test]
-async fn nobody_can_use_another_persons_button_or_form() {
+async fn a_user_cannot_use_another_users_button_or_form() {
     let rig = Rig::start().await;
     let (start, link) = rig.start_sign_in(&rig.alice).await;
     let custom_id = start.buttons().into_iter().find_map(|button| button.custom_id).expect("a button");
@@ -89,7 +89,7 @@ async fn nobody_can_use_another_persons_button_or_form() {
 }
 
 #[tokio::test]
-async fn after_a_restart_the_old_button_says_what_to_do_and_the_sign_in_is_still_open() {
+async fn after_a_restart_the_old_button_names_the_next_step_and_the_sign_in_is_open() {
     let mut rig = Rig::start().await;
     let (start, link) = rig.start_sign_in(&rig.alice).await;
     rig.stop().await;
@@ -146,7 +146,7 @@ async fn only_server_managers_sign_a_server_in_and_out() {
 }
 
 #[tokio::test]
-async fn cancelling_takes_the_link_away_and_says_so() {
+async fn a_cancelled_sign_in_loses_its_link_and_is_reported() {
     let rig = Rig::start().await;
     let (start, _) = rig.start_sign_in(&rig.alice).await;
     let (other, _) = rig.start_sign_in(&rig.bob).await;
@@ -160,7 +160,7 @@ async fn cancelling_takes_the_link_away_and_says_so() {
 }
 
 #[tokio::test]
-async fn status_and_logout_are_about_the_person_who_asks() {
+async fn status_and_logout_concern_the_user_of_the_command() {
     let rig = Rig::start().await;
     rig.sign_in(&rig.alice, "alice").await;
     let status = rig.alice.command(&rig.general, "auth status", &[]).await;
@@ -182,7 +182,7 @@ async fn status_and_logout_are_about_the_person_who_asks() {
 }
 
 #[tokio::test]
-async fn providers_are_completed_and_unknown_ones_answered_with_those_that_there_are() {
+async fn provider_names_are_completed_and_an_unknown_one_gets_the_list() {
     let rig = Rig::start().await;
     let choices = rig.alice.autocomplete(&rig.general, "auth start", "provider", "ac").await;
     assert_eq!(choices.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["acme", "big-acme"]);
@@ -194,7 +194,7 @@ async fn providers_are_completed_and_unknown_ones_answered_with_those_that_there
 }
 
 #[tokio::test]
-async fn the_lists_hold_for_commands_buttons_forms_and_completion() {
+async fn the_allow_lists_apply_to_commands_buttons_forms_and_completion() {
     let mut rig = Rig::start().await;
     let (start, link) = rig.start_sign_in(&rig.bob).await;
     let custom_id = start.buttons().into_iter().find_map(|button| button.custom_id).expect("a button");
@@ -217,7 +217,7 @@ async fn the_lists_hold_for_commands_buttons_forms_and_completion() {
 }
 
 #[tokio::test]
-async fn an_ended_session_is_told_once_by_direct_message_with_a_button() {
+async fn an_ended_session_is_reported_once_by_direct_message_with_a_button() {
     let rig = Rig::start().await;
     rig.sign_in(&rig.alice, "alice").await;
     end_session(&rig).await;
@@ -229,27 +229,27 @@ async fn an_ended_session_is_told_once_by_direct_message_with_a_button() {
     let callback = browser::sign_in(&start.link("Sign in to acme").expect("a link"), "alice").await;
     let modal = start.press("Enter code").await.modal();
     modal.submit(&[(FIELD, &callback.url)]).await.message().says("Signed in as").await;
-    let told = rig.alice.sees(&rig.alice.dm());
-    assert_eq!(told.iter().filter(|m| m.all_text().contains("has ended")).count(), 1);
+    let notice = rig.alice.sees(&rig.alice.dm());
+    assert_eq!(notice.iter().filter(|m| m.all_text().contains("has ended")).count(), 1);
     rig.discord.assert_no_violations();
 }
 
 #[tokio::test]
-async fn who_takes_no_direct_messages_is_told_by_their_newest_interaction() {
+async fn a_user_with_closed_direct_messages_is_notified_by_the_newest_interaction() {
     let rig = Rig::start().await;
     rig.alice.closes_dms();
     rig.sign_in(&rig.alice, "alice").await;
     end_session(&rig).await;
-    let told = rig
+    let notice = rig
         .alice
         .waits_for(&rig.general, |seen| seen.iter().find(|m| m.all_text().contains("has ended")).cloned())
         .await;
-    assert!(told.ephemeral, "{told}");
+    assert!(notice.ephemeral, "{notice}");
     assert!(rig.bob.sees(&rig.general).iter().all(|m| !m.all_text().contains("has ended")));
 }
 
 #[tokio::test]
-async fn what_ended_while_the_bot_was_away_is_told_when_it_is_back() {
+async fn a_session_that_ended_while_the_bot_was_stopped_is_reported_after_its_start() {
     let mut rig = Rig::start().await;
     rig.sign_in(&rig.alice, "alice").await;
     rig.stop().await;
@@ -258,7 +258,7 @@ async fn what_ended_while_the_bot_was_away_is_told_when_it_is_back() {
     rig.alice.dm().wait_for_text("has ended").await;
 }
 
-/// The provider ends alice's session, and a worker's rejected token makes that known.
+/// The provider ends alice's session, and the bot learns it from a worker's rejected token.
 async fn end_session(rig: &Rig) {
     let tenant = threadkey::ids::Tenant::new(
         "acme".parse().expect("a name"),
@@ -271,7 +271,7 @@ async fn end_session(rig: &Rig) {
 }
 
 #[tokio::test]
-async fn who_installed_it_for_themself_signs_in_where_the_bot_is_not() {
+async fn a_user_who_installed_the_app_signs_in_on_servers_without_the_bot() {
     let rig = Rig::start().await;
     let elsewhere = rig.discord.guild_without_bot("elsewhere");
     let lounge = elsewhere.channel("lounge");

@@ -1,4 +1,5 @@
-//! A sign-in as another account, on Discord: who is asked, what they see, and who else sees nothing of it.
+//! A sign-in as another account, on Discord: its user gets a question, and other users see nothing
+//! of it.
 
 use threadkey::{
     ids::{Principal, Tenant},
@@ -16,7 +17,7 @@ use crate::{
 
 const SHARED: [(&str, &str); 2] = [("provider", "acme"), ("shared", "true")];
 
-/// Signs `who` in by link and form; gives the link's message and the answer.
+/// Signs `who` in by link and form. Returns the link's message and the answer.
 async fn finish_as(rig: &Rig, who: &Person, account: &str) -> (Reply, Reply) {
     let (start, link) = rig.start_sign_in(who).await;
     let callback = browser::sign_in(&link, account).await;
@@ -26,7 +27,7 @@ async fn finish_as(rig: &Rig, who: &Person, account: &str) -> (Reply, Reply) {
     (start, answer)
 }
 
-/// Alice is signed in, and is asked about a sign-in as bob.
+/// Returns a rig on which alice is signed in, and the question about her sign-in as bob.
 async fn asked() -> (Rig, Reply) {
     let rig = Rig::start().await;
     rig.sign_in(&rig.alice, "alice").await;
@@ -52,7 +53,7 @@ fn bobs(rig: &Rig) -> LifeState {
 }
 
 #[tokio::test]
-async fn the_person_alone_is_asked_and_switches() {
+async fn only_the_user_of_the_sign_in_sees_the_question_and_switches() {
     let (mut rig, question) = asked().await;
     assert!(question.is_ephemeral());
     let words = question.text();
@@ -83,7 +84,7 @@ async fn the_person_alone_is_asked_and_switches() {
 }
 
 #[tokio::test]
-async fn who_keeps_is_told_what_became_of_the_other_grant() {
+async fn a_user_who_keeps_the_session_sees_the_end_of_the_other_grant() {
     let (rig, question) = asked().await;
     let again = rig.alice.command(&rig.general, "auth status", &[]).await;
     assert!(again.text().contains("You signed in as `bob@example.com` too"), "{again:?}");
@@ -101,7 +102,7 @@ async fn who_keeps_is_told_what_became_of_the_other_grant() {
 }
 
 #[tokio::test]
-async fn after_a_restart_the_status_asks_again() {
+async fn after_a_restart_the_status_repeats_the_question() {
     let (mut rig, question) = asked().await;
     rig.stop().await;
     rig.run().await;
@@ -115,7 +116,7 @@ async fn after_a_restart_the_status_asks_again() {
 }
 
 #[tokio::test]
-async fn for_a_server_its_managers_choose_and_others_do_not_see_as_whom_they_signed_in() {
+async fn only_managers_choose_for_a_server_and_other_users_do_not_see_the_account() {
     let rig = Rig::start().await;
     rig.alice.make_manager(&rig.guild);
     let mut answers = Vec::new();
@@ -145,18 +146,18 @@ async fn for_a_server_its_managers_choose_and_others_do_not_see_as_whom_they_sig
 }
 
 #[tokio::test]
-async fn a_choice_that_was_not_made_is_told_where_the_grant_may_live_on() {
+async fn an_expired_choice_is_reported_if_the_grant_may_still_work() {
     let clock = Clock::fixed(Clock::system().now());
     let rig = Rig::with(Plan { clock: Some(clock.clone()), ..Plan::default() }).await;
     rig.sign_in(&rig.alice, "alice").await;
-    // In use elsewhere, so that it is not revoked.
+    // The grant is in use elsewhere, so that it is not revoked.
     rig.sign_in(&rig.bob, "bob").await;
     let (_, question) = finish_as(&rig, &rig.alice, "bob").await;
     assert!(!question.buttons().is_empty(), "{question:?}");
     clock.advance(15 * 60);
     rig.broker.expire_undecided().await.expect("the store can be written");
-    let told = rig.alice.dm().wait_for_text("You did not choose in time.").await;
-    let words = told.all_text();
+    let notice = rig.alice.dm().wait_for_text("You did not choose in time.").await;
+    let words = notice.all_text();
     assert!(words.contains("`acme` stays with `alice@example.com`."), "{words}");
     assert!(words.contains("may still work at `acme`"), "{words}");
     let view = question.says("The sign-in as `bob@example.com` was not chosen and is dropped.").await;

@@ -1,5 +1,5 @@
-//! A sign-in message on Discord, and what happens to its sign-in elsewhere: in a terminal, which is another broker on the same store
-//! here, or in another conversation.
+//! A sign-in message on Discord follows its sign-in, also if that changes in a terminal or in
+//! another conversation. In these tests, the terminal is another broker on the same store.
 
 use threadkey::{
     broker::{Broker, Finished, Revocation, Undecided},
@@ -23,7 +23,8 @@ async fn finish(rig: &Rig, terminal: &Broker, link: &str, account: &str) -> Fini
     terminal.finish(alices(rig).1, None, Pasted::parse(&callback.url).unwrap()).await.unwrap()
 }
 
-/// Alice has two messages with the same link, and finishes it in a terminal as another user than her session is of.
+/// Alice has two messages with the same link. She finishes the sign-in in a terminal, as another
+/// account than that of her session.
 async fn asked(rig: &Rig, terminal: &Broker) -> (Reply, Reply, Undecided) {
     rig.sign_in(&rig.alice, "alice").await;
     let (older, link) = rig.start_sign_in(&rig.alice).await;
@@ -35,7 +36,7 @@ async fn asked(rig: &Rig, terminal: &Broker) -> (Reply, Reply, Undecided) {
 }
 
 #[tokio::test]
-async fn what_is_finished_in_a_terminal_is_told_in_the_message_as_if_it_had_been_finished_there() {
+async fn a_sign_in_finished_in_a_terminal_updates_its_message() {
     let mut rig = Rig::start().await;
     let terminal = rig.another_broker();
     let (start, link) = rig.start_sign_in(&rig.alice).await;
@@ -45,16 +46,16 @@ async fn what_is_finished_in_a_terminal_is_told_in_the_message_as_if_it_had_been
     let view = start.says("Signed in as `alice@example.com` at `acme`.").await;
     assert!(view.buttons.is_empty() && view.embeds.is_empty() && view.ephemeral, "{view}");
     assert_eq!(bobs.buttons().len(), 2, "bob's is as it was");
-    // The form was open all the while.
+    // The form stayed open during all of this.
     let late = modal.submit(&[("code", "a-code")]).await.message();
     assert!(late.text().contains("no longer works"), "{late:?}");
-    assert!(start.followups().is_empty() && rig.alice.sees(&rig.alice.dm()).is_empty(), "told once");
+    assert!(start.followups().is_empty() && rig.alice.sees(&rig.alice.dm()).is_empty(), "reported once");
     rig.stop().await;
     rig.discord.assert_no_violations();
 }
 
 #[tokio::test]
-async fn a_sign_in_as_another_account_in_a_terminal_is_asked_about_in_the_newest_message() {
+async fn a_terminal_sign_in_as_another_account_asks_in_the_newest_message() {
     let mut rig = Rig::start().await;
     let terminal = rig.another_broker();
     let (older, newer, _) = asked(&rig, &terminal).await;
@@ -78,7 +79,7 @@ async fn a_sign_in_as_another_account_in_a_terminal_is_asked_about_in_the_newest
 }
 
 #[tokio::test]
-async fn a_question_that_is_answered_in_a_terminal_says_how() {
+async fn a_question_answered_in_a_terminal_shows_the_answer() {
     let mut rig = Rig::start().await;
     let terminal = rig.another_broker();
     let (tenant, _) = alices(&rig);
@@ -88,7 +89,7 @@ async fn a_question_that_is_answered_in_a_terminal_says_how() {
     let view = followed.says("`acme` stays with `alice@example.com`. The sign-in as `bob@").await;
     assert!(view.buttons.is_empty(), "{view}");
 
-    // The same for a question that answers what was pasted on Discord.
+    // The same holds for a question after a paste on Discord.
     let (start, link) = rig.start_sign_in(&rig.alice).await;
     let callback = browser::sign_in(&link, "bob").await;
     let pasted = rig.alice.command(&rig.general, "auth code", &[("code", &callback.url)]).await;
@@ -106,7 +107,7 @@ async fn a_question_that_is_answered_in_a_terminal_says_how() {
 }
 
 #[tokio::test]
-async fn what_is_cancelled_replaced_or_logged_out_elsewhere_says_so() {
+async fn a_sign_in_cancelled_replaced_or_logged_out_elsewhere_updates_its_message() {
     let mut rig = Rig::start().await;
     let terminal = rig.another_broker();
     let (tenant, alice) = alices(&rig);
@@ -119,7 +120,7 @@ async fn what_is_cancelled_replaced_or_logged_out_elsewhere_says_so() {
     terminal.cancel(alice, None).await.unwrap();
     let link = terminal.start(&tenant, alice).await.unwrap().authorize_url;
     let view = first.wait("to have no link any more", |view| view.embeds.is_empty()).await;
-    // Which of the two is seen depends on whether the bot looks between them; neither is wrong.
+    // The bot may or may not read the store between the two steps, so both results are right.
     assert!(
         ["was cancelled", "no longer works"].iter().any(|words| view.all_text().contains(words)),
         "{view}"
@@ -138,7 +139,7 @@ async fn what_is_cancelled_replaced_or_logged_out_elsewhere_says_so() {
 }
 
 #[tokio::test]
-async fn a_logout_on_discord_takes_the_link_of_a_renewal_away_too() {
+async fn a_logout_on_discord_also_removes_the_link_of_a_repeated_sign_in() {
     let mut rig = Rig::start().await;
     rig.sign_in(&rig.alice, "alice").await;
     let (renewal, _) = rig.start_sign_in(&rig.alice).await;

@@ -1,4 +1,4 @@
-//! Getting onto Discord and staying there; and what is said when that cannot be.
+//! The connection to Discord: its start, its resumption, and the reports if it cannot be made.
 
 use threadkey::{discord::DiscordError, secret::Secret};
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_refused_token_is_told_and_nothing_is_registered() {
+async fn a_refused_discord_token_is_reported_and_no_command_is_registered() {
     let mut rig = Rig::stopped(Plan::default()).await;
     for token in ["another-token", "with\nline break"] {
         rig.settings.token = Secret::new(token);
@@ -20,7 +20,7 @@ async fn a_refused_token_is_told_and_nothing_is_registered() {
 }
 
 #[tokio::test]
-async fn without_a_gateway_address_there_is_an_error_and_no_other_gateway() {
+async fn without_a_gateway_address_the_bot_fails_and_tries_no_other_gateway() {
     let rig = Rig::stopped(Plan::default()).await;
     for times in [1, 2] {
         rig.discord.fail("GET", "/gateway", 500, serde_json::json!({"message": "no", "code": 0}), times);
@@ -32,16 +32,16 @@ async fn without_a_gateway_address_there_is_an_error_and_no_other_gateway() {
 }
 
 #[tokio::test]
-async fn an_address_without_a_server_is_named() {
+async fn an_address_without_a_server_is_named_in_the_error() {
     let mut rig = Rig::stopped(Plan::default()).await;
     rig.settings.api_base = Some("http://127.0.0.1:9".parse().expect("a URL"));
-    let error = rig.run_to_its_end().await.expect_err("nobody there");
+    let error = rig.run_to_its_end().await.expect_err("no server there");
     assert!(matches!(error, DiscordError::Unreachable { .. }), "{error:?}");
     assert!(error.to_string().contains("http://127.0.0.1:9"), "{error}");
 }
 
 #[tokio::test]
-async fn a_broken_connection_is_resumed_and_what_happened_meanwhile_is_not_missed() {
+async fn a_broken_connection_is_resumed_without_loss_of_events() {
     let rig = Rig::start().await;
     rig.discord.drop_connection(Forget::Nothing);
     rig.discord.bot_resumed(1).await;
@@ -69,7 +69,7 @@ async fn without_the_message_content_intent_a_mention_or_a_command_is_the_prompt
 }
 
 #[tokio::test]
-async fn a_corrupt_map_of_conversations_stops_the_start_and_stays_as_it_is() {
+async fn a_corrupt_map_of_conversations_prevents_the_start_and_stays_unchanged() {
     let rig = Rig::stopped(Plan::default()).await;
     let folder = rig.settings.conversations.parent().expect("a folder");
     threadkey::sys::files::create_private_folder(folder).expect("made");

@@ -1,5 +1,5 @@
-//! The bot in this process, on the Discord look-alike, with a real store, the embedded authorization server and workers
-//! that are shell scripts.
+//! The bot in this process, on the Discord look-alike, with a real store, the embedded
+//! authorization server and workers that are shell scripts.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// A secret that workers hold and that nobody may read on Discord.
+/// A secret that workers hold and that must not be visible on Discord.
 pub(crate) const LIVE_TOKEN: &str = "live-token-0123456789abcdef";
 
 /// Everything that a test needs.
@@ -47,9 +47,9 @@ pub(crate) struct Rig {
 #[derive(Default)]
 pub(crate) struct Plan {
     pub(crate) discord: Options,
-    /// What the shell worker does at a prompt; see [`script`].
+    /// The shell worker's commands at a prompt; see [`script`].
     pub(crate) on_prompt: Option<&'static str>,
-    /// Another worker program altogether.
+    /// The command of another worker program.
     pub(crate) command: Option<Vec<String>>,
     /// The broker's clock, where a test sets it.
     pub(crate) clock: Option<Clock>,
@@ -172,7 +172,7 @@ impl Rig {
         (reply, link)
     }
 
-    /// Signs somebody in by `/auth code`.
+    /// Signs a user in by `/auth code`.
     pub(crate) async fn sign_in(&self, who: &Person, account: &str) {
         let (_, link) = self.start_sign_in(who).await;
         let callback = crate::support::browser::sign_in(&link, account).await;
@@ -228,8 +228,8 @@ fn workers(folder: &std::path::Path, command: Vec<String>) -> Workers {
     Workers::new(settings, Arc::new(Capabilities::new()), Arc::new(Tokens))
 }
 
-/// An ACP agent in the shell. At a prompt it does `on_prompt`, with `say TEXT`, `note UPDATE`, `done_with REASON`,
-/// `permit TITLE` (the answer is then in `$answer`), and `$line` for what came.
+/// An ACP agent in the shell. At a prompt it does `on_prompt`, with `say TEXT`, `note UPDATE`,
+/// `done_with REASON`, `permit TITLE` (the answer is then in `$answer`), and `$line` for what came.
 fn script(on_prompt: &str) -> String {
     let prelude = r#"
 reply() { printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$id" "$1"; }

@@ -1,11 +1,12 @@
-//! Conversations: who is heard, where it is shown, and what is never said.
+//! Conversations: the users whose messages count, the place of the answers, and the secrets that
+//! never appear.
 
 use crate::{
     discord_rig::{LIVE_TOKEN, Plan, Rig, snowflake},
     support::discord::{Channel, MessageView},
 };
 
-/// Answers with what it was asked.
+/// Answers with the question.
 const ECHO: &str = r#"text=$(printf '%s' "$line" | sed -E 's/.*"text":"([^"]*)".*/\1/'); say "You said: $text"; done_with end_turn"#;
 
 async fn heard(thread: &Channel, times: usize, text: &str) {
@@ -16,7 +17,7 @@ async fn heard(thread: &Channel, times: usize, text: &str) {
 }
 
 #[tokio::test]
-async fn asking_opens_a_private_thread_in_which_only_its_owner_is_heard() {
+async fn ask_opens_a_private_thread_that_accepts_only_its_owner() {
     let mut rig = Rig::talking(ECHO).await;
     let thread = rig.ask(&rig.alice, "first").await;
     assert!(thread.is_private());
@@ -60,7 +61,7 @@ async fn a_mention_opens_a_thread_and_a_direct_message_is_a_conversation() {
 }
 
 #[tokio::test]
-async fn ownership_survives_a_restart() {
+async fn a_thread_keeps_its_owner_after_a_restart() {
     let mut rig = Rig::talking(ECHO).await;
     let thread = rig.ask(&rig.alice, "before").await;
     thread.wait_for_text("You said: before").await;
@@ -91,7 +92,7 @@ async fn long_answers_become_several_messages_with_their_code_fences_whole() {
 }
 
 #[tokio::test]
-async fn a_permission_is_given_by_the_owner_alone() {
+async fn only_the_owner_answers_a_permission_question() {
     let rig = Rig::talking(
         r#"permit "delete everything"; case "$answer" in *'"yes"'*) say "allowed" ;; *) say "refused" ;; esac; done_with end_turn"#,
     )
@@ -108,7 +109,7 @@ async fn a_permission_is_given_by_the_owner_alone() {
 }
 
 #[tokio::test]
-async fn a_live_token_is_never_shown_whichever_way_the_agent_says_it() {
+async fn a_live_token_is_never_shown_in_any_form_of_the_agents_output() {
     let rig = Rig::talking(
         r#"say "It is live-token-"; say "0123456789abcdef, really"; tool "curl live-token-0123456789abcdef"; permit "use live-token-0123456789abcdef"; done_with end_turn"#,
     )
@@ -123,7 +124,7 @@ async fn a_live_token_is_never_shown_whichever_way_the_agent_says_it() {
 }
 
 #[tokio::test]
-async fn stop_ends_the_turn_and_new_starts_afresh() {
+async fn stop_ends_the_turn_and_new_begins_another_conversation() {
     let rig = Rig::talking(r#"say "working "; case "$line" in *quick*) done_with end_turn ;; esac"#).await;
     let thread = rig.ask(&rig.alice, "something long").await;
     thread.wait_for_text("working").await;
@@ -144,7 +145,7 @@ async fn stop_ends_the_turn_and_new_starts_afresh() {
 }
 
 #[tokio::test]
-async fn an_agent_that_dies_or_cannot_be_started_is_told_in_the_thread() {
+async fn an_agent_that_dies_or_cannot_start_is_reported_in_the_thread() {
     let rig = Rig::talking("say 'so far'; exit 3").await;
     let thread = rig.ask(&rig.alice, "go").await;
     thread.wait_for_text("ended unexpectedly").await;
@@ -159,7 +160,7 @@ async fn an_agent_that_dies_or_cannot_be_started_is_told_in_the_thread() {
 }
 
 #[tokio::test]
-async fn missing_permissions_are_named() {
+async fn missing_permissions_are_named_in_the_reply() {
     const CREATE_PRIVATE_THREADS: u64 = 1 << 36;
     let rig = Rig::talking(ECHO).await;
     rig.general.deny_bot(CREATE_PRIVATE_THREADS);
@@ -171,7 +172,7 @@ async fn missing_permissions_are_named() {
 }
 
 #[tokio::test]
-async fn the_lists_hold_for_messages_and_mentions() {
+async fn the_allow_lists_apply_to_messages_and_mentions() {
     let mut rig = Rig::stopped(Plan { on_prompt: Some(ECHO), ..Plan::default() }).await;
     let role = rig.alice.give_role(&rig.guild, "people");
     let other = rig.guild.channel("other");
@@ -185,7 +186,7 @@ async fn the_lists_hold_for_messages_and_mentions() {
     assert!(refused.text().contains("do not work in this channel"), "{refused:?}");
     let refused = rig.bob.command(&rig.bob.dm(), "ask", &[("prompt", "go")]).await;
     assert!(refused.text().contains("cannot see your roles"), "{refused:?}");
-    // What is allowed still works, also in the thread, which counts as its channel.
+    // A permitted user can still ask, also in the thread, which counts as its channel.
     let thread = rig.ask(&rig.alice, "here").await;
     thread.wait_for_text("You said: here").await;
     rig.alice.says(&thread, "again");

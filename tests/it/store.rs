@@ -1,7 +1,7 @@
-//! What the file store promises to several processes, and to those that die.
+//! The file store's promises to several processes, also to processes that die.
 //!
-//! A child is this test program itself, started again for the one test [`a_child_does_as_it_is_told`], with its task
-//! in the environment.
+//! A child is this test program itself, started again for the one test
+//! [`a_child_process_follows_its_orders`], with its task in the environment.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
 use std::{
@@ -40,7 +40,7 @@ const TASK: &str = "THREADKEY_TEST_STORE_TASK";
 const NOW: i64 = 1_795_358_672;
 const BODY: &[u8] = br#"{"access_token":"access-2","refresh_token":"refresh-2"}"#;
 
-/// How many tenants a child of the crowd signs in.
+/// The number of tenants that each child signs in.
 const SIGN_INS: u32 = 15;
 
 fn open(path: &Path) -> FileStore {
@@ -113,7 +113,7 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), what).await.expect("it happens within a minute")
 }
 
-/// This program once more, as a child with a task.
+/// This program as a child process with a task.
 struct Helper {
     child: Child,
     input: ChildStdin,
@@ -123,7 +123,12 @@ struct Helper {
 impl Helper {
     fn start(task: &str, folder: &Path, faults: &str) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
-        command.args(["store::a_child_does_as_it_is_told", "--exact", "--nocapture", "--test-threads=1"]);
+        command.args([
+            "store::a_child_process_follows_its_orders",
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+        ]);
         Self::run(command, task, folder, faults)
     }
 
@@ -141,7 +146,7 @@ impl Helper {
         Self { child, input, lines }
     }
 
-    /// Reads its output up to the line that says `word`.
+    /// Reads the child's output up to the line `word`.
     async fn says(&mut self, word: &str) {
         let found = soon(async {
             while let Some(line) = self.lines.next_line().await.expect("UTF-8") {
@@ -154,12 +159,12 @@ impl Helper {
         assert!(found.await, "the child says {word:?} before it ends");
     }
 
-    /// kill -9.
+    /// Kills the child with SIGKILL.
     async fn kill(mut self) {
         self.child.kill().await.expect("it runs");
     }
 
-    /// Lets it go on, and waits until it has ended well.
+    /// Lets the child continue, and waits until it has exited with success.
     async fn finish(mut self) {
         // A child that waits for no word may be gone already.
         let _ = self.input.write_all(b"\n").await;
@@ -167,22 +172,22 @@ impl Helper {
         assert!(ended.success(), "{ended}");
     }
 
-    /// Waits until it has killed itself.
+    /// Waits until the child has killed itself.
     async fn dies(mut self) {
         let ended = soon(self.child.wait()).await.expect("a child");
         assert_eq!(ended.signal(), Some(9), "it should have reached the fault: {ended}");
     }
 }
 
-/// Says `word` to the parent and waits for its line.
+/// Prints `word` for the parent and waits for its line.
 async fn pause(word: &str) {
     println!("\n{word}");
-    // Until the parent writes or is gone.
+    // The read ends when the parent writes or has died.
     let _ = tokio::io::stdin().read_u8().await;
 }
 
 #[tokio::test]
-async fn a_child_does_as_it_is_told() {
+async fn a_child_process_follows_its_orders() {
     let Ok(task) = std::env::var(TASK) else { return };
     let (task, folder) = task.split_once(' ').expect("a task and a folder");
     let folder = PathBuf::from(folder);
@@ -275,7 +280,7 @@ async fn waiters_are_woken_by_another_process_s_commit_and_by_its_death() {
         }
         for waiter in waiters {
             let after = soon(waiter).await.expect("no panic");
-            assert_eq!(after, before + u64::from(commits), "who is woken sees what was committed");
+            assert_eq!(after, before + u64::from(commits), "a woken waiter sees the commit");
         }
     }
 }
@@ -296,14 +301,15 @@ async fn an_answer_survives_kill_9_and_the_next_holder_commits_it() {
 }
 
 #[tokio::test]
-async fn kill_9_at_any_step_of_a_refresh_leaves_a_journal_that_says_what_is_known() {
+async fn kill_9_at_any_step_of_a_refresh_leaves_a_journal_of_all_known_facts() {
     let answered = |session: &Session| Journal::Answered(intent(session), answer());
     let intended = |session: &Session| Journal::Intended(intent(session));
     type Left<'a> = &'a dyn Fn(&Session) -> Journal;
     let cases: [(&str, Left<'_>); 8] = [
         ("kill-after:try-lock@.lock", &|_| Journal::Empty),
         ("kill-before:write@803.lock#1", &|_| Journal::Empty),
-        // From here on it counts as sent, which it was not: that costs a wait, and no token.
+        // From here the request counts as sent, although it was not. That costs a wait and no
+        // token.
         ("kill-before:reserve@803.lock", &intended),
         ("kill-before:fsync@803.lock#1", &intended),
         ("kill-after:fsync@803.lock#1", &intended),
@@ -352,7 +358,7 @@ async fn kill_9_at_any_step_of_a_change_leaves_the_old_store_or_the_new_one() {
 }
 
 #[tokio::test]
-async fn a_lock_of_another_process_is_seen_and_its_end_too() {
+async fn a_process_sees_the_lock_of_another_process_and_its_end() {
     let folder = folder();
     let path = folder.path().join("x.lock");
     assert!(!lock_probe(&path), "there is no file");
@@ -363,11 +369,12 @@ async fn a_lock_of_another_process_is_seen_and_its_end_too() {
     assert!(!lock_probe(&path));
 }
 
-/// On a real full disk: nothing can be intended, nothing changes, and reading goes on.
+/// Uses a real full disk: no intent can be written, no change happens, and reads still work.
 async fn fill_the_disk(store: &FileStore, folder: &Path) {
     let session = sign_in(store, &alice()).await;
     drop(lock(store).await);
-    // The version before is freed behind the answer, but before the next change: with this one answered nothing gives room any more.
+    // A background task frees the previous version of the file after the answer, but before the
+    // next change. Once this change is answered, no more room becomes free.
     assert_eq!(store.change(&alice(), Change::Cancel(None)).await.expect("well").applied, Applied::Stale);
     let text = std::fs::read(folder.join("auth.json")).expect("readable");
     let filler = std::fs::File::create(folder.join("filler")).expect("room");
@@ -388,7 +395,7 @@ async fn fill_the_disk(store: &FileStore, folder: &Path) {
     let mut held = lock(store).await;
     assert_eq!(journal(&mut held).await, Journal::Empty);
     let intended = held.intend(intent(&session)).await.expect("room again");
-    // What is reserved cannot be taken by others.
+    // Other files cannot take the reserved room.
     let filler = std::fs::File::create(folder.join("filler")).expect("room");
     while std::io::Write::write_all(&mut &filler, &[7; 4096]).is_ok() {}
     held.record(&intended.answered(Answer { body: vec![7; MAX_BODY].into(), ..answer() }))
@@ -404,7 +411,7 @@ async fn on_a_full_disk_nothing_is_spent_and_nothing_is_lost() {
     let mut command = Command::new("unshare");
     command.args(["-rm", "sh", "-c", script]).arg(folder.path());
     command.arg(std::env::current_exe().expect("this program has a path"));
-    command.args(["store::a_child_does_as_it_is_told", "--exact", "--nocapture", "--test-threads=1"]);
+    command.args(["store::a_child_process_follows_its_orders", "--exact", "--nocapture", "--test-threads=1"]);
     let probe = std::process::Command::new("unshare")
         .args(["-rm", "sh", "-c", r#"mount -t tmpfs tmpfs "$0""#])
         .arg(folder.path())

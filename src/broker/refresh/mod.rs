@@ -1,11 +1,11 @@
 //! How a refresh goes, in the order in which it happens.
 //!
-//! 1. [`Broker::join`]: the callers of a tenant in this process share one *flight*, a task of its own.
-//!    A caller that gives up takes nothing with it.
-//! 2. [`Flight::lock_and_refresh`] takes the tenant's lock, or waits until its holder has committed and
-//!    adopts the result. One process refreshes; the others take over.
-//! 3. [`Flight::refresh`] reads the session anew under the lock, finishes the request that an earlier
-//!    holder left in the journal, and decides once more.
+//! 1. [`Broker::join`]: the callers of a tenant in this process share one *flight*, a task of its
+//!    own. A caller that gives up takes nothing with it.
+//! 2. [`Flight::lock_and_refresh`] takes the tenant's lock, or waits until its holder has committed
+//!    and adopts the result. One process refreshes; the others take over.
+//! 3. [`Flight::refresh`] reads the session anew under the lock, finishes the request that an
+//!    earlier holder left in the journal, and decides once more.
 //! 4. [`spend`] announces the request in the journal, sends it, and saves the answer.
 //! 5. [`Flight::settle`] commits the meaning of the answer and empties the journal.
 //! 6. The flight publishes its result and releases the lock, after everything is durable.
@@ -55,7 +55,7 @@ struct Flight {
     result: watch::Sender<Option<FlightResult>>,
 }
 
-/// What the flight does next.
+/// The next step of the flight.
 enum Settled {
     /// It returns the new session.
     Refreshed(Box<Session>),
@@ -162,8 +162,8 @@ impl Flight {
     /// Refreshes under the lock, which is released when this returns.
     async fn refresh(&self, mut lock: TenantLock) -> FlightResult {
         let mut repeat: Option<(UnixTime, RefreshTarget)> = None;
-        // At most three turns: the answer in the journal, one request, and its repetition within the
-        // provider's grace.
+        // At most three turns: the answer in the journal, one request, and its repetition within
+        // the provider's grace.
         for _ in 0..3 {
             let session = lock.read().await?.session();
             let session = session.ok_or_else(|| TokenError::NoSession(self.tenant.clone()))?;
@@ -214,8 +214,8 @@ impl Flight {
         self.result_from_record(&self.read().await?)
     }
 
-    /// The refresh request; `None` if the configuration now names another endpoint or client than the
-    /// refresh token belongs to.
+    /// The refresh request; `None` if the configuration now names another endpoint or client than
+    /// the refresh token belongs to.
     fn request(&self, session: &Locked<Session>) -> Option<TokenRequest> {
         match self.provider.refresh(session) {
             Ok(request) => request,
@@ -226,15 +226,15 @@ impl Flight {
         }
     }
 
-    /// Whether the provider still accepts a refresh token that was first sent at `at`. After a clock
-    /// step backwards it counts as no.
+    /// Whether the provider still accepts a refresh token that was first sent at `at`. After a
+    /// clock step backwards it counts as no.
     fn is_in_grace(&self, at: UnixTime) -> bool {
         let since = self.inner.now().saturating_sub(at);
         u64::try_from(since).is_ok_and(|since| since < self.provider.reuse_grace().as_secs())
     }
 
-    /// Commits the meaning of a result and empties the journal. With `may_repeat` an ambiguous result
-    /// is tried again at once.
+    /// Commits the meaning of a result and empties the journal. With `may_repeat` an ambiguous
+    /// result is tried again at once.
     async fn settle(
         &self,
         lock: &mut TenantLock,

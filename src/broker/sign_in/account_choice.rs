@@ -1,5 +1,5 @@
-//! A sign-in that returned another account than the session's. The user chooses, and the grant that was
-//! not chosen is revoked.
+//! A sign-in that returned another account than the session's. The user chooses, and the grant that
+//! was not chosen is revoked.
 //!
 //! The process that removes a candidate from the store revokes its grant (RFC 7009). That is the
 //! process that keeps the session, that finishes another sign-in in its place, or, once the time to
@@ -10,21 +10,24 @@
 //!
 //! # Dying between the two
 //!
-//! An orderly exit waits for the provider. A process that is killed before the provider answers leaves
-//! the grant at the provider, unreported. So does a logout with revocation. This is accepted: no
-//! program holds the grant, because its tokens were removed with the record, and no user was told that
-//! it has ended. What remains is an entry in the account's list of applications at the provider, and in
-//! our log the line that the provider was asked, without a result. The alternatives cost more:
+//! An orderly exit waits for the provider. A process that is killed before the provider answers
+//! leaves the grant at the provider, unreported. So does a logout with revocation. This is
+//! accepted: no program holds the grant, because its tokens were removed with the record, and no
+//! message to a user claims that it has ended. The rest is an entry in the account's list of
+//! applications at the provider, and in our log the line that the provider was asked, without a
+//! result. The alternatives cost more:
 //!
-//! - *Revoke first, then remove.* In the meantime the user may choose the grant in another process and
-//!   get a dead session in place of a live one. Even an expired candidate can be chosen again after a
-//!   clock that was ahead is corrected. And a session that is being logged out would be handed out, and
-//!   refreshed to tokens that no process revokes, for as long as the provider takes.
+//! - *Revoke first, then remove.* In the meantime the user may choose the grant in another process
+//!   and get a dead session in place of a live one. Even an expired candidate can be chosen again
+//!   after a clock that was ahead is corrected. And a session that is being logged out would be
+//!   handed out, and refreshed to tokens that no process revokes, for as long as the provider
+//!   takes.
 //! - *A note of the grants to revoke, for a later process.* It must hold the refresh token: a live
 //!   secret on disk that has no use. Each choice and logout would cost a second durable write, the
 //!   programs that share the store would have one more section to sweep, and a provider that never
 //!   answers would need a rule for giving up.
-//! - *A report in the status or by the doctor.* Without such a note there is nothing to report from.
+//! - *A report in the status or by the doctor.* Without such a note there is nothing to report
+//!   from.
 
 use std::time::Duration;
 
@@ -59,8 +62,8 @@ impl Broker {
         Ok(Undecided::of(tenant, &entry, self.inner.now()))
     }
 
-    /// Puts the sign-in of this lineage in the session's place. The old session's grant stays as it is
-    /// at the provider.
+    /// Puts the sign-in of this lineage in the session's place. The old session's grant stays as it
+    /// is at the provider.
     ///
     /// # Errors
     /// See [`ChoiceError`].
@@ -90,8 +93,8 @@ impl Broker {
         Ok(Kept { tenant: tenant.clone(), account, unchosen })
     }
 
-    /// Removes the sign-ins that were not chosen in time and begins to revoke them. Returns when the
-    /// next one expires, in Unix seconds.
+    /// Removes the sign-ins that were not chosen in time and begins to revoke them. Returns when
+    /// the next one expires, in Unix seconds.
     ///
     /// # Errors
     /// The store's.
@@ -107,7 +110,8 @@ impl Broker {
                 continue;
             }
             let taken_out = self.take_out(tenant, candidate.lineage).await?;
-            // The write that removed the one before also sweeps older ones, which only this call knows.
+            // The write that removed the one before also sweeps older ones, which only this call
+            // knows.
             if taken_out || (wrote && candidate.is_swept(now)) {
                 self.expire_choice(tenant, entry, candidate);
             }
@@ -116,8 +120,8 @@ impl Broker {
         Ok(next)
     }
 
-    /// Calls [`Broker::expire_undecided`] whenever a candidate expires or the store changes. Ends when
-    /// dropped.
+    /// Calls [`Broker::expire_undecided`] whenever a candidate expires or the store changes. Ends
+    /// when dropped.
     pub async fn expire_choices(&self) {
         let mut changes = self.changes();
         loop {
@@ -151,8 +155,8 @@ impl Broker {
         let take_out = || self.inner.store.change(tenant, Change::Keep { lineage });
         match take_out().await {
             Ok(changed) => Ok(changed.applied == Applied::Done),
-            // The try may have taken effect without becoming durable, and then no later caller finds the
-            // candidate. After a second try that is durable, this call has removed it.
+            // The try may have taken effect without becoming durable, and then no later caller
+            // finds the candidate. After a second try that is durable, this call has removed it.
             Err(_) => take_out().await.map(|_| true),
         }
     }
@@ -199,8 +203,8 @@ impl Broker {
         timeout(REVOKE_WITHIN, self.inner.revoke(tenant, request)).await.unwrap_or(false)
     }
 
-    /// Whether the store holds another grant of the same account to the same client. Some providers end
-    /// all of them when one is revoked (RFC 7009 §2.1); another user would then lose a session.
+    /// Whether the store holds another grant of the same account to the same client. Some providers
+    /// end all of them when one is revoked (RFC 7009 §2.1); another user would then lose a session.
     async fn is_in_use_elsewhere(&self, candidate: &Session) -> Result<bool, StoreError> {
         let same = |other: &Session| {
             other.account == candidate.account

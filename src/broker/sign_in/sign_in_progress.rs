@@ -1,14 +1,14 @@
 //! The progress of a sign-in that a message shows, whichever process makes it.
 //!
-//! The store does not record how a sign-in ended: its pending entry is gone, and the session beside it
-//! is new or not. So a [`SignInProgress`] remembers the record as it was when the sign-in was last seen,
-//! and compares it with the record of now. A caller that asks after each change of the store
-//! ([`Broker::changes`]) learns of each end. Several changes between two looks count as one, so a session
-//! that came and went in between goes unnoticed.
+//! The store does not record how a sign-in ended: its pending entry is gone, and the session beside
+//! it is new or not. So a [`SignInProgress`] remembers the record as it was when the sign-in was
+//! last seen, and compares it with the record of now. A caller that asks after each change of the
+//! store ([`Broker::changes`]) learns of each end. Several changes between two looks count as one,
+//! so a session that came and went in between goes unnoticed.
 //!
 //! A sign-in that this process finishes itself is reported by [`Event::SignedIn`] and
 //! [`Event::Undecided`], which carry more than the store. Meanwhile ([`FinishingSignIn`]) the store
-//! reports nothing; [`Event::SignInConcluded`] says when to look again.
+//! reports nothing; [`Event::SignInConcluded`] marks the moment to read it again.
 
 use std::sync::Arc;
 
@@ -237,8 +237,8 @@ impl Drop for FinishingSignIn {
 // === impl Broker ===
 
 impl Broker {
-    /// Returns the change of a shown sign-in since `shown`. Callers ask after [`Broker::start`], and then
-    /// after each change of the store.
+    /// Returns the change of a shown sign-in since `shown`. Callers ask after [`Broker::start`],
+    /// and then after each change of the store.
     ///
     /// # Errors
     /// The store's.

@@ -24,12 +24,12 @@ async fn listen() -> (TcpListener, String) {
     (listener, base)
 }
 
-/// Where every connection is refused.
-async fn nobody_listens() -> String {
+/// Returns an address that refuses every connection.
+async fn address_without_a_listener() -> String {
     listen().await.1
 }
 
-/// A refresh towards `base`.
+/// Returns the proof that a refresh was recorded.
 fn intended() -> Intended {
     Intended::for_tests()
 }
@@ -59,13 +59,13 @@ async fn request(stream: &mut TcpStream) -> String {
     }
 }
 
-/// Serves one connection: reads the request, answers with `answer`, hangs up. Returns what it read, and how many more
-/// connections were waiting by then.
+/// Serves one connection: reads the request, sends `answer` and hangs up. Returns the request, and
+/// the number of connections that wait by then.
 fn serve(listener: TcpListener, answer: Vec<u8>) -> JoinHandle<(String, usize)> {
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("the client connects");
         let seen = request(&mut stream).await;
-        // A client that has heard enough may hang up first.
+        // A client that has read enough may hang up first.
         let _ = stream.write_all(&answer).await;
         let _ = stream.shutdown().await;
         let mut more = 0;
@@ -92,7 +92,7 @@ async fn sent(answer: Vec<u8>) -> (Attempt, String) {
 }
 
 #[tokio::test]
-async fn an_answer_comes_back_whole_and_unread() {
+async fn an_answer_is_returned_whole_and_unread() {
     let body = r#"{"error":"slow_down"}"#;
     let (sent, seen) = sent(http("429 Too Many Requests", "retry-after: 17\r\n", body)).await;
     let Attempt::Answered(answer) = &sent else { panic!("{sent:?}") };
@@ -107,8 +107,8 @@ async fn an_answer_comes_back_whole_and_unread() {
 
 #[tokio::test]
 async fn no_redirect_is_followed() {
-    // Whoever follows it is refused there.
-    let target = nobody_listens().await;
+    // A client that follows the redirect finds this address closed.
+    let target = address_without_a_listener().await;
     for status in ["302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let (sent, _) = sent(http(status, &format!("location: {target}/token\r\n"), "")).await;
         let Attempt::Answered(answer) = &sent else { panic!("{sent:?}") };
@@ -124,7 +124,7 @@ async fn each_request_has_a_connection_of_its_own() {
         let (mut first, _) = listener.accept().await.expect("the client connects");
         request(&mut first).await;
         first.write_all(&http("200 OK", "", "{}")).await.expect("the client reads");
-        // It is not this side that hangs up.
+        // This side does not hang up.
         let mut byte = [0; 1];
         assert!(matches!(first.read(&mut byte).await, Ok(0) | Err(_)), "a second request on the connection");
         let (mut second, _) = listener.accept().await.expect("the client connects anew");
@@ -140,7 +140,7 @@ async fn each_request_has_a_connection_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_body_is_taken_up_to_the_bound_and_no_further() {
+async fn a_body_is_accepted_up_to_the_limit() {
     let longest = "x".repeat(MAX_BODY);
     let (fits, _) = sent(http("200 OK", "", &longest)).await;
     assert!(matches!(fits, Attempt::Answered(answer) if answer.for_tests().body.len() == MAX_BODY));
@@ -151,7 +151,7 @@ async fn a_body_is_taken_up_to_the_bound_and_no_further() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_unknown() {
+async fn an_answer_that_breaks_off_is_unanswered() {
     for half in [
         &b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"access_token\":"[..],
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{\"acc\r\n",
@@ -169,7 +169,7 @@ async fn an_answer_that_breaks_off_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_server_that_resets_after_the_request_leaves_it_unknown() {
+async fn a_reset_after_the_request_is_unanswered() {
     let (listener, base) = listen().await;
     let server = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("the client connects");
@@ -188,12 +188,12 @@ fn reset_on_close(stream: &TcpStream) {
 }
 
 #[tokio::test]
-async fn a_server_that_never_answers_is_given_up_after_three_minutes_and_leaves_it_unknown() {
+async fn a_request_without_an_answer_ends_after_three_minutes_as_unanswered() {
     let (listener, base) = listen().await;
     let server = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("the client connects");
         request(&mut stream).await;
-        // From here nothing but timers can happen, and a paused clock jumps to the next.
+        // From here only timers can run, and a paused clock jumps to the next one.
         tokio::time::pause();
         let since = tokio::time::Instant::now();
         let _ = stream.read(&mut [0; 1]).await;
@@ -205,7 +205,7 @@ async fn a_server_that_never_answers_is_given_up_after_three_minutes_and_leaves_
 }
 
 #[tokio::test]
-async fn an_answer_after_170_seconds_is_still_taken() {
+async fn an_answer_after_170_seconds_is_still_accepted() {
     let (listener, base) = listen().await;
     let server = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("the client connects");
@@ -222,7 +222,7 @@ async fn an_answer_after_170_seconds_is_still_taken() {
 
 #[tokio::test]
 async fn a_refused_connection_has_sent_nothing() {
-    let sent = client().send(refresh_at(&nobody_listens().await), intended()).await;
+    let sent = client().send(refresh_at(&address_without_a_listener().await), intended()).await;
     assert!(matches!(sent, Attempt::NotSent("connect")), "{sent:?}");
 }
 
@@ -242,9 +242,9 @@ async fn a_failed_tls_handshake_has_sent_nothing() {
 }
 
 #[tokio::test]
-async fn loopback_goes_past_the_proxy() {
+async fn a_request_to_loopback_uses_no_proxy() {
     let mut client = client();
-    let proxied = reqwest::Proxy::all(nobody_listens().await).expect("a proxy");
+    let proxied = reqwest::Proxy::all(address_without_a_listener().await).expect("a proxy");
     client.outward = builder().proxy(proxied).build().expect("TLS is there");
     for host in ["127.0.0.1", "localhost"] {
         let (listener, base) = listen().await;
@@ -257,8 +257,8 @@ async fn loopback_goes_past_the_proxy() {
 
 #[tokio::test]
 async fn a_name_that_does_not_resolve_has_sent_nothing() {
-    // A label of 64 letters is refused by the resolver itself, without asking the network; over http, for TLS would refuse
-    // it before.
+    // The resolver itself refuses a label of 64 letters, without a query to the network. The URL is
+    // http, because TLS would refuse the name first.
     let url = format!("http://{}.invalid/token", "x".repeat(64));
     let request = http::Request::post(url).body(Vec::new()).expect("a request");
     let mut client = client();
@@ -277,7 +277,7 @@ async fn account(status: &str, body: &str) -> (Option<String>, String) {
 }
 
 #[tokio::test]
-async fn the_userinfo_endpoint_tells_whose_login_it_is() {
+async fn the_userinfo_endpoint_names_the_account() {
     let (told, seen) = account("200 OK", r#"{"sub":"17","email":"alice@example.com"}"#).await;
     assert_eq!(told.as_deref(), Some("alice@example.com"));
     assert!(seen.starts_with("GET /userinfo HTTP/1.1\r\n"), "{seen}");
@@ -293,7 +293,7 @@ async fn the_userinfo_endpoint_tells_whose_login_it_is() {
 }
 
 #[tokio::test]
-async fn a_userinfo_endpoint_that_hangs_is_given_up_after_ten_seconds() {
+async fn a_userinfo_request_without_an_answer_ends_after_ten_seconds() {
     let (listener, base) = listen().await;
     let server = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("the client connects");
@@ -311,7 +311,7 @@ async fn a_userinfo_endpoint_that_hangs_is_given_up_after_ten_seconds() {
 }
 
 #[tokio::test]
-async fn what_is_shown_of_an_exchange_holds_no_secret() {
+async fn debug_of_a_request_and_its_result_shows_no_secret() {
     let (listener, base) = listen().await;
     let shown = format!("{:?} {:?}", refresh_at(&base), client());
     let server = serve(listener, http("200 OK", "", r#"{"access_token":"s3cr3t"}"#));
@@ -321,12 +321,12 @@ async fn what_is_shown_of_an_exchange_holds_no_secret() {
 }
 
 #[tokio::test]
-async fn an_answer_that_came_while_this_process_was_stopped_is_taken_however_long_that_was() {
+async fn an_answer_that_arrived_during_any_suspension_is_accepted() {
     let (listener, base) = listen().await;
     let sending = tokio::spawn(async move { client().send(refresh_at(&base), intended()).await });
     let (mut stream, _) = listener.accept().await.expect("the client connects");
     request(&mut stream).await;
-    // Nothing of the client runs from here until the clock has moved.
+    // The client does not run from here until the clock has moved.
     tokio::time::pause();
     stream.write_all(&http("200 OK", "", "{}")).await.expect("the client listens");
     tokio::time::advance(2 * ANSWER_TIMEOUT).await;

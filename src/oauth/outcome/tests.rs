@@ -19,8 +19,8 @@ fn read(status: u16, body: &str) -> Outcome {
     outcome_of(&answer(status, body), "threadkey", None)
 }
 
-/// Family and code in one line.
-fn told(outcome: &Outcome) -> String {
+/// Returns the family and the code in one line.
+fn summary(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Granted(_) => "granted".into(),
         Outcome::Unspent { code, .. } => format!("unspent {code}"),
@@ -33,7 +33,7 @@ fn told(outcome: &Outcome) -> String {
 
 fn assert_rows(rows: &[(u16, &str, &str)]) {
     for (status, body, expected) in rows {
-        assert_eq!(told(&read(*status, body)), *expected, "{status} {body}");
+        assert_eq!(summary(&read(*status, body)), *expected, "{status} {body}");
     }
 }
 
@@ -45,13 +45,13 @@ fn granted(body: &str) -> Grant {
 }
 
 #[test]
-fn what_never_left_is_unspent_and_what_left_without_an_answer_is_ambiguous() {
+fn a_request_that_never_left_is_unspent_and_one_without_an_answer_is_ambiguous() {
     for step in ["dns", "connect", "tls"] {
-        assert_eq!(told(&outcome(&Attempt::NotSent(step), "threadkey", None)), format!("unspent {step}"));
+        assert_eq!(summary(&outcome(&Attempt::NotSent(step), "threadkey", None)), format!("unspent {step}"));
     }
     for how in ["timeout", "reset", "too_large"] {
         let expected = format!("ambiguous ambiguous_{how}");
-        assert_eq!(told(&outcome(&Attempt::Unanswered(how), "threadkey", None)), expected);
+        assert_eq!(summary(&outcome(&Attempt::Unanswered(how), "threadkey", None)), expected);
     }
 }
 
@@ -68,12 +68,12 @@ fn a_success_carries_the_whole_grant() {
 }
 
 #[test]
-fn an_access_token_behind_a_byte_order_mark_is_not_thrown_away() {
+fn an_access_token_after_a_byte_order_mark_is_read() {
     assert_eq!(granted("\u{feff}{\"access_token\":\"at\"}").access_token.expose(), "at");
 }
 
 #[test]
-fn an_access_token_is_success_whatever_else_is_there() {
+fn an_answer_with_an_access_token_is_a_success_despite_other_members() {
     assert_rows(&[
         (200, r#"{"access_token":"at"}"#, "granted"),
         (201, r#"{"access_token":"at","error":"invalid_grant"}"#, "granted"),
@@ -88,7 +88,7 @@ fn an_access_token_is_success_whatever_else_is_there() {
 }
 
 #[test]
-fn a_lifetime_is_read_from_whatever_tells_it_and_is_an_hour_otherwise() {
+fn a_lifetime_is_read_from_a_number_or_a_text_and_is_an_hour_otherwise() {
     let ten_years = 315_360_000;
     for (json, expected) in [
         ("3599", 3599),
@@ -127,7 +127,7 @@ fn a_2xx_without_a_token_is_ambiguous() {
 }
 
 #[test]
-fn a_verdict_ends_the_session_in_every_shape_that_providers_give_it() {
+fn a_verdict_in_any_providers_form_ends_the_session() {
     assert_rows(&[
         // RFC 6749 §5.2.
         (400, r#"{"error":"invalid_grant","error_description":"grant not found"}"#, "ended invalid_grant"),
@@ -160,7 +160,7 @@ fn a_verdict_ends_the_session_in_every_shape_that_providers_give_it() {
 }
 
 #[test]
-fn a_mistake_of_the_operator_is_told_as_one() {
+fn an_error_code_about_the_configuration_is_misconfigured() {
     for code in [
         "invalid_client",
         "unauthorized_client",
@@ -171,7 +171,7 @@ fn a_mistake_of_the_operator_is_told_as_one() {
     ] {
         for status in [200, 400, 401] {
             let expected = format!("misconfigured {code}");
-            assert_eq!(told(&read(status, &format!(r#"{{"error":"{code}"}}"#))), expected, "{status}");
+            assert_eq!(summary(&read(status, &format!(r#"{{"error":"{code}"}}"#))), expected, "{status}");
         }
     }
     assert_rows(&[
@@ -182,7 +182,7 @@ fn a_mistake_of_the_operator_is_told_as_one() {
 }
 
 #[test]
-fn the_families_are_those_that_a_stored_retry_is_read_by() {
+fn a_stored_retry_is_read_as_the_family_of_its_code() {
     use crate::session::{Retry, RetryKind};
     let kind = |code: String| Retry { set_at: NOW, not_before: NOW, attempts: 1, code }.kind();
     for (code, ..) in CODES {
@@ -199,7 +199,7 @@ fn the_families_are_those_that_a_stored_retry_is_read_by() {
 }
 
 #[test]
-fn a_provider_that_asks_for_patience_has_spent_nothing() {
+fn a_provider_that_asks_for_a_pause_has_spent_nothing() {
     assert_rows(&[
         (408, "", "unspent http_408"),
         (425, "", "unspent http_425"),
@@ -207,7 +207,8 @@ fn a_provider_that_asks_for_patience_has_spent_nothing() {
         (503, "<html>", "unspent http_503"),
         (400, r#"{"error":"slow_down"}"#, "unspent slow_down"),
         (400, r#"{"error":"temporarily_unavailable"}"#, "unspent temporarily_unavailable"),
-        // The status says that nobody looked at it, whatever was put into the body.
+        // This status means that the provider did not process the request, whatever the body
+        // contains.
         (429, r#"{"error":"invalid_grant"}"#, "unspent http_429"),
         (503, r#"{"error":"invalid_grant"}"#, "unspent http_503"),
         (503, r#"{"access_token":"at"}"#, "unspent http_503"),
@@ -229,7 +230,7 @@ fn any_other_4xx_is_no_verdict() {
 }
 
 #[test]
-fn a_failing_provider_may_have_spent_it_and_gives_no_verdict() {
+fn a_failing_provider_may_have_spent_the_token_and_gives_no_verdict() {
     assert_rows(&[
         (500, "", "ambiguous ambiguous_http_500"),
         (500, r#"{"error":"invalid_grant"}"#, "ambiguous ambiguous_http_500"),
@@ -244,7 +245,7 @@ fn a_failing_provider_may_have_spent_it_and_gives_no_verdict() {
 }
 
 #[test]
-fn a_redirect_is_unspent_only_where_it_says_that_nothing_was_done() {
+fn a_redirect_is_unspent_only_if_its_status_means_that_nothing_was_done() {
     assert_rows(&[
         (301, "", "ambiguous ambiguous_http_301"),
         (302, "", "ambiguous ambiguous_http_302"),
@@ -256,7 +257,7 @@ fn a_redirect_is_unspent_only_where_it_says_that_nothing_was_done() {
 }
 
 #[test]
-fn retry_after_is_read_as_seconds_or_as_a_date_and_holds_for_at_most_an_hour() {
+fn retry_after_is_read_as_seconds_or_a_date_and_is_at_most_an_hour() {
     let waits = |status, header: &str| {
         let mut answer = answer(status, r#"{"error":"slow_down"}"#);
         answer.retry_after = Some(header.to_owned());
@@ -297,7 +298,7 @@ fn with_id_token(id_token: &str, nonce: Option<&str>) -> Outcome {
 }
 
 #[test]
-fn the_id_token_tells_the_account() {
+fn the_id_token_names_the_account() {
     let account = |claims: &str| match with_id_token(&jwt(claims), None) {
         Outcome::Granted(grant) => grant.account,
         other => panic!("{claims}: {other:?}"),
@@ -314,7 +315,7 @@ fn the_id_token_tells_the_account() {
 }
 
 #[test]
-fn with_a_nonce_the_id_token_has_to_carry_it_and_be_for_this_client() {
+fn an_id_token_must_contain_the_nonce_and_this_client() {
     let mine = r#"{"nonce":"n","aud":"threadkey","email":"alice@example.com"}"#;
     for (claims, expected) in [
         (mine, "granted"),
@@ -325,13 +326,17 @@ fn with_a_nonce_the_id_token_has_to_carry_it_and_be_for_this_client() {
         (r#"{"nonce":"n","aud":["other"]}"#, "mismatch aud"),
         (r#"{"nonce":"n"}"#, "mismatch aud"),
     ] {
-        assert_eq!(told(&with_id_token(&jwt(claims), Some("n"))), expected, "{claims}");
+        assert_eq!(summary(&with_id_token(&jwt(claims), Some("n"))), expected, "{claims}");
     }
     for unreadable in ["no jwt", "a.b", "a.!!.c", "a.e30.c.d.e", ""] {
         let expected = if unreadable.is_empty() { "granted" } else { "mismatch nonce" };
-        assert_eq!(told(&with_id_token(unreadable, Some("n"))), expected, "{unreadable}");
+        assert_eq!(summary(&with_id_token(unreadable, Some("n"))), expected, "{unreadable}");
     }
-    assert_eq!(told(&with_id_token(&jwt(r#"{"aud":"other"}"#), None)), "granted", "a refresh has no nonce");
+    assert_eq!(
+        summary(&with_id_token(&jwt(r#"{"aud":"other"}"#), None)),
+        "granted",
+        "a refresh has no nonce"
+    );
 }
 
 #[test]
@@ -352,7 +357,7 @@ fn no_part_of_a_body_gets_into_an_outcome() {
 }
 
 #[test]
-fn no_token_is_lost_because_of_what_stands_beside_it() {
+fn no_token_is_lost_because_of_another_member() {
     let deep = "[".repeat(500) + &"]".repeat(500);
     for beside in [
         r#""user":"half a \ud83d""#,
@@ -373,8 +378,8 @@ fn no_token_is_lost_because_of_what_stands_beside_it() {
     }
     let latin = b"{\"access_token\":\"at\",\"user\":\"Ren\xe9\",\"refresh_token\":\"rt\"}";
     let body = Zeroizing::new(latin.to_vec());
-    let told = told(&outcome_of(&Answer { body, ..answer(200, "") }, "threadkey", None));
-    assert_eq!(told, "granted");
+    let summary = summary(&outcome_of(&Answer { body, ..answer(200, "") }, "threadkey", None));
+    assert_eq!(summary, "granted");
 }
 
 #[test]

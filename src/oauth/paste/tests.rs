@@ -17,7 +17,7 @@ fn both() -> (String, Option<String>, Option<String>) {
 const URL: &str = "http://localhost:1455/auth/callback?code=ac_1-2.3&scope=openid&state=st-4_5";
 
 #[test]
-fn a_code_alone_is_taken() {
+fn a_code_alone_is_accepted() {
     assert_eq!(parsed("ac_1-2.3"), ("ac_1-2.3".into(), None, None));
     assert_eq!(parsed("  4/0AX4XfWh+x==\n"), ("4/0AX4XfWh+x==".into(), None, None));
     assert_eq!(parsed("4%2F0AX4XfWh"), ("4/0AX4XfWh".into(), None, None));
@@ -25,13 +25,13 @@ fn a_code_alone_is_taken() {
 }
 
 #[test]
-fn a_code_with_its_state_is_taken() {
+fn a_code_with_its_state_is_accepted() {
     assert_eq!(parsed("ac_1-2.3#st-4_5"), both());
     assert_eq!(parsed("ac_1-2.3\n#st-\n  4_5"), both());
 }
 
 #[test]
-fn the_callback_url_is_taken_whole() {
+fn the_whole_callback_url_is_accepted() {
     assert_eq!(parsed(URL), both());
     assert_eq!(parsed(&URL.replace('?', "#")), both(), "in the fragment");
     assert_eq!(parsed(&format!("{URL}#_=_")), both(), "with a left-over fragment");
@@ -41,17 +41,17 @@ fn the_callback_url_is_taken_whole() {
 }
 
 #[test]
-fn an_address_without_its_beginning_is_taken() {
+fn an_address_without_its_beginning_is_accepted() {
     assert_eq!(parsed("localhost:1455/auth/callback?code=ac_1-2.3&state=st-4_5"), both());
     assert_eq!(parsed("/auth/callback?code=ac_1-2.3&state=st-4_5"), both());
     assert_eq!(parsed("?code=ac_1-2.3&state=st-4_5"), both());
     assert_eq!(parsed("code=ac_1-2.3&state=st-4_5"), both());
     assert_eq!(parsed("state=st-4_5&code=ac_1-2.3"), both());
-    assert_eq!(parsed("ac_1-2.3&state=st-4_5"), both(), "what follows `code=`");
+    assert_eq!(parsed("ac_1-2.3&state=st-4_5"), both(), "the part after `code=`");
 }
 
 #[test]
-fn whatever_is_around_it_comes_off() {
+fn characters_around_a_paste_are_removed() {
     for text in [
         format!("<{URL}>"),
         format!("`{URL}`"),
@@ -74,7 +74,7 @@ fn whatever_is_around_it_comes_off() {
 }
 
 #[test]
-fn line_breaks_and_blanks_within_are_left_out_wherever_they_fall() {
+fn line_breaks_and_blanks_anywhere_in_a_paste_are_removed() {
     for at in 1..URL.len() {
         for cut in ["\n", "\r\n", " ", "\n    ", "\u{200b}"] {
             let text = format!("{}{cut}{}", &URL[..at], &URL[at..]);
@@ -84,13 +84,13 @@ fn line_breaks_and_blanks_within_are_left_out_wherever_they_fall() {
 }
 
 #[test]
-fn percent_encoding_is_taken_off_once_and_a_plus_stays() {
+fn a_paste_is_percent_decoded_once_and_a_plus_stays() {
     let (code, state, _) = parsed("https://cb.example/?code=4%2F0%2525&state=a+b%3D");
     assert_eq!((code.as_str(), state.as_deref()), ("4/0%25", Some("a+b=")));
 }
 
 #[test]
-fn an_issuer_that_is_no_url_can_be_shown_and_equals_none() {
+fn an_issuer_that_is_no_url_is_escaped_and_equals_no_real_issuer() {
     let iss = |text: &str| parsed(&format!("?code=c&iss={text}")).2.expect("it has one");
     assert_eq!(iss("https://id.example%0A%1B%5B2J"), "https://id.example\\n\\u{1b}[2J…");
     let long = format!("https://id.example/{}", "x".repeat(5000));
@@ -98,7 +98,7 @@ fn an_issuer_that_is_no_url_can_be_shown_and_equals_none() {
 }
 
 #[test]
-fn a_denial_is_told_in_the_providers_words_cleaned() {
+fn a_refusal_shows_the_providers_description_cleaned() {
     let denied = |text: &str| match Pasted::parse(text) {
         Err(PasteError::Denied { error, description }) => (error, description),
         other => panic!("{text:?}: {other:?}"),
@@ -110,12 +110,12 @@ fn a_denial_is_told_in_the_providers_words_cleaned() {
     assert_eq!(error, format!("b{}", "x".repeat(63)));
     assert_eq!(description.map(|d| d.len()), Some(200));
     assert_eq!(denied("error=%20%21&state=x"), ("unknown_error".into(), None));
-    let told = Pasted::parse(url).expect_err("denied").to_string();
-    assert!(told.contains("access_denied: The user said[no"), "{told}");
+    let text = Pasted::parse(url).expect_err("denied").to_string();
+    assert!(text.contains("access_denied: The user said[no"), "{text}");
 }
 
 #[test]
-fn an_address_without_a_code_is_told_so() {
+fn an_address_without_a_code_is_refused_as_such() {
     for text in [
         "https://id.example/login",
         "http://localhost:1455/auth/callback",
@@ -126,7 +126,7 @@ fn an_address_without_a_code_is_told_so() {
         "https://cb.example/?code=a%20b&state=x",
         "wörter",
         "#state",
-        // The sign-in link instead of the page that it led to.
+        // This is the sign-in link, and not the page after the sign-in.
         "https://id.example/authorize?response_type=code&client_id=c&state=x",
         "https://id.example/authorize?code=true&client_id=c&code_challenge=y&state=x",
     ] {
@@ -135,7 +135,7 @@ fn an_address_without_a_code_is_told_so() {
 }
 
 #[test]
-fn nothing_and_too_much_are_told_so() {
+fn an_empty_paste_and_one_that_is_too_long_are_refused() {
     for text in ["", " \n\t", "``", "<>", "||||", "\u{200b}"] {
         assert_eq!(Pasted::parse(text).expect_err(text), PasteError::Empty, "{text:?}");
     }
@@ -144,7 +144,7 @@ fn nothing_and_too_much_are_told_so() {
 }
 
 #[test]
-fn no_paste_makes_it_panic() {
+fn no_paste_causes_a_panic() {
     let pieces = [
         "code=", "error=", "&", "#", "?", "%", "%F", "%ff", "```", "\n", "[", "](", ")", "||", "é", "://",
         "x",

@@ -1,7 +1,7 @@
 use super::*;
 use crate::oauth::settings::RESERVED;
 
-/// A public client with everything that is optional.
+/// Returns the settings of a public client, with every optional setting except the resource.
 pub(in crate::oauth) fn settings() -> ProviderSettings {
     ProviderSettings {
         issuer: Some("https://id.example".into()),
@@ -29,7 +29,7 @@ fn id() -> ProviderId {
     "acme".parse().expect("a provider id")
 }
 
-/// The key and the sentence with which changed settings are refused.
+/// Returns the key and the sentence of the error for changed settings.
 fn refused(change: impl FnOnce(&mut ProviderSettings)) -> (&'static str, String) {
     let mut settings = settings();
     change(&mut settings);
@@ -63,7 +63,7 @@ fn a_provider_is_bound_to_its_token_endpoint_and_client() {
 }
 
 #[test]
-fn http_is_taken_on_loopback_alone() {
+fn http_is_accepted_on_loopback_only() {
     for good in
         ["http://127.0.0.1:8080/token", "http://127.9.9.9/token", "http://[::1]:1/t", "http://localhost/t"]
     {
@@ -101,16 +101,16 @@ fn every_url_is_checked_under_its_own_key() {
 }
 
 #[test]
-fn what_is_no_endpoint_is_refused_with_what_would_be_right() {
+fn an_invalid_endpoint_is_refused_with_advice_how_to_correct_it() {
     for (bad, hint) in [
         ("", "missing"),
         ("id.example/token", "in full"),
         ("https://id.example/token\n", "white space"),
         ("ftp://id.example/token", "https://"),
         ("urn:ietf:wg:oauth:2.0:oob", "https://"),
-        ("https://id.example/token#here", "leave out the #"),
-        ("https://user@id.example/token", "leave them out"),
-        ("https://:s3cr3t@id.example/token", "leave them out"),
+        ("https://id.example/token#here", "remove the #"),
+        ("https://user@id.example/token", "remove them"),
+        ("https://:s3cr3t@id.example/token", "remove them"),
         (&format!("https://id.example/{}", "x".repeat(70_000)), "shorten"),
     ] {
         let (_, sentence) = refused(|s| s.token_endpoint = bad.into());

@@ -78,7 +78,7 @@ fn extra_parameters_and_the_resource_are_in_the_authorization_request() {
 }
 
 #[test]
-fn the_link_of_a_sign_in_is_the_same_at_each_call() {
+fn the_link_of_a_sign_in_is_the_same_on_each_call() {
     let provider = provider(settings());
     let pending = provider.begin(Principal::Local, None, NOW);
     assert_eq!(provider.authorize_url(&pending), provider.authorize_url(&pending));
@@ -160,7 +160,7 @@ fn without_a_refresh_token_there_is_no_refresh() {
 }
 
 #[test]
-fn a_token_or_code_goes_nowhere_but_to_the_endpoint_and_client_it_came_from() {
+fn a_token_or_code_goes_only_to_the_endpoint_and_client_that_issued_it() {
     let session = test_session(NOW, 3600);
     let at_home = provider(settings());
     let code = AuthorizationCode::new("code");
@@ -180,7 +180,7 @@ fn a_token_or_code_goes_nowhere_but_to_the_endpoint_and_client_it_came_from() {
 }
 
 #[test]
-fn revocation_is_for_the_refresh_token_else_for_the_access_token() {
+fn a_revocation_names_the_refresh_token_or_else_the_access_token() {
     let provider = provider(settings());
     let mut session = test_session(NOW, 3600);
     let request = provider.revoke(&session).expect("it can revoke").0;
@@ -200,7 +200,7 @@ fn revocation_works_over_http_on_loopback() {
 }
 
 #[test]
-fn a_damaged_pending_sign_in_still_makes_a_request_that_only_the_provider_refuses() {
+fn a_damaged_sign_in_still_makes_a_request_and_the_provider_refuses_it() {
     let provider = provider(settings());
     let mut pending = pending(&provider);
     pending.verifier = CodeVerifier::new("short");
@@ -212,7 +212,7 @@ fn a_damaged_pending_sign_in_still_makes_a_request_that_only_the_provider_refuse
 }
 
 #[test]
-fn a_request_shows_method_and_url_and_none_of_its_secrets() {
+fn a_request_prints_its_method_and_url_and_no_secret() {
     let provider = with(|s| {
         s.client_secret = Some(Secret::new("s3cr3t"));
         s.token_endpoint = "https://id.example/token?key=s3cr3t".into();

@@ -62,7 +62,7 @@ fn a_refresh_moves_the_generation_and_keeps_what_the_answer_left_out() {
 }
 
 #[test]
-fn a_refresh_that_is_tried_again_after_it_took_effect_changes_nothing() {
+fn a_second_apply_of_the_same_refresh_changes_nothing() {
     let mut entry = entry();
     let change = Settlement::Refreshed { target: target(&entry), grant: grant(Some("refresh-8")) };
     assert_eq!(apply(&mut entry, change.clone(), NOW), Applied::Done);
@@ -75,7 +75,7 @@ fn a_refresh_that_is_tried_again_after_it_took_effect_changes_nothing() {
 }
 
 #[test]
-fn a_refresh_names_a_session_that_has_no_name_and_renames_none() {
+fn a_refresh_sets_a_missing_account_and_replaces_no_known_one() {
     for (before, after) in [(None, "1234"), (Some("alice@example.com"), "alice@example.com")] {
         let mut entry = entry();
         session_mut(&mut entry).account = before.map(Into::into);
@@ -87,7 +87,7 @@ fn a_refresh_names_a_session_that_has_no_name_and_renames_none() {
 }
 
 #[test]
-fn a_refresh_of_the_last_generation_that_can_be_counted_is_kept_and_seen() {
+fn a_refresh_at_the_largest_generation_still_changes_the_revision() {
     let mut entry = entry();
     session_mut(&mut entry).generation = u64::MAX;
     let before = session(&entry).revision();
@@ -98,7 +98,7 @@ fn a_refresh_of_the_last_generation_that_can_be_counted_is_kept_and_seen() {
 }
 
 #[test]
-fn a_late_result_changes_nothing_that_it_was_not_sent_for() {
+fn a_late_result_changes_only_the_session_that_it_was_sent_for() {
     let sent_for = target(&entry());
     let late = [
         Settlement::Refreshed { target: sent_for.clone(), grant: grant(Some("late")) },
@@ -108,13 +108,13 @@ fn a_late_result_changes_nothing_that_it_was_not_sent_for() {
             retry: Retry { set_at: NOW, not_before: NOW + 60, attempts: 1, code: "connect".into() },
         },
     ];
-    let mut renewed = entry();
-    session_mut(&mut renewed).generation += 1;
+    let mut refreshed = entry();
+    session_mut(&mut refreshed).generation += 1;
     let mut signed_in_anew = entry();
     session_mut(&mut signed_in_anew).lineage = Lineage([8; 16]);
     let mut other_token = entry();
     session_mut(&mut other_token).refresh_token = Some(RefreshToken::new("another"));
-    for before in [renewed, signed_in_anew, other_token, Entry::default()] {
+    for before in [refreshed, signed_in_anew, other_token, Entry::default()] {
         for change in &late {
             let mut after = before.clone();
             assert_eq!(apply(&mut after, change.clone(), NOW), Applied::Stale, "{change:?}");
@@ -154,7 +154,7 @@ fn undecided() -> Entry {
 }
 
 #[test]
-fn a_sign_in_as_another_account_replaces_nothing_until_it_is_chosen() {
+fn a_sign_in_as_another_account_replaces_the_session_only_once_it_is_chosen() {
     let mut entry = undecided();
     assert_eq!((&entry.session, &entry.pending), (&Some(test_session(NOW, 3600)), &None));
     let candidate = entry.candidate.clone().expect("it waits");
@@ -166,7 +166,7 @@ fn a_sign_in_as_another_account_replaces_nothing_until_it_is_chosen() {
 }
 
 #[test]
-fn who_keeps_their_session_has_it_as_it_was() {
+fn a_kept_session_is_unchanged() {
     let mut entry = undecided();
     let lineage = Lineage([8; 16]);
     assert_eq!(apply(&mut entry, Change::Keep { lineage }, NOW), Applied::Done);
@@ -178,7 +178,7 @@ fn who_keeps_their_session_has_it_as_it_was() {
 }
 
 #[test]
-fn a_choice_is_about_the_sign_in_that_was_shown_and_no_other() {
+fn a_choice_applies_only_to_the_candidate_that_was_shown() {
     let mut entry = undecided();
     entry.pending = Some(pending("two", NOW));
     assert_eq!(apply(&mut entry, signs_in("two", Some("carol"), 9), NOW), Applied::Done);
@@ -192,7 +192,7 @@ fn a_choice_is_about_the_sign_in_that_was_shown_and_no_other() {
 }
 
 #[test]
-fn a_candidate_can_be_chosen_for_a_quarter_of_an_hour_and_be_taken_out_at_any_time() {
+fn a_candidate_can_be_chosen_for_15_minutes_and_be_removed_at_any_time() {
     for (since, chosen) in [(899, Applied::Done), (900, Applied::Stale), (-901, Applied::Stale)] {
         let (mut one, mut two) = (undecided(), undecided());
         let lineage = Lineage([8; 16]);
@@ -202,31 +202,31 @@ fn a_candidate_can_be_chosen_for_a_quarter_of_an_hour_and_be_taken_out_at_any_ti
 }
 
 #[test]
-fn a_sign_in_that_is_not_known_to_be_as_somebody_else_takes_the_sessions_place() {
-    let nobody = Entry::default();
+fn a_sign_in_not_known_to_be_as_another_account_replaces_the_session() {
+    let without_session = Entry::default();
     let mut unnamed = entry();
     session_mut(&mut unnamed).account = None;
-    let mut over = entry();
-    let end = Settlement::End { target: target(&over), code: "invalid_grant".into() };
-    apply(&mut over, end, NOW);
+    let mut ended = entry();
+    let end = Settlement::End { target: target(&ended), code: "invalid_grant".into() };
+    apply(&mut ended, end, NOW);
     let cases = [
         (entry(), Some("alice@example.com")),
         (entry(), None),
-        (nobody, Some("bob")),
+        (without_session, Some("bob")),
         (unnamed, Some("bob")),
-        (over, Some("bob")),
+        (ended, Some("bob")),
         (undecided(), Some("alice@example.com")),
     ];
     for (mut entry, account) in cases {
         entry.pending = Some(pending("one", NOW));
         assert_eq!(apply(&mut entry, signs_in("one", account, 9), NOW), Applied::Done);
         assert_eq!(session(&entry).lineage, Lineage([9; 16]));
-        assert_eq!(entry.candidate, None, "and an undecided one goes");
+        assert_eq!(entry.candidate, None, "an undecided candidate is removed too");
     }
 }
 
 #[test]
-fn a_candidate_is_another_spelling_away_because_two_spellings_may_be_two_people() {
+fn another_spelling_of_the_account_counts_as_another_account() {
     let mut entry = Entry { pending: Some(pending("one", NOW)), ..entry() };
     apply(&mut entry, signs_in("one", Some("Alice@example.com"), 8), NOW);
     assert!(entry.candidate.is_some());
@@ -269,11 +269,11 @@ fn a_live_sign_in_is_not_replaced_by_another_start() {
     let mut entry = Entry { pending: Some(pending("one", NOW)), ..Entry::default() };
     let again = Change::Start(pending("two", NOW + 60));
     assert_eq!(apply(&mut entry, again.clone(), NOW + 60), Applied::Stale);
-    let over = NOW + seconds(PENDING_LIFETIME);
-    assert_eq!(apply(&mut entry, again, over), Applied::Done);
+    let ended = NOW + seconds(PENDING_LIFETIME);
+    assert_eq!(apply(&mut entry, again, ended), Applied::Done);
     let other = Change::Cancel(Some(State::new("one")));
-    assert_eq!(apply(&mut entry, other, over), Applied::Stale);
-    assert_eq!(apply(&mut entry, Change::Cancel(None), over), Applied::Done);
+    assert_eq!(apply(&mut entry, other, ended), Applied::Stale);
+    assert_eq!(apply(&mut entry, Change::Cancel(None), ended), Applied::Done);
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn a_pending_sign_in_from_a_broken_clock_counts_as_old() {
 }
 
 #[test]
-fn a_sign_in_that_was_begun_in_time_outlives_its_exchange() {
+fn a_sign_in_whose_exchange_began_in_time_can_finish_after_its_deadline() {
     let begun = pending("one", NOW);
     let last = NOW + seconds(PENDING_LIFETIME) - 1;
     assert!(begun.is_live(last));
@@ -309,13 +309,13 @@ fn a_rejection_counts_for_the_current_token_and_once_a_minute() {
     let change = Settlement::Refreshed { target: target(&entry), grant: grant(Some("refresh-8")) };
     apply(&mut entry, change, NOW + 1);
     assert!(!session(&entry).is_rejected());
-    let renewed = Change::Reject(session(&entry).access_token.clone());
-    assert_eq!(apply(&mut entry, renewed.clone(), NOW + 59), Applied::Stale);
-    assert_eq!(apply(&mut entry, renewed, NOW + 60), Applied::Done);
+    let refreshed = Change::Reject(session(&entry).access_token.clone());
+    assert_eq!(apply(&mut entry, refreshed.clone(), NOW + 59), Applied::Stale);
+    assert_eq!(apply(&mut entry, refreshed, NOW + 60), Applied::Done);
 }
 
 #[test]
-fn a_verdict_ends_the_session_and_a_success_takes_it_back() {
+fn a_verdict_ends_the_session_and_a_later_success_revives_it() {
     let mut entry = entry();
     let end = Settlement::End { target: target(&entry), code: "invalid_grant".into() };
     assert_eq!(apply(&mut entry, end, NOW), Applied::Done);

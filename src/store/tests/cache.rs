@@ -46,7 +46,7 @@ async fn the_next_read_sees_another_processs_commit() {
         let spent = session.refresh_target().expect("a refresh token");
         assert_eq!(lock.settle(refreshed(spent, number)).await.expect("a commit").applied, Applied::Done);
         drop(lock);
-        // Same length, and within one tick of the clock: only the file's number tells the two apart.
+        // The two files have the same length and time, so only their inode numbers differ.
         assert!(f.store.current().is_none(), "{number}");
         assert_eq!(access_token(&f.store).await, Some(format!("access-{number}")));
         session = f.store.read(&alice()).await.expect("readable").session.expect("a session");

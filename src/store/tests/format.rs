@@ -203,8 +203,9 @@ async fn unknown_fields_survive_a_change_at_every_level() {
 #[tokio::test]
 async fn a_fraction_in_an_unknown_field_survives_to_its_last_digit() {
     let f = Fixture::new();
-    // A parser that does not take the trouble reads the neighbours of these. Tests have one that does in any case, by way of
-    // other crates; the fuzz target `store`, which is built like the program, begins with them too.
+    // An inexact parser reads these numbers as their neighbours. In tests, other crates enable the
+    // exact parser in any case. So the fuzz target `store`, which is built like the program, also
+    // begins with these numbers.
     let fractions = ["0.9719863718547629", "-0.12489148443491327", "1.2345678901234568e-300"];
     f.put(FULL.replacen("\"version\": 1", &format!("\"x\": [{}], \"version\": 1", fractions.join(", ")), 1));
     let session = f.store.read(&alice()).await.expect("readable").session.expect("a session");

@@ -90,7 +90,7 @@ fn members_that_carry_nothing_are_absent_from_an_answer() {
 }
 
 #[test]
-fn a_journal_that_was_torn_at_any_byte_is_what_was_whole_of_it() {
+fn a_journal_torn_at_any_byte_reads_as_its_whole_lines() {
     let whole = [INTENT, ANSWER].concat();
     for cut in 0..=whole.len() {
         let expected = match cut {
@@ -114,7 +114,7 @@ fn an_answer_whose_intent_is_damaged_is_an_error_and_not_thrown_away() {
 }
 
 #[test]
-fn a_whole_answer_is_never_taken_for_none_wherever_it_stands() {
+fn a_whole_answer_is_found_at_any_position_in_the_journal() {
     let lost_newline = INTENT.trim_end().to_owned() + "?" + ANSWER;
     let lost_intent = "?\n?\n".to_owned() + ANSWER;
     let pushed_down = INTENT.to_owned() + "\n" + ANSWER;

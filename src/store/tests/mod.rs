@@ -174,7 +174,7 @@ fn answer(body: &[u8]) -> Answer {
     Answer { status: 200, body: Zeroizing::new(body.to_vec()), at: NOW + 1, ..Answer::default() }
 }
 
-/// Long enough for any machine; whoever waits this long has failed.
+/// Awaits a future for half a minute, which is enough on any machine, and panics after that.
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), what).await.expect("it happens within half a minute")
 }

@@ -1,4 +1,5 @@
-//! Paths, permissions and failing disks: nothing is lost, and nothing is written where it should not be.
+//! Paths, permissions and failing disks: nothing is lost, and nothing is written where it should
+//! not be.
 
 use std::os::unix::fs::symlink;
 
@@ -230,7 +231,8 @@ async fn a_rename_that_is_not_durable_is_made_durable_before_the_next_result() {
     assert!(error.to_string().contains("durable"), "{error}");
     let inode = || fs::metadata(f.path()).expect("there").ino();
     let before = inode();
-    // Stale changes nothing, and yet it must not be answered on a state that a power cut could undo.
+    // Stale changes nothing, and yet it must not be answered on a state that a power cut could
+    // undo.
     assert_eq!(
         f.store.change(&alice(), Change::Cancel(None)).await.expect("well again").applied,
         Applied::Stale
@@ -275,7 +277,8 @@ async fn a_store_that_is_no_regular_file_or_far_too_long_is_refused() {
 
 #[test]
 fn an_untrusted_file_system_whose_locks_may_not_exclude_is_refused_by_name() {
-    // There is one of these on every Linux, and flock is not known to exclude anybody there.
+    // Every Linux has a file system of this kind, and flock is not known to exclude other processes
+    // on it.
     if !cfg!(target_os = "linux") {
         return;
     }

@@ -24,7 +24,7 @@ async fn a_wrong_code_is_reported_and_the_sign_in_stays_open() {
         );
         for nothing in [link.as_str(), "http://127.0.0.1:1/callback"] {
             let answer = route.paste(&team, nothing, 2).await;
-            assert_says(&answer, &["that address carries no code", "paste the address of the page"]);
+            assert_says(&answer, &["that address contains no code", "paste the address of the page"]);
         }
         assert_eq!(team.stored(), before, "{route:?}");
         route.finish(&team, &callback.url, "alice").await;

@@ -59,8 +59,8 @@ impl World {
         Ok((200, self.channel_json(&self.channels[&id])))
     }
 
-    /// The thread's owner renames and archives; others, and locking, need Manage Threads. Anyone
-    /// who may write brings an archived thread back, and nothing else can be done to one.
+    /// The thread's owner renames and archives; others, and locking, need Manage Threads. Every
+    /// user with permission to write can reopen an archived thread, and it permits no other change.
     fn may_edit_thread(&self, channel: &Channel, body: &Value) -> Result<(), Refusal> {
         let bot = self.bot();
         let manages = self.may(bot, channel.id, permission::MANAGE_THREADS);

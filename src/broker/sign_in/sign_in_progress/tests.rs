@@ -32,15 +32,15 @@ fn session(lineage: u8, account: Option<&str>) -> Session {
     session
 }
 
-/// A sign-in under way, beside these.
+/// Returns a sign-in under way, beside a session and a candidate.
 fn link(before: Option<Session>, candidate: Option<Session>) -> (SignInProgress, Entry) {
     let entry = Entry { session: before, pending: Some(pending("one")), candidate };
     let shown = SignInProgress::link(&tenant(), &pending("one"), &entry);
     (shown, entry)
 }
 
-/// What is told, in a word or two, and whether it is followed on.
-fn told(progress: &Progress) -> (String, bool) {
+/// Returns the news in a few words, and whether the message is updated further.
+fn news(progress: &Progress) -> (String, bool) {
     let word = match &progress.news {
         None => "nothing".into(),
         Some(News::SignedIn(done)) => format!("in as {:?}, was {:?}", done.account, done.replaced),
@@ -51,48 +51,48 @@ fn told(progress: &Progress) -> (String, bool) {
     (word.replace("Some(\"", "").replace("\")", ""), progress.next.is_some())
 }
 
-fn is_told(shown: &SignInProgress, entry: &Entry, word: &str, goes_on: bool) {
-    assert_eq!(told(&shown.progress(entry, NOW + 60)), (word.to_owned(), goes_on));
+fn assert_news(shown: &SignInProgress, entry: &Entry, word: &str, continues: bool) {
+    assert_eq!(news(&shown.progress(entry, NOW + 60)), (word.to_owned(), continues));
 }
 
 #[test]
-fn each_end_of_a_sign_in_is_told_by_what_is_stored_then() {
+fn the_stored_record_determines_the_reported_end_of_a_sign_in() {
     let alice = || session(1, Some("alice"));
     let (shown, open) = link(Some(alice()), None);
-    is_told(&shown, &open, "nothing", true);
+    assert_news(&shown, &open, "nothing", true);
     let ended = |change: &dyn Fn(&mut Entry)| {
         let mut entry = Entry { pending: None, ..open.clone() };
         change(&mut entry);
         entry
     };
-    is_told(&shown, &ended(&|_| {}), "Cancelled", false);
-    assert_eq!(told(&shown.progress(&ended(&|_| {}), NOW + 900)).0, "Expired");
-    is_told(&shown, &ended(&|entry| entry.session = None), "LoggedOut", false);
-    is_told(&shown, &ended(&|entry| entry.pending = Some(pending("two"))), "Replaced", false);
+    assert_news(&shown, &ended(&|_| {}), "Cancelled", false);
+    assert_eq!(news(&shown.progress(&ended(&|_| {}), NOW + 900)).0, "Expired");
+    assert_news(&shown, &ended(&|entry| entry.session = None), "LoggedOut", false);
+    assert_news(&shown, &ended(&|entry| entry.pending = Some(pending("two"))), "Replaced", false);
     let renewed = |entry: &mut Entry| entry.session = Some(session(2, Some("alice")));
-    is_told(&shown, &ended(&renewed), "in as alice, was None", false);
+    assert_news(&shown, &ended(&renewed), "in as alice, was None", false);
     let as_bob = |entry: &mut Entry| entry.session = Some(session(2, Some("bob")));
-    is_told(&shown, &ended(&as_bob), "in as bob, was alice", false);
+    assert_news(&shown, &ended(&as_bob), "in as bob, was alice", false);
     let asks = |entry: &mut Entry| entry.candidate = Some(session(3, Some("bob")));
-    is_told(&shown, &ended(&asks), "bob or alice", true);
+    assert_news(&shown, &ended(&asks), "bob or alice", true);
     let refreshed = |entry: &mut Entry| entry.session.as_mut().expect("alice's").generation += 1;
-    is_told(&shown, &ended(&refreshed), "Cancelled", false);
+    assert_news(&shown, &ended(&refreshed), "Cancelled", false);
 
     let (shown, open) = link(None, None);
-    is_told(&shown, &Entry { pending: None, ..open }, "Cancelled", false);
+    assert_news(&shown, &Entry { pending: None, ..open }, "Cancelled", false);
 }
 
 #[test]
-fn what_happens_beside_a_sign_in_that_is_under_way_is_not_taken_for_its_end() {
+fn a_change_of_the_session_beside_a_live_sign_in_is_not_its_end() {
     let (shown, mut entry) = link(Some(session(1, Some("alice"))), Some(session(2, Some("bob"))));
     entry.session = entry.candidate.take();
     let Progress { news: None, next: Some(shown) } = shown.progress(&entry, NOW + 60) else {
         panic!("it is under way")
     };
     entry.pending = None;
-    is_told(&shown, &entry, "Cancelled", false);
+    assert_news(&shown, &entry, "Cancelled", false);
     entry.session = None;
-    is_told(&shown, &entry, "LoggedOut", false);
+    assert_news(&shown, &entry, "LoggedOut", false);
 }
 
 #[test]
@@ -101,24 +101,24 @@ fn a_question_is_followed_to_its_answer() {
     (entry.pending, entry.candidate) = (None, Some(session(2, Some("bob"))));
     let question = shown.progress(&entry, NOW + 60).next.expect("it is followed");
     assert!(!question.is_link());
-    is_told(&question, &entry, "nothing", true);
+    assert_news(&question, &entry, "nothing", true);
     let chosen = Entry { session: entry.candidate.clone(), ..Entry::default() };
-    is_told(&question, &chosen, "in as bob, was alice", false);
+    assert_news(&question, &chosen, "in as bob, was alice", false);
     let kept = Entry { candidate: None, ..entry.clone() };
-    is_told(&question, &kept, "alice and not bob", false);
+    assert_news(&question, &kept, "alice and not bob", false);
     let again = Entry { candidate: Some(session(3, Some("carol"))), ..entry };
-    is_told(&question, &again, "Gone", false);
-    is_told(&question, &Entry::default(), "Gone", false);
+    assert_news(&question, &again, "Gone", false);
+    assert_news(&question, &Entry::default(), "Gone", false);
 }
 
 #[test]
-fn whose_login_it_is_is_told_when_it_becomes_known_after_the_sign_in() {
+fn an_account_that_becomes_known_after_the_sign_in_is_reported() {
     let (shown, mut entry) = link(None, None);
     (entry.pending, entry.session) = (None, Some(session(2, None)));
-    is_told(&shown, &entry, "in as None, was None", true);
+    assert_news(&shown, &entry, "in as None, was None", true);
     let nameless = shown.progress(&entry, NOW + 60).next.expect("it is followed");
-    is_told(&nameless, &entry, "nothing", true);
-    is_told(&nameless, &Entry::default(), "nothing", false);
+    assert_news(&nameless, &entry, "nothing", true);
+    assert_news(&nameless, &Entry::default(), "nothing", false);
     entry.session = Some(session(2, Some("alice")));
-    is_told(&nameless, &entry, "in as alice, was None", false);
+    assert_news(&nameless, &entry, "in as alice, was None", false);
 }
