@@ -64,7 +64,7 @@ async fn try_finish(
 
 fn explain(bot: &Bot, error: &FinishError) -> Message {
     match error {
-        FinishError::UnknownProvider(provider) => Message::text(unknown_provider(bot, provider)),
+        FinishError::UnknownProvider(provider) => unknown_provider(bot, provider),
         FinishError::Store(error) => internal_error("finish a sign-in", error),
         FinishError::Internal(_) => internal_error("finish a sign-in", error),
         FinishError::Misconfigured { .. } => {

@@ -56,7 +56,7 @@ pub(in crate::discord) async fn start(bot: &Bot, interaction: &Interaction, tena
 
 fn refused(bot: &Bot, error: StartError) -> Message {
     match error {
-        StartError::UnknownProvider(provider) => Message::text(unknown_provider(bot, provider)),
+        StartError::UnknownProvider(provider) => unknown_provider(bot, &provider),
         StartError::Busy { tenant, until } => Message::text(format!(
             "Another user is signing in to `{}`{} right now. That sign-in expires {}; try again after that.",
             tenant.provider,

@@ -1,18 +1,23 @@
 //! Answers that waited in a journal because their process died before it committed them.
 
-use std::time::Duration;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use threadkey::{
     session::journal::{Answer, Intent, Spending},
-    store::Purpose,
+    store::{FileStore, FileStoreOptions, Purpose},
+    sys::{disk::RealDisk, faults::Faults},
 };
 
 use super::expired;
 use crate::{
-    broker::{ALICE, MINUTE, Rig, tenant},
+    broker::{ALICE, MINUTE, Rig, settings, tenant, with_settings},
     support::authserver::Reply,
 };
+
+fn unread(rig: &Rig) -> PathBuf {
+    rig.path.with_file_name("auth.json.refresh").join("acme%2Fuser%3A803.unread")
+}
 
 /// Leaves a process that died with this answer in its journal, for the present session.
 async fn died_with(rig: &Rig, body: &Value) {
@@ -50,4 +55,48 @@ async fn a_token_that_expired_in_the_journal_is_not_served_and_is_refreshed() {
     assert_eq!(lease.access_token.expose(), "new");
     let sent = rig.server.requests();
     assert_eq!(sent.last().unwrap().form["refresh_token"], "waited too");
+}
+
+#[tokio::test]
+async fn an_answer_without_a_readable_token_is_kept_until_the_next_refresh_succeeds() {
+    let rig = expired(Duration::ZERO).await;
+    rig.server.script([Reply::Json(200, json!({"message": "the-token-is-elsewhere"}))]);
+    rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap_err();
+    assert!(unread(&rig).exists());
+    rig.clock.advance(3600);
+    rig.server.script([Reply::Json(200, json!({"access_token": "new", "refresh_token": "newer"}))]);
+    rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap();
+    assert!(!unread(&rig).exists());
+}
+
+#[tokio::test]
+async fn an_unreadable_answer_that_cannot_be_copied_stays_in_the_journal() {
+    let rig = expired(Duration::ZERO).await;
+    let disk = Arc::new(RealDisk::with(Faults::parse("open@.unread.tmp:ENOSPC#1")));
+    let store = FileStore::on_disk(disk, &rig.path, rig.clock.clone(), FileStoreOptions::default()).unwrap();
+    let broker = with_settings(settings(&rig.server), Arc::new(store), &rig.clock);
+    rig.server.script([Reply::Json(200, json!({"message": "the-token-is-elsewhere"}))]);
+    let before = rig.server.count();
+    broker.token(&tenant(ALICE), MINUTE).await.unwrap_err();
+    assert!(!unread(&rig).exists());
+    rig.clock.advance(3600);
+    // The next refresh keeps it first, and sends nothing before.
+    broker.token(&tenant(ALICE), MINUTE).await.unwrap_err();
+    assert!(unread(&rig).exists());
+    assert_eq!(rig.server.count(), before + 1);
+}
+
+#[tokio::test]
+async fn an_unreadable_answer_for_a_session_that_was_logged_out_leaves_no_file() {
+    let rig = expired(Duration::ZERO).await;
+    rig.server.script([Reply::Json(200, json!({"message": "the-token-is-elsewhere"}))]);
+    rig.server.hold();
+    let caller = rig.broker.clone();
+    let waiting = tokio::spawn(async move { caller.token(&tenant(ALICE), MINUTE).await });
+    rig.server.wait_for_held(1).await;
+    rig.broker.logout(&tenant(ALICE), threadkey::broker::Revocation::Keep).await.unwrap();
+    rig.server.release();
+    waiting.await.unwrap().unwrap_err();
+    rig.broker.drained().await;
+    assert!(!unread(&rig).exists());
 }
