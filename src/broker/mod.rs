@@ -1,7 +1,7 @@
 //! The broker: one refresh per tenant, however many callers ask, and sign-ins from start to end.
 //!
-//! [`refresh`] tells how a refresh goes, [`sign_in`] how a sign-in goes. Both spend a secret by the steps
-//! in [`spend`]. [`StoredToken`] is the one decision about the stored token.
+//! `refresh/` describes how a refresh goes, `sign_in/` how a sign-in goes. Both spend a secret by the
+//! steps in `spend.rs`. [`StoredToken`] is the one decision about the stored token.
 //!
 //! # Which lock, from where to where
 //!
