@@ -11,10 +11,13 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value, value::RawValue};
 use threadkey::{
     ids::Lineage,
-    oauth::{Outcome, outcome_of},
+    oauth::{Attempt, Outcome, outcome},
     secret::{Nonce, State},
-    session::{Binding, Change, Grant, MAX_BACKOFF, Pending, Session, journal::Answer},
-    store::Store as _,
+    session::{
+        Applied, Binding, Change, Grant, MAX_BACKOFF, Pending, Session, Settlement,
+        journal::{Answer, Answered},
+    },
+    store::{Purpose, Store as _},
 };
 use threadkey_fuzz::{NOW, disk, open, run, tenant};
 
@@ -24,11 +27,12 @@ fuzz_target!(|input: &[u8]| {
     let status = std::str::from_utf8(line()).ok().and_then(|status| status.parse().ok()).unwrap_or(200);
     let retry_after = std::str::from_utf8(line()).ok().filter(|text| !text.is_empty()).map(str::to_owned);
     let body = line();
-    let answer = Answer { status, retry_after, body: body.to_vec().into(), at: NOW };
+    let answer = Answer { status, retry_after, body: body.to_vec().into(), at: NOW, ..Answer::default() };
+    let attempt = Attempt::Answered(Answered::for_tests(answer));
     let object = object(body);
     let nonce = Nonce::new("n");
     for nonce in [None, Some(&nonce)] {
-        let outcome = outcome_of(&answer, "c", nonce);
+        let outcome = outcome(&attempt, "c", nonce);
         assert_code(&outcome, status, object.as_ref());
         let token = object.as_ref().and_then(|object| text(object, "access_token"));
         let has_token = (200..300).contains(&status) && token.is_some();
@@ -128,8 +132,10 @@ fn assert_code(outcome: &Outcome, status: u16, object: Option<&Map<String, Value
 fn assert_kept(grant: Grant) {
     let disk = disk(Some(&SIGNING_IN));
     let session = Session::begin(Lineage([5; 16]), grant, BINDING.clone(), NOW);
-    let change = Change::SignIn { state: State::new("s"), session: Box::new(session.clone()) };
-    run(open(&disk).change(&tenant(), change)).expect("the grant can be saved");
+    let settlement = Settlement::SignIn { state: State::new("s"), session: Box::new(session.clone()) };
+    let lock = run(open(&disk).try_lock(&tenant(), Purpose::SignIn)).expect("the lock can be taken");
+    let changed = run(lock.expect("the lock is free").settle(settlement)).expect("the grant can be saved");
+    assert_eq!(changed.applied, Applied::Done, "the grant was not saved");
     let read = run(open(&disk).read(&tenant())).expect("the store can be read");
     assert_eq!(read.session, Some(session));
 }

@@ -88,6 +88,8 @@ fn assert_is_read(content: &[u8], found: &Result<Journal, StoreError>) {
             let body = STANDARD.decode(of(line, "body").as_str().expect("a text")).expect("base64");
             assert_eq!(*answer.body, body, "the answer is another one");
             assert_eq!(of(line, "status"), answer.status);
+            assert_eq!(of(line, "at"), answer.at);
+            assert_eq!(of(line, "retry_after").as_str(), answer.retry_after.as_deref());
             assert!(matches!(of(line, "version").as_u64(), Some(1 | 2)));
             assert_eq!(of(line, "cut").as_bool().unwrap_or(false), answer.cut);
             assert_eq!(of(line, "content_type").as_str(), answer.content_type.as_deref());

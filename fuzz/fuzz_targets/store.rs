@@ -12,8 +12,8 @@ use threadkey::{
     ids::{Lineage, Principal, Tenant},
     secret::{AccessToken, CodeVerifier, Fingerprint, RefreshToken, State},
     session::{
-        Applied, Binding, Change, Changed, Entry, Grant, Pending, RefreshTarget, Retry, Revision, Session, Settlement, Update,
-        apply,
+        Applied, Binding, Change, Changed, Entry, Grant, Pending, RefreshTarget, Retry, Revision, Session,
+        Settlement, Update, apply,
     },
     store::{FileStore, Purpose, Records, Store as _, StoreError},
 };
@@ -80,7 +80,8 @@ fn changed_by(number: u8, entry: &Entry) -> Update {
     let session = entry.session.as_ref();
     let revision = session.map_or(Revision { lineage: Lineage([9; 16]), generation: 1 }, Session::revision);
     let target = session.and_then(Session::refresh_target);
-    let target = target.unwrap_or_else(|| RefreshTarget { revision, fingerprint: Fingerprint::of("another") });
+    let target =
+        target.unwrap_or_else(|| RefreshTarget { revision, fingerprint: Fingerprint::of("another") });
     let waiting = entry.candidate.as_ref().map_or(revision.lineage, |candidate| candidate.lineage);
     match number {
         0 | 1 => Change::Logout.into(),
