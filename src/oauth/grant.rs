@@ -1,14 +1,14 @@
 //! The reader of a successful answer (RFC 6749 §5.1). It is lenient, so that no token is lost
 //! because of a provider's irregular answer.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{
     Deserializer as _,
     de::{IgnoredAny, MapAccess, Visitor},
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -62,21 +62,22 @@ fn members(body: &[u8], names: &[&str]) -> serde_json::Result<Map<String, Value>
     let mut from = serde_json::Deserializer::from_slice(body);
     let members = from.deserialize_map(Members(names))?;
     from.end()?;
-    Ok(members)
+    members.into_iter().map(|(name, value)| Ok((name, serde_json::from_str(value.get())?))).collect()
 }
 
-/// Reads the members of these names. If a name occurs twice, the last member counts.
+/// Finds the members of these names. If a name occurs twice, the last member counts, and an unreadable
+/// earlier one does no harm.
 struct Members<'a>(&'a [&'a str]);
 
 impl<'de> Visitor<'de> for Members<'_> {
-    type Value = Map<String, Value>;
+    type Value = BTreeMap<String, &'de RawValue>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
-        let mut members = Map::new();
+        let mut members = BTreeMap::new();
         while let Some(name) = from.next_key::<String>()? {
             if self.0.contains(&name.as_str()) {
                 members.insert(name, from.next_value()?);

@@ -390,3 +390,12 @@ fn every_misconfigured_word_of_the_table_holds_back_as_a_misconfiguration() {
         assert_eq!(is_misconfigured, matches!(family, Family::Misconfigured), "{word}");
     }
 }
+
+#[test]
+fn of_a_doubled_name_the_last_value_counts_and_an_unreadable_first_one_does_no_harm() {
+    let body =
+        r#"{"access_token":"\ud83d","access_token":"at","refresh_token":"\ud83d","refresh_token":"rt"}"#;
+    let grant = granted(body);
+    assert_eq!(grant.access_token.expose(), "at");
+    assert_eq!(grant.refresh_token.map(|token| token.expose().to_owned()), Some("rt".into()));
+}
