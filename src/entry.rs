@@ -25,8 +25,8 @@ const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(600);
 /// The time that a runtime gets to shut down after its work is done.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Runs the command of the process's arguments. `src/main.rs` calls it, and so does the playground when
-/// it starts itself as the bot, as an agent or as a detached refresh.
+/// Runs the command of the process's arguments. `src/main.rs` calls it, and so does the playground
+/// when it starts itself as the bot, as an agent or as a detached refresh.
 pub fn main() -> ExitCode {
     app::install_panic_hook();
     let exit = match Cli::try_parse() {

@@ -1,14 +1,15 @@
 //! threadkey signs users in to OAuth providers from Discord, and hands fresh access tokens to agent
 //! processes, one per thread.
 //!
-//! Providers replace a refresh token at each use, and take the second use of an old one as theft: they
-//! revoke the whole grant. threadkey exists so that this does not happen:
+//! Providers replace a refresh token at each use, and take the second use of an old one as theft:
+//! they revoke the whole grant. threadkey exists so that this does not happen:
 //!
 //! > No concurrency, timeout or death of a caller spends a refresh token twice or loses a new one.
 //!
 //! # Bird's eye
 //!
-//! Modules stand on floors and import only floors below them. A test holds this (`tests/layers.rs`).
+//! Modules stand on floors and import only floors below them. A test holds this
+//! (`tests/layers.rs`).
 //!
 //! | floor | module | owns |
 //! | --- | --- | --- |
@@ -25,26 +26,29 @@
 //!
 //! # The three ways of a token
 //!
-//! **A fresh one.** A caller asks [`broker::Broker::token`]. The store is unchanged since the last read,
-//! which one `stat` shows, so the record in memory is the record on disk. [`broker::StoredToken`] decides
-//! from it, and the caller gets a [`broker::Lease`]. No lock is taken and nothing is written. Once three
-//! quarters of the lifetime have passed, a refresh starts in the background.
+//! **A fresh one.** A caller asks [`broker::Broker::token`]. The store is unchanged since the last
+//! read, which one `stat` shows, so the record in memory is the record on disk.
+//! [`broker::StoredToken`] decides from it, and the caller gets a [`broker::Lease`]. No lock is
+//! taken and nothing is written. Once three quarters of the lifetime have passed, a refresh starts
+//! in the background.
 //!
-//! **A refreshed one.** The callers of a tenant in this process share one flight. The flight takes the
-//! tenant's lock, which all processes share, or waits for its holder and adopts the result. Under the
-//! lock it reads the refresh token, announces the request in the journal, sends it, saves the answer,
-//! commits its meaning, and empties the journal ([`session::journal`], [`session::TenantLock`]). A process
-//! that dies at any line leaves a journal from which the next one continues.
+//! **A refreshed one.** The callers of a tenant in this process share one flight. The flight takes
+//! the tenant's lock, which all processes share, or waits for its holder and adopts the result.
+//! Under the lock it reads the refresh token, announces the request in the journal, sends it, saves
+//! the answer, commits its meaning, and empties the journal ([`session::journal`],
+//! [`session::TenantLock`]). A process that dies at any line leaves a journal from which the next
+//! one continues.
 //!
-//! **A first one.** [`broker::Broker::start`] writes a pending sign-in and returns its link. The user
-//! pastes the address of the last page, [`oauth::Pasted`] takes it apart, and [`broker::Broker::finish`]
-//! exchanges the code by the same steps as a refresh, under the tenant's sign-in lock. A sign-in with
-//! another account than the session's waits until the user chooses.
+//! **A first one.** [`broker::Broker::start`] writes a pending sign-in and returns its link. The
+//! user pastes the address of the last page, [`oauth::Pasted`] takes it apart, and
+//! [`broker::Broker::finish`] exchanges the code by the same steps as a refresh, under the tenant's
+//! sign-in lock. A sign-in with another account than the session's waits until the user chooses.
 //!
 //! # Invariants
 //!
 //! - A refresh token is read from the store under the tenant's lock, never from memory.
-//! - A journal with reserved space is durable before a request, and the raw answer before it is read.
+//! - A journal with reserved space is durable before a request, and the raw answer before it is
+//!   read.
 //! - A late result changes only the lineage and generation that it was requested for.
 //! - Network trouble deletes nothing. Only a provider's verdict ends a session.
 //! - An unreadable store is never taken for an empty one, and unknown fields survive each write.
@@ -52,8 +56,8 @@
 //! - A caller that gives up cancels only its wait.
 //! - Which token a worker may have is decided in one place: [`broker::WorkerTokens`].
 //!
-//! Absent on purpose: a lock that expires, a copy of a refresh token outside the store, a retry inside
-//! the HTTP client, a cache without an identity check, and polling where an event will do.
+//! Absent on purpose: a lock that expires, a copy of a refresh token outside the store, a retry
+//! inside the HTTP client, a cache without an identity check, and polling where an event will do.
 //!
 //! # Examples
 //!
@@ -141,37 +145,60 @@
 //!
 //! # Stability
 //!
-//! Stable, as the contract of the program: the commands and their exit codes, the token API, the store's
-//! file and lock protocol (`docs/protocol.md`), and the configuration. Of this library, [`ids`],
-//! [`secret`], [`session`], [`store::Store`], [`store::FileStore`], [`oauth`] and [`broker`] are meant for
-//! programs that embed it; they change only with a version. The other modules are public for the
-//! binary and its tests, and change at any time. `test-util` is for tests alone.
+//! Stable, as the contract of the program: the commands and their exit codes, the token API, the
+//! store's file and lock protocol (`docs/protocol.md`), and the configuration. Of this library,
+//! [`ids`], [`secret`], [`session`], [`store::Store`], [`store::FileStore`], [`oauth`] and
+//! [`broker`] are meant for programs that embed it; they change only with a version. The other
+//! modules are public for the binary and its tests, and change at any time. `test-util` is for
+//! tests alone.
 //!
 //! # Decisions
 //!
-//! - [1. Modules stand on floors and import only downwards](../../../adr/0001-modules-stand-on-floors-and-import-only-downwards.md)
-//! - [2. flock on sidecar files is the only lock](../../../adr/0002-flock-on-sidecar-files-is-the-only-lock.md)
-//! - [3. Every write is durable, and unreadable is not empty](../../../adr/0003-every-write-is-durable-and-unreadable-is-not-empty.md)
-//! - [4. The journal of a refresh lives in the tenant's lock file](../../../adr/0004-the-journal-of-a-refresh-lives-in-the-tenants-lock-file.md)
-//! - [5. Lineage and generation identify a grant](../../../adr/0005-lineage-and-generation-identify-a-grant.md)
-//! - [6. One refresh per tenant, and an ambiguous outcome is not replayed](../../../adr/0006-one-refresh-per-tenant-and-an-ambiguous-outcome-is-not-replayed.md)
-//! - [7. A worker gets a capability and runs in a sandbox](../../../adr/0007-a-worker-gets-a-capability-and-runs-in-a-sandbox.md)
-//! - [8. Users sign in by pasting, and each tenant has its own pending sign-in](../../../adr/0008-users-sign-in-by-pasting-and-each-tenant-has-its-own-pending-sign-in.md)
-//! - [9. Commands are dispatched by our own table on serenity](../../../adr/0009-commands-are-dispatched-by-our-own-table-on-serenity.md)
-//! - [10. Other crates log warnings at most](../../../adr/0010-other-crates-log-warnings-at-most.md)
-//! - [11. An answer that no journal accepts goes to a rescue file](../../../adr/0011-an-answer-that-no-journal-accepts-goes-to-a-rescue-file.md)
-//! - [12. A read of an unchanged store is one stat](../../../adr/0012-a-read-of-an-unchanged-store-is-one-stat.md)
-//! - [13. Changes that wait together share one write](../../../adr/0013-changes-that-wait-together-share-one-write.md)
-//! - [14. A commit touches only the member that changes](../../../adr/0014-a-commit-touches-only-the-member-that-changes.md)
-//! - [15. A fresh token is printed without reading the whole store](../../../adr/0015-a-fresh-token-is-printed-without-reading-the-whole-store.md)
-//! - [16. A sign-in as another account waits for a choice](../../../adr/0016-a-sign-in-as-another-account-waits-for-a-choice.md)
-//! - [17. Store changes notify every listening process](../../../adr/0017-store-changes-notify-every-listening-process.md)
-//! - [18. Places in the token API are shared fairly](../../../adr/0018-places-in-the-token-api-are-shared-fairly.md)
+//! - [1. Modules stand on floors and import only
+//!   downwards](../../../adr/0001-modules-stand-on-floors-and-import-only-downwards.md)
+//! - [2. flock on sidecar files is the only
+//!   lock](../../../adr/0002-flock-on-sidecar-files-is-the-only-lock.md)
+//! - [3. Every write is durable, and unreadable is not
+//!   empty](../../../adr/0003-every-write-is-durable-and-unreadable-is-not-empty.md)
+//! - [4. The journal of a refresh lives in the tenant's lock
+//!   file](../../../adr/0004-the-journal-of-a-refresh-lives-in-the-tenants-lock-file.md)
+//! - [5. Lineage and generation identify a
+//!   grant](../../../adr/0005-lineage-and-generation-identify-a-grant.md)
+//! - [6. One refresh per tenant, and an ambiguous outcome is not
+//!   replayed](../../../adr/0006-one-refresh-per-tenant-and-an-ambiguous-outcome-is-not-replayed.md)
+//! - [7. A worker gets a capability and runs in a
+//!   sandbox](../../../adr/0007-a-worker-gets-a-capability-and-runs-in-a-sandbox.md)
+//! - [8. Users sign in by pasting, and each tenant has its own pending
+//!   sign-in](../../../adr/0008-users-sign-in-by-pasting-and-each-tenant-has-its-own-pending-sign-in.md)
+//! - [9. Commands are dispatched by our own table on
+//!   serenity](../../../adr/0009-commands-are-dispatched-by-our-own-table-on-serenity.md)
+//! - [10. Other crates log warnings at
+//!   most](../../../adr/0010-other-crates-log-warnings-at-most.md)
+//! - [11. An answer that no journal accepts goes to a rescue
+//!   file](../../../adr/0011-an-answer-that-no-journal-accepts-goes-to-a-rescue-file.md)
+//! - [12. A read of an unchanged store is one
+//!   stat](../../../adr/0012-a-read-of-an-unchanged-store-is-one-stat.md)
+//! - [13. Changes that wait together share one
+//!   write](../../../adr/0013-changes-that-wait-together-share-one-write.md)
+//! - [14. A commit touches only the member that
+//!   changes](../../../adr/0014-a-commit-touches-only-the-member-that-changes.md)
+//! - [15. A fresh token is printed without reading the whole
+//!   store](../../../adr/0015-a-fresh-token-is-printed-without-reading-the-whole-store.md)
+//! - [16. A sign-in as another account waits for a
+//!   choice](../../../adr/0016-a-sign-in-as-another-account-waits-for-a-choice.md)
+//! - [17. Store changes notify every listening
+//!   process](../../../adr/0017-store-changes-notify-every-listening-process.md)
+//! - [18. Places in the token API are shared
+//!   fairly](../../../adr/0018-places-in-the-token-api-are-shared-fairly.md)
 //! - [19. What we do not optimise for](../../../adr/0019-what-we-do-not-optimise-for.md)
-//! - [20. Every format change that is coming is made at once](../../../adr/0020-every-format-change-that-is-coming-is-made-at-once.md)
-//! - [21. Types keep the order of the steps that spend a secret](../../../adr/0021-types-keep-the-order-of-the-steps-that-spend-a-secret.md)
-//! - [22. Change notices come from inotify on the store's folder alone](../../../adr/0022-change-notices-come-from-inotify-on-the-stores-folder-alone.md)
-//! - [23. The look-alike and the playground are packages of their own](../../../adr/0023-the-look-alike-and-the-playground-are-packages-of-their-own.md)
+//! - [20. Every format change that is coming is made at
+//!   once](../../../adr/0020-every-format-change-that-is-coming-is-made-at-once.md)
+//! - [21. Types keep the order of the steps that spend a
+//!   secret](../../../adr/0021-types-keep-the-order-of-the-steps-that-spend-a-secret.md)
+//! - [22. Change notices come from inotify on the store's folder
+//!   alone](../../../adr/0022-change-notices-come-from-inotify-on-the-stores-folder-alone.md)
+//! - [23. The look-alike and the playground are packages of their
+//!   own](../../../adr/0023-the-look-alike-and-the-playground-are-packages-of-their-own.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");

@@ -1,9 +1,9 @@
 //! One session, found without reading the other records.
 //!
 //! If the full read accepts the file, both find the same session, and it is missed only where the
-//! version does not stand before the sessions. If the full read refuses the file, a session is found
-//! only where its own member is valid and the text before it is JSON of version 1. A second reader,
-//! which shares no code with the first, finds that member.
+//! version does not stand before the sessions. If the full read refuses the file, a session is
+//! found only where its own member is valid and the text before it is JSON of version 1. A second
+//! reader, which shares no code with the first, finds that member.
 //!
 //! `@@` stands for 40,000 bytes.
 #![no_main]
@@ -34,8 +34,8 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// Asserts that the session is the tenant's member of a text that the full read refuses, and that the
-/// text is JSON up to there.
+/// Asserts that the session is the tenant's member of a text that the full read refuses, and that
+/// the text is JSON up to there.
 fn assert_is_member(text: &[u8], found: &Session) {
     let member = member(text).expect("a session was found that is not there");
     let before = [&text[..member.end], b"}}"].concat();

@@ -1,8 +1,8 @@
 //! The journal. A whole answer is never read as none, whatever comes before it. A line that is not
 //! understood stays as it is. A journal that was written reads as it was, cut off at any byte.
 //!
-//! The text up to a line `%%` is the content of the lock file, with `~` for the digest of a line. The
-//! rest is an answer, and the places where the file that holds it is cut off and damaged.
+//! The text up to a line `%%` is the content of the lock file, with `~` for the digest of a line.
+//! The rest is an answer, and the places where the file that holds it is cut off and damaged.
 #![no_main]
 
 use std::path::Path;
@@ -67,7 +67,8 @@ fn unread(rest: &[u8]) -> Unread {
     run(lock.intend(intent())).expect("it can be written").answered(answer(rest))
 }
 
-/// Asserts that the result is the content of the lines, by a second reader that shares no code with the first.
+/// Asserts that the result is the content of the lines, by a second reader that shares no code with
+/// the first.
 fn assert_is_read(content: &[u8], found: &Result<Journal, StoreError>) {
     let lines: Vec<_> = content.split_inclusive(|byte| *byte == b'\n').map(whole).collect();
     let (first, others) = lines.split_first().map_or((None, &[][..]), |(first, others)| (*first, others));
@@ -116,8 +117,8 @@ fn write(lock: &mut TenantLock, rest: &[u8]) {
     assert_eq!(journal(lock).expect("it is whole"), answered);
 }
 
-/// Asserts that the file, cut off or damaged anywhere, never holds another answer, and loses its answer only
-/// where it is cut off.
+/// Asserts that the file, cut off or damaged anywhere, never holds another answer, and loses its
+/// answer only where it is cut off.
 fn assert_outlives(disk: &MemoryDisk, store: &FileStore, rest: &[u8]) {
     let content = disk.get(Path::new(JOURNAL)).expect("the journal is there");
     let answered = Journal::Answered(intent(), answer(rest));

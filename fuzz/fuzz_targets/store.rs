@@ -1,5 +1,6 @@
-//! The store's file. A refused file is never written over. A file that was read, changed and written back
-//! has the records that the changes make, and every other member and every unknown field as it was.
+//! The store's file. A refused file is never written over. A file that was read, changed and
+//! written back has the records that the changes make, and every other member and every unknown
+//! field as it was.
 //!
 //! The first byte chooses two updates, and the rest is the file.
 #![no_main]
@@ -189,8 +190,8 @@ fn json(text: &[u8]) -> Value {
     serde_json::from_slice(text).expect("it was read before")
 }
 
-/// Asserts that all but the one record is as it was, byte for byte, and that unknown members of that record are
-/// kept as long as it is of the same grant.
+/// Asserts that all but the one record is as it was, byte for byte, and that unknown members of
+/// that record are kept as long as it is of the same grant.
 fn assert_rest_is_kept(before: &[u8], after: &[u8], tenant: &Tenant, records: &Records, now: &Entry) {
     let (before, after) = (members(before), members(after));
     let key = tenant.to_string();
@@ -255,8 +256,8 @@ fn assert_session_is_kept(before: &Value, after: &Value) {
     }
 }
 
-/// Asserts that each fraction was in the file before, to the last digit: no field of ours is one. The parser is not
-/// the store's.
+/// Asserts that each fraction was in the file before, to the last digit: no field of ours is one.
+/// The parser is not the store's.
 fn assert_fractions_are_kept(before: &[u8], after: &[u8]) {
     let numbers = |text: &[u8]| -> Vec<(String, f64)> {
         let text = std::str::from_utf8(text).expect("it was read before");

@@ -22,9 +22,9 @@ pub(super) struct Folders {
 impl Folders {
     /// Creates the folders of one conversation and owner.
     ///
-    /// The owner is part of the folder's name, because a conversation can have two owners: two users
-    /// may share a direct message and both prompt in it. Each of them has a worker in turn, and the
-    /// files of one owner's worker must stay hidden from the other owner.
+    /// The owner is part of the folder's name, because a conversation can have two owners: two
+    /// users may share a direct message and both prompt in it. Each of them has a worker in turn,
+    /// and the files of one owner's worker must stay hidden from the other owner.
     ///
     /// This touches the disk, so async threads must not call it.
     pub(super) fn create(root: &Path, conversation: &Conversation) -> Result<Self, PromptError> {

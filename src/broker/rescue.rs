@@ -1,7 +1,7 @@
 //! Rescue files: an answer that could not be saved before the process had to end.
 //!
-//! There is one case only: a provider has answered, and the answer could not be written to the journal
-//! for as long as the process lived. An answer in the journal needs no rescue.
+//! There is one case only: a provider has answered, and the answer could not be written to the
+//! journal for as long as the process lived. An answer in the journal needs no rescue.
 
 use std::{
     collections::BTreeSet,
@@ -53,14 +53,15 @@ pub enum RestoreError {
 }
 
 impl Broker {
-    /// The tenants whose answers could not be saved so far. They are kept in memory and tried again.
+    /// The tenants whose answers could not be saved so far. They are kept in memory and tried
+    /// again.
     pub fn unsaved(&self) -> Vec<Tenant> {
         let tenants: BTreeSet<_> = self.inner.unsaved.iter().map(|entry| entry.key().0.clone()).collect();
         tenants.into_iter().collect()
     }
 
-    /// Writes each answer that is only in memory to a file of its own, in the first of `folders` that
-    /// accepts it. Returns the files. Called at exit, after everything else.
+    /// Writes each answer that is only in memory to a file of its own, in the first of `folders`
+    /// that accepts it. Returns the files. Called at exit, after everything else.
     pub fn rescue(&self, folders: &[PathBuf]) -> Vec<(Tenant, Option<PathBuf>)> {
         let waiting = self.inner.unsaved.iter();
         let waiting = waiting.filter_map(|entry| Some((entry.key().clone(), entry.value().clone()?)));
@@ -76,9 +77,9 @@ impl Broker {
             .collect()
     }
 
-    /// Restores a rescue file: puts its answer into the journal, from where it is committed as after a
-    /// crash. That spends nothing; an access token that has expired is then refreshed as usual. Returns
-    /// the sign-in if it now waits for a choice.
+    /// Restores a rescue file: puts its answer into the journal, from where it is committed as
+    /// after a crash. That spends nothing; an access token that has expired is then refreshed as
+    /// usual. Returns the sign-in if it now waits for a choice.
     ///
     /// # Errors
     /// See [`RestoreError`].
@@ -116,8 +117,8 @@ impl Broker {
         drop(lock);
         let joined = self.join(tenant, &provider, before.revision(), DEFAULT_MIN_TTL);
         let result = await_flight(joined, tenant).await;
-        // The session decides, not the flight: an access token that had expired in the file is refreshed at
-        // once, and that may fail.
+        // The session decides, not the flight: an access token that had expired in the file is
+        // refreshed at once, and that may fail.
         let after = self.inner.store.read(tenant).await?.session;
         if after.is_some_and(|after| after.revision() != before.revision()) {
             return Ok(());

@@ -76,8 +76,8 @@ pub(super) async fn spend(
     })
 }
 
-/// Whether an answer with a 2xx status arrived. If it holds no readable token, it may be the only copy of
-/// one.
+/// Whether an answer with a 2xx status arrived. If it holds no readable token, it may be the only
+/// copy of one.
 pub(super) fn is_success(attempt: &Attempt<Answered>) -> bool {
     matches!(attempt, Attempt::Answered(answered) if (200..300).contains(&answered.answer().status))
 }
@@ -103,8 +103,8 @@ async fn save(
     }
 }
 
-/// Commits the result. `settlement` is built anew for each try, so that a refresh can age its grant.
-/// `on_failure` is called after the first failure.
+/// Commits the result. `settlement` is built anew for each try, so that a refresh can age its
+/// grant. `on_failure` is called after the first failure.
 pub(super) async fn commit(
     inner: &Inner,
     tenant: &Tenant,

@@ -58,8 +58,8 @@ pub enum RefreshState {
 }
 
 impl Broker {
-    /// Returns the state of these principals' tenants, in order of provider. A tenant is listed if it
-    /// has a session, or a sign-in that is pending or waits for a choice.
+    /// Returns the state of these principals' tenants, in order of provider. A tenant is listed if
+    /// it has a session, or a sign-in that is pending or waits for a choice.
     ///
     /// # Errors
     /// The store's.

@@ -20,8 +20,9 @@ use crate::{
 const LOOKS: usize = 3;
 
 impl Broker {
-    /// Returns an access token that lives for at least `min_ttl`, refreshed first where that is needed.
-    /// Waits at most [`CALLER_WAIT`]. Dropping the future cancels the wait and nothing else.
+    /// Returns an access token that lives for at least `min_ttl`, refreshed first where that is
+    /// needed. Waits at most [`CALLER_WAIT`]. Dropping the future cancels the wait and nothing
+    /// else.
     ///
     /// # Errors
     /// See [`TokenError`].
@@ -68,8 +69,8 @@ impl Broker {
         Err(TokenError::InProgress(tenant.clone()))
     }
 
-    /// Takes the report that a resource rejected `token` before its expiry. Returns the stored token if
-    /// it differs. Otherwise records the rejection and refreshes, at most once in
+    /// Takes the report that a resource rejected `token` before its expiry. Returns the stored
+    /// token if it differs. Otherwise records the rejection and refreshes, at most once in
     /// [`FORCED_REFRESH_INTERVAL`].
     ///
     /// # Errors
@@ -89,8 +90,8 @@ impl Broker {
         self.token(tenant, DEFAULT_MIN_TTL).await
     }
 
-    /// Records the rejection within the time that a caller waits, because a disk that hangs holds the
-    /// global lock. Returns the session after it.
+    /// Records the rejection within the time that a caller waits, because a disk that hangs holds
+    /// the global lock. Returns the session after it.
     async fn record_rejection(
         &self,
         tenant: &Tenant,

@@ -15,7 +15,8 @@
 //!    scrubbed of it.
 //!
 //! No other code decides this: the token API, the workers' environment, the background refresh and
-//! `/auth status` all use this file.
+//! `/auth status` all use this file. Whether a conversation names a server is decided where the
+//! worker is started, in `discord::ask`.
 
 use std::{sync::Arc, time::Duration};
 

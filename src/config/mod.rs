@@ -47,8 +47,8 @@ impl Config {
     /// Finds and reads the configuration.
     ///
     /// `explicit` names the file, or else `THREADKEY_CONFIG` does. Without both, the file is
-    /// `threadkey.toml` in `folder`, or else `$XDG_CONFIG_HOME/threadkey/threadkey.toml`. `folder` is
-    /// the current folder, an absolute path.
+    /// `threadkey.toml` in `folder`, or else `$XDG_CONFIG_HOME/threadkey/threadkey.toml`. `folder`
+    /// is the current folder, an absolute path.
     ///
     /// # Errors
     /// When no configuration file exists, or it cannot be read, or it is invalid.

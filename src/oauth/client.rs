@@ -1,7 +1,8 @@
 //! The HTTP client for providers: one connection, one attempt, every size and time bounded.
 //!
-//! Invariant: [`Attempt::NotSent`] means that not one byte of the request can have left this machine.
-//! Everything less certain is [`Attempt::Unanswered`], because the refresh token may be spent.
+//! Invariant: [`Attempt::NotSent`] means that not one byte of the request can have left this
+//! machine. Everything less certain is [`Attempt::Unanswered`], because the refresh token may be
+//! spent.
 
 use std::{error::Error, fmt, io, pin::pin, time::Duration};
 
@@ -47,14 +48,14 @@ pub enum Attempt<A = Unread> {
     /// The request never left. The word is a stable code: `dns`, `connect`, `tls`, or `request` if
     /// HTTP cannot express it.
     NotSent(&'static str),
-    /// The request left, and no whole answer arrived: `timeout`, `reset`, `too_large`, or `no_answer`
-    /// for the request of a process that died.
+    /// The request left, and no whole answer arrived: `timeout`, `reset`, `too_large`, or
+    /// `no_answer` for the request of a process that died.
     Unanswered(&'static str),
 }
 
-/// The HTTP client for providers. It connects within 5 s, reads for up to 180 s, follows no redirect,
-/// repeats nothing, reuses no idle connection, and reads at most [`MAX_BODY`] bytes. Proxies are those
-/// of the environment; loopback goes direct.
+/// The HTTP client for providers. It connects within 5 s, reads for up to 180 s, follows no
+/// redirect, repeats nothing, reuses no idle connection, and reads at most [`MAX_BODY`] bytes.
+/// Proxies are those of the environment; loopback goes direct.
 #[derive(Clone)]
 pub struct Client {
     outward: reqwest::Client,
@@ -145,8 +146,8 @@ impl Client {
     }
 
     /// Asks the userinfo endpoint for the account of an access token: `email`,
-    /// `preferred_username`, `name` or `sub`, the first that is present. Returns `None` without such
-    /// an endpoint, or without an answer within 10 s.
+    /// `preferred_username`, `name` or `sub`, the first that is present. Returns `None` without
+    /// such an endpoint, or without an answer within 10 s.
     pub async fn account(&self, provider: &Provider, token: &AccessToken) -> Option<String> {
         let endpoint = provider.userinfo_endpoint.as_ref()?;
         let request = RequestBuilder::from_parts(
@@ -199,7 +200,8 @@ impl Client {
             retry_after: header(RETRY_AFTER),
             content_type: header(CONTENT_TYPE),
             content_encoding: header(CONTENT_ENCODING),
-            // Room for the longest body at once: a vector that grows leaves copies of tokens in memory.
+            // Room for the longest body at once: a vector that grows leaves copies of tokens in
+            // memory.
             body: Zeroizing::new(Vec::with_capacity(MAX_BODY)),
             ..Answer::default()
         };
@@ -233,8 +235,8 @@ impl fmt::Debug for Client {
     }
 }
 
-/// The settings of both clients. HTTP/1.1 alone: an HTTP/2 server may refuse a stream, and the client
-/// would then repeat the request.
+/// The settings of both clients. HTTP/1.1 alone: an HTTP/2 server may refuse a stream, and the
+/// client would then repeat the request.
 fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!("threadkey/", env!("CARGO_PKG_VERSION")))

@@ -65,8 +65,8 @@ fn members(body: &[u8], names: &[&str]) -> serde_json::Result<Map<String, Value>
     members.into_iter().map(|(name, value)| Ok((name, serde_json::from_str(value.get())?))).collect()
 }
 
-/// Finds the members of these names. If a name occurs twice, the last member counts, and an unreadable
-/// earlier one does no harm.
+/// Finds the members of these names. If a name occurs twice, the last member counts, and an
+/// unreadable earlier one does no harm.
 struct Members<'a>(&'a [&'a str]);
 
 impl<'de> Visitor<'de> for Members<'_> {

@@ -101,8 +101,8 @@ pub enum Update {
 pub enum Applied {
     /// The record is changed.
     Done,
-    /// The record already holds this very result: an earlier try took effect without becoming
-    /// durable, and this one has made it so.
+    /// The record already holds this very result, most often because an earlier try took effect
+    /// without becoming durable. Now it is durable.
     Already,
     /// The state that the update was made for is gone; the record is unchanged.
     Stale,

@@ -48,8 +48,8 @@ impl Retry {
         if self.code.starts_with(IN_DOUBT) { RetryKind::Ambiguous } else { self.last_kind() }
     }
 
-    /// The family of the last failure alone. It can be [`RetryKind::Misconfigured`] while an earlier
-    /// failure keeps the refresh token in doubt.
+    /// The family of the last failure alone. It can be [`RetryKind::Misconfigured`] while an
+    /// earlier failure keeps the refresh token in doubt.
     pub fn last_kind(&self) -> RetryKind {
         let in_doubt = self.code.strip_prefix(IN_DOUBT);
         match in_doubt.unwrap_or(&self.code) {

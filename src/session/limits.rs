@@ -24,12 +24,12 @@ pub const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
 /// The shortest time between two forced refreshes.
 pub const FORCED_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The `expires_at` that a program may write for an access token whose lifetime the provider does not
-/// name: 9999-12-31T23:59:59Z. threadkey itself assumes one hour.
+/// The `expires_at` that a program may write for an access token whose lifetime the provider does
+/// not name: 9999-12-31T23:59:59Z. threadkey itself assumes one hour.
 pub const UNKNOWN_EXPIRY: UnixTime = 253_402_300_799;
 
-/// Whether `lifetime` plus `grace`, counted from `since`, has not expired. A `since` before 1970, or
-/// more than a lifetime ahead, comes from a broken clock and counts as expired.
+/// Whether `lifetime` plus `grace`, counted from `since`, has not expired. A `since` before 1970,
+/// or more than a lifetime ahead, comes from a broken clock and counts as expired.
 pub(super) fn is_within(since: UnixTime, lifetime: Duration, grace: Duration, now: UnixTime) -> bool {
     since > 0
         && now < since.saturating_add(seconds(lifetime + grace))

@@ -55,8 +55,8 @@ pub struct Session {
     pub scope: Option<String>,
     /// When the access token was received.
     pub issued_at: UnixTime,
-    /// When the access token expires. [`UNKNOWN_EXPIRY`] stands for a lifetime that the provider does
-    /// not name.
+    /// When the access token expires. [`UNKNOWN_EXPIRY`] stands for a lifetime that the provider
+    /// does not name.
     pub expires_at: UnixTime,
     /// Identifies the grant.
     pub lineage: Lineage,

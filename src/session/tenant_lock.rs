@@ -1,10 +1,10 @@
 //! A tenant's lock, held: the only way to read a secret that is about to be spent, to spend it, and
 //! to commit the result.
 //!
-//! The store lends the lock ([`LockBackend`] is its part). This type adds the order of the steps: see
-//! [`journal`](super::journal). A value read through it is [`Locked`]: it was read while the lock was
-//! held. Requests that spend a secret are built from [`Locked`] values only, so a refresh token from
-//! memory cannot be sent:
+//! The store lends the lock ([`LockBackend`] is its part). This type adds the order of the steps:
+//! see [`journal`](super::journal). A value read through it is [`Locked`]: it was read while the
+//! lock was held. Requests that spend a secret are built from [`Locked`] values only, so a refresh
+//! token from memory cannot be sent:
 //!
 //! ```compile_fail
 //! # use threadkey::{oauth::Provider, session::Session};

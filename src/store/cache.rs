@@ -1,52 +1,59 @@
-//! The snapshot of the file that was read or written last. With it a read of an unchanged file costs one
-//! stat(2), and a change of such a file costs no read at all.
+//! The snapshot of the file that was read or written last. With it a read of an unchanged file
+//! costs one stat(2), and a change of such a file costs no read at all.
 //!
 //! # Why the snapshot is the present content of the file
 //!
-//! A snapshot is kept with its identity: the [`Stat`] of the descriptor it was read from, taken before the
-//! first byte was read. Each call stats the path, where the kernel follows symlinks, and uses the snapshot
-//! only if no field of the two differs.
+//! A snapshot is kept with its identity: the [`Stat`] of the descriptor it was read from, taken
+//! before the first byte was read. Each call stats the path, where the kernel follows symlinks, and
+//! uses the snapshot only if no field of the two differs.
 //!
-//! - *A commit*, by any process, renames a new file over the old one. The old file is still open here, so
-//!   its inode number is not free, and the new file has another number. A call that begins after the commit
-//!   returned stats after the rename, and sees it.
-//! - *A symlink that leads elsewhere, or another file moved into place,* is another inode, for the same
-//!   reason.
-//! - *An edit in place*, which threadkey never makes but an editor may, changes the ctime, and no program
-//!   can set that back. An edit during our read leaves a ctime later than the kept one. Only an edit of the
-//!   same length, within the same tick of the kernel's clock as the change before it, would be missed until
-//!   the next change. A tick is 10 ms at most; Linux 6.13 and later have none.
-//! - *chmod, chown or another hard link* changes the ctime. The file is read again and meets all checks.
+//! - *A commit*, by any process, renames a new file over the old one. The old file is still open
+//!   here, so its inode number is not free, and the new file has another number. A call that begins
+//!   after the commit returned stats after the rename, and sees it.
+//! - *A symlink that leads elsewhere, or another file moved into place,* is another inode, for the
+//!   same reason.
+//! - *An edit in place*, which threadkey never makes but an editor may, changes the ctime, and no
+//!   program can set that back. An edit during our read leaves a ctime later than the kept one.
+//!   Only an edit of the same length, within the same tick of the kernel's clock as the change
+//!   before it, would be missed until the next change. A tick is 10 ms at most; Linux 6.13 and
+//!   later have none.
+//! - *chmod, chown or another hard link* changes the ctime. The file is read again and meets all
+//!   checks.
 //! - *A removed file* makes stat(2) fail, and no snapshot is used.
 //!
 //! This holds where stat(2) reports rename(2) at once, as on the file systems of
-//! [`Location::check_file_system`]. On a file system that is only trusted (NFS keeps attributes for seconds)
-//! no snapshot is kept. Locks make no difference: a process that reads again under the tenant's lock sees
-//! every commit from before the lock was free. So a refresh token that was read this way is the stored one.
+//! [`Location::check_file_system`]. On a file system that is only trusted (NFS keeps attributes for
+//! seconds) no snapshot is kept. Locks make no difference: a process that reads again under the
+//! tenant's lock sees every commit from before the lock was free. So a refresh token that was read
+//! this way is the stored one.
 //!
-//! The mode of the folder is checked when the file is read and at each change, not at each lookup. If the
-//! folder has become open to others, they can move another file into place, and that file is read again
-//! together with the check of the folder.
+//! The mode of the folder is checked when the file is read and at each change, not at each lookup.
+//! If the folder has become open to others, they can move another file into place, and that file is
+//! read again together with the check of the folder.
 //!
 //! # Why a writer can skip reading the file
 //!
-//! Under the global lock the snapshot is the content of the file, by the argument above, and stays so until
-//! the lock is released: no process that keeps to the protocol changes the file without the lock. So the
-//! writer revises the snapshot's document and writes the result. The new file becomes the next snapshot,
-//! with the identity that the temp file's own descriptor has *after the rename*, which changes the ctime:
+//! Under the global lock the snapshot is the content of the file, by the argument above, and stays
+//! so until the lock is released: no process that keeps to the protocol changes the file without
+//! the lock. So the writer revises the snapshot's document and writes the result. The new file
+//! becomes the next snapshot, with the identity that the temp file's own descriptor has *after the
+//! rename*, which changes the ctime:
 //!
-//! - *If the file was edited between our write and that stat*, it is not kept: a stat from before the rename
-//!   must have the same mtime and length. An edit moves the mtime. Before the rename an editor would need
-//!   the name of the temp file, which is random and lives for one fsync. After the rename it has only the
-//!   few microseconds until the second stat. Every later edit is compared with the ctime of that stat.
-//! - *An edit in place of the same length within one tick of the kernel's clock* is the only change that can
-//!   be missed, and a writer that misses it overwrites it. Such an edit is made without the lock within
-//!   10 ms of a commit. A writer that reads first would lose it as well, if the edit came after the read.
-//!   Edits without the lock have never been safe.
-//! - *A write that fails*, at whatever step, leaves no snapshot: the next change begins with the file.
-//! - *Readers meanwhile* use the old snapshot, which is the content of the file until the rename. From just
-//!   before the rename until the new snapshot is kept, the writer has the [turn](Cache::turn). Readers wait
-//!   for these few system calls instead of reading a file that the cache is about to have.
+//! - *If the file was edited between our write and that stat*, it is not kept: a stat from before
+//!   the rename must have the same mtime and length. An edit moves the mtime. Before the rename an
+//!   editor would need the name of the temp file, which is random and lives for one fsync. After
+//!   the rename it has only the few microseconds until the second stat. Every later edit is
+//!   compared with the ctime of that stat.
+//! - *An edit in place of the same length within one tick of the kernel's clock* is the only change
+//!   that can be missed, and a writer that misses it overwrites it. Such an edit is made without
+//!   the lock within 10 ms of a commit. A writer that reads first would lose it as well, if the
+//!   edit came after the read. Edits without the lock have never been safe.
+//! - *A write that fails*, at whatever step, leaves no snapshot: the next change begins with the
+//!   file.
+//! - *Readers meanwhile* use the old snapshot, which is the content of the file until the rename.
+//!   From just before the rename until the new snapshot is kept, the writer has the
+//!   [turn](Cache::turn). Readers wait for these few system calls instead of reading a file that
+//!   the cache is about to have.
 //!
 //! [`Location::check_file_system`]: super::location::Location::check_file_system
 

@@ -1,14 +1,14 @@
 //! The content of a store file: its text, where the text's members are, and the records in it.
 //!
-//! A [`Document`] never changes. [`Document::revise`] lays changed records over its text and composes the
-//! new text, of which [`Revised::into_document`] makes the next document. Members that no change touches
-//! keep every byte: see [`super::layout`]. In a changed record the members that another program added come
-//! back, at every level, as long as the grant or the pending sign-in is the same. A new lineage or a new
-//! `state` begins an object of its own.
+//! A [`Document`] never changes. [`Document::revise`] lays changed records over its text and
+//! composes the new text, of which [`Revised::into_document`] makes the next document. Members that
+//! no change touches keep every byte: see [`super::layout`]. In a changed record the members that
+//! another program added come back, at every level, as long as the grant or the pending sign-in is
+//! the same. A new lineage or a new `state` begins an object of its own.
 //!
-//! Invariants: a text that is not exactly a store is [`StoreError::Corrupt`], never empty. A name that
-//! appears twice in an object is refused, because one of its values would be lost. No message repeats a
-//! value of the file. The text, the layout and the records of a document always agree.
+//! Invariants: a text that is not exactly a store is [`StoreError::Corrupt`], never empty. A name
+//! that appears twice in an object is refused, because one of its values would be lost. No message
+//! repeats a value of the file. The text, the layout and the records of a document always agree.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -175,8 +175,8 @@ impl Revised {
         &self.text
     }
 
-    /// Makes the document of the new text. `records` are those of the document before; they are copied only
-    /// if a reader still has them.
+    /// Makes the document of the new text. `records` are those of the document before; they are
+    /// copied only if a reader still has them.
     pub(super) fn into_document(self, mut records: Arc<Records>) -> Document {
         let Self { text, layout, version, changed } = self;
         if !changed.0.is_empty() {
@@ -213,7 +213,8 @@ fn records(file: FileDto) -> Records {
     records
 }
 
-/// The version that a JSON text claims, even if the rest of it is not understood; 0 if it claims none.
+/// The version that a JSON text claims, even if the rest of it is not understood; 0 if it claims
+/// none.
 fn claimed_version(json: &str) -> u64 {
     #[derive(Deserialize)]
     struct Versioned {

@@ -13,7 +13,8 @@ use crate::{
     session::{Binding, Ended, Pending, Rejected, Retry, Session},
 };
 
-/// The file. Its sections are keyed by texts, because a newer version may have tenants of another form.
+/// The file. Its sections are keyed by texts, because a newer version may have tenants of another
+/// form.
 #[derive(Deserialize)]
 pub(super) struct FileDto {
     #[serde(deserialize_with = "version")]

@@ -1,4 +1,5 @@
-//! The file store for async callers: [`Store`] over [`StoreFile`], with its system calls off the async threads.
+//! The file store for async callers: [`Store`] over [`StoreFile`], with its system calls off the
+//! async threads.
 
 use std::{path::Path, sync::Arc};
 
@@ -26,7 +27,8 @@ use crate::{
     },
 };
 
-/// Sessions in a JSON file, shared by processes through flock(2). Clones are cheap and are the same store.
+/// Sessions in a JSON file, shared by processes through flock(2). Clones are cheap and are the same
+/// store.
 #[derive(Clone)]
 pub struct FileStore {
     store_file: Arc<StoreFile>,
@@ -37,11 +39,13 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// Opens the store at `path`. If the file is missing, the store is empty, and the first change makes it.
+    /// Opens the store at `path`. If the file is missing, the store is empty, and the first change
+    /// makes it.
     ///
     /// # Errors
-    /// [`StoreError::Io`] when the path cannot be followed; [`StoreError::Unsuitable`] when it leads to a file system on
-    /// which locks may not exclude, unless that is trusted. Each later call checks the content of the file.
+    /// [`StoreError::Io`] when the path cannot be followed; [`StoreError::Unsuitable`] when it
+    /// leads to a file system on which locks may not exclude, unless that is trusted. Each later
+    /// call checks the content of the file.
     pub fn open(path: &Path, clock: Clock, options: FileStoreOptions) -> Result<Self, StoreError> {
         Self::on_disk(Arc::new(RealDisk::new()), path, clock, options)
     }
@@ -72,14 +76,15 @@ impl FileStore {
         &self.store_file.location.path
     }
 
-    /// Returns a tenant's present session without reading other tenants' records. It blocks, and serves a
-    /// program that prints one token and ends. `None` if only [`Store::read`] can answer, also with an error.
+    /// Returns a tenant's present session without reading other tenants' records. It blocks, and
+    /// serves a program that prints one token and ends. `None` if only [`Store::read`] can answer,
+    /// also with an error.
     pub fn find_session(&self, tenant: &Tenant) -> Option<Session> {
         self.store_file.find_session(tenant)
     }
 
-    /// Waits until this process is the one that talks to Discord. It blocks its thread, so it must be called
-    /// off the async threads. The lock lasts until it is dropped or the process dies.
+    /// Waits until this process is the one that talks to Discord. It blocks its thread, so it must
+    /// be called off the async threads. The lock lasts until it is dropped or the process dies.
     ///
     /// # Errors
     /// [`StoreError::Io`] and [`StoreError::Permissions`] when the lock file cannot be used.

@@ -1,20 +1,21 @@
 //! One tenant's session out of the store's text, without reading the other records.
 //!
-//! `threadkey token` prints one token and ends. It reads the text up to the end of that session and passes
-//! over everything before it. Only the session itself is checked and becomes a record. Nothing is ever
-//! written from here.
+//! `threadkey token` prints one token and ends. It reads the text up to the end of that session and
+//! passes over everything before it. Only the session itself is checked and becomes a record.
+//! Nothing is ever written from here.
 //!
-//! The result is a session only if `"version": 1` comes before `sessions`, and `sessions` has a valid
-//! session of this tenant. In all other cases the result is `None`, and the caller reads the whole file
-//! ([`super::codec`]), which finds the session or reports the error.
+//! The result is a session only if `"version": 1` comes before `sessions`, and `sessions` has a
+//! valid session of this tenant. In all other cases the result is `None`, and the caller reads the
+//! whole file ([`super::codec`]), which finds the session or reports the error.
 //!
 //! # A damaged file
 //!
-//! Damage after the session goes unseen, a second session of the same name included. Before the session a
-//! doubled name goes unseen in an object that is passed over. The full reading would refuse such a file.
-//! The session that was found is served all the same: it was checked like any other, and damage elsewhere
-//! does not make its access token invalid. Every process that refreshes, signs in, logs out or prints the
-//! status reads the whole file and reports the damage.
+//! Damage after the session goes unseen, a second session of the same name included. So does this
+//! before it, in the values that are passed over: a doubled name, a value of the wrong type, a
+//! missing member, half a surrogate, and a number that is too large. The full reading would refuse
+//! such a file. The session that was found is served all the same: it was checked like any other,
+//! and damage elsewhere does not make its access token invalid. Every process that refreshes, signs
+//! in, logs out or prints the status reads the whole file and reports the damage.
 
 use std::fmt;
 

@@ -1,28 +1,32 @@
-//! Group commit: changes that wait for the global lock in one process share one read, write and fsync.
+//! Group commit: changes that wait for the global lock in one process share one read, write and
+//! fsync.
 //!
-//! An update is queued with all that it needs. The first one finds no leader and starts one: a blocking
-//! task. The leader takes the global lock, *then* takes the present queue, applies it in the order of
-//! arrival, writes once, answers each, and begins again until the queue is empty. An update that is queued
-//! while the leader waits for the lock, or writes the batch before, joins the next write. A lone update is
-//! written at once.
+//! An update is queued with all that it needs. The first one finds no leader and starts one: a
+//! blocking task. The leader takes the global lock, *then* takes the present queue, applies it in
+//! the order of arrival, writes once, answers each, and begins again until the queue is empty. An
+//! update that is queued while the leader waits for the lock, or writes the batch before, joins the
+//! next write. A lone update is written at once.
 //!
 //! # Why every result is true
 //!
-//! * *Order.* Batches are taken from the front under one mutex, and there is one leader at a time. So the
-//!   updates of a process are applied in the order of the queue, each to the state that the one before left.
-//! * *A result follows the fsync.* The results of a batch are sent after its one write is durable. An update
-//!   that is stale, perhaps because of another one in its batch, waits for the same write.
-//! * *A write that fails fails its whole batch.* No update of it is known to be durable, and each gets the
-//!   error. A batch without an effect needs no write.
-//! * *Death.* At each line it is as in [`super::store_file`]: the rename makes all updates of a batch
-//!   visible, or none. Before the rename no caller has a result. After it a caller without a result finds
-//!   its update done when it reads again.
-//! * *A caller that gives up.* A queued update no longer belongs to its caller: it is applied, and its result
-//!   is dropped. The state that it was made for is checked when it is applied, so a late update does no harm.
-//! * *A tenant's lock* is in the queue with the update that was made under it, and is released after the
+//! * *Order.* Batches are taken from the front under one mutex, and there is one leader at a time.
+//!   So the updates of a process are applied in the order of the queue, each to the state that the
+//!   one before left.
+//! * *A result follows the fsync.* The results of a batch are sent after its one write is durable.
+//!   An update that is stale, perhaps because of another one in its batch, waits for the same
 //!   write.
-//! * *A leader that panics, or never runs because the runtime stops:* its drop gives the leadership back and
-//!   drops the queue, whose callers get an error. No caller waits for ever.
+//! * *A write that fails fails its whole batch.* No update of it is known to be durable, and each
+//!   gets the error. A batch without an effect needs no write.
+//! * *Death.* At each line it is as in [`super::store_file`]: the rename makes all updates of a
+//!   batch visible, or none. Before the rename no caller has a result. After it a caller without a
+//!   result finds its update done when it reads again.
+//! * *A caller that gives up.* A queued update no longer belongs to its caller: it is applied, and
+//!   its result is dropped. The state that it was made for is checked when it is applied, so a late
+//!   update does no harm.
+//! * *A tenant's lock* is in the queue with the update that was made under it, and is released
+//!   after the write.
+//! * *A leader that panics, or never runs because the runtime stops:* its drop gives the leadership
+//!   back and drops the queue, whose callers get an error. No caller waits for ever.
 //!
 //! The global lock is released between two batches, so other processes get their turn. At most
 //! [`MAX_QUEUED`] updates are queued, and further callers wait for a place.
@@ -89,8 +93,8 @@ impl Default for GroupCommit {
 // === impl GroupCommit ===
 
 impl GroupCommit {
-    /// Applies `update` under the global lock, together with the rest of the queue. It is durable when this
-    /// returns.
+    /// Applies `update` under the global lock, together with the rest of the queue. It is durable
+    /// when this returns.
     pub(super) async fn change(
         &self,
         store_file: &Arc<StoreFile>,

@@ -1,12 +1,12 @@
 //! Where the members of a store's text are, and how a new text is composed of them.
 //!
-//! A new text has the old one's members in their order. A member that no change touches is copied byte for
-//! byte: its name and its value are slices of the old text. In a changed member the new record is laid over
-//! the old text: see [`lay_over`]. The layout is fixed, with one member on a line and an indentation of
-//! two spaces. Only the white space between members is not kept.
+//! A new text has the old one's members in their order. A member that no change touches is copied
+//! byte for byte: its name and its value are slices of the old text. In a changed member the new
+//! record is laid over the old text: see [`lay_over`]. The layout is fixed, with one member on a
+//! line and an indentation of two spaces. Only the white space between members is not kept.
 //!
-//! A new text is collected as slices first and then copied into one buffer that is long enough, and is
-//! zeroed when it is dropped. So no copy of a secret stays behind in freed memory.
+//! A new text is collected as slices first and then copied into one buffer that is long enough, and
+//! is zeroed when it is dropped. So no copy of a secret stays behind in freed memory.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -44,8 +44,8 @@ struct Member {
 /// New records of tenants in the form of the file; `None` removes a record.
 pub(super) type Changes = BTreeMap<(Section, Tenant), Option<Zeroizing<String>>>;
 
-/// Parses the name of a member. It must be written exactly as threadkey writes a tenant: otherwise one
-/// tenant could have two records.
+/// Parses the name of a member. It must be written exactly as threadkey writes a tenant: otherwise
+/// one tenant could have two records.
 pub(super) fn tenant(name: &str) -> Option<Tenant> {
     name.parse().ok().filter(|tenant: &Tenant| tenant.to_string() == name)
 }
@@ -97,8 +97,8 @@ impl Layout {
         members.map_or(&[], Vec::as_slice)
     }
 
-    /// Composes `text`, which has this layout, anew with the changes, and returns where its members are.
-    /// `spare` is an empty buffer, which is used if it is long enough.
+    /// Composes `text`, which has this layout, anew with the changes, and returns where its members
+    /// are. `spare` is an empty buffer, which is used if it is long enough.
     pub(super) fn compose(
         &self,
         text: &str,
@@ -141,9 +141,10 @@ impl Layout {
 
 /// Lays a record over the text of its member, and returns the member's new text.
 ///
-/// `theirs` is the old text, `before` the old record and `after` the new one as we write them. A member of
-/// `after` takes the place of the one in `theirs`. A member that only `before` has is removed. All others
-/// are not ours, and stay byte for byte. The same holds within an object that all of them have.
+/// `theirs` is the old text, `before` the old record and `after` the new one as we write them. A
+/// member of `after` takes the place of the one in `theirs`. A member that only `before` has is
+/// removed. All others are not ours, and stay byte for byte. The same holds within an object that
+/// all of them have.
 pub(super) fn lay_over(theirs: &str, before: &str, after: &str) -> Zeroizing<String> {
     let mut new = Pieces { depth: 2, ..Pieces::default() };
     new.lay_over(theirs, before, after);
@@ -242,15 +243,16 @@ impl<'a> Pieces<'a> {
         layout
     }
 
-    /// Appends a member of a section as it is in `text`, and returns where its name and its value are.
+    /// Appends a member of a section as it is in `text`, and returns where its name and its value
+    /// are.
     fn unchanged(
         &mut self,
         text: &'a str,
         name: &Range<usize>,
         value: &Range<usize>,
     ) -> (Range<usize>, Range<usize>) {
-        // In a text that threadkey wrote, the member and the white space before it are one slice. So a commit
-        // in a large store copies few slices.
+        // In a text that threadkey wrote, the member and the white space before it are one slice.
+        // So a commit in a large store copies few slices.
         if self.has_member && text[..name.start].ends_with(BETWEEN) && text[name.end..value.start] == *COLON {
             let start = self.push(&text[name.start - BETWEEN.len()..value.end]).start + BETWEEN.len();
             return (start..start + name.len(), self.len - value.len()..self.len);

@@ -1,8 +1,8 @@
 //! Sessions on disk: the [`Store`] seam and the file store that implements it.
 //!
 //! A store keeps one [`Entry`] per tenant, changes it only under its global lock, and lends each
-//! tenant's lock with the journal in it. It never talks to a provider, so nothing here waits for the
-//! network.
+//! tenant's lock with the journal in it. It never talks to a provider, so nothing here waits for
+//! the network.
 
 mod blocking;
 mod cache;
@@ -49,8 +49,8 @@ use crate::{
 pub type Records = BTreeMap<Tenant, Entry>;
 
 /// The store as the broker uses it. Its methods wait for the disk and for the global lock, which is
-/// held for one read and one write, and for nothing else. Their system calls run on threads that may
-/// block.
+/// held for one read and one write, and for nothing else. Their system calls run on threads that
+/// may block.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Reads the tenant's record as it is now. Takes no lock and needs no write permission.
@@ -59,8 +59,8 @@ pub trait Store: Send + Sync + 'static {
     /// Reads all records as they are now.
     async fn list(&self) -> Result<Arc<Records>, StoreError>;
 
-    /// Returns the result of [`Store::list`] if it is known without waiting: after at most one stat(2)
-    /// on a local file system.
+    /// Returns the result of [`Store::list`] if it is known without waiting: after at most one
+    /// stat(2) on a local file system.
     fn current(&self) -> Option<Arc<Records>>;
 
     /// Subscribes to changes by any process. Must be called within a Tokio runtime.
@@ -75,8 +75,8 @@ pub trait Store: Send + Sync + 'static {
     /// Takes the tenant's lock if it is free.
     async fn try_lock(&self, tenant: &Tenant, purpose: Purpose) -> Result<Option<TenantLock>, StoreError>;
 
-    /// Returns once the tenant's refresh lock has been free for a moment: its holder has committed or
-    /// died. Dropping the future does not leave the lock held.
+    /// Returns once the tenant's refresh lock has been free for a moment: its holder has committed
+    /// or died. Dropping the future does not leave the lock held.
     async fn wait_unlocked(&self, tenant: &Tenant) -> Result<(), StoreError>;
 
     /// Returns the path of the store, for messages.

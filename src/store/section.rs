@@ -1,4 +1,5 @@
-//! The sections of the store file: which part of a tenant's record each of them has, and in which JSON.
+//! The sections of the store file: which part of a tenant's record each of them has, and in which
+//! JSON.
 
 use std::io;
 
@@ -44,7 +45,8 @@ impl Section {
         self.quoted_name().trim_matches('"')
     }
 
-    /// Writes the entry's part in this section, if it has one, as a member of the section is written.
+    /// Writes the entry's part in this section, if it has one, as a member of the section is
+    /// written.
     pub(super) fn text(self, entry: &Entry) -> Option<Zeroizing<String>> {
         match self {
             Self::Sessions => entry.session.as_ref().map(text),
@@ -62,8 +64,8 @@ impl Section {
         }
     }
 
-    /// The section whose old part the new part continues: it is of the same grant or the same sign-in, so
-    /// unknown members stay with it. `None` if it begins an object of its own.
+    /// The section whose old part the new part continues: it is of the same grant or the same
+    /// sign-in, so unknown members stay with it. `None` if it begins an object of its own.
     pub(super) fn continued(self, old: &Entry, new: &Entry) -> Option<Self> {
         let is_of_one_grant = |old: &Option<Session>, new: &Option<Session>| matches!((old, new), (Some(old), Some(new)) if old.lineage == new.lineage);
         let is_continued = match self {
@@ -85,7 +87,8 @@ const LEVELS: (&str, &str) = ("[\n  [\n    ", "\n  ]\n]");
 
 fn text(record: &impl Mirrored) -> Zeroizing<String> {
     let nested = [[Record(record)]];
-    // The buffer has its full size at once: one that grows leaves copies of secrets in freed memory.
+    // The buffer has its full size at once: one that grows leaves copies of secrets in freed
+    // memory.
     let mut length = Length(0);
     write(&nested, &mut length);
     let mut nested_text = Zeroizing::new(Vec::with_capacity(length.0));

@@ -2,38 +2,41 @@
 //!
 //! # Which lock is held from where to where
 //!
-//! A reader takes no lock. rename(2) replaces the file as a whole, so an open file is one whole version, old
-//! or new.
+//! A reader takes no lock. rename(2) replaces the file as a whole, so an open file is one whole
+//! version, old or new.
 //!
-//! A writer ([`Location::lock_global`], then [`StoreFile::change_all`]) goes through these steps, and may die
-//! at each:
+//! A writer ([`Location::lock_global`], then [`StoreFile::change_all`]) goes through these steps,
+//! and may die at each:
 //!
-//! 1. *Resolve the path, open `global.lock`, wait for it* ([`Location::lock_global`]). Dying here leaves an
-//!    empty lock file.
-//! 2. *Resolve again, under the lock.* If the path leads to the same file, every process that resolves it
-//!    now meets at this lock. If it leads to another file, or the lock file itself was removed meanwhile,
-//!    the lock is released and the search starts over.
-//! 3. *Find out the content of the file, decide, compose the new text.* The lock is held, and nothing on the
-//!    disk is changed. A file that is the one read or written last is not read again: [`super::cache`] has
-//!    the argument why that is the same.
-//! 4. *Write the whole new text to a temp file* of a new name, *and fsync it*. Dying here leaves the temp file.
-//!    The next writer removes it, because only the holder of the lock may have one.
-//! 5. *rename.* Before it the store is the old one, after it the new one; there is no third state. From now
-//!    on this process knows the new text as the content of the file.
-//! 6. *fsync the folder.* Only now the rename survives a power cut, and only now a caller gets its result. If
-//!    this fails, or the rename fails and took effect all the same, the caller gets an error although
-//!    readers see the new version. Then `unsettled` makes the next change write the file once more, even if
-//!    that change has nothing to change, so that no result rests on a state that could still be undone.
-//!    Where there is nothing to write, this step is done all the same: another process may have died before
-//!    its own.
-//! 7. *Unlock*, by the drop of [`GlobalGuard`], or by the kernel. The snapshot before is dropped after that,
-//!    and after the results are sent: only then is its text zeroed, and the old file freed by the disk.
+//! 1. *Resolve the path, open `global.lock`, wait for it* ([`Location::lock_global`]). Dying here
+//!    leaves an empty lock file.
+//! 2. *Resolve again, under the lock.* If the path leads to the same file, every process that
+//!    resolves it now meets at this lock. If it leads to another file, or the lock file itself was
+//!    removed meanwhile, the lock is released and the search starts over.
+//! 3. *Find out the content of the file, decide, compose the new text.* The lock is held, and
+//!    nothing on the disk is changed. A file that is the one read or written last is not read
+//!    again: [`super::cache`] has the argument why that is the same.
+//! 4. *Write the whole new text to a temp file* of a new name, *and fsync it*. Dying here leaves
+//!    the temp file. The next writer removes it, because only the holder of the lock may have one.
+//! 5. *rename.* Before it the store is the old one, after it the new one; there is no third state.
+//!    From now on this process knows the new text as the content of the file.
+//! 6. *fsync the folder.* Only now the rename survives a power cut, and only now a caller gets its
+//!    result. If this fails, or the rename fails and took effect all the same, the caller gets an
+//!    error although readers see the new version. Then `unsettled` makes the next change write the
+//!    file once more, even if that change has nothing to change, so that no result rests on a state
+//!    that could still be undone. Where there is nothing to write, this step is done all the same:
+//!    another process may have died before its own.
+//! 7. *Remove the unread answers* of the sessions that were refreshed, replaced or logged out.
+//!    Dying here leaves such a file; the next change of that session removes it.
+//! 8. *Unlock*, by the drop of [`GlobalGuard`], or by the kernel. The snapshot before is dropped
+//!    after that, and after the results are sent: only then is its text zeroed, and the old file
+//!    freed by the disk.
 //!
 //! Changes of one process that wait for step 1 together go through the other steps together: see
 //! [`super::group_commit`].
 //!
-//! A tenant's lock is taken before the global one, never while that is held, and by the task that goes to
-//! the network. The global lock is never held during anything slower than steps 2 to 6. See
+//! A tenant's lock is taken before the global one, never while that is held, and by the task that
+//! goes to the network. The global lock is never held during anything slower than steps 2 to 7. See
 //! [`super::locked_journal`].
 
 use std::{
@@ -75,8 +78,8 @@ pub(super) struct StoreFile {
     clock: Clock,
     unsettled: AtomicBool,
     cache: Cache,
-    /// The zeroed buffer of a replaced text. Without it each commit in a large store would wait for the
-    /// kernel to map new memory.
+    /// The zeroed buffer of a replaced text. Without it each commit in a large store would wait for
+    /// the kernel to map new memory.
     spare: Mutex<Zeroizing<String>>,
 }
 
@@ -116,8 +119,8 @@ impl StoreFile {
         Ok(snapshot.map(|snapshot| snapshot.records()).unwrap_or_default())
     }
 
-    /// Returns the present snapshot: the cached one, or one that is read, checked in whole, and cached.
-    /// `None` if there is no store.
+    /// Returns the present snapshot: the cached one, or one that is read, checked in whole, and
+    /// cached. `None` if there is no store.
     fn snapshot(&self, paths: &Paths) -> Result<Option<Arc<Snapshot>>, StoreError> {
         let _turn = self.cache.turn();
         if let Some(snapshot) = self.cached(&paths.file, Arc::clone) {
@@ -183,8 +186,8 @@ impl StoreFile {
             // Whichever step of a write fails, the next change begins with the file.
             replaced = self.write(guard, snapshot, new).inspect_err(|_| self.cache.put(None))?;
         } else {
-            // The process that brought the file into this state may have died between its rename and its
-            // fsync. The results rest on that state.
+            // The process that brought the file into this state may have died between its rename
+            // and its fsync. The results rest on that state.
             self.location.sync_folder(&guard.paths)?;
         }
         self.remove_unread(&guard.paths, &origins, &changed);
@@ -202,8 +205,8 @@ impl StoreFile {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes the unread answers of sessions that have changed since, or are gone. Best effort: the next
-    /// change of the session tries again.
+    /// Removes the unread answers of sessions that have changed since, or are gone. Best effort:
+    /// the next change of the session tries again.
     fn remove_unread(&self, paths: &Paths, origins: &[(Tenant, bool)], changed: &[Changed]) {
         for ((tenant, is_settlement), Changed { applied, before, after }) in origins.iter().zip(changed) {
             let revision = |session: &Option<Session>| session.as_ref().map(Session::revision);
@@ -215,8 +218,8 @@ impl StoreFile {
         }
     }
 
-    /// Opens the store, if there is one and it is private, and returns its state before anything of it is
-    /// read.
+    /// Opens the store, if there is one and it is private, and returns its state before anything of
+    /// it is read.
     fn open(&self, paths: &Paths) -> Result<Option<Opened>, StoreError> {
         let Paths { file: path, folder } = paths;
         let file = match self.location.disk.open(path, Open::Read) {
@@ -230,8 +233,8 @@ impl StoreFile {
         Ok(Some((file, stat)))
     }
 
-    /// Writes the records that changed since `snapshot`, and returns the snapshot once it is replaced. The
-    /// guard ensures that no other process is about to write.
+    /// Writes the records that changed since `snapshot`, and returns the snapshot once it is
+    /// replaced. The guard ensures that no other process is about to write.
     fn write(
         &self,
         guard: &GlobalGuard,

@@ -1,12 +1,12 @@
 //! JSON that other programs may have written: checked strictly, and described without repeating it.
 //!
-//! [`check`] accepts one object in which no object, at any level, has a name twice, and in which every
-//! number can be kept. After it each name stands for one value, so reading the text a second time, as
-//! records or as [`Members`], finds the same.
+//! [`check`] accepts one object in which no object, at any level, has a name twice, and in which
+//! every number can be kept. After it each name stands for one value, so reading the text a second
+//! time, as records or as [`Members`], finds the same.
 //!
-//! No such text is read into serde_json's own `Value`. That type takes an object with one certain name
-//! for a raw value of serde_json's, and would return other content than the text has. [`Members`] and
-//! the check read that name like any other.
+//! No such text is read into serde_json's own `Value`. That type takes an object with one certain
+//! name for a raw value of serde_json's, and would return other content than the text has.
+//! [`Members`] and the check read that name like any other.
 
 use std::{borrow::Cow, collections::BTreeSet, fmt};
 
@@ -45,8 +45,8 @@ pub(super) fn describe(error: &serde_json::Error) -> String {
         // serde_json has fixed words for errors of syntax.
         return text.to_owned();
     }
-    // In "invalid type: string \"…\", expected i64" the first part repeats the text, and the last part
-    // is ours.
+    // In "invalid type: string \"…\", expected i64" the first part repeats the text, and the last
+    // part is ours.
     if let Some((_, expected)) = text.rsplit_once("expected ") {
         // The operator who repairs the file does not know Rust's names for an object.
         let is_object = expected.starts_with("struct ") || expected == "a map";

@@ -1,9 +1,9 @@
 //! Change notices of a store whose path another thread changes in every way at once.
 //!
-//! Fault model: files are moved into place, edited, removed; symlinks on the path are switched, in one
-//! step or two; folders are removed, made again, renamed, and held open; and all of that while the path
-//! is being resolved. Invariant: a reader that reads after each notice, and at no other time, ends with
-//! the last state.
+//! Fault model: files are moved into place, edited, removed; symlinks on the path are switched, in
+//! one step or two; folders are removed, made again, renamed, and held open; and all of that while
+//! the path is being resolved. Invariant: a reader that reads after each notice, and at no other
+//! time, ends with the last state.
 #![expect(clippy::disallowed_methods, reason = "the test's own files are not the program's")]
 
 use std::{

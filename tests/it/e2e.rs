@@ -17,7 +17,7 @@ use crate::{
 async fn four_threads(team: &Team, user: &Person) -> Vec<Channel> {
     let mut threads = Vec::new();
     for n in 1..=2 {
-        threads.push(team.ask(user, &format!("whose login is this, {n}?")).await);
+        threads.push(team.ask(user, &format!("which account is this, {n}?")).await);
         threads.push(team.mention(user, &format!("and whose is this, {n}?")).await);
     }
     threads

@@ -1,5 +1,5 @@
-//! One session is found as the full read has it, or not at all: in stores of any content, in the layouts of all
-//! kinds of programs.
+//! One session is found as the full read has it, or not at all: in stores of any content, in the
+//! layouts of all kinds of programs.
 //!
 //! The stores are drawn from a seed, which is printed; `THREADKEY_FIND_SESSION_SEED` repeats a run.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]

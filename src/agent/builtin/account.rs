@@ -72,7 +72,7 @@ impl AccountReport {
             let account = token.account.clone().unwrap_or_else(|| token.principal.clone());
             return Ok(Ok(sentence(&account, &token)));
         };
-        let title = format!("Ask {provider} whose login it is");
+        let title = format!("Ask {provider} for the account");
         let mut found = reply.tool_call("userinfo", title, self.ask_userinfo(address, &token)).await?;
         if let Err(NoAccount::TokenRejected) = found {
             let title = format!("Report to threadkey that {provider} refused the token");

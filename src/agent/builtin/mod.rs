@@ -166,7 +166,7 @@ impl Turn {
             "slow" => self.slow().await?,
             "permission" => {
                 if !self.reply.ask_permission().await? {
-                    self.reply.send("I was not allowed to look up whose login I hold.")?;
+                    self.reply.send("I was not allowed to look up the account of this login.")?;
                     return Ok(StopReason::EndTurn);
                 }
                 self.account_report.send(&self.reply).await?;

@@ -45,7 +45,7 @@ impl Reply {
     pub(super) async fn ask_permission(&self) -> Result<bool, AcpError> {
         let call = ToolCallUpdate::new(
             "permission",
-            ToolCallUpdateFields::new().title("Look up whose login this is".to_owned()),
+            ToolCallUpdateFields::new().title("Look up the account of this login".to_owned()),
         );
         let options = vec![
             PermissionOption::new("allow", "Allow", PermissionOptionKind::AllowOnce),

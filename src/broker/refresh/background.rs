@@ -2,12 +2,12 @@
 //!
 //! A session is due at three quarters of its lifetime plus a jitter that differs from session to
 //! session. Sessions that began together, because a provider or this machine was down, do not all
-//! return to the provider at once. In the meantime a worker's request refreshes its session too; both
-//! join the one flight.
+//! return to the provider at once. In the meantime a worker's request refreshes its session too;
+//! both join the one flight.
 //!
-//! The set of sessions in use and the store both report their changes. Only the passing of time needs
-//! a timer, until the next session is due. Not every system reports a clock that is set, so while a
-//! session will be due the clock is read now and then.
+//! The set of sessions in use and the store both report their changes. Only the passing of time
+//! needs a timer, until the next session is due. Not every system reports a clock that is set, so
+//! while a session will be due the clock is read now and then.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use crate::{
     sys::clock::UnixTime,
 };
 
-/// The longest pause between two looks while a session will be due. It bounds how late a jump of the
-/// clock is noticed.
+/// The longest pause between two looks while a session will be due. It bounds how late a jump of
+/// the clock is noticed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// The shortest pause, for sessions that live only seconds.
@@ -31,8 +31,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_JITTER: Duration = Duration::from_secs(10 * 60);
 
 impl Broker {
-    /// Refreshes the sessions of the tenants that `in_use` returns, soon after three quarters of their
-    /// lifetimes. Calls `in_use` at least whenever `others` changes. Ends when dropped.
+    /// Refreshes the sessions of the tenants that `in_use` returns, soon after three quarters of
+    /// their lifetimes. Calls `in_use` at least whenever `others` changes. Ends when dropped.
     ///
     /// A provider whose refresh ends the old access token is left out: a worker may be using it.
     pub async fn keep_fresh<F>(&self, in_use: F, mut others: watch::Receiver<u64>)
@@ -61,8 +61,8 @@ impl Broker {
         }
     }
 
-    /// Refreshes the session if it is due. Returns the pause before the next look, or `None` if there
-    /// is nothing to wait for.
+    /// Refreshes the session if it is due. Returns the pause before the next look, or `None` if
+    /// there is nothing to wait for.
     async fn refresh_if_due(&self, tenant: &Tenant) -> Option<Duration> {
         let provider = self.inner.providers.get(&tenant.provider)?;
         if provider.refresh_revokes_access() {
@@ -121,15 +121,16 @@ fn next_step(tenant: &Tenant, entry: &Entry, now: UnixTime) -> Step {
     }
 }
 
-/// When the background refreshes a session: after its jitter, but before callers would have to wait.
+/// When the background refreshes a session: after its jitter, but before callers would have to
+/// wait.
 fn due_at(session: &Session) -> UnixTime {
     let wanted = seconds(DEFAULT_MIN_TTL).min((seconds(session.lifetime()) + 1) / 2);
     let stale = session.expires_at.saturating_sub(wanted).saturating_add(1);
     refresh_due_at(session).saturating_add(jitter(session)).min(stale)
 }
 
-/// The seconds between due and refresh. They are the same at each look and differ for each session and
-/// each generation. After them the token still lives as long as callers ask for.
+/// The seconds between due and refresh. They are the same at each look and differ for each session
+/// and each generation. After them the token still lives as long as callers ask for.
 fn jitter(session: &Session) -> i64 {
     let lifetime = seconds(session.lifetime());
     let left = session.expires_at.saturating_sub(refresh_due_at(session));

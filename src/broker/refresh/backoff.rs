@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::session::RetryKind;
 
-/// How long no process tries again: 1 s, doubled with each failure in a row, at most 5 min, ±30 % by
-/// `fraction` (0 to 1). A misconfiguration is tried every 5 min to 1 h.
+/// How long no process tries again: 1 s, doubled with each failure in a row, at most 5 min, ±30 %
+/// by `fraction` (0 to 1). A misconfiguration is tried every 5 min to 1 h.
 pub(super) fn backoff(attempts: u32, kind: RetryKind, fraction: f64) -> Duration {
     let (first, cap) = match kind {
         RetryKind::Misconfigured => (300, 3600),

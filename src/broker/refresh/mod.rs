@@ -251,8 +251,8 @@ impl Flight {
             Outcome::Ambiguous { code } => {
                 if may_repeat {
                     tracing::warn!(tenant = %self.tenant, code, "no clear answer; the provider allows a repetition");
-                    // The record comes first: a process that takes over must not count its request as
-                    // the first one.
+                    // The record comes first: a process that takes over must not count its request
+                    // as the first one.
                     self.hold_back(lock, session, target, attempt, code, Some(Duration::ZERO)).await?;
                     return Ok(Settled::Repeat);
                 }
@@ -314,8 +314,9 @@ impl Flight {
         Ok(Settled::Recorded)
     }
 
-    /// Records the failure and the time before which no process tries again. An answer that could not be
-    /// read stays in the journal until it is kept elsewhere: it may hold the only copy of a token.
+    /// Records the failure and the time before which no process tries again. An answer that could
+    /// not be read stays in the journal until it is kept elsewhere: it may hold the only copy of a
+    /// token.
     async fn hold_back(
         &self,
         lock: &mut TenantLock,

@@ -1,9 +1,9 @@
 //! The exchange of a code: the one request of a sign-in, and its result.
 //!
 //! The exchange holds the tenant's *sign-in* lock, which it takes without waiting, from before the
-//! pending sign-in is read until the result is durable. If its process dies between the answer and the
-//! commit, the next caller finishes it from the journal ([`Broker::recover_sign_in`]). An outcome in
-//! doubt stays in the journal, so that the same code is not sent again.
+//! pending sign-in is read until the result is durable. If its process dies between the answer and
+//! the commit, the next caller finishes it from the journal ([`Broker::recover_sign_in`]). An
+//! outcome in doubt stays in the journal, so that the same code is not sent again.
 
 use super::sign_in_progress::FinishingSignIn;
 use crate::{
@@ -111,8 +111,8 @@ impl Broker {
         let is_asked =
             grant.account.is_none() && read.session.as_ref().is_some_and(Session::has_known_account);
         if is_asked {
-            // The commit depends on the account. The answer is in the journal, so a later caller can
-            // ask again.
+            // The commit depends on the account. The answer is in the journal, so a later caller
+            // can ask again.
             grant.account = self.inner.client.account(provider, &grant.access_token).await;
         }
         let finishing = FinishingSignIn::begin(&self.inner, tenant);
@@ -189,8 +189,8 @@ impl Broker {
         Some(account)
     }
 
-    /// Commits the result of an exchange whose process died between the answer and the commit. Returns
-    /// it, or `None` if there was none.
+    /// Commits the result of an exchange whose process died between the answer and the commit.
+    /// Returns it, or `None` if there was none.
     pub(in crate::broker) async fn recover_sign_in(
         &self,
         tenant: &Tenant,

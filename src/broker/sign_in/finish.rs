@@ -11,8 +11,8 @@ use crate::{
 };
 
 impl Broker {
-    /// Finishes a sign-in of `user` with a paste. Without `provider` it is the sign-in whose `state`
-    /// matches, or the only one in progress.
+    /// Finishes a sign-in of `user` with a paste. Without `provider` it is the sign-in whose
+    /// `state` matches, or the only one in progress.
     ///
     /// # Errors
     /// See [`FinishError`].

@@ -31,8 +31,8 @@ pub enum Revocation {
 
 impl Broker {
     /// Removes the session at once, and with it a sign-in in progress or waiting for a choice. The
-    /// module doc of `account_choice` describes what a process that dies before the provider answers
-    /// leaves behind.
+    /// module doc of `account_choice` describes what a process that dies before the provider
+    /// answers leaves behind.
     ///
     /// # Errors
     /// See [`LogoutError`].
@@ -70,8 +70,8 @@ impl Broker {
 }
 
 impl Inner {
-    /// Asks the provider to revoke a grant. RFC 7009 §2.2: 200 also for a token that the provider no
-    /// longer knows.
+    /// Asks the provider to revoke a grant. RFC 7009 §2.2: 200 also for a token that the provider
+    /// no longer knows.
     pub(super) async fn revoke(&self, tenant: &Tenant, request: RevocationRequest) -> bool {
         tracing::info!(%tenant, "the provider is asked to revoke a grant");
         match self.client.revoke(request).await {

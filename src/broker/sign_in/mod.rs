@@ -1,11 +1,13 @@
 //! Sign-ins, from the link to the session.
 //!
-//! 1. [`Broker::start`] writes the pending sign-in and returns its link ([`Broker::cancel`] drops it).
-//! 2. [`Broker::finish`] takes what the user pasted, checks it, and refuses it before anything is sent.
+//! 1. [`Broker::start`] writes the pending sign-in and returns its link ([`Broker::cancel`] drops
+//!    it).
+//! 2. [`Broker::finish`] takes what the user pasted, checks it, and refuses it before anything is
+//!    sent.
 //! 3. [`exchange`] spends the code under the tenant's sign-in lock and commits the result.
 //! 4. A sign-in with another account waits for the user: [`account_choice`].
-//! 5. [`sign_in_progress`] reports each of these steps to the message that shows the sign-in, whichever
-//!    process makes them.
+//! 5. [`sign_in_progress`] reports each of these steps to the message that shows the sign-in,
+//!    whichever process makes them.
 //!
 //! [`Broker::logout`] ends a session.
 //!

@@ -47,8 +47,8 @@ pub struct Unchosen {
 pub enum GrantEnd {
     /// The provider has ended it (RFC 7009).
     Revoked,
-    /// The provider could not be asked, did not confirm, or was not asked because the same account is in
-    /// use elsewhere.
+    /// The provider could not be asked, did not confirm, or was not asked because the same account
+    /// is in use elsewhere.
     MayLiveOn,
 }
 

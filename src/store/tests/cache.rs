@@ -1,4 +1,5 @@
-//! A read of an unchanged file costs a stat, a change of it no read, and no change of the file is missed.
+//! A read of an unchanged file costs a stat, a change of it no read, and no change of the file is
+//! missed.
 
 use std::os::unix::fs::symlink;
 use std::sync::{

@@ -1,7 +1,7 @@
 //! Stores in any layout are read and changed without loss.
 //!
-//! One test has texts that are written by hand. The other compares changes with a model. Its texts and
-//! changes are drawn from a seed, which is printed: `THREADKEY_TEST_SEED` repeats a run, and
+//! One test has texts that are written by hand. The other compares changes with a model. Its texts
+//! and changes are drawn from a seed, which is printed: `THREADKEY_TEST_SEED` repeats a run, and
 //! `THREADKEY_LAYOUT_TEXTS` is the number of texts.
 
 use std::collections::{BTreeMap, BTreeSet};

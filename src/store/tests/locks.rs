@@ -16,8 +16,8 @@ fn lock_file(f: &Fixture) -> PathBuf {
     f.folder.path().join("auth.json.refresh/codex%2Fuser%3A803.lock")
 }
 
-/// The first call that `target` names stops: the receiver gets a message when it does, and the sender
-/// lets it go on.
+/// The first call that `target` names stops: the receiver gets a message when it does, and the
+/// sender lets it go on.
 fn stopping_at(target: &str) -> (Faults, mpsc::Receiver<()>, mpsc::Sender<()>) {
     let (reached, at) = mpsc::channel();
     let (go, may_go) = mpsc::channel::<()>();

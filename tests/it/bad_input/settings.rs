@@ -109,7 +109,7 @@ async fn assert_reported_in_the_thread(command: &str, words: &[&str]) {
     let bot = town.run().await;
     town.sign_in(&town.alice, "alice").await;
     let before = town.stored();
-    let thread = town.ask(&town.alice, "whose login is this?").await;
+    let thread = town.ask(&town.alice, "which account is this?").await;
     expect_messages(&thread, "The agent could not be started", 1).await;
     town.alice.says(&thread, "and now?");
     expect_messages(&thread, "The agent could not be started", 2).await;

@@ -205,7 +205,7 @@ async fn a_provider_that_is_down_at_expiry_costs_no_session() {
         let callback = browser::sign_in(&link, account).await;
         route.finish(&team, &callback.url, account).await;
     }
-    let thread = team.ask(&team.alice, "whose login is this?").await;
+    let thread = team.ask(&team.alice, "which account is this?").await;
     expect_messages(&thread, "I hold **alice**'s login", 1).await;
     let tokens = |text: &str| -> Vec<serde_json::Value> {
         let store: serde_json::Value = serde_json::from_str(text).expect("it is JSON");

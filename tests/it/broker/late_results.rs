@@ -1,5 +1,8 @@
 //! Results that arrive late, and journals left by dead processes.
 
+use std::sync::{Arc, Mutex};
+
+use serde_json::json;
 use threadkey::{
     broker::{LoggedOut, RefreshState, Revocation, TokenError},
     oauth::Pasted,
@@ -11,7 +14,10 @@ use threadkey::{
 };
 
 use super::{ALICE, MINUTE, NOW, Rig, tenant};
-use crate::support::{authserver, browser};
+use crate::support::{
+    authserver::{self, Moment, Reply},
+    browser,
+};
 
 #[tokio::test]
 async fn a_late_refresh_revives_no_logged_out_session_and_is_revoked_if_requested() {
@@ -29,6 +35,35 @@ async fn a_late_refresh_revives_no_logged_out_session_and_is_revoked_if_requeste
         "{:?}",
         rig.server.lives()
     );
+}
+
+#[tokio::test]
+async fn tokens_that_arrive_after_a_revoking_logout_are_revoked_themselves() {
+    for revocation in [Revocation::Revoke, Revocation::Keep] {
+        let (rig, asking) = Rig::with_a_held_refresh().await;
+        let revoked = Arc::new(Mutex::new(Vec::new()));
+        let seen = revoked.clone();
+        rig.server.watch(move |moment| {
+            if let Moment::Revoked { token } = moment {
+                seen.lock().unwrap().push(token.to_owned());
+            }
+        });
+        // A grant that the server does not count to alice's sign-in: its revocation ends no other.
+        rig.server.script([Reply::Json(
+            200,
+            json!({"access_token": "late", "refresh_token": "late-refresh", "expires_in": 3600}),
+        )]);
+        let refresh_token = rig.session(ALICE).await.refresh_token.unwrap();
+        rig.broker.logout(&tenant(ALICE), revocation).await.unwrap();
+        rig.server.release();
+        assert!(matches!(asking.await.unwrap(), Err(TokenError::NoSession(_))));
+        rig.broker.drained().await;
+        let revoked = revoked.lock().unwrap().clone();
+        match revocation {
+            Revocation::Revoke => assert_eq!(revoked, [refresh_token.expose(), "late-refresh"]),
+            Revocation::Keep => assert!(revoked.is_empty(), "{revoked:?}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ async fn a_user_sees_nothing_of_another_users_account() {
     let _bot = team.run().await;
     let (alice, bob) = (&team.alice, &team.bob);
     team.sign_in(bob, "bob").await;
-    let thread = team.ask(bob, "whose login is this?").await;
+    let thread = team.ask(bob, "which account is this?").await;
     expect_messages(&thread, "I hold **bob**'s login", 1).await;
 
     let status = alice.command(&team.general, "auth status", &[]).await.text();
@@ -71,7 +71,7 @@ async fn a_user_sees_nothing_of_another_users_account() {
     assert!(alice.threads(&team.general).is_empty(), "his thread is private");
     assert!(alice.sees(&thread).is_empty());
     let everything = alice.everything();
-    for of_his in ["bob@example.com", "**bob**", "whose login"] {
+    for of_his in ["bob@example.com", "**bob**", "which account"] {
         assert!(!everything.contains(of_his), "{of_his}: {everything}");
     }
     assert!(
@@ -94,14 +94,14 @@ async fn only_the_owner_of_a_conversation_prompts_stops_and_restarts_it() {
     let (alice, bob) = (&team.alice, &team.bob);
     team.sign_in(alice, "alice").await;
     team.sign_in(bob, "bob").await;
-    let thread = team.ask(bob, "whose login is this?").await;
+    let thread = team.ask(bob, "which account is this?").await;
     expect_messages(&thread, "I hold **bob**'s login", 1).await;
 
     // The server lets her into his thread.
     thread.add_member(alice);
-    alice.says(&thread, "<@bot> whose login is this?");
+    alice.says(&thread, "<@bot> which account is this?");
     expect_messages(&thread, "Only the owner's messages reach the agent", 1).await;
-    let reply = alice.command(&thread, "ask", &[("prompt", "whose login is this?")]).await.text();
+    let reply = alice.command(&thread, "ask", &[("prompt", "which account is this?")]).await.text();
     assert!(reply.contains("This conversation belongs to"), "{reply}");
     for command in ["stop", "new"] {
         let reply = alice.command(&thread, command, &[]).await.text();

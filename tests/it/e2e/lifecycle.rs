@@ -37,7 +37,7 @@ async fn the_bot_resumes_a_broken_connection_and_answers_missed_messages() {
     let alice = &team.alice;
     let _bot = team.run().await;
     team.sign_in(alice, "alice").await;
-    let thread = team.ask(alice, "whose login is this?").await;
+    let thread = team.ask(alice, "which account is this?").await;
     expect_messages(&thread, "I hold **alice**'s login", 1).await;
 
     team.discord.drop_connection(Forget::Nothing);
@@ -59,7 +59,7 @@ async fn the_owner_of_an_ended_session_gets_one_notice_with_a_sign_in_button() {
     let alice = &team.alice;
     let bot = team.run().await;
     team.sign_in(alice, "alice").await;
-    let thread = team.ask(alice, "whose login is this?").await;
+    let thread = team.ask(alice, "which account is this?").await;
     expect_messages(&thread, "I hold **alice**'s login", 1).await;
 
     server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
@@ -146,7 +146,7 @@ async fn a_logout_takes_the_token_from_workers_and_reports_whether_the_grant_liv
     let alice = &team.alice;
     let _bot = team.run().await;
     team.sign_in(alice, "alice").await;
-    let thread = team.ask(alice, "whose login is this?").await;
+    let thread = team.ask(alice, "which account is this?").await;
     expect_messages(&thread, "I hold **alice**'s login", 1).await;
 
     let reply = alice.command(&team.general, "auth logout", &[("provider", "acme")]).await.text();
@@ -184,7 +184,7 @@ async fn a_second_bot_stands_by_and_takes_over_when_the_first_is_killed() {
     second.says("connected to Discord").await;
     let status = alice.command(&team.general, "auth status", &[]).await.text();
     assert!(status.contains("alice@example.com"), "{status}");
-    let thread = team.ask(alice, "whose login is this?").await;
+    let thread = team.ask(alice, "which account is this?").await;
     expect_messages(&thread, "I hold **alice**'s login", 1).await;
     assert_eq!(second.stop().await.code, 0);
     team.discord.assert_no_violations();

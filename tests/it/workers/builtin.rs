@@ -95,7 +95,7 @@ impl Scene {
 #[tokio::test]
 async fn the_built_in_agent_names_its_account_and_reports_a_refused_token_once() {
     let scene = Scene::new().await;
-    let turn = scene.rig.turn(1, "whose login is it?").await;
+    let turn = scene.rig.turn(1, "which account is it?").await;
     assert_eq!(turn.text, "I hold **alice**'s login at **acme** (generation 2, the token expires in 58 s).");
     assert_eq!(turn.done.as_deref(), Some("end_turn"));
     let steps: Vec<_> = turn.tools.iter().map(|(title, status)| format!("{title}: {status}")).collect();
@@ -104,8 +104,8 @@ async fn the_built_in_agent_names_its_account_and_reports_a_refused_token_once()
         [
             "Ask threadkey for a token of acme: in_progress",
             "Ask threadkey for a token of acme: completed",
-            "Ask acme whose login it is: in_progress",
-            "Ask acme whose login it is: failed",
+            "Ask acme for the account: in_progress",
+            "Ask acme for the account: failed",
             "Report to threadkey that acme refused the token: in_progress",
             "Report to threadkey that acme refused the token: completed",
             "Ask acme again: in_progress",
@@ -125,7 +125,7 @@ async fn the_built_in_agent_names_its_account_and_reports_a_refused_token_once()
 async fn an_owner_without_a_session_is_given_the_command_to_sign_in() {
     let scene = Scene::new().await;
     scene.stand_ins.lock().expect("no handler panicked with it").refuse = true;
-    let turn = scene.rig.turn(1, "whose login is it?").await;
+    let turn = scene.rig.turn(1, "which account is it?").await;
     assert_eq!(
         turn.text,
         "threadkey gives me no token: you are not signed in to **acme**. Type `/auth start acme`, and then ask me again."
@@ -144,7 +144,7 @@ async fn a_dropped_permission_question_counts_as_refused() {
     ] {
         let mut updates = scene.rig.prompt(1, "permission").await.expect("it is taken");
         let Some(Update::Permission(question)) = next(&mut updates).await else { panic!("no question") };
-        assert_eq!(question.title, "Look up whose login this is");
+        assert_eq!(question.title, "Look up the account of this login");
         assert_eq!(question.options.len(), 2);
         if let Some(choice) = choice {
             question.answer.send(choice.to_owned()).expect("it is waited for");
