@@ -22,6 +22,11 @@ pub enum Event {
         /// The provider's error code.
         code: String,
     },
+    /// The provider refuses a session for hours without a verdict.
+    Stuck(Tenant),
+    /// A worker reported the access token of a session without a refresh token, and the report is
+    /// not confirmed.
+    Reported(Tenant),
     /// A session was logged out.
     LoggedOut(Tenant),
     /// The provider's answer could not be saved; it is kept in memory and tried again.

@@ -3,21 +3,19 @@
 //! [`Broker::token`](super::Broker::token), a flight, the background refresh and the command line
 //! all ask this function.
 
-use std::time::Duration;
-
 use super::{DEFAULT_MIN_TTL, Lease, TokenError, error::wait_until};
 use crate::{
     ids::Tenant,
     oauth::Provider,
-    session::{Decision, Entry, RetryKind, decide},
+    session::{Decision, Entry, RetryKind, Wish, decide},
     sys::clock::UnixTime,
 };
 
-/// The wishes of a caller, and the limits of the provider.
-#[derive(Clone, Copy, Debug)]
+/// The wish of a caller, and the limits of the provider.
+#[derive(Clone, Debug)]
 pub struct TokenPolicy {
-    /// How long the token must still live. At most half its lifetime counts.
-    pub min_ttl: Duration,
+    /// The wish of the caller.
+    pub wish: Wish,
     /// A refresh ends the old access token, so no refresh starts while a caller may use it.
     pub refresh_revokes_access: bool,
 }
@@ -47,15 +45,15 @@ pub enum StoredToken {
 
 impl TokenPolicy {
     /// The policy for a caller of this provider.
-    pub fn new(provider: &Provider, min_ttl: Duration) -> Self {
-        Self { min_ttl, refresh_revokes_access: provider.refresh_revokes_access() }
+    pub fn new(provider: &Provider, wish: Wish) -> Self {
+        Self { wish, refresh_revokes_access: provider.refresh_revokes_access() }
     }
 }
 
 impl Default for TokenPolicy {
     /// The policy for a caller that names no lifetime, at a provider without quirks.
     fn default() -> Self {
-        Self { min_ttl: DEFAULT_MIN_TTL, refresh_revokes_access: false }
+        Self { wish: Wish::living(DEFAULT_MIN_TTL), refresh_revokes_access: false }
     }
 }
 
@@ -63,7 +61,7 @@ impl Default for TokenPolicy {
 
 impl StoredToken {
     /// Decides from the record and the time alone.
-    pub fn new(tenant: &Tenant, entry: &Entry, policy: TokenPolicy, now: UnixTime) -> Self {
+    pub fn new(tenant: &Tenant, entry: &Entry, policy: &TokenPolicy, now: UnixTime) -> Self {
         let is_recoverable = entry.pending.is_some();
         let Some(session) = &entry.session else {
             let error = TokenError::NoSession(tenant.clone());
@@ -75,7 +73,7 @@ impl StoredToken {
         };
         let lease = || Lease::new(tenant, session, now);
         let tenant = tenant.clone();
-        match decide(session, now, policy.min_ttl) {
+        match decide(session, now, &policy.wish) {
             Decision::ServeAndRefresh if !policy.refresh_revokes_access => Self::RefreshDue(lease()),
             Decision::Serve | Decision::ServeAndRefresh => Self::Fresh(lease()),
             Decision::Refresh => Self::Refresh,

@@ -9,7 +9,8 @@
 //! ([`TenantLock::settle`](super::TenantLock::settle)).
 
 use super::{
-    Ended, Entry, FORCED_REFRESH_INTERVAL, Grant, Pending, RefreshTarget, Rejected, Retry, Session, seconds,
+    Ended, Entry, FORCED_REFRESH_INTERVAL, Grant, Pending, RefreshTarget, Rejected, Retry, RetryKind,
+    Session, WrongCodes, seconds,
 };
 use crate::{
     ids::{Lineage, UnixTime},
@@ -25,10 +26,18 @@ pub enum Change {
     Start(Pending),
     /// Cancels the pending sign-in; with a state only the sign-in of that state.
     Cancel(Option<State>),
-    /// Records that a resource rejected this access token. Stale if it is not the current one, or
-    /// if the last forced refresh was less than [`FORCED_REFRESH_INTERVAL`] ago.
+    /// Records the report that a resource rejected this access token. Stale if the token is not the
+    /// current one, if the last report was less than [`FORCED_REFRESH_INTERVAL`] ago, or while
+    /// forced refreshes are held back.
     Reject(AccessToken),
-    /// Records that the user of the ended session was notified.
+    /// Records that the userinfo endpoint refused this access token too. Ends a session without a
+    /// refresh token. Stale if the token is not the current one.
+    ConfirmRejection(AccessToken),
+    /// Ends a session that has no usable access token and no refresh token. Stale for others.
+    Exhausted(Lineage),
+    /// Lets the next refresh of a session that is held back begin at once.
+    TryAgain(Lineage),
+    /// Records that the user of the ended or stuck session was notified.
     Notified(Lineage),
     /// Records the account of a session.
     Account {
@@ -76,6 +85,8 @@ pub enum Settlement {
         /// The error code.
         code: String,
     },
+    /// The provider did not accept a code of the sign-in with this `state`.
+    WrongCode(State),
     /// The sign-in with this `state` is finished. Its session takes the place of the present one,
     /// unless that one is live and known to have another account: then it becomes the candidate,
     /// and the user chooses.
@@ -155,9 +166,19 @@ fn apply_change(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
         }
         Change::Cancel(state) => cancel(entry, state.as_ref()),
         Change::Reject(token) => reject(entry, &token, now),
+        Change::ConfirmRejection(token) => confirm_rejection(entry, &token, now),
+        Change::Exhausted(lineage) => exhausted(entry, lineage, now),
+        Change::TryAgain(lineage) => on_lineage(entry, lineage, |session| {
+            if let Some(retry) = &mut session.retry {
+                retry.not_before = now;
+            }
+        }),
         Change::Notified(lineage) => on_lineage(entry, lineage, |session| {
-            if let Some(ended) = &mut session.ended {
-                ended.notified_at = Some(now);
+            let refused = session.retry.as_mut().and_then(|retry| retry.refused.as_mut());
+            match (&mut session.ended, refused) {
+                (Some(ended), _) => ended.notified_at = Some(now),
+                (None, Some(refused)) => refused.notified_at = Some(now),
+                (None, None) => {}
             }
         }),
         Change::Account { lineage, account } => {
@@ -185,6 +206,7 @@ fn apply_settlement(entry: &mut Entry, settlement: Settlement, now: UnixTime) ->
             session.ended = Some(Ended { at: now, code, fingerprint, notified_at: None });
             session.retry = None;
         }),
+        Settlement::WrongCode(state) => wrong_code(entry, &state, now),
         Settlement::SignIn { state, session } => sign_in(entry, &state, *session),
     }
 }
@@ -258,11 +280,49 @@ fn reject(entry: &mut Entry, token: &AccessToken, now: UnixTime) -> Applied {
         return Applied::Stale;
     }
     let recently = |r: &Rejected| r.at <= now && now < r.at.saturating_add(seconds(FORCED_REFRESH_INTERVAL));
-    if session.rejected.as_ref().is_some_and(recently) {
+    let is_pause = |r: &Retry| r.kind() == RetryKind::RejectedAgain && r.active(now).is_some();
+    if session.rejected.as_ref().is_some_and(recently) || session.retry.as_ref().is_some_and(is_pause) {
         return Applied::Stale;
     }
-    session.rejected = Some(Rejected { fingerprint, at: now, decided: false });
+    // A confirmed report stays confirmed.
+    let decided = session.is_rejected();
+    session.rejected = Some(Rejected { fingerprint, at: now, decided });
     Applied::Done
+}
+
+fn confirm_rejection(entry: &mut Entry, token: &AccessToken, now: UnixTime) -> Applied {
+    let Some(session) = entry.session.as_mut().filter(|session| session.access_token == *token) else {
+        return Applied::Stale;
+    };
+    let fingerprint = token.fingerprint();
+    let at = session.rejected.as_ref().filter(|r| r.fingerprint.matches(&fingerprint)).map_or(now, |r| r.at);
+    session.rejected = Some(Rejected { fingerprint: fingerprint.clone(), at, decided: true });
+    if session.refresh_token.is_none() && session.ended.is_none() {
+        let code = Ended::REJECTED.to_owned();
+        session.ended = Some(Ended { at: now, code, fingerprint, notified_at: None });
+    }
+    Applied::Done
+}
+
+fn exhausted(entry: &mut Entry, lineage: Lineage, now: UnixTime) -> Applied {
+    let is_meant = |session: &&mut Session| {
+        session.lineage == lineage && session.is_exhausted(now) && session.ended.is_none()
+    };
+    let Some(session) = entry.session.as_mut().filter(is_meant) else { return Applied::Stale };
+    let fingerprint = session.access_token.fingerprint();
+    let code = Ended::EXHAUSTED.to_owned();
+    session.ended = Some(Ended { at: now, code, fingerprint, notified_at: None });
+    Applied::Done
+}
+
+fn wrong_code(entry: &mut Entry, state: &State, now: UnixTime) -> Applied {
+    match &mut entry.pending {
+        Some(pending) if pending.state == *state => {
+            pending.wrong_codes = Some(WrongCodes::count(pending.wrong_codes, now));
+            Applied::Done
+        }
+        _ => Applied::Stale,
+    }
 }
 
 fn on_target(entry: &mut Entry, target: &RefreshTarget, change: impl FnOnce(&mut Session)) -> Applied {

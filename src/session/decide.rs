@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{RetryKind, Revision, Session, seconds};
-use crate::ids::UnixTime;
+use super::{Ended, FORCED_REFRESH_INTERVAL, Retry, RetryKind, Revision, Session, seconds};
+use crate::{ids::UnixTime, secret::Fingerprint};
 
 /// The largest difference between clocks that no step has moved, in seconds.
 const MAX_SKEW: i64 = 300;
@@ -28,42 +28,81 @@ pub enum Decision {
     },
     /// Sign in again: the session has ended.
     Ended {
-        /// The provider's error code, or `no_refresh_token`.
+        /// The provider's error code, [`Ended::EXHAUSTED`] or [`Ended::REJECTED`].
         code: String,
     },
 }
 
-/// Decides for a caller that wants the token to live at least `min_ttl`. At most half the lifetime
-/// counts, so that a provider of short-lived tokens does not cause a refresh per request.
-pub fn decide(session: &Session, now: UnixTime, min_ttl: Duration) -> Decision {
+/// The wishes of a caller that wants a token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// How long the token must still live. At most half its lifetime counts, so that a provider of
+    /// short-lived tokens does not cause a refresh per request.
+    pub min_ttl: Duration,
+    /// The access token that the caller has reported as rejected. The caller does not get it again.
+    pub refused: Option<Fingerprint>,
+}
+
+impl Wish {
+    /// The wish of a caller that has reported no token.
+    pub fn living(min_ttl: Duration) -> Self {
+        Self { min_ttl, refused: None }
+    }
+}
+
+/// Decides for a caller with this wish.
+pub fn decide(session: &Session, now: UnixTime, wish: &Wish) -> Decision {
+    let is_refused = wish.refused.as_ref().is_some_and(|token| session.has_access_token(token));
     let usable = session.is_usable(now);
-    let fresh = usable && session.remaining(now) >= min_ttl.min(session.lifetime() / 2);
+    let serves = usable && !is_refused;
+    let remaining = session.remaining(now);
+    let lives_long_enough = !remaining.is_zero() && remaining >= wish.min_ttl.min(session.lifetime() / 2);
+    let fresh = serves && lives_long_enough;
     if let Some(ended) = session.verdict() {
         // The verdict concerns the refresh token; the access token works for the rest of its life.
-        return if usable { Decision::Serve } else { Decision::Ended { code: ended.code.clone() } };
+        return if serves { Decision::Serve } else { Decision::Ended { code: ended.code.clone() } };
     }
     if session.refresh_token.is_none() {
-        return if usable { Decision::Serve } else { Decision::Ended { code: "no_refresh_token".into() } };
+        let code = if remaining.is_zero() { Ended::EXHAUSTED } else { Ended::REJECTED };
+        return if serves { Decision::Serve } else { Decision::Ended { code: code.to_owned() } };
     }
-    let held_back = session.retry.as_ref().and_then(|retry| Some((retry, retry.active(now)?)));
+    let retry = session.retry.as_ref();
+    let active = retry.and_then(|retry| Some((retry, retry.active(now)?)));
+    // A pause after a forced refresh holds back forced refreshes alone. A reporter must not be able
+    // to keep the others from their refresh.
+    let held_back = active.filter(|(retry, _)| retry.kind() != RetryKind::RejectedAgain);
     if fresh {
-        let due = now >= refresh_due_at(session) || is_from_the_future(session, now);
+        let due = now >= refresh_due_at(session)
+            || is_from_the_future(session, now)
+            || session.awaits_forced_refresh();
         return if held_back.is_none() && !is_ambiguous(session) && due {
             Decision::ServeAndRefresh
         } else {
             Decision::Serve
         };
     }
+    let rejected_again = || {
+        let again = now.saturating_add(seconds(FORCED_REFRESH_INTERVAL));
+        let until = active.map_or(again, |(_, until)| until);
+        let code = Retry::REJECTED_AGAIN.to_owned();
+        Decision::Backoff { until, kind: RetryKind::RejectedAgain, code }
+    };
     if is_ambiguous(session) && usable {
-        // A second request could be taken for theft; it is not needed while this token works.
-        return Decision::Serve;
+        // A second request could be taken for theft. It is not needed while this token works, and
+        // one report does not show that it does not.
+        return if serves { Decision::Serve } else { rejected_again() };
     }
-    match held_back {
-        Some((retry, until)) => {
-            Decision::Backoff { until, kind: retry.last_kind(), code: retry.code.clone() }
-        }
-        None => Decision::Refresh,
+    if let Some((retry, until)) = held_back {
+        return Decision::Backoff { until, kind: retry.last_kind(), code: retry.code.clone() };
     }
+    if lives_long_enough && !may_force(session, now) { rejected_again() } else { Decision::Refresh }
+}
+
+/// Whether a refresh may begin although the access token has time left. Each report of the token
+/// allows one, and a confirmed report one after each pause.
+fn may_force(session: &Session, now: UnixTime) -> bool {
+    let is_paused = || session.retry.as_ref().is_some_and(|retry| retry.active(now).is_some());
+    session.awaits_forced_refresh() || session.is_rejected() && !is_paused()
 }
 
 /// The share of the lifetime that is left when a refresh in the background is due: one in this many
@@ -101,7 +140,8 @@ mod tests {
     };
 
     const NOW: UnixTime = 1_795_358_672;
-    const MINUTE: Duration = Duration::from_secs(60);
+
+    const MINUTE: Wish = Wish { min_ttl: Duration::from_secs(60), refused: None };
 
     fn session(lifetime: i64, age: i64) -> Session {
         test_session(NOW - age, lifetime)
@@ -109,29 +149,29 @@ mod tests {
 
     #[test]
     fn a_fresh_token_serves_and_is_refreshed_at_three_quarters_of_its_lifetime() {
-        assert_eq!(decide(&session(3600, 0), NOW, MINUTE), Decision::Serve);
-        assert_eq!(decide(&session(3600, 2699), NOW, MINUTE), Decision::Serve);
-        assert_eq!(decide(&session(3600, 2700), NOW, MINUTE), Decision::ServeAndRefresh);
-        assert_eq!(decide(&session(3600, 3540), NOW, MINUTE), Decision::ServeAndRefresh);
-        assert_eq!(decide(&session(3600, 3541), NOW, MINUTE), Decision::Refresh);
-        assert_eq!(decide(&session(3600, 3600), NOW, MINUTE), Decision::Refresh);
+        assert_eq!(decide(&session(3600, 0), NOW, &MINUTE), Decision::Serve);
+        assert_eq!(decide(&session(3600, 2699), NOW, &MINUTE), Decision::Serve);
+        assert_eq!(decide(&session(3600, 2700), NOW, &MINUTE), Decision::ServeAndRefresh);
+        assert_eq!(decide(&session(3600, 3540), NOW, &MINUTE), Decision::ServeAndRefresh);
+        assert_eq!(decide(&session(3600, 3541), NOW, &MINUTE), Decision::Refresh);
+        assert_eq!(decide(&session(3600, 3600), NOW, &MINUTE), Decision::Refresh);
     }
 
     #[test]
     fn a_token_from_the_future_is_refreshed_although_its_end_is_far_away() {
         let hours = 4 * 3600;
-        assert_eq!(decide(&session(3600, -hours), NOW, MINUTE), Decision::ServeAndRefresh);
-        assert_eq!(decide(&session(3600, -MAX_SKEW), NOW, MINUTE), Decision::Serve);
+        assert_eq!(decide(&session(3600, -hours), NOW, &MINUTE), Decision::ServeAndRefresh);
+        assert_eq!(decide(&session(3600, -MAX_SKEW), NOW, &MINUTE), Decision::Serve);
         let mut held_back = session(3600, -hours);
         let code = "http_503".into();
-        held_back.retry = Some(Retry { set_at: NOW, not_before: NOW + 30, attempts: 1, code });
-        assert_eq!(decide(&held_back, NOW, MINUTE), Decision::Serve);
+        held_back.retry = Some(Retry { set_at: NOW, not_before: NOW + 30, attempts: 1, code, refused: None });
+        assert_eq!(decide(&held_back, NOW, &MINUTE), Decision::Serve);
     }
 
     #[test]
     fn at_most_half_the_lifetime_counts_of_the_requested_minimum() {
-        assert_eq!(decide(&session(10, 5), NOW, MINUTE), Decision::Serve);
-        assert_eq!(decide(&session(10, 6), NOW, MINUTE), Decision::Refresh);
+        assert_eq!(decide(&session(10, 5), NOW, &MINUTE), Decision::Serve);
+        assert_eq!(decide(&session(10, 6), NOW, &MINUTE), Decision::Refresh);
     }
 
     #[test]
@@ -152,7 +192,7 @@ mod tests {
             (10 * DAY, Some(10 * DAY / 4 * 3), 10 * DAY - 60),
             (90 * DAY, Some(90 * DAY / 4 * 3), 90 * DAY - 60),
         ] {
-            let at = |age: i64| decide(&session(lifetime, age), NOW, MINUTE);
+            let at = |age: i64| decide(&session(lifetime, age), NOW, &MINUTE);
             assert_eq!(at(0), Decision::Serve, "{lifetime}");
             let last_alone = due.map_or(last, |due| due - 1);
             assert_eq!(at(last_alone), Decision::Serve, "{lifetime}");
@@ -168,38 +208,38 @@ mod tests {
 
     #[test]
     fn a_token_with_a_lifetime_of_zero_is_refreshed_and_not_served() {
-        assert_eq!(decide(&session(0, 0), NOW, MINUTE), Decision::Refresh);
+        assert_eq!(decide(&session(0, 0), NOW, &MINUTE), Decision::Refresh);
         assert_eq!(refresh_due_at(&session(0, 0)), NOW);
         let mut ends_before_it_begins = session(3600, 0);
         ends_before_it_begins.expires_at = ends_before_it_begins.issued_at - 10;
-        assert_eq!(decide(&ends_before_it_begins, NOW, MINUTE), Decision::Refresh);
+        assert_eq!(decide(&ends_before_it_begins, NOW, &MINUTE), Decision::Refresh);
     }
 
     #[test]
     fn a_clock_that_steps_by_hours_serves_refreshes_or_waits_but_never_blocks() {
         const STEP: i64 = 4 * 3600;
         let fresh = session(3600, 0);
-        assert_eq!(decide(&fresh, NOW - STEP, MINUTE), Decision::ServeAndRefresh);
-        assert_eq!(decide(&fresh, NOW + STEP, MINUTE), Decision::Refresh);
+        assert_eq!(decide(&fresh, NOW - STEP, &MINUTE), Decision::ServeAndRefresh);
+        assert_eq!(decide(&fresh, NOW + STEP, &MINUTE), Decision::Refresh);
         let mut refused = session(3600, 0);
         refused.rejected =
-            Some(Rejected { fingerprint: refused.access_token.fingerprint(), at: NOW, decided: false });
+            Some(Rejected { fingerprint: refused.access_token.fingerprint(), at: NOW, decided: true });
         for now in [NOW - STEP, NOW, NOW + STEP] {
-            assert_eq!(decide(&refused, now, MINUTE), Decision::Refresh);
+            assert_eq!(decide(&refused, now, &MINUTE), Decision::Refresh);
         }
         let code = "http_429".to_owned();
-        refused.retry = Some(Retry { set_at: NOW, not_before: NOW + 3600, attempts: 1, code });
-        assert!(matches!(decide(&refused, NOW, MINUTE), Decision::Backoff { .. }));
+        refused.retry = Some(Retry { set_at: NOW, not_before: NOW + 3600, attempts: 1, code, refused: None });
+        assert!(matches!(decide(&refused, NOW, &MINUTE), Decision::Backoff { .. }));
         for now in [NOW - STEP, NOW + STEP] {
-            assert_eq!(decide(&refused, now, MINUTE), Decision::Refresh);
+            assert_eq!(decide(&refused, now, &MINUTE), Decision::Refresh);
         }
     }
 
     #[test]
     fn a_rejected_token_does_not_serve() {
         let mut s = session(3600, 0);
-        s.rejected = Some(Rejected { fingerprint: s.access_token.fingerprint(), at: NOW, decided: false });
-        assert_eq!(decide(&s, NOW, MINUTE), Decision::Refresh);
+        s.rejected = Some(Rejected { fingerprint: s.access_token.fingerprint(), at: NOW, decided: true });
+        assert_eq!(decide(&s, NOW, &MINUTE), Decision::Refresh);
     }
 
     #[test]
@@ -207,26 +247,26 @@ mod tests {
         let mut s = session(3600, 3590);
         let fingerprint = s.refresh_token.as_ref().expect("has one").fingerprint();
         s.ended = Some(Ended { at: NOW, code: "invalid_grant".into(), fingerprint, notified_at: None });
-        assert_eq!(decide(&s, NOW, MINUTE), Decision::Serve);
-        assert_eq!(decide(&s, NOW + 10, MINUTE), Decision::Ended { code: "invalid_grant".into() });
+        assert_eq!(decide(&s, NOW, &MINUTE), Decision::Serve);
+        assert_eq!(decide(&s, NOW + 10, &MINUTE), Decision::Ended { code: "invalid_grant".into() });
         s.refresh_token = Some(RefreshToken::new("a newer one"));
-        assert_eq!(decide(&s, NOW + 10, MINUTE), Decision::Refresh);
+        assert_eq!(decide(&s, NOW + 10, &MINUTE), Decision::Refresh);
     }
 
     #[test]
     fn a_backoff_holds_for_at_most_an_hour_and_not_when_it_was_set_in_the_future() {
         let mut s = session(3600, 3600);
         let retry =
-            |set_at, not_before| Some(Retry { set_at, not_before, attempts: 1, code: "http_503".into() });
+            |set_at, not_before| Some(Retry { set_at, not_before, attempts: 1, code: "http_503".into(), refused: None });
         s.retry = retry(NOW, NOW + 30);
         let until = NOW + 30;
         let held = Decision::Backoff { until, kind: RetryKind::Unspent, code: "http_503".into() };
-        assert_eq!(decide(&s, NOW, MINUTE), held);
-        assert_eq!(decide(&s, NOW + 30, MINUTE), Decision::Refresh);
+        assert_eq!(decide(&s, NOW, &MINUTE), held);
+        assert_eq!(decide(&s, NOW + 30, &MINUTE), Decision::Refresh);
         s.retry = retry(NOW + 4 * 3600, NOW + 4 * 3600 + 30);
-        assert_eq!(decide(&s, NOW, MINUTE), Decision::Refresh, "the clock stepped back");
+        assert_eq!(decide(&s, NOW, &MINUTE), Decision::Refresh, "the clock stepped back");
         s.retry = retry(NOW - 3600, NOW + 86_400);
-        assert_eq!(decide(&s, NOW, MINUTE), Decision::Refresh, "an hour is over");
+        assert_eq!(decide(&s, NOW, &MINUTE), Decision::Refresh, "an hour is over");
     }
 
     #[test]
@@ -237,9 +277,10 @@ mod tests {
             not_before: NOW - 5,
             attempts: 1,
             code: "ambiguous_timeout".into(),
+            refused: None,
         });
-        assert_eq!(decide(&s, NOW, MINUTE), Decision::Serve);
-        assert_eq!(decide(&s, NOW + 50, MINUTE), Decision::Refresh);
+        assert_eq!(decide(&s, NOW, &MINUTE), Decision::Serve);
+        assert_eq!(decide(&s, NOW + 50, &MINUTE), Decision::Refresh);
     }
 
     #[test]

@@ -10,11 +10,12 @@ mod decide;
 mod failures;
 pub mod journal;
 mod limits;
+mod scopes;
 mod tenant_lock;
 
 pub use change::{Applied, Change, Changed, Settlement, Update, apply};
-pub use decide::{Decision, adopts, decide, refresh_due_at};
-pub use failures::{Ended, Rejected, Retry, RetryKind};
+pub use decide::{Decision, Wish, adopts, decide, refresh_due_at};
+pub use failures::{Ended, Refusals, Rejected, Retry, RetryKind, WrongCodes};
 pub use limits::{
     CHOICE_LIFETIME, FORCED_REFRESH_INTERVAL, MAX_BACKOFF, PENDING_LIFETIME, SWEEP_GRACE, UNKNOWN_EXPIRY,
     in_words, seconds,
@@ -121,6 +122,8 @@ pub struct Pending {
     pub binding: Binding,
     /// The requested scopes.
     pub scopes: Vec<String>,
+    /// The codes that the provider did not accept for this sign-in.
+    pub wrong_codes: Option<WrongCodes>,
 }
 
 /// One state of one grant.
@@ -248,10 +251,10 @@ impl Session {
         self.expires_at = now.saturating_add(seconds(grant.expires_in));
         // Only the difference counts; a number that another program wrote must not fail a refresh.
         self.generation = self.generation.wrapping_add(1);
-        self.retry = None;
-        self.ended = None;
         // `rejected` stays: it names a token, not the session, and it dates the last forced
-        // refresh.
+        // refresh. If the reported token comes back, the next forced refresh has to wait.
+        self.retry = self.is_reported().then(|| Retry::rejected_again(self.retry.as_ref(), now));
+        self.ended = None;
     }
 
     /// Whether this session is the result of refreshing `target` with this grant.
@@ -305,14 +308,44 @@ impl Session {
         Duration::from_secs(self.expires_at.saturating_sub(now).try_into().unwrap_or(0))
     }
 
-    /// Whether a resource has rejected the current access token.
+    /// Whether this is the fingerprint of the current access token.
+    pub fn has_access_token(&self, fingerprint: &Fingerprint) -> bool {
+        fingerprint.matches(&self.access_token.fingerprint())
+    }
+
+    /// Whether a caller has reported that a resource rejected the current access token.
+    pub fn is_reported(&self) -> bool {
+        self.rejected.as_ref().is_some_and(|r| self.has_access_token(&r.fingerprint))
+    }
+
+    /// Whether such a report is confirmed. Then no caller gets the access token.
     pub fn is_rejected(&self) -> bool {
-        self.rejected.as_ref().is_some_and(|r| r.fingerprint.matches(&self.access_token.fingerprint()))
+        self.rejected.as_ref().is_some_and(|r| r.decided) && self.is_reported()
+    }
+
+    /// Whether a report asks for a forced refresh that no process has made yet.
+    pub fn awaits_forced_refresh(&self) -> bool {
+        let is_made = |rejected: &Rejected| {
+            let retry = self.retry.as_ref();
+            retry.is_some_and(|r| r.kind() == RetryKind::RejectedAgain && r.set_at >= rejected.at)
+        };
+        self.is_reported() && !self.rejected.as_ref().is_some_and(is_made)
     }
 
     /// Whether the access token has neither expired nor been rejected.
     pub fn is_usable(&self, now: UnixTime) -> bool {
         !self.remaining(now).is_zero() && !self.is_rejected()
+    }
+
+    /// Whether the session has no usable access token and no refresh token to replace it.
+    pub fn is_exhausted(&self, now: UnixTime) -> bool {
+        self.refresh_token.is_none() && !self.is_usable(now)
+    }
+
+    /// The requested scopes that were not granted. An answer without `scope` granted all of them
+    /// (RFC 6749 §5.1).
+    pub fn missing_scopes(&self, requested: &[String]) -> Vec<String> {
+        scopes::missing(requested, self)
     }
 
     /// The verdict on the current refresh token. A verdict on an older token does not count.

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::{
     broker::{Broker, DEFAULT_MIN_TTL, StoredToken, TokenPolicy},
     ids::Tenant,
-    session::{Entry, Session, refresh_due_at, seconds},
+    session::{Entry, Session, Wish, refresh_due_at, seconds},
     sys::clock::UnixTime,
 };
 
@@ -77,7 +77,7 @@ impl Broker {
         };
         match next_step(tenant, &entry, self.inner.now()) {
             Step::Refresh => {
-                drop(self.join(tenant, provider, entry.session?.revision(), DEFAULT_MIN_TTL));
+                drop(self.join(tenant, provider, entry.session?.revision(), Wish::living(DEFAULT_MIN_TTL)));
                 Some(SHORTEST_PAUSE)
             }
             Step::LookAfter(pause) => Some(pause),
@@ -103,7 +103,7 @@ fn next_step(tenant: &Tenant, entry: &Entry, now: UnixTime) -> Step {
     };
     let Some(session) = &entry.session else { return Step::Leave };
     let due = due_at(session);
-    match StoredToken::new(tenant, entry, TokenPolicy::default(), now) {
+    match StoredToken::new(tenant, entry, &TokenPolicy::default(), now) {
         StoredToken::Refresh => Step::Refresh,
         StoredToken::RefreshDue(_) if now >= due => Step::Refresh,
         StoredToken::RefreshDue(_) => at(due),
@@ -205,7 +205,7 @@ mod tests {
     fn a_held_back_session_is_checked_after_its_pause_and_an_ended_one_not_at_all() {
         let mut session = test_session(NOW - 3590, 3600);
         let retry =
-            |code: &str| Some(Retry { set_at: NOW, not_before: NOW + 4, attempts: 1, code: code.into() });
+            |code: &str| Some(Retry { set_at: NOW, not_before: NOW + 4, attempts: 1, code: code.into(), refused: None });
         session.retry = retry("http_503");
         assert_eq!(look(&session, NOW), after(4));
         session.expires_at = NOW + 200;

@@ -8,8 +8,8 @@ use crate::session::RetryKind;
 /// by `fraction` (0 to 1). A misconfiguration is tried every 5 min to 1 h.
 pub(super) fn backoff(attempts: u32, kind: RetryKind, fraction: f64) -> Duration {
     let (first, cap) = match kind {
-        RetryKind::Misconfigured => (300, 3600),
-        RetryKind::Unspent | RetryKind::Ambiguous => (1, 300),
+        RetryKind::Misconfigured | RetryKind::Stuck => (300, 3600),
+        RetryKind::Unspent | RetryKind::Ambiguous | RetryKind::RejectedAgain => (1, 300),
     };
     let seconds = (first << (attempts.saturating_sub(1)).min(16)).min(cap);
     let jittered = Duration::from_secs(seconds).mul_f64(0.7 + 0.6 * fraction);

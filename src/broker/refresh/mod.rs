@@ -30,8 +30,8 @@ use crate::{
     ids::Tenant,
     oauth::{Attempt, Outcome, Provider, TokenRequest, outcome},
     session::{
-        Entry, Grant, Locked, MAX_BACKOFF, RefreshTarget, Retry, RetryKind, Revision, Session, Settlement,
-        adopts,
+        Ended, Entry, Grant, Locked, MAX_BACKOFF, RefreshTarget, Refusals, Retry, RetryKind, Revision,
+        Session, Settlement, Wish, adopts,
         journal::{Answered, Intent, Spending},
     },
     store::{Purpose, TenantLock},
@@ -51,8 +51,18 @@ struct Flight {
     provider: Arc<Provider>,
     /// The state that the first caller saw. A newer one that works ends the flight.
     seen: Revision,
-    min_ttl: Duration,
+    /// The wish of the first caller.
+    wish: Wish,
     result: watch::Sender<Option<FlightResult>>,
+}
+
+/// A refresh without new tokens, to be recorded.
+struct Failed {
+    code: String,
+    /// The pause before the next try, if the failure names one.
+    pause: Option<Duration>,
+    /// The refusals so far, this one included.
+    refused: Option<Refusals>,
 }
 
 /// The next step of the flight.
@@ -81,13 +91,13 @@ impl Drop for RemoveOnDrop {
 // === impl Broker ===
 
 impl Broker {
-    /// Joins the tenant's flight, or starts one for a caller that saw `seen` and wants `min_ttl`.
+    /// Joins the tenant's flight, or starts one for a caller that saw `seen` and has this wish.
     pub(super) fn join(
         &self,
         tenant: &Tenant,
         provider: &Arc<Provider>,
         seen: Revision,
-        min_ttl: Duration,
+        wish: Wish,
     ) -> Joined {
         match self.inner.flights.entry(tenant.clone()) {
             Slot::Occupied(flight) => flight.get().clone(),
@@ -95,7 +105,7 @@ impl Broker {
                 let (result, joined) = watch::channel(None);
                 free.insert(joined.clone());
                 let (inner, tenant, provider) = (self.inner.clone(), tenant.clone(), provider.clone());
-                let flight = Flight { inner, tenant, provider, seen, min_ttl, result };
+                let flight = Flight { inner, tenant, provider, seen, wish, result };
                 self.inner.tasks.spawn(flight.run());
                 joined
             }
@@ -195,7 +205,7 @@ impl Flight {
             {
                 return result;
             }
-            let Some(target) = target else { return self.ended("no_refresh_token") };
+            let Some(target) = target else { return self.ended(Ended::EXHAUSTED) };
             let Some(request) = self.request(&session) else { return self.ended("binding_changed") };
             let at = first_sent.unwrap_or_else(|| self.inner.now());
             let token_endpoint = self.provider.token_endpoint().to_string();
@@ -253,17 +263,58 @@ impl Flight {
                     tracing::warn!(tenant = %self.tenant, code, "no clear answer; the provider allows a repetition");
                     // The record comes first: a process that takes over must not count its request
                     // as the first one.
-                    self.hold_back(lock, session, target, attempt, code, Some(Duration::ZERO)).await?;
+                    let failed = Failed { code, pause: Some(Duration::ZERO), refused: None };
+                    self.hold_back(lock, session, target, attempt, failed).await?;
                     return Ok(Settled::Repeat);
                 }
                 (code, None)
             }
             Outcome::Unspent { code, retry_after } => (code, retry_after),
+            Outcome::Refused { code } => return self.refused(lock, session, target, attempt, code).await,
             Outcome::Misconfigured { code } => (code, None),
             Outcome::Mismatch { claim } => (format!("ambiguous_{claim}_mismatch"), None),
         };
-        self.hold_back(lock, session, target, attempt, code, pause).await?;
+        let refused = session.retry.as_ref().and_then(|retry| retry.refused.clone());
+        self.hold_back(lock, session, target, attempt, Failed { code, pause, refused }).await?;
         Ok(Settled::Recorded)
+    }
+
+    /// Counts a refusal that is no verdict. Once it has lasted, the session is stuck: it is tried each
+    /// hour, and its user is notified.
+    async fn refused(
+        &self,
+        lock: &mut TenantLock,
+        session: &Session,
+        target: &RefreshTarget,
+        attempt: &Attempt<Answered>,
+        code: String,
+    ) -> Result<Settled, TokenError> {
+        let now = self.inner.now();
+        let before = session.retry.as_ref().and_then(|retry| retry.refused.as_ref());
+        let refusals = Refusals::count(before, &code, now);
+        let is_stuck = refusals.are_lasting(now)
+            && !session.is_usable(now)
+            && self.are_others_refreshed(session, refusals.since).await?;
+        let (code, pause) =
+            if is_stuck { (Retry::stuck_code(&code), Some(MAX_BACKOFF)) } else { (code, None) };
+        self.hold_back(lock, session, target, attempt, Failed { code, pause, refused: Some(refusals) }).await?;
+        if is_stuck {
+            self.inner.publish(Event::Stuck(self.tenant.clone()));
+        }
+        Ok(Settled::Recorded)
+    }
+
+    /// Whether the provider has issued tokens to this client since then, for other tenants. Then the
+    /// refusals concern this session, and not the client or the network.
+    async fn are_others_refreshed(&self, session: &Session, since: UnixTime) -> Result<bool, TokenError> {
+        let records = self.inner.store.list().await?;
+        let is_served = |other: &Session| {
+            other.issued_at >= since
+                && other.binding.token_endpoint == session.binding.token_endpoint
+                && other.binding.client_id == session.binding.client_id
+        };
+        let others = records.iter().filter(|(tenant, _)| **tenant != self.tenant);
+        Ok(others.filter_map(|(_, entry)| entry.session.as_ref()).any(is_served))
     }
 
     async fn granted(
@@ -323,18 +374,18 @@ impl Flight {
         session: &Session,
         target: &RefreshTarget,
         attempt: &Attempt<Answered>,
-        code: String,
-        pause: Option<Duration>,
+        failed: Failed,
     ) -> Result<(), TokenError> {
+        let Failed { code, pause, refused } = failed;
         let now = self.inner.now();
         let before = session.retry.as_ref();
         let attempts = before.map_or(0, |retry| retry.attempts).saturating_add(1);
         let code = match before.map(Retry::kind) {
-            // A token in doubt stays in doubt, whatever the next try brings.
-            Some(RetryKind::Ambiguous) if !code.starts_with("ambiguous_") => format!("ambiguous_{code}"),
+            // A token in doubt stays in doubt, whatever the next try brings, until it is given up.
+            Some(RetryKind::Ambiguous) if !is_ambiguous_or_stuck(&code) => format!("ambiguous_{code}"),
             _ => code,
         };
-        let mut retry = Retry { set_at: now, not_before: now, attempts, code };
+        let mut retry = Retry { set_at: now, not_before: now, attempts, code, refused };
         let pause = pause.unwrap_or_else(|| backoff(attempts, retry.last_kind(), random::fraction()));
         retry.not_before = later(now, pause.min(MAX_BACKOFF));
         self.log_held_back(&retry);
@@ -359,7 +410,12 @@ impl Flight {
             RetryKind::Ambiguous => {
                 tracing::warn!(%tenant, code, attempts, "the refresh token may have been spent")
             }
-            RetryKind::Unspent => tracing::warn!(%tenant, code, attempts, "not refreshed; nothing was spent"),
+            RetryKind::Stuck => tracing::error!(
+                %tenant, code, attempts, "the provider has refused this session for hours, and refreshes others of the client; it is tried each hour"
+            ),
+            RetryKind::Unspent | RetryKind::RejectedAgain => {
+                tracing::warn!(%tenant, code, attempts, "not refreshed; nothing was spent")
+            }
         }
     }
 
@@ -372,7 +428,8 @@ impl Flight {
 
     /// The result if no request is needed, or `None` if one is.
     fn result_without_request(&self, session: &Session) -> Option<FlightResult> {
-        if adopts(session, Some(self.seen), self.inner.now()) {
+        let is_refused = self.wish.refused.as_ref().is_some_and(|token| session.has_access_token(token));
+        if !is_refused && adopts(session, Some(self.seen), self.inner.now()) {
             return Some(Ok(session.clone()));
         }
         match self.stored_token(session) {
@@ -393,8 +450,8 @@ impl Flight {
 
     fn stored_token(&self, session: &Session) -> StoredToken {
         let entry = Entry { session: Some(session.clone()), ..Entry::default() };
-        let policy = TokenPolicy::new(&self.provider, self.min_ttl);
-        StoredToken::new(&self.tenant, &entry, policy, self.inner.now())
+        let policy = TokenPolicy::new(&self.provider, self.wish.clone());
+        StoredToken::new(&self.tenant, &entry, &policy, self.inner.now())
     }
 
     /// The session as stored now.
@@ -415,4 +472,9 @@ impl Flight {
     fn ended(&self, code: &str) -> FlightResult {
         Err(TokenError::Ended { tenant: self.tenant.clone(), code: code.into() })
     }
+}
+
+fn is_ambiguous_or_stuck(code: &str) -> bool {
+    let of = Retry { set_at: 0, not_before: 0, attempts: 0, code: code.to_owned(), refused: None };
+    matches!(of.kind(), RetryKind::Ambiguous | RetryKind::Stuck)
 }
