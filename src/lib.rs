@@ -76,7 +76,7 @@
 //!     refresh_token: Some(RefreshToken::new("rt-1")),
 //!     token_type: "Bearer".into(),
 //!     scope: None,
-//!     expires_in: Duration::from_secs(3600),
+//!     expires_in: Some(Duration::from_secs(3600)),
 //!     account: None,
 //! };
 //! let binding = Binding {

@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value, value::RawValue};
 use threadkey::{
     ids::Lineage,
-    oauth::{Attempt, Outcome, outcome},
+    oauth::{AnswerRules, Attempt, Mismatch, Outcome, sign_in_outcome},
     secret::{Nonce, State},
     session::{
         Applied, Binding, Change, Grant, MAX_BACKOFF, Pending, Session, Settlement,
@@ -31,13 +31,16 @@ fuzz_target!(|input: &[u8]| {
     let attempt = Attempt::Answered(Answered::for_tests(answer));
     let object = object(body);
     let nonce = Nonce::new("n");
+    let rules = AnswerRules { client_id: "c".into(), ..AnswerRules::default() };
     for nonce in [None, Some(&nonce)] {
-        let outcome = outcome(&attempt, "c", nonce);
-        assert_code(&outcome, status, object.as_ref());
+        let outcome = sign_in_outcome(&attempt, &rules, nonce);
+        if let Ok(outcome) = &outcome {
+            assert_code(outcome, status, object.as_ref());
+        }
         let token = object.as_ref().and_then(|object| text(object, "access_token"));
         let has_token = (200..300).contains(&status) && token.is_some();
         match outcome {
-            Outcome::Granted(grant) => {
+            Ok(Outcome::Granted(grant)) => {
                 assert!((200..300).contains(&status) && !grant.access_token.expose().trim().is_empty());
                 if let Some(object) = &object {
                     assert!(has_token, "a grant without an access_token");
@@ -47,14 +50,14 @@ fuzz_target!(|input: &[u8]| {
                     assert_kept(*grant);
                 }
             }
-            Outcome::Mismatch { .. } => {
+            Err(Mismatch::Nonce | Mismatch::NoNonce | Mismatch::Audience) => {
                 let id_token = object.as_ref().is_none_or(|object| text(object, "id_token").is_some());
                 assert!(
                     (has_token || object.is_none()) && nonce.is_some() && id_token,
                     "a mismatch without an id token or a nonce"
                 );
             }
-            outcome => assert!(!has_token, "the tokens were lost: {outcome:?}"),
+            Ok(outcome) => assert!(!has_token, "the tokens were lost: {outcome:?}"),
         }
     }
 });
@@ -83,8 +86,9 @@ fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
 fn assert_granted(grant: &Grant, object: &Map<String, Value>) {
     assert_eq!(Some(grant.access_token.expose()), text(object, "access_token"));
     assert_eq!(grant.refresh_token.as_ref().map(|token| token.expose()), text(object, "refresh_token"));
-    assert!(grant.expires_in >= Duration::from_secs(1), "{:?}", grant.expires_in);
-    assert!(grant.expires_in <= Duration::from_secs(10 * 366 * 86_400), "{:?}", grant.expires_in);
+    let lifetime = grant.expires_in.unwrap_or(Duration::from_secs(1));
+    assert!(lifetime >= Duration::from_secs(1), "{lifetime:?}");
+    assert!(lifetime <= Duration::from_secs(10 * 366 * 86_400), "{lifetime:?}");
     let in_a_header = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b',';
     assert!(
         !grant.token_type.is_empty() && grant.token_type.bytes().all(in_a_header),
@@ -98,12 +102,16 @@ fn assert_granted(grant: &Grant, object: &Map<String, Value>) {
 /// Checks the code of an outcome other than a grant, and that the answer allows this outcome.
 fn assert_code(outcome: &Outcome, status: u16, object: Option<&Map<String, Value>>) {
     let code = match outcome {
-        Outcome::Granted(_) | Outcome::Mismatch { .. } => return,
+        Outcome::Granted(_) => return,
         Outcome::Unspent { code, retry_after } => {
             assert!(
                 retry_after.is_none_or(|asked| !asked.is_zero() && asked <= MAX_BACKOFF),
                 "{retry_after:?}"
             );
+            code
+        }
+        Outcome::Refused { code } => {
+            assert!([400, 401, 403].contains(&status), "a {status} is no refusal");
             code
         }
         Outcome::Ambiguous { code } => {
@@ -160,6 +168,7 @@ static SIGNING_IN: LazyLock<Vec<u8>> = LazyLock::new(|| {
         lineage_seen: None,
         binding: BINDING.clone(),
         scopes: Vec::new(),
+        wrong_codes: None,
     };
     run(open(&disk).change(&tenant(), Change::Start(pending))).expect("the sign-in can be saved");
     disk.get(threadkey_fuzz::STORE.as_ref()).expect("the store exists")

@@ -96,7 +96,7 @@ fn changed_by(number: u8, entry: &Entry) -> Update {
         }
         5 | 6 => Settlement::Refreshed { target, grant: Box::new(grant()) }.into(),
         7 => {
-            let retry = Retry { set_at: NOW, not_before: NOW + 9, attempts: 1, code: "connect".into() };
+            let retry = Retry { set_at: NOW, not_before: NOW + 9, attempts: 1, code: "connect".into(), refused: None };
             Settlement::HoldBack { target, retry }.into()
         }
         8 => Settlement::End { target, code: "invalid_grant".into() }.into(),
@@ -127,7 +127,7 @@ fn grant() -> Grant {
         refresh_token: Some(RefreshToken::new("new refresh")),
         token_type: "Bearer".into(),
         scope: None,
-        expires_in: Duration::from_secs(3600),
+        expires_in: Some(Duration::from_secs(3600)),
         account: None,
     }
 }

@@ -184,6 +184,17 @@ pub enum FinishError {
         /// The provider's error code.
         code: String,
     },
+    /// The provider did not accept several codes of this sign-in.
+    #[error(
+        "{provider} did not accept several codes, so the next one is sent only after a pause: follow the link again, and paste the new code in {} s. Your sign-in is still open",
+        retry_after.as_secs()
+    )]
+    TooManyCodes {
+        /// The provider.
+        provider: ProviderId,
+        /// The pause.
+        retry_after: Duration,
+    },
     /// The provider could not be reached: the code was not used.
     #[error(
         "{provider} cannot finish the sign-in now ({code}); your code was not used, and the sign-in is still open: send it again in a moment"
@@ -224,6 +235,11 @@ pub enum FinishError {
         /// The claim.
         claim: &'static str,
     },
+    /// The id token does not say which sign-in it belongs to.
+    #[error(
+        "{0} answered with an id token that has no nonce, so its tokens were dropped: they may belong to another sign-in. If {0} enforces PKCE, the operator can set providers.{0}.enforces_pkce = true; then start again"
+    )]
+    NonceMissing(ProviderId),
     /// Cancelled, logged out or started again during the exchange; the result was dropped.
     #[error("that sign-in for {0} was cancelled or started again meanwhile; its result was dropped")]
     Superseded(ProviderId),

@@ -24,8 +24,8 @@ pub enum Event {
     },
     /// The provider refuses a session for hours without a verdict.
     Stuck(Tenant),
-    /// A worker reported the access token of a session without a refresh token, and the report is
-    /// not confirmed.
+    /// A caller reported that a resource rejected the current access token. No refresh brings another
+    /// one, and the userinfo endpoint does not confirm the report.
     Reported(Tenant),
     /// A session was logged out.
     LoggedOut(Tenant),

@@ -26,6 +26,7 @@ mod error;
 mod event;
 mod lease;
 mod refresh;
+mod reports;
 mod rescue;
 mod sign_in;
 mod spend;
@@ -42,7 +43,7 @@ pub use sign_in::{
     Finished, GrantEnd, Kept, LoggedOut, News, Progress, Revocation, SignIn, SignInProgress, SignedIn,
     Unchosen, Undecided,
 };
-pub use status::{AccessState, RefreshState, Status};
+pub use status::{AccessState, RefreshState, Status, Trouble};
 pub use stored_token::{StoredToken, TokenPolicy};
 pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
 
@@ -153,6 +154,11 @@ impl Inner {
     /// Publishes an event. There may be no listener.
     fn publish(&self, event: Event) {
         let _ = self.events.send(event);
+    }
+
+    /// The configured scopes of the tenant's provider.
+    fn scopes(&self, tenant: &Tenant) -> &[String] {
+        self.providers.get(&tenant.provider).map_or(&[], |provider| provider.scopes())
     }
 
     fn provider(&self, tenant: &Tenant) -> Result<Arc<Provider>, TokenError> {

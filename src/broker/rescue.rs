@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     ids::Tenant,
-    session::journal::{Answer, Intent, Spending},
+    session::{
+        Wish,
+        journal::{Answer, Intent, Spending},
+    },
     store::{self, Purpose, StoreError, TenantLock},
     sys::files,
 };
@@ -115,7 +118,7 @@ impl Broker {
         }
         put_in_journal(&mut lock, intent, answer).await?;
         drop(lock);
-        let joined = self.join(tenant, &provider, before.revision(), DEFAULT_MIN_TTL);
+        let joined = self.join(tenant, &provider, before.revision(), Wish::living(DEFAULT_MIN_TTL));
         let result = await_flight(joined, tenant).await;
         // The session decides, not the flight: an access token that had expired in the file is
         // refreshed at once, and that may fail.

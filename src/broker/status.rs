@@ -25,8 +25,26 @@ pub struct Status {
     pub pending_until: Option<UnixTime>,
     /// A sign-in with another account that waits for the user's choice.
     pub undecided: Option<Undecided>,
+    /// The configured scopes that were not granted.
+    pub missing_scopes: Vec<String>,
+    /// Whether an answer is kept that could not be read. It may hold the only copy of a token.
+    pub has_unread_answer: bool,
     /// The session's generation; 0 without a session.
     pub generation: u64,
+}
+
+/// A trouble of a session that its user must be notified of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The session has ended, with this code.
+    Ended(String),
+    /// The provider has refused it for hours without a verdict.
+    Stuck {
+        /// The refusal as a stable word.
+        code: String,
+        /// When the first refusal arrived, in Unix seconds.
+        since: UnixTime,
+    },
 }
 
 /// The state of an access token.
@@ -51,6 +69,11 @@ pub enum RefreshState {
     Ready,
     /// No refresh is sent before then, in Unix seconds.
     HeldBack(UnixTime),
+    /// The last forced refresh brought the reported access token back. No refresh is forced before
+    /// then, in Unix seconds.
+    RejectedAgain(UnixTime),
+    /// The provider has refused it for hours without a verdict, with this code.
+    Stuck(String),
     /// It may have been spent without an answer; the code names the cause.
     Uncertain(String),
     /// The provider ended it, with this code.
@@ -66,25 +89,42 @@ impl Broker {
     pub async fn status(&self, principals: &[Principal]) -> Result<Vec<Status>, StoreError> {
         let now = self.inner.now();
         let entries = self.inner.store.list().await?;
+        let unread = self.inner.store.unread().await?;
         let wanted = entries.iter().filter(|(tenant, _)| principals.contains(&tenant.principal));
-        Ok(wanted.filter_map(|(tenant, entry)| status(tenant.clone(), entry, now)).collect())
+        let statuses = wanted.filter_map(|(tenant, entry)| {
+            let mut status = status(tenant.clone(), entry, now)?;
+            status.has_unread_answer = unread.contains(tenant);
+            let provider = self.inner.providers.get(&tenant.provider);
+            if let (Some(session), Some(provider)) = (&entry.session, provider) {
+                status.missing_scopes = session.missing_scopes(provider.scopes());
+            }
+            Some(status)
+        });
+        Ok(statuses.collect())
     }
 
-    /// Returns the ended sessions whose users have not been notified.
+    /// Returns the tenant's session as stored.
     ///
     /// # Errors
     /// The store's.
-    pub async fn ended_unnotified(&self) -> Result<Vec<(Tenant, Session)>, StoreError> {
-        let entries = self.inner.store.list().await?;
-        let ended = entries.iter().filter_map(|(tenant, entry)| {
-            let session = entry.session.as_ref()?;
-            let is_unnotified = session.verdict()?.notified_at.is_none();
-            is_unnotified.then(|| (tenant.clone(), session.clone()))
-        });
-        Ok(ended.collect())
+    pub async fn session(&self, tenant: &Tenant) -> Result<Option<Session>, StoreError> {
+        Ok(self.inner.store.read(tenant).await?.session)
     }
 
-    /// Records that the user of an ended session was notified.
+    /// Returns the sessions that have ended or are stuck, and whose users have not been notified.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn unnotified(&self) -> Result<Vec<(Tenant, Session, Trouble)>, StoreError> {
+        let entries = self.inner.store.list().await?;
+        let troubled = entries.iter().filter_map(|(tenant, entry)| {
+            let session = entry.session.as_ref()?;
+            Some((tenant.clone(), session.clone(), unnotified_trouble(session)?))
+        });
+        Ok(troubled.collect())
+    }
+
+    /// Records that the user of such a session was notified.
     ///
     /// # Errors
     /// The store's.
@@ -92,6 +132,15 @@ impl Broker {
         self.inner.store.change(tenant, Change::Notified(session.lineage)).await?;
         Ok(())
     }
+}
+
+fn unnotified_trouble(session: &Session) -> Option<Trouble> {
+    if let Some(ended) = session.verdict() {
+        return ended.notified_at.is_none().then(|| Trouble::Ended(ended.code.clone()));
+    }
+    let retry = session.retry.as_ref().filter(|retry| retry.kind() == RetryKind::Stuck)?;
+    let refused = retry.refused.as_ref().filter(|refused| refused.notified_at.is_none())?;
+    Some(Trouble::Stuck { code: refused.code.clone(), since: refused.since })
 }
 
 fn status(tenant: Tenant, entry: &Entry, now: UnixTime) -> Option<Status> {
@@ -109,6 +158,8 @@ fn status(tenant: Tenant, entry: &Entry, now: UnixTime) -> Option<Status> {
         last_error: session.and_then(last_error),
         pending_until,
         undecided,
+        missing_scopes: Vec::new(),
+        has_unread_answer: false,
         generation: session.map_or(0, |s| s.generation),
     })
 }
@@ -131,8 +182,13 @@ fn refresh(session: &Session, now: UnixTime) -> RefreshState {
         return RefreshState::None;
     }
     match &session.retry {
-        Some(retry) if retry.kind() == RetryKind::Ambiguous => RefreshState::Uncertain(retry.code.clone()),
-        Some(retry) => retry.active(now).map_or(RefreshState::Ready, RefreshState::HeldBack),
+        Some(retry) => match (retry.kind(), retry.active(now)) {
+            (RetryKind::Ambiguous, _) => RefreshState::Uncertain(retry.code.clone()),
+            (RetryKind::Stuck, _) => RefreshState::Stuck(retry.code.clone()),
+            (_, None) => RefreshState::Ready,
+            (RetryKind::RejectedAgain, Some(until)) => RefreshState::RejectedAgain(until),
+            (RetryKind::Unspent | RetryKind::Misconfigured, Some(until)) => RefreshState::HeldBack(until),
+        },
         None => RefreshState::Ready,
     }
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    Broker, CALLER_WAIT, DEFAULT_MIN_TTL, Lease, StoredToken, TokenError, TokenPolicy, error::wait_until,
-    later, refresh::await_flight,
+    Broker, CALLER_WAIT, DEFAULT_MIN_TTL, Event, Lease, StoredToken, TokenError, TokenPolicy,
+    refresh::await_flight,
 };
 use crate::{
     ids::Tenant,
     oauth::Provider,
     secret::AccessToken,
-    session::{Change, Entry, FORCED_REFRESH_INTERVAL, Session, adopts},
+    session::{Change, Changed, Entry, Retry, Session, Wish, adopts},
 };
 
 /// How often a caller looks at the record, and joins a flight, before it gets
@@ -21,29 +21,39 @@ const LOOKS: usize = 3;
 
 impl Broker {
     /// Returns an access token that lives for at least `min_ttl`, refreshed first where that is
-    /// needed. Waits at most [`CALLER_WAIT`]. Dropping the future cancels the wait and nothing
-    /// else.
+    /// needed. Waits at most [`CALLER_WAIT`]. Dropping the future cancels the wait and nothing else.
     ///
     /// # Errors
     /// See [`TokenError`].
     pub async fn token(&self, tenant: &Tenant, min_ttl: Duration) -> Result<Lease, TokenError> {
+        self.token_for(tenant, Wish::living(min_ttl)).await
+    }
+
+    /// The same for a caller that may have reported a token.
+    ///
+    /// # Errors
+    /// See [`TokenError`].
+    pub(super) async fn token_for(&self, tenant: &Tenant, wish: Wish) -> Result<Lease, TokenError> {
         let provider = self.inner.provider(tenant)?;
-        if let Some(lease) = self.at_once(tenant, &provider, min_ttl) {
+        let policy = TokenPolicy::new(&provider, wish.clone());
+        if let Some(lease) = self.at_once(tenant, &policy) {
             return Ok(lease);
         }
         let deadline = Instant::now() + CALLER_WAIT;
-        let policy = TokenPolicy::new(&provider, min_ttl);
         let mut entry = self.inner.store.read(tenant).await?;
         for _ in 0..LOOKS {
-            match StoredToken::new(tenant, &entry, policy, self.inner.now()) {
+            match StoredToken::new(tenant, &entry, &policy, self.inner.now()) {
                 StoredToken::Fresh(lease) => return Ok(lease),
                 StoredToken::RefreshDue(lease) => {
                     if let Some(session) = &entry.session {
-                        drop(self.join(tenant, &provider, session.revision(), min_ttl));
+                        drop(self.join(tenant, &provider, session.revision(), wish));
                     }
                     return Ok(lease);
                 }
-                StoredToken::Refused { error, .. } => return Err(error),
+                StoredToken::Refused { error, .. } => {
+                    self.end_if_exhausted(tenant, &entry).await;
+                    return Err(error);
+                }
                 StoredToken::RecoverSignIn => {
                     let recovered = self.recover_sign_in(tenant).await?.is_some();
                     entry = self.inner.store.read(tenant).await?;
@@ -55,11 +65,11 @@ impl Broker {
                 StoredToken::Refresh => {
                     let session = entry.session.ok_or_else(|| TokenError::NoSession(tenant.clone()))?;
                     let seen = session.revision();
-                    let joined = self.join(tenant, &provider, seen, min_ttl);
+                    let joined = self.join(tenant, &provider, seen, wish.clone());
                     let result = timeout_at(deadline, await_flight(joined, tenant)).await;
                     let session = result.map_err(|_| TokenError::InProgress(tenant.clone()))??;
                     let now = self.inner.now();
-                    if adopts(&session, Some(seen), now) {
+                    if !wish.refuses(&session) && adopts(&session, Some(seen), now) {
                         return Ok(Lease::new(tenant, &session, now));
                     }
                     entry = Entry { session: Some(session), ..Entry::default() };
@@ -69,62 +79,94 @@ impl Broker {
         Err(TokenError::InProgress(tenant.clone()))
     }
 
-    /// Takes the report that a resource rejected `token` before its expiry. Returns the stored
-    /// token if it differs. Otherwise records the rejection and refreshes, at most once in
-    /// [`FORCED_REFRESH_INTERVAL`].
+    /// Takes the report that a resource rejected `token` before its expiry. Returns the stored token
+    /// if it differs. Otherwise records the report, and forces at most one refresh in
+    /// [`FORCED_REFRESH_INTERVAL`](crate::session::FORCED_REFRESH_INTERVAL). The caller never gets `token` back.
+    ///
+    /// The report alone does not take the token from other callers. The userinfo endpoint confirms
+    /// it, if there is no refresh token, or if the refresh brought the same token back.
     ///
     /// # Errors
-    /// See [`TokenError`]; `rejected_again` when the resource rejects a token that the provider has
-    /// just issued.
+    /// See [`TokenError`]; `rejected_again` when no other token can be had now.
     pub async fn rejected(&self, tenant: &Tenant, token: &AccessToken) -> Result<Lease, TokenError> {
-        self.inner.provider(tenant)?;
-        let none = || TokenError::NoSession(tenant.clone());
+        let provider = self.inner.provider(tenant)?;
+        let wish = Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(token.fingerprint()) };
+        let is_current = |entry: &Entry| entry.session.as_ref().is_some_and(|s| s.access_token == *token);
         let before = self.inner.store.read(tenant).await?;
-        if before.session.is_some_and(|session| is_accepted(&session, token)) {
-            let changed = self.record_rejection(tenant, token).await?;
-            let after = changed.ok_or_else(none)?;
-            if is_accepted(&after, token) {
-                return Err(self.rejected_again(tenant, &after));
-            }
+        if !is_current(&before) {
+            return self.token_for(tenant, wish).await;
         }
+        let changed = self.change_in_time(tenant, Change::Reject(token.clone())).await?;
+        let is_new = changed.applied.took_effect();
+        if is_new && !changed.after.session.as_ref().is_some_and(Session::can_be_forced) {
+            self.confirm_rejection(tenant, &provider, token).await;
+        }
+        let result = self.token_for(tenant, wish.clone()).await;
+        let came_back = |error: &TokenError| matches!(error, TokenError::Unavailable { code, .. } if code == Retry::REJECTED_AGAIN);
+        if is_new && result.as_ref().is_err_and(came_back) {
+            self.confirm_rejection(tenant, &provider, token).await;
+        }
+        result
+    }
+
+    /// Asks the userinfo endpoint whether it refuses a reported token, and records that. Otherwise the
+    /// report stays a report.
+    async fn confirm_rejection(&self, tenant: &Tenant, provider: &Provider, token: &AccessToken) {
+        if !self.inner.client.is_refused(provider, token).await {
+            tracing::info!(%tenant, "a caller reports that a resource rejected the access token; this is not confirmed");
+            return self.inner.publish(Event::Reported(tenant.clone()));
+        }
+        match self.inner.store.change(tenant, Change::ConfirmRejection(token.clone())).await {
+            Ok(changed) => self.publish_end(tenant, &changed),
+            Err(error) => tracing::warn!(%tenant, %error, "a confirmed rejection could not be recorded"),
+        }
+    }
+
+    /// Records the end of a session that has no usable access token and no refresh token, so that its
+    /// user is notified. The caller gets its error in any case.
+    async fn end_if_exhausted(&self, tenant: &Tenant, entry: &Entry) {
+        let now = self.inner.now();
+        let is_new = |session: &&Session| session.is_exhausted(now) && session.ended.is_none();
+        let Some(session) = entry.session.as_ref().filter(is_new) else { return };
+        match self.inner.store.change(tenant, Change::Exhausted(session.lineage)).await {
+            Ok(changed) => self.publish_end(tenant, &changed),
+            Err(error) => tracing::warn!(%tenant, %error, "the end of a session could not be recorded"),
+        }
+    }
+
+    fn publish_end(&self, tenant: &Tenant, changed: &Changed) {
+        let ended = |entry: &Entry| entry.session.as_ref()?.ended.as_ref().map(|ended| ended.code.clone());
+        if let (None, Some(code)) = (ended(&changed.before), ended(&changed.after)) {
+            tracing::warn!(%tenant, code, "the session has ended");
+            self.inner.publish(Event::Ended { tenant: tenant.clone(), code });
+        }
+    }
+
+    /// Lets a session that is held back be refreshed at once, because its user asks for it.
+    ///
+    /// # Errors
+    /// See [`TokenError`].
+    pub async fn try_again(&self, tenant: &Tenant) -> Result<Lease, TokenError> {
+        let none = || TokenError::NoSession(tenant.clone());
+        let session = self.inner.store.read(tenant).await?.session.ok_or_else(none)?;
+        self.change_in_time(tenant, Change::TryAgain(session.lineage)).await?;
         self.token(tenant, DEFAULT_MIN_TTL).await
     }
 
-    /// Records the rejection within the time that a caller waits, because a disk that hangs holds
-    /// the global lock. Returns the session after it.
-    async fn record_rejection(
-        &self,
-        tenant: &Tenant,
-        token: &AccessToken,
-    ) -> Result<Option<Session>, TokenError> {
-        let change = self.inner.store.change(tenant, Change::Reject(token.clone()));
-        let changed = timeout(CALLER_WAIT, change).await;
-        Ok(changed.map_err(|_| TokenError::InProgress(tenant.clone()))??.after.session)
+    /// Applies a change within the time that a caller waits, because a disk that hangs holds the
+    /// global lock.
+    async fn change_in_time(&self, tenant: &Tenant, change: Change) -> Result<Changed, TokenError> {
+        let changed = timeout(CALLER_WAIT, self.inner.store.change(tenant, change)).await;
+        Ok(changed.map_err(|_| TokenError::InProgress(tenant.clone()))??)
     }
 
     /// Returns the stored token without waiting, if the store is unchanged since the last read, the
     /// token serves and no refresh is due. Allocates nothing but the answer.
-    fn at_once(&self, tenant: &Tenant, provider: &Provider, min_ttl: Duration) -> Option<Lease> {
+    fn at_once(&self, tenant: &Tenant, policy: &TokenPolicy) -> Option<Lease> {
         let records = self.inner.store.current()?;
-        let policy = TokenPolicy::new(provider, min_ttl);
         match StoredToken::new(tenant, records.get(tenant)?, policy, self.inner.now()) {
             StoredToken::Fresh(lease) => Some(lease),
             _ => None,
         }
     }
-
-    fn rejected_again(&self, tenant: &Tenant, session: &Session) -> TokenError {
-        let now = self.inner.now();
-        let again = session.rejected.as_ref().map_or(now, |r| later(r.at, FORCED_REFRESH_INTERVAL));
-        TokenError::Unavailable {
-            tenant: tenant.clone(),
-            code: "rejected_again".into(),
-            retry_after: wait_until(again, now),
-        }
-    }
-}
-
-/// Whether `token` is the session's current one and is not recorded as rejected.
-fn is_accepted(session: &Session, token: &AccessToken) -> bool {
-    session.access_token == *token && !session.is_rejected()
 }

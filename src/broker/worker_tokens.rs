@@ -11,7 +11,9 @@
 //!    the worker gets the token of that session, `guild:<server>`.
 //! 5. If neither session exists, the owner's tenant counts, so that the error asks the owner to
 //!    sign in.
-//! 6. Every token is recorded as handed out before it leaves, so that texts for others can be
+//! 6. A worker that has reported a token does not get it again. Others still do, until the report is
+//!    confirmed. A conversation forces at most one refresh in ten minutes.
+//! 7. Every token is recorded as handed out before it leaves, so that texts for others can be
 //!    scrubbed of it.
 //!
 //! No other code decides this: the token API, the workers' environment, the background refresh and
@@ -22,11 +24,12 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{Broker, DEFAULT_MIN_TTL, Lease, TokenError};
+use super::{Broker, DEFAULT_MIN_TTL, Lease, TokenError, reports::Reports};
 use crate::{
     agent::{Capabilities, Holder, TokenSource},
-    ids::{Principal, ProviderId, Tenant},
+    ids::{ConversationId, Principal, ProviderId, Tenant},
     secret::AccessToken,
+    session::Wish,
     store::StoreError,
 };
 
@@ -35,12 +38,14 @@ use crate::{
 pub struct WorkerTokens {
     broker: Broker,
     capabilities: Arc<Capabilities>,
+    reports: Arc<Reports>,
 }
 
 /// The right of one worker to one tenant's tokens. Only [`WorkerTokens::entitlement`] creates it.
 pub struct Entitlement<'a> {
     tokens: &'a WorkerTokens,
     tenant: Tenant,
+    conversation: ConversationId,
 }
 
 /// The reason why a worker gets no token.
@@ -59,7 +64,7 @@ pub enum WorkerTokenError {
 impl WorkerTokens {
     /// Takes the broker, and the table in which handed out tokens are recorded.
     pub fn new(broker: Broker, capabilities: Arc<Capabilities>) -> Self {
-        Self { broker, capabilities }
+        Self { broker, capabilities, reports: Arc::default() }
     }
 
     /// Decides which tenant's tokens a worker of `holder` gets for `provider`. The decision is a
@@ -79,7 +84,7 @@ impl WorkerTokens {
             return Err(TokenError::UnknownProvider(provider.clone()).into());
         }
         let tenant = candidates.choose(&self.broker).await.map_err(TokenError::from)?;
-        Ok(Entitlement { tokens: self, tenant })
+        Ok(Entitlement { tokens: self, tenant, conversation: holder.conversation.id })
     }
 
     /// Whether a worker of `holder` gets the tokens of `tenant`.
@@ -139,7 +144,12 @@ impl Entitlement<'_> {
     /// # Errors
     /// [`TokenError`].
     pub async fn token(&self, min_ttl: Duration) -> Result<Lease, WorkerTokenError> {
-        Ok(self.hand_out(self.tokens.broker.token(&self.tenant, min_ttl).await?))
+        let refused = self.tokens.reports.refused(self.conversation, &self.tenant);
+        self.token_for(Wish { min_ttl, refused }).await
+    }
+
+    async fn token_for(&self, wish: Wish) -> Result<Lease, WorkerTokenError> {
+        Ok(self.hand_out(self.tokens.broker.token_for(&self.tenant, wish).await?))
     }
 
     /// Reports a token that a resource rejected, and returns a newer one, as [`Broker::rejected`]
@@ -148,10 +158,21 @@ impl Entitlement<'_> {
     /// # Errors
     /// [`TokenError`].
     pub async fn rejected(&self, token: &AccessToken) -> Result<Lease, WorkerTokenError> {
-        Ok(self.hand_out(self.tokens.broker.rejected(&self.tenant, token).await?))
+        let WorkerTokens { broker, reports, .. } = self.tokens;
+        let session = broker.session(&self.tenant).await.map_err(TokenError::from)?;
+        if session.is_none_or(|session| session.access_token != *token) {
+            // An older token: the report costs nothing.
+            return self.token(DEFAULT_MIN_TTL).await;
+        }
+        let fingerprint = token.fingerprint();
+        if reports.record(self.conversation, &self.tenant, fingerprint.clone(), broker.inner.now()) {
+            Ok(self.hand_out(broker.rejected(&self.tenant, token).await?))
+        } else {
+            self.token_for(Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(fingerprint) }).await
+        }
     }
 
-    /// Rule 6.
+    /// Rule 7.
     fn hand_out(&self, lease: Lease) -> Lease {
         self.tokens.capabilities.note_handed_out(lease.access_token.fingerprint());
         lease
@@ -199,10 +220,7 @@ async fn has_session(broker: &Broker, tenant: &Tenant) -> Result<bool, StoreErro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        agent::Conversation,
-        ids::{ConversationId, Snowflake},
-    };
+    use crate::{agent::Conversation, ids::Snowflake};
 
     fn holder(owner: u64, shared_guild: Option<u64>) -> Holder {
         let conversation = Conversation {

@@ -26,6 +26,9 @@ pub(super) fn signed_in_text(signed_in: &SignedIn) -> String {
     if !signed_in.renews {
         text.push_str(" The provider gave no refresh token: sign in again when the access token expires.");
     }
+    if !signed_in.missing_scopes.is_empty() {
+        let _ = write!(text, " Not granted: {}.", signed_in.missing_scopes.join(" "));
+    }
     if let Some(dropped) = &signed_in.dropped {
         let _ = write!(text, " {}", dropped_text(&signed_in.tenant, dropped));
     }

@@ -27,6 +27,10 @@ struct StatusJson<'a> {
     pending_until: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     undecided: Option<UndecidedJson<'a>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    missing_scopes: &'a [String],
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unread_answer: bool,
     generation: u64,
 }
 
@@ -86,6 +90,8 @@ fn status_json(status: &Status) -> StatusJson<'_> {
             .undecided
             .as_ref()
             .map(|undecided| UndecidedJson { account: undecided.account.as_deref(), until: undecided.until }),
+        missing_scopes: &status.missing_scopes,
+        unread_answer: status.has_unread_answer,
         generation: status.generation,
     }
 }
@@ -106,6 +112,10 @@ fn refresh_json(state: &RefreshState) -> RefreshJson<'_> {
         RefreshState::None => plain("none"),
         RefreshState::Ready => plain("ready"),
         RefreshState::HeldBack(until) => RefreshJson { not_before: Some(*until), ..plain("held_back") },
+        RefreshState::RejectedAgain(until) => {
+            RefreshJson { not_before: Some(*until), ..plain("rejected_again") }
+        }
+        RefreshState::Stuck(code) => RefreshJson { code: Some(code), ..plain("stuck") },
         RefreshState::Uncertain(code) => RefreshJson { code: Some(code), ..plain("uncertain") },
         RefreshState::Ended(code) => RefreshJson { code: Some(code), ..plain("ended") },
     }
@@ -116,6 +126,8 @@ fn kind_name(kind: RetryKind) -> &'static str {
         RetryKind::Unspent => "unspent",
         RetryKind::Ambiguous => "ambiguous",
         RetryKind::Misconfigured => "misconfigured",
+        RetryKind::Stuck => "stuck",
+        RetryKind::RejectedAgain => "rejected_again",
     }
 }
 
@@ -129,6 +141,14 @@ pub(super) fn text(statuses: &[Status], now: UnixTime) -> String {
         if status.access != AccessState::None {
             let _ = writeln!(text, "  access token   {}", access_text(status.access, now));
             let _ = writeln!(text, "  refresh token  {}", refresh_text(&status.refresh, now));
+        }
+        if !status.missing_scopes.is_empty() {
+            let _ = writeln!(text, "  not granted    {}", status.missing_scopes.join(" "));
+        }
+        if status.has_unread_answer {
+            text.push_str(
+                "  unread answer  kept, because it may hold a new token: `threadkey doctor` names its file\n",
+            );
         }
         if let Some((code, kind, at)) = &status.last_error {
             let ago = duration_text(now.saturating_sub(*at));
@@ -164,6 +184,13 @@ fn refresh_text(state: &RefreshState, now: UnixTime) -> String {
         RefreshState::HeldBack(until) => {
             format!("held back for {}", duration_text(until.saturating_sub(now)))
         }
+        RefreshState::RejectedAgain(until) => format!(
+            "ready; the last one brought the rejected access token back, the next one can be forced in {}",
+            duration_text(until.saturating_sub(now))
+        ),
+        RefreshState::Stuck(code) => {
+            format!("refused for hours ({code}), most likely ended: sign in again. It is tried once an hour")
+        }
         RefreshState::Uncertain(code) => format!("may have been used without an answer ({code})"),
         RefreshState::Ended(code) => format!("ended by the provider ({code}): sign in again"),
     }
@@ -195,6 +222,8 @@ mod tests {
             last_error: Some(("http_503".into(), RetryKind::Unspent, NOW - 5)),
             pending_until: None,
             undecided: None,
+            missing_scopes: vec![],
+            has_unread_answer: false,
             generation: 7,
         }
     }

@@ -29,7 +29,7 @@ use crate::{
     ids::Tenant,
     oauth::Providers,
     secret::AccessToken,
-    session::{Entry, Session},
+    session::{Change, Entry, Session, Wish},
     store::{Purpose, Store},
     sys::{clock::Clock, detach},
 };
@@ -97,8 +97,8 @@ pub fn print_if_fresh(
     let tenant = args.tenant();
     let Some(provider) = context.providers.get(&tenant.provider) else { return Ok(false) };
     let entry = Entry { session: Some(session), ..Entry::default() };
-    let policy = TokenPolicy::new(provider, args.min_ttl);
-    match StoredToken::new(&tenant, &entry, policy, context.clock.now()) {
+    let policy = TokenPolicy::new(provider, Wish::living(args.min_ttl));
+    match StoredToken::new(&tenant, &entry, &policy, context.clock.now()) {
         StoredToken::Fresh(lease) => print(&lease, args.format).map(|()| true),
         _ => Ok(false),
     }
@@ -136,17 +136,20 @@ async fn get(
         return Err(TokenError::UnknownProvider(tenant.provider.clone()).into());
     };
     let deadline = Instant::now() + CALLER_WAIT;
-    let policy = TokenPolicy::new(provider, min_ttl);
+    let policy = TokenPolicy::new(provider, Wish::living(min_ttl));
     let entry = context.store.read(tenant).await?;
-    let request = RefreshRequest { rejected: newly_rejected(&entry, rejected.as_ref()) };
+    let request = RefreshRequest { rejected: reported(&entry, rejected.as_ref()) };
     if request.rejected.is_none() {
-        match StoredToken::new(tenant, &entry, policy, context.clock.now()) {
+        match StoredToken::new(tenant, &entry, &policy, context.clock.now()) {
             StoredToken::Fresh(lease) => return Ok(lease),
             StoredToken::RefreshDue(lease) => {
                 refresh_in_background(context, tenant, min_ttl).await;
                 return Ok(lease);
             }
-            StoredToken::Refused { error, .. } => return Err(error.into()),
+            StoredToken::Refused { error, .. } => {
+                end_if_exhausted(context, tenant, &entry).await;
+                return Err(error.into());
+            }
             StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
         // Another process may refresh already. This process can wait for it: its death loses
@@ -154,7 +157,7 @@ async fn get(
         let unlocked = timeout_at(deadline, context.store.wait_unlocked(tenant)).await;
         unlocked.map_err(|_| TokenError::InProgress(tenant.clone()))??;
         let entry = context.store.read(tenant).await?;
-        match StoredToken::new(tenant, &entry, policy, context.clock.now()) {
+        match StoredToken::new(tenant, &entry, &policy, context.clock.now()) {
             StoredToken::Fresh(lease) | StoredToken::RefreshDue(lease) => return Ok(lease),
             StoredToken::Refused { error, .. } => return Err(error.into()),
             StoredToken::Refresh | StoredToken::RecoverSignIn => {}
@@ -174,6 +177,17 @@ async fn get(
     }
 }
 
+/// Records the end of a session that only a new sign-in can replace, so that the bot notifies its
+/// user. The caller gets its error in any case.
+async fn end_if_exhausted(context: &TokenContext<'_>, tenant: &Tenant, entry: &Entry) {
+    let now = context.clock.now();
+    let is_new = |session: &&Session| session.is_exhausted(now) && session.ended.is_none();
+    let Some(session) = entry.session.as_ref().filter(is_new) else { return };
+    if let Err(error) = context.store.change(tenant, Change::Exhausted(session.lineage)).await {
+        tracing::warn!(%tenant, %error, "the end of a session could not be recorded");
+    }
+}
+
 fn no_result(tenant: &Tenant) -> Failure {
     let text = format!(
         "the process that refreshed {tenant} ended without a result. Its journal has the state of the refresh: try again"
@@ -181,12 +195,11 @@ fn no_result(tenant: &Tenant) -> Failure {
     Failure::new(Exit::Later, text)
 }
 
-/// Returns the rejected token if it is the stored one and not yet reported. If the stored token
-/// differs, that one is used instead.
-fn newly_rejected(entry: &Entry, rejected: Option<&AccessToken>) -> Option<String> {
+/// Returns the rejected token if it is the stored one. If the stored token differs, that one is used
+/// instead.
+fn reported(entry: &Entry, rejected: Option<&AccessToken>) -> Option<String> {
     let session = entry.session.as_ref()?;
-    let reportable = rejected.filter(|token| session.access_token == **token && !session.is_rejected())?;
-    Some(reportable.expose().to_owned())
+    Some(rejected.filter(|token| session.access_token == **token)?.expose().to_owned())
 }
 
 /// Starts the refresh that is due before the token expires, unless another process holds the lock.
@@ -291,20 +304,12 @@ mod tests {
     use crate::session::test_session;
 
     #[test]
-    fn only_the_stored_token_is_reported_as_rejected_and_only_once() {
-        let mut entry = Entry { session: Some(test_session(1_795_358_672, 3600)), ..Entry::default() };
+    fn only_the_stored_token_is_reported_as_rejected() {
+        let entry = Entry { session: Some(test_session(1_795_358_672, 3600)), ..Entry::default() };
         let current = AccessToken::new("access-7");
-        assert_eq!(newly_rejected(&entry, Some(&current)).as_deref(), Some("access-7"));
-        assert_eq!(newly_rejected(&entry, Some(&AccessToken::new("access-6"))), None);
-        assert_eq!(newly_rejected(&entry, None), None);
-        if let Some(session) = &mut entry.session {
-            session.rejected = Some(crate::session::Rejected {
-                fingerprint: current.fingerprint(),
-                at: 1_795_358_672,
-                decided: false,
-            });
-        }
-        assert_eq!(newly_rejected(&entry, Some(&current)), None);
+        assert_eq!(reported(&entry, Some(&current)).as_deref(), Some("access-7"));
+        assert_eq!(reported(&entry, Some(&AccessToken::new("access-6"))), None);
+        assert_eq!(reported(&entry, None), None);
     }
 
     #[test]

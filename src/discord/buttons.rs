@@ -26,6 +26,8 @@ pub(super) enum Action {
     EnterCode(Tenant),
     /// Starts a sign-in.
     SignIn(Tenant),
+    /// Refreshes a stuck session at once.
+    TryAgain(Tenant),
     /// Decides about a sign-in as another account.
     Choose {
         /// The tenant of the sign-in.

@@ -92,6 +92,12 @@ async fn component(bot: &BotHandle, received: &ComponentInteraction) {
                 auth::start(bot, &interaction, &tenant).await;
             }
         }
+        Ok(Action::TryAgain(tenant)) => {
+            if bot.defer(&interaction).await {
+                let message = auth::try_again(bot, &tenant).await;
+                bot.edit_reply(&interaction, &message).await;
+            }
+        }
         Ok(Action::Choose { tenant, lineage, choice }) => {
             sign_in::choose(bot, &interaction, custom_id, &tenant, lineage, choice).await;
         }

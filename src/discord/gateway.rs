@@ -22,10 +22,10 @@ use super::{
     bot::{Bot, BotHandle, BotParts},
     commands,
     conversations::Conversations,
-    dispatch, ended_notice, prompts,
+    dispatch, prompts,
     rest::{Rest, RestError},
     scrub::Scrubber,
-    session_events,
+    session_events, session_notice,
 };
 use crate::{agent::Workers, broker::Broker, ids::Snowflake};
 
@@ -65,7 +65,7 @@ pub async fn run(
     let parts = BotParts { rest, own_id, conversations, scrubber };
     let bot = Arc::new(Bot::new(&settings, parts, broker, workers, stop.clone()));
     bot.spawn(session_events::run(bot.clone()));
-    bot.spawn(ended_notice::run(bot.clone()));
+    bot.spawn(session_notice::run(bot.clone()));
     let result = stay_connected(&settings, &bot, &gateway).await;
     stop.cancel();
     bot.tasks.close();

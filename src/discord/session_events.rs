@@ -4,19 +4,26 @@
 //! The broker reports this process's own changes as events. The changes of other processes are in
 //! the store, which is read whenever it may have changed.
 
+use std::collections::HashSet;
+
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{error, warn};
 
 use super::{
     bot::BotHandle,
+    session_notice,
     sign_in::{self, Stage},
 };
-use crate::broker::Event;
+use crate::{
+    broker::Event,
+    ids::{Lineage, Tenant},
+};
 
 /// Runs until the bot shuts down.
 pub(super) async fn run(bot: BotHandle) {
     let mut events = bot.broker.events();
     let mut changes = bot.broker.changes();
+    let mut asked = HashSet::new();
     bot.notice_due.notify_one();
     loop {
         tokio::select! {
@@ -24,6 +31,7 @@ pub(super) async fn run(bot: BotHandle) {
             biased;
             () = bot.shutdown.cancelled() => return,
             event = events.recv() => match event {
+                Ok(Event::Reported(tenant)) => ask_once(&bot, tenant, &mut asked).await,
                 Ok(event) => on_event(&bot, event),
                 Err(RecvError::Lagged(missed)) => {
                     warn!(missed, "missed events of sessions; reading the store instead");
@@ -38,6 +46,19 @@ pub(super) async fn run(bot: BotHandle) {
             () = changes.next() => sign_in::sync_messages(&bot).await,
             () = bot.open_messages.sync_requested() => sign_in::sync_messages(&bot).await,
         }
+    }
+}
+
+/// Asks the user about a report, once for each grant, in a task of its own.
+async fn ask_once(bot: &BotHandle, tenant: Tenant, asked: &mut HashSet<(Tenant, Lineage)>) {
+    let session = match bot.broker.session(&tenant).await {
+        Ok(session) => session,
+        Err(error) => return warn!(%tenant, %error, "cannot read the session of a report"),
+    };
+    let Some(session) = session.filter(|session| session.refresh_token.is_none()) else { return };
+    if asked.insert((tenant.clone(), session.lineage)) {
+        let task = bot.clone();
+        bot.spawn(async move { session_notice::ask_about_report(&task, &tenant, &session).await });
     }
 }
 
@@ -56,7 +77,8 @@ fn on_event(bot: &BotHandle, event: Event) {
             let task = bot.clone();
             bot.spawn(async move { sign_in::notify_expired_choice(&task, &kept).await });
         }
-        Event::Ended { .. } => bot.notice_due.notify_one(),
+        Event::Ended { .. } | Event::Stuck(_) => bot.notice_due.notify_one(),
+        Event::Reported(_) => {}
         Event::SaveFailed(tenant) => {
             error!(%tenant, "cannot save a new token; it is kept in memory, and saving is retried. Check the store's disk");
         }

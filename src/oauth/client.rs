@@ -149,6 +149,19 @@ impl Client {
     /// `preferred_username`, `name` or `sub`, the first that is present. Returns `None` without
     /// such an endpoint, or without an answer within 10 s.
     pub async fn account(&self, provider: &Provider, token: &AccessToken) -> Option<String> {
+        let answer = self.userinfo(provider, token).await?;
+        if (200..300).contains(&answer.status) { grant::account(&answer.body) } else { None }
+    }
+
+    /// Whether the userinfo endpoint refuses an access token: 401 (RFC 6750 §3.1). `false` without
+    /// such an endpoint, or without an answer within 10 s.
+    pub async fn is_refused(&self, provider: &Provider, token: &AccessToken) -> bool {
+        let answer = self.userinfo(provider, token).await;
+        answer.is_some_and(|answer| answer.status == 401)
+    }
+
+    /// Returns the answer of the userinfo endpoint (OpenID Connect Core §5.3).
+    async fn userinfo(&self, provider: &Provider, token: &AccessToken) -> Option<Answer> {
         let endpoint = provider.userinfo_endpoint.as_ref()?;
         let request = RequestBuilder::from_parts(
             self.towards(endpoint).clone(),
@@ -159,8 +172,8 @@ impl Client {
         .build()
         .ok()?;
         match timeout(USERINFO_TIMEOUT, self.exchange(request)).await.ok()? {
-            Attempt::Answered(answer) if (200..300).contains(&answer.status) => grant::account(&answer.body),
-            _ => None,
+            Attempt::Answered(answer) => Some(answer),
+            Attempt::NotSent(_) | Attempt::Unanswered(_) => None,
         }
     }
 

@@ -12,12 +12,10 @@ use serde_json::{Map, Value, value::RawValue};
 use zeroize::Zeroizing;
 
 use crate::{
+    oauth::{AnswerRules, Mismatch},
     secret::{AccessToken, Nonce, RefreshToken},
     session::Grant,
 };
-
-/// The lifetime of an access token if the provider states none, or an impossible one.
-const DEFAULT_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 /// The longest accepted lifetime: ten years.
 const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -89,36 +87,22 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 }
 
-/// The reason why an answer gives no grant.
-pub(super) enum NoGrant {
-    /// There is no `access_token`.
-    NoToken,
-    /// This claim of the id token does not have the required value.
-    Mismatch(&'static str),
-}
-
-/// Takes the grant from an answer. The secrets are moved, not copied.
-pub(super) fn take(
-    answer: &mut Map<String, Value>,
-    client_id: &str,
-    nonce: Option<&Nonce>,
-) -> Result<Grant, NoGrant> {
-    let access_token = text(answer, "access_token").ok_or(NoGrant::NoToken)?;
-    let access_token = AccessToken::new(access_token);
+/// Takes the grant from an answer, and the claims of its id token. Returns `None` if there is no
+/// `access_token`. The secrets are moved, not copied.
+pub(super) fn take(answer: &mut Map<String, Value>) -> Option<(Grant, Option<Map<String, Value>>)> {
+    let access_token = AccessToken::new(text(answer, "access_token")?);
     let refresh_token = text(answer, "refresh_token").map(RefreshToken::new);
     let id_token = text(answer, "id_token").map(Zeroizing::new);
     let claims = id_token.as_ref().map(|token| claims(token).unwrap_or_default());
-    if let (Some(claims), Some(nonce)) = (&claims, nonce) {
-        check(claims, client_id, nonce).map_err(NoGrant::Mismatch)?;
-    }
-    Ok(Grant {
+    let grant = Grant {
         access_token,
         refresh_token,
         token_type: text(answer, "token_type").filter(|t| is_token(t)).unwrap_or_else(|| "Bearer".into()),
         scope: scope(answer),
         expires_in: lifetime(answer.get("expires_in")),
         account: claims.as_ref().and_then(account_of),
-    })
+    };
+    Some((grant, claims))
 }
 
 /// Returns the account that a userinfo answer names (OpenID Connect Core §5.3.2).
@@ -151,7 +135,7 @@ fn scope(answer: &mut Map<String, Value>) -> Option<String> {
 }
 
 /// Returns `expires_in`, a number of seconds or the text of a number.
-fn lifetime(value: Option<&Value>) -> Duration {
+fn lifetime(value: Option<&Value>) -> Option<Duration> {
     let seconds = match value {
         Some(Value::Number(number)) => number.as_f64(),
         Some(Value::String(text)) => text.trim().parse().ok(),
@@ -159,9 +143,11 @@ fn lifetime(value: Option<&Value>) -> Duration {
     };
     match seconds {
         // The store counts whole seconds, and no lifetime is rounded down to zero.
-        Some(seconds) if seconds > 0.0 => Duration::try_from_secs_f64(seconds.floor().max(1.0))
-            .map_or(MAX_LIFETIME, |lifetime| lifetime.min(MAX_LIFETIME)),
-        _ => DEFAULT_LIFETIME,
+        Some(seconds) if seconds > 0.0 => Some(
+            Duration::try_from_secs_f64(seconds.floor().max(1.0))
+                .map_or(MAX_LIFETIME, |lifetime| lifetime.min(MAX_LIFETIME)),
+        ),
+        _ => None,
     }
 }
 
@@ -177,16 +163,23 @@ fn claims(id_token: &str) -> Option<Map<String, Value>> {
 }
 
 /// Checks the audience and the nonce (OpenID Connect Core §3.1.3.7, items 3 and 11).
-fn check(claims: &Map<String, Value>, client_id: &str, nonce: &Nonce) -> Result<(), &'static str> {
-    if claims.get("nonce").and_then(Value::as_str) != Some(nonce.expose()) {
-        return Err("nonce");
+///
+/// Some providers put no nonce into the id token. Where PKCE binds the code to its sign-in, another
+/// sign-in's code gives no tokens, so the nonce adds nothing.
+pub(super) fn check(claims: &Map<String, Value>, rules: &AnswerRules, nonce: &Nonce) -> Result<(), Mismatch> {
+    match claims.get("nonce") {
+        None | Some(Value::Null) if rules.pkce_binds_code => {}
+        None | Some(Value::Null) => return Err(Mismatch::NoNonce),
+        Some(there) if there.as_str() == Some(nonce.expose()) => {}
+        Some(_) => return Err(Mismatch::Nonce),
     }
+    let client_id = rules.client_id.as_str();
     let ours = match claims.get("aud") {
         Some(Value::String(audience)) => audience == client_id,
         Some(Value::Array(audiences)) => audiences.iter().any(|a| a.as_str() == Some(client_id)),
         _ => false,
     };
-    if ours { Ok(()) } else { Err("aud") }
+    if ours { Ok(()) } else { Err(Mismatch::Audience) }
 }
 
 fn account_of(claims: &Map<String, Value>) -> Option<String> {

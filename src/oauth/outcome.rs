@@ -22,10 +22,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
-use super::{
-    Attempt,
-    grant::{self, NoGrant},
-};
+use super::{AnswerRules, Attempt, grant};
 use crate::{
     secret::Nonce,
     session::{
@@ -54,6 +51,12 @@ pub enum Outcome {
         /// A stable word: `ambiguous_timeout`, `ambiguous_http_500`, …
         code: String,
     },
+    /// The provider itself refused the request, and gave no known verdict: a 400, 401 or 403 with a
+    /// whole JSON or form body. The secret is not spent.
+    Refused {
+        /// A stable word: `http_400`, `http_401` or `http_403`.
+        code: String,
+    },
     /// The provider's verdict: the grant has ended.
     Ended {
         /// `invalid_grant`, …
@@ -64,34 +67,62 @@ pub enum Outcome {
         /// `invalid_client`, …
         code: String,
     },
-    /// The tokens belong to another sign-in: the id token's `nonce` or `aud` does not match. Only
-    /// for the exchange of a code.
-    Mismatch {
-        /// The claim that does not match.
-        claim: &'static str,
-    },
 }
 
-/// Reads the result of a request. With `nonce`, an id token in the answer must carry it (OpenID
-/// Connect Core §3.1.3.7).
+/// The reason why the tokens of a sign-in are refused: its id token may belong to another sign-in
+/// (OpenID Connect Core §3.1.3.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// The `nonce` is that of another sign-in.
+    Nonce,
+    /// There is no `nonce`, and PKCE does not bind the code to the sign-in.
+    NoNonce,
+    /// The `aud` names other clients.
+    Audience,
+}
+
+/// Reads the result of a refresh.
 ///
 /// Only a durable answer can be read:
 ///
 /// ```compile_fail
 /// # use threadkey::{oauth::{Attempt, outcome}, session::journal::Unread};
 /// fn an_answer_is_not_read_before_it_is_durable(unread: Unread) {
-///     let _ = outcome(&Attempt::Answered(unread), "client", None);
+///     let _ = outcome(&Attempt::Answered(unread), &Default::default());
 /// }
 /// ```
-pub fn outcome(attempt: &Attempt<Answered>, client_id: &str, nonce: Option<&Nonce>) -> Outcome {
-    match attempt {
-        Attempt::Answered(answered) => of_answer(answered.answer(), client_id, nonce),
-        Attempt::NotSent(step) => Outcome::Unspent { code: (*step).to_owned(), retry_after: None },
-        Attempt::Unanswered(how) => Outcome::Ambiguous { code: format!("ambiguous_{how}") },
-    }
+pub fn outcome(attempt: &Attempt<Answered>, rules: &AnswerRules) -> Outcome {
+    read(attempt, rules).0
 }
 
-fn of_answer(answer: &Answer, client_id: &str, nonce: Option<&Nonce>) -> Outcome {
+/// Reads the result of the exchange of a code. With `nonce`, an id token in the answer must belong
+/// to the sign-in with this nonce.
+///
+/// # Errors
+/// [`Mismatch`] if the id token may belong to another sign-in. The tokens must not be used.
+pub fn sign_in_outcome(
+    attempt: &Attempt<Answered>,
+    rules: &AnswerRules,
+    nonce: Option<&Nonce>,
+) -> Result<Outcome, Mismatch> {
+    let (outcome, claims) = read(attempt, rules);
+    if let (Outcome::Granted(_), Some(claims), Some(nonce)) = (&outcome, &claims, nonce) {
+        grant::check(claims, rules, nonce)?;
+    }
+    Ok(outcome)
+}
+
+/// Reads a result, and the claims of the id token if the answer has one.
+fn read(attempt: &Attempt<Answered>, rules: &AnswerRules) -> (Outcome, Option<Map<String, Value>>) {
+    let outcome = match attempt {
+        Attempt::Answered(answered) => return of_answer(answered.answer(), rules),
+        Attempt::NotSent(step) => Outcome::Unspent { code: (*step).to_owned(), retry_after: None },
+        Attempt::Unanswered(how) => Outcome::Ambiguous { code: format!("ambiguous_{how}") },
+    };
+    (outcome, None)
+}
+
+fn of_answer(answer: &Answer, _rules: &AnswerRules) -> (Outcome, Option<Map<String, Value>>) {
     let status = answer.status;
     let unspent = |code: String| Outcome::Unspent {
         code,
@@ -107,22 +138,25 @@ fn of_answer(answer: &Answer, client_id: &str, nonce: Option<&Nonce>) -> Outcome
             (Family::Ambiguous, code) => ambiguous(code),
         })
     };
-    match status {
+    let outcome = match status {
         200..=299 => {
-            let Some(mut body) = grant::object(&answer.body) else { return ambiguous(&by_status()) };
-            match grant::take(&mut body, client_id, nonce) {
-                Ok(grant) => Outcome::Granted(Box::new(grant)),
-                Err(NoGrant::Mismatch(claim)) => Outcome::Mismatch { claim },
-                Err(NoGrant::NoToken) => by_code(&body).unwrap_or_else(|| ambiguous(&by_status())),
+            let Some(mut body) = grant::object(&answer.body) else { return (ambiguous(&by_status()), None) };
+            match grant::take(&mut body) {
+                Some((grant, claims)) => return (Outcome::Granted(Box::new(grant)), claims),
+                None => by_code(&body).unwrap_or_else(|| ambiguous(&by_status())),
             }
         }
         408 | 425 | 429 | 503 | 307 | 308 => unspent(by_status()),
-        400..=499 => {
-            let body = grant::object(&answer.body);
-            body.and_then(|body| by_code(&body)).unwrap_or_else(|| unspent(by_status()))
-        }
+        400..=499 => match grant::object(&answer.body) {
+            Some(body) => by_code(&body).unwrap_or_else(|| match status {
+                400 | 401 | 403 => Outcome::Refused { code: by_status() },
+                _ => unspent(by_status()),
+            }),
+            None => unspent(by_status()),
+        },
         _ => ambiguous(&by_status()),
-    }
+    };
+    (outcome, None)
 }
 
 /// The meaning of an error code.

@@ -61,6 +61,7 @@ impl Provider {
             lineage_seen,
             binding: self.binding(),
             scopes: self.scopes.clone(),
+            wrong_codes: None,
         }
     }
 

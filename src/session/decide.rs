@@ -48,13 +48,17 @@ impl Wish {
     pub fn living(min_ttl: Duration) -> Self {
         Self { min_ttl, refused: None }
     }
+
+    /// Whether the caller has reported the session's access token.
+    pub fn refuses(&self, session: &Session) -> bool {
+        self.refused.as_ref().is_some_and(|token| session.has_access_token(token))
+    }
 }
 
 /// Decides for a caller with this wish.
 pub fn decide(session: &Session, now: UnixTime, wish: &Wish) -> Decision {
-    let is_refused = wish.refused.as_ref().is_some_and(|token| session.has_access_token(token));
     let usable = session.is_usable(now);
-    let serves = usable && !is_refused;
+    let serves = usable && !wish.refuses(session);
     let remaining = session.remaining(now);
     let lives_long_enough = !remaining.is_zero() && remaining >= wish.min_ttl.min(session.lifetime() / 2);
     let fresh = serves && lives_long_enough;
@@ -256,8 +260,9 @@ mod tests {
     #[test]
     fn a_backoff_holds_for_at_most_an_hour_and_not_when_it_was_set_in_the_future() {
         let mut s = session(3600, 3600);
-        let retry =
-            |set_at, not_before| Some(Retry { set_at, not_before, attempts: 1, code: "http_503".into(), refused: None });
+        let retry = |set_at, not_before| {
+            Some(Retry { set_at, not_before, attempts: 1, code: "http_503".into(), refused: None })
+        };
         s.retry = retry(NOW, NOW + 30);
         let until = NOW + 30;
         let held = Decision::Backoff { until, kind: RetryKind::Unspent, code: "http_503".into() };

@@ -97,7 +97,6 @@ impl Refusals {
     }
 }
 
-
 // === impl Retry ===
 
 impl Retry {

@@ -24,8 +24,8 @@ pub const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
 /// The shortest time between two forced refreshes.
 pub const FORCED_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The `expires_at` that a program may write for an access token whose lifetime the provider does
-/// not name: 9999-12-31T23:59:59Z. threadkey itself assumes one hour.
+/// The `expires_at` of an access token whose lifetime the provider does not name:
+/// 9999-12-31T23:59:59Z.
 pub const UNKNOWN_EXPIRY: UnixTime = 253_402_300_799;
 
 /// Whether `lifetime` plus `grace`, counted from `since`, has not expired. A `since` before 1970,

@@ -155,8 +155,8 @@ pub struct Grant {
     pub token_type: String,
     /// The scope, if the answer names it.
     pub scope: Option<String>,
-    /// The access token's lifetime.
-    pub expires_in: Duration,
+    /// The access token's lifetime; `None` if the provider names none.
+    pub expires_in: Option<Duration>,
     /// The account, if the answer names it.
     pub account: Option<String>,
 }
@@ -199,7 +199,7 @@ impl Grant {
     /// a journal.
     #[must_use]
     pub fn aged(self, age: Duration) -> Self {
-        Self { expires_in: self.expires_in.saturating_sub(age), ..self }
+        Self { expires_in: self.expires_in.map(|lifetime| lifetime.saturating_sub(age)), ..self }
     }
 }
 
@@ -214,7 +214,7 @@ impl Session {
             token_type: grant.token_type,
             scope: grant.scope,
             issued_at: now,
-            expires_at: now.saturating_add(seconds(grant.expires_in)),
+            expires_at: expiry(now, grant.expires_in),
             lineage,
             generation: 1,
             account: grant.account,
@@ -248,7 +248,7 @@ impl Session {
             self.account = grant.account;
         }
         self.issued_at = now;
-        self.expires_at = now.saturating_add(seconds(grant.expires_in));
+        self.expires_at = expiry(now, grant.expires_in);
         // Only the difference counts; a number that another program wrote must not fail a refresh.
         self.generation = self.generation.wrapping_add(1);
         // `rejected` stays: it names a token, not the session, and it dates the last forced
@@ -337,6 +337,12 @@ impl Session {
         !self.remaining(now).is_zero() && !self.is_rejected()
     }
 
+    /// Whether a report may force a refresh: there is a live refresh token that is not in doubt.
+    pub fn can_be_forced(&self) -> bool {
+        let is_in_doubt = self.retry.as_ref().is_some_and(|r| r.kind() == RetryKind::Ambiguous);
+        self.refresh_token.is_some() && self.verdict().is_none() && !is_in_doubt
+    }
+
     /// Whether the session has no usable access token and no refresh token to replace it.
     pub fn is_exhausted(&self, now: UnixTime) -> bool {
         self.refresh_token.is_none() && !self.is_usable(now)
@@ -358,6 +364,11 @@ impl Session {
     }
 }
 
+/// The `expires_at` of an access token that is issued now.
+fn expiry(now: UnixTime, lifetime: Option<Duration>) -> UnixTime {
+    lifetime.map_or(UNKNOWN_EXPIRY, |lifetime| now.saturating_add(seconds(lifetime)))
+}
+
 /// A session for tests: generation 7, values as in RFC 6749.
 #[cfg(test)]
 pub(crate) fn test_session(issued_at: UnixTime, lifetime: i64) -> Session {
@@ -366,7 +377,7 @@ pub(crate) fn test_session(issued_at: UnixTime, lifetime: i64) -> Session {
         refresh_token: Some(RefreshToken::new("refresh-7")),
         token_type: "Bearer".into(),
         scope: Some("read".into()),
-        expires_in: Duration::from_secs(lifetime.try_into().expect("a lifetime is not negative")),
+        expires_in: Some(Duration::from_secs(lifetime.try_into().expect("a lifetime is not negative"))),
         account: Some("alice@example.com".into()),
     };
     let binding = Binding {

@@ -9,8 +9,7 @@ use super::Session;
 const REFRESH: [&str; 2] = ["offline_access", "offline"];
 
 /// The prefixes under which providers write a short scope as a URL.
-const LONG_FORMS: [&str; 2] =
-    ["https://www.googleapis.com/auth/userinfo.", "https://graph.microsoft.com/"];
+const LONG_FORMS: [&str; 2] = ["https://www.googleapis.com/auth/userinfo.", "https://graph.microsoft.com/"];
 
 /// Returns the requested scopes that the session does not have.
 pub(super) fn missing(requested: &[String], session: &Session) -> Vec<String> {
@@ -37,7 +36,6 @@ fn covers(granted: &str, asked: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::{secret::IdToken, session::test_session};
 
     fn missing_of(granted: Option<&str>, requested: &str) -> Vec<String> {

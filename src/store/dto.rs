@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::{
     ids::{Lineage, Principal, UnixTime},
     secret::{AccessToken, CodeVerifier, Fingerprint, IdToken, Nonce, RefreshToken, State},
-    session::{Binding, Ended, Pending, Rejected, Retry, Session},
+    session::{Binding, Ended, Pending, Refusals, Rejected, Retry, Session, WrongCodes},
 };
 
 /// The file. Its sections are keyed by texts, because a newer version may have tenants of another
@@ -104,6 +104,25 @@ struct RetryDto {
     not_before: UnixTime,
     attempts: u32,
     code: String,
+    #[serde(default, with = "optional_record", skip_serializing_if = "Option::is_none")]
+    refused: Option<Refusals>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Refusals")]
+struct RefusalsDto {
+    code: String,
+    since: UnixTime,
+    times: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    notified_at: Option<UnixTime>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "WrongCodes")]
+struct WrongCodesDto {
+    times: u32,
+    at: UnixTime,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -136,6 +155,8 @@ struct PendingDto {
     binding: Binding,
     #[serde(default)]
     scopes: Vec<String>,
+    #[serde(default, with = "optional_record", skip_serializing_if = "Option::is_none")]
+    wrong_codes: Option<WrongCodes>,
 }
 
 /// A type that a mirror reads and writes.
@@ -162,6 +183,8 @@ mirrored!(
     Pending by PendingDto,
     Rejected by RejectedDto,
     Retry by RetryDto,
+    Refusals by RefusalsDto,
+    WrongCodes by WrongCodesDto,
     Ended by EndedDto
 );
 

@@ -16,6 +16,7 @@ use super::{
     locked_journal::LockedJournal,
     store_file::StoreFile,
     tenant_lock::FileTenantLock,
+    unread,
 };
 use crate::{
     ids::Tenant,
@@ -171,6 +172,10 @@ impl Store for FileStore {
 
     async fn try_lock(&self, tenant: &Tenant, purpose: Purpose) -> Result<Option<TenantLock>, StoreError> {
         Ok(self.try_lock_backend(tenant, purpose).await?.map(TenantLock::new))
+    }
+
+    async fn unread(&self) -> Result<Vec<Tenant>, StoreError> {
+        self.run(|store_file| unread::tenants(&store_file.location)).await
     }
 
     async fn wait_unlocked(&self, tenant: &Tenant) -> Result<(), StoreError> {

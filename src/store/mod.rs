@@ -79,6 +79,10 @@ pub trait Store: Send + Sync + 'static {
     /// or died. Dropping the future does not leave the lock held.
     async fn wait_unlocked(&self, tenant: &Tenant) -> Result<(), StoreError>;
 
+    /// Returns the tenants that have an unread answer: a success of the provider that could not be
+    /// read, kept because it may hold the only copy of a token.
+    async fn unread(&self) -> Result<Vec<Tenant>, StoreError>;
+
     /// Returns the path of the store, for messages.
     fn location(&self) -> String;
 }

@@ -46,6 +46,18 @@ pub(super) fn list(location: &Location, paths: &Paths) -> Result<Vec<UnreadFile>
     Ok(names.into_iter().filter_map(file).collect())
 }
 
+/// Returns the tenants that have such a file.
+pub(super) fn tenants(location: &Location) -> Result<Vec<Tenant>, StoreError> {
+    let folder = location.locate()?.tenant_locks();
+    match location.disk.list(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        names => {
+            let names = names.map_err(failed("cannot read", &folder))?;
+            Ok(names.iter().filter_map(|name| tenant_of_unread(name)).collect())
+        }
+    }
+}
+
 fn read(location: &Location, path: PathBuf) -> Result<Answer, StoreError> {
     let file = location.disk.open(&path, Open::Read).map_err(failed("cannot read", &path))?;
     let bytes = file.read(MAX_JOURNAL).map_err(failed("cannot read", &path))?;

@@ -47,6 +47,7 @@ pub(crate) fn pending(created_at: i64) -> Pending {
         lineage_seen: None,
         binding: binding(),
         scopes: vec![],
+        wrong_codes: None,
     }
 }
 

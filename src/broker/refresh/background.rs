@@ -204,8 +204,9 @@ mod tests {
     #[test]
     fn a_held_back_session_is_checked_after_its_pause_and_an_ended_one_not_at_all() {
         let mut session = test_session(NOW - 3590, 3600);
-        let retry =
-            |code: &str| Some(Retry { set_at: NOW, not_before: NOW + 4, attempts: 1, code: code.into(), refused: None });
+        let retry = |code: &str| {
+            Some(Retry { set_at: NOW, not_before: NOW + 4, attempts: 1, code: code.into(), refused: None })
+        };
         session.retry = retry("http_503");
         assert_eq!(look(&session, NOW), after(4));
         session.expires_at = NOW + 200;

@@ -253,7 +253,7 @@ impl Flight {
         attempt: &Attempt<Answered>,
         may_repeat: bool,
     ) -> Result<Settled, TokenError> {
-        let (code, pause) = match outcome(attempt, &session.binding.client_id, None) {
+        let (code, pause) = match outcome(attempt, &self.provider.answer_rules(&session.binding)) {
             Outcome::Granted(grant) => {
                 return Ok(self.granted(lock, session, target, attempt, *grant).await);
             }
@@ -272,7 +272,6 @@ impl Flight {
             Outcome::Unspent { code, retry_after } => (code, retry_after),
             Outcome::Refused { code } => return self.refused(lock, session, target, attempt, code).await,
             Outcome::Misconfigured { code } => (code, None),
-            Outcome::Mismatch { claim } => (format!("ambiguous_{claim}_mismatch"), None),
         };
         let refused = session.retry.as_ref().and_then(|retry| retry.refused.clone());
         self.hold_back(lock, session, target, attempt, Failed { code, pause, refused }).await?;
@@ -297,7 +296,8 @@ impl Flight {
             && self.are_others_refreshed(session, refusals.since).await?;
         let (code, pause) =
             if is_stuck { (Retry::stuck_code(&code), Some(MAX_BACKOFF)) } else { (code, None) };
-        self.hold_back(lock, session, target, attempt, Failed { code, pause, refused: Some(refusals) }).await?;
+        self.hold_back(lock, session, target, attempt, Failed { code, pause, refused: Some(refusals) })
+            .await?;
         if is_stuck {
             self.inner.publish(Event::Stuck(self.tenant.clone()));
         }
@@ -428,8 +428,7 @@ impl Flight {
 
     /// The result if no request is needed, or `None` if one is.
     fn result_without_request(&self, session: &Session) -> Option<FlightResult> {
-        let is_refused = self.wish.refused.as_ref().is_some_and(|token| session.has_access_token(token));
-        if !is_refused && adopts(session, Some(self.seen), self.inner.now()) {
+        if !self.wish.refuses(session) && adopts(session, Some(self.seen), self.inner.now()) {
             return Some(Ok(session.clone()));
         }
         match self.stored_token(session) {

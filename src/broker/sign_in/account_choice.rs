@@ -72,7 +72,7 @@ impl Broker {
         let chosen = switched.after.session.filter(|_| switched.applied.took_effect());
         let chosen = chosen.ok_or_else(|| ChoiceError::Gone(tenant.clone()))?;
         tracing::info!(%tenant, "the sign-in with another account was chosen");
-        Ok(SignedIn::new(tenant, &chosen, switched.before.session.as_ref()))
+        Ok(SignedIn::new(tenant, &chosen, switched.before.session.as_ref(), self.inner.scopes(tenant)))
     }
 
     /// Keeps the session and removes the sign-in of this lineage. Its grant is revoked where the

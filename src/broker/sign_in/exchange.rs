@@ -9,10 +9,11 @@ use super::sign_in_progress::FinishingSignIn;
 use crate::{
     broker::{
         Broker, Event, FinishError, Finished, SignedIn, Undecided,
+        error::wait_until,
         spend::{Recovered, commit, is_success, recover, spend},
     },
     ids::{Lineage, Tenant},
-    oauth::{Attempt, Outcome, Provider, outcome},
+    oauth::{Attempt, Mismatch, Outcome, Provider, sign_in_outcome},
     secret::{AuthorizationCode, State},
     session::{
         Applied, Change, Entry, Grant, Pending, Session, Settlement,
@@ -66,10 +67,17 @@ impl Broker {
             }
             Recovered::Unanswered(_) | Recovered::Nothing => {}
         }
+        let now = self.inner.now();
+        if let Some(until) = pending.wrong_codes.and_then(|wrong| wrong.pause_until(now)) {
+            return Err(FinishError::TooManyCodes {
+                provider: id.clone(),
+                retry_after: wait_until(until, now),
+            });
+        }
         let request = provider.exchange(&pending, code);
         let request = request.map_err(|_| FinishError::BindingChanged(id.clone()))?;
         let token_endpoint = pending.binding.token_endpoint.clone();
-        let intent = Intent { spending, at: self.inner.now(), token_endpoint };
+        let intent = Intent { spending, at: now, token_endpoint };
         let attempt = spend(&self.inner, tenant, Purpose::SignIn, &mut lock, intent, request).await?;
         self.settle(provider, tenant, &pending, &mut lock, &attempt).await
     }
@@ -84,16 +92,24 @@ impl Broker {
         attempt: &Attempt<Answered>,
     ) -> Result<Exchanged, FinishError> {
         let id = tenant.provider.clone();
-        let error = match outcome(attempt, &pending.binding.client_id, pending.nonce.as_ref()) {
-            Outcome::Granted(grant) => {
+        let rules = provider.answer_rules(&pending.binding);
+        let error = match sign_in_outcome(attempt, &rules, pending.nonce.as_ref()) {
+            Ok(Outcome::Granted(grant)) => {
                 return self.granted(provider, tenant, pending, lock, attempt, *grant).await;
             }
-            Outcome::Ambiguous { code } => return Err(FinishError::Uncertain { provider: id, code }),
-            Outcome::Unspent { code, .. } => FinishError::Unavailable { provider: id, code },
-            Outcome::Ended { code } => FinishError::Refused { provider: id, code },
-            Outcome::Misconfigured { code } => FinishError::Misconfigured { provider: id, code },
-            Outcome::Mismatch { claim } => FinishError::Mismatch { provider: id, claim },
+            Ok(Outcome::Ambiguous { code }) => return Err(FinishError::Uncertain { provider: id, code }),
+            Ok(Outcome::Unspent { code, .. }) => FinishError::Unavailable { provider: id, code },
+            Ok(Outcome::Ended { code } | Outcome::Refused { code }) => {
+                FinishError::Refused { provider: id, code }
+            }
+            Ok(Outcome::Misconfigured { code }) => FinishError::Misconfigured { provider: id, code },
+            Err(Mismatch::Nonce) => FinishError::Mismatch { provider: id, claim: "nonce" },
+            Err(Mismatch::Audience) => FinishError::Mismatch { provider: id, claim: "aud" },
+            Err(Mismatch::NoNonce) => FinishError::NonceMissing(id),
         };
+        if let Attempt::Answered(_) = attempt {
+            lock.settle(Settlement::WrongCode(pending.state.clone())).await?;
+        }
         lock.clear().await?;
         Err(error)
     }
@@ -155,7 +171,7 @@ impl Broker {
             session.account = self.find_account(provider, tenant, &session).await;
         }
         tracing::info!(%tenant, "signed in");
-        let done = SignedIn::new(tenant, &session, before.session.as_ref());
+        let done = SignedIn::new(tenant, &session, before.session.as_ref(), &pending.scopes);
         Ok(Exchanged { finished: Finished::SignedIn(done), replaced, finishing })
     }
 

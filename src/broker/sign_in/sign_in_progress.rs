@@ -179,7 +179,7 @@ impl SignInProgress {
     }
 
     fn finished(&self, session: &Session, before: Option<&String>) -> (Option<News>, Option<Self>) {
-        let mut done = SignedIn::new(&self.tenant, session, None);
+        let mut done = SignedIn::new(&self.tenant, session, None, &[]);
         done.replaced = before.filter(|before| Some(*before) != session.account.as_ref()).cloned();
         let nameless = Stage::Nameless { lineage: session.lineage, before: before.cloned() };
         let next = session.account.is_none().then(|| self.at(nameless)).flatten();
@@ -251,8 +251,14 @@ impl Broker {
             return Ok(unchanged());
         }
         let entry = self.inner.store.read(tenant).await?;
-        let is_finishing = self.inner.finishing.contains_key(tenant);
-        Ok(if is_finishing { unchanged() } else { shown.progress(&entry, self.inner.now()) })
+        if self.inner.finishing.contains_key(tenant) {
+            return Ok(unchanged());
+        }
+        let mut progress = shown.progress(&entry, self.inner.now());
+        if let (Some(News::SignedIn(done)), Some(session)) = (&mut progress.news, &entry.session) {
+            done.missing_scopes = session.missing_scopes(self.inner.scopes(tenant));
+        }
+        Ok(progress)
     }
 }
 

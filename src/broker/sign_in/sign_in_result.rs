@@ -76,6 +76,8 @@ pub struct SignedIn {
     pub expires_at: UnixTime,
     /// Whether there is a refresh token. Without one the user signs in again after the expiry.
     pub renews: bool,
+    /// The requested scopes that were not granted.
+    pub missing_scopes: Vec<String>,
     /// A candidate that this sign-in replaced.
     pub dropped: Option<Unchosen>,
 }
@@ -106,8 +108,13 @@ impl Undecided {
 // === impl SignedIn ===
 
 impl SignedIn {
-    /// A session that took the place of `before`.
-    pub(super) fn new(tenant: &Tenant, session: &Session, before: Option<&Session>) -> Self {
+    /// A session that took the place of `before`, after a sign-in that requested these scopes.
+    pub(super) fn new(
+        tenant: &Tenant,
+        session: &Session,
+        before: Option<&Session>,
+        requested: &[String],
+    ) -> Self {
         let before = before.and_then(|before| before.account.as_ref());
         Self {
             tenant: tenant.clone(),
@@ -115,6 +122,7 @@ impl SignedIn {
             replaced: before.filter(|before| Some(*before) != session.account.as_ref()).cloned(),
             expires_at: session.expires_at,
             renews: session.refresh_token.is_some(),
+            missing_scopes: session.missing_scopes(requested),
             dropped: None,
         }
     }

@@ -7,9 +7,11 @@ mod code;
 mod logout;
 mod start;
 mod status;
+mod try_again;
 
 pub(super) use code::finish;
 pub(super) use start::start;
+pub(super) use try_again::try_again;
 
 use super::command::{
     OptionKind::{Provider, Switch, Text},

@@ -5,7 +5,7 @@ use super::{
     super::{
         bot::{Bot, internal_error},
         interaction::Interaction,
-        sign_in::{choice_buttons, choice_line, for_server, may_choose},
+        sign_in::{choice_buttons, choice_line, for_server, may_choose, scope_list},
         wire::{Button, Embed, Field, Message, escape_markdown, inline_code, relative_time, shorten},
     },
     acting_for::visible,
@@ -107,6 +107,12 @@ fn field(status: &Status, usage: &Usage) -> Field {
         lines.push(format!("Access token: {}", access_text(status.access)));
         lines.push(format!("Refresh: {}", refresh_text(&status.refresh)));
     }
+    if !status.missing_scopes.is_empty() {
+        lines.push(format!("Not granted: {}", scope_list(&status.missing_scopes)));
+    }
+    if status.has_unread_answer {
+        lines.push("The provider's last answer could not be read. It is kept: my operator finds it with `threadkey doctor`.".to_owned());
+    }
     if let Some((error, kind, at)) = &status.last_error {
         lines.push(format!(
             "Last error: {} {}, {}",
@@ -137,6 +143,14 @@ fn refresh_text(state: &RefreshState) -> String {
         RefreshState::None => "not possible; sign in again when the access token has expired".into(),
         RefreshState::Ready => "ready".into(),
         RefreshState::HeldBack(until) => format!("waiting, next try {}", relative_time(*until)),
+        RefreshState::RejectedAgain(until) => format!(
+            "ready; the last one brought the rejected access token back, the next one can be forced {}",
+            relative_time(*until)
+        ),
+        RefreshState::Stuck(code) => format!(
+            "**stuck**: refused for hours ({}), most likely ended. I try once an hour; sign in again if you need it sooner",
+            escape_markdown(code)
+        ),
         RefreshState::Uncertain(code) => {
             format!("uncertain ({}): the last one got no answer", escape_markdown(code))
         }
@@ -150,6 +164,8 @@ fn retry_text(kind: RetryKind) -> &'static str {
     match kind {
         RetryKind::Unspent => "nothing was lost",
         RetryKind::Ambiguous => "it is unknown whether the refresh token was used",
+        RetryKind::Stuck => "the sign-in is kept",
+        RetryKind::RejectedAgain => "the access token still serves other callers",
         RetryKind::Misconfigured => "ask my operator to correct the configuration",
     }
 }
@@ -181,6 +197,8 @@ mod tests {
             last_error: Some(("timeout".into(), RetryKind::Unspent, 900)),
             pending_until: Some(2000),
             undecided: None,
+            missing_scopes: vec![],
+            has_unread_answer: false,
             generation: 3,
         };
         let field = field(&status, &Usage { own: vec![Snowflake(7)], others: 2 });
@@ -201,6 +219,8 @@ mod tests {
             last_error: None,
             pending_until: Some(2000),
             undecided: None,
+            missing_scopes: vec![],
+            has_unread_answer: false,
             generation: 0,
         };
         assert_eq!(
@@ -219,6 +239,8 @@ mod tests {
             last_error: None,
             pending_until: None,
             undecided: Some(crate::discord::sign_in::undecided("acme/user:5")),
+            missing_scopes: vec![],
+            has_unread_answer: false,
             generation: 3,
         };
         let value = field(&status, &Usage { own: vec![], others: 0 }).value;

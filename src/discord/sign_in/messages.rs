@@ -55,11 +55,25 @@ pub(super) fn signed_in(signed_in: &SignedIn) -> String {
             relative_time(signed_in.expires_at)
         ));
     }
+    if !signed_in.missing_scopes.is_empty() {
+        text.push_str(&format!(
+            "\n`{provider}` did not grant {}. Agents that need it may fail; sign in again and allow it.",
+            scope_list(&signed_in.missing_scopes)
+        ));
+    }
     if let Some(dropped) = &signed_in.dropped {
         text.push('\n');
         text.push_str(&dropped_sign_in(&signed_in.tenant, dropped));
     }
     text
+}
+
+/// Lists scopes as code, at most ten of them.
+pub(in crate::discord) fn scope_list(scopes: &[String]) -> String {
+    let shown: Vec<_> = scopes.iter().take(10).map(|scope| inline_code(scope)).collect();
+    let more = scopes.len() - shown.len();
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    shown.join(", ") + &more
 }
 
 /// Reports a sign-in that was not chosen, and whether its grant still works at the provider.
@@ -87,15 +101,17 @@ mod tests {
             replaced: None,
             expires_at: 1_795_362_272,
             renews: true,
+            missing_scopes: vec![],
             dropped: None,
         };
         assert_eq!(signed_in(&result), "Signed in as `alice@example.com` at `acme`.");
         result.tenant = "acme/guild:9".parse().expect("a tenant");
         result.replaced = Some("bo`b".into());
         result.renews = false;
+        result.missing_scopes = vec!["write".into(), "admin".into()];
         assert_eq!(
             signed_in(&result),
-            "Signed in as `alice@example.com` at `acme` for this server.\nThis replaces the sign-in as `bo'b`.\n`acme` gave no refresh token, so this sign-in ends <t:1795362272:R>. Then sign in again."
+            "Signed in as `alice@example.com` at `acme` for this server.\nThis replaces the sign-in as `bo'b`.\n`acme` gave no refresh token, so this sign-in ends <t:1795362272:R>. Then sign in again.\n`acme` did not grant `write`, `admin`. Agents that need it may fail; sign in again and allow it."
         );
     }
 }

@@ -18,7 +18,7 @@ pub(in crate::discord) async fn sync_messages(bot: &BotHandle) {
     for (key, user, shown) in bot.open_messages.all_shown() {
         let Progress { news, next } = match bot.broker.sign_in_progress(&shown).await {
             Ok(progress) => progress,
-            // `ended_notice` logs an unreadable store, and requests another sync once the store can
+            // `session_notice` logs an unreadable store, and requests another sync once the store can
             // be read again.
             Err(error) => return debug!(%error, "cannot read the state of the open sign-ins"),
         };

@@ -27,7 +27,7 @@ fn grant(refresh_token: Option<&str>) -> Box<Grant> {
         refresh_token: refresh_token.map(RefreshToken::new),
         token_type: "Bearer".into(),
         scope: None,
-        expires_in: Duration::from_secs(60),
+        expires_in: Some(Duration::from_secs(60)),
         account: None,
     })
 }
@@ -44,6 +44,7 @@ fn pending(state: &str, created_at: UnixTime) -> Pending {
         lineage_seen: None,
         binding: session.binding,
         scopes: vec![],
+        wrong_codes: None,
     }
 }
 
@@ -105,7 +106,13 @@ fn a_late_result_changes_only_the_session_that_it_was_sent_for() {
         Settlement::End { target: sent_for.clone(), code: "invalid_grant".into() },
         Settlement::HoldBack {
             target: sent_for,
-            retry: Retry { set_at: NOW, not_before: NOW + 60, attempts: 1, code: "connect".into() },
+            retry: Retry {
+                set_at: NOW,
+                not_before: NOW + 60,
+                attempts: 1,
+                code: "connect".into(),
+                refused: None,
+            },
         },
     ];
     let mut refreshed = entry();

@@ -22,8 +22,13 @@ fn full() -> Entry {
     session.userinfo_endpoint = Some("https://id.example/userinfo".into());
     session.rejected =
         Some(Rejected { fingerprint: Fingerprint::of("access-6"), at: NOW - 60, decided: true });
-    session.retry =
-        Some(Retry { set_at: NOW - 5, not_before: NOW + 5, attempts: 2, code: "ambiguous_timeout".into() });
+    session.retry = Some(Retry {
+        set_at: NOW - 5,
+        not_before: NOW + 5,
+        attempts: 2,
+        code: "ambiguous_timeout".into(),
+        refused: None,
+    });
     session.ended =
         Some(Ended { at: NOW - 1, code: "invalid_grant".into(), fingerprint, notified_at: Some(NOW) });
     let mut pending = pending("state-1");

@@ -166,6 +166,7 @@ fn session(random: &mut Random) -> Session {
         not_before: NOW + 5,
         attempts: 1,
         code: "connect".into(),
+        refused: None,
     });
     session.ended = random.one_in(2).then(|| Ended {
         at: NOW,

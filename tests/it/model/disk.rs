@@ -164,13 +164,10 @@ pub(super) fn journal(store: &Path, tenant: &str) -> String {
 // === impl Stored ===
 
 impl Stored {
-    pub(super) fn is_rejected(&self) -> bool {
-        self.rejected.as_ref().is_some_and(|(of, _)| *of == fingerprint(&self.access))
-    }
-
-    /// Whether the access token works, as far as a client can know.
+    /// Whether the access token works, as far as a client can know. A report alone does not count:
+    /// the providers here have no endpoint that could confirm it.
     pub(super) fn usable(&self, now: i64) -> bool {
-        now < self.expires_at && !self.is_rejected()
+        now < self.expires_at
     }
 
     /// Whether it serves a caller that wants this remaining life; at most half of its life counts.

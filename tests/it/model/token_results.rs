@@ -126,9 +126,6 @@ impl Reference {
             self.violate(format!("{} is given back the token that it reported as refused", lease.tenant));
         }
         let Some(before) = &call.before else { return };
-        if before.rejected.as_ref().is_some_and(|(of, _)| *of == fingerprint(token)) {
-            self.violate(format!("{} is served a token that was rejected before the call", lease.tenant));
-        }
         if self.age(&before.access) > self.age(token) {
             self.violate(format!("promise 2: {} is served an older token than the store held", lease.tenant));
         }

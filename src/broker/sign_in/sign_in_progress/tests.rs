@@ -22,6 +22,7 @@ fn pending(state: &str) -> Pending {
         lineage_seen: None,
         binding: test_session(NOW, 3600).binding,
         scopes: vec![],
+        wrong_codes: None,
     }
 }
 

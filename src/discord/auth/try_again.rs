@@ -1,0 +1,31 @@
+//! The button "Try again" of the notice about a stuck session.
+
+use super::super::{
+    bot::{Bot, internal_error},
+    wire::{Message, inline_code},
+};
+use crate::{broker::TokenError, ids::Tenant};
+
+/// Refreshes the session at once, and returns the result as a message.
+pub(in crate::discord) async fn try_again(bot: &Bot, tenant: &Tenant) -> Message {
+    let provider = &tenant.provider;
+    let text = match bot.broker.try_again(tenant).await {
+        Ok(_) => format!("It works again: `{provider}` has refreshed your sign-in."),
+        Err(TokenError::Store(error)) => return internal_error("try a stuck session again", &error),
+        Err(TokenError::NoSession(_)) => {
+            format!("You are not signed in at `{provider}`. `/auth start` signs you in.")
+        }
+        Err(TokenError::Ended { code, .. }) => format!(
+            "Your sign-in at `{provider}` has ended ({}). `/auth start` signs you in again.",
+            inline_code(&code)
+        ),
+        Err(TokenError::Unavailable { code, .. } | TokenError::Misconfigured { code, .. }) => format!(
+            "`{provider}` still refuses ({}). I keep the sign-in and try once an hour. `/auth start` signs you in again.",
+            inline_code(&code)
+        ),
+        Err(
+            error @ (TokenError::InProgress(_) | TokenError::Internal(_) | TokenError::UnknownProvider(_)),
+        ) => error.to_string(),
+    };
+    Message::text(text)
+}
