@@ -239,11 +239,73 @@ mod tests {
         }
     }
 
+    fn reported(mut session: Session, decided: bool) -> Session {
+        let fingerprint = session.access_token.fingerprint();
+        session.rejected = Some(Rejected { fingerprint, at: NOW, decided });
+        session
+    }
+
+    fn refusing(session: &Session) -> Wish {
+        Wish { refused: Some(session.access_token.fingerprint()), ..MINUTE }
+    }
+
+    fn rejected_again(until: UnixTime) -> Decision {
+        let code = Retry::REJECTED_AGAIN.to_owned();
+        Decision::Backoff { until, kind: RetryKind::RejectedAgain, code }
+    }
+
     #[test]
-    fn a_rejected_token_does_not_serve() {
-        let mut s = session(3600, 0);
-        s.rejected = Some(Rejected { fingerprint: s.access_token.fingerprint(), at: NOW, decided: true });
+    fn a_reported_token_serves_others_and_is_refreshed_for_its_reporter() {
+        let s = reported(session(3600, 0), false);
+        assert_eq!(decide(&s, NOW, &MINUTE), Decision::ServeAndRefresh);
+        assert_eq!(decide(&s, NOW, &refusing(&s)), Decision::Refresh);
+        let untouched = session(3600, 0);
+        assert_eq!(decide(&untouched, NOW, &refusing(&untouched)), rejected_again(NOW + 60), "not recorded");
+    }
+
+    #[test]
+    fn a_reported_token_that_came_back_serves_others_and_waits_for_its_reporter() {
+        let mut s = reported(session(3600, 0), false);
+        s.retry = Some(Retry::rejected_again(None, NOW));
+        assert_eq!(decide(&s, NOW, &MINUTE), Decision::Serve);
+        assert_eq!(decide(&s, NOW, &refusing(&s)), rejected_again(NOW + 60));
+        assert_eq!(decide(&s, NOW + 90, &MINUTE), Decision::Serve, "nobody asked for another refresh");
+        assert_eq!(decide(&s, NOW + 90, &refusing(&s)), rejected_again(NOW + 150), "it can report again");
+        // The pause of a report keeps no caller from the refresh that is due anyway.
+        s.retry = Some(Retry::rejected_again(None, NOW + 3590));
+        assert_eq!(decide(&s, NOW + 3600, &MINUTE), Decision::Refresh);
+        assert_eq!(decide(&s, NOW + 3600, &refusing(&s)), Decision::Refresh);
+    }
+
+    #[test]
+    fn a_confirmed_report_keeps_the_token_from_every_caller() {
+        let mut s = reported(session(3600, 0), true);
         assert_eq!(decide(&s, NOW, &MINUTE), Decision::Refresh);
+        s.retry = Some(Retry::rejected_again(None, NOW));
+        assert_eq!(decide(&s, NOW, &MINUTE), rejected_again(NOW + 60));
+        assert_eq!(decide(&s, NOW + 60, &MINUTE), Decision::Refresh);
+    }
+
+    #[test]
+    fn a_report_spends_no_refresh_token_that_is_in_doubt() {
+        let mut s = reported(session(3600, 0), false);
+        let code = "ambiguous_timeout".to_owned();
+        s.retry = Some(Retry { set_at: NOW - 10, not_before: NOW - 5, attempts: 1, code, refused: None });
+        assert_eq!(decide(&s, NOW, &MINUTE), Decision::Serve);
+        assert_eq!(decide(&s, NOW, &refusing(&s)), rejected_again(NOW + 60));
+        let confirmed = reported(s, true);
+        assert_eq!(decide(&confirmed, NOW, &MINUTE), Decision::Refresh);
+    }
+
+    #[test]
+    fn a_token_of_unknown_lifetime_without_a_refresh_token_serves_all_but_its_reporter() {
+        let mut s = session(3600, 0);
+        (s.refresh_token, s.expires_at) = (None, crate::session::UNKNOWN_EXPIRY);
+        let years = 20 * 365 * 86_400;
+        assert_eq!(decide(&s, NOW + years, &MINUTE), Decision::Serve);
+        assert_eq!(decide(&s, NOW, &refusing(&s)), Decision::Ended { code: "rejected".into() });
+        s.expires_at = NOW + 3600;
+        assert_eq!(decide(&s, NOW + 3600, &MINUTE), Decision::Ended { code: "no_refresh_token".into() });
     }
 
     #[test]

@@ -201,3 +201,53 @@ impl Ended {
     /// The code of a session without a refresh token whose access token was rejected.
     pub const REJECTED: &str = "rejected";
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixTime = 1_795_358_672;
+
+    #[test]
+    fn only_five_refusals_in_the_same_words_over_six_hours_are_lasting() {
+        let mut refusals = Refusals::count(None, "http_403", NOW);
+        for hour in 1..=5 {
+            let now = NOW + hour * 3600;
+            refusals = Refusals::count(Some(&refusals), "http_403", now);
+            assert!(!refusals.are_lasting(now), "{hour} h");
+        }
+        assert!(refusals.are_lasting(NOW + 6 * 3600));
+        let other = Refusals::count(Some(&refusals), "http_400", NOW + 6 * 3600);
+        assert_eq!((other.times, other.since), (1, NOW + 6 * 3600));
+        let few = Refusals { times: 4, ..refusals.clone() };
+        assert!(!few.are_lasting(NOW + 24 * 3600));
+        let stepped = Refusals::count(Some(&refusals), "http_403", NOW - 3600);
+        assert_eq!(stepped.times, 1, "the clock stepped back");
+    }
+
+    #[test]
+    fn each_code_belongs_to_one_family() {
+        for (code, kind) in [
+            ("http_503", RetryKind::Unspent),
+            ("ambiguous_timeout", RetryKind::Ambiguous),
+            ("ambiguous_invalid_client", RetryKind::Ambiguous),
+            ("invalid_client", RetryKind::Misconfigured),
+            ("stuck_http_403", RetryKind::Stuck),
+            ("rejected_again", RetryKind::RejectedAgain),
+        ] {
+            let retry = Retry { set_at: 0, not_before: 0, attempts: 1, code: code.into(), refused: None };
+            assert_eq!(retry.kind(), kind, "{code}");
+        }
+    }
+
+    #[test]
+    fn wrong_codes_pause_from_the_third_on_and_twice_as_long_each_time() {
+        let pause = |times| WrongCodes { times, at: NOW }.pause_until(NOW).map(|until| until - NOW);
+        let pauses: Vec<_> = (1..=7).map(pause).collect();
+        assert_eq!(pauses, [None, None, Some(10), Some(20), Some(40), Some(80), Some(160)]);
+        assert_eq!(pause(u32::MAX), Some(10_240));
+        let wrong = WrongCodes { times: 3, at: NOW };
+        assert_eq!(wrong.pause_until(NOW + 10), None);
+        assert_eq!(wrong.pause_until(NOW - 60), None, "the clock stepped back");
+    }
+}

@@ -3,6 +3,8 @@
 
 mod late_results;
 mod refresh;
+mod refusals;
+mod reports;
 mod sign_in;
 
 use std::{sync::Arc, time::Duration};

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     ids::Principal,
     secret::{CodeVerifier, RefreshToken},
-    session::{PENDING_LIFETIME, test_session},
+    session::{PENDING_LIFETIME, Refusals, test_session},
 };
 
 const NOW: UnixTime = 1_795_358_672;
@@ -307,18 +307,129 @@ fn a_sign_in_whose_exchange_began_in_time_can_finish_after_its_deadline() {
 }
 
 #[test]
-fn a_rejection_counts_for_the_current_token_and_once_a_minute() {
+fn a_report_counts_for_the_current_token_and_once_a_minute() {
     let mut entry = entry();
     let token = session(&entry).access_token.clone();
     assert_eq!(apply(&mut entry, Change::Reject(AccessToken::new("old")), NOW), Applied::Stale);
     assert_eq!(apply(&mut entry, Change::Reject(token.clone()), NOW), Applied::Done);
-    assert!(session(&entry).is_rejected());
+    assert!(session(&entry).is_reported() && session(&entry).awaits_forced_refresh());
+    assert!(!session(&entry).is_rejected(), "a report alone takes the token from no other caller");
     let change = Settlement::Refreshed { target: target(&entry), grant: grant(Some("refresh-8")) };
     apply(&mut entry, change, NOW + 1);
-    assert!(!session(&entry).is_rejected());
+    assert!(!session(&entry).is_reported());
     let refreshed = Change::Reject(session(&entry).access_token.clone());
     assert_eq!(apply(&mut entry, refreshed.clone(), NOW + 59), Applied::Stale);
     assert_eq!(apply(&mut entry, refreshed, NOW + 60), Applied::Done);
+}
+
+/// A session whose reported token came back `times` times, each time after the shortest pause.
+fn came_back(times: u32) -> (Entry, UnixTime) {
+    let mut entry = entry();
+    let mut now = NOW;
+    for time in 0..times {
+        now = session(&entry).retry.as_ref().map_or(now, |retry| retry.not_before);
+        let token = session(&entry).access_token.clone();
+        assert_eq!(apply(&mut entry, Change::Reject(token.clone()), now), Applied::Done);
+        assert!(session(&entry).awaits_forced_refresh());
+        let refresh_token = format!("refresh-{}", 8 + time);
+        let same = Grant { access_token: token, ..*grant(Some(&refresh_token)) };
+        let change = Settlement::Refreshed { target: target(&entry), grant: Box::new(same) };
+        assert_eq!(apply(&mut entry, change, now), Applied::Done);
+    }
+    (entry, now)
+}
+
+#[test]
+fn a_reported_token_that_comes_back_lengthens_the_pause_of_forced_refreshes() {
+    for (times, pause) in [(1, 60), (2, 120), (3, 240), (7, 3600), (9, 3600)] {
+        let (mut entry, now) = came_back(times);
+        let retry = session(&entry).retry.clone().expect("it is held back");
+        assert_eq!((retry.code.as_str(), retry.attempts), ("rejected_again", times));
+        assert_eq!(retry.not_before, now + pause);
+        assert!(!session(&entry).awaits_forced_refresh());
+        let again = Change::Reject(session(&entry).access_token.clone());
+        assert_eq!(apply(&mut entry, again.clone(), now + pause - 1), Applied::Stale);
+        assert_eq!(apply(&mut entry, again, now + pause), Applied::Done);
+    }
+}
+
+#[test]
+fn the_rotated_refresh_token_of_a_token_that_came_back_is_kept() {
+    let (entry, _) = came_back(2);
+    assert_eq!(session(&entry).refresh_token, Some(RefreshToken::new("refresh-9")));
+    assert_eq!(session(&entry).generation, 9);
+}
+
+#[test]
+fn a_confirmed_report_takes_the_token_from_every_caller_until_another_arrives() {
+    let mut entry = entry();
+    let token = session(&entry).access_token.clone();
+    let other = Change::ConfirmRejection(AccessToken::new("other"));
+    assert_eq!(apply(&mut entry, other, NOW), Applied::Stale);
+    assert_eq!(apply(&mut entry, Change::ConfirmRejection(token.clone()), NOW), Applied::Done);
+    assert!(session(&entry).is_rejected() && !session(&entry).is_usable(NOW));
+    assert_eq!(session(&entry).verdict(), None, "the refresh token may still work");
+    assert_eq!(apply(&mut entry, Change::Reject(token), NOW + 60), Applied::Done);
+    assert!(session(&entry).is_rejected(), "a later report does not undo it");
+    let change = Settlement::Refreshed { target: target(&entry), grant: grant(None) };
+    apply(&mut entry, change, NOW + 61);
+    assert!(session(&entry).is_usable(NOW + 61));
+}
+
+#[test]
+fn a_session_without_a_refresh_token_ends_when_its_token_is_confirmed_as_rejected() {
+    let mut entry = entry();
+    session_mut(&mut entry).refresh_token = None;
+    let token = session(&entry).access_token.clone();
+    assert_eq!(apply(&mut entry, Change::Reject(token.clone()), NOW), Applied::Done);
+    assert_eq!(session(&entry).verdict(), None, "a report alone ends nothing");
+    assert_eq!(apply(&mut entry, Change::ConfirmRejection(token), NOW), Applied::Done);
+    assert_eq!(session(&entry).verdict().map(|ended| ended.code.as_str()), Some("rejected"));
+}
+
+#[test]
+fn a_session_without_a_refresh_token_ends_once_its_access_token_has_expired() {
+    let mut entry = entry();
+    let lineage = session(&entry).lineage;
+    assert_eq!(apply(&mut entry, Change::Exhausted(lineage), NOW + 3600), Applied::Stale);
+    session_mut(&mut entry).refresh_token = None;
+    assert_eq!(apply(&mut entry, Change::Exhausted(lineage), NOW + 3599), Applied::Stale);
+    assert_eq!(apply(&mut entry, Change::Exhausted(lineage), NOW + 3600), Applied::Done);
+    assert_eq!(session(&entry).verdict().map(|ended| ended.code.as_str()), Some("no_refresh_token"));
+    assert_eq!(apply(&mut entry, Change::Exhausted(lineage), NOW + 3601), Applied::Stale, "once");
+}
+
+#[test]
+fn a_stuck_session_can_be_tried_at_once_and_its_user_is_notified_once() {
+    let mut entry = entry();
+    let lineage = session(&entry).lineage;
+    let refused = Refusals { code: "http_403".into(), since: NOW - 21_600, times: 5, notified_at: None };
+    let retry = Retry {
+        set_at: NOW,
+        not_before: NOW + 3600,
+        attempts: 5,
+        code: Retry::stuck_code("http_403"),
+        refused: Some(refused),
+    };
+    let hold_back = Settlement::HoldBack { target: target(&entry), retry };
+    apply(&mut entry, hold_back, NOW);
+    let retry = |entry: &Entry| session(entry).retry.clone().expect("it is held back");
+    assert_eq!(retry(&entry).kind(), RetryKind::Stuck);
+    assert_eq!(apply(&mut entry, Change::Notified(lineage), NOW + 5), Applied::Done);
+    assert_eq!(retry(&entry).refused.and_then(|refused| refused.notified_at), Some(NOW + 5));
+    assert_eq!(apply(&mut entry, Change::TryAgain(lineage), NOW + 9), Applied::Done);
+    assert_eq!(retry(&entry).active(NOW + 9), None);
+}
+
+#[test]
+fn a_wrong_code_is_counted_for_its_own_sign_in() {
+    let mut entry = Entry { pending: Some(pending("one", NOW)), ..Entry::default() };
+    assert_eq!(apply(&mut entry, Settlement::WrongCode(State::new("two")), NOW), Applied::Stale);
+    for times in 1..=2 {
+        assert_eq!(apply(&mut entry, Settlement::WrongCode(State::new("one")), NOW), Applied::Done);
+        let counted = entry.pending.as_ref().and_then(|pending| pending.wrong_codes);
+        assert_eq!(counted, Some(WrongCodes { times, at: NOW }));
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::{
 use threadkey::broker::{Lease, TokenError};
 
 use super::{
-    disk::{Stored, fingerprint},
+    disk::Stored,
     reference::{Meaning, Presented, Reference},
 };
 
