@@ -68,13 +68,17 @@ pub(super) async fn run(bot: BotHandle) {
 }
 
 async fn notify(bot: &Bot, tenant: &Tenant, session: &Session, trouble: Trouble) {
-    let Some(way) = send(bot, tenant, session, &trouble.into()).await else {
+    let is_ended = matches!(trouble, Trouble::Ended(_));
+    let Some(way) = send(bot, tenant, session, &Notice::Trouble(trouble)).await else {
         if tenant.principal != Principal::Local {
             warn!(%tenant, "cannot notify any user of this session's trouble; trying again at the user's next command");
         }
         return;
     };
-    info!(%tenant, way, "notified the user of an ended or stuck session");
+    match is_ended {
+        true => info!(%tenant, way, "notified the user of an ended session"),
+        false => info!(%tenant, way, "notified the user of a stuck session"),
+    }
     if let Err(error) = bot.broker.notified(tenant, session).await {
         warn!(%tenant, %error, "cannot record that the user was notified, so a second notice may follow");
     }
@@ -91,12 +95,6 @@ pub(super) async fn ask_about_report(bot: &Bot, tenant: &Tenant, session: &Sessi
 enum Notice {
     Trouble(Trouble),
     Reported,
-}
-
-impl From<Trouble> for Notice {
-    fn from(trouble: Trouble) -> Self {
-        Self::Trouble(trouble)
-    }
 }
 
 impl Notice {

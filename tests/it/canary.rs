@@ -133,7 +133,11 @@ async fn sign_ins(system: &mut System) {
     }
     let echo =
         json!({"error": callback.code, "error_description": format!("no code {} {state}", callback.code)});
-    for reply in [Reply::Json(400, echo.clone()), Reply::Html503, Reply::Json(500, echo)] {
+    for (minute, reply) in
+        [(1, Reply::Json(400, echo.clone())), (2, Reply::Html503), (3, Reply::Json(500, echo))]
+    {
+        // Past the pause after several wrong codes.
+        system.team.home.set_offset(minute * 60);
         system.server.script([reply]);
         system.team.paste(&alice, &callback.url).await;
         assert_eq!(system.server.script_left(), 0);

@@ -164,6 +164,11 @@ pub(super) fn journal(store: &Path, tenant: &str) -> String {
 // === impl Stored ===
 
 impl Stored {
+    /// Whether a caller has reported the access token.
+    pub(super) fn is_reported(&self) -> bool {
+        self.rejected.as_ref().is_some_and(|(of, _)| *of == fingerprint(&self.access))
+    }
+
     /// Whether the access token works, as far as a client can know. A report alone does not count:
     /// the providers here have no endpoint that could confirm it.
     pub(super) fn usable(&self, now: i64) -> bool {

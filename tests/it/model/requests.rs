@@ -133,7 +133,7 @@ impl Reference {
         let due = |now: &i64| {
             let stale = !stored.fresh(*now, LONGEST_MIN_TTL);
             let old = *now >= stored.issued_at + lifetime - lifetime / 4 || stored.issued_at > now + SKEW;
-            stale || (old && !quirks.refresh_revokes_access)
+            stale || stored.is_reported() || (old && !quirks.refresh_revokes_access)
         };
         if !self.times.iter().any(due) {
             self.violate(format!("promise 1: a refresh without a reason, at {:?}: {stored:?}", self.times));
