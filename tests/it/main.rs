@@ -20,6 +20,7 @@ mod discord_auth;
 mod discord_choice;
 mod discord_follow;
 mod discord_gateway;
+mod discord_notices;
 mod discord_rig;
 mod discord_talk;
 mod e2e;
