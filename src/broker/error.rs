@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     ids::{Principal, ProviderId, Tenant},
-    session::{PENDING_LIFETIME, in_words},
+    session::{PENDING_LIFETIME, RetryKind, in_words},
     store::StoreError,
     sys::clock::UnixTime,
 };
@@ -27,10 +27,7 @@ pub enum TokenError {
         code: String,
     },
     /// The provider cannot be reached, or asked for a pause. Nothing is lost.
-    #[error(
-        "{provider} cannot refresh {tenant} now ({code}); the session is kept. Try again in {} s",
-        retry_after.as_secs(), provider = tenant.provider
-    )]
+    #[error("{}", unavailable(tenant, code, *retry_after))]
     Unavailable {
         /// The tenant.
         tenant: Tenant,
@@ -95,6 +92,22 @@ pub enum StartError {
 
 fn unknown_provider(provider: &ProviderId) -> String {
     format!("there is no provider {provider} in the configuration; `threadkey providers` lists them")
+}
+
+fn unavailable(tenant: &Tenant, code: &str, retry_after: Duration) -> String {
+    let (provider, seconds) = (&tenant.provider, retry_after.as_secs());
+    match RetryKind::of(code) {
+        RetryKind::RejectedAgain => format!(
+            "the access token of {tenant} was reported as rejected, and {provider} has no other one now ({code}); the session is kept. Report it again in {seconds} s"
+        ),
+        RetryKind::Stuck => format!(
+            "{provider} has refused to refresh {tenant} for hours ({code}), and refreshes others; the session is kept and tried once an hour. Most likely it has ended: sign in again {}",
+            how_to_sign_in(tenant)
+        ),
+        RetryKind::Unspent | RetryKind::Ambiguous | RetryKind::Misconfigured => format!(
+            "{provider} cannot refresh {tenant} now ({code}); the session is kept. Try again in {seconds} s"
+        ),
+    }
 }
 
 /// The commands that sign this tenant in.

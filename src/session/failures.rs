@@ -121,26 +121,13 @@ impl Retry {
 
     /// The family of the record.
     pub fn kind(&self) -> RetryKind {
-        if self.code.starts_with(IN_DOUBT) { RetryKind::Ambiguous } else { self.last_kind() }
+        RetryKind::of(&self.code)
     }
 
     /// The family of the last failure alone. It can be [`RetryKind::Misconfigured`] while an
     /// earlier failure keeps the refresh token in doubt.
     pub fn last_kind(&self) -> RetryKind {
-        let in_doubt = self.code.strip_prefix(IN_DOUBT);
-        match in_doubt.unwrap_or(&self.code) {
-            "invalid_client"
-            | "unauthorized_client"
-            | "invalid_scope"
-            | "invalid_request"
-            | "unsupported_grant_type"
-            | "invalid_target"
-            | "binding_changed" => RetryKind::Misconfigured,
-            Self::REJECTED_AGAIN => RetryKind::RejectedAgain,
-            code if code.starts_with(STUCK) => RetryKind::Stuck,
-            _ if in_doubt.is_some() => RetryKind::Ambiguous,
-            _ => RetryKind::Unspent,
-        }
+        RetryKind::of_last(&self.code)
     }
 
     /// The time until which no request is sent, if it is still ahead. A record from the future is
@@ -148,6 +135,32 @@ impl Retry {
     pub fn active(&self, now: UnixTime) -> Option<UnixTime> {
         let until = self.not_before.min(self.set_at.saturating_add(seconds(MAX_BACKOFF)));
         (self.set_at <= now && now < until).then_some(until)
+    }
+}
+
+// === impl RetryKind ===
+
+impl RetryKind {
+    /// The family of a code.
+    pub fn of(code: &str) -> Self {
+        if code.starts_with(IN_DOUBT) { Self::Ambiguous } else { Self::of_last(code) }
+    }
+
+    fn of_last(code: &str) -> Self {
+        let in_doubt = code.strip_prefix(IN_DOUBT);
+        match in_doubt.unwrap_or(code) {
+            "invalid_client"
+            | "unauthorized_client"
+            | "invalid_scope"
+            | "invalid_request"
+            | "unsupported_grant_type"
+            | "invalid_target"
+            | "binding_changed" => Self::Misconfigured,
+            Retry::REJECTED_AGAIN => Self::RejectedAgain,
+            code if code.starts_with(STUCK) => Self::Stuck,
+            _ if in_doubt.is_some() => Self::Ambiguous,
+            _ => Self::Unspent,
+        }
     }
 }
 

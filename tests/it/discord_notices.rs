@@ -82,7 +82,10 @@ async fn the_user_of_a_login_without_refresh_token_is_asked_about_a_rejected_tok
     rig.sign_in(&rig.alice, "alice").await;
     let lease = rig.broker.token(&tenant(&rig.alice), Duration::ZERO).await.expect("a token");
     for _ in 0..2 {
-        rig.broker.rejected(&tenant(&rig.alice), &lease.access_token).await.expect_err("refused to its reporter");
+        rig.broker
+            .rejected(&tenant(&rig.alice), &lease.access_token)
+            .await
+            .expect_err("refused to its reporter");
     }
     let notice = rig.alice.dm().wait_for_text("An agent reports").await;
     assert!(notice.button("Sign in again").is_some(), "{notice}");

@@ -253,6 +253,7 @@ impl Flight {
         attempt: &Attempt<Answered>,
         may_repeat: bool,
     ) -> Result<Settled, TokenError> {
+        let refused = session.retry.as_ref().and_then(|retry| retry.refused.clone());
         let (code, pause) = match outcome(attempt, &self.provider.answer_rules(&session.binding)) {
             Outcome::Granted(grant) => {
                 return Ok(self.granted(lock, session, target, attempt, *grant).await);
@@ -263,7 +264,7 @@ impl Flight {
                     tracing::warn!(tenant = %self.tenant, code, "no clear answer; the provider allows a repetition");
                     // The record comes first: a process that takes over must not count its request
                     // as the first one.
-                    let failed = Failed { code, pause: Some(Duration::ZERO), refused: None };
+                    let failed = Failed { code, pause: Some(Duration::ZERO), refused };
                     self.hold_back(lock, session, target, attempt, failed).await?;
                     return Ok(Settled::Repeat);
                 }
@@ -273,7 +274,6 @@ impl Flight {
             Outcome::Refused { code } => return self.refused(lock, session, target, attempt, code).await,
             Outcome::Misconfigured { code } => (code, None),
         };
-        let refused = session.retry.as_ref().and_then(|retry| retry.refused.clone());
         self.hold_back(lock, session, target, attempt, Failed { code, pause, refused }).await?;
         Ok(Settled::Recorded)
     }
@@ -474,6 +474,5 @@ impl Flight {
 }
 
 fn is_ambiguous_or_stuck(code: &str) -> bool {
-    let of = Retry { set_at: 0, not_before: 0, attempts: 0, code: code.to_owned(), refused: None };
-    matches!(of.kind(), RetryKind::Ambiguous | RetryKind::Stuck)
+    matches!(RetryKind::of(code), RetryKind::Ambiguous | RetryKind::Stuck)
 }

@@ -248,7 +248,7 @@ async fn a_login_whose_end_is_known_ends_with_one_notice() {
 }
 
 #[tokio::test]
-async fn a_report_of_a_token_in_doubt_sends_the_refresh_token_only_if_the_provider_confirms_it() {
+async fn a_report_of_a_token_in_doubt_spends_nothing_unless_the_provider_confirms_it() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     rig.clock.advance(3000);
