@@ -174,13 +174,16 @@ impl Client {
 
     /// Bounds the time here: the crate's own time-outs ignore bytes that have already arrived.
     async fn exchange(&self, request: Request, deadline: Instant) -> Attempt<Answer> {
+        let is_tls = request.url().scheme() == "https";
         let mut sending = pin!(self.towards(request.url()).execute(request));
         let sent = match timeout_at(deadline, sending.as_mut()).await {
             Ok(sent) => Ok(sent),
             Err(_) => timeout(LAST_LOOK, sending).await,
         };
         match sent {
-            Ok(Ok(response)) => Attempt::Answered(receive(response, deadline, &self.clock).await),
+            Ok(Ok(response)) => {
+                Attempt::Answered(receive(response.into(), is_tls, deadline, &self.clock).await)
+            }
             Ok(Err(error)) => unanswered(&error),
             Err(_) => Attempt::Unanswered("timeout"),
         }

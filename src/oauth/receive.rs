@@ -7,10 +7,12 @@
 
 use std::time::Duration;
 
-use reqwest::{
+use http::{
     Response,
     header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER, TRANSFER_ENCODING},
 };
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Bytes};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
@@ -29,7 +31,12 @@ pub(super) const LAST_LOOK: Duration = Duration::from_secs(5);
 
 /// Receives the answer, at most until [`LAST_LOOK`] after `deadline`, and at most [`MAX_BODY`]
 /// bytes of its body. [`Answer::cut`] is false only if the body is known to be whole.
-pub(super) async fn receive(mut response: Response, deadline: Instant, clock: &Clock) -> Answer {
+pub(super) async fn receive(
+    mut response: Response<impl Body<Data = Bytes> + Unpin>,
+    is_tls: bool,
+    deadline: Instant,
+    clock: &Clock,
+) -> Answer {
     let header = |name: HeaderName| {
         response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
     };
@@ -43,12 +50,14 @@ pub(super) async fn receive(mut response: Response, deadline: Instant, clock: &C
         body: Zeroizing::new(Vec::with_capacity(MAX_BODY)),
         ..Answer::default()
     };
-    let end_is_certain = end_is_certain(&response);
+    let end_is_certain = is_tls || has_frame(&response);
     let mut end = deadline;
     let mut look_at = Instant::now() + LOOK_INTERVAL;
     answer.cut = loop {
-        let now = match timeout_at(look_at.min(end), response.chunk()).await {
-            Ok(Ok(Some(chunk))) => {
+        let now = match timeout_at(look_at.min(end), response.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                // Trailers have no data.
+                let chunk = frame.into_data().unwrap_or_default();
                 let room = MAX_BODY - answer.body.len();
                 answer.body.extend_from_slice(&chunk[..chunk.len().min(room)]);
                 if chunk.len() > room {
@@ -56,8 +65,9 @@ pub(super) async fn receive(mut response: Response, deadline: Instant, clock: &C
                 }
                 continue;
             }
-            Ok(Ok(None)) => break !end_is_certain,
-            Ok(Err(_)) => break true,
+            // Without TLS's own end of the connection, reading fails.
+            Ok(None) => break !end_is_certain,
+            Ok(Some(Err(_))) => break true,
             Err(_) if has_whole_object(&answer.body) => break true,
             Err(_) => Instant::now(),
         };
@@ -74,13 +84,13 @@ pub(super) async fn receive(mut response: Response, deadline: Instant, clock: &C
     answer
 }
 
-/// Whether the end of the body proves that the body is whole: it has a length, or a last chunk, or
-/// TLS distinguishes its end from a lost connection. (Without TLS's own end, reading fails.)
-fn end_is_certain(response: &Response) -> bool {
+/// Whether the body has a length or a last chunk (RFC 9112 §6.3). Otherwise it ends with the
+/// connection, and only TLS distinguishes that from a lost connection.
+fn has_frame(response: &Response<impl Body>) -> bool {
     let codings = response.headers().get_all(TRANSFER_ENCODING);
     let last = codings.iter().next_back().and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_chunked = last.trim_ascii_end().to_ascii_lowercase().ends_with("chunked");
-    is_chunked || response.content_length().is_some() || response.url().scheme() == "https"
+    is_chunked || response.body().size_hint().exact().is_some()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub use decide::{Decision, adopts, decide, refresh_due_at};
 pub use failures::{Ended, Rejected, Retry, RetryKind};
 pub use limits::{
     CHOICE_LIFETIME, FORCED_REFRESH_INTERVAL, MAX_BACKOFF, PENDING_LIFETIME, SWEEP_GRACE, UNKNOWN_EXPIRY,
-    in_words, seconds,
+    in_words, is_known_expiry, seconds,
 };
 pub use tenant_lock::{LockBackend, Locked, TenantLock};
 
@@ -49,7 +49,8 @@ pub struct Session {
     pub access_token: AccessToken,
     /// The refresh token; some grants have none.
     pub refresh_token: Option<RefreshToken>,
-    /// RFC 6749 §7.1, as the provider spelled it; usually `Bearer`.
+    /// The HTTP authentication scheme, usually `Bearer`. An older program may have stored the
+    /// provider's `token_type` (RFC 6749 §7.1) instead.
     pub token_type: String,
     /// The granted scope, space separated (RFC 6749 §3.3).
     pub scope: Option<String>,
@@ -148,7 +149,7 @@ pub struct Grant {
     pub access_token: AccessToken,
     /// The new refresh token; if absent, the old one stays valid.
     pub refresh_token: Option<RefreshToken>,
-    /// `Bearer` when the provider left it out.
+    /// The HTTP authentication scheme, usually `Bearer`.
     pub token_type: String,
     /// The scope, if the answer names it.
     pub scope: Option<String>,
@@ -303,6 +304,12 @@ impl Session {
     /// The rest of the access token's lifetime; zero once it has expired.
     pub fn remaining(&self, now: UnixTime) -> Duration {
         Duration::from_secs(self.expires_at.saturating_sub(now).try_into().unwrap_or(0))
+    }
+
+    /// Whether the provider names an end of the access token's life. Otherwise the token works until
+    /// a resource rejects it.
+    pub fn has_known_expiry(&self) -> bool {
+        is_known_expiry(self.expires_at)
     }
 
     /// Whether a resource has rejected the current access token.
