@@ -8,20 +8,19 @@ use std::{error::Error, fmt, io, pin::pin, time::Duration};
 
 #[cfg(feature = "test-util")]
 use futures_util::future::BoxFuture;
-use reqwest::{
-    Request, RequestBuilder, Response,
-    header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER},
-};
-use tokio::time::timeout;
+use reqwest::{Request, RequestBuilder, header::ACCEPT};
+use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
-use zeroize::Zeroizing;
 
 use super::{
-    Provider, ProviderError, TokenRequest, grant, request::RevocationRequest, settings::is_loopback,
+    Provider, ProviderError, TokenRequest, grant,
+    receive::{LAST_LOOK, receive},
+    request::RevocationRequest,
+    settings::is_loopback,
 };
 use crate::{
     secret::AccessToken,
-    session::journal::{Answer, Answered, Intended, MAX_BODY, Unread},
+    session::journal::{Answer, Answered, Intended, Unread},
     sys::clock::{Clock, UnixTime},
 };
 
@@ -35,26 +34,23 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5 + 180);
 /// The same for the userinfo endpoint, where giving up loses nothing.
 const USERINFO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long bytes that have arrived are still read after the time has expired. A process that was
-/// suspended finds the time expired before it sees the answer.
-const LAST_LOOK: Duration = Duration::from_secs(5);
-
 /// The result of sending a request, with an answer of type `A`: [`Unread`] from [`Client::send`],
 /// [`Answered`] once it is durable.
 #[derive(Debug)]
 pub enum Attempt<A = Unread> {
-    /// A whole answer arrived. A redirect is an answer and is not followed.
+    /// An answer arrived, whole or cut. A redirect is an answer and is not followed.
     Answered(A),
     /// The request never left. The word is a stable code: `dns`, `connect`, `tls`, or `request` if
     /// HTTP cannot express it.
     NotSent(&'static str),
-    /// The request left, and no whole answer arrived: `timeout`, `reset`, `too_large`, or
-    /// `no_answer` for the request of a process that died.
+    /// The request left, and not even a status line arrived: `timeout`, `reset`, or `no_answer` for
+    /// the request of a process that died.
     Unanswered(&'static str),
 }
 
 /// The HTTP client for providers. It connects within 5 s, reads for up to 180 s, follows no
-/// redirect, repeats nothing, reuses no idle connection, and reads at most [`MAX_BODY`] bytes.
+/// redirect, repeats nothing, reuses no idle connection, and keeps whatever arrives, at most
+/// [`MAX_BODY`](crate::session::journal::MAX_BODY) bytes.
 /// Proxies are those of the environment; loopback goes direct.
 #[derive(Clone)]
 pub struct Client {
@@ -150,7 +146,7 @@ impl Client {
     /// such an endpoint, or without an answer within 10 s.
     pub async fn account(&self, provider: &Provider, token: &AccessToken) -> Option<String> {
         let answer = self.userinfo(provider, token).await?;
-        if (200..300).contains(&answer.status) { grant::account(&answer.body) } else { None }
+        if (200..300).contains(&answer.status) { grant::account(&answer) } else { None }
     }
 
     /// Whether the userinfo endpoint refuses an access token: 401 (RFC 6750 §3.1). `false` without
@@ -171,7 +167,8 @@ impl Client {
         .header(ACCEPT, "application/json")
         .build()
         .ok()?;
-        match timeout(USERINFO_TIMEOUT, self.exchange(request)).await.ok()? {
+        let deadline = Instant::now() + USERINFO_TIMEOUT;
+        match timeout_at(deadline, self.exchange(request, deadline)).await.ok()? {
             Attempt::Answered(answer) => Some(answer),
             Attempt::NotSent(_) | Attempt::Unanswered(_) => None,
         }
@@ -183,56 +180,26 @@ impl Client {
             return provider(request.0.body()).await;
         }
         match Request::try_from(request.0) {
-            Ok(request) => self.execute(request).await,
+            Ok(request) => self.exchange(request, Instant::now() + ANSWER_TIMEOUT).await,
             Err(_) => Attempt::NotSent("request"),
         }
     }
 
     /// Bounds the time here: the crate's own time-outs ignore bytes that have already arrived.
-    async fn execute(&self, request: Request) -> Attempt<Answer> {
-        let mut sending = pin!(self.exchange(request));
-        match timeout(ANSWER_TIMEOUT, sending.as_mut()).await {
-            Ok(attempt) => attempt,
-            Err(_) => timeout(LAST_LOOK, sending).await.unwrap_or(Attempt::Unanswered("timeout")),
-        }
-    }
-
-    async fn exchange(&self, request: Request) -> Attempt<Answer> {
-        match self.towards(request.url()).execute(request).await {
-            Ok(response) => self.read(response).await,
-            Err(error) => unanswered(&error),
-        }
-    }
-
-    async fn read(&self, mut response: Response) -> Attempt<Answer> {
-        let header = |name: HeaderName| {
-            response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    async fn exchange(&self, request: Request, deadline: Instant) -> Attempt<Answer> {
+        let is_tls = request.url().scheme() == "https";
+        let mut sending = pin!(self.towards(request.url()).execute(request));
+        let sent = match timeout_at(deadline, sending.as_mut()).await {
+            Ok(sent) => Ok(sent),
+            Err(_) => timeout(LAST_LOOK, sending).await,
         };
-        let mut answer = Answer {
-            status: response.status().as_u16(),
-            retry_after: header(RETRY_AFTER),
-            content_type: header(CONTENT_TYPE),
-            content_encoding: header(CONTENT_ENCODING),
-            // Room for the longest body at once: a vector that grows leaves copies of tokens in
-            // memory.
-            body: Zeroizing::new(Vec::with_capacity(MAX_BODY)),
-            ..Answer::default()
-        };
-        if response.content_length().is_some_and(|length| length > MAX_BODY as u64) {
-            return Attempt::Unanswered("too_large");
-        }
-        loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) if chunk.len() > MAX_BODY - answer.body.len() => {
-                    return Attempt::Unanswered("too_large");
-                }
-                Ok(Some(chunk)) => answer.body.extend_from_slice(&chunk),
-                Ok(None) => break,
-                Err(error) => return unanswered(&error),
+        match sent {
+            Ok(Ok(response)) => {
+                Attempt::Answered(receive(response.into(), is_tls, deadline, &self.clock).await)
             }
+            Ok(Err(error)) => unanswered(&error),
+            Err(_) => Attempt::Unanswered("timeout"),
         }
-        answer.at = self.clock.now();
-        Attempt::Answered(answer)
     }
 
     /// Loopback never goes through a proxy, because a proxy's loopback is another machine.
@@ -259,6 +226,10 @@ fn builder() -> reqwest::ClientBuilder {
         .pool_max_idle_per_host(0)
         .referer(false)
         .http1_only()
+        // A provider's odd header line must not cost the tokens that follow it.
+        .http1_ignore_invalid_headers_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
 }
 
 /// The result of a request without a whole answer.
@@ -291,4 +262,4 @@ fn connect_step(error: &reqwest::Error) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -11,12 +11,17 @@
 
 mod answer_rules;
 mod client;
+mod content;
 mod grant;
+mod lifetime;
 mod outcome;
 mod paste;
 mod provider;
+mod receive;
 mod request;
+mod scheme;
 mod settings;
+mod verdict;
 
 pub use answer_rules::AnswerRules;
 #[cfg(feature = "test-util")]
@@ -26,4 +31,5 @@ pub use outcome::{Mismatch, Outcome, outcome, sign_in_outcome};
 pub use paste::{PasteError, Pasted};
 pub use provider::{BindingChanged, Provider, Providers};
 pub use request::{RevocationRequest, TokenRequest};
+pub use scheme::authentication_scheme;
 pub use settings::{ProviderError, ProviderSettings};

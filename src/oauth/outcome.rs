@@ -8,21 +8,25 @@
 //! | result | outcome |
 //! | --- | --- |
 //! | the request never left | unspent |
-//! | it left, no whole answer | ambiguous |
-//! | 2xx with an `access_token` | granted, or a mismatch of its id token |
+//! | it left, no status line arrived | ambiguous |
+//! | 2xx with an `access_token` and no error | granted, or a mismatch of its id token |
 //! | 2xx or 4xx with a known error code (RFC 6749 §5.2, or a vendor's) | as the code defines |
 //! | 2xx with anything else | ambiguous: the provider did something |
 //! | 408, 425, 429, 503 | unspent, whatever the body: refused before the provider looked at it |
-//! | other 4xx | unspent: refused, and no verdict |
+//! | other 400, 401, 403 with a whole JSON or form body | refused: the provider's own word, and no verdict |
+//! | other 4xx | unspent: a proxy or a firewall can have written it |
 //! | 307, 308 | unspent: "repeat it elsewhere" (RFC 9110 §15.4.8) means that nothing was done here |
 //! | other 3xx | ambiguous: gateways redirect to an error page, after a time-out too |
 //! | other 5xx, whatever the body | ambiguous: the provider failed, perhaps half-way |
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use serde_json::{Map, Value};
-
-use super::{AnswerRules, Attempt, grant};
+use super::{
+    AnswerRules, Attempt,
+    content::Content,
+    grant::{self, Claims},
+    verdict::{Family, verdict},
+};
 use crate::{
     secret::Nonce,
     session::{
@@ -92,7 +96,7 @@ pub enum Mismatch {
 /// }
 /// ```
 pub fn outcome(attempt: &Attempt<Answered>, rules: &AnswerRules) -> Outcome {
-    read(attempt, rules).0
+    read(attempt, rules, true).0
 }
 
 /// Reads the result of the exchange of a code. With `nonce`, an id token in the answer must belong
@@ -105,7 +109,7 @@ pub fn sign_in_outcome(
     rules: &AnswerRules,
     nonce: Option<&Nonce>,
 ) -> Result<Outcome, Mismatch> {
-    let (outcome, claims) = read(attempt, rules);
+    let (outcome, claims) = read(attempt, rules, false);
     if let (Outcome::Granted(_), Some(claims), Some(nonce)) = (&outcome, &claims, nonce) {
         grant::check(claims, rules, nonce)?;
     }
@@ -113,16 +117,16 @@ pub fn sign_in_outcome(
 }
 
 /// Reads a result, and the claims of the id token if the answer has one.
-fn read(attempt: &Attempt<Answered>, rules: &AnswerRules) -> (Outcome, Option<Map<String, Value>>) {
+fn read(attempt: &Attempt<Answered>, rules: &AnswerRules, is_refresh: bool) -> (Outcome, Option<Claims>) {
     let outcome = match attempt {
-        Attempt::Answered(answered) => return of_answer(answered.answer(), rules),
+        Attempt::Answered(answered) => return of_answer(answered.answer(), rules, is_refresh),
         Attempt::NotSent(step) => Outcome::Unspent { code: (*step).to_owned(), retry_after: None },
         Attempt::Unanswered(how) => Outcome::Ambiguous { code: format!("ambiguous_{how}") },
     };
     (outcome, None)
 }
 
-fn of_answer(answer: &Answer, _rules: &AnswerRules) -> (Outcome, Option<Map<String, Value>>) {
+fn of_answer(answer: &Answer, rules: &AnswerRules, is_refresh: bool) -> (Outcome, Option<Claims>) {
     let status = answer.status;
     let unspent = |code: String| Outcome::Unspent {
         code,
@@ -130,94 +134,33 @@ fn of_answer(answer: &Answer, _rules: &AnswerRules) -> (Outcome, Option<Map<Stri
     };
     let by_status = || format!("http_{status}");
     let ambiguous = |code: &str| Outcome::Ambiguous { code: format!("ambiguous_{code}") };
-    let by_code = |body: &Map<String, Value>| {
-        Some(match error_code(body)? {
-            (Family::Ended, code) => Outcome::Ended { code: code.to_owned() },
-            (Family::Misconfigured, code) => Outcome::Misconfigured { code: code.to_owned() },
-            (Family::Unspent, code) => unspent(code.to_owned()),
-            (Family::Ambiguous, code) => ambiguous(code),
+    let by_code = |content: &Content| {
+        let (family, code) = verdict(content, rules)?;
+        Some(match family {
+            Family::Ended => Outcome::Ended { code },
+            Family::Misconfigured => Outcome::Misconfigured { code },
+            Family::Unspent => unspent(code),
+            Family::Ambiguous => ambiguous(&code),
         })
     };
-    let outcome = match status {
-        200..=299 => {
-            let Some(mut body) = grant::object(&answer.body) else { return (ambiguous(&by_status()), None) };
-            match grant::take(&mut body) {
-                Some((grant, claims)) => return (Outcome::Granted(Box::new(grant)), claims),
-                None => by_code(&body).unwrap_or_else(|| ambiguous(&by_status())),
-            }
-        }
-        408 | 425 | 429 | 503 | 307 | 308 => unspent(by_status()),
-        400..=499 => match grant::object(&answer.body) {
-            Some(body) => by_code(&body).unwrap_or_else(|| match status {
-                400 | 401 | 403 => Outcome::Refused { code: by_status() },
-                _ => unspent(by_status()),
-            }),
-            None => unspent(by_status()),
-        },
-        _ => ambiguous(&by_status()),
+    let content = match status {
+        408 | 425 | 429 | 503 | 307 | 308 => return (unspent(by_status()), None),
+        200..=299 | 400..=499 => Content::of(answer),
+        _ => return (ambiguous(&by_status()), None),
     };
+    let is_success = status < 300;
+    if is_success
+        && let Some(object) = content.as_ref().and_then(Content::object)
+        && let Some((grant, claims)) = grant::take(&object, rules, answer.at, is_refresh)
+    {
+        return (Outcome::Granted(Box::new(grant)), claims);
+    }
+    let outcome = content.as_ref().and_then(by_code).unwrap_or_else(|| match status {
+        200..=299 => ambiguous(&by_status()),
+        400 | 401 | 403 if content.is_some() => Outcome::Refused { code: by_status() },
+        _ => unspent(by_status()),
+    });
     (outcome, None)
-}
-
-/// The meaning of an error code.
-#[derive(Clone, Copy)]
-enum Family {
-    Ended,
-    Misconfigured,
-    Unspent,
-    Ambiguous,
-}
-
-/// Every known error code, its meaning, and the word that is stored for it. A vendor's word for a
-/// mistake in the configuration is stored as the word of RFC 6749 §5.2. To add a provider's code,
-/// add a row here and its line to the table test.
-const CODES: [(&str, Family, &str); 26] = [
-    // RFC 6749 §5.2, RFC 8707 §2.
-    ("invalid_grant", Family::Ended, "invalid_grant"),
-    ("invalid_client", Family::Misconfigured, "invalid_client"),
-    ("unauthorized_client", Family::Misconfigured, "unauthorized_client"),
-    ("invalid_scope", Family::Misconfigured, "invalid_scope"),
-    ("invalid_request", Family::Misconfigured, "invalid_request"),
-    ("unsupported_grant_type", Family::Misconfigured, "unsupported_grant_type"),
-    ("invalid_target", Family::Misconfigured, "invalid_target"),
-    // OpenID Connect Core §3.1.2.6, which Microsoft's token endpoint uses too: the user must sign
-    // in.
-    ("interaction_required", Family::Ended, "interaction_required"),
-    ("login_required", Family::Ended, "login_required"),
-    ("consent_required", Family::Ended, "consent_required"),
-    // RFC 6749 §4.1.2.1 and RFC 8628 §3.5, which token endpoints use too.
-    ("temporarily_unavailable", Family::Unspent, "temporarily_unavailable"),
-    ("slow_down", Family::Unspent, "slow_down"),
-    ("server_error", Family::Ambiguous, "server_error"),
-    // OpenAI.
-    ("refresh_token_reused", Family::Ended, "refresh_token_reused"),
-    ("refresh_token_expired", Family::Ended, "refresh_token_expired"),
-    ("refresh_token_invalidated", Family::Ended, "refresh_token_invalidated"),
-    ("token_expired", Family::Ended, "token_expired"),
-    // GitHub.
-    ("bad_refresh_token", Family::Ended, "bad_refresh_token"),
-    ("bad_verification_code", Family::Ended, "bad_verification_code"),
-    ("incorrect_client_credentials", Family::Misconfigured, "invalid_client"),
-    ("redirect_uri_mismatch", Family::Misconfigured, "invalid_request"),
-    // Slack.
-    ("invalid_refresh_token", Family::Ended, "invalid_refresh_token"),
-    ("token_revoked", Family::Ended, "token_revoked"),
-    ("invalid_code", Family::Ended, "invalid_code"),
-    ("invalid_client_id", Family::Misconfigured, "invalid_client"),
-    ("bad_client_secret", Family::Misconfigured, "invalid_client"),
-];
-
-/// The known error code in a body: `error` (RFC 6749 §5.2), or `code` or `type` of an `error` that
-/// is an object, or a bare `code`. The first known code counts. An unknown code is no verdict.
-fn error_code(body: &Map<String, Value>) -> Option<(Family, &'static str)> {
-    let error = body.get("error");
-    let nested = |key| error.and_then(|error| error.get(key));
-    [error, nested("code"), nested("type"), body.get("code")]
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .find_map(|text| CODES.iter().find(|(code, ..)| *code == text))
-        .map(|&(_, family, word)| (family, word))
 }
 
 /// `Retry-After` (RFC 9110 §10.2.3), seconds or a date. `None` if it is absent, unreadable or in

@@ -28,6 +28,11 @@ pub const FORCED_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 /// 9999-12-31T23:59:59Z.
 pub const UNKNOWN_EXPIRY: UnixTime = 253_402_300_799;
 
+/// Whether an `expires_at` is the end of a token's life, and not [`UNKNOWN_EXPIRY`].
+pub fn is_known_expiry(expires_at: UnixTime) -> bool {
+    expires_at < UNKNOWN_EXPIRY
+}
+
 /// Whether `lifetime` plus `grace`, counted from `since`, has not expired. A `since` before 1970,
 /// or more than a lifetime ahead, comes from a broken clock and counts as expired.
 pub(super) fn is_within(since: UnixTime, lifetime: Duration, grace: Duration, now: UnixTime) -> bool {

@@ -18,7 +18,7 @@ pub use decide::{Decision, Wish, adopts, decide, refresh_due_at};
 pub use failures::{Ended, Refusals, Rejected, Retry, RetryKind, WrongCodes};
 pub use limits::{
     CHOICE_LIFETIME, FORCED_REFRESH_INTERVAL, MAX_BACKOFF, PENDING_LIFETIME, SWEEP_GRACE, UNKNOWN_EXPIRY,
-    in_words, seconds,
+    in_words, is_known_expiry, seconds,
 };
 pub use tenant_lock::{LockBackend, Locked, TenantLock};
 
@@ -50,7 +50,8 @@ pub struct Session {
     pub access_token: AccessToken,
     /// The refresh token; some grants have none.
     pub refresh_token: Option<RefreshToken>,
-    /// RFC 6749 §7.1, as the provider spelled it; usually `Bearer`.
+    /// The HTTP authentication scheme, usually `Bearer`. An older program may have stored the
+    /// provider's `token_type` (RFC 6749 §7.1) instead.
     pub token_type: String,
     /// The granted scope, space separated (RFC 6749 §3.3).
     pub scope: Option<String>,
@@ -151,7 +152,7 @@ pub struct Grant {
     pub access_token: AccessToken,
     /// The new refresh token; if absent, the old one stays valid.
     pub refresh_token: Option<RefreshToken>,
-    /// `Bearer` when the provider left it out.
+    /// The HTTP authentication scheme, usually `Bearer`.
     pub token_type: String,
     /// The scope, if the answer names it.
     pub scope: Option<String>,
@@ -316,6 +317,12 @@ impl Session {
     /// Whether a caller has reported that a resource rejected the current access token.
     pub fn is_reported(&self) -> bool {
         self.rejected.as_ref().is_some_and(|r| self.has_access_token(&r.fingerprint))
+    }
+
+    /// Whether the provider names an end of the access token's life. Otherwise the token works until
+    /// a resource rejects it.
+    pub fn has_known_expiry(&self) -> bool {
+        is_known_expiry(self.expires_at)
     }
 
     /// Whether such a report is confirmed. Then no caller gets the access token.

@@ -32,6 +32,7 @@ mod hostile_environment;
 mod independence;
 mod lookalike;
 mod model;
+mod odd_answers;
 mod outcomes;
 mod peer;
 mod processes;

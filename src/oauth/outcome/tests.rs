@@ -2,7 +2,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::session::{Retry, RetryKind};
+use crate::secret::RefreshToken;
 
 /// Sun, 22 Nov 2026 16:04:32 GMT.
 const NOW: UnixTime = 1_795_363_472;
@@ -66,7 +66,7 @@ fn a_success_carries_the_whole_grant() {
     );
     assert_eq!(grant.access_token.expose(), "at");
     assert_eq!(grant.refresh_token.expect("it rotated").expose(), "rt");
-    assert_eq!((grant.token_type.as_str(), grant.scope.as_deref()), ("bearer", Some("openid email")));
+    assert_eq!((grant.token_type.as_str(), grant.scope.as_deref()), ("Bearer", Some("openid email")));
     assert_eq!(grant.expires_in, Some(Duration::from_secs(864_000)));
     assert_eq!(grant.account, None);
 }
@@ -80,7 +80,8 @@ fn an_access_token_after_a_byte_order_mark_is_read() {
 fn an_answer_with_an_access_token_is_a_success_despite_other_members() {
     assert_rows(&[
         (200, r#"{"access_token":"at"}"#, "granted"),
-        (201, r#"{"access_token":"at","error":"invalid_grant"}"#, "granted"),
+        (201, r#"{"access_token":"at","error":null}"#, "granted"),
+        (200, r#"{"access_token":"at","error":"","error_description":""}"#, "granted"),
         (200, r#"{"ok":true,"access_token":"at","expires_in":null,"scope":7,"token_type":[]}"#, "granted"),
         (200, r#"{"access_token":"at","id_token":"not a jwt"}"#, "granted"),
     ]);
@@ -92,28 +93,93 @@ fn an_answer_with_an_access_token_is_a_success_despite_other_members() {
 }
 
 #[test]
-fn a_lifetime_is_read_from_a_number_or_a_text_and_is_unknown_otherwise() {
-    let ten_years = 315_360_000;
-    for (json, expected) in [
-        ("3599", Some(3599)),
-        ("3599.9", Some(3599)),
-        ("0.5", Some(1)),
-        (r#""28800""#, Some(28_800)),
-        (r#"" 60.0 ""#, Some(60)),
-        ("0", None),
-        ("-5", None),
-        (r#""soon""#, None),
-        (r#""NaN""#, None),
-        ("null", None),
-        ("315360001", Some(ten_years)),
-        ("1e300", Some(ten_years)),
-        (r#""inf""#, Some(ten_years)),
-        ("18446744073709551615", Some(ten_years)),
+fn an_answer_with_a_token_and_an_error_is_no_success() {
+    assert_rows(&[
+        (200, r#"{"access_token":"at","error":"invalid_grant"}"#, "ended invalid_grant"),
+        (200, r#"{"access_token":"at","error":"something_new"}"#, "ambiguous ambiguous_http_200"),
+        (200, r#"{"access_token":"at","error":{"code":"something_new"}}"#, "ambiguous ambiguous_http_200"),
+        (200, r#"{"access_token":"at","error":"half a \ud83d"}"#, "ambiguous ambiguous_http_200"),
+        (200, r#"{"ok":false,"access_token":"at"}"#, "ambiguous ambiguous_http_200"),
+    ]);
+}
+
+#[test]
+fn of_a_pair_with_a_damaged_token_nothing_is_used() {
+    for pair in [
+        r#"{"access_token":"at","refresh_token":"half a \ud83d"}"#,
+        r#"{"access_token":"half a \ud83d","refresh_token":"rt"}"#,
     ] {
-        let grant = granted(&format!(r#"{{"access_token":"at","expires_in":{json}}}"#));
-        assert_eq!(grant.expires_in, expected.map(Duration::from_secs), "{json}");
+        assert_eq!(summary(&read(200, pair)), "ambiguous ambiguous_http_200", "{pair}");
     }
-    assert_eq!(granted(r#"{"access_token":"at"}"#).expires_in, None);
+    let latin = b"{\"access_token\":\"at\",\"refresh_token\":\"r\xe9t\"}".to_vec().into();
+    assert_eq!(
+        summary(&outcome_of(&Answer { body: latin, ..answer(200, "") })),
+        "ambiguous ambiguous_http_200"
+    );
+}
+
+#[test]
+fn tokens_are_read_where_the_setting_says() {
+    let at = |path: &[&str], body: &str| {
+        let rules =
+            AnswerRules { token_path: path.iter().map(|name| (*name).to_owned()).collect(), ..rules() };
+        match outcome(&Attempt::Answered(Answered::for_tests(answer(200, body))), &rules) {
+            Outcome::Granted(grant) => {
+                let refresh_token = grant.refresh_token.as_ref().map(RefreshToken::expose);
+                format!(
+                    "{} {} {:?}",
+                    grant.access_token.expose(),
+                    refresh_token.unwrap_or("-"),
+                    grant.expires_in
+                )
+            }
+            other => summary(&other),
+        }
+    };
+    let slack = r#"{"ok":true,"access_token":"bot","refresh_token":"bot-rt","expires_in":1,"authed_user":{"access_token":"at","refresh_token":"rt","expires_in":60}}"#;
+    assert_eq!(at(&["authed_user"], slack), "at rt Some(60s)");
+    assert_eq!(at(&[], slack), "bot bot-rt Some(1s)");
+    let deep = r#"{"code":0,"data":{"tokens":{"access_token":"at","refresh_token":"rt"}}}"#;
+    assert_eq!(at(&["data", "tokens"], deep), "at rt None");
+    for elsewhere in [&["data"][..], &["data", "other"], &["code"], &[]] {
+        assert_eq!(at(elsewhere, deep), "ambiguous ambiguous_http_200", "{elsewhere:?}");
+    }
+    let flat = r#"{"access_token":"at","refresh_token":"rt"}"#;
+    assert_eq!(at(&["authed_user"], flat), "at rt None", "a refresh may answer flat");
+    let only_a_bot = r#"{"ok":true,"access_token":"bot","authed_user":{"id":"U1"}}"#;
+    assert_eq!(
+        at(&["authed_user"], only_a_bot),
+        "ambiguous ambiguous_http_200",
+        "the bot's token is another"
+    );
+    let refused = r#"{"data":{"access_token":"at","error":"invalid_grant"}}"#;
+    assert_eq!(at(&["data"], refused), "ambiguous ambiguous_http_200");
+}
+
+#[test]
+fn an_error_in_a_form_is_read() {
+    let of_form = |status, body: &str, cut| {
+        let content_type = Some("application/x-www-form-urlencoded".into());
+        summary(&outcome_of(&Answer { content_type, cut, ..answer(status, body) }))
+    };
+    let bad = "error=bad_refresh_token&error_description=The+refresh+token+passed+is+incorrect+or+expired.";
+    assert_eq!(of_form(200, bad, false), "ended bad_refresh_token");
+    assert_eq!(of_form(200, bad, true), "ambiguous ambiguous_http_200");
+    assert_eq!(of_form(400, "error=invalid_client", false), "misconfigured invalid_client");
+    assert_eq!(of_form(403, "error=something_new", false), "refused http_403");
+    assert_eq!(of_form(403, "error=something_new", true), "unspent http_403");
+    assert_eq!(of_form(200, "access_token=at&error=bad_refresh_token", false), "ended bad_refresh_token");
+    assert_eq!(of_form(200, "access_token=at&error=&scope=", false), "granted");
+}
+
+#[test]
+fn a_cut_answer_is_read_as_far_as_it_is_whole() {
+    let of_cut = |status, body: &str| summary(&outcome_of(&Answer { cut: true, ..answer(status, body) }));
+    assert_eq!(of_cut(200, r#"{"access_token":"at"}"#), "granted");
+    assert_eq!(of_cut(200, r#"{"access_token":"at""#), "ambiguous ambiguous_http_200");
+    assert_eq!(of_cut(400, r#"{"error":"invalid_grant"}"#), "ended invalid_grant");
+    assert_eq!(of_cut(400, r#"{"error":"invalid_grant""#), "unspent http_400");
+    assert_eq!(of_cut(500, r#"{"access_token":"at"}"#), "ambiguous ambiguous_http_500");
 }
 
 #[test]
@@ -125,7 +191,8 @@ fn a_2xx_without_a_token_is_ambiguous() {
         (200, r#"{"access_token":""}"#, "ambiguous ambiguous_http_200"),
         (200, r#"{"access_token":{"a":1}}"#, "ambiguous ambiguous_http_200"),
         (200, r#"{"access_token":"cut off"#, "ambiguous ambiguous_http_200"),
-        (200, r#"{"ok":false,"error":"fatal_error"}"#, "ambiguous ambiguous_http_200"),
+        (200, r#"{"ok":false,"error":"fatal_error"}"#, "ambiguous ambiguous_fatal_error"),
+        (200, r#"{"ok":false,"error":"something_new"}"#, "ambiguous ambiguous_http_200"),
         (204, "", "ambiguous ambiguous_http_204"),
     ]);
 }
@@ -187,9 +254,9 @@ fn an_error_code_about_the_configuration_is_misconfigured() {
 
 #[test]
 fn a_stored_retry_is_read_as_the_family_of_its_code() {
-    use crate::session::{Retry, RetryKind};
-    let kind = |code: String| Retry { set_at: NOW, not_before: NOW, attempts: 1, code, refused: None }.kind();
-    for (code, ..) in CODES {
+    use crate::session::RetryKind;
+    let kind = |code: String| RetryKind::of(&code);
+    for (code, ..) in crate::oauth::verdict::CODES {
         match read(400, &format!(r#"{{"error":"{code}"}}"#)) {
             Outcome::Misconfigured { code } => {
                 assert_eq!(kind(code.clone()), RetryKind::Misconfigured, "{code}")
@@ -231,6 +298,8 @@ fn any_other_4xx_is_no_verdict() {
         (404, r#"{"error":"something_new"}"#, "unspent http_404"),
         (401, "<html>", "unspent http_401"),
         (403, "blocked by a firewall", "unspent http_403"),
+        (403, r#""blocked by a firewall""#, "unspent http_403"),
+        (403, r#"["blocked"]"#, "refused http_403"),
         (404, "invalid_grant", "unspent http_404"),
         (413, "", "unspent http_413"),
     ]);
@@ -405,15 +474,6 @@ fn no_token_is_lost_because_of_another_member() {
     let body = Zeroizing::new(latin.to_vec());
     let summary = summary(&outcome_of(&Answer { body, ..answer(200, "") }));
     assert_eq!(summary, "granted");
-}
-
-#[test]
-fn every_misconfigured_word_of_the_table_holds_back_as_a_misconfiguration() {
-    for (_, family, word) in CODES {
-        let retry = Retry { set_at: NOW, not_before: NOW, attempts: 1, code: word.into(), refused: None };
-        let is_misconfigured = retry.kind() == RetryKind::Misconfigured;
-        assert_eq!(is_misconfigured, matches!(family, Family::Misconfigured), "{word}");
-    }
 }
 
 #[test]
