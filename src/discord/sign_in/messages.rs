@@ -119,6 +119,7 @@ mod tests {
             "Signed in as `alice@example.com` at `acme` for this server.\nThis replaces the sign-in as `bo'b`.\n`acme` gave no refresh token, so this sign-in ends <t:1795362272:R>. Then sign in again.\n`acme` did not grant `write`, `admin`. Agents that need it may fail; sign in again and allow it."
         );
         result.replaced = None;
+        result.missing_scopes.clear();
         result.expires_at = crate::session::UNKNOWN_EXPIRY;
         assert_eq!(
             signed_in(&result),

@@ -1,0 +1,267 @@
+//! The records of a tenant, and how a session begins and takes over the tokens of a refresh.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    Ended, PENDING_LIFETIME, Rejected, Retry, SWEEP_GRACE, UNKNOWN_EXPIRY, WrongCodes, limits::is_within,
+    seconds,
+};
+use crate::{
+    ids::{Lineage, Principal, UnixTime},
+    secret::{AccessToken, CodeVerifier, Fingerprint, IdToken, Nonce, RefreshToken, State},
+};
+
+/// A tenant's part of the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// The grant.
+    pub session: Option<Session>,
+    /// The sign-in in progress.
+    pub pending: Option<Pending>,
+    /// A finished sign-in with another account than the session's, until the user chooses. Until
+    /// then it is neither used nor refreshed.
+    pub candidate: Option<Session>,
+}
+
+/// One tenant's grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// The access token that callers get.
+    pub access_token: AccessToken,
+    /// The refresh token; some grants have none.
+    pub refresh_token: Option<RefreshToken>,
+    /// The HTTP authentication scheme, usually `Bearer`. An older program may have stored the
+    /// provider's `token_type` (RFC 6749 §7.1) instead.
+    pub token_type: String,
+    /// The granted scope, space separated (RFC 6749 §3.3).
+    pub scope: Option<String>,
+    /// When the access token was received.
+    pub issued_at: UnixTime,
+    /// When the access token expires. [`UNKNOWN_EXPIRY`] stands for a lifetime that the provider
+    /// does not name.
+    pub expires_at: UnixTime,
+    /// Identifies the grant.
+    pub lineage: Lineage,
+    /// Counts the commits within the lineage, from 1.
+    pub generation: u64,
+    /// The account's name, in the provider's words.
+    pub account: Option<String>,
+    /// The account's identifier at the issuer: the `sub` of OpenID Connect Core §2.
+    pub subject: Option<String>,
+    /// The party that finished the sign-in.
+    pub signed_in_by: Option<Principal>,
+    /// The OpenID id token of the sign-in.
+    pub id_token: Option<IdToken>,
+    /// Other values of the token response that callers need, such as `instance_url`.
+    pub extra: BTreeMap<String, String>,
+    /// The only destination of the refresh token.
+    pub binding: Binding,
+    /// The endpoint that may revoke its tokens (RFC 7009).
+    pub revocation_endpoint: Option<String>,
+    /// The endpoint that may receive its access token to name the account (OpenID Connect Core
+    /// §5.3).
+    pub userinfo_endpoint: Option<String>,
+    /// An access token that a resource rejected before its expiry.
+    pub rejected: Option<Rejected>,
+    /// Refreshes are held back.
+    pub retry: Option<Retry>,
+    /// The provider's verdict that the grant has ended.
+    pub ended: Option<Ended>,
+}
+
+/// The client and endpoint that a refresh token belongs to. It is sent nowhere else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// The issuer, where it is known (RFC 8414 §2).
+    pub issuer: Option<String>,
+    /// The token endpoint that issued it.
+    pub token_endpoint: String,
+    /// The client that it was issued to.
+    pub client_id: String,
+    /// The resource that it was requested for (RFC 8707).
+    pub resource: Option<String>,
+}
+
+/// A started sign-in, kept until it is finished, cancelled or [`PENDING_LIFETIME`] old.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// The PKCE verifier (RFC 7636 §4.1).
+    pub verifier: CodeVerifier,
+    /// The `state` that the callback must bring back.
+    pub state: State,
+    /// The OpenID `nonce`, when the scopes contain `openid`.
+    pub nonce: Option<Nonce>,
+    /// The redirect URI of the authorization request; the exchange repeats it.
+    pub redirect_uri: String,
+    /// When it was started.
+    pub created_at: UnixTime,
+    /// The party that started it; no other party can finish it.
+    pub started_by: Principal,
+    /// The lineage of the session that it would replace.
+    pub lineage_seen: Option<Lineage>,
+    /// The client and endpoint of the exchange.
+    pub binding: Binding,
+    /// The requested scopes.
+    pub scopes: Vec<String>,
+    /// The codes that the provider did not accept for this sign-in.
+    pub wrong_codes: Option<WrongCodes>,
+}
+
+/// One state of one grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// The grant.
+    pub lineage: Lineage,
+    /// Its state.
+    pub generation: u64,
+}
+
+/// The exact state and token that a refresh request spends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefreshTarget {
+    /// The state of the session.
+    pub revision: Revision,
+    /// Fingerprint of the refresh token.
+    pub fingerprint: Fingerprint,
+}
+
+/// The content of a provider's successful answer (RFC 6749 §5.1), read leniently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The new access token.
+    pub access_token: AccessToken,
+    /// The new refresh token; if absent, the old one stays valid.
+    pub refresh_token: Option<RefreshToken>,
+    /// The HTTP authentication scheme, usually `Bearer`.
+    pub token_type: String,
+    /// The scope, if the answer names it.
+    pub scope: Option<String>,
+    /// The access token's lifetime; `None` if the provider names none.
+    pub expires_in: Option<Duration>,
+    /// The account, if the answer names it.
+    pub account: Option<String>,
+}
+
+// === impl Pending ===
+
+impl Pending {
+    /// When it can no longer be finished.
+    pub fn expires_at(&self) -> UnixTime {
+        self.created_at.saturating_add(seconds(PENDING_LIFETIME))
+    }
+
+    /// Whether it can still be finished. A broken clock's counts as expired: one from before 1970,
+    /// or from more than its lifetime ahead.
+    pub fn is_live(&self, now: UnixTime) -> bool {
+        is_within(self.created_at, PENDING_LIFETIME, Duration::ZERO, now)
+    }
+
+    /// Whether a write drops it, [`SWEEP_GRACE`] after its end. An exchange that began in time
+    /// still finds it when the answer arrives.
+    pub fn is_swept(&self, now: UnixTime) -> bool {
+        !is_within(self.created_at, PENDING_LIFETIME, SWEEP_GRACE, now)
+    }
+}
+
+// === impl RefreshTarget ===
+
+impl RefreshTarget {
+    /// Whether both name the same state and token. Fingerprints of different lengths are compared
+    /// by their common prefix.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.revision == other.revision && self.fingerprint.matches(&other.fingerprint)
+    }
+}
+
+// === impl Grant ===
+
+impl Grant {
+    /// The grant with the lifetime that is left at this age of its answer, which may have waited in
+    /// a journal.
+    #[must_use]
+    pub fn aged(self, age: Duration) -> Self {
+        Self { expires_in: self.expires_in.map(|lifetime| lifetime.saturating_sub(age)), ..self }
+    }
+}
+
+// === impl Session ===
+
+impl Session {
+    /// Begins a session with the result of a sign-in.
+    pub fn begin(lineage: Lineage, grant: Grant, binding: Binding, now: UnixTime) -> Self {
+        Self {
+            access_token: grant.access_token,
+            refresh_token: grant.refresh_token,
+            token_type: grant.token_type,
+            scope: grant.scope,
+            issued_at: now,
+            expires_at: expiry(now, grant.expires_in),
+            lineage,
+            generation: 1,
+            account: grant.account,
+            subject: None,
+            signed_in_by: None,
+            id_token: None,
+            extra: BTreeMap::new(),
+            binding,
+            revocation_endpoint: None,
+            userinfo_endpoint: None,
+            rejected: None,
+            retry: None,
+            ended: None,
+        }
+    }
+
+    /// Takes over the tokens of a refresh and moves to the next generation.
+    pub fn take(&mut self, grant: Grant, now: UnixTime) {
+        self.access_token = grant.access_token;
+        // RFC 6749 §6: without a new refresh token the old one stays valid.
+        if let Some(token) = grant.refresh_token {
+            self.refresh_token = Some(token);
+        }
+        self.token_type = grant.token_type;
+        if grant.scope.is_some() {
+            self.scope = grant.scope;
+        }
+        // A grant keeps its account (OpenID Connect Core §12.2), but answers may spell it in
+        // several ways. A new spelling would make the next sign-in look like another account.
+        if self.account.is_none() {
+            self.account = grant.account;
+        }
+        self.issued_at = now;
+        self.expires_at = expiry(now, grant.expires_in);
+        // Only the difference counts; a number that another program wrote must not fail a refresh.
+        self.generation = self.generation.wrapping_add(1);
+        // `rejected` stays: it names a token, not the session, and it dates the last forced
+        // refresh. If the reported token comes back, the next forced refresh has to wait.
+        self.retry = self.is_reported().then(|| Retry::rejected_again(self.retry.as_ref(), now));
+        self.ended = None;
+    }
+}
+
+/// The `expires_at` of an access token that is issued now.
+fn expiry(now: UnixTime, lifetime: Option<Duration>) -> UnixTime {
+    lifetime.map_or(UNKNOWN_EXPIRY, |lifetime| now.saturating_add(seconds(lifetime)))
+}
+
+/// A session for tests: generation 7, values as in RFC 6749.
+#[cfg(test)]
+pub(crate) fn test_session(issued_at: UnixTime, lifetime: i64) -> Session {
+    let grant = Grant {
+        access_token: AccessToken::new("access-7"),
+        refresh_token: Some(RefreshToken::new("refresh-7")),
+        token_type: "Bearer".into(),
+        scope: Some("read".into()),
+        expires_in: Some(Duration::from_secs(lifetime.try_into().expect("a lifetime is not negative"))),
+        account: Some("alice@example.com".into()),
+    };
+    let binding = Binding {
+        issuer: Some("https://id.example".into()),
+        token_endpoint: "https://id.example/token".into(),
+        client_id: "threadkey".into(),
+        resource: None,
+    };
+    let mut session = Session::begin(Lineage([7; 16]), grant, binding, issued_at);
+    session.generation = 7;
+    session
+}
