@@ -199,6 +199,8 @@
 //!   alone](../../../adr/0022-change-notices-come-from-inotify-on-the-stores-folder-alone.md)
 //! - [23. The look-alike and the playground are packages of their
 //!   own](../../../adr/0023-the-look-alike-and-the-playground-are-packages-of-their-own.md)
+//! - [24. An answer is read leniently, and by one
+//!   function](../../../adr/0024-an-answer-is-read-leniently-and-by-one-function.md)
 //! - [28. A report refuses a token to its reporter
 //!   alone](../../../adr/0028-a-report-refuses-a-token-to-its-reporter-alone.md)
 

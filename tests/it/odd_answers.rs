@@ -3,6 +3,7 @@
 
 mod frames;
 mod lifetimes;
+mod prefixes;
 mod sign_ins;
 mod unreadable;
 mod verdicts;

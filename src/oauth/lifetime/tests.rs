@@ -118,7 +118,7 @@ fn a_lifetime_above_a_year_is_in_milliseconds_or_is_a_year() {
 }
 
 #[test]
-fn the_longest_lifetime_of_the_settings_bounds_every_token_and_allows_more_than_a_year() {
+fn max_lifetime_bounds_every_token_and_allows_more_than_a_year() {
     let longest = |seconds| Circumstances { longest: Some(Duration::from_secs(seconds)), ..REFRESHABLE };
     assert_eq!(of("", &longest(600)), Some(600), "of an unknown lifetime too");
     assert_eq!(of(r#""expires_in":3600"#, &longest(600)), Some(600));
