@@ -34,7 +34,10 @@ use super::{
 use crate::{
     agent::Capabilities,
     broker::Broker,
-    sys::socket::{PrivateSocket, bind_private, own_uid},
+    sys::{
+        socket::{PrivateSocket, bind_private},
+        user,
+    },
 };
 
 /// How many connections are served at once: one for each place, and some that have just lost theirs
@@ -119,7 +122,7 @@ async fn check_peer(accepted: io::Result<UnixStream>) -> Option<(UnixStream, Opt
         }
     };
     match stream.peer_cred() {
-        Ok(peer) if peer.uid() == own_uid() => Some((stream, peer.pid())),
+        Ok(peer) if peer.uid() == user::effective() => Some((stream, peer.pid())),
         Ok(peer) => {
             tracing::warn!(
                 uid = peer.uid(),

@@ -49,11 +49,12 @@ pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
 use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
+use sign_in::Watch;
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    ids::Tenant,
+    ids::{Lineage, Tenant},
     oauth::{Client, Provider, Providers},
     session::{Session, journal::Unread, seconds},
     store::{ChangeNotices, Purpose, Store},
@@ -87,6 +88,8 @@ struct Inner {
     revoking: DashMap<Tenant, ()>,
     /// How many sign-ins of a tenant this process is committing and has not published yet.
     finishing: DashMap<Tenant, usize>,
+    /// Sign-ins that wait for a choice, as this process has seen them.
+    watched: DashMap<(Tenant, Lineage), Watch>,
     /// Writes that fail so far: with the answer if it is in memory alone, without it if the journal
     /// holds it.
     unsaved: DashMap<(Tenant, Purpose), Option<Unread>>,
@@ -114,6 +117,7 @@ impl Broker {
             flights: DashMap::new(),
             revoking: DashMap::new(),
             finishing: DashMap::new(),
+            watched: DashMap::new(),
             unsaved: DashMap::new(),
             events,
             tasks: TaskTracker::new(),

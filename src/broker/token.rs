@@ -13,6 +13,7 @@ use crate::{
     oauth::Provider,
     secret::AccessToken,
     session::{Change, Entry, FORCED_REFRESH_INTERVAL, Session, adopts},
+    store::Purpose,
 };
 
 /// How often a caller looks at the record, and joins a flight, before it gets
@@ -57,7 +58,8 @@ impl Broker {
                     let seen = session.revision();
                     let joined = self.join(tenant, &provider, seen, min_ttl);
                     let result = timeout_at(deadline, await_flight(joined, tenant)).await;
-                    let session = result.map_err(|_| TokenError::InProgress(tenant.clone()))??;
+                    let Ok(result) = result else { return Err(self.still_in_progress(tenant).await) };
+                    let session = result?;
                     let now = self.inner.now();
                     if adopts(&session, Some(seen), now) {
                         return Ok(Lease::new(tenant, &session, now));
@@ -99,7 +101,14 @@ impl Broker {
     ) -> Result<Option<Session>, TokenError> {
         let change = self.inner.store.change(tenant, Change::Reject(token.clone()));
         let changed = timeout(CALLER_WAIT, change).await;
-        Ok(changed.map_err(|_| TokenError::InProgress(tenant.clone()))??.after.session)
+        let Ok(changed) = changed else { return Err(self.still_in_progress(tenant).await) };
+        Ok(changed?.after.session)
+    }
+
+    /// The error of a caller that has waited long enough for a refresh.
+    async fn still_in_progress(&self, tenant: &Tenant) -> TokenError {
+        let holder = self.inner.store.lock_holder(tenant, Purpose::Refresh).await;
+        TokenError::still_in_progress(tenant, holder)
     }
 
     /// Returns the stored token without waiting, if the store is unchanged since the last read, the

@@ -16,8 +16,8 @@ pub use change::{Applied, Change, Changed, Settlement, Update, apply};
 pub use decide::{Decision, adopts, decide, refresh_due_at};
 pub use failures::{Ended, Rejected, Retry, RetryKind};
 pub use limits::{
-    CHOICE_LIFETIME, FORCED_REFRESH_INTERVAL, MAX_BACKOFF, PENDING_LIFETIME, SWEEP_GRACE, UNKNOWN_EXPIRY,
-    in_words, seconds,
+    CHOICE_LIFETIME, CLOCK_ERROR, FORCED_REFRESH_INTERVAL, MAX_BACKOFF, PENDING_LIFETIME, SWEEP_GRACE,
+    UNKNOWN_EXPIRY, in_words, seconds,
 };
 pub use tenant_lock::{LockBackend, Locked, TenantLock};
 
@@ -173,7 +173,7 @@ impl Pending {
     }
 
     /// Whether a write drops it, [`SWEEP_GRACE`] after its end. An exchange that began in time
-    /// still finds it when the answer arrives.
+    /// still finds it when the answer arrives, whichever process writes in between.
     pub fn is_swept(&self, now: UnixTime) -> bool {
         !is_within(self.created_at, PENDING_LIFETIME, SWEEP_GRACE, now)
     }
@@ -277,6 +277,12 @@ impl Session {
     /// a pending sign-in.
     pub fn awaits_choice(&self, now: UnixTime) -> bool {
         is_within(self.issued_at, CHOICE_LIFETIME, Duration::ZERO, now)
+    }
+
+    /// For a candidate: whether its time to be chosen is over beyond doubt, even if this clock is wrong
+    /// by [`CLOCK_ERROR`].
+    pub fn choice_is_long_over(&self, now: UnixTime) -> bool {
+        !is_within(self.issued_at, CHOICE_LIFETIME, CLOCK_ERROR, now)
     }
 
     /// For a candidate: whether a write drops it, [`SWEEP_GRACE`] after its end.
