@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::rest::RestError;
 use crate::sys::random;
 
@@ -50,25 +52,28 @@ impl Backoff {
     }
 }
 
-/// Calls `attempt` until it succeeds, fails for good, or `within` has passed since the first call.
-/// Returns the last result. Only for requests that may arrive twice.
-pub(super) async fn retry<T>(
-    within: Duration,
-    mut attempt: impl AsyncFnMut() -> Result<T, RestError>,
-) -> Result<T, RestError> {
-    let deadline = tokio::time::Instant::now() + within;
-    let mut backoff = Backoff::up_to(MAX_SHOW_PAUSE);
-    loop {
-        match attempt().await {
-            Err(error) if error.is_temporary() => {
-                let next = tokio::time::Instant::now() + backoff.pause(error.retry_after);
-                if next > deadline {
-                    return Err(error);
-                }
-                tokio::time::sleep_until(next).await;
-            }
-            result => return result,
+/// The tries of one request within a limited time. Only for a request that may arrive twice.
+#[derive(Debug)]
+pub(super) struct Tries {
+    deadline: Instant,
+    backoff: Backoff,
+}
+
+impl Tries {
+    /// Begins now.
+    pub(super) fn within(time: Duration) -> Self {
+        Self { deadline: Instant::now() + time, backoff: Backoff::up_to(MAX_SHOW_PAUSE) }
+    }
+
+    /// Waits before the next try. Returns `false` if there is none: the last one succeeded or failed
+    /// for good, or the time is over.
+    pub(super) async fn again<T>(&mut self, last: &Result<T, RestError>) -> bool {
+        let next = Instant::now() + self.backoff.pause(None);
+        let goes_on = last.as_ref().is_err_and(RestError::is_temporary) && next <= self.deadline;
+        if goes_on {
+            tokio::time::sleep_until(next).await;
         }
+        goes_on
     }
 }
 
@@ -103,22 +108,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_minute_of_temporary_failures_is_survived_and_a_final_one_ends_at_once() {
-        let began = tokio::time::Instant::now();
-        let attempt = async || {
-            if began.elapsed() < Duration::from_secs(60) {
-                return Err(RestError::for_tests(Some(503)));
-            }
-            Ok(())
-        };
-        assert_eq!(retry(Duration::from_secs(120), attempt).await, Ok(()));
-        let mut calls = 0;
-        let refused = retry(Duration::from_secs(120), async || {
-            calls += 1;
-            Err::<(), _>(RestError::for_tests(Some(403)))
-        });
-        assert!(refused.await.is_err());
-        assert_eq!(calls, 1);
-        let endless = retry(Duration::from_secs(120), async || Err::<(), _>(RestError::for_tests(None)));
-        assert!(endless.await.is_err(), "it gives up in the end");
+        let began = Instant::now();
+        let mut tries = Tries::within(Duration::from_secs(120));
+        while began.elapsed() < Duration::from_secs(60) {
+            assert!(tries.again(&Err::<(), _>(RestError::for_tests(Some(503)))).await);
+        }
+        assert!(!tries.again(&Ok(())).await);
+        let mut tries = Tries::within(Duration::from_secs(120));
+        assert!(!tries.again(&Err::<(), _>(RestError::for_tests(Some(403)))).await);
+        while tries.again(&Err::<(), _>(RestError::for_tests(None))).await {}
+        assert!(began.elapsed() < Duration::from_secs(60 + 40 + 120), "it gives up in the end");
     }
 }
