@@ -53,7 +53,9 @@
 //! - Network trouble deletes nothing. Only a provider's verdict ends a session.
 //! - An unreadable store is never taken for an empty one, and unknown fields survive each write.
 //! - The global lock is never held during a request, and no task holds two tenants' locks.
-//! - A caller that gives up cancels only its wait.
+//! - A caller that gives up a refresh cancels only its wait. A change that is given up while it waits
+//!   for the global lock is never applied.
+//! - No clock of a single process drops another process's sign-in.
 //! - Which token a worker may have is decided in one place: [`broker::WorkerTokens`].
 //!
 //! Absent on purpose: a lock that expires, a copy of a refresh token outside the store, a retry
@@ -199,6 +201,8 @@
 //!   alone](../../../adr/0022-change-notices-come-from-inotify-on-the-stores-folder-alone.md)
 //! - [23. The look-alike and the playground are packages of their
 //!   own](../../../adr/0023-the-look-alike-and-the-playground-are-packages-of-their-own.md)
+//! - [27. A wait for the lock ends, and no single clock drops a
+//!   sign-in](../../../adr/0027-a-wait-for-the-lock-ends-and-no-single-clock-drops-a-sign-in.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");

@@ -273,7 +273,10 @@ mod tests {
                 r#"30 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"threadkey's store cannot be used at the moment: its log has the reason","code":"store_unavailable"}"#,
             ),
             (
-                TokenError::from(StoreError::Busy { path: "/secret/place/auth.json.global.lock".into(), holder: None }),
+                TokenError::from(StoreError::Busy {
+                    path: "/secret/place/auth.json.global.lock".into(),
+                    holder: None,
+                }),
                 r#"5 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"threadkey's store cannot be used at the moment: its log has the reason","code":"store_unavailable"}"#,
             ),
             (

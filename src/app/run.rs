@@ -170,6 +170,15 @@ pub async fn drain(broker: &Broker, store: &Path) {
     }
 }
 
+/// As [`drain`], for a command for which a user waits. It also ends once each answer that cannot be
+/// saved is in its journal.
+pub async fn drain_for_user(broker: &Broker, store: &Path) {
+    tokio::select! {
+        () = drain(broker, store) => {}
+        () = broker.safe_to_leave() => {}
+    }
+}
+
 /// Writes each answer that no journal could take to a rescue file, and logs the file's path.
 fn write_rescue_files(broker: &Broker, store: &Path) {
     let beside = store.parent().map(Path::to_owned);

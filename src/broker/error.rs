@@ -197,6 +197,13 @@ pub enum FinishError {
         /// The process that holds the tenant's sign-in lock, or the stopped one that it waits for.
         holder: LockHolder,
     },
+    /// The provider has accepted the code, and its answer cannot be saved as a session so far. It is
+    /// tried again.
+    #[error(
+        "{0} has accepted your code, and the sign-in cannot be saved yet; it is not lost, so do not sign in again. \
+         Look at the status in a moment"
+    )]
+    NotSaved(ProviderId),
     /// This code was sent before, or was about to be sent, and its outcome is unknown.
     #[error(
         "that code may have been sent to {0} before, and no answer came back; a code works once, so follow the link again and paste the new one"

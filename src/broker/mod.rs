@@ -145,6 +145,22 @@ impl Broker {
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
     }
+
+    /// Waits until the process may end although some answers are not saved: each of them is in a
+    /// journal, from which the next process continues. No user has to wait for that.
+    pub async fn safe_to_leave(&self) {
+        let mut events = self.events();
+        loop {
+            let journalled = self.inner.unsaved.iter().filter(|unsaved| unsaved.value().is_none()).count();
+            if self.inner.tasks.len() <= journalled {
+                return;
+            }
+            tokio::select! {
+                () = self.drained() => return,
+                _ = events.recv() => {}
+            }
+        }
+    }
 }
 
 // === impl Inner ===

@@ -46,7 +46,10 @@ impl Broker {
                 }
                 StoredToken::Refused { error, .. } => return Err(error),
                 StoredToken::RecoverSignIn => {
-                    let recovered = self.recover_sign_in(tenant).await?.is_some();
+                    // The answer is in the journal, so a caller that gives up loses nothing.
+                    let recovered = timeout_at(deadline, self.recover_sign_in(tenant)).await;
+                    let Ok(recovered) = recovered else { return Err(self.still_in_progress(tenant).await) };
+                    let recovered = recovered?.is_some();
                     entry = self.inner.store.read(tenant).await?;
                     if !recovered {
                         // Without the sign-in, the record alone answers.

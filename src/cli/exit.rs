@@ -131,7 +131,11 @@ impl ExitError for FinishError {
             | Self::Mismatch { .. }
             | Self::BindingChanged(_) => Exit::Usage,
             Self::NothingPending { .. } | Self::Expired(_) | Self::Superseded(_) => Exit::NoSession,
-            Self::Busy(_) | Self::Held { .. } | Self::Unavailable { .. } | Self::Uncertain { .. } => Exit::Later,
+            Self::Busy(_)
+            | Self::Held { .. }
+            | Self::NotSaved(_)
+            | Self::Unavailable { .. }
+            | Self::Uncertain { .. } => Exit::Later,
             Self::Store(error) => error.exit(),
             Self::Internal(_) => Exit::Internal,
         }

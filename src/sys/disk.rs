@@ -15,9 +15,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::{
-    filesystem::FileSystem, flock::Mode, folder_watch::FolderWatch, lock_holder::LockHolder, user,
-};
+use super::{filesystem::FileSystem, flock::Mode, folder_watch::FolderWatch, lock_holder::LockHolder, user};
 
 /// The attributes of a file or folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

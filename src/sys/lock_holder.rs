@@ -31,7 +31,9 @@ impl LockHolder {
     pub fn next_step(&self) -> String {
         let pid = self.pid;
         if self.is_stopped {
-            format!("let it go on with `kill -CONT {pid}`, or end it with `kill -KILL {pid}`, which loses nothing; then try again")
+            format!(
+                "let it go on with `kill -CONT {pid}`, or end it with `kill -KILL {pid}`, which loses nothing; then try again"
+            )
         } else {
             "try again in a moment".to_owned()
         }
@@ -61,7 +63,8 @@ pub(super) fn of(path: &Path) -> Option<LockHolder> {
     let pid = find(&locks, device, file.ino())?;
     // The name may be any bytes.
     let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let (command, is_stopped) = parse_stat(&stat).map_or((None, false), |(name, stopped)| (Some(name), stopped));
+    let (command, is_stopped) =
+        parse_stat(&stat).map_or((None, false), |(name, stopped)| (Some(name), stopped));
     Some(LockHolder { pid, command, is_stopped })
 }
 

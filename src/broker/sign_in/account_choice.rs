@@ -73,7 +73,11 @@ pub(in crate::broker) struct Watch {
 impl Watch {
     /// Begins to watch at the time `since`, with the clock at `now`.
     fn begin(candidate: &Session, since: Duration, now: UnixTime) -> Self {
-        let rest = candidate.choice_ends_at().saturating_sub(now).try_into().map_or(Duration::ZERO, Duration::from_secs);
+        let rest = candidate
+            .choice_ends_at()
+            .saturating_sub(now)
+            .try_into()
+            .map_or(Duration::ZERO, Duration::from_secs);
         Self { since, wait: if candidate.awaits_choice(now) { rest } else { CHOICE_LIFETIME } }
     }
 

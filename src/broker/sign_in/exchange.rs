@@ -142,7 +142,8 @@ impl Broker {
         let after = &changed.after;
         let is_gone = |old: &Session| !is(&after.session, old.lineage) && !is(&after.candidate, old.lineage);
         let replaced = before.candidate.filter(is_gone);
-        if let Some(candidate) = changed.after.candidate.as_ref().filter(|new| new.lineage == session.lineage) {
+        if let Some(candidate) = changed.after.candidate.as_ref().filter(|new| new.lineage == session.lineage)
+        {
             // The disk may have failed until the time to choose was over.
             let is_late = self.inner.clock.elapsed().saturating_sub(begun) >= CHOICE_LIFETIME;
             self.watch(tenant, candidate);

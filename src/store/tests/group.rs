@@ -276,7 +276,8 @@ async fn changes_without_a_place_in_the_queue_end_in_seconds_too() {
     let held = hold_the_global_lock(&f);
     let callers: Vec<_> = (0..300)
         .map(|number| {
-            let (store, tenant) = (f.store.clone(), format!("codex/user:{number}").parse().expect("a tenant"));
+            let (store, tenant) =
+                (f.store.clone(), format!("codex/user:{number}").parse().expect("a tenant"));
             tokio::spawn(async move { store.change(&tenant, Change::Cancel(None)).await.map(drop) })
         })
         .collect();

@@ -268,8 +268,7 @@ impl Reference {
     /// looks again no later than the first one that can still be chosen ends.
     pub(super) fn check_expired_choices(&mut self, alone: Alone, next: Option<i64>) {
         let now = self.clock.now();
-        let waiting: Vec<_> =
-            self.tenants.iter().filter_map(|tenancy| tenancy.candidate.clone()).collect();
+        let waiting: Vec<_> = self.tenants.iter().filter_map(|tenancy| tenancy.candidate.clone()).collect();
         let is_left = waiting.iter().any(|candidate| candidate.is_long_over(now));
         let first = waiting.iter().map(|candidate| candidate.issued_at + CHOICE).min();
         let looks_late = match (next, first) {
