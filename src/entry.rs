@@ -95,7 +95,7 @@ fn auth(config: Option<&Path>, command: AuthCommand) -> Result<(), Failure> {
     on_one_thread(async {
         let broker = settings.broker(settings.open_store()?)?;
         let result = cli::auth::run(&broker, command, settings.clock.now()).await;
-        app::drain(&broker, &settings.store).await;
+        app::drain_for_user(&broker, &settings.store).await;
         result
     })?
 }

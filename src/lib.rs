@@ -53,7 +53,9 @@
 //! - Network trouble deletes nothing. Only a provider's verdict ends a session.
 //! - An unreadable store is never taken for an empty one, and unknown fields survive each write.
 //! - The global lock is never held during a request, and no task holds two tenants' locks.
-//! - A caller that gives up cancels only its wait.
+//! - A caller that gives up a refresh cancels only its wait. A change that is given up while it waits
+//!   for the global lock is never applied.
+//! - No clock of a single process drops another process's sign-in.
 //! - Which token a worker may have is decided in one place: [`broker::WorkerTokens`].
 //!
 //! Absent on purpose: a lock that expires, a copy of a refresh token outside the store, a retry
@@ -201,6 +203,8 @@
 //!   own](../../../adr/0023-the-look-alike-and-the-playground-are-packages-of-their-own.md)
 //! - [24. An answer is read leniently, and by one
 //!   function](../../../adr/0024-an-answer-is-read-leniently-and-by-one-function.md)
+//! - [27. A wait for the lock ends, and no single clock drops a
+//!   sign-in](../../../adr/0027-a-wait-for-the-lock-ends-and-no-single-clock-drops-a-sign-in.md)
 //! - [28. A report refuses a token to its reporter
 //!   alone](../../../adr/0028-a-report-refuses-a-token-to-its-reporter-alone.md)
 

@@ -76,6 +76,10 @@ impl MemoryDisk {
 }
 
 impl Disk for MemoryDisk {
+    fn effective_user(&self) -> u32 {
+        FOLDER.owner
+    }
+
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
         self.state().stat(path).map(|_| path.to_owned())
     }

@@ -19,6 +19,9 @@ const RETRY_SOON: Duration = Duration::from_secs(1);
 /// The time to wait if the operator has to mend the store.
 const RETRY_AFTER_STORE_ERROR: Duration = Duration::from_secs(30);
 
+/// The time to wait if another process holds the store's lock.
+const RETRY_AFTER_BUSY_STORE: Duration = Duration::from_secs(5);
+
 /// The media type of RFC 9457 §3.
 const CONTENT_TYPE: &str = "application/problem+json";
 
@@ -122,8 +125,11 @@ impl From<&StoreError> for Problem {
     fn from(error: &StoreError) -> Self {
         tracing::error!(%error, "the token API cannot use the store");
         let detail = "threadkey's store cannot be used at the moment: its log has the reason";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail)
-            .retry_after(RETRY_AFTER_STORE_ERROR)
+        let wait = match error {
+            StoreError::Busy { .. } => RETRY_AFTER_BUSY_STORE,
+            _ => RETRY_AFTER_STORE_ERROR,
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail).retry_after(wait)
     }
 }
 
@@ -148,6 +154,11 @@ impl From<TokenError> for Problem {
             }
             TokenError::InProgress(_) => {
                 problem(StatusCode::SERVICE_UNAVAILABLE, "refresh_in_progress").retry_after(RETRY_SOON)
+            }
+            TokenError::Held { tenant, holder } => {
+                // The worker learns of no process outside of its sandbox. The log has it.
+                tracing::warn!(%tenant, %holder, "a refresh waits for another process");
+                Self::from(TokenError::InProgress(tenant.clone()))
             }
             TokenError::Misconfigured { .. } => {
                 problem(StatusCode::INTERNAL_SERVER_ERROR, "provider_misconfigured")
@@ -230,6 +241,7 @@ mod tests {
     #[tokio::test]
     async fn every_token_error_has_its_status_code_and_detail() {
         let wait = Duration::from_secs(7);
+        let holder = crate::sys::lock_holder::LockHolder { pid: 41, command: None, is_stopped: true };
         let store = StoreError::Newer { path: "/secret/place/auth.json".into(), version: 9 };
         let cases = [
             (
@@ -259,6 +271,17 @@ mod tests {
             (
                 TokenError::from(store),
                 r#"30 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"threadkey's store cannot be used at the moment: its log has the reason","code":"store_unavailable"}"#,
+            ),
+            (
+                TokenError::from(StoreError::Busy {
+                    path: "/secret/place/auth.json.global.lock".into(),
+                    holder: None,
+                }),
+                r#"5 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"threadkey's store cannot be used at the moment: its log has the reason","code":"store_unavailable"}"#,
+            ),
+            (
+                TokenError::still_in_progress(&tenant(), Some(holder)),
+                r#"1 {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"the refresh of acme/user:803 is still in progress: try again in a moment","code":"refresh_in_progress"}"#,
             ),
             (
                 TokenError::Internal(tenant()),

@@ -12,6 +12,8 @@ use axum::{
     routing::{get, post},
 };
 
+use tokio::sync::watch;
+
 use super::{
     problem::Problem,
     request::{bearer, min_ttl, rejected_token},
@@ -28,10 +30,15 @@ struct Api {
     broker: Broker,
     capabilities: Arc<Capabilities>,
     tokens: WorkerTokens,
+    bot: Option<watch::Receiver<bool>>,
 }
 
-/// Builds all routes.
-pub(super) fn router(broker: Broker, capabilities: Arc<Capabilities>) -> Router {
+/// Builds all routes. `bot` is whether the bot is connected to Discord, if there is one.
+pub(super) fn router(
+    broker: Broker,
+    capabilities: Arc<Capabilities>,
+    bot: Option<watch::Receiver<bool>>,
+) -> Router {
     let tokens = WorkerTokens::new(broker.clone(), capabilities.clone());
     Router::new()
         .route("/v1/token/{provider}", get(token).fallback(|| async { Problem::method_not_allowed("GET") }))
@@ -43,17 +50,22 @@ pub(super) fn router(broker: Broker, capabilities: Arc<Capabilities>) -> Router 
         .route("/readyz", get(ready).fallback(|| async { Problem::method_not_allowed("GET") }))
         .fallback(|| async { Problem::not_found() })
         .layer(from_fn(never_stored))
-        .with_state(Api { broker, capabilities, tokens })
+        .with_state(Api { broker, capabilities, tokens, bot })
 }
 
 async fn healthy() -> &'static str {
     "ok\n"
 }
 
-/// The process is ready if the store can be read and every token from a provider is saved.
+/// The process is ready if the store can be read and every token from a provider is saved. Tokens need
+/// no Discord, so a bot that is not connected is ready too, and the second line of the answer names
+/// that.
 async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
     api.broker.status(&[]).await.map_err(|error| Problem::from(&error))?;
     match api.broker.unsaved().len() {
+        0 if api.bot.is_some_and(|is_connected| !*is_connected.borrow()) => {
+            Ok("ready\ndiscord: not connected, trying again\n")
+        }
         0 => Ok("ready\n"),
         waiting => Err(Problem::unsaved(waiting)),
     }

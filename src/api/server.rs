@@ -21,7 +21,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -34,7 +34,10 @@ use super::{
 use crate::{
     agent::Capabilities,
     broker::Broker,
-    sys::socket::{PrivateSocket, bind_private, own_uid},
+    sys::{
+        socket::{PrivateSocket, bind_private},
+        user,
+    },
 };
 
 /// How many connections are served at once: one for each place, and some that have just lost theirs
@@ -57,6 +60,16 @@ const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 pub struct Bound {
     listener: UnixListener,
     socket: PrivateSocket,
+    /// Whether the bot is connected to Discord; `None` without a bot.
+    bot: Option<watch::Receiver<bool>>,
+}
+
+impl Bound {
+    /// The same socket, with the bot's connection to Discord in the answer of `/readyz`.
+    #[must_use]
+    pub fn with_bot(self, is_connected: watch::Receiver<bool>) -> Self {
+        Self { bot: Some(is_connected), ..self }
+    }
 }
 
 /// Binds the socket.
@@ -67,7 +80,7 @@ pub fn bind(settings: &ApiSettings) -> Result<Bound, ServeError> {
     let (listener, socket) = bind_private(&settings.socket)?;
     let listener = UnixListener::from_std(listener)
         .map_err(|source| ServeError::Listen { path: settings.socket.clone(), source })?;
-    Ok(Bound { listener, socket })
+    Ok(Bound { listener, socket, bot: None })
 }
 
 /// Answers requests until `shutdown`. Then it finishes the requests in progress, for at most 35 s,
@@ -78,8 +91,8 @@ pub async fn serve(
     capabilities: Arc<Capabilities>,
     shutdown: CancellationToken,
 ) {
-    let Bound { listener, socket } = bound;
-    let router = router(broker, capabilities);
+    let Bound { listener, socket, bot } = bound;
+    let router = router(broker, capabilities, bot);
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let shares = Shares::new();
     let connections = TaskTracker::new();
@@ -119,7 +132,7 @@ async fn check_peer(accepted: io::Result<UnixStream>) -> Option<(UnixStream, Opt
         }
     };
     match stream.peer_cred() {
-        Ok(peer) if peer.uid() == own_uid() => Some((stream, peer.pid())),
+        Ok(peer) if peer.uid() == user::effective() => Some((stream, peer.pid())),
         Ok(peer) => {
             tracing::warn!(
                 uid = peer.uid(),

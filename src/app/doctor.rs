@@ -53,15 +53,13 @@ pub async fn examine(
     findings
 }
 
-/// Returns the exit code: 0 without a failure, 6 if only checks of the store failed, and 2
-/// otherwise.
+/// Returns the exit code: 0 without a failure, 2 if a check of the configuration failed, 6 if one of
+/// the store failed, and 5 if all failures may end by themselves.
 pub fn exit(findings: &[Finding]) -> Exit {
-    let mut failed =
-        findings.iter().filter(|finding| finding.verdict == Verdict::Fail).map(|finding| finding.exit);
-    match failed.next() {
-        None => Exit::Done,
-        Some(first) => failed.find(|exit| *exit == Exit::Usage).unwrap_or(first),
-    }
+    let failed = findings.iter().filter(|finding| finding.verdict == Verdict::Fail);
+    let failed: Vec<_> = failed.map(|finding| finding.exit).collect();
+    let ranked = [Exit::Usage, Exit::Store, Exit::Later].into_iter().find(|exit| failed.contains(exit));
+    ranked.or(failed.first().copied()).unwrap_or(Exit::Done)
 }
 
 /// Returns the findings as JSON, or as text with one line each.
@@ -95,7 +93,8 @@ async fn check_store(settings: &AppSettings) -> Vec<Finding> {
             store::Verdict::Warn => Verdict::Warn,
             store::Verdict::Fail => Verdict::Fail,
         };
-        Finding { exit: Exit::Store, ..Finding::new(check.name, verdict, check.sentence) }
+        let exit = if check.is_temporary { Exit::Later } else { Exit::Store };
+        Finding { exit, ..Finding::new(check.name, verdict, check.sentence) }
     };
     checks.into_iter().map(finding).collect()
 }
@@ -200,6 +199,9 @@ mod tests {
             Exit::Done
         );
         assert_eq!(exit(&[finding(Verdict::Fail, Exit::Store)]), Exit::Store);
+        let (later, store) = (finding(Verdict::Fail, Exit::Later), finding(Verdict::Fail, Exit::Store));
+        assert_eq!(exit(std::slice::from_ref(&later)), Exit::Later);
+        assert_eq!(exit(&[later, store]), Exit::Store);
         assert_eq!(
             exit(&[finding(Verdict::Fail, Exit::Store), finding(Verdict::Fail, Exit::Usage)]),
             Exit::Usage

@@ -16,7 +16,7 @@ use std::{path::PathBuf, sync::Arc};
 
 pub use error::AppError;
 pub use logs::{install_panic_hook, log_level, start_logs};
-pub use run::{drain, run, serve};
+pub use run::{drain, drain_for_user, run, serve};
 
 use crate::{
     agent::AgentSettings,

@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{AppError, AppSettings, signals::Signals, standby::bot_lock};
 use crate::{
     agent::{AgentSettings, Capabilities, Workers},
-    api,
+    api::{self, Bound},
     broker::{Broker, WorkerTokens},
     discord::{self, DiscordSettings, Scrubber},
 };
@@ -23,21 +23,27 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(180);
 /// The additional time in which a short-lived command tries again to save a token.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Runs the bot and the token API until a signal.
+/// Runs the bot and the token API until a signal. While Discord cannot be reached, the bot tries again
+/// and everything else runs.
 ///
 /// # Errors
 /// When a part cannot start, or Discord refuses the bot permanently.
 pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), AppError> {
     let mut signals = Signals::new()?;
+    // Nothing is made, nor any folder examined, for a store of another user.
+    let store = settings.open_store()?;
     if let Some(agent) = &settings.agent {
         agent.check()?;
     }
-    let store = settings.open_store()?;
     let Some(_bot) = bot_lock(&store, &mut signals).await? else { return Ok(()) };
     let broker = settings.broker(store)?;
     let capabilities = Arc::new(Capabilities::new());
     let shutdown = CancellationToken::new();
-    let mut api = serve_api(&settings, &broker, &capabilities, &shutdown)?;
+    // The token API is served before and while Discord is away: a probe learns from
+    // it that the process is in order.
+    let connected = watch::Sender::new(false);
+    let bound = bind_api(&settings)?.with_bot(connected.subscribe());
+    let mut api = serve_api(bound, &broker, &capabilities, &shutdown);
     let scrubber = {
         let capabilities = capabilities.clone();
         Scrubber::new(move |fingerprint| capabilities.is_secret(fingerprint))
@@ -45,8 +51,8 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     let workers = settings.agent.clone().map(|agent| create_workers(agent, capabilities, &broker));
     let background_refresh = workers.clone().map(|workers| refresh_in_background(broker.clone(), workers));
     let choice_expiry = expire_choices(broker.clone());
-    let mut bot =
-        tokio::spawn(discord::run(discord, broker.clone(), workers.clone(), scrubber, shutdown.clone()));
+    let bot = discord::run(discord, broker.clone(), workers.clone(), scrubber, connected, shutdown.clone());
+    let mut bot = tokio::spawn(bot);
     let (outcome, defect) = tokio::select! {
         ended = &mut bot => (Some(ended), None),
         _ = &mut api => (None, Some(AppError::Stopped("the token API"))),
@@ -87,7 +93,8 @@ pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     let mut signals = Signals::new()?;
     let broker = settings.broker(settings.open_store()?)?;
     let shutdown = CancellationToken::new();
-    let mut api = serve_api(&settings, &broker, &Arc::new(Capabilities::new()), &shutdown)?;
+    let bound = bind_api(&settings)?;
+    let mut api = serve_api(bound, &broker, &Arc::new(Capabilities::new()), &shutdown);
     let choice_expiry = expire_choices(broker.clone());
     tokio::select! {
         () = signals.next() => {}
@@ -102,15 +109,19 @@ pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     }
 }
 
+fn bind_api(settings: &AppSettings) -> Result<Bound, AppError> {
+    let bound = api::bind(&settings.api)?;
+    tracing::info!(socket = %settings.api.socket.display(), "the token API is served");
+    Ok(bound)
+}
+
 fn serve_api(
-    settings: &AppSettings,
+    bound: Bound,
     broker: &Broker,
     capabilities: &Arc<Capabilities>,
     shutdown: &CancellationToken,
-) -> Result<JoinHandle<()>, AppError> {
-    let bound = api::bind(&settings.api)?;
-    tracing::info!(socket = %settings.api.socket.display(), "the token API is served");
-    Ok(tokio::spawn(api::serve(bound, broker.clone(), capabilities.clone(), shutdown.clone())))
+) -> JoinHandle<()> {
+    tokio::spawn(api::serve(bound, broker.clone(), capabilities.clone(), shutdown.clone()))
 }
 
 fn create_workers(agent: AgentSettings, capabilities: Arc<Capabilities>, broker: &Broker) -> Workers {
@@ -156,6 +167,15 @@ fn end_at_once(broker: &Broker, store: &Path) -> Result<(), AppError> {
 pub async fn drain(broker: &Broker, store: &Path) {
     if tokio::time::timeout(DRAIN_TIMEOUT + SAVE_TIMEOUT, broker.drained()).await.is_err() {
         write_rescue_files(broker, store);
+    }
+}
+
+/// As [`drain`], for a command for which a user waits. It also ends once each answer that cannot be
+/// saved is in its journal.
+pub async fn drain_for_user(broker: &Broker, store: &Path) {
+    tokio::select! {
+        () = drain(broker, store) => {}
+        () = broker.safe_to_leave() => {}
     }
 }
 

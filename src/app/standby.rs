@@ -14,7 +14,11 @@ pub(super) async fn bot_lock(store: &FileStore, signals: &mut Signals) -> Result
     if let Some(lock) = store.try_lock_bot()? {
         return Ok(Some(lock));
     }
-    tracing::info!("another threadkey run uses this store: standing by until it ends");
+    let holder = store.bot_lock_holder().map(|holder| holder.to_string());
+    tracing::info!(
+        holder = holder.as_deref().unwrap_or("unknown"),
+        "another threadkey run uses this store: standing by until it ends"
+    );
     tokio::select! {
         lock = wait_for_lock(store.clone()) => Ok(Some(lock?)),
         () = signals.next() => Ok(None),

@@ -6,7 +6,7 @@ use crate::{
     ids::{Principal, ProviderId, Tenant},
     session::{PENDING_LIFETIME, RetryKind, in_words},
     store::StoreError,
-    sys::clock::UnixTime,
+    sys::{clock::UnixTime, lock_holder::LockHolder},
 };
 
 /// The reason why a caller gets no token.
@@ -39,6 +39,14 @@ pub enum TokenError {
     /// The refresh takes longer than a caller waits; it continues.
     #[error("the refresh of {0} is still in progress: try again in a moment")]
     InProgress(Tenant),
+    /// As [`TokenError::InProgress`], and the process that the refresh depends on is known.
+    #[error("the refresh of {tenant} is still in progress in {holder}: {}", holder.next_step())]
+    Held {
+        /// The tenant.
+        tenant: Tenant,
+        /// The process that holds the tenant's lock, or the stopped one that it waits for.
+        holder: LockHolder,
+    },
     /// The operator must correct the configuration.
     #[error("{provider} refuses threadkey's client ({code}) for {tenant}; the session is kept. The operator must check client_id, secret, scopes and endpoints of providers.{provider}", provider = tenant.provider)]
     Misconfigured {
@@ -55,6 +63,18 @@ pub enum TokenError {
         "the refresh of {0} ended without a result. This is a defect of threadkey; nothing is lost: try again"
     )]
     Internal(Tenant),
+}
+
+impl TokenError {
+    /// The error of a caller that has waited long enough for a refresh. `holder` is the process that
+    /// the refresh depends on, if it is known and another one.
+    pub fn still_in_progress(tenant: &Tenant, holder: Option<LockHolder>) -> Self {
+        let tenant = tenant.clone();
+        match holder {
+            Some(holder) => Self::Held { tenant, holder },
+            None => Self::InProgress(tenant),
+        }
+    }
 }
 
 impl From<StoreError> for TokenError {
@@ -182,6 +202,21 @@ pub enum FinishError {
     /// Another process is exchanging a code for it.
     #[error("a code for {0} is being exchanged: wait for that answer")]
     Busy(ProviderId),
+    /// As [`FinishError::Busy`], and the other process is known.
+    #[error("a code for {provider} is being exchanged by {holder}: {}", holder.next_step())]
+    Held {
+        /// The provider.
+        provider: ProviderId,
+        /// The process that holds the tenant's sign-in lock, or the stopped one that it waits for.
+        holder: LockHolder,
+    },
+    /// The provider has accepted the code, and its answer cannot be saved as a session so far. It is
+    /// tried again.
+    #[error(
+        "{0} has accepted your code, and the sign-in cannot be saved yet; it is not lost, so do not sign in again. \
+         Look at the status in a moment"
+    )]
+    NotSaved(ProviderId),
     /// This code was sent before, or was about to be sent, and its outcome is unknown.
     #[error(
         "that code may have been sent to {0} before, and no answer came back; a code works once, so follow the link again and paste the new one"

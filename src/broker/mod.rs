@@ -50,11 +50,12 @@ pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
 use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
+use sign_in::Watch;
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    ids::Tenant,
+    ids::{Lineage, Tenant},
     oauth::{Client, Provider, Providers},
     session::{Session, journal::Unread, seconds},
     store::{ChangeNotices, Purpose, Store},
@@ -88,6 +89,8 @@ struct Inner {
     revoking: DashMap<Tenant, ()>,
     /// How many sign-ins of a tenant this process is committing and has not published yet.
     finishing: DashMap<Tenant, usize>,
+    /// Sign-ins that wait for a choice, as this process has seen them.
+    watched: DashMap<(Tenant, Lineage), Watch>,
     /// Writes that fail so far: with the answer if it is in memory alone, without it if the journal
     /// holds it.
     unsaved: DashMap<(Tenant, Purpose), Option<Unread>>,
@@ -115,6 +118,7 @@ impl Broker {
             flights: DashMap::new(),
             revoking: DashMap::new(),
             finishing: DashMap::new(),
+            watched: DashMap::new(),
             unsaved: DashMap::new(),
             events,
             tasks: TaskTracker::new(),
@@ -141,6 +145,22 @@ impl Broker {
     pub async fn drained(&self) {
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+    }
+
+    /// Waits until the process may end although some answers are not saved: each of them is in a
+    /// journal, from which the next process continues. No user has to wait for that.
+    pub async fn safe_to_leave(&self) {
+        let mut events = self.events();
+        loop {
+            let journalled = self.inner.unsaved.iter().filter(|unsaved| unsaved.value().is_none()).count();
+            if self.inner.tasks.len() <= journalled {
+                return;
+            }
+            tokio::select! {
+                () = self.drained() => return,
+                _ = events.recv() => {}
+            }
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     oauth::Provider,
     secret::AccessToken,
     session::{Change, Changed, Entry, Retry, Session, Wish, adopts},
+    store::Purpose,
 };
 
 /// How often a caller looks at the record, and joins a flight, before it gets
@@ -55,7 +56,10 @@ impl Broker {
                     return Err(error);
                 }
                 StoredToken::RecoverSignIn => {
-                    let recovered = self.recover_sign_in(tenant).await?.is_some();
+                    // The answer is in the journal, so a caller that gives up loses nothing.
+                    let recovered = timeout_at(deadline, self.recover_sign_in(tenant)).await;
+                    let Ok(recovered) = recovered else { return Err(self.still_in_progress(tenant).await) };
+                    let recovered = recovered?.is_some();
                     entry = self.inner.store.read(tenant).await?;
                     if !recovered {
                         // Without the sign-in, the record alone answers.
@@ -67,7 +71,8 @@ impl Broker {
                     let seen = session.revision();
                     let joined = self.join(tenant, &provider, seen, wish.clone());
                     let result = timeout_at(deadline, await_flight(joined, tenant)).await;
-                    let session = result.map_err(|_| TokenError::InProgress(tenant.clone()))??;
+                    let Ok(result) = result else { return Err(self.still_in_progress(tenant).await) };
+                    let session = result?;
                     let now = self.inner.now();
                     if !wish.refuses(&session) && adopts(&session, Some(seen), now) {
                         return Ok(Lease::new(tenant, &session, now));
@@ -157,7 +162,14 @@ impl Broker {
     /// global lock.
     async fn change_in_time(&self, tenant: &Tenant, change: Change) -> Result<Changed, TokenError> {
         let changed = timeout(CALLER_WAIT, self.inner.store.change(tenant, change)).await;
-        Ok(changed.map_err(|_| TokenError::InProgress(tenant.clone()))??)
+        let Ok(changed) = changed else { return Err(self.still_in_progress(tenant).await) };
+        Ok(changed?)
+    }
+
+    /// The error of a caller that has waited long enough for a refresh.
+    async fn still_in_progress(&self, tenant: &Tenant) -> TokenError {
+        let holder = self.inner.store.lock_holder(tenant, Purpose::Refresh).await;
+        TokenError::still_in_progress(tenant, holder)
     }
 
     /// Returns the stored token without waiting, if the store is unchanged since the last read, the

@@ -70,7 +70,10 @@ pub trait ExitError: std::error::Error {
 
 impl ExitError for StoreError {
     fn exit(&self) -> Exit {
-        Exit::Store
+        match self {
+            Self::Busy { .. } => Exit::Later,
+            _ => Exit::Store,
+        }
     }
 }
 
@@ -95,8 +98,8 @@ impl ExitError for TokenError {
             Self::UnknownProvider(_) | Self::Misconfigured { .. } => Exit::Usage,
             Self::NoSession(_) => Exit::NoSession,
             Self::Ended { .. } => Exit::Ended,
-            Self::Unavailable { .. } | Self::InProgress(_) => Exit::Later,
-            Self::Store(_) => Exit::Store,
+            Self::Unavailable { .. } | Self::InProgress(_) | Self::Held { .. } => Exit::Later,
+            Self::Store(error) => error.exit(),
             Self::Internal(_) => Exit::Internal,
         }
     }
@@ -107,7 +110,7 @@ impl ExitError for StartError {
         match self {
             Self::UnknownProvider(_) => Exit::Usage,
             Self::Busy { .. } => Exit::Later,
-            Self::Store(_) => Exit::Store,
+            Self::Store(error) => error.exit(),
         }
     }
 }
@@ -129,10 +132,13 @@ impl ExitError for FinishError {
             | Self::NonceMissing(_)
             | Self::BindingChanged(_) => Exit::Usage,
             Self::NothingPending { .. } | Self::Expired(_) | Self::Superseded(_) => Exit::NoSession,
-            Self::Busy(_) | Self::TooManyCodes { .. } | Self::Unavailable { .. } | Self::Uncertain { .. } => {
-                Exit::Later
-            }
-            Self::Store(_) => Exit::Store,
+            Self::Busy(_)
+            | Self::Held { .. }
+            | Self::NotSaved(_)
+            | Self::TooManyCodes { .. }
+            | Self::Unavailable { .. }
+            | Self::Uncertain { .. } => Exit::Later,
+            Self::Store(error) => error.exit(),
             Self::Internal(_) => Exit::Internal,
         }
     }
@@ -141,7 +147,7 @@ impl ExitError for FinishError {
 impl ExitError for CancelError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Store(_) => Exit::Store,
+            Self::Store(error) => error.exit(),
         }
     }
 }
@@ -150,7 +156,7 @@ impl ExitError for ChoiceError {
     fn exit(&self) -> Exit {
         match self {
             Self::Gone(_) => Exit::NoSession,
-            Self::Store(_) => Exit::Store,
+            Self::Store(error) => error.exit(),
         }
     }
 }
@@ -171,7 +177,7 @@ impl ExitError for LogoutError {
     fn exit(&self) -> Exit {
         match self {
             Self::NoSession(_) => Exit::NoSession,
-            Self::Store(_) => Exit::Store,
+            Self::Store(error) => error.exit(),
         }
     }
 }
@@ -181,7 +187,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ids::{ProviderId, Tenant};
+    use crate::{
+        ids::{ProviderId, Tenant},
+        sys::lock_holder::LockHolder,
+    };
 
     fn tenant() -> Tenant {
         "acme/local".parse().expect("a tenant")
@@ -207,6 +216,16 @@ mod tests {
         assert_eq!(code(&held), 5);
         assert_eq!(code(&TokenError::InProgress(tenant())), 5);
         assert_eq!(code(&TokenError::from(newer())), 6);
+        let busy = || StoreError::Busy { path: "auth.json.global.lock".into(), holder: None };
+        assert_eq!(code(&TokenError::from(busy())), 5);
+        assert_eq!(code(&StartError::from(busy())), 5);
+        assert_eq!(code(&FinishError::from(busy())), 5);
+        assert_eq!(code(&LogoutError::from(busy())), 5);
+        assert_eq!(code(&CancelError::from(busy())), 5);
+        assert_eq!(code(&ChoiceError::from(busy())), 5);
+        let holder = LockHolder { pid: 41, command: Some("threadkey".into()), is_stopped: true };
+        assert_eq!(code(&TokenError::still_in_progress(&tenant(), Some(holder.clone()))), 5);
+        assert_eq!(code(&FinishError::Held { provider: provider(), holder }), 5);
         assert_eq!(code(&StartError::from(newer())), 6);
         assert_eq!(code(&StartError::Busy { tenant: tenant(), until: 0 }), 5);
         assert_eq!(code(&FinishError::StateMismatch), 2);

@@ -154,8 +154,10 @@ async fn get(
         }
         // Another process may refresh already. This process can wait for it: its death loses
         // nothing.
-        let unlocked = timeout_at(deadline, context.store.wait_unlocked(tenant)).await;
-        unlocked.map_err(|_| TokenError::InProgress(tenant.clone()))??;
+        match timeout_at(deadline, context.store.wait_unlocked(tenant)).await {
+            Ok(unlocked) => unlocked?,
+            Err(_) => return Err(still_in_progress(context, tenant).await.into()),
+        }
         let entry = context.store.read(tenant).await?;
         match StoredToken::new(tenant, &entry, &policy, context.clock.now()) {
             StoredToken::Fresh(lease) | StoredToken::RefreshDue(lease) => return Ok(lease),
@@ -170,7 +172,7 @@ async fn get(
         )
     })?;
     match timeout_at(deadline, read_reply(reply)).await {
-        Err(_) => Err(TokenError::InProgress(tenant.clone()).into()),
+        Err(_) => Err(still_in_progress(context, tenant).await.into()),
         Ok(Some(RefreshReply::Failed { exit, text })) => Err(Failure::new(exit_from_code(exit), text)),
         Ok(Some(RefreshReply::Token(token))) => token.try_into().map_err(|_| no_result(tenant)),
         Ok(None) => Err(no_result(tenant)),
@@ -186,6 +188,10 @@ async fn end_if_exhausted(context: &TokenContext<'_>, tenant: &Tenant, entry: &E
     if let Err(error) = context.store.change(tenant, Change::Exhausted(session.lineage)).await {
         tracing::warn!(%tenant, %error, "the end of a session could not be recorded");
     }
+}
+
+async fn still_in_progress(context: &TokenContext<'_>, tenant: &Tenant) -> TokenError {
+    TokenError::still_in_progress(tenant, context.store.lock_holder(tenant, Purpose::Refresh).await)
 }
 
 fn no_result(tenant: &Tenant) -> Failure {

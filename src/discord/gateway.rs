@@ -22,8 +22,11 @@ use super::{
     bot::{Bot, BotHandle, BotParts},
     commands,
     conversations::Conversations,
-    dispatch, prompts,
+    dispatch,
+    link::{Knock, Link},
+    prompts,
     rest::{Rest, RestError},
+    retry::{Backoff, MAX_CONNECT_PAUSE},
     scrub::Scrubber,
     session_events, session_notice,
 };
@@ -35,38 +38,39 @@ const REST_TIMEOUT: Duration = Duration::from_secs(30);
 const CLOSE_WITHIN: Duration = Duration::from_secs(6);
 /// The longest time to finish running tasks after that.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
-/// The interval of the warnings while the bot is not connected.
-const WARN_EVERY: Duration = Duration::from_secs(30);
-/// The number of attempts to register the commands.
-const REGISTRATIONS: u32 = 3;
 
 /// Runs the bot until `shutdown`. Without `workers` it signs users in and answers no prompts. It
-/// never sends a secret that `scrubber` knows as live.
+/// never sends a secret that `scrubber` knows as live. `connected` follows the connection, which is
+/// tried again for as long as Discord cannot be reached.
 ///
 /// # Errors
-/// The connection cannot be made, or Discord refuses it for good.
+/// Discord refuses the bot for good, or the settings are wrong: see [`DiscordError::is_final`].
 pub async fn run(
     settings: DiscordSettings,
     broker: Broker,
     workers: Option<Workers>,
     scrubber: Scrubber,
+    connected: watch::Sender<bool>,
     shutdown: CancellationToken,
 ) -> Result<(), DiscordError> {
     let conversations = Conversations::load(settings.conversations.clone())?;
-    let http = Arc::new(http(&settings)?);
+    let (http, client) = http(&settings)?;
+    let http = Arc::new(http);
+    let (link, knock) = (Link::new(connected), Knock::new(&settings, client)?);
     let stop = shutdown.child_token();
-    let first_contact = first_contact(&settings, &http);
-    let (own_id, gateway) = tokio::select! {
-        contact = first_contact => contact?,
-        () = stop.cancelled() => return Ok(()),
+    let Some((own_id, gateway)) = first_contact_at_last(&settings, &http, &link, &knock, &stop).await? else {
+        return Ok(());
     };
     let rest = Rest::new(http, scrubber.clone());
-    register(&rest).await;
     let parts = BotParts { rest, own_id, conversations, scrubber };
     let bot = Arc::new(Bot::new(&settings, parts, broker, workers, stop.clone()));
     bot.spawn(session_events::run(bot.clone()));
     bot.spawn(session_notice::run(bot.clone()));
-    let result = stay_connected(&settings, &bot, &gateway).await;
+    bot.spawn(register(bot.clone()));
+    let result = tokio::select! {
+        result = stay_connected(&settings, &bot, &gateway, &link, &knock) => result,
+        () = link.watch() => Ok(()),
+    };
     stop.cancel();
     bot.tasks.close();
     if tokio::time::timeout(DRAIN_WITHIN, bot.tasks.wait()).await.is_err() {
@@ -78,7 +82,8 @@ pub async fn run(
     result
 }
 
-fn http(settings: &DiscordSettings) -> Result<Http, DiscordError> {
+/// Returns serenity's REST client, and the HTTP client below it.
+fn http(settings: &DiscordSettings) -> Result<(Http, reqwest::Client), DiscordError> {
     let base = settings.api_base.as_ref();
     let on_loopback = base.is_some_and(|base| match base.host() {
         Some(Host::Domain(name)) => name == "localhost",
@@ -97,11 +102,12 @@ fn http(settings: &DiscordSettings) -> Result<Http, DiscordError> {
         address: address(settings),
         detail: format!("cannot build an HTTP client ({error})"),
     })?;
-    let builder = HttpBuilder::new(settings.token.expose()).client(client);
-    Ok(match base {
+    let builder = HttpBuilder::new(settings.token.expose()).client(client.clone());
+    let http = match base {
         Some(base) => builder.proxy(base.as_str()).ratelimiter_disabled(true).build(),
         None => builder.build(),
-    })
+    };
+    Ok((http, client))
 }
 
 fn address(settings: &DiscordSettings) -> String {
@@ -128,27 +134,61 @@ async fn first_contact(
     info!(user = %me.id, name = %me.name, application = %application.id, "Discord accepts the token");
     let Some(api_base) = &settings.api_base else { return Ok((Snowflake(me.id.get()), None)) };
     let no_gateway = |detail: String| DiscordError::NoGateway { api_base: api_base.clone(), detail };
-    let gateway =
-        http.get_gateway().await.map_err(|error| no_gateway(RestError::from(error).to_string()))?.url;
+    let gateway = match http.get_gateway().await.map_err(RestError::from) {
+        Ok(gateway) => gateway.url,
+        Err(error) if error.is_temporary() => {
+            let detail = format!("its gateway's address: {error}");
+            return Err(DiscordError::Unreachable { address: address(settings), detail });
+        }
+        Err(error) => return Err(no_gateway(error.to_string())),
+    };
     match Url::parse(&gateway) {
         Ok(url) if matches!(url.scheme(), "ws" | "wss") => Ok((Snowflake(me.id.get()), Some(gateway))),
         _ => Err(no_gateway("its answer is not a WebSocket address".to_owned())),
     }
 }
 
-/// Registers the commands. If that fails, the bot starts all the same, with the commands that are
-/// already registered.
-async fn register(rest: &Rest) {
-    for attempt in 1..=REGISTRATIONS {
-        match rest.set_commands(&commands::definitions()).await {
-            Ok(all) => return info!(commands = all.len(), "registered the commands"),
-            Err(error) => {
-                error!(%error, attempt, "cannot register the commands; the earlier ones stay registered")
+/// Makes the first contact, however long Discord is away. Returns `None` at `stop`.
+async fn first_contact_at_last(
+    settings: &DiscordSettings,
+    http: &Http,
+    link: &Link,
+    knock: &Knock,
+    stop: &CancellationToken,
+) -> Result<Option<(Snowflake, Option<String>)>, DiscordError> {
+    let mut attempts = link.attempts(knock, stop);
+    while attempts.next().await? {
+        tokio::select! {
+            contact = first_contact(settings, http) => match contact {
+                Ok(contact) => return Ok(Some(contact)),
+                Err(error) => attempts.failed(error)?,
+            },
+            () = stop.cancelled() => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
+/// Registers the commands. While that fails, the bot runs with the commands that are already
+/// registered, and tries again.
+async fn register(bot: BotHandle) {
+    let registering = async {
+        let mut backoff = Backoff::up_to(MAX_CONNECT_PAUSE);
+        let mut is_reported = false;
+        loop {
+            match bot.rest.set_commands(&commands::definitions()).await {
+                Ok(all) => return info!(commands = all.len(), "registered the commands"),
+                Err(error) if !std::mem::replace(&mut is_reported, true) => {
+                    error!(%error, "cannot register the commands; the earlier ones stay registered, and the bot tries again");
+                }
+                Err(_) => {}
             }
+            tokio::time::sleep(backoff.pause(None)).await;
         }
-        if attempt < REGISTRATIONS {
-            tokio::time::sleep(Duration::from_secs(2)).await;
-        }
+    };
+    tokio::select! {
+        () = registering => {}
+        () = bot.shutdown.cancelled() => {}
     }
 }
 
@@ -160,22 +200,43 @@ enum Disconnected {
     ContentRefused,
 }
 
-/// Stays connected, without message contents if Discord refuses them.
+/// Stays connected until the bot shuts down, however often the connection fails.
 async fn stay_connected(
     settings: &DiscordSettings,
     bot: &BotHandle,
     gateway: &Option<String>,
+    link: &Link,
+    knock: &Knock,
+) -> Result<(), DiscordError> {
+    let mut attempts = link.attempts(knock, &bot.shutdown);
+    while attempts.next().await? {
+        match connect_as_allowed(settings, bot, gateway, link).await {
+            Ok(()) => break,
+            Err(error) => attempts.failed(error)?,
+        }
+    }
+    Ok(())
+}
+
+/// Connects, without message contents if Discord refuses them. Returns when the bot shuts down.
+async fn connect_as_allowed(
+    settings: &DiscordSettings,
+    bot: &BotHandle,
+    gateway: &Option<String>,
+    link: &Link,
 ) -> Result<(), DiscordError> {
     let basic = GatewayIntents::GUILDS | GatewayIntents::GUILD_MESSAGES | GatewayIntents::DIRECT_MESSAGES;
-    match connect(settings, bot, gateway, basic | GatewayIntents::MESSAGE_CONTENT).await? {
-        Disconnected::Shutdown => return Ok(()),
-        Disconnected::ContentRefused => {}
+    if bot.reads_content() {
+        match connect(settings, bot, gateway, link, basic | GatewayIntents::MESSAGE_CONTENT).await? {
+            Disconnected::Shutdown => return Ok(()),
+            Disconnected::ContentRefused => {}
+        }
+        warn!(
+            "Discord refuses the Message Content intent: users must mention the bot or use /ask for every prompt, also in their own threads. To change that, switch on Message Content Intent in the developer portal (Bot, Privileged Gateway Intents) and restart"
+        );
+        bot.set_reads_content(false);
     }
-    warn!(
-        "Discord refuses the Message Content intent: users must mention the bot or use /ask for every prompt, also in their own threads. To change that, switch on Message Content Intent in the developer portal (Bot, Privileged Gateway Intents) and restart"
-    );
-    bot.set_reads_content(false);
-    match connect(settings, bot, gateway, basic).await? {
+    match connect(settings, bot, gateway, link, basic).await? {
         Disconnected::Shutdown => Ok(()),
         Disconnected::ContentRefused => Err(DiscordError::Intents(
             "even those that are not privileged. Check the application in the developer portal".to_owned(),
@@ -187,19 +248,22 @@ async fn connect(
     settings: &DiscordSettings,
     bot: &BotHandle,
     gateway: &Option<String>,
+    link: &Link,
     intents: GatewayIntents,
 ) -> Result<Disconnected, DiscordError> {
-    let connected = watch::Sender::new(false);
-    let warnings = warn_while_disconnected(connected.subscribe());
-    let handler = Handler { bot: bot.clone(), connected };
-    let builder =
-        serenity::client::ClientBuilder::new_with_http(http(settings)?, intents).event_handler(handler);
+    if bot.shutdown.is_cancelled() {
+        return Ok(Disconnected::Shutdown);
+    }
+    let handler = Handler { bot: bot.clone(), link: link.clone() };
+    let (http, _) = http(settings)?;
+    let builder = serenity::client::ClientBuilder::new_with_http(http, intents).event_handler(handler);
     let mut client = builder.await.map_err(|error| unreachable(settings, error))?;
     if let (Some(gateway), Some(api_base)) = (gateway, &settings.api_base) {
         let used = client.ws_url.lock().await.clone();
         if used != *gateway {
-            return Err(DiscordError::NoGateway {
-                api_base: api_base.clone(),
+            // It is out of order: threadkey does not fall back to Discord's own.
+            return Err(DiscordError::Unreachable {
+                address: api_base.to_string(),
                 detail: "it named a gateway at first and later did not".to_owned(),
             });
         }
@@ -207,7 +271,6 @@ async fn connect(
     let shards = client.shard_manager.clone();
     let ended = tokio::select! {
         ended = client.start() => ended,
-        () = warnings => Ok(()),
         () = bot.shutdown.cancelled() => {
             if tokio::time::timeout(CLOSE_WITHIN, shards.shutdown_all()).await.is_err() {
                 warn!("the gateway connection did not close in time");
@@ -238,40 +301,26 @@ fn unreachable(settings: &DiscordSettings, error: serenity::Error) -> DiscordErr
     DiscordError::Unreachable { address: address(settings), detail: RestError::from(error).to_string() }
 }
 
-/// Logs a warning at intervals while the bot is not connected.
-async fn warn_while_disconnected(mut connected: watch::Receiver<bool>) {
-    // The handler owns the sender. The loop ends when the handler is gone.
-    while connected.wait_for(|connected| !connected).await.is_ok() {
-        tokio::select! {
-            _ = connected.wait_for(|connected| *connected) => {}
-            () = tokio::time::sleep(WARN_EVERY) => {
-                warn!("not connected to Discord's gateway; trying to connect");
-            }
-        }
-    }
-    std::future::pending().await
-}
-
 struct Handler {
     bot: Arc<Bot>,
-    connected: watch::Sender<bool>,
+    link: Link,
 }
 
 #[serenity::async_trait]
 impl EventHandler for Handler {
     async fn ready(&self, _: Context, ready: Ready) {
-        self.connected.send_replace(true);
+        self.link.up();
         info!(servers = ready.guilds.len(), "connected to Discord");
     }
 
     async fn resume(&self, _: Context, _: ResumedEvent) {
-        self.connected.send_replace(true);
+        self.link.up();
         info!("connected to Discord again; no event was missed");
     }
 
     async fn shard_stage_update(&self, _: Context, update: ShardStageUpdateEvent) {
         if update.new != ConnectionStage::Connected {
-            self.connected.send_replace(false);
+            self.link.down();
         }
     }
 

@@ -24,9 +24,11 @@ mod dispatch;
 mod gateway;
 mod interaction;
 mod interaction_tokens;
+mod link;
 mod permission;
 mod prompts;
 mod rest;
+mod retry;
 mod running_turns;
 mod scrub;
 mod session_events;
@@ -75,6 +77,13 @@ pub struct DiscordSettings {
     pub conversations: PathBuf,
 }
 
+impl DiscordError {
+    /// Whether only the operator can mend it. Any other error may pass while the bot tries again.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::Unreachable { .. })
+    }
+}
+
 /// The reason why the bot cannot connect to Discord.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscordError {
@@ -84,7 +93,7 @@ pub enum DiscordError {
     )]
     TokenRefused,
     /// No connection.
-    #[error("cannot reach {address}: {detail}. Check the network of this machine, and start threadkey again")]
+    #[error("cannot reach {address}: {detail}")]
     Unreachable {
         /// The address.
         address: String,

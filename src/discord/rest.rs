@@ -1,7 +1,11 @@
 //! All REST calls: paced and scrubbed. Their errors contain no URL, because URLs carry interaction
 //! tokens.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use serde_json::json;
 use serenity::{
@@ -11,13 +15,26 @@ use serenity::{
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
+    bounded_map::BoundedMap,
+    retry::Tries,
     scrub::Scrubber,
-    wire::{Message, Response, shorten},
+    wire::{Message, Nonce, Response, shorten},
 };
-use crate::{ids::Snowflake, secret::Secret};
+use crate::{
+    ids::Snowflake,
+    secret::{Fingerprint, Secret},
+};
 
 /// The pause between two requests: at most 40 a second, where Discord allows 50.
 const PACE: Duration = Duration::from_millis(25);
+
+/// How long a message is sent again while Discord is out of order.
+const SEND_WITHIN: Duration = Duration::from_secs(2 * 60);
+/// The number of answers to interactions whose newest edit is known.
+const MAX_ANSWERS: usize = 10_000;
+/// How long an edit of an answer is sent again. A newer version may follow soon, and an old one must
+/// not replace it.
+const EDIT_WITHIN: Duration = Duration::from_secs(8);
 
 /// The error code for a missing permission, such as `CREATE_PRIVATE_THREADS`.
 pub(super) const MISSING_PERMISSIONS: isize = 50013;
@@ -35,6 +52,8 @@ pub(super) struct RestError {
     pub(super) status: Option<u16>,
     /// Discord's own error code, if the answer has one.
     pub(super) code: Option<isize>,
+    /// Whether the request was sent and has no readable answer, so that it may have arrived.
+    is_unanswered: bool,
     detail: String,
 }
 
@@ -49,6 +68,21 @@ impl fmt::Display for RestError {
 }
 
 impl RestError {
+    /// Whether the same request may succeed later: Discord is out of order, cannot be reached, or
+    /// asks for a pause.
+    pub(super) fn is_temporary(&self) -> bool {
+        match self.status {
+            Some(status) => status == 408 || status == 429 || status >= 500,
+            None => self.is_unanswered,
+        }
+    }
+
+    /// An error with this status, or of a connection that failed.
+    #[cfg(test)]
+    pub(super) fn for_tests(status: Option<u16>) -> Self {
+        Self { status, code: None, is_unanswered: status.is_none(), detail: "a test's".to_owned() }
+    }
+
     /// Whether the bot lacks a permission.
     pub(super) fn is_permission(&self) -> bool {
         matches!(self.code, Some(MISSING_PERMISSIONS | MISSING_ACCESS)) || self.status == Some(403)
@@ -58,6 +92,7 @@ impl RestError {
 impl From<serenity::Error> for RestError {
     fn from(error: serenity::Error) -> Self {
         use serenity::Error as E;
+        let is_unanswered = matches!(error, E::Http(HttpError::Request(_)) | E::Json(_));
         let (status, code, detail) = match error {
             E::Http(HttpError::UnsuccessfulRequest(response)) => {
                 let paths: Vec<_> =
@@ -79,7 +114,7 @@ impl From<serenity::Error> for RestError {
             E::Gateway(error) => (None, None, format!("gateway: {error}")),
             _ => (None, None, "the request failed".to_owned()),
         };
-        Self { status, code, detail }
+        Self { status, code, is_unanswered, detail }
     }
 }
 
@@ -91,6 +126,13 @@ fn causes(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     shorten(&text, 300)
+}
+
+/// A message that Discord has. Its text is that of the request that arrived first.
+#[derive(Clone, Debug)]
+pub(super) struct Sent {
+    pub(super) id: Snowflake,
+    pub(super) content: String,
 }
 
 /// The kind of a channel, and its parent.
@@ -106,13 +148,16 @@ pub(super) struct Rest {
     http: Arc<Http>,
     scrubber: Scrubber,
     next: Mutex<Instant>,
+    /// The number of the newest edit of each answer to an interaction.
+    edits: std::sync::Mutex<BoundedMap<Fingerprint, u64>>,
 }
 
 type Result<T> = std::result::Result<T, RestError>;
 
 impl Rest {
     pub(super) fn new(http: Arc<Http>, scrubber: Scrubber) -> Self {
-        Self { http, scrubber, next: Mutex::new(Instant::now()) }
+        let edits = std::sync::Mutex::new(BoundedMap::new(MAX_ANSWERS));
+        Self { http, scrubber, next: Mutex::new(Instant::now()), edits }
     }
 
     /// Waits until the next request may be sent. Acknowledgements do not wait: they have three
@@ -153,22 +198,36 @@ impl Rest {
         Ok(call.await?)
     }
 
-    /// Edits the first answer, also a deferred one. A failed edit is retried once, because a second
-    /// edit does no harm.
+    /// Edits the first answer, also a deferred one. A failed edit is tried again for some seconds, unless
+    /// a newer one has begun.
     pub(super) async fn edit_original(&self, token: &InteractionToken, message: &Message) -> Result<()> {
         let body = self.clean(message).for_edit();
-        let mut last = Ok(());
-        for attempt in 0..2 {
-            tokio::time::sleep(Duration::from_secs(attempt)).await;
+        let answer = token.0.fingerprint();
+        let number = self.begin_edit(&answer);
+        let mut tries = Tries::within(EDIT_WITHIN);
+        loop {
+            if self.edits().get(&answer).is_some_and(|newest| *newest != number) {
+                return Ok(());
+            }
             self.pace().await;
             let call = self.http.edit_original_interaction_response(token.0.expose(), &body, Vec::new());
-            last = call.await.map(|_| ()).map_err(RestError::from);
-            match &last {
-                Err(error) if error.status.is_none_or(|status| status >= 500) => {}
-                _ => break,
+            let edited = call.await.map(drop).map_err(RestError::from);
+            if !tries.again(&edited).await {
+                return edited;
             }
         }
-        last
+    }
+
+    /// Numbers an edit of an answer.
+    fn begin_edit(&self, answer: &Fingerprint) -> u64 {
+        let mut edits = self.edits();
+        let number = edits.get(answer).map_or(1, |newest| newest + 1);
+        edits.insert(answer.clone(), number);
+        number
+    }
+
+    fn edits(&self) -> std::sync::MutexGuard<'_, BoundedMap<Fingerprint, u64>> {
+        self.edits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends one more answer to an interaction, visible to its user alone.
@@ -179,12 +238,30 @@ impl Rest {
         Ok(())
     }
 
-    /// Sends a message to a channel.
+    /// Sends a message to a channel, and tries again for a while. It appears once.
     pub(super) async fn send(&self, channel: Snowflake, message: &Message) -> Result<Snowflake> {
+        let nonce = Nonce::new();
+        let mut tries = Tries::within(SEND_WITHIN);
+        loop {
+            let sent = self.send_once(channel, message, &nonce).await.map(|sent| sent.id);
+            if !tries.again(&sent).await {
+                return sent;
+            }
+        }
+    }
+
+    /// Sends a message to a channel. A failed request may have arrived. Then the same nonce makes
+    /// Discord return that message instead of a second one, for some minutes.
+    pub(super) async fn send_once(
+        &self,
+        channel: Snowflake,
+        message: &Message,
+        nonce: &Nonce,
+    ) -> Result<Sent> {
         self.pace().await;
-        let sent =
-            self.http.send_message(ChannelId::new(channel.0), Vec::new(), &self.clean(message)).await?;
-        Ok(Snowflake(sent.id.get()))
+        let body = self.clean(message).with_nonce(nonce);
+        let sent = self.http.send_message(ChannelId::new(channel.0), Vec::new(), &body).await?;
+        Ok(Sent { id: Snowflake(sent.id.get()), content: sent.content })
     }
 
     /// Edits a message of the bot.

@@ -23,8 +23,6 @@ use crate::{
 
 /// Discord shows the typing indicator for ten seconds.
 const TYPING_EVERY: Duration = Duration::from_secs(8);
-/// The number of failed requests in a row after which the channel counts as unreachable.
-const MAX_FAILURES: u32 = 5;
 
 /// Begins a turn in a task of its own.
 pub(super) fn begin(bot: &BotHandle, workers: &Workers, conversation: Conversation, prompt: String) {
@@ -79,7 +77,8 @@ fn not_started(bot: &Bot, error: &PromptError) -> String {
     }
 }
 
-/// Shows the turn until it ends. Returns `false` when the channel is unreachable.
+/// Shows the turn until it ends. Returns `false` when the channel is unreachable. An outage of Discord
+/// does not end the turn.
 async fn show(
     bot: &BotHandle,
     conversation: &Conversation,
@@ -104,8 +103,15 @@ async fn show(
             update = updates.recv() => match update {
                 Some(Update::Permission(request)) => {
                     messages.text.seal();
-                    messages.flush().await;
-                    questions.extend(PermissionQuestion::ask(bot, conversation, request).await);
+                    let asking = async {
+                        messages.flush_whole().await;
+                        PermissionQuestion::ask(bot, conversation, request).await
+                    };
+                    tokio::select! {
+                        question = asking => questions.extend(question),
+                        () = stop.cancelled() => {}
+                        () = bot.shutdown.cancelled() => {}
+                    }
                     false
                 }
                 update => messages.apply(update),
@@ -114,14 +120,15 @@ async fn show(
         if last {
             break;
         }
-        if messages.failures >= MAX_FAILURES {
+        if messages.are_refused() {
             return false;
         }
     }
+    let all_sent = messages.end().await;
     for question in questions {
         question.close(bot).await;
     }
-    messages.end().await
+    all_sent
 }
 
 /// Shows the typing indicator until dropped.
@@ -131,8 +138,11 @@ impl Typing {
     fn start(bot: &BotHandle, channel: Snowflake) -> Self {
         let bot = bot.clone();
         Self(tokio::spawn(async move {
-            while bot.rest.typing(channel).await.is_ok() {
-                tokio::time::sleep(TYPING_EVERY).await;
+            loop {
+                match bot.rest.typing(channel).await {
+                    Err(error) if !error.is_temporary() => return,
+                    _ => tokio::time::sleep(TYPING_EVERY).await,
+                }
             }
         }))
     }

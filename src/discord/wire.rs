@@ -6,7 +6,10 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::ids::Snowflake;
+use crate::{
+    ids::{Snowflake, hex},
+    sys::random,
+};
 
 /// UTF-16 units in a message's content.
 pub(super) const MAX_CONTENT: usize = 2000;
@@ -29,6 +32,22 @@ pub(super) struct Message {
     pub(super) allowed_mentions: AllowedMentions,
     #[serde(skip_serializing_if = "is_zero")]
     flags: u32,
+    /// Makes Discord accept a repeated request once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nonce: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enforce_nonce: Option<bool>,
+}
+
+/// The mark of one message, which all its requests carry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Nonce(String);
+
+impl Nonce {
+    /// Returns a new one. Discord takes 25 characters.
+    pub(super) fn new() -> Self {
+        Self(hex(&random::bytes::<12>()))
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -135,6 +154,11 @@ impl Message {
     /// The same message without flags, which an edit cannot change.
     pub(super) fn for_edit(&self) -> Self {
         Self { flags: 0, ..self.clone() }
+    }
+
+    /// The same message, which Discord accepts once for each nonce.
+    pub(super) fn with_nonce(self, nonce: &Nonce) -> Self {
+        Self { nonce: Some(nonce.0.clone()), enforce_nonce: Some(true), ..self }
     }
 }
 

@@ -11,12 +11,16 @@ pub const PENDING_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// that sign-in.
 pub const CHOICE_LIFETIME: Duration = PENDING_LIFETIME;
 
+/// How far the clock of a process may be wrong, either way, without an effect on the sign-ins of
+/// others (adr/0027).
+pub const CLOCK_ERROR: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How long a write leaves an expired sign-in, pending or waiting for a choice, in the store.
 ///
-/// An exchange that began in the last second needs less: connecting, 180 s for the answer, and 10 s
-/// for the account. Within the same time a broker removes a sign-in that was not chosen, and
-/// revokes it.
-pub const SWEEP_GRACE: Duration = Duration::from_secs(10 * 60);
+/// A write sees one clock only, which may be wrong by [`CLOCK_ERROR`]. The entry is only garbage by then: an
+/// expired sign-in can neither be finished nor chosen. The second half is the time in which a broker
+/// removes a sign-in that was not chosen, and revokes it.
+pub const SWEEP_GRACE: Duration = Duration::from_secs(2 * CLOCK_ERROR.as_secs());
 
 /// The longest time for which a stored `retry` holds requests back.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
@@ -34,11 +38,11 @@ pub fn is_known_expiry(expires_at: UnixTime) -> bool {
 }
 
 /// Whether `lifetime` plus `grace`, counted from `since`, has not expired. A `since` before 1970,
-/// or more than a lifetime ahead, comes from a broken clock and counts as expired.
+/// or more than both ahead, comes from a broken clock and counts as expired.
 pub(super) fn is_within(since: UnixTime, lifetime: Duration, grace: Duration, now: UnixTime) -> bool {
     since > 0
         && now < since.saturating_add(seconds(lifetime + grace))
-        && since <= now.saturating_add(seconds(lifetime))
+        && since <= now.saturating_add(seconds(lifetime + grace))
 }
 
 /// A duration in whole seconds, the unit of the store.

@@ -19,8 +19,8 @@ pub use change::{Applied, Change, Changed, Settlement, Update, apply};
 pub use decide::{Decision, Wish, adopts, decide, refresh_due_at};
 pub use failures::{Ended, Refusals, Rejected, Retry, RetryKind, WrongCodes};
 pub use limits::{
-    CHOICE_LIFETIME, FORCED_REFRESH_INTERVAL, MAX_BACKOFF, PENDING_LIFETIME, SWEEP_GRACE, UNKNOWN_EXPIRY,
-    in_words, is_known_expiry, seconds,
+    CHOICE_LIFETIME, CLOCK_ERROR, FORCED_REFRESH_INTERVAL, MAX_BACKOFF, PENDING_LIFETIME, SWEEP_GRACE,
+    UNKNOWN_EXPIRY, in_words, is_known_expiry, seconds,
 };
 pub use record::{Binding, Entry, Grant, Pending, RefreshTarget, Revision, Session};
 pub use tenant_lock::{LockBackend, Locked, TenantLock};

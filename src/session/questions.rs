@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    CHOICE_LIFETIME, Ended, Grant, RefreshTarget, Rejected, RetryKind, Revision, SWEEP_GRACE, Session,
-    is_known_expiry, limits::is_within, scopes, seconds,
+    CHOICE_LIFETIME, CLOCK_ERROR, Ended, Grant, RefreshTarget, Rejected, RetryKind, Revision, SWEEP_GRACE,
+    Session, is_known_expiry, limits::is_within, scopes, seconds,
 };
 use crate::{ids::UnixTime, secret::Fingerprint};
 
@@ -32,6 +32,12 @@ impl Session {
     /// a pending sign-in.
     pub fn awaits_choice(&self, now: UnixTime) -> bool {
         is_within(self.issued_at, CHOICE_LIFETIME, Duration::ZERO, now)
+    }
+
+    /// For a candidate: whether its time to be chosen is over beyond doubt, even if this clock is
+    /// wrong by [`CLOCK_ERROR`].
+    pub fn choice_is_long_over(&self, now: UnixTime) -> bool {
+        !is_within(self.issued_at, CHOICE_LIFETIME, CLOCK_ERROR, now)
     }
 
     /// For a candidate: whether a write drops it, [`SWEEP_GRACE`] after its end.

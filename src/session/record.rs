@@ -157,7 +157,7 @@ impl Pending {
     }
 
     /// Whether a write drops it, [`SWEEP_GRACE`] after its end. An exchange that began in time
-    /// still finds it when the answer arrives.
+    /// still finds it when the answer arrives, whichever process writes in between.
     pub fn is_swept(&self, now: UnixTime) -> bool {
         !is_within(self.created_at, PENDING_LIFETIME, SWEEP_GRACE, now)
     }

@@ -4,6 +4,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
@@ -27,6 +28,9 @@ use crate::{
 /// The free space, in bytes, below which [`doctor`] warns.
 const LITTLE_SPACE: u64 = 64 * 1024 * 1024;
 
+/// How long [`doctor`] waits for the global lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
 /// One check of [`doctor`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
@@ -36,6 +40,8 @@ pub struct Check {
     pub verdict: Verdict,
     /// The finding, and the next step.
     pub sentence: String,
+    /// Whether a failure may end by itself.
+    pub is_temporary: bool,
 }
 
 /// The result of a check.
@@ -83,6 +89,10 @@ pub(super) fn examine(
         Ok(paths) => paths,
         Err(error) => return vec![check("store path", Err(error))],
     };
+    if let Err(error) = location.check_owner(&paths) {
+        // A file of this user, even one that is removed again, does not belong there.
+        return vec![path_check(location, &paths), check("store owner", Err(error))];
+    }
     let mut checks =
         vec![path_check(location, &paths), check("store file system", file_system(location, &paths))];
     if location.disk.stat(&paths.folder).is_err() {
@@ -94,6 +104,8 @@ pub(super) fn examine(
     checks.push(check("store space", space(location, &paths)));
     checks.push(check("store writing", writing(location, &paths)));
     checks.extend(locking(location, &paths, ask));
+    checks.push(check("store lock", global_lock(location, &paths)));
+    checks.extend(stopped_holders(location, &paths));
     checks.extend(unread_answers(location, &paths));
     checks
 }
@@ -101,8 +113,9 @@ pub(super) fn examine(
 type Finding = Result<(Verdict, String), StoreError>;
 
 fn check(name: &'static str, finding: Finding) -> Check {
+    let is_temporary = matches!(finding, Err(StoreError::Busy { .. }));
     let (verdict, sentence) = finding.unwrap_or_else(|error| (Verdict::Fail, error.to_string()));
-    Check { name, verdict, sentence }
+    Check { name, verdict, sentence, is_temporary }
 }
 
 fn path_check(location: &Location, paths: &Paths) -> Check {
@@ -115,7 +128,7 @@ fn path_check(location: &Location, paths: &Paths) -> Check {
             paths.file.display()
         )
     };
-    Check { name: "store path", verdict: Verdict::Ok, sentence }
+    check("store path", Ok((Verdict::Ok, sentence)))
 }
 
 fn file_system(location: &Location, paths: &Paths) -> Finding {
@@ -226,6 +239,36 @@ fn two_processes(location: &Location, path: &Path, ask: AskAnother<'_>) -> Findi
         (true, true) => (Verdict::Fail, format!("the lock of {} stays after its release", path.display())),
         (false, _) => no_exclusion(path, "processes"),
     })
+}
+
+/// Checks that the global lock is held for moments only.
+fn global_lock(location: &Location, paths: &Paths) -> Finding {
+    let path = paths.global_lock();
+    let file = match location.disk.open(&path, Open::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok((Verdict::Ok, "no process has changed the store yet".to_owned()));
+        }
+        Err(error) => return Err(failed("cannot open", &path)(error)),
+    };
+    match Lock::exclusive_within(file, LOCK_PATIENCE).map_err(failed("cannot lock", &path))? {
+        Some(_) => Ok((Verdict::Ok, format!("{} is free", path.display()))),
+        None => Err(StoreError::Busy { holder: location.disk.lock_holder(&path), path }),
+    }
+}
+
+/// Finds the tenants whose locks are held by stopped processes.
+fn stopped_holders(location: &Location, paths: &Paths) -> Vec<Check> {
+    let folder = paths.tenant_locks();
+    let names = location.disk.list(&folder).unwrap_or_default();
+    let locks = names.into_iter().map(|name| folder.join(name));
+    let locks = locks.filter(|path| path.extension().is_some_and(|end| end == "lock"));
+    let held = locks.filter_map(|path| {
+        let holder = location.disk.lock_holder(&path).filter(|holder| holder.is_stopped)?;
+        let what = format!("{} is held by {holder}: {}", path.display(), holder.next_step());
+        Some(check("stopped process", Ok((Verdict::Warn, what))))
+    });
+    held.collect()
 }
 
 fn take(location: &Location, path: &Path) -> Result<Option<Lock>, StoreError> {

@@ -1,11 +1,15 @@
 //! The errors of a store. Each message names the file and the next step.
 
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
-use crate::sys::disk::{is_device_fault, is_out_of_descriptors};
+use crate::sys::{
+    disk::{is_device_fault, is_out_of_descriptors},
+    lock_holder::LockHolder,
+    user,
+};
 
 /// An error of the store. The caller that gets one has changed nothing.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +60,28 @@ pub enum StoreError {
         /// The permission bits that it should have.
         wanted: u32,
     },
+    /// Another process has held the global lock for longer than a change waits. Nothing was changed,
+    /// and nothing will be: the change is withdrawn.
+    #[error("{path} stays locked by {}, so nothing was changed: {}", named(holder.as_ref()), next_step(holder.as_ref()), path = path.display())]
+    Busy {
+        /// The lock file.
+        path: PathBuf,
+        /// The process that holds it, where the system names it.
+        holder: Option<LockHolder>,
+    },
+    /// The folder belongs to another user than this process acts as. Its files would lock that user
+    /// out.
+    #[error("{}", foreign(folder, owner, user, *is_missing))]
+    Foreign {
+        /// The store's folder, or the nearest existing folder above it.
+        folder: PathBuf,
+        /// The user that it belongs to.
+        owner: User,
+        /// The user that this process acts as.
+        user: User,
+        /// Whether the store's folder does not exist yet.
+        is_missing: bool,
+    },
     /// The path leads to something that cannot be replaced safely.
     #[error("{path}: {what}", path = path.display())]
     Unsuitable {
@@ -64,6 +90,75 @@ pub enum StoreError {
         /// The reason, and the next step.
         what: String,
     },
+}
+
+/// A user of the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Its id.
+    pub id: u32,
+    /// Its name, if the system knows it.
+    pub name: Option<String>,
+    /// Whether the id stands for all users that this container does not know.
+    pub is_unmapped: bool,
+}
+
+impl User {
+    /// Describes the user with this id.
+    pub(super) fn of(id: u32) -> Self {
+        Self { id, name: user::name(id), is_unmapped: user::is_unmapped(id) }
+    }
+
+    /// The user as `sudo -u` takes it.
+    fn argument(&self) -> String {
+        self.name.clone().unwrap_or_else(|| format!("'#{}'", self.id))
+    }
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name} (user id {})", self.id),
+            None => write!(f, "user id {}", self.id),
+        }
+    }
+}
+
+fn foreign(folder: &Path, owner: &User, user: &User, is_missing: bool) -> String {
+    let folder = folder.display();
+    if owner.is_unmapped {
+        return format!(
+            "{folder} belongs to a user that this container does not map (user id {}), so nothing was read or made: map that \
+             user, or give the folder to {user} from outside of the container",
+            owner.id
+        );
+    }
+    let what = if is_missing { "the folder above the store " } else { "" };
+    format!(
+        "{what}{folder} belongs to {owner}, and this command runs as {user}. Files of {user} would lock {owner} out, so nothing \
+         was read or made: run the command as that user (`sudo -u {} threadkey …`). If the folder should be {user}'s, run \
+         chown {} {folder}",
+        owner.argument(),
+        user.name.clone().unwrap_or_else(|| user.id.to_string()),
+    )
+}
+
+fn named(holder: Option<&LockHolder>) -> String {
+    match holder {
+        Some(holder) if holder.is_this_process() => {
+            format!("this process ({}), whose last write has not ended", holder.pid)
+        }
+        Some(holder) => holder.to_string(),
+        None => "another process".to_owned(),
+    }
+}
+
+fn next_step(holder: Option<&LockHolder>) -> String {
+    match holder {
+        Some(holder) if holder.is_this_process() => "check the disk".to_owned(),
+        Some(holder) => holder.next_step(),
+        None => "look for a threadkey that is stopped or hangs, and try again in a moment".to_owned(),
+    }
 }
 
 /// Several callers share a write, and its error.
@@ -84,6 +179,13 @@ impl Clone for StoreError {
             Self::Permissions { path, mode, wanted } => {
                 Self::Permissions { path: path.clone(), mode: *mode, wanted: *wanted }
             }
+            Self::Busy { path, holder } => Self::Busy { path: path.clone(), holder: holder.clone() },
+            Self::Foreign { folder, owner, user, is_missing } => Self::Foreign {
+                folder: folder.clone(),
+                owner: owner.clone(),
+                user: user.clone(),
+                is_missing: *is_missing,
+            },
             Self::Unsuitable { path, what } => Self::Unsuitable { path: path.clone(), what: what.clone() },
         }
     }

@@ -25,6 +25,7 @@ use crate::{
         clock::Clock,
         disk::{Disk, RealDisk},
         lock::{Lock, Mode},
+        lock_holder::LockHolder,
     },
 };
 
@@ -44,9 +45,10 @@ impl FileStore {
     /// makes it.
     ///
     /// # Errors
-    /// [`StoreError::Io`] when the path cannot be followed; [`StoreError::Unsuitable`] when it
-    /// leads to a file system on which locks may not exclude, unless that is trusted. Each later
-    /// call checks the content of the file.
+    /// [`StoreError::Io`] when the path cannot be followed; [`StoreError::Foreign`] when it leads to
+    /// a folder of another user; [`StoreError::Unsuitable`] when it leads to a file system on which
+    /// locks may not exclude, unless that is trusted. Each later call checks the content of the
+    /// file.
     pub fn open(path: &Path, clock: Clock, options: FileStoreOptions) -> Result<Self, StoreError> {
         Self::on_disk(Arc::new(RealDisk::new()), path, clock, options)
     }
@@ -63,7 +65,9 @@ impl FileStore {
     ) -> Result<Self, StoreError> {
         let path = std::path::absolute(path).map_err(failed("cannot find", path))?;
         let store_file = StoreFile::new(disk, path, clock, options);
-        store_file.location.check_file_system(&store_file.location.locate()?)?;
+        let paths = store_file.location.locate()?;
+        store_file.location.check_owner(&paths)?;
+        store_file.location.check_file_system(&paths)?;
         Ok(Self {
             store_file: Arc::new(store_file),
             group_commit: GroupCommit::default(),
@@ -103,9 +107,20 @@ impl FileStore {
         Lock::try_exclusive(file).map_err(failed("cannot lock", &path))
     }
 
+    /// Returns the process that holds the lock of [`FileStore::lock_bot`], where the system names it.
+    pub fn bot_lock_holder(&self) -> Option<LockHolder> {
+        let location = &self.store_file.location;
+        location.disk.lock_holder(&location.locate().ok()?.bot_lock())
+    }
+
     #[cfg(test)]
     pub(super) fn queued(&self) -> usize {
         self.group_commit.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn waits_for_global_lock(&self) -> bool {
+        self.group_commit.waits_for_lock()
     }
 
     #[cfg(test)]
@@ -187,6 +202,12 @@ impl Store for FileStore {
                 self.lock_waiters.wait(path.clone(), file).await.map_err(failed)
             }
         }
+    }
+
+    async fn lock_holder(&self, tenant: &Tenant, purpose: Purpose) -> Option<LockHolder> {
+        let of = tenant.clone();
+        let found = self.run(move |store_file| Ok(store_file.location.lock_holder(&of, purpose)));
+        found.await.ok().flatten()
     }
 
     fn location(&self) -> String {

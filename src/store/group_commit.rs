@@ -20,13 +20,32 @@
 //! * *Death.* At each line it is as in [`super::store_file`]: the rename makes all updates of a
 //!   batch visible, or none. Before the rename no caller has a result. After it a caller without a
 //!   result finds its update done when it reads again.
-//! * *A caller that gives up.* A queued update no longer belongs to its caller: it is applied, and
-//!   its result is dropped. The state that it was made for is checked when it is applied, so a late
-//!   update does no harm.
 //! * *A tenant's lock* is in the queue with the update that was made under it, and is released
 //!   after the write.
 //! * *A leader that panics, or never runs because the runtime stops:* its drop gives the leadership
 //!   back and drops the queue, whose callers get an error. No caller waits for ever.
+//!
+//! # How long an update waits
+//!
+//! The holder of the global lock may be a stopped process, which releases it no sooner than it
+//! continues or dies. One thread of this process waits for it, the leader's, however many updates
+//! are queued. Each update waits for at most [`LOCK_WAIT`]. Once the leader has waited that long,
+//! each further update waits for [`SHORT_WAIT`]: a command with several updates ends in time.
+//!
+//! * *An update that has waited long enough* is taken out of the queue, under the mutex. Its caller
+//!   gets [`StoreError::Busy`]. The update is never applied later: a user who reads that a logout
+//!   failed can rely on it.
+//! * *An update that the leader has taken* is not in the queue any more. The leader holds the lock
+//!   by then, so the caller waits for the result of the write. An update is either withdrawn or
+//!   answered, never both.
+//! * *A change whose caller is gone* is taken out of the queue in the same way. No user would learn
+//!   that it was applied an hour later.
+//! * *A settlement whose caller is gone* stays queued, with its tenant's lock, and is applied. It
+//!   is the result of a secret that is spent. The state that it was made for is checked when it is
+//!   applied, so a late settlement does no harm.
+//! * *A settlement that has waited long enough* is withdrawn as any update is. Its answer is in the
+//!   journal. The caller holds the tenant's lock and tries again, or the next holder does.
+//! * *A leader that gets the lock and finds an empty queue* writes nothing, and ends.
 //!
 //! The global lock is released between two batches, so other processes get their turn. At most
 //! [`MAX_QUEUED`] updates are queued, and further callers wait for a place.
@@ -35,13 +54,19 @@ use std::{
     collections::VecDeque,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::{
+    sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{Instant, timeout_at},
+};
 
 use super::{
     StoreError,
+    blocking::blocking,
     error::failed,
+    lock_files::GlobalGuard,
     locked_journal::LockedJournal,
     store_file::{Committed, StoreFile},
 };
@@ -52,6 +77,12 @@ use crate::{
 
 /// The most updates that are queued, and so the most that share a write.
 const MAX_QUEUED: usize = 256;
+
+/// The longest time that an update waits for the global lock.
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// The time for which an update waits if the lock could not be had for [`LOCK_WAIT`] already.
+pub(super) const SHORT_WAIT: Duration = Duration::from_secs(1);
 
 const GIVEN_UP: &str = "no task is left to write: threadkey is stopping, or has a defect that its log shows";
 
@@ -66,15 +97,26 @@ pub(super) struct GroupCommit {
 struct State {
     waiting: VecDeque<Queued>,
     has_leader: bool,
+    /// Since when the leader waits for the lock.
+    blocked_since: Option<Instant>,
+    last_id: u64,
 }
 
 struct Queued {
+    id: u64,
     tenant: Tenant,
     update: Update,
     /// The tenant's lock, if the update is made under it.
     held: Option<OwnedMutexGuard<LockedJournal>>,
     answer: oneshot::Sender<Result<Changed, StoreError>>,
     _place: OwnedSemaphorePermit,
+}
+
+/// A caller's hold on its queued update.
+struct Ticket {
+    group_commit: GroupCommit,
+    id: u64,
+    is_change: bool,
 }
 
 /// The task that writes for all callers.
@@ -94,7 +136,7 @@ impl Default for GroupCommit {
 
 impl GroupCommit {
     /// Applies `update` under the global lock, together with the rest of the queue. It is durable
-    /// when this returns.
+    /// when this returns. After [`StoreError::Busy`] it is not applied, and will not be.
     pub(super) async fn change(
         &self,
         store_file: &Arc<StoreFile>,
@@ -103,25 +145,52 @@ impl GroupCommit {
         held: Option<OwnedMutexGuard<LockedJournal>>,
     ) -> Result<Changed, StoreError> {
         let stopping = || failed("cannot finish with", &store_file.location.path)(io::Error::other(GIVEN_UP));
-        let place = self.places.clone().acquire_owned().await.map_err(|_| stopping())?;
-        let (answer, answered) = oneshot::channel();
-        let queued = Queued { tenant: tenant.clone(), update, held, answer, _place: place };
-        if let Some(leader) = self.push(store_file, queued) {
+        let deadline = self.deadline();
+        let place = match timeout_at(deadline, self.places.clone().acquire_owned()).await {
+            Ok(place) => place.map_err(|_| stopping())?,
+            Err(_) => return Err(busy(store_file).await),
+        };
+        let (answer, mut answered) = oneshot::channel();
+        let is_change = matches!(update, Update::Change(_));
+        let queued = Queued { id: 0, tenant: tenant.clone(), update, held, answer, _place: place };
+        let (id, leader) = self.push(store_file, queued);
+        let ticket = Ticket { group_commit: self.clone(), id, is_change };
+        if let Some(leader) = leader {
             tokio::task::spawn_blocking(move || leader.run());
         }
-        answered.await.unwrap_or_else(|_| Err(stopping()))
+        let result = match timeout_at(deadline, &mut answered).await {
+            Ok(result) => result,
+            Err(_) if ticket.withdraw() => return Err(busy(store_file).await),
+            Err(_) => answered.await,
+        };
+        result.unwrap_or_else(|_| Err(stopping()))
     }
 
-    /// Queues an update. The caller must run the leader that it gets.
-    fn push(&self, store_file: &Arc<StoreFile>, queued: Queued) -> Option<Leader> {
+    /// When an update that begins now has waited long enough.
+    fn deadline(&self) -> Instant {
+        let now = Instant::now();
+        let since = self.state().blocked_since.unwrap_or(now);
+        (since + LOCK_WAIT).max(now + SHORT_WAIT)
+    }
+
+    /// Queues an update. Returns its number. The caller must run the leader that it gets.
+    fn push(&self, store_file: &Arc<StoreFile>, queued: Queued) -> (u64, Option<Leader>) {
         let mut state = self.state();
-        state.waiting.push_back(queued);
+        state.last_id += 1;
+        let id = state.last_id;
+        state.waiting.push_back(Queued { id, ..queued });
         let leads = !std::mem::replace(&mut state.has_leader, true);
-        leads.then(|| Leader { store_file: store_file.clone(), group_commit: self.clone(), leads: true })
+        let leader = || Leader { store_file: store_file.clone(), group_commit: self.clone(), leads: true };
+        (id, leads.then(leader))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn waits_for_lock(&self) -> bool {
+        self.state().blocked_since.is_some()
     }
 
     #[cfg(test)]
@@ -130,13 +199,50 @@ impl GroupCommit {
     }
 }
 
+/// The error of an update that has waited long enough. It was not applied.
+async fn busy(store_file: &Arc<StoreFile>) -> StoreError {
+    let location = store_file.location.clone();
+    let path = location.path.clone();
+    let find = move || {
+        let path = location.locate()?.global_lock();
+        Ok(StoreError::Busy { path, holder: location.global_lock_holder() })
+    };
+    blocking(&path, find).await.unwrap_or_else(|error| error)
+}
+
+// === impl Ticket ===
+
+impl Ticket {
+    /// Takes the update out of the queue. Returns `false` if it is not there any more: the leader has
+    /// taken it.
+    fn withdraw(&self) -> bool {
+        let mut state = self.group_commit.state();
+        let place = state.waiting.iter().position(|queued| queued.id == self.id);
+        let withdrawn = place.and_then(|place| state.waiting.remove(place));
+        // The drop may release a tenant's lock, which needs no mutex.
+        drop(state);
+        withdrawn.is_some()
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.is_change {
+            self.withdraw();
+        }
+    }
+}
+
 // === impl Leader ===
 
 impl Leader {
     fn run(mut self) {
         while self.goes_on() {
-            let locked = self.store_file.location.lock_global();
+            let locked = self.lock();
             let batch = std::mem::take(&mut self.group_commit.state().waiting);
+            if batch.is_empty() {
+                continue;
+            }
             let (changes, waiting): (Vec<_>, Vec<_>) = batch
                 .into_iter()
                 .map(|queued| ((queued.tenant, queued.update), (queued.held, queued.answer, queued._place)))
@@ -159,6 +265,13 @@ impl Leader {
         }
     }
 
+    fn lock(&self) -> Result<GlobalGuard, StoreError> {
+        self.group_commit.state().blocked_since = Some(Instant::now());
+        let locked = self.store_file.location.lock_global();
+        self.group_commit.state().blocked_since = None;
+        locked
+    }
+
     /// Whether the queue has an update. If not, the next update starts a leader.
     fn goes_on(&mut self) -> bool {
         let mut state = self.group_commit.state();
@@ -173,6 +286,7 @@ impl Drop for Leader {
         if self.leads {
             let mut state = self.group_commit.state();
             state.has_leader = false;
+            state.blocked_since = None;
             let abandoned = std::mem::take(&mut state.waiting);
             drop(state);
             drop(abandoned);

@@ -12,10 +12,13 @@ use std::{
 
 use super::{
     StoreError,
-    error::{failed, unsuitable},
+    error::{User, failed, unsuitable},
     paths::Paths,
 };
-use crate::sys::disk::{Disk, DiskFile, Open, Stat};
+use crate::sys::{
+    disk::{Disk, DiskFile, Open, Stat},
+    user::ROOT,
+};
 
 const MOUNTED_FILE: &str = "the file itself is a mount (a single file that is bind-mounted into a container), so it cannot be replaced: mount its \
                             folder instead";
@@ -66,9 +69,33 @@ impl Location {
         )
     }
 
-    /// Refuses a folder in which other users could replace the store.
+    /// Refuses a store of another user, also one whose folder is missing: see [`Self::may_make_in`].
+    /// Makes nothing.
+    pub(super) fn check_owner(&self, paths: &Paths) -> Result<(), StoreError> {
+        let folder = self.nearest(&paths.folder);
+        let owner = self.disk.stat(folder).map_err(failed("cannot examine", folder))?.owner;
+        if folder == paths.folder { self.is_own(folder, owner) } else { self.may_make_in(folder, owner) }
+    }
+
+    /// Refuses an existing folder of another user. Lock files of this process's user would lock that
+    /// user out, and root can make them anywhere.
+    fn is_own(&self, folder: &Path, owner: u32) -> Result<(), StoreError> {
+        let user = self.disk.effective_user();
+        if owner == user { Ok(()) } else { Err(foreign(folder, owner, user, false)) }
+    }
+
+    /// Refuses to make the store's folder in a folder of another user: below a home, root's new
+    /// folder would lock the home's user out. A folder of root's is no home of another user. There
+    /// the system's own permissions decide, so that a service can make a folder in `/tmp` or `/srv`.
+    fn may_make_in(&self, folder: &Path, owner: u32) -> Result<(), StoreError> {
+        let user = self.disk.effective_user();
+        if owner == user || owner == ROOT { Ok(()) } else { Err(foreign(folder, owner, user, true)) }
+    }
+
+    /// Refuses a folder of another user, or one in which other users could replace the store.
     pub(super) fn check_folder(&self, folder: &Path) -> Result<(), StoreError> {
         let stat = self.disk.stat(folder).map_err(failed("cannot examine", folder))?;
+        self.is_own(folder, stat.owner)?;
         if stat.mode & 0o022 != 0 {
             return Err(StoreError::Permissions { path: folder.into(), mode: stat.mode, wanted: 0o700 });
         }
@@ -107,6 +134,8 @@ impl Location {
         }
         let Some(parent) = folder.parent() else { return Ok(()) };
         self.make_folder(parent)?;
+        let owner = self.disk.stat(parent).map_err(failed("cannot examine", parent))?.owner;
+        self.may_make_in(parent, owner)?;
         match self.disk.create_folder(folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(failed("cannot make", folder)(error));
@@ -157,6 +186,10 @@ impl Location {
         file.sync()?;
         Ok(file)
     }
+}
+
+fn foreign(folder: &Path, owner: u32, user: u32, is_missing: bool) -> StoreError {
+    StoreError::Foreign { folder: folder.into(), owner: User::of(owner), user: User::of(user), is_missing }
 }
 
 /// Refuses a file that other users could read or change.

@@ -21,6 +21,7 @@ use crate::{
     sys::{
         disk::{DiskFile, Open},
         lock::{Lock, Mode},
+        lock_holder::LockHolder,
     },
 };
 
@@ -52,6 +53,23 @@ impl Location {
             }
         }
         self.leads_elsewhere()
+    }
+
+    /// The process that holds the global lock exclusively.
+    pub(super) fn global_lock_holder(&self) -> Option<LockHolder> {
+        self.disk.lock_holder(&self.locate().ok()?.global_lock())
+    }
+
+    /// The process that holds a tenant's lock, unless it is this one. A stopped holder of the global
+    /// lock comes first: the holder of the tenant's lock waits for it.
+    pub(super) fn lock_holder(&self, tenant: &Tenant, purpose: Purpose) -> Option<LockHolder> {
+        let paths = self.locate().ok()?;
+        let holder = |path: &Path| self.disk.lock_holder(path).filter(|holder| !holder.is_this_process());
+        let tenants = holder(&paths.tenant_lock(tenant, purpose));
+        match tenants {
+            Some(tenants) if tenants.is_stopped => Some(tenants),
+            tenants => holder(&paths.global_lock()).filter(|global| global.is_stopped).or(tenants),
+        }
     }
 
     /// Opens the lock file of a tenant to wait for it; `None` if the lock was never taken. Needs no

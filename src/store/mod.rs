@@ -30,7 +30,7 @@ mod unread;
 
 pub use change_notices::ChangeNotices;
 pub use doctor::{Check, Verdict, doctor, lock_probe};
-pub use error::StoreError;
+pub use error::{StoreError, User};
 pub use file::FileStore;
 pub use location::FileStoreOptions;
 pub use paths::{Purpose, default_path};
@@ -43,14 +43,15 @@ use async_trait::async_trait;
 use crate::{
     ids::Tenant,
     session::{self, Change, Changed, Entry},
+    sys::lock_holder::LockHolder,
 };
 
 /// All tenants' records at one moment.
 pub type Records = BTreeMap<Tenant, Entry>;
 
 /// The store as the broker uses it. Its methods wait for the disk and for the global lock, which is
-/// held for one read and one write, and for nothing else. Their system calls run on threads that
-/// may block.
+/// held for one read and one write, and for nothing else. The wait for the lock is limited. Their
+/// system calls run on threads that may block.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Reads the tenant's record as it is now. Takes no lock and needs no write permission.
@@ -66,7 +67,9 @@ pub trait Store: Send + Sync + 'static {
     /// Subscribes to changes by any process. Must be called within a Tokio runtime.
     fn changes(&self) -> ChangeNotices;
 
-    /// Applies `change` under the global lock. When it returns, the change is durable.
+    /// Applies `change` under the global lock. When it returns, the change is durable. A change that
+    /// cannot get the lock within some seconds is withdrawn, with [`StoreError::Busy`]. A change whose
+    /// future is dropped while it waits for the lock is withdrawn too.
     ///
     /// The result of a request that spent a secret is a [`Settlement`](session::Settlement), and
     /// [`TenantLock::settle`](session::TenantLock::settle) commits it.
@@ -82,6 +85,9 @@ pub trait Store: Send + Sync + 'static {
     /// Returns the tenants that have an unread answer: a success of the provider that could not be
     /// read, kept because it may hold the only copy of a token.
     async fn unread(&self) -> Result<Vec<Tenant>, StoreError>;
+    /// Returns the process that holds the tenant's lock, or the stopped process that it waits for in
+    /// turn. `None` if there is none, if it is this process, or if the system does not name it.
+    async fn lock_holder(&self, tenant: &Tenant, purpose: Purpose) -> Option<LockHolder>;
 
     /// Returns the path of the store, for messages.
     fn location(&self) -> String;

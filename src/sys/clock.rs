@@ -3,7 +3,10 @@
 //! All times that are stored or compared are whole Unix seconds from a [`Clock`]. A wait within a
 //! process uses `tokio::time` instead, which is monotonic.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 pub use crate::ids::UnixTime;
 
@@ -63,6 +66,17 @@ impl Clock {
         self.set(self.now() + seconds);
     }
 
+    /// Returns a time that no step of the machine's clock moves, counted from any moment: the
+    /// difference of two values is the time between them. With a clock of a test it is that clock's
+    /// time.
+    pub fn elapsed(&self) -> Duration {
+        match &self.0 {
+            Source::Real => monotonic(),
+            #[cfg(feature = "test-util")]
+            Source::File(_) | Source::Set(_) => Duration::from_secs(self.now().try_into().unwrap_or(0)),
+        }
+    }
+
     /// Returns the time in whole seconds.
     pub fn now(&self) -> UnixTime {
         match &self.0 {
@@ -79,6 +93,12 @@ impl Clock {
 fn real() -> UnixTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[expect(clippy::disallowed_methods, reason = "only this function reads the monotonic clock")]
+fn monotonic() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
 }
 
 #[cfg(feature = "test-util")]

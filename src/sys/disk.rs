@@ -15,7 +15,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::{filesystem::FileSystem, flock::Mode, folder_watch::FolderWatch};
+use super::{filesystem::FileSystem, flock::Mode, folder_watch::FolderWatch, lock_holder::LockHolder, user};
 
 /// The attributes of a file or folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +112,15 @@ pub trait Disk: Send + Sync + 'static {
     /// has no change notices.
     fn watch(&self, _file: &Path) -> io::Result<FolderWatch> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+    /// The user to whom new files and folders belong.
+    fn effective_user(&self) -> u32 {
+        user::effective()
+    }
+    /// The process that holds the lock of a file exclusively; `None` if there is none, or if the
+    /// system does not name it. A disk of a test names none.
+    fn lock_holder(&self, _path: &Path) -> Option<LockHolder> {
+        None
     }
 }
 

@@ -21,6 +21,9 @@ use super::disk::DiskFile;
 /// about to release it.
 const TRIES: u32 = 40;
 
+/// How often a lock is tried while a caller waits for a limited time.
+const TRY_EVERY: Duration = Duration::from_millis(20);
+
 /// A lock, held until it is dropped.
 pub struct Lock {
     file: Box<dyn DiskFile>,
@@ -57,6 +60,26 @@ impl Lock {
         Ok(None)
     }
 
+    /// Takes the lock exclusively; `None` if it is not free within `patience`. Tries again at short
+    /// intervals, for a caller that runs once.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn exclusive_within(file: Box<dyn DiskFile>, patience: Duration) -> io::Result<Option<Self>> {
+        let mut left = patience;
+        loop {
+            if file.try_lock(Mode::Exclusive)? {
+                return Ok(Some(Self { file }));
+            }
+            if left.is_zero() {
+                return Ok(None);
+            }
+            let pause = left.min(TRY_EVERY);
+            sleep(pause);
+            left -= pause;
+        }
+    }
+
     /// The locked file.
     pub fn file(&self) -> &dyn DiskFile {
         &*self.file
@@ -71,9 +94,13 @@ impl Drop for Lock {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "there is no event for the end of a shared lock")]
 fn pause() {
-    std::thread::sleep(Duration::from_micros((super::random::fraction() * 1000.0) as u64));
+    sleep(Duration::from_micros((super::random::fraction() * 1000.0) as u64));
+}
+
+#[expect(clippy::disallowed_methods, reason = "flock has no attempt that ends after a time")]
+fn sleep(pause: Duration) {
+    std::thread::sleep(pause);
 }
 
 /// Asks a second process, this program started as `__lock-probe PATH`, whether the lock of `path`

@@ -11,9 +11,11 @@ pub mod filesystem;
 mod flock;
 pub mod folder_watch;
 pub mod lock;
+pub mod lock_holder;
 pub mod process;
 pub mod random;
 pub mod sandbox;
 #[cfg(target_os = "linux")]
 mod seccomp;
 pub mod socket;
+pub mod user;

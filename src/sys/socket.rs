@@ -76,13 +76,6 @@ pub fn bind_private(path: &Path) -> Result<(UnixListener, PrivateSocket), BindEr
     Ok((listener, PrivateSocket { path: path.to_owned(), file, _lock: lock }))
 }
 
-/// Returns the effective user id of this process.
-#[expect(unsafe_code, reason = "std has no geteuid")]
-pub fn own_uid() -> u32 {
-    // SAFETY: geteuid takes nothing, touches nothing and cannot fail.
-    unsafe { libc::geteuid() }
-}
-
 /// Whether this process may make a socket at `path`: in its folder or, if that is missing, in the
 /// nearest folder above.
 #[expect(unsafe_code, reason = "std has no access")]

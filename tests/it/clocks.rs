@@ -4,16 +4,19 @@
 use serde_json::{Value, json};
 use threadkey::{
     broker::{FinishError, TokenError},
+    ids::{Principal, Snowflake},
     oauth::Pasted,
     session::UNKNOWN_EXPIRY,
+    sys::clock::Clock,
 };
 
 use crate::{
-    broker::{ALICE, MINUTE, NOW, Rig, tenant},
+    broker::{ALICE, BOB, MINUTE, NOW, Rig, open, settings, tenant, with_settings},
     support::{authserver::Reply, browser},
 };
 
 const FOUR_HOURS: i64 = 4 * 3600;
+const CAROL: Principal = Principal::User(Snowflake(7));
 
 #[tokio::test]
 async fn a_clock_step_expires_a_started_sign_in_and_blocks_no_new_one() {
@@ -28,6 +31,30 @@ async fn a_clock_step_expires_a_started_sign_in_and_blocks_no_new_one() {
         assert!(!again.resumed && again.authorize_url != started.authorize_url, "{step}");
         rig.sign_in(ALICE, "alice").await;
         assert_eq!(rig.another().token(&tenant(ALICE), MINUTE).await.unwrap().generation, 1, "{step}");
+    }
+}
+
+#[tokio::test]
+async fn a_process_whose_clock_is_hours_off_drops_no_sign_in_of_others() {
+    for step in [-FOUR_HOURS, FOUR_HOURS] {
+        let rig = Rig::start().await;
+        rig.sign_in(ALICE, "alice").await;
+        rig.finish_as(ALICE, "bob").await;
+        let waiting = rig.broker.undecided(&tenant(ALICE)).await.unwrap().expect("bob waits for a choice");
+        let started = rig.broker.start(&tenant(BOB), BOB).await.unwrap();
+        let callback = browser::sign_in(started.authorize_url.as_str(), "bea").await;
+        let wrong = Clock::fixed(NOW + step);
+        let other = with_settings(settings(&rig.server), open(&rig.path, &wrong), &wrong);
+        // It writes, looks for choices that have expired, and writes a sign-in of its own.
+        other.start(&tenant(CAROL), CAROL).await.unwrap();
+        other.expire_undecided().await.unwrap();
+        other.cancel(CAROL, None).await.unwrap();
+        other.expire_undecided().await.unwrap();
+        other.drained().await;
+        let paste = Pasted::parse(&callback.url).unwrap();
+        rig.broker.finish(BOB, None, paste).await.unwrap_or_else(|error| panic!("{step}: {error}"));
+        rig.broker.switch(&tenant(ALICE), waiting.lineage).await.unwrap();
+        assert_eq!(rig.server.events().total.revoked, 0, "{step}");
     }
 }
 

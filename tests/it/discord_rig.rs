@@ -129,6 +129,7 @@ impl Rig {
             self.broker.clone(),
             self.workers.clone(),
             Scrubber::new(move |fingerprint| *fingerprint == live),
+            tokio::sync::watch::Sender::new(false),
             stop.clone(),
         );
         self.bot = Some((tokio::spawn(running), stop));
@@ -152,6 +153,7 @@ impl Rig {
             self.broker.clone(),
             None,
             scrubber,
+            tokio::sync::watch::Sender::new(false),
             CancellationToken::new(),
         );
         tokio::time::timeout(Duration::from_secs(30), running).await.expect("the bot ends")

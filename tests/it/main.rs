@@ -21,6 +21,7 @@ mod discord_choice;
 mod discord_follow;
 mod discord_gateway;
 mod discord_notices;
+mod discord_outage;
 mod discord_rig;
 mod discord_talk;
 mod e2e;
@@ -28,6 +29,8 @@ mod fair;
 mod faulty_disk;
 mod find_session;
 mod fixtures;
+#[cfg(target_os = "linux")]
+mod foreign_owner;
 mod hostile_environment;
 mod independence;
 mod lookalike;

@@ -114,14 +114,14 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 }
 
 /// This program as a child process with a task.
-struct Helper {
+pub(crate) struct Helper {
     child: Child,
     input: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Helper {
-    fn start(task: &str, folder: &Path, faults: &str) -> Self {
+    pub(crate) fn start(task: &str, folder: &Path, faults: &str) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
         command.args([
             "store::a_child_process_follows_its_orders",
@@ -146,8 +146,12 @@ impl Helper {
         Self { child, input, lines }
     }
 
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id().and_then(|id| i32::try_from(id).ok()).expect("it runs")
+    }
+
     /// Reads the child's output up to the line `word`.
-    async fn says(&mut self, word: &str) {
+    pub(crate) async fn says(&mut self, word: &str) {
         let found = soon(async {
             while let Some(line) = self.lines.next_line().await.expect("UTF-8") {
                 if line.trim() == word {
@@ -193,6 +197,18 @@ async fn a_child_process_follows_its_orders() {
     let folder = PathBuf::from(folder);
     let store = open(&folder);
     match task {
+        "lock-global" | "lock-sign-in" => {
+            let name = if task == "lock-global" { "global.lock" } else { "refresh/acme%2Flocal.signin.lock" };
+            let path = folder.join(format!("auth.json.{name}"));
+            let file = RealDisk::new().open(&path, Open::ReadWrite).expect("openable");
+            let _held = Lock::acquire(file, Mode::Exclusive).expect("free");
+            pause("locked").await;
+        }
+        "lock-refresh" => {
+            let tenant = "acme/local".parse().expect("a tenant");
+            let _held = store.try_lock(&tenant, Purpose::Refresh).await.expect("lockable").expect("free");
+            pause("locked").await;
+        }
         "lock" => {
             let _held = lock(&store).await;
             pause("locked").await;

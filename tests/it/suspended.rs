@@ -6,10 +6,13 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::process::Child;
 
-use crate::support::{
-    authserver::AuthServer,
-    browser,
-    program::{Home, signal_process},
+use crate::{
+    store::Helper,
+    support::{
+        authserver::AuthServer,
+        browser,
+        program::{Ended, Home, signal_process},
+    },
 };
 
 const SIGSTOP: i32 = 19;
@@ -135,4 +138,102 @@ async fn a_suspended_waiter_delays_no_process_and_has_the_new_token_when_it_wake
     assert_eq!(waiter.stdout, caller.stdout);
     let events = server.events().total;
     assert_eq!((events.refreshes, events.reuses), (1, 0));
+}
+
+/// Stops a process that holds this lock.
+async fn stopped_holder(home: &Home, task: &str) -> (Helper, Suspended) {
+    let mut holder = Helper::start(task, home.store().parent().unwrap(), "");
+    holder.says("locked").await;
+    let suspended = Suspended::new(holder.pid());
+    let stat = format!("/proc/{}/stat", holder.pid());
+    wait_for("the stop of the holder", || {
+        std::fs::read_to_string(&stat).unwrap().contains(") T ").then_some(())
+    })
+    .await;
+    (holder, suspended)
+}
+
+/// Asserts that a command ended with exit code 5, and named the stopped process and the way to go on.
+#[track_caller]
+fn assert_names(ended: &Ended, holder: &Helper) {
+    assert_eq!(ended.code, 5, "{ended:?}");
+    let pid = holder.pid();
+    for words in [format!("process {pid} ("), "which is stopped".into(), format!("`kill -CONT {pid}`")] {
+        assert!(ended.stderr.contains(&words), "{words}: {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_command_ends_and_names_a_stopped_process_that_holds_the_store() {
+    let (server, home) = signed_in_with_held_answers().await;
+    server.release();
+    home.set_offset(0);
+    let token = home.run(&["token", "acme"]).await.stdout.trim().to_owned();
+    let started = home.run(&["auth", "start", "acme"]).await;
+    let (holder, suspended) = stopped_holder(&home, "lock-global").await;
+    let before = std::fs::read_to_string(home.store()).unwrap();
+    let (start, cancel, logout, rejected) = tokio::join!(
+        home.run(&["auth", "start", "acme", "--as", "user:7"]),
+        home.run(&["auth", "cancel"]),
+        home.run(&["auth", "logout", "acme"]),
+        home.run_with(&["token", "acme", "--rejected", "-"], &token),
+    );
+    for ended in [&start, &cancel, &logout, &rejected] {
+        assert_names(ended, &holder);
+        assert!(ended.stderr.contains("nothing was changed"), "{ended:?}");
+    }
+    let (doctor, status, fresh) =
+        tokio::join!(home.run(&["doctor"]), home.run(&["auth", "status"]), home.run(&["token", "acme"]),);
+    assert!(doctor.stdout.contains(&format!("process {}", holder.pid())), "{doctor:?}");
+    assert_eq!((status.code, fresh.code), (0, 0), "reading waits for no process");
+    let callback = browser::sign_in(started.stdout.trim(), "alice").await;
+    let code = home.run_with(&["auth", "code", "acme"], &callback.url).await;
+    assert_eq!(code.code, 5, "{code:?}");
+    assert!(code.stderr.contains("not lost"), "{code:?}");
+    assert_eq!(std::fs::read_to_string(home.store()).unwrap(), before);
+    drop(suspended);
+    drop(holder);
+    assert_eq!(home.run(&["token", "acme", "--min-ttl", "50m"]).await.code, 0);
+    let after = std::fs::read_to_string(home.store()).unwrap();
+    assert!(after.contains("acme/local") && !after.contains("user:7"), "nothing that failed was made later");
+    let events = server.events().total;
+    assert_eq!((events.sign_ins, events.reuses), (2, 0));
+}
+
+#[tokio::test]
+async fn a_refresh_behind_a_stopped_holder_of_the_store_is_served_from_its_journal() {
+    let (server, home) = signed_in_with_held_answers().await;
+    let (holder, suspended) = stopped_holder(&home, "lock-global").await;
+    server.release();
+    let first = home.run(&["token", "acme"]).await;
+    assert_eq!(first.code, 0, "{first:?}");
+    drop(suspended);
+    drop(holder);
+    let second = home.run(&["token", "acme"]).await;
+    assert_eq!((second.code, &second.stdout), (0, &first.stdout), "{second:?}");
+    let events = server.events().total;
+    assert_eq!((events.refreshes, events.reuses), (1, 0));
+}
+
+#[tokio::test]
+async fn a_stopped_holder_of_a_tenant_s_lock_is_named_to_its_callers_alone() {
+    let (server, home) = signed_in_with_held_answers().await;
+    server.release();
+    let started = home.run(&["auth", "start", "acme"]).await;
+    let callback = browser::sign_in(started.stdout.trim(), "alice").await;
+    let (refresher, stopped_refresher) = stopped_holder(&home, "lock-refresh").await;
+    let (exchanger, stopped_exchanger) = stopped_holder(&home, "lock-sign-in").await;
+    let (token, code, doctor) = tokio::join!(
+        home.run(&["token", "acme"]),
+        home.run_with(&["auth", "code", "acme"], &callback.url),
+        home.run(&["doctor"]),
+    );
+    assert_names(&token, &refresher);
+    assert_names(&code, &exchanger);
+    for holder in [&refresher, &exchanger] {
+        assert!(doctor.stdout.contains(&format!("process {}", holder.pid())), "{doctor:?}");
+    }
+    let other = home.run(&["auth", "start", "acme", "--as", "user:7"]).await;
+    assert_eq!(other.code, 0, "other tenants go on: {other:?}");
+    drop((stopped_refresher, stopped_exchanger));
 }

@@ -22,6 +22,7 @@ import urllib.request
 
 MIN_TTL = 60
 MAX_BODY = 256 * 1024
+SWEEP_AFTER = 15 * 60 + 48 * 60 * 60
 RESERVED = 353_880
 UNKNOWN_EXPIRY = 253402300799  # the provider names no end
 A_YEAR = 365 * 86400
@@ -155,7 +156,7 @@ def write_store(document):
         try_later("the store has more than one hard link")
     for section, since in (("pending", "created_at"), ("candidates", "issued_at")):
         for tenant, entry in list(document.get(section, {}).items()):
-            if entry[since] <= 0 or not now() - 1500 < entry[since] <= now() + 900:
+            if entry[since] <= 0 or not now() - SWEEP_AFTER < entry[since] <= now() + SWEEP_AFTER:
                 del document[section][tenant]
     folder = os.path.dirname(STORE)
     temp = os.path.join(folder, f".{os.path.basename(STORE)}.{secrets.token_hex(8)}.tmp")

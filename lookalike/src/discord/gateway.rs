@@ -62,6 +62,10 @@ pub(crate) struct Gateway {
     pub resumed: u64,
     /// IDENTIFYs with a wrong token.
     pub refused: u64,
+    /// Whether each new connection is closed at once.
+    pub refuses: bool,
+    /// Connections that were closed at once.
+    pub turned_away: u64,
 }
 
 impl Gateway {
@@ -247,6 +251,13 @@ impl World {
 pub(super) async fn serve(discord: Discord, listener: TcpListener) {
     while let Ok((stream, _)) = listener.accept().await {
         let discord = discord.clone();
+        let is_refused = discord.change(|world| {
+            world.gateway.turned_away += u64::from(world.gateway.refuses);
+            world.gateway.refuses
+        });
+        if is_refused {
+            continue;
+        }
         tokio::spawn(async move {
             if let Ok(socket) = tokio_tungstenite::accept_async(stream).await {
                 connection(discord, socket).await;

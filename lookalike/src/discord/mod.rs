@@ -76,8 +76,8 @@ pub use places::{Channel, Guild};
 pub use reply::{Answer, Input, Modal, Reply};
 pub use routes::{Matched, find_route, templates};
 pub use views::{Button, Embed, MessageView};
-pub use world::Id;
 use world::{Fault, World};
+pub use world::{Id, Trouble};
 
 /// How long a test waits for something to happen before it fails loudly.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -217,6 +217,14 @@ impl Discord {
         self.world().gateway.refused
     }
 
+    /// Waits until the gateway has closed this many new connections at once.
+    pub async fn gateway_turned_away(&self, times: u64) {
+        self.until(&format!("{times} attempts to connect"), |world| {
+            (world.gateway.turned_away >= times).then_some(())
+        })
+        .await;
+    }
+
     /// Breaks the gateway connection off. With [`Forget::Sessions`] a RESUME is refused later.
     pub fn drop_connection(&self, forget: Forget) {
         self.change(|world| world.gateway.disconnect(forget));
@@ -244,15 +252,46 @@ impl Discord {
 
     /// The next `times` requests of this method whose path contains this answer with this status.
     pub fn fail(&self, method: &str, path_contains: &str, status: u16, body: Value, times: u32) {
+        self.trouble(method, path_contains, Trouble::Answer { status, body, retry_after: None }, times);
+    }
+
+    /// The next `times` requests of this method (empty: of any) whose path contains this meet this
+    /// trouble. An earlier order for the same request comes first.
+    pub fn trouble(&self, method: &str, path_contains: &str, trouble: Trouble, times: u32) {
         self.change(|world| {
             world.faults.push(Fault {
                 method: method.into(),
                 path_contains: path_contains.into(),
-                status,
-                body,
+                trouble,
                 remaining: times,
             });
         });
+    }
+
+    /// Ends all troubles, and lets bots connect to the gateway again.
+    pub fn calm(&self) {
+        self.change(|world| {
+            world.faults.clear();
+            world.gateway.refuses = false;
+        });
+    }
+
+    /// Breaks the gateway's connections off, and closes each new one at once, until
+    /// [`Discord::calm`].
+    pub fn refuse_gateway(&self, forget: Forget) {
+        self.change(|world| {
+            world.gateway.refuses = true;
+            world.gateway.disconnect(forget);
+        });
+    }
+
+    /// Waits until the bot has sent this many requests of this method whose path contains this.
+    pub async fn requested(&self, method: &str, path_contains: &str, times: usize) {
+        self.until(&format!("{times} requests {method} …{path_contains}…"), |world| {
+            let fits = |request: &&Request| request.method == method && request.path.contains(path_contains);
+            (world.requests.iter().filter(fits).count() >= times).then_some(())
+        })
+        .await;
     }
 
     /// The tokens of all interactions so far. With one a client can answer in the bot's name.

@@ -270,6 +270,9 @@ impl World {
             "type": message.kind,
             "flags": message.flags,
         });
+        if let Some(nonce) = &message.nonce {
+            value["nonce"] = nonce.clone();
+        }
         if message.interaction.is_some() {
             value["application_id"] = json!(text(self.options.application_id));
             value["webhook_id"] = json!(text(self.options.application_id));

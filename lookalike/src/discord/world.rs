@@ -115,6 +115,8 @@ pub(crate) struct Message {
     pub mentions: Vec<Id>,
     pub mention_everyone: bool,
     pub interaction: Option<Id>,
+    /// The nonce that the sender chose.
+    pub nonce: Option<Value>,
     /// The number of changes. Waiters compare it.
     pub revision: u64,
 }
@@ -142,13 +144,41 @@ pub(crate) struct Interaction {
     pub label: String,
 }
 
-/// An answer that a test ordered instead of the real one.
+/// What happens to a request that a test chose.
+#[derive(Clone, Debug)]
+pub enum Trouble {
+    /// Nothing is done, and this is the answer.
+    Answer {
+        /// The status.
+        status: u16,
+        /// The body.
+        body: Value,
+        /// The seconds of the header `Retry-After`, if it is sent.
+        retry_after: Option<u64>,
+    },
+    /// Nothing is done, and the connection closes without an answer.
+    Drop,
+    /// The request is done, and this bare status is the answer.
+    DoneThenStatus(u16),
+    /// The request is done, and the connection closes without an answer.
+    DoneThenDrop,
+}
+
+impl Trouble {
+    /// A bare 5xx or 429, as Discord's edge sends it.
+    pub fn status(status: u16) -> Self {
+        let message = format!("{status}: scripted");
+        Self::Answer { status, body: json!({"message": message, "code": 0}), retry_after: None }
+    }
+}
+
+/// A trouble that a test ordered, and the requests that it meets.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
+    /// Empty for any.
     pub method: String,
     pub path_contains: String,
-    pub status: u16,
-    pub body: Value,
+    pub trouble: Trouble,
     pub remaining: u32,
 }
 
@@ -170,6 +200,9 @@ pub(crate) struct World {
     /// Where the look-alike's own answers are not as Discord describes them.
     pub drift: Vec<String>,
     pub faults: Vec<Fault>,
+    /// The nonces of recent messages that the bot sent with `enforce_nonce`: the message, and when it
+    /// was sent (Unix ms).
+    pub nonces: BTreeMap<String, (Id, i64)>,
     last_id: Id,
 }
 
@@ -189,6 +222,7 @@ impl World {
             violations: Vec::new(),
             drift: Vec::new(),
             faults: Vec::new(),
+            nonces: BTreeMap::new(),
             last_id: 0,
             options,
         };
@@ -435,6 +469,7 @@ impl Message {
             mentions: Vec::new(),
             mention_everyone: false,
             interaction: None,
+            nonce: None,
             revision: 0,
         }
     }

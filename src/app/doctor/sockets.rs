@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use super::finding::{Finding, Verdict};
 use crate::{
     agent::{AgentSettings, Isolation},
-    sys::{sandbox, socket::own_uid},
+    sys::{sandbox, user},
 };
 
 /// Sockets in a user's runtime folder: the session bus, the user's systemd, and containers without
@@ -68,7 +68,7 @@ pub(super) async fn accepts_connections(path: &Path) -> bool {
 fn candidates(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let text = |name| variable(name).and_then(|value: OsString| value.into_string().ok()).unwrap_or_default();
     let runtime = variable("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let default_runtime = PathBuf::from(format!("/run/user/{}", own_uid()));
+    let default_runtime = PathBuf::from(format!("/run/user/{}", user::effective()));
     let mut paths = bus_paths(&text("DBUS_SESSION_BUS_ADDRESS"));
     paths.extend(text("DOCKER_HOST").strip_prefix("unix://").map(PathBuf::from));
     for folder in runtime.into_iter().chain([default_runtime]) {

@@ -3,10 +3,19 @@
 //!
 //! The process that removes a candidate from the store revokes its grant (RFC 7009). That is the
 //! process that keeps the session, that finishes another sign-in in its place, or, once the time to
-//! choose has expired, the first broker that looks ([`Broker::expire_choices`]). It removes the
+//! choose has expired, the first broker that knows it ([`Broker::expire_choices`]). It removes the
 //! candidate first, so that no user can choose a grant that is being revoked, and only one process
 //! revokes it. The store's own sweep comes later and revokes nothing, because the store talks to no
 //! provider.
+//!
+//! # Whose clock decides that the time to choose is over
+//!
+//! Removing a candidate and revoking it cannot be undone, and any clock may be wrong by hours. So a
+//! process removes a candidate only if two things agree: its clock, and the time for which it has
+//! watched the candidate ([`Watch`]), which no step of the clock moves. A process that met the
+//! candidate while it could be chosen waits for the rest of its time. Any other process waits for
+//! the whole time. A short-lived command watches nothing, so it removes a candidate only when its
+//! time is over beyond doubt, a day later ([`Session::choice_is_long_over`], adr/0027).
 //!
 //! # Dying between the two
 //!
@@ -29,14 +38,14 @@
 //! - *A report in the status or by the doctor.* Without such a note there is nothing to report
 //!   from.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use tokio::time::timeout;
 
 use crate::{
-    broker::{Broker, ChoiceError, Event, GrantEnd, Kept, SignedIn, Unchosen, Undecided},
+    broker::{Broker, ChoiceError, Event, GrantEnd, Kept, SignedIn, Unchosen, Undecided, later},
     ids::{Lineage, Tenant},
-    session::{Applied, Change, Entry, Session},
+    session::{Applied, CHOICE_LIFETIME, Change, Entry, Session},
     store::StoreError,
     sys::clock::UnixTime,
 };
@@ -51,6 +60,32 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 /// The shortest pause between two looks, however often the store changes.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A process's own measure of a candidate's time.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::broker) struct Watch {
+    /// When the process met it, by [`Clock::elapsed`](crate::sys::clock::Clock::elapsed).
+    since: Duration,
+    /// How long it stays from then on.
+    wait: Duration,
+}
+
+impl Watch {
+    /// Begins to watch at the time `since`, with the clock at `now`.
+    fn begin(candidate: &Session, since: Duration, now: UnixTime) -> Self {
+        let rest = candidate
+            .choice_ends_at()
+            .saturating_sub(now)
+            .try_into()
+            .map_or(Duration::ZERO, Duration::from_secs);
+        Self { since, wait: if candidate.awaits_choice(now) { rest } else { CHOICE_LIFETIME } }
+    }
+
+    /// The rest of the time at `elapsed`.
+    fn left(self, elapsed: Duration) -> Duration {
+        (self.since + self.wait).saturating_sub(elapsed).min(self.wait)
+    }
+}
 
 impl Broker {
     /// Returns the sign-in of this tenant that waits for a choice.
@@ -93,8 +128,8 @@ impl Broker {
         Ok(Kept { tenant: tenant.clone(), account, unchosen })
     }
 
-    /// Removes the sign-ins that were not chosen in time and begins to revoke them. Returns when
-    /// the next one expires, in Unix seconds.
+    /// Removes the sign-ins that were not chosen in time, as far as this process can know that, and
+    /// begins to revoke them. Returns the time of the next look, in Unix seconds.
     ///
     /// # Errors
     /// The store's.
@@ -102,10 +137,15 @@ impl Broker {
         let now = self.inner.now();
         let mut next = None;
         let mut wrote = false;
+        let mut present = HashSet::new();
         for (tenant, entry) in self.inner.store.list().await?.iter() {
             let Some(candidate) = &entry.candidate else { continue };
-            if candidate.awaits_choice(now) {
-                let end = candidate.choice_ends_at();
+            present.insert((tenant.clone(), candidate.lineage));
+            let left = self.watch(tenant, candidate);
+            let awaits_choice = candidate.awaits_choice(now);
+            if !candidate.choice_is_long_over(now) && (awaits_choice || !left.is_zero()) {
+                let end = if awaits_choice { candidate.choice_ends_at() } else { now };
+                let end = end.max(later(now, left));
                 next = Some(next.map_or(end, |next: UnixTime| next.min(end)));
                 continue;
             }
@@ -117,7 +157,17 @@ impl Broker {
             }
             wrote |= taken_out;
         }
+        self.inner.watched.retain(|watched, _| present.contains(watched));
         Ok(next)
+    }
+
+    /// Watches a candidate from now on, unless this process does so already. Returns the time for
+    /// which the process keeps it.
+    pub(super) fn watch(&self, tenant: &Tenant, candidate: &Session) -> Duration {
+        let elapsed = self.inner.clock.elapsed();
+        let begin = || Watch::begin(candidate, elapsed, self.inner.now());
+        let watch = *self.inner.watched.entry((tenant.clone(), candidate.lineage)).or_insert_with(begin);
+        watch.left(elapsed)
     }
 
     /// Calls [`Broker::expire_undecided`] whenever a candidate expires or the store changes. Ends
@@ -151,10 +201,12 @@ impl Broker {
     }
 
     /// Removes a candidate from the store. Returns whether this call did.
-    async fn take_out(&self, tenant: &Tenant, lineage: Lineage) -> Result<bool, StoreError> {
+    pub(super) async fn take_out(&self, tenant: &Tenant, lineage: Lineage) -> Result<bool, StoreError> {
         let take_out = || self.inner.store.change(tenant, Change::Keep { lineage });
         match take_out().await {
             Ok(changed) => Ok(changed.applied == Applied::Done),
+            // Nothing was changed, and a second try would wait for the same lock.
+            Err(busy @ StoreError::Busy { .. }) => Err(busy),
             // The try may have taken effect without becoming durable, and then no later caller
             // finds the candidate. After a second try that is durable, this call has removed it.
             Err(_) => take_out().await.map(|_| true),
@@ -213,5 +265,36 @@ impl Broker {
         };
         let entries = self.inner.store.list().await?;
         Ok(entries.values().flat_map(|entry| entry.session.iter().chain(&entry.candidate)).any(same))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::test_session;
+
+    const NOW: UnixTime = 1_795_358_672;
+    const START: Duration = Duration::from_secs(5000);
+
+    fn minutes(minutes: u64) -> Duration {
+        Duration::from_secs(60 * minutes)
+    }
+
+    #[test]
+    fn a_candidate_is_watched_for_the_rest_of_its_time_and_no_clock_step_shortens_that() {
+        let candidate = test_session(NOW, 3600);
+        let watch = Watch::begin(&candidate, START, NOW + 300);
+        assert_eq!(watch.left(START), minutes(10));
+        assert_eq!(watch.left(START + minutes(4)), minutes(6));
+        assert_eq!(watch.left(START + minutes(11)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_clock_that_is_hours_ahead_or_behind_watches_for_the_whole_time() {
+        let candidate = test_session(NOW, 3600);
+        for wrong in [-4 * 3600, 4 * 3600] {
+            let watch = Watch::begin(&candidate, START, NOW + wrong);
+            assert_eq!(watch.left(START + minutes(14)), minutes(1), "{wrong}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     oauth::{Attempt, Mismatch, Outcome, Provider, sign_in_outcome},
     secret::{AuthorizationCode, State},
     session::{
-        Applied, Change, Entry, Grant, Pending, Session, Settlement,
+        Applied, CHOICE_LIFETIME, Change, Entry, Grant, Pending, Session, Settlement,
         journal::{Answered, Intent, Spending},
     },
     store::{Purpose, StoreError, TenantLock},
@@ -41,7 +41,12 @@ impl Broker {
     ) -> Result<Exchanged, FinishError> {
         let id = &tenant.provider;
         let lock = self.inner.store.try_lock(tenant, Purpose::SignIn).await?;
-        let mut lock = lock.ok_or_else(|| FinishError::Busy(id.clone()))?;
+        let Some(mut lock) = lock else {
+            return Err(match self.inner.store.lock_holder(tenant, Purpose::SignIn).await {
+                Some(holder) => FinishError::Held { provider: id.clone(), holder },
+                None => FinishError::Busy(id.clone()),
+            });
+        };
         let pending = lock.read().await?.pending().filter(|pending| pending.state == *state);
         let pending = pending.ok_or_else(|| FinishError::Superseded(id.clone()))?;
         let spending = Spending::Code { state: state.fingerprint(), code: code.fingerprint() };
@@ -132,6 +137,7 @@ impl Broker {
             grant.account = self.inner.client.account(provider, &grant.access_token).await;
         }
         let finishing = FinishingSignIn::begin(&self.inner, tenant);
+        let begun = self.inner.clock.elapsed();
         let now = self.inner.now();
         let grant = grant.aged(attempt.age(now));
         let session = Session::begin(Lineage(random::bytes()), grant, pending.binding.clone(), now);
@@ -152,15 +158,23 @@ impl Broker {
         let after = &changed.after;
         let is_gone = |old: &Session| !is(&after.session, old.lineage) && !is(&after.candidate, old.lineage);
         let replaced = before.candidate.filter(is_gone);
-        if is_new(&changed.after.candidate)
-            && let Some(undecided) = Undecided::in_record(tenant, &changed.after)
+        if let Some(candidate) = changed.after.candidate.as_ref().filter(|new| new.lineage == session.lineage)
         {
-            tracing::info!(%tenant, "signed in with another account; the user chooses");
-            return Ok(Exchanged { finished: Finished::Undecided(undecided), replaced, finishing });
+            // The disk may have failed until the time to choose was over.
+            let is_late = self.inner.clock.elapsed().saturating_sub(begun) >= CHOICE_LIFETIME;
+            self.watch(tenant, candidate);
+            if !is_late && let Some(undecided) = Undecided::in_record(tenant, &changed.after) {
+                tracing::info!(%tenant, "signed in with another account; the user chooses");
+                return Ok(Exchanged { finished: Finished::Undecided(undecided), replaced, finishing });
+            }
+            let taken_out = self.take_out(tenant, session.lineage).await?;
+            for dropped in replaced.iter().chain(taken_out.then_some(&session)) {
+                self.expire_choice(tenant, &changed.after, dropped);
+            }
+            return Err(FinishError::Expired(tenant.provider.clone()));
         }
         if !is_new(&changed.after.session) {
-            // The disk failed until the time to choose had expired, and the same write swept the
-            // candidate.
+            // The disk failed for so long that the same write swept the candidate.
             for dropped in replaced.iter().chain([&session]) {
                 self.expire_choice(tenant, &changed.after, dropped);
             }

@@ -2,13 +2,20 @@
 //!
 //! A paste is checked, and refused, before anything is sent. The rest is in [`super::exchange`].
 
+use std::time::Duration;
+
+use tokio::sync::broadcast::{self, error::RecvError};
+
 use crate::{
-    broker::{Broker, FinishError, Finished, Undecided, later},
+    broker::{Broker, Event, FinishError, Finished, Undecided, later},
     ids::{Principal, ProviderId, Tenant},
     oauth::Pasted,
     session::{PENDING_LIFETIME, Pending, Session},
     sys::clock::UnixTime,
 };
+
+/// How long a caller waits after the first failure to save the answer. The saving continues.
+const SAVE_WAIT: Duration = Duration::from_secs(10);
 
 impl Broker {
     /// Finishes a sign-in of `user` with a paste. Without `provider` it is the sign-in whose
@@ -30,14 +37,18 @@ impl Broker {
             return Err(FinishError::StateNeeded(id));
         }
         check_issuer(&pending, &pasted)?;
-        let broker = self.clone();
+        let (broker, of) = (self.clone(), tenant.clone());
         let code = pasted.code;
         let exchange = async move {
             let exchanged = broker.exchange(&provider, &tenant, &pending.state, &code).await?;
             Ok(broker.conclude(&tenant, exchanged).await)
         };
+        let unsaved = unsaved_for_long(self.events(), of);
         // A task of its own: a caller that gives up does not lose the answer.
-        self.inner.tasks.spawn(exchange).await.unwrap_or(Err(FinishError::Internal(id)))
+        tokio::select! {
+            finished = self.inner.tasks.spawn(exchange) => finished.unwrap_or(Err(FinishError::Internal(id))),
+            () = unsaved => Err(FinishError::NotSaved(id)),
+        }
     }
 
     /// Checks that `user` has a sign-in to finish, before a caller asks for the code.
@@ -116,6 +127,17 @@ impl Broker {
             });
         }
         Ok(open)
+    }
+}
+
+/// Returns once an answer for the tenant could not be saved for a while.
+async fn unsaved_for_long(mut events: broadcast::Receiver<Event>, tenant: Tenant) {
+    loop {
+        match events.recv().await {
+            Ok(Event::SaveFailed(of)) if of == tenant => return tokio::time::sleep(SAVE_WAIT).await,
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
     }
 }
 

@@ -67,6 +67,11 @@ fn explain(bot: &Bot, error: &FinishError) -> Message {
         FinishError::UnknownProvider(provider) => unknown_provider(bot, provider),
         FinishError::Store(error) => internal_error("finish a sign-in", error),
         FinishError::Internal(_) => internal_error("finish a sign-in", error),
+        FinishError::Held { provider, .. } => {
+            // The operator can mend it, and the user can only wait.
+            tracing::warn!(%error, "a sign-in waits for another process");
+            not_signed_in(&FinishError::Busy(provider.clone()))
+        }
         FinishError::Misconfigured { .. } => {
             tracing::error!(%error, "a provider refuses the configured client");
             not_signed_in(error)

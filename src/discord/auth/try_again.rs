@@ -23,6 +23,9 @@ pub(in crate::discord) async fn try_again(bot: &Bot, tenant: &Tenant) -> Message
             "`{provider}` still refuses ({}). I keep the sign-in and try once an hour. `/auth start` signs you in again.",
             inline_code(&code)
         ),
+        Err(TokenError::Held { .. }) => {
+            format!("The refresh at `{provider}` is still in progress: look at `/auth status` in a moment.")
+        }
         Err(
             error @ (TokenError::InProgress(_) | TokenError::Internal(_) | TokenError::UnknownProvider(_)),
         ) => error.to_string(),

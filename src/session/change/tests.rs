@@ -8,6 +8,7 @@ use crate::{
 };
 
 const NOW: UnixTime = 1_795_358_672;
+const DAY: i64 = 86_400;
 
 fn entry() -> Entry {
     Entry { session: Some(test_session(NOW, 3600)), ..Entry::default() }
@@ -300,10 +301,23 @@ fn a_sign_in_whose_exchange_began_in_time_can_finish_after_its_deadline() {
     assert!(begun.is_live(last));
     let longest_exchange = 5 + 180 + 10;
     assert!(!begun.is_live(last + longest_exchange) && !begun.is_swept(last + longest_exchange));
-    assert!(begun.is_swept(last + 1 + 600));
-    for broken in [0, -5, NOW + 901] {
+    assert!(!begun.is_swept(last + 2 * DAY) && begun.is_swept(last + 1 + 2 * DAY));
+    for broken in [0, -5, NOW + 901 + 2 * DAY] {
         assert!(pending("one", broken).is_swept(NOW), "{broken}");
     }
+}
+
+#[test]
+fn a_clock_that_is_wrong_by_a_day_sweeps_no_sign_in_and_ends_no_choice() {
+    let mut candidate = session(&entry()).clone();
+    for wrong in [-DAY, -4 * 3600, 4 * 3600, DAY] {
+        candidate.issued_at = NOW;
+        let now = NOW + 899 + wrong;
+        assert!(!pending("one", NOW).is_swept(now), "{wrong}");
+        assert!(!candidate.is_swept(now) && !candidate.choice_is_long_over(now), "{wrong}");
+        assert!(!pending("one", NOW).is_live(now), "{wrong}: no longer live is another question");
+    }
+    assert!(candidate.choice_is_long_over(NOW + 900 + DAY) && !candidate.is_swept(NOW + 900 + DAY));
 }
 
 #[test]

@@ -107,15 +107,15 @@ async fn an_invalid_candidate_is_refused_with_its_line_and_the_file_stays_unchan
 }
 
 #[tokio::test]
-async fn each_write_drops_the_candidates_that_can_no_longer_be_chosen() {
+async fn each_write_drops_candidates_two_days_after_they_could_be_chosen() {
     for (issued_at, stays) in [
         (NOW, true),
-        (NOW - 1499, true),
-        (NOW - 1500, false),
+        (NOW - 900 - 2 * DAY + 1, true),
+        (NOW - 900 - 2 * DAY, false),
         (0, false),
         (-5, false),
-        (NOW + 900, true),
-        (NOW + 901, false),
+        (NOW + 900 + 2 * DAY, true),
+        (NOW + 901 + 2 * DAY, false),
     ] {
         let f = Fixture::new();
         let entry = Entry {

@@ -258,14 +258,14 @@ async fn a_tenant_that_this_version_does_not_know_is_kept_and_not_listed() {
 }
 
 #[tokio::test]
-async fn each_write_drops_the_sign_ins_that_can_no_longer_be_finished() {
+async fn each_write_drops_sign_ins_two_days_after_they_could_be_finished() {
     for (created_at, stays) in [
         (NOW, true),
-        (NOW - 1499, true),
-        (NOW - 1500, false),
+        (NOW - 900 - 2 * DAY + 1, true),
+        (NOW - 900 - 2 * DAY, false),
         (0, false),
-        (NOW + 900, true),
-        (NOW + 901, false),
+        (NOW + 900 + 2 * DAY, true),
+        (NOW + 901 + 2 * DAY, false),
     ] {
         let f = Fixture::new();
         let mut old = pending("state-old");

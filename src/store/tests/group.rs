@@ -2,7 +2,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::*;
+use super::{
+    super::group_commit::{LOCK_WAIT, SHORT_WAIT},
+    *,
+};
 use crate::sys::{
     disk::{Disk as _, Open},
     lock::{Lock, Mode},
@@ -147,7 +150,7 @@ async fn a_commit_returns_the_record_after_it_without_swept_sign_ins() {
     let f = Fixture::new();
     let session = f.sign_in().await;
     f.store.change(&alice(), Change::Start(pending("state-old"))).await.expect("writable");
-    f.clock.advance(25 * 60);
+    f.clock.advance(15 * 60 + 2 * DAY);
     let held = hold_the_global_lock(&f);
     let change = |account: &str| Change::Account { lineage: session.lineage, account: account.into() };
     let (store, of) = (f.store.clone(), alice());
@@ -189,4 +192,101 @@ async fn a_commit_removes_the_unread_answer_of_a_changed_or_removed_session() {
     put();
     f.store.change(&alice(), Change::Logout).await.expect("writable");
     assert!(!unread.exists(), "the session is gone");
+}
+
+/// A caller that waits for a change, with the clock of its waits at rest.
+async fn times_out(
+    caller: tokio::task::JoinHandle<Result<Applied, StoreError>>,
+    wait: Duration,
+) -> Result<Applied, StoreError> {
+    tokio::time::advance(wait - Duration::from_millis(1)).await;
+    tokio::task::yield_now().await;
+    assert!(!caller.is_finished(), "it waits for {wait:?}");
+    tokio::time::advance(Duration::from_millis(2)).await;
+    caller.await.expect("no panic")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_behind_a_stuck_lock_ends_in_seconds_and_is_never_applied() {
+    let f = Fixture::new();
+    f.sign_in().await;
+    let held = hold_the_global_lock(&f);
+    let logout = queue(&f, "codex/user:803", Change::Logout).await;
+    soon(async {
+        while !f.store.waits_for_global_lock() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let error = times_out(logout, LOCK_WAIT).await.expect_err("the lock is held");
+    assert!(matches!(&error, StoreError::Busy { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("auth.json.global.lock") && text.contains("nothing was changed"), "{text}");
+    #[cfg(target_os = "linux")]
+    assert!(text.contains(&std::process::id().to_string()), "it names the holder: {text}");
+    // The leader still waits, so the next change knows that the lock is stuck.
+    let next = queue(&f, "codex/user:803", Change::Cancel(None)).await;
+    times_out(next, SHORT_WAIT).await.expect_err("the lock is still held");
+    drop(held);
+    let after = f.store.change(&alice(), Change::Start(pending("state-2"))).await.expect("free");
+    assert!(after.before.session.is_some(), "the logout that failed was not made later");
+    assert_eq!(f.store.queued(), 0);
+}
+
+#[tokio::test]
+async fn a_change_whose_caller_is_gone_is_not_applied_once_the_lock_is_free() {
+    let f = Fixture::new();
+    f.sign_in().await;
+    let held = hold_the_global_lock(&f);
+    let logout = queue(&f, "codex/user:803", Change::Logout).await;
+    logout.abort();
+    assert!(logout.await.expect_err("aborted").is_cancelled());
+    assert_eq!(f.store.queued(), 0);
+    drop(held);
+    let after = f.store.change(&alice(), Change::Start(pending("state-2"))).await.expect("free");
+    assert!(after.before.session.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_settlement_behind_a_stuck_lock_keeps_its_tenant_locked_and_can_be_tried_again() {
+    let f = Fixture::new();
+    let session = f.sign_in().await;
+    let spent = session.refresh_target().expect("a refresh token");
+    let mut refresh = lock(&f.store).await;
+    let held = hold_the_global_lock(&f);
+    let first = spent.clone();
+    let caller = tokio::spawn(async move {
+        let settled = refresh.settle(refreshed(first, 8)).await.map(|changed| changed.applied);
+        (refresh, settled)
+    });
+    until_queued(&f, 1).await;
+    tokio::time::advance(LOCK_WAIT + Duration::from_millis(1)).await;
+    let (mut refresh, settled) = caller.await.expect("no panic");
+    assert!(matches!(settled, Err(StoreError::Busy { .. })), "{settled:?}");
+    let other = f.healthy();
+    assert!(other.try_lock(&alice(), Purpose::Refresh).await.expect("lockable").is_none());
+    drop(held);
+    let again = refresh.settle(refreshed(spent, 8)).await.expect("free");
+    assert_eq!((again.applied, again.after.session.expect("a session").generation), (Applied::Done, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_without_a_place_in_the_queue_end_in_seconds_too() {
+    let f = Fixture::new();
+    let held = hold_the_global_lock(&f);
+    let callers: Vec<_> = (0..300)
+        .map(|number| {
+            let (store, tenant) =
+                (f.store.clone(), format!("codex/user:{number}").parse().expect("a tenant"));
+            tokio::spawn(async move { store.change(&tenant, Change::Cancel(None)).await.map(drop) })
+        })
+        .collect();
+    until_queued(&f, 256).await;
+    tokio::time::advance(LOCK_WAIT + Duration::from_millis(1)).await;
+    for caller in callers {
+        let result = caller.await.expect("no panic");
+        assert!(matches!(result, Err(StoreError::Busy { .. })), "{result:?}");
+    }
+    drop(held);
+    f.store.change(&alice(), Change::Start(pending("state-1"))).await.expect("free");
 }

@@ -159,7 +159,7 @@ fn session(random: &mut Random) -> Session {
     let mut session = test_session(NOW, 3600);
     session.lineage = Lineage([random.below(3) as u8; 16]);
     session.access_token = AccessToken::new("a".repeat(random.below(400) as usize) + "\"\\\u{e9}");
-    session.issued_at = NOW - random.below(3_000) as i64;
+    session.issued_at = NOW - random.below(4 * 86_400) as i64;
     session.account = random.one_in(2).then(|| "bob".to_owned());
     session.retry = random.one_in(2).then(|| Retry {
         set_at: NOW,
@@ -195,7 +195,7 @@ fn entry(random: &mut Random, old: &Entry) -> Entry {
         1 => {}
         _ => {
             let mut pending = pending(&format!("state-{}", random.below(3)));
-            pending.created_at = NOW - random.below(3_000) as i64;
+            pending.created_at = NOW - random.below(4 * 86_400) as i64;
             pending.scopes.truncate(random.below(3) as usize);
             new.pending = Some(pending);
         }
@@ -401,7 +401,7 @@ fn a_changed_store_has_the_models_content_and_every_byte_of_other_members() {
                     new.entry(tenant.clone()).or_insert_with(|| old.clone());
                 }
                 for Entry { pending, candidate, .. } in new.values_mut() {
-                    let is_recent = |at: i64| at > NOW - 1500;
+                    let is_recent = |at: i64| at > NOW - 900 - 2 * DAY;
                     *pending = pending.take().filter(|pending| is_recent(pending.created_at));
                     *candidate = candidate.take().filter(|candidate| is_recent(candidate.issued_at));
                 }

@@ -40,6 +40,7 @@ use crate::{
 };
 
 const NOW: i64 = 1_795_358_672;
+const DAY: i64 = 86_400;
 
 struct Fixture {
     folder: TempDir,

@@ -331,3 +331,53 @@ async fn a_stale_result_after_a_failed_rename_that_took_effect_waits_until_it_is
     assert_eq!(cancel().await.expect("writable").applied, Applied::Stale);
     assert_eq!(*renames.lock().expect("whole"), 3, "written and made durable once more");
 }
+
+/// Makes this a folder of another user than the returned one. Root gives it away, as `sudo` meets
+/// it; any other user pretends to be another one.
+fn give_away(folder: &Path) -> u32 {
+    let owner = fs::metadata(folder).expect("there").uid();
+    if owner == 0 {
+        std::os::unix::fs::chown(folder, Some(12_345), None).expect("root may");
+        return 0;
+    }
+    owner + 1
+}
+
+#[tokio::test]
+async fn a_folder_of_another_user_is_refused_before_anything_is_made_or_read() {
+    let f = Fixture::new();
+    f.sign_in().await;
+    let foreign = give_away(f.folder.path());
+    let names = || fs::read_dir(f.folder.path()).expect("a folder").count();
+    let (before, text) = (names(), f.text());
+    for (path, words) in [
+        (f.path(), "Files of"),
+        (f.folder.path().join("new/deeper/auth.json"), "the folder above the store "),
+    ] {
+        let disk = Arc::new(RealDisk::for_user(foreign));
+        let opened = FileStore::on_disk(disk.clone(), &path, f.clock.clone(), FileStoreOptions::default());
+        let error = opened.map(drop).expect_err("another user's");
+        assert!(matches!(&error, StoreError::Foreign { user, .. } if user.id == foreign), "{error:?}");
+        let error = error.to_string();
+        for part in [words, "nothing was read or made", "`sudo -u ", " threadkey …`"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        let checks = super::super::doctor::examine(disk, &path, FileStoreOptions::default(), &|_| Ok(false));
+        assert_eq!(checks.last().map(|check| check.sentence.as_str()), Some(error.as_str()));
+        assert_eq!((names(), f.text()), (before, text.clone()), "nothing was made");
+    }
+}
+
+#[test]
+fn a_service_may_make_its_folder_in_one_of_roots_and_in_no_other_users() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let owner = fs::metadata(folder.path()).expect("there").uid();
+    let path = folder.path().join("new/auth.json");
+    let open = |user| {
+        let disk = Arc::new(RealDisk::for_user(user));
+        FileStore::on_disk(disk, &path, Clock::fixed(NOW), FileStoreOptions::default()).map(drop)
+    };
+    assert!(open(owner).is_ok());
+    // Only a test that runs as root has a folder of root's.
+    assert_eq!(open(owner + 1).is_ok(), owner == 0, "a home, unless it is root's folder");
+}

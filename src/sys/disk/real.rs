@@ -17,6 +17,7 @@ use crate::sys::{
     filesystem::{self, FileSystem},
     flock::{self, Mode},
     folder_watch::FolderWatch,
+    lock_holder::{self, LockHolder},
 };
 
 /// The machine's disk.
@@ -24,6 +25,8 @@ use crate::sys::{
 pub struct RealDisk {
     #[cfg(feature = "test-util")]
     faults: Faults,
+    #[cfg(feature = "test-util")]
+    user: Option<u32>,
 }
 
 impl RealDisk {
@@ -32,13 +35,22 @@ impl RealDisk {
         Self {
             #[cfg(feature = "test-util")]
             faults: Faults::from_environment(),
+            #[cfg(feature = "test-util")]
+            user: None,
         }
     }
 
     /// The machine's disk with these faults.
     #[cfg(feature = "test-util")]
     pub fn with(faults: Faults) -> Self {
-        Self { faults }
+        Self { faults, user: None }
+    }
+
+    /// The machine's disk, as a process of this user sees it. Access is checked as for the real
+    /// user.
+    #[cfg(feature = "test-util")]
+    pub fn for_user(user: u32) -> Self {
+        Self { user: Some(user), ..Self::default() }
     }
 
     #[cfg(feature = "test-util")]
@@ -118,6 +130,15 @@ impl Disk for RealDisk {
 
     fn watch(&self, file: &Path) -> io::Result<FolderWatch> {
         self.at("watch", file, || FolderWatch::new(file))
+    }
+
+    #[cfg(feature = "test-util")]
+    fn effective_user(&self) -> u32 {
+        self.user.unwrap_or_else(crate::sys::user::effective)
+    }
+
+    fn lock_holder(&self, path: &Path) -> Option<LockHolder> {
+        lock_holder::of(path)
     }
 }
 

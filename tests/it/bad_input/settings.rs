@@ -94,7 +94,7 @@ async fn an_api_base_without_a_gateway_is_an_error_without_a_fallback() {
     let (api_base, token) = (discord.api_base(), Options::default().token);
     let home =
         Home::new(&format!("[discord]\ntoken_env = \"DISCORD_TOKEN\"\napi_base = {api_base:?}\n{PROVIDER}"));
-    discord.fail("GET", "/gateway", 500, json!({"message": "500: Internal Server Error", "code": 0}), 100);
+    discord.fail("GET", "/gateway", 404, json!({"message": "404: Not Found", "code": 0}), 100);
     let ended = home.start(&["run"], &[("DISCORD_TOKEN", &token)]).ended().await;
     assert_fails(&ended, 2, &["names no gateway", "does not fall back to Discord's own", &api_base]);
     assert_eq!(discord.gateway_sessions(), (0, 0));

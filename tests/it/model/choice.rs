@@ -264,18 +264,31 @@ impl Reference {
         self.choices.expiring = alone;
     }
 
-    /// Checks a broker's expiry of choices: none is left that has expired, and the broker returns
-    /// when the next one expires.
+    /// Checks a broker's expiry of choices: none is left that is over beyond doubt, and the broker
+    /// looks again no later than the first one that can still be chosen ends.
     pub(super) fn check_expired_choices(&mut self, alone: Alone, next: Option<i64>) {
         let now = self.clock.now();
-        let waiting = self.tenants.iter().filter_map(|tenancy| tenancy.candidate.as_ref());
-        let ends: Vec<_> =
-            waiting.map(|candidate| (candidate.can_be_chosen(now), candidate.issued_at + CHOICE)).collect();
-        let first = ends.iter().map(|(_, end)| *end).min();
-        if alone && (next != first || ends.iter().any(|(in_time, _)| !in_time)) {
+        let waiting: Vec<_> = self.tenants.iter().filter_map(|tenancy| tenancy.candidate.clone()).collect();
+        let is_left = waiting.iter().any(|candidate| candidate.is_long_over(now));
+        let first = waiting.iter().map(|candidate| candidate.issued_at + CHOICE).min();
+        let looks_late = match (next, first) {
+            (None, None) => false,
+            (Some(next), Some(first)) => next > first.max(now + 2 * CHOICE),
+            _ => true,
+        };
+        if alone && (is_left || looks_late) {
             self.violate(format!(
-                "adr/0016: a broker expired choices at {now}, and returns at {next:?}: {ends:?}"
+                "adr/0016: a broker expired choices at {now}, and looks again at {next:?}: {waiting:?}"
             ));
+        }
+    }
+
+    /// Checks that no sign-in waits any more.
+    pub(super) fn check_no_choice_is_left(&mut self) {
+        self.observe();
+        let left: Vec<_> = self.tenants.iter().filter_map(|tenancy| tenancy.candidate.clone()).collect();
+        if !left.is_empty() {
+            self.violate(format!("adr/0016: a broker watched these for {CHOICE} s and kept them: {left:?}"));
         }
     }
 

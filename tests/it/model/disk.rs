@@ -163,6 +163,9 @@ pub(super) fn journal(store: &Path, tenant: &str) -> String {
 
 // === impl Stored ===
 
+/// A day in seconds.
+const DAY: i64 = 86_400;
+
 impl Stored {
     /// Whether a caller has reported the access token.
     pub(super) fn is_reported(&self) -> bool {
@@ -186,10 +189,19 @@ impl Stored {
         now < self.issued_at + CHOICE && self.issued_at <= now + CHOICE
     }
 
-    /// Whether any write may drop this candidate: from ten minutes after its last chance to be
-    /// chosen.
+    /// Whether any write may drop this candidate: two days after its last chance to be chosen, or as
+    /// far in the future.
     pub(super) fn may_be_swept(&self, now: i64) -> bool {
-        now >= self.issued_at + CHOICE + 600 || self.issued_at > now + CHOICE
+        self.is_off_by(2 * DAY, now)
+    }
+
+    /// Whether a broker must drop this candidate when it looks, however long it has known it.
+    pub(super) fn is_long_over(&self, now: i64) -> bool {
+        self.is_off_by(DAY, now)
+    }
+
+    fn is_off_by(&self, grace: i64, now: i64) -> bool {
+        now >= self.issued_at + CHOICE + grace || self.issued_at > now + CHOICE + grace
     }
 
     /// Whether both are the same revision.

@@ -158,9 +158,12 @@ impl World {
             self.restart(process).await;
         }
         self.settle().await;
+        // The first look begins to watch the sign-ins that wait.
+        self.expire_choices(0).await;
         self.step_clock(TOO_LATE);
         self.expire_choices(0).await;
         self.settle().await;
+        lock(&self.reference).check_no_choice_is_left();
         for tenant in 0..TENANTS.len() {
             self.expect_token(tenant).await;
         }

@@ -188,7 +188,10 @@ impl Decision {
         match self {
             Self::Chosen(choice, named) => vec![Step::Choose { tenant, process, choice, named }],
             Self::LoggedOut(revoke) => vec![Step::Logout { tenant, process, revoke }],
-            Self::Expired(after) => vec![Step::Clock(after), Step::ExpireChoices { process }],
+            Self::Expired(after) => {
+                let look = Step::ExpireChoices { process };
+                vec![look.clone(), Step::Clock(after), look]
+            }
         }
     }
 }
@@ -239,7 +242,8 @@ fn scenario() -> impl Strategy<Value = Vec<Step>> {
         // Two users who do not choose.
         1 => (tenant(), tenant(), process(), choice_expiry()).prop_map(|(one, other, process, seconds)| {
             let sign_in = [one, other].map(|tenant| Step::SignIn { tenant, process, account: 1 });
-            sign_in.into_iter().chain([Step::Clock(seconds), Step::ExpireChoices { process }]).collect()
+            let look = Step::ExpireChoices { process };
+            sign_in.into_iter().chain([look.clone(), Step::Clock(seconds), look]).collect()
         }),
         // A failure before the token's expiry or at it, and callers that try again.
         3 => (tenant(), select(vec![75, 98, 100]), fault(), process(), select(vec![1, 5, 29, 91]), process())

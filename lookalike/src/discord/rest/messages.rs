@@ -10,6 +10,10 @@ use crate::discord::world::{DM, EPHEMERAL, Id, Message, PRIVATE_THREAD, Version,
 
 /// Flags that a bot may set when it posts: suppressed embeds, suppressed notifications.
 const POSTABLE: u64 = 1 << 2 | 1 << 12;
+/// The longest nonce.
+const MAX_NONCE: usize = 25;
+/// How long a nonce is remembered in milliseconds: "the past few minutes".
+const NONCE_LIVES_MS: i64 = 3 * 60 * 1000;
 
 impl World {
     /// The message that results from a body: absent fields stay, null empties a field.
@@ -99,7 +103,17 @@ impl World {
             return Err(Refusal::invalid("only an interaction's answer can be ephemeral"));
         }
         let version = Self::draft(&call.body, None)?;
+        let enforced = enforced_nonce(&call.body)?;
+        if let Some(sent) = enforced.as_ref().and_then(|nonce| self.sent_with(nonce)) {
+            // Discord answers with the message that is there, whatever the new text is.
+            return if sent.channel == channel {
+                Ok((200, self.message_json(sent)))
+            } else {
+                Err(Refusal::invalid("nonce: that of a message in another channel"))
+            };
+        }
         let mut message = Message::new(channel, self.bot(), "");
+        message.nonce = call.body.get("nonce").filter(|nonce| !nonce.is_null()).cloned();
         message.flags = flags & POSTABLE;
         message.reference =
             call.body["message_reference"]["message_id"].as_str().and_then(|id| id.parse().ok());
@@ -118,7 +132,17 @@ impl World {
         message.now = version;
         self.revive(channel);
         let id = self.publish(message);
+        if let Some(nonce) = enforced {
+            let now = self.now_ms();
+            self.nonces.insert(nonce, (id, now));
+        }
         Ok((200, self.message_json(&self.messages[&id])))
+    }
+
+    /// The message that the bot sent with this nonce in the past few minutes.
+    fn sent_with(&self, nonce: &str) -> Option<&Message> {
+        let (id, at) = self.nonces.get(nonce)?;
+        self.messages.get(id).filter(|_| self.now_ms() - at < NONCE_LIVES_MS)
     }
 
     /// Posting in an archived thread that is not locked brings it back; a mention in a private one
@@ -282,6 +306,21 @@ impl World {
         let payload = typing_json(self, channel, bot);
         self.dispatch("TYPING_START", wanted, &payload);
         Ok((204, Value::Null))
+    }
+}
+
+/// The nonce of a body that asks for it to be enforced. Discord takes a number or a short text.
+fn enforced_nonce(body: &Value) -> Result<Option<String>, Refusal> {
+    let nonce = match &body["nonce"] {
+        Value::Null => None,
+        Value::String(text) if text.len() <= MAX_NONCE => Some(text.clone()),
+        Value::Number(number) if number.is_i64() => Some(number.to_string()),
+        _ => return Err(Refusal::invalid("nonce: a number or at most 25 characters")),
+    };
+    match (body["enforce_nonce"].as_bool().unwrap_or(false), nonce) {
+        (true, None) => Err(Refusal::invalid("enforce_nonce without a nonce")),
+        (true, nonce) => Ok(nonce),
+        (false, _) => Ok(None),
     }
 }
 

@@ -15,8 +15,11 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::routes::{self, Matched, Route};
-use super::world::World;
+use super::world::{Trouble, World};
 use super::{Discord, Request};
+
+/// The status in the log of a request that gets no answer.
+const NO_ANSWER: u16 = 0;
 
 /// A refusal in Discord's words, with the fault of the bot.
 #[derive(Debug)]
@@ -101,9 +104,13 @@ async fn handle(
         headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or("");
     let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
     let (parsed, body_fault) = parse(kind, &body);
-    let answered = match body_fault {
-        Some(refusal) => Err(refusal),
-        None => answer(&discord, &method, &path, &query, authorization, &parsed, arrived_ms),
+    let trouble = discord.change(|world| world.ordered_trouble(method.as_str(), &path));
+    let answered = match (&trouble, body_fault) {
+        (Some(Trouble::Answer { status, body, .. }), _) => Ok((*status, body.clone())),
+        // No answer has this status.
+        (Some(Trouble::Drop), _) => Ok((NO_ANSWER, Value::Null)),
+        (_, Some(refusal)) => Err(refusal),
+        (_, None) => answer(&discord, &method, &path, &query, authorization, &parsed, arrived_ms),
     };
     let (status, content) = match answered {
         Ok(done) => done,
@@ -117,6 +124,11 @@ async fn handle(
             (refusal.status, json!({"message": refusal.message, "code": refusal.code}))
         }
     };
+    let (status, content) = match trouble {
+        Some(Trouble::DoneThenStatus(status)) => (status, json!({"message": "scripted", "code": 0})),
+        Some(Trouble::DoneThenDrop) => (NO_ANSWER, Value::Null),
+        _ => (status, content),
+    };
     discord.log_request(Request {
         method: method.to_string(),
         path,
@@ -125,7 +137,15 @@ async fn handle(
         status,
         at_ms: arrived_ms,
     });
-    respond(status, &content)
+    if status == NO_ANSWER {
+        // The connection's own task ends, and nothing else. Nothing is printed.
+        std::panic::resume_unwind(Box::new("scripted to hang up"));
+    }
+    let mut response = respond(status, &content);
+    if let Some(Trouble::Answer { retry_after: Some(seconds), .. }) = trouble {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 fn parse(kind: &str, body: &[u8]) -> (Value, Option<Refusal>) {
@@ -151,9 +171,6 @@ fn answer(
     body: &Value,
     arrived_ms: i64,
 ) -> Answered {
-    if let Some(ordered) = discord.change(|world| world.ordered_fault(method.as_str(), path)) {
-        return Ok(ordered);
-    }
     let below = path.strip_prefix("/api/v10").unwrap_or("");
     let Some(matched) = routes::find_route(method.as_str(), below) else {
         return Err(Refusal::new(404, 0, "404: Not Found (a route the look-alike does not know)"));
@@ -203,12 +220,13 @@ fn respond(status: u16, content: &Value) -> Response {
 }
 
 impl World {
-    fn ordered_fault(&mut self, method: &str, path: &str) -> Option<(u16, Value)> {
+    fn ordered_trouble(&mut self, method: &str, path: &str) -> Option<Trouble> {
         let fault = self.faults.iter_mut().find(|fault| {
-            fault.remaining > 0 && fault.method == method && path.contains(&fault.path_contains)
+            let of_method = fault.method.is_empty() || fault.method == method;
+            fault.remaining > 0 && of_method && path.contains(&fault.path_contains)
         })?;
         fault.remaining -= 1;
-        Some((fault.status, fault.body.clone()))
+        Some(fault.trouble.clone())
     }
 
     fn endpoint(&mut self, call: &Call) -> Answered {

@@ -130,6 +130,10 @@ impl Process {
 }
 
 impl Disk for Process {
+    fn effective_user(&self) -> u32 {
+        0
+    }
+
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
         self.call(|state| state.find(path).map(|_| path.to_owned()))
     }
