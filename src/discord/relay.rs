@@ -32,8 +32,10 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
-    task::{JoinHandle, JoinSet},
+    task::JoinSet,
+    time::timeout,
 };
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 use url::Url;
 
@@ -47,6 +49,8 @@ use crate::{
 const MAX_CONNECTIONS: usize = 16;
 /// The longest time for the first lines of a connection.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
+/// The longest time for the gateway's answer to the handshake.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// The time in which the second direction of a connection may end after the first one.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -54,7 +58,8 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 pub(super) struct Relay {
     address: String,
     trouble: watch::Receiver<Option<Unreachable>>,
-    task: JoinHandle<()>,
+    /// It owns all connections.
+    _task: AbortOnDropHandle<()>,
 }
 
 /// The parts that each connection needs.
@@ -78,7 +83,11 @@ impl Relay {
         let address = format!("ws://{}/{}", listener.local_addr()?, path.expose());
         let (trouble, reported) = watch::channel(None);
         let upstream = Arc::new(Upstream { gateway, outward, trust, path, trouble });
-        Ok(Self { address, trouble: reported, task: tokio::spawn(serve(listener, upstream)) })
+        Ok(Self {
+            address,
+            trouble: reported,
+            _task: AbortOnDropHandle::new(tokio::spawn(serve(listener, upstream))),
+        })
     }
 
     /// Returns the address for serenity. It contains the secret path.
@@ -89,13 +98,6 @@ impl Relay {
     /// Returns the reason why the gateway cannot be reached, if it cannot.
     pub(super) fn trouble(&self) -> watch::Receiver<Option<Unreachable>> {
         self.trouble.clone()
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        // The task owns all connections.
-        self.task.abort();
     }
 }
 
@@ -147,7 +149,6 @@ async fn relay(stream: TcpStream, upstream: Arc<Upstream>) {
     let handshake = server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
-        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     if handshake.await.is_err() {
@@ -161,7 +162,8 @@ async fn relay(stream: TcpStream, upstream: Arc<Upstream>) {
 /// The connection to the gateway after its answer.
 struct Connection {
     upgrade: OnUpgrade,
-    driver: JoinHandle<()>,
+    /// Moves the bytes of the handshake. It ends with the upgrade.
+    driver: AbortOnDropHandle<()>,
 }
 
 impl Connection {
@@ -169,7 +171,7 @@ impl Connection {
         if let (Ok(downstream), Ok(upstream)) = (downstream.await, self.upgrade.await) {
             exchange(TokioIo::new(downstream), TokioIo::new(upstream)).await;
         }
-        self.driver.abort();
+        drop(self.driver);
     }
 }
 
@@ -200,10 +202,12 @@ impl Upstream {
             .ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "the handshake cannot be passed on"))?;
         let (mut sender, connection) =
             client::conn::http1::handshake(TokioIo::<Stream>::new(stream)).await.map_err(lost)?;
-        let driver = tokio::spawn(async move {
+        let driver = AbortOnDropHandle::new(tokio::spawn(async move {
             let _ = connection.with_upgrades().await;
-        });
-        let mut answer = sender.send_request(request).await.map_err(lost)?;
+        }));
+        let answer = timeout(ANSWER_WITHIN, sender.send_request(request)).await;
+        let late = |_| refuse(StatusCode::GATEWAY_TIMEOUT, "the gateway does not answer");
+        let mut answer = answer.map_err(late)?.map_err(lost)?;
         self.report(None);
         let upgrade = hyper::upgrade::on(&mut answer);
         Ok((answer, Connection { upgrade, driver }))
@@ -258,7 +262,10 @@ async fn exchange(
     };
     tokio::pin!(up, down);
     let _ = tokio::select! {
-        () = &mut up => tokio::time::timeout(CLOSE_WITHIN, down).await,
-        () = &mut down => tokio::time::timeout(CLOSE_WITHIN, up).await,
+        () = &mut up => timeout(CLOSE_WITHIN, down).await,
+        () = &mut down => timeout(CLOSE_WITHIN, up).await,
     };
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,8 @@ fn sentence(host: &str, error: &io::Error) -> String {
 
 fn certificate(host: &str, problem: &CertificateError) -> String {
     match problem {
-        CertificateError::UnknownIssuer => format!(
+        // A CA that was renewed has the name of the old one, whose key does not match.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
             "the certificate of {host} has an unknown issuer. If it comes from a company's own CA or a proxy that inspects TLS, name that CA's certificate with ca_file or SSL_CERT_FILE. Otherwise another server may pose as {host}"
         ),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => format!(

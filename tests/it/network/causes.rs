@@ -11,8 +11,15 @@ async fn expired() -> Office {
     let office = Office::new().await;
     let proxy = office.proxy(ProxyOptions::default()).await;
     office.sign_in(&[("HTTPS_PROXY", &format!("http://{}", proxy.address()))]).await;
-    office.home.set_offset(AN_HOUR);
+    // The clock stands still, so that the pause after a failure is not over at the next call.
+    office.home.set_time(now() + AN_HOUR);
     office
+}
+
+/// Returns the time in Unix seconds.
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    since.as_secs().try_into().expect("a time of this age")
 }
 
 /// Asserts that `token` and `doctor` name the cause, that the status has its word, and that the
@@ -95,7 +102,6 @@ async fn a_407_of_the_proxy_is_named_without_its_password_and_nothing_is_spent()
         "the proxy {address} (from HTTPS_PROXY) answered 407: it does not accept the user name and password"
     );
     assert_named(&office, &[("HTTPS_PROXY", &wrong)], "proxy", &cause).await;
-    office.home.set_offset(AN_HOUR + 600);
     let none = format!("http://{address}");
     let cause = "answered 407: it needs a user name and a password";
     let doctor = office.run(&["doctor"], "", &[("HTTPS_PROXY", &none)]).await;
@@ -179,7 +185,7 @@ async fn a_system_without_certificates_is_reported_with_the_variable_and_ca_file
     let nothing = [("HTTPS_PROXY", variable.as_str()), ("SSL_CERT_FILE", "/nonexistent/ca.pem")];
     let with_ca_file = office.run(&["token", "acme"], "", &nothing).await;
     assert_eq!(with_ca_file.code, 0, "{with_ca_file:?}");
-    office.home.set_offset(3 * AN_HOUR);
+    office.home.set_time(now() + 3 * AN_HOUR);
     let config = std::fs::read_to_string(office.home.path().join("threadkey.toml")).expect("there");
     office.home.configure(&config.replace("ca_file = \"ca.pem\"\n", ""));
     let cause = "the certificate of id.example.test:443 cannot be checked, because SSL_CERT_FILE names no usable certificate (";
