@@ -62,21 +62,6 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), DiscordError> {
     let outward = Outward::from_environment().map_err(|error| no_tls(&settings, &error))?;
-    run_through(outward, settings, broker, workers, scrubber, shutdown).await
-}
-
-/// As [`run`], with another way out than the environment's.
-///
-/// # Errors
-/// As [`run`].
-pub async fn run_through(
-    outward: Outward,
-    settings: DiscordSettings,
-    broker: Broker,
-    workers: Option<Workers>,
-    scrubber: Scrubber,
-    shutdown: CancellationToken,
-) -> Result<(), DiscordError> {
     let conversations = Conversations::load(settings.conversations.clone())?;
     let http = Arc::new(http(&settings, &outward)?);
     let stop = shutdown.child_token();

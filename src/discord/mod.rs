@@ -42,7 +42,7 @@ mod turn_text;
 mod unreached_users;
 mod wire;
 
-pub use gateway::{gateway_address, run, run_through};
+pub use gateway::{gateway_address, run};
 pub use scrub::Scrubber;
 
 use std::path::PathBuf;

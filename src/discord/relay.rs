@@ -12,9 +12,20 @@
 //! Invariants:
 //! - The relay forwards to one host, which it got at its start.
 //! - A connection needs the random path of this run. Other local processes do not know it.
+//! - A connection without a valid handshake loses its place to a newer one, so idle connections of
+//!   other processes cannot shut the bot out.
 //! - The relay and its connections end when [`Relay`] is dropped.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{
     HeaderValue, Request, Response, StatusCode, Uri,
@@ -31,8 +42,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
-    task::JoinSet,
+    sync::{oneshot, watch},
+    task::{AbortHandle, JoinSet},
     time::timeout,
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -45,8 +56,8 @@ use crate::{
     sys::random,
 };
 
-/// The most connections at a time: one for each shard, and a few that other processes waste.
-const MAX_CONNECTIONS: usize = 16;
+/// The most connections that have not shown the secret path yet.
+const MAX_STRANGERS: usize = 64;
 /// The longest time for the first lines of a connection.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// The longest time for the gateway's answer to the handshake.
@@ -68,8 +79,37 @@ struct Upstream {
     outward: Outward,
     trust: Trust,
     path: Secret,
+    strangers: Strangers,
+    /// Whether an attempt without the secret path is in the log. One line is enough.
+    has_warned: AtomicBool,
     /// The reason why the newest attempt failed, if no later one succeeded.
     trouble: watch::Sender<Option<Unreachable>>,
+}
+
+/// The connections that have not shown the secret path yet, oldest first.
+#[derive(Default)]
+struct Strangers(Mutex<BTreeMap<u64, AbortHandle>>);
+
+impl Strangers {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, AbortHandle>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts and adds the newest connection, and ends the oldest one if there are too many. The
+    /// lock is held meanwhile, so that the connection cannot remove itself too early.
+    fn add(&self, number: u64, start: impl FnOnce() -> AbortHandle) {
+        let mut waiting = self.lock();
+        waiting.insert(number, start());
+        if waiting.len() > MAX_STRANGERS
+            && let Some((_, oldest)) = waiting.pop_first()
+        {
+            oldest.abort();
+        }
+    }
+
+    fn remove(&self, number: u64) {
+        self.lock().remove(&number);
+    }
 }
 
 /// The answer to serenity: the gateway's own, or a refusal.
@@ -82,7 +122,15 @@ impl Relay {
         let path = Secret::new(random::token());
         let address = format!("ws://{}/{}", listener.local_addr()?, path.expose());
         let (trouble, reported) = watch::channel(None);
-        let upstream = Arc::new(Upstream { gateway, outward, trust, path, trouble });
+        let upstream = Arc::new(Upstream {
+            gateway,
+            outward,
+            trust,
+            path,
+            strangers: Strangers::default(),
+            has_warned: AtomicBool::new(false),
+            trouble,
+        });
         Ok(Self {
             address,
             trouble: reported,
@@ -102,22 +150,18 @@ impl Relay {
 }
 
 async fn serve(listener: TcpListener, upstream: Arc<Upstream>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
+    let mut number = 0;
     loop {
         tokio::select! {
-            accepted = listener.accept() => match (accepted, places.clone().try_acquire_owned()) {
-                (Ok((stream, _)), Ok(place)) => {
-                    let upstream = upstream.clone();
-                    connections.spawn(async move {
-                        relay(stream, upstream).await;
-                        drop(place);
-                    });
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    number += 1;
+                    let connection = relay(stream, upstream.clone(), number);
+                    upstream.strangers.add(number, || connections.spawn(connection));
                 }
-                // The newcomer is dropped. The connection of the bot keeps its place.
-                (Ok(_), Err(_)) => {}
                 // A shortage of descriptors: a pause keeps this from becoming a busy loop.
-                (Err(_), _) => tokio::time::sleep(Duration::from_millis(100)).await,
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             },
             Some(_) = connections.join_next() => {}
         }
@@ -125,13 +169,17 @@ async fn serve(listener: TcpListener, upstream: Arc<Upstream>) {
 }
 
 /// Serves one connection of serenity until it ends.
-async fn relay(stream: TcpStream, upstream: Arc<Upstream>) {
+async fn relay(stream: TcpStream, upstream: Arc<Upstream>, number: u64) {
     let _ = stream.set_nodelay(true);
-    let (paired, pair) = tokio::sync::oneshot::channel();
-    let paired = Arc::new(std::sync::Mutex::new(Some(paired)));
+    let (paired, pair) = oneshot::channel();
+    let paired = Arc::new(Mutex::new(Some(paired)));
     let service = service_fn(|mut request: Request<Incoming>| {
         let (upstream, paired) = (upstream.clone(), paired.clone());
         async move {
+            if !upstream.is_bot(&request) {
+                return Ok::<_, Infallible>(refuse(StatusCode::FORBIDDEN, "this is not a way to Discord"));
+            }
+            upstream.strangers.remove(number);
             let downstream = hyper::upgrade::on(&mut request);
             let answer = match upstream.forward(request).await {
                 Ok((answer, connection)) => {
@@ -143,7 +191,7 @@ async fn relay(stream: TcpStream, upstream: Arc<Upstream>) {
                 }
                 Err(refusal) => refusal,
             };
-            Ok::<_, Infallible>(answer)
+            Ok(answer)
         }
     });
     let handshake = server::conn::http1::Builder::new()
@@ -151,12 +199,20 @@ async fn relay(stream: TcpStream, upstream: Arc<Upstream>) {
         .header_read_timeout(HEAD_WITHIN)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    if handshake.await.is_err() {
+    let shaken = handshake.await;
+    upstream.strangers.remove(number);
+    if shaken.is_err() {
         return;
     }
     // The gateway's side is driven from here on. Without an upgrade there is nothing to pass on.
     let Ok((downstream, connection)) = pair.await else { return };
     connection.pass_on(downstream).await;
+}
+
+fn refuse(status: StatusCode, reason: &'static str) -> Answer {
+    let mut refusal = Response::new(Either::Right(Full::from(reason)));
+    *refusal.status_mut() = status;
+    refusal
 }
 
 /// The connection to the gateway after its answer.
@@ -176,19 +232,19 @@ impl Connection {
 }
 
 impl Upstream {
-    /// Sends serenity's handshake to the gateway, and returns the gateway's answer.
-    async fn forward(&self, request: Request<Incoming>) -> Result<(Response<Incoming>, Connection), Answer> {
-        let refuse = |status, reason: &'static str| {
-            let mut refusal = Response::new(Either::Right(Full::from(reason)));
-            *refusal.status_mut() = status;
-            refusal
-        };
-        if request.uri().path().strip_prefix('/') != Some(self.path.expose()) {
+    /// Whether a handshake has the secret path.
+    fn is_bot(&self, request: &Request<Incoming>) -> bool {
+        let is_bot = request.uri().path().strip_prefix('/') == Some(self.path.expose());
+        if !is_bot && !self.has_warned.swap(true, Ordering::Relaxed) {
             warn!(
                 "a local process tried to use the bot's connection to Discord's gateway, without the secret that it needs"
             );
-            return Err(refuse(StatusCode::FORBIDDEN, "this is not a way to Discord"));
         }
+        is_bot
+    }
+
+    /// Sends serenity's handshake to the gateway, and returns the gateway's answer.
+    async fn forward(&self, request: Request<Incoming>) -> Result<(Response<Incoming>, Connection), Answer> {
         let stream = match self.outward.open(&self.gateway, &self.trust).await {
             Ok(stream) => stream,
             Err(cause) => {

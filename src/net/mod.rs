@@ -52,7 +52,7 @@ impl Outward {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn from_environment() -> Result<Self, TlsError> {
-        Self::new(Proxies::new(|name| std::env::var(name).ok()))
+        Self::new(Proxies::new(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned())))
     }
 
     /// Uses these proxies.

@@ -277,7 +277,13 @@ impl fmt::Debug for Client {
 /// The settings of a connection. HTTP/1.1 alone: an HTTP/2 server may refuse a stream, and the
 /// request would have to be repeated.
 fn http1_connection() -> http1::Builder {
-    http1::Builder::new()
+    let mut builder = http1::Builder::new();
+    // A provider's odd header line must not cost the tokens that follow it.
+    builder
+        .ignore_invalid_headers_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_spaces_after_header_name_in_responses(true);
+    builder
 }
 
 /// Returns the target of a request, the authorities that it may use, and the request as HTTP/1.1

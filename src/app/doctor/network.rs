@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The time that Discord gets to answer.
-const DISCORD_TIMEOUT: Duration = Duration::from_secs(10);
+const DISCORD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A host, and the parts of the configuration that use it.
 struct Host<'a> {
@@ -34,11 +34,10 @@ pub(super) async fn check(providers: &Providers, discord: Option<&DiscordSetting
         Err(error) => return vec![Finding::new("network", Verdict::Fail, error.to_string())],
     };
     let hosts = hosts(providers);
-    let base = discord.map(DiscordSettings::base);
-    let checks_certificates = hosts.values().any(|host| !is_loopback(host.url))
-        || base.as_ref().is_some_and(|base| !is_loopback(base));
+    let used = hosts.values().map(|host| (host.url.clone(), host.trust));
+    let base = discord.map(|discord| (discord.base(), &discord.trust));
     let mut findings = Vec::new();
-    if checks_certificates {
+    if used.chain(base).any(|(url, trust)| !is_loopback(&url) && !trust.has_file()) {
         findings.push(check_certificates());
     }
     findings.extend(check_proxy(&outward));

@@ -116,17 +116,19 @@ async fn a_process_without_the_secret_path_reaches_no_gateway() {
 }
 
 #[tokio::test]
-async fn idle_strangers_do_not_take_the_place_of_an_open_connection() {
+async fn idle_connections_of_other_processes_do_not_shut_the_bot_out() {
     let (relay, gateway) = relay().await;
     let (mut bot, mut discord) = connected(&relay, &gateway).await;
     let url: Url = relay.address().parse().expect("a URL");
     let mut strangers = Vec::new();
-    for _ in 0..2 * MAX_CONNECTIONS {
+    for _ in 0..2 * MAX_STRANGERS {
         strangers
             .push(TcpStream::connect(("127.0.0.1", url.port().expect("a port"))).await.expect("accepted"));
     }
     pass(&mut bot, &mut discord, b"still here").await;
-    drop(strangers);
+    connected(&relay, &gateway).await;
+    let ended = strangers[0].read(&mut [0; 1]).await;
+    assert!(matches!(ended, Ok(0) | Err(_)), "the oldest stranger has lost its place");
 }
 
 #[tokio::test]
