@@ -100,7 +100,7 @@ pub enum DiscordError {
     )]
     TokenRefused,
     /// No connection.
-    #[error("cannot reach Discord at {address}: {detail}. Then start threadkey again")]
+    #[error("cannot reach Discord at {address}: {detail}. When that is mended, start threadkey again")]
     Unreachable {
         /// The address.
         address: String,

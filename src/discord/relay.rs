@@ -300,8 +300,8 @@ impl Upstream {
     }
 }
 
-/// Passes bytes on both ways until one direction ends, and then for a moment what is left of the
-/// other. A peer that has gone silently would never end it.
+/// Passes bytes on both ways until one direction ends, and then the rest of the other for a
+/// moment. A peer that has gone silently would never end it.
 async fn exchange(
     downstream: impl AsyncRead + AsyncWrite + Unpin,
     upstream: impl AsyncRead + AsyncWrite + Unpin,

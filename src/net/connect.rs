@@ -53,7 +53,9 @@ pub(super) async fn open(
     let failed = |problem| Unreachable::Tls { address: target.to_string(), problem };
     match timeout_at(deadline, tls::handshake(stream, &target.host, tls)).await {
         Ok(result) => result.map_err(failed),
-        Err(_) => Err(failed(format!("{target} did not complete the TLS handshake within 5 s"))),
+        Err(_) => Err(failed(format!(
+            "{target} did not complete the TLS handshake within 5 s. Check that the port serves TLS, and the network of this machine"
+        ))),
     }
 }
 
@@ -130,7 +132,7 @@ fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 
 /// Connects to the first address that answers. Each attempt starts when the earlier ones have
 /// failed, or 250 ms after the last one (RFC 8305 §5).
-async fn first_to_connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+pub(super) async fn first_to_connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut waiting = addresses.iter();
     let mut attempts = FuturesUnordered::new();
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);

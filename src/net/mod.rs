@@ -74,7 +74,10 @@ impl Outward {
     /// The cause of the failure. No byte has reached the host, except those of a TLS handshake.
     pub fn open<'a>(&'a self, url: &'a Url, trust: &'a Trust) -> BoxFuture<'a, Result<Stream, Unreachable>> {
         Box::pin(async move {
-            let target = Target::of(url)?;
+            let target = Target::of(url).ok_or_else(|| Unreachable::Connect {
+                address: url.host_str().unwrap_or_default().to_owned(),
+                problem: "the URL names no host and port".to_owned(),
+            })?;
             let proxy = self.proxies.choose(url)?;
             let tls = (target.tls || proxy.is_some_and(Proxy::uses_tls)).then(|| trust.config(&self.tls));
             // Without a certificate to trust no connection is needed to know the outcome.
@@ -103,3 +106,6 @@ impl fmt::Debug for Outward {
         f.debug_struct("Outward").field("proxies", &self.proxies).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

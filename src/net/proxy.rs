@@ -2,7 +2,7 @@
 //!
 //! The variables are those of curl and of most HTTP clients: `HTTPS_PROXY`, `HTTP_PROXY`,
 //! `ALL_PROXY` and `NO_PROXY`, each also in lower case. The upper case wins, and an empty value
-//! counts as none. A value that is no proxy is an error for every connection that would use it: a
+//! counts as none. A value that is not a proxy is an error for every connection that would use it: a
 //! direct connection instead would hide the mistake.
 
 use std::{borrow::Cow, fmt};

@@ -4,8 +4,6 @@ use std::fmt;
 
 use url::{Host, Url};
 
-use super::Unreachable;
-
 /// The end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
@@ -16,19 +14,15 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn of(url: &Url) -> Result<Self, Unreachable> {
-        let unusable = || Unreachable::Connect {
-            address: url.host_str().unwrap_or_default().to_owned(),
-            problem: "the URL has no host and port that can be connected to".to_owned(),
-        };
+    /// Returns the end that a URL names, or `None` without a host or a port.
+    pub(super) fn of(url: &Url) -> Option<Self> {
         let tls = matches!(url.scheme(), "https" | "wss");
-        let host = match url.host().ok_or_else(unusable)? {
+        let host = match url.host()? {
             Host::Domain(name) => name.to_owned(),
             Host::Ipv4(address) => address.to_string(),
             Host::Ipv6(address) => address.to_string(),
         };
-        let port = url.port_or_known_default().ok_or_else(unusable)?;
-        Ok(Self { host, port, tls })
+        Some(Self { host, port: url.port_or_known_default()?, tls })
     }
 }
 

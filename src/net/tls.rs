@@ -29,7 +29,7 @@ pub(super) async fn handshake(
     }
 }
 
-/// Describes a failed handshake: whose certificate, what is wrong, and whose it is to mend.
+/// Describes a failed handshake: the host, the fault, and its remedy.
 fn sentence(host: &str, error: &io::Error) -> String {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
         return format!(

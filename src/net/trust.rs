@@ -1,7 +1,7 @@
 //! The trusted certificate authorities: the system's, and those of a configured file in addition.
 //!
 //! The system's store is that of the operating system. `SSL_CERT_FILE` and `SSL_CERT_DIR` replace
-//! it, as for other programs. There is no list compiled into the program: such a list is as old as
+//! it, as for other programs. The program contains no list of its own: such a list is as old as
 //! the program, and ignores the authorities that an administrator adds or removes.
 
 use std::{

@@ -159,7 +159,7 @@ async fn a_server_that_is_no_proxy_is_named_and_nothing_is_spent() {
 }
 
 #[tokio::test]
-async fn a_variable_that_names_no_proxy_is_reported_without_its_value_and_nothing_is_spent() {
+async fn a_variable_that_names_no_proxy_is_reported_and_nothing_is_spent() {
     let office = expired().await;
     let cause = "HTTPS_PROXY is not the address of a proxy: threadkey speaks version 5 of SOCKS alone";
     assert_named(&office, &[("HTTPS_PROXY", "socks4://alice:s3cret@p:1")], "proxy", cause).await;
@@ -178,7 +178,7 @@ async fn a_name_that_does_not_resolve_is_named_and_nothing_is_spent() {
 }
 
 #[tokio::test]
-async fn a_system_without_certificates_is_reported_with_the_variable_and_ca_file_still_works() {
+async fn a_system_without_certificates_is_reported_and_a_ca_file_suffices() {
     let office = expired().await;
     let proxy = office.proxy(ProxyOptions::default()).await;
     let variable = format!("http://{}", proxy.address());
