@@ -77,7 +77,7 @@
 //!     refresh_token: Some(RefreshToken::new("rt-1")),
 //!     token_type: "Bearer".into(),
 //!     scope: None,
-//!     expires_in: Duration::from_secs(3600),
+//!     expires_in: Some(Duration::from_secs(3600)),
 //!     account: None,
 //! };
 //! let binding = Binding {
@@ -200,6 +200,8 @@
 //!   alone](../../../adr/0022-change-notices-come-from-inotify-on-the-stores-folder-alone.md)
 //! - [23. The look-alike and the playground are packages of their
 //!   own](../../../adr/0023-the-look-alike-and-the-playground-are-packages-of-their-own.md)
+//! - [24. An answer is read leniently, and by one
+//!   function](../../../adr/0024-an-answer-is-read-leniently-and-by-one-function.md)
 //! - [26. One way out: trust and proxies](../../../adr/0026-one-way-out-trust-and-proxies.md)
 
 #[cfg(not(unix))]

@@ -89,7 +89,7 @@ async fn commit(lock: &mut TenantLock, session: &Session) {
         refresh_token: Some(RefreshToken::new("refresh-2")),
         token_type: "Bearer".into(),
         scope: None,
-        expires_in: Duration::from_secs(3600),
+        expires_in: Some(Duration::from_secs(3600)),
         account: None,
     };
     let target = session.refresh_target().expect("a refresh token");

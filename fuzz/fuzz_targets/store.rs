@@ -127,7 +127,7 @@ fn grant() -> Grant {
         refresh_token: Some(RefreshToken::new("new refresh")),
         token_type: "Bearer".into(),
         scope: None,
-        expires_in: Duration::from_secs(3600),
+        expires_in: Some(Duration::from_secs(3600)),
         account: None,
     }
 }

@@ -6,6 +6,7 @@
 //! | [`authserver`] | an OAuth authorization server with strict rotation and scripted faults |
 //! | [`browser`] | a user's browser at a sign-in page |
 //! | [`events`] | the log of a token endpoint |
+//! | [`raw`] | a token endpoint that answers with scripted bytes |
 //! | [`settings`] | sections of threadkey.toml |
 //!
 //! Everything listens on loopback alone. The library knows nothing of threadkey's own.
@@ -14,4 +15,5 @@ pub mod authserver;
 pub mod browser;
 pub mod discord;
 pub mod events;
+pub mod raw;
 pub mod settings;

@@ -45,7 +45,7 @@ pub struct TokenAnswer {
     pub access_token: AccessToken,
     /// The authentication scheme to present it with, mostly `Bearer`.
     pub token_type: String,
-    /// When it expires, in Unix seconds.
+    /// When it expires, in Unix seconds; 253402300799 if the provider names no end.
     pub expires_at: i64,
     /// Its remaining life, in seconds.
     pub expires_in: i64,

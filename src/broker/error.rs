@@ -224,6 +224,11 @@ pub enum FinishError {
         /// The claim.
         claim: &'static str,
     },
+    /// The id token does not say which sign-in it belongs to.
+    #[error(
+        "{0} answered with an id token that has no nonce, so its tokens were dropped: they may belong to another sign-in. If {0} enforces PKCE, the operator can set providers.{0}.enforces_pkce = true; then start again"
+    )]
+    NonceMissing(ProviderId),
     /// Cancelled, logged out or started again during the exchange; the result was dropped.
     #[error("that sign-in for {0} was cancelled or started again meanwhile; its result was dropped")]
     Superseded(ProviderId),

@@ -6,8 +6,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     ids::{IdError, Tenant},
+    oauth::authentication_scheme,
     secret::AccessToken,
-    session::Session,
+    session::{Session, is_known_expiry},
     sys::clock::UnixTime,
 };
 
@@ -20,7 +21,8 @@ pub struct Lease {
     pub access_token: AccessToken,
     /// The authentication scheme, usually `Bearer`.
     pub token_type: String,
-    /// When it expires, in Unix seconds.
+    /// When it expires, in Unix seconds;
+    /// [`UNKNOWN_EXPIRY`](crate::session::UNKNOWN_EXPIRY) if the provider names no end.
     pub expires_at: UnixTime,
     /// Its remaining life when the lease was made.
     pub expires_in: Duration,
@@ -38,13 +40,18 @@ impl Lease {
         Self {
             tenant: tenant.clone(),
             access_token: session.access_token.clone(),
-            token_type: session.token_type.clone(),
+            token_type: authentication_scheme(&session.token_type).to_owned(),
             expires_at: session.expires_at,
             expires_in: session.remaining(now),
             scope: session.scope.clone(),
             account: session.account.clone(),
             generation: session.generation,
         }
+    }
+
+    /// Whether the provider names an end of the token's life.
+    pub fn has_known_expiry(&self) -> bool {
+        is_known_expiry(self.expires_at)
     }
 }
 
@@ -142,6 +149,18 @@ mod tests {
             json(&lease(None, Some("alice"))),
             r#"{"access_token":"access-7","token_type":"Bearer","expires_at":1795362272,"expires_in":3600,"provider":"acme","principal":"user:803","generation":7,"account":"alice"}"#
         );
+    }
+
+    #[test]
+    fn a_lease_names_the_scheme_of_a_token_type_that_an_older_program_stored() {
+        for (stored, scheme) in
+            [("bearer", "Bearer"), ("user", "Bearer"), ("a b\r\n", "Bearer"), ("dpop", "DPoP")]
+        {
+            let mut session = crate::session::test_session(1_795_358_672, 3600);
+            session.token_type = stored.into();
+            let lease = Lease::new(&lease(None, None).tenant, &session, 1_795_358_672);
+            assert_eq!(lease.token_type, scheme, "{stored:?}");
+        }
     }
 
     #[test]

@@ -126,6 +126,7 @@ impl ExitError for FinishError {
             | Self::Refused { .. }
             | Self::Misconfigured { .. }
             | Self::Mismatch { .. }
+            | Self::NonceMissing(_)
             | Self::BindingChanged(_) => Exit::Usage,
             Self::NothingPending { .. } | Self::Expired(_) | Self::Superseded(_) => Exit::NoSession,
             Self::Busy(_) | Self::Unavailable { .. } | Self::Uncertain { .. } => Exit::Later,

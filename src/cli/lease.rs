@@ -22,7 +22,7 @@ pub(super) fn format_lease(lease: &Lease, format: Format) -> Result<String, Fail
     }
     Ok(match format {
         Format::Raw => format!("{token}\n"),
-        Format::Header => format!("Authorization: {} {token}\n", scheme(&lease.token_type)),
+        Format::Header => format!("Authorization: {} {token}\n", lease.token_type),
         Format::Json => json_line(&TokenJson::from(lease))?,
         Format::Env => {
             let mut lines = String::new();
@@ -37,12 +37,6 @@ pub(super) fn format_lease(lease: &Lease, format: Format) -> Result<String, Fail
             lines
         }
     })
-}
-
-/// Returns the scheme of the header. Its case has no meaning (RFC 9110 §11.1), but some providers
-/// write `bearer` in the token response while their resources accept only `Bearer`.
-fn scheme(token_type: &str) -> &str {
-    if token_type.eq_ignore_ascii_case("bearer") { "Bearer" } else { token_type }
 }
 
 /// Quotes a value for a POSIX shell. A value without special characters stays as it is.
@@ -66,7 +60,7 @@ mod tests {
         Lease {
             tenant: "acme/local".parse().expect("a tenant"),
             access_token: AccessToken::new(token),
-            token_type: "bearer".into(),
+            token_type: "Bearer".into(),
             expires_at: 1_795_362_272,
             expires_in: Duration::from_secs(3600),
             scope: None,
@@ -82,11 +76,11 @@ mod tests {
         assert_eq!(printed(Format::Header), "Authorization: Bearer a.b-c\n");
         assert_eq!(
             printed(Format::Env),
-            "THREADKEY_TOKEN=a.b-c\nTHREADKEY_TOKEN_TYPE=bearer\nTHREADKEY_EXPIRES_AT=1795362272\n"
+            "THREADKEY_TOKEN=a.b-c\nTHREADKEY_TOKEN_TYPE=Bearer\nTHREADKEY_EXPIRES_AT=1795362272\n"
         );
         assert_eq!(
             printed(Format::Json),
-            "{\"access_token\":\"a.b-c\",\"token_type\":\"bearer\",\"expires_at\":1795362272,\"expires_in\":3600,\
+            "{\"access_token\":\"a.b-c\",\"token_type\":\"Bearer\",\"expires_at\":1795362272,\"expires_in\":3600,\
              \"provider\":\"acme\",\"principal\":\"local\",\"generation\":7,\"account\":\"alice\"}\n"
         );
     }
@@ -100,7 +94,7 @@ mod tests {
         }
         let mut typed = lease("a");
         typed.token_type = "Bearer a\r\nSet-Cookie: b\r\nX:".into();
-        assert!(format_lease(&typed, Format::Header).is_err(), "another program may have stored this type");
+        assert!(format_lease(&typed, Format::Header).is_err(), "a token API may answer this type");
         assert!(format_lease(&typed, Format::Env).is_err());
         assert!(format_lease(&typed, Format::Raw).is_ok());
         let env = format_lease(&lease("it's $HOME"), Format::Env).expect("prints");

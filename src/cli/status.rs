@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Failure, json_line, messages};
 use crate::{
     broker::{AccessState, RefreshState, Status},
-    session::RetryKind,
+    session::{RetryKind, is_known_expiry},
     sys::clock::UnixTime,
 };
 
@@ -151,6 +151,7 @@ pub(super) fn text(statuses: &[Status], now: UnixTime) -> String {
 fn access_text(state: AccessState, now: UnixTime) -> String {
     match state {
         AccessState::None => "none".into(),
+        AccessState::Valid(until) if !is_known_expiry(until) => "valid; the provider names no end".into(),
         AccessState::Valid(until) => format!("valid for {}", duration_text(until.saturating_sub(now))),
         AccessState::Expired(at) => format!("expired {} ago", duration_text(now.saturating_sub(at))),
         AccessState::Rejected => "rejected by a resource before it expired".into(),
@@ -183,6 +184,7 @@ fn duration_text(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::UNKNOWN_EXPIRY;
 
     const NOW: UnixTime = 1_795_358_672;
 
@@ -213,6 +215,15 @@ mod tests {
              \"refresh_token\":{\"state\":\"held_back\",\"not_before\":1795358702},\
              \"last_error\":{\"code\":\"http_503\",\"kind\":\"unspent\",\"at\":1795358667},\"generation\":7}]\n"
         );
+    }
+
+    #[test]
+    fn an_access_token_without_a_known_end_is_shown_as_such_in_words() {
+        let lasting = Status { access: AccessState::Valid(UNKNOWN_EXPIRY), ..status() };
+        let shown = text(std::slice::from_ref(&lasting), NOW);
+        assert!(shown.contains("  access token   valid; the provider names no end\n"), "{shown}");
+        let json = json(&[lasting]).expect("is JSON");
+        assert!(json.contains("{\"state\":\"valid\",\"expires_at\":253402300799}"), "{json}");
     }
 
     #[test]

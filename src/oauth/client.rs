@@ -16,24 +16,23 @@ use std::{
 use futures_util::future::BoxFuture;
 use http::{
     Request, Uri,
-    header::{
-        ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER,
-        USER_AGENT,
-    },
+    header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue, USER_AGENT},
 };
 use http_body_util::Full;
 use hyper::{body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use reqwest::Response;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
-use zeroize::Zeroizing;
 
-use super::{Provider, ProviderError, TokenRequest, grant, request::RevocationRequest};
+use super::{
+    Provider, ProviderError, TokenRequest, grant,
+    receive::{LAST_LOOK, receive},
+    request::RevocationRequest,
+};
 use crate::{
     net::{Outward, Trust, Unreachable, while_driven},
     secret::AccessToken,
-    session::journal::{Answer, Answered, Intended, MAX_BODY, Unread},
+    session::journal::{Answer, Answered, Intended, Unread},
     sys::clock::{Clock, UnixTime},
 };
 
@@ -44,27 +43,23 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5 + 180);
 /// The same for the userinfo endpoint, where giving up loses nothing.
 const USERINFO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long bytes that have arrived are still read after the time has expired. A process that was
-/// suspended finds the time expired before it sees the answer.
-const LAST_LOOK: Duration = Duration::from_secs(5);
-
 /// The result of sending a request, with an answer of type `A`: [`Unread`] from [`Client::send`],
 /// [`Answered`] once it is durable.
 #[derive(Debug)]
 pub enum Attempt<A = Unread> {
-    /// A whole answer arrived. A redirect is an answer and is not followed.
+    /// An answer arrived, whole or cut. A redirect is an answer and is not followed.
     Answered(A),
     /// The request never left. The word is a stable code: `dns`, `connect`, `tls`, `proxy`, or
     /// `request` if HTTP cannot express it.
     NotSent(&'static str),
-    /// The request left, and no whole answer arrived: `timeout`, `reset`, `too_large`, or
-    /// `no_answer` for the request of a process that died.
+    /// The request left, and not even a status line arrived: `timeout`, `reset`, or `no_answer` for
+    /// the request of a process that died.
     Unanswered(&'static str),
 }
 
 /// The HTTP client for providers. It connects within 5 s, reads for up to 180 s, follows no
-/// redirect, repeats nothing, opens a connection for each request, and reads at most [`MAX_BODY`]
-/// bytes. [`Outward`] decides about certificates and proxies.
+/// redirect, repeats nothing, opens a connection for each request, and keeps whatever arrives, at
+/// most [`MAX_BODY`](crate::session::journal::MAX_BODY) bytes. [`Outward`] decides about certificates and proxies.
 #[derive(Clone)]
 pub struct Client {
     outward: Outward,
@@ -178,8 +173,9 @@ impl Client {
             .extension(provider.trust.clone())
             .body(Vec::new())
             .ok()?;
-        match timeout(USERINFO_TIMEOUT, self.exchange(request)).await.ok()? {
-            Attempt::Answered(answer) if (200..300).contains(&answer.status) => grant::account(&answer.body),
+        let deadline = Instant::now() + USERINFO_TIMEOUT;
+        match timeout_at(deadline, self.exchange(request, deadline)).await.ok()? {
+            Attempt::Answered(answer) if (200..300).contains(&answer.status) => grant::account(&answer),
             _ => None,
         }
     }
@@ -189,20 +185,11 @@ impl Client {
         if let Some(provider) = &self.provider {
             return provider(request.0.body()).await;
         }
-        self.execute(request.0).await
-    }
-
-    /// Bounds the time here: the crate's own time-outs ignore bytes that have already arrived.
-    async fn execute(&self, request: Request<Vec<u8>>) -> Attempt<Answer> {
-        let mut sending = pin!(self.exchange(request));
-        match timeout(ANSWER_TIMEOUT, sending.as_mut()).await {
-            Ok(attempt) => attempt,
-            Err(_) => timeout(LAST_LOOK, sending).await.unwrap_or(Attempt::Unanswered("timeout")),
-        }
+        self.exchange(request.0, Instant::now() + ANSWER_TIMEOUT).await
     }
 
     /// Connects, and only then passes the request on: a failure before that has sent nothing.
-    async fn exchange(&self, request: Request<Vec<u8>>) -> Attempt<Answer> {
+    async fn exchange(&self, request: Request<Vec<u8>>, deadline: Instant) -> Attempt<Answer> {
         let Some((url, trust, request)) = prepared(request) else { return Attempt::NotSent("request") };
         let opened = self.outward.open(&url, &trust).await;
         self.note(&url, opened.as_ref().err());
@@ -217,10 +204,17 @@ impl Client {
         let Ok((mut sender, connection)) = http1_connection().handshake(TokioIo::new(stream)).await else {
             return Attempt::NotSent("connect");
         };
+        let is_tls = url.scheme() == "https";
         let answered = async {
-            match sender.send_request(request).await {
-                Ok(response) => self.read(response.map(reqwest::Body::wrap).into()).await,
-                Err(error) => unanswered(&error),
+            let mut sending = pin!(sender.send_request(request));
+            let sent = match timeout_at(deadline, sending.as_mut()).await {
+                Ok(sent) => Ok(sent),
+                Err(_) => timeout(LAST_LOOK, sending).await,
+            };
+            match sent {
+                Ok(Ok(response)) => Attempt::Answered(receive(response, is_tls, deadline, &self.clock).await),
+                Ok(Err(_)) => Attempt::Unanswered("reset"),
+                Err(_) => Attempt::Unanswered("timeout"),
             }
         };
         while_driven(answered, connection).await
@@ -233,37 +227,6 @@ impl Client {
             Some(cause) => drop(troubles.insert(place(url), cause.clone())),
             None => drop(troubles.remove(&place(url))),
         }
-    }
-
-    async fn read(&self, mut response: Response) -> Attempt<Answer> {
-        let header = |name: HeaderName| {
-            response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
-        };
-        let mut answer = Answer {
-            status: response.status().as_u16(),
-            retry_after: header(RETRY_AFTER),
-            content_type: header(CONTENT_TYPE),
-            content_encoding: header(CONTENT_ENCODING),
-            // Room for the longest body at once: a vector that grows leaves copies of tokens in
-            // memory.
-            body: Zeroizing::new(Vec::with_capacity(MAX_BODY)),
-            ..Answer::default()
-        };
-        if response.content_length().is_some_and(|length| length > MAX_BODY as u64) {
-            return Attempt::Unanswered("too_large");
-        }
-        loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) if chunk.len() > MAX_BODY - answer.body.len() => {
-                    return Attempt::Unanswered("too_large");
-                }
-                Ok(Some(chunk)) => answer.body.extend_from_slice(&chunk),
-                Ok(None) => break,
-                Err(error) => return unanswered(&error),
-            }
-        }
-        answer.at = self.clock.now();
-        Attempt::Answered(answer)
     }
 }
 
@@ -307,11 +270,5 @@ fn place(url: &Url) -> String {
     format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
 }
 
-/// The result of a request that was passed on and has no whole answer. The time limit is set
-/// around it.
-fn unanswered(_: &dyn std::error::Error) -> Attempt<Answer> {
-    Attempt::Unanswered("reset")
-}
-
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -2,26 +2,34 @@
 //!
 //! The `oauth2` crate builds each request, and this module captures it before it is sent, as a
 //! plain [`TokenRequest`]. [`Client`] sends the request and returns the raw answer, so that the
-//! caller can make the answer durable before [`outcome`] reads it.
+//! caller can make the answer durable before [`outcome`] or [`sign_in_outcome`] reads it.
 //!
 //! A sign-in calls [`Provider::begin`], [`Provider::authorize_url`], [`Pasted::parse`],
-//! [`Provider::exchange`], [`Client::send`] and [`outcome`], in this order. A refresh calls
+//! [`Provider::exchange`], [`Client::send`] and [`sign_in_outcome`], in this order. A refresh calls
 //! [`Provider::refresh`], [`Client::send`] and [`outcome`]. Only [`Client`] uses the network. All
 //! other code is pure, except that [`Provider::begin`] takes random numbers.
 
+mod answer_rules;
 mod client;
+mod content;
 mod grant;
+mod lifetime;
 mod outcome;
 mod paste;
 mod provider;
+mod receive;
 mod request;
+mod scheme;
 mod settings;
+mod verdict;
 
+pub use answer_rules::AnswerRules;
 #[cfg(feature = "test-util")]
 pub use client::ScriptedProvider;
 pub use client::{Attempt, Client};
-pub use outcome::{Outcome, outcome};
+pub use outcome::{Mismatch, Outcome, outcome, sign_in_outcome};
 pub use paste::{PasteError, Pasted};
 pub use provider::{BindingChanged, Provider, Providers};
 pub use request::{RevocationRequest, TokenRequest};
+pub use scheme::authentication_scheme;
 pub use settings::{ProviderError, ProviderSettings};

@@ -11,8 +11,8 @@ use oauth2::RedirectUrl;
 use url::Url;
 
 use super::settings::{
-    ProviderError, ProviderSettings, Wrong, check_authorize_params, client_id, endpoint, is_reserved, issuer,
-    redirect_uri, resource, scopes,
+    ProviderError, ProviderSettings, Wrong, check_authorize_params, client_id, ended_errors, endpoint,
+    is_reserved, issuer, max_lifetime, redirect_uri, resource, scopes, token_path,
 };
 use crate::{
     ids::ProviderId,
@@ -36,6 +36,9 @@ pub struct Provider {
     pub(super) scopes: Vec<String>,
     pub(super) authorize_params: BTreeMap<String, String>,
     pub(super) resource: Option<String>,
+    pub(super) token_path: Vec<String>,
+    pub(super) ended_errors: Vec<String>,
+    pub(super) max_lifetime: Option<Duration>,
     reuse_grace: Duration,
     refresh_revokes_access: bool,
     pub(super) enforces_pkce: bool,
@@ -92,6 +95,9 @@ impl Provider {
             scopes: scopes(settings.scopes)?,
             authorize_params: settings.authorize_params,
             resource: settings.resource.map(resource).transpose()?,
+            token_path: settings.token_path.as_deref().map(token_path).transpose()?.unwrap_or_default(),
+            ended_errors: ended_errors(settings.ended_errors)?,
+            max_lifetime: settings.max_lifetime.map(max_lifetime).transpose()?,
             reuse_grace: settings.reuse_grace,
             refresh_revokes_access: settings.refresh_revokes_access,
             enforces_pkce: settings.enforces_pkce,

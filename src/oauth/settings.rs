@@ -36,6 +36,14 @@ pub struct ProviderSettings {
     pub authorize_params: BTreeMap<String, String>,
     /// The resource that the tokens are requested for (RFC 8707).
     pub resource: Option<String>,
+    /// The names of the members, separated by dots, that lead to the object with the tokens, such as
+    /// `authed_user`. `None` if the tokens stand at the top of an answer.
+    pub token_path: Option<String>,
+    /// More error codes by which this provider ends a session, such as `access_denied`.
+    pub ended_errors: Vec<String>,
+    /// The longest lifetime of an access token. It also bounds a token whose lifetime the provider
+    /// does not name. Without it no token lives longer than a year.
+    pub max_lifetime: Option<Duration>,
     /// The time after its first use in which the provider accepts a refresh token again.
     pub reuse_grace: Duration,
     /// Whether a refresh revokes the old access token.
@@ -64,6 +72,9 @@ pub enum ProviderError {
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
 }
+
+/// The smallest `max_lifetime`. A shorter one would refresh at almost each use.
+const SHORTEST_MAX_LIFETIME: Duration = Duration::from_secs(60);
 
 /// A refused setting: its key, and the sentence about it.
 pub(super) struct Wrong {
@@ -187,6 +198,40 @@ pub(super) fn scopes(scopes: Vec<String>) -> Result<Vec<String>, Wrong> {
             Err(Wrong { key: "scopes", what })
         }
     }
+}
+
+/// Checks the path to the tokens and splits it.
+pub(super) fn token_path(text: &str) -> Result<Vec<String>, Wrong> {
+    let names: Vec<String> = text.split('.').map(str::to_owned).collect();
+    if names.iter().any(String::is_empty) {
+        let what = "it must be the names of members, separated by dots, as in authed_user".to_owned();
+        return Err(Wrong { key: "token_path", what });
+    }
+    Ok(names)
+}
+
+/// Checks the provider's own error codes. They are compared and stored in lower case.
+pub(super) fn ended_errors(codes: Vec<String>) -> Result<Vec<String>, Wrong> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_-.:".contains(&b);
+    match codes.iter().find(|code| !(1..=64).contains(&code.len()) || !code.bytes().all(allowed)) {
+        None => Ok(codes.iter().map(|code| code.to_ascii_lowercase()).collect()),
+        Some(bad) => {
+            let what = format!(
+                "{:?} is not an error code: each entry is one word of at most 64 letters, digits and _ - . :",
+                bad.chars().take(80).collect::<String>()
+            );
+            Err(Wrong { key: "ended_errors", what })
+        }
+    }
+}
+
+/// Checks the longest lifetime of an access token.
+pub(super) fn max_lifetime(longest: Duration) -> Result<Duration, Wrong> {
+    if longest < SHORTEST_MAX_LIFETIME {
+        let what = "it must be at least one minute, as in \"90d\"".to_owned();
+        return Err(Wrong { key: "max_lifetime", what });
+    }
+    Ok(longest)
 }
 
 pub(super) fn resource(text: String) -> Result<String, Wrong> {

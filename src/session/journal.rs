@@ -77,7 +77,8 @@ pub struct Answer {
     pub content_type: Option<String>,
     /// The `Content-Encoding` header as received (RFC 9110 §8.4).
     pub content_encoding: Option<String>,
-    /// Whether the connection ended before the whole body had arrived.
+    /// Whether the body is not known to be whole: its frame broke off or was too long, or its end was
+    /// that of a connection without TLS.
     pub cut: bool,
     /// The body as received, at most [`MAX_BODY`] bytes.
     pub body: Zeroizing<Vec<u8>>,
@@ -157,6 +158,7 @@ impl fmt::Debug for Answer {
             .field("status", &self.status)
             .field("retry_after", &self.retry_after)
             .field("body_bytes", &self.body.len())
+            .field("cut", &self.cut)
             .field("at", &self.at)
             .finish_non_exhaustive()
     }

@@ -24,9 +24,14 @@ pub const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
 /// The shortest time between two forced refreshes.
 pub const FORCED_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The `expires_at` that a program may write for an access token whose lifetime the provider does
-/// not name: 9999-12-31T23:59:59Z. threadkey itself assumes one hour.
+/// The `expires_at` of an access token whose lifetime the provider does not name:
+/// 9999-12-31T23:59:59Z.
 pub const UNKNOWN_EXPIRY: UnixTime = 253_402_300_799;
+
+/// Whether an `expires_at` is the end of a token's life, and not [`UNKNOWN_EXPIRY`].
+pub fn is_known_expiry(expires_at: UnixTime) -> bool {
+    expires_at < UNKNOWN_EXPIRY
+}
 
 /// Whether `lifetime` plus `grace`, counted from `since`, has not expired. A `since` before 1970,
 /// or more than a lifetime ahead, comes from a broken clock and counts as expired.

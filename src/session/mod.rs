@@ -17,7 +17,7 @@ pub use decide::{Decision, adopts, decide, refresh_due_at};
 pub use failures::{Ended, Rejected, Retry, RetryKind};
 pub use limits::{
     CHOICE_LIFETIME, FORCED_REFRESH_INTERVAL, MAX_BACKOFF, PENDING_LIFETIME, SWEEP_GRACE, UNKNOWN_EXPIRY,
-    in_words, seconds,
+    in_words, is_known_expiry, seconds,
 };
 pub use tenant_lock::{LockBackend, Locked, TenantLock};
 
@@ -49,7 +49,8 @@ pub struct Session {
     pub access_token: AccessToken,
     /// The refresh token; some grants have none.
     pub refresh_token: Option<RefreshToken>,
-    /// RFC 6749 §7.1, as the provider spelled it; usually `Bearer`.
+    /// The HTTP authentication scheme, usually `Bearer`. An older program may have stored the
+    /// provider's `token_type` (RFC 6749 §7.1) instead.
     pub token_type: String,
     /// The granted scope, space separated (RFC 6749 §3.3).
     pub scope: Option<String>,
@@ -148,12 +149,12 @@ pub struct Grant {
     pub access_token: AccessToken,
     /// The new refresh token; if absent, the old one stays valid.
     pub refresh_token: Option<RefreshToken>,
-    /// `Bearer` when the provider left it out.
+    /// The HTTP authentication scheme, usually `Bearer`.
     pub token_type: String,
     /// The scope, if the answer names it.
     pub scope: Option<String>,
-    /// The access token's lifetime.
-    pub expires_in: Duration,
+    /// The access token's lifetime; `None` if the provider names none.
+    pub expires_in: Option<Duration>,
     /// The account, if the answer names it.
     pub account: Option<String>,
 }
@@ -196,7 +197,7 @@ impl Grant {
     /// a journal.
     #[must_use]
     pub fn aged(self, age: Duration) -> Self {
-        Self { expires_in: self.expires_in.saturating_sub(age), ..self }
+        Self { expires_in: self.expires_in.map(|lifetime| lifetime.saturating_sub(age)), ..self }
     }
 }
 
@@ -211,7 +212,7 @@ impl Session {
             token_type: grant.token_type,
             scope: grant.scope,
             issued_at: now,
-            expires_at: now.saturating_add(seconds(grant.expires_in)),
+            expires_at: expiry(now, grant.expires_in),
             lineage,
             generation: 1,
             account: grant.account,
@@ -245,7 +246,7 @@ impl Session {
             self.account = grant.account;
         }
         self.issued_at = now;
-        self.expires_at = now.saturating_add(seconds(grant.expires_in));
+        self.expires_at = expiry(now, grant.expires_in);
         // Only the difference counts; a number that another program wrote must not fail a refresh.
         self.generation = self.generation.wrapping_add(1);
         self.retry = None;
@@ -305,6 +306,12 @@ impl Session {
         Duration::from_secs(self.expires_at.saturating_sub(now).try_into().unwrap_or(0))
     }
 
+    /// Whether the provider names an end of the access token's life. Otherwise the token works until
+    /// a resource rejects it.
+    pub fn has_known_expiry(&self) -> bool {
+        is_known_expiry(self.expires_at)
+    }
+
     /// Whether a resource has rejected the current access token.
     pub fn is_rejected(&self) -> bool {
         self.rejected.as_ref().is_some_and(|r| r.fingerprint.matches(&self.access_token.fingerprint()))
@@ -325,6 +332,11 @@ impl Session {
     }
 }
 
+/// The `expires_at` of an access token that is issued now.
+fn expiry(now: UnixTime, lifetime: Option<Duration>) -> UnixTime {
+    lifetime.map_or(UNKNOWN_EXPIRY, |lifetime| now.saturating_add(seconds(lifetime)))
+}
+
 /// A session for tests: generation 7, values as in RFC 6749.
 #[cfg(test)]
 pub(crate) fn test_session(issued_at: UnixTime, lifetime: i64) -> Session {
@@ -333,7 +345,7 @@ pub(crate) fn test_session(issued_at: UnixTime, lifetime: i64) -> Session {
         refresh_token: Some(RefreshToken::new("refresh-7")),
         token_type: "Bearer".into(),
         scope: Some("read".into()),
-        expires_in: Duration::from_secs(lifetime.try_into().expect("a lifetime is not negative")),
+        expires_in: Some(Duration::from_secs(lifetime.try_into().expect("a lifetime is not negative"))),
         account: Some("alice@example.com".into()),
     };
     let binding = Binding {

@@ -1,12 +1,11 @@
 //! Clocks that step by four hours either way, and providers that send no lifetime or a very short
 //! one.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use threadkey::{
     broker::{FinishError, TokenError},
     oauth::Pasted,
+    session::UNKNOWN_EXPIRY,
 };
 
 use crate::{
@@ -84,7 +83,7 @@ async fn a_clock_that_steps_back_and_forth_causes_one_refresh_per_step() {
 }
 
 #[tokio::test]
-async fn a_lifetime_of_zero_or_none_counts_as_an_hour_and_causes_no_refresh_loop() {
+async fn a_lifetime_of_zero_or_none_is_unknown_and_causes_no_refresh_loop() {
     let edits: [fn(&mut Value); 3] = [
         |body| body["expires_in"] = json!(0),
         |body| body["expires_in"] = json!("0"),
@@ -96,7 +95,7 @@ async fn a_lifetime_of_zero_or_none_counts_as_an_hour_and_causes_no_refresh_loop
         rig.expire();
         rig.server.script([Reply::Edit(edit)]);
         let lease = rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap();
-        assert_eq!(lease.expires_in, Duration::from_secs(3600));
+        assert_eq!(lease.expires_at, UNKNOWN_EXPIRY);
         for _ in 0..10 {
             rig.another().token(&tenant(ALICE), MINUTE).await.unwrap();
         }

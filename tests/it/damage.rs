@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, path::Path};
 use threadkey::{
     config::Config,
     ids::Tenant,
-    oauth::{Attempt, Outcome, Pasted, outcome},
+    oauth::{AnswerRules, Attempt, Outcome, Pasted, sign_in_outcome},
     secret::Nonce,
     session::{
         Change,
@@ -144,15 +144,15 @@ async fn a_damaged_journal_is_read_or_refused_and_a_whole_answer_in_it_is_not_lo
 fn a_damaged_answer_grants_nothing_that_is_not_in_it() {
     let mut random = Random::from_variable("THREADKEY_DAMAGE_SEED");
     let nonce = Nonce::new("n");
+    let rules = AnswerRules { client_id: "c".into(), ..AnswerRules::default() };
     for round in 0..rounds() * 20 {
         let text = ANSWERS[usize::try_from(random.below(4)).expect("an index")];
         let body = damaged(&mut random, text);
         let status = [200, 200, 400, 401, 429, 500, 503][usize::try_from(random.below(7)).expect("an index")];
         let answer = Answer { status, body: body.clone().into(), at: NOW, ..Answer::default() };
         for nonce in [None, Some(&nonce)] {
-            if let Outcome::Granted(grant) =
-                outcome(&Attempt::Answered(Answered::for_tests(answer.clone())), "c", nonce)
-            {
+            let attempt = Attempt::Answered(Answered::for_tests(answer.clone()));
+            if let Ok(Outcome::Granted(grant)) = sign_in_outcome(&attempt, &rules, nonce) {
                 assert!(!grant.access_token.expose().is_empty(), "{round}");
                 assert!((200..300).contains(&status), "{round}: {status}");
             }

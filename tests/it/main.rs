@@ -32,6 +32,7 @@ mod independence;
 mod lookalike;
 mod model;
 mod network;
+mod odd_answers;
 mod outcomes;
 mod peer;
 mod processes;

@@ -288,7 +288,7 @@ async fn a_connection_closed_after_a_rotation_is_uncertain() {
 
 #[tokio::test]
 async fn half_a_body_and_then_a_reset_is_uncertain() {
-    expect_uncertain(Reply::HalfBody, "ambiguous_reset", FinalResult::Ended).await;
+    expect_uncertain(Reply::HalfBody, "ambiguous_http_200", FinalResult::Ended).await;
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ async fn a_process_that_only_waits_starts_no_child_and_takes_the_committed_token
         refresh_token: Some(RefreshToken::new("of-another-too")),
         token_type: "Bearer".into(),
         scope: None,
-        expires_in: Duration::from_secs(4 * 3600),
+        expires_in: Some(Duration::from_secs(4 * 3600)),
         account: None,
     };
     let change = Settlement::Refreshed { target, grant: Box::new(grant) };

@@ -62,7 +62,7 @@ fn grant(number: u32) -> Grant {
         refresh_token: Some(RefreshToken::new(format!("refresh-{number}"))),
         token_type: "Bearer".into(),
         scope: None,
-        expires_in: Duration::from_secs(3600),
+        expires_in: Some(Duration::from_secs(3600)),
         account: None,
     }
 }

@@ -23,6 +23,8 @@ import urllib.request
 MIN_TTL = 60
 MAX_BODY = 256 * 1024
 RESERVED = 353_880
+UNKNOWN_EXPIRY = 253402300799  # the provider names no end
+A_YEAR = 365 * 86400
 STORE = os.path.realpath(sys.argv[1])
 TENANT = sys.argv[2]
 OFFSET = int(sys.argv[3])
@@ -249,13 +251,15 @@ def members(body):
         answer = None
     if not isinstance(answer, dict):
         return {}
+    if answer.get("error") not in (None, False, "") or answer.get("ok") is False:
+        return {}
     texts = ("access_token", "refresh_token", "token_type", "scope")
     found = {name: answer[name] for name in texts if isinstance(answer.get(name), str) and answer[name].strip()}
     try:
         expires_in = int(answer.get("expires_in"))
     except (TypeError, ValueError, OverflowError):
         expires_in = 0
-    return found | ({"expires_in": expires_in} if expires_in > 0 else {})
+    return found | ({"expires_in": min(expires_in, A_YEAR)} if expires_in > 0 else {})
 
 
 def refresh(lock, session):
@@ -292,11 +296,12 @@ def refresh(lock, session):
                 try_later("the session was replaced during the refresh")
         stored["access_token"] = answer["access_token"]
         stored["refresh_token"] = answer.get("refresh_token", stored["refresh_token"])
-        stored["token_type"] = answer.get("token_type", "Bearer")
+        stored["token_type"] = "DPoP" if answer.get("token_type", "").lower() == "dpop" else "Bearer"
         if "scope" in answer:
             stored["scope"] = answer["scope"]
         stored["issued_at"] = now()
-        stored["expires_at"] = stored["issued_at"] + answer.get("expires_in", 3600)
+        expires_in = answer.get("expires_in")
+        stored["expires_at"] = stored["issued_at"] + expires_in if expires_in else UNKNOWN_EXPIRY
         stored["generation"] += 1
         stored.pop("retry", None)
         stored.pop("ended", None)

@@ -16,6 +16,7 @@ use crate::{
     agent::token_client::{TokenAnswer, TokenClientError, TokenQuery},
     ids::ProviderId,
     net::{Outward, Trust},
+    session::is_known_expiry,
 };
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -121,9 +122,11 @@ impl AccountReport {
 
 fn sentence(account: &str, token: &TokenAnswer) -> String {
     let TokenAnswer { provider, generation, expires_in, .. } = token;
-    format!(
-        "I hold **{account}**'s login at **{provider}** (generation {generation}, the token expires in {expires_in} s)."
-    )
+    let end = match is_known_expiry(token.expires_at) {
+        true => format!("expires in {expires_in} s"),
+        false => format!("works until **{provider}** ends it"),
+    };
+    format!("I hold **{account}**'s login at **{provider}** (generation {generation}, the token {end}).")
 }
 
 fn no_token(provider: &ProviderId, error: &TokenClientError) -> String {

@@ -243,7 +243,7 @@ impl Flight {
         attempt: &Attempt<Answered>,
         may_repeat: bool,
     ) -> Result<Settled, TokenError> {
-        let (code, pause) = match outcome(attempt, &session.binding.client_id, None) {
+        let (code, pause) = match outcome(attempt, &self.provider.answer_rules(&session.binding)) {
             Outcome::Granted(grant) => {
                 return Ok(self.granted(lock, session, target, attempt, *grant).await);
             }
@@ -259,8 +259,7 @@ impl Flight {
                 (code, None)
             }
             Outcome::Unspent { code, retry_after } => (code, retry_after),
-            Outcome::Misconfigured { code } => (code, None),
-            Outcome::Mismatch { claim } => (format!("ambiguous_{claim}_mismatch"), None),
+            Outcome::Refused { code } | Outcome::Misconfigured { code } => (code, None),
         };
         self.hold_back(lock, session, target, attempt, code, pause).await?;
         Ok(Settled::Recorded)

@@ -12,7 +12,7 @@ use crate::{
         spend::{Recovered, commit, is_success, recover, spend},
     },
     ids::{Lineage, Tenant},
-    oauth::{Attempt, Outcome, Provider, outcome},
+    oauth::{Attempt, Mismatch, Outcome, Provider, sign_in_outcome},
     secret::{AuthorizationCode, State},
     session::{
         Applied, Change, Entry, Grant, Pending, Session, Settlement,
@@ -84,15 +84,20 @@ impl Broker {
         attempt: &Attempt<Answered>,
     ) -> Result<Exchanged, FinishError> {
         let id = tenant.provider.clone();
-        let error = match outcome(attempt, &pending.binding.client_id, pending.nonce.as_ref()) {
-            Outcome::Granted(grant) => {
+        let rules = provider.answer_rules(&pending.binding);
+        let error = match sign_in_outcome(attempt, &rules, pending.nonce.as_ref()) {
+            Ok(Outcome::Granted(grant)) => {
                 return self.granted(provider, tenant, pending, lock, attempt, *grant).await;
             }
-            Outcome::Ambiguous { code } => return Err(FinishError::Uncertain { provider: id, code }),
-            Outcome::Unspent { code, .. } => FinishError::Unavailable { provider: id, code },
-            Outcome::Ended { code } => FinishError::Refused { provider: id, code },
-            Outcome::Misconfigured { code } => FinishError::Misconfigured { provider: id, code },
-            Outcome::Mismatch { claim } => FinishError::Mismatch { provider: id, claim },
+            Ok(Outcome::Ambiguous { code }) => return Err(FinishError::Uncertain { provider: id, code }),
+            Ok(Outcome::Unspent { code, .. } | Outcome::Refused { code }) => {
+                FinishError::Unavailable { provider: id, code }
+            }
+            Ok(Outcome::Ended { code }) => FinishError::Refused { provider: id, code },
+            Ok(Outcome::Misconfigured { code }) => FinishError::Misconfigured { provider: id, code },
+            Err(Mismatch::Nonce) => FinishError::Mismatch { provider: id, claim: "nonce" },
+            Err(Mismatch::Audience) => FinishError::Mismatch { provider: id, claim: "aud" },
+            Err(Mismatch::NoNonce) => FinishError::NonceMissing(id),
         };
         lock.clear().await?;
         Err(error)

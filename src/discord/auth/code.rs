@@ -71,6 +71,10 @@ fn explain(bot: &Bot, error: &FinishError) -> Message {
             tracing::error!(%error, "a provider refuses the configured client");
             not_signed_in(error)
         }
+        FinishError::NonceMissing(_) => {
+            tracing::error!(%error, "a provider's id token has no nonce");
+            not_signed_in(error)
+        }
         error => not_signed_in(error),
     }
 }

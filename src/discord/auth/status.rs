@@ -13,7 +13,7 @@ use super::{
 use crate::{
     broker::{AccessState, RefreshState, Status, WorkerTokens},
     ids::{Principal, Snowflake, Tenant},
-    session::RetryKind,
+    session::{RetryKind, is_known_expiry},
     store::StoreError,
 };
 
@@ -126,6 +126,7 @@ fn field(status: &Status, usage: &Usage) -> Field {
 fn access_text(state: AccessState) -> String {
     match state {
         AccessState::None => "none".into(),
+        AccessState::Valid(until) if !is_known_expiry(until) => "works; the provider names no end".into(),
         AccessState::Valid(until) => format!("works, expires {}", relative_time(until)),
         AccessState::Expired(at) => format!("expired {}", relative_time(at)),
         AccessState::Rejected => "rejected by the provider before it expired".into(),

@@ -7,6 +7,7 @@ use super::super::{
 use crate::{
     broker::{GrantEnd, SignedIn, Unchosen},
     ids::{Principal, ProviderId, Tenant},
+    session::is_known_expiry,
 };
 
 /// Returns ` for this server` for the tenant of a server, else nothing.
@@ -49,7 +50,11 @@ pub(super) fn signed_in(signed_in: &SignedIn) -> String {
     if let Some(replaced) = &signed_in.replaced {
         text.push_str(&format!("\nThis replaces the sign-in as {}.", inline_code(replaced)));
     }
-    if !signed_in.renews {
+    if !signed_in.renews && !is_known_expiry(signed_in.expires_at) {
+        text.push_str(&format!(
+            "\n`{provider}` gave no refresh token and names no end, so this sign-in works until `{provider}` ends it. Then sign in again."
+        ));
+    } else if !signed_in.renews {
         text.push_str(&format!(
             "\n`{provider}` gave no refresh token, so this sign-in ends {}. Then sign in again.",
             relative_time(signed_in.expires_at)
@@ -96,6 +101,12 @@ mod tests {
         assert_eq!(
             signed_in(&result),
             "Signed in as `alice@example.com` at `acme` for this server.\nThis replaces the sign-in as `bo'b`.\n`acme` gave no refresh token, so this sign-in ends <t:1795362272:R>. Then sign in again."
+        );
+        result.replaced = None;
+        result.expires_at = crate::session::UNKNOWN_EXPIRY;
+        assert_eq!(
+            signed_in(&result),
+            "Signed in as `alice@example.com` at `acme` for this server.\n`acme` gave no refresh token and names no end, so this sign-in works until `acme` ends it. Then sign in again."
         );
     }
 }

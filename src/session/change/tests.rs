@@ -27,7 +27,7 @@ fn grant(refresh_token: Option<&str>) -> Box<Grant> {
         refresh_token: refresh_token.map(RefreshToken::new),
         token_type: "Bearer".into(),
         scope: None,
-        expires_in: Duration::from_secs(60),
+        expires_in: Some(Duration::from_secs(60)),
         account: None,
     })
 }

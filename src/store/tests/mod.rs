@@ -147,7 +147,7 @@ fn refreshed(target: RefreshTarget, number: u32) -> Settlement {
         refresh_token: Some(RefreshToken::new(format!("refresh-{number}"))),
         token_type: "Bearer".into(),
         scope: None,
-        expires_in: Duration::from_secs(3600),
+        expires_in: Some(Duration::from_secs(3600)),
         account: None,
     };
     Settlement::Refreshed { target, grant: Box::new(grant) }

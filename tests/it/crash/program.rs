@@ -247,9 +247,11 @@ impl Program {
                 Ok(true)
             }
             Err(error @ (FinishError::Store(_) | FinishError::Internal(_))) => Err(error.to_string()),
-            Err(error @ (FinishError::Misconfigured { .. } | FinishError::Mismatch { .. })) => {
-                Err(error.to_string())
-            }
+            Err(
+                error @ (FinishError::Misconfigured { .. }
+                | FinishError::Mismatch { .. }
+                | FinishError::NonceMissing(_)),
+            ) => Err(error.to_string()),
             Err(_) => Ok(false),
         }
     }
@@ -365,7 +367,7 @@ fn grant(number: u64) -> Grant {
         refresh_token: Some(RefreshToken::new(refresh_token(number))),
         token_type: "Bearer".into(),
         scope: None,
-        expires_in: std::time::Duration::from_secs(LIFETIME),
+        expires_in: Some(std::time::Duration::from_secs(LIFETIME)),
         account: None,
     }
 }

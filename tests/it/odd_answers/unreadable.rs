@@ -1,0 +1,97 @@
+//! Answers that may hold a token which cannot be read: the old refresh token stays, and is not sent
+//! again while the access token works.
+
+use threadkey::broker::TokenError;
+use threadkey::session::{RetryKind, journal::MAX_BODY};
+
+use super::{PAIR, Rig, frames::gzip};
+use crate::{
+    broker::{ALICE, MINUTE, tenant},
+    support::raw::{Ending, framed, with_headers},
+};
+
+/// Asserts that this answer leaves the refresh token in doubt: one request only while the access
+/// token works, and the answer is kept for the operator.
+async fn expect_unread(what: &str, bytes: Vec<u8>) {
+    let rig = Rig::start().await;
+    // Three quarters of the lifetime: the refresh runs in the background.
+    rig.clock.advance(-900);
+    rig.server.answer(bytes, Ending::Close);
+    for _ in 0..3 {
+        let broker = rig.another();
+        assert_eq!(
+            broker.token(&tenant(ALICE), MINUTE).await.unwrap().access_token.expose(),
+            "at-1",
+            "{what}"
+        );
+        broker.drained().await;
+        rig.clock.advance(200);
+    }
+    assert_eq!(rig.sent(), ["rt-1"], "{what}: no second use while the access token works");
+    let session = rig.session().await;
+    assert_eq!(session.refresh_token.as_ref().unwrap().expose(), "rt-1", "{what}");
+    let retry = session.retry.unwrap();
+    assert_eq!((retry.kind(), retry.code.as_str()), (RetryKind::Ambiguous, "ambiguous_http_200"), "{what}");
+    assert!(rig.unread().exists(), "{what}: the answer is kept");
+}
+
+#[tokio::test]
+async fn json_that_is_cut_off_replaces_no_token_and_is_kept() {
+    for end in [1, 20, PAIR.len() - 1] {
+        let headers = format!("content-length: {}\r\n", PAIR.len());
+        let bytes = with_headers(200, &headers, &PAIR.as_bytes()[..end]);
+        expect_unread(&format!("{end} bytes"), bytes).await;
+    }
+}
+
+#[tokio::test]
+async fn a_form_that_may_be_cut_off_replaces_no_token_and_is_kept() {
+    let form = b"access_token=at-2&refresh_token=rt-";
+    let content_type = "content-type: application/x-www-form-urlencoded\r\n";
+    expect_unread("no frame", with_headers(200, content_type, form)).await;
+    let headers = format!("{content_type}content-length: {}\r\n", form.len() + 1);
+    expect_unread("a frame that breaks off", with_headers(200, &headers, form)).await;
+    expect_unread("no content type", framed(200, "", b"access_token=at-2&refresh_token=rt-2")).await;
+}
+
+#[tokio::test]
+async fn gzip_that_is_damaged_or_too_long_replaces_no_token_and_is_kept() {
+    let body = gzip(PAIR.as_bytes());
+    let mut wrong = body.clone();
+    let last = wrong.len() - 8;
+    wrong[last] ^= 1;
+    expect_unread("a wrong checksum", framed(200, "content-encoding: gzip\r\n", &wrong)).await;
+    expect_unread("no trailer", framed(200, "content-encoding: gzip\r\n", &body[..last])).await;
+    let bomb = gzip(&[PAIR.as_bytes(), &vec![b' '; 4 * MAX_BODY]].concat());
+    expect_unread("a bomb", framed(200, "content-encoding: gzip\r\n", &bomb)).await;
+}
+
+#[tokio::test]
+async fn an_object_beyond_the_limit_and_a_page_replace_no_token_and_are_kept() {
+    let long = format!(r#"{{"profile":"{}",{}"#, "x".repeat(MAX_BODY), &PAIR[1..]);
+    expect_unread("an object beyond the limit", framed(200, "", long.as_bytes())).await;
+    let page = format!("<html><script>{PAIR}</script></html>");
+    expect_unread("a page", framed(200, "content-type: text/html\r\n", page.as_bytes())).await;
+    let error = r#"{"access_token":"at-2","refresh_token":"rt-2","error":"something_new"}"#;
+    expect_unread("an error beside the pair", framed(200, "", error.as_bytes())).await;
+}
+
+#[tokio::test]
+async fn an_answer_without_a_whole_head_is_in_doubt_and_leaves_nothing_to_keep() {
+    let rig = Rig::start().await;
+    rig.server.answer("HTTP/1.1 200 OK\r\ncontent-len", Ending::Close);
+    let error = rig.token().await.unwrap_err();
+    assert!(matches!(&error, TokenError::Unavailable { code, .. } if code == "ambiguous_reset"), "{error}");
+    assert!(!rig.unread().exists());
+}
+
+#[tokio::test]
+async fn a_cut_4xx_has_spent_nothing() {
+    let rig = Rig::start().await;
+    rig.server
+        .answer(with_headers(400, "content-length: 100\r\n", br#"{"error":"invalid_gr"#), Ending::Close);
+    let error = rig.token().await.unwrap_err();
+    assert!(matches!(&error, TokenError::Unavailable { code, .. } if code == "http_400"), "{error}");
+    assert!(!rig.unread().exists());
+    assert_eq!(rig.session().await.ended, None);
+}
