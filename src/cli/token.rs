@@ -27,6 +27,7 @@ use super::{
 use crate::{
     broker::{Broker, CALLER_WAIT, Lease, StoredToken, TokenError, TokenJson, TokenPolicy},
     ids::Tenant,
+    net::Unreachable,
     oauth::Providers,
     secret::AccessToken,
     session::{Change, Entry, Session, Wish},
@@ -148,7 +149,7 @@ async fn get(
             }
             StoredToken::Refused { error, .. } => {
                 end_if_exhausted(context, tenant, &entry).await;
-                return Err(error.into());
+                return Err(explained(error, None));
             }
             StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
@@ -161,7 +162,7 @@ async fn get(
         let entry = context.store.read(tenant).await?;
         match StoredToken::new(tenant, &entry, &policy, context.clock.now()) {
             StoredToken::Fresh(lease) | StoredToken::RefreshDue(lease) => return Ok(lease),
-            StoredToken::Refused { error, .. } => return Err(error.into()),
+            StoredToken::Refused { error, .. } => return Err(explained(error, None)),
             StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
     }
@@ -192,6 +193,21 @@ async fn end_if_exhausted(context: &TokenContext<'_>, tenant: &Tenant, entry: &E
 
 async fn still_in_progress(context: &TokenContext<'_>, tenant: &Tenant) -> TokenError {
     TokenError::still_in_progress(tenant, context.store.lock_holder(tenant, Purpose::Refresh).await)
+}
+
+/// Adds the cause if the provider cannot be reached. Only the process that tried to connect knows
+/// it; for later ones `threadkey doctor` tries again.
+fn explained(error: TokenError, trouble: Option<Unreachable>) -> Failure {
+    let is_network =
+        matches!(&error, TokenError::Unavailable { code, .. } if Unreachable::STEPS.contains(&code.as_str()));
+    let mut failure = Failure::from(error);
+    if is_network {
+        failure.text = match trouble {
+            Some(cause) => format!("{}. The cause: {cause}", failure.text),
+            None => format!("{}. `threadkey doctor` finds the cause", failure.text),
+        };
+    }
+    failure
 }
 
 fn no_result(tenant: &Tenant) -> Failure {
@@ -280,7 +296,7 @@ pub async fn refresh(broker: &Broker, args: &RefreshArgs) {
     };
     match result {
         Ok(lease) => write_reply(&RefreshReply::Token(TokenJson::from(&lease))),
-        Err(error) => refresh_failed(&error.into()),
+        Err(error) => refresh_failed(&explained(error, broker.trouble(&args.tenant.provider))),
     }
 }
 

@@ -27,11 +27,10 @@ use super::{
     DiscordError, DiscordSettings,
     retry::{Backoff, MAX_CONNECT_PAUSE},
 };
+use crate::net::Unreachable;
 
 /// A connection that is back within this time leaves no line in the log.
 const REPORT_AFTER: Duration = Duration::from_secs(5);
-/// The base of Discord's own REST API.
-const DISCORD: &str = "https://discord.com/";
 
 /// The state of the connection. Clones share it.
 #[derive(Clone)]
@@ -74,13 +73,14 @@ impl Link {
         }
     }
 
-    /// Logs each outage that lasts. Runs until dropped.
-    pub(super) async fn watch(&self) {
+    /// Logs each outage that lasts, with the relay's `trouble` if there is one. Runs until dropped.
+    pub(super) async fn watch(&self, trouble: watch::Receiver<Option<Unreachable>>) {
         let mut is_up = self.0.is_up.subscribe();
         // The sender lives as long as `self`.
         while is_up.wait_for(|is_up| !is_up).await.is_ok() {
             if tokio::time::timeout(REPORT_AFTER, is_up.wait_for(|is_up| *is_up)).await.is_err() {
-                self.report(&"no connection to the gateway");
+                let cause = trouble.borrow().as_ref().map(ToString::to_string);
+                self.report(&cause.as_deref().unwrap_or("no connection to the gateway"));
                 let _ = is_up.wait_for(|is_up| *is_up).await;
             }
         }
@@ -177,8 +177,7 @@ impl Knock {
     /// # Errors
     /// The token has characters that no header can have.
     pub(super) fn new(settings: &DiscordSettings, client: reqwest::Client) -> Result<Self, DiscordError> {
-        let own = || Url::parse(DISCORD).expect("the constant is a URL");
-        let base = settings.api_base.clone().unwrap_or_else(own);
+        let base = settings.base();
         let token = HeaderValue::from_str(&format!("Bot {}", settings.token.expose()));
         let mut token = token.map_err(|_| DiscordError::TokenRefused)?;
         token.set_sensitive(true);
@@ -235,7 +234,7 @@ mod tests {
         assert!(!*reader.borrow());
         let reported = || link.0.is_reported.load(Ordering::Relaxed);
         let watching = link.clone();
-        let watching = tokio::spawn(async move { watching.watch().await });
+        let watching = tokio::spawn(async move { watching.watch(watch::channel(None).1).await });
         tokio::time::sleep(REPORT_AFTER - Duration::from_secs(1)).await;
         assert!(!reported(), "a short one is not worth a line");
         tokio::time::sleep(Duration::from_secs(2)).await;

@@ -35,6 +35,7 @@ mod hostile_environment;
 mod independence;
 mod lookalike;
 mod model;
+mod network;
 mod odd_answers;
 mod outcomes;
 mod peer;
