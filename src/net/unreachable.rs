@@ -8,7 +8,7 @@ use super::{NoAuthorities, ProxyError};
 pub enum Unreachable {
     /// The name has no address.
     #[error(
-        "the name {host} cannot be resolved ({problem}). Check its spelling in the configuration, and the DNS of this machine"
+        "the name {host} cannot be resolved ({problem}). Check its spelling in the configuration, and the DNS of this machine; where only a proxy leads out, set HTTPS_PROXY (with SOCKS as socks5h://…)"
     )]
     Name {
         /// The name.
@@ -18,7 +18,7 @@ pub enum Unreachable {
     },
     /// No connection.
     #[error(
-        "{address} cannot be reached: {problem}. Check that its server runs, and the network of this machine; where only a proxy leads out, set HTTPS_PROXY"
+        "{address} cannot be reached: {problem}. Check that its server runs, and the network and the proxy variables of this machine"
     )]
     Connect {
         /// Host and port.
