@@ -21,7 +21,7 @@ mod settings;
 pub use client::ScriptedProvider;
 pub use client::{Attempt, Client};
 pub use outcome::{Outcome, outcome};
-pub use paste::{PasteError, Pasted};
+pub use paste::{AuthorizationResponse, PasteError, Pasted};
 pub use provider::{BindingChanged, Provider, Providers};
 pub use request::{RevocationRequest, TokenRequest};
 pub use settings::{ProviderError, ProviderSettings};

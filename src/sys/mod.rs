@@ -17,3 +17,4 @@ pub mod sandbox;
 #[cfg(target_os = "linux")]
 mod seccomp;
 pub mod socket;
+pub mod terminal;

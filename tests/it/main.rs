@@ -32,6 +32,7 @@ mod independence;
 mod lookalike;
 mod model;
 mod outcomes;
+mod pastes;
 mod peer;
 mod processes;
 mod providers;
