@@ -90,6 +90,9 @@ pub enum PasteError {
 /// The longest paste, in bytes.
 const MAX_PASTE: usize = 64 * 1024;
 
+/// The longest code, in bytes.
+const MAX_CODE: usize = 8 * 1024;
+
 /// The longest description of a refusal that is shown, in characters.
 const MAX_DESCRIPTION: usize = 200;
 
@@ -246,9 +249,9 @@ impl<'a> Reading<'a> {
             }
             return Some(self.only(codes.into_iter(), None));
         }
+        // Whichever sign-in it is for, a refusal contains no code that could be sent.
         if let Some(error) = self.values(Name::Error).find(|one| !one.is_label) {
-            let is_foreign = self.values(Name::State).any(|one| one.group == error.group);
-            return Some(Err(if is_foreign { PasteError::StateMismatch } else { self.denied(error) }));
+            return Some(Err(self.denied(error)));
         }
         let state = self.values(Name::State).find(|one| !one.is_label)?;
         self.word_before(state).map(|_| Err(PasteError::StateMismatch))
@@ -422,8 +425,12 @@ fn issuer(text: &str) -> String {
     text.escape_default().take(MAX_ISSUER).chain(['…']).collect()
 }
 
-/// Checks that a code is printable ASCII (RFC 6749 appendix A.11).
+/// Checks that a code is printable ASCII (RFC 6749 appendix A.11), and of a length that a provider
+/// may use.
 fn code_of(text: &str) -> Result<AuthorizationCode, PasteError> {
+    if text.len() > MAX_CODE {
+        return Err(PasteError::TooLong);
+    }
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(PasteError::NoCode);
     }

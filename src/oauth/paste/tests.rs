@@ -363,4 +363,6 @@ fn a_long_address_is_accepted_up_to_64_kib() {
     let padded = |length: usize| format!("{}{}", address(), " ".repeat(length - address().len()));
     assert_eq!(code(&padded(64 * 1024)), CODE);
     assert_eq!(read(&padded(64 * 1024 + 1)).expect_err("too long"), PasteError::TooLong);
+    assert!(read(&"x1".repeat(4 * 1024)).is_ok());
+    assert_eq!(read(&"x1".repeat(4 * 1024 + 1)).expect_err("too long"), PasteError::TooLong);
 }
