@@ -105,7 +105,10 @@ fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<
         app::start_logs(level);
         return on_one_thread(cli::worker::run(args))?;
     }
-    let rejected = cli::token::rejected_from_stdin(args)?;
+    let rejected = match args.rejected {
+        Some(_) => on_one_thread(cli::token::rejected_from_stdin(args))??,
+        None => None,
+    };
     let settings = load_settings(config)?;
     let store = settings.open_store()?;
     let context = cli::token::TokenContext {

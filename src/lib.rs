@@ -41,7 +41,7 @@
 //! one continues.
 //!
 //! **A first one.** [`broker::Broker::start`] writes a pending sign-in and returns its link. The
-//! user pastes the address of the last page, [`oauth::Pasted`] takes it apart, and
+//! user pastes the address of the last page, [`oauth::Pasted`] finds the state and the code in it, and
 //! [`broker::Broker::finish`] exchanges the code by the same steps as a refresh, under the tenant's
 //! sign-in lock. A sign-in with another account than the session's waits until the user chooses.
 //!
@@ -117,15 +117,21 @@
 //! # }
 //! ```
 //!
-//! A paste may carry the code in several forms:
+//! A paste carries the code in any form. The state of the sign-in shows that it is the right one:
 //!
 //! ```
-//! use threadkey::oauth::Pasted;
+//! use threadkey::{oauth::Pasted, secret::State};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let pasted = Pasted::parse("<http://127.0.0.1:1/callback?code=c-1&state=s-1>")?;
-//! assert_eq!(pasted.code.expose(), "c-1");
-//! assert_eq!(pasted.state.map(|state| state.expose().to_owned()), Some("s-1".into()));
+//! let state = State::new("Yq3-kXn0_4dF7hJ2mP9sT1vW5zA8bC6eG0iK3lN-oQ2");
+//! let pasted = Pasted::parse(
+//!     "It ended on <http://127.0.0.1:1/callback?code=c-1&amp;state=Yq3-kXn0_4dF7hJ2mP9s
+//!         T1vW5zA8bC6eG0iK3lN-oQ2>, and the page did not load.",
+//! )?;
+//! let response = pasted.response(&[&state])?;
+//! assert_eq!(response.code.expose(), "c-1");
+//! assert_eq!(response.sign_in, Some(0));
+//! assert!(pasted.response(&[]).is_err(), "it belongs to another sign-in");
 //! # Ok(())
 //! # }
 //! ```
@@ -204,6 +210,8 @@
 //!   own](../../../adr/0023-the-look-alike-and-the-playground-are-packages-of-their-own.md)
 //! - [24. An answer is read leniently, and by one
 //!   function](../../../adr/0024-an-answer-is-read-leniently-and-by-one-function.md)
+//! - [25. Our own state in the text is
+//!   enough](../../../adr/0025-our-own-state-in-the-text-is-enough.md)
 //! - [26. One way out: trust and proxies](../../../adr/0026-one-way-out-trust-and-proxies.md)
 //! - [27. A wait for the lock ends, and no single clock drops a
 //!   sign-in](../../../adr/0027-a-wait-for-the-lock-ends-and-no-single-clock-drops-a-sign-in.md)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     ids::{Principal, ProviderId, Tenant},
+    oauth::PasteError,
     session::{PENDING_LIFETIME, RetryKind, in_words},
     store::StoreError,
     sys::{clock::UnixTime, lock_holder::LockHolder},
@@ -182,10 +183,11 @@ pub enum FinishError {
     #[error("you have several sign-ins in progress ({}): name the provider", list(.0))]
     Ambiguous(Vec<ProviderId>),
     /// The paste belongs to another sign-in (RFC 6749 §10.12).
-    #[error(
-        "that code belongs to another sign-in (its state does not match): use the newest link, and paste the address of the page that it ends on"
-    )]
+    #[error("{}", PasteError::StateMismatch)]
     StateMismatch,
+    /// The paste contains no code, several codes, or a denial.
+    #[error(transparent)]
+    Paste(PasteError),
     /// A bare code where the state is needed.
     #[error("for {0} the code alone is not enough: paste the whole address of the page that you ended on")]
     StateNeeded(ProviderId),
@@ -300,6 +302,15 @@ pub enum FinishError {
     /// A task ended without a result.
     #[error("the exchange for {0} ended without a result. This is a defect of threadkey: start again")]
     Internal(ProviderId),
+}
+
+impl From<PasteError> for FinishError {
+    fn from(error: PasteError) -> Self {
+        match error {
+            PasteError::StateMismatch => Self::StateMismatch,
+            error => Self::Paste(error),
+        }
+    }
 }
 
 fn for_provider(provider: Option<&ProviderId>) -> String {

@@ -9,7 +9,9 @@ use zeroize::Zeroizing;
 use super::{
     AuthCommand, Exit, Failure, choice, json_line,
     messages::{as_option, signed_in_text},
-    print_notice, print_result, read_input, status,
+    print_notice, print_result,
+    prompt::{self, Echo},
+    read_input, status, stdin_is_terminal,
 };
 use crate::{
     broker::{Broker, Event, Finished, LoggedOut, Revocation},
@@ -91,8 +93,13 @@ async fn restore(broker: &Broker, file: &Path) -> Result<(), Failure> {
 }
 
 async fn finish(broker: &Broker, principal: Principal, provider: Option<&ProviderId>) -> Result<(), Failure> {
-    broker.expects_code(principal, provider).await?;
-    let input = read_input("Code, or the whole address of the page that you ended on:")?;
+    let awaited = broker.expects_code(principal, provider).await?;
+    let input = if stdin_is_terminal() {
+        let question = "Paste the code, or the whole address of the page that you ended on:";
+        prompt::ask(question, Echo::Length, |text| awaited.include(text)).await?
+    } else {
+        read_input()?
+    };
     let pasted = Pasted::parse(input.expose())?;
     match broker.finish(principal, provider, pasted).await? {
         Finished::SignedIn(signed_in) => {

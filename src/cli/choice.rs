@@ -4,7 +4,9 @@
 use super::{
     Exit, Failure,
     messages::{choice_commands, dropped_text, signed_in_text},
-    print_notice, read_input, stdin_is_terminal,
+    print_notice,
+    prompt::{self, Echo},
+    stdin_is_terminal,
 };
 use crate::{
     broker::{Broker, ChoiceError, Undecided},
@@ -31,7 +33,7 @@ pub(super) async fn ask(broker: &Broker, undecided: &Undecided) -> Result<(), Fa
     }
     if stdin_is_terminal() {
         print_notice(&text);
-        let answer = read_input("Switch or keep?")?;
+        let answer = prompt::ask("Switch or keep?", Echo::Text, |text| parse(text).is_some()).await?;
         match parse(answer.expose()) {
             Some(Choice::Switch) => return switch_to(broker, tenant, undecided.lineage).await,
             Some(Choice::Keep) => return keep_current(broker, tenant, undecided.lineage).await,

@@ -123,6 +123,7 @@ impl ExitError for FinishError {
             | Self::AwaitsChoice { .. }
             | Self::Ambiguous(_)
             | Self::StateMismatch
+            | Self::Paste(_)
             | Self::StateNeeded(_)
             | Self::IssuerMismatch { .. }
             | Self::CodeSpent(_)

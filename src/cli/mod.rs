@@ -12,6 +12,7 @@ mod exit;
 mod lease;
 mod messages;
 mod output;
+mod prompt;
 pub mod providers;
 mod status;
 pub mod token;

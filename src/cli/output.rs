@@ -1,6 +1,6 @@
 //! Input and output of the process. A reader of the output may close it at any time.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use super::{Exit, Failure};
 use crate::secret::Secret;
 
 /// The longest input that is read, in bytes.
-const MAX_INPUT: u64 = 64 * 1024;
+pub(super) const MAX_INPUT: usize = 64 * 1024;
 
 /// Writes a result to standard output. A reader may close it early (`| head`).
 ///
@@ -44,22 +44,14 @@ pub fn stdin_is_terminal() -> bool {
     io::stdin().is_terminal()
 }
 
-/// Reads standard input and trims it: one line of a terminal, after `prompt`, or else all of it.
+/// Reads all of standard input, which is no terminal, and trims it.
 ///
 /// # Errors
 /// When the input cannot be read, is longer than 64 KiB, or is not UTF-8.
-pub fn read_input(prompt: &str) -> Result<Secret, Failure> {
-    let stdin = io::stdin().lock();
-    let terminal = stdin.is_terminal();
-    if terminal {
-        let mut err = io::stderr().lock();
-        let _ = write!(err, "{prompt} ").and_then(|()| err.flush());
-    }
+pub fn read_input() -> Result<Secret, Failure> {
     let mut text = zeroize::Zeroizing::new(String::new());
-    let mut bounded = stdin.take(MAX_INPUT + 1);
-    let read = if terminal { bounded.read_line(&mut text) } else { bounded.read_to_string(&mut text) };
-    match read {
-        Ok(read) if read as u64 > MAX_INPUT => {
+    match io::stdin().lock().take(MAX_INPUT as u64 + 1).read_to_string(&mut text) {
+        Ok(read) if read > MAX_INPUT => {
             Err(Failure::new(Exit::Usage, format!("the input is longer than {MAX_INPUT} bytes")))
         }
         Ok(_) => Ok(Secret::new(text.trim())),

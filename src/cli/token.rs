@@ -22,14 +22,16 @@ use super::{
     args::{Format, RejectedFrom},
     choice,
     lease::format_lease,
-    print_result, read_input,
+    print_result,
+    prompt::{self, Echo},
+    read_input, stdin_is_terminal,
 };
 use crate::{
     broker::{Broker, CALLER_WAIT, Lease, StoredToken, TokenError, TokenJson, TokenPolicy},
     ids::Tenant,
     net::Unreachable,
     oauth::Providers,
-    secret::AccessToken,
+    secret::{AccessToken, Secret},
     session::{Change, Entry, Session, Wish},
     store::{Purpose, Store},
     sys::{clock::Clock, detach},
@@ -69,7 +71,7 @@ enum RefreshReply {
 ///
 /// # Errors
 /// When the token cannot be read, is empty, or stands in the arguments.
-pub fn rejected_from_stdin(args: &TokenArgs) -> Result<Option<AccessToken>, Failure> {
+pub async fn rejected_from_stdin(args: &TokenArgs) -> Result<Option<AccessToken>, Failure> {
     match args.rejected {
         None => return Ok(None),
         Some(RejectedFrom::Stdin) => {}
@@ -78,7 +80,14 @@ pub fn rejected_from_stdin(args: &TokenArgs) -> Result<Option<AccessToken>, Fail
             return Err(Failure::new(Exit::Usage, text));
         }
     }
-    let token = read_input("The rejected access token:")?;
+    let token = if stdin_is_terminal() {
+        let token =
+            prompt::ask("The rejected access token:", Echo::Length, |token| !token.trim().is_empty()).await?;
+        // A terminal wraps a long token. A token contains no white space (RFC 6750 §2.1).
+        Secret::new(token.expose().split_whitespace().collect::<String>())
+    } else {
+        read_input()?
+    };
     if token.is_empty() {
         return Err(Failure::new(Exit::Usage, "--rejected -: there was no token on standard input"));
     }
@@ -314,7 +323,7 @@ fn write_reply(reply: &RefreshReply) {
 }
 
 fn read_request() -> Result<RefreshRequest, Failure> {
-    let input = read_input("")?;
+    let input = read_input()?;
     serde_json::from_str(input.expose()).map_err(|_| {
         Failure::new(Exit::Internal, "the refresh process got no request: only threadkey itself can start it")
     })

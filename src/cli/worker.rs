@@ -32,7 +32,7 @@ pub async fn run(args: &TokenArgs) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, text));
     }
     let client = TokenClient::from_env()?;
-    let answer = match rejected_from_stdin(args)? {
+    let answer = match rejected_from_stdin(args).await? {
         Some(rejected) => client.rejected(&args.provider, &rejected).await?,
         None => {
             let query = TokenQuery { min_ttl: Some(args.min_ttl), ..TokenQuery::default() };

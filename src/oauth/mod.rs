@@ -28,7 +28,7 @@ pub use answer_rules::AnswerRules;
 pub use client::ScriptedProvider;
 pub use client::{Attempt, Client};
 pub use outcome::{Mismatch, Outcome, outcome, sign_in_outcome};
-pub use paste::{PasteError, Pasted};
+pub use paste::{AuthorizationResponse, PasteError, Pasted};
 pub use provider::{BindingChanged, Provider, Providers};
 pub use request::{RevocationRequest, TokenRequest};
 pub use scheme::authentication_scheme;

@@ -18,4 +18,5 @@ pub mod sandbox;
 #[cfg(target_os = "linux")]
 mod seccomp;
 pub mod socket;
+pub mod terminal;
 pub mod user;

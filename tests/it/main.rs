@@ -38,6 +38,7 @@ mod model;
 mod network;
 mod odd_answers;
 mod outcomes;
+mod pastes;
 mod peer;
 mod processes;
 mod providers;

@@ -1,6 +1,9 @@
 //! Finishing a sign-in: which one a paste belongs to, and whether it may be exchanged.
 //!
-//! A paste is checked, and refused, before anything is sent. The rest is in [`super::exchange`].
+//! The `state` in a paste picks the sign-in among all that the user has in progress. The named
+//! provider picks it only for a paste without one of their states: the user pressed a button or
+//! typed a name, and the state is certain. A paste is checked, and refused, before anything is
+//! sent. The rest is in [`super::exchange`].
 
 use std::time::Duration;
 
@@ -9,17 +12,37 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use crate::{
     broker::{Broker, Event, FinishError, Finished, Undecided, later},
     ids::{Principal, ProviderId, Tenant},
-    oauth::Pasted,
+    oauth::{AuthorizationResponse, PasteError, Pasted},
+    secret::State,
     session::{PENDING_LIFETIME, Pending, Session},
+    store::Records,
     sys::clock::UnixTime,
 };
 
 /// How long a caller waits after the first failure to save the answer. The saving continues.
 const SAVE_WAIT: Duration = Duration::from_secs(10);
 
+/// The sign-ins that a user has in progress. It recognises the answers to them.
+#[derive(Debug)]
+pub struct AwaitedAnswers {
+    states: Vec<State>,
+}
+
+impl AwaitedAnswers {
+    /// Whether this text is certainly the answer to one of the sign-ins, whole: it contains their
+    /// state, and a code or a denial.
+    pub fn include(&self, text: &str) -> bool {
+        let states: Vec<&State> = self.states.iter().collect();
+        match Pasted::parse(text).and_then(|pasted| pasted.response(&states)) {
+            Ok(response) => response.sign_in.is_some(),
+            Err(error) => matches!(error, PasteError::Denied { .. }),
+        }
+    }
+}
+
 impl Broker {
-    /// Finishes a sign-in of `user` with a paste. Without `provider` it is the sign-in whose
-    /// `state` matches, or the only one in progress.
+    /// Finishes a sign-in of `user` with a paste. It is the sign-in whose `state` the paste
+    /// contains. A paste without a state is for the one at `provider`, or the only one.
     ///
     /// # Errors
     /// See [`FinishError`].
@@ -29,16 +52,16 @@ impl Broker {
         provider: Option<&ProviderId>,
         pasted: Pasted,
     ) -> Result<Finished, FinishError> {
-        let (tenant, pending) = self.pending_for(user, provider, &pasted).await?;
+        let (tenant, pending, response) = self.pending_for(user, provider, &pasted).await?;
         let id = tenant.provider.clone();
         let provider = self.inner.providers.get(&id).cloned();
         let provider = provider.ok_or_else(|| FinishError::UnknownProvider(id.clone()))?;
-        if pasted.state.is_none() && !provider.enforces_pkce() {
+        if response.sign_in.is_none() && !provider.enforces_pkce() {
             return Err(FinishError::StateNeeded(id));
         }
-        check_issuer(&pending, &pasted)?;
+        check_issuer(&pending, &response)?;
         let (broker, of) = (self.clone(), tenant.clone());
-        let code = pasted.code;
+        let code = response.code;
         let exchange = async move {
             let exchanged = broker.exchange(&provider, &tenant, &pending.state, &code).await?;
             Ok(broker.conclude(&tenant, exchanged).await)
@@ -59,74 +82,93 @@ impl Broker {
         &self,
         user: Principal,
         provider: Option<&ProviderId>,
-    ) -> Result<(), FinishError> {
-        self.pending_of(user, provider).await.map(drop)
+    ) -> Result<AwaitedAnswers, FinishError> {
+        self.check_known(provider)?;
+        let (records, now) = (self.inner.store.list().await?, self.inner.now());
+        let open = live_sign_ins(&records, user, now);
+        if !open.iter().any(|(tenant, _)| is_at(tenant, provider)) {
+            return Err(nothing_live(&records, user, provider, now));
+        }
+        Ok(AwaitedAnswers { states: open.into_iter().map(|(_, pending)| pending.state.clone()).collect() })
     }
 
-    /// The pending sign-in that a paste belongs to.
+    /// The pending sign-in that a paste belongs to, and the response to it.
     async fn pending_for(
         &self,
         user: Principal,
         provider: Option<&ProviderId>,
         pasted: &Pasted,
-    ) -> Result<(Tenant, Pending), FinishError> {
-        let mut open = self.pending_of(user, provider).await?;
-        if let Some(state) = &pasted.state {
-            let found = open.into_iter().find(|(_, pending)| pending.state == *state);
-            return found.ok_or(FinishError::StateMismatch);
+    ) -> Result<(Tenant, Pending, AuthorizationResponse), FinishError> {
+        self.check_known(provider)?;
+        let (records, now) = (self.inner.store.list().await?, self.inner.now());
+        let mut open = live_sign_ins(&records, user, now);
+        let states: Vec<&State> = open.iter().map(|(_, pending)| &pending.state).collect();
+        let response = pasted.response(&states);
+        if !open.iter().any(|(tenant, _)| is_at(tenant, provider)) && !has_state(&response) {
+            return Err(nothing_live(&records, user, provider, now));
         }
-        if open.len() > 1 {
-            return Err(FinishError::Ambiguous(
-                open.into_iter().map(|(tenant, _)| tenant.provider).collect(),
-            ));
+        let response = response?;
+        match response.sign_in {
+            Some(position) => open = open.get(position).copied().into_iter().collect(),
+            None => open.retain(|(tenant, _)| is_at(tenant, provider)),
         }
-        open.pop().ok_or_else(|| FinishError::NothingPending { provider: provider.cloned() })
+        match open.as_slice() {
+            [(tenant, pending)] => Ok(((*tenant).clone(), (*pending).clone(), response)),
+            several => Err(FinishError::Ambiguous(
+                several.iter().map(|(tenant, _)| tenant.provider.clone()).collect(),
+            )),
+        }
     }
 
-    /// The live sign-ins of `user`; at least one.
-    async fn pending_of(
-        &self,
-        user: Principal,
-        provider: Option<&ProviderId>,
-    ) -> Result<Vec<(Tenant, Pending)>, FinishError> {
-        if let Some(id) = provider.filter(|id| self.inner.providers.get(id).is_none()) {
-            return Err(FinishError::UnknownProvider(id.clone()));
+    fn check_known(&self, provider: Option<&ProviderId>) -> Result<(), FinishError> {
+        let unknown = provider.filter(|id| self.inner.providers.get(id).is_none());
+        unknown.map_or(Ok(()), |id| Err(FinishError::UnknownProvider(id.clone())))
+    }
+}
+
+fn has_state(response: &Result<AuthorizationResponse, PasteError>) -> bool {
+    response.as_ref().is_ok_and(|response| response.sign_in.is_some())
+}
+
+fn is_at(tenant: &Tenant, provider: Option<&ProviderId>) -> bool {
+    provider.is_none_or(|id| *id == tenant.provider)
+}
+
+/// The live sign-ins of `user`.
+fn live_sign_ins(records: &Records, user: Principal, now: UnixTime) -> Vec<(&Tenant, &Pending)> {
+    let pending = records.iter().filter_map(|(tenant, entry)| Some((tenant, entry.pending.as_ref()?)));
+    pending.filter(|(_, pending)| pending.started_by == user && pending.is_live(now)).collect()
+}
+
+/// The reason why `user` has no live sign-in there.
+fn nothing_live(
+    records: &Records,
+    user: Principal,
+    provider: Option<&ProviderId>,
+    now: UnixTime,
+) -> FinishError {
+    let mut expired = None;
+    let mut just_done = None;
+    let mut undecided = None;
+    for (tenant, entry) in records.iter().filter(|(tenant, _)| is_at(tenant, provider)) {
+        if entry.pending.as_ref().is_some_and(|pending| pending.started_by == user) {
+            expired = Some(tenant.provider.clone());
+        } else if let Some(one) = Undecided::of(tenant, entry, now).filter(|one| one.tenant.principal == user)
+        {
+            undecided = Some(one);
+        } else if let Some(session) =
+            entry.session.as_ref().filter(|s| tenant.principal == user && just_begun(s, now))
+        {
+            just_done = Some((tenant.provider.clone(), session.account.clone()));
         }
-        let now = self.inner.now();
-        let entries = self.inner.store.list().await?;
-        let here = |tenant: &Tenant| provider.is_none_or(|id| *id == tenant.provider);
-        let mut open: Vec<(Tenant, Pending)> = Vec::new();
-        let mut expired = None;
-        let mut just_done = None;
-        let mut undecided = None;
-        for (tenant, entry) in entries.iter().filter(|(tenant, _)| here(tenant)) {
-            if let Some(pending) = entry.pending.as_ref().filter(|pending| pending.started_by == user) {
-                if pending.is_live(now) {
-                    open.push((tenant.clone(), pending.clone()));
-                } else {
-                    expired = Some(tenant.provider.clone());
-                }
-            } else if let Some(one) =
-                Undecided::of(tenant, entry, now).filter(|one| one.tenant.principal == user)
-            {
-                undecided = Some(one);
-            } else if let Some(session) =
-                entry.session.as_ref().filter(|s| tenant.principal == user && just_begun(s, now))
-            {
-                just_done = Some((tenant.provider.clone(), session.account.clone()));
-            }
+    }
+    match (undecided, just_done, expired) {
+        (Some(Undecided { tenant, account, .. }), ..) => {
+            FinishError::AwaitsChoice { provider: tenant.provider, account }
         }
-        if open.is_empty() {
-            return Err(match (undecided, just_done, expired) {
-                (Some(Undecided { tenant, account, .. }), ..) => {
-                    FinishError::AwaitsChoice { provider: tenant.provider, account }
-                }
-                (None, Some((provider, account)), _) => FinishError::AlreadyDone { provider, account },
-                (None, None, Some(provider)) => FinishError::Expired(provider),
-                (None, None, None) => FinishError::NothingPending { provider: provider.cloned() },
-            });
-        }
-        Ok(open)
+        (None, Some((provider, account)), _) => FinishError::AlreadyDone { provider, account },
+        (None, None, Some(provider)) => FinishError::Expired(provider),
+        (None, None, None) => FinishError::NothingPending { provider: provider.cloned() },
     }
 }
 
@@ -142,13 +184,14 @@ async fn unsaved_for_long(mut events: broadcast::Receiver<Event>, tenant: Tenant
 }
 
 /// RFC 9207 §2.4: refuses an answer from another issuer than the one asked.
-fn check_issuer(pending: &Pending, pasted: &Pasted) -> Result<(), FinishError> {
-    match (&pending.binding.issuer, &pasted.iss) {
-        (Some(expected), Some(got)) if expected != got => Err(FinishError::IssuerMismatch {
+fn check_issuer(pending: &Pending, response: &AuthorizationResponse) -> Result<(), FinishError> {
+    let Some(expected) = &pending.binding.issuer else { return Ok(()) };
+    match response.foreign_issuer(expected) {
+        Some(got) => Err(FinishError::IssuerMismatch {
             expected: expected.clone(),
             got: got.chars().take(200).collect(),
         }),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! 1. [`Broker::start`] writes the pending sign-in and returns its link ([`Broker::cancel`] drops
 //!    it).
-//! 2. [`Broker::finish`] takes what the user pasted, checks it, and refuses it before anything is
-//!    sent.
+//! 2. [`Broker::finish`] takes the user's paste, finds the sign-in whose state it contains, and refuses a
+//!    foreign one before anything is sent.
 //! 3. [`exchange`] spends the code under the tenant's sign-in lock and commits the result.
 //! 4. A sign-in with another account waits for the user: [`account_choice`].
 //! 5. [`sign_in_progress`] reports each of these steps to the message that shows the sign-in,
@@ -22,6 +22,7 @@ mod sign_in_progress;
 mod sign_in_result;
 
 pub(super) use account_choice::Watch;
+pub use finish::AwaitedAnswers;
 pub use logout::{LoggedOut, Revocation};
 pub use sign_in_progress::{News, Progress, SignInProgress};
 pub use sign_in_result::{Finished, GrantEnd, Kept, SignedIn, Unchosen, Undecided};

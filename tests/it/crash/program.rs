@@ -10,7 +10,7 @@ use threadkey::{
     broker::{Broker, Event, FinishError, LogoutError, Revocation, StartError, TokenError},
     ids::{Lineage, Principal, Tenant},
     oauth::{Attempt, Client, Pasted, Provider, ProviderSettings, Providers, ScriptedProvider},
-    secret::{AccessToken, AuthorizationCode, CodeVerifier, RefreshToken, State},
+    secret::{AccessToken, CodeVerifier, RefreshToken, State},
     session::{Applied, Change, Entry, Grant, Pending, Session, Settlement, journal::Answer},
     store::{FileStore, FileStoreOptions, Purpose, Store as _},
     sys::clock::Clock,
@@ -239,8 +239,8 @@ impl Program {
             world.paste(tenant)
         };
         let Some((state, code)) = pasted else { return Ok(false) };
-        let code = AuthorizationCode::new(format!("code-{code}"));
-        let pasted = Pasted { code, state: Some(State::new(state)), iss: None };
+        let pasted =
+            Pasted::parse(&format!("code=code-{code}&state={state}")).map_err(|error| error.to_string())?;
         match self.broker.finish(tenant.principal, None, pasted).await {
             Ok(_) => {
                 self.world.lock().signed_in(tenant);

@@ -43,7 +43,7 @@ impl World {
     pub(super) fn finish(&mut self, tenant: usize, process: usize, user: &str, account: usize, paste: Paste) {
         let Some((address, text)) = self.paste(tenant, ACCOUNTS[account], paste) else { return };
         let pasted = Pasted::parse(&text).unwrap();
-        let code = pasted.code.expose().to_owned();
+        let code = parameter(&address, "code").unwrap();
         let starter = Disk::read(&self.path).ok().and_then(|disk| {
             let pending = disk.pending(&tenant_id(tenant).to_string())?.1.clone();
             Some(pending["started_by"].as_str()?.to_owned())
@@ -87,11 +87,7 @@ impl World {
         }
         let provider = TENANTS[tenant].0;
         let address = self.servers[provider].allow(self.links[tenant].as_ref()?, account);
-        let query = |name: &str| {
-            let url = url::Url::parse(&address).unwrap();
-            url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
-        };
-        let (code, state) = (query("code")?, query("state")?);
+        let (code, state) = (parameter(&address, "code")?, parameter(&address, "state")?);
         let mut reference = lock(&self.reference);
         let account = format!("{account}@example.com");
         reference.codes.insert(code.clone(), Family { tenant, account, nameless: false });
@@ -187,4 +183,10 @@ impl World {
         })
         .await;
     }
+}
+
+/// Returns a parameter of an address.
+fn parameter(address: &str, name: &str) -> Option<String> {
+    let url = url::Url::parse(address).unwrap();
+    url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
