@@ -273,7 +273,7 @@ fn unreachable(settings: &DiscordSettings, error: serenity::Error) -> DiscordErr
 /// Logs a warning at intervals while the bot is not connected.
 async fn warn_while_disconnected(
     mut connected: watch::Receiver<bool>,
-    trouble: watch::Receiver<Option<Unreachable>>,
+    trouble: watch::Receiver<Option<String>>,
 ) {
     // The handler owns the sender. The loop ends when the handler is gone.
     while connected.wait_for(|connected| !connected).await.is_ok() {

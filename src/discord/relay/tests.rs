@@ -140,11 +140,30 @@ async fn a_gateway_that_cannot_be_reached_is_reported_until_it_can() {
     let url: Url = relay.address().parse().expect("a URL");
     let mut bot = dial(&relay, url.path()).await;
     assert!(head(&mut bot).await.starts_with("HTTP/1.1 502 "));
-    let cause = trouble.borrow().as_ref().map(ToString::to_string).expect("it is known");
+    let cause = trouble.borrow().clone().expect("it is known");
     assert!(cause.starts_with(&format!("{address} cannot be reached: Connection refused")), "{cause}");
     let gateway = TcpListener::bind(address).await.expect("the port is free again");
     connected(&relay, &gateway).await;
     assert_eq!(*trouble.borrow(), None);
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_gateway_is_passed_on_and_reported() {
+    let (relay, gateway) = relay().await;
+    let trouble = relay.trouble();
+    let url: Url = relay.address().parse().expect("a URL");
+    let mut bot = dial(&relay, url.path()).await;
+    let (mut discord, _) = gateway.accept().await.expect("the relay connects");
+    head(&mut discord).await;
+    let refusal = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3\r\nContent-Length: 4\r\n\r\nlate";
+    discord.write_all(refusal).await.expect("the relay reads");
+    let answer = head(&mut bot).await.to_lowercase();
+    assert!(answer.starts_with("http/1.1 429 ") && answer.contains("retry-after: 3\r\n"), "{answer}");
+    assert_eq!(trouble.borrow().as_deref(), Some("127.0.0.1 answered HTTP 429"));
+    let mut bot = dial(&relay, url.path()).await;
+    drop(gateway.accept().await.expect("the relay connects"));
+    assert!(head(&mut bot).await.starts_with("HTTP/1.1 502 "));
+    assert_eq!(trouble.borrow().as_deref(), Some("127.0.0.1 hung up"));
 }
 
 #[tokio::test]
