@@ -127,8 +127,25 @@ async fn idle_connections_of_other_processes_do_not_shut_the_bot_out() {
     }
     pass(&mut bot, &mut discord, b"still here").await;
     connected(&relay, &gateway).await;
-    let ended = strangers[0].read(&mut [0; 1]).await;
-    assert!(matches!(ended, Ok(0) | Err(_)), "the oldest stranger has lost its place");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_connection_without_a_handshake_loses_its_place() {
+    let (strangers, mut connections) = (Strangers::default(), JoinSet::new());
+    for number in 0..MAX_STRANGERS as u64 {
+        strangers.add(number, || connections.spawn(async { std::future::pending().await }));
+    }
+    // The bot's own connection shows the path and is no stranger any more.
+    strangers.remove(0);
+    let oldest = strangers.lock()[&1].clone();
+    for number in 100..102 {
+        strangers.add(number, || connections.spawn(async { std::future::pending().await }));
+    }
+    let ended: Option<Result<(), _>> =
+        timeout(Duration::from_secs(1), connections.join_next()).await.expect("one ends");
+    assert!(ended.is_some_and(|ended| ended.is_err_and(|error| error.is_cancelled())));
+    assert!(oldest.is_finished());
+    assert_eq!(connections.len(), MAX_STRANGERS + 1, "the bot's and the newest are left");
 }
 
 #[tokio::test]
