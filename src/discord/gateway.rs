@@ -203,7 +203,7 @@ impl Connection<'_> {
     /// The failure of a connection. If the relay could not connect, its cause says more than
     /// serenity's error.
     fn unreachable(&self, detail: String) -> DiscordError {
-        let cause = self.relay.trouble().borrow().as_ref().map(ToString::to_string);
+        let cause = self.relay.trouble().borrow().clone();
         DiscordError::Unreachable {
             address: self.settings.base().to_string(),
             detail: cause.unwrap_or(detail),

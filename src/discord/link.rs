@@ -27,7 +27,6 @@ use super::{
     DiscordError, DiscordSettings,
     retry::{Backoff, MAX_CONNECT_PAUSE},
 };
-use crate::net::Unreachable;
 
 /// A connection that is back within this time leaves no line in the log.
 const REPORT_AFTER: Duration = Duration::from_secs(5);
@@ -74,12 +73,12 @@ impl Link {
     }
 
     /// Logs each outage that lasts, with the relay's `trouble` if there is one. Runs until dropped.
-    pub(super) async fn watch(&self, trouble: watch::Receiver<Option<Unreachable>>) {
+    pub(super) async fn watch(&self, trouble: watch::Receiver<Option<String>>) {
         let mut is_up = self.0.is_up.subscribe();
         // The sender lives as long as `self`.
         while is_up.wait_for(|is_up| !is_up).await.is_ok() {
             if tokio::time::timeout(REPORT_AFTER, is_up.wait_for(|is_up| *is_up)).await.is_err() {
-                let cause = trouble.borrow().as_ref().map(ToString::to_string);
+                let cause = trouble.borrow().clone();
                 self.report(&cause.as_deref().unwrap_or("no connection to the gateway"));
                 let _ = is_up.wait_for(|is_up| *is_up).await;
             }

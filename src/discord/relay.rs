@@ -51,7 +51,7 @@ use tracing::{info, warn};
 use url::Url;
 
 use crate::{
-    net::{Outward, Stream, Trust, Unreachable},
+    net::{Outward, Stream, Trust},
     secret::Secret,
     sys::random,
 };
@@ -68,7 +68,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// A running relay. Dropping it ends it.
 pub(super) struct Relay {
     address: String,
-    trouble: watch::Receiver<Option<Unreachable>>,
+    trouble: watch::Receiver<Option<String>>,
     /// It owns all connections.
     _task: AbortOnDropHandle<()>,
 }
@@ -83,7 +83,7 @@ struct Upstream {
     /// Whether an attempt without the secret path is in the log. One line is enough.
     has_warned: AtomicBool,
     /// The reason why the newest attempt failed, if no later one succeeded.
-    trouble: watch::Sender<Option<Unreachable>>,
+    trouble: watch::Sender<Option<String>>,
 }
 
 /// The connections that have not shown the secret path yet, oldest first.
@@ -144,7 +144,7 @@ impl Relay {
     }
 
     /// Returns the reason why the gateway cannot be reached, if it cannot.
-    pub(super) fn trouble(&self) -> watch::Receiver<Option<Unreachable>> {
+    pub(super) fn trouble(&self) -> watch::Receiver<Option<String>> {
         self.trouble.clone()
     }
 }
@@ -248,23 +248,36 @@ impl Upstream {
         let stream = match self.outward.open(&self.gateway, &self.trust).await {
             Ok(stream) => stream,
             Err(cause) => {
-                self.report(Some(cause));
+                self.report(Some(cause.to_string()));
                 return Err(refuse(StatusCode::BAD_GATEWAY, "the gateway cannot be reached"));
             }
         };
-        let lost = |_| refuse(StatusCode::BAD_GATEWAY, "the gateway hung up");
+        let failed = |problem: &str| {
+            self.report(Some(format!("{} {problem}", self.gateway.host_str().unwrap_or_default())));
+            refuse(StatusCode::BAD_GATEWAY, "the gateway opens no connection")
+        };
         let request = self
             .addressed(request)
             .ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "the handshake cannot be passed on"))?;
-        let (mut sender, connection) =
-            client::conn::http1::handshake(TokioIo::<Stream>::new(stream)).await.map_err(lost)?;
+        let (mut sender, connection) = client::conn::http1::handshake(TokioIo::<Stream>::new(stream))
+            .await
+            .map_err(|_| failed("hung up"))?;
         let driver = AbortOnDropHandle::new(tokio::spawn(async move {
             let _ = connection.with_upgrades().await;
         }));
-        let answer = timeout(ANSWER_WITHIN, sender.send_request(request)).await;
-        let late = |_| refuse(StatusCode::GATEWAY_TIMEOUT, "the gateway does not answer");
-        let mut answer = answer.map_err(late)?.map_err(lost)?;
-        self.report(None);
+        let mut answer = match timeout(ANSWER_WITHIN, sender.send_request(request)).await {
+            Ok(answer) => answer.map_err(|_| failed("hung up"))?,
+            Err(_) => return Err(failed("did not answer within 30 s")),
+        };
+        match answer.status() {
+            StatusCode::SWITCHING_PROTOCOLS => self.report(None),
+            // serenity gets this answer too, and tries again.
+            status => self.report(Some(format!(
+                "{} answered HTTP {}",
+                self.gateway.host_str().unwrap_or_default(),
+                status.as_u16()
+            ))),
+        }
         let upgrade = hyper::upgrade::on(&mut answer);
         Ok((answer, Connection { upgrade, driver }))
     }
@@ -285,7 +298,7 @@ impl Upstream {
     }
 
     /// Logs a new reason, and the end of an old one.
-    fn report(&self, cause: Option<Unreachable>) {
+    fn report(&self, cause: Option<String>) {
         self.trouble.send_if_modified(|known| {
             if *known == cause {
                 return false;

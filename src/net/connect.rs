@@ -288,6 +288,9 @@ async fn socks(
         Err(Error::PasswordAuthFailure(_)) => {
             "does not accept the user name and password. Correct them in the variable".to_owned()
         }
+        Err(Error::InvalidAuthValues(_)) => {
+            "needs a user name and a password of 1 to 255 bytes each. Correct them in the variable".to_owned()
+        }
         Err(Error::NoAcceptableAuthMethods) if proxy.credentials.is_none() => {
             "needs a user name and a password. Write them into the variable, as USER:PASSWORD@ before the host"
                 .to_owned()

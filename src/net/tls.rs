@@ -58,12 +58,12 @@ fn certificate(host: &str, problem: &CertificateError) -> String {
             "the certificate of {host} is not valid yet. Correct the clock of this machine, or ask the operator of {host}"
         ),
         CertificateError::NotValidForName => wrong_name(host, ""),
+        CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
+            wrong_name(host, " (it lists none; a common name alone does not count)")
+        }
         CertificateError::NotValidForNameContext { presented, .. } => {
             let names: Vec<_> = presented.iter().take(4).map(|name| plain_name(name)).collect();
-            wrong_name(
-                host,
-                &if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) },
-            )
+            wrong_name(host, &format!(" ({})", names.join(", ")))
         }
         CertificateError::Revoked => {
             format!("the certificate of {host} is revoked. Its operator must replace it")

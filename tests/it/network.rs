@@ -109,7 +109,7 @@ async fn sign_in_and_refresh_go_through_an_http_proxy_with_credentials_to_an_own
 async fn sign_in_and_refresh_go_through_a_proxy_behind_tls() {
     let office = Office::new().await;
     let identity = Some(office.authority.issue(&["127.0.0.1"]));
-    let proxy = office.proxy(ProxyOptions { identity, ..ProxyOptions::default() }).await;
+    let proxy = office.proxy(ProxyOptions { identity, is_old: true, ..ProxyOptions::default() }).await;
     let variable = format!("https://{}", proxy.address());
     assert_a_session_lives_through(&office, &proxy, ("https_proxy", &variable), PLACE).await;
 }

@@ -116,6 +116,7 @@ struct Inner {
     credentials: Option<(&'static str, &'static str)>,
     /// The status with which an HTTP proxy refuses every tunnel.
     refusal: Option<u16>,
+    is_old: bool,
     seen: Mutex<Vec<String>>,
 }
 
@@ -130,6 +131,8 @@ pub struct ProxyOptions {
     pub refusal: Option<u16>,
     /// TLS in front of the proxy.
     pub identity: Option<Identity>,
+    /// An HTTP proxy answers in the form of HTTP/1.0, as many do.
+    pub is_old: bool,
 }
 
 impl Proxy {
@@ -146,6 +149,7 @@ impl Proxy {
             names: names.iter().map(|(name, address)| ((*name).to_owned(), *address)).collect(),
             credentials: options.credentials,
             refusal: options.refusal,
+            is_old: options.is_old,
             seen: Mutex::default(),
         }));
         let serving = proxy.clone();
@@ -202,10 +206,15 @@ impl Proxy {
             let basic = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
             format!("proxy-authorization: Basic {basic}\r\n").to_lowercase()
         });
+        let done: &[u8] = if self.0.is_old {
+            b"HTTP/1.0 200 Connection established\r\nProxy-agent: old\r\n\r\n"
+        } else {
+            b"HTTP/1.1 200 Connection established\r\n\r\n"
+        };
         let status = match (self.0.refusal, expected) {
             (Some(status), _) => status,
             (None, Some(line)) if !head.to_lowercase().contains(&line) => 407,
-            _ if self.pass(&mut stream, &target, b"HTTP/1.1 200 Connection established\r\n\r\n").await => {
+            _ if self.pass(&mut stream, &target, done).await => {
                 return;
             }
             _ => 502,

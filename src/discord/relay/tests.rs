@@ -127,8 +127,25 @@ async fn idle_connections_of_other_processes_do_not_shut_the_bot_out() {
     }
     pass(&mut bot, &mut discord, b"still here").await;
     connected(&relay, &gateway).await;
-    let ended = strangers[0].read(&mut [0; 1]).await;
-    assert!(matches!(ended, Ok(0) | Err(_)), "the oldest stranger has lost its place");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_connection_without_a_handshake_loses_its_place() {
+    let (strangers, mut connections) = (Strangers::default(), JoinSet::new());
+    for number in 0..MAX_STRANGERS as u64 {
+        strangers.add(number, || connections.spawn(async { std::future::pending().await }));
+    }
+    // The bot's own connection shows the path and is no stranger any more.
+    strangers.remove(0);
+    let oldest = strangers.lock()[&1].clone();
+    for number in 100..102 {
+        strangers.add(number, || connections.spawn(async { std::future::pending().await }));
+    }
+    let ended: Option<Result<(), _>> =
+        timeout(Duration::from_secs(1), connections.join_next()).await.expect("one ends");
+    assert!(ended.is_some_and(|ended| ended.is_err_and(|error| error.is_cancelled())));
+    assert!(oldest.is_finished());
+    assert_eq!(connections.len(), MAX_STRANGERS + 1, "the bot's and the newest are left");
 }
 
 #[tokio::test]
@@ -140,11 +157,30 @@ async fn a_gateway_that_cannot_be_reached_is_reported_until_it_can() {
     let url: Url = relay.address().parse().expect("a URL");
     let mut bot = dial(&relay, url.path()).await;
     assert!(head(&mut bot).await.starts_with("HTTP/1.1 502 "));
-    let cause = trouble.borrow().as_ref().map(ToString::to_string).expect("it is known");
+    let cause = trouble.borrow().clone().expect("it is known");
     assert!(cause.starts_with(&format!("{address} cannot be reached: Connection refused")), "{cause}");
     let gateway = TcpListener::bind(address).await.expect("the port is free again");
     connected(&relay, &gateway).await;
     assert_eq!(*trouble.borrow(), None);
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_gateway_is_passed_on_and_reported() {
+    let (relay, gateway) = relay().await;
+    let trouble = relay.trouble();
+    let url: Url = relay.address().parse().expect("a URL");
+    let mut bot = dial(&relay, url.path()).await;
+    let (mut discord, _) = gateway.accept().await.expect("the relay connects");
+    head(&mut discord).await;
+    let refusal = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3\r\nContent-Length: 4\r\n\r\nlate";
+    discord.write_all(refusal).await.expect("the relay reads");
+    let answer = head(&mut bot).await.to_lowercase();
+    assert!(answer.starts_with("http/1.1 429 ") && answer.contains("retry-after: 3\r\n"), "{answer}");
+    assert_eq!(trouble.borrow().as_deref(), Some("127.0.0.1 answered HTTP 429"));
+    let mut bot = dial(&relay, url.path()).await;
+    drop(gateway.accept().await.expect("the relay connects"));
+    assert!(head(&mut bot).await.starts_with("HTTP/1.1 502 "));
+    assert_eq!(trouble.borrow().as_deref(), Some("127.0.0.1 hung up"));
 }
 
 #[tokio::test]
