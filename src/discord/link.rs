@@ -81,7 +81,8 @@ impl Link {
         while is_up.wait_for(|is_up| !is_up).await.is_ok() {
             if tokio::time::timeout(REPORT_AFTER, is_up.wait_for(|is_up| *is_up)).await.is_err() {
                 self.report(&"no connection to the gateway");
-                let _ = is_up.wait_for(|is_up| *is_up).await;
+                // A short connection in between begins another outage.
+                let _ = is_up.changed().await;
             }
         }
     }
