@@ -1,5 +1,4 @@
 //! Discord is away for a while: at the start, in the middle of a turn, or without end.
-#![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -14,7 +13,7 @@ use crate::{
     },
 };
 
-/// Says something, waits, and says more.
+/// Sends a text, waits, and sends more.
 const IN_TWO_PARTS: &str = r#"say "The first part"; sleep 1; say " and the rest."; done_with end_turn"#;
 
 /// Waits until the channel shows exactly these answers of the bot.
