@@ -22,6 +22,7 @@
 //!
 //! In each case the operating system releases the lock.
 
+mod candidate_watch;
 mod error;
 mod event;
 mod lease;
@@ -49,8 +50,8 @@ pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
 
 use std::{sync::Arc, time::Duration};
 
+use candidate_watch::Watch;
 use dashmap::DashMap;
-use sign_in::Watch;
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
 

@@ -80,7 +80,8 @@ impl Link {
             if tokio::time::timeout(REPORT_AFTER, is_up.wait_for(|is_up| *is_up)).await.is_err() {
                 let cause = trouble.borrow().clone();
                 self.report(&cause.as_deref().unwrap_or("no connection to the gateway"));
-                let _ = is_up.wait_for(|is_up| *is_up).await;
+                // A short connection in between begins another outage.
+                let _ = is_up.changed().await;
             }
         }
     }

@@ -212,7 +212,7 @@ impl Rest {
             self.pace().await;
             let call = self.http.edit_original_interaction_response(token.0.expose(), &body, Vec::new());
             let edited = call.await.map(drop).map_err(RestError::from);
-            if !tries.again(&edited).await {
+            if !tries.again(edited.as_ref().is_err_and(RestError::is_temporary)).await {
                 return edited;
             }
         }
@@ -244,7 +244,7 @@ impl Rest {
         let mut tries = Tries::within(SEND_WITHIN);
         loop {
             let sent = self.send_once(channel, message, &nonce).await.map(|sent| sent.id);
-            if !tries.again(&sent).await {
+            if !tries.again(sent.as_ref().is_err_and(RestError::is_temporary)).await {
                 return sent;
             }
         }
@@ -329,5 +329,20 @@ impl Rest {
     pub(super) async fn set_commands(&self, commands: &serde_json::Value) -> Result<Vec<Command>> {
         self.pace().await;
         Ok(self.http.create_global_commands(commands).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_failure_that_can_pass_is_temporary() {
+        for passes in [Some(408), Some(429), Some(500), Some(502), Some(503), Some(520), None] {
+            assert!(RestError::for_tests(passes).is_temporary(), "{passes:?}");
+        }
+        for stays in [400, 401, 403, 404, 413] {
+            assert!(!RestError::for_tests(Some(stays)).is_temporary(), "{stays}");
+        }
     }
 }

@@ -1,14 +1,12 @@
 //! When a failed request to Discord is sent again.
 //!
-//! A failure that passes by itself differs from one that stays: [`RestError::is_temporary`]. The
-//! pauses of a [`Backoff`] double from one second, vary by 30 %, and are never shorter than
-//! Discord's `Retry-After`.
+//! The pauses of a [`Backoff`] double from one second, vary by 30 %, and are never shorter than
+//! Discord's `Retry-After`. The caller knows whether a failure can pass by itself.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::rest::RestError;
 use crate::sys::random;
 
 /// The first pause.
@@ -65,11 +63,11 @@ impl Tries {
         Self { deadline: Instant::now() + time, backoff: Backoff::up_to(MAX_SHOW_PAUSE) }
     }
 
-    /// Waits before the next try. Returns `false` if there is none: the last one succeeded or failed
-    /// for good, or the time is over.
-    pub(super) async fn again<T>(&mut self, last: &Result<T, RestError>) -> bool {
+    /// Waits before the next try. Returns `false` if there is none: the last one did not fail, or not
+    /// for a reason that passes, or the time is over.
+    pub(super) async fn again(&mut self, has_failed_for_now: bool) -> bool {
         let next = Instant::now() + self.backoff.pause(None);
-        let goes_on = last.as_ref().is_err_and(RestError::is_temporary) && next <= self.deadline;
+        let goes_on = has_failed_for_now && next <= self.deadline;
         if goes_on {
             tokio::time::sleep_until(next).await;
         }
@@ -107,16 +105,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_minute_of_temporary_failures_is_survived_and_a_final_one_ends_at_once() {
+    async fn a_minute_of_failures_is_survived_and_an_endless_one_is_given_up() {
         let began = Instant::now();
         let mut tries = Tries::within(Duration::from_secs(120));
         while began.elapsed() < Duration::from_secs(60) {
-            assert!(tries.again(&Err::<(), _>(RestError::for_tests(Some(503)))).await);
+            assert!(tries.again(true).await);
         }
-        assert!(!tries.again(&Ok(())).await);
+        assert!(!tries.again(false).await);
         let mut tries = Tries::within(Duration::from_secs(120));
-        assert!(!tries.again(&Err::<(), _>(RestError::for_tests(Some(403)))).await);
-        while tries.again(&Err::<(), _>(RestError::for_tests(None))).await {}
+        while tries.again(true).await {}
         assert!(began.elapsed() < Duration::from_secs(60 + 40 + 120), "it gives up in the end");
     }
 }

@@ -144,7 +144,7 @@ pub(crate) struct Interaction {
     pub label: String,
 }
 
-/// What happens to a request that a test chose.
+/// The treatment of a request that a test chose.
 #[derive(Clone, Debug)]
 pub enum Trouble {
     /// Nothing is done, and this is the answer.

@@ -21,7 +21,6 @@ mod logout;
 mod sign_in_progress;
 mod sign_in_result;
 
-pub(super) use account_choice::Watch;
 pub use finish::AwaitedAnswers;
 pub use logout::{LoggedOut, Revocation};
 pub use sign_in_progress::{News, Progress, SignInProgress};

@@ -56,6 +56,30 @@ async fn an_unknown_route_is_a_violation() {
 }
 
 #[tokio::test]
+async fn a_message_with_an_enforced_nonce_is_posted_once_within_minutes() {
+    let scene = scene().await;
+    let path = format!("/channels/{}/messages", scene.general.id);
+    let post = async |content: &str, nonce: Value, enforce: bool| {
+        let body = json!({"content": content, "nonce": nonce, "enforce_nonce": enforce});
+        scene.bot.post(&path, body).await
+    };
+    let first = post("one", json!("n-1"), true).await;
+    let again = post("two", json!("n-1"), true).await;
+    assert_eq!((first.0, again.0, &first.1["id"]), (200, 200, &again.1["id"]));
+    assert_eq!(again.1["content"], "one", "the message that is there, not the new text");
+    let other = post("two", json!("n-2"), true).await;
+    let free = post("two", json!("n-2"), false).await;
+    assert!(other.1["id"] != first.1["id"] && free.1["id"] != other.1["id"]);
+    scene.discord.advance(Duration::from_secs(10 * 60));
+    assert_ne!(post("two", json!("n-1"), true).await.1["id"], first.1["id"], "it is forgotten");
+    scene.discord.assert_no_violations();
+    for nonce in [json!("n".repeat(26)), Value::Null] {
+        assert_eq!(post("one", nonce.clone(), true).await.0, 400, "{nonce}");
+    }
+    assert_eq!(scene.discord.take_violations().len(), 2);
+}
+
+#[tokio::test]
 async fn an_acknowledgement_after_three_seconds_is_too_late() {
     let scene = scene().await;
     let (answer, ()) = tokio::join!(scene.alice.try_command(&scene.general, "auth status", &[]), async {

@@ -278,7 +278,7 @@ impl Reference {
         };
         if alone && (is_left || looks_late) {
             self.violate(format!(
-                "adr/0016: a broker expired choices at {now}, and looks again at {next:?}: {waiting:?}"
+                "adr/0027: a broker expired choices at {now}, and looks again at {next:?}: {waiting:?}"
             ));
         }
     }
@@ -288,7 +288,7 @@ impl Reference {
         self.observe();
         let left: Vec<_> = self.tenants.iter().filter_map(|tenancy| tenancy.candidate.clone()).collect();
         if !left.is_empty() {
-            self.violate(format!("adr/0016: a broker watched these for {CHOICE} s and kept them: {left:?}"));
+            self.violate(format!("adr/0027: a broker watched these for a day and kept them: {left:?}"));
         }
     }
 
