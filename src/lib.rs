@@ -16,6 +16,7 @@
 //! | 0 | [`ids`], [`secret`] | validated names; secrets that never print themselves |
 //! | 1 | [`sys`] | the real clock, randomness, disk, locks and processes, and all `unsafe` code |
 //! | 1 | [`session`] | the record, the pure decisions on it, the order of the steps that spend a secret |
+//! | 1 | [`net`] | the way out: trusted certificates, proxies, connections |
 //! | 2 | [`store`] | the file, its locks, the journal, notices of changes |
 //! | 2 | [`oauth`] | providers, the requests to them, the meaning of their answers |
 //! | 2 | [`agent`] | the agent processes of conversations, and their sandbox |
@@ -201,6 +202,7 @@
 //!   own](../../../adr/0023-the-look-alike-and-the-playground-are-packages-of-their-own.md)
 //! - [24. An answer is read leniently, and by one
 //!   function](../../../adr/0024-an-answer-is-read-leniently-and-by-one-function.md)
+//! - [26. One way out: trust and proxies](../../../adr/0026-one-way-out-trust-and-proxies.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");
@@ -214,6 +216,7 @@ pub mod config;
 pub mod discord;
 pub mod entry;
 pub mod ids;
+pub mod net;
 pub mod oauth;
 pub mod secret;
 pub mod session;

@@ -146,6 +146,7 @@ fn settings() -> ProviderSettings {
         reuse_grace: Duration::ZERO,
         refresh_revokes_access: false,
         enforces_pkce: false,
+        ..ProviderSettings::default()
     }
 }
 

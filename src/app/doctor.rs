@@ -1,11 +1,12 @@
 //! `threadkey doctor`: checks everything that can be checked before `run`.
 
 mod finding;
+mod network;
 mod sockets;
 
 pub use finding::{Finding, Verdict};
 
-use std::{ffi::OsStr, fmt::Write as _, path::Path, time::Duration};
+use std::{ffi::OsStr, fmt::Write as _, path::Path};
 
 use super::AppSettings;
 use crate::{
@@ -15,11 +16,6 @@ use crate::{
     store,
     sys::{process, sandbox},
 };
-
-/// The time that Discord gets to answer.
-const DISCORD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The default base of Discord's REST API.
-const DISCORD_BASE: &str = "https://discord.com/";
 
 /// Runs all checks. `discord` has the bot's settings, or the text about the missing token. Programs
 /// are searched in the folders of `path`.
@@ -33,12 +29,11 @@ pub async fn examine(
     findings.extend(check_store(settings).await);
     findings.push(check_providers(settings));
     findings.push(check_socket(&settings.api.socket).await);
-    findings.push(match discord {
-        Ok(discord) => check_discord(&discord).await,
-        Err(missing) => {
-            Finding::new("discord", Verdict::Warn, format!("{missing}. Only `threadkey run` needs it"))
-        }
-    });
+    findings.extend(network::check(&settings.providers, discord.as_ref().ok()).await);
+    if let Err(missing) = discord {
+        let text = format!("{missing}. Only `threadkey run` needs it");
+        findings.push(Finding::new("discord", Verdict::Warn, text));
+    }
     match &settings.agent {
         Some(agent) => {
             findings.extend(check_agent(agent, path));
@@ -135,31 +130,6 @@ async fn check_socket(socket: &Path) -> Finding {
     }
     let text = format!("{} cannot be created: its folder is not writable. Set api.socket", socket.display());
     Finding::new("socket", Verdict::Fail, text)
-}
-
-async fn check_discord(settings: &DiscordSettings) -> Finding {
-    let base = settings.api_base.as_ref().map_or(DISCORD_BASE, url::Url::as_str);
-    let url = format!("{}/api/v10/users/@me", base.trim_end_matches('/'));
-    let answer = async {
-        let client = reqwest::Client::builder()
-            .timeout(DISCORD_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
-        let mut token = reqwest::header::HeaderValue::from_str(&format!("Bot {}", settings.token.expose()))
-            .unwrap_or_else(|_| reqwest::header::HeaderValue::from_static("Bot"));
-        token.set_sensitive(true);
-        client.get(url).header(reqwest::header::AUTHORIZATION, token).send().await
-    };
-    let finding = |verdict, text: String| Finding::new("discord", verdict, text);
-    match answer.await.map(|answer| answer.status().as_u16()) {
-        Ok(200) => finding(Verdict::Ok, "accepts the bot token".into()),
-        Ok(401) => finding(Verdict::Fail, crate::discord::DiscordError::TokenRefused.to_string()),
-        Ok(status) => finding(Verdict::Warn, format!("the bot token could not be checked: HTTP {status}")),
-        Err(error) => {
-            let reason = if error.is_timeout() { "no answer in time" } else { "no connection" };
-            finding(Verdict::Warn, format!("the bot token could not be checked: {reason}"))
-        }
-    }
 }
 
 fn check_agent(agent: &AgentSettings, path: &OsStr) -> Vec<Finding> {

@@ -50,6 +50,7 @@ impl ExitError for AppError {
             Self::Api(_) | Self::Agent(_) => Exit::Usage,
             Self::Discord(DiscordError::Unreachable { .. }) => Exit::Later,
             Self::Discord(DiscordError::Conversations { .. }) => Exit::Store,
+            Self::Discord(DiscordError::Relay(_)) => Exit::Internal,
             Self::Discord(_) => Exit::Usage,
             Self::System { .. } | Self::Stopped(_) => Exit::Internal,
         }

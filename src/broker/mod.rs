@@ -53,7 +53,8 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    ids::Tenant,
+    ids::{ProviderId, Tenant},
+    net::Unreachable,
     oauth::{Client, Provider, Providers},
     session::{Session, journal::Unread, seconds},
     store::{ChangeNotices, Purpose, Store},
@@ -134,6 +135,12 @@ impl Broker {
     /// The configured providers.
     pub fn providers(&self) -> &Providers {
         &self.inner.providers
+    }
+
+    /// Returns the reason why this process could not connect to the provider, if its newest attempt
+    /// failed so.
+    pub fn trouble(&self, provider: &ProviderId) -> Option<Unreachable> {
+        self.inner.client.trouble(self.inner.providers.get(provider)?)
     }
 
     /// Waits until no refresh or exchange is in progress, for an orderly exit.

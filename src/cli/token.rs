@@ -27,6 +27,7 @@ use super::{
 use crate::{
     broker::{Broker, CALLER_WAIT, Lease, StoredToken, TokenError, TokenJson, TokenPolicy},
     ids::Tenant,
+    net::Unreachable,
     oauth::Providers,
     secret::AccessToken,
     session::{Entry, Session},
@@ -146,7 +147,7 @@ async fn get(
                 refresh_in_background(context, tenant, min_ttl).await;
                 return Ok(lease);
             }
-            StoredToken::Refused { error, .. } => return Err(error.into()),
+            StoredToken::Refused { error, .. } => return Err(explained(error, None)),
             StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
         // Another process may refresh already. This process can wait for it: its death loses
@@ -156,7 +157,7 @@ async fn get(
         let entry = context.store.read(tenant).await?;
         match StoredToken::new(tenant, &entry, policy, context.clock.now()) {
             StoredToken::Fresh(lease) | StoredToken::RefreshDue(lease) => return Ok(lease),
-            StoredToken::Refused { error, .. } => return Err(error.into()),
+            StoredToken::Refused { error, .. } => return Err(explained(error, None)),
             StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
     }
@@ -172,6 +173,21 @@ async fn get(
         Ok(Some(RefreshReply::Token(token))) => token.try_into().map_err(|_| no_result(tenant)),
         Ok(None) => Err(no_result(tenant)),
     }
+}
+
+/// Adds the cause if the provider cannot be reached. Only the process that tried to connect knows
+/// it; for later ones `threadkey doctor` tries again.
+fn explained(error: TokenError, trouble: Option<Unreachable>) -> Failure {
+    let is_network =
+        matches!(&error, TokenError::Unavailable { code, .. } if Unreachable::STEPS.contains(&code.as_str()));
+    let mut failure = Failure::from(error);
+    if is_network {
+        failure.text = match trouble {
+            Some(cause) => format!("{}. The cause: {cause}", failure.text),
+            None => format!("{}. `threadkey doctor` finds the cause", failure.text),
+        };
+    }
+    failure
 }
 
 fn no_result(tenant: &Tenant) -> Failure {
@@ -261,7 +277,7 @@ pub async fn refresh(broker: &Broker, args: &RefreshArgs) {
     };
     match result {
         Ok(lease) => write_reply(&RefreshReply::Token(TokenJson::from(&lease))),
-        Err(error) => refresh_failed(&error.into()),
+        Err(error) => refresh_failed(&explained(error, broker.trouble(&args.tenant.provider))),
     }
 }
 

@@ -9,8 +9,9 @@ use super::{
     file::{DiscordId, DiscordSection},
     secret::{SecretKeys, SecretReader},
     source::Source,
+    trust,
 };
-use crate::{discord::DiscordSettings, ids::Snowflake};
+use crate::{discord::DiscordSettings, ids::Snowflake, net::is_loopback};
 
 /// Builds the settings of the section.
 ///
@@ -31,6 +32,7 @@ pub(super) fn settings(
     })?;
     let api_base = section.api_base.filter(|base| !base.is_empty());
     let api_base = api_base.map(|base| checked_base(source, &base)).transpose()?;
+    let trust = trust::with_file(source, &["discord"], section.ca_file.as_deref())?;
     let ids = |ids: Vec<DiscordId>| -> Vec<Snowflake> { ids.into_iter().map(|id| id.0).collect() };
     let token = match token {
         Some(Ok(token)) => token,
@@ -44,6 +46,7 @@ pub(super) fn settings(
     Ok(Ok(DiscordSettings {
         token,
         api_base,
+        trust,
         allowed_guilds: ids(section.allowed_guilds),
         allowed_channels: ids(section.allowed_channels),
         allowed_roles: ids(section.allowed_roles),
@@ -58,15 +61,9 @@ fn checked_base(source: &Source<'_>, text: &str) -> Result<Url, ConfigError> {
     let error =
         |problem: &str| source.error_at(&["discord", "api_base"], format!("discord.api_base {problem}"));
     let url = Url::parse(text).map_err(|_| error("is not a URL: write for example http://127.0.0.1:8080"))?;
-    let loopback = match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
     match url.scheme() {
         "https" => Ok(url),
-        "http" if loopback => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
         _ => Err(error("must use https; http is allowed only on this machine (127.0.0.1, ::1, localhost)")),
     }
 }

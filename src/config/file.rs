@@ -44,6 +44,8 @@ pub(super) struct DiscordSection {
     pub(super) allowed_roles: Vec<DiscordId>,
     pub(super) allowed_users: Vec<DiscordId>,
     pub(super) api_base: Option<String>,
+    #[serde(deserialize_with = "path")]
+    pub(super) ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -75,6 +77,8 @@ pub(super) struct ProviderSection {
     pub(super) reuse_grace: Option<ConfigDuration>,
     pub(super) refresh_revokes_access: bool,
     pub(super) enforces_pkce: bool,
+    #[serde(deserialize_with = "path")]
+    pub(super) ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -29,6 +29,7 @@ mod overrides;
 mod provider;
 mod secret;
 mod source;
+mod trust;
 mod variables;
 
 use std::path::{Path, PathBuf};

@@ -7,6 +7,7 @@ use super::{
     file::ProviderSection,
     secret::{SecretKeys, SecretReader},
     source::Source,
+    trust,
 };
 use crate::{
     ids::ProviderId,
@@ -49,6 +50,7 @@ pub(super) fn settings(
         reuse_grace: section.reuse_grace.map_or(Duration::ZERO, |grace| grace.0),
         refresh_revokes_access: section.refresh_revokes_access,
         enforces_pkce: section.enforces_pkce,
+        trust: trust::with_file(source, &["providers", id.as_str()], section.ca_file.as_deref())?,
     };
     Provider::new(id.clone(), settings).map_err(|error| match &error {
         ProviderError::Setting { key, .. } => error_at(key, error.to_string()),

@@ -2,8 +2,8 @@
 //!
 //! serenity falls back to Discord's own gateway when it cannot get the address. Its rate limiter
 //! sends to Discord's own REST base even if another one is set. With another base neither may
-//! happen. So this module requests the address itself and compares it with the one that serenity
-//! uses. The rate limiter is off, and that base enforces its own limits.
+//! happen. So this module requests the address itself, and serenity connects to a relay that leads
+//! there alone. The rate limiter is off, and that base enforces its own limits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use serenity::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
-use url::{Host, Url};
+use url::Url;
 
 use super::{
     DiscordError, DiscordSettings,
@@ -23,11 +23,20 @@ use super::{
     commands,
     conversations::Conversations,
     dispatch, ended_notice, prompts,
+    relay::Relay,
     rest::{Rest, RestError},
     scrub::Scrubber,
     session_events,
 };
-use crate::{agent::Workers, broker::Broker, ids::Snowflake};
+use crate::{
+    agent::Workers,
+    broker::Broker,
+    ids::Snowflake,
+    net::{Outward, Unreachable, is_loopback},
+};
+
+/// Discord's gateway, where its REST API does not name one.
+const DISCORD_GATEWAY: &str = "wss://gateway.discord.gg/";
 
 /// The longest time for one REST call.
 const REST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,21 +61,25 @@ pub async fn run(
     scrubber: Scrubber,
     shutdown: CancellationToken,
 ) -> Result<(), DiscordError> {
+    let outward = Outward::from_environment().map_err(|error| no_tls(&settings, &error))?;
     let conversations = Conversations::load(settings.conversations.clone())?;
-    let http = Arc::new(http(&settings)?);
+    let http = Arc::new(http(&settings, &outward)?);
     let stop = shutdown.child_token();
-    let first_contact = first_contact(&settings, &http);
+    let first_contact = first_contact(&settings, &outward, &http);
     let (own_id, gateway) = tokio::select! {
         contact = first_contact => contact?,
         () = stop.cancelled() => return Ok(()),
     };
+    let relay =
+        Relay::start(gateway, outward.clone(), settings.trust.clone()).await.map_err(DiscordError::Relay)?;
     let rest = Rest::new(http, scrubber.clone());
     register(&rest).await;
     let parts = BotParts { rest, own_id, conversations, scrubber };
     let bot = Arc::new(Bot::new(&settings, parts, broker, workers, stop.clone()));
     bot.spawn(session_events::run(bot.clone()));
     bot.spawn(ended_notice::run(bot.clone()));
-    let result = stay_connected(&settings, &bot, &gateway).await;
+    let result =
+        stay_connected(&Connection { settings: &settings, outward: &outward, relay: &relay }, &bot).await;
     stop.cancel();
     bot.tasks.close();
     if tokio::time::timeout(DRAIN_WITHIN, bot.tasks.wait()).await.is_err() {
@@ -78,62 +91,82 @@ pub async fn run(
     result
 }
 
-fn http(settings: &DiscordSettings) -> Result<Http, DiscordError> {
-    let base = settings.api_base.as_ref();
-    let on_loopback = base.is_some_and(|base| match base.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    });
-    let mut client = reqwest::Client::builder()
-        .use_rustls_tls()
+fn http(settings: &DiscordSettings, outward: &Outward) -> Result<Http, DiscordError> {
+    let client = outward
+        .http_client(&settings.trust)
         .timeout(REST_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none());
-    if on_loopback {
-        client = client.no_proxy();
-    }
-    let client = client.build().map_err(|error| DiscordError::Unreachable {
-        address: address(settings),
-        detail: format!("cannot build an HTTP client ({error})"),
-    })?;
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(|error| no_tls(settings, &error))?;
     let builder = HttpBuilder::new(settings.token.expose()).client(client);
-    Ok(match base {
+    Ok(match &settings.api_base {
         Some(base) => builder.proxy(base.as_str()).ratelimiter_disabled(true).build(),
         None => builder.build(),
     })
 }
 
-fn address(settings: &DiscordSettings) -> String {
-    settings.api_base.as_ref().map_or_else(|| "https://discord.com".to_owned(), Url::to_string)
+fn no_tls(settings: &DiscordSettings, error: &dyn std::error::Error) -> DiscordError {
+    DiscordError::Unreachable {
+        address: settings.base().to_string(),
+        detail: format!("cannot build an HTTP client ({error})"),
+    }
 }
 
-/// Requests the bot's own user id, and the gateway address if another REST base is set.
+/// Requests the bot's own user id and the address of the gateway.
 async fn first_contact(
     settings: &DiscordSettings,
+    outward: &Outward,
     http: &Http,
-) -> Result<(Snowflake, Option<String>), DiscordError> {
-    let refused = |error: serenity::Error| {
-        let bad_token = matches!(&error, serenity::Error::Http(serenity::http::HttpError::InvalidHeader(_)));
-        let error = RestError::from(error);
-        match error.status {
-            Some(401) => DiscordError::TokenRefused,
-            None if bad_token => DiscordError::TokenRefused,
-            _ => DiscordError::Unreachable { address: address(settings), detail: error.to_string() },
-        }
+) -> Result<(Snowflake, Url), DiscordError> {
+    let me = match http.get_current_user().await {
+        Ok(me) => me,
+        Err(error) => return Err(refused(settings, outward, error).await),
     };
-    let me = http.get_current_user().await.map_err(refused)?;
-    let application = http.get_current_application_info().await.map_err(refused)?;
+    let application = match http.get_current_application_info().await {
+        Ok(application) => application,
+        Err(error) => return Err(refused(settings, outward, error).await),
+    };
     http.set_application_id(application.id);
     info!(user = %me.id, name = %me.name, application = %application.id, "Discord accepts the token");
-    let Some(api_base) = &settings.api_base else { return Ok((Snowflake(me.id.get()), None)) };
-    let no_gateway = |detail: String| DiscordError::NoGateway { api_base: api_base.clone(), detail };
-    let gateway =
-        http.get_gateway().await.map_err(|error| no_gateway(RestError::from(error).to_string()))?.url;
-    match Url::parse(&gateway) {
-        Ok(url) if matches!(url.scheme(), "ws" | "wss") => Ok((Snowflake(me.id.get()), Some(gateway))),
-        _ => Err(no_gateway("its answer is not a WebSocket address".to_owned())),
+    let gateway = http.get_gateway().await.map_err(RestError::from);
+    let gateway = match (&settings.api_base, gateway) {
+        (Some(api_base), gateway) => {
+            let no_gateway = |detail: String| DiscordError::NoGateway { api_base: api_base.clone(), detail };
+            let gateway = gateway.map_err(|error| no_gateway(error.to_string()))?;
+            gateway_address(&gateway.url).ok_or_else(|| {
+                no_gateway("its answer is not a wss:// address, or ws:// on loopback".to_owned())
+            })?
+        }
+        (None, gateway) => gateway
+            .ok()
+            .and_then(|gateway| gateway_address(&gateway.url))
+            .unwrap_or_else(|| Url::parse(DISCORD_GATEWAY).expect("the constant is a URL")),
+    };
+    Ok((Snowflake(me.id.get()), gateway))
+}
+
+/// Parses the address of a gateway. The bot token is sent there, so it must use TLS or be on this
+/// machine.
+pub fn gateway_address(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    (url.scheme() == "wss" || url.scheme() == "ws" && is_loopback(&url)).then_some(url)
+}
+
+/// Returns the reason of a failed first request. If Discord gave no answer, a second connection
+/// finds the cause.
+async fn refused(settings: &DiscordSettings, outward: &Outward, error: serenity::Error) -> DiscordError {
+    let bad_token = matches!(&error, serenity::Error::Http(serenity::http::HttpError::InvalidHeader(_)));
+    let error = RestError::from(error);
+    if error.status == Some(401) || error.status.is_none() && bad_token {
+        return DiscordError::TokenRefused;
     }
+    let base = settings.base();
+    let cause = match error.status {
+        None => outward.open(&base, &settings.trust).await.err(),
+        Some(_) => None,
+    };
+    let detail = cause.as_ref().map_or_else(|| error.to_string(), Unreachable::to_string);
+    DiscordError::Unreachable { address: base.to_string(), detail }
 }
 
 /// Registers the commands. If that fails, the bot starts all the same, with the commands that are
@@ -160,14 +193,17 @@ enum Disconnected {
     ContentRefused,
 }
 
+/// The parts that a connection needs.
+struct Connection<'a> {
+    settings: &'a DiscordSettings,
+    outward: &'a Outward,
+    relay: &'a Relay,
+}
+
 /// Stays connected, without message contents if Discord refuses them.
-async fn stay_connected(
-    settings: &DiscordSettings,
-    bot: &BotHandle,
-    gateway: &Option<String>,
-) -> Result<(), DiscordError> {
+async fn stay_connected(connection: &Connection<'_>, bot: &BotHandle) -> Result<(), DiscordError> {
     let basic = GatewayIntents::GUILDS | GatewayIntents::GUILD_MESSAGES | GatewayIntents::DIRECT_MESSAGES;
-    match connect(settings, bot, gateway, basic | GatewayIntents::MESSAGE_CONTENT).await? {
+    match connect(connection, bot, basic | GatewayIntents::MESSAGE_CONTENT).await? {
         Disconnected::Shutdown => return Ok(()),
         Disconnected::ContentRefused => {}
     }
@@ -175,7 +211,7 @@ async fn stay_connected(
         "Discord refuses the Message Content intent: users must mention the bot or use /ask for every prompt, also in their own threads. To change that, switch on Message Content Intent in the developer portal (Bot, Privileged Gateway Intents) and restart"
     );
     bot.set_reads_content(false);
-    match connect(settings, bot, gateway, basic).await? {
+    match connect(connection, bot, basic).await? {
         Disconnected::Shutdown => Ok(()),
         Disconnected::ContentRefused => Err(DiscordError::Intents(
             "even those that are not privileged. Check the application in the developer portal".to_owned(),
@@ -184,26 +220,19 @@ async fn stay_connected(
 }
 
 async fn connect(
-    settings: &DiscordSettings,
+    connection: &Connection<'_>,
     bot: &BotHandle,
-    gateway: &Option<String>,
     intents: GatewayIntents,
 ) -> Result<Disconnected, DiscordError> {
+    let Connection { settings, outward, relay } = *connection;
     let connected = watch::Sender::new(false);
-    let warnings = warn_while_disconnected(connected.subscribe());
+    let warnings = warn_while_disconnected(connected.subscribe(), relay.trouble());
     let handler = Handler { bot: bot.clone(), connected };
-    let builder =
-        serenity::client::ClientBuilder::new_with_http(http(settings)?, intents).event_handler(handler);
+    let builder = serenity::client::ClientBuilder::new_with_http(http(settings, outward)?, intents)
+        .event_handler(handler);
     let mut client = builder.await.map_err(|error| unreachable(settings, error))?;
-    if let (Some(gateway), Some(api_base)) = (gateway, &settings.api_base) {
-        let used = client.ws_url.lock().await.clone();
-        if used != *gateway {
-            return Err(DiscordError::NoGateway {
-                api_base: api_base.clone(),
-                detail: "it named a gateway at first and later did not".to_owned(),
-            });
-        }
-    }
+    // serenity has requested an address by itself. It connects to this one, also when it resumes.
+    relay.address().clone_into(&mut *client.ws_url.lock().await);
     let shards = client.shard_manager.clone();
     let ended = tokio::select! {
         ended = client.start() => ended,
@@ -228,24 +257,33 @@ async fn connect(
         }
         Err(error) => Err(unreachable(settings, error)),
         Ok(()) => Err(DiscordError::Unreachable {
-            address: address(settings),
+            address: settings.base().to_string(),
             detail: "the gateway connection ended".to_owned(),
         }),
     }
 }
 
 fn unreachable(settings: &DiscordSettings, error: serenity::Error) -> DiscordError {
-    DiscordError::Unreachable { address: address(settings), detail: RestError::from(error).to_string() }
+    DiscordError::Unreachable {
+        address: settings.base().to_string(),
+        detail: RestError::from(error).to_string(),
+    }
 }
 
 /// Logs a warning at intervals while the bot is not connected.
-async fn warn_while_disconnected(mut connected: watch::Receiver<bool>) {
+async fn warn_while_disconnected(
+    mut connected: watch::Receiver<bool>,
+    trouble: watch::Receiver<Option<Unreachable>>,
+) {
     // The handler owns the sender. The loop ends when the handler is gone.
     while connected.wait_for(|connected| !connected).await.is_ok() {
         tokio::select! {
             _ = connected.wait_for(|connected| *connected) => {}
             () = tokio::time::sleep(WARN_EVERY) => {
-                warn!("not connected to Discord's gateway; trying to connect");
+                match trouble.borrow().as_ref() {
+                    Some(cause) => warn!(%cause, "not connected to Discord's gateway; trying to connect"),
+                    None => warn!("not connected to Discord's gateway; trying to connect"),
+                }
             }
         }
     }

@@ -9,7 +9,9 @@
 //!   message,
 //! - the allow-lists hold for every command, button, modal, autocompletion and message,
 //! - every message is sent through `rest`, which paces the requests and scrubs live tokens,
-//! - with another REST base than Discord's, no request ever goes to Discord's own.
+//! - with another REST base than Discord's, no request ever goes to Discord's own,
+//! - serenity connects to the gateway only through `relay`, which uses the proxies and certificates
+//!   of [`Outward`](crate::net::Outward).
 
 mod allow;
 mod ask;
@@ -27,6 +29,7 @@ mod interaction;
 mod interaction_tokens;
 mod permission;
 mod prompts;
+mod relay;
 mod rest;
 mod running_turns;
 mod scrub;
@@ -39,14 +42,14 @@ mod turn_text;
 mod unreached_users;
 mod wire;
 
-pub use gateway::run;
+pub use gateway::{gateway_address, run};
 pub use scrub::Scrubber;
 
 use std::path::PathBuf;
 
 use url::Url;
 
-use crate::{ids::Snowflake, secret::Secret};
+use crate::{ids::Snowflake, net::Trust, secret::Secret};
 
 /// Log targets of the libraries below this module, which every subscriber must exclude at every
 /// level. They log whole requests and payloads, with interaction tokens and pasted codes, at
@@ -61,6 +64,8 @@ pub struct DiscordSettings {
     /// Another REST base than Discord's own. The gateway address is then requested from it, and it
     /// enforces its own rate limits.
     pub api_base: Option<Url>,
+    /// The certificate authorities that Discord's servers may use.
+    pub trust: Trust,
     /// Servers in which the bot answers; empty means all.
     pub allowed_guilds: Vec<Snowflake>,
     /// Channels in which the bot answers; a thread counts as its channel.
@@ -75,6 +80,17 @@ pub struct DiscordSettings {
     pub conversations: PathBuf,
 }
 
+impl DiscordSettings {
+    /// Returns the base of the REST API.
+    pub fn base(&self) -> Url {
+        let own = || Url::parse(DISCORD_BASE).expect("the constant is a URL");
+        self.api_base.clone().unwrap_or_else(own)
+    }
+}
+
+/// The base of Discord's own REST API.
+const DISCORD_BASE: &str = "https://discord.com/";
+
 /// The reason why the bot cannot connect to Discord.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscordError {
@@ -84,7 +100,7 @@ pub enum DiscordError {
     )]
     TokenRefused,
     /// No connection.
-    #[error("cannot reach {address}: {detail}. Check the network of this machine, and start threadkey again")]
+    #[error("cannot reach Discord at {address}: {detail}. When that is mended, start threadkey again")]
     Unreachable {
         /// The address.
         address: String,
@@ -101,6 +117,9 @@ pub enum DiscordError {
         /// The error.
         detail: String,
     },
+    /// The gateway's relay cannot be opened.
+    #[error("the port for Discord's gateway on 127.0.0.1 cannot be opened: {0}")]
+    Relay(std::io::Error),
     /// Discord refuses an intent.
     #[error("Discord refuses the gateway intents: {0}")]
     Intents(String),

@@ -4,11 +4,23 @@
 //! machine. Everything less certain is [`Attempt::Unanswered`], because the refresh token may be
 //! spent.
 
-use std::{error::Error, fmt, io, pin::pin, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 #[cfg(feature = "test-util")]
 use futures_util::future::BoxFuture;
-use reqwest::{Request, RequestBuilder, header::ACCEPT};
+use http::{
+    Request, Uri,
+    header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue, USER_AGENT},
+};
+use http_body_util::Full;
+use hyper::{body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
@@ -16,16 +28,13 @@ use super::{
     Provider, ProviderError, TokenRequest, grant,
     receive::{LAST_LOOK, receive},
     request::RevocationRequest,
-    settings::is_loopback,
 };
 use crate::{
+    net::{Outward, Trust, Unreachable, while_driven},
     secret::AccessToken,
     session::journal::{Answer, Answered, Intended, Unread},
     sys::clock::{Clock, UnixTime},
 };
-
-/// The longest time for name lookup, TCP and TLS together.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest time for a whole request: connecting, then 180 s for the answer. Hanging up on a
 /// refresh throws a token away.
@@ -34,14 +43,17 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5 + 180);
 /// The same for the userinfo endpoint, where giving up loses nothing.
 const USERINFO_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How many header lines an answer may have. The library's own limit is 100.
+const MAX_HEADERS: usize = 1000;
+
 /// The result of sending a request, with an answer of type `A`: [`Unread`] from [`Client::send`],
 /// [`Answered`] once it is durable.
 #[derive(Debug)]
 pub enum Attempt<A = Unread> {
     /// An answer arrived, whole or cut. A redirect is an answer and is not followed.
     Answered(A),
-    /// The request never left. The word is a stable code: `dns`, `connect`, `tls`, or `request` if
-    /// HTTP cannot express it.
+    /// The request never left. The word is a stable code: `dns`, `connect`, `tls`, `proxy`, or
+    /// `request` if HTTP cannot express it.
     NotSent(&'static str),
     /// The request left, and not even a status line arrived: `timeout`, `reset`, or `no_answer` for
     /// the request of a process that died.
@@ -49,13 +61,15 @@ pub enum Attempt<A = Unread> {
 }
 
 /// The HTTP client for providers. It connects within 5 s, reads for up to 180 s, follows no
-/// redirect, repeats nothing, reuses no idle connection, and keeps whatever arrives, at most
-/// [`MAX_BODY`](crate::session::journal::MAX_BODY) bytes.
-/// Proxies are those of the environment; loopback goes direct.
+/// redirect, repeats nothing, opens a connection for each request, and keeps whatever arrives, at
+/// most [`MAX_BODY`](crate::session::journal::MAX_BODY) bytes. [`Outward`] decides about
+/// certificates and proxies.
 #[derive(Clone)]
 pub struct Client {
-    outward: reqwest::Client,
-    loopback: reqwest::Client,
+    outward: Outward,
+    /// The newest failure to connect for each host and port, until a connection succeeds. The hosts
+    /// are those of the configuration, so there are few.
+    troubles: Arc<Mutex<BTreeMap<String, Unreachable>>>,
     clock: Clock,
     #[cfg(feature = "test-util")]
     provider: Option<ScriptedProvider>,
@@ -90,22 +104,31 @@ impl Attempt<Answered> {
 // === impl Client ===
 
 impl Client {
-    /// Builds the client. `clock` dates the answers.
+    /// Builds the client with the proxies of the environment. `clock` dates the answers.
     ///
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(clock: Clock) -> Result<Self, ProviderError> {
-        // The error itself names only the builder; its source names the cause.
-        let tls = |error: reqwest::Error| {
-            ProviderError::Tls(error.source().map_or_else(|| error.to_string(), ToString::to_string))
-        };
-        Ok(Self {
-            outward: builder().build().map_err(tls)?,
-            loopback: builder().no_proxy().build().map_err(tls)?,
+        let outward = Outward::from_environment().map_err(|error| ProviderError::Tls(error.to_string()))?;
+        Ok(Self::through(outward, clock))
+    }
+
+    /// Builds the client with this way out.
+    pub fn through(outward: Outward, clock: Clock) -> Self {
+        Self {
+            outward,
+            troubles: Arc::default(),
             clock,
             #[cfg(feature = "test-util")]
             provider: None,
-        })
+        }
+    }
+
+    /// Returns the reason why the newest connection to the provider's token endpoint could not be
+    /// made, if no later one succeeded.
+    pub fn trouble(&self, provider: &Provider) -> Option<Unreachable> {
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.get(&place(&provider.token_endpoint)).cloned()
     }
 
     /// Returns the same client, except that `provider` answers each [`Client::send`] and nothing
@@ -146,14 +169,14 @@ impl Client {
     /// such an endpoint, or without an answer within 10 s.
     pub async fn account(&self, provider: &Provider, token: &AccessToken) -> Option<String> {
         let endpoint = provider.userinfo_endpoint.as_ref()?;
-        let request = RequestBuilder::from_parts(
-            self.towards(endpoint).clone(),
-            Request::new(reqwest::Method::GET, endpoint.clone()),
-        )
-        .bearer_auth(token.expose())
-        .header(ACCEPT, "application/json")
-        .build()
-        .ok()?;
+        let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose())).ok()?;
+        bearer.set_sensitive(true);
+        let request = Request::get(endpoint.as_str())
+            .header(AUTHORIZATION, bearer)
+            .header(ACCEPT, "application/json")
+            .extension(provider.trust.clone())
+            .body(Vec::new())
+            .ok()?;
         let deadline = Instant::now() + USERINFO_TIMEOUT;
         match timeout_at(deadline, self.exchange(request, deadline)).await.ok()? {
             Attempt::Answered(answer) if (200..300).contains(&answer.status) => grant::account(&answer),
@@ -166,86 +189,92 @@ impl Client {
         if let Some(provider) = &self.provider {
             return provider(request.0.body()).await;
         }
-        match Request::try_from(request.0) {
-            Ok(request) => self.exchange(request, Instant::now() + ANSWER_TIMEOUT).await,
-            Err(_) => Attempt::NotSent("request"),
-        }
+        self.exchange(request.0, Instant::now() + ANSWER_TIMEOUT).await
     }
 
-    /// Bounds the time here: the crate's own time-outs ignore bytes that have already arrived.
-    async fn exchange(&self, request: Request, deadline: Instant) -> Attempt<Answer> {
-        let is_tls = request.url().scheme() == "https";
-        let mut sending = pin!(self.towards(request.url()).execute(request));
-        let sent = match timeout_at(deadline, sending.as_mut()).await {
-            Ok(sent) => Ok(sent),
-            Err(_) => timeout(LAST_LOOK, sending).await,
-        };
-        match sent {
-            Ok(Ok(response)) => {
-                Attempt::Answered(receive(response.into(), is_tls, deadline, &self.clock).await)
+    /// Connects, and only then passes the request on: a failure before that has sent nothing.
+    ///
+    /// `deadline` bounds the wait for the answer. Bytes that have arrived by then are still read.
+    async fn exchange(&self, request: Request<Vec<u8>>, deadline: Instant) -> Attempt<Answer> {
+        let Some((url, trust, request)) = prepared(request) else { return Attempt::NotSent("request") };
+        let opened = self.outward.open(&url, &trust).await;
+        self.note(&url, opened.as_ref().err());
+        let stream = match opened {
+            Ok(stream) => stream,
+            Err(cause) => {
+                tracing::warn!(%cause, "a request to a provider was not sent");
+                return Attempt::NotSent(cause.step());
             }
-            Ok(Err(error)) => unanswered(&error),
-            Err(_) => Attempt::Unanswered("timeout"),
-        }
+        };
+        // This prepares the connection and sends nothing.
+        let Ok((mut sender, connection)) = http1_connection().handshake(TokioIo::new(stream)).await else {
+            return Attempt::NotSent("connect");
+        };
+        let is_tls = url.scheme() == "https";
+        let answered = async {
+            let mut sending = pin!(sender.send_request(request));
+            let sent = match timeout_at(deadline, sending.as_mut()).await {
+                Ok(sent) => Ok(sent),
+                Err(_) => timeout(LAST_LOOK, sending).await,
+            };
+            match sent {
+                Ok(Ok(response)) => Attempt::Answered(receive(response, is_tls, deadline, &self.clock).await),
+                Ok(Err(_)) => Attempt::Unanswered("reset"),
+                Err(_) => Attempt::Unanswered("timeout"),
+            }
+        };
+        while_driven(answered, connection).await
     }
 
-    /// Loopback never goes through a proxy, because a proxy's loopback is another machine.
-    fn towards(&self, url: &Url) -> &reqwest::Client {
-        if is_loopback(url) { &self.loopback } else { &self.outward }
+    /// Remembers or forgets the reason why a host cannot be reached.
+    fn note(&self, url: &Url, cause: Option<&Unreachable>) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        match cause {
+            Some(cause) => drop(troubles.insert(place(url), cause.clone())),
+            None => drop(troubles.remove(&place(url))),
+        }
     }
 }
 
 impl fmt::Debug for Client {
-    /// Shows nothing: a proxy of the environment may have a password in its URL.
+    /// Shows nothing of its parts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").finish_non_exhaustive()
     }
 }
 
-/// The settings of both clients. HTTP/1.1 alone: an HTTP/2 server may refuse a stream, and the
-/// client would then repeat the request.
-fn builder() -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .user_agent(concat!("threadkey/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .pool_max_idle_per_host(0)
-        .referer(false)
-        .http1_only()
-        // A provider's odd header line must not cost the tokens that follow it.
-        .http1_ignore_invalid_headers_in_responses(true)
-        .http1_allow_obsolete_multiline_headers_in_responses(true)
-        .http1_allow_spaces_after_header_name_in_responses(true)
+/// The settings of a connection. HTTP/1.1 alone: an HTTP/2 server may refuse a stream, and the
+/// request would have to be repeated.
+fn http1_connection() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // A provider's odd header line must not cost the tokens that follow it.
+    builder
+        .ignore_invalid_headers_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_spaces_after_header_name_in_responses(true)
+        .max_headers(MAX_HEADERS);
+    builder
 }
 
-/// The result of a request without a whole answer.
-fn unanswered(error: &reqwest::Error) -> Attempt<Answer> {
-    if error.is_connect() {
-        return Attempt::NotSent(connect_step(error));
-    }
-    if error.is_builder() {
-        return Attempt::NotSent("request");
-    }
-    Attempt::Unanswered(if error.is_timeout() { "timeout" } else { "reset" })
+/// Returns the target of a request, the authorities that it may use, and the request as HTTP/1.1
+/// writes it: the path alone in its first line, and the host in a header (RFC 9112 §3.2.1).
+fn prepared(request: Request<Vec<u8>>) -> Option<(Url, Trust, Request<Full<Bytes>>)> {
+    let url = Url::parse(&request.uri().to_string()).ok()?;
+    let (mut parts, body) = request.into_parts();
+    let trust = parts.extensions.remove::<Trust>().unwrap_or_default();
+    let host = url.host_str()?;
+    let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    parts.uri = parts.uri.path_and_query().map_or_else(Uri::default, |path| Uri::from(path.clone()));
+    parts.headers.insert(HOST, HeaderValue::try_from(host).ok()?);
+    parts
+        .headers
+        .insert(USER_AGENT, HeaderValue::from_static(concat!("threadkey/", env!("CARGO_PKG_VERSION"))));
+    Some((url, trust, Request::from_parts(parts, Full::from(body))))
 }
 
-/// The step at which connecting failed; `connect` if the error does not name it. How the libraries
-/// nest their errors decides only this word, never whether the request counts as sent.
-fn connect_step(error: &reqwest::Error) -> &'static str {
-    let mut next = error.source();
-    while let Some(error) = next {
-        if error.to_string().starts_with("dns error") {
-            return "dns";
-        }
-        // A failed TLS handshake is an I/O error inside another one; TCP's own errors are bare.
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if wrapped.is_some_and(|inner| inner.is::<io::Error>()) {
-            return "tls";
-        }
-        next = error.source();
-    }
-    "connect"
+/// Returns host and port of a URL.
+fn place(url: &Url) -> String {
+    format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
 }
 
 #[cfg(test)]

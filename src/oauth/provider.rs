@@ -16,6 +16,7 @@ use super::settings::{
 };
 use crate::{
     ids::ProviderId,
+    net::Trust,
     secret::Secret,
     session::{Binding, Pending},
 };
@@ -41,6 +42,7 @@ pub struct Provider {
     reuse_grace: Duration,
     refresh_revokes_access: bool,
     pub(super) enforces_pkce: bool,
+    pub(super) trust: Trust,
 }
 
 /// The grant belongs to another endpoint or client than the configured one. Nothing is sent.
@@ -99,6 +101,7 @@ impl Provider {
             reuse_grace: settings.reuse_grace,
             refresh_revokes_access: settings.refresh_revokes_access,
             enforces_pkce: settings.enforces_pkce,
+            trust: settings.trust,
         })
     }
 
@@ -147,6 +150,17 @@ impl Provider {
     /// Returns the token endpoint, for messages.
     pub fn token_endpoint(&self) -> &Url {
         &self.token_endpoint
+    }
+
+    /// Returns the endpoints that receive requests from threadkey itself.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Url> {
+        let optional = [&self.revocation_endpoint, &self.userinfo_endpoint];
+        std::iter::once(&self.token_endpoint).chain(optional.into_iter().flatten())
+    }
+
+    /// See [`ProviderSettings::trust`].
+    pub fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// Returns the redirect URI, exactly as configured, because providers compare it as text (RFC

@@ -1,7 +1,7 @@
 //! The requests to a provider: authorization (RFC 6749 §4.1.1 with RFC 7636), the exchange of a
 //! code (§4.1.3), refresh (§6) and revocation (RFC 7009 §2.1).
 //!
-//! The `oauth2` crate builds each request, and [`captured`] takes it from the crate before anything
+//! The `oauth2` crate builds each request, and [`hook`] takes it from the crate before anything
 //! is sent. Invariant: a request contains a token or code only if it goes to the endpoint and
 //! client that issued them.
 
@@ -106,7 +106,7 @@ impl Provider {
         if let Some(resource) = &pending.binding.resource {
             request = request.add_extra_param("resource", resource.clone());
         }
-        Ok(captured(request.request(&hook)))
+        Ok(self.captured(request.request(&hook)))
     }
 
     /// Builds the refresh request (RFC 6749 §6), or returns `None` if there is no refresh token.
@@ -124,7 +124,7 @@ impl Provider {
         if let Some(resource) = &session.binding.resource {
             request = request.add_extra_param("resource", resource.clone());
         }
-        Ok(Some(captured(request.request(&hook))))
+        Ok(Some(self.captured(request.request(&hook))))
     }
 
     /// Builds the request that revokes the session's refresh token, or its access token if there is
@@ -144,7 +144,7 @@ impl Provider {
         let mut https = endpoint.clone();
         https.set_scheme("https").ok()?;
         let client = self.client().set_revocation_url(RevocationUrl::from_url(https));
-        let mut request = captured(client.revoke_token(token).ok()?.request(&hook));
+        let mut request = self.captured(client.revoke_token(token).ok()?.request(&hook));
         *request.0.uri_mut() = endpoint.as_str().parse().ok()?;
         Some(RevocationRequest(request))
     }
@@ -168,6 +168,22 @@ impl Provider {
     /// used, and the provider refuses the request.
     fn redirect_of(&self, pending: &Pending) -> RedirectUrl {
         RedirectUrl::new(pending.redirect_uri.clone()).unwrap_or_else(|_| self.redirect_uri.clone())
+    }
+
+    /// Returns the request that [`hook`] captured, with the authorities that its server may use.
+    fn captured<T, E: ErrorResponse + 'static>(
+        &self,
+        result: Result<T, RequestTokenError<Captured, E>>,
+    ) -> TokenRequest {
+        match result {
+            Err(RequestTokenError::Request(Captured(mut request))) => {
+                request.extensions_mut().insert(self.trust.clone());
+                TokenRequest(*request)
+            }
+            _ => unreachable!(
+                "the hook answers every request with itself, and every endpoint was checked to be a request target"
+            ),
+        }
     }
 
     fn check_binding(&self, was: &Binding) -> Result<(), BindingChanged> {
@@ -213,18 +229,6 @@ impl std::error::Error for Captured {}
 /// plain HTTP, so code for the peculiarities of a provider, for example a JSON body, belongs here.
 fn hook(request: HttpRequest) -> Result<HttpResponse, Captured> {
     Err(Captured(Box::new(request)))
-}
-
-/// Returns the request that [`hook`] captured.
-fn captured<T, E: ErrorResponse + 'static>(
-    result: Result<T, RequestTokenError<Captured, E>>,
-) -> TokenRequest {
-    match result {
-        Err(RequestTokenError::Request(Captured(request))) => TokenRequest(*request),
-        _ => unreachable!(
-            "the hook answers every request with itself, and every endpoint was checked to be a request target"
-        ),
-    }
 }
 
 #[cfg(test)]

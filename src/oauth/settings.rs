@@ -3,9 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use oauth2::RedirectUrl;
-use url::{Host, Url};
+use url::Url;
 
-use crate::{ids::ProviderId, secret::Secret};
+use crate::{
+    ids::ProviderId,
+    net::{Trust, is_loopback},
+    secret::Secret,
+};
 
 /// The settings of a provider, not yet checked.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +51,8 @@ pub struct ProviderSettings {
     /// Whether the provider refuses an exchange without the right PKCE verifier. Then a code
     /// without its `state` can be accepted.
     pub enforces_pkce: bool,
+    /// The certificate authorities that the provider's servers may use.
+    pub trust: Trust,
 }
 
 /// The reason why a provider is refused.
@@ -150,16 +156,6 @@ fn web_url(key: &'static str, text: &str) -> Result<Url, Wrong> {
         return wrong("it contains a fragment: remove the # and the text after it");
     }
     Ok(url)
-}
-
-/// Whether the host is this machine, by its name alone: 127.0.0.0/8, `::1` or `localhost`.
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
 }
 
 pub(super) fn issuer(text: String) -> Result<String, Wrong> {

@@ -47,6 +47,7 @@ pub fn spawn(arguments: &[OsString], input: &[u8]) -> io::Result<OwnedFd> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
+    command.envs(absolute_certificate_paths());
     leave_the_callers_session(&mut command);
     let mut child = command.spawn()?;
     // The child is not waited for. If the caller ends first, init reaps the child.
@@ -54,6 +55,17 @@ pub fn spawn(arguments: &[OsString], input: &[u8]) -> io::Result<OwnedFd> {
         stdin.write_all(input)?;
     }
     child.stdout.take().map(OwnedFd::from).ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+}
+
+/// Returns the variables that name certificates, with absolute paths. The child runs in `/`, where a
+/// relative path would lead elsewhere.
+fn absolute_certificate_paths() -> impl Iterator<Item = (&'static str, OsString)> {
+    let absolute = |path: PathBuf| std::path::absolute(path).ok();
+    let file = std::env::var_os("SSL_CERT_FILE").and_then(|file| absolute(file.into()));
+    let folders = std::env::var_os("SSL_CERT_DIR")
+        .and_then(|folders| std::env::join_paths(std::env::split_paths(&folders).filter_map(absolute)).ok());
+    let file = file.map(|file| ("SSL_CERT_FILE", file.into_os_string()));
+    file.into_iter().chain(folders.map(|folders| ("SSL_CERT_DIR", folders)))
 }
 
 /// Returns the path under which this program can be started again; on Linux also after its file was

@@ -20,10 +20,27 @@ pub const MAX_TEXT: u64 = 4 * 1024 * 1024;
 pub fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let read = File::open(path)?.take(MAX_TEXT + 1).read_to_string(&mut text)?;
+    check_length(read)?;
+    Ok(text)
+}
+
+/// Reads a whole file of at most [`MAX_TEXT`] bytes, which need not be text.
+///
+/// # Errors
+/// The system's; `InvalidData` when it is longer.
+#[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
+pub fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = File::open(path)?.take(MAX_TEXT + 1).read_to_end(&mut bytes)?;
+    check_length(read)?;
+    Ok(bytes)
+}
+
+fn check_length(read: usize) -> io::Result<()> {
     if read as u64 > MAX_TEXT {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is too long"));
     }
-    Ok(text)
+    Ok(())
 }
 
 /// Replaces a file as a whole, durably and readable by its owner alone: temp file in the same

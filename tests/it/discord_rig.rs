@@ -8,6 +8,7 @@ use threadkey::{
     broker::Broker,
     discord::{self, DiscordError, DiscordSettings, Scrubber},
     ids::{ProviderId, Snowflake},
+    net::Trust,
     oauth::{Client, Provider, Providers},
     secret::{AccessToken, Fingerprint, Secret},
     store::{FileStore, FileStoreOptions},
@@ -91,6 +92,7 @@ impl Rig {
         let settings = DiscordSettings {
             token: Secret::new("bot-token"),
             api_base: Some(discord.api_base().parse().expect("a URL")),
+            trust: Trust::default(),
             allowed_guilds: Vec::new(),
             allowed_channels: Vec::new(),
             allowed_roles: Vec::new(),

@@ -31,6 +31,7 @@ mod hostile_environment;
 mod independence;
 mod lookalike;
 mod model;
+mod network;
 mod odd_answers;
 mod outcomes;
 mod peer;

@@ -3,6 +3,7 @@
 
 pub use threadkey_lookalike::{authserver, browser, discord, events, raw, settings};
 
+pub mod network;
 pub mod npm;
 pub mod oidc;
 pub mod program;

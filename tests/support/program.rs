@@ -115,6 +115,13 @@ impl Home {
         finish(child, Some(input)).await
     }
 
+    /// Runs it to its end with this on its standard input, and with more variables.
+    pub async fn run_in(&self, arguments: &[&str], input: &str, variables: &[(&str, &str)]) -> Ended {
+        let mut command = self.command(arguments);
+        command.envs(variables.iter().copied()).stdin(Stdio::piped());
+        finish(command.spawn().expect("the program starts"), Some(input)).await
+    }
+
     /// Starts it and leaves it running; its standard error is collected. `environment` is added.
     pub fn start(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Running {
         let mut command = self.command(arguments);

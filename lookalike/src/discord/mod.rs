@@ -58,6 +58,7 @@ mod wire;
 mod world;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -100,7 +101,8 @@ pub struct Options {
     pub message_content_intent: bool,
     /// The heartbeat interval that HELLO asks for.
     pub heartbeat_interval_ms: u64,
-    /// Set at start: `ws://127.0.0.1:PORT`.
+    /// The gateway's address that bots are given. If it is empty, it is set at start to
+    /// `ws://127.0.0.1:PORT`.
     pub gateway_url: String,
 }
 
@@ -156,6 +158,7 @@ struct Inner {
     clock: Clock,
     description: Option<Box<dyn Description>>,
     api_base: String,
+    gateway_address: SocketAddr,
 }
 
 /// A running look-alike. Clones are the same one.
@@ -168,10 +171,14 @@ impl Discord {
         let rest = TcpListener::bind("127.0.0.1:0").await.expect("a free loopback port");
         let gateway = TcpListener::bind("127.0.0.1:0").await.expect("a free loopback port");
         let address = |listener: &TcpListener| listener.local_addr().expect("a bound listener");
-        options.gateway_url = format!("ws://{}", address(&gateway));
+        let gateway_address = address(&gateway);
+        if options.gateway_url.is_empty() {
+            options.gateway_url = format!("ws://{gateway_address}");
+        }
         let clock = Clock::start();
         let discord = Self(Arc::new(Inner {
             api_base: format!("http://{}", address(&rest)),
+            gateway_address,
             world: Mutex::new(World::new(clock.clone(), options)),
             changed: watch::Sender::new(0),
             clock,
@@ -185,6 +192,11 @@ impl Discord {
     /// The value for `discord.api_base`.
     pub fn api_base(&self) -> String {
         self.0.api_base.clone()
+    }
+
+    /// The address at which the gateway listens, whatever address bots are given.
+    pub fn gateway_address(&self) -> SocketAddr {
+        self.0.gateway_address
     }
 
     /// Waits until a bot has identified.

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     agent::token_client::{TokenAnswer, TokenClientError, TokenQuery},
     ids::ProviderId,
+    net::{Outward, Trust},
     session::is_known_expiry,
 };
 
@@ -41,7 +42,10 @@ enum NoAccount {
 impl AccountReport {
     pub(super) fn new(settings: BuiltinSettings) -> Result<Self, BuiltinError> {
         // No redirects: a token goes to the configured address and to no other.
-        let client = reqwest::Client::builder()
+        let outward =
+            Outward::from_environment().map_err(|error| BuiltinError::Connection(error.to_string()))?;
+        let client = outward
+            .http_client(&Trust::default())
             .connect_timeout(CONNECT_WITHIN)
             .timeout(ANSWER_WITHIN)
             .redirect(reqwest::redirect::Policy::none())

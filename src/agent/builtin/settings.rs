@@ -1,10 +1,11 @@
 //! The settings of the built-in agent, from the environment of its worker process.
 
-use url::{Host, Url};
+use url::Url;
 
 use crate::{
     agent::token_client::{TokenClient, TokenClientError},
     ids::ProviderId,
+    net::is_loopback,
 };
 
 /// The variable with the provider whose token is requested.
@@ -69,15 +70,9 @@ impl BuiltinSettings {
 /// Parses an address to which a token may go.
 fn resource_address(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("{text:?} is not an address: {error}"))?;
-    let loopback = match url.host() {
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
     match url.scheme() {
         "https" => Ok(url),
-        "http" if loopback => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
         _ => Err(format!("{text:?}: a token goes only to https, or to http on loopback")),
     }
 }

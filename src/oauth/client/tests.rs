@@ -6,6 +6,7 @@ use tokio::{
 
 use super::*;
 use crate::{
+    net::Proxies,
     oauth::provider::tests::{provider, settings},
     secret::{RefreshToken, Secret},
     session::Locked,
@@ -223,9 +224,9 @@ async fn a_failed_tls_handshake_has_sent_nothing() {
 
 #[tokio::test]
 async fn a_request_to_loopback_uses_no_proxy() {
-    let mut client = client();
-    let proxied = reqwest::Proxy::all(address_without_a_listener().await).expect("a proxy");
-    client.outward = builder().proxy(proxied).build().expect("TLS is there");
+    let proxy = address_without_a_listener().await;
+    let proxies = Proxies::new(|name| (name == "ALL_PROXY").then(|| proxy.clone()));
+    let client = Client::through(Outward::new(proxies).expect("TLS is there"), Clock::fixed(NOW));
     for host in ["127.0.0.1", "localhost"] {
         let (listener, base) = listen().await;
         let server = serve(listener, http("200 OK", "", "{}"));
@@ -241,8 +242,8 @@ async fn a_name_that_does_not_resolve_has_sent_nothing() {
     // http, because TLS would refuse the name first.
     let url = format!("http://{}.invalid/token", "x".repeat(64));
     let request = http::Request::post(url).body(Vec::new()).expect("a request");
-    let mut client = client();
-    client.outward = client.loopback.clone();
+    let outward = Outward::new(Proxies::new(|_| None)).expect("TLS is there");
+    let client = Client::through(outward, Clock::fixed(NOW));
     let sent = client.send(TokenRequest(request), intended()).await;
     assert!(matches!(sent, Attempt::NotSent("dns")), "{sent:?}");
 }

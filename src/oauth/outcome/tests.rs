@@ -50,7 +50,7 @@ fn granted(body: &str) -> Grant {
 
 #[test]
 fn a_request_that_never_left_is_unspent_and_one_without_an_answer_is_ambiguous() {
-    for step in ["dns", "connect", "tls"] {
+    for step in ["dns", "connect", "tls", "proxy"] {
         assert_eq!(summary(&outcome(&Attempt::NotSent(step), &rules())), format!("unspent {step}"));
     }
     for how in ["timeout", "reset", "too_large"] {

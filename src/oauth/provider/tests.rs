@@ -1,5 +1,5 @@
 use super::*;
-use crate::oauth::settings::RESERVED;
+use crate::{net::Trust, oauth::settings::RESERVED};
 
 /// Returns the settings of a public client, with every optional setting except the resource.
 pub(in crate::oauth) fn settings() -> ProviderSettings {
@@ -20,6 +20,7 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         max_lifetime: None,
         reuse_grace: Duration::from_secs(30),
         enforces_pkce: true,
+        trust: Trust::default(),
         refresh_revokes_access: false,
     }
 }

@@ -1,0 +1,163 @@
+//! The checks of the way out: certificates, proxies, and each host that threadkey connects to.
+//!
+//! A host that cannot be reached is a warning, because it may be back in a minute. What nothing but
+//! a change on this machine can mend is a failure.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures_util::future::join_all;
+use http::{HeaderValue, header::AUTHORIZATION};
+use serde::Deserialize;
+use url::Url;
+
+use super::{Finding, Verdict};
+use crate::{
+    discord::{DiscordError, DiscordSettings, gateway_address},
+    net::{Outward, Trust, Unreachable, is_loopback},
+    oauth::Providers,
+};
+
+/// The time that Discord gets to answer.
+const DISCORD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A host, and the parts of the configuration that use it.
+struct Host<'a> {
+    url: &'a Url,
+    trust: &'a Trust,
+    users: Vec<String>,
+}
+
+/// Checks everything about the network, all hosts at the same time.
+pub(super) async fn check(providers: &Providers, discord: Option<&DiscordSettings>) -> Vec<Finding> {
+    let outward = match Outward::from_environment() {
+        Ok(outward) => outward,
+        Err(error) => return vec![Finding::new("network", Verdict::Fail, error.to_string())],
+    };
+    let hosts = hosts(providers);
+    let used = hosts.values().map(|host| (host.url.clone(), host.trust));
+    let base = discord.map(|discord| (discord.base(), &discord.trust));
+    let mut findings = Vec::new();
+    if used.chain(base).any(|(url, trust)| !is_loopback(&url) && !trust.has_file()) {
+        findings.push(check_certificates());
+    }
+    findings.extend(check_proxy(&outward));
+    let reached = join_all(hosts.values().map(|host| reach(&outward, host)));
+    let asked = async {
+        match discord {
+            Some(discord) => check_discord(&outward, discord).await,
+            None => Vec::new(),
+        }
+    };
+    let (reached, asked) = tokio::join!(reached, asked);
+    findings.extend(reached);
+    findings.extend(asked);
+    findings
+}
+
+/// Returns the hosts of all providers, by their names and ports.
+fn hosts(providers: &Providers) -> BTreeMap<(String, bool), Host<'_>> {
+    let mut hosts = BTreeMap::new();
+    for provider in providers.ids().filter_map(|id| providers.get(id)) {
+        for url in provider.endpoints() {
+            // A file of authorities makes a host another one: it is trusted in another way.
+            let key = (address(url), provider.trust().has_file());
+            let host =
+                hosts.entry(key).or_insert_with(|| Host { url, trust: provider.trust(), users: Vec::new() });
+            let user = provider.id().to_string();
+            if !host.users.contains(&user) {
+                host.users.push(user);
+            }
+        }
+    }
+    hosts
+}
+
+fn address(url: &Url) -> String {
+    format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
+}
+
+fn check_certificates() -> Finding {
+    match Trust::default().count() {
+        Ok(count) => Finding::new("certificates", Verdict::Ok, format!("{count} authorities are trusted")),
+        Err(problem) => {
+            let text = problem.to_string();
+            Finding::new("certificates", Verdict::Fail, text)
+        }
+    }
+}
+
+/// Checks the variables of the proxy. Without one there is nothing to report.
+fn check_proxy(outward: &Outward) -> Option<Finding> {
+    match outward.proxies().for_https() {
+        Ok(proxy) => Some(Finding::new("proxy", Verdict::Ok, proxy?)),
+        Err(error) => Some(Finding::new("proxy", Verdict::Fail, error.to_string())),
+    }
+}
+
+async fn reach(outward: &Outward, host: &Host<'_>) -> Finding {
+    let name = format!("network {}", host.users.join(", "));
+    match outward.open(host.url, host.trust).await {
+        Ok(_) => Finding::new(&name, Verdict::Ok, format!("{} can be reached", address(host.url))),
+        Err(cause) => Finding::new(&name, Verdict::Warn, cause.to_string()),
+    }
+}
+
+/// The part of an answer that names the gateway.
+#[derive(Deserialize)]
+struct GatewayAnswer {
+    url: String,
+}
+
+/// Checks the bot token, and the way to the gateway.
+async fn check_discord(outward: &Outward, settings: &DiscordSettings) -> Vec<Finding> {
+    let base = settings.base();
+    let finding = |verdict, text: String| Finding::new("discord", verdict, text);
+    let unreachable =
+        |cause: Unreachable| finding(Verdict::Warn, format!("the bot token could not be checked: {cause}"));
+    let client = outward
+        .http_client(&settings.trust)
+        .timeout(DISCORD_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .build();
+    let Ok(client) = client else {
+        return vec![finding(Verdict::Fail, "an HTTP client cannot be built".to_owned())];
+    };
+    let get = |path: &str| {
+        let mut token = HeaderValue::from_str(&format!("Bot {}", settings.token.expose()))
+            .unwrap_or_else(|_| HeaderValue::from_static("Bot"));
+        token.set_sensitive(true);
+        let url = format!("{}/api/v10/{path}", base.as_str().trim_end_matches('/'));
+        client.get(url).header(AUTHORIZATION, token).send()
+    };
+    let token = match get("users/@me").await.map(|answer| answer.status().as_u16()) {
+        Ok(200) => finding(Verdict::Ok, "accepts the bot token".to_owned()),
+        Ok(401) => finding(Verdict::Fail, DiscordError::TokenRefused.to_string()),
+        Ok(status) => finding(Verdict::Warn, format!("the bot token could not be checked: HTTP {status}")),
+        Err(error) => match outward.open(&base, &settings.trust).await {
+            Err(cause) => return vec![unreachable(cause)],
+            Ok(_) => {
+                let reason = if error.is_timeout() { "no answer in time" } else { "no whole answer" };
+                return vec![finding(
+                    Verdict::Warn,
+                    format!("the bot token could not be checked: {reason} from {base}"),
+                )];
+            }
+        },
+    };
+    let gateway = async {
+        let answer = get("gateway").await.ok()?.bytes().await.ok()?;
+        gateway_address(&serde_json::from_slice::<GatewayAnswer>(&answer).ok()?.url)
+    };
+    let mut findings = vec![token];
+    if let Some(gateway) = gateway.await {
+        let cause = outward.open(&gateway, &settings.trust).await.err();
+        findings.push(match cause {
+            None => {
+                let text = format!("{} can be reached", address(&gateway));
+                Finding::new("discord gateway", Verdict::Ok, text)
+            }
+            Some(cause) => Finding::new("discord gateway", Verdict::Warn, cause.to_string()),
+        });
+    }
+    findings
+}

@@ -1,0 +1,71 @@
+//! The cause of a connection that could not be made.
+
+use super::{NoAuthorities, ProxyError};
+
+/// The reason why a host cannot be reached. Each text names the host or the proxy, and the next
+/// step.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreachable {
+    /// The name has no address.
+    #[error(
+        "the name {host} cannot be resolved ({problem}). Check its spelling in the configuration, and the DNS of this machine"
+    )]
+    Name {
+        /// The name.
+        host: String,
+        /// The resolver's error.
+        problem: String,
+    },
+    /// No connection.
+    #[error(
+        "{address} cannot be reached: {problem}. Check that its server runs, and the network of this machine; where only a proxy leads out, set HTTPS_PROXY"
+    )]
+    Connect {
+        /// Host and port.
+        address: String,
+        /// The system's error.
+        problem: String,
+    },
+    /// TLS failed, usually because of the certificate.
+    #[error("{problem}")]
+    Tls {
+        /// Host and port.
+        address: String,
+        /// A sentence that names the host and the next step.
+        problem: String,
+    },
+    /// There is no certificate to trust.
+    #[error("the certificate of {address} cannot be checked, because {cause}")]
+    NoAuthorities {
+        /// Host and port.
+        address: String,
+        /// The reason.
+        cause: NoAuthorities,
+    },
+    /// The proxy cannot be reached, or refuses.
+    #[error("the proxy {proxy} {problem}")]
+    Proxy {
+        /// Host, port and variable of the proxy, without its credentials.
+        proxy: String,
+        /// The rest of the sentence, with the next step.
+        problem: String,
+    },
+    /// A variable does not name a usable proxy.
+    #[error(transparent)]
+    ProxyVariable(#[from] ProxyError),
+}
+
+impl Unreachable {
+    /// The stable words of the steps.
+    pub const STEPS: [&str; 4] = ["dns", "connect", "tls", "proxy"];
+
+    /// Returns the stable word of the failed step: `dns`, `connect`, `tls` or `proxy`.
+    pub fn step(&self) -> &'static str {
+        match self {
+            Self::Name { .. } => "dns",
+            Self::Connect { .. } => "connect",
+            Self::Tls { .. } | Self::NoAuthorities { .. } => "tls",
+            Self::Proxy { .. } | Self::ProxyVariable(_) => "proxy",
+        }
+    }
+}
