@@ -33,16 +33,22 @@ const YEAR: Duration = Duration::from_secs(365 * 86_400);
 fuzz_target!(|input: &[u8]| {
     let mut parts = input.splitn(5, |byte| *byte == b'\n');
     let mut line = || parts.next().unwrap_or_default();
-    let text = |line: &[u8]| std::str::from_utf8(line).ok().filter(|text| !text.is_empty()).map(str::to_owned);
+    let text =
+        |line: &[u8]| std::str::from_utf8(line).ok().filter(|text| !text.is_empty()).map(str::to_owned);
     let status = text(line()).and_then(|status| status.parse().ok()).unwrap_or(200);
     let (retry_after, content_type) = (text(line()), text(line()));
     let cut = line() == b"cut";
     let body = line();
     let plain = body.strip_prefix(b"gzip:").unwrap_or(body);
     let body = if plain.len() == body.len() { body.to_vec() } else { gzip(plain) };
-    let is_form = content_type.as_deref() == Some(FORM);
-    let answer = Answer { status, retry_after, content_type, cut, at: NOW, body: body.into(), ..Answer::default() };
-    let rules = AnswerRules { client_id: "c".into(), ended_errors: vec!["own_code".into()], ..AnswerRules::default() };
+    let is_form = content_type.as_deref().is_some_and(|text| text.to_ascii_lowercase().contains(FORM));
+    let answer =
+        Answer { status, retry_after, content_type, cut, at: NOW, body: body.into(), ..Answer::default() };
+    let rules = AnswerRules {
+        client_id: "c".into(),
+        ended_errors: vec!["own_code".into()],
+        ..AnswerRules::default()
+    };
     let object = object(plain);
     let nonce = Nonce::new("n");
     for nonce in [None, Some(&nonce)] {
@@ -53,7 +59,9 @@ fuzz_target!(|input: &[u8]| {
                 assert_granted(&grant);
                 match &object {
                     Some(object) => assert_tokens(&grant, object),
-                    None => assert!(is_json(plain) || is_gzip(plain) || (is_form && !cut), "a grant from nowhere"),
+                    None => {
+                        assert!(is_json(plain) || is_gzip(plain) || (is_form && !cut), "a grant from nowhere")
+                    }
                 }
                 if nonce.is_none() {
                     assert_kept(*grant);
@@ -130,7 +138,8 @@ fn object(body: &[u8]) -> Option<Map<String, Value>> {
             Err(_) => {}
         }
     }
-    let has_damaged = object.values().any(|value| value.as_str().is_some_and(|text| text.contains('\u{fffd}')));
+    let has_damaged =
+        object.values().any(|value| value.as_str().is_some_and(|text| text.contains('\u{fffd}')));
     (!has_damaged).then_some(object)
 }
 
@@ -160,7 +169,11 @@ fn assert_granted(grant: &Grant) {
     let lifetime = grant.expires_in.unwrap_or(YEAR);
     assert!((Duration::from_secs(1)..=YEAR).contains(&lifetime), "{lifetime:?}");
     let is_scheme = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-    assert!(!grant.token_type.is_empty() && grant.token_type.bytes().all(is_scheme), "{:?}", grant.token_type);
+    assert!(
+        !grant.token_type.is_empty() && grant.token_type.bytes().all(is_scheme),
+        "{:?}",
+        grant.token_type
+    );
     let account = grant.account.as_deref().unwrap_or("-");
     assert!(!account.is_empty() && !account.contains(char::is_control), "{account:?}");
 }

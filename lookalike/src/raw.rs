@@ -2,7 +2,7 @@
 //! frame.
 //!
 //! It is strict: a refresh token that it has seen before is answered with `invalid_grant`, whatever
-//! the script says, and so is a request without a script.
+//! its script is, and so is a request without a script.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -26,7 +26,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 /// Makes a connection of an accepted one, for example by a TLS handshake.
 pub type Accept = Arc<dyn Fn(TcpStream) -> BoxFuture<'static, io::Result<Box<dyn Connection>>> + Send + Sync>;
 
-/// What follows the bytes of an answer.
+/// The end of an answer, after its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// The server ends the connection in the right way.

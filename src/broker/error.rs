@@ -285,7 +285,7 @@ pub enum FinishError {
         /// The claim.
         claim: &'static str,
     },
-    /// The id token does not say which sign-in it belongs to.
+    /// The id token does not name its sign-in.
     #[error(
         "{0} answered with an id token that has no nonce, so its tokens were dropped: they may belong to another sign-in. If {0} enforces PKCE, the operator can set providers.{0}.enforces_pkce = true; then start again"
     )]

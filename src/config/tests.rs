@@ -94,6 +94,25 @@ fn an_endpoint_without_https_is_reported_with_its_place() {
 }
 
 #[test]
+fn the_settings_for_a_providers_answers_are_read() {
+    let answers = "token_path = 'authed_user'\nended_errors = ['access_denied']\nmax_lifetime = '90d'";
+    let config = load(&with(&format!("client_id = 'x'\n{answers}")), &[]).expect("is valid");
+    let acme: ProviderId = "acme".parse().expect("a name");
+    let provider = config.providers.get(&acme).expect("is configured");
+    let rules = provider.answer_rules(&provider.binding());
+    assert_eq!(
+        (rules.token_path, rules.ended_errors),
+        (vec!["authed_user".into()], vec!["access_denied".into()])
+    );
+    assert_eq!(rules.max_lifetime, Some(std::time::Duration::from_secs(90 * 86_400)));
+    assert_eq!(
+        error(&with("client_id = 'x'\nended_errors = ['no words']"), &[]),
+        "/etc/threadkey.toml, line 6, column 1: providers.acme.ended_errors: \"no words\" is not an error code: each \
+         entry is one word of at most 64 letters, digits and _ - . :"
+    );
+}
+
+#[test]
 fn a_missing_key_is_reported_with_its_section() {
     assert_eq!(
         error(&with(""), &[]),

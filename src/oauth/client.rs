@@ -43,6 +43,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5 + 180);
 /// The same for the userinfo endpoint, where giving up loses nothing.
 const USERINFO_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How many header lines an answer may have. The library's own limit is 100.
+const MAX_HEADERS: usize = 1000;
+
 /// The result of sending a request, with an answer of type `A`: [`Unread`] from [`Client::send`],
 /// [`Answered`] once it is durable.
 #[derive(Debug)]
@@ -59,7 +62,8 @@ pub enum Attempt<A = Unread> {
 
 /// The HTTP client for providers. It connects within 5 s, reads for up to 180 s, follows no
 /// redirect, repeats nothing, opens a connection for each request, and keeps whatever arrives, at
-/// most [`MAX_BODY`](crate::session::journal::MAX_BODY) bytes. [`Outward`] decides about certificates and proxies.
+/// most [`MAX_BODY`](crate::session::journal::MAX_BODY) bytes. [`Outward`] decides about
+/// certificates and proxies.
 #[derive(Clone)]
 pub struct Client {
     outward: Outward,
@@ -202,6 +206,8 @@ impl Client {
     }
 
     /// Connects, and only then passes the request on: a failure before that has sent nothing.
+    ///
+    /// `deadline` bounds the wait for the answer. Bytes that have arrived by then are still read.
     async fn exchange(&self, request: Request<Vec<u8>>, deadline: Instant) -> Attempt<Answer> {
         let Some((url, trust, request)) = prepared(request) else { return Attempt::NotSent("request") };
         let opened = self.outward.open(&url, &trust).await;
@@ -258,7 +264,8 @@ fn http1_connection() -> http1::Builder {
     builder
         .ignore_invalid_headers_in_responses(true)
         .allow_obsolete_multiline_headers_in_responses(true)
-        .allow_spaces_after_header_name_in_responses(true);
+        .allow_spaces_after_header_name_in_responses(true)
+        .max_headers(MAX_HEADERS);
     builder
 }
 

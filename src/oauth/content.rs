@@ -107,7 +107,7 @@ fn is_form(content_type: Option<&str>) -> bool {
     media_type.trim().eq_ignore_ascii_case(FORM)
 }
 
-/// Returns a form as a JSON object, or `None` if the body is no form.
+/// Returns a form as a JSON object, or `None` for another body.
 fn form_as_json(body: &[u8]) -> Option<Zeroizing<String>> {
     let looks_like_a_form = body.contains(&b'=') && body.trim_ascii_start().first() != Some(&b'<');
     let members = || form_urlencoded::parse(body.trim_ascii()).collect::<BTreeMap<_, _>>();
@@ -163,8 +163,7 @@ impl<'a> Object<'a> {
         number(self.raw(name)?.get().trim_matches('"'))
     }
 
-    /// Whether the answer reports an error: it has an `error` that says something, or `ok` is
-    /// false.
+    /// Whether the answer reports an error: it has an `error` with content, or `ok` is false.
     pub(super) fn reports_error(&self) -> bool {
         let is_silent = |raw: &&RawValue| ["false", "0", "\"\"", "{}", "[]"].contains(&raw.get());
         let is_false = |raw: &RawValue| ["false", "\"false\""].contains(&raw.get());

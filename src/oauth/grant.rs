@@ -64,7 +64,7 @@ pub(super) fn take(
     Some((grant, claims))
 }
 
-/// Returns the object with the tokens: where the provider's setting says, or at the top of an
+/// Returns the object with the tokens: at the place in the provider's setting, or at the top of an
 /// answer that has nothing there. Providers that nest the tokens of a sign-in may leave those of a
 /// refresh at the top.
 fn tokens<'a>(answer: &Object<'a>, rules: &AnswerRules) -> Option<Object<'a>> {

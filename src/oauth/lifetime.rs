@@ -42,7 +42,7 @@ pub(super) fn lifetime(
     let named = named().map(|named| without_milliseconds(named, circumstances));
     let named =
         named.or_else(|| INSTANTS.iter().find_map(|name| until(instant(&text_or_number(tokens, name)?)?)));
-    // A token may be served from a cache, or live shorter than the answer says, but never longer.
+    // A token may be served from a cache, or live shorter than its answer names, but never longer.
     let hint = jwt_expiry(access_token).and_then(until);
     let shortest = named.into_iter().chain(hint).min();
     let bound = circumstances.longest.unwrap_or(YEAR);

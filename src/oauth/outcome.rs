@@ -13,7 +13,7 @@
 //! | 2xx or 4xx with a known error code (RFC 6749 §5.2, or a vendor's) | as the code defines |
 //! | 2xx with anything else | ambiguous: the provider did something |
 //! | 408, 425, 429, 503 | unspent, whatever the body: refused before the provider looked at it |
-//! | other 400, 401, 403 with a whole JSON or form body | refused: the provider's own word, and no verdict |
+//! | other 400, 401, 403 with a whole JSON or form body | refused by the provider, without a verdict |
 //! | other 4xx | unspent: a proxy or a firewall can have written it |
 //! | 307, 308 | unspent: "repeat it elsewhere" (RFC 9110 §15.4.8) means that nothing was done here |
 //! | other 3xx | ambiguous: gateways redirect to an error page, after a time-out too |

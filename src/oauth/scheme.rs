@@ -4,8 +4,8 @@
 const BEARER: &str = "Bearer";
 
 /// The registered authentication schemes (IANA, "HTTP Authentication Scheme Registry"), and `MAC`,
-/// a token type of drafts that some providers implement. A token type that is none of them says
-/// nothing about the header.
+/// a token type of drafts that some providers implement. Any other token type has no
+/// meaning for the header.
 const SCHEMES: [&str; 15] = [
     BEARER,
     "Basic",

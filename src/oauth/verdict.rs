@@ -1,4 +1,4 @@
-//! Error codes: where providers put them, and what they mean.
+//! Error codes: their places in an answer, and their meanings.
 //!
 //! Only a code is a verdict, never a sentence, with one exception: see [`names_refresh_token`].
 

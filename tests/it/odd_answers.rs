@@ -5,6 +5,7 @@ mod frames;
 mod lifetimes;
 mod prefixes;
 mod sign_ins;
+mod tls;
 mod unreadable;
 mod verdicts;
 
@@ -13,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use threadkey::{
     broker::{Broker, Lease, TokenError},
     ids::Lineage,
-    oauth::ProviderSettings,
+    oauth::{Client, Provider, ProviderSettings, Providers},
     secret::{AccessToken, RefreshToken},
     session::{Change, Grant, Session},
     store::Store,
@@ -21,7 +22,7 @@ use threadkey::{
 };
 
 use crate::{
-    broker::{ALICE, MINUTE, NOW, open, tenant, with_settings},
+    broker::{ALICE, MINUTE, NOW, acme, open, tenant},
     fixtures,
     support::raw::RawServer,
 };
@@ -37,6 +38,7 @@ struct Rig {
     store: Arc<dyn Store>,
     path: std::path::PathBuf,
     settings: ProviderSettings,
+    client: Client,
     broker: Broker,
     _folder: tempfile::TempDir,
 }
@@ -48,11 +50,15 @@ impl Rig {
 
     /// Starts with other settings of the provider.
     async fn with(change: impl FnOnce(&mut ProviderSettings)) -> Self {
-        Self::on(RawServer::start().await, change).await
+        Self::on(RawServer::start().await, change, |clock| Client::new(clock).unwrap()).await
     }
 
-    /// Starts with this server.
-    async fn on(server: RawServer, change: impl FnOnce(&mut ProviderSettings)) -> Self {
+    /// Starts with this server, and with the client that `client` makes.
+    async fn on(
+        server: RawServer,
+        change: impl FnOnce(&mut ProviderSettings),
+        client: impl FnOnce(Clock) -> Client,
+    ) -> Self {
         let mut settings = ProviderSettings {
             authorization_endpoint: "https://id.example/authorize".into(),
             token_endpoint: server.token_endpoint(),
@@ -66,8 +72,9 @@ impl Rig {
         let path = folder.path().join("auth.json");
         let clock = Clock::fixed(NOW);
         let store = open(&path, &clock);
-        let broker = with_settings(settings.clone(), store.clone(), &clock);
-        let rig = Self { server, clock, store, path, settings, broker, _folder: folder };
+        let client = client(clock.clone());
+        let broker = broker(&settings, &client, store.clone(), &clock);
+        let rig = Self { server, clock, store, path, settings, client, broker, _folder: folder };
         rig.sign_in().await;
         rig.clock.advance(3600);
         rig
@@ -93,7 +100,7 @@ impl Rig {
 
     /// Opens another process on the same store.
     fn another(&self) -> Broker {
-        with_settings(self.settings.clone(), open(&self.path, &self.clock), &self.clock)
+        broker(&self.settings, &self.client, open(&self.path, &self.clock), &self.clock)
     }
 
     async fn token(&self) -> Result<Lease, TokenError> {
@@ -121,4 +128,9 @@ impl Rig {
     fn unread(&self) -> std::path::PathBuf {
         self.path.with_file_name("auth.json.refresh").join("acme%2Fuser%3A803.unread")
     }
+}
+
+fn broker(settings: &ProviderSettings, client: &Client, store: Arc<dyn Store>, clock: &Clock) -> Broker {
+    let provider = Provider::new(acme(), settings.clone()).unwrap();
+    Broker::new(store, Providers::new([provider]), client.clone(), clock.clone())
 }

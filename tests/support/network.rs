@@ -76,7 +76,7 @@ impl Authority {
 }
 
 impl Identity {
-    fn acceptor(self) -> TlsAcceptor {
+    pub fn acceptor(self) -> TlsAcceptor {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("the provider has both versions")

@@ -1,5 +1,8 @@
 use super::*;
-use crate::{net::Trust, oauth::settings::RESERVED};
+use crate::{
+    net::Trust,
+    oauth::{AnswerRules, settings::RESERVED},
+};
 
 /// Returns the settings of a public client, with every optional setting except the resource.
 pub(in crate::oauth) fn settings() -> ProviderSettings {
@@ -134,6 +137,31 @@ fn a_parameter_of_the_protocol_cannot_be_overridden() {
         assert_eq!(key, "authorization_endpoint");
     }
     assert_eq!(refused(|s| drop(s.authorize_params.insert(String::new(), "x".into()))).0, "authorize_params");
+}
+
+#[test]
+fn the_settings_for_answers_are_checked_and_become_rules() {
+    for bad in ["", ".", "a..b", "data."] {
+        assert_eq!(refused(|s| s.token_path = Some(bad.into())).0, "token_path", "{bad:?}");
+    }
+    for bad in ["", "Invalid Token!", "a\nb", &"x".repeat(65)] {
+        assert_eq!(refused(|s| s.ended_errors = vec![bad.into()]).0, "ended_errors", "{bad:?}");
+    }
+    assert_eq!(refused(|s| s.max_lifetime = Some(Duration::from_secs(59))).0, "max_lifetime");
+    let mut settings = settings();
+    settings.token_path = Some("data.tokens".into());
+    settings.ended_errors = vec!["Access_Denied".into(), "700082".into()];
+    settings.max_lifetime = Some(Duration::from_secs(60));
+    let provider = provider(settings);
+    let binding = Binding { client_id: "of the sign-in".into(), ..provider.binding() };
+    let rules = AnswerRules {
+        client_id: "of the sign-in".into(),
+        token_path: vec!["data".into(), "tokens".into()],
+        ended_errors: vec!["access_denied".into(), "700082".into()],
+        max_lifetime: Some(Duration::from_secs(60)),
+        pkce_binds_code: true,
+    };
+    assert_eq!(provider.answer_rules(&binding), rules);
 }
 
 #[test]
