@@ -1,5 +1,5 @@
 //! Checks the table in tests/README.md: each failure of shared logins has its row, in order, and
-//! each row names existing tests.
+//! each row names existing tests. A failure of a single answer or network may have a later number.
 
 #![expect(clippy::disallowed_methods, reason = "the test reads the table that it checks")]
 
@@ -10,7 +10,7 @@ mod names;
 
 use std::collections::BTreeSet;
 
-/// The number of rows.
+/// The number of rows that must exist. Later numbers may have gaps.
 const ROWS: usize = 32;
 
 /// Returns the errors of the table in `text`, given the existing tests.
@@ -22,9 +22,9 @@ fn table_errors(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
         .filter(|cells: &Vec<&str>| cells[0].parse::<usize>().is_ok())
         .collect();
-    let numbers: Vec<&str> = rows.iter().map(|cells| cells[0]).collect();
-    let expected: Vec<String> = (1..=ROWS).map(|number| number.to_string()).collect();
-    if numbers != expected {
+    let numbers: Vec<usize> = rows.iter().filter_map(|cells| cells[0].parse().ok()).collect();
+    let has_first = numbers.iter().take(ROWS).copied().eq(1..=ROWS);
+    if !has_first || !numbers.is_sorted_by(|one, next| one < next) {
         wrong.push(format!("the rows are {numbers:?} instead of 1 to {ROWS}"));
     }
     for cells in rows {
@@ -51,8 +51,10 @@ fn a_missing_row_an_empty_cell_and_a_missing_test_are_reported() {
     let row = |number: usize| format!("| {number} | a failure | the behaviour here | `a_test` |\n");
     let good: String = (1..=ROWS).map(row).collect();
     assert_eq!(table_errors(&good, &tests), Vec::<String>::new());
+    assert_eq!(table_errors(&format!("{good}{}{}", row(40), row(45)), &tests), Vec::<String>::new());
     for (bad, words) in [
         (good.replace(&row(7), ""), "instead of 1 to"),
+        (format!("{good}{}{}", row(45), row(40)), "instead of 1 to"),
         (good.replace(&row(7), "| 7 | a failure | | `a_test` |\n"), "row 7 does not name"),
         (
             good.replace(&row(7), "| 7 | a failure | the behaviour here | see there |\n"),

@@ -442,7 +442,7 @@ fn is_address(text: &[u8]) -> bool {
     let starts =
         |host: &&str| text.get(..host.len()).is_some_and(|start| start.eq_ignore_ascii_case(host.as_bytes()));
     text.windows(3).any(|found| found == b"://")
-        || ["localhost:", "localhost/", "127.0.0.1", "[::1]", "www."].iter().any(|host| starts(&host))
+        || ["localhost:", "localhost/", "127.0.0.1", "[::1]", "www."].iter().any(starts)
 }
 
 /// Returns an error code as one lower-case word, without the other characters that RFC 6749
