@@ -352,7 +352,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// The most words of a text in which the only one that is no word of a sentence is the code.
+/// The most words of a text whose one unusual word counts as the code.
 const MAX_WORDS: usize = 6;
 
 /// Parses a text without parameters and without one of our states: the code alone, or with a
