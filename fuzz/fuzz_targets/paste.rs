@@ -1,6 +1,7 @@
-//! Pasted text. A code contains only characters of the paste. A `state` or an issuer of another
-//! sign-in is refused before any write or request. A complete answer is accepted in any wrapping.
-//! No message contains control characters or invisible formatting characters.
+//! Pasted text. A text with our own state whole, and a code, yields that code in any wrapping, and
+//! no surrounding text makes it another code. A `state` or an issuer of another sign-in is refused
+//! before any write or request. A code contains only characters of the paste. No message contains
+//! control characters or invisible formatting characters.
 #![no_main]
 
 use std::{
@@ -13,62 +14,94 @@ use libfuzzer_sys::fuzz_target;
 use threadkey::{
     broker::{Broker, FinishError},
     ids::Principal,
-    oauth::{Client, PasteError, Pasted, Provider, ProviderSettings, Providers},
+    oauth::{AuthorizationResponse, Client, PasteError, Pasted, Provider, ProviderSettings, Providers},
+    secret::State,
     session::{Change, Pending},
     store::Store as _,
     sys::clock::Clock,
 };
 use threadkey_fuzz::{MemoryDisk, NOW, SIGN_IN_JOURNAL, disk, open, run, tenant};
 
+/// A state of a sign-in in progress. The fuzzer has it in its dictionary.
+const STATE: &str = "Yq3-kXn0_4dF7hJ2mP9sT1vW5zA8bC6eG0iK3lN-oQ2";
+
 fuzz_target!(|input: &[u8]| {
     let text = String::from_utf8_lossy(input);
-    match Pasted::parse(&text) {
-        Ok(pasted) => {
-            let code = pasted.code.expose();
+    assert_refused(&text);
+    match read(&text) {
+        Ok(response) => {
+            assert!(response.sign_in.is_none() || is_part_of(STATE, &text), "{text:?} has no state of ours");
+            let code = response.code.expose();
             assert!(!code.is_empty() && code.bytes().all(|b| b.is_ascii_graphic()), "{code:?} is not a code");
             assert!(is_part_of(code, &text), "{code:?} is not part of {text:?}");
-            assert!(
-                pasted.iss.as_ref().is_none_or(|iss| iss.len() <= 600 && !iss.contains(char::is_control))
-            );
-            assert_refused(pasted);
+            let iss = response.foreign_issuer("").unwrap_or_default();
+            assert!(iss.len() <= 600 && !iss.contains(char::is_control), "{iss:?}");
         }
         Err(error) => assert_shown(&error),
     }
-    let plain: String =
-        text.chars().filter(|c| matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' | '~')).collect();
-    let (code, state) = plain.split_at(plain.len() / 2);
-    if !code.is_empty() && !code.starts_with("www") && plain.len() < 1000 {
-        assert_taken(code, state);
-    }
+    let plain: String = text
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '~'))
+        .take(1000)
+        .collect();
+    // A code of letters alone could be a word of the text around it.
+    let code = format!("0a{}1Z", plain.replace(STATE, ""));
+    let prose: String =
+        text.chars().filter(|c| c.is_alphabetic() || c.is_whitespace() || PUNCTUATION.contains(*c)).collect();
+    assert_taken(&code, &prose);
+    assert_issuer_counts(&plain);
 });
 
-/// Whether the text contains the code's characters in this order, percent-encoded or not.
-fn is_part_of(code: &str, text: &str) -> bool {
-    let kept = |c: &char| c.is_ascii_graphic() && !matches!(c, '<' | '>' | '"' | '`');
-    let text: Vec<u8> = text.chars().filter(kept).map(|c| c as u8).collect();
-    let mut at = 0;
-    code.bytes().all(|wanted| {
-        while at < text.len() {
-            let escaped = text
-                .get(at..at + 3)
-                .filter(|three| three[0] == b'%' && three[1..].iter().all(u8::is_ascii_hexdigit));
-            let escaped =
-                escaped.and_then(|three| u8::from_str_radix(std::str::from_utf8(&three[1..]).ok()?, 16).ok());
-            let step = if text[at] == wanted {
-                1
-            } else if escaped == Some(wanted) {
-                3
-            } else {
-                0
-            };
-            at += step.max(1);
-            if step > 0 {
-                return true;
-            }
+const PUNCTUATION: &str = ".,;!()[]<>\"'*|`~。，、」】»";
+
+fn read(text: &str) -> Result<AuthorizationResponse, PasteError> {
+    Pasted::parse(text)?.response(&[&State::new(STATE)])
+}
+
+/// Whether the text contains the characters of `wanted` in this order. An escape contains the
+/// number of its character, or its name in HTML.
+fn is_part_of(wanted: &str, text: &str) -> bool {
+    let mut text = text.to_ascii_lowercase();
+    let wide = [('＆', "&"), ('＝', "="), ('＃', "#"), ('？', "?")];
+    wide.iter().for_each(|(wide, narrow)| text = text.replace(*wide, narrow));
+    let mut rest = text.as_str();
+    wanted.to_ascii_lowercase().chars().all(|c| {
+        if let Some(after) = rest.strip_prefix(c) {
+            rest = after;
+            return true;
         }
-        false
+        let upper = u32::from(c.to_ascii_uppercase());
+        let name = NAMES.iter().find(|(named, _)| *named == c).map_or("", |(_, name)| name);
+        let number = u32::from(c);
+        let numbers = [format!("{number:x}"), format!("{upper:x}"), number.to_string(), upper.to_string()];
+        let forms = numbers.into_iter().chain([c.to_string(), name.to_owned()]);
+        // A line break may stand within an escape.
+        let end_of = |form: String| {
+            form.chars().try_fold(0, |from, c| Some(from + rest[from..].find(c)? + c.len_utf8()))
+        };
+        let end = forms.filter(|form| !form.is_empty()).filter_map(end_of).min();
+        rest = end.map_or("", |end| &rest[end..]);
+        end.is_some()
     })
 }
+
+const NAMES: [(char, &str); 15] = [
+    ('&', "amp"),
+    ('\'', "apos"),
+    (':', "colon"),
+    ('=', "equals"),
+    ('>', "gt"),
+    ('_', "lowbar"),
+    ('<', "lt"),
+    ('#', "num"),
+    ('%', "percnt"),
+    ('.', "period"),
+    ('+', "plus"),
+    ('?', "quest"),
+    ('"', "quot"),
+    ('/', "sol"),
+    (' ', "nbsp"),
+];
 
 fn assert_shown(error: &PasteError) {
     let shown = error.to_string();
@@ -83,27 +116,44 @@ fn assert_shown(error: &PasteError) {
     }
 }
 
-/// Checks that each usual form of a paste yields its code and state.
-fn assert_taken(code: &str, state: &str) {
-    let url = format!("http://127.0.0.1:1/callback?code={code}&state={state}");
-    let escaped: String = code.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    let (front, back) = url.split_at(url.len() * 2 / 3);
-    let forms = [
-        format!("{code}#{state}"),
-        format!(" `{code}#{state}`\n"),
-        format!("code={code}&state={state}"),
-        format!("<{url}>"),
-        format!("[here]({url})"),
-        format!("```\n{url}\n```"),
-        format!("||{url}||"),
-        format!("{front}\r\n  {back}"),
-        format!("https://app.example/?state={state}&code={escaped}"),
-        format!("https://app.example/cb#state={state}&code={code}"),
+/// Checks that each usual form of a paste yields its code, with this prose around it.
+fn assert_taken(code: &str, prose: &str) {
+    let url = format!("http://127.0.0.1:1/callback?code={code}&scope=a&state={STATE}");
+    let code_last = format!("http://127.0.0.1:1/callback?scope=a&state={STATE}&code={code}");
+    let escape = |text: &str| -> String { text.bytes().map(|byte| format!("%{byte:02X}")).collect() };
+    let wrapped = |text: &str, gap: &str| -> String {
+        let width = 7 + prose.len() % 90;
+        let lines: Vec<_> = text.as_bytes().chunks(width).map(String::from_utf8_lossy).collect();
+        lines.join(gap)
+    };
+    let mut forms = vec![
+        format!("{prose}{url}{prose}"),
+        format!("{prose} {url} {prose}"),
+        format!("{prose} <a href=\"{}\">{prose}", url.replace('&', "&amp;")),
+        format!("{prose} {{\"code\":\"{code}\",\"state\":\"{STATE}\"}} {prose}"),
+        format!("{prose}\n{}\n{prose}", wrapped(&url, "\r\n  ")),
+        format!("{prose}\n> {}\n> {prose}", wrapped(&url, "\n> ")),
+        format!("\u{1b}[200~{}\u{1b}[201~{prose}", wrapped(&url, "\n")),
+        format!("{code}#{STATE}{prose}"),
+        format!("code={code}&state={STATE}{prose}"),
+        format!("{code}&state={STATE}"),
+        url.replace(code, &escape(code)),
+        url.replace(code, &escape(code).replace('%', "%25")),
+        url.replace('?', "\\?").replace('&', "\\&").replace('=', "\\="),
+        format!("https://out.example/?u={}", escape(&url)),
+        format!("https://app.example/cb#state={STATE}&code={code}"),
     ];
+    for (before, after) in
+        [("<", ">."), ("[here](", ")"), ("**", "**"), ("||", "||"), ("`", "`"), ("", "。"), ("", ", thanks")]
+    {
+        for form in [&url, &code_last, &format!("{code}#{STATE}")] {
+            forms.push(format!("{before}{form}{after}"));
+        }
+    }
     for form in forms {
-        let pasted = Pasted::parse(&form).unwrap_or_else(|error| panic!("{form:?}: {error}"));
-        assert_eq!(pasted.code.expose(), code, "{form:?}");
-        assert_eq!(pasted.state.as_ref().map(|state| state.expose()), Some(state), "{form:?}");
+        let response = read(&form).unwrap_or_else(|error| panic!("{form:?}: {error}"));
+        assert_eq!(response.code.expose(), code, "{form:?}");
+        assert_eq!(response.sign_in, Some(0), "{form:?}");
     }
 }
 
@@ -150,23 +200,30 @@ fn settings() -> ProviderSettings {
     }
 }
 
-/// Checks that the broker refuses the paste. Its state is random, so it belongs to another sign-in.
-fn assert_refused(pasted: Pasted) {
-    let SignIn { broker, disk, pending } = &*SIGN_IN;
-    let (has_state, iss) = (pasted.state.is_some(), pasted.iss.clone());
-    let own_state =
-        Pasted { state: Some(pending.state.clone()), code: pasted.code.clone(), iss: iss.clone() };
-    let error =
-        run(broker.finish(Principal::Local, None, pasted)).expect_err("the paste belongs to another sign-in");
-    match error {
-        FinishError::StateMismatch if has_state => {}
-        FinishError::StateNeeded(_) if !has_state => {}
-        error => panic!("{error}"),
+/// Checks that the broker refuses the paste. The state of its sign-in is random, so the paste
+/// belongs to another one.
+fn assert_refused(text: &str) {
+    let Ok(pasted) = Pasted::parse(text) else { return };
+    let error = finish(pasted);
+    let is_refusal =
+        matches!(error, FinishError::StateMismatch | FinishError::StateNeeded(_) | FinishError::Paste(_));
+    assert!(is_refusal, "{error}");
+}
+
+/// Checks that an answer with our state from another issuer is refused, in one line and in two.
+fn assert_issuer_counts(plain: &str) {
+    let state = SIGN_IN.pending.state.expose();
+    let text = format!("http://127.0.0.1:1/callback?code=0a1Z&state={state}&iss=https://id.example.{plain}a");
+    for text in [text.clone(), format!("{}\n{}", &text[..text.len() / 2], &text[text.len() / 2..])] {
+        let error = finish(Pasted::parse(&text).expect("it is not empty"));
+        assert!(matches!(error, FinishError::IssuerMismatch { .. }), "{text:?}: {error}");
     }
-    if iss.is_some_and(|iss| iss != "https://id.example") {
-        let error = run(broker.finish(Principal::Local, None, own_state))
-            .expect_err("the paste comes from another server");
-        assert!(matches!(error, FinishError::IssuerMismatch { .. }), "{error}");
-    }
+}
+
+/// The error of the broker, which sends nothing.
+fn finish(pasted: Pasted) -> FinishError {
+    let SignIn { broker, disk, .. } = &*SIGN_IN;
+    let error = run(broker.finish(Principal::Local, None, pasted)).expect_err("the broker refuses the paste");
     assert_eq!(disk.get(Path::new(SIGN_IN_JOURNAL)), None, "the broker was about to send a request");
+    error
 }

@@ -4,18 +4,18 @@
 //! # When an answer is whole
 //!
 //! A terminal passes a paste on in pieces. One that knows bracketed paste marks its beginning and
-//! end, and a line break between them is text. Any other terminal sends the same bytes as a user
-//! who types. There Enter ends the answer only once no byte has followed for a moment: a second
+//! end, and a line break between them is text. Any other terminal sends the same bytes as a typing
+//! user. There Enter ends the answer only once no byte has followed for a moment: a second
 //! line that is on its way belongs to the paste. The moment is short if the answer is complete as
-//! it stands, and longer otherwise, because the first half of an address says that more comes. So
+//! it stands, and longer otherwise, because more must follow the first half of an address. So
 //! the rest of a paste never reaches the shell, which would run it.
 //!
 //! A marked paste that is complete needs no Enter.
 //!
-//! # What the screen shows
+//! # The screen
 //!
 //! An address contains a code, and the screen may be shared, recorded, or scrolled back later. So
-//! only the number of characters appears. There is no history. A short answer such as `keep` is
+//! only the number of characters appears. No history is kept. A short answer such as `keep` is
 //! shown as it is typed.
 
 use std::{

@@ -352,7 +352,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// The most words of a text in which the only one that is no word of a sentence is the code.
+/// The most words of a text whose one unusual word counts as the code.
 const MAX_WORDS: usize = 6;
 
 /// Parses a text without parameters and without one of our states: the code alone, or with a
@@ -442,7 +442,7 @@ fn is_address(text: &[u8]) -> bool {
     let starts =
         |host: &&str| text.get(..host.len()).is_some_and(|start| start.eq_ignore_ascii_case(host.as_bytes()));
     text.windows(3).any(|found| found == b"://")
-        || ["localhost:", "localhost/", "127.0.0.1", "[::1]", "www."].iter().any(|host| starts(&host))
+        || ["localhost:", "localhost/", "127.0.0.1", "[::1]", "www."].iter().any(starts)
 }
 
 /// Returns an error code as one lower-case word, without the other characters that RFC 6749

@@ -71,6 +71,19 @@ async fn a_wrong_paste_gets_its_own_error_and_the_form_can_be_opened_again() {
 }
 
 #[tokio::test]
+async fn a_decorated_paste_in_the_form_signs_in() {
+    let rig = Rig::start().await;
+    let (start, link) = rig.start_sign_in(&rig.alice).await;
+    let callback = browser::sign_in(&link, "alice").await;
+    let (first, second) = callback.url.split_at(callback.url.len() / 2);
+    let paste =
+        format!("It ended here:\n> **<{}\n> {}>**,\nand did not load.", first.replace('&', "&amp;"), second);
+    let modal = start.press("Enter code").await.modal();
+    modal.submit(&[(FIELD, &paste)]).await.message().says("Signed in as `alice@example.com`").await;
+    rig.discord.assert_no_violations();
+}
+
+#[tokio::test]
 async fn a_user_cannot_use_another_users_button_or_form() {
     let rig = Rig::start().await;
     let (start, link) = rig.start_sign_in(&rig.alice).await;

@@ -305,7 +305,8 @@ pub(super) fn is_part_of_code(run: &[u8], gap: Gap) -> bool {
     let run = without_glue(run);
     let is_of_code = |b: &u8| b.is_ascii_alphanumeric() || b"-._~/+=%*!|:".contains(b);
     let min = if gap == Gap::Line { MIN_WORD } else { 1 };
-    !run.is_empty() && run.iter().all(is_of_code) && !(run.len() >= min && is_word(run)) && !has_address(run)
+    let reads_as_word = run.len() >= min && is_word(run);
+    !run.is_empty() && run.iter().all(is_of_code) && !reads_as_word && !has_address(run)
 }
 
 fn has_address(run: &[u8]) -> bool {

@@ -293,12 +293,12 @@ pub(super) fn decoded(value: &[u8]) -> Zeroizing<String> {
     let mut value = Zeroizing::new(String::from_utf8_lossy(value).into_owned());
     for _ in 0..MAX_ENCODINGS {
         let Some(next) = decoded_once(&value) else { break };
-        let escapes = value.match_indices('%').map(|(at, _)| &value.as_bytes()[at..]);
+        let mut escapes = value.match_indices('%').map(|(at, _)| &value.as_bytes()[at..]);
         let is_twice = |from: &[u8]| {
             from.starts_with(b"%25")
                 && from.get(3..5).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
         };
-        let is_encoded_again = escapes.fold(true, |all, from| all && is_twice(from));
+        let is_encoded_again = escapes.all(is_twice);
         value = next;
         if !is_encoded_again {
             break;

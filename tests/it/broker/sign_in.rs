@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use threadkey::{
     agent::{Conversation, Holder},
-    broker::{FinishError, Revocation, WorkerTokens},
-    ids::{ConversationId, Principal, Snowflake},
-    oauth::Pasted,
+    broker::{Broker, FinishError, Revocation, WorkerTokens},
+    ids::{ConversationId, Principal, ProviderId, Snowflake, Tenant},
+    oauth::{Client, Pasted, Provider, Providers},
     session::Entry,
 };
 
@@ -71,6 +71,30 @@ async fn a_paste_with_a_wrong_state_or_issuer_is_refused_before_any_request() {
     assert!(matches!(finish(wrong_code).await, FinishError::Refused { .. }));
     let done = rig.broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
     assert!(expect_signed_in(done).renews, "the sign-in had stayed open");
+}
+
+#[tokio::test]
+async fn the_state_of_a_paste_picks_the_sign_in_whatever_provider_is_named() {
+    let rig = Rig::start().await;
+    let other: ProviderId = "other".parse().unwrap();
+    let settings = super::settings(&rig.server);
+    let providers = [acme(), other.clone()].map(|id| Provider::new(id, settings.clone()).unwrap());
+    let client = Client::new(rig.clock.clone()).unwrap();
+    let broker = Broker::new(rig.store.clone(), Providers::new(providers), client, rig.clock.clone());
+    let tenants = [tenant(ALICE), Tenant::new(other.clone(), ALICE)];
+    let mut pastes = Vec::new();
+    for tenant in &tenants {
+        let started = broker.start(tenant, ALICE).await.unwrap();
+        pastes.push(browser::sign_in(started.authorize_url.as_str(), "alice").await);
+    }
+    let bare = Pasted::parse(&pastes[0].code).unwrap();
+    let error = broker.finish(ALICE, None, bare).await.unwrap_err();
+    assert!(matches!(&error, FinishError::Ambiguous(ids) if ids.len() == 2), "{error}");
+    for (named, index) in [(None, 1), (Some(&other), 0)] {
+        let paste = Pasted::parse(&pastes[index].url).unwrap();
+        let done = broker.finish(ALICE, named, paste).await.unwrap();
+        assert_eq!(expect_signed_in(done).tenant, tenants[index]);
+    }
 }
 
 #[tokio::test]
