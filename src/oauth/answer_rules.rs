@@ -36,3 +36,15 @@ impl Provider {
         }
     }
 }
+
+/// The reason why the tokens of a sign-in are refused: its id token may belong to another sign-in
+/// (OpenID Connect Core §3.1.3.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// The `nonce` is that of another sign-in.
+    Nonce,
+    /// There is no `nonce`, and PKCE does not bind the code to the sign-in.
+    NoNonce,
+    /// The `aud` names other clients.
+    Audience,
+}

@@ -23,11 +23,11 @@ mod scheme;
 mod settings;
 mod verdict;
 
-pub use answer_rules::AnswerRules;
+pub use answer_rules::{AnswerRules, Mismatch};
 #[cfg(feature = "test-util")]
 pub use client::ScriptedProvider;
 pub use client::{Attempt, Client};
-pub use outcome::{Mismatch, Outcome, outcome, sign_in_outcome};
+pub use outcome::{Outcome, outcome, sign_in_outcome};
 pub use paste::{AuthorizationResponse, PasteError, Pasted};
 pub use provider::{BindingChanged, Provider, Providers};
 pub use request::{RevocationRequest, TokenRequest};

@@ -22,7 +22,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::{
-    AnswerRules, Attempt,
+    AnswerRules, Attempt, Mismatch,
     content::Content,
     grant::{self, Claims},
     verdict::{Family, verdict},
@@ -71,18 +71,6 @@ pub enum Outcome {
         /// `invalid_client`, …
         code: String,
     },
-}
-
-/// The reason why the tokens of a sign-in are refused: its id token may belong to another sign-in
-/// (OpenID Connect Core §3.1.3.7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mismatch {
-    /// The `nonce` is that of another sign-in.
-    Nonce,
-    /// There is no `nonce`, and PKCE does not bind the code to the sign-in.
-    NoNonce,
-    /// The `aud` names other clients.
-    Audience,
 }
 
 /// Reads the result of a refresh.
