@@ -204,6 +204,10 @@ fn settings() -> ProviderSettings {
 /// belongs to another one.
 fn assert_refused(text: &str) {
     let Ok(pasted) = Pasted::parse(text) else { return };
+    // libFuzzer learns the state from comparisons.
+    if is_part_of(SIGN_IN.pending.state.expose(), text) {
+        return;
+    }
     let error = finish(pasted);
     let is_refusal =
         matches!(error, FinishError::StateMismatch | FinishError::StateNeeded(_) | FinishError::Paste(_));

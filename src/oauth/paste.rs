@@ -343,6 +343,10 @@ impl<'a> Reading<'a> {
             }
             if let Some(word) = words.last_mut().filter(|_| !is_separator) {
                 word.push(byte);
+                // The word is the name of the state, as in `oauth_state=…`.
+                if byte == b'=' && is_of_state(at + 1) && self.text.gap(at + 1) == Gap::None {
+                    word.clear();
+                }
             }
         }
         let words: Vec<&[u8]> = words.iter().map(|word| without_glue(without_marks(word, b""))).collect();

@@ -357,7 +357,9 @@ impl Parameter {
             let is_end =
                 |at: &usize| is_terminator(text.bytes[*at]) || (*at > self.from && text.has_scheme(*at));
             let end = (self.from..text.bytes.len()).find(is_end).unwrap_or(text.bytes.len());
-            let ends = (self.from + 1..=end).filter(|&at| at == end || text.gap(at) != Gap::None);
+            let ends = (self.from + 1..=end).filter(|&at| {
+                at == end || (text.gap(at) != Gap::None && !b".-:/@%_".contains(&text.bytes[at]))
+            });
             readings.extend(
                 ends.take(MAX_READINGS)
                     .map(|end| Zeroizing::new(without_glue(&text.bytes[self.from..end]).to_vec())),

@@ -100,6 +100,7 @@ fn a_text_without_a_code_is_refused_as_such() {
     }
     for text in [
         format!("http://127.0.0.1:1/callback?state={STATE}"),
+        format!("oauth_state={STATE}"),
         address().replace(CODE, "%00"),
         address().replace(CODE, "a%20b"),
         format!("https://id.example/authorize?code=true&client_id=c&code_challenge=y&state={STATE}"),
