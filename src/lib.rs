@@ -71,7 +71,7 @@
 //! use threadkey::{
 //!     ids::Lineage,
 //!     secret::{AccessToken, RefreshToken},
-//!     session::{Binding, Decision, Grant, Session, decide},
+//!     session::{Binding, Decision, Grant, Session, Wish, decide},
 //! };
 //!
 //! let grant = Grant {
@@ -91,10 +91,10 @@
 //! let issued_at = 1_795_358_672;
 //! let session = Session::begin(Lineage([1; 16]), grant, binding, issued_at);
 //!
-//! let minute = Duration::from_secs(60);
-//! assert_eq!(decide(&session, issued_at, minute), Decision::Serve);
-//! assert_eq!(decide(&session, issued_at + 2700, minute), Decision::ServeAndRefresh);
-//! assert_eq!(decide(&session, issued_at + 3600, minute), Decision::Refresh);
+//! let minute = Wish::living(Duration::from_secs(60));
+//! assert_eq!(decide(&session, issued_at, &minute), Decision::Serve);
+//! assert_eq!(decide(&session, issued_at + 2700, &minute), Decision::ServeAndRefresh);
+//! assert_eq!(decide(&session, issued_at + 3600, &minute), Decision::Refresh);
 //! ```
 //!
 //! A store is a file that several processes share:

@@ -79,16 +79,17 @@ async fn the_bot_reaches_discord_and_its_gateway_through_a_socks_proxy_and_an_ow
 }
 
 #[tokio::test]
-async fn a_bot_that_cannot_reach_discord_names_the_cause() {
+async fn a_bot_that_cannot_reach_discord_names_the_cause_and_keeps_trying() {
     let remote = Remote::new(ProxyOptions { refusal: Some(407), ..ProxyOptions::default() }).await;
     let variable = format!("http://alice:s3cret@{}", remote.proxy.address());
-    let ended = remote.run(("HTTPS_PROXY", &variable)).ended().await;
-    assert_eq!(ended.code, 5, "{ended:?}");
-    let words = format!(
+    let bot = remote.run(("HTTPS_PROXY", &variable));
+    bot.says("Discord cannot be reached: trying again").await;
+    bot.says(&format!(
         "cannot reach Discord at https://discord.example.test/: the proxy {} (from HTTPS_PROXY) answered 407",
         remote.proxy.address()
-    );
-    assert!(ended.stderr.contains(&words), "{ended:?}");
+    ))
+    .await;
+    let ended = bot.stop().await;
     assert!(!ended.stderr.contains("s3cret"), "{ended:?}");
 }
 
