@@ -69,7 +69,7 @@ fuzz_target!(|input: &[u8]| {
             }
             Ok(outcome) => {
                 assert_code(&outcome, status, plain);
-                let lost = object.as_ref().is_some_and(|object| is_success(object));
+                let lost = object.as_ref().is_some_and(is_success);
                 assert!(!lost || !(200..300).contains(&status), "the tokens were lost: {outcome:?}");
             }
             Err(Mismatch::Nonce | Mismatch::NoNonce | Mismatch::Audience) => {

@@ -13,8 +13,8 @@ use threadkey::{
     ids::{Lineage, Principal, Tenant},
     secret::{AccessToken, CodeVerifier, Fingerprint, RefreshToken, State},
     session::{
-        Applied, Binding, Change, Changed, Entry, Grant, Pending, RefreshTarget, Retry, Revision, Session,
-        Settlement, Update, apply,
+        Applied, Binding, Change, Changed, Entry, Grant, Pending, RefreshTarget, Refusals, Retry, Revision,
+        Session, Settlement, Update, apply,
     },
     store::{FileStore, Purpose, Records, Store as _, StoreError},
 };
@@ -96,7 +96,13 @@ fn changed_by(number: u8, entry: &Entry) -> Update {
         }
         5 | 6 => Settlement::Refreshed { target, grant: Box::new(grant()) }.into(),
         7 => {
-            let retry = Retry { set_at: NOW, not_before: NOW + 9, attempts: 1, code: "connect".into(), refused: None };
+            let retry = Retry {
+                set_at: NOW,
+                not_before: NOW + 9,
+                attempts: 1,
+                code: "connect".into(),
+                refused: None,
+            };
             Settlement::HoldBack { target, retry }.into()
         }
         8 => Settlement::End { target, code: "invalid_grant".into() }.into(),
@@ -107,6 +113,23 @@ fn changed_by(number: u8, entry: &Entry) -> Update {
         10 => Change::Notified(revision.lineage).into(),
         11 => Change::Switch { lineage: waiting }.into(),
         12 => Change::Keep { lineage: waiting }.into(),
+        13 => {
+            let token = session.map_or_else(|| AccessToken::new("a"), |s| s.access_token.clone());
+            Change::ConfirmRejection(token).into()
+        }
+        14 => Change::Exhausted(revision.lineage).into(),
+        15 => Change::TryAgain(revision.lineage).into(),
+        16 => {
+            let refused = Some(Refusals { code: "http_403".into(), since: NOW, times: 3, notified_at: None });
+            let code = "http_403".to_owned();
+            let retry = Retry { set_at: NOW, not_before: NOW + 9, attempts: 3, code, refused };
+            Settlement::HoldBack { target, retry }.into()
+        }
+        17 => {
+            let state =
+                entry.pending.as_ref().map_or_else(|| State::new("s"), |pending| pending.state.clone());
+            Settlement::WrongCode(state).into()
+        }
         _ => Change::Account { lineage: revision.lineage, account: "alice".into() }.into(),
     }
 }
@@ -152,6 +175,7 @@ fn pending() -> Pending {
         lineage_seen: None,
         binding: binding(),
         scopes: vec!["read".into()],
+        wrong_codes: None,
     }
 }
 
