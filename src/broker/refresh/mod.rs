@@ -12,30 +12,31 @@
 
 mod background;
 mod backoff;
+mod flight;
+mod settle;
 
 use std::{sync::Arc, time::Duration};
 
-use backoff::backoff;
 use dashmap::Entry as Slot;
+use flight::{Flight, Settled};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
 
 use super::{
-    Broker, CALLER_WAIT, Event, FlightResult, Inner, Joined, StoredToken, TokenError, TokenPolicy, later,
-    spend::{Recovered, commit, is_success, recover, spend},
+    Broker, CALLER_WAIT, FlightResult, Inner, Joined, StoredToken, TokenError, TokenPolicy,
+    spend::{Recovered, recover, spend},
 };
 use crate::{
     ids::Tenant,
-    oauth::{Attempt, Outcome, Provider, TokenRequest, outcome},
+    oauth::{Attempt, Provider, TokenRequest},
     session::{
-        Ended, Entry, Grant, Locked, MAX_BACKOFF, RefreshTarget, Refusals, Retry, RetryKind, Revision,
-        Session, Settlement, Wish, adopts,
-        journal::{Answered, Intent, Spending},
+        Ended, Entry, Locked, RefreshTarget, Revision, Session, Wish, adopts,
+        journal::{Intent, Spending},
     },
     store::{Purpose, TenantLock},
-    sys::{clock::UnixTime, random},
+    sys::clock::UnixTime,
 };
 
 /// How often in a row a lock may be reported free and then be taken, before a flight slows down.
@@ -43,37 +44,6 @@ const MAX_ROUNDS: u32 = 8;
 
 /// The pause between two tries from then on.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// The single refresh of one tenant in this process: its input, and where its result goes.
-struct Flight {
-    inner: Arc<Inner>,
-    tenant: Tenant,
-    provider: Arc<Provider>,
-    /// The state that the first caller saw. A newer one that works ends the flight.
-    seen: Revision,
-    /// The wish of the first caller.
-    wish: Wish,
-    result: watch::Sender<Option<FlightResult>>,
-}
-
-/// A refresh without new tokens, to be recorded.
-struct Failed {
-    code: String,
-    /// The pause before the next try, if the failure names one.
-    pause: Option<Duration>,
-    /// The refusals so far, this one included.
-    refused: Option<Refusals>,
-}
-
-/// The next step of the flight.
-enum Settled {
-    /// It returns the new session.
-    Refreshed(Box<Session>),
-    /// It sends again at once: the provider still takes the same refresh token.
-    Repeat,
-    /// It reads the record, which now holds the outcome.
-    Recorded,
-}
 
 /// Removes the flight from the map, however it ends, before callers get the result. A later caller
 /// starts a new flight.
@@ -243,189 +213,6 @@ impl Flight {
         u64::try_from(since).is_ok_and(|since| since < self.provider.reuse_grace().as_secs())
     }
 
-    /// Commits the meaning of a result and empties the journal. With `may_repeat` an ambiguous
-    /// result is tried again at once.
-    async fn settle(
-        &self,
-        lock: &mut TenantLock,
-        session: &Session,
-        target: &RefreshTarget,
-        attempt: &Attempt<Answered>,
-        may_repeat: bool,
-    ) -> Result<Settled, TokenError> {
-        let refused = session.retry.as_ref().and_then(|retry| retry.refused.clone());
-        let (code, pause) = match outcome(attempt, &self.provider.answer_rules(&session.binding)) {
-            Outcome::Granted(grant) => {
-                return Ok(self.granted(lock, session, target, attempt, *grant).await);
-            }
-            Outcome::Ended { code } => return self.end(lock, target, code).await,
-            Outcome::Ambiguous { code } => {
-                if may_repeat {
-                    tracing::warn!(tenant = %self.tenant, code, "no clear answer; the provider allows a repetition");
-                    // The record comes first: a process that takes over must not count its request
-                    // as the first one.
-                    let failed = Failed { code, pause: Some(Duration::ZERO), refused };
-                    self.hold_back(lock, session, target, attempt, failed).await?;
-                    return Ok(Settled::Repeat);
-                }
-                (code, None)
-            }
-            Outcome::Unspent { code, retry_after } => (code, retry_after),
-            Outcome::Refused { code } => return self.refused(lock, session, target, attempt, code).await,
-            Outcome::Misconfigured { code } => (code, None),
-        };
-        self.hold_back(lock, session, target, attempt, Failed { code, pause, refused }).await?;
-        Ok(Settled::Recorded)
-    }
-
-    /// Counts a refusal that is no verdict. Once it has lasted, the session is stuck: it is tried each
-    /// hour, and its user is notified.
-    async fn refused(
-        &self,
-        lock: &mut TenantLock,
-        session: &Session,
-        target: &RefreshTarget,
-        attempt: &Attempt<Answered>,
-        code: String,
-    ) -> Result<Settled, TokenError> {
-        let now = self.inner.now();
-        let before = session.retry.as_ref().and_then(|retry| retry.refused.as_ref());
-        let refusals = Refusals::count(before, &code, now);
-        let is_stuck = refusals.are_lasting(now)
-            && !session.is_usable(now)
-            && self.are_others_refreshed(session, refusals.since).await?;
-        let (code, pause) =
-            if is_stuck { (Retry::stuck_code(&code), Some(MAX_BACKOFF)) } else { (code, None) };
-        self.hold_back(lock, session, target, attempt, Failed { code, pause, refused: Some(refusals) })
-            .await?;
-        if is_stuck {
-            self.inner.publish(Event::Stuck(self.tenant.clone()));
-        }
-        Ok(Settled::Recorded)
-    }
-
-    /// Whether the provider has issued tokens to this client since then, for other tenants. Then the
-    /// refusals concern this session, and not the client or the network.
-    async fn are_others_refreshed(&self, session: &Session, since: UnixTime) -> Result<bool, TokenError> {
-        let records = self.inner.store.list().await?;
-        let is_served = |other: &Session| {
-            other.issued_at >= since
-                && other.binding.token_endpoint == session.binding.token_endpoint
-                && other.binding.client_id == session.binding.client_id
-        };
-        let others = records.iter().filter(|(tenant, _)| **tenant != self.tenant);
-        Ok(others.filter_map(|(_, entry)| entry.session.as_ref()).any(is_served))
-    }
-
-    async fn granted(
-        &self,
-        lock: &mut TenantLock,
-        session: &Session,
-        target: &RefreshTarget,
-        attempt: &Attempt<Answered>,
-        grant: Grant,
-    ) -> Settled {
-        // The lifetime counts from the answer, however long the commit is tried.
-        let left = || grant.clone().aged(attempt.age(self.inner.now()));
-        let settlement = || Settlement::Refreshed { target: target.clone(), grant: Box::new(left()) };
-        // The journal is durable, so callers are served while the commit is tried again.
-        let serve = || {
-            let mut refreshed = session.clone();
-            refreshed.take(left(), self.inner.now());
-            self.result.send_replace(Some(Ok(refreshed)));
-        };
-        let changed = commit(&self.inner, &self.tenant, Purpose::Refresh, lock, &settlement, serve).await;
-        self.clear(lock).await;
-        match changed.after.session {
-            Some(refreshed) if changed.applied.took_effect() => {
-                tracing::info!(tenant = %self.tenant, generation = refreshed.generation, "refreshed");
-                Settled::Refreshed(Box::new(refreshed))
-            }
-            _ => {
-                tracing::info!(tenant = %self.tenant, "logged out or signed in again meanwhile; the late answer is dropped");
-                self.inner.revoke_late(&self.tenant, &self.provider, session, grant).await;
-                Settled::Recorded
-            }
-        }
-    }
-
-    async fn end(
-        &self,
-        lock: &mut TenantLock,
-        target: &RefreshTarget,
-        code: String,
-    ) -> Result<Settled, TokenError> {
-        let settlement = Settlement::End { target: target.clone(), code: code.clone() };
-        let changed = lock.settle(settlement).await?;
-        self.clear(lock).await;
-        if changed.applied.took_effect() {
-            tracing::warn!(tenant = %self.tenant, code, "the provider has ended the session");
-            self.inner.publish(Event::Ended { tenant: self.tenant.clone(), code });
-        }
-        Ok(Settled::Recorded)
-    }
-
-    /// Records the failure and the time before which no process tries again. An answer that could
-    /// not be read stays in the journal until it is kept elsewhere: it may hold the only copy of a
-    /// token.
-    async fn hold_back(
-        &self,
-        lock: &mut TenantLock,
-        session: &Session,
-        target: &RefreshTarget,
-        attempt: &Attempt<Answered>,
-        failed: Failed,
-    ) -> Result<(), TokenError> {
-        let Failed { code, pause, refused } = failed;
-        let now = self.inner.now();
-        let before = session.retry.as_ref();
-        let attempts = before.map_or(0, |retry| retry.attempts).saturating_add(1);
-        let code = match before.map(Retry::kind) {
-            // A token in doubt stays in doubt, whatever the next try brings, until it is given up.
-            Some(RetryKind::Ambiguous) if !is_ambiguous_or_stuck(&code) => format!("ambiguous_{code}"),
-            _ => code,
-        };
-        let mut retry = Retry { set_at: now, not_before: now, attempts, code, refused };
-        let pause = pause.unwrap_or_else(|| backoff(attempts, retry.last_kind(), random::fraction()));
-        retry.not_before = later(now, pause.min(MAX_BACKOFF));
-        self.log_held_back(&retry);
-        let is_unread = retry.last_kind() == RetryKind::Ambiguous && is_success(attempt);
-        let changed = lock.settle(Settlement::HoldBack { target: target.clone(), retry }).await?;
-        if is_unread && changed.applied.took_effect() {
-            lock.keep_unread().await?;
-            tracing::warn!(
-                tenant = %self.tenant, "the provider's answer could not be read; `threadkey doctor` names the file that keeps it"
-            );
-        }
-        self.clear(lock).await;
-        Ok(())
-    }
-
-    fn log_held_back(&self, retry: &Retry) {
-        let (tenant, code, attempts) = (&self.tenant, &retry.code, retry.attempts);
-        match retry.last_kind() {
-            RetryKind::Misconfigured => tracing::error!(
-                %tenant, code, "the provider refuses this client: check providers.{}; the session is kept", tenant.provider
-            ),
-            RetryKind::Ambiguous => {
-                tracing::warn!(%tenant, code, attempts, "the refresh token may have been spent")
-            }
-            RetryKind::Stuck => tracing::error!(
-                %tenant, code, attempts, "the provider has refused this session for hours, and refreshes others of the client; it is tried each hour"
-            ),
-            RetryKind::Unspent | RetryKind::RejectedAgain => {
-                tracing::warn!(%tenant, code, attempts, "not refreshed; nothing was spent")
-            }
-        }
-    }
-
-    /// Empties the journal. A failure does no harm: a journal names the state that it concerns.
-    async fn clear(&self, lock: &mut TenantLock) {
-        if let Err(error) = lock.clear().await {
-            tracing::warn!(tenant = %self.tenant, %error, "the journal could not be emptied; the next refresh does it");
-        }
-    }
-
     /// The result if no request is needed, or `None` if one is.
     fn result_without_request(&self, session: &Session) -> Option<FlightResult> {
         if !self.wish.refuses(session) && adopts(session, Some(self.seen), self.inner.now()) {
@@ -471,8 +258,4 @@ impl Flight {
     fn ended(&self, code: &str) -> FlightResult {
         Err(TokenError::Ended { tenant: self.tenant.clone(), code: code.into() })
     }
-}
-
-fn is_ambiguous_or_stuck(code: &str) -> bool {
-    matches!(RetryKind::of(code), RetryKind::Ambiguous | RetryKind::Stuck)
 }
