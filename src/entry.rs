@@ -178,7 +178,15 @@ fn load(config: Option<&Path>) -> Result<Config, Failure> {
     let folder = env::current_dir().map_err(|error| {
         Failure::new(Exit::Internal, format!("the current folder cannot be determined: {error}"))
     })?;
-    Config::load(config, &folder, &env::vars_os().collect()).map_err(usage_failure)
+    let config = Config::load(config, &folder, &env::vars_os().collect()).map_err(usage_failure)?;
+    if let Some(unused) = &config.unused {
+        cli::print_notice(&format!(
+            "{} is not used; the configuration is {}. `--config` names another one",
+            unused.display(),
+            config.file.display()
+        ));
+    }
+    Ok(config)
 }
 
 fn usage_failure(error: ConfigError) -> Failure {

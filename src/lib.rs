@@ -217,6 +217,8 @@
 //!   sign-in](../../../adr/0027-a-wait-for-the-lock-ends-and-no-single-clock-drops-a-sign-in.md)
 //! - [28. A report refuses a token to its reporter
 //!   alone](../../../adr/0028-a-report-refuses-a-token-to-its-reporter-alone.md)
+//! - [29. The configuration comes from a place that its user
+//!   chose](../../../adr/0029-the-configuration-comes-from-a-place-that-its-user-chose.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");

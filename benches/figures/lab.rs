@@ -108,7 +108,8 @@ impl Lab {
         command
             .args(["token", "acme"])
             .current_dir(self.folder.path())
-            .env("HOME", self.folder.path().join("home"));
+            .env("HOME", self.folder.path().join("home"))
+            .env("THREADKEY_CONFIG", self.folder.path().join("threadkey.toml"));
         quiet(&mut command);
         command
     }

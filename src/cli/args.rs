@@ -27,8 +27,8 @@ static DEFAULT_MIN_TTL_ARG: LazyLock<String> = LazyLock::new(|| format!("{}s", D
                   THREADKEY_LOG=error|warn|info|debug|trace sets the level of the log on standard error."
 )]
 pub struct Cli {
-    /// The configuration file [default: $THREADKEY_CONFIG, ./threadkey.toml,
-    /// $XDG_CONFIG_HOME/threadkey/threadkey.toml]
+    /// The configuration file [default: $THREADKEY_CONFIG,
+    /// $XDG_CONFIG_HOME/threadkey/threadkey.toml, /etc/threadkey/threadkey.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The command.

@@ -23,6 +23,8 @@ use crate::{
 pub struct Config {
     /// The absolute path of the configuration file.
     pub file: PathBuf,
+    /// A `threadkey.toml` in the current folder that is not used.
+    pub unused: Option<PathBuf>,
     /// The path of the store's file.
     pub store: PathBuf,
     /// The options of the store.
@@ -69,6 +71,7 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
         agent,
         discord,
         file: source.path,
+        unused: None,
     })
 }
 

@@ -1,6 +1,9 @@
 //! Configuration errors and their places.
 
-use std::{fmt, io, path::PathBuf};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 /// The place of a configuration error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,12 +36,22 @@ impl fmt::Display for Place {
 pub enum ConfigError {
     /// No configuration file exists.
     #[error(
-        "there is no configuration. Write one to {}, or name it with --config or THREADKEY_CONFIG. The smallest one is:\n\n{SMALLEST}",
-        joined(searched)
+        "there is no configuration. Write one to {}, or name it with --config or THREADKEY_CONFIG. {}The smallest one is:\n\n{SMALLEST}",
+        joined(searched), in_folder(unused.as_deref())
     )]
     NotFound {
         /// The places where the file was searched.
         searched: Vec<PathBuf>,
+        /// A file of this name in the current folder, which is never read by itself.
+        unused: Option<PathBuf>,
+    },
+    /// Other users can have written the file.
+    #[error("the configuration {path} is not used: {problem}", path = path.display())]
+    Untrusted {
+        /// The file.
+        path: PathBuf,
+        /// The reason, and the way to mend it.
+        problem: String,
     },
     /// The file cannot be read.
     #[error("the configuration {path} cannot be read: {source}", path = path.display())]
@@ -77,6 +90,13 @@ client_id = "threadkey"
 redirect_uri = "http://127.0.0.1:1/callback"
 scopes = ["read", "offline_access"]
 "#;
+
+fn in_folder(unused: Option<&Path>) -> String {
+    let text = |path: &Path| {
+        format!("{} is not read by itself: if you trust it, name it with --config. ", path.display())
+    };
+    unused.map(text).unwrap_or_default()
+}
 
 fn joined(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" or ")

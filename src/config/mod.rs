@@ -7,6 +7,8 @@
 //!   configuration itself. No error repeats a value that could be a secret.
 //! - Workers cannot read a file that a secret was read from.
 //! - A relative path starts at the folder of the configuration file.
+//! - The file comes from a place that the user or the system chose, and no other user can have
+//!   written it: see `origin`.
 //!
 //! # A new setting
 //!
@@ -25,6 +27,7 @@ mod diagnostics;
 mod discord;
 mod error;
 mod file;
+mod origin;
 mod overrides;
 mod provider;
 mod secret;
@@ -32,14 +35,13 @@ mod source;
 mod trust;
 mod variables;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use build::Config;
 pub use error::{ConfigError, Place};
 pub use variables::Variables;
 
-use crate::sys::files;
-use variables::{path_variable, xdg_folder};
+use origin::Origin;
 
 /// The variable that names the configuration file.
 pub const CONFIG_VARIABLE: &str = "THREADKEY_CONFIG";
@@ -48,37 +50,18 @@ impl Config {
     /// Finds and reads the configuration.
     ///
     /// `explicit` names the file, or else `THREADKEY_CONFIG` does. Without both, the file is
-    /// `threadkey.toml` in `folder`, or else `$XDG_CONFIG_HOME/threadkey/threadkey.toml`. `folder`
-    /// is the current folder, an absolute path.
+    /// `$XDG_CONFIG_HOME/threadkey/threadkey.toml`, or else `/etc/threadkey/threadkey.toml`.
+    /// `folder` is the current folder, an absolute path.
     ///
     /// # Errors
-    /// When no configuration file exists, or it cannot be read, or it is invalid.
+    /// When no configuration file exists, when it cannot be read or is invalid, or when other users
+    /// can have written it and `explicit` does not name it.
     pub fn load(explicit: Option<&Path>, folder: &Path, variables: &Variables) -> Result<Self, ConfigError> {
-        let named = explicit.map(Path::to_owned).or_else(|| path_variable(variables, CONFIG_VARIABLE));
-        if let Some(named) = named {
-            let path = folder.join(named);
-            let text = files::read_text(&path)
-                .map_err(|source| ConfigError::Unreadable { path: path.clone(), source })?;
-            return build::build(path, text, variables);
-        }
-        let searched = default_places(folder, variables);
-        for path in &searched {
-            match files::read_text(path) {
-                Ok(text) => return build::build(path.clone(), text, variables),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => return Err(ConfigError::Unreadable { path: path.clone(), source }),
-            }
-        }
-        Err(ConfigError::NotFound { searched })
+        let Origin { path, text, unused } = origin::find(explicit, folder, variables)?;
+        let mut config = build::build(path, text, variables)?;
+        config.unused = unused;
+        Ok(config)
     }
-}
-
-fn default_places(folder: &Path, variables: &Variables) -> Vec<PathBuf> {
-    let mut places = vec![folder.join("threadkey.toml")];
-    places.extend(
-        xdg_folder(variables, "XDG_CONFIG_HOME", ".config").map(|base| base.join("threadkey/threadkey.toml")),
-    );
-    places
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use std::{
     fs::{DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
-use super::random;
+use super::{filesystem, random};
 
 /// The longest file that [`read_text`] reads, in bytes.
 pub const MAX_TEXT: u64 = 4 * 1024 * 1024;
@@ -24,6 +24,37 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
+/// A text file, and the users that can have written it.
+#[derive(Clone, Debug)]
+pub struct TextFile {
+    /// The content.
+    pub text: String,
+    /// The id of its owner.
+    pub owner: u32,
+    /// The id of its group.
+    pub group: u32,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Whether it can be written through this mount at all.
+    pub is_on_read_only_mount: bool,
+}
+
+/// Reads a text file as [`read_text`] does. Owner and mode are those of the file that was read.
+///
+/// # Errors
+/// As [`read_text`].
+#[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
+pub fn read_text_file(path: &Path) -> io::Result<TextFile> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let is_on_read_only_mount = filesystem::is_read_only(&file)?;
+    let mut text = String::new();
+    let read = file.take(MAX_TEXT + 1).read_to_string(&mut text)?;
+    check_length(read)?;
+    let (owner, group, mode) = (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777);
+    Ok(TextFile { text, owner, group, mode, is_on_read_only_mount })
+}
+
 /// Reads a whole file of at most [`MAX_TEXT`] bytes, which need not be text.
 ///
 /// # Errors
@@ -34,6 +65,17 @@ pub fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     let read = File::open(path)?.take(MAX_TEXT + 1).read_to_end(&mut bytes)?;
     check_length(read)?;
     Ok(bytes)
+}
+
+/// Whether there is a file of this name.
+pub fn exists(path: &Path) -> bool {
+    path.try_exists().unwrap_or(true)
+}
+
+/// Whether both paths lead to the same file.
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    identity(one).is_some_and(|one| Some(one) == identity(other))
 }
 
 fn check_length(read: usize) -> io::Result<()> {

@@ -99,6 +99,17 @@ pub(super) fn free_space(path: &Path) -> io::Result<u64> {
     Ok((buffer.f_bavail as u64).saturating_mul(buffer.f_frsize as u64))
 }
 
+/// Whether the mount of an open file is read-only.
+#[expect(unsafe_code, reason = "fstatvfs(3) has no safe wrapper in std")]
+pub(super) fn is_read_only(file: &File) -> io::Result<bool> {
+    use std::os::fd::AsRawFd as _;
+    let mut buffer = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the descriptor is open and the buffer has the size of the structure.
+    done(unsafe { libc::fstatvfs(file.as_raw_fd(), buffer.as_mut_ptr()) })?;
+    // SAFETY: fstatvfs returned 0, so it filled the buffer.
+    Ok(unsafe { buffer.assume_init() }.f_flag & libc::ST_RDONLY != 0)
+}
+
 #[expect(unsafe_code, reason = "faccessat(2) has no safe wrapper in std")]
 pub(super) fn check_writable(folder: &Path) -> io::Result<()> {
     let folder = c_path(folder)?;

@@ -192,7 +192,7 @@ async fn every_command_reports_an_invalid_configuration_with_its_place() {
     assert_eq!((none.code, none.stdout.as_str()), (0, ""), "{none:?}");
     assert!(none.stderr.contains("add a section [providers.NAME] to the configuration"), "{none:?}");
     std::fs::remove_file(home.path().join("threadkey.toml")).unwrap();
-    assert_refused(&home.run(&["providers"]).await, 2, "The smallest one is:");
+    assert_refused(&home.run(&["providers"]).await, 2, "threadkey.toml cannot be read");
 }
 
 #[tokio::test]

@@ -56,6 +56,7 @@ async fn as_owner(home: &Home, arguments: &[&str]) -> Ended {
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("HOME", home.path().join("home"))
         .env("THREADKEY_TEST_CLOCK", home.path().join("clock"))
+        .env("THREADKEY_CONFIG", home.path().join("threadkey.toml"))
         .stdin(Stdio::null())
         .output()
         .await

@@ -53,6 +53,7 @@ impl Case {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.home.path().join("home"))
             .env("THREADKEY_TEST_CLOCK", self.home.path().join("clock"))
+            .env("THREADKEY_CONFIG", self.home.path().join("threadkey.toml"))
             .env("TERM", term)
             .env("PS1", PROMPT)
             .kill_on_drop(true)

@@ -96,6 +96,7 @@ impl Home {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path().join("home"))
+            .env("THREADKEY_CONFIG", self.path().join("threadkey.toml"))
             .env("THREADKEY_TEST_CLOCK", self.clock())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

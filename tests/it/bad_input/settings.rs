@@ -5,7 +5,10 @@ use serde_json::json;
 
 use super::{Home, assert_fails, assert_says};
 use crate::{
-    support::discord::{Discord, Options},
+    support::{
+        discord::{Discord, Options},
+        program::Ended,
+    },
     team::{Team, authserver, expect_messages},
 };
 
@@ -59,10 +62,52 @@ async fn every_command_without_a_configuration_shows_the_smallest_one_and_its_pl
     let place = home.path().join("home/.config/threadkey/threadkey.toml").display().to_string();
     let words = ["there is no configuration", &place, "--config", "[providers.acme]", "token_env"];
     for command in [&["run"][..], &["serve"], &["token", "acme"], &["auth", "start", "acme"]] {
-        assert_fails(&home.run(command).await, 2, &words);
+        assert_fails(&without_a_named_file(&home, command).await, 2, &words);
     }
     let ended = home.run(&["--config", "nowhere.toml", "run"]).await;
     assert_fails(&ended, 2, &["nowhere.toml cannot be read", "No such file"]);
+}
+
+/// Runs the program in the home's folder, where no variable names the configuration.
+async fn without_a_named_file(home: &Home, arguments: &[&str]) -> Ended {
+    let mut command = home.command(arguments);
+    let output = command.env_remove("THREADKEY_CONFIG").output().await.expect("it runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it is text");
+    let code = output.status.code().expect("it ends by itself");
+    Ended { code, stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+#[tokio::test]
+async fn a_configuration_in_the_current_folder_is_used_only_if_it_is_named() {
+    let home = Home::new(&format!("[discord]\ntoken_env = \"UNRELATED\"\n{PROVIDER}"));
+    let place = home.path().join("threadkey.toml").display().to_string();
+    let ended = without_a_named_file(&home, &["providers"]).await;
+    let words = ["there is no configuration", &format!("{place} is not read by itself"), "--config"];
+    assert_fails(&ended, 2, &words);
+    let ended = without_a_named_file(&home, &["--config", "threadkey.toml", "providers"]).await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
+
+    let own = home.path().join("home/.config/threadkey");
+    std::fs::create_dir_all(&own).expect("it can be made");
+    std::fs::write(own.join("threadkey.toml"), PROVIDER.replace("acme", "own")).expect("it can be written");
+    let ended = without_a_named_file(&home, &["providers"]).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.stdout.contains("own") && !ended.stdout.contains("acme"), "{ended:?}");
+    let line = format!("{place} is not used; the configuration is {}", own.join("threadkey.toml").display());
+    assert!(ended.stderr.contains(&line) && ended.stderr.lines().count() == 1, "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_configuration_that_others_can_write_is_used_only_if_an_option_names_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = Home::new(PROVIDER);
+    let path = home.path().join("threadkey.toml");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).expect("it is ours");
+    let words = ["is not used: other users can write it", "chmod go-w", "--config"];
+    assert_fails(&home.run(&["providers"]).await, 2, &words);
+    assert_eq!(home.run(&["--config", "threadkey.toml", "providers"]).await.code, 0);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
+    assert_eq!(home.run(&["providers"]).await.code, 0);
 }
 
 #[tokio::test]

@@ -147,6 +147,7 @@ async fn a_paste_on_a_terminal_asks_for_the_choice_and_obeys_the_answer() {
             .current_dir(home.path())
             .env("HOME", home.path().join("home"))
             .env("THREADKEY_TEST_CLOCK", home.path().join("clock"))
+            .env("THREADKEY_CONFIG", home.path().join("threadkey.toml"))
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
