@@ -188,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_file_that_other_users_can_have_written_is_refused_with_the_remedy() {
-        for bad in [file(ALICE, 1000, 0o666), file(ALICE, 100, 0o664), file(0, 0, 0o664), file(0, 100, 0o660)]
+        for bad in
+            [file(ALICE, 1000, 0o666), file(ALICE, 100, 0o664), file(0, 100, 0o664), file(0, 100, 0o660)]
         {
             let problem = verdict(&bad).expect_err("it is refused");
             assert!(

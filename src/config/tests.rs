@@ -271,8 +271,7 @@ fn the_error_without_a_configuration_shows_the_smallest_one() {
     let none = Config::load(None, folder.path(), &variables(&[("HOME", "/nowhere")]));
     let message = none.map(drop).expect_err("there is none").to_string();
     assert!(
-        message
-            .contains(&format!("/nowhere/.config/threadkey/threadkey.toml or /etc/threadkey/threadkey.toml")),
+        message.contains("/nowhere/.config/threadkey/threadkey.toml or /etc/threadkey/threadkey.toml"),
         "{message}"
     );
     assert!(
