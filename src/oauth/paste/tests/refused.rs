@@ -131,6 +131,22 @@ fn an_issuer_that_is_no_url_is_escaped_and_equals_no_real_issuer() {
 }
 
 #[test]
+fn a_foreign_issuer_that_begins_with_ours_is_found_wherever_its_line_breaks() {
+    for evil in ["https://id.example.evil.test", "https://id.examplem", "https://id.example.2Fcb3F"] {
+        let text = format!("{}&iss={evil}", address());
+        for at in 1..text.len() {
+            let text = format!("{}\n{}", &text[..at], &text[at..]);
+            let response = read(&text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+            assert!(response.foreign_issuer("https://id.example").is_some(), "{text:?}");
+        }
+    }
+    for prose in ["\nThis is the page.", ". It ends here", "\n\nSent from my phone"] {
+        let response = read(&format!("{}&iss=https://id.example{prose}", address())).expect("it is ours");
+        assert_eq!(response.foreign_issuer("https://id.example"), None, "{prose:?}");
+    }
+}
+
+#[test]
 fn a_foreign_issuer_is_found_in_each_form() {
     let foreign = |text: &str| {
         let response = read(text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
