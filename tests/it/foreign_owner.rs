@@ -95,7 +95,9 @@ async fn root_in_another_users_home_is_refused_and_leaves_no_file_behind() {
     for is_missing in [true, false] {
         let before = tree(home.path());
         for command in commands {
-            let ended = home.run(command).await;
+            // The configuration is the other user's too, so only `--config` takes it.
+            let arguments = [&["--config", "threadkey.toml"], command].concat();
+            let ended = home.run(&arguments).await;
             let all = format!("{}{}", ended.stdout, ended.stderr);
             assert_eq!(ended.code, 6, "{command:?}: {ended:?}");
             for words in

@@ -109,8 +109,11 @@ impl Reference {
         let is_live = self.tenants[snapshots.tenant].logging_out.is_none() && !self.had_a_verdict(before);
         // A session without an account cannot be compared; but the account has to be requested
         // before.
-        let requested =
-            PROVIDERS[TENANTS[snapshots.tenant].0].userinfo && !self.was_orphaned(snapshots.tenant);
+        let quirks = PROVIDERS[TENANTS[snapshots.tenant].0];
+        // A provider that held its answer back names no account for a token that has expired.
+        let issued = self.by_access.get(&now.access).map(|&issue| self.issues[issue].at);
+        let can_be_named = issued.is_some_and(|at| self.times.iter().all(|now| *now < at + quirks.lifetime));
+        let requested = quirks.userinfo && can_be_named && !self.was_orphaned(snapshots.tenant);
         let other = match (&before.account, &now.account) {
             (Some(before), Some(now)) => before != now,
             (Some(_), None) => requested,

@@ -40,6 +40,8 @@ pub(super) struct Issue {
     pub(super) access: String,
     /// The refresh token that is valid after this answer.
     pub(super) refresh: String,
+    /// The latest time at which it can have been issued.
+    pub(super) at: i64,
 }
 
 /// The meaning of an answer, by RFC 6749 and the rules of HTTP.
@@ -238,7 +240,8 @@ impl Reference {
         self.by_access.insert(access.clone(), self.issues.len());
         self.by_refresh.insert(refresh.clone(), family);
         self.secrets.extend([access.clone(), refresh.clone()]);
-        self.issues.push(Issue { family, access, refresh });
+        let at = self.times.iter().copied().max().unwrap_or_default();
+        self.issues.push(Issue { family, access, refresh, at });
         Some(self.issues.len() - 1)
     }
 
