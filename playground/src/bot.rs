@@ -128,6 +128,7 @@ impl Home {
             ("PATH", std::env::var_os("PATH").unwrap_or_default()),
             ("HOME", home.into()),
             ("DISCORD_TOKEN", settings.token.into()),
+            ("THREADKEY_CONFIG", self.path("threadkey.toml").into()),
             (CLOCK_FILE_VARIABLE, self.path("clock").into()),
         ];
         let spec = Spec {
