@@ -32,9 +32,9 @@ pub(super) struct Object<'a>(BTreeMap<String, &'a RawValue>);
 
 /// A member that should be a text.
 pub(super) enum Text {
-    /// It is missing, blank, or no text.
+    /// It is missing, blank, or a value that stands for nothing.
     Absent,
-    /// It is a text, and some of it was lost, so it is useless.
+    /// It is another value, or a text of which some was lost. So it is useless.
     Damaged,
     /// The text.
     Whole(String),
@@ -114,6 +114,18 @@ fn form_as_json(body: &[u8]) -> Option<Zeroizing<String>> {
     looks_like_a_form.then(|| serde_json::to_string(&members()).ok().map(Zeroizing::new)).flatten()
 }
 
+/// Whether a value is one of those that vendors write for an absent member.
+fn is_nothing(raw: &RawValue) -> bool {
+    match serde_json::from_str(raw.get()) {
+        Ok(Value::Null | Value::Bool(false)) => true,
+        Ok(Value::Number(number)) => number.as_f64() == Some(0.0),
+        Ok(Value::String(text)) => text.is_empty(),
+        Ok(Value::Array(values)) => values.is_empty(),
+        Ok(Value::Object(members)) => members.is_empty(),
+        Ok(Value::Bool(true)) | Err(_) => false,
+    }
+}
+
 /// Reads a value; `Null` if it cannot be read.
 fn value_of(raw: &RawValue) -> Value {
     serde_json::from_str(raw.get()).unwrap_or_default()
@@ -149,7 +161,10 @@ impl<'a> Object<'a> {
 
     /// Returns a member that should be a text.
     pub(super) fn text(&self, name: &str) -> Text {
-        let Some(raw) = self.raw(name).filter(|raw| raw.get().starts_with('"')) else { return Text::Absent };
+        let Some(raw) = self.raw(name) else { return Text::Absent };
+        if !raw.get().starts_with('"') {
+            return if is_nothing(raw) { Text::Absent } else { Text::Damaged };
+        }
         match serde_json::from_str::<String>(raw.get()) {
             Ok(text) if text.contains(char::REPLACEMENT_CHARACTER) => Text::Damaged,
             Ok(text) if text.trim().is_empty() => Text::Absent,
@@ -165,9 +180,9 @@ impl<'a> Object<'a> {
 
     /// Whether the answer reports an error: it has an `error` with content, or `ok` is false.
     pub(super) fn reports_error(&self) -> bool {
-        let is_silent = |raw: &&RawValue| ["false", "0", "\"\"", "{}", "[]"].contains(&raw.get());
         let is_false = |raw: &RawValue| ["false", "\"false\""].contains(&raw.get());
-        self.raw("error").filter(|raw| !is_silent(raw)).is_some() || self.raw("ok").is_some_and(is_false)
+        let error = self.raw("error");
+        error.is_some_and(|raw| !is_nothing(raw)) || self.raw("ok").is_some_and(is_false)
     }
 }
 

@@ -12,7 +12,7 @@
 //! | 2xx with an `access_token` and no error | granted, or a mismatch of its id token |
 //! | 2xx or 4xx with a known error code (RFC 6749 §5.2, or a vendor's) | as the code defines |
 //! | 2xx with anything else | ambiguous: the provider did something |
-//! | 408, 425, 429, 503 | unspent, whatever the body: refused before the provider looked at it |
+//! | 407, 408, 425, 429, 503 | unspent, whatever the body: refused before the provider looked at it |
 //! | other 400, 401, 403 with a whole JSON or form body | refused by the provider, without a verdict |
 //! | other 4xx | unspent: a proxy or a firewall can have written it |
 //! | 307, 308 | unspent: "repeat it elsewhere" (RFC 9110 §15.4.8) means that nothing was done here |
@@ -132,7 +132,7 @@ fn of_answer(answer: &Answer, rules: &AnswerRules, is_refresh: bool) -> (Outcome
         })
     };
     let content = match status {
-        408 | 425 | 429 | 503 | 307 | 308 => return (unspent(by_status()), None),
+        407 | 408 | 425 | 429 | 503 | 307 | 308 => return (unspent(by_status()), None),
         200..=299 | 400..=499 => Content::of(answer),
         _ => return (ambiguous(&by_status()), None),
     };

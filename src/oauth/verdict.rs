@@ -170,7 +170,7 @@ impl Places {
 
     fn add(&mut self, value: &Value, depth: usize) {
         match value {
-            Value::String(text) => self.0.push(text.clone()),
+            Value::String(text) => self.0.push(text.trim().to_owned()),
             Value::Number(number) => self.0.push(number.to_string()),
             Value::Array(values) if depth > 0 => values.iter().for_each(|value| self.add(value, depth - 1)),
             Value::Object(members) if depth > 0 => {

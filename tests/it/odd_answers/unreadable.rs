@@ -77,6 +77,14 @@ async fn an_object_beyond_the_limit_and_a_page_replace_no_token_and_are_kept() {
 }
 
 #[tokio::test]
+async fn a_pair_whose_refresh_token_is_no_text_replaces_no_token_and_is_kept() {
+    for token in ["22", "true", r#"["rt-2"]"#, r#"{"value":"rt-2"}"#] {
+        let body = format!(r#"{{"access_token":"at-2","refresh_token":{token}}}"#);
+        expect_unread(token, framed(200, "", body.as_bytes())).await;
+    }
+}
+
+#[tokio::test]
 async fn an_answer_without_a_whole_head_is_in_doubt_and_leaves_nothing_to_keep() {
     let rig = Rig::start().await;
     rig.server.answer("HTTP/1.1 200 OK\r\ncontent-len", Ending::Close);

@@ -87,6 +87,7 @@ async fn a_refusal_in_other_words_ends_no_session() {
             r#"{"error":"unauthorized_client","error_description":"Grant type 'refresh_token' not allowed"}"#,
             "unauthorized_client",
         ),
+        (407, r#"{"error":"invalid_token"}"#, "http_407"),
         (429, r#"{"error":"invalid_grant"}"#, "http_429"),
         (503, r#"{"error":"invalid_grant"}"#, "http_503"),
     ] {
