@@ -156,7 +156,10 @@ fn is_success(object: &Map<String, Value>) -> bool {
         Some(_) => false,
     };
     let ok = object.get("ok").is_none_or(|ok| *ok != Value::Bool(false) && *ok != "false");
-    text(object, "access_token").is_some() && is_silent && ok
+    // A refresh token of another kind cannot be distinguished from a damaged one.
+    let has_clear_refresh_token =
+        object.get("refresh_token").is_none_or(|token| token.is_string() || token.is_null());
+    text(object, "access_token").is_some() && is_silent && ok && has_clear_refresh_token
 }
 
 fn assert_tokens(grant: &Grant, object: &Map<String, Value>) {
