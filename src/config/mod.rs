@@ -39,12 +39,10 @@ use std::path::Path;
 
 pub use build::Config;
 pub use error::{ConfigError, Place};
+pub use origin::CONFIG_VARIABLE;
 pub use variables::Variables;
 
 use origin::Origin;
-
-/// The variable that names the configuration file.
-pub const CONFIG_VARIABLE: &str = "THREADKEY_CONFIG";
 
 impl Config {
     /// Finds and reads the configuration.

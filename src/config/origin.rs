@@ -8,13 +8,16 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    CONFIG_VARIABLE, ConfigError, Variables,
-    variables::{path_variable, xdg_folder},
+    error::ConfigError,
+    variables::{Variables, path_variable, xdg_folder},
 };
 use crate::sys::{
     files::{self, TextFile},
     user,
 };
+
+/// The variable that names the configuration file.
+pub const CONFIG_VARIABLE: &str = "THREADKEY_CONFIG";
 
 /// The name of the file in each default place.
 const NAME: &str = "threadkey.toml";

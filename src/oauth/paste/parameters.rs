@@ -352,26 +352,23 @@ impl Parameter {
     /// Returns the values that an open value may have, from the shortest: the text goes on after a
     /// gap, and perhaps the value too.
     pub(super) fn readings(&self, text: &Text) -> Vec<Zeroizing<Vec<u8>>> {
-        let mut readings = vec![self.value.clone()];
-        if !self.is_closed {
-            let is_end =
-                |at: &usize| is_terminator(text.bytes[*at]) || (*at > self.from && text.has_scheme(*at));
-            let end = (self.from..text.bytes.len()).find(is_end).unwrap_or(text.bytes.len());
-            // A line of one word may be the rest of a wrapped value. A line of several words is prose.
-            let is_rest_of_line = |at: usize| {
-                let next = (at + 1..end).find(|&next| text.gap(next) != Gap::None).unwrap_or(end);
-                text.gap(at) == Gap::Line && (next == end || text.gap(next) == Gap::Line)
-            };
-            let ends = (self.from + 1..=end).filter(|&at| {
-                let is_gap = |at: usize| text.gap(at) != Gap::None && !b".-:/@%_".contains(&text.bytes[at]);
-                at == end || (is_gap(at) && !is_rest_of_line(at))
-            });
-            readings.extend(
-                ends.take(MAX_READINGS)
-                    .map(|end| Zeroizing::new(without_glue(&text.bytes[self.from..end]).to_vec())),
-            );
+        if self.is_closed {
+            return vec![self.value.clone()];
         }
-        readings
+        let is_end = |at: &usize| is_terminator(text.bytes[*at]) || (*at > self.from && text.has_scheme(*at));
+        let end = (self.from..text.bytes.len()).find(is_end).unwrap_or(text.bytes.len());
+        // A line of one word may be the rest of a wrapped value. A line of several words is prose.
+        let is_rest_of_line = |at: usize| {
+            let next = (at + 1..end).find(|&next| text.gap(next) != Gap::None).unwrap_or(end);
+            text.gap(at) == Gap::Line && (next == end || text.gap(next) == Gap::Line)
+        };
+        let ends = (self.from + 1..=end).filter(|&at| {
+            let is_gap = |at: usize| text.gap(at) != Gap::None && !b".-:/@%_".contains(&text.bytes[at]);
+            at == end || (is_gap(at) && !is_rest_of_line(at))
+        });
+        ends.take(MAX_READINGS)
+            .map(|end| Zeroizing::new(without_glue(&text.bytes[self.from..end]).to_vec()))
+            .collect()
     }
 }
 

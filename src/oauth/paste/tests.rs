@@ -344,7 +344,7 @@ fn an_issuer_is_read_with_the_text_that_goes_on_after_it() {
     let escaped = "https%3A%2F%2Fid.example.com%2Frealms%2Fa";
     for iss in [issuer, escaped] {
         let text = format!("{}&iss={iss}", address());
-        for after in ["", ".", ")", " thanks", "\nthanks", "\nhttps://help.example", "\"", "&code="] {
+        for after in ["", ".", ")", " thanks", "\nthanks a lot", "\nhttps://help.example", "\"", "&code="] {
             let response = read(&format!("{text}{after}")).expect("it is ours");
             assert_eq!(response.foreign_issuer(issuer), None, "{iss} {after:?}");
             assert_eq!(response.foreign_issuer("https://id.example.com"), Some(issuer), "{iss} {after:?}");

@@ -132,7 +132,12 @@ fn an_issuer_that_is_no_url_is_escaped_and_equals_no_real_issuer() {
 
 #[test]
 fn a_foreign_issuer_that_begins_with_ours_is_found_wherever_its_line_breaks() {
-    for evil in ["https://id.example.evil.test", "https://id.examplem", "https://id.example.2Fcb3F"] {
+    for evil in [
+        "https://id.example.evil.test",
+        "https://id.examplem",
+        "https://id.example.2Fcb3F",
+        "https://id.example.tttttttttt",
+    ] {
         let text = format!("{}&iss={evil}", address());
         for at in 1..text.len() {
             let text = format!("{}\n{}", &text[..at], &text[at..]);
