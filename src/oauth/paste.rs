@@ -146,8 +146,10 @@ impl Pasted {
 
     /// The text as it stands, and with one to three encodings removed.
     fn layers(&self, own: &[&State]) -> Vec<Text> {
+        // A soft line break may stand in the state.
+        let plain = self.0.without_soft_line_breaks();
         let is_quoted_printable =
-            |state: &&State| self.0.find(format!("=3D{}", state.expose()).as_bytes(), 0).is_some();
+            |state: &&State| plain.find(format!("=3D{}", state.expose()).as_bytes(), 0).is_some();
         let source = own.iter().any(is_quoted_printable).then(|| self.0.quoted_printable_decoded()).flatten();
         let mut layers = vec![source.unwrap_or_else(|| self.0.clone())];
         while layers.len() <= MAX_ENCODINGS
@@ -220,7 +222,15 @@ impl<'a> Reading<'a> {
             return Some(Err(self.denied(error)));
         }
         if let Some(code) = self.word_before(first) {
-            return Some(self.answer(&code, Some(sign_in)));
+            // A character that no address contains may cut a named code in two.
+            let is_other = |one: &Parameter| {
+                !one.is_label && !self.has_state(one.group) && decoded(&one.value) != decoded(&code)
+            };
+            return Some(if self.values(Name::Code).any(is_other) {
+                Err(PasteError::SeveralCodes)
+            } else {
+                self.answer(&code, Some(sign_in))
+            });
         }
         if self.has_foreign_state() {
             return Some(Err(PasteError::StateMismatch));
@@ -243,7 +253,7 @@ impl<'a> Reading<'a> {
         let labels: Vec<_> = labels.into_iter().filter(|one| reads_as_code(&one.value)).collect();
         let codes = if names.is_empty() { labels } else { names };
         if !codes.is_empty() {
-            let is_foreign = |code: &&Parameter| self.values(Name::State).any(|one| one.group == code.group);
+            let is_foreign = |code: &&Parameter| self.has_state(code.group);
             if codes.iter().any(is_foreign) {
                 return Some(Err(PasteError::StateMismatch));
             }
@@ -260,6 +270,10 @@ impl<'a> Reading<'a> {
     /// The parameters of this name that have a value.
     fn values(&self, name: Name) -> impl Iterator<Item = &Parameter> {
         self.parameters.iter().filter(move |one| one.name == name && !one.value.is_empty())
+    }
+
+    fn has_state(&self, group: usize) -> bool {
+        self.values(Name::State).any(|one| one.group == group)
     }
 
     fn has_foreign_state(&self) -> bool {

@@ -208,7 +208,10 @@ fn measure(text: &Text, parameter: &mut Parameter, limit: usize, earlier: usize)
             && text.bytes.get(end) == Some(&text.bytes[from - 1]));
     if parameter.is_closed {
         parameter.end = end;
-        parameter.value = Zeroizing::new(text.bytes[from..end].to_vec());
+        let is_broken = parameter.name == Name::Code && has_prose(text, from, end);
+        // A letter outside of ASCII is in no code, so the whole response is refused.
+        let value = if is_broken { vec![LETTER] } else { text.bytes[from..end].to_vec() };
+        parameter.value = Zeroizing::new(value);
         return;
     }
     let begin = address(text, parameter.at, earlier);
@@ -226,6 +229,18 @@ fn measure(text: &Text, parameter: &mut Parameter, limit: usize, earlier: usize)
         value = b"";
     }
     parameter.value = Zeroizing::new(value.to_vec());
+}
+
+/// Whether words of another text stand in a value, as if two columns of a screen were copied.
+fn has_prose(text: &Text, from: usize, end: usize) -> bool {
+    let starts: Vec<usize> =
+        (from..=end).filter(|&at| at == from || at == end || text.gap(at) != Gap::None).collect();
+    let is_prose = |pair: &&[usize]| {
+        text.gap(pair[0]) == Gap::Blank
+            && pair[1] - pair[0] >= MIN_WORD
+            && is_word(&text.bytes[pair[0]..pair[1]])
+    };
+    starts.windows(2).filter(is_prose).count() > 1
 }
 
 /// Whether the text goes on with another parameter here, known or not, or with a fragment.

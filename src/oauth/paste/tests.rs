@@ -366,3 +366,24 @@ fn a_long_address_is_accepted_up_to_64_kib() {
     assert!(read(&"x1".repeat(4 * 1024)).is_ok());
     assert_eq!(read(&"x1".repeat(4 * 1024 + 1)).expect_err("too long"), PasteError::TooLong);
 }
+
+#[test]
+fn full_width_characters_and_typographic_hyphens_are_read_as_ascii() {
+    let wide = |c: char| match c {
+        '!'..='~' => char::from_u32(u32::from(c) + 0xfee0).expect("a full-width character"),
+        c => c,
+    };
+    assert_eq!(code(&address().chars().map(wide).collect::<String>()), CODE);
+    for hyphen in ['\u{2010}', '\u{2011}'] {
+        assert_eq!(code(&address().replace('-', &hyphen.to_string())), CODE);
+    }
+}
+
+#[test]
+fn a_soft_line_break_of_a_mail_may_stand_anywhere_in_the_address() {
+    let encoded = address().replace('=', "=3D");
+    for at in (1..encoded.len()).filter(|&at| !encoded[..at].ends_with(['=', '3'])) {
+        let text = format!("{}=\r\n{}", &encoded[..at], &encoded[at..]);
+        assert_eq!(code(&text), CODE, "{text:?}");
+    }
+}

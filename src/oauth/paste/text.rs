@@ -117,6 +117,11 @@ impl Text {
             '＝' => self.push(b'='),
             '＃' => self.push(b'#'),
             '？' => self.push(b'?'),
+            // The hyphens of typesetting programs.
+            '\u{2010}' | '\u{2011}' => self.push(b'-'),
+            '－' | '．' | '／' | '：' | '＿' | '％' | '０'..='９' | 'Ａ'..='Ｚ' | 'ａ'..='ｚ' => {
+                self.push(half_width(c));
+            }
             '\u{2500}'..='\u{259f}' => {
                 self.push(b'|');
                 self.is_border = true;
@@ -200,7 +205,23 @@ impl Text {
 
     /// Undoes quoted-printable (RFC 2045 §6.7), the form of an address in the source of a mail.
     pub(super) fn quoted_printable_decoded(&self) -> Option<Self> {
-        self.decoded(b'=', |text, at| text.gaps.get(at + 1).is_none_or(|gap| *gap == Gap::Line))
+        self.decoded(b'=', Self::is_soft_line_break)
+    }
+
+    /// Removes the `=` at the ends of lines.
+    pub(super) fn without_soft_line_breaks(&self) -> Self {
+        let mut text = Self::empty(self.bytes.len());
+        for (at, &byte) in self.bytes.iter().enumerate() {
+            text.pending = text.pending.max(self.gaps[at]);
+            if byte != b'=' || !self.is_soft_line_break(at) {
+                text.push(byte);
+            }
+        }
+        text
+    }
+
+    fn is_soft_line_break(&self, at: usize) -> bool {
+        self.gap(at + 1) == Gap::Line
     }
 
     fn decoded(&self, escape: u8, is_dropped: impl Fn(&Self, usize) -> bool) -> Option<Self> {
@@ -208,13 +229,14 @@ impl Text {
         let (mut at, mut is_changed) = (0, false);
         while at < self.bytes.len() {
             text.pending = text.pending.max(self.gaps[at]);
-            let escaped = escaped(&self.bytes[at..], escape);
+            let is_dropped = self.bytes[at] == escape && is_dropped(self, at);
+            let escaped = escaped(&self.bytes[at..], escape).filter(|_| !is_dropped);
             match escaped {
                 Some(byte) => {
                     text.push_char(if byte.is_ascii() { char::from(byte) } else { '\u{fffd}' });
                     at += 2;
                 }
-                None if self.bytes[at] == escape && is_dropped(self, at) => {}
+                None if is_dropped => {}
                 None => text.push(self.bytes[at]),
             }
             is_changed |= escaped.is_some();
@@ -245,6 +267,12 @@ impl Text {
     pub(super) fn gap(&self, at: usize) -> Gap {
         self.gaps.get(at).copied().unwrap_or(Gap::Line)
     }
+}
+
+/// Returns the ASCII form of a full-width character, as East Asian input methods write it.
+fn half_width(c: char) -> u8 {
+    const DISTANCE: u32 = '！' as u32 - '!' as u32;
+    u8::try_from((c as u32).wrapping_sub(DISTANCE)).unwrap_or(OTHER)
 }
 
 /// Returns the byte of an escape such as `%2F` at the beginning.

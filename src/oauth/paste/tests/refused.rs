@@ -201,3 +201,15 @@ fn neither_debug_nor_an_error_shows_the_code_or_the_state() {
     let error = read("https://cb.example/?cod=s3cr3t&state=s3cr3t").expect_err("it has no code");
     assert!(!format!("{error:?} {error}").contains("s3cr3t"), "{error}");
 }
+
+#[test]
+fn no_part_of_a_code_is_taken_for_the_code() {
+    for text in [
+        format!("http://127.0.0.1:1/callback?code=c\u{2013}1a2B3c4D5e&state={STATE}"),
+        format!("http://127.0.0.1:1/callback?code=c1a2\n[10:03] <bob> B3c4D5e&state={STATE}"),
+        format!("http://127.0.0.1:1/callback?code=c1a2 \u{2502} other pane text\nB3c4D5e&state={STATE}"),
+    ] {
+        let error = read(&text).expect_err(&text);
+        assert!(matches!(error, PasteError::SeveralCodes | PasteError::NoCode), "{text:?}: {error}");
+    }
+}
