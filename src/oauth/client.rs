@@ -25,9 +25,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use super::{
-    Provider, ProviderError, TokenRequest, grant,
+    Provider, ProviderError, TokenRequest,
+    content::has_whole_object,
+    grant,
     receive::{LAST_LOOK, receive},
     request::RevocationRequest,
+    wire::{AFTER_THE_FRAME, Wire},
 };
 use crate::{
     net::{Outward, Trust, Unreachable, while_driven},
@@ -219,8 +222,10 @@ impl Client {
                 return Attempt::NotSent(cause.step());
             }
         };
+        let wire = Wire::new(stream);
         // This prepares the connection and sends nothing.
-        let Ok((mut sender, connection)) = http1_connection().handshake(TokioIo::new(stream)).await else {
+        let Ok((mut sender, connection)) = http1_connection().handshake(TokioIo::new(wire.clone())).await
+        else {
             return Attempt::NotSent("connect");
         };
         let is_tls = url.scheme() == "https";
@@ -236,7 +241,26 @@ impl Client {
                 Err(_) => Attempt::Unanswered("timeout"),
             }
         };
-        while_driven(answered, connection).await
+        match while_driven(answered, connection).await {
+            Attempt::Answered(answer) => Attempt::Answered(self.with_the_rest(answer, wire).await),
+            Attempt::Unanswered(how) => match wire.read_again(deadline).await {
+                Some(answer) => Attempt::Answered(Answer { at: self.clock.now(), ..answer }),
+                None => Attempt::Unanswered(how),
+            },
+            not_sent @ Attempt::NotSent(_) => not_sent,
+        }
+    }
+
+    /// Adds the bytes after the frame to an answer without a whole JSON object: the frame may have
+    /// ended too early, and then they hold the rest of the tokens or of the verdict.
+    async fn with_the_rest(&self, answer: Answer, wire: Wire) -> Answer {
+        if !matches!(answer.status, 200..=299 | 400..=499) || has_whole_object(&answer.body) {
+            return answer;
+        }
+        match wire.read_again(Instant::now() + AFTER_THE_FRAME).await {
+            Some(more) if more.body.len() > answer.body.len() => Answer { at: self.clock.now(), ..more },
+            _ => answer,
+        }
     }
 
     /// Remembers or forgets the reason why a host cannot be reached.

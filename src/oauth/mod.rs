@@ -22,6 +22,7 @@ mod request;
 mod scheme;
 mod settings;
 mod verdict;
+mod wire;
 
 pub use answer_rules::{AnswerRules, Mismatch};
 #[cfg(feature = "test-util")]

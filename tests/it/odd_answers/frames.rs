@@ -90,6 +90,37 @@ async fn a_wrong_length_on_a_connection_that_stays_open_costs_no_token() {
 }
 
 #[tokio::test]
+async fn a_head_that_the_http_library_rejects_costs_no_token() {
+    let status = "HTTP/1.1 200 OK";
+    let length = PAIR.len();
+    for head in [
+        format!("{status}\r\ncontent-length: {length}\r\ncontent-length: 5"),
+        format!("{status}\r\ncontent-length: {length}.0"),
+        format!("{status}\r\ncontent-length: -1"),
+        format!("{status}\r\nx-thing: a\0b"),
+        "HTTP/2 200".to_owned(),
+        "HTTP/1.1 200 O\u{1}K".to_owned(),
+    ] {
+        expect_refreshed(&head, format!("{head}\r\n\r\n{PAIR}").into(), Ending::Close).await;
+    }
+    let chunk =
+        format!("HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{length:x}\r\n{PAIR}\r\n0\r\n\r\n");
+    expect_refreshed("chunks of HTTP/1.0", chunk.into(), Ending::Close).await;
+}
+
+#[tokio::test]
+async fn a_frame_that_ends_before_the_pair_does_costs_no_token() {
+    for (what, status, headers) in [
+        ("a length that is too short", 200, "content-length: 20\r\n"),
+        ("no length", 200, "content-length: 0\r\n"),
+        ("a status without content", 204, ""),
+        ("chunks that are none", 200, "transfer-encoding: chunked\r\n"),
+    ] {
+        expect_refreshed(what, with_headers(status, headers, PAIR.as_bytes()), Ending::Close).await;
+    }
+}
+
+#[tokio::test]
 async fn a_long_answer_costs_no_token() {
     let padded = |before: usize, after: usize| {
         let pad = |length| " ".repeat(length);
