@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     ids::{Principal, ProviderId, Tenant},
     oauth::PasteError,
-    session::{PENDING_LIFETIME, RetryKind, in_words},
+    session::{Ended, PENDING_LIFETIME, RetryKind, in_words},
     store::StoreError,
     sys::{clock::UnixTime, lock_holder::LockHolder},
 };
@@ -20,7 +20,7 @@ pub enum TokenError {
     #[error("{tenant} is not signed in: sign in {}", how_to_sign_in(.0), tenant = .0)]
     NoSession(Tenant),
     /// The session has ended.
-    #[error("the session {tenant} has ended ({code}): sign in again {}", how_to_sign_in(tenant))]
+    #[error("{}", ended(tenant, code))]
     Ended {
         /// The tenant.
         tenant: Tenant,
@@ -113,6 +113,16 @@ pub enum StartError {
 
 fn unknown_provider(provider: &ProviderId) -> String {
     format!("there is no provider {provider} in the configuration; `threadkey providers` lists them")
+}
+
+fn ended(tenant: &Tenant, code: &str) -> String {
+    let way = how_to_sign_in(tenant);
+    if code == Ended::REJECTED {
+        return format!(
+            "the access token of {tenant} was rejected ({code}), and there is no refresh token to get another one: sign in again {way}"
+        );
+    }
+    format!("the session {tenant} has ended ({code}): sign in again {way}")
 }
 
 fn unavailable(tenant: &Tenant, code: &str, retry_after: Duration) -> String {

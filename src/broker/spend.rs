@@ -76,10 +76,13 @@ pub(super) async fn spend(
     })
 }
 
-/// Whether an answer with a 2xx status arrived. If it holds no readable token, it may be the only
-/// copy of one.
-pub(super) fn is_success(attempt: &Attempt<Answered>) -> bool {
-    matches!(attempt, Attempt::Answered(answered) if (200..300).contains(&answered.answer().status))
+/// Whether an answer may be the only copy of a token although none could be read: its status is a
+/// success, or its body names a refresh token under another status.
+pub(super) fn may_hold_tokens(attempt: &Attempt<Answered>) -> bool {
+    const MEMBER: &[u8] = b"\"refresh_token\"";
+    let Attempt::Answered(answered) = attempt else { return false };
+    let answer = answered.answer();
+    (200..300).contains(&answer.status) || answer.body.windows(MEMBER.len()).any(|part| part == MEMBER)
 }
 
 async fn save(

@@ -10,7 +10,7 @@
 //! | the request never left | unspent |
 //! | it left, no status line arrived | ambiguous |
 //! | 2xx with an `access_token` and no error | granted, or a mismatch of its id token |
-//! | 2xx or 4xx with a known error code (RFC 6749 §5.2, or a vendor's) | as the code defines |
+//! | 2xx or 4xx with a known error code (RFC 6749 §5.2, or a vendor's) | as the code defines; an end of the grant only with 2xx, 400, 401 or 403 |
 //! | 2xx with anything else | ambiguous: the provider did something |
 //! | 407, 408, 425, 429, 503 | unspent, whatever the body: refused before the provider looked at it |
 //! | other 400, 401, 403 with a whole JSON or form body | refused by the provider, without a verdict |
@@ -124,6 +124,10 @@ fn of_answer(answer: &Answer, rules: &AnswerRules, is_refresh: bool) -> (Outcome
     let ambiguous = |code: &str| Outcome::Ambiguous { code: format!("ambiguous_{code}") };
     let by_code = |content: &Content| {
         let (family, code) = verdict(content, rules)?;
+        // Elsewhere a gateway can have written it: the address of the endpoint may be wrong.
+        if matches!(family, Family::Ended) && !matches!(status, 200..=299 | 400 | 401 | 403) {
+            return None;
+        }
         Some(match family {
             Family::Ended => Outcome::Ended { code },
             Family::Misconfigured => Outcome::Misconfigured { code },

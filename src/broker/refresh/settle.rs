@@ -12,7 +12,7 @@ use super::{
 use crate::{
     broker::{
         Event, TokenError, later,
-        spend::{commit, is_success},
+        spend::{commit, may_hold_tokens},
     },
     oauth::{Attempt, Outcome, outcome},
     session::{
@@ -178,7 +178,7 @@ impl Flight {
         let pause = pause.unwrap_or_else(|| backoff(attempts, retry.last_kind(), random::fraction()));
         retry.not_before = later(now, pause.min(MAX_BACKOFF));
         self.log_held_back(&retry);
-        let is_unread = retry.last_kind() == RetryKind::Ambiguous && is_success(attempt);
+        let is_unread = retry.last_kind() == RetryKind::Ambiguous && may_hold_tokens(attempt);
         let changed = lock.settle(Settlement::HoldBack { target: target.clone(), retry }).await?;
         if is_unread && changed.applied.took_effect() {
             lock.keep_unread().await?;

@@ -10,7 +10,7 @@ use crate::{
     broker::{
         Broker, Event, FinishError, Finished, SignedIn, Undecided,
         error::wait_until,
-        spend::{Recovered, commit, is_success, recover, spend},
+        spend::{Recovered, commit, may_hold_tokens, recover, spend},
     },
     ids::{Lineage, Tenant},
     oauth::{Attempt, Mismatch, Outcome, Provider, sign_in_outcome},
@@ -60,7 +60,7 @@ impl Broker {
                     // The answer stays in the journal until the store works again.
                     Err(error @ FinishError::Store(_)) => return Err(error),
                     Err(error) => {
-                        if matches!(error, FinishError::Uncertain { .. }) && is_success(&attempt) {
+                        if matches!(error, FinishError::Uncertain { .. }) && may_hold_tokens(&attempt) {
                             lock.keep_unread().await?;
                         }
                         lock.clear().await?;

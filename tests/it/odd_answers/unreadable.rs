@@ -13,6 +13,10 @@ use crate::{
 /// Asserts that this answer leaves the refresh token in doubt: one request only while the access
 /// token works, and the answer is kept for the operator.
 async fn expect_unread(what: &str, bytes: Vec<u8>) {
+    expect_unread_as(what, bytes, "ambiguous_http_200").await;
+}
+
+async fn expect_unread_as(what: &str, bytes: Vec<u8>, code: &str) {
     let rig = Rig::start().await;
     // Three quarters of the lifetime: the refresh runs in the background.
     rig.clock.advance(-900);
@@ -31,7 +35,7 @@ async fn expect_unread(what: &str, bytes: Vec<u8>) {
     let session = rig.session().await;
     assert_eq!(session.refresh_token.as_ref().unwrap().expose(), "rt-1", "{what}");
     let retry = session.retry.unwrap();
-    assert_eq!((retry.kind(), retry.code.as_str()), (RetryKind::Ambiguous, "ambiguous_http_200"), "{what}");
+    assert_eq!((retry.kind(), retry.code.as_str()), (RetryKind::Ambiguous, code), "{what}");
     assert!(rig.unread().exists(), "{what}: the answer is kept");
 }
 
@@ -74,6 +78,14 @@ async fn an_object_beyond_the_limit_and_a_page_replace_no_token_and_are_kept() {
     expect_unread("a page", framed(200, "content-type: text/html\r\n", page.as_bytes())).await;
     let error = r#"{"access_token":"at-2","refresh_token":"rt-2","error":"something_new"}"#;
     expect_unread("an error beside the pair", framed(200, "", error.as_bytes())).await;
+}
+
+#[tokio::test]
+async fn a_pair_under_a_status_that_is_no_success_is_kept() {
+    for status in [302, 500, 502] {
+        let bytes = framed(status, "", PAIR.as_bytes());
+        expect_unread_as(&format!("{status}"), bytes, &format!("ambiguous_http_{status}")).await;
+    }
 }
 
 #[tokio::test]

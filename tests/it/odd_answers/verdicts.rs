@@ -87,7 +87,9 @@ async fn a_refusal_in_other_words_ends_no_session() {
             r#"{"error":"unauthorized_client","error_description":"Grant type 'refresh_token' not allowed"}"#,
             "unauthorized_client",
         ),
+        (404, r#"{"error":"invalid_grant"}"#, "http_404"),
         (407, r#"{"error":"invalid_token"}"#, "http_407"),
+        (451, r#"{"code":"invalid_token"}"#, "http_451"),
         (429, r#"{"error":"invalid_grant"}"#, "http_429"),
         (503, r#"{"error":"invalid_grant"}"#, "http_503"),
     ] {
