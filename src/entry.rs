@@ -86,8 +86,10 @@ fn log_level(command: &Command) -> Result<LevelFilter, Failure> {
 
 fn run(config: Option<&Path>) -> Result<(), Failure> {
     let config = load(config)?;
-    let discord = config.discord().map_err(usage_failure)?;
-    Ok(on_threads(app::run(app_settings(config), discord))??)
+    on_threads(async {
+        let discord = config.discord().await.map_err(usage_failure)?;
+        Ok(app::run(app_settings(config), discord).await?)
+    })?
 }
 
 fn auth(config: Option<&Path>, command: AuthCommand) -> Result<(), Failure> {
@@ -148,9 +150,11 @@ fn doctor(config: Option<&Path>, json: bool) -> Result<Exit, Failure> {
     let findings = match load(config) {
         Err(failure) => vec![doctor::Finding::no_configuration(&failure)],
         Ok(config) => {
-            let discord = config.discord().map_err(|error| error.to_string());
             let path = env::var_os("PATH").unwrap_or_default();
-            on_one_thread(doctor::examine(&app_settings(config), discord, &path))?
+            on_one_thread(async {
+                let discord = config.discord().await.map_err(|error| error.to_string());
+                doctor::examine(&app_settings(config), discord, &path).await
+            })?
         }
     };
     print_result(&doctor::render(&findings, json)?)?;

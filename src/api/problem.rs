@@ -163,6 +163,18 @@ impl From<TokenError> for Problem {
             TokenError::Misconfigured { .. } => {
                 problem(StatusCode::INTERNAL_SERVER_ERROR, "provider_misconfigured")
             }
+            TokenError::NoClientSecret { tenant, problem } => {
+                // The worker learns of no program outside of its sandbox. The log has it.
+                tracing::error!(%tenant, %problem, "the client's secret cannot be read");
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "provider_misconfigured",
+                    format!(
+                        "the secret of threadkey's client at {} cannot be read: the operator must mend it; the session is kept",
+                        tenant.provider
+                    ),
+                )
+            }
             TokenError::Store(error) => Self::from(error.as_ref()),
             TokenError::Internal(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }

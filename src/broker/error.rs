@@ -7,7 +7,7 @@ use crate::{
     oauth::PasteError,
     session::{Ended, PENDING_LIFETIME, RetryKind, in_words},
     store::StoreError,
-    sys::{clock::UnixTime, lock_holder::LockHolder},
+    sys::{clock::UnixTime, lock_holder::LockHolder, secret_source::NoSecret},
 };
 
 /// The reason why a caller gets no token.
@@ -55,6 +55,14 @@ pub enum TokenError {
         tenant: Tenant,
         /// The error code.
         code: String,
+    },
+    /// The secret of threadkey's client cannot be read. Nothing was sent.
+    #[error("{}", no_client_secret(&tenant.provider, problem))]
+    NoClientSecret {
+        /// The tenant.
+        tenant: Tenant,
+        /// The failure of the command that prints the secret.
+        problem: NoSecret,
     },
     /// The store.
     #[error("{0}")]
@@ -113,6 +121,13 @@ pub enum StartError {
 
 fn unknown_provider(provider: &ProviderId) -> String {
     format!("there is no provider {provider} in the configuration; `threadkey providers` lists them")
+}
+
+fn no_client_secret(provider: &ProviderId, problem: &NoSecret) -> String {
+    format!(
+        "the secret of threadkey's client at {provider} cannot be read, so nothing was sent and nothing is lost: {problem}. \
+         The operator must mend providers.{provider}.client_secret_command"
+    )
 }
 
 fn ended(tenant: &Tenant, code: &str) -> String {
@@ -284,6 +299,14 @@ pub enum FinishError {
         provider: ProviderId,
         /// The error code.
         code: String,
+    },
+    /// The secret of threadkey's client cannot be read. The code was not sent.
+    #[error("{}", no_client_secret(provider, problem))]
+    NoClientSecret {
+        /// The provider.
+        provider: ProviderId,
+        /// The failure of the command that prints the secret.
+        problem: NoSecret,
     },
     /// The tokens are for another sign-in.
     #[error(

@@ -95,7 +95,9 @@ impl ExitError for PasteError {
 impl ExitError for TokenError {
     fn exit(&self) -> Exit {
         match self {
-            Self::UnknownProvider(_) | Self::Misconfigured { .. } => Exit::Usage,
+            Self::UnknownProvider(_) | Self::Misconfigured { .. } | Self::NoClientSecret { .. } => {
+                Exit::Usage
+            }
             Self::NoSession(_) => Exit::NoSession,
             Self::Ended { .. } => Exit::Ended,
             Self::Unavailable { .. } | Self::InProgress(_) | Self::Held { .. } => Exit::Later,
@@ -129,6 +131,7 @@ impl ExitError for FinishError {
             | Self::CodeSpent(_)
             | Self::Refused { .. }
             | Self::Misconfigured { .. }
+            | Self::NoClientSecret { .. }
             | Self::Mismatch { .. }
             | Self::NonceMissing(_)
             | Self::BindingChanged(_) => Exit::Usage,

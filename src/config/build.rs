@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    ConfigError, Variables, agent, discord,
+    ConfigError, Variables, agent,
+    discord::{self, UnreadToken},
     file::File,
     provider,
     secret::SecretReader,
@@ -35,16 +36,21 @@ pub struct Config {
     pub api: ApiSettings,
     /// The settings of the workers, if an agent is configured.
     pub agent: Option<AgentSettings>,
-    discord: Result<DiscordSettings, String>,
+    discord: Result<UnreadToken, String>,
 }
 
 impl Config {
-    /// Returns the settings of the Discord bot.
+    /// Returns the settings of the Discord bot. Runs the command that prints its token, if there is
+    /// one.
     ///
     /// # Errors
-    /// When the configuration names no token, or the variable or file that it names has none.
-    pub fn discord(&self) -> Result<DiscordSettings, ConfigError> {
-        self.discord.clone().map_err(|missing| ConfigError::NoDiscordToken { missing })
+    /// When the configuration names no token, or its variable, file or command has none.
+    pub async fn discord(&self) -> Result<DiscordSettings, ConfigError> {
+        let read = match &self.discord {
+            Ok(unread) => unread.read().await,
+            Err(missing) => Err(missing.clone()),
+        };
+        read.map_err(|missing| ConfigError::NoDiscordToken { missing })
     }
 }
 

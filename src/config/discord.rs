@@ -11,7 +11,27 @@ use super::{
     source::Source,
     trust,
 };
-use crate::{discord::DiscordSettings, ids::Snowflake, net::is_loopback};
+use crate::{
+    discord::DiscordSettings, ids::Snowflake, net::is_loopback, secret::Secret,
+    sys::secret_source::SecretSource,
+};
+
+/// The settings of the bot whose token is not read yet, because a command may print it.
+#[derive(Clone, Debug)]
+pub(super) struct UnreadToken {
+    source: SecretSource,
+    settings: DiscordSettings,
+}
+
+impl UnreadToken {
+    /// Reads the token.
+    pub(super) async fn read(&self) -> Result<DiscordSettings, String> {
+        match self.source.read().await {
+            Ok(token) => Ok(DiscordSettings { token, ..self.settings.clone() }),
+            Err(error) => Err(format!("discord.token_command: {error}")),
+        }
+    }
+}
 
 /// Builds the settings of the section.
 ///
@@ -22,20 +42,21 @@ pub(super) fn settings(
     section: Option<DiscordSection>,
     shared: bool,
     store: &Path,
-) -> Result<Result<DiscordSettings, String>, ConfigError> {
+) -> Result<Result<UnreadToken, String>, ConfigError> {
     let section = section.unwrap_or_default();
     let token = secrets.read(&SecretKeys {
         section: &["discord"],
         name: "token",
         env: section.token_env.as_deref(),
         file: section.token_file.as_deref(),
+        command: &section.token_command,
     })?;
     let api_base = section.api_base.filter(|base| !base.is_empty());
     let api_base = api_base.map(|base| checked_base(source, &base)).transpose()?;
     let trust = trust::with_file(source, &["discord"], section.ca_file.as_deref())?;
     let ids = |ids: Vec<DiscordId>| -> Vec<Snowflake> { ids.into_iter().map(|id| id.0).collect() };
-    let token = match token {
-        Some(Ok(token)) => token,
+    let source = match token {
+        Some(Ok(source)) => source,
         Some(Err(missing)) => return Ok(Err(missing)),
         None => {
             let missing = "discord.token_env is not set: it must name the environment variable that holds the bot's \
@@ -43,8 +64,8 @@ pub(super) fn settings(
             return Ok(Err(missing.to_owned()));
         }
     };
-    Ok(Ok(DiscordSettings {
-        token,
+    let settings = DiscordSettings {
+        token: Secret::new(""),
         api_base,
         trust,
         allowed_guilds: ids(section.allowed_guilds),
@@ -53,7 +74,8 @@ pub(super) fn settings(
         allowed_users: ids(section.allowed_users),
         guild_sessions: shared,
         conversations: store.with_file_name("conversations.json"),
-    }))
+    };
+    Ok(Ok(UnreadToken { source, settings }))
 }
 
 /// Parses `api_base`. The bot token is sent there, so the URL must use https or name this machine.

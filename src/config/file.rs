@@ -39,6 +39,7 @@ pub(super) struct DiscordSection {
     pub(super) token_env: Option<String>,
     #[serde(deserialize_with = "path")]
     pub(super) token_file: Option<PathBuf>,
+    pub(super) token_command: Vec<String>,
     pub(super) allowed_guilds: Vec<DiscordId>,
     pub(super) allowed_channels: Vec<DiscordId>,
     pub(super) allowed_roles: Vec<DiscordId>,
@@ -58,18 +59,37 @@ pub(super) struct ApiSection {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ProviderSection {
+    pub(super) preset: Option<String>,
+    pub(super) accept_terms_risk: bool,
+    pub(super) host: Option<String>,
+    pub(super) tenant: Option<String>,
     pub(super) issuer: Option<String>,
     pub(super) authorization_endpoint: Option<String>,
     pub(super) token_endpoint: Option<String>,
     pub(super) revocation_endpoint: Option<String>,
     pub(super) userinfo_endpoint: Option<String>,
     pub(super) client_id: Option<String>,
+    pub(super) client_auth: Option<String>,
     pub(super) client_secret_env: Option<String>,
     #[serde(deserialize_with = "path")]
     pub(super) client_secret_file: Option<PathBuf>,
+    pub(super) client_secret_command: Vec<String>,
+    #[serde(deserialize_with = "path")]
+    pub(super) client_key_file: Option<PathBuf>,
+    pub(super) client_key_id: Option<String>,
     pub(super) redirect_uri: Option<String>,
     pub(super) scopes: Vec<String>,
+    pub(super) scope_separator: Option<String>,
+    pub(super) scope_parameter: Option<String>,
     pub(super) authorize_params: BTreeMap<String, String>,
+    pub(super) token_params: BTreeMap<String, String>,
+    pub(super) token_headers: BTreeMap<String, String>,
+    pub(super) token_request: Body,
+    pub(super) refresh_request: Option<Body>,
+    pub(super) revocation_request: Body,
+    pub(super) refresh_endpoint: Option<String>,
+    pub(super) state_in_exchange: bool,
+    pub(super) pkce: Option<bool>,
     pub(super) resource: Option<String>,
     pub(super) token_path: Option<String>,
     pub(super) ended_errors: Vec<String>,
@@ -96,6 +116,15 @@ pub(super) struct AgentSection {
     pub(super) idle: Option<ConfigDuration>,
     pub(super) start_within: Option<ConfigDuration>,
     pub(super) shared: bool,
+}
+
+/// The encoding of a request's parameters.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Body {
+    #[default]
+    Form,
+    Json,
 }
 
 /// A provider's name. It is parsed here so that its error has the name's line.

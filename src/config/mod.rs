@@ -29,6 +29,7 @@ mod error;
 mod file;
 mod origin;
 mod overrides;
+mod presets;
 mod provider;
 mod secret;
 mod source;

@@ -1,17 +1,18 @@
 //! `[providers.NAME]`: a provider of OAuth tokens.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     ConfigError,
-    file::ProviderSection,
+    file::{Body, ProviderSection},
     secret::{SecretKeys, SecretReader},
     source::Source,
     trust,
 };
 use crate::{
     ids::ProviderId,
-    oauth::{Provider, ProviderError, ProviderSettings},
+    oauth::{BodyForm, ClientKey, Provider, ProviderError, ProviderSettings, RequestForm},
+    sys::secret_source::SecretSource,
 };
 
 /// Builds the provider of a section.
@@ -26,12 +27,39 @@ pub(super) fn settings(
     let required = |key: &str, value: Option<String>| {
         optional(value).ok_or_else(|| error_at(key, format!("providers.{id} needs {key}")))
     };
+    let keys = ["providers", id.as_str()];
     let client_secret = secrets.read(&SecretKeys {
-        section: &["providers", id.as_str()],
+        section: &keys,
         name: "client_secret",
         env: section.client_secret_env.as_deref(),
         file: section.client_secret_file.as_deref(),
+        command: &section.client_secret_command,
     })?;
+    let client_key = secrets.read(&SecretKeys {
+        section: &keys,
+        name: "client_key",
+        env: None,
+        file: section.client_key_file.as_deref(),
+        command: &[],
+    })?;
+    let client_key = client_key.map(|key| {
+        let pem = key.map_err(|missing| error_at("client_key_file", missing))?;
+        let SecretSource::Known(pem) = pem else { unreachable!("a key has no command") };
+        ClientKey::from_pem(&pem, optional(section.client_key_id.clone()))
+            .map_err(|what| error_at("client_key_file", format!("providers.{id}.client_key_file: {what}")))
+    });
+    let request_form = RequestForm {
+        token_params: section.token_params,
+        token_headers: section.token_headers,
+        token_request: body(section.token_request),
+        refresh_request: section.refresh_request.map(body),
+        revocation_request: body(section.revocation_request),
+        refresh_endpoint: optional(section.refresh_endpoint),
+        state_in_exchange: section.state_in_exchange,
+        scope_separator: section.scope_separator.unwrap_or_else(|| " ".to_owned()),
+        scope_parameter: section.scope_parameter.unwrap_or_else(|| "scope".to_owned()),
+        pkce: section.pkce.unwrap_or(true),
+    };
     let settings = ProviderSettings {
         issuer: optional(section.issuer),
         authorization_endpoint: required("authorization_endpoint", section.authorization_endpoint)?,
@@ -39,7 +67,10 @@ pub(super) fn settings(
         revocation_endpoint: optional(section.revocation_endpoint),
         userinfo_endpoint: optional(section.userinfo_endpoint),
         client_id: required("client_id", section.client_id)?,
+        client_auth: optional(section.client_auth),
         client_secret: client_secret.transpose().map_err(|missing| error_at("client_secret_env", missing))?,
+        client_key: client_key.transpose()?.map(Arc::new),
+        request_form,
         redirect_uri: required("redirect_uri", section.redirect_uri)?,
         scopes: section.scopes,
         authorize_params: section.authorize_params,
@@ -56,4 +87,11 @@ pub(super) fn settings(
         ProviderError::Setting { key, .. } => error_at(key, error.to_string()),
         ProviderError::Tls(_) => source.error_at(&["providers", id.as_str()], error.to_string()),
     })
+}
+
+fn body(body: Body) -> BodyForm {
+    match body {
+        Body::Form => BodyForm::Form,
+        Body::Json => BodyForm::Json,
+    }
 }

@@ -1,4 +1,5 @@
-//! Secrets. The configuration never contains one: it names the variable or the file that holds it.
+//! Secrets. The configuration never contains one: it names the variable or the file that holds it,
+//! or the command that prints it.
 
 use std::{
     ffi::OsStr,
@@ -8,18 +9,26 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::{ConfigError, source::Source};
-use crate::{secret::Secret, sys::files};
+use crate::{
+    secret::Secret,
+    sys::{
+        files,
+        secret_source::{SecretCommand, SecretSource},
+    },
+};
 
-/// The two keys of a section that can name a secret.
+/// The keys of a section that can name a secret.
 pub(super) struct SecretKeys<'a> {
     /// The section, for example `["providers", "acme"]`.
     pub(super) section: &'a [&'a str],
-    /// The keys are `<name>_env` and `<name>_file`.
+    /// The keys are `<name>_env`, `<name>_file` and `<name>_command`.
     pub(super) name: &'a str,
     /// The value of `<name>_env`.
     pub(super) env: Option<&'a str>,
     /// The value of `<name>_file`.
     pub(super) file: Option<&'a Path>,
+    /// The value of `<name>_command`: a program and its arguments.
+    pub(super) command: &'a [String],
 }
 
 /// Reads secrets, and collects the files that hold them: workers must not read these.
@@ -38,14 +47,15 @@ impl<'a> SecretReader<'a> {
         self.files
     }
 
-    /// Reads the secret, or returns `None` if neither key is set.
+    /// Reads the secret, or returns `None` if no key is set. A command runs later, when its secret is
+    /// needed.
     ///
     /// The inner error reports a missing secret, in a sentence without its end: the caller knows
     /// whether the secret is needed and where to get one.
     pub(super) fn read(
         &mut self,
         keys: &SecretKeys<'_>,
-    ) -> Result<Option<Result<Secret, String>>, ConfigError> {
+    ) -> Result<Option<Result<SecretSource, String>>, ConfigError> {
         let SecretKeys { section, name, .. } = *keys;
         let (env_key, file_key) = (format!("{name}_env"), format!("{name}_file"));
         let error_at = |key: &str, problem: String| {
@@ -55,37 +65,44 @@ impl<'a> SecretReader<'a> {
         let section = section.join(".");
         let env = keys.env.filter(|env| !env.is_empty());
         let file = keys.file.filter(|file| !file.as_os_str().is_empty());
-        match (env, file) {
-            (Some(_), Some(_)) => {
+        let command = SecretCommand::new(keys.command);
+        match (env, file, command) {
+            (Some(_), Some(_), _) => {
                 let problem = format!("{section} has both {env_key} and {file_key}: remove one");
                 Err(error_at(&file_key, problem))
             }
-            (Some(variable), None) if !is_variable_name(variable) => {
+            (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
+                let key = format!("{name}_command");
+                let problem = format!("{section} has {key} and another place of the secret: remove one");
+                Err(error_at(&key, problem))
+            }
+            (None, None, Some(command)) => Ok(Some(Ok(SecretSource::Command(command)))),
+            (Some(variable), None, None) if !is_variable_name(variable) => {
                 // The text does not repeat the value: it may be the secret itself.
                 let problem = format!(
                     "{section}.{env_key} must be the name of an environment variable, such as ACME_SECRET, not the secret itself"
                 );
                 Err(error_at(&env_key, problem))
             }
-            (Some(variable), None) => {
+            (Some(variable), None, None) => {
                 let value = self.source.variables.get(OsStr::new(variable)).and_then(|value| value.to_str());
                 let value = value.map(str::trim).filter(|value| !value.is_empty());
                 let missing =
                     || format!("the variable {variable}, which {section}.{env_key} names, is not set");
-                Ok(Some(value.map(Secret::new).ok_or_else(missing)))
+                Ok(Some(value.map(|value| Secret::new(value).into()).ok_or_else(missing)))
             }
-            (None, Some(file)) => {
+            (None, Some(file), None) => {
                 let path = self.source.absolute(file);
                 let named = format!("the file {}, which {section}.{file_key} names,", path.display());
                 let secret = match files::read_text(&path).map(Zeroizing::new) {
                     Ok(text) if text.trim().is_empty() => Err(format!("{named} is empty")),
-                    Ok(text) => Ok(Secret::new(text.trim())),
+                    Ok(text) => Ok(Secret::new(text.trim()).into()),
                     Err(error) => Err(format!("{named} cannot be read: {error}")),
                 };
                 self.files.push(path);
                 Ok(Some(secret))
             }
-            (None, None) => Ok(None),
+            (None, None, None) => Ok(None),
         }
     }
 }

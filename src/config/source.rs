@@ -10,6 +10,7 @@ use super::{
     diagnostics::explain,
     file::File,
     overrides::{self, Override},
+    presets,
 };
 
 /// The file's text and the environment variables. Some variables override a key of the file; the
@@ -30,13 +31,15 @@ pub(super) fn read(
     let mut source = Source { path, text, variables, overrides: Vec::new() };
     let file: File = toml::from_str(&source.text).map_err(|error| source.toml_error(&error))?;
     source.overrides = overrides::find(variables, &file)?;
-    if source.overrides.is_empty() {
+    let has_preset = file.providers.values().any(|section| section.preset.is_some());
+    if source.overrides.is_empty() && !has_preset {
         return Ok((file, source));
     }
     let mut table: toml::Table = toml::from_str(&source.text).map_err(|error| source.toml_error(&error))?;
     for setting in &source.overrides {
         overrides::apply(&mut table, setting)?;
     }
+    presets::apply(&mut table, &source)?;
     let file = File::deserialize(table).map_err(|error| source.toml_error(&error))?;
     Ok((file, source))
 }

@@ -1,5 +1,7 @@
 //! Valid configurations, and the errors of invalid ones.
 
+use futures_util::FutureExt as _;
+
 use super::*;
 use crate::{ids::ProviderId, secret::Secret};
 
@@ -171,20 +173,24 @@ fn a_secret_comes_from_the_variable_that_the_configuration_names() {
     assert!(load(&text, &[("ACME_SECRET", "s")]).is_ok());
     let config =
         load("[discord]\ntoken_env = 'DISCORD_TOKEN'\n", &[("DISCORD_TOKEN", "t\n")]).expect("is valid");
-    assert_eq!(config.discord().expect("is there").token, Secret::new("t"));
+    assert_eq!(
+        config.discord().now_or_never().expect("it runs no command").expect("is there").token,
+        Secret::new("t")
+    );
 }
 
 #[test]
 fn a_missing_discord_token_is_an_error_only_for_the_bot() {
     let config = load(ACME, &[]).expect("is valid");
     assert_eq!(
-        config.discord().expect_err("is missing").to_string(),
+        config.discord().now_or_never().expect("it runs no command").expect_err("is missing").to_string(),
         "discord.token_env is not set: it must name the environment variable that holds the bot's token, for example \
          token_env = \"DISCORD_TOKEN\" under [discord]. Get a token at https://discord.com/developers/applications: \
          your application, Bot, Reset Token"
     );
     let config = load("[discord]\ntoken_env = 'DISCORD_TOKEN'\n", &[]).expect("is valid");
-    let message = config.discord().expect_err("is missing").to_string();
+    let message =
+        config.discord().now_or_never().expect("it runs no command").expect_err("is missing").to_string();
     assert!(
         message.starts_with("the variable DISCORD_TOKEN, which discord.token_env names, is not set."),
         "{message}"
@@ -308,7 +314,10 @@ fn the_documented_configurations_are_valid() {
     let deployed = include_str!("../../deploy/threadkey.toml");
     for text in shown.into_iter().chain([deployed]) {
         let config = load(text, &[("DISCORD_TOKEN", "x")]).expect(text);
-        assert!(config.discord().is_ok() && config.agent.is_some(), "{text}");
+        assert!(
+            config.discord().now_or_never().expect("it runs no command").is_ok() && config.agent.is_some(),
+            "{text}"
+        );
     }
 }
 

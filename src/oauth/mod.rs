@@ -11,14 +11,18 @@
 
 mod answer_rules;
 mod client;
+mod client_auth;
+mod client_key;
 mod content;
 mod grant;
 mod lifetime;
 mod outcome;
 mod paste;
+mod preset;
 mod provider;
 mod receive;
 mod request;
+mod request_form;
 mod scheme;
 mod settings;
 mod verdict;
@@ -28,9 +32,13 @@ pub use answer_rules::{AnswerRules, Mismatch};
 #[cfg(feature = "test-util")]
 pub use client::ScriptedProvider;
 pub use client::{Attempt, Client};
+pub use client_auth::Credentials;
+pub use client_key::ClientKey;
 pub use outcome::{Outcome, outcome, sign_in_outcome};
 pub use paste::{AuthorizationResponse, PasteError, Pasted};
+pub use preset::{PlaceholderError, Preset, PresetInfo, preset, preset_names, presets};
 pub use provider::{BindingChanged, Provider, Providers};
 pub use request::{RevocationRequest, TokenRequest};
+pub use request_form::{BodyForm, RequestForm};
 pub use scheme::authentication_scheme;
 pub use settings::{ProviderError, ProviderSettings};

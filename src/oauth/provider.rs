@@ -10,14 +10,17 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use oauth2::RedirectUrl;
 use url::Url;
 
-use super::settings::{
-    ProviderError, ProviderSettings, Wrong, check_authorize_params, client_id, ended_errors, endpoint,
-    is_reserved, issuer, max_lifetime, redirect_uri, resource, scopes, token_path,
+use super::{
+    client_auth::ClientAuth,
+    request_form::RequestForm,
+    settings::{
+        ProviderError, ProviderSettings, Wrong, check_authorize_params, client_id, ended_errors, endpoint,
+        is_reserved, issuer, max_lifetime, redirect_uri, resource, scopes, token_path,
+    },
 };
 use crate::{
     ids::ProviderId,
     net::Trust,
-    secret::Secret,
     session::{Binding, Pending},
 };
 
@@ -31,7 +34,8 @@ pub struct Provider {
     pub(super) revocation_endpoint: Option<Url>,
     pub(super) userinfo_endpoint: Option<Url>,
     pub(super) client_id: String,
-    pub(super) client_secret: Option<Secret>,
+    pub(super) client_auth: ClientAuth,
+    pub(super) form: RequestForm,
     pub(super) redirect_uri: RedirectUrl,
     pub(super) scopes: Vec<String>,
     pub(super) authorize_params: BTreeMap<String, String>,
@@ -77,20 +81,21 @@ impl Provider {
                 format!("its query sets {name}, which threadkey sets itself: remove it from the query");
             return Err(Wrong { key: "authorization_endpoint", what });
         }
-        if settings.client_secret.as_ref().is_some_and(Secret::is_empty) {
-            let what = "it is empty: set it to the secret, or remove the key for a public client".to_owned();
-            return Err(Wrong { key: "client_secret", what });
-        }
+        let client_auth =
+            ClientAuth::new(settings.client_auth.as_deref(), settings.client_secret, settings.client_key)?;
+        let token_endpoint = endpoint("token_endpoint", &settings.token_endpoint)?;
+        settings.request_form.check(&token_endpoint, client_auth.is_confidential())?;
         check_authorize_params(&settings.authorize_params)?;
         Ok(Self {
             id,
             issuer: settings.issuer.map(issuer).transpose()?,
             authorization_endpoint,
-            token_endpoint: endpoint("token_endpoint", &settings.token_endpoint)?,
+            token_endpoint,
             revocation_endpoint: optional("revocation_endpoint", settings.revocation_endpoint)?,
             userinfo_endpoint: optional("userinfo_endpoint", settings.userinfo_endpoint)?,
             client_id: client_id(settings.client_id)?,
-            client_secret: settings.client_secret,
+            client_auth,
+            form: settings.request_form,
             redirect_uri: redirect_uri(settings.redirect_uri)?,
             scopes: scopes(settings.scopes)?,
             authorize_params: settings.authorize_params,
@@ -191,7 +196,7 @@ impl fmt::Debug for Provider {
             .field("id", &self.id)
             .field("token_endpoint", &self.token_endpoint.as_str())
             .field("client_id", &self.client_id)
-            .field("confidential", &self.client_secret.is_some())
+            .field("confidential", &self.client_auth.is_confidential())
             .finish_non_exhaustive()
     }
 }

@@ -8,14 +8,14 @@
 use std::{borrow::Cow, fmt};
 
 use oauth2::{
-    AuthUrl, ClientId, ClientSecret, CsrfToken, EndpointNotSet, EndpointSet, ErrorResponse, HttpRequest,
-    HttpResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RequestTokenError, RevocationUrl, Scope,
-    StandardRevocableToken, TokenUrl, basic::BasicClient,
+    AuthType, AuthUrl, ClientId, ClientSecret, CsrfToken, EndpointNotSet, EndpointSet, ErrorResponse,
+    HttpRequest, HttpResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RequestTokenError,
+    RevocationUrl, StandardRevocableToken, TokenUrl, basic::BasicClient,
 };
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::{BindingChanged, Provider};
+use super::{BindingChanged, Credentials, Provider, client_auth::Kind, request_form::RequestKind};
 use crate::{
     ids::{Lineage, Principal, hex},
     secret::{AuthorizationCode, CodeVerifier, Nonce, Secret, State},
@@ -71,11 +71,15 @@ impl Provider {
         let client = BasicClient::new(ClientId::new(pending.binding.client_id.clone()))
             .set_auth_uri(AuthUrl::from_url(self.authorization_endpoint.clone()));
         let state = CsrfToken::new(pending.state.expose().to_owned());
-        let mut request = client
-            .authorize_url(|| state)
-            .set_redirect_uri(Cow::Owned(self.redirect_of(pending)))
-            .set_pkce_challenge(challenge(&pending.verifier))
-            .add_scopes(pending.scopes.iter().cloned().map(Scope::new));
+        let mut request =
+            client.authorize_url(|| state).set_redirect_uri(Cow::Owned(self.redirect_of(pending)));
+        if self.form.pkce {
+            request = request.set_pkce_challenge(challenge(&pending.verifier));
+        }
+        let scopes = pending.scopes.join(&self.form.scope_separator);
+        if !scopes.is_empty() {
+            request = request.add_extra_param(self.form.scope_parameter.clone(), scopes);
+        }
         if let Some(nonce) = &pending.nonce {
             request = request.add_extra_param("nonce", nonce.expose().to_owned());
         }
@@ -97,17 +101,26 @@ impl Provider {
         &self,
         pending: &Locked<Pending>,
         code: &AuthorizationCode,
+        credentials: &Credentials,
     ) -> Result<TokenRequest, BindingChanged> {
         self.check_binding(&pending.binding)?;
-        let client = self.client();
+        let client = self.client(credentials);
         let mut request = client
             .exchange_code(oauth2::AuthorizationCode::new(code.expose().to_owned()))
-            .set_pkce_verifier(PkceCodeVerifier::new(pending.verifier.expose().to_owned()))
             .set_redirect_uri(Cow::Owned(self.redirect_of(pending)));
+        if self.form.pkce {
+            request = request.set_pkce_verifier(PkceCodeVerifier::new(pending.verifier.expose().to_owned()));
+        }
+        if self.form.state_in_exchange {
+            request = request.add_extra_param("state", pending.state.expose().to_owned());
+        }
         if let Some(resource) = &pending.binding.resource {
             request = request.add_extra_param("resource", resource.clone());
         }
-        Ok(self.captured(request.request(&hook)))
+        for (name, value) in self.token_params(credentials) {
+            request = request.add_extra_param(name, value);
+        }
+        Ok(self.captured(RequestKind::Exchange, request.request(&hook)))
     }
 
     /// Builds the refresh request (RFC 6749 §6), or returns `None` if there is no refresh token.
@@ -116,22 +129,34 @@ impl Provider {
     /// # Errors
     /// Returns an error if the refresh token belongs to another endpoint or client than the
     /// configured one.
-    pub fn refresh(&self, session: &Locked<Session>) -> Result<Option<TokenRequest>, BindingChanged> {
+    pub fn refresh(
+        &self,
+        session: &Locked<Session>,
+        credentials: &Credentials,
+    ) -> Result<Option<TokenRequest>, BindingChanged> {
         let Some(token) = &session.refresh_token else { return Ok(None) };
         self.check_binding(&session.binding)?;
-        let client = self.client();
+        let client = self.client(credentials);
         let token = oauth2::RefreshToken::new(token.expose().to_owned());
         let mut request = client.exchange_refresh_token(&token);
         if let Some(resource) = &session.binding.resource {
             request = request.add_extra_param("resource", resource.clone());
         }
-        Ok(Some(self.captured(request.request(&hook))))
+        for (name, value) in self.token_params(credentials) {
+            request = request.add_extra_param(name, value);
+        }
+        Ok(Some(self.captured(RequestKind::Refresh, request.request(&hook))))
+    }
+
+    /// Whether [`Provider::revoke`] builds a request for this session.
+    pub fn revokes(&self, session: &Session) -> bool {
+        self.revocation_endpoint.is_some() && self.check_binding(&session.binding).is_ok()
     }
 
     /// Builds the request that revokes the session's refresh token, or its access token if there is
     /// no refresh token (RFC 7009 §2.1). Returns `None` if the provider has no such endpoint, or if
     /// the token belongs to another endpoint or client.
-    pub fn revoke(&self, session: &Session) -> Option<RevocationRequest> {
+    pub fn revoke(&self, session: &Session, credentials: &Credentials) -> Option<RevocationRequest> {
         let endpoint = self.revocation_endpoint.as_ref()?;
         self.check_binding(&session.binding).ok()?;
         let token = match &session.refresh_token {
@@ -144,24 +169,37 @@ impl Provider {
         // request is built for https and then gets its real target.
         let mut https = endpoint.clone();
         https.set_scheme("https").ok()?;
-        let client = self.client().set_revocation_url(RevocationUrl::from_url(https));
-        let mut request = self.captured(client.revoke_token(token).ok()?.request(&hook));
+        let client = self.client(credentials).set_revocation_url(RevocationUrl::from_url(https));
+        let mut request = client.revoke_token(token).ok()?;
+        for (name, value) in assertion_params(credentials) {
+            request = request.add_extra_param(name, value);
+        }
+        let mut request = self.captured(RequestKind::Revocation, request.request(&hook));
         *request.0.uri_mut() = endpoint.as_str().parse().ok()?;
         Some(RevocationRequest(request))
     }
 
-    /// Returns the OAuth client for the token endpoint. With a secret, the client authenticates by
-    /// HTTP Basic, which every server must support (RFC 6749 §2.3.1). Without a secret, its
-    /// `client_id` is in the body (§3.2.1).
+    /// Returns the OAuth client for the token endpoint, with the credentials of this request.
     fn client(
         &self,
+        credentials: &Credentials,
     ) -> BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet> {
         let client = BasicClient::new(ClientId::new(self.client_id.clone()))
             .set_token_uri(TokenUrl::from_url(self.token_endpoint.clone()));
-        match self.client_secret.as_ref().map(Secret::expose) {
-            Some(secret) => client.set_client_secret(ClientSecret::new(secret.to_owned())),
-            None => client,
+        let secret = |secret: &Secret| ClientSecret::new(secret.expose().to_owned());
+        match &credentials.0 {
+            Kind::Public => client,
+            Kind::Basic(given) => client.set_client_secret(secret(given)).set_auth_type(AuthType::BasicAuth),
+            Kind::Post(given) => client.set_client_secret(secret(given)).set_auth_type(AuthType::RequestBody),
+            // The crate writes the `client_id` of a client without a secret into the body.
+            Kind::Assertion(_) => client,
         }
+    }
+
+    /// Returns the additional parameters of a request to the token endpoint.
+    fn token_params(&self, credentials: &Credentials) -> impl Iterator<Item = (String, String)> {
+        let configured = self.form.token_params.clone();
+        configured.into_iter().chain(assertion_params(credentials))
     }
 
     /// Returns the redirect URI of the authorization request, which the exchange repeats unchanged
@@ -171,13 +209,16 @@ impl Provider {
         RedirectUrl::new(pending.redirect_uri.clone()).unwrap_or_else(|_| self.redirect_uri.clone())
     }
 
-    /// Returns the request that [`hook`] captured, with the authorities that its server may use.
+    /// Returns the request that [`hook`] captured, in the form that the provider wants and with the
+    /// authorities that its server may use.
     fn captured<T, E: ErrorResponse + 'static>(
         &self,
+        kind: RequestKind,
         result: Result<T, RequestTokenError<Captured, E>>,
     ) -> TokenRequest {
         match result {
             Err(RequestTokenError::Request(Captured(mut request))) => {
+                self.form.shape(kind, &mut request);
                 request.extensions_mut().insert(self.trust.clone());
                 TokenRequest(*request)
             }
@@ -196,6 +237,19 @@ impl Provider {
             |binding: &Binding| format!("{} for client {}", binding.token_endpoint, binding.client_id);
         Err(BindingChanged { was: shown(was), now: shown(&now) })
     }
+}
+
+/// Returns the parameters of a client assertion (RFC 7521 §4.2).
+fn assertion_params(credentials: &Credentials) -> impl Iterator<Item = (String, String)> + use<> {
+    const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    let params = match &credentials.0 {
+        Kind::Assertion(assertion) => {
+            vec![("client_assertion_type", TYPE), ("client_assertion", assertion.expose())]
+        }
+        Kind::Public | Kind::Basic(_) | Kind::Post(_) => Vec::new(),
+    };
+    let owned: Vec<_> = params.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    owned.into_iter()
 }
 
 /// Returns the S256 challenge of a verifier (RFC 7636 §4.2). A verifier with a length that §4.1
@@ -233,4 +287,4 @@ fn hook(request: HttpRequest) -> Result<HttpResponse, Captured> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,14 +1,15 @@
 //! The settings of a provider, and the check of each setting by itself.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use oauth2::RedirectUrl;
 use url::Url;
 
+use super::{client_key::ClientKey, request_form::RequestForm};
 use crate::{
     ids::ProviderId,
     net::{Trust, is_loopback},
-    secret::Secret,
+    sys::secret_source::SecretSource,
 };
 
 /// The settings of a provider, not yet checked.
@@ -26,8 +27,15 @@ pub struct ProviderSettings {
     pub userinfo_endpoint: Option<String>,
     /// The id under which threadkey is registered at the provider.
     pub client_id: String,
+    /// How the client authenticates: `basic`, `post`, `private_key_jwt` or `none`. Without it a
+    /// client with a secret uses `basic`, and one with a key `private_key_jwt`.
+    pub client_auth: Option<String>,
     /// The secret of a confidential client. A public client has none.
-    pub client_secret: Option<Secret>,
+    pub client_secret: Option<SecretSource>,
+    /// The private key of a client that authenticates by `private_key_jwt`.
+    pub client_key: Option<Arc<ClientKey>>,
+    /// The form in which the provider wants its requests.
+    pub request_form: RequestForm,
     /// The address to which the provider sends the browser after the sign-in.
     pub redirect_uri: String,
     /// The requested scopes.

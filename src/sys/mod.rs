@@ -17,6 +17,7 @@ pub mod random;
 pub mod sandbox;
 #[cfg(target_os = "linux")]
 mod seccomp;
+pub mod secret_source;
 pub mod socket;
 pub mod terminal;
 pub mod user;

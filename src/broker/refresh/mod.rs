@@ -30,13 +30,13 @@ use super::{
 };
 use crate::{
     ids::Tenant,
-    oauth::{Attempt, Provider, TokenRequest},
+    oauth::{Attempt, Credentials, Provider, TokenRequest},
     session::{
         Ended, Entry, Locked, RefreshTarget, Revision, Session, Wish, adopts,
         journal::{Intent, Spending},
     },
     store::{Purpose, TenantLock},
-    sys::clock::UnixTime,
+    sys::{clock::UnixTime, secret_source::NoSecret},
 };
 
 /// How often in a row a lock may be reported free and then be taken, before a flight slows down.
@@ -176,7 +176,11 @@ impl Flight {
                 return result;
             }
             let Some(target) = target else { return self.ended(Ended::EXHAUSTED) };
-            let Some(request) = self.request(&session) else { return self.ended("binding_changed") };
+            let credentials = self.provider.credentials(self.inner.now()).await;
+            let credentials = credentials.map_err(|problem| self.no_client_secret(problem))?;
+            let Some(request) = self.request(&session, &credentials) else {
+                return self.ended("binding_changed");
+            };
             let at = first_sent.unwrap_or_else(|| self.inner.now());
             let token_endpoint = self.provider.token_endpoint().to_string();
             let intent = Intent { spending: Spending::Refresh(target.clone()), at, token_endpoint };
@@ -196,8 +200,8 @@ impl Flight {
 
     /// The refresh request; `None` if the configuration now names another endpoint or client than
     /// the refresh token belongs to.
-    fn request(&self, session: &Locked<Session>) -> Option<TokenRequest> {
-        match self.provider.refresh(session) {
+    fn request(&self, session: &Locked<Session>, credentials: &Credentials) -> Option<TokenRequest> {
+        match self.provider.refresh(session, credentials) {
             Ok(request) => request,
             Err(changed) => {
                 tracing::error!(tenant = %self.tenant, %changed, "the refresh token is not sent");
@@ -253,6 +257,11 @@ impl Flight {
 
     fn in_progress(&self) -> TokenError {
         TokenError::InProgress(self.tenant.clone())
+    }
+
+    fn no_client_secret(&self, problem: NoSecret) -> TokenError {
+        tracing::error!(tenant = %self.tenant, %problem, "the client's secret cannot be read; nothing is sent");
+        TokenError::NoClientSecret { tenant: self.tenant.clone(), problem }
     }
 
     fn ended(&self, code: &str) -> FlightResult {

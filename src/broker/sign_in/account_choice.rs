@@ -227,9 +227,8 @@ impl Broker {
                 return false;
             }
         }
-        let provider = self.inner.providers.get(&tenant.provider);
-        let Some(request) = provider.and_then(|provider| provider.revoke(candidate)) else { return false };
-        timeout(REVOKE_WITHIN, self.inner.revoke(tenant, request)).await.unwrap_or(false)
+        let Some(provider) = self.inner.providers.get(&tenant.provider) else { return false };
+        timeout(REVOKE_WITHIN, self.inner.revoke(tenant, provider, candidate)).await.unwrap_or(false)
     }
 
     /// Whether the store holds another grant of the same account to the same client. Some providers

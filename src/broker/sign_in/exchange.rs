@@ -79,7 +79,10 @@ impl Broker {
                 retry_after: wait_until(until, now),
             });
         }
-        let request = provider.exchange(&pending, code);
+        let credentials = provider.credentials(now).await;
+        let credentials =
+            credentials.map_err(|problem| FinishError::NoClientSecret { provider: id.clone(), problem })?;
+        let request = provider.exchange(&pending, code, &credentials);
         let request = request.map_err(|_| FinishError::BindingChanged(id.clone()))?;
         let token_endpoint = pending.binding.token_endpoint.clone();
         let intent = Intent { spending, at: now, token_endpoint };

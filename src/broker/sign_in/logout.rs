@@ -3,7 +3,7 @@
 use crate::{
     broker::{Broker, Event, GrantEnd, Inner, LogoutError},
     ids::Tenant,
-    oauth::{Provider, RevocationRequest},
+    oauth::Provider,
     session::{Change, Grant, Session},
 };
 
@@ -59,9 +59,11 @@ impl Broker {
             Some(candidate) => self.revoke_dropped(tenant, candidate).await.grant,
             None => GrantEnd::Revoked,
         };
-        let request = self.inner.providers.get(&tenant.provider).and_then(|p| p.revoke(&session));
-        let Some(request) = request else { return Ok(LoggedOut::CannotRevoke) };
-        Ok(if self.inner.revoke(tenant, request).await && undecided == GrantEnd::Revoked {
+        let provider = self.inner.providers.get(&tenant.provider);
+        let Some(provider) = provider.filter(|provider| provider.revokes(&session)) else {
+            return Ok(LoggedOut::CannotRevoke);
+        };
+        Ok(if self.inner.revoke(tenant, provider, &session).await && undecided == GrantEnd::Revoked {
             LoggedOut::Revoked
         } else {
             LoggedOut::RevocationFailed
@@ -72,7 +74,15 @@ impl Broker {
 impl Inner {
     /// Asks the provider to revoke a grant. RFC 7009 §2.2: 200 also for a token that the provider
     /// no longer knows.
-    pub(super) async fn revoke(&self, tenant: &Tenant, request: RevocationRequest) -> bool {
+    pub(super) async fn revoke(&self, tenant: &Tenant, provider: &Provider, session: &Session) -> bool {
+        let credentials = match provider.credentials(self.now()).await {
+            Ok(credentials) => credentials,
+            Err(problem) => {
+                tracing::error!(%tenant, %problem, "the client's secret cannot be read; the grant is not revoked");
+                return false;
+            }
+        };
+        let Some(request) = provider.revoke(session, &credentials) else { return false };
         tracing::info!(%tenant, "the provider is asked to revoke a grant");
         match self.client.revoke(request).await {
             Ok(200) => {
@@ -102,8 +112,6 @@ impl Inner {
             return;
         }
         let session = Session::begin(dead.lineage, grant, dead.binding.clone(), self.now());
-        if let Some(request) = provider.revoke(&session) {
-            self.revoke(tenant, request).await;
-        }
+        self.revoke(tenant, provider, &session).await;
     }
 }

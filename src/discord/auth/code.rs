@@ -76,6 +76,12 @@ fn explain(bot: &Bot, error: &FinishError) -> Message {
             tracing::error!(%error, "a provider refuses the configured client");
             not_signed_in(error)
         }
+        FinishError::NoClientSecret { provider, .. } => {
+            tracing::error!(%error, "a client's secret cannot be read");
+            Message::text(format!(
+                "Not signed in: my client at `{provider}` has no secret at the moment. Your code was not sent, and your sign-in is still open. Ask my operator to mend it."
+            ))
+        }
         FinishError::NonceMissing(_) => {
             tracing::error!(%error, "a provider's id token has no nonce");
             not_signed_in(error)

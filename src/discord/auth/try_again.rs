@@ -23,6 +23,12 @@ pub(in crate::discord) async fn try_again(bot: &Bot, tenant: &Tenant) -> Message
             "`{provider}` still refuses ({}). I keep the sign-in and try once an hour. `/auth start` signs you in again.",
             inline_code(&code)
         ),
+        Err(error @ TokenError::NoClientSecret { .. }) => {
+            tracing::error!(%error, "a client's secret cannot be read");
+            format!(
+                "My client at `{provider}` has no secret at the moment. I keep your sign-in. Ask my operator to mend it."
+            )
+        }
         Err(TokenError::Held { .. }) => {
             format!("The refresh at `{provider}` is still in progress: look at `/auth status` in a moment.")
         }

@@ -7,7 +7,10 @@ use tokio::{
 use super::*;
 use crate::{
     net::Proxies,
-    oauth::provider::tests::{provider, settings},
+    oauth::{
+        provider::tests::{provider, settings},
+        request::tests::credentials,
+    },
     secret::{RefreshToken, Secret},
     session::Locked,
     session::test_session,
@@ -38,12 +41,13 @@ pub(in crate::oauth) fn intended() -> Intended {
 pub(in crate::oauth) fn refresh_at(base: &str) -> TokenRequest {
     let mut settings = settings();
     settings.token_endpoint = format!("{base}/token?query=s3cr3t");
-    settings.client_secret = Some(Secret::new("s3cr3t"));
+    settings.client_secret = Some(Secret::new("s3cr3t").into());
     let provider = provider(settings);
     let mut session = test_session(NOW, 3600);
     session.binding = provider.binding();
     session.refresh_token = Some(RefreshToken::new("s3cr3t"));
-    provider.refresh(&Locked::for_tests(session)).expect("bound").expect("has a token")
+    let credentials = credentials(&provider);
+    provider.refresh(&Locked::for_tests(session), &credentials).expect("bound").expect("has a token")
 }
 
 /// Reads one request, headers and body.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     net::Trust,
-    oauth::{AnswerRules, settings::RESERVED},
+    oauth::{AnswerRules, RequestForm, settings::RESERVED},
 };
 
 /// Returns the settings of a public client, with every optional setting except the resource.
@@ -13,7 +13,10 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         revocation_endpoint: Some("https://id.example/revoke".into()),
         userinfo_endpoint: Some("https://id.example/userinfo".into()),
         client_id: "threadkey".into(),
+        client_auth: None,
         client_secret: None,
+        client_key: None,
+        request_form: RequestForm::default(),
         redirect_uri: "http://localhost:1455/auth/callback".into(),
         scopes: vec!["openid".into(), "offline_access".into()],
         authorize_params: BTreeMap::new(),
@@ -168,7 +171,7 @@ fn the_settings_for_answers_are_checked_and_become_rules() {
 fn client_id_secret_and_scopes_are_checked() {
     assert_eq!(refused(|s| s.client_id = String::new()).0, "client_id");
     assert_eq!(refused(|s| s.client_id = "a\nb".into()).0, "client_id");
-    assert_eq!(refused(|s| s.client_secret = Some(Secret::new(""))).0, "client_secret");
+    assert_eq!(refused(|s| s.client_secret = Some(crate::secret::Secret::new("").into())).0, "client_secret");
     for bad in ["", "read write", "a\"b", "a\\b", "ä"] {
         assert_eq!(refused(|s| s.scopes = vec!["read".into(), bad.into()]).0, "scopes", "{bad:?}");
     }
@@ -177,7 +180,7 @@ fn client_id_secret_and_scopes_are_checked() {
 #[test]
 fn debug_does_not_show_the_client_secret() {
     let mut settings = settings();
-    settings.client_secret = Some(Secret::new("s3cr3t-canary"));
+    settings.client_secret = Some(crate::secret::Secret::new("s3cr3t-canary").into());
     let shown = format!("{settings:?} {:?}", provider(settings.clone()));
     assert!(!shown.contains("s3cr3t"), "{shown}");
 }

@@ -1,11 +1,15 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use base64::Engine as _;
+use futures_util::FutureExt as _;
 
 use super::*;
 use crate::{
     oauth::{
-        ProviderSettings,
+        BodyForm, ClientKey, ProviderSettings, RequestForm,
         provider::tests::{provider, settings},
     },
     session::test_session,
@@ -29,6 +33,23 @@ fn pending(provider: &Provider) -> Pending {
     pending.state = State::new("the-state");
     pending.nonce = pending.nonce.map(|_| Nonce::new("the-nonce"));
     pending
+}
+
+/// Returns the credentials of a provider whose secret needs no command.
+pub(in crate::oauth) fn credentials(provider: &Provider) -> Credentials {
+    provider.credentials(NOW).now_or_never().expect("it waits for nothing").expect("the secret is known")
+}
+
+fn exchange(provider: &Provider, pending: Pending, code: &str) -> Result<TokenRequest, BindingChanged> {
+    provider.exchange(&Locked::for_tests(pending), &AuthorizationCode::new(code), &credentials(provider))
+}
+
+fn refresh(provider: &Provider, session: &Session) -> Result<Option<TokenRequest>, BindingChanged> {
+    provider.refresh(&Locked::for_tests(session.clone()), &credentials(provider))
+}
+
+fn revoke(provider: &Provider, session: &Session) -> Option<RevocationRequest> {
+    provider.revoke(session, &credentials(provider))
 }
 
 fn body(request: &TokenRequest) -> &str {
@@ -106,8 +127,7 @@ fn verifier_state_and_nonce_are_random_and_never_equal() {
 #[test]
 fn a_public_client_exchanges_its_code_with_its_id_in_the_body() {
     let provider = with(|s| s.resource = Some("https://mcp.example/mcp".into()));
-    let code = AuthorizationCode::new("c+/=de");
-    let request = provider.exchange(&Locked::for_tests(pending(&provider)), &code).expect("it is bound here");
+    let request = exchange(&provider, pending(&provider), "c+/=de").expect("it is bound here");
     assert_eq!(request.to_string(), "POST https://id.example/token");
     assert_eq!(
         body(&request),
@@ -124,8 +144,7 @@ fn a_public_client_exchanges_its_code_with_its_id_in_the_body() {
 
 #[test]
 fn a_public_client_refreshes_with_its_id_and_without_a_scope() {
-    let request =
-        provider(settings()).refresh(&Locked::for_tests(test_session(NOW, 3600))).expect("it is bound here");
+    let request = refresh(&provider(settings()), &test_session(NOW, 3600)).expect("it is bound here");
     let request = request.expect("it has a refresh token");
     assert_eq!(request.to_string(), "POST https://id.example/token");
     assert_eq!(body(&request), "grant_type=refresh_token&refresh_token=refresh-7&client_id=threadkey");
@@ -135,18 +154,15 @@ fn a_public_client_refreshes_with_its_id_and_without_a_scope() {
 fn a_refresh_names_the_resource_that_the_token_was_issued_for() {
     let mut session = test_session(NOW, 3600);
     session.binding.resource = Some("https://mcp.example/mcp".into());
-    let request = provider(settings())
-        .refresh(&Locked::for_tests(session.clone()))
-        .expect("it is bound here")
-        .expect("it has a token");
+    let request =
+        refresh(&provider(settings()), &session).expect("it is bound here").expect("it has a token");
     assert!(body(&request).ends_with("&resource=https%3A%2F%2Fmcp.example%2Fmcp"), "{}", body(&request));
 }
 
 #[test]
 fn a_confidential_client_authenticates_by_basic_with_both_parts_form_encoded() {
-    let provider = with(|s| s.client_secret = Some(Secret::new("p:ss w/rd")));
-    let request =
-        provider.refresh(&Locked::for_tests(test_session(NOW, 3600))).expect("bound").expect("has a token");
+    let provider = with(|s| s.client_secret = Some(Secret::new("p:ss w/rd").into()));
+    let request = refresh(&provider, &test_session(NOW, 3600)).expect("bound").expect("has a token");
     assert_eq!(body(&request), "grant_type=refresh_token&refresh_token=refresh-7");
     let expected = base64::engine::general_purpose::STANDARD.encode("threadkey:p%3Ass+w%2Frd");
     assert_eq!(header(&request, "authorization"), Some(format!("Basic {expected}").as_str()));
@@ -156,26 +172,22 @@ fn a_confidential_client_authenticates_by_basic_with_both_parts_form_encoded() {
 fn without_a_refresh_token_there_is_no_refresh() {
     let mut session = test_session(NOW, 3600);
     session.refresh_token = None;
-    assert!(provider(settings()).refresh(&Locked::for_tests(session.clone())).expect("bound").is_none());
+    assert!(refresh(&provider(settings()), &session).expect("bound").is_none());
 }
 
 #[test]
 fn a_token_or_code_goes_only_to_the_endpoint_and_client_that_issued_it() {
     let session = test_session(NOW, 3600);
     let at_home = provider(settings());
-    let code = AuthorizationCode::new("code");
     for moved in [
         with(|s| s.token_endpoint = "https://elsewhere.example/token".into()),
         with(|s| s.client_id = "another".into()),
     ] {
-        let changed = moved.refresh(&Locked::for_tests(session.clone())).expect_err("it is bound elsewhere");
+        let changed = refresh(&moved, &session).expect_err("it is bound elsewhere");
         assert_eq!(changed.was, "https://id.example/token for client threadkey");
         assert!(changed.to_string().ends_with("sign in again"), "{changed}");
-        assert_eq!(
-            moved.exchange(&Locked::for_tests(pending(&at_home)), &code).expect_err("it is bound elsewhere"),
-            changed
-        );
-        assert!(moved.revoke(&session).is_none());
+        assert_eq!(exchange(&moved, pending(&at_home), "code").expect_err("it is bound elsewhere"), changed);
+        assert!(revoke(&moved, &session).is_none());
     }
 }
 
@@ -183,19 +195,19 @@ fn a_token_or_code_goes_only_to_the_endpoint_and_client_that_issued_it() {
 fn a_revocation_names_the_refresh_token_or_else_the_access_token() {
     let provider = provider(settings());
     let mut session = test_session(NOW, 3600);
-    let request = provider.revoke(&session).expect("it can revoke").0;
+    let request = revoke(&provider, &session).expect("it can revoke").0;
     assert_eq!(request.to_string(), "POST https://id.example/revoke");
     assert_eq!(body(&request), "token=refresh-7&token_type_hint=refresh_token&client_id=threadkey");
     session.refresh_token = None;
-    let request = provider.revoke(&session).expect("it can revoke").0;
+    let request = revoke(&provider, &session).expect("it can revoke").0;
     assert_eq!(body(&request), "token=access-7&token_type_hint=access_token&client_id=threadkey");
-    assert!(with(|s| s.revocation_endpoint = None).revoke(&session).is_none());
+    assert!(revoke(&with(|s| s.revocation_endpoint = None), &session).is_none());
 }
 
 #[test]
 fn revocation_works_over_http_on_loopback() {
     let provider = with(|s| s.revocation_endpoint = Some("http://127.0.0.1:8080/revoke?a=b".into()));
-    let request = provider.revoke(&test_session(NOW, 3600)).expect("it can revoke").0;
+    let request = revoke(&provider, &test_session(NOW, 3600)).expect("it can revoke").0;
     assert_eq!(request.0.uri(), "http://127.0.0.1:8080/revoke?a=b");
 }
 
@@ -208,23 +220,135 @@ fn a_damaged_sign_in_still_makes_a_request_and_the_provider_refuses_it() {
     let query = query(&provider.authorize_url(&pending));
     assert_eq!(query["code_challenge_method"], "S256");
     assert_eq!(query["redirect_uri"], provider.redirect_uri());
-    assert!(provider.exchange(&Locked::for_tests(pending.clone()), &AuthorizationCode::new("code")).is_ok());
+    assert!(exchange(&provider, pending.clone(), "code").is_ok());
 }
 
 #[test]
 fn a_request_prints_its_method_and_url_and_no_secret() {
     let provider = with(|s| {
-        s.client_secret = Some(Secret::new("s3cr3t"));
+        s.client_secret = Some(Secret::new("s3cr3t").into());
         s.token_endpoint = "https://id.example/token?key=s3cr3t".into();
     });
     let mut session = test_session(NOW, 3600);
     session.binding = provider.binding();
     session.refresh_token = Some(crate::secret::RefreshToken::new("s3cr3t"));
-    let request = provider.refresh(&Locked::for_tests(session.clone())).expect("bound").expect("has a token");
+    let request = refresh(&provider, &session).expect("bound").expect("has a token");
     assert_eq!(
         format!("{request:?} {request}"),
         "TokenRequest(POST https://id.example/token) POST https://id.example/token"
     );
     let captured = Captured(Box::new(request.0));
     assert_eq!(format!("{captured:?} {captured}"), "Captured(…) the request was captured");
+}
+
+/// A change of the request form of the settings.
+fn in_form(change: impl FnOnce(&mut RequestForm)) -> Provider {
+    with(|s| change(&mut s.request_form))
+}
+
+fn json(request: &TokenRequest) -> serde_json::Value {
+    assert_eq!(header(request, "content-type"), Some("application/json"));
+    serde_json::from_slice(request.0.body()).expect("JSON")
+}
+
+#[test]
+fn a_json_body_has_the_parameters_of_the_form() {
+    let provider = in_form(|form| {
+        form.token_request = BodyForm::Json;
+        form.state_in_exchange = true;
+        form.token_params = BTreeMap::from([("expires_in".into(), "31536000".into())]);
+    });
+    let request = exchange(&provider, pending(&provider), "c+/=de").expect("bound");
+    assert_eq!(
+        json(&request),
+        serde_json::json!({
+            "grant_type": "authorization_code", "code": "c+/=de", "code_verifier": VERIFIER, "client_id": "threadkey",
+            "redirect_uri": "http://localhost:1455/auth/callback", "state": "the-state", "expires_in": "31536000",
+        })
+    );
+    let request = refresh(&provider, &test_session(NOW, 3600)).expect("bound").expect("a token");
+    assert_eq!(
+        json(&request),
+        serde_json::json!({
+            "grant_type": "refresh_token", "refresh_token": "refresh-7", "client_id": "threadkey",
+            "expires_in": "31536000",
+        })
+    );
+    let revocation = revoke(&provider, &test_session(NOW, 3600)).expect("it can revoke").0;
+    assert_eq!(header(&revocation, "content-type"), Some("application/x-www-form-urlencoded"));
+}
+
+#[test]
+fn a_refresh_can_have_a_body_and_an_endpoint_of_its_own() {
+    let provider = in_form(|form| {
+        form.refresh_request = Some(BodyForm::Json);
+        form.refresh_endpoint = Some("https://id.example/refresh".into());
+        form.token_headers = BTreeMap::from([("X-Device".into(), "threadkey".into())]);
+    });
+    let request = exchange(&provider, pending(&provider), "code").expect("bound");
+    assert_eq!(request.to_string(), "POST https://id.example/token");
+    assert_eq!(header(&request, "content-type"), Some("application/x-www-form-urlencoded"));
+    let request = refresh(&provider, &test_session(NOW, 3600)).expect("bound").expect("a token");
+    assert_eq!(request.to_string(), "POST https://id.example/refresh");
+    assert_eq!(json(&request)["refresh_token"], "refresh-7");
+    assert_eq!(header(&request, "x-device"), Some("threadkey"));
+}
+
+#[test]
+fn scopes_and_pkce_follow_the_providers_form() {
+    let provider = with(|s| {
+        s.client_secret = Some(Secret::new("s3cr3t").into());
+        s.request_form.scope_separator = ",".into();
+        s.request_form.scope_parameter = "user_scope".into();
+        s.request_form.pkce = false;
+    });
+    let query = query(&provider.authorize_url(&pending(&provider)));
+    assert_eq!(query["user_scope"], "openid,offline_access");
+    assert!(!query.contains_key("scope") && !query.contains_key("code_challenge"), "{query:?}");
+    let request = exchange(&provider, pending(&provider), "code").expect("bound");
+    assert!(!body(&request).contains("code_verifier"), "{}", body(&request));
+}
+
+#[test]
+fn a_client_that_posts_its_secret_has_it_in_the_body_and_in_no_header() {
+    let provider = with(|s| {
+        s.client_secret = Some(Secret::new("p:ss w/rd").into());
+        s.client_auth = Some("post".into());
+    });
+    let secret = "client_secret=p%3Ass+w%2Frd";
+    let requests = [
+        refresh(&provider, &test_session(NOW, 3600)).expect("bound").expect("a token"),
+        exchange(&provider, pending(&provider), "code").expect("bound"),
+        revoke(&provider, &test_session(NOW, 3600)).expect("it can revoke").0,
+    ];
+    for request in requests {
+        assert!(body(&request).contains(secret) && body(&request).contains("client_id=threadkey"));
+        assert_eq!(header(&request, "authorization"), None);
+    }
+}
+
+#[test]
+fn a_client_with_a_key_signs_an_assertion_for_each_request() {
+    let pair = rcgen::KeyPair::generate().expect("a key");
+    let provider = with(|s| {
+        let pem = Secret::new(pair.serialize_pem());
+        s.client_key = Some(Arc::new(ClientKey::from_pem(&pem, Some("key-1".into())).expect("a key")));
+    });
+    let requests = [
+        refresh(&provider, &test_session(NOW, 3600)).expect("bound").expect("a token"),
+        exchange(&provider, pending(&provider), "code").expect("bound"),
+        revoke(&provider, &test_session(NOW, 3600)).expect("it can revoke").0,
+    ];
+    let mut ids = BTreeSet::new();
+    for request in requests {
+        assert_eq!(header(&request, "authorization"), None);
+        let form: BTreeMap<_, _> = url::form_urlencoded::parse(request.0.body()).into_owned().collect();
+        assert_eq!(form["client_assertion_type"], "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+        assert_eq!(form["client_id"], "threadkey");
+        let claims = form["client_assertion"].split('.').nth(1).expect("a JWT");
+        let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).expect("base64");
+        let claims: serde_json::Value = serde_json::from_slice(&claims).expect("JSON");
+        assert_eq!((&claims["aud"], &claims["exp"]), (&"https://id.example".into(), &(NOW + 60).into()));
+        assert!(ids.insert(claims["jti"].to_string()), "an assertion is used once (RFC 7523 §3)");
+    }
 }

@@ -1,0 +1,65 @@
+//! `preset` of a provider's section: fills in the keys that the section leaves out.
+
+use toml::{Table, Value};
+
+use super::{ConfigError, diagnostics::closest, source::Source};
+use crate::oauth::{Preset, preset, preset_names};
+
+/// Completes each section of a provider that names a preset.
+pub(super) fn apply(table: &mut Table, source: &Source<'_>) -> Result<(), ConfigError> {
+    let Some(Value::Table(providers)) = table.get_mut("providers") else { return Ok(()) };
+    for (id, section) in providers.iter_mut() {
+        let Value::Table(own) = section else { continue };
+        let Some(name) = own.get("preset").and_then(Value::as_str).filter(|name| !name.is_empty()) else {
+            continue;
+        };
+        let error = |key: &str, problem: String| source.error_at(&["providers", id, key], problem);
+        let preset = preset(name).ok_or_else(|| error("preset", unknown(id, name)))?;
+        check_terms(own, &preset).map_err(|problem| error("accept_terms_risk", problem))?;
+        let overlaid =
+            preset.overlaid(own).map_err(|problem| error("host", format!("providers.{id}: {problem}")))?;
+        check_needs(&overlaid, &preset)
+            .map_err(|problem| error("preset", format!("providers.{id}: {problem}")))?;
+        *own = overlaid;
+    }
+    Ok(())
+}
+
+fn unknown(id: &str, name: &str) -> String {
+    let shown: String = name.chars().take(64).collect();
+    let similar = closest(name, preset_names()).map(|similar| format!(" Did you mean {similar:?}?"));
+    format!(
+        "providers.{id}.preset: there is no preset {shown:?}.{} `threadkey providers` lists the presets",
+        similar.unwrap_or_default()
+    )
+}
+
+/// Refuses a vendor's own client, unless the operator accepts the risk.
+fn check_terms(own: &Table, preset: &Preset) -> Result<(), String> {
+    let is_accepted = own.get("accept_terms_risk").and_then(Value::as_bool).unwrap_or(false);
+    if !preset.about.risk || is_accepted {
+        return Ok(());
+    }
+    Err(format!(
+        "the preset {:?} uses a client that its vendor made for its own program. {} If you take that risk, add accept_terms_risk = true",
+        preset.name,
+        preset.about.terms.as_deref().unwrap_or_default()
+    ))
+}
+
+/// Names a key that only the operator knows and that is missing.
+fn check_needs(section: &Table, preset: &Preset) -> Result<(), String> {
+    let is_set = |need: &str| match need {
+        "client_secret" => {
+            ["client_secret_env", "client_secret_file", "client_secret_command", "client_key_file"]
+                .iter()
+                .any(|key| section.contains_key(*key))
+        }
+        need => section.contains_key(need),
+    };
+    let Some(missing) = preset.about.needs.iter().find(|need| !is_set(need)) else { return Ok(()) };
+    let key = if missing == "client_secret" { "client_secret_env" } else { missing };
+    let register = preset.about.register.as_ref();
+    let register = register.map(|page| format!(" You register a client at {page}.")).unwrap_or_default();
+    Err(format!("the preset {:?} needs {key}.{register}", preset.name))
+}
