@@ -1,6 +1,12 @@
 //! The whole program: parses the arguments, runs the command and returns its exit code.
 
-use std::{env, future::Future, path::Path, process::ExitCode, time::Duration};
+use std::{
+    env,
+    future::Future,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{CommandFactory as _, Parser as _};
 use tokio::runtime::Builder;
@@ -10,11 +16,13 @@ use crate::{
     agent::builtin::{self, BuiltinSettings},
     app::{self, AppSettings, doctor},
     cli::{
-        self, AuthCommand, Cli, Command, Exit, Failure, RefreshArgs, TokenArgs, print_notice, print_result,
+        self, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, Exit, Failure, RefreshArgs, TokenArgs,
+        config_init::InitArgs, print_notice, print_result,
     },
     config::{Config, ConfigError},
+    oauth::Providers,
     store,
-    sys::{clock::Clock, process},
+    sys::{clock::Clock, files, process},
 };
 
 /// The time that an idle thread for blocking work is kept. It is longer than a provider takes to
@@ -60,7 +68,9 @@ fn run_command(cli: Cli) -> Result<Exit, Failure> {
         Command::Auth(args) => auth(config, args.command)?,
         Command::Token(args) => token(config, &args, level)?,
         Command::Refresh(args) => refresh(config, &args),
-        Command::Providers { json } => print_result(&cli::providers::list(&load(config)?.providers, json)?)?,
+        Command::Providers { json } => providers(config, json)?,
+        Command::Config(ConfigArgs { command: ConfigCommand::Init(args) }) => config_init(config, &args)?,
+        Command::Config(ConfigArgs { command: ConfigCommand::Check }) => config_check(config)?,
         Command::Doctor { json } => return doctor(config, json),
         Command::Agent => agent()?,
         Command::Completions { shell } => completions(shell)?,
@@ -161,6 +171,58 @@ fn doctor(config: Option<&Path>, json: bool) -> Result<Exit, Failure> {
     Ok(doctor::exit(&findings))
 }
 
+/// Composes a configuration, checks it, and writes it to the place from which it is read.
+fn config_init(config: Option<&Path>, args: &InitArgs) -> Result<(), Failure> {
+    let variables = env::vars_os().collect();
+    let path = Config::place(config, &current_folder()?, &variables).ok_or_else(|| {
+        Failure::new(Exit::Usage, "HOME is not set: name the file to write with --config FILE")
+    })?;
+    let taken = || {
+        Failure::new(
+            Exit::Usage,
+            format!(
+                "{} exists already, and nothing was written: move it away, or name another file with --config FILE",
+                path.display()
+            ),
+        )
+    };
+    if files::exists(&path) {
+        return Err(taken());
+    }
+    let text = on_one_thread(cli::config_init::compose(args))??;
+    let parsed = Config::parse(path.clone(), text.clone(), &variables);
+    parsed.map_err(|error| Failure::new(Exit::Usage, format!("nothing was written: {error}")))?;
+    let written = path.parent().map_or(Ok(()), files::create_private_folder);
+    let written = written.and_then(|()| files::create_private(&path, text.as_bytes()));
+    written.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => taken(),
+        _ => Failure::new(Exit::Usage, format!("{} cannot be written: {error}", path.display())),
+    })?;
+    print_notice(&format!(
+        "{} is written. `threadkey doctor` checks the machine, and `threadkey run` starts the bot.",
+        path.display()
+    ));
+    print_result(&format!("{}\n", path.display()))
+}
+
+fn config_check(config: Option<&Path>) -> Result<(), Failure> {
+    let config = load(config)?;
+    print_result(&format!("{} is valid\n", config.file.display()))
+}
+
+/// The presets are of use before there is a configuration.
+fn providers(config: Option<&Path>, json: bool) -> Result<(), Failure> {
+    let providers = match find(config)? {
+        Ok(config) => config.providers,
+        Err(missing @ ConfigError::NotFound { .. }) => {
+            print_notice(&missing.to_string());
+            Providers::default()
+        }
+        Err(error) => return Err(usage_failure(error)),
+    };
+    print_result(&cli::providers::list(&providers, json)?)
+}
+
 fn agent() -> Result<(), Failure> {
     let settings = BuiltinSettings::from_env()?;
     Ok(on_one_thread(builtin::run(settings))??)
@@ -179,18 +241,25 @@ fn load_settings(config: Option<&Path>) -> Result<AppSettings, Failure> {
 }
 
 fn load(config: Option<&Path>) -> Result<Config, Failure> {
-    let folder = env::current_dir().map_err(|error| {
-        Failure::new(Exit::Internal, format!("the current folder cannot be determined: {error}"))
-    })?;
-    let config = Config::load(config, &folder, &env::vars_os().collect()).map_err(usage_failure)?;
-    if let Some(unused) = &config.unused {
+    find(config)?.map_err(usage_failure)
+}
+
+fn find(config: Option<&Path>) -> Result<Result<Config, ConfigError>, Failure> {
+    let config = Config::load(config, &current_folder()?, &env::vars_os().collect());
+    if let Ok(Config { unused: Some(unused), file, .. }) = &config {
         cli::print_notice(&format!(
             "{} is not used; the configuration is {}. `--config` names another one",
             unused.display(),
-            config.file.display()
+            file.display()
         ));
     }
     Ok(config)
+}
+
+fn current_folder() -> Result<PathBuf, Failure> {
+    env::current_dir().map_err(|error| {
+        Failure::new(Exit::Internal, format!("the current folder cannot be determined: {error}"))
+    })
 }
 
 fn usage_failure(error: ConfigError) -> Failure {

@@ -7,7 +7,7 @@ use std::{convert::Infallible, path::PathBuf, str::FromStr, sync::LazyLock, time
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::parse_duration;
+use super::{config_init::InitArgs, parse_duration};
 use crate::{
     broker::DEFAULT_MIN_TTL,
     ids::{Principal, ProviderId, Tenant},
@@ -48,12 +48,14 @@ pub enum Command {
     Auth(AuthArgs),
     /// Print an access token, after a refresh where one is needed
     Token(TokenArgs),
-    /// List the configured providers
+    /// List the configured providers, and the presets for others
     Providers {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
+    /// Write or check the configuration
+    Config(ConfigArgs),
     /// Check the configuration, the store and this machine
     Doctor {
         /// Print JSON
@@ -76,6 +78,23 @@ pub enum Command {
         /// The file to lock
         path: PathBuf,
     },
+}
+
+/// The arguments of `config`.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// The action
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// The actions of `config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Write a commented configuration, from options and on a terminal from answers
+    Init(InitArgs),
+    /// Check the configuration alone; `doctor` also checks the store, the network and this machine
+    Check,
 }
 
 // clap builds the arguments of a command after its variant in `Command`. The doc comment of an

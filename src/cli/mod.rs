@@ -7,6 +7,7 @@
 mod args;
 pub mod auth;
 mod choice;
+pub mod config_init;
 mod duration;
 mod exit;
 mod lease;
@@ -18,7 +19,7 @@ mod status;
 pub mod token;
 pub mod worker;
 
-pub use args::{AuthArgs, AuthCommand, Cli, Command, RefreshArgs, TokenArgs};
+pub use args::{AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, RefreshArgs, TokenArgs};
 pub use duration::{DurationError, parse_duration};
 pub use exit::{Exit, ExitError, Failure};
 pub use output::{json_line, print_notice, print_result, read_input, stdin_is_terminal};

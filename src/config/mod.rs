@@ -36,7 +36,7 @@ mod source;
 mod trust;
 mod variables;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use build::Config;
 pub use error::{ConfigError, Place};
@@ -57,9 +57,23 @@ impl Config {
     /// can have written it and `explicit` does not name it.
     pub fn load(explicit: Option<&Path>, folder: &Path, variables: &Variables) -> Result<Self, ConfigError> {
         let Origin { path, text, unused } = origin::find(explicit, folder, variables)?;
-        let mut config = build::build(path, text, variables)?;
+        let mut config = Self::parse(path, text, variables)?;
         config.unused = unused;
         Ok(config)
+    }
+
+    /// Reads the text of a configuration as that of the file `path`.
+    ///
+    /// # Errors
+    /// When the text is invalid.
+    pub fn parse(path: PathBuf, text: String, variables: &Variables) -> Result<Self, ConfigError> {
+        build::build(path, text, variables)
+    }
+
+    /// Returns the file that [`Config::load`] reads if it exists: the named one, or else the user's
+    /// own. `None` without both.
+    pub fn place(explicit: Option<&Path>, folder: &Path, variables: &Variables) -> Option<PathBuf> {
+        origin::place(explicit, folder, variables)
     }
 }
 

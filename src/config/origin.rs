@@ -61,6 +61,13 @@ pub(super) fn find(
     Err(ConfigError::NotFound { searched, unused: unused(folder, None) })
 }
 
+/// Returns the named file, or else the user's own place.
+pub(super) fn place(explicit: Option<&Path>, folder: &Path, variables: &Variables) -> Option<PathBuf> {
+    let named = explicit.map(Path::to_owned).or_else(|| path_variable(variables, CONFIG_VARIABLE));
+    let own = || default_places(variables).into_iter().next().filter(|path| path != Path::new(SYSTEM));
+    named.map(|named| folder.join(named)).or_else(own)
+}
+
 fn default_places(variables: &Variables) -> Vec<PathBuf> {
     let own =
         xdg_folder(variables, "XDG_CONFIG_HOME", ".config").map(|base| base.join("threadkey").join(NAME));

@@ -61,6 +61,7 @@ pub(super) fn settings(
         pkce: section.pkce.unwrap_or(true),
     };
     let settings = ProviderSettings {
+        preset: optional(section.preset),
         issuer: optional(section.issuer),
         authorization_endpoint: required("authorization_endpoint", section.authorization_endpoint)?,
         token_endpoint: required("token_endpoint", section.token_endpoint)?,

@@ -114,6 +114,71 @@ fn the_settings_for_a_providers_answers_are_read() {
     );
 }
 
+const GITLAB: &str = "[providers.work]
+preset = 'gitlab'
+host = 'git.acme.example'
+client_id = 'x'
+redirect_uri = 'http://127.0.0.1:1/callback'
+scopes = ['read_user']
+";
+
+#[test]
+fn a_preset_completes_a_provider_and_the_sections_own_keys_win() {
+    let work: ProviderId = "work".parse().expect("a name");
+    let token_endpoint = |text: &str, pairs: &[(&str, &str)]| {
+        let config = load(text, pairs).expect("is valid");
+        config.providers.get(&work).expect("is configured").token_endpoint().to_string()
+    };
+    assert_eq!(token_endpoint(GITLAB, &[]), "https://git.acme.example/oauth/token");
+    let own = format!("{GITLAB}token_endpoint = 'https://own.example/token'\n");
+    assert_eq!(token_endpoint(&own, &[]), "https://own.example/token");
+    let variable = [("THREADKEY_PROVIDERS__WORK__HOST", "other.example")];
+    assert_eq!(token_endpoint(GITLAB, &variable), "https://other.example/oauth/token");
+}
+
+#[test]
+fn a_preset_that_cannot_be_used_is_reported_with_its_place() {
+    let place = "/etc/threadkey.toml, line";
+    for (change, expected) in [
+        (
+            ("'gitlab'", "'gitlap'"),
+            format!(
+                "{place} 2, column 1: providers.work.preset: there is no preset \"gitlap\". Did you mean \"gitlab\"? `threadkey providers` lists the presets"
+            ),
+        ),
+        (
+            ("client_id = 'x'\n", ""),
+            format!(
+                "{place} 2, column 1: providers.work: the preset \"gitlab\" needs client_id. You register a client at "
+            ),
+        ),
+        (
+            ("git.acme.example", "https://git.acme.example"),
+            format!("{place} 3, column 1: providers.work: host must be letters, digits"),
+        ),
+        (
+            ("'gitlab'", "'openai-codex'"),
+            format!(
+                "{place} 1, column 12: the preset \"openai-codex\" uses a client that its vendor made for its own program. "
+            ),
+        ),
+    ] {
+        let message = error(&GITLAB.replace(change.0, change.1), &[]);
+        assert!(message.starts_with(&expected), "{message}");
+    }
+}
+
+#[test]
+fn a_secret_has_one_place_and_a_command_does_not_run_at_the_start() {
+    let command = "client_secret_command = ['/no/such/program', 'acme']";
+    assert!(load(&with(&format!("client_id = 'x'\n{command}")), &[]).is_ok());
+    let both = error(&with(&format!("client_id = 'x'\nclient_secret_env = 'ACME'\n{command}")), &[]);
+    assert_eq!(
+        both,
+        "/etc/threadkey.toml, line 7, column 1: providers.acme has client_secret_command and another place of the secret: remove one"
+    );
+}
+
 #[test]
 fn a_missing_key_is_reported_with_its_section() {
     assert_eq!(
@@ -125,8 +190,8 @@ fn a_missing_key_is_reported_with_its_section() {
 #[test]
 fn a_key_of_a_later_version_is_reported_as_not_yet_supported() {
     assert_eq!(
-        error(&with("preset = 'openai-codex'"), &[]),
-        "/etc/threadkey.toml, line 5, column 1: this version of threadkey does not support `preset` yet: remove it"
+        error(&with("mcp = 'https://mcp.example/mcp'"), &[]),
+        "/etc/threadkey.toml, line 5, column 1: this version of threadkey does not support `mcp` yet: remove it"
     );
 }
 

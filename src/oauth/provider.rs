@@ -28,6 +28,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Provider {
     pub(super) id: ProviderId,
+    preset: Option<String>,
     pub(super) issuer: Option<String>,
     pub(super) authorization_endpoint: Url,
     pub(super) token_endpoint: Url,
@@ -88,6 +89,7 @@ impl Provider {
         check_authorize_params(&settings.authorize_params)?;
         Ok(Self {
             id,
+            preset: settings.preset,
             issuer: settings.issuer.map(issuer).transpose()?,
             authorization_endpoint,
             token_endpoint,
@@ -113,6 +115,11 @@ impl Provider {
     /// Returns the provider's name.
     pub fn id(&self) -> &ProviderId {
         &self.id
+    }
+
+    /// Returns the preset that the settings come from.
+    pub fn preset(&self) -> Option<&str> {
+        self.preset.as_deref()
     }
 
     /// Returns the configured issuer (RFC 8414 §2). The callback's `iss` (RFC 9207) must be the

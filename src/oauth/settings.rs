@@ -15,6 +15,8 @@ use crate::{
 /// The settings of a provider, not yet checked.
 #[derive(Clone, Debug, Default)]
 pub struct ProviderSettings {
+    /// The preset that the settings come from, for lists.
+    pub preset: Option<String>,
     /// The `issuer` (RFC 8414). It is compared with the callback's `iss` if both are present.
     pub issuer: Option<String>,
     /// The page at which users sign in.

@@ -85,6 +85,18 @@ fn check_length(read: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes a new file that its owner alone can read, durably. After an error no file is left.
+///
+/// # Errors
+/// The system's; `AlreadyExists` when there is a file of this name.
+#[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
+pub fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).inspect_err(|_| {
+        let _ = std::fs::remove_file(path);
+    })
+}
+
 /// Replaces a file as a whole, durably and readable by its owner alone: temp file in the same
 /// folder, fsync, rename, fsync of the folder. After an error the old file is as it was.
 ///

@@ -93,14 +93,14 @@ impl SecretCommand {
             Ok(Err(error)) => return Err(failed(error.to_string())),
             Err(_) => return Err(failed(format!("it took longer than {} seconds", PATIENCE.as_secs()))),
         };
+        if output.len() as u64 > MAX_OUTPUT {
+            return Err(failed("its output is longer than 64 KiB".to_owned()));
+        }
         if !status.success() {
             return Err(failed(format!("it ended with {status}")));
         }
         let text = std::str::from_utf8(&output).map_err(|_| failed("its output is not text".to_owned()))?;
         match text.trim() {
-            _ if output.len() as u64 > MAX_OUTPUT => {
-                Err(failed("its output is longer than 64 KiB".to_owned()))
-            }
             "" => Err(failed("its output is empty".to_owned())),
             secret => Ok(Secret::new(secret)),
         }

@@ -189,7 +189,8 @@ async fn every_command_reports_an_invalid_configuration_with_its_place() {
     assert_refused(&home.run(&["providers"]).await, 2, "line 6, column 1: providers.acme.token_endpoint: ");
     home.configure("");
     let none = home.run(&["providers"]).await;
-    assert_eq!((none.code, none.stdout.as_str()), (0, ""), "{none:?}");
+    assert_eq!(none.code, 0, "{none:?}");
+    assert!(none.stdout.trim_start().starts_with("Presets, each for a section"), "{none:?}");
     assert!(none.stderr.contains("add a section [providers.NAME] to the configuration"), "{none:?}");
     std::fs::remove_file(home.path().join("threadkey.toml")).unwrap();
     assert_refused(&home.run(&["providers"]).await, 2, "threadkey.toml cannot be read");

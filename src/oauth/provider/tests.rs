@@ -7,6 +7,7 @@ use crate::{
 /// Returns the settings of a public client, with every optional setting except the resource.
 pub(in crate::oauth) fn settings() -> ProviderSettings {
     ProviderSettings {
+        preset: None,
         issuer: Some("https://id.example".into()),
         authorization_endpoint: "https://id.example/authorize".into(),
         token_endpoint: "https://id.example/token".into(),

@@ -81,7 +81,7 @@ async fn without_a_named_file(home: &Home, arguments: &[&str]) -> Ended {
 async fn a_configuration_in_the_current_folder_is_used_only_if_it_is_named() {
     let home = Home::new(&format!("[discord]\ntoken_env = \"UNRELATED\"\n{PROVIDER}"));
     let place = home.path().join("threadkey.toml").display().to_string();
-    let ended = without_a_named_file(&home, &["providers"]).await;
+    let ended = without_a_named_file(&home, &["auth", "status"]).await;
     let words = ["there is no configuration", &format!("{place} is not read by itself"), "--config"];
     assert_fails(&ended, 2, &words);
     let ended = without_a_named_file(&home, &["--config", "threadkey.toml", "providers"]).await;

@@ -1,0 +1,225 @@
+//! `threadkey config init`: composes a commented configuration from options, and on a terminal from
+//! answers.
+//!
+//! Nothing here reads or writes a file. A secret is never asked for: the configuration names its
+//! place.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use toml::Value;
+
+use super::{
+    Exit, Failure,
+    prompt::{Echo, ask},
+    stdin_is_terminal,
+};
+use crate::oauth::{Preset, preset, preset_names};
+
+/// The options of `config init`. On a terminal the missing ones are asked for.
+#[derive(Debug, Default, Args)]
+pub struct InitArgs {
+    /// The preset of the provider; `threadkey providers` lists them
+    #[arg(long, value_name = "PRESET")]
+    pub preset: Option<String>,
+    /// The provider's name for users [default: the name of the preset]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// A key of the provider's section, such as client_id=abc; repeat it for several keys
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Accept the risk of a client that its vendor made for its own program
+    #[arg(long)]
+    pub accept_terms_risk: bool,
+    /// The variable that holds the Discord token; an empty name leaves the bot out [default: DISCORD_TOKEN]
+    #[arg(long, value_name = "VARIABLE")]
+    pub discord_token_env: Option<String>,
+    /// The command of the agent, with its arguments; an empty one leaves it out [default: threadkey agent]
+    #[arg(long, value_name = "COMMAND")]
+    pub agent: Option<String>,
+}
+
+/// The keys whose values are lists, separated by blanks or commas.
+const LISTS: [&str; 2] = ["scopes", "ended_errors"];
+
+/// The address at which no program listens; users paste it from their browser.
+const REDIRECT_URI: &str = "http://127.0.0.1:1/callback";
+
+/// The questions, where the options leave something open.
+struct Questions {
+    is_terminal: bool,
+}
+
+impl Questions {
+    /// Returns the answer, or `default` for an empty one. Without a terminal the default counts, and
+    /// a question without a default names its option.
+    async fn ask(&self, question: &str, default: Option<&str>, option: &str) -> Result<String, Failure> {
+        match (self.is_terminal, default) {
+            (false, Some(default)) => return Ok(default.to_owned()),
+            (false, None) => {
+                return Err(Failure::new(
+                    Exit::Usage,
+                    format!("{question} is not given, and standard input is no terminal: add {option}"),
+                ));
+            }
+            (true, _) => {}
+        }
+        let shown = default.map(|default| format!(" [{default}]")).unwrap_or_default();
+        loop {
+            let answer = ask(&format!("{question}{shown}:"), Echo::Text, |_| false).await?;
+            match (answer.expose(), default) {
+                ("", None) => {}
+                ("", Some(default)) => return Ok(default.to_owned()),
+                (answer, _) => return Ok(answer.to_owned()),
+            }
+        }
+    }
+}
+
+/// Returns the text of a configuration.
+///
+/// # Errors
+/// An unknown preset, a wrong option, an interrupted question, or a missing option without a
+/// terminal.
+pub async fn compose(args: &InitArgs) -> Result<String, Failure> {
+    let questions = Questions { is_terminal: stdin_is_terminal() };
+    let preset = chosen_preset(args, &questions).await?;
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => questions.ask("Name of the provider for users", Some(&preset.name), "--name NAME").await?,
+    };
+    let mut text = "# The configuration of threadkey. `threadkey config check` checks it.\n".to_owned();
+    discord(&mut text, args, &questions).await?;
+    provider(&mut text, args, &questions, &preset, &name).await?;
+    agent(&mut text, args, &questions, &name).await?;
+    Ok(text)
+}
+
+async fn chosen_preset(args: &InitArgs, questions: &Questions) -> Result<Preset, Failure> {
+    let name = match &args.preset {
+        Some(name) => name.clone(),
+        None => {
+            let names: Vec<&str> = preset_names().collect();
+            let question = format!("Presets: {}\nPreset of the provider", names.join(", "));
+            questions.ask(&question, None, "--preset PRESET").await?
+        }
+    };
+    let unknown = || {
+        let shown: String = name.chars().take(64).collect();
+        Failure::new(
+            Exit::Usage,
+            format!("there is no preset {shown:?}: `threadkey providers` lists the presets"),
+        )
+    };
+    preset(&name).ok_or_else(unknown)
+}
+
+async fn discord(text: &mut String, args: &InitArgs, questions: &Questions) -> Result<(), Failure> {
+    let variable = match &args.discord_token_env {
+        Some(variable) => variable.clone(),
+        None => {
+            let question = "Variable with the token of the Discord bot, or - for no bot";
+            questions.ask(question, Some("DISCORD_TOKEN"), "--discord-token-env VARIABLE").await?
+        }
+    };
+    if variable.is_empty() || variable == "-" {
+        return Ok(());
+    }
+    let _ = write!(
+        text,
+        "\n[discord]\n\
+         # The environment variable with the bot's token (https://discord.com/developers/applications, Bot).\n\
+         token_env = {}\n",
+        Value::from(variable)
+    );
+    Ok(())
+}
+
+async fn provider(
+    text: &mut String,
+    args: &InitArgs,
+    questions: &Questions,
+    preset: &Preset,
+    name: &str,
+) -> Result<(), Failure> {
+    let about = &preset.about;
+    let _ = write!(text, "\n[providers.{}]\n# {}.", Value::from(name), about.title);
+    if let Some(page) = &about.register {
+        let _ = write!(text, " You register a client at {page}");
+    }
+    let _ = write!(text, "\npreset = {}\n", Value::from(preset.name.as_str()));
+    if about.risk {
+        let terms = about.terms.as_deref().unwrap_or_default();
+        let is_accepted = args.accept_terms_risk
+            || {
+                let question = format!(
+                    "This preset uses a client that its vendor made for its own program. {terms}\nType yes to take that risk"
+                );
+                questions.ask(&question, None, "--accept-terms-risk").await? == "yes"
+            };
+        if !is_accepted {
+            return Err(Failure::new(Exit::Usage, "nothing was written, because the risk was not accepted"));
+        }
+        let _ = writeln!(text, "# {terms}\naccept_terms_risk = true");
+    }
+    let mut given = Vec::new();
+    for pair in &args.set {
+        let (key, value) = pair
+            .split_once('=')
+            .filter(|(key, _)| !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+            .ok_or_else(|| Failure::new(Exit::Usage, "--set takes KEY=VALUE, such as --set client_id=abc"))?;
+        given.push((key, value));
+    }
+    for need in &about.needs {
+        let key = if need == "client_secret" { "client_secret_env" } else { need.as_str() };
+        let is_given = given.iter().any(|(given, _)| given.starts_with(need.as_str()));
+        if is_given {
+            continue;
+        }
+        let (question, default) = match key {
+            "client_secret_env" => ("Variable with the client's secret".to_owned(), None),
+            "redirect_uri" => ("redirect_uri of the client".to_owned(), Some(REDIRECT_URI)),
+            "scopes" => ("Scopes, separated by blanks".to_owned(), None),
+            key => (format!("{key} at {}", about.title), None),
+        };
+        let value = questions.ask(&question, default, &format!("--set {key}=…")).await?;
+        let _ = writeln!(text, "{key} = {}", written(key, &value));
+    }
+    for (key, value) in given {
+        let _ = writeln!(text, "{key} = {}", written(key, value));
+    }
+    Ok(())
+}
+
+async fn agent(text: &mut String, args: &InitArgs, questions: &Questions, name: &str) -> Result<(), Failure> {
+    let command = match &args.agent {
+        Some(command) => command.clone(),
+        None => {
+            let question = "Command of the agent, or - for none";
+            questions.ask(question, Some("threadkey agent"), "--agent COMMAND").await?
+        }
+    };
+    if command.is_empty() || command == "-" {
+        return Ok(());
+    }
+    let _ = write!(
+        text,
+        "\n[agent]\n\
+         # A program that speaks ACP on standard input and output. `threadkey agent` is built in, for trying.\n\
+         command = {}\n\
+         # The providers whose tokens the agent may use.\n\
+         providers = [{}]\n",
+        list(&command, char::is_whitespace),
+        Value::from(name)
+    );
+    Ok(())
+}
+
+fn written(key: &str, value: &str) -> Value {
+    if LISTS.contains(&key) { list(value, |c| c.is_whitespace() || c == ',') } else { Value::from(value) }
+}
+
+fn list(text: &str, is_separator: impl Fn(char) -> bool) -> Value {
+    let items = text.split(is_separator).filter(|item| !item.is_empty());
+    Value::Array(items.map(Value::from).collect())
+}
