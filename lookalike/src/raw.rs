@@ -40,6 +40,33 @@ pub enum Ending {
 /// A form of a request.
 pub type Form = BTreeMap<String, String>;
 
+/// A request as it came in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// The method and the target of the first line, such as `POST /token`.
+    pub line: String,
+    /// The header lines, with names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    fn read(head: &str, body: &[u8]) -> Self {
+        let mut lines = head.lines();
+        let line = lines.next().unwrap_or_default().trim_end_matches(" HTTP/1.1").to_owned();
+        let headers = lines.filter_map(|line| line.split_once(':'));
+        let headers =
+            headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
+        Self { line, headers, body: body.to_owned() }
+    }
+
+    /// The body as a form.
+    pub fn form(&self) -> Form {
+        url::form_urlencoded::parse(&self.body).into_owned().collect()
+    }
+}
+
 /// The server. It stops when this is dropped.
 pub struct RawServer {
     base: String,
@@ -56,7 +83,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     script: VecDeque<(Vec<u8>, Ending)>,
-    forms: Vec<Form>,
+    requests: Vec<Request>,
     seen: BTreeSet<String>,
     second_uses: usize,
 }
@@ -90,12 +117,17 @@ impl RawServer {
 
     /// The forms of the requests, oldest first.
     pub fn forms(&self) -> Vec<Form> {
-        self.shared.lock().forms.clone()
+        self.shared.lock().requests.iter().map(Request::form).collect()
+    }
+
+    /// The requests, oldest first.
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.lock().requests.clone()
     }
 
     /// How many requests came in.
     pub fn count(&self) -> usize {
-        self.shared.lock().forms.len()
+        self.shared.lock().requests.len()
     }
 
     /// How many requests presented a refresh token that had been presented before.
@@ -124,10 +156,11 @@ impl Shared {
     }
 
     /// Takes a request in, and returns its answer.
-    fn decide(&self, form: Form) -> (Vec<u8>, Ending) {
+    fn decide(&self, request: Request) -> (Vec<u8>, Ending) {
         let mut state = self.lock();
-        let is_new = form.get("refresh_token").is_none_or(|token| state.seen.insert(token.clone()));
-        state.forms.push(form);
+        let token = request.form().remove("refresh_token");
+        let is_new = token.is_none_or(|token| state.seen.insert(token));
+        state.requests.push(request);
         if !is_new {
             state.second_uses += 1;
         }
@@ -164,8 +197,8 @@ async fn serve(listener: TcpListener, accept: Accept, shared: Arc<Shared>) {
 }
 
 async fn answer(connection: &mut dyn Connection, shared: &Shared) -> io::Result<()> {
-    let Some(form) = request(connection).await? else { return Ok(()) };
-    let (bytes, ending) = shared.decide(form);
+    let Some(request) = request(connection).await? else { return Ok(()) };
+    let (bytes, ending) = shared.decide(request);
     // A client that has read enough may hang up first.
     let written = connection.write_all(&bytes).await;
     let written = written.and(connection.flush().await);
@@ -181,20 +214,21 @@ async fn answer(connection: &mut dyn Connection, shared: &Shared) -> io::Result<
     connection.read_to_end(&mut rest).await.map(drop)
 }
 
-/// Reads a request with a `Content-Length`, and returns its form.
-async fn request(connection: &mut dyn Connection) -> io::Result<Option<Form>> {
+/// Reads a request with a `Content-Length`.
+async fn request(connection: &mut dyn Connection) -> io::Result<Option<Request>> {
     let mut bytes = Vec::new();
     loop {
         if connection.read_buf(&mut bytes).await? == 0 {
             return Ok(None);
         }
         let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
-        let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let lower = head.to_ascii_lowercase();
+        let length = lower.lines().find_map(|line| line.strip_prefix("content-length: "));
         let length: usize = length.and_then(|length| length.trim().parse().ok()).unwrap_or(0);
         let body = &bytes[end + 4..];
         if body.len() >= length {
-            return Ok(Some(url::form_urlencoded::parse(body).into_owned().collect()));
+            return Ok(Some(Request::read(&head, body)));
         }
     }
 }

@@ -17,7 +17,6 @@ struct ListJson<'a> {
 struct ProviderJson<'a> {
     provider: &'a str,
     preset: Option<&'a str>,
-    grants: &'a [&'a str],
     token_endpoint: &'a str,
     client_id: String,
     can_revoke: bool,
@@ -27,7 +26,6 @@ struct ProviderJson<'a> {
 struct PresetJson<'a> {
     preset: &'a str,
     title: &'a str,
-    grants: &'a [String],
     /// The keys that a section adds.
     needs: &'a [String],
     register: Option<&'a str>,
@@ -75,7 +73,6 @@ fn provider_json(provider: &Provider) -> ProviderJson<'_> {
     ProviderJson {
         provider: provider.id().as_str(),
         preset: provider.preset(),
-        grants: &["code"],
         token_endpoint: provider.token_endpoint().as_str(),
         client_id: provider.binding().client_id,
         can_revoke: provider.can_revoke(),
@@ -86,7 +83,6 @@ fn preset_json(preset: &Preset) -> PresetJson<'_> {
     PresetJson {
         preset: &preset.name,
         title: &preset.about.title,
-        grants: &preset.about.grants,
         needs: &preset.about.needs,
         register: preset.about.register.as_deref(),
         accept_terms_risk: preset.about.risk,

@@ -28,8 +28,6 @@ pub struct Preset {
 pub struct PresetInfo {
     /// The provider's name for people.
     pub title: String,
-    /// The ways to sign in that the provider offers: `code`, `device`.
-    pub grants: Vec<String>,
     /// The keys that the operator adds.
     pub needs: Vec<String>,
     /// The page at which a client is registered.
@@ -98,9 +96,8 @@ fn sections() -> impl Iterator<Item = (&'static str, &'static str)> {
 fn parse(name: &str, text: &str) -> Preset {
     let mut settings: toml::Table = toml::from_str(text).expect("a test parses every section");
     let keys: Vec<String> = settings.keys().cloned().collect();
-    let is_about = |key: &str| {
-        ["title", "grants", "needs", "register", "risk", "terms", "login_ends", "idle_ends"].contains(&key)
-    };
+    let is_about =
+        |key: &str| ["title", "needs", "register", "risk", "terms", "login_ends", "idle_ends"].contains(&key);
     let about = keys.into_iter().filter(|key| is_about(key)).filter_map(|key| settings.remove_entry(&key));
     let about: toml::Table = about.collect();
     let about = PresetInfo::deserialize(about).expect("a test parses every section");

@@ -169,6 +169,11 @@ impl Provider {
         &self.token_endpoint
     }
 
+    /// Returns the endpoint for refreshes.
+    pub fn refresh_endpoint(&self) -> &str {
+        self.form.refresh_endpoint.as_deref().unwrap_or(self.token_endpoint.as_str())
+    }
+
     /// Returns the endpoints that receive requests from threadkey itself.
     pub fn endpoints(&self) -> impl Iterator<Item = &Url> {
         let optional = [&self.revocation_endpoint, &self.userinfo_endpoint];

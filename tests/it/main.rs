@@ -40,6 +40,7 @@ mod odd_answers;
 mod outcomes;
 mod pastes;
 mod peer;
+mod presets;
 mod processes;
 mod providers;
 mod rescue;
