@@ -13,6 +13,7 @@ mod change_notices;
 mod choice;
 mod cli;
 mod clocks;
+mod config_init;
 mod crash;
 mod crash_matrix;
 mod damage;

@@ -1,0 +1,114 @@
+//! `threadkey config init` and `config check`, with the real program in an empty home.
+#![expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
+
+use std::{os::unix::fs::PermissionsExt as _, path::Path};
+
+use crate::support::program::{Ended, Home};
+
+/// The options of a whole configuration.
+const GITLAB: [&str; 14] = [
+    "config",
+    "init",
+    "--preset",
+    "gitlab",
+    "--name",
+    "work",
+    "--set",
+    "client_id=x\"y",
+    "--set",
+    "redirect_uri=http://127.0.0.1:1/callback",
+    "--set",
+    "scopes=openid profile",
+    "--agent",
+    "threadkey agent",
+];
+
+/// Runs the program on a file that does not exist yet.
+async fn run(home: &Home, arguments: &[&str]) -> Ended {
+    let named = ["--config", "new/threadkey.toml"];
+    home.run(&named.iter().chain(arguments).copied().collect::<Vec<_>>()).await
+}
+
+fn written(home: &Home) -> String {
+    std::fs::read_to_string(home.path().join("new/threadkey.toml")).expect("it was written")
+}
+
+#[tokio::test]
+async fn config_init_writes_a_private_configuration_that_is_valid() {
+    let home = Home::new("");
+    let ended = run(&home, &GITLAB).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let path = home.path().join("new/threadkey.toml");
+    assert_eq!(Path::new(ended.stdout.trim()), path);
+    let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let config: toml::Table = toml::from_str(&written(&home)).expect("TOML");
+    let work = &config["providers"]["work"];
+    assert_eq!(work["client_id"].as_str(), Some("x\"y"));
+    assert_eq!(work["scopes"].as_array().map(Vec::len), Some(2));
+    assert_eq!(config["discord"]["token_env"].as_str(), Some("DISCORD_TOKEN"));
+    let checked = run(&home, &["config", "check"]).await;
+    assert_eq!((checked.code, checked.stdout.trim().ends_with("is valid")), (0, true), "{checked:?}");
+    let again = run(&home, &GITLAB).await;
+    assert_eq!(again.code, 2, "{again:?}");
+    assert!(again.stderr.contains("exists already, and nothing was written"), "{again:?}");
+}
+
+#[tokio::test]
+async fn config_init_without_a_terminal_names_the_missing_option_and_writes_nothing() {
+    let home = Home::new("");
+    for (arguments, missing) in [
+        (&["config", "init"][..], "--preset PRESET"),
+        (&["config", "init", "--preset", "gitlab"], "--set client_id=…"),
+        (&["config", "init", "--preset", "openai-codex"], "--accept-terms-risk"),
+        (&["config", "init", "--preset", "gitlap"], "there is no preset \"gitlap\""),
+        (&["config", "init", "--preset", "gitlab", "--set", "nonsense"], "--set takes KEY=VALUE"),
+        (
+            &["config", "init", "--preset", "xai", "--accept-terms-risk", "--set", "clientid=x"],
+            "did you mean `client_id`?",
+        ),
+    ] {
+        let ended = run(&home, arguments).await;
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(ended.stderr.contains(missing), "{missing}: {ended:?}");
+        assert!(!home.path().join("new").exists());
+    }
+}
+
+#[tokio::test]
+async fn config_init_can_leave_out_the_bot_and_the_agent() {
+    let home = Home::new("");
+    let ended = run(
+        &home,
+        &[
+            "config",
+            "init",
+            "--preset",
+            "xai",
+            "--accept-terms-risk",
+            "--discord-token-env",
+            "",
+            "--agent",
+            "",
+        ],
+    )
+    .await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let config: toml::Table = toml::from_str(&written(&home)).expect("TOML");
+    assert_eq!(config.keys().collect::<Vec<_>>(), ["providers"]);
+    assert!(written(&home).contains("# xAI names some programs"), "the terms stand beside the key");
+}
+
+#[tokio::test]
+async fn the_list_of_providers_has_presets_and_their_terms_without_a_configuration() {
+    let home = Home::new("");
+    std::fs::remove_file(home.path().join("threadkey.toml")).expect("it is there");
+    let ended = home.run_in(&["providers"], "", &[("THREADKEY_CONFIG", "")]).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.stdout.contains("gitlab") && ended.stdout.contains("needs client_id"), "{ended:?}");
+    assert!(ended.stdout.contains("Anthropic forbids"), "{ended:?}");
+    let json = home.run_in(&["providers", "--json"], "", &[("THREADKEY_CONFIG", "")]).await;
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert_eq!(json["configured"], serde_json::json!([]));
+    assert!(json["presets"].as_array().expect("a list").len() > 20);
+}
