@@ -64,7 +64,7 @@ fn run_command(cli: Cli) -> Result<Exit, Failure> {
     let config = cli.config.as_deref();
     match cli.command {
         Command::Run => run(config)?,
-        Command::Serve => on_threads(app::serve(load_settings(config)?))??,
+        Command::Serve => serve(config)?,
         Command::Auth(args) => auth(config, args.command)?,
         Command::Token(args) => token(config, &args, level)?,
         Command::Refresh(args) => refresh(config, &args),
@@ -96,15 +96,20 @@ fn log_level(command: &Command) -> Result<LevelFilter, Failure> {
 
 fn run(config: Option<&Path>) -> Result<(), Failure> {
     let config = load(config)?;
-    on_threads(async {
+    on_threads(|| async {
         let discord = config.discord().await.map_err(usage_failure)?;
         Ok(app::run(app_settings(config), discord).await?)
     })?
 }
 
+fn serve(config: Option<&Path>) -> Result<(), Failure> {
+    let settings = load_settings(config)?;
+    Ok(on_threads(|| app::serve(settings))??)
+}
+
 fn auth(config: Option<&Path>, command: AuthCommand) -> Result<(), Failure> {
     let settings = load_settings(config)?;
-    on_one_thread(async {
+    on_one_thread(|| async {
         let broker = settings.broker(settings.open_store()?)?;
         let result = cli::auth::run(&broker, command, settings.clock.now()).await;
         app::drain_for_user(&broker, &settings.store).await;
@@ -115,10 +120,10 @@ fn auth(config: Option<&Path>, command: AuthCommand) -> Result<(), Failure> {
 fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<(), Failure> {
     if cli::worker::is_worker() {
         app::start_logs(level);
-        return on_one_thread(cli::worker::run(args))?;
+        return on_one_thread(|| cli::worker::run(args))?;
     }
     let rejected = match args.rejected {
-        Some(_) => on_one_thread(cli::token::rejected_from_stdin(args))??,
+        Some(_) => on_one_thread(|| cli::token::rejected_from_stdin(args))??,
         None => None,
     };
     let settings = load_settings(config)?;
@@ -137,14 +142,14 @@ fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<
         return Ok(());
     }
     app::start_logs(level);
-    on_one_thread(cli::token::run(&context, args, rejected))?
+    on_one_thread(|| cli::token::run(&context, args, rejected))?
 }
 
 /// Runs the detached process of `token`. The reply on the pipe reports every failure to the caller.
 fn refresh(config: Option<&Path>, args: &RefreshArgs) {
     let refresh = || -> Result<(), Failure> {
         let settings = load_settings(config)?;
-        on_one_thread(async {
+        on_one_thread(|| async {
             let broker = settings.broker(settings.open_store()?)?;
             cli::token::refresh(&broker, args).await;
             app::drain(&broker, &settings.store).await;
@@ -161,7 +166,7 @@ fn doctor(config: Option<&Path>, json: bool) -> Result<Exit, Failure> {
         Err(failure) => vec![doctor::Finding::no_configuration(&failure)],
         Ok(config) => {
             let path = env::var_os("PATH").unwrap_or_default();
-            on_one_thread(async {
+            on_one_thread(|| async {
                 let discord = config.discord().await.map_err(|error| error.to_string());
                 doctor::examine(&app_settings(config), discord, &path).await
             })?
@@ -189,7 +194,7 @@ fn config_init(config: Option<&Path>, args: &InitArgs) -> Result<(), Failure> {
     if files::exists(&path) {
         return Err(taken());
     }
-    let text = on_one_thread(cli::config_init::compose(args))??;
+    let text = on_one_thread(|| cli::config_init::compose(args))??;
     let parsed = Config::parse(path.clone(), text.clone(), &variables);
     parsed.map_err(|error| Failure::new(Exit::Usage, format!("nothing was written: {error}")))?;
     let written = path.parent().map_or(Ok(()), files::create_private_folder);
@@ -225,7 +230,7 @@ fn providers(config: Option<&Path>, json: bool) -> Result<(), Failure> {
 
 fn agent() -> Result<(), Failure> {
     let settings = BuiltinSettings::from_env()?;
-    Ok(on_one_thread(builtin::run(settings))??)
+    Ok(on_one_thread(|| builtin::run(settings))??)
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
@@ -280,20 +285,24 @@ fn app_settings(config: Config) -> AppSettings {
 
 // === the runtime ===
 
-fn on_threads<F: Future>(work: F) -> Result<F::Output, Failure> {
+fn on_threads<F: Future>(work: impl FnOnce() -> F) -> Result<F::Output, Failure> {
     block_on(Builder::new_multi_thread(), work)
 }
 
-fn on_one_thread<F: Future>(work: F) -> Result<F::Output, Failure> {
+fn on_one_thread<F: Future>(work: impl FnOnce() -> F) -> Result<F::Output, Failure> {
     block_on(Builder::new_current_thread(), work)
 }
 
-fn block_on<F: Future>(mut builder: Builder, work: F) -> Result<F::Output, Failure> {
+/// Runs a future to its end. It takes a function and is not inlined, so that the future is in this
+/// frame alone. In the frame of its caller, the futures of all commands would be 100 KB that the
+/// kernel maps at each start, for `token` too.
+#[inline(never)]
+fn block_on<F: Future>(mut builder: Builder, work: impl FnOnce() -> F) -> Result<F::Output, Failure> {
     let runtime =
         builder.enable_all().thread_keep_alive(THREAD_KEEP_ALIVE).build().map_err(|error| {
             Failure::new(Exit::Internal, format!("the runtime cannot be started: {error}"))
         })?;
-    let output = runtime.block_on(work);
+    let output = runtime.block_on(work());
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     Ok(output)
 }

@@ -9,6 +9,7 @@ pub(crate) fn measure() {
     let lab = Lab::new();
     for (sessions, before, place, rounds) in [
         (1, 0, "", 401),
+        (100, 50, "", 401),
         (1_000, 500, "", 201),
         (10_000, 5_000, "", 101),
         (10_000, 0, ", the first", 101),

@@ -67,8 +67,12 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
     let discord = discord::settings(&source, &mut secrets, discord, shared, &store_path)?;
     let api = ApiSettings { socket: socket(&source, api.socket, &store_path) };
     let mut deny = secrets.into_files();
-    deny.extend(store_folders(&store_path));
-    let agent = agent.map(|agent| agent::settings(&source, agent, &providers, &api, deny)).transpose()?;
+    let agent = agent
+        .map(|agent| {
+            deny.extend(store_folders(&store_path));
+            agent::settings(&source, agent, &providers, &api, deny)
+        })
+        .transpose()?;
     Ok(Config {
         store: store_path,
         store_options: FileStoreOptions { trust_filesystem: store.trust_filesystem },

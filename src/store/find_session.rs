@@ -1,8 +1,8 @@
 //! One tenant's session out of the store's text, without reading the other records.
 //!
-//! `threadkey token` prints one token and ends. It reads the text up to the end of that session and
-//! passes over everything before it. Only the session itself is checked and becomes a record.
-//! Nothing is ever written from here.
+//! `threadkey token` prints one token and ends. It reads the text in windows, up to the end of that
+//! session, and passes over everything before it. Only the session itself is checked and becomes a
+//! record. Nothing is ever written from here.
 //!
 //! The result is a session only if `"version": 1` comes before `sessions`, and `sessions` has a
 //! valid session of this tenant. In all other cases the result is `None`, and the caller reads the
@@ -17,13 +17,11 @@
 //! and damage elsewhere does not make its access token invalid. Every process that refreshes, signs
 //! in, logs out or prints the status reads the whole file and reports the damage.
 
-use std::fmt;
+use std::{borrow::Cow, io};
 
-use serde::{
-    Deserializer,
-    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor},
-};
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
+use serde_json::{Deserializer, from_slice, from_str};
+use zeroize::Zeroizing;
 
 use super::{
     codec::VERSION,
@@ -33,86 +31,125 @@ use super::{
 };
 use crate::{ids::Tenant, session::Session};
 
-/// Finds the tenant's session in the text of a store.
-pub(super) fn find_session(text: &[u8], tenant: &Tenant) -> Option<Session> {
-    let mut found = None;
-    let root = Root { tenant: tenant.to_string(), found: &mut found };
-    // The visitors stop with an error, also when they have found the session.
-    let _ = serde_json::Deserializer::from_slice(text).deserialize_map(root);
-    let text = found?;
-    strict_json::check(text).ok()?;
-    let Record(session) = serde_json::from_str(text).ok()?;
-    Some(session)
-}
+/// The bytes to read at a time. A session takes half a kilobyte.
+pub(super) const WINDOW: u64 = 32 * 1024;
 
-/// The root object.
-struct Root<'a, 'de> {
-    tenant: String,
-    found: &'a mut Option<&'de str>,
-}
-
-impl<'de> Visitor<'de> for Root<'_, 'de> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a store")
+/// Finds the tenant's session in the text of a store. `read_at` reads from an offset into a buffer,
+/// and returns 0 at the end of the text. `window` is the number of bytes to read at a time.
+pub(super) fn find_session(
+    read_at: impl FnMut(u64, &mut [u8]) -> io::Result<usize>,
+    window: usize,
+    tenant: &Tenant,
+) -> Option<Session> {
+    let bytes = Zeroizing::new(vec![0; window.max(1)]);
+    let mut text = Window { read_at, offset: 0, bytes, start: 0, end: 0 };
+    enter_sessions(&mut text)?;
+    let tenant = tenant.to_string();
+    loop {
+        let is_wanted = text.name()? == tenant;
+        text.skip(b':')?;
+        let value = text.value()?;
+        if is_wanted {
+            let session = str::from_utf8(value).ok()?;
+            strict_json::check(session).ok()?;
+            let Record(session) = from_str(session).ok()?;
+            return Some(session);
+        }
+        text.skip(b',')?;
     }
+}
 
-    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<(), A::Error> {
-        let mut is_ours = false;
-        while let Some(Name(name)) = from.next_key()? {
-            if name == "version" {
-                is_ours = !is_ours && from.next_value::<u64>()? == VERSION;
-                if !is_ours {
-                    return stop();
+/// Moves to the first member of `sessions`, if the version comes before it.
+fn enter_sessions<R: FnMut(u64, &mut [u8]) -> io::Result<usize>>(text: &mut Window<R>) -> Option<()> {
+    let mut has_version = false;
+    text.skip(b'{')?;
+    loop {
+        let name = text.name()?;
+        let (is_version, is_sessions) = (name == "version", name == Section::Sessions.name());
+        text.skip(b':')?;
+        if is_sessions {
+            return if has_version { text.skip(b'{') } else { None };
+        }
+        let value = text.value()?;
+        if is_version {
+            if has_version || from_slice::<u64>(value).ok()? != VERSION {
+                return None;
+            }
+            has_version = true;
+        }
+        text.skip(b',')?;
+    }
+}
+
+/// The part of the text that is in memory. Each method returns `None` if the text ends or is not of
+/// the expected form.
+struct Window<R> {
+    read_at: R,
+    /// The offset in the text of the byte after the window.
+    offset: u64,
+    /// The window is `start..end` of it. It holds secrets.
+    bytes: Zeroizing<Vec<u8>>,
+    start: usize,
+    end: usize,
+}
+
+impl<R: FnMut(u64, &mut [u8]) -> io::Result<usize>> Window<R> {
+    /// Skips white space and this byte.
+    fn skip(&mut self, wanted: u8) -> Option<()> {
+        loop {
+            let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+            match self.bytes[self.start..self.end].iter().position(|byte| !is_space(byte)) {
+                Some(spaces) => {
+                    self.start += spaces + 1;
+                    return (self.bytes[self.start - 1] == wanted).then_some(());
                 }
-            } else if name == Section::Sessions.name() {
-                if !is_ours {
-                    return stop();
+                None => {
+                    self.start = self.end;
+                    self.read()?;
                 }
-                from.next_value_seed(Sessions(self))?;
-                return stop();
-            } else {
-                from.next_value::<IgnoredAny>()?;
             }
         }
-        Ok(())
-    }
-}
-
-/// The object of the sessions.
-struct Sessions<'a, 'de>(Root<'a, 'de>);
-
-impl<'de> DeserializeSeed<'de> for Sessions<'_, 'de> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Sessions<'_, 'de> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sessions")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<(), A::Error> {
-        while let Some(Name(name)) = from.next_key()? {
-            if name == self.0.tenant {
-                *self.0.found = Some(from.next_value::<&RawValue>()?.get());
-                return stop();
+    /// Returns the text of the next value.
+    fn value(&mut self) -> Option<&[u8]> {
+        let len = loop {
+            let window = &self.bytes[self.start..self.end];
+            let mut values = Deserializer::from_slice(window).into_iter::<IgnoredAny>();
+            match values.next() {
+                // A number at the end of the window may go on after it.
+                Some(Ok(_)) if values.byte_offset() < window.len() || window.ends_with(b"}") => {
+                    break values.byte_offset();
+                }
+                Some(Err(error)) if !error.is_eof() => return None,
+                _ => self.read()?,
             }
-            from.next_value::<IgnoredAny>()?;
-        }
-        Ok(())
+        };
+        self.start += len;
+        Some(&self.bytes[self.start - len..self.start])
     }
-}
 
-/// Ends the reading.
-fn stop<E: Error>() -> Result<(), E> {
-    Err(E::custom("the rest is not read"))
+    /// Returns the next value, which is a name.
+    fn name(&mut self) -> Option<Cow<'_, str>> {
+        let Name(name) = from_slice(self.value()?).ok()?;
+        Some(name)
+    }
+
+    /// Reads on. A value that fills the window makes it longer.
+    fn read(&mut self) -> Option<()> {
+        self.bytes.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        if self.end == self.bytes.len() {
+            let mut longer = Zeroizing::new(vec![0; self.end * 2]);
+            longer[..self.end].copy_from_slice(&self.bytes);
+            self.bytes = longer;
+        }
+        let read = (self.read_at)(self.offset, &mut self.bytes[self.end..]).ok()?;
+        self.offset += read as u64;
+        self.end += read;
+        (read > 0).then_some(())
+    }
 }
 
 #[cfg(test)]

@@ -146,8 +146,9 @@ impl StoreFile {
     /// Returns one tenant's present session, if it can be found without reading all records.
     pub(super) fn find_session(&self, tenant: &Tenant) -> Option<Session> {
         let paths = self.location.locate().ok()?;
-        let (file, _) = self.open(&paths).ok()??;
-        find_session::find_session(&read(&paths, &*file).ok()?, tenant)
+        let (file, stat) = self.open(&paths).ok()??;
+        let window = usize::try_from(stat.len.min(find_session::WINDOW)).ok()?;
+        find_session::find_session(|offset, bytes| file.read_at(offset, bytes), window, tenant)
     }
 
     /// Applies `updates`, in this order, with one write. All are durable when it returns.

@@ -1,5 +1,7 @@
 //! The session that is found is the one in the file, or none is found.
 
+use std::io::Read as _;
+
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -34,16 +36,26 @@ fn written(store: &Value) -> String {
     serde_json::to_string_pretty(store).expect("is JSON") + "\n"
 }
 
+/// Finds the session in this text, in windows of this many bytes.
+fn find_in(text: &str, window: usize) -> Option<Session> {
+    let mut rest = text.as_bytes();
+    find_session(|_, bytes| rest.read(bytes), window, &tenant())
+}
+
 /// The generation that is found in this text.
 fn found(text: &str) -> Option<u64> {
-    find_session(text.as_bytes(), &tenant()).map(|session| session.generation)
+    let whole = find_in(text, text.len());
+    for window in [1, 30, 1000] {
+        assert_eq!(find_in(text, window), whole, "a window of {window} bytes:\n{text}");
+    }
+    whole.map(|session| session.generation)
 }
 
 #[test]
 fn the_session_is_the_one_that_the_full_read_returns() {
     let text = written(&store());
     let whole = Document::decode("auth.json".as_ref(), Zeroizing::new(text.clone().into_bytes()));
-    let found = find_session(text.as_bytes(), &tenant());
+    let found = find_in(&text, text.len());
     assert!(found.is_some());
     let whole = whole.expect("a store");
     assert_eq!(found, whole.records().get(&tenant()).and_then(|entry| entry.session.clone()));
