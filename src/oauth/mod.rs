@@ -28,7 +28,7 @@ pub use answer_rules::{AnswerRules, Mismatch};
 #[cfg(feature = "test-util")]
 pub use client::ScriptedProvider;
 pub use client::{Attempt, Client};
-pub use outcome::{Outcome, outcome, sign_in_outcome};
+pub use outcome::{Outcome, may_hold_tokens, outcome, sign_in_outcome};
 pub use paste::{AuthorizationResponse, PasteError, Pasted};
 pub use provider::{BindingChanged, Provider, Providers};
 pub use request::{RevocationRequest, TokenRequest};
