@@ -61,7 +61,7 @@ fn run_command(cli: Cli) -> Result<Exit, Failure> {
         Command::Token(args) => token(config, &args, level)?,
         Command::Refresh(args) => refresh(config, &args),
         Command::Providers { json } => print_result(&cli::providers::list(&load(config)?.providers, json)?)?,
-        Command::Doctor { json } => return doctor(config, json),
+        Command::Doctor { json, running } => return doctor(config, json, running),
         Command::Agent => agent()?,
         Command::Completions { shell } => completions(shell)?,
         Command::LockProbe { path } => {
@@ -144,9 +144,12 @@ fn refresh(config: Option<&Path>, args: &RefreshArgs) {
     }
 }
 
-fn doctor(config: Option<&Path>, json: bool) -> Result<Exit, Failure> {
+fn doctor(config: Option<&Path>, json: bool, running: bool) -> Result<Exit, Failure> {
     let findings = match load(config) {
         Err(failure) => vec![doctor::Finding::no_configuration(&failure)],
+        Ok(config) if running => {
+            vec![on_one_thread(doctor::examine_health(&app_settings(config).api.socket))?]
+        }
         Ok(config) => {
             let discord = config.discord().map_err(|error| error.to_string());
             let path = env::var_os("PATH").unwrap_or_default();
