@@ -170,7 +170,9 @@ fn object(body: &[u8]) -> Option<Map<String, Value>> {
     for (name, value) in members {
         match serde_json::from_str(value.get()) {
             Ok(value) => _ = object.insert(name, value),
-            Err(_) if ["access_token", "refresh_token", "error"].contains(&name.as_str()) => return None,
+            Err(_) if ["accesstoken", "refreshtoken", "error"].contains(&plain(&name).as_str()) => {
+                return None;
+            }
             Err(_) => {}
         }
     }
@@ -179,9 +181,14 @@ fn object(body: &[u8]) -> Option<Map<String, Value>> {
     (!has_damaged).then_some(object)
 }
 
+/// Returns a member with this name in any style.
+fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    object.iter().find(|(there, _)| plain(there) == plain(name)).map(|(_, value)| value)
+}
+
 /// Returns a member that is a text and not blank, without the white space around it.
 fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    object.get(name)?.as_str().filter(|text| !text.trim().is_empty()).map(str::trim_ascii)
+    member(object, name)?.as_str().filter(|text| !text.trim().is_empty()).map(str::trim_ascii)
 }
 
 /// Whether a text can be a token.
@@ -199,7 +206,7 @@ fn is_success(object: &Map<String, Value>) -> bool {
     let ok = object.get("ok").is_none_or(|ok| *ok != Value::Bool(false) && *ok != "false");
     // A refresh token of another kind cannot be distinguished from a damaged one.
     let has_clear_refresh_token =
-        object.get("refresh_token").is_none_or(|token| token.is_string() || token.is_null());
+        member(object, "refresh_token").is_none_or(|token| token.is_string() || token.is_null());
     let is_token = |name| text(object, name).is_none_or(is_token);
     let are_tokens = is_token("access_token") && is_token("refresh_token");
     text(object, "access_token").is_some() && is_silent && ok && has_clear_refresh_token && are_tokens
