@@ -71,7 +71,7 @@ fn run_command(cli: Cli) -> Result<Exit, Failure> {
         Command::Providers { json } => providers(config, json)?,
         Command::Config(ConfigArgs { command: ConfigCommand::Init(args) }) => config_init(config, &args)?,
         Command::Config(ConfigArgs { command: ConfigCommand::Check }) => config_check(config)?,
-        Command::Doctor { json } => return doctor(config, json),
+        Command::Doctor { json, running } => return doctor(config, json, running),
         Command::Agent => agent()?,
         Command::Completions { shell } => completions(shell)?,
         Command::LockProbe { path } => {
@@ -161,9 +161,12 @@ fn refresh(config: Option<&Path>, args: &RefreshArgs) {
     }
 }
 
-fn doctor(config: Option<&Path>, json: bool) -> Result<Exit, Failure> {
+fn doctor(config: Option<&Path>, json: bool, running: bool) -> Result<Exit, Failure> {
     let findings = match load(config) {
         Err(failure) => vec![doctor::Finding::no_configuration(&failure)],
+        Ok(config) if running => {
+            vec![on_one_thread(doctor::examine_health(&app_settings(config).api.socket))?]
+        }
         Ok(config) => {
             let path = env::var_os("PATH").unwrap_or_default();
             on_one_thread(|| async {

@@ -219,6 +219,8 @@
 //!   alone](../../../adr/0028-a-report-refuses-a-token-to-its-reporter-alone.md)
 //! - [29. The configuration comes from a place that its user
 //!   chose](../../../adr/0029-the-configuration-comes-from-a-place-that-its-user-chose.md)
+//! - [30. A sentence ends a session only if it has no other
+//!   subject](../../../adr/0030-a-sentence-ends-a-session-only-if-it-has-no-other-subject.md)
 //! - [38. Providers are data](../../../adr/0038-providers-are-data.md)
 //! - [39. No client secret is bundled, and a risk is accepted in
 //!   writing](../../../adr/0039-no-client-secret-is-bundled-and-risk-is-accepted-in-writing.md)

@@ -1,17 +1,21 @@
 //! Provider answers. Every answer has an outcome. A grant comes only from a 2xx, and has the tokens
 //! of the first JSON object, or of a whole form. No beginning of an answer yields a token that the
-//! whole answer does not. A verdict comes only from a code in the body. A logged code contains no
-//! other text of the body.
+//! whole answer does not. A verdict comes only from a code or a sentence in the body. A logged code
+//! contains no other text of the body.
 //!
 //! The first line is the status, the second the `Retry-After`, the third the content type, the
 //! fourth `cut` or nothing, and the rest is the body. A body that begins with `gzip:` is compressed
 //! first.
 #![no_main]
 
-use std::{collections::BTreeMap, io::Write as _, sync::LazyLock, time::Duration};
+use std::{collections::BTreeSet, fmt, io::Write as _, sync::LazyLock, time::Duration};
 
 use flate2::{Compression, write::GzEncoder};
 use libfuzzer_sys::fuzz_target;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 use serde_json::{Map, Value, value::RawValue};
 use threadkey::{
     ids::Lineage,
@@ -123,18 +127,52 @@ fn is_json(body: &[u8]) -> bool {
     matches!(body.first(), Some(b'{' | b'['))
 }
 
-/// Returns the readable members. Returns `None` if one of the tokens is unreadable, or if the body
-/// does not begin with a JSON object in UTF-8.
+/// The members of an object, in their order.
+struct Members(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Members;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = from.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        from.deserialize_map(Reader)
+    }
+}
+
+/// Returns a text without its letter case, `_` and `-`.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !"_-".contains(*c)).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// Returns the readable members. Returns `None` if one of the tokens is unreadable, if a name occurs
+/// twice in any style, or if the body does not begin with a JSON object in UTF-8.
 fn object(body: &[u8]) -> Option<Map<String, Value>> {
     let body = std::str::from_utf8(body).ok()?;
     let body = body.strip_prefix('\u{feff}').unwrap_or(body);
-    let mut objects = serde_json::Deserializer::from_str(body).into_iter::<BTreeMap<String, Box<RawValue>>>();
-    let members = objects.next()?.ok()?;
+    let mut objects = serde_json::Deserializer::from_str(body).into_iter::<Members>();
+    let Members(members) = objects.next()?.ok()?;
+    let names: BTreeSet<_> = members.iter().map(|(name, _)| plain(name)).collect();
+    if names.len() < members.len() {
+        return None;
+    }
     let mut object = Map::new();
     for (name, value) in members {
         match serde_json::from_str(value.get()) {
             Ok(value) => _ = object.insert(name, value),
-            Err(_) if ["access_token", "refresh_token", "error"].contains(&name.as_str()) => return None,
+            Err(_) if ["accesstoken", "refreshtoken", "error"].contains(&plain(&name).as_str()) => {
+                return None;
+            }
             Err(_) => {}
         }
     }
@@ -143,9 +181,19 @@ fn object(body: &[u8]) -> Option<Map<String, Value>> {
     (!has_damaged).then_some(object)
 }
 
-/// Returns a member that is a text and not blank.
+/// Returns a member with this name in any style.
+fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    object.iter().find(|(there, _)| plain(there) == plain(name)).map(|(_, value)| value)
+}
+
+/// Returns a member that is a text and not blank, without the white space around it.
 fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    object.get(name)?.as_str().filter(|text| !text.trim().is_empty())
+    member(object, name)?.as_str().filter(|text| !text.trim().is_empty()).map(str::trim_ascii)
+}
+
+/// Whether a text can be a token.
+fn is_token(text: &str) -> bool {
+    !text.contains(char::is_control)
 }
 
 /// Whether the object has a token and reports no error.
@@ -158,8 +206,10 @@ fn is_success(object: &Map<String, Value>) -> bool {
     let ok = object.get("ok").is_none_or(|ok| *ok != Value::Bool(false) && *ok != "false");
     // A refresh token of another kind cannot be distinguished from a damaged one.
     let has_clear_refresh_token =
-        object.get("refresh_token").is_none_or(|token| token.is_string() || token.is_null());
-    text(object, "access_token").is_some() && is_silent && ok && has_clear_refresh_token
+        member(object, "refresh_token").is_none_or(|token| token.is_string() || token.is_null());
+    let is_token = |name| text(object, name).is_none_or(is_token);
+    let are_tokens = is_token("access_token") && is_token("refresh_token");
+    text(object, "access_token").is_some() && is_silent && ok && has_clear_refresh_token && are_tokens
 }
 
 fn assert_tokens(grant: &Grant, object: &Map<String, Value>) {
@@ -203,7 +253,7 @@ fn assert_code(outcome: &Outcome, status: u16, body: &[u8]) {
         Outcome::Ended { code } => {
             assert_is_word_of_the_provider(status);
             // An escape or a form may hide the code's text.
-            let has_code = String::from_utf8_lossy(body).to_ascii_lowercase().contains(code.as_str());
+            let has_code = plain(&String::from_utf8_lossy(body)).contains(&plain(code));
             let is_plain = !is_gzip(body) && !body.iter().any(|byte| b"\\%".contains(byte));
             let is_composed = code.ends_with("_refresh_token") || code.ends_with("_code");
             assert!(has_code || !is_plain || is_composed, "{code} is not in the answer");

@@ -35,6 +35,9 @@ pub enum Ending {
     Drop,
     /// The server waits until the client hangs up.
     KeepOpen,
+    /// The server sends these bytes too, two seconds later by the clock of the runtime, and ends the
+    /// connection in the right way.
+    Late(&'static str),
 }
 
 /// A form of a request.
@@ -208,6 +211,11 @@ async fn answer(connection: &mut dyn Connection, shared: &Shared) -> io::Result<
         Ending::Close => connection.shutdown().await?,
         Ending::Drop => return Ok(()),
         Ending::KeepOpen => {}
+        Ending::Late(rest) => {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            connection.write_all(rest.as_bytes()).await?;
+            connection.shutdown().await?;
+        }
     }
     // The client's end: closing with unread bytes would reset the connection.
     let mut rest = Vec::new();

@@ -1,10 +1,12 @@
 //! `threadkey doctor`: checks everything that can be checked before `run`.
 
 mod finding;
+mod health;
 mod network;
 mod sockets;
 
 pub use finding::{Finding, Verdict};
+pub use health::examine as examine_health;
 
 use std::{ffi::OsStr, fmt::Write as _, path::Path};
 

@@ -150,6 +150,10 @@ fn unavailable(tenant: &Tenant, code: &str, retry_after: Duration) -> String {
             "{provider} has refused to refresh {tenant} for hours ({code}), and refreshes others; the session is kept and tried once an hour. Most likely it has ended: sign in again {}",
             how_to_sign_in(tenant)
         ),
+        RetryKind::Unspent if matches!(code, "http_400" | "http_401" | "http_403") => format!(
+            "{provider} refuses to refresh {tenant} now, for no reason that threadkey knows ({code}); the session is kept. Try again in {seconds} s. If it lasts (`threadkey auth status` shows since when), sign in again {}",
+            how_to_sign_in(tenant)
+        ),
         RetryKind::Unspent | RetryKind::Ambiguous | RetryKind::Misconfigured => format!(
             "{provider} cannot refresh {tenant} now ({code}); the session is kept. Try again in {seconds} s"
         ),

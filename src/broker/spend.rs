@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::{Event, Inner};
 use crate::{
     ids::Tenant,
-    oauth::{Attempt, TokenRequest},
+    oauth::{self, Attempt, TokenRequest},
     session::{
         Changed, Settlement,
         journal::{Answered, Found, Intent, Spending, Unread},
@@ -76,13 +76,9 @@ pub(super) async fn spend(
     })
 }
 
-/// Whether an answer may be the only copy of a token although none could be read: its status is a
-/// success, or its body names a refresh token under another status.
+/// Whether a result may be the only copy of a token although none could be read.
 pub(super) fn may_hold_tokens(attempt: &Attempt<Answered>) -> bool {
-    const MEMBER: &[u8] = b"\"refresh_token\"";
-    let Attempt::Answered(answered) = attempt else { return false };
-    let answer = answered.answer();
-    (200..300).contains(&answer.status) || answer.body.windows(MEMBER.len()).any(|part| part == MEMBER)
+    matches!(attempt, Attempt::Answered(answered) if oauth::may_hold_tokens(answered.answer()))
 }
 
 async fn save(

@@ -3,7 +3,7 @@
 use super::{Broker, Undecided};
 use crate::{
     ids::{Principal, Tenant},
-    session::{Change, Entry, RetryKind, Session},
+    session::{Change, Entry, Refusals, RetryKind, Session},
     store::StoreError,
     sys::clock::UnixTime,
 };
@@ -21,6 +21,8 @@ pub struct Status {
     pub refresh: RefreshState,
     /// The last failure, its family, and when it was recorded.
     pub last_error: Option<(String, RetryKind, UnixTime)>,
+    /// The provider's refusals since the last success that are no verdict.
+    pub refusals: Option<Refusals>,
     /// A sign-in is in progress until then.
     pub pending_until: Option<UnixTime>,
     /// A sign-in with another account that waits for the user's choice.
@@ -156,6 +158,7 @@ fn status(tenant: Tenant, entry: &Entry, now: UnixTime) -> Option<Status> {
         access: session.map_or(AccessState::None, |s| access(s, now)),
         refresh: session.map_or(RefreshState::None, |s| refresh(s, now)),
         last_error: session.and_then(last_error),
+        refusals: session.and_then(refusals),
         pending_until,
         undecided,
         missing_scopes: Vec::new(),
@@ -195,4 +198,11 @@ fn refresh(session: &Session, now: UnixTime) -> RefreshState {
 
 fn last_error(session: &Session) -> Option<(String, RetryKind, UnixTime)> {
     session.retry.as_ref().map(|retry| (retry.code.clone(), retry.kind(), retry.set_at))
+}
+
+fn refusals(session: &Session) -> Option<Refusals> {
+    if session.verdict().is_some() {
+        return None;
+    }
+    session.retry.as_ref()?.refused.clone()
 }

@@ -61,6 +61,9 @@ pub enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Only ask a running threadkey, over its socket, whether it answers
+        #[arg(long)]
+        running: bool,
     },
     /// Run the built-in ACP agent on standard input and output; it shows the account of its token
     Agent,

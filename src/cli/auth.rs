@@ -12,9 +12,10 @@ use super::{
     print_notice, print_result,
     prompt::{self, Echo},
     read_input, status, stdin_is_terminal,
+    token::with_cause,
 };
 use crate::{
-    broker::{Broker, Event, Finished, LoggedOut, Revocation},
+    broker::{Broker, Event, FinishError, Finished, LoggedOut, Revocation},
     ids::{Principal, ProviderId, Tenant},
     oauth::Pasted,
     store,
@@ -101,12 +102,27 @@ async fn finish(broker: &Broker, principal: Principal, provider: Option<&Provide
         read_input()?
     };
     let pasted = Pasted::parse(input.expose())?;
-    match broker.finish(principal, provider, pasted).await? {
+    let finished = broker.finish(principal, provider, pasted).await.map_err(|error| explained(error, broker));
+    match finished? {
         Finished::SignedIn(signed_in) => {
             print_notice(&signed_in_text(&signed_in));
             Ok(())
         }
         Finished::Undecided(undecided) => choice::ask(broker, &undecided).await,
+    }
+}
+
+/// Adds the cause if the provider cannot be reached.
+fn explained(error: FinishError, broker: &Broker) -> Failure {
+    let unreachable = match &error {
+        FinishError::Unavailable { provider, code } => Some((provider.clone(), code.clone())),
+        _ => None,
+    };
+    let failure = Failure::from(error);
+    let Some((id, step)) = unreachable else { return failure };
+    match broker.providers().get(&id) {
+        Some(provider) => with_cause(failure, &step, provider, broker.trouble(&id)),
+        None => failure,
     }
 }
 

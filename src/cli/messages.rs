@@ -35,6 +35,11 @@ pub(super) fn signed_in_text(signed_in: &SignedIn) -> String {
     text
 }
 
+/// Returns the command that signs a tenant in.
+pub(super) fn start_command(tenant: &Tenant) -> String {
+    format!("`threadkey auth start {}{}`", tenant.provider, as_option(tenant.principal))
+}
+
 /// Returns the two commands that choose between the accounts of a tenant.
 pub(super) fn choice_commands(tenant: &Tenant) -> String {
     let acting_as = as_option(tenant.principal);

@@ -22,6 +22,8 @@ struct StatusJson<'a> {
     refresh_token: RefreshJson<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<ErrorJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<RefusedJson<'a>>,
     /// Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pending_until: Option<i64>,
@@ -68,6 +70,14 @@ struct ErrorJson<'a> {
     at: i64,
 }
 
+#[derive(Serialize)]
+struct RefusedJson<'a> {
+    code: &'a str,
+    times: u32,
+    /// Unix seconds.
+    since: i64,
+}
+
 /// Returns the statuses as one line of JSON.
 pub(super) fn json(statuses: &[Status]) -> Result<String, Failure> {
     json_line(&statuses.iter().map(status_json).collect::<Vec<_>>())
@@ -84,6 +94,11 @@ fn status_json(status: &Status) -> StatusJson<'_> {
             code,
             kind: kind_name(*kind),
             at: *at,
+        }),
+        refused: status.refusals.as_ref().map(|refusals| RefusedJson {
+            code: &refusals.code,
+            times: refusals.times,
+            since: refusals.since,
         }),
         pending_until: status.pending_until,
         undecided: status
@@ -154,6 +169,15 @@ pub(super) fn text(statuses: &[Status], now: UnixTime) -> String {
             let ago = duration_text(now.saturating_sub(*at));
             let _ = writeln!(text, "  last error     {code} ({}), {ago} ago", kind_name(*kind));
         }
+        if let Some(refusals) = &status.refusals {
+            let ago = duration_text(now.saturating_sub(refusals.since));
+            let (times, code) = (refusals.times, &refusals.code);
+            let _ = writeln!(
+                text,
+                "  refused        {times} times since {ago} ago ({code}). If it lasts, sign in again:"
+            );
+            let _ = writeln!(text, "                 {}", messages::start_command(&status.tenant));
+        }
         if let Some(until) = status.pending_until {
             let left = duration_text(until.saturating_sub(now));
             let _ = writeln!(text, "  sign-in        under way, open for {left}");
@@ -211,7 +235,7 @@ fn duration_text(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::UNKNOWN_EXPIRY;
+    use crate::session::{Refusals, UNKNOWN_EXPIRY};
 
     const NOW: UnixTime = 1_795_358_672;
 
@@ -222,6 +246,7 @@ mod tests {
             access: AccessState::Expired(NOW - 90),
             refresh: RefreshState::HeldBack(NOW + 30),
             last_error: Some(("http_503".into(), RetryKind::Unspent, NOW - 5)),
+            refusals: None,
             pending_until: None,
             undecided: None,
             missing_scopes: vec![],
@@ -247,6 +272,21 @@ mod tests {
     }
 
     #[test]
+    fn a_status_shows_since_when_and_how_often_a_provider_refuses_and_the_next_step() {
+        let refusals = Refusals { code: "http_400".into(), since: NOW - 7500, times: 12, notified_at: None };
+        let refused = Status { refusals: Some(refusals), ..status() };
+        let shown = text(std::slice::from_ref(&refused), NOW);
+        assert!(
+            shown.ends_with(
+                "  refused        12 times since 2 h 5 min ago (http_400). If it lasts, sign in again:\n                 `threadkey auth start acme`\n"
+            ),
+            "{shown}"
+        );
+        let json = json(&[refused]).expect("is JSON");
+        assert!(json.contains(r#""refused":{"code":"http_400","times":12,"since":1795351172}"#), "{json}");
+    }
+
+    #[test]
     fn an_access_token_without_a_known_end_is_shown_as_such_in_words() {
         let lasting = Status { access: AccessState::Valid(UNKNOWN_EXPIRY), ..status() };
         let shown = text(std::slice::from_ref(&lasting), NOW);
@@ -262,6 +302,7 @@ mod tests {
             access: AccessState::None,
             refresh: RefreshState::None,
             last_error: None,
+            refusals: None,
             pending_until: Some(NOW + 870),
             generation: 0,
             ..status()

@@ -29,8 +29,8 @@ use super::{
 use crate::{
     broker::{Broker, CALLER_WAIT, Lease, StoredToken, TokenError, TokenJson, TokenPolicy},
     ids::Tenant,
-    net::Unreachable,
-    oauth::Providers,
+    net::{Proxies, Unreachable},
+    oauth::{Provider, Providers},
     secret::{AccessToken, Secret},
     session::{Change, Entry, Session, Wish},
     store::{Purpose, Store},
@@ -158,7 +158,7 @@ async fn get(
             }
             StoredToken::Refused { error, .. } => {
                 end_if_exhausted(context, tenant, &entry).await;
-                return Err(explained(error, None));
+                return Err(explained(error, provider, None));
             }
             StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
@@ -171,7 +171,7 @@ async fn get(
         let entry = context.store.read(tenant).await?;
         match StoredToken::new(tenant, &entry, &policy, context.clock.now()) {
             StoredToken::Fresh(lease) | StoredToken::RefreshDue(lease) => return Ok(lease),
-            StoredToken::Refused { error, .. } => return Err(explained(error, None)),
+            StoredToken::Refused { error, .. } => return Err(explained(error, provider, None)),
             StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
     }
@@ -204,18 +204,40 @@ async fn still_in_progress(context: &TokenContext<'_>, tenant: &Tenant) -> Token
     TokenError::still_in_progress(tenant, context.store.lock_holder(tenant, Purpose::Refresh).await)
 }
 
-/// Adds the cause if the provider cannot be reached. Only the process that tried to connect knows
-/// it; for later ones `threadkey doctor` tries again.
-fn explained(error: TokenError, trouble: Option<Unreachable>) -> Failure {
-    let is_network =
-        matches!(&error, TokenError::Unavailable { code, .. } if Unreachable::STEPS.contains(&code.as_str()));
-    let mut failure = Failure::from(error);
-    if is_network {
-        failure.text = match trouble {
-            Some(cause) => format!("{}. The cause: {cause}", failure.text),
-            None => format!("{}. `threadkey doctor` finds the cause", failure.text),
-        };
+/// Adds the cause if the provider cannot be reached.
+fn explained(error: TokenError, provider: &Provider, trouble: Option<Unreachable>) -> Failure {
+    let step = match &error {
+        TokenError::Unavailable { code, .. } => code.clone(),
+        _ => String::new(),
+    };
+    with_cause(error.into(), &step, provider, trouble)
+}
+
+/// Adds the cause to a failure at a step of the connection. Only the process that tried to connect
+/// knows it; for later ones `threadkey doctor` tries again.
+pub(super) fn with_cause(
+    mut failure: Failure,
+    step: &str,
+    provider: &Provider,
+    trouble: Option<Unreachable>,
+) -> Failure {
+    if !Unreachable::STEPS.contains(&step) {
+        return failure;
     }
+    // A variable can be read again, and only the operator can correct it.
+    let variable = Proxies::from_environment().problem(provider.token_endpoint());
+    let cause = trouble.map(|cause| cause.to_string());
+    let cause = match variable.filter(|_| step == "proxy") {
+        Some(problem) => {
+            failure.exit = Exit::Usage;
+            Some(problem.to_string())
+        }
+        None => cause,
+    };
+    failure.text = match cause {
+        Some(cause) => format!("{}. The cause: {cause}. `threadkey doctor` checks it", failure.text),
+        None => format!("{}. `threadkey doctor` finds the cause", failure.text),
+    };
     failure
 }
 
@@ -305,7 +327,13 @@ pub async fn refresh(broker: &Broker, args: &RefreshArgs) {
     };
     match result {
         Ok(lease) => write_reply(&RefreshReply::Token(TokenJson::from(&lease))),
-        Err(error) => refresh_failed(&explained(error, broker.trouble(&args.tenant.provider))),
+        Err(error) => {
+            let id = &args.tenant.provider;
+            refresh_failed(&match broker.providers().get(id) {
+                Some(provider) => explained(error, provider, broker.trouble(id)),
+                None => error.into(),
+            });
+        }
     }
 }
 

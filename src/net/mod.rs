@@ -52,7 +52,7 @@ impl Outward {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn from_environment() -> Result<Self, TlsError> {
-        Self::new(Proxies::new(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned())))
+        Self::new(Proxies::from_environment())
     }
 
     /// Uses these proxies.
@@ -83,7 +83,7 @@ impl Outward {
             // Without a certificate to trust no connection is needed to know the outcome.
             let tls = tls
                 .transpose()
-                .map_err(|cause| Unreachable::NoAuthorities { address: target.to_string(), cause })?;
+                .map_err(|cause| Unreachable::NoAuthorities { host: target.host.clone(), cause })?;
             connect::open(&target, proxy, tls).await
         })
     }

@@ -20,8 +20,8 @@ pub struct Proxies {
     encrypted: Choice,
     /// For `http` and `ws`.
     plain: Choice,
-    /// Matches each host that `NO_PROXY` does not name.
-    proxied: Matcher,
+    /// The hosts that `NO_PROXY` names, each with its port if it has one.
+    direct: Vec<(String, Option<u16>)>,
 }
 
 type Choice = Option<Result<Proxy, ProxyError>>;
@@ -64,6 +64,11 @@ pub(super) enum Protocol {
 }
 
 impl Proxies {
+    /// Reads the variables of this process.
+    pub fn from_environment() -> Self {
+        Self::new(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
+    }
+
     /// Reads the variables.
     pub fn new(variable: impl Fn(&str) -> Option<String>) -> Self {
         let value = |upper: &str| {
@@ -75,10 +80,7 @@ impl Proxies {
         Self {
             encrypted: choice("HTTPS_PROXY").or_else(|| all.clone()),
             plain: choice("HTTP_PROXY").or(all),
-            proxied: Matcher::builder()
-                .all("http://proxy.invalid")
-                .no(value("NO_PROXY").unwrap_or_default())
-                .build(),
+            direct: direct_hosts(&value("NO_PROXY").unwrap_or_default()),
         }
     }
 
@@ -95,9 +97,22 @@ impl Proxies {
     }
 
     fn is_proxied(&self, url: &Url) -> bool {
+        let port = url.port_or_known_default();
+        let direct = self.direct.iter().filter(|(_, only)| only.is_none() || *only == port);
+        let direct: Vec<_> = direct.map(|(host, _)| host.as_str()).collect();
+        // The matcher's `*` covers names alone, and no addresses.
+        if direct.contains(&"*") {
+            return false;
+        }
+        let matcher = Matcher::builder().all("http://proxy.invalid").no(direct.join(",")).build();
         // The matcher knows only the schemes of HTTP.
-        let host = format!("https://{}/", url.host_str().unwrap_or_default());
-        host.parse().is_ok_and(|uri| self.proxied.intercept(&uri).is_some())
+        let host = format!("https://{}/", url.host_str().unwrap_or_default().trim_end_matches('.'));
+        host.parse().is_ok_and(|uri| matcher.intercept(&uri).is_some())
+    }
+
+    /// Returns the error of the variable that a connection to this URL would use.
+    pub fn problem(&self, url: &Url) -> Option<ProxyError> {
+        self.choose(url).err()
     }
 
     /// Returns the address of the proxy for a URL, with its credentials.
@@ -117,6 +132,28 @@ impl Proxies {
             .transpose()
             .map_err(Clone::clone)
     }
+}
+
+/// Reads `NO_PROXY`: hosts, addresses and networks between commas or white space. A host covers its
+/// subdomains, with a dot or `*.` before it or without. `*` covers everything. A port limits an
+/// entry to it.
+fn direct_hosts(list: &str) -> Vec<(String, Option<u16>)> {
+    let entries = list.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty());
+    let direct = entries.map(|entry| {
+        let entry = entry.rsplit("://").next().unwrap_or_default().trim_end_matches('/');
+        let (host, port) = match entry.rsplit_once(':') {
+            // Without brackets, an IPv6 address has several colons and no port.
+            Some((host, port)) if host.ends_with(']') || !host.contains(':') => (host, port.parse().ok()),
+            _ => (entry, None),
+        };
+        let host = host.strip_prefix("*.").unwrap_or(host).replace(['[', ']'], "");
+        let host = host.trim_end_matches('.').to_owned();
+        if host.contains('*') && host != "*" {
+            tracing::warn!(entry, "this entry of NO_PROXY matches no host: `*` stands alone or before a dot");
+        }
+        (host, port)
+    });
+    direct.collect()
 }
 
 impl Proxy {
@@ -235,7 +272,51 @@ mod tests {
         for url in ["https://notintern.example/", "https://corp.example.org/", "https://11.1.2.3/"] {
             assert_eq!(chosen(NO, url), "Http p:1 (from ALL_PROXY)", "{url}");
         }
-        assert_eq!(chosen(&[("ALL_PROXY", "p:1"), ("NO_PROXY", "*")], "https://id.example/"), "direct");
+    }
+
+    #[test]
+    fn every_usual_form_of_no_proxy_is_read() {
+        let is_direct = |no_proxy: &'static str, url: &str| {
+            let proxies = Proxies::new(|name| match name {
+                "ALL_PROXY" => Some("p:1".to_owned()),
+                "NO_PROXY" => Some(no_proxy.to_owned()),
+                _ => None,
+            });
+            matches!(proxies.choose(&url.parse().expect("a URL")), Ok(None))
+        };
+        for (no_proxy, url) in [
+            ("*", "https://id.example/"),
+            ("other, *", "https://[2001:db8::1]/"),
+            ("*.example", "https://id.example/"),
+            ("*.id.example", "https://id.example/"),
+            (".example", "https://a.id.example/"),
+            ("other id.example", "https://id.example/"),
+            ("other\tid.example ,third", "https://id.example/"),
+            ("ID.Example", "https://id.example./"),
+            ("id.example.", "https://id.example/"),
+            ("id.example:443", "https://id.example/"),
+            (".example:8443", "https://id.example:8443/"),
+            ("https://id.example/", "https://id.example/"),
+            ("10.1.2.3:443", "https://10.1.2.3/"),
+            ("2001:db8::1", "https://[2001:db8::1]/"),
+            ("[2001:db8::1]", "https://[2001:db8:0::1]/"),
+            ("[2001:db8::1]:8443", "https://[2001:db8::1]:8443/"),
+            ("2001:db8::/32", "https://[2001:db8::1]/"),
+        ] {
+            assert!(is_direct(no_proxy, url), "{no_proxy:?} {url}");
+        }
+        for (no_proxy, url) in [
+            ("id.example:8443", "https://id.example/"),
+            ("id.example:443", "https://id.example:8443/"),
+            ("[2001:db8::1]:8443", "https://[2001:db8::1]/"),
+            ("*.example", "https://notexample/"),
+            ("id.example", "https://notid.example/"),
+            (" , ,", "https://id.example/"),
+            (".", "https://id.example/"),
+            ("2001:db8::1", "https://[2001:db8::2]/"),
+        ] {
+            assert!(!is_direct(no_proxy, url), "{no_proxy:?} {url}");
+        }
     }
 
     #[test]

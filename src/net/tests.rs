@@ -84,7 +84,7 @@ fn every_cause_has_one_of_the_stable_words() {
         Unreachable::Name { host: text(), problem: text() },
         Unreachable::Connect { address: text(), problem: text() },
         Unreachable::Tls { address: text(), problem: text() },
-        Unreachable::NoAuthorities { address: text(), cause: no_authorities },
+        Unreachable::NoAuthorities { host: text(), cause: no_authorities },
         Unreachable::Proxy { proxy: text(), problem: text() },
         Unreachable::ProxyVariable(proxy),
     ] {

@@ -35,10 +35,10 @@ pub enum Unreachable {
         problem: String,
     },
     /// There is no certificate to trust.
-    #[error("the certificate of {address} cannot be checked, because {cause}")]
+    #[error("the certificate of {host} cannot be checked, because {cause}")]
     NoAuthorities {
-        /// Host and port.
-        address: String,
+        /// The host.
+        host: String,
         /// The reason.
         cause: NoAuthorities,
     },

@@ -16,7 +16,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use http::{
     Request, Uri,
-    header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue, USER_AGENT},
+    header::{ACCEPT, AUTHORIZATION, CONNECTION, HOST, HeaderValue, USER_AGENT},
 };
 use http_body_util::Full;
 use hyper::{body::Bytes, client::conn::http1};
@@ -30,7 +30,7 @@ use super::{
     grant,
     receive::{LAST_LOOK, receive},
     request::RevocationRequest,
-    wire::{AFTER_THE_FRAME, Wire},
+    wire::{Wire, pause_after_the_frame},
 };
 use crate::{
     net::{Outward, Trust, Unreachable, while_driven},
@@ -257,8 +257,12 @@ impl Client {
         if !matches!(answer.status, 200..=299 | 400..=499) || has_whole_object(&answer.body) {
             return answer;
         }
-        match wire.read_again(Instant::now() + AFTER_THE_FRAME).await {
-            Some(more) if more.body.len() > answer.body.len() => Answer { at: self.clock.now(), ..more },
+        let until = Instant::now() + pause_after_the_frame(answer.status);
+        match wire.read_again(until).await {
+            // Some servers write a line break after the body.
+            Some(more) if more.body.trim_ascii_end().len() > answer.body.trim_ascii_end().len() => {
+                Answer { at: self.clock.now(), ..more }
+            }
             _ => answer,
         }
     }
@@ -303,6 +307,8 @@ fn prepared(request: Request<Vec<u8>>) -> Option<(Url, Trust, Request<Full<Bytes
     let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     parts.uri = parts.uri.path_and_query().map_or_else(Uri::default, |path| Uri::from(path.clone()));
     parts.headers.insert(HOST, HeaderValue::try_from(host).ok()?);
+    // The peer's close shows that nothing follows the frame.
+    parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     parts
         .headers
         .insert(USER_AGENT, HeaderValue::from_static(concat!("threadkey/", env!("CARGO_PKG_VERSION"))));

@@ -11,7 +11,7 @@ use serde::{
     Deserialize as _, Deserializer as _,
     de::{IgnoredAny, MapAccess, Visitor},
 };
-use serde_json::{Value, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
@@ -26,7 +26,8 @@ const FORM: &str = "application/x-www-form-urlencoded";
 /// A body that can be read, as the text of a JSON object or array. It may go on after that.
 pub(super) struct Content(Zeroizing<String>);
 
-/// The members of a JSON object. If a name occurs twice, the last member counts.
+/// The members of a JSON object. If a name occurs twice, the last value counts that is not one for an
+/// absent member.
 #[derive(Clone, Default)]
 pub(super) struct Object<'a>(BTreeMap<String, &'a RawValue>);
 
@@ -70,6 +71,24 @@ pub(super) fn has_whole_object(body: &[u8]) -> bool {
     unpacked(body).is_some_and(|body| Object::parse(&text_of(body)).is_some())
 }
 
+/// Whether these bytes, cut or not, have a member with this plain name and a text: as JSON, as JSON
+/// inside a JSON text, or as a form. A page has none.
+pub(super) fn names_token(body: &[u8], plain_name: &str) -> bool {
+    let unpacked = unpacked(body);
+    let body = unpacked.as_deref().map_or(body, Vec::as_slice);
+    if body.trim_ascii_start().first() == Some(&b'<') {
+        return false;
+    }
+    let mut plain = Zeroizing::new(Vec::with_capacity(body.len()));
+    let is_kept = |byte: &&u8| !byte.is_ascii_whitespace() && !b"_-\\".contains(byte);
+    plain.extend(body.iter().filter(is_kept).map(u8::to_ascii_lowercase));
+    let has_after = |name: String, end: u8| {
+        let mut places = plain.windows(name.len() + 1);
+        places.any(|part| part.starts_with(name.as_bytes()) && part[name.len()] != end)
+    };
+    has_after(format!("\"{plain_name}\":\""), b'"') || has_after(format!("{plain_name}="), b'&')
+}
+
 /// Undoes gzip, whether it is announced or not. Returns `None` unless the first member is whole and
 /// its checksum and length are right (RFC 1952 §2.3.1).
 fn unpacked(body: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
@@ -110,7 +129,12 @@ fn is_form(content_type: Option<&str>) -> bool {
 /// Returns a form as a JSON object, or `None` for another body.
 fn form_as_json(body: &[u8]) -> Option<Zeroizing<String>> {
     let looks_like_a_form = body.contains(&b'=') && body.trim_ascii_start().first() != Some(&b'<');
-    let members = || form_urlencoded::parse(body.trim_ascii()).collect::<BTreeMap<_, _>>();
+    // A gateway that escapes a form for HTML writes `&amp;` between its members.
+    let pairs = form_urlencoded::parse(body.trim_ascii());
+    let members = || {
+        let named = pairs.map(|(name, value)| (name.trim_start_matches("amp;").to_owned(), value));
+        named.filter(|(_, value)| !value.is_empty()).collect::<BTreeMap<_, _>>()
+    };
     looks_like_a_form.then(|| serde_json::to_string(&members()).ok().map(Zeroizing::new)).flatten()
 }
 
@@ -154,6 +178,14 @@ impl<'a> Object<'a> {
         self.raw(name).map(value_of).unwrap_or_default()
     }
 
+    /// Returns the members with these names, and those that are objects or lists. An unreadable one
+    /// is `Null`.
+    pub(super) fn parsed(&self, is_wanted: impl Fn(&str) -> bool) -> Map<String, Value> {
+        let is_container = |raw: &RawValue| raw.get().starts_with(['{', '[']);
+        let wanted = self.0.iter().filter(|(name, raw)| is_wanted(name) || is_container(raw));
+        wanted.map(|(name, raw)| (name.clone(), value_of(raw))).collect()
+    }
+
     /// Returns a member that is an object.
     pub(super) fn object(&self, name: &str) -> Option<Object<'a>> {
         Object::parse(self.raw(name)?.get())
@@ -173,6 +205,27 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// Returns a member that should be a token (RFC 6749 appendix A.12). Letter case, `_` and `-` of
+    /// its name do not matter, and white space around it is not a part of it. A token with a control
+    /// character is damaged, because no request can hold it.
+    pub(super) fn token(&self, name: &str) -> Text {
+        let text = match self.text(name) {
+            Text::Absent => {
+                let others = self.0.keys().filter(|there| plain_name(there) == plain_name(name));
+                let mut texts = others.map(|other| self.text(other));
+                texts.find(|text| !matches!(text, Text::Absent)).unwrap_or(Text::Absent)
+            }
+            text => text,
+        };
+        match text {
+            Text::Whole(text) if text.trim_ascii().contains(char::is_control) => Text::Damaged,
+            Text::Whole(text) if text.trim_ascii().len() < text.len() => {
+                Text::Whole(text.trim_ascii().to_owned())
+            }
+            text => text,
+        }
+    }
+
     /// Returns a member that is a number, or the text of one.
     pub(super) fn number(&self, name: &str) -> Option<f64> {
         number(self.raw(name)?.get().trim_matches('"'))
@@ -184,6 +237,11 @@ impl<'a> Object<'a> {
         let error = self.raw("error");
         error.is_some_and(|raw| !is_nothing(raw)) || self.raw("ok").is_some_and(is_false)
     }
+}
+
+/// Returns the name of a member without its letter case, `_` and `-`.
+pub(super) fn plain_name(name: &str) -> String {
+    name.chars().filter(|c| !matches!(c, '_' | '-')).map(|c| c.to_ascii_lowercase()).collect()
 }
 
 /// Reads a finite number.
@@ -214,8 +272,11 @@ impl<'de> Visitor<'de> for Members {
 
     fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
         let mut members = BTreeMap::new();
-        while let Some((name, value)) = from.next_entry()? {
-            members.insert(name, value);
+        while let Some((name, value)) = from.next_entry::<String, &RawValue>()? {
+            // `"refresh_token":"rt","refresh_token":null` must not hide the token.
+            if name == "ok" || !is_nothing(value) || !members.contains_key(&name) {
+                members.insert(name, value);
+            }
         }
         Ok(Object(members))
     }

@@ -39,8 +39,8 @@ pub(super) fn take(
     if answer.reports_error() || tokens.reports_error() {
         return None;
     }
-    let access_token = AccessToken::new(tokens.text("access_token").whole()?);
-    let refresh_token = match tokens.text("refresh_token") {
+    let access_token = AccessToken::new(tokens.token("access_token").whole()?);
+    let refresh_token = match tokens.token("refresh_token") {
         Text::Whole(token) => Some(RefreshToken::new(token)),
         Text::Absent => None,
         Text::Damaged => return None,

@@ -34,7 +34,7 @@ pub use client::ScriptedProvider;
 pub use client::{Attempt, Client};
 pub use client_auth::Credentials;
 pub use client_key::ClientKey;
-pub use outcome::{Outcome, outcome, sign_in_outcome};
+pub use outcome::{Outcome, may_hold_tokens, outcome, sign_in_outcome};
 pub use paste::{AuthorizationResponse, PasteError, Pasted};
 pub use preset::{PlaceholderError, Preset, PresetInfo, preset, preset_names, presets};
 pub use provider::{BindingChanged, Provider, Providers};

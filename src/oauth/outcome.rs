@@ -5,12 +5,16 @@
 //! the body. Only a 2xx or a 4xx is the provider's own word, and only such a word ends a session.
 //! The codes in an [`Outcome`] are words of this file: no part of a body gets into one.
 //!
+//! An answer with a pair of tokens that is no success is ambiguous under any status, unless it is a
+//! verdict: the token is spent, and the pair may be the only copy ([`may_hold_tokens`]).
+//!
 //! | result | outcome |
 //! | --- | --- |
 //! | the request never left | unspent |
 //! | it left, no status line arrived | ambiguous |
 //! | 2xx with an `access_token` and no error | granted, or a mismatch of its id token |
 //! | 2xx or 4xx with a known error code (RFC 6749 §5.2, or a vendor's) | as the code defines; an end of the grant only with 2xx, 400, 401 or 403 |
+//! | 400 or 401 with a sentence about the end of the refresh token alone | ended |
 //! | 2xx with anything else | ambiguous: the provider did something |
 //! | 407, 408, 425, 429, 503 | unspent, whatever the body: refused before the provider looked at it |
 //! | other 400, 401, 403 with a whole JSON or form body | refused by the provider, without a verdict |
@@ -23,7 +27,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::{
     AnswerRules, Attempt, Mismatch,
-    content::Content,
+    content::{Content, names_token},
     grant::{self, Claims},
     verdict::{Family, verdict},
 };
@@ -114,7 +118,23 @@ fn read(attempt: &Attempt<Answered>, rules: &AnswerRules, is_refresh: bool) -> (
     (outcome, None)
 }
 
+/// Whether an answer may be the only copy of a token although none could be read: its status is a
+/// success, or its body names a refresh token under another status.
+pub fn may_hold_tokens(answer: &Answer) -> bool {
+    (200..300).contains(&answer.status) || names_token(&answer.body, "refreshtoken")
+}
+
 fn of_answer(answer: &Answer, rules: &AnswerRules, is_refresh: bool) -> (Outcome, Option<Claims>) {
+    let (outcome, claims) = by_table(answer, rules, is_refresh);
+    let is_without_tokens = || !["accesstoken", "refreshtoken"].iter().all(|n| names_token(&answer.body, n));
+    match outcome {
+        Outcome::Granted(_) | Outcome::Ended { .. } | Outcome::Ambiguous { .. } => (outcome, claims),
+        outcome if is_without_tokens() => (outcome, claims),
+        _ => (Outcome::Ambiguous { code: format!("ambiguous_http_{}", answer.status) }, None),
+    }
+}
+
+fn by_table(answer: &Answer, rules: &AnswerRules, is_refresh: bool) -> (Outcome, Option<Claims>) {
     let status = answer.status;
     let unspent = |code: String| Outcome::Unspent {
         code,
@@ -123,7 +143,7 @@ fn of_answer(answer: &Answer, rules: &AnswerRules, is_refresh: bool) -> (Outcome
     let by_status = || format!("http_{status}");
     let ambiguous = |code: &str| Outcome::Ambiguous { code: format!("ambiguous_{code}") };
     let by_code = |content: &Content| {
-        let (family, code) = verdict(content, rules)?;
+        let (family, code) = verdict(content, rules, status)?;
         // Elsewhere a gateway can have written it: the address of the endpoint may be wrong.
         if matches!(family, Family::Ended) && !matches!(status, 200..=299 | 400 | 401 | 403) {
             return None;

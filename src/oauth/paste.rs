@@ -7,7 +7,9 @@
 //! and only the link of its sign-in contains it. So a text that contains one whole was made for
 //! that sign-in, and the parser then accepts the text with anything around it: prose, quotes,
 //! decoration, escapes, wrapped lines. It searches the text as it stands, and then with one to
-//! three percent-encodings removed, because a redirector puts the whole address into a parameter.
+//! three percent-encodings removed, because a redirector puts the whole address into a parameter. If
+//! that finds none of our states, it undoes the escapes of Proofpoint, and then removes the marks at
+//! the beginnings of lines (`> `, `12: `, `// `). A wrong guess finds no state.
 //!
 //! The state shows which sign-in the text is for. It does not show which code belongs to it, if
 //! the text has several. The rules for that, in order:
@@ -41,7 +43,11 @@ use super::grant::printable;
 use crate::secret::{AuthorizationCode, State};
 
 /// A pasted text that may contain an authorization response.
-pub struct Pasted(Text);
+pub struct Pasted {
+    text: Text,
+    /// The text without the marks at the beginnings of its lines, if it has some.
+    unmarked: Option<Text>,
+}
 
 /// The authorization response of a paste.
 #[derive(Debug)]
@@ -71,7 +77,7 @@ pub enum PasteError {
     SeveralCodes,
     /// The paste belongs to another sign-in (RFC 6749 §10.12).
     #[error(
-        "that code belongs to another sign-in (its state does not match): use the newest link, and paste the address of the page that it ends on"
+        "that code belongs to another sign-in, or the address was cut or changed (its state does not match): use the newest link, and paste the whole address of the page that it ends on"
     )]
     StateMismatch,
     /// The provider refused the sign-in (RFC 6749 §4.1.2.1).
@@ -112,11 +118,14 @@ impl Pasted {
         if text.len() > MAX_PASTE {
             return Err(PasteError::TooLong);
         }
+        let unnumbered = text::without_line_numbers(text);
+        let text = unnumbered.as_ref().map_or(text, |text| text.as_str());
+        let unmarked = text::without_line_marks(text).map(|text| Text::new(&text));
         let text = Text::new(text);
         if !text.bytes.iter().any(|b| b.is_ascii_alphanumeric() || *b == LETTER) {
             return Err(PasteError::Empty);
         }
-        Ok(Self(text))
+        Ok(Self { text, unmarked })
     }
 
     /// Finds the authorization response. `own` are the states of the user's sign-ins in progress.
@@ -124,41 +133,50 @@ impl Pasted {
     /// # Errors
     /// [`PasteError`]; nothing was sent, and the sign-in can still be finished.
     pub fn response(&self, own: &[&State]) -> Result<AuthorizationResponse, PasteError> {
-        let layers = self.layers(own);
-        let readings: Vec<Reading<'_>> = layers.iter().map(|text| Reading::new(text, own)).collect();
+        let plain = layers(self.quoted_printable(own).unwrap_or_else(|| self.text.clone()));
+        let escaped = || self.text.proofpoint_decoded().map(layers);
+        let unmarked = || self.unmarked.clone().map(layers);
         let mut has_own_state = false;
-        for reading in &readings {
-            match reading.own_response() {
-                // The code may stand in an address that is encoded as a whole.
-                Some(Err(PasteError::NoCode)) if reading.values(Name::Code).next().is_none() => {
-                    has_own_state = true
+        let candidates: [&dyn Fn() -> Option<Vec<Text>>; 3] = [&|| Some(plain.clone()), &escaped, &unmarked];
+        for layers in candidates.iter().filter_map(|candidate| candidate()) {
+            for reading in layers.iter().map(|text| Reading::new(text, own)) {
+                match reading.own_response() {
+                    // The code may stand in an address that is encoded as a whole.
+                    Some(Err(PasteError::NoCode)) if reading.values(Name::Code).next().is_none() => {
+                        has_own_state = true;
+                    }
+                    Some(found) => return found,
+                    None => {}
                 }
-                Some(found) => return found,
-                None => {}
             }
         }
         if has_own_state {
             return Err(PasteError::NoCode);
         }
+        let readings: Vec<Reading<'_>> = plain.iter().map(|text| Reading::new(text, own)).collect();
         let labelled = readings.iter().find_map(Reading::response_without_own_state);
-        labelled.unwrap_or_else(|| bare(&layers, own))
+        labelled.unwrap_or_else(|| bare(&plain, own))
     }
 
-    /// The text as it stands, and with one to three encodings removed.
-    fn layers(&self, own: &[&State]) -> Vec<Text> {
+    /// Returns the text without quoted-printable, if one of our states shows that it is in that form.
+    fn quoted_printable(&self, own: &[&State]) -> Option<Text> {
         // A soft line break may stand in the state.
-        let plain = self.0.without_soft_line_breaks();
+        let plain = self.text.without_soft_line_breaks();
         let is_quoted_printable =
             |state: &&State| plain.find(format!("=3D{}", state.expose()).as_bytes(), 0).is_some();
-        let source = own.iter().any(is_quoted_printable).then(|| self.0.quoted_printable_decoded()).flatten();
-        let mut layers = vec![source.unwrap_or_else(|| self.0.clone())];
-        while layers.len() <= MAX_ENCODINGS
-            && let Some(decoded) = layers.last().and_then(Text::percent_decoded)
-        {
-            layers.push(decoded);
-        }
-        layers
+        own.iter().any(is_quoted_printable).then(|| self.text.quoted_printable_decoded()).flatten()
     }
+}
+
+/// Returns a text as it stands, and with one to three encodings removed.
+fn layers(text: Text) -> Vec<Text> {
+    let mut layers = vec![text];
+    while layers.len() <= MAX_ENCODINGS
+        && let Some(decoded) = layers.last().and_then(Text::percent_decoded)
+    {
+        layers.push(decoded);
+    }
+    layers
 }
 
 impl fmt::Debug for Pasted {
@@ -187,7 +205,9 @@ impl<'a> Reading<'a> {
         let mut parameters = parameters::find(text, own);
         let requests: Vec<usize> =
             parameters.iter().filter(|one| one.name == Name::OfRequest).map(|one| one.group).collect();
-        parameters.retain(|one| !requests.contains(&one.group));
+        // A label before the ruled line of a table is a heading.
+        let is_heading = |one: &Parameter| one.is_label && !one.value.iter().any(u8::is_ascii_alphanumeric);
+        parameters.retain(|one| !requests.contains(&one.group) && !is_heading(one));
         Self { text, parameters, own }
     }
 
@@ -349,7 +369,8 @@ impl<'a> Reading<'a> {
             |at: usize| self.parameters.iter().any(|one| (one.at..one.state_end()).contains(&at));
         let mut words: Vec<Zeroizing<Vec<u8>>> = vec![Zeroizing::default()];
         for (at, &byte) in self.text.bytes.iter().enumerate() {
-            let is_separator = is_terminator(byte) || is_of_state(at);
+            // A table has bars or commas between its cells.
+            let is_separator = is_terminator(byte) || is_of_state(at) || b"|,;".contains(&byte);
             if (is_separator || self.text.gap(at) != Gap::None)
                 && words.last().is_some_and(|word| !word.is_empty())
             {
@@ -364,7 +385,10 @@ impl<'a> Reading<'a> {
             }
         }
         let words: Vec<&[u8]> = words.iter().map(|word| without_glue(without_marks(word, b""))).collect();
-        let mut codes = words.iter().filter(|word| !word.is_empty() && !is_word(word));
+        // The ruled lines of a table are no words.
+        let is_ruled = |word: &&&[u8]| !word.iter().any(u8::is_ascii_alphanumeric);
+        let words: Vec<&[u8]> = words.iter().filter(|word| !is_ruled(word)).copied().collect();
+        let mut codes = words.iter().filter(|word| !is_word(word));
         let code = codes.next().filter(|code| !is_address(code) && !without_padding(code).contains(&b'='))?;
         (is_own && words.len() <= MAX_WORDS && codes.next().is_none()).then(|| Zeroizing::new(code.to_vec()))
     }

@@ -1,12 +1,13 @@
 //! Error codes: their places in an answer, and their meanings.
 //!
-//! Only a code is a verdict, never a sentence, with one exception: see [`names_refresh_token`].
+//! A code is a verdict wherever vendors put it. A sentence is one only if every word of it says that
+//! the refresh token is useless: see [`is_end_of_refresh_token`].
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     AnswerRules,
-    content::{Content, Object},
+    content::{Content, plain_name},
 };
 
 /// The meaning of an error code.
@@ -105,86 +106,254 @@ pub(super) const CODES: [(&str, Family, &str); 59] = [
     ("over_request_rate_limit", Unspent, "over_request_rate_limit"),
 ];
 
-/// The members that hold a code, or an object or list with codes, in order of preference.
-const PLACES: [&str; 14] = [
+/// The members that hold a code, or an object or list with codes, in order of preference. Letter
+/// case, `_` and `-` of a name do not matter.
+const PLACES: [&str; 13] = [
     "error",
     "errors",
     "code",
     "type",
-    "error_code",
-    "errorCode",
-    "error_codes",
-    "error_type",
-    "errorType",
+    "errorcode",
+    "errorcodes",
+    "errortype",
     "status",
     "reason",
     "name",
     "id",
     ".tag",
+    "exception",
 ];
 
-/// The members that hold a sentence about the error.
-const SENTENCES: [&str; 3] = ["error_description", "description", "message"];
+/// The members that hold a sentence about the error. The places of codes can hold one too.
+const SENTENCES: [&str; 9] = [
+    "errordescription",
+    "description",
+    "message",
+    "msg",
+    "errormessage",
+    "errormsg",
+    "detail",
+    "faultstring",
+    "title",
+];
 
 /// How deep codes are nested: a list of errors is a level, and so is each error.
 const MAX_DEPTH: usize = 4;
 
-/// Returns the meaning of the first known code in an answer, and the word to store for it. An
-/// unknown code is no verdict.
-pub(super) fn verdict(content: &Content, rules: &AnswerRules) -> Option<(Family, String)> {
-    let object = content.object();
-    let mut places = Places::default();
-    match &object {
-        Some(object) => places.add_all(|name| object.value(name)),
-        None => content.array()?.iter().for_each(|value| places.add(value, MAX_DEPTH)),
+/// How many members with other names may stand around the error: `{"fault":{"detail":{…}}}`.
+const MAX_WRAPPERS: usize = 2;
+
+/// The subject of a sentence that ends a session.
+const SUBJECT: [&str; 2] = ["refresh token", "refreshtoken"];
+
+/// The predicates of a sentence that ends a session.
+const ENDS: [&str; 23] = [
+    "invalid",
+    "invalidated",
+    "expired",
+    "revoked",
+    "unknown",
+    "unrecognized",
+    "incorrect",
+    "inactive",
+    "deleted",
+    "reused",
+    "already been used",
+    "already used",
+    "no longer valid",
+    "no longer active",
+    "no longer exists",
+    "not valid",
+    "not active",
+    "not found",
+    "not recognized",
+    "could not be found",
+    "does not exist",
+    "doesn t exist",
+    "bad",
+];
+
+/// The words that change nothing in such a sentence.
+const FILLERS: [&str; 38] = [
+    "bad request",
+    "unauthorized",
+    "error",
+    "err",
+    "exception",
+    "oauth",
+    "the",
+    "your",
+    "this",
+    "that",
+    "a",
+    "an",
+    "provided",
+    "supplied",
+    "given",
+    "specified",
+    "submitted",
+    "presented",
+    "used",
+    "is",
+    "are",
+    "has",
+    "have",
+    "was",
+    "been",
+    "already",
+    "or",
+    "and",
+    "it",
+    "please",
+    "sign",
+    "log",
+    "in",
+    "login",
+    "again",
+    "re",
+    "authenticate",
+    "reauthenticate",
+];
+
+/// Returns the meaning of the first known code in an answer with this status, and the word to store
+/// for it. An unknown code is no verdict.
+pub(super) fn verdict(content: &Content, rules: &AnswerRules, status: u16) -> Option<(Family, String)> {
+    let mut texts = Texts::default();
+    match content.object() {
+        Some(object) => texts.add_members(&object.parsed(is_place), MAX_DEPTH, MAX_WRAPPERS),
+        None => content.array()?.iter().for_each(|value| texts.add(value, MAX_DEPTH, MAX_WRAPPERS)),
     }
-    let is = |code: &str| places.0.iter().any(|text| text.eq_ignore_ascii_case(code));
+    let is = |code: &str| texts.codes.iter().any(|text| text.eq_ignore_ascii_case(code));
     if let Some(own) = rules.ended_errors.iter().find(|code| is(code)) {
         return Some((Ended, own.clone()));
     }
-    let row = |text: &String| CODES.iter().find(|(code, ..)| code.eq_ignore_ascii_case(text));
-    let &(code, family, word) = places.0.iter().find_map(row)?;
-    if code == "unauthorized_client" && object.as_ref().is_some_and(names_refresh_token) {
+    let row = |text: &String| {
+        let text = bare(text)?;
+        CODES.iter().find(|(code, ..)| plain_name(code) == text)
+    };
+    let known = texts.codes.iter().find_map(row);
+    // A proxy answers 403 too, and its sentences are not the provider's.
+    let sentence_counts = match known {
+        None => matches!(status, 400 | 401) && !is("access_denied"),
+        Some(("invalid_request" | "unauthorized_client", ..)) => matches!(status, 400 | 401),
+        Some(_) => false,
+    };
+    if sentence_counts && texts.all().any(|text| is_end_of_refresh_token(text)) {
+        return Some((Ended, "invalid_refresh_token".to_owned()));
+    }
+    let &(code, family, word) = known?;
+    if code == "unauthorized_client" && texts.sentences.iter().any(|text| names_refresh_token(text)) {
         return Some((Ended, word.to_owned()));
     }
     Some((family, word.to_owned()))
 }
 
-/// Whether an `unauthorized_client` concerns the refresh token (Atlassian), and not the client's
-/// right to a grant type: then its sentence names the refresh token.
-fn names_refresh_token(object: &Object<'_>) -> bool {
-    let sentences = SENTENCES.iter().filter_map(|name| object.text(name).whole());
-    // "grant_type", "Grant type" and "grant-type" are the same words here.
-    let plain = |text: String| text.to_ascii_lowercase().replace(['_', '-'], " ");
-    sentences.map(plain).any(|text| text.contains("refresh token") && !text.contains("grant type"))
+/// Returns a code without the namespace before it and the `Exception` after it, in plain form:
+/// `keymanagement.service.refresh_token_expired`, `InvalidGrantException`. A sentence has no code.
+fn bare(text: &str) -> Option<String> {
+    let last = text.rsplit(['.', '#', ':', '/']).next().filter(|_| !text.contains(char::is_whitespace))?;
+    let code = plain_name(last);
+    Some(code.strip_suffix("exception").unwrap_or(&code).to_owned())
 }
 
-/// The texts in the places of codes.
-#[derive(Default)]
-struct Places(Vec<String>);
+fn is_place(name: &str) -> bool {
+    let name = plain_name(name);
+    PLACES.contains(&name.as_str()) || SENTENCES.contains(&name.as_str()) || name == "field"
+}
 
-impl Places {
-    fn add_all(&mut self, member: impl Fn(&str) -> Value) {
-        PLACES.iter().for_each(|name| self.add(&member(name), MAX_DEPTH));
+/// Whether an `unauthorized_client` concerns the refresh token (Atlassian), and not the client's
+/// right to a grant type: then its sentence names the refresh token.
+fn names_refresh_token(sentence: &str) -> bool {
+    // "grant_type", "Grant type" and "grant-type" are the same words here.
+    let text = sentence.to_ascii_lowercase().replace(['_', '-'], " ");
+    text.contains("refresh token") && !text.contains("grant type")
+}
+
+/// Whether a text reports the end of the refresh token, and nothing else: it consists of
+/// [`SUBJECT`], [`ENDS`] and [`FILLERS`] alone, and has one of the first two each. So a sentence
+/// with a condition, a denial, or a second subject never counts.
+fn is_end_of_refresh_token(text: &str) -> bool {
+    let (mut spaced, mut before) = (String::new(), ' ');
+    for c in text.chars() {
+        if c.is_ascii_uppercase() && before.is_ascii_lowercase() {
+            spaced.push(' ');
+        }
+        before = c;
+        spaced.push(if "_-.,:;!'\"()".contains(c) { ' ' } else { c.to_ascii_lowercase() });
+    }
+    let words: Vec<_> = spaced.split_whitespace().collect();
+    let mut rest = words.as_slice();
+    let (mut has_subject, mut has_end) = (false, false);
+    while !rest.is_empty() {
+        let longest = |phrases: &[&str]| {
+            let lengths = phrases.iter().map(|phrase| {
+                let phrase: Vec<_> = phrase.split(' ').collect();
+                if rest.starts_with(&phrase) { phrase.len() } else { 0 }
+            });
+            lengths.max().unwrap_or(0)
+        };
+        let (subject, end, filler) = (longest(&SUBJECT), longest(&ENDS), longest(&FILLERS));
+        let taken = subject.max(end).max(filler);
+        if taken == 0 {
+            return false;
+        }
+        has_subject |= taken == subject;
+        has_end |= taken == end;
+        rest = &rest[taken..];
+    }
+    has_subject && has_end
+}
+
+/// The texts of an answer that can have a meaning.
+#[derive(Default)]
+struct Texts {
+    /// The texts in the places of codes.
+    codes: Vec<String>,
+    /// The other texts about the error.
+    sentences: Vec<String>,
+}
+
+impl Texts {
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.codes.iter().chain(&self.sentences)
     }
 
-    fn add(&mut self, value: &Value, depth: usize) {
+    /// Adds the texts of a value in the place of a code.
+    fn add(&mut self, value: &Value, depth: usize, wrappers: usize) {
         match value {
-            Value::String(text) => self.0.push(text.trim().to_owned()),
-            Value::Number(number) => self.0.push(number.to_string()),
-            Value::Array(values) if depth > 0 => values.iter().for_each(|value| self.add(value, depth - 1)),
-            Value::Object(members) if depth > 0 => {
-                // {"field": "refresh_token", "code": "invalid"} is the code `invalid_refresh_token`.
-                if let (Some(Value::String(field)), Some(Value::String(code))) =
-                    (members.get("field"), members.get("code"))
-                {
-                    self.0.push(format!("{code}_{field}"));
-                }
-                for value in PLACES.iter().filter_map(|name| members.get(*name)) {
-                    self.add(value, depth - 1);
-                }
+            Value::String(text) => self.codes.push(text.trim().to_owned()),
+            Value::Number(number) => self.codes.push(number.to_string()),
+            Value::Array(values) if depth > 0 => {
+                values.iter().for_each(|value| self.add(value, depth - 1, wrappers));
             }
+            Value::Object(members) if depth > 0 => self.add_members(members, depth - 1, wrappers),
             _ => {}
+        }
+    }
+
+    /// Adds the texts of an object: of its own members first, and then of the objects in members
+    /// with other names.
+    fn add_members(&mut self, members: &Map<String, Value>, depth: usize, wrappers: usize) {
+        let named = |name: &str| {
+            let name = name.to_owned();
+            members.iter().filter(move |(there, _)| plain_name(there) == name).map(|(_, value)| value)
+        };
+        // {"field": "refresh_token", "code": "invalid"} is the code `invalid_refresh_token`.
+        for (field, code) in named("field").zip(named("code")) {
+            if let (Value::String(field), Value::String(code)) = (field, code) {
+                self.codes.push(format!("{code}_{field}"));
+            }
+        }
+        PLACES.iter().flat_map(|name| named(name)).for_each(|value| self.add(value, depth, wrappers));
+        let sentences = SENTENCES.iter().flat_map(|name| named(name)).filter_map(Value::as_str);
+        self.sentences.extend(sentences.map(str::to_owned));
+        if wrappers > 0 {
+            // A list of texts under another name has no codes: it can list the possible ones.
+            let others = members.iter().filter(|(name, _)| !PLACES.contains(&plain_name(name).as_str()));
+            others
+                .flat_map(|(_, value)| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice))
+                .filter(|value| value.is_object())
+                .for_each(|value| self.add(value, depth, wrappers - 1));
         }
     }
 }

@@ -307,7 +307,13 @@ async fn doctor_checks_everything_and_ends_with_the_exit_code_of_the_failure() {
     serving.says("the token API is served").await;
     let served = home.run(&["doctor"]).await;
     assert!(served.stdout.contains("threadkey.sock is served by a running threadkey"), "{served:?}");
+    let running = home.run(&["doctor", "--running"]).await;
+    assert_eq!(running.code, 0, "{running:?}");
+    assert!(running.stdout.starts_with("ok    running  threadkey answers on "), "{running:?}");
     assert_eq!(serving.stop().await.code, 0);
+    let stopped = home.run(&["doctor", "--running"]).await;
+    assert_eq!(stopped.code, 5, "{stopped:?}");
+    assert!(stopped.stdout.contains("Check that `threadkey run` or `serve` runs"), "{stopped:?}");
     let agent = "[agent]\ncommand = [\"no-such-program\"]\nproviders = [\"acme\"]\nisolation = \"none\"\n";
     home.configure(&format!("{ACME}{agent}"));
     let agent = home.run(&["doctor"]).await;

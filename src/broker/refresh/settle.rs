@@ -22,6 +22,9 @@ use crate::{
     sys::{clock::UnixTime, random},
 };
 
+/// The shortest pause in the store's whole seconds: at least one second passes.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(2);
+
 /// A refresh without new tokens, to be recorded.
 struct Failed {
     code: String,
@@ -176,7 +179,9 @@ impl Flight {
         };
         let mut retry = Retry { set_at: now, not_before: now, attempts, code, refused };
         let pause = pause.unwrap_or_else(|| backoff(attempts, retry.last_kind(), random::fraction()));
-        retry.not_before = later(now, pause.min(MAX_BACKOFF));
+        // The present second has begun, so a pause of one second could end at once.
+        let pause = if pause.is_zero() { pause } else { pause.clamp(SHORTEST_PAUSE, MAX_BACKOFF) };
+        retry.not_before = later(now, pause);
         self.log_held_back(&retry);
         let is_unread = retry.last_kind() == RetryKind::Ambiguous && may_hold_tokens(attempt);
         let changed = lock.settle(Settlement::HoldBack { target: target.clone(), retry }).await?;

@@ -121,6 +121,14 @@ fn field(status: &Status, usage: &Usage) -> Field {
             retry_text(*kind)
         ));
     }
+    if let Some(refusals) = &status.refusals {
+        lines.push(format!(
+            "The provider has refused {} times since {} ({}). I keep trying; if it lasts, sign in again with `/auth start`.",
+            refusals.times,
+            relative_time(refusals.since),
+            inline_code(&refusals.code)
+        ));
+    }
     lines.extend(usage_text(usage));
     if let Some(until) = status.pending_until {
         lines.push(format!("A sign-in is open and expires {}.", relative_time(until)));
@@ -187,6 +195,7 @@ fn usage_text(usage: &Usage) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::Refusals;
 
     #[test]
     fn a_status_lists_access_token_refresh_and_last_error_on_separate_lines() {
@@ -196,6 +205,7 @@ mod tests {
             access: AccessState::Valid(1000),
             refresh: RefreshState::Ended("invalid_grant".into()),
             last_error: Some(("timeout".into(), RetryKind::Unspent, 900)),
+            refusals: Some(Refusals { code: "http_400".into(), since: 800, times: 7, notified_at: None }),
             pending_until: Some(2000),
             undecided: None,
             missing_scopes: vec![],
@@ -206,7 +216,7 @@ mod tests {
         assert_eq!(field.name, "acme (this server)");
         assert_eq!(
             field.value,
-            "Account: `team@example.com`\nAccess token: works, expires <t:1000:R>\nRefresh: **ended** by the provider (invalid\\_grant): sign in again\nLast error: `timeout` <t:900:R>, nothing was lost\nIn use by: <#7>, 2 conversations of other users\nA sign-in is open and expires <t:2000:R>."
+            "Account: `team@example.com`\nAccess token: works, expires <t:1000:R>\nRefresh: **ended** by the provider (invalid\\_grant): sign in again\nLast error: `timeout` <t:900:R>, nothing was lost\nThe provider has refused 7 times since <t:800:R> (`http_400`). I keep trying; if it lasts, sign in again with `/auth start`.\nIn use by: <#7>, 2 conversations of other users\nA sign-in is open and expires <t:2000:R>."
         );
     }
 
@@ -218,6 +228,7 @@ mod tests {
             access: AccessState::None,
             refresh: RefreshState::None,
             last_error: None,
+            refusals: None,
             pending_until: Some(2000),
             undecided: None,
             missing_scopes: vec![],
@@ -238,6 +249,7 @@ mod tests {
             access: AccessState::Valid(1000),
             refresh: RefreshState::Ready,
             last_error: None,
+            refusals: None,
             pending_until: None,
             undecided: Some(crate::discord::sign_in::undecided("acme/user:5")),
             missing_scopes: vec![],

@@ -153,7 +153,23 @@ fn tokens_are_read_where_the_setting_says() {
         "the bot's token is another"
     );
     let refused = r#"{"data":{"access_token":"at","error":"invalid_grant"}}"#;
-    assert_eq!(at(&["data"], refused), "ambiguous ambiguous_http_200");
+    assert_eq!(at(&["data"], refused), "ended invalid_grant", "as at the top");
+}
+
+#[test]
+fn a_form_that_was_escaped_for_html_keeps_its_tokens() {
+    for form in [
+        "access_token=at&amp;refresh_token=rt&amp;expires_in=60",
+        "access_token=at&amp;amp;refresh_token=rt",
+        "access_token=at&refresh_token=rt&refresh_token=",
+    ] {
+        let content_type = Some("application/x-www-form-urlencoded".to_owned());
+        let Outcome::Granted(grant) = outcome_of(&Answer { content_type, ..answer(200, form) }) else {
+            panic!("{form}");
+        };
+        assert_eq!(grant.access_token.expose(), "at", "{form}");
+        assert_eq!(grant.refresh_token.expect("it rotated").expose(), "rt", "{form}");
+    }
 }
 
 #[test]
@@ -283,6 +299,63 @@ fn a_provider_that_asks_for_a_pause_has_spent_nothing() {
         (429, r#"{"error":"invalid_grant"}"#, "unspent http_429"),
         (503, r#"{"error":"invalid_grant"}"#, "unspent http_503"),
         (503, r#"{"access_token":"at"}"#, "unspent http_503"),
+    ]);
+}
+
+#[test]
+fn a_pair_of_tokens_makes_any_status_ambiguous_but_that_of_a_verdict() {
+    let pair = r#""access_token":"at-2","refresh_token":"rt-2""#;
+    let escaped = r#"{"status":200,"body":"{\"access_token\": \"at-2\", \"refresh_token\": \"rt-2\"}"}"#;
+    for status in [307, 308, 400, 401, 403, 404, 407, 408, 422, 425, 429, 451, 503] {
+        let expected = format!("ambiguous ambiguous_http_{status}");
+        for body in [
+            format!("{{{pair}}}"),
+            format!("{{{pair}"),
+            format!(r#"{{"error":"slow_down",{pair}}}"#),
+            format!(r#"{{"error":"invalid_client",{pair}}}"#),
+            format!(r#"{{"data":{{{pair}}}}}"#),
+            "access_token=at-2&refresh_token=rt-2".to_owned(),
+            r#"{"accessToken":"at-2","refreshToken":"rt-2"}"#.to_owned(),
+            escaped.to_owned(),
+        ] {
+            assert_eq!(summary(&read(status, &body)), expected, "{body}");
+        }
+        let zipped = crate::oauth::content::tests::gzip(format!("{{{pair}}}").as_bytes());
+        assert_eq!(summary(&outcome_of(&Answer { body: zipped.into(), ..answer(status, "") })), expected);
+        // The request that is repeated in an error has no access token.
+        let echo = r#"{"error":"slow_down","request":{"grant_type":"refresh_token","refresh_token":"rt-1"}}"#;
+        let page = format!("<html><pre>{{{pair}}}</pre></html>");
+        for body in [echo, &page, r#"{"access_token":"","refresh_token":""}"#] {
+            assert!(!summary(&read(status, body)).starts_with("ambiguous"), "{status} {body}");
+        }
+    }
+    assert_rows(&[(
+        400,
+        r#"{"error":"invalid_grant","access_token":"a","refresh_token":"r"}"#,
+        "ended invalid_grant",
+    )]);
+}
+
+#[test]
+fn white_space_around_a_token_and_its_names_style_do_not_matter() {
+    for body in [
+        r#"{"access_token":"at\n","refresh_token":" rt\r\n"}"#,
+        r#"{"access_token":"\tat ","refresh_token":"rt"}"#,
+        r#"{"accessToken":"at","refreshToken":"rt"}"#,
+        r#"{"Access-Token":"at","refresh_token":null,"refreshToken":"rt"}"#,
+        r#"{"access_token":"at","refresh_token":"rt","refresh_token":null}"#,
+        r#"{"access_token":"at","refresh_token":"rt","refresh_token":""}"#,
+        r#"{"access_token":"at","refresh_token":"rt","refresh_token":false,"access_token":null}"#,
+    ] {
+        let grant = granted(body);
+        assert_eq!(grant.access_token.expose(), "at", "{body}");
+        assert_eq!(grant.refresh_token.expect("it rotated").expose(), "rt", "{body}");
+    }
+    assert_rows(&[
+        (200, r#"{"access_token":"a\nt","refresh_token":"rt"}"#, "ambiguous ambiguous_http_200"),
+        (200, r#"{"access_token":"at","refresh_token":"r\u0000t"}"#, "ambiguous ambiguous_http_200"),
+        (200, r#"{"access_token":" \n","refresh_token":"rt"}"#, "ambiguous ambiguous_http_200"),
+        (200, r#"{"ok":true,"access_token":"at","ok":false}"#, "ambiguous ambiguous_http_200"),
     ]);
 }
 

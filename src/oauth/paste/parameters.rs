@@ -118,7 +118,7 @@ fn named(text: &Text, at: usize) -> Option<Parameter> {
         _ => return None,
     };
     from += 1;
-    from += usize::from(is_quoted && text.bytes.get(from) == Some(&b'>'));
+    from += usize::from(text.bytes.get(from) == Some(&b'>'));
     from += usize::from(is_quote(text.bytes.get(from)));
     Some(Parameter {
         name,

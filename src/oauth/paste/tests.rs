@@ -387,3 +387,86 @@ fn a_soft_line_break_of_a_mail_may_stand_anywhere_in_the_address() {
         assert_eq!(code(&text), CODE, "{text:?}");
     }
 }
+
+/// Returns the address in lines of this width, each with its mark.
+fn in_lines(address: &str, width: usize, mark: impl Fn(usize) -> String) -> String {
+    let lines = address.as_bytes().chunks(width).enumerate();
+    let line = |(number, line): (usize, &[u8])| {
+        format!("{}{}\n", mark(number + 1), std::str::from_utf8(line).expect("it is ASCII"))
+    };
+    lines.map(line).collect()
+}
+
+#[test]
+fn marks_at_the_beginnings_of_lines_do_no_harm() {
+    for address in [address(), code_last()] {
+        for width in [30, 40, 60, 79] {
+            for (before, after) in
+                [("", "  "), ("  ", ": "), ("", ". "), ("   ", " | "), ("", "\t"), (" ", " │ ")]
+            {
+                for first in [1, 99] {
+                    let text =
+                        in_lines(&address, width, |line| format!("{before}{}{after}", line + first - 1));
+                    assert_eq!(code(&text), CODE, "{text:?}");
+                    let last = first + address.len().div_ceil(width);
+                    let text = format!("{text}{before}{last}\n");
+                    assert_eq!(code(&text), CODE, "{text:?}");
+                }
+            }
+            for mark in ["+ ", "- ", "* ", "// ", "# ", "> > ", "-- ", ";; ", "| "] {
+                let text = in_lines(&address, width, |_| mark.to_owned());
+                assert_eq!(code(&text), CODE, "{text:?}");
+            }
+        }
+    }
+    let numbers = in_lines(&address().replace(STATE, FOREIGN), 40, |line| format!("{line}: "));
+    assert_eq!(read(&numbers).expect_err("foreign"), PasteError::StateMismatch);
+}
+
+#[test]
+fn a_table_with_the_code_and_the_state_is_read() {
+    for text in [
+        format!("| page | {} | done |\n", address()),
+        format!("| what | address |\n|---|---|\n| page | {} |\n", code_last()),
+        format!("| name | value |\n| --- | --- |\n| code | {CODE} |\n| state | {STATE} |\n"),
+        format!("| state | {STATE} |\n| scope | openid |\n| code | {CODE} |\n"),
+        format!("|code|{CODE}|\n|state|{STATE}|\n"),
+        format!("| code | state |\n|---|---|\n| {CODE} | {STATE} |\n"),
+        format!("| code | scope | state |\n|:--|:-:|--:|\n| `{CODE}` | openid | `{STATE}` |\n"),
+        format!("code\t{CODE}\nstate\t{STATE}\n"),
+        format!("code,state\n{CODE},{STATE}\n"),
+        format!("code => {CODE}\nstate => {STATE}\n"),
+    ] {
+        assert_eq!(code(&text), CODE, "{text:?}");
+    }
+}
+
+#[test]
+fn a_link_that_a_mail_filter_wrapped_is_unwrapped() {
+    let proofpoint = |text: &str| -> String {
+        let escape = |c: char| match c {
+            '/' => "_".to_owned(),
+            c if c.is_ascii_alphanumeric() || c == '.' => c.to_string(),
+            c => format!("-{:02X}", u32::from(c)),
+        };
+        text.chars().map(escape).collect()
+    };
+    let encoded = |text: &str| -> String { text.bytes().map(|byte| format!("%{byte:02x}")).collect() };
+    for address in [address(), code_last()] {
+        for text in [
+            format!(
+                "https://urldefense.proofpoint.com/v2/url?u={}&d=DwMFaQ&c=a-b&r=k_9-a&m=J-9&s=_x2-F&e=",
+                proofpoint(&address)
+            ),
+            format!("https://urldefense.com/v3/__{address}__;!!abc123!xyz-9_Q$"),
+            format!(
+                "https://nam02.safelinks.protection.outlook.com/?url={}&data=05%7C02%7Calice&sdata=Zk9%2Bx%3D&reserved=0",
+                encoded(&address)
+            ),
+            format!("https://www.google.com/url?q={}&sa=D&source=editors&usg=AOvVaw0", encoded(&address)),
+            format!("https://l.facebook.com/l.php?u={}&h=AT0_x9", encoded(&encoded(&address))),
+        ] {
+            assert_eq!(code(&text), CODE, "{text:?}");
+        }
+    }
+}

@@ -208,6 +208,15 @@ impl Text {
         self.decoded(b'=', Self::is_soft_line_break)
     }
 
+    /// Undoes the escapes of Proofpoint (`https-3A__id.example`) in the whole text; returns `None` if
+    /// there are none.
+    pub(super) fn proofpoint_decoded(&self) -> Option<Self> {
+        self.find(b"urldefense", 0)?;
+        let mut text = self.clone();
+        text.bytes.iter_mut().filter(|byte| **byte == b'_').for_each(|byte| *byte = b'/');
+        text.decoded(b'-', |_, _| false)
+    }
+
     /// Removes the `=` at the ends of lines.
     pub(super) fn without_soft_line_breaks(&self) -> Self {
         let mut text = Self::empty(self.bytes.len());
@@ -267,6 +276,44 @@ impl Text {
     pub(super) fn gap(&self, at: usize) -> Gap {
         self.gaps.get(at).copied().unwrap_or(Gap::Line)
     }
+}
+
+/// Returns a pasted text without the numbers of its lines; `None` if its lines are not numbered.
+pub(super) fn without_line_numbers(pasted: &str) -> Option<Zeroizing<String>> {
+    let mut next: Option<u64> = None;
+    let mut plain = Zeroizing::new(String::with_capacity(pasted.len()));
+    let lines = pasted.lines().map(str::trim_start).filter(|line| !line.is_empty());
+    for (count, line) in lines.enumerate() {
+        let end = line.find(|c: char| !c.is_ascii_digit()).unwrap_or(line.len());
+        let number: u64 = line[..end].parse().ok()?;
+        let rest = &line[end..];
+        if next.is_some_and(|next| next != number) || (count == 0 && rest.trim().is_empty()) {
+            return None;
+        }
+        plain.push_str(rest.is_empty().then_some("").or_else(|| without_mark(rest))?);
+        plain.push('\n');
+        next = number.checked_add(1);
+    }
+    next.is_some().then_some(plain)
+}
+
+/// Returns a pasted text without the marks at the beginnings of its lines: a bullet, a comment sign,
+/// a number. `None` if it has none.
+pub(super) fn without_line_marks(pasted: &str) -> Option<Zeroizing<String>> {
+    let mut plain = Zeroizing::new(String::with_capacity(pasted.len()));
+    for line in pasted.lines() {
+        let line = line.trim_start();
+        let number = line.find(|c: char| !c.is_ascii_digit()).unwrap_or(0);
+        plain.push_str(without_mark(&line[number..]).unwrap_or(line));
+        plain.push('\n');
+    }
+    (plain.trim() != pasted.trim()).then_some(plain)
+}
+
+/// Returns the rest of a line after punctuation and white space; `None` if it begins otherwise.
+fn without_mark(line: &str) -> Option<&str> {
+    let rest = line.trim_start_matches(|c: char| !c.is_alphanumeric() && !c.is_whitespace());
+    rest.starts_with(char::is_whitespace).then(|| rest.trim_start())
 }
 
 /// Returns the ASCII form of a full-width character, as East Asian input methods write it.

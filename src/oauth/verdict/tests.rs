@@ -1,10 +1,17 @@
+use serde_json::json;
+
 use super::*;
 use crate::session::{Retry, RetryKind, journal::Answer};
 
 fn with(body: &str, ended_errors: &[&str]) -> Option<(Family, String)> {
+    under(403, body, ended_errors)
+}
+
+/// Reads an answer with this status.
+fn under(status: u16, body: &str, ended_errors: &[&str]) -> Option<(Family, String)> {
     let answer = Answer { body: body.as_bytes().to_vec().into(), ..Answer::default() };
     let ended_errors = ended_errors.iter().map(|code| (*code).to_owned()).collect();
-    verdict(&Content::of(&answer)?, &AnswerRules { ended_errors, ..AnswerRules::default() })
+    verdict(&Content::of(&answer)?, &AnswerRules { ended_errors, ..AnswerRules::default() }, status)
 }
 
 fn of(body: &str) -> Option<(Family, String)> {
@@ -37,6 +44,19 @@ fn a_code_is_found_wherever_vendors_put_it() {
         r#"{"name":"invalid_grant"}"#,
         r#"[{"errorCode":"INVALID_GRANT"}]"#,
         r#"["invalid_grant"]"#,
+        r#"{"Error":"invalid_grant"}"#,
+        r#"{"ERROR_CODE":"Invalid_Grant"}"#,
+        r#"{"ErrorCode":"InvalidGrant"}"#,
+        r#"{"Code":"invalid-grant"}"#,
+        r#"{"__type":"InvalidGrantException"}"#,
+        r#"{"__type":"com.amazonaws.oidc#InvalidGrantException"}"#,
+        r#"{"type":"https://id.example/errors/invalid_grant","title":"Bad Request"}"#,
+        r#"{"data":{"error":"invalid_grant"}}"#,
+        r#"{"response":{"error":"invalid_grant"}}"#,
+        r#"{"result":{"body":{"error":"invalid_grant"}}}"#,
+        r#"{"message":"error","data":{"error_code":"invalid_grant"}}"#,
+        r#"{"error":"Bad Request","details":[{"reason":"invalid_grant"}]}"#,
+        r#"{"fault":{"faultstring":"…","detail":{"errorcode":"oauth.v2.invalid_grant"}}}"#,
     ] {
         assert_eq!(of(body), Some((Ended, "invalid_grant".into())), "{body}");
     }
@@ -54,11 +74,91 @@ fn a_sentence_is_no_verdict() {
         r#"{"error":"access_denied","error_description":"refresh token revoked"}"#,
         r#"{"errors":[{"detail":"invalid_grant"}]}"#,
         r#"{"error":"invalid_grants"}"#,
+        r#"{"possible":["invalid_grant","invalid_client"]}"#,
+        r#"{"a":{"b":{"c":{"error":"invalid_grant"}}}}"#,
+        r#"{"error_uri":"https://id.example/invalid_grant"}"#,
         "{}",
         "[]",
     ] {
         assert_eq!(of(body), None, "{body}");
     }
+}
+
+#[test]
+fn a_sentence_about_the_end_of_the_refresh_token_alone_is_a_verdict() {
+    for body in [
+        // Amazon Cognito.
+        r#"{"__type":"NotAuthorizedException","message":"Refresh Token has expired"}"#,
+        r#"{"__type":"NotAuthorizedException","message":"Refresh Token has been revoked"}"#,
+        // Apigee.
+        r#"{"ErrorCode":"invalid_request","Error":"Refresh Token expired"}"#,
+        r#"{"ErrorCode":"invalid_request","Error":"Invalid Refresh Token"}"#,
+        // Twitch.
+        r#"{"status":400,"message":"Invalid refresh token"}"#,
+        r#"{"error":"Bad Request","status":400,"message":"Invalid refresh token"}"#,
+        r#"{"error":"Invalid refresh token"}"#,
+        r#"{"detail":"The provided refresh token was not found."}"#,
+        r#"{"errors":["refresh_token is invalid, expired or revoked"]}"#,
+        r#"{"data":{"message":"Unauthorized: unknown refresh-token"}}"#,
+        r#"{"message":"Your refresh token is no longer valid. Please log in again."}"#,
+        r#"{"message":"The refresh token has already been used!"}"#,
+        r#"{"code":"ERR_REFRESH_TOKEN_REVOKED"}"#,
+        r#"{"name":"RefreshTokenExpiredError"}"#,
+        r#"{"fault":{"faultstring":"Refresh Token expired","detail":{"errorcode":"oauth.v2.Other"}}}"#,
+    ] {
+        for status in [400, 401] {
+            let ended = Some((Ended, "invalid_refresh_token".to_owned()));
+            assert_eq!(under(status, body, &[]), ended, "{status} {body}");
+        }
+        for status in [200, 403] {
+            let found = under(status, body, &[]);
+            assert!(!matches!(found, Some((Ended, _))), "{status} {body}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_sentence_with_another_subject_a_condition_or_a_denial_is_no_verdict() {
+    for sentence in [
+        "Invalid access token",
+        "Invalid token",
+        "The token has expired",
+        "Invalid client or refresh token",
+        "Invalid refresh token or client_id",
+        "The refresh token is invalid, expired, revoked, or was issued to another client",
+        "missing or invalid refresh token",
+        "refresh token is required",
+        "No refresh token found",
+        "The refresh token is not expired",
+        "The refresh token is valid",
+        "Is the refresh token expired?",
+        "If the refresh token is expired, sign in again",
+        "The refresh token may be invalid",
+        "Cannot check the refresh token: unknown host",
+        "Invalid refresh token format",
+        "Grant type refresh_token is invalid",
+        "unknown grant_type refresh_token",
+        "Invalid request: refresh token",
+        "The refresh token service is not found",
+        "Refresh token rotation: invalid request",
+        "The access token expired; use the refresh token",
+        "refresh token",
+        "expired",
+        "",
+    ] {
+        for body in [json!({"message": sentence}), json!({"error": sentence}), json!({"errors": [sentence]})]
+        {
+            assert_eq!(under(400, &body.to_string(), &[]), None, "{body}");
+        }
+    }
+    let said = |code: &str| {
+        under(400, &json!({"error": code, "message": "Invalid refresh token"}).to_string(), &[])
+            .map(|(family, _)| family)
+    };
+    assert_eq!(said("invalid_client"), Some(Misconfigured), "the client is the cause");
+    assert_eq!(said("temporarily_unavailable"), Some(Unspent));
+    assert_eq!(said("access_denied"), None, "only by the provider's section");
+    assert_eq!(said("something_new"), Some(Ended));
 }
 
 #[test]
@@ -88,6 +188,15 @@ fn the_verdicts_of_vendors_end_a_session() {
         (
             r#"{"message":"Bad Request","errors":[{"resource":"AuthorizationCode","field":"code","code":"invalid"}]}"#,
             "invalid_code",
+        ),
+        // Apigee.
+        (
+            r#"{"fault":{"faultstring":"Invalid Refresh Token","detail":{"errorcode":"keymanagement.service.invalid_refresh_token"}}}"#,
+            "invalid_refresh_token",
+        ),
+        (
+            r#"{"fault":{"faultstring":"…","detail":{"errorcode":"keymanagement.service.refresh_token_expired"}}}"#,
+            "refresh_token_expired",
         ),
         // Zoom.
         (r#"{"reason":"Invalid Token!","error":"invalid_grant"}"#, "invalid_grant"),

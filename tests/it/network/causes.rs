@@ -25,15 +25,21 @@ fn now() -> i64 {
 /// Asserts that `token` and `doctor` name the cause, that the status has its word, and that the
 /// session is unchanged.
 async fn assert_named(office: &Office, variables: &[(&str, &str)], step: &str, cause: &str) {
+    assert_named_with(5, office, variables, step, cause).await;
+}
+
+/// As [`assert_named`], with this exit code.
+async fn assert_named_with(exit: i32, office: &Office, variables: &[(&str, &str)], step: &str, cause: &str) {
     let (sent, session) = (office.server.count(), session(office));
     let traced: Vec<_> = variables.iter().copied().chain([("THREADKEY_LOG", "trace")]).collect();
     let failed = office.run(&["token", "acme"], "", &traced).await;
-    assert_eq!(failed.code, 5, "{failed:?}");
+    assert_eq!(failed.code, exit, "{failed:?}");
     assert!(failed.stderr.contains(&format!("({step}); the session is kept")), "{failed:?}");
     assert!(failed.stderr.contains(&format!("The cause: {cause}")), "{cause} in {failed:?}");
     let again = office.run(&["token", "acme"], "", &traced).await;
     assert!(again.stderr.contains(&format!("({step})")), "{again:?}");
-    assert!(again.stderr.contains("`threadkey doctor` finds the cause"), "{again:?}");
+    assert_eq!(again.code, exit, "{again:?}");
+    assert!(again.stderr.contains("`threadkey doctor`"), "{again:?}");
     let doctor = office.run(&["doctor"], "", &traced).await;
     assert!(doctor.stdout.contains(cause), "{cause} in {doctor:?}");
     let all = format!("{failed:?}{again:?}{doctor:?}");
@@ -150,6 +156,26 @@ async fn a_proxy_that_is_down_is_named_and_nothing_is_spent() {
 }
 
 #[tokio::test]
+async fn a_sign_in_that_cannot_reach_its_provider_names_the_cause_and_stays_open() {
+    let office = Office::new().await;
+    for (proxy, exit, cause) in [
+        ("http://alice:s3cret@127.0.0.1:1", 5, "the proxy 127.0.0.1:1 (from HTTPS_PROXY) cannot be reached"),
+        ("ftp://alice:s3cret@p:1", 2, "HTTPS_PROXY is not the address of a proxy: its scheme is unknown"),
+    ] {
+        let variables = [("HTTPS_PROXY", proxy)];
+        let started = office.run(&["auth", "start", "acme"], "", &variables).await;
+        let url: url::Url = started.stdout.trim().parse().expect("a link");
+        let (_, state) = url.query_pairs().find(|(name, _)| name == "state").expect("a state");
+        let failed = office.run(&["auth", "code", "acme"], &format!("code#{state}"), &variables).await;
+        assert_eq!(failed.code, exit, "{failed:?}");
+        assert!(failed.stderr.contains(&format!("The cause: {cause}")), "{failed:?}");
+        assert!(failed.stderr.contains("the sign-in is still open"), "{failed:?}");
+        assert!(!format!("{failed:?}").contains("s3cret"), "{failed:?}");
+    }
+    assert_eq!(office.server.count(), 0, "nothing is spent");
+}
+
+#[tokio::test]
 async fn a_server_that_is_no_proxy_is_named_and_nothing_is_spent() {
     let office = expired().await;
     // The TLS server hangs up on a request in plain text.
@@ -162,7 +188,8 @@ async fn a_server_that_is_no_proxy_is_named_and_nothing_is_spent() {
 async fn a_variable_that_names_no_proxy_is_reported_and_nothing_is_spent() {
     let office = expired().await;
     let cause = "HTTPS_PROXY is not the address of a proxy: threadkey speaks version 5 of SOCKS alone";
-    assert_named(&office, &[("HTTPS_PROXY", "socks4://alice:s3cret@p:1")], "proxy", cause).await;
+    // Only the operator can mend it.
+    assert_named_with(2, &office, &[("HTTPS_PROXY", "socks4://alice:s3cret@p:1")], "proxy", cause).await;
     let doctor = office.run(&["doctor"], "", &[("HTTPS_PROXY", "socks4://p:1")]).await;
     assert_eq!(doctor.code, 2, "only the operator can mend it: {doctor:?}");
 }
@@ -188,7 +215,7 @@ async fn a_system_without_certificates_is_reported_and_a_ca_file_suffices() {
     office.home.set_time(now() + 3 * AN_HOUR);
     let config = std::fs::read_to_string(office.home.path().join("threadkey.toml")).expect("there");
     office.home.configure(&config.replace("ca_file = \"ca.pem\"\n", ""));
-    let cause = "the certificate of id.example.test:443 cannot be checked, because SSL_CERT_FILE names no usable certificate (";
+    let cause = "the certificate of id.example.test cannot be checked, because SSL_CERT_FILE names no usable certificate (";
     assert_named(&office, &nothing, "tls", cause).await;
     let doctor = office.run(&["doctor"], "", &nothing).await;
     assert_eq!(doctor.code, 2, "{doctor:?}");

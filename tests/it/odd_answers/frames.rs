@@ -73,11 +73,16 @@ async fn a_frame_that_breaks_off_after_the_pair_costs_no_token() {
 }
 
 #[tokio::test]
-async fn a_wrong_length_on_a_connection_that_stays_open_costs_no_token() {
-    for body in [PAIR.as_bytes().to_vec(), gzip(PAIR.as_bytes())] {
+async fn a_connection_that_stays_open_costs_no_token() {
+    let json = |body: &[u8]| with_headers(200, &format!("content-length: {}\r\n", body.len() + 10), body);
+    let form = "content-type: application/x-www-form-urlencoded\r\n";
+    for bytes in [
+        json(PAIR.as_bytes()),
+        json(&gzip(PAIR.as_bytes())),
+        framed(200, form, b"access_token=at-2&refresh_token=rt-2&expires_in=3600"),
+    ] {
         let rig = Rig::start().await;
-        let length = format!("content-length: {}\r\n", body.len() + 10);
-        rig.server.answer(with_headers(200, &length, &body), Ending::KeepOpen);
+        rig.server.answer(bytes, Ending::KeepOpen);
         let broker = rig.another();
         let asking = tokio::spawn(async move { broker.token(&tenant(ALICE), MINUTE).await });
         rig.server.answered(1).await;
@@ -140,6 +145,11 @@ async fn a_form_costs_no_token() {
     let form = b"access_token=at-2&refresh_token=rt-2&expires_in=3600&scope=&token_type=bearer";
     let headers = "content-type: application/x-www-form-urlencoded; charset=utf-8\r\n";
     expect_refreshed("a form", framed(200, headers, form), Ending::Close).await;
+    let after = [framed(200, headers, form), b"\r\n".to_vec()].concat();
+    expect_refreshed("a line break after the form", after, Ending::Close).await;
+    let chunks = format!("{:x}\r\n{}\r\n0\r\nDigest: a\r\n\r\n", form.len(), String::from_utf8_lossy(form));
+    let headers = format!("{headers}transfer-encoding: chunked\r\ntrailer: digest\r\n");
+    expect_refreshed("trailers", with_headers(200, &headers, chunks.as_bytes()), Ending::Close).await;
 }
 
 #[tokio::test]

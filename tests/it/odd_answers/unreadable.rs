@@ -55,7 +55,34 @@ async fn a_form_that_may_be_cut_off_replaces_no_token_and_is_kept() {
     expect_unread("no frame", with_headers(200, content_type, form)).await;
     let headers = format!("{content_type}content-length: {}\r\n", form.len() + 1);
     expect_unread("a frame that breaks off", with_headers(200, &headers, form)).await;
+    let late = b"access_token=at-2&refresh_token=rt-";
+    let headers = format!("{content_type}transfer-encoding: chunked\r\n");
+    let chunks = [format!("{:x}\r\n", late.len()).as_bytes(), late, b"\r\n0\r\n\r\n2"].concat();
+    expect_unread("bytes after the last chunk", with_headers(200, &headers, &chunks)).await;
     expect_unread("no content type", framed(200, "", b"access_token=at-2&refresh_token=rt-2")).await;
+}
+
+#[tokio::test]
+async fn the_rest_of_a_token_long_after_its_frame_is_waited_for() {
+    let form = "content-type: application/x-www-form-urlencoded\r\n";
+    let json = r#"{"access_token":"at-2","refresh_token":"rt-"#;
+    for (headers, body, rest, is_whole) in [
+        (form, "access_token=at-2&refresh_token=rt-", "2", false),
+        (form, "access_token=at-2&refresh_token=rt-2", "\r\n", true),
+        ("", json, r#"2"}"#, true),
+    ] {
+        let rig = Rig::start().await;
+        rig.server.answer(framed(200, headers, body.as_bytes()), Ending::Late(rest));
+        let broker = rig.another();
+        let asking = tokio::spawn(async move { broker.token(&tenant(ALICE), MINUTE).await });
+        rig.server.answered(1).await;
+        tokio::time::pause();
+        let lease = asking.await.unwrap();
+        tokio::time::resume();
+        assert_eq!(lease.is_ok(), is_whole, "{body}: {lease:?}");
+        assert_eq!(rig.refresh_token().await, if is_whole { "rt-2" } else { "rt-1" }, "{body}");
+        assert_eq!(rig.unread().exists(), !is_whole, "{body}");
+    }
 }
 
 #[tokio::test]
@@ -82,7 +109,7 @@ async fn an_object_beyond_the_limit_and_a_page_replace_no_token_and_are_kept() {
 
 #[tokio::test]
 async fn a_pair_under_a_status_that_is_no_success_is_kept() {
-    for status in [302, 500, 502] {
+    for status in [302, 308, 400, 404, 429, 500, 502, 503] {
         let bytes = framed(status, "", PAIR.as_bytes());
         expect_unread_as(&format!("{status}"), bytes, &format!("ambiguous_http_{status}")).await;
     }
@@ -90,7 +117,7 @@ async fn a_pair_under_a_status_that_is_no_success_is_kept() {
 
 #[tokio::test]
 async fn a_pair_whose_refresh_token_is_no_text_replaces_no_token_and_is_kept() {
-    for token in ["22", "true", r#"["rt-2"]"#, r#"{"value":"rt-2"}"#] {
+    for token in [r#""rt\n2""#, "22", "true", r#"["rt-2"]"#, r#"{"value":"rt-2"}"#] {
         let body = format!(r#"{{"access_token":"at-2","refresh_token":{token}}}"#);
         expect_unread(token, framed(200, "", body.as_bytes())).await;
     }

@@ -56,6 +56,18 @@ async fn a_verdict_in_a_vendors_own_words_ends_the_session() {
             r#"{"message":"Bad Request","errors":[{"resource":"RefreshToken","field":"refresh_token","code":"invalid"}]}"#,
             "invalid_refresh_token",
         ),
+        (
+            400,
+            r#"{"__type":"NotAuthorizedException","message":"Refresh Token has expired"}"#,
+            "invalid_refresh_token",
+        ),
+        (
+            401,
+            r#"{"fault":{"faultstring":"…","detail":{"errorcode":"keymanagement.service.refresh_token_expired"}}}"#,
+            "refresh_token_expired",
+        ),
+        (400, r#"{"data":{"error":"invalid_grant"}}"#, "invalid_grant"),
+        (400, r#"{"status":400,"message":"Invalid refresh token"}"#, "invalid_refresh_token"),
     ] {
         expect_end(Rig::start().await, json(status, body), code).await;
     }
@@ -81,7 +93,9 @@ async fn a_refusal_in_other_words_ends_no_session() {
     for (status, body, code) in [
         (403, r#"{"message":"Forbidden"}"#, "http_403"),
         (401, r#"{"message":"Unauthorized"}"#, "http_401"),
-        (400, r#"{"status":400,"message":"Invalid refresh token"}"#, "http_400"),
+        (403, r#"{"status":403,"message":"Invalid refresh token"}"#, "http_403"),
+        (400, r#"{"status":400,"message":"Invalid refresh token format"}"#, "http_400"),
+        (400, r#"{"__type":"NotAuthorizedException","message":"Unable to verify secret hash"}"#, "http_400"),
         (
             403,
             r#"{"error":"unauthorized_client","error_description":"Grant type 'refresh_token' not allowed"}"#,
