@@ -165,7 +165,8 @@ fn doctor(config: Option<&Path>, json: bool, running: bool) -> Result<Exit, Fail
     let findings = match load(config) {
         Err(failure) => vec![doctor::Finding::no_configuration(&failure)],
         Ok(config) if running => {
-            vec![on_one_thread(doctor::examine_health(&app_settings(config).api.socket))?]
+            let settings = app_settings(config);
+            vec![on_one_thread(|| doctor::examine_health(&settings.api.socket))?]
         }
         Ok(config) => {
             let path = env::var_os("PATH").unwrap_or_default();
