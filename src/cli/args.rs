@@ -83,7 +83,7 @@ pub enum Command {
     },
 }
 
-/// The arguments of `config`.
+/// Write or check the configuration
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
     /// The action
