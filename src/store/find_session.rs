@@ -34,15 +34,16 @@ use crate::{ids::Tenant, session::Session};
 /// The bytes to read at a time. A session takes half a kilobyte.
 pub(super) const WINDOW: u64 = 32 * 1024;
 
-/// Finds the tenant's session in the text of a store. `read_at` reads from an offset into a buffer,
-/// and returns 0 at the end of the text. `window` is the number of bytes to read at a time.
+/// Finds the tenant's session in the text of a store, which is `len` bytes long. `read_at` reads
+/// from an offset into a buffer. `window` is the number of bytes to read at a time.
 pub(super) fn find_session(
     read_at: impl FnMut(u64, &mut [u8]) -> io::Result<usize>,
-    window: usize,
+    len: u64,
+    window: u64,
     tenant: &Tenant,
 ) -> Option<Session> {
-    let bytes = Zeroizing::new(vec![0; window.max(1)]);
-    let mut text = Window { read_at, offset: 0, bytes, start: 0, end: 0 };
+    let bytes = Zeroizing::new(vec![0; usize::try_from(window.min(len)).ok()?]);
+    let mut text = Window { read_at, offset: 0, len, bytes, start: 0, end: 0 };
     enter_sessions(&mut text)?;
     let tenant = tenant.to_string();
     loop {
@@ -87,6 +88,8 @@ struct Window<R> {
     read_at: R,
     /// The offset in the text of the byte after the window.
     offset: u64,
+    /// The length of the text.
+    len: u64,
     /// The window is `start..end` of it. It holds secrets.
     bytes: Zeroizing<Vec<u8>>,
     start: usize,
@@ -113,6 +116,12 @@ impl<R: FnMut(u64, &mut [u8]) -> io::Result<usize>> Window<R> {
 
     /// Returns the text of the next value.
     fn value(&mut self) -> Option<&[u8]> {
+        // A value that the window cuts in two is an error of serde_json. The first error is slow: it
+        // looks for the line in the fastest way that the processor has, and a virtual machine
+        // answers slowly which that is.
+        if self.end - self.start < self.bytes.len() / 8 {
+            let _ = self.read();
+        }
         let len = loop {
             let window = &self.bytes[self.start..self.end];
             let mut values = Deserializer::from_slice(window).into_iter::<IgnoredAny>();
@@ -137,6 +146,9 @@ impl<R: FnMut(u64, &mut [u8]) -> io::Result<usize>> Window<R> {
 
     /// Reads on. A value that fills the window makes it longer.
     fn read(&mut self) -> Option<()> {
+        if self.offset == self.len {
+            return None;
+        }
         self.bytes.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;

@@ -147,8 +147,8 @@ impl StoreFile {
     pub(super) fn find_session(&self, tenant: &Tenant) -> Option<Session> {
         let paths = self.location.locate().ok()?;
         let (file, stat) = self.open(&paths).ok()??;
-        let window = usize::try_from(stat.len.min(find_session::WINDOW)).ok()?;
-        find_session::find_session(|offset, bytes| file.read_at(offset, bytes), window, tenant)
+        let read_at = |offset, bytes: &mut [u8]| file.read_at(offset, bytes);
+        find_session::find_session(read_at, stat.len, find_session::WINDOW, tenant)
     }
 
     /// Applies `updates`, in this order, with one write. All are durable when it returns.

@@ -37,14 +37,14 @@ fn written(store: &Value) -> String {
 }
 
 /// Finds the session in this text, in windows of this many bytes.
-fn find_in(text: &str, window: usize) -> Option<Session> {
+fn find_in(text: &str, window: u64) -> Option<Session> {
     let mut rest = text.as_bytes();
-    find_session(|_, bytes| rest.read(bytes), window, &tenant())
+    find_session(|_, bytes| rest.read(bytes), text.len() as u64, window, &tenant())
 }
 
 /// The generation that is found in this text.
 fn found(text: &str) -> Option<u64> {
-    let whole = find_in(text, text.len());
+    let whole = find_in(text, text.len() as u64);
     for window in [1, 30, 1000] {
         assert_eq!(find_in(text, window), whole, "a window of {window} bytes:\n{text}");
     }
@@ -55,7 +55,7 @@ fn found(text: &str) -> Option<u64> {
 fn the_session_is_the_one_that_the_full_read_returns() {
     let text = written(&store());
     let whole = Document::decode("auth.json".as_ref(), Zeroizing::new(text.clone().into_bytes()));
-    let found = find_in(&text, text.len());
+    let found = find_in(&text, WINDOW);
     assert!(found.is_some());
     let whole = whole.expect("a store");
     assert_eq!(found, whole.records().get(&tenant()).and_then(|entry| entry.session.clone()));
@@ -143,4 +143,19 @@ fn damage_after_the_session_does_not_hide_it() {
     let end = text.find("\"codex/user:4\"").expect("is there");
     assert_eq!(found(&text[..end]), Some(3));
     assert_eq!(found(&format!("{}\"codex/local\": {{", &text[..end])), Some(3));
+}
+
+#[test]
+fn the_text_after_the_window_of_the_session_is_not_read() {
+    let mut many = store();
+    for n in 0..200 {
+        many["sessions"][format!("codex/user:{}", 100 + n)] = record(n);
+    }
+    let text = written(&many);
+    let len = text.len() as u64;
+    assert!(len > 2 * WINDOW, "{len} bytes");
+    let mut rest = text.as_bytes();
+    let session = find_session(|_, bytes| rest.read(bytes), len, WINDOW, &tenant());
+    assert_eq!(session.map(|session| session.generation), Some(3));
+    assert_eq!(rest.len() as u64, len - WINDOW);
 }
