@@ -130,3 +130,16 @@ async fn a_single_users_refusals_are_counted_in_the_status_and_named_in_the_erro
         rig.clock.advance(3600);
     }
 }
+
+#[tokio::test]
+async fn the_shortest_pause_lasts_a_whole_second_whatever_part_of_this_one_is_over() {
+    for headers in ["", "retry-after: 1\r\n"] {
+        for _ in 0..4 {
+            let rig = Rig::start().await;
+            rig.server.answer(framed(503, headers, b""), Ending::Close);
+            rig.token().await.unwrap_err();
+            let retry = rig.session().await.retry.unwrap();
+            assert_eq!(retry.not_before - retry.set_at, 2, "{headers:?}");
+        }
+    }
+}
