@@ -138,6 +138,11 @@ impl RawServer {
         self.shared.lock().second_uses
     }
 
+    /// Takes refresh tokens again that were presented before, as a provider does that refused them.
+    pub fn forget(&self) {
+        self.shared.lock().seen.clear();
+    }
+
     /// Waits until the bytes of this many answers are on their way.
     pub async fn answered(&self, count: usize) {
         let mut answered = self.shared.answered.subscribe();

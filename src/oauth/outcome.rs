@@ -5,8 +5,8 @@
 //! the body. Only a 2xx or a 4xx is the provider's own word, and only such a word ends a session.
 //! The codes in an [`Outcome`] are words of this file: no part of a body gets into one.
 //!
-//! An answer with a pair of tokens that is no success is ambiguous under any status, unless it is a
-//! verdict: the token is spent, and the pair may be the only copy ([`may_hold_tokens`]).
+//! A pair of tokens without a success is ambiguous under any status, except beside a verdict: the
+//! token is spent, and the pair may be the only copy ([`may_hold_tokens`]).
 //!
 //! | result | outcome |
 //! | --- | --- |

@@ -1,7 +1,7 @@
 //! Error codes: their places in an answer, and their meanings.
 //!
-//! A code is a verdict wherever vendors put it. A sentence is one only if every word of it says that
-//! the refresh token is useless: see [`is_end_of_refresh_token`].
+//! A code is a verdict wherever vendors put it. A sentence is a verdict only if it reports the end of
+//! the refresh token and nothing else: see [`is_end_of_refresh_token`].
 
 use serde_json::{Map, Value};
 
@@ -215,8 +215,8 @@ const FILLERS: [&str; 38] = [
     "reauthenticate",
 ];
 
-/// Returns the meaning of the first known code in an answer with this status, and the word to store
-/// for it. An unknown code is no verdict.
+/// Returns the meaning of the first known code in an answer with this status, and its stored word.
+/// An unknown code is no verdict.
 pub(super) fn verdict(content: &Content, rules: &AnswerRules, status: u16) -> Option<(Family, String)> {
     let mut texts = Texts::default();
     match content.object() {

@@ -188,6 +188,17 @@ async fn tokens_one_level_down_are_found_by_the_providers_setting() {
     }
 }
 
+/// Leaves the journal of a process that died between its answer and the commit.
+pub(super) async fn die_with(rig: &Rig, answer: Answer) {
+    let at = rig.clock.now();
+    let mut lock = rig.store.try_lock(&tenant(ALICE), Purpose::Refresh).await.unwrap().unwrap();
+    let target: RefreshTarget = rig.session().await.refresh_target().unwrap();
+    let token_endpoint = rig.server.token_endpoint();
+    let intent = Intent { spending: Spending::Refresh(target), at, token_endpoint };
+    let intended = lock.intend(intent).await.unwrap();
+    lock.record(&intended.answered(Answer { at, ..answer })).await.unwrap();
+}
+
 #[tokio::test]
 async fn an_answer_in_the_journal_is_read_as_one_that_just_arrived() {
     let form = b"access_token=at-2&refresh_token=rt-2&expires_in=7200".to_vec();
@@ -199,14 +210,7 @@ async fn an_answer_in_the_journal_is_read_as_one_that_just_arrived() {
         Answer { body: form.into(), content_type, ..Answer::default() },
     ] {
         let rig = Rig::start().await;
-        let at = rig.clock.now();
-        let mut lock = rig.store.try_lock(&tenant(ALICE), Purpose::Refresh).await.unwrap().unwrap();
-        let target: RefreshTarget = rig.session().await.refresh_target().unwrap();
-        let token_endpoint = rig.server.token_endpoint();
-        let intent = Intent { spending: Spending::Refresh(target), at, token_endpoint };
-        let intended = lock.intend(intent).await.unwrap();
-        lock.record(&intended.answered(Answer { status: 200, at, ..answer })).await.unwrap();
-        drop(lock);
+        die_with(&rig, Answer { status: 200, ..answer }).await;
         assert_eq!(rig.token().await.unwrap().access_token.expose(), "at-2");
         assert_eq!((rig.server.count(), rig.refresh_token().await.as_str()), (0, "rt-2"));
     }

@@ -2,9 +2,15 @@
 //! again while the access token works.
 
 use threadkey::broker::TokenError;
-use threadkey::session::{RetryKind, journal::MAX_BODY};
+use threadkey::session::{
+    RetryKind,
+    journal::{Answer, MAX_BODY},
+};
 
-use super::{PAIR, Rig, frames::gzip};
+use super::{
+    PAIR, Rig,
+    frames::{die_with, gzip},
+};
 use crate::{
     broker::{ALICE, MINUTE, tenant},
     support::raw::{Ending, framed, with_headers},
@@ -112,6 +118,20 @@ async fn a_pair_under_a_status_that_is_no_success_is_kept() {
     for status in [302, 308, 400, 404, 429, 500, 502, 503] {
         let bytes = framed(status, "", PAIR.as_bytes());
         expect_unread_as(&format!("{status}"), bytes, &format!("ambiguous_http_{status}")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_pair_under_an_odd_status_in_a_dead_processes_journal_is_kept() {
+    for status in [400, 503] {
+        let rig = Rig::start().await;
+        let body = PAIR.as_bytes().to_vec().into();
+        die_with(&rig, Answer { status, body, ..Answer::default() }).await;
+        let error = rig.token().await.unwrap_err();
+        let code = format!("ambiguous_http_{status}");
+        assert!(matches!(&error, TokenError::Unavailable { code: found, .. } if *found == code), "{error}");
+        assert!(rig.unread().exists(), "{status}");
+        assert_eq!(rig.server.count(), 0, "{status}");
     }
 }
 

@@ -3,7 +3,10 @@
 use threadkey::broker::TokenError;
 
 use super::Rig;
-use crate::support::raw::{Ending, framed, json};
+use crate::{
+    broker::{ALICE, NOW, tenant},
+    support::raw::{Ending, framed, json},
+};
 
 /// Asserts that this answer ends the session with this code, and that nothing is sent after it.
 async fn expect_end(rig: Rig, bytes: Vec<u8>, expected: &str) {
@@ -110,4 +113,33 @@ async fn a_refusal_in_other_words_ends_no_session() {
         expect_hold_back(json(status, body), code).await;
     }
     expect_hold_back(framed(403, "content-type: text/html\r\n", b"<h1>invalid_grant</h1>"), "http_403").await;
+}
+
+#[tokio::test]
+async fn a_single_users_refusals_are_counted_in_the_status_and_named_in_the_error() {
+    let rig = Rig::start().await;
+    for times in 1..=3 {
+        rig.server.answer(json(400, r#"{"error":"something_new"}"#), Ending::Close);
+        rig.server.forget();
+        let error = rig.token().await.unwrap_err().to_string();
+        assert!(error.contains("If it lasts") && error.contains("sign in again with"), "{error}");
+        let status = &rig.another().status(&[tenant(ALICE).principal]).await.unwrap()[0];
+        let refusals = status.refusals.as_ref().unwrap();
+        assert_eq!((refusals.times, refusals.code.as_str()), (times, "http_400"));
+        assert_eq!(refusals.since, NOW + 3600);
+        rig.clock.advance(3600);
+    }
+}
+
+#[tokio::test]
+async fn the_shortest_pause_lasts_a_whole_second_whatever_part_of_this_one_is_over() {
+    for headers in ["", "retry-after: 1\r\n"] {
+        for _ in 0..4 {
+            let rig = Rig::start().await;
+            rig.server.answer(framed(503, headers, b""), Ending::Close);
+            rig.token().await.unwrap_err();
+            let retry = rig.session().await.retry.unwrap();
+            assert_eq!(retry.not_before - retry.set_at, 2, "{headers:?}");
+        }
+    }
 }
