@@ -85,6 +85,8 @@
 //! let binding = Binding {
 //!     issuer: None,
 //!     token_endpoint: "https://id.acme.example/token".into(),
+//!     revocation_endpoint: None,
+//!     userinfo_endpoint: None,
 //!     client_id: "threadkey".into(),
 //!     resource: None,
 //! };

@@ -67,6 +67,9 @@ pub enum TokenError {
 }
 
 impl TokenError {
+    /// The code of a session whose refresh token may not go to the configured endpoint.
+    pub const BOUND_ELSEWHERE: &str = "binding_changed";
+
     /// The error of a caller that has waited long enough for a refresh. `holder` is the process that
     /// the refresh depends on, if it is known and another one.
     pub fn still_in_progress(tenant: &Tenant, holder: Option<LockHolder>) -> Self {
@@ -120,6 +123,14 @@ fn ended(tenant: &Tenant, code: &str) -> String {
     if code == Ended::REJECTED {
         return format!(
             "the access token of {tenant} was rejected ({code}), and there is no refresh token to get another one: sign in again {way}"
+        );
+    }
+    if code == TokenError::BOUND_ELSEWHERE {
+        return format!(
+            "the session {tenant} belongs to another token endpoint or client than the configured ones ({code}), so nothing was sent: \
+             sign in again {way}. If {provider} has only moved, the operator can list its earlier endpoints in \
+             providers.{provider}.formerly",
+            provider = tenant.provider
         );
     }
     format!("the session {tenant} has ended ({code}): sign in again {way}")
@@ -335,6 +346,10 @@ fn list(providers: &[ProviderId]) -> String {
     providers.iter().map(ProviderId::as_str).collect::<Vec<_>>().join(", ")
 }
 
+fn tenant_list(tenants: &[Tenant]) -> String {
+    tenants.iter().map(Tenant::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// A sign-in that could not be cancelled.
 #[derive(Debug, thiserror::Error)]
 pub enum CancelError {
@@ -362,6 +377,18 @@ pub enum LogoutError {
     /// There is nothing to remove.
     #[error("{0} is not signed in, so there is nothing to log out")]
     NoSession(Tenant),
+    /// Other sessions have the same account, and some providers end all grants of an account at
+    /// once. Nothing was changed: the user decides.
+    #[error(
+        "{} may have the same account at {}, and ending the grant of {tenant} may sign it out too: nothing was changed",
+        tenant_list(others), tenant.provider
+    )]
+    Shared {
+        /// The tenant that was to be logged out.
+        tenant: Tenant,
+        /// The tenants of the other sessions.
+        others: Vec<Tenant>,
+    },
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),

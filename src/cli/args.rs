@@ -138,17 +138,8 @@ pub enum AuthCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Remove a session from this machine
-    Logout {
-        /// The provider
-        provider: ProviderId,
-        /// The principal.
-        #[command(flatten)]
-        acting_as: PrincipalArgs,
-        /// End the grant at the provider as well (RFC 7009)
-        #[arg(long)]
-        revoke: bool,
-    },
+    /// Remove a session from this machine, and end its grant at the provider (RFC 7009)
+    Logout(LogoutArgs),
     /// Save the token of a rescue file, which threadkey writes if it ends before it can save a
     /// token
     Restore {
@@ -163,6 +154,22 @@ pub enum AuthCommand {
         #[command(flatten)]
         acting_as: PrincipalArgs,
     },
+}
+
+/// Remove a session from this machine, and end its grant at the provider (RFC 7009)
+#[derive(Clone, Debug, Args)]
+pub struct LogoutArgs {
+    /// The provider; needed only if several are configured
+    pub provider: Option<ProviderId>,
+    /// The principal.
+    #[command(flatten)]
+    pub acting_as: PrincipalArgs,
+    /// Leave the grant at the provider as it is
+    #[arg(long, conflicts_with = "revoke")]
+    pub keep_grant: bool,
+    /// End the grant without a question, even if another session here has the same account
+    #[arg(long)]
+    pub revoke: bool,
 }
 
 /// The principal that a session belongs to.

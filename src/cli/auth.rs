@@ -1,28 +1,24 @@
 //! `threadkey auth`: the sign-in of Discord, from a terminal.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use serde::Serialize;
-use tokio::sync::broadcast;
 use zeroize::Zeroizing;
 
 use super::{
-    AuthCommand, Exit, Failure, choice, json_line,
+    AuthCommand, Exit, Failure, choice, json_line, logout,
     messages::{as_option, signed_in_text},
     print_notice, print_result,
     prompt::{self, Echo},
     read_input, status, stdin_is_terminal,
 };
 use crate::{
-    broker::{Broker, Event, Finished, LoggedOut, Revocation},
+    broker::{Broker, Finished},
     ids::{Principal, ProviderId, Tenant},
     oauth::Pasted,
     store,
     sys::{clock::UnixTime, files},
 };
-
-/// The time that a logout waits for the provider before it prints the reason for the wait.
-const REPORT_WAIT_AFTER: Duration = Duration::from_secs(2);
 
 #[derive(Serialize)]
 struct StartedJson<'a> {
@@ -51,10 +47,7 @@ pub async fn run(broker: &Broker, command: AuthCommand, now: UnixTime) -> Result
             choice::keep(broker, &Tenant::new(provider, acting_as.principal)).await
         }
         AuthCommand::Status { acting_as, json } => print_status(broker, acting_as.principal, json, now).await,
-        AuthCommand::Logout { provider, acting_as, revoke } => {
-            let revocation = if revoke { Revocation::Revoke } else { Revocation::Keep };
-            logout(broker, &Tenant::new(provider, acting_as.principal), revocation).await
-        }
+        AuthCommand::Logout(args) => logout::run(broker, args).await,
         AuthCommand::Restore { file } => restore(broker, &file).await,
         AuthCommand::Cancel { provider, acting_as } => {
             cancel(broker, acting_as.principal, provider.as_ref()).await
@@ -127,40 +120,6 @@ async fn print_status(
         ));
     }
     print_result(&status::text(&statuses, now))
-}
-
-async fn logout(broker: &Broker, tenant: &Tenant, revocation: Revocation) -> Result<(), Failure> {
-    let provider = &tenant.provider;
-    let slow_revocation = slow_revocation(broker.events());
-    let mut logout = std::pin::pin!(broker.logout(tenant, revocation));
-    let logged_out = tokio::select! {
-        biased;
-        logged_out = logout.as_mut() => logged_out,
-        () = slow_revocation => {
-            // A user who interrupts the command after this line knows that the session is removed.
-            print_notice(&format!("{tenant} is logged out here. Waiting for {provider} to end the grant …"));
-            logout.await
-        }
-    };
-    print_notice(&match logged_out? {
-        LoggedOut::LocallyOnly => format!(
-            "{tenant} is logged out here. The grant stays valid at {provider}: end it there too, or use --revoke next time."
-        ),
-        LoggedOut::Revoked => format!("{tenant} is logged out here, and {provider} has ended the grant."),
-        LoggedOut::RevocationFailed => format!(
-            "{tenant} is logged out here, but {provider} did not confirm the revocation: end the grant in your account there."
-        ),
-        LoggedOut::CannotRevoke => format!(
-            "{tenant} is logged out here. {provider} has no revocation_endpoint configured: end the grant in your account there."
-        ),
-    });
-    Ok(())
-}
-
-/// Waits until the session has been removed for a while and the provider still owes its answer.
-async fn slow_revocation(mut events: broadcast::Receiver<Event>) {
-    while !matches!(events.recv().await, Ok(Event::LoggedOut(_))) {}
-    tokio::time::sleep(REPORT_WAIT_AFTER).await;
 }
 
 async fn cancel(broker: &Broker, principal: Principal, provider: Option<&ProviderId>) -> Result<(), Failure> {

@@ -178,6 +178,7 @@ impl ExitError for LogoutError {
     fn exit(&self) -> Exit {
         match self {
             Self::NoSession(_) => Exit::NoSession,
+            Self::Shared { .. } => Exit::Usage,
             Self::Store(error) => error.exit(),
         }
     }

@@ -77,6 +77,7 @@ pub(super) struct ProviderSection {
     pub(super) reuse_grace: Option<ConfigDuration>,
     pub(super) refresh_revokes_access: bool,
     pub(super) enforces_pkce: bool,
+    pub(super) formerly: Vec<String>,
     #[serde(deserialize_with = "path")]
     pub(super) ca_file: Option<PathBuf>,
 }

@@ -12,6 +12,7 @@
 mod answer_rules;
 mod client;
 mod content;
+mod destination;
 mod grant;
 mod lifetime;
 mod outcome;
@@ -28,9 +29,10 @@ pub use answer_rules::{AnswerRules, Mismatch};
 #[cfg(feature = "test-util")]
 pub use client::ScriptedProvider;
 pub use client::{Attempt, Client};
+pub use destination::{Endpoint, Withheld};
 pub use outcome::{Outcome, outcome, sign_in_outcome};
 pub use paste::{AuthorizationResponse, PasteError, Pasted};
-pub use provider::{BindingChanged, Provider, Providers};
-pub use request::{RevocationRequest, TokenRequest};
+pub use provider::{Provider, Providers};
+pub use request::{RevocationRequest, TokenRequest, UserinfoRequest};
 pub use scheme::authentication_scheme;
 pub use settings::{ProviderError, ProviderSettings};

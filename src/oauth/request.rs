@@ -15,10 +15,11 @@ use oauth2::{
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::{BindingChanged, Provider};
+use super::{Endpoint, Provider, Withheld};
 use crate::{
     ids::{Lineage, Principal, hex},
-    secret::{AuthorizationCode, CodeVerifier, Nonce, Secret, State},
+    net::Trust,
+    secret::{AccessToken, AuthorizationCode, CodeVerifier, Nonce, Secret, State},
     session::{Binding, Locked, Pending, Session},
     sys::{clock::UnixTime, random},
 };
@@ -30,6 +31,14 @@ pub struct TokenRequest(pub(super) HttpRequest);
 /// A complete request to a revocation endpoint (RFC 7009 §2.1).
 #[derive(Debug)]
 pub struct RevocationRequest(pub(super) TokenRequest);
+
+/// A request to a userinfo endpoint (OpenID Connect Core §5.3).
+#[derive(Debug)]
+pub struct UserinfoRequest {
+    pub(super) endpoint: Url,
+    pub(super) token: AccessToken,
+    pub(super) trust: Trust,
+}
 
 impl fmt::Display for TokenRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,14 +101,13 @@ impl Provider {
     ///
     /// # Errors
     /// Returns an error if the sign-in was started at another endpoint or client than the
-    /// configured one.
+    /// configured one. See [`Provider::destination`].
     pub fn exchange(
         &self,
         pending: &Locked<Pending>,
         code: &AuthorizationCode,
-    ) -> Result<TokenRequest, BindingChanged> {
-        self.check_binding(&pending.binding)?;
-        let client = self.client();
+    ) -> Result<TokenRequest, Withheld> {
+        let client = self.client(self.destination(&pending.binding, Endpoint::Token)?);
         let mut request = client
             .exchange_code(oauth2::AuthorizationCode::new(code.expose().to_owned()))
             .set_pkce_verifier(PkceCodeVerifier::new(pending.verifier.expose().to_owned()))
@@ -115,11 +123,10 @@ impl Provider {
     ///
     /// # Errors
     /// Returns an error if the refresh token belongs to another endpoint or client than the
-    /// configured one.
-    pub fn refresh(&self, session: &Locked<Session>) -> Result<Option<TokenRequest>, BindingChanged> {
+    /// configured one. See [`Provider::destination`].
+    pub fn refresh(&self, session: &Locked<Session>) -> Result<Option<TokenRequest>, Withheld> {
         let Some(token) = &session.refresh_token else { return Ok(None) };
-        self.check_binding(&session.binding)?;
-        let client = self.client();
+        let client = self.client(self.destination(&session.binding, Endpoint::Token)?);
         let token = oauth2::RefreshToken::new(token.expose().to_owned());
         let mut request = client.exchange_refresh_token(&token);
         if let Some(resource) = &session.binding.resource {
@@ -129,11 +136,13 @@ impl Provider {
     }
 
     /// Builds the request that revokes the session's refresh token, or its access token if there is
-    /// no refresh token (RFC 7009 §2.1). Returns `None` if the provider has no such endpoint, or if
-    /// the token belongs to another endpoint or client.
-    pub fn revoke(&self, session: &Session) -> Option<RevocationRequest> {
-        let endpoint = self.revocation_endpoint.as_ref()?;
-        self.check_binding(&session.binding).ok()?;
+    /// no refresh token (RFC 7009 §2.1).
+    ///
+    /// # Errors
+    /// Returns an error if the provider has no such endpoint, or if the session is bound to another
+    /// one or to another client. See [`Provider::destination`].
+    pub fn revoke(&self, session: &Session) -> Result<RevocationRequest, Withheld> {
+        let endpoint = self.destination(&session.binding, Endpoint::Revocation)?;
         let token = match &session.refresh_token {
             Some(token) => oauth2::RefreshToken::new(token.expose().to_owned()).into(),
             None => StandardRevocableToken::from(oauth2::AccessToken::new(
@@ -143,11 +152,26 @@ impl Provider {
         // The crate accepts only https here, but a provider on loopback can use http. So the
         // request is built for https and then gets its real target.
         let mut https = endpoint.clone();
-        https.set_scheme("https").ok()?;
-        let client = self.client().set_revocation_url(RevocationUrl::from_url(https));
-        let mut request = self.captured(client.revoke_token(token).ok()?.request(&hook));
-        *request.0.uri_mut() = endpoint.as_str().parse().ok()?;
-        Some(RevocationRequest(request))
+        let (Ok(()), Ok(target)) = (https.set_scheme("https"), endpoint.as_str().parse()) else {
+            unreachable!("every endpoint was checked to be a request target over http or https")
+        };
+        let client = self.client(&self.token_endpoint).set_revocation_url(RevocationUrl::from_url(https));
+        let Ok(revocation) = client.revoke_token(token) else {
+            unreachable!("the crate refuses a revocation only if its target is not https")
+        };
+        let mut request = self.captured(revocation.request(&hook));
+        *request.0.uri_mut() = target;
+        Ok(RevocationRequest(request))
+    }
+
+    /// Builds the request that asks for the account of an access token.
+    ///
+    /// # Errors
+    /// Returns an error if the provider has no userinfo endpoint, or if the token is bound to another
+    /// one or to another client. See [`Provider::destination`].
+    pub fn userinfo(&self, bound: &Binding, token: &AccessToken) -> Result<UserinfoRequest, Withheld> {
+        let endpoint = self.destination(bound, Endpoint::Userinfo)?.clone();
+        Ok(UserinfoRequest { endpoint, token: token.clone(), trust: self.trust.clone() })
     }
 
     /// Returns the OAuth client for the token endpoint. With a secret, the client authenticates by
@@ -155,9 +179,10 @@ impl Provider {
     /// `client_id` is in the body (§3.2.1).
     fn client(
         &self,
+        token_endpoint: &Url,
     ) -> BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet> {
         let client = BasicClient::new(ClientId::new(self.client_id.clone()))
-            .set_token_uri(TokenUrl::from_url(self.token_endpoint.clone()));
+            .set_token_uri(TokenUrl::from_url(token_endpoint.clone()));
         match self.client_secret.as_ref().map(Secret::expose) {
             Some(secret) => client.set_client_secret(ClientSecret::new(secret.to_owned())),
             None => client,
@@ -185,16 +210,6 @@ impl Provider {
                 "the hook answers every request with itself, and every endpoint was checked to be a request target"
             ),
         }
-    }
-
-    fn check_binding(&self, was: &Binding) -> Result<(), BindingChanged> {
-        let now = self.binding();
-        if was.token_endpoint == now.token_endpoint && was.client_id == now.client_id {
-            return Ok(());
-        }
-        let shown =
-            |binding: &Binding| format!("{} for client {}", binding.token_endpoint, binding.client_id);
-        Err(BindingChanged { was: shown(was), now: shown(&now) })
     }
 }
 

@@ -51,6 +51,9 @@ pub struct ProviderSettings {
     /// Whether the provider refuses an exchange without the right PKCE verifier. Then a code
     /// without its `state` can be accepted.
     pub enforces_pkce: bool,
+    /// Earlier endpoints of the same issuer. A session that is bound to one of them uses the present
+    /// ones.
+    pub formerly: Vec<String>,
     /// The certificate authorities that the provider's servers may use.
     pub trust: Trust,
 }

@@ -130,9 +130,11 @@ impl Flight {
                 tracing::info!(tenant = %self.tenant, generation = refreshed.generation, "refreshed");
                 Settled::Refreshed(Box::new(refreshed))
             }
-            _ => {
+            after => {
                 tracing::info!(tenant = %self.tenant, "logged out or signed in again meanwhile; the late answer is dropped");
-                self.inner.revoke_late(&self.tenant, &self.provider, session, grant).await;
+                if after.is_none_or(|after| after.lineage != session.lineage) {
+                    self.inner.revoke_late(&self.tenant, session, grant).await;
+                }
                 Settled::Recorded
             }
         }

@@ -18,8 +18,8 @@ fn full() -> Entry {
     session.signed_in_by = Some("user:803".parse().expect("a principal"));
     session.id_token = Some(IdToken::new("id-token-1"));
     session.extra = [("instance_url".to_owned(), "https://eu.example".to_owned())].into();
-    session.revocation_endpoint = Some("https://id.example/revoke".into());
-    session.userinfo_endpoint = Some("https://id.example/userinfo".into());
+    session.binding.revocation_endpoint = Some("https://id.example/revoke".into());
+    session.binding.userinfo_endpoint = Some("https://id.example/userinfo".into());
     session.rejected =
         Some(Rejected { fingerprint: Fingerprint::of("access-6"), at: NOW - 60, decided: true });
     session.retry = Some(Retry {
