@@ -58,6 +58,10 @@ fn run_command(cli: Cli) -> Result<Exit, Failure> {
         Command::Run => run(config)?,
         Command::Serve => on_threads(app::serve(load_settings(config)?))??,
         Command::Auth(args) => auth(config, args.command)?,
+        Command::Login(args) => auth(config, AuthCommand::Login(args))?,
+        Command::Logout(args) => auth(config, AuthCommand::Logout(args))?,
+        Command::Status(args) => auth(config, AuthCommand::Status(args))?,
+        Command::RefreshHint(args) => auth(config, AuthCommand::RefreshHint(args))?,
         Command::Token(args) => token(config, &args, level)?,
         Command::Refresh(args) => refresh(config, &args),
         Command::Providers { json } => print_result(&cli::providers::list(&load(config)?.providers, json)?)?,
@@ -110,6 +114,8 @@ fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<
         None => None,
     };
     let settings = load_settings(config)?;
+    let provider = cli::provider_name::configured(&settings.providers, args.provider.as_ref())?;
+    let tenant = args.tenant(provider);
     let store = settings.open_store()?;
     let context = cli::token::TokenContext {
         store: &store,
@@ -119,13 +125,13 @@ fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<
     };
     // The fast path for a fresh token: it reads one session, logs nothing and needs no runtime.
     if rejected.is_none()
-        && let Some(session) = store.find_session(&args.tenant())
-        && cli::token::print_if_fresh(&context, session, args)?
+        && let Some(session) = store.find_session(&tenant)
+        && cli::token::print_if_fresh(&context, &tenant, session, args)?
     {
         return Ok(());
     }
     app::start_logs(level);
-    on_one_thread(cli::token::run(&context, args, rejected))?
+    on_one_thread(cli::token::run(&context, &tenant, args, rejected))?
 }
 
 /// Runs the detached process of `token`. The reply on the pipe reports every failure to the caller.

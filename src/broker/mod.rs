@@ -36,7 +36,9 @@ mod stored_token;
 mod token;
 mod worker_tokens;
 
-pub use error::{CancelError, ChoiceError, FinishError, LogoutError, StartError, TokenError};
+pub use error::{
+    CancelError, ChoiceError, FinishError, LogoutError, StartError, TokenError, is_from_a_wrong_endpoint,
+};
 pub use event::Event;
 pub use lease::{Lease, TokenJson};
 pub use rescue::RestoreError;

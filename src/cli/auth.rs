@@ -6,11 +6,13 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{
-    AuthCommand, Exit, Failure, choice, json_line, logout,
+    AuthCommand, Exit, Failure, RefreshHintArgs, StartArgs, StatusArgs,
+    args::PrincipalArgs,
+    choice, json_line, logout,
     messages::{as_option, signed_in_text},
     print_notice, print_result,
     prompt::{self, Echo},
-    read_input, status, stdin_is_terminal,
+    provider_name, read_input, status, stdin_is_terminal,
 };
 use crate::{
     broker::{Broker, Finished},
@@ -33,26 +35,64 @@ struct StartedJson<'a> {
 /// The text to print and the exit code.
 pub async fn run(broker: &Broker, command: AuthCommand, now: UnixTime) -> Result<(), Failure> {
     choice::drop_expired(broker).await;
+    let tenant_of = |provider: Option<ProviderId>, acting_as: &PrincipalArgs| {
+        let provider = provider_name::configured(broker.providers(), provider.as_ref())?;
+        Ok::<_, Failure>(Tenant::new(provider, acting_as.principal))
+    };
     match command {
-        AuthCommand::Start { provider, acting_as, json } => {
-            start(broker, &Tenant::new(provider, acting_as.principal), json, now).await
+        AuthCommand::Start(StartArgs { provider, acting_as, json }) => {
+            start(broker, &tenant_of(provider, &acting_as)?, json, now).await
+        }
+        AuthCommand::Login(StartArgs { provider, acting_as, json }) => {
+            let tenant = tenant_of(provider, &acting_as)?;
+            start(broker, &tenant, json, now).await?;
+            if json || !stdin_is_terminal() {
+                return Ok(());
+            }
+            finish(broker, tenant.principal, Some(&tenant.provider)).await
         }
         AuthCommand::Code { provider, acting_as } => {
             finish(broker, acting_as.principal, provider.as_ref()).await
         }
         AuthCommand::Switch { provider, acting_as } => {
-            choice::switch(broker, &Tenant::new(provider, acting_as.principal)).await
+            choice::switch(broker, &tenant_of(provider, &acting_as)?).await
         }
         AuthCommand::Keep { provider, acting_as } => {
-            choice::keep(broker, &Tenant::new(provider, acting_as.principal)).await
+            choice::keep(broker, &tenant_of(provider, &acting_as)?).await
         }
-        AuthCommand::Status { acting_as, json } => print_status(broker, acting_as.principal, json, now).await,
+        AuthCommand::Status(StatusArgs { acting_as, json }) => {
+            print_status(broker, acting_as.principal, json, now).await
+        }
+        AuthCommand::List { json } => list(broker, json, now).await,
         AuthCommand::Logout(args) => logout::run(broker, args).await,
         AuthCommand::Restore { file } => restore(broker, &file).await,
         AuthCommand::Cancel { provider, acting_as } => {
             cancel(broker, acting_as.principal, provider.as_ref()).await
         }
+        AuthCommand::RefreshHint(args) => Err(refresh_hint(&args)),
     }
+}
+
+/// Leads a user who wants to refresh to the command that does so.
+fn refresh_hint(args: &RefreshHintArgs) -> Failure {
+    let provider = args.provider.as_ref().map(|provider| format!(" {provider}")).unwrap_or_default();
+    let token = format!("threadkey token{provider}{}", as_option(args.acting_as.principal));
+    let text = format!(
+        "there is no command for a refresh, because `{token}` refreshes where one is needed. If a resource has rejected the token, \
+         `{token} --rejected -` reads it from standard input and prints another one"
+    );
+    Failure::new(Exit::Usage, text)
+}
+
+async fn list(broker: &Broker, json: bool, now: UnixTime) -> Result<(), Failure> {
+    let statuses = broker.status_of_all().await?;
+    if json {
+        return print_result(&status::json(&statuses)?);
+    }
+    if statuses.is_empty() {
+        print_notice("There is no session yet. `threadkey auth start` signs you in.");
+    }
+    print_result(&status::table(&statuses, now))
 }
 
 async fn start(broker: &Broker, tenant: &Tenant, json: bool, now: UnixTime) -> Result<(), Failure> {
@@ -115,7 +155,8 @@ async fn print_status(
     }
     if statuses.is_empty() {
         print_notice(&format!(
-            "There is no session for {principal}. Sign in with `threadkey auth start PROVIDER{}`.",
+            "There is no session for {principal}. Sign in with `threadkey auth start PROVIDER{}`; `threadkey auth list` shows the \
+             sessions of all principals.",
             as_option(principal)
         ));
     }

@@ -129,6 +129,8 @@ impl ExitError for FinishError {
             | Self::CodeSpent(_)
             | Self::Refused { .. }
             | Self::Misconfigured { .. }
+            | Self::WrongEndpoint { .. }
+            | Self::RequestRefused { .. }
             | Self::Mismatch { .. }
             | Self::NonceMissing(_)
             | Self::BindingChanged(_) => Exit::Usage,
@@ -138,6 +140,7 @@ impl ExitError for FinishError {
             | Self::NotSaved(_)
             | Self::TooManyCodes { .. }
             | Self::Unavailable { .. }
+            | Self::Unreachable { .. }
             | Self::Uncertain { .. } => Exit::Later,
             Self::Store(error) => error.exit(),
             Self::Internal(_) => Exit::Internal,

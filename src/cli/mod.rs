@@ -14,13 +14,16 @@ mod logout;
 mod messages;
 mod output;
 mod prompt;
-mod provider_name;
+pub mod provider_name;
 pub mod providers;
 mod status;
 pub mod token;
 pub mod worker;
 
-pub use args::{AuthArgs, AuthCommand, Cli, Command, LogoutArgs, RefreshArgs, TokenArgs};
+pub use args::{
+    AuthArgs, AuthCommand, Cli, Command, LogoutArgs, RefreshArgs, RefreshHintArgs, StartArgs, StatusArgs,
+    TokenArgs,
+};
 pub use duration::{DurationError, parse_duration};
 pub use exit::{Exit, ExitError, Failure};
 pub use output::{json_line, print_notice, print_result, read_input, stdin_is_terminal};

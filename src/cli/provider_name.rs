@@ -7,7 +7,7 @@ use crate::{ids::ProviderId, oauth::Providers};
 ///
 /// # Errors
 /// When the provider is unknown, or when none is named and there are several or none.
-pub(super) fn configured(providers: &Providers, named: Option<&ProviderId>) -> Result<ProviderId, Failure> {
+pub fn configured(providers: &Providers, named: Option<&ProviderId>) -> Result<ProviderId, Failure> {
     let id = named_or_only(providers, named)?;
     match providers.get(&id) {
         Some(_) => Ok(id),

@@ -68,6 +68,7 @@ pub(super) struct ProviderSection {
     #[serde(deserialize_with = "path")]
     pub(super) client_secret_file: Option<PathBuf>,
     pub(super) redirect_uri: Option<String>,
+    #[serde(deserialize_with = "words")]
     pub(super) scopes: Vec<String>,
     pub(super) authorize_params: BTreeMap<String, String>,
     pub(super) resource: Option<String>,
@@ -117,6 +118,24 @@ fn path<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error>
 
 fn paths<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
     Vec::<PathBuf>::deserialize(from)?.into_iter().map(without_tilde).collect()
+}
+
+/// Reads a list of texts, or one text with blanks between its words, as OAuth writes scopes (RFC 6749
+/// §3.3).
+fn words<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(
+        untagged,
+        expecting = "expected a list as in [\"read\", \"write\"], or one text as in \"read write\""
+    )]
+    enum Words {
+        List(Vec<String>),
+        Text(String),
+    }
+    Ok(match Words::deserialize(from)? {
+        Words::List(list) => list,
+        Words::Text(text) => text.split_whitespace().map(str::to_owned).collect(),
+    })
 }
 
 /// Refuses a path that starts with `~`: without a shell it would create a folder of that name.

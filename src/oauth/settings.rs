@@ -195,7 +195,7 @@ pub(super) fn scopes(scopes: Vec<String>) -> Result<Vec<String>, Wrong> {
         None => Ok(scopes),
         Some(bad) => {
             let what = format!(
-                "{:?} is not one scope: each entry is printable ASCII without spaces, quotes and backslashes (RFC 6749 §3.3)",
+                "{:?} is not one scope: write each as an entry of its own, as in [\"read\", \"write\"], in printable ASCII without spaces, quotes and backslashes (RFC 6749 §3.3)",
                 bad.chars().take(80).collect::<String>()
             );
             Err(Wrong { key: "scopes", what })

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     broker::{
-        Event, TokenError, later,
+        Event, TokenError, is_from_a_wrong_endpoint, later,
         spend::{commit, may_hold_tokens},
     },
     oauth::{Attempt, Outcome, outcome},
@@ -203,6 +203,9 @@ impl Flight {
             }
             RetryKind::Stuck => tracing::error!(
                 %tenant, code, attempts, "the provider has refused this session for hours, and refreshes others of the client; it is tried each hour"
+            ),
+            RetryKind::Unspent if is_from_a_wrong_endpoint(code) => tracing::error!(
+                %tenant, code, attempts, "the token endpoint is most likely wrong: check providers.{}.token_endpoint; nothing was spent", tenant.provider
             ),
             RetryKind::Unspent | RetryKind::RejectedAgain => {
                 tracing::warn!(%tenant, code, attempts, "not refreshed; nothing was spent")

@@ -9,10 +9,11 @@ use super::sign_in_progress::FinishingSignIn;
 use crate::{
     broker::{
         Broker, Event, FinishError, Finished, SignedIn, Undecided,
-        error::wait_until,
+        error::{is_from_a_wrong_endpoint, wait_until},
         spend::{Recovered, commit, may_hold_tokens, recover, spend},
     },
     ids::{Lineage, Tenant},
+    net::Unreachable,
     oauth::{Attempt, Mismatch, Outcome, Provider, sign_in_outcome},
     secret::{AccessToken, AuthorizationCode, State},
     session::{
@@ -106,6 +107,13 @@ impl Broker {
                 return self.granted(provider, tenant, pending, lock, attempt, *grant).await;
             }
             Ok(Outcome::Ambiguous { code }) => return Err(FinishError::Uncertain { provider: id, code }),
+            Ok(Outcome::Unspent { code, .. }) if Unreachable::STEPS.contains(&code.as_str()) => {
+                FinishError::Unreachable { provider: id, code, cause: self.inner.client.trouble(provider) }
+            }
+            Ok(Outcome::Unspent { code, .. }) if is_from_a_wrong_endpoint(&code) => {
+                let endpoint = provider.token_endpoint().to_string();
+                FinishError::WrongEndpoint { provider: id, code, endpoint }
+            }
             Ok(Outcome::Unspent { code, .. }) => FinishError::Unavailable { provider: id, code },
             Ok(Outcome::Ended { code } | Outcome::Refused { code }) => {
                 FinishError::Refused { provider: id, code }

@@ -59,10 +59,10 @@ const FULL: &str = r#"{
       },
       "issuer": "https://id.example",
       "token_endpoint": "https://id.example/token",
-      "client_id": "threadkey",
-      "resource": "https://api.example",
       "revocation_endpoint": "https://id.example/revoke",
       "userinfo_endpoint": "https://id.example/userinfo",
+      "client_id": "threadkey",
+      "resource": "https://api.example",
       "rejected": {
         "fingerprint": "884db3c2eda8aa56b53ac6cc",
         "at": 1795358612,
@@ -93,6 +93,8 @@ const FULL: &str = r#"{
       "lineage_seen": "07070707070707070707070707070707",
       "issuer": "https://id.example",
       "token_endpoint": "https://id.example/token",
+      "revocation_endpoint": "https://id.example/revoke",
+      "userinfo_endpoint": "https://id.example/userinfo",
       "client_id": "threadkey",
       "resource": "https://api.example",
       "scopes": [
