@@ -2,7 +2,7 @@
 
 use std::{env, future::Future, path::Path, process::ExitCode, time::Duration};
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::Parser as _;
 use tokio::runtime::Builder;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -67,7 +67,11 @@ fn run_command(cli: Cli) -> Result<Exit, Failure> {
         Command::Providers { json } => print_result(&cli::providers::list(&load(config)?.providers, json)?)?,
         Command::Doctor { json } => return doctor(config, json),
         Command::Agent => agent()?,
-        Command::Completions { shell } => completions(shell)?,
+        Command::Completions { shell } => {
+            // A script can be made before the configuration is.
+            let config = load(config).ok();
+            print_result(&cli::completions::script(shell, config.as_ref().map(|config| &config.providers)))?;
+        }
         Command::LockProbe { path } => {
             print_result(if store::lock_probe(&path) { "held\n" } else { "free\n" })?;
         }
@@ -166,12 +170,6 @@ fn doctor(config: Option<&Path>, json: bool) -> Result<Exit, Failure> {
 fn agent() -> Result<(), Failure> {
     let settings = BuiltinSettings::from_env()?;
     Ok(on_one_thread(builtin::run(settings))??)
-}
-
-fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "threadkey", &mut script);
-    print_result(&String::from_utf8_lossy(&script))
 }
 
 // === the configuration ===

@@ -7,6 +7,7 @@
 mod args;
 pub mod auth;
 mod choice;
+pub mod completions;
 mod duration;
 mod exit;
 mod lease;

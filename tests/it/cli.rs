@@ -1,6 +1,8 @@
 //! The command line as users and scripts see it: its output, its errors and its exit codes.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
+mod commands;
+
 use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
