@@ -32,6 +32,7 @@ fn shown(command: &Command, providers: &[&str]) -> Command {
         .disable_help_flag(true)
         .disable_help_subcommand(true)
         .disable_version_flag(true)
+        .version(env!("CARGO_PKG_VERSION"))
         .args(arguments)
         .subcommands(subcommands.map(|subcommand| shown(subcommand, providers)));
     match command.get_about() {

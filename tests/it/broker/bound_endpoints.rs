@@ -148,12 +148,12 @@ async fn a_changed_token_endpoint_gets_neither_refresh_token_nor_code() {
     let (rig, trap) = (signed_in().await, Trap::set());
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
     let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
-    rig.expire();
     let hostile = broker_with(&rig, ProviderSettings { token_endpoint: trap.url("t"), ..whole(&rig) });
-    let error = hostile.token(&tenant(ALICE), MINUTE).await.unwrap_err();
-    assert!(error.to_string().contains("(binding_changed), so nothing was sent: sign in again"), "{error}");
     let code = hostile.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap_err();
     assert!(code.to_string().contains("has changed since the sign-in was started"), "{code}");
+    rig.expire();
+    let error = hostile.token(&tenant(ALICE), MINUTE).await.unwrap_err();
+    assert!(error.to_string().contains("(binding_changed), so nothing was sent: sign in again"), "{error}");
     let done = hostile.logout(&tenant(ALICE), Revocation::Revoke).await.unwrap();
     assert!(changed(&done), "another token endpoint revokes nothing either: {done:?}");
     trap.assert_untouched();

@@ -1,12 +1,20 @@
 //! Logging out: what the provider is asked to end, and what the user is asked first.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use threadkey::{
     broker::{FinishError, LoggedOut, LogoutError, Revocation, TokenError},
     oauth::{Pasted, ProviderSettings},
 };
 
 use super::{ALICE, BOB, MINUTE, Rig, settings, tenant, with_settings};
-use crate::support::{authserver::LifeState, browser};
+use crate::support::{
+    authserver::{LifeState, Moment, Reply},
+    browser,
+};
 
 #[tokio::test]
 async fn a_logout_with_the_same_account_elsewhere_asks_first_and_changes_nothing() {
@@ -30,7 +38,7 @@ async fn a_logout_does_not_ask_because_of_another_account_or_an_ended_session() 
     rig.sign_in(BOB, "team").await;
     rig.expire();
     let invalid = serde_json::json!({"error": "invalid_grant"});
-    rig.server.script([crate::support::authserver::Reply::Json(400, invalid)]);
+    rig.server.script([Reply::Json(400, invalid)]);
     rig.broker.token(&tenant(BOB), MINUTE).await.unwrap_err();
     for account in ["alice", "team"] {
         rig.sign_in(ALICE, account).await;
@@ -56,12 +64,19 @@ async fn two_sessions_of_unknown_accounts_may_have_the_same_one() {
 #[tokio::test]
 async fn another_processs_logout_revokes_the_tokens_of_a_late_refresh() {
     let (rig, asking) = Rig::with_a_held_refresh().await;
+    let revoked = Arc::new(AtomicUsize::new(0));
+    let seen = revoked.clone();
+    rig.server.watch(move |moment| {
+        if matches!(moment, Moment::Revoked { .. }) {
+            seen.fetch_add(1, Ordering::SeqCst);
+        }
+    });
     let done = rig.another().logout(&tenant(ALICE), Revocation::UnlessShared).await.unwrap();
     assert_eq!(done, LoggedOut::Revoked);
     rig.server.release();
     assert!(matches!(asking.await.unwrap(), Err(TokenError::NoSession(_))));
     rig.broker.drained().await;
-    assert_eq!(rig.server.events().total.revoked, 2, "the stored token, and the late one");
+    assert_eq!(revoked.load(Ordering::SeqCst), 2, "the stored token, and the late one");
     assert!(rig.server.lives().iter().all(|life| life.state != LifeState::Live));
 }
 

@@ -45,8 +45,8 @@ async fn auth_list_shows_every_tenant_and_no_secret() {
     let lines: Vec<_> =
         table.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
     assert_eq!(lines[0], ["TENANT", "ACCOUNT", "ACCESS", "TOKEN", "REFRESH", "TOKEN"]);
-    assert_eq!((lines[1][0], lines[1][1], lines[1][2]), ("acme/local", "team@example.com", "valid"));
-    assert_eq!((lines[2][0], lines[3][0]), ("acme/user:803", "linear/guild:9"));
+    assert_eq!((lines[1][0], lines[1][1], lines[1][2]), ("acme/user:803", "team@example.com", "valid"));
+    assert_eq!((lines[2][0], lines[3][0]), ("acme/local", "linear/guild:9"));
     assert_eq!((lines[3][2], lines[3].last()), ("expired", Some(&"ready")));
     let json = home.run(&["auth", "list", "--json"]).await;
     let list: Value = serde_json::from_str(&json.stdout).unwrap();
