@@ -148,7 +148,7 @@ fn unavailable(tenant: &Tenant, code: &str, retry_after: Duration) -> String {
             how_to_sign_in(tenant)
         ),
         RetryKind::Unspent if Unreachable::STEPS.contains(&code) => format!(
-            "{provider} cannot refresh {tenant} now ({code}), because it cannot be reached; the session is kept. Try again in {seconds} s. If it stays so, the \
+            "{provider} cannot refresh {tenant} now ({code}); the session is kept. Try again in {seconds} s. If it stays so, the \
              operator must check the network of this machine and the endpoints of providers.{provider}"
         ),
         RetryKind::Unspent | RetryKind::Ambiguous if is_from_a_wrong_endpoint(code) => format!(

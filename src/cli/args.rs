@@ -45,10 +45,10 @@ pub enum Command {
     Auth(AuthArgs),
     /// Sign in: print the link, and read the code on a terminal
     Login(StartArgs),
-    /// Remove a session, as `auth logout` does
+    /// Remove a session from this machine, and end its grant at the provider (RFC 7009)
     #[command(hide = true)]
     Logout(LogoutArgs),
-    /// Show the state of the sessions, as `auth status` does
+    /// Show the state of one principal's sessions
     #[command(hide = true, alias = "whoami")]
     Status(StatusArgs),
     /// Not needed: `token` refreshes by itself
@@ -102,7 +102,11 @@ pub struct AuthArgs {
 #[derive(Debug, Subcommand)]
 pub enum AuthCommand {
     /// Start a sign-in and print its link; a sign-in under way is shown again
-    Start(StartArgs),
+    Start {
+        /// The sign-in.
+        #[command(flatten)]
+        args: StartArgs,
+    },
     /// Sign in: print the link, and read the code on a terminal
     #[command(hide = true)]
     Login(StartArgs),
@@ -131,7 +135,7 @@ pub enum AuthCommand {
         #[command(flatten)]
         acting_as: PrincipalArgs,
     },
-    /// Show the state of the sessions of one principal
+    /// Show the state of one principal's sessions
     #[command(alias = "whoami")]
     Status(StatusArgs),
     /// List the sessions of all principals
@@ -174,7 +178,7 @@ pub struct StartArgs {
     pub json: bool,
 }
 
-/// Show the state of the sessions, as `auth status` does
+/// Show the state of one principal's sessions
 #[derive(Clone, Debug, Args)]
 pub struct StatusArgs {
     /// The principal.

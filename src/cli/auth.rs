@@ -40,7 +40,7 @@ pub async fn run(broker: &Broker, command: AuthCommand, now: UnixTime) -> Result
         Ok::<_, Failure>(Tenant::new(provider, acting_as.principal))
     };
     match command {
-        AuthCommand::Start(StartArgs { provider, acting_as, json }) => {
+        AuthCommand::Start { args: StartArgs { provider, acting_as, json } } => {
             start(broker, &tenant_of(provider, &acting_as)?, json, now).await
         }
         AuthCommand::Login(StartArgs { provider, acting_as, json }) => {

@@ -1,6 +1,8 @@
 //! `threadkey completions`: the completion script of a shell, without hidden commands and with the
 //! providers that are configured when it is made.
 
+use std::fmt::Write as _;
+
 use clap::{Command, CommandFactory as _, builder::PossibleValuesParser};
 use clap_complete::Shell;
 
@@ -14,7 +16,17 @@ pub fn script(shell: Shell, providers: Option<&Providers>) -> String {
     all.build();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut shown(&all, &names), "threadkey", &mut script);
-    String::from_utf8_lossy(&script).into_owned()
+    let mut script = String::from_utf8_lossy(&script).into_owned();
+    if shell == Shell::Fish && !names.is_empty() {
+        // The generator for fish leaves positional arguments out.
+        let commands = "token login start code switch keep logout cancel";
+        let _ = writeln!(
+            script,
+            "complete -c threadkey -n \"__fish_seen_subcommand_from {commands}\" -f -a \"{}\"",
+            names.join(" ")
+        );
+    }
+    script
 }
 
 /// Returns a copy of a command without its hidden subcommands: the generators complete them too.
@@ -71,8 +83,8 @@ mod tests {
             }
             assert!(script.contains("keep-grant") && script.contains("completions"), "{shell}");
             assert!(script.contains("--config") || script.contains("config"), "{shell}");
-            // These two complete no positional argument.
-            let completes_values = !matches!(shell, Shell::Elvish | Shell::PowerShell);
+            // The other generators complete no positional argument.
+            let completes_values = matches!(shell, Shell::Bash | Shell::Zsh | Shell::Fish);
             assert_eq!(script.contains("big-acme"), completes_values, "{shell}");
         }
         assert!(!script(Shell::Bash, None).contains("big-acme"));

@@ -10,7 +10,7 @@ use threadkey::{
 use super::{
     choice::SessionAndCandidate,
     disk::Stored,
-    reference::Reference,
+    reference::{Issue, Reference},
     steps::{PROVIDERS, TENANTS},
     world::tenant_id,
 };
@@ -66,7 +66,8 @@ impl Reference {
         family != other && of(family) == of(other)
     }
 
-    /// Checks a revocation at a provider: a user wanted it, and the grant is in no store any more.
+    /// Checks a revocation at a provider: a user wanted it, or its tokens came too
+    /// late, and the grant is in no store any more.
     pub(super) fn check_revocation(&mut self, provider: usize, token: &str) {
         self.observe();
         let family = self.by_refresh.get(token).copied();
@@ -84,13 +85,20 @@ impl Reference {
             || self.tenants[tenant].logging_out == Some(Revocation::Revoke);
         if here.contains(&family) {
             self.violate(format!("adr/0016: tenant {tenant}'s grant is revoked, and in the store"));
-        } else if !logged_out && !self.choices.unchosen.contains(&family) {
+        } else if !logged_out && !self.choices.unchosen.contains(&family) && !self.is_late(token) {
             self.violate(format!("adr/0016: a grant of tenant {tenant} is revoked without a reason"));
         }
         let shared = |other: &usize| here.contains(other) && self.is_like(family, *other);
         if self.choices.unchosen.contains(&family) && self.choices.present_when_idle.iter().any(shared) {
             self.violate(format!("adr/0016: revoked, and its account is in use elsewhere: tenant {tenant}"));
         }
+    }
+
+    /// Whether a token was never in the store: it arrived after the logout of its session, or after
+    /// the end of its sign-in.
+    fn is_late(&self, token: &str) -> bool {
+        let is_of = |issue: &&Issue| issue.access == token || issue.refresh == token;
+        self.issues.iter().find(is_of).is_some_and(|issue| !self.durable.contains(&issue.access))
     }
 
     /// Records the start of a logout. A grant that is logged out with revocation may be revoked at
