@@ -162,8 +162,9 @@ impl Inner {
         if self.keeping.remove(tenant).is_some() {
             return;
         }
-        let mut session = Session::begin(dead.lineage, grant, dead.binding.clone(), self.now());
-        session.account = dead.account.clone();
+        // Without a new refresh token in the answer, the old one still works.
+        let mut session = dead.clone();
+        session.take(grant, self.now());
         if self.may_be_in_use(tenant, &session).await {
             return;
         }

@@ -85,7 +85,7 @@ impl Reference {
             || self.tenants[tenant].logging_out == Some(Revocation::Revoke);
         if here.contains(&family) {
             self.violate(format!("adr/0016: tenant {tenant}'s grant is revoked, and in the store"));
-        } else if !logged_out && !self.choices.unchosen.contains(&family) && !self.is_late(token) {
+        } else if !logged_out && !self.choices.unchosen.contains(&family) && !self.has_late_answer(family) {
             self.violate(format!("adr/0016: a grant of tenant {tenant} is revoked without a reason"));
         }
         let shared = |other: &usize| here.contains(other) && self.is_like(family, *other);
@@ -94,11 +94,12 @@ impl Reference {
         }
     }
 
-    /// Whether a token was never in the store: it arrived after the logout of its session, or after
-    /// the end of its sign-in.
-    fn is_late(&self, token: &str) -> bool {
-        let is_of = |issue: &&Issue| issue.access == token || issue.refresh == token;
-        self.issues.iter().find(is_of).is_some_and(|issue| !self.durable.contains(&issue.access))
+    /// Whether an answer for this grant was never in the store: it arrived after the logout of its
+    /// session, or after the end of its sign-in. Where it names no new refresh token, the old one
+    /// is revoked.
+    fn has_late_answer(&self, family: usize) -> bool {
+        let is_late = |issue: &Issue| issue.family == family && !self.durable.contains(&issue.access);
+        self.issues.iter().any(is_late)
     }
 
     /// Records the start of a logout. A grant that is logged out with revocation may be revoked at
