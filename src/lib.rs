@@ -50,6 +50,7 @@
 //! - A refresh token is read from the store under the tenant's lock, never from memory.
 //! - A journal with reserved space is durable before a request, and the raw answer before it is
 //!   read.
+//! - A secret of a session goes only to the client and the endpoints that its sign-in bound.
 //! - A late result changes only the lineage and generation that it was requested for.
 //! - Network trouble deletes nothing. Only a provider's verdict ends a session.
 //! - An unreadable store is never taken for an empty one, and unknown fields survive each write.
@@ -221,6 +222,10 @@
 //!   alone](../../../adr/0028-a-report-refuses-a-token-to-its-reporter-alone.md)
 //! - [29. The configuration comes from a place that its user
 //!   chose](../../../adr/0029-the-configuration-comes-from-a-place-that-its-user-chose.md)
+//! - [31. Every endpoint that gets a secret is bound into the
+//!   session](../../../adr/0031-every-endpoint-that-gets-a-secret-is-bound-into-the-session.md)
+//! - [32. A logout ends the grant, and asks where others share
+//!   it](../../../adr/0032-a-logout-ends-the-grant-and-asks-where-others-share-it.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");

@@ -175,8 +175,8 @@ fn settings_of(code: &str) -> &'static str {
     }
 }
 
-/// Whether an answer with this code most likely comes from another address than a token endpoint:
-/// there is no such page, it leads elsewhere, or it is a page without tokens.
+/// Whether an answer with this code most likely comes from another address than a token endpoint: a
+/// missing page, a redirect, or a page without tokens.
 pub fn is_from_a_wrong_endpoint(code: &str) -> bool {
     let status = code.trim_start_matches("ambiguous_").strip_prefix("http_");
     let status: Option<u16> = status.and_then(|status| status.parse().ok());

@@ -6,7 +6,7 @@ use crate::{secret::Secret, session::journal::Answer};
 /// The longest part of a body that is shown, in characters.
 const MAX_SHOWN: usize = 300;
 
-/// The longest word that is shown. Tokens and codes are longer, and what remains of them is short.
+/// The longest word that is shown. Tokens are longer.
 const MAX_WORD: usize = 24;
 
 /// The parameters of a token request that are no secrets.
@@ -22,7 +22,7 @@ impl TokenRequest {
     }
 }
 
-/// Returns the beginning of an answer that is no success: without the secrets that were sent, and
+/// Returns the beginning of a failed answer's body, without the secrets that were sent, and
 /// without any word that may be another one. Empty for a success, whose body holds tokens.
 pub fn excerpt(answer: &Answer, sent: &[Secret]) -> String {
     if (200..300).contains(&answer.status) {
