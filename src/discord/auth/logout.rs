@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn each_result_of_a_logout_reports_whether_the_grant_still_works_and_where_to_end_it() {
+    fn each_result_of_a_logout_reports_whether_and_where_the_grant_still_works() {
         let text = |result: LoggedOut| result_text(&tenant("acme/user:5"), Some("id.example"), &result);
         assert_eq!(text(LoggedOut::Revoked), "Logged out of `acme`, and `acme` has ended the access.");
         let changed =

@@ -142,7 +142,7 @@ async fn a_token_that_lives_shorter_than_min_ttl_is_printed_with_a_warning() {
 }
 
 #[tokio::test]
-async fn a_logout_of_a_shared_account_without_a_terminal_changes_nothing_and_names_the_options() {
+async fn a_logout_of_a_shared_account_without_a_terminal_changes_nothing() {
     let home = shared();
     let asked = home.run(&["auth", "logout", "acme"]).await;
     assert_refused(&asked, 2, "acme/user:803 may have the same account at acme");
