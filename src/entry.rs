@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::Parser as _;
 use tokio::runtime::Builder;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -66,6 +66,10 @@ fn run_command(cli: Cli) -> Result<Exit, Failure> {
         Command::Run => run(config)?,
         Command::Serve => serve(config)?,
         Command::Auth(args) => auth(config, args.command)?,
+        Command::Login(args) => auth(config, AuthCommand::Login(args))?,
+        Command::Logout(args) => auth(config, AuthCommand::Logout(args))?,
+        Command::Status(args) => auth(config, AuthCommand::Status(args))?,
+        Command::RefreshHint(args) => auth(config, AuthCommand::RefreshHint(args))?,
         Command::Token(args) => token(config, &args, level)?,
         Command::Refresh(args) => refresh(config, &args),
         Command::Providers { json } => providers(config, json)?,
@@ -73,7 +77,11 @@ fn run_command(cli: Cli) -> Result<Exit, Failure> {
         Command::Config(ConfigArgs { command: ConfigCommand::Check }) => config_check(config)?,
         Command::Doctor { json, running } => return doctor(config, json, running),
         Command::Agent => agent()?,
-        Command::Completions { shell } => completions(shell)?,
+        Command::Completions { shell } => {
+            // A script can be made before the configuration is.
+            let config = load(config).ok();
+            print_result(&cli::completions::script(shell, config.as_ref().map(|config| &config.providers)))?;
+        }
         Command::LockProbe { path } => {
             print_result(if store::lock_probe(&path) { "held\n" } else { "free\n" })?;
         }
@@ -127,6 +135,8 @@ fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<
         None => None,
     };
     let settings = load_settings(config)?;
+    let provider = cli::provider_name::configured(&settings.providers, args.provider.as_ref())?;
+    let tenant = args.tenant(provider);
     let store = settings.open_store()?;
     let context = cli::token::TokenContext {
         store: &store,
@@ -136,13 +146,13 @@ fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<
     };
     // The fast path for a fresh token: it reads one session, logs nothing and needs no runtime.
     if rejected.is_none()
-        && let Some(session) = store.find_session(&args.tenant())
-        && cli::token::print_if_fresh(&context, session, args)?
+        && let Some(session) = store.find_session(&tenant)
+        && cli::token::print_if_fresh(&context, &tenant, session, args)?
     {
         return Ok(());
     }
     app::start_logs(level);
-    on_one_thread(|| cli::token::run(&context, args, rejected))?
+    on_one_thread(|| cli::token::run(&context, &tenant, args, rejected))?
 }
 
 /// Runs the detached process of `token`. The reply on the pipe reports every failure to the caller.
@@ -235,12 +245,6 @@ fn providers(config: Option<&Path>, json: bool) -> Result<(), Failure> {
 fn agent() -> Result<(), Failure> {
     let settings = BuiltinSettings::from_env()?;
     Ok(on_one_thread(|| builtin::run(settings))??)
-}
-
-fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "threadkey", &mut script);
-    print_result(&String::from_utf8_lossy(&script))
 }
 
 // === the configuration ===

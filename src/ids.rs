@@ -222,6 +222,18 @@ pub fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
+/// The similarity from which a known name is suggested for an unknown one.
+const MIN_SIMILARITY: f64 = 0.8;
+
+/// Returns the known name that is most similar to an unknown one, if any is similar enough.
+pub fn closest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = known.map(|name| (strsim::jaro_winkler(unknown, name), name));
+    scored
+        .filter(|(score, _)| *score > MIN_SIMILARITY)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -50,6 +50,7 @@
 //! - A refresh token is read from the store under the tenant's lock, never from memory.
 //! - A journal with reserved space is durable before a request, and the raw answer before it is
 //!   read.
+//! - A secret of a session goes only to the client and the endpoints that its sign-in bound.
 //! - A late result changes only the lineage and generation that it was requested for.
 //! - Network trouble deletes nothing. Only a provider's verdict ends a session.
 //! - An unreadable store is never taken for an empty one, and unknown fields survive each write.
@@ -85,6 +86,8 @@
 //! let binding = Binding {
 //!     issuer: None,
 //!     token_endpoint: "https://id.acme.example/token".into(),
+//!     revocation_endpoint: None,
+//!     userinfo_endpoint: None,
 //!     client_id: "threadkey".into(),
 //!     resource: None,
 //! };
@@ -221,6 +224,10 @@
 //!   chose](../../../adr/0029-the-configuration-comes-from-a-place-that-its-user-chose.md)
 //! - [30. A sentence ends a session only if it has no other
 //!   subject](../../../adr/0030-a-sentence-ends-a-session-only-if-it-has-no-other-subject.md)
+//! - [31. Every endpoint that gets a secret is bound into the
+//!   session](../../../adr/0031-every-endpoint-that-gets-a-secret-is-bound-into-the-session.md)
+//! - [32. A logout ends the grant, and asks where others share
+//!   it](../../../adr/0032-a-logout-ends-the-grant-and-asks-where-others-share-it.md)
 //! - [38. Providers are data](../../../adr/0038-providers-are-data.md)
 //! - [39. No client secret is bundled, and a risk is accepted in
 //!   writing](../../../adr/0039-no-client-secret-is-bundled-and-risk-is-accepted-in-writing.md)

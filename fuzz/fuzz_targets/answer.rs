@@ -287,6 +287,8 @@ fn assert_kept(grant: Grant) {
 static BINDING: LazyLock<Binding> = LazyLock::new(|| Binding {
     issuer: None,
     token_endpoint: "https://id.example/token".into(),
+    revocation_endpoint: None,
+    userinfo_endpoint: None,
     client_id: "c".into(),
     resource: None,
 });

@@ -159,6 +159,8 @@ fn binding() -> Binding {
     Binding {
         issuer: None,
         token_endpoint: "https://id.example/token".into(),
+        revocation_endpoint: None,
+        userinfo_endpoint: None,
         client_id: "c".into(),
         resource: None,
     }
@@ -307,8 +309,8 @@ fn assert_unknown_is_kept(before: &Value, after: &Value, known: &str) {
 const SESSION: &str = "access_token refresh_token token_type scope issued_at expires_at lineage generation account subject \
                        signed_in_by id_token extra issuer token_endpoint client_id resource revocation_endpoint \
                        userinfo_endpoint rejected retry ended";
-const PENDING: &str = "verifier state nonce redirect_uri created_at started_by lineage_seen issuer token_endpoint client_id \
-                       resource scopes";
+const PENDING: &str = "verifier state nonce redirect_uri created_at started_by lineage_seen issuer token_endpoint \
+                       revocation_endpoint userinfo_endpoint client_id resource scopes";
 const REJECTED: &str = "fingerprint at decided";
 const RETRY: &str = "set_at not_before attempts code";
 const ENDED: &str = "at code fingerprint notified_at";

@@ -278,7 +278,7 @@ mod tests {
             ),
             (
                 TokenError::Misconfigured { tenant: tenant(), code: "invalid_client".into() },
-                r#"- {"type":"about:blank","title":"Internal Server Error","status":500,"detail":"acme refuses threadkey's client (invalid_client) for acme/user:803; the session is kept. The operator must check client_id, secret, scopes and endpoints of providers.acme","code":"provider_misconfigured"}"#,
+                r#"- {"type":"about:blank","title":"Internal Server Error","status":500,"detail":"acme refuses threadkey's client (invalid_client) for acme/user:803; the session is kept. The operator must check client_id and the client secret of providers.acme","code":"provider_misconfigured"}"#,
             ),
             (
                 TokenError::from(store),

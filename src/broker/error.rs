@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     ids::{Principal, ProviderId, Tenant},
+    net::Unreachable,
     oauth::PasteError,
     session::{Ended, PENDING_LIFETIME, RetryKind, in_words},
     store::StoreError,
@@ -49,7 +50,7 @@ pub enum TokenError {
         holder: LockHolder,
     },
     /// The operator must correct the configuration.
-    #[error("{provider} refuses threadkey's client ({code}) for {tenant}; the session is kept. The operator must check client_id, secret, scopes and endpoints of providers.{provider}", provider = tenant.provider)]
+    #[error("{provider} refuses threadkey's client ({code}) for {tenant}; the session is kept. The operator must check {} of providers.{provider}", settings_of(code), provider = tenant.provider)]
     Misconfigured {
         /// The tenant.
         tenant: Tenant,
@@ -75,6 +76,9 @@ pub enum TokenError {
 }
 
 impl TokenError {
+    /// The code of a session whose refresh token may not go to the configured endpoint.
+    pub const BOUND_ELSEWHERE: &str = "binding_changed";
+
     /// The error of a caller that has waited long enough for a refresh. `holder` is the process that
     /// the refresh depends on, if it is known and another one.
     pub fn still_in_progress(tenant: &Tenant, holder: Option<LockHolder>) -> Self {
@@ -137,6 +141,14 @@ fn ended(tenant: &Tenant, code: &str) -> String {
             "the access token of {tenant} was rejected ({code}), and there is no refresh token to get another one: sign in again {way}"
         );
     }
+    if code == TokenError::BOUND_ELSEWHERE {
+        return format!(
+            "the session {tenant} belongs to another token endpoint or client than the configured ones ({code}), so nothing was sent: \
+             sign in again {way}. If {provider} has only moved, the operator can list its earlier endpoints in \
+             providers.{provider}.formerly",
+            provider = tenant.provider
+        );
+    }
     format!("the session {tenant} has ended ({code}): sign in again {way}")
 }
 
@@ -154,10 +166,40 @@ fn unavailable(tenant: &Tenant, code: &str, retry_after: Duration) -> String {
             "{provider} refuses to refresh {tenant} now, for no reason that threadkey knows ({code}); the session is kept. Try again in {seconds} s. If it lasts (`threadkey auth status` shows since when), sign in again {}",
             how_to_sign_in(tenant)
         ),
+        RetryKind::Unspent if Unreachable::STEPS.contains(&code) => format!(
+            "{provider} cannot refresh {tenant} now ({code}); the session is kept. Try again in {seconds} s. If it stays so, the \
+             operator must check the network of this machine and the endpoints of providers.{provider}"
+        ),
+        RetryKind::Unspent | RetryKind::Ambiguous if is_from_a_wrong_endpoint(code) => format!(
+            "{provider} cannot refresh {tenant}: the address of its token endpoint is most likely wrong ({code}); the session is kept. The \
+             operator must check providers.{provider}.token_endpoint; the next try is in {seconds} s"
+        ),
         RetryKind::Unspent | RetryKind::Ambiguous | RetryKind::Misconfigured => format!(
             "{provider} cannot refresh {tenant} now ({code}); the session is kept. Try again in {seconds} s"
         ),
     }
+}
+
+/// The settings that a provider's error code is about (RFC 6749 §4.1.2.1 and §5.2, RFC 8707 §2).
+fn settings_of(code: &str) -> &'static str {
+    match code {
+        "invalid_client" => "client_id and the client secret",
+        "unauthorized_client" | "unsupported_grant_type" | "unsupported_response_type" => {
+            "client_id, and at the provider whether this client may use authorization codes and refresh tokens,"
+        }
+        "invalid_scope" => "scopes",
+        "invalid_request" => "redirect_uri, authorize_params and the endpoints",
+        "invalid_target" => "resource",
+        _ => "client_id, the client secret, redirect_uri, scopes and endpoints",
+    }
+}
+
+/// Whether an answer with this code most likely comes from another address than a token endpoint: a
+/// missing page, a redirect, or a page without tokens.
+pub fn is_from_a_wrong_endpoint(code: &str) -> bool {
+    let status = code.trim_start_matches("ambiguous_").strip_prefix("http_");
+    let status: Option<u16> = status.and_then(|status| status.parse().ok());
+    status.is_some_and(|status| matches!(status, 200..=399 | 404 | 405 | 410))
 }
 
 /// The commands that sign this tenant in.
@@ -274,7 +316,45 @@ pub enum FinishError {
         /// The pause.
         retry_after: Duration,
     },
-    /// The provider could not be reached: the code was not used.
+    /// No connection to the provider: the code was not used.
+    #[error(
+        "{provider} cannot be reached ({code}{}); your code was not used, and the sign-in is still open: send it again in a moment. If it stays so, the operator must check the network of this machine and the endpoints of providers.{provider}",
+        cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default()
+    )]
+    Unreachable {
+        /// The provider.
+        provider: ProviderId,
+        /// The failed step: `dns`, `connect`, `tls` or `proxy`.
+        code: String,
+        /// The cause, if this process knows it.
+        cause: Option<Unreachable>,
+    },
+    /// The address of the token endpoint is most likely wrong: the code was not used.
+    #[error(
+        "{endpoint} is most likely not the token endpoint of {provider} ({code}): the operator must check providers.{provider}.token_endpoint. Your code was not used, and the sign-in is still open"
+    )]
+    WrongEndpoint {
+        /// The provider.
+        provider: ProviderId,
+        /// A stable word.
+        code: String,
+        /// The configured token endpoint.
+        endpoint: String,
+    },
+    /// The provider refuses the authorization request (RFC 6749 §4.1.2.1). It sent no code.
+    #[error(
+        "{provider} refuses threadkey's sign-in request ({error}{}): the operator must check {} of providers.{provider}",
+        description.as_deref().map(|d| format!(": {d}")).unwrap_or_default(), settings_of(error)
+    )]
+    RequestRefused {
+        /// The provider.
+        provider: ProviderId,
+        /// The error code.
+        error: String,
+        /// The provider's description, cleaned for display.
+        description: Option<String>,
+    },
+    /// The provider could not process the request: the code was not used.
     #[error(
         "{provider} cannot finish the sign-in now ({code}); your code was not used, and the sign-in is still open: send it again in a moment"
     )]
@@ -285,9 +365,7 @@ pub enum FinishError {
         code: String,
     },
     /// The request went out and no answer came.
-    #[error(
-        "{provider} did not answer ({code}), so the code may have been used. Follow the link again and paste a new code"
-    )]
+    #[error("{}", uncertain(provider, code))]
     Uncertain {
         /// The provider.
         provider: ProviderId,
@@ -296,7 +374,8 @@ pub enum FinishError {
     },
     /// The operator must correct the configuration.
     #[error(
-        "{provider} refuses threadkey's client ({code}): the operator must check client_id, redirect_uri, scopes and secret of providers.{provider}"
+        "{provider} refuses threadkey's client ({code}): the operator must check {} of providers.{provider}",
+        settings_of(code)
     )]
     Misconfigured {
         /// The provider.
@@ -350,6 +429,18 @@ impl From<PasteError> for FinishError {
     }
 }
 
+fn uncertain(provider: &ProviderId, code: &str) -> String {
+    if is_from_a_wrong_endpoint(code) {
+        return format!(
+            "{provider} answered without a token ({code}), so the code may have been used. Follow the link again and paste a new code. If \
+             this repeats, the operator must check providers.{provider}.token_endpoint"
+        );
+    }
+    format!(
+        "{provider} did not answer ({code}), so the code may have been used. Follow the link again and paste a new code"
+    )
+}
+
 fn for_provider(provider: Option<&ProviderId>) -> String {
     provider.map(|p| format!(" for {p}")).unwrap_or_default()
 }
@@ -360,6 +451,10 @@ fn as_account(account: Option<&str>) -> String {
 
 fn list(providers: &[ProviderId]) -> String {
     providers.iter().map(ProviderId::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn tenant_list(tenants: &[Tenant]) -> String {
+    tenants.iter().map(Tenant::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A sign-in that could not be cancelled.
@@ -389,6 +484,18 @@ pub enum LogoutError {
     /// There is nothing to remove.
     #[error("{0} is not signed in, so there is nothing to log out")]
     NoSession(Tenant),
+    /// Other sessions have the same account, and some providers end all grants of an account at
+    /// once. Nothing was changed: the user decides.
+    #[error(
+        "{} may have the same account at {}, and ending the grant of {tenant} may sign it out too: nothing was changed",
+        tenant_list(others), tenant.provider
+    )]
+    Shared {
+        /// The tenant that was to be logged out.
+        tenant: Tenant,
+        /// The tenants of the other sessions.
+        others: Vec<Tenant>,
+    },
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -413,5 +520,30 @@ mod tests {
         let tenant = "acme/guild:9".parse().expect("a tenant");
         let busy = StartError::Busy { tenant, until: 1_795_358_672 }.to_string();
         assert!(busy.ends_with("ends by itself within 15 minutes: try again then"), "{busy}");
+    }
+
+    #[test]
+    fn an_operators_mistake_names_its_setting_and_no_retry() {
+        let tenant: Tenant = "acme/local".parse().expect("a tenant");
+        for (code, setting) in [
+            ("invalid_client", "client_id and the client secret"),
+            ("invalid_scope", "scopes"),
+            ("invalid_request", "redirect_uri"),
+            ("invalid_target", "resource"),
+        ] {
+            let text = TokenError::Misconfigured { tenant: tenant.clone(), code: code.into() }.to_string();
+            assert!(text.contains(&format!("The operator must check {setting}")), "{text}");
+        }
+        let unavailable = |code: &str| {
+            let retry_after = Duration::from_secs(5);
+            TokenError::Unavailable { tenant: tenant.clone(), code: code.into(), retry_after }.to_string()
+        };
+        for code in ["http_404", "http_405", "ambiguous_http_302", "ambiguous_http_200"] {
+            assert!(unavailable(code).contains("must check providers.acme.token_endpoint"), "{code}");
+        }
+        assert!(unavailable("dns").contains("the operator must check the network"), "{}", unavailable("dns"));
+        for code in ["http_429", "http_503", "ambiguous_timeout", "ambiguous_http_500"] {
+            assert!(unavailable(code).ends_with("the session is kept. Try again in 5 s"), "{code}");
+        }
     }
 }

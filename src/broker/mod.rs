@@ -36,7 +36,9 @@ mod stored_token;
 mod token;
 mod worker_tokens;
 
-pub use error::{CancelError, ChoiceError, FinishError, LogoutError, StartError, TokenError};
+pub use error::{
+    CancelError, ChoiceError, FinishError, LogoutError, StartError, TokenError, is_from_a_wrong_endpoint,
+};
 pub use event::Event;
 pub use lease::{Lease, TokenJson};
 pub use rescue::RestoreError;
@@ -58,8 +60,9 @@ use tokio_util::task::TaskTracker;
 use crate::{
     ids::{Lineage, ProviderId, Tenant},
     net::Unreachable,
-    oauth::{Client, Provider, Providers},
-    session::{Session, journal::Unread, seconds},
+    oauth::{Client, Provider, Providers, UserinfoRequest, Withheld},
+    secret::AccessToken,
+    session::{Binding, Session, journal::Unread, seconds},
     store::{ChangeNotices, Purpose, Store},
     sys::clock::{Clock, UnixTime},
 };
@@ -87,8 +90,8 @@ struct Inner {
     client: Client,
     clock: Clock,
     flights: DashMap<Tenant, Joined>,
-    /// Tenants that are logged out with revocation during a refresh of theirs.
-    revoking: DashMap<Tenant, ()>,
+    /// Tenants that are logged out during a refresh of theirs, and whose grant is kept.
+    keeping: DashMap<Tenant, ()>,
     /// How many sign-ins of a tenant this process is committing and has not published yet.
     finishing: DashMap<Tenant, usize>,
     /// Sign-ins that wait for a choice, as this process has seen them.
@@ -118,7 +121,7 @@ impl Broker {
             client,
             clock,
             flights: DashMap::new(),
-            revoking: DashMap::new(),
+            keeping: DashMap::new(),
             finishing: DashMap::new(),
             watched: DashMap::new(),
             unsaved: DashMap::new(),
@@ -187,6 +190,24 @@ impl Inner {
     /// The configured scopes of the tenant's provider.
     fn scopes(&self, tenant: &Tenant) -> &[String] {
         self.providers.get(&tenant.provider).map_or(&[], |provider| provider.scopes())
+    }
+
+    /// The request for the account of an access token, if the token may go to a userinfo endpoint.
+    fn userinfo(
+        &self,
+        tenant: &Tenant,
+        provider: &Provider,
+        bound: &Binding,
+        token: &AccessToken,
+    ) -> Option<UserinfoRequest> {
+        match provider.userinfo(bound, token) {
+            Ok(request) => Some(request),
+            Err(Withheld::NotConfigured(_)) => None,
+            Err(withheld) => {
+                tracing::warn!(%tenant, reason = %withheld, "the access token is not sent to the userinfo endpoint");
+                None
+            }
+        }
     }
 
     fn provider(&self, tenant: &Tenant) -> Result<Arc<Provider>, TokenError> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::{Event, Inner};
 use crate::{
     ids::Tenant,
-    oauth::{self, Attempt, TokenRequest},
+    oauth::{self, Attempt, TokenRequest, excerpt},
     session::{
         Changed, Settlement,
         journal::{Answered, Found, Intent, Spending, Unread},
@@ -63,8 +63,17 @@ pub(super) async fn spend(
     request: TokenRequest,
 ) -> Result<Attempt<Answered>, StoreError> {
     let intended = lock.intend(intent).await?;
+    let (target, sent) = (request.to_string(), request.secrets());
     Ok(match inner.client.send(request, intended).await {
-        Attempt::Answered(unread) => Attempt::Answered(save(inner, tenant, purpose, lock, &unread).await),
+        Attempt::Answered(unread) => {
+            let answered = save(inner, tenant, purpose, lock, &unread).await;
+            let answer = answered.answer();
+            tracing::debug!(
+                %tenant, request = target, status = answer.status, content_type = answer.content_type,
+                body = excerpt(answer, &sent), "the provider has answered"
+            );
+            Attempt::Answered(answered)
+        }
         Attempt::NotSent(code) => {
             // Nothing was spent. If this fails, the next holder counts the request as sent.
             if let Err(error) = lock.clear().await {

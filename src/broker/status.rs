@@ -89,10 +89,22 @@ impl Broker {
     /// # Errors
     /// The store's.
     pub async fn status(&self, principals: &[Principal]) -> Result<Vec<Status>, StoreError> {
+        self.statuses(|tenant| principals.contains(&tenant.principal)).await
+    }
+
+    /// Returns the state of all tenants, in order of provider, for the operator.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn status_of_all(&self) -> Result<Vec<Status>, StoreError> {
+        self.statuses(|_| true).await
+    }
+
+    async fn statuses(&self, is_wanted: impl Fn(&Tenant) -> bool) -> Result<Vec<Status>, StoreError> {
         let now = self.inner.now();
         let entries = self.inner.store.list().await?;
         let unread = self.inner.store.unread().await?;
-        let wanted = entries.iter().filter(|(tenant, _)| principals.contains(&tenant.principal));
+        let wanted = entries.iter().filter(|(tenant, _)| is_wanted(tenant));
         let statuses = wanted.filter_map(|(tenant, entry)| {
             let mut status = status(tenant.clone(), entry, now)?;
             status.has_unread_answer = unread.contains(tenant);

@@ -104,20 +104,33 @@ impl Broker {
         let changed = self.change_in_time(tenant, Change::Reject(token.clone())).await?;
         let is_new = changed.applied.took_effect();
         if is_new && !changed.after.session.as_ref().is_some_and(Session::can_be_forced) {
-            self.confirm_rejection(tenant, &provider, token).await;
+            self.confirm_rejection(tenant, &provider, &changed.after, token).await;
         }
         let result = self.token_for(tenant, wish.clone()).await;
         let came_back = |error: &TokenError| matches!(error, TokenError::Unavailable { code, .. } if code == Retry::REJECTED_AGAIN);
         if is_new && result.as_ref().is_err_and(came_back) {
-            self.confirm_rejection(tenant, &provider, token).await;
+            self.confirm_rejection(tenant, &provider, &changed.after, token).await;
         }
         result
     }
 
     /// Asks the userinfo endpoint whether it refuses a reported token, and records that. Otherwise the
     /// report stays a report.
-    async fn confirm_rejection(&self, tenant: &Tenant, provider: &Provider, token: &AccessToken) {
-        if !self.inner.client.is_refused(provider, token).await {
+    async fn confirm_rejection(
+        &self,
+        tenant: &Tenant,
+        provider: &Provider,
+        entry: &Entry,
+        token: &AccessToken,
+    ) {
+        let session = entry.session.as_ref();
+        let request =
+            session.and_then(|session| self.inner.userinfo(tenant, provider, &session.binding, token));
+        let is_refused = match request {
+            Some(request) => self.inner.client.is_refused(request).await,
+            None => false,
+        };
+        if !is_refused {
             tracing::info!(%tenant, "a caller reports that a resource rejected the access token; this is not confirmed");
             return self.inner.publish(Event::Reported(tenant.clone()));
         }

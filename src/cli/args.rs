@@ -3,7 +3,7 @@
 //! The doc comment of a command or of an argument is its help text. `threadkey token` starts for
 //! each token, so clap builds the arguments of the invoked command alone: the others are deferred.
 
-use std::{convert::Infallible, path::PathBuf, str::FromStr, sync::LazyLock, time::Duration};
+use std::{convert::Infallible, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -12,9 +12,6 @@ use crate::{
     broker::DEFAULT_MIN_TTL,
     ids::{Principal, ProviderId, Tenant},
 };
-
-/// The broker's default in the form that `--min-ttl` takes.
-static DEFAULT_MIN_TTL_ARG: LazyLock<String> = LazyLock::new(|| format!("{}s", DEFAULT_MIN_TTL.as_secs()));
 
 /// Signs users in to OAuth providers and hands out fresh access tokens.
 #[derive(Debug, Parser)]
@@ -46,6 +43,17 @@ pub enum Command {
     Serve,
     /// Sign in and out
     Auth(AuthArgs),
+    /// Sign in: print the link, and read the code on a terminal
+    Login(StartArgs),
+    /// Remove a session from this machine, and end its grant at the provider (RFC 7009)
+    #[command(hide = true)]
+    Logout(LogoutArgs),
+    /// Show the state of one principal's sessions
+    #[command(hide = true, alias = "whoami")]
+    Status(StatusArgs),
+    /// Not needed: `token` refreshes by itself
+    #[command(name = "refresh", hide = true)]
+    RefreshHint(RefreshHintArgs),
     /// Print an access token, after a refresh where one is needed
     Token(TokenArgs),
     /// List the configured providers, and the presets for others
@@ -117,15 +125,13 @@ pub struct AuthArgs {
 pub enum AuthCommand {
     /// Start a sign-in and print its link; a sign-in under way is shown again
     Start {
-        /// The provider
-        provider: ProviderId,
-        /// The principal.
+        /// The sign-in.
         #[command(flatten)]
-        acting_as: PrincipalArgs,
-        /// Print {"authorize_url", "expires_at"}
-        #[arg(long)]
-        json: bool,
+        args: StartArgs,
     },
+    /// Sign in: print the link, and read the code on a terminal
+    #[command(hide = true)]
+    Login(StartArgs),
     /// Finish a sign-in with the code, or the whole address, of its last page; read from standard
     /// input
     Code {
@@ -137,40 +143,34 @@ pub enum AuthCommand {
     },
     /// After a sign-in with another account: use the new account from now on
     Switch {
-        /// The provider
-        provider: ProviderId,
+        /// The provider; needed only if several are configured
+        provider: Option<ProviderId>,
         /// The principal.
         #[command(flatten)]
         acting_as: PrincipalArgs,
     },
     /// After a sign-in with another account: keep the current account and drop the new sign-in
     Keep {
-        /// The provider
-        provider: ProviderId,
+        /// The provider; needed only if several are configured
+        provider: Option<ProviderId>,
         /// The principal.
         #[command(flatten)]
         acting_as: PrincipalArgs,
     },
-    /// Show the state of the sessions
-    Status {
-        /// The principal.
-        #[command(flatten)]
-        acting_as: PrincipalArgs,
+    /// Show the state of one principal's sessions
+    #[command(alias = "whoami")]
+    Status(StatusArgs),
+    /// List the sessions of all principals
+    List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Remove a session from this machine
-    Logout {
-        /// The provider
-        provider: ProviderId,
-        /// The principal.
-        #[command(flatten)]
-        acting_as: PrincipalArgs,
-        /// End the grant at the provider as well (RFC 7009)
-        #[arg(long)]
-        revoke: bool,
-    },
+    /// Not needed: `token` refreshes by itself
+    #[command(name = "refresh", hide = true)]
+    RefreshHint(RefreshHintArgs),
+    /// Remove a session from this machine, and end its grant at the provider (RFC 7009)
+    Logout(LogoutArgs),
     /// Save the token of a rescue file, which threadkey writes if it ends before it can save a
     /// token
     Restore {
@@ -187,6 +187,56 @@ pub enum AuthCommand {
     },
 }
 
+/// Sign in: print the link, and read the code on a terminal
+#[derive(Clone, Debug, Args)]
+pub struct StartArgs {
+    /// The provider; needed only if several are configured
+    pub provider: Option<ProviderId>,
+    /// The principal.
+    #[command(flatten)]
+    pub acting_as: PrincipalArgs,
+    /// Print {"authorize_url", "expires_at"}
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Show the state of one principal's sessions
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// The principal.
+    #[command(flatten)]
+    pub acting_as: PrincipalArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Not needed: `token` refreshes by itself
+#[derive(Clone, Debug, Args)]
+pub struct RefreshHintArgs {
+    /// The provider
+    pub provider: Option<ProviderId>,
+    /// The principal.
+    #[command(flatten)]
+    pub acting_as: PrincipalArgs,
+}
+
+/// Remove a session from this machine, and end its grant at the provider (RFC 7009)
+#[derive(Clone, Debug, Args)]
+pub struct LogoutArgs {
+    /// The provider; needed only if several are configured
+    pub provider: Option<ProviderId>,
+    /// The principal.
+    #[command(flatten)]
+    pub acting_as: PrincipalArgs,
+    /// Leave the grant at the provider as it is
+    #[arg(long, conflicts_with = "revoke")]
+    pub keep_grant: bool,
+    /// End the grant without a question, even if another session here has the same account
+    #[arg(long)]
+    pub revoke: bool,
+}
+
 /// The principal that a session belongs to.
 #[derive(Clone, Debug, Args)]
 pub struct PrincipalArgs {
@@ -198,15 +248,16 @@ pub struct PrincipalArgs {
 /// Print an access token, after a refresh where one is needed
 #[derive(Debug, Args)]
 pub struct TokenArgs {
-    /// The provider
-    pub provider: ProviderId,
+    /// The provider; needed only if several are configured, or in a worker
+    pub provider: Option<ProviderId>,
     /// The principal that the session belongs to: user:ID, guild:ID (Discord ids) or local
     /// [default: local]. Not allowed in a worker: there the token API decides
     #[arg(long = "as", value_name = "PRINCIPAL")]
     pub principal: Option<Principal>,
-    /// The time that the token must still live; at most half of its lifetime counts
-    #[arg(long, value_name = "DURATION", default_value = DEFAULT_MIN_TTL_ARG.as_str(), value_parser = parse_duration)]
-    pub min_ttl: Duration,
+    /// The time that the token must still live; at most half of its lifetime counts, and a token that
+    /// lives shorter is printed with a warning [default: 60s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub min_ttl: Option<Duration>,
     /// `-`: read a token from standard input that a resource rejected before it expired; print
     /// another one
     #[arg(long, value_name = "-", conflicts_with = "min_ttl")]
@@ -217,9 +268,14 @@ pub struct TokenArgs {
 }
 
 impl TokenArgs {
-    /// Returns the tenant of the token. It is valid outside a worker only.
-    pub fn tenant(&self) -> Tenant {
-        Tenant::new(self.provider.clone(), self.principal.unwrap_or(Principal::Local))
+    /// Returns the time that the token must still live.
+    pub fn min_ttl(&self) -> Duration {
+        self.min_ttl.unwrap_or(DEFAULT_MIN_TTL)
+    }
+
+    /// Returns the tenant of a token of this provider. It is valid outside a worker only.
+    pub fn tenant(&self, provider: ProviderId) -> Tenant {
+        Tenant::new(provider, self.principal.unwrap_or(Principal::Local))
     }
 }
 
@@ -308,7 +364,13 @@ mod tests {
     }
 
     #[test]
-    fn min_ttl_has_the_brokers_default() {
-        assert_eq!(token_args(&[]).min_ttl, DEFAULT_MIN_TTL);
+    fn min_ttl_has_the_brokers_default_and_its_help_names_it() {
+        assert_eq!(token_args(&[]).min_ttl(), DEFAULT_MIN_TTL);
+        let mut command = Cli::command();
+        command.build();
+        let token = command.find_subcommand("token").expect("it exists");
+        let help = token.get_arguments().find(|arg| arg.get_id() == "min_ttl").and_then(clap::Arg::get_help);
+        let default = format!("[default: {}s]", DEFAULT_MIN_TTL.as_secs());
+        assert!(help.expect("a text").to_string().ends_with(&default));
     }
 }

@@ -1,29 +1,27 @@
 //! `threadkey auth`: the sign-in of Discord, from a terminal.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use serde::Serialize;
-use tokio::sync::broadcast;
 use zeroize::Zeroizing;
 
 use super::{
-    AuthCommand, Exit, Failure, choice, json_line,
+    AuthCommand, Exit, Failure, RefreshHintArgs, StartArgs, StatusArgs,
+    args::PrincipalArgs,
+    choice, json_line, logout,
     messages::{as_option, signed_in_text},
     print_notice, print_result,
     prompt::{self, Echo},
-    read_input, status, stdin_is_terminal,
+    provider_name, read_input, status, stdin_is_terminal,
     token::with_cause,
 };
 use crate::{
-    broker::{Broker, Event, FinishError, Finished, LoggedOut, Revocation},
+    broker::{Broker, FinishError, Finished},
     ids::{Principal, ProviderId, Tenant},
     oauth::Pasted,
     store,
     sys::{clock::UnixTime, files},
 };
-
-/// The time that a logout waits for the provider before it prints the reason for the wait.
-const REPORT_WAIT_AFTER: Duration = Duration::from_secs(2);
 
 #[derive(Serialize)]
 struct StartedJson<'a> {
@@ -38,29 +36,64 @@ struct StartedJson<'a> {
 /// The text to print and the exit code.
 pub async fn run(broker: &Broker, command: AuthCommand, now: UnixTime) -> Result<(), Failure> {
     choice::drop_expired(broker).await;
+    let tenant_of = |provider: Option<ProviderId>, acting_as: &PrincipalArgs| {
+        let provider = provider_name::configured(broker.providers(), provider.as_ref())?;
+        Ok::<_, Failure>(Tenant::new(provider, acting_as.principal))
+    };
     match command {
-        AuthCommand::Start { provider, acting_as, json } => {
-            start(broker, &Tenant::new(provider, acting_as.principal), json, now).await
+        AuthCommand::Start { args: StartArgs { provider, acting_as, json } } => {
+            start(broker, &tenant_of(provider, &acting_as)?, json, now).await
+        }
+        AuthCommand::Login(StartArgs { provider, acting_as, json }) => {
+            let tenant = tenant_of(provider, &acting_as)?;
+            start(broker, &tenant, json, now).await?;
+            if json || !stdin_is_terminal() {
+                return Ok(());
+            }
+            finish(broker, tenant.principal, Some(&tenant.provider)).await
         }
         AuthCommand::Code { provider, acting_as } => {
             finish(broker, acting_as.principal, provider.as_ref()).await
         }
         AuthCommand::Switch { provider, acting_as } => {
-            choice::switch(broker, &Tenant::new(provider, acting_as.principal)).await
+            choice::switch(broker, &tenant_of(provider, &acting_as)?).await
         }
         AuthCommand::Keep { provider, acting_as } => {
-            choice::keep(broker, &Tenant::new(provider, acting_as.principal)).await
+            choice::keep(broker, &tenant_of(provider, &acting_as)?).await
         }
-        AuthCommand::Status { acting_as, json } => print_status(broker, acting_as.principal, json, now).await,
-        AuthCommand::Logout { provider, acting_as, revoke } => {
-            let revocation = if revoke { Revocation::Revoke } else { Revocation::Keep };
-            logout(broker, &Tenant::new(provider, acting_as.principal), revocation).await
+        AuthCommand::Status(StatusArgs { acting_as, json }) => {
+            print_status(broker, acting_as.principal, json, now).await
         }
+        AuthCommand::List { json } => list(broker, json, now).await,
+        AuthCommand::Logout(args) => logout::run(broker, args).await,
         AuthCommand::Restore { file } => restore(broker, &file).await,
         AuthCommand::Cancel { provider, acting_as } => {
             cancel(broker, acting_as.principal, provider.as_ref()).await
         }
+        AuthCommand::RefreshHint(args) => Err(refresh_hint(&args)),
     }
+}
+
+/// Leads a user who wants to refresh to the command that does so.
+fn refresh_hint(args: &RefreshHintArgs) -> Failure {
+    let provider = args.provider.as_ref().map(|provider| format!(" {provider}")).unwrap_or_default();
+    let token = format!("threadkey token{provider}{}", as_option(args.acting_as.principal));
+    let text = format!(
+        "there is no command for a refresh, because `{token}` refreshes where one is needed. If a resource has rejected the token, \
+         `{token} --rejected -` reads it from standard input and prints another one"
+    );
+    Failure::new(Exit::Usage, text)
+}
+
+async fn list(broker: &Broker, json: bool, now: UnixTime) -> Result<(), Failure> {
+    let statuses = broker.status_of_all().await?;
+    if json {
+        return print_result(&status::json(&statuses)?);
+    }
+    if statuses.is_empty() {
+        print_notice("There is no session yet. `threadkey auth start` signs you in.");
+    }
+    print_result(&status::table(&statuses, now))
 }
 
 async fn start(broker: &Broker, tenant: &Tenant, json: bool, now: UnixTime) -> Result<(), Failure> {
@@ -138,45 +171,12 @@ async fn print_status(
     }
     if statuses.is_empty() {
         print_notice(&format!(
-            "There is no session for {principal}. Sign in with `threadkey auth start PROVIDER{}`.",
+            "There is no session for {principal}. Sign in with `threadkey auth start PROVIDER{}`; `threadkey auth list` shows the \
+             sessions of all principals.",
             as_option(principal)
         ));
     }
     print_result(&status::text(&statuses, now))
-}
-
-async fn logout(broker: &Broker, tenant: &Tenant, revocation: Revocation) -> Result<(), Failure> {
-    let provider = &tenant.provider;
-    let slow_revocation = slow_revocation(broker.events());
-    let mut logout = std::pin::pin!(broker.logout(tenant, revocation));
-    let logged_out = tokio::select! {
-        biased;
-        logged_out = logout.as_mut() => logged_out,
-        () = slow_revocation => {
-            // A user who interrupts the command after this line knows that the session is removed.
-            print_notice(&format!("{tenant} is logged out here. Waiting for {provider} to end the grant …"));
-            logout.await
-        }
-    };
-    print_notice(&match logged_out? {
-        LoggedOut::LocallyOnly => format!(
-            "{tenant} is logged out here. The grant stays valid at {provider}: end it there too, or use --revoke next time."
-        ),
-        LoggedOut::Revoked => format!("{tenant} is logged out here, and {provider} has ended the grant."),
-        LoggedOut::RevocationFailed => format!(
-            "{tenant} is logged out here, but {provider} did not confirm the revocation: end the grant in your account there."
-        ),
-        LoggedOut::CannotRevoke => format!(
-            "{tenant} is logged out here. {provider} has no revocation_endpoint configured: end the grant in your account there."
-        ),
-    });
-    Ok(())
-}
-
-/// Waits until the session has been removed for a while and the provider still owes its answer.
-async fn slow_revocation(mut events: broadcast::Receiver<Event>) {
-    while !matches!(events.recv().await, Ok(Event::LoggedOut(_))) {}
-    tokio::time::sleep(REPORT_WAIT_AFTER).await;
 }
 
 async fn cancel(broker: &Broker, principal: Principal, provider: Option<&ProviderId>) -> Result<(), Failure> {

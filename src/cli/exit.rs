@@ -132,6 +132,8 @@ impl ExitError for FinishError {
             | Self::Refused { .. }
             | Self::Misconfigured { .. }
             | Self::NoClientSecret { .. }
+            | Self::WrongEndpoint { .. }
+            | Self::RequestRefused { .. }
             | Self::Mismatch { .. }
             | Self::NonceMissing(_)
             | Self::BindingChanged(_) => Exit::Usage,
@@ -141,6 +143,7 @@ impl ExitError for FinishError {
             | Self::NotSaved(_)
             | Self::TooManyCodes { .. }
             | Self::Unavailable { .. }
+            | Self::Unreachable { .. }
             | Self::Uncertain { .. } => Exit::Later,
             Self::Store(error) => error.exit(),
             Self::Internal(_) => Exit::Internal,
@@ -181,6 +184,7 @@ impl ExitError for LogoutError {
     fn exit(&self) -> Exit {
         match self {
             Self::NoSession(_) => Exit::NoSession,
+            Self::Shared { .. } => Exit::Usage,
             Self::Store(error) => error.exit(),
         }
     }

@@ -7,19 +7,25 @@
 mod args;
 pub mod auth;
 mod choice;
+pub mod completions;
 pub mod config_init;
 mod duration;
 mod exit;
 mod lease;
+mod logout;
 mod messages;
 mod output;
 mod prompt;
+pub mod provider_name;
 pub mod providers;
 mod status;
 pub mod token;
 pub mod worker;
 
-pub use args::{AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, RefreshArgs, TokenArgs};
+pub use args::{
+    AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, LogoutArgs, RefreshArgs, RefreshHintArgs,
+    StartArgs, StatusArgs, TokenArgs,
+};
 pub use duration::{DurationError, parse_duration};
 pub use exit::{Exit, ExitError, Failure};
 pub use output::{json_line, print_notice, print_result, read_input, stdin_is_terminal};

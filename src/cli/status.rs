@@ -192,6 +192,36 @@ pub(super) fn text(statuses: &[Status], now: UnixTime) -> String {
     text
 }
 
+/// Returns the statuses as a table: one line per session.
+pub(super) fn table(statuses: &[Status], now: UnixTime) -> String {
+    if statuses.is_empty() {
+        return String::new();
+    }
+    let header = ["TENANT", "ACCOUNT", "ACCESS TOKEN", "REFRESH TOKEN"].map(str::to_owned);
+    let rows = statuses.iter().map(|status| {
+        let account = status.account.clone().unwrap_or_else(|| "-".to_owned());
+        let (access, refresh) = match (status.access, status.pending_until) {
+            (AccessState::None, Some(_)) => ("sign-in under way".to_owned(), "-".to_owned()),
+            (AccessState::None, None) => ("-".to_owned(), "-".to_owned()),
+            (access, _) => (access_text(access, now), refresh_word(&status.refresh)),
+        };
+        [status.tenant.to_string(), account, access, refresh]
+    });
+    let rows: Vec<_> = std::iter::once(header).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let (first, second, third) = (width(0), width(1), width(2));
+    rows.iter().fold(String::new(), |mut text, [tenant, account, access, refresh]| {
+        let _ = writeln!(text, "{tenant:first$}  {account:second$}  {access:third$}  {refresh}");
+        text
+    })
+}
+
+/// The state of a refresh token in a word, with the code of a trouble.
+fn refresh_word(state: &RefreshState) -> String {
+    let RefreshJson { state, code, .. } = refresh_json(state);
+    code.map_or_else(|| state.to_owned(), |code| format!("{state} ({code})"))
+}
+
 fn access_text(state: AccessState, now: UnixTime) -> String {
     match state {
         AccessState::None => "none".into(),

@@ -19,10 +19,10 @@ use zeroize::Zeroizing;
 
 use super::{
     Exit, Failure, RefreshArgs, TokenArgs,
-    args::{Format, RejectedFrom},
+    args::RejectedFrom,
     choice,
     lease::format_lease,
-    print_result,
+    print_notice, print_result,
     prompt::{self, Echo},
     read_input, stdin_is_terminal,
 };
@@ -101,15 +101,15 @@ pub async fn rejected_from_stdin(args: &TokenArgs) -> Result<Option<AccessToken>
 /// When the token does not fit the format, or cannot be written.
 pub fn print_if_fresh(
     context: &TokenContext<'_>,
+    tenant: &Tenant,
     session: Session,
     args: &TokenArgs,
 ) -> Result<bool, Failure> {
-    let tenant = args.tenant();
     let Some(provider) = context.providers.get(&tenant.provider) else { return Ok(false) };
     let entry = Entry { session: Some(session), ..Entry::default() };
-    let policy = TokenPolicy::new(provider, Wish::living(args.min_ttl));
-    match StoredToken::new(&tenant, &entry, &policy, context.clock.now()) {
-        StoredToken::Fresh(lease) => print(&lease, args.format).map(|()| true),
+    let policy = TokenPolicy::new(provider, Wish::living(args.min_ttl()));
+    match StoredToken::new(tenant, &entry, &policy, context.clock.now()) {
+        StoredToken::Fresh(lease) => print(&lease, args).map(|()| true),
         _ => Ok(false),
     }
 }
@@ -121,19 +121,28 @@ pub fn print_if_fresh(
 /// on.
 pub async fn run(
     context: &TokenContext<'_>,
+    tenant: &Tenant,
     args: &TokenArgs,
     rejected: Option<AccessToken>,
 ) -> Result<(), Failure> {
-    let tenant = args.tenant();
-    print(&get(context, &tenant, args.min_ttl, rejected).await?, args.format)
+    print(&get(context, tenant, args.min_ttl(), rejected).await?, args)
 }
 
-/// Prints a token in the given format.
+/// Prints a token in the format of the arguments. A token that lives shorter than the arguments ask
+/// for is printed with a warning, because no longer one can be had.
 ///
 /// # Errors
 /// When the token does not fit the format, or cannot be written.
-pub fn print(lease: &Lease, format: Format) -> Result<(), Failure> {
-    print_result(&Zeroizing::new(format_lease(lease, format)?))
+pub fn print(lease: &Lease, args: &TokenArgs) -> Result<(), Failure> {
+    if let Some(wanted) = args.min_ttl.filter(|wanted| lease.expires_in < *wanted) {
+        print_notice(&format!(
+            "threadkey: warning: this token of {} lives for {} s more, and --min-ttl asks for {} s. At most half of a token's lifetime counts",
+            lease.tenant,
+            lease.expires_in.as_secs(),
+            wanted.as_secs()
+        ));
+    }
+    print_result(&Zeroizing::new(format_lease(lease, args.format)?))
 }
 
 async fn get(

@@ -31,15 +31,19 @@ pub async fn run(args: &TokenArgs) -> Result<(), Failure> {
         let text = "--as is not allowed inside a worker: its capability determines the principal";
         return Err(Failure::new(Exit::Usage, text));
     }
+    let Some(provider) = &args.provider else {
+        let text = "name the provider: inside a worker threadkey reads no configuration";
+        return Err(Failure::new(Exit::Usage, text));
+    };
     let client = TokenClient::from_env()?;
     let answer = match rejected_from_stdin(args).await? {
-        Some(rejected) => client.rejected(&args.provider, &rejected).await?,
+        Some(rejected) => client.rejected(provider, &rejected).await?,
         None => {
-            let query = TokenQuery { min_ttl: Some(args.min_ttl), ..TokenQuery::default() };
-            client.token(&args.provider, query).await?
+            let query = TokenQuery { min_ttl: Some(args.min_ttl()), ..TokenQuery::default() };
+            client.token(provider, query).await?
         }
     };
-    print(&lease(answer)?, args.format)
+    print(&lease(answer)?, args)
 }
 
 fn lease(answer: TokenAnswer) -> Result<Lease, Failure> {

@@ -5,11 +5,11 @@ use std::{
     time::Duration,
 };
 
-use super::{ConfigError, diagnostics::closest, file::AgentSection, source::Source, variables::xdg_folder};
+use super::{ConfigError, file::AgentSection, source::Source, variables::xdg_folder};
 use crate::{
     agent::{AgentSettings, Isolation},
     api::ApiSettings,
-    ids::ProviderId,
+    ids::{ProviderId, closest},
     oauth::Providers,
 };
 

@@ -1,5 +1,7 @@
 //! The texts of configuration errors. They never repeat a value, because it could be a secret.
 
+use crate::ids::closest;
+
 /// Keys of a later version.
 const PLANNED_KEYS: &[&str] =
     &["mcp", "inject", "listen", "public_url", "operator_key_env", "guests", "tokens"];
@@ -11,8 +13,6 @@ const INLINE_SECRETS: &[(&str, &str)] = &[
         "client_secret_env (the name of an environment variable) or client_secret_file (a path)",
     ),
 ];
-/// The similarity from which a known key is suggested for an unknown one.
-const MIN_SIMILARITY: f64 = 0.8;
 
 /// Rewrites a parser error: an unknown key gets a suggestion, and values are left out.
 pub(super) fn explain(message: &str) -> String {
@@ -32,15 +32,6 @@ pub(super) fn explain(message: &str) -> String {
         Some(similar) => format!("unknown key `{unknown}`; did you mean `{similar}`?"),
         None => format!("unknown key `{unknown}`; known keys: {}", known.join(", ")),
     }
-}
-
-/// Returns the known name that is most similar to an unknown one, if any is similar enough.
-pub(super) fn closest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = known.map(|name| (strsim::jaro_winkler(unknown, name), name));
-    scored
-        .filter(|(score, _)| *score > MIN_SIMILARITY)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
 }
 
 /// Removes the value that serde quotes: `invalid type: string "…", expected …`.

@@ -78,6 +78,7 @@ pub(super) struct ProviderSection {
     pub(super) client_key_file: Option<PathBuf>,
     pub(super) client_key_id: Option<String>,
     pub(super) redirect_uri: Option<String>,
+    #[serde(deserialize_with = "words")]
     pub(super) scopes: Vec<String>,
     pub(super) scope_separator: Option<String>,
     pub(super) scope_parameter: Option<String>,
@@ -97,6 +98,7 @@ pub(super) struct ProviderSection {
     pub(super) reuse_grace: Option<ConfigDuration>,
     pub(super) refresh_revokes_access: bool,
     pub(super) enforces_pkce: bool,
+    pub(super) formerly: Vec<String>,
     #[serde(deserialize_with = "path")]
     pub(super) ca_file: Option<PathBuf>,
 }
@@ -145,6 +147,24 @@ fn path<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error>
 
 fn paths<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
     Vec::<PathBuf>::deserialize(from)?.into_iter().map(without_tilde).collect()
+}
+
+/// Reads a list of texts, or one text with blanks between its words, as OAuth writes scopes (RFC 6749
+/// §3.3).
+fn words<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(
+        untagged,
+        expecting = "expected a list as in [\"read\", \"write\"], or one text as in \"read write\""
+    )]
+    enum Words {
+        List(Vec<String>),
+        Text(String),
+    }
+    Ok(match Words::deserialize(from)? {
+        Words::List(list) => list,
+        Words::Text(text) => text.split_whitespace().map(str::to_owned).collect(),
+    })
 }
 
 /// Refuses a path that starts with `~`: without a shell it would create a folder of that name.

@@ -2,8 +2,11 @@
 
 use toml::{Table, Value};
 
-use super::{ConfigError, diagnostics::closest, source::Source};
-use crate::oauth::{Preset, preset, preset_names};
+use super::{ConfigError, source::Source};
+use crate::{
+    ids::closest,
+    oauth::{Preset, preset, preset_names},
+};
 
 /// Completes each section of a provider that names a preset.
 pub(super) fn apply(table: &mut Table, source: &Source<'_>) -> Result<(), ConfigError> {

@@ -82,6 +82,7 @@ pub(super) fn settings(
         reuse_grace: section.reuse_grace.map_or(Duration::ZERO, |grace| grace.0),
         refresh_revokes_access: section.refresh_revokes_access,
         enforces_pkce: section.enforces_pkce,
+        formerly: section.formerly,
         trust: trust::with_file(source, &["providers", id.as_str()], section.ca_file.as_deref())?,
     };
     Provider::new(id.clone(), settings).map_err(|error| match &error {

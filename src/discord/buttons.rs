@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::bounded_map::BoundedMap;
 use crate::{
+    broker::Revocation,
     ids::{Lineage, Snowflake, Tenant},
     sys::random,
 };
@@ -36,6 +37,13 @@ pub(super) enum Action {
         lineage: Lineage,
         /// The decision.
         choice: Choice,
+    },
+    /// Logs out, after the question about other sign-ins with the same account.
+    LogOut {
+        /// The tenant.
+        tenant: Tenant,
+        /// The user's choice about the grant.
+        revocation: Revocation,
     },
     /// Answers an agent's permission question.
     Permit {

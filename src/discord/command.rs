@@ -109,9 +109,14 @@ impl Options {
         self.text(name).unwrap_or_default()
     }
 
+    /// Returns the position of a switch, or `None` if the user left it out.
+    pub(super) fn switch(&self, name: &str) -> Option<bool> {
+        self.value(name)?.as_bool()
+    }
+
     /// Whether a switch is on.
     pub(super) fn is_set(&self, name: &str) -> bool {
-        self.value(name).and_then(CommandDataOptionValue::as_bool).unwrap_or(false)
+        self.switch(name).unwrap_or(false)
     }
 }
 

@@ -157,12 +157,12 @@ mod tests {
                 json!({
                     "type": 1, "name": "auth", "integration_types": [0, 1], "contexts": [0, 1, 2],
                     "options": [
-                        {"type": 1, "name": "start", "options": [provider(true), switch("shared")]},
+                        {"type": 1, "name": "start", "options": [provider(false), switch("shared")]},
                         {"type": 1, "name": "code", "options": [
                             {"type": 3, "name": "code", "required": true, "max_length": 6000}, provider(false),
                         ]},
                         {"type": 1, "name": "status"},
-                        {"type": 1, "name": "logout", "options": [provider(true), switch("revoke"), switch("shared")]},
+                        {"type": 1, "name": "logout", "options": [provider(false), switch("keep_grant"), switch("shared"), switch("revoke")]},
                         {"type": 1, "name": "cancel"},
                     ],
                 }),
@@ -187,7 +187,12 @@ mod tests {
         let subcommand = |name: &str, options: &Value| json!([{"name": name, "type": 1, "options": options}]);
         let deferred = Some(("start", Acknowledgement::BeforeHandler));
         assert_eq!(call("auth", subcommand("start", &provider)), deferred);
-        assert_eq!(call("auth", subcommand("start", &json!([]))), None, "the provider is missing");
+        assert_eq!(
+            call("auth", subcommand("start", &json!([]))),
+            deferred,
+            "there may be one provider alone"
+        );
+        assert_eq!(call("auth", subcommand("code", &json!([]))), None, "the code is missing");
         assert_eq!(call("auth", subcommand("removed", &provider)), None);
         assert_eq!(call("stop", json!([])), Some(("stop", Acknowledgement::ByHandler)));
         assert_eq!(call("start", provider), None, "a subcommand is not a command");
@@ -197,7 +202,9 @@ mod tests {
     fn names_descriptions_and_options_keep_discords_limits() {
         fn check(option: &Value) {
             let name = option["name"].as_str().expect("a name");
-            assert!((1..=32).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase()));
+            assert!(
+                (1..=32).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+            );
             let text = option["description"].as_str().expect("a description");
             assert!((1..=100).contains(&text.chars().count()), "{text}");
             let options = option["options"].as_array().cloned().unwrap_or_default();

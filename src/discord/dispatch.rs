@@ -101,6 +101,9 @@ async fn component(bot: &BotHandle, received: &ComponentInteraction) {
         Ok(Action::Choose { tenant, lineage, choice }) => {
             sign_in::choose(bot, &interaction, custom_id, &tenant, lineage, choice).await;
         }
+        Ok(Action::LogOut { tenant, revocation }) => {
+            auth::log_out_as_chosen(bot, &interaction, &tenant, revocation).await;
+        }
         Ok(Action::Permit { option, label, title, reply }) => {
             match permission::choose(option, &label, &title, &reply) {
                 Some(message) => {

@@ -29,12 +29,11 @@ use super::{
     content::has_whole_object,
     grant,
     receive::{LAST_LOOK, receive},
-    request::RevocationRequest,
+    request::{RevocationRequest, UserinfoRequest},
     wire::{Wire, pause_after_the_frame},
 };
 use crate::{
     net::{Outward, Trust, Unreachable, while_driven},
-    secret::AccessToken,
     session::journal::{Answer, Answered, Intended, Unread},
     sys::clock::{Clock, UnixTime},
 };
@@ -168,29 +167,29 @@ impl Client {
     }
 
     /// Asks the userinfo endpoint for the account of an access token: `email`,
-    /// `preferred_username`, `name` or `sub`, the first that is present. Returns `None` without
-    /// such an endpoint, or without an answer within 10 s.
-    pub async fn account(&self, provider: &Provider, token: &AccessToken) -> Option<String> {
-        let answer = self.userinfo(provider, token).await?;
+    /// `preferred_username`, `name` or `sub`, the first that is present. Returns `None` without an
+    /// answer within 10 s.
+    pub async fn account(&self, request: UserinfoRequest) -> Option<String> {
+        let answer = self.userinfo(request).await?;
         if (200..300).contains(&answer.status) { grant::account(&answer) } else { None }
     }
 
     /// Whether the userinfo endpoint refuses an access token: 401 (RFC 6750 §3.1). `false` without
-    /// such an endpoint, or without an answer within 10 s.
-    pub async fn is_refused(&self, provider: &Provider, token: &AccessToken) -> bool {
-        let answer = self.userinfo(provider, token).await;
+    /// an answer within 10 s.
+    pub async fn is_refused(&self, request: UserinfoRequest) -> bool {
+        let answer = self.userinfo(request).await;
         answer.is_some_and(|answer| answer.status == 401)
     }
 
     /// Returns the answer of the userinfo endpoint (OpenID Connect Core §5.3).
-    async fn userinfo(&self, provider: &Provider, token: &AccessToken) -> Option<Answer> {
-        let endpoint = provider.userinfo_endpoint.as_ref()?;
+    async fn userinfo(&self, request: UserinfoRequest) -> Option<Answer> {
+        let UserinfoRequest { endpoint, token, trust } = request;
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose())).ok()?;
         bearer.set_sensitive(true);
         let request = Request::get(endpoint.as_str())
             .header(AUTHORIZATION, bearer)
             .header(ACCEPT, "application/json")
-            .extension(provider.trust.clone())
+            .extension(trust)
             .body(Vec::new())
             .ok()?;
         let deadline = Instant::now() + USERINFO_TIMEOUT;

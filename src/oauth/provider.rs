@@ -19,7 +19,7 @@ use super::{
     },
 };
 use crate::{
-    ids::ProviderId,
+    ids::{ProviderId, closest},
     net::Trust,
     session::{Binding, Pending},
 };
@@ -47,17 +47,8 @@ pub struct Provider {
     reuse_grace: Duration,
     refresh_revokes_access: bool,
     pub(super) enforces_pkce: bool,
+    pub(super) formerly: Vec<Url>,
     pub(super) trust: Trust,
-}
-
-/// The grant belongs to another endpoint or client than the configured one. Nothing is sent.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it was issued by {was}, and the configuration now names {now}: sign in again")]
-pub struct BindingChanged {
-    /// The token endpoint and client id that issued the grant.
-    pub was: String,
-    /// The configured token endpoint and client id.
-    pub now: String,
 }
 
 impl Provider {
@@ -108,6 +99,11 @@ impl Provider {
             reuse_grace: settings.reuse_grace,
             refresh_revokes_access: settings.refresh_revokes_access,
             enforces_pkce: settings.enforces_pkce,
+            formerly: settings
+                .formerly
+                .iter()
+                .map(|text| endpoint("formerly", text))
+                .collect::<Result<_, _>>()?,
             trust: settings.trust,
         })
     }
@@ -144,16 +140,22 @@ impl Provider {
     }
 
     /// Whether an earlier sign-in can still be finished: the binding and the redirect URI are the
-    /// same.
+    /// same. Earlier versions of threadkey bound no revocation and no userinfo endpoint.
     pub fn takes(&self, pending: &Pending) -> bool {
-        pending.binding == self.binding() && pending.redirect_uri == self.redirect_uri.as_str()
+        let (was, mut now) = (&pending.binding, self.binding());
+        now.revocation_endpoint.take_if(|_| was.revocation_endpoint.is_none());
+        now.userinfo_endpoint.take_if(|_| was.userinfo_endpoint.is_none());
+        *was == now && pending.redirect_uri == self.redirect_uri.as_str()
     }
 
-    /// Returns the only place that may receive this provider's refresh tokens.
+    /// Returns the client and the endpoints that a sign-in binds: the only ones that may receive
+    /// its secrets.
     pub fn binding(&self) -> Binding {
         Binding {
             issuer: self.issuer.clone(),
             token_endpoint: self.token_endpoint.to_string(),
+            revocation_endpoint: self.revocation_endpoint.as_ref().map(Url::to_string),
+            userinfo_endpoint: self.userinfo_endpoint.as_ref().map(Url::to_string),
             client_id: self.client_id.clone(),
             resource: self.resource.clone(),
         }
@@ -183,6 +185,13 @@ impl Provider {
     /// See [`ProviderSettings::trust`].
     pub fn trust(&self) -> &Trust {
         &self.trust
+    }
+
+    /// Returns the host of the page on which users sign in. There they also find their account.
+    pub fn site(&self) -> String {
+        let url = &self.authorization_endpoint;
+        let host = url.host_str().unwrap_or_default();
+        url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
     /// Returns the redirect URI, exactly as configured, because providers compare it as text (RFC
@@ -227,6 +236,18 @@ impl Providers {
     /// Returns the provider of this name.
     pub fn get(&self, id: &ProviderId) -> Option<&Arc<Provider>> {
         self.0.get(id)
+    }
+
+    /// Returns the name of the provider, if there is exactly one.
+    pub fn only(&self) -> Option<&ProviderId> {
+        let mut ids = self.ids();
+        ids.next().filter(|_| ids.next().is_none())
+    }
+
+    /// Returns the name that is most similar to an unknown one, if any is similar enough.
+    pub fn similar(&self, unknown: &ProviderId) -> Option<&ProviderId> {
+        let similar = closest(unknown.as_str(), self.ids().map(ProviderId::as_str))?;
+        self.ids().find(|id| id.as_str() == similar)
     }
 
     /// Returns the names of all providers, in order.

@@ -15,10 +15,11 @@ use oauth2::{
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::{BindingChanged, Credentials, Provider, client_auth::Kind, request_form::RequestKind};
+use super::{Credentials, Endpoint, Provider, Withheld, client_auth::Kind, request_form::RequestKind};
 use crate::{
     ids::{Lineage, Principal, hex},
-    secret::{AuthorizationCode, CodeVerifier, Nonce, Secret, State},
+    net::Trust,
+    secret::{AccessToken, AuthorizationCode, CodeVerifier, Nonce, Secret, State},
     session::{Binding, Locked, Pending, Session},
     sys::{clock::UnixTime, random},
 };
@@ -30,6 +31,14 @@ pub struct TokenRequest(pub(super) HttpRequest);
 /// A complete request to a revocation endpoint (RFC 7009 §2.1).
 #[derive(Debug)]
 pub struct RevocationRequest(pub(super) TokenRequest);
+
+/// A request to a userinfo endpoint (OpenID Connect Core §5.3).
+#[derive(Debug)]
+pub struct UserinfoRequest {
+    pub(super) endpoint: Url,
+    pub(super) token: AccessToken,
+    pub(super) trust: Trust,
+}
 
 impl fmt::Display for TokenRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,15 +105,14 @@ impl Provider {
     ///
     /// # Errors
     /// Returns an error if the sign-in was started at another endpoint or client than the
-    /// configured one.
+    /// configured one. See [`Provider::destination`].
     pub fn exchange(
         &self,
         pending: &Locked<Pending>,
         code: &AuthorizationCode,
         credentials: &Credentials,
-    ) -> Result<TokenRequest, BindingChanged> {
-        self.check_binding(&pending.binding)?;
-        let client = self.client(credentials);
+    ) -> Result<TokenRequest, Withheld> {
+        let client = self.client(self.destination(&pending.binding, Endpoint::Token)?, credentials);
         let mut request = client
             .exchange_code(oauth2::AuthorizationCode::new(code.expose().to_owned()))
             .set_redirect_uri(Cow::Owned(self.redirect_of(pending)));
@@ -128,15 +136,14 @@ impl Provider {
     ///
     /// # Errors
     /// Returns an error if the refresh token belongs to another endpoint or client than the
-    /// configured one.
+    /// configured one. See [`Provider::destination`].
     pub fn refresh(
         &self,
         session: &Locked<Session>,
         credentials: &Credentials,
-    ) -> Result<Option<TokenRequest>, BindingChanged> {
+    ) -> Result<Option<TokenRequest>, Withheld> {
         let Some(token) = &session.refresh_token else { return Ok(None) };
-        self.check_binding(&session.binding)?;
-        let client = self.client(credentials);
+        let client = self.client(self.destination(&session.binding, Endpoint::Token)?, credentials);
         let token = oauth2::RefreshToken::new(token.expose().to_owned());
         let mut request = client.exchange_refresh_token(&token);
         if let Some(resource) = &session.binding.resource {
@@ -148,17 +155,18 @@ impl Provider {
         Ok(Some(self.captured(RequestKind::Refresh, request.request(&hook))))
     }
 
-    /// Whether [`Provider::revoke`] builds a request for this session.
-    pub fn revokes(&self, session: &Session) -> bool {
-        self.revocation_endpoint.is_some() && self.check_binding(&session.binding).is_ok()
-    }
-
     /// Builds the request that revokes the session's refresh token, or its access token if there is
-    /// no refresh token (RFC 7009 §2.1). Returns `None` if the provider has no such endpoint, or if
-    /// the token belongs to another endpoint or client.
-    pub fn revoke(&self, session: &Session, credentials: &Credentials) -> Option<RevocationRequest> {
-        let endpoint = self.revocation_endpoint.as_ref()?;
-        self.check_binding(&session.binding).ok()?;
+    /// no refresh token (RFC 7009 §2.1).
+    ///
+    /// # Errors
+    /// Returns an error if the provider has no such endpoint, or if the session is bound to another
+    /// one or to another client. See [`Provider::destination`].
+    pub fn revoke(
+        &self,
+        session: &Session,
+        credentials: &Credentials,
+    ) -> Result<RevocationRequest, Withheld> {
+        let endpoint = self.destination(&session.binding, Endpoint::Revocation)?;
         let token = match &session.refresh_token {
             Some(token) => oauth2::RefreshToken::new(token.expose().to_owned()).into(),
             None => StandardRevocableToken::from(oauth2::AccessToken::new(
@@ -168,24 +176,40 @@ impl Provider {
         // The crate accepts only https here, but a provider on loopback can use http. So the
         // request is built for https and then gets its real target.
         let mut https = endpoint.clone();
-        https.set_scheme("https").ok()?;
-        let client = self.client(credentials).set_revocation_url(RevocationUrl::from_url(https));
-        let mut request = client.revoke_token(token).ok()?;
+        let (Ok(()), Ok(target)) = (https.set_scheme("https"), endpoint.as_str().parse()) else {
+            unreachable!("every endpoint was checked to be a request target over http or https")
+        };
+        let client = self.client(&self.token_endpoint, credentials);
+        let client = client.set_revocation_url(RevocationUrl::from_url(https));
+        let Ok(mut revocation) = client.revoke_token(token) else {
+            unreachable!("the crate refuses a revocation only if its target is not https")
+        };
         for (name, value) in assertion_params(credentials) {
-            request = request.add_extra_param(name, value);
+            revocation = revocation.add_extra_param(name, value);
         }
-        let mut request = self.captured(RequestKind::Revocation, request.request(&hook));
-        *request.0.uri_mut() = endpoint.as_str().parse().ok()?;
-        Some(RevocationRequest(request))
+        let mut request = self.captured(RequestKind::Revocation, revocation.request(&hook));
+        *request.0.uri_mut() = target;
+        Ok(RevocationRequest(request))
+    }
+
+    /// Builds the request that asks for the account of an access token.
+    ///
+    /// # Errors
+    /// Returns an error if the provider has no userinfo endpoint, or if the token is bound to another
+    /// one or to another client. See [`Provider::destination`].
+    pub fn userinfo(&self, bound: &Binding, token: &AccessToken) -> Result<UserinfoRequest, Withheld> {
+        let endpoint = self.destination(bound, Endpoint::Userinfo)?.clone();
+        Ok(UserinfoRequest { endpoint, token: token.clone(), trust: self.trust.clone() })
     }
 
     /// Returns the OAuth client for the token endpoint, with the credentials of this request.
     fn client(
         &self,
+        token_endpoint: &Url,
         credentials: &Credentials,
     ) -> BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet> {
         let client = BasicClient::new(ClientId::new(self.client_id.clone()))
-            .set_token_uri(TokenUrl::from_url(self.token_endpoint.clone()));
+            .set_token_uri(TokenUrl::from_url(token_endpoint.clone()));
         let secret = |secret: &Secret| ClientSecret::new(secret.expose().to_owned());
         match &credentials.0 {
             Kind::Public => client,
@@ -226,16 +250,6 @@ impl Provider {
                 "the hook answers every request with itself, and every endpoint was checked to be a request target"
             ),
         }
-    }
-
-    fn check_binding(&self, was: &Binding) -> Result<(), BindingChanged> {
-        let now = self.binding();
-        if was.token_endpoint == now.token_endpoint && was.client_id == now.client_id {
-            return Ok(());
-        }
-        let shown =
-            |binding: &Binding| format!("{} for client {}", binding.token_endpoint, binding.client_id);
-        Err(BindingChanged { was: shown(was), now: shown(&now) })
     }
 }
 

@@ -61,6 +61,9 @@ pub struct ProviderSettings {
     /// Whether the provider refuses an exchange without the right PKCE verifier. Then a code
     /// without its `state` can be accepted.
     pub enforces_pkce: bool,
+    /// Earlier endpoints of the same issuer. A session that is bound to one of them uses the present
+    /// ones.
+    pub formerly: Vec<String>,
     /// The certificate authorities that the provider's servers may use.
     pub trust: Trust,
 }
@@ -202,7 +205,7 @@ pub(super) fn scopes(scopes: Vec<String>) -> Result<Vec<String>, Wrong> {
         None => Ok(scopes),
         Some(bad) => {
             let what = format!(
-                "{:?} is not one scope: each entry is printable ASCII without spaces, quotes and backslashes (RFC 6749 §3.3)",
+                "{:?} is not one scope: write each as an entry of its own, as in [\"read\", \"write\"], in printable ASCII without spaces, quotes and backslashes (RFC 6749 §3.3)",
                 bad.chars().take(80).collect::<String>()
             );
             Err(Wrong { key: "scopes", what })

@@ -54,13 +54,8 @@ pub struct Session {
     pub id_token: Option<IdToken>,
     /// Other values of the token response that callers need, such as `instance_url`.
     pub extra: BTreeMap<String, String>,
-    /// The only destination of the refresh token.
+    /// The only destinations of its tokens.
     pub binding: Binding,
-    /// The endpoint that may revoke its tokens (RFC 7009).
-    pub revocation_endpoint: Option<String>,
-    /// The endpoint that may receive its access token to name the account (OpenID Connect Core
-    /// §5.3).
-    pub userinfo_endpoint: Option<String>,
     /// An access token that a resource rejected before its expiry.
     pub rejected: Option<Rejected>,
     /// Refreshes are held back.
@@ -69,16 +64,21 @@ pub struct Session {
     pub ended: Option<Ended>,
 }
 
-/// The client and endpoint that a refresh token belongs to. It is sent nowhere else.
+/// The client and the endpoints that a sign-in names. Its secrets are sent nowhere else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
     /// The issuer, where it is known (RFC 8414 §2).
     pub issuer: Option<String>,
-    /// The token endpoint that issued it.
+    /// The token endpoint that issues the tokens.
     pub token_endpoint: String,
-    /// The client that it was issued to.
+    /// The endpoint that may revoke them (RFC 7009).
+    pub revocation_endpoint: Option<String>,
+    /// The endpoint that may receive the access token to name the account (OpenID Connect Core
+    /// §5.3).
+    pub userinfo_endpoint: Option<String>,
+    /// The client that they are issued to.
     pub client_id: String,
-    /// The resource that it was requested for (RFC 8707).
+    /// The resource that they are requested for (RFC 8707).
     pub resource: Option<String>,
 }
 
@@ -99,7 +99,7 @@ pub struct Pending {
     pub started_by: Principal,
     /// The lineage of the session that it would replace.
     pub lineage_seen: Option<Lineage>,
-    /// The client and endpoint of the exchange.
+    /// The client and the endpoints of the exchange and of the session that it begins.
     pub binding: Binding,
     /// The requested scopes.
     pub scopes: Vec<String>,
@@ -204,8 +204,6 @@ impl Session {
             id_token: None,
             extra: BTreeMap::new(),
             binding,
-            revocation_endpoint: None,
-            userinfo_endpoint: None,
             rejected: None,
             retry: None,
             ended: None,
@@ -258,6 +256,8 @@ pub(crate) fn test_session(issued_at: UnixTime, lifetime: i64) -> Session {
     let binding = Binding {
         issuer: Some("https://id.example".into()),
         token_endpoint: "https://id.example/token".into(),
+        revocation_endpoint: None,
+        userinfo_endpoint: None,
         client_id: "threadkey".into(),
         resource: None,
     };

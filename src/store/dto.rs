@@ -64,10 +64,6 @@ struct SessionDto {
     extra: BTreeMap<String, String>,
     #[serde(flatten, with = "BindingDto")]
     binding: Binding,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    revocation_endpoint: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    userinfo_endpoint: Option<String>,
     #[serde(default, with = "optional_record", skip_serializing_if = "Option::is_none")]
     rejected: Option<Rejected>,
     #[serde(default, with = "optional_record", skip_serializing_if = "Option::is_none")]
@@ -82,6 +78,10 @@ struct BindingDto {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     issuer: Option<String>,
     token_endpoint: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revocation_endpoint: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    userinfo_endpoint: Option<String>,
     client_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     resource: Option<String>,

@@ -1,6 +1,7 @@
 //! Bad input on the command line and on Discord: each is reported in a clear sentence and loses
 //! nothing.
 
+mod operator;
 mod settings;
 mod sign_in;
 mod store;

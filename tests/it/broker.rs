@@ -1,7 +1,9 @@
 //! The broker on a real file store, against the embedded authorization server: the requests it
 //! sends, their number, and the session it keeps.
 
+mod bound_endpoints;
 mod late_results;
+mod logout;
 mod refresh;
 mod refusals;
 mod reports;

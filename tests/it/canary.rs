@@ -153,7 +153,7 @@ async fn sign_ins(system: &mut System) {
     let callback = browser::sign_in(&started_confidential.link("Sign in to").expect("a link"), "alice").await;
     system.search.secret("a code", &callback.code);
     let refused = system.team.paste(&alice, &callback.url).await.text();
-    assert!(refused.contains("refuses threadkey's client"), "{refused}");
+    assert!(refused.contains("refuses me as a client"), "{refused}");
     system.note_secrets();
 }
 

@@ -30,7 +30,7 @@ async fn undecided() -> (Rig, Undecided) {
 
 /// Asserts that the sign-in waits for a choice.
 #[track_caller]
-fn expect_undecided(finished: Finished) -> Undecided {
+pub(super) fn expect_undecided(finished: Finished) -> Undecided {
     match finished {
         Finished::Undecided(undecided) => undecided,
         Finished::SignedIn(done) => panic!("it was taken at once: {done:?}"),

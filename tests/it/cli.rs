@@ -1,6 +1,8 @@
 //! The command line as users and scripts see it: its output, its errors and its exit codes.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
+mod commands;
+
 use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
@@ -229,11 +231,16 @@ async fn auth_start_prints_the_link_alone_and_prints_a_live_one_again() {
 }
 
 #[tokio::test]
-async fn a_logout_reports_the_valid_grant_and_a_second_one_finds_no_session() {
+async fn a_logout_reports_the_grant_that_lives_on_and_a_second_one_finds_no_session() {
+    let home = with_session(FRESH, json!({}));
+    let out = home.run(&["auth", "logout", "acme", "--keep-grant"]).await;
+    assert_eq!(out.code, 0, "{out:?}");
+    assert!(out.stderr.contains("The grant stays valid at acme until you end it"), "{out:?}");
     let home = with_session(FRESH, json!({}));
     let out = home.run(&["auth", "logout", "acme"]).await;
     assert_eq!(out.code, 0, "{out:?}");
-    assert!(out.stderr.contains("The grant stays valid at acme"), "{out:?}");
+    let why = "The grant lives on, because acme has no revocation_endpoint configured: end it in your account at 127.0.0.1:1.";
+    assert!(out.stderr.contains(why), "{out:?}");
     assert_refused(&home.run(&["auth", "logout", "acme"]).await, 3, "acme/local is not signed in");
 }
 
@@ -260,10 +267,10 @@ async fn auth_code_reads_no_code_if_no_sign_in_is_under_way() {
 #[tokio::test]
 async fn a_logout_that_waits_for_the_provider_reports_that_the_session_is_removed() {
     let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let home = with_session(FRESH, json!({}));
     let endpoint = format!("http://{}/revoke", slow.local_addr().unwrap());
+    let home = with_session(FRESH, json!({"revocation_endpoint": endpoint}));
     home.configure(&format!("{ACME}revocation_endpoint = \"{endpoint}\"\n"));
-    let waiting = home.start(&["auth", "logout", "acme", "--revoke"], &[]);
+    let waiting = home.start(&["auth", "logout", "acme"], &[]);
     let (_connection, _) = slow.accept().await.unwrap();
     waiting.says("acme/local is logged out here. Waiting for acme to end the grant").await;
     waiting.signal(libc::SIGINT);

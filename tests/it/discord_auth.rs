@@ -185,11 +185,11 @@ async fn status_and_logout_concern_the_user_of_the_command() {
     assert!(bobs.text().contains("not signed in anywhere"), "{bobs:?}");
     let bobs = rig.bob.command(&rig.general, "auth logout", &[("provider", "acme")]).await;
     assert!(bobs.text().contains("nothing to log out"), "{bobs:?}");
-    let out =
-        rig.alice.command(&rig.general, "auth logout", &[("provider", "acme"), ("revoke", "true")]).await;
+    let out = rig.alice.command(&rig.general, "auth logout", &[("provider", "acme")]).await;
     assert!(out.text().contains("has ended the access"), "{out:?}");
     rig.sign_in(&rig.alice, "alice").await;
-    let out = rig.alice.command(&rig.general, "auth logout", &[("provider", "acme")]).await;
+    let keep = [("provider", "acme"), ("keep_grant", "true")];
+    let out = rig.alice.command(&rig.general, "auth logout", &keep).await;
     assert!(out.text().contains("the access stays valid"), "{out:?}");
     rig.discord.assert_no_violations();
 }

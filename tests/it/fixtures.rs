@@ -30,6 +30,8 @@ pub(crate) fn binding() -> Binding {
     Binding {
         issuer: None,
         token_endpoint: "https://id.example/token".into(),
+        revocation_endpoint: None,
+        userinfo_endpoint: None,
         client_id: "threadkey".into(),
         resource: None,
     }

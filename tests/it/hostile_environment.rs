@@ -102,6 +102,8 @@ async fn expired(path: &std::path::Path) -> (Arc<dyn Store>, Broker, Tenant) {
     let binding = Binding {
         issuer: None,
         token_endpoint: settings.token_endpoint.clone(),
+        revocation_endpoint: None,
+        userinfo_endpoint: None,
         client_id: settings.client_id.clone(),
         resource: None,
     };

@@ -21,6 +21,7 @@ mod discord_auth;
 mod discord_choice;
 mod discord_follow;
 mod discord_gateway;
+mod discord_logout;
 mod discord_notices;
 mod discord_outage;
 mod discord_rig;

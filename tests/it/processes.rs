@@ -190,15 +190,16 @@ async fn a_token_that_a_resource_refused_is_replaced_once_for_all_reporters() {
 }
 
 #[tokio::test]
-async fn a_logout_is_local_unless_revocation_is_requested() {
+async fn a_logout_revokes_the_grant_unless_its_user_keeps_it() {
     let (oidc, home) = signed_in().await;
-    let out = home.run(&["auth", "logout", "acme"]).await;
+    let out = home.run(&["auth", "logout", "acme", "--keep-grant"]).await;
     assert_eq!(out.code, 0, "{out:?}");
     assert_eq!(home.run(&["token", "acme"]).await.code, 3);
     assert_eq!(oidc.events().await.of("alice").revoked, 0);
     sign_in(&home, "alice").await;
-    let out = home.run(&["auth", "logout", "acme", "--revoke"]).await;
+    let out = home.run(&["auth", "logout", "acme"]).await;
     assert_eq!(out.code, 0, "{out:?}");
+    assert!(out.stderr.contains("acme has ended the grant"), "{out:?}");
     assert_eq!(home.run(&["auth", "logout", "acme"]).await.code, 3, "nobody is signed in");
 }
 

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::{
     broker::{Broker, DEFAULT_MIN_TTL, StoredToken, TokenPolicy},
     ids::Tenant,
+    oauth::Endpoint,
     session::{Entry, Session, Wish, refresh_due_at, seconds},
     sys::clock::UnixTime,
 };
@@ -75,6 +76,16 @@ impl Broker {
                 return Some(LONGEST_PAUSE);
             }
         };
+        let is_bound_here = |session: &Session| {
+            let destination = provider.destination(&session.binding, Endpoint::Token);
+            if let Err(withheld) = &destination {
+                tracing::debug!(%tenant, reason = %withheld, "no refresh in the background");
+            }
+            destination.is_ok()
+        };
+        if !entry.session.as_ref().is_some_and(is_bound_here) {
+            return None;
+        }
         match next_step(tenant, &entry, self.inner.now()) {
             Step::Refresh => {
                 drop(self.join(tenant, provider, entry.session?.revision(), Wish::living(DEFAULT_MIN_TTL)));

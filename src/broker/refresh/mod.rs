@@ -106,7 +106,7 @@ impl Flight {
         if let Err(error) = &result {
             tracing::info!(tenant = %self.tenant, %error, "no token");
         }
-        self.inner.revoking.remove(&self.tenant);
+        self.inner.keeping.remove(&self.tenant);
         drop(map);
         self.result.send_replace(Some(result));
     }
@@ -179,7 +179,7 @@ impl Flight {
             let credentials = self.provider.credentials(self.inner.now()).await;
             let credentials = credentials.map_err(|problem| self.no_client_secret(problem))?;
             let Some(request) = self.request(&session, &credentials) else {
-                return self.ended("binding_changed");
+                return self.ended(TokenError::BOUND_ELSEWHERE);
             };
             let at = first_sent.unwrap_or_else(|| self.inner.now());
             let token_endpoint = self.provider.token_endpoint().to_string();
@@ -198,13 +198,12 @@ impl Flight {
         self.result_from_record(&self.read().await?)
     }
 
-    /// The refresh request; `None` if the configuration now names another endpoint or client than
-    /// the refresh token belongs to.
+    /// The refresh request; `None` if the refresh token may not go to the configured endpoint.
     fn request(&self, session: &Locked<Session>, credentials: &Credentials) -> Option<TokenRequest> {
         match self.provider.refresh(session, credentials) {
             Ok(request) => request,
-            Err(changed) => {
-                tracing::error!(tenant = %self.tenant, %changed, "the refresh token is not sent");
+            Err(withheld) => {
+                tracing::error!(tenant = %self.tenant, reason = %withheld, "the refresh token is not sent");
                 None
             }
         }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     broker::{
-        Event, TokenError, later,
+        Event, TokenError, is_from_a_wrong_endpoint, later,
         spend::{commit, may_hold_tokens},
     },
     oauth::{Attempt, Outcome, outcome},
@@ -133,9 +133,11 @@ impl Flight {
                 tracing::info!(tenant = %self.tenant, generation = refreshed.generation, "refreshed");
                 Settled::Refreshed(Box::new(refreshed))
             }
-            _ => {
+            after => {
                 tracing::info!(tenant = %self.tenant, "logged out or signed in again meanwhile; the late answer is dropped");
-                self.inner.revoke_late(&self.tenant, &self.provider, session, grant).await;
+                if after.is_none_or(|after| after.lineage != session.lineage) {
+                    self.inner.revoke_late(&self.tenant, session, grant).await;
+                }
                 Settled::Recorded
             }
         }
@@ -206,6 +208,9 @@ impl Flight {
             }
             RetryKind::Stuck => tracing::error!(
                 %tenant, code, attempts, "the provider has refused this session for hours, and refreshes others of the client; it is tried each hour"
+            ),
+            RetryKind::Unspent if is_from_a_wrong_endpoint(code) => tracing::error!(
+                %tenant, code, attempts, "the token endpoint is most likely wrong: check providers.{}.token_endpoint; nothing was spent", tenant.provider
             ),
             RetryKind::Unspent | RetryKind::RejectedAgain => {
                 tracing::warn!(%tenant, code, attempts, "not refreshed; nothing was spent")

@@ -219,27 +219,10 @@ impl Broker {
     }
 
     async fn revoke_unchosen(&self, tenant: &Tenant, candidate: &Session) -> bool {
-        match self.is_in_use_elsewhere(candidate).await {
-            Ok(false) => {}
-            Ok(true) => return false,
-            Err(error) => {
-                tracing::warn!(%tenant, %error, "cannot check whether the account is in use elsewhere; its grant is not revoked");
-                return false;
-            }
+        if self.inner.may_be_in_use(tenant, candidate).await {
+            return false;
         }
-        let Some(provider) = self.inner.providers.get(&tenant.provider) else { return false };
+        let Ok(provider) = self.inner.revoking_provider(tenant, candidate) else { return false };
         timeout(REVOKE_WITHIN, self.inner.revoke(tenant, provider, candidate)).await.unwrap_or(false)
-    }
-
-    /// Whether the store holds another grant of the same account to the same client. Some providers
-    /// end all of them when one is revoked (RFC 7009 §2.1); another user would then lose a session.
-    async fn is_in_use_elsewhere(&self, candidate: &Session) -> Result<bool, StoreError> {
-        let same = |other: &Session| {
-            other.account == candidate.account
-                && other.binding.token_endpoint == candidate.binding.token_endpoint
-                && other.binding.client_id == candidate.binding.client_id
-        };
-        let entries = self.inner.store.list().await?;
-        Ok(entries.values().flat_map(|entry| entry.session.iter().chain(&entry.candidate)).any(same))
     }
 }

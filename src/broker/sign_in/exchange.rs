@@ -9,14 +9,15 @@ use super::sign_in_progress::FinishingSignIn;
 use crate::{
     broker::{
         Broker, Event, FinishError, Finished, SignedIn, Undecided,
-        error::wait_until,
+        error::{is_from_a_wrong_endpoint, wait_until},
         spend::{Recovered, commit, may_hold_tokens, recover, spend},
     },
     ids::{Lineage, Tenant},
+    net::Unreachable,
     oauth::{Attempt, Mismatch, Outcome, Provider, sign_in_outcome},
-    secret::{AuthorizationCode, State},
+    secret::{AccessToken, AuthorizationCode, State},
     session::{
-        Applied, CHOICE_LIFETIME, Change, Entry, Grant, Pending, Session, Settlement,
+        Applied, Binding, CHOICE_LIFETIME, Change, Entry, Grant, Pending, Session, Settlement,
         journal::{Answered, Intent, Spending},
     },
     store::{Purpose, StoreError, TenantLock},
@@ -83,8 +84,11 @@ impl Broker {
         let credentials =
             credentials.map_err(|problem| FinishError::NoClientSecret { provider: id.clone(), problem })?;
         let request = provider.exchange(&pending, code, &credentials);
-        let request = request.map_err(|_| FinishError::BindingChanged(id.clone()))?;
-        let token_endpoint = pending.binding.token_endpoint.clone();
+        let request = request.map_err(|withheld| {
+            tracing::error!(%tenant, reason = %withheld, "the code is not sent");
+            FinishError::BindingChanged(id.clone())
+        })?;
+        let token_endpoint = provider.token_endpoint().to_string();
         let intent = Intent { spending, at: now, token_endpoint };
         let attempt = spend(&self.inner, tenant, Purpose::SignIn, &mut lock, intent, request).await?;
         self.settle(provider, tenant, &pending, &mut lock, &attempt).await
@@ -106,6 +110,13 @@ impl Broker {
                 return self.granted(provider, tenant, pending, lock, attempt, *grant).await;
             }
             Ok(Outcome::Ambiguous { code }) => return Err(FinishError::Uncertain { provider: id, code }),
+            Ok(Outcome::Unspent { code, .. }) if Unreachable::STEPS.contains(&code.as_str()) => {
+                FinishError::Unreachable { provider: id, code, cause: self.inner.client.trouble(provider) }
+            }
+            Ok(Outcome::Unspent { code, .. }) if is_from_a_wrong_endpoint(&code) => {
+                let endpoint = provider.token_endpoint().to_string();
+                FinishError::WrongEndpoint { provider: id, code, endpoint }
+            }
             Ok(Outcome::Unspent { code, .. }) => FinishError::Unavailable { provider: id, code },
             Ok(Outcome::Ended { code } | Outcome::Refused { code }) => {
                 FinishError::Refused { provider: id, code }
@@ -137,7 +148,7 @@ impl Broker {
         if is_asked {
             // The commit depends on the account. The answer is in the journal, so a later caller
             // can ask again.
-            grant.account = self.inner.client.account(provider, &grant.access_token).await;
+            grant.account = self.account(provider, tenant, &pending.binding, &grant.access_token).await;
         }
         let finishing = FinishingSignIn::begin(&self.inner, tenant);
         let begun = self.inner.clock.elapsed();
@@ -154,7 +165,10 @@ impl Broker {
             Applied::Done => changed.before,
             // An earlier try replaced the record that was read.
             Applied::Already => Entry::clone(&read),
-            Applied::Stale => return Err(FinishError::Superseded(tenant.provider.clone())),
+            Applied::Stale => {
+                self.drop_late(tenant, session);
+                return Err(FinishError::Superseded(tenant.provider.clone()));
+            }
         };
         let is = |there: &Option<Session>, lineage| there.as_ref().is_some_and(|s| s.lineage == lineage);
         let is_new = |there: &Option<Session>| is(there, session.lineage);
@@ -211,10 +225,28 @@ impl Broker {
         finished
     }
 
+    /// Revokes the grant of a sign-in that was cancelled or replaced during its exchange. No caller
+    /// waits for that.
+    fn drop_late(&self, tenant: &Tenant, session: Session) {
+        let (broker, tenant) = (self.clone(), tenant.clone());
+        self.inner.tasks.spawn(async move { broker.revoke_dropped(&tenant, session).await });
+    }
+
+    /// Asks the provider for the account of an access token.
+    async fn account(
+        &self,
+        provider: &Provider,
+        tenant: &Tenant,
+        bound: &Binding,
+        token: &AccessToken,
+    ) -> Option<String> {
+        self.inner.client.account(self.inner.userinfo(tenant, provider, bound, token)?).await
+    }
+
     /// Asks the provider for the account and records it. Called after the commit, which does not
     /// depend on it.
     async fn find_account(&self, provider: &Provider, tenant: &Tenant, session: &Session) -> Option<String> {
-        let account = self.inner.client.account(provider, &session.access_token).await?;
+        let account = self.account(provider, tenant, &session.binding, &session.access_token).await?;
         let change = Change::Account { lineage: session.lineage, account: account.clone() };
         if let Err(error) = self.inner.store.change(tenant, change).await {
             tracing::warn!(%tenant, %error, "the account could not be recorded");

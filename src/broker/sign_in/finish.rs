@@ -22,6 +22,17 @@ use crate::{
 /// How long a caller waits after the first failure to save the answer. The saving continues.
 const SAVE_WAIT: Duration = Duration::from_secs(10);
 
+/// The errors of an authorization response that are about the request (RFC 6749 §4.1.2.1, RFC 8707
+/// §2).
+const REQUEST_ERRORS: [&str; 6] = [
+    "invalid_request",
+    "unauthorized_client",
+    "unsupported_response_type",
+    "invalid_scope",
+    "invalid_client",
+    "invalid_target",
+];
+
 /// The sign-ins that a user has in progress. It recognises the answers to them.
 #[derive(Debug)]
 pub struct AwaitedAnswers {
@@ -107,7 +118,13 @@ impl Broker {
         if !open.iter().any(|(tenant, _)| is_at(tenant, provider)) && !has_state(&response) {
             return Err(nothing_live(&records, user, provider, now));
         }
-        let response = response?;
+        let response = response.map_err(|error| {
+            let is_denied = |pending: &Pending| {
+                matches!(pasted.response(&[&pending.state]), Err(PasteError::Denied { .. }))
+            };
+            let denied = open.iter().find(|(_, pending)| is_denied(pending));
+            refusal(error, denied.map(|(tenant, _)| &tenant.provider).or(provider))
+        })?;
         match response.sign_in {
             Some(position) => open = open.get(position).copied().into_iter().collect(),
             None => open.retain(|(tenant, _)| is_at(tenant, provider)),
@@ -123,6 +140,19 @@ impl Broker {
     fn check_known(&self, provider: Option<&ProviderId>) -> Result<(), FinishError> {
         let unknown = provider.filter(|id| self.inner.providers.get(id).is_none());
         unknown.map_or(Ok(()), |id| Err(FinishError::UnknownProvider(id.clone())))
+    }
+}
+
+/// Distinguishes the provider's refusal of the request, which only the operator can mend, from the
+/// user's own (RFC 6749 §4.1.2.1).
+fn refusal(error: PasteError, provider: Option<&ProviderId>) -> FinishError {
+    match (error, provider) {
+        (PasteError::Denied { error, description }, Some(provider))
+            if REQUEST_ERRORS.contains(&error.as_str()) =>
+        {
+            FinishError::RequestRefused { provider: provider.clone(), error, description }
+        }
+        (error, _) => error.into(),
     }
 }
 

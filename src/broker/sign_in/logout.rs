@@ -1,23 +1,32 @@
 //! Signing out, and revoking grants at the provider (RFC 7009).
+//!
+//! A logout takes effect at once and then revokes, unless the user keeps the grant. Some providers
+//! end all grants of an account when one is revoked (RFC 7009 §2.1). So where another session here
+//! has the same account, the caller asks its user first. A grant that no user decided about, such as
+//! a late result, is not revoked then.
 
 use crate::{
     broker::{Broker, Event, GrantEnd, Inner, LogoutError},
     ids::Tenant,
-    oauth::Provider,
-    session::{Change, Grant, Session},
+    oauth::{Endpoint, Provider, Withheld},
+    session::{Change, Entry, Grant, Session},
+    store::StoreError,
 };
 
-/// The effect of a logout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The effect of a logout. In each case the session is removed here.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoggedOut {
-    /// Removed here; the grant lives on at the provider.
+    /// The user keeps the grant.
     LocallyOnly,
-    /// Removed here and revoked at the provider.
+    /// The provider has ended the grant.
     Revoked,
-    /// Removed here; the provider did not confirm the revocation.
+    /// The provider did not confirm the revocation.
     RevocationFailed,
-    /// Removed here; the provider offers no revocation.
-    CannotRevoke,
+    /// The grant may not or cannot be revoked from here.
+    CannotRevoke(Withheld),
+    /// Another session with the same account appeared during the logout, so the grant was not
+    /// revoked.
+    InUseElsewhere,
 }
 
 /// Whether a logout also ends the grant at the provider.
@@ -27,6 +36,9 @@ pub enum Revocation {
     Keep,
     /// Revokes the grant too (RFC 7009).
     Revoke,
+    /// As [`Revocation::Revoke`], unless another session here has the same account. Then the logout
+    /// fails and does nothing, so that the caller can ask.
+    UnlessShared,
 }
 
 impl Broker {
@@ -37,15 +49,21 @@ impl Broker {
     /// # Errors
     /// See [`LogoutError`].
     pub async fn logout(&self, tenant: &Tenant, revocation: Revocation) -> Result<LoggedOut, LogoutError> {
-        if revocation == Revocation::Revoke {
-            // A refresh in progress revokes the tokens that it brings.
-            self.inner.revoking.insert(tenant.clone(), ());
+        if revocation == Revocation::UnlessShared {
+            let others = self.sharing_the_account(tenant).await?;
+            if !others.is_empty() {
+                return Err(LogoutError::Shared { tenant: tenant.clone(), others });
+            }
+        }
+        if revocation == Revocation::Keep {
+            // A refresh in progress keeps the grant too.
+            self.inner.keeping.insert(tenant.clone(), ());
         }
         // The commit returns the very state that it removed: no refresh can slip in between.
         let removed = self.inner.store.change(tenant, Change::Logout).await;
         let is_removed = removed.as_ref().is_ok_and(|removed| removed.applied.took_effect());
         if !is_removed || !self.in_flight(tenant) {
-            self.inner.revoking.remove(tenant);
+            self.inner.keeping.remove(tenant);
         }
         let removed = removed?;
         let session = removed.before.session.filter(|_| is_removed);
@@ -59,15 +77,25 @@ impl Broker {
             Some(candidate) => self.revoke_dropped(tenant, candidate).await.grant,
             None => GrantEnd::Revoked,
         };
-        let provider = self.inner.providers.get(&tenant.provider);
-        let Some(provider) = provider.filter(|provider| provider.revokes(&session)) else {
-            return Ok(LoggedOut::CannotRevoke);
+        let provider = match self.inner.revoking_provider(tenant, &session) {
+            Ok(provider) => provider,
+            Err(withheld) => return Ok(LoggedOut::CannotRevoke(withheld)),
         };
+        if revocation == Revocation::UnlessShared && self.inner.may_be_in_use(tenant, &session).await {
+            return Ok(LoggedOut::InUseElsewhere);
+        }
         Ok(if self.inner.revoke(tenant, provider, &session).await && undecided == GrantEnd::Revoked {
             LoggedOut::Revoked
         } else {
             LoggedOut::RevocationFailed
         })
+    }
+
+    /// Returns the other tenants whose sessions may end with this tenant's grant.
+    async fn sharing_the_account(&self, tenant: &Tenant) -> Result<Vec<Tenant>, StoreError> {
+        let Some(session) = self.inner.store.read(tenant).await?.session else { return Ok(Vec::new()) };
+        let sharing = self.inner.in_use(tenant, &session).await?;
+        Ok(sharing.into_iter().filter(|other| other != tenant).collect())
     }
 }
 
@@ -82,7 +110,7 @@ impl Inner {
                 return false;
             }
         };
-        let Some(request) = provider.revoke(session, &credentials) else { return false };
+        let Ok(request) = provider.revoke(session, &credentials) else { return false };
         tracing::info!(%tenant, "the provider is asked to revoke a grant");
         match self.client.revoke(request).await {
             Ok(200) => {
@@ -100,18 +128,57 @@ impl Inner {
         }
     }
 
-    /// Revokes the tokens of a refresh whose grant was logged out with revocation in the meantime.
-    pub(in crate::broker) async fn revoke_late(
+    /// Returns the provider that may be asked to revoke a grant.
+    pub(super) fn revoking_provider(
         &self,
         tenant: &Tenant,
-        provider: &Provider,
-        dead: &Session,
-        grant: Grant,
-    ) {
-        if self.revoking.remove(tenant).is_none() {
+        session: &Session,
+    ) -> Result<&Provider, Withheld> {
+        let provider = self.providers.get(&tenant.provider);
+        let provider = provider.ok_or(Withheld::NotConfigured(Endpoint::Revocation))?;
+        let allowed = provider.destination(&session.binding, Endpoint::Revocation);
+        allowed.map(|_| &**provider).inspect_err(|withheld| {
+            tracing::warn!(%tenant, reason = %withheld, "the provider is not asked to revoke a grant");
+        })
+    }
+
+    /// Returns the tenants with a live session or a candidate of the same account at the same client.
+    /// An unknown account may be the same as another unknown one.
+    pub(super) async fn in_use(&self, tenant: &Tenant, session: &Session) -> Result<Vec<Tenant>, StoreError> {
+        let Some(provider) = self.providers.get(&tenant.provider) else { return Ok(Vec::new()) };
+        let is_same = |other: &Session| {
+            other.account == session.account && provider.issued(&other.binding) && other.verdict().is_none()
+        };
+        let has_one = |entry: &Entry| entry.session.iter().chain(&entry.candidate).any(is_same);
+        let entries = self.store.list().await?;
+        Ok(entries.iter().filter(|(_, entry)| has_one(entry)).map(|(tenant, _)| tenant.clone()).collect())
+    }
+
+    /// Whether another session may end with this grant, which is in the store no longer.
+    pub(super) async fn may_be_in_use(&self, tenant: &Tenant, session: &Session) -> bool {
+        match self.in_use(tenant, session).await {
+            Ok(others) => !others.is_empty(),
+            Err(error) => {
+                tracing::warn!(%tenant, %error, "cannot check whether the account is in use elsewhere; its grant is not revoked");
+                true
+            }
+        }
+    }
+
+    /// Revokes the tokens of a refresh whose grant was logged out or replaced in the meantime, unless
+    /// its user keeps the grant or another session has the same account.
+    pub(in crate::broker) async fn revoke_late(&self, tenant: &Tenant, dead: &Session, grant: Grant) {
+        if self.keeping.remove(tenant).is_some() {
             return;
         }
-        let session = Session::begin(dead.lineage, grant, dead.binding.clone(), self.now());
-        self.revoke(tenant, provider, &session).await;
+        // Without a new refresh token in the answer, the old one still works.
+        let mut session = dead.clone();
+        session.take(grant, self.now());
+        if self.may_be_in_use(tenant, &session).await {
+            return;
+        }
+        if let Ok(provider) = self.revoking_provider(tenant, &session) {
+            self.revoke(tenant, provider, &session).await;
+        }
     }
 }

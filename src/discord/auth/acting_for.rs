@@ -1,6 +1,6 @@
 //! The tenant that a user's command acts for, and the principals whose sessions the user may see.
 
-use super::super::interaction::Interaction;
+use super::super::{bot::Bot, interaction::Interaction, sign_in::known_providers};
 use crate::ids::{IdError, Principal, ProviderId, Snowflake, Tenant};
 
 /// The party that a command acts for.
@@ -18,9 +18,22 @@ impl ActingFor {
         if shared { Self::Server } else { Self::User }
     }
 
-    /// Returns the tenant, or the text for a user who may not act for it.
-    pub(super) fn tenant(self, interaction: &Interaction, provider: &str) -> Result<Tenant, String> {
-        let provider: ProviderId = provider.trim().parse().map_err(|error: IdError| error.to_string())?;
+    /// Returns the tenant, or the text for a user who may not act for it. Where one provider is
+    /// configured, the user need not name it.
+    pub(super) fn tenant(
+        self,
+        bot: &Bot,
+        interaction: &Interaction,
+        provider: Option<&str>,
+    ) -> Result<Tenant, String> {
+        let provider: ProviderId = match (provider, bot.broker.providers().only()) {
+            (Some(name), _) => name.trim().parse().map_err(|error: IdError| error.to_string())?,
+            (None, Some(only)) => only.clone(),
+            (None, None) => {
+                let known = known_providers(bot.broker.providers().ids());
+                return Err(format!("Name a provider with the option `provider`. {known}"));
+            }
+        };
         let principal = match (self, interaction.guild) {
             (Self::User, _) => Principal::User(interaction.user),
             (Self::Server, None) => {
@@ -32,6 +45,16 @@ impl ActingFor {
             (Self::Server, Some(guild)) => Principal::Guild(guild),
         };
         Ok(Tenant::new(provider, principal))
+    }
+}
+
+/// Whether the user may act for this tenant here and now. A button may be pressed long after its
+/// message was sent.
+pub(super) fn acts_for(interaction: &Interaction, tenant: &Tenant) -> bool {
+    match tenant.principal {
+        Principal::Guild(guild) => interaction.guild == Some(guild) && interaction.manages_guild(),
+        Principal::User(user) => user == interaction.user,
+        Principal::Local => false,
     }
 }
 

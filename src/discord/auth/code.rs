@@ -72,9 +72,12 @@ fn explain(bot: &Bot, error: &FinishError) -> Message {
             tracing::warn!(%error, "a sign-in waits for another process");
             not_signed_in(&FinishError::Busy(provider.clone()))
         }
-        FinishError::Misconfigured { .. } => {
-            tracing::error!(%error, "a provider refuses the configured client");
-            not_signed_in(error)
+        FinishError::Misconfigured { .. }
+        | FinishError::RequestRefused { .. }
+        | FinishError::WrongEndpoint { .. }
+        | FinishError::Unreachable { .. } => {
+            tracing::error!(%error, "a sign-in fails until the configuration or the network is corrected");
+            not_signed_in(&operators_text(error))
         }
         FinishError::NoClientSecret { provider, .. } => {
             tracing::error!(%error, "a client's secret cannot be read");
@@ -87,6 +90,27 @@ fn explain(bot: &Bot, error: &FinishError) -> Message {
             not_signed_in(error)
         }
         error => not_signed_in(error),
+    }
+}
+
+/// The text for a user about a mistake that only the operator can mend. The log has the details.
+fn operators_text(error: &FinishError) -> String {
+    let ask = "Only my operator can correct this: ask them to look at my log";
+    match error {
+        FinishError::Misconfigured { provider, code } => {
+            format!("{provider} refuses me as a client ({code}). {ask}")
+        }
+        FinishError::RequestRefused { provider, error, .. } => {
+            format!("{provider} refuses my request to sign you in ({error}). {ask}")
+        }
+        FinishError::WrongEndpoint { provider, code, .. } => format!(
+            "I have a wrong address of {provider} ({code}). Your code was not used, and your sign-in is still open. {ask}"
+        ),
+        FinishError::Unreachable { provider, code, .. } => format!(
+            "I cannot reach {provider} ({code}). Your code was not used, and your sign-in is still open: try again in a moment. If it \
+             stays so, ask my operator to look at my log"
+        ),
+        error => error.to_string(),
     }
 }
 
@@ -112,5 +136,31 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("@everyone"));
+    }
+
+    #[test]
+    fn a_user_is_referred_to_the_operator_without_internals() {
+        let provider: ProviderId = "acme".parse().expect("an id");
+        let endpoint = "http://10.0.0.7/token".to_owned();
+        let cause =
+            crate::net::Unreachable::Name { host: "id.internal".into(), problem: "no such host".into() };
+        let errors = [
+            FinishError::Misconfigured { provider: provider.clone(), code: "invalid_client".into() },
+            FinishError::RequestRefused {
+                provider: provider.clone(),
+                error: "invalid_scope".into(),
+                description: Some("unknown scope reed".into()),
+            },
+            FinishError::WrongEndpoint { provider: provider.clone(), code: "http_404".into(), endpoint },
+            FinishError::Unreachable { provider, code: "dns".into(), cause: Some(cause) },
+        ];
+        for error in errors {
+            let text = operators_text(&error);
+            assert!(text.contains("my operator") && text.contains("log"), "{text}");
+            assert!(
+                !text.contains("10.0.0.7") && !text.contains("internal") && !text.contains("providers."),
+                "{text}"
+            );
+        }
     }
 }

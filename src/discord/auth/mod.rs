@@ -10,6 +10,7 @@ mod status;
 mod try_again;
 
 pub(super) use code::finish;
+pub(super) use logout::log_out_as_chosen;
 pub(super) use start::start;
 pub(super) use try_again::try_again;
 
@@ -26,8 +27,8 @@ pub(super) const SUBCOMMANDS: &[Row] = &[
         options: &[
             OptionRow {
                 name: "provider",
-                description: "The provider to sign in to",
-                kind: Provider { required: true },
+                description: "The provider to sign in to; needed only if there are several",
+                kind: Provider { required: false },
             },
             OptionRow {
                 name: "shared",
@@ -66,17 +67,22 @@ pub(super) const SUBCOMMANDS: &[Row] = &[
         options: &[
             OptionRow {
                 name: "provider",
-                description: "The provider to log out of",
-                kind: Provider { required: true },
+                description: "The provider to log out of; needed only if there are several",
+                kind: Provider { required: false },
             },
             OptionRow {
-                name: "revoke",
-                description: "Also end the access at the provider itself",
+                name: "keep_grant",
+                description: "Log out here only, and leave the access at the provider as it is",
                 kind: Switch,
             },
             OptionRow {
                 name: "shared",
                 description: "Log this whole server out (server managers only)",
+                kind: Switch,
+            },
+            OptionRow {
+                name: "revoke",
+                description: "End the access without a question, even if another sign-in has the same account",
                 kind: Switch,
             },
         ],

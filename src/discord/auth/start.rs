@@ -26,7 +26,7 @@ const MAX_MASKED_URL: usize = 3400;
 /// Starts a sign-in for the user or the server.
 pub(super) async fn command(bot: &Bot, interaction: &Interaction, options: &Options) {
     let acting_for = ActingFor::shared(options.is_set("shared"));
-    match acting_for.tenant(interaction, options.required("provider")) {
+    match acting_for.tenant(bot, interaction, options.text("provider")) {
         Ok(tenant) => start(bot, interaction, &tenant).await,
         Err(refusal) => bot.edit_reply(interaction, &Message::text(refusal)).await,
     }

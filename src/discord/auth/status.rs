@@ -11,8 +11,9 @@ use super::{
     acting_for::visible,
 };
 use crate::{
-    broker::{AccessState, RefreshState, Status, WorkerTokens},
+    broker::{AccessState, RefreshState, Status, WorkerTokens, is_from_a_wrong_endpoint},
     ids::{Principal, Snowflake, Tenant},
+    net::Unreachable,
     session::{RetryKind, is_known_expiry},
     store::StoreError,
 };
@@ -118,7 +119,7 @@ fn field(status: &Status, usage: &Usage) -> Field {
             "Last error: {} {}, {}",
             inline_code(error),
             relative_time(*at),
-            retry_text(*kind)
+            retry_text(*kind, error)
         ));
     }
     if let Some(refusals) = &status.refusals {
@@ -169,8 +170,14 @@ fn refresh_text(state: &RefreshState) -> String {
     }
 }
 
-fn retry_text(kind: RetryKind) -> &'static str {
+fn retry_text(kind: RetryKind, code: &str) -> &'static str {
     match kind {
+        RetryKind::Unspent if is_from_a_wrong_endpoint(code) => {
+            "nothing was lost; ask my operator to check the address of the token endpoint"
+        }
+        RetryKind::Unspent if Unreachable::STEPS.contains(&code) => {
+            "nothing was lost; if it stays so, ask my operator to check the network and the address"
+        }
         RetryKind::Unspent => "nothing was lost",
         RetryKind::Ambiguous => "it is unknown whether the refresh token was used",
         RetryKind::Stuck => "the sign-in is kept",

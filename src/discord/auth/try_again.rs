@@ -19,7 +19,11 @@ pub(in crate::discord) async fn try_again(bot: &Bot, tenant: &Tenant) -> Message
             "Your sign-in at `{provider}` has ended ({}). `/auth start` signs you in again.",
             inline_code(&code)
         ),
-        Err(TokenError::Unavailable { code, .. } | TokenError::Misconfigured { code, .. }) => format!(
+        Err(TokenError::Misconfigured { code, .. }) => format!(
+            "`{provider}` refuses me as a client ({}). I keep the sign-in. Only my operator can correct this: ask them to look at my log.",
+            inline_code(&code)
+        ),
+        Err(TokenError::Unavailable { code, .. }) => format!(
             "`{provider}` still refuses ({}). I keep the sign-in and try once an hour. `/auth start` signs you in again.",
             inline_code(&code)
         ),

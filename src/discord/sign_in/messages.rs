@@ -18,8 +18,8 @@ pub(in crate::discord) fn for_server(tenant: &Tenant) -> &'static str {
     }
 }
 
-/// Lists the configured providers, for a user who named an unknown one.
-fn known_providers<'a>(ids: impl Iterator<Item = &'a ProviderId>) -> String {
+/// Lists the configured providers, for a user who named none or an unknown one.
+pub(in crate::discord) fn known_providers<'a>(ids: impl Iterator<Item = &'a ProviderId>) -> String {
     let names: Vec<_> = ids.take(25).map(|id| format!("`{id}`")).collect();
     match names.as_slice() {
         [] => "My operator has configured none yet.".to_owned(),
@@ -29,9 +29,12 @@ fn known_providers<'a>(ids: impl Iterator<Item = &'a ProviderId>) -> String {
 
 /// Reports a provider that is not configured, with the configured ones.
 pub(in crate::discord) fn unknown_provider(bot: &Bot, provider: &ProviderId) -> Message {
+    let providers = bot.broker.providers();
+    let similar = providers.similar(provider).map(|similar| format!("Did you mean `{similar}`? "));
     Message::text(format!(
-        "There is no provider `{provider}`. {}",
-        known_providers(bot.broker.providers().ids())
+        "There is no provider `{provider}`. {}{}",
+        similar.unwrap_or_default(),
+        known_providers(providers.ids())
     ))
 }
 

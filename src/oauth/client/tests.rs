@@ -8,10 +8,11 @@ use super::*;
 use crate::{
     net::Proxies,
     oauth::{
+        ProviderSettings,
         provider::tests::{provider, settings},
         request::tests::credentials,
     },
-    secret::{RefreshToken, Secret},
+    secret::{AccessToken, RefreshToken, Secret},
     session::Locked,
     session::test_session,
 };
@@ -257,7 +258,7 @@ async fn account(status: &str, body: &str) -> (Option<String>, String) {
     let server = serve(listener, http(status, "", body));
     let mut settings = settings();
     settings.userinfo_endpoint = Some(format!("{base}/userinfo"));
-    let account = client().account(&provider(settings), &AccessToken::new("the-token")).await;
+    let account = client().account(userinfo(settings, "the-token")).await;
     (account, server.await.expect("the server ends").0)
 }
 
@@ -272,9 +273,12 @@ async fn the_userinfo_endpoint_names_the_account() {
     {
         assert_eq!(account(status, body).await.0, None, "{status} {body}");
     }
-    let mut settings = settings();
-    settings.userinfo_endpoint = None;
-    assert_eq!(client().account(&provider(settings), &AccessToken::new("x")).await, None);
+}
+
+/// The request for the account of a token that was issued under these settings.
+fn userinfo(settings: ProviderSettings, token: &str) -> UserinfoRequest {
+    let provider = provider(settings);
+    provider.userinfo(&provider.binding(), &AccessToken::new(token)).expect("it is bound")
 }
 
 #[tokio::test]
@@ -290,7 +294,7 @@ async fn a_userinfo_request_without_an_answer_ends_after_ten_seconds() {
     });
     let mut settings = settings();
     settings.userinfo_endpoint = Some(base);
-    assert_eq!(client().account(&provider(settings), &AccessToken::new("x")).await, None);
+    assert_eq!(client().account(userinfo(settings, "x")).await, None);
     let waited = server.await.expect("the server ends");
     assert!(waited < Duration::from_secs(11), "{waited:?}");
 }

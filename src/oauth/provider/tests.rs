@@ -27,6 +27,7 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         max_lifetime: None,
         reuse_grace: Duration::from_secs(30),
         enforces_pkce: true,
+        formerly: Vec::new(),
         trust: Trust::default(),
         refresh_revokes_access: false,
     }
@@ -57,13 +58,15 @@ fn refused(change: impl FnOnce(&mut ProviderSettings)) -> (&'static str, String)
 }
 
 #[test]
-fn a_provider_is_bound_to_its_token_endpoint_and_client() {
+fn a_sign_in_binds_the_client_and_every_endpoint_that_gets_its_secrets() {
     let provider = provider(settings());
     assert_eq!(
         provider.binding(),
         Binding {
             issuer: Some("https://id.example".into()),
             token_endpoint: "https://id.example/token".into(),
+            revocation_endpoint: Some("https://id.example/revoke".into()),
+            userinfo_endpoint: Some("https://id.example/userinfo".into()),
             client_id: "threadkey".into(),
             resource: None,
         }

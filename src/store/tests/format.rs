@@ -18,8 +18,8 @@ fn full() -> Entry {
     session.signed_in_by = Some("user:803".parse().expect("a principal"));
     session.id_token = Some(IdToken::new("id-token-1"));
     session.extra = [("instance_url".to_owned(), "https://eu.example".to_owned())].into();
-    session.revocation_endpoint = Some("https://id.example/revoke".into());
-    session.userinfo_endpoint = Some("https://id.example/userinfo".into());
+    session.binding.revocation_endpoint = Some("https://id.example/revoke".into());
+    session.binding.userinfo_endpoint = Some("https://id.example/userinfo".into());
     session.rejected =
         Some(Rejected { fingerprint: Fingerprint::of("access-6"), at: NOW - 60, decided: true });
     session.retry = Some(Retry {
@@ -59,10 +59,10 @@ const FULL: &str = r#"{
       },
       "issuer": "https://id.example",
       "token_endpoint": "https://id.example/token",
-      "client_id": "threadkey",
-      "resource": "https://api.example",
       "revocation_endpoint": "https://id.example/revoke",
       "userinfo_endpoint": "https://id.example/userinfo",
+      "client_id": "threadkey",
+      "resource": "https://api.example",
       "rejected": {
         "fingerprint": "884db3c2eda8aa56b53ac6cc",
         "at": 1795358612,
@@ -93,6 +93,8 @@ const FULL: &str = r#"{
       "lineage_seen": "07070707070707070707070707070707",
       "issuer": "https://id.example",
       "token_endpoint": "https://id.example/token",
+      "revocation_endpoint": "https://id.example/revoke",
+      "userinfo_endpoint": "https://id.example/userinfo",
       "client_id": "threadkey",
       "resource": "https://api.example",
       "scopes": [
@@ -286,12 +288,12 @@ async fn an_invalid_store_is_refused_with_its_line_without_values_and_stays_unch
         ("zero length", vec![], 1, "empty"),
         ("white space", b" \n\n".to_vec(), 3, "EOF"),
         ("zeros", vec![0; 512], 1, "expected value"),
-        ("cut off", FULL.as_bytes()[..700].to_vec(), 24, "EOF"),
-        ("something behind it", format!("{FULL}}}").into_bytes(), 66, "trailing characters"),
+        ("cut off", FULL.as_bytes()[..700].to_vec(), 23, "EOF"),
+        ("something behind it", format!("{FULL}}}").into_bytes(), 68, "trailing characters"),
         ("a byte order mark", format!("\u{FEFF}{FULL}").into_bytes(), 1, "byte order mark"),
         ("not UTF-8", [&FULL.as_bytes()[..30], b"\xff\xfe"].concat(), 3, "UTF-8"),
         ("a list", b"[]".to_vec(), 1, "expected an object"),
-        ("no version", broken("\"version\": 1,", ""), 65, "missing field `version`"),
+        ("no version", broken("\"version\": 1,", ""), 67, "missing field `version`"),
         ("version 0", broken("\"version\": 1", "\"version\": 0"), 2, "expected a version from 1"),
         ("version text", broken("\"version\": 1", "\"version\": \"canary\""), 2, "expected u64"),
         ("sessions null", b"{\"version\": 1,\n\"sessions\": null}".to_vec(), 2, "expected an object"),
@@ -313,7 +315,7 @@ async fn an_invalid_store_is_refused_with_its_line_without_values_and_stays_unch
         (
             "a number too large",
             broken("\"clients\": {}", "\"canary\": 123456789012345678901"),
-            64,
+            66,
             "too large",
         ),
     ];

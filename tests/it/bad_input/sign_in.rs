@@ -174,12 +174,12 @@ async fn an_unknown_provider_is_reported_with_the_configured_ones() {
     let _bot = team.run().await;
     for command in [&["auth", "start", "acne"][..], &["token", "acne"]] {
         let ended = team.home.run(command).await;
-        assert_fails(&ended, 2, &["there is no provider acne", "threadkey providers"]);
+        assert_fails(&ended, 2, &["there is no provider acne", "did you mean acme?"]);
     }
     let ended = team.home.run(&["auth", "start", "Not A Name!"]).await;
     assert_fails(&ended, 2, &["Not A Name!"]);
     let answer = team.alice.command(&team.general, "auth start", &[("provider", "acne")]).await.text();
-    assert_says(&answer, &["There is no provider `acne`", "Known providers: `acme`"]);
+    assert_says(&answer, &["There is no provider `acne`. Did you mean `acme`?", "Known providers: `acme`"]);
     assert!(!team.home.store().exists(), "nothing was begun");
     team.discord.assert_no_violations();
 }
@@ -199,7 +199,7 @@ async fn a_provider_that_cannot_be_reached_costs_no_code() {
             let answer = route.paste(&team, &callback.url, 5).await;
             assert_says(
                 &answer,
-                &["acme cannot finish the sign-in now", "your code was not used", "still open"],
+                &["reach", "acme", "(connect", "our code was not used", "still open", "operator"],
             );
             assert_eq!(team.stored(), before, "{route:?}");
         }

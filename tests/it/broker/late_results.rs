@@ -19,7 +19,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_late_refresh_revives_no_logged_out_session_and_is_revoked_if_requested() {
+async fn a_late_refresh_revives_no_logged_out_session_and_is_revoked() {
     let (rig, asking) = Rig::with_a_held_refresh().await;
     let done = rig.broker.logout(&tenant(ALICE), Revocation::Revoke).await.unwrap();
     assert_eq!(done, LoggedOut::Revoked);
@@ -37,8 +37,8 @@ async fn a_late_refresh_revives_no_logged_out_session_and_is_revoked_if_requeste
 }
 
 #[tokio::test]
-async fn tokens_that_arrive_after_a_revoking_logout_are_revoked_themselves() {
-    for revocation in [Revocation::Revoke, Revocation::Keep] {
+async fn tokens_that_arrive_after_a_logout_are_revoked_unless_the_grant_is_kept() {
+    for revocation in [Revocation::Revoke, Revocation::UnlessShared, Revocation::Keep] {
         let (rig, asking) = Rig::with_a_held_refresh().await;
         let revoked = Arc::new(Mutex::new(Vec::new()));
         let seen = revoked.clone();
@@ -54,7 +54,7 @@ async fn tokens_that_arrive_after_a_revoking_logout_are_revoked_themselves() {
         rig.broker.drained().await;
         let revoked = revoked.lock().unwrap().clone();
         match revocation {
-            Revocation::Revoke => {
+            Revocation::Revoke | Revocation::UnlessShared => {
                 assert_eq!(revoked.len(), 2, "the stored token, and the late one");
                 assert_eq!(revoked[0], refresh_token.expose());
                 assert_ne!(revoked[1], revoked[0]);

@@ -136,16 +136,19 @@ async fn a_grant_of_an_account_that_is_in_use_elsewhere_is_not_revoked() {
 }
 
 #[tokio::test]
-async fn a_logout_drops_the_undecided_sign_in_and_revokes_it_if_requested() {
+async fn a_logout_drops_the_undecided_sign_in_and_revokes_it_too() {
     let (rig, undecided) = undecided().await;
     assert_eq!(rig.broker.logout(&tenant(ALICE), Revocation::Keep).await.unwrap(), LoggedOut::LocallyOnly);
     assert_eq!(rig.store.read(&tenant(ALICE)).await.unwrap(), Entry::default());
-    assert_eq!(rig.server.events().total.revoked, 0, "a logout is local by default");
+    assert_eq!(rig.server.events().total.revoked, 0, "the user keeps the grants");
     let late = rig.broker.switch(&tenant(ALICE), undecided.lineage).await;
     assert!(matches!(late, Err(ChoiceError::Gone(_))), "it revives nothing: {late:?}");
     rig.sign_in(ALICE, "alice").await;
     expect_undecided(rig.finish_as(ALICE, "carol").await);
-    assert_eq!(rig.broker.logout(&tenant(ALICE), Revocation::Revoke).await.unwrap(), LoggedOut::Revoked);
+    assert_eq!(
+        rig.broker.logout(&tenant(ALICE), Revocation::UnlessShared).await.unwrap(),
+        LoggedOut::Revoked
+    );
     assert_eq!(states(&rig, "carol"), [LifeState::Revoked]);
     assert_eq!(states(&rig, "alice").last(), Some(&LifeState::Revoked));
 }
@@ -197,7 +200,8 @@ async fn a_broker_takes_no_news_from_the_store_of_a_sign_in_that_it_is_finishing
     // This server accepts the revocation of bob's grant and does not answer it.
     let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let revocation_endpoint = Some(format!("http://{}/revoke", slow.local_addr().unwrap()));
-    let settings = ProviderSettings { revocation_endpoint, ..settings(&rig.server) };
+    let formerly = vec![rig.server.revocation_endpoint()];
+    let settings = ProviderSettings { revocation_endpoint, formerly, ..settings(&rig.server) };
     let broker = with_settings(settings, open(&rig.path, &rig.clock), &rig.clock);
     let mut events = broker.events();
     let started = broker.start(&tenant(ALICE), ALICE).await.unwrap();

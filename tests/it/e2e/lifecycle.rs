@@ -149,7 +149,8 @@ async fn a_logout_takes_the_token_from_workers_and_reports_whether_the_grant_liv
     let thread = team.ask(alice, "which account is this?").await;
     expect_messages(&thread, "I hold **alice**'s login", 1).await;
 
-    let reply = alice.command(&team.general, "auth logout", &[("provider", "acme")]).await.text();
+    let keep = [("provider", "acme"), ("keep_grant", "true")];
+    let reply = alice.command(&team.general, "auth logout", &keep).await.text();
     assert!(reply.contains("the access stays valid"), "{reply}");
     assert!(server.lives().iter().all(|life| life.state == LifeState::Live), "{:?}", server.lives());
     alice.says(&thread, "and now?");
@@ -158,8 +159,7 @@ async fn a_logout_takes_the_token_from_workers_and_reports_whether_the_grant_liv
     team.sign_in(alice, "alice").await;
     alice.says(&thread, "and now?");
     expect_messages(&thread, "I hold **alice**'s login", 2).await;
-    let revoke = [("provider", "acme"), ("revoke", "true")];
-    let reply = alice.command(&team.general, "auth logout", &revoke).await.text();
+    let reply = alice.command(&team.general, "auth logout", &[("provider", "acme")]).await.text();
     assert!(reply.contains("has ended the access"), "{reply}");
     let newest = server.lives().into_iter().max_by_key(|life| life.family).expect("two sign-ins");
     assert_ne!(newest.state, LifeState::Live);

@@ -10,7 +10,7 @@ use threadkey::{
 use super::{
     choice::SessionAndCandidate,
     disk::Stored,
-    reference::Reference,
+    reference::{Issue, Reference},
     steps::{PROVIDERS, TENANTS},
     world::tenant_id,
 };
@@ -66,7 +66,8 @@ impl Reference {
         family != other && of(family) == of(other)
     }
 
-    /// Checks a revocation at a provider: a user wanted it, and the grant is in no store any more.
+    /// Checks a revocation at a provider: a user wanted it, or its tokens came too
+    /// late, and the grant is in no store any more.
     pub(super) fn check_revocation(&mut self, provider: usize, token: &str) {
         self.observe();
         let family = self.by_refresh.get(token).copied();
@@ -84,13 +85,21 @@ impl Reference {
             || self.tenants[tenant].logging_out == Some(Revocation::Revoke);
         if here.contains(&family) {
             self.violate(format!("adr/0016: tenant {tenant}'s grant is revoked, and in the store"));
-        } else if !logged_out && !self.choices.unchosen.contains(&family) {
+        } else if !logged_out && !self.choices.unchosen.contains(&family) && !self.has_late_answer(family) {
             self.violate(format!("adr/0016: a grant of tenant {tenant} is revoked without a reason"));
         }
         let shared = |other: &usize| here.contains(other) && self.is_like(family, *other);
         if self.choices.unchosen.contains(&family) && self.choices.present_when_idle.iter().any(shared) {
             self.violate(format!("adr/0016: revoked, and its account is in use elsewhere: tenant {tenant}"));
         }
+    }
+
+    /// Whether an answer for this grant was never in the store: it arrived after the logout of its
+    /// session, or after the end of its sign-in. Where it names no new refresh token, the old one
+    /// is revoked.
+    fn has_late_answer(&self, family: usize) -> bool {
+        let is_late = |issue: &Issue| issue.family == family && !self.durable.contains(&issue.access);
+        self.issues.iter().any(is_late)
     }
 
     /// Records the start of a logout. A grant that is logged out with revocation may be revoked at

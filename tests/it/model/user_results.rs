@@ -60,7 +60,7 @@ impl Reference {
                 let end = match done {
                     LoggedOut::Revoked => Some(GrantEnd::Revoked),
                     LoggedOut::RevocationFailed => Some(GrantEnd::MayLiveOn),
-                    LoggedOut::LocallyOnly | LoggedOut::CannotRevoke => None,
+                    LoggedOut::LocallyOnly | LoggedOut::CannotRevoke(_) | LoggedOut::InUseElsewhere => None,
                 };
                 self.check_candidate_logout(before.candidate.as_ref(), end.filter(|_| !unsettled));
                 let family = session.and_then(|session| self.family(session));

@@ -1,0 +1,111 @@
+//! Where a secret of a session may go: the one decision.
+//!
+//! A sign-in binds the client and the endpoints that the configuration names at that time. Every
+//! request with a token, a code or a verifier asks [`Provider::destination`] for its target. So a
+//! configuration that a stranger wrote or changed sends no secret of an earlier sign-in to another
+//! place.
+
+use std::fmt;
+
+use url::Url;
+
+use super::Provider;
+use crate::session::Binding;
+
+/// An endpoint that gets secrets of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Refresh tokens, codes and verifiers (RFC 6749 §3.2).
+    Token,
+    /// Tokens to revoke (RFC 7009).
+    Revocation,
+    /// Access tokens (OpenID Connect Core §5.3).
+    Userinfo,
+}
+
+/// The reason why a secret is not sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Withheld {
+    /// The configuration has no such endpoint.
+    #[error("no {0} is configured")]
+    NotConfigured(Endpoint),
+    /// The sign-in bound another client or endpoint than the configured one.
+    #[error("the sign-in is bound to {was}, and the configuration now names {now}")]
+    Changed {
+        /// The client or endpoint of the sign-in.
+        was: String,
+        /// The configured one.
+        now: String,
+    },
+    /// The sign-in bound no such endpoint, and the configured one is on another server than the
+    /// token endpoint.
+    #[error("the sign-in is bound to no {endpoint}, and {now} is on another server than its token_endpoint")]
+    Unbound {
+        /// The kind of the endpoint.
+        endpoint: Endpoint,
+        /// The configured endpoint.
+        now: String,
+    },
+}
+
+// === impl Endpoint ===
+
+impl fmt::Display for Endpoint {
+    /// Writes the key of the setting.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Token => "token_endpoint",
+            Self::Revocation => "revocation_endpoint",
+            Self::Userinfo => "userinfo_endpoint",
+        })
+    }
+}
+
+// === impl Provider ===
+
+impl Provider {
+    /// Returns the address to which a secret of a session or sign-in with this binding may go.
+    ///
+    /// The client and the endpoint must be those of the binding. An endpoint in
+    /// [`formerly`](super::ProviderSettings::formerly) leads to the present one. A binding without a
+    /// revocation or userinfo endpoint takes a configured one on the server of the token endpoint.
+    ///
+    /// # Errors
+    /// See [`Withheld`]. Nothing may be sent.
+    pub fn destination(&self, bound: &Binding, endpoint: Endpoint) -> Result<&Url, Withheld> {
+        if !self.issued(bound) {
+            let shown = |token_endpoint: &str, client: &str| format!("{token_endpoint} for client {client}");
+            return Err(Withheld::Changed {
+                was: shown(&bound.token_endpoint, &bound.client_id),
+                now: shown(self.token_endpoint.as_str(), &self.client_id),
+            });
+        }
+        let (was, now) = match endpoint {
+            Endpoint::Token => return Ok(&self.token_endpoint),
+            Endpoint::Revocation => (&bound.revocation_endpoint, &self.revocation_endpoint),
+            Endpoint::Userinfo => (&bound.userinfo_endpoint, &self.userinfo_endpoint),
+        };
+        let now = now.as_ref().ok_or(Withheld::NotConfigured(endpoint))?;
+        match was {
+            Some(was) if self.leads_to(bound, was, now) => Ok(now),
+            Some(was) => Err(Withheld::Changed { was: was.clone(), now: now.to_string() }),
+            None if now.origin() == self.token_endpoint.origin() => Ok(now),
+            None => Err(Withheld::Unbound { endpoint, now: now.to_string() }),
+        }
+    }
+
+    /// Whether the configured client issued a grant with this binding, at its present or at an
+    /// earlier token endpoint.
+    pub fn issued(&self, bound: &Binding) -> bool {
+        bound.client_id == self.client_id && self.leads_to(bound, &bound.token_endpoint, &self.token_endpoint)
+    }
+
+    /// Whether the bound endpoint `was` is `now`, or an earlier one of the same issuer.
+    fn leads_to(&self, bound: &Binding, was: &str, now: &Url) -> bool {
+        let is_other_issuer = matches!((&bound.issuer, &self.issuer), (Some(was), Some(now)) if was != now);
+        was == now.as_str() || (!is_other_issuer && self.formerly.iter().any(|former| former.as_str() == was))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+use super::*;
+use crate::oauth::{
+    ProviderSettings,
+    provider::tests::{provider, settings},
+};
+
+const ENDPOINTS: [Endpoint; 3] = [Endpoint::Token, Endpoint::Revocation, Endpoint::Userinfo];
+
+fn with(change: impl FnOnce(&mut ProviderSettings)) -> Provider {
+    let mut settings = settings();
+    change(&mut settings);
+    provider(settings)
+}
+
+/// The settings with this endpoint in place of one of them.
+fn moved(endpoint: Endpoint, to: &str) -> ProviderSettings {
+    let mut settings = settings();
+    match endpoint {
+        Endpoint::Token => settings.token_endpoint = to.into(),
+        Endpoint::Revocation => settings.revocation_endpoint = Some(to.into()),
+        Endpoint::Userinfo => settings.userinfo_endpoint = Some(to.into()),
+    }
+    settings
+}
+
+fn goes(provider: &Provider, bound: &Binding, endpoint: Endpoint) -> Option<String> {
+    provider.destination(bound, endpoint).ok().map(Url::to_string)
+}
+
+#[test]
+fn a_secret_goes_to_the_bound_endpoints_and_no_other() {
+    let bound = with(|_| {}).binding();
+    for endpoint in ENDPOINTS {
+        let there = goes(&with(|_| {}), &bound, endpoint);
+        assert!(there.is_some_and(|there| there.starts_with("https://id.example/")), "{endpoint}");
+        for foreign in ["https://evil.example/x", "https://id.example/other", "http://127.0.0.1:1/x"] {
+            let changed = provider(moved(endpoint, foreign));
+            assert_eq!(goes(&changed, &bound, endpoint), None, "{endpoint} {foreign}");
+        }
+    }
+}
+
+#[test]
+fn another_client_or_token_endpoint_gets_no_secret_at_any_endpoint() {
+    let bound = with(|_| {}).binding();
+    for changed in
+        [with(|s| s.client_id = "another".into()), provider(moved(Endpoint::Token, "https://evil.example/t"))]
+    {
+        for endpoint in ENDPOINTS {
+            let withheld = changed.destination(&bound, endpoint).expect_err("nothing is sent");
+            assert!(
+                withheld.to_string().contains("https://id.example/token for client threadkey"),
+                "{withheld}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_former_endpoint_of_the_same_issuer_leads_to_the_present_one() {
+    let bound = with(|_| {}).binding();
+    let everything_moved = |issuer: Option<&str>| {
+        with(|s| {
+            s.formerly =
+                ["token", "revoke", "userinfo"].map(|path| format!("https://id.example/{path}")).into();
+            s.token_endpoint = "https://new.example/token".into();
+            s.revocation_endpoint = Some("https://new.example/revoke".into());
+            s.userinfo_endpoint = Some("https://new.example/userinfo".into());
+            s.issuer = issuer.map(str::to_owned);
+        })
+    };
+    for issuer in [None, Some("https://id.example")] {
+        let present = ENDPOINTS.map(|endpoint| goes(&everything_moved(issuer), &bound, endpoint));
+        let expected =
+            ["token", "revoke", "userinfo"].map(|path| Some(format!("https://new.example/{path}")));
+        assert_eq!(present, expected);
+    }
+    for endpoint in ENDPOINTS {
+        assert_eq!(goes(&everything_moved(Some("https://evil.example")), &bound, endpoint), None);
+    }
+    let only_token = with(|s| {
+        s.formerly = vec!["https://id.example/token".into()];
+        s.token_endpoint = "https://new.example/token".into();
+        s.revocation_endpoint = Some("https://new.example/revoke".into());
+    });
+    assert!(goes(&only_token, &bound, Endpoint::Token).is_some());
+    assert_eq!(goes(&only_token, &bound, Endpoint::Revocation), None, "it is bound to another one");
+}
+
+#[test]
+fn a_session_without_a_bound_endpoint_takes_one_on_the_token_endpoints_server_alone() {
+    let mut bound = with(|_| {}).binding();
+    (bound.revocation_endpoint, bound.userinfo_endpoint) = (None, None);
+    for endpoint in [Endpoint::Revocation, Endpoint::Userinfo] {
+        assert!(goes(&with(|_| {}), &bound, endpoint).is_some(), "{endpoint}");
+        for foreign in
+            ["https://evil.example/x", "https://id.example:8443/x", "https://id.example.evil.example/x"]
+        {
+            let withheld = provider(moved(endpoint, foreign)).destination(&bound, endpoint).cloned();
+            let expected = Withheld::Unbound { endpoint, now: foreign.into() };
+            assert_eq!(withheld, Err(expected), "{endpoint} {foreign}");
+        }
+    }
+    let none = with(|s| s.userinfo_endpoint = None).destination(&bound, Endpoint::Userinfo).cloned();
+    assert_eq!(none, Err(Withheld::NotConfigured(Endpoint::Userinfo)));
+}
+
+#[test]
+fn a_former_endpoint_is_checked_like_any_other_endpoint() {
+    let mut settings = settings();
+    settings.formerly = vec!["http://id.example/token".into()];
+    let error = Provider::new("acme".parse().expect("an id"), settings).expect_err("it is not https");
+    assert!(error.to_string().starts_with("providers.acme.formerly: http would show secrets"), "{error}");
+}
