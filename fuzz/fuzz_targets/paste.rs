@@ -209,8 +209,13 @@ fn assert_refused(text: &str) {
         return;
     }
     let error = finish(pasted);
-    let is_refusal =
-        matches!(error, FinishError::StateMismatch | FinishError::StateNeeded(_) | FinishError::Paste(_));
+    let is_refusal = matches!(
+        error,
+        FinishError::StateMismatch
+            | FinishError::StateNeeded(_)
+            | FinishError::Paste(_)
+            | FinishError::RequestRefused { .. }
+    );
     assert!(is_refusal, "{error}");
 }
 

@@ -53,6 +53,9 @@ pub async fn run(broker: &Broker, command: AuthCommand, now: UnixTime) -> Result
             finish(broker, tenant.principal, Some(&tenant.provider)).await
         }
         AuthCommand::Code { provider, acting_as } => {
+            if let Some(named) = &provider {
+                provider_name::configured(broker.providers(), Some(named))?;
+            }
             finish(broker, acting_as.principal, provider.as_ref()).await
         }
         AuthCommand::Switch { provider, acting_as } => {
@@ -182,6 +185,10 @@ async fn print_status(
 async fn cancel(broker: &Broker, principal: Principal, provider: Option<&ProviderId>) -> Result<(), Failure> {
     let cancelled = broker.cancel(principal, provider).await?;
     if cancelled.is_empty() {
+        // The section of a provider may be removed while a sign-in is under way.
+        if let Some(named) = provider {
+            provider_name::configured(broker.providers(), Some(named))?;
+        }
         print_notice("No sign-in was under way.");
     }
     for tenant in cancelled {

@@ -1,23 +1,16 @@
 //! `threadkey auth logout`: removes a session and ends its grant, after a question where another
 //! session may end with it.
 
-use std::time::Duration;
-
-use tokio::sync::broadcast;
-
 use super::{
     Exit, Failure, LogoutArgs, print_notice,
     prompt::{self, Echo},
     provider_name, stdin_is_terminal,
 };
 use crate::{
-    broker::{Broker, Event, LoggedOut, LogoutError, Revocation},
+    broker::{Broker, LoggedOut, LogoutError, Revocation},
     ids::Tenant,
     oauth::Withheld,
 };
-
-/// The time that a logout waits for the provider before it prints the reason for the wait.
-const REPORT_WAIT_AFTER: Duration = Duration::from_secs(2);
 
 /// Logs out as the arguments say, and asks on a terminal if they leave it open.
 pub(super) async fn run(broker: &Broker, args: LogoutArgs) -> Result<(), Failure> {
@@ -49,7 +42,7 @@ pub(super) async fn run(broker: &Broker, args: LogoutArgs) -> Result<(), Failure
 }
 
 async fn log_out(broker: &Broker, tenant: &Tenant, revocation: Revocation) -> Result<LoggedOut, LogoutError> {
-    let slow_revocation = slow_revocation(broker.events());
+    let slow_revocation = broker.outlasts_removal(tenant);
     let mut logout = std::pin::pin!(broker.logout(tenant, revocation));
     tokio::select! {
         biased;
@@ -84,12 +77,6 @@ fn parse(answer: &str) -> Option<Revocation> {
         "revoke" | "r" => Some(Revocation::Revoke),
         _ => None,
     }
-}
-
-/// Waits until the session has been removed for a while and the provider still owes its answer.
-async fn slow_revocation(mut events: broadcast::Receiver<Event>) {
-    while !matches!(events.recv().await, Ok(Event::LoggedOut(_))) {}
-    tokio::time::sleep(REPORT_WAIT_AFTER).await;
 }
 
 fn text(broker: &Broker, tenant: &Tenant, logged_out: &LoggedOut) -> String {

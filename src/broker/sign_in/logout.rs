@@ -5,6 +5,10 @@
 //! has the same account, the caller asks its user first. A grant that no user decided about, such as
 //! a late result, is not revoked then.
 
+use std::{future::Future, time::Duration};
+
+use tokio::sync::broadcast::error::RecvError;
+
 use crate::{
     broker::{Broker, Event, GrantEnd, Inner, LogoutError},
     ids::Tenant,
@@ -41,7 +45,27 @@ pub enum Revocation {
     UnlessShared,
 }
 
+/// The time that a logout waits for the provider before its user reads the reason for the wait.
+const REPORT_WAIT_AFTER: Duration = Duration::from_secs(2);
+
 impl Broker {
+    /// Waits until the tenant has been logged out by this process for two seconds. A caller that
+    /// awaits a logout beside it can then report that only the provider's answer is missing. Must be
+    /// called before the logout.
+    pub fn outlasts_removal(&self, tenant: &Tenant) -> impl Future<Output = ()> + Send + 'static {
+        let (mut events, tenant) = (self.events(), tenant.clone());
+        async move {
+            loop {
+                match events.recv().await {
+                    Ok(Event::LoggedOut(removed)) if removed == tenant => break,
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => std::future::pending().await,
+                }
+            }
+            tokio::time::sleep(REPORT_WAIT_AFTER).await;
+        }
+    }
+
     /// Removes the session at once, and with it a sign-in in progress or waiting for a choice. The
     /// module doc of `account_choice` describes what a process that dies before the provider
     /// answers leaves behind.

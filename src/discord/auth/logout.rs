@@ -65,7 +65,22 @@ fn wanted(keep_grant: Option<bool>, revoke: Option<bool>) -> Revocation {
 async fn log_out(bot: &Bot, interaction: &Interaction, tenant: &Tenant, revocation: Revocation) -> Message {
     let known = bot.broker.providers().get(&tenant.provider);
     let site = known.map(|provider| provider.site());
-    match bot.broker.logout(tenant, revocation).await {
+    let slow_revocation = bot.broker.outlasts_removal(tenant);
+    let mut logout = std::pin::pin!(bot.broker.logout(tenant, revocation));
+    let logged_out = tokio::select! {
+        biased;
+        logged_out = logout.as_mut() => logged_out,
+        () = slow_revocation => {
+            let provider = &tenant.provider;
+            let text = format!(
+                "Logged out of `{provider}`{}: I have deleted the session here. I am waiting for `{provider}` to end the access …",
+                for_server(tenant)
+            );
+            bot.edit_reply(interaction, &Message::text(text)).await;
+            logout.await
+        }
+    };
+    match logged_out {
         Ok(result) => Message::text(result_text(tenant, site.as_deref(), &result)),
         Err(LogoutError::NoSession(tenant)) if known.is_none() => unknown_provider(bot, &tenant.provider),
         Err(LogoutError::NoSession(tenant)) => {

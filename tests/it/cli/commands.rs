@@ -79,6 +79,8 @@ async fn a_misspelt_provider_or_command_gets_a_suggestion() {
     for command in [
         &["token", "linaer"][..],
         &["auth", "start", "linaer"],
+        &["auth", "code", "linaer"],
+        &["auth", "cancel", "linaer"],
         &["auth", "logout", "linaer"],
         &["login", "linaer"],
     ] {
