@@ -7,9 +7,10 @@ use std::{
 };
 
 use super::{
-    AgentSettings, Capabilities, Conversation, Holder, Isolation, PromptError, TokenSource,
+    AgentSettings, Holder, Isolation, PromptError,
     environment::{self, DEFAULT_PATH},
-    folders::Folders,
+    folders::{FolderUse, Folders},
+    worker::WorkerDeps,
     worker_secrets::WorkerSecrets,
 };
 use crate::sys::{
@@ -91,36 +92,31 @@ pub(super) struct Launched {
     pub(super) secrets: WorkerSecrets,
     /// Its working folder.
     pub(super) work: PathBuf,
+    pub(super) in_use: FolderUse,
 }
 
-/// The parts of a process that need the disk. They are ready before the worker gets a capability.
-struct Prepared {
-    program: PathBuf,
-    folders: Folders,
-    sandbox: Option<Sandbox>,
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
 }
 
-/// Starts a worker's process. Even if this returns an error, its capability may be live, and the
+/// Starts a worker's process. The parts that need the disk are ready before it gets a capability. Even if this returns an error, its capability may be live, and the
 /// caller has to revoke it.
-pub(super) async fn launch(
-    settings: &AgentSettings,
-    holder: &Holder,
-    capabilities: &Capabilities,
-    tokens: &dyn TokenSource,
-) -> Result<Launched, PromptError> {
+pub(super) async fn launch(deps: &WorkerDeps, holder: &Holder) -> Result<Launched, PromptError> {
+    let settings = &deps.settings;
     let Some((name, args)) = settings.command.split_first() else {
         return Err(PromptError::NotConfigured);
     };
     let failed = |source| PromptError::Spawn { program: name.clone(), source };
-    let preparing = {
-        let (settings, conversation) = (settings.clone(), holder.conversation.clone());
-        tokio::task::spawn_blocking(move || prepare(&settings, &conversation))
+    let checked = settings.clone();
+    let program = blocking(move || find_program(&checked)).await.map_err(failed)??;
+    let (folders, in_use) = deps.folders.open(&holder.conversation).await?;
+    let sandbox = {
+        let (settings, program, folders) = (settings.clone(), program.clone(), folders.clone());
+        blocking(move || build_sandbox(&settings, &program, &folders)).await.map_err(failed)??
     };
-    let Prepared { program, folders, sandbox } =
-        preparing.await.map_err(|error| failed(io::Error::other(error)))??;
 
-    let capability = capabilities.issue(holder.clone());
-    let (env, secrets) = environment::build(settings, &folders, holder, &capability, tokens).await?;
+    let capability = deps.capabilities.issue(holder.clone());
+    let (env, secrets) = environment::build(settings, &folders, holder, &capability, &*deps.tokens).await?;
     let sandboxed = sandbox.is_some();
     let spec = Spec {
         program,
@@ -130,7 +126,7 @@ pub(super) async fn launch(
         sandbox,
     };
     let (child, pipes) = process::spawn(spec).await.map_err(|error| failed(explain(error, sandboxed)))?;
-    Ok(Launched { child, pipes, secrets, work: folders.work })
+    Ok(Launched { child, pipes, secrets, work: folders.work, in_use })
 }
 
 /// Adds to a refusal of the sandbox the setting that may mend it.
@@ -144,9 +140,9 @@ fn explain(error: io::Error, sandboxed: bool) -> io::Error {
     error
 }
 
-/// Finds the program, creates the folders and builds the sandbox. This touches the disk, so async
-/// threads must not call it.
-fn prepare(settings: &AgentSettings, conversation: &Conversation) -> Result<Prepared, PromptError> {
+/// Checks the settings, and finds the program. This touches the disk, so async threads must not call
+/// it.
+fn find_program(settings: &AgentSettings) -> Result<PathBuf, PromptError> {
     settings.check()?;
     let name = settings.command.first().ok_or(PromptError::NotConfigured)?;
     let path = match settings.env.get("PATH") {
@@ -158,14 +154,21 @@ fn prepare(settings: &AgentSettings, conversation: &Conversation) -> Result<Prep
     if settings.isolation != Isolation::None {
         sandbox::supported().map_err(no_sandbox)?;
     }
-    let folders = Folders::create(&settings.root, conversation)?;
-    let sandbox = match settings.isolation {
-        Isolation::None => None,
+    Ok(program)
+}
+
+/// Builds the sandbox. This touches the disk, so async threads must not call it.
+fn build_sandbox(
+    settings: &AgentSettings,
+    program: &Path,
+    folders: &Folders,
+) -> Result<Option<Sandbox>, PromptError> {
+    match settings.isolation {
+        Isolation::None => Ok(None),
         Isolation::Auto | Isolation::Landlock => {
-            Some(Sandbox::new(&policy(settings, &program, &folders)).map_err(no_sandbox)?)
+            Sandbox::new(&policy(settings, program, folders)).map(Some).map_err(no_sandbox)
         }
-    };
-    Ok(Prepared { program, folders, sandbox })
+    }
 }
 
 fn no_sandbox(error: SandboxError) -> PromptError {
@@ -183,7 +186,7 @@ fn policy(settings: &AgentSettings, program: &Path, folders: &Folders) -> Policy
     Policy {
         read: settings.read.clone(),
         read_if_there,
-        write: vec![folders.own.clone()],
+        write: vec![folders.home.clone(), folders.tmp.clone(), folders.work.clone()],
         connect: vec![settings.socket.clone()],
         deny,
     }

@@ -15,6 +15,7 @@ pub mod builtin;
 mod capability;
 mod connection;
 mod environment;
+mod folder_upkeep;
 mod folders;
 mod launch;
 mod lines;
@@ -30,6 +31,7 @@ mod workers;
 
 pub use capability::{Capabilities, Holder};
 pub use environment::{CAPABILITY_VARIABLE, SOCKET_VARIABLE, TokenSource};
+pub use folders::{FolderNames, is_folder_name};
 pub use settings::{AgentSettings, Isolation, SettingsError};
 pub use workers::Workers;
 

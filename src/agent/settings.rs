@@ -47,6 +47,8 @@ pub struct AgentSettings {
     pub max_workers: usize,
     /// How long a worker may be idle before it is ended.
     pub idle: Duration,
+    /// How long the folder of a worker is kept without being used.
+    pub keep_files: Duration,
     /// How long a worker may take to answer the ACP handshake.
     pub start_within: Duration,
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     AgentSettings, Capabilities, Conversation, Holder, PromptError, TokenSource, Update,
     connection::{self, ConnectionSettings, EndReason},
+    folders::WorkerFolders,
     launch::{Launched, launch},
     stderr::Stderr,
     table::TableEntry,
@@ -29,6 +30,7 @@ pub(super) struct WorkerDeps {
     pub(super) settings: AgentSettings,
     pub(super) capabilities: Arc<Capabilities>,
     pub(super) tokens: Arc<dyn TokenSource>,
+    pub(super) folders: Arc<WorkerFolders>,
 }
 
 impl WorkerDeps {
@@ -63,9 +65,9 @@ pub(super) async fn run(
     let launched = tokio::select! {
         biased;
         () = stop.cancelled() => Err(PromptError::Stopped),
-        launched = launch(settings, &holder, &deps.capabilities, &*deps.tokens) => launched,
+        launched = launch(&deps, &holder) => launched,
     };
-    let Launched { mut child, pipes, secrets, work } = match launched {
+    let Launched { mut child, pipes, secrets, work, in_use } = match launched {
         Ok(launched) => launched,
         Err(error) => {
             drop(remove_on_drop);
@@ -96,6 +98,10 @@ pub(super) async fn run(
     };
     entry.mark_ending();
     let detail = finish(&mut child, &end, stderr).await;
+    drop(in_use);
+    if let Err(error) = deps.folders.refill().await {
+        tracing::warn!(%error, "folders for new agents cannot be created in advance");
+    }
     drop(remove_on_drop);
 
     if matches!(end, EndReason::Closed(_)) {

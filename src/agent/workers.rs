@@ -1,26 +1,32 @@
 //! The interface to all workers: a prompt starts a worker if its conversation has none, and each
 //! one is ended in order.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AgentSettings, Capabilities, Conversation, Holder, PromptError, TokenSource, Update,
+    AgentSettings, Capabilities, Conversation, FolderNames, Holder, PromptError, TokenSource, Update,
+    folders::WorkerFolders,
     table::{Admission, NewWorker, Table},
     turn::Prompt,
     worker::{self, WorkerDeps},
 };
-use crate::ids::ConversationId;
+use crate::{
+    ids::ConversationId,
+    sys::{clock::Clock, folder_tree::Listing},
+};
 
 /// How many updates may wait for their reader.
 const MAX_UPDATES: usize = 64;
 /// How long [`Workers::shutdown`] takes at most: longer than one worker's end.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(10);
+/// The time between two sweeps of unused folders.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
 /// All workers. Cheap to clone; clones share their state.
 #[derive(Clone)]
@@ -36,9 +42,57 @@ impl Workers {
         settings: AgentSettings,
         capabilities: Arc<Capabilities>,
         tokens: Arc<dyn TokenSource>,
+        names: Arc<dyn FolderNames>,
     ) -> Self {
         let table = Arc::new(Table::new(Arc::clone(&capabilities), settings.max_workers));
-        Self { deps: Arc::new(WorkerDeps { settings, capabilities, tokens }), table }
+        let folders = WorkerFolders::new(settings.root.clone(), names);
+        Self { deps: Arc::new(WorkerDeps { settings, capabilities, tokens, folders }), table }
+    }
+
+    /// Prepares the folders of all workers. Called once, before the first prompt.
+    ///
+    /// # Errors
+    /// The system's, about `agent.root` or the map of names.
+    pub async fn prepare(&self) -> io::Result<()> {
+        self.deps.folders.prepare().await
+    }
+
+    /// Removes the folders that no worker has used for the time of [`AgentSettings::keep_files`],
+    /// now and each hour. Never ends.
+    pub async fn keep_folders(&self) {
+        loop {
+            match self.sweep_folders().await {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "removed agents' folders that were not used for long"),
+                Err(error) => tracing::warn!(%error, "agents' unused folders cannot be removed"),
+            }
+            sleep(SWEEP_EVERY).await;
+        }
+    }
+
+    /// Removes the unused folders now. Returns how many there were.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn sweep_folders(&self) -> io::Result<usize> {
+        self.deps.folders.sweep(Clock::system().now(), self.deps.settings.keep_files).await
+    }
+
+    /// Lists the working folder of a conversation's worker.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn files(&self, conversation: &Conversation) -> io::Result<Listing> {
+        self.deps.folders.list(conversation).await
+    }
+
+    /// Removes all files of a conversation's worker, from its working folder, its home and its
+    /// temporary files. Returns false if the worker is running.
+    ///
+    /// # Errors
+    /// The system's; some of the files may have been removed.
+    pub async fn remove_files(&self, conversation: &Conversation) -> io::Result<bool> {
+        self.deps.folders.clean(conversation).await
     }
 
     /// Starts a worker for the conversation if it has none, and gives it a prompt.

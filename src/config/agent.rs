@@ -16,6 +16,8 @@ use crate::{
 const MAX_WORKERS: usize = 128;
 const DEFAULT_WORKERS: usize = 24;
 const DEFAULT_IDLE: Duration = Duration::from_secs(30 * 60);
+const DEFAULT_KEEP_FILES: Duration = Duration::from_secs(30 * 24 * 3600);
+const MIN_KEEP_FILES: Duration = Duration::from_secs(3600);
 const DEFAULT_START_WITHIN: Duration = Duration::from_secs(30);
 const MAX_START_WITHIN: Duration = Duration::from_secs(600);
 
@@ -58,6 +60,10 @@ pub(super) fn settings(
     if idle.is_zero() {
         return Err(error("idle", "must be at least 1s"));
     }
+    let keep_files = section.keep_files.map_or(DEFAULT_KEEP_FILES, |duration| duration.0);
+    if keep_files < MIN_KEEP_FILES {
+        return Err(error("keep_files", "must be at least 1h"));
+    }
     deny.push(source.path.clone());
     let root = section.root.map(|root| source.absolute(&root));
     let default_root = || {
@@ -76,6 +82,7 @@ pub(super) fn settings(
         deny,
         max_workers,
         idle,
+        keep_files,
         start_within,
     })
 }

@@ -94,6 +94,7 @@ pub(super) struct AgentSection {
     pub(super) read: Vec<PathBuf>,
     pub(super) max_workers: Option<usize>,
     pub(super) idle: Option<ConfigDuration>,
+    pub(super) keep_files: Option<ConfigDuration>,
     pub(super) start_within: Option<ConfigDuration>,
     pub(super) shared: bool,
 }

@@ -9,6 +9,7 @@ pub mod faults;
 pub mod files;
 pub mod filesystem;
 mod flock;
+pub mod folder_tree;
 pub mod folder_watch;
 pub mod lock;
 pub mod lock_holder;

@@ -15,6 +15,7 @@ use std::{
         fd::AsRawFd as _,
         linux::net::SocketAddrExt as _,
         unix::{
+            ffi::OsStrExt as _,
             fs::symlink,
             net::{SocketAddr, UnixListener, UnixStream},
         },
@@ -34,6 +35,7 @@ struct Targets {
     folder: PathBuf,
     bot: i32,
     sibling: i32,
+    sibling_folder: PathBuf,
 }
 
 #[tokio::test]
@@ -82,6 +84,7 @@ async fn attack(isolation: Isolation) -> Vec<(String, String)> {
     let program_folder = probe.parent().expect("it is in a folder").to_owned();
     let run = r#"case "$line" in
   *wait*) echo "$THREADKEY_CAPABILITY" > secret; say "$$"; done_with end_turn ;;
+  *ready*) done_with end_turn ;;
   *) "$PROBE" --exact workers::hostile::probe --nocapture > out 2>&1; done_with end_turn ;;
 esac"#;
     let rig = WorkerRig::scripted(run, |settings| {
@@ -89,9 +92,8 @@ esac"#;
         settings.read = vec![program_folder];
         settings.env.insert("PROBE".into(), probe.to_string_lossy().into_owned());
         let folder = settings.root.parent().expect("it has one").to_string_lossy().into_owned();
-        settings.env.insert("PROBE_FOLDER".into(), folder.clone());
+        settings.env.insert("PROBE_FOLDER".into(), folder);
         settings.env.insert("PROBE_BOT".into(), std::process::id().to_string());
-        settings.env.insert("PROBE_SIBLING_FILE".into(), format!("{folder}/sibling"));
     });
     let folder = rig.folder.path();
     fs::create_dir_all(folder.join("store/auth.json.refresh")).expect("the store's folder can be made");
@@ -112,10 +114,13 @@ esac"#;
 
     let sibling = rig.turn(2, "wait").await.text;
     let report = {
-        // A file in the probe's own working folder gives it the sibling's process id.
-        let own = folder.join("agents/1-100/cwd");
-        fs::create_dir_all(&own).expect("it can be made");
+        // Files in the probe's own working folder give it the sibling's process id and its folder,
+        // which it cannot learn by itself.
+        rig.turn(1, "ready").await;
+        let own = rig.own_folder(1).join("cwd");
         fs::write(own.join("sibling"), &sibling).expect("it can be written");
+        fs::write(own.join("sibling-folder"), rig.own_folder(2).as_os_str().as_bytes())
+            .expect("it can be written");
         rig.turn(1, "attack").await;
         fs::read_to_string(own.join("out")).expect("the probe has written its report")
     };
@@ -136,6 +141,7 @@ fn probe() {
         folder: folder.into(),
         bot: number(std::env::var("PROBE_BOT").expect("it is given")),
         sibling: number(fs::read_to_string("sibling").expect("it is in our own folder")),
+        sibling_folder: fs::read_to_string("sibling-folder").expect("it is in our own folder").into(),
     };
     println!();
     for (name, outcome) in attempts(&targets) {
@@ -197,8 +203,8 @@ fn files(targets: &Targets, all: &mut Attempts) {
     all.push(("read by a hard link".into(), linked));
     all.push(("read by a path through our own folder".into(), read("../../../store/auth.json")));
 
-    let sibling = targets.folder.join("agents/2-100");
-    all.push(("list the sibling's folder".into(), list(&sibling)));
+    let sibling = &targets.sibling_folder;
+    all.push(("list the sibling's folder".into(), list(sibling)));
     all.push(("read the sibling's work".into(), read(sibling.join("cwd/secret"))));
     all.push(("write the sibling's HOME".into(), create(sibling.join("home/x"))));
     all.push(("write the sibling's TMPDIR".into(), create(sibling.join("tmp/x"))));

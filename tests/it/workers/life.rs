@@ -10,7 +10,7 @@ async fn a_worker_answers_and_the_next_prompt_goes_to_the_same_process() {
     let rig = WorkerRig::scripted(r#"say "I am $$ at $PWD"; done_with end_turn"#, |_| {});
     let first = rig.turn(1, "who are you?").await;
     assert_eq!(first.done.as_deref(), Some("end_turn"), "{first:?}");
-    assert!(first.text.ends_with("/agents/1-100/cwd"), "{first:?}");
+    assert!(first.text.ends_with(&format!("{}/cwd", rig.own_folder(1).display())), "{first:?}");
     assert_eq!(rig.turn(1, "and now?").await.text, first.text);
     assert_ne!(rig.turn(2, "and you?").await.text, first.text);
     assert_eq!(rig.workers.live().len(), 2);
@@ -143,7 +143,7 @@ async fn the_end_of_a_worker_also_ends_children_that_ignore_sigterm() {
     );
     assert_eq!(rig.turn(1, "go").await.text, "started");
     // The worker and its child hold the pipe, which ends after both of them have.
-    let pipe = std::fs::File::open(rig.folder.path().join("agents/1-100/cwd/held")).expect("it is there");
+    let pipe = std::fs::File::open(rig.own_folder(1).join("cwd/held")).expect("it is there");
     let (ended, end) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || ended.send(std::io::read_to_string(pipe)));
     assert!(rig.workers.end(ConversationId(Snowflake(1))).await);
@@ -199,7 +199,7 @@ async fn a_worker_has_an_environment_and_folders_of_its_own() {
         },
     );
     let text = rig.turn(1, "go").await.text;
-    let own = std::fs::canonicalize(rig.folder.path()).expect("it is there").join("agents/1-100");
+    let own = rig.own_folder(1);
     let own = own.display();
     // PWD, OLDPWD, SHLVL and _ are the shell's own.
     let names: Vec<_> = text.split(" 100 in 1").next().unwrap_or_default().split(' ').collect();
