@@ -51,6 +51,8 @@ use crate::{
 pub(super) const PARTS: [&str; 3] = ["home", "tmp", "cwd"];
 /// The marker in a worker's folder. The bot sets its time of change at each start of the worker.
 pub(super) const MARKER: &str = "used";
+/// The file in the root with the missing limits of workers, as the bot found them at its last start.
+const LIMITS: &str = "limits";
 /// How many entries of a working folder are listed.
 const MAX_LISTED: usize = 20;
 
@@ -73,6 +75,12 @@ impl Conversation {
     pub fn folder_key(&self) -> String {
         format!("{}-{}", self.id.0, self.owner)
     }
+}
+
+/// Returns the limits of workers that are missing, as the bot found them at its last start. `None` if
+/// no bot has started with this root.
+pub fn missing_limits(root: &Path) -> Option<String> {
+    files::read_text(&root.join(LIMITS)).ok()
 }
 
 /// Returns a name that nobody can guess: 128 random bits in hex.
@@ -182,6 +190,13 @@ impl WorkerFolders {
         let (root, name) = (self.root.clone(), in_use.name.clone());
         let created = tokio::task::spawn_blocking(move || create(&root, &name)).await;
         Ok((created.map_err(io::Error::other).map_err(failed)??, in_use))
+    }
+
+    /// Records the missing limits of workers for [`missing_limits`]. A failure is logged.
+    pub(super) fn note_limits(&self, missing: &str) {
+        if let Err(error) = files::replace_private(&self.root.join(LIMITS), missing.as_bytes()) {
+            tracing::warn!(%error, "the missing limits of agents cannot be recorded for doctor");
+        }
     }
 
     /// Lists the working folder of a conversation.

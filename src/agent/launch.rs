@@ -7,13 +7,14 @@ use std::{
 };
 
 use super::{
-    AgentSettings, Holder, Isolation, PromptError,
-    environment::{self, DEFAULT_PATH},
+    AgentSettings, Holder, Isolation, PromptError, environment,
     folders::{FolderUse, Folders},
+    program_files,
     worker::WorkerDeps,
     worker_secrets::WorkerSecrets,
 };
 use crate::sys::{
+    cgroup::GroupLimits,
     process::{self, Child, Pipes, Spec},
     sandbox::{self, Policy, Sandbox, SandboxError},
 };
@@ -21,15 +22,14 @@ use crate::sys::{
 /// The paths that every sandboxed program may read.
 ///
 /// Of `/etc` these are the files that libraries look up, because others there hold secrets. Of
-/// `/proc` and `/sys` these are the files that describe the machine.
+/// `/proc` and `/sys` these are the files that describe the machine. Of `/opt` and `/nix` a program
+/// gets its own part only ([`program_files`]). `/srv`, `/var` and `/run` are not among them.
 const SYSTEM_PATHS: &[&str] = &[
     "/bin",
     "/lib",
     "/lib32",
     "/lib64",
     "/libx32",
-    "/nix/store",
-    "/opt",
     "/sbin",
     "/usr",
     "/etc/alternatives",
@@ -69,7 +69,6 @@ const SYSTEM_PATHS: &[&str] = &[
     "/etc/ssl/cert.pem",
     "/etc/ssl/certs",
     "/etc/ssl/openssl.cnf",
-    "/etc/static",
     "/etc/terminfo",
     "/etc/timezone",
     "/proc/cpuinfo",
@@ -117,6 +116,10 @@ pub(super) async fn launch(deps: &WorkerDeps, holder: &Holder) -> Result<Launche
 
     let capability = deps.capabilities.issue(holder.clone());
     let (env, secrets) = environment::build(settings, &folders, holder, &capability, &*deps.tokens).await?;
+    let (memory, processes) = (settings.limits.memory, settings.limits.processes);
+    let limits = GroupLimits { memory, processes };
+    let cgroup =
+        deps.cgroups.get().map(|groups| groups.create(limits)).transpose().map_err(PromptError::Cgroup)?;
     let sandboxed = sandbox.is_some();
     let spec = Spec {
         program,
@@ -124,6 +127,11 @@ pub(super) async fn launch(deps: &WorkerDeps, holder: &Holder) -> Result<Launche
         env,
         folder: folders.work.clone(),
         sandbox,
+        limits: process::Limits {
+            file_size: Some(settings.limits.file_size),
+            open_files: Some(settings.limits.open_files),
+        },
+        cgroup,
     };
     let (child, pipes) = process::spawn(spec).await.map_err(|error| failed(explain(error, sandboxed)))?;
     Ok(Launched { child, pipes, secrets, work: folders.work, in_use })
@@ -145,10 +153,7 @@ fn explain(error: io::Error, sandboxed: bool) -> io::Error {
 fn find_program(settings: &AgentSettings) -> Result<PathBuf, PromptError> {
     settings.check()?;
     let name = settings.command.first().ok_or(PromptError::NotConfigured)?;
-    let path = match settings.env.get("PATH") {
-        Some(path) => OsString::from(path),
-        None => environment::inherited("PATH", DEFAULT_PATH),
-    };
+    let path = program_files::search_path(settings);
     let program = process::find_program(Path::new(name), &path)
         .map_err(|source| PromptError::Spawn { program: name.clone(), source })?;
     if settings.isolation != Isolation::None {
@@ -181,8 +186,13 @@ fn no_sandbox(error: SandboxError) -> PromptError {
 fn policy(settings: &AgentSettings, program: &Path, folders: &Folders) -> Policy {
     let mut deny = settings.deny.clone();
     deny.push(settings.root.clone());
+    // Programs of the machine's own administrator are configured here, often with secrets.
+    let local = Path::new("/usr/local/etc");
+    if !settings.read.iter().any(|read| read.starts_with(local)) {
+        deny.push(local.to_owned());
+    }
     let mut read_if_there: Vec<PathBuf> = SYSTEM_PATHS.iter().map(PathBuf::from).collect();
-    read_if_there.extend(program_paths(program, &deny));
+    read_if_there.extend(program_files::of(settings, program, &deny));
     Policy {
         read: settings.read.clone(),
         read_if_there,
@@ -190,21 +200,4 @@ fn policy(settings: &AgentSettings, program: &Path, folders: &Folders) -> Policy
         connect: vec![settings.socket.clone()],
         deny,
     }
-}
-
-/// Returns the paths that the program needs to run: its own path and the folder with its real file.
-/// The folder is left out if a home, the temporary files or a denied path lies in it.
-fn program_paths(program: &Path, deny: &[PathBuf]) -> Vec<PathBuf> {
-    let mut paths = vec![program.to_owned()];
-    if let Ok(real) = sandbox::resolve(program)
-        && let Some(folder) = real.parent()
-    {
-        let shared = [std::env::var_os("HOME").map(PathBuf::from), Some(std::env::temp_dir())];
-        let not_below = shared.into_iter().flatten().chain(deny.iter().cloned());
-        let mut not_below = not_below.filter_map(|path| sandbox::resolve(&path).ok());
-        if !not_below.any(|path| path.starts_with(folder)) {
-            paths.push(folder.to_owned());
-        }
-    }
-    paths
 }

@@ -1,7 +1,11 @@
 //! The task of one worker: it launches the process, runs the connection, cleans up, and reports the
 //! end.
 
-use std::{process::ExitStatus, sync::Arc, time::Duration};
+use std::{
+    process::ExitStatus,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +19,7 @@ use super::{
     table::TableEntry,
     turn::{CurrentTurn, Prompt},
 };
-use crate::sys::process::Child;
+use crate::sys::{cgroup::Cgroups, process::Child};
 
 /// The time between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(3);
@@ -31,6 +35,8 @@ pub(super) struct WorkerDeps {
     pub(super) capabilities: Arc<Capabilities>,
     pub(super) tokens: Arc<dyn TokenSource>,
     pub(super) folders: Arc<WorkerFolders>,
+    /// The cgroup for the workers' groups, if there is one.
+    pub(super) cgroups: OnceLock<Cgroups>,
 }
 
 impl WorkerDeps {

@@ -1,7 +1,11 @@
 //! The interface to all workers: a prompt starts a worker if its conversation has none, and each
 //! one is ended in order.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -12,17 +16,19 @@ use tokio_util::sync::CancellationToken;
 use super::{
     AgentSettings, Capabilities, Conversation, FolderNames, Holder, PromptError, TokenSource, Update,
     folders::WorkerFolders,
-    table::{Admission, NewWorker, Table},
+    table::{Admission, NewWorker, Places, Table},
     turn::Prompt,
+    updates::MAX_PIECE,
     worker::{self, WorkerDeps},
 };
 use crate::{
     ids::ConversationId,
-    sys::{clock::Clock, folder_tree::Listing},
+    sys::{cgroup::Cgroups, clock::Clock, folder_tree::Listing, process},
 };
 
-/// How many updates may wait for their reader.
-const MAX_UPDATES: usize = 64;
+/// How many updates may wait for their reader. Each one is short (see [`MAX_PIECE`]), so that the
+/// unread updates of a worker take at most 1 MiB.
+const MAX_UPDATES: usize = (1 << 20) / MAX_PIECE;
 /// How long [`Workers::shutdown`] takes at most: longer than one worker's end.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(10);
 /// The time between two sweeps of unused folders.
@@ -44,9 +50,13 @@ impl Workers {
         tokens: Arc<dyn TokenSource>,
         names: Arc<dyn FolderNames>,
     ) -> Self {
-        let table = Arc::new(Table::new(Arc::clone(&capabilities), settings.max_workers));
+        let places = Places { all: settings.max_workers, of_one_owner: settings.max_workers_per_user };
+        let table = Arc::new(Table::new(Arc::clone(&capabilities), places));
         let folders = WorkerFolders::new(settings.root.clone(), names);
-        Self { deps: Arc::new(WorkerDeps { settings, capabilities, tokens, folders }), table }
+        Self {
+            deps: Arc::new(WorkerDeps { settings, capabilities, tokens, folders, cgroups: OnceLock::new() }),
+            table,
+        }
     }
 
     /// Prepares the folders of all workers. Called once, before the first prompt.
@@ -55,6 +65,31 @@ impl Workers {
     /// The system's, about `agent.root` or the map of names.
     pub async fn prepare(&self) -> io::Result<()> {
         self.deps.folders.prepare().await
+    }
+
+    /// Makes this process the supervisor of all that its workers start: it takes over its cgroup, for
+    /// the limits on memory and processes, and ends processes that outlive their worker. Only for a
+    /// process that starts no other children. Returns the limits that are missing, with the reason.
+    ///
+    /// The result is also written to `agent.root` for `doctor`, which runs elsewhere.
+    pub fn supervise(&self) -> Result<(), String> {
+        let orphans = process::adopt_orphans().map_err(|error| format!("orphans cannot be ended ({error})"));
+        let groups = Cgroups::take_over().map(|groups| {
+            let missing = groups.missing();
+            let _ = self.deps.cgroups.set(groups);
+            missing
+        });
+        let limits = match groups {
+            Ok(missing) if missing.is_empty() => Ok(()),
+            Ok(missing) => Err(format!(
+                "no limit on {}: the system does not offer this controller to its cgroup",
+                missing.join(" and ")
+            )),
+            Err(reason) => Err(format!("no limit on memory and processes: {reason}")),
+        };
+        let result = limits.and(orphans);
+        self.deps.folders.note_limits(result.as_ref().err().map_or("", String::as_str));
+        result
     }
 
     /// Removes the folders that no worker has used for the time of [`AgentSettings::keep_files`],

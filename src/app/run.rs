@@ -148,6 +148,11 @@ async fn create_workers(
     let root = agent.root.clone();
     let workers = Workers::new(agent, capabilities, tokens, conversations.clone());
     workers.prepare().await.map_err(|source| AppError::AgentFolders { root, source })?;
+    if let Err(missing) = workers.supervise() {
+        tracing::warn!(
+            "agents have {missing}. deploy/threadkey.service shows how systemd delegates a cgroup"
+        );
+    }
     Ok(workers)
 }
 

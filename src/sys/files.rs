@@ -67,6 +67,18 @@ pub fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Returns the first line of a file, if it is text of at most 255 bytes.
+///
+/// # Errors
+/// The system's.
+#[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
+pub fn first_line(path: &Path) -> io::Result<Option<String>> {
+    let mut start = Vec::new();
+    File::open(path)?.take(256).read_to_end(&mut start)?;
+    let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(if line.len() < 256 { String::from_utf8(line.to_vec()).ok() } else { None })
+}
+
 /// Whether there is a file of this name.
 pub fn exists(path: &Path) -> bool {
     path.try_exists().unwrap_or(true)

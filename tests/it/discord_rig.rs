@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use threadkey::{
-    agent::{AgentSettings, Capabilities, Holder, Isolation, TokenSource, Workers},
+    agent::{AgentSettings, Capabilities, Holder, Isolation, TokenSource, WorkerLimits, Workers},
     broker::Broker,
     discord::{self, Conversations, DiscordError, DiscordSettings, Scrubber},
     ids::{ProviderId, Snowflake},
@@ -230,6 +230,8 @@ fn workers(folder: &std::path::Path, command: Vec<String>) -> Workers {
         read: Vec::new(),
         deny: Vec::new(),
         max_workers: 4,
+        max_workers_per_user: 4,
+        limits: WorkerLimits::default(),
         idle: Duration::from_secs(600),
         keep_files: Duration::from_secs(30 * 24 * 3600),
         start_within: Duration::from_secs(30),

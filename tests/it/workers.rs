@@ -23,7 +23,7 @@ use std::{
 use threadkey::{
     agent::{
         AgentSettings, Capabilities, Conversation, FolderNames, Holder, Isolation, PromptError, TokenSource,
-        Update, Workers,
+        Update, WorkerLimits, Workers,
     },
     discord::Conversations,
     ids::{ConversationId, ProviderId, Snowflake},
@@ -116,6 +116,8 @@ fn settings(folder: &Path, command: &[&str]) -> AgentSettings {
         read: Vec::new(),
         deny: vec![folder.join("store")],
         max_workers: 4,
+        max_workers_per_user: 4,
+        limits: WorkerLimits::default(),
         idle: Duration::from_secs(600),
         keep_files: Duration::from_secs(30 * 24 * 3600),
         start_within: WAIT,
