@@ -5,6 +5,8 @@
 )]
 
 mod builtin;
+#[cfg(target_os = "linux")]
+mod escape;
 mod folders;
 #[cfg(target_os = "linux")]
 mod hostile;
