@@ -16,6 +16,7 @@ mod clocks;
 mod crash;
 mod crash_matrix;
 mod damage;
+mod deploy;
 mod discord_auth;
 mod discord_choice;
 mod discord_follow;
