@@ -34,6 +34,7 @@ const OWNED: &[(&str, &str)] = &[
     ("landlock", "sys"),
     ("libc", "sys"),
     ("inotify", "sys"),
+    ("rustix", "sys"),
     ("rustls", "net"),
     ("tokio_rustls", "net"),
     ("tokio_socks", "net"),

@@ -137,6 +137,8 @@ impl Home {
             env: env.into_iter().map(|(name, value)| (name.into(), value)).collect(),
             folder: self.folder.clone(),
             sandbox: None,
+            limits: process::Limits::default(),
+            cgroup: None,
         };
         let log = self.log();
         let file = private(&log)?;

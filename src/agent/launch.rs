@@ -7,12 +7,14 @@ use std::{
 };
 
 use super::{
-    AgentSettings, Capabilities, Conversation, Holder, Isolation, PromptError, TokenSource,
-    environment::{self, DEFAULT_PATH},
-    folders::Folders,
+    AgentSettings, Holder, Isolation, PromptError, environment,
+    folders::{FolderUse, Folders},
+    program_files,
+    worker::WorkerDeps,
     worker_secrets::WorkerSecrets,
 };
 use crate::sys::{
+    cgroup::GroupLimits,
     process::{self, Child, Pipes, Spec},
     sandbox::{self, Policy, Sandbox, SandboxError},
 };
@@ -20,15 +22,14 @@ use crate::sys::{
 /// The paths that every sandboxed program may read.
 ///
 /// Of `/etc` these are the files that libraries look up, because others there hold secrets. Of
-/// `/proc` and `/sys` these are the files that describe the machine.
+/// `/proc` and `/sys` these are the files that describe the machine. Of `/opt` and `/nix` a program
+/// gets its own part only ([`program_files`]). `/srv`, `/var` and `/run` are not among them.
 const SYSTEM_PATHS: &[&str] = &[
     "/bin",
     "/lib",
     "/lib32",
     "/lib64",
     "/libx32",
-    "/nix/store",
-    "/opt",
     "/sbin",
     "/usr",
     "/etc/alternatives",
@@ -68,7 +69,6 @@ const SYSTEM_PATHS: &[&str] = &[
     "/etc/ssl/cert.pem",
     "/etc/ssl/certs",
     "/etc/ssl/openssl.cnf",
-    "/etc/static",
     "/etc/terminfo",
     "/etc/timezone",
     "/proc/cpuinfo",
@@ -91,36 +91,35 @@ pub(super) struct Launched {
     pub(super) secrets: WorkerSecrets,
     /// Its working folder.
     pub(super) work: PathBuf,
+    pub(super) in_use: FolderUse,
 }
 
-/// The parts of a process that need the disk. They are ready before the worker gets a capability.
-struct Prepared {
-    program: PathBuf,
-    folders: Folders,
-    sandbox: Option<Sandbox>,
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
 }
 
-/// Starts a worker's process. Even if this returns an error, its capability may be live, and the
+/// Starts a worker's process. The parts that need the disk are ready before it gets a capability. Even if this returns an error, its capability may be live, and the
 /// caller has to revoke it.
-pub(super) async fn launch(
-    settings: &AgentSettings,
-    holder: &Holder,
-    capabilities: &Capabilities,
-    tokens: &dyn TokenSource,
-) -> Result<Launched, PromptError> {
+pub(super) async fn launch(deps: &WorkerDeps, holder: &Holder) -> Result<Launched, PromptError> {
+    let settings = &deps.settings;
     let Some((name, args)) = settings.command.split_first() else {
         return Err(PromptError::NotConfigured);
     };
     let failed = |source| PromptError::Spawn { program: name.clone(), source };
-    let preparing = {
-        let (settings, conversation) = (settings.clone(), holder.conversation.clone());
-        tokio::task::spawn_blocking(move || prepare(&settings, &conversation))
+    let checked = settings.clone();
+    let program = blocking(move || find_program(&checked)).await.map_err(failed)??;
+    let (folders, in_use) = deps.folders.open(&holder.conversation).await?;
+    let sandbox = {
+        let (settings, program, folders) = (settings.clone(), program.clone(), folders.clone());
+        blocking(move || build_sandbox(&settings, &program, &folders)).await.map_err(failed)??
     };
-    let Prepared { program, folders, sandbox } =
-        preparing.await.map_err(|error| failed(io::Error::other(error)))??;
 
-    let capability = capabilities.issue(holder.clone());
-    let (env, secrets) = environment::build(settings, &folders, holder, &capability, tokens).await?;
+    let capability = deps.capabilities.issue(holder.clone());
+    let (env, secrets) = environment::build(settings, &folders, holder, &capability, &*deps.tokens).await?;
+    let (memory, processes) = (settings.limits.memory, settings.limits.processes);
+    let limits = GroupLimits { memory, processes };
+    let cgroup =
+        deps.cgroups.get().map(|groups| groups.create(limits)).transpose().map_err(PromptError::Cgroup)?;
     let sandboxed = sandbox.is_some();
     let spec = Spec {
         program,
@@ -128,9 +127,14 @@ pub(super) async fn launch(
         env,
         folder: folders.work.clone(),
         sandbox,
+        limits: process::Limits {
+            file_size: Some(settings.limits.file_size),
+            open_files: Some(settings.limits.open_files),
+        },
+        cgroup,
     };
     let (child, pipes) = process::spawn(spec).await.map_err(|error| failed(explain(error, sandboxed)))?;
-    Ok(Launched { child, pipes, secrets, work: folders.work })
+    Ok(Launched { child, pipes, secrets, work: folders.work, in_use })
 }
 
 /// Adds to a refusal of the sandbox the setting that may mend it.
@@ -144,28 +148,32 @@ fn explain(error: io::Error, sandboxed: bool) -> io::Error {
     error
 }
 
-/// Finds the program, creates the folders and builds the sandbox. This touches the disk, so async
-/// threads must not call it.
-fn prepare(settings: &AgentSettings, conversation: &Conversation) -> Result<Prepared, PromptError> {
+/// Checks the settings, and finds the program. This touches the disk, so async threads must not call
+/// it.
+fn find_program(settings: &AgentSettings) -> Result<PathBuf, PromptError> {
     settings.check()?;
     let name = settings.command.first().ok_or(PromptError::NotConfigured)?;
-    let path = match settings.env.get("PATH") {
-        Some(path) => OsString::from(path),
-        None => environment::inherited("PATH", DEFAULT_PATH),
-    };
+    let path = program_files::search_path(settings);
     let program = process::find_program(Path::new(name), &path)
         .map_err(|source| PromptError::Spawn { program: name.clone(), source })?;
     if settings.isolation != Isolation::None {
         sandbox::supported().map_err(no_sandbox)?;
     }
-    let folders = Folders::create(&settings.root, conversation)?;
-    let sandbox = match settings.isolation {
-        Isolation::None => None,
+    Ok(program)
+}
+
+/// Builds the sandbox. This touches the disk, so async threads must not call it.
+fn build_sandbox(
+    settings: &AgentSettings,
+    program: &Path,
+    folders: &Folders,
+) -> Result<Option<Sandbox>, PromptError> {
+    match settings.isolation {
+        Isolation::None => Ok(None),
         Isolation::Auto | Isolation::Landlock => {
-            Some(Sandbox::new(&policy(settings, &program, &folders)).map_err(no_sandbox)?)
+            Sandbox::new(&policy(settings, program, folders)).map(Some).map_err(no_sandbox)
         }
-    };
-    Ok(Prepared { program, folders, sandbox })
+    }
 }
 
 fn no_sandbox(error: SandboxError) -> PromptError {
@@ -178,30 +186,18 @@ fn no_sandbox(error: SandboxError) -> PromptError {
 fn policy(settings: &AgentSettings, program: &Path, folders: &Folders) -> Policy {
     let mut deny = settings.deny.clone();
     deny.push(settings.root.clone());
+    // Programs of the machine's own administrator are configured here, often with secrets.
+    let local = Path::new("/usr/local/etc");
+    if !settings.read.iter().any(|read| read.starts_with(local)) {
+        deny.push(local.to_owned());
+    }
     let mut read_if_there: Vec<PathBuf> = SYSTEM_PATHS.iter().map(PathBuf::from).collect();
-    read_if_there.extend(program_paths(program, &deny));
+    read_if_there.extend(program_files::of(settings, program, &deny));
     Policy {
         read: settings.read.clone(),
         read_if_there,
-        write: vec![folders.own.clone()],
+        write: vec![folders.home.clone(), folders.tmp.clone(), folders.work.clone()],
         connect: vec![settings.socket.clone()],
         deny,
     }
-}
-
-/// Returns the paths that the program needs to run: its own path and the folder with its real file.
-/// The folder is left out if a home, the temporary files or a denied path lies in it.
-fn program_paths(program: &Path, deny: &[PathBuf]) -> Vec<PathBuf> {
-    let mut paths = vec![program.to_owned()];
-    if let Ok(real) = sandbox::resolve(program)
-        && let Some(folder) = real.parent()
-    {
-        let shared = [std::env::var_os("HOME").map(PathBuf::from), Some(std::env::temp_dir())];
-        let not_below = shared.into_iter().flatten().chain(deny.iter().cloned());
-        let mut not_below = not_below.filter_map(|path| sandbox::resolve(&path).ok());
-        if !not_below.any(|path| path.starts_with(folder)) {
-            paths.push(folder.to_owned());
-        }
-    }
-    paths
 }

@@ -23,7 +23,7 @@ pub(super) const MAX_LINE: usize = 1024 * 1024;
 /// How many lines may be read ahead of their handling.
 const LINES_AHEAD: usize = 64;
 /// How many bytes may be read ahead of their handling.
-const BYTES_AHEAD: usize = MAX_LINE;
+const BYTES_AHEAD: usize = MAX_LINE / 4;
 
 /// The method of the inserted request. Its answer shows that every earlier line was handled.
 pub(super) const DRAINED_METHOD: &str = "_threadkey/drained";

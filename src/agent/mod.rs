@@ -15,9 +15,11 @@ pub mod builtin;
 mod capability;
 mod connection;
 mod environment;
+mod folder_upkeep;
 mod folders;
 mod launch;
 mod lines;
+mod program_files;
 mod settings;
 mod stderr;
 mod table;
@@ -30,7 +32,8 @@ mod workers;
 
 pub use capability::{Capabilities, Holder};
 pub use environment::{CAPABILITY_VARIABLE, SOCKET_VARIABLE, TokenSource};
-pub use settings::{AgentSettings, Isolation, SettingsError};
+pub use folders::{FolderNames, is_folder_name, missing_limits};
+pub use settings::{AgentSettings, Isolation, SettingsError, WorkerLimits};
 pub use workers::Workers;
 
 use std::{path::PathBuf, time::Duration};
@@ -139,12 +142,24 @@ pub enum PromptError {
     /// The sandbox could not be built.
     #[error("the agent's sandbox cannot be built: {0}. Check agent.command and agent.read")]
     Sandbox(SandboxError),
+    /// The worker's cgroup could not be created.
+    #[error(
+        "the agent's limits cannot be set: {0}. Ask the operator to check the cgroup that threadkey's service delegates"
+    )]
+    Cgroup(std::io::Error),
     /// The settings would give a worker access to secrets.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// The limit on workers is reached.
-    #[error("{0} agents are running, which is the limit (agent.max_workers): stop one with /stop, or wait")]
+    #[error(
+        "{0} agents are running, which is the limit for all users together (agent.max_workers): wait until one has ended, or ask the operator to raise it"
+    )]
     TooMany(usize),
+    /// All of the owner's workers are at work.
+    #[error(
+        "{0} agents are at work for you, which is the limit for one user (agent.max_workers_per_user): wait for one, or stop one with /stop or /new in its conversation"
+    )]
+    TooManyOfOwner(usize),
     /// The worker is still working on the last prompt.
     #[error("the agent is still working on the last prompt: wait, or stop it with /stop")]
     Busy,

@@ -21,6 +21,26 @@ pub enum Isolation {
     None,
 }
 
+/// The limits of one worker.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerLimits {
+    /// The longest file that it may write, in bytes.
+    pub file_size: u64,
+    /// The most open descriptors of each of its processes.
+    pub open_files: u64,
+    /// The most memory, in bytes. It needs a delegated cgroup.
+    pub memory: u64,
+    /// The most processes and threads. It needs a delegated cgroup.
+    pub processes: u64,
+}
+
+impl Default for WorkerLimits {
+    fn default() -> Self {
+        const GIB: u64 = 1 << 30;
+        Self { file_size: 4 * GIB, open_files: 8192, memory: 4 * GIB, processes: 1024 }
+    }
+}
+
 /// The settings of all workers.
 #[derive(Clone, Debug)]
 pub struct AgentSettings {
@@ -45,8 +65,14 @@ pub struct AgentSettings {
     pub deny: Vec<PathBuf>,
     /// How many workers may run at once.
     pub max_workers: usize,
+    /// How many workers of one owner may run at once.
+    pub max_workers_per_user: usize,
+    /// The limits of each worker.
+    pub limits: WorkerLimits,
     /// How long a worker may be idle before it is ended.
     pub idle: Duration,
+    /// How long the folder of a worker is kept without being used.
+    pub keep_files: Duration,
     /// How long a worker may take to answer the ACP handshake.
     pub start_within: Duration,
 }

@@ -15,10 +15,17 @@ use tokio_util::sync::CancellationToken;
 use super::{Capabilities, Conversation, PromptError, connection::ConnectionOwner, turn::Prompt};
 use crate::ids::ConversationId;
 
+/// The numbers of workers that may exist at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    pub(super) all: usize,
+    pub(super) of_one_owner: usize,
+}
+
 /// All workers of this process.
 pub(super) struct Table {
     rows: Mutex<Rows>,
-    max_workers: usize,
+    places: Places,
     capabilities: Arc<Capabilities>,
     /// Counts the changes of [`Table::live`].
     changed: watch::Sender<u64>,
@@ -29,6 +36,8 @@ struct Rows {
     /// No further prompt is admitted.
     closed: bool,
     entries: HashMap<ConversationId, WorkerState>,
+    /// Counts the turns that have ended, as the clock of [`WorkerState::idle_since`].
+    turns: u64,
 }
 
 /// The state of one conversation's worker.
@@ -38,6 +47,8 @@ struct WorkerState {
     prompts: mpsc::Sender<Prompt>,
     /// Cancels the turn in progress.
     turn: Option<CancellationToken>,
+    /// The number of the last turn's end among all turns' ends.
+    idle_since: u64,
     /// Asks the worker's task to end the worker.
     stop: CancellationToken,
     /// Fires when the entry has been removed.
@@ -84,10 +95,10 @@ pub(super) struct TableEntry {
 }
 
 impl Table {
-    /// An empty table for at most `max_workers` workers.
-    pub(super) fn new(capabilities: Arc<Capabilities>, max_workers: usize) -> Self {
+    /// An empty table with this many places.
+    pub(super) fn new(capabilities: Arc<Capabilities>, places: Places) -> Self {
         let (rows, changed) = (Mutex::default(), watch::Sender::new(0));
-        Self { rows, max_workers, capabilities, changed }
+        Self { rows, places, capabilities, changed }
     }
 
     /// Delivers the prompt to the conversation's worker, or adds an entry for a new worker.
@@ -129,10 +140,38 @@ impl Table {
                 Err(mpsc::error::TrySendError::Full(_)) => Err(PromptError::Busy),
             };
         }
-        if rows.entries.len() >= self.max_workers {
-            return Err(PromptError::TooMany(self.max_workers));
+        if let Some(ended) = self.make_room(&mut rows, conversation)? {
+            return Ok(Admission::RetryAfter(ended, prompt));
         }
         Ok(Admission::Start(self.add_entry(&mut rows, conversation, prompt)))
+    }
+
+    /// Finds a place for a new worker. If there is none, the owner's own idle worker that is idle for
+    /// the longest time ends, and the caller waits for its end. Other owners' workers are never
+    /// touched.
+    fn make_room(
+        &self,
+        rows: &mut Rows,
+        conversation: &Conversation,
+    ) -> Result<Option<CancellationToken>, PromptError> {
+        let own = || rows.entries.values().filter(|entry| entry.conversation.owner == conversation.owner);
+        let is_full = rows.entries.len() >= self.places.all;
+        let own_count = own().count();
+        if !is_full && own_count < self.places.of_one_owner {
+            return Ok(None);
+        }
+        if let Some(ending) = own().find(|entry| entry.phase == Phase::Ending) {
+            return Ok(Some(ending.ended.clone()));
+        }
+        let idle = own().filter(|entry| entry.turn.is_none());
+        let oldest = idle.min_by_key(|entry| entry.idle_since).map(|entry| entry.conversation.id);
+        match oldest.and_then(|id| rows.entries.get_mut(&id)) {
+            Some(entry) => Ok(Some(self.stop_entry(entry))),
+            None if own_count >= self.places.of_one_owner => {
+                Err(PromptError::TooManyOfOwner(self.places.of_one_owner))
+            }
+            None => Err(PromptError::TooMany(self.places.all)),
+        }
     }
 
     fn add_entry(
@@ -153,6 +192,7 @@ impl Table {
                 phase: Phase::Running,
                 prompts,
                 turn,
+                idle_since: 0,
                 stop: stop.clone(),
                 ended,
             },
@@ -246,8 +286,12 @@ impl ConnectionOwner for TableEntry {
     }
 
     fn turn_done(&self) {
-        if let Some(entry) = self.table.rows().entries.get_mut(&self.id) {
+        let mut rows = self.table.rows();
+        rows.turns += 1;
+        let now = rows.turns;
+        if let Some(entry) = rows.entries.get_mut(&self.id) {
             entry.turn = None;
+            entry.idle_since = now;
         }
     }
 

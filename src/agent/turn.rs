@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     PermissionRequest, Update,
-    updates::{ToolCalls, question_title, updates_of},
+    updates::{ToolCalls, in_pieces, question_title, updates_of},
     worker_secrets::WorkerSecrets,
 };
 
@@ -64,7 +64,7 @@ pub(super) async fn forward_update(
         let Some(turn) = turn.as_mut() else { return };
         (turn.updates.clone(), updates_of(notification.update, &mut turn.tool_calls, secrets))
     };
-    for update in all {
+    for update in all.into_iter().flat_map(in_pieces) {
         let _ = updates.send(update).await;
     }
 }

@@ -15,6 +15,8 @@ const MAX_TOOLS: usize = 256;
 const MAX_TITLE: usize = 256;
 /// The longest id, in characters.
 const MAX_ID: usize = 128;
+/// The longest text of one update, in bytes.
+pub(super) const MAX_PIECE: usize = 16 * 1024;
 /// How many entries of a plan are shown.
 const MAX_PLAN: usize = 20;
 
@@ -37,6 +39,21 @@ impl ToolCalls {
         }
         Update::Tool { id, title: known.0.clone(), status: known.1.clone() }
     }
+}
+
+/// Splits a long text, so that the updates that wait for their reader are short. Nothing is lost: a
+/// worker that sends more than its reader takes has to wait.
+pub(super) fn in_pieces(update: Update) -> Vec<Update> {
+    let Update::Text(mut rest) = update else { return vec![update] };
+    let mut pieces = Vec::new();
+    while rest.len() > MAX_PIECE {
+        let at = (0..=MAX_PIECE).rev().find(|at| rest.is_char_boundary(*at)).unwrap_or_default();
+        pieces.push(Update::Text(rest[..at].to_owned()));
+        rest.drain(..at);
+    }
+    rest.shrink_to_fit();
+    pieces.push(Update::Text(rest));
+    pieces
 }
 
 /// Returns the visible part of a session update. Thoughts, modes and accounting are left out.
@@ -152,6 +169,21 @@ mod tests {
             serde_json::json!({"sessionUpdate": "tool_call_update", "toolCallId": "b", "title": "s3cr3t"}),
         ];
         assert_eq!(shown(&all), ["a \"Read x\" in_progress", "a \"Read x\" completed", "b \"…\" pending"]);
+    }
+
+    #[test]
+    fn a_long_text_is_split_between_characters_and_loses_nothing() {
+        let text = "ü€🙂x".repeat(10_000);
+        let pieces: Vec<_> = in_pieces(Update::Text(text.clone()))
+            .into_iter()
+            .map(|update| match update {
+                Update::Text(text) => text,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(pieces.len() > 1 && pieces.iter().all(|piece| piece.capacity() <= MAX_PIECE));
+        assert_eq!(pieces.concat(), text);
+        assert_eq!(in_pieces(Update::Text("short".into())).len(), 1);
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! The task of one worker: it launches the process, runs the connection, cleans up, and reports the
 //! end.
 
-use std::{process::ExitStatus, sync::Arc, time::Duration};
+use std::{
+    process::ExitStatus,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -9,12 +13,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     AgentSettings, Capabilities, Conversation, Holder, PromptError, TokenSource, Update,
     connection::{self, ConnectionSettings, EndReason},
+    folders::WorkerFolders,
     launch::{Launched, launch},
     stderr::Stderr,
     table::TableEntry,
     turn::{CurrentTurn, Prompt},
 };
-use crate::sys::process::Child;
+use crate::sys::{cgroup::Cgroups, process::Child};
 
 /// The time between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(3);
@@ -29,6 +34,9 @@ pub(super) struct WorkerDeps {
     pub(super) settings: AgentSettings,
     pub(super) capabilities: Arc<Capabilities>,
     pub(super) tokens: Arc<dyn TokenSource>,
+    pub(super) folders: Arc<WorkerFolders>,
+    /// The cgroup for the workers' groups, if there is one.
+    pub(super) cgroups: OnceLock<Cgroups>,
 }
 
 impl WorkerDeps {
@@ -63,9 +71,9 @@ pub(super) async fn run(
     let launched = tokio::select! {
         biased;
         () = stop.cancelled() => Err(PromptError::Stopped),
-        launched = launch(settings, &holder, &deps.capabilities, &*deps.tokens) => launched,
+        launched = launch(&deps, &holder) => launched,
     };
-    let Launched { mut child, pipes, secrets, work } = match launched {
+    let Launched { mut child, pipes, secrets, work, in_use } = match launched {
         Ok(launched) => launched,
         Err(error) => {
             drop(remove_on_drop);
@@ -96,6 +104,10 @@ pub(super) async fn run(
     };
     entry.mark_ending();
     let detail = finish(&mut child, &end, stderr).await;
+    drop(in_use);
+    if let Err(error) = deps.folders.refill().await {
+        tracing::warn!(%error, "folders for new agents cannot be created in advance");
+    }
     drop(remove_on_drop);
 
     if matches!(end, EndReason::Closed(_)) {

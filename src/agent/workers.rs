@@ -1,26 +1,38 @@
 //! The interface to all workers: a prompt starts a worker if its conversation has none, and each
 //! one is ended in order.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AgentSettings, Capabilities, Conversation, Holder, PromptError, TokenSource, Update,
-    table::{Admission, NewWorker, Table},
+    AgentSettings, Capabilities, Conversation, FolderNames, Holder, PromptError, TokenSource, Update,
+    folders::WorkerFolders,
+    table::{Admission, NewWorker, Places, Table},
     turn::Prompt,
+    updates::MAX_PIECE,
     worker::{self, WorkerDeps},
 };
-use crate::ids::ConversationId;
+use crate::{
+    ids::ConversationId,
+    sys::{cgroup::Cgroups, clock::Clock, folder_tree::Listing, process},
+};
 
-/// How many updates may wait for their reader.
-const MAX_UPDATES: usize = 64;
+/// How many updates may wait for their reader. Each one is short (see [`MAX_PIECE`]), so that the
+/// unread updates of a worker take at most 1 MiB.
+const MAX_UPDATES: usize = (1 << 20) / MAX_PIECE;
 /// How long [`Workers::shutdown`] takes at most: longer than one worker's end.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(10);
+/// The time between two sweeps of unused folders.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
 /// All workers. Cheap to clone; clones share their state.
 #[derive(Clone)]
@@ -36,9 +48,86 @@ impl Workers {
         settings: AgentSettings,
         capabilities: Arc<Capabilities>,
         tokens: Arc<dyn TokenSource>,
+        names: Arc<dyn FolderNames>,
     ) -> Self {
-        let table = Arc::new(Table::new(Arc::clone(&capabilities), settings.max_workers));
-        Self { deps: Arc::new(WorkerDeps { settings, capabilities, tokens }), table }
+        let places = Places { all: settings.max_workers, of_one_owner: settings.max_workers_per_user };
+        let table = Arc::new(Table::new(Arc::clone(&capabilities), places));
+        let folders = WorkerFolders::new(settings.root.clone(), names);
+        Self {
+            deps: Arc::new(WorkerDeps { settings, capabilities, tokens, folders, cgroups: OnceLock::new() }),
+            table,
+        }
+    }
+
+    /// Prepares the folders of all workers. Called once, before the first prompt.
+    ///
+    /// # Errors
+    /// The system's, about `agent.root` or the map of names.
+    pub async fn prepare(&self) -> io::Result<()> {
+        self.deps.folders.prepare().await
+    }
+
+    /// Makes this process the supervisor of all that its workers start: it takes over its cgroup, for
+    /// the limits on memory and processes, and ends processes that outlive their worker. Only for a
+    /// process that starts no other children. Returns the limits that are missing, with the reason.
+    ///
+    /// The result is also written to `agent.root` for `doctor`, which runs elsewhere.
+    pub fn supervise(&self) -> Result<(), String> {
+        let orphans = process::adopt_orphans().map_err(|error| format!("orphans cannot be ended ({error})"));
+        let groups = Cgroups::take_over().map(|groups| {
+            let missing = groups.missing();
+            let _ = self.deps.cgroups.set(groups);
+            missing
+        });
+        let limits = match groups {
+            Ok(missing) if missing.is_empty() => Ok(()),
+            Ok(missing) => Err(format!(
+                "no limit on {}: the system does not offer this controller to its cgroup",
+                missing.join(" and ")
+            )),
+            Err(reason) => Err(format!("no limit on memory and processes: {reason}")),
+        };
+        let result = limits.and(orphans);
+        self.deps.folders.note_limits(result.as_ref().err().map_or("", String::as_str));
+        result
+    }
+
+    /// Removes the folders that no worker has used for the time of [`AgentSettings::keep_files`],
+    /// now and each hour. Never ends.
+    pub async fn keep_folders(&self) {
+        loop {
+            match self.sweep_folders().await {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "removed agents' folders that were not used for long"),
+                Err(error) => tracing::warn!(%error, "agents' unused folders cannot be removed"),
+            }
+            sleep(SWEEP_EVERY).await;
+        }
+    }
+
+    /// Removes the unused folders now. Returns how many there were.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn sweep_folders(&self) -> io::Result<usize> {
+        self.deps.folders.sweep(Clock::system().now(), self.deps.settings.keep_files).await
+    }
+
+    /// Lists the working folder of a conversation's worker.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn files(&self, conversation: &Conversation) -> io::Result<Listing> {
+        self.deps.folders.list(conversation).await
+    }
+
+    /// Removes all files of a conversation's worker, from its working folder, its home and its
+    /// temporary files. Returns false if the worker is running.
+    ///
+    /// # Errors
+    /// The system's; some of the files may have been removed.
+    pub async fn remove_files(&self, conversation: &Conversation) -> io::Result<bool> {
+        self.deps.folders.clean(conversation).await
     }
 
     /// Starts a worker for the conversation if it has none, and gives it a prompt.

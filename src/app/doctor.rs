@@ -12,7 +12,7 @@ use std::{ffi::OsStr, fmt::Write as _, path::Path};
 
 use super::AppSettings;
 use crate::{
-    agent::{AgentSettings, Isolation},
+    agent::{AgentSettings, Isolation, missing_limits},
     cli::{Exit, Failure, json_line},
     discord::DiscordSettings,
     store,
@@ -156,7 +156,22 @@ fn check_agent(agent: &AgentSettings, path: &OsStr) -> Vec<Finding> {
         Ok(()) => Finding::new("agent folders", Verdict::Ok, format!("{}", agent.root.display())),
         Err(error) => Finding::new("agent folders", Verdict::Fail, error.to_string()),
     };
-    vec![command, isolation, folders]
+    let limits = match missing_limits(&agent.root).as_deref() {
+        None => Finding::new("agent limits", Verdict::Ok, "not known before the first start of the bot"),
+        Some("") => Finding::new(
+            "agent limits",
+            Verdict::Ok,
+            "memory, processes, file sizes and descriptors, as of the bot's last start",
+        ),
+        Some(missing) => Finding::new(
+            "agent limits",
+            Verdict::Warn,
+            format!(
+                "{missing}, as of the bot's last start. deploy/threadkey.service shows how systemd delegates a cgroup"
+            ),
+        ),
+    };
+    vec![command, isolation, folders, limits]
 }
 
 #[cfg(test)]

@@ -24,6 +24,17 @@ pub enum AppError {
     /// The workers' settings are wrong.
     #[error(transparent)]
     Agent(#[from] SettingsError),
+    /// The folders of the workers cannot be prepared.
+    #[error(
+        "the agents' folders in {root} cannot be prepared: {source}. Check that agent.root belongs to threadkey's user and that its disk is in order",
+        root = root.display()
+    )]
+    AgentFolders {
+        /// The folder of `agent.root`.
+        root: std::path::PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// Discord cannot be reached or refuses the bot.
     #[error(transparent)]
     Discord(#[from] DiscordError),
@@ -47,7 +58,7 @@ impl ExitError for AppError {
         match self {
             Self::Store(error) => error.exit(),
             Self::Provider(error) => error.exit(),
-            Self::Api(_) | Self::Agent(_) => Exit::Usage,
+            Self::Api(_) | Self::Agent(_) | Self::AgentFolders { .. } => Exit::Usage,
             Self::Discord(DiscordError::Unreachable { .. }) => Exit::Later,
             Self::Discord(DiscordError::Conversations { .. }) => Exit::Store,
             Self::Discord(DiscordError::Relay(_)) => Exit::Internal,

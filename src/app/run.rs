@@ -14,7 +14,7 @@ use crate::{
     agent::{AgentSettings, Capabilities, Workers},
     api::{self, Bound},
     broker::{Broker, WorkerTokens},
-    discord::{self, DiscordSettings, Scrubber},
+    discord::{self, Conversations, DiscordSettings, Scrubber},
 };
 
 /// The time that refreshes under way get when the process ends: the longest time that a response is
@@ -37,6 +37,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     }
     let Some(_bot) = bot_lock(&store, &mut signals).await? else { return Ok(()) };
     let broker = settings.broker(store)?;
+    let conversations = Arc::new(Conversations::load(discord.conversations.clone())?);
     let capabilities = Arc::new(Capabilities::new());
     let shutdown = CancellationToken::new();
     // The token API is served before and while Discord is away: a probe learns from
@@ -48,10 +49,22 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
         let capabilities = capabilities.clone();
         Scrubber::new(move |fingerprint| capabilities.is_secret(fingerprint))
     };
-    let workers = settings.agent.clone().map(|agent| create_workers(agent, capabilities, &broker));
+    let workers = match settings.agent.clone() {
+        Some(agent) => Some(create_workers(agent, capabilities, &broker, &conversations).await?),
+        None => None,
+    };
+    let upkeep = workers.clone().map(|workers| tokio::spawn(async move { workers.keep_folders().await }));
     let background_refresh = workers.clone().map(|workers| refresh_in_background(broker.clone(), workers));
     let choice_expiry = expire_choices(broker.clone());
-    let bot = discord::run(discord, broker.clone(), workers.clone(), scrubber, connected, shutdown.clone());
+    let bot = discord::run(
+        discord,
+        conversations,
+        broker.clone(),
+        workers.clone(),
+        scrubber,
+        connected,
+        shutdown.clone(),
+    );
     let mut bot = tokio::spawn(bot);
     let (outcome, defect) = tokio::select! {
         ended = &mut bot => (Some(ended), None),
@@ -68,7 +81,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
             Some(ended) => ended,
             None => bot.await,
         };
-        if let Some(task) = background_refresh {
+        for task in [background_refresh, upkeep].into_iter().flatten() {
             task.abort();
         }
         choice_expiry.abort();
@@ -124,9 +137,23 @@ fn serve_api(
     tokio::spawn(api::serve(bound, broker.clone(), capabilities.clone(), shutdown.clone()))
 }
 
-fn create_workers(agent: AgentSettings, capabilities: Arc<Capabilities>, broker: &Broker) -> Workers {
+/// Creates the workers, and prepares their folders.
+async fn create_workers(
+    agent: AgentSettings,
+    capabilities: Arc<Capabilities>,
+    broker: &Broker,
+    conversations: &Arc<Conversations>,
+) -> Result<Workers, AppError> {
     let tokens = Arc::new(WorkerTokens::new(broker.clone(), capabilities.clone()));
-    Workers::new(agent, capabilities, tokens)
+    let root = agent.root.clone();
+    let workers = Workers::new(agent, capabilities, tokens, conversations.clone());
+    workers.prepare().await.map_err(|source| AppError::AgentFolders { root, source })?;
+    if let Err(missing) = workers.supervise() {
+        tracing::warn!(
+            "agents have {missing}. deploy/threadkey.service shows how systemd delegates a cgroup"
+        );
+    }
+    Ok(workers)
 }
 
 /// Refreshes the sessions of live workers before their tokens expire.

@@ -7,7 +7,7 @@ use std::{
 
 use super::{ConfigError, file::AgentSection, source::Source, variables::xdg_folder};
 use crate::{
-    agent::{AgentSettings, Isolation},
+    agent::{AgentSettings, Isolation, WorkerLimits},
     api::ApiSettings,
     ids::{ProviderId, closest},
     oauth::Providers,
@@ -15,7 +15,10 @@ use crate::{
 
 const MAX_WORKERS: usize = 128;
 const DEFAULT_WORKERS: usize = 24;
+const DEFAULT_WORKERS_PER_USER: usize = 4;
 const DEFAULT_IDLE: Duration = Duration::from_secs(30 * 60);
+const DEFAULT_KEEP_FILES: Duration = Duration::from_secs(30 * 24 * 3600);
+const MIN_KEEP_FILES: Duration = Duration::from_secs(3600);
 const DEFAULT_START_WITHIN: Duration = Duration::from_secs(30);
 const MAX_START_WITHIN: Duration = Duration::from_secs(600);
 
@@ -29,6 +32,7 @@ pub(super) fn settings(
     mut deny: Vec<PathBuf>,
 ) -> Result<AgentSettings, ConfigError> {
     let error = |key: &str, problem: &str| source.error_at(&["agent", key], format!("agent.{key} {problem}"));
+    let limits = limits(&section, &error)?;
     let mut command = section.command;
     match command.first_mut() {
         Some(program) if !program.is_empty() => {
@@ -50,6 +54,10 @@ pub(super) fn settings(
     if !(1..=MAX_WORKERS).contains(&max_workers) {
         return Err(error("max_workers", &format!("must be from 1 to {MAX_WORKERS}")));
     }
+    let max_workers_per_user = section.max_workers_per_user.unwrap_or(DEFAULT_WORKERS_PER_USER);
+    if !(1..=MAX_WORKERS).contains(&max_workers_per_user) {
+        return Err(error("max_workers_per_user", &format!("must be from 1 to {MAX_WORKERS}")));
+    }
     let start_within = section.start_within.map_or(DEFAULT_START_WITHIN, |duration| duration.0);
     if start_within.is_zero() || start_within > MAX_START_WITHIN {
         return Err(error("start_within", "must be from 1s to 10m"));
@@ -57,6 +65,10 @@ pub(super) fn settings(
     let idle = section.idle.map_or(DEFAULT_IDLE, |duration| duration.0);
     if idle.is_zero() {
         return Err(error("idle", "must be at least 1s"));
+    }
+    let keep_files = section.keep_files.map_or(DEFAULT_KEEP_FILES, |duration| duration.0);
+    if keep_files < MIN_KEEP_FILES {
+        return Err(error("keep_files", "must be at least 1h"));
     }
     deny.push(source.path.clone());
     let root = section.root.map(|root| source.absolute(&root));
@@ -75,9 +87,40 @@ pub(super) fn settings(
         read: section.read.iter().map(|path| source.absolute(path)).collect(),
         deny,
         max_workers,
+        max_workers_per_user,
+        limits,
         idle,
+        keep_files,
         start_within,
     })
+}
+
+/// Builds the limits of a worker. Below the smallest values no agent starts.
+fn limits(
+    section: &AgentSection,
+    error: &impl Fn(&str, &str) -> ConfigError,
+) -> Result<WorkerLimits, ConfigError> {
+    const MIN_BYTES: u64 = 1 << 20;
+    let default = WorkerLimits::default();
+    let limits = WorkerLimits {
+        file_size: section.max_file_size.map_or(default.file_size, |size| size.0),
+        open_files: section.max_open_files.unwrap_or(default.open_files),
+        memory: section.max_memory.map_or(default.memory, |size| size.0),
+        processes: section.max_processes.unwrap_or(default.processes),
+    };
+    if limits.file_size < MIN_BYTES {
+        return Err(error("max_file_size", "must be at least 1MiB"));
+    }
+    if limits.open_files < 64 {
+        return Err(error("max_open_files", "must be at least 64"));
+    }
+    if limits.memory < 16 * MIN_BYTES {
+        return Err(error("max_memory", "must be at least 16MiB"));
+    }
+    if limits.processes < 16 {
+        return Err(error("max_processes", "must be at least 16"));
+    }
+    Ok(limits)
 }
 
 /// Checks the names of the providers whose tokens agents may use.

@@ -115,7 +115,13 @@ pub(super) struct AgentSection {
     #[serde(deserialize_with = "paths")]
     pub(super) read: Vec<PathBuf>,
     pub(super) max_workers: Option<usize>,
+    pub(super) max_workers_per_user: Option<usize>,
+    pub(super) max_file_size: Option<ByteSize>,
+    pub(super) max_open_files: Option<u64>,
+    pub(super) max_memory: Option<ByteSize>,
+    pub(super) max_processes: Option<u64>,
     pub(super) idle: Option<ConfigDuration>,
+    pub(super) keep_files: Option<ConfigDuration>,
     pub(super) start_within: Option<ConfigDuration>,
     pub(super) shared: bool,
 }
@@ -136,6 +142,10 @@ pub(super) struct ProviderName(pub(super) ProviderId);
 /// A duration: seconds as a number, or `"90s"`, `"5m"`, `"2h"`, `"1d"`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConfigDuration(pub(super) Duration);
+
+/// A number of bytes: `"512MiB"`, `"4GiB"`, or a plain number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ByteSize(pub(super) u64);
 
 /// A Discord id, a number with or without quotes.
 #[derive(Clone, Copy, Debug)]
@@ -190,6 +200,20 @@ impl<'de> Deserialize<'de> for ConfigDuration {
             parse: |text: &str| parse_duration(text).ok().map(Self),
         })
     }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let expected = "a size: bytes as a number, or \"512MiB\", \"4GiB\"";
+        from.deserialize_any(NumberOrText { expected, parse: |text: &str| bytes(text).map(Self) })
+    }
+}
+
+fn bytes(text: &str) -> Option<u64> {
+    let units = [("KiB", 1_u64 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+    let unit = units.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)));
+    let (number, unit) = unit.unwrap_or((text, 1));
+    number.trim().parse::<u64>().ok()?.checked_mul(unit)
 }
 
 impl<'de> Deserialize<'de> for DiscordId {

@@ -398,3 +398,32 @@ fn the_example_configuration_names_every_key() {
         }
     }
 }
+
+#[test]
+fn the_limits_of_agents_have_defaults_units_and_smallest_values() {
+    let agent = |more: &str| {
+        load(&format!("{ACME}\n[agent]\ncommand = ['x']\nproviders = ['acme']\n{more}\n"), &[])
+            .map(|config| config.agent.expect("is there"))
+    };
+    let default = agent("").expect("is valid");
+    assert_eq!((default.max_workers, default.max_workers_per_user), (24, 4));
+    assert_eq!((default.limits.file_size, default.limits.memory), (4 << 30, 4 << 30));
+    assert_eq!(default.keep_files.as_secs(), 30 * 24 * 3600);
+    let set =
+        agent("max_memory = '512MiB'\nmax_file_size = 2_000_000\nmax_open_files = 100\nkeep_files = '1d'")
+            .expect("is valid");
+    assert_eq!((set.limits.memory, set.limits.file_size, set.limits.open_files), (512 << 20, 2_000_000, 100));
+    for (line, problem) in [
+        ("max_memory = '1KiB'", "agent.max_memory must be at least 16MiB"),
+        ("max_memory = '4 bananas'", "expected a size"),
+        ("max_file_size = '99999999TiB'", "expected a size"),
+        ("max_file_size = 0", "agent.max_file_size must be at least 1MiB"),
+        ("max_open_files = 3", "agent.max_open_files must be at least 64"),
+        ("max_processes = 1", "agent.max_processes must be at least 16"),
+        ("max_workers_per_user = 0", "agent.max_workers_per_user must be from 1"),
+        ("keep_files = '1m'", "agent.keep_files must be at least 1h"),
+    ] {
+        let error = agent(line).map(drop).expect_err(line).to_string();
+        assert!(error.contains(problem), "{line}: {error}");
+    }
+}

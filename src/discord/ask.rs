@@ -21,6 +21,9 @@ const MAX_QUOTE: usize = 1800;
 /// UTF-16 units of a thread's name.
 const MAX_THREAD_NAME: usize = 80;
 
+/// UTF-16 units of a file's name in a list.
+const MAX_FILE_NAME: usize = 60;
+
 const NO_AGENT: &str =
     "No agent is configured here. Ask my operator to set agent.command. `/auth` works without an agent.";
 /// The answer in a thread that is not a conversation of the bot.
@@ -122,16 +125,58 @@ pub(super) async fn stop(bot: &BotHandle, interaction: &Interaction) {
     bot.edit_reply(interaction, &Message::text(text)).await;
 }
 
-/// `/new`: ends the conversation's worker, so that the next message starts a new one.
-pub(super) async fn new(bot: &BotHandle, interaction: &Interaction) {
+/// `/new`: ends the conversation's worker, so that the next message starts a new one. With `clean` its
+/// files are removed; without, the answer lists the ones that stay.
+pub(super) async fn new(bot: &BotHandle, interaction: &Interaction, clean: bool) {
     let Some((workers, conversation)) = own(bot, interaction).await else { return };
     bot.running_turns.abandon(conversation.id);
-    let text = if workers.end(conversation.id).await {
+    let ended = if workers.end(conversation.id).await {
         "The agent was ended. Your next message starts a new one, which does not know this conversation."
     } else {
         "No agent was running. Your next message starts one."
     };
-    bot.edit_reply(interaction, &Message::text(text)).await;
+    let files = if clean {
+        removed(workers, &conversation).await.to_owned()
+    } else {
+        staying(workers, &conversation).await
+    };
+    bot.edit_reply(interaction, &Message::text(format!("{ended}{files}"))).await;
+}
+
+/// Removes the files of a conversation, and returns the sentence about it.
+async fn removed(workers: &Workers, conversation: &Conversation) -> &'static str {
+    match workers.remove_files(conversation).await {
+        Ok(true) => " Its files were removed.",
+        Ok(false) => " It is running again, so its files were not removed: use `/new clean:true` again.",
+        Err(error) => {
+            warn!(conversation = %conversation.id, %error, "cannot remove all files of an agent");
+            " Not all of its files could be removed, and the reason is in the log for my operator."
+        }
+    }
+}
+
+/// Returns the sentences about the files that stay in the working folder of a conversation.
+async fn staying(workers: &Workers, conversation: &Conversation) -> String {
+    let listing = match workers.files(conversation).await {
+        Ok(listing) => listing,
+        Err(error) => {
+            warn!(conversation = %conversation.id, %error, "cannot list the files of an agent");
+            return String::new();
+        }
+    };
+    if listing.names.is_empty() {
+        return String::new();
+    }
+    // A name is the agent's text: it gets neither Markdown nor lines of its own.
+    let name = |name: &String| {
+        let plain: String = name.chars().map(|c| if c.is_control() || c == '`' { '?' } else { c }).collect();
+        format!("`{}`", shorten(&plain, MAX_FILE_NAME))
+    };
+    let mut names: Vec<_> = listing.names.iter().map(name).collect();
+    if listing.more > 0 {
+        names.push(format!("and {} more", listing.more));
+    }
+    format!("\nThese files stay in its folder: {}. `/new clean:true` removes them.", names.join(", "))
 }
 
 /// Returns the user's own conversation, with the answer deferred. In any other channel the user

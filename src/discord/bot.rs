@@ -52,7 +52,7 @@ pub(super) struct Bot {
     pub(super) buttons: Buttons,
     pub(super) tokens: InteractionTokens,
     pub(super) open_messages: OpenMessages,
-    pub(super) conversations: Conversations,
+    pub(super) conversations: Arc<Conversations>,
     pub(super) running_turns: RunningTurns,
     pub(super) scrubber: Scrubber,
     /// Users whom no notice of an ended session has reached yet.
@@ -71,7 +71,7 @@ pub(super) struct Bot {
 pub(super) struct BotParts {
     pub(super) rest: Rest,
     pub(super) own_id: Snowflake,
-    pub(super) conversations: Conversations,
+    pub(super) conversations: Arc<Conversations>,
     pub(super) scrubber: Scrubber,
 }
 

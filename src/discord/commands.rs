@@ -48,8 +48,12 @@ const COMMANDS: &[Command] = &[
     Command::Conversation(Row {
         name: "new",
         description: "Start this conversation again with a new agent",
-        options: &[],
-        handler: |bot, interaction, _| Box::pin(ask::new(bot, interaction)),
+        options: &[OptionRow {
+            name: "clean",
+            description: "Remove all files of the agent in this conversation",
+            kind: OptionKind::Switch,
+        }],
+        handler: |bot, interaction, options| Box::pin(ask::new(bot, interaction, options.is_set("clean"))),
     }),
 ];
 
@@ -171,7 +175,10 @@ mod tests {
                     "options": [{"type": 3, "name": "prompt", "required": true, "max_length": 4000}],
                 }),
                 json!({"type": 1, "name": "stop", "integration_types": [0], "contexts": [0, 1]}),
-                json!({"type": 1, "name": "new", "integration_types": [0], "contexts": [0, 1]}),
+                json!({
+                    "type": 1, "name": "new", "integration_types": [0], "contexts": [0, 1],
+                    "options": [switch("clean")],
+                }),
             ]
         );
     }

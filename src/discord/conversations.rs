@@ -1,24 +1,28 @@
-//! The durable map of the bot's conversations: each thread with its owner. Discord itself names the
-//! bot as the thread's owner.
+//! The durable map of the bot's conversations: each thread with its owner, and the random names of
+//! their agents' folders. Discord itself names the bot as the thread's owner.
 //!
 //! A file that cannot be read or parsed is refused and never overwritten. The map is bounded: the
 //! oldest conversations are forgotten, and their threads are then like any other thread.
 
 use std::{collections::BTreeMap, io, path::PathBuf};
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::DiscordError;
 use crate::{
+    agent::{FolderNames, is_folder_name},
     ids::Snowflake,
     sys::{clock::UnixTime, files},
 };
 
 /// The number of conversations that are remembered.
 const MAX: usize = 10_000;
-/// The version of the file format. No other version is read.
-const VERSION: u64 = 1;
+/// The version of the file format that is written.
+const VERSION: u64 = 2;
+/// The first version, which is read as well. It has no folders.
+const FIRST_VERSION: u64 = 1;
 
 /// The owner and the origin of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub(super) struct Record {
 struct File {
     version: u64,
     conversations: BTreeMap<String, StoredRecord>,
+    #[serde(default)]
+    folders: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -45,11 +51,19 @@ struct StoredRecord {
     created_at: UnixTime,
 }
 
+/// The content of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Maps {
+    records: BTreeMap<Snowflake, Record>,
+    /// The names of the agents' folders, by `<conversation>-<owner>`.
+    folders: BTreeMap<String, String>,
+}
+
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Conversations {
+pub struct Conversations {
     path: PathBuf,
-    records: std::sync::RwLock<BTreeMap<Snowflake, Record>>,
+    maps: std::sync::RwLock<Maps>,
     /// Held while the file is written, so that the newest state is written last.
     writing: Mutex<()>,
 }
@@ -57,7 +71,10 @@ pub(super) struct Conversations {
 impl Conversations {
     /// Reads the file, if it exists. Creates its folder, so that the first conversation can be
     /// recorded.
-    pub(super) fn load(path: PathBuf) -> Result<Self, DiscordError> {
+    ///
+    /// # Errors
+    /// [`DiscordError::Conversations`].
+    pub fn load(path: PathBuf) -> Result<Self, DiscordError> {
         if let Some(folder) = path.parent()
             && let Err(error) = files::create_private_folder(folder)
         {
@@ -65,14 +82,14 @@ impl Conversations {
                 format!("cannot create its folder ({error}); create it for the user that runs threadkey");
             return Err(DiscordError::Conversations { path, detail });
         }
-        let records = match files::read_text(&path) {
+        let maps = match files::read_text(&path) {
             Ok(text) => parse(&text).map_err(|detail| DiscordError::Conversations {
                 path: path.clone(),
                 detail: format!(
                     "{detail}. Nothing was changed; repair the file, or move it away to start with an empty map"
                 ),
             })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Maps::default(),
             Err(error) => {
                 return Err(DiscordError::Conversations {
                     path,
@@ -82,60 +99,92 @@ impl Conversations {
                 });
             }
         };
-        Ok(Self { path, records: std::sync::RwLock::new(records), writing: Mutex::new(()) })
+        Ok(Self { path, maps: std::sync::RwLock::new(maps), writing: Mutex::new(()) })
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<Snowflake, Record>> {
-        self.records.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Maps> {
+        self.maps.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Returns the record of a thread, if it is a conversation of the bot.
     pub(super) fn get(&self, thread: Snowflake) -> Option<Record> {
-        self.read().get(&thread).copied()
+        self.read().records.get(&thread).copied()
     }
 
     /// Returns the newest thread of a user.
     pub(super) fn newest_of(&self, owner: Snowflake) -> Option<(Snowflake, Record)> {
-        let records = self.read();
-        let own = records.iter().filter(|(_, record)| record.owner == owner);
+        let maps = self.read();
+        let own = maps.records.iter().filter(|(_, record)| record.owner == owner);
         own.max_by_key(|(id, record)| (record.created_at, **id)).map(|(id, record)| (*id, *record))
     }
 
     /// Records a new conversation. The map has it once it is on disk.
     pub(super) async fn insert(&self, thread: Snowflake, record: Record) -> io::Result<()> {
+        self.change(|maps| {
+            let records = &mut maps.records;
+            records.insert(thread, record);
+            while records.len() > MAX {
+                let oldest = records.iter().min_by_key(|(id, record)| (record.created_at, **id));
+                match oldest.map(|(id, _)| *id) {
+                    Some(id) => records.remove(&id),
+                    None => break,
+                };
+            }
+        })
+        .await
+    }
+
+    /// Changes the map durably. After an error it is as it was.
+    async fn change(&self, change: impl FnOnce(&mut Maps)) -> io::Result<()> {
         let _writing = self.writing.lock().await;
         let mut next = self.read().clone();
-        next.insert(thread, record);
-        while next.len() > MAX {
-            let oldest = next.iter().min_by_key(|(id, record)| (record.created_at, **id)).map(|(id, _)| *id);
-            match oldest {
-                Some(id) => next.remove(&id),
-                None => break,
-            };
-        }
+        change(&mut next);
         let (path, bytes) = (self.path.clone(), render(&next));
         tokio::task::spawn_blocking(move || files::replace_private(&path, &bytes))
             .await
             .map_err(io::Error::other)??;
-        *self.records.write().unwrap_or_else(std::sync::PoisonError::into_inner) = next;
+        *self.maps.write().unwrap_or_else(std::sync::PoisonError::into_inner) = next;
         Ok(())
     }
 }
 
-fn parse(text: &str) -> Result<BTreeMap<Snowflake, Record>, String> {
+#[async_trait]
+impl FolderNames for Conversations {
+    fn all(&self) -> Vec<(String, String)> {
+        self.read().folders.iter().map(|(key, name)| (key.clone(), name.clone())).collect()
+    }
+
+    fn get(&self, key: &str) -> Option<String> {
+        self.read().folders.get(key).cloned()
+    }
+
+    async fn record(&self, names: Vec<(String, String)>) -> io::Result<()> {
+        self.change(|maps| maps.folders.extend(names)).await
+    }
+
+    async fn forget(&self, names: Vec<String>) -> io::Result<()> {
+        self.change(|maps| maps.folders.retain(|_, name| !names.contains(name))).await
+    }
+}
+
+fn parse(text: &str) -> Result<Maps, String> {
     let value: serde_json::Value = serde_json::from_str(text)
         .map_err(|error| format!("is not JSON (line {}, column {})", error.line(), error.column()))?;
     match value.get("version").and_then(serde_json::Value::as_u64) {
-        Some(VERSION) => {}
+        Some(FIRST_VERSION | VERSION) => {}
         Some(other) => {
-            return Err(format!("has format version {other}, and this threadkey reads only {VERSION}"));
+            return Err(format!("has format version {other}, and this threadkey reads at most {VERSION}"));
         }
         None => return Err("has no format version".to_owned()),
     }
     let file: File =
         serde_json::from_value(value).map_err(|error| format!("is not a map of conversations ({error})"))?;
     let id = |text: &str| text.parse::<Snowflake>().map_err(|error| error.to_string());
-    file.conversations
+    if let Some((key, name)) = file.folders.iter().find(|(_, name)| !is_folder_name(name)) {
+        return Err(format!("has {name:?} as the folder of {key}, which is not 32 hex digits"));
+    }
+    let records: Result<_, String> = file
+        .conversations
         .iter()
         .map(|(thread, stored)| {
             let record = Record {
@@ -146,11 +195,13 @@ fn parse(text: &str) -> Result<BTreeMap<Snowflake, Record>, String> {
             };
             Ok((id(thread)?, record))
         })
-        .collect()
+        .collect();
+    Ok(Maps { records: records?, folders: file.folders })
 }
 
-fn render(records: &BTreeMap<Snowflake, Record>) -> Vec<u8> {
-    let conversations = records
+fn render(maps: &Maps) -> Vec<u8> {
+    let conversations = maps
+        .records
         .iter()
         .map(|(thread, record)| {
             let stored = StoredRecord {
@@ -162,8 +213,9 @@ fn render(records: &BTreeMap<Snowflake, Record>) -> Vec<u8> {
             (thread.to_string(), stored)
         })
         .collect();
-    let mut bytes = serde_json::to_vec_pretty(&File { version: VERSION, conversations })
-        .expect("a map with string keys is always JSON");
+    let mut bytes =
+        serde_json::to_vec_pretty(&File { version: VERSION, conversations, folders: maps.folders.clone() })
+            .expect("a map with string keys is always JSON");
     bytes.push(b'\n');
     bytes
 }
@@ -190,6 +242,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_names_of_folders_are_kept_beside_the_conversations() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("conversations.json");
+        let first = r#"{"version": 1, "conversations": {"10": {"owner": "1", "guild": "7", "parent": "8", "created_at": 5}}}"#;
+        files::replace_private(&path, first.as_bytes()).expect("written");
+        let map = Conversations::load(path.clone()).expect("a map of the first version");
+        let names: Vec<_> = ["10-1", "11-1"].map(|key| (key.to_owned(), "ab".repeat(16))).to_vec();
+        let other = ("12-1".to_owned(), "cd".repeat(16));
+        map.record(names).await.expect("saved");
+        map.record(vec![other.clone()]).await.expect("saved");
+        map.forget(vec!["ab".repeat(16)]).await.expect("saved");
+        map.insert(Snowflake(11), record(1, 100)).await.expect("saved");
+        let again = Conversations::load(path).expect("the map");
+        assert_eq!(again.all(), [other]);
+        assert_eq!(FolderNames::get(&again, "12-1"), Some("cd".repeat(16)));
+        assert_eq!(again.get(Snowflake(10)), Some(record(1, 5)));
+    }
+
+    #[tokio::test]
     async fn a_record_that_cannot_be_saved_is_not_in_the_map() {
         let folder = tempfile::tempdir().expect("a folder");
         let map = Conversations::load(folder.path().join("inside/conversations.json")).expect("an empty map");
@@ -204,7 +275,11 @@ mod tests {
         let path = folder.path().join("conversations.json");
         for (text, what) in [
             ("{\"version\": 1, \"conversations\": {", "line 1, column"),
-            ("{\"version\": 2, \"conversations\": {}}", "format version 2"),
+            ("{\"version\": 3, \"conversations\": {}}", "format version 3"),
+            (
+                "{\"version\": 2, \"conversations\": {}, \"folders\": {\"1-2\": \"../store\"}}",
+                "not 32 hex digits",
+            ),
             ("{}", "no format version"),
             ("", "not JSON"),
             (
@@ -224,7 +299,9 @@ mod tests {
     async fn a_full_map_forgets_its_oldest_conversation() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("conversations.json");
-        let full: BTreeMap<_, _> = (1..=MAX as u64).map(|id| (Snowflake(id), record(1, id as i64))).collect();
+        let records: BTreeMap<_, _> =
+            (1..=MAX as u64).map(|id| (Snowflake(id), record(1, id as i64))).collect();
+        let full = Maps { records, ..Maps::default() };
         files::replace_private(&path, &render(&full)).expect("written");
         let map = Conversations::load(path).expect("the map");
         map.insert(Snowflake(1_000_000), record(2, 1_000_000)).await.expect("saved");

@@ -37,7 +37,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(6);
 /// The longest time to finish running tasks after that.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
-/// Runs the bot until `shutdown`. Without `workers` it signs users in and answers no prompts. It
+/// Runs the bot until `shutdown`. `conversations` is the map of the settings' file. Without `workers` it signs users in and answers no prompts. It
 /// never sends a secret that `scrubber` knows as live. `connected` follows the connection, which is
 /// tried again for as long as Discord cannot be reached.
 ///
@@ -45,6 +45,7 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 /// Discord refuses the bot for good, or the settings are wrong: see [`DiscordError::is_final`].
 pub async fn run(
     settings: DiscordSettings,
+    conversations: Arc<Conversations>,
     broker: Broker,
     workers: Option<Workers>,
     scrubber: Scrubber,
@@ -52,7 +53,6 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), DiscordError> {
     let outward = Outward::from_environment().map_err(|error| no_tls(&settings, &error))?;
-    let conversations = Conversations::load(settings.conversations.clone())?;
     let client = http_client(&settings, &outward)?;
     let (link, knock) = (Link::new(connected), Knock::new(&settings, client.clone())?);
     let rest_client = Arc::new(http(&settings, client.clone()));

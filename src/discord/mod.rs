@@ -45,6 +45,7 @@ mod turn_text;
 mod unreached_users;
 mod wire;
 
+pub use conversations::Conversations;
 pub use first_contact::gateway_address;
 pub use gateway::run;
 pub use scrub::Scrubber;

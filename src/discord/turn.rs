@@ -68,6 +68,11 @@ fn not_started(bot: &Bot, error: &PromptError) -> String {
                 "-# {n} agents are running, which is the limit. Try again later, when an idle one has ended."
             )
         }
+        PromptError::TooManyOfOwner(n) => {
+            format!(
+                "-# {n} agents are at work for you, which is the limit. Wait until one has finished, or use `/stop` in its conversation, and ask again."
+            )
+        }
         error => {
             format!(
                 "The agent could not be started: {}.",

@@ -67,6 +67,18 @@ pub fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Returns the first line of a file, if it is text of at most 255 bytes.
+///
+/// # Errors
+/// The system's.
+#[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
+pub fn first_line(path: &Path) -> io::Result<Option<String>> {
+    let mut start = Vec::new();
+    File::open(path)?.take(256).read_to_end(&mut start)?;
+    let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(if line.len() < 256 { String::from_utf8(line.to_vec()).ok() } else { None })
+}
+
 /// Whether there is a file of this name.
 pub fn exists(path: &Path) -> bool {
     path.try_exists().unwrap_or(true)
@@ -130,4 +142,48 @@ pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// The system's.
 pub fn create_private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Sets a file's time of change to now, and creates it if it is missing. Does not follow a symlink.
+///
+/// # Errors
+/// The system's.
+#[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
+pub fn touch(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let now = super::clock::Clock::system().now();
+    let now = std::time::Duration::from_secs(u64::try_from(now).unwrap_or_default());
+    options.open(path)?.set_modified(std::time::UNIX_EPOCH + now)
+}
+
+/// Returns a file's time of change. Does not follow a symlink.
+///
+/// # Errors
+/// The system's.
+pub fn changed_at(path: &Path) -> io::Result<super::clock::UnixTime> {
+    Ok(path.symlink_metadata()?.mtime())
+}
+
+/// Returns the names in a folder that are UTF-8, in no order.
+///
+/// # Errors
+/// The system's.
+pub fn names_in(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = std::fs::read_dir(folder)?;
+    let names =
+        entries.filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose());
+    names.collect()
+}
+
+/// Removes a file. A missing one is no error.
+///
+/// # Errors
+/// The system's.
+#[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
+pub fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }

@@ -1,6 +1,11 @@
 //! The operating system. Only this module has the real clock, randomness, disk, locks and
 //! processes, and only this module has `unsafe`.
 
+#[cfg(target_os = "linux")]
+pub mod cgroup;
+#[cfg(not(target_os = "linux"))]
+#[path = "cgroup/none.rs"]
+pub mod cgroup;
 pub mod clock;
 pub mod detach;
 pub mod disk;
@@ -9,9 +14,12 @@ pub mod faults;
 pub mod files;
 pub mod filesystem;
 mod flock;
+pub mod folder_tree;
 pub mod folder_watch;
 pub mod lock;
 pub mod lock_holder;
+#[cfg(target_os = "linux")]
+mod orphans;
 pub mod process;
 pub mod random;
 pub mod sandbox;

@@ -1,8 +1,8 @@
 //! Child processes that share only three pipes with this one, and this process's own protection.
 //!
 //! A child leads a session and process group of its own. It inherits only stdin, stdout, stderr and
-//! its configured environment, and neither signal mask nor dispositions. On Linux it dies with the
-//! bot. One thread that never ends starts all children, because Linux ties `PR_SET_PDEATHSIG` to
+//! its configured environment, and neither signal mask nor dispositions. It has limits
+//! of its own. On Linux it dies with the bot. One thread that never ends starts all children, because Linux ties `PR_SET_PDEATHSIG` to
 //! the thread that forked, and a runtime's threads come and go.
 
 #![expect(unsafe_code, reason = "the set-up between fork and exec and the signals are system calls")]
@@ -24,7 +24,9 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::sandbox::Sandbox;
+#[cfg(target_os = "linux")]
+use super::orphans;
+use super::{cgroup::Cgroup, sandbox::Sandbox};
 
 /// The most spawns that wait for the thread.
 const MAX_WAITING: usize = 64;
@@ -43,6 +45,19 @@ pub struct Spec {
     pub folder: PathBuf,
     /// The sandbox, if any.
     pub sandbox: Option<Sandbox>,
+    /// The limits of each of its processes.
+    pub limits: Limits,
+    /// The group to enter, if any. It ends with the child.
+    pub cgroup: Option<Cgroup>,
+}
+
+/// The limits of one process, which its children inherit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest file that it may write, in bytes. A longer one is an error (`EFBIG`).
+    pub file_size: Option<u64>,
+    /// The most open descriptors.
+    pub open_files: Option<u64>,
 }
 
 /// A child process and its process group. Dropping it kills the group.
@@ -51,6 +66,7 @@ pub struct Child {
     child: tokio::process::Child,
     group: libc::pid_t,
     is_killed: bool,
+    cgroup: Option<Cgroup>,
 }
 
 /// The ends of a child's pipes.
@@ -111,7 +127,11 @@ fn start_spawner() -> io::Result<mpsc::SyncSender<Order>> {
 
 #[expect(clippy::disallowed_methods, reason = "sys/ is where processes are started")]
 fn start(spec: Spec) -> io::Result<(Child, Pipes)> {
-    let Spec { program, args, env, folder, sandbox } = spec;
+    let Spec { program, args, env, folder, sandbox, limits, cgroup } = spec;
+    #[cfg(target_os = "linux")]
+    let mut spawning = orphans::spawning();
+    #[cfg(target_os = "linux")]
+    let (entrance, reaps) = (cgroup.as_ref().map(Cgroup::entrance), spawning.are_adopted());
     // SAFETY: getpid has no conditions.
     let parent = unsafe { libc::getpid() };
     let mut command = std::process::Command::new(program);
@@ -121,7 +141,9 @@ fn start(spec: Spec) -> io::Result<(Child, Pipes)> {
     // no allocation.
     unsafe {
         command.pre_exec(move || {
-            set_up(parent)?;
+            #[cfg(target_os = "linux")]
+            enter(entrance, reaps)?;
+            set_up(parent, limits)?;
             sandbox.as_ref().map_or(Ok(()), Sandbox::apply)
         });
     }
@@ -130,14 +152,34 @@ fn start(spec: Spec) -> io::Result<(Child, Pipes)> {
     let pid = child.id().and_then(|pid| libc::pid_t::try_from(pid).ok());
     match (pid, child.stdin.take(), child.stdout.take(), child.stderr.take()) {
         (Some(group), Some(stdin), Some(stdout), Some(stderr)) => {
-            Ok((Child { child, group, is_killed: false }, Pipes { stdin, stdout, stderr }))
+            #[cfg(target_os = "linux")]
+            spawning.know(group);
+            Ok((Child { child, group, is_killed: false, cgroup }, Pipes { stdin, stdout, stderr }))
         }
         _ => Err(io::Error::other("the process ended while it was being started")),
     }
 }
 
+/// Enters a group, and becomes the reaper of orphaned descendants if that is asked for.
+/// Async-signal-safe.
+#[cfg(target_os = "linux")]
+fn enter(entrance: Option<std::os::fd::RawFd>, reaps: bool) -> io::Result<()> {
+    // SAFETY: plain numbers, and a buffer of the given length.
+    unsafe {
+        if let Some(entrance) = entrance
+            && libc::write(entrance, c"0".as_ptr().cast(), 1) < 0
+        {
+            return Err(io::Error::last_os_error());
+        }
+        if reaps && libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 /// Sets up the child between fork and exec. Async-signal-safe.
-fn set_up(parent: libc::pid_t) -> io::Result<()> {
+fn set_up(parent: libc::pid_t, limits: Limits) -> io::Result<()> {
     // SAFETY: these calls take plain numbers, or a pointer to a value that outlives the call.
     unsafe {
         if libc::setsid() < 0 {
@@ -157,11 +199,34 @@ fn set_up(parent: libc::pid_t) -> io::Result<()> {
         for signal in 1..32 {
             libc::signal(signal, libc::SIG_DFL);
         }
-        let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        libc::setrlimit(libc::RLIMIT_CORE, &no_core);
+        if limits.file_size.is_some() {
+            // The write fails, and the process lives to report it.
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        }
+        limit(libc::RLIMIT_CORE as _, Some(0))?;
+        limit(libc::RLIMIT_FSIZE as _, limits.file_size)?;
+        limit(libc::RLIMIT_NOFILE as _, limits.open_files)?;
         libc::umask(0o077);
     }
     close_others_on_exec();
+    Ok(())
+}
+
+/// Lowers a limit of this process for good. A lower one stays as it is. Async-signal-safe.
+fn limit(resource: libc::c_int, most: Option<u64>) -> io::Result<()> {
+    let Some(most) = most else { return Ok(()) };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointers are to a value that outlives the calls.
+    unsafe {
+        if libc::getrlimit(resource as _, &mut limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        limit.rlim_max = limit.rlim_max.min(most as libc::rlim_t);
+        limit.rlim_cur = limit.rlim_cur.min(limit.rlim_max);
+        if libc::setrlimit(resource as _, &limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
     Ok(())
 }
 
@@ -206,14 +271,29 @@ impl Child {
         self.kill().await
     }
 
-    /// Kills the whole group at once. Reaps the child.
+    /// Kills the whole group at once, and all descendants that left it, as far as this process can
+    /// find them: by the cgroup, and as orphans. Reaps the child.
     ///
     /// # Errors
     /// The system's.
     pub async fn kill(&mut self) -> io::Result<ExitStatus> {
         self.signal_group(libc::SIGKILL);
         self.is_killed = true;
-        self.child.wait().await
+        if let Some(cgroup) = &self.cgroup {
+            let _ = cgroup.kill();
+        }
+        let status = self.child.wait().await;
+        #[cfg(target_os = "linux")]
+        {
+            orphans::forget(self.group);
+            let _ = tokio::task::spawn_blocking(orphans::end_all).await;
+        }
+        if let Some(cgroup) = self.cgroup.take()
+            && let Err(error) = cgroup.end().await
+        {
+            tracing::warn!(%error, "the cgroup of an ended agent cannot be removed");
+        }
+        status
     }
 
     /// Signals the group. While the group has a member, its number is not reused, even after its
@@ -232,6 +312,27 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         self.signal_group(libc::SIGKILL);
+    }
+}
+
+/// Makes this process the one that ends the orphaned descendants of its children. Only for a process
+/// that starts children by [`spawn`] alone.
+///
+/// # Errors
+/// The system's; `Unsupported` where it is not Linux.
+pub fn adopt_orphans() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    return orphans::adopt();
+    #[cfg(not(target_os = "linux"))]
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Kills one process.
+#[cfg(target_os = "linux")]
+pub(super) fn kill_one(process: libc::pid_t) {
+    if process > 1 {
+        // SAFETY: plain numbers.
+        unsafe { libc::kill(process, libc::SIGKILL) };
     }
 }
 

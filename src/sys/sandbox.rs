@@ -4,14 +4,17 @@
 //! process and all its descendants, whatever their user, open only the files that the [`Policy`]
 //! grants. They signal and trace only processes of the same sandbox, and reach no abstract Unix
 //! socket outside. Root is bound too: its capabilities are dropped, so that it can neither mount
-//! nor trace its way out. A system call filter protects other processes' resource limits.
+//! nor trace its way out. A system call filter closes what Landlock leaves open between processes of
+//! one user: key rings, System V memory, schedules and limits.
 //!
-//! TCP is not restricted, on purpose: agents use the network. Landlock does not govern two things:
+//! TCP is not restricted, on purpose: agents use the network. Landlock does not govern three things:
 //!
 //! * before Linux 7.1 (ABI 9), connections to a Unix socket that has a path; only that socket's
 //!   permissions do;
 //! * `stat`, `chmod`, `chown`, `utime` and `setxattr` on files of the process's own user. So a
-//!   worker can damage the modes of its user's files, but neither read nor change their content.
+//!   worker can damage the modes of its user's files, but neither read nor change their content;
+//! * watches by inotify of a folder whose path the process knows, if its user may read the folder. They
+//!   show the names of the files in it. So a secret folder needs a secret path.
 
 #[cfg(target_os = "linux")]
 mod linux;

@@ -4,9 +4,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use threadkey::{
-    agent::{AgentSettings, Capabilities, Holder, Isolation, TokenSource, Workers},
+    agent::{AgentSettings, Capabilities, Holder, Isolation, TokenSource, WorkerLimits, Workers},
     broker::Broker,
-    discord::{self, DiscordError, DiscordSettings, Scrubber},
+    discord::{self, Conversations, DiscordError, DiscordSettings, Scrubber},
     ids::{ProviderId, Snowflake},
     net::Trust,
     oauth::{Client, Provider, Providers},
@@ -128,6 +128,7 @@ impl Rig {
         let live = Fingerprint::of(LIVE_TOKEN);
         let running = discord::run(
             self.settings.clone(),
+            Arc::new(Conversations::load(self.settings.conversations.clone()).expect("a map")),
             self.broker.clone(),
             self.workers.clone(),
             Scrubber::new(move |fingerprint| *fingerprint == live),
@@ -152,6 +153,7 @@ impl Rig {
         let scrubber = Scrubber::new(|_| false);
         let running = discord::run(
             self.settings.clone(),
+            Arc::new(Conversations::load(self.settings.conversations.clone())?),
             self.broker.clone(),
             None,
             scrubber,
@@ -216,6 +218,8 @@ impl TokenSource for Tokens {
 }
 
 fn workers(folder: &std::path::Path, command: Vec<String>) -> Workers {
+    // They outlive a restart of the bot, which reads its own map again.
+    let names = Conversations::load(folder.join("names/conversations.json")).expect("an empty map");
     let settings = AgentSettings {
         command,
         providers: vec!["acme".parse().expect("a name")],
@@ -226,10 +230,13 @@ fn workers(folder: &std::path::Path, command: Vec<String>) -> Workers {
         read: Vec::new(),
         deny: Vec::new(),
         max_workers: 4,
+        max_workers_per_user: 4,
+        limits: WorkerLimits::default(),
         idle: Duration::from_secs(600),
+        keep_files: Duration::from_secs(30 * 24 * 3600),
         start_within: Duration::from_secs(30),
     };
-    Workers::new(settings, Arc::new(Capabilities::new()), Arc::new(Tokens))
+    Workers::new(settings, Arc::new(Capabilities::new()), Arc::new(Tokens), Arc::new(names))
 }
 
 /// An ACP agent in the shell. At a prompt it does `on_prompt`, with `say TEXT`, `note UPDATE`,

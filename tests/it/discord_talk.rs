@@ -194,3 +194,21 @@ async fn the_allow_lists_apply_to_messages_and_mentions() {
     assert!(rig.bob.threads(&rig.general).is_empty() && rig.alice.threads(&other).is_empty());
     assert!(rig.bob.sees(&rig.bob.dm()).iter().all(|m| !m.all_text().contains("You said")));
 }
+
+#[tokio::test]
+async fn new_lists_the_files_that_stay_and_removes_them_on_request() {
+    let rig = Rig::talking(
+        "n=10; while [ $n -lt 35 ]; do : > \"f$n\"; n=$((n+1)); done; : > '**@everyone**'; say \"$(ls | wc -l) files\"; done_with end_turn",
+    )
+    .await;
+    let thread = rig.ask(&rig.alice, "go").await;
+    thread.wait_for_text("26 files").await;
+    let reply = rig.alice.command(&thread, "new", &[]).await.text();
+    assert!(reply.contains("The agent was ended") && reply.contains("`f10`, `f11`"), "{reply}");
+    assert!(reply.contains("`**@everyone**`") && reply.contains("and 6 more"), "{reply}");
+    let reply = rig.alice.command(&thread, "new", &[("clean", "true")]).await.text();
+    assert!(reply.contains("No agent was running") && reply.contains("Its files were removed"), "{reply}");
+    let reply = rig.alice.command(&thread, "new", &[]).await.text();
+    assert_eq!(reply, "No agent was running. Your next message starts one.");
+    rig.discord.assert_no_violations();
+}

@@ -17,6 +17,7 @@ mod config_init;
 mod crash;
 mod crash_matrix;
 mod damage;
+mod deploy;
 mod discord_auth;
 mod discord_choice;
 mod discord_follow;

@@ -124,13 +124,20 @@ impl Team {
     /// Reads a file that a thread's worker wrote into its working folder.
     #[expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
     pub(super) fn worker_file(&self, thread: &Channel, name: &str) -> String {
-        let workers = std::fs::read_dir(self.home.path().join("workers")).expect("there was a worker");
-        let mut folders = workers.map(|entry| entry.expect("a folder").path());
-        let of_thread = format!("{}-", Snowflake(thread.id));
-        let found = folders
-            .find(|path| path.file_name().is_some_and(|it| it.to_string_lossy().starts_with(&of_thread)));
-        let path = found.expect("the thread had a worker").join("cwd").join(name);
+        let path = self.worker_folder(thread).join("cwd").join(name);
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// Returns the folder of a thread's worker, as the map of conversations names it.
+    #[expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
+    pub(super) fn worker_folder(&self, thread: &Channel) -> PathBuf {
+        let map = self.home.store().with_file_name("conversations.json");
+        let map: Value = serde_json::from_str(&std::fs::read_to_string(map).expect("a map")).expect("JSON");
+        let of_thread = format!("{}-", Snowflake(thread.id));
+        let mut folders = map["folders"].as_object().expect("there was a worker").iter();
+        let (_, name) =
+            folders.find(|(key, _)| key.starts_with(&of_thread)).expect("the thread had a worker");
+        self.home.path().join("workers").join(name.as_str().expect("a name"))
     }
 
     /// Returns the store's text.

@@ -6,19 +6,28 @@
 
 mod builtin;
 #[cfg(target_os = "linux")]
+mod escape;
+mod folders;
+#[cfg(target_os = "linux")]
 mod hostile;
 #[cfg(target_os = "linux")]
 mod isolation;
 mod life;
 mod npm_agent;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use threadkey::{
     agent::{
-        AgentSettings, Capabilities, Conversation, Holder, Isolation, PromptError, TokenSource, Update,
-        Workers,
+        AgentSettings, Capabilities, Conversation, FolderNames, Holder, Isolation, PromptError, TokenSource,
+        Update, WorkerLimits, Workers,
     },
+    discord::Conversations,
     ids::{ConversationId, ProviderId, Snowflake},
     secret::AccessToken,
 };
@@ -43,6 +52,7 @@ impl TokenSource for Tokens {
 struct WorkerRig {
     folder: tempfile::TempDir,
     capabilities: Arc<Capabilities>,
+    names: Arc<Conversations>,
     workers: Workers,
 }
 
@@ -52,8 +62,11 @@ impl WorkerRig {
         let mut settings = settings(folder.path(), command);
         change(&mut settings);
         let capabilities = Arc::new(Capabilities::new());
-        let workers = Workers::new(settings, Arc::clone(&capabilities), Arc::new(Tokens));
-        Self { folder, capabilities, workers }
+        let map = folder.path().join("store/conversations.json");
+        let names = Arc::new(Conversations::load(map).expect("an empty map"));
+        let workers =
+            Workers::new(settings, Arc::clone(&capabilities), Arc::new(Tokens), Arc::clone(&names) as _);
+        Self { folder, capabilities, names, workers }
     }
 
     /// A worker that is a shell script: see [`script`].
@@ -73,8 +86,14 @@ impl WorkerRig {
 
     /// The capability that a worker wrote to `capability` in its working folder.
     fn kept_capability(&self, id: u64) -> String {
-        let file = self.folder.path().join(format!("agents/{id}-100/cwd/capability"));
-        std::fs::read_to_string(file).expect("the worker wrote it")
+        std::fs::read_to_string(self.own_folder(id).join("cwd/capability")).expect("the worker wrote it")
+    }
+
+    /// The folder of a conversation's worker.
+    fn own_folder(&self, id: u64) -> PathBuf {
+        let name = FolderNames::get(&*self.names, &conversation(id).folder_key());
+        let root = std::fs::canonicalize(self.folder.path().join("agents")).expect("a worker ran");
+        root.join(name.expect("a worker ran in the conversation"))
     }
 
     /// Waits until no worker is live.
@@ -99,7 +118,10 @@ fn settings(folder: &Path, command: &[&str]) -> AgentSettings {
         read: Vec::new(),
         deny: vec![folder.join("store")],
         max_workers: 4,
+        max_workers_per_user: 4,
+        limits: WorkerLimits::default(),
         idle: Duration::from_secs(600),
+        keep_files: Duration::from_secs(30 * 24 * 3600),
         start_within: WAIT,
     }
 }

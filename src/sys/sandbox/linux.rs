@@ -14,7 +14,7 @@ use landlock::{
 };
 
 use super::{Policy, SandboxError, resolve};
-use crate::sys::seccomp;
+use crate::sys::seccomp::Filter;
 
 /// The first ABI with scopes for signals and abstract sockets (Linux 6.12). Below it a worker could
 /// kill the bot.
@@ -66,6 +66,7 @@ fn abi() -> libc::c_long {
 pub struct Sandbox {
     ruleset: OwnedFd,
     drop_capabilities: bool,
+    filter: Filter,
 }
 
 impl Sandbox {
@@ -109,7 +110,7 @@ impl Sandbox {
         let ruleset = ruleset.ok_or_else(|| SandboxError::Kernel("it made no rule set".to_owned()))?;
         // SAFETY: geteuid has no conditions.
         let drop_capabilities = unsafe { libc::geteuid() } == 0;
-        Ok(Self { ruleset, drop_capabilities })
+        Ok(Self { ruleset, drop_capabilities, filter: Filter::new() })
     }
 
     /// Applies the sandbox to the calling thread and all its descendants, for good.
@@ -127,7 +128,7 @@ impl Sandbox {
             check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into())?;
             check(libc::syscall(libc::SYS_landlock_restrict_self, self.ruleset.as_raw_fd(), 0_u32))?;
         }
-        seccomp::forbid_limiting_others()
+        self.filter.apply()
     }
 
     /// Grants the process's own folder in `/proc`, which language runtimes read. `/proc` as a whole

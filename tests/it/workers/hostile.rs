@@ -7,6 +7,9 @@
 //! shows that the probe works.
 #![expect(unsafe_code, reason = "the attacks are system calls")]
 
+mod kernel;
+mod names;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
@@ -15,6 +18,7 @@ use std::{
         fd::AsRawFd as _,
         linux::net::SocketAddrExt as _,
         unix::{
+            ffi::OsStrExt as _,
             fs::symlink,
             net::{SocketAddr, UnixListener, UnixStream},
         },
@@ -29,11 +33,16 @@ const CANARY: &str = "canary-of-the-store";
 /// The only attempt that Landlock permits before Linux 7.1. The documentation and doctor name it.
 const SOCKET_WITH_A_PATH: &str = "a Unix socket with a path";
 
+/// Secrets that an administrator keeps beside programs.
+const OPT: &str = "read a secret in /opt";
+const LOCAL: &str = "read a secret in /usr/local/etc";
+
 /// The targets of the probe.
 struct Targets {
     folder: PathBuf,
     bot: i32,
     sibling: i32,
+    sibling_folder: PathBuf,
 }
 
 #[tokio::test]
@@ -46,7 +55,7 @@ async fn a_hostile_worker_in_landlock_gets_nothing() {
         return;
     }
     threadkey::sys::process::harden_self().expect("a process may protect itself");
-    let report = attack(Isolation::Landlock).await;
+    let (report, _) = attack(Isolation::Landlock).await;
     let (sockets, report): (Vec<_>, Vec<_>) =
         report.into_iter().partition(|(attempt, _)| attempt == SOCKET_WITH_A_PATH);
     let connected = sockets.iter().any(|(_, outcome)| outcome.starts_with("GOT"));
@@ -57,12 +66,12 @@ async fn a_hostile_worker_in_landlock_gets_nothing() {
     );
     let got: Vec<_> = report.iter().filter(|(_, outcome)| outcome.starts_with("GOT")).collect();
     assert!(got.is_empty(), "{got:#?}");
-    assert!(report.len() >= 40, "the probe did not run to its end: {report:#?}");
+    assert!(report.len() >= 75, "the probe did not run to its end: {report:#?}");
 }
 
 #[tokio::test]
 async fn a_hostile_worker_without_isolation_reads_the_store() {
-    let report = attack(Isolation::None).await;
+    let (report, exists) = attack(Isolation::None).await;
     for name in [
         "read store/auth.json",
         "read by a symlink",
@@ -70,18 +79,40 @@ async fn a_hostile_worker_without_isolation_reads_the_store() {
         "signal the bot",
         "see and set the limits of the bot",
         "abstract socket",
-    ] {
+        "renice the bot",
+        "set the disk priority of the sibling",
+        "bind the bot to a processor",
+        "set the scheduler of the bot",
+        "renice a user",
+        "make shared memory",
+        "leave a key for others",
+    ]
+    .into_iter()
+    .chain(exists)
+    {
         let outcome = report.iter().find(|(attempt, _)| attempt == name).map(|(_, outcome)| outcome.as_str());
         assert!(outcome.is_some_and(|outcome| outcome.starts_with("GOT")), "{name}: {outcome:?}");
     }
 }
 
-/// Runs the probe in a worker beside a sibling. Returns its attempts and their results.
-async fn attack(isolation: Isolation) -> Vec<(String, String)> {
+/// Runs the probe in a worker beside a sibling. Returns its attempts and their results, and the
+/// attempts whose targets this machine has.
+async fn attack(isolation: Isolation) -> (Vec<(String, String)>, Vec<&'static str>) {
+    let objects = kernel::Objects::make();
+    let mut exists = objects.targets();
+    let secrets = [("/opt", OPT), ("/usr/local/etc", LOCAL)].map(|(folder, attempt)| {
+        let file = tempfile::Builder::new().suffix(".env").tempfile_in(folder);
+        match &file {
+            Ok(_) => exists.push(attempt),
+            Err(error) => println!("{folder} has no secret here, because it cannot be written: {error}"),
+        }
+        file.ok()
+    });
     let probe = std::env::current_exe().expect("this program has a path");
     let program_folder = probe.parent().expect("it is in a folder").to_owned();
     let run = r#"case "$line" in
   *wait*) echo "$THREADKEY_CAPABILITY" > secret; say "$$"; done_with end_turn ;;
+  *ready*) done_with end_turn ;;
   *) "$PROBE" --exact workers::hostile::probe --nocapture > out 2>&1; done_with end_turn ;;
 esac"#;
     let rig = WorkerRig::scripted(run, |settings| {
@@ -89,10 +120,17 @@ esac"#;
         settings.read = vec![program_folder];
         settings.env.insert("PROBE".into(), probe.to_string_lossy().into_owned());
         let folder = settings.root.parent().expect("it has one").to_string_lossy().into_owned();
-        settings.env.insert("PROBE_FOLDER".into(), folder.clone());
+        settings.env.insert("PROBE_FOLDER".into(), folder);
         settings.env.insert("PROBE_BOT".into(), std::process::id().to_string());
-        settings.env.insert("PROBE_SIBLING_FILE".into(), format!("{folder}/sibling"));
     });
+    let secret_paths = secrets.iter().map(|file| match file {
+        Some(file) => {
+            fs::write(file.path(), CANARY).expect("it can be written");
+            file.path().to_string_lossy().into_owned()
+        }
+        None => String::new(),
+    });
+    let secret_paths = secret_paths.collect::<Vec<_>>().join("\n");
     let folder = rig.folder.path();
     fs::create_dir_all(folder.join("store/auth.json.refresh")).expect("the store's folder can be made");
     for name in
@@ -112,10 +150,14 @@ esac"#;
 
     let sibling = rig.turn(2, "wait").await.text;
     let report = {
-        // A file in the probe's own working folder gives it the sibling's process id.
-        let own = folder.join("agents/1-100/cwd");
-        fs::create_dir_all(&own).expect("it can be made");
+        // Files in the probe's own working folder give it the sibling's process id and its folder,
+        // which it cannot learn by itself.
+        rig.turn(1, "ready").await;
+        let own = rig.own_folder(1).join("cwd");
         fs::write(own.join("sibling"), &sibling).expect("it can be written");
+        fs::write(own.join("secrets"), secret_paths).expect("it can be written");
+        fs::write(own.join("sibling-folder"), rig.own_folder(2).as_os_str().as_bytes())
+            .expect("it can be written");
         rig.turn(1, "attack").await;
         fs::read_to_string(own.join("out")).expect("the probe has written its report")
     };
@@ -124,7 +166,7 @@ esac"#;
     let lines = report.lines().filter_map(|line| line.strip_prefix("probe: ")?.split_once(" => "));
     let report: Vec<_> = lines.map(|(attempt, outcome)| (attempt.to_owned(), outcome.to_owned())).collect();
     assert!(!report.is_empty(), "the probe did not run");
-    report
+    (report, exists)
 }
 
 /// The program of the hostile worker. As a test of its own it does nothing.
@@ -136,6 +178,7 @@ fn probe() {
         folder: folder.into(),
         bot: number(std::env::var("PROBE_BOT").expect("it is given")),
         sibling: number(fs::read_to_string("sibling").expect("it is in our own folder")),
+        sibling_folder: fs::read_to_string("sibling-folder").expect("it is in our own folder").into(),
     };
     println!();
     for (name, outcome) in attempts(&targets) {
@@ -153,6 +196,7 @@ fn attempts(targets: &Targets) -> Attempts {
     files(targets, &mut all);
     processes(targets, &mut all);
     machine(targets, &mut all);
+    kernel::attempts(targets, &mut all);
     all
 }
 
@@ -197,8 +241,8 @@ fn files(targets: &Targets, all: &mut Attempts) {
     all.push(("read by a hard link".into(), linked));
     all.push(("read by a path through our own folder".into(), read("../../../store/auth.json")));
 
-    let sibling = targets.folder.join("agents/2-100");
-    all.push(("list the sibling's folder".into(), list(&sibling)));
+    let sibling = &targets.sibling_folder;
+    all.push(("list the sibling's folder".into(), list(sibling)));
     all.push(("read the sibling's work".into(), read(sibling.join("cwd/secret"))));
     all.push(("write the sibling's HOME".into(), create(sibling.join("home/x"))));
     all.push(("write the sibling's TMPDIR".into(), create(sibling.join("tmp/x"))));
@@ -253,7 +297,23 @@ fn machine(targets: &Targets, all: &mut Attempts) {
     for path in ["/etc/shadow", "/root/.bashrc", "/dev/mem", "/dev/vda", "/proc/kcore", "/proc/1/environ"] {
         all.push((format!("read {path}"), read(path)));
     }
-    for path in ["/tmp", "/root", "/var/log", "/run", "/dev/shm", "/dev/pts"] {
+    let secrets = fs::read_to_string("secrets").unwrap_or_default();
+    for (attempt, path) in [OPT, LOCAL].into_iter().zip(secrets.lines()).filter(|(_, path)| !path.is_empty())
+    {
+        all.push((attempt.to_owned(), read(path)));
+    }
+    for path in [
+        "/tmp",
+        "/root",
+        "/opt",
+        "/srv",
+        "/nix/store",
+        "/usr/local/etc",
+        "/var/log",
+        "/run",
+        "/dev/shm",
+        "/dev/pts",
+    ] {
         all.push((format!("list {path}"), list(path)));
     }
     for path in [

@@ -10,7 +10,7 @@ async fn a_worker_answers_and_the_next_prompt_goes_to_the_same_process() {
     let rig = WorkerRig::scripted(r#"say "I am $$ at $PWD"; done_with end_turn"#, |_| {});
     let first = rig.turn(1, "who are you?").await;
     assert_eq!(first.done.as_deref(), Some("end_turn"), "{first:?}");
-    assert!(first.text.ends_with("/agents/1-100/cwd"), "{first:?}");
+    assert!(first.text.ends_with(&format!("{}/cwd", rig.own_folder(1).display())), "{first:?}");
     assert_eq!(rig.turn(1, "and now?").await.text, first.text);
     assert_ne!(rig.turn(2, "and you?").await.text, first.text);
     assert_eq!(rig.workers.live().len(), 2);
@@ -121,9 +121,69 @@ done"#;
 async fn no_more_workers_than_allowed_run_at_once() {
     let rig = WorkerRig::scripted(ANSWER, |settings| settings.max_workers = 1);
     rig.turn(1, "go").await;
-    assert!(matches!(rig.prompt(2, "go").await, Err(PromptError::TooMany(1))));
+    let others = Conversation { owner: Snowflake(200), ..conversation(2) };
+    let refused = rig.workers.prompt(&others, "go".into()).await;
+    assert!(matches!(refused, Err(PromptError::TooMany(1))), "another user's idle agent is not ended");
+    assert_eq!(rig.workers.live(), [conversation(1)]);
     assert!(rig.workers.end(ConversationId(Snowflake(1))).await);
-    assert_eq!(rig.turn(2, "go").await.text, "hello");
+    assert!(rig.workers.prompt(&others, "go".into()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_users_longest_idle_agent_makes_room_and_no_other() {
+    let run = r#"case "$line" in *long*) say started ;; *) done_with end_turn ;; esac"#;
+    let rig = WorkerRig::scripted(run, |settings| settings.max_workers_per_user = 2);
+    let live = || {
+        let mut live: Vec<_> = rig.workers.live().iter().map(|one| one.id.0.0).collect();
+        live.sort_unstable();
+        live
+    };
+    let others = Conversation { owner: Snowflake(200), ..conversation(9) };
+    Turn::read(&mut rig.workers.prompt(&others, "go".into()).await.expect("taken")).await;
+    for id in [1, 2, 1] {
+        rig.turn(id, "go").await;
+    }
+    rig.turn(3, "go").await;
+    assert_eq!(live(), [1, 3, 9], "2 was idle for longer than 1");
+
+    let mut busy = Vec::new();
+    for id in [1, 3] {
+        let mut updates = rig.prompt(id, "long").await.expect("taken");
+        assert!(matches!(next(&mut updates).await, Some(Update::Text(_))));
+        busy.push(updates);
+    }
+    let refused = rig.prompt(4, "go").await.expect_err("both are at work");
+    assert!(matches!(refused, PromptError::TooManyOfOwner(2)), "{refused}");
+    assert!(refused.to_string().contains("agent.max_workers_per_user"), "{refused}");
+    assert_eq!(live(), [1, 3, 9]);
+}
+
+#[tokio::test]
+async fn unread_updates_of_a_worker_take_at_most_a_mebibyte_and_none_is_lost() {
+    const LINES: usize = 8;
+    const LONG: usize = 1_000_000;
+    let run = format!(
+        r#"big=$(head -c {LONG} /dev/zero | tr '\0' x); n=0; while [ $n -lt {LINES} ]; do say "$big"; n=$((n+1)); done; done_with end_turn"#
+    );
+    let rig = WorkerRig::scripted(&run, |_| {});
+    let mut updates = rig.prompt(1, "go").await.expect("taken");
+    let full = async {
+        while updates.capacity() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(WAIT, full).await.expect("the worker fills the channel and waits");
+    let mut waiting = 0;
+    let mut read = 0;
+    for _ in 0..updates.max_capacity() {
+        let Some(Update::Text(text)) = next(&mut updates).await else { panic!("text") };
+        waiting += text.capacity();
+        read += text.len();
+    }
+    assert!(waiting <= 1 << 20, "{waiting} bytes wait");
+    let rest = Turn::read(&mut updates).await;
+    assert_eq!(rest.done.as_deref(), Some("end_turn"));
+    assert_eq!(read + rest.text.len(), LINES * LONG);
 }
 
 #[tokio::test]
@@ -143,7 +203,7 @@ async fn the_end_of_a_worker_also_ends_children_that_ignore_sigterm() {
     );
     assert_eq!(rig.turn(1, "go").await.text, "started");
     // The worker and its child hold the pipe, which ends after both of them have.
-    let pipe = std::fs::File::open(rig.folder.path().join("agents/1-100/cwd/held")).expect("it is there");
+    let pipe = std::fs::File::open(rig.own_folder(1).join("cwd/held")).expect("it is there");
     let (ended, end) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || ended.send(std::io::read_to_string(pipe)));
     assert!(rig.workers.end(ConversationId(Snowflake(1))).await);
@@ -199,7 +259,7 @@ async fn a_worker_has_an_environment_and_folders_of_its_own() {
         },
     );
     let text = rig.turn(1, "go").await.text;
-    let own = std::fs::canonicalize(rig.folder.path()).expect("it is there").join("agents/1-100");
+    let own = rig.own_folder(1);
     let own = own.display();
     // PWD, OLDPWD, SHLVL and _ are the shell's own.
     let names: Vec<_> = text.split(" 100 in 1").next().unwrap_or_default().split(' ').collect();
