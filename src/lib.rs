@@ -125,7 +125,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let state = State::new("Yq3-kXn0_4dF7hJ2mP9sT1vW5zA8bC6eG0iK3lN-oQ2");
 //! let pasted = Pasted::parse(
-//!     "It ended on <http://127.0.0.1:1/callback?code=c-1&amp;state=Yq3-kXn0_4dF7hJ2mP9s
+//!     "It ended on <http://127.0.0.1:28471/callback?code=c-1&amp;state=Yq3-kXn0_4dF7hJ2mP9s
 //!         T1vW5zA8bC6eG0iK3lN-oQ2>, and the page did not load.",
 //! )?;
 //! let response = pasted.response(&[&state])?;

@@ -29,7 +29,7 @@ mod worker_secrets;
 mod workers;
 
 pub use capability::{Capabilities, Holder};
-pub use environment::{CAPABILITY_VARIABLE, SOCKET_VARIABLE, TokenSource};
+pub use environment::{CAPABILITY_VARIABLE, SOCKET_VARIABLE, TokenSource, check_placeholders};
 pub use settings::{AgentSettings, Isolation, SettingsError};
 pub use workers::Workers;
 

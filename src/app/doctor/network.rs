@@ -1,7 +1,7 @@
 //! The checks of the way out: certificates, proxies, and each host that threadkey connects to.
 //!
-//! A host that cannot be reached is a warning, because it may be back in a minute. What nothing but
-//! a change on this machine can mend is a failure.
+//! A host that cannot be reached is a warning, because it may be back in a minute. A name that has
+//! no address is a failure, and so is a fault that only a change on this machine can mend.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,6 +12,7 @@ use url::Url;
 
 use super::{Finding, Verdict};
 use crate::{
+    cli::Exit,
     discord::{DiscordError, DiscordSettings, gateway_address},
     net::{Outward, Trust, Unreachable, is_loopback},
     oauth::Providers,
@@ -98,6 +99,10 @@ async fn reach(outward: &Outward, host: &Host<'_>) -> Finding {
     let name = format!("network {}", host.users.join(", "));
     match outward.open(host.url, host.trust).await {
         Ok(_) => Finding::new(&name, Verdict::Ok, format!("{} can be reached", address(host.url))),
+        // A wrong name stays wrong. Without any DNS threadkey does not work either.
+        Err(cause @ Unreachable::Name { .. }) => {
+            Finding { exit: Exit::Later, ..Finding::new(&name, Verdict::Fail, cause.to_string()) }
+        }
         Err(cause) => Finding::new(&name, Verdict::Warn, cause.to_string()),
     }
 }
