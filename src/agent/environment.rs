@@ -52,6 +52,20 @@ pub fn check_placeholders(text: &str, providers: &[ProviderId]) -> Result<(), St
     Ok(())
 }
 
+/// Returns the providers of all `{token:PROVIDER}`, each once.
+pub(super) fn required_providers(settings: &AgentSettings) -> Vec<ProviderId> {
+    let mut found: Vec<ProviderId> = Vec::new();
+    for text in settings.env.values() {
+        let mut rest = text.as_str();
+        while let Some((_, placeholder, after)) = next_placeholder(rest) {
+            let provider = placeholder.strip_prefix("token:").and_then(|name| name.parse().ok());
+            found.extend(provider.filter(|provider| !found.contains(provider)));
+            rest = after;
+        }
+    }
+    found
+}
+
 /// The placeholders without an argument.
 const NAMES: [&str; 3] = ["capability", "conversation", "user"];
 

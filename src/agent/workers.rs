@@ -11,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AgentSettings, Capabilities, Conversation, Holder, PromptError, TokenSource, Update,
+    environment::required_providers,
     table::{Admission, NewWorker, Table},
     turn::Prompt,
     worker::{self, WorkerDeps},
 };
-use crate::ids::ConversationId;
+use crate::ids::{ConversationId, ProviderId};
 
 /// How many updates may wait for their reader.
 const MAX_UPDATES: usize = 64;
@@ -96,6 +97,16 @@ impl Workers {
     /// Returns the holders of the live workers' capabilities.
     pub fn holders(&self) -> Vec<Holder> {
         self.live().into_iter().map(|conversation| self.deps.holder(conversation)).collect()
+    }
+
+    /// Returns the holder of the capability that a worker of this conversation gets.
+    pub fn holder(&self, conversation: &Conversation) -> Holder {
+        self.deps.holder(conversation.clone())
+    }
+
+    /// Returns the providers without whose tokens no worker starts: those of `{token:PROVIDER}`.
+    pub fn required_providers(&self) -> Vec<ProviderId> {
+        required_providers(&self.deps.settings)
     }
 
     /// Subscribes to changes of [`Workers::live`].

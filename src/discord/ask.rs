@@ -4,8 +4,10 @@ use serenity::all::{ChannelType, Permissions};
 use tracing::warn;
 
 use super::{
+    auth,
     bot::{Bot, BotHandle, internal_error},
     conversations::Record,
+    held_prompts::{self, Destination, HeldPrompt, missing_login},
     interaction::Interaction,
     rest::RestError,
     turn,
@@ -13,7 +15,7 @@ use super::{
 };
 use crate::{
     agent::{Conversation, Workers},
-    ids::{ConversationId, Snowflake},
+    ids::{ConversationId, Snowflake, Tenant},
 };
 
 /// UTF-16 units of a prompt that are quoted in a thread.
@@ -73,12 +75,27 @@ pub(super) fn thread_conversation(bot: &Bot, thread: Snowflake, record: &Record)
     Conversation { id: ConversationId(thread), owner: record.owner, shared_guild }
 }
 
+/// The conversation that a user opens from a channel, before its thread exists.
+pub(super) fn channel_conversation(
+    bot: &Bot,
+    guild: Snowflake,
+    channel: Snowflake,
+    owner: Snowflake,
+) -> Conversation {
+    let record = Record { owner, guild, parent: channel, created_at: bot.clock.now() };
+    thread_conversation(bot, channel, &record)
+}
+
 /// `/ask`: sends a prompt to the user's conversation, and opens a thread for it first if necessary.
 pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str) {
     let Some(workers) = &bot.workers else { return bot.reply(interaction, NO_AGENT).await };
     match place(bot, interaction) {
         Place::Own(conversation) => {
-            let quoted = Message::text(format!("<@{}> asks:\n{}", interaction.user, quote(prompt)));
+            if let Some(tenant) = missing_login(bot, workers, &conversation).await {
+                let destination = Destination::Quoted(conversation);
+                return sign_in_first(bot, interaction, &tenant, destination, prompt).await;
+            }
+            let quoted = Message::text(quoted(interaction.user, prompt));
             if bot.respond(interaction, &Response::Message(quoted)).await {
                 turn::begin(bot, workers, conversation, prompt.to_owned());
             }
@@ -100,6 +117,12 @@ pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str
             if let Some(missing) = missing_permissions(interaction.own_permissions) {
                 return bot.reply(interaction, missing).await;
             }
+            // The thread does not exist yet, and its id does not matter for the logins.
+            let conversation = channel_conversation(bot, guild, interaction.channel, interaction.user);
+            if let Some(tenant) = missing_login(bot, workers, &conversation).await {
+                let destination = Destination::Channel { guild, channel: interaction.channel };
+                return sign_in_first(bot, interaction, &tenant, destination, prompt).await;
+            }
             if !bot.defer(interaction).await {
                 return;
             }
@@ -112,6 +135,24 @@ pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str
                 Err(refusal) => bot.edit_reply(interaction, &Message::text(refusal)).await,
             }
         }
+    }
+}
+
+/// Shows the sign-in card in place of an answer. The prompt runs once the user is signed in.
+async fn sign_in_first(
+    bot: &BotHandle,
+    interaction: &Interaction,
+    tenant: &Tenant,
+    destination: Destination,
+    prompt: &str,
+) {
+    if !bot.defer(interaction).await {
+        return;
+    }
+    let held = HeldPrompt { user: interaction.user, destination, text: prompt.to_owned() };
+    let sentence = held_prompts::hold(bot, tenant, held);
+    if !auth::start(bot, interaction, tenant, sentence).await {
+        held_prompts::forget(bot, tenant);
     }
 }
 
@@ -180,7 +221,7 @@ pub(super) async fn open(
         // The mention below adds the owner too.
         warn!(%thread, %error, "cannot add the owner to their thread");
     }
-    let first = Message::text(format!("<@{owner}> asks:\n{}", quote(prompt))).notifying(owner);
+    let first = Message::text(quoted(owner, prompt)).notifying(owner);
     match bot.rest.send(thread, &first).await {
         Ok(_) => Ok(thread_conversation(bot, thread, &record)),
         Err(error) => Err(not_opened(&error)),
@@ -217,6 +258,11 @@ fn missing_permissions(own: Option<Permissions>) -> Option<String> {
 fn permission_request(names: &[&str]) -> String {
     let list = names.iter().map(|name| format!("**{name}**")).collect::<Vec<_>>().join(", ");
     format!("I need the permission {list} here. Ask a manager of this server to give it to my role.")
+}
+
+/// A prompt as the message that shows it to its thread.
+pub(super) fn quoted(user: Snowflake, prompt: &str) -> String {
+    format!("<@{user}> asks:\n{}", quote(prompt))
 }
 
 /// A prompt as a Markdown quotation.

@@ -25,6 +25,8 @@ mod conversations;
 mod dispatch;
 mod first_contact;
 mod gateway;
+mod held_prompts;
+mod help;
 mod interaction;
 mod interaction_tokens;
 mod link;

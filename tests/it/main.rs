@@ -20,6 +20,7 @@ mod discord_auth;
 mod discord_choice;
 mod discord_follow;
 mod discord_gateway;
+mod discord_held_prompts;
 mod discord_notices;
 mod discord_outage;
 mod discord_rig;
