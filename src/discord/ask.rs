@@ -9,6 +9,7 @@ use super::{
     conversations::Record,
     held_prompts::{self, Destination, HeldPrompt, missing_login},
     interaction::Interaction,
+    invite,
     rest::RestError,
     turn,
     wire::{Message, Response, shorten},
@@ -89,7 +90,12 @@ pub(super) fn channel_conversation(
 /// `/ask`: sends a prompt to the user's conversation, and opens a thread for it first if necessary.
 pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str) {
     let Some(workers) = &bot.workers else { return bot.reply(interaction, NO_AGENT).await };
+    // Without permissions the answers would be lost. In direct messages the bot has all that it needs.
+    let missing = interaction.guild.and_then(|_| missing_permissions(interaction.own_permissions));
     match place(bot, interaction) {
+        Place::Own(_) | Place::Channel(_) if missing.is_some() => {
+            bot.reply(interaction, missing.unwrap_or_default()).await;
+        }
         Place::Own(conversation) => {
             if let Some(tenant) = missing_login(bot, workers, &conversation).await {
                 let destination = Destination::Quoted(conversation);
@@ -114,9 +120,6 @@ pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str
             bot.reply(interaction, text).await;
         }
         Place::Channel(guild) => {
-            if let Some(missing) = missing_permissions(interaction.own_permissions) {
-                return bot.reply(interaction, missing).await;
-            }
             // The thread does not exist yet, and its id does not matter for the logins.
             let conversation = channel_conversation(bot, guild, interaction.channel, interaction.user);
             if let Some(tenant) = missing_login(bot, workers, &conversation).await {
@@ -232,27 +235,16 @@ fn not_opened(error: &RestError) -> String {
     if error.is_permission() {
         return format!(
             "I cannot open a private thread in this channel: {}",
-            permission_request(&["View Channel", "Create Private Threads", "Send Messages in Threads"])
+            permission_request(&invite::all_names())
         );
     }
     internal_error("open a thread", error).content
 }
 
-/// Returns a text with the missing permissions of those that a private thread needs.
+/// Returns a text with the missing permissions of those that the bot needs here.
 fn missing_permissions(own: Option<Permissions>) -> Option<String> {
-    let own = own?;
-    let needed = [
-        (Permissions::VIEW_CHANNEL, "View Channel"),
-        (Permissions::CREATE_PRIVATE_THREADS, "Create Private Threads"),
-        (Permissions::SEND_MESSAGES_IN_THREADS, "Send Messages in Threads"),
-    ];
-    let missing: Vec<&str> = needed
-        .into_iter()
-        .filter(|(permission, _)| !own.contains(*permission))
-        .map(|(_, name)| name)
-        .collect();
-    let any = !missing.is_empty() && !own.contains(Permissions::ADMINISTRATOR);
-    any.then(|| format!("I cannot open a private thread in this channel: {}", permission_request(&missing)))
+    let missing = invite::missing(own?);
+    (!missing.is_empty()).then(|| format!("I cannot work in this channel: {}", permission_request(&missing)))
 }
 
 fn permission_request(names: &[&str]) -> String {
@@ -280,19 +272,6 @@ fn thread_name(prompt: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn missing_permissions_are_named_and_an_administrator_needs_none() {
-        let all = Permissions::VIEW_CHANNEL
-            | Permissions::CREATE_PRIVATE_THREADS
-            | Permissions::SEND_MESSAGES_IN_THREADS;
-        assert_eq!(missing_permissions(None), None);
-        assert_eq!(missing_permissions(Some(all)), None);
-        assert_eq!(missing_permissions(Some(Permissions::ADMINISTRATOR)), None);
-        let text =
-            missing_permissions(Some(all - Permissions::CREATE_PRIVATE_THREADS)).expect("one is missing");
-        assert!(text.contains("**Create Private Threads**") && !text.contains("View Channel"), "{text}");
-    }
 
     #[test]
     fn the_first_line_of_a_prompt_is_the_name_of_its_thread() {

@@ -29,6 +29,7 @@ mod held_prompts;
 mod help;
 mod interaction;
 mod interaction_tokens;
+mod invite;
 mod link;
 mod permission;
 mod prompts;
@@ -49,6 +50,7 @@ mod wire;
 
 pub use first_contact::gateway_address;
 pub use gateway::run;
+pub use invite::{invite, missing_names};
 pub use scrub::Scrubber;
 
 use std::path::PathBuf;
