@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use threadkey_lookalike::{
     authserver::LifeState,
     browser,
-    discord::{Channel, Person},
+    discord::{Channel, MessageView, Person},
 };
 
 use crate::stage::Scene;
@@ -57,8 +57,12 @@ pub(crate) async fn ask_all(scene: &Scene) -> Result<Value, String> {
 
 /// Counts the bot's answers in a thread.
 fn answers(thread: &Channel) -> usize {
+    count(&thread.messages())
+}
+
+fn count(messages: &[MessageView]) -> usize {
     let is_answer = |text: &str| ANSWERS.iter().any(|answer| text.contains(answer));
-    thread.messages().iter().filter(|message| is_answer(&message.text)).count()
+    messages.iter().filter(|message| is_answer(&message.text)).count()
 }
 
 /// Signs a user in, unless the provider has a live login of that name, and opens a thread.
@@ -75,6 +79,6 @@ async fn open_thread(scene: &Scene, person: &Person) -> Result<(), String> {
     }
     person.command(&scene.general, "ask", &[("prompt", QUESTION)]).await;
     let thread = person.waits_for_threads(&scene.general, 1).await.remove(0);
-    thread.wait_for(|_| (answers(&thread) > 0).then_some(())).await;
+    thread.wait_for(|messages| (count(messages) > 0).then_some(())).await;
     Ok(())
 }

@@ -43,6 +43,7 @@ mod pastes;
 mod peer;
 mod processes;
 mod providers;
+mod readme;
 mod rescue;
 mod store;
 mod storm;
