@@ -128,7 +128,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let state = State::new("Yq3-kXn0_4dF7hJ2mP9sT1vW5zA8bC6eG0iK3lN-oQ2");
 //! let pasted = Pasted::parse(
-//!     "It ended on <http://127.0.0.1:1/callback?code=c-1&amp;state=Yq3-kXn0_4dF7hJ2mP9s
+//!     "It ended on <http://127.0.0.1:28471/callback?code=c-1&amp;state=Yq3-kXn0_4dF7hJ2mP9s
 //!         T1vW5zA8bC6eG0iK3lN-oQ2>, and the page did not load.",
 //! )?;
 //! let response = pasted.response(&[&state])?;
@@ -228,11 +228,13 @@
 //!   session](../../../adr/0031-every-endpoint-that-gets-a-secret-is-bound-into-the-session.md)
 //! - [32. A logout ends the grant, and asks where others share
 //!   it](../../../adr/0032-a-logout-ends-the-grant-and-asks-where-others-share-it.md)
+//! - [36. Workers share nothing by name, and have
+//!   limits](../../../adr/0036-workers-share-nothing-by-name-and-have-limits.md)
+//! - [37. A prompt waits in memory for its
+//!   sign-in](../../../adr/0037-a-prompt-waits-in-memory-for-its-sign-in.md)
 //! - [38. Providers are data](../../../adr/0038-providers-are-data.md)
 //! - [39. No client secret is bundled, and a risk is accepted in
 //!   writing](../../../adr/0039-no-client-secret-is-bundled-and-risk-is-accepted-in-writing.md)
-//! - [36. Workers share nothing by name, and have
-//!   limits](../../../adr/0036-workers-share-nothing-by-name-and-have-limits.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");

@@ -80,6 +80,11 @@ impl Home {
         self.path("bot.log")
     }
 
+    /// Its configuration.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path("threadkey.toml")
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -102,11 +107,12 @@ impl Home {
         let isolation = if no_isolation().is_some() { "none" } else { "auto" };
         let text = |path: &Path| toml_string(&path.to_string_lossy());
         format!(
-            "[store]\npath = {store}\n\n[discord]\ntoken_env = \"DISCORD_TOKEN\"\napi_base = {api_base}\n\n\
+            "[store]\npath = {store}\n\n[discord]\ntoken_file = {token_file}\napi_base = {api_base}\n\n\
              [api]\nsocket = {socket}\n\n{provider}\n[agent]\ncommand = [{program}, \"agent\"]\n\
              providers = [\"acme\"]\nroot = {root}\nisolation = \"{isolation}\"\n\n[agent.env]\n\
              THREADKEY_AGENT_PROVIDER = \"acme\"\nTHREADKEY_AGENT_USERINFO = {userinfo}\n",
             store = text(&self.path("store/auth.json")),
+            token_file = text(&self.path("discord-token")),
             api_base = toml_string(settings.api_base),
             socket = text(&self.path("store/threadkey.sock")),
             provider = settings.provider,
@@ -120,15 +126,16 @@ impl Home {
     pub(crate) async fn start(&self, settings: &Settings<'_>, verbose: bool) -> Result<Bot, String> {
         let program = std::env::current_exe()
             .map_err(|error| format!("the path of the playground's own program is unknown: {error}"))?;
-        write(&self.path("threadkey.toml"), &self.configuration(settings, &program))?;
+        write(&self.config(), &self.configuration(settings, &program))?;
+        // In a file, because the command line reads the same configuration.
+        write(&self.path("discord-token"), settings.token)?;
         self.set_clock(0)?;
         let home = self.path("home");
         fs::create_dir(&home).map_err(|error| format!("{}: {error}", home.display()))?;
         let env = [
             ("PATH", std::env::var_os("PATH").unwrap_or_default()),
             ("HOME", home.into()),
-            ("DISCORD_TOKEN", settings.token.into()),
-            ("THREADKEY_CONFIG", self.path("threadkey.toml").into()),
+            ("THREADKEY_CONFIG", self.config().into()),
             (CLOCK_FILE_VARIABLE, self.path("clock").into()),
         ];
         let spec = Spec {

@@ -53,8 +53,11 @@ function draw() {
   logins.forEach(({ tick }) => tick());
 }
 
+const count = (number, one, many) => `${number} ${number === 1 ? one : many}`;
+
 async function press(button, path, words) {
   button.disabled = true;
+  $("life-said").textContent = "One moment …";
   try {
     const response = await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: "{}" });
     const answer = await response.json();
@@ -76,10 +79,14 @@ $("top").append(open);
 $("life-close").addEventListener("click", () => show(false));
 document.querySelector("main").addEventListener("pointerdown", ({ target }) => { if (target !== open) show(false); });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") show(false); });
-$("life-expire").addEventListener("click", ({ target }) => press(target, "/life/expire", ({ seconds }) =>
-  `${seconds} s have passed for all users. The next request for a token refreshes it, and all others get the new token.`));
-$("life-ask").addEventListener("click", ({ target }) => press(target, "/life/ask", ({ asked }) =>
-  asked === 0 ? "There is no thread yet. Sign in, and type /ask in #general." : `Asked in ${asked} thread${asked === 1 ? "" : "s"} at once.`));
+$("life-expire").addEventListener("click", ({ target }) => press(target, "/life/expire", ({ seconds, logins }) =>
+  logins === 0 ? "No user is signed in, so there is no token to expire. Press the other button, or sign in."
+    : `${seconds} s have passed: ${count(logins, "access token has", "access tokens have")} expired. The next request refreshes each one once.`));
+$("life-ask").addEventListener("click", ({ target }) => press(target, "/life/ask", ({ asked, answered, refreshes, reuses }) => {
+  const missing = asked - answered;
+  const late = missing ? ` ${count(missing, "answer has", "answers have")} not come yet.` : "";
+  return `${asked} asked, ${count(refreshes, "refresh", "refreshes")}, ${count(reuses, "reuse", "reuses")}.${late}`;
+}));
 
 const source = new EventSource("/life/events");
 source.onmessage = ({ data }) => {

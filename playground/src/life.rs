@@ -18,7 +18,10 @@ use threadkey_lookalike::{
     discord::page::Panel,
 };
 
-use crate::stage::{ACCESS_TOKEN, Scene};
+use crate::{
+    ask_all::ask_all,
+    stage::{ACCESS_TOKEN, Scene},
+};
 
 const HTML: &str = include_str!("life.html");
 const CSS: &str = include_str!("life.css");
@@ -26,9 +29,6 @@ const SCRIPT: &str = include_str!("life.js");
 
 /// The number of tokens that are drawn for a sign-in, newest first.
 const DRAWN: usize = 24;
-
-/// The question that "All users ask at once" posts in each thread.
-const QUESTION: &str = "Whose login do you hold?";
 
 /// The panel; its endpoints are below `/life`.
 pub(crate) fn panel(scene: Scene) -> Panel {
@@ -97,21 +97,19 @@ fn lifetime_ms() -> i64 {
 /// Moves time forward until every access token has expired. The body must be JSON, because a page
 /// of another site cannot send that without permission.
 async fn expire(State(scene): State<Scene>, Json(_): Json<Value>) -> Json<Value> {
+    let lives = scene.server.lives();
+    let logins = lives.iter().filter(|life| life.state == LifeState::Live).count();
     match scene.advance(ACCESS_TOKEN) {
-        Ok(()) => Json(json!({"seconds": ACCESS_TOKEN.as_secs()})),
+        Ok(()) => Json(json!({"seconds": ACCESS_TOKEN.as_secs(), "logins": logins})),
         Err(why) => Json(json!({"error": why})),
     }
 }
 
-/// Every user writes into each of their threads, without waiting for the answers.
+/// Lets all users ask, and waits for the answers.
 async fn ask(State(scene): State<Scene>, Json(_): Json<Value>) -> Json<Value> {
-    let mut asked = 0;
-    for person in &scene.people {
-        for thread in person.joined_threads() {
-            if person.post(&thread, QUESTION, None).is_ok() {
-                asked += 1;
-            }
-        }
+    match tokio::spawn(async move { ask_all(&scene).await }).await {
+        Ok(Ok(counts)) => Json(counts),
+        Ok(Err(why)) => Json(json!({"error": why})),
+        Err(_) => Json(json!({"error": "an expected event did not come; the terminal shows more"})),
     }
-    Json(json!({"asked": asked}))
 }

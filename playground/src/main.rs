@@ -10,8 +10,10 @@
 //! | `stage` | the servers, the users, the bot and the page together |
 //! | `bot` | the bot's process, folder and log |
 //! | `life` | the panel that shows every refresh token's life |
+//! | `ask_all` | the questions of all users at once |
 //! | `check` | a script that acts as a user |
 
+mod ask_all;
 mod bot;
 mod check;
 mod life;
@@ -74,11 +76,13 @@ async fn play(arguments: &Arguments) -> Result<(), String> {
     let failed = |error| format!("signals cannot be caught: {error}");
     let mut terminated = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hung_up = signal(SignalKind::hangup()).map_err(failed)?;
     let Stage { mut folder, scene, mut bot } = Stage::set(arguments.port, arguments.verbose).await?;
     let outcome = tokio::select! {
         outcome = perform(scene, &mut bot, arguments.check) => outcome,
         _ = interrupted.recv() => Ok(()),
         _ = terminated.recv() => Ok(()),
+        _ = hung_up.recv() => Ok(()),
     };
     // After a failure the files stay for a look.
     folder.disable_cleanup(outcome.is_err());

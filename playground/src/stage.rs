@@ -108,12 +108,15 @@ impl Scene {
             "\nthreadkey's playground is ready. Open this address in a browser:\n\n  {}\n",
             self.address
         );
-        println!("  1. Type  /auth start acme  , press the link, allow the access, and copy the code.");
-        println!("  2. Back in the chat press  Enter code  and paste it.");
         println!(
-            "  3. Type  /ask hello  : an agent answers in a thread, with your login. The panel beside the"
+            "  1. Type  /ask hello  , press the link that comes, allow the access, and copy the address."
         );
-        println!("     chat shows its tokens. On the left you can switch to another user.\n");
+        println!("  2. Back in the chat press  Enter code  and paste it.");
+        println!("  3. An agent answers in a thread, with your login. The panel beside the chat shows its");
+        println!("     tokens. On the left you can switch to another user.\n");
+        println!("The command line works with it too. Paste this into another terminal, in this folder:\n");
+        println!("  export THREADKEY_CONFIG={}", self.home.config().display());
+        println!("  cargo run -q -- auth status --as user:{}\n", self.people[0].id);
         if let Some(notice) = bot::no_isolation() {
             println!("{notice}\n");
         }

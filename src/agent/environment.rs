@@ -27,6 +27,59 @@ pub trait TokenSource: Send + Sync + 'static {
     async fn token(&self, holder: &Holder, provider: &ProviderId) -> Result<AccessToken, String>;
 }
 
+/// Checks the placeholders of a variable's text, before any worker exists. `providers` are those
+/// whose tokens workers may use.
+///
+/// # Errors
+/// A sentence about the first wrong placeholder.
+pub fn check_placeholders(text: &str, providers: &[ProviderId]) -> Result<(), String> {
+    let mut rest = text;
+    while let Some((_, placeholder, after)) = next_placeholder(rest) {
+        match placeholder.split_once(':') {
+            None if NAMES.contains(&placeholder) => {}
+            Some(("token", name)) if providers.iter().any(|id| id.as_str() == name) => {}
+            Some(("token", name)) => {
+                let known: Vec<_> = providers.iter().map(ProviderId::as_str).collect();
+                return Err(format!(
+                    "{{token:{name}}} names no provider of agent.providers, which are: {}",
+                    known.join(", ")
+                ));
+            }
+            _ => return Err(not_a_placeholder(placeholder)),
+        }
+        rest = after;
+    }
+    Ok(())
+}
+
+/// Returns the providers of all `{token:PROVIDER}`, each once.
+pub(super) fn required_providers(settings: &AgentSettings) -> Vec<ProviderId> {
+    let mut found: Vec<ProviderId> = Vec::new();
+    for text in settings.env.values() {
+        let mut rest = text.as_str();
+        while let Some((_, placeholder, after)) = next_placeholder(rest) {
+            let provider = placeholder.strip_prefix("token:").and_then(|name| name.parse().ok());
+            found.extend(provider.filter(|provider| !found.contains(provider)));
+            rest = after;
+        }
+    }
+    found
+}
+
+/// The placeholders without an argument.
+const NAMES: [&str; 3] = ["capability", "conversation", "user"];
+
+fn not_a_placeholder(text: &str) -> String {
+    let name = text.split(':').next().unwrap_or_default();
+    let known = NAMES.into_iter().chain(["token"]).map(|known| (strsim::jaro_winkler(name, known), known));
+    let hint = match known.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.8) {
+        Some((_, "token")) => "did you mean {token:PROVIDER}?".to_owned(),
+        Some((_, known)) => format!("did you mean {{{known}}}?"),
+        None => "use {capability}, {conversation}, {user} or {token:PROVIDER}".to_owned(),
+    };
+    format!("{{{text}}} is no placeholder: {hint}")
+}
+
 /// The bot's own value of a variable, or the default.
 pub(super) fn inherited(name: &str, default: &str) -> OsString {
     std::env::var_os(name).filter(|value| !value.is_empty()).unwrap_or_else(|| default.into())
@@ -94,9 +147,7 @@ impl Expansion<'_> {
             None if placeholder == "conversation" => Ok(self.holder.conversation.id.0.to_string()),
             None if placeholder == "user" => Ok(self.holder.conversation.owner.to_string()),
             Some(("token", provider)) => self.token(provider).await,
-            _ => Err(format!(
-                "{{{placeholder}}} is no placeholder: use {{capability}}, {{conversation}}, {{user}} or {{token:PROVIDER}}"
-            )),
+            _ => Err(not_a_placeholder(placeholder)),
         }
     }
 

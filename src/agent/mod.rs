@@ -31,7 +31,7 @@ mod worker_secrets;
 mod workers;
 
 pub use capability::{Capabilities, Holder};
-pub use environment::{CAPABILITY_VARIABLE, SOCKET_VARIABLE, TokenSource};
+pub use environment::{CAPABILITY_VARIABLE, SOCKET_VARIABLE, TokenSource, check_placeholders};
 pub use folders::{FolderNames, is_folder_name, missing_limits};
 pub use settings::{AgentSettings, Isolation, SettingsError, WorkerLimits};
 pub use workers::Workers;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AgentSettings, Capabilities, Conversation, FolderNames, Holder, PromptError, TokenSource, Update,
+    environment::required_providers,
     folders::WorkerFolders,
     table::{Admission, NewWorker, Places, Table},
     turn::Prompt,
@@ -22,7 +23,7 @@ use super::{
     worker::{self, WorkerDeps},
 };
 use crate::{
-    ids::ConversationId,
+    ids::{ConversationId, ProviderId},
     sys::{cgroup::Cgroups, clock::Clock, folder_tree::Listing, process},
 };
 
@@ -185,6 +186,16 @@ impl Workers {
     /// Returns the holders of the live workers' capabilities.
     pub fn holders(&self) -> Vec<Holder> {
         self.live().into_iter().map(|conversation| self.deps.holder(conversation)).collect()
+    }
+
+    /// Returns the holder of the capability that a worker of this conversation gets.
+    pub fn holder(&self, conversation: &Conversation) -> Holder {
+        self.deps.holder(conversation.clone())
+    }
+
+    /// Returns the providers without whose tokens no worker starts: those of `{token:PROVIDER}`.
+    pub fn required_providers(&self) -> Vec<ProviderId> {
+        required_providers(&self.deps.settings)
     }
 
     /// Subscribes to changes of [`Workers::live`].

@@ -1,8 +1,10 @@
 //! `threadkey doctor`: checks everything that can be checked before `run`.
 
+mod agent;
 mod finding;
 mod health;
 mod network;
+mod redirect_page;
 mod sockets;
 
 pub use finding::{Finding, Verdict};
@@ -12,11 +14,9 @@ use std::{ffi::OsStr, fmt::Write as _, path::Path};
 
 use super::AppSettings;
 use crate::{
-    agent::{AgentSettings, Isolation, missing_limits},
     cli::{Exit, Failure, json_line},
     discord::DiscordSettings,
     store,
-    sys::{process, sandbox},
 };
 
 /// Runs all checks. `discord` has the bot's settings, or the text about the missing token. Programs
@@ -29,7 +29,7 @@ pub async fn examine(
     let mut findings =
         vec![Finding::new("configuration", Verdict::Ok, format!("{} is valid", settings.config.display()))];
     findings.extend(check_store(settings).await);
-    findings.push(check_providers(settings));
+    findings.extend(check_providers(settings));
     findings.push(check_socket(&settings.api.socket).await);
     findings.extend(network::check(&settings.providers, discord.as_ref().ok()).await);
     if let Err(missing) = discord {
@@ -38,7 +38,7 @@ pub async fn examine(
     }
     match &settings.agent {
         Some(agent) => {
-            findings.extend(check_agent(agent, path));
+            findings.extend(agent::check(agent, path));
             findings.extend(sockets::check(agent).await);
         }
         None => findings.push(Finding::new(
@@ -96,82 +96,38 @@ async fn check_store(settings: &AppSettings) -> Vec<Finding> {
     checks.into_iter().map(finding).collect()
 }
 
-/// Checks the providers for placeholders. Invalid settings are errors of the configuration already.
-fn check_providers(settings: &AppSettings) -> Finding {
+/// Lists the providers. Invalid settings are errors of the configuration already.
+fn check_providers(settings: &AppSettings) -> Vec<Finding> {
     let names: Vec<_> = settings.providers.ids().map(ToString::to_string).collect();
     if names.is_empty() {
-        return Finding::new(
-            "providers",
-            Verdict::Warn,
-            "none is configured: add a [providers.NAME] section",
-        );
+        let text = "none is configured: add a [providers.NAME] section";
+        return vec![Finding::new("providers", Verdict::Warn, text)];
     }
-    let providers = settings.providers.ids().filter_map(|id| settings.providers.get(id));
-    let placeholders: Vec<_> = providers
-        .filter(|provider| provider.binding().client_id.contains(char::is_whitespace))
-        .map(|provider| provider.id().to_string())
-        .collect();
-    if !placeholders.is_empty() {
-        let text = format!(
-            "the client_id of {} contains spaces: check that it is the one from the provider",
-            placeholders.join(", ")
-        );
-        return Finding::new("providers", Verdict::Warn, text);
+    let mut findings = vec![Finding::new("providers", Verdict::Ok, names.join(", "))];
+    for provider in settings.providers.ids().filter_map(|id| settings.providers.get(id)) {
+        let id = provider.id();
+        if provider.binding().client_id.contains(' ') {
+            let text =
+                format!("the client_id of {id} contains spaces: check that it is the one from the provider");
+            findings.push(Finding::new("client id", Verdict::Warn, text));
+        }
+        if let Some(problem) = redirect_page::problem(provider.redirect_uri()) {
+            let text = format!("providers.{id}.redirect_uri: {problem}");
+            findings.push(Finding::new("redirect page", Verdict::Warn, text));
+        }
     }
-    Finding::new("providers", Verdict::Ok, names.join(", "))
+    findings
 }
 
 async fn check_socket(socket: &Path) -> Finding {
+    let path = socket.display();
     if sockets::accepts_connections(socket).await {
-        let text = format!("{} is served by a running threadkey", socket.display());
-        return Finding::new("socket", Verdict::Ok, text);
+        return Finding::new("socket", Verdict::Ok, format!("{path} is served by a running threadkey"));
     }
-    if crate::sys::socket::is_possible(socket) {
-        return Finding::new("socket", Verdict::Ok, format!("{} can be created", socket.display()));
+    match crate::sys::socket::check_path(socket) {
+        Ok(()) => Finding::new("socket", Verdict::Ok, format!("{path} can be created")),
+        Err(error) => Finding::new("socket", Verdict::Fail, error.to_string()),
     }
-    let text = format!("{} cannot be created: its folder is not writable. Set api.socket", socket.display());
-    Finding::new("socket", Verdict::Fail, text)
-}
-
-fn check_agent(agent: &AgentSettings, path: &OsStr) -> Vec<Finding> {
-    let program = agent.command.first().map(String::as_str).unwrap_or_default();
-    let command = match process::find_program(Path::new(program), path) {
-        Ok(found) => Finding::new("agent command", Verdict::Ok, found.display().to_string()),
-        Err(error) => Finding::new(
-            "agent command",
-            Verdict::Fail,
-            format!("{program:?} cannot be started: {error}. Check agent.command"),
-        ),
-    };
-    let isolation = match (agent.isolation, sandbox::supported()) {
-        (Isolation::None, _) => Finding::new(
-            "agent isolation",
-            Verdict::Warn,
-            "none: agents can read everything that threadkey can read, including the store",
-        ),
-        (_, Ok(())) => Finding::new("agent isolation", Verdict::Ok, "Landlock"),
-        (_, Err(error)) => Finding::new("agent isolation", Verdict::Fail, error.to_string()),
-    };
-    let folders = match agent.check() {
-        Ok(()) => Finding::new("agent folders", Verdict::Ok, format!("{}", agent.root.display())),
-        Err(error) => Finding::new("agent folders", Verdict::Fail, error.to_string()),
-    };
-    let limits = match missing_limits(&agent.root).as_deref() {
-        None => Finding::new("agent limits", Verdict::Ok, "not known before the first start of the bot"),
-        Some("") => Finding::new(
-            "agent limits",
-            Verdict::Ok,
-            "memory, processes, file sizes and descriptors, as of the bot's last start",
-        ),
-        Some(missing) => Finding::new(
-            "agent limits",
-            Verdict::Warn,
-            format!(
-                "{missing}, as of the bot's last start. deploy/threadkey.service shows how systemd delegates a cgroup"
-            ),
-        ),
-    };
-    vec![command, isolation, folders, limits]
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! The state of sessions, without their secrets.
 
-use super::{Broker, Undecided};
+use super::{Broker, DEFAULT_MIN_TTL, Undecided};
 use crate::{
     ids::{Principal, Tenant},
-    session::{Change, Entry, Refusals, RetryKind, Session},
+    session::{Change, Decision, Entry, Refusals, RetryKind, Session, Wish, decide},
     store::StoreError,
     sys::clock::UnixTime,
 };
@@ -83,6 +83,17 @@ pub enum RefreshState {
 }
 
 impl Broker {
+    /// Whether a tenant has a session that serves tokens, now or after a refresh.
+    ///
+    /// # Errors
+    /// The store's error.
+    pub async fn has_login(&self, tenant: &Tenant) -> Result<bool, StoreError> {
+        let entry = self.inner.store.read(tenant).await?;
+        let Some(session) = &entry.session else { return Ok(false) };
+        let decision = decide(session, self.inner.now(), &Wish::living(DEFAULT_MIN_TTL));
+        Ok(!matches!(decision, Decision::Ended { .. }))
+    }
+
     /// Returns the state of these principals' tenants, in order of provider. A tenant is listed if
     /// it has a session, or a sign-in that is pending or waits for a choice.
     ///

@@ -100,6 +100,33 @@ impl WorkerTokens {
         }
     }
 
+    /// Returns the tenant that the owner of a conversation has to sign in before a worker can work,
+    /// if there is one: the first of the `required` providers without a login, or the first
+    /// provider of the holder if none has a login.
+    ///
+    /// # Errors
+    /// The store's error.
+    pub async fn missing_login(
+        broker: &Broker,
+        holder: &Holder,
+        required: &[ProviderId],
+    ) -> Result<Option<Tenant>, StoreError> {
+        let mut first = None;
+        let mut has_any = false;
+        for provider in holder.providers.iter().filter(|id| broker.providers().get(id).is_some()) {
+            let Some(candidates) = Candidates::of(holder, provider) else { continue };
+            let own = candidates.own.clone();
+            if broker.has_login(&candidates.choose(broker).await?).await? {
+                has_any = true;
+            } else if required.contains(provider) {
+                return Ok(Some(own));
+            } else {
+                first = first.or(Some(own));
+            }
+        }
+        Ok(first.filter(|_| !has_any))
+    }
+
     /// Returns the sorted tenants whose tokens the workers of these holders may get, now or after a
     /// sign-in or logout.
     pub fn in_use(holders: &[Holder]) -> Vec<Tenant> {

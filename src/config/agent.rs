@@ -1,13 +1,18 @@
 //! `[agent]`: the settings of the workers, and the files that workers must not read.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use super::{ConfigError, file::AgentSection, source::Source, variables::xdg_folder};
 use crate::{
-    agent::{AgentSettings, Isolation, WorkerLimits},
+    agent::{
+        AgentSettings, CAPABILITY_VARIABLE, Isolation, SOCKET_VARIABLE, WorkerLimits,
+        builtin::{PROVIDER_VARIABLE, USERINFO_VARIABLE, resource_address},
+        check_placeholders,
+    },
     api::ApiSettings,
     ids::{ProviderId, closest},
     oauth::Providers,
@@ -70,6 +75,8 @@ pub(super) fn settings(
     if keep_files < MIN_KEEP_FILES {
         return Err(error("keep_files", "must be at least 1h"));
     }
+    let providers = allowed_providers(source, allowed, providers)?;
+    check_environment(source, &section.env, &providers)?;
     deny.push(source.path.clone());
     let root = section.root.map(|root| source.absolute(&root));
     let default_root = || {
@@ -77,7 +84,7 @@ pub(super) fn settings(
     };
     Ok(AgentSettings {
         command,
-        providers: allowed_providers(source, allowed, providers)?,
+        providers,
         isolation: isolation(source, section.isolation.as_deref())?,
         env: section.env,
         root: root
@@ -142,6 +149,49 @@ fn allowed_providers(
         }
     };
     allowed.into_iter().map(check).collect()
+}
+
+/// Checks the names and the placeholders of the agents' variables, and the settings of the built-in
+/// agent among them.
+fn check_environment(
+    source: &Source<'_>,
+    env: &BTreeMap<String, String>,
+    providers: &[ProviderId],
+) -> Result<(), ConfigError> {
+    for (name, text) in env {
+        let error = |problem: String| {
+            Err(source.error_at(&["agent", "env", name], format!("agent.env.{name}: {problem}")))
+        };
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return error("it cannot be the name of a variable: remove the = from it".to_owned());
+        }
+        if [SOCKET_VARIABLE, CAPABILITY_VARIABLE].contains(&name.as_str()) {
+            return error("threadkey sets this variable itself: remove it".to_owned());
+        }
+        if text.contains('\0') {
+            return error("its value contains a NUL character: remove it".to_owned());
+        }
+        if let Err(problem) = check_placeholders(text, providers) {
+            return error(problem);
+        }
+        if name == PROVIDER_VARIABLE && !providers.iter().any(|id| id.as_str() == text) {
+            let known = || providers.iter().map(ProviderId::as_str);
+            return error(match closest(text, known()) {
+                Some(similar) => format!("agent.providers has no {text:?}; did you mean {similar:?}?"),
+                None => {
+                    let known = known().collect::<Vec<_>>().join(", ");
+                    format!("agent.providers has no {text:?}, it lists: {known}")
+                }
+            });
+        }
+        if name == USERINFO_VARIABLE
+            && !text.is_empty()
+            && let Err(problem) = resource_address(text)
+        {
+            return error(problem);
+        }
+    }
+    Ok(())
 }
 
 fn isolation(source: &Source<'_>, text: Option<&str>) -> Result<Isolation, ConfigError> {

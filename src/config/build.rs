@@ -15,8 +15,12 @@ use super::{
     variables::xdg_folder,
 };
 use crate::{
-    agent::AgentSettings, api::ApiSettings, discord::DiscordSettings, oauth::Providers,
-    store::FileStoreOptions, sys::sandbox,
+    agent::AgentSettings,
+    api::ApiSettings,
+    discord::DiscordSettings,
+    oauth::Providers,
+    store::FileStoreOptions,
+    sys::{sandbox, socket},
 };
 
 /// A valid configuration. The Discord token alone may be missing: most commands do not need it.
@@ -65,7 +69,7 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
     let providers = Providers::new(providers.collect::<Result<Vec<_>, _>>()?);
     let shared = agent.as_ref().is_some_and(|agent| agent.shared);
     let discord = discord::settings(&source, &mut secrets, discord, shared, &store_path)?;
-    let api = ApiSettings { socket: socket(&source, api.socket, &store_path) };
+    let api = ApiSettings { socket: socket(&source, api.socket, &store_path)? };
     let mut deny = secrets.into_files();
     let agent = agent
         .map(|agent| {
@@ -104,14 +108,19 @@ fn store_path(source: &Source<'_>, path: Option<PathBuf>) -> Result<PathBuf, Con
 }
 
 /// Returns the socket's path. The default is in the runtime folder, which is emptied at boot, or
-/// else beside the store.
-fn socket(source: &Source<'_>, path: Option<PathBuf>, store: &Path) -> PathBuf {
+/// else beside the store. Only a path that is written out is refused for its length: most commands
+/// need no socket.
+fn socket(source: &Source<'_>, path: Option<PathBuf>, store: &Path) -> Result<PathBuf, ConfigError> {
     if let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) {
-        return source.absolute(&path);
+        let path = source.absolute(&path);
+        return match socket::check_length(&path) {
+            Ok(()) => Ok(path),
+            Err(error) => Err(source.error_at(&["api", "socket"], error.to_string())),
+        };
     }
     let runtime = source.variables.get(OsStr::new("XDG_RUNTIME_DIR")).map(PathBuf::from);
-    match runtime.filter(|path| path.is_absolute()) {
+    Ok(match runtime.filter(|path| path.is_absolute()) {
         Some(runtime) => runtime.join("threadkey/threadkey.sock"),
         None => store.with_file_name("threadkey.sock"),
-    }
+    })
 }

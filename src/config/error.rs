@@ -87,7 +87,7 @@ token_env = "DISCORD_TOKEN"
 authorization_endpoint = "https://id.acme.example/authorize"
 token_endpoint = "https://id.acme.example/token"
 client_id = "threadkey"
-redirect_uri = "http://127.0.0.1:1/callback"
+redirect_uri = "http://127.0.0.1:28471/callback"
 scopes = ["read", "offline_access"]
 "#;
 

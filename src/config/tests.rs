@@ -323,6 +323,41 @@ fn an_agent_may_use_only_configured_providers() {
 }
 
 #[test]
+fn a_wrong_variable_of_the_agents_is_refused_with_its_line_and_a_suggestion() {
+    let agent = |line: &str| {
+        format!("{ACME}\n[agent]\ncommand = ['codex-acp']\nproviders = ['acme']\n[agent.env]\n{line}\n")
+    };
+    for (line, problem) in [
+        (
+            "KEY = '{tokn:acme}'",
+            "agent.env.KEY: {tokn:acme} is no placeholder: did you mean {token:PROVIDER}?",
+        ),
+        ("KEY = 'x{usr}'", "{usr} is no placeholder: did you mean {user}?"),
+        ("KEY = '{home}'", "{home} is no placeholder: use {capability}"),
+        ("KEY = '{token:acne}'", "{token:acne} names no provider of agent.providers, which are: acme"),
+        ("'A=B' = 'x'", "cannot be the name of a variable"),
+        ("THREADKEY_SOCKET = '/x'", "threadkey sets this variable itself"),
+        ("THREADKEY_AGENT_PROVIDER = 'acne'", "has no \"acne\"; did you mean \"acme\"?"),
+        ("THREADKEY_AGENT_USERINFO = 'http://id.example/me'", "a token goes only to https"),
+    ] {
+        let message = error(&agent(line), &[]);
+        let place = "/etc/threadkey.toml, line 13, column 1: agent.env.";
+        assert!(message.starts_with(place) && message.contains(problem), "{line}: {message}");
+    }
+    for fine in ["KEY = '{token:acme}{user}{\"json\":1}'", "THREADKEY_AGENT_PROVIDER = 'acme'"] {
+        assert!(load(&agent(fine), &[]).is_ok(), "{fine}");
+    }
+}
+
+#[test]
+fn a_socket_path_that_is_too_long_is_refused_with_its_line() {
+    let text = format!("[api]\nsocket = '/run/{}/s'\n{ACME}", "d".repeat(130));
+    let message = error(&text, &[]);
+    assert!(message.starts_with("/etc/threadkey.toml, line 2, column 1: the socket path"), "{message}");
+    assert!(load(ACME, &[("XDG_RUNTIME_DIR", &format!("/run/{}", "d".repeat(130)))]).is_ok());
+}
+
+#[test]
 fn the_discord_api_base_must_use_https_or_be_on_this_machine() {
     let base = |url: &str| format!("[discord]\ntoken_env = 'T'\napi_base = '{url}'\n");
     assert!(
@@ -378,7 +413,10 @@ fn the_documented_configurations_are_valid() {
     assert!(!shown.is_empty(), "the README shows one");
     let deployed = include_str!("../../deploy/threadkey.toml");
     for text in shown.into_iter().chain([deployed]) {
-        let config = load(text, &[("DISCORD_TOKEN", "x")]).expect(text);
+        let placeholder = error(text, &[("DISCORD_TOKEN", "x")]);
+        assert!(placeholder.contains("client_id: it is still the placeholder"), "{placeholder}");
+        let filled = text.replace("REPLACE-WITH-YOUR-APPLICATION-ID", "4711");
+        let config = load(&filled, &[("DISCORD_TOKEN", "x")]).expect(text);
         assert!(
             config.discord().now_or_never().expect("it runs no command").is_ok() && config.agent.is_some(),
             "{text}"

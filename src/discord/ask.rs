@@ -4,16 +4,19 @@ use serenity::all::{ChannelType, Permissions};
 use tracing::warn;
 
 use super::{
+    auth,
     bot::{Bot, BotHandle, internal_error},
     conversations::Record,
+    held_prompts::{self, Destination, HeldPrompt, missing_login},
     interaction::Interaction,
+    invite,
     rest::RestError,
     turn,
     wire::{Message, Response, shorten},
 };
 use crate::{
     agent::{Conversation, Workers},
-    ids::{ConversationId, Snowflake},
+    ids::{ConversationId, Snowflake, Tenant},
 };
 
 /// UTF-16 units of a prompt that are quoted in a thread.
@@ -76,12 +79,32 @@ pub(super) fn thread_conversation(bot: &Bot, thread: Snowflake, record: &Record)
     Conversation { id: ConversationId(thread), owner: record.owner, shared_guild }
 }
 
+/// The conversation that a user opens from a channel, before its thread exists.
+pub(super) fn channel_conversation(
+    bot: &Bot,
+    guild: Snowflake,
+    channel: Snowflake,
+    owner: Snowflake,
+) -> Conversation {
+    let record = Record { owner, guild, parent: channel, created_at: bot.clock.now() };
+    thread_conversation(bot, channel, &record)
+}
+
 /// `/ask`: sends a prompt to the user's conversation, and opens a thread for it first if necessary.
 pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str) {
     let Some(workers) = &bot.workers else { return bot.reply(interaction, NO_AGENT).await };
+    // Without permissions the answers would be lost. In direct messages the bot has all that it needs.
+    let missing = interaction.guild.and_then(|_| missing_permissions(interaction.own_permissions));
     match place(bot, interaction) {
+        Place::Own(_) | Place::Channel(_) if missing.is_some() => {
+            bot.reply(interaction, missing.unwrap_or_default()).await;
+        }
         Place::Own(conversation) => {
-            let quoted = Message::text(format!("<@{}> asks:\n{}", interaction.user, quote(prompt)));
+            if let Some(tenant) = missing_login(bot, workers, &conversation).await {
+                let destination = Destination::Quoted(conversation);
+                return sign_in_first(bot, interaction, &tenant, destination, prompt).await;
+            }
+            let quoted = Message::text(quoted(interaction.user, prompt));
             if bot.respond(interaction, &Response::Message(quoted)).await {
                 turn::begin(bot, workers, conversation, prompt.to_owned());
             }
@@ -100,8 +123,11 @@ pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str
             bot.reply(interaction, text).await;
         }
         Place::Channel(guild) => {
-            if let Some(missing) = missing_permissions(interaction.own_permissions) {
-                return bot.reply(interaction, missing).await;
+            // The thread does not exist yet, and its id does not matter for the logins.
+            let conversation = channel_conversation(bot, guild, interaction.channel, interaction.user);
+            if let Some(tenant) = missing_login(bot, workers, &conversation).await {
+                let destination = Destination::Channel { guild, channel: interaction.channel };
+                return sign_in_first(bot, interaction, &tenant, destination, prompt).await;
             }
             if !bot.defer(interaction).await {
                 return;
@@ -115,6 +141,24 @@ pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str
                 Err(refusal) => bot.edit_reply(interaction, &Message::text(refusal)).await,
             }
         }
+    }
+}
+
+/// Shows the sign-in card in place of an answer. The prompt runs once the user is signed in.
+async fn sign_in_first(
+    bot: &BotHandle,
+    interaction: &Interaction,
+    tenant: &Tenant,
+    destination: Destination,
+    prompt: &str,
+) {
+    if !bot.defer(interaction).await {
+        return;
+    }
+    let held = HeldPrompt { user: interaction.user, destination, text: prompt.to_owned() };
+    let sentence = held_prompts::hold(bot, tenant, held);
+    if !auth::start(bot, interaction, tenant, sentence).await {
+        held_prompts::forget(bot, tenant);
     }
 }
 
@@ -225,7 +269,7 @@ pub(super) async fn open(
         // The mention below adds the owner too.
         warn!(%thread, %error, "cannot add the owner to their thread");
     }
-    let first = Message::text(format!("<@{owner}> asks:\n{}", quote(prompt))).notifying(owner);
+    let first = Message::text(quoted(owner, prompt)).notifying(owner);
     match bot.rest.send(thread, &first).await {
         Ok(_) => Ok(thread_conversation(bot, thread, &record)),
         Err(error) => Err(not_opened(&error)),
@@ -236,32 +280,26 @@ fn not_opened(error: &RestError) -> String {
     if error.is_permission() {
         return format!(
             "I cannot open a private thread in this channel: {}",
-            permission_request(&["View Channel", "Create Private Threads", "Send Messages in Threads"])
+            permission_request(&invite::all_names())
         );
     }
     internal_error("open a thread", error).content
 }
 
-/// Returns a text with the missing permissions of those that a private thread needs.
+/// Returns a text with the missing permissions of those that the bot needs here.
 fn missing_permissions(own: Option<Permissions>) -> Option<String> {
-    let own = own?;
-    let needed = [
-        (Permissions::VIEW_CHANNEL, "View Channel"),
-        (Permissions::CREATE_PRIVATE_THREADS, "Create Private Threads"),
-        (Permissions::SEND_MESSAGES_IN_THREADS, "Send Messages in Threads"),
-    ];
-    let missing: Vec<&str> = needed
-        .into_iter()
-        .filter(|(permission, _)| !own.contains(*permission))
-        .map(|(_, name)| name)
-        .collect();
-    let any = !missing.is_empty() && !own.contains(Permissions::ADMINISTRATOR);
-    any.then(|| format!("I cannot open a private thread in this channel: {}", permission_request(&missing)))
+    let missing = invite::missing(own?);
+    (!missing.is_empty()).then(|| format!("I cannot work in this channel: {}", permission_request(&missing)))
 }
 
 fn permission_request(names: &[&str]) -> String {
     let list = names.iter().map(|name| format!("**{name}**")).collect::<Vec<_>>().join(", ");
     format!("I need the permission {list} here. Ask a manager of this server to give it to my role.")
+}
+
+/// A prompt as the message that shows it to its thread.
+pub(super) fn quoted(user: Snowflake, prompt: &str) -> String {
+    format!("<@{user}> asks:\n{}", quote(prompt))
 }
 
 /// A prompt as a Markdown quotation.
@@ -279,19 +317,6 @@ fn thread_name(prompt: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn missing_permissions_are_named_and_an_administrator_needs_none() {
-        let all = Permissions::VIEW_CHANNEL
-            | Permissions::CREATE_PRIVATE_THREADS
-            | Permissions::SEND_MESSAGES_IN_THREADS;
-        assert_eq!(missing_permissions(None), None);
-        assert_eq!(missing_permissions(Some(all)), None);
-        assert_eq!(missing_permissions(Some(Permissions::ADMINISTRATOR)), None);
-        let text =
-            missing_permissions(Some(all - Permissions::CREATE_PRIVATE_THREADS)).expect("one is missing");
-        assert!(text.contains("**Create Private Threads**") && !text.contains("View Channel"), "{text}");
-    }
 
     #[test]
     fn the_first_line_of_a_prompt_is_the_name_of_its_thread() {

@@ -7,6 +7,7 @@ use serenity::all::{CommandData, CommandDataOptionValue};
 use super::{
     ask, auth,
     command::{OptionKind, OptionRow, Options, Row},
+    help,
 };
 use crate::ids::ProviderId;
 
@@ -19,6 +20,8 @@ enum Command {
     /// installed the app. Its answers are visible to the user alone, so that each call is deferred
     /// before its handler runs.
     Auth { description: &'static str, subcommands: &'static [Row] },
+    /// A command that works in every channel. Its handler acknowledges at once.
+    Everywhere(Row),
     /// A command about conversations. It needs the bot as a member, and its handler acknowledges.
     Conversation(Row),
 }
@@ -55,6 +58,12 @@ const COMMANDS: &[Command] = &[
         }],
         handler: |bot, interaction, options| Box::pin(ask::new(bot, interaction, options.is_set("clean"))),
     }),
+    Command::Everywhere(Row {
+        name: "help",
+        description: "See what I do, my commands, and who sees what",
+        options: &[],
+        handler: |bot, interaction, _| Box::pin(help::help(bot, interaction)),
+    }),
 ];
 
 /// The moment at which a call is acknowledged.
@@ -86,11 +95,11 @@ impl Call {
                 let options = row.read(options)?;
                 Some(Self { row, options, acknowledgement: Acknowledgement::BeforeHandler })
             }
-            Command::Conversation(row) if name == row.name => {
+            Command::Everywhere(row) | Command::Conversation(row) if name == row.name => {
                 let options = row.read(&data.options)?;
                 Some(Self { row, options, acknowledgement: Acknowledgement::ByHandler })
             }
-            Command::Auth { .. } | Command::Conversation(_) => None,
+            Command::Auth { .. } | Command::Everywhere(_) | Command::Conversation(_) => None,
         })
     }
 }
@@ -103,6 +112,12 @@ pub(super) fn definitions() -> Value {
             "integration_types": [0, 1], "contexts": [0, 1, 2],
             "options": subcommands.iter().map(Row::definition).collect::<Vec<_>>(),
         }),
+        Command::Everywhere(row) => {
+            let mut definition = row.definition();
+            definition["integration_types"] = json!([0, 1]);
+            definition["contexts"] = json!([0, 1, 2]);
+            definition
+        }
         Command::Conversation(row) => {
             let mut definition = row.definition();
             definition["integration_types"] = json!([0]);
@@ -111,6 +126,21 @@ pub(super) fn definitions() -> Value {
         }
     };
     COMMANDS.iter().map(definition).collect()
+}
+
+/// Returns the name and the description of each command and subcommand. Without agents those about
+/// conversations are left out.
+pub(super) fn overview(has_agents: bool) -> Vec<(String, &'static str)> {
+    let lines = |command: &Command| match command {
+        Command::Auth { subcommands, .. } => {
+            subcommands.iter().map(|row| (format!("auth {}", row.name), row.description)).collect()
+        }
+        Command::Conversation(_) if !has_agents => Vec::new(),
+        Command::Everywhere(row) | Command::Conversation(row) => {
+            vec![(row.name.to_owned(), row.description)]
+        }
+    };
+    COMMANDS.iter().flat_map(lines).collect()
 }
 
 /// Returns the providers that complete a typed text: first those that begin with it, then those
@@ -179,6 +209,7 @@ mod tests {
                     "type": 1, "name": "new", "integration_types": [0], "contexts": [0, 1],
                     "options": [switch("clean")],
                 }),
+                json!({"type": 1, "name": "help", "integration_types": [0, 1], "contexts": [0, 1, 2]}),
             ]
         );
     }

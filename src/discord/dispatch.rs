@@ -89,7 +89,7 @@ async fn component(bot: &BotHandle, received: &ComponentInteraction) {
         }
         Ok(Action::SignIn(tenant)) => {
             if bot.defer(&interaction).await {
-                auth::start(bot, &interaction, &tenant).await;
+                auth::start(bot, &interaction, &tenant, "").await;
             }
         }
         Ok(Action::TryAgain(tenant)) => {

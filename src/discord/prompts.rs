@@ -8,11 +8,15 @@ use super::{
     ask,
     bot::{Bot, BotHandle},
     conversations::Record,
+    held_prompts::{self, Destination, HeldPrompt, missing_login},
     interaction::is_thread,
     turn,
     wire::Message,
 };
-use crate::{agent::Workers, ids::Snowflake};
+use crate::{
+    agent::Workers,
+    ids::{Snowflake, Tenant},
+};
 
 /// A user's message.
 struct UserMessage {
@@ -108,7 +112,21 @@ async fn prompt_or_hint(bot: &BotHandle, workers: &Workers, message: UserMessage
         Some(record) => ask::thread_conversation(bot, message.channel, record),
         None => ask::direct_conversation(message.channel, message.user),
     };
+    if let Some(tenant) = missing_login(bot, workers, &conversation).await {
+        let destination = Destination::Shown(conversation);
+        return sign_in_first(bot, message, &tenant, destination).await;
+    }
     turn::begin(bot, workers, conversation, message.text);
+}
+
+/// Asks the user to sign in. The prompt runs after that.
+async fn sign_in_first(bot: &Bot, message: UserMessage, tenant: &Tenant, destination: Destination) {
+    let held = HeldPrompt { user: message.user, destination, text: message.text };
+    let request = held_prompts::request(bot, tenant, held);
+    if let Err(error) = bot.rest.send(message.channel, &request).await {
+        warn!(channel = %message.channel, %error, "cannot ask a user to sign in");
+        held_prompts::forget(bot, tenant);
+    }
 }
 
 /// Handles a mention in a channel without a conversation.
@@ -138,6 +156,11 @@ async fn mention(bot: &BotHandle, workers: &Workers, message: UserMessage, guild
     if message.text.is_empty() {
         return reply(bot, &message, "Write the task for the agent in the same message, or use `/ask`.")
             .await;
+    }
+    let conversation = ask::channel_conversation(bot, guild, message.channel, message.user);
+    if let Some(tenant) = missing_login(bot, workers, &conversation).await {
+        let destination = Destination::Channel { guild, channel: message.channel };
+        return sign_in_first(bot, message, &tenant, destination).await;
     }
     // A private thread cannot be attached to a message. Its owner is notified inside it, and no
     // other user sees it.

@@ -195,7 +195,41 @@ pub(super) fn client_id(text: String) -> Result<String, Wrong> {
     if !text.bytes().all(|b| matches!(b, 0x20..=0x7e)) {
         return wrong("it must be printable ASCII (RFC 6749 appendix A.1)");
     }
+    if is_placeholder(&text) {
+        return wrong(
+            "it is still the placeholder of an example: replace it by the id that the provider gave to your client",
+        );
+    }
     Ok(text)
+}
+
+/// Whether a text stands in an example for a value that only the reader has, such as
+/// `REPLACE-WITH-YOUR-ID`, `your_client_id` or `<client id>`.
+fn is_placeholder(text: &str) -> bool {
+    const WHOLE: [&str; 11] = [
+        "client id",
+        "clientid",
+        "application id",
+        "app id",
+        "my client id",
+        "change me",
+        "example",
+        "placeholder",
+        "todo",
+        "tbd",
+        "client id here",
+    ];
+    let lower = text.trim().to_ascii_lowercase();
+    let is_bracketed = [('<', '>'), ('{', '}'), ('[', ']')]
+        .iter()
+        .any(|(open, close)| lower.trim_start_matches('$').starts_with(*open) && lower.ends_with(*close));
+    let words: Vec<_> = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect();
+    let first = words.first().copied().unwrap_or_default();
+    let is_instruction = words.contains(&"your")
+        || ["replace", "replaceme", "changeme", "fixme"].contains(&first)
+        || (first == "the" && ["id", "client"].iter().any(|word| words.contains(word)));
+    let is_filler = lower.len() > 2 && lower.chars().all(|c| matches!(c, 'x' | '-' | '.' | '…'));
+    is_bracketed || is_instruction || is_filler || WHOLE.contains(&words.join(" ").as_str())
 }
 
 pub(super) fn scopes(scopes: Vec<String>) -> Result<Vec<String>, Wrong> {

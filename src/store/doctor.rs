@@ -101,6 +101,7 @@ pub(super) fn examine(
     }
     checks.push(check("store folder", folder(location, &paths)));
     checks.push(check("store file", file(&store_file, &paths)));
+    checks.push(check("store modes", modes(location, &paths)));
     checks.push(check("store space", space(location, &paths)));
     checks.push(check("store writing", writing(location, &paths)));
     checks.extend(locking(location, &paths, ask));
@@ -182,6 +183,59 @@ fn file(store_file: &StoreFile, paths: &Paths) -> Finding {
             ),
         ),
     })
+}
+
+/// Checks that no other user can read or write a file beside the store. A copy made with `cp -r`
+/// has other modes than its original.
+fn modes(location: &Location, paths: &Paths) -> Finding {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for path in private_paths(location, paths)? {
+        let stat = match location.disk.stat(&path) {
+            Ok(stat) => stat,
+            // Another process has just removed a temp file.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed("cannot examine", &path)(error)),
+        };
+        count += 1;
+        if stat.mode & 0o077 != 0 {
+            wrong.push((path, stat.mode & 0o777));
+        }
+    }
+    let Some((first, mode)) = wrong.first() else {
+        return Ok((Verdict::Ok, format!("only this user can read the {count} files and folders beside it")));
+    };
+    let others = match wrong.len() - 1 {
+        0 => String::new(),
+        others => format!(", and {others} more have such a mode"),
+    };
+    let what = format!(
+        "{} has mode {mode:04o}, so other users may read or lock it{others}: run chmod go-rwx {}",
+        first.display(),
+        wrong.iter().map(|(path, _)| path.display().to_string()).collect::<Vec<_>>().join(" ")
+    );
+    // The store does not use such a file of its own.
+    let is_refused = |path: &Path| path == paths.file || path.extension().is_some_and(|end| end == "lock");
+    let is_unusable = wrong.iter().any(|(path, _)| is_refused(path));
+    Ok((if is_unusable { Verdict::Fail } else { Verdict::Warn }, what))
+}
+
+/// Returns the store's folders and files other than the socket and the store's own folder.
+fn private_paths(location: &Location, paths: &Paths) -> Result<Vec<PathBuf>, StoreError> {
+    let list = |folder: &Path| match location.disk.list(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        names => names.map_err(failed("cannot read", folder)),
+    };
+    let store_name = paths.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let is_ours = |name: &str| {
+        name == "conversations.json" || name.strip_prefix('.').unwrap_or(name).starts_with(&store_name)
+    };
+    let beside = list(&paths.folder)?.into_iter().filter(|name| name.to_str().is_some_and(is_ours));
+    let mut all: Vec<_> = beside.map(|name| paths.folder.join(name)).collect();
+    let folder = paths.tenant_locks();
+    all.extend(list(&folder)?.into_iter().map(|name| folder.join(name)));
+    all.sort();
+    Ok(all)
 }
 
 fn space(location: &Location, paths: &Paths) -> Finding {

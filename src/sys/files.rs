@@ -3,7 +3,10 @@
 use std::{
     fs::{DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
     path::Path,
 };
 
@@ -82,6 +85,23 @@ pub fn first_line(path: &Path) -> io::Result<Option<String>> {
 /// Whether there is a file of this name.
 pub fn exists(path: &Path) -> bool {
     path.try_exists().unwrap_or(true)
+}
+
+/// Checks that `path` is a folder in which this process may make files.
+///
+/// # Errors
+/// The system's.
+#[expect(unsafe_code, reason = "std has no access")]
+pub fn check_writable_folder(path: &Path) -> io::Result<()> {
+    if !path.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the string ends with a zero and lives through the call.
+    match unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Whether both paths lead to the same file.

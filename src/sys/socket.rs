@@ -60,30 +60,47 @@ pub struct PrivateSocket {
 /// # Errors
 /// See [`BindError`].
 pub fn bind_private(path: &Path) -> Result<(UnixListener, PrivateSocket), BindError> {
-    if path.as_os_str().as_bytes().len() > MAX_PATH {
-        return Err(BindError::TooLong(path.to_owned()));
-    }
+    check_length(path)?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     super::files::create_private_folder(folder).map_err(|e| failed("make the folder", folder, e))?;
     let lock = lock(path)?;
-    match std::fs::symlink_metadata(path) {
-        Ok(there) if !there.file_type().is_socket() => return Err(BindError::NotASocket(path.to_owned())),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed("look at", path, error)),
-    }
+    check_kind(path)?;
     let (listener, file) = listen(path).map_err(|e| failed("listen on", path, e))?;
     Ok((listener, PrivateSocket { path: path.to_owned(), file, _lock: lock }))
 }
 
-/// Whether this process may make a socket at `path`: in its folder or, if that is missing, in the
-/// nearest folder above.
-#[expect(unsafe_code, reason = "std has no access")]
-pub fn is_possible(path: &Path) -> bool {
-    let Some(folder) = path.ancestors().skip(1).find(|folder| folder.exists()) else { return false };
-    let Ok(folder) = std::ffi::CString::new(folder.as_os_str().as_bytes()) else { return false };
-    // SAFETY: the string ends with a zero and lives through the call.
-    unsafe { libc::access(folder.as_ptr(), libc::W_OK | libc::X_OK) == 0 }
+/// Refuses a path that is longer than a socket's may be.
+///
+/// # Errors
+/// [`BindError::TooLong`].
+pub fn check_length(path: &Path) -> Result<(), BindError> {
+    if path.as_os_str().as_bytes().len() > MAX_PATH {
+        return Err(BindError::TooLong(path.to_owned()));
+    }
+    Ok(())
+}
+
+/// Checks whether [`bind_private`] can serve `path`, and makes nothing. If the socket's folder is
+/// missing, the nearest folder above it must be writable.
+///
+/// # Errors
+/// See [`BindError`].
+pub fn check_path(path: &Path) -> Result<(), BindError> {
+    check_length(path)?;
+    check_kind(path)?;
+    let existing = path.ancestors().skip(1).find(|folder| folder.symlink_metadata().is_ok());
+    let folder = existing.unwrap_or(Path::new("."));
+    super::files::check_writable_folder(folder).map_err(|e| failed("make the socket in", folder, e))
+}
+
+/// Refuses a path at which a file of another kind exists.
+fn check_kind(path: &Path) -> Result<(), BindError> {
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => Err(BindError::NotASocket(path.to_owned())),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed("look at", path, error)),
+    }
 }
 
 impl Drop for PrivateSocket {
@@ -182,6 +199,22 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).expect("is there"), "precious");
         let long = folder.path().join("s".repeat(120));
         assert!(matches!(bind_private(&long), Err(BindError::TooLong(_))));
+    }
+
+    #[test]
+    fn a_path_is_checked_without_making_a_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let in_folder = |name: &str| folder.path().join(name);
+        std::fs::write(in_folder("file"), "precious").expect("writes");
+        std::fs::create_dir(in_folder("folder")).expect("makes a folder");
+        for wrong in ["file", "folder", "file/s", &"s".repeat(120)] {
+            assert!(check_path(&in_folder(wrong)).is_err(), "{wrong}");
+        }
+        std::fs::set_permissions(in_folder("folder"), Permissions::from_mode(0o500)).expect("is ours");
+        let is_root = crate::sys::user::effective() == 0;
+        assert_eq!(check_path(&in_folder("folder/s")).is_ok(), is_root);
+        check_path(&in_folder("missing/s")).expect("can be made");
+        assert!(!in_folder("missing").exists());
     }
 
     #[test]

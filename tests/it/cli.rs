@@ -305,10 +305,10 @@ async fn doctor_checks_everything_and_ends_with_the_exit_code_of_the_failure() {
     let findings: Value = serde_json::from_str(&valid.stdout).unwrap();
     assert_eq!(valid.code, 0, "{valid:?}");
     assert!(findings.as_array().unwrap().iter().all(|finding| finding["verdict"] != "fail"), "{findings}");
-    home.configure(&ACME.replace("\"threadkey\"", "\"the Application ID\""));
-    let placeholder = home.run(&["doctor"]).await;
-    assert!(placeholder.stdout.contains("the client_id of acme contains spaces"), "{placeholder:?}");
-    assert_eq!(placeholder.code, 0, "{placeholder:?}");
+    home.configure(&ACME.replace("\"threadkey\"", "\"a b\""));
+    let spaces = home.run(&["doctor"]).await;
+    assert!(spaces.stdout.contains("the client_id of acme contains spaces"), "{spaces:?}");
+    assert_eq!(spaces.code, 0, "{spaces:?}");
     home.configure(ACME);
     let serving = home.start(&["serve"], &[]);
     serving.says("the token API is served").await;

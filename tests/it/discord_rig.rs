@@ -54,6 +54,8 @@ pub(crate) struct Plan {
     pub(crate) command: Option<Vec<String>>,
     /// The broker's clock, where a test sets it.
     pub(crate) clock: Option<Clock>,
+    /// The providers of the workers. Without any, no user has to sign in before `/ask`.
+    pub(crate) agent_providers: Vec<&'static str>,
 }
 
 impl Rig {
@@ -88,7 +90,7 @@ impl Rig {
         let command = plan
             .command
             .or_else(|| plan.on_prompt.map(|what| vec!["/bin/sh".to_owned(), "-c".to_owned(), script(what)]));
-        let workers = command.map(|command| workers(folder.path(), command));
+        let workers = command.map(|command| workers(folder.path(), command, &plan.agent_providers));
         let settings = DiscordSettings {
             token: Secret::new("bot-token"),
             api_base: Some(discord.api_base().parse().expect("a URL")),
@@ -145,7 +147,7 @@ impl Rig {
         };
         tokio::time::timeout(Duration::from_secs(30), connected).await.expect("the bot connects");
         self.discord.bot_ready().await;
-        self.discord.commands_registered(&["auth", "ask", "stop", "new"]).await;
+        self.discord.commands_registered(&["auth", "ask", "stop", "new", "help"]).await;
     }
 
     /// Runs the bot until it ends by itself.
@@ -217,12 +219,12 @@ impl TokenSource for Tokens {
     }
 }
 
-fn workers(folder: &std::path::Path, command: Vec<String>) -> Workers {
+fn workers(folder: &std::path::Path, command: Vec<String>, providers: &[&str]) -> Workers {
     // They outlive a restart of the bot, which reads its own map again.
     let names = Conversations::load(folder.join("names/conversations.json")).expect("an empty map");
     let settings = AgentSettings {
         command,
-        providers: vec!["acme".parse().expect("a name")],
+        providers: providers.iter().map(|name| name.parse().expect("a name")).collect(),
         isolation: Isolation::None,
         env: BTreeMap::new(),
         root: folder.join("agents"),

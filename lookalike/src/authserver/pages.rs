@@ -1,8 +1,5 @@
 //! The HTML pages. They load nothing, and every inserted value is escaped.
 
-use std::collections::BTreeMap;
-
-use axum::extract::RawQuery;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 
@@ -10,7 +7,7 @@ use super::authorize::Request;
 
 const STYLE: &str = include_str!("pages/style.css");
 const AUTHORIZE: &str = include_str!("pages/authorize.html");
-const CALLBACK: &str = include_str!("pages/callback.html");
+const CALLBACK: &str = include_str!("../../../deploy/callback.html");
 const MESSAGE: &str = include_str!("pages/message.html");
 
 /// The page that asks for the user's name and decision.
@@ -36,37 +33,9 @@ pub(super) fn authorize(status: StatusCode, id: &str, request: &Request, problem
     )
 }
 
-/// `GET /callback`: shows the code to copy, or the error.
-pub(super) async fn callback(RawQuery(query): RawQuery) -> Response {
-    let query = query.unwrap_or_default();
-    let fields: BTreeMap<String, String> =
-        url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-    let field = |name: &str| fields.get(name).map(String::as_str);
-    match (field("code"), field("error")) {
-        (Some(code), None) => {
-            let state = field("state").unwrap_or_default();
-            let both = if state.is_empty() { code.to_owned() } else { format!("{code}#{state}") };
-            page(
-                StatusCode::OK,
-                CALLBACK,
-                &[("code", &escape(code)), ("state", &escape(state)), ("both", &escape(&both))],
-            )
-        }
-        (_, Some("access_denied")) => message(
-            StatusCode::OK,
-            "You denied the request",
-            "Nothing was signed in. Close this page; to try again, start the sign-in again.",
-        ),
-        (_, Some(error)) => {
-            let description = field("error_description").unwrap_or("no reason was given");
-            message(StatusCode::OK, "The sign-in did not work", &format!("{error}: {description}"))
-        }
-        (None, None) => message(
-            StatusCode::BAD_REQUEST,
-            "Nothing to see",
-            "This page shows a code at the end of a sign-in.",
-        ),
-    }
+/// `GET /callback`: the page that operators can host. It reads its own address in the browser.
+pub(super) async fn callback() -> Response {
+    (StatusCode::OK, [(header::CACHE_CONTROL, "no-store")], Html(CALLBACK)).into_response()
 }
 
 /// A page with a sentence.

@@ -180,6 +180,19 @@ impl World {
         value
     }
 
+    /// The guilds of the bot, with its permissions in each.
+    pub(crate) fn current_user_guilds_json(&self) -> Value {
+        let bot = self.bot();
+        let of_bot = self.guilds.values().filter(|guild| guild.members.contains_key(&bot));
+        let listed = of_bot.map(|guild| {
+            json!({
+                "id": text(guild.id), "name": guild.name, "icon": null, "banner": null, "owner": false,
+                "permissions": guild.permissions(bot).to_string(), "features": [],
+            })
+        });
+        listed.collect()
+    }
+
     pub(crate) fn guild_json(&self, guild: &Guild) -> Value {
         json!({
             "id": text(guild.id),

@@ -10,7 +10,7 @@ mod account;
 mod reply;
 mod settings;
 
-pub use settings::{BuiltinError, BuiltinSettings, PROVIDER_VARIABLE, USERINFO_VARIABLE};
+pub use settings::{BuiltinError, BuiltinSettings, PROVIDER_VARIABLE, USERINFO_VARIABLE, resource_address};
 
 use std::{
     collections::HashMap,

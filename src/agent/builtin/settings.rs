@@ -68,7 +68,10 @@ impl BuiltinSettings {
 }
 
 /// Parses an address to which a token may go.
-fn resource_address(text: &str) -> Result<Url, String> {
+///
+/// # Errors
+/// A sentence about the text, if it is no such address.
+pub fn resource_address(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("{text:?} is not an address: {error}"))?;
     match url.scheme() {
         "https" => Ok(url),

@@ -1,7 +1,7 @@
 //! The checks of the way out: certificates, proxies, and each host that threadkey connects to.
 //!
-//! A host that cannot be reached is a warning, because it may be back in a minute. What nothing but
-//! a change on this machine can mend is a failure.
+//! A host that cannot be reached is a warning, because it may be back in a minute. A name that has
+//! no address is a failure, and so is a fault that only a change on this machine can mend.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,7 +12,8 @@ use url::Url;
 
 use super::{Finding, Verdict};
 use crate::{
-    discord::{DiscordError, DiscordSettings, gateway_address},
+    cli::Exit,
+    discord::{DiscordError, DiscordSettings, gateway_address, invite, missing_names},
     net::{Outward, Trust, Unreachable, is_loopback},
     oauth::Providers,
 };
@@ -98,6 +99,10 @@ async fn reach(outward: &Outward, host: &Host<'_>) -> Finding {
     let name = format!("network {}", host.users.join(", "));
     match outward.open(host.url, host.trust).await {
         Ok(_) => Finding::new(&name, Verdict::Ok, format!("{} can be reached", address(host.url))),
+        // A wrong name stays wrong. Without any DNS threadkey does not work either.
+        Err(cause @ Unreachable::Name { .. }) => {
+            Finding { exit: Exit::Later, ..Finding::new(&name, Verdict::Fail, cause.to_string()) }
+        }
         Err(cause) => Finding::new(&name, Verdict::Warn, cause.to_string()),
     }
 }
@@ -129,7 +134,8 @@ async fn check_discord(outward: &Outward, settings: &DiscordSettings) -> Vec<Fin
         let url = format!("{}/api/v10/{path}", base.as_str().trim_end_matches('/'));
         client.get(url).header(AUTHORIZATION, token).send()
     };
-    let token = match get("users/@me").await.map(|answer| answer.status().as_u16()) {
+    let asked = get("users/@me").await;
+    let token = match asked.as_ref().map(|answer| answer.status().as_u16()) {
         Ok(200) => finding(Verdict::Ok, "accepts the bot token".to_owned()),
         Ok(401) => finding(Verdict::Fail, DiscordError::TokenRefused.to_string()),
         Ok(status) => finding(Verdict::Warn, format!("the bot token could not be checked: HTTP {status}")),
@@ -149,6 +155,13 @@ async fn check_discord(outward: &Outward, settings: &DiscordSettings) -> Vec<Fin
         gateway_address(&serde_json::from_slice::<GatewayAnswer>(&answer).ok()?.url)
     };
     let mut findings = vec![token];
+    let own = match asked {
+        Ok(answer) => answer.bytes().await.ok().and_then(|own| serde_json::from_slice(&own).ok()),
+        Err(_) => None,
+    };
+    if let Some(own) = own {
+        findings.extend(check_servers(get("users/@me/guilds").await.ok(), &own).await);
+    }
     if let Some(gateway) = gateway.await {
         let cause = outward.open(&gateway, &settings.trust).await.err();
         findings.push(match cause {
@@ -160,4 +173,47 @@ async fn check_discord(outward: &Outward, settings: &DiscordSettings) -> Vec<Fin
         });
     }
     findings
+}
+
+/// The bot's own user, in Discord's answer.
+#[derive(Deserialize)]
+struct OwnAnswer {
+    id: String,
+}
+
+/// A server of the bot, in Discord's answer.
+#[derive(Deserialize)]
+struct ServerAnswer {
+    name: String,
+    /// A number in decimal.
+    permissions: String,
+}
+
+/// Checks the bot's permissions in its servers. An answer that cannot be read gives no finding: the
+/// check of the token reports it.
+async fn check_servers(answer: Option<reqwest::Response>, own: &OwnAnswer) -> Option<Finding> {
+    // The bot's user has the id of its application.
+    let invite = invite(&own.id);
+    let answer = answer.filter(|answer| answer.status().is_success())?.bytes().await.ok()?;
+    let servers: Vec<ServerAnswer> = serde_json::from_slice(&answer).ok()?;
+    if servers.is_empty() {
+        let text = format!("the bot is in no server. A manager of one can invite it with {invite}");
+        return Some(Finding::new("discord servers", Verdict::Warn, text));
+    }
+    let missing = servers.iter().filter_map(|server| {
+        let names = missing_names(server.permissions.parse().ok()?);
+        // A server's manager chooses its name, so control characters are possible.
+        (!names.is_empty()).then(|| format!("{} in {:?}", names.join(", "), server.name))
+    });
+    let missing: Vec<_> = missing.collect();
+    Some(if missing.is_empty() {
+        let text = format!("the bot has its permissions in each of {}", servers.len());
+        Finding::new("discord servers", Verdict::Ok, text)
+    } else {
+        let text = format!(
+            "the bot lacks {}. Give them to its role, or invite it again with {invite}",
+            missing.join("; ")
+        );
+        Finding::new("discord servers", Verdict::Warn, text)
+    })
 }

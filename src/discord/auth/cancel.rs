@@ -19,6 +19,11 @@ pub(super) async fn command(bot: &Bot, interaction: &Interaction) {
         }
         Err(CancelError::Store(error)) => internal_error("cancel a sign-in", &error),
     };
+    let message = if bot.held_prompts.drop_all_of(interaction.user) {
+        Message::text(format!("{} Your prompt was not sent.", message.content))
+    } else {
+        message
+    };
     // Also after an error, because the first of several may be cancelled.
     bot.open_messages.request_sync();
     bot.edit_reply(interaction, &message).await;

@@ -30,6 +30,7 @@ pub(in crate::discord) async fn finish(
     pasted: &str,
 ) {
     let since = Instant::now();
+    let has_prompt = bot.held_prompts.has_any_of(interaction.user);
     let finished = match try_finish(bot, interaction, provider, pasted).await {
         Ok(finished) => finished,
         Err(failure) => return bot.edit_reply(interaction, &failure).await,
@@ -43,7 +44,7 @@ pub(in crate::discord) async fn finish(
         let open = OpenMessage::new(shown, interaction, since, message.custom_ids());
         return sign_in::open(bot, interaction, open, &message).await;
     }
-    if bot.workers.is_some() {
+    if bot.workers.is_some() && !has_prompt {
         message.content.push_str("\nAsk an agent with `/ask`.");
     }
     bot.edit_reply(interaction, &message).await;

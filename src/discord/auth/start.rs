@@ -27,31 +27,45 @@ const MAX_MASKED_URL: usize = 3400;
 pub(super) async fn command(bot: &Bot, interaction: &Interaction, options: &Options) {
     let acting_for = ActingFor::shared(options.is_set("shared"));
     match acting_for.tenant(bot, interaction, options.text("provider")) {
-        Ok(tenant) => start(bot, interaction, &tenant).await,
+        Ok(tenant) => {
+            start(bot, interaction, &tenant, "").await;
+        }
         Err(refusal) => bot.edit_reply(interaction, &Message::text(refusal)).await,
     }
 }
 
-/// Starts a sign-in, and answers a deferred interaction with its link.
-pub(in crate::discord) async fn start(bot: &Bot, interaction: &Interaction, tenant: &Tenant) {
+/// Starts a sign-in, and answers a deferred interaction with its link and the sentence `above` it.
+/// Returns whether there is a link.
+pub(in crate::discord) async fn start(
+    bot: &Bot,
+    interaction: &Interaction,
+    tenant: &Tenant,
+    above: &str,
+) -> bool {
     let since = Instant::now();
     let sign_in = match bot.broker.start(tenant, Principal::User(interaction.user)).await {
         Ok(sign_in) => sign_in,
-        Err(error) => return bot.edit_reply(interaction, &refused(bot, error)).await,
+        Err(error) => {
+            bot.edit_reply(interaction, &refused(bot, error)).await;
+            return false;
+        }
     };
     let button = bot.buttons.add(interaction.user, Action::EnterCode(tenant.clone()));
-    let Some(message) = link_message(&sign_in, &button) else {
+    let Some(mut message) = link_message(&sign_in, &button) else {
         let provider = &tenant.provider;
         let error = format!("the authorization URL of {provider} is longer than {MAX_MASKED_URL} characters");
         tracing::error!(%error, "cannot show a sign-in link: shorten the scopes or the extra parameters of the provider");
         let text = format!(
             "The sign-in link of `{provider}` is too long for Discord. Ask my operator to shorten its scopes or extra parameters."
         );
-        return bot.edit_reply(interaction, &Message::text(text)).await;
+        bot.edit_reply(interaction, &Message::text(text)).await;
+        return false;
     };
+    message.content.push_str(above);
     let left = sign_in.expires_at.saturating_sub(bot.clock.now()).try_into().unwrap_or(0);
     let open = OpenMessage::new(sign_in.shown, interaction, since, vec![button]);
     sign_in::open(bot, interaction, open.ending(since + Duration::from_secs(left)), &message).await;
+    true
 }
 
 fn refused(bot: &Bot, error: StartError) -> Message {

@@ -2,8 +2,9 @@
 
 use super::{
     super::{
-        bot::{Bot, internal_error},
+        bot::{Bot, BotHandle, internal_error},
         buttons::Choice,
+        held_prompts,
         interaction::Interaction,
         wire::{Message, Response},
     },
@@ -17,7 +18,7 @@ use crate::{
 
 /// Makes the choice of a press, and writes the result in place of the question.
 pub(in crate::discord) async fn choose(
-    bot: &Bot,
+    bot: &BotHandle,
     interaction: &Interaction,
     custom_id: &str,
     tenant: &Tenant,
@@ -40,7 +41,11 @@ pub(in crate::discord) async fn choose(
         Choice::Keep => bot.broker.keep(tenant, lineage).await.map(Stage::Kept),
     };
     let message = match chosen {
-        Ok(stage) => stage.message(bot, interaction.user, tenant),
+        Ok(stage) => {
+            let mut message = stage.message(bot, interaction.user, tenant);
+            message.content.push_str(held_prompts::apply(bot, tenant, &stage));
+            message
+        }
         Err(ChoiceError::Gone(_)) => Stage::ChoiceGone.message(bot, interaction.user, tenant),
         Err(ChoiceError::Store(error)) => internal_error("choose between two sign-ins", &error),
     };

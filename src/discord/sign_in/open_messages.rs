@@ -117,6 +117,11 @@ impl OpenMessages {
         self.take(|message| message.shown.tenant() == tenant && message.shown.is_link())
     }
 
+    /// Whether a message with a link of a tenant is followed.
+    pub(in crate::discord) fn follows_link(&self, tenant: &Tenant) -> bool {
+        self.entries().values().any(|open| open.shown.tenant() == tenant && open.shown.is_link())
+    }
+
     /// Follows the message with this button no longer: from now on its presser's interaction writes
     /// it.
     pub(super) fn release(&self, custom_id: &str) {

@@ -5,6 +5,7 @@ use tracing::warn;
 use super::{
     super::{
         bot::{Bot, BotHandle},
+        held_prompts,
         interaction::Interaction,
         wire::Message,
     },
@@ -132,7 +133,8 @@ pub(in crate::discord) async fn open(
 /// Writes a stage into messages that are no longer followed.
 pub(in crate::discord) fn show_stage(bot: &BotHandle, messages: Vec<OpenMessage>, stage: &Stage) {
     for open in messages {
-        let message = stage.message(bot, open.user, open.shown.tenant());
+        let mut message = stage.message(bot, open.user, open.shown.tenant());
+        message.content.push_str(held_prompts::apply(bot, open.shown.tenant(), stage));
         rewrite(bot, open, message);
     }
 }

@@ -175,6 +175,20 @@ fn the_settings_for_answers_are_checked_and_become_rules() {
 fn client_id_secret_and_scopes_are_checked() {
     assert_eq!(refused(|s| s.client_id = String::new()).0, "client_id");
     assert_eq!(refused(|s| s.client_id = "a\nb".into()).0, "client_id");
+    for placeholder in [
+        "REPLACE-WITH-YOUR-APPLICATION-ID",
+        "the Application ID from GitLab",
+        "<client_id>",
+        "YOUR_ID",
+        "xxxx",
+    ] {
+        assert!(refused(|s| s.client_id = placeholder.into()).1.contains("placeholder"), "{placeholder}");
+    }
+    for id in
+        ["threadkey", "todo-app", "a b c", "https://id.example/client.json", "app_EMoamEEZ73f0CkXaXp7hrann"]
+    {
+        provider(ProviderSettings { client_id: id.into(), ..settings() });
+    }
     assert_eq!(refused(|s| s.client_secret = Some(crate::secret::Secret::new("").into())).0, "client_secret");
     for bad in ["", "read write", "a\"b", "a\\b", "ä"] {
         assert_eq!(refused(|s| s.scopes = vec!["read".into(), bad.into()]).0, "scopes", "{bad:?}");

@@ -111,3 +111,40 @@ async fn an_answer_that_could_not_be_read_is_a_warning_with_its_tenant_and_the_n
         assert!(!warning.sentence.contains("secret-body"), "{}", warning.sentence);
     }
 }
+
+#[tokio::test]
+async fn each_file_that_other_users_can_read_is_named_with_its_remedy() {
+    let f = Fixture::new();
+    let session = f.sign_in().await;
+    let mut held = backend(&f.store).await;
+    held.write_intent(&intent(&session)).await.expect("room");
+    held.clear().await.expect("writable");
+    let folder = f.folder.path();
+    fs::write(folder.join("conversations.json"), "{}").expect("writable");
+    fs::write(folder.join("auth.json.refresh/acme%2Flocal.unread"), "").expect("writable");
+    let lock = fs::read_dir(folder.join("auth.json.refresh"))
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .find(|path| path.extension().is_some_and(|end| end == "lock"))
+        .expect("a lock file");
+    let private = ["auth.json.global.lock", "conversations.json", "auth.json.refresh/acme%2Flocal.unread"];
+    for path in private.map(|name| folder.join(name)).iter().chain([&lock]) {
+        chmod(path, 0o600);
+    }
+    assert_eq!(verdict(&checks(&f, "", truly), "store modes").0, Verdict::Ok);
+    for (path, mode, expected) in [
+        (folder.join("auth.json"), 0o640, Verdict::Fail),
+        (folder.join("auth.json.global.lock"), 0o644, Verdict::Fail),
+        (lock, 0o604, Verdict::Fail),
+        (folder.join("conversations.json"), 0o644, Verdict::Warn),
+        (folder.join("auth.json.refresh/acme%2Flocal.unread"), 0o644, Verdict::Warn),
+        (folder.join("auth.json.refresh"), 0o755, Verdict::Warn),
+    ] {
+        chmod(&path, mode);
+        let (found, sentence) = verdict(&checks(&f, "", truly), "store modes");
+        assert_eq!(found, expected, "{sentence}");
+        let remedy = format!("chmod go-rwx {}", path.display());
+        assert!(sentence.contains(&format!("{mode:04o}")) && sentence.contains(&remedy), "{sentence}");
+        chmod(&path, if path.is_dir() { 0o700 } else { 0o600 });
+    }
+}

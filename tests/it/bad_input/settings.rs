@@ -110,6 +110,61 @@ async fn a_configuration_that_others_can_write_is_used_only_if_an_option_names_i
     assert_eq!(home.run(&["providers"]).await.code, 0);
 }
 
+/// Returns the lines of doctor's answer with this verdict.
+fn lines<'a>(ended: &'a Ended, verdict: &str) -> Vec<&'a str> {
+    ended.stdout.lines().filter(|line| line.starts_with(verdict)).collect()
+}
+
+#[tokio::test]
+async fn doctor_reports_each_fault_of_a_path_or_a_name_with_its_remedy() {
+    let home = Home::new("");
+    std::fs::write(home.path().join("file"), "x").expect("it can be written");
+    let local = PROVIDER.replace("https://id.acme.example", "http://127.0.0.1:1");
+    let store = "[store]\npath = \"state/auth.json\"\n";
+    let agent = |lines: &str| {
+        format!(
+            "{store}{local}[agent]\nproviders = [\"acme\"]\nisolation = \"none\"\nroot = \"workers\"\n{lines}"
+        )
+    };
+    for (config, name, remedy) in [
+        (format!("{store}[api]\nsocket = \"file\"\n{local}"), "socket", "is not a socket"),
+        (format!("{store}[api]\nsocket = \"file/s\"\n{local}"), "socket", "Check api.socket"),
+        (agent("command = [\"no-such-program\"]"), "agent command", "Run `command -v no-such-program`"),
+        (agent("command = [\"/bin/no-such-program\"]"), "agent command", "Correct its path in agent.command"),
+        (agent("command = [\"/bin/sh\"]\nread = [\"nowhere\"]"), "agent read", "Correct agent.read"),
+        (agent("command = [\"/bin/sh\"]").replace("workers", "file/w"), "agent folders", "another folder"),
+        (format!("{store}{}", PROVIDER), "network acme", "Check its spelling in the configuration"),
+    ] {
+        home.configure(&config);
+        let ended = home.run(&["doctor"]).await;
+        let failures = lines(&ended, "FAIL");
+        assert!(
+            failures.iter().any(|line| line.contains(name) && line.contains(remedy)),
+            "{name}: {ended:?}"
+        );
+        assert_ne!(ended.code, 0, "{ended:?}");
+    }
+    home.configure(&agent("command = [\"/bin/sh\", \"/no/such/script\"]"));
+    let warned = home.run(&["doctor"]).await;
+    assert_eq!(warned.code, 0, "{warned:?}");
+    assert!(lines(&warned, "warn").iter().any(|line| line.contains("/no/such/script")), "{warned:?}");
+    assert!(lines(&warned, "warn").iter().any(|line| line.contains("ERR_UNSAFE_PORT")), "{warned:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_placeholder_or_socket_path_is_refused_by_each_command() {
+    let agent = "[agent]\ncommand = [\"x\"]\nproviders = [\"acme\"]\n[agent.env]\nKEY = \"{tokn:acme}\"\n";
+    assert_invalid(
+        &format!("{PROVIDER}{agent}"),
+        &["threadkey.toml, line 10", "did you mean {token:PROVIDER}?"],
+    )
+    .await;
+    let socket = format!("[api]\nsocket = \"/run/{}/s\"\n{PROVIDER}", "d".repeat(130));
+    assert_invalid(&socket, &["threadkey.toml, line 2", "set a shorter api.socket"]).await;
+    let placeholder = PROVIDER.replace("\"threadkey\"", "\"REPLACE-WITH-YOUR-APPLICATION-ID\"");
+    assert_invalid(&placeholder, &["threadkey.toml, line 4", "is still the placeholder"]).await;
+}
+
 #[tokio::test]
 async fn a_missing_discord_token_is_reported_with_the_name_of_its_variable() {
     let home = Home::new(&format!("[discord]\ntoken_env = \"DISCORD_TOKEN\"\n{PROVIDER}"));

@@ -70,12 +70,12 @@ async fn the_owner_of_an_ended_session_gets_one_notice_with_a_sign_in_button() {
     let ended = "Your sign-in at `acme` as `alice@example.com` has ended";
     dm.wait_for_text(ended).await;
     alice.says(&thread, "and now?");
-    expect_messages(&thread, "has ended (invalid_grant)", 2).await;
+    expect_messages(&thread, "Sign in to `acme` first", 1).await;
     assert_eq!(server.count(), 2, "the code and one refresh: a verdict is requested only once");
     assert_eq!(bot.stop().await.code, 0);
     let _bot = team.run().await;
     alice.says(&thread, "and now?");
-    expect_messages(&thread, "has ended (invalid_grant)", 3).await;
+    expect_messages(&thread, "Sign in to `acme` first", 2).await;
     expect_messages(&dm, ended, 1).await;
 
     // The button from before the restart is forgotten; the command works.
@@ -154,17 +154,17 @@ async fn a_logout_takes_the_token_from_workers_and_reports_whether_the_grant_liv
     assert!(reply.contains("the access stays valid"), "{reply}");
     assert!(server.lives().iter().all(|life| life.state == LifeState::Live), "{:?}", server.lives());
     alice.says(&thread, "and now?");
-    expect_messages(&thread, "threadkey gives me no token: you are not signed in", 1).await;
+    expect_messages(&thread, "Sign in to `acme` first", 1).await;
 
+    // The prompt has waited for the sign-in.
     team.sign_in(alice, "alice").await;
-    alice.says(&thread, "and now?");
     expect_messages(&thread, "I hold **alice**'s login", 2).await;
     let reply = alice.command(&team.general, "auth logout", &[("provider", "acme")]).await.text();
     assert!(reply.contains("has ended the access"), "{reply}");
     let newest = server.lives().into_iter().max_by_key(|life| life.family).expect("two sign-ins");
     assert_ne!(newest.state, LifeState::Live);
     alice.says(&thread, "and now?");
-    expect_messages(&thread, "threadkey gives me no token: you are not signed in", 2).await;
+    expect_messages(&thread, "Sign in to `acme` first", 2).await;
     team.discord.assert_no_violations();
 }
 

@@ -1,5 +1,8 @@
 //! The tests' own authorization server, in this process.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use sha2::{Digest as _, Sha256};
+
 use super::*;
 use crate::support::authserver::{AuthServer, CLIENT_ID, LifeState, Lifetimes, Options};
 
@@ -179,20 +182,29 @@ async fn lives_and_events_announce_that_they_changed() {
 }
 
 #[tokio::test]
-async fn the_callback_page_shows_code_and_state_and_escapes_them() {
+async fn the_callback_page_is_the_one_that_operators_can_host() {
     let (server, endpoints) = start().await;
     let callback = endpoints.allow("alice").await;
-    let get = async |url: String| {
-        let page = client().get(url).send().await.expect("it answers");
-        page.text().await.expect("a page")
-    };
-    let page = get(callback.url.clone()).await;
-    assert!(page.contains(&format!("{}#the-state", callback.code)));
-    let hostile = get(format!("{}?code=<script>x&state={{{{style}}}}", server.callback_page())).await;
-    assert!(hostile.contains("&lt;script&gt;x#{{style}}"));
-    assert!(!hostile.contains("<script>x"));
-    let denied = get(format!("{}?error=access_denied", server.callback_page())).await;
-    assert!(denied.contains("You denied the request"));
+    for query in [callback.url.clone(), format!("{}?error=access_denied", server.callback_page())] {
+        let page = client().get(query).send().await.expect("it answers").text().await.expect("a page");
+        assert_eq!(page, include_str!("../../../deploy/callback.html"));
+    }
+}
+
+#[test]
+fn the_callback_page_loads_nothing_and_runs_only_its_own_script() {
+    let page = include_str!("../../../deploy/callback.html");
+    for tag in ["style", "script"] {
+        let (_, rest) = page.split_once(&format!("<{tag}>")).expect("one such element");
+        let (body, rest) = rest.split_once(&format!("</{tag}>")).expect("an end");
+        assert!(!rest.contains(&format!("<{tag}")), "a second {tag}");
+        let hash = STANDARD.encode(Sha256::digest(body));
+        assert!(page.contains(&format!("{tag}-src 'sha256-{hash}'")), "the hash of {tag} is {hash}");
+    }
+    assert!(page.contains("content=\"default-src 'none';"));
+    for word in ["http:", "https:", "src=", "href=", "fetch(", "innerHTML", "<form", "<img", "<link"] {
+        assert!(!page.contains(word), "{word}");
+    }
 }
 
 #[tokio::test]

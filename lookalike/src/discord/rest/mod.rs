@@ -234,6 +234,7 @@ impl World {
             Route::Gateway => Ok((200, json!({"url": self.options.gateway_url}))),
             Route::GatewayBot => Ok((200, self.gateway_bot_json())),
             Route::CurrentUser => Ok((200, self.current_user_json())),
+            Route::CurrentUserGuilds => Ok((200, self.current_user_guilds_json())),
             Route::CurrentApplication => Ok((200, self.application_json())),
             Route::User => self.get_user(call),
             Route::Guild => self.get_guild(call),

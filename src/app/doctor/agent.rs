@@ -1,0 +1,112 @@
+//! The checks of the agents: their program, its arguments, their folders and their isolation.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+};
+
+use super::{Finding, Verdict};
+use crate::{
+    agent::{AgentSettings, Isolation, missing_limits},
+    sys::{files, process, sandbox},
+};
+
+/// Checks everything that an agent needs. Its program is searched in the folders of its own `PATH`,
+/// or else of `path`, which is threadkey's.
+pub(super) fn check(agent: &AgentSettings, path: &OsStr) -> Vec<Finding> {
+    let isolation = match (agent.isolation, sandbox::supported()) {
+        (Isolation::None, _) => Finding::new(
+            "agent isolation",
+            Verdict::Warn,
+            "none: agents can read everything that threadkey can read, including the store",
+        ),
+        (_, Ok(())) => Finding::new("agent isolation", Verdict::Ok, "Landlock"),
+        (_, Err(error)) => Finding::new("agent isolation", Verdict::Fail, error.to_string()),
+    };
+    let folders = match agent.check().map_err(|error| error.to_string()).and_then(|()| root(&agent.root)) {
+        Ok(()) => Finding::new("agent folders", Verdict::Ok, agent.root.display().to_string()),
+        Err(error) => Finding::new("agent folders", Verdict::Fail, error),
+    };
+    let mut findings = vec![command(agent, path), isolation, folders, limits(agent)];
+    findings.extend(missing_arguments(agent));
+    findings.extend(missing_read_folders(agent));
+    findings
+}
+
+/// Returns the limits of a worker that this machine lacks, as the bot found them at its last start.
+fn limits(agent: &AgentSettings) -> Finding {
+    match missing_limits(&agent.root).as_deref() {
+        None => Finding::new("agent limits", Verdict::Ok, "not known before the first start of the bot"),
+        Some("") => Finding::new(
+            "agent limits",
+            Verdict::Ok,
+            "memory, processes, file sizes and descriptors, as of the bot's last start",
+        ),
+        Some(missing) => Finding::new(
+            "agent limits",
+            Verdict::Warn,
+            format!(
+                "{missing}, as of the bot's last start. deploy/threadkey.service shows how systemd delegates a cgroup"
+            ),
+        ),
+    }
+}
+
+fn command(agent: &AgentSettings, path: &OsStr) -> Finding {
+    let program = agent.command.first().map(String::as_str).unwrap_or_default();
+    let own_path = agent.env.get("PATH").map(OsString::from);
+    let (path, source) = match &own_path {
+        Some(own) => (own.as_os_str(), "PATH in agent.env"),
+        None => (path, "PATH of this process"),
+    };
+    match process::find_program(Path::new(program), path) {
+        Ok(found) => Finding::new("agent command", Verdict::Ok, found.display().to_string()),
+        Err(error) => {
+            let text = if program.contains('/') {
+                format!("{program:?} cannot be started: {error}. Correct its path in agent.command")
+            } else {
+                format!(
+                    "{program:?} cannot be started: {error}. The {source} is {}. Run `command -v {program}` in a \
+                     shell that finds it, and write the whole path into agent.command",
+                    path.display()
+                )
+            };
+            Finding::new("agent command", Verdict::Fail, text)
+        }
+    }
+}
+
+/// Checks that the folder of the agents exists or can be made.
+fn root(root: &Path) -> Result<(), String> {
+    let existing = root.ancestors().find(|path| files::exists(path)).unwrap_or(Path::new("/"));
+    files::check_writable_folder(existing).map_err(|error| {
+        format!(
+            "agent.root: {} cannot be used, because {} is not a folder that threadkey's user may write ({error}). \
+             Choose another folder, or change its owner",
+            root.display(),
+            existing.display()
+        )
+    })
+}
+
+/// Warns of arguments that are absolute paths of missing files, for example of a script.
+fn missing_arguments(agent: &AgentSettings) -> Option<Finding> {
+    let arguments = agent.command.iter().skip(1).filter(|argument| argument.starts_with('/'));
+    let missing: Vec<_> = arguments.filter(|argument| !files::exists(Path::new(argument))).cloned().collect();
+    (!missing.is_empty()).then(|| {
+        let text = format!(
+            "no file exists at {}, which agent.command passes to its program. Correct the path",
+            missing.join(", ")
+        );
+        Finding::new("agent arguments", Verdict::Warn, text)
+    })
+}
+
+fn missing_read_folders(agent: &AgentSettings) -> Option<Finding> {
+    let missing: Vec<_> = agent.read.iter().filter(|path| !files::exists(path)).collect();
+    (!missing.is_empty()).then(|| {
+        let names: Vec<_> = missing.iter().map(|path: &&PathBuf| path.display().to_string()).collect();
+        let text = format!("{} does not exist, so no agent starts. Correct agent.read", names.join(", "));
+        Finding::new("agent read", Verdict::Fail, text)
+    })
+}
