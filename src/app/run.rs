@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{AppError, AppSettings, signals::Signals, standby::bot_lock};
 use crate::{
-    agent::{AgentSettings, Capabilities, Workers},
+    agent::{Capabilities, Workers},
     api::{self, Bound},
-    broker::{Broker, WorkerTokens},
-    discord::{self, DiscordSettings, Scrubber},
+    broker::{Broker, WithoutBot, WorkerTokens},
+    discord::{self, DiscordSettings, Rights, Scrubber},
 };
 
 /// The time that refreshes under way get when the process ends: the longest time that a response is
@@ -43,15 +43,19 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     // it that the process is in order.
     let connected = watch::Sender::new(false);
     let bound = bind_api(&settings)?.with_bot(connected.subscribe());
-    let mut api = serve_api(bound, &broker, &capabilities, &shutdown);
+    // The rights are unknown until the bot reaches Discord, and an unknown right opens nothing.
+    let rights = Rights::new(&discord, settings.clock.clone());
+    let tokens = WorkerTokens::new(broker.clone(), capabilities.clone(), Arc::new(rights.clone()));
+    let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
     let scrubber = {
         let capabilities = capabilities.clone();
         Scrubber::new(move |fingerprint| capabilities.is_secret(fingerprint))
     };
-    let workers = settings.agent.clone().map(|agent| create_workers(agent, capabilities, &broker));
+    let workers = settings.agent.clone().map(|agent| Workers::new(agent, capabilities, Arc::new(tokens)));
     let background_refresh = workers.clone().map(|workers| refresh_in_background(broker.clone(), workers));
     let choice_expiry = expire_choices(broker.clone());
-    let bot = discord::run(discord, broker.clone(), workers.clone(), scrubber, connected, shutdown.clone());
+    let bot =
+        discord::run(discord, broker.clone(), workers.clone(), scrubber, rights, connected, shutdown.clone());
     let mut bot = tokio::spawn(bot);
     let (outcome, defect) = tokio::select! {
         ended = &mut bot => (Some(ended), None),
@@ -94,7 +98,9 @@ pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     let broker = settings.broker(settings.open_store()?)?;
     let shutdown = CancellationToken::new();
     let bound = bind_api(&settings)?;
-    let mut api = serve_api(bound, &broker, &Arc::new(Capabilities::new()), &shutdown);
+    let capabilities = Arc::new(Capabilities::new());
+    let tokens = WorkerTokens::new(broker.clone(), capabilities.clone(), Arc::new(WithoutBot));
+    let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
     let choice_expiry = expire_choices(broker.clone());
     tokio::select! {
         () = signals.next() => {}
@@ -119,14 +125,11 @@ fn serve_api(
     bound: Bound,
     broker: &Broker,
     capabilities: &Arc<Capabilities>,
+    tokens: &WorkerTokens,
     shutdown: &CancellationToken,
 ) -> JoinHandle<()> {
-    tokio::spawn(api::serve(bound, broker.clone(), capabilities.clone(), shutdown.clone()))
-}
-
-fn create_workers(agent: AgentSettings, capabilities: Arc<Capabilities>, broker: &Broker) -> Workers {
-    let tokens = Arc::new(WorkerTokens::new(broker.clone(), capabilities.clone()));
-    Workers::new(agent, capabilities, tokens)
+    let (broker, capabilities, tokens) = (broker.clone(), capabilities.clone(), tokens.clone());
+    tokio::spawn(api::serve(bound, broker, capabilities, tokens, shutdown.clone()))
 }
 
 /// Refreshes the sessions of live workers before their tokens expire.

@@ -26,6 +26,7 @@ mod candidate_watch;
 mod error;
 mod event;
 mod lease;
+mod owner_rights;
 mod refresh;
 mod reports;
 mod rescue;
@@ -39,6 +40,7 @@ mod worker_tokens;
 pub use error::{CancelError, ChoiceError, FinishError, LogoutError, StartError, TokenError};
 pub use event::Event;
 pub use lease::{Lease, TokenJson};
+pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
 pub use rescue::RestoreError;
 pub use sign_in::{
     AwaitedAnswers, Finished, GrantEnd, Kept, LoggedOut, News, Progress, Revocation, SignIn, SignInProgress,

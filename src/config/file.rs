@@ -43,6 +43,8 @@ pub(super) struct DiscordSection {
     pub(super) allowed_channels: Vec<DiscordId>,
     pub(super) allowed_roles: Vec<DiscordId>,
     pub(super) allowed_users: Vec<DiscordId>,
+    pub(super) allow_everyone: bool,
+    pub(super) log_channel: Option<DiscordId>,
     pub(super) api_base: Option<String>,
     #[serde(deserialize_with = "path")]
     pub(super) ca_file: Option<PathBuf>,

@@ -14,13 +14,13 @@ use tracing::{error, warn};
 
 use super::{
     DiscordSettings,
-    allow::AllowLists,
     bounded_map::BoundedMap,
     buttons::Buttons,
     conversations::Conversations,
     interaction::Interaction,
     interaction_tokens::InteractionTokens,
     rest::Rest,
+    rights::Rights,
     running_turns::RunningTurns,
     scrub::Scrubber,
     sign_in::OpenMessages,
@@ -40,10 +40,12 @@ pub(super) type BotHandle = Arc<Bot>;
 
 /// The bot.
 pub(super) struct Bot {
-    pub(super) rest: Rest,
+    pub(super) rest: Arc<Rest>,
     pub(super) broker: Broker,
     pub(super) workers: Option<Workers>,
-    pub(super) allow: AllowLists,
+    pub(super) rights: Rights,
+    /// The channel for reports about shared logins.
+    pub(super) log_channel: Option<Snowflake>,
     /// Workers may use the server's sessions.
     pub(super) guild_sessions: bool,
     /// The bot's own user id.
@@ -69,7 +71,8 @@ pub(super) struct Bot {
 
 /// The parts that exist before the bot.
 pub(super) struct BotParts {
-    pub(super) rest: Rest,
+    pub(super) rest: Arc<Rest>,
+    pub(super) rights: Rights,
     pub(super) own_id: Snowflake,
     pub(super) conversations: Conversations,
     pub(super) scrubber: Scrubber,
@@ -87,7 +90,8 @@ impl Bot {
             rest: parts.rest,
             broker,
             workers,
-            allow: AllowLists::new(settings),
+            rights: parts.rights,
+            log_channel: settings.log_channel,
             guild_sessions: settings.guild_sessions,
             own_id: parts.own_id,
             clock: Clock::system(),

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use threadkey::{
     agent::{AgentSettings, Capabilities, Holder, Isolation, TokenSource, Workers},
     broker::Broker,
-    discord::{self, DiscordError, DiscordSettings, Scrubber},
+    discord::{self, DiscordError, DiscordSettings, Rights, Scrubber},
     ids::{ProviderId, Snowflake},
     net::Trust,
     oauth::{Client, Provider, Providers},
@@ -93,10 +93,12 @@ impl Rig {
             token: Secret::new("bot-token"),
             api_base: Some(discord.api_base().parse().expect("a URL")),
             trust: Trust::default(),
+            allow_everyone: true,
             allowed_guilds: Vec::new(),
             allowed_channels: Vec::new(),
             allowed_roles: Vec::new(),
             allowed_users: Vec::new(),
+            log_channel: None,
             guild_sessions: false,
             conversations: folder.path().join("store/conversations.json"),
         };
@@ -131,6 +133,7 @@ impl Rig {
             self.broker.clone(),
             self.workers.clone(),
             Scrubber::new(move |fingerprint| *fingerprint == live),
+            self.rights(),
             tokio::sync::watch::Sender::new(false),
             stop.clone(),
         );
@@ -147,6 +150,11 @@ impl Rig {
         self.discord.commands_registered(&["auth", "ask", "stop", "new"]).await;
     }
 
+    /// The rights of the present settings, without any fact.
+    fn rights(&self) -> Rights {
+        Rights::new(&self.settings, self.clock.clone())
+    }
+
     /// Runs the bot until it ends by itself.
     pub(crate) async fn run_to_its_end(&self) -> Result<(), DiscordError> {
         let scrubber = Scrubber::new(|_| false);
@@ -155,6 +163,7 @@ impl Rig {
             self.broker.clone(),
             None,
             scrubber,
+            self.rights(),
             tokio::sync::watch::Sender::new(false),
             CancellationToken::new(),
         );

@@ -49,7 +49,7 @@ impl Team {
         guild.join(&bob);
         let api_base = discord.api_base();
         let home = Home::new(&format!(
-            "[discord]\ntoken_env = \"DISCORD_TOKEN\"\napi_base = {api_base:?}\n\n{provider}\n{agent}"
+            "[discord]\ntoken_env = \"DISCORD_TOKEN\"\napi_base = {api_base:?}\nallow_everyone = true\n\n{provider}\n{agent}"
         ));
         Self { discord, general, alice, bob, home, token }
     }

@@ -65,10 +65,7 @@ impl Person {
 
     /// Loses all roles.
     pub fn loses_roles(&self, guild: &Guild) {
-        self.discord.change(|world| {
-            let roles = world.guilds.get_mut(&guild.id).and_then(|guild| guild.members.get_mut(&self.id));
-            roles.expect("a member").clear();
-        });
+        guild.take_roles(self);
     }
 
     /// Gives the user a role, for allow-lists, and returns its id.

@@ -144,6 +144,16 @@ pub(crate) struct Interaction {
     pub label: String,
 }
 
+/// The owner of the application.
+#[derive(Clone, Debug)]
+pub(crate) enum Ownership {
+    /// A user who takes no part.
+    Operator,
+    User(Id),
+    /// A team by its name, with its members and whether each has accepted the invitation.
+    Team(String, Vec<(Id, bool)>),
+}
+
 /// The treatment of a request that a test chose.
 #[derive(Clone, Debug)]
 pub enum Trouble {
@@ -194,6 +204,8 @@ pub(crate) struct World {
     pub interactions: BTreeMap<Id, Interaction>,
     pub global_commands: Vec<Value>,
     pub guild_commands: BTreeMap<Id, Vec<Value>>,
+    /// The users who own the application.
+    pub ownership: Ownership,
     pub gateway: Gateway,
     pub requests: Vec<Request>,
     pub violations: Vec<Violation>,
@@ -217,6 +229,7 @@ impl World {
             interactions: BTreeMap::new(),
             global_commands: Vec::new(),
             guild_commands: BTreeMap::new(),
+            ownership: Ownership::Operator,
             gateway: Gateway::default(),
             requests: Vec::new(),
             violations: Vec::new(),
