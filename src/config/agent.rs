@@ -5,7 +5,13 @@ use std::{
     time::Duration,
 };
 
-use super::{ConfigError, diagnostics::closest, file::AgentSection, source::Source, variables::xdg_folder};
+use super::{
+    ConfigError,
+    diagnostics::closest,
+    file::{AgentSection, ConfigDuration},
+    source::Source,
+    variables::xdg_folder,
+};
 use crate::{
     agent::{AgentSettings, Isolation},
     api::ApiSettings,
@@ -17,6 +23,8 @@ const MAX_WORKERS: usize = 128;
 const DEFAULT_WORKERS: usize = 24;
 const DEFAULT_IDLE: Duration = Duration::from_secs(30 * 60);
 const DEFAULT_START_WITHIN: Duration = Duration::from_secs(30);
+const DEFAULT_MAX_TURN: Duration = Duration::from_secs(60 * 60);
+const DEFAULT_MAX_SILENCE: Duration = Duration::from_secs(15 * 60);
 const MAX_START_WITHIN: Duration = Duration::from_secs(600);
 
 /// Builds the settings of the section. Workers must not read the paths in `deny`, nor the
@@ -58,6 +66,12 @@ pub(super) fn settings(
     if idle.is_zero() {
         return Err(error("idle", "must be at least 1s"));
     }
+    let limit = |key: &str, given: Option<ConfigDuration>, default: Duration| {
+        let limit = given.map_or(default, |duration| duration.0);
+        if limit.is_zero() { Err(error(key, "must be at least 1s")) } else { Ok(limit) }
+    };
+    let max_turn = limit("max_turn", section.max_turn, DEFAULT_MAX_TURN)?;
+    let max_silence = limit("max_silence", section.max_silence, DEFAULT_MAX_SILENCE)?;
     deny.push(source.path.clone());
     let root = section.root.map(|root| source.absolute(&root));
     let default_root = || {
@@ -77,6 +91,8 @@ pub(super) fn settings(
         max_workers,
         idle,
         start_within,
+        max_turn,
+        max_silence,
     })
 }
 

@@ -97,6 +97,8 @@ pub(super) struct AgentSection {
     pub(super) max_workers: Option<usize>,
     pub(super) idle: Option<ConfigDuration>,
     pub(super) start_within: Option<ConfigDuration>,
+    pub(super) max_turn: Option<ConfigDuration>,
+    pub(super) max_silence: Option<ConfigDuration>,
     pub(super) shared: bool,
 }
 

@@ -237,6 +237,8 @@ fn workers(folder: &std::path::Path, command: Vec<String>) -> Workers {
         max_workers: 4,
         idle: Duration::from_secs(600),
         start_within: Duration::from_secs(30),
+        max_turn: Duration::from_secs(3600),
+        max_silence: Duration::from_secs(3600),
     };
     Workers::new(settings, Arc::new(Capabilities::new()), Arc::new(Tokens))
 }

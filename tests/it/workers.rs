@@ -101,6 +101,8 @@ fn settings(folder: &Path, command: &[&str]) -> AgentSettings {
         max_workers: 4,
         idle: Duration::from_secs(600),
         start_within: WAIT,
+        max_turn: Duration::from_secs(3600),
+        max_silence: Duration::from_secs(3600),
     }
 }
 
