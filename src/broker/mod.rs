@@ -46,7 +46,7 @@ pub use sign_in::{
     AwaitedAnswers, Finished, GrantEnd, Kept, LoggedOut, News, Progress, Revocation, SignIn, SignInProgress,
     SignedIn, Unchosen, Undecided,
 };
-pub use status::{AccessState, RefreshState, Status, Trouble};
+pub use status::{AccessState, RefreshState, SharedLogin, Status, Trouble};
 pub use stored_token::{StoredToken, TokenPolicy};
 pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
 

@@ -122,6 +122,7 @@ impl ExitError for FinishError {
             | Self::AlreadyDone { .. }
             | Self::AwaitsChoice { .. }
             | Self::Ambiguous(_)
+            | Self::ManagersOnly(_)
             | Self::StateMismatch
             | Self::Paste(_)
             | Self::StateNeeded(_)

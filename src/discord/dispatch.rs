@@ -19,6 +19,8 @@ use super::{
 use crate::ids::Tenant;
 
 const OUTDATED: &str = "I do not know this command any more. Reload Discord (Ctrl+R) and try again.";
+/// The answer to a manager's button in another place, or after the permission was taken away.
+const MANAGERS_ONLY: &str = "This button is for a whole server. Only a member with the permission Manage Server can use it, and only in that server. A manager of the server can give you the permission.";
 const FORGOTTEN: &str = "This button no longer works: its sign-in or its question has ended, or I have restarted since. If your sign-in is still open, use `/auth code`, or `/auth start` to see its link again. If a sign-in waits for your choice, `/auth status` shows it.";
 
 /// Handles an interaction.
@@ -105,6 +107,9 @@ async fn component(bot: &BotHandle, received: &ComponentInteraction) {
         return;
     }
     match pressed {
+        Ok(action) if action.tenant().is_some_and(|tenant| !auth::acts_for(&interaction, tenant)) => {
+            bot.reply(&interaction, MANAGERS_ONLY).await;
+        }
         Ok(Action::EnterCode(tenant)) => {
             bot.respond(&interaction, &code_form(&tenant, custom_id)).await;
         }

@@ -33,7 +33,7 @@ use super::{
     retry::{Backoff, MAX_CONNECT_PAUSE},
     rights::{self, Application, Rights, RightsInWords, events, rights_in_words},
     scrub::Scrubber,
-    session_events, session_notice,
+    session_events, session_notice, shared_logins,
 };
 use crate::{agent::Workers, broker::Broker, ids::Snowflake, net::Outward};
 
@@ -58,46 +58,84 @@ pub async fn run(
     connected: watch::Sender<bool>,
     shutdown: CancellationToken,
 ) -> Result<(), DiscordError> {
-    let outward = Outward::from_environment().map_err(|error| no_tls(&settings, &error))?;
-    let conversations = Conversations::load(settings.conversations.clone())?;
-    let client = http_client(&settings, &outward)?;
-    let (link, knock) = (Link::new(connected), Knock::new(&settings, client.clone())?);
-    let rest_client = Arc::new(http(&settings, client.clone()));
-    let stop = shutdown.child_token();
-    let contact = first_contact_at_last(&settings, &outward, &rest_client, (&link, &knock), &stop).await?;
-    let Some(Contact { own_id, application, gateway }) = contact else { return Ok(()) };
-    log_rights(&settings, &application);
-    let relay = Relay::start(gateway, outward, settings.trust.clone()).await.map_err(DiscordError::Relay)?;
-    let rest = Arc::new(Rest::new(rest_client, scrubber.clone()));
-    let has_members_intent = application.has_members_intent();
-    rights.connect(rest.clone(), application);
-    let parts = BotParts { rest, rights, own_id, conversations, scrubber };
-    let bot = Arc::new(Bot::new(&settings, parts, broker, workers, stop.clone()));
-    bot.spawn(session_events::run(bot.clone()));
-    bot.spawn(session_notice::run(bot.clone()));
-    bot.spawn(rights::end_workers(bot.clone()));
-    bot.spawn(register(bot.clone()));
-    let connection = Connection {
-        settings: &settings,
-        client: &client,
-        relay: &relay,
-        link: &link,
-        knock: &knock,
-        has_members_intent,
-    };
-    let result = tokio::select! {
-        result = connection.stay_connected(&bot) => result,
-        () = link.watch(relay.trouble()) => Ok(()),
-    };
-    stop.cancel();
-    bot.tasks.close();
-    if tokio::time::timeout(DRAIN_WITHIN, bot.tasks.wait()).await.is_err() {
-        warn!(
-            "some answers on Discord are left unfinished, because they took longer than {} s to end",
-            DRAIN_WITHIN.as_secs()
-        );
+    match Prepared::new(settings, broker, workers, scrubber, rights, connected, shutdown).await? {
+        Some(prepared) => prepared.run().await,
+        None => Ok(()),
     }
-    result
+}
+
+/// A bot that Discord has accepted, before it connects to the gateway.
+pub(super) struct Prepared {
+    pub(super) bot: BotHandle,
+    settings: DiscordSettings,
+    client: reqwest::Client,
+    relay: Relay,
+    link: Link,
+    knock: Knock,
+    has_members_intent: bool,
+}
+
+impl Prepared {
+    /// Makes the first contact, however long Discord is away. Returns `None` at the shutdown.
+    pub(super) async fn new(
+        settings: DiscordSettings,
+        broker: Broker,
+        workers: Option<Workers>,
+        scrubber: Scrubber,
+        rights: Rights,
+        connected: watch::Sender<bool>,
+        shutdown: CancellationToken,
+    ) -> Result<Option<Self>, DiscordError> {
+        let outward = Outward::from_environment().map_err(|error| no_tls(&settings, &error))?;
+        let conversations = Conversations::load(settings.conversations.clone())?;
+        let client = http_client(&settings, &outward)?;
+        let (link, knock) = (Link::new(connected), Knock::new(&settings, client.clone())?);
+        let rest_client = Arc::new(http(&settings, client.clone()));
+        let stop = shutdown.child_token();
+        let contact =
+            first_contact_at_last(&settings, &outward, &rest_client, (&link, &knock), &stop).await?;
+        let Some(Contact { own_id, application, gateway }) = contact else { return Ok(None) };
+        log_rights(&settings, &application);
+        let relay =
+            Relay::start(gateway, outward, settings.trust.clone()).await.map_err(DiscordError::Relay)?;
+        let rest = Arc::new(Rest::new(rest_client, scrubber.clone()));
+        let has_members_intent = application.has_members_intent();
+        rights.connect(rest.clone(), application);
+        let parts = BotParts { rest, rights, own_id, conversations, scrubber };
+        let bot = Arc::new(Bot::new(&settings, parts, broker, workers, stop));
+        Ok(Some(Self { bot, settings, client, relay, link, knock, has_members_intent }))
+    }
+
+    /// Runs until the shutdown.
+    pub(super) async fn run(self) -> Result<(), DiscordError> {
+        let bot = &self.bot;
+        bot.spawn(session_events::run(bot.clone()));
+        bot.spawn(session_notice::run(bot.clone()));
+        bot.spawn(rights::end_workers(bot.clone()));
+        bot.spawn(shared_logins::run(bot.clone()));
+        bot.spawn(register(bot.clone()));
+        let connection = Connection {
+            settings: &self.settings,
+            client: &self.client,
+            relay: &self.relay,
+            link: &self.link,
+            knock: &self.knock,
+            has_members_intent: self.has_members_intent,
+        };
+        let result = tokio::select! {
+            result = connection.stay_connected(bot) => result,
+            () = self.link.watch(self.relay.trouble()) => Ok(()),
+        };
+        bot.shutdown.cancel();
+        bot.tasks.close();
+        if tokio::time::timeout(DRAIN_WITHIN, bot.tasks.wait()).await.is_err() {
+            warn!(
+                "some answers on Discord are left unfinished, because they took longer than {} s to end",
+                DRAIN_WITHIN.as_secs()
+            );
+        }
+        result
+    }
 }
 
 /// Logs in plain words which users may use the bot, and where.

@@ -152,6 +152,11 @@ impl Interaction {
         self.kind.is_some_and(is_thread)
     }
 
+    /// Returns the server of the interaction, if the user manages it at this moment.
+    pub(super) fn managed_guild(&self) -> Option<Snowflake> {
+        self.guild.filter(|_| self.manages_guild())
+    }
+
     /// Whether the user may sign the server in and out: it takes `MANAGE_GUILD` at this moment, and
     /// the bot's membership.
     pub(super) fn manages_guild(&self) -> bool {

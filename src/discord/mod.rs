@@ -37,6 +37,7 @@ mod running_turns;
 mod scrub;
 mod session_events;
 mod session_notice;
+mod shared_logins;
 mod sign_in;
 mod split;
 mod turn;

@@ -1,7 +1,7 @@
 //! The messages of users: prompts in their conversations, and mentions that open one.
 
 use serenity::all::{ChannelType, Message as Received, MessageType};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::{
     ask,
@@ -104,21 +104,22 @@ pub(super) async fn handle(bot: &BotHandle, received: &Received) {
             Ok(()) => prompt_or_hint(bot, workers, message, Some(record)).await,
             Err(refusal) => refuse(bot, &message, refusal).await,
         },
-        Some(Way::OthersThread(record)) => {
-            let is_allowed = message.check(bot, Some(record.parent)).await.is_ok();
-            if is_allowed && bot.hint_is_due(message.channel, message.user) {
+        Some(Way::OthersThread(record)) => match message.check(bot, Some(record.parent)).await {
+            Ok(()) if bot.hint_is_due(message.channel, message.user) => {
                 let text = format!(
                     "-# This conversation belongs to <@{}>. Only the owner's messages reach the agent.",
                     record.owner
                 );
                 reply(bot, &message, &text).await;
             }
-        }
+            Ok(()) => {}
+            Err(refusal) => refuse(bot, &message, refusal).await,
+        },
         Some(Way::Mention(guild)) => mention(bot, workers, message, guild).await,
     }
 }
 
-/// Reports a refusal to a user who can expect an answer, once for each channel.
+/// Reports a refusal, once for each user and channel.
 async fn refuse(bot: &Bot, message: &UserMessage, refusal: Refusal) {
     if bot.hint_is_due(message.channel, message.user) {
         reply(bot, message, &format!("-# {refusal}")).await;
@@ -156,8 +157,7 @@ async fn mention(bot: &BotHandle, workers: &Workers, message: UserMessage, guild
     };
     let in_thread = is_thread(channel.kind);
     if let Err(refusal) = message.check(bot, channel.parent.filter(|_| in_thread)).await {
-        debug!(channel = %message.channel, user = %message.user, ?refusal, "ignored a mention of a user without the right");
-        return;
+        return refuse(bot, &message, refusal).await;
     }
     if in_thread {
         return reply(bot, &message, ask::OTHER_THREAD).await;

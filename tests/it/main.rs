@@ -43,6 +43,8 @@ mod peer;
 mod processes;
 mod providers;
 mod rescue;
+mod rights;
+mod shared_logins;
 mod store;
 mod storm;
 #[cfg(target_os = "linux")]

@@ -55,8 +55,10 @@ impl Discord {
                 name: name.into(),
                 owner,
                 roles: vec![everyone],
-                members: Default::default(),
+                members: [(owner, Vec::new())].into(),
             };
+            let user = world::User { is_extra: true, ..world::User::person(owner, &format!("{name}-owner")) };
+            world.users.insert(owner, user);
             world.guilds.insert(id, guild);
             id
         });
@@ -86,6 +88,13 @@ impl Discord {
 }
 
 impl Guild {
+    /// The guild's owner.
+    pub fn owner(&self) -> Person {
+        let world = self.discord.world();
+        let id = world.guilds.get(&self.id).map(|guild| guild.owner).unwrap_or_default();
+        Person { discord: self.discord.clone(), id, name: world.user_name(id) }
+    }
+
     /// A new text channel.
     pub fn channel(&self, name: &str) -> Channel {
         let id = self.discord.change(|world| {
@@ -174,6 +183,12 @@ impl Channel {
             let deny = permission::VIEW_CHANNEL;
             self.overwrite(Overwrite { target, member: false, allow: 0, deny });
         }
+    }
+
+    /// Hides the channel from one user.
+    pub fn hide_from(&self, target: Id) {
+        let deny = permission::VIEW_CHANNEL;
+        self.overwrite(Overwrite { target, member: true, allow: 0, deny });
     }
 
     /// Lets a user (or the bot, by id) see a hidden channel.

@@ -80,6 +80,7 @@ impl World {
             bot: false,
             dms_open: false,
             installed: false,
+            is_extra: true,
         };
         match &self.ownership {
             Ownership::Operator => user(&other("operator")),

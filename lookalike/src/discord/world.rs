@@ -36,6 +36,8 @@ pub(crate) struct User {
     pub dms_open: bool,
     /// Whether this user installed the application for themselves.
     pub installed: bool,
+    /// Whether this user only owns a guild and is no person of a test.
+    pub is_extra: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -245,6 +247,7 @@ impl World {
             bot: true,
             dms_open: true,
             installed: false,
+            is_extra: false,
         };
         world.users.insert(bot.id, bot);
         world
@@ -417,6 +420,13 @@ impl World {
             }
         }
         found
+    }
+}
+
+impl User {
+    /// A person with open direct messages.
+    pub(crate) fn person(id: Id, name: &str) -> Self {
+        Self { id, name: name.into(), bot: false, dms_open: true, installed: false, is_extra: false }
     }
 }
 

@@ -35,6 +35,16 @@ impl ActingFor {
     }
 }
 
+/// Whether the user may act for this tenant here and now. A button may be pressed long after its
+/// message was sent.
+pub(in crate::discord) fn acts_for(interaction: &Interaction, tenant: &Tenant) -> bool {
+    match tenant.principal {
+        Principal::Guild(guild) => interaction.guild == Some(guild) && interaction.manages_guild(),
+        Principal::User(user) => user == interaction.user,
+        Principal::Local => false,
+    }
+}
+
 /// Returns the principals whose sessions a user may see in this server, or in direct messages.
 pub(super) fn visible(user: Snowflake, guild: Option<Snowflake>) -> Vec<Principal> {
     std::iter::once(Principal::User(user)).chain(guild.map(Principal::Guild)).collect()

@@ -20,7 +20,10 @@ pub(super) async fn command(bot: &Bot, interaction: &Interaction, options: &Opti
     let acting_for = ActingFor::shared(options.is_set("shared"));
     let revocation = if options.is_set("revoke") { Revocation::Revoke } else { Revocation::Keep };
     let message = match acting_for.tenant(interaction, options.required("provider")) {
-        Ok(tenant) => log_out(bot, &tenant, revocation, acting_for).await,
+        Ok(tenant) => {
+            bot.shared_logins.acting(&tenant, interaction.user);
+            log_out(bot, &tenant, revocation, acting_for).await
+        }
         Err(refusal) => Message::text(refusal),
     };
     bot.edit_reply(interaction, &message).await;

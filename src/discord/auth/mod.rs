@@ -9,6 +9,7 @@ mod start;
 mod status;
 mod try_again;
 
+pub(super) use acting_for::acts_for;
 pub(super) use code::finish;
 pub(super) use start::start;
 pub(super) use try_again::try_again;

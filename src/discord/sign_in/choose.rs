@@ -7,7 +7,7 @@ use super::{
         interaction::Interaction,
         wire::{Message, Response},
     },
-    account_choice::{kept_text, may_choose},
+    account_choice::kept_text,
     sign_in_message::Stage,
 };
 use crate::{
@@ -24,10 +24,6 @@ pub(in crate::discord) async fn choose(
     lineage: Lineage,
     choice: Choice,
 ) {
-    if !may_choose(interaction, tenant) {
-        let refusal = "Only members with the permission Manage Server can choose for this server.";
-        return bot.reply(interaction, refusal).await;
-    }
     // From here on the press owns the message: its interaction token is the newest.
     bot.open_messages.release(custom_id);
     // The update removes the buttons while the provider is asked.
@@ -35,6 +31,9 @@ pub(in crate::discord) async fn choose(
         return;
     }
     bot.tokens.remember(interaction.user, interaction.token.clone());
+    if choice == Choice::Switch {
+        bot.shared_logins.acting(tenant, interaction.user);
+    }
     let chosen = match choice {
         Choice::Switch => bot.broker.switch(tenant, lineage).await.map(Stage::Switched),
         Choice::Keep => bot.broker.keep(tenant, lineage).await.map(Stage::Kept),
