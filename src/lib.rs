@@ -219,6 +219,8 @@
 //!   alone](../../../adr/0028-a-report-refuses-a-token-to-its-reporter-alone.md)
 //! - [29. The configuration comes from a place that its user
 //!   chose](../../../adr/0029-the-configuration-comes-from-a-place-that-its-user-chose.md)
+//! - [33. One rule decides who may use the bot, and it is checked where it is
+//!   used](../../../adr/0033-one-rule-decides-who-may-use-the-bot-and-it-is-checked-where-it-is-used.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");

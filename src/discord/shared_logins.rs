@@ -30,9 +30,16 @@ const MAX: usize = 1_000;
 /// How long a user is remembered. A change that did not happen is no user's.
 const ACTING_FOR: Duration = Duration::from_secs(30);
 
+/// The change that a user makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deed {
+    Switch,
+    LogOut,
+}
+
 /// The users who are changing shared logins now.
 #[derive(Debug)]
-pub(super) struct SharedLogins(Mutex<BoundedMap<Tenant, (Snowflake, Instant)>>);
+pub(super) struct SharedLogins(Mutex<BoundedMap<Tenant, (Snowflake, Deed, Instant)>>);
 
 impl SharedLogins {
     pub(super) fn new() -> Self {
@@ -40,18 +47,18 @@ impl SharedLogins {
     }
 
     /// Records that a user is about to change this login. The login of a user is not remembered.
-    pub(super) fn acting(&self, tenant: &Tenant, user: Snowflake) {
+    pub(super) fn acting(&self, tenant: &Tenant, user: Snowflake, deed: Deed) {
         if matches!(tenant.principal, Principal::Guild(_)) {
             self.0
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .insert(tenant.clone(), (user, Instant::now()));
+                .insert(tenant.clone(), (user, deed, Instant::now()));
         }
     }
 
-    fn take(&self, tenant: &Tenant) -> Option<Snowflake> {
-        let (user, since) = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant)?;
-        (since.elapsed() < ACTING_FOR).then_some(user)
+    fn take(&self, tenant: &Tenant) -> Option<(Snowflake, Deed)> {
+        let (user, deed, since) = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant)?;
+        (since.elapsed() < ACTING_FOR).then_some((user, deed))
     }
 }
 
@@ -106,7 +113,13 @@ fn differences(before: &Logins, now: &Logins) -> Vec<(Tenant, Change)> {
 
 async fn report(bot: &Bot, tenant: &Tenant, change: &Change) {
     let Principal::Guild(guild) = tenant.principal else { return };
-    let text = text(tenant, change, bot.shared_logins.take(tenant));
+    let acting = bot.shared_logins.take(tenant);
+    let change = match acting {
+        // The choice followed the sign-in so soon that both are one difference.
+        Some((_, Deed::Switch)) if *change != Change::LoggedOut => &Change::Switched,
+        _ => change,
+    };
+    let text = text(tenant, change, acting.map(|(user, _)| user));
     info!(%tenant, ?change, "a shared login has changed");
     if log(bot, guild, &text).await {
         return;
