@@ -35,7 +35,7 @@ pub enum RightsError {
     },
 }
 
-/// The rights where no bot runs: every conversation keeps what it was given.
+/// The rights in a process without the bot: every conversation keeps those that it began with.
 #[derive(Clone, Copy, Debug)]
 pub struct WithoutBot;
 

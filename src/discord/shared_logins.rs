@@ -27,7 +27,7 @@ use crate::{
 
 /// The number of users that are remembered until their change is in the store.
 const MAX: usize = 1_000;
-/// How long a user is remembered. A change that did not happen is no user's.
+/// How long a user is remembered. A command that changed nothing must not claim a later change.
 const ACTING_FOR: Duration = Duration::from_secs(30);
 
 /// The change that a user makes.

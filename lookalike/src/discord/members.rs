@@ -40,7 +40,7 @@ impl Guild {
         self.discord.change(|world| world.remove_member(self.id, person.id));
     }
 
-    /// Bans a user, who is removed if a member.
+    /// Bans a user. A member is removed.
     pub fn ban(&self, person: &Person) {
         self.discord.change(|world| {
             world.remove_member(self.id, person.id);

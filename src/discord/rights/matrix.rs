@@ -152,8 +152,11 @@ impl Stage {
     }
 }
 
+/// A command's path, with its options and their values.
+type Typed = (String, Vec<(String, &'static str)>);
+
 /// The commands with a value for each required option, and the options that are completed.
-fn commands() -> (Vec<(String, Vec<(String, &'static str)>)>, Vec<(String, String)>) {
+fn commands() -> (Vec<Typed>, Vec<(String, String)>) {
     let definitions = commands::definitions();
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let mut rows = Vec::new();

@@ -7,12 +7,12 @@
 //!
 //! - At each interaction, each turn and each token, a fact is at most [`FRESH`] old, counted from the
 //!   moment at which it was requested.
-//! - While Discord gives no answer, the last one counts for [`GRACE`]. After that nothing is known, and
-//!   an unknown right is no right.
+//! - While Discord gives no answer, the last one counts for [`GRACE`]. After that the right is unknown,
+//!   and the request is refused.
 //! - A form and a completion are answered from memory, however old within `GRACE`: they must be answered
 //!   at once. The submitted form and the command are checked as usual.
 //!
-//! # What ends a right
+//! # The end of a right
 //!
 //! Events change the facts at once, and workers whose owners have lost their rights are ended
 //! ([`ended_rights`]). Without the intent GUILD_MEMBERS there are no events about members, and the

@@ -1,13 +1,12 @@
 //! The rule: which user may use the bot, and in which places. It is a function of the lists and of
 //! known facts, and does no I/O.
 //!
-//! A user is *entitled* if one of these holds:
+//! A user is *entitled* if one of these is true:
 //!
 //! 1. `allow_everyone` is set.
 //! 2. The user is on `allowed_users`.
 //! 3. The user is a member of an allowed server, has an allowed role where roles are listed, and
-//!    sees an allowed channel where channels are listed. This holds only if one of these three lists
-//!    is set. A list that is not set restricts nothing.
+//!    sees an allowed channel where channels are listed. At least one of these three lists must be set. A list that is not set restricts nothing.
 //! 4. No list is set, and the user owns the application or belongs to its team.
 //!
 //! In a server the *place* must be allowed as well: the server and the channel, where they are
@@ -79,7 +78,7 @@ pub(in crate::discord) enum Refusal {
     Closed,
     /// The facts are unknown.
     #[error(
-        "Discord does not tell me at the moment whether you may use me. You cannot mend that: try again in a minute."
+        "I cannot ask Discord at the moment whether you may use me. Discord has to mend that, and this passes by itself: try again in a minute."
     )]
     Unchecked,
 }

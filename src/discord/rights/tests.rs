@@ -69,7 +69,7 @@ fn a_member_needs_a_listed_role_and_the_sight_of_a_listed_channel() {
     let team = Found::Guild(TEAM, Some(guild(TEAM.0, 99, &[(ROLE.0, Permissions::empty())])));
     let member = |roles: Option<Vec<Snowflake>>| Found::Member(TEAM, ALICE, roles);
     assert_eq!(decide(&lists, &direct, &[]), needs(&[Fact::Channel(GENERAL)]));
-    assert_eq!(decide(&lists, &direct, &[open.clone()]), needs(&[Fact::Member(TEAM, ALICE)]));
+    assert_eq!(decide(&lists, &direct, std::slice::from_ref(&open)), needs(&[Fact::Member(TEAM, ALICE)]));
     let with =
         |channel: &Found, roles| decide(&lists, &direct, &[channel.clone(), member(roles), team.clone()]);
     assert_eq!(with(&open, Some(vec![ROLE])), Verdict::Entitled);
@@ -101,7 +101,7 @@ fn each_refusal_names_the_reason_and_the_role_that_can_mend_it() {
         (Refusal::Channel, ["not on my operator's list", "ask my operator"]),
         (Refusal::User, ["not on my operator's lists", "a manager of a listed server"]),
         (Refusal::Closed, ["only the owner of my application", "My operator can open me"]),
-        (Refusal::Unchecked, ["Discord does not", "You cannot mend that"]),
+        (Refusal::Unchecked, ["I cannot ask Discord", "this passes by itself"]),
     ] {
         let text = refusal.to_string();
         assert!(words.iter().all(|word| text.contains(word)), "{text}");
