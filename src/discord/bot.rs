@@ -14,6 +14,7 @@ use tracing::{error, warn};
 
 use super::{
     DiscordSettings,
+    acting_managers::ActingManagers,
     bounded_map::BoundedMap,
     buttons::Buttons,
     conversations::Conversations,
@@ -23,7 +24,6 @@ use super::{
     rights::Rights,
     running_turns::RunningTurns,
     scrub::Scrubber,
-    shared_logins::SharedLogins,
     sign_in::OpenMessages,
     unreached_users::UnreachedUsers,
     wire::{Message, Response},
@@ -55,7 +55,7 @@ pub(super) struct Bot {
     pub(super) buttons: Buttons,
     pub(super) tokens: InteractionTokens,
     pub(super) open_messages: OpenMessages,
-    pub(super) shared_logins: SharedLogins,
+    pub(super) acting_managers: ActingManagers,
     pub(super) conversations: Conversations,
     pub(super) running_turns: RunningTurns,
     pub(super) scrubber: Scrubber,
@@ -100,7 +100,7 @@ impl Bot {
             buttons: Buttons::new(),
             tokens: InteractionTokens::new(),
             open_messages: OpenMessages::new(),
-            shared_logins: SharedLogins::new(),
+            acting_managers: ActingManagers::new(),
             conversations: parts.conversations,
             running_turns: RunningTurns::new(),
             scrubber: parts.scrubber,

@@ -152,6 +152,11 @@ impl Interaction {
         self.kind.is_some_and(is_thread)
     }
 
+    /// Whether the server of the interaction has the bot.
+    pub(super) fn has_bot(&self) -> bool {
+        self.has_bot
+    }
+
     /// Returns the server of the interaction, if the user manages it at this moment.
     pub(super) fn managed_guild(&self) -> Option<Snowflake> {
         self.guild.filter(|_| self.manages_guild())

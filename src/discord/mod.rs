@@ -13,6 +13,7 @@
 //! - serenity connects to the gateway only through `relay`, which uses the proxies and certificates
 //!   of [`Outward`](crate::net::Outward).
 
+mod acting_managers;
 mod ask;
 mod auth;
 mod bot;

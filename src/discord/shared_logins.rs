@@ -6,61 +6,19 @@
 //! change is the last one who acted for this login here; without one it came from another program.
 //! A login that the provider ends is reported by `session_notice`.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::collections::BTreeMap;
 
-use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
+    acting_managers::Deed,
     bot::{Bot, BotHandle},
-    bounded_map::BoundedMap,
     wire::{Embed, Message, escape_markdown, shorten},
 };
 use crate::{
     broker::SharedLogin,
     ids::{Principal, Snowflake, Tenant},
 };
-
-/// The number of users that are remembered until their change is in the store.
-const MAX: usize = 1_000;
-/// How long a user is remembered. A command that changed nothing must not claim a later change.
-const ACTING_FOR: Duration = Duration::from_secs(30);
-
-/// The change that a user makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Deed {
-    Switch,
-    LogOut,
-}
-
-/// The users who are changing shared logins now.
-#[derive(Debug)]
-pub(super) struct SharedLogins(Mutex<BoundedMap<Tenant, (Snowflake, Deed, Instant)>>);
-
-impl SharedLogins {
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(BoundedMap::new(MAX)))
-    }
-
-    /// Records that a user is about to change this login. The login of a user is not remembered.
-    pub(super) fn acting(&self, tenant: &Tenant, user: Snowflake, deed: Deed) {
-        if matches!(tenant.principal, Principal::Guild(_)) {
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(tenant.clone(), (user, deed, Instant::now()));
-        }
-    }
-
-    fn take(&self, tenant: &Tenant) -> Option<(Snowflake, Deed)> {
-        let (user, deed, since) = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant)?;
-        (since.elapsed() < ACTING_FOR).then_some((user, deed))
-    }
-}
 
 /// A change of a shared login.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,7 +71,7 @@ fn differences(before: &Logins, now: &Logins) -> Vec<(Tenant, Change)> {
 
 async fn report(bot: &Bot, tenant: &Tenant, change: &Change) {
     let Principal::Guild(guild) = tenant.principal else { return };
-    let acting = bot.shared_logins.take(tenant);
+    let acting = bot.acting_managers.take(tenant);
     let change = match acting {
         // The choice followed the sign-in so soon that both are one difference.
         Some((_, Deed::Switch)) if *change != Change::LoggedOut => &Change::Switched,

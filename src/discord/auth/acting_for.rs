@@ -26,6 +26,9 @@ impl ActingFor {
             (Self::Server, None) => {
                 return Err("`shared` is for a whole server: use it in one of its channels.".to_owned());
             }
+            (Self::Server, Some(_)) if !interaction.has_bot() => {
+                return Err("I am not a member of this server, so it cannot share a sign-in. A manager of the server can invite me. Without `shared` you act for yourself.".to_owned());
+            }
             (Self::Server, Some(_)) if !interaction.manages_guild() => {
                 return Err("Only members with the permission Manage Server can sign this server in or out. Without `shared` you act for yourself.".to_owned());
             }

@@ -2,10 +2,10 @@
 
 use super::{
     super::{
+        acting_managers::Deed,
         bot::{Bot, internal_error},
         command::Options,
         interaction::Interaction,
-        shared_logins::Deed,
         sign_in::for_server,
         wire::Message,
     },
@@ -22,7 +22,7 @@ pub(super) async fn command(bot: &Bot, interaction: &Interaction, options: &Opti
     let revocation = if options.is_set("revoke") { Revocation::Revoke } else { Revocation::Keep };
     let message = match acting_for.tenant(interaction, options.required("provider")) {
         Ok(tenant) => {
-            bot.shared_logins.acting(&tenant, interaction.user, Deed::LogOut);
+            bot.acting_managers.record(&tenant, interaction.user, Deed::LogOut);
             log_out(bot, &tenant, revocation, acting_for).await
         }
         Err(refusal) => Message::text(refusal),

@@ -271,7 +271,7 @@ pub(super) mod tests {
     use super::*;
 
     /// A server whose members see nothing by themselves, with one role for each of `roles`.
-    pub(in crate::discord::rights) fn guild(id: u64, owner: u64, roles: &[(u64, Permissions)]) -> Guild {
+    pub(in crate::discord) fn guild(id: u64, owner: u64, roles: &[(u64, Permissions)]) -> Guild {
         let everyone = (Snowflake(id), Permissions::VIEW_CHANNEL);
         let roles = roles.iter().map(|(role, permissions)| (Snowflake(*role), *permissions));
         Guild { name: "team".into(), owner: Snowflake(owner), roles: roles.chain([everyone]).collect() }
@@ -279,7 +279,7 @@ pub(super) mod tests {
 
     /// A channel with overwrites: the kind (0 role, 1 member), the id, the allowed and the denied
     /// permissions.
-    pub(in crate::discord::rights) fn channel(
+    pub(in crate::discord) fn channel(
         guild: u64,
         overwrites: &[(u8, u64, Permissions, Permissions)],
     ) -> Channel {

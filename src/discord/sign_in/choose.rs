@@ -2,10 +2,10 @@
 
 use super::{
     super::{
+        acting_managers::Deed,
         bot::{Bot, internal_error},
         buttons::Choice,
         interaction::Interaction,
-        shared_logins::Deed,
         wire::{Message, Response},
     },
     account_choice::kept_text,
@@ -33,7 +33,7 @@ pub(in crate::discord) async fn choose(
     }
     bot.tokens.remember(interaction.user, interaction.token.clone());
     if choice == Choice::Switch {
-        bot.shared_logins.acting(tenant, interaction.user, Deed::Switch);
+        bot.acting_managers.record(tenant, interaction.user, Deed::Switch);
     }
     let chosen = match choice {
         Choice::Switch => bot.broker.switch(tenant, lineage).await.map(Stage::Switched),
