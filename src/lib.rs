@@ -228,6 +228,8 @@
 //!   session](../../../adr/0031-every-endpoint-that-gets-a-secret-is-bound-into-the-session.md)
 //! - [32. A logout ends the grant, and asks where others share
 //!   it](../../../adr/0032-a-logout-ends-the-grant-and-asks-where-others-share-it.md)
+//! - [33. One rule decides who may use the bot, and it is checked where it is
+//!   used](../../../adr/0033-one-rule-decides-who-may-use-the-bot-and-it-is-checked-where-it-is-used.md)
 //! - [36. Workers share nothing by name, and have
 //!   limits](../../../adr/0036-workers-share-nothing-by-name-and-have-limits.md)
 //! - [37. A prompt waits in memory for its

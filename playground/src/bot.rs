@@ -107,7 +107,8 @@ impl Home {
         let isolation = if no_isolation().is_some() { "none" } else { "auto" };
         let text = |path: &Path| toml_string(&path.to_string_lossy());
         format!(
-            "[store]\npath = {store}\n\n[discord]\ntoken_file = {token_file}\napi_base = {api_base}\n\n\
+            "[store]\npath = {store}\n\n[discord]\ntoken_file = {token_file}\napi_base = {api_base}\n\
+             allow_everyone = true\n\n\
              [api]\nsocket = {socket}\n\n{provider}\n[agent]\ncommand = [{program}, \"agent\"]\n\
              providers = [\"acme\"]\nroot = {root}\nisolation = \"{isolation}\"\n\n[agent.env]\n\
              THREADKEY_AGENT_PROVIDER = \"acme\"\nTHREADKEY_AGENT_USERINFO = {userinfo}\n",

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Update,
     lines::{self, Gate},
-    turn::{CurrentTurn, MAX_QUESTIONS, Prompt, Turn, forward_question, forward_update},
+    turn::{Activity, CurrentTurn, MAX_QUESTIONS, Prompt, Turn, forward_question, forward_update},
     worker_secrets::WorkerSecrets,
 };
 
@@ -75,6 +75,9 @@ pub(super) struct ConnectionSettings {
     pub(super) start_within: Duration,
     /// How long the worker may be without a prompt.
     pub(super) idle: Duration,
+    /// How long a turn may last, and how long the agent may be silent in it.
+    pub(super) max_turn: Duration,
+    pub(super) max_silence: Duration,
     /// The secrets to remove from the agent's texts.
     pub(super) secrets: WorkerSecrets,
 }
@@ -147,7 +150,7 @@ async fn serve_prompts(
     current: &CurrentTurn,
     owner: &impl ConnectionOwner,
 ) -> EndReason {
-    let session = match timeout(settings.start_within, handshake(cx, settings.work)).await {
+    let session = match timeout(settings.start_within, handshake(cx, settings.work.clone())).await {
         Err(_) => return EndReason::Silent,
         Ok(Err(error)) if is_incoming_transport_closed(&error) => return EndReason::Closed(None),
         Ok(Err(error)) => return EndReason::Refused(settings.secrets.scrub(&error.message)),
@@ -174,7 +177,7 @@ async fn serve_prompts(
             continue;
         }
         let updates = prompt.updates.clone();
-        let reason = match turn(cx, &session, prompt, current, &settings.secrets).await {
+        let reason = match turn(cx, &session, prompt, current, &settings).await {
             Ok(reason) => reason,
             Err(end_reason) => return end_reason,
         };
@@ -197,21 +200,35 @@ async fn turn(
     session: &SessionId,
     prompt: Prompt,
     current: &CurrentTurn,
-    secrets: &WorkerSecrets,
+    settings: &ConnectionSettings,
 ) -> Result<String, EndReason> {
     let questions_void = CancellationToken::new();
     let _void_at_end = questions_void.clone().drop_guard();
     let updates = prompt.updates.clone();
+    let activity = Activity::new();
     *current.lock().unwrap_or_else(PoisonError::into_inner) =
-        Some(Turn::new(prompt.updates, questions_void.clone()));
+        Some(Turn::new(prompt.updates, questions_void.clone(), activity.clone()));
     let content = vec![ContentBlock::Text(TextContent::new(prompt.text))];
     let mut answer =
         std::pin::pin!(cx.send_request(PromptRequest::new(session.clone(), content)).block_task());
-    let answer = tokio::select! {
-        answer = &mut answer => answer,
-        () = prompt.cancel.cancelled() => {
+    let cancelled = tokio::select! {
+        answer = &mut answer => Err(answer),
+        () = prompt.cancel.cancelled() => Ok(None),
+        () = sleep(settings.max_turn) => Ok(Some(("it took longer than", settings.max_turn, "max_turn"))),
+        () = activity.silent_for(settings.max_silence) => {
+            Ok(Some(("the agent was silent for", settings.max_silence, "max_silence")))
+        }
+    };
+    let answer = match cancelled {
+        Err(answer) => answer,
+        Ok(limit) => {
             questions_void.cancel();
             let _ = cx.send_notification(CancelNotification::new(session.clone()));
+            if let Some((reason, limit, key)) = limit {
+                let text = format!("\n**The turn was ended:** {reason} {} (agent.{key}).", in_words(limit));
+                // A reader that takes nothing does not delay the end.
+                let _ = timeout(CANCEL_WITHIN, updates.send(Update::Text(text))).await;
+            }
             timeout(CANCEL_WITHIN, answer).await.map_err(|_| EndReason::Unresponsive)?
         }
     };
@@ -219,10 +236,19 @@ async fn turn(
         Ok(answer) => Ok(stop_reason(answer.stop_reason).to_owned()),
         Err(error) if is_incoming_transport_closed(&error) => Err(EndReason::Closed(None)),
         Err(error) => {
-            let text = format!("\n**The agent failed:** {}", secrets.scrub(&error.message));
+            let text = format!("\n**The agent failed:** {}", settings.secrets.scrub(&error.message));
             let _ = updates.send(Update::Text(text)).await;
             Ok("refusal".to_owned())
         }
+    }
+}
+
+/// Writes a limit in its largest whole unit.
+fn in_words(limit: Duration) -> String {
+    match limit.as_secs() {
+        hours if hours > 0 && hours % 3600 == 0 => format!("{} h", hours / 3600),
+        minutes if minutes > 0 && minutes % 60 == 0 => format!("{} min", minutes / 60),
+        seconds => format!("{seconds} s"),
     }
 }
 

@@ -75,6 +75,10 @@ pub struct AgentSettings {
     pub keep_files: Duration,
     /// How long a worker may take to answer the ACP handshake.
     pub start_within: Duration,
+    /// How long a turn may last.
+    pub max_turn: Duration,
+    /// How long a worker may send nothing during a turn, without a question to its owner.
+    pub max_silence: Duration,
 }
 
 /// The reason why settings are refused. The message names the setting as in threadkey.toml.

@@ -1,7 +1,10 @@
 //! The turn in progress: passes the agent's updates and questions on to the reader of the turn.
 //! Outside a turn updates are dropped, and questions are answered with "cancelled".
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use agent_client_protocol::{
     Agent, Error as AcpError, Responder, V1,
@@ -13,7 +16,8 @@ use agent_client_protocol::{
         },
     },
 };
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -44,12 +48,60 @@ pub(super) struct Turn {
     tool_calls: ToolCalls,
     /// Fires when the turn is cancelled or has ended, and ends its open questions.
     questions_void: CancellationToken,
+    activity: Activity,
 }
 
 impl Turn {
     /// A turn whose output goes to `updates`. Its open questions end when `questions_void` fires.
-    pub(super) fn new(updates: mpsc::Sender<Update>, questions_void: CancellationToken) -> Self {
-        Self { updates, tool_calls: ToolCalls::default(), questions_void }
+    pub(super) fn new(
+        updates: mpsc::Sender<Update>,
+        questions_void: CancellationToken,
+        activity: Activity,
+    ) -> Self {
+        Self { updates, tool_calls: ToolCalls::default(), questions_void, activity }
+    }
+}
+
+/// The signs of life of a turn. Clones share them.
+#[derive(Clone, Debug)]
+pub(super) struct Activity(Arc<watch::Sender<usize>>);
+
+impl Activity {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(0)))
+    }
+
+    /// Records that the agent has sent something.
+    fn note(&self) {
+        self.0.send_modify(|_| {});
+    }
+
+    /// Records that a question to the owner is open, until the result is dropped.
+    fn question(&self) -> OpenQuestion {
+        self.0.send_modify(|open| *open += 1);
+        OpenQuestion(self.clone())
+    }
+
+    /// Waits until the agent has sent nothing for this time and no question to its owner was open.
+    pub(super) async fn silent_for(&self, longest: Duration) {
+        let mut changes = self.0.subscribe();
+        loop {
+            // The sender lives as long as `self`.
+            if *changes.borrow_and_update() > 0 {
+                let _ = changes.changed().await;
+            } else if timeout(longest, changes.changed()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// See [`Activity::question`].
+struct OpenQuestion(Activity);
+
+impl Drop for OpenQuestion {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|open| *open = open.saturating_sub(1));
     }
 }
 
@@ -62,6 +114,7 @@ pub(super) async fn forward_update(
     let (updates, all) = {
         let mut turn = current.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(turn) = turn.as_mut() else { return };
+        turn.activity.note();
         (turn.updates.clone(), updates_of(notification.update, &mut turn.tool_calls, secrets))
     };
     for update in all.into_iter().flat_map(in_pieces) {
@@ -82,11 +135,11 @@ pub(super) async fn forward_question(
         let mut turn = current.lock().unwrap_or_else(PoisonError::into_inner);
         turn.as_mut().map(|turn| {
             let title = question_title(&request.tool_call, &turn.tool_calls);
-            (turn.updates.clone(), turn.questions_void.clone(), title)
+            (turn.updates.clone(), turn.questions_void.clone(), title, turn.activity.question())
         })
     };
     let permit = Arc::clone(open).try_acquire_owned();
-    let (Some((updates, void, title)), Ok(permit)) = (turn, permit) else {
+    let (Some((updates, void, title, open_question)), Ok(permit)) = (turn, permit) else {
         return responder.respond(cancelled());
     };
     let options: Vec<_> = request
@@ -101,7 +154,7 @@ pub(super) async fn forward_question(
         return responder.respond(cancelled());
     }
     cx.spawn(async move {
-        let _permit = permit;
+        let (_permit, _open_question) = (permit, open_question);
         let outcome = tokio::select! {
             biased;
             () = void.cancelled() => RequestPermissionOutcome::Cancelled,
@@ -114,4 +167,33 @@ pub(super) async fn forward_question(
         };
         responder.respond(RequestPermissionResponse::new(outcome))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn output_and_an_open_question_to_the_owner_are_no_silence() {
+        let activity = Activity::new();
+        let longest = Duration::from_secs(60);
+        let started = Instant::now();
+        let silent = tokio::spawn({
+            let activity = activity.clone();
+            async move {
+                activity.silent_for(longest).await;
+                Instant::now()
+            }
+        });
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        activity.note();
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        let question = activity.question();
+        tokio::time::sleep(Duration::from_secs(1000)).await;
+        assert!(!silent.is_finished(), "the owner has not answered");
+        drop(question);
+        assert_eq!((silent.await.expect("it ends") - started).as_secs(), 1100 + 60);
+    }
 }

@@ -85,8 +85,14 @@ pub(super) async fn run(
 
     let stderr = Stderr::read(pipes.stderr, id, secrets.clone());
     let current = CurrentTurn::default();
-    let connection_settings =
-        ConnectionSettings { work, start_within: settings.start_within, idle: settings.idle, secrets };
+    let connection_settings = ConnectionSettings {
+        work,
+        start_within: settings.start_within,
+        idle: settings.idle,
+        max_turn: settings.max_turn,
+        max_silence: settings.max_silence,
+        secrets,
+    };
     let end = {
         let streams = (pipes.stdin, pipes.stdout);
         let conversing = connection::converse(streams, connection_settings, &mut prompts, &current, &entry);

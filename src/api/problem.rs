@@ -135,8 +135,13 @@ impl From<&StoreError> for Problem {
 
 impl From<WorkerTokenError> for Problem {
     fn from(error: WorkerTokenError) -> Self {
+        let detail = error.to_string();
         match error {
             WorkerTokenError::ProviderNotAllowed(_) => Self::provider_not_allowed(),
+            WorkerTokenError::NotEntitled => Self::new(StatusCode::FORBIDDEN, "not_entitled", detail),
+            WorkerTokenError::RightsUnknown { retry_after } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "rights_unknown", detail).retry_after(retry_after)
+            }
             WorkerTokenError::Token(error) => error.into(),
         }
     }

@@ -37,9 +37,9 @@ struct Api {
 pub(super) fn router(
     broker: Broker,
     capabilities: Arc<Capabilities>,
+    tokens: WorkerTokens,
     bot: Option<watch::Receiver<bool>>,
 ) -> Router {
-    let tokens = WorkerTokens::new(broker.clone(), capabilities.clone());
     Router::new()
         .route("/v1/token/{provider}", get(token).fallback(|| async { Problem::method_not_allowed("GET") }))
         .route(

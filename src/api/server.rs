@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     agent::Capabilities,
-    broker::Broker,
+    broker::{Broker, WorkerTokens},
     sys::{
         socket::{PrivateSocket, bind_private},
         user,
@@ -89,10 +89,11 @@ pub async fn serve(
     bound: Bound,
     broker: Broker,
     capabilities: Arc<Capabilities>,
+    tokens: WorkerTokens,
     shutdown: CancellationToken,
 ) {
     let Bound { listener, socket, bot } = bound;
-    let router = router(broker, capabilities, bot);
+    let router = router(broker, capabilities, tokens, bot);
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let shares = Shares::new();
     let connections = TaskTracker::new();

@@ -13,8 +13,8 @@ use super::{AppError, AppSettings, signals::Signals, standby::bot_lock};
 use crate::{
     agent::{AgentSettings, Capabilities, Workers},
     api::{self, Bound},
-    broker::{Broker, WorkerTokens},
-    discord::{self, Conversations, DiscordSettings, Scrubber},
+    broker::{Broker, WithoutBot, WorkerTokens},
+    discord::{self, Conversations, DiscordSettings, Rights, Scrubber},
 };
 
 /// The time that refreshes under way get when the process ends: the longest time that a response is
@@ -44,13 +44,16 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     // it that the process is in order.
     let connected = watch::Sender::new(false);
     let bound = bind_api(&settings)?.with_bot(connected.subscribe());
-    let mut api = serve_api(bound, &broker, &capabilities, &shutdown);
+    // The rights are unknown until the bot reaches Discord, and an unknown right opens nothing.
+    let rights = Rights::new(&discord, settings.clock.clone());
+    let tokens = WorkerTokens::new(broker.clone(), capabilities.clone(), Arc::new(rights.clone()));
+    let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
     let scrubber = {
         let capabilities = capabilities.clone();
         Scrubber::new(move |fingerprint| capabilities.is_secret(fingerprint))
     };
     let workers = match settings.agent.clone() {
-        Some(agent) => Some(create_workers(agent, capabilities, &broker, &conversations).await?),
+        Some(agent) => Some(create_workers(agent, capabilities, tokens, &conversations).await?),
         None => None,
     };
     let upkeep = workers.clone().map(|workers| tokio::spawn(async move { workers.keep_folders().await }));
@@ -62,6 +65,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
         broker.clone(),
         workers.clone(),
         scrubber,
+        rights,
         connected,
         shutdown.clone(),
     );
@@ -107,7 +111,9 @@ pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     let broker = settings.broker(settings.open_store()?)?;
     let shutdown = CancellationToken::new();
     let bound = bind_api(&settings)?;
-    let mut api = serve_api(bound, &broker, &Arc::new(Capabilities::new()), &shutdown);
+    let capabilities = Arc::new(Capabilities::new());
+    let tokens = WorkerTokens::new(broker.clone(), capabilities.clone(), Arc::new(WithoutBot));
+    let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
     let choice_expiry = expire_choices(broker.clone());
     tokio::select! {
         () = signals.next() => {}
@@ -132,21 +138,22 @@ fn serve_api(
     bound: Bound,
     broker: &Broker,
     capabilities: &Arc<Capabilities>,
+    tokens: &WorkerTokens,
     shutdown: &CancellationToken,
 ) -> JoinHandle<()> {
-    tokio::spawn(api::serve(bound, broker.clone(), capabilities.clone(), shutdown.clone()))
+    let (broker, capabilities, tokens) = (broker.clone(), capabilities.clone(), tokens.clone());
+    tokio::spawn(api::serve(bound, broker, capabilities, tokens, shutdown.clone()))
 }
 
 /// Creates the workers, and prepares their folders.
 async fn create_workers(
     agent: AgentSettings,
     capabilities: Arc<Capabilities>,
-    broker: &Broker,
+    tokens: WorkerTokens,
     conversations: &Arc<Conversations>,
 ) -> Result<Workers, AppError> {
-    let tokens = Arc::new(WorkerTokens::new(broker.clone(), capabilities.clone()));
     let root = agent.root.clone();
-    let workers = Workers::new(agent, capabilities, tokens, conversations.clone());
+    let workers = Workers::new(agent, capabilities, Arc::new(tokens), conversations.clone());
     workers.prepare().await.map_err(|source| AppError::AgentFolders { root, source })?;
     if let Err(missing) = workers.supervise() {
         tracing::warn!(

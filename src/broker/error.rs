@@ -253,6 +253,11 @@ pub enum FinishError {
     /// Several are in progress, and the paste does not name one.
     #[error("you have several sign-ins in progress ({}): name the provider", list(.0))]
     Ambiguous(Vec<ProviderId>),
+    /// The sign-in is a server's, and its user does not manage that server here and now.
+    #[error(
+        "that sign-in for {0} is for a whole server, so nothing was sent: finish it in that server, as a member with the permission Manage Server. A manager of the server can give it to you"
+    )]
+    ManagersOnly(ProviderId),
     /// The paste belongs to another sign-in (RFC 6749 §10.12).
     #[error("{}", PasteError::StateMismatch)]
     StateMismatch,

@@ -26,6 +26,7 @@ mod candidate_watch;
 mod error;
 mod event;
 mod lease;
+mod owner_rights;
 mod refresh;
 mod reports;
 mod rescue;
@@ -41,12 +42,13 @@ pub use error::{
 };
 pub use event::Event;
 pub use lease::{Lease, TokenJson};
+pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
 pub use rescue::RestoreError;
 pub use sign_in::{
     AwaitedAnswers, Finished, GrantEnd, Kept, LoggedOut, News, Progress, Revocation, SignIn, SignInProgress,
     SignedIn, Unchosen, Undecided,
 };
-pub use status::{AccessState, RefreshState, Status, Trouble};
+pub use status::{AccessState, RefreshState, SharedLogin, Status, Trouble};
 pub use stored_token::{StoredToken, TokenPolicy};
 pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
 

@@ -1,8 +1,10 @@
 //! The state of sessions, without their secrets.
 
+use std::collections::BTreeMap;
+
 use super::{Broker, DEFAULT_MIN_TTL, Undecided};
 use crate::{
-    ids::{Principal, Tenant},
+    ids::{Lineage, Principal, Tenant},
     session::{Change, Decision, Entry, Refusals, RetryKind, Session, Wish, decide},
     store::StoreError,
     sys::clock::UnixTime,
@@ -149,6 +151,25 @@ impl Broker {
         Ok(troubled.collect())
     }
 
+    /// Returns the logins of all servers.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn shared_logins(&self) -> Result<BTreeMap<Tenant, SharedLogin>, StoreError> {
+        let entries = self.inner.store.list().await?;
+        let shared = entries.iter().filter(|(tenant, _)| matches!(tenant.principal, Principal::Guild(_)));
+        let logins = shared.filter_map(|(tenant, entry)| {
+            let session = entry.session.as_ref()?;
+            let login = SharedLogin {
+                lineage: session.lineage,
+                signed_in_by: session.signed_in_by,
+                candidate: entry.candidate.as_ref().map(|candidate| candidate.lineage),
+            };
+            Some((tenant.clone(), login))
+        });
+        Ok(logins.collect())
+    }
+
     /// Records that the user of such a session was notified.
     ///
     /// # Errors
@@ -157,6 +178,17 @@ impl Broker {
         self.inner.store.change(tenant, Change::Notified(session.lineage)).await?;
         Ok(())
     }
+}
+
+/// The login of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedLogin {
+    /// The grant in use.
+    pub lineage: Lineage,
+    /// The user who signed in, if the record has it.
+    pub signed_in_by: Option<Principal>,
+    /// The grant that waits for a choice.
+    pub candidate: Option<Lineage>,
 }
 
 fn unnotified_trouble(session: &Session) -> Option<Trouble> {

@@ -6,14 +6,17 @@
 //!
 //! 1. A provider outside the holder's list is refused, whether or not it is configured.
 //! 2. A provider on the list that the configuration lacks is refused by name.
-//! 3. The worker gets the token of the owner's own session, `user:<owner>`.
-//! 4. If the owner has no session, the conversation names a server and that server has a session,
-//!    the worker gets the token of that session, `guild:<server>`.
-//! 5. If neither session exists, the owner's tenant counts, so that the error asks the owner to
+//! 3. An owner who may no longer use the bot gets no token ([`OwnerRights`]). The right is checked
+//!    again when the token leaves, because a refresh takes a while.
+//! 4. The worker gets the token of the owner's own session, `user:<owner>`.
+//! 5. If the owner has no session, the conversation names a server of which the owner is still a
+//!    member, and that server has a session, the worker gets the token of that session,
+//!    `guild:<server>`.
+//! 6. If neither session exists, the owner's tenant counts, so that the error asks the owner to
 //!    sign in.
-//! 6. A worker that has reported a token does not get it again. Others still do, until the report is
+//! 7. A worker that has reported a token does not get it again. Others still do, until the report is
 //!    confirmed. A conversation forces at most one refresh in ten minutes.
-//! 7. Every token is recorded as handed out before it leaves, so that texts for others can be
+//! 8. Every token is recorded as handed out before it leaves, so that texts for others can be
 //!    scrubbed of it.
 //!
 //! No other code decides this: the token API, the workers' environment, the background refresh and
@@ -24,10 +27,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{Broker, DEFAULT_MIN_TTL, Lease, TokenError, reports::Reports};
+use super::{Broker, DEFAULT_MIN_TTL, Lease, OwnerRights, RightsError, TokenError, reports::Reports};
 use crate::{
-    agent::{Capabilities, Holder, TokenSource},
-    ids::{ConversationId, Principal, ProviderId, Tenant},
+    agent::{Capabilities, Conversation, Holder, TokenSource},
+    ids::{Principal, ProviderId, Tenant},
     secret::AccessToken,
     session::Wish,
     store::StoreError,
@@ -39,13 +42,14 @@ pub struct WorkerTokens {
     broker: Broker,
     capabilities: Arc<Capabilities>,
     reports: Arc<Reports>,
+    rights: Arc<dyn OwnerRights>,
 }
 
 /// The right of one worker to one tenant's tokens. Only [`WorkerTokens::entitlement`] creates it.
 pub struct Entitlement<'a> {
     tokens: &'a WorkerTokens,
     tenant: Tenant,
-    conversation: ConversationId,
+    conversation: Conversation,
 }
 
 /// The reason why a worker gets no token.
@@ -54,6 +58,19 @@ pub enum WorkerTokenError {
     /// The holder's list does not have this provider.
     #[error("agents may not use the provider {0}: see agent.providers")]
     ProviderNotAllowed(ProviderId),
+    /// The owner has lost the right.
+    #[error(
+        "the owner of this conversation may no longer use the bot here: a membership, a role or a channel has changed. The operator or a manager of the server can give it back"
+    )]
+    NotEntitled,
+    /// The owner's right is unknown.
+    #[error(
+        "Discord has not confirmed for too long that the owner of this conversation may use the bot: try again in {} s", retry_after.as_secs()
+    )]
+    RightsUnknown {
+        /// The time to wait.
+        retry_after: Duration,
+    },
     /// The broker refused.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -62,9 +79,10 @@ pub enum WorkerTokenError {
 // === impl WorkerTokens ===
 
 impl WorkerTokens {
-    /// Takes the broker, and the table in which handed out tokens are recorded.
-    pub fn new(broker: Broker, capabilities: Arc<Capabilities>) -> Self {
-        Self { broker, capabilities, reports: Arc::default() }
+    /// Takes the broker, the table in which handed out tokens are recorded, and the rights of the
+    /// owners.
+    pub fn new(broker: Broker, capabilities: Arc<Capabilities>, rights: Arc<dyn OwnerRights>) -> Self {
+        Self { broker, capabilities, reports: Arc::default(), rights }
     }
 
     /// Decides which tenant's tokens a worker of `holder` gets for `provider`. The decision is a
@@ -72,7 +90,8 @@ impl WorkerTokens {
     ///
     /// # Errors
     /// [`WorkerTokenError::ProviderNotAllowed`] by rule 1, [`TokenError::UnknownProvider`] by rule
-    /// 2, or the store's error.
+    /// 2, [`WorkerTokenError::NotEntitled`] or [`WorkerTokenError::RightsUnknown`] by rule 3, or the
+    /// store's error.
     pub async fn entitlement(
         &self,
         holder: &Holder,
@@ -83,8 +102,10 @@ impl WorkerTokens {
         if self.broker.providers().get(provider).is_none() {
             return Err(TokenError::UnknownProvider(provider.clone()).into());
         }
+        let shares = self.rights.of(&holder.conversation).await?.shares;
+        let candidates = Candidates { shared: candidates.shared.filter(|_| shares), ..candidates };
         let tenant = candidates.choose(&self.broker).await.map_err(TokenError::from)?;
-        Ok(Entitlement { tokens: self, tenant, conversation: holder.conversation.id })
+        Ok(Entitlement { tokens: self, tenant, conversation: holder.conversation.clone() })
     }
 
     /// Whether a worker of `holder` gets the tokens of `tenant`.
@@ -171,12 +192,12 @@ impl Entitlement<'_> {
     /// # Errors
     /// [`TokenError`].
     pub async fn token(&self, min_ttl: Duration) -> Result<Lease, WorkerTokenError> {
-        let refused = self.tokens.reports.refused(self.conversation, &self.tenant);
+        let refused = self.tokens.reports.refused(self.conversation.id, &self.tenant);
         self.token_for(Wish { min_ttl, refused }).await
     }
 
     async fn token_for(&self, wish: Wish) -> Result<Lease, WorkerTokenError> {
-        Ok(self.hand_out(self.tokens.broker.token_for(&self.tenant, wish).await?))
+        self.hand_out(self.tokens.broker.token_for(&self.tenant, wish).await?).await
     }
 
     /// Reports a token that a resource rejected, and returns a newer one, as [`Broker::rejected`]
@@ -192,17 +213,30 @@ impl Entitlement<'_> {
             return self.token(DEFAULT_MIN_TTL).await;
         }
         let fingerprint = token.fingerprint();
-        if reports.record(self.conversation, &self.tenant, fingerprint.clone(), broker.inner.now()) {
-            Ok(self.hand_out(broker.rejected(&self.tenant, token).await?))
+        if reports.record(self.conversation.id, &self.tenant, fingerprint.clone(), broker.inner.now()) {
+            self.hand_out(broker.rejected(&self.tenant, token).await?).await
         } else {
             self.token_for(Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(fingerprint) }).await
         }
     }
 
-    /// Rule 7.
-    fn hand_out(&self, lease: Lease) -> Lease {
+    /// Rules 3 and 8.
+    async fn hand_out(&self, lease: Lease) -> Result<Lease, WorkerTokenError> {
+        let standing = self.tokens.rights.of(&self.conversation).await?;
+        if matches!(self.tenant.principal, Principal::Guild(_)) && !standing.shares {
+            return Err(WorkerTokenError::NotEntitled);
+        }
         self.tokens.capabilities.note_handed_out(lease.access_token.fingerprint());
-        lease
+        Ok(lease)
+    }
+}
+
+impl From<RightsError> for WorkerTokenError {
+    fn from(error: RightsError) -> Self {
+        match error {
+            RightsError::NotEntitled => Self::NotEntitled,
+            RightsError::Unknown { retry_after } => Self::RightsUnknown { retry_after },
+        }
     }
 }
 
@@ -215,7 +249,7 @@ struct Candidates {
 }
 
 impl Candidates {
-    /// Rule 1, and the tenants of rules 3 and 4.
+    /// Rule 1, and the tenants of rules 4 and 5.
     fn of(holder: &Holder, provider: &ProviderId) -> Option<Self> {
         if !holder.providers.contains(provider) {
             return None;
@@ -230,7 +264,7 @@ impl Candidates {
         self.own == *tenant || self.shared.as_ref() == Some(tenant)
     }
 
-    /// Rules 3 to 5.
+    /// Rules 4 to 6.
     async fn choose(self, broker: &Broker) -> Result<Tenant, StoreError> {
         let Some(shared) = self.shared else { return Ok(self.own) };
         if has_session(broker, &self.own).await? || !has_session(broker, &shared).await? {
@@ -247,7 +281,7 @@ async fn has_session(broker: &Broker, tenant: &Tenant) -> Result<bool, StoreErro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{agent::Conversation, ids::Snowflake};
+    use crate::ids::{ConversationId, Snowflake};
 
     fn holder(owner: u64, shared_guild: Option<u64>) -> Holder {
         let conversation = Conversation {

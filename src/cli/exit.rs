@@ -124,6 +124,7 @@ impl ExitError for FinishError {
             | Self::AlreadyDone { .. }
             | Self::AwaitsChoice { .. }
             | Self::Ambiguous(_)
+            | Self::ManagersOnly(_)
             | Self::StateMismatch
             | Self::Paste(_)
             | Self::StateNeeded(_)

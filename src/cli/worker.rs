@@ -80,10 +80,13 @@ fn exit_from_code(code: &str) -> Exit {
     match code {
         "no_session" => Exit::NoSession,
         "session_ended" => Exit::Ended,
-        "provider_unavailable" | "refresh_in_progress" | "too_many_requests" => Exit::Later,
+        "provider_unavailable" | "refresh_in_progress" | "too_many_requests" | "rights_unknown" => {
+            Exit::Later
+        }
         "store_unavailable" => Exit::Store,
         "unauthorized"
         | "provider_not_allowed"
+        | "not_entitled"
         | "unknown_provider"
         | "provider_misconfigured"
         | "invalid_request"
@@ -109,6 +112,8 @@ mod tests {
     fn an_error_of_the_token_api_has_the_same_exit_code_as_outside_a_worker() {
         let codes = [
             ("unknown_provider", 2),
+            ("not_entitled", 2),
+            ("rights_unknown", 5),
             ("no_session", 3),
             ("session_ended", 4),
             ("refresh_in_progress", 5),

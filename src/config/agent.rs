@@ -6,7 +6,12 @@ use std::{
     time::Duration,
 };
 
-use super::{ConfigError, file::AgentSection, source::Source, variables::xdg_folder};
+use super::{
+    ConfigError,
+    file::{AgentSection, ConfigDuration},
+    source::Source,
+    variables::xdg_folder,
+};
 use crate::{
     agent::{
         AgentSettings, CAPABILITY_VARIABLE, Isolation, SOCKET_VARIABLE, WorkerLimits,
@@ -25,6 +30,8 @@ const DEFAULT_IDLE: Duration = Duration::from_secs(30 * 60);
 const DEFAULT_KEEP_FILES: Duration = Duration::from_secs(30 * 24 * 3600);
 const MIN_KEEP_FILES: Duration = Duration::from_secs(3600);
 const DEFAULT_START_WITHIN: Duration = Duration::from_secs(30);
+const DEFAULT_MAX_TURN: Duration = Duration::from_secs(60 * 60);
+const DEFAULT_MAX_SILENCE: Duration = Duration::from_secs(15 * 60);
 const MAX_START_WITHIN: Duration = Duration::from_secs(600);
 
 /// Builds the settings of the section. Workers must not read the paths in `deny`, nor the
@@ -77,6 +84,12 @@ pub(super) fn settings(
     }
     let providers = allowed_providers(source, allowed, providers)?;
     check_environment(source, &section.env, &providers)?;
+    let limit = |key: &str, given: Option<ConfigDuration>, default: Duration| {
+        let limit = given.map_or(default, |duration| duration.0);
+        if limit.is_zero() { Err(error(key, "must be at least 1s")) } else { Ok(limit) }
+    };
+    let max_turn = limit("max_turn", section.max_turn, DEFAULT_MAX_TURN)?;
+    let max_silence = limit("max_silence", section.max_silence, DEFAULT_MAX_SILENCE)?;
     deny.push(source.path.clone());
     let root = section.root.map(|root| source.absolute(&root));
     let default_root = || {
@@ -99,6 +112,8 @@ pub(super) fn settings(
         idle,
         keep_files,
         start_within,
+        max_turn,
+        max_silence,
     })
 }
 

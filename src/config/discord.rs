@@ -68,10 +68,13 @@ pub(super) fn settings(
         token: Secret::new(""),
         api_base,
         trust,
+        allow_everyone: section.allow_everyone,
         allowed_guilds: ids(section.allowed_guilds),
         allowed_channels: ids(section.allowed_channels),
         allowed_roles: ids(section.allowed_roles),
         allowed_users: ids(section.allowed_users),
+        // No channel has the id 0.
+        log_channel: section.log_channel.map(|id| id.0).filter(|id| id.0 != 0),
         guild_sessions: shared,
         conversations: store.with_file_name("conversations.json"),
     };

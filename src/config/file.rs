@@ -44,6 +44,8 @@ pub(super) struct DiscordSection {
     pub(super) allowed_channels: Vec<DiscordId>,
     pub(super) allowed_roles: Vec<DiscordId>,
     pub(super) allowed_users: Vec<DiscordId>,
+    pub(super) allow_everyone: bool,
+    pub(super) log_channel: Option<DiscordId>,
     pub(super) api_base: Option<String>,
     #[serde(deserialize_with = "path")]
     pub(super) ca_file: Option<PathBuf>,
@@ -123,6 +125,8 @@ pub(super) struct AgentSection {
     pub(super) idle: Option<ConfigDuration>,
     pub(super) keep_files: Option<ConfigDuration>,
     pub(super) start_within: Option<ConfigDuration>,
+    pub(super) max_turn: Option<ConfigDuration>,
+    pub(super) max_silence: Option<ConfigDuration>,
     pub(super) shared: bool,
 }
 

@@ -14,7 +14,7 @@ use tracing::{error, warn};
 
 use super::{
     DiscordSettings,
-    allow::AllowLists,
+    acting_managers::ActingManagers,
     bounded_map::BoundedMap,
     buttons::Buttons,
     conversations::Conversations,
@@ -22,6 +22,7 @@ use super::{
     interaction::Interaction,
     interaction_tokens::InteractionTokens,
     rest::Rest,
+    rights::Rights,
     running_turns::RunningTurns,
     scrub::Scrubber,
     sign_in::OpenMessages,
@@ -41,10 +42,12 @@ pub(super) type BotHandle = Arc<Bot>;
 
 /// The bot.
 pub(super) struct Bot {
-    pub(super) rest: Rest,
+    pub(super) rest: Arc<Rest>,
     pub(super) broker: Broker,
     pub(super) workers: Option<Workers>,
-    pub(super) allow: AllowLists,
+    pub(super) rights: Rights,
+    /// The channel for reports about shared logins.
+    pub(super) log_channel: Option<Snowflake>,
     /// Workers may use the server's sessions.
     pub(super) guild_sessions: bool,
     /// The bot's own user id.
@@ -54,6 +57,7 @@ pub(super) struct Bot {
     pub(super) tokens: InteractionTokens,
     pub(super) open_messages: OpenMessages,
     pub(super) held_prompts: HeldPrompts,
+    pub(super) acting_managers: ActingManagers,
     pub(super) conversations: Arc<Conversations>,
     pub(super) running_turns: RunningTurns,
     pub(super) scrubber: Scrubber,
@@ -71,7 +75,8 @@ pub(super) struct Bot {
 
 /// The parts that exist before the bot.
 pub(super) struct BotParts {
-    pub(super) rest: Rest,
+    pub(super) rest: Arc<Rest>,
+    pub(super) rights: Rights,
     pub(super) own_id: Snowflake,
     pub(super) conversations: Arc<Conversations>,
     pub(super) scrubber: Scrubber,
@@ -89,7 +94,8 @@ impl Bot {
             rest: parts.rest,
             broker,
             workers,
-            allow: AllowLists::new(settings),
+            rights: parts.rights,
+            log_channel: settings.log_channel,
             guild_sessions: settings.guild_sessions,
             own_id: parts.own_id,
             clock: Clock::system(),
@@ -97,6 +103,7 @@ impl Bot {
             tokens: InteractionTokens::new(),
             open_messages: OpenMessages::new(),
             held_prompts: HeldPrompts::default(),
+            acting_managers: ActingManagers::new(),
             conversations: parts.conversations,
             running_turns: RunningTurns::new(),
             scrubber: parts.scrubber,

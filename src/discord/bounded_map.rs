@@ -37,6 +37,12 @@ impl<K: Ord + Clone, V> BoundedMap<K, V> {
         self.entries.get(key).map(|(_, value)| value)
     }
 
+    /// Keeps the entries whose keys fulfil the condition.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&K) -> bool) {
+        self.entries.retain(|key, _| is_kept(key));
+        self.by_age.retain(|_, key| is_kept(key));
+    }
+
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
         let (age, value) = self.entries.remove(key)?;
         self.by_age.remove(&age);

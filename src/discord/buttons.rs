@@ -58,6 +58,20 @@ pub(super) enum Action {
     },
 }
 
+impl Action {
+    /// The tenant that the action is for.
+    pub(super) fn tenant(&self) -> Option<&Tenant> {
+        match self {
+            Self::EnterCode(tenant)
+            | Self::SignIn(tenant)
+            | Self::TryAgain(tenant)
+            | Self::Choose { tenant, .. }
+            | Self::LogOut { tenant, .. } => Some(tenant),
+            Self::Permit { .. } => None,
+        }
+    }
+}
+
 /// The decision about a sign-in as another account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Choice {

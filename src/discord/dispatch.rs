@@ -1,4 +1,4 @@
-//! The entry point of all interactions: first the allow-lists, then the acknowledgement, then the
+//! The entry point of all interactions: first the user's rights, then the acknowledgement, then the
 //! handler.
 
 use serenity::all::{
@@ -11,12 +11,16 @@ use super::{
     buttons::{Action, PressError},
     commands::{self, Acknowledgement, Call},
     interaction::Interaction,
-    permission, sign_in,
+    permission,
+    rights::Refusal,
+    sign_in,
     wire::{MODAL_FIELD, Response},
 };
 use crate::ids::Tenant;
 
 const OUTDATED: &str = "I do not know this command any more. Reload Discord (Ctrl+R) and try again.";
+/// The answer to a manager's button in another place, or after the permission was taken away.
+const MANAGERS_ONLY: &str = "This button is for a whole server. Only a member with the permission Manage Server can use it, and only in that server. A manager of the server can give you the permission.";
 const FORGOTTEN: &str = "This button no longer works: its sign-in or its question has ended, or I have restarted since. If your sign-in is still open, use `/auth code`, or `/auth start` to see its link again. If a sign-in waits for your choice, `/auth status` shows it.";
 
 /// Handles an interaction.
@@ -30,9 +34,23 @@ pub(super) async fn handle(bot: &BotHandle, received: &Received) {
     }
 }
 
-/// Whether the lists allow the interaction. If not, the user gets the reason.
+/// Whether the user may do this here. If not, the user gets the reason.
 async fn is_allowed(bot: &BotHandle, interaction: &Interaction) -> bool {
-    match bot.allow.check(interaction.origin()) {
+    answer_refusal(bot, interaction, bot.rights.check(&interaction.request()).await).await
+}
+
+/// As [`is_allowed`], for the form of a button, which must be answered at once. A right that is not
+/// known opens the form: its submission is checked.
+async fn may_open_form(bot: &BotHandle, interaction: &Interaction) -> bool {
+    let known = match bot.rights.check_from_memory(&interaction.request()) {
+        Err(Refusal::Unchecked) => Ok(()),
+        known => known,
+    };
+    answer_refusal(bot, interaction, known).await
+}
+
+async fn answer_refusal(bot: &BotHandle, interaction: &Interaction, result: Result<(), Refusal>) -> bool {
+    match result {
         Ok(()) => true,
         Err(refusal) => {
             bot.reply(interaction, refusal.to_string()).await;
@@ -42,7 +60,7 @@ async fn is_allowed(bot: &BotHandle, interaction: &Interaction) -> bool {
 }
 
 async fn command(bot: &BotHandle, received: &CommandInteraction) {
-    let interaction = Interaction::from(received);
+    let interaction = Interaction::from(received).within(|guild| bot.rights.is_in(guild));
     if !is_allowed(bot, &interaction).await {
         return;
     }
@@ -66,8 +84,8 @@ async fn command(bot: &BotHandle, received: &CommandInteraction) {
 }
 
 async fn autocomplete(bot: &BotHandle, received: &CommandInteraction) {
-    let interaction = Interaction::from(received);
-    let is_allowed = bot.allow.check(interaction.origin()).is_ok();
+    let interaction = Interaction::from(received).within(|guild| bot.rights.is_in(guild));
+    let is_allowed = bot.rights.check_from_memory(&interaction.request()).is_ok();
     let choices = match received.data.autocomplete() {
         Some(option) if is_allowed && option.name == "provider" => {
             commands::complete(bot.broker.providers().ids(), option.value)
@@ -78,12 +96,20 @@ async fn autocomplete(bot: &BotHandle, received: &CommandInteraction) {
 }
 
 async fn component(bot: &BotHandle, received: &ComponentInteraction) {
-    let interaction = Interaction::from(received);
-    if !is_allowed(bot, &interaction).await {
+    let interaction = Interaction::from(received).within(|guild| bot.rights.is_in(guild));
+    let custom_id = &received.data.custom_id;
+    let pressed = bot.buttons.pressed(custom_id, interaction.user);
+    let is_allowed = match &pressed {
+        Ok(Action::EnterCode(_)) => may_open_form(bot, &interaction).await,
+        _ => is_allowed(bot, &interaction).await,
+    };
+    if !is_allowed {
         return;
     }
-    let custom_id = &received.data.custom_id;
-    match bot.buttons.pressed(custom_id, interaction.user) {
+    match pressed {
+        Ok(action) if action.tenant().is_some_and(|tenant| !auth::acts_for(&interaction, tenant)) => {
+            bot.reply(&interaction, MANAGERS_ONLY).await;
+        }
         Ok(Action::EnterCode(tenant)) => {
             bot.respond(&interaction, &code_form(&tenant, custom_id)).await;
         }
@@ -137,7 +163,7 @@ fn code_form(tenant: &Tenant, custom_id: &str) -> Response {
 }
 
 async fn modal(bot: &BotHandle, received: &ModalInteraction) {
-    let interaction = Interaction::from(received);
+    let interaction = Interaction::from(received).within(|guild| bot.rights.is_in(guild));
     if !is_allowed(bot, &interaction).await {
         return;
     }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use serenity::http::{Http, HttpBuilder};
+use serenity::{
+    all::ApplicationId,
+    http::{Http, HttpBuilder},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use url::Url;
@@ -10,7 +13,8 @@ use url::Url;
 use super::{
     DiscordError, DiscordSettings,
     link::{Knock, Link},
-    rest::RestError,
+    rest::{self, RestError},
+    rights::Application,
 };
 use crate::{
     ids::Snowflake,
@@ -52,15 +56,23 @@ pub(super) fn no_tls(settings: &DiscordSettings, error: &dyn std::error::Error) 
     }
 }
 
-/// Makes the first contact, however long Discord is away. Returns the bot's own user id and the
-/// address of the gateway, or `None` at `stop`.
+/// The answers to the first requests.
+pub(super) struct Contact {
+    /// The bot's own user id.
+    pub(super) own_id: Snowflake,
+    pub(super) application: Application,
+    /// The address of the gateway.
+    pub(super) gateway: Url,
+}
+
+/// Makes the first contact, however long Discord is away. Returns `None` at `stop`.
 pub(super) async fn first_contact_at_last(
     settings: &DiscordSettings,
     outward: &Outward,
     http: &Http,
     (link, knock): (&Link, &Knock),
     stop: &CancellationToken,
-) -> Result<Option<(Snowflake, Url)>, DiscordError> {
+) -> Result<Option<Contact>, DiscordError> {
     let mut attempts = link.attempts(knock, stop);
     while attempts.next().await? {
         tokio::select! {
@@ -78,16 +90,16 @@ async fn first_contact(
     settings: &DiscordSettings,
     outward: &Outward,
     http: &Http,
-) -> Result<(Snowflake, Url), DiscordError> {
+) -> Result<Contact, DiscordError> {
     let me = match http.get_current_user().await {
         Ok(me) => me,
         Err(error) => return Err(refused(settings, outward, error).await),
     };
-    let application = match http.get_current_application_info().await {
+    let application = match rest::application(http).await {
         Ok(application) => application,
         Err(error) => return Err(refused(settings, outward, error).await),
     };
-    http.set_application_id(application.id);
+    http.set_application_id(ApplicationId::new(application.id.0));
     info!(user = %me.id, name = %me.name, application = %application.id, "Discord accepts the token");
     let gateway = match http.get_gateway().await.map_err(RestError::from) {
         Err(error) if error.is_temporary() => {
@@ -109,7 +121,7 @@ async fn first_contact(
             .and_then(|gateway| gateway_address(&gateway.url))
             .unwrap_or_else(|| Url::parse(DISCORD_GATEWAY).expect("the constant is a URL")),
     };
-    Ok((Snowflake(me.id.get()), gateway))
+    Ok(Contact { own_id: Snowflake(me.id.get()), application, gateway })
 }
 
 /// Parses the address of a gateway. The bot token is sent there, so it must use TLS or be on this

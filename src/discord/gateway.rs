@@ -8,7 +8,11 @@
 use std::{sync::Arc, time::Duration};
 
 use serenity::{
-    all::{Context, EventHandler, GatewayError, GatewayIntents, Interaction, Message, Ready, ResumedEvent},
+    all::{
+        Channel, Context, EventHandler, GatewayError, GatewayIntents, Guild, GuildChannel, GuildId,
+        GuildMemberUpdateEvent, Interaction, Member, Message, PartialGuild, Ready, ResumedEvent, Role,
+        RoleId, UnavailableGuild, User,
+    },
     gateway::{ConnectionStage, ShardStageUpdateEvent},
 };
 use tokio::sync::watch;
@@ -21,25 +25,27 @@ use super::{
     commands,
     conversations::Conversations,
     dispatch,
-    first_contact::{first_contact_at_last, http, http_client, no_tls},
+    first_contact::{Contact, first_contact_at_last, http, http_client, no_tls},
     link::{Knock, Link},
     prompts,
     relay::Relay,
     rest::{Rest, RestError},
     retry::{Backoff, MAX_CONNECT_PAUSE},
+    rights::{self, Application, Rights, RightsInWords, events, rights_in_words},
     scrub::Scrubber,
-    session_events, session_notice,
+    session_events, session_notice, shared_logins,
 };
-use crate::{agent::Workers, broker::Broker, net::Outward};
+use crate::{agent::Workers, broker::Broker, ids::Snowflake, net::Outward};
 
 /// The longest time to close the gateway connection.
 const CLOSE_WITHIN: Duration = Duration::from_secs(6);
 /// The longest time to finish running tasks after that.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
-/// Runs the bot until `shutdown`. `conversations` is the map of the settings' file. Without `workers` it signs users in and answers no prompts. It
-/// never sends a secret that `scrubber` knows as live. `connected` follows the connection, which is
-/// tried again for as long as Discord cannot be reached.
+/// Runs the bot until `shutdown`. `conversations` is the map of the settings' file. Without `workers` it
+/// signs users in and answers no prompts. It never sends a secret that `scrubber` knows as live. It
+/// feeds `rights`, which the token API asks too. `connected` follows the connection, which is tried
+/// again for as long as Discord cannot be reached.
 ///
 /// # Errors
 /// Discord refuses the bot for good, or the settings are wrong: see [`DiscordError::is_final`].
@@ -49,38 +55,104 @@ pub async fn run(
     broker: Broker,
     workers: Option<Workers>,
     scrubber: Scrubber,
+    rights: Rights,
     connected: watch::Sender<bool>,
     shutdown: CancellationToken,
 ) -> Result<(), DiscordError> {
-    let outward = Outward::from_environment().map_err(|error| no_tls(&settings, &error))?;
-    let client = http_client(&settings, &outward)?;
-    let (link, knock) = (Link::new(connected), Knock::new(&settings, client.clone())?);
-    let rest_client = Arc::new(http(&settings, client.clone()));
-    let stop = shutdown.child_token();
-    let contact = first_contact_at_last(&settings, &outward, &rest_client, (&link, &knock), &stop).await?;
-    let Some((own_id, gateway)) = contact else { return Ok(()) };
-    let relay = Relay::start(gateway, outward, settings.trust.clone()).await.map_err(DiscordError::Relay)?;
-    let rest = Rest::new(rest_client, scrubber.clone());
-    let parts = BotParts { rest, own_id, conversations, scrubber };
-    let bot = Arc::new(Bot::new(&settings, parts, broker, workers, stop.clone()));
-    bot.spawn(session_events::run(bot.clone()));
-    bot.spawn(session_notice::run(bot.clone()));
-    bot.spawn(register(bot.clone()));
-    let connection =
-        Connection { settings: &settings, client: &client, relay: &relay, link: &link, knock: &knock };
-    let result = tokio::select! {
-        result = connection.stay_connected(&bot) => result,
-        () = link.watch(relay.trouble()) => Ok(()),
-    };
-    stop.cancel();
-    bot.tasks.close();
-    if tokio::time::timeout(DRAIN_WITHIN, bot.tasks.wait()).await.is_err() {
-        warn!(
-            "some answers on Discord are left unfinished, because they took longer than {} s to end",
-            DRAIN_WITHIN.as_secs()
+    match Prepared::new(settings, conversations, broker, workers, scrubber, rights, connected, shutdown)
+        .await?
+    {
+        Some(prepared) => prepared.run().await,
+        None => Ok(()),
+    }
+}
+
+/// A bot that Discord has accepted, before it connects to the gateway.
+pub(super) struct Prepared {
+    pub(super) bot: BotHandle,
+    settings: DiscordSettings,
+    client: reqwest::Client,
+    relay: Relay,
+    link: Link,
+    knock: Knock,
+    has_members_intent: bool,
+}
+
+impl Prepared {
+    /// Makes the first contact, however long Discord is away. Returns `None` at the shutdown.
+    pub(super) async fn new(
+        settings: DiscordSettings,
+        conversations: Arc<Conversations>,
+        broker: Broker,
+        workers: Option<Workers>,
+        scrubber: Scrubber,
+        rights: Rights,
+        connected: watch::Sender<bool>,
+        shutdown: CancellationToken,
+    ) -> Result<Option<Self>, DiscordError> {
+        let outward = Outward::from_environment().map_err(|error| no_tls(&settings, &error))?;
+        let client = http_client(&settings, &outward)?;
+        let (link, knock) = (Link::new(connected), Knock::new(&settings, client.clone())?);
+        let rest_client = Arc::new(http(&settings, client.clone()));
+        let stop = shutdown.child_token();
+        let contact =
+            first_contact_at_last(&settings, &outward, &rest_client, (&link, &knock), &stop).await?;
+        let Some(Contact { own_id, application, gateway }) = contact else { return Ok(None) };
+        log_rights(&settings, &application);
+        let relay =
+            Relay::start(gateway, outward, settings.trust.clone()).await.map_err(DiscordError::Relay)?;
+        let rest = Arc::new(Rest::new(rest_client, scrubber.clone()));
+        let has_members_intent = application.has_members_intent();
+        rights.connect(rest.clone(), application);
+        let parts = BotParts { rest, rights, own_id, conversations, scrubber };
+        let bot = Arc::new(Bot::new(&settings, parts, broker, workers, stop));
+        Ok(Some(Self { bot, settings, client, relay, link, knock, has_members_intent }))
+    }
+
+    /// Runs until the shutdown.
+    pub(super) async fn run(self) -> Result<(), DiscordError> {
+        let bot = &self.bot;
+        bot.spawn(session_events::run(bot.clone()));
+        bot.spawn(session_notice::run(bot.clone()));
+        bot.spawn(rights::end_workers(bot.clone()));
+        bot.spawn(shared_logins::run(bot.clone()));
+        bot.spawn(register(bot.clone()));
+        let connection = Connection {
+            settings: &self.settings,
+            client: &self.client,
+            relay: &self.relay,
+            link: &self.link,
+            knock: &self.knock,
+            has_members_intent: self.has_members_intent,
+        };
+        let result = tokio::select! {
+            result = connection.stay_connected(bot) => result,
+            () = self.link.watch(self.relay.trouble()) => Ok(()),
+        };
+        bot.shutdown.cancel();
+        bot.tasks.close();
+        if tokio::time::timeout(DRAIN_WITHIN, bot.tasks.wait()).await.is_err() {
+            warn!(
+                "some answers on Discord are left unfinished, because they took longer than {} s to end",
+                DRAIN_WITHIN.as_secs()
+            );
+        }
+        result
+    }
+}
+
+/// Logs in plain words which users may use the bot, and where.
+fn log_rights(settings: &DiscordSettings, application: &Application) {
+    let RightsInWords { text, advice } = rights_in_words(settings, Some(application));
+    info!("rights: {text}");
+    if let Some(advice) = advice {
+        warn!("rights: {advice}");
+    }
+    if !application.has_members_intent() {
+        info!(
+            "rights: a member who leaves or loses a role is noticed at the next token, after a minute at most. To end their agents at once, switch on Server Members Intent in the developer portal (Bot, Privileged Gateway Intents) and restart"
         );
     }
-    result
 }
 
 /// Registers the commands. While that fails, the bot runs with the commands that are already
@@ -110,8 +182,8 @@ async fn register(bot: BotHandle) {
 enum Disconnected {
     /// The bot shuts down.
     Shutdown,
-    /// Discord refuses the Message Content intent.
-    ContentRefused,
+    /// Discord refuses a privileged intent.
+    IntentRefused,
 }
 
 /// The parts that a connection needs.
@@ -121,6 +193,8 @@ struct Connection<'a> {
     relay: &'a Relay,
     link: &'a Link,
     knock: &'a Knock,
+    /// The application is granted the intent GUILD_MEMBERS.
+    has_members_intent: bool,
 }
 
 impl Connection<'_> {
@@ -136,13 +210,19 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Connects, without message contents if Discord refuses them. Returns when the bot shuts down.
+    /// Connects, without the privileged intents that Discord refuses. Returns when the bot shuts down.
     async fn connect_as_allowed(&self, bot: &BotHandle) -> Result<(), DiscordError> {
-        let basic = GatewayIntents::GUILDS | GatewayIntents::GUILD_MESSAGES | GatewayIntents::DIRECT_MESSAGES;
+        let mut basic = GatewayIntents::GUILDS
+            | GatewayIntents::GUILD_MODERATION
+            | GatewayIntents::GUILD_MESSAGES
+            | GatewayIntents::DIRECT_MESSAGES;
+        if self.has_members_intent {
+            basic |= GatewayIntents::GUILD_MEMBERS;
+        }
         if bot.reads_content() {
             match self.connect(bot, basic | GatewayIntents::MESSAGE_CONTENT).await? {
                 Disconnected::Shutdown => return Ok(()),
-                Disconnected::ContentRefused => {}
+                Disconnected::IntentRefused => {}
             }
             warn!(
                 "Discord refuses the Message Content intent: users must mention the bot or use /ask for every prompt, also in their own threads. To change that, switch on Message Content Intent in the developer portal (Bot, Privileged Gateway Intents) and restart"
@@ -150,11 +230,17 @@ impl Connection<'_> {
             bot.set_reads_content(false);
         }
         match self.connect(bot, basic).await? {
+            Disconnected::Shutdown => return Ok(()),
+            Disconnected::IntentRefused if self.has_members_intent => {
+                warn!(
+                    "Discord refuses the Server Members intent, although it is switched on; members who leave are noticed at their next token"
+                );
+            }
+            Disconnected::IntentRefused => return Err(refused()),
+        }
+        match self.connect(bot, basic - GatewayIntents::GUILD_MEMBERS).await? {
             Disconnected::Shutdown => Ok(()),
-            Disconnected::ContentRefused => Err(DiscordError::Intents(
-                "even those that are not privileged. Check the application in the developer portal"
-                    .to_owned(),
-            )),
+            Disconnected::IntentRefused => Err(refused()),
         }
     }
 
@@ -186,7 +272,7 @@ impl Connection<'_> {
                 // The runner of this shard has already ended and cannot answer, so the shutdown of
                 // the others is not awaited.
                 tokio::spawn(async move { shards.shutdown_all().await });
-                Ok(Disconnected::ContentRefused)
+                Ok(Disconnected::IntentRefused)
             }
             Err(serenity::Error::Gateway(GatewayError::InvalidGatewayIntents)) => {
                 Err(DiscordError::Intents("it does not know them. Update threadkey".to_owned()))
@@ -211,6 +297,12 @@ impl Connection<'_> {
     }
 }
 
+fn refused() -> DiscordError {
+    DiscordError::Intents(
+        "even those that are not privileged. Check the application in the developer portal".to_owned(),
+    )
+}
+
 struct Handler {
     bot: Arc<Bot>,
     link: Link,
@@ -219,6 +311,9 @@ struct Handler {
 #[serenity::async_trait]
 impl EventHandler for Handler {
     async fn ready(&self, _: Context, ready: Ready) {
+        for guild in &ready.guilds {
+            events::guild_joined(&self.bot.rights, Snowflake(guild.id.get()), Vec::new());
+        }
         self.link.up();
         info!(servers = ready.guilds.len(), "connected to Discord");
     }
@@ -240,5 +335,62 @@ impl EventHandler for Handler {
 
     async fn message(&self, _: Context, message: Message) {
         self.bot.handle(prompts::handle(&self.bot, &message)).await;
+    }
+
+    async fn guild_create(&self, _: Context, guild: Guild, _: Option<bool>) {
+        let roles = guild.roles.keys().map(|role| Snowflake(role.get())).collect();
+        events::guild_joined(&self.bot.rights, Snowflake(guild.id.get()), roles);
+    }
+
+    async fn guild_delete(&self, _: Context, guild: UnavailableGuild, _: Option<Guild>) {
+        // A server that is out of order at Discord has not removed the bot.
+        if !guild.unavailable {
+            self.bot.handle(events::guild_left(&self.bot, Snowflake(guild.id.get()))).await;
+        }
+    }
+
+    async fn guild_update(&self, _: Context, _: Option<Guild>, guild: PartialGuild) {
+        self.bot.handle(events::guild_changed(&self.bot, Snowflake(guild.id.get()), None)).await;
+    }
+
+    async fn guild_role_update(&self, _: Context, _: Option<Role>, role: Role) {
+        self.bot.handle(events::guild_changed(&self.bot, Snowflake(role.guild_id.get()), None)).await;
+    }
+
+    async fn guild_role_delete(&self, _: Context, guild: GuildId, role: RoleId, _: Option<Role>) {
+        let role = Some(Snowflake(role.get()));
+        self.bot.handle(events::guild_changed(&self.bot, Snowflake(guild.get()), role)).await;
+    }
+
+    async fn guild_member_removal(&self, _: Context, guild: GuildId, user: User, _: Option<Member>) {
+        let left = events::member_left(&self.bot, Snowflake(guild.get()), Snowflake(user.id.get()));
+        self.bot.handle(left).await;
+    }
+
+    async fn guild_ban_addition(&self, _: Context, guild: GuildId, user: User) {
+        let left = events::member_left(&self.bot, Snowflake(guild.get()), Snowflake(user.id.get()));
+        self.bot.handle(left).await;
+    }
+
+    async fn guild_member_update(
+        &self,
+        _: Context,
+        _: Option<Member>,
+        _: Option<Member>,
+        event: GuildMemberUpdateEvent,
+    ) {
+        let (guild, user) = (Snowflake(event.guild_id.get()), Snowflake(event.user.id.get()));
+        let roles = event.roles.iter().map(|role| Snowflake(role.get())).collect();
+        self.bot.handle(events::member_changed(&self.bot, guild, user, roles)).await;
+    }
+
+    async fn channel_update(&self, _: Context, _: Option<GuildChannel>, channel: GuildChannel) {
+        let id = Snowflake(channel.id.get());
+        let now = rights::Channel::read(Channel::Guild(channel));
+        self.bot.handle(events::channel_changed(&self.bot, id, now)).await;
+    }
+
+    async fn channel_delete(&self, _: Context, channel: GuildChannel, _: Option<Vec<Message>>) {
+        self.bot.handle(events::channel_changed(&self.bot, Snowflake(channel.id.get()), None)).await;
     }
 }

@@ -2,11 +2,14 @@
 //! answer.
 
 use serenity::all::{
-    ChannelType, CommandInteraction, ComponentInteraction, Member, ModalInteraction, PartialChannel,
-    Permissions, User,
+    AuthorizingIntegrationOwner, AuthorizingIntegrationOwners, ChannelType, CommandInteraction,
+    ComponentInteraction, Member, ModalInteraction, PartialChannel, Permissions, User,
 };
 
-use super::{allow::RequestOrigin, rest::InteractionToken};
+use super::{
+    rest::InteractionToken,
+    rights::{Place, Request},
+};
 use crate::{ids::Snowflake, secret::Secret};
 
 /// An interaction, without the data of its kind.
@@ -21,7 +24,9 @@ pub(super) struct Interaction {
     pub(super) parent: Option<Snowflake>,
     pub(super) kind: Option<ChannelType>,
     roles: Vec<Snowflake>,
-    /// The user's permissions in the server.
+    /// The server has the bot, so that the application is not installed by the user alone.
+    has_bot: bool,
+    /// The user's permissions in the channel of the server.
     permissions: Permissions,
     /// The bot's own permissions in the channel, where Discord includes them.
     pub(super) own_permissions: Option<Permissions>,
@@ -37,6 +42,7 @@ struct Parts<'a> {
     channel_id: u64,
     channel: Option<&'a PartialChannel>,
     own_permissions: Option<Permissions>,
+    is_installed_in_guild: bool,
 }
 
 impl From<Parts<'_>> for Interaction {
@@ -51,6 +57,7 @@ impl From<Parts<'_>> for Interaction {
             parent: parts.channel.and_then(|c| c.parent_id).map(|parent| Snowflake(parent.get())),
             kind: parts.channel.map(|channel| channel.kind),
             roles: roles.unwrap_or_default(),
+            has_bot: parts.is_installed_in_guild,
             permissions: parts.member.and_then(|m| m.permissions).unwrap_or(Permissions::empty()),
             own_permissions: parts.own_permissions,
         }
@@ -68,6 +75,7 @@ impl From<&CommandInteraction> for Interaction {
             channel_id: received.channel_id.get(),
             channel: received.channel.as_ref(),
             own_permissions: received.app_permissions,
+            is_installed_in_guild: is_installed_in_guild(&received.authorizing_integration_owners),
         }
         .into()
     }
@@ -84,6 +92,7 @@ impl From<&ComponentInteraction> for Interaction {
             channel_id: received.channel_id.get(),
             channel: received.channel.as_ref(),
             own_permissions: received.app_permissions,
+            is_installed_in_guild: is_installed_in_guild(&received.authorizing_integration_owners),
         }
         .into()
     }
@@ -100,22 +109,41 @@ impl From<&ModalInteraction> for Interaction {
             channel_id: received.channel_id.get(),
             channel: received.channel.as_ref(),
             own_permissions: received.app_permissions,
+            // Discord reports it too, but serenity does not read it. `within` adds it.
+            is_installed_in_guild: false,
         }
         .into()
     }
 }
 
+fn is_installed_in_guild(owners: &AuthorizingIntegrationOwners) -> bool {
+    owners.0.iter().any(|owner| matches!(owner, AuthorizingIntegrationOwner::GuildInstall(_)))
+}
+
 impl Interaction {
-    /// The part that the allow-lists check.
-    pub(super) fn origin(&self) -> RequestOrigin<'_> {
-        RequestOrigin {
-            guild: self.guild,
-            channel: self.channel,
-            // The parent of a channel is its category, which the lists do not know. Only a thread's
-            // parent is a channel.
-            parent: self.parent.filter(|_| self.in_thread()),
+    /// The same interaction, with the bot's membership as the gateway reports it.
+    pub(super) fn within(mut self, is_in: impl Fn(Snowflake) -> bool) -> Self {
+        self.has_bot |= self.guild.is_some_and(is_in);
+        self
+    }
+
+    /// The part that rights depend on.
+    pub(super) fn request(&self) -> Request {
+        let place = match self.guild {
+            Some(guild) if self.has_bot => Place::Server {
+                guild,
+                channel: self.channel,
+                // The parent of a channel is its category, which the lists do not know. Only a
+                // thread's parent is a channel.
+                parent: self.parent.filter(|_| self.in_thread()),
+            },
+            Some(_) | None => Place::Outside,
+        };
+        Request {
             user: self.user,
-            roles: &self.roles,
+            place,
+            member: self.guild.map(|guild| (guild, self.roles.clone())),
+            sees_channel: self.permissions.intersects(Permissions::VIEW_CHANNEL | Permissions::ADMINISTRATOR),
         }
     }
 
@@ -124,9 +152,21 @@ impl Interaction {
         self.kind.is_some_and(is_thread)
     }
 
-    /// Whether the user may sign the server in and out, which takes `MANAGE_GUILD`.
+    /// Whether the server of the interaction has the bot.
+    pub(super) fn has_bot(&self) -> bool {
+        self.has_bot
+    }
+
+    /// Returns the server of the interaction, if the user manages it at this moment.
+    pub(super) fn managed_guild(&self) -> Option<Snowflake> {
+        self.guild.filter(|_| self.manages_guild())
+    }
+
+    /// Whether the user may sign the server in and out: it takes `MANAGE_GUILD` at this moment, and
+    /// the bot's membership.
     pub(super) fn manages_guild(&self) -> bool {
         self.guild.is_some()
+            && self.has_bot
             && self.permissions.intersects(Permissions::MANAGE_GUILD | Permissions::ADMINISTRATOR)
     }
 }

@@ -7,13 +7,13 @@
 //! - every interaction is acknowledged before any slow work starts,
 //! - one user sees the links, codes and states of a sign-in: in ephemeral answers or in a direct
 //!   message,
-//! - the allow-lists hold for every command, button, modal, autocompletion and message,
+//! - one rule, in `rights`, decides for every command, button, modal, autocompletion and message,
 //! - every message is sent through `rest`, which paces the requests and scrubs live tokens,
 //! - with another REST base than Discord's, no request ever goes to Discord's own,
 //! - serenity connects to the gateway only through `relay`, which uses the proxies and certificates
 //!   of [`Outward`](crate::net::Outward).
 
-mod allow;
+mod acting_managers;
 mod ask;
 mod auth;
 mod bot;
@@ -36,10 +36,12 @@ mod prompts;
 mod relay;
 mod rest;
 mod retry;
+mod rights;
 mod running_turns;
 mod scrub;
 mod session_events;
 mod session_notice;
+mod shared_logins;
 mod sign_in;
 mod split;
 mod turn;
@@ -52,6 +54,7 @@ pub use conversations::Conversations;
 pub use first_contact::gateway_address;
 pub use gateway::run;
 pub use invite::{invite, missing_names};
+pub use rights::{Application, Rights, RightsInWords, rights_in_words};
 pub use scrub::Scrubber;
 
 use std::path::PathBuf;
@@ -75,14 +78,18 @@ pub struct DiscordSettings {
     pub api_base: Option<Url>,
     /// The certificate authorities that Discord's servers may use.
     pub trust: Trust,
-    /// Servers in which the bot answers; empty means all.
+    /// All users may use the bot. The lists below then limit the places alone.
+    pub allow_everyone: bool,
+    /// Servers in which the bot answers, and whose members may use it; empty means all.
     pub allowed_guilds: Vec<Snowflake>,
-    /// Channels in which the bot answers; a thread counts as its channel.
+    /// Channels in which the bot answers, and which a member must see; a thread counts as its channel.
     pub allowed_channels: Vec<Snowflake>,
-    /// Roles whose members may use the bot.
+    /// Roles of which a member must have one.
     pub allowed_roles: Vec<Snowflake>,
-    /// Users who may use the bot.
+    /// Users who may use the bot, whether or not they are members of a listed server.
     pub allowed_users: Vec<Snowflake>,
+    /// The channel for reports about the shared logins of servers.
+    pub log_channel: Option<Snowflake>,
     /// Workers may use the server's shared sessions where their owner has no session.
     pub guild_sessions: bool,
     /// The file that records the owners of conversations.

@@ -1,15 +1,15 @@
 //! The messages of users: prompts in their conversations, and mentions that open one.
 
 use serenity::all::{ChannelType, Message as Received, MessageType};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::{
-    allow::RequestOrigin,
     ask,
     bot::{Bot, BotHandle},
     conversations::Record,
     held_prompts::{self, Destination, HeldPrompt, missing_login},
     interaction::is_thread,
+    rights::{Place, Refusal, Request},
     turn,
     wire::Message,
 };
@@ -51,15 +51,13 @@ impl UserMessage {
         })
     }
 
-    fn is_allowed(&self, bot: &Bot, parent: Option<Snowflake>) -> bool {
-        let origin = RequestOrigin {
-            guild: self.guild,
-            channel: self.channel,
-            parent,
-            user: self.user,
-            roles: &self.roles,
-        };
-        bot.allow.check(origin).is_ok()
+    /// Checks the user's rights. `parent` is the channel of a thread.
+    async fn check(&self, bot: &Bot, parent: Option<Snowflake>) -> Result<(), Refusal> {
+        let channel = self.channel;
+        let place = self.guild.map_or(Place::Outside, |guild| Place::Server { guild, channel, parent });
+        let member = self.guild.map(|guild| (guild, self.roles.clone()));
+        // A user who writes into a channel sees it.
+        bot.rights.check(&Request { user: self.user, place, member, sees_channel: true }).await
     }
 }
 
@@ -70,27 +68,65 @@ fn without_mention(content: &str, own_id: Snowflake) -> (String, bool) {
     (content.replace(&plain, "").replace(&nick, "").trim().to_owned(), mentioned)
 }
 
+/// The meaning of a message by its place. Each way checks the rights of its user.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Way {
+    /// A direct message: a prompt.
+    Direct,
+    /// A message of the owner in their conversation: a prompt.
+    OwnThread(Record),
+    /// A message of another user in a conversation: the hint that it is not read.
+    OthersThread(Record),
+    /// A mention in another channel of a server: opens a conversation.
+    Mention(Snowflake),
+}
+
+impl Way {
+    /// Returns the way of a message, or `None` for one that does not concern the bot.
+    fn of(bot: &Bot, message: &UserMessage) -> Option<Self> {
+        match (message.guild, bot.conversations.get(message.channel)) {
+            (None, _) => Some(Self::Direct),
+            (Some(_), Some(record)) if record.owner == message.user => Some(Self::OwnThread(record)),
+            (Some(_), Some(record)) => Some(Self::OthersThread(record)),
+            (Some(guild), None) => message.mentions_bot.then_some(Self::Mention(guild)),
+        }
+    }
+}
+
 /// Handles a message.
 pub(super) async fn handle(bot: &BotHandle, received: &Received) {
     let (Some(workers), Some(message)) = (&bot.workers, UserMessage::read(received, bot.own_id)) else {
         return;
     };
-    match (message.guild, bot.conversations.get(message.channel)) {
-        (None, _) if message.is_allowed(bot, None) => prompt_or_hint(bot, workers, message, None).await,
-        (None, _) => {}
-        (Some(_), Some(record)) if !message.is_allowed(bot, Some(record.parent)) => {}
-        (Some(_), Some(record)) if record.owner != message.user => {
-            if bot.hint_is_due(message.channel, message.user) {
+    match Way::of(bot, &message) {
+        None => {}
+        Some(Way::Direct) => match message.check(bot, None).await {
+            Ok(()) => prompt_or_hint(bot, workers, message, None).await,
+            Err(refusal) => refuse(bot, &message, refusal).await,
+        },
+        Some(Way::OwnThread(record)) => match message.check(bot, Some(record.parent)).await {
+            Ok(()) => prompt_or_hint(bot, workers, message, Some(record)).await,
+            Err(refusal) => refuse(bot, &message, refusal).await,
+        },
+        Some(Way::OthersThread(record)) => match message.check(bot, Some(record.parent)).await {
+            Ok(()) if bot.hint_is_due(message.channel, message.user) => {
                 let text = format!(
                     "-# This conversation belongs to <@{}>. Only the owner's messages reach the agent.",
                     record.owner
                 );
                 reply(bot, &message, &text).await;
             }
-        }
-        (Some(_), Some(record)) => prompt_or_hint(bot, workers, message, Some(record)).await,
-        (Some(guild), None) if message.mentions_bot => mention(bot, workers, message, guild).await,
-        (Some(_), None) => {}
+            Ok(()) => {}
+            Err(refusal) => refuse(bot, &message, refusal).await,
+        },
+        Some(Way::Mention(guild)) => mention(bot, workers, message, guild).await,
+    }
+}
+
+/// Reports a refusal, once for each user and channel.
+async fn refuse(bot: &Bot, message: &UserMessage, refusal: Refusal) {
+    if bot.hint_is_due(message.channel, message.user) {
+        reply(bot, message, &format!("-# {refusal}")).await;
     }
 }
 
@@ -138,9 +174,8 @@ async fn mention(bot: &BotHandle, workers: &Workers, message: UserMessage, guild
         }
     };
     let in_thread = is_thread(channel.kind);
-    if !message.is_allowed(bot, channel.parent.filter(|_| in_thread)) {
-        debug!(channel = %message.channel, user = %message.user, "ignored a mention that the allow-lists refuse");
-        return;
+    if let Err(refusal) = message.check(bot, channel.parent.filter(|_| in_thread)).await {
+        return refuse(bot, &message, refusal).await;
     }
     if in_thread {
         return reply(bot, &message, ask::OTHER_THREAD).await;

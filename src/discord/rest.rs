@@ -9,14 +9,15 @@ use std::{
 
 use serde_json::json;
 use serenity::{
-    all::{ChannelId, ChannelType, Command, GuildId, InteractionId, MessageId, UserId},
-    http::{Http, HttpError},
+    all::{ChannelId, ChannelType, Command, GuildId, InteractionId, Member, MessageId, UserId},
+    http::{Http, HttpError, LightMethod, Request, Route},
 };
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
     bounded_map::BoundedMap,
     retry::Tries,
+    rights::{Application, Channel, Fact, Found, Guild},
     scrub::Scrubber,
     wire::{Message, Nonce, Response, shorten},
 };
@@ -325,10 +326,45 @@ impl Rest {
         Ok(Snowflake(self.http.get_guild(GuildId::new(guild.0)).await?.owner_id.get()))
     }
 
+    /// Requests a fact that rights depend on. An object that the bot cannot see counts as absent.
+    pub(super) async fn find(&self, fact: Fact) -> Result<Found> {
+        self.pace().await;
+        Ok(match fact {
+            Fact::Application => Found::Application(application(&self.http).await?),
+            Fact::Guild(id) => {
+                let found = seen(self.http.get_guild(GuildId::new(id.0)).await)?;
+                Found::Guild(id, found.as_ref().map(Guild::from))
+            }
+            Fact::Channel(id) => {
+                let found = seen(self.http.get_channel(ChannelId::new(id.0)).await)?;
+                Found::Channel(id, found.and_then(Channel::read))
+            }
+            Fact::Member(guild, user) => {
+                let found = seen(self.http.get_member(GuildId::new(guild.0), UserId::new(user.0)).await)?;
+                let roles = |member: Member| member.roles.iter().map(|role| Snowflake(role.get())).collect();
+                Found::Member(guild, user, found.map(roles))
+            }
+        })
+    }
+
     /// Registers the global commands, and removes all others.
     pub(super) async fn set_commands(&self, commands: &serde_json::Value) -> Result<Vec<Command>> {
         self.pace().await;
         Ok(self.http.create_global_commands(commands).await?)
+    }
+}
+
+/// Requests the bot's application.
+pub(super) async fn application(http: &Http) -> serenity::Result<Application> {
+    http.fire(Request::new(Route::Oauth2ApplicationCurrent, LightMethod::Get)).await
+}
+
+/// Returns `None` for an object that does not exist or that the bot has no access to.
+fn seen<T>(found: serenity::Result<T>) -> Result<Option<T>> {
+    match found.map_err(RestError::from) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.status, Some(403 | 404)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     bot::{Bot, BotHandle},
     buttons::Action,
     rest::RestError,
+    shared_logins,
     wire::{Button, Message, inline_code, relative_time},
 };
 use crate::{
@@ -193,8 +194,7 @@ async fn notify_user(
     None
 }
 
-/// Notifies the server's owner, who can sign in again. The store does not record the user who
-/// signed the server in.
+/// Notifies the log channel, or else the server's owner, who can sign in again.
 async fn notify_guild_owner(
     bot: &Bot,
     guild: Snowflake,
@@ -202,6 +202,11 @@ async fn notify_guild_owner(
     session: &Session,
     notice: &Notice,
 ) -> Option<&'static str> {
+    let text = notice.text(tenant, session);
+    if shared_logins::log(bot, guild, &format!("{text} `/auth start` with `shared` signs it in again.")).await
+    {
+        return Some("log channel");
+    }
     let owner = match bot.rest.guild_owner(guild).await {
         Ok(owner) => owner,
         Err(error) => {
@@ -210,8 +215,7 @@ async fn notify_guild_owner(
         }
     };
     let message = Message::text(format!(
-        "For your server: {} On the server, `/auth start` with `shared` signs it in again.",
-        notice.text(tenant, session)
+        "For your server: {text} On the server, `/auth start` with `shared` signs it in again."
     ));
     let mut sent = is_sent(bot.rest.direct(owner, &message).await);
     if !sent && let Some(token) = bot.tokens.newest(owner) {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use threadkey::{
     agent::{Capabilities, Conversation, Holder, TokenSource as _},
     api::{self, ApiSettings},
-    broker::{Broker, WorkerTokens},
+    broker::{Broker, WithoutBot, WorkerTokens},
     ids::{ConversationId, Principal, Snowflake, Tenant},
     oauth::{Client, Pasted, Provider, ProviderSettings, Providers},
     secret::{AccessToken, Capability},
@@ -71,7 +71,8 @@ impl Rig {
         let socket = folder.path().join("run/threadkey.sock");
         let bound = api::bind(&ApiSettings { socket: socket.clone() }).unwrap();
         let (capabilities, shutdown) = (Arc::new(Capabilities::new()), CancellationToken::new());
-        let served = api::serve(bound, broker.clone(), capabilities.clone(), shutdown.clone());
+        let tokens = WorkerTokens::new(broker.clone(), capabilities.clone(), Arc::new(WithoutBot));
+        let served = api::serve(bound, broker.clone(), capabilities.clone(), tokens, shutdown.clone());
         let served = tokio::spawn(served);
         Self { server, clock, broker, capabilities, socket, shutdown, served, _folder: folder }
     }
@@ -229,7 +230,7 @@ async fn a_token_for_a_worker_counts_as_a_secret_before_the_worker_has_it() {
 async fn a_workers_environment_gets_tokens_by_the_same_rule() {
     let rig = Rig::start().await;
     rig.sign_in(Principal::User(ALICE), "alice").await;
-    let tokens = WorkerTokens::new(rig.broker.clone(), rig.capabilities.clone());
+    let tokens = WorkerTokens::new(rig.broker.clone(), rig.capabilities.clone(), Arc::new(WithoutBot));
     let holder = |owner, providers: &[&str]| Holder {
         conversation: Conversation { id: ConversationId(Snowflake(1)), owner, shared_guild: None },
         providers: providers.iter().map(|name| name.parse().unwrap()).collect(),

@@ -212,9 +212,10 @@ async fn the_allow_lists_apply_to_commands_buttons_forms_and_completion() {
     let (start, link) = rig.start_sign_in(&rig.bob).await;
     let custom_id = start.buttons().into_iter().find_map(|button| button.custom_id).expect("a button");
     rig.stop().await;
+    rig.settings.allow_everyone = false;
     rig.settings.allowed_users = vec![snowflake(rig.alice.id)];
     rig.run().await;
-    let refusal = "not on the list of users";
+    let refusal = "not on my operator's lists";
     let command = rig.bob.command(&rig.general, "auth status", &[]).await;
     assert!(command.is_ephemeral() && command.text().contains(refusal), "{command:?}");
     let press = start.press("Enter code").await.message();

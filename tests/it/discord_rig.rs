@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use threadkey::{
     agent::{AgentSettings, Capabilities, Holder, Isolation, TokenSource, WorkerLimits, Workers},
     broker::Broker,
-    discord::{self, Conversations, DiscordError, DiscordSettings, Scrubber},
+    discord::{self, Conversations, DiscordError, DiscordSettings, Rights, Scrubber},
     ids::{ProviderId, Snowflake},
     net::Trust,
     oauth::{Client, Provider, Providers},
@@ -95,10 +95,12 @@ impl Rig {
             token: Secret::new("bot-token"),
             api_base: Some(discord.api_base().parse().expect("a URL")),
             trust: Trust::default(),
+            allow_everyone: true,
             allowed_guilds: Vec::new(),
             allowed_channels: Vec::new(),
             allowed_roles: Vec::new(),
             allowed_users: Vec::new(),
+            log_channel: None,
             guild_sessions: false,
             conversations: folder.path().join("store/conversations.json"),
         };
@@ -134,6 +136,7 @@ impl Rig {
             self.broker.clone(),
             self.workers.clone(),
             Scrubber::new(move |fingerprint| *fingerprint == live),
+            self.rights(),
             tokio::sync::watch::Sender::new(false),
             stop.clone(),
         );
@@ -150,6 +153,11 @@ impl Rig {
         self.discord.commands_registered(&["auth", "ask", "stop", "new", "help"]).await;
     }
 
+    /// The rights of the present settings, without any fact.
+    fn rights(&self) -> Rights {
+        Rights::new(&self.settings, self.clock.clone())
+    }
+
     /// Runs the bot until it ends by itself.
     pub(crate) async fn run_to_its_end(&self) -> Result<(), DiscordError> {
         let scrubber = Scrubber::new(|_| false);
@@ -159,6 +167,7 @@ impl Rig {
             self.broker.clone(),
             None,
             scrubber,
+            self.rights(),
             tokio::sync::watch::Sender::new(false),
             CancellationToken::new(),
         );
@@ -237,6 +246,8 @@ fn workers(folder: &std::path::Path, command: Vec<String>, providers: &[&str]) -
         idle: Duration::from_secs(600),
         keep_files: Duration::from_secs(30 * 24 * 3600),
         start_within: Duration::from_secs(30),
+        max_turn: Duration::from_secs(3600),
+        max_silence: Duration::from_secs(3600),
     };
     Workers::new(settings, Arc::new(Capabilities::new()), Arc::new(Tokens), Arc::new(names))
 }

@@ -49,6 +49,8 @@ mod processes;
 mod providers;
 mod readme;
 mod rescue;
+mod rights;
+mod shared_logins;
 mod store;
 mod storm;
 #[cfg(target_os = "linux")]

@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use threadkey::{
     agent::Capabilities,
     api::{self, ApiSettings},
-    broker::{Broker, Event},
+    broker::{Broker, Event, WithoutBot, WorkerTokens},
     ids::{Principal, Tenant},
     oauth::{Client, Pasted, Provider, Providers},
     store::{FileStore, FileStoreOptions},
@@ -121,7 +121,8 @@ async fn readyz_reports_a_failed_save() {
     let socket = home.path().join("t.sock");
     let bound = api::bind(&ApiSettings { socket: socket.clone() }).unwrap();
     let capabilities = Arc::new(Capabilities::new());
-    tokio::spawn(api::serve(bound, broker.clone(), capabilities, CancellationToken::new()));
+    let tokens = WorkerTokens::new(broker.clone(), capabilities.clone(), Arc::new(WithoutBot));
+    tokio::spawn(api::serve(bound, broker.clone(), capabilities, tokens, CancellationToken::new()));
     assert!(ready(&socket).await.starts_with("HTTP/1.1 200"));
     let mut events = broker.events();
     let asking = broker.clone();

@@ -13,7 +13,7 @@ use tokio::{
 use crate::support::{
     authserver::{self, AuthServer, Lifetimes},
     browser,
-    discord::{self, Channel, Discord, Person, Reply},
+    discord::{self, Channel, Discord, Guild, Person, Reply},
     program::{self, Home, Running},
 };
 
@@ -24,6 +24,7 @@ pub(super) const AN_HOUR: i64 = 3600;
 /// Two users, one channel, and a folder for the bot.
 pub(super) struct Team {
     pub(super) discord: Discord,
+    pub(super) guild: Guild,
     pub(super) general: Channel,
     pub(super) alice: Person,
     pub(super) bob: Person,
@@ -40,18 +41,29 @@ impl Team {
 
     /// Sets everything up with this Discord token.
     pub(super) async fn with_token(provider: &str, agent: &str, token: &str) -> Self {
-        let token = token.to_owned();
-        let discord = Discord::start(discord::Options { token: token.clone(), ..Default::default() }).await;
+        let options = discord::Options { token: token.to_owned(), ..Default::default() };
+        Self::with_rights(provider, agent, options, |_, _| "allow_everyone = true\n".to_owned()).await
+    }
+
+    /// Sets everything up with these rights, which are lines of the section `[discord]`.
+    pub(super) async fn with_rights(
+        provider: &str,
+        agent: &str,
+        options: discord::Options,
+        rights: impl FnOnce(&Guild, &Person) -> String,
+    ) -> Self {
+        let token = options.token.clone();
+        let discord = Discord::start(options).await;
         let guild = discord.guild("team");
         let general = guild.channel("general");
         let (alice, bob) = (discord.person("alice"), discord.person("bob"));
         guild.join(&alice);
         guild.join(&bob);
-        let api_base = discord.api_base();
+        let (api_base, rights) = (discord.api_base(), rights(&guild, &alice));
         let home = Home::new(&format!(
-            "[discord]\ntoken_env = \"DISCORD_TOKEN\"\napi_base = {api_base:?}\n\n{provider}\n{agent}"
+            "[discord]\ntoken_env = \"DISCORD_TOKEN\"\napi_base = {api_base:?}\n{rights}\n{provider}\n{agent}"
         ));
-        Self { discord, general, alice, bob, home, token }
+        Self { discord, guild, general, alice, bob, home, token }
     }
 
     /// Starts the bot and waits until it is connected to Discord.

@@ -123,6 +123,8 @@ fn settings(folder: &Path, command: &[&str]) -> AgentSettings {
         idle: Duration::from_secs(600),
         keep_files: Duration::from_secs(30 * 24 * 3600),
         start_within: WAIT,
+        max_turn: Duration::from_secs(3600),
+        max_silence: Duration::from_secs(3600),
     }
 }
 

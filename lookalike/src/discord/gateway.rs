@@ -19,6 +19,7 @@ use super::world::{DM, Id, Message, World};
 pub(super) mod intent {
     pub(crate) const GUILDS: u64 = 1;
     pub(crate) const GUILD_MEMBERS: u64 = 1 << 1;
+    pub(crate) const GUILD_MODERATION: u64 = 1 << 2;
     pub(crate) const GUILD_PRESENCES: u64 = 1 << 8;
     pub(crate) const GUILD_MESSAGES: u64 = 1 << 9;
     pub(crate) const GUILD_MESSAGE_TYPING: u64 = 1 << 11;
@@ -169,6 +170,9 @@ impl World {
             return Err(Out::Close(4013, "Invalid intent(s)."));
         };
         let mut granted = !(intent::GUILD_MEMBERS | intent::GUILD_PRESENCES);
+        if self.options.guild_members_intent {
+            granted |= intent::GUILD_MEMBERS;
+        }
         if !self.options.message_content_intent {
             granted &= !intent::MESSAGE_CONTENT;
         }

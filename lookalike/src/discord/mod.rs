@@ -34,6 +34,7 @@
 //! | `rules` | Discord's limits on messages, components, modals, commands |
 //! | `description`, `openapi` | Discord's own description of its API |
 //! | `people`, `reply`, `views`, `hostile` | acting as users |
+//! | `members` | memberships, roles and ownership, with their events |
 //! | `permission` | Discord's permission bits |
 //! | `page` | the chat page of the playground |
 
@@ -42,6 +43,7 @@ mod description;
 mod gateway;
 mod hostile;
 mod interact;
+mod members;
 #[cfg(feature = "openapi")]
 mod openapi;
 pub mod page;
@@ -99,6 +101,8 @@ pub struct Options {
     /// Whether the developer portal grants the Message Content intent; a bot that asks for it
     /// without the grant is closed with 4014.
     pub message_content_intent: bool,
+    /// Whether the developer portal grants the Server Members intent, as with the one above.
+    pub guild_members_intent: bool,
     /// The heartbeat interval that HELLO asks for.
     pub heartbeat_interval_ms: u64,
     /// The gateway's address that bots are given. If it is empty, it is set at start to
@@ -114,6 +118,7 @@ impl Default for Options {
             bot_id: 1_100_000_000_000_000_002,
             bot_name: "threadkey".into(),
             message_content_intent: true,
+            guild_members_intent: false,
             heartbeat_interval_ms: 41_250,
             gateway_url: String::new(),
         }

@@ -27,17 +27,16 @@ impl Discord {
     pub fn person(&self, name: &str) -> Person {
         let id = self.change(|world| {
             let id = world.next_id();
-            let user = User { id, name: name.into(), bot: false, dms_open: true, installed: false };
-            world.users.insert(id, user);
+            world.users.insert(id, User::person(id, name));
             id
         });
         Person { discord: self.clone(), id, name: name.into() }
     }
 
-    /// All users except bots, in the order of their creation.
+    /// All users except bots and the guilds' first owners, in the order of their creation.
     pub fn people(&self) -> Vec<Person> {
         let world = self.world();
-        let people = world.users.values().filter(|user| !user.bot);
+        let people = world.users.values().filter(|user| !user.bot && !user.is_extra);
         people.map(|user| Person { discord: self.clone(), id: user.id, name: user.name.clone() }).collect()
     }
 
@@ -65,10 +64,7 @@ impl Person {
 
     /// Loses all roles.
     pub fn loses_roles(&self, guild: &Guild) {
-        self.discord.change(|world| {
-            let roles = world.guilds.get_mut(&guild.id).and_then(|guild| guild.members.get_mut(&self.id));
-            roles.expect("a member").clear();
-        });
+        guild.take_roles(self);
     }
 
     /// Gives the user a role, for allow-lists, and returns its id.

@@ -55,8 +55,10 @@ impl Discord {
                 name: name.into(),
                 owner,
                 roles: vec![everyone],
-                members: Default::default(),
+                members: [(owner, Vec::new())].into(),
             };
+            let user = world::User { is_extra: true, ..world::User::person(owner, &format!("{name}-owner")) };
+            world.users.insert(owner, user);
             world.guilds.insert(id, guild);
             id
         });
@@ -86,6 +88,13 @@ impl Discord {
 }
 
 impl Guild {
+    /// The guild's owner.
+    pub fn owner(&self) -> Person {
+        let world = self.discord.world();
+        let id = world.guilds.get(&self.id).map(|guild| guild.owner).unwrap_or_default();
+        Person { discord: self.discord.clone(), id, name: world.user_name(id) }
+    }
+
     /// A new text channel.
     pub fn channel(&self, name: &str) -> Channel {
         let id = self.discord.change(|world| {
@@ -97,27 +106,6 @@ impl Guild {
             id
         });
         Channel { discord: self.discord.clone(), id }
-    }
-
-    /// Adds a member.
-    pub fn join(&self, person: &Person) {
-        self.discord.change(|world| {
-            if let Some(guild) = world.guilds.get_mut(&self.id) {
-                guild.members.entry(person.id).or_default();
-            }
-        });
-    }
-
-    /// Removes a member, from threads too.
-    pub fn leave(&self, person: &Person) {
-        self.discord.change(|world| {
-            if let Some(guild) = world.guilds.get_mut(&self.id) {
-                guild.members.remove(&person.id);
-            }
-            for channel in world.channels.values_mut().filter(|c| c.guild == Some(self.id)) {
-                channel.members.remove(&person.id);
-            }
-        });
     }
 
     /// Takes permissions from the bot in the whole guild.
@@ -139,13 +127,8 @@ impl Guild {
 
     /// A role with these permissions, given to this user.
     pub(super) fn give_role(&self, person: &Person, name: &str, permissions: u64) {
-        self.discord.change(|world| {
-            let id = world.next_id();
-            if let Some(guild) = world.guilds.get_mut(&self.id) {
-                guild.roles.push(Role { id, name: name.into(), permissions });
-                guild.members.entry(person.id).or_default().push(id);
-            }
-        });
+        let id = self.role(name, permissions);
+        self.give(person, id);
     }
 }
 
@@ -190,34 +173,28 @@ impl Channel {
 
     /// Takes permissions from the bot in this channel and its threads.
     pub fn deny_bot(&self, bits: u64) {
-        self.discord.change(|world| {
-            let target = world.bot();
-            if let Some(channel) = world.channels.get_mut(&self.id) {
-                channel.overwrites.push(Overwrite { target, member: true, allow: 0, deny: bits });
-            }
-        });
+        let target = self.discord.bot_id();
+        self.overwrite(Overwrite { target, member: true, allow: 0, deny: bits });
     }
 
     /// Hides the channel from @everyone. [`Channel::show_to`] lets single users see it.
     pub fn hide_from_everyone(&self) {
-        self.discord.change(|world| {
-            if let Some(channel) = world.channels.get_mut(&self.id)
-                && let Some(target) = channel.guild
-            {
-                let deny = permission::VIEW_CHANNEL;
-                channel.overwrites.push(Overwrite { target, member: false, allow: 0, deny });
-            }
-        });
+        if let Some(target) = self.read(|channel| channel.guild).flatten() {
+            let deny = permission::VIEW_CHANNEL;
+            self.overwrite(Overwrite { target, member: false, allow: 0, deny });
+        }
+    }
+
+    /// Hides the channel from one user.
+    pub fn hide_from(&self, target: Id) {
+        let deny = permission::VIEW_CHANNEL;
+        self.overwrite(Overwrite { target, member: true, allow: 0, deny });
     }
 
     /// Lets a user (or the bot, by id) see a hidden channel.
     pub fn show_to(&self, target: Id) {
-        self.discord.change(|world| {
-            if let Some(channel) = world.channels.get_mut(&self.id) {
-                let allow = permission::VIEW_CHANNEL;
-                channel.overwrites.push(Overwrite { target, member: true, allow, deny: 0 });
-            }
-        });
+        let allow = permission::VIEW_CHANNEL;
+        self.overwrite(Overwrite { target, member: true, allow, deny: 0 });
     }
 
     /// A moderator archives the thread.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::clock::iso8601;
-use super::world::{Channel, DM, Guild, Id, Message, Role, User, World};
+use super::world::{Channel, DM, Guild, Id, Message, Ownership, Role, User, World};
 
 fn text(id: Id) -> String {
     id.to_string()
@@ -55,7 +55,7 @@ impl World {
             "bot_require_code_grant": false,
             "verify_key": "0".repeat(64),
             "type": null,
-            "owner": self.user_json(self.bot()),
+            "owner": self.owner_json(),
             "flags": self.application_flags(),
             "flags_new": self.application_flags().to_string(),
             "redirect_uris": [],
@@ -66,15 +66,53 @@ impl World {
             "approximate_user_authorization_count": 0,
             "explicit_content_filter": 0,
             "eligible_oauth2_scopes": [],
-            "team": null,
+            "team": self.team_json(),
             "bot": self.user_json(self.bot()),
             "integration_types_config": {"0": {}, "1": {}},
         })
     }
 
-    /// `GATEWAY_MESSAGE_CONTENT_LIMITED` where the portal grants the intent.
+    /// The owner. A team has a user of its own here, which nobody is.
+    fn owner_json(&self) -> Value {
+        let other = |name: &str| User {
+            id: self.options.application_id + 2,
+            name: name.into(),
+            bot: false,
+            dms_open: false,
+            installed: false,
+            is_extra: true,
+        };
+        match &self.ownership {
+            Ownership::Operator => user(&other("operator")),
+            Ownership::User(id) => self.user_json(*id),
+            Ownership::Team(..) => user(&other("team")),
+        }
+    }
+
+    fn team_json(&self) -> Value {
+        let Ownership::Team(name, members) = &self.ownership else { return Value::Null };
+        let team = text(self.options.application_id + 2);
+        let members: Vec<Value> = members
+            .iter()
+            .map(|(id, accepted)| {
+                json!({
+                    "user": self.user_json(*id),
+                    "team_id": team,
+                    "membership_state": if *accepted { 2 } else { 1 },
+                    "role": "admin",
+                    "permissions": ["*"],
+                })
+            })
+            .collect();
+        let owner = members.first().map(|member| member["user"]["id"].clone());
+        json!({"id": team, "icon": null, "name": name, "owner_user_id": owner, "members": members})
+    }
+
+    /// `GATEWAY_GUILD_MEMBERS_LIMITED` and `GATEWAY_MESSAGE_CONTENT_LIMITED` where the portal grants
+    /// the intents.
     pub(crate) fn application_flags(&self) -> u64 {
-        if self.options.message_content_intent { 1 << 19 } else { 0 }
+        let flag = |granted: bool, bit: u32| if granted { 1 << bit } else { 0 };
+        flag(self.options.guild_members_intent, 15) | flag(self.options.message_content_intent, 19)
     }
 
     pub(crate) fn member_json(&self, guild: &Guild, id: Id, with_user: bool) -> Value {

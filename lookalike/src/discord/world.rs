@@ -36,6 +36,8 @@ pub(crate) struct User {
     pub dms_open: bool,
     /// Whether this user installed the application for themselves.
     pub installed: bool,
+    /// Whether this user only owns a guild and is no person of a test.
+    pub is_extra: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -144,6 +146,16 @@ pub(crate) struct Interaction {
     pub label: String,
 }
 
+/// The owner of the application.
+#[derive(Clone, Debug)]
+pub(crate) enum Ownership {
+    /// A user who takes no part.
+    Operator,
+    User(Id),
+    /// A team by its name, with its members and whether each has accepted the invitation.
+    Team(String, Vec<(Id, bool)>),
+}
+
 /// The treatment of a request that a test chose.
 #[derive(Clone, Debug)]
 pub enum Trouble {
@@ -194,6 +206,8 @@ pub(crate) struct World {
     pub interactions: BTreeMap<Id, Interaction>,
     pub global_commands: Vec<Value>,
     pub guild_commands: BTreeMap<Id, Vec<Value>>,
+    /// The users who own the application.
+    pub ownership: Ownership,
     pub gateway: Gateway,
     pub requests: Vec<Request>,
     pub violations: Vec<Violation>,
@@ -217,6 +231,7 @@ impl World {
             interactions: BTreeMap::new(),
             global_commands: Vec::new(),
             guild_commands: BTreeMap::new(),
+            ownership: Ownership::Operator,
             gateway: Gateway::default(),
             requests: Vec::new(),
             violations: Vec::new(),
@@ -232,6 +247,7 @@ impl World {
             bot: true,
             dms_open: true,
             installed: false,
+            is_extra: false,
         };
         world.users.insert(bot.id, bot);
         world
@@ -404,6 +420,13 @@ impl World {
             }
         }
         found
+    }
+}
+
+impl User {
+    /// A person with open direct messages.
+    pub(crate) fn person(id: Id, name: &str) -> Self {
+        Self { id, name: name.into(), bot: false, dms_open: true, installed: false, is_extra: false }
     }
 }
 

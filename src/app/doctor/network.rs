@@ -13,7 +13,10 @@ use url::Url;
 use super::{Finding, Verdict};
 use crate::{
     cli::Exit,
-    discord::{DiscordError, DiscordSettings, gateway_address, invite, missing_names},
+    discord::{
+        Application, DiscordError, DiscordSettings, RightsInWords, gateway_address, invite, missing_names,
+        rights_in_words,
+    },
     net::{Outward, Trust, Unreachable, is_loopback},
     oauth::Providers,
 };
@@ -107,6 +110,29 @@ async fn reach(outward: &Outward, host: &Host<'_>) -> Finding {
     }
 }
 
+/// Describes which users may use the bot, and how soon an ended right is noticed.
+fn check_rights(settings: &DiscordSettings, application: Option<&Application>) -> Vec<Finding> {
+    let RightsInWords { text, advice } = rights_in_words(settings, application);
+    let rights = match advice {
+        Some(advice) => Finding::new("rights", Verdict::Warn, format!("{text}. {advice}")),
+        None => Finding::new("rights", Verdict::Ok, text),
+    };
+    let intents = application.map(|application| {
+        let members = match application.has_members_intent() {
+            true => "Server Members is on: agents of members who leave or lose a role end at once",
+            false => "Server Members is off: agents of members who leave or lose a role get no token after a minute at most. Switch it on in the developer portal (Bot, Privileged Gateway Intents) to end them at once",
+        };
+        let content = match application.has_content_intent() {
+            true => "Message Content is on",
+            false => "Message Content is off: each prompt must mention the bot or use /ask",
+        };
+        let all_on = application.has_members_intent() && application.has_content_intent();
+        let verdict = if all_on { Verdict::Ok } else { Verdict::Warn };
+        Finding::new("discord intents", verdict, format!("{members}. {content}"))
+    });
+    std::iter::once(rights).chain(intents).collect()
+}
+
 /// The part of an answer that names the gateway.
 #[derive(Deserialize)]
 struct GatewayAnswer {
@@ -154,7 +180,13 @@ async fn check_discord(outward: &Outward, settings: &DiscordSettings) -> Vec<Fin
         let answer = get("gateway").await.ok()?.bytes().await.ok()?;
         gateway_address(&serde_json::from_slice::<GatewayAnswer>(&answer).ok()?.url)
     };
+    let application = async {
+        let answer = get("applications/@me").await.ok()?.bytes().await.ok()?;
+        serde_json::from_slice::<Application>(&answer).ok()
+    };
+    let application = application.await;
     let mut findings = vec![token];
+    findings.extend(check_rights(settings, application.as_ref()));
     let own = match asked {
         Ok(answer) => answer.bytes().await.ok().and_then(|own| serde_json::from_slice(&own).ok()),
         Err(_) => None,

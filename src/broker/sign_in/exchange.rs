@@ -154,7 +154,8 @@ impl Broker {
         let begun = self.inner.clock.elapsed();
         let now = self.inner.now();
         let grant = grant.aged(attempt.age(now));
-        let session = Session::begin(Lineage(random::bytes()), grant, pending.binding.clone(), now);
+        let mut session = Session::begin(Lineage(random::bytes()), grant, pending.binding.clone(), now);
+        session.signed_in_by = Some(pending.started_by);
         let settlement =
             || Settlement::SignIn { state: pending.state.clone(), session: Box::new(session.clone()) };
         let changed = commit(&self.inner, tenant, Purpose::SignIn, lock, &settlement, || {}).await;

@@ -11,7 +11,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{
     broker::{Broker, Event, FinishError, Finished, Undecided, later},
-    ids::{Principal, ProviderId, Tenant},
+    ids::{Principal, ProviderId, Snowflake, Tenant},
     oauth::{AuthorizationResponse, PasteError, Pasted},
     secret::State,
     session::{PENDING_LIFETIME, Pending, Session},
@@ -56,14 +56,33 @@ impl Broker {
     /// contains. A paste without a state is for the one at `provider`, or the only one.
     ///
     /// # Errors
-    /// See [`FinishError`].
+    /// See [`FinishError`]. The sign-in of a server is refused: see [`Broker::finish_in`].
     pub async fn finish(
         &self,
         user: Principal,
         provider: Option<&ProviderId>,
         pasted: Pasted,
     ) -> Result<Finished, FinishError> {
-        let (tenant, pending, response) = self.pending_for(user, provider, &pasted).await?;
+        self.finish_in(user, None, provider, pasted).await
+    }
+
+    /// As [`Broker::finish`], for a user who acts in the server `managed` and manages it at this
+    /// moment. A server's sign-in is finished in no other way.
+    ///
+    /// # Errors
+    /// See [`FinishError`].
+    pub async fn finish_in(
+        &self,
+        user: Principal,
+        managed: Option<Snowflake>,
+        provider: Option<&ProviderId>,
+        pasted: Pasted,
+    ) -> Result<Finished, FinishError> {
+        let finishes = |tenant: &Tenant| {
+            tenant.principal == user
+                || managed.is_some_and(|guild| tenant.principal == Principal::Guild(guild))
+        };
+        let (tenant, pending, response) = self.pending_for(user, finishes, provider, &pasted).await?;
         let id = tenant.provider.clone();
         let provider = self.inner.providers.get(&id).cloned();
         let provider = provider.ok_or_else(|| FinishError::UnknownProvider(id.clone()))?;
@@ -107,6 +126,7 @@ impl Broker {
     async fn pending_for(
         &self,
         user: Principal,
+        finishes: impl Fn(&Tenant) -> bool,
         provider: Option<&ProviderId>,
         pasted: &Pasted,
     ) -> Result<(Tenant, Pending, AuthorizationResponse), FinishError> {
@@ -127,9 +147,15 @@ impl Broker {
         })?;
         match response.sign_in {
             Some(position) => open = open.get(position).copied().into_iter().collect(),
-            None => open.retain(|(tenant, _)| is_at(tenant, provider)),
+            None => {
+                open.retain(|(tenant, _)| is_at(tenant, provider));
+                if open.iter().any(|(tenant, _)| finishes(tenant)) {
+                    open.retain(|(tenant, _)| finishes(tenant));
+                }
+            }
         }
         match open.as_slice() {
+            [(tenant, _)] if !finishes(tenant) => Err(FinishError::ManagersOnly(tenant.provider.clone())),
             [(tenant, pending)] => Ok(((*tenant).clone(), (*pending).clone(), response)),
             several => Err(FinishError::Ambiguous(
                 several.iter().map(|(tenant, _)| tenant.provider.clone()).collect(),

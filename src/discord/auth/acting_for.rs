@@ -39,6 +39,9 @@ impl ActingFor {
             (Self::Server, None) => {
                 return Err("`shared` is for a whole server: use it in one of its channels.".to_owned());
             }
+            (Self::Server, Some(_)) if !interaction.has_bot() => {
+                return Err("I am not a member of this server, so it cannot share a sign-in. A manager of the server can invite me. Without `shared` you act for yourself.".to_owned());
+            }
             (Self::Server, Some(_)) if !interaction.manages_guild() => {
                 return Err("Only members with the permission Manage Server can sign this server in or out. Without `shared` you act for yourself.".to_owned());
             }
@@ -50,7 +53,7 @@ impl ActingFor {
 
 /// Whether the user may act for this tenant here and now. A button may be pressed long after its
 /// message was sent.
-pub(super) fn acts_for(interaction: &Interaction, tenant: &Tenant) -> bool {
+pub(in crate::discord) fn acts_for(interaction: &Interaction, tenant: &Tenant) -> bool {
     match tenant.principal {
         Principal::Guild(guild) => interaction.guild == Some(guild) && interaction.manages_guild(),
         Principal::User(user) => user == interaction.user,

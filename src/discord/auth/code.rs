@@ -59,7 +59,8 @@ async fn try_finish(
     let provider: Option<ProviderId> =
         provider.map(|p| p.trim().parse()).transpose().map_err(|error: IdError| not_signed_in(&error))?;
     let pasted = Pasted::parse(pasted).map_err(|error| not_signed_in(&error))?;
-    let finished = bot.broker.finish(Principal::User(interaction.user), provider.as_ref(), pasted).await;
+    let (user, managed) = (Principal::User(interaction.user), interaction.managed_guild());
+    let finished = bot.broker.finish_in(user, managed, provider.as_ref(), pasted).await;
     finished.map_err(|error| explain(bot, &error))
 }
 

@@ -6,6 +6,7 @@
 
 use super::{
     super::{
+        acting_managers::Deed,
         bot::{Bot, internal_error},
         buttons::Action,
         command::Options,
@@ -63,6 +64,7 @@ fn wanted(keep_grant: Option<bool>, revoke: Option<bool>) -> Revocation {
 }
 
 async fn log_out(bot: &Bot, interaction: &Interaction, tenant: &Tenant, revocation: Revocation) -> Message {
+    bot.acting_managers.record(tenant, interaction.user, Deed::LogOut);
     let known = bot.broker.providers().get(&tenant.provider);
     let site = known.map(|provider| provider.site());
     let slow_revocation = bot.broker.outlasts_removal(tenant);

@@ -9,6 +9,7 @@ mod start;
 mod status;
 mod try_again;
 
+pub(super) use acting_for::acts_for;
 pub(super) use code::finish;
 pub(super) use logout::log_out_as_chosen;
 pub(super) use start::start;

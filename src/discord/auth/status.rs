@@ -5,10 +5,10 @@ use super::{
     super::{
         bot::{Bot, internal_error},
         interaction::Interaction,
-        sign_in::{choice_buttons, choice_line, for_server, may_choose, scope_list},
+        sign_in::{choice_buttons, choice_line, for_server, scope_list},
         wire::{Button, Embed, Field, Message, escape_markdown, inline_code, relative_time, shorten},
     },
-    acting_for::visible,
+    acting_for::{acts_for, visible},
 };
 use crate::{
     broker::{AccessState, RefreshState, Status, WorkerTokens, is_from_a_wrong_endpoint},
@@ -36,7 +36,7 @@ async fn list(bot: &Bot, interaction: &Interaction) -> Result<Message, StoreErro
     let mut all = bot.broker.status(&visible(interaction.user, interaction.guild)).await?;
     for status in &mut all {
         // Other members of the server must not see the account of a sign-in that is not in use.
-        status.undecided.take_if(|undecided| !may_choose(interaction, &undecided.tenant));
+        status.undecided.take_if(|undecided| !acts_for(interaction, &undecided.tenant));
     }
     all.retain(|status| {
         status.generation > 0 || status.pending_until.is_some() || status.undecided.is_some()

@@ -4,14 +4,13 @@ use super::{
     super::{
         bot::Bot,
         buttons::{Action, Choice},
-        interaction::Interaction,
         wire::{Button, Message, relative_time},
     },
     messages::{account_name, dropped_sign_in, for_server},
 };
 use crate::{
     broker::{Kept, Undecided},
-    ids::{Principal, Snowflake, Tenant},
+    ids::Snowflake,
 };
 
 /// The question, with buttons for `user` alone.
@@ -33,18 +32,6 @@ pub(in crate::discord) fn choice_buttons(
             Button::press(&format!("{label}{suffix}"), id)
         })
         .into()
-}
-
-/// Whether the user may choose for this tenant from this channel. The buttons of a server's
-/// question exist only for the user who signed in, and for managers. On the server itself the user
-/// must still be a manager.
-pub(in crate::discord) fn may_choose(interaction: &Interaction, tenant: &Tenant) -> bool {
-    match tenant.principal {
-        Principal::Guild(guild) if interaction.guild == Some(guild) => interaction.manages_guild(),
-        Principal::Guild(_) => true,
-        Principal::User(user) => user == interaction.user,
-        Principal::Local => false,
-    }
 }
 
 /// The line of `/auth status` about a sign-in that waits for a choice.

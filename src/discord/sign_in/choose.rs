@@ -2,13 +2,14 @@
 
 use super::{
     super::{
+        acting_managers::Deed,
         bot::{Bot, BotHandle, internal_error},
         buttons::Choice,
         held_prompts,
         interaction::Interaction,
         wire::{Message, Response},
     },
-    account_choice::{kept_text, may_choose},
+    account_choice::kept_text,
     sign_in_message::Stage,
 };
 use crate::{
@@ -25,10 +26,6 @@ pub(in crate::discord) async fn choose(
     lineage: Lineage,
     choice: Choice,
 ) {
-    if !may_choose(interaction, tenant) {
-        let refusal = "Only members with the permission Manage Server can choose for this server.";
-        return bot.reply(interaction, refusal).await;
-    }
     // From here on the press owns the message: its interaction token is the newest.
     bot.open_messages.release(custom_id);
     // The update removes the buttons while the provider is asked.
@@ -36,6 +33,9 @@ pub(in crate::discord) async fn choose(
         return;
     }
     bot.tokens.remember(interaction.user, interaction.token.clone());
+    if choice == Choice::Switch {
+        bot.acting_managers.record(tenant, interaction.user, Deed::Switch);
+    }
     let chosen = match choice {
         Choice::Switch => bot.broker.switch(tenant, lineage).await.map(Stage::Switched),
         Choice::Keep => bot.broker.keep(tenant, lineage).await.map(Stage::Kept),

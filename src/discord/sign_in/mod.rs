@@ -23,7 +23,7 @@ mod sync_messages;
 
 #[cfg(test)]
 pub(super) use account_choice::tests::undecided;
-pub(super) use account_choice::{choice_buttons, choice_line, may_choose};
+pub(super) use account_choice::{choice_buttons, choice_line};
 pub(super) use choose::{choose, notify_expired_choice};
 pub(super) use messages::{for_server, known_providers, scope_list, unknown_provider};
 pub(super) use open_messages::{OpenMessage, OpenMessages};

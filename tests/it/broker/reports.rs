@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 use serde_json::json;
 use threadkey::{
     agent::{Conversation, Holder},
-    broker::{AccessState, Broker, Event, RefreshState, TokenError, Trouble, WorkerTokenError, WorkerTokens},
+    broker::{
+        AccessState, Broker, Event, RefreshState, TokenError, Trouble, WithoutBot, WorkerTokenError,
+        WorkerTokens,
+    },
     ids::{ConversationId, Principal, Snowflake},
     oauth::{Pasted, ProviderSettings},
     session::UNKNOWN_EXPIRY,
@@ -125,9 +128,10 @@ async fn a_hostile_worker_takes_a_shared_login_from_no_other_worker() {
     let shared = Principal::Guild(GUILD);
     let started = rig.broker.start(&tenant(shared), ALICE).await.unwrap();
     let callback = browser::sign_in(started.authorize_url.as_str(), "team").await;
-    rig.broker.finish(ALICE, Some(&acme()), Pasted::parse(&callback.url).unwrap()).await.unwrap();
+    let pasted = Pasted::parse(&callback.url).unwrap();
+    rig.broker.finish_in(ALICE, Some(GUILD), None, pasted).await.unwrap();
     bring_back(&rig, shared, 50).await;
-    let tokens = WorkerTokens::new(rig.broker.clone(), Arc::default());
+    let tokens = WorkerTokens::new(rig.broker.clone(), Arc::default(), Arc::new(WithoutBot));
     let holder = |id| Holder {
         conversation: Conversation {
             id: ConversationId(Snowflake(id)),

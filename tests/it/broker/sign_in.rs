@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use threadkey::{
     agent::{Conversation, Holder},
-    broker::{Broker, FinishError, Revocation, WorkerTokens},
+    broker::{Broker, FinishError, Revocation, WithoutBot, WorkerTokens},
     ids::{ConversationId, Principal, ProviderId, Snowflake, Tenant},
     oauth::{Client, Pasted, Provider, Providers},
     session::Entry,
@@ -142,8 +142,11 @@ async fn a_worker_uses_the_guild_session_only_if_shared_and_its_user_has_none() 
     let shared = Principal::Guild(guild);
     let started = rig.broker.start(&tenant(shared), ALICE).await.unwrap();
     let callback = browser::sign_in(started.authorize_url.as_str(), "team").await;
-    rig.broker.finish(ALICE, Some(&acme()), Pasted::parse(&callback.url).unwrap()).await.unwrap();
-    let tokens = WorkerTokens::new(rig.broker.clone(), Arc::default());
+    let pasted = || Pasted::parse(&callback.url).unwrap();
+    let error = rig.broker.finish(ALICE, None, pasted()).await.unwrap_err();
+    assert!(matches!(error, FinishError::ManagersOnly(_)), "{error}");
+    rig.broker.finish_in(ALICE, Some(guild), None, pasted()).await.unwrap();
+    let tokens = WorkerTokens::new(rig.broker.clone(), Arc::default(), Arc::new(WithoutBot));
     let holder = |shared_guild| Holder {
         conversation: Conversation { id: ConversationId(Snowflake(1)), owner: alice, shared_guild },
         providers: vec![acme()],

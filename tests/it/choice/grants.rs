@@ -156,12 +156,13 @@ async fn a_logout_drops_the_undecided_sign_in_and_revokes_it_too() {
 #[tokio::test]
 async fn a_guild_sign_in_as_another_account_waits_for_a_choice_too() {
     let rig = Rig::start().await;
-    let guild = Principal::Guild(threadkey::ids::Snowflake(900));
+    let server = threadkey::ids::Snowflake(900);
+    let guild = Principal::Guild(server);
     for account in ["team", "bob"] {
         let started = rig.broker.start(&tenant(guild), ALICE).await.unwrap();
         let callback = browser::sign_in(started.authorize_url.as_str(), account).await;
         let paste = Pasted::parse(&callback.url).unwrap();
-        let finished = rig.broker.finish(ALICE, None, paste).await.unwrap();
+        let finished = rig.broker.finish_in(ALICE, Some(server), None, paste).await.unwrap();
         if account == "bob" {
             assert_eq!(expect_undecided(finished).current.as_deref(), Some("team@example.com"));
         }

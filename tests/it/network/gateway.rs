@@ -26,7 +26,7 @@ impl Remote {
         let gateway = with_tls(authority.issue(&["gateway.example.test"]), discord.gateway_address()).await;
         let proxy = Proxy::start(options, &[(REST, rest), (GATEWAY, gateway)]).await;
         let home = Home::new(
-            "[discord]\ntoken_env = \"DISCORD_TOKEN\"\napi_base = \"https://discord.example.test\"\nca_file = \"ca.pem\"\n",
+            "[discord]\ntoken_env = \"DISCORD_TOKEN\"\napi_base = \"https://discord.example.test\"\nallow_everyone = true\nca_file = \"ca.pem\"\n",
         );
         std::fs::write(home.path().join("ca.pem"), authority.pem()).expect("a file");
         Self { discord, proxy, home }

@@ -327,3 +327,24 @@ async fn settings_that_would_open_a_secret_to_workers_are_refused() {
     let error = error.prompt(1, "go").await.expect_err("it must be refused").to_string();
     assert!(error.contains("agent.root"), "{error}");
 }
+
+#[tokio::test]
+async fn a_turn_over_its_longest_time_is_cancelled_and_names_the_limit() {
+    let on_prompt = r#"say working; while sleep 0.02; do say .; done"#;
+    // The script reads no cancellation, so that the end of the turn is also the end of its worker.
+    let rig = WorkerRig::scripted(on_prompt, |settings| settings.max_turn = Duration::from_secs(1));
+    let turn = rig.turn(1, "go").await;
+    assert!(
+        turn.text.contains("**The turn was ended:** it took longer than 1 s (agent.max_turn)"),
+        "{turn:?}"
+    );
+    assert_eq!(turn.done.as_deref(), Some("cancelled"));
+}
+
+#[tokio::test]
+async fn a_turn_over_its_longest_silence_is_cancelled_and_names_the_limit() {
+    let rig = WorkerRig::scripted("say first", |settings| settings.max_silence = Duration::from_secs(1));
+    let turn = rig.turn(1, "go").await;
+    assert!(turn.text.contains("the agent was silent for 1 s (agent.max_silence)"), "{turn:?}");
+    assert_eq!(turn.done.as_deref(), Some("cancelled"));
+}
