@@ -2,7 +2,7 @@
 
 use std::{env, future::Future, path::Path, process::ExitCode, time::Duration};
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::CommandFactory as _;
 use tokio::runtime::Builder;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -29,7 +29,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// when it starts itself as the bot, as an agent or as a detached refresh.
 pub fn main() -> ExitCode {
     app::install_panic_hook();
-    let exit = match Cli::try_parse() {
+    let exit = match Cli::from_process() {
         Ok(cli) => run_command(cli).unwrap_or_else(|failure| {
             print_notice(&format!("threadkey: {failure}"));
             failure.exit
