@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use clap::Parser as _;
 use tokio::runtime::Builder;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -37,7 +36,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// when it starts itself as the bot, as an agent or as a detached refresh.
 pub fn main() -> ExitCode {
     app::install_panic_hook();
-    let exit = match Cli::try_parse() {
+    let exit = match Cli::from_process() {
         Ok(cli) => run_command(cli).unwrap_or_else(|failure| {
             print_notice(&format!("threadkey: {failure}"));
             failure.exit

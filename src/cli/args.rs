@@ -3,7 +3,7 @@
 //! The doc comment of a command or of an argument is its help text. `threadkey token` starts for
 //! each token, so clap builds the arguments of the invoked command alone: the others are deferred.
 
-use std::{convert::Infallible, path::PathBuf, str::FromStr, time::Duration};
+use std::{convert::Infallible, env, ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -31,6 +31,33 @@ pub struct Cli {
     /// The command.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Parses the arguments of this process.
+    ///
+    /// # Errors
+    /// clap's, which is also the output of `--help` and `--version`.
+    pub fn from_process() -> Result<Self, clap::Error> {
+        let arguments: Vec<OsString> = env::args_os().collect();
+        match Self::plain_token(&arguments) {
+            Some(cli) => Ok(cli),
+            None => Self::try_parse_from(arguments),
+        }
+    }
+
+    /// Parses `threadkey token PROVIDER` without clap, which takes a twelfth of the whole start to
+    /// prepare the other commands and options.
+    fn plain_token(arguments: &[OsString]) -> Option<Self> {
+        let [_, command, provider] = arguments else { return None };
+        if command != "token" {
+            return None;
+        }
+        let provider = Some(provider.to_str()?.parse().ok()?);
+        let (principal, min_ttl, rejected) = (None, None, None);
+        let args = TokenArgs { provider, principal, min_ttl, rejected, format: Format::Raw };
+        Some(Self { config: None, command: Command::Token(args) })
+    }
 }
 
 /// The commands.
@@ -338,6 +365,29 @@ mod tests {
     #[test]
     fn the_arguments_pass_claps_checks() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_plain_token_command_has_the_meaning_that_clap_gives_it() {
+        let plain = |arguments: &[&str]| {
+            let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+            let cli = Cli::plain_token(&arguments)?;
+            let parsed = Cli::try_parse_from(arguments).expect("clap accepts it too");
+            Some((format!("{cli:?}"), format!("{parsed:?}")))
+        };
+        let (cli, parsed) = plain(&["threadkey", "token", "help"]).expect("it is plain");
+        assert_eq!(cli, parsed);
+        for other in [
+            &["threadkey", "token"][..],
+            &["threadkey", "token", "--help"],
+            &["threadkey", "token", "-h"],
+            &["threadkey", "token", ""],
+            &["threadkey", "token", "Acme"],
+            &["threadkey", "token", "acme", "--format=json"],
+            &["threadkey", "providers", "acme"],
+        ] {
+            assert_eq!(plain(other), None, "{other:?}");
+        }
     }
 
     #[test]

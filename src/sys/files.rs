@@ -51,7 +51,8 @@ pub fn read_text_file(path: &Path) -> io::Result<TextFile> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     let is_on_read_only_mount = filesystem::is_read_only(&file)?;
-    let mut text = String::new();
+    let len = usize::try_from(metadata.len().min(MAX_TEXT)).map_err(io::Error::other)?;
+    let mut text = String::with_capacity(len);
     let read = file.take(MAX_TEXT + 1).read_to_string(&mut text)?;
     check_length(read)?;
     let (owner, group, mode) = (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777);
