@@ -171,10 +171,10 @@ pub(super) fn text(statuses: &[Status], now: UnixTime) -> String {
         }
         if let Some(refusals) = &status.refusals {
             let ago = duration_text(now.saturating_sub(refusals.since));
-            let (times, code) = (refusals.times, &refusals.code);
+            let (times, code) = (refusals.in_words(), &refusals.code);
             let _ = writeln!(
                 text,
-                "  refused        {times} times since {ago} ago ({code}). If it lasts, sign in again:"
+                "  refused        {times}, first {ago} ago ({code}). If it lasts, sign in again:"
             );
             let _ = writeln!(text, "                 {}", messages::start_command(&status.tenant));
         }
@@ -308,7 +308,7 @@ mod tests {
         let shown = text(std::slice::from_ref(&refused), NOW);
         assert!(
             shown.ends_with(
-                "  refused        12 times since 2 h 5 min ago (http_400). If it lasts, sign in again:\n                 `threadkey auth start acme`\n"
+                "  refused        12 times, first 2 h 5 min ago (http_400). If it lasts, sign in again:\n                 `threadkey auth start acme`\n"
             ),
             "{shown}"
         );

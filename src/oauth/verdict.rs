@@ -227,12 +227,13 @@ pub(super) fn verdict(content: &Content, rules: &AnswerRules, status: u16) -> Op
     if let Some(own) = rules.ended_errors.iter().find(|code| is(code)) {
         return Some((Ended, own.clone()));
     }
+    // A proxy answers 403 too, in words of its own.
+    let is_of_proxy = status == 403;
     let row = |text: &String| {
-        let text = bare(text)?;
+        let text = if is_of_proxy { plain_name(text) } else { bare(text)? };
         CODES.iter().find(|(code, ..)| plain_name(code) == text)
     };
     let known = texts.codes.iter().find_map(row);
-    // A proxy answers 403 too, and its sentences are not the provider's.
     let sentence_counts = match known {
         None => matches!(status, 400 | 401) && !is("access_denied"),
         Some(("invalid_request" | "unauthorized_client", ..)) => matches!(status, 400 | 401),

@@ -90,6 +90,11 @@ impl Refusals {
         }
     }
 
+    /// The number of refusals as words: `once`, `7 times`.
+    pub fn in_words(&self) -> String {
+        if self.times == 1 { "once".to_owned() } else { format!("{} times", self.times) }
+    }
+
     /// Whether the provider has refused often enough, and for long enough.
     pub fn are_lasting(&self, now: UnixTime) -> bool {
         let (times, duration) = STUCK_AFTER;

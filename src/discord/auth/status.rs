@@ -124,8 +124,8 @@ fn field(status: &Status, usage: &Usage) -> Field {
     }
     if let Some(refusals) = &status.refusals {
         lines.push(format!(
-            "The provider has refused {} times since {} ({}). I keep trying; if it lasts, sign in again with `/auth start`.",
-            refusals.times,
+            "The provider has refused {}, first {} ({}). I keep trying; if it lasts, sign in again with `/auth start`.",
+            refusals.in_words(),
             relative_time(refusals.since),
             inline_code(&refusals.code)
         ));
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(field.name, "acme (this server)");
         assert_eq!(
             field.value,
-            "Account: `team@example.com`\nAccess token: works, expires <t:1000:R>\nRefresh: **ended** by the provider (invalid\\_grant): sign in again\nLast error: `timeout` <t:900:R>, nothing was lost\nThe provider has refused 7 times since <t:800:R> (`http_400`). I keep trying; if it lasts, sign in again with `/auth start`.\nIn use by: <#7>, 2 conversations of other users\nA sign-in is open and expires <t:2000:R>."
+            "Account: `team@example.com`\nAccess token: works, expires <t:1000:R>\nRefresh: **ended** by the provider (invalid\\_grant): sign in again\nLast error: `timeout` <t:900:R>, nothing was lost\nThe provider has refused 7 times, first <t:800:R> (`http_400`). I keep trying; if it lasts, sign in again with `/auth start`.\nIn use by: <#7>, 2 conversations of other users\nA sign-in is open and expires <t:2000:R>."
         );
     }
 

@@ -58,7 +58,26 @@ fn a_code_is_found_wherever_vendors_put_it() {
         r#"{"error":"Bad Request","details":[{"reason":"invalid_grant"}]}"#,
         r#"{"fault":{"faultstring":"…","detail":{"errorcode":"oauth.v2.invalid_grant"}}}"#,
     ] {
-        assert_eq!(of(body), Some((Ended, "invalid_grant".into())), "{body}");
+        assert_eq!(under(400, body, &[]), Some((Ended, "invalid_grant".into())), "{body}");
+    }
+}
+
+#[test]
+fn a_vendors_name_of_a_code_counts_but_not_that_of_a_proxy() {
+    for (body, code) in [
+        // Apigee.
+        (
+            r#"{"fault":{"faultstring":"…","detail":{"errorcode":"keymanagement.service.refresh_token_expired"}}}"#,
+            "refresh_token_expired",
+        ),
+        // AWS.
+        (r#"{"__type":"InvalidGrantException"}"#, "invalid_grant"),
+        (r#"{"__type":"com.amazonaws.oidc#ExpiredTokenException"}"#, "expired_token"),
+    ] {
+        for status in [200, 400, 401] {
+            assert_eq!(under(status, body, &[]), Some((Ended, code.to_owned())), "{status} {body}");
+        }
+        assert_eq!(under(403, body, &[]), None, "{body}");
     }
 }
 
@@ -188,15 +207,6 @@ fn the_verdicts_of_vendors_end_a_session() {
         (
             r#"{"message":"Bad Request","errors":[{"resource":"AuthorizationCode","field":"code","code":"invalid"}]}"#,
             "invalid_code",
-        ),
-        // Apigee.
-        (
-            r#"{"fault":{"faultstring":"Invalid Refresh Token","detail":{"errorcode":"keymanagement.service.invalid_refresh_token"}}}"#,
-            "invalid_refresh_token",
-        ),
-        (
-            r#"{"fault":{"faultstring":"…","detail":{"errorcode":"keymanagement.service.refresh_token_expired"}}}"#,
-            "refresh_token_expired",
         ),
         // Zoom.
         (r#"{"reason":"Invalid Token!","error":"invalid_grant"}"#, "invalid_grant"),
