@@ -1,6 +1,7 @@
 //! `threadkey doctor`: checks everything that can be checked before `run`.
 
 mod finding;
+mod limits;
 mod network;
 mod sockets;
 
@@ -10,7 +11,7 @@ use std::{ffi::OsStr, fmt::Write as _, path::Path};
 
 use super::AppSettings;
 use crate::{
-    agent::{AgentSettings, Isolation, missing_limits},
+    agent::{AgentSettings, Isolation},
     cli::{Exit, Failure, json_line},
     discord::DiscordSettings,
     store,
@@ -38,6 +39,7 @@ pub async fn examine(
         Some(agent) => {
             findings.extend(check_agent(agent, path));
             findings.extend(sockets::check(agent).await);
+            findings.push(limits::check(agent));
         }
         None => findings.push(Finding::new(
             "agent",
@@ -154,22 +156,7 @@ fn check_agent(agent: &AgentSettings, path: &OsStr) -> Vec<Finding> {
         Ok(()) => Finding::new("agent folders", Verdict::Ok, format!("{}", agent.root.display())),
         Err(error) => Finding::new("agent folders", Verdict::Fail, error.to_string()),
     };
-    let limits = match missing_limits(&agent.root).as_deref() {
-        None => Finding::new("agent limits", Verdict::Ok, "not known before the first start of the bot"),
-        Some("") => Finding::new(
-            "agent limits",
-            Verdict::Ok,
-            "memory, processes, file sizes and descriptors, as of the bot's last start",
-        ),
-        Some(missing) => Finding::new(
-            "agent limits",
-            Verdict::Warn,
-            format!(
-                "{missing}, as of the bot's last start. deploy/threadkey.service shows how systemd delegates a cgroup"
-            ),
-        ),
-    };
-    vec![command, isolation, folders, limits]
+    vec![command, isolation, folders]
 }
 
 #[cfg(test)]
