@@ -15,6 +15,7 @@ use super::{
 };
 use crate::sys::{
     cgroup::GroupLimits,
+    files,
     process::{self, Child, Pipes, Spec},
     sandbox::{self, Policy, Sandbox, SandboxError},
 };
@@ -23,7 +24,7 @@ use crate::sys::{
 ///
 /// Of `/etc` these are the files that libraries look up, because others there hold secrets. Of
 /// `/proc` and `/sys` these are the files that describe the machine. Of `/opt` and `/nix` a program
-/// gets its own part only ([`program_files`]). `/srv`, `/var` and `/run` are not among them.
+/// gets its own part only ([`program_files`]). `/usr` follows in [`usr`]. `/srv`, `/var` and `/run` are not among them.
 const SYSTEM_PATHS: &[&str] = &[
     "/bin",
     "/lib",
@@ -31,7 +32,6 @@ const SYSTEM_PATHS: &[&str] = &[
     "/lib64",
     "/libx32",
     "/sbin",
-    "/usr",
     "/etc/alternatives",
     "/etc/bash.bashrc",
     "/etc/ca-certificates",
@@ -183,15 +183,23 @@ fn no_sandbox(error: SandboxError) -> PromptError {
     }
 }
 
+/// Returns the entries of `/usr` and `/usr/local`, without `/usr/local/etc`: the machine's administrator
+/// configures programs there, often with secrets. A symlink that leads out of `/usr` is left out.
+fn usr() -> Vec<PathBuf> {
+    let entries = |folder: &'static str, except: &'static str| {
+        let names = files::names_in(Path::new(folder)).unwrap_or_default();
+        let names = names.into_iter().filter(move |name| name != except);
+        names.map(move |name| Path::new(folder).join(name))
+    };
+    let all = entries("/usr", "local").chain(entries("/usr/local", "etc"));
+    all.filter(|path| sandbox::resolve(path).is_ok_and(|real| real.starts_with("/usr"))).collect()
+}
+
 fn policy(settings: &AgentSettings, program: &Path, folders: &Folders) -> Policy {
     let mut deny = settings.deny.clone();
     deny.push(settings.root.clone());
-    // Programs of the machine's own administrator are configured here, often with secrets.
-    let local = Path::new("/usr/local/etc");
-    if !settings.read.iter().any(|read| read.starts_with(local)) {
-        deny.push(local.to_owned());
-    }
     let mut read_if_there: Vec<PathBuf> = SYSTEM_PATHS.iter().map(PathBuf::from).collect();
+    read_if_there.extend(usr());
     read_if_there.extend(program_files::of(settings, program, &deny));
     Policy {
         read: settings.read.clone(),

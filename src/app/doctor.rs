@@ -3,6 +3,7 @@
 mod agent;
 mod finding;
 mod health;
+mod limits;
 mod network;
 mod redirect_page;
 mod sockets;
@@ -40,6 +41,7 @@ pub async fn examine(
         Some(agent) => {
             findings.extend(agent::check(agent, path));
             findings.extend(sockets::check(agent).await);
+            findings.push(limits::check(agent));
         }
         None => findings.push(Finding::new(
             "agent",

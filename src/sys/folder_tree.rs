@@ -230,8 +230,8 @@ mod tests {
         }
         fs::rename(around.path().join("level-4999"), folder.join("d")).expect("moved");
         fs::create_dir_all(folder.join("closed/inner")).expect("made");
-        fs::set_permissions(folder.join("closed/inner"), fs::Permissions::from_mode(0)).expect("closed");
-        fs::set_permissions(folder.join("closed"), fs::Permissions::from_mode(0)).expect("closed");
+        fs::set_permissions(folder.join("closed/inner"), fs::Permissions::from_mode(0o0)).expect("closed");
+        fs::set_permissions(folder.join("closed"), fs::Permissions::from_mode(0o0)).expect("closed");
         remove_contents(&folder).expect("removed");
         assert_eq!(fs::read_dir(&folder).expect("it is there").count(), 0);
     }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Finding, Verdict};
 use crate::{
-    agent::{AgentSettings, Isolation, missing_limits},
+    agent::{AgentSettings, Isolation},
     sys::{files, process, sandbox},
 };
 
@@ -27,29 +27,10 @@ pub(super) fn check(agent: &AgentSettings, path: &OsStr) -> Vec<Finding> {
         Ok(()) => Finding::new("agent folders", Verdict::Ok, agent.root.display().to_string()),
         Err(error) => Finding::new("agent folders", Verdict::Fail, error),
     };
-    let mut findings = vec![command(agent, path), isolation, folders, limits(agent)];
+    let mut findings = vec![command(agent, path), isolation, folders];
     findings.extend(missing_arguments(agent));
     findings.extend(missing_read_folders(agent));
     findings
-}
-
-/// Returns the limits of a worker that this machine lacks, as the bot found them at its last start.
-fn limits(agent: &AgentSettings) -> Finding {
-    match missing_limits(&agent.root).as_deref() {
-        None => Finding::new("agent limits", Verdict::Ok, "not known before the first start of the bot"),
-        Some("") => Finding::new(
-            "agent limits",
-            Verdict::Ok,
-            "memory, processes, file sizes and descriptors, as of the bot's last start",
-        ),
-        Some(missing) => Finding::new(
-            "agent limits",
-            Verdict::Warn,
-            format!(
-                "{missing}, as of the bot's last start. deploy/threadkey.service shows how systemd delegates a cgroup"
-            ),
-        ),
-    }
 }
 
 fn command(agent: &AgentSettings, path: &OsStr) -> Finding {
