@@ -119,6 +119,8 @@ async fn user(chat: &Discord) -> User {
         ("https://gitlab.com/oauth/revoke", server.revocation_endpoint()),
         ("https://gitlab.com/oauth/userinfo", server.userinfo_endpoint()),
         ("REPLACE-WITH-YOUR-APPLICATION-ID", crate::support::authserver::CLIENT_ID.to_owned()),
+        // GitLab gives each client refresh tokens, and the test's provider this scope alone.
+        ("\"profile\"]", "\"profile\", \"offline_access\"]".to_owned()),
         ("[discord]\n", format!("[discord]\napi_base = {:?}\n", chat.api_base())),
     ] {
         assert!(config.contains(shown), "{shown}");
@@ -163,8 +165,10 @@ async fn the_commands_of_the_readme_work_from_an_empty_folder() {
     let started = user.run(expected[1], "").await;
     let link = started.lines().find(|line| line.starts_with("http")).expect("a link");
     let callback = browser::sign_in(link, "alice").await;
-    assert!(user.run(expected[2], &callback.url).await.contains("Signed in as alice@example.com"));
-    assert!(user.run(expected[3], "").await.contains("alice@example.com"));
+    let signed_in = user.run(expected[2], &callback.url).await;
+    assert!(signed_in.contains("Signed in at gitlab as alice@example.com"), "{signed_in}");
+    let status = user.run(expected[3], "").await;
+    assert!(status.contains("alice@example.com"), "{status}");
 
     let request = block("threadkey token gitlab --format header");
     if has_program("curl") {
