@@ -73,11 +73,26 @@ pub enum Update {
     /// The turn has ended with this stop reason: `end_turn`, `cancelled`, `max_tokens`,
     /// `max_turn_requests` or `refusal`.
     Done(String),
-    /// The process has ended.
-    Crashed {
-        /// How it ended, and the end of its stderr without the worker's secrets.
-        detail: String,
-    },
+    /// The process has ended by itself.
+    Crashed(Ending),
+}
+
+/// How an agent ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// How it ended, in our own words.
+    pub how: String,
+    /// The last lines of its stderr, without secrets. They are the agent's words.
+    pub wrote: String,
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.wrote.as_str() {
+            "" => f.write_str(&self.how),
+            wrote => write!(f, "{}; the agent wrote: {wrote:?}", self.how),
+        }
+    }
 }
 
 /// A question to the owner.
@@ -107,13 +122,13 @@ pub enum PromptError {
     },
     /// The agent ended before it answered the handshake.
     #[error(
-        "the agent {program:?} ended before it was ready ({detail}). Check that it speaks ACP on its standard input and output"
+        "the agent {program:?} ended before it was ready ({ending}). Check that it speaks ACP on its standard input and output"
     )]
     DiedAtOnce {
         /// The configured program.
         program: String,
-        /// How it ended, and the end of its stderr.
-        detail: String,
+        /// How it ended.
+        ending: Ending,
     },
     /// The agent did not answer the handshake in time.
     #[error("the agent {program:?} did not answer within {} s and was stopped. Check that it speaks ACP on its standard input and output", within.as_secs())]
@@ -124,12 +139,12 @@ pub enum PromptError {
         within: Duration,
     },
     /// The agent does not speak our protocol version, or refused a session.
-    #[error("the agent {program:?} refused to start ({detail}). Check the agent's own configuration")]
+    #[error("the agent {program:?} refused to start ({wrote:?}). Check the agent's own configuration")]
     Refused {
         /// The configured program.
         program: String,
         /// The agent's error message.
-        detail: String,
+        wrote: String,
     },
     /// This machine cannot isolate the agent.
     #[error(

@@ -151,7 +151,10 @@ mod tests {
             serde_json::json!({"sessionUpdate": "tool_call_update", "toolCallId": "a", "status": "completed"}),
             serde_json::json!({"sessionUpdate": "tool_call_update", "toolCallId": "b", "title": "s3cr3t"}),
         ];
-        assert_eq!(shown(&all), ["a \"Read x\" in_progress", "a \"Read x\" completed", "b \"…\" pending"]);
+        assert_eq!(
+            shown(&all),
+            ["a \"Read x\" in_progress", "a \"Read x\" completed", "b \"[secret removed]\" pending"]
+        );
     }
 
     #[test]
@@ -164,6 +167,9 @@ mod tests {
             serde_json::json!({"sessionUpdate": "plan",
                 "entries": [{"content": "think", "priority": "high", "status": "completed"}]}),
         ];
-        assert_eq!(shown(&all), ["it is …", "[log](file:///log)", "plan:0 \"think\" completed"]);
+        assert_eq!(
+            shown(&all),
+            ["it is [secret removed]", "[log](file:///log)", "plan:0 \"think\" completed"]
+        );
     }
 }

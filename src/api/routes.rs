@@ -39,7 +39,7 @@ pub(super) fn router(
     capabilities: Arc<Capabilities>,
     bot: Option<watch::Receiver<bool>>,
 ) -> Router {
-    let tokens = WorkerTokens::new(broker.clone(), capabilities.clone());
+    let tokens = WorkerTokens::new(broker.clone());
     Router::new()
         .route("/v1/token/{provider}", get(token).fallback(|| async { Problem::method_not_allowed("GET") }))
         .route(

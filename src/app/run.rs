@@ -14,7 +14,8 @@ use crate::{
     agent::{AgentSettings, Capabilities, Workers},
     api::{self, Bound},
     broker::{Broker, WorkerTokens},
-    discord::{self, DiscordSettings, Scrubber},
+    discord::{self, DiscordSettings},
+    secret::Scrubber,
 };
 
 /// The time that refreshes under way get when the process ends: the longest time that a response is
@@ -44,10 +45,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     let connected = watch::Sender::new(false);
     let bound = bind_api(&settings)?.with_bot(connected.subscribe());
     let mut api = serve_api(bound, &broker, &capabilities, &shutdown);
-    let scrubber = {
-        let capabilities = capabilities.clone();
-        Scrubber::new(move |fingerprint| capabilities.is_secret(fingerprint))
-    };
+    let scrubber = Scrubber::of_process().clone();
     let workers = settings.agent.clone().map(|agent| create_workers(agent, capabilities, &broker));
     let background_refresh = workers.clone().map(|workers| refresh_in_background(broker.clone(), workers));
     let choice_expiry = expire_choices(broker.clone());
@@ -125,7 +123,7 @@ fn serve_api(
 }
 
 fn create_workers(agent: AgentSettings, capabilities: Arc<Capabilities>, broker: &Broker) -> Workers {
-    let tokens = Arc::new(WorkerTokens::new(broker.clone(), capabilities.clone()));
+    let tokens = Arc::new(WorkerTokens::new(broker.clone()));
     Workers::new(agent, capabilities, tokens)
 }
 

@@ -13,8 +13,7 @@
 //!    sign in.
 //! 6. A worker that has reported a token does not get it again. Others still do, until the report is
 //!    confirmed. A conversation forces at most one refresh in ten minutes.
-//! 7. Every token is recorded as handed out before it leaves, so that texts for others can be
-//!    scrubbed of it.
+//! 7. The scrubber knows every token before it leaves, so that no text and no log shows it.
 //!
 //! No other code decides this: the token API, the workers' environment, the background refresh and
 //! `/auth status` all use this file. Whether a conversation names a server is decided where the
@@ -26,9 +25,9 @@ use async_trait::async_trait;
 
 use super::{Broker, DEFAULT_MIN_TTL, Lease, TokenError, reports::Reports};
 use crate::{
-    agent::{Capabilities, Holder, TokenSource},
+    agent::{Holder, TokenSource},
     ids::{ConversationId, Principal, ProviderId, Tenant},
-    secret::AccessToken,
+    secret::{AccessToken, Scrubber},
     session::Wish,
     store::StoreError,
 };
@@ -37,7 +36,6 @@ use crate::{
 #[derive(Clone)]
 pub struct WorkerTokens {
     broker: Broker,
-    capabilities: Arc<Capabilities>,
     reports: Arc<Reports>,
 }
 
@@ -62,9 +60,9 @@ pub enum WorkerTokenError {
 // === impl WorkerTokens ===
 
 impl WorkerTokens {
-    /// Takes the broker, and the table in which handed out tokens are recorded.
-    pub fn new(broker: Broker, capabilities: Arc<Capabilities>) -> Self {
-        Self { broker, capabilities, reports: Arc::default() }
+    /// Takes the broker.
+    pub fn new(broker: Broker) -> Self {
+        Self { broker, reports: Arc::default() }
     }
 
     /// Decides which tenant's tokens a worker of `holder` gets for `provider`. The decision is a
@@ -174,7 +172,7 @@ impl Entitlement<'_> {
 
     /// Rule 7.
     fn hand_out(&self, lease: Lease) -> Lease {
-        self.tokens.capabilities.note_handed_out(lease.access_token.fingerprint());
+        Scrubber::of_process().note(lease.access_token.expose());
         lease
     }
 }

@@ -22,12 +22,11 @@ use super::{
     interaction_tokens::InteractionTokens,
     rest::Rest,
     running_turns::RunningTurns,
-    scrub::Scrubber,
     sign_in::OpenMessages,
     unreached_users::UnreachedUsers,
     wire::{Message, Response},
 };
-use crate::{agent::Workers, broker::Broker, ids::Snowflake, sys::clock::Clock};
+use crate::{agent::Workers, broker::Broker, ids::Snowflake, secret::Scrubber, sys::clock::Clock};
 
 /// The number of events that may run at once. Further ones are dropped, and their users see an
 /// interaction without an answer.

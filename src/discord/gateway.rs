@@ -27,10 +27,9 @@ use super::{
     relay::Relay,
     rest::{Rest, RestError},
     retry::{Backoff, MAX_CONNECT_PAUSE},
-    scrub::Scrubber,
     session_events, session_notice,
 };
-use crate::{agent::Workers, broker::Broker, net::Outward};
+use crate::{agent::Workers, broker::Broker, net::Outward, secret::Scrubber};
 
 /// The longest time to close the gateway connection.
 const CLOSE_WITHIN: Duration = Duration::from_secs(6);

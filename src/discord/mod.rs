@@ -25,6 +25,7 @@ mod conversations;
 mod dispatch;
 mod first_contact;
 mod gateway;
+mod hidden;
 mod interaction;
 mod interaction_tokens;
 mod link;
@@ -34,7 +35,6 @@ mod relay;
 mod rest;
 mod retry;
 mod running_turns;
-mod scrub;
 mod session_events;
 mod session_notice;
 mod sign_in;
@@ -47,7 +47,7 @@ mod wire;
 
 pub use first_contact::gateway_address;
 pub use gateway::run;
-pub use scrub::Scrubber;
+pub use hidden::is_hidden;
 
 use std::path::PathBuf;
 

@@ -17,12 +17,11 @@ use tokio::{sync::Mutex, time::Instant};
 use super::{
     bounded_map::BoundedMap,
     retry::Tries,
-    scrub::Scrubber,
     wire::{Message, Nonce, Response, shorten},
 };
 use crate::{
     ids::Snowflake,
-    secret::{Fingerprint, Secret},
+    secret::{Fingerprint, Scrubber, Secret},
 };
 
 /// The pause between two requests: at most 40 a second, where Discord allows 50.

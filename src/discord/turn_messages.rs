@@ -119,8 +119,8 @@ impl<'a> TurnMessages<'a> {
                 self.done(&reason);
                 return true;
             }
-            Some(Update::Crashed { detail }) => {
-                self.text.note(&format!("The agent ended unexpectedly: {detail}"));
+            Some(Update::Crashed(ending)) => {
+                self.text.note(&format!("The agent ended unexpectedly: {ending}"));
                 self.text.note("Your next message starts a new one, which does not know this conversation.");
                 return true;
             }

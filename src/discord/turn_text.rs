@@ -5,10 +5,10 @@
 //! message never changes again.
 
 use super::{
-    scrub::{Scrubber, Stream},
     split,
     wire::{MAX_CONTENT, escape_markdown, shorten},
 };
+use crate::secret::{Scrubber, Stream};
 
 /// The number of messages after which the rest of a turn is omitted.
 const MAX_MESSAGES: usize = 40;
@@ -123,13 +123,13 @@ impl TurnText {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Fingerprint;
 
     const SECRET: &str = "sk-live-0123456789abcdef";
 
     fn turn_text() -> TurnText {
-        let live = Fingerprint::of(SECRET);
-        TurnText::new(Scrubber::new(move |fingerprint| *fingerprint == live))
+        let scrubber = Scrubber::new();
+        scrubber.note(SECRET);
+        TurnText::new(scrubber)
     }
 
     #[test]

@@ -18,7 +18,7 @@ use url::Url;
 use super::{BindingChanged, Provider};
 use crate::{
     ids::{Lineage, Principal, hex},
-    secret::{AuthorizationCode, CodeVerifier, Nonce, Secret, State},
+    secret::{AuthorizationCode, CodeVerifier, Nonce, Scrubber, Secret, State},
     session::{Binding, Locked, Pending, Session},
     sys::{clock::UnixTime, random},
 };
@@ -51,8 +51,10 @@ impl Provider {
     /// random and independent of the others.
     pub fn begin(&self, started_by: Principal, lineage_seen: Option<Lineage>, now: UnixTime) -> Pending {
         let openid = self.scopes.iter().any(|scope| scope == "openid");
+        let verifier = CodeVerifier::new(random::token());
+        Scrubber::of_process().note(verifier.expose());
         Pending {
-            verifier: CodeVerifier::new(random::token()),
+            verifier,
             state: State::new(random::token()),
             nonce: openid.then(|| Nonce::new(random::token())),
             redirect_uri: self.redirect_uri.as_str().to_owned(),

@@ -6,11 +6,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use threadkey::{
     agent::{AgentSettings, Capabilities, Holder, Isolation, TokenSource, Workers},
     broker::Broker,
-    discord::{self, DiscordError, DiscordSettings, Scrubber},
+    discord::{self, DiscordError, DiscordSettings},
     ids::{ProviderId, Snowflake},
     net::Trust,
     oauth::{Client, Provider, Providers},
-    secret::{AccessToken, Fingerprint, Secret},
+    secret::{AccessToken, Scrubber, Secret},
     store::{FileStore, FileStoreOptions},
     sys::clock::Clock,
 };
@@ -125,12 +125,13 @@ impl Rig {
     pub(crate) async fn run(&mut self) {
         let (identified, _) = self.discord.gateway_sessions();
         let stop = CancellationToken::new();
-        let live = Fingerprint::of(LIVE_TOKEN);
+        let scrubber = Scrubber::new();
+        scrubber.note(LIVE_TOKEN);
         let running = discord::run(
             self.settings.clone(),
             self.broker.clone(),
             self.workers.clone(),
-            Scrubber::new(move |fingerprint| *fingerprint == live),
+            scrubber,
             tokio::sync::watch::Sender::new(false),
             stop.clone(),
         );
@@ -149,7 +150,7 @@ impl Rig {
 
     /// Runs the bot until it ends by itself.
     pub(crate) async fn run_to_its_end(&self) -> Result<(), DiscordError> {
-        let scrubber = Scrubber::new(|_| false);
+        let scrubber = Scrubber::new();
         let running = discord::run(
             self.settings.clone(),
             self.broker.clone(),

@@ -132,7 +132,7 @@ impl Turn {
                 Update::Tool { title, status, .. } => turn.tools.push((title, status)),
                 Update::Permission(question) => drop(question),
                 Update::Done(reason) => turn.done = Some(reason),
-                Update::Crashed { detail } => turn.crashed = Some(detail),
+                Update::Crashed(ending) => turn.crashed = Some(ending.to_string()),
             }
         }
         turn

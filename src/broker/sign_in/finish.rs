@@ -13,7 +13,7 @@ use crate::{
     broker::{Broker, Event, FinishError, Finished, Undecided, later},
     ids::{Principal, ProviderId, Tenant},
     oauth::{AuthorizationResponse, PasteError, Pasted},
-    secret::State,
+    secret::{Scrubber, State},
     session::{PENDING_LIFETIME, Pending, Session},
     store::Records,
     sys::clock::UnixTime,
@@ -63,6 +63,7 @@ impl Broker {
         let (broker, of) = (self.clone(), tenant.clone());
         let code = response.code;
         let exchange = async move {
+            let _known = Scrubber::of_process().pin(code.expose());
             let exchanged = broker.exchange(&provider, &tenant, &pending.state, &code).await?;
             Ok(broker.conclude(&tenant, exchanged).await)
         };

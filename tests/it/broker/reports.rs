@@ -1,7 +1,7 @@
 //! Reports that a resource rejects an access token: what they force, whom they concern, and how they
 //! end a session.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use serde_json::json;
 use threadkey::{
@@ -127,7 +127,7 @@ async fn a_hostile_worker_takes_a_shared_login_from_no_other_worker() {
     let callback = browser::sign_in(started.authorize_url.as_str(), "team").await;
     rig.broker.finish(ALICE, Some(&acme()), Pasted::parse(&callback.url).unwrap()).await.unwrap();
     bring_back(&rig, shared, 50).await;
-    let tokens = WorkerTokens::new(rig.broker.clone(), Arc::default());
+    let tokens = WorkerTokens::new(rig.broker.clone());
     let holder = |id| Holder {
         conversation: Conversation {
             id: ConversationId(Snowflake(id)),

@@ -1,6 +1,5 @@
 //! Signing in, from the link to the session.
 
-use std::sync::Arc;
 
 use threadkey::{
     agent::{Conversation, Holder},
@@ -143,7 +142,7 @@ async fn a_worker_uses_the_guild_session_only_if_shared_and_its_user_has_none() 
     let started = rig.broker.start(&tenant(shared), ALICE).await.unwrap();
     let callback = browser::sign_in(started.authorize_url.as_str(), "team").await;
     rig.broker.finish(ALICE, Some(&acme()), Pasted::parse(&callback.url).unwrap()).await.unwrap();
-    let tokens = WorkerTokens::new(rig.broker.clone(), Arc::default());
+    let tokens = WorkerTokens::new(rig.broker.clone());
     let holder = |shared_guild| Holder {
         conversation: Conversation { id: ConversationId(Snowflake(1)), owner: alice, shared_guild },
         providers: vec![acme()],

@@ -33,7 +33,7 @@ async fn a_real_agent_on_node_works_in_the_sandbox() {
                 question.answer.send("allow".to_owned()).expect("it is waited for");
             }
             Update::Done(reason) => turn.done = Some(reason),
-            Update::Crashed { detail } => panic!("it crashed: {detail}"),
+            Update::Crashed(ending) => panic!("it crashed: {ending}"),
         }
     }
     assert_eq!(turn.done.as_deref(), Some("end_turn"), "{turn:?}");
