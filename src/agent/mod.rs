@@ -18,6 +18,7 @@ mod environment;
 mod folders;
 mod launch;
 mod lines;
+mod question;
 mod settings;
 mod stderr;
 mod table;
@@ -70,8 +71,10 @@ pub enum Update {
     },
     /// The agent asks its owner for permission. Dropping `answer` refuses.
     Permission(PermissionRequest),
+    /// The agent answered the prompt with this error, in its own words.
+    Failed(String),
     /// The turn has ended with this stop reason: `end_turn`, `cancelled`, `max_tokens`,
-    /// `max_turn_requests` or `refusal`.
+    /// `max_turn_requests`, `refusal`, or `failed` after [`Update::Failed`].
     Done(String),
     /// The process has ended by itself.
     Crashed(Ending),
@@ -98,12 +101,56 @@ impl std::fmt::Display for Ending {
 /// A question to the owner.
 #[derive(Debug)]
 pub struct PermissionRequest {
-    /// The action to permit.
+    /// The action to permit, in the agent's words, with all its lines.
     pub title: String,
-    /// Id and label of each choice.
-    pub options: Vec<(String, String)>,
+    /// All other parts of the request.
+    pub parts: Vec<RequestPart>,
+    /// Whether title and parts are all of the request. If not, it must not be allowed.
+    pub is_whole: bool,
+    /// The choices that the agent offers. There may be none.
+    pub options: Vec<PermissionOption>,
     /// Takes the id of the choice.
     pub answer: oneshot::Sender<String>,
+}
+
+/// A part of a permission request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestPart {
+    /// The kind of the part. It may contain a path of the agent.
+    pub heading: String,
+    /// The part itself, in the agent's words.
+    pub text: String,
+}
+
+/// A choice of a permission request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PermissionOption {
+    /// The agent's id for the choice.
+    pub id: String,
+    /// The agent's words for the choice.
+    pub label: String,
+    /// The meaning of the choice.
+    pub kind: OptionKind,
+}
+
+/// The meaning of a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionKind {
+    /// Allows this action once.
+    AllowOnce,
+    /// Allows this action, and remembers that.
+    AllowAlways,
+    /// Rejects this action once.
+    RejectOnce,
+    /// Rejects this action, and remembers that.
+    RejectAlways,
+}
+
+impl OptionKind {
+    /// Whether the choice allows the action.
+    pub fn allows(self) -> bool {
+        matches!(self, Self::AllowOnce | Self::AllowAlways)
+    }
 }
 
 /// The reason why a prompt did not reach a worker. The conversation is unchanged.

@@ -4,8 +4,10 @@ use serenity::all::{ChannelType, Permissions};
 use tracing::warn;
 
 use super::{
+    authorization_response,
     bot::{Bot, BotHandle, internal_error},
     conversations::Record,
+    hidden::is_hidden,
     interaction::Interaction,
     rest::RestError,
     turn,
@@ -76,6 +78,9 @@ pub(super) fn thread_conversation(bot: &Bot, thread: Snowflake, record: &Record)
 /// `/ask`: sends a prompt to the user's conversation, and opens a thread for it first if necessary.
 pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str) {
     let Some(workers) = &bot.workers else { return bot.reply(interaction, NO_AGENT).await };
+    if let Some(found) = authorization_response::find(bot, interaction.user, prompt).await {
+        return authorization_response::answer_command(bot, interaction, &found, prompt).await;
+    }
     match place(bot, interaction) {
         Place::Own(conversation) => {
             let quoted = Message::text(format!("<@{}> asks:\n{}", interaction.user, quote(prompt)));
@@ -194,6 +199,9 @@ fn not_opened(error: &RestError) -> String {
             permission_request(&["View Channel", "Create Private Threads", "Send Messages in Threads"])
         );
     }
+    if error.is_too_many_threads() {
+        return "This server has as many open threads as Discord allows, so I cannot open another one. Archive some threads and ask again, or send me a direct message.".to_owned();
+    }
     internal_error("open a thread", error).content
 }
 
@@ -226,9 +234,9 @@ fn quote(prompt: &str) -> String {
 }
 
 fn thread_name(prompt: &str) -> String {
-    let line = prompt.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("Conversation");
-    let plain: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    shorten(&plain, MAX_THREAD_NAME)
+    let plain = |line: &str| line.chars().map(|c| if is_hidden(c) { ' ' } else { c }).collect::<String>();
+    let line = prompt.lines().map(plain).find(|line| !line.trim().is_empty());
+    shorten(line.as_deref().unwrap_or("Conversation").trim(), MAX_THREAD_NAME)
 }
 
 #[cfg(test)]
@@ -252,7 +260,7 @@ mod tests {
     fn the_first_line_of_a_prompt_is_the_name_of_its_thread() {
         assert_eq!(quote("one\ntwo"), "> one\n> two");
         assert_eq!(thread_name("\n  fix the build  \nplease"), "fix the build");
-        assert_eq!(thread_name(" \n"), "Conversation");
+        assert_eq!(thread_name(" \n\u{200b}\u{3164}"), "Conversation");
         assert!(super::super::split::utf16_len(&thread_name(&"🙂".repeat(90))) <= 100);
     }
 }

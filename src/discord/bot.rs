@@ -106,6 +106,11 @@ impl Bot {
         }
     }
 
+    /// Returns the agent's name for its messages.
+    pub(super) fn agent_name(&self) -> String {
+        self.workers.as_ref().map(Workers::agent_name).unwrap_or_default()
+    }
+
     /// Whether Discord sends the content of messages that do not mention the bot.
     pub(super) fn reads_content(&self) -> bool {
         self.reads_content.load(Ordering::Relaxed)

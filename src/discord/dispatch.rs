@@ -101,8 +101,8 @@ async fn component(bot: &BotHandle, received: &ComponentInteraction) {
         Ok(Action::Choose { tenant, lineage, choice }) => {
             sign_in::choose(bot, &interaction, custom_id, &tenant, lineage, choice).await;
         }
-        Ok(Action::Permit { option, label, title, reply }) => {
-            match permission::choose(option, &label, &title, &reply) {
+        Ok(Action::Permit { option, label, asked, reply }) => {
+            match permission::choose(option, &label, &asked, &reply) {
                 Some(message) => {
                     bot.respond(&interaction, &Response::Update(message)).await;
                 }

@@ -13,12 +13,16 @@
 //! - serenity connects to the gateway only through `relay`, which uses the proxies and certificates
 //!   of [`Outward`](crate::net::Outward).
 
+mod agent_text;
 mod allow;
 mod ask;
 mod auth;
+mod authorization_response;
 mod bot;
 mod bounded_map;
 mod buttons;
+mod closed_thread;
+mod code_block;
 mod command;
 mod commands;
 mod conversations;

@@ -5,7 +5,7 @@ use tracing::{debug, warn};
 
 use super::{
     allow::RequestOrigin,
-    ask,
+    ask, authorization_response,
     bot::{Bot, BotHandle},
     conversations::Record,
     interaction::is_thread,
@@ -19,6 +19,7 @@ struct UserMessage {
     user: Snowflake,
     guild: Option<Snowflake>,
     channel: Snowflake,
+    id: Snowflake,
     roles: Vec<Snowflake>,
     /// The text without mentions of the bot.
     text: String,
@@ -41,6 +42,7 @@ impl UserMessage {
             user: Snowflake(message.author.id.get()),
             guild: message.guild_id.map(|guild| Snowflake(guild.get())),
             channel: Snowflake(message.channel_id.get()),
+            id: Snowflake(message.id.get()),
             roles: roles.unwrap_or_default(),
             text,
             mentions_bot,
@@ -78,7 +80,7 @@ pub(super) async fn handle(bot: &BotHandle, received: &Received) {
         (Some(_), Some(record)) if record.owner != message.user => {
             if bot.hint_is_due(message.channel, message.user) {
                 let text = format!(
-                    "-# This conversation belongs to <@{}>. Only the owner's messages reach the agent.",
+                    "This conversation belongs to <@{}>. Only the owner's messages reach the agent.",
                     record.owner
                 );
                 reply(bot, &message, &text).await;
@@ -96,12 +98,15 @@ async fn prompt_or_hint(bot: &BotHandle, workers: &Workers, message: UserMessage
         if bot.hint_is_due(message.channel, message.user) {
             let text = match record {
                 Some(_) if !bot.reads_content() && !message.mentions_bot => {
-                    "-# Discord shows me only messages that mention me: mention me, or use `/ask`."
+                    "Discord shows me only messages that mention me: mention me, or use `/ask`."
                 }
-                _ => "-# I read text only. Write the task for the agent as text.",
+                _ => "I read text only. Write the task for the agent as text.",
             };
             reply(bot, &message, text).await;
         }
+        return;
+    }
+    if is_response(bot, &message).await {
         return;
     }
     let conversation = match &record {
@@ -139,12 +144,25 @@ async fn mention(bot: &BotHandle, workers: &Workers, message: UserMessage, guild
         return reply(bot, &message, "Write the task for the agent in the same message, or use `/ask`.")
             .await;
     }
+    if is_response(bot, &message).await {
+        return;
+    }
     // A private thread cannot be attached to a message. Its owner is notified inside it, and no
     // other user sees it.
     match ask::open(bot, guild, message.channel, message.user, &message.text).await {
         Ok(conversation) => turn::begin(bot, workers, conversation, message.text),
         Err(refusal) => reply(bot, &message, &refusal).await,
     }
+}
+
+/// Whether the message is an authorization response. Then it is answered, and is no prompt.
+async fn is_response(bot: &Bot, message: &UserMessage) -> bool {
+    let found = authorization_response::find(bot, message.user, &message.text).await;
+    if let Some(found) = &found {
+        let place = (message.channel, message.id);
+        authorization_response::answer_message(bot, message.user, place, found, &message.text).await;
+    }
+    found.is_some()
 }
 
 async fn reply(bot: &Bot, message: &UserMessage, text: &str) {

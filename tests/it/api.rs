@@ -10,7 +10,7 @@ use threadkey::{
     broker::{Broker, WorkerTokens},
     ids::{ConversationId, Principal, Snowflake, Tenant},
     oauth::{Client, Pasted, Provider, ProviderSettings, Providers},
-    secret::{AccessToken, Capability},
+    secret::{Capability, Scrubber},
     store::{FileStore, FileStoreOptions},
     sys::clock::Clock,
 };

@@ -136,7 +136,7 @@ fn is_at(tenant: &Tenant, provider: Option<&ProviderId>) -> bool {
 }
 
 /// The live sign-ins of `user`.
-fn live_sign_ins(records: &Records, user: Principal, now: UnixTime) -> Vec<(&Tenant, &Pending)> {
+pub(super) fn live_sign_ins(records: &Records, user: Principal, now: UnixTime) -> Vec<(&Tenant, &Pending)> {
     let pending = records.iter().filter_map(|(tenant, entry)| Some((tenant, entry.pending.as_ref()?)));
     pending.filter(|(_, pending)| pending.started_by == user && pending.is_live(now)).collect()
 }

@@ -9,7 +9,7 @@ mod start;
 mod status;
 mod try_again;
 
-pub(super) use code::finish;
+pub(super) use code::{finish, finish_by_message};
 pub(super) use start::start;
 pub(super) use try_again::try_again;
 

@@ -1,6 +1,5 @@
 //! Signing in, from the link to the session.
 
-
 use threadkey::{
     agent::{Conversation, Holder},
     broker::{Broker, FinishError, Revocation, WorkerTokens},

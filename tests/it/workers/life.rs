@@ -112,7 +112,9 @@ while read -r line; do
 done"#;
     let rig = WorkerRig::new(&["/bin/sh", "-c", refuse], |_| {});
     match rig.prompt(1, "go").await {
-        Err(PromptError::Refused { wrote, .. }) => assert_eq!(wrote, "Log in first, not with [secret removed]"),
+        Err(PromptError::Refused { wrote, .. }) => {
+            assert_eq!(wrote, "Log in first, not with [secret removed]")
+        }
         other => panic!("{other:?}"),
     }
 }
