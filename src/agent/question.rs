@@ -45,7 +45,7 @@ impl KnownDetails {
     /// Remembers the details of a tool call or of its update.
     pub(super) fn remember(&mut self, call: &impl Serialize) {
         let Ok(Value::Object(mut call)) = serde_json::to_value(call) else { return };
-        let Some(Value::String(id)) = call.remove("toolCallId") else { return };
+        let Some(Value::String(id)) = call.shift_remove("toolCallId") else { return };
         call.retain(|name, value| DETAILS.contains(&name.as_str()) && !is_nothing(value));
         self.bytes += id.len() + call.iter().map(|(_, value)| value.to_string().len()).sum::<usize>();
         if self.bytes > MAX_DETAILS {
@@ -78,15 +78,15 @@ impl Question {
                 call.insert(name.clone(), value.clone());
             }
         }
-        let title = match call.remove("title") {
+        let title = match call.shift_remove("title") {
             Some(Value::String(title)) => title,
             Some(Value::Null) | None => String::new(),
             Some(other) => pretty(&other),
         };
         let mut parts = Parts { all: Vec::new(), is_whole: is_known };
-        parts.input(call.remove("rawInput").unwrap_or_default());
-        parts.content(call.remove("content").unwrap_or_default());
-        parts.locations(call.remove("locations").unwrap_or_default());
+        parts.input(call.shift_remove("rawInput").unwrap_or_default());
+        parts.content(call.shift_remove("content").unwrap_or_default());
+        parts.locations(call.shift_remove("locations").unwrap_or_default());
         call.retain(|name, value| !NOT_SHOWN.contains(&name.as_str()) && !value.is_null());
         if !call.is_empty() {
             parts.add("Other parts", pretty(&Value::Object(call)));
@@ -109,7 +109,7 @@ impl Parts {
         if let Some(Value::String(command)) = input.get("command") {
             self.add("Command", command.clone());
             if let Some(object) = input.as_object_mut() {
-                object.remove("command");
+                object.shift_remove("command");
             }
         }
         if !is_nothing(&input) {

@@ -68,7 +68,7 @@ fn printable(secrets: &WorkerSecrets, line: Line) -> String {
     let text = String::from_utf8_lossy(&bytes);
     let mut text = if cut {
         // The limit may have cut a secret in two, so only the part that is safe to show stays.
-        Stream::new(Scrubber::of_process().clone()).push(&text) + "…"
+        Stream::new(Scrubber::of_process().clone()).push(&text).trim_end().to_owned() + "…"
     } else {
         secrets.scrub(&text)
     };
@@ -107,7 +107,7 @@ mod tests {
     async fn a_secret_cut_in_two_by_the_line_limit_is_removed() {
         let text = format!("{} s3cr3t", "x ".repeat((MAX_LINE - 4) / 2));
         let tail = tail_of(&text).await;
-        assert!(tail.ends_with("x …") && !tail.contains("s3c"), "{tail}");
+        assert!(tail.ends_with("x…") && !tail.contains("s3c"), "{tail}");
     }
 
     #[tokio::test]

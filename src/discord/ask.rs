@@ -196,7 +196,12 @@ fn not_opened(error: &RestError) -> String {
     if error.is_permission() {
         return format!(
             "I cannot open a private thread in this channel: {}",
-            permission_request(&["View Channel", "Create Private Threads", "Send Messages in Threads"])
+            permission_request(&[
+                "View Channel",
+                "Create Private Threads",
+                "Send Messages in Threads",
+                "Embed Links",
+            ])
         );
     }
     if error.is_too_many_threads() {
@@ -212,6 +217,7 @@ fn missing_permissions(own: Option<Permissions>) -> Option<String> {
         (Permissions::VIEW_CHANNEL, "View Channel"),
         (Permissions::CREATE_PRIVATE_THREADS, "Create Private Threads"),
         (Permissions::SEND_MESSAGES_IN_THREADS, "Send Messages in Threads"),
+        (Permissions::EMBED_LINKS, "Embed Links"),
     ];
     let missing: Vec<&str> = needed
         .into_iter()
@@ -247,7 +253,8 @@ mod tests {
     fn missing_permissions_are_named_and_an_administrator_needs_none() {
         let all = Permissions::VIEW_CHANNEL
             | Permissions::CREATE_PRIVATE_THREADS
-            | Permissions::SEND_MESSAGES_IN_THREADS;
+            | Permissions::SEND_MESSAGES_IN_THREADS
+            | Permissions::EMBED_LINKS;
         assert_eq!(missing_permissions(None), None);
         assert_eq!(missing_permissions(Some(all)), None);
         assert_eq!(missing_permissions(Some(Permissions::ADMINISTRATOR)), None);

@@ -234,7 +234,7 @@ fn workers(folder: &std::path::Path, command: Vec<String>) -> Workers {
 }
 
 /// An ACP agent in the shell. At a prompt it does `on_prompt`, with `say TEXT`, `note UPDATE`,
-/// `done_with REASON`, `permit TITLE` (the answer is then in `$answer`), and `$line` for what came.
+/// `done_with REASON`, `permit TITLE` or `permit_json CALL OPTIONS` (the answer is then in `$answer`), and `$line` for what came.
 fn script(on_prompt: &str) -> String {
     let prelude = r#"
 reply() { printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$id" "$1"; }
@@ -245,6 +245,10 @@ done_with() { reply "{\"stopReason\":\"$1\"}"; }
 on_cancel() { id=$prompt; done_with cancelled; }
 permit() {
   printf '{"jsonrpc":"2.0","id":"p","method":"session/request_permission","params":{"sessionId":"s","toolCall":{"toolCallId":"t","title":"%s"},"options":[{"optionId":"yes","name":"Allow","kind":"allow_once"},{"optionId":"no","name":"Reject","kind":"reject_once"}]}}\n' "$1"
+  read -r answer
+}
+permit_json() {
+  printf '{"jsonrpc":"2.0","id":"p","method":"session/request_permission","params":{"sessionId":"s","toolCall":%s,"options":%s}}\n' "$1" "$2"
   read -r answer
 }
 "#;

@@ -12,6 +12,8 @@ pub const SEND_MESSAGES: u64 = 1 << 11;
 pub const MANAGE_MESSAGES: u64 = 1 << 13;
 /// Embed Links.
 pub const EMBED_LINKS: u64 = 1 << 14;
+/// Attach Files.
+pub const ATTACH_FILES: u64 = 1 << 15;
 /// Read Message History.
 pub const READ_MESSAGE_HISTORY: u64 = 1 << 16;
 /// Mention everyone, here and all roles.
@@ -31,6 +33,7 @@ pub const SEND_MESSAGES_IN_THREADS: u64 = 1 << 38;
 pub const MEMBER: u64 = VIEW_CHANNEL
     | SEND_MESSAGES
     | EMBED_LINKS
+    | ATTACH_FILES
     | READ_MESSAGE_HISTORY
     | USE_APPLICATION_COMMANDS
     | CREATE_PUBLIC_THREADS
