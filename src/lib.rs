@@ -13,7 +13,7 @@
 //!
 //! | floor | module | owns |
 //! | --- | --- | --- |
-//! | 0 | [`ids`], [`secret`] | validated names; secrets that never print themselves |
+//! | 0 | [`ids`], [`secret`] | validated names; secrets that never print themselves, and the scrubber |
 //! | 1 | [`sys`] | the real clock, randomness, disk, locks and processes, and all `unsafe` code |
 //! | 1 | [`session`] | the record, the pure decisions on it, the order of the steps that spend a secret |
 //! | 1 | [`net`] | the way out: trusted certificates, proxies, connections |
@@ -219,6 +219,10 @@
 //!   alone](../../../adr/0028-a-report-refuses-a-token-to-its-reporter-alone.md)
 //! - [29. The configuration comes from a place that its user
 //!   chose](../../../adr/0029-the-configuration-comes-from-a-place-that-its-user-chose.md)
+//! - [34. An agent's text never passes for the bot's own
+//!   words](../../../adr/0034-an-agents-text-never-passes-for-the-bots-own-words.md)
+//! - [35. One scrubber knows every secret, for Discord and the
+//!   log](../../../adr/0035-one-scrubber-knows-every-secret-for-discord-and-the-log.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");

@@ -47,8 +47,8 @@ pub(super) fn shown(text: &str) -> String {
                 fence.is_some()
             }
         };
-        let is_plain = !is_code && !line.contains('`');
-        let line = if is_plain { with_targets(line) } else { line.to_owned() };
+        let plain = if is_code { 0 } else { line.find('`').unwrap_or(line.len()) };
+        let line = with_targets(&line[..plain]) + &line[plain..];
         shown.push_str(&without_small_text(&line, is_code));
     }
     without_masked_links(&shown).replace(OWN_DASH, "-")
@@ -74,6 +74,9 @@ fn with_targets(line: &str) -> String {
         let Some(begin) = line[..end].rfind(['[', ']']).filter(|at| line.as_bytes()[*at] == b'[') else {
             break;
         };
+        if line[..begin].ends_with('\\') {
+            break;
+        }
         line = format!("{}{} {}", &line[..begin], &line[begin + 1..end], &line[end + 1..]);
     }
     line
@@ -125,6 +128,8 @@ mod tests {
             ("[a](b) and [c](d \"title\")", "a (b) and c (d \"title\")"),
             ("[[a](b)](c)", "a (b) (c)"),
             ("![alt](x)", "!alt (x)"),
+            ("\\[a\\](b)", "\\[a\\] (b)"),
+            ("[a](b) `x[0](c)`", "a (b) `x[0] (c)`"),
             ("](x) [", "] (x) ["),
             ("a[0] (b) [1]", "a[0] (b) [1]"),
             ("<https://example.org> https://example.org", "<https://example.org> https://example.org"),

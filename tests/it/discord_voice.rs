@@ -120,7 +120,8 @@ async fn an_agent_cannot_pass_for_the_bot_and_its_links_show_their_targets() {
         })
         .await;
     assert_voices(&thread, &rig.alice);
-    let shown = rig.alice.everything();
+    let shown: Vec<_> = thread.messages().into_iter().map(|message| message.text).collect();
+    let shown = shown.join("\n");
     assert!(shown.contains("Sign in again (https://evil.example/a)"), "{shown}");
     for message in thread.messages().iter().filter(|message| message.embeds.is_empty()) {
         assert!(!message.text.contains("]("), "{message}");

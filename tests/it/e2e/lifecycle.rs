@@ -90,7 +90,7 @@ async fn the_owner_of_an_ended_session_gets_one_notice_with_a_sign_in_button() {
     team.home.set_offset(2 * AN_HOUR + 60);
     expect_messages(&dm, ended, 2).await;
     let reply =
-        dm.messages().into_iter().rfind(|view| view.text.contains(ended)).expect("the notice was sent");
+        dm.messages().into_iter().rfind(|view| view.all_text().contains(ended)).expect("the notice was sent");
     let started = alice.press(&reply, "Sign in again").await.message();
     started.latest().await;
     let link = started.link("Sign in to acme").expect("a link");
