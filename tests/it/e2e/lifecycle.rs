@@ -129,14 +129,14 @@ async fn a_sign_in_message_shows_the_result_of_the_command_line() {
     let cancelled = team.home.run(&["auth", "cancel", "--as", &principal]).await;
     assert_eq!(cancelled.code, 0, "{cancelled:?}");
     let view = started.says("This sign-in to `acme` was cancelled.").await;
-    assert!(view.buttons.is_empty() && view.embeds.is_empty(), "{view}");
+    assert!(view.buttons.is_empty() && view.link("").is_none(), "{view}");
 
     let (started, link) = team.start(alice).await;
     let callback = browser::sign_in(&link, "alice").await;
     let finished = team.home.run_with(&["auth", "code", "--as", &principal], &callback.url).await;
     assert_eq!(finished.code, 0, "{finished:?}");
     let view = started.says("Signed in as `alice@example.com` at `acme`.").await;
-    assert!(view.buttons.is_empty() && view.embeds.is_empty(), "{view}");
+    assert!(view.buttons.is_empty() && view.link("").is_none(), "{view}");
     team.discord.assert_no_violations();
 }
 
