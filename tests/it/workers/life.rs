@@ -90,10 +90,10 @@ async fn a_program_that_cannot_start_is_named_with_the_reason() {
 }
 
 #[tokio::test]
-    assert!(error.contains("(exit status 3; the agent wrote: \"cannot find my soul\")"), "{error}");
+async fn an_agent_that_exits_at_once_is_reported_with_its_stderr() {
     let rig = WorkerRig::new(&["/bin/sh", "-c", "echo cannot find my soul >&2; exit 3"], |_| {});
     let error = rig.prompt(1, "go").await.expect_err("it dies").to_string();
-    assert!(error.contains("(exit status 3; it wrote: cannot find my soul)"), "{error}");
+    assert!(error.contains("(exit status 3; the agent wrote: \"cannot find my soul\")"), "{error}");
     assert!(rig.workers.live().is_empty());
 }
 
