@@ -13,7 +13,7 @@
 //!
 //! | floor | module | owns |
 //! | --- | --- | --- |
-//! | 0 | [`ids`], [`secret`] | validated names; secrets that never print themselves |
+//! | 0 | [`ids`], [`secret`] | validated names; secrets that never print themselves, and the scrubber |
 //! | 1 | [`sys`] | the real clock, randomness, disk, locks and processes, and all `unsafe` code |
 //! | 1 | [`session`] | the record, the pure decisions on it, the order of the steps that spend a secret |
 //! | 1 | [`net`] | the way out: trusted certificates, proxies, connections |
@@ -230,6 +230,10 @@
 //!   it](../../../adr/0032-a-logout-ends-the-grant-and-asks-where-others-share-it.md)
 //! - [33. One rule decides who may use the bot, and it is checked where it is
 //!   used](../../../adr/0033-one-rule-decides-who-may-use-the-bot-and-it-is-checked-where-it-is-used.md)
+//! - [34. An agent's text never passes for the bot's own
+//!   words](../../../adr/0034-an-agents-text-never-passes-for-the-bots-own-words.md)
+//! - [35. One scrubber knows every secret, for Discord and the
+//!   log](../../../adr/0035-one-scrubber-knows-every-secret-for-discord-and-the-log.md)
 //! - [36. Workers share nothing by name, and have
 //!   limits](../../../adr/0036-workers-share-nothing-by-name-and-have-limits.md)
 //! - [37. A prompt waits in memory for its

@@ -4,10 +4,15 @@
 //! [`Secret::expose`] returns the text, and its memory is zeroed on drop. A [`Fingerprint`] may be
 //! shown and stored: it identifies a token without revealing it.
 
+mod known;
+mod scrubber;
+
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
+
+pub use scrubber::{Pin, Scrubber, Stream};
 
 /// A text that no log, error, argument list or URL may show.
 #[derive(Clone, PartialEq, Eq)]

@@ -3,17 +3,12 @@
 //! A conversation has at most one live capability, of which only the SHA-256 is kept. A new one, or
 //! the worker's end, voids the old one.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::{Mutex, PoisonError},
-};
-
 use dashmap::DashMap;
 
 use super::Conversation;
 use crate::{
     ids::{ConversationId, ProviderId},
-    secret::{Capability, Fingerprint},
+    secret::{Capability, Fingerprint, Scrubber},
     sys::random,
 };
 
@@ -26,22 +21,11 @@ pub struct Holder {
     pub providers: Vec<ProviderId>,
 }
 
-/// The live capabilities, and the tokens that workers were given.
+/// The live capabilities.
 #[derive(Debug, Default)]
 pub struct Capabilities {
     by_fingerprint: DashMap<Fingerprint, Holder>,
     by_conversation: DashMap<ConversationId, Fingerprint>,
-    handed_out: Mutex<HandedOut>,
-}
-
-/// How many handed out tokens are remembered. The oldest ones are forgotten.
-const MAX_HANDED_OUT: usize = 4096;
-
-/// The tokens that workers were given, the oldest first.
-#[derive(Debug, Default)]
-struct HandedOut {
-    known: BTreeSet<Fingerprint>,
-    order: VecDeque<Fingerprint>,
 }
 
 impl Capabilities {
@@ -53,6 +37,7 @@ impl Capabilities {
     /// Creates a worker's capability, and voids the conversation's earlier one.
     pub fn issue(&self, holder: Holder) -> Capability {
         let capability = Capability::new(random::token());
+        Scrubber::of_process().note(capability.expose());
         let fingerprint = capability.fingerprint();
         let id = holder.conversation.id;
         self.by_fingerprint.insert(fingerprint.clone(), holder);
@@ -67,28 +52,6 @@ impl Capabilities {
     /// The look-up goes by hash, so its duration reveals nothing about the secret.
     pub fn holder(&self, presented: &str) -> Option<Holder> {
         self.by_fingerprint.get(&Fingerprint::of(presented)).map(|holder| holder.clone())
-    }
-
-    /// Records a token that a worker is about to be given, so that [`Capabilities::is_secret`]
-    /// knows it.
-    pub fn note_handed_out(&self, token: Fingerprint) {
-        let mut handed_out = self.handed_out.lock().unwrap_or_else(PoisonError::into_inner);
-        if !handed_out.known.insert(token.clone()) {
-            return;
-        }
-        handed_out.order.push_back(token);
-        if handed_out.order.len() > MAX_HANDED_OUT
-            && let Some(oldest) = handed_out.order.pop_front()
-        {
-            handed_out.known.remove(&oldest);
-        }
-    }
-
-    /// Whether this is a live capability or a token that a worker was given, which no other party
-    /// may see.
-    pub fn is_secret(&self, fingerprint: &Fingerprint) -> bool {
-        self.by_fingerprint.contains_key(fingerprint)
-            || self.handed_out.lock().unwrap_or_else(PoisonError::into_inner).known.contains(fingerprint)
     }
 
     /// Voids the conversation's capability.
@@ -123,19 +86,5 @@ mod tests {
         assert_eq!(all.holder(second.expose()), None);
         assert_eq!(all.holder(other.expose()), Some(holder(2)));
         assert_eq!(all.holder(""), None);
-    }
-
-    #[test]
-    fn live_capabilities_and_the_newest_handed_out_tokens_are_secrets() {
-        let all = Capabilities::new();
-        let capability = all.issue(holder(1));
-        let token = |n: usize| Fingerprint::of(&format!("token {n}"));
-        for n in 0..=MAX_HANDED_OUT {
-            all.note_handed_out(token(n));
-            all.note_handed_out(token(n));
-        }
-        assert!(all.is_secret(&capability.fingerprint()));
-        assert!(all.is_secret(&token(MAX_HANDED_OUT)) && all.is_secret(&token(1)));
-        assert!(!all.is_secret(&token(0)));
     }
 }

@@ -17,7 +17,7 @@ use agent_client_protocol::{
         ConnectionTo,
         schema::{
             CancelNotification, ContentBlock, Implementation, InitializeRequest, NewSessionRequest,
-            PromptRequest, RequestPermissionRequest, SessionId, SessionNotification, StopReason, TextContent,
+            PromptRequest, SessionId, SessionNotification, StopReason, TextContent,
         },
     },
 };
@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Update,
     lines::{self, Gate},
+    question::AskedPermission,
     turn::{Activity, CurrentTurn, MAX_QUESTIONS, Prompt, Turn, forward_question, forward_update},
     worker_secrets::WorkerSecrets,
 };
@@ -118,9 +119,7 @@ pub(super) async fn converse(
             on_receive_notification!(),
         )
         .on_receive_request(
-            async move |request: RequestPermissionRequest,
-                        responder: Responder<_, V1>,
-                        cx: ConnectionTo<_>| {
+            async move |request: AskedPermission, responder: Responder<_, V1>, cx: ConnectionTo<_>| {
                 forward_question(&turn_of_question, &open_questions, request, responder, &cx).await
             },
             on_receive_request!(),
@@ -236,9 +235,8 @@ async fn turn(
         Ok(answer) => Ok(stop_reason(answer.stop_reason).to_owned()),
         Err(error) if is_incoming_transport_closed(&error) => Err(EndReason::Closed(None)),
         Err(error) => {
-            let text = format!("\n**The agent failed:** {}", settings.secrets.scrub(&error.message));
-            let _ = updates.send(Update::Text(text)).await;
-            Ok("refusal".to_owned())
+            let _ = updates.send(Update::Failed(settings.secrets.scrub(&error.message))).await;
+            Ok("failed".to_owned())
         }
     }
 }

@@ -20,6 +20,7 @@ mod folders;
 mod launch;
 mod lines;
 mod program_files;
+mod question;
 mod settings;
 mod stderr;
 mod table;
@@ -73,25 +74,86 @@ pub enum Update {
     },
     /// The agent asks its owner for permission. Dropping `answer` refuses.
     Permission(PermissionRequest),
+    /// The agent answered the prompt with this error, in its own words.
+    Failed(String),
     /// The turn has ended with this stop reason: `end_turn`, `cancelled`, `max_tokens`,
-    /// `max_turn_requests` or `refusal`.
+    /// `max_turn_requests`, `refusal`, or `failed` after [`Update::Failed`].
     Done(String),
-    /// The process has ended.
-    Crashed {
-        /// How it ended, and the end of its stderr without the worker's secrets.
-        detail: String,
-    },
+    /// The process has ended by itself.
+    Crashed(Ending),
+}
+
+/// How an agent ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// How it ended, in our own words.
+    pub how: String,
+    /// The last lines of its stderr, without secrets. They are the agent's words.
+    pub wrote: String,
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.wrote.as_str() {
+            "" => f.write_str(&self.how),
+            wrote => write!(f, "{}; the agent wrote: {wrote:?}", self.how),
+        }
+    }
 }
 
 /// A question to the owner.
 #[derive(Debug)]
 pub struct PermissionRequest {
-    /// The action to permit.
+    /// The action to permit, in the agent's words, with all its lines.
     pub title: String,
-    /// Id and label of each choice.
-    pub options: Vec<(String, String)>,
+    /// All other parts of the request.
+    pub parts: Vec<RequestPart>,
+    /// Whether title and parts are all of the request. If not, it must not be allowed.
+    pub is_whole: bool,
+    /// The choices that the agent offers. There may be none.
+    pub options: Vec<PermissionOption>,
     /// Takes the id of the choice.
     pub answer: oneshot::Sender<String>,
+}
+
+/// A part of a permission request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestPart {
+    /// The kind of the part. It may contain a path of the agent.
+    pub heading: String,
+    /// The part itself, in the agent's words.
+    pub text: String,
+}
+
+/// A choice of a permission request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PermissionOption {
+    /// The agent's id for the choice.
+    pub id: String,
+    /// The agent's words for the choice.
+    pub label: String,
+    /// The meaning of the choice.
+    pub kind: OptionKind,
+}
+
+/// The meaning of a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionKind {
+    /// Allows this action once.
+    AllowOnce,
+    /// Allows this action, and remembers that.
+    AllowAlways,
+    /// Rejects this action once.
+    RejectOnce,
+    /// Rejects this action, and remembers that.
+    RejectAlways,
+}
+
+impl OptionKind {
+    /// Whether the choice allows the action.
+    pub fn allows(self) -> bool {
+        matches!(self, Self::AllowOnce | Self::AllowAlways)
+    }
 }
 
 /// The reason why a prompt did not reach a worker. The conversation is unchanged.
@@ -110,13 +172,13 @@ pub enum PromptError {
     },
     /// The agent ended before it answered the handshake.
     #[error(
-        "the agent {program:?} ended before it was ready ({detail}). Check that it speaks ACP on its standard input and output"
+        "the agent {program:?} ended before it was ready ({ending}). Check that it speaks ACP on its standard input and output"
     )]
     DiedAtOnce {
         /// The configured program.
         program: String,
-        /// How it ended, and the end of its stderr.
-        detail: String,
+        /// How it ended.
+        ending: Ending,
     },
     /// The agent did not answer the handshake in time.
     #[error("the agent {program:?} did not answer within {} s and was stopped. Check that it speaks ACP on its standard input and output", within.as_secs())]
@@ -127,12 +189,12 @@ pub enum PromptError {
         within: Duration,
     },
     /// The agent does not speak our protocol version, or refused a session.
-    #[error("the agent {program:?} refused to start ({detail}). Check the agent's own configuration")]
+    #[error("the agent {program:?} refused to start ({wrote:?}). Check the agent's own configuration")]
     Refused {
         /// The configured program.
         program: String,
         /// The agent's error message.
-        detail: String,
+        wrote: String,
     },
     /// This machine cannot isolate the agent.
     #[error(

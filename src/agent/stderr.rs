@@ -12,7 +12,10 @@ use super::{
     lines::{BoundedLines, Line},
     worker_secrets::WorkerSecrets,
 };
-use crate::ids::ConversationId;
+use crate::{
+    ids::ConversationId,
+    secret::{Scrubber, Stream},
+};
 
 /// The longest line, in bytes.
 const MAX_LINE: usize = 4096;
@@ -41,7 +44,7 @@ impl Stderr {
             let mut lines = BoundedLines::new(reader, MAX_LINE);
             while let Ok(Some(line)) = lines.next().await {
                 let line = printable(&secrets, line);
-                tracing::debug!(conversation = %conversation.0, line, "the agent's stderr");
+                tracing::debug!(conversation = %conversation.0, agent_wrote = line, "the agent's stderr");
                 keep(&mut kept.lock().unwrap_or_else(PoisonError::into_inner), line);
             }
         });
@@ -62,20 +65,15 @@ fn printable(secrets: &WorkerSecrets, line: Line) -> String {
         Line::Whole(bytes) => (bytes, false),
         Line::Cut(bytes) => (bytes, true),
     };
-    let mut text = secrets.scrub(&String::from_utf8_lossy(&bytes));
-    if cut {
-        // The limit may have cut a secret in two, and the scrubber does not recognise a half.
-        let end = text.char_indices().rev().find(|(_, c)| !is_token_character(*c)).map_or(0, |(at, _)| at);
-        text.truncate(end);
-        text.push('…');
-    }
+    let text = String::from_utf8_lossy(&bytes);
+    let mut text = if cut {
+        // The limit may have cut a secret in two, so only the part that is safe to show stays.
+        Stream::new(Scrubber::of_process().clone()).push(&text).trim_end().to_owned() + "…"
+    } else {
+        secrets.scrub(&text)
+    };
     text.retain(|c| c == '\t' || !c.is_control());
     text
-}
-
-fn is_token_character(c: char) -> bool {
-    // RFC 6750 §2.1, `b64token`.
-    c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~' | '+' | '/' | '=')
 }
 
 fn keep(tail: &mut VecDeque<String>, line: String) {
@@ -99,14 +97,17 @@ mod tests {
 
     #[tokio::test]
     async fn stderr_is_kept_without_secrets_and_control_characters() {
-        assert_eq!(tail_of("a s3cr3t-longer\x1b[1m b\ns3cr3t\n").await, "a …[1m b\n…");
+        assert_eq!(
+            tail_of("a s3cr3t-longer\x1b[1m b\ns3cr3t\n").await,
+            "a [secret removed][1m b\n[secret removed]"
+        );
     }
 
     #[tokio::test]
     async fn a_secret_cut_in_two_by_the_line_limit_is_removed() {
         let text = format!("{} s3cr3t", "x ".repeat((MAX_LINE - 4) / 2));
         let tail = tail_of(&text).await;
-        assert!(tail.ends_with("x …") && !tail.contains("s3c"), "{tail}");
+        assert!(tail.ends_with("x…") && !tail.contains("s3c"), "{tail}");
     }
 
     #[tokio::test]

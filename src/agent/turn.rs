@@ -11,8 +11,8 @@ use agent_client_protocol::{
     v1::{
         ConnectionTo,
         schema::{
-            RequestPermissionOutcome, RequestPermissionRequest, RequestPermissionResponse,
-            SelectedPermissionOutcome, SessionNotification,
+            RequestPermissionOutcome, RequestPermissionResponse, SelectedPermissionOutcome,
+            SessionNotification,
         },
     },
 };
@@ -22,14 +22,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     PermissionRequest, Update,
-    updates::{ToolCalls, in_pieces, question_title, updates_of},
+    question::{AskedPermission, Question},
+    updates::{ToolCalls, in_pieces, updates_of},
     worker_secrets::WorkerSecrets,
 };
 
 /// How many questions to the owner may be open at once. Further ones are answered with "cancelled".
 pub(super) const MAX_QUESTIONS: usize = 8;
-/// How many choices of one question are passed on: as many as fit under one Discord message.
-const MAX_OPTIONS: usize = 25;
 
 /// A prompt on its way to the worker.
 pub(super) struct Prompt {
@@ -126,7 +125,7 @@ pub(super) async fn forward_update(
 pub(super) async fn forward_question(
     current: &CurrentTurn,
     open: &Arc<Semaphore>,
-    request: RequestPermissionRequest,
+    request: AskedPermission,
     responder: Responder<RequestPermissionResponse, V1>,
     cx: &ConnectionTo<Agent>,
 ) -> Result<(), AcpError> {
@@ -134,23 +133,19 @@ pub(super) async fn forward_question(
     let turn = {
         let mut turn = current.lock().unwrap_or_else(PoisonError::into_inner);
         turn.as_mut().map(|turn| {
-            let title = question_title(&request.tool_call, &turn.tool_calls);
-            (turn.updates.clone(), turn.questions_void.clone(), title, turn.activity.question())
+            let question = Question::read(request, &turn.tool_calls.details);
+            (turn.updates.clone(), turn.questions_void.clone(), question, turn.activity.question())
         })
     };
     let permit = Arc::clone(open).try_acquire_owned();
-    let (Some((updates, void, title, open_question)), Ok(permit)) = (turn, permit) else {
+    let (Some((updates, void, question, open_question)), Ok(permit)) = (turn, permit) else {
         return responder.respond(cancelled());
     };
-    let options: Vec<_> = request
-        .options
-        .into_iter()
-        .take(MAX_OPTIONS)
-        .map(|option| (option.option_id.to_string(), option.name))
-        .collect();
-    let offered: Vec<_> = options.iter().map(|(id, _)| id.clone()).collect();
+    let Question { title, parts, is_whole, options } = question;
+    let offered: Vec<_> = options.iter().map(|option| option.id.clone()).collect();
     let (answer, chosen) = oneshot::channel();
-    if updates.send(Update::Permission(PermissionRequest { title, options, answer })).await.is_err() {
+    let request = PermissionRequest { title, parts, is_whole, options, answer };
+    if updates.send(Update::Permission(request)).await.is_err() {
         return responder.respond(cancelled());
     }
     cx.spawn(async move {

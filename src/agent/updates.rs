@@ -4,10 +4,9 @@ use std::collections::HashMap;
 
 use agent_client_protocol::v1::schema::{
     ContentBlock, EmbeddedResourceResource, Plan, PlanEntryStatus, SessionUpdate, ToolCallStatus,
-    ToolCallUpdate,
 };
 
-use super::{Update, worker_secrets::WorkerSecrets};
+use super::{Update, question::KnownDetails, worker_secrets::WorkerSecrets};
 
 /// How many of a turn's tool calls are remembered.
 const MAX_TOOLS: usize = 256;
@@ -20,17 +19,22 @@ pub(super) const MAX_PIECE: usize = 16 * 1024;
 /// How many entries of a plan are shown.
 const MAX_PLAN: usize = 20;
 
-/// The title and status of a turn's tool calls. An update of a call names only the changed fields.
+/// A turn's tool calls. An update of a call names only the changed fields.
 #[derive(Debug, Default)]
-pub(super) struct ToolCalls(HashMap<String, (String, String)>);
+pub(super) struct ToolCalls {
+    /// The title and status of each call, as they are shown.
+    shown: HashMap<String, (String, String)>,
+    /// The details of the calls, for questions about them.
+    pub(super) details: KnownDetails,
+}
 
 impl ToolCalls {
     fn change(&mut self, id: &str, title: Option<String>, status: Option<ToolCallStatus>) -> Update {
         let id: String = id.chars().take(MAX_ID).collect();
-        if self.0.len() >= MAX_TOOLS && !self.0.contains_key(&id) {
-            self.0.clear();
+        if self.shown.len() >= MAX_TOOLS && !self.shown.contains_key(&id) {
+            self.shown.clear();
         }
-        let known = self.0.entry(id.clone()).or_insert_with(|| ("Tool".to_owned(), "pending".to_owned()));
+        let known = self.shown.entry(id.clone()).or_insert_with(|| ("Tool".to_owned(), "pending".to_owned()));
         if let Some(title) = title {
             known.0 = short(&title);
         }
@@ -67,6 +71,7 @@ pub(super) fn updates_of(
             text(chunk.content).map(|text| Update::Text(secrets.scrub(&text))).into_iter().collect()
         }
         SessionUpdate::ToolCall(call) => {
+            tool_calls.details.remember(&call);
             vec![tool_calls.change(
                 &call.tool_call_id.to_string(),
                 Some(secrets.scrub(&call.title)),
@@ -74,26 +79,13 @@ pub(super) fn updates_of(
             )]
         }
         SessionUpdate::ToolCallUpdate(call) => {
+            tool_calls.details.remember(&call);
             let title = call.fields.title.map(|title| secrets.scrub(&title));
             vec![tool_calls.change(&call.tool_call_id.to_string(), title, call.fields.status)]
         }
         SessionUpdate::Plan(plan) => steps(plan, secrets),
         _ => Vec::new(),
     }
-}
-
-/// Returns the title of a question about a tool call.
-pub(super) fn question_title(call: &ToolCallUpdate, tool_calls: &ToolCalls) -> String {
-    let known = || {
-        let id: String = call.tool_call_id.to_string().chars().take(MAX_ID).collect();
-        tool_calls.0.get(&id).map(|(title, _)| title.clone())
-    };
-    call.fields
-        .title
-        .as_deref()
-        .map(short)
-        .or_else(known)
-        .unwrap_or_else(|| "The agent asks for permission".to_owned())
 }
 
 /// Returns one tool call for each entry of a plan.
@@ -168,7 +160,10 @@ mod tests {
             serde_json::json!({"sessionUpdate": "tool_call_update", "toolCallId": "a", "status": "completed"}),
             serde_json::json!({"sessionUpdate": "tool_call_update", "toolCallId": "b", "title": "s3cr3t"}),
         ];
-        assert_eq!(shown(&all), ["a \"Read x\" in_progress", "a \"Read x\" completed", "b \"…\" pending"]);
+        assert_eq!(
+            shown(&all),
+            ["a \"Read x\" in_progress", "a \"Read x\" completed", "b \"[secret removed]\" pending"]
+        );
     }
 
     #[test]
@@ -196,6 +191,9 @@ mod tests {
             serde_json::json!({"sessionUpdate": "plan",
                 "entries": [{"content": "think", "priority": "high", "status": "completed"}]}),
         ];
-        assert_eq!(shown(&all), ["it is …", "[log](file:///log)", "plan:0 \"think\" completed"]);
+        assert_eq!(
+            shown(&all),
+            ["it is [secret removed]", "[log](file:///log)", "plan:0 \"think\" completed"]
+        );
     }
 }

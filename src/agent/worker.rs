@@ -11,7 +11,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AgentSettings, Capabilities, Conversation, Holder, PromptError, TokenSource, Update,
+    AgentSettings, Capabilities, Conversation, Ending, Holder, PromptError, TokenSource, Update,
     connection::{self, ConnectionSettings, EndReason},
     folders::WorkerFolders,
     launch::{Launched, launch},
@@ -109,7 +109,7 @@ pub(super) async fn run(
         }
     };
     entry.mark_ending();
-    let detail = finish(&mut child, &end, stderr).await;
+    let ending = finish(&mut child, &end, stderr).await;
     drop(in_use);
     if let Err(error) = deps.folders.refill().await {
         tracing::warn!(%error, "folders for new agents cannot be created in advance");
@@ -117,12 +117,13 @@ pub(super) async fn run(
     drop(remove_on_drop);
 
     if matches!(end, EndReason::Closed(_)) {
-        tracing::warn!(conversation = %id.0, detail, "an agent ended by itself");
+        let Ending { how, wrote } = &ending;
+        tracing::warn!(conversation = %id.0, how, agent_wrote = wrote, "an agent ended by itself");
     } else {
         tracing::info!(conversation = %id.0, ?end, "an agent was ended");
     }
     let program = settings.command.first().cloned().unwrap_or_default();
-    if entry.report_start(Err(not_started(&end, program, &detail, settings.start_within))) {
+    if entry.report_start(Err(not_started(&end, program, &ending, settings.start_within))) {
         return;
     }
     let turn = current.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -132,12 +133,12 @@ pub(super) async fn run(
         readers.push(prompt.updates);
     }
     for updates in readers {
-        let _ = updates.send(last_update(&end, &detail)).await;
+        let _ = updates.send(last_update(&end, &ending)).await;
     }
 }
 
-/// Ends the process group. Returns how the process ended, with the end of its stderr.
-async fn finish(child: &mut Child, end: &EndReason, stderr: Stderr) -> String {
+/// Ends the process group. Returns how the process ended.
+async fn finish(child: &mut Child, end: &EndReason, stderr: Stderr) -> Ending {
     let status = match end {
         EndReason::Closed(None) => match timeout(EXIT_WITHIN, child.wait()).await {
             Ok(status) => {
@@ -151,13 +152,13 @@ async fn finish(child: &mut Child, end: &EndReason, stderr: Stderr) -> String {
         },
         _ => child.stop(GRACE).await.ok(),
     };
-    let last_lines = stderr.finish().await;
+    let wrote = stderr.finish().await;
     let how = match (end, status) {
         (EndReason::Closed(Some(fault)), _) => fault.clone(),
         (_, Some(status)) => exit_text(status),
         (_, None) => "it closed its output and was ended".to_owned(),
     };
-    if last_lines.is_empty() { how } else { format!("{how}; it wrote: {last_lines}") }
+    Ending { how, wrote }
 }
 
 fn exit_text(status: ExitStatus) -> String {
@@ -168,18 +169,18 @@ fn exit_text(status: ExitStatus) -> String {
 }
 
 /// The error of a prompt whose worker ended before the handshake was done.
-fn not_started(end: &EndReason, program: String, detail: &str, within: Duration) -> PromptError {
+fn not_started(end: &EndReason, program: String, ending: &Ending, within: Duration) -> PromptError {
     match end {
         EndReason::Silent => PromptError::Silent { program, within },
-        EndReason::Refused(message) => PromptError::Refused { program, detail: message.clone() },
+        EndReason::Refused(message) => PromptError::Refused { program, wrote: message.clone() },
         EndReason::Stopped | EndReason::Idle | EndReason::Unresponsive => PromptError::Stopped,
-        EndReason::Closed(_) => PromptError::DiedAtOnce { program, detail: detail.to_owned() },
+        EndReason::Closed(_) => PromptError::DiedAtOnce { program, ending: ending.clone() },
     }
 }
 
-fn last_update(end: &EndReason, detail: &str) -> Update {
+fn last_update(end: &EndReason, ending: &Ending) -> Update {
     match end {
-        EndReason::Closed(_) => Update::Crashed { detail: detail.to_owned() },
+        EndReason::Closed(_) => Update::Crashed(ending.clone()),
         _ => Update::Done("cancelled".to_owned()),
     }
 }

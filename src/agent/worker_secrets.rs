@@ -1,23 +1,28 @@
-//! Removes a worker's secrets from its texts.
+//! Keeps a worker's secrets known to the scrubber, and removes all known secrets from its texts.
 
-use crate::secret::Secret;
+use std::sync::Arc;
 
-/// The secrets in one worker's environment.
-#[derive(Clone, Debug, Default)]
-pub(super) struct WorkerSecrets(Vec<Secret>);
+use crate::secret::{Pin, Scrubber, Secret};
+
+/// The secrets in one worker's environment. They stay known at least as long as the worker lives.
+#[derive(Clone, Debug)]
+pub(super) struct WorkerSecrets(#[expect(dead_code, reason = "its drop forgets the secrets")] Arc<[Pin]>);
 
 impl WorkerSecrets {
     /// Takes the secrets, and ignores empty ones.
     pub(super) fn new(secrets: impl IntoIterator<Item = Secret>) -> Self {
-        let mut secrets: Vec<_> = secrets.into_iter().filter(|secret| !secret.is_empty()).collect();
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
-        Self(secrets)
+        let scrubber = Scrubber::of_process();
+        let pin = |secret: Secret| {
+            // A worker may have passed it on, so the secret outlives the worker in the scrubber.
+            scrubber.note(secret.expose());
+            scrubber.pin(secret.expose())
+        };
+        Self(secrets.into_iter().map(pin).collect())
     }
 
-    /// Returns the text with an ellipsis in the place of each secret.
+    /// Returns the text without any secret that this process knows.
+    #[expect(clippy::unused_self, reason = "only the worker's secrets make the scrubber complete")]
     pub(super) fn scrub(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| {
-            if text.contains(secret.expose()) { text.replace(secret.expose(), "…") } else { text }
-        })
+        Scrubber::of_process().clean(text)
     }
 }

@@ -131,6 +131,15 @@ impl Workers {
         self.deps.folders.clean(conversation).await
     }
 
+    /// Returns the agent's name for people: that of its program.
+    pub fn agent_name(&self) -> String {
+        let program = self.deps.settings.command.first().map(String::as_str).unwrap_or_default();
+        let name = std::path::Path::new(program).file_stem().map(|name| name.to_string_lossy());
+        let is_plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ');
+        let name: String = name.unwrap_or_default().chars().filter(is_plain).take(32).collect();
+        if name.trim().is_empty() { "worker".to_owned() } else { name.trim().to_owned() }
+    }
+
     /// Starts a worker for the conversation if it has none, and gives it a prompt.
     ///
     /// The returned channel yields the updates of the turn. It is bounded, so a slow reader slows

@@ -1,18 +1,31 @@
-//! The log: its level, its filter, and the report of a panic. No secret appears in it.
+//! The log: its level, its filter, and the report of a panic.
+//!
+//! One event is one line, and no secret that this process knows appears in it (adr/0035). Fields
+//! carry foreign texts: line ends, escape sequences and bidirectional marks in them are escaped.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal as _},
+};
 
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
     Layer as _,
     filter::{LevelFilter, Targets},
-    fmt,
+    fmt::{
+        self, FmtContext, FormatEvent, FormatFields,
+        format::Writer,
+        time::{FormatTime as _, SystemTime},
+    },
     layer::SubscriberExt as _,
+    registry::LookupSpan,
     util::SubscriberInitExt as _,
 };
 
 use crate::{
     cli::{Exit, Failure, print_notice},
-    discord::UNLOGGABLE,
+    discord::{UNLOGGABLE, is_hidden},
+    secret::Scrubber,
 };
 
 /// The variable that sets the level.
@@ -41,10 +54,64 @@ pub fn start_logs(level: LevelFilter) {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .log_internal_errors(false)
+        .event_format(OneLine(Scrubber::of_process().clone()))
         .with_filter(targets(level));
     // This fails only in a test that runs several programs in one process: it has a subscriber
     // already.
     let _ = tracing_subscriber::registry().with(layer).try_init();
+}
+
+/// Writes each event as one line without secrets.
+struct OneLine(Scrubber);
+
+impl<S, N> FormatEvent<S, N> for OneLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let mut fields = String::new();
+        context.format_fields(Writer::new(&mut fields), event)?;
+        SystemTime.format_time(&mut writer)?;
+        let level = *event.metadata().level();
+        match colour(level).filter(|_| writer.has_ansi_escapes()) {
+            Some(colour) => write!(writer, " \x1b[{colour}m{level:>5}\x1b[0m")?,
+            None => write!(writer, " {level:>5}")?,
+        }
+        writeln!(writer, " {}: {}", event.metadata().target(), one_line(&self.0.clean(&fields)))
+    }
+}
+
+/// The colour of a level at a terminal, as a parameter of ECMA-48 §8.3.117.
+fn colour(level: Level) -> Option<u8> {
+    match level {
+        Level::ERROR => Some(31),
+        Level::WARN => Some(33),
+        Level::INFO => Some(32),
+        _ => None,
+    }
+}
+
+/// Escapes every character that could end the line or change its look.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => line.push_str("\\n"),
+            '\r' => line.push_str("\\r"),
+            '\t' => line.push_str("\\t"),
+            _ if is_hidden(c) => {
+                let _ = write!(line, "\\u{{{:x}}}", u32::from(c));
+            }
+            _ => line.push(c),
+        }
+    }
+    line
 }
 
 fn targets(level: LevelFilter) -> Targets {
@@ -77,9 +144,61 @@ pub fn install_panic_hook() {
 
 #[cfg(test)]
 mod tests {
-    use tracing::Level;
+    use std::sync::{Arc, Mutex, PoisonError};
 
     use super::*;
+
+    /// Returns the lines that the log has after these events.
+    fn logged(secrets: &[&str], events: impl FnOnce()) -> String {
+        #[derive(Clone, Default)]
+        struct Lines(Arc<Mutex<Vec<u8>>>);
+        impl io::Write for Lines {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let scrubber = Scrubber::new();
+        secrets.iter().for_each(|secret| scrubber.note(secret));
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let layer =
+            fmt::layer().with_writer(move || writer.clone()).with_ansi(false).event_format(OneLine(scrubber));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), events);
+        let lines = lines.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8(lines.clone()).expect("UTF-8")
+    }
+
+    #[test]
+    fn a_live_token_appears_in_no_field_of_the_log() {
+        let secrets = ["at-live 1234 \"odd\"", "short"];
+        let line = logged(&secrets, || {
+            let [odd, short] = secrets;
+            tracing::warn!(line = odd, error = %odd, debug = ?odd, "it wrote {odd} and {short}");
+        });
+        assert!(
+            line.contains("WARN threadkey::app::logs::tests: it wrote [secret removed] and [secret"),
+            "{line}"
+        );
+        assert_eq!(line.matches("[secret removed]").count(), 5, "{line}");
+        assert!(!line.contains("1234"), "{line}");
+    }
+
+    #[test]
+    fn no_field_of_the_log_can_end_its_line_or_change_its_look() {
+        let forged = "x\n2026-11-27T07:00:00Z ERROR threadkey: forged\r\u{1b}[2K\u{202e}\u{9b}31m\u{2028}\0";
+        let log = logged(&[], || {
+            tracing::warn!(error = %forged, line = forged, debug = ?forged, "{forged}");
+            tracing::info!("the next one");
+        });
+        let lines: Vec<&str> = log.lines().collect();
+        assert_eq!(lines.len(), 2, "{log}");
+        assert!(lines[0].contains("x\\n2026-11-27T07:00:00Z ERROR threadkey: forged\\r"), "{log}");
+        assert!(!log.chars().any(|c| c != '\n' && is_hidden(c)), "{log:?}");
+        assert!(lines[1].ends_with(" INFO threadkey::app::logs::tests: the next one"), "{log}");
+    }
 
     #[test]
     fn other_crates_are_logged_from_warn_up_at_every_level() {

@@ -14,7 +14,8 @@ use crate::{
     agent::{AgentSettings, Capabilities, Workers},
     api::{self, Bound},
     broker::{Broker, WithoutBot, WorkerTokens},
-    discord::{self, Conversations, DiscordSettings, Rights, Scrubber},
+    discord::{self, Conversations, DiscordSettings, Rights},
+    secret::Scrubber,
 };
 
 /// The time that refreshes under way get when the process ends: the longest time that a response is
@@ -46,12 +47,9 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     let bound = bind_api(&settings)?.with_bot(connected.subscribe());
     // The rights are unknown until the bot reaches Discord, and an unknown right opens nothing.
     let rights = Rights::new(&discord, settings.clock.clone());
-    let tokens = WorkerTokens::new(broker.clone(), capabilities.clone(), Arc::new(rights.clone()));
+    let tokens = WorkerTokens::new(broker.clone(), Arc::new(rights.clone()));
     let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
-    let scrubber = {
-        let capabilities = capabilities.clone();
-        Scrubber::new(move |fingerprint| capabilities.is_secret(fingerprint))
-    };
+    let scrubber = Scrubber::of_process().clone();
     let workers = match settings.agent.clone() {
         Some(agent) => Some(create_workers(agent, capabilities, tokens, &conversations).await?),
         None => None,
@@ -112,7 +110,7 @@ pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     let shutdown = CancellationToken::new();
     let bound = bind_api(&settings)?;
     let capabilities = Arc::new(Capabilities::new());
-    let tokens = WorkerTokens::new(broker.clone(), capabilities.clone(), Arc::new(WithoutBot));
+    let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
     let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
     let choice_expiry = expire_choices(broker.clone());
     tokio::select! {

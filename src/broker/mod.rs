@@ -45,8 +45,8 @@ pub use lease::{Lease, TokenJson};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
 pub use rescue::RestoreError;
 pub use sign_in::{
-    AwaitedAnswers, Finished, GrantEnd, Kept, LoggedOut, News, Progress, Revocation, SignIn, SignInProgress,
-    SignedIn, Unchosen, Undecided,
+    AwaitedAnswers, Finished, GrantEnd, Kept, LoggedOut, News, Progress, ResponseInText, Revocation, SignIn,
+    SignInProgress, SignedIn, Unchosen, Undecided,
 };
 pub use status::{AccessState, RefreshState, SharedLogin, Status, Trouble};
 pub use stored_token::{StoredToken, TokenPolicy};

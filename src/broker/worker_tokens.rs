@@ -16,8 +16,7 @@
 //!    sign in.
 //! 7. A worker that has reported a token does not get it again. Others still do, until the report is
 //!    confirmed. A conversation forces at most one refresh in ten minutes.
-//! 8. Every token is recorded as handed out before it leaves, so that texts for others can be
-//!    scrubbed of it.
+//! 8. The scrubber knows every token before it leaves, so that no text and no log shows it.
 //!
 //! No other code decides this: the token API, the workers' environment, the background refresh and
 //! `/auth status` all use this file. Whether a conversation names a server is decided where the
@@ -29,9 +28,9 @@ use async_trait::async_trait;
 
 use super::{Broker, DEFAULT_MIN_TTL, Lease, OwnerRights, RightsError, TokenError, reports::Reports};
 use crate::{
-    agent::{Capabilities, Conversation, Holder, TokenSource},
+    agent::{Conversation, Holder, TokenSource},
     ids::{Principal, ProviderId, Tenant},
-    secret::AccessToken,
+    secret::{AccessToken, Scrubber},
     session::Wish,
     store::StoreError,
 };
@@ -40,7 +39,6 @@ use crate::{
 #[derive(Clone)]
 pub struct WorkerTokens {
     broker: Broker,
-    capabilities: Arc<Capabilities>,
     reports: Arc<Reports>,
     rights: Arc<dyn OwnerRights>,
 }
@@ -79,10 +77,9 @@ pub enum WorkerTokenError {
 // === impl WorkerTokens ===
 
 impl WorkerTokens {
-    /// Takes the broker, the table in which handed out tokens are recorded, and the rights of the
-    /// owners.
-    pub fn new(broker: Broker, capabilities: Arc<Capabilities>, rights: Arc<dyn OwnerRights>) -> Self {
-        Self { broker, capabilities, reports: Arc::default(), rights }
+    /// Takes the broker, and the rights of the owners.
+    pub fn new(broker: Broker, rights: Arc<dyn OwnerRights>) -> Self {
+        Self { broker, reports: Arc::default(), rights }
     }
 
     /// Decides which tenant's tokens a worker of `holder` gets for `provider`. The decision is a
@@ -226,7 +223,7 @@ impl Entitlement<'_> {
         if matches!(self.tenant.principal, Principal::Guild(_)) && !standing.shares {
             return Err(WorkerTokenError::NotEntitled);
         }
-        self.tokens.capabilities.note_handed_out(lease.access_token.fingerprint());
+        Scrubber::of_process().note(lease.access_token.expose());
         Ok(lease)
     }
 }

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{ConfigError, source::Source};
 use crate::{
-    secret::Secret,
+    secret::{Scrubber, Secret},
     sys::{
         files,
         secret_source::{SecretCommand, SecretSource},
@@ -89,14 +89,14 @@ impl<'a> SecretReader<'a> {
                 let value = value.map(str::trim).filter(|value| !value.is_empty());
                 let missing =
                     || format!("the variable {variable}, which {section}.{env_key} names, is not set");
-                Ok(Some(value.map(|value| Secret::new(value).into()).ok_or_else(missing)))
+                Ok(Some(value.map(|value| kept(value).into()).ok_or_else(missing)))
             }
             (None, Some(file), None) => {
                 let path = self.source.absolute(file);
                 let named = format!("the file {}, which {section}.{file_key} names,", path.display());
                 let secret = match files::read_text(&path).map(Zeroizing::new) {
                     Ok(text) if text.trim().is_empty() => Err(format!("{named} is empty")),
-                    Ok(text) => Ok(Secret::new(text.trim()).into()),
+                    Ok(text) => Ok(kept(text.trim()).into()),
                     Err(error) => Err(format!("{named} cannot be read: {error}")),
                 };
                 self.files.push(path);
@@ -105,6 +105,12 @@ impl<'a> SecretReader<'a> {
             (None, None, None) => Ok(None),
         }
     }
+}
+
+/// A secret that the scrubber knows as long as the process lives.
+fn kept(text: &str) -> Secret {
+    Scrubber::of_process().keep(text);
+    Secret::new(text)
 }
 
 /// Whether a text is a variable name of POSIX.1-2017 §8.1: upper case letters, digits and

@@ -4,10 +4,11 @@ use serenity::all::{ChannelType, Permissions};
 use tracing::warn;
 
 use super::{
-    auth,
+    auth, authorization_response,
     bot::{Bot, BotHandle, internal_error},
     conversations::Record,
     held_prompts::{self, Destination, HeldPrompt, missing_login},
+    hidden::is_hidden,
     interaction::Interaction,
     invite,
     rest::RestError,
@@ -93,6 +94,9 @@ pub(super) fn channel_conversation(
 /// `/ask`: sends a prompt to the user's conversation, and opens a thread for it first if necessary.
 pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str) {
     let Some(workers) = &bot.workers else { return bot.reply(interaction, NO_AGENT).await };
+    if let Some(found) = authorization_response::find(bot, interaction.user, prompt).await {
+        return authorization_response::answer_command(bot, interaction, &found, prompt).await;
+    }
     // Without permissions the answers would be lost. In direct messages the bot has all that it needs.
     let missing = interaction.guild.and_then(|_| missing_permissions(interaction.own_permissions));
     match place(bot, interaction) {
@@ -283,6 +287,9 @@ fn not_opened(error: &RestError) -> String {
             permission_request(&invite::all_names())
         );
     }
+    if error.is_too_many_threads() {
+        return "This server has as many open threads as Discord allows, so I cannot open another one. Archive some threads and ask again, or send me a direct message.".to_owned();
+    }
     internal_error("open a thread", error).content
 }
 
@@ -309,9 +316,9 @@ fn quote(prompt: &str) -> String {
 }
 
 fn thread_name(prompt: &str) -> String {
-    let line = prompt.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("Conversation");
-    let plain: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    shorten(&plain, MAX_THREAD_NAME)
+    let plain = |line: &str| line.chars().map(|c| if is_hidden(c) { ' ' } else { c }).collect::<String>();
+    let line = prompt.lines().map(plain).find(|line| !line.trim().is_empty());
+    shorten(line.as_deref().unwrap_or("Conversation").trim(), MAX_THREAD_NAME)
 }
 
 #[cfg(test)]
@@ -322,7 +329,7 @@ mod tests {
     fn the_first_line_of_a_prompt_is_the_name_of_its_thread() {
         assert_eq!(quote("one\ntwo"), "> one\n> two");
         assert_eq!(thread_name("\n  fix the build  \nplease"), "fix the build");
-        assert_eq!(thread_name(" \n"), "Conversation");
+        assert_eq!(thread_name(" \n\u{200b}\u{3164}"), "Conversation");
         assert!(super::super::split::utf16_len(&thread_name(&"🙂".repeat(90))) <= 100);
     }
 }

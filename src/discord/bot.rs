@@ -24,12 +24,11 @@ use super::{
     rest::Rest,
     rights::Rights,
     running_turns::RunningTurns,
-    scrub::Scrubber,
     sign_in::OpenMessages,
     unreached_users::UnreachedUsers,
     wire::{Message, Response},
 };
-use crate::{agent::Workers, broker::Broker, ids::Snowflake, sys::clock::Clock};
+use crate::{agent::Workers, broker::Broker, ids::Snowflake, secret::Scrubber, sys::clock::Clock};
 
 /// The number of events that may run at once. Further ones are dropped, and their users see an
 /// interaction without an answer.
@@ -115,6 +114,11 @@ impl Bot {
             events: Semaphore::new(MAX_EVENTS),
             hints: Mutex::new(BoundedMap::new(MAX_HINTS)),
         }
+    }
+
+    /// Returns the agent's name for its messages.
+    pub(super) fn agent_name(&self) -> String {
+        self.workers.as_ref().map(Workers::agent_name).unwrap_or_default()
     }
 
     /// Whether Discord sends the content of messages that do not mention the bot.

@@ -47,12 +47,12 @@ pub(super) enum Action {
     },
     /// Answers an agent's permission question.
     Permit {
-        /// The id of the chosen option.
-        option: String,
-        /// The label of the chosen option.
+        /// The agent's id of the choice. Without one the request is cancelled.
+        option: Option<String>,
+        /// Our words for the choice.
         label: String,
-        /// The title of the question.
-        title: String,
+        /// The question's text.
+        asked: Arc<str>,
         /// The channel to the agent.
         reply: PermissionReply,
     },

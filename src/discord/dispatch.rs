@@ -130,8 +130,8 @@ async fn component(bot: &BotHandle, received: &ComponentInteraction) {
         Ok(Action::LogOut { tenant, revocation }) => {
             auth::log_out_as_chosen(bot, &interaction, &tenant, revocation).await;
         }
-        Ok(Action::Permit { option, label, title, reply }) => {
-            match permission::choose(option, &label, &title, &reply) {
+        Ok(Action::Permit { option, label, asked, reply }) => {
+            match permission::choose(option, &label, &asked, &reply) {
                 Some(message) => {
                     bot.respond(&interaction, &Response::Update(message)).await;
                 }

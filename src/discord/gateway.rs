@@ -32,10 +32,9 @@ use super::{
     rest::{Rest, RestError},
     retry::{Backoff, MAX_CONNECT_PAUSE},
     rights::{self, Application, Rights, RightsInWords, events, rights_in_words},
-    scrub::Scrubber,
     session_events, session_notice, shared_logins,
 };
-use crate::{agent::Workers, broker::Broker, ids::Snowflake, net::Outward};
+use crate::{agent::Workers, broker::Broker, ids::Snowflake, net::Outward, secret::Scrubber};
 
 /// The longest time to close the gateway connection.
 const CLOSE_WITHIN: Duration = Duration::from_secs(6);

@@ -14,11 +14,15 @@
 //!   of [`Outward`](crate::net::Outward).
 
 mod acting_managers;
+mod agent_text;
 mod ask;
 mod auth;
+mod authorization_response;
 mod bot;
 mod bounded_map;
 mod buttons;
+mod closed_thread;
+mod code_block;
 mod command;
 mod commands;
 mod conversations;
@@ -27,6 +31,7 @@ mod first_contact;
 mod gateway;
 mod held_prompts;
 mod help;
+mod hidden;
 mod interaction;
 mod interaction_tokens;
 mod invite;
@@ -38,7 +43,6 @@ mod rest;
 mod retry;
 mod rights;
 mod running_turns;
-mod scrub;
 mod session_events;
 mod session_notice;
 mod shared_logins;
@@ -53,9 +57,9 @@ mod wire;
 pub use conversations::Conversations;
 pub use first_contact::gateway_address;
 pub use gateway::run;
+pub use hidden::is_hidden;
 pub use invite::{invite, missing_names};
 pub use rights::{Application, Rights, RightsInWords, rights_in_words};
-pub use scrub::Scrubber;
 
 use std::path::PathBuf;
 

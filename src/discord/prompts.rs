@@ -4,7 +4,7 @@ use serenity::all::{ChannelType, Message as Received, MessageType};
 use tracing::warn;
 
 use super::{
-    ask,
+    ask, authorization_response,
     bot::{Bot, BotHandle},
     conversations::Record,
     held_prompts::{self, Destination, HeldPrompt, missing_login},
@@ -23,6 +23,7 @@ struct UserMessage {
     user: Snowflake,
     guild: Option<Snowflake>,
     channel: Snowflake,
+    id: Snowflake,
     roles: Vec<Snowflake>,
     /// The text without mentions of the bot.
     text: String,
@@ -45,6 +46,7 @@ impl UserMessage {
             user: Snowflake(message.author.id.get()),
             guild: message.guild_id.map(|guild| Snowflake(guild.get())),
             channel: Snowflake(message.channel_id.get()),
+            id: Snowflake(message.id.get()),
             roles: roles.unwrap_or_default(),
             text,
             mentions_bot,
@@ -111,7 +113,7 @@ pub(super) async fn handle(bot: &BotHandle, received: &Received) {
         Some(Way::OthersThread(record)) => match message.check(bot, Some(record.parent)).await {
             Ok(()) if bot.hint_is_due(message.channel, message.user) => {
                 let text = format!(
-                    "-# This conversation belongs to <@{}>. Only the owner's messages reach the agent.",
+                    "This conversation belongs to <@{}>. Only the owner's messages reach the agent.",
                     record.owner
                 );
                 reply(bot, &message, &text).await;
@@ -136,12 +138,15 @@ async fn prompt_or_hint(bot: &BotHandle, workers: &Workers, message: UserMessage
         if bot.hint_is_due(message.channel, message.user) {
             let text = match record {
                 Some(_) if !bot.reads_content() && !message.mentions_bot => {
-                    "-# Discord shows me only messages that mention me: mention me, or use `/ask`."
+                    "Discord shows me only messages that mention me: mention me, or use `/ask`."
                 }
-                _ => "-# I read text only. Write the task for the agent as text.",
+                _ => "I read text only. Write the task for the agent as text.",
             };
             reply(bot, &message, text).await;
         }
+        return;
+    }
+    if is_response(bot, &message).await {
         return;
     }
     let conversation = match &record {
@@ -192,6 +197,9 @@ async fn mention(bot: &BotHandle, workers: &Workers, message: UserMessage, guild
         return reply(bot, &message, "Write the task for the agent in the same message, or use `/ask`.")
             .await;
     }
+    if is_response(bot, &message).await {
+        return;
+    }
     let conversation = ask::channel_conversation(bot, guild, message.channel, message.user);
     if let Some(tenant) = missing_login(bot, workers, &conversation).await {
         let destination = Destination::Channel { guild, channel: message.channel };
@@ -203,6 +211,16 @@ async fn mention(bot: &BotHandle, workers: &Workers, message: UserMessage, guild
         Ok(conversation) => turn::begin(bot, workers, conversation, message.text),
         Err(refusal) => reply(bot, &message, &refusal).await,
     }
+}
+
+/// Whether the message is an authorization response. Then it is answered, and is no prompt.
+async fn is_response(bot: &Bot, message: &UserMessage) -> bool {
+    let found = authorization_response::find(bot, message.user, &message.text).await;
+    if let Some(found) = &found {
+        let place = (message.channel, message.id);
+        authorization_response::answer_message(bot, message.user, place, found, &message.text).await;
+    }
+    found.is_some()
 }
 
 async fn reply(bot: &Bot, message: &UserMessage, text: &str) {

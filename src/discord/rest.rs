@@ -9,7 +9,9 @@ use std::{
 
 use serde_json::json;
 use serenity::{
-    all::{ChannelId, ChannelType, Command, GuildId, InteractionId, Member, MessageId, UserId},
+    all::{
+        ChannelId, ChannelType, Command, CreateAttachment, GuildId, InteractionId, Member, MessageId, UserId,
+    },
     http::{Http, HttpError, LightMethod, Request, Route},
 };
 use tokio::{sync::Mutex, time::Instant};
@@ -18,12 +20,11 @@ use super::{
     bounded_map::BoundedMap,
     retry::Tries,
     rights::{Application, Channel, Fact, Found, Guild},
-    scrub::Scrubber,
     wire::{Message, Nonce, Response, shorten},
 };
 use crate::{
     ids::Snowflake,
-    secret::{Fingerprint, Secret},
+    secret::{Fingerprint, Scrubber, Secret},
 };
 
 /// The pause between two requests: at most 40 a second, where Discord allows 50.
@@ -41,6 +42,14 @@ const EDIT_WITHIN: Duration = Duration::from_secs(8);
 pub(super) const MISSING_PERMISSIONS: isize = 50013;
 /// The error code for a channel that the bot cannot see.
 pub(super) const MISSING_ACCESS: isize = 50001;
+
+/// The error code for a message that was deleted.
+const UNKNOWN_MESSAGE: isize = 10008;
+/// The error codes for a thread that is archived or locked.
+const THREAD_ARCHIVED: isize = 50083;
+const THREAD_LOCKED: isize = 160_005;
+/// The error code for a server with as many active threads as Discord allows.
+const TOO_MANY_THREADS: isize = 160_006;
 
 /// The token that answers an interaction. Discord accepts it for 15 minutes.
 #[derive(Clone, Debug)]
@@ -82,6 +91,21 @@ impl RestError {
     #[cfg(test)]
     pub(super) fn for_tests(status: Option<u16>) -> Self {
         Self { status, code: None, is_unanswered: status.is_none(), detail: "a test's".to_owned() }
+    }
+
+    /// Whether the message was deleted.
+    pub(super) fn is_deleted_message(&self) -> bool {
+        self.code == Some(UNKNOWN_MESSAGE)
+    }
+
+    /// Whether the thread is archived or locked.
+    pub(super) fn is_closed_thread(&self) -> bool {
+        matches!(self.code, Some(THREAD_ARCHIVED | THREAD_LOCKED))
+    }
+
+    /// Whether the server has as many active threads as Discord allows.
+    pub(super) fn is_too_many_threads(&self) -> bool {
+        self.code == Some(TOO_MANY_THREADS)
     }
 
     /// Whether the bot lacks a permission.
@@ -136,11 +160,13 @@ pub(super) struct Sent {
     pub(super) content: String,
 }
 
-/// The kind of a channel, and its parent.
+/// The kind of a channel, its parent, and the state of a thread.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ChannelInfo {
     pub(super) kind: ChannelType,
     pub(super) parent: Option<Snowflake>,
+    pub(super) is_archived: bool,
+    pub(super) is_locked: bool,
 }
 
 /// The REST API.
@@ -174,11 +200,18 @@ impl Rest {
     fn clean(&self, message: &Message) -> Message {
         let mut clean = message.clone();
         clean.content = self.scrubber.clean(&clean.content);
+        let scrub = |text: &mut String| *text = self.scrubber.clean(text);
         for embed in &mut clean.embeds {
-            embed.description = self.scrubber.clean(&embed.description);
-            for field in &mut embed.fields {
-                field.value = self.scrubber.clean(&field.value);
-            }
+            scrub(&mut embed.title);
+            scrub(&mut embed.description);
+            embed.fields.iter_mut().for_each(|field| {
+                scrub(&mut field.name);
+                scrub(&mut field.value);
+            });
+        }
+        clean.labels().for_each(scrub);
+        if let Some((_, text)) = &mut clean.file {
+            scrub(text);
         }
         clean
     }
@@ -261,7 +294,9 @@ impl Rest {
     ) -> Result<Sent> {
         self.pace().await;
         let body = self.clean(message).with_nonce(nonce);
-        let sent = self.http.send_message(ChannelId::new(channel.0), Vec::new(), &body).await?;
+        let file = body.file.as_ref().map(|(name, text)| CreateAttachment::bytes(text.as_bytes(), *name));
+        let sent =
+            self.http.send_message(ChannelId::new(channel.0), file.into_iter().collect(), &body).await?;
         Ok(Sent { id: Snowflake(sent.id.get()), content: sent.content })
     }
 
@@ -273,6 +308,13 @@ impl Rest {
         Ok(())
     }
 
+    /// Deletes a message.
+    pub(super) async fn delete(&self, channel: Snowflake, id: Snowflake) -> Result<()> {
+        self.pace().await;
+        let (channel, id) = (ChannelId::new(channel.0), MessageId::new(id.0));
+        Ok(self.http.delete_message(channel, id, None).await?)
+    }
+
     /// Shows the typing indicator for about ten seconds.
     pub(super) async fn typing(&self, channel: Snowflake) -> Result<()> {
         self.pace().await;
@@ -282,9 +324,17 @@ impl Rest {
     /// Creates a private thread to which only the bot can invite.
     pub(super) async fn create_private_thread(&self, channel: Snowflake, name: &str) -> Result<Snowflake> {
         self.pace().await;
+        let name = self.scrubber.clean(name);
         let body = json!({"name": name, "type": 12, "invitable": false, "auto_archive_duration": 1440});
         let thread = self.http.create_thread(ChannelId::new(channel.0), &body, None).await?;
         Ok(Snowflake(thread.id.get()))
+    }
+
+    /// Opens an archived thread again. A locked one takes the permission Manage Threads.
+    pub(super) async fn unarchive(&self, thread: Snowflake) -> Result<()> {
+        self.pace().await;
+        self.http.edit_channel(ChannelId::new(thread.0), &json!({"archived": false}), None).await?;
+        Ok(())
     }
 
     /// Adds a user to a thread.
@@ -315,8 +365,12 @@ impl Rest {
             Some(channel) => ChannelInfo {
                 kind: channel.kind,
                 parent: channel.parent_id.map(|parent| Snowflake(parent.get())),
+                is_archived: channel.thread_metadata.is_some_and(|thread| thread.archived),
+                is_locked: channel.thread_metadata.is_some_and(|thread| thread.locked),
             },
-            None => ChannelInfo { kind: ChannelType::Private, parent: None },
+            None => {
+                ChannelInfo { kind: ChannelType::Private, parent: None, is_archived: false, is_locked: false }
+            }
         })
     }
 

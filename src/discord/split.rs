@@ -22,7 +22,7 @@ impl Fence {
         format!("{}{}\n", self.marker, self.info)
     }
 
-    fn of_line(line: &str) -> Option<Self> {
+    pub(super) fn of_line(line: &str) -> Option<Self> {
         let trimmed = line.trim_start_matches(' ');
         let first = trimmed.chars().next().filter(|c| matches!(c, '`' | '~'))?;
         let run = trimmed.chars().take_while(|c| *c == first).count();
@@ -31,7 +31,7 @@ impl Fence {
         fits.then(|| Self { marker: trimmed[..run.min(16)].to_owned(), info: info.trim().to_owned() })
     }
 
-    fn closes(&self, line: &str) -> bool {
+    pub(super) fn closes(&self, line: &str) -> bool {
         Self::of_line(line)
             .is_some_and(|other| other.info.is_empty() && other.marker.starts_with(&self.marker))
     }

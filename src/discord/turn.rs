@@ -11,16 +11,22 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
+    authorization_response,
     bot::{Bot, BotHandle},
+    closed_thread,
+    code_block::code_block,
     permission::PermissionQuestion,
+    rest::RestError,
     turn_messages::TurnMessages,
-    wire::{Message, escape_markdown},
+    wire::{Message, escape_markdown, inline_code},
 };
 use crate::{
     agent::{Conversation, PromptError, Update, Workers},
     ids::Snowflake,
 };
 
+/// UTF-16 units of an agent's words in a notice.
+const MAX_WORDS: usize = 1500;
 /// Discord shows the typing indicator for ten seconds.
 const TYPING_EVERY: Duration = Duration::from_secs(8);
 
@@ -32,6 +38,13 @@ pub(super) fn begin(bot: &BotHandle, workers: &Workers, conversation: Conversati
 
 async fn run(bot: BotHandle, workers: Workers, conversation: Conversation, prompt: String) {
     let channel = conversation.id.0;
+    if !can_answer(&bot, &conversation).await {
+        return;
+    }
+    if authorization_response::find(&bot, conversation.owner, &prompt).await.is_some() {
+        // Each way of a prompt answers such a text itself. This holds for any other way.
+        return send(&bot, channel, authorization_response::explanation()).await;
+    }
     let started = {
         let _typing = Typing::start(&bot, channel);
         workers.prompt(&conversation, prompt).await
@@ -40,11 +53,7 @@ async fn run(bot: BotHandle, workers: Workers, conversation: Conversation, promp
         Ok(updates) => updates,
         Err(error) => {
             info!(conversation = %conversation.id, %error, "cannot send a prompt to a worker");
-            let text = not_started(&bot, &error);
-            if let Err(error) = bot.rest.send(channel, &Message::text(text)).await {
-                warn!(conversation = %conversation.id, %error, "cannot report that to the user");
-            }
-            return;
+            return send(&bot, channel, not_started(&bot, &error)).await;
         }
     };
     let (number, stop) = bot.running_turns.begin(conversation.id);
@@ -53,19 +62,65 @@ async fn run(bot: BotHandle, workers: Workers, conversation: Conversation, promp
     let all_sent = show(&bot, &conversation, updates, &stop, &mut messages).await;
     bot.running_turns.finished(conversation.id, number);
     if !all_sent {
+        closed_thread::notify(&bot, &conversation).await;
         warn!(conversation = %conversation.id, "cannot send anything to this conversation, so its turn is cancelled");
         workers.cancel(conversation.id).await;
     }
 }
 
+/// Sends a message of the bot.
+async fn send(bot: &Bot, channel: Snowflake, text: String) {
+    if let Err(error) = bot.rest.send(channel, &Message::text(text)).await {
+        warn!(%channel, %error, "cannot report a failure to the user");
+    }
+}
+
+/// Whether the bot can write into the conversation. It opens an archived thread again. If it cannot,
+/// the owner gets one notice, and the prompt costs no turn. An outage of Discord passes by itself.
+async fn can_answer(bot: &Bot, conversation: &Conversation) -> bool {
+    match reopened(bot, conversation.id.0).await {
+        Ok(()) => true,
+        Err(error) if error.is_temporary() => true,
+        Err(error) => {
+            info!(conversation = %conversation.id, %error, "cannot write into a thread, so its prompt is not sent to the agent");
+            closed_thread::notify(bot, conversation).await;
+            false
+        }
+    }
+}
+
+async fn reopened(bot: &Bot, thread: Snowflake) -> Result<(), RestError> {
+    let found = bot.rest.channel(thread).await?;
+    if found.is_archived {
+        bot.rest.unarchive(thread).await?;
+    }
+    if found.is_locked {
+        // Only a bot with the permission Manage Threads can write there.
+        bot.rest.typing(thread).await?;
+    }
+    Ok(())
+}
+
 fn not_started(bot: &Bot, error: &PromptError) -> String {
+    let wrote = |text: &str| code_block(&bot.scrubber.clean(text), MAX_WORDS);
     match error {
         PromptError::Busy => {
-            "-# The agent is still working on the last prompt. Wait, or use `/stop`.".to_owned()
+            "The agent is still working on the last prompt. Wait, or use `/stop`.".to_owned()
         }
+        PromptError::DiedAtOnce { program, ending } if !ending.wrote.is_empty() => format!(
+            "The agent could not be started: {} ended before it was ready ({}). Check that it speaks ACP on its standard input and output. It wrote:\n{}",
+            inline_code(program),
+            escape_markdown(&ending.how),
+            wrote(&ending.wrote)
+        ),
+        PromptError::Refused { program, wrote: message } => format!(
+            "The agent could not be started: {} refused to start. Check the agent's own configuration. It wrote:\n{}",
+            inline_code(program),
+            wrote(message)
+        ),
         PromptError::TooMany(n) => {
             format!(
-                "-# {n} agents are running, which is the limit. Try again later, when an idle one has ended."
+                "{n} agents are running, which is the limit. Try again later, when an idle one has ended."
             )
         }
         PromptError::TooManyOfOwner(n) => {
@@ -98,7 +153,7 @@ async fn show(
             biased;
             () = stop.cancelled() => break,
             () = bot.shutdown.cancelled() => {
-                messages.text.note("I am shutting down, so this turn ends here.");
+                messages.notice("I am shutting down, so this turn ends here.");
                 true
             }
             () = tokio::time::sleep_until(due), if messages.dirty => {

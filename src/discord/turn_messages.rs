@@ -6,6 +6,9 @@
 //!
 //! A request that failed may have arrived. Each message has a nonce, so that it appears once. If the
 //! earlier request arrived, the message has its text, and an edit brings the newest one.
+//!
+//! A message that is deleted while it is written is written anew. A thread that is archived
+//! meanwhile is opened again, where the bot may do so.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -14,10 +17,11 @@ use tracing::warn;
 
 use super::{
     bot::Bot,
+    code_block::code_block,
     rest::{RestError, Sent},
     retry::{Backoff, MAX_SHOW_PAUSE},
     turn_text::TurnText,
-    wire::{Message, Nonce},
+    wire::{Message, Nonce, escape_markdown},
 };
 use crate::{agent::Update, ids::Snowflake};
 
@@ -26,6 +30,10 @@ const EDIT_EVERY: Duration = Duration::from_secs(1);
 
 /// How long the last text of a turn is tried after the turn's end.
 const END_WITHIN: Duration = Duration::from_secs(5 * 60);
+/// How often the messages of one turn are written anew after their deletion.
+const MAX_REWRITES: u32 = 10;
+/// UTF-16 units of an agent's error in a notice.
+const MAX_WORDS: usize = 1500;
 /// The number of refusals in a row after which the channel counts as unreachable.
 const MAX_REFUSALS: u32 = 5;
 
@@ -44,8 +52,8 @@ pub(super) struct TurnMessages<'a> {
     bot: &'a Bot,
     channel: Snowflake,
     pub(super) text: TurnText,
-    /// Full messages that have not been sent.
-    full: VecDeque<String>,
+    /// Complete messages that have not been sent.
+    full: VecDeque<Message>,
     /// The message in progress, and its text on Discord.
     message: Option<(Snowflake, String)>,
     /// The nonce of a message that is not known to have arrived.
@@ -53,6 +61,9 @@ pub(super) struct TurnMessages<'a> {
     flushed_at: Option<Instant>,
     pub(super) dirty: bool,
     failures: Failures,
+    rewrites: u32,
+    /// Whether the turn has its notice about a text that is too long.
+    is_cut: bool,
 }
 
 impl Failures {
@@ -79,7 +90,7 @@ impl Failures {
 
 impl<'a> TurnMessages<'a> {
     pub(super) fn new(bot: &'a Bot, channel: Snowflake) -> Self {
-        let text = TurnText::new(bot.scrubber.clone());
+        let text = TurnText::new(bot.scrubber.clone(), &bot.agent_name());
         Self {
             bot,
             channel,
@@ -90,6 +101,24 @@ impl<'a> TurnMessages<'a> {
             flushed_at: None,
             dirty: false,
             failures: Failures::new(),
+            rewrites: 0,
+            is_cut: false,
+        }
+    }
+
+    /// Adds a message of the bot after the agent's text so far.
+    pub(super) fn notice(&mut self, text: impl Into<String>) {
+        self.text.seal();
+        self.take_full();
+        self.full.push_back(Message::text(text));
+        self.dirty = true;
+    }
+
+    fn take_full(&mut self) {
+        self.full.extend(self.text.take_full().into_iter().map(Message::of_agent));
+        if self.text.is_cut() && !std::mem::replace(&mut self.is_cut, true) {
+            let text = "The rest of the agent's answer is too long for Discord and was left out.";
+            self.full.push_back(Message::text(text));
         }
     }
 
@@ -109,23 +138,35 @@ impl<'a> TurnMessages<'a> {
         self.dirty = true;
         match update {
             Some(Update::Text(text)) => self.text.push(&text),
-            Some(Update::Tool { title, status, .. }) => match status.as_str() {
-                "pending" => self.text.note(&format!("⚙ {title}")),
-                "failed" => self.text.note(&format!("✗ {title} failed")),
-                _ => {}
-            },
+            Some(Update::Tool { title, status, .. }) => {
+                let title = if title.trim().is_empty() { "a tool" } else { &title };
+                match status.as_str() {
+                    "pending" => self.text.note(&format!("⚙ {title}")),
+                    "failed" => self.text.note(&format!("✗ {title} failed")),
+                    _ => {}
+                }
+            }
             Some(Update::Permission(_)) => {}
+            Some(Update::Failed(message)) => {
+                self.notice(format!("The agent failed. It wrote:\n{}", code_block(&message, MAX_WORDS)));
+            }
             Some(Update::Done(reason)) => {
                 self.done(&reason);
                 return true;
             }
-            Some(Update::Crashed { detail }) => {
-                self.text.note(&format!("The agent ended unexpectedly: {detail}"));
-                self.text.note("Your next message starts a new one, which does not know this conversation.");
+            Some(Update::Crashed(ending)) => {
+                let wrote = match ending.wrote.trim() {
+                    "" => String::new(),
+                    wrote => format!(" It wrote:\n{}", code_block(wrote, MAX_WORDS)),
+                };
+                self.notice(format!(
+                    "The agent ended unexpectedly: {}.{wrote}\nYour next message starts a new one, which does not know this conversation.",
+                    escape_markdown(&ending.how)
+                ));
                 return true;
             }
             None => {
-                self.text.note("The agent was ended.");
+                self.notice("The agent was ended.");
                 return true;
             }
         }
@@ -136,14 +177,15 @@ impl<'a> TurnMessages<'a> {
         self.text.end();
         match reason {
             "end_turn" if self.text.has_output() => {}
-            "end_turn" => self.text.note("The agent ended its turn without an answer."),
-            "cancelled" => self.text.note("Stopped."),
-            "max_tokens" => self.text.note("The agent reached its limit of tokens. Ask it to continue."),
+            "failed" => {}
+            "end_turn" => self.notice("The agent ended its turn without an answer."),
+            "cancelled" => self.notice("Stopped."),
+            "max_tokens" => self.notice("The agent reached its limit of tokens. Ask it to continue."),
             "max_turn_requests" => {
-                self.text.note("The agent reached its limit of requests. Ask it to continue.")
+                self.notice("The agent reached its limit of requests. Ask it to continue.")
             }
-            "refusal" => self.text.note("The agent refuses to continue with this."),
-            other => self.text.note(&format!("The agent stopped ({other}).")),
+            "refusal" => self.notice("The agent refuses to continue with this."),
+            other => self.notice(format!("The agent stopped ({}).", escape_markdown(other))),
         }
     }
 
@@ -151,9 +193,9 @@ impl<'a> TurnMessages<'a> {
     pub(super) async fn flush(&mut self) {
         self.flushed_at = Some(Instant::now());
         self.dirty = false;
-        self.full.extend(self.text.take_full());
+        self.take_full();
         while let Some(full) = self.full.front().cloned() {
-            if !self.write(full).await {
+            if !self.write(&full).await {
                 return;
             }
             self.full.pop_front();
@@ -161,7 +203,7 @@ impl<'a> TurnMessages<'a> {
         }
         let current = self.text.current();
         if !current.is_empty() {
-            self.write(current).await;
+            self.write(&Message::of_agent(current)).await;
         }
     }
 
@@ -177,25 +219,35 @@ impl<'a> TurnMessages<'a> {
         }
     }
 
-    /// Writes a text into the message in progress. Returns `false` when the request failed and must
-    /// be retried.
-    async fn write(&mut self, text: String) -> bool {
-        let body = Message::text(text.clone());
+    /// Writes the message in progress. Returns `false` when the request failed and must be retried.
+    async fn write(&mut self, body: &Message) -> bool {
+        let text = &body.content;
         let result = match &self.message {
-            Some((_, shown)) if *shown == text => return true,
+            Some((_, shown)) if shown == text => return true,
             Some((id, _)) => {
-                let edited = self.bot.rest.edit(self.channel, *id, &body).await;
+                let edited = self.bot.rest.edit(self.channel, *id, body).await;
                 edited.map(|()| (*id, text.clone()))
             }
-            None => self.send(&body).await.map(|sent| (sent.id, sent.content)),
+            None => self.send(body).await.map(|sent| (sent.id, sent.content)),
         };
         match result {
             Ok(message) => {
-                let is_newest = message.1 == text;
+                let is_newest = message.1 == *text;
                 self.message = Some(message);
                 self.failures = Failures::new();
                 self.dirty |= !is_newest;
                 is_newest
+            }
+            Err(error) if error.is_deleted_message() && self.rewrites < MAX_REWRITES => {
+                self.rewrites += 1;
+                self.message = None;
+                self.dirty = true;
+                false
+            }
+            Err(error) if error.is_closed_thread() && self.bot.rest.unarchive(self.channel).await.is_ok() => {
+                self.failures.refusals += 1;
+                self.dirty = true;
+                false
             }
             Err(error) => {
                 if self.failures.count(&error, Instant::now()) {

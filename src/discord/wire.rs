@@ -1,9 +1,15 @@
 //! The JSON of messages, embeds, components, modals and answers to interactions.
 //!
-//! Discord's limits for a message: 2,000 UTF-16 units of content, 512 characters in a button's URL,
-//! 100 in a custom_id, 80 in a label, 5 rows of 5 buttons.
+//! A message speaks either for the bot or for an agent (adr/0034). The bot's text is always an
+//! embed. An agent's text never is one, and its first line names the agent. So neither can pass for
+//! the other.
+//!
+//! Discord's limits for a message: 2,000 UTF-16 units of content, 6,000 in all embeds and 4,096 in
+//! the description of one, 512 characters in a button's URL, 100 in a custom_id, 80 in a label, 5
+//! rows of 5 buttons. A part that is too long is shortened, so that no foreign text makes an answer
+//! fail.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::{
@@ -21,20 +27,50 @@ const MAX_LABEL: usize = 80;
 const ROW: usize = 5;
 /// The flag of a message that only the user of the interaction sees.
 const EPHEMERAL: u32 = 1 << 6;
+/// The flag of a message whose links have no previews.
+const SUPPRESS_EMBEDS: u32 = 1 << 2;
+/// UTF-16 units of an embed's description, its title or a field's name, and a field's value.
+const MAX_DESCRIPTION: usize = 4096;
+const MAX_TITLE: usize = 256;
+const MAX_FIELD: usize = 1024;
+/// UTF-16 units of all embeds together. Discord takes 6,000; the rest is for the `…` of parts for
+/// which nothing is left.
+const MAX_EMBEDS: usize = 5900;
 
 /// A message, as it is sent or as it replaces its earlier version. An edit clears every part that
-/// is absent here.
-#[derive(Clone, Debug, Default, Serialize)]
+/// is absent here, except for files.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Message {
+    /// The text. That of the bot becomes the first embed.
     pub(super) content: String,
     pub(super) embeds: Vec<Embed>,
     pub(super) components: Vec<Row>,
     pub(super) allowed_mentions: AllowedMentions,
-    #[serde(skip_serializing_if = "is_zero")]
+    /// A text that does not fit the message, and the name of its file.
+    pub(super) file: Option<(&'static str, String)>,
+    is_agents: bool,
     flags: u32,
     /// Makes Discord accept a repeated request once.
-    #[serde(skip_serializing_if = "Option::is_none")]
     nonce: Option<String>,
+}
+
+impl Serialize for Message {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.body().serialize(to)
+    }
+}
+
+/// The body of a message's request.
+#[derive(Serialize)]
+struct Body<'a> {
+    content: String,
+    embeds: Vec<Embed>,
+    components: &'a [Row],
+    allowed_mentions: &'a AllowedMentions,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flags: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nonce: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     enforce_nonce: Option<bool>,
 }
@@ -48,11 +84,6 @@ impl Nonce {
     pub(super) fn new() -> Self {
         Self(hex(&random::bytes::<12>()))
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-fn is_zero(flags: &u32) -> bool {
-    *flags == 0
 }
 
 /// The users whom a message notifies; all others are only mentioned.
@@ -110,14 +141,74 @@ impl Button {
 
     /// A button whose press is sent to the bot.
     pub(super) fn press(label: &str, custom_id: String) -> Self {
-        Self { kind: 2, style: 1, label: shorten(label, MAX_LABEL), custom_id: Some(custom_id), url: None }
+        let label = shorten(not_blank(label), MAX_LABEL);
+        Self { kind: 2, style: 1, label, custom_id: Some(custom_id), url: None }
+    }
+
+    /// The same button in another colour: 2 is grey, 3 green, 4 red.
+    pub(super) fn styled(self, style: u8) -> Self {
+        Self { style, ..self }
     }
 }
 
+impl Embed {
+    /// The same embed within Discord's limits, of which `left` is what other embeds leave.
+    fn fitted(&self, left: &mut usize) -> Self {
+        let mut fitted = |text: &str, limit: usize| {
+            let text = shorten(text, limit.min(*left));
+            *left -= super::split::utf16_len(&text).min(*left);
+            text
+        };
+        let title = fitted(&self.title, MAX_TITLE);
+        let fields = self.fields.iter().take(25).map(|field| Field {
+            name: fitted(not_blank(&field.name), MAX_TITLE),
+            value: fitted(not_blank(&field.value), MAX_FIELD),
+        });
+        let fields: Vec<Field> = fields.collect();
+        Self { title, description: fitted(&self.description, MAX_DESCRIPTION), fields }
+    }
+}
+
+/// Discord refuses a field and a label of blanks.
+fn not_blank(text: &str) -> &str {
+    if text.chars().all(|c| c == ' ' || super::hidden::is_hidden(c)) { "–" } else { text }
+}
+
 impl Message {
-    /// A message of text alone.
+    /// A text of the bot.
     pub(super) fn text(content: impl Into<String>) -> Self {
         Self { content: content.into(), ..Self::default() }
+    }
+
+    /// A text of an agent, with its name line.
+    pub(super) fn of_agent(content: String) -> Self {
+        Self { content, is_agents: true, ..Self::default() }
+    }
+
+    fn body(&self) -> Body<'_> {
+        let notified = self.allowed_mentions.users.iter().map(|user| format!("<@{user}>"));
+        let (content, embeds) = if self.is_agents {
+            (self.content.clone(), Vec::new())
+        } else {
+            let text = Some(&self.content).filter(|text| !text.trim().is_empty());
+            let text = text.map(|text| Embed { description: text.clone(), ..Embed::default() });
+            let mut left = MAX_EMBEDS;
+            // The text is first on the screen, and the last to get its room.
+            let mut embeds: Vec<Embed> =
+                self.embeds.iter().chain(&text).map(|embed| embed.fitted(&mut left)).collect();
+            embeds.rotate_right(usize::from(text.is_some()));
+            (notified.collect::<Vec<_>>().join(" "), embeds)
+        };
+        let flags = self.flags | if self.is_agents { SUPPRESS_EMBEDS } else { 0 };
+        Body {
+            content,
+            embeds,
+            components: &self.components,
+            allowed_mentions: &self.allowed_mentions,
+            flags: Some(flags).filter(|flags| *flags != 0),
+            nonce: self.nonce.as_deref(),
+            enforce_nonce: self.nonce.as_ref().map(|_| true),
+        }
     }
 
     /// A message of one embed alone.
@@ -130,6 +221,12 @@ impl Message {
         self.components =
             buttons.chunks(ROW).take(ROW).map(|row| Row { kind: 1, components: row.to_vec() }).collect();
         self
+    }
+
+    /// Returns the labels of its buttons.
+    pub(super) fn labels(&mut self) -> impl Iterator<Item = &mut String> {
+        let buttons = self.components.iter_mut().flat_map(|row| &mut row.components);
+        buttons.map(|button| &mut button.label)
     }
 
     /// Returns the custom_ids of its buttons.
@@ -158,7 +255,7 @@ impl Message {
 
     /// The same message, which Discord accepts once for each nonce.
     pub(super) fn with_nonce(self, nonce: &Nonce) -> Self {
-        Self { nonce: Some(nonce.0.clone()), enforce_nonce: Some(true), ..self }
+        Self { nonce: Some(nonce.0.clone()), ..self }
     }
 }
 
@@ -269,10 +366,60 @@ mod tests {
         let quiet = serde_json::to_value(Message::text("@everyone <@1>")).expect("a value");
         assert_eq!(
             quiet,
-            json!({"content": "@everyone <@1>", "embeds": [], "components": [], "allowed_mentions": {"parse": []}})
+            json!({"content": "", "embeds": [{"description": "@everyone <@1>"}], "components": [],
+                "allowed_mentions": {"parse": []}})
         );
         let loud = serde_json::to_value(Message::text("<@1>").notifying(Snowflake(1))).expect("a value");
         assert_eq!(loud["allowed_mentions"], json!({"parse": [], "users": ["1"]}));
+        assert_eq!(loud["content"], "<@1>", "a mention in an embed notifies no user");
+    }
+
+    #[test]
+    fn the_bots_text_is_an_embed_and_an_agents_text_is_none() {
+        let embed = Embed { title: "Sign in".into(), ..Embed::default() };
+        let bots = Message { embeds: vec![embed], ..Message::text("hello") };
+        let bots = serde_json::to_value(bots).expect("a value");
+        assert_eq!(bots["embeds"], json!([{"description": "hello"}, {"title": "Sign in"}]));
+        let agents = serde_json::to_value(Message::of_agent("hello".into())).expect("a value");
+        assert_eq!(
+            (&agents["content"], &agents["embeds"], &agents["flags"]),
+            (&json!("hello"), &json!([]), &json!(4))
+        );
+        assert_eq!(agents["allowed_mentions"], json!({"parse": []}));
+    }
+
+    #[test]
+    fn foreign_text_of_any_length_and_kind_fits_a_message() {
+        let field = |text: &str| Field { name: text.into(), value: text.into() };
+        for text in ["", " \u{200b}\n", &"🙂".repeat(5000)] {
+            let embed = Embed {
+                title: text.into(),
+                description: text.into(),
+                fields: (0..30).map(|_| field(text)).collect(),
+            };
+            let button = Button::press(text, "id".into());
+            let message = Message { embeds: vec![embed], ..Message::text(text) }.buttons(vec![button]);
+            let body = serde_json::to_value(message).expect("a value");
+            let embeds = body["embeds"].as_array().expect("a list");
+            let mut total = 0;
+            for embed in embeds {
+                let len = |value: &Value| super::super::split::utf16_len(value.as_str().unwrap_or_default());
+                assert!(len(&embed["description"]) <= 4096 && len(&embed["title"]) <= 256);
+                total += len(&embed["description"]) + len(&embed["title"]);
+                for field in embed["fields"].as_array().into_iter().flatten() {
+                    assert!(
+                        (1..=1024).contains(&len(&field["value"]))
+                            && (1..=256).contains(&len(&field["name"]))
+                    );
+                    total += len(&field["value"]) + len(&field["name"]);
+                }
+            }
+            assert!(total <= 6000, "{total}");
+            assert_ne!(
+                body["components"][0]["components"][0]["label"].as_str().unwrap_or_default().trim(),
+                ""
+            );
+        }
     }
 
     #[test]

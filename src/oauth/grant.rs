@@ -11,7 +11,7 @@ use super::{
     scheme::authentication_scheme,
 };
 use crate::{
-    secret::{AccessToken, Nonce, RefreshToken},
+    secret::{AccessToken, Nonce, RefreshToken, Scrubber},
     session::{Grant, journal::Answer},
     sys::clock::UnixTime,
 };
@@ -46,6 +46,12 @@ pub(super) fn take(
         Text::Damaged => return None,
     };
     let claims = tokens.text("id_token").whole().map(Zeroizing::new);
+    let secrets = [
+        Some(access_token.expose()),
+        refresh_token.as_ref().map(RefreshToken::expose),
+        claims.as_deref().map(String::as_str),
+    ];
+    secrets.into_iter().flatten().for_each(|secret| Scrubber::of_process().note(secret));
     let claims = claims.map(|token| jwt_claims(&token).unwrap_or_default());
     let circumstances = Circumstances {
         at,

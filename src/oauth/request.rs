@@ -19,7 +19,7 @@ use super::{Credentials, Endpoint, Provider, Withheld, client_auth::Kind, reques
 use crate::{
     ids::{Lineage, Principal, hex},
     net::Trust,
-    secret::{AccessToken, AuthorizationCode, CodeVerifier, Nonce, Secret, State},
+    secret::{AccessToken, AuthorizationCode, CodeVerifier, Nonce, Scrubber, Secret, State},
     session::{Binding, Locked, Pending, Session},
     sys::{clock::UnixTime, random},
 };
@@ -60,8 +60,10 @@ impl Provider {
     /// random and independent of the others.
     pub fn begin(&self, started_by: Principal, lineage_seen: Option<Lineage>, now: UnixTime) -> Pending {
         let openid = self.scopes.iter().any(|scope| scope == "openid");
+        let verifier = CodeVerifier::new(random::token());
+        Scrubber::of_process().note(verifier.expose());
         Pending {
-            verifier: CodeVerifier::new(random::token()),
+            verifier,
             state: State::new(random::token()),
             nonce: openid.then(|| Nonce::new(random::token())),
             redirect_uri: self.redirect_uri.as_str().to_owned(),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
     ids::{Lineage, Principal, UnixTime},
-    secret::{AccessToken, CodeVerifier, Fingerprint, IdToken, Nonce, RefreshToken, State},
+    secret::{AccessToken, CodeVerifier, Fingerprint, IdToken, Nonce, RefreshToken, Scrubber, State},
     session::{Binding, Ended, Pending, Refusals, Rejected, Retry, Session, WrongCodes},
 };
 
@@ -232,11 +232,11 @@ pub(super) trait Text: Sized {
 }
 
 macro_rules! secret_text {
-    ($($name:ident),+) => {$(
+    ($read:path: $($name:ident),+) => {$(
         impl Text for $name {
             const EXPECTED: &'static str = "a text";
             fn read(text: Cow<'_, str>) -> Option<Self> {
-                Some(Self::new(text))
+                Some(Self::new($read(text)))
             }
             fn text(&self) -> Cow<'_, str> {
                 self.expose().into()
@@ -245,7 +245,15 @@ macro_rules! secret_text {
     )+};
 }
 
-secret_text!(AccessToken, RefreshToken, CodeVerifier, State, Nonce, IdToken);
+secret_text!(noted: AccessToken, RefreshToken, CodeVerifier, IdToken);
+// The link of a sign-in contains these two, and its user has to see it.
+secret_text!(std::convert::identity: State, Nonce);
+
+/// Makes a secret of the file known to the scrubber.
+fn noted(text: Cow<'_, str>) -> Cow<'_, str> {
+    Scrubber::of_process().note(&text);
+    text
+}
 
 impl Text for Fingerprint {
     const EXPECTED: &'static str = "a fingerprint of 8 to 64 hex digits";

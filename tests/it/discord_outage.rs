@@ -16,14 +16,14 @@ use crate::{
 /// Sends a text, waits, and sends more.
 const IN_TWO_PARTS: &str = r#"say "The first part"; sleep 1; say " and the rest."; done_with end_turn"#;
 
-/// Waits until the channel shows exactly these answers of the bot.
+/// Waits until the channel shows exactly these answers of the agent.
 async fn shows_once(thread: &Channel, text: &str) {
-    let whole = |seen: &[MessageView]| seen.iter().any(|m| m.text.trim() == text).then_some(());
+    let words = |message: &MessageView| message.text.trim().trim_start_matches("-# agent sh\n").to_owned();
+    let whole = |seen: &[MessageView]| seen.iter().any(|m| words(m) == text).then_some(());
     thread.wait_for(whole).await;
     // The last word of an unfinished text is not shown yet.
     let first = text.split(' ').take(2).collect::<Vec<_>>().join(" ");
-    let parts: Vec<_> =
-        thread.messages().into_iter().map(|m| m.text).filter(|shown| shown.contains(&first)).collect();
+    let parts: Vec<_> = thread.messages().iter().map(words).filter(|shown| shown.contains(&first)).collect();
     assert_eq!(parts, [text], "once, and in one message");
 }
 
@@ -67,10 +67,85 @@ async fn a_permission_question_is_asked_when_discord_is_back() {
     rig.alice.says(&dm, "go");
     rig.discord.requested("POST", "/messages", 3).await;
     let question = dm.wait_for_text("delete everything").await;
-    rig.alice.press(&question, "Allow").await.updated();
+    rig.alice.press(&question, "Allow once").await.updated();
     dm.wait_for_text("allowed").await;
     let asked = dm.messages().iter().filter(|m| m.all_text().contains("delete everything")).count();
     assert_eq!(asked, 1);
+    rig.discord.assert_no_violations();
+}
+
+#[tokio::test]
+async fn a_message_that_is_deleted_while_it_is_written_is_written_anew() {
+    let rig =
+        Rig::talking(r#"say "The first part "; sleep 3; say "and the rest."; done_with end_turn"#).await;
+    let dm = rig.alice.dm();
+    rig.alice.says(&dm, "go");
+    dm.wait_for_text("The first part").await;
+    dm.delete_messages("The first");
+    shows_once(&dm, "The first part and the rest.").await;
+    let codes: Vec<_> = rig.discord.take_violations().iter().map(|one| one.code).collect();
+    assert_eq!(codes, [10008], "one edit met the deletion");
+}
+
+#[tokio::test]
+async fn an_archived_thread_is_opened_again_also_in_mid_turn() {
+    let rig =
+        Rig::talking(r#"say "The first part "; sleep 3; say "and the rest."; done_with end_turn"#).await;
+    let thread = rig.ask(&rig.alice, "go").await;
+    thread.wait_for_text("The first part").await;
+    thread.archive();
+    shows_once(&thread, "The first part and the rest.").await;
+    assert!(!thread.is_archived());
+    let codes: Vec<_> = rig.discord.take_violations().iter().map(|one| one.code).collect();
+    assert_eq!(codes, [50083], "one edit met the archive");
+}
+
+#[tokio::test]
+async fn a_locked_thread_costs_no_turn_and_is_reported_once() {
+    let rig = Rig::talking(r#"say "at work"; done_with end_turn"#).await;
+    let thread = rig.ask(&rig.alice, "go").await;
+    thread.wait_for_text("at work").await;
+    thread.lock();
+    for _ in 0..2 {
+        rig.alice.command(&thread, "ask", &[("prompt", "and now?")]).await;
+    }
+    let notice = rig.alice.dm().wait_for_text("I cannot write in").await;
+    assert!(notice.all_text().contains(&format!("<#{}>", thread.id)), "{notice}");
+    rig.discord.requested("POST", "/typing", 3).await;
+    let codes: Vec<_> = rig.discord.take_violations().iter().map(|one| one.code).collect();
+    assert!(codes.iter().all(|code| *code == 160_005), "{codes:?}");
+    let turns = thread.messages().iter().filter(|m| m.all_text().contains("at work")).count();
+    assert_eq!(turns, 1);
+    let notices = rig.alice.dm().messages();
+    assert_eq!(notices.iter().filter(|m| m.all_text().contains("I cannot write in")).count(), 1);
+}
+
+#[tokio::test]
+async fn a_server_with_too_many_threads_is_named_as_such() {
+    let rig = Rig::talking(r#"say "at work"; done_with end_turn"#).await;
+    let full = serde_json::json!({"message": "Maximum number of active threads reached", "code": 160_006});
+    rig.discord.fail("POST", "/threads", 400, full, 2);
+    let reply = rig.alice.command(&rig.general, "ask", &[("prompt", "go")]).await;
+    reply.says("as many open threads as Discord allows").await;
+    rig.alice.says(&rig.general, "<@bot> go");
+    rig.general.wait_for_text("as many open threads as Discord allows").await;
+    assert!(rig.alice.threads(&rig.general).is_empty());
+    rig.discord.assert_no_violations();
+}
+
+#[tokio::test]
+async fn no_text_of_an_agent_makes_an_answer_fail() {
+    let rig = Rig::talking(
+        r#"tool ""; tool "  "; tool "@everyone"; say "  \n"; big=$(printf 'x%.0s' $(seq 1 3000)); tool "$big"; permit ""; printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32603,"message":"%s@everyone\u202e"}}
+' "$prompt" "$big""#,
+    )
+    .await;
+    let dm = rig.alice.dm();
+    rig.alice.says(&dm, "go");
+    let question = dm.wait_for_text("for permission").await;
+    rig.alice.press(&question, "Reject").await.updated();
+    let failure = dm.wait_for_text("The agent failed").await;
+    assert!(failure.all_text().contains("xxxx") && !failure.mention_everyone, "{failure}");
     rig.discord.assert_no_violations();
 }
 

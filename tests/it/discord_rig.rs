@@ -6,11 +6,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use threadkey::{
     agent::{AgentSettings, Capabilities, Holder, Isolation, TokenSource, WorkerLimits, Workers},
     broker::Broker,
-    discord::{self, Conversations, DiscordError, DiscordSettings, Rights, Scrubber},
+    discord::{self, Conversations, DiscordError, DiscordSettings, Rights},
     ids::{ProviderId, Snowflake},
     net::Trust,
     oauth::{Client, Provider, Providers},
-    secret::{AccessToken, Fingerprint, Secret},
+    secret::{AccessToken, Scrubber, Secret},
     store::{FileStore, FileStoreOptions},
     sys::clock::Clock,
 };
@@ -129,13 +129,14 @@ impl Rig {
     pub(crate) async fn run(&mut self) {
         let (identified, _) = self.discord.gateway_sessions();
         let stop = CancellationToken::new();
-        let live = Fingerprint::of(LIVE_TOKEN);
+        let scrubber = Scrubber::new();
+        scrubber.note(LIVE_TOKEN);
         let running = discord::run(
             self.settings.clone(),
             Arc::new(Conversations::load(self.settings.conversations.clone()).expect("a map")),
             self.broker.clone(),
             self.workers.clone(),
-            Scrubber::new(move |fingerprint| *fingerprint == live),
+            scrubber,
             self.rights(),
             tokio::sync::watch::Sender::new(false),
             stop.clone(),
@@ -160,7 +161,7 @@ impl Rig {
 
     /// Runs the bot until it ends by itself.
     pub(crate) async fn run_to_its_end(&self) -> Result<(), DiscordError> {
-        let scrubber = Scrubber::new(|_| false);
+        let scrubber = Scrubber::new();
         let running = discord::run(
             self.settings.clone(),
             Arc::new(Conversations::load(self.settings.conversations.clone())?),
@@ -253,7 +254,7 @@ fn workers(folder: &std::path::Path, command: Vec<String>, providers: &[&str]) -
 }
 
 /// An ACP agent in the shell. At a prompt it does `on_prompt`, with `say TEXT`, `note UPDATE`,
-/// `done_with REASON`, `permit TITLE` (the answer is then in `$answer`), and `$line` for what came.
+/// `done_with REASON`, `permit TITLE` or `permit_json CALL OPTIONS` (the answer is then in `$answer`), and `$line` for what came.
 fn script(on_prompt: &str) -> String {
     let prelude = r#"
 reply() { printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$id" "$1"; }
@@ -264,6 +265,10 @@ done_with() { reply "{\"stopReason\":\"$1\"}"; }
 on_cancel() { id=$prompt; done_with cancelled; }
 permit() {
   printf '{"jsonrpc":"2.0","id":"p","method":"session/request_permission","params":{"sessionId":"s","toolCall":{"toolCallId":"t","title":"%s"},"options":[{"optionId":"yes","name":"Allow","kind":"allow_once"},{"optionId":"no","name":"Reject","kind":"reject_once"}]}}\n' "$1"
+  read -r answer
+}
+permit_json() {
+  printf '{"jsonrpc":"2.0","id":"p","method":"session/request_permission","params":{"sessionId":"s","toolCall":%s,"options":%s}}\n' "$1" "$2"
   read -r answer
 }
 "#;

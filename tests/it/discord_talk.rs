@@ -99,11 +99,11 @@ async fn only_the_owner_answers_a_permission_question() {
     .await;
     let thread = rig.ask(&rig.alice, "go").await;
     let question = thread.wait_for_text("delete everything").await;
-    let custom_id = question.button("Allow").and_then(|b| b.custom_id.clone()).expect("a button");
+    let custom_id = question.button("Allow once").and_then(|b| b.custom_id.clone()).expect("a button");
     let forged = rig.bob.forge_press(&thread, question.id, &custom_id).await.message();
     assert!(forged.is_ephemeral() && forged.text().contains("another user"), "{forged:?}");
-    let answer = rig.alice.press(&question, "Allow").await.updated();
-    assert!(answer.text().contains("Answered: Allow") && answer.buttons().is_empty(), "{answer:?}");
+    let answer = rig.alice.press(&question, "Allow once").await.updated();
+    assert!(answer.text().contains("Answered: Allow once") && answer.buttons().is_empty(), "{answer:?}");
     thread.wait_for_text("allowed").await;
     rig.discord.assert_no_violations();
 }

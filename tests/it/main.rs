@@ -28,6 +28,7 @@ mod discord_notices;
 mod discord_outage;
 mod discord_rig;
 mod discord_talk;
+mod discord_voice;
 mod e2e;
 mod fair;
 mod faulty_disk;

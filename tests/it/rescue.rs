@@ -121,7 +121,7 @@ async fn readyz_reports_a_failed_save() {
     let socket = home.path().join("t.sock");
     let bound = api::bind(&ApiSettings { socket: socket.clone() }).unwrap();
     let capabilities = Arc::new(Capabilities::new());
-    let tokens = WorkerTokens::new(broker.clone(), capabilities.clone(), Arc::new(WithoutBot));
+    let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
     tokio::spawn(api::serve(bound, broker.clone(), capabilities, tokens, CancellationToken::new()));
     assert!(ready(&socket).await.starts_with("HTTP/1.1 200"));
     let mut events = broker.events();

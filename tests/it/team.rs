@@ -193,7 +193,8 @@ pub(super) async fn enter(started: &Reply, pasted: &str) -> Reply {
 
 /// Waits until this text appears in exactly this number of messages of a thread.
 pub(super) async fn expect_messages(thread: &Channel, text: &str, times: usize) {
-    let count = |views: &[discord::MessageView]| views.iter().filter(|view| view.text.contains(text)).count();
+    let count =
+        |views: &[discord::MessageView]| views.iter().filter(|view| view.all_text().contains(text)).count();
     thread.wait_for(|views| (count(views) >= times).then_some(())).await;
     assert_eq!(count(&thread.messages()), times, "{text:?} in {:?}", thread.messages());
 }

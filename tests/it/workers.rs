@@ -155,8 +155,9 @@ impl Turn {
                 Update::Text(text) => turn.text.push_str(&text),
                 Update::Tool { title, status, .. } => turn.tools.push((title, status)),
                 Update::Permission(question) => drop(question),
+                Update::Failed(message) => turn.text.push_str(&message),
                 Update::Done(reason) => turn.done = Some(reason),
-                Update::Crashed { detail } => turn.crashed = Some(detail),
+                Update::Crashed(ending) => turn.crashed = Some(ending.to_string()),
             }
         }
         turn

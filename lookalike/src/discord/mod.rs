@@ -105,6 +105,8 @@ pub struct Options {
     pub guild_members_intent: bool,
     /// The heartbeat interval that HELLO asks for.
     pub heartbeat_interval_ms: u64,
+    /// How many active threads a guild may have.
+    pub max_active_threads: usize,
     /// The gateway's address that bots are given. If it is empty, it is set at start to
     /// `ws://127.0.0.1:PORT`.
     pub gateway_url: String,
@@ -120,6 +122,7 @@ impl Default for Options {
             message_content_intent: true,
             guild_members_intent: false,
             heartbeat_interval_ms: 41_250,
+            max_active_threads: 1000,
             gateway_url: String::new(),
         }
     }

@@ -207,6 +207,27 @@ impl Channel {
         });
     }
 
+    /// A moderator locks the thread.
+    pub fn lock(&self) {
+        self.discord.change(|world| {
+            if let Some(channel) = world.channels.get_mut(&self.id) {
+                channel.locked = true;
+            }
+            world.dispatch_channel("THREAD_UPDATE", self.id);
+        });
+    }
+
+    /// A moderator deletes the bot's messages that contain this text.
+    pub fn delete_messages(&self, text: &str) {
+        self.discord.change(|world| {
+            let bot = world.bot();
+            let fits =
+                |m: &&world::Message| m.channel == self.id && m.author == bot && m.now.content.contains(text);
+            let ids: Vec<Id> = world.messages.values().filter(fits).map(|m| m.id).collect();
+            ids.into_iter().for_each(|id| world.remove(id));
+        });
+    }
+
     /// A moderator deletes the thread.
     pub fn delete(&self) {
         self.discord.change(|world| world.delete_thread(self.id));

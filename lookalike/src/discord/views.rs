@@ -55,6 +55,10 @@ pub struct MessageView {
     pub embeds: Vec<Embed>,
     /// The buttons, row by row.
     pub buttons: Vec<Button>,
+    /// The names and texts of the files.
+    pub files: Vec<(String, String)>,
+    /// Whether links in the text have no previews.
+    pub suppresses_previews: bool,
     /// "Only you can see this."
     pub ephemeral: bool,
     /// "threadkey is thinking…"
@@ -92,6 +96,8 @@ impl MessageView {
                 .filter(|part| part["type"].as_u64() == Some(2))
                 .map(|part| button(&part))
                 .collect(),
+            files: message.files.clone(),
+            suppresses_previews: message.flags & (1 << 2) != 0,
             ephemeral: message.only.is_some(),
             thinking: message.is_loading(),
             edited: message.edited_ms.is_some(),

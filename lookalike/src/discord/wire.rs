@@ -314,7 +314,7 @@ impl World {
             "mention_everyone": message.mention_everyone,
             "mentions": message.mentions.iter().map(|id| self.user_json(*id)).collect::<Vec<_>>(),
             "mention_roles": [],
-            "attachments": [],
+            "attachments": message.files.iter().enumerate().map(|(at, file)| attachment(message.id, at, file)).collect::<Vec<_>>(),
             "embeds": message.now.embeds,
             "components": message.now.components,
             "pinned": false,
@@ -382,4 +382,9 @@ fn thread_metadata(channel: &Channel) -> Value {
         "locked": channel.locked,
         "invitable": channel.invitable,
     })
+}
+
+fn attachment(message: Id, at: usize, (name, content): &(String, String)) -> Value {
+    let url = format!("https://cdn.example/{message}/{at}/{name}");
+    json!({"id": text(message + 1 + at as u64), "filename": name, "size": content.len(), "url": url, "proxy_url": url})
 }

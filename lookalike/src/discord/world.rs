@@ -119,6 +119,8 @@ pub(crate) struct Message {
     pub interaction: Option<Id>,
     /// The nonce that the sender chose.
     pub nonce: Option<Value>,
+    /// The names and texts of its files.
+    pub files: Vec<(String, String)>,
     /// The number of changes. Waiters compare it.
     pub revision: u64,
 }
@@ -493,6 +495,7 @@ impl Message {
             mention_everyone: false,
             interaction: None,
             nonce: None,
+            files: Vec::new(),
             revision: 0,
         }
     }

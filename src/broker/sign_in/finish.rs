@@ -13,7 +13,7 @@ use crate::{
     broker::{Broker, Event, FinishError, Finished, Undecided, later},
     ids::{Principal, ProviderId, Snowflake, Tenant},
     oauth::{AuthorizationResponse, PasteError, Pasted},
-    secret::State,
+    secret::{Scrubber, State},
     session::{PENDING_LIFETIME, Pending, Session},
     store::Records,
     sys::clock::UnixTime,
@@ -93,6 +93,7 @@ impl Broker {
         let (broker, of) = (self.clone(), tenant.clone());
         let code = response.code;
         let exchange = async move {
+            let _known = Scrubber::of_process().pin(code.expose());
             let exchanged = broker.exchange(&provider, &tenant, &pending.state, &code).await?;
             Ok(broker.conclude(&tenant, exchanged).await)
         };
@@ -191,7 +192,7 @@ fn is_at(tenant: &Tenant, provider: Option<&ProviderId>) -> bool {
 }
 
 /// The live sign-ins of `user`.
-fn live_sign_ins(records: &Records, user: Principal, now: UnixTime) -> Vec<(&Tenant, &Pending)> {
+pub(super) fn live_sign_ins(records: &Records, user: Principal, now: UnixTime) -> Vec<(&Tenant, &Pending)> {
     let pending = records.iter().filter_map(|(tenant, entry)| Some((tenant, entry.pending.as_ref()?)));
     pending.filter(|(_, pending)| pending.started_by == user && pending.is_live(now)).collect()
 }

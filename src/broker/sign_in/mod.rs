@@ -18,11 +18,14 @@ mod account_choice;
 mod exchange;
 mod finish;
 mod logout;
+mod recognise;
 mod sign_in_progress;
 mod sign_in_result;
 
 pub use finish::AwaitedAnswers;
+use finish::live_sign_ins as live_of;
 pub use logout::{LoggedOut, Revocation};
+pub use recognise::ResponseInText;
 pub use sign_in_progress::{News, Progress, SignInProgress};
 pub use sign_in_result::{Finished, GrantEnd, Kept, SignedIn, Unchosen, Undecided};
 

@@ -11,7 +11,7 @@ use super::super::{
 };
 use crate::{
     broker::{FinishError, Finished},
-    ids::{IdError, Principal, ProviderId},
+    ids::{IdError, Principal, ProviderId, Snowflake},
     oauth::Pasted,
 };
 
@@ -50,6 +50,16 @@ pub(in crate::discord) async fn finish(
     bot.edit_reply(interaction, &message).await;
 }
 
+/// Finishes a sign-in of the user with a text that was sent as a message. The messages of the sign-in
+/// show the result. Returns the reason if it is not finished.
+pub(in crate::discord) async fn finish_by_message(
+    bot: &Bot,
+    user: Snowflake,
+    pasted: &str,
+) -> Result<(), Message> {
+    finish_pasted(bot, user, None, None, pasted).await.map(drop)
+}
+
 async fn try_finish(
     bot: &Bot,
     interaction: &Interaction,
@@ -58,9 +68,19 @@ async fn try_finish(
 ) -> Result<Finished, Message> {
     let provider: Option<ProviderId> =
         provider.map(|p| p.trim().parse()).transpose().map_err(|error: IdError| not_signed_in(&error))?;
+    finish_pasted(bot, interaction.user, interaction.managed_guild(), provider.as_ref(), pasted).await
+}
+
+/// `managed` is the server in which the user acts, if the user manages it.
+async fn finish_pasted(
+    bot: &Bot,
+    user: Snowflake,
+    managed: Option<Snowflake>,
+    provider: Option<&ProviderId>,
+    pasted: &str,
+) -> Result<Finished, Message> {
     let pasted = Pasted::parse(pasted).map_err(|error| not_signed_in(&error))?;
-    let (user, managed) = (Principal::User(interaction.user), interaction.managed_guild());
-    let finished = bot.broker.finish_in(user, managed, provider.as_ref(), pasted).await;
+    let finished = bot.broker.finish_in(Principal::User(user), managed, provider, pasted).await;
     finished.map_err(|error| explain(bot, &error))
 }
 

@@ -10,7 +10,7 @@ mod status;
 mod try_again;
 
 pub(super) use acting_for::acts_for;
-pub(super) use code::finish;
+pub(super) use code::{finish, finish_by_message};
 pub(super) use logout::log_out_as_chosen;
 pub(super) use start::start;
 pub(super) use try_again::try_again;

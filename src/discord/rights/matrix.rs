@@ -19,7 +19,7 @@ use crate::{
     agent::{AgentSettings, Capabilities, Isolation, WorkerLimits, Workers},
     broker::{Broker, Revocation, WithoutBot, WorkerTokens},
     discord::{
-        Conversations, DiscordSettings, Scrubber,
+        Conversations, DiscordSettings,
         bot::BotHandle,
         buttons::{Action, Choice},
         commands,
@@ -31,7 +31,7 @@ use crate::{
     ids::{Lineage, Snowflake, Tenant},
     net::Trust,
     oauth::{Client, Provider, ProviderSettings, Providers},
-    secret::Secret,
+    secret::{Scrubber, Secret},
     store::{FileStore, FileStoreOptions},
     sys::clock::Clock,
 };
@@ -197,9 +197,9 @@ fn actions(tenant: &Tenant) -> Vec<Action> {
             }
             Some(Action::Choose { .. }) => Some(Action::LogOut { tenant, revocation: Revocation::Keep }),
             Some(Action::LogOut { .. }) => Some(Action::Permit {
-                option: "allow".into(),
+                option: Some("allow".into()),
                 label: "Allow".into(),
-                title: "a title".into(),
+                asked: "a title".into(),
                 reply: Arc::default(),
             }),
             Some(Action::Permit { .. }) => None,
@@ -335,7 +335,7 @@ async fn start(stage: &Stage, lists: &str, folder: &std::path::Path) -> (BotHand
     let broker =
         Broker::new(Arc::new(store.expect("a store")), Providers::new([provider]), client, clock.clone());
     let capabilities = Arc::new(Capabilities::new());
-    let tokens = WorkerTokens::new(broker.clone(), capabilities.clone(), Arc::new(WithoutBot));
+    let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
     let agent = AgentSettings {
         command: vec!["no-such-agent".into()],
         providers: vec![],
@@ -359,7 +359,7 @@ async fn start(stage: &Stage, lists: &str, folder: &std::path::Path) -> (BotHand
     let conversations = Arc::new(conversations);
     let workers = Workers::new(agent, capabilities, Arc::new(tokens), conversations.clone());
     let rights = Rights::new(&settings, clock);
-    let (scrubber, stop) = (Scrubber::new(|_| false), CancellationToken::new());
+    let (scrubber, stop) = (Scrubber::new(), CancellationToken::new());
     let connected = watch::Sender::new(false);
     let (identified, _) = stage.discord.gateway_sessions();
     let workers = Some(workers);

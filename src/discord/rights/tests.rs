@@ -8,7 +8,10 @@ use super::{
     facts::tests::{channel, guild},
     *,
 };
-use crate::discord::{Scrubber, first_contact, rest};
+use crate::{
+    discord::{first_contact, rest},
+    secret::Scrubber,
+};
 
 const TEAM: Snowflake = Snowflake(1);
 const GENERAL: Snowflake = Snowflake(2);
@@ -164,7 +167,7 @@ async fn connected() -> (Discord, Team, Person, Rights, Clock) {
     let rights = Rights::new(&settings, clock.clone());
     let http = Arc::new(first_contact::http(&settings, reqwest::Client::new()));
     let application = rest::application(&http).await.expect("an application");
-    rights.connect(Arc::new(Rest::new(http, Scrubber::new(|_| false))), application);
+    rights.connect(Arc::new(Rest::new(http, Scrubber::new())), application);
     rights.facts().joined(Snowflake(team.id), vec![]);
     (discord, team, alice, rights, clock)
 }

@@ -131,7 +131,7 @@ async fn a_hostile_worker_takes_a_shared_login_from_no_other_worker() {
     let pasted = Pasted::parse(&callback.url).unwrap();
     rig.broker.finish_in(ALICE, Some(GUILD), None, pasted).await.unwrap();
     bring_back(&rig, shared, 50).await;
-    let tokens = WorkerTokens::new(rig.broker.clone(), Arc::default(), Arc::new(WithoutBot));
+    let tokens = WorkerTokens::new(rig.broker.clone(), Arc::new(WithoutBot));
     let holder = |id| Holder {
         conversation: Conversation {
             id: ConversationId(Snowflake(id)),

@@ -146,7 +146,7 @@ async fn a_worker_uses_the_guild_session_only_if_shared_and_its_user_has_none() 
     let error = rig.broker.finish(ALICE, None, pasted()).await.unwrap_err();
     assert!(matches!(error, FinishError::ManagersOnly(_)), "{error}");
     rig.broker.finish_in(ALICE, Some(guild), None, pasted()).await.unwrap();
-    let tokens = WorkerTokens::new(rig.broker.clone(), Arc::default(), Arc::new(WithoutBot));
+    let tokens = WorkerTokens::new(rig.broker.clone(), Arc::new(WithoutBot));
     let holder = |shared_guild| Holder {
         conversation: Conversation { id: ConversationId(Snowflake(1)), owner: alice, shared_guild },
         providers: vec![acme()],

@@ -90,7 +90,7 @@ async fn the_owner_of_an_ended_session_gets_one_notice_with_a_sign_in_button() {
     team.home.set_offset(2 * AN_HOUR + 60);
     expect_messages(&dm, ended, 2).await;
     let reply =
-        dm.messages().into_iter().rfind(|view| view.text.contains(ended)).expect("the notice was sent");
+        dm.messages().into_iter().rfind(|view| view.all_text().contains(ended)).expect("the notice was sent");
     let started = alice.press(&reply, "Sign in again").await.message();
     started.latest().await;
     let link = started.link("Sign in to acme").expect("a link");
@@ -129,14 +129,14 @@ async fn a_sign_in_message_shows_the_result_of_the_command_line() {
     let cancelled = team.home.run(&["auth", "cancel", "--as", &principal]).await;
     assert_eq!(cancelled.code, 0, "{cancelled:?}");
     let view = started.says("This sign-in to `acme` was cancelled.").await;
-    assert!(view.buttons.is_empty() && view.embeds.is_empty(), "{view}");
+    assert!(view.buttons.is_empty() && view.link("").is_none(), "{view}");
 
     let (started, link) = team.start(alice).await;
     let callback = browser::sign_in(&link, "alice").await;
     let finished = team.home.run_with(&["auth", "code", "--as", &principal], &callback.url).await;
     assert_eq!(finished.code, 0, "{finished:?}");
     let view = started.says("Signed in as `alice@example.com` at `acme`.").await;
-    assert!(view.buttons.is_empty() && view.embeds.is_empty(), "{view}");
+    assert!(view.buttons.is_empty() && view.link("").is_none(), "{view}");
     team.discord.assert_no_violations();
 }
 

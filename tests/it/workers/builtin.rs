@@ -176,7 +176,10 @@ async fn a_cancel_ends_an_open_question_and_a_slow_answer() {
 async fn a_crash_on_request_is_reported() {
     let scene = Scene::new().await;
     let turn = scene.rig.turn(1, "crash").await;
-    assert_eq!(turn.crashed.as_deref(), Some("exit status 1; it wrote: threadkey agent: crashed on request"));
+    assert_eq!(
+        turn.crashed.as_deref(),
+        Some("exit status 1; the agent wrote: \"threadkey agent: crashed on request\"")
+    );
 }
 
 #[tokio::test]

@@ -56,7 +56,10 @@ async fn a_crash_reports_the_end_of_stderr_and_the_next_prompt_starts_a_new_work
     for _ in 0..2 {
         let turn = rig.turn(1, "go").await;
         assert_eq!(turn.text, "half an");
-        assert_eq!(turn.crashed.as_deref(), Some("exit status 7; it wrote: my secret is … and …"));
+        assert_eq!(
+            turn.crashed.as_deref(),
+            Some("exit status 7; the agent wrote: \"my secret is [secret removed] and [secret removed]\"")
+        );
     }
     assert!(rig.workers.live().is_empty());
 }
@@ -90,7 +93,7 @@ async fn a_program_that_cannot_start_is_named_with_the_reason() {
 async fn an_agent_that_exits_at_once_is_reported_with_its_stderr() {
     let rig = WorkerRig::new(&["/bin/sh", "-c", "echo cannot find my soul >&2; exit 3"], |_| {});
     let error = rig.prompt(1, "go").await.expect_err("it dies").to_string();
-    assert!(error.contains("(exit status 3; it wrote: cannot find my soul)"), "{error}");
+    assert!(error.contains("(exit status 3; the agent wrote: \"cannot find my soul\")"), "{error}");
     assert!(rig.workers.live().is_empty());
 }
 
@@ -112,7 +115,9 @@ while read -r line; do
 done"#;
     let rig = WorkerRig::new(&["/bin/sh", "-c", refuse], |_| {});
     match rig.prompt(1, "go").await {
-        Err(PromptError::Refused { detail, .. }) => assert_eq!(detail, "Log in first, not with …"),
+        Err(PromptError::Refused { wrote, .. }) => {
+            assert_eq!(wrote, "Log in first, not with [secret removed]")
+        }
         other => panic!("{other:?}"),
     }
 }

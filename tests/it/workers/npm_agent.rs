@@ -28,12 +28,13 @@ async fn a_real_agent_on_node_works_in_the_sandbox() {
             Update::Tool { title, status, .. } => turn.tools.push((title, status)),
             Update::Permission(question) => {
                 assert_eq!(question.title, "Modifying critical configuration file");
-                let ids: Vec<_> = question.options.iter().map(|(id, _)| id.as_str()).collect();
+                let ids: Vec<_> = question.options.iter().map(|option| option.id.as_str()).collect();
                 assert_eq!(ids, ["allow", "reject"]);
                 question.answer.send("allow".to_owned()).expect("it is waited for");
             }
+            Update::Failed(message) => panic!("it failed: {message}"),
             Update::Done(reason) => turn.done = Some(reason),
-            Update::Crashed { detail } => panic!("it crashed: {detail}"),
+            Update::Crashed(ending) => panic!("it crashed: {ending}"),
         }
     }
     assert_eq!(turn.done.as_deref(), Some("end_turn"), "{turn:?}");

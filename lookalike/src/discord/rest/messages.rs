@@ -10,6 +10,8 @@ use crate::discord::world::{DM, EPHEMERAL, Id, Message, PRIVATE_THREAD, Version,
 
 /// Flags that a bot may set when it posts: suppressed embeds, suppressed notifications.
 const POSTABLE: u64 = 1 << 2 | 1 << 12;
+/// The bytes of a message's files in a guild without boosts.
+const MAX_FILES: usize = 10 * 1024 * 1024;
 /// The longest nonce.
 const MAX_NONCE: usize = 25;
 /// How long a nonce is remembered in milliseconds: "the past few minutes".
@@ -90,7 +92,27 @@ impl World {
             return Err(Refusal::missing_access());
         }
         if found.locked && !self.may(bot, channel, permission::MANAGE_THREADS) {
-            return Err(Refusal::new(400, 50083, "Thread is archived"));
+            return Err(if found.archived {
+                Refusal::new(400, 50083, "Thread is archived")
+            } else {
+                Refusal::new(400, 160_005, "Thread is locked")
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether the bot may send such a message: embeds and files have permissions of their own.
+    fn may_contain(&self, channel: Id, version: &Version, files: &[(String, String)]) -> Result<(), Refusal> {
+        let has_embeds = version.embeds.as_array().is_some_and(|embeds| !embeds.is_empty());
+        let is_dm = self.channel(channel).is_some_and(|found| found.kind == DM);
+        let lacks = |wanted| !is_dm && !self.may(self.bot(), channel, wanted);
+        if (has_embeds && lacks(permission::EMBED_LINKS))
+            || (!files.is_empty() && lacks(permission::ATTACH_FILES))
+        {
+            return Err(Refusal::missing_permissions());
+        }
+        if files.iter().map(|(_, text)| text.len()).sum::<usize>() > MAX_FILES {
+            return Err(Refusal::new(413, 40005, "Request entity too large"));
         }
         Ok(())
     }
@@ -103,6 +125,7 @@ impl World {
             return Err(Refusal::invalid("only an interaction's answer can be ephemeral"));
         }
         let version = Self::draft(&call.body, None)?;
+        self.may_contain(channel, &version, &call.files)?;
         let enforced = enforced_nonce(&call.body)?;
         if let Some(sent) = enforced.as_ref().and_then(|nonce| self.sent_with(nonce)) {
             // Discord answers with the message that is there, whatever the new text is.
@@ -115,6 +138,7 @@ impl World {
         let mut message = Message::new(channel, self.bot(), "");
         message.nonce = call.body.get("nonce").filter(|nonce| !nonce.is_null()).cloned();
         message.flags = flags & POSTABLE;
+        message.files.clone_from(&call.files);
         message.reference =
             call.body["message_reference"]["message_id"].as_str().and_then(|id| id.parse().ok());
         if let Some(reference) = message.reference {
@@ -238,6 +262,7 @@ impl World {
             return Err(Refusal::new(400, 50083, "Thread is archived"));
         }
         let version = Self::draft(&call.body, Some(&message.now))?;
+        self.may_contain(message.channel, &version, &[])?;
         Ok((200, self.rewrite(id, version, &call.body)))
     }
 
@@ -273,7 +298,7 @@ impl World {
         Ok((204, Value::Null))
     }
 
-    pub(super) fn remove(&mut self, id: Id) {
+    pub(crate) fn remove(&mut self, id: Id) {
         let Some(message) = self.messages.get_mut(&id) else {
             return;
         };

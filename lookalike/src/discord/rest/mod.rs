@@ -63,6 +63,8 @@ impl Refusal {
 pub(super) struct Call {
     pub matched: Matched,
     pub body: Value,
+    /// The names and texts of the files of a multipart body.
+    pub files: Vec<(String, String)>,
     pub query: Vec<(String, String)>,
     pub arrived_ms: i64,
 }
@@ -103,14 +105,17 @@ async fn handle(
     let authorization =
         headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or("");
     let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
-    let (parsed, body_fault) = parse(kind, &body);
+    let (parsed, files, body_fault) = parse(kind, &body);
     let trouble = discord.change(|world| world.ordered_trouble(method.as_str(), &path));
     let answered = match (&trouble, body_fault) {
         (Some(Trouble::Answer { status, body, .. }), _) => Ok((*status, body.clone())),
         // No answer has this status.
         (Some(Trouble::Drop), _) => Ok((NO_ANSWER, Value::Null)),
         (_, Some(refusal)) => Err(refusal),
-        (_, None) => answer(&discord, &method, &path, &query, authorization, &parsed, arrived_ms),
+        (_, None) => {
+            let caller = (authorization, arrived_ms);
+            answer(&discord, &method, &path, &query, caller, (&parsed, files))
+        }
     };
     let (status, content) = match answered {
         Ok(done) => done,
@@ -148,7 +153,41 @@ async fn handle(
     response
 }
 
-fn parse(kind: &str, body: &[u8]) -> (Value, Option<Refusal>) {
+/// The names and texts of files.
+type Files = Vec<(String, String)>;
+
+fn parse(kind: &str, body: &[u8]) -> (Value, Files, Option<Refusal>) {
+    if let Some((_, boundary)) =
+        kind.strip_prefix("multipart/form-data").and_then(|kind| kind.split_once("boundary="))
+    {
+        let (payload, files) = multipart(boundary.trim_matches('"'), &String::from_utf8_lossy(body));
+        let (value, refusal) = parse_json("application/json", payload.as_bytes());
+        return (value, files, refusal);
+    }
+    let (value, refusal) = parse_json(kind, body);
+    (value, Vec::new(), refusal)
+}
+
+/// The part `payload_json`, and the files (RFC 7578).
+fn multipart(boundary: &str, body: &str) -> (String, Files) {
+    let (mut payload, mut files) = (String::new(), Vec::new());
+    for part in body.split(&format!("--{boundary}")) {
+        let Some((head, content)) = part.split_once("\r\n\r\n") else { continue };
+        let content = content.strip_suffix("\r\n").unwrap_or(content).to_owned();
+        let quoted = |key: &str| {
+            let (_, rest) = head.split_once(&format!("{key}=\""))?;
+            rest.split_once('"').map(|(value, _)| value.to_owned())
+        };
+        match quoted(" filename") {
+            Some(name) => files.push((name, content)),
+            None if quoted(" name").as_deref() == Some("payload_json") => payload = content,
+            None => {}
+        }
+    }
+    (payload, files)
+}
+
+fn parse_json(kind: &str, body: &[u8]) -> (Value, Option<Refusal>) {
     if body.is_empty() {
         return (Value::Null, None);
     }
@@ -167,9 +206,8 @@ fn answer(
     method: &Method,
     path: &str,
     query: &str,
-    authorization: &str,
-    body: &Value,
-    arrived_ms: i64,
+    (authorization, arrived_ms): (&str, i64),
+    (body, files): (&Value, Files),
 ) -> Answered {
     let below = path.strip_prefix("/api/v10").unwrap_or("");
     let Some(matched) = routes::find_route(method.as_str(), below) else {
@@ -184,7 +222,7 @@ fn answer(
         return Err(Refusal::invalid(format!("not as Discord describes it: {first}")));
     }
     let query = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-    let call = Call { matched, body: body.clone(), query, arrived_ms };
+    let call = Call { matched, body: body.clone(), files, query, arrived_ms };
     let answered = discord.change(|world| world.endpoint(&call));
     if let (Ok((status, content)), Some(known)) = (&answered, discord.description()) {
         let faults = known.faults_of_answer(&call.matched, *status, content);

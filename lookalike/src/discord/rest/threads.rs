@@ -63,6 +63,11 @@ impl World {
         if !self.may(bot, parent, wanted) {
             return Err(Refusal::missing_permissions());
         }
+        let active =
+            self.channels.values().filter(|one| one.guild == guild && one.is_thread() && !one.archived);
+        if active.count() >= self.options.max_active_threads {
+            return Err(Refusal::new(400, 160_006, "Maximum number of active threads reached"));
+        }
         rules::thread_name(&call.body["name"]).map_err(Refusal::invalid)?;
         let name = call.body["name"].as_str().unwrap_or_default().to_owned();
         let mut thread = Channel::new(id, kind, name, self.now_ms());
