@@ -24,14 +24,14 @@ use super::{
     bot::{Bot, BotHandle, BotParts},
     commands,
     conversations::Conversations,
-    dispatch,
+    dispatch, ended_rights,
     first_contact::{Contact, first_contact_at_last, http, http_client, no_tls},
     link::{Knock, Link},
     prompts,
     relay::Relay,
     rest::{Rest, RestError},
     retry::{Backoff, MAX_CONNECT_PAUSE},
-    rights::{self, Application, Rights, RightsInWords, events, rights_in_words},
+    rights::{self, Application, Rights, RightsInWords, rights_in_words},
     session_events, session_notice, shared_logins,
 };
 use crate::{agent::Workers, broker::Broker, ids::Snowflake, net::Outward, secret::Scrubber};
@@ -113,7 +113,7 @@ impl Prepared {
         let bot = &self.bot;
         bot.spawn(session_events::run(bot.clone()));
         bot.spawn(session_notice::run(bot.clone()));
-        bot.spawn(rights::end_workers(bot.clone()));
+        bot.spawn(ended_rights::end_workers(bot.clone()));
         bot.spawn(shared_logins::run(bot.clone()));
         bot.spawn(register(bot.clone()));
         let connection = Connection {
@@ -311,7 +311,7 @@ struct Handler {
 impl EventHandler for Handler {
     async fn ready(&self, _: Context, ready: Ready) {
         for guild in &ready.guilds {
-            events::guild_joined(&self.bot.rights, Snowflake(guild.id.get()), Vec::new());
+            ended_rights::guild_joined(&self.bot.rights, Snowflake(guild.id.get()), Vec::new());
         }
         self.link.up();
         info!(servers = ready.guilds.len(), "connected to Discord");
@@ -338,36 +338,36 @@ impl EventHandler for Handler {
 
     async fn guild_create(&self, _: Context, guild: Guild, _: Option<bool>) {
         let roles = guild.roles.keys().map(|role| Snowflake(role.get())).collect();
-        events::guild_joined(&self.bot.rights, Snowflake(guild.id.get()), roles);
+        ended_rights::guild_joined(&self.bot.rights, Snowflake(guild.id.get()), roles);
     }
 
     async fn guild_delete(&self, _: Context, guild: UnavailableGuild, _: Option<Guild>) {
         // A server that is out of order at Discord has not removed the bot.
         if !guild.unavailable {
-            self.bot.handle(events::guild_left(&self.bot, Snowflake(guild.id.get()))).await;
+            self.bot.handle(ended_rights::guild_left(&self.bot, Snowflake(guild.id.get()))).await;
         }
     }
 
     async fn guild_update(&self, _: Context, _: Option<Guild>, guild: PartialGuild) {
-        self.bot.handle(events::guild_changed(&self.bot, Snowflake(guild.id.get()), None)).await;
+        self.bot.handle(ended_rights::guild_changed(&self.bot, Snowflake(guild.id.get()), None)).await;
     }
 
     async fn guild_role_update(&self, _: Context, _: Option<Role>, role: Role) {
-        self.bot.handle(events::guild_changed(&self.bot, Snowflake(role.guild_id.get()), None)).await;
+        self.bot.handle(ended_rights::guild_changed(&self.bot, Snowflake(role.guild_id.get()), None)).await;
     }
 
     async fn guild_role_delete(&self, _: Context, guild: GuildId, role: RoleId, _: Option<Role>) {
         let role = Some(Snowflake(role.get()));
-        self.bot.handle(events::guild_changed(&self.bot, Snowflake(guild.get()), role)).await;
+        self.bot.handle(ended_rights::guild_changed(&self.bot, Snowflake(guild.get()), role)).await;
     }
 
     async fn guild_member_removal(&self, _: Context, guild: GuildId, user: User, _: Option<Member>) {
-        let left = events::member_left(&self.bot, Snowflake(guild.get()), Snowflake(user.id.get()));
+        let left = ended_rights::member_left(&self.bot, Snowflake(guild.get()), Snowflake(user.id.get()));
         self.bot.handle(left).await;
     }
 
     async fn guild_ban_addition(&self, _: Context, guild: GuildId, user: User) {
-        let left = events::member_left(&self.bot, Snowflake(guild.get()), Snowflake(user.id.get()));
+        let left = ended_rights::member_left(&self.bot, Snowflake(guild.get()), Snowflake(user.id.get()));
         self.bot.handle(left).await;
     }
 
@@ -380,16 +380,16 @@ impl EventHandler for Handler {
     ) {
         let (guild, user) = (Snowflake(event.guild_id.get()), Snowflake(event.user.id.get()));
         let roles = event.roles.iter().map(|role| Snowflake(role.get())).collect();
-        self.bot.handle(events::member_changed(&self.bot, guild, user, roles)).await;
+        self.bot.handle(ended_rights::member_changed(&self.bot, guild, user, roles)).await;
     }
 
     async fn channel_update(&self, _: Context, _: Option<GuildChannel>, channel: GuildChannel) {
         let id = Snowflake(channel.id.get());
         let now = rights::Channel::read(Channel::Guild(channel));
-        self.bot.handle(events::channel_changed(&self.bot, id, now)).await;
+        self.bot.handle(ended_rights::channel_changed(&self.bot, id, now)).await;
     }
 
     async fn channel_delete(&self, _: Context, channel: GuildChannel, _: Option<Vec<Message>>) {
-        self.bot.handle(events::channel_changed(&self.bot, Snowflake(channel.id.get()), None)).await;
+        self.bot.handle(ended_rights::channel_changed(&self.bot, Snowflake(channel.id.get()), None)).await;
     }
 }

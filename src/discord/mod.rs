@@ -27,6 +27,7 @@ mod command;
 mod commands;
 mod conversations;
 mod dispatch;
+mod ended_rights;
 mod first_contact;
 mod gateway;
 mod held_prompts;

@@ -296,5 +296,9 @@ async fn a_user_who_installed_the_app_signs_in_on_servers_without_the_bot() {
     let callback = browser::sign_in(&start.link("Sign in to acme").expect("a link"), "alice").await;
     let modal = start.press("Enter code").await.modal();
     modal.submit(&[(FIELD, &callback.url)]).await.message().says("Signed in as").await;
+    rig.alice.make_manager(&elsewhere);
+    let shared = [("provider", "acme"), ("shared", "true")];
+    let refused = rig.alice.command(&lounge, "auth start", &shared).await;
+    assert!(refused.text().contains("I am not a member of this server"), "{refused:?}");
     rig.discord.assert_no_violations();
 }

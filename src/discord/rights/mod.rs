@@ -15,11 +15,11 @@
 //! # The end of a right
 //!
 //! Events change the facts at once, and workers whose owners have lost their rights are ended
-//! ([`ended_rights`]). Without the intent GUILD_MEMBERS there are no events about members, and the
+//! (`discord::ended_rights`). Without the intent GUILD_MEMBERS there are no events about members, and the
 //! check at the next token has the same effect.
 
 mod application;
-mod ended_rights;
+mod ended;
 mod facts;
 mod rule;
 mod words;
@@ -28,7 +28,6 @@ mod words;
 mod matrix;
 
 pub use application::Application;
-pub(super) use ended_rights::{end_workers, events};
 pub(super) use facts::{Channel, Fact, Found, Guild};
 pub(super) use rule::{Place, Refusal, Request};
 pub use words::{RightsInWords, rights_in_words};
@@ -40,7 +39,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use ended_rights::Ended;
+use ended::Ended;
 use facts::{Facts, View};
 use futures_util::future::join_all;
 use rule::{Lists, Verdict};
@@ -50,7 +49,7 @@ use super::{DiscordSettings, rest::Rest};
 use crate::{
     agent::Conversation,
     broker::{OwnerRights, RightsError, Standing},
-    ids::Snowflake,
+    ids::{ConversationId, Snowflake},
     sys::clock::Clock,
 };
 
@@ -148,6 +147,37 @@ impl Rights {
         self.facts().is_in(guild)
     }
 
+    /// Asks for the end of a conversation's worker.
+    pub(super) fn end(&self, conversation: ConversationId) {
+        self.0.ended.add(conversation);
+    }
+
+    /// Waits for conversations whose workers must end.
+    pub(super) async fn next_ended(&self) -> BTreeSet<ConversationId> {
+        self.0.ended.next().await
+    }
+
+    /// Forgets a fact, so that its next reader requests it.
+    pub(super) fn forget(&self, fact: Fact) {
+        self.facts().forget(fact);
+    }
+
+    /// Forgets all memberships in a server.
+    pub(super) fn forget_members(&self, guild: Snowflake) {
+        self.facts().forget_members(guild);
+    }
+
+    /// Records that the bot is in a server with these roles.
+    pub(super) fn joined(&self, guild: Snowflake, roles: Vec<Snowflake>) {
+        self.facts().joined(guild, roles);
+    }
+
+    /// Records that the bot is no longer in a server.
+    pub(super) fn left(&self, guild: Snowflake) {
+        let now = self.0.clock.elapsed();
+        self.facts().left(guild, now);
+    }
+
     /// Applies a rule to facts that are fresh. Requests those that are missing, and waits for them at
     /// most for the given time. If Discord gives no answer, older facts count. Returns `None` if these
     /// are missing too.
@@ -214,7 +244,8 @@ impl Rights {
         self.0.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn learn(&self, found: Found) {
+    /// Takes a fact as reported now.
+    pub(super) fn learn(&self, found: Found) {
         let now = self.0.clock.elapsed();
         self.facts().learn(found, now);
     }
