@@ -45,7 +45,7 @@ mod turn_text;
 mod unreached_users;
 mod wire;
 
-pub use conversations::Conversations;
+pub use conversations::{Conversations, ConversationsError};
 pub use first_contact::gateway_address;
 pub use gateway::run;
 pub use scrub::Scrubber;
@@ -136,11 +136,6 @@ pub enum DiscordError {
     #[error("Discord refuses the gateway intents: {0}")]
     Intents(String),
     /// The map of conversations cannot be used.
-    #[error("{path}: {detail}", path = path.display())]
-    Conversations {
-        /// The file.
-        path: PathBuf,
-        /// The error, and the way to mend it.
-        detail: String,
-    },
+    #[error(transparent)]
+    Conversations(#[from] ConversationsError),
 }
