@@ -10,7 +10,7 @@ use super::{
     AgentSettings, Holder, Isolation, PromptError, environment,
     folders::{FolderUse, Folders},
     program_files,
-    worker::WorkerDeps,
+    worker_deps::WorkerDeps,
     worker_secrets::WorkerSecrets,
 };
 use crate::sys::{

@@ -28,6 +28,7 @@ pub mod token_client;
 mod turn;
 mod updates;
 mod worker;
+mod worker_deps;
 mod worker_secrets;
 mod workers;
 

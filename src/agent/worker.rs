@@ -1,25 +1,21 @@
 //! The task of one worker: it launches the process, runs the connection, cleans up, and reports the
 //! end.
 
-use std::{
-    process::ExitStatus,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{process::ExitStatus, sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AgentSettings, Capabilities, Conversation, Ending, Holder, PromptError, TokenSource, Update,
+    Conversation, Ending, PromptError, Update,
     connection::{self, ConnectionSettings, EndReason},
-    folders::WorkerFolders,
     launch::{Launched, launch},
     stderr::Stderr,
     table::TableEntry,
     turn::{CurrentTurn, Prompt},
+    worker_deps::WorkerDeps,
 };
-use crate::sys::{cgroup::Cgroups, process::Child};
+use crate::sys::process::Child;
 
 /// The time between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(3);
@@ -28,23 +24,6 @@ const GRACE: Duration = Duration::from_secs(3);
 const EXIT_WITHIN: Duration = Duration::from_secs(1);
 /// How long the output of an exited agent is read.
 const DRAIN_WITHIN: Duration = Duration::from_secs(2);
-
-/// The settings and services that every worker needs.
-pub(super) struct WorkerDeps {
-    pub(super) settings: AgentSettings,
-    pub(super) capabilities: Arc<Capabilities>,
-    pub(super) tokens: Arc<dyn TokenSource>,
-    pub(super) folders: Arc<WorkerFolders>,
-    /// The cgroup for the workers' groups, if there is one.
-    pub(super) cgroups: OnceLock<Cgroups>,
-}
-
-impl WorkerDeps {
-    /// Returns the holder of the capability that this conversation's worker gets.
-    pub(super) fn holder(&self, conversation: Conversation) -> Holder {
-        Holder { conversation, providers: self.settings.providers.clone() }
-    }
-}
 
 /// Removes the entry from the table however the task ends, even by a panic or the end of its
 /// runtime.

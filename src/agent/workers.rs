@@ -20,7 +20,8 @@ use super::{
     table::{Admission, NewWorker, Places, Table},
     turn::Prompt,
     updates::MAX_PIECE,
-    worker::{self, WorkerDeps},
+    worker,
+    worker_deps::WorkerDeps,
 };
 use crate::{
     ids::{ConversationId, ProviderId},

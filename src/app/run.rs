@@ -14,7 +14,7 @@ use crate::{
     agent::{AgentSettings, Capabilities, Workers},
     api::{self, Bound},
     broker::{Broker, WithoutBot, WorkerTokens},
-    discord::{self, Conversations, DiscordSettings, Rights},
+    discord::{self, Conversations, DiscordError, DiscordSettings, Rights},
     secret::Scrubber,
 };
 
@@ -38,7 +38,8 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     }
     let Some(_bot) = bot_lock(&store, &mut signals).await? else { return Ok(()) };
     let broker = settings.broker(store)?;
-    let conversations = Arc::new(Conversations::load(discord.conversations.clone())?);
+    let conversations =
+        Arc::new(Conversations::load(discord.conversations.clone()).map_err(DiscordError::from)?);
     let capabilities = Arc::new(Capabilities::new());
     let shutdown = CancellationToken::new();
     // The token API is served before and while Discord is away: a probe learns from

@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::DiscordError;
 use crate::{
     agent::{FolderNames, is_folder_name},
     ids::Snowflake,
@@ -59,6 +58,16 @@ struct Maps {
     folders: BTreeMap<String, String>,
 }
 
+/// The map of conversations cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {detail}", path = path.display())]
+pub struct ConversationsError {
+    /// The file.
+    pub path: PathBuf,
+    /// The error, and the way to mend it.
+    pub detail: String,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Conversations {
@@ -73,17 +82,17 @@ impl Conversations {
     /// recorded.
     ///
     /// # Errors
-    /// [`DiscordError::Conversations`].
-    pub fn load(path: PathBuf) -> Result<Self, DiscordError> {
+    /// The file cannot be used.
+    pub fn load(path: PathBuf) -> Result<Self, ConversationsError> {
         if let Some(folder) = path.parent()
             && let Err(error) = files::create_private_folder(folder)
         {
             let detail =
                 format!("cannot create its folder ({error}); create it for the user that runs threadkey");
-            return Err(DiscordError::Conversations { path, detail });
+            return Err(ConversationsError { path, detail });
         }
         let maps = match files::read_text(&path) {
-            Ok(text) => parse(&text).map_err(|detail| DiscordError::Conversations {
+            Ok(text) => parse(&text).map_err(|detail| ConversationsError {
                 path: path.clone(),
                 detail: format!(
                     "{detail}. Nothing was changed; repair the file, or move it away to start with an empty map"
@@ -91,7 +100,7 @@ impl Conversations {
             })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Maps::default(),
             Err(error) => {
-                return Err(DiscordError::Conversations {
+                return Err(ConversationsError {
                     path,
                     detail: format!(
                         "cannot be read ({error}); make it a text file that threadkey may read"

@@ -55,7 +55,7 @@ mod turn_text;
 mod unreached_users;
 mod wire;
 
-pub use conversations::Conversations;
+pub use conversations::{Conversations, ConversationsError};
 pub use first_contact::gateway_address;
 pub use gateway::run;
 pub use hidden::is_hidden;
@@ -152,11 +152,6 @@ pub enum DiscordError {
     #[error("Discord refuses the gateway intents: {0}")]
     Intents(String),
     /// The map of conversations cannot be used.
-    #[error("{path}: {detail}", path = path.display())]
-    Conversations {
-        /// The file.
-        path: PathBuf,
-        /// The error, and the way to mend it.
-        detail: String,
-    },
+    #[error(transparent)]
+    Conversations(#[from] ConversationsError),
 }

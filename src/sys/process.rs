@@ -327,15 +327,6 @@ pub fn adopt_orphans() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Kills one process.
-#[cfg(target_os = "linux")]
-pub(super) fn kill_one(process: libc::pid_t) {
-    if process > 1 {
-        // SAFETY: plain numbers.
-        unsafe { libc::kill(process, libc::SIGKILL) };
-    }
-}
-
 /// Finds a program as a shell does. A name with a slash is a path; any other is searched for in
 /// `path`, whose folders are separated by `:`.
 ///
