@@ -44,7 +44,7 @@ async fn ask_without_a_login_shows_the_sign_in_card_and_the_prompt_runs_after_it
 }
 
 #[tokio::test]
-async fn a_mention_or_a_direct_message_without_a_login_gets_a_button_and_runs_after_the_sign_in() {
+async fn a_mention_or_a_message_without_a_login_gets_a_button_and_runs_after_it() {
     let rig = rig(&["acme"]).await;
     for (place, text) in [(rig.general.clone(), "<@bot> by mention"), (rig.bob.dm(), "by message")] {
         let who = if text.starts_with('<') { &rig.alice } else { &rig.bob };
