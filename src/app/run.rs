@@ -14,7 +14,7 @@ use crate::{
     agent::{AgentSettings, Capabilities, Workers},
     api::{self, Bound},
     broker::{Broker, WithoutBot, WorkerTokens},
-    discord::{self, Conversations, DiscordError, DiscordSettings, Rights},
+    discord::{self, BotDeps, Conversations, DiscordError, DiscordSettings, Rights},
     secret::Scrubber,
 };
 
@@ -58,16 +58,8 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     let upkeep = workers.clone().map(|workers| tokio::spawn(async move { workers.keep_folders().await }));
     let background_refresh = workers.clone().map(|workers| refresh_in_background(broker.clone(), workers));
     let choice_expiry = expire_choices(broker.clone());
-    let bot = discord::run(
-        discord,
-        conversations,
-        broker.clone(),
-        workers.clone(),
-        scrubber,
-        rights,
-        connected,
-        shutdown.clone(),
-    );
+    let deps = BotDeps { conversations, broker: broker.clone(), workers: workers.clone(), scrubber, rights };
+    let bot = discord::run(discord, deps, connected, shutdown.clone());
     let mut bot = tokio::spawn(bot);
     let (outcome, defect) = tokio::select! {
         ended = &mut bot => (Some(ended), None),

@@ -14,7 +14,7 @@ use super::{
     prompt::{Echo, ask},
     stdin_is_terminal,
 };
-use crate::oauth::{Preset, preset, preset_names};
+use crate::oauth::{Preset, RECOMMENDED_REDIRECT_URI, preset, preset_names};
 
 /// The options of `config init`. On a terminal the missing ones are asked for.
 #[derive(Debug, Default, Args)]
@@ -41,9 +41,6 @@ pub struct InitArgs {
 
 /// The keys whose values are lists, separated by blanks or commas.
 const LISTS: [&str; 2] = ["scopes", "ended_errors"];
-
-/// The address at which no program listens; users paste it from their browser.
-const REDIRECT_URI: &str = "http://127.0.0.1:1/callback";
 
 /// The questions, where the options leave something open.
 struct Questions {
@@ -178,7 +175,7 @@ async fn provider(
         }
         let (question, default) = match key {
             "client_secret_env" => ("Variable with the client's secret".to_owned(), None),
-            "redirect_uri" => ("redirect_uri of the client".to_owned(), Some(REDIRECT_URI)),
+            "redirect_uri" => ("redirect_uri of the client".to_owned(), Some(RECOMMENDED_REDIRECT_URI)),
             "scopes" => ("Scopes, separated by blanks".to_owned(), None),
             key => (format!("{key} at {}", about.title), None),
         };

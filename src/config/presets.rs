@@ -2,21 +2,24 @@
 
 use toml::{Table, Value};
 
-use super::{ConfigError, source::Source};
+use super::ConfigError;
 use crate::{
     ids::closest,
     oauth::{Preset, preset, preset_names},
 };
 
-/// Completes each section of a provider that names a preset.
-pub(super) fn apply(table: &mut Table, source: &Source<'_>) -> Result<(), ConfigError> {
+/// Completes each section of a provider that names a preset. `error_at` makes the error about a key.
+pub(super) fn apply(
+    table: &mut Table,
+    error_at: impl Fn(&[&str], String) -> ConfigError,
+) -> Result<(), ConfigError> {
     let Some(Value::Table(providers)) = table.get_mut("providers") else { return Ok(()) };
     for (id, section) in providers.iter_mut() {
         let Value::Table(own) = section else { continue };
         let Some(name) = own.get("preset").and_then(Value::as_str).filter(|name| !name.is_empty()) else {
             continue;
         };
-        let error = |key: &str, problem: String| source.error_at(&["providers", id, key], problem);
+        let error = |key: &str, problem: String| error_at(&["providers", id, key], problem);
         let preset = preset(name).ok_or_else(|| error("preset", unknown(id, name)))?;
         check_terms(own, &preset).map_err(|problem| error("accept_terms_risk", problem))?;
         let overlaid =

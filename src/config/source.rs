@@ -39,7 +39,7 @@ pub(super) fn read(
     for setting in &source.overrides {
         overrides::apply(&mut table, setting)?;
     }
-    presets::apply(&mut table, &source)?;
+    presets::apply(&mut table, |key, problem| source.error_at(key, problem))?;
     let file = File::deserialize(table).map_err(|error| source.toml_error(&error))?;
     Ok((file, source))
 }

@@ -41,26 +41,32 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(6);
 /// The longest time to finish running tasks after that.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
-/// Runs the bot until `shutdown`. `conversations` is the map of the settings' file. Without `workers` it
-/// signs users in and answers no prompts. It never sends a secret that `scrubber` knows as live. It
-/// feeds `rights`, which the token API asks too. `connected` follows the connection, which is tried
-/// again for as long as Discord cannot be reached.
+/// The parts of the process that the bot works with.
+pub struct BotDeps {
+    /// The map of the settings' file.
+    pub conversations: Arc<Conversations>,
+    /// The sessions.
+    pub broker: Broker,
+    /// The agents. Without them the bot signs users in and answers no prompts.
+    pub workers: Option<Workers>,
+    /// The bot never sends a secret that this one knows.
+    pub scrubber: Scrubber,
+    /// The rights of users, which the bot feeds and the token API asks too.
+    pub rights: Rights,
+}
+
+/// Runs the bot until `shutdown`. `connected` follows the connection, which is tried again for as long
+/// as Discord cannot be reached.
 ///
 /// # Errors
 /// Discord refuses the bot for good, or the settings are wrong: see [`DiscordError::is_final`].
 pub async fn run(
     settings: DiscordSettings,
-    conversations: Arc<Conversations>,
-    broker: Broker,
-    workers: Option<Workers>,
-    scrubber: Scrubber,
-    rights: Rights,
+    deps: BotDeps,
     connected: watch::Sender<bool>,
     shutdown: CancellationToken,
 ) -> Result<(), DiscordError> {
-    match Prepared::new(settings, conversations, broker, workers, scrubber, rights, connected, shutdown)
-        .await?
-    {
+    match Prepared::new(settings, deps, connected, shutdown).await? {
         Some(prepared) => prepared.run().await,
         None => Ok(()),
     }
@@ -81,14 +87,11 @@ impl Prepared {
     /// Makes the first contact, however long Discord is away. Returns `None` at the shutdown.
     pub(super) async fn new(
         settings: DiscordSettings,
-        conversations: Arc<Conversations>,
-        broker: Broker,
-        workers: Option<Workers>,
-        scrubber: Scrubber,
-        rights: Rights,
+        deps: BotDeps,
         connected: watch::Sender<bool>,
         shutdown: CancellationToken,
     ) -> Result<Option<Self>, DiscordError> {
+        let BotDeps { conversations, broker, workers, scrubber, rights } = deps;
         let outward = Outward::from_environment().map_err(|error| no_tls(&settings, &error))?;
         let client = http_client(&settings, &outward)?;
         let (link, knock) = (Link::new(connected), Knock::new(&settings, client.clone())?);

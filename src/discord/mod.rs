@@ -57,7 +57,7 @@ mod wire;
 
 pub use conversations::{Conversations, ConversationsError};
 pub use first_contact::gateway_address;
-pub use gateway::run;
+pub use gateway::{BotDeps, run};
 pub use hidden::is_hidden;
 pub use invite::{invite, missing_names};
 pub use rights::{Application, Rights, RightsInWords, rights_in_words};

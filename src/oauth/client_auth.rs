@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Provider, client_key::ClientKey, settings::Wrong};
+use super::{client_key::ClientKey, settings::Wrong};
 use crate::{
     secret::Secret,
     sys::{
@@ -87,22 +87,19 @@ impl ClientAuth {
     pub(super) fn is_confidential(&self) -> bool {
         !matches!(self, Self::Public)
     }
-}
 
-impl Provider {
     /// Makes the credentials of one request. A client assertion lives for a minute from `now`.
-    ///
-    /// # Errors
-    /// The reason why the client's secret cannot be read.
-    pub async fn credentials(&self, now: UnixTime) -> Result<Credentials, NoSecret> {
-        Ok(Credentials(match &self.client_auth {
-            ClientAuth::Public => Kind::Public,
-            ClientAuth::Basic(secret) => Kind::Basic(secret.read().await?),
-            ClientAuth::Post(secret) => Kind::Post(secret.read().await?),
-            ClientAuth::Assertion(key) => {
-                let audience = self.issuer.as_deref().unwrap_or(self.token_endpoint.as_str());
-                Kind::Assertion(key.assertion(&self.client_id, audience, now))
-            }
+    pub(super) async fn credentials(
+        &self,
+        client_id: &str,
+        audience: &str,
+        now: UnixTime,
+    ) -> Result<Credentials, NoSecret> {
+        Ok(Credentials(match self {
+            Self::Public => Kind::Public,
+            Self::Basic(secret) => Kind::Basic(secret.read().await?),
+            Self::Post(secret) => Kind::Post(secret.read().await?),
+            Self::Assertion(key) => Kind::Assertion(key.assertion(client_id, audience, now)),
         }))
     }
 }

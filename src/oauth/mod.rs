@@ -45,4 +45,4 @@ pub use provider::{Provider, Providers};
 pub use request::{RevocationRequest, TokenRequest, UserinfoRequest};
 pub use request_form::{BodyForm, RequestForm};
 pub use scheme::authentication_scheme;
-pub use settings::{ProviderError, ProviderSettings};
+pub use settings::{ProviderError, ProviderSettings, RECOMMENDED_REDIRECT_URI};

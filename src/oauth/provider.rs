@@ -15,7 +15,7 @@ use super::{
     request_form::RequestForm,
     settings::{
         ProviderError, ProviderSettings, Wrong, check_authorize_params, client_id, ended_errors, endpoint,
-        is_reserved, issuer, max_lifetime, redirect_uri, resource, scopes, token_path,
+        is_reserved, issuer, max_lifetime, redirect_uri, request_form, resource, scopes, token_path,
     },
 };
 use crate::{
@@ -76,7 +76,7 @@ impl Provider {
         let client_auth =
             ClientAuth::new(settings.client_auth.as_deref(), settings.client_secret, settings.client_key)?;
         let token_endpoint = endpoint("token_endpoint", &settings.token_endpoint)?;
-        settings.request_form.check(&token_endpoint, client_auth.is_confidential())?;
+        request_form(&settings.request_form, &token_endpoint, client_auth.is_confidential())?;
         check_authorize_params(&settings.authorize_params)?;
         Ok(Self {
             id,

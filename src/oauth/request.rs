@@ -21,7 +21,7 @@ use crate::{
     net::Trust,
     secret::{AccessToken, AuthorizationCode, CodeVerifier, Nonce, Scrubber, Secret, State},
     session::{Binding, Locked, Pending, Session},
-    sys::{clock::UnixTime, random},
+    sys::{clock::UnixTime, random, secret_source::NoSecret},
 };
 
 /// A complete request to a token endpoint, which spends a secret. `Debug` and `Display` show
@@ -101,6 +101,15 @@ impl Provider {
             request = request.add_extra_param(name.clone(), value.clone());
         }
         request.url().0
+    }
+
+    /// Makes the credentials of one request.
+    ///
+    /// # Errors
+    /// The reason why the client's secret cannot be read.
+    pub async fn credentials(&self, now: UnixTime) -> Result<Credentials, NoSecret> {
+        let audience = self.issuer.as_deref().unwrap_or(self.token_endpoint.as_str());
+        self.client_auth.credentials(&self.client_id, audience, now).await
     }
 
     /// Builds the request that exchanges a code (RFC 6749 §4.1.3).

@@ -5,14 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use http::{
-    HeaderName, HeaderValue,
-    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
-};
+use http::{HeaderName, HeaderValue, header::CONTENT_TYPE};
 use oauth2::HttpRequest;
-use url::{Url, form_urlencoded};
-
-use super::settings::Wrong;
+use url::form_urlencoded;
 
 /// The settings of the form. Each has the value of RFC 6749 by default.
 #[derive(Clone, Debug)]
@@ -74,63 +69,7 @@ pub(super) enum RequestKind {
     Revocation,
 }
 
-/// The parameters of the token and revocation requests that only threadkey sets (RFC 6749 §4.1.3
-/// and §6, RFC 7009 §2.1, RFC 7521 §4.2, RFC 7636 §4.5, RFC 8707 §2).
-const RESERVED: [&str; 14] = [
-    "grant_type",
-    "code",
-    "code_verifier",
-    "redirect_uri",
-    "refresh_token",
-    "client_id",
-    "client_secret",
-    "client_assertion",
-    "client_assertion_type",
-    "token",
-    "token_type_hint",
-    "state",
-    "scope",
-    "resource",
-];
-
 impl RequestForm {
-    /// Checks each setting by itself.
-    pub(super) fn check(&self, token_endpoint: &Url, is_confidential: bool) -> Result<(), Wrong> {
-        let wrong = |key, what: String| Err(Wrong { key, what });
-        if let Some(name) = self.token_params.keys().find(|name| RESERVED.contains(&name.as_str())) {
-            return wrong("token_params", format!("threadkey sets {name} itself: remove it"));
-        }
-        for (name, value) in &self.token_headers {
-            let Ok(header) = HeaderName::try_from(name) else {
-                return wrong("token_headers", format!("{name:?} is no name of a header (RFC 9110 §5.1)"));
-            };
-            if [AUTHORIZATION, CONTENT_TYPE, HOST].contains(&header) || header == "content-length" {
-                return wrong("token_headers", format!("threadkey sets {name} itself: remove it"));
-            }
-            if HeaderValue::try_from(value).is_err() {
-                return wrong("token_headers", format!("the value of {name} cannot stand in a header"));
-            }
-        }
-        if !matches!(self.scope_separator.as_str(), " " | ",") {
-            return wrong("scope_separator", "it must be a space or a comma".to_owned());
-        }
-        if !matches!(self.scope_parameter.as_str(), "scope" | "user_scope") {
-            return wrong("scope_parameter", "it must be \"scope\" or \"user_scope\"".to_owned());
-        }
-        if !self.pkce && !is_confidential {
-            let what = "without PKCE a code is bound to nothing but the client's secret: set pkce = true, or a client secret";
-            return wrong("pkce", what.to_owned());
-        }
-        if let Some(endpoint) = &self.refresh_endpoint {
-            let url = super::settings::endpoint("refresh_endpoint", endpoint)?;
-            if url.origin() != token_endpoint.origin() {
-                let what = "it must have the origin of token_endpoint, to which the session is bound";
-                return wrong("refresh_endpoint", what.to_owned());
-            }
-        }
-        Ok(())
-    }
-
     /// Gives a captured request its final form.
     pub(super) fn shape(&self, kind: RequestKind, request: &mut HttpRequest) {
         let body = match kind {

@@ -2,6 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use http::{
+    HeaderName, HeaderValue,
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
+};
 use oauth2::RedirectUrl;
 use url::Url;
 
@@ -67,6 +71,10 @@ pub struct ProviderSettings {
     /// The certificate authorities that the provider's servers may use.
     pub trust: Trust,
 }
+
+/// The redirect URI that the documentation recommends where no program listens: its port is none that
+/// browsers refuse, and none that systems give to clients.
+pub const RECOMMENDED_REDIRECT_URI: &str = "http://127.0.0.1:28471/callback";
 
 /// The reason why a provider is refused.
 #[derive(Debug, thiserror::Error)]
@@ -290,4 +298,66 @@ pub(super) fn resource(text: String) -> Result<String, Wrong> {
             Err(Wrong { key: "resource", what })
         }
     }
+}
+
+/// The parameters of the token and revocation requests that only threadkey sets (RFC 6749 §4.1.3
+/// and §6, RFC 7009 §2.1, RFC 7521 §4.2, RFC 7636 §4.5, RFC 8707 §2).
+const RESERVED_IN_TOKEN_REQUESTS: [&str; 14] = [
+    "grant_type",
+    "code",
+    "code_verifier",
+    "redirect_uri",
+    "refresh_token",
+    "client_id",
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
+    "token",
+    "token_type_hint",
+    "state",
+    "scope",
+    "resource",
+];
+
+/// Checks the form of the requests.
+pub(super) fn request_form(
+    form: &RequestForm,
+    token_endpoint: &Url,
+    is_confidential: bool,
+) -> Result<(), Wrong> {
+    let wrong = |key, what: String| Err(Wrong { key, what });
+    if let Some(name) =
+        form.token_params.keys().find(|name| RESERVED_IN_TOKEN_REQUESTS.contains(&name.as_str()))
+    {
+        return wrong("token_params", format!("threadkey sets {name} itself: remove it"));
+    }
+    for (name, value) in &form.token_headers {
+        let Ok(header) = HeaderName::try_from(name) else {
+            return wrong("token_headers", format!("{name:?} is no name of a header (RFC 9110 §5.1)"));
+        };
+        if [AUTHORIZATION, CONTENT_TYPE, HOST].contains(&header) || header == "content-length" {
+            return wrong("token_headers", format!("threadkey sets {name} itself: remove it"));
+        }
+        if HeaderValue::try_from(value).is_err() {
+            return wrong("token_headers", format!("the value of {name} cannot stand in a header"));
+        }
+    }
+    if !matches!(form.scope_separator.as_str(), " " | ",") {
+        return wrong("scope_separator", "it must be a space or a comma".to_owned());
+    }
+    if !matches!(form.scope_parameter.as_str(), "scope" | "user_scope") {
+        return wrong("scope_parameter", "it must be \"scope\" or \"user_scope\"".to_owned());
+    }
+    if !form.pkce && !is_confidential {
+        let what = "without PKCE a code is bound to nothing but the client's secret: set pkce = true, or a client secret";
+        return wrong("pkce", what.to_owned());
+    }
+    if let Some(text) = &form.refresh_endpoint {
+        let url = endpoint("refresh_endpoint", text)?;
+        if url.origin() != token_endpoint.origin() {
+            let what = "it must have the origin of token_endpoint, to which the session is bound";
+            return wrong("refresh_endpoint", what.to_owned());
+        }
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use threadkey::{
     agent::{AgentSettings, Capabilities, Holder, Isolation, TokenSource, WorkerLimits, Workers},
     broker::Broker,
-    discord::{self, Conversations, DiscordError, DiscordSettings, Rights},
+    discord::{self, BotDeps, Conversations, DiscordError, DiscordSettings, Rights},
     ids::{ProviderId, Snowflake},
     net::Trust,
     oauth::{Client, Provider, Providers},
@@ -133,11 +133,15 @@ impl Rig {
         scrubber.note(LIVE_TOKEN);
         let running = discord::run(
             self.settings.clone(),
-            Arc::new(Conversations::load(self.settings.conversations.clone()).expect("a map")),
-            self.broker.clone(),
-            self.workers.clone(),
-            scrubber,
-            self.rights(),
+            BotDeps {
+                conversations: Arc::new(
+                    Conversations::load(self.settings.conversations.clone()).expect("a map"),
+                ),
+                broker: self.broker.clone(),
+                workers: self.workers.clone(),
+                scrubber,
+                rights: self.rights(),
+            },
             tokio::sync::watch::Sender::new(false),
             stop.clone(),
         );
@@ -164,11 +168,13 @@ impl Rig {
         let scrubber = Scrubber::new();
         let running = discord::run(
             self.settings.clone(),
-            Arc::new(Conversations::load(self.settings.conversations.clone())?),
-            self.broker.clone(),
-            None,
-            scrubber,
-            self.rights(),
+            BotDeps {
+                conversations: Arc::new(Conversations::load(self.settings.conversations.clone())?),
+                broker: self.broker.clone(),
+                workers: None,
+                scrubber,
+                rights: self.rights(),
+            },
             tokio::sync::watch::Sender::new(false),
             CancellationToken::new(),
         );

@@ -6,10 +6,7 @@
 
 use url::Url;
 
-use crate::net::is_loopback;
-
-/// The redirect URI that the documentation recommends.
-pub(super) const RECOMMENDED: &str = "http://127.0.0.1:28471/callback";
+use crate::{net::is_loopback, oauth::RECOMMENDED_REDIRECT_URI as RECOMMENDED};
 
 /// The ports that browsers refuse: "bad port" of the Fetch standard, and `kRestrictedPorts` of
 /// Chromium's `net/base/port_util.cc`.

@@ -24,7 +24,7 @@ use crate::{
         buttons::{Action, Choice},
         commands,
         conversations::Record,
-        gateway::Prepared,
+        gateway::{BotDeps, Prepared},
         prompts::Way,
         wire::MODAL_FIELD,
     },
@@ -362,10 +362,8 @@ async fn start(stage: &Stage, lists: &str, folder: &std::path::Path) -> (BotHand
     let (scrubber, stop) = (Scrubber::new(), CancellationToken::new());
     let connected = watch::Sender::new(false);
     let (identified, _) = stage.discord.gateway_sessions();
-    let workers = Some(workers);
-    let prepared =
-        Prepared::new(settings, conversations, broker, workers, scrubber, rights, connected, stop.clone())
-            .await;
+    let deps = BotDeps { conversations, broker, workers: Some(workers), scrubber, rights };
+    let prepared = Prepared::new(settings, deps, connected, stop.clone()).await;
     let prepared = prepared.expect("accepted").expect("not stopped");
     let bot = prepared.bot.clone();
     tokio::spawn(prepared.run());

@@ -9,6 +9,7 @@ const NOW: UnixTime = 1_795_358_672;
 
 /// Makes an RSA key with Node.js, because *ring* makes none: the private key, and the public one as
 /// ring reads it.
+#[expect(clippy::disallowed_methods, reason = "the test's own process is not the program's")]
 fn rsa(private: &str) -> (Secret, Vec<u8>) {
     let script = format!(
         "const k = require('crypto').generateKeyPairSync('rsa', {{modulusLength: 2048}});

@@ -1,3 +1,5 @@
+#![expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
+
 use super::*;
 
 fn shell(script: &str) -> SecretSource {
