@@ -1,28 +1,22 @@
 //! `/ask`, `/stop`, `/new`, and opening a thread for a conversation.
 
 use serenity::all::{ChannelType, Permissions};
-use tracing::warn;
 
 use super::{
     auth,
-    bot::{Bot, BotHandle, internal_error},
+    bot::{Bot, BotHandle},
     conversations::Record,
     held_prompts::{self, Destination, HeldPrompt, missing_login},
     interaction::Interaction,
     invite,
-    rest::RestError,
+    open_thread::{open, permission_request, quoted, thread_conversation},
     turn,
-    wire::{Message, Response, shorten},
+    wire::{Message, Response},
 };
 use crate::{
     agent::{Conversation, Workers},
     ids::{ConversationId, Snowflake, Tenant},
 };
-
-/// UTF-16 units of a prompt that are quoted in a thread.
-const MAX_QUOTE: usize = 1800;
-/// UTF-16 units of a thread's name.
-const MAX_THREAD_NAME: usize = 80;
 
 const NO_AGENT: &str =
     "No agent is configured here. Ask my operator to set agent.command. `/auth` works without an agent.";
@@ -69,13 +63,6 @@ pub(super) fn direct_conversation(channel: Snowflake, owner: Snowflake) -> Conve
     Conversation { id: ConversationId(channel), owner, shared_guild: None }
 }
 
-/// The conversation of a thread. Its owner has just acted in that server, which proves the
-/// membership.
-pub(super) fn thread_conversation(bot: &Bot, thread: Snowflake, record: &Record) -> Conversation {
-    let shared_guild = bot.guild_sessions.then_some(record.guild);
-    Conversation { id: ConversationId(thread), owner: record.owner, shared_guild }
-}
-
 /// The conversation that a user opens from a channel, before its thread exists.
 pub(super) fn channel_conversation(
     bot: &Bot,
@@ -101,8 +88,8 @@ pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str
                 let destination = Destination::Quoted(conversation);
                 return sign_in_first(bot, interaction, &tenant, destination, prompt).await;
             }
-            let quoted = Message::text(quoted(interaction.user, prompt));
-            if bot.respond(interaction, &Response::Message(quoted)).await {
+            let message = Message::text(quoted(interaction.user, prompt));
+            if bot.respond(interaction, &Response::Message(message)).await {
                 turn::begin(bot, workers, conversation, prompt.to_owned());
             }
         }
@@ -203,81 +190,8 @@ async fn own<'a>(bot: &'a Bot, interaction: &Interaction) -> Option<(&'a Workers
     }
 }
 
-/// Opens a private thread for a user. Its owner is recorded before the first message.
-pub(super) async fn open(
-    bot: &Bot,
-    guild: Snowflake,
-    channel: Snowflake,
-    owner: Snowflake,
-    prompt: &str,
-) -> Result<Conversation, String> {
-    let name = thread_name(&bot.scrubber.clean(prompt));
-    let thread = match bot.rest.create_private_thread(channel, &name).await {
-        Ok(thread) => thread,
-        Err(error) => return Err(not_opened(&error)),
-    };
-    let record = Record { owner, guild, parent: channel, created_at: bot.clock.now() };
-    if let Err(error) = bot.conversations.insert(thread, record).await {
-        return Err(internal_error("record a conversation", &error).content);
-    }
-    if let Err(error) = bot.rest.add_to_thread(thread, owner).await {
-        // The mention below adds the owner too.
-        warn!(%thread, %error, "cannot add the owner to their thread");
-    }
-    let first = Message::text(quoted(owner, prompt)).notifying(owner);
-    match bot.rest.send(thread, &first).await {
-        Ok(_) => Ok(thread_conversation(bot, thread, &record)),
-        Err(error) => Err(not_opened(&error)),
-    }
-}
-
-fn not_opened(error: &RestError) -> String {
-    if error.is_permission() {
-        return format!(
-            "I cannot open a private thread in this channel: {}",
-            permission_request(&invite::all_names())
-        );
-    }
-    internal_error("open a thread", error).content
-}
-
 /// Returns a text with the missing permissions of those that the bot needs here.
 fn missing_permissions(own: Option<Permissions>) -> Option<String> {
     let missing = invite::missing(own?);
     (!missing.is_empty()).then(|| format!("I cannot work in this channel: {}", permission_request(&missing)))
-}
-
-fn permission_request(names: &[&str]) -> String {
-    let list = names.iter().map(|name| format!("**{name}**")).collect::<Vec<_>>().join(", ");
-    format!("I need the permission {list} here. Ask a manager of this server to give it to my role.")
-}
-
-/// A prompt as the message that shows it to its thread.
-pub(super) fn quoted(user: Snowflake, prompt: &str) -> String {
-    format!("<@{user}> asks:\n{}", quote(prompt))
-}
-
-/// A prompt as a Markdown quotation.
-fn quote(prompt: &str) -> String {
-    let quoted = prompt.lines().map(|line| format!("> {line}")).collect::<Vec<_>>().join("\n");
-    shorten(&quoted, MAX_QUOTE)
-}
-
-fn thread_name(prompt: &str) -> String {
-    let line = prompt.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("Conversation");
-    let plain: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    shorten(&plain, MAX_THREAD_NAME)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_line_of_a_prompt_is_the_name_of_its_thread() {
-        assert_eq!(quote("one\ntwo"), "> one\n> two");
-        assert_eq!(thread_name("\n  fix the build  \nplease"), "fix the build");
-        assert_eq!(thread_name(" \n"), "Conversation");
-        assert!(super::super::split::utf16_len(&thread_name(&"🙂".repeat(90))) <= 100);
-    }
 }

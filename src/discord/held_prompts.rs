@@ -17,9 +17,9 @@ use std::{
 use tracing::{debug, warn};
 
 use super::{
-    ask,
     bot::{Bot, BotHandle, internal_error},
     buttons::Action,
+    open_thread,
     sign_in::Stage,
     turn,
     wire::{Button, Message},
@@ -224,13 +224,13 @@ async fn begin(bot: &BotHandle, prompt: &HeldPrompt) -> Result<(), Message> {
     let conversation = match destination {
         Destination::Shown(conversation) => conversation.clone(),
         Destination::Quoted(conversation) => {
-            let quoted = Message::text(ask::quoted(*user, text));
+            let quoted = Message::text(open_thread::quoted(*user, text));
             let sent = bot.rest.send(conversation.id.0, &quoted).await;
             sent.map_err(|error| internal_error("send a prompt after a sign-in", &error))?;
             conversation.clone()
         }
         Destination::Channel { guild, channel } => {
-            ask::open(bot, *guild, *channel, *user, text).await.map_err(Message::text)?
+            open_thread::open(bot, *guild, *channel, *user, text).await.map_err(Message::text)?
         }
     };
     turn::begin(bot, workers, conversation, text.clone());

@@ -31,6 +31,7 @@ mod interaction;
 mod interaction_tokens;
 mod invite;
 mod link;
+mod open_thread;
 mod permission;
 mod prompts;
 mod relay;

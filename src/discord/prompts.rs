@@ -10,7 +10,7 @@ use super::{
     conversations::Record,
     held_prompts::{self, Destination, HeldPrompt, missing_login},
     interaction::is_thread,
-    turn,
+    open_thread, turn,
     wire::Message,
 };
 use crate::{
@@ -109,7 +109,7 @@ async fn prompt_or_hint(bot: &BotHandle, workers: &Workers, message: UserMessage
         return;
     }
     let conversation = match &record {
-        Some(record) => ask::thread_conversation(bot, message.channel, record),
+        Some(record) => open_thread::thread_conversation(bot, message.channel, record),
         None => ask::direct_conversation(message.channel, message.user),
     };
     if let Some(tenant) = missing_login(bot, workers, &conversation).await {
@@ -164,7 +164,7 @@ async fn mention(bot: &BotHandle, workers: &Workers, message: UserMessage, guild
     }
     // A private thread cannot be attached to a message. Its owner is notified inside it, and no
     // other user sees it.
-    match ask::open(bot, guild, message.channel, message.user, &message.text).await {
+    match open_thread::open(bot, guild, message.channel, message.user, &message.text).await {
         Ok(conversation) => turn::begin(bot, workers, conversation, message.text),
         Err(refusal) => reply(bot, &message, &refusal).await,
     }
