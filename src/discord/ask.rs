@@ -6,7 +6,8 @@ use super::{
     auth,
     bot::{Bot, BotHandle},
     conversations::Record,
-    held_prompts::{self, Destination, HeldPrompt, missing_login},
+    held_prompts::{Destination, HeldPrompt},
+    hold_prompt::{self, missing_login},
     interaction::Interaction,
     invite,
     open_thread::{open, permission_request, quoted, thread_conversation},
@@ -140,9 +141,9 @@ async fn sign_in_first(
         return;
     }
     let held = HeldPrompt { user: interaction.user, destination, text: prompt.to_owned() };
-    let sentence = held_prompts::hold(bot, tenant, held);
+    let sentence = hold_prompt::hold(bot, tenant, held);
     if !auth::start(bot, interaction, tenant, sentence).await {
-        held_prompts::forget(bot, tenant);
+        hold_prompt::forget(bot, tenant);
     }
 }
 

@@ -27,6 +27,7 @@ mod first_contact;
 mod gateway;
 mod held_prompts;
 mod help;
+mod hold_prompt;
 mod interaction;
 mod interaction_tokens;
 mod invite;

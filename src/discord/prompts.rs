@@ -8,7 +8,8 @@ use super::{
     ask,
     bot::{Bot, BotHandle},
     conversations::Record,
-    held_prompts::{self, Destination, HeldPrompt, missing_login},
+    held_prompts::{Destination, HeldPrompt},
+    hold_prompt::{self, missing_login},
     interaction::is_thread,
     open_thread, turn,
     wire::Message,
@@ -122,10 +123,10 @@ async fn prompt_or_hint(bot: &BotHandle, workers: &Workers, message: UserMessage
 /// Asks the user to sign in. The prompt runs after that.
 async fn sign_in_first(bot: &Bot, message: UserMessage, tenant: &Tenant, destination: Destination) {
     let held = HeldPrompt { user: message.user, destination, text: message.text };
-    let request = held_prompts::request(bot, tenant, held);
+    let request = hold_prompt::request(bot, tenant, held);
     if let Err(error) = bot.rest.send(message.channel, &request).await {
         warn!(channel = %message.channel, %error, "cannot ask a user to sign in");
-        held_prompts::forget(bot, tenant);
+        hold_prompt::forget(bot, tenant);
     }
 }
 

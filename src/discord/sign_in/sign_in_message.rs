@@ -5,7 +5,7 @@ use tracing::warn;
 use super::{
     super::{
         bot::{Bot, BotHandle},
-        held_prompts,
+        hold_prompt,
         interaction::Interaction,
         wire::Message,
     },
@@ -134,7 +134,7 @@ pub(in crate::discord) async fn open(
 pub(in crate::discord) fn show_stage(bot: &BotHandle, messages: Vec<OpenMessage>, stage: &Stage) {
     for open in messages {
         let mut message = stage.message(bot, open.user, open.shown.tenant());
-        message.content.push_str(held_prompts::apply(bot, open.shown.tenant(), stage));
+        message.content.push_str(hold_prompt::apply(bot, open.shown.tenant(), stage));
         rewrite(bot, open, message);
     }
 }
