@@ -43,6 +43,17 @@ pub(super) struct HeldPrompt {
     pub(super) text: String,
 }
 
+/// The meaning of a sign-in's stage for its prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PromptFate {
+    /// The user is signed in.
+    Run,
+    /// The sign-in has ended without a login.
+    Drop,
+    /// The sign-in goes on.
+    Wait,
+}
+
 /// The result of [`HeldPrompts::hold`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holding {

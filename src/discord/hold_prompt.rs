@@ -6,10 +6,8 @@ use tracing::{debug, warn};
 use super::{
     bot::{Bot, BotHandle, internal_error},
     buttons::Action,
-    held_prompts::{Destination, HeldPrompt, Holding},
-    open_thread,
-    sign_in::Stage,
-    turn,
+    held_prompts::{Destination, HeldPrompt, Holding, PromptFate},
+    open_thread, turn,
     wire::{Button, Message},
 };
 use crate::{
@@ -70,29 +68,18 @@ pub(super) fn forget(bot: &Bot, tenant: &Tenant) {
     bot.held_prompts.take(tenant, bot.clock.now());
 }
 
-/// Applies a stage of a sign-in to its prompt: runs it, drops it, or leaves it. Returns the sentence
-/// for the message of the sign-in, or nothing.
-pub(super) fn apply(bot: &BotHandle, tenant: &Tenant, stage: &Stage) -> &'static str {
-    match stage {
-        Stage::SignedIn(_) | Stage::Switched(_) => match bot.held_prompts.take(tenant, bot.clock.now()) {
-            Some(prompt) => {
-                run(bot, prompt);
-                "\nYour prompt runs now."
-            }
-            None => "",
-        },
-        Stage::Kept(_)
-        | Stage::NotChosen { .. }
-        | Stage::ChoiceGone
-        | Stage::Cancelled
-        | Stage::Expired
-        | Stage::LoggedOut => match bot.held_prompts.take(tenant, bot.clock.now()) {
-            Some(_) => "\nYour prompt was not sent. Send it again once you are signed in.",
-            None => "",
-        },
-        // The sign-in goes on elsewhere.
-        Stage::Question(_) | Stage::AskedElsewhere(_) | Stage::Replaced => "",
+/// Runs the prompt of a sign-in, drops it, or leaves it. Returns the sentence for the message of the
+/// sign-in, or nothing.
+pub(super) fn apply(bot: &BotHandle, tenant: &Tenant, fate: PromptFate) -> &'static str {
+    if fate == PromptFate::Wait {
+        return "";
     }
+    let Some(prompt) = bot.held_prompts.take(tenant, bot.clock.now()) else { return "" };
+    if fate == PromptFate::Drop {
+        return "\nYour prompt was not sent. Send it again once you are signed in.";
+    }
+    run(bot, prompt);
+    "\nYour prompt runs now."
 }
 
 /// Runs the prompts whose users another process has signed in, where no message of the sign-in is

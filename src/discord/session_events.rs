@@ -69,7 +69,7 @@ fn on_event(bot: &BotHandle, event: Event) {
             let (tenant, stage) = (signed_in.tenant.clone(), Stage::SignedIn(signed_in));
             sign_in::show_stage(bot, links, &stage);
             // A prompt waits even if no message of the sign-in is open.
-            hold_prompt::apply(bot, &tenant, &stage);
+            hold_prompt::apply(bot, &tenant, stage.prompt_fate());
         }
         Event::Undecided(undecided) => {
             let links = bot.open_messages.take_links(&undecided.tenant);

@@ -34,7 +34,7 @@ pub(in crate::discord) async fn sync_messages(bot: &BotHandle) {
             stage => (stage, next),
         };
         let mut message = stage.message(bot, user, shown.tenant());
-        message.content.push_str(hold_prompt::apply(bot, shown.tenant(), &stage));
+        message.content.push_str(hold_prompt::apply(bot, shown.tenant(), stage.prompt_fate()));
         let custom_ids = message.custom_ids();
         match bot.open_messages.advance(key, next, custom_ids.clone()) {
             Some(open) => rewrite(bot, open, message),
