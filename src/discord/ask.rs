@@ -5,13 +5,13 @@ use tracing::warn;
 
 use super::{
     auth, authorization_response,
-    bot::{Bot, BotHandle, internal_error},
+    bot::{Bot, BotHandle},
     conversations::Record,
-    held_prompts::{self, Destination, HeldPrompt, missing_login},
-    hidden::is_hidden,
+    held_prompts::{Destination, HeldPrompt},
+    hold_prompt::{self, missing_login},
     interaction::Interaction,
     invite,
-    rest::RestError,
+    open_thread::{open, permission_request, quoted, thread_conversation},
     turn,
     wire::{Message, Response, shorten},
 };
@@ -19,11 +19,6 @@ use crate::{
     agent::{Conversation, Workers},
     ids::{ConversationId, Snowflake, Tenant},
 };
-
-/// UTF-16 units of a prompt that are quoted in a thread.
-const MAX_QUOTE: usize = 1800;
-/// UTF-16 units of a thread's name.
-const MAX_THREAD_NAME: usize = 80;
 
 /// UTF-16 units of a file's name in a list.
 const MAX_FILE_NAME: usize = 60;
@@ -73,13 +68,6 @@ pub(super) fn direct_conversation(channel: Snowflake, owner: Snowflake) -> Conve
     Conversation { id: ConversationId(channel), owner, shared_guild: None }
 }
 
-/// The conversation of a thread. Its owner has just acted in that server, which proves the
-/// membership.
-pub(super) fn thread_conversation(bot: &Bot, thread: Snowflake, record: &Record) -> Conversation {
-    let shared_guild = bot.guild_sessions.then_some(record.guild);
-    Conversation { id: ConversationId(thread), owner: record.owner, shared_guild }
-}
-
 /// The conversation that a user opens from a channel, before its thread exists.
 pub(super) fn channel_conversation(
     bot: &Bot,
@@ -108,8 +96,8 @@ pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str
                 let destination = Destination::Quoted(conversation);
                 return sign_in_first(bot, interaction, &tenant, destination, prompt).await;
             }
-            let quoted = Message::text(quoted(interaction.user, prompt));
-            if bot.respond(interaction, &Response::Message(quoted)).await {
+            let message = Message::text(quoted(interaction.user, prompt));
+            if bot.respond(interaction, &Response::Message(message)).await {
                 turn::begin(bot, workers, conversation, prompt.to_owned());
             }
         }
@@ -160,9 +148,9 @@ async fn sign_in_first(
         return;
     }
     let held = HeldPrompt { user: interaction.user, destination, text: prompt.to_owned() };
-    let sentence = held_prompts::hold(bot, tenant, held);
+    let sentence = hold_prompt::hold(bot, tenant, held);
     if !auth::start(bot, interaction, tenant, sentence).await {
-        held_prompts::forget(bot, tenant);
+        hold_prompt::forget(bot, tenant);
     }
 }
 
@@ -252,84 +240,8 @@ async fn own<'a>(bot: &'a Bot, interaction: &Interaction) -> Option<(&'a Workers
     }
 }
 
-/// Opens a private thread for a user. Its owner is recorded before the first message.
-pub(super) async fn open(
-    bot: &Bot,
-    guild: Snowflake,
-    channel: Snowflake,
-    owner: Snowflake,
-    prompt: &str,
-) -> Result<Conversation, String> {
-    let name = thread_name(&bot.scrubber.clean(prompt));
-    let thread = match bot.rest.create_private_thread(channel, &name).await {
-        Ok(thread) => thread,
-        Err(error) => return Err(not_opened(&error)),
-    };
-    let record = Record { owner, guild, parent: channel, created_at: bot.clock.now() };
-    if let Err(error) = bot.conversations.insert(thread, record).await {
-        return Err(internal_error("record a conversation", &error).content);
-    }
-    if let Err(error) = bot.rest.add_to_thread(thread, owner).await {
-        // The mention below adds the owner too.
-        warn!(%thread, %error, "cannot add the owner to their thread");
-    }
-    let first = Message::text(quoted(owner, prompt)).notifying(owner);
-    match bot.rest.send(thread, &first).await {
-        Ok(_) => Ok(thread_conversation(bot, thread, &record)),
-        Err(error) => Err(not_opened(&error)),
-    }
-}
-
-fn not_opened(error: &RestError) -> String {
-    if error.is_permission() {
-        return format!(
-            "I cannot open a private thread in this channel: {}",
-            permission_request(&invite::all_names())
-        );
-    }
-    if error.is_too_many_threads() {
-        return "This server has as many open threads as Discord allows, so I cannot open another one. Archive some threads and ask again, or send me a direct message.".to_owned();
-    }
-    internal_error("open a thread", error).content
-}
-
 /// Returns a text with the missing permissions of those that the bot needs here.
 fn missing_permissions(own: Option<Permissions>) -> Option<String> {
     let missing = invite::missing(own?);
     (!missing.is_empty()).then(|| format!("I cannot work in this channel: {}", permission_request(&missing)))
-}
-
-fn permission_request(names: &[&str]) -> String {
-    let list = names.iter().map(|name| format!("**{name}**")).collect::<Vec<_>>().join(", ");
-    format!("I need the permission {list} here. Ask a manager of this server to give it to my role.")
-}
-
-/// A prompt as the message that shows it to its thread.
-pub(super) fn quoted(user: Snowflake, prompt: &str) -> String {
-    format!("<@{user}> asks:\n{}", quote(prompt))
-}
-
-/// A prompt as a Markdown quotation.
-fn quote(prompt: &str) -> String {
-    let quoted = prompt.lines().map(|line| format!("> {line}")).collect::<Vec<_>>().join("\n");
-    shorten(&quoted, MAX_QUOTE)
-}
-
-fn thread_name(prompt: &str) -> String {
-    let plain = |line: &str| line.chars().map(|c| if is_hidden(c) { ' ' } else { c }).collect::<String>();
-    let line = prompt.lines().map(plain).find(|line| !line.trim().is_empty());
-    shorten(line.as_deref().unwrap_or("Conversation").trim(), MAX_THREAD_NAME)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_line_of_a_prompt_is_the_name_of_its_thread() {
-        assert_eq!(quote("one\ntwo"), "> one\n> two");
-        assert_eq!(thread_name("\n  fix the build  \nplease"), "fix the build");
-        assert_eq!(thread_name(" \n\u{200b}\u{3164}"), "Conversation");
-        assert!(super::super::split::utf16_len(&thread_name(&"🙂".repeat(90))) <= 100);
-    }
 }

@@ -62,7 +62,9 @@ const COMMANDS: &[Command] = &[
         name: "help",
         description: "See what I do, my commands, and who sees what",
         options: &[],
-        handler: |bot, interaction, _| Box::pin(help::help(bot, interaction)),
+        handler: |bot, interaction, _| {
+            Box::pin(async move { help::help(bot, interaction, &overview(bot.workers.is_some())).await })
+        },
     }),
 ];
 
@@ -252,5 +254,23 @@ mod tests {
             options.iter().for_each(check);
         }
         definitions().as_array().expect("a list").iter().for_each(check);
+    }
+
+    #[test]
+    fn the_help_names_each_registered_command_and_fits_into_one_message() {
+        let text = help::text(&overview(true));
+        assert!(text.encode_utf16().count() <= crate::discord::wire::MAX_CONTENT, "{text}");
+        let definitions = definitions();
+        for command in definitions.as_array().expect("a list") {
+            let name = command["name"].as_str().expect("a name");
+            assert!(text.contains(&format!("`/{name}")), "{name}: {text}");
+        }
+        assert!(text.contains("`/auth start` ") && text.contains("`/auth logout` "), "{text}");
+    }
+
+    #[test]
+    fn the_help_of_a_bot_without_agents_names_no_command_for_them() {
+        let text = help::text(&overview(false));
+        assert!(text.contains("`/auth start` ") && !text.contains("`/ask`"), "{text}");
     }
 }

@@ -14,21 +14,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use tracing::{debug, warn};
-
-use super::{
-    ask,
-    bot::{Bot, BotHandle, internal_error},
-    buttons::Action,
-    sign_in::Stage,
-    turn,
-    wire::{Button, Message},
-};
 use crate::{
-    agent::{Conversation, Workers},
-    broker::WorkerTokens,
+    agent::Conversation,
     ids::{Snowflake, Tenant},
-    session::{PENDING_LIFETIME, in_words},
+    session::PENDING_LIFETIME,
     sys::clock::UnixTime,
 };
 
@@ -54,6 +43,17 @@ pub(super) struct HeldPrompt {
     pub(super) text: String,
 }
 
+/// The meaning of a sign-in's stage for its prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PromptFate {
+    /// The user is signed in.
+    Run,
+    /// The sign-in has ended without a login.
+    Drop,
+    /// The sign-in goes on.
+    Wait,
+}
+
 /// The result of [`HeldPrompts::hold`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holding {
@@ -75,7 +75,7 @@ impl HeldPrompts {
     }
 
     /// Keeps a prompt until the sign-in of `tenant`.
-    fn hold(&self, tenant: &Tenant, prompt: HeldPrompt, now: UnixTime) -> Holding {
+    pub(super) fn hold(&self, tenant: &Tenant, prompt: HeldPrompt, now: UnixTime) -> Holding {
         let mut all = self.lock();
         all.retain(|_, (_, until)| *until > now);
         if all.len() >= MAX && !all.contains_key(tenant) {
@@ -88,7 +88,8 @@ impl HeldPrompts {
         }
     }
 
-    fn take(&self, tenant: &Tenant, now: UnixTime) -> Option<HeldPrompt> {
+    /// Takes the prompt of `tenant`, unless its time is over.
+    pub(super) fn take(&self, tenant: &Tenant, now: UnixTime) -> Option<HeldPrompt> {
         let (prompt, until) = self.lock().remove(tenant)?;
         (until > now).then_some(prompt)
     }
@@ -106,147 +107,9 @@ impl HeldPrompts {
         all.len() < before
     }
 
-    fn tenants(&self) -> Vec<Tenant> {
+    /// Returns the tenants with a waiting prompt.
+    pub(super) fn tenants(&self) -> Vec<Tenant> {
         self.lock().keys().cloned().collect()
-    }
-}
-
-/// Returns the tenant that the owner of a conversation must sign in before an agent can work, if
-/// there is one.
-pub(super) async fn missing_login(
-    bot: &Bot,
-    workers: &Workers,
-    conversation: &Conversation,
-) -> Option<Tenant> {
-    let (holder, required) = (workers.holder(conversation), workers.required_providers());
-    match WorkerTokens::missing_login(&bot.broker, &holder, &required).await {
-        Ok(missing) => missing,
-        Err(error) => {
-            // The agent's own request for a token reports the same.
-            warn!(%error, "cannot read whether a user is signed in");
-            None
-        }
-    }
-}
-
-/// Keeps the prompt, and returns the sentence about it for its user.
-pub(super) fn hold(bot: &Bot, tenant: &Tenant, prompt: HeldPrompt) -> &'static str {
-    let holding = bot.held_prompts.hold(tenant, prompt, bot.clock.now());
-    // The user may have signed in since the caller looked.
-    bot.open_messages.request_sync();
-    match holding {
-        Holding::Held => "Your prompt waits for this sign-in, and runs once you are signed in.",
-        Holding::Replaced => {
-            "Your prompt waits for this sign-in, and runs once you are signed in. It replaces your earlier one."
-        }
-        Holding::Full => "Too many prompts wait for a sign-in, so send yours again once you are signed in.",
-    }
-}
-
-/// Keeps a prompt that no interaction carried, and asks its user to sign in with a button. Only the
-/// answer to the button shows the link.
-pub(super) fn request(bot: &Bot, tenant: &Tenant, prompt: HeldPrompt) -> Message {
-    let user = prompt.user;
-    let sentence = hold(bot, tenant, prompt);
-    let button = Button::press("Sign in", bot.buttons.add(user, Action::SignIn(tenant.clone())));
-    let text = format!(
-        "<@{user}> Sign in to `{}` first: press **Sign in**, and only you see the link. {sentence} It waits {}.",
-        tenant.provider,
-        in_words(PENDING_LIFETIME)
-    );
-    Message::text(text).buttons(vec![button]).notifying(user)
-}
-
-/// Drops the prompt of a sign-in that could not begin.
-pub(super) fn forget(bot: &Bot, tenant: &Tenant) {
-    bot.held_prompts.take(tenant, bot.clock.now());
-}
-
-/// Applies a stage of a sign-in to its prompt: runs it, drops it, or leaves it. Returns the sentence
-/// for the message of the sign-in, or nothing.
-pub(super) fn apply(bot: &BotHandle, tenant: &Tenant, stage: &Stage) -> &'static str {
-    match stage {
-        Stage::SignedIn(_) | Stage::Switched(_) => match bot.held_prompts.take(tenant, bot.clock.now()) {
-            Some(prompt) => {
-                run(bot, prompt);
-                "\nYour prompt runs now."
-            }
-            None => "",
-        },
-        Stage::Kept(_)
-        | Stage::NotChosen { .. }
-        | Stage::ChoiceGone
-        | Stage::Cancelled
-        | Stage::Expired
-        | Stage::LoggedOut => match bot.held_prompts.take(tenant, bot.clock.now()) {
-            Some(_) => "\nYour prompt was not sent. Send it again once you are signed in.",
-            None => "",
-        },
-        // The sign-in goes on elsewhere.
-        Stage::Question(_) | Stage::AskedElsewhere(_) | Stage::Replaced => "",
-    }
-}
-
-/// Runs the prompts whose users another process has signed in, where no message of the sign-in is
-/// followed.
-pub(super) async fn run_ready(bot: &BotHandle) {
-    for tenant in bot.held_prompts.tenants() {
-        if bot.open_messages.follows_link(&tenant) {
-            // That message's stage decides about the prompt.
-            continue;
-        }
-        match bot.broker.has_login(&tenant).await {
-            Ok(true) => {
-                if let Some(prompt) = bot.held_prompts.take(&tenant, bot.clock.now()) {
-                    run(bot, prompt);
-                }
-            }
-            Ok(false) => {}
-            Err(error) => {
-                return debug!(%error, "cannot read whether the users of held prompts are signed in");
-            }
-        }
-    }
-}
-
-fn run(bot: &BotHandle, prompt: HeldPrompt) {
-    let task = bot.clone();
-    bot.spawn(async move {
-        if let Err(refusal) = begin(&task, &prompt).await {
-            report(&task, prompt.user, &refusal).await;
-        }
-    });
-}
-
-async fn begin(bot: &BotHandle, prompt: &HeldPrompt) -> Result<(), Message> {
-    let Some(workers) = &bot.workers else { return Ok(()) };
-    let HeldPrompt { user, destination, text } = prompt;
-    let conversation = match destination {
-        Destination::Shown(conversation) => conversation.clone(),
-        Destination::Quoted(conversation) => {
-            let quoted = Message::text(ask::quoted(*user, text));
-            let sent = bot.rest.send(conversation.id.0, &quoted).await;
-            sent.map_err(|error| internal_error("send a prompt after a sign-in", &error))?;
-            conversation.clone()
-        }
-        Destination::Channel { guild, channel } => {
-            ask::open(bot, *guild, *channel, *user, text).await.map_err(Message::text)?
-        }
-    };
-    turn::begin(bot, workers, conversation, text.clone());
-    Ok(())
-}
-
-/// Reports a prompt that could not run, where only its user sees it.
-async fn report(bot: &Bot, user: Snowflake, refusal: &Message) {
-    let message = Message::text(format!("Your prompt was not sent. {}", refusal.content));
-    if let Some(token) = bot.tokens.newest(user)
-        && bot.rest.followup(&token, &message).await.is_ok()
-    {
-        return;
-    }
-    if let Err(error) = bot.rest.direct(user, &message).await {
-        warn!(%error, "cannot report a prompt that could not run after its sign-in");
     }
 }
 

@@ -7,8 +7,10 @@ use super::{
     ask, authorization_response,
     bot::{Bot, BotHandle},
     conversations::Record,
-    held_prompts::{self, Destination, HeldPrompt, missing_login},
+    held_prompts::{Destination, HeldPrompt},
+    hold_prompt::{self, missing_login},
     interaction::is_thread,
+    open_thread,
     rights::{Place, Refusal, Request},
     turn,
     wire::Message,
@@ -150,7 +152,7 @@ async fn prompt_or_hint(bot: &BotHandle, workers: &Workers, message: UserMessage
         return;
     }
     let conversation = match &record {
-        Some(record) => ask::thread_conversation(bot, message.channel, record),
+        Some(record) => open_thread::thread_conversation(bot, message.channel, record),
         None => ask::direct_conversation(message.channel, message.user),
     };
     if let Some(tenant) = missing_login(bot, workers, &conversation).await {
@@ -163,10 +165,10 @@ async fn prompt_or_hint(bot: &BotHandle, workers: &Workers, message: UserMessage
 /// Asks the user to sign in. The prompt runs after that.
 async fn sign_in_first(bot: &Bot, message: UserMessage, tenant: &Tenant, destination: Destination) {
     let held = HeldPrompt { user: message.user, destination, text: message.text };
-    let request = held_prompts::request(bot, tenant, held);
+    let request = hold_prompt::request(bot, tenant, held);
     if let Err(error) = bot.rest.send(message.channel, &request).await {
         warn!(channel = %message.channel, %error, "cannot ask a user to sign in");
-        held_prompts::forget(bot, tenant);
+        hold_prompt::forget(bot, tenant);
     }
 }
 
@@ -207,7 +209,7 @@ async fn mention(bot: &BotHandle, workers: &Workers, message: UserMessage, guild
     }
     // A private thread cannot be attached to a message. Its owner is notified inside it, and no
     // other user sees it.
-    match ask::open(bot, guild, message.channel, message.user, &message.text).await {
+    match open_thread::open(bot, guild, message.channel, message.user, &message.text).await {
         Ok(conversation) => turn::begin(bot, workers, conversation, message.text),
         Err(refusal) => reply(bot, &message, &refusal).await,
     }

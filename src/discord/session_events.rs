@@ -11,7 +11,7 @@ use tracing::{error, warn};
 
 use super::{
     bot::BotHandle,
-    held_prompts, session_notice,
+    hold_prompt, session_notice,
     sign_in::{self, Stage},
 };
 use crate::{
@@ -69,7 +69,7 @@ fn on_event(bot: &BotHandle, event: Event) {
             let (tenant, stage) = (signed_in.tenant.clone(), Stage::SignedIn(signed_in));
             sign_in::show_stage(bot, links, &stage);
             // A prompt waits even if no message of the sign-in is open.
-            held_prompts::apply(bot, &tenant, &stage);
+            hold_prompt::apply(bot, &tenant, stage.prompt_fate());
         }
         Event::Undecided(undecided) => {
             let links = bot.open_messages.take_links(&undecided.tenant);

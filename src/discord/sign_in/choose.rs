@@ -5,7 +5,7 @@ use super::{
         acting_managers::Deed,
         bot::{Bot, BotHandle, internal_error},
         buttons::Choice,
-        held_prompts,
+        hold_prompt,
         interaction::Interaction,
         wire::{Message, Response},
     },
@@ -43,7 +43,7 @@ pub(in crate::discord) async fn choose(
     let message = match chosen {
         Ok(stage) => {
             let mut message = stage.message(bot, interaction.user, tenant);
-            message.content.push_str(held_prompts::apply(bot, tenant, &stage));
+            message.content.push_str(hold_prompt::apply(bot, tenant, stage.prompt_fate()));
             message
         }
         Err(ChoiceError::Gone(_)) => Stage::ChoiceGone.message(bot, interaction.user, tenant),

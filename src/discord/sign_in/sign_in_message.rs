@@ -5,7 +5,8 @@ use tracing::warn;
 use super::{
     super::{
         bot::{Bot, BotHandle},
-        held_prompts,
+        held_prompts::PromptFate,
+        hold_prompt,
         interaction::Interaction,
         wire::Message,
     },
@@ -53,6 +54,21 @@ impl Stage {
         match self {
             Self::Question(undecided) => question(bot, user, undecided),
             stage => Message::text(stage.text(tenant)),
+        }
+    }
+
+    /// Returns the meaning of this stage for a prompt that waits for the sign-in.
+    pub(in crate::discord) fn prompt_fate(&self) -> PromptFate {
+        match self {
+            Self::SignedIn(_) | Self::Switched(_) => PromptFate::Run,
+            Self::Kept(_)
+            | Self::NotChosen { .. }
+            | Self::ChoiceGone
+            | Self::Cancelled
+            | Self::Expired
+            | Self::LoggedOut => PromptFate::Drop,
+            // The sign-in goes on elsewhere.
+            Self::Question(_) | Self::AskedElsewhere(_) | Self::Replaced => PromptFate::Wait,
         }
     }
 
@@ -134,7 +150,7 @@ pub(in crate::discord) async fn open(
 pub(in crate::discord) fn show_stage(bot: &BotHandle, messages: Vec<OpenMessage>, stage: &Stage) {
     for open in messages {
         let mut message = stage.message(bot, open.user, open.shown.tenant());
-        message.content.push_str(held_prompts::apply(bot, open.shown.tenant(), stage));
+        message.content.push_str(hold_prompt::apply(bot, open.shown.tenant(), stage.prompt_fate()));
         rewrite(bot, open, message);
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use tracing::debug;
 
 use super::{
-    super::{bot::BotHandle, held_prompts},
+    super::{bot::BotHandle, hold_prompt},
     sign_in_message::{Stage, rewrite},
 };
 use crate::broker::Progress;
@@ -34,7 +34,7 @@ pub(in crate::discord) async fn sync_messages(bot: &BotHandle) {
             stage => (stage, next),
         };
         let mut message = stage.message(bot, user, shown.tenant());
-        message.content.push_str(held_prompts::apply(bot, shown.tenant(), &stage));
+        message.content.push_str(hold_prompt::apply(bot, shown.tenant(), stage.prompt_fate()));
         let custom_ids = message.custom_ids();
         match bot.open_messages.advance(key, next, custom_ids.clone()) {
             Some(open) => rewrite(bot, open, message),
@@ -42,5 +42,5 @@ pub(in crate::discord) async fn sync_messages(bot: &BotHandle) {
             None => bot.buttons.remove(&custom_ids),
         }
     }
-    held_prompts::run_ready(bot).await;
+    hold_prompt::run_ready(bot).await;
 }
