@@ -25,8 +25,8 @@ use zeroize::Zeroizing;
 pub(super) const MAX_KNOWN: usize = 16_384;
 /// The bytes that all of them may have.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// A shorter secret counts only as a whole word, because a text would lose its letters.
-const MIN_WITHIN_WORDS: usize = 4;
+/// A shorter text is no secret: it can be guessed, and each text would lose its letters.
+const MIN_SECRET: usize = 4;
 /// The shortest word that is searched for a secret in base64, and the shortest such secret.
 const MIN_BASE64: usize = 16;
 const MIN_IN_BASE64: usize = 8;
@@ -151,7 +151,7 @@ impl KnownSecrets {
     /// Returns the key of a secret, which is new or the same as before.
     fn insert(&mut self, secret: &str) -> Option<Key> {
         let secret = secret.as_bytes();
-        if secret.is_empty() {
+        if secret.len() < MIN_SECRET {
             return None;
         }
         if let Some((key, _)) = self.all.get_key_value(secret) {
@@ -231,13 +231,10 @@ impl KnownSecrets {
         }
         let ends = self.windows(text, at).filter_map(|window| {
             let bytes = window.as_slice();
-            let long = if window.is_whole() { Some(self.beginning_with(bytes)) } else { None };
-            let short = (1..MIN_WITHIN_WORDS.min(window.len + 1))
-                .filter_map(|len| self.all.get_key_value(&bytes[..len]))
-                .map(|(key, _)| key.0.as_slice());
-            let ends = long.into_iter().flatten().chain(short).filter_map(|secret| {
-                let Comparison::Ends(end) = compare(secret, text, at) else { return None };
-                (secret.len() >= MIN_WITHIN_WORDS || is_word(text, at..end)).then_some(end)
+            let whole = window.is_whole().then(|| self.beginning_with(bytes));
+            let ends = whole.into_iter().flatten().filter_map(|secret| match compare(secret, text, at) {
+                Comparison::Ends(end) => Some(end),
+                Comparison::Differs | Comparison::Begins => None,
             });
             ends.max()
         });
@@ -282,7 +279,7 @@ impl KnownSecrets {
             let rest = &rest[..rest.len() - usize::from(rest.len() % 4 == 1)];
             let Ok(decoded) = LENIENT.decode(rest).map(Zeroizing::new) else { return false };
             (0..decoded.len()).any(|at| {
-                let Some(window) = decoded.get(at..at + MIN_WITHIN_WORDS) else { return false };
+                let Some(window) = decoded.get(at..at + MIN_SECRET) else { return false };
                 self.pairs.has(window[0], window[1])
                     && self
                         .beginning_with(window)
@@ -313,34 +310,27 @@ fn standard(byte: u8) -> u8 {
     }
 }
 
-/// Whether letters or digits neither precede nor follow.
-fn is_word(text: &[u8], part: Range<usize>) -> bool {
-    let is_letter =
-        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte >= 0x80);
-    !is_letter(part.start.checked_sub(1).and_then(|at| text.get(at))) && !is_letter(text.get(part.end))
-}
-
 /// Whether a byte may begin an escape or an invisible character.
 fn is_odd(byte: u8) -> bool {
     matches!(byte, b'%' | b'\\' | 0xC2 | 0xE2 | 0xEF)
 }
 
-/// The first bytes of a text from a position, at most [`MIN_WITHIN_WORDS`].
+/// The first bytes of a text from a position, at most [`MIN_SECRET`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Window {
-    bytes: [u8; MIN_WITHIN_WORDS],
+    bytes: [u8; MIN_SECRET],
     len: usize,
 }
 
 impl Window {
     fn plain(text: &[u8], at: usize) -> Self {
-        let mut window = Self { bytes: [0; MIN_WITHIN_WORDS], len: 0 };
-        text[at..].iter().take(MIN_WITHIN_WORDS).for_each(|byte| window.push(*byte));
+        let mut window = Self { bytes: [0; MIN_SECRET], len: 0 };
+        text[at..].iter().take(MIN_SECRET).for_each(|byte| window.push(*byte));
         window
     }
 
     fn read(text: &[u8], mut at: usize) -> Self {
-        let mut window = Self { bytes: [0; MIN_WITHIN_WORDS], len: 0 };
+        let mut window = Self { bytes: [0; MIN_SECRET], len: 0 };
         while !window.is_whole()
             && let Some((byte, len)) = character(text, at)
         {
@@ -357,7 +347,7 @@ impl Window {
     }
 
     fn is_whole(&self) -> bool {
-        self.len == MIN_WITHIN_WORDS
+        self.len == MIN_SECRET
     }
 
     fn as_slice(&self) -> &[u8] {

@@ -159,6 +159,7 @@ async fn the_commands_of_the_readme_work_from_an_empty_folder() {
         "threadkey auth start gitlab",
         "threadkey auth code gitlab",
         "threadkey auth status",
+        "threadkey auth list",
     ];
     assert_eq!(commands.lines().collect::<Vec<_>>(), expected);
     assert!(user.run(expected[0], "").await.contains("gitlab"));
@@ -168,6 +169,7 @@ async fn the_commands_of_the_readme_work_from_an_empty_folder() {
     let signed_in = user.run(expected[2], &callback.url).await;
     assert!(signed_in.contains("Signed in at gitlab as alice@example.com"), "{signed_in}");
     let status = user.run(expected[3], "").await;
+    assert!(user.run(expected[4], "").await.contains("gitlab/local"));
     assert!(status.contains("alice@example.com"), "{status}");
 
     let request = block("threadkey token gitlab --format header");

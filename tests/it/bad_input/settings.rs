@@ -213,7 +213,7 @@ async fn assert_reported_in_the_thread(command: &str, words: &[&str]) {
     expect_messages(&thread, "The agent could not be started", 1).await;
     town.alice.says(&thread, "and now?");
     expect_messages(&thread, "The agent could not be started", 2).await;
-    let report = thread.messages().pop().expect("a report").text.replace('\\', "");
+    let report = thread.messages().pop().expect("a report").all_text().replace('\\', "");
     assert_says(&report, words);
     assert_eq!(town.stored(), before);
     let status = town.alice.command(&town.general, "auth status", &[]).await.text();
