@@ -224,9 +224,9 @@ async fn turn(
             questions_void.cancel();
             let _ = cx.send_notification(CancelNotification::new(session.clone()));
             if let Some((reason, limit, key)) = limit {
-                let text = format!("\n**The turn was ended:** {reason} {} (agent.{key}).", in_words(limit));
+                let text = format!("{reason} {} (agent.{key})", in_words(limit));
                 // A reader that takes nothing does not delay the end.
-                let _ = timeout(CANCEL_WITHIN, updates.send(Update::Text(text))).await;
+                let _ = timeout(CANCEL_WITHIN, updates.send(Update::LimitReached(text))).await;
             }
             timeout(CANCEL_WITHIN, answer).await.map_err(|_| EndReason::Unresponsive)?
         }

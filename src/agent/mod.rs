@@ -77,6 +77,8 @@ pub enum Update {
     Permission(PermissionRequest),
     /// The agent answered the prompt with this error, in its own words.
     Failed(String),
+    /// The turn is being ended, because it has reached this limit of the operator, in our words.
+    LimitReached(String),
     /// The turn has ended with this stop reason: `end_turn`, `cancelled`, `max_tokens`,
     /// `max_turn_requests`, `refusal`, or `failed` after [`Update::Failed`].
     Done(String),

@@ -150,6 +150,9 @@ impl<'a> TurnMessages<'a> {
             Some(Update::Failed(message)) => {
                 self.notice(format!("The agent failed. It wrote:\n{}", code_block(&message, MAX_WORDS)));
             }
+            Some(Update::LimitReached(limit)) => {
+                self.notice(format!("I ended the turn: {}.", escape_markdown(&limit)));
+            }
             Some(Update::Done(reason)) => {
                 self.done(&reason);
                 return true;

@@ -85,10 +85,8 @@ impl Default for Pairs {
 
 impl Pairs {
     fn add(&mut self, secret: &[u8]) {
-        match secret {
-            [] => {}
-            [only] => (0..=u8::MAX).for_each(|second| self.set(*only, second)),
-            [first, second, ..] => self.set(*first, *second),
+        if let [first, second, ..] = secret {
+            self.set(*first, *second);
         }
     }
 

@@ -155,7 +155,7 @@ impl Turn {
                 Update::Text(text) => turn.text.push_str(&text),
                 Update::Tool { title, status, .. } => turn.tools.push((title, status)),
                 Update::Permission(question) => drop(question),
-                Update::Failed(message) => turn.text.push_str(&message),
+                Update::Failed(message) | Update::LimitReached(message) => turn.text.push_str(&message),
                 Update::Done(reason) => turn.done = Some(reason),
                 Update::Crashed(ending) => turn.crashed = Some(ending.to_string()),
             }

@@ -32,7 +32,7 @@ async fn a_real_agent_on_node_works_in_the_sandbox() {
                 assert_eq!(ids, ["allow", "reject"]);
                 question.answer.send("allow".to_owned()).expect("it is waited for");
             }
-            Update::Failed(message) => panic!("it failed: {message}"),
+            Update::Failed(message) | Update::LimitReached(message) => panic!("it failed: {message}"),
             Update::Done(reason) => turn.done = Some(reason),
             Update::Crashed(ending) => panic!("it crashed: {ending}"),
         }
