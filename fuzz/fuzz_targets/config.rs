@@ -46,8 +46,8 @@ fn variables(lines: &str) -> Variables {
 }
 
 fn assert_sound(config: &Config) {
-    let discord = config.discord();
-    let shown = format!("{config:?} {discord:?}");
+    // The Discord token is not read: a command of the input would run.
+    let shown = format!("{config:?}");
     assert!(!shown.contains(SECRET), "a secret is shown: {shown}");
     for id in config.providers.ids() {
         let url = config.providers.get(id).expect("the provider exists").token_endpoint();

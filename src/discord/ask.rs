@@ -12,7 +12,7 @@ use super::{
     interaction::Interaction,
     invite,
     open_thread::{open, permission_request, quoted, thread_conversation},
-    turn,
+    prompt_search, turn,
     wire::{Message, Response, shorten},
 };
 use crate::{
@@ -82,7 +82,7 @@ pub(super) fn channel_conversation(
 /// `/ask`: sends a prompt to the user's conversation, and opens a thread for it first if necessary.
 pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str) {
     let Some(workers) = &bot.workers else { return bot.reply(interaction, NO_AGENT).await };
-    if let Some(found) = authorization_response::find(bot, interaction.user, prompt).await {
+    if let Some(found) = prompt_search::authorization_response(bot, interaction.user, prompt).await {
         return authorization_response::answer_command(bot, interaction, &found, prompt).await;
     }
     // Without permissions the answers would be lost. In direct messages the bot has all that it needs.

@@ -40,6 +40,7 @@ mod invite;
 mod link;
 mod open_thread;
 mod permission;
+mod prompt_search;
 mod prompts;
 mod relay;
 mod rest;

@@ -10,7 +10,7 @@ use super::{
     held_prompts::{Destination, HeldPrompt},
     hold_prompt::{self, missing_login},
     interaction::is_thread,
-    open_thread,
+    open_thread, prompt_search,
     rights::{Place, Refusal, Request},
     turn,
     wire::Message,
@@ -217,7 +217,7 @@ async fn mention(bot: &BotHandle, workers: &Workers, message: UserMessage, guild
 
 /// Whether the message is an authorization response. Then it is answered, and is no prompt.
 async fn is_response(bot: &Bot, message: &UserMessage) -> bool {
-    let found = authorization_response::find(bot, message.user, &message.text).await;
+    let found = prompt_search::authorization_response(bot, message.user, &message.text).await;
     if let Some(found) = &found {
         let place = (message.channel, message.id);
         authorization_response::answer_message(bot, message.user, place, found, &message.text).await;

@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    authorization_response,
     bot::{Bot, BotHandle},
     closed_thread,
     code_block::code_block,
     permission::PermissionQuestion,
+    prompt_search,
     rest::RestError,
     turn_messages::TurnMessages,
     wire::{Message, escape_markdown, inline_code},
@@ -41,9 +41,9 @@ async fn run(bot: BotHandle, workers: Workers, conversation: Conversation, promp
     if !can_answer(&bot, &conversation).await {
         return;
     }
-    if authorization_response::find(&bot, conversation.owner, &prompt).await.is_some() {
+    if prompt_search::authorization_response(&bot, conversation.owner, &prompt).await.is_some() {
         // Each way of a prompt answers such a text itself. This holds for any other way.
-        return send(&bot, channel, authorization_response::explanation()).await;
+        return send(&bot, channel, prompt_search::explanation()).await;
     }
     let started = {
         let _typing = Typing::start(&bot, channel);

@@ -166,13 +166,12 @@ impl Inner {
         })
     }
 
-    /// Returns the tenants with a live session or a candidate of the same account at the same client.
-    /// An unknown account may be the same as another unknown one.
+    /// Returns the tenants with a session or a candidate of the same account at the same client. An
+    /// ended session counts, because its access token may still be served. An unknown account may be
+    /// the same as another unknown one.
     pub(super) async fn in_use(&self, tenant: &Tenant, session: &Session) -> Result<Vec<Tenant>, StoreError> {
         let Some(provider) = self.providers.get(&tenant.provider) else { return Ok(Vec::new()) };
-        let is_same = |other: &Session| {
-            other.account == session.account && provider.issued(&other.binding) && other.verdict().is_none()
-        };
+        let is_same = |other: &Session| other.account == session.account && provider.issued(&other.binding);
         let has_one = |entry: &Entry| entry.session.iter().chain(&entry.candidate).any(is_same);
         let entries = self.store.list().await?;
         Ok(entries.iter().filter(|(_, entry)| has_one(entry)).map(|(tenant, _)| tenant.clone()).collect())

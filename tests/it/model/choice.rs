@@ -112,7 +112,7 @@ impl Reference {
         let quirks = PROVIDERS[TENANTS[snapshots.tenant].0];
         // A provider that held its answer back names no account for a token that has expired.
         let issued = self.by_access.get(&now.access).map(|&issue| self.issues[issue].at);
-        let can_be_named = issued.is_some_and(|at| self.times.iter().all(|now| *now < at + quirks.lifetime));
+        let can_be_named = issued.is_some_and(|at| self.provider_time < at + quirks.lifetime);
         let requested = quirks.userinfo && can_be_named && !self.was_orphaned(snapshots.tenant);
         let other = match (&before.account, &now.account) {
             (Some(before), Some(now)) => before != now,

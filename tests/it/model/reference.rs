@@ -40,7 +40,7 @@ pub(super) struct Issue {
     pub(super) access: String,
     /// The refresh token that is valid after this answer.
     pub(super) refresh: String,
-    /// The latest time at which it can have been issued.
+    /// The seconds that the providers' clocks had gone on by then.
     pub(super) at: i64,
 }
 
@@ -110,6 +110,8 @@ pub(super) struct Reference {
     pub(super) clock: Clock,
     /// The clock's values since the system was idle.
     pub(super) times: Vec<i64>,
+    /// The seconds that the providers' clocks have gone on. They never step back.
+    pub(super) provider_time: i64,
     pub(super) codes: BTreeMap<String, Family>,
     pub(super) families: Vec<Family>,
     pub(super) issues: Vec<Issue>,
@@ -190,6 +192,7 @@ impl Reference {
         Self {
             store,
             times: vec![clock.now()],
+            provider_time: 0,
             clock,
             codes: BTreeMap::new(),
             families: Vec::new(),
@@ -240,8 +243,7 @@ impl Reference {
         self.by_access.insert(access.clone(), self.issues.len());
         self.by_refresh.insert(refresh.clone(), family);
         self.secrets.extend([access.clone(), refresh.clone()]);
-        let at = self.times.iter().copied().max().unwrap_or_default();
-        self.issues.push(Issue { family, access, refresh, at });
+        self.issues.push(Issue { family, access, refresh, at: self.provider_time });
         Some(self.issues.len() - 1)
     }
 
@@ -257,8 +259,9 @@ impl Reference {
         self.requests.iter().position(|request| request.provider == provider && request.seq == seq)
     }
 
-    /// Records a new time of the clock.
-    pub(super) fn clock_stepped(&mut self) {
+    /// Records a step of the processes' clock, and of the providers' clocks if it is forward.
+    pub(super) fn clock_stepped(&mut self, seconds: i64) {
+        self.provider_time += seconds.max(0);
         self.times.push(self.clock.now());
     }
 
