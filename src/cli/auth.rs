@@ -18,6 +18,7 @@ use super::{
 use crate::{
     broker::{Broker, FinishError, Finished},
     ids::{Principal, ProviderId, Tenant},
+    net::Proxies,
     oauth::Pasted,
     store,
     sys::{clock::UnixTime, files},
@@ -148,8 +149,19 @@ async fn finish(broker: &Broker, principal: Principal, provider: Option<&Provide
     }
 }
 
-/// Adds the cause if the provider cannot be reached.
+/// Adds the next step if the provider cannot be reached.
 fn explained(error: FinishError, broker: &Broker) -> Failure {
+    if let FinishError::Unreachable { provider, .. } = &error {
+        let provider = broker.providers().get(provider).cloned();
+        // Only the operator can correct a variable that names no proxy.
+        let problem = provider.and_then(|p| Proxies::from_environment().problem(p.token_endpoint()));
+        let mut failure = Failure::from(error);
+        failure.text.push_str(". `threadkey doctor` checks it");
+        if problem.is_some() {
+            failure.exit = Exit::Usage;
+        }
+        return failure;
+    }
     let unreachable = match &error {
         FinishError::Unavailable { provider, code } => Some((provider.clone(), code.clone())),
         _ => None,

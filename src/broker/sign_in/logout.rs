@@ -105,7 +105,9 @@ impl Broker {
             Ok(provider) => provider,
             Err(withheld) => return Ok(LoggedOut::CannotRevoke(withheld)),
         };
-        if revocation == Revocation::UnlessShared && self.inner.may_be_in_use(tenant, &session).await {
+        if revocation == Revocation::UnlessShared
+            && !self.inner.in_live_use(tenant, &session).await?.is_empty()
+        {
             return Ok(LoggedOut::InUseElsewhere);
         }
         Ok(if self.inner.revoke(tenant, provider, &session).await && undecided == GrantEnd::Revoked {
@@ -118,7 +120,7 @@ impl Broker {
     /// Returns the other tenants whose sessions may end with this tenant's grant.
     async fn sharing_the_account(&self, tenant: &Tenant) -> Result<Vec<Tenant>, StoreError> {
         let Some(session) = self.inner.store.read(tenant).await?.session else { return Ok(Vec::new()) };
-        let sharing = self.inner.in_use(tenant, &session).await?;
+        let sharing = self.inner.in_live_use(tenant, &session).await?;
         Ok(sharing.into_iter().filter(|other| other != tenant).collect())
     }
 }
@@ -166,20 +168,31 @@ impl Inner {
         })
     }
 
-    /// Returns the tenants with a session or a candidate of the same account at the same client. An
-    /// ended session counts, because its access token may still be served. An unknown account may be
-    /// the same as another unknown one.
-    pub(super) async fn in_use(&self, tenant: &Tenant, session: &Session) -> Result<Vec<Tenant>, StoreError> {
+    /// Returns the tenants with a live session or a candidate of the same account at the same client.
+    /// An unknown account may be the same as another unknown one.
+    async fn in_live_use(&self, tenant: &Tenant, session: &Session) -> Result<Vec<Tenant>, StoreError> {
+        self.in_use(tenant, session, |other| other.verdict().is_none()).await
+    }
+
+    async fn in_use(
+        &self,
+        tenant: &Tenant,
+        session: &Session,
+        counts: impl Fn(&Session) -> bool,
+    ) -> Result<Vec<Tenant>, StoreError> {
         let Some(provider) = self.providers.get(&tenant.provider) else { return Ok(Vec::new()) };
-        let is_same = |other: &Session| other.account == session.account && provider.issued(&other.binding);
+        let is_same = |other: &Session| {
+            other.account == session.account && provider.issued(&other.binding) && counts(other)
+        };
         let has_one = |entry: &Entry| entry.session.iter().chain(&entry.candidate).any(is_same);
         let entries = self.store.list().await?;
         Ok(entries.iter().filter(|(_, entry)| has_one(entry)).map(|(tenant, _)| tenant.clone()).collect())
     }
 
-    /// Whether another session may end with this grant, which is in the store no longer.
+    /// Whether another session may end with this grant, which is in the store no longer and about which
+    /// no user decided. An ended session counts too, because its access token may still be served.
     pub(super) async fn may_be_in_use(&self, tenant: &Tenant, session: &Session) -> bool {
-        match self.in_use(tenant, session).await {
+        match self.in_use(tenant, session, |_| true).await {
             Ok(others) => !others.is_empty(),
             Err(error) => {
                 tracing::warn!(%tenant, %error, "cannot check whether the account is in use elsewhere; its grant is not revoked");

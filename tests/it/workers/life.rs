@@ -339,7 +339,7 @@ async fn a_turn_over_its_longest_time_is_cancelled_and_names_the_limit() {
     // The script reads no cancellation, so that the end of the turn is also the end of its worker.
     let rig = WorkerRig::scripted(on_prompt, |settings| settings.max_turn = Duration::from_secs(1));
     let turn = rig.turn(1, "go").await;
-    assert!(turn.text.ends_with("it took longer than 1 s (agent.max_turn)"), "{turn:?}");
+    assert!(turn.text.contains("it took longer than 1 s (agent.max_turn)"), "{turn:?}");
     assert_eq!(turn.done.as_deref(), Some("cancelled"));
 }
 
