@@ -132,9 +132,13 @@ impl Parts {
                     };
                     let old = text("oldText").map(|old| lines("-", old)).unwrap_or_default();
                     self.add(format!("Change of {path}"), old + &lines("+", new));
+                    let old = if item["oldText"].is_string() { "oldText" } else { "" };
+                    self.rest(&format!("the change of {path}"), &item, &["type", "path", "newText", old]);
                 }
                 (Some("content"), _, _, Some(text)) if item["content"]["type"] == "text" => {
-                    self.add("Text", text)
+                    self.add("Text", text);
+                    self.rest("the text", &item["content"], &["type", "text"]);
+                    self.rest("the text", &item, &["type", "content"]);
                 }
                 (Some("content"), ..) if is_readable(&item["content"]) => self.add("Link", pretty(&item)),
                 (Some("terminal"), ..) => self.add("Terminal", pretty(&item)),
@@ -146,14 +150,23 @@ impl Parts {
         }
     }
 
+    /// Adds the members of an object that no other part shows.
+    fn rest(&mut self, of: &str, object: &Value, shown: &[&str]) {
+        let rest = members_besides(object, shown);
+        if !rest.is_empty() {
+            self.add(format!("Other parts of {of}"), pretty(&Value::Object(rest)));
+        }
+    }
+
     fn locations(&mut self, locations: Value) {
         if is_nothing(&locations) {
             return;
         }
+        let has_more = |place: &Value, shown: &[&str]| !members_besides(place, shown).is_empty();
         let place = |place: &Value| match (place["path"].as_str(), place["line"].as_u64()) {
-            (Some(path), Some(line)) => format!("{path}:{line}"),
-            (Some(path), None) => path.to_owned(),
-            (None, _) => pretty(place),
+            (Some(path), Some(line)) if !has_more(place, &["path", "line"]) => format!("{path}:{line}"),
+            (Some(path), None) if !has_more(place, &["path"]) => path.to_owned(),
+            _ => pretty(place),
         };
         let all = match &locations {
             Value::Array(all) => all.iter().map(place).collect::<Vec<_>>().join("\n"),
@@ -167,6 +180,13 @@ impl Parts {
 fn is_readable(block: &Value) -> bool {
     let is_text = block["resource"]["blob"].is_null() && block["resource"]["text"].is_string();
     block["type"] == "resource_link" || (block["type"] == "resource" && is_text)
+}
+
+/// Returns the members of an object besides these, as far as they have a value.
+fn members_besides(object: &Value, shown: &[&str]) -> Map<String, Value> {
+    let members = object.as_object().into_iter().flatten();
+    let rest = members.filter(|(name, value)| !shown.contains(&name.as_str()) && !value.is_null());
+    rest.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn is_nothing(value: &Value) -> bool {
@@ -241,6 +261,27 @@ mod tests {
             "Text: why",
             "Places: /a:3\n/b",
             "Other parts: {\n  \"name\": \"bash\",\n  \"surprise\": [\n    1\n  ]\n}",
+        ];
+        assert_eq!(read(call, &KnownDetails::default()), (expected.map(str::to_owned).to_vec(), true));
+    }
+
+    #[test]
+    fn an_unknown_member_within_a_change_a_text_or_a_place_is_shown_too() {
+        let call = json!({
+            "content": [
+                {"type": "diff", "path": "/a", "oldText": {"x": 1}, "newText": "z", "mode": "4755"},
+                {"type": "content", "content": {"type": "text", "text": "why", "run": "a"}, "then": "b", "_meta": null},
+            ],
+            "locations": [{"path": "/a", "line": "3"}, {"path": "/b", "line": null}, {"path": "/c", "to": "/d"}],
+        });
+        let expected = [
+            "",
+            "Change of /a: + z\n",
+            "Other parts of the change of /a: {\n  \"oldText\": {\n    \"x\": 1\n  },\n  \"mode\": \"4755\"\n}",
+            "Text: why",
+            "Other parts of the text: {\n  \"run\": \"a\"\n}",
+            "Other parts of the text: {\n  \"then\": \"b\"\n}",
+            "Places: {\n  \"path\": \"/a\",\n  \"line\": \"3\"\n}\n/b\n{\n  \"path\": \"/c\",\n  \"to\": \"/d\"\n}",
         ];
         assert_eq!(read(call, &KnownDetails::default()), (expected.map(str::to_owned).to_vec(), true));
     }
