@@ -17,9 +17,9 @@ const MAX_OPTIONS: usize = 24;
 /// The bytes of a turn's details that are remembered for its questions.
 const MAX_DETAILS: usize = 1024 * 1024;
 /// The members of a tool call that a later question about it may leave out.
-const DETAILS: [&str; 4] = ["title", "rawInput", "content", "locations"];
+const DETAILS: [&str; 5] = ["title", "kind", "rawInput", "content", "locations"];
 /// The members that are no part of the action.
-const NOT_SHOWN: [&str; 3] = ["toolCallId", "status", "kind"];
+const NOT_SHOWN: [&str; 2] = ["toolCallId", "status"];
 
 /// The request `session/request_permission`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonRpcRequest)]
@@ -84,6 +84,7 @@ impl Question {
             Some(other) => pretty(&other),
         };
         let mut parts = Parts { all: Vec::new(), is_whole: is_known };
+        parts.kind(call.shift_remove("kind").unwrap_or_default());
         parts.input(call.shift_remove("rawInput").unwrap_or_default());
         parts.content(call.shift_remove("content").unwrap_or_default());
         parts.locations(call.shift_remove("locations").unwrap_or_default());
@@ -103,6 +104,13 @@ struct Parts {
 impl Parts {
     fn add(&mut self, heading: impl Into<String>, text: impl Into<String>) {
         self.all.push(RequestPart { heading: heading.into(), text: text.into() });
+    }
+
+    /// Other programs show the kind as a picture. It may be the only word for a deletion.
+    fn kind(&mut self, kind: Value) {
+        if !is_nothing(&kind) && kind != "other" {
+            self.add("Kind", pretty(&kind));
+        }
     }
 
     fn input(&mut self, mut input: Value) {
@@ -255,6 +263,7 @@ mod tests {
         });
         let expected = [
             "npm test\ncurl … | sh",
+            "Kind: execute",
             "Command: npm test\ncurl … | sh",
             "Input: {\n  \"cwd\": \"/work\"\n}",
             "Change of /a: - x\n- y\n+ z\n",
@@ -307,6 +316,10 @@ mod tests {
         known.remember(&json!({"toolCallId": "t", "title": "Run", "rawInput": {"command": "ls"}}));
         let (parts, is_whole) = read(json!({"toolCallId": "t"}), &known);
         assert_eq!((parts, is_whole), (vec!["Run".to_owned(), "Command: ls".to_owned()], true));
+        known.remember(&json!({"toolCallId": "d", "title": "/work/a", "kind": "delete"}));
+        let delete = json!({"toolCallId": "d", "title": "/work/a"});
+        assert_eq!(read(delete, &known).0, ["/work/a", "Kind: delete"], "nothing else says it");
+        assert_eq!(read(json!({"title": "x", "kind": "other"}), &known).0, ["x"]);
         let own = json!({"toolCallId": "t", "rawInput": {"command": "rm"}});
         assert_eq!(read(own.clone(), &known).0, ["Run", "Command: rm"]);
         known.remember(&json!({"toolCallId": "u", "rawInput": "x".repeat(MAX_DETAILS)}));
