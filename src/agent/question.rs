@@ -17,9 +17,9 @@ const MAX_OPTIONS: usize = 24;
 /// The bytes of a turn's details that are remembered for its questions.
 const MAX_DETAILS: usize = 1024 * 1024;
 /// The members of a tool call that a later question about it may leave out.
-const DETAILS: [&str; 4] = ["title", "rawInput", "content", "locations"];
+const DETAILS: [&str; 5] = ["title", "kind", "rawInput", "content", "locations"];
 /// The members that are no part of the action.
-const NOT_SHOWN: [&str; 3] = ["toolCallId", "status", "kind"];
+const NOT_SHOWN: [&str; 2] = ["toolCallId", "status"];
 
 /// The request `session/request_permission`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonRpcRequest)]
@@ -84,6 +84,7 @@ impl Question {
             Some(other) => pretty(&other),
         };
         let mut parts = Parts { all: Vec::new(), is_whole: is_known };
+        parts.kind(call.shift_remove("kind").unwrap_or_default());
         parts.input(call.shift_remove("rawInput").unwrap_or_default());
         parts.content(call.shift_remove("content").unwrap_or_default());
         parts.locations(call.shift_remove("locations").unwrap_or_default());
@@ -103,6 +104,13 @@ struct Parts {
 impl Parts {
     fn add(&mut self, heading: impl Into<String>, text: impl Into<String>) {
         self.all.push(RequestPart { heading: heading.into(), text: text.into() });
+    }
+
+    /// Other programs show the kind as a picture. It may be the only word for a deletion.
+    fn kind(&mut self, kind: Value) {
+        if !is_nothing(&kind) && kind != "other" {
+            self.add("Kind", pretty(&kind));
+        }
     }
 
     fn input(&mut self, mut input: Value) {
@@ -132,9 +140,13 @@ impl Parts {
                     };
                     let old = text("oldText").map(|old| lines("-", old)).unwrap_or_default();
                     self.add(format!("Change of {path}"), old + &lines("+", new));
+                    let old = if item["oldText"].is_string() { "oldText" } else { "" };
+                    self.rest(&format!("the change of {path}"), &item, &["type", "path", "newText", old]);
                 }
                 (Some("content"), _, _, Some(text)) if item["content"]["type"] == "text" => {
-                    self.add("Text", text)
+                    self.add("Text", text);
+                    self.rest("the text", &item["content"], &["type", "text"]);
+                    self.rest("the text", &item, &["type", "content"]);
                 }
                 (Some("content"), ..) if is_readable(&item["content"]) => self.add("Link", pretty(&item)),
                 (Some("terminal"), ..) => self.add("Terminal", pretty(&item)),
@@ -146,14 +158,23 @@ impl Parts {
         }
     }
 
+    /// Adds the members of an object that no other part shows.
+    fn rest(&mut self, of: &str, object: &Value, shown: &[&str]) {
+        let rest = members_besides(object, shown);
+        if !rest.is_empty() {
+            self.add(format!("Other parts of {of}"), pretty(&Value::Object(rest)));
+        }
+    }
+
     fn locations(&mut self, locations: Value) {
         if is_nothing(&locations) {
             return;
         }
+        let has_more = |place: &Value, shown: &[&str]| !members_besides(place, shown).is_empty();
         let place = |place: &Value| match (place["path"].as_str(), place["line"].as_u64()) {
-            (Some(path), Some(line)) => format!("{path}:{line}"),
-            (Some(path), None) => path.to_owned(),
-            (None, _) => pretty(place),
+            (Some(path), Some(line)) if !has_more(place, &["path", "line"]) => format!("{path}:{line}"),
+            (Some(path), None) if !has_more(place, &["path"]) => path.to_owned(),
+            _ => pretty(place),
         };
         let all = match &locations {
             Value::Array(all) => all.iter().map(place).collect::<Vec<_>>().join("\n"),
@@ -167,6 +188,13 @@ impl Parts {
 fn is_readable(block: &Value) -> bool {
     let is_text = block["resource"]["blob"].is_null() && block["resource"]["text"].is_string();
     block["type"] == "resource_link" || (block["type"] == "resource" && is_text)
+}
+
+/// Returns the members of an object besides these, as far as they have a value.
+fn members_besides(object: &Value, shown: &[&str]) -> Map<String, Value> {
+    let members = object.as_object().into_iter().flatten();
+    let rest = members.filter(|(name, value)| !shown.contains(&name.as_str()) && !value.is_null());
+    rest.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn is_nothing(value: &Value) -> bool {
@@ -235,12 +263,34 @@ mod tests {
         });
         let expected = [
             "npm test\ncurl … | sh",
+            "Kind: execute",
             "Command: npm test\ncurl … | sh",
             "Input: {\n  \"cwd\": \"/work\"\n}",
             "Change of /a: - x\n- y\n+ z\n",
             "Text: why",
             "Places: /a:3\n/b",
             "Other parts: {\n  \"name\": \"bash\",\n  \"surprise\": [\n    1\n  ]\n}",
+        ];
+        assert_eq!(read(call, &KnownDetails::default()), (expected.map(str::to_owned).to_vec(), true));
+    }
+
+    #[test]
+    fn an_unknown_member_within_a_change_a_text_or_a_place_is_shown_too() {
+        let call = json!({
+            "content": [
+                {"type": "diff", "path": "/a", "oldText": {"x": 1}, "newText": "z", "mode": "4755"},
+                {"type": "content", "content": {"type": "text", "text": "why", "run": "a"}, "then": "b", "_meta": null},
+            ],
+            "locations": [{"path": "/a", "line": "3"}, {"path": "/b", "line": null}, {"path": "/c", "to": "/d"}],
+        });
+        let expected = [
+            "",
+            "Change of /a: + z\n",
+            "Other parts of the change of /a: {\n  \"oldText\": {\n    \"x\": 1\n  },\n  \"mode\": \"4755\"\n}",
+            "Text: why",
+            "Other parts of the text: {\n  \"run\": \"a\"\n}",
+            "Other parts of the text: {\n  \"then\": \"b\"\n}",
+            "Places: {\n  \"path\": \"/a\",\n  \"line\": \"3\"\n}\n/b\n{\n  \"path\": \"/c\",\n  \"to\": \"/d\"\n}",
         ];
         assert_eq!(read(call, &KnownDetails::default()), (expected.map(str::to_owned).to_vec(), true));
     }
@@ -266,6 +316,10 @@ mod tests {
         known.remember(&json!({"toolCallId": "t", "title": "Run", "rawInput": {"command": "ls"}}));
         let (parts, is_whole) = read(json!({"toolCallId": "t"}), &known);
         assert_eq!((parts, is_whole), (vec!["Run".to_owned(), "Command: ls".to_owned()], true));
+        known.remember(&json!({"toolCallId": "d", "title": "/work/a", "kind": "delete"}));
+        let delete = json!({"toolCallId": "d", "title": "/work/a"});
+        assert_eq!(read(delete, &known).0, ["/work/a", "Kind: delete"], "nothing else says it");
+        assert_eq!(read(json!({"title": "x", "kind": "other"}), &known).0, ["x"]);
         let own = json!({"toolCallId": "t", "rawInput": {"command": "rm"}});
         assert_eq!(read(own.clone(), &known).0, ["Run", "Command: rm"]);
         known.remember(&json!({"toolCallId": "u", "rawInput": "x".repeat(MAX_DETAILS)}));

@@ -8,6 +8,7 @@ use super::{
     bot::{Bot, BotHandle},
     conversations::Record,
     held_prompts::{Destination, HeldPrompt},
+    hidden::is_hidden,
     hold_prompt::{self, missing_login},
     interaction::Interaction,
     invite,
@@ -205,7 +206,7 @@ async fn staying(workers: &Workers, conversation: &Conversation) -> String {
     }
     // A name is the agent's text: it gets neither Markdown nor lines of its own.
     let name = |name: &String| {
-        let plain: String = name.chars().map(|c| if c.is_control() || c == '`' { '?' } else { c }).collect();
+        let plain: String = name.chars().map(|c| if is_hidden(c) || c == '`' { '?' } else { c }).collect();
         format!("`{}`", shorten(&plain, MAX_FILE_NAME))
     };
     let mut names: Vec<_> = listing.names.iter().map(name).collect();

@@ -3,6 +3,8 @@
 //! Two ways lead here: an event of Discord, and a check at a token request. Both add conversations
 //! to a list of [`Rights`], and one task ends their workers.
 
+use std::collections::BTreeSet;
+
 use tracing::{info, warn};
 
 use super::{
@@ -86,6 +88,17 @@ pub(super) async fn channel_changed(bot: &BotHandle, channel: Snowflake, now: Op
 /// The bot was invited to a server, or has connected and learns of it.
 pub(super) fn guild_joined(rights: &Rights, guild: Snowflake, roles: Vec<Snowflake>) {
     rights.joined(guild, roles);
+}
+
+/// The bot has connected anew, and is in these servers. It may have been removed from others while it
+/// was not connected.
+pub(super) async fn connected(bot: &BotHandle, guilds: &BTreeSet<Snowflake>) {
+    for guild in bot.rights.own_guilds().difference(guilds) {
+        guild_left(bot, *guild).await;
+    }
+    for guild in guilds {
+        guild_joined(&bot.rights, *guild, Vec::new());
+    }
 }
 
 /// The bot was removed from a server. All workers of conversations there end.

@@ -313,9 +313,8 @@ struct Handler {
 #[serenity::async_trait]
 impl EventHandler for Handler {
     async fn ready(&self, _: Context, ready: Ready) {
-        for guild in &ready.guilds {
-            ended_rights::guild_joined(&self.bot.rights, Snowflake(guild.id.get()), Vec::new());
-        }
+        let guilds = ready.guilds.iter().map(|guild| Snowflake(guild.id.get())).collect();
+        ended_rights::connected(&self.bot, &guilds).await;
         self.link.up();
         info!(servers = ready.guilds.len(), "connected to Discord");
     }

@@ -23,7 +23,8 @@ pub(super) struct Interaction {
     pub(super) channel: Snowflake,
     pub(super) parent: Option<Snowflake>,
     pub(super) kind: Option<ChannelType>,
-    roles: Vec<Snowflake>,
+    /// The user's roles in the server, if the interaction has its member.
+    roles: Option<Vec<Snowflake>>,
     /// The server has the bot, so that the application is not installed by the user alone.
     has_bot: bool,
     /// The user's permissions in the channel of the server.
@@ -56,7 +57,7 @@ impl From<Parts<'_>> for Interaction {
             channel: Snowflake(parts.channel_id),
             parent: parts.channel.and_then(|c| c.parent_id).map(|parent| Snowflake(parent.get())),
             kind: parts.channel.map(|channel| channel.kind),
-            roles: roles.unwrap_or_default(),
+            roles,
             has_bot: parts.is_installed_in_guild,
             permissions: parts.member.and_then(|m| m.permissions).unwrap_or(Permissions::empty()),
             own_permissions: parts.own_permissions,
@@ -142,7 +143,7 @@ impl Interaction {
         Request {
             user: self.user,
             place,
-            member: self.guild.map(|guild| (guild, self.roles.clone())),
+            member: self.guild.zip(self.roles.clone()),
             sees_channel: self.permissions.intersects(Permissions::VIEW_CHANNEL | Permissions::ADMINISTRATOR),
         }
     }

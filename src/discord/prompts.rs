@@ -26,7 +26,8 @@ struct UserMessage {
     guild: Option<Snowflake>,
     channel: Snowflake,
     id: Snowflake,
-    roles: Vec<Snowflake>,
+    /// The roles of the member. Discord leaves them out for a user who has just left the server.
+    roles: Option<Vec<Snowflake>>,
     /// The text without mentions of the bot.
     text: String,
     mentions_bot: bool,
@@ -49,7 +50,7 @@ impl UserMessage {
             guild: message.guild_id.map(|guild| Snowflake(guild.get())),
             channel: Snowflake(message.channel_id.get()),
             id: Snowflake(message.id.get()),
-            roles: roles.unwrap_or_default(),
+            roles,
             text,
             mentions_bot,
         })
@@ -57,11 +58,16 @@ impl UserMessage {
 
     /// Checks the user's rights. `parent` is the channel of a thread.
     async fn check(&self, bot: &Bot, parent: Option<Snowflake>) -> Result<(), Refusal> {
+        bot.rights.check(&self.request(parent)).await
+    }
+
+    /// The part that rights depend on.
+    fn request(&self, parent: Option<Snowflake>) -> Request {
         let channel = self.channel;
         let place = self.guild.map_or(Place::Outside, |guild| Place::Server { guild, channel, parent });
-        let member = self.guild.map(|guild| (guild, self.roles.clone()));
-        // A user who writes into a channel sees it.
-        bot.rights.check(&Request { user: self.user, place, member, sees_channel: true }).await
+        let member = self.guild.zip(self.roles.clone());
+        // A member who writes into a channel sees it.
+        Request { user: self.user, place, sees_channel: member.is_some(), member }
     }
 }
 
@@ -234,6 +240,29 @@ async fn reply(bot: &Bot, message: &UserMessage, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_without_its_member_proves_no_membership_and_no_sight_of_its_channel() {
+        let read = |member: Option<serde_json::Value>| {
+            let mut message = serde_json::json!({
+                "id": "1", "channel_id": "2", "guild_id": "3", "type": 0, "content": "go",
+                "author": {"id": "5", "username": "alice", "discriminator": "0", "avatar": null},
+                "timestamp": "2026-01-01T00:00:00Z", "edited_timestamp": null, "tts": false,
+                "mention_everyone": false, "mentions": [], "mention_roles": [], "attachments": [],
+                "embeds": [], "pinned": false
+            });
+            if let Some(member) = member {
+                message["member"] = member;
+            }
+            let message: Received = serde_json::from_value(message).expect("a message");
+            UserMessage::read(&message, Snowflake(9)).expect("a user's").request(None)
+        };
+        let gone = read(None);
+        assert!(gone.member.is_none() && !gone.sees_channel);
+        let there = read(Some(serde_json::json!({"roles": ["4"], "deaf": false, "mute": false})));
+        assert_eq!(there.member, Some((Snowflake(3), vec![Snowflake(4)])));
+        assert!(there.sees_channel);
+    }
 
     #[test]
     fn both_forms_of_a_mention_are_removed_from_the_prompt() {

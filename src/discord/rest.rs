@@ -62,7 +62,7 @@ pub(super) struct RestError {
     pub(super) status: Option<u16>,
     /// Discord's own error code, if the answer has one.
     pub(super) code: Option<isize>,
-    /// Whether the request was sent and has no readable answer, so that it may have arrived.
+    /// Whether the request was sent and has no answer of Discord, so that it may have arrived.
     is_unanswered: bool,
     detail: String,
 }
@@ -81,10 +81,8 @@ impl RestError {
     /// Whether the same request may succeed later: Discord is out of order, cannot be reached, or
     /// asks for a pause.
     pub(super) fn is_temporary(&self) -> bool {
-        match self.status {
-            Some(status) => status == 408 || status == 429 || status >= 500,
-            None => self.is_unanswered,
-        }
+        self.is_unanswered
+            || self.status.is_some_and(|status| status == 408 || status == 429 || status >= 500)
     }
 
     /// An error with this status, or of a connection that failed.
@@ -110,14 +108,15 @@ impl RestError {
 
     /// Whether the bot lacks a permission.
     pub(super) fn is_permission(&self) -> bool {
-        matches!(self.code, Some(MISSING_PERMISSIONS | MISSING_ACCESS)) || self.status == Some(403)
+        matches!(self.code, Some(MISSING_PERMISSIONS | MISSING_ACCESS))
+            || (self.status == Some(403) && !self.is_unanswered)
     }
 }
 
 impl From<serenity::Error> for RestError {
     fn from(error: serenity::Error) -> Self {
         use serenity::Error as E;
-        let is_unanswered = matches!(error, E::Http(HttpError::Request(_)) | E::Json(_));
+        let mut is_unanswered = matches!(error, E::Http(HttpError::Request(_)) | E::Json(_));
         let (status, code, detail) = match error {
             E::Http(HttpError::UnsuccessfulRequest(response)) => {
                 let paths: Vec<_> =
@@ -127,6 +126,9 @@ impl From<serenity::Error> for RestError {
                     (_, true) => response.error.message,
                     (_, false) => format!("{} ({})", response.error.message, paths.join(", ")),
                 };
+                // A proxy or an edge refuses without Discord's JSON, for a while and for every request.
+                is_unanswered =
+                    response.error.code == -1 && matches!(response.status_code.as_u16(), 403 | 404);
                 let code = Some(response.error.code).filter(|code| *code > 0);
                 (Some(response.status_code.as_u16()), code, detail)
             }
@@ -413,11 +415,12 @@ pub(super) async fn application(http: &Http) -> serenity::Result<Application> {
     http.fire(Request::new(Route::Oauth2ApplicationCurrent, LightMethod::Get)).await
 }
 
-/// Returns `None` for an object that does not exist or that the bot has no access to.
+/// Returns `None` for an object that does not exist or that the bot has no access to. Discord names
+/// that with a code of its own. A refusal without one comes from a proxy, and proves nothing.
 fn seen<T>(found: serenity::Result<T>) -> Result<Option<T>> {
     match found.map_err(RestError::from) {
         Ok(found) => Ok(Some(found)),
-        Err(error) if matches!(error.status, Some(403 | 404)) => Ok(None),
+        Err(error) if error.code.is_some() && matches!(error.status, Some(403 | 404)) => Ok(None),
         Err(error) => Err(error),
     }
 }

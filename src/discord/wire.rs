@@ -12,6 +12,7 @@
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
+use super::hidden::is_hidden;
 use crate::{
     ids::{Snowflake, hex},
     sys::random,
@@ -171,7 +172,7 @@ impl Embed {
 
 /// Discord refuses a field and a label of blanks.
 fn not_blank(text: &str) -> &str {
-    if text.chars().all(|c| c == ' ' || super::hidden::is_hidden(c)) { "–" } else { text }
+    if text.chars().all(|c| c == ' ' || is_hidden(c)) { "–" } else { text }
 }
 
 impl Message {
@@ -322,14 +323,15 @@ pub(super) fn shorten(text: &str, limit: usize) -> String {
     kept.chain(['…']).collect()
 }
 
-/// Writes a foreign text as inline code, so that it is neither Markdown nor a mention.
+/// Writes a foreign text as inline code, so that it is neither Markdown nor a mention, and no character
+/// hides or reorders the others.
 pub(super) fn inline_code(text: &str) -> String {
     let clean: String = text
         .chars()
         .map(|c| {
             if c == '`' {
                 '\''
-            } else if c.is_control() {
+            } else if is_hidden(c) {
                 ' '
             } else {
                 c
@@ -339,13 +341,16 @@ pub(super) fn inline_code(text: &str) -> String {
     format!("`{}`", shorten(if clean.trim().is_empty() { "?" } else { clean.trim() }, 100))
 }
 
-/// Escapes Markdown and mentions in a sentence with foreign text.
+/// Escapes Markdown, links and mentions in a sentence with foreign text, and hides nothing in it.
 pub(super) fn escape_markdown(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            '*' | '_' | '~' | '|' | '>' | '<' | '[' | ']' | '#' | '\\' => escaped.extend(['\\', c]),
+            '*' | '_' | '~' | '|' | '>' | '<' | '[' | ']' | '#' | '`' | '\\' => escaped.extend(['\\', c]),
             '@' => escaped.push_str("@\u{200b}"),
+            // Discord makes a link of each address, and nobody should follow one in the bot's own words.
+            '/' if escaped.ends_with(':') => escaped.push_str("\\/"),
+            c if is_hidden(c) && c != '\n' => escaped.push(' '),
             _ => escaped.push(c),
         }
     }
@@ -428,6 +433,13 @@ mod tests {
         assert_eq!(super::super::split::utf16_len(&button.label), 79);
         assert_eq!(inline_code("a`b\n@everyone"), "`a'b @everyone`");
         assert_eq!(escape_markdown("*@here* [x](y)"), "\\*@\u{200b}here\\* \\[x\\](y)");
+    }
+
+    #[test]
+    fn foreign_words_in_the_bots_sentences_are_no_links_and_hide_nothing() {
+        let text = "a\u{202e}b `c`\u{200b} https://evil.example/x steam://run";
+        assert_eq!(escape_markdown(text), "a b \\`c\\`  https:\\//evil.example/x steam:\\//run");
+        assert_eq!(inline_code("a\u{202e}b\u{2800}c"), "`a b c`");
     }
 
     #[test]

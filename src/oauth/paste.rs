@@ -158,6 +158,15 @@ impl Pasted {
         labelled.unwrap_or_else(|| bare(&plain, own))
     }
 
+    /// Returns the visible characters of the text in every form in which a response may stand: without
+    /// blanks, escapes and the marks of lines, as it stands and decoded.
+    pub fn forms(&self) -> Vec<Zeroizing<String>> {
+        let decoded = [self.text.quoted_printable_decoded(), self.text.proofpoint_decoded()];
+        let texts = [self.unmarked.clone()].into_iter().chain(decoded).flatten();
+        let forms = std::iter::once(self.text.clone()).chain(texts).flat_map(layers);
+        forms.map(|text| Zeroizing::new(String::from_utf8_lossy(&text.bytes).into_owned())).collect()
+    }
+
     /// Returns the text without quoted-printable, if one of our states shows that it is in that form.
     fn quoted_printable(&self, own: &[&State]) -> Option<Text> {
         // A soft line break may stand in the state.

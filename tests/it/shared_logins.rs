@@ -11,7 +11,7 @@ use crate::{
     support::{
         authserver::Reply as Scripted,
         browser,
-        discord::{Guild, MessageView, Person, Reply},
+        discord::{Forget, Guild, MessageView, Person, Reply},
     },
 };
 
@@ -66,6 +66,23 @@ async fn a_shared_login_is_finished_only_in_its_server_by_a_manager_of_that_mome
     assert!(done.text().contains("at `acme` for this server"), "{done:?}");
     let session = rig.broker.session(&shared(&rig.guild)).await.expect("readable").expect("a session");
     assert_eq!(session.signed_in_by, Some(Principal::User(Snowflake(rig.alice.id))));
+    rig.discord.assert_no_violations();
+}
+
+#[tokio::test]
+async fn a_server_that_removed_the_bot_during_an_outage_can_start_no_shared_login() {
+    let rig = Rig::start().await;
+    rig.alice.make_manager(&rig.guild);
+    rig.alice.installs_app();
+    let offered = rig.alice.command(&rig.general, "auth start", &SHARED).await;
+    assert!(offered.link("Sign in to acme").is_some(), "{offered:?}");
+    let (identified, _) = rig.discord.gateway_sessions();
+    rig.discord.refuse_gateway(Forget::Sessions);
+    rig.guild.remove_bot();
+    rig.discord.calm();
+    rig.discord.bot_identified(identified + 1).await;
+    let refused = rig.alice.command(&rig.general, "auth start", &SHARED).await;
+    assert!(refused.text().contains("I am not a member of this server"), "{refused:?}");
     rig.discord.assert_no_violations();
 }
 

@@ -37,14 +37,20 @@ impl Broker {
         user: Principal,
         text: &str,
     ) -> Result<Option<ResponseInText>, StoreError> {
-        let records = self.inner.store.list().await?;
+        let readings = readings(text);
+        let has_response_at = |uri: &str| readings.iter().any(|text| has_response_at(text, uri));
+        let providers = self.providers();
+        let mut configured = providers.ids().filter_map(|id| Some(providers.get(id)?.redirect_uri()));
+        let is_at_ours = configured.any(has_response_at);
+        let records = match self.inner.store.list().await {
+            // Whoever it is for, it is one.
+            Err(_) if is_at_ours => return Ok(Some(ResponseInText { own: None })),
+            records => records?,
+        };
         let pending = records.values().filter_map(|entry| entry.pending.as_ref());
         let pending: Vec<_> = pending.collect();
-        let providers = self.providers();
-        let configured = providers.ids().filter_map(|id| Some(providers.get(id)?.redirect_uri()));
-        let mut redirects = configured.chain(pending.iter().map(|one| one.redirect_uri.as_str()));
-        let readings = readings(text);
-        let is_one = redirects.any(|uri| readings.iter().any(|text| has_response_at(text, uri)))
+        let is_one = is_at_ours
+            || pending.iter().any(|one| has_response_at(&one.redirect_uri))
             || has_state(text, &pending.iter().map(|one| &one.state).collect::<Vec<_>>());
         if !is_one {
             return Ok(None);
@@ -72,7 +78,8 @@ fn has_state(text: &str, states: &[&State]) -> bool {
     is_found(text) || is_found(&joined) || is_parsed()
 }
 
-/// The text without blanks and escapes, in lower case, as it stands and decoded.
+/// The text without blanks and escapes, in lower case, as it stands and decoded, and in every form that
+/// the parser of pastes reads.
 fn readings(text: &str) -> Vec<String> {
     let is_kept = |c: &char| {
         !c.is_whitespace()
@@ -93,6 +100,8 @@ fn readings(text: &str) -> Vec<String> {
         }
         readings.push(decoded);
     }
+    let forms = Pasted::parse(text).map(|pasted| pasted.forms()).unwrap_or_default();
+    readings.extend(forms.iter().map(|form| form.to_lowercase()));
     readings
 }
 
@@ -137,6 +146,22 @@ mod tests {
             "http://127.0.0.1:1/callback\\?code\\=c",
             "http://127.0.0.1:1/callback#code=c",
             "ｈｔｔｐ：／／127.0.0.1:1/callback？code＝c",
+        ] {
+            assert!(is_response(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_response_is_found_in_every_form_that_the_parser_of_pastes_reads() {
+        for text in [
+            r"http:\/\/127.0.0.1:1\/callback?code\u003dc\u0026state\u003ds",
+            "http://127.0.0.1:1/callback?code&#61;c",
+            "http://127.0.0.1:1/callback&#x3f;code&equals;c",
+            "> http://127.0.0.1:1/call\n> back?code=c",
+            "│ http://127.0.0.1:1/callback?co │\n│ de=c                           │",
+            "http://127.0.0.1:1/callback=3Fcode=3Dc",
+            "http://127.0.0.1:1/call\u{2066}back?code\u{202c}=c",
+            "\u{1b}[4mhttp://127.0.0.1:1/callback\u{1b}[0m?code=c",
         ] {
             assert!(is_response(text), "{text}");
         }

@@ -148,6 +148,11 @@ impl Facts {
         self.own_guilds.contains(&guild)
     }
 
+    /// Returns the servers that have the bot.
+    pub(super) fn own_guilds(&self) -> BTreeSet<Snowflake> {
+        self.own_guilds.clone()
+    }
+
     /// Forgets all memberships in a server.
     pub(super) fn forget_members(&mut self, guild: Snowflake) {
         self.members.retain(|(of, _)| *of != guild);

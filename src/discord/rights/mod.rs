@@ -147,6 +147,11 @@ impl Rights {
         self.facts().is_in(guild)
     }
 
+    /// Returns the servers that the bot is in, as far as the gateway has reported them.
+    pub(super) fn own_guilds(&self) -> BTreeSet<Snowflake> {
+        self.facts().own_guilds()
+    }
+
     /// Asks for the end of a conversation's worker.
     pub(super) fn end(&self, conversation: ConversationId) {
         self.0.ended.add(conversation);

@@ -218,6 +218,23 @@ async fn without_discord_the_last_answer_counts_for_15_minutes_and_then_nothing_
 }
 
 #[tokio::test]
+async fn a_refusal_that_is_not_discords_own_ends_no_right() {
+    let (discord, _team, alice, rights, clock) = connected().await;
+    assert_eq!(rights.check(&direct(&alice)).await, Ok(()));
+    for (status, body) in [
+        (403, json!("<html>Access denied</html>")),
+        (404, json!("<html>Not found</html>")),
+        (403, json!({"message": "Forbidden", "code": 0})),
+    ] {
+        clock.advance(61);
+        let trouble = Trouble::Answer { status, body: body.clone(), retry_after: None };
+        discord.trouble("GET", "/members/", trouble, 1);
+        assert_eq!(rights.check(&direct(&alice)).await, Ok(()), "{status} {body}");
+    }
+    discord.calm();
+}
+
+#[tokio::test]
 async fn memory_alone_answers_a_form_and_an_unknown_right_is_requested_for_the_next() {
     let (discord, _team, alice, rights, _clock) = connected().await;
     assert_eq!(rights.check_from_memory(&direct(&alice)), Err(Refusal::Unchecked));
