@@ -167,11 +167,15 @@ impl Inner {
     }
 
     /// Returns the tenants with a live session or a candidate of the same account at the same client.
-    /// An unknown account may be the same as another unknown one.
+    /// An unknown account may be the same as any.
     pub(super) async fn in_use(&self, tenant: &Tenant, session: &Session) -> Result<Vec<Tenant>, StoreError> {
         let Some(provider) = self.providers.get(&tenant.provider) else { return Ok(Vec::new()) };
+        let may_be_same = |other: &Session| match (&other.account, &session.account) {
+            (Some(other), Some(own)) => other == own,
+            _ => true,
+        };
         let is_same = |other: &Session| {
-            other.account == session.account && provider.issued(&other.binding) && other.verdict().is_none()
+            may_be_same(other) && provider.issued(&other.binding) && other.verdict().is_none()
         };
         let has_one = |entry: &Entry| entry.session.iter().chain(&entry.candidate).any(is_same);
         let entries = self.store.list().await?;
