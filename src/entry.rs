@@ -21,7 +21,7 @@ use crate::{
     config::{Config, ConfigError},
     oauth::Providers,
     store,
-    sys::{clock::Clock, files, process},
+    sys::{clock::Clock, detach, files, process},
 };
 
 /// The time that an idle thread for blocking work is kept. It is longer than a provider takes to
@@ -156,6 +156,7 @@ fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<
 
 /// Runs the detached process of `token`. The reply on the pipe reports every failure to the caller.
 fn refresh(config: Option<&Path>, args: &RefreshArgs) {
+    detach::name_self();
     let refresh = || -> Result<(), Failure> {
         let settings = load_settings(config)?;
         on_one_thread(|| async {

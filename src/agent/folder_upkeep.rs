@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::folders::{MARKER, PARTS, WorkerFolders, is_folder_name, new_name};
+use super::folders::{MARKER, PARTS, WorkerFolders, is_folder_name, mark, new_name};
 use crate::{
     ids::Snowflake,
     sys::{clock::UnixTime, files, folder_tree},
@@ -98,7 +98,12 @@ impl WorkerFolders {
         let mut by_use: BTreeMap<(UnixTime, String), ()> = BTreeMap::new();
         for name in found.into_iter().filter(|name| is_folder_name(name) && !spare.contains(name)) {
             let marker = self.root.join(&name).join(MARKER);
-            let used = blocking(move || last_use(&marker, now)).await;
+            let own = self.root.join(&name);
+            let used = blocking(move || {
+                folder_tree::restore_rights(&own)?;
+                last_use(&marker, now)
+            });
+            let used = used.await;
             match used {
                 Ok(used) => drop(by_use.insert((used, name), ())),
                 Err(error) => tracing::warn!(%error, "the last use of an agent's folder is not known"),
@@ -142,8 +147,8 @@ fn is_old_name(name: &str) -> bool {
 fn last_use(marker: &Path, now: UnixTime) -> io::Result<UnixTime> {
     match files::changed_at(marker) {
         Ok(used) if used <= now => Ok(used),
-        Ok(_) => files::touch(marker).map(|()| now),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => files::touch(marker).map(|()| now),
+        Ok(_) => mark(marker).map(|()| now),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => mark(marker).map(|()| now),
         Err(error) => Err(error),
     }
 }

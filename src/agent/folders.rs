@@ -215,9 +215,22 @@ impl WorkerFolders {
         let own = self.root.join(name);
         let removed = tokio::task::spawn_blocking(move || {
             let _in_use = in_use;
+            folder_tree::restore_rights(&own)?;
             PARTS.iter().try_for_each(|part| folder_tree::remove_contents(&own.join(part)))
         });
         removed.await.map_err(io::Error::other)?.map(|()| true)
+    }
+}
+
+/// Marks a folder as used now. Its worker can make the marker unwritable, and a new one takes its
+/// place then.
+pub(super) fn mark(marker: &Path) -> io::Result<()> {
+    match files::touch(marker) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            files::remove(marker)?;
+            files::touch(marker)
+        }
+        marked => marked,
     }
 }
 
@@ -233,7 +246,7 @@ fn create(root: &Path, name: &str) -> Result<Folders, PromptError> {
     created(root.to_owned())?;
     let root = sandbox::resolve(root).map_err(failed(root))?;
     let own = created(root.join(name))?;
-    files::touch(&own.join(MARKER)).map_err(failed(&own))?;
+    folder_tree::restore_rights(&own).and_then(|()| mark(&own.join(MARKER))).map_err(failed(&own))?;
     let [home, tmp, work] = PARTS.map(|part| created(own.join(part)));
     Ok(Folders { home: home?, tmp: tmp?, work: work? })
 }

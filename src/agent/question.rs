@@ -4,7 +4,10 @@
 //! out here: a user approves all of the request. So each member becomes a part of the question, in
 //! words or as JSON. Content that no text can show makes the request incomplete.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+};
 
 use agent_client_protocol::{JsonRpcRequest, v1::schema::RequestPermissionResponse};
 use serde::{Deserialize, Serialize};
@@ -14,6 +17,8 @@ use super::{OptionKind, PermissionOption, RequestPart};
 
 /// How many choices of one question are passed on: as many as fit under one Discord message.
 const MAX_OPTIONS: usize = 24;
+/// How many times as long as a value its indented text may be.
+const MAX_GROWTH: usize = 8;
 /// The bytes of a turn's details that are remembered for its questions.
 const MAX_DETAILS: usize = 1024 * 1024;
 /// The members of a tool call that a later question about it may leave out.
@@ -207,10 +212,35 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
+/// Returns a value as indented JSON. The indentation of deep values can be a hundred times as long as
+/// the values, so they are written without it.
 fn pretty(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => serde_json::to_string_pretty(other).unwrap_or_default(),
+    if let Value::String(text) = value {
+        return text.clone();
+    }
+    let plain = value.to_string();
+    let mut indented = Bounded { text: Vec::new(), room: MAX_GROWTH * plain.len() };
+    match serde_json::to_writer_pretty(&mut indented, value) {
+        Ok(()) => String::from_utf8(indented.text).unwrap_or(plain),
+        Err(_) => plain,
+    }
+}
+
+/// A text that refuses to become longer than its room.
+struct Bounded {
+    text: Vec<u8>,
+    room: usize,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, more: &[u8]) -> io::Result<usize> {
+        self.room = self.room.checked_sub(more.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+        self.text.extend_from_slice(more);
+        Ok(more.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -325,6 +355,25 @@ mod tests {
         known.remember(&json!({"toolCallId": "u", "rawInput": "x".repeat(MAX_DETAILS)}));
         assert!(!read(json!({"toolCallId": "t"}), &known).1, "its details are forgotten");
         assert!(read(own, &known).1);
+    }
+
+    #[test]
+    fn the_text_of_a_deep_request_is_at_most_a_few_times_as_long_as_the_request() {
+        let deep = |items: usize| {
+            let list = Value::Array(vec![json!(1); items]);
+            (0..100).fold(list, |inner, _| Value::Array(vec![inner]))
+        };
+        for call in [
+            json!({"rawInput": deep(100_000)}),
+            json!({"content": [deep(100_000)]}),
+            json!({"locations": [deep(100_000)]}),
+            json!({"title": deep(100_000)}),
+            json!({"surprise": deep(100_000)}),
+        ] {
+            let sent = call.to_string().len();
+            let shown: usize = read(call, &KnownDetails::default()).0.iter().map(String::len).sum();
+            assert!(shown <= 9 * sent, "{shown} bytes of {sent}");
+        }
     }
 
     #[test]

@@ -80,6 +80,9 @@ pub enum RefreshState {
     Stuck(String),
     /// It may have been spent without an answer; the code names the cause.
     Uncertain(String),
+    /// It is not sent, because the configuration names another token endpoint or client than the
+    /// sign-in.
+    Withheld,
     /// The provider ended it, with this code.
     Ended(String),
 }
@@ -124,6 +127,10 @@ impl Broker {
             let provider = self.inner.providers.get(&tenant.provider);
             if let (Some(session), Some(provider)) = (&entry.session, provider) {
                 status.missing_scopes = session.missing_scopes(provider.scopes());
+                let is_over = matches!(status.refresh, RefreshState::None | RefreshState::Ended(_));
+                if !is_over && !provider.issued(&session.binding) {
+                    status.refresh = RefreshState::Withheld;
+                }
             }
             Some(status)
         });

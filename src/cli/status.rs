@@ -132,6 +132,7 @@ fn refresh_json(state: &RefreshState) -> RefreshJson<'_> {
         }
         RefreshState::Stuck(code) => RefreshJson { code: Some(code), ..plain("stuck") },
         RefreshState::Uncertain(code) => RefreshJson { code: Some(code), ..plain("uncertain") },
+        RefreshState::Withheld => RefreshJson { code: Some("binding_changed"), ..plain("withheld") },
         RefreshState::Ended(code) => RefreshJson { code: Some(code), ..plain("ended") },
     }
 }
@@ -247,6 +248,9 @@ fn refresh_text(state: &RefreshState, now: UnixTime) -> String {
             format!("refused for hours ({code}), most likely ended: sign in again. It is tried once an hour")
         }
         RefreshState::Uncertain(code) => format!("may have been used without an answer ({code})"),
+        RefreshState::Withheld => {
+            "not sent, because another token endpoint or client is configured (binding_changed): sign in again".into()
+        }
         RefreshState::Ended(code) => format!("ended by the provider ({code}): sign in again"),
     }
 }

@@ -15,7 +15,10 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind},
-    os::fd::{AsRawFd as _, RawFd},
+    os::{
+        fd::{AsRawFd as _, RawFd},
+        unix::fs::FileExt as _,
+    },
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -54,6 +57,9 @@ pub struct Cgroups {
 pub struct Cgroup {
     folder: PathBuf,
     processes: File,
+    /// Open since before the worker's start, because a worker can change the modes of its group's
+    /// files. Kernels before 5.14 have no `cgroup.kill`.
+    killer: Option<File>,
 }
 
 impl Cgroups {
@@ -118,10 +124,11 @@ impl Cgroups {
             if self.controllers.contains(&"pids") {
                 write(&folder.join("pids.max"), &limits.processes.to_string())?;
             }
-            open_for_writing(&folder.join("cgroup.procs"))
+            let killer = open_existing(&folder.join("cgroup.kill")).ok();
+            Ok((open_for_writing(&folder.join("cgroup.procs"))?, killer))
         };
         match set_up() {
-            Ok(processes) => Ok(Cgroup { folder, processes }),
+            Ok((processes, killer)) => Ok(Cgroup { folder, processes, killer }),
             Err(error) => {
                 let _ = remove_empty(&folder);
                 Err(error)
@@ -141,7 +148,10 @@ impl Cgroup {
     /// # Errors
     /// The system's.
     pub fn kill(&self) -> io::Result<()> {
-        kill(&self.folder)
+        match self.killer.as_ref().map(|killer| killer.write_at(b"1", 0)) {
+            Some(Ok(_)) => Ok(()),
+            _ => kill(&self.folder),
+        }
     }
 
     /// Kills all processes of the group, waits until they are gone, and removes the group.
@@ -229,6 +239,11 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 #[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
 fn open_for_writing(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(false).open(path)
+}
+
+#[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
+fn open_existing(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).open(path)
 }
 
 #[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]

@@ -77,6 +77,17 @@ pub fn own_program() -> io::Result<PathBuf> {
     if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
 }
 
+/// Gives this process the program's name. The system names a process by the last part of the path that
+/// started it, which is `exe` after [`spawn`]. A failure changes nothing else, so it is ignored.
+#[expect(unsafe_code, reason = "a process is named by a system call")]
+pub fn name_self() {
+    // SAFETY: the name is a C string of at most 16 bytes.
+    #[cfg(target_os = "linux")]
+    unsafe {
+        libc::prctl(libc::PR_SET_NAME, c"threadkey".as_ptr());
+    }
+}
+
 #[expect(unsafe_code, reason = "std has no safe setsid and signal")]
 fn leave_the_callers_session(command: &mut Command) {
     let prepare = || {

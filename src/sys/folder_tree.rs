@@ -156,6 +156,20 @@ fn entries(folder: &OwnedFd, max: usize) -> io::Result<Vec<CString>> {
     Ok(names)
 }
 
+/// Gives the owner of a folder all rights to it again. A folder that has them is not touched, and a
+/// missing one is no error.
+///
+/// # Errors
+/// The system's; `NotADirectory` for a symlink.
+pub fn restore_rights(folder: &Path) -> io::Result<()> {
+    match statat(CWD, folder, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if Mode::from_raw_mode(stat.st_mode).contains(Mode::RWXU) => Ok(()),
+        Ok(_) => open_closed(CWD, folder).map(drop),
+        Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Makes an empty folder that only its owner can enter. Its parent exists.
 ///
 /// # Errors

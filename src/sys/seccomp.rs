@@ -8,15 +8,20 @@
 //!   them, because programs prepare for that;
 //! * the schedule, priority and limits of every process but the caller. A CPU limit of zero kills
 //!   like a signal. A process passes 0 for itself;
+//! * diagnostic netlink sockets, which list the paths of all Unix sockets of the machine. A socket in
+//!   another worker's folder shows the folder's secret name. The answer is that of a kernel without
+//!   them;
+//! * `io_uring`, with `ENOSYS`, because its operations include refused ones, such as the creation of a
+//!   socket, and a filter does not see them;
 //! * `fanotify`, `perf_event_open`, `bpf`, `userfaultfd` and `syslog`, which observe the whole
 //!   machine. Without privileges most machines refuse them too, with the same `EPERM`;
 //! * all calls of a foreign calling convention (32-bit and x32 programs on x86-64), because they
 //!   would bypass the filter.
 //!
 //! Allowed on purpose: namespaces, with which agents sandbox their own tools; `ptrace` and access to
-//! other processes' memory, which Landlock already limits to the same sandbox, for debuggers;
-//! `io_uring`, none of whose operations replaces a refused call; and `inotify`, without which
-//! development servers fail. No worker knows a path of another worker that it could watch.
+//! other processes' memory, which Landlock already limits to the same sandbox, for debuggers; and
+//! `inotify`, without which development servers fail. No worker knows a path of another worker that
+//! it could watch.
 //!
 //! The filter is assembled here. The crate `seccompiler` kills a process at a call of a foreign
 //! convention, and its filters compare plain numbers, which x32 calls evade.
@@ -42,11 +47,12 @@ pub(super) struct Filter {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
 mod rules {
     use libc::{
-        ENOSYS, EPERM, SYS_add_key, SYS_bpf, SYS_fanotify_init, SYS_ioprio_set, SYS_keyctl, SYS_mq_open,
-        SYS_mq_unlink, SYS_msgctl, SYS_msgget, SYS_msgrcv, SYS_msgsnd, SYS_perf_event_open, SYS_prlimit64,
-        SYS_request_key, SYS_sched_setaffinity, SYS_sched_setattr, SYS_sched_setparam,
-        SYS_sched_setscheduler, SYS_semctl, SYS_semget, SYS_semop, SYS_semtimedop, SYS_setpriority,
-        SYS_shmat, SYS_shmctl, SYS_shmdt, SYS_shmget, SYS_syslog, SYS_userfaultfd, c_int, c_long,
+        ENOSYS, EPERM, SYS_add_key, SYS_bpf, SYS_fanotify_init, SYS_io_uring_enter, SYS_io_uring_register,
+        SYS_io_uring_setup, SYS_ioprio_set, SYS_keyctl, SYS_mq_open, SYS_mq_unlink, SYS_msgctl, SYS_msgget,
+        SYS_msgrcv, SYS_msgsnd, SYS_perf_event_open, SYS_prlimit64, SYS_request_key, SYS_sched_setaffinity,
+        SYS_sched_setattr, SYS_sched_setparam, SYS_sched_setscheduler, SYS_semctl, SYS_semget, SYS_semop,
+        SYS_semtimedop, SYS_setpriority, SYS_shmat, SYS_shmctl, SYS_shmdt, SYS_shmget, SYS_syslog,
+        SYS_userfaultfd, c_int, c_long,
     };
 
     /// Calls that are refused whatever their arguments, with the error.
@@ -68,6 +74,9 @@ mod rules {
         (SYS_msgctl, ENOSYS),
         (SYS_mq_open, ENOSYS),
         (SYS_mq_unlink, ENOSYS),
+        (SYS_io_uring_setup, ENOSYS),
+        (SYS_io_uring_enter, ENOSYS),
+        (SYS_io_uring_register, ENOSYS),
         (SYS_fanotify_init, EPERM),
         (SYS_perf_event_open, EPERM),
         (SYS_bpf, EPERM),
@@ -104,6 +113,7 @@ impl Filter {
         const CONVENTION: u32 = 4;
         const FIRST: u32 = 16;
         const SECOND: u32 = 24;
+        const THIRD: u32 = 32;
         /// The bit that marks x32 calls on x86-64; numbers are far below it elsewhere.
         const X32: u32 = 0x4000_0000;
 
@@ -146,6 +156,14 @@ impl Filter {
                 refuse(libc::EPERM),
             ]);
         }
+        steps.extend([
+            if_equal(libc::SYS_socket as u32, 0, 5),
+            load(FIRST),
+            if_equal(libc::AF_NETLINK as u32, 0, 3),
+            load(THIRD),
+            if_equal(libc::NETLINK_SOCK_DIAG as u32, 0, 1),
+            refuse(libc::EPROTONOSUPPORT),
+        ]);
         steps.push(allow());
         Self { steps }
     }

@@ -104,6 +104,8 @@ async fn a_suspended_sender_resumes_its_refresh_and_no_process_sends_a_second_re
     server.wait_for_held(1).await;
     let sender = wait_for("the process that refreshes", || sender(&home)).await;
     let suspended = Suspended::new(sender);
+    let name = std::fs::read_to_string(format!("/proc/{sender}/comm")).unwrap();
+    assert_eq!(name.trim(), "threadkey", "messages name the process so");
     server.release();
     let waiter = waiter(&home).await;
     home.set_offset(3600 + 60);

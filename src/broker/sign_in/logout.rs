@@ -168,31 +168,34 @@ impl Inner {
         })
     }
 
-    /// Returns the tenants with a live session or a candidate of the same account at the same client.
-    /// An unknown account may be the same as another unknown one.
+    /// Returns the tenants with a live session or a candidate that may have the same account at the
+    /// same client. An unknown account may be any.
     async fn in_live_use(&self, tenant: &Tenant, session: &Session) -> Result<Vec<Tenant>, StoreError> {
-        self.in_use(tenant, session, |other| other.verdict().is_none()).await
+        let may_be_same = |other: &Session| match (&other.account, &session.account) {
+            (Some(other), Some(own)) => other == own,
+            _ => true,
+        };
+        self.in_use(tenant, |other| may_be_same(other) && other.verdict().is_none()).await
     }
 
+    /// Returns the tenants with a session or a candidate of the same client that counts.
     async fn in_use(
         &self,
         tenant: &Tenant,
-        session: &Session,
         counts: impl Fn(&Session) -> bool,
     ) -> Result<Vec<Tenant>, StoreError> {
         let Some(provider) = self.providers.get(&tenant.provider) else { return Ok(Vec::new()) };
-        let is_same = |other: &Session| {
-            other.account == session.account && provider.issued(&other.binding) && counts(other)
-        };
-        let has_one = |entry: &Entry| entry.session.iter().chain(&entry.candidate).any(is_same);
+        let is_one = |other: &Session| provider.issued(&other.binding) && counts(other);
+        let has_one = |entry: &Entry| entry.session.iter().chain(&entry.candidate).any(is_one);
         let entries = self.store.list().await?;
         Ok(entries.iter().filter(|(_, entry)| has_one(entry)).map(|(tenant, _)| tenant.clone()).collect())
     }
 
-    /// Whether another session may end with this grant, which is in the store no longer and about which
-    /// no user decided. An ended session counts too, because its access token may still be served.
+    /// Whether another session of the account ends with this grant, which is in the store no longer and
+    /// about which no user decided. An ended session counts too, because its access token may still be
+    /// served.
     pub(super) async fn may_be_in_use(&self, tenant: &Tenant, session: &Session) -> bool {
-        match self.in_use(tenant, session, |_| true).await {
+        match self.in_use(tenant, |other| other.account == session.account).await {
             Ok(others) => !others.is_empty(),
             Err(error) => {
                 tracing::warn!(%tenant, %error, "cannot check whether the account is in use elsewhere; its grant is not revoked");

@@ -164,6 +164,9 @@ fn refresh_text(state: &RefreshState) -> String {
         RefreshState::Uncertain(code) => {
             format!("uncertain ({}): the last one got no answer", escape_markdown(code))
         }
+        RefreshState::Withheld => {
+            "**not possible**: the configured addresses of this provider have changed. Sign in again".into()
+        }
         RefreshState::Ended(code) => {
             format!("**ended** by the provider ({}): sign in again", escape_markdown(code))
         }

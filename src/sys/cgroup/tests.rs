@@ -42,6 +42,21 @@ fn a_missing_controller_is_named_and_the_other_limit_holds() {
 }
 
 #[test]
+fn a_worker_that_spoils_the_files_of_its_group_is_killed() {
+    let tree = fake("42\n", "pids\n");
+    let killer = tree.path().join("cgroup.kill");
+    write(&killer, "").expect("written");
+    let worker = Cgroup {
+        folder: tree.path().join("spoiled"),
+        processes: open_for_writing(&tree.path().join("processes")).expect("open"),
+        killer: open_existing(&killer).ok(),
+    };
+    fs::rename(&killer, tree.path().join("moved")).expect("moved");
+    worker.kill().expect("killed");
+    assert_eq!(read(&tree.path().join("moved")).expect("there"), "1");
+}
+
+#[test]
 fn a_group_of_others_is_left_unchanged() {
     let tree = fake("1\n42\n", "memory pids\n");
     let reason = Cgroups::take_over_at(tree.path(), 42).expect_err("it is shared");

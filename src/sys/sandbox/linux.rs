@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "Landlock is set up by system calls between fork and exec")]
 
 use std::{
+    ffi::CStr,
     fs, io,
     os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
@@ -25,6 +26,35 @@ const KNOWN: ABI = ABI::V10;
 
 const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{Execute | ReadFile | ReadDir});
 const DEVICE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | WriteFile | IoctlDev});
+const FILE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile});
+const LIST: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadDir});
+/// The entries of a process's own folder in `/proc` that language runtimes read. `/proc` as a whole
+/// shows other processes' command lines. The folder as a whole contains `net/unix`, once more for
+/// each thread, which lists the paths of all Unix sockets, and so the secret names of other workers'
+/// folders. So the threads can be listed only.
+const OWN_PROC: [(&CStr, BitFlags<AccessFs>); 21] = [
+    (c"/proc/self", LIST),
+    (c"/proc/self/auxv", FILE),
+    (c"/proc/self/cgroup", FILE),
+    (c"/proc/self/cmdline", FILE),
+    (c"/proc/self/comm", FILE),
+    (c"/proc/self/environ", FILE),
+    (c"/proc/self/fd", make_bitflags!(AccessFs::{ReadFile | ReadDir})),
+    (c"/proc/self/fdinfo", make_bitflags!(AccessFs::{ReadFile | ReadDir})),
+    (c"/proc/self/gid_map", FILE),
+    (c"/proc/self/io", FILE),
+    (c"/proc/self/limits", FILE),
+    (c"/proc/self/maps", FILE),
+    (c"/proc/self/mountinfo", FILE),
+    (c"/proc/self/mounts", FILE),
+    (c"/proc/self/oom_score", FILE),
+    (c"/proc/self/smaps", FILE),
+    (c"/proc/self/smaps_rollup", FILE),
+    (c"/proc/self/stat", FILE),
+    (c"/proc/self/statm", FILE),
+    (c"/proc/self/status", FILE),
+    (c"/proc/self/uid_map", FILE),
+];
 const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
 /// Checks that this kernel has everything that [`Sandbox`] needs.
@@ -131,9 +161,7 @@ impl Sandbox {
         self.filter.apply()
     }
 
-    /// Grants the process's own folder in `/proc`, which language runtimes read. `/proc` as a whole
-    /// shows other processes' command lines. Runtimes work without the folder too, so a failure is
-    /// ignored.
+    /// Grants [`OWN_PROC`]. Runtimes work without it too, so a failure is ignored.
     fn grant_own_proc(&self) {
         #[repr(C, packed)]
         struct PathBeneathAttr {
@@ -141,21 +169,22 @@ impl Sandbox {
             parent_fd: i32,
         }
         const RULE_PATH_BENEATH: u32 = 1;
-        // SAFETY: the path is a C string, the attribute outlives the call, and the descriptor is
-        // closed once.
-        unsafe {
-            let folder =
-                libc::open(c"/proc/self".as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC);
-            if folder >= 0 {
-                let attr = PathBeneathAttr { allowed_access: READ.bits(), parent_fd: folder };
-                libc::syscall(
-                    libc::SYS_landlock_add_rule,
-                    self.ruleset.as_raw_fd(),
-                    RULE_PATH_BENEATH,
-                    std::ptr::from_ref(&attr),
-                    0_u32,
-                );
-                libc::close(folder);
+        for (path, access) in OWN_PROC {
+            // SAFETY: the path is a C string, the attribute outlives the call, and the descriptor is
+            // closed once.
+            unsafe {
+                let entry = libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC);
+                if entry >= 0 {
+                    let attr = PathBeneathAttr { allowed_access: access.bits(), parent_fd: entry };
+                    libc::syscall(
+                        libc::SYS_landlock_add_rule,
+                        self.ruleset.as_raw_fd(),
+                        RULE_PATH_BENEATH,
+                        std::ptr::from_ref(&attr),
+                        0_u32,
+                    );
+                    libc::close(entry);
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::net::TcpListener;
 
 use threadkey::{
-    broker::{Broker, GrantEnd, LoggedOut, Revocation, TokenError},
+    broker::{Broker, GrantEnd, LoggedOut, RefreshState, Revocation, TokenError},
     oauth::{Endpoint, Pasted, ProviderSettings, Withheld},
 };
 
@@ -240,4 +240,15 @@ fn write(rig: &Rig, text: &str) {
     std::fs::write(&new, text).unwrap();
     std::fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     std::fs::rename(&new, &rig.path).unwrap();
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_is_bound_elsewhere_is_not_shown_as_ready() {
+    let rig = signed_in().await;
+    let principals = [tenant(ALICE).principal];
+    let state =
+        async |settings| broker_with(&rig, settings).status(&principals).await.unwrap()[0].refresh.clone();
+    assert_eq!(state(whole(&rig)).await, RefreshState::Ready);
+    let other = ProviderSettings { client_id: "another".into(), ..whole(&rig) };
+    assert_eq!(state(other).await, RefreshState::Withheld);
 }

@@ -62,6 +62,25 @@ async fn two_sessions_of_unknown_accounts_may_have_the_same_one() {
 }
 
 #[tokio::test]
+async fn a_session_of_an_unknown_account_may_have_the_account_of_any_other() {
+    let rig = Rig::start().await;
+    let unnamed = ProviderSettings {
+        scopes: vec!["offline_access".into()],
+        userinfo_endpoint: None,
+        ..settings(&rig.server)
+    };
+    let broker = with_settings(unnamed, rig.store.clone(), &rig.clock);
+    let started = broker.start(&tenant(BOB), BOB).await.unwrap();
+    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    broker.finish(BOB, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
+    rig.sign_in(ALICE, "alice").await;
+    for user in [ALICE, BOB] {
+        let error = rig.broker.logout(&tenant(user), Revocation::UnlessShared).await.unwrap_err();
+        assert!(matches!(error, LogoutError::Shared { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn another_processs_logout_revokes_the_tokens_of_a_late_refresh() {
     let (rig, asking) = Rig::with_a_held_refresh().await;
     let revoked = Arc::new(AtomicUsize::new(0));

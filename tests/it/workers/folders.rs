@@ -1,6 +1,6 @@
 //! The folders of workers: their names, the folders of earlier versions, and what stays in them.
 
-use std::{fs, time::SystemTime};
+use std::{fs, os::unix::fs::PermissionsExt as _, time::SystemTime};
 
 use super::*;
 
@@ -93,4 +93,31 @@ async fn only_folders_that_no_worker_used_for_long_are_swept() {
     let future = fs::metadata(folders[2].join("used")).expect("there").modified().expect("a time");
     assert!(future <= SystemTime::now(), "the marker counts as set now");
     assert_eq!(rig.turn(1, "go").await.text, "", "the conversation starts with an empty folder");
+}
+
+/// Root may enter every folder, so this test shows more where another user runs it.
+#[tokio::test]
+async fn a_worker_that_closes_its_own_folder_keeps_no_files_and_starts_again() {
+    let close = "chmod 400 ../used; chmod 0 .. ; done_with end_turn";
+    let rig = WorkerRig::scripted(close, |_| {});
+    let end = async || assert!(rig.workers.end(ConversationId(Snowflake(1))).await);
+    rig.turn(1, "go").await;
+    end().await;
+    let own = rig.own_folder(1);
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    assert_eq!(mode(&own), 0, "the sandbox does not govern modes");
+    assert!(rig.workers.remove_files(&conversation(1)).await.expect("removed"));
+    assert_eq!(mode(&own), 0o700);
+    for _ in 0..2 {
+        rig.turn(1, "go").await;
+    }
+    end().await;
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o700)).expect("set");
+    let marker = fs::File::open(own.join("used")).expect("a marker");
+    marker.set_modified(SystemTime::now() + 1000 * A_DAY).expect("set");
+    assert_eq!(rig.workers.sweep_folders().await.expect("swept"), 0);
+    used_before(&rig, 1, 31 * A_DAY);
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o0)).expect("set");
+    assert_eq!(rig.workers.sweep_folders().await.expect("swept"), 1);
+    assert!(!own.exists());
 }

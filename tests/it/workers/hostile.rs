@@ -9,6 +9,7 @@
 
 mod kernel;
 mod names;
+mod sockets;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -86,6 +87,9 @@ async fn a_hostile_worker_without_isolation_reads_the_store() {
         "renice a user",
         "make shared memory",
         "leave a key for others",
+        "find the sibling's socket by /proc",
+        "find the sibling's socket by /proc of a thread",
+        "find the sibling's socket by a diagnosis",
     ]
     .into_iter()
     .chain(exists)
@@ -149,6 +153,7 @@ esac"#;
     let _bus = UnixListener::bind(folder.join("bus")).expect("it can be bound");
 
     let sibling = rig.turn(2, "wait").await.text;
+    let _socket = UnixListener::bind(rig.own_folder(2).join("tmp/s")).expect("it can be bound");
     let report = {
         // Files in the probe's own working folder give it the sibling's process id and its folder,
         // which it cannot learn by itself.
@@ -195,6 +200,7 @@ fn attempts(targets: &Targets) -> Attempts {
     let mut all = Attempts::new();
     files(targets, &mut all);
     processes(targets, &mut all);
+    sockets::attempts(targets, &mut all);
     machine(targets, &mut all);
     kernel::attempts(targets, &mut all);
     all
