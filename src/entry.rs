@@ -210,7 +210,9 @@ fn config_init(config: Option<&Path>, args: &InitArgs) -> Result<(), Failure> {
     }
     let text = on_one_thread(|| cli::config_init::compose(args))??;
     let parsed = Config::parse(path.clone(), text.clone(), &variables);
-    parsed.map_err(|error| Failure::new(Exit::Usage, format!("nothing was written: {error}")))?;
+    parsed.map_err(|error| {
+        Failure::new(Exit::Usage, format!("nothing was written: {}", error.in_unwritten(&text)))
+    })?;
     let written = path.parent().map_or(Ok(()), files::create_private_folder);
     let written = written.and_then(|()| files::create_private(&path, text.as_bytes()));
     written.map_err(|error| match error.kind() {

@@ -198,7 +198,7 @@ async fn read(pipes: Pipes, mut file: File, last: Arc<Mutex<VecDeque<String>>>, 
         // The playground works without a log.
         let _ = writeln!(file, "{text}");
         if verbose {
-            eprintln!("bot: {text}");
+            let _ = writeln!(std::io::stderr(), "bot: {text}");
         }
         let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.len() == LAST_LINES {

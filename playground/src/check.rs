@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use threadkey_lookalike::{browser, discord::PATIENCE};
 
-use crate::stage::Scene;
+use crate::{print, stage::Scene};
 
 /// Runs the script. An event that does not come in time is a panic with the state at that time.
 pub(crate) async fn run(scene: &Scene) -> Result<(), String> {
@@ -21,7 +21,7 @@ pub(crate) async fn run(scene: &Scene) -> Result<(), String> {
     let input = form.inputs.first().ok_or("the form for the code has no input")?.custom_id.clone();
     let answer = form.submit(&[(&input, &callback.url)]).await.message();
     answer.says("Signed in as").await;
-    println!("{} signed in", alice.name);
+    print(&format!("{} signed in", alice.name));
 
     let thread = alice.waits_for_threads(&scene.general, 1).await.remove(0);
     let answers = |count: usize| {
@@ -31,7 +31,7 @@ pub(crate) async fn run(scene: &Scene) -> Result<(), String> {
         })
     };
     answers(1).await;
-    println!("the agent in her thread answered with her login");
+    print("the agent in her thread answered with her login");
 
     let panel = first_event(&format!("{}life/events", scene.address)).await?;
     expect(
@@ -49,10 +49,10 @@ pub(crate) async fn run(scene: &Scene) -> Result<(), String> {
     expect(asked["refreshes"] == users, &format!("one refresh for each user was due: {asked}"))?;
     expect(scene.server.events().total.reuses == 0, "a refresh token was spent twice")?;
     answers(3).await;
-    println!("one refresh for each user when the tokens had expired, and nothing spent twice");
+    print("one refresh for each user when the tokens had expired, and nothing spent twice");
     let found = scene.discord.violations();
     expect(found.is_empty(), &format!("Discord would have refused what the bot did: {found:?}"))?;
-    println!("playground ok");
+    print("playground ok");
     Ok(())
 }
 

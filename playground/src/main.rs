@@ -19,7 +19,7 @@ mod check;
 mod life;
 mod stage;
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser};
 use threadkey::cli::Cli;
@@ -67,6 +67,11 @@ fn is_program() -> bool {
     first.is_some_and(|first| Cli::command().find_subcommand(first).is_some())
 }
 
+/// Prints a line. The playground goes on if its output is closed or full.
+fn print(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 fn ended(why: &str) -> ExitCode {
     eprintln!("playground: {why}");
     ExitCode::FAILURE
@@ -99,7 +104,7 @@ async fn perform(scene: Scene, bot: &mut Bot, check: bool) -> Result<(), String>
         if check {
             return check::run(&scene).await;
         }
-        scene.welcome();
+        print(&scene.welcome());
         std::future::pending().await
     });
     let failed = tokio::select! {

@@ -102,25 +102,31 @@ impl Scene {
         Ok(())
     }
 
-    /// Prints the instructions.
-    pub(crate) fn welcome(&self) {
-        println!(
-            "\nthreadkey's playground is ready. Open this address in a browser:\n\n  {}\n",
-            self.address
-        );
-        println!(
-            "  1. Type  /ask hello  , press the link that comes, allow the access, and copy the address."
-        );
-        println!("  2. Back in the chat press  Enter code  and paste it.");
-        println!("  3. An agent answers in a thread, with your login. The panel beside the chat shows its");
-        println!("     tokens. On the left you can switch to another user.\n");
-        println!("The command line works with it too. Paste this into another terminal, in this folder:\n");
-        println!("  export THREADKEY_CONFIG={}", self.home.config().display());
-        println!("  cargo run -q -- auth status --as user:{}\n", self.people[0].id);
-        if let Some(notice) = bot::no_isolation() {
-            println!("{notice}\n");
-        }
-        println!("The bot's log: {}", self.home.log().display());
-        println!("Ctrl-C ends everything and removes all files.");
+    /// Returns the instructions.
+    pub(crate) fn welcome(&self) -> String {
+        let notice = bot::no_isolation().map(|notice| format!("\n{notice}\n")).unwrap_or_default();
+        format!(
+            "
+threadkey's playground is ready. Open this address in a browser:
+
+  {address}
+
+  1. Type  /ask hello  , press the link that comes, allow the access, and copy the address.
+  2. Back in the chat press  Enter code  and paste it.
+  3. An agent answers in a thread, with your session. The panel beside the chat shows its
+     tokens. On the left you can switch to another user.
+
+The command line works with it too. Paste this into another terminal, in this folder:
+
+  export THREADKEY_CONFIG={config}
+  cargo run -q -- auth status --as user:{user}
+{notice}
+The bot's log: {log}
+Ctrl-C ends everything and removes all files.",
+            address = self.address,
+            config = self.home.config().display(),
+            user = self.people[0].id,
+            log = self.home.log().display(),
+        )
     }
 }

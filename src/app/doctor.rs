@@ -30,7 +30,7 @@ pub async fn examine(
     let mut findings =
         vec![Finding::new("configuration", Verdict::Ok, format!("{} is valid", settings.config.display()))];
     findings.extend(check_store(settings).await);
-    findings.extend(check_providers(settings));
+    findings.extend(check_providers(settings).await);
     findings.push(check_socket(&settings.api.socket).await);
     findings.extend(network::check(&settings.providers, discord.as_ref().ok()).await);
     if let Err(missing) = discord {
@@ -98,8 +98,9 @@ async fn check_store(settings: &AppSettings) -> Vec<Finding> {
     checks.into_iter().map(finding).collect()
 }
 
-/// Lists the providers. Invalid settings are errors of the configuration already.
-fn check_providers(settings: &AppSettings) -> Vec<Finding> {
+/// Lists the providers, and runs the commands that print their clients' secrets. Invalid settings are
+/// errors of the configuration already.
+async fn check_providers(settings: &AppSettings) -> Vec<Finding> {
     let names: Vec<_> = settings.providers.ids().map(ToString::to_string).collect();
     if names.is_empty() {
         let text = "none is configured: add a [providers.NAME] section";
@@ -112,6 +113,10 @@ fn check_providers(settings: &AppSettings) -> Vec<Finding> {
             let text =
                 format!("the client_id of {id} contains spaces: check that it is the one from the provider");
             findings.push(Finding::new("client id", Verdict::Warn, text));
+        }
+        if let Err(problem) = provider.check_secret().await {
+            let text = format!("providers.{id}.client_secret_command: {problem}");
+            findings.push(Finding::new("client secret", Verdict::Fail, text));
         }
         if let Some(problem) = redirect_page::problem(provider.redirect_uri()) {
             let text = format!("providers.{id}.redirect_uri: {problem}");

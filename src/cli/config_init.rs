@@ -10,11 +10,15 @@ use clap::Args;
 use toml::Value;
 
 use super::{
-    Exit, Failure,
+    Exit, Failure, print_notice,
     prompt::{Echo, ask},
     stdin_is_terminal,
 };
-use crate::oauth::{Preset, RECOMMENDED_REDIRECT_URI, preset, preset_names};
+use crate::{
+    agent::builtin::{PROVIDER_VARIABLE, is_builtin},
+    ids::{ProviderId, closest},
+    oauth::{Preset, RECOMMENDED_REDIRECT_URI, preset, preset_names},
+};
 
 /// The options of `config init`. On a terminal the missing ones are asked for.
 #[derive(Debug, Default, Args)]
@@ -41,6 +45,10 @@ pub struct InitArgs {
 
 /// The keys whose values are lists, separated by blanks or commas.
 const LISTS: [&str; 2] = ["scopes", "ended_errors"];
+
+/// The keys whose values are `true` or `false`.
+const SWITCHES: [&str; 5] =
+    ["accept_terms_risk", "enforces_pkce", "pkce", "refresh_revokes_access", "state_in_exchange"];
 
 /// The questions, where the options leave something open.
 struct Questions {
@@ -71,6 +79,22 @@ impl Questions {
             }
         }
     }
+
+    /// Returns the checked answer. On a terminal, a wrong answer is followed by the same question.
+    async fn ask_checked<T>(
+        &self,
+        question: &str,
+        default: Option<&str>,
+        option: &str,
+        check: impl Fn(&str) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        loop {
+            match check(&self.ask(question, default, option).await?) {
+                Err(wrong) if self.is_terminal => print_notice(&wrong.text),
+                checked => return checked,
+            }
+        }
+    }
 }
 
 /// Returns the text of a configuration.
@@ -82,8 +106,11 @@ pub async fn compose(args: &InitArgs) -> Result<String, Failure> {
     let questions = Questions { is_terminal: stdin_is_terminal() };
     let preset = chosen_preset(args, &questions).await?;
     let name = match &args.name {
-        Some(name) => name.clone(),
-        None => questions.ask("Name of the provider for users", Some(&preset.name), "--name NAME").await?,
+        Some(name) => provider_name(name)?,
+        None => {
+            let question = "Name of the provider for users";
+            questions.ask_checked(question, Some(&preset.name), "--name NAME", provider_name).await?
+        }
     };
     let mut text = "# The configuration of threadkey. `threadkey config check` checks it.\n".to_owned();
     discord(&mut text, args, &questions).await?;
@@ -93,22 +120,27 @@ pub async fn compose(args: &InitArgs) -> Result<String, Failure> {
 }
 
 async fn chosen_preset(args: &InitArgs, questions: &Questions) -> Result<Preset, Failure> {
-    let name = match &args.preset {
-        Some(name) => name.clone(),
-        None => {
-            let names: Vec<&str> = preset_names().collect();
-            let question = format!("Presets: {}\nPreset of the provider", names.join(", "));
-            questions.ask(&question, None, "--preset PRESET").await?
-        }
-    };
-    let unknown = || {
+    if let Some(name) = &args.preset {
+        return known_preset(name);
+    }
+    let names: Vec<&str> = preset_names().collect();
+    let question = format!("Presets: {}\nPreset of the provider", names.join(", "));
+    questions.ask_checked(&question, None, "--preset PRESET", known_preset).await
+}
+
+fn known_preset(name: &str) -> Result<Preset, Failure> {
+    preset(name).ok_or_else(|| {
         let shown: String = name.chars().take(64).collect();
-        Failure::new(
-            Exit::Usage,
-            format!("there is no preset {shown:?}: `threadkey providers` lists the presets"),
-        )
-    };
-    preset(&name).ok_or_else(unknown)
+        let similar = closest(name, preset_names()).map(|similar| format!(" Did you mean {similar:?}?"));
+        let similar = similar.unwrap_or_default();
+        let text = format!("there is no preset {shown:?}.{similar} `threadkey providers` lists the presets");
+        Failure::new(Exit::Usage, text)
+    })
+}
+
+fn provider_name(name: &str) -> Result<String, Failure> {
+    let parsed = name.parse::<ProviderId>();
+    parsed.map(|id| id.to_string()).map_err(|error| Failure::new(Exit::Usage, error.to_string()))
 }
 
 async fn discord(text: &mut String, args: &InitArgs, questions: &Questions) -> Result<(), Failure> {
@@ -145,19 +177,24 @@ async fn provider(
         let _ = write!(text, " You register a client at {page}");
     }
     let _ = write!(text, "\npreset = {}\n", Value::from(preset.name.as_str()));
+    let mut taken = vec!["preset"];
     if about.risk {
         let terms = about.terms.as_deref().unwrap_or_default();
-        let is_accepted = args.accept_terms_risk
-            || {
-                let question = format!(
-                    "This preset uses a client that its vendor made for its own program. {terms}\nType yes to take that risk"
-                );
-                questions.ask(&question, None, "--accept-terms-risk").await? == "yes"
-            };
+        let explained =
+            format!("This preset uses a client that its vendor made for its own program. {terms}");
+        if !args.accept_terms_risk && !questions.is_terminal {
+            let text = format!("{explained} If you take that risk, add --accept-terms-risk");
+            return Err(Failure::new(Exit::Usage, text));
+        }
+        let is_accepted = args.accept_terms_risk || {
+            let question = format!("{explained}\nType yes to take that risk");
+            questions.ask(&question, None, "--accept-terms-risk").await? == "yes"
+        };
         if !is_accepted {
             return Err(Failure::new(Exit::Usage, "nothing was written, because the risk was not accepted"));
         }
         let _ = writeln!(text, "# {terms}\naccept_terms_risk = true");
+        taken.push("accept_terms_risk");
     }
     let mut given = Vec::new();
     for pair in &args.set {
@@ -165,11 +202,18 @@ async fn provider(
             .split_once('=')
             .filter(|(key, _)| !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
             .ok_or_else(|| Failure::new(Exit::Usage, "--set takes KEY=VALUE, such as --set client_id=abc"))?;
+        if taken.contains(&key) {
+            let what = format!("the options set {key} twice: remove --set {key}=…, or one of them");
+            return Err(Failure::new(Exit::Usage, what));
+        }
+        taken.push(key);
         given.push((key, value));
     }
     for need in &about.needs {
         let key = if need == "client_secret" { "client_secret_env" } else { need.as_str() };
-        let is_given = given.iter().any(|(given, _)| given.starts_with(need.as_str()));
+        let is_given = given.iter().any(|(given, _)| {
+            given.starts_with(need.as_str()) || (need == "client_secret" && *given == "client_key_file")
+        });
         if is_given {
             continue;
         }
@@ -209,11 +253,23 @@ async fn agent(text: &mut String, args: &InitArgs, questions: &Questions, name: 
         list(&command, char::is_whitespace),
         Value::from(name)
     );
+    let command: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+    if is_builtin(&command) {
+        let _ = write!(
+            text,
+            "\n[agent.env]\n# The provider whose account the built-in agent shows.\n{PROVIDER_VARIABLE} = {}\n",
+            Value::from(name)
+        );
+    }
     Ok(())
 }
 
 fn written(key: &str, value: &str) -> Value {
-    if LISTS.contains(&key) { list(value, |c| c.is_whitespace() || c == ',') } else { Value::from(value) }
+    match value.parse::<bool>() {
+        Ok(value) if SWITCHES.contains(&key) => Value::from(value),
+        _ if LISTS.contains(&key) => list(value, |c| c.is_whitespace() || c == ','),
+        _ => Value::from(value),
+    }
 }
 
 fn list(text: &str, is_separator: impl Fn(char) -> bool) -> Value {

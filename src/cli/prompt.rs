@@ -10,7 +10,8 @@
 //! it stands, and longer otherwise, because more must follow the first half of an address. So
 //! the rest of a paste never reaches the shell, which would run it.
 //!
-//! A marked paste that is complete needs no Enter.
+//! A marked paste that is complete needs no Enter. Ctrl-C in the middle of a paste waits for its rest as
+//! well.
 //!
 //! # The screen
 //!
@@ -38,6 +39,9 @@ const PAUSE: Duration = Duration::from_millis(80);
 /// The pause after which any other answer has ended, once the user has pressed Enter. Between two
 /// packets of one paste a slow connection can pause longer than [`PAUSE`].
 const LONG_PAUSE: Duration = Duration::from_millis(400);
+
+/// The pause after which an interrupted question no longer waits for the end of a marked paste.
+const PASTE_PAUSE: Duration = Duration::from_secs(2);
 
 /// The most characters of a shown answer that appear on the screen.
 const MAX_SHOWN: usize = 40;
@@ -80,7 +84,7 @@ pub(super) async fn ask(
         Answer::TooLong => {
             Err(Failure::new(Exit::Usage, format!("the input is longer than {MAX_INPUT} bytes")))
         }
-        Answer::Interrupted => Err(Failure::new(Exit::Usage, "interrupted: nothing was sent")),
+        Answer::Interrupted => Err(Failure::new(Exit::Usage, "interrupted: nothing was sent or written")),
     }
 }
 
@@ -208,7 +212,8 @@ impl Typed {
     fn pause(&self, is_complete: impl Fn(&str) -> bool) -> Option<Duration> {
         let is_complete = || is_complete(&self.text());
         match self {
-            Self { is_interrupted: true, .. } => Some(PAUSE),
+            Self { is_interrupted: true, is_in_paste: true, .. } => Some(PASTE_PAUSE),
+            Self { is_interrupted: true, .. } => Some(if self.bytes.is_empty() { PAUSE } else { LONG_PAUSE }),
             Self { is_in_paste: true, .. } => None,
             Self { is_entered: true, .. } => Some(if is_complete() { PAUSE } else { LONG_PAUSE }),
             Self { is_pasted: true, .. } => is_complete().then_some(PAUSE),

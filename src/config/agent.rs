@@ -59,6 +59,16 @@ pub(super) fn settings(
             ));
         }
     }
+    if let Some(secret) = ["{token:", "{capability}"].iter().find(|secret| {
+        let is_in = |argument: &String| argument.contains(**secret);
+        command.iter().any(is_in)
+    }) {
+        let problem = format!(
+            "contains {secret}, which is not filled in there, because other users of the machine can see a program's \
+             arguments: put it into a variable of [agent.env]"
+        );
+        return Err(error("command", &problem));
+    }
     let allowed = section.providers.ok_or_else(|| {
         error("providers", "is required: the providers whose tokens agents may use, for example [\"acme\"]")
     })?;

@@ -19,7 +19,7 @@ pub(super) fn explain(message: &str) -> String {
     let message = message.trim();
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let (Some(unknown), true) = (quoted.first(), message.starts_with("unknown field")) else {
-        return without_values(message);
+        return in_words_of_toml(&without_values(message));
     };
     if PLANNED_KEYS.contains(unknown) {
         return format!("this version of threadkey does not support `{unknown}` yet: remove it");
@@ -32,6 +32,18 @@ pub(super) fn explain(message: &str) -> String {
         Some(similar) => format!("unknown key `{unknown}`; did you mean `{similar}`?"),
         None => format!("unknown key `{unknown}`; known keys: {}", known.join(", ")),
     }
+}
+
+/// Replaces serde's names of kinds by those of TOML, with an example.
+fn in_words_of_toml(message: &str) -> String {
+    let Some((found, expected)) = message.rsplit_once(", expected ") else { return message.to_owned() };
+    let expected = match expected {
+        "a sequence" => "a list, as in [\"one\", \"two\"]",
+        "a map" => "a table, as in { name = \"value\" }",
+        "a boolean" => "true or false, without quotes",
+        other => other,
+    };
+    format!("{found}, expected {expected}")
 }
 
 /// Removes the value that serde quotes: `invalid type: string "…", expected …`.

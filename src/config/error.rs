@@ -36,7 +36,8 @@ impl fmt::Display for Place {
 pub enum ConfigError {
     /// No configuration file exists.
     #[error(
-        "there is no configuration. Write one to {}, or name it with --config or THREADKEY_CONFIG. {}The smallest one is:\n\n{SMALLEST}",
+        "there is no configuration at {}. `threadkey config init` asks a few questions and writes one. \
+         Another file is named with --config or THREADKEY_CONFIG. {}The smallest one is:\n\n{SMALLEST}",
         joined(searched), in_folder(unused.as_deref())
     )]
     NotFound {
@@ -77,6 +78,19 @@ pub enum ConfigError {
         /// The missing setting, variable or file, in a sentence without its end.
         missing: String,
     },
+}
+
+impl ConfigError {
+    /// Describes an error of a text that was not written. In place of a line number it names the key or
+    /// the section, without the value, which may be a secret.
+    pub fn in_unwritten(&self, text: &str) -> String {
+        let Self::Invalid { place: Place::File { at: Some((line, _)), .. }, problem } = self else {
+            return self.to_string();
+        };
+        let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+        let key = line.split('=').next().unwrap_or_default().trim();
+        format!("{key}: {problem}")
+    }
 }
 
 /// A configuration to start with.

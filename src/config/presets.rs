@@ -22,8 +22,9 @@ pub(super) fn apply(
         let error = |key: &str, problem: String| error_at(&["providers", id, key], problem);
         let preset = preset(name).ok_or_else(|| error("preset", unknown(id, name)))?;
         check_terms(own, &preset).map_err(|problem| error("accept_terms_risk", problem))?;
-        let overlaid =
-            preset.overlaid(own).map_err(|problem| error("host", format!("providers.{id}: {problem}")))?;
+        let overlaid = preset
+            .overlaid(own)
+            .map_err(|problem| error(problem.key(), format!("providers.{id}: {problem}")))?;
         check_needs(&overlaid, &preset)
             .map_err(|problem| error("preset", format!("providers.{id}: {problem}")))?;
         *own = overlaid;

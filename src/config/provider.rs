@@ -27,7 +27,17 @@ pub(super) fn settings(
     let required = |key: &str, value: Option<String>| {
         optional(value).ok_or_else(|| error_at(key, format!("providers.{id} needs {key}")))
     };
+    let has_preset = section.preset.as_ref().is_some_and(|preset| !preset.is_empty());
+    for (key, value) in [("host", &section.host), ("tenant", &section.tenant)] {
+        if !has_preset && value.as_ref().is_some_and(|value| !value.is_empty()) {
+            let problem =
+                format!("providers.{id}.{key} is only for a preset: add preset = \"…\", or remove {key}");
+            return Err(error_at(key, problem));
+        }
+    }
     let keys = ["providers", id.as_str()];
+    let secret_key =
+        if section.client_secret_file.is_some() { "client_secret_file" } else { "client_secret_env" };
     let client_secret = secrets.read(&SecretKeys {
         section: &keys,
         name: "client_secret",
@@ -69,7 +79,7 @@ pub(super) fn settings(
         userinfo_endpoint: optional(section.userinfo_endpoint),
         client_id: required("client_id", section.client_id)?,
         client_auth: optional(section.client_auth),
-        client_secret: client_secret.transpose().map_err(|missing| error_at("client_secret_env", missing))?,
+        client_secret: client_secret.transpose().map_err(|missing| error_at(secret_key, missing))?,
         client_key: client_key.transpose()?.map(Arc::new),
         request_form,
         redirect_uri: required("redirect_uri", section.redirect_uri)?,

@@ -137,6 +137,21 @@ fn a_preset_completes_a_provider_and_the_sections_own_keys_win() {
 }
 
 #[test]
+fn the_keys_of_a_preset_and_a_secrets_file_are_reported_at_their_own_line() {
+    let tenant = GITLAB.replace("host = 'git.acme.example'", "tenant = 'acme'");
+    let message = error(&tenant, &[]);
+    let place = "/etc/threadkey.toml, line";
+    assert_eq!(
+        message,
+        format!("{place} 3, column 1: providers.work: the preset gitlab has no tenant: remove it")
+    );
+    let message = error(&format!("{ACME}\nhost = 'id.example'\n"), &[]);
+    assert!(message.contains("providers.acme.host is only for a preset"), "{message}");
+    let message = error(&GITLAB.replace("scopes", "client_secret_file = '/nowhere'\nscopes"), &[]);
+    assert!(message.starts_with(&format!("{place} 6, column 1: the file /nowhere")), "{message}");
+}
+
+#[test]
 fn a_preset_that_cannot_be_used_is_reported_with_its_place() {
     let place = "/etc/threadkey.toml, line";
     for (change, expected) in [
@@ -320,6 +335,30 @@ fn an_agent_may_use_only_configured_providers() {
         error(&format!("{ACME}\n[agent]\ncommand = ['x']\n"), &[]).contains("agent.providers is required")
     );
     assert!(load(&agent("['acme']"), &[]).is_ok());
+}
+
+#[test]
+fn a_secret_in_the_arguments_of_an_agent_is_refused_with_its_line() {
+    let agent =
+        |argument: &str| format!("{ACME}\n[agent]\nproviders = ['acme']\ncommand = ['x', '{argument}']\n");
+    for argument in ["{token:acme}", "--key={capability}"] {
+        let message = error(&agent(argument), &[]);
+        let place = "/etc/threadkey.toml, line 11, column 1: agent.command contains {";
+        assert!(message.starts_with(place) && message.contains("[agent.env]"), "{message}");
+    }
+    assert!(load(&agent("{user}"), &[]).is_ok());
+}
+
+#[test]
+fn a_value_of_a_wrong_kind_is_refused_in_the_words_of_toml() {
+    for (line, expected) in [
+        ("ended_errors = 'a b'", "a string, expected a list, as in [\"one\", \"two\"]"),
+        ("pkce = 'false'", "a string, expected true or false, without quotes"),
+        ("token_params = 'x'", "a string, expected a table, as in { name = \"value\" }"),
+    ] {
+        let message = error(&format!("{ACME}\n{line}\n"), &[]);
+        assert!(message.contains(expected), "{message}");
+    }
 }
 
 #[test]

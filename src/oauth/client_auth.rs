@@ -88,6 +88,14 @@ impl ClientAuth {
         !matches!(self, Self::Public)
     }
 
+    /// Reads the secret, and runs the command that prints it.
+    pub(super) async fn check_secret(&self) -> Result<(), NoSecret> {
+        match self {
+            Self::Public | Self::Assertion(_) => Ok(()),
+            Self::Basic(secret) | Self::Post(secret) => secret.read().await.map(drop),
+        }
+    }
+
     /// Makes the credentials of one request. A client assertion lives for a minute from `now`.
     pub(super) async fn credentials(
         &self,

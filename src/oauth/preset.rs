@@ -63,11 +63,23 @@ pub enum PlaceholderError {
         key: &'static str,
     },
     /// The value cannot stand in a URL.
-    #[error("{key} must be letters, digits and the characters . - _ : /, as in id.example.com")]
+    #[error(
+        "{key} must be letters, digits and the characters . - _ : /, as in {}",
+        if *key == "host" { "id.example.com or id.example.com:8443/base" } else { "example or example/users" }
+    )]
     Value {
         /// `host` or `tenant`.
         key: &'static str,
     },
+}
+
+impl PlaceholderError {
+    /// The key that the error is about.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Missing { key, .. } | Self::Unused { key, .. } | Self::Value { key } => key,
+        }
+    }
 }
 
 /// The keys whose values replace `{host}` and `{tenant}` in the endpoints of a preset.
@@ -135,7 +147,9 @@ impl Preset {
                 .any(|value| value.as_str().is_some_and(|text| text.contains(&format!("{{{key}}}"))));
             let value = given.or_else(|| self.settings.get(key).and_then(toml::Value::as_str));
             match (is_used, value) {
-                (true, Some(value)) if is_url_part(value) => drop(values.insert(key, value.to_owned())),
+                (true, Some(value)) if is_url_part(value) && (key != "host" || begins_with_host(value)) => {
+                    drop(values.insert(key, value.to_owned()))
+                }
                 (true, Some(_)) => return Err(PlaceholderError::Value { key }),
                 (true, None) => return Err(PlaceholderError::Missing { preset: preset(), key }),
                 (false, _) if given.is_some() => {
@@ -148,10 +162,18 @@ impl Preset {
     }
 }
 
-/// Whether a text can be part of an endpoint without changing its scheme, query or user info.
+/// Whether a text can be part of an endpoint without changing its scheme, query or user info, or the
+/// other parts of its path.
 fn is_url_part(text: &str) -> bool {
     let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b".-_:/".contains(&b);
-    text.bytes().all(is_allowed) && !text.contains("//") && !text.starts_with('/') && !text.ends_with('/')
+    text.bytes().all(is_allowed) && text.split('/').all(|part| !["", ".", ".."].contains(&part))
+}
+
+/// Whether a text begins with a name or an IPv4 address, and a port if there is a colon.
+fn begins_with_host(text: &str) -> bool {
+    let authority = text.split('/').next().unwrap_or_default();
+    let is_host = url::Url::parse(&format!("https://{authority}/")).is_ok();
+    is_host && authority.starts_with(|first: char| first.is_ascii_alphanumeric()) && !authority.ends_with(':')
 }
 
 fn filled(value: &toml::Value, values: &BTreeMap<&'static str, String>) -> toml::Value {

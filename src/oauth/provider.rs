@@ -22,6 +22,7 @@ use crate::{
     ids::{ProviderId, closest},
     net::Trust,
     session::{Binding, Pending},
+    sys::secret_source::NoSecret,
 };
 
 /// A usable provider: every URL is parsed, and is https or on loopback.
@@ -198,6 +199,14 @@ impl Provider {
     /// 6749 §3.1.2.3).
     pub fn redirect_uri(&self) -> &str {
         self.redirect_uri.as_str()
+    }
+
+    /// Reads the client's secret, and runs the command that prints it.
+    ///
+    /// # Errors
+    /// The failure of the command.
+    pub async fn check_secret(&self) -> Result<(), NoSecret> {
+        self.client_auth.check_secret().await
     }
 
     /// Whether the provider can revoke a grant (RFC 7009).

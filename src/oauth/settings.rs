@@ -1,10 +1,17 @@
 //! The settings of a provider, and the check of each setting by itself.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{
     HeaderName, HeaderValue,
-    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
+    header::{
+        ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT,
+        HOST, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    },
 };
 use oauth2::RedirectUrl;
 use url::Url;
@@ -119,8 +126,9 @@ pub(super) const RESERVED: [&str; 11] = [
     "request_uri",
 ];
 
+/// Some servers compare the names of parameters without regard to case.
 pub(super) fn is_reserved(name: &str) -> bool {
-    RESERVED.contains(&name)
+    RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved))
 }
 
 pub(super) fn check_authorize_params(params: &BTreeMap<String, String>) -> Result<(), Wrong> {
@@ -319,6 +327,25 @@ const RESERVED_IN_TOKEN_REQUESTS: [&str; 14] = [
     "resource",
 ];
 
+/// The headers that authenticate the client, delimit a request on its connection (RFC 9110 §7.6.1,
+/// RFC 9112 §6), or encode a body. A wrong one could lose the answer to a request.
+const RESERVED_HEADERS: [HeaderName; 14] = [
+    ACCEPT_ENCODING,
+    AUTHORIZATION,
+    CONNECTION,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    EXPECT,
+    HOST,
+    HeaderName::from_static("keep-alive"),
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
 /// Checks the form of the requests.
 pub(super) fn request_form(
     form: &RequestForm,
@@ -326,17 +353,25 @@ pub(super) fn request_form(
     is_confidential: bool,
 ) -> Result<(), Wrong> {
     let wrong = |key, what: String| Err(Wrong { key, what });
-    if let Some(name) =
-        form.token_params.keys().find(|name| RESERVED_IN_TOKEN_REQUESTS.contains(&name.as_str()))
-    {
-        return wrong("token_params", format!("threadkey sets {name} itself: remove it"));
+    for name in form.token_params.keys() {
+        if name.is_empty() {
+            return wrong("token_params", "a parameter has no name: give it a name, or remove it".to_owned());
+        }
+        if RESERVED_IN_TOKEN_REQUESTS.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
+            return wrong("token_params", format!("threadkey sets {name} itself: remove it"));
+        }
     }
+    let mut headers = HashSet::new();
     for (name, value) in &form.token_headers {
         let Ok(header) = HeaderName::try_from(name) else {
             return wrong("token_headers", format!("{name:?} is no name of a header (RFC 9110 §5.1)"));
         };
-        if [AUTHORIZATION, CONTENT_TYPE, HOST].contains(&header) || header == "content-length" {
+        if RESERVED_HEADERS.contains(&header) {
             return wrong("token_headers", format!("threadkey sets {name} itself: remove it"));
+        }
+        if !headers.insert(header) {
+            let what = format!("{name} stands here twice, and the case does not matter: remove one");
+            return wrong("token_headers", what);
         }
         if HeaderValue::try_from(value).is_err() {
             return wrong("token_headers", format!("the value of {name} cannot stand in a header"));

@@ -61,7 +61,11 @@ async fn config_init_without_a_terminal_names_the_missing_option_and_writes_noth
         (&["config", "init"][..], "--preset PRESET"),
         (&["config", "init", "--preset", "gitlab"], "--set client_id=…"),
         (&["config", "init", "--preset", "openai-codex"], "--accept-terms-risk"),
-        (&["config", "init", "--preset", "gitlap"], "there is no preset \"gitlap\""),
+        (
+            &["config", "init", "--preset", "gitlap"],
+            "there is no preset \"gitlap\". Did you mean \"gitlab\"?",
+        ),
+        (&["config", "init", "--preset", "gitlab", "--name", "My P"], "\"My P\" is not a provider name"),
         (&["config", "init", "--preset", "gitlab", "--set", "nonsense"], "--set takes KEY=VALUE"),
         (
             &["config", "init", "--preset", "xai", "--accept-terms-risk", "--set", "clientid=x"],
@@ -71,6 +75,54 @@ async fn config_init_without_a_terminal_names_the_missing_option_and_writes_noth
         let ended = run(&home, arguments).await;
         assert_eq!(ended.code, 2, "{ended:?}");
         assert!(ended.stderr.contains(missing), "{missing}: {ended:?}");
+        assert!(!home.path().join("new").exists());
+    }
+}
+
+#[tokio::test]
+async fn config_init_tells_the_built_in_agent_its_provider() {
+    let home = Home::new("");
+    let ended = run(&home, &GITLAB).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let config: toml::Table = toml::from_str(&written(&home)).expect("TOML");
+    assert_eq!(config["agent"]["env"]["THREADKEY_AGENT_PROVIDER"].as_str(), Some("work"));
+    let other = Home::new("");
+    let arguments: Vec<_> = GITLAB[..GITLAB.len() - 1].iter().copied().chain(["codex-acp"]).collect();
+    assert_eq!(run(&other, &arguments).await.code, 0);
+    assert!(!written(&other).contains("[agent.env]"));
+}
+
+#[tokio::test]
+async fn config_init_takes_switches_and_a_client_key_instead_of_a_secret() {
+    let home = Home::new("");
+    let slack = ["config", "init", "--preset", "slack", "--set", "client_id=x", "--set", "scopes=a"];
+    let keyed: Vec<_> = slack.iter().copied().chain(["--set", "client_key_file=key.pem"]).collect();
+    let ended = run(&home, &keyed).await;
+    assert!(ended.stderr.contains("nothing was written: client_key_file: the file "), "{ended:?}");
+    let switched: Vec<_> = GITLAB.iter().copied().chain(["--set", "enforces_pkce=true"]).collect();
+    let ended = run(&home, &switched).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let config: toml::Table = toml::from_str(&written(&home)).expect("TOML");
+    assert_eq!(config["providers"]["work"]["enforces_pkce"].as_bool(), Some(true));
+}
+
+#[tokio::test]
+async fn config_init_names_the_wrong_key_of_a_text_that_it_does_not_write() {
+    let home = Home::new("");
+    for (pair, problem) in [
+        ("client_id=again", "the options set client_id twice"),
+        ("preset=github", "the options set preset twice"),
+        (
+            "client_secret=canary",
+            "nothing was written: client_secret: the configuration must not contain a secret",
+        ),
+        ("token_params=canary", "nothing was written: token_params: invalid type"),
+    ] {
+        let arguments: Vec<_> = GITLAB.iter().copied().chain(["--set", pair]).collect();
+        let ended = run(&home, &arguments).await;
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(ended.stderr.contains(problem), "{problem}: {ended:?}");
+        assert!(!ended.stderr.contains(", line ") && !ended.stderr.contains("canary"), "{ended:?}");
         assert!(!home.path().join("new").exists());
     }
 }

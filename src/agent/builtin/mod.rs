@@ -10,7 +10,9 @@ mod account;
 mod reply;
 mod settings;
 
-pub use settings::{BuiltinError, BuiltinSettings, PROVIDER_VARIABLE, USERINFO_VARIABLE, resource_address};
+pub use settings::{
+    BuiltinError, BuiltinSettings, PROVIDER_VARIABLE, USERINFO_VARIABLE, is_builtin, resource_address,
+};
 
 use std::{
     collections::HashMap,

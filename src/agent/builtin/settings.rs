@@ -1,5 +1,7 @@
 //! The settings of the built-in agent, from the environment of its worker process.
 
+use std::path::Path;
+
 use url::Url;
 
 use crate::{
@@ -65,6 +67,12 @@ impl BuiltinSettings {
             userinfo: userinfo.map_err(wrong(USERINFO_VARIABLE))?,
         })
     }
+}
+
+/// Whether a command of the configuration starts the built-in agent.
+pub fn is_builtin(command: &[String]) -> bool {
+    let [program, first, ..] = command else { return false };
+    Path::new(program).file_name().is_some_and(|name| name == "threadkey") && first == "agent"
 }
 
 /// Parses an address to which a token may go.

@@ -7,7 +7,10 @@ use std::{
 
 use super::{Finding, Verdict};
 use crate::{
-    agent::{AgentSettings, Isolation},
+    agent::{
+        AgentSettings, Isolation,
+        builtin::{PROVIDER_VARIABLE, is_builtin},
+    },
     sys::{files, process, sandbox},
 };
 
@@ -28,6 +31,7 @@ pub(super) fn check(agent: &AgentSettings, path: &OsStr) -> Vec<Finding> {
         Err(error) => Finding::new("agent folders", Verdict::Fail, error),
     };
     let mut findings = vec![command(agent, path), isolation, folders];
+    findings.extend(missing_provider(agent));
     findings.extend(missing_arguments(agent));
     findings.extend(missing_read_folders(agent));
     findings
@@ -67,6 +71,20 @@ fn root(root: &Path) -> Result<(), String> {
             root.display(),
             existing.display()
         )
+    })
+}
+
+/// Fails for a built-in agent that does not know its provider: it ends at its start.
+fn missing_provider(agent: &AgentSettings) -> Option<Finding> {
+    let is_missing = is_builtin(&agent.command) && !agent.env.contains_key(PROVIDER_VARIABLE);
+    is_missing.then(|| {
+        let providers: Vec<_> = agent.providers.iter().map(ToString::to_string).collect();
+        let text = format!(
+            "`threadkey agent` needs the name of its provider. Add {PROVIDER_VARIABLE} = \"NAME\" to [agent.env]; \
+             agent.providers lists: {}",
+            providers.join(", ")
+        );
+        Finding::new("agent variables", Verdict::Fail, text)
     })
 }
 

@@ -85,6 +85,22 @@ async fn ctrl_c_ends_the_question_and_the_rest_of_a_paste_is_read_first() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ctrl_c_in_a_paste_leaves_nothing_of_it_to_the_shell() {
+    let late = 4 * SOON;
+    for pieces in [
+        &[(A_SECOND, "\x1b[200~half\x03"), (A_SECOND, "rest\n"), (A_SECOND, "ls\n\x1b[201~")][..],
+        &[(A_SECOND, "half\x03"), (late, "rest\n"), (late, "ls\n")],
+    ] {
+        let pieces =
+            pieces.iter().map(|(pause, text)| (*pause, Event::Bytes(text.len()), text.as_bytes().to_vec()));
+        let mut script = Script(pieces.collect());
+        let answer = read(&mut script, &mut io::sink(), Echo::Length, |_| false).await;
+        assert_eq!(answer.expect("the script has no errors"), Answer::Interrupted);
+        assert!(script.0.is_empty(), "{} pieces are left", script.0.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn ctrl_d_ends_an_answer_and_a_signal_or_a_closed_terminal_ends_the_question() {
     assert_eq!(text(&[(A_SECOND, "\x04")]).await.as_deref(), Some(""));
     assert_eq!(text(&[(A_SECOND, "abc\x04")]).await.as_deref(), Some("abc"));

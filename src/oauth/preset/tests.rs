@@ -36,6 +36,21 @@ fn a_placeholder_takes_the_operators_host_and_refuses_what_is_no_host() {
         let error = overlaid(&format!("host = '{host}'")).expect_err(host);
         assert_eq!(error, PlaceholderError::Value { key: "host" });
     }
+    for host in ["..", ".", "-", "../x", "a/../b", "a/./b", "::1", "a:99999", "a:", "a:1:2"] {
+        let error = overlaid(&format!("host = '{host}'")).expect_err(host);
+        assert_eq!(error, PlaceholderError::Value { key: "host" });
+    }
     let unused = overlaid("tenant = 'x'").expect_err("no such placeholder");
     assert_eq!(unused.to_string(), "the preset p has no tenant: remove it");
+}
+
+#[test]
+fn a_tenant_cannot_leave_its_place_in_the_path() {
+    let preset = parse("p", "title = 'P'\ntoken_endpoint = 'https://p.example/in/{tenant}/token'\n");
+    let overlaid = |own: &str| preset.overlaid(&toml::from_str(own).expect("TOML"));
+    for tenant in ["..", "../../x", "a/../../b", ".", "a//b"] {
+        let error = overlaid(&format!("tenant = '{tenant}'")).expect_err(tenant);
+        assert_eq!(error, PlaceholderError::Value { key: "tenant" });
+    }
+    assert!(overlaid("tenant = 'a..b/c'").is_ok());
 }

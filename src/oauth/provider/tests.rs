@@ -147,6 +147,35 @@ fn a_parameter_of_the_protocol_cannot_be_overridden() {
 }
 
 #[test]
+fn a_token_request_keeps_its_own_parameters_and_headers_in_any_case() {
+    for name in ["grant_type", "Grant_Type", "CODE", "client_ID", ""] {
+        let (key, _) = refused(|s| drop(s.request_form.token_params.insert(name.into(), "x".into())));
+        assert_eq!(key, "token_params", "{name}");
+    }
+    for name in [
+        "authorization",
+        "Host",
+        "CONTENT-TYPE",
+        "content-length",
+        "Transfer-Encoding",
+        "connection",
+        "Accept-Encoding",
+        "expect",
+        "a b",
+    ] {
+        let (key, _) = refused(|s| drop(s.request_form.token_headers.insert(name.into(), "x".into())));
+        assert_eq!(key, "token_headers", "{name}");
+    }
+    let (_, sentence) = refused(|s| {
+        s.request_form.token_headers = ["X-Device", "x-device"].map(|name| (name.into(), "x".into())).into();
+    });
+    assert!(sentence.contains("x-device stands here twice"), "{sentence}");
+    assert!(
+        refused(|s| drop(s.authorize_params.insert("State".into(), "x".into()))).1.contains("State itself")
+    );
+}
+
+#[test]
 fn the_settings_for_answers_are_checked_and_become_rules() {
     for bad in ["", ".", "a..b", "data."] {
         assert_eq!(refused(|s| s.token_path = Some(bad.into())).0, "token_path", "{bad:?}");

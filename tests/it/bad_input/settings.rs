@@ -60,7 +60,14 @@ async fn every_command_without_a_configuration_shows_the_smallest_one_and_its_pl
     let home = Home::new("");
     std::fs::remove_file(home.path().join("threadkey.toml")).expect("it is there");
     let place = home.path().join("home/.config/threadkey/threadkey.toml").display().to_string();
-    let words = ["there is no configuration", &place, "--config", "[providers.acme]", "token_env"];
+    let words = [
+        "there is no configuration",
+        &place,
+        "threadkey config init",
+        "--config",
+        "[providers.acme]",
+        "token_env",
+    ];
     for command in [&["run"][..], &["serve"], &["token", "acme"], &["auth", "start", "acme"]] {
         assert_fails(&without_a_named_file(&home, command).await, 2, &words);
     }
@@ -131,6 +138,12 @@ async fn doctor_reports_each_fault_of_a_path_or_a_name_with_its_remedy() {
         (format!("{store}[api]\nsocket = \"file/s\"\n{local}"), "socket", "Check api.socket"),
         (agent("command = [\"no-such-program\"]"), "agent command", "Run `command -v no-such-program`"),
         (agent("command = [\"/bin/no-such-program\"]"), "agent command", "Correct its path in agent.command"),
+        (agent("command = [\"threadkey\", \"agent\"]"), "agent variables", "Add THREADKEY_AGENT_PROVIDER"),
+        (
+            format!("{store}{local}client_secret_command = [\"no-such-program\"]\n"),
+            "client secret",
+            "it cannot be started",
+        ),
         (agent("command = [\"/bin/sh\"]\nread = [\"nowhere\"]"), "agent read", "Correct agent.read"),
         (agent("command = [\"/bin/sh\"]").replace("workers", "file/w"), "agent folders", "another folder"),
         (format!("{store}{}", PROVIDER), "network acme", "Check its spelling in the configuration"),
