@@ -80,10 +80,7 @@ impl Reference {
             self.violate(format!("promise 12: {} revokes a foreign grant", PROVIDERS[provider].name));
         }
         let stored = self.tenants.iter().flat_map(|tenancy| tenancy.stored.iter().chain(&tenancy.candidate));
-        let here: BTreeSet<usize> = stored.clone().filter_map(|stored| self.family(stored)).collect();
-        // A session that the provider has ended cannot end again.
-        let is_live = |stored: &&Stored| stored.ended.is_none();
-        let live: BTreeSet<usize> = stored.filter(is_live).filter_map(|stored| self.family(stored)).collect();
+        let here: BTreeSet<usize> = stored.filter_map(|stored| self.family(stored)).collect();
         let logged_out = self.choices.logged_out.contains(&family)
             || self.tenants[tenant].logging_out == Some(Revocation::Revoke);
         if here.contains(&family) {
@@ -91,7 +88,7 @@ impl Reference {
         } else if !logged_out && !self.choices.unchosen.contains(&family) && !self.has_late_answer(family) {
             self.violate(format!("adr/0016: a grant of tenant {tenant} is revoked without a reason"));
         }
-        let shared = |other: &usize| live.contains(other) && self.is_like(family, *other);
+        let shared = |other: &usize| here.contains(other) && self.is_like(family, *other);
         if self.choices.unchosen.contains(&family) && self.choices.present_when_idle.iter().any(shared) {
             self.violate(format!("adr/0016: revoked, and its account is in use elsewhere: tenant {tenant}"));
         }
