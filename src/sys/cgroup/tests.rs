@@ -41,6 +41,7 @@ fn a_missing_controller_is_named_and_the_other_limit_holds() {
     assert!(worker.folder.join("pids.max").exists() && !worker.folder.join("memory.max").exists());
 }
 
+#[expect(clippy::disallowed_methods, reason = "the test's own files are not the program's")]
 #[test]
 fn a_worker_that_spoils_the_files_of_its_group_is_killed() {
     let tree = fake("42\n", "pids\n");
