@@ -88,7 +88,7 @@ pub(super) fn new_name() -> String {
     hex(&random::bytes::<16>())
 }
 
-/// Whether a name is of the form of [`new_name`].
+/// Whether a name is of the form of `new_name`.
 pub fn is_folder_name(name: &str) -> bool {
     name.len() == 32 && name.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
