@@ -52,6 +52,8 @@ pub(super) struct Stored {
     pub(super) account: Option<String>,
     /// The fingerprint and the time.
     pub(super) rejected: Option<(String, i64)>,
+    /// Whether the provider's userinfo endpoint has confirmed that report.
+    pub(super) is_confirmed: bool,
     /// The code.
     pub(super) retry: Option<String>,
     /// The code and the fingerprint.
@@ -106,6 +108,7 @@ impl Disk {
             account: session["account"].as_str().map(str::to_owned),
             rejected: inner("rejected", "fingerprint")
                 .map(|of| (of, session["rejected"]["at"].as_i64().unwrap_or_default())),
+            is_confirmed: session["rejected"]["decided"] == true,
             retry: inner("retry", "code"),
             ended: inner("ended", "code").zip(inner("ended", "fingerprint")),
             unknown,
@@ -172,10 +175,10 @@ impl Stored {
         self.rejected.as_ref().is_some_and(|(of, _)| *of == fingerprint(&self.access))
     }
 
-    /// Whether the access token works, as far as a client can know. A report alone does not count:
-    /// the providers here have no endpoint that could confirm it.
+    /// Whether the access token works, as far as a client can know. A report counts once the provider
+    /// has confirmed it.
     pub(super) fn usable(&self, now: i64) -> bool {
-        now < self.expires_at
+        now < self.expires_at && !(self.is_confirmed && self.is_reported())
     }
 
     /// Whether it serves a caller that wants this remaining life; at most half of its life counts.
