@@ -130,9 +130,12 @@ impl Watches {
                 let name = OsStr::from_bytes(&name);
                 names.push(name.to_string_lossy().into_owned());
                 let Some(folder) = self.folders.get(&watch).cloned() else { continue };
-                self.add(&folder.join(name));
-                if self.add(&folder.join(name).join("cwd")) {
-                    let _ = fs::write(format!("watching-{}", name.to_string_lossy()), "");
+                let watched = folder.join(name);
+                // The working folder is there already, or its own event follows.
+                let is_work = self.add(&watched) && name == "cwd";
+                let of = if is_work { folder.file_name() } else { Some(name) };
+                if let Some(of) = of.filter(|_| is_work || self.add(&watched.join("cwd"))) {
+                    let _ = fs::write(format!("watching-{}", of.to_string_lossy()), "");
                 }
             }
         }
