@@ -346,9 +346,9 @@ mod tests {
         known.remember(&json!({"toolCallId": "t", "title": "Run", "rawInput": {"command": "ls"}}));
         let (parts, is_whole) = read(json!({"toolCallId": "t"}), &known);
         assert_eq!((parts, is_whole), (vec!["Run".to_owned(), "Command: ls".to_owned()], true));
-        known.remember(&json!({"toolCallId": "d", "title": "/work/a", "kind": "delete"}));
-        let delete = json!({"toolCallId": "d", "title": "/work/a"});
-        assert_eq!(read(delete, &known).0, ["/work/a", "Kind: delete"], "nothing else says it");
+        known.remember(&json!({"toolCallId": "d", "title": "src/a", "kind": "delete"}));
+        let delete = json!({"toolCallId": "d", "title": "src/a"});
+        assert_eq!(read(delete, &known).0, ["src/a", "Kind: delete"], "nothing else says it");
         assert_eq!(read(json!({"title": "x", "kind": "other"}), &known).0, ["x"]);
         let own = json!({"toolCallId": "t", "rawInput": {"command": "rm"}});
         assert_eq!(read(own.clone(), &known).0, ["Run", "Command: rm"]);

@@ -85,7 +85,7 @@ fn text(broker: &Broker, tenant: &Tenant, logged_out: &LoggedOut) -> String {
     let there = site.as_deref().unwrap_or("there");
     match logged_out {
         LoggedOut::LocallyOnly => format!(
-            "{tenant} is logged out here. The grant stays valid at {provider} until you end it in your account {there}."
+            "{tenant} is logged out here. The grant stays valid at {provider} until you end it in your account {there}. A refresh that another process has under way at this moment ends it."
         ),
         LoggedOut::Revoked => format!("{tenant} is logged out here, and {provider} has ended the grant."),
         LoggedOut::RevocationFailed => format!(

@@ -19,7 +19,7 @@ const ECHO: &str = r#"text=$(printf '%s' "$line" | sed -E 's/.*"text":"([^"]*)".
 /// Reports the answer to a question.
 const REPORT: &str =
     r#"case "$answer" in *'"yes"'*) say allowed ;; *) say refused ;; esac; done_with end_turn"#;
-/// Says the opposite of what its choices mean.
+/// Choices whose labels contradict their kinds.
 const LYING: &str = r#"[{"optionId":"yes","name":"Reject","kind":"allow_once"},{"optionId":"no","name":"Allow","kind":"reject_once"}]"#;
 
 async fn asking(call: &str, options: &str) -> (Rig, Channel) {
