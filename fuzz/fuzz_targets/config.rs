@@ -50,7 +50,8 @@ fn assert_sound(config: &Config) {
     let shown = format!("{config:?}");
     assert!(!shown.contains(SECRET), "a secret is shown: {shown}");
     for id in config.providers.ids() {
-        let url = config.providers.get(id).expect("the provider exists").token_endpoint();
+        let provider = config.providers.get(id).expect("the provider exists");
+        let url = provider.token_endpoint();
         let here = matches!(url.host_str(), Some("localhost" | "[::1]"))
             || url.host_str().is_some_and(|host| host.starts_with("127."));
         assert!(url.scheme() == "https" || here, "secrets would go to {url}");

@@ -107,7 +107,7 @@ async fn check_providers(settings: &AppSettings) -> Vec<Finding> {
         return vec![Finding::new("providers", Verdict::Warn, text)];
     }
     let mut findings = vec![Finding::new("providers", Verdict::Ok, names.join(", "))];
-    for provider in settings.providers.ids().filter_map(|id| settings.providers.get(id)) {
+    for provider in settings.providers.usable() {
         let id = provider.id();
         if provider.binding().client_id.contains(' ') {
             let text =

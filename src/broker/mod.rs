@@ -23,6 +23,7 @@
 //! In each case the operating system releases the lock.
 
 mod candidate_watch;
+mod discover;
 mod error;
 mod event;
 mod lease;
@@ -37,6 +38,7 @@ mod stored_token;
 mod token;
 mod worker_tokens;
 
+pub use discover::Unusable;
 pub use error::{
     CancelError, ChoiceError, FinishError, LogoutError, StartError, TokenError, is_from_a_wrong_endpoint,
 };
@@ -46,7 +48,7 @@ pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
 pub use rescue::RestoreError;
 pub use sign_in::{
     AwaitedAnswers, Finished, GrantEnd, Kept, LoggedOut, News, Progress, ResponseInText, Revocation, SignIn,
-    SignInProgress, SignedIn, Unchosen, Undecided,
+    SignInProgress, SignedIn, Unchosen, Undecided, View, WayBack,
 };
 pub use status::{AccessState, RefreshState, SharedLogin, Status, Trouble};
 pub use stored_token::{StoredToken, TokenPolicy};
@@ -151,7 +153,7 @@ impl Broker {
     /// Returns the reason why this process could not connect to the provider, if its newest attempt
     /// failed so.
     pub fn trouble(&self, provider: &ProviderId) -> Option<Unreachable> {
-        self.inner.client.trouble(self.inner.providers.get(provider)?)
+        self.inner.client.trouble(&*self.inner.providers.get(provider)?)
     }
 
     /// Waits until no refresh or exchange is in progress, for an orderly exit.
@@ -190,8 +192,8 @@ impl Inner {
     }
 
     /// The configured scopes of the tenant's provider.
-    fn scopes(&self, tenant: &Tenant) -> &[String] {
-        self.providers.get(&tenant.provider).map_or(&[], |provider| provider.scopes())
+    fn scopes(&self, tenant: &Tenant) -> Vec<String> {
+        self.providers.get(&tenant.provider).map_or_else(Vec::new, |provider| provider.scopes().to_vec())
     }
 
     /// The request for the account of an access token, if the token may go to a userinfo endpoint.
@@ -210,11 +212,6 @@ impl Inner {
                 None
             }
         }
-    }
-
-    fn provider(&self, tenant: &Tenant) -> Result<Arc<Provider>, TokenError> {
-        let found = self.providers.get(&tenant.provider);
-        found.cloned().ok_or_else(|| TokenError::UnknownProvider(tenant.provider.clone()))
     }
 }
 

@@ -104,7 +104,7 @@ impl Broker {
         intent: Intent,
         answer: Answer,
     ) -> Result<(), RestoreError> {
-        let provider = self.inner.provider(tenant)?;
+        let provider = self.inner.usable(&tenant.provider).await.map_err(TokenError::from)?;
         let lock = self.inner.store.try_lock(tenant, Purpose::Refresh).await?;
         let mut lock = lock.ok_or_else(|| RestoreError::Busy(tenant.clone()))?;
         let before = self.inner.store.read(tenant).await?.session;

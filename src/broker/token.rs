@@ -35,7 +35,7 @@ impl Broker {
     /// # Errors
     /// See [`TokenError`].
     pub(super) async fn token_for(&self, tenant: &Tenant, wish: Wish) -> Result<Lease, TokenError> {
-        let provider = self.inner.provider(tenant)?;
+        let provider = self.inner.usable(&tenant.provider).await?;
         let policy = TokenPolicy::new(&provider, wish.clone());
         if let Some(lease) = self.at_once(tenant, &policy) {
             return Ok(lease);
@@ -94,7 +94,7 @@ impl Broker {
     /// # Errors
     /// See [`TokenError`]; `rejected_again` when no other token can be had now.
     pub async fn rejected(&self, tenant: &Tenant, token: &AccessToken) -> Result<Lease, TokenError> {
-        let provider = self.inner.provider(tenant)?;
+        let provider = self.inner.usable(&tenant.provider).await?;
         let wish = Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(token.fingerprint()) };
         let is_current = |entry: &Entry| entry.session.as_ref().is_some_and(|s| s.access_token == *token);
         let before = self.inner.store.read(tenant).await?;

@@ -96,7 +96,7 @@ impl WorkerTokens {
     ) -> Result<Entitlement<'_>, WorkerTokenError> {
         let candidates = Candidates::of(holder, provider)
             .ok_or_else(|| WorkerTokenError::ProviderNotAllowed(provider.clone()))?;
-        if self.broker.providers().get(provider).is_none() {
+        if !self.broker.providers().contains(provider) {
             return Err(TokenError::UnknownProvider(provider.clone()).into());
         }
         let shares = self.rights.of(&holder.conversation).await?.shares;
@@ -131,7 +131,7 @@ impl WorkerTokens {
     ) -> Result<Option<Tenant>, StoreError> {
         let mut first = None;
         let mut has_any = false;
-        for provider in holder.providers.iter().filter(|id| broker.providers().get(id).is_some()) {
+        for provider in holder.providers.iter().filter(|id| broker.providers().contains(id)) {
             let Some(candidates) = Candidates::of(holder, provider) else { continue };
             let own = candidates.own.clone();
             if broker.has_login(&candidates.choose(broker).await?).await? {

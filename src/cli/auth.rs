@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde::Serialize;
+use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
@@ -16,7 +17,7 @@ use super::{
     token::with_cause,
 };
 use crate::{
-    broker::{Broker, FinishError, Finished},
+    broker::{Broker, FinishError, Finished, View},
     ids::{Principal, ProviderId, Tenant},
     net::Proxies,
     oauth::Pasted,
@@ -26,7 +27,7 @@ use crate::{
 
 #[derive(Serialize)]
 struct StartedJson<'a> {
-    authorize_url: &'a str,
+    authorize_url: Option<&'a str>,
     /// Unix seconds.
     expires_at: i64,
 }
@@ -103,7 +104,7 @@ async fn list(broker: &Broker, json: bool, now: UnixTime) -> Result<(), Failure>
 async fn start(broker: &Broker, tenant: &Tenant, json: bool, now: UnixTime) -> Result<(), Failure> {
     let sign_in = broker.start(tenant, tenant.principal).await?;
     if json {
-        let authorize_url = sign_in.authorize_url.as_str();
+        let authorize_url = sign_in.link().map(Url::as_str);
         return print_result(&json_line(&StartedJson { authorize_url, expires_at: sign_in.expires_at })?);
     }
     let resumed = if sign_in.resumed { "This sign-in is already under way. " } else { "" };
@@ -114,7 +115,9 @@ async fn start(broker: &Broker, tenant: &Tenant, json: bool, now: UnixTime) -> R
         tenant.provider,
         as_option(tenant.principal)
     ));
-    print_result(&format!("{}\n", sign_in.authorize_url))
+    match &sign_in.view {
+        View::Link(url) => print_result(&format!("{url}\n")),
+    }
 }
 
 async fn restore(broker: &Broker, file: &Path) -> Result<(), Failure> {
@@ -152,7 +155,7 @@ async fn finish(broker: &Broker, principal: Principal, provider: Option<&Provide
 /// Adds the next step if the provider cannot be reached.
 fn explained(error: FinishError, broker: &Broker) -> Failure {
     if let FinishError::Unreachable { provider, .. } = &error {
-        let provider = broker.providers().get(provider).cloned();
+        let provider = broker.providers().get(provider);
         // Only the operator can correct a variable that names no proxy.
         let problem = provider.and_then(|p| Proxies::from_environment().problem(p.token_endpoint()));
         let mut failure = Failure::from(error);
@@ -169,7 +172,7 @@ fn explained(error: FinishError, broker: &Broker) -> Failure {
     let failure = Failure::from(error);
     let Some((id, step)) = unreachable else { return failure };
     match broker.providers().get(&id) {
-        Some(provider) => with_cause(failure, &step, provider, broker.trouble(&id)),
+        Some(provider) => with_cause(failure, &step, &provider, broker.trouble(&id)),
         None => failure,
     }
 }

@@ -34,7 +34,7 @@ pub(super) async fn run(broker: &Broker, args: LogoutArgs) -> Result<(), Failure
             print_notice(&text(broker, &tenant, &logged_out));
             Ok(())
         }
-        Err(LogoutError::NoSession(_)) if providers.get(&tenant.provider).is_none() => {
+        Err(LogoutError::NoSession(_)) if !providers.contains(&tenant.provider) => {
             Err(Failure::new(Exit::Usage, provider_name::unknown(providers, &tenant.provider)))
         }
         Err(error) => Err(error.into()),

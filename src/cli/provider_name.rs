@@ -9,9 +9,9 @@ use crate::{ids::ProviderId, oauth::Providers};
 /// When the provider is unknown, or when none is named and there are several or none.
 pub fn configured(providers: &Providers, named: Option<&ProviderId>) -> Result<ProviderId, Failure> {
     let id = named_or_only(providers, named)?;
-    match providers.get(&id) {
-        Some(_) => Ok(id),
-        None => Err(Failure::new(Exit::Usage, unknown(providers, &id))),
+    match providers.contains(&id) {
+        true => Ok(id),
+        false => Err(Failure::new(Exit::Usage, unknown(providers, &id))),
     }
 }
 

@@ -40,7 +40,7 @@ struct PresetJson<'a> {
 /// # Errors
 /// When the list has no JSON form.
 pub fn list(providers: &Providers, json: bool) -> Result<String, Failure> {
-    let configured: Vec<_> = providers.ids().filter_map(|id| providers.get(id)).collect();
+    let configured: Vec<_> = providers.usable().collect();
     let presets: Vec<_> = presets().collect();
     if json {
         return json_line(&ListJson {

@@ -107,7 +107,7 @@ pub fn print_if_fresh(
 ) -> Result<bool, Failure> {
     let Some(provider) = context.providers.get(&tenant.provider) else { return Ok(false) };
     let entry = Entry { session: Some(session), ..Entry::default() };
-    let policy = TokenPolicy::new(provider, Wish::living(args.min_ttl()));
+    let policy = TokenPolicy::new(&provider, Wish::living(args.min_ttl()));
     match StoredToken::new(tenant, &entry, &policy, context.clock.now()) {
         StoredToken::Fresh(lease) => print(&lease, args).map(|()| true),
         _ => Ok(false),
@@ -155,7 +155,7 @@ async fn get(
         return Err(TokenError::UnknownProvider(tenant.provider.clone()).into());
     };
     let deadline = Instant::now() + CALLER_WAIT;
-    let policy = TokenPolicy::new(provider, Wish::living(min_ttl));
+    let policy = TokenPolicy::new(&provider, Wish::living(min_ttl));
     let entry = context.store.read(tenant).await?;
     let request = RefreshRequest { rejected: reported(&entry, rejected.as_ref()) };
     if request.rejected.is_none() {
@@ -167,7 +167,7 @@ async fn get(
             }
             StoredToken::Refused { error, .. } => {
                 end_if_exhausted(context, tenant, &entry).await;
-                return Err(explained(error, provider, None));
+                return Err(explained(error, &provider, None));
             }
             StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
@@ -180,7 +180,7 @@ async fn get(
         let entry = context.store.read(tenant).await?;
         match StoredToken::new(tenant, &entry, &policy, context.clock.now()) {
             StoredToken::Fresh(lease) | StoredToken::RefreshDue(lease) => return Ok(lease),
-            StoredToken::Refused { error, .. } => return Err(explained(error, provider, None)),
+            StoredToken::Refused { error, .. } => return Err(explained(error, &provider, None)),
             StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
     }
@@ -339,7 +339,7 @@ pub async fn refresh(broker: &Broker, args: &RefreshArgs) {
         Err(error) => {
             let id = &args.tenant.provider;
             refresh_failed(&match broker.providers().get(id) {
-                Some(provider) => explained(error, provider, broker.trouble(id)),
+                Some(provider) => explained(error, &provider, broker.trouble(id)),
                 None => error.into(),
             });
         }

@@ -163,7 +163,7 @@ fn allowed_providers(
 ) -> Result<Vec<ProviderId>, ConfigError> {
     let known = || providers.ids().map(ProviderId::as_str);
     let check = |name: String| match name.parse::<ProviderId>() {
-        Ok(id) if providers.get(&id).is_some() => Ok(id),
+        Ok(id) if providers.contains(&id) => Ok(id),
         _ => {
             let hint = match closest(&name, known()) {
                 Some(similar) => format!("did you mean {similar:?}?"),

@@ -5,7 +5,7 @@
 //! the authorization request cannot replace a parameter of the protocol. The module `settings`
 //! checks each setting, and `request` builds the requests.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use oauth2::RedirectUrl;
 use url::Url;
@@ -19,7 +19,7 @@ use super::{
     },
 };
 use crate::{
-    ids::{ProviderId, closest},
+    ids::ProviderId,
     net::Trust,
     session::{Binding, Pending},
     sys::secret_source::NoSecret,
@@ -140,13 +140,13 @@ impl Provider {
         self.enforces_pkce
     }
 
-    /// Whether an earlier sign-in can still be finished: the binding and the redirect URI are the
-    /// same. Earlier versions of threadkey bound no revocation and no userinfo endpoint.
+    /// Whether an earlier sign-in can still be finished: the binding is the same. Earlier versions of
+    /// threadkey bound no revocation and no userinfo endpoint.
     pub fn takes(&self, pending: &Pending) -> bool {
         let (was, mut now) = (&pending.binding, self.binding());
         now.revocation_endpoint.take_if(|_| was.revocation_endpoint.is_none());
         now.userinfo_endpoint.take_if(|_| was.userinfo_endpoint.is_none());
-        *was == now && pending.redirect_uri == self.redirect_uri.as_str()
+        *was == now
     }
 
     /// Returns the client and the endpoints that a sign-in binds: the only ones that may receive
@@ -228,40 +228,6 @@ impl fmt::Debug for Provider {
             .field("client_id", &self.client_id)
             .field("confidential", &self.client_auth.is_confidential())
             .finish_non_exhaustive()
-    }
-}
-
-/// All configured providers.
-#[derive(Clone, Debug, Default)]
-pub struct Providers(Arc<BTreeMap<ProviderId, Arc<Provider>>>);
-
-impl Providers {
-    /// Collects the providers under their names.
-    pub fn new(providers: impl IntoIterator<Item = Provider>) -> Self {
-        let keyed = providers.into_iter().map(|p| (p.id().clone(), Arc::new(p))).collect();
-        Self(Arc::new(keyed))
-    }
-
-    /// Returns the provider of this name.
-    pub fn get(&self, id: &ProviderId) -> Option<&Arc<Provider>> {
-        self.0.get(id)
-    }
-
-    /// Returns the name of the provider, if there is exactly one.
-    pub fn only(&self) -> Option<&ProviderId> {
-        let mut ids = self.ids();
-        ids.next().filter(|_| ids.next().is_none())
-    }
-
-    /// Returns the name that is most similar to an unknown one, if any is similar enough.
-    pub fn similar(&self, unknown: &ProviderId) -> Option<&ProviderId> {
-        let similar = closest(unknown.as_str(), self.ids().map(ProviderId::as_str))?;
-        self.ids().find(|id| id.as_str() == similar)
-    }
-
-    /// Returns the names of all providers, in order.
-    pub fn ids(&self) -> impl Iterator<Item = &ProviderId> {
-        self.0.keys()
     }
 }
 

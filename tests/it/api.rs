@@ -80,7 +80,7 @@ impl Rig {
     pub(super) async fn sign_in(&self, principal: Principal, account: &str) {
         let tenant = Tenant::new("acme".parse().unwrap(), principal);
         let started = self.broker.start(&tenant, principal).await.unwrap();
-        let callback = browser::sign_in(started.authorize_url.as_str(), account).await;
+        let callback = browser::sign_in(started.link().unwrap().as_str(), account).await;
         self.broker.finish(principal, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
     }
 

@@ -62,7 +62,7 @@ async fn signed_in(refresh_revokes_access: bool) -> Rig {
     let client = Client::new(clock.clone()).unwrap();
     let broker = Broker::new(Arc::new(store), Providers::new([provider]), client, clock.clone());
     let started = broker.start(&tenant(), ALICE).await.unwrap();
-    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "alice").await;
     broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
     Rig { server, clock, broker, _folder: folder }
 }

@@ -90,7 +90,7 @@ impl Rig {
     /// Signs in and returns the result, signed in or undecided.
     pub(super) async fn finish_as(&self, user: Principal, account: &str) -> Finished {
         let started = self.broker.start(&tenant(user), user).await.unwrap();
-        let callback = browser::sign_in(started.authorize_url.as_str(), account).await;
+        let callback = browser::sign_in(started.link().unwrap().as_str(), account).await;
         self.broker.finish(user, None, Pasted::parse(&callback.url).unwrap()).await.unwrap()
     }
 

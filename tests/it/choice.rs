@@ -114,7 +114,7 @@ async fn a_second_paste_of_the_code_reports_that_the_choice_is_open() {
     let rig = Rig::start().await;
     rig.sign_in(ALICE, "alice").await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
-    let callback = browser::sign_in(started.authorize_url.as_str(), "bob").await;
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "bob").await;
     let paste = || Pasted::parse(&callback.url).unwrap();
     expect_undecided(rig.broker.finish(ALICE, None, paste()).await.unwrap());
     let sent = rig.server.count();
@@ -162,7 +162,7 @@ async fn an_unnamed_account_is_requested_from_userinfo_before_the_sign_in_is_sav
         };
         let broker = with_settings(settings, open(&rig.path, &rig.clock), &rig.clock);
         let started = broker.start(&tenant(ALICE), ALICE).await.unwrap();
-        let callback = browser::sign_in(started.authorize_url.as_str(), "bob").await;
+        let callback = browser::sign_in(started.link().unwrap().as_str(), "bob").await;
         let finished = broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
         if known {
             let undecided = expect_undecided(finished);
@@ -194,7 +194,7 @@ async fn an_answered_exchange_of_a_dead_process_waits_for_a_choice_too() {
 async fn a_sign_in_whose_code_is_pasted_in_the_last_second_survives_other_writes() {
     let rig = Rig::start().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
-    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "alice").await;
     rig.clock.advance(15 * 60 - 1);
     rig.server.hold();
     let broker = rig.broker.clone();

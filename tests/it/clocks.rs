@@ -23,12 +23,12 @@ async fn a_clock_step_expires_a_started_sign_in_and_blocks_no_new_one() {
     for step in [-FOUR_HOURS, FOUR_HOURS] {
         let rig = Rig::start().await;
         let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
-        let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+        let callback = browser::sign_in(started.link().unwrap().as_str(), "alice").await;
         rig.clock.advance(step);
         let late = rig.broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap_err();
         assert!(matches!(late, FinishError::Expired(_)), "{step}: {late}");
         let again = rig.another().start(&tenant(ALICE), ALICE).await.unwrap();
-        assert!(!again.resumed && again.authorize_url != started.authorize_url, "{step}");
+        assert!(!again.resumed && again.link().unwrap() != started.link().unwrap(), "{step}");
         rig.sign_in(ALICE, "alice").await;
         assert_eq!(rig.another().token(&tenant(ALICE), MINUTE).await.unwrap().generation, 1, "{step}");
     }
@@ -42,7 +42,7 @@ async fn a_process_whose_clock_is_hours_off_drops_no_sign_in_of_others() {
         rig.finish_as(ALICE, "bob").await;
         let waiting = rig.broker.undecided(&tenant(ALICE)).await.unwrap().expect("bob waits for a choice");
         let started = rig.broker.start(&tenant(BOB), BOB).await.unwrap();
-        let callback = browser::sign_in(started.authorize_url.as_str(), "bea").await;
+        let callback = browser::sign_in(started.link().unwrap().as_str(), "bea").await;
         let wrong = Clock::fixed(NOW + step);
         let other = with_settings(settings(&rig.server), open(&rig.path, &wrong), &wrong);
         // It writes, looks for choices that have expired, and writes a sign-in of its own.

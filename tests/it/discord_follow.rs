@@ -118,7 +118,7 @@ async fn a_sign_in_cancelled_replaced_or_logged_out_elsewhere_updates_its_messag
 
     let (first, _) = rig.start_sign_in(&rig.alice).await;
     terminal.cancel(alice, None).await.unwrap();
-    let link = terminal.start(&tenant, alice).await.unwrap().authorize_url;
+    let link = terminal.start(&tenant, alice).await.unwrap().link().unwrap().clone();
     let view = first.wait("to have no link any more", |view| view.link("").is_none()).await;
     // The bot may or may not read the store between the two steps, so both results are right.
     assert!(

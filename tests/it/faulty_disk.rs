@@ -204,7 +204,7 @@ async fn a_choice_on_a_failing_disk_is_made_or_reported_and_so_is_its_revocation
             case.sign_in().await;
             let other = format!("other-{}", case.account);
             let started = case.broker.start(&case.tenant, case.principal).await.unwrap();
-            let callback = browser::sign_in(started.authorize_url.as_str(), &other).await;
+            let callback = browser::sign_in(started.link().unwrap().as_str(), &other).await;
             let finished = case.finish(&callback.url).await.unwrap();
             let Finished::Undecided(undecided) = finished else { panic!("it was taken: {finished:?}") };
             let choose = async || match choice {

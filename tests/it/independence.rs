@@ -35,7 +35,7 @@ async fn a_refresh_does_not_wait_for_another_tenants_refresh() {
 async fn a_caller_that_abandons_an_exchange_is_signed_in_nonetheless() {
     let rig = Rig::start().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
-    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "alice").await;
     let pasted = Pasted::parse(&callback.url).unwrap();
     rig.server.hold();
     let broker = rig.broker.clone();

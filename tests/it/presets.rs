@@ -143,7 +143,7 @@ impl Vendor {
     async fn sign_in(&self) -> Pending {
         let started = self.broker.start(&self.tenant, ALICE).await.unwrap();
         let pending = self.store.read(&self.tenant).await.unwrap().pending.unwrap();
-        let query: BTreeMap<_, _> = started.authorize_url.query_pairs().into_owned().collect();
+        let query: BTreeMap<_, _> = started.link().unwrap().query_pairs().into_owned().collect();
         for (name, value) in &self.fixture.authorize {
             assert_eq!(query.get(name), Some(value), "{}: {name}", self.name());
         }

@@ -45,7 +45,7 @@ fn broker(server: &AuthServer, store: &Path, faults: &str, clock: &Clock) -> Bro
 
 async fn sign_in(broker: &Broker) {
     let started = broker.start(&tenant(), Principal::Local).await.unwrap();
-    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "alice").await;
     broker.finish(Principal::Local, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
 }
 

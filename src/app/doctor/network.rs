@@ -3,7 +3,7 @@
 //! A host that cannot be reached is a warning, because it may be back in a minute. A name that has
 //! no address is a failure, and so is a fault that only a change on this machine can mend.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use http::{HeaderValue, header::AUTHORIZATION};
@@ -18,7 +18,7 @@ use crate::{
         rights_in_words,
     },
     net::{Outward, Trust, Unreachable, is_loopback},
-    oauth::Providers,
+    oauth::{Provider, Providers},
 };
 
 /// The time that Discord gets to answer.
@@ -37,7 +37,8 @@ pub(super) async fn check(providers: &Providers, discord: Option<&DiscordSetting
         Ok(outward) => outward,
         Err(error) => return vec![Finding::new("network", Verdict::Fail, error.to_string())],
     };
-    let hosts = hosts(providers);
+    let usable: Vec<_> = providers.usable().collect();
+    let hosts = hosts(&usable);
     let used = hosts.values().map(|host| (host.url.clone(), host.trust));
     let base = discord.map(|discord| (discord.base(), &discord.trust));
     let mut findings = Vec::new();
@@ -59,9 +60,9 @@ pub(super) async fn check(providers: &Providers, discord: Option<&DiscordSetting
 }
 
 /// Returns the hosts of all providers, by their names and ports.
-fn hosts(providers: &Providers) -> BTreeMap<(String, bool), Host<'_>> {
+fn hosts(providers: &[Arc<Provider>]) -> BTreeMap<(String, bool), Host<'_>> {
     let mut hosts = BTreeMap::new();
-    for provider in providers.ids().filter_map(|id| providers.get(id)) {
+    for provider in providers {
         for url in provider.endpoints() {
             // A file of authorities makes a host another one: it is trusted in another way.
             let key = (address(url), provider.trust().has_file());

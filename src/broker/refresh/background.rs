@@ -88,7 +88,7 @@ impl Broker {
         }
         match next_step(tenant, &entry, self.inner.now()) {
             Step::Refresh => {
-                drop(self.join(tenant, provider, entry.session?.revision(), Wish::living(DEFAULT_MIN_TTL)));
+                drop(self.join(tenant, &provider, entry.session?.revision(), Wish::living(DEFAULT_MIN_TTL)));
                 Some(SHORTEST_PAUSE)
             }
             Step::LookAfter(pause) => Some(pause),

@@ -84,7 +84,7 @@ impl Broker {
         let chosen = switched.after.session.filter(|_| switched.applied.took_effect());
         let chosen = chosen.ok_or_else(|| ChoiceError::Gone(tenant.clone()))?;
         tracing::info!(%tenant, "the sign-in with another account was chosen");
-        Ok(SignedIn::new(tenant, &chosen, switched.before.session.as_ref(), self.inner.scopes(tenant)))
+        Ok(SignedIn::new(tenant, &chosen, switched.before.session.as_ref(), &self.inner.scopes(tenant)))
     }
 
     /// Keeps the session and removes the sign-in of this lineage. Its grant is revoked where the
@@ -223,6 +223,6 @@ impl Broker {
             return false;
         }
         let Ok(provider) = self.inner.revoking_provider(tenant, candidate) else { return false };
-        timeout(REVOKE_WITHIN, self.inner.revoke(tenant, provider, candidate)).await.unwrap_or(false)
+        timeout(REVOKE_WITHIN, self.inner.revoke(tenant, &provider, candidate)).await.unwrap_or(false)
     }
 }

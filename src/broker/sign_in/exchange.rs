@@ -261,7 +261,7 @@ impl Broker {
         &self,
         tenant: &Tenant,
     ) -> Result<Option<Finished>, StoreError> {
-        let Some(provider) = self.inner.providers.get(&tenant.provider).cloned() else { return Ok(None) };
+        let Some(provider) = self.inner.providers.get(&tenant.provider) else { return Ok(None) };
         let Some(mut lock) = self.inner.store.try_lock(tenant, Purpose::SignIn).await? else {
             return Ok(None);
         };

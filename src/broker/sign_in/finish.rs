@@ -84,7 +84,7 @@ impl Broker {
         };
         let (tenant, pending, response) = self.pending_for(user, finishes, provider, &pasted).await?;
         let id = tenant.provider.clone();
-        let provider = self.inner.providers.get(&id).cloned();
+        let provider = self.inner.providers.get(&id);
         let provider = provider.ok_or_else(|| FinishError::UnknownProvider(id.clone()))?;
         if response.sign_in.is_none() && !provider.enforces_pkce() {
             return Err(FinishError::StateNeeded(id));
@@ -165,7 +165,7 @@ impl Broker {
     }
 
     fn check_known(&self, provider: Option<&ProviderId>) -> Result<(), FinishError> {
-        let unknown = provider.filter(|id| self.inner.providers.get(id).is_none());
+        let unknown = provider.filter(|id| !self.inner.providers.contains(id));
         unknown.map_or(Ok(()), |id| Err(FinishError::UnknownProvider(id.clone())))
     }
 }

@@ -5,7 +5,7 @@
 //! has the same account, the caller asks its user first. A grant that no user decided about, such as
 //! a late result, is not revoked then.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::sync::broadcast::error::RecvError;
 
@@ -110,7 +110,7 @@ impl Broker {
         {
             return Ok(LoggedOut::InUseElsewhere);
         }
-        Ok(if self.inner.revoke(tenant, provider, &session).await && undecided == GrantEnd::Revoked {
+        Ok(if self.inner.revoke(tenant, &provider, &session).await && undecided == GrantEnd::Revoked {
             LoggedOut::Revoked
         } else {
             LoggedOut::RevocationFailed
@@ -159,13 +159,14 @@ impl Inner {
         &self,
         tenant: &Tenant,
         session: &Session,
-    ) -> Result<&Provider, Withheld> {
+    ) -> Result<Arc<Provider>, Withheld> {
         let provider = self.providers.get(&tenant.provider);
         let provider = provider.ok_or(Withheld::NotConfigured(Endpoint::Revocation))?;
-        let allowed = provider.destination(&session.binding, Endpoint::Revocation);
-        allowed.map(|_| &**provider).inspect_err(|withheld| {
+        let allowed = provider.destination(&session.binding, Endpoint::Revocation).map(drop);
+        let refused = allowed.inspect_err(|withheld| {
             tracing::warn!(%tenant, reason = %withheld, "the provider is not asked to revoke a grant");
-        })
+        });
+        refused.map(|()| provider)
     }
 
     /// Returns the tenants with a live session or a candidate that may have the same account at the
@@ -217,7 +218,7 @@ impl Inner {
             return;
         }
         if let Ok(provider) = self.revoking_provider(tenant, &session) {
-            self.revoke(tenant, provider, &session).await;
+            self.revoke(tenant, &provider, &session).await;
         }
     }
 }

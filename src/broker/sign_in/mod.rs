@@ -36,6 +36,7 @@ use crate::{
     session::{Applied, Change, Pending},
     sys::clock::UnixTime,
 };
+use url::Url;
 
 /// How often a start that meets another one tries again.
 const TRIES: usize = 3;
@@ -45,8 +46,8 @@ const TRIES: usize = 3;
 pub struct SignIn {
     /// The tenant.
     pub tenant: Tenant,
-    /// The page where the user signs in. It carries the state, so only that user may see it.
-    pub authorize_url: url::Url,
+    /// The first view of it for its user.
+    pub view: View,
     /// Unix seconds.
     pub expires_at: UnixTime,
     /// Whether it was started before and is shown again.
@@ -55,14 +56,61 @@ pub struct SignIn {
     pub shown: SignInProgress,
 }
 
+/// The first view of a sign-in for its user. Only that user may see it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum View {
+    /// A page where the user signs in. Its address carries the state.
+    Link(Url),
+}
+
+/// The way on which the provider's answer comes back to threadkey.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WayBack {
+    /// The user pastes it. The redirect URI is the configured one.
+    Paste,
+    /// The browser brings it to a listener on this redirect URI.
+    Listener(Url),
+}
+
+// === impl SignIn ===
+
+impl SignIn {
+    /// Returns the page where the user signs in, if the sign-in begins with one.
+    pub fn link(&self) -> Option<&Url> {
+        let View::Link(url) = &self.view;
+        Some(url)
+    }
+}
+
+// === impl Broker ===
+
 impl Broker {
     /// Starts a sign-in, or shows again the one that `started_by` has in progress.
     ///
     /// # Errors
     /// See [`StartError`].
     pub async fn start(&self, tenant: &Tenant, started_by: Principal) -> Result<SignIn, StartError> {
-        let provider = self.inner.providers.get(&tenant.provider).cloned();
-        let provider = provider.ok_or_else(|| StartError::UnknownProvider(tenant.provider.clone()))?;
+        self.start_by(tenant, started_by, WayBack::Paste).await
+    }
+
+    /// As [`Broker::start`], with this way back for the provider's answer. A sign-in in progress with
+    /// another way back is replaced.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start_by(
+        &self,
+        tenant: &Tenant,
+        started_by: Principal,
+        way_back: WayBack,
+    ) -> Result<SignIn, StartError> {
+        let provider = self.inner.usable(&tenant.provider).await?;
+        let redirect_uri = match &way_back {
+            WayBack::Paste => provider.redirect_uri(),
+            WayBack::Listener(url) => url.as_str(),
+        };
         let mut until = 0;
         for _ in 0..TRIES {
             let now = self.inner.now();
@@ -72,14 +120,15 @@ impl Broker {
                 if live.started_by != started_by {
                     break;
                 }
-                if provider.takes(live) {
+                if provider.takes(live) && live.redirect_uri == redirect_uri {
                     return Ok(shown(&provider, SignInProgress::link(tenant, live, &entry), live, true));
                 }
                 // The configuration has changed since: the old link leads to another place.
                 self.inner.store.change(tenant, Change::Cancel(Some(live.state.clone()))).await?;
             }
             let lineage_seen = entry.session.as_ref().map(|session| session.lineage);
-            let pending = provider.begin(started_by, lineage_seen, now);
+            let mut pending = provider.begin(started_by, lineage_seen, now);
+            redirect_uri.clone_into(&mut pending.redirect_uri);
             let started = self.inner.store.change(tenant, Change::Start(pending.clone())).await?;
             if started.applied == Applied::Done {
                 let link = SignInProgress::link(tenant, &pending, &started.after);
@@ -119,7 +168,7 @@ impl Broker {
 fn shown(provider: &Provider, shown: SignInProgress, pending: &Pending, resumed: bool) -> SignIn {
     SignIn {
         tenant: shown.tenant().clone(),
-        authorize_url: provider.authorize_url(pending),
+        view: View::Link(provider.authorize_url(pending)),
         expires_at: pending.expires_at(),
         resumed,
         shown,

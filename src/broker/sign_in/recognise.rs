@@ -40,8 +40,7 @@ impl Broker {
         let readings = readings(text);
         let has_response_at = |uri: &str| readings.iter().any(|text| has_response_at(text, uri));
         let providers = self.providers();
-        let mut configured = providers.ids().filter_map(|id| Some(providers.get(id)?.redirect_uri()));
-        let is_at_ours = configured.any(has_response_at);
+        let is_at_ours = providers.usable().any(|provider| has_response_at(provider.redirect_uri()));
         let records = match self.inner.store.list().await {
             // Whoever it is for, it is one.
             Err(_) if is_at_ours => return Ok(Some(ResponseInText { own: None })),

@@ -256,7 +256,7 @@ impl Broker {
         }
         let mut progress = shown.progress(&entry, self.inner.now());
         if let (Some(News::SignedIn(done)), Some(session)) = (&mut progress.news, &entry.session) {
-            done.missing_scopes = session.missing_scopes(self.inner.scopes(tenant));
+            done.missing_scopes = session.missing_scopes(&self.inner.scopes(tenant));
         }
         Ok(progress)
     }

@@ -65,8 +65,7 @@ fn wanted(keep_grant: Option<bool>, revoke: Option<bool>) -> Revocation {
 
 async fn log_out(bot: &Bot, interaction: &Interaction, tenant: &Tenant, revocation: Revocation) -> Message {
     bot.acting_managers.record(tenant, interaction.user, Deed::LogOut);
-    let known = bot.broker.providers().get(&tenant.provider);
-    let site = known.map(|provider| provider.site());
+    let site = bot.broker.providers().get(&tenant.provider).map(|provider| provider.site());
     let slow_revocation = bot.broker.outlasts_removal(tenant);
     let mut logout = std::pin::pin!(bot.broker.logout(tenant, revocation));
     let logged_out = tokio::select! {
@@ -84,7 +83,9 @@ async fn log_out(bot: &Bot, interaction: &Interaction, tenant: &Tenant, revocati
     };
     match logged_out {
         Ok(result) => Message::text(result_text(tenant, site.as_deref(), &result)),
-        Err(LogoutError::NoSession(tenant)) if known.is_none() => unknown_provider(bot, &tenant.provider),
+        Err(LogoutError::NoSession(tenant)) if !bot.broker.providers().contains(&tenant.provider) => {
+            unknown_provider(bot, &tenant.provider)
+        }
         Err(LogoutError::NoSession(tenant)) => {
             let who = match tenant.principal {
                 Principal::Guild(_) => "This server is",

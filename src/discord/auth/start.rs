@@ -86,7 +86,8 @@ fn refused(bot: &Bot, error: StartError) -> Message {
 fn link_message(sign_in: &SignIn, custom_id: &str) -> Option<Message> {
     let provider = &sign_in.tenant.provider;
     let label = format!("Sign in to {provider}");
-    let url = sign_in.authorize_url.as_str();
+    let url = sign_in.link()?;
+    let url = url.as_str();
     let mut buttons = vec![Button::press("Enter code", custom_id.to_owned())];
     let mut link = String::new();
     if url.len() <= MAX_BUTTON_URL {
@@ -111,7 +112,7 @@ fn link_message(sign_in: &SignIn, custom_id: &str) -> Option<Message> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::SignInProgress;
+    use crate::broker::{SignInProgress, View};
     use serde_json::{Value, json};
 
     fn sign_in(tenant: &str, url: &str) -> SignIn {
@@ -119,7 +120,7 @@ mod tests {
         SignIn {
             shown: SignInProgress::for_tests(&tenant),
             tenant,
-            authorize_url: url.parse().expect("a URL"),
+            view: View::Link(url.parse().expect("a URL")),
             expires_at: 1_795_359_500,
             resumed: false,
         }

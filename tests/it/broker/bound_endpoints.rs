@@ -124,7 +124,7 @@ async fn a_userinfo_endpoint_that_changed_during_a_sign_in_gets_no_token() {
     let (rig, trap) = (signed_in().await, Trap::set());
     let plain = ProviderSettings { scopes: vec!["offline_access".into()], ..whole(&rig) };
     let started = broker_with(&rig, plain.clone()).start(&tenant(ALICE), ALICE).await.unwrap();
-    let callback = browser::sign_in(started.authorize_url.as_str(), "bob").await;
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "bob").await;
     let hostile = broker_with(&rig, ProviderSettings { userinfo_endpoint: Some(trap.url("u")), ..plain });
     let done = hostile.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
     assert_eq!(expect_signed_in(done).account, None);
@@ -147,7 +147,7 @@ async fn a_userinfo_endpoint_that_changed_before_a_recovery_gets_no_token() {
 async fn a_changed_token_endpoint_gets_neither_refresh_token_nor_code() {
     let (rig, trap) = (signed_in().await, Trap::set());
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
-    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "alice").await;
     let hostile = broker_with(&rig, ProviderSettings { token_endpoint: trap.url("t"), ..whole(&rig) });
     let code = hostile.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap_err();
     assert!(code.to_string().contains("has changed since the sign-in was started"), "{code}");
@@ -219,7 +219,7 @@ async fn a_sign_in_without_bound_endpoints_keeps_its_link_after_an_update() {
     assert_eq!(pending.remove("revocation_endpoint").unwrap(), rig.server.revocation_endpoint());
     write(&rig, &store.to_string());
     let again = rig.another().start(&tenant(ALICE), ALICE).await.unwrap();
-    assert!(again.resumed && again.authorize_url == first.authorize_url);
+    assert!(again.resumed && again.link().unwrap() == first.link().unwrap());
     let moved = ProviderSettings {
         revocation_endpoint: Some("http://127.0.0.1:1/r".into()),
         ..settings(&rig.server)

@@ -68,7 +68,7 @@ async fn tokens_that_arrive_after_a_logout_are_revoked_unless_the_grant_is_kept(
 async fn a_late_refresh_does_not_overwrite_a_newer_sign_in() {
     let (rig, asking) = Rig::with_a_held_refresh().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
-    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "alice").await;
     let broker = rig.broker.clone();
     let paste = Pasted::parse(&callback.url).unwrap();
     let finishing = tokio::spawn(async move { broker.finish(ALICE, None, paste).await });

@@ -54,7 +54,7 @@ async fn two_sessions_of_unknown_accounts_may_have_the_same_one() {
     let broker = with_settings(unnamed, rig.store.clone(), &rig.clock);
     for (user, account) in [(ALICE, "alice"), (BOB, "bob")] {
         let started = broker.start(&tenant(user), user).await.unwrap();
-        let callback = browser::sign_in(started.authorize_url.as_str(), account).await;
+        let callback = browser::sign_in(started.link().unwrap().as_str(), account).await;
         broker.finish(user, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
     }
     let error = broker.logout(&tenant(ALICE), Revocation::UnlessShared).await.unwrap_err();
@@ -71,7 +71,7 @@ async fn a_session_of_an_unknown_account_may_have_the_account_of_any_other() {
     };
     let broker = with_settings(unnamed, rig.store.clone(), &rig.clock);
     let started = broker.start(&tenant(BOB), BOB).await.unwrap();
-    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "alice").await;
     broker.finish(BOB, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
     rig.sign_in(ALICE, "alice").await;
     for user in [ALICE, BOB] {
@@ -119,7 +119,7 @@ async fn a_late_refresh_of_an_account_in_use_elsewhere_is_not_revoked() {
 async fn the_grant_of_a_sign_in_cancelled_during_its_exchange_is_revoked() {
     let rig = Rig::start().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
-    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "alice").await;
     rig.server.hold();
     let broker = rig.broker.clone();
     let finishing =

@@ -136,7 +136,7 @@ async fn wrong_codes_reach_the_provider_three_times_and_then_at_a_pace() {
     }
     assert_eq!((rig.server.count(), paused), (sent + 3, 27));
     rig.clock.advance(10);
-    let callback = crate::support::browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    let callback = crate::support::browser::sign_in(started.link().unwrap().as_str(), "alice").await;
     let done = rig.broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await;
     done.expect("the right code is taken after the pause");
 }

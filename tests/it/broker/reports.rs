@@ -127,7 +127,7 @@ async fn a_hostile_worker_takes_a_shared_login_from_no_other_worker() {
     let rig = Rig::start().await;
     let shared = Principal::Guild(GUILD);
     let started = rig.broker.start(&tenant(shared), ALICE).await.unwrap();
-    let callback = browser::sign_in(started.authorize_url.as_str(), "team").await;
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "team").await;
     let pasted = Pasted::parse(&callback.url).unwrap();
     rig.broker.finish_in(ALICE, Some(GUILD), None, pasted).await.unwrap();
     bring_back(&rig, shared, 50).await;

@@ -38,8 +38,8 @@ async fn a_sign_in_survives_a_restart_and_only_its_starter_can_finish_it() {
     let rig = Rig::start().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
     let again = rig.another().start(&tenant(ALICE), ALICE).await.unwrap();
-    assert!(again.resumed && again.authorize_url == started.authorize_url);
-    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    assert!(again.resumed && again.link().unwrap() == started.link().unwrap());
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "alice").await;
     let foreign = rig.broker.finish(BOB, None, Pasted::parse(&callback.url).unwrap()).await.unwrap_err();
     assert!(matches!(foreign, FinishError::NothingPending { .. }), "{foreign}");
     let done = rig.another().finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
@@ -53,7 +53,7 @@ async fn a_sign_in_survives_a_restart_and_only_its_starter_can_finish_it() {
 async fn a_paste_with_a_wrong_state_or_issuer_is_refused_before_any_request() {
     let rig = Rig::start().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
-    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "alice").await;
     let finish = async |paste: String| {
         rig.broker.finish(ALICE, None, Pasted::parse(&paste).unwrap()).await.unwrap_err()
     };
@@ -85,7 +85,7 @@ async fn the_state_of_a_paste_picks_the_sign_in_whatever_provider_is_named() {
     let mut pastes = Vec::new();
     for tenant in &tenants {
         let started = broker.start(tenant, ALICE).await.unwrap();
-        pastes.push(browser::sign_in(started.authorize_url.as_str(), "alice").await);
+        pastes.push(browser::sign_in(started.link().unwrap().as_str(), "alice").await);
     }
     let bare = Pasted::parse(&pastes[0].code).unwrap();
     let error = broker.finish(ALICE, None, bare).await.unwrap_err();
@@ -104,14 +104,14 @@ async fn a_logout_without_a_session_leaves_the_pending_sign_in_alone() {
     let error = rig.broker.logout(&tenant(ALICE), Revocation::Keep).await.unwrap_err();
     assert!(error.to_string().contains("nothing to log out"), "{error}");
     let again = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
-    assert_eq!(again.authorize_url, started.authorize_url);
+    assert_eq!(again.link().unwrap(), started.link().unwrap());
 }
 
 #[tokio::test]
 async fn an_expired_sign_in_is_refused_and_a_new_one_begins() {
     let rig = Rig::start().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
-    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "alice").await;
     rig.clock.advance(15 * 60);
     let late = rig.broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap_err();
     assert!(matches!(late, FinishError::Expired(_)), "{late}");
@@ -123,7 +123,7 @@ async fn an_expired_sign_in_is_refused_and_a_new_one_begins() {
 async fn a_cancelled_sign_in_drops_a_late_answer() {
     let rig = Rig::start().await;
     let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
-    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "alice").await;
     rig.server.hold();
     let broker = rig.broker.clone();
     let paste = Pasted::parse(&callback.url).unwrap();
@@ -141,7 +141,7 @@ async fn a_worker_uses_the_guild_session_only_if_shared_and_its_user_has_none() 
     let (alice, guild) = (Snowflake(803), Snowflake(900));
     let shared = Principal::Guild(guild);
     let started = rig.broker.start(&tenant(shared), ALICE).await.unwrap();
-    let callback = browser::sign_in(started.authorize_url.as_str(), "team").await;
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "team").await;
     let pasted = || Pasted::parse(&callback.url).unwrap();
     let error = rig.broker.finish(ALICE, None, pasted()).await.unwrap_err();
     assert!(matches!(error, FinishError::ManagersOnly(_)), "{error}");

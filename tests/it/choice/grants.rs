@@ -160,7 +160,7 @@ async fn a_guild_sign_in_as_another_account_waits_for_a_choice_too() {
     let guild = Principal::Guild(server);
     for account in ["team", "bob"] {
         let started = rig.broker.start(&tenant(guild), ALICE).await.unwrap();
-        let callback = browser::sign_in(started.authorize_url.as_str(), account).await;
+        let callback = browser::sign_in(started.link().unwrap().as_str(), account).await;
         let paste = Pasted::parse(&callback.url).unwrap();
         let finished = rig.broker.finish_in(ALICE, Some(server), None, paste).await.unwrap();
         if account == "bob" {
@@ -181,7 +181,7 @@ async fn a_sign_in_saved_after_its_expiry_is_reported_as_expired_and_replaces_no
     let broker = with_settings(settings(&rig.server), Arc::new(store), &rig.clock);
     let mut events = broker.events();
     let started = broker.start(&tenant(ALICE), ALICE).await.unwrap();
-    let callback = browser::sign_in(started.authorize_url.as_str(), "bob").await;
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "bob").await;
     let finishing = {
         let broker = broker.clone();
         tokio::spawn(async move { broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await })
@@ -206,7 +206,7 @@ async fn a_broker_takes_no_news_from_the_store_of_a_sign_in_that_it_is_finishing
     let broker = with_settings(settings, open(&rig.path, &rig.clock), &rig.clock);
     let mut events = broker.events();
     let started = broker.start(&tenant(ALICE), ALICE).await.unwrap();
-    let callback = browser::sign_in(started.authorize_url.as_str(), "alice").await;
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "alice").await;
     let finishing = {
         let (broker, paste) = (broker.clone(), Pasted::parse(&callback.url).unwrap());
         tokio::spawn(async move { broker.finish(ALICE, None, paste).await })

@@ -219,7 +219,7 @@ impl Program {
     async fn start(&self, tenant: &Tenant) -> Result<(), Violation> {
         match self.broker.start(tenant, tenant.principal).await {
             Ok(started) => {
-                let state = started.authorize_url.query_pairs().find(|(name, _)| name == "state");
+                let state = started.link().unwrap().query_pairs().find(|(name, _)| name == "state");
                 let (_, state) = state.ok_or("a link without a state")?;
                 self.world.lock().linked(tenant, state.into_owned());
                 Ok(())
@@ -348,7 +348,7 @@ fn provider(process: Process, world: Shared, clock: Clock) -> ScriptedProvider {
     })
 }
 
-fn provider_of(tenant: &Tenant) -> &'static Provider {
+fn provider_of(tenant: &Tenant) -> std::sync::Arc<Provider> {
     PROVIDERS.get(&tenant.provider).expect("there is one")
 }
 

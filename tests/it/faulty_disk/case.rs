@@ -103,7 +103,7 @@ impl Case {
     }
 
     pub(super) async fn callback(&self, started: &SignIn) -> String {
-        browser::sign_in(started.authorize_url.as_str(), &self.account).await.url
+        browser::sign_in(started.link().unwrap().as_str(), &self.account).await.url
     }
 
     pub(super) async fn finish(&self, callback: &str) -> Result<Finished, FinishError> {

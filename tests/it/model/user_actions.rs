@@ -30,7 +30,7 @@ impl World {
         let (send_link, link) = tokio::sync::oneshot::channel();
         self.at_once(process, async move {
             match broker.start(&tenant_id(tenant), user).await {
-                Ok(started) => drop(send_link.send(started.authorize_url.to_string())),
+                Ok(started) => drop(send_link.send(started.link().unwrap().to_string())),
                 Err(error) => lock(&reference).record_text("a start's error", format!("{error} {error:?}")),
             }
         })
