@@ -50,7 +50,7 @@ pub use sign_in::{
     AwaitedAnswers, Finished, GrantEnd, Kept, LoggedOut, News, Progress, ResponseInText, Revocation, SignIn,
     SignInProgress, SignedIn, Unchosen, Undecided, View, WayBack,
 };
-pub use status::{AccessState, RefreshState, SharedLogin, Status, Trouble};
+pub use status::{AccessState, RefreshState, SharedLogin, Status, Trouble, Unnotified};
 pub use stored_token::{StoredToken, TokenPolicy};
 pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
 
@@ -96,6 +96,8 @@ struct Inner {
     flights: DashMap<Tenant, Joined>,
     /// Tenants that are logged out during a refresh of theirs, and whose grant is kept.
     keeping: DashMap<Tenant, ()>,
+    /// Tenants whose use this process is recording.
+    noting: DashMap<Tenant, ()>,
     /// How many sign-ins of a tenant this process is committing and has not published yet.
     finishing: DashMap<Tenant, usize>,
     /// Sign-ins that wait for a choice, as this process has seen them.
@@ -126,6 +128,7 @@ impl Broker {
             clock,
             flights: DashMap::new(),
             keeping: DashMap::new(),
+            noting: DashMap::new(),
             finishing: DashMap::new(),
             watched: DashMap::new(),
             unsaved: DashMap::new(),

@@ -99,6 +99,9 @@ pub(super) struct ProviderSection {
     pub(super) max_lifetime: Option<ConfigDuration>,
     pub(super) reuse_grace: Option<ConfigDuration>,
     pub(super) refresh_revokes_access: bool,
+    pub(super) login_ends: Option<ConfigDuration>,
+    pub(super) idle_ends: Option<ConfigDuration>,
+    pub(super) keepalive: Option<ConfigDuration>,
     pub(super) enforces_pkce: bool,
     pub(super) formerly: Vec<String>,
     #[serde(deserialize_with = "path")]

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     ids::ProviderId,
     oauth::{BodyForm, ClientKey, Provider, ProviderError, ProviderSettings, RequestForm},
+    session::LoginLimits,
     sys::secret_source::SecretSource,
 };
 
@@ -91,6 +92,11 @@ pub(super) fn settings(
         max_lifetime: section.max_lifetime.map(|longest| longest.0),
         reuse_grace: section.reuse_grace.map_or(Duration::ZERO, |grace| grace.0),
         refresh_revokes_access: section.refresh_revokes_access,
+        login_limits: LoginLimits {
+            login: section.login_ends.map(|time| time.0),
+            idle: section.idle_ends.map(|time| time.0),
+        },
+        keepalive: section.keepalive.map(|time| time.0),
         enforces_pkce: section.enforces_pkce,
         formerly: section.formerly,
         trust: trust::with_file(source, &["providers", id.as_str()], section.ca_file.as_deref())?,
