@@ -58,6 +58,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     let upkeep = workers.clone().map(|workers| tokio::spawn(async move { workers.keep_folders().await }));
     let background_refresh = workers.clone().map(|workers| refresh_in_background(broker.clone(), workers));
     let keepalive = keep_alive(broker.clone(), workers.clone(), Arc::new(rights.clone()));
+    let sweep = sweep_ended(broker.clone(), settings.sweep_after);
     let choice_expiry = expire_choices(broker.clone());
     let deps = BotDeps { conversations, broker: broker.clone(), workers: workers.clone(), scrubber, rights };
     let bot = discord::run(discord, deps, connected, shutdown.clone());
@@ -81,6 +82,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
             task.abort();
         }
         keepalive.abort();
+        sweep.abort();
         choice_expiry.abort();
         finish(&broker, api, &settings.store).await;
         match (defect, outcome) {
@@ -169,6 +171,10 @@ fn keep_alive(broker: Broker, workers: Option<Workers>, rights: Arc<dyn OwnerRig
         None => Vec::new(),
     };
     tokio::spawn(async move { broker.keep_alive(in_use, rights).await })
+}
+
+fn sweep_ended(broker: Broker, after: Duration) -> JoinHandle<()> {
+    tokio::spawn(async move { broker.sweep_ended(after).await })
 }
 
 fn expire_choices(broker: Broker) -> JoinHandle<()> {

@@ -35,6 +35,7 @@ mod sign_in;
 mod spend;
 mod status;
 mod stored_token;
+mod sweep;
 mod token;
 mod worker_tokens;
 

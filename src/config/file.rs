@@ -31,6 +31,7 @@ pub(super) struct StoreSection {
     #[serde(deserialize_with = "path")]
     pub(super) path: Option<PathBuf>,
     pub(super) trust_filesystem: bool,
+    pub(super) sweep_after: Option<ConfigDuration>,
 }
 
 #[derive(Debug, Default, Deserialize)]
