@@ -92,7 +92,7 @@ impl Rig {
     }
 
     /// Lets the keeper work until the server has answered `requests` more requests.
-    async fn keep_alive(&self, requests: usize, rights: Arc<dyn OwnerRights>, in_use: Vec<Tenant>) {
+    async fn keep_alive(&self, requests: u64, rights: Arc<dyn OwnerRights>, in_use: Vec<Tenant>) {
         let before = self.server.count();
         let broker = self.broker.clone();
         let keeper = tokio::spawn(async move { broker.keep_alive(|| in_use.clone(), rights).await });
