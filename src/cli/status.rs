@@ -213,6 +213,8 @@ pub(super) fn table(statuses: &[Status], now: UnixTime) -> String {
     if statuses.is_empty() {
         return String::new();
     }
+    // The column of the ends is only there if one is known.
+    let has_ends = statuses.iter().any(|status| status.login_ends != LoginEnds::default());
     let header = ["TENANT", "ACCOUNT", "ACCESS TOKEN", "REFRESH TOKEN", "LOGIN ENDS"].map(str::to_owned);
     let rows = statuses.iter().map(|status| {
         let account = status.account.clone().unwrap_or_else(|| "-".to_owned());
@@ -224,11 +226,12 @@ pub(super) fn table(statuses: &[Status], now: UnixTime) -> String {
         [status.tenant.to_string(), account, access, refresh, first_end(status, now)]
     });
     let rows: Vec<_> = std::iter::once(header).chain(rows).collect();
+    let shown = if has_ends { 5 } else { 4 };
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let (first, second, third, fourth) = (width(0), width(1), width(2), width(3));
-    rows.iter().fold(String::new(), |mut text, [tenant, account, access, refresh, end]| {
-        let _ =
-            writeln!(text, "{tenant:first$}  {account:second$}  {access:third$}  {refresh:fourth$}  {end}");
+    let widths: Vec<usize> = (0..shown).map(width).collect();
+    rows.iter().fold(String::new(), |mut text, row| {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
         text
     })
 }
