@@ -126,6 +126,11 @@ impl Client {
         }
     }
 
+    /// Returns the way out.
+    pub(super) fn outward(&self) -> &Outward {
+        &self.outward
+    }
+
     /// Returns the reason why the newest connection to the provider's token endpoint could not be
     /// made, if no later one succeeded.
     pub fn trouble(&self, provider: &Provider) -> Option<Unreachable> {
@@ -285,7 +290,7 @@ impl fmt::Debug for Client {
 
 /// The settings of a connection. HTTP/1.1 alone: an HTTP/2 server may refuse a stream, and the
 /// request would have to be repeated.
-fn http1_connection() -> http1::Builder {
+pub(super) fn http1_connection() -> http1::Builder {
     let mut builder = http1::Builder::new();
     // A provider's odd header line must not cost the tokens that follow it.
     builder
@@ -298,7 +303,7 @@ fn http1_connection() -> http1::Builder {
 
 /// Returns the target of a request, the authorities that it may use, and the request as HTTP/1.1
 /// writes it: the path alone in its first line, and the host in a header (RFC 9112 §3.2.1).
-fn prepared(request: Request<Vec<u8>>) -> Option<(Url, Trust, Request<Full<Bytes>>)> {
+pub(super) fn prepared(request: Request<Vec<u8>>) -> Option<(Url, Trust, Request<Full<Bytes>>)> {
     let url = Url::parse(&request.uri().to_string()).ok()?;
     let (mut parts, body) = request.into_parts();
     let trust = parts.extensions.remove::<Trust>().unwrap_or_default();
