@@ -286,6 +286,7 @@ fn app_settings(config: Config) -> AppSettings {
         config: config.file,
         store: config.store,
         store_options: config.store_options,
+        sweep_after: config.sweep_after,
         providers: config.providers,
         api: config.api,
         agent: config.agent,

@@ -82,6 +82,7 @@
 //!     scope: None,
 //!     expires_in: Some(Duration::from_secs(3600)),
 //!     account: None,
+//!     refresh_expires_at: None,
 //! };
 //! let binding = Binding {
 //!     issuer: None,
@@ -241,6 +242,10 @@
 //! - [38. Providers are data](../../../adr/0038-providers-are-data.md)
 //! - [39. No client secret is bundled, and a risk is accepted in
 //!   writing](../../../adr/0039-no-client-secret-is-bundled-and-risk-is-accepted-in-writing.md)
+//! - [48. An idle login is kept alive only where the operator
+//!   asks](../../../adr/0048-an-idle-login-is-kept-alive-only-where-the-operator-asks.md)
+//! - [49. Vendors: the matrix, and the go or no-go
+//!   rule](../../../adr/0049-vendors-the-matrix-and-the-go-no-go-rule.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");

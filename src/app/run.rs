@@ -13,7 +13,7 @@ use super::{AppError, AppSettings, signals::Signals, standby::bot_lock};
 use crate::{
     agent::{AgentSettings, Capabilities, Workers},
     api::{self, Bound},
-    broker::{Broker, WithoutBot, WorkerTokens},
+    broker::{Broker, OwnerRights, WithoutBot, WorkerTokens},
     discord::{self, BotDeps, Conversations, DiscordError, DiscordSettings, Rights},
     secret::Scrubber,
 };
@@ -57,6 +57,8 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     };
     let upkeep = workers.clone().map(|workers| tokio::spawn(async move { workers.keep_folders().await }));
     let background_refresh = workers.clone().map(|workers| refresh_in_background(broker.clone(), workers));
+    let keepalive = keep_alive(broker.clone(), workers.clone(), Arc::new(rights.clone()));
+    let sweep = sweep_ended(broker.clone(), settings.sweep_after);
     let choice_expiry = expire_choices(broker.clone());
     let discovery = keep_discovered(broker.clone());
     let deps = BotDeps { conversations, broker: broker.clone(), workers: workers.clone(), scrubber, rights };
@@ -80,6 +82,8 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
         for task in [background_refresh, upkeep].into_iter().flatten() {
             task.abort();
         }
+        keepalive.abort();
+        sweep.abort();
         choice_expiry.abort();
         discovery.abort();
         finish(&broker, api, &settings.store).await;
@@ -162,6 +166,19 @@ async fn create_workers(
 fn refresh_in_background(broker: Broker, workers: Workers) -> JoinHandle<()> {
     let changes = workers.changes();
     tokio::spawn(async move { broker.keep_fresh(|| WorkerTokens::in_use(&workers.holders()), changes).await })
+}
+
+/// Refreshes idle logins where the operator asks for it.
+fn keep_alive(broker: Broker, workers: Option<Workers>, rights: Arc<dyn OwnerRights>) -> JoinHandle<()> {
+    let in_use = move || match &workers {
+        Some(workers) => WorkerTokens::in_use(&workers.holders()),
+        None => Vec::new(),
+    };
+    tokio::spawn(async move { broker.keep_alive(in_use, rights).await })
+}
+
+fn sweep_ended(broker: Broker, after: Duration) -> JoinHandle<()> {
+    tokio::spawn(async move { broker.sweep_ended(after).await })
 }
 
 fn expire_choices(broker: Broker) -> JoinHandle<()> {

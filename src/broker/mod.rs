@@ -36,6 +36,7 @@ mod sign_in;
 mod spend;
 mod status;
 mod stored_token;
+mod sweep;
 mod token;
 mod worker_tokens;
 
@@ -51,7 +52,7 @@ pub use sign_in::{
     AwaitedAnswers, Finished, GrantEnd, Kept, LoggedOut, News, Progress, ResponseInText, Revocation, SignIn,
     SignInProgress, SignedIn, Unchosen, Undecided, View, WayBack,
 };
-pub use status::{AccessState, RefreshState, SharedLogin, Status, Trouble};
+pub use status::{AccessState, RefreshState, SharedLogin, Status, Trouble, Unnotified};
 pub use stored_token::{StoredToken, TokenPolicy};
 pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
 
@@ -100,6 +101,8 @@ struct Inner {
     fetches: DashMap<ProviderId, Arc<Fetches>>,
     /// Tenants that are logged out during a refresh of theirs, and whose grant is kept.
     keeping: DashMap<Tenant, ()>,
+    /// Tenants whose use this process is recording.
+    noting: DashMap<Tenant, ()>,
     /// How many sign-ins of a tenant this process is committing and has not published yet.
     finishing: DashMap<Tenant, usize>,
     /// Sign-ins that wait for a choice, as this process has seen them.
@@ -131,6 +134,7 @@ impl Broker {
             flights: DashMap::new(),
             fetches: DashMap::new(),
             keeping: DashMap::new(),
+            noting: DashMap::new(),
             finishing: DashMap::new(),
             watched: DashMap::new(),
             unsaved: DashMap::new(),

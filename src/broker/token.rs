@@ -47,9 +47,15 @@ impl Broker {
         let mut entry = self.inner.store.read(tenant).await?;
         for _ in 0..LOOKS {
             match StoredToken::new(tenant, &entry, &policy, self.inner.now()) {
-                StoredToken::Fresh(lease) => return Ok(lease),
+                StoredToken::Fresh(lease) => {
+                    if let Some(session) = &entry.session {
+                        self.note_use(tenant, session);
+                    }
+                    return Ok(lease);
+                }
                 StoredToken::RefreshDue(lease) => {
                     if let Some(session) = &entry.session {
+                        self.note_use(tenant, session);
                         drop(self.join(tenant, &provider, session.revision(), wish));
                     }
                     return Ok(lease);
@@ -78,6 +84,7 @@ impl Broker {
                     let session = result?;
                     let now = self.inner.now();
                     if !wish.refuses(&session) && adopts(&session, Some(seen), now) {
+                        self.note_use(tenant, &session);
                         return Ok(Lease::new(tenant, &session, now));
                     }
                     entry = Entry { session: Some(session), ..Entry::default() };
@@ -119,7 +126,7 @@ impl Broker {
     /// See [`TokenError`]; `rejected_again` when no other token can be had now.
     pub async fn rejected(&self, tenant: &Tenant, token: &AccessToken) -> Result<Lease, TokenError> {
         let provider = self.inner.usable(&tenant.provider).await?;
-        let wish = Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(token.fingerprint()) };
+        let wish = Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(token.fingerprint()), ..Wish::default() };
         let is_current = |entry: &Entry| entry.session.as_ref().is_some_and(|s| s.access_token == *token);
         let before = self.inner.store.read(tenant).await?;
         if !is_current(&before) {
@@ -213,8 +220,12 @@ impl Broker {
     /// token serves and no refresh is due. Allocates nothing but the answer.
     fn at_once(&self, tenant: &Tenant, policy: &TokenPolicy) -> Option<Lease> {
         let records = self.inner.store.current()?;
-        match StoredToken::new(tenant, records.get(tenant)?, policy, self.inner.now()) {
-            StoredToken::Fresh(lease) => Some(lease),
+        let entry = records.get(tenant)?;
+        match StoredToken::new(tenant, entry, policy, self.inner.now()) {
+            StoredToken::Fresh(lease) => {
+                self.note_use(tenant, entry.session.as_ref()?);
+                Some(lease)
+            }
             _ => None,
         }
     }

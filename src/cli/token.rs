@@ -94,8 +94,8 @@ pub async fn rejected_from_stdin(args: &TokenArgs) -> Result<Option<AccessToken>
     Ok(Some(token.into()))
 }
 
-/// Prints the token of a stored session if it is fresh and no refresh is due. Otherwise returns
-/// `false`, and [`run`] gets the token.
+/// Prints the token of a stored session if it is fresh, no refresh is due, and its use needs no
+/// record. Otherwise returns `false`, and [`run`] gets the token.
 ///
 /// # Errors
 /// When the token does not fit the format, or cannot be written.
@@ -106,6 +106,9 @@ pub fn print_if_fresh(
     args: &TokenArgs,
 ) -> Result<bool, Failure> {
     let Some(policy) = policy(context, tenant, args.min_ttl()) else { return Ok(false) };
+    if session.unused_since.is_some() {
+        return Ok(false);
+    }
     let entry = Entry { session: Some(session), ..Entry::default() };
     match StoredToken::new(tenant, &entry, &policy, context.clock.now()) {
         StoredToken::Fresh(lease) => print(&lease, args).map(|()| true),
@@ -174,8 +177,12 @@ async fn get(
     let request = RefreshRequest { rejected: reported(&entry, rejected.as_ref()) };
     if request.rejected.is_none() {
         match StoredToken::new(tenant, &entry, &policy, context.clock.now()) {
-            StoredToken::Fresh(lease) => return Ok(lease),
+            StoredToken::Fresh(lease) => {
+                note_use(context, tenant, &entry).await;
+                return Ok(lease);
+            }
             StoredToken::RefreshDue(lease) => {
+                note_use(context, tenant, &entry).await;
                 refresh_in_background(context, tenant, min_ttl).await;
                 return Ok(lease);
             }
@@ -209,6 +216,17 @@ async fn get(
         Ok(Some(RefreshReply::Failed { exit, text })) => Err(Failure::new(exit_from_code(exit), text)),
         Ok(Some(RefreshReply::Token(token))) => token.try_into().map_err(|_| no_result(tenant)),
         Ok(None) => Err(no_result(tenant)),
+    }
+}
+
+/// Records the first use of a login that was kept alive without one. The caller gets its token in
+/// any case.
+async fn note_use(context: &TokenContext<'_>, tenant: &Tenant, entry: &Entry) {
+    let Some(session) = entry.session.as_ref().filter(|session| session.unused_since.is_some()) else {
+        return;
+    };
+    if let Err(error) = context.store.change(tenant, Change::HandedOut(session.lineage)).await {
+        tracing::warn!(%tenant, %error, "the use of a login could not be recorded");
     }
 }
 

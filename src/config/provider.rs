@@ -17,6 +17,7 @@ use crate::{
     oauth::{
         BodyForm, ClientKey, Provider, ProviderError, ProviderSettings, Publisher, RequestForm, Undiscovered,
     },
+    session::LoginLimits,
     sys::secret_source::SecretSource,
 };
 
@@ -128,6 +129,11 @@ pub(super) fn settings(
         max_lifetime: section.max_lifetime.map(|longest| longest.0),
         reuse_grace: section.reuse_grace.map_or(Duration::ZERO, |grace| grace.0),
         refresh_revokes_access: section.refresh_revokes_access,
+        login_limits: LoginLimits {
+            login: section.login_ends.map(|time| time.0),
+            idle: section.idle_ends.map(|time| time.0),
+        },
+        keepalive: section.keepalive.map(|time| time.0),
         enforces_pkce: section.enforces_pkce,
         formerly: section.formerly,
         trust: trust::with_file(source, &["providers", id.as_str()], section.ca_file.as_deref())?,

@@ -108,10 +108,12 @@ fn sections() -> impl Iterator<Item = (&'static str, &'static str)> {
 fn parse(name: &str, text: &str) -> Preset {
     let mut settings: toml::Table = toml::from_str(text).expect("a test parses every section");
     let keys: Vec<String> = settings.keys().cloned().collect();
-    let is_about =
-        |key: &str| ["title", "needs", "register", "risk", "terms", "login_ends", "idle_ends"].contains(&key);
-    let about = keys.into_iter().filter(|key| is_about(key)).filter_map(|key| settings.remove_entry(&key));
-    let about: toml::Table = about.collect();
+    let is_about = |key: &str| ["title", "needs", "register", "risk", "terms"].contains(&key);
+    let about = keys.iter().filter(|key| is_about(key)).filter_map(|key| settings.remove_entry(key));
+    let mut about: toml::Table = about.collect();
+    for key in ["login_ends", "idle_ends"] {
+        about.extend(settings.get(key).map(|value| (key.to_owned(), value.clone())));
+    }
     let about = PresetInfo::deserialize(about).expect("a test parses every section");
     Preset { name: name.to_owned(), about, settings }
 }

@@ -16,13 +16,14 @@ use super::{
     request_form::RequestForm,
     settings::{
         ProviderError, ProviderSettings, Wrong, check_authorize_params, client_id, ended_errors, endpoint,
-        is_reserved, issuer, max_lifetime, redirect_uri, request_form, resource, scopes, token_path,
+        is_reserved, issuer, login_limits, max_lifetime, redirect_uri, request_form, resource, scopes,
+        token_path,
     },
 };
 use crate::{
     ids::ProviderId,
     net::{Reach, Trust},
-    session::{Binding, Pending},
+    session::{Binding, LoginLimits, Pending},
     sys::secret_source::NoSecret,
 };
 
@@ -48,6 +49,8 @@ pub struct Provider {
     pub(super) max_lifetime: Option<Duration>,
     reuse_grace: Duration,
     refresh_revokes_access: bool,
+    login_limits: LoginLimits,
+    keepalive: Option<Duration>,
     pub(super) enforces_pkce: bool,
     pub(super) formerly: Vec<Url>,
     pub(super) trust: Trust,
@@ -84,6 +87,7 @@ impl Provider {
         let token_endpoint = endpoint("token_endpoint", &settings.token_endpoint)?;
         request_form(&settings.request_form, &token_endpoint, client_auth.is_confidential())?;
         check_authorize_params(&settings.authorize_params)?;
+        login_limits(&settings.login_limits, settings.keepalive)?;
         Ok(Self {
             id,
             preset: settings.preset,
@@ -104,6 +108,8 @@ impl Provider {
             max_lifetime: settings.max_lifetime.map(max_lifetime).transpose()?,
             reuse_grace: settings.reuse_grace,
             refresh_revokes_access: settings.refresh_revokes_access,
+            login_limits: settings.login_limits,
+            keepalive: settings.keepalive,
             enforces_pkce: settings.enforces_pkce,
             formerly: settings
                 .formerly
@@ -160,6 +166,16 @@ impl Provider {
     /// See [`ProviderSettings::refresh_revokes_access`].
     pub fn refresh_revokes_access(&self) -> bool {
         self.refresh_revokes_access
+    }
+
+    /// See [`ProviderSettings::login_limits`].
+    pub fn login_limits(&self) -> &LoginLimits {
+        &self.login_limits
+    }
+
+    /// See [`ProviderSettings::keepalive`].
+    pub fn keepalive(&self) -> Option<Duration> {
+        self.keepalive
     }
 
     /// See [`ProviderSettings::enforces_pkce`].

@@ -39,6 +39,7 @@ mod fixtures;
 mod foreign_owner;
 mod hostile_environment;
 mod independence;
+mod keepalive;
 mod lookalike;
 mod model;
 mod network;

@@ -32,6 +32,8 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         refresh_revokes_access: false,
         reach: None,
         discovered: None,
+        login_limits: LoginLimits::default(),
+        keepalive: None,
     }
 }
 
