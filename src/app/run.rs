@@ -60,6 +60,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     let keepalive = keep_alive(broker.clone(), workers.clone(), Arc::new(rights.clone()));
     let sweep = sweep_ended(broker.clone(), settings.sweep_after);
     let choice_expiry = expire_choices(broker.clone());
+    let discovery = keep_discovered(broker.clone());
     let deps = BotDeps { conversations, broker: broker.clone(), workers: workers.clone(), scrubber, rights };
     let bot = discord::run(discord, deps, connected, shutdown.clone());
     let mut bot = tokio::spawn(bot);
@@ -84,6 +85,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
         keepalive.abort();
         sweep.abort();
         choice_expiry.abort();
+        discovery.abort();
         finish(&broker, api, &settings.store).await;
         match (defect, outcome) {
             (Some(defect), _) => Err(defect),
@@ -110,6 +112,7 @@ pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
     let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
     let choice_expiry = expire_choices(broker.clone());
+    let discovery = keep_discovered(broker.clone());
     tokio::select! {
         () = signals.next() => {}
         _ = &mut api => return Err(AppError::Stopped("the token API")),
@@ -117,6 +120,7 @@ pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     tracing::info!("ending after the requests that are under way; a second signal ends the process at once");
     shutdown.cancel();
     choice_expiry.abort();
+    discovery.abort();
     tokio::select! {
         () = finish(&broker, api, &settings.store) => Ok(()),
         () = signals.next() => end_at_once(&broker, &settings.store),
@@ -179,6 +183,11 @@ fn sweep_ended(broker: Broker, after: Duration) -> JoinHandle<()> {
 
 fn expire_choices(broker: Broker) -> JoinHandle<()> {
     tokio::spawn(async move { broker.expire_choices().await })
+}
+
+/// Keeps the published metadata of the providers fresh.
+fn keep_discovered(broker: Broker) -> JoinHandle<()> {
+    tokio::spawn(async move { broker.keep_discovered().await })
 }
 
 /// Waits for the requests and the refreshes that are under way.

@@ -26,6 +26,7 @@ mod candidate_watch;
 mod discover;
 mod error;
 mod event;
+mod fetches;
 mod lease;
 mod owner_rights;
 mod refresh;
@@ -59,6 +60,7 @@ use std::{sync::Arc, time::Duration};
 
 use candidate_watch::Watch;
 use dashmap::DashMap;
+use fetches::Fetches;
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
 
@@ -95,6 +97,8 @@ struct Inner {
     client: Client,
     clock: Clock,
     flights: DashMap<Tenant, Joined>,
+    /// The fetches of published metadata.
+    fetches: DashMap<ProviderId, Arc<Fetches>>,
     /// Tenants that are logged out during a refresh of theirs, and whose grant is kept.
     keeping: DashMap<Tenant, ()>,
     /// Tenants whose use this process is recording.
@@ -128,6 +132,7 @@ impl Broker {
             client,
             clock,
             flights: DashMap::new(),
+            fetches: DashMap::new(),
             keeping: DashMap::new(),
             noting: DashMap::new(),
             finishing: DashMap::new(),

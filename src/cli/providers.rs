@@ -1,12 +1,13 @@
 //! `threadkey providers`: the configured providers, and the presets for further ones.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::{Failure, json_line, print_notice};
+use super::{Failure, duration_text, json_line, print_notice};
 use crate::{
-    oauth::{Preset, Provider, Providers, Publisher, Undiscovered, preset, presets},
+    ids::{ProviderId, UnixTime},
+    oauth::{Preset, Provider, Providers, Undiscovered, preset, presets},
     session::LoginLimits,
 };
 
@@ -14,7 +15,6 @@ use crate::{
 struct ListJson<'a> {
     configured: Vec<ProviderJson<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    undiscovered: Vec<UndiscoveredJson<'a>>,
     presets: Vec<PresetJson<'a>>,
 }
 
@@ -22,8 +22,15 @@ struct ListJson<'a> {
 struct ProviderJson<'a> {
     provider: &'a str,
     preset: Option<&'a str>,
-    token_endpoint: &'a str,
-    client_id: String,
+    /// The issuer or URL that publishes the endpoints. Absent if they are written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    publisher: Option<&'a str>,
+    /// The time of the fetch, in Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    discovered_at: Option<UnixTime>,
+    /// `null` as long as the endpoints are not known.
+    token_endpoint: Option<&'a str>,
+    client_id: &'a str,
     can_revoke: bool,
     grants: Vec<&'static str>,
     terms: Option<String>,
@@ -38,12 +45,11 @@ struct ProviderJson<'a> {
     keepalive: Option<u64>,
 }
 
-/// A provider whose endpoints a server publishes, before they are known.
-#[derive(Serialize)]
-struct UndiscoveredJson<'a> {
-    provider: &'a str,
-    preset: Option<&'a str>,
-    publisher: String,
+/// A configured provider, and its endpoints if they are known.
+struct Configured {
+    id: ProviderId,
+    known: Option<Arc<Provider>>,
+    undiscovered: Option<Arc<Undiscovered>>,
 }
 
 #[derive(Serialize)]
@@ -64,47 +70,39 @@ struct PresetJson<'a> {
 ///
 /// # Errors
 /// When the list has no JSON form.
-pub fn list(providers: &Providers, json: bool) -> Result<String, Failure> {
-    let configured: Vec<_> = providers.usable().collect();
-    let undiscovered: Vec<_> = providers
-        .ids()
-        .filter(|id| providers.get(id).is_none())
-        .filter_map(|id| providers.undiscovered(id))
-        .collect();
+pub fn list(providers: &Providers, now: UnixTime, json: bool) -> Result<String, Failure> {
+    let configured = providers.ids().map(|id| Configured {
+        id: id.clone(),
+        known: providers.get(id),
+        undiscovered: providers.undiscovered(id),
+    });
+    let configured: Vec<_> = configured.collect();
     let presets: Vec<_> = presets().collect();
     if json {
         return json_line(&ListJson {
-            configured: configured.iter().map(|provider| provider_json(provider)).collect(),
-            undiscovered: undiscovered.iter().map(|one| undiscovered_json(one)).collect(),
+            configured: configured.iter().map(provider_json).collect(),
             presets: presets.iter().map(preset_json).collect(),
         });
     }
-    if configured.is_empty() && undiscovered.is_empty() {
+    if configured.is_empty() {
         print_notice(
             "No provider is configured: add a section [providers.NAME] to the configuration. `threadkey doctor` names the file.",
         );
     }
     let mut text = String::new();
-    let width = providers.ids().map(|id| id.as_str().len()).max().unwrap_or(0);
-    for provider in configured {
-        let _ = writeln!(text, "{:width$}  {}", provider.id().as_str(), provider.token_endpoint());
+    let width = configured.iter().map(|provider| provider.id.as_str().len()).max().unwrap_or(0);
+    for provider in &configured {
+        let _ = writeln!(text, "{:width$}  {}", provider.id.as_str(), described(provider, now));
+        let settings = provider.settings();
         let mut facts = vec![format!("grants: {}", grants(true).join(", "))];
-        facts.extend(ends(*provider.login_limits()));
+        facts.extend(ends(settings.limits));
         facts.extend(
-            provider.keepalive().map(|every| format!("idle logins are refreshed after {}", span(every))),
+            settings.keepalive.map(|every| format!("idle logins are refreshed after {}", span(every))),
         );
         let _ = writeln!(text, "{:width$}  {}", "", facts.join("; "));
-        if let Some(terms) = provider.preset().and_then(preset).and_then(|preset| preset.about.terms) {
+        if let Some(terms) = settings.terms {
             let _ = writeln!(text, "{:width$}  {terms}", "");
         }
-    }
-    for one in undiscovered {
-        let _ = writeln!(
-            text,
-            "{:width$}  endpoints not yet known: {}",
-            one.id.as_str(),
-            publisher(&one.publisher)
-        );
     }
     text.push_str("\nPresets, each for a section with preset = \"NAME\" and the keys that it needs:\n\n");
     let width = presets.iter().map(|preset| preset.name.len()).max().unwrap_or(0);
@@ -123,6 +121,52 @@ pub fn list(providers: &Providers, json: bool) -> Result<String, Failure> {
         }
     }
     Ok(text)
+}
+
+/// The facts about a provider that the configuration has, discovered or not.
+struct Settings<'a> {
+    preset: Option<&'a str>,
+    client_id: &'a str,
+    limits: LoginLimits,
+    keepalive: Option<Duration>,
+    terms: Option<String>,
+}
+
+impl Configured {
+    fn settings(&self) -> Settings<'_> {
+        let (known, own) = (self.known.as_deref(), self.undiscovered.as_deref().map(|one| &one.settings));
+        let preset_name = known.and_then(Provider::preset).or(own.and_then(|own| own.preset.as_deref()));
+        Settings {
+            preset: preset_name,
+            client_id: known
+                .map(Provider::client_id)
+                .or(own.map(|own| own.client_id.as_str()))
+                .unwrap_or_default(),
+            limits: known
+                .map(|known| *known.login_limits())
+                .or(own.map(|own| own.login_limits))
+                .unwrap_or_default(),
+            keepalive: known.and_then(Provider::keepalive).or(own.and_then(|own| own.keepalive)),
+            terms: preset_name.and_then(preset).and_then(|preset| preset.about.terms),
+        }
+    }
+}
+
+/// Describes the endpoints of a provider: the address, the server that publishes it, and its age.
+fn described(provider: &Configured, now: UnixTime) -> String {
+    let publisher = provider.undiscovered.as_ref().map(|undiscovered| undiscovered.publisher.as_str());
+    match (&provider.known, publisher) {
+        (Some(known), None) => known.token_endpoint().to_string(),
+        (Some(known), Some(publisher)) => {
+            let fetched_at = known.discovered().map_or(now, |found| found.fetched_at);
+            let age = duration_text(now.saturating_sub(fetched_at));
+            format!("{}, published by {publisher}, fetched {age} ago", known.token_endpoint())
+        }
+        (None, Some(publisher)) => {
+            format!("published by {publisher}, not fetched yet: `threadkey doctor` or a sign-in fetches it")
+        }
+        (None, None) => String::new(),
+    }
 }
 
 /// The grants that a sign-in can use (RFC 6749 §4.1, and its refresh).
@@ -146,33 +190,21 @@ fn span(time: Duration) -> String {
     }
 }
 
-fn publisher(publisher: &Publisher) -> String {
-    match publisher {
-        Publisher::Issuer(issuer) => issuer.clone(),
-        Publisher::Mcp(url) => url.to_string(),
-    }
-}
-
-fn undiscovered_json(one: &Undiscovered) -> UndiscoveredJson<'_> {
-    UndiscoveredJson {
-        provider: one.id.as_str(),
-        preset: one.settings.preset.as_deref(),
-        publisher: publisher(&one.publisher),
-    }
-}
-
-fn provider_json(provider: &Provider) -> ProviderJson<'_> {
+fn provider_json(provider: &Configured) -> ProviderJson<'_> {
+    let (known, settings) = (provider.known.as_deref(), provider.settings());
     ProviderJson {
-        provider: provider.id().as_str(),
-        preset: provider.preset(),
-        token_endpoint: provider.token_endpoint().as_str(),
-        client_id: provider.binding().client_id,
-        can_revoke: provider.can_revoke(),
+        provider: provider.id.as_str(),
+        preset: settings.preset,
+        publisher: provider.undiscovered.as_ref().map(|undiscovered| undiscovered.publisher.as_str()),
+        discovered_at: known.and_then(Provider::discovered).map(|found| found.fetched_at),
+        token_endpoint: known.map(|known| known.token_endpoint().as_str()),
+        client_id: settings.client_id,
+        can_revoke: known.is_some_and(Provider::can_revoke),
         grants: grants(true),
-        terms: provider.preset().and_then(preset).and_then(|preset| preset.about.terms),
-        login_ends: provider.login_limits().login.map(|time| time.as_secs()),
-        idle_ends: provider.login_limits().idle.map(|time| time.as_secs()),
-        keepalive: provider.keepalive().map(|time| time.as_secs()),
+        terms: settings.terms,
+        login_ends: settings.limits.login.map(|time| time.as_secs()),
+        idle_ends: settings.limits.idle.map(|time| time.as_secs()),
+        keepalive: settings.keepalive.map(|time| time.as_secs()),
     }
 }
 

@@ -30,6 +30,8 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         formerly: Vec::new(),
         trust: Trust::default(),
         refresh_revokes_access: false,
+        reach: None,
+        discovered: None,
         login_limits: LoginLimits::default(),
         keepalive: None,
     }
