@@ -29,6 +29,7 @@ mod discord_outage;
 mod discord_rig;
 mod discord_talk;
 mod discord_voice;
+mod discovery;
 mod e2e;
 mod earlier_version;
 mod fair;

@@ -23,6 +23,7 @@ const { values: args } = parseArgs({
     'access-token-ttl': { type: 'string', default: '5' }, // seconds
     'refresh-token-ttl': { type: 'string', default: '86400' }, // seconds
     'client-id': { type: 'string', default: 'threadkey' },
+    'issuer-path': { type: 'string', default: '' }, // such as /tenant
     'redirect-uri': { type: 'string', multiple: true, default: ['http://127.0.0.1:1/callback'] },
   },
 });
@@ -44,8 +45,17 @@ function seconds(value) {
 const server = http.createServer();
 server.listen(0, '127.0.0.1', () => {
   const { port } = server.address();
-  const issuer = `http://127.0.0.1:${port}`;
-  server.on('request', build(issuer).callback());
+  const path = args['issuer-path'];
+  const issuer = `http://127.0.0.1:${port}${path}`;
+  const answer = build(issuer).callback();
+  server.on('request', (request, response) => {
+    // As Express mounts an application below a path.
+    if (path && request.url.startsWith(`${path}/`)) {
+      request.originalUrl = request.url;
+      request.url = request.url.slice(path.length);
+    }
+    answer(request, response);
+  });
   process.stdout.write(`${JSON.stringify({ issuer, port })}\n`);
 });
 process.stdin.on('close', () => process.exit(0));

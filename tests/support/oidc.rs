@@ -30,6 +30,8 @@ pub struct OidcOptions {
     pub refresh_token_ttl: Duration,
     /// The public client that is registered.
     pub client_id: String,
+    /// The path of the issuer, such as `/tenant`; empty for none.
+    pub issuer_path: String,
     /// Its redirect URIs; the first is the one in [`Oidc::config_toml`].
     pub redirect_uris: Vec<String>,
 }
@@ -40,6 +42,7 @@ impl Default for OidcOptions {
             access_token_ttl: Duration::from_secs(5),
             refresh_token_ttl: Duration::from_secs(86_400),
             client_id: "threadkey".into(),
+            issuer_path: String::new(),
             redirect_uris: vec!["http://127.0.0.1:1/callback".into()],
         }
     }
@@ -220,6 +223,7 @@ fn spawn(script: PathBuf, options: &OidcOptions) -> Child {
         .arg(format!("--access-token-ttl={}", options.access_token_ttl.as_secs()))
         .arg(format!("--refresh-token-ttl={}", options.refresh_token_ttl.as_secs()))
         .arg(format!("--client-id={}", options.client_id))
+        .arg(format!("--issuer-path={}", options.issuer_path))
         .args(options.redirect_uris.iter().map(|uri| format!("--redirect-uri={uri}")))
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
