@@ -58,6 +58,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     let upkeep = workers.clone().map(|workers| tokio::spawn(async move { workers.keep_folders().await }));
     let background_refresh = workers.clone().map(|workers| refresh_in_background(broker.clone(), workers));
     let choice_expiry = expire_choices(broker.clone());
+    let sign_in_polls = poll_sign_ins(broker.clone());
     let deps = BotDeps { conversations, broker: broker.clone(), workers: workers.clone(), scrubber, rights };
     let bot = discord::run(discord, deps, connected, shutdown.clone());
     let mut bot = tokio::spawn(bot);
@@ -80,6 +81,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
             task.abort();
         }
         choice_expiry.abort();
+        sign_in_polls.abort();
         finish(&broker, api, &settings.store).await;
         match (defect, outcome) {
             (Some(defect), _) => Err(defect),
@@ -162,6 +164,11 @@ fn refresh_in_background(broker: Broker, workers: Workers) -> JoinHandle<()> {
 
 fn expire_choices(broker: Broker) -> JoinHandle<()> {
     tokio::spawn(async move { broker.expire_choices().await })
+}
+
+/// Polls the sign-ins of Discord users that need no code here.
+fn poll_sign_ins(broker: Broker) -> JoinHandle<()> {
+    tokio::spawn(async move { broker.poll_sign_ins().await })
 }
 
 /// Waits for the requests and the refreshes that are under way.

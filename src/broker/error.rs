@@ -101,33 +101,11 @@ pub(super) fn wait_until(then: UnixTime, now: UnixTime) -> Duration {
     Duration::from_secs(then.saturating_sub(now).max(1).try_into().unwrap_or(1))
 }
 
-/// A sign-in that could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The configuration has no such provider.
-    #[error("{}", unknown_provider(.0))]
-    UnknownProvider(ProviderId),
-    /// Another user has a sign-in of the same tenant in progress.
-    #[error(
-        "another user is signing in for {tenant}; that sign-in ends by itself within {}: try again then",
-        in_words(PENDING_LIFETIME)
-    )]
-    Busy {
-        /// The tenant.
-        tenant: Tenant,
-        /// Unix seconds.
-        until: UnixTime,
-    },
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-fn unknown_provider(provider: &ProviderId) -> String {
+pub(super) fn unknown_provider(provider: &ProviderId) -> String {
     format!("there is no provider {provider} in the configuration; `threadkey providers` lists them")
 }
 
-fn no_client_secret(provider: &ProviderId, problem: &NoSecret) -> String {
+pub(super) fn no_client_secret(provider: &ProviderId, problem: &NoSecret) -> String {
     format!(
         "the secret of threadkey's client at {provider} cannot be read, so nothing was sent and nothing is lost: {problem}. \
          The operator must mend providers.{provider}.client_secret_command"
@@ -417,6 +395,11 @@ pub enum FinishError {
     /// The configuration names another endpoint or client than when the sign-in was started.
     #[error("the configuration of {0} has changed since the sign-in was started: start again")]
     BindingChanged(ProviderId),
+    /// The sign-in needs no code: it is polled.
+    #[error(
+        "your sign-in at {0} needs no code here: allow the access on the provider's own page or device, and it finishes by itself"
+    )]
+    NoCodeNeeded(ProviderId),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -110,8 +110,12 @@ impl ExitError for TokenError {
 impl ExitError for StartError {
     fn exit(&self) -> Exit {
         match self {
-            Self::UnknownProvider(_) => Exit::Usage,
-            Self::Busy { .. } => Exit::Later,
+            Self::UnknownProvider(_)
+            | Self::NotOffered { .. }
+            | Self::NoLoginHint { .. }
+            | Self::NoClientSecret { .. }
+            | Self::NotBegun { .. } => Exit::Usage,
+            Self::Busy { .. } | Self::Unreachable { .. } => Exit::Later,
             Self::Store(error) => error.exit(),
         }
     }
@@ -137,6 +141,7 @@ impl ExitError for FinishError {
             | Self::RequestRefused { .. }
             | Self::Mismatch { .. }
             | Self::NonceMissing(_)
+            | Self::NoCodeNeeded(_)
             | Self::BindingChanged(_) => Exit::Usage,
             Self::NothingPending { .. } | Self::Expired(_) | Self::Superseded(_) => Exit::NoSession,
             Self::Busy(_)

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     ids::ProviderId,
-    oauth::{BodyForm, ClientKey, Provider, ProviderError, ProviderSettings, RequestForm},
+    oauth::{BodyForm, ClientKey, DeviceForm, Provider, ProviderError, ProviderSettings, RequestForm},
+    session::GrantKind,
     sys::secret_source::SecretSource,
 };
 
@@ -70,19 +71,44 @@ pub(super) fn settings(
         scope_parameter: section.scope_parameter.unwrap_or_else(|| "scope".to_owned()),
         pkce: section.pkce.unwrap_or(true),
     };
+    let grants = section.grants.iter().map(|name| name.parse::<GrantKind>());
+    let grants = grants
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| error_at("grants", format!("providers.{id}.grants: {error}")))?;
+    let has_code = grants.is_empty() || grants.contains(&GrantKind::Code);
+    let of_code = |key: &str, value: Option<String>| match optional(value) {
+        None if !has_code => Ok(String::new()),
+        value => required(key, value),
+    };
+    let device_form = DeviceForm {
+        is_codex: match section.device_flow.as_deref().unwrap_or_default() {
+            "" | "rfc8628" => false,
+            "codex" => true,
+            _ => {
+                let problem = format!("providers.{id}.device_flow must be \"rfc8628\" or \"codex\"");
+                return Err(error_at("device_flow", problem));
+            }
+        },
+        scope_parameter: optional(section.device_scope_parameter),
+    };
     let settings = ProviderSettings {
         preset: optional(section.preset),
         issuer: optional(section.issuer),
-        authorization_endpoint: required("authorization_endpoint", section.authorization_endpoint)?,
+        authorization_endpoint: of_code("authorization_endpoint", section.authorization_endpoint)?,
         token_endpoint: required("token_endpoint", section.token_endpoint)?,
         revocation_endpoint: optional(section.revocation_endpoint),
         userinfo_endpoint: optional(section.userinfo_endpoint),
+        device_authorization_endpoint: optional(section.device_authorization_endpoint),
+        backchannel_authentication_endpoint: optional(section.backchannel_authentication_endpoint),
+        grants,
+        device_form,
+        login_hints: section.login_hints,
         client_id: required("client_id", section.client_id)?,
         client_auth: optional(section.client_auth),
         client_secret: client_secret.transpose().map_err(|missing| error_at(secret_key, missing))?,
         client_key: client_key.transpose()?.map(Arc::new),
         request_form,
-        redirect_uri: required("redirect_uri", section.redirect_uri)?,
+        redirect_uri: of_code("redirect_uri", section.redirect_uri)?,
         scopes: section.scopes,
         authorize_params: section.authorize_params,
         resource: optional(section.resource),

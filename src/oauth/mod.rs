@@ -9,6 +9,7 @@
 //! [`Provider::refresh`], [`Client::send`] and [`outcome`]. Only [`Client`] uses the network. All
 //! other code is pure, except that [`Provider::begin`] takes random numbers.
 
+mod acquirer;
 mod answer_rules;
 mod client;
 mod client_auth;
@@ -16,6 +17,7 @@ mod client_key;
 mod content;
 mod destination;
 mod excerpt;
+mod extension_request;
 mod grant;
 mod lifetime;
 mod outcome;
@@ -31,6 +33,7 @@ mod settings;
 mod verdict;
 mod wire;
 
+pub use acquirer::{KnownUser, OpeningError, Proof, Reading, TokenAcquirer, View};
 pub use answer_rules::{AnswerRules, Mismatch};
 #[cfg(feature = "test-util")]
 pub use client::ScriptedProvider;
@@ -44,7 +47,7 @@ pub use paste::{AuthorizationResponse, PasteError, Pasted};
 pub use preset::{PlaceholderError, Preset, PresetInfo, preset, preset_names, presets};
 pub use provider::Provider;
 pub use providers::{Providers, Publisher, Undiscovered};
-pub use request::{RevocationRequest, TokenRequest, UserinfoRequest};
-pub use request_form::{BodyForm, RequestForm};
+pub use request::{OpeningRequest, RevocationRequest, TokenRequest, UserinfoRequest};
+pub use request_form::{BodyForm, DeviceForm, RequestForm};
 pub use scheme::authentication_scheme;
 pub use settings::{ProviderError, ProviderSettings, RECOMMENDED_REDIRECT_URI};

@@ -10,6 +10,7 @@ mod decide;
 mod failures;
 pub mod journal;
 mod limits;
+mod polling;
 mod questions;
 mod record;
 mod scopes;
@@ -22,6 +23,7 @@ pub use limits::{
     CHOICE_LIFETIME, CLOCK_ERROR, FORCED_REFRESH_INTERVAL, MAX_BACKOFF, PENDING_LIFETIME, SWEEP_GRACE,
     UNKNOWN_EXPIRY, in_words, is_known_expiry, seconds,
 };
+pub use polling::{GrantKind, NoGrantKind, Polling};
 pub use record::{Binding, Entry, Grant, Pending, RefreshTarget, Revision, Session};
 pub use tenant_lock::{LockBackend, Locked, TenantLock};
 
