@@ -86,3 +86,21 @@ pub enum StartError {
 fn names(grants: &[GrantKind]) -> String {
     grants.iter().map(|grant| grant.name()).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_that_fails_names_the_next_step() {
+        let (provider, user): (ProviderId, _) = ("acme".parse().expect("an id"), Principal::Local);
+        let tenant = "acme/guild:9".parse().expect("a tenant");
+        let busy = StartError::Busy { tenant, until: 1_795_358_672 }.to_string();
+        assert!(busy.ends_with("ends by itself within 15 minutes: try again then"), "{busy}");
+        let (grant, offered) = (GrantKind::Ciba, vec![GrantKind::Code, GrantKind::Device]);
+        let not_offered = StartError::NotOffered { provider: provider.clone(), grant, offered }.to_string();
+        assert!(not_offered.contains("but by code, device: name one of them"), "{not_offered}");
+        let nameless = StartError::NoLoginHint { provider, user }.to_string();
+        assert!(nameless.ends_with("add it to login_hints of providers.acme"), "{nameless}");
+    }
+}
