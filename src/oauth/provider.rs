@@ -203,6 +203,11 @@ impl Provider {
         &self.token_endpoint
     }
 
+    /// Returns the endpoint that issues device codes (RFC 8628 §3.1).
+    pub fn device_authorization_endpoint(&self) -> Option<&Url> {
+        self.device_authorization_endpoint.as_ref()
+    }
+
     /// Returns the endpoint for refreshes.
     pub fn refresh_endpoint(&self) -> &str {
         self.form.refresh_endpoint.as_deref().unwrap_or(self.token_endpoint.as_str())

@@ -41,13 +41,16 @@ impl TokenAcquirer for Device {
         let opened = Opened::read(&content, answer)?;
         // Google's page has the name of an early draft.
         let page = opened.page(&["verification_uri", "verification_url"]);
+        let complete = opened.page(&["verification_uri_complete", "verification_url_complete"]);
         Ok(Polling {
             grant: GrantKind::Device,
             code: opened.code("device_code")?,
             user_code: Some(opened.user_code(&["user_code"])?),
-            verification_uri: Some(page.ok_or(OpeningError::Unusable("verification_uri"))?),
-            verification_uri_complete: opened
-                .page(&["verification_uri_complete", "verification_url_complete"]),
+            // Kimi may leave the first one empty.
+            verification_uri: Some(
+                page.or_else(|| complete.clone()).ok_or(OpeningError::Unusable("verification_uri"))?,
+            ),
+            verification_uri_complete: complete,
             binding_message: None,
             expires_at: opened.expires_at(),
             interval: opened.interval(),
