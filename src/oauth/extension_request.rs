@@ -68,15 +68,15 @@ impl Provider {
     ) -> TokenRequest {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.extend_pairs(params);
+        // Zoom and GitHub want it beside HTTP Basic too.
+        form.append_pair("client_id", &self.client_id);
         let mut basic = None;
         match &credentials.0 {
             Kind::Basic(secret) => basic = Some(basic_auth(&self.client_id, secret)),
             Kind::Post(secret) => {
-                form.append_pair("client_id", &self.client_id);
                 form.append_pair("client_secret", secret.expose());
             }
             Kind::Public | Kind::Assertion(_) => {
-                form.append_pair("client_id", &self.client_id);
                 form.extend_pairs(assertion_params(credentials));
             }
         }

@@ -45,6 +45,7 @@ mod odd_answers;
 mod outcomes;
 mod pastes;
 mod peer;
+mod polls;
 mod presets;
 mod processes;
 mod providers;
