@@ -16,6 +16,7 @@ mod clocks;
 mod config_init;
 mod crash;
 mod crash_matrix;
+mod crash_polls;
 mod damage;
 mod deploy;
 mod discord_auth;

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    secret::{Fingerprint, IdToken, Nonce},
-    session::{Ended, Rejected, Retry, UNKNOWN_EXPIRY},
+    secret::{DeviceCode, Fingerprint, IdToken, Nonce},
+    session::{Ended, GrantKind, Polling, Rejected, Retry, UNKNOWN_EXPIRY},
     store::codec::{ChangedRecords, Document},
 };
 
@@ -35,6 +35,18 @@ fn full() -> Entry {
     pending.nonce = Some(Nonce::new("nonce-1"));
     pending.lineage_seen = Some(session.lineage);
     pending.binding = session.binding.clone();
+    pending.polling = Some(Polling {
+        grant: GrantKind::Device,
+        code: DeviceCode::new("device-1"),
+        user_code: Some("ABCD-1234".into()),
+        verification_uri: Some("https://id.example/device".into()),
+        verification_uri_complete: Some("https://id.example/device?user_code=ABCD-1234".into()),
+        binding_message: Some("threadkey for alice".into()),
+        expires_at: NOW + 600,
+        interval: 5,
+        not_before: Some(NOW + 10),
+        ended: Some("access_denied".into()),
+    });
     Entry { session: Some(session), pending: Some(pending), candidate: None }
 }
 
@@ -100,7 +112,19 @@ const FULL: &str = r#"{
       "scopes": [
         "read",
         "offline_access"
-      ]
+      ],
+      "polling": {
+        "grant": "device",
+        "code": "device-1",
+        "user_code": "ABCD-1234",
+        "verification_uri": "https://id.example/device",
+        "verification_uri_complete": "https://id.example/device?user_code=ABCD-1234",
+        "binding_message": "threadkey for alice",
+        "expires_at": 1795359272,
+        "interval": 5,
+        "not_before": 1795358682,
+        "ended": "access_denied"
+      }
     }
   },
   "clients": {}
@@ -130,6 +154,7 @@ async fn every_field_of_a_full_record_disappears_from_the_file_with_its_value() 
     *session = other;
     let pending = least.pending.as_mut().expect("a sign-in");
     (pending.nonce, pending.lineage_seen, pending.binding) = (None, None, session.binding.clone());
+    pending.polling = None;
     // Written on its own, and written over the full record: the same text.
     let alone = text_with(&alice(), least.clone());
     let mut changed = ChangedRecords::default();
