@@ -108,6 +108,7 @@ pub enum Settlement {
 
 /// A change or a settlement: everything that [`apply`] takes.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "an update is moved a few times and never kept")]
 pub enum Update {
     /// A change that any caller may make.
     Change(Change),

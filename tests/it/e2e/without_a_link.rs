@@ -1,5 +1,6 @@
 //! Sign-ins without a link at a real authorization server: device codes and CIBA, from Discord and from
 //! the command line.
+#![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
 use std::process::Stdio;
 
