@@ -314,7 +314,7 @@ async fn an_invalid_store_is_refused_with_its_line_without_values_and_stays_unch
         ("white space", b" \n\n".to_vec(), 3, "EOF"),
         ("zeros", vec![0; 512], 1, "expected value"),
         ("cut off", FULL.as_bytes()[..700].to_vec(), 23, "EOF"),
-        ("something behind it", format!("{FULL}}}").into_bytes(), 68, "trailing characters"),
+        ("something behind it", format!("{FULL}}}").into_bytes(), 80, "trailing characters"),
         ("a byte order mark", format!("\u{FEFF}{FULL}").into_bytes(), 1, "byte order mark"),
         ("not UTF-8", [&FULL.as_bytes()[..30], b"\xff\xfe"].concat(), 3, "UTF-8"),
         ("a list", b"[]".to_vec(), 1, "expected an object"),
