@@ -59,6 +59,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     let background_refresh = workers.clone().map(|workers| refresh_in_background(broker.clone(), workers));
     let choice_expiry = expire_choices(broker.clone());
     let sign_in_polls = poll_sign_ins(broker.clone());
+    let discovery = keep_discovered(broker.clone());
     let deps = BotDeps { conversations, broker: broker.clone(), workers: workers.clone(), scrubber, rights };
     let bot = discord::run(discord, deps, connected, shutdown.clone());
     let mut bot = tokio::spawn(bot);
@@ -82,6 +83,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
         }
         choice_expiry.abort();
         sign_in_polls.abort();
+        discovery.abort();
         finish(&broker, api, &settings.store).await;
         match (defect, outcome) {
             (Some(defect), _) => Err(defect),
@@ -108,6 +110,7 @@ pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
     let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
     let choice_expiry = expire_choices(broker.clone());
+    let discovery = keep_discovered(broker.clone());
     tokio::select! {
         () = signals.next() => {}
         _ = &mut api => return Err(AppError::Stopped("the token API")),
@@ -115,6 +118,7 @@ pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     tracing::info!("ending after the requests that are under way; a second signal ends the process at once");
     shutdown.cancel();
     choice_expiry.abort();
+    discovery.abort();
     tokio::select! {
         () = finish(&broker, api, &settings.store) => Ok(()),
         () = signals.next() => end_at_once(&broker, &settings.store),
@@ -169,6 +173,11 @@ fn expire_choices(broker: Broker) -> JoinHandle<()> {
 /// Polls the sign-ins of Discord users that need no code here.
 fn poll_sign_ins(broker: Broker) -> JoinHandle<()> {
     tokio::spawn(async move { broker.poll_sign_ins().await })
+}
+
+/// Keeps the published metadata of the providers fresh.
+fn keep_discovered(broker: Broker) -> JoinHandle<()> {
+    tokio::spawn(async move { broker.keep_discovered().await })
 }
 
 /// Waits for the requests and the refreshes that are under way.

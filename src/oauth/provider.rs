@@ -5,12 +5,13 @@
 //! the authorization request cannot replace a parameter of the protocol. The module `settings`
 //! checks each setting, and `request` builds the requests.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use oauth2::RedirectUrl;
 use url::Url;
 
 use super::{
+    Discovered,
     client_auth::ClientAuth,
     request_form::{DeviceForm, RequestForm},
     settings::{
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     ids::{Principal, ProviderId},
-    net::Trust,
+    net::{Reach, Trust},
     session::{Binding, GrantKind, Pending},
     sys::secret_source::NoSecret,
 };
@@ -56,6 +57,10 @@ pub struct Provider {
     pub(super) enforces_pkce: bool,
     pub(super) formerly: Vec<Url>,
     pub(super) trust: Trust,
+    pub(super) reach: Option<Reach>,
+    discovered: Option<Arc<Discovered>>,
+    /// The token endpoints that the same issuer published earlier.
+    pub(super) published_earlier: Vec<Url>,
 }
 
 impl Provider {
@@ -137,6 +142,15 @@ impl Provider {
                 .map(|text| endpoint("formerly", text))
                 .collect::<Result<_, _>>()?,
             trust: settings.trust,
+            reach: settings.reach,
+            // One that a server published and that meets the rules no longer is of no use.
+            published_earlier: settings
+                .discovered
+                .iter()
+                .flat_map(|discovered| &discovered.earlier_token_endpoints)
+                .filter_map(|text| endpoint("earlier_token_endpoints", text).ok())
+                .collect(),
+            discovered: settings.discovered,
         })
     }
 
@@ -154,6 +168,19 @@ impl Provider {
     /// same text.
     pub fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
+    }
+
+    /// Returns the published metadata, and the time of its fetch. `None` if the operator wrote the
+    /// endpoints.
+    pub fn discovered(&self) -> Option<&Discovered> {
+        self.discovered.as_deref()
+    }
+
+    /// Whether each authorization response names its issuer (RFC 9207 §3). Then one without an `iss`
+    /// comes from another server.
+    pub fn requires_iss(&self) -> bool {
+        let published = self.discovered.as_ref();
+        published.is_some_and(|found| found.metadata.authorization_response_iss_parameter_supported)
     }
 
     /// See [`ProviderSettings::reuse_grace`].
@@ -191,6 +218,11 @@ impl Provider {
             client_id: self.client_id.clone(),
             resource: self.resource.clone(),
         }
+    }
+
+    /// Returns the id under which threadkey is registered at the provider.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
     }
 
     /// Returns the scopes that a sign-in requests.

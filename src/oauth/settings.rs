@@ -17,12 +17,13 @@ use oauth2::RedirectUrl;
 use url::Url;
 
 use super::{
+    Discovered,
     client_key::ClientKey,
     request_form::{DeviceForm, RequestForm},
 };
 use crate::{
     ids::{ProviderId, Snowflake},
-    net::{Trust, is_loopback},
+    net::{Reach, Trust, is_loopback},
     session::GrantKind,
     sys::secret_source::SecretSource,
 };
@@ -91,6 +92,11 @@ pub struct ProviderSettings {
     pub formerly: Vec<String>,
     /// The certificate authorities that the provider's servers may use.
     pub trust: Trust,
+    /// The addresses that requests to published URLs may reach. `None` for a provider whose endpoints
+    /// the operator wrote: it may be anywhere.
+    pub reach: Option<Reach>,
+    /// The metadata that completed these settings.
+    pub discovered: Option<Arc<Discovered>>,
 }
 
 /// The redirect URI that the documentation recommends where no program listens: its port is none that

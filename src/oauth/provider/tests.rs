@@ -35,6 +35,8 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         formerly: Vec::new(),
         trust: Trust::default(),
         refresh_revokes_access: false,
+        reach: None,
+        discovered: None,
     }
 }
 
