@@ -60,6 +60,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     let keepalive = keep_alive(broker.clone(), workers.clone(), Arc::new(rights.clone()));
     let sweep = sweep_ended(broker.clone(), settings.sweep_after);
     let choice_expiry = expire_choices(broker.clone());
+    let sign_in_polls = poll_sign_ins(broker.clone());
     let discovery = keep_discovered(broker.clone());
     let deps = BotDeps { conversations, broker: broker.clone(), workers: workers.clone(), scrubber, rights };
     let bot = discord::run(discord, deps, connected, shutdown.clone());
@@ -85,6 +86,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
         keepalive.abort();
         sweep.abort();
         choice_expiry.abort();
+        sign_in_polls.abort();
         discovery.abort();
         finish(&broker, api, &settings.store).await;
         match (defect, outcome) {
@@ -183,6 +185,11 @@ fn sweep_ended(broker: Broker, after: Duration) -> JoinHandle<()> {
 
 fn expire_choices(broker: Broker) -> JoinHandle<()> {
     tokio::spawn(async move { broker.expire_choices().await })
+}
+
+/// Polls the sign-ins of Discord users that need no code here.
+fn poll_sign_ins(broker: Broker) -> JoinHandle<()> {
+    tokio::spawn(async move { broker.poll_sign_ins().await })
 }
 
 /// Keeps the published metadata of the providers fresh.

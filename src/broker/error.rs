@@ -109,41 +109,11 @@ pub(super) fn wait_until(then: UnixTime, now: UnixTime) -> Duration {
     Duration::from_secs(then.saturating_sub(now).max(1).try_into().unwrap_or(1))
 }
 
-/// A sign-in that could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The configuration has no such provider.
-    #[error("{}", unknown_provider(.0))]
-    UnknownProvider(ProviderId),
-    /// The provider's endpoints are not known, and they cannot be fetched now.
-    #[error("{}", undiscovered(provider, problem, "no sign-in was started"))]
-    Undiscovered {
-        /// The provider.
-        provider: ProviderId,
-        /// The reason.
-        problem: DiscoveryError,
-    },
-    /// Another user has a sign-in of the same tenant in progress.
-    #[error(
-        "another user is signing in for {tenant}; that sign-in ends by itself within {}: try again then",
-        in_words(PENDING_LIFETIME)
-    )]
-    Busy {
-        /// The tenant.
-        tenant: Tenant,
-        /// Unix seconds.
-        until: UnixTime,
-    },
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-fn unknown_provider(provider: &ProviderId) -> String {
+pub(super) fn unknown_provider(provider: &ProviderId) -> String {
     format!("there is no provider {provider} in the configuration; `threadkey providers` lists them")
 }
 
-fn undiscovered(provider: &ProviderId, problem: &DiscoveryError, state: &str) -> String {
+pub(super) fn undiscovered(provider: &ProviderId, problem: &DiscoveryError, state: &str) -> String {
     let next = match problem.is_temporary() {
         true => "Try again in a minute. If it stays so, the operator must mend the cause",
         false => "The operator must mend the cause",
@@ -151,7 +121,7 @@ fn undiscovered(provider: &ProviderId, problem: &DiscoveryError, state: &str) ->
     format!("threadkey does not know the endpoints of {provider}, so {state}. {next}: {problem}")
 }
 
-fn no_client_secret(provider: &ProviderId, problem: &NoSecret) -> String {
+pub(super) fn no_client_secret(provider: &ProviderId, problem: &NoSecret) -> String {
     format!(
         "the secret of threadkey's client at {provider} cannot be read, so nothing was sent and nothing is lost: {problem}. \
          The operator must mend providers.{provider}.client_secret_command"
@@ -454,6 +424,11 @@ pub enum FinishError {
     /// The configuration names another endpoint or client than when the sign-in was started.
     #[error("the configuration of {0} has changed since the sign-in was started: start again")]
     BindingChanged(ProviderId),
+    /// The sign-in needs no code: it is polled.
+    #[error(
+        "your sign-in at {0} needs no code here: allow the access on the provider's own page or device, and it finishes by itself"
+    )]
+    NoCodeNeeded(ProviderId),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -559,9 +534,6 @@ mod tests {
             "acme/user:5 is not signed in: sign in with `/auth start` on Discord, or `threadkey auth start acme --as user:5` in a terminal"
         );
         assert!(words("acme/guild:9").contains("`/auth start` and `shared` on Discord"));
-        let tenant = "acme/guild:9".parse().expect("a tenant");
-        let busy = StartError::Busy { tenant, until: 1_795_358_672 }.to_string();
-        assert!(busy.ends_with("ends by itself within 15 minutes: try again then"), "{busy}");
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod reports;
 mod rescue;
 mod sign_in;
 mod spend;
+mod start_error;
 mod status;
 mod stored_token;
 mod sweep;
@@ -41,17 +42,16 @@ mod token;
 mod worker_tokens;
 
 pub use discover::Unusable;
-pub use error::{
-    CancelError, ChoiceError, FinishError, LogoutError, StartError, TokenError, is_from_a_wrong_endpoint,
-};
+pub use error::{CancelError, ChoiceError, FinishError, LogoutError, TokenError, is_from_a_wrong_endpoint};
 pub use event::Event;
 pub use lease::{Lease, TokenJson};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
 pub use rescue::RestoreError;
 pub use sign_in::{
-    AwaitedAnswers, Finished, GrantEnd, Kept, LoggedOut, News, Progress, ResponseInText, Revocation, SignIn,
-    SignInProgress, SignedIn, Unchosen, Undecided, View, WayBack,
+    AwaitedAnswers, Finished, GrantEnd, Kept, LoggedOut, News, Polled, Progress, ResponseInText, Revocation,
+    SignIn, SignInProgress, SignedIn, StartOptions, Unchosen, Undecided, View, WayBack,
 };
+pub use start_error::StartError;
 pub use status::{AccessState, RefreshState, SharedLogin, Status, Trouble, Unnotified};
 pub use stored_token::{StoredToken, TokenPolicy};
 pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};

@@ -115,9 +115,13 @@ fn undiscovered(problem: &DiscoveryError) -> Exit {
 impl ExitError for StartError {
     fn exit(&self) -> Exit {
         match self {
-            Self::UnknownProvider(_) => Exit::Usage,
+            Self::UnknownProvider(_)
+            | Self::NotOffered { .. }
+            | Self::NoLoginHint { .. }
+            | Self::NoClientSecret { .. }
+            | Self::NotBegun { .. } => Exit::Usage,
             Self::Undiscovered { problem, .. } => undiscovered(problem),
-            Self::Busy { .. } => Exit::Later,
+            Self::Busy { .. } | Self::Unreachable { .. } => Exit::Later,
             Self::Store(error) => error.exit(),
         }
     }
@@ -144,6 +148,7 @@ impl ExitError for FinishError {
             | Self::RequestRefused { .. }
             | Self::Mismatch { .. }
             | Self::NonceMissing(_)
+            | Self::NoCodeNeeded(_)
             | Self::BindingChanged(_) => Exit::Usage,
             Self::Undiscovered { problem, .. } => undiscovered(problem),
             Self::NothingPending { .. } | Self::Expired(_) | Self::Superseded(_) => Exit::NoSession,

@@ -15,6 +15,7 @@ mod lease;
 mod logout;
 mod messages;
 mod output;
+mod polled_sign_in;
 mod prompt;
 pub mod provider_name;
 pub mod providers;

@@ -71,6 +71,13 @@ pub(super) struct ProviderSection {
     pub(super) token_endpoint: Option<String>,
     pub(super) revocation_endpoint: Option<String>,
     pub(super) userinfo_endpoint: Option<String>,
+    pub(super) device_authorization_endpoint: Option<String>,
+    pub(super) backchannel_authentication_endpoint: Option<String>,
+    #[serde(deserialize_with = "words")]
+    pub(super) grants: Vec<String>,
+    pub(super) device_flow: Option<String>,
+    pub(super) device_scope_parameter: Option<String>,
+    pub(super) login_hints: BTreeMap<String, String>,
     pub(super) client_id: Option<String>,
     pub(super) client_auth: Option<String>,
     pub(super) client_secret_env: Option<String>,

@@ -15,9 +15,10 @@ use crate::{
     ids::ProviderId,
     net::Reach,
     oauth::{
-        BodyForm, ClientKey, Provider, ProviderError, ProviderSettings, Publisher, RequestForm, Undiscovered,
+        BodyForm, ClientKey, DeviceForm, Provider, ProviderError, ProviderSettings, Publisher, RequestForm,
+        Undiscovered,
     },
-    session::LoginLimits,
+    session::{GrantKind, LoginLimits},
     sys::secret_source::SecretSource,
 };
 
@@ -84,9 +85,25 @@ pub(super) fn settings(
         scope_parameter: section.scope_parameter.unwrap_or_else(|| "scope".to_owned()),
         pkce: section.pkce.unwrap_or(true),
     };
+    let grants = section.grants.iter().map(|name| name.parse::<GrantKind>());
+    let grants = grants
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| error_at("grants", format!("providers.{id}.grants: {error}")))?;
+    let has_code = grants.is_empty() || grants.contains(&GrantKind::Code);
+    let device_form = DeviceForm {
+        is_codex: match section.device_flow.as_deref().unwrap_or_default() {
+            "" | "rfc8628" => false,
+            "codex" => true,
+            _ => {
+                let problem = format!("providers.{id}.device_flow must be \"rfc8628\" or \"codex\"");
+                return Err(error_at("device_flow", problem));
+            }
+        },
+        scope_parameter: optional(section.device_scope_parameter),
+    };
     let authorization_endpoint = optional(section.authorization_endpoint);
     let token_endpoint = optional(section.token_endpoint);
-    let is_whole = authorization_endpoint.is_some() && token_endpoint.is_some();
+    let is_whole = (authorization_endpoint.is_some() || !has_code) && token_endpoint.is_some();
     let issuer = optional(section.issuer);
     let publisher = issuer.clone().filter(|_| !is_whole).map(Publisher::Issuer);
     let limits = (section.allow_private, section.discovery_hosts);
@@ -105,6 +122,8 @@ pub(super) fn settings(
     };
     let endpoint = |key: &str, value: Option<String>| match &publisher {
         Some(_) => Ok(value.unwrap_or_default()),
+        // Only the code needs it.
+        None if key == "authorization_endpoint" && !has_code => Ok(value.unwrap_or_default()),
         None => required_endpoint(key, value)
             .map_err(|problem| error_at(key, format!("providers.{id} {problem}"))),
     };
@@ -115,12 +134,20 @@ pub(super) fn settings(
         token_endpoint: endpoint("token_endpoint", token_endpoint)?,
         revocation_endpoint: optional(section.revocation_endpoint),
         userinfo_endpoint: optional(section.userinfo_endpoint),
+        device_authorization_endpoint: optional(section.device_authorization_endpoint),
+        backchannel_authentication_endpoint: optional(section.backchannel_authentication_endpoint),
+        grants,
+        device_form,
+        login_hints: section.login_hints,
         client_id: required("client_id", section.client_id)?,
         client_auth: optional(section.client_auth),
         client_secret: client_secret.transpose().map_err(|missing| error_at(secret_key, missing))?,
         client_key: client_key.transpose()?.map(Arc::new),
         request_form,
-        redirect_uri: required("redirect_uri", section.redirect_uri)?,
+        redirect_uri: match optional(section.redirect_uri) {
+            None if !has_code => String::new(),
+            given => required("redirect_uri", given)?,
+        },
         scopes: section.scopes,
         authorize_params: section.authorize_params,
         resource: optional(section.resource),

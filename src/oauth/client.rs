@@ -29,7 +29,7 @@ use super::{
     content::has_whole_object,
     grant,
     receive::{LAST_LOOK, receive},
-    request::{RevocationRequest, UserinfoRequest},
+    request::{OpeningRequest, RevocationRequest, UserinfoRequest},
     wire::{Wire, pause_after_the_frame},
 };
 use crate::{
@@ -158,6 +158,11 @@ impl Client {
     /// Dropping the future hangs up, but bytes that have left stay sent.
     pub async fn send(&self, request: TokenRequest, intended: Intended) -> Attempt {
         self.attempt(request).await.map(|answer| intended.answered(answer))
+    }
+
+    /// Asks the provider to begin a sign-in, once. The answer spends nothing and is in no journal.
+    pub async fn open(&self, request: OpeningRequest) -> Attempt<Answer> {
+        self.attempt(request.0).await
     }
 
     /// Asks the provider to revoke a token, once. Returns the HTTP status.

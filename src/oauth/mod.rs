@@ -9,6 +9,7 @@
 //! [`Provider::refresh`], [`Client::send`] and [`outcome`]. Only [`Client`] uses the network. All
 //! other code is pure, except that [`Provider::begin`] takes random numbers.
 
+mod acquirer;
 mod answer_rules;
 mod client;
 mod client_auth;
@@ -20,6 +21,7 @@ mod discovery_cache;
 mod discovery_error;
 mod document;
 mod excerpt;
+mod extension_request;
 mod grant;
 mod lifetime;
 mod metadata;
@@ -37,6 +39,7 @@ mod settings;
 mod verdict;
 mod wire;
 
+pub use acquirer::{KnownUser, OpeningError, Proof, Reading, TokenAcquirer, View};
 pub use answer_rules::{AnswerRules, Mismatch};
 #[cfg(feature = "test-util")]
 pub use client::ScriptedProvider;
@@ -55,7 +58,7 @@ pub use preset::{PlaceholderError, Preset, PresetInfo, preset, preset_names, pre
 pub use provider::Provider;
 pub use providers::{Providers, Publisher, Undiscovered};
 pub use published::metadata_urls;
-pub use request::{RevocationRequest, TokenRequest, UserinfoRequest};
-pub use request_form::{BodyForm, RequestForm};
+pub use request::{OpeningRequest, RevocationRequest, TokenRequest, UserinfoRequest};
+pub use request_form::{BodyForm, DeviceForm, RequestForm};
 pub use scheme::authentication_scheme;
 pub use settings::{ProviderError, ProviderSettings, RECOMMENDED_REDIRECT_URI};

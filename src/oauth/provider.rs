@@ -13,17 +13,17 @@ use url::Url;
 use super::{
     Discovered,
     client_auth::ClientAuth,
-    request_form::RequestForm,
+    request_form::{DeviceForm, RequestForm},
     settings::{
-        ProviderError, ProviderSettings, Wrong, check_authorize_params, client_id, ended_errors, endpoint,
-        is_reserved, issuer, login_limits, max_lifetime, redirect_uri, request_form, resource, scopes,
-        token_path,
+        ProviderError, ProviderSettings, RECOMMENDED_REDIRECT_URI, Wrong, check_authorize_params, client_id,
+        device_form, ended_errors, endpoint, grants, is_reserved, issuer, login_hints, login_limits,
+        max_lifetime, redirect_uri, request_form, resource, scopes, token_path,
     },
 };
 use crate::{
-    ids::ProviderId,
+    ids::{Principal, ProviderId},
     net::{Reach, Trust},
-    session::{Binding, LoginLimits, Pending},
+    session::{Binding, GrantKind, LoginLimits, Pending},
     sys::secret_source::NoSecret,
 };
 
@@ -33,10 +33,15 @@ pub struct Provider {
     pub(super) id: ProviderId,
     preset: Option<String>,
     pub(super) issuer: Option<String>,
-    pub(super) authorization_endpoint: Url,
+    pub(super) authorization_endpoint: Option<Url>,
     pub(super) token_endpoint: Url,
     pub(super) revocation_endpoint: Option<Url>,
     pub(super) userinfo_endpoint: Option<Url>,
+    pub(super) device_authorization_endpoint: Option<Url>,
+    pub(super) backchannel_authentication_endpoint: Option<Url>,
+    pub(super) grants: Vec<GrantKind>,
+    pub(super) device_form: DeviceForm,
+    login_hints: BTreeMap<String, String>,
     pub(super) client_id: String,
     pub(super) client_auth: ClientAuth,
     pub(super) form: RequestForm,
@@ -76,8 +81,15 @@ impl Provider {
 
     fn checked(id: ProviderId, settings: ProviderSettings) -> Result<Self, Wrong> {
         let optional = |key, text: Option<String>| text.map(|text| endpoint(key, &text)).transpose();
-        let authorization_endpoint = endpoint("authorization_endpoint", &settings.authorization_endpoint)?;
-        if let Some((name, _)) = authorization_endpoint.query_pairs().find(|(name, _)| is_reserved(name)) {
+        let grants = grants(&settings)?;
+        let has_code = grants.contains(&GrantKind::Code);
+        let authorization_endpoint = (has_code || !settings.authorization_endpoint.is_empty())
+            .then(|| endpoint("authorization_endpoint", &settings.authorization_endpoint))
+            .transpose()?;
+        let reserved = authorization_endpoint.as_ref().and_then(|url| {
+            url.query_pairs().map(|(name, _)| name.into_owned()).find(|name| is_reserved(name))
+        });
+        if let Some(name) = reserved {
             let what =
                 format!("its query sets {name}, which threadkey sets itself: remove it from the query");
             return Err(Wrong { key: "authorization_endpoint", what });
@@ -88,6 +100,16 @@ impl Provider {
         request_form(&settings.request_form, &token_endpoint, client_auth.is_confidential())?;
         check_authorize_params(&settings.authorize_params)?;
         login_limits(&settings.login_limits, settings.keepalive)?;
+        let device_authorization_endpoint =
+            optional("device_authorization_endpoint", settings.device_authorization_endpoint)?;
+        let device_form =
+            device_form(settings.device_form, device_authorization_endpoint.as_ref(), &token_endpoint)?;
+        // Without the authorization code no answer comes to it.
+        let redirect_uri_text = if has_code || !settings.redirect_uri.is_empty() {
+            settings.redirect_uri
+        } else {
+            RECOMMENDED_REDIRECT_URI.to_owned()
+        };
         Ok(Self {
             id,
             preset: settings.preset,
@@ -96,10 +118,18 @@ impl Provider {
             token_endpoint,
             revocation_endpoint: optional("revocation_endpoint", settings.revocation_endpoint)?,
             userinfo_endpoint: optional("userinfo_endpoint", settings.userinfo_endpoint)?,
+            device_authorization_endpoint,
+            backchannel_authentication_endpoint: optional(
+                "backchannel_authentication_endpoint",
+                settings.backchannel_authentication_endpoint,
+            )?,
+            grants,
+            device_form,
+            login_hints: login_hints(settings.login_hints)?,
             client_id: client_id(settings.client_id)?,
             client_auth,
             form: settings.request_form,
-            redirect_uri: redirect_uri(settings.redirect_uri)?,
+            redirect_uri: redirect_uri(redirect_uri_text)?,
             scopes: scopes(settings.scopes)?,
             authorize_params: settings.authorize_params,
             resource: settings.resource.map(resource).transpose()?,
@@ -220,6 +250,11 @@ impl Provider {
         &self.token_endpoint
     }
 
+    /// Returns the endpoint that issues device codes (RFC 8628 §3.1).
+    pub fn device_authorization_endpoint(&self) -> Option<&Url> {
+        self.device_authorization_endpoint.as_ref()
+    }
+
     /// Returns the endpoint for refreshes.
     pub fn refresh_endpoint(&self) -> &str {
         self.form.refresh_endpoint.as_deref().unwrap_or(self.token_endpoint.as_str())
@@ -227,7 +262,12 @@ impl Provider {
 
     /// Returns the endpoints that receive requests from threadkey itself.
     pub fn endpoints(&self) -> impl Iterator<Item = &Url> {
-        let optional = [&self.revocation_endpoint, &self.userinfo_endpoint];
+        let optional = [
+            &self.revocation_endpoint,
+            &self.userinfo_endpoint,
+            &self.device_authorization_endpoint,
+            &self.backchannel_authentication_endpoint,
+        ];
         std::iter::once(&self.token_endpoint).chain(optional.into_iter().flatten())
     }
 
@@ -238,7 +278,7 @@ impl Provider {
 
     /// Returns the host of the page on which users sign in. There they also find their account.
     pub fn site(&self) -> String {
-        let url = &self.authorization_endpoint;
+        let url = self.authorization_endpoint.as_ref().unwrap_or(&self.token_endpoint);
         let host = url.host_str().unwrap_or_default();
         url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
@@ -247,6 +287,17 @@ impl Provider {
     /// 6749 §3.1.2.3).
     pub fn redirect_uri(&self) -> &str {
         self.redirect_uri.as_str()
+    }
+
+    /// Returns the operator's name of a user at the provider. See
+    /// [`ProviderSettings::login_hints`].
+    pub fn login_hint(&self, user: Principal) -> Option<&str> {
+        let key = match user {
+            Principal::User(id) => id.to_string(),
+            Principal::Local => "local".to_owned(),
+            Principal::Guild(_) => return None,
+        };
+        self.login_hints.get(&key).map(String::as_str)
     }
 
     /// Reads the client's secret, and runs the command that prints it.

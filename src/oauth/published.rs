@@ -14,6 +14,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::{Map, Value};
 use url::Url;
 
+use crate::session::GrantKind;
+
 use super::{
     Discovered, DiscoveryError, Provider, ProviderError, Publisher, ServerMetadata, Undiscovered,
     settings::{ProviderSettings, Wrong, endpoint},
@@ -133,21 +135,31 @@ impl Undiscovered {
         let metadata = &discovered.metadata;
         let mut settings = self.settings.clone();
         self.check_endpoints(metadata)?;
-        self.check_pkce(metadata)?;
+        let has_code = settings.grants.is_empty() || settings.grants.contains(&GrantKind::Code);
+        // No other grant has a code that a thief could use.
+        if has_code {
+            self.check_pkce(metadata)?;
+        }
         settings.client_auth = self.client_auth(metadata)?;
         let required = |member: &'static str, written: String| {
             let published = metadata.endpoint(member).map(str::to_owned);
             let chosen = Some(written).filter(|written| !written.is_empty()).or(published);
             chosen.ok_or_else(|| DiscoveryError::Missing { publisher: metadata.issuer.clone(), member })
         };
-        settings.authorization_endpoint =
-            required("authorization_endpoint", settings.authorization_endpoint)?;
+        if has_code {
+            settings.authorization_endpoint =
+                required("authorization_endpoint", settings.authorization_endpoint)?;
+        }
         settings.token_endpoint = required("token_endpoint", settings.token_endpoint)?;
         let optional = |written: Option<String>, member: &str| {
             written.or_else(|| metadata.endpoint(member).map(str::to_owned))
         };
         settings.revocation_endpoint = optional(settings.revocation_endpoint, "revocation_endpoint");
         settings.userinfo_endpoint = optional(settings.userinfo_endpoint, "userinfo_endpoint");
+        settings.device_authorization_endpoint =
+            optional(settings.device_authorization_endpoint, "device_authorization_endpoint");
+        settings.backchannel_authentication_endpoint =
+            optional(settings.backchannel_authentication_endpoint, "backchannel_authentication_endpoint");
         if settings.scopes.is_empty() {
             let supported = DEFAULT_SCOPES.into_iter().filter(|scope| metadata.supports_scope(scope));
             settings.scopes = supported.map(str::to_owned).collect();
@@ -168,6 +180,11 @@ impl Undiscovered {
                 self.publisher.as_str().clone_into(written);
             }
         }
+        for optional in
+            [&mut settings.device_authorization_endpoint, &mut settings.backchannel_authentication_endpoint]
+        {
+            optional.get_or_insert_with(|| self.publisher.as_str().to_owned());
+        }
         // It is compared with the token endpoint, which may not be known yet.
         if self.settings.token_endpoint.is_empty() {
             settings.request_form.refresh_endpoint = None;
@@ -182,6 +199,10 @@ impl Undiscovered {
             "token_endpoint" => !self.settings.token_endpoint.is_empty(),
             "revocation_endpoint" => self.settings.revocation_endpoint.is_some(),
             "userinfo_endpoint" => self.settings.userinfo_endpoint.is_some(),
+            "device_authorization_endpoint" => self.settings.device_authorization_endpoint.is_some(),
+            "backchannel_authentication_endpoint" => {
+                self.settings.backchannel_authentication_endpoint.is_some()
+            }
             _ => false,
         };
         let is_https = metadata.issuer.starts_with("https:");

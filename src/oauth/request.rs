@@ -32,6 +32,10 @@ pub struct TokenRequest(pub(super) HttpRequest);
 #[derive(Debug)]
 pub struct RevocationRequest(pub(super) TokenRequest);
 
+/// A request that begins a sign-in (RFC 8628 §3.1, CIBA Core §7.1). It spends nothing.
+#[derive(Debug)]
+pub struct OpeningRequest(pub(super) TokenRequest);
+
 /// A request to a userinfo endpoint (OpenID Connect Core §5.3).
 #[derive(Debug)]
 pub struct UserinfoRequest {
@@ -74,6 +78,7 @@ impl Provider {
             binding: self.binding(),
             scopes: self.scopes.clone(),
             wrong_codes: None,
+            polling: None,
         }
     }
 
@@ -81,7 +86,7 @@ impl Provider {
     /// Every call returns the same URL.
     pub fn authorize_url(&self, pending: &Pending) -> Url {
         let client = BasicClient::new(ClientId::new(pending.binding.client_id.clone()))
-            .set_auth_uri(AuthUrl::from_url(self.authorization_endpoint.clone()));
+            .set_auth_uri(AuthUrl::from_url(self.authorization_page().clone()));
         let state = CsrfToken::new(pending.state.expose().to_owned());
         let mut request =
             client.authorize_url(|| state).set_redirect_uri(Cow::Owned(self.redirect_of(pending)));
@@ -102,6 +107,11 @@ impl Provider {
             request = request.add_extra_param(name.clone(), value.clone());
         }
         request.url().0
+    }
+
+    /// Returns the page of the authorization request. A provider without one offers no such sign-in.
+    fn authorization_page(&self) -> &Url {
+        self.authorization_endpoint.as_ref().unwrap_or(&self.token_endpoint)
     }
 
     /// Makes the credentials of one request.
@@ -270,7 +280,7 @@ impl Provider {
 }
 
 /// Returns the parameters of a client assertion (RFC 7521 §4.2).
-fn assertion_params(credentials: &Credentials) -> impl Iterator<Item = (String, String)> + use<> {
+pub(super) fn assertion_params(credentials: &Credentials) -> impl Iterator<Item = (String, String)> + use<> {
     const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
     let params = match &credentials.0 {
         Kind::Assertion(assertion) => {

@@ -16,11 +16,15 @@ use http::{
 use oauth2::RedirectUrl;
 use url::Url;
 
-use super::{Discovered, client_key::ClientKey, request_form::RequestForm};
+use super::{
+    Discovered,
+    client_key::ClientKey,
+    request_form::{DeviceForm, RequestForm},
+};
 use crate::{
-    ids::ProviderId,
+    ids::{ProviderId, Snowflake},
     net::{Reach, Trust, is_loopback},
-    session::LoginLimits,
+    session::{GrantKind, LoginLimits},
     sys::secret_source::SecretSource,
 };
 
@@ -39,6 +43,16 @@ pub struct ProviderSettings {
     pub revocation_endpoint: Option<String>,
     /// The endpoint that names the account (OpenID Connect Core §5.3).
     pub userinfo_endpoint: Option<String>,
+    /// The endpoint that issues device codes (RFC 8628 §3.1).
+    pub device_authorization_endpoint: Option<String>,
+    /// The endpoint that asks a user on another screen (CIBA Core §7).
+    pub backchannel_authentication_endpoint: Option<String>,
+    /// The grants of a sign-in; the first is the default. Empty means the authorization code alone.
+    pub grants: Vec<GrantKind>,
+    /// The form of the device grant.
+    pub device_form: DeviceForm,
+    /// The names of Discord users at the provider, by Discord id, or `local` for a terminal.
+    pub login_hints: BTreeMap<String, String>,
     /// The id under which threadkey is registered at the provider.
     pub client_id: String,
     /// How the client authenticates: `basic`, `post`, `private_key_jwt` or `none`. Without it a
@@ -196,6 +210,64 @@ fn web_url(key: &'static str, text: &str) -> Result<Url, Wrong> {
         return wrong("it contains a fragment: remove the # and the text after it");
     }
     Ok(url)
+}
+
+/// Checks the grants: each once, with the endpoint that it needs.
+pub(super) fn grants(settings: &ProviderSettings) -> Result<Vec<GrantKind>, Wrong> {
+    let wrong = |what: String| Err(Wrong { key: "grants", what });
+    let grants = if settings.grants.is_empty() { vec![GrantKind::Code] } else { settings.grants.clone() };
+    for (position, grant) in grants.iter().enumerate() {
+        if grants[..position].contains(grant) {
+            return wrong(format!("{grant} stands here twice: remove one"));
+        }
+        let missing = match grant {
+            GrantKind::Code => None,
+            GrantKind::Device => {
+                settings.device_authorization_endpoint.is_none().then_some("device_authorization_endpoint")
+            }
+            GrantKind::Ciba => settings
+                .backchannel_authentication_endpoint
+                .is_none()
+                .then_some("backchannel_authentication_endpoint"),
+        };
+        if let Some(missing) = missing {
+            return wrong(format!(
+                "{grant} needs {missing}: set it to the URL in the provider's documentation"
+            ));
+        }
+    }
+    Ok(grants)
+}
+
+/// Checks the form of the device grant.
+pub(super) fn device_form(form: DeviceForm, opening: Option<&Url>, token: &Url) -> Result<DeviceForm, Wrong> {
+    let wrong = |key, what: &str| Err(Wrong { key, what: what.to_owned() });
+    if !matches!(form.scope_parameter.as_deref(), None | Some("scope" | "scopes")) {
+        return wrong("device_scope_parameter", "it must be \"scope\" or \"scopes\"");
+    }
+    if form.is_codex && opening.is_some_and(|opening| opening.origin() != token.origin()) {
+        let what = "with device_flow = \"codex\" it must have the origin of token_endpoint, to which the sign-in is bound";
+        return wrong("device_authorization_endpoint", what);
+    }
+    Ok(form)
+}
+
+/// Checks the names of users at the provider. They become parameters of a request.
+pub(super) fn login_hints(hints: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Wrong> {
+    let wrong = |what: String| Err(Wrong { key: "login_hints", what });
+    for (user, hint) in &hints {
+        let is_id = user.parse::<Snowflake>().is_ok();
+        if !is_id && user != "local" {
+            return wrong(format!(
+                "{:?} is no user: write the id of a Discord user, or local for this terminal",
+                user.chars().take(80).collect::<String>()
+            ));
+        }
+        if hint.trim().is_empty() || hint.chars().any(char::is_control) || hint.len() > 500 {
+            return wrong(format!("the hint of {user} must be one line of at most 500 bytes"));
+        }
+    }
+    Ok(hints)
 }
 
 pub(super) fn issuer(text: String) -> Result<String, Wrong> {

@@ -9,8 +9,8 @@
 //! ([`TenantLock::settle`](super::TenantLock::settle)).
 
 use super::{
-    Ended, Entry, FORCED_REFRESH_INTERVAL, Grant, Pending, RefreshTarget, Rejected, Retry, RetryKind,
-    Session, WrongCodes, seconds,
+    Ended, Entry, FORCED_REFRESH_INTERVAL, Grant, Pending, Polling, RefreshTarget, Rejected, Retry,
+    RetryKind, Session, WrongCodes, seconds,
 };
 use crate::{
     ids::{Lineage, UnixTime},
@@ -106,6 +106,14 @@ pub enum Settlement {
     },
     /// The provider did not accept a code of the sign-in with this `state`.
     WrongCode(State),
+    /// The provider answered a poll without tokens: the sign-in with this `state` goes on, or has
+    /// ended.
+    Polled {
+        /// The `state` of the pending sign-in.
+        state: State,
+        /// The poll from now on.
+        polling: Box<Polling>,
+    },
     /// The sign-in with this `state` is finished. Its session takes the place of the present one,
     /// unless that one is live and known to have another account: then it becomes the candidate,
     /// and the user chooses.
@@ -119,6 +127,7 @@ pub enum Settlement {
 
 /// A change or a settlement: everything that [`apply`] takes.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "an update is moved a few times and never kept")]
 pub enum Update {
     /// A change that any caller may make.
     Change(Change),
@@ -232,6 +241,7 @@ fn apply_settlement(entry: &mut Entry, settlement: Settlement, now: UnixTime) ->
             session.retry = None;
         }),
         Settlement::WrongCode(state) => wrong_code(entry, &state, now),
+        Settlement::Polled { state, polling } => polled(entry, &state, *polling),
         Settlement::SignIn { state, session } => sign_in(entry, &state, *session),
     }
 }
@@ -371,6 +381,16 @@ fn wrong_code(entry: &mut Entry, state: &State, now: UnixTime) -> Applied {
     match &mut entry.pending {
         Some(pending) if pending.state == *state => {
             pending.wrong_codes = Some(WrongCodes::count(pending.wrong_codes, now));
+            Applied::Done
+        }
+        _ => Applied::Stale,
+    }
+}
+
+fn polled(entry: &mut Entry, state: &State, polling: Polling) -> Applied {
+    match &mut entry.pending {
+        Some(pending) if pending.state == *state && pending.polling.is_some() => {
+            pending.polling = Some(polling);
             Applied::Done
         }
         _ => Applied::Stale,

@@ -11,6 +11,7 @@ mod failures;
 pub mod journal;
 mod limits;
 mod login_end;
+mod polling;
 mod questions;
 mod record;
 mod scopes;
@@ -24,6 +25,7 @@ pub use limits::{
     UNKNOWN_EXPIRY, in_words, is_known_expiry, seconds,
 };
 pub use login_end::{LONGEST_NOTICE, LoginEnds, LoginLimits};
+pub use polling::{GrantKind, NoGrantKind, Polling};
 pub use record::{Binding, Entry, Grant, Pending, RefreshTarget, Revision, Session};
 pub use tenant_lock::{LockBackend, Locked, TenantLock};
 

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Ended, PENDING_LIFETIME, Rejected, Retry, SWEEP_GRACE, UNKNOWN_EXPIRY, WrongCodes, limits::is_within,
-    seconds,
+    Ended, GrantKind, PENDING_LIFETIME, Polling, Rejected, Retry, SWEEP_GRACE, UNKNOWN_EXPIRY, WrongCodes,
+    limits::is_within, seconds,
 };
 use crate::{
     ids::{Lineage, Principal, UnixTime},
@@ -114,6 +114,8 @@ pub struct Pending {
     pub scopes: Vec<String>,
     /// The codes that the provider did not accept for this sign-in.
     pub wrong_codes: Option<WrongCodes>,
+    /// The poll for its tokens, if no user brings a code.
+    pub polling: Option<Polling>,
 }
 
 /// One state of one grant.
@@ -156,15 +158,23 @@ pub struct Grant {
 // === impl Pending ===
 
 impl Pending {
+    /// Returns the grant of this sign-in.
+    pub fn grant(&self) -> GrantKind {
+        self.polling.as_ref().map_or(GrantKind::Code, |polling| polling.grant)
+    }
+
     /// When it can no longer be finished.
     pub fn expires_at(&self) -> UnixTime {
-        self.created_at.saturating_add(seconds(PENDING_LIFETIME))
+        let ends = self.created_at.saturating_add(seconds(PENDING_LIFETIME));
+        self.polling.as_ref().map_or(ends, |polling| ends.min(polling.expires_at))
     }
 
     /// Whether it can still be finished. A broken clock's counts as expired: one from before 1970,
-    /// or from more than its lifetime ahead.
+    /// or from more than its lifetime ahead. So does one whose poll has ended.
     pub fn is_live(&self, now: UnixTime) -> bool {
+        let goes_on = |polling: &Polling| polling.ended.is_none() && now < polling.expires_at;
         is_within(self.created_at, PENDING_LIFETIME, Duration::ZERO, now)
+            && self.polling.as_ref().is_none_or(goes_on)
     }
 
     /// Whether a write drops it, [`SWEEP_GRACE`] after its end. An exchange that began in time

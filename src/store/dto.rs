@@ -9,8 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
     ids::{Lineage, Principal, UnixTime},
-    secret::{AccessToken, CodeVerifier, Fingerprint, IdToken, Nonce, RefreshToken, Scrubber, State},
-    session::{Binding, Ended, Pending, Refusals, Rejected, Retry, Session, WrongCodes},
+    secret::{
+        AccessToken, CodeVerifier, DeviceCode, Fingerprint, IdToken, Nonce, RefreshToken, Scrubber, State,
+    },
+    session::{Binding, Ended, GrantKind, Pending, Polling, Refusals, Rejected, Retry, Session, WrongCodes},
 };
 
 /// The file. Its sections are keyed by texts, because a newer version may have tenants of another
@@ -165,6 +167,31 @@ struct PendingDto {
     scopes: Vec<String>,
     #[serde(default, with = "optional_record", skip_serializing_if = "Option::is_none")]
     wrong_codes: Option<WrongCodes>,
+    #[serde(default, with = "optional_record", skip_serializing_if = "Option::is_none")]
+    polling: Option<Polling>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Polling")]
+struct PollingDto {
+    #[serde(with = "text")]
+    grant: GrantKind,
+    #[serde(with = "text")]
+    code: DeviceCode,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user_code: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    verification_uri: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    verification_uri_complete: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    binding_message: Option<String>,
+    expires_at: UnixTime,
+    interval: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    not_before: Option<UnixTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended: Option<String>,
 }
 
 /// A type that a mirror reads and writes.
@@ -193,6 +220,7 @@ mirrored!(
     Retry by RetryDto,
     Refusals by RefusalsDto,
     WrongCodes by WrongCodesDto,
+    Polling by PollingDto,
     Ended by EndedDto
 );
 
@@ -253,7 +281,7 @@ macro_rules! secret_text {
     )+};
 }
 
-secret_text!(noted: AccessToken, RefreshToken, CodeVerifier, IdToken);
+secret_text!(noted: AccessToken, RefreshToken, CodeVerifier, IdToken, DeviceCode);
 // The link of a sign-in contains these two, and its user has to see it.
 secret_text!(std::convert::identity: State, Nonce);
 
@@ -280,6 +308,16 @@ impl Text for Lineage {
     }
     fn text(&self) -> Cow<'_, str> {
         self.to_string().into()
+    }
+}
+
+impl Text for GrantKind {
+    const EXPECTED: &'static str = "a grant: code, device or ciba";
+    fn read(text: Cow<'_, str>) -> Option<Self> {
+        text.parse().ok()
+    }
+    fn text(&self) -> Cow<'_, str> {
+        self.name().into()
     }
 }
 

@@ -114,6 +114,41 @@ impl Oidc {
         format!("{}/token/revocation", self.issuer)
     }
 
+    /// The section with the device grant (RFC 8628) beside the code.
+    pub fn device_toml(&self, name: &str) -> String {
+        let section = self.config_toml(name);
+        format!(
+            "{section}grants = [\"code\", \"device\"]\ndevice_authorization_endpoint = \"{}/device/auth\"\n",
+            self.issuer
+        )
+    }
+
+    /// The section of the confidential client with CIBA alone. `hints` is a TOML table.
+    pub fn ciba_toml(&self, name: &str, hints: &str) -> String {
+        let section = super::settings::provider_section(
+            name,
+            &[
+                ("issuer", self.issuer()),
+                ("token_endpoint", &self.token_endpoint()),
+                ("backchannel_authentication_endpoint", &format!("{}/backchannel", self.issuer)),
+                ("revocation_endpoint", &self.revocation_endpoint()),
+                ("userinfo_endpoint", &self.userinfo_endpoint()),
+                ("client_id", &format!("{}-ciba", self.client_id())),
+            ],
+            &["openid", "offline_access"],
+        );
+        format!(
+            "{section}grants = [\"ciba\"]\nclient_secret_command = [\"echo\", \"ciba-secret\"]\nlogin_hints = {hints}\n"
+        )
+    }
+
+    /// Decides as this account on its other screen. Returns the message that it showed.
+    pub async fn decide_elsewhere(&self, account: &str, decision: &str) -> String {
+        let url = format!("{}/elsewhere?account={account}&decision={decision}", self.issuer);
+        let shown: Value = read(self.client.post(url)).await;
+        shown["binding_message"].as_str().unwrap_or_default().to_owned()
+    }
+
     /// The public client that is registered.
     pub fn client_id(&self) -> &str {
         &self.options.client_id

@@ -14,7 +14,7 @@ use crate::{
     },
     ids::{Lineage, Tenant},
     net::Unreachable,
-    oauth::{Attempt, Mismatch, Outcome, Provider, sign_in_outcome},
+    oauth::{Attempt, Mismatch, Outcome, Proof, Provider, sign_in_outcome},
     secret::{AccessToken, AuthorizationCode, State},
     session::{
         Applied, Binding, CHOICE_LIFETIME, Change, Entry, Grant, Pending, Session, Settlement,
@@ -83,7 +83,12 @@ impl Broker {
         let credentials = provider.credentials(now).await;
         let credentials =
             credentials.map_err(|problem| FinishError::NoClientSecret { provider: id.clone(), problem })?;
-        let request = provider.exchange(&pending, code, &credentials);
+        let request = provider.acquirer(pending.grant()).request(
+            provider,
+            &pending,
+            &Proof::Code { code: code.clone(), verifier: None },
+            &credentials,
+        );
         let request = request.map_err(|withheld| {
             tracing::error!(%tenant, reason = %withheld, "the code is not sent");
             FinishError::BindingChanged(id.clone())
@@ -133,7 +138,7 @@ impl Broker {
         Err(error)
     }
 
-    async fn granted(
+    pub(super) async fn granted(
         &self,
         provider: &Provider,
         tenant: &Tenant,
@@ -267,6 +272,10 @@ impl Broker {
             return Ok(None);
         };
         let Some(pending) = lock.read().await?.pending() else { return Ok(None) };
+        if pending.polling.is_some() {
+            drop(lock);
+            return self.recover_poll(tenant, &pending.state).await;
+        }
         let recovered = recover(&mut lock, |spending| is_of_sign_in(spending, &pending.state)).await?;
         let Recovered::Answered(answered) = recovered else { return Ok(None) };
         tracing::warn!(%tenant, "finishing the sign-in that an earlier process left in the journal");

@@ -14,7 +14,7 @@ use crate::{
     ids::{Principal, ProviderId, Snowflake, Tenant},
     oauth::{AuthorizationResponse, PasteError, Pasted, Provider},
     secret::{Scrubber, State},
-    session::{PENDING_LIFETIME, Pending, Session},
+    session::{Entry, PENDING_LIFETIME, Pending, Session},
     store::Records,
     sys::clock::UnixTime,
 };
@@ -190,10 +190,11 @@ fn is_at(tenant: &Tenant, provider: Option<&ProviderId>) -> bool {
     provider.is_none_or(|id| *id == tenant.provider)
 }
 
-/// The live sign-ins of `user`.
+/// The live sign-ins of `user` that wait for a code.
 pub(super) fn live_sign_ins(records: &Records, user: Principal, now: UnixTime) -> Vec<(&Tenant, &Pending)> {
     let pending = records.iter().filter_map(|(tenant, entry)| Some((tenant, entry.pending.as_ref()?)));
-    pending.filter(|(_, pending)| pending.started_by == user && pending.is_live(now)).collect()
+    let takes_code = |pending: &Pending| pending.polling.is_none() && pending.is_live(now);
+    pending.filter(|(_, pending)| pending.started_by == user && takes_code(pending)).collect()
 }
 
 /// The reason why `user` has no live sign-in there.
@@ -206,6 +207,15 @@ fn nothing_live(
     let mut expired = None;
     let mut just_done = None;
     let mut undecided = None;
+    let polled = |entry: &Entry| {
+        entry.pending.as_ref().is_some_and(|pending| {
+            pending.started_by == user && pending.polling.is_some() && pending.is_live(now)
+        })
+    };
+    if let Some((tenant, _)) = records.iter().find(|(tenant, entry)| is_at(tenant, provider) && polled(entry))
+    {
+        return FinishError::NoCodeNeeded(tenant.provider.clone());
+    }
     for (tenant, entry) in records.iter().filter(|(tenant, _)| is_at(tenant, provider)) {
         if entry.pending.as_ref().is_some_and(|pending| pending.started_by == user) {
             expired = Some(tenant.provider.clone());

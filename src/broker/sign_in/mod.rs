@@ -2,6 +2,7 @@
 //!
 //! 1. [`Broker::start`] writes the pending sign-in and returns its link ([`Broker::cancel`] drops
 //!    it).
+//!    A grant that is polled needs no paste: [`poll`] finishes it.
 //! 2. [`Broker::finish`] takes the user's paste, finds the sign-in whose state it contains, and refuses a
 //!    foreign one before anything is sent.
 //! 3. [`exchange`] spends the code under the tenant's sign-in lock and commits the result.
@@ -18,30 +19,32 @@ mod account_choice;
 mod exchange;
 mod finish;
 mod logout;
+mod poll;
 mod recognise;
 mod sign_in_progress;
 mod sign_in_result;
+mod start;
 
 pub use finish::AwaitedAnswers;
 use finish::live_sign_ins as live_of;
 pub use logout::{LoggedOut, Revocation};
+pub use poll::Polled;
 pub use recognise::ResponseInText;
 pub use sign_in_progress::{News, Progress, SignInProgress};
 pub use sign_in_result::{Finished, GrantEnd, Kept, SignedIn, Unchosen, Undecided};
+pub use start::StartOptions;
 
-use super::{Broker, CancelError, StartError};
+pub use crate::oauth::View;
+
+use super::{Broker, CancelError};
 use crate::{
     ids::{Principal, ProviderId, Tenant},
-    oauth::Provider,
-    session::{Applied, Change, Pending},
+    session::Change,
     sys::clock::UnixTime,
 };
 use url::Url;
 
-/// How often a start that meets another one tries again.
-const TRIES: usize = 3;
-
-/// A sign-in that waits for its code.
+/// A sign-in in progress.
 #[derive(Clone, Debug)]
 pub struct SignIn {
     /// The tenant.
@@ -56,19 +59,12 @@ pub struct SignIn {
     pub shown: SignInProgress,
 }
 
-/// The first view of a sign-in for its user. Only that user may see it.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum View {
-    /// A page where the user signs in. Its address carries the state.
-    Link(Url),
-}
-
 /// The way on which the provider's answer comes back to threadkey.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WayBack {
     /// The user pastes it. The redirect URI is the configured one.
+    #[default]
     Paste,
     /// The browser brings it to a listener on this redirect URI.
     Listener(Url),
@@ -79,66 +75,16 @@ pub enum WayBack {
 impl SignIn {
     /// Returns the page where the user signs in, if the sign-in begins with one.
     pub fn link(&self) -> Option<&Url> {
-        let View::Link(url) = &self.view;
-        Some(url)
+        match &self.view {
+            View::Link(url) => Some(url),
+            _ => None,
+        }
     }
 }
 
 // === impl Broker ===
 
 impl Broker {
-    /// Starts a sign-in, or shows again the one that `started_by` has in progress.
-    ///
-    /// # Errors
-    /// See [`StartError`].
-    pub async fn start(&self, tenant: &Tenant, started_by: Principal) -> Result<SignIn, StartError> {
-        self.start_by(tenant, started_by, WayBack::Paste).await
-    }
-
-    /// As [`Broker::start`], with this way back for the provider's answer. A sign-in in progress with
-    /// another way back is replaced.
-    ///
-    /// # Errors
-    /// See [`StartError`].
-    pub async fn start_by(
-        &self,
-        tenant: &Tenant,
-        started_by: Principal,
-        way_back: WayBack,
-    ) -> Result<SignIn, StartError> {
-        let provider = self.inner.usable(&tenant.provider).await?;
-        self.discover_if_old(&tenant.provider);
-        let redirect_uri = match &way_back {
-            WayBack::Paste => provider.redirect_uri(),
-            WayBack::Listener(url) => url.as_str(),
-        };
-        let mut until = 0;
-        for _ in 0..TRIES {
-            let now = self.inner.now();
-            let entry = self.inner.store.read(tenant).await?;
-            if let Some(live) = entry.pending.as_ref().filter(|pending| pending.is_live(now)) {
-                until = live.expires_at();
-                if live.started_by != started_by {
-                    break;
-                }
-                if provider.takes(live) && live.redirect_uri == redirect_uri {
-                    return Ok(shown(&provider, SignInProgress::link(tenant, live, &entry), live, true));
-                }
-                // The configuration has changed since: the old link leads to another place.
-                self.inner.store.change(tenant, Change::Cancel(Some(live.state.clone()))).await?;
-            }
-            let lineage_seen = entry.session.as_ref().map(|session| session.lineage);
-            let mut pending = provider.begin(started_by, lineage_seen, now);
-            redirect_uri.clone_into(&mut pending.redirect_uri);
-            let started = self.inner.store.change(tenant, Change::Start(pending.clone())).await?;
-            if started.applied == Applied::Done {
-                let link = SignInProgress::link(tenant, &pending, &started.after);
-                return Ok(shown(&provider, link, &pending, false));
-            }
-        }
-        Err(StartError::Busy { tenant: tenant.clone(), until })
-    }
-
     /// Drops the sign-ins that `user` has in progress; with a provider only that one. Returns the
     /// tenants of the live ones.
     ///
@@ -163,15 +109,5 @@ impl Broker {
             }
         }
         Ok(dropped)
-    }
-}
-
-fn shown(provider: &Provider, shown: SignInProgress, pending: &Pending, resumed: bool) -> SignIn {
-    SignIn {
-        tenant: shown.tenant().clone(),
-        view: View::Link(provider.authorize_url(pending)),
-        expires_at: pending.expires_at(),
-        resumed,
-        shown,
     }
 }

@@ -47,6 +47,7 @@ fn pending(state: &str, created_at: UnixTime) -> Pending {
         binding: session.binding,
         scopes: vec![],
         wrong_codes: None,
+        polling: None,
     }
 }
 

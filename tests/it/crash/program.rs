@@ -386,5 +386,6 @@ fn pending(tenant: &Tenant, state: State) -> Pending {
         binding: provider_of(tenant).binding(),
         scopes: vec![],
         wrong_codes: None,
+        polling: None,
     }
 }
