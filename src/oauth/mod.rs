@@ -10,6 +10,7 @@
 //! other code is pure, except that [`Provider::begin`] takes random numbers.
 
 mod answer_rules;
+mod challenge;
 mod client;
 mod client_auth;
 mod client_key;
@@ -19,6 +20,7 @@ mod document;
 mod excerpt;
 mod grant;
 mod lifetime;
+pub mod mcp;
 mod outcome;
 mod paste;
 mod preset;
@@ -33,6 +35,7 @@ mod verdict;
 mod wire;
 
 pub use answer_rules::{AnswerRules, Mismatch};
+pub use challenge::BearerChallenge;
 #[cfg(feature = "test-util")]
 pub use client::ScriptedProvider;
 pub use client::{Attempt, Client};
