@@ -38,6 +38,19 @@ pub(super) enum Kind {
     Assertion(Secret),
 }
 
+// === impl Credentials ===
+
+impl Credentials {
+    /// The credentials of a registered client: its secret, and the method of its registration.
+    pub fn registered(secret: Option<Secret>, method: &str) -> Self {
+        Self(match secret {
+            None => Kind::Public,
+            Some(secret) if method == "client_secret_post" => Kind::Post(secret),
+            Some(secret) => Kind::Basic(secret),
+        })
+    }
+}
+
 // === impl ClientAuth ===
 
 impl ClientAuth {
