@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use url::Url;
+
 use super::{
     ConfigError,
     file::{Body, ProviderSection},
@@ -11,9 +13,21 @@ use super::{
 };
 use crate::{
     ids::ProviderId,
-    oauth::{BodyForm, ClientKey, Provider, ProviderError, ProviderSettings, RequestForm},
+    net::{Reach, is_loopback},
+    oauth::{
+        BodyForm, ClientKey, Provider, ProviderError, ProviderSettings, Publisher, RECOMMENDED_REDIRECT_URI,
+        RequestForm, Undiscovered,
+    },
     sys::secret_source::SecretSource,
 };
+
+/// A configured provider.
+pub(super) enum Configured {
+    /// Its endpoints are written out.
+    Known(Box<Provider>),
+    /// A server publishes them.
+    Published(Box<Undiscovered>),
+}
 
 /// Builds the provider of a section.
 pub(super) fn settings(
@@ -21,11 +35,25 @@ pub(super) fn settings(
     secrets: &mut SecretReader<'_>,
     id: ProviderId,
     section: ProviderSection,
-) -> Result<Provider, ConfigError> {
+) -> Result<Configured, ConfigError> {
     let error_at = |key: &str, problem: String| source.error_at(&["providers", id.as_str(), key], problem);
     let optional = |value: Option<String>| value.filter(|value| !value.is_empty());
     let required = |key: &str, value: Option<String>| {
         optional(value).ok_or_else(|| error_at(key, format!("providers.{id} needs {key}")))
+    };
+    let mcp = optional(section.mcp)
+        .map(|text| server(&text).map_err(|what| error_at("mcp", format!("providers.{id}.mcp: {what}"))));
+    let mcp = mcp.transpose()?;
+    if mcp.is_some() && section.issuer.as_ref().is_some_and(|issuer| !issuer.is_empty()) {
+        let problem =
+            format!("providers.{id} has mcp and issuer: the MCP server names its issuer, so remove one");
+        return Err(error_at("issuer", problem));
+    }
+    let found = |key: &str, value: Option<String>| match (&mcp, optional(value)) {
+        (_, Some(value)) => Ok(value),
+        (Some(_), None) if key == "redirect_uri" => Ok(RECOMMENDED_REDIRECT_URI.to_owned()),
+        (Some(_), None) => Ok(String::new()),
+        (None, None) => required(key, None),
     };
     let has_preset = section.preset.as_ref().is_some_and(|preset| !preset.is_empty());
     for (key, value) in [("host", &section.host), ("tenant", &section.tenant)] {
@@ -73,16 +101,16 @@ pub(super) fn settings(
     let settings = ProviderSettings {
         preset: optional(section.preset),
         issuer: optional(section.issuer),
-        authorization_endpoint: required("authorization_endpoint", section.authorization_endpoint)?,
-        token_endpoint: required("token_endpoint", section.token_endpoint)?,
+        authorization_endpoint: found("authorization_endpoint", section.authorization_endpoint)?,
+        token_endpoint: found("token_endpoint", section.token_endpoint)?,
         revocation_endpoint: optional(section.revocation_endpoint),
         userinfo_endpoint: optional(section.userinfo_endpoint),
-        client_id: required("client_id", section.client_id)?,
+        client_id: found("client_id", section.client_id)?,
         client_auth: optional(section.client_auth),
         client_secret: client_secret.transpose().map_err(|missing| error_at(secret_key, missing))?,
         client_key: client_key.transpose()?.map(Arc::new),
         request_form,
-        redirect_uri: required("redirect_uri", section.redirect_uri)?,
+        redirect_uri: found("redirect_uri", section.redirect_uri)?,
         scopes: section.scopes,
         authorize_params: section.authorize_params,
         resource: optional(section.resource),
@@ -94,11 +122,45 @@ pub(super) fn settings(
         enforces_pkce: section.enforces_pkce,
         formerly: section.formerly,
         trust: trust::with_file(source, &["providers", id.as_str()], section.ca_file.as_deref())?,
+        reach: mcp.as_ref().map(|server| Reach::default().listing_host_of(server)),
+        registers_client: mcp.is_some(),
+        client_document: None,
+        discovered: None,
     };
-    Provider::new(id.clone(), settings).map_err(|error| match &error {
+    let wrong = |error: ProviderError| match &error {
         ProviderError::Setting { key, .. } => error_at(key, error.to_string()),
         ProviderError::Tls(_) => source.error_at(&["providers", id.as_str()], error.to_string()),
-    })
+    };
+    match mcp {
+        None => {
+            Provider::new(id.clone(), settings).map(|known| Configured::Known(Box::new(known))).map_err(wrong)
+        }
+        Some(server) => {
+            let undiscovered = Undiscovered { id: id.clone(), settings, publisher: Publisher::Mcp(server) };
+            undiscovered.check().map_err(wrong)?;
+            Ok(Configured::Published(Box::new(undiscovered)))
+        }
+    }
+}
+
+/// Checks the URL of an MCP server.
+fn server(text: &str) -> Result<Url, &'static str> {
+    let Ok(url) = Url::parse(text) else {
+        return Err("it is not a URL: write it in full, as in https://mcp.example.com/mcp");
+    };
+    match url.scheme() {
+        "https" => {}
+        "http" if is_loopback(&url) => {}
+        _ => {
+            return Err(
+                "it must begin with https:// (http is allowed only for 127.0.0.1, [::1] and localhost)",
+            );
+        }
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return Err("it must have no user name, no password and no fragment");
+    }
+    Ok(url)
 }
 
 fn body(body: Body) -> BodyForm {

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{
     Client, Discovered, DiscoveryError, DocumentError, DocumentRequest, Publisher, ServerMetadata,
-    Undiscovered, metadata_urls,
+    Undiscovered, mcp::issuer_metadata_urls, metadata_urls,
 };
 use crate::{net::Reach, sys::clock::UnixTime};
 
@@ -49,7 +49,11 @@ impl Client {
         let url =
             Url::parse(issuer).map_err(|_| DiscoveryError::Setting("issuer is not a URL".to_owned()))?;
         let (mut missing, mut unusable) = (None, None);
-        for url in metadata_urls(&url) {
+        let urls = match &undiscovered.publisher {
+            Publisher::Issuer(_) => metadata_urls(&url).to_vec(),
+            Publisher::Mcp(_) => issuer_metadata_urls(&url),
+        };
+        for url in urls {
             let read = self.issuer_document(undiscovered, url, issuer).await;
             match read.and_then(|metadata| is_useful(&metadata).map(|()| metadata)) {
                 Ok(metadata) => return Ok(metadata),

@@ -105,6 +105,19 @@ pub fn resource_metadata_urls(server: &Url) -> Vec<Url> {
     vec![at_path, root]
 }
 
+/// Returns the addresses of an issuer's metadata in the order of the MCP specification: RFC 8414, then
+/// OpenID with the path inserted, then OpenID with the path first.
+pub fn issuer_metadata_urls(issuer: &Url) -> Vec<Url> {
+    let mut urls = super::metadata_urls(issuer).to_vec();
+    let path = issuer.path().trim_end_matches('/');
+    if !path.is_empty() {
+        let mut inserted = issuer.clone();
+        inserted.set_path(&format!("/.well-known/openid-configuration{path}"));
+        urls.insert(1, inserted);
+    }
+    urls
+}
+
 /// Whether a resource is this server, or a parent of it on the same origin. A document at the root
 /// describes the whole origin, and a token for it is good for the server too.
 pub fn is_resource_of(resource: &str, server: &Url) -> bool {

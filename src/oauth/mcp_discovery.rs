@@ -20,25 +20,13 @@ use super::{
 };
 use crate::{
     net::Reach,
-    secret::{Scrubber, Secret},
+    secret::{ClientSecret, Scrubber},
+    session::RegisteredClient,
     sys::clock::UnixTime,
 };
 
 /// The media types of an answer to a request over the streamable transport.
 const ACCEPT: &str = "application/json, text/event-stream";
-
-/// A client that a server registered (RFC 7591 §3.2.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RegisteredClient {
-    /// Its id.
-    pub client_id: String,
-    /// Its secret; a public client has none.
-    pub client_secret: Option<Secret>,
-    /// When the secret expires; `None` if it does not.
-    pub secret_expires_at: Option<UnixTime>,
-    /// How it authenticates at the token endpoint.
-    pub auth_method: String,
-}
 
 /// The metadata of a resource, and the scopes to request.
 struct Resource {
@@ -47,17 +35,6 @@ struct Resource {
     scopes: Vec<String>,
     /// Whether the server has no metadata of its own.
     is_legacy: bool,
-}
-
-// === impl RegisteredClient ===
-
-impl RegisteredClient {
-    /// Whether the secret no longer works, or will not for the minutes of a sign-in.
-    pub fn is_expired(&self, now: UnixTime) -> bool {
-        const MARGIN: UnixTime = 15 * 60;
-        self.client_secret.is_some()
-            && self.secret_expires_at.is_some_and(|at| at <= now.saturating_add(MARGIN))
-    }
 }
 
 // === impl Client ===
@@ -214,9 +191,9 @@ impl Client {
         let expires_at = members.get("client_secret_expires_at").and_then(Value::as_i64);
         Ok(RegisteredClient {
             client_id: client_id.to_owned(),
-            client_secret: secret.map(Secret::new),
+            client_secret: secret.map(ClientSecret::new),
             secret_expires_at: expires_at.filter(|at| *at > 0 && secret.is_some()),
-            auth_method: auth_method.to_owned(),
+            auth_method: Some(auth_method.to_owned()),
         })
     }
 }

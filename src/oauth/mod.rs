@@ -49,7 +49,6 @@ pub use destination::{Endpoint, Withheld};
 pub use discovery_cache::{CACHE_FRESH_FOR, DiscoveryCache};
 pub use document::{DOCUMENT_TIMEOUT, Document, DocumentError, DocumentRequest, MAX_DOCUMENT};
 pub use excerpt::excerpt;
-pub use mcp_discovery::RegisteredClient;
 pub use metadata::{Discovered, DiscoveryError, ServerMetadata, metadata_urls};
 pub use outcome::{Outcome, may_hold_tokens, outcome, sign_in_outcome};
 pub use paste::{AuthorizationResponse, PasteError, Pasted};

@@ -21,6 +21,26 @@ fn metadata_are_looked_for_at_the_path_and_then_at_the_root() {
 }
 
 #[test]
+fn the_metadata_of_an_issuer_are_looked_for_in_the_order_of_mcp() {
+    let urls = |issuer| issuer_metadata_urls(&url(issuer)).into_iter().map(String::from).collect::<Vec<_>>();
+    assert_eq!(
+        urls("https://id.example/tenant1"),
+        [
+            "https://id.example/.well-known/oauth-authorization-server/tenant1",
+            "https://id.example/.well-known/openid-configuration/tenant1",
+            "https://id.example/tenant1/.well-known/openid-configuration",
+        ]
+    );
+    assert_eq!(
+        urls("https://id.example"),
+        [
+            "https://id.example/.well-known/oauth-authorization-server",
+            "https://id.example/.well-known/openid-configuration",
+        ]
+    );
+}
+
+#[test]
 fn metadata_of_another_resource_are_refused() {
     let server = url("https://mcp.example/team/mcp");
     for own in [
