@@ -63,14 +63,11 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
     let File { store, discord, api, providers, agent } = file;
     let store_path = store_path(&source, store.path)?;
     let mut secrets = SecretReader::new(&source);
-    let providers = providers
-        .into_iter()
-        .map(|(name, section)| provider::settings(&source, &mut secrets, name.0, section));
     let (mut known, mut published) = (Vec::new(), Vec::new());
-    for configured in providers {
-        match configured? {
-            Configured::Known(provider) => known.push(*provider),
-            Configured::Published(undiscovered) => published.push(*undiscovered),
+    for (name, section) in providers {
+        match provider::settings(&source, &mut secrets, name.0, section)? {
+            Configured::Known(provider) => known.push(provider),
+            Configured::Published(undiscovered) => published.push(undiscovered),
         }
     }
     let providers =

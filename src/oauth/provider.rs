@@ -208,6 +208,11 @@ impl Provider {
         }
     }
 
+    /// Returns the id under which threadkey is registered at the provider.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
     /// Returns the scopes that a sign-in requests.
     pub fn scopes(&self) -> &[String] {
         &self.scopes
