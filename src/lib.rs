@@ -245,6 +245,8 @@
 //!   writing](../../../adr/0039-no-client-secret-is-bundled-and-risk-is-accepted-in-writing.md)
 //! - [40. Each grant is a token acquirer in one
 //!   file](../../../adr/0040-each-grant-is-a-token-acquirer-in-one-file.md)
+//! - [45. An MCP server's credentials are keyed by its
+//!   issuer](../../../adr/0045-an-mcp-servers-credentials-are-keyed-by-its-issuer.md)
 //! - [48. An idle login is kept alive only where the operator
 //!   asks](../../../adr/0048-an-idle-login-is-kept-alive-only-where-the-operator-asks.md)
 //! - [49. Vendors: the matrix, and the go or no-go

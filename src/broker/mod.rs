@@ -28,6 +28,7 @@ mod error;
 mod event;
 mod fetches;
 mod lease;
+mod mcp;
 mod owner_rights;
 mod refresh;
 mod reports;
@@ -96,6 +97,7 @@ struct Inner {
     providers: Providers,
     client: Client,
     clock: Clock,
+    mcp: mcp::McpState,
     flights: DashMap<Tenant, Joined>,
     /// The fetches of published metadata.
     fetches: DashMap<ProviderId, Arc<Fetches>>,
@@ -131,6 +133,7 @@ impl Broker {
             providers,
             client,
             clock,
+            mcp: mcp::McpState::default(),
             flights: DashMap::new(),
             fetches: DashMap::new(),
             keeping: DashMap::new(),

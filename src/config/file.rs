@@ -67,6 +67,7 @@ pub(super) struct ProviderSection {
     pub(super) host: Option<String>,
     pub(super) tenant: Option<String>,
     pub(super) issuer: Option<String>,
+    pub(super) mcp: Option<String>,
     pub(super) authorization_endpoint: Option<String>,
     pub(super) token_endpoint: Option<String>,
     pub(super) revocation_endpoint: Option<String>,

@@ -103,7 +103,7 @@ impl Provider {
     pub fn issued(&self, bound: &Binding) -> bool {
         let is_known = self.leads_to(bound, &bound.token_endpoint, &self.token_endpoint)
             || self.published_earlier(bound).is_some();
-        bound.client_id == self.client_id && is_known
+        (bound.client_id == self.client_id || self.registers_client()) && is_known
     }
 
     /// Returns the bound token endpoint, if the same issuer published it earlier and publishes another

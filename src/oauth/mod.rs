@@ -11,6 +11,7 @@
 
 mod acquirer;
 mod answer_rules;
+mod challenge;
 mod client;
 mod client_auth;
 mod client_key;
@@ -24,6 +25,8 @@ mod excerpt;
 mod extension_request;
 mod grant;
 mod lifetime;
+pub mod mcp;
+mod mcp_discovery;
 mod metadata;
 mod outcome;
 mod paste;
@@ -41,6 +44,7 @@ mod wire;
 
 pub use acquirer::{KnownUser, OpeningError, Proof, Reading, TokenAcquirer, View};
 pub use answer_rules::{AnswerRules, Mismatch};
+pub use challenge::BearerChallenge;
 #[cfg(feature = "test-util")]
 pub use client::ScriptedProvider;
 pub use client::{Attempt, Client};

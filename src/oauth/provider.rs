@@ -126,7 +126,11 @@ impl Provider {
             grants,
             device_form,
             login_hints: login_hints(settings.login_hints)?,
-            client_id: client_id(settings.client_id)?,
+            client_id: match settings.client_id {
+                // Such a server registers the client, and each session is bound to its own.
+                empty if empty.is_empty() && settings.registers_client => empty,
+                given => client_id(given)?,
+            },
             client_auth,
             form: settings.request_form,
             redirect_uri: redirect_uri(redirect_uri_text)?,
@@ -188,6 +192,18 @@ impl Provider {
         published.is_some_and(|found| found.metadata.authorization_response_iss_parameter_supported)
     }
 
+    /// Whether the server registers the client. Then each sign-in and session is bound to a client of
+    /// its own, and the provider has none.
+    pub fn registers_client(&self) -> bool {
+        self.client_id.is_empty()
+    }
+
+    /// Returns the same provider for the sign-ins of one client, with these scopes.
+    #[must_use]
+    pub fn with_client(&self, client_id: String, scopes: Vec<String>) -> Self {
+        Self { client_id, scopes, ..self.clone() }
+    }
+
     /// See [`ProviderSettings::reuse_grace`].
     pub fn reuse_grace(&self) -> Duration {
         self.reuse_grace
@@ -219,6 +235,9 @@ impl Provider {
         let (was, mut now) = (&pending.binding, self.binding());
         now.revocation_endpoint.take_if(|_| was.revocation_endpoint.is_none());
         now.userinfo_endpoint.take_if(|_| was.userinfo_endpoint.is_none());
+        if self.registers_client() {
+            now.client_id.clone_from(&was.client_id);
+        }
         *was == now
     }
 

@@ -18,6 +18,7 @@ use crate::session::GrantKind;
 
 use super::{
     Discovered, DiscoveryError, Provider, ProviderError, Publisher, ServerMetadata, Undiscovered,
+    mcp::choose_scopes,
     settings::{ProviderSettings, Wrong, endpoint},
 };
 
@@ -160,7 +161,13 @@ impl Undiscovered {
             optional(settings.device_authorization_endpoint, "device_authorization_endpoint");
         settings.backchannel_authentication_endpoint =
             optional(settings.backchannel_authentication_endpoint, "backchannel_authentication_endpoint");
-        if settings.scopes.is_empty() {
+        if let Some(resource) = &discovered.resource {
+            settings.resource.get_or_insert_with(|| resource.clone());
+            if settings.scopes.is_empty() {
+                let server = metadata.scopes_supported.as_deref().unwrap_or_default();
+                settings.scopes = choose_scopes(&discovered.resource_scopes, None, server, &[]);
+            }
+        } else if settings.scopes.is_empty() {
             let supported = DEFAULT_SCOPES.into_iter().filter(|scope| metadata.supports_scope(scope));
             settings.scopes = supported.map(str::to_owned).collect();
         }

@@ -100,6 +100,10 @@ pub struct ProviderSettings {
     /// The addresses that requests to published URLs may reach. `None` for a provider whose endpoints
     /// the operator wrote: it may be anywhere.
     pub reach: Option<Reach>,
+    /// Whether the server may register the client, so that the configuration needs none.
+    pub registers_client: bool,
+    /// The address of the client id metadata document that this process serves, if it serves one.
+    pub client_document: Option<String>,
     /// The metadata that completed these settings.
     pub discovered: Option<Arc<Discovered>>,
 }

@@ -43,6 +43,7 @@ mod hostile_environment;
 mod independence;
 mod keepalive;
 mod lookalike;
+mod mcp;
 mod model;
 mod network;
 mod odd_answers;

@@ -36,6 +36,8 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         trust: Trust::default(),
         refresh_revokes_access: false,
         reach: None,
+        registers_client: false,
+        client_document: None,
         discovered: None,
         login_limits: LoginLimits::default(),
         keepalive: None,

@@ -53,7 +53,7 @@ fn read(changes: Value) -> Result<ServerMetadata, DiscoveryError> {
 
 fn found(changes: Value) -> Discovered {
     let metadata = read(changes).expect("it can be read");
-    Discovered { publisher: ISSUER.into(), fetched_at: 1, metadata, earlier_token_endpoints: Vec::new() }
+    Discovered { publisher: ISSUER.into(), fetched_at: 1, metadata, ..Discovered::default() }
 }
 
 fn completed(of: &Undiscovered, changes: Value) -> Result<Provider, DiscoveryError> {
