@@ -11,7 +11,7 @@ mod program;
 mod secret;
 mod token;
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use api::Api;
 pub use error::{Code, Error};
@@ -49,8 +49,12 @@ impl Client {
     /// # Errors
     /// [`Error::NotInWorker`] if [`SOCKET_VARIABLE`] or [`CAPABILITY_VARIABLE`] is not set.
     pub fn from_env() -> Result<Self, Error> {
+        Self::from_variables(|name| std::env::var_os(name))
+    }
+
+    fn from_variables(value: impl Fn(&'static str) -> Option<OsString>) -> Result<Self, Error> {
         let variable = |name| {
-            let value = std::env::var_os(name).filter(|value| !value.is_empty());
+            let value = value(name).filter(|value| !value.is_empty());
             value.ok_or(Error::NotInWorker(name))
         };
         let socket = variable(SOCKET_VARIABLE)?;
@@ -121,5 +125,24 @@ fn checked(provider: &str) -> Result<&str, Error> {
         Ok(provider)
     } else {
         Err(Error::BadProvider(provider.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_found_by_both_variables_and_by_neither_alone() {
+        let both = Client::from_variables(|name| Some(format!("/{name}").into())).expect("a worker");
+        let Client(Source::Api(api)) = both else { panic!("it asks the token API") };
+        assert_eq!(api.socket, PathBuf::from("/THREADKEY_SOCKET"));
+        assert_eq!(api.capability.expose(), "/THREADKEY_CAPABILITY");
+        for missing in [SOCKET_VARIABLE, CAPABILITY_VARIABLE] {
+            let value = |name| (name != missing).then(|| OsString::from("x"));
+            assert!(matches!(Client::from_variables(value), Err(Error::NotInWorker(name)) if name == missing));
+            let empty = |name| Some(OsString::from(if name == missing { "" } else { "x" }));
+            assert!(matches!(Client::from_variables(empty), Err(Error::NotInWorker(name)) if name == missing));
+        }
     }
 }

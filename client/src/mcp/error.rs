@@ -1,7 +1,7 @@
 //! The errors of the transport, and the meaning of a server's refusal.
 
 use http_auth::ChallengeRef;
-use rmcp::transport::streamable_http_client::StreamableHttpError;
+use rmcp::{service::ClientInitializeError, transport::streamable_http_client::StreamableHttpError};
 
 use crate::Error;
 
@@ -44,28 +44,31 @@ pub struct MissingScopes {
 }
 
 impl MissingScopes {
-    /// Finds the refusal among the causes of an error, such as `rmcp::ServiceError`.
+    /// Finds the refusal among the causes of an error of rmcp, such as `rmcp::ServiceError`.
     pub fn of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
-        std::iter::successors(Some(error), |error| error.source()).find_map(|error| match error
-            .downcast_ref::<StreamableHttpError<
-            TransportError,
-        >>() {
-            Some(StreamableHttpError::Client(TransportError::MissingScopes(missing))) => Some(missing),
+        match TransportError::of(error)? {
+            TransportError::MissingScopes(missing) => Some(missing),
             _ => None,
-        })
+        }
     }
 }
 
 impl TransportError {
-    /// Finds this error among the causes of another one, such as `rmcp::ServiceError`.
+    /// Finds this error among the causes of an error of rmcp, such as `rmcp::ServiceError`.
     pub fn of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
-        std::iter::successors(Some(error), |error| error.source()).find_map(|error| match error
-            .downcast_ref::<StreamableHttpError<
-            Self,
-        >>() {
-            Some(StreamableHttpError::Client(error)) => Some(error),
-            _ => None,
-        })
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            if let Some(StreamableHttpError::Client(found)) = error.downcast_ref::<StreamableHttpError<Self>>() {
+                return Some(found);
+            }
+            // rmcp names no source for an error during initialization.
+            cause = match error.downcast_ref::<ClientInitializeError>() {
+                Some(ClientInitializeError::TransportError { error, .. }) => Some(error),
+                Some(ClientInitializeError::LegacyFallbackFailed { fallback, .. }) => Some(&**fallback),
+                _ => error.source(),
+            };
+        }
+        None
     }
 }
 

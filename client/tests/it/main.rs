@@ -1,0 +1,10 @@
+//! The library against the real token API, and its transport against a real MCP server.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+mod api;
+mod mcp;
+#[path = "../../../tests/support/npm.rs"]
+mod npm;
+mod program;
+mod rig;
