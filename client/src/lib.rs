@@ -140,9 +140,13 @@ mod tests {
         assert_eq!(api.capability.expose(), "/THREADKEY_CAPABILITY");
         for missing in [SOCKET_VARIABLE, CAPABILITY_VARIABLE] {
             let value = |name| (name != missing).then(|| OsString::from("x"));
-            assert!(matches!(Client::from_variables(value), Err(Error::NotInWorker(name)) if name == missing));
+            assert!(
+                matches!(Client::from_variables(value), Err(Error::NotInWorker(name)) if name == missing)
+            );
             let empty = |name| Some(OsString::from(if name == missing { "" } else { "x" }));
-            assert!(matches!(Client::from_variables(empty), Err(Error::NotInWorker(name)) if name == missing));
+            assert!(
+                matches!(Client::from_variables(empty), Err(Error::NotInWorker(name)) if name == missing)
+            );
         }
     }
 }

@@ -58,7 +58,9 @@ impl TransportError {
     pub fn of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
         let mut cause = Some(error);
         while let Some(error) = cause {
-            if let Some(StreamableHttpError::Client(found)) = error.downcast_ref::<StreamableHttpError<Self>>() {
+            if let Some(StreamableHttpError::Client(found)) =
+                error.downcast_ref::<StreamableHttpError<Self>>()
+            {
                 return Some(found);
             }
             // rmcp names no source for an error during initialization.

@@ -60,10 +60,10 @@ async fn a_wrong_capability_is_unauthorized_and_never_shown() {
 async fn an_unavailable_provider_names_the_time_to_try_again() {
     let rig = Rig::signed_in().await;
     rig.advance(Duration::from_secs(86_400));
-    rig.authorization.script([threadkey_lookalike::authserver::Reply::status(503)]);
+    rig.authorization.script([threadkey_lookalike::authserver::Reply::StatusRetryAfter(503, 7)]);
     let error = rig.client().token("acme", None).await.unwrap_err();
     assert_eq!(code(&error), &Code::ProviderUnavailable);
-    assert!(error.retry_after().is_some_and(|wait| !wait.is_zero()), "{error:?}");
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(7)), "{error:?}");
 }
 
 #[tokio::test]

@@ -4,9 +4,7 @@ use rmcp::{
     ClientHandler, RoleClient,
     model::CallToolRequestParams,
     service::{ClientInitializeError, NotificationContext, RunningService, ServiceExt as _},
-    transport::{
-        StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig,
-    },
+    transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
 };
 use serde_json::json;
 use threadkey_client::mcp::{Authorized, MissingScopes, TransportError};
@@ -88,7 +86,11 @@ async fn a_server_that_refuses_every_token_is_asked_twice_and_no_more() {
     let error = greet(&client).await.unwrap_err();
     assert!(error.to_string().contains("Auth required"), "{error}");
     let log = server.log().await.split_off(before);
-    assert_eq!(log.iter().filter(|(method, status, _)| method == "POST" && *status == 401).count(), 2, "{log:?}");
+    assert_eq!(
+        log.iter().filter(|(method, status, _)| method == "POST" && *status == 401).count(),
+        2,
+        "{log:?}"
+    );
 }
 
 #[tokio::test]
@@ -111,7 +113,10 @@ async fn a_demand_for_scopes_reaches_the_program_with_the_scopes() {
     let server = McpServer::start(&rig).await;
     let error = connect(&rig, format!("{}/scoped", server.url)).await.err().expect("a scope is missing");
     let missing = MissingScopes::of(&error).unwrap_or_else(|| panic!("another error: {error:?}"));
-    assert_eq!((&*missing.provider, &*missing.scopes), ("acme", &["files:read".into(), "files:write".into()][..]));
+    assert_eq!(
+        (&*missing.provider, &*missing.scopes),
+        ("acme", &["files:read".into(), "files:write".into()][..])
+    );
     assert_eq!(server.log().await.len(), 1, "a demand for scopes is no reason for another token");
 }
 
@@ -129,10 +134,14 @@ async fn a_missing_session_reaches_the_program_before_any_request() {
 async fn a_token_goes_to_its_own_server_alone_and_never_over_open_http() {
     let rig = Rig::signed_in().await;
     let new = |url: &str| Authorized::new(reqwest::Client::new(), rig.client(), "acme", url);
-    for bad in ["http://mcp.example/mcp", "ftp://127.0.0.1/", "http://10.0.0.1/", "mcp", "http://localhost.example/"] {
+    for bad in
+        ["http://mcp.example/mcp", "ftp://127.0.0.1/", "http://10.0.0.1/", "mcp", "http://localhost.example/"]
+    {
         assert!(matches!(new(bad), Err(TransportError::UnsafeServer(_))), "{bad}");
     }
-    for good in ["https://mcp.example/mcp", "http://localhost:1/mcp", "http://127.0.0.1:1/", "http://[::1]:1/"] {
+    for good in
+        ["https://mcp.example/mcp", "http://localhost:1/mcp", "http://127.0.0.1:1/", "http://[::1]:1/"]
+    {
         assert!(new(good).is_ok(), "{good}");
     }
     let server = McpServer::start(&rig).await;

@@ -30,12 +30,16 @@ async fn a_rejected_token_goes_through_the_input_of_the_command_alone() {
     let client = Client::program(command(&folder, ANSWER));
     client.rejected("acme", &AccessToken::new("canary")).await.unwrap();
     let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
-    assert_eq!((read("arguments").trim(), &*read("input")), ("token acme --format json --rejected -", "canary"));
+    assert_eq!(
+        (read("arguments").trim(), &*read("input")),
+        ("token acme --format json --rejected -", "canary")
+    );
 }
 
 #[tokio::test]
 async fn the_exit_code_of_the_command_becomes_a_code() {
-    for (status, expected) in [(3, Code::NoSession), (4, Code::SessionEnded), (5, Code::ProviderUnavailable)] {
+    for (status, expected) in [(3, Code::NoSession), (4, Code::SessionEnded), (5, Code::ProviderUnavailable)]
+    {
         let folder = tempfile::tempdir().unwrap();
         let client = Client::program(command(&folder, &format!("echo 'the reason' >&2; exit {status}")));
         let error = client.token("acme", None).await.unwrap_err();
