@@ -27,7 +27,7 @@ use rmcp::{
 use serde_json::{Value, json};
 use threadkey_client::{
     Client,
-    mcp::{Authorized, MissingScopes},
+    mcp::{Authorized, TransportError},
 };
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
@@ -54,11 +54,11 @@ async fn main() -> Result<(), Failure> {
         if step == STEPS {
             return Err(error);
         }
-        match MissingScopes::of(&*error) {
-            Some(missing) => threadkey.sign_in(&missing.scopes).await?,
+        match TransportError::of(&*error) {
+            Some(TransportError::MissingScopes(missing)) => threadkey.sign_in(&missing.scopes).await?,
             // The server has moved to another authorization server, or ended the grant.
-            None if error.to_string().contains("Auth required") => threadkey.sign_in(&[]).await?,
-            None => return Err(error),
+            Some(TransportError::NoToken(reason)) if reason.needs_sign_in() => threadkey.sign_in(&[]).await?,
+            _ => return Err(error),
         }
     }
     Ok(())

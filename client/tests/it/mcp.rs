@@ -81,6 +81,7 @@ async fn a_server_that_refuses_every_token_is_asked_twice_and_no_more() {
     let rig = Rig::signed_in().await;
     let server = McpServer::start(&rig).await;
     let (client, _) = connect(&rig, format!("{}/mcp", server.url)).await.unwrap();
+    server.wait_for_streams(1).await;
     server.control("refuse-all", json!({})).await;
     let before = server.log().await.len();
     let error = greet(&client).await.unwrap_err();
