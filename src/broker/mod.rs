@@ -58,6 +58,7 @@ use std::{sync::Arc, time::Duration};
 
 use candidate_watch::Watch;
 use dashmap::DashMap;
+use discover::Fetches;
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
 
@@ -94,6 +95,8 @@ struct Inner {
     client: Client,
     clock: Clock,
     flights: DashMap<Tenant, Joined>,
+    /// The fetches of published metadata.
+    fetches: DashMap<ProviderId, Arc<Fetches>>,
     /// Tenants that are logged out during a refresh of theirs, and whose grant is kept.
     keeping: DashMap<Tenant, ()>,
     /// How many sign-ins of a tenant this process is committing and has not published yet.
@@ -125,6 +128,7 @@ impl Broker {
             client,
             clock,
             flights: DashMap::new(),
+            fetches: DashMap::new(),
             keeping: DashMap::new(),
             finishing: DashMap::new(),
             watched: DashMap::new(),

@@ -66,6 +66,7 @@ pub(super) struct ProviderSection {
     pub(super) host: Option<String>,
     pub(super) tenant: Option<String>,
     pub(super) issuer: Option<String>,
+    pub(super) mcp: Option<String>,
     pub(super) authorization_endpoint: Option<String>,
     pub(super) token_endpoint: Option<String>,
     pub(super) revocation_endpoint: Option<String>,
@@ -101,6 +102,8 @@ pub(super) struct ProviderSection {
     pub(super) refresh_revokes_access: bool,
     pub(super) enforces_pkce: bool,
     pub(super) formerly: Vec<String>,
+    pub(super) allow_private: bool,
+    pub(super) discovery_hosts: Vec<String>,
     #[serde(deserialize_with = "path")]
     pub(super) ca_file: Option<PathBuf>,
 }

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use url::Url;
+
 use super::{
     ConfigError,
     file::{Body, ProviderSection},
@@ -11,9 +13,21 @@ use super::{
 };
 use crate::{
     ids::ProviderId,
-    oauth::{BodyForm, ClientKey, Provider, ProviderError, ProviderSettings, RequestForm},
+    net::{Reach, is_loopback},
+    oauth::{
+        BodyForm, ClientKey, Provider, ProviderError, ProviderSettings, Publisher, RECOMMENDED_REDIRECT_URI,
+        RequestForm, Undiscovered,
+    },
     sys::secret_source::SecretSource,
 };
+
+/// The provider of a section.
+pub(super) enum Configured {
+    /// Its endpoints are written.
+    Known(Provider),
+    /// A server publishes its endpoints.
+    Published(Undiscovered),
+}
 
 /// Builds the provider of a section.
 pub(super) fn settings(
@@ -21,7 +35,7 @@ pub(super) fn settings(
     secrets: &mut SecretReader<'_>,
     id: ProviderId,
     section: ProviderSection,
-) -> Result<Provider, ConfigError> {
+) -> Result<Configured, ConfigError> {
     let error_at = |key: &str, problem: String| source.error_at(&["providers", id.as_str(), key], problem);
     let optional = |value: Option<String>| value.filter(|value| !value.is_empty());
     let required = |key: &str, value: Option<String>| {
@@ -70,19 +84,57 @@ pub(super) fn settings(
         scope_parameter: section.scope_parameter.unwrap_or_else(|| "scope".to_owned()),
         pkce: section.pkce.unwrap_or(true),
     };
+    let authorization_endpoint = optional(section.authorization_endpoint);
+    let token_endpoint = optional(section.token_endpoint);
+    let is_whole = authorization_endpoint.is_some() && token_endpoint.is_some();
+    let issuer = optional(section.issuer);
+    let mcp = optional(section.mcp)
+        .map(|text| server(&text).map_err(|what| error_at("mcp", format!("providers.{id}.mcp: {what}"))));
+    let mcp = mcp.transpose()?;
+    if mcp.is_some() && issuer.is_some() {
+        let problem =
+            format!("providers.{id} has mcp and issuer: the MCP server names its issuer, so remove one");
+        return Err(error_at("issuer", problem));
+    }
+    let is_mcp = mcp.is_some();
+    let by_issuer = || issuer.clone().filter(|_| !is_whole).map(Publisher::Issuer);
+    let publisher = mcp.map(Publisher::Mcp).or_else(by_issuer);
+    let found = |key: &str, value: Option<String>, by_default: &str| match optional(value) {
+        None if is_mcp => Ok(by_default.to_owned()),
+        value => required(key, value),
+    };
+    let limits = (section.allow_private, section.discovery_hosts);
+    if publisher.is_none() && limits != Default::default() {
+        let key = if section.allow_private { "allow_private" } else { "discovery_hosts" };
+        let problem = format!(
+            "providers.{id}.{key} is only for a provider whose endpoints a server publishes: set issuer and remove its endpoints, or remove {key}"
+        );
+        return Err(error_at(key, problem));
+    }
+    let reach = match &publisher {
+        Some(publisher) => Some(reach(publisher, limits).map_err(|what| {
+            error_at("discovery_hosts", format!("providers.{id}.discovery_hosts: {what}"))
+        })?),
+        None => None,
+    };
+    let endpoint = |key: &str, value: Option<String>| match &publisher {
+        Some(_) => Ok(value.unwrap_or_default()),
+        None => required_endpoint(key, value)
+            .map_err(|problem| error_at(key, format!("providers.{id} {problem}"))),
+    };
     let settings = ProviderSettings {
         preset: optional(section.preset),
-        issuer: optional(section.issuer),
-        authorization_endpoint: required("authorization_endpoint", section.authorization_endpoint)?,
-        token_endpoint: required("token_endpoint", section.token_endpoint)?,
+        issuer,
+        authorization_endpoint: endpoint("authorization_endpoint", authorization_endpoint)?,
+        token_endpoint: endpoint("token_endpoint", token_endpoint)?,
         revocation_endpoint: optional(section.revocation_endpoint),
         userinfo_endpoint: optional(section.userinfo_endpoint),
-        client_id: required("client_id", section.client_id)?,
+        client_id: found("client_id", section.client_id, "")?,
         client_auth: optional(section.client_auth),
         client_secret: client_secret.transpose().map_err(|missing| error_at(secret_key, missing))?,
         client_key: client_key.transpose()?.map(Arc::new),
         request_form,
-        redirect_uri: required("redirect_uri", section.redirect_uri)?,
+        redirect_uri: found("redirect_uri", section.redirect_uri, RECOMMENDED_REDIRECT_URI)?,
         scopes: section.scopes,
         authorize_params: section.authorize_params,
         resource: optional(section.resource),
@@ -94,11 +146,64 @@ pub(super) fn settings(
         enforces_pkce: section.enforces_pkce,
         formerly: section.formerly,
         trust: trust::with_file(source, &["providers", id.as_str()], section.ca_file.as_deref())?,
+        reach,
+        registers_client: is_mcp,
+        client_document: None,
+        discovered: None,
     };
-    Provider::new(id.clone(), settings).map_err(|error| match &error {
+    let configured = match publisher {
+        None => Provider::new(id.clone(), settings).map(Configured::Known),
+        Some(publisher) => {
+            let undiscovered = Undiscovered { id: id.clone(), settings, publisher };
+            undiscovered.check().map(|()| Configured::Published(undiscovered))
+        }
+    };
+    configured.map_err(|error| match &error {
         ProviderError::Setting { key, .. } => error_at(key, error.to_string()),
         ProviderError::Tls(_) => source.error_at(&["providers", id.as_str()], error.to_string()),
     })
+}
+
+/// Checks the URL of an MCP server.
+fn server(text: &str) -> Result<Url, &'static str> {
+    let Ok(url) = Url::parse(text) else {
+        return Err("it is not a URL: write it in full, as in https://mcp.example.com/mcp");
+    };
+    match url.scheme() {
+        "https" => {}
+        "http" if is_loopback(&url) => {}
+        _ => {
+            return Err(
+                "it must begin with https:// (http is allowed only for 127.0.0.1, [::1] and localhost)",
+            );
+        }
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return Err("it must have no user name, no password and no fragment");
+    }
+    Ok(url)
+}
+
+/// Returns the addresses that discovery may reach: public ones, and more if the section allows them.
+fn reach(publisher: &Publisher, (allow_private, hosts): (bool, Vec<String>)) -> Result<Reach, String> {
+    let mut reach = Reach::default().with_private(allow_private);
+    // A wrong URL is an error of its own key.
+    if let Ok(url) = Url::parse(publisher.as_str()) {
+        reach = reach.listing_host_of(&url);
+    }
+    for host in hosts {
+        let url = Url::parse(&format!("https://{host}/")).ok();
+        let is_host = |url: &Url| url.path() == "/" && url.port().is_none() && url.username().is_empty();
+        match url.filter(is_host) {
+            Some(url) if !host.contains(['/', '?', '#', '@']) => reach = reach.listing_host_of(&url),
+            _ => return Err(format!("{host:?} is not a host: write a name alone, as in \"id.example.com\"")),
+        }
+    }
+    Ok(reach)
+}
+
+fn required_endpoint(key: &str, value: Option<String>) -> Result<String, String> {
+    value.ok_or_else(|| format!("needs {key}, or issuer if the provider publishes its endpoints"))
 }
 
 fn body(body: Body) -> BodyForm {

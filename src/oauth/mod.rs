@@ -10,14 +10,21 @@
 //! other code is pure, except that [`Provider::begin`] takes random numbers.
 
 mod answer_rules;
+mod challenge;
 mod client;
 mod client_auth;
 mod client_key;
 mod content;
 mod destination;
+mod discovery;
+mod discovery_cache;
+mod document;
 mod excerpt;
 mod grant;
 mod lifetime;
+pub mod mcp;
+mod mcp_discovery;
+mod metadata;
 mod outcome;
 mod paste;
 mod preset;
@@ -32,13 +39,17 @@ mod verdict;
 mod wire;
 
 pub use answer_rules::{AnswerRules, Mismatch};
+pub use challenge::BearerChallenge;
 #[cfg(feature = "test-util")]
 pub use client::ScriptedProvider;
 pub use client::{Attempt, Client};
 pub use client_auth::Credentials;
 pub use client_key::ClientKey;
 pub use destination::{Endpoint, Withheld};
+pub use discovery_cache::{CACHE_FRESH_FOR, DiscoveryCache};
+pub use document::{DOCUMENT_TIMEOUT, Document, DocumentError, DocumentRequest, MAX_DOCUMENT};
 pub use excerpt::excerpt;
+pub use metadata::{Discovered, DiscoveryError, ServerMetadata, metadata_urls};
 pub use outcome::{Outcome, may_hold_tokens, outcome, sign_in_outcome};
 pub use paste::{AuthorizationResponse, PasteError, Pasted};
 pub use preset::{PlaceholderError, Preset, PresetInfo, preset, preset_names, presets};

@@ -5,12 +5,13 @@
 //! the authorization request cannot replace a parameter of the protocol. The module `settings`
 //! checks each setting, and `request` builds the requests.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use oauth2::RedirectUrl;
 use url::Url;
 
 use super::{
+    Discovered,
     client_auth::ClientAuth,
     request_form::RequestForm,
     settings::{
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     ids::ProviderId,
-    net::Trust,
+    net::{Reach, Trust},
     session::{Binding, Pending},
     sys::secret_source::NoSecret,
 };
@@ -50,6 +51,10 @@ pub struct Provider {
     pub(super) enforces_pkce: bool,
     pub(super) formerly: Vec<Url>,
     pub(super) trust: Trust,
+    pub(super) reach: Option<Reach>,
+    discovered: Option<Arc<Discovered>>,
+    /// The token endpoints that the same issuer published earlier.
+    pub(super) published_earlier: Vec<Url>,
 }
 
 impl Provider {
@@ -87,7 +92,11 @@ impl Provider {
             token_endpoint,
             revocation_endpoint: optional("revocation_endpoint", settings.revocation_endpoint)?,
             userinfo_endpoint: optional("userinfo_endpoint", settings.userinfo_endpoint)?,
-            client_id: client_id(settings.client_id)?,
+            client_id: match settings.client_id {
+                // Such a server registers the client, and each session is bound to its own.
+                empty if empty.is_empty() && settings.registers_client => empty,
+                given => client_id(given)?,
+            },
             client_auth,
             form: settings.request_form,
             redirect_uri: redirect_uri(settings.redirect_uri)?,
@@ -106,6 +115,15 @@ impl Provider {
                 .map(|text| endpoint("formerly", text))
                 .collect::<Result<_, _>>()?,
             trust: settings.trust,
+            reach: settings.reach,
+            // One that a server published and that meets the rules no longer is of no use.
+            published_earlier: settings
+                .discovered
+                .iter()
+                .flat_map(|discovered| &discovered.earlier_token_endpoints)
+                .filter_map(|text| endpoint("earlier_token_endpoints", text).ok())
+                .collect(),
+            discovered: settings.discovered,
         })
     }
 
@@ -123,6 +141,31 @@ impl Provider {
     /// same text.
     pub fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
+    }
+
+    /// Returns the published metadata, and the time of its fetch. `None` if the operator wrote the
+    /// endpoints.
+    pub fn discovered(&self) -> Option<&Discovered> {
+        self.discovered.as_deref()
+    }
+
+    /// Whether each authorization response names its issuer (RFC 9207 §3). Then one without an `iss`
+    /// comes from another server.
+    pub fn requires_iss(&self) -> bool {
+        let published = self.discovered.as_ref();
+        published.is_some_and(|found| found.metadata.authorization_response_iss_parameter_supported)
+    }
+
+    /// Whether the server registers the client. Then each sign-in and session is bound to a client of
+    /// its own, and the provider has none.
+    pub fn registers_client(&self) -> bool {
+        self.client_id.is_empty()
+    }
+
+    /// Returns the same provider for the sign-ins of one client, with these scopes.
+    #[must_use]
+    pub fn with_client(&self, client_id: String, scopes: Vec<String>) -> Self {
+        Self { client_id, scopes, ..self.clone() }
     }
 
     /// See [`ProviderSettings::reuse_grace`].
@@ -146,6 +189,9 @@ impl Provider {
         let (was, mut now) = (&pending.binding, self.binding());
         now.revocation_endpoint.take_if(|_| was.revocation_endpoint.is_none());
         now.userinfo_endpoint.take_if(|_| was.userinfo_endpoint.is_none());
+        if self.registers_client() {
+            now.client_id.clone_from(&was.client_id);
+        }
         *was == now
     }
 
@@ -160,6 +206,11 @@ impl Provider {
             client_id: self.client_id.clone(),
             resource: self.resource.clone(),
         }
+    }
+
+    /// Returns the id under which threadkey is registered at the provider.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
     }
 
     /// Returns the scopes that a sign-in requests.

@@ -16,10 +16,10 @@ use http::{
 use oauth2::RedirectUrl;
 use url::Url;
 
-use super::{client_key::ClientKey, request_form::RequestForm};
+use super::{Discovered, client_key::ClientKey, request_form::RequestForm};
 use crate::{
     ids::ProviderId,
-    net::{Trust, is_loopback},
+    net::{Reach, Trust, is_loopback},
     sys::secret_source::SecretSource,
 };
 
@@ -77,6 +77,15 @@ pub struct ProviderSettings {
     pub formerly: Vec<String>,
     /// The certificate authorities that the provider's servers may use.
     pub trust: Trust,
+    /// The addresses that requests to published URLs may reach. `None` for a provider whose endpoints
+    /// the operator wrote: it may be anywhere.
+    pub reach: Option<Reach>,
+    /// Whether the server may register the client, so that the configuration needs none.
+    pub registers_client: bool,
+    /// The address of the client id metadata document that this process serves, if it serves one.
+    pub client_document: Option<String>,
+    /// The metadata that completed these settings.
+    pub discovered: Option<Arc<Discovered>>,
 }
 
 /// The redirect URI that the documentation recommends where no program listens: its port is none that

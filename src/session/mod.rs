@@ -6,6 +6,7 @@
 //! acts on the decisions.
 
 mod change;
+mod client;
 mod decide;
 mod failures;
 pub mod journal;
@@ -16,6 +17,7 @@ mod scopes;
 mod tenant_lock;
 
 pub use change::{Applied, Change, Changed, Settlement, Update, apply};
+pub use client::RegisteredClient;
 pub use decide::{Decision, Wish, adopts, decide, refresh_due_at};
 pub use failures::{Ended, Refusals, Rejected, Retry, RetryKind, WrongCodes};
 pub use limits::{
