@@ -80,7 +80,7 @@ struct Threadkey {
 }
 
 impl Threadkey {
-    /// Writes the configuration: the server's URL, and what the suite gives a client beforehand.
+    /// Writes the configuration: the server's URL, and the client that the suite has registered beforehand.
     fn configure(folder: &Path, server: &str) -> Result<Self, Failure> {
         let program = env::var_os("THREADKEY").ok_or("THREADKEY is the path of threadkey")?.into();
         let context: Value = match env::var("MCP_CONFORMANCE_CONTEXT") {

@@ -1,4 +1,4 @@
-//! The reasons why there is no token.
+//! The errors of a request for a token.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -124,7 +124,7 @@ codes! {
     RawTokensDisabled = "raw_tokens_disabled",
     /// No provider of this name is configured.
     UnknownProvider = "unknown_provider",
-    /// Nobody has signed in.
+    /// There is no session.
     NoSession = "no_session",
     /// The user did not sign in in time.
     AuthorizationTimeout = "authorization_timeout",

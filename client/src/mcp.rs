@@ -70,7 +70,7 @@ impl<C> Authorized<C> {
         Ok(Self { inner, tokens, provider: provider.into(), server: Arc::new(server), min_ttl: None })
     }
 
-    /// Asks for tokens that live at least this long, for requests that take long to be read.
+    /// Asks for tokens that live at least this long, for a server that reads a request late.
     #[must_use]
     pub fn min_ttl(self, min_ttl: Duration) -> Self {
         Self { min_ttl: Some(min_ttl), ..self }

@@ -102,7 +102,7 @@ where
             None => S::InsufficientScope(error),
         },
         S::Client(error) => S::Client(TransportError::Http(Box::new(error))),
-        // rmcp acts on each of these by itself, so they keep their variants.
+        // rmcp has rules for each of these, so they keep their variants.
         S::Sse(error) => S::Sse(error),
         S::Io(error) => S::Io(error),
         S::HttpStatus(error) => S::HttpStatus(error),
