@@ -27,6 +27,7 @@ mod discover;
 mod error;
 mod event;
 mod lease;
+mod mcp;
 mod owner_rights;
 mod refresh;
 mod reports;
@@ -94,6 +95,7 @@ struct Inner {
     providers: Providers,
     client: Client,
     clock: Clock,
+    mcp: mcp::McpState,
     flights: DashMap<Tenant, Joined>,
     /// The fetches of published metadata.
     fetches: DashMap<ProviderId, Arc<Fetches>>,
@@ -127,6 +129,7 @@ impl Broker {
             providers,
             client,
             clock,
+            mcp: mcp::McpState::default(),
             flights: DashMap::new(),
             fetches: DashMap::new(),
             keeping: DashMap::new(),

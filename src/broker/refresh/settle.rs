@@ -64,7 +64,10 @@ impl Flight {
             }
             Outcome::Unspent { code, retry_after } => (code, retry_after),
             Outcome::Refused { code } => return self.refused(lock, session, target, attempt, code).await,
-            Outcome::Misconfigured { code } => (code, None),
+            Outcome::Misconfigured { code } => {
+                self.inner.forget_client(&self.provider, &session.binding, &code).await;
+                (code, None)
+            }
         };
         self.hold_back(lock, session, target, attempt, Failed { code, pause, refused }).await?;
         Ok(Settled::Recorded)

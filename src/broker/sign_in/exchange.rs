@@ -80,7 +80,7 @@ impl Broker {
                 retry_after: wait_until(until, now),
             });
         }
-        let credentials = provider.credentials(now).await;
+        let credentials = self.inner.credentials(provider, &pending.binding).await;
         let credentials =
             credentials.map_err(|problem| FinishError::NoClientSecret { provider: id.clone(), problem })?;
         let request = provider.exchange(&pending, code, &credentials);
@@ -121,7 +121,10 @@ impl Broker {
             Ok(Outcome::Ended { code } | Outcome::Refused { code }) => {
                 FinishError::Refused { provider: id, code }
             }
-            Ok(Outcome::Misconfigured { code }) => FinishError::Misconfigured { provider: id, code },
+            Ok(Outcome::Misconfigured { code }) => {
+                self.inner.forget_client(provider, &pending.binding, &code).await;
+                FinishError::Misconfigured { provider: id, code }
+            }
             Err(Mismatch::Nonce) => FinishError::Mismatch { provider: id, claim: "nonce" },
             Err(Mismatch::Audience) => FinishError::Mismatch { provider: id, claim: "aud" },
             Err(Mismatch::NoNonce) => FinishError::NonceMissing(id),

@@ -129,7 +129,7 @@ impl Inner {
     /// Asks the provider to revoke a grant. RFC 7009 §2.2: 200 also for a token that the provider
     /// no longer knows.
     pub(super) async fn revoke(&self, tenant: &Tenant, provider: &Provider, session: &Session) -> bool {
-        let credentials = match provider.credentials(self.now()).await {
+        let credentials = match self.credentials(provider, &session.binding).await {
             Ok(credentials) => credentials,
             Err(problem) => {
                 tracing::error!(%tenant, %problem, "the client's secret cannot be read; the grant is not revoked");

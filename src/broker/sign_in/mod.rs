@@ -106,7 +106,11 @@ impl Broker {
         started_by: Principal,
         way_back: WayBack,
     ) -> Result<SignIn, StartError> {
-        let provider = self.inner.usable(&tenant.provider).await?;
+        let listener = match &way_back {
+            WayBack::Paste => None,
+            WayBack::Listener(url) => Some(url),
+        };
+        let provider = self.inner.for_sign_in(tenant, listener).await?;
         self.discover_if_old(&tenant.provider);
         let redirect_uri = match &way_back {
             WayBack::Paste => provider.redirect_uri(),
