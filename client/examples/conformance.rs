@@ -20,7 +20,7 @@ use std::{
 
 use rmcp::{
     RoleClient,
-    model::{CallToolRequestParams, JsonObject, ProtocolVersion, Tool},
+    model::{CallToolRequestParams, ClientConfig, JsonObject, ProtocolVersion, Tool},
     service::{ClientLifecycleMode, RunningService, ServiceError, serve_client_with_lifecycle},
     transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
 };
@@ -182,7 +182,8 @@ where
         }
         _ => ClientLifecycleMode::Initialize,
     };
-    let client = serve_client_with_lifecycle((), transport, lifecycle).await?;
+    let information = ClientConfig::default().with_protocol_version(ProtocolVersion::V_2025_11_25);
+    let client = serve_client_with_lifecycle(information, transport, lifecycle).await?;
     let used = call_all(&client).await;
     let closed = client.cancel().await;
     used?;
@@ -190,7 +191,7 @@ where
     Ok(())
 }
 
-async fn call_all(client: &RunningService<RoleClient, ()>) -> Result<(), ServiceError> {
+async fn call_all(client: &RunningService<RoleClient, ClientConfig>) -> Result<(), ServiceError> {
     for tool in client.list_all_tools().await? {
         let call = CallToolRequestParams::new(tool.name.clone()).with_arguments(arguments(&tool));
         client.call_tool(call).await?;

@@ -30,7 +30,7 @@ pub enum TransportError {
 /// (HTTP 403 with `insufficient_scope`, RFC 6750 §3.1).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the MCP server of {provider} demands the scopes {}: sign in to {provider} again with them",
+    "the MCP server of {provider} demands the scopes {}: sign in again with them, by `threadkey auth start {provider}` and `--scope` for each",
     if scopes.is_empty() { "that it does not name".into() } else { scopes.join(" ") }
 )]
 #[non_exhaustive]
