@@ -241,6 +241,8 @@
 //! - [38. Providers are data](../../../adr/0038-providers-are-data.md)
 //! - [39. No client secret is bundled, and a risk is accepted in
 //!   writing](../../../adr/0039-no-client-secret-is-bundled-and-risk-is-accepted-in-writing.md)
+//! - [45. An MCP server's credentials are keyed by its
+//!   issuer](../../../adr/0045-an-mcp-servers-credentials-are-keyed-by-its-issuer.md)
 //! - [46. Rust clients of MCP servers get tokens from threadkey and never a refresh
 //!   token](../../../adr/0046-rust-clients-of-mcp-servers-get-tokens-from-threadkey-and-never-a-refresh-token.md)
 

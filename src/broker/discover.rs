@@ -14,12 +14,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{Mutex, MutexGuard},
-    time::Instant,
-};
+use tokio::time::Instant;
 
-use super::{Broker, FinishError, Inner, StartError, TokenError};
+use super::{
+    Broker, FinishError, Inner, StartError, TokenError,
+    fetches::{Fetches, Turn},
+};
 use crate::{
     ids::ProviderId,
     oauth::{CACHE_FRESH_FOR, DiscoveryError, Provider, Undiscovered},
@@ -48,13 +48,6 @@ pub enum Unusable {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
-
-/// The fetches of one provider, one at a time.
-#[derive(Default)]
-pub(super) struct Fetches(Mutex<Option<(Instant, DiscoveryError)>>);
-
-/// The turn of one fetch. Its content is the end of the newest failed one.
-type Turn<'a> = MutexGuard<'a, Option<(Instant, DiscoveryError)>>;
 
 // === impl Unusable ===
 
@@ -99,7 +92,7 @@ impl Broker {
     pub async fn discover_again(&self, id: &ProviderId) -> Option<Result<Arc<Provider>, DiscoveryError>> {
         let undiscovered = self.inner.providers.undiscovered(id)?;
         let fetches = self.inner.fetches(id);
-        let mut turn = fetches.0.lock().await;
+        let mut turn = fetches.turn().await;
         Some(self.inner.fetch(&undiscovered, &mut turn).await)
     }
 
@@ -142,7 +135,7 @@ impl Inner {
         let undiscovered = self.providers.undiscovered(id).ok_or_else(|| Unusable::Unknown(id.clone()))?;
         let asked_at = Instant::now();
         let fetches = self.fetches(id);
-        let mut turn = fetches.0.lock().await;
+        let mut turn = fetches.turn().await;
         let failed = |problem| Unusable::Undiscovered { provider: id.clone(), problem };
         if let Some(provider) = self.providers.get(id).or_else(|| self.providers.look_again(id)) {
             return Ok(provider);
@@ -186,7 +179,7 @@ impl Inner {
     async fn refresh_metadata(&self, id: &ProviderId) {
         let Some(undiscovered) = self.providers.undiscovered(id) else { return };
         let fetches = self.fetches(id);
-        let Ok(mut turn) = fetches.0.try_lock() else { return };
+        let Some(mut turn) = fetches.turn_now() else { return };
         self.providers.look_again(id);
         if !self.is_old(id) {
             return;

@@ -26,6 +26,7 @@ mod candidate_watch;
 mod discover;
 mod error;
 mod event;
+mod fetches;
 mod lease;
 mod mcp;
 mod owner_rights;
@@ -59,7 +60,7 @@ use std::{sync::Arc, time::Duration};
 
 use candidate_watch::Watch;
 use dashmap::DashMap;
-use discover::Fetches;
+use fetches::Fetches;
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
 

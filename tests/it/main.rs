@@ -39,6 +39,7 @@ mod foreign_owner;
 mod hostile_environment;
 mod independence;
 mod lookalike;
+mod mcp;
 mod model;
 mod network;
 mod odd_answers;

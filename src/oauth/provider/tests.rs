@@ -30,6 +30,10 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         formerly: Vec::new(),
         trust: Trust::default(),
         refresh_revokes_access: false,
+        reach: None,
+        registers_client: false,
+        client_document: None,
+        discovered: None,
     }
 }
 
