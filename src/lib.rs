@@ -247,6 +247,8 @@
 //!   file](../../../adr/0040-each-grant-is-a-token-acquirer-in-one-file.md)
 //! - [45. An MCP server's credentials are keyed by its
 //!   issuer](../../../adr/0045-an-mcp-servers-credentials-are-keyed-by-its-issuer.md)
+//! - [46. Rust clients of MCP servers get tokens from threadkey and never a refresh
+//!   token](../../../adr/0046-rust-clients-of-mcp-servers-get-tokens-from-threadkey-and-never-a-refresh-token.md)
 //! - [48. An idle login is kept alive only where the operator
 //!   asks](../../../adr/0048-an-idle-login-is-kept-alive-only-where-the-operator-asks.md)
 //! - [49. Vendors: the matrix, and the go or no-go
