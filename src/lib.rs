@@ -82,6 +82,7 @@
 //!     scope: None,
 //!     expires_in: Some(Duration::from_secs(3600)),
 //!     account: None,
+//!     identity: None,
 //! };
 //! let binding = Binding {
 //!     issuer: None,

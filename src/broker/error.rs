@@ -141,6 +141,12 @@ fn ended(tenant: &Tenant, code: &str) -> String {
             "the access token of {tenant} was rejected ({code}), and there is no refresh token to get another one: sign in again {way}"
         );
     }
+    if code == Ended::OTHER_ACCOUNT {
+        return format!(
+            "{provider} answered a refresh of {tenant} with the tokens of another account or client ({code}), so none of them is              used: sign in again {way}. If it happens again, {provider} must mend it; `threadkey doctor` names the file that keeps              the answer",
+            provider = tenant.provider
+        );
+    }
     if code == TokenError::BOUND_ELSEWHERE {
         return format!(
             "the session {tenant} belongs to another token endpoint or client than the configured ones ({code}), so nothing was sent: \
@@ -405,6 +411,16 @@ pub enum FinishError {
         provider: ProviderId,
         /// The claim.
         claim: &'static str,
+    },
+    /// The id token proves no account.
+    #[error(
+        "{provider} answered with an id token that is refused, so its tokens were dropped: {problem}. Then start again"
+    )]
+    IdTokenRefused {
+        /// The provider.
+        provider: ProviderId,
+        /// The claim or the fault of the signature, and who mends it.
+        problem: String,
     },
     /// The id token does not name its sign-in.
     #[error(

@@ -26,6 +26,7 @@ mod candidate_watch;
 mod discover;
 mod error;
 mod event;
+mod issuer_keys;
 mod lease;
 mod owner_rights;
 mod refresh;
@@ -58,6 +59,7 @@ use std::{sync::Arc, time::Duration};
 
 use candidate_watch::Watch;
 use dashmap::DashMap;
+use issuer_keys::IssuerKeys;
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
 
@@ -93,6 +95,7 @@ struct Inner {
     providers: Providers,
     client: Client,
     clock: Clock,
+    issuer_keys: IssuerKeys,
     flights: DashMap<Tenant, Joined>,
     /// Tenants that are logged out during a refresh of theirs, and whose grant is kept.
     keeping: DashMap<Tenant, ()>,
@@ -124,6 +127,7 @@ impl Broker {
             providers,
             client,
             clock,
+            issuer_keys: IssuerKeys::default(),
             flights: DashMap::new(),
             keeping: DashMap::new(),
             finishing: DashMap::new(),

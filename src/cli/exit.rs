@@ -136,6 +136,7 @@ impl ExitError for FinishError {
             | Self::WrongEndpoint { .. }
             | Self::RequestRefused { .. }
             | Self::Mismatch { .. }
+            | Self::IdTokenRefused { .. }
             | Self::NonceMissing(_)
             | Self::BindingChanged(_) => Exit::Usage,
             Self::NothingPending { .. } | Self::Expired(_) | Self::Superseded(_) => Exit::NoSession,

@@ -70,6 +70,8 @@ pub(super) struct ProviderSection {
     pub(super) token_endpoint: Option<String>,
     pub(super) revocation_endpoint: Option<String>,
     pub(super) userinfo_endpoint: Option<String>,
+    pub(super) jwks_uri: Option<String>,
+    pub(super) id_token_issuer: Option<String>,
     pub(super) client_id: Option<String>,
     pub(super) client_auth: Option<String>,
     pub(super) client_secret_env: Option<String>,

@@ -15,12 +15,12 @@ use super::{
     request_form::RequestForm,
     settings::{
         ProviderError, ProviderSettings, Wrong, check_authorize_params, client_id, ended_errors, endpoint,
-        is_reserved, issuer, max_lifetime, redirect_uri, request_form, resource, scopes, token_path,
+        id_token_issuer, is_reserved, issuer, max_lifetime, redirect_uri, request_form, resource, scopes, token_path,
     },
 };
 use crate::{
     ids::ProviderId,
-    net::Trust,
+    net::{Reach, Trust},
     session::{Binding, Pending},
     sys::secret_source::NoSecret,
 };
@@ -35,6 +35,9 @@ pub struct Provider {
     pub(super) token_endpoint: Url,
     pub(super) revocation_endpoint: Option<Url>,
     pub(super) userinfo_endpoint: Option<Url>,
+    pub(super) jwks_uri: Option<Url>,
+    jwks_reach: Option<Reach>,
+    pub(super) id_token_issuer: Option<String>,
     pub(super) client_id: String,
     pub(super) client_auth: ClientAuth,
     pub(super) form: RequestForm,
@@ -87,6 +90,9 @@ impl Provider {
             token_endpoint,
             revocation_endpoint: optional("revocation_endpoint", settings.revocation_endpoint)?,
             userinfo_endpoint: optional("userinfo_endpoint", settings.userinfo_endpoint)?,
+            jwks_uri: optional("jwks_uri", settings.jwks_uri)?,
+            jwks_reach: settings.jwks_reach,
+            id_token_issuer: settings.id_token_issuer.map(id_token_issuer).transpose()?,
             client_id: client_id(settings.client_id)?,
             client_auth,
             form: settings.request_form,
@@ -123,6 +129,17 @@ impl Provider {
     /// same text.
     pub fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
+    }
+
+    /// See [`ProviderSettings::jwks_uri`].
+    pub fn jwks_uri(&self) -> Option<&Url> {
+        self.jwks_uri.as_ref()
+    }
+
+    /// Returns the addresses that the fetch of the keys at this URL may reach.
+    pub fn jwks_reach(&self, url: &Url) -> Reach {
+        let written = || Reach::default().with_private(true).listing_host_of(url);
+        self.jwks_reach.clone().unwrap_or_else(written)
     }
 
     /// See [`ProviderSettings::reuse_grace`].
@@ -179,7 +196,7 @@ impl Provider {
 
     /// Returns the endpoints that receive requests from threadkey itself.
     pub fn endpoints(&self) -> impl Iterator<Item = &Url> {
-        let optional = [&self.revocation_endpoint, &self.userinfo_endpoint];
+        let optional = [&self.revocation_endpoint, &self.userinfo_endpoint, &self.jwks_uri];
         std::iter::once(&self.token_endpoint).chain(optional.into_iter().flatten())
     }
 

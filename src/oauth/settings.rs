@@ -16,10 +16,10 @@ use http::{
 use oauth2::RedirectUrl;
 use url::Url;
 
-use super::{client_key::ClientKey, request_form::RequestForm};
+use super::{client_key::ClientKey, id_token::TENANT_ID, request_form::RequestForm};
 use crate::{
     ids::ProviderId,
-    net::{Trust, is_loopback},
+    net::{Reach, Trust, is_loopback},
     sys::secret_source::SecretSource,
 };
 
@@ -38,6 +38,14 @@ pub struct ProviderSettings {
     pub revocation_endpoint: Option<String>,
     /// The endpoint that names the account (OpenID Connect Core §5.3).
     pub userinfo_endpoint: Option<String>,
+    /// The address of the issuer's public keys (RFC 7517 §5). With it, the signatures of id tokens
+    /// are checked.
+    pub jwks_uri: Option<String>,
+    /// The addresses that the fetch of the keys may reach. `None` if the operator wrote `jwks_uri`: then
+    /// the keys may stand on a private address.
+    pub jwks_reach: Option<Reach>,
+    /// The `iss` of id tokens, if it is not `issuer`. `{tenantid}` in it stands for the claim `tid`.
+    pub id_token_issuer: Option<String>,
     /// The id under which threadkey is registered at the provider.
     pub client_id: String,
     /// How the client authenticates: `basic`, `post`, `private_key_jwt` or `none`. Without it a
@@ -194,6 +202,13 @@ pub(super) fn issuer(text: String) -> Result<String, Wrong> {
             "it contains a query, and an issuer has none (RFC 8414 §2): remove the ? and the text after it";
         return Err(Wrong { key: "issuer", what: what.to_owned() });
     }
+    Ok(text)
+}
+
+/// Checks the issuer of id tokens, in which one placeholder may stand.
+pub(super) fn id_token_issuer(text: String) -> Result<String, Wrong> {
+    let problem = |wrong: Wrong| Wrong { key: "id_token_issuer", ..wrong };
+    issuer(text.replace(TENANT_ID, "tenantid")).map_err(problem)?;
     Ok(text)
 }
 

@@ -13,6 +13,9 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         token_endpoint: "https://id.example/token".into(),
         revocation_endpoint: Some("https://id.example/revoke".into()),
         userinfo_endpoint: Some("https://id.example/userinfo".into()),
+        jwks_uri: None,
+        jwks_reach: None,
+        id_token_issuer: None,
         client_id: "threadkey".into(),
         client_auth: None,
         client_secret: None,
@@ -196,6 +199,9 @@ fn the_settings_for_answers_are_checked_and_become_rules() {
         ended_errors: vec!["access_denied".into(), "700082".into()],
         max_lifetime: Some(Duration::from_secs(60)),
         pkce_binds_code: true,
+        issuer: binding.issuer.clone(),
+        has_keys: false,
+        subject: None,
     };
     assert_eq!(provider.answer_rules(&binding), rules);
 }

@@ -30,6 +30,7 @@ fn grant(refresh_token: Option<&str>) -> Box<Grant> {
         scope: None,
         expires_in: Some(Duration::from_secs(60)),
         account: None,
+        identity: None,
     })
 }
 

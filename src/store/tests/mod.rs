@@ -151,6 +151,7 @@ fn refreshed(target: RefreshTarget, number: u32) -> Settlement {
         scope: None,
         expires_in: Some(Duration::from_secs(3600)),
         account: None,
+        identity: None,
     };
     Settlement::Refreshed { target, grant: Box::new(grant) }
 }

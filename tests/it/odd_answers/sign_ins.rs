@@ -49,7 +49,7 @@ async fn a_sign_in_is_finished_by_a_pair_in_an_unusual_frame() {
 
 #[tokio::test]
 async fn an_id_token_without_a_nonce_is_taken_where_pkce_is_enforced() {
-    let claims = json!({"aud": "threadkey", "email": "alice@example.com"});
+    let claims = json!({"aud": "threadkey", "email": "alice@example.com", "email_verified": true});
     let rig = Rig::with(|settings| settings.enforces_pkce = true).await;
     sign_in(&rig, |_| with_id_token(&claims)).await.unwrap();
     assert_eq!(rig.session().await.account.as_deref(), Some("alice@example.com"));
