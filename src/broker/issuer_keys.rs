@@ -148,8 +148,7 @@ impl Inner {
 
     async fn fetch(&self, provider: &Provider, url: &Url, issuer: &Issuer) {
         issuer.change(|known| known.asked_at = Some(self.clock.elapsed()));
-        let request =
-            DocumentRequest::get(url.clone(), provider.trust().clone(), provider.jwks_reach(url));
+        let request = DocumentRequest::get(url.clone(), provider.trust().clone(), provider.jwks_reach(url));
         let document = self.client.document(request).await.and_then(|document| document.successful_json());
         let keys = document.map_err(|error| error.to_string()).and_then(|document| {
             KeySet::parse(&document).map_err(|error| format!("{url} is no key set: {error}"))

@@ -98,7 +98,9 @@ impl Key {
         };
         let operations = match jwk.get("key_ops") {
             None => true,
-            Some(operations) => operations.as_array().is_some_and(|all| all.iter().any(|one| one == "verify")),
+            Some(operations) => {
+                operations.as_array().is_some_and(|all| all.iter().any(|one| one == "verify"))
+            }
         };
         // An `alg` that is no text names no algorithm, so the key fits none.
         let alg = jwk.get("alg").map(|alg| alg.as_str().unwrap_or_default().to_owned());
@@ -143,9 +145,8 @@ impl Material {
         let text = |name: &str| jwk.get(name)?.as_str();
         let bytes = |name: &str| URL_SAFE_NO_PAD.decode(text(name)?).ok();
         let of_length = |name: &str, length: usize| bytes(name).filter(|bytes| bytes.len() == length);
-        let point = |length: usize| {
-            Some([vec![4], of_length("x", length)?, of_length("y", length)?].concat())
-        };
+        let point =
+            |length: usize| Some([vec![4], of_length("x", length)?, of_length("y", length)?].concat());
         Some(match (text("kty")?, text("crv")) {
             ("RSA", _) => {
                 let (n, e) = (without_leading_zeros(bytes("n")?), without_leading_zeros(bytes("e")?));

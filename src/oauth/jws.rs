@@ -49,7 +49,9 @@ pub enum SignatureFault {
     #[error("its header demands an extension (`crit`) that threadkey does not know")]
     Critical,
     /// The algorithm is none, symmetric, or unknown.
-    #[error("its algorithm (`alg`) is not one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and EdDSA")]
+    #[error(
+        "its algorithm (`alg`) is not one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and EdDSA"
+    )]
     Algorithm,
     /// No key of the issuer has the token's `kid`.
     #[error("its key (`kid`) is not among the issuer's keys")]

@@ -15,7 +15,8 @@ use super::{
     request_form::RequestForm,
     settings::{
         ProviderError, ProviderSettings, Wrong, check_authorize_params, client_id, ended_errors, endpoint,
-        id_token_issuer, is_reserved, issuer, max_lifetime, redirect_uri, request_form, resource, scopes, token_path,
+        id_token_issuer, is_reserved, issuer, max_lifetime, redirect_uri, request_form, resource, scopes,
+        token_path,
     },
 };
 use crate::{

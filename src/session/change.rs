@@ -9,8 +9,8 @@
 //! ([`TenantLock::settle`](super::TenantLock::settle)).
 
 use super::{
-    Accounts, Ended, Entry, FORCED_REFRESH_INTERVAL, Grant, Identity, Pending, RefreshTarget, Rejected, Retry, RetryKind,
-    Session, WrongCodes, seconds,
+    Accounts, Ended, Entry, FORCED_REFRESH_INTERVAL, Grant, Identity, Pending, RefreshTarget, Rejected,
+    Retry, RetryKind, Session, WrongCodes, seconds,
 };
 use crate::{
     ids::{Lineage, UnixTime},

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Ended, Identity, PENDING_LIFETIME, Rejected, Retry, SWEEP_GRACE, UNKNOWN_EXPIRY, WrongCodes, limits::is_within,
-    seconds,
+    Ended, Identity, PENDING_LIFETIME, Rejected, Retry, SWEEP_GRACE, UNKNOWN_EXPIRY, WrongCodes,
+    limits::is_within, seconds,
 };
 use crate::{
     ids::{Lineage, Principal, UnixTime},

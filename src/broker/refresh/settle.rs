@@ -18,7 +18,8 @@ use crate::{
     },
     oauth::{Attempt, Outcome, outcome},
     session::{
-        Ended, Grant, Identity, MAX_BACKOFF, RefreshTarget, Refusals, Retry, RetryKind, Session, Settlement, journal::Answered,
+        Ended, Grant, Identity, MAX_BACKOFF, RefreshTarget, Refusals, Retry, RetryKind, Session, Settlement,
+        journal::Answered,
     },
     store::{Purpose, TenantLock},
     sys::{clock::UnixTime, random},

@@ -264,7 +264,8 @@ async fn account(status: &str, body: &str) -> (Option<String>, String) {
 
 #[tokio::test]
 async fn the_userinfo_endpoint_names_the_account() {
-    let (told, seen) = account("200 OK", r#"{"sub":"17","email":"alice@example.com","email_verified":true}"#).await;
+    let (told, seen) =
+        account("200 OK", r#"{"sub":"17","email":"alice@example.com","email_verified":true}"#).await;
     assert_eq!(told.as_deref(), Some("alice@example.com"));
     assert!(seen.starts_with("GET /userinfo HTTP/1.1\r\n"), "{seen}");
     assert!(seen.contains("authorization: Bearer the-token\r\n"), "{seen}");
