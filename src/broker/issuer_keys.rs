@@ -9,7 +9,7 @@
 //! after the commit and fills the identity in ([`Inner::identify_later`]).
 //!
 //! Keys are fetched again when they are an hour old, and when a token has a `kid` that none of them
-//! has. An issuer is asked at most once a minute, whatever tokens come. The map is locked for the
+//! has. After the first answer an issuer is asked at most once a minute, whatever tokens come. The map is locked for the
 //! look-up alone. Tasks that want the keys of one issuer at once wait for one fetch, which ends within
 //! 10 s.
 //!
@@ -147,6 +147,7 @@ impl Inner {
     }
 
     async fn fetch(&self, provider: &Provider, url: &Url, issuer: &Issuer) {
+        let is_first = issuer.known().keys.is_none();
         issuer.change(|known| known.asked_at = Some(self.clock.elapsed()));
         let request = DocumentRequest::get(url.clone(), provider.trust().clone(), provider.jwks_reach(url));
         let document = self.client.document(request).await.and_then(|document| document.successful_json());
@@ -154,7 +155,11 @@ impl Inner {
             KeySet::parse(&document).map_err(|error| format!("{url} is no key set: {error}"))
         });
         match keys {
-            Ok(keys) => issuer.change(|known| known.keys = Some((Arc::new(keys), self.clock.elapsed()))),
+            Ok(keys) => issuer.change(|known| {
+                known.keys = Some((Arc::new(keys), self.clock.elapsed()));
+                // A rotation may come at any moment after the first fetch.
+                known.asked_at.take_if(|_| is_first);
+            }),
             Err(error) => tracing::warn!(
                 provider = %provider.id(), %error, "the keys that sign id tokens cannot be fetched: check providers.{}.jwks_uri",
                 provider.id()

@@ -124,7 +124,7 @@ pub fn sign_in_outcome(
         let at = arrived_at(attempt);
         match nonce {
             Some(nonce) => id_token.check_sign_in(rules, nonce, at)?,
-            // Nobody asked for it, so it costs no tokens.
+            // The sign-in did not ask for it, so it costs no tokens.
             None => {
                 if let Err(fault) = id_token.check(rules, at) {
                     tracing::warn!(%fault, "an id token that was not asked for is ignored");

@@ -2,6 +2,7 @@
 //! record in the store. The server is strict: it takes each refresh token once.
 
 mod frames;
+mod id_tokens;
 mod lifetimes;
 mod prefixes;
 mod sign_ins;

@@ -141,7 +141,7 @@ impl Broker {
     }
 
     /// Checks the signature of the id token. The answer is durable, and no other lock than the sign-in
-    /// lock is held ([`issuer_keys`](crate::broker::issuer_keys)). A token that nobody asked for is
+    /// lock is held ([`issuer_keys`](crate::broker::issuer_keys)). A token that was not requested is
     /// only ignored.
     async fn check_signature(
         &self,

@@ -49,10 +49,6 @@ fn each_wrong_claim_is_refused_and_named_with_and_without_keys() {
         (json!({"iss": "https://id.example/"}), Err(Mismatch::Issuer)),
         (json!({"iss": "https://ID.example"}), Err(Mismatch::Issuer)),
         (json!({"iss": 7}), Err(Mismatch::Issuer)),
-        (json!({"exp": AT - MAX_SKEW}), Err(Mismatch::Expired)),
-        (json!({"exp": "soon"}), Err(Mismatch::NoClaim("exp"))),
-        (json!({"iat": AT + MAX_SKEW + 1}), Err(Mismatch::IssuedLater)),
-        (json!({"iat": {}}), Err(Mismatch::NoClaim("iat"))),
     ] {
         for has_keys in [false, true] {
             assert_eq!(checked(&changes, has_keys), expected, "{changes} {has_keys}");
@@ -61,8 +57,12 @@ fn each_wrong_claim_is_refused_and_named_with_and_without_keys() {
 }
 
 #[test]
-fn a_missing_claim_is_refused_only_where_keys_are_known() {
+fn a_missing_claim_and_a_wrong_time_are_refused_only_where_keys_are_known() {
     for (changes, expected) in [
+        (json!({"exp": AT - MAX_SKEW}), Mismatch::Expired),
+        (json!({"exp": "soon"}), Mismatch::NoClaim("exp")),
+        (json!({"iat": AT + MAX_SKEW + 1}), Mismatch::IssuedLater),
+        (json!({"iat": {}}), Mismatch::NoClaim("iat")),
         (json!({"iss": null}), Mismatch::NoClaim("iss")),
         (json!({"exp": null}), Mismatch::NoClaim("exp")),
         (json!({"iat": null}), Mismatch::NoClaim("iat")),

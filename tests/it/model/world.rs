@@ -288,9 +288,6 @@ fn provider(quirks: &Quirks, server: &AuthServer) -> Provider {
         reuse_grace: Duration::from_secs(quirks.reuse_grace.unsigned_abs()),
         refresh_revokes_access: quirks.refresh_revokes_access,
         userinfo_endpoint: quirks.userinfo.then(|| server.userinfo_endpoint()),
-        jwks_uri: None,
-        jwks_reach: None,
-        id_token_issuer: None,
         ..fixtures::settings(server)
     };
     Provider::new(quirks.name.parse().unwrap(), settings).unwrap()

@@ -14,8 +14,19 @@ use crate::{
 };
 
 /// Signs in with the answer that `answer` makes of the sign-in's nonce.
-async fn sign_in(rig: &Rig, answer: impl FnOnce(&str) -> Vec<u8>) -> Result<Finished, FinishError> {
+pub(super) async fn sign_in(
+    rig: &Rig,
+    answer: impl FnOnce(&str) -> Vec<u8>,
+) -> Result<Finished, FinishError> {
     rig.broker.logout(&tenant(ALICE), Revocation::Keep).await.unwrap();
+    sign_in_beside(rig, answer).await
+}
+
+/// As [`sign_in`], while the session is there.
+pub(super) async fn sign_in_beside(
+    rig: &Rig,
+    answer: impl FnOnce(&str) -> Vec<u8>,
+) -> Result<Finished, FinishError> {
     rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
     let pending = rig.store.read(&tenant(ALICE)).await.unwrap().pending.unwrap();
     let nonce = pending.nonce.as_ref().map(Nonce::expose).unwrap_or_default().to_owned();
@@ -24,7 +35,7 @@ async fn sign_in(rig: &Rig, answer: impl FnOnce(&str) -> Vec<u8>) -> Result<Fini
     rig.broker.finish(ALICE, None, Pasted::parse(&pasted).unwrap()).await
 }
 
-fn with_id_token(claims: &serde_json::Value) -> Vec<u8> {
+pub(super) fn with_id_token(claims: &serde_json::Value) -> Vec<u8> {
     let body = json!({"access_token": "at-2", "refresh_token": "rt-2", "id_token": unsigned(claims)});
     raw::json(200, &body.to_string())
 }
