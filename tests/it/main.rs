@@ -37,6 +37,7 @@ mod fixtures;
 #[cfg(target_os = "linux")]
 mod foreign_owner;
 mod hostile_environment;
+mod identity;
 mod independence;
 mod lookalike;
 mod model;
