@@ -242,6 +242,8 @@
 //! - [38. Providers are data](../../../adr/0038-providers-are-data.md)
 //! - [39. No client secret is bundled, and a risk is accepted in
 //!   writing](../../../adr/0039-no-client-secret-is-bundled-and-risk-is-accepted-in-writing.md)
+//! - [47. An id token is verified by the server's keys, and an account is its issuer and
+//!   sub](../../../adr/0047-an-id-token-is-verified-by-the-servers-keys-and-an-account-is-its-issuer-and-sub.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");

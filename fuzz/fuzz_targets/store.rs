@@ -152,6 +152,7 @@ fn grant() -> Grant {
         scope: None,
         expires_in: Some(Duration::from_secs(3600)),
         account: None,
+        identity: None,
     }
 }
 

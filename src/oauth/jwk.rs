@@ -1,6 +1,6 @@
 //! An issuer's public keys: a JWK Set (RFC 7517 §5), and the check of a signature with one of them.
 //!
-//! A key that cannot be read is no reason to refuse the others (RFC 7517 §5). It keeps its `kid`, so
+//! A key that cannot be read does not make the others unusable (RFC 7517 §5). It keeps its `kid`, so
 //! a token that names it is refused and not tried with another key.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -23,7 +23,7 @@ pub struct KeySet {
     keys: Vec<Key>,
 }
 
-/// The document is no key set.
+/// The document is not a key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it has no list `keys` (RFC 7517 §5.1)")]
 pub struct NoKeySet;
@@ -102,7 +102,7 @@ impl Key {
                 operations.as_array().is_some_and(|all| all.iter().any(|one| one == "verify"))
             }
         };
-        // An `alg` that is no text names no algorithm, so the key fits none.
+        // An `alg` of another JSON type names no algorithm, so the key fits none.
         let alg = jwk.get("alg").map(|alg| alg.as_str().unwrap_or_default().to_owned());
         let material = Material::read(jwk).unwrap_or(Material::Unusable);
         Self { kid: text("kid").map(str::to_owned), alg, verifies: usage && operations, material }

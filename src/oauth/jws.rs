@@ -39,8 +39,8 @@ pub(super) enum Algorithm {
 /// The reason why a signature is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureFault {
-    /// It is no JWS.
-    #[error("it is no signed token (RFC 7515 §3.1)")]
+    /// It is not a JWS.
+    #[error("it is not a signed token (RFC 7515 §3.1)")]
     Malformed,
     /// It is encrypted.
     #[error("it is encrypted, and threadkey has no key for it")]

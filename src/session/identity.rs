@@ -110,7 +110,7 @@ mod tests {
             ((one, a, Some("alice")), (one, None, None), Accounts::OneUnknown),
             ((one, a, None), (one, None, Some("alice")), Accounts::OneUnknown),
             ((one, a, None), (one, None, None), Accounts::BothUnknown),
-            // A subject without its issuer is no identity.
+            // A subject counts only with its issuer.
             ((None, a, Some("alice")), (one, a, Some("bob")), Accounts::Different),
             ((None, a, None), (None, b, None), Accounts::BothUnknown),
             ((None, None, Some("alice")), (None, None, Some("alice")), Accounts::Same),
