@@ -30,6 +30,7 @@ mod discord_rig;
 mod discord_talk;
 mod discord_voice;
 mod e2e;
+mod earlier_version;
 mod fair;
 mod faulty_disk;
 mod find_session;
