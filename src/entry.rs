@@ -241,7 +241,7 @@ fn providers(config: Option<&Path>, json: bool) -> Result<(), Failure> {
         }
         Err(error) => return Err(usage_failure(error)),
     };
-    print_result(&cli::providers::list(&providers, json)?)
+    print_result(&cli::providers::list(&providers, Clock::system().now(), json)?)
 }
 
 fn agent() -> Result<(), Failure> {

@@ -58,6 +58,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     let upkeep = workers.clone().map(|workers| tokio::spawn(async move { workers.keep_folders().await }));
     let background_refresh = workers.clone().map(|workers| refresh_in_background(broker.clone(), workers));
     let choice_expiry = expire_choices(broker.clone());
+    let discovery = keep_discovered(broker.clone());
     let deps = BotDeps { conversations, broker: broker.clone(), workers: workers.clone(), scrubber, rights };
     let bot = discord::run(discord, deps, connected, shutdown.clone());
     let mut bot = tokio::spawn(bot);
@@ -80,6 +81,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
             task.abort();
         }
         choice_expiry.abort();
+        discovery.abort();
         finish(&broker, api, &settings.store).await;
         match (defect, outcome) {
             (Some(defect), _) => Err(defect),
@@ -106,6 +108,7 @@ pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
     let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
     let choice_expiry = expire_choices(broker.clone());
+    let discovery = keep_discovered(broker.clone());
     tokio::select! {
         () = signals.next() => {}
         _ = &mut api => return Err(AppError::Stopped("the token API")),
@@ -113,6 +116,7 @@ pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     tracing::info!("ending after the requests that are under way; a second signal ends the process at once");
     shutdown.cancel();
     choice_expiry.abort();
+    discovery.abort();
     tokio::select! {
         () = finish(&broker, api, &settings.store) => Ok(()),
         () = signals.next() => end_at_once(&broker, &settings.store),
@@ -162,6 +166,11 @@ fn refresh_in_background(broker: Broker, workers: Workers) -> JoinHandle<()> {
 
 fn expire_choices(broker: Broker) -> JoinHandle<()> {
     tokio::spawn(async move { broker.expire_choices().await })
+}
+
+/// Keeps the published metadata of the providers fresh.
+fn keep_discovered(broker: Broker) -> JoinHandle<()> {
+    tokio::spawn(async move { broker.keep_discovered().await })
 }
 
 /// Waits for the requests and the refreshes that are under way.

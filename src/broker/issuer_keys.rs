@@ -140,13 +140,13 @@ impl Inner {
         let _one = issuer.fetching.lock().await;
         // Another task may have fetched them meanwhile.
         if issuer.known().may_ask(self.clock.elapsed()) {
-            self.fetch(provider, url, &issuer).await;
+            self.fetch_keys(provider, url, &issuer).await;
         }
         let known = issuer.known().younger_than(TOO_OLD, self.clock.elapsed()).ok_or(Unproved::NoKeys)?;
         known.verify(&jws).map_err(Unproved::Refused)
     }
 
-    async fn fetch(&self, provider: &Provider, url: &Url, issuer: &Issuer) {
+    async fn fetch_keys(&self, provider: &Provider, url: &Url, issuer: &Issuer) {
         let is_first = issuer.known().keys.is_none();
         issuer.change(|known| known.asked_at = Some(self.clock.elapsed()));
         let request = DocumentRequest::get(url.clone(), provider.trust().clone(), provider.jwks_reach(url));

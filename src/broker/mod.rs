@@ -26,6 +26,7 @@ mod candidate_watch;
 mod discover;
 mod error;
 mod event;
+mod fetches;
 mod issuer_keys;
 mod lease;
 mod owner_rights;
@@ -59,6 +60,7 @@ use std::{sync::Arc, time::Duration};
 
 use candidate_watch::Watch;
 use dashmap::DashMap;
+use fetches::Fetches;
 use issuer_keys::IssuerKeys;
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
@@ -97,6 +99,8 @@ struct Inner {
     clock: Clock,
     issuer_keys: IssuerKeys,
     flights: DashMap<Tenant, Joined>,
+    /// The fetches of published metadata.
+    fetches: DashMap<ProviderId, Arc<Fetches>>,
     /// Tenants that are logged out during a refresh of theirs, and whose grant is kept.
     keeping: DashMap<Tenant, ()>,
     /// How many sign-ins of a tenant this process is committing and has not published yet.
@@ -129,6 +133,7 @@ impl Broker {
             clock,
             issuer_keys: IssuerKeys::default(),
             flights: DashMap::new(),
+            fetches: DashMap::new(),
             keeping: DashMap::new(),
             finishing: DashMap::new(),
             watched: DashMap::new(),

@@ -35,6 +35,9 @@ impl Broker {
     /// # Errors
     /// See [`TokenError`].
     pub(super) async fn token_for(&self, tenant: &Tenant, wish: Wish) -> Result<Lease, TokenError> {
+        if let Some(decided) = self.without_endpoints(tenant, &wish).await? {
+            return decided;
+        }
         let provider = self.inner.usable(&tenant.provider).await?;
         let policy = TokenPolicy::new(&provider, wish.clone());
         if let Some(lease) = self.at_once(tenant, &policy) {
@@ -82,6 +85,27 @@ impl Broker {
             }
         }
         Err(TokenError::InProgress(tenant.clone()))
+    }
+
+    /// Decides about the token of a provider whose endpoints are not known yet, if the record alone
+    /// decides: a fresh token needs no endpoint, and a missing session does not get one by a fetch.
+    async fn without_endpoints(
+        &self,
+        tenant: &Tenant,
+        wish: &Wish,
+    ) -> Result<Option<Result<Lease, TokenError>>, TokenError> {
+        let providers = &self.inner.providers;
+        let Some(undiscovered) = providers.undiscovered(&tenant.provider) else { return Ok(None) };
+        if providers.get(&tenant.provider).is_some() {
+            return Ok(None);
+        }
+        let entry = self.inner.store.read(tenant).await?;
+        let policy = TokenPolicy::of_undiscovered(&undiscovered, wish.clone());
+        Ok(match StoredToken::new(tenant, &entry, &policy, self.inner.now()) {
+            StoredToken::Fresh(lease) => Some(Ok(lease)),
+            StoredToken::Refused { error: error @ TokenError::NoSession(_), .. } => Some(Err(error)),
+            _ => None,
+        })
     }
 
     /// Takes the report that a resource rejected `token` before its expiry. Returns the stored token

@@ -1,11 +1,14 @@
 //! `threadkey providers`: the configured providers, and the presets for further ones.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use serde::Serialize;
 
-use super::{Failure, json_line, print_notice};
-use crate::oauth::{Preset, Provider, Providers, presets};
+use super::{Failure, duration_text, json_line, print_notice};
+use crate::{
+    ids::{ProviderId, UnixTime},
+    oauth::{Preset, Provider, Providers, Undiscovered, presets},
+};
 
 #[derive(Serialize)]
 struct ListJson<'a> {
@@ -17,9 +20,23 @@ struct ListJson<'a> {
 struct ProviderJson<'a> {
     provider: &'a str,
     preset: Option<&'a str>,
-    token_endpoint: &'a str,
-    client_id: String,
+    /// The issuer or URL that publishes the endpoints. Absent if they are written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    publisher: Option<&'a str>,
+    /// The time of the fetch, in Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    discovered_at: Option<UnixTime>,
+    /// `null` as long as the endpoints are not known.
+    token_endpoint: Option<&'a str>,
+    client_id: &'a str,
     can_revoke: bool,
+}
+
+/// A configured provider, and its endpoints if they are known.
+struct Configured {
+    id: ProviderId,
+    known: Option<Arc<Provider>>,
+    undiscovered: Option<Arc<Undiscovered>>,
 }
 
 #[derive(Serialize)]
@@ -39,12 +56,17 @@ struct PresetJson<'a> {
 ///
 /// # Errors
 /// When the list has no JSON form.
-pub fn list(providers: &Providers, json: bool) -> Result<String, Failure> {
-    let configured: Vec<_> = providers.usable().collect();
+pub fn list(providers: &Providers, now: UnixTime, json: bool) -> Result<String, Failure> {
+    let configured = providers.ids().map(|id| Configured {
+        id: id.clone(),
+        known: providers.get(id),
+        undiscovered: providers.undiscovered(id),
+    });
+    let configured: Vec<_> = configured.collect();
     let presets: Vec<_> = presets().collect();
     if json {
         return json_line(&ListJson {
-            configured: configured.iter().map(|provider| provider_json(provider)).collect(),
+            configured: configured.iter().map(provider_json).collect(),
             presets: presets.iter().map(preset_json).collect(),
         });
     }
@@ -54,9 +76,9 @@ pub fn list(providers: &Providers, json: bool) -> Result<String, Failure> {
         );
     }
     let mut text = String::new();
-    let width = configured.iter().map(|provider| provider.id().as_str().len()).max().unwrap_or(0);
-    for provider in configured {
-        let _ = writeln!(text, "{:width$}  {}", provider.id().as_str(), provider.token_endpoint());
+    let width = configured.iter().map(|provider| provider.id.as_str().len()).max().unwrap_or(0);
+    for provider in &configured {
+        let _ = writeln!(text, "{:width$}  {}", provider.id.as_str(), described(provider, now));
     }
     text.push_str("\nPresets, each for a section with preset = \"NAME\" and the keys that it needs:\n\n");
     let width = presets.iter().map(|preset| preset.name.len()).max().unwrap_or(0);
@@ -69,13 +91,37 @@ pub fn list(providers: &Providers, json: bool) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn provider_json(provider: &Provider) -> ProviderJson<'_> {
+/// Describes the endpoints of a provider: the address, the server that publishes it, and its age.
+fn described(provider: &Configured, now: UnixTime) -> String {
+    let publisher = provider.undiscovered.as_ref().map(|undiscovered| undiscovered.publisher.as_str());
+    match (&provider.known, publisher) {
+        (Some(known), None) => known.token_endpoint().to_string(),
+        (Some(known), Some(publisher)) => {
+            let fetched_at = known.discovered().map_or(now, |found| found.fetched_at);
+            let age = duration_text(now.saturating_sub(fetched_at));
+            format!("{}, published by {publisher}, fetched {age} ago", known.token_endpoint())
+        }
+        (None, Some(publisher)) => {
+            format!("published by {publisher}, not fetched yet: `threadkey doctor` or a sign-in fetches it")
+        }
+        (None, None) => String::new(),
+    }
+}
+
+fn provider_json(provider: &Configured) -> ProviderJson<'_> {
+    let (known, undiscovered) = (provider.known.as_deref(), provider.undiscovered.as_deref());
+    let settings = undiscovered.map(|undiscovered| &undiscovered.settings);
     ProviderJson {
-        provider: provider.id().as_str(),
-        preset: provider.preset(),
-        token_endpoint: provider.token_endpoint().as_str(),
-        client_id: provider.binding().client_id,
-        can_revoke: provider.can_revoke(),
+        provider: provider.id.as_str(),
+        preset: known.and_then(Provider::preset).or(settings.and_then(|settings| settings.preset.as_deref())),
+        publisher: undiscovered.map(|undiscovered| undiscovered.publisher.as_str()),
+        discovered_at: known.and_then(Provider::discovered).map(|found| found.fetched_at),
+        token_endpoint: known.map(|known| known.token_endpoint().as_str()),
+        client_id: known
+            .map(Provider::client_id)
+            .or(settings.map(|settings| settings.client_id.as_str()))
+            .unwrap_or_default(),
+        can_revoke: known.is_some_and(Provider::can_revoke),
     }
 }
 

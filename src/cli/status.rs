@@ -256,7 +256,7 @@ fn refresh_text(state: &RefreshState, now: UnixTime) -> String {
 }
 
 /// Formats seconds in their two largest units.
-fn duration_text(seconds: i64) -> String {
+pub fn duration_text(seconds: i64) -> String {
     let s = seconds.max(0);
     match s {
         0..60 => format!("{s} s"),

@@ -105,12 +105,21 @@ pub fn print_if_fresh(
     session: Session,
     args: &TokenArgs,
 ) -> Result<bool, Failure> {
-    let Some(provider) = context.providers.get(&tenant.provider) else { return Ok(false) };
+    let Some(policy) = policy(context, tenant, args.min_ttl()) else { return Ok(false) };
     let entry = Entry { session: Some(session), ..Entry::default() };
-    let policy = TokenPolicy::new(&provider, Wish::living(args.min_ttl()));
     match StoredToken::new(tenant, &entry, &policy, context.clock.now()) {
         StoredToken::Fresh(lease) => print(&lease, args).map(|()| true),
         _ => Ok(false),
+    }
+}
+
+/// Returns the policy for the tenant's provider. A fresh token needs no endpoint, so the provider's
+/// need not be known. `None` for a provider that is not configured.
+fn policy(context: &TokenContext<'_>, tenant: &Tenant, min_ttl: Duration) -> Option<TokenPolicy> {
+    let wish = Wish::living(min_ttl);
+    match context.providers.undiscovered(&tenant.provider) {
+        Some(undiscovered) => Some(TokenPolicy::of_undiscovered(&undiscovered, wish)),
+        None => Some(TokenPolicy::new(&*context.providers.get(&tenant.provider)?, wish)),
     }
 }
 
@@ -151,11 +160,16 @@ async fn get(
     min_ttl: Duration,
     rejected: Option<AccessToken>,
 ) -> Result<Lease, Failure> {
-    let Some(provider) = context.providers.get(&tenant.provider) else {
+    let Some(policy) = policy(context, tenant, min_ttl) else {
         return Err(TokenError::UnknownProvider(tenant.provider.clone()).into());
     };
+    // The detached process discovers the endpoints if they are not known.
+    let provider = context.providers.get(&tenant.provider);
+    let explained = |error: TokenError| match &provider {
+        Some(provider) => explained(error, provider, None),
+        None => error.into(),
+    };
     let deadline = Instant::now() + CALLER_WAIT;
-    let policy = TokenPolicy::new(&provider, Wish::living(min_ttl));
     let entry = context.store.read(tenant).await?;
     let request = RefreshRequest { rejected: reported(&entry, rejected.as_ref()) };
     if request.rejected.is_none() {
@@ -167,7 +181,7 @@ async fn get(
             }
             StoredToken::Refused { error, .. } => {
                 end_if_exhausted(context, tenant, &entry).await;
-                return Err(explained(error, &provider, None));
+                return Err(explained(error));
             }
             StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
@@ -180,7 +194,7 @@ async fn get(
         let entry = context.store.read(tenant).await?;
         match StoredToken::new(tenant, &entry, &policy, context.clock.now()) {
             StoredToken::Fresh(lease) | StoredToken::RefreshDue(lease) => return Ok(lease),
-            StoredToken::Refused { error, .. } => return Err(explained(error, &provider, None)),
+            StoredToken::Refused { error, .. } => return Err(explained(error)),
             StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
     }

@@ -9,7 +9,7 @@ use super::{
     ConfigError, Variables, agent,
     discord::{self, UnreadToken},
     file::File,
-    provider,
+    provider::{self, Configured},
     secret::SecretReader,
     source::{self, Source},
     variables::xdg_folder,
@@ -18,7 +18,7 @@ use crate::{
     agent::AgentSettings,
     api::ApiSettings,
     discord::DiscordSettings,
-    oauth::Providers,
+    oauth::{DiscoveryCache, Providers},
     store::FileStoreOptions,
     sys::{sandbox, socket},
 };
@@ -63,10 +63,15 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
     let File { store, discord, api, providers, agent } = file;
     let store_path = store_path(&source, store.path)?;
     let mut secrets = SecretReader::new(&source);
-    let providers = providers
-        .into_iter()
-        .map(|(name, section)| provider::settings(&source, &mut secrets, name.0, section));
-    let providers = Providers::new(providers.collect::<Result<Vec<_>, _>>()?);
+    let (mut known, mut published) = (Vec::new(), Vec::new());
+    for (name, section) in providers {
+        match provider::settings(&source, &mut secrets, name.0, section)? {
+            Configured::Known(provider) => known.push(provider),
+            Configured::Published(undiscovered) => published.push(undiscovered),
+        }
+    }
+    let providers =
+        Providers::with_undiscovered(known, published).cached_in(DiscoveryCache::beside(&store_path));
     let shared = agent.as_ref().is_some_and(|agent| agent.shared);
     let discord = discord::settings(&source, &mut secrets, discord, shared, &store_path)?;
     let api = ApiSettings { socket: socket(&source, api.socket, &store_path)? };

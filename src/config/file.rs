@@ -103,6 +103,8 @@ pub(super) struct ProviderSection {
     pub(super) refresh_revokes_access: bool,
     pub(super) enforces_pkce: bool,
     pub(super) formerly: Vec<String>,
+    pub(super) allow_private: bool,
+    pub(super) discovery_hosts: Vec<String>,
     #[serde(deserialize_with = "path")]
     pub(super) ca_file: Option<PathBuf>,
 }

@@ -81,6 +81,11 @@ impl Unreachable {
     /// The stable words of the steps.
     pub const STEPS: [&str; 4] = ["dns", "connect", "tls", "proxy"];
 
+    /// Whether the cause may end without a change of the configuration.
+    pub fn may_end(&self) -> bool {
+        !matches!(self, Self::Private { .. } | Self::Unlisted { .. } | Self::ProxyVariable(_))
+    }
+
     /// Returns the stable word of the failed step: `dns`, `connect`, `tls` or `proxy`.
     pub fn step(&self) -> &'static str {
         match self {

@@ -33,7 +33,7 @@ use super::{
     wire::{Wire, pause_after_the_frame},
 };
 use crate::{
-    net::{Outward, Trust, Unreachable, while_driven},
+    net::{Outward, Reach, Trust, Unreachable, while_driven},
     session::journal::{Answer, Answered, Intended, Unread},
     sys::clock::{Clock, UnixTime},
 };
@@ -187,15 +187,18 @@ impl Client {
 
     /// Returns the answer of the userinfo endpoint (OpenID Connect Core §5.3).
     async fn userinfo(&self, request: UserinfoRequest) -> Option<Answer> {
-        let UserinfoRequest { endpoint, token, trust } = request;
+        let UserinfoRequest { endpoint, token, trust, reach } = request;
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose())).ok()?;
         bearer.set_sensitive(true);
-        let request = Request::get(endpoint.as_str())
+        let mut request = Request::get(endpoint.as_str())
             .header(AUTHORIZATION, bearer)
             .header(ACCEPT, "application/json")
             .extension(trust)
             .body(Vec::new())
             .ok()?;
+        if let Some(reach) = reach {
+            request.extensions_mut().insert(reach);
+        }
         let deadline = Instant::now() + USERINFO_TIMEOUT;
         match timeout_at(deadline, self.exchange(request, deadline)).await.ok()? {
             Attempt::Answered(answer) => Some(answer),
@@ -214,9 +217,13 @@ impl Client {
     /// Connects, and only then passes the request on: a failure before that has sent nothing.
     ///
     /// `deadline` bounds the wait for the answer. Bytes that have arrived by then are still read.
-    async fn exchange(&self, request: Request<Vec<u8>>, deadline: Instant) -> Attempt<Answer> {
+    async fn exchange(&self, mut request: Request<Vec<u8>>, deadline: Instant) -> Attempt<Answer> {
+        let reach = request.extensions_mut().remove::<Reach>();
         let Some((url, trust, request)) = prepared(request) else { return Attempt::NotSent("request") };
-        let opened = self.outward.open(&url, &trust).await;
+        let opened = match &reach {
+            Some(reach) => self.outward.open_within(&url, &trust, reach).await,
+            None => self.outward.open(&url, &trust).await,
+        };
         self.note(&url, opened.as_ref().err());
         let stream = match opened {
             Ok(stream) => stream,

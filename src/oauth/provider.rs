@@ -5,12 +5,13 @@
 //! the authorization request cannot replace a parameter of the protocol. The module `settings`
 //! checks each setting, and `request` builds the requests.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use oauth2::RedirectUrl;
 use url::Url;
 
 use super::{
+    Discovered,
     client_auth::ClientAuth,
     request_form::RequestForm,
     settings::{
@@ -37,7 +38,6 @@ pub struct Provider {
     pub(super) revocation_endpoint: Option<Url>,
     pub(super) userinfo_endpoint: Option<Url>,
     pub(super) jwks_uri: Option<Url>,
-    jwks_reach: Option<Reach>,
     pub(super) id_token_issuer: Option<String>,
     pub(super) client_id: String,
     pub(super) client_auth: ClientAuth,
@@ -54,6 +54,10 @@ pub struct Provider {
     pub(super) enforces_pkce: bool,
     pub(super) formerly: Vec<Url>,
     pub(super) trust: Trust,
+    pub(super) reach: Option<Reach>,
+    discovered: Option<Arc<Discovered>>,
+    /// The token endpoints that the same issuer published earlier.
+    pub(super) published_earlier: Vec<Url>,
 }
 
 impl Provider {
@@ -92,7 +96,6 @@ impl Provider {
             revocation_endpoint: optional("revocation_endpoint", settings.revocation_endpoint)?,
             userinfo_endpoint: optional("userinfo_endpoint", settings.userinfo_endpoint)?,
             jwks_uri: optional("jwks_uri", settings.jwks_uri)?,
-            jwks_reach: settings.jwks_reach,
             id_token_issuer: settings.id_token_issuer.map(id_token_issuer).transpose()?,
             client_id: client_id(settings.client_id)?,
             client_auth,
@@ -113,6 +116,15 @@ impl Provider {
                 .map(|text| endpoint("formerly", text))
                 .collect::<Result<_, _>>()?,
             trust: settings.trust,
+            reach: settings.reach,
+            // One that a server published and that meets the rules no longer is of no use.
+            published_earlier: settings
+                .discovered
+                .iter()
+                .flat_map(|discovered| &discovered.earlier_token_endpoints)
+                .filter_map(|text| endpoint("earlier_token_endpoints", text).ok())
+                .collect(),
+            discovered: settings.discovered,
         })
     }
 
@@ -137,10 +149,24 @@ impl Provider {
         self.jwks_uri.as_ref()
     }
 
-    /// Returns the addresses that the fetch of the keys at this URL may reach.
+    /// Returns the addresses that the fetch of the keys at this URL may reach. Keys whose address the
+    /// operator wrote may stand on a private one.
     pub fn jwks_reach(&self, url: &Url) -> Reach {
         let written = || Reach::default().with_private(true).listing_host_of(url);
-        self.jwks_reach.clone().unwrap_or_else(written)
+        self.reach.clone().unwrap_or_else(written)
+    }
+
+    /// Returns the published metadata, and the time of its fetch. `None` if the operator wrote the
+    /// endpoints.
+    pub fn discovered(&self) -> Option<&Discovered> {
+        self.discovered.as_deref()
+    }
+
+    /// Whether each authorization response names its issuer (RFC 9207 §3). Then one without an `iss`
+    /// comes from another server.
+    pub fn requires_iss(&self) -> bool {
+        let published = self.discovered.as_ref();
+        published.is_some_and(|found| found.metadata.authorization_response_iss_parameter_supported)
     }
 
     /// See [`ProviderSettings::reuse_grace`].
@@ -178,6 +204,11 @@ impl Provider {
             client_id: self.client_id.clone(),
             resource: self.resource.clone(),
         }
+    }
+
+    /// Returns the id under which threadkey is registered at the provider.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
     }
 
     /// Returns the scopes that a sign-in requests.

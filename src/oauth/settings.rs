@@ -16,7 +16,7 @@ use http::{
 use oauth2::RedirectUrl;
 use url::Url;
 
-use super::{client_key::ClientKey, id_token::TENANT_ID, request_form::RequestForm};
+use super::{Discovered, client_key::ClientKey, id_token::TENANT_ID, request_form::RequestForm};
 use crate::{
     ids::ProviderId,
     net::{Reach, Trust, is_loopback},
@@ -41,9 +41,6 @@ pub struct ProviderSettings {
     /// The address of the issuer's public keys (RFC 7517 §5). With it, the signatures of id tokens
     /// are checked.
     pub jwks_uri: Option<String>,
-    /// The addresses that the fetch of the keys may reach. `None` if the operator wrote `jwks_uri`: then
-    /// the keys may stand on a private address.
-    pub jwks_reach: Option<Reach>,
     /// The `iss` of id tokens, if it is not `issuer`. `{tenantid}` in it stands for the claim `tid`.
     pub id_token_issuer: Option<String>,
     /// The id under which threadkey is registered at the provider.
@@ -85,6 +82,11 @@ pub struct ProviderSettings {
     pub formerly: Vec<String>,
     /// The certificate authorities that the provider's servers may use.
     pub trust: Trust,
+    /// The addresses that requests to published URLs may reach. `None` for a provider whose endpoints
+    /// the operator wrote: it may be anywhere.
+    pub reach: Option<Reach>,
+    /// The metadata that completed these settings.
+    pub discovered: Option<Arc<Discovered>>,
 }
 
 /// The redirect URI that the documentation recommends where no program listens: its port is none that

@@ -107,6 +107,7 @@ impl Broker {
         way_back: WayBack,
     ) -> Result<SignIn, StartError> {
         let provider = self.inner.usable(&tenant.provider).await?;
+        self.discover_if_old(&tenant.provider);
         let redirect_uri = match &way_back {
             WayBack::Paste => provider.redirect_uri(),
             WayBack::Listener(url) => url.as_str(),

@@ -14,7 +14,6 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         revocation_endpoint: Some("https://id.example/revoke".into()),
         userinfo_endpoint: Some("https://id.example/userinfo".into()),
         jwks_uri: None,
-        jwks_reach: None,
         id_token_issuer: None,
         client_id: "threadkey".into(),
         client_auth: None,
@@ -33,6 +32,8 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         formerly: Vec::new(),
         trust: Trust::default(),
         refresh_revokes_access: false,
+        reach: None,
+        discovered: None,
     }
 }
 
