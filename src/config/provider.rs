@@ -21,6 +21,7 @@ use crate::{
 };
 
 /// The provider of a section.
+#[expect(clippy::large_enum_variant, reason = "one is made for each provider, and moved a few times")]
 pub(super) enum Configured {
     /// Its endpoints are written.
     Known(Provider),
