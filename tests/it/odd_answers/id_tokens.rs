@@ -1,4 +1,5 @@
 //! Id tokens: their signature, the account that they name, and the refresh that brings another one.
+#![expect(clippy::disallowed_methods, reason = "the test's own read of the file is not the program's")]
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
