@@ -27,6 +27,7 @@ mod discover;
 mod error;
 mod event;
 mod fetches;
+mod issuer_keys;
 mod lease;
 mod mcp;
 mod owner_rights;
@@ -62,6 +63,7 @@ use std::{sync::Arc, time::Duration};
 use candidate_watch::Watch;
 use dashmap::DashMap;
 use fetches::Fetches;
+use issuer_keys::IssuerKeys;
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
 
@@ -98,6 +100,7 @@ struct Inner {
     client: Client,
     clock: Clock,
     mcp: mcp::McpState,
+    issuer_keys: IssuerKeys,
     flights: DashMap<Tenant, Joined>,
     /// The fetches of published metadata.
     fetches: DashMap<ProviderId, Arc<Fetches>>,
@@ -134,6 +137,7 @@ impl Broker {
             client,
             clock,
             mcp: mcp::McpState::default(),
+            issuer_keys: IssuerKeys::default(),
             flights: DashMap::new(),
             fetches: DashMap::new(),
             keeping: DashMap::new(),

@@ -79,6 +79,8 @@ pub(super) struct ProviderSection {
     pub(super) device_flow: Option<String>,
     pub(super) device_scope_parameter: Option<String>,
     pub(super) login_hints: BTreeMap<String, String>,
+    pub(super) jwks_uri: Option<String>,
+    pub(super) id_token_issuer: Option<String>,
     pub(super) client_id: Option<String>,
     pub(super) client_auth: Option<String>,
     pub(super) client_secret_env: Option<String>,

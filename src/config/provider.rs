@@ -23,6 +23,7 @@ use crate::{
 };
 
 /// The provider of a section.
+#[expect(clippy::large_enum_variant, reason = "one is made for each provider, and moved a few times")]
 pub(super) enum Configured {
     /// Its endpoints are written.
     Known(Provider),
@@ -148,6 +149,8 @@ pub(super) fn settings(
         token_endpoint: endpoint("token_endpoint", token_endpoint)?,
         revocation_endpoint: optional(section.revocation_endpoint),
         userinfo_endpoint: optional(section.userinfo_endpoint),
+        jwks_uri: optional(section.jwks_uri),
+        id_token_issuer: optional(section.id_token_issuer),
         device_authorization_endpoint: optional(section.device_authorization_endpoint),
         backchannel_authentication_endpoint: optional(section.backchannel_authentication_endpoint),
         grants,

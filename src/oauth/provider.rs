@@ -16,8 +16,8 @@ use super::{
     request_form::{DeviceForm, RequestForm},
     settings::{
         ProviderError, ProviderSettings, RECOMMENDED_REDIRECT_URI, Wrong, check_authorize_params, client_id,
-        device_form, ended_errors, endpoint, grants, is_reserved, issuer, login_hints, login_limits,
-        max_lifetime, redirect_uri, request_form, resource, scopes, token_path,
+        device_form, ended_errors, endpoint, grants, id_token_issuer, is_reserved, issuer, login_hints,
+        login_limits, max_lifetime, redirect_uri, request_form, resource, scopes, token_path,
     },
 };
 use crate::{
@@ -37,6 +37,8 @@ pub struct Provider {
     pub(super) token_endpoint: Url,
     pub(super) revocation_endpoint: Option<Url>,
     pub(super) userinfo_endpoint: Option<Url>,
+    pub(super) jwks_uri: Option<Url>,
+    pub(super) id_token_issuer: Option<String>,
     pub(super) device_authorization_endpoint: Option<Url>,
     pub(super) backchannel_authentication_endpoint: Option<Url>,
     pub(super) grants: Vec<GrantKind>,
@@ -118,6 +120,8 @@ impl Provider {
             token_endpoint,
             revocation_endpoint: optional("revocation_endpoint", settings.revocation_endpoint)?,
             userinfo_endpoint: optional("userinfo_endpoint", settings.userinfo_endpoint)?,
+            jwks_uri: optional("jwks_uri", settings.jwks_uri)?,
+            id_token_issuer: settings.id_token_issuer.map(id_token_issuer).transpose()?,
             device_authorization_endpoint,
             backchannel_authentication_endpoint: optional(
                 "backchannel_authentication_endpoint",
@@ -177,6 +181,18 @@ impl Provider {
     /// same text.
     pub fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
+    }
+
+    /// See [`ProviderSettings::jwks_uri`].
+    pub fn jwks_uri(&self) -> Option<&Url> {
+        self.jwks_uri.as_ref()
+    }
+
+    /// Returns the addresses that the fetch of the keys at this URL may reach. Keys whose address the
+    /// operator wrote may stand on a private one.
+    pub fn jwks_reach(&self, url: &Url) -> Reach {
+        let written = || Reach::default().with_private(true).listing_host_of(url);
+        self.reach.clone().unwrap_or_else(written)
     }
 
     /// Returns the published metadata, and the time of its fetch. `None` if the operator wrote the
@@ -284,6 +300,7 @@ impl Provider {
         let optional = [
             &self.revocation_endpoint,
             &self.userinfo_endpoint,
+            &self.jwks_uri,
             &self.device_authorization_endpoint,
             &self.backchannel_authentication_endpoint,
         ];

@@ -157,6 +157,7 @@ impl Undiscovered {
         };
         settings.revocation_endpoint = optional(settings.revocation_endpoint, "revocation_endpoint");
         settings.userinfo_endpoint = optional(settings.userinfo_endpoint, "userinfo_endpoint");
+        settings.jwks_uri = optional(settings.jwks_uri, "jwks_uri");
         settings.device_authorization_endpoint =
             optional(settings.device_authorization_endpoint, "device_authorization_endpoint");
         settings.backchannel_authentication_endpoint =
@@ -210,6 +211,7 @@ impl Undiscovered {
             "backchannel_authentication_endpoint" => {
                 self.settings.backchannel_authentication_endpoint.is_some()
             }
+            "jwks_uri" => self.settings.jwks_uri.is_some(),
             _ => false,
         };
         let is_https = metadata.issuer.starts_with("https:");

@@ -40,6 +40,7 @@ mod fixtures;
 #[cfg(target_os = "linux")]
 mod foreign_owner;
 mod hostile_environment;
+mod identity;
 mod independence;
 mod keepalive;
 mod lookalike;

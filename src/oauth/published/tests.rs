@@ -88,6 +88,7 @@ fn published_endpoints_and_default_scopes_complete_a_provider() {
     assert!(provider.can_revoke() && !provider.has_userinfo() && !provider.requires_iss());
     let metadata = &provider.discovered().expect("published").metadata;
     assert_eq!(metadata.endpoint("jwks_uri"), Some("https://keys.example/tenant"));
+    assert_eq!(provider.jwks_uri().map(Url::as_str), Some("https://keys.example/tenant"));
     let strict = completed(
         &undiscovered(|_| {}),
         json!({"authorization_response_iss_parameter_supported": true, "scopes_supported": null}),
