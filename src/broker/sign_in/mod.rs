@@ -34,6 +34,7 @@ use crate::{
     ids::{Principal, ProviderId, Tenant},
     oauth::Provider,
     session::{Applied, Change, Pending},
+    store::StoreError,
     sys::clock::UnixTime,
 };
 use url::Url;
@@ -163,6 +164,32 @@ impl Broker {
             }
         }
         Ok(dropped)
+    }
+}
+
+impl Broker {
+    /// Returns the party that started the tenant's live sign-in.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn started_by(&self, tenant: &Tenant) -> Result<Option<Principal>, StoreError> {
+        let entry = self.inner.store.read(tenant).await?;
+        Ok(entry
+            .pending
+            .filter(|pending| pending.is_live(self.inner.now()))
+            .map(|pending| pending.started_by))
+    }
+
+    /// Drops the tenant's sign-in in progress if this party started it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn drop_sign_in_of(&self, tenant: &Tenant, started_by: Principal) -> Result<(), StoreError> {
+        let entry = self.inner.store.read(tenant).await?;
+        if let Some(pending) = entry.pending.filter(|pending| pending.started_by == started_by) {
+            self.inner.store.change(tenant, Change::Cancel(Some(pending.state))).await?;
+        }
+        Ok(())
     }
 }
 
