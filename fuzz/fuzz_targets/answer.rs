@@ -307,6 +307,7 @@ static SIGNING_IN: LazyLock<Vec<u8>> = LazyLock::new(|| {
         binding: BINDING.clone(),
         scopes: Vec::new(),
         wrong_codes: None,
+        browser: None,
     };
     run(open(&disk).change(&tenant(), Change::Start(pending))).expect("the sign-in can be saved");
     disk.get(threadkey_fuzz::STORE.as_ref()).expect("the store exists")

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Ended, PENDING_LIFETIME, Rejected, Retry, SWEEP_GRACE, UNKNOWN_EXPIRY, WrongCodes, limits::is_within,
-    seconds,
+    BrowserReturn, Ended, PENDING_LIFETIME, Rejected, Retry, SWEEP_GRACE, UNKNOWN_EXPIRY, WrongCodes,
+    limits::is_within, seconds,
 };
 use crate::{
     ids::{Lineage, Principal, UnixTime},
@@ -105,6 +105,8 @@ pub struct Pending {
     pub scopes: Vec<String>,
     /// The codes that the provider did not accept for this sign-in.
     pub wrong_codes: Option<WrongCodes>,
+    /// The way back through our own pages; none for a paste.
+    pub browser: Option<Box<BrowserReturn>>,
 }
 
 /// One state of one grant.
@@ -147,19 +149,19 @@ pub struct Grant {
 impl Pending {
     /// When it can no longer be finished.
     pub fn expires_at(&self) -> UnixTime {
-        self.created_at.saturating_add(seconds(PENDING_LIFETIME))
+        self.since().saturating_add(seconds(PENDING_LIFETIME))
     }
 
     /// Whether it can still be finished. A broken clock's counts as expired: one from before 1970,
-    /// or from more than its lifetime ahead.
+    /// or from more than its lifetime ahead. A grant that waits for its digits begins a new lifetime.
     pub fn is_live(&self, now: UnixTime) -> bool {
-        is_within(self.created_at, PENDING_LIFETIME, Duration::ZERO, now)
+        self.failure().is_none() && is_within(self.since(), PENDING_LIFETIME, Duration::ZERO, now)
     }
 
     /// Whether a write drops it, [`SWEEP_GRACE`] after its end. An exchange that began in time
     /// still finds it when the answer arrives, whichever process writes in between.
     pub fn is_swept(&self, now: UnixTime) -> bool {
-        !is_within(self.created_at, PENDING_LIFETIME, SWEEP_GRACE, now)
+        !is_within(self.since(), PENDING_LIFETIME, SWEEP_GRACE, now)
     }
 }
 

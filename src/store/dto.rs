@@ -9,8 +9,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
     ids::{Lineage, Principal, UnixTime},
-    secret::{AccessToken, CodeVerifier, Fingerprint, IdToken, Nonce, RefreshToken, Scrubber, State},
-    session::{Binding, Ended, Pending, Refusals, Rejected, Retry, Session, WrongCodes},
+    secret::{
+        AccessToken, CodeVerifier, Fingerprint, IdToken, Nonce, RefreshToken, Scrubber, StartId, State,
+    },
+    session::{
+        Binding, BrowserReturn, Ended, Pending, Refusals, Rejected, Retry, Session, Unconfirmed, WrongCodes,
+    },
 };
 
 /// The file. Its sections are keyed by texts, because a newer version may have tenants of another
@@ -157,6 +161,35 @@ struct PendingDto {
     scopes: Vec<String>,
     #[serde(default, with = "optional_record", skip_serializing_if = "Option::is_none")]
     wrong_codes: Option<WrongCodes>,
+    #[serde(default, with = "boxed_record", skip_serializing_if = "Option::is_none")]
+    browser: Option<Box<BrowserReturn>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "BrowserReturn")]
+struct BrowserReturnDto {
+    #[serde(with = "text")]
+    start_id: StartId,
+    user: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    server: Option<String>,
+    #[serde(default, with = "optional_text", skip_serializing_if = "Option::is_none")]
+    cookie: Option<Fingerprint>,
+    #[serde(default, with = "optional_record", skip_serializing_if = "Option::is_none")]
+    unconfirmed: Option<Unconfirmed>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failed: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Unconfirmed")]
+struct UnconfirmedDto {
+    #[serde(with = "SessionDto")]
+    session: Session,
+    #[serde(with = "text")]
+    digits: Fingerprint,
+    #[serde(default)]
+    wrong: u32,
 }
 
 /// A type that a mirror reads and writes.
@@ -185,6 +218,8 @@ mirrored!(
     Retry by RetryDto,
     Refusals by RefusalsDto,
     WrongCodes by WrongCodesDto,
+    BrowserReturn by BrowserReturnDto,
+    Unconfirmed by UnconfirmedDto,
     Ended by EndedDto
 );
 
@@ -217,6 +252,23 @@ mod optional_record {
     }
 }
 
+mod boxed_record {
+    use super::*;
+
+    pub(super) fn serialize<T: Mirrored, S: Serializer>(
+        value: &Option<Box<T>>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.as_deref().map(Record).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, T: Mirrored, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Box<T>>, D::Error> {
+        Ok(Option::<Record<T>>::deserialize(from)?.map(|Record(value)| Box::new(value)))
+    }
+}
+
 fn version<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     match u64::deserialize(from)? {
         0 => Err(de::Error::custom("expected a version from 1")),
@@ -246,8 +298,8 @@ macro_rules! secret_text {
 }
 
 secret_text!(noted: AccessToken, RefreshToken, CodeVerifier, IdToken);
-// The link of a sign-in contains these two, and its user has to see it.
-secret_text!(std::convert::identity: State, Nonce);
+// The link of a sign-in contains these, and its user has to see it.
+secret_text!(std::convert::identity: State, Nonce, StartId);
 
 /// Makes a secret of the file known to the scrubber.
 fn noted(text: Cow<'_, str>) -> Cow<'_, str> {

@@ -126,6 +126,7 @@ async fn expired(path: &std::path::Path) -> (Arc<dyn Store>, Broker, Tenant) {
         binding: binding.clone(),
         scopes: Vec::new(),
         wrong_codes: None,
+        browser: None,
     };
     store.change(&tenant, Change::Start(pending)).await.expect("the setup works");
     let session = Box::new(Session::begin(Lineage([1; 16]), grant, binding, NOW));
