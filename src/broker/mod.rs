@@ -47,14 +47,18 @@ pub use lease::{Lease, TokenJson};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
 pub use rescue::RestoreError;
 pub use sign_in::{
-    AwaitedAnswers, Finished, GrantEnd, Kept, LoggedOut, News, Progress, ResponseInText, Revocation, SignIn,
-    SignInProgress, SignedIn, Unchosen, Undecided, View, WayBack,
+    AwaitedAnswers, DigitsPage, Finished, GrantEnd, Kept, LoggedOut, News, OpenedStart, Opener, PageError,
+    Progress, PublicUrl, PublicUrlError, ResponseInText, Revocation, SignIn, SignInProgress, SignedIn,
+    StartPage, Unchosen, Undecided, View, WayBack,
 };
 pub use status::{AccessState, RefreshState, SharedLogin, Status, Trouble};
 pub use stored_token::{StoredToken, TokenPolicy};
 pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use candidate_watch::Watch;
 use dashmap::DashMap;
@@ -103,6 +107,7 @@ struct Inner {
     /// Writes that fail so far: with the answer if it is in memory alone, without it if the journal
     /// holds it.
     unsaved: DashMap<(Tenant, Purpose), Option<Unread>>,
+    public_url: OnceLock<PublicUrl>,
     events: broadcast::Sender<Event>,
     tasks: TaskTracker,
 }
@@ -129,6 +134,7 @@ impl Broker {
             finishing: DashMap::new(),
             watched: DashMap::new(),
             unsaved: DashMap::new(),
+            public_url: OnceLock::new(),
             events,
             tasks: TaskTracker::new(),
         };

@@ -83,6 +83,7 @@ pub(super) fn settings(
         client_key: client_key.transpose()?.map(Arc::new),
         request_form,
         redirect_uri: required("redirect_uri", section.redirect_uri)?,
+        paste_only: section.paste_only,
         scopes: section.scopes,
         authorize_params: section.authorize_params,
         resource: optional(section.resource),

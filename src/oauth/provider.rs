@@ -39,6 +39,7 @@ pub struct Provider {
     pub(super) client_auth: ClientAuth,
     pub(super) form: RequestForm,
     pub(super) redirect_uri: RedirectUrl,
+    paste_only: bool,
     pub(super) scopes: Vec<String>,
     pub(super) authorize_params: BTreeMap<String, String>,
     pub(super) resource: Option<String>,
@@ -91,6 +92,7 @@ impl Provider {
             client_auth,
             form: settings.request_form,
             redirect_uri: redirect_uri(settings.redirect_uri)?,
+            paste_only: settings.paste_only,
             scopes: scopes(settings.scopes)?,
             authorize_params: settings.authorize_params,
             resource: settings.resource.map(resource).transpose()?,
@@ -199,6 +201,11 @@ impl Provider {
     /// 6749 §3.1.2.3).
     pub fn redirect_uri(&self) -> &str {
         self.redirect_uri.as_str()
+    }
+
+    /// Whether a sign-in may come back to our public pages. See [`ProviderSettings::paste_only`].
+    pub fn may_return_to_us(&self) -> bool {
+        !self.paste_only
     }
 
     /// Reads the client's secret, and runs the command that prints it.

@@ -51,6 +51,9 @@ pub struct ProviderSettings {
     pub request_form: RequestForm,
     /// The address to which the provider sends the browser after the sign-in.
     pub redirect_uri: String,
+    /// The client takes no other redirect URI, so its users paste the answer even where there are public
+    /// sign-in pages.
+    pub paste_only: bool,
     /// The requested scopes.
     pub scopes: Vec<String>,
     /// Additional parameters of the authorization request.

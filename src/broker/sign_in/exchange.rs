@@ -8,16 +8,17 @@
 use super::sign_in_progress::FinishingSignIn;
 use crate::{
     broker::{
-        Broker, Event, FinishError, Finished, SignedIn, Undecided,
+        Broker, DigitsPage, Event, FinishError, Finished, SignedIn, Undecided,
         error::{is_from_a_wrong_endpoint, wait_until},
         spend::{Recovered, commit, may_hold_tokens, recover, spend},
     },
     ids::{Lineage, Tenant},
     net::Unreachable,
     oauth::{Attempt, Mismatch, Outcome, Provider, sign_in_outcome},
-    secret::{AccessToken, AuthorizationCode, State},
+    secret::{AccessToken, AuthorizationCode, Digits, State},
     session::{
-        Applied, Binding, CHOICE_LIFETIME, Change, Entry, Grant, Pending, Session, Settlement,
+        Applied, Binding, CHOICE_LIFETIME, Change, Changed, Entry, Grant, Pending, Session, Settlement,
+        failure,
         journal::{Answered, Intent, Spending},
     },
     store::{Purpose, StoreError, TenantLock},
@@ -31,6 +32,15 @@ pub(super) struct Exchanged {
     finishing: FinishingSignIn,
 }
 
+/// The result of an exchange.
+#[expect(clippy::large_enum_variant, reason = "it is moved a few times and never kept")]
+pub(super) enum Landed {
+    /// The sign-in is finished.
+    Finished(Exchanged),
+    /// It waits for the digits that the browser shows.
+    Digits(DigitsPage),
+}
+
 impl Broker {
     /// Exchanges the code and makes the result durable.
     pub(super) async fn exchange(
@@ -39,7 +49,7 @@ impl Broker {
         tenant: &Tenant,
         state: &State,
         code: &AuthorizationCode,
-    ) -> Result<Exchanged, FinishError> {
+    ) -> Result<Landed, FinishError> {
         let id = &tenant.provider;
         let lock = self.inner.store.try_lock(tenant, Purpose::SignIn).await?;
         let Some(mut lock) = lock else {
@@ -102,7 +112,7 @@ impl Broker {
         pending: &Pending,
         lock: &mut TenantLock,
         attempt: &Attempt<Answered>,
-    ) -> Result<Exchanged, FinishError> {
+    ) -> Result<Landed, FinishError> {
         let id = tenant.provider.clone();
         let rules = provider.answer_rules(&pending.binding);
         let error = match sign_in_outcome(attempt, &rules, pending.nonce.as_ref()) {
@@ -141,10 +151,10 @@ impl Broker {
         lock: &mut TenantLock,
         attempt: &Attempt<Answered>,
         mut grant: Grant,
-    ) -> Result<Exchanged, FinishError> {
+    ) -> Result<Landed, FinishError> {
         let read = lock.read().await?;
-        let is_asked =
-            grant.account.is_none() && read.session.as_ref().is_some_and(Session::has_known_account);
+        let is_asked = grant.account.is_none()
+            && (pending.browser.is_some() || read.session.as_ref().is_some_and(Session::has_known_account));
         if is_asked {
             // The commit depends on the account. The answer is in the journal, so a later caller
             // can ask again.
@@ -156,6 +166,9 @@ impl Broker {
         let grant = grant.aged(attempt.age(now));
         let mut session = Session::begin(Lineage(random::bytes()), grant, pending.binding.clone(), now);
         session.signed_in_by = Some(pending.started_by);
+        if pending.browser.is_some() {
+            return self.await_digits(tenant, pending, lock, session).await.map(Landed::Digits);
+        }
         let settlement =
             || Settlement::SignIn { state: pending.state.clone(), session: Box::new(session.clone()) };
         let changed = commit(&self.inner, tenant, Purpose::SignIn, lock, &settlement, || {}).await;
@@ -183,7 +196,11 @@ impl Broker {
             self.watch(tenant, candidate);
             if !is_late && let Some(undecided) = Undecided::in_record(tenant, &changed.after) {
                 tracing::info!(%tenant, "signed in with another account; the user chooses");
-                return Ok(Exchanged { finished: Finished::Undecided(undecided), replaced, finishing });
+                return Ok(Landed::Finished(Exchanged {
+                    finished: Finished::Undecided(undecided),
+                    replaced,
+                    finishing,
+                }));
             }
             let taken_out = self.take_out(tenant, session.lineage).await?;
             for dropped in replaced.iter().chain(taken_out.then_some(&session)) {
@@ -204,7 +221,67 @@ impl Broker {
         }
         tracing::info!(%tenant, "signed in");
         let done = SignedIn::new(tenant, &session, before.session.as_ref(), &pending.scopes);
-        Ok(Exchanged { finished: Finished::SignedIn(done), replaced, finishing })
+        Ok(Landed::Finished(Exchanged { finished: Finished::SignedIn(done), replaced, finishing }))
+    }
+
+    /// Keeps the result of an exchange until its digits are typed.
+    async fn await_digits(
+        &self,
+        tenant: &Tenant,
+        pending: &Pending,
+        lock: &mut TenantLock,
+        session: Session,
+    ) -> Result<DigitsPage, FinishError> {
+        let digits = Digits::of(u64::from_le_bytes(random::bytes()));
+        let settlement = || Settlement::AwaitDigits {
+            state: pending.state.clone(),
+            session: Box::new(session.clone()),
+            digits: digits.fingerprint(&pending.state),
+        };
+        let changed = commit(&self.inner, tenant, Purpose::SignIn, lock, &settlement, || {}).await;
+        if let Err(error) = lock.clear().await {
+            tracing::warn!(%tenant, %error, "the journal of the sign-in could not be emptied; the next one does it");
+        }
+        if !changed.applied.took_effect() {
+            self.drop_late(tenant, session);
+            return Err(FinishError::Superseded(tenant.provider.clone()));
+        }
+        self.watch(tenant, &session);
+        tracing::info!(%tenant, "the browser has returned; the user types the digits");
+        Ok(DigitsPage { provider: tenant.provider.clone(), account: session.account, digits })
+    }
+
+    /// Marks that this process is finishing a sign-in.
+    pub(super) fn finishing(&self, tenant: &Tenant) -> FinishingSignIn {
+        FinishingSignIn::begin(&self.inner, tenant)
+    }
+
+    /// Concludes a sign-in whose digits were right, after the change that placed its session.
+    pub(super) async fn conclude_confirmed(
+        &self,
+        tenant: &Tenant,
+        pending: &Pending,
+        waiting: &Session,
+        changed: Changed,
+        finishing: FinishingSignIn,
+    ) -> Finished {
+        let Changed { before, after, .. } = changed;
+        let undecided = Undecided::in_record(tenant, &after).filter(|one| one.lineage == waiting.lineage);
+        let finished = match undecided {
+            Some(undecided) => {
+                if let Some(candidate) = &after.candidate {
+                    self.watch(tenant, candidate);
+                }
+                tracing::info!(%tenant, "signed in with another account; the user chooses");
+                Finished::Undecided(undecided)
+            }
+            None => {
+                tracing::info!(%tenant, "signed in");
+                let before = before.session.as_ref();
+                Finished::SignedIn(SignedIn::new(tenant, waiting, before, &pending.scopes))
+            }
+        };
+        self.conclude(tenant, Exchanged { finished, replaced: before.candidate, finishing }).await
     }
 
     /// Revokes the replaced candidate and publishes the result. The caller holds no lock.
@@ -273,7 +350,12 @@ impl Broker {
         let settled = self.settle(&provider, tenant, &pending, &mut lock, &attempt).await;
         drop(lock);
         match settled {
-            Ok(exchanged) => Ok(Some(self.conclude(tenant, exchanged).await)),
+            Ok(Landed::Finished(exchanged)) => Ok(Some(self.conclude(tenant, exchanged).await)),
+            Ok(Landed::Digits(_)) => {
+                // No page shows these digits.
+                self.fail_return(tenant, &pending, failure::INTERRUPTED).await?;
+                Ok(None)
+            }
             Err(_) => Ok(None),
         }
     }

@@ -55,6 +55,8 @@ pub enum News {
     Undecided(Undecided),
     /// It was cancelled.
     Cancelled,
+    /// The way back through the browser ended, for this reason.
+    Failed(String),
     /// It expired.
     Expired,
     /// Another sign-in took its place.
@@ -117,7 +119,10 @@ impl SignInProgress {
         let (news, next) = match &self.stage {
             Stage::Link { state, ends, beside } => {
                 let in_progress = |pending: &Pending| pending.state.fingerprint().matches(state);
-                if entry.pending.as_ref().is_some_and(in_progress) {
+                let same = entry.pending.as_ref().filter(|pending| in_progress(pending));
+                if let Some(failure) = same.and_then(Pending::failure) {
+                    (Some(News::Failed(failure.to_owned())), None)
+                } else if same.is_some() {
                     let (state, ends, beside) = (state.clone(), *ends, Beside::of(entry));
                     (None, self.at(Stage::Link { state, ends, beside }))
                 } else {

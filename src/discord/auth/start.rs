@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     super::{
@@ -16,10 +16,12 @@ use super::{
     acting_for::ActingFor,
 };
 use crate::{
-    broker::{SignIn, StartError},
+    broker::{Opener, SignIn, StartError, WayBack},
     ids::{Principal, Tenant},
 };
 
+/// How long the name of a server may take to arrive. The page names the user alone without it.
+const NAME_WITHIN: Duration = Duration::from_secs(3);
 /// The longest link that fits into an embed's description beside the instructions.
 const MAX_MASKED_URL: usize = 3400;
 
@@ -43,14 +45,17 @@ pub(in crate::discord) async fn start(
     above: &str,
 ) -> bool {
     let since = Instant::now();
-    let sign_in = match bot.broker.start(tenant, Principal::User(interaction.user)).await {
+    let way_back = WayBack::Browser(opener(bot, interaction).await);
+    let started = bot.broker.start_by(tenant, Principal::User(interaction.user), way_back).await;
+    let sign_in = match started {
         Ok(sign_in) => sign_in,
         Err(error) => {
             bot.edit_reply(interaction, &refused(bot, error)).await;
             return false;
         }
     };
-    let button = bot.buttons.add(interaction.user, Action::EnterCode(tenant.clone()));
+    let action = if sign_in.by_digits { Action::EnterDigits } else { Action::EnterCode };
+    let button = bot.buttons.add(interaction.user, action(tenant.clone()));
     let Some(mut message) = link_message(&sign_in, &button) else {
         let provider = &tenant.provider;
         let error = format!("the authorization URL of {provider} is longer than {MAX_MASKED_URL} characters");
@@ -66,6 +71,20 @@ pub(in crate::discord) async fn start(
     let open = OpenMessage::new(sign_in.shown, interaction, since, vec![button]);
     sign_in::open(bot, interaction, open.ending(since + Duration::from_secs(left)), &message).await;
     true
+}
+
+/// The names on the start page. The name of the server is asked for only if a page shows it.
+async fn opener(bot: &Bot, interaction: &Interaction) -> Opener {
+    let user = interaction.user_name.clone();
+    let guild = interaction.guild.filter(|_| interaction.has_bot() && bot.broker.public_url().is_some());
+    let server = match guild {
+        Some(guild) => match timeout(NAME_WITHIN, bot.rest.guild_name(guild)).await {
+            Ok(Ok(name)) => Some(name),
+            Ok(Err(_)) | Err(_) => None,
+        },
+        None => None,
+    };
+    Opener { user, server }
 }
 
 fn refused(bot: &Bot, error: StartError) -> Message {
@@ -88,7 +107,8 @@ fn link_message(sign_in: &SignIn, custom_id: &str) -> Option<Message> {
     let label = format!("Sign in to {provider}");
     let url = sign_in.link()?;
     let url = url.as_str();
-    let mut buttons = vec![Button::press("Enter code", custom_id.to_owned())];
+    let enter = if sign_in.by_digits { "Enter digits" } else { "Enter code" };
+    let mut buttons = vec![Button::press(enter, custom_id.to_owned())];
     let mut link = String::new();
     if url.len() <= MAX_BUTTON_URL {
         buttons.insert(0, Button::link(&label, url));
@@ -101,8 +121,13 @@ fn link_message(sign_in: &SignIn, custom_id: &str) -> Option<Message> {
     }
     let resumed =
         if sign_in.resumed { "This sign-in was already open; here is its link again.\n" } else { "" };
+    let steps = if sign_in.by_digits {
+        "2. The last page shows six digits.\n3. Press **Enter digits** and type them."
+    } else {
+        "2. Copy the code from the last page. If that page shows an error or no code, copy its full address.\n3. Press **Enter code** and paste it."
+    };
     let description = format!(
-        "{link}{resumed}1. Open the link and allow the access{server}.\n2. Copy the code from the last page. If that page shows an error or no code, copy its full address.\n3. Press **Enter code** and paste it.\n\nThe link is for you alone and expires {when}.",
+        "{link}{resumed}1. Open the link and allow the access{server}.\n{steps}\n\nThe link is for you alone and expires {when}.",
         server = for_server(&sign_in.tenant),
         when = relative_time(sign_in.expires_at),
     );
@@ -123,6 +148,7 @@ mod tests {
             view: View::Link(url.parse().expect("a URL")),
             expires_at: 1_795_359_500,
             resumed: false,
+            by_digits: false,
         }
     }
 

@@ -19,6 +19,7 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         client_key: None,
         request_form: RequestForm::default(),
         redirect_uri: "http://localhost:1455/auth/callback".into(),
+        paste_only: false,
         scopes: vec!["openid".into(), "offline_access".into()],
         authorize_params: BTreeMap::new(),
         resource: None,
