@@ -9,7 +9,7 @@ use super::{
     ConfigError, Variables, agent,
     discord::{self, UnreadToken},
     file::File,
-    provider,
+    provider, public,
     secret::SecretReader,
     source::{self, Source},
     variables::xdg_folder,
@@ -69,7 +69,8 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
     let providers = Providers::new(providers.collect::<Result<Vec<_>, _>>()?);
     let shared = agent.as_ref().is_some_and(|agent| agent.shared);
     let discord = discord::settings(&source, &mut secrets, discord, shared, &store_path)?;
-    let api = ApiSettings { socket: socket(&source, api.socket, &store_path)? };
+    let public = public::settings(&source, &api)?;
+    let api = ApiSettings { socket: socket(&source, api.socket, &store_path)?, public };
     let mut deny = secrets.into_files();
     let agent = agent
         .map(|agent| {

@@ -56,6 +56,14 @@ pub(super) struct DiscordSection {
 pub(super) struct ApiSection {
     #[serde(deserialize_with = "path")]
     pub(super) socket: Option<PathBuf>,
+    pub(super) public_url: Option<String>,
+    pub(super) public_listen: Option<String>,
+    #[serde(deserialize_with = "path")]
+    pub(super) public_cert_file: Option<PathBuf>,
+    #[serde(deserialize_with = "path")]
+    pub(super) public_key_file: Option<PathBuf>,
+    pub(super) behind_proxy: bool,
+    pub(super) proxy_peers: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -183,17 +183,23 @@ impl Broker {
     }
 
     /// Takes the provider's answer from the browser with these cookies: exchanges the code, and
-    /// returns the digits. Runs on in a task of its own if the caller gives up.
+    /// returns the digits. `admitted` is called once the cookie is right. Runs on in a task of its own if the caller gives up.
     ///
     /// # Errors
     /// See [`PageError`].
-    pub async fn browser_returned(&self, query: &str, cookies: &str) -> Result<DigitsPage, PageError> {
+    pub async fn browser_returned(
+        &self,
+        query: &str,
+        cookies: &str,
+        admitted: impl FnOnce(),
+    ) -> Result<DigitsPage, PageError> {
         let answer = Answer::parse(query)?;
         let (tenant, pending) = self.pending_of(&answer.state).await?;
         let presented = cookie(cookies, &cookie_name(&pending)).map(|value| value.fingerprint());
         if presented.is_none() || presented != pending.browser.as_ref().and_then(|b| b.cookie.clone()) {
             return Err(PageError::WrongBrowser);
         }
+        admitted();
         if pending.unconfirmed().is_some() {
             return Err(PageError::Used);
         }
