@@ -141,6 +141,8 @@ secret_newtype! {
     State,
     /// The OpenID Connect `nonce`.
     Nonce,
+    /// A `device_code` (RFC 8628 §3.2) or `auth_req_id` (CIBA Core §7.3): polls with it return tokens.
+    DeviceCode,
     /// An OpenID Connect id token (OpenID Connect Core §2): it names the account.
     IdToken,
     /// The random secret that a worker presents to the token API.

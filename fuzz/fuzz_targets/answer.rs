@@ -308,6 +308,7 @@ static SIGNING_IN: LazyLock<Vec<u8>> = LazyLock::new(|| {
         scopes: Vec::new(),
         wrong_codes: None,
         browser: None,
+        polling: None,
     };
     run(open(&disk).change(&tenant(), Change::Start(pending))).expect("the sign-in can be saved");
     disk.get(threadkey_fuzz::STORE.as_ref()).expect("the store exists")

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     ids::{Principal, ProviderId, Tenant},
     net::Unreachable,
-    oauth::PasteError,
+    oauth::{DiscoveryError, PasteError},
     session::{Ended, PENDING_LIFETIME, RetryKind, in_words},
     store::StoreError,
     sys::{clock::UnixTime, lock_holder::LockHolder, secret_source::NoSecret},
@@ -17,6 +17,14 @@ pub enum TokenError {
     /// The configuration has no such provider.
     #[error("{}", unknown_provider(.0))]
     UnknownProvider(ProviderId),
+    /// The provider's endpoints are not known, and they cannot be fetched now.
+    #[error("{}", undiscovered(provider, problem, "the session is kept"))]
+    Undiscovered {
+        /// The provider.
+        provider: ProviderId,
+        /// The reason.
+        problem: DiscoveryError,
+    },
     /// There is no session.
     #[error("{tenant} is not signed in: sign in {}", how_to_sign_in(.0), tenant = .0)]
     NoSession(Tenant),
@@ -101,33 +109,19 @@ pub(super) fn wait_until(then: UnixTime, now: UnixTime) -> Duration {
     Duration::from_secs(then.saturating_sub(now).max(1).try_into().unwrap_or(1))
 }
 
-/// A sign-in that could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The configuration has no such provider.
-    #[error("{}", unknown_provider(.0))]
-    UnknownProvider(ProviderId),
-    /// Another user has a sign-in of the same tenant in progress.
-    #[error(
-        "another user is signing in for {tenant}; that sign-in ends by itself within {}: try again then",
-        in_words(PENDING_LIFETIME)
-    )]
-    Busy {
-        /// The tenant.
-        tenant: Tenant,
-        /// Unix seconds.
-        until: UnixTime,
-    },
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-fn unknown_provider(provider: &ProviderId) -> String {
+pub(super) fn unknown_provider(provider: &ProviderId) -> String {
     format!("there is no provider {provider} in the configuration; `threadkey providers` lists them")
 }
 
-fn no_client_secret(provider: &ProviderId, problem: &NoSecret) -> String {
+pub(super) fn undiscovered(provider: &ProviderId, problem: &DiscoveryError, state: &str) -> String {
+    let next = match problem.is_temporary() {
+        true => "Try again in a minute. If it stays so, the operator must mend the cause",
+        false => "The operator must mend the cause",
+    };
+    format!("threadkey does not know the endpoints of {provider}, so {state}. {next}: {problem}")
+}
+
+pub(super) fn no_client_secret(provider: &ProviderId, problem: &NoSecret) -> String {
     format!(
         "the secret of threadkey's client at {provider} cannot be read, so nothing was sent and nothing is lost: {problem}. \
          The operator must mend providers.{provider}.client_secret_command"
@@ -222,6 +216,14 @@ pub enum FinishError {
     /// The configuration has no such provider.
     #[error("{}", unknown_provider(.0))]
     UnknownProvider(ProviderId),
+    /// The provider's endpoints are not known, and they cannot be fetched now. The code was not used.
+    #[error("{}", undiscovered(provider, problem, "your code was not used, and the sign-in is still open"))]
+    Undiscovered {
+        /// The provider.
+        provider: ProviderId,
+        /// The reason.
+        problem: DiscoveryError,
+    },
     /// The user has no sign-in in progress.
     #[error("you have no sign-in in progress{} (one stays open for {}): begin with /auth start, or threadkey auth start in a terminal", for_provider(provider.as_ref()), in_words(PENDING_LIFETIME))]
     NothingPending {
@@ -305,6 +307,11 @@ pub enum FinishError {
         /// The issuer of the answer.
         got: String,
     },
+    /// The answer names no issuer, and the provider's answers always do (RFC 9207 §2.4).
+    #[error(
+        "that answer does not name {0} as its issuer, and answers of {0} always do: nothing was sent. Paste the whole address of the page that you ended on; if it has no iss, it comes from another server"
+    )]
+    IssuerMissing(ProviderId),
     /// Another process is exchanging a code for it.
     #[error("a code for {0} is being exchanged: wait for that answer")]
     Busy(ProviderId),
@@ -445,6 +452,11 @@ pub enum FinishError {
     /// The configuration names another endpoint or client than when the sign-in was started.
     #[error("the configuration of {0} has changed since the sign-in was started: start again")]
     BindingChanged(ProviderId),
+    /// The sign-in needs no code: it is polled.
+    #[error(
+        "your sign-in at {0} needs no code here: allow the access on the provider's own page or device, and it finishes by itself"
+    )]
+    NoCodeNeeded(ProviderId),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -558,9 +570,6 @@ mod tests {
             "acme/user:5 is not signed in: sign in with `/auth start` on Discord, or `threadkey auth start acme --as user:5` in a terminal"
         );
         assert!(words("acme/guild:9").contains("`/auth start` and `shared` on Discord"));
-        let tenant = "acme/guild:9".parse().expect("a tenant");
-        let busy = StartError::Busy { tenant, until: 1_795_358_672 }.to_string();
-        assert!(busy.ends_with("ends by itself within 15 minutes: try again then"), "{busy}");
     }
 
     #[test]

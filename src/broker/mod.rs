@@ -26,6 +26,7 @@ mod candidate_watch;
 mod discover;
 mod error;
 mod event;
+mod fetches;
 mod lease;
 mod owner_rights;
 mod refresh;
@@ -33,25 +34,26 @@ mod reports;
 mod rescue;
 mod sign_in;
 mod spend;
+mod start_error;
 mod status;
 mod stored_token;
+mod sweep;
 mod token;
 mod worker_tokens;
 
 pub use discover::Unusable;
-pub use error::{
-    CancelError, ChoiceError, FinishError, LogoutError, StartError, TokenError, is_from_a_wrong_endpoint,
-};
+pub use error::{CancelError, ChoiceError, FinishError, LogoutError, TokenError, is_from_a_wrong_endpoint};
 pub use event::Event;
 pub use lease::{Lease, TokenJson};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
 pub use rescue::RestoreError;
 pub use sign_in::{
     AwaitedAnswers, DigitsPage, Finished, GrantEnd, Kept, LoggedOut, News, OpenedStart, Opener, PageError,
-    Progress, PublicUrl, PublicUrlError, ResponseInText, Revocation, SignIn, SignInProgress, SignedIn,
-    StartPage, Unchosen, Undecided, View, WayBack,
+    Polled, Progress, PublicUrl, PublicUrlError, ResponseInText, Revocation, SignIn, SignInProgress,
+    SignedIn, StartOptions, StartPage, Unchosen, Undecided, View, WayBack,
 };
-pub use status::{AccessState, RefreshState, SharedLogin, Status, Trouble};
+pub use start_error::StartError;
+pub use status::{AccessState, RefreshState, SharedLogin, Status, Trouble, Unnotified};
 pub use stored_token::{StoredToken, TokenPolicy};
 pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
 
@@ -62,6 +64,7 @@ use std::{
 
 use candidate_watch::Watch;
 use dashmap::DashMap;
+use fetches::Fetches;
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
 
@@ -98,8 +101,12 @@ struct Inner {
     client: Client,
     clock: Clock,
     flights: DashMap<Tenant, Joined>,
+    /// The fetches of published metadata.
+    fetches: DashMap<ProviderId, Arc<Fetches>>,
     /// Tenants that are logged out during a refresh of theirs, and whose grant is kept.
     keeping: DashMap<Tenant, ()>,
+    /// Tenants whose use this process is recording.
+    noting: DashMap<Tenant, ()>,
     /// How many sign-ins of a tenant this process is committing and has not published yet.
     finishing: DashMap<Tenant, usize>,
     /// Sign-ins that wait for a choice, as this process has seen them.
@@ -130,7 +137,9 @@ impl Broker {
             client,
             clock,
             flights: DashMap::new(),
+            fetches: DashMap::new(),
             keeping: DashMap::new(),
+            noting: DashMap::new(),
             finishing: DashMap::new(),
             watched: DashMap::new(),
             unsaved: DashMap::new(),

@@ -35,6 +35,9 @@ impl Broker {
     /// # Errors
     /// See [`TokenError`].
     pub(super) async fn token_for(&self, tenant: &Tenant, wish: Wish) -> Result<Lease, TokenError> {
+        if let Some(decided) = self.without_endpoints(tenant, &wish).await? {
+            return decided;
+        }
         let provider = self.inner.usable(&tenant.provider).await?;
         let policy = TokenPolicy::new(&provider, wish.clone());
         if let Some(lease) = self.at_once(tenant, &policy) {
@@ -44,9 +47,15 @@ impl Broker {
         let mut entry = self.inner.store.read(tenant).await?;
         for _ in 0..LOOKS {
             match StoredToken::new(tenant, &entry, &policy, self.inner.now()) {
-                StoredToken::Fresh(lease) => return Ok(lease),
+                StoredToken::Fresh(lease) => {
+                    if let Some(session) = &entry.session {
+                        self.note_use(tenant, session);
+                    }
+                    return Ok(lease);
+                }
                 StoredToken::RefreshDue(lease) => {
                     if let Some(session) = &entry.session {
+                        self.note_use(tenant, session);
                         drop(self.join(tenant, &provider, session.revision(), wish));
                     }
                     return Ok(lease);
@@ -75,6 +84,7 @@ impl Broker {
                     let session = result?;
                     let now = self.inner.now();
                     if !wish.refuses(&session) && adopts(&session, Some(seen), now) {
+                        self.note_use(tenant, &session);
                         return Ok(Lease::new(tenant, &session, now));
                     }
                     entry = Entry { session: Some(session), ..Entry::default() };
@@ -82,6 +92,27 @@ impl Broker {
             }
         }
         Err(TokenError::InProgress(tenant.clone()))
+    }
+
+    /// Decides about the token of a provider whose endpoints are not known yet, if the record alone
+    /// decides: a fresh token needs no endpoint, and a missing session does not get one by a fetch.
+    async fn without_endpoints(
+        &self,
+        tenant: &Tenant,
+        wish: &Wish,
+    ) -> Result<Option<Result<Lease, TokenError>>, TokenError> {
+        let providers = &self.inner.providers;
+        let Some(undiscovered) = providers.undiscovered(&tenant.provider) else { return Ok(None) };
+        if providers.get(&tenant.provider).is_some() {
+            return Ok(None);
+        }
+        let entry = self.inner.store.read(tenant).await?;
+        let policy = TokenPolicy::of_undiscovered(&undiscovered, wish.clone());
+        Ok(match StoredToken::new(tenant, &entry, &policy, self.inner.now()) {
+            StoredToken::Fresh(lease) => Some(Ok(lease)),
+            StoredToken::Refused { error: error @ TokenError::NoSession(_), .. } => Some(Err(error)),
+            _ => None,
+        })
     }
 
     /// Takes the report that a resource rejected `token` before its expiry. Returns the stored token
@@ -95,7 +126,7 @@ impl Broker {
     /// See [`TokenError`]; `rejected_again` when no other token can be had now.
     pub async fn rejected(&self, tenant: &Tenant, token: &AccessToken) -> Result<Lease, TokenError> {
         let provider = self.inner.usable(&tenant.provider).await?;
-        let wish = Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(token.fingerprint()) };
+        let wish = Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(token.fingerprint()), ..Wish::default() };
         let is_current = |entry: &Entry| entry.session.as_ref().is_some_and(|s| s.access_token == *token);
         let before = self.inner.store.read(tenant).await?;
         if !is_current(&before) {
@@ -189,8 +220,12 @@ impl Broker {
     /// token serves and no refresh is due. Allocates nothing but the answer.
     fn at_once(&self, tenant: &Tenant, policy: &TokenPolicy) -> Option<Lease> {
         let records = self.inner.store.current()?;
-        match StoredToken::new(tenant, records.get(tenant)?, policy, self.inner.now()) {
-            StoredToken::Fresh(lease) => Some(lease),
+        let entry = records.get(tenant)?;
+        match StoredToken::new(tenant, entry, policy, self.inner.now()) {
+            StoredToken::Fresh(lease) => {
+                self.note_use(tenant, entry.session.as_ref()?);
+                Some(lease)
+            }
             _ => None,
         }
     }

@@ -11,6 +11,7 @@ use super::{config_init::InitArgs, parse_duration};
 use crate::{
     broker::DEFAULT_MIN_TTL,
     ids::{Principal, ProviderId, Tenant},
+    session::GrantKind,
 };
 
 /// Signs users in to OAuth providers and hands out fresh access tokens.
@@ -222,7 +223,10 @@ pub struct StartArgs {
     /// The principal.
     #[command(flatten)]
     pub acting_as: PrincipalArgs,
-    /// Print {"authorize_url", "expires_at"}
+    /// The way to sign in, if the provider offers several: code, device or ciba
+    #[arg(long)]
+    pub grant: Option<GrantKind>,
+    /// Print {"authorize_url", "expires_at"}, or {"verification_uri", "user_code", "expires_at"}
     #[arg(long)]
     pub json: bool,
 }

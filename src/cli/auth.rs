@@ -11,16 +11,17 @@ use super::{
     args::PrincipalArgs,
     choice, json_line, logout,
     messages::{as_option, signed_in_text},
-    print_notice, print_result,
+    polled_sign_in, print_notice, print_result,
     prompt::{self, Echo},
     provider_name, read_input, status, stdin_is_terminal,
     token::with_cause,
 };
 use crate::{
-    broker::{Broker, FinishError, Finished, View},
+    broker::{Broker, FinishError, Finished, StartOptions, View},
     ids::{Principal, ProviderId, Tenant},
     net::Proxies,
     oauth::Pasted,
+    session::GrantKind,
     store,
     sys::{clock::UnixTime, files},
 };
@@ -43,13 +44,13 @@ pub async fn run(broker: &Broker, command: AuthCommand, now: UnixTime) -> Result
         Ok::<_, Failure>(Tenant::new(provider, acting_as.principal))
     };
     match command {
-        AuthCommand::Start { args: StartArgs { provider, acting_as, json } } => {
-            start(broker, &tenant_of(provider, &acting_as)?, json, now).await
+        AuthCommand::Start { args: StartArgs { provider, acting_as, grant, json } } => {
+            start(broker, &tenant_of(provider, &acting_as)?, grant, json, now).await.map(drop)
         }
-        AuthCommand::Login(StartArgs { provider, acting_as, json }) => {
+        AuthCommand::Login(StartArgs { provider, acting_as, grant, json }) => {
             let tenant = tenant_of(provider, &acting_as)?;
-            start(broker, &tenant, json, now).await?;
-            if json || !stdin_is_terminal() {
+            let is_finished = start(broker, &tenant, grant, json, now).await?;
+            if is_finished || json || !stdin_is_terminal() {
                 return Ok(());
             }
             finish(broker, tenant.principal, Some(&tenant.provider)).await
@@ -101,11 +102,23 @@ async fn list(broker: &Broker, json: bool, now: UnixTime) -> Result<(), Failure>
     print_result(&status::table(&statuses, now))
 }
 
-async fn start(broker: &Broker, tenant: &Tenant, json: bool, now: UnixTime) -> Result<(), Failure> {
-    let sign_in = broker.start(tenant, tenant.principal).await?;
+/// Starts a sign-in, and waits for its end if no code comes back. Returns whether it is finished.
+async fn start(
+    broker: &Broker,
+    tenant: &Tenant,
+    grant: Option<GrantKind>,
+    json: bool,
+    now: UnixTime,
+) -> Result<bool, Failure> {
+    let options = StartOptions { grant, ..StartOptions::default() };
+    let sign_in = broker.start_with(tenant, tenant.principal, options).await?;
+    if !matches!(sign_in.view, View::Link(_)) {
+        return polled_sign_in::finish(broker, &sign_in, json, now).await.map(|()| true);
+    }
     if json {
         let authorize_url = sign_in.link().map(Url::as_str);
-        return print_result(&json_line(&StartedJson { authorize_url, expires_at: sign_in.expires_at })?);
+        let started = StartedJson { authorize_url, expires_at: sign_in.expires_at };
+        return print_result(&json_line(&started)?).map(|()| false);
     }
     let resumed = if sign_in.resumed { "This sign-in is already under way. " } else { "" };
     let minutes = sign_in.expires_at.saturating_sub(now).max(0) / 60;
@@ -115,8 +128,9 @@ async fn start(broker: &Broker, tenant: &Tenant, json: bool, now: UnixTime) -> R
         tenant.provider,
         as_option(tenant.principal)
     ));
-    match &sign_in.view {
-        View::Link(url) => print_result(&format!("{url}\n")),
+    match sign_in.link() {
+        Some(url) => print_result(&format!("{url}\n")).map(|()| false),
+        None => Ok(false),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     broker::{CancelError, ChoiceError, FinishError, LogoutError, RestoreError, StartError, TokenError},
-    oauth::{PasteError, ProviderError},
+    oauth::{DiscoveryError, PasteError, ProviderError},
     store::StoreError,
 };
 
@@ -98,6 +98,7 @@ impl ExitError for TokenError {
             Self::UnknownProvider(_) | Self::Misconfigured { .. } | Self::NoClientSecret { .. } => {
                 Exit::Usage
             }
+            Self::Undiscovered { problem, .. } => undiscovered(problem),
             Self::NoSession(_) => Exit::NoSession,
             Self::Ended { .. } => Exit::Ended,
             Self::Unavailable { .. } | Self::InProgress(_) | Self::Held { .. } => Exit::Later,
@@ -107,11 +108,20 @@ impl ExitError for TokenError {
     }
 }
 
+fn undiscovered(problem: &DiscoveryError) -> Exit {
+    if problem.is_temporary() { Exit::Later } else { Exit::Usage }
+}
+
 impl ExitError for StartError {
     fn exit(&self) -> Exit {
         match self {
-            Self::UnknownProvider(_) => Exit::Usage,
-            Self::Busy { .. } => Exit::Later,
+            Self::UnknownProvider(_)
+            | Self::NotOffered { .. }
+            | Self::NoLoginHint { .. }
+            | Self::NoClientSecret { .. }
+            | Self::NotBegun { .. } => Exit::Usage,
+            Self::Undiscovered { problem, .. } => undiscovered(problem),
+            Self::Busy { .. } | Self::Unreachable { .. } => Exit::Later,
             Self::Store(error) => error.exit(),
         }
     }
@@ -133,6 +143,7 @@ impl ExitError for FinishError {
             | Self::WrongDigits { .. }
             | Self::DigitsUsedUp { .. }
             | Self::IssuerMismatch { .. }
+            | Self::IssuerMissing(_)
             | Self::CodeSpent(_)
             | Self::Refused { .. }
             | Self::Misconfigured { .. }
@@ -141,7 +152,9 @@ impl ExitError for FinishError {
             | Self::RequestRefused { .. }
             | Self::Mismatch { .. }
             | Self::NonceMissing(_)
+            | Self::NoCodeNeeded(_)
             | Self::BindingChanged(_) => Exit::Usage,
+            Self::Undiscovered { problem, .. } => undiscovered(problem),
             Self::NothingPending { .. } | Self::Expired(_) | Self::Superseded(_) => Exit::NoSession,
             Self::Busy(_)
             | Self::Held { .. }

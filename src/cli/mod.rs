@@ -15,6 +15,7 @@ mod lease;
 mod logout;
 mod messages;
 mod output;
+mod polled_sign_in;
 mod prompt;
 pub mod provider_name;
 pub mod providers;
@@ -29,3 +30,4 @@ pub use args::{
 pub use duration::{DurationError, parse_duration};
 pub use exit::{Exit, ExitError, Failure};
 pub use output::{json_line, print_notice, print_result, read_input, stdin_is_terminal};
+pub use status::duration_text;

@@ -31,6 +31,7 @@ pub(super) struct StoreSection {
     #[serde(deserialize_with = "path")]
     pub(super) path: Option<PathBuf>,
     pub(super) trust_filesystem: bool,
+    pub(super) sweep_after: Option<ConfigDuration>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -78,6 +79,13 @@ pub(super) struct ProviderSection {
     pub(super) token_endpoint: Option<String>,
     pub(super) revocation_endpoint: Option<String>,
     pub(super) userinfo_endpoint: Option<String>,
+    pub(super) device_authorization_endpoint: Option<String>,
+    pub(super) backchannel_authentication_endpoint: Option<String>,
+    #[serde(deserialize_with = "words")]
+    pub(super) grants: Vec<String>,
+    pub(super) device_flow: Option<String>,
+    pub(super) device_scope_parameter: Option<String>,
+    pub(super) login_hints: BTreeMap<String, String>,
     pub(super) client_id: Option<String>,
     pub(super) client_auth: Option<String>,
     pub(super) client_secret_env: Option<String>,
@@ -108,8 +116,13 @@ pub(super) struct ProviderSection {
     pub(super) max_lifetime: Option<ConfigDuration>,
     pub(super) reuse_grace: Option<ConfigDuration>,
     pub(super) refresh_revokes_access: bool,
+    pub(super) login_ends: Option<ConfigDuration>,
+    pub(super) idle_ends: Option<ConfigDuration>,
+    pub(super) keepalive: Option<ConfigDuration>,
     pub(super) enforces_pkce: bool,
     pub(super) formerly: Vec<String>,
+    pub(super) allow_private: bool,
+    pub(super) discovery_hosts: Vec<String>,
     #[serde(deserialize_with = "path")]
     pub(super) ca_file: Option<PathBuf>,
 }

@@ -186,6 +186,7 @@ mod tests {
         let all: Vec<Value> =
             definitions.as_array().expect("a list").iter().map(|one| strip(one.clone())).collect();
         let provider = |required: bool| json!({"type": 3, "name": "provider", "required": required, "autocomplete": true, "max_length": 64});
+        let text = |name: &str, required: bool, max_length: u16| json!({"type": 3, "name": name, "required": required, "max_length": max_length});
         let switch = |name: &str| json!({"type": 5, "name": name, "required": false});
         assert_eq!(
             all,
@@ -193,7 +194,7 @@ mod tests {
                 json!({
                     "type": 1, "name": "auth", "integration_types": [0, 1], "contexts": [0, 1, 2],
                     "options": [
-                        {"type": 1, "name": "start", "options": [provider(false), switch("shared")]},
+                        {"type": 1, "name": "start", "options": [provider(false), switch("shared"), text("grant", false, 16)]},
                         {"type": 1, "name": "code", "options": [
                             {"type": 3, "name": "code", "required": true, "max_length": 6000}, provider(false),
                         ]},

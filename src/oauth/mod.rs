@@ -9,20 +9,28 @@
 //! [`Provider::refresh`], [`Client::send`] and [`outcome`]. Only [`Client`] uses the network. All
 //! other code is pure, except that [`Provider::begin`] takes random numbers.
 
+mod acquirer;
 mod answer_rules;
 mod client;
 mod client_auth;
 mod client_key;
 mod content;
 mod destination;
+mod discovery;
+mod discovery_cache;
+mod discovery_error;
+mod document;
 mod excerpt;
+mod extension_request;
 mod grant;
 mod lifetime;
+mod metadata;
 mod outcome;
 mod paste;
 mod preset;
 mod provider;
 mod providers;
+mod published;
 mod receive;
 mod request;
 mod request_form;
@@ -31,6 +39,7 @@ mod settings;
 mod verdict;
 mod wire;
 
+pub use acquirer::{KnownUser, OpeningError, Proof, Reading, TokenAcquirer, View};
 pub use answer_rules::{AnswerRules, Mismatch};
 #[cfg(feature = "test-util")]
 pub use client::ScriptedProvider;
@@ -38,13 +47,18 @@ pub use client::{Attempt, Client};
 pub use client_auth::Credentials;
 pub use client_key::ClientKey;
 pub use destination::{Endpoint, Withheld};
+pub use discovery_cache::{CACHE_FRESH_FOR, DiscoveryCache};
+pub use discovery_error::DiscoveryError;
+pub use document::{DOCUMENT_TIMEOUT, Document, DocumentError, DocumentRequest, MAX_DOCUMENT};
 pub use excerpt::excerpt;
+pub use metadata::{Discovered, ServerMetadata};
 pub use outcome::{Outcome, may_hold_tokens, outcome, sign_in_outcome};
 pub use paste::{AuthorizationResponse, PasteError, Pasted};
 pub use preset::{PlaceholderError, Preset, PresetInfo, preset, preset_names, presets};
 pub use provider::Provider;
 pub use providers::{Providers, Publisher, Undiscovered};
-pub use request::{RevocationRequest, TokenRequest, UserinfoRequest};
-pub use request_form::{BodyForm, RequestForm};
+pub use published::metadata_urls;
+pub use request::{OpeningRequest, RevocationRequest, TokenRequest, UserinfoRequest};
+pub use request_form::{BodyForm, DeviceForm, RequestForm};
 pub use scheme::authentication_scheme;
 pub use settings::{ProviderError, ProviderSettings, RECOMMENDED_REDIRECT_URI};

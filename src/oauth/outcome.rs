@@ -108,6 +108,11 @@ pub fn sign_in_outcome(
     Ok(outcome)
 }
 
+/// Reads the answer that begins a sign-in, which is no success.
+pub(super) fn of_opening(answer: &Answer) -> Outcome {
+    by_table(answer, &AnswerRules::default(), false).0
+}
+
 /// Reads a result, and the claims of the id token if the answer has one.
 fn read(attempt: &Attempt<Answered>, rules: &AnswerRules, is_refresh: bool) -> (Outcome, Option<Claims>) {
     let outcome = match attempt {

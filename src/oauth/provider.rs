@@ -5,23 +5,25 @@
 //! the authorization request cannot replace a parameter of the protocol. The module `settings`
 //! checks each setting, and `request` builds the requests.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use oauth2::RedirectUrl;
 use url::Url;
 
 use super::{
+    Discovered,
     client_auth::ClientAuth,
-    request_form::RequestForm,
+    request_form::{DeviceForm, RequestForm},
     settings::{
-        ProviderError, ProviderSettings, Wrong, check_authorize_params, client_id, ended_errors, endpoint,
-        is_reserved, issuer, max_lifetime, redirect_uri, request_form, resource, scopes, token_path,
+        ProviderError, ProviderSettings, RECOMMENDED_REDIRECT_URI, Wrong, check_authorize_params, client_id,
+        device_form, ended_errors, endpoint, grants, is_reserved, issuer, login_hints, login_limits,
+        max_lifetime, redirect_uri, request_form, resource, scopes, token_path,
     },
 };
 use crate::{
-    ids::ProviderId,
-    net::Trust,
-    session::{Binding, Pending},
+    ids::{Principal, ProviderId},
+    net::{Reach, Trust},
+    session::{Binding, GrantKind, LoginLimits, Pending},
     sys::secret_source::NoSecret,
 };
 
@@ -31,10 +33,15 @@ pub struct Provider {
     pub(super) id: ProviderId,
     preset: Option<String>,
     pub(super) issuer: Option<String>,
-    pub(super) authorization_endpoint: Url,
+    pub(super) authorization_endpoint: Option<Url>,
     pub(super) token_endpoint: Url,
     pub(super) revocation_endpoint: Option<Url>,
     pub(super) userinfo_endpoint: Option<Url>,
+    pub(super) device_authorization_endpoint: Option<Url>,
+    pub(super) backchannel_authentication_endpoint: Option<Url>,
+    pub(super) grants: Vec<GrantKind>,
+    pub(super) device_form: DeviceForm,
+    login_hints: BTreeMap<String, String>,
     pub(super) client_id: String,
     pub(super) client_auth: ClientAuth,
     pub(super) form: RequestForm,
@@ -48,9 +55,15 @@ pub struct Provider {
     pub(super) max_lifetime: Option<Duration>,
     reuse_grace: Duration,
     refresh_revokes_access: bool,
+    login_limits: LoginLimits,
+    keepalive: Option<Duration>,
     pub(super) enforces_pkce: bool,
     pub(super) formerly: Vec<Url>,
     pub(super) trust: Trust,
+    pub(super) reach: Option<Reach>,
+    discovered: Option<Arc<Discovered>>,
+    /// The token endpoints that the same issuer published earlier.
+    pub(super) published_earlier: Vec<Url>,
 }
 
 impl Provider {
@@ -69,8 +82,15 @@ impl Provider {
 
     fn checked(id: ProviderId, settings: ProviderSettings) -> Result<Self, Wrong> {
         let optional = |key, text: Option<String>| text.map(|text| endpoint(key, &text)).transpose();
-        let authorization_endpoint = endpoint("authorization_endpoint", &settings.authorization_endpoint)?;
-        if let Some((name, _)) = authorization_endpoint.query_pairs().find(|(name, _)| is_reserved(name)) {
+        let grants = grants(&settings)?;
+        let has_code = grants.contains(&GrantKind::Code);
+        let authorization_endpoint = (has_code || !settings.authorization_endpoint.is_empty())
+            .then(|| endpoint("authorization_endpoint", &settings.authorization_endpoint))
+            .transpose()?;
+        let reserved = authorization_endpoint.as_ref().and_then(|url| {
+            url.query_pairs().map(|(name, _)| name.into_owned()).find(|name| is_reserved(name))
+        });
+        if let Some(name) = reserved {
             let what =
                 format!("its query sets {name}, which threadkey sets itself: remove it from the query");
             return Err(Wrong { key: "authorization_endpoint", what });
@@ -80,6 +100,17 @@ impl Provider {
         let token_endpoint = endpoint("token_endpoint", &settings.token_endpoint)?;
         request_form(&settings.request_form, &token_endpoint, client_auth.is_confidential())?;
         check_authorize_params(&settings.authorize_params)?;
+        login_limits(&settings.login_limits, settings.keepalive)?;
+        let device_authorization_endpoint =
+            optional("device_authorization_endpoint", settings.device_authorization_endpoint)?;
+        let device_form =
+            device_form(settings.device_form, device_authorization_endpoint.as_ref(), &token_endpoint)?;
+        // Without the authorization code no answer comes to it.
+        let redirect_uri_text = if has_code || !settings.redirect_uri.is_empty() {
+            settings.redirect_uri
+        } else {
+            RECOMMENDED_REDIRECT_URI.to_owned()
+        };
         Ok(Self {
             id,
             preset: settings.preset,
@@ -88,10 +119,18 @@ impl Provider {
             token_endpoint,
             revocation_endpoint: optional("revocation_endpoint", settings.revocation_endpoint)?,
             userinfo_endpoint: optional("userinfo_endpoint", settings.userinfo_endpoint)?,
+            device_authorization_endpoint,
+            backchannel_authentication_endpoint: optional(
+                "backchannel_authentication_endpoint",
+                settings.backchannel_authentication_endpoint,
+            )?,
+            grants,
+            device_form,
+            login_hints: login_hints(settings.login_hints)?,
             client_id: client_id(settings.client_id)?,
             client_auth,
             form: settings.request_form,
-            redirect_uri: redirect_uri(settings.redirect_uri)?,
+            redirect_uri: redirect_uri(redirect_uri_text)?,
             paste_only: settings.paste_only,
             scopes: scopes(settings.scopes)?,
             authorize_params: settings.authorize_params,
@@ -101,6 +140,8 @@ impl Provider {
             max_lifetime: settings.max_lifetime.map(max_lifetime).transpose()?,
             reuse_grace: settings.reuse_grace,
             refresh_revokes_access: settings.refresh_revokes_access,
+            login_limits: settings.login_limits,
+            keepalive: settings.keepalive,
             enforces_pkce: settings.enforces_pkce,
             formerly: settings
                 .formerly
@@ -108,6 +149,15 @@ impl Provider {
                 .map(|text| endpoint("formerly", text))
                 .collect::<Result<_, _>>()?,
             trust: settings.trust,
+            reach: settings.reach,
+            // One that a server published and that meets the rules no longer is of no use.
+            published_earlier: settings
+                .discovered
+                .iter()
+                .flat_map(|discovered| &discovered.earlier_token_endpoints)
+                .filter_map(|text| endpoint("earlier_token_endpoints", text).ok())
+                .collect(),
+            discovered: settings.discovered,
         })
     }
 
@@ -127,6 +177,19 @@ impl Provider {
         self.issuer.as_deref()
     }
 
+    /// Returns the published metadata, and the time of its fetch. `None` if the operator wrote the
+    /// endpoints.
+    pub fn discovered(&self) -> Option<&Discovered> {
+        self.discovered.as_deref()
+    }
+
+    /// Whether each authorization response names its issuer (RFC 9207 §3). Then one without an `iss`
+    /// comes from another server.
+    pub fn requires_iss(&self) -> bool {
+        let published = self.discovered.as_ref();
+        published.is_some_and(|found| found.metadata.authorization_response_iss_parameter_supported)
+    }
+
     /// See [`ProviderSettings::reuse_grace`].
     pub fn reuse_grace(&self) -> Duration {
         self.reuse_grace
@@ -135,6 +198,16 @@ impl Provider {
     /// See [`ProviderSettings::refresh_revokes_access`].
     pub fn refresh_revokes_access(&self) -> bool {
         self.refresh_revokes_access
+    }
+
+    /// See [`ProviderSettings::login_limits`].
+    pub fn login_limits(&self) -> &LoginLimits {
+        &self.login_limits
+    }
+
+    /// See [`ProviderSettings::keepalive`].
+    pub fn keepalive(&self) -> Option<Duration> {
+        self.keepalive
     }
 
     /// See [`ProviderSettings::enforces_pkce`].
@@ -164,6 +237,11 @@ impl Provider {
         }
     }
 
+    /// Returns the id under which threadkey is registered at the provider.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
     /// Returns the scopes that a sign-in requests.
     pub fn scopes(&self) -> &[String] {
         &self.scopes
@@ -174,6 +252,11 @@ impl Provider {
         &self.token_endpoint
     }
 
+    /// Returns the endpoint that issues device codes (RFC 8628 §3.1).
+    pub fn device_authorization_endpoint(&self) -> Option<&Url> {
+        self.device_authorization_endpoint.as_ref()
+    }
+
     /// Returns the endpoint for refreshes.
     pub fn refresh_endpoint(&self) -> &str {
         self.form.refresh_endpoint.as_deref().unwrap_or(self.token_endpoint.as_str())
@@ -181,7 +264,12 @@ impl Provider {
 
     /// Returns the endpoints that receive requests from threadkey itself.
     pub fn endpoints(&self) -> impl Iterator<Item = &Url> {
-        let optional = [&self.revocation_endpoint, &self.userinfo_endpoint];
+        let optional = [
+            &self.revocation_endpoint,
+            &self.userinfo_endpoint,
+            &self.device_authorization_endpoint,
+            &self.backchannel_authentication_endpoint,
+        ];
         std::iter::once(&self.token_endpoint).chain(optional.into_iter().flatten())
     }
 
@@ -192,7 +280,7 @@ impl Provider {
 
     /// Returns the host of the page on which users sign in. There they also find their account.
     pub fn site(&self) -> String {
-        let url = &self.authorization_endpoint;
+        let url = self.authorization_endpoint.as_ref().unwrap_or(&self.token_endpoint);
         let host = url.host_str().unwrap_or_default();
         url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
@@ -206,6 +294,17 @@ impl Provider {
     /// Whether a sign-in may come back to our public pages. See [`ProviderSettings::paste_only`].
     pub fn may_return_to_us(&self) -> bool {
         !self.paste_only
+    }
+
+    /// Returns the operator's name of a user at the provider. See
+    /// [`ProviderSettings::login_hints`].
+    pub fn login_hint(&self, user: Principal) -> Option<&str> {
+        let key = match user {
+            Principal::User(id) => id.to_string(),
+            Principal::Local => "local".to_owned(),
+            Principal::Guild(_) => return None,
+        };
+        self.login_hints.get(&key).map(String::as_str)
     }
 
     /// Reads the client's secret, and runs the command that prints it.

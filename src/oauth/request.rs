@@ -18,7 +18,7 @@ use url::Url;
 use super::{Credentials, Endpoint, Provider, Withheld, client_auth::Kind, request_form::RequestKind};
 use crate::{
     ids::{Lineage, Principal, hex},
-    net::Trust,
+    net::{Reach, Trust},
     secret::{AccessToken, AuthorizationCode, CodeVerifier, Nonce, Scrubber, Secret, State},
     session::{Binding, Locked, Pending, Session},
     sys::{clock::UnixTime, random, secret_source::NoSecret},
@@ -32,12 +32,17 @@ pub struct TokenRequest(pub(super) HttpRequest);
 #[derive(Debug)]
 pub struct RevocationRequest(pub(super) TokenRequest);
 
+/// A request that begins a sign-in (RFC 8628 §3.1, CIBA Core §7.1). It spends nothing.
+#[derive(Debug)]
+pub struct OpeningRequest(pub(super) TokenRequest);
+
 /// A request to a userinfo endpoint (OpenID Connect Core §5.3).
 #[derive(Debug)]
 pub struct UserinfoRequest {
     pub(super) endpoint: Url,
     pub(super) token: AccessToken,
     pub(super) trust: Trust,
+    pub(super) reach: Option<Reach>,
 }
 
 impl fmt::Display for TokenRequest {
@@ -74,6 +79,7 @@ impl Provider {
             scopes: self.scopes.clone(),
             wrong_codes: None,
             browser: None,
+            polling: None,
         }
     }
 
@@ -81,7 +87,7 @@ impl Provider {
     /// Every call returns the same URL.
     pub fn authorize_url(&self, pending: &Pending) -> Url {
         let client = BasicClient::new(ClientId::new(pending.binding.client_id.clone()))
-            .set_auth_uri(AuthUrl::from_url(self.authorization_endpoint.clone()));
+            .set_auth_uri(AuthUrl::from_url(self.authorization_page().clone()));
         let state = CsrfToken::new(pending.state.expose().to_owned());
         let mut request =
             client.authorize_url(|| state).set_redirect_uri(Cow::Owned(self.redirect_of(pending)));
@@ -102,6 +108,11 @@ impl Provider {
             request = request.add_extra_param(name.clone(), value.clone());
         }
         request.url().0
+    }
+
+    /// Returns the page of the authorization request. A provider without one offers no such sign-in.
+    fn authorization_page(&self) -> &Url {
+        self.authorization_endpoint.as_ref().unwrap_or(&self.token_endpoint)
     }
 
     /// Makes the credentials of one request.
@@ -211,7 +222,8 @@ impl Provider {
     /// one or to another client. See [`Provider::destination`].
     pub fn userinfo(&self, bound: &Binding, token: &AccessToken) -> Result<UserinfoRequest, Withheld> {
         let endpoint = self.destination(bound, Endpoint::Userinfo)?.clone();
-        Ok(UserinfoRequest { endpoint, token: token.clone(), trust: self.trust.clone() })
+        let (trust, reach) = (self.trust.clone(), self.reach.clone());
+        Ok(UserinfoRequest { endpoint, token: token.clone(), trust, reach })
     }
 
     /// Returns the OAuth client for the token endpoint, with the credentials of this request.
@@ -256,6 +268,9 @@ impl Provider {
             Err(RequestTokenError::Request(Captured(mut request))) => {
                 self.form.shape(kind, &mut request);
                 request.extensions_mut().insert(self.trust.clone());
+                if let Some(reach) = &self.reach {
+                    request.extensions_mut().insert(reach.clone());
+                }
                 TokenRequest(*request)
             }
             _ => unreachable!(
@@ -266,7 +281,7 @@ impl Provider {
 }
 
 /// Returns the parameters of a client assertion (RFC 7521 §4.2).
-fn assertion_params(credentials: &Credentials) -> impl Iterator<Item = (String, String)> + use<> {
+pub(super) fn assertion_params(credentials: &Credentials) -> impl Iterator<Item = (String, String)> + use<> {
     const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
     let params = match &credentials.0 {
         Kind::Assertion(assertion) => {

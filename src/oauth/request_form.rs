@@ -44,6 +44,15 @@ pub enum BodyForm {
     Json,
 }
 
+/// The peculiarities of a provider's device grant.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceForm {
+    /// Whether it is the flow of OpenAI's Codex in place of RFC 8628.
+    pub is_codex: bool,
+    /// The parameter with the scopes, if it is not `scope`. The polls repeat it then.
+    pub scope_parameter: Option<String>,
+}
+
 impl Default for RequestForm {
     fn default() -> Self {
         Self {
@@ -61,18 +70,30 @@ impl Default for RequestForm {
     }
 }
 
-/// The kinds of requests that carry a secret.
+/// The kinds of requests to a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestKind {
+    /// The request that begins a sign-in.
+    Opening,
     Exchange,
     Refresh,
     Revocation,
 }
 
 impl RequestForm {
+    /// Adds the configured headers.
+    pub(super) fn add_headers(&self, request: &mut HttpRequest) {
+        for (name, value) in &self.token_headers {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+                request.headers_mut().insert(name, value);
+            }
+        }
+    }
+
     /// Gives a captured request its final form.
     pub(super) fn shape(&self, kind: RequestKind, request: &mut HttpRequest) {
         let body = match kind {
+            RequestKind::Opening => BodyForm::Form,
             RequestKind::Exchange => self.token_request,
             RequestKind::Refresh => self.refresh_request.unwrap_or(self.token_request),
             RequestKind::Revocation => self.revocation_request,
@@ -86,11 +107,7 @@ impl RequestForm {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         if kind != RequestKind::Revocation {
-            for (name, value) in &self.token_headers {
-                if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-                    request.headers_mut().insert(name, value);
-                }
-            }
+            self.add_headers(request);
         }
         if kind == RequestKind::Refresh
             && let Some(uri) = self.refresh_endpoint.as_ref().and_then(|endpoint| endpoint.parse().ok())

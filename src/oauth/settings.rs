@@ -16,10 +16,15 @@ use http::{
 use oauth2::RedirectUrl;
 use url::Url;
 
-use super::{client_key::ClientKey, request_form::RequestForm};
+use super::{
+    Discovered,
+    client_key::ClientKey,
+    request_form::{DeviceForm, RequestForm},
+};
 use crate::{
-    ids::ProviderId,
-    net::{Trust, is_loopback},
+    ids::{ProviderId, Snowflake},
+    net::{Reach, Trust, is_loopback},
+    session::{GrantKind, LoginLimits},
     sys::secret_source::SecretSource,
 };
 
@@ -38,6 +43,16 @@ pub struct ProviderSettings {
     pub revocation_endpoint: Option<String>,
     /// The endpoint that names the account (OpenID Connect Core §5.3).
     pub userinfo_endpoint: Option<String>,
+    /// The endpoint that issues device codes (RFC 8628 §3.1).
+    pub device_authorization_endpoint: Option<String>,
+    /// The endpoint that asks a user on another screen (CIBA Core §7).
+    pub backchannel_authentication_endpoint: Option<String>,
+    /// The grants of a sign-in; the first is the default. Empty means the authorization code alone.
+    pub grants: Vec<GrantKind>,
+    /// The form of the device grant.
+    pub device_form: DeviceForm,
+    /// The names of Discord users at the provider, by Discord id, or `local` for a terminal.
+    pub login_hints: BTreeMap<String, String>,
     /// The id under which threadkey is registered at the provider.
     pub client_id: String,
     /// How the client authenticates: `basic`, `post`, `private_key_jwt` or `none`. Without it a
@@ -72,6 +87,11 @@ pub struct ProviderSettings {
     pub reuse_grace: Duration,
     /// Whether a refresh revokes the old access token.
     pub refresh_revokes_access: bool,
+    /// When the provider's logins end, if its answers do not name it.
+    pub login_limits: LoginLimits,
+    /// The time after which an idle login is refreshed, so that it does not die. `None` leaves it
+    /// alone.
+    pub keepalive: Option<Duration>,
     /// Whether the provider refuses an exchange without the right PKCE verifier. Then a code
     /// without its `state` can be accepted.
     pub enforces_pkce: bool,
@@ -80,6 +100,11 @@ pub struct ProviderSettings {
     pub formerly: Vec<String>,
     /// The certificate authorities that the provider's servers may use.
     pub trust: Trust,
+    /// The addresses that requests to published URLs may reach. `None` for a provider whose endpoints
+    /// the operator wrote: it may be anywhere.
+    pub reach: Option<Reach>,
+    /// The metadata that completed these settings.
+    pub discovered: Option<Arc<Discovered>>,
 }
 
 /// The redirect URI that the documentation recommends where no program listens: its port is none that
@@ -190,6 +215,64 @@ fn web_url(key: &'static str, text: &str) -> Result<Url, Wrong> {
     Ok(url)
 }
 
+/// Checks the grants: each once, with the endpoint that it needs.
+pub(super) fn grants(settings: &ProviderSettings) -> Result<Vec<GrantKind>, Wrong> {
+    let wrong = |what: String| Err(Wrong { key: "grants", what });
+    let grants = if settings.grants.is_empty() { vec![GrantKind::Code] } else { settings.grants.clone() };
+    for (position, grant) in grants.iter().enumerate() {
+        if grants[..position].contains(grant) {
+            return wrong(format!("{grant} stands here twice: remove one"));
+        }
+        let missing = match grant {
+            GrantKind::Code => None,
+            GrantKind::Device => {
+                settings.device_authorization_endpoint.is_none().then_some("device_authorization_endpoint")
+            }
+            GrantKind::Ciba => settings
+                .backchannel_authentication_endpoint
+                .is_none()
+                .then_some("backchannel_authentication_endpoint"),
+        };
+        if let Some(missing) = missing {
+            return wrong(format!(
+                "{grant} needs {missing}: set it to the URL in the provider's documentation"
+            ));
+        }
+    }
+    Ok(grants)
+}
+
+/// Checks the form of the device grant.
+pub(super) fn device_form(form: DeviceForm, opening: Option<&Url>, token: &Url) -> Result<DeviceForm, Wrong> {
+    let wrong = |key, what: &str| Err(Wrong { key, what: what.to_owned() });
+    if !matches!(form.scope_parameter.as_deref(), None | Some("scope" | "scopes")) {
+        return wrong("device_scope_parameter", "it must be \"scope\" or \"scopes\"");
+    }
+    if form.is_codex && opening.is_some_and(|opening| opening.origin() != token.origin()) {
+        let what = "with device_flow = \"codex\" it must have the origin of token_endpoint, to which the sign-in is bound";
+        return wrong("device_authorization_endpoint", what);
+    }
+    Ok(form)
+}
+
+/// Checks the names of users at the provider. They become parameters of a request.
+pub(super) fn login_hints(hints: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Wrong> {
+    let wrong = |what: String| Err(Wrong { key: "login_hints", what });
+    for (user, hint) in &hints {
+        let is_id = user.parse::<Snowflake>().is_ok();
+        if !is_id && user != "local" {
+            return wrong(format!(
+                "{:?} is no user: write the id of a Discord user, or local for this terminal",
+                user.chars().take(80).collect::<String>()
+            ));
+        }
+        if hint.trim().is_empty() || hint.chars().any(char::is_control) || hint.len() > 500 {
+            return wrong(format!("the hint of {user} must be one line of at most 500 bytes"));
+        }
+    }
+    Ok(hints)
+}
+
 pub(super) fn issuer(text: String) -> Result<String, Wrong> {
     let url = web_url("issuer", &text)?;
     if url.query().is_some() {
@@ -288,6 +371,29 @@ pub(super) fn ended_errors(codes: Vec<String>) -> Result<Vec<String>, Wrong> {
             );
             Err(Wrong { key: "ended_errors", what })
         }
+    }
+}
+
+/// The smallest time for the keys about logins. Refreshes for an idle login are rare.
+const SHORTEST_LOGIN: Duration = Duration::from_secs(60 * 60);
+
+/// Checks the ends of logins, and that keeping them alive comes before the idle end.
+pub(super) fn login_limits(limits: &LoginLimits, keepalive: Option<Duration>) -> Result<(), Wrong> {
+    let times = [("login_ends", limits.login), ("idle_ends", limits.idle), ("keepalive", keepalive)];
+    for (key, time) in times {
+        if time.is_some_and(|time| time < SHORTEST_LOGIN) {
+            return Err(Wrong { key, what: "it must be at least one hour, as in \"7d\"".to_owned() });
+        }
+    }
+    match (keepalive, limits.idle) {
+        (Some(every), Some(idle)) if every >= idle => {
+            let what = format!(
+                "it must be shorter than idle_ends, which is {} hours: an idle login has ended by then",
+                idle.as_secs() / 3600
+            );
+            Err(Wrong { key: "keepalive", what })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -218,11 +218,7 @@ const FILLERS: [&str; 38] = [
 /// Returns the meaning of the first known code in an answer with this status, and its stored word.
 /// An unknown code is no verdict.
 pub(super) fn verdict(content: &Content, rules: &AnswerRules, status: u16) -> Option<(Family, String)> {
-    let mut texts = Texts::default();
-    match content.object() {
-        Some(object) => texts.add_members(&object.parsed(is_place), MAX_DEPTH, MAX_WRAPPERS),
-        None => content.array()?.iter().for_each(|value| texts.add(value, MAX_DEPTH, MAX_WRAPPERS)),
-    }
+    let texts = Texts::of(content);
     let is = |code: &str| texts.codes.iter().any(|text| text.eq_ignore_ascii_case(code));
     if let Some(own) = rules.ended_errors.iter().find(|code| is(code)) {
         return Some((Ended, own.clone()));
@@ -247,6 +243,12 @@ pub(super) fn verdict(content: &Content, rules: &AnswerRules, status: u16) -> Op
         return Some((Ended, word.to_owned()));
     }
     Some((family, word.to_owned()))
+}
+
+/// Returns every text of an answer in the place of a code or a sentence.
+pub(super) fn words(content: &Content) -> Vec<String> {
+    let texts = Texts::of(content);
+    texts.codes.into_iter().chain(texts.sentences.into_iter().map(|text| text.trim().to_owned())).collect()
 }
 
 /// Returns a code without the namespace before it and the `Exception` after it, in plain form:
@@ -315,6 +317,18 @@ struct Texts {
 }
 
 impl Texts {
+    fn of(content: &Content) -> Self {
+        let mut texts = Self::default();
+        match (content.object(), content.array()) {
+            (Some(object), _) => texts.add_members(&object.parsed(is_place), MAX_DEPTH, MAX_WRAPPERS),
+            (None, Some(values)) => {
+                values.iter().for_each(|value| texts.add(value, MAX_DEPTH, MAX_WRAPPERS));
+            }
+            (None, None) => {}
+        }
+        texts
+    }
+
     fn all(&self) -> impl Iterator<Item = &String> {
         self.codes.iter().chain(&self.sentences)
     }

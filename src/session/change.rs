@@ -9,8 +9,8 @@
 //! ([`TenantLock::settle`](super::TenantLock::settle)).
 
 use super::{
-    Ended, Entry, FORCED_REFRESH_INTERVAL, Grant, Pending, RefreshTarget, Rejected, Retry, RetryKind,
-    Session, WrongCodes, browser_return, seconds,
+    Ended, Entry, FORCED_REFRESH_INTERVAL, Grant, Pending, Polling, RefreshTarget, Rejected, Retry,
+    RetryKind, Session, WrongCodes, browser_return, seconds,
 };
 use crate::{
     ids::{Lineage, UnixTime},
@@ -60,6 +60,25 @@ pub enum Change {
     TryAgain(Lineage),
     /// Records that the user of the ended or stuck session was notified.
     Notified(Lineage),
+    /// Records that the user was notified of the end of the login.
+    EndNotified {
+        /// The grant.
+        lineage: Lineage,
+        /// The end, in Unix seconds.
+        end: UnixTime,
+    },
+    /// Records that no caller has had a token since the present access token, before a refresh that
+    /// only keeps the login alive.
+    Unused(Lineage),
+    /// Records that a caller has a token of the session.
+    HandedOut(Lineage),
+    /// Removes a session that has ended and was not replaced for so long. Stale for any other one.
+    Sweep {
+        /// The grant.
+        lineage: Lineage,
+        /// The session ended before, in Unix seconds.
+        ended_before: UnixTime,
+    },
     /// Records the account of a session.
     Account {
         /// The grant.
@@ -108,6 +127,14 @@ pub enum Settlement {
     },
     /// The provider did not accept a code of the sign-in with this `state`.
     WrongCode(State),
+    /// The provider answered a poll without tokens: the sign-in with this `state` goes on, or has
+    /// ended.
+    Polled {
+        /// The `state` of the pending sign-in.
+        state: State,
+        /// The poll from now on.
+        polling: Box<Polling>,
+    },
     /// The sign-in with this `state` is finished. Its session takes the place of the present one,
     /// unless that one is live and known to have another account: then it becomes the candidate,
     /// and the user chooses.
@@ -131,6 +158,7 @@ pub enum Settlement {
 
 /// A change or a settlement: everything that [`apply`] takes.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "an update is moved a few times and never kept")]
 pub enum Update {
     /// A change that any caller may make.
     Change(Change),
@@ -215,6 +243,12 @@ fn apply_change(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
                 (None, None) => {}
             }
         }),
+        Change::EndNotified { lineage, end } => {
+            on_lineage(entry, lineage, |session| session.notified_end = Some(end))
+        }
+        Change::Unused(lineage) => unused(entry, lineage, now),
+        Change::HandedOut(lineage) => handed_out(entry, lineage),
+        Change::Sweep { lineage, ended_before } => sweep(entry, lineage, ended_before, now),
         Change::Account { lineage, account } => {
             on_lineage(entry, lineage, |session| session.account = Some(account))
         }
@@ -241,6 +275,7 @@ fn apply_settlement(entry: &mut Entry, settlement: Settlement, now: UnixTime) ->
             session.retry = None;
         }),
         Settlement::WrongCode(state) => wrong_code(entry, &state, now),
+        Settlement::Polled { state, polling } => polled(entry, &state, *polling),
         Settlement::SignIn { state, session } => sign_in(entry, &state, *session),
         Settlement::AwaitDigits { state, session, digits } => {
             browser_return::await_digits(entry, &state, *session, digits)
@@ -359,10 +394,47 @@ fn exhausted(entry: &mut Entry, lineage: Lineage, now: UnixTime) -> Applied {
     Applied::Done
 }
 
+fn unused(entry: &mut Entry, lineage: Lineage, now: UnixTime) -> Applied {
+    match &mut entry.session {
+        Some(session) if session.lineage == lineage && session.unused_since.is_some() => Applied::Already,
+        // The token may have been handed out until its end.
+        _ => on_lineage(entry, lineage, |session| session.unused_since = Some(session.expires_at.min(now))),
+    }
+}
+
+fn handed_out(entry: &mut Entry, lineage: Lineage) -> Applied {
+    match &mut entry.session {
+        Some(session) if session.lineage == lineage && session.unused_since.is_none() => Applied::Already,
+        _ => on_lineage(entry, lineage, |session| session.unused_since = None),
+    }
+}
+
+fn sweep(entry: &mut Entry, lineage: Lineage, ended_before: UnixTime, now: UnixTime) -> Applied {
+    let is_meant = |session: &Session| {
+        session.lineage == lineage
+            && !session.is_usable(now)
+            && session.verdict().is_some_and(|ended| ended.at < ended_before)
+    };
+    match entry.session.take_if(|session| is_meant(session)) {
+        Some(_) => Applied::Done,
+        None => Applied::Stale,
+    }
+}
+
 fn wrong_code(entry: &mut Entry, state: &State, now: UnixTime) -> Applied {
     match &mut entry.pending {
         Some(pending) if pending.state == *state => {
             pending.wrong_codes = Some(WrongCodes::count(pending.wrong_codes, now));
+            Applied::Done
+        }
+        _ => Applied::Stale,
+    }
+}
+
+fn polled(entry: &mut Entry, state: &State, polling: Polling) -> Applied {
+    match &mut entry.pending {
+        Some(pending) if pending.state == *state && pending.polling.is_some() => {
+            pending.polling = Some(polling);
             Applied::Done
         }
         _ => Applied::Stale,

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    BrowserReturn, Ended, PENDING_LIFETIME, Rejected, Retry, SWEEP_GRACE, UNKNOWN_EXPIRY, WrongCodes,
-    limits::is_within, seconds,
+    BrowserReturn, Ended, GrantKind, PENDING_LIFETIME, Polling, Rejected, Retry, SWEEP_GRACE, UNKNOWN_EXPIRY,
+    WrongCodes, limits::is_within, seconds,
 };
 use crate::{
     ids::{Lineage, Principal, UnixTime},
@@ -54,6 +54,15 @@ pub struct Session {
     pub id_token: Option<IdToken>,
     /// Other values of the token response that callers need, such as `instance_url`.
     pub extra: BTreeMap<String, String>,
+    /// When the user signed in.
+    pub signed_in_at: Option<UnixTime>,
+    /// When the refresh token expires, as the provider's newest answer about it names it.
+    pub refresh_expires_at: Option<UnixTime>,
+    /// The last moment at which a caller can have had a token, written before the first refresh that
+    /// only keeps the login alive. The next token that is handed out removes it.
+    pub unused_since: Option<UnixTime>,
+    /// The end of the login that its user was notified of.
+    pub notified_end: Option<UnixTime>,
     /// The only destinations of its tokens.
     pub binding: Binding,
     /// An access token that a resource rejected before its expiry.
@@ -107,6 +116,8 @@ pub struct Pending {
     pub wrong_codes: Option<WrongCodes>,
     /// The way back through our own pages; none for a paste.
     pub browser: Option<Box<BrowserReturn>>,
+    /// The poll for its tokens, if no user brings a code.
+    pub polling: Option<Polling>,
 }
 
 /// One state of one grant.
@@ -142,20 +153,32 @@ pub struct Grant {
     pub expires_in: Option<Duration>,
     /// The account, if the answer names it.
     pub account: Option<String>,
+    /// When the refresh token expires, if the answer names it.
+    pub refresh_expires_at: Option<UnixTime>,
 }
 
 // === impl Pending ===
 
 impl Pending {
+    /// Returns the grant of this sign-in.
+    pub fn grant(&self) -> GrantKind {
+        self.polling.as_ref().map_or(GrantKind::Code, |polling| polling.grant)
+    }
+
     /// When it can no longer be finished.
     pub fn expires_at(&self) -> UnixTime {
-        self.since().saturating_add(seconds(PENDING_LIFETIME))
+        let ends = self.since().saturating_add(seconds(PENDING_LIFETIME));
+        self.polling.as_ref().map_or(ends, |polling| ends.min(polling.expires_at))
     }
 
     /// Whether it can still be finished. A broken clock's counts as expired: one from before 1970,
-    /// or from more than its lifetime ahead. A grant that waits for its digits begins a new lifetime.
+    /// or from more than its lifetime ahead. So does one whose poll has ended. A grant that waits for
+    /// its digits begins a new lifetime.
     pub fn is_live(&self, now: UnixTime) -> bool {
-        self.failure().is_none() && is_within(self.since(), PENDING_LIFETIME, Duration::ZERO, now)
+        let goes_on = |polling: &Polling| polling.ended.is_none() && now < polling.expires_at;
+        self.failure().is_none()
+            && is_within(self.since(), PENDING_LIFETIME, Duration::ZERO, now)
+            && self.polling.as_ref().is_none_or(goes_on)
     }
 
     /// Whether a write drops it, [`SWEEP_GRACE`] after its end. An exchange that began in time
@@ -205,6 +228,10 @@ impl Session {
             signed_in_by: None,
             id_token: None,
             extra: BTreeMap::new(),
+            signed_in_at: None,
+            refresh_expires_at: grant.refresh_expires_at,
+            unused_since: None,
+            notified_end: None,
             binding,
             rejected: None,
             retry: None,
@@ -228,6 +255,8 @@ impl Session {
         if self.account.is_none() {
             self.account = grant.account;
         }
+        // An answer without an end leaves the one that is known: the login keeps it.
+        self.refresh_expires_at = grant.refresh_expires_at.or(self.refresh_expires_at);
         self.issued_at = now;
         self.expires_at = expiry(now, grant.expires_in);
         // Only the difference counts; a number that another program wrote must not fail a refresh.
@@ -254,6 +283,7 @@ pub(crate) fn test_session(issued_at: UnixTime, lifetime: i64) -> Session {
         scope: Some("read".into()),
         expires_in: Some(Duration::from_secs(lifetime.try_into().expect("a lifetime is not negative"))),
         account: Some("alice@example.com".into()),
+        refresh_expires_at: None,
     };
     let binding = Binding {
         issuer: Some("https://id.example".into()),

@@ -27,6 +27,8 @@ use std::ops::Deref;
 
 use async_trait::async_trait;
 
+use crate::secret::CodeVerifier;
+
 use super::{
     Changed, Entry, Pending, Session, Settlement,
     journal::{Answer, Answered, Found, Intended, Intent, Journal, Unread},
@@ -154,6 +156,15 @@ impl<T> Deref for Locked<T> {
 
     fn deref(&self) -> &T {
         &self.0
+    }
+}
+
+impl Locked<Pending> {
+    /// Returns the sign-in with the verifier that the provider made for its code.
+    #[must_use]
+    pub fn with_verifier(mut self, verifier: CodeVerifier) -> Self {
+        self.0.verifier = verifier;
+        self
     }
 }
 

@@ -10,10 +10,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::{
     ids::{Lineage, Principal, UnixTime},
     secret::{
-        AccessToken, CodeVerifier, Fingerprint, IdToken, Nonce, RefreshToken, Scrubber, StartId, State,
+        AccessToken, CodeVerifier, DeviceCode, Fingerprint, IdToken, Nonce, RefreshToken, Scrubber, StartId,
+        State,
     },
     session::{
-        Binding, BrowserReturn, Ended, Pending, Refusals, Rejected, Retry, Session, Unconfirmed, WrongCodes,
+        Binding, BrowserReturn, Ended, GrantKind, Pending, Polling, Refusals, Rejected, Retry, Session,
+        Unconfirmed, WrongCodes,
     },
 };
 
@@ -66,6 +68,14 @@ struct SessionDto {
     id_token: Option<IdToken>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     extra: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signed_in_at: Option<UnixTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refresh_expires_at: Option<UnixTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unused_since: Option<UnixTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    notified_end: Option<UnixTime>,
     #[serde(flatten, with = "BindingDto")]
     binding: Binding,
     #[serde(default, with = "optional_record", skip_serializing_if = "Option::is_none")]
@@ -161,6 +171,8 @@ struct PendingDto {
     scopes: Vec<String>,
     #[serde(default, with = "optional_record", skip_serializing_if = "Option::is_none")]
     wrong_codes: Option<WrongCodes>,
+    #[serde(default, with = "optional_record", skip_serializing_if = "Option::is_none")]
+    polling: Option<Polling>,
     #[serde(default, with = "boxed_record", skip_serializing_if = "Option::is_none")]
     browser: Option<Box<BrowserReturn>>,
 }
@@ -192,6 +204,29 @@ struct UnconfirmedDto {
     wrong: u32,
 }
 
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Polling")]
+struct PollingDto {
+    #[serde(with = "text")]
+    grant: GrantKind,
+    #[serde(with = "text")]
+    code: DeviceCode,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user_code: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    verification_uri: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    verification_uri_complete: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    binding_message: Option<String>,
+    expires_at: UnixTime,
+    interval: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    not_before: Option<UnixTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended: Option<String>,
+}
+
 /// A type that a mirror reads and writes.
 pub(super) trait Mirrored: Sized {
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error>;
@@ -220,6 +255,7 @@ mirrored!(
     WrongCodes by WrongCodesDto,
     BrowserReturn by BrowserReturnDto,
     Unconfirmed by UnconfirmedDto,
+    Polling by PollingDto,
     Ended by EndedDto
 );
 
@@ -297,7 +333,7 @@ macro_rules! secret_text {
     )+};
 }
 
-secret_text!(noted: AccessToken, RefreshToken, CodeVerifier, IdToken);
+secret_text!(noted: AccessToken, RefreshToken, CodeVerifier, IdToken, DeviceCode);
 // The link of a sign-in contains these, and its user has to see it.
 secret_text!(std::convert::identity: State, Nonce, StartId);
 
@@ -324,6 +360,16 @@ impl Text for Lineage {
     }
     fn text(&self) -> Cow<'_, str> {
         self.to_string().into()
+    }
+}
+
+impl Text for GrantKind {
+    const EXPECTED: &'static str = "a grant: code, device or ciba";
+    fn read(text: Cow<'_, str>) -> Option<Self> {
+        text.parse().ok()
+    }
+    fn text(&self) -> Cow<'_, str> {
+        self.name().into()
     }
 }
 

@@ -51,6 +51,7 @@ pub(crate) fn pending(created_at: i64) -> Pending {
         scopes: vec![],
         wrong_codes: None,
         browser: None,
+        polling: None,
     }
 }
 

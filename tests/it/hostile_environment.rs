@@ -114,6 +114,7 @@ async fn expired(path: &std::path::Path) -> (Arc<dyn Store>, Broker, Tenant) {
         scope: None,
         expires_in: Some(Duration::from_secs(3600)),
         account: None,
+        refresh_expires_at: None,
     };
     let pending = Pending {
         verifier: CodeVerifier::new("verifier"),
@@ -127,6 +128,7 @@ async fn expired(path: &std::path::Path) -> (Arc<dyn Store>, Broker, Tenant) {
         scopes: Vec::new(),
         wrong_codes: None,
         browser: None,
+        polling: None,
     };
     store.change(&tenant, Change::Start(pending)).await.expect("the setup works");
     let session = Box::new(Session::begin(Lineage([1; 16]), grant, binding, NOW));

@@ -9,12 +9,12 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 use serde::Deserialize;
 use serde_json::Value;
 use threadkey::{
-    broker::{Broker, TokenError},
+    broker::{Broker, Polled, SignIn, StartOptions, TokenError, View},
     config::{Config, Variables},
     ids::Tenant,
     net::{Outward, Proxies},
     oauth::{Client, Pasted, Provider, preset_names},
-    session::{Pending, Session},
+    session::{GrantKind, Pending, Session},
     store::Store,
     sys::clock::Clock,
 };
@@ -47,6 +47,37 @@ struct Fixture {
     refresh_answer: Option<Answer>,
     refresh_session: Option<Tokens>,
     verdicts: Vec<Verdict>,
+    /// The device grant, where the vendor offers it.
+    device: Option<DeviceFixture>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeviceFixture {
+    sources: Vec<String>,
+    /// More keys of the section. An empty text removes one.
+    section: toml::Table,
+    opening: Expected,
+    opening_answer: Answer,
+    /// The page where the user enters the code.
+    page: String,
+    poll: Expected,
+    /// The address of the polls, if it is not the token endpoint.
+    poll_endpoint: Option<String>,
+    /// The answers to polls without tokens.
+    answers: Vec<PollAnswer>,
+    /// The poll's answer with a code, and the exchange of that code.
+    code_answer: Option<Answer>,
+    exchange: Option<Expected>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PollAnswer {
+    status: u16,
+    body: Value,
+    /// `pending`, `slow_down`, `ambiguous`, or the word with which the sign-in ends.
+    means: String,
 }
 
 /// A request that the vendor expects. Its body is one of both.
@@ -139,8 +170,63 @@ impl Vendor {
         self.server.answer(framed(status, &lines, body.to_string().as_bytes()), Ending::Close);
     }
 
+    /// Starts a sign-in by device code, and checks the request and the view.
+    async fn start_device(&self, device: &DeviceFixture) -> SignIn {
+        let answer = &device.opening_answer;
+        self.answer(answer.status, &answer.headers, &answer.body);
+        let options = StartOptions { grant: Some(GrantKind::Device), ..StartOptions::default() };
+        let started = self.broker.start_with(&self.tenant, ALICE, options).await;
+        let started = started.unwrap_or_else(|error| panic!("{}: {error}", self.name()));
+        let View::DeviceCode { user_code, verification_uri, .. } = &started.view else {
+            panic!("{}: {:?}", self.name(), started.view)
+        };
+        assert_eq!((user_code.as_str(), verification_uri.as_str()), ("ABCD-1234", device.page.as_str()));
+        let endpoint = self.provider.device_authorization_endpoint().unwrap().to_string();
+        self.assert_request(&device.opening, &endpoint, &self.pending().await);
+        started
+    }
+
+    async fn pending(&self) -> Pending {
+        self.store.read(&self.tenant).await.unwrap().pending.unwrap()
+    }
+
+    /// Waits for the interval, polls, and checks the request.
+    async fn poll(&self, device: &DeviceFixture, started: &SignIn) -> Polled {
+        let pending = self.pending().await;
+        let interval = pending.polling.as_ref().unwrap().interval;
+        self.clock.advance(interval.into());
+        let polled = self.broker.poll(&started.shown).await;
+        let polled = polled.unwrap_or_else(|error| panic!("{}: {error}", self.name()));
+        if !matches!(polled, Polled::Finished(_)) || device.exchange.is_none() {
+            let token_endpoint = self.provider.token_endpoint().to_string();
+            let endpoint = device.poll_endpoint.as_ref().unwrap_or(&token_endpoint);
+            self.assert_request(&device.poll, endpoint, &pending);
+        }
+        polled
+    }
+
+    /// Signs in by device code: a poll too early, and one that returns the tokens.
+    async fn sign_in_by_device(&self, device: &DeviceFixture) -> Pending {
+        let started = self.start_device(device).await;
+        let pending = self.pending().await;
+        if let Some(code) = &device.code_answer {
+            self.answer(code.status, &code.headers, &code.body);
+        }
+        let answer = &self.fixture.answer;
+        self.answer(answer.status, &answer.headers, &answer.body);
+        let polled = self.poll(device, &started).await;
+        assert!(matches!(polled, Polled::Finished(_)), "{}: {polled:?}", self.name());
+        if let Some(exchange) = &device.exchange {
+            self.assert_request(exchange, self.provider.token_endpoint().as_str(), &pending);
+        }
+        pending
+    }
+
     /// Starts a sign-in and checks its link. Then pastes the callback's address.
     async fn sign_in(&self) -> Pending {
+        if let (Some(device), [GrantKind::Device]) = (&self.fixture.device, self.provider.grants()) {
+            return self.sign_in_by_device(&device.clone()).await;
+        }
         let started = self.broker.start(&self.tenant, ALICE).await.unwrap();
         let pending = self.store.read(&self.tenant).await.unwrap().pending.unwrap();
         let query: BTreeMap<_, _> = started.link().unwrap().query_pairs().into_owned().collect();
@@ -268,13 +354,71 @@ async fn every_preset_sends_the_requests_that_its_vendor_documents() {
         let vendor = Vendor::start(fixture).await;
         let pending = vendor.sign_in().await;
         let token_endpoint = vendor.provider.token_endpoint().to_string();
-        vendor.assert_request(&fixture.exchange, &token_endpoint, &pending);
+        let expected = match &fixture.device {
+            Some(device) if fixture.section.get("grants") == device.section.get("grants") => &device.poll,
+            _ => &fixture.exchange,
+        };
+        vendor.assert_request(expected, &token_endpoint, &pending);
         assert_eq!(vendor.tokens().await, fixture.session, "{}", vendor.name());
         let (Some(expected), Some(answer)) = (&fixture.refresh, &fixture.refresh_answer) else { continue };
         vendor.answer(answer.status, &answer.headers, &answer.body);
         vendor.refresh().await.unwrap_or_else(|error| panic!("{}: {error}", vendor.name()));
         vendor.assert_request(expected, vendor.provider.refresh_endpoint(), &pending);
         assert_eq!(Some(vendor.tokens().await), fixture.refresh_session, "{}", vendor.name());
+    }
+}
+
+/// The fixtures of vendors with the device grant, each with the device keys of its section.
+fn device_fixtures() -> impl Iterator<Item = (Fixture, DeviceFixture)> {
+    fixtures().into_iter().filter_map(|mut fixture| {
+        let device = fixture.device.clone()?;
+        for (key, value) in &device.section {
+            fixture.section.remove(key);
+            if value.as_str() != Some("") {
+                fixture.section.insert(key.clone(), value.clone());
+            }
+        }
+        Some((fixture, device))
+    })
+}
+
+#[tokio::test]
+async fn every_vendor_with_device_codes_gets_the_requests_that_it_documents() {
+    let mut count = 0;
+    for (fixture, device) in device_fixtures() {
+        assert!(!device.sources.is_empty(), "{} names its public sources", fixture.preset);
+        let vendor = Vendor::start(&fixture).await;
+        vendor.sign_in().await;
+        assert_eq!(vendor.tokens().await, fixture.session, "{}", vendor.name());
+        count += 1;
+    }
+    assert_eq!(count, 14);
+}
+
+#[tokio::test]
+async fn every_answer_to_a_poll_that_a_vendor_documents_has_its_meaning() {
+    for (fixture, device) in device_fixtures() {
+        for answer in &device.answers {
+            let vendor = Vendor::start(&fixture).await;
+            let started = vendor.start_device(&device).await;
+            let interval = vendor.pending().await.polling.unwrap().interval;
+            vendor.answer(answer.status, &fixture.answer.headers, &answer.body);
+            let polled = vendor.poll(&device, &started).await;
+            let now = vendor.pending().await.polling.unwrap();
+            let what = format!("{}: {} {} -> {polled:?}", fixture.preset, answer.status, answer.body);
+            match (answer.means.as_str(), polled) {
+                ("pending", Polled::Waiting(_)) => {
+                    assert_eq!((now.interval, now.not_before), (interval, None))
+                }
+                ("slow_down", Polled::Waiting(_)) => assert_eq!(now.interval, interval + 5, "{what}"),
+                ("ambiguous", Polled::Waiting(_)) => assert!(now.not_before.is_some(), "{what}"),
+                (word, Polled::Ended(code)) => {
+                    assert_eq!(word, code, "{what}");
+                    assert_eq!(now.ended.as_deref(), Some(word), "{what}");
+                }
+                _ => panic!("{what}"),
+            }
+        }
     }
 }
 

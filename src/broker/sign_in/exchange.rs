@@ -14,7 +14,7 @@ use crate::{
     },
     ids::{Lineage, Tenant},
     net::Unreachable,
-    oauth::{Attempt, Mismatch, Outcome, Provider, sign_in_outcome},
+    oauth::{Attempt, Mismatch, Outcome, Proof, Provider, sign_in_outcome},
     secret::{AccessToken, AuthorizationCode, Digits, State},
     session::{
         Applied, Binding, CHOICE_LIFETIME, Change, Changed, Entry, Grant, Pending, Session, Settlement,
@@ -93,7 +93,12 @@ impl Broker {
         let credentials = provider.credentials(now).await;
         let credentials =
             credentials.map_err(|problem| FinishError::NoClientSecret { provider: id.clone(), problem })?;
-        let request = provider.exchange(&pending, code, &credentials);
+        let request = provider.acquirer(pending.grant()).request(
+            provider,
+            &pending,
+            &Proof::Code { code: code.clone(), verifier: None },
+            &credentials,
+        );
         let request = request.map_err(|withheld| {
             tracing::error!(%tenant, reason = %withheld, "the code is not sent");
             FinishError::BindingChanged(id.clone())
@@ -143,7 +148,7 @@ impl Broker {
         Err(error)
     }
 
-    async fn granted(
+    pub(super) async fn granted(
         &self,
         provider: &Provider,
         tenant: &Tenant,
@@ -166,6 +171,7 @@ impl Broker {
         let grant = grant.aged(attempt.age(now));
         let mut session = Session::begin(Lineage(random::bytes()), grant, pending.binding.clone(), now);
         session.signed_in_by = Some(pending.started_by);
+        session.signed_in_at = Some(now);
         if pending.browser.is_some() {
             return self.await_digits(tenant, pending, lock, session).await.map(Landed::Digits);
         }
@@ -343,6 +349,10 @@ impl Broker {
             return Ok(None);
         };
         let Some(pending) = lock.read().await?.pending() else { return Ok(None) };
+        if pending.polling.is_some() {
+            drop(lock);
+            return self.recover_poll(tenant, &pending.state).await;
+        }
         let recovered = recover(&mut lock, |spending| is_of_sign_in(spending, &pending.state)).await?;
         let Recovered::Answered(answered) = recovered else { return Ok(None) };
         tracing::warn!(%tenant, "finishing the sign-in that an earlier process left in the journal");

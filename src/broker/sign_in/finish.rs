@@ -13,9 +13,9 @@ use super::exchange::Landed;
 use crate::{
     broker::{Broker, Event, FinishError, Finished, Undecided, later},
     ids::{Principal, ProviderId, Snowflake, Tenant},
-    oauth::{AuthorizationResponse, PasteError, Pasted},
+    oauth::{AuthorizationResponse, PasteError, Pasted, Provider},
     secret::{Scrubber, State},
-    session::{PENDING_LIFETIME, Pending, Session},
+    session::{Entry, PENDING_LIFETIME, Pending, Session},
     store::Records,
     sys::clock::UnixTime,
 };
@@ -91,12 +91,11 @@ impl Broker {
         if pending.browser.is_some() {
             return Err(FinishError::ByBrowser(id));
         }
-        let provider = self.inner.providers.get(&id);
-        let provider = provider.ok_or_else(|| FinishError::UnknownProvider(id.clone()))?;
+        let provider = self.inner.usable(&id).await?;
         if response.sign_in.is_none() && !provider.enforces_pkce() {
             return Err(FinishError::StateNeeded(id));
         }
-        check_issuer(&pending, &response)?;
+        check_issuer(&provider, &pending, &response)?;
         let (broker, of) = (self.clone(), tenant.clone());
         let code = response.code;
         let exchange = async move {
@@ -201,10 +200,11 @@ fn is_at(tenant: &Tenant, provider: Option<&ProviderId>) -> bool {
     provider.is_none_or(|id| *id == tenant.provider)
 }
 
-/// The live sign-ins of `user`.
+/// The live sign-ins of `user` that wait for a code.
 pub(super) fn live_sign_ins(records: &Records, user: Principal, now: UnixTime) -> Vec<(&Tenant, &Pending)> {
     let pending = records.iter().filter_map(|(tenant, entry)| Some((tenant, entry.pending.as_ref()?)));
-    pending.filter(|(_, pending)| pending.started_by == user && pending.is_live(now)).collect()
+    let takes_code = |pending: &Pending| pending.polling.is_none() && pending.is_live(now);
+    pending.filter(|(_, pending)| pending.started_by == user && takes_code(pending)).collect()
 }
 
 /// The reason why `user` has no live sign-in there.
@@ -217,6 +217,15 @@ fn nothing_live(
     let mut expired = None;
     let mut just_done = None;
     let mut undecided = None;
+    let polled = |entry: &Entry| {
+        entry.pending.as_ref().is_some_and(|pending| {
+            pending.started_by == user && pending.polling.is_some() && pending.is_live(now)
+        })
+    };
+    if let Some((tenant, _)) = records.iter().find(|(tenant, entry)| is_at(tenant, provider) && polled(entry))
+    {
+        return FinishError::NoCodeNeeded(tenant.provider.clone());
+    }
     for (tenant, entry) in records.iter().filter(|(tenant, _)| is_at(tenant, provider)) {
         if entry.pending.as_ref().is_some_and(|pending| pending.started_by == user) {
             expired = Some(tenant.provider.clone());
@@ -250,8 +259,16 @@ async fn unsaved_for_long(mut events: broadcast::Receiver<Event>, tenant: Tenant
     }
 }
 
-/// RFC 9207 §2.4: refuses an answer from another issuer than the one asked.
-fn check_issuer(pending: &Pending, response: &AuthorizationResponse) -> Result<(), FinishError> {
+/// RFC 9207 §2.4: refuses an answer from another issuer than the one asked, and one without an issuer
+/// if the provider always names it.
+fn check_issuer(
+    provider: &Provider,
+    pending: &Pending,
+    response: &AuthorizationResponse,
+) -> Result<(), FinishError> {
+    if provider.requires_iss() && !response.has_issuer() {
+        return Err(FinishError::IssuerMissing(provider.id().clone()));
+    }
     let Some(expected) = &pending.binding.issuer else { return Ok(()) };
     match response.foreign_issuer(expected) {
         Some(got) => Err(FinishError::IssuerMismatch {

@@ -21,7 +21,7 @@ use crate::{
     sys::clock::UnixTime,
 };
 
-/// The state of a sign-in as a message shows it: a link that waits for its code, or the question
+/// The state of a sign-in as a message shows it: a link or a code that waits for the user, or the question
 /// between two accounts.
 #[derive(Clone, Debug)]
 pub struct SignInProgress {
@@ -59,6 +59,11 @@ pub enum News {
     Failed(String),
     /// It expired.
     Expired,
+    /// The provider ended it without tokens.
+    Ended {
+        /// The provider's word, such as `access_denied`.
+        code: String,
+    },
     /// Another sign-in took its place.
     Replaced,
     /// Its tenant was logged out.
@@ -109,6 +114,14 @@ impl SignInProgress {
         &self.tenant
     }
 
+    /// The fingerprint of the state, while the link is shown.
+    pub(super) fn state(&self) -> Option<&Fingerprint> {
+        match &self.stage {
+            Stage::Link { state, .. } => Some(state),
+            Stage::Question { .. } | Stage::Nameless { .. } => None,
+        }
+    }
+
     /// Whether it is a link that waits for its code.
     pub fn is_link(&self) -> bool {
         matches!(self.stage, Stage::Link { .. })
@@ -118,11 +131,14 @@ impl SignInProgress {
     pub(super) fn progress(&self, entry: &Entry, now: UnixTime) -> Progress {
         let (news, next) = match &self.stage {
             Stage::Link { state, ends, beside } => {
-                let in_progress = |pending: &Pending| pending.state.fingerprint().matches(state);
-                let same = entry.pending.as_ref().filter(|pending| in_progress(pending));
-                if let Some(failure) = same.and_then(Pending::failure) {
+                let in_progress = |pending: &&Pending| pending.state.fingerprint().matches(state);
+                let there = entry.pending.as_ref().filter(|pending| in_progress(pending));
+                let ended = there.and_then(|pending| pending.polling.as_ref()?.ended.clone());
+                if let Some(failure) = there.and_then(|pending| pending.failure()) {
                     (Some(News::Failed(failure.to_owned())), None)
-                } else if same.is_some() {
+                } else if let Some(code) = ended {
+                    (Some(News::Ended { code }), None)
+                } else if there.is_some() {
                     let (state, ends, beside) = (state.clone(), *ends, Beside::of(entry));
                     (None, self.at(Stage::Link { state, ends, beside }))
                 } else {

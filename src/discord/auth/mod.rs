@@ -5,6 +5,7 @@ mod acting_for;
 mod cancel;
 mod code;
 mod logout;
+mod polled_message;
 mod start;
 mod status;
 mod try_again;
@@ -35,6 +36,11 @@ pub(super) const SUBCOMMANDS: &[Row] = &[
                 name: "shared",
                 description: "Sign in for this whole server (server managers only)",
                 kind: Switch,
+            },
+            OptionRow {
+                name: "grant",
+                description: "The way to sign in: code, device or ciba; needed only if the provider offers several",
+                kind: Text { required: false, max_length: 16 },
             },
         ],
         handler: |bot, interaction, options| Box::pin(start::command(bot, interaction, options)),

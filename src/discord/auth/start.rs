@@ -1,4 +1,4 @@
-//! `/auth start`: the link, and the button for the code.
+//! `/auth start`: the first view of a sign-in, and the button for its code.
 
 use std::time::Duration;
 
@@ -10,14 +10,16 @@ use super::{
         buttons::Action,
         command::Options,
         interaction::Interaction,
-        sign_in::{self, OpenMessage, for_server, unknown_provider},
-        wire::{Button, Embed, MAX_BUTTON_URL, Message, relative_time},
+        sign_in::{self, OpenMessage, for_server, undiscovered, unknown_provider},
+        wire::{Button, Embed, MAX_BUTTON_URL, Message, escape_markdown, relative_time},
     },
     acting_for::ActingFor,
+    polled_message::{device_message, elsewhere_message},
 };
 use crate::{
-    broker::{Opener, SignIn, StartError, WayBack},
+    broker::{Opener, SignIn, StartError, StartOptions, View, WayBack},
     ids::{Principal, Tenant},
+    session::{GrantKind, NoGrantKind},
 };
 
 /// How long the name of a server may take to arrive. The page names the user alone without it.
@@ -28,9 +30,16 @@ const MAX_MASKED_URL: usize = 3400;
 /// Starts a sign-in for the user or the server.
 pub(super) async fn command(bot: &Bot, interaction: &Interaction, options: &Options) {
     let acting_for = ActingFor::shared(options.is_set("shared"));
+    let grant = match options.text("grant").map(|name| name.trim().to_lowercase().parse()).transpose() {
+        Ok(grant) => grant,
+        Err(NoGrantKind) => {
+            let text = "The option `grant` is `code`, `device` or `ciba`. Without it I take the provider's usual way.";
+            return bot.edit_reply(interaction, &Message::text(text)).await;
+        }
+    };
     match acting_for.tenant(bot, interaction, options.text("provider")) {
         Ok(tenant) => {
-            start(bot, interaction, &tenant, "").await;
+            start_with(bot, interaction, &tenant, "", grant).await;
         }
         Err(refusal) => bot.edit_reply(interaction, &Message::text(refusal)).await,
     }
@@ -44,19 +53,42 @@ pub(in crate::discord) async fn start(
     tenant: &Tenant,
     above: &str,
 ) -> bool {
+    start_with(bot, interaction, tenant, above, None).await
+}
+
+async fn start_with(
+    bot: &Bot,
+    interaction: &Interaction,
+    tenant: &Tenant,
+    above: &str,
+    grant: Option<GrantKind>,
+) -> bool {
     let since = Instant::now();
-    let way_back = WayBack::Browser(opener(bot, interaction).await);
-    let started = bot.broker.start_by(tenant, Principal::User(interaction.user), way_back).await;
-    let sign_in = match started {
+    let options = StartOptions {
+        grant,
+        way_back: WayBack::Browser(opener(bot, interaction).await),
+        user_name: Some(interaction.user_name.clone()),
+    };
+    let sign_in = match bot.broker.start_with(tenant, Principal::User(interaction.user), options).await {
         Ok(sign_in) => sign_in,
         Err(error) => {
             bot.edit_reply(interaction, &refused(bot, error)).await;
             return false;
         }
     };
-    let action = if sign_in.by_digits { Action::EnterDigits } else { Action::EnterCode };
-    let button = bot.buttons.add(interaction.user, action(tenant.clone()));
-    let Some(mut message) = link_message(&sign_in, &button) else {
+    let mut buttons = Vec::new();
+    let message = match &sign_in.view {
+        View::DeviceCode { user_code, verification_uri: page, verification_uri_complete: complete } => {
+            Some(device_message(&sign_in, user_code, page, complete.as_ref()))
+        }
+        View::Elsewhere { binding_message } => Some(elsewhere_message(&sign_in, binding_message)),
+        _ => {
+            let action = if sign_in.by_digits { Action::EnterDigits } else { Action::EnterCode };
+            buttons.push(bot.buttons.add(interaction.user, action(tenant.clone())));
+            link_message(&sign_in, &buttons[0])
+        }
+    };
+    let Some(mut message) = message else {
         let provider = &tenant.provider;
         let error = format!("the authorization URL of {provider} is longer than {MAX_MASKED_URL} characters");
         tracing::error!(%error, "cannot show a sign-in link: shorten the scopes or the extra parameters of the provider");
@@ -68,7 +100,7 @@ pub(in crate::discord) async fn start(
     };
     message.content.push_str(above);
     let left = sign_in.expires_at.saturating_sub(bot.clock.now()).try_into().unwrap_or(0);
-    let open = OpenMessage::new(sign_in.shown, interaction, since, vec![button]);
+    let open = OpenMessage::new(sign_in.shown, interaction, since, buttons);
     sign_in::open(bot, interaction, open.ending(since + Duration::from_secs(left)), &message).await;
     true
 }
@@ -90,13 +122,48 @@ async fn opener(bot: &Bot, interaction: &Interaction) -> Opener {
 fn refused(bot: &Bot, error: StartError) -> Message {
     match error {
         StartError::UnknownProvider(provider) => unknown_provider(bot, &provider),
+        StartError::Undiscovered { provider, problem } => undiscovered(&provider, &problem),
         StartError::Busy { tenant, until } => Message::text(format!(
             "Another user is signing in to `{}`{} right now. That sign-in expires {}; try again after that.",
             tenant.provider,
             for_server(&tenant),
             relative_time(until)
         )),
+        StartError::NotOffered { provider, grant, offered } => {
+            let names: Vec<String> = offered.iter().map(|grant| format!("`{grant}`")).collect();
+            Message::text(format!(
+                "`{provider}` offers no sign-in by `{grant}` here. Leave the option out, or choose {}.",
+                names.join(" or ")
+            ))
+        }
+        StartError::NoLoginHint { .. }
+        | StartError::NoClientSecret { .. }
+        | StartError::Unreachable { .. }
+        | StartError::NotBegun { .. } => {
+            tracing::error!(%error, "a sign-in cannot begin");
+            Message::text(format!("The sign-in has not begun: {}.", operators_text(&error)))
+        }
         StartError::Store(error) => internal_error("start a sign-in", &error),
+    }
+}
+
+/// The text for a user about a sign-in that did not begin. The log has the details.
+fn operators_text(error: &StartError) -> String {
+    let ask = "Only my operator can correct this: ask them to look at my log";
+    match error {
+        StartError::NoLoginHint { provider, .. } => {
+            format!("I do not know your name at `{provider}`. Ask my operator to add it to `login_hints`")
+        }
+        StartError::NoClientSecret { provider, .. } => {
+            format!("my client at `{provider}` has no secret at the moment. {ask}")
+        }
+        StartError::Unreachable { provider, code } => format!(
+            "I cannot reach `{provider}` (`{code}`). Try again in a moment; if it stays so, ask my operator to look at my log"
+        ),
+        StartError::NotBegun { provider, problem, .. } => {
+            format!("`{provider}` refuses my request ({}). {ask}", escape_markdown(problem))
+        }
+        error => escape_markdown(&error.to_string()),
     }
 }
 
@@ -137,7 +204,7 @@ fn link_message(sign_in: &SignIn, custom_id: &str) -> Option<Message> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::{SignInProgress, View};
+    use crate::broker::SignInProgress;
     use serde_json::{Value, json};
 
     fn sign_in(tenant: &str, url: &str) -> SignIn {

@@ -108,6 +108,12 @@ fn field(status: &Status, usage: &Usage) -> Field {
         lines.push(format!("Access token: {}", access_text(status.access)));
         lines.push(format!("Refresh: {}", refresh_text(&status.refresh)));
     }
+    if let Some(end) = status.login_ends.absolute {
+        lines.push(format!("The sign-in ends {}, however much it is used.", relative_time(end)));
+    }
+    if let Some(end) = status.login_ends.idle {
+        lines.push(format!("The sign-in ends {}, unless it is refreshed before.", relative_time(end)));
+    }
     if !status.missing_scopes.is_empty() {
         lines.push(format!("Not granted: {}", scope_list(&status.missing_scopes)));
     }
@@ -205,7 +211,7 @@ fn usage_text(usage: &Usage) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Refusals;
+    use crate::session::{LoginEnds, Refusals};
 
     #[test]
     fn a_status_lists_access_token_refresh_and_last_error_on_separate_lines() {
@@ -218,6 +224,7 @@ mod tests {
             refusals: Some(Refusals { code: "http_400".into(), since: 800, times: 7, notified_at: None }),
             pending_until: Some(2000),
             undecided: None,
+            login_ends: LoginEnds::default(),
             missing_scopes: vec![],
             has_unread_answer: false,
             generation: 3,
@@ -227,6 +234,28 @@ mod tests {
         assert_eq!(
             field.value,
             "Account: `team@example.com`\nAccess token: works, expires <t:1000:R>\nRefresh: **ended** by the provider (invalid\\_grant): sign in again\nLast error: `timeout` <t:900:R>, nothing was lost\nThe provider has refused 7 times, first <t:800:R> (`http_400`). I keep trying; if it lasts, sign in again with `/auth start`.\nIn use by: <#7>, 2 conversations of other users\nA sign-in is open and expires <t:2000:R>."
+        );
+    }
+
+    #[test]
+    fn the_ends_of_a_sign_in_have_lines_of_their_own() {
+        let status = Status {
+            tenant: "acme/user:5".parse().expect("a tenant"),
+            account: None,
+            access: AccessState::Valid(1000),
+            refresh: RefreshState::Ready,
+            last_error: None,
+            refusals: None,
+            pending_until: None,
+            undecided: None,
+            login_ends: LoginEnds { absolute: Some(5000), idle: Some(4000) },
+            missing_scopes: vec![],
+            has_unread_answer: false,
+            generation: 3,
+        };
+        assert_eq!(
+            field(&status, &Usage { own: vec![], others: 0 }).value,
+            "Access token: works, expires <t:1000:R>\nRefresh: ready\nThe sign-in ends <t:5000:R>, however much it is used.\nThe sign-in ends <t:4000:R>, unless it is refreshed before."
         );
     }
 
@@ -241,6 +270,7 @@ mod tests {
             refusals: None,
             pending_until: Some(2000),
             undecided: None,
+            login_ends: LoginEnds::default(),
             missing_scopes: vec![],
             has_unread_answer: false,
             generation: 0,
@@ -262,6 +292,7 @@ mod tests {
             refusals: None,
             pending_until: None,
             undecided: Some(crate::discord::sign_in::undecided("acme/user:5")),
+            login_ends: LoginEnds::default(),
             missing_scopes: vec![],
             has_unread_answer: false,
             generation: 3,

@@ -47,6 +47,10 @@ pub(in crate::discord) enum Stage {
     DigitsLeft(UnixTime),
     /// The way back through the browser ended, for this reason.
     Failed(String),
+    /// The provider has ended the sign-in without tokens.
+    Ended {
+        code: String,
+    },
     /// Another sign-in has replaced this one.
     Replaced,
     /// A logout of the tenant has dropped the sign-in.
@@ -72,6 +76,7 @@ impl Stage {
             | Self::Cancelled
             | Self::Expired
             | Self::Failed(_)
+            | Self::Ended { .. }
             | Self::LoggedOut => PromptFate::Drop,
             // The sign-in goes on elsewhere.
             Self::Question(_) | Self::AskedElsewhere(_) | Self::Replaced | Self::DigitsLeft(_) => {
@@ -110,6 +115,7 @@ impl Stage {
                 "This sign-in to `{provider}` has expired: it was open for {}. `/auth start` gives you a new link.",
                 in_words(PENDING_LIFETIME)
             ),
+            Self::Ended { code } => ended_text(tenant, code),
             Self::Replaced => format!(
                 "This link to sign in to `{provider}` no longer works: another sign-in has replaced it. Use `/auth start` to continue."
             ),
@@ -139,6 +145,7 @@ impl From<News> for Stage {
             News::Failed(code) => Self::Failed(code),
             News::Cancelled => Self::Cancelled,
             News::Expired => Self::Expired,
+            News::Ended { code } => Self::Ended { code },
             News::Replaced => Self::Replaced,
             News::LoggedOut => Self::LoggedOut,
         }
@@ -156,6 +163,17 @@ fn failed(provider: &ProviderId, code: &str) -> String {
         code => format!("`{provider}` did not complete it ({})", inline_code(code)),
     };
     format!("Not signed in at `{provider}`: {why}. `/auth start` gives you a new link.")
+}
+
+/// Returns the end of a sign-in that the provider decided.
+fn ended_text(tenant: &Tenant, code: &str) -> String {
+    let provider = &tenant.provider;
+    let why = match code {
+        "access_denied" => "the access was refused there".to_owned(),
+        "expired_token" => "its code has expired there".to_owned(),
+        code => format!("`{provider}` ended it (`{}`)", code.replace('`', "'")),
+    };
+    format!("This sign-in to `{provider}` was not finished: {why}. `/auth start` begins another one.")
 }
 
 /// Sends the first message of a sign-in as the answer to `interaction`, and follows it from then

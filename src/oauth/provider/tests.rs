@@ -13,6 +13,11 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         token_endpoint: "https://id.example/token".into(),
         revocation_endpoint: Some("https://id.example/revoke".into()),
         userinfo_endpoint: Some("https://id.example/userinfo".into()),
+        device_authorization_endpoint: Some("https://id.example/device".into()),
+        backchannel_authentication_endpoint: Some("https://id.example/bc".into()),
+        grants: vec![GrantKind::Code, GrantKind::Device, GrantKind::Ciba],
+        device_form: DeviceForm::default(),
+        login_hints: BTreeMap::new(),
         client_id: "threadkey".into(),
         client_auth: None,
         client_secret: None,
@@ -31,6 +36,10 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         formerly: Vec::new(),
         trust: Trust::default(),
         refresh_revokes_access: false,
+        reach: None,
+        discovered: None,
+        login_limits: LoginLimits::default(),
+        keepalive: None,
     }
 }
 

@@ -125,6 +125,7 @@ fn pending(state: &str) -> Pending {
         scopes: vec!["read".into(), "offline_access".into()],
         wrong_codes: None,
         browser: None,
+        polling: None,
     }
 }
 
@@ -152,6 +153,7 @@ fn refreshed(target: RefreshTarget, number: u32) -> Settlement {
         scope: None,
         expires_in: Some(Duration::from_secs(3600)),
         account: None,
+        refresh_expires_at: None,
     };
     Settlement::Refreshed { target, grant: Box::new(grant) }
 }

@@ -369,6 +369,7 @@ fn grant(number: u64) -> Grant {
         scope: None,
         expires_in: Some(std::time::Duration::from_secs(LIFETIME)),
         account: None,
+        refresh_expires_at: None,
     }
 }
 
@@ -386,5 +387,6 @@ fn pending(tenant: &Tenant, state: State) -> Pending {
         scopes: vec![],
         wrong_codes: None,
         browser: None,
+        polling: None,
     }
 }

@@ -24,6 +24,7 @@ fn pending(state: &str) -> Pending {
         scopes: vec![],
         wrong_codes: None,
         browser: None,
+        polling: None,
     }
 }
 
