@@ -246,6 +246,8 @@
 //!   writing](../../../adr/0039-no-client-secret-is-bundled-and-risk-is-accepted-in-writing.md)
 //! - [40. Each grant is a token acquirer in one
 //!   file](../../../adr/0040-each-grant-is-a-token-acquirer-in-one-file.md)
+//! - [41. The browser's way back proves who signed
+//!   in](../../../adr/0041-the-browsers-way-back-proves-who-signed-in.md)
 //! - [44. Published endpoints are cached and fetched from public addresses
 //!   alone](../../../adr/0044-published-endpoints-are-cached-and-fetched-from-public-addresses-alone.md)
 //! - [45. An MCP server's credentials are keyed by its

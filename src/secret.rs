@@ -149,6 +149,40 @@ secret_newtype! {
     ClientSecret,
     /// The random secret that a worker presents to the token API.
     Capability,
+    /// The one-time id in the address of a sign-in's start page.
+    StartId,
+}
+
+/// The six digits that a page shows and its user types. A fingerprint of them needs a salt, because
+/// there are only a million.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digits(Secret);
+
+impl Digits {
+    /// How many there are.
+    pub const LEN: usize = 6;
+
+    /// The digits of a random number.
+    pub fn of(number: u64) -> Self {
+        Self(Secret::new(format!("{:06}", number % 1_000_000)))
+    }
+
+    /// Reads typed digits, with any blanks or dashes between them; `None` for another text.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text: String = text.chars().filter(|c| !c.is_whitespace() && !matches!(c, '-' | '–')).collect();
+        let is_all = text.len() == Self::LEN && text.bytes().all(|byte| byte.is_ascii_digit());
+        is_all.then(|| Self(Secret::new(text)))
+    }
+
+    /// Returns the digits themselves, for the one page that shows them.
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+
+    /// Identifies them within the sign-in of this state.
+    pub fn fingerprint(&self, state: &State) -> Fingerprint {
+        Fingerprint::of(&format!("{}\n{}", state.expose(), self.expose()))
+    }
 }
 
 #[cfg(test)]

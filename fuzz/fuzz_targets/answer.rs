@@ -309,6 +309,7 @@ static SIGNING_IN: LazyLock<Vec<u8>> = LazyLock::new(|| {
         binding: BINDING.clone(),
         scopes: Vec::new(),
         wrong_codes: None,
+        browser: None,
         polling: None,
     };
     run(open(&disk).change(&tenant(), Change::Start(pending))).expect("the sign-in can be saved");

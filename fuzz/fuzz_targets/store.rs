@@ -200,6 +200,7 @@ fn pending() -> Pending {
         binding: binding(),
         scopes: vec!["read".into()],
         wrong_codes: None,
+        browser: None,
         polling: None,
     }
 }

@@ -1,4 +1,5 @@
-//! The token API: HTTP/1.1 on a Unix socket, for the workers.
+//! The token API: HTTP/1.1 on a Unix socket, for the workers. Beside it, on a port of their own, the
+//! public sign-in pages (`api::public`).
 //!
 //! Invariants:
 //!
@@ -10,14 +11,18 @@
 //! - No caller has to wait for the connections of another one: see `api::shares`.
 
 mod problem;
+mod public;
 mod request;
 mod routes;
 mod server;
 mod shares;
 mod stream;
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
+pub use public::{
+    BoundPages, CertificateError, CertificateFiles, PublicSettings, Transport, bind_pages, serve_pages,
+};
 pub use server::{Bound, bind, serve};
 
 use crate::sys::socket::BindError;
@@ -27,6 +32,8 @@ use crate::sys::socket::BindError;
 pub struct ApiSettings {
     /// The path of the Unix socket.
     pub socket: PathBuf,
+    /// The settings of the public sign-in pages, if there are any.
+    pub public: Option<PublicSettings>,
 }
 
 /// The reason why the API cannot be served.
@@ -43,4 +50,17 @@ pub enum ServeError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// The sign-in pages could not be bound.
+    #[error(
+        "the sign-in pages cannot be served on {listen}: {source}. Correct api.public_listen, or end the program that has the port"
+    )]
+    Pages {
+        /// The address.
+        listen: SocketAddr,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The certificate of the sign-in pages cannot be used.
+    #[error("the sign-in pages cannot be served: {0}")]
+    Certificate(#[from] CertificateError),
 }

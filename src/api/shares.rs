@@ -101,7 +101,7 @@ impl ConnectionShare {
 }
 
 /// A limited number of places, counted by holder.
-struct Pool<K>(Arc<Mutex<Table<K>>>);
+pub(super) struct Pool<K>(Arc<Mutex<Table<K>>>);
 
 struct Table<K> {
     places: usize,
@@ -112,7 +112,7 @@ struct Table<K> {
 }
 
 /// A place in a pool, which is returned on drop.
-struct Place<K: Ord> {
+pub(super) struct Place<K: Ord> {
     pool: Pool<K>,
     holder: K,
     number: u64,
@@ -125,12 +125,12 @@ impl<K> Clone for Pool<K> {
 }
 
 impl<K: Ord + Clone> Pool<K> {
-    fn new(places: usize) -> Self {
+    pub(super) fn new(places: usize) -> Self {
         Self(Arc::new(Mutex::new(Table { places, taken: 0, next: 0, held: BTreeMap::new() })))
     }
 
     /// Gives `holder` a place. `lost` is cancelled when another holder takes it.
-    fn enter(&self, holder: K, lost: CancellationToken) -> Place<K> {
+    pub(super) fn enter(&self, holder: K, lost: CancellationToken) -> Place<K> {
         let mut table = self.table();
         if table.taken >= table.places {
             table.displace(&holder);

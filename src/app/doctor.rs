@@ -7,6 +7,7 @@ mod health;
 mod limits;
 mod network;
 mod redirect_page;
+mod sign_in_pages;
 mod sockets;
 
 pub use finding::{Finding, Verdict};
@@ -34,6 +35,9 @@ pub async fn examine(
     findings.extend(discovery::check(&settings.providers, &settings.clock).await);
     findings.extend(check_providers(settings).await);
     findings.push(check_socket(&settings.api.socket).await);
+    if let Some(public) = &settings.api.public {
+        findings.extend(sign_in_pages::check(public, &settings.providers, &settings.clock).await);
+    }
     findings.extend(network::check(&settings.providers, discord.as_ref().ok()).await);
     if let Err(missing) = discord {
         let text = format!("{missing}. Only `threadkey run` needs it");

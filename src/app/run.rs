@@ -46,6 +46,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     // it that the process is in order.
     let connected = watch::Sender::new(false);
     let bound = bind_api(&settings)?.with_bot(connected.subscribe());
+    let pages = serve_sign_in_pages(&settings, &broker, &shutdown).await?;
     // The rights are unknown until the bot reaches Discord, and an unknown right opens nothing.
     let rights = Rights::new(&discord, settings.clock.clone());
     let tokens = WorkerTokens::new(broker.clone(), Arc::new(rights.clone()));
@@ -86,6 +87,9 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
         keepalive.abort();
         sweep.abort();
         choice_expiry.abort();
+        if let Some(pages) = pages {
+            let _ = pages.await;
+        }
         sign_in_polls.abort();
         discovery.abort();
         finish(&broker, api, &settings.store).await;
@@ -133,6 +137,18 @@ fn bind_api(settings: &AppSettings) -> Result<Bound, AppError> {
     let bound = api::bind(&settings.api)?;
     tracing::info!(socket = %settings.api.socket.display(), "the token API is served");
     Ok(bound)
+}
+
+/// Serves the public sign-in pages, if they are configured.
+async fn serve_sign_in_pages(
+    settings: &AppSettings,
+    broker: &Broker,
+    shutdown: &CancellationToken,
+) -> Result<Option<JoinHandle<()>>, AppError> {
+    let Some(public) = settings.api.public.clone() else { return Ok(None) };
+    broker.set_public_url(public.url.clone());
+    let bound = api::bind_pages(public).await?;
+    Ok(Some(tokio::spawn(api::serve_pages(bound, broker.clone(), shutdown.clone()))))
 }
 
 fn serve_api(

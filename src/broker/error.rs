@@ -272,6 +272,34 @@ pub enum FinishError {
     /// The paste contains no code, several codes, or a denial.
     #[error(transparent)]
     Paste(PasteError),
+    /// The sign-in comes back through our own pages, so a paste could bring another user's answer.
+    #[error(
+        "the sign-in for {0} goes through its link, so nothing was sent: a pasted address could be another user's. Open the link of /auth start, and type the six digits that its last page shows"
+    )]
+    ByBrowser(ProviderId),
+    /// The sign-in waits for its digits.
+    #[error(
+        "the sign-in for {0} waits for the six digits of its last page: type only them. If you do not have them, use /auth cancel and start again"
+    )]
+    DigitsExpected(ProviderId),
+    /// Other digits than those of the page.
+    #[error("those are not the digits of the page for {provider}: look at it again. You have {}", attempts(*left))]
+    WrongDigits {
+        /// The provider.
+        provider: ProviderId,
+        /// The attempts that are left.
+        left: u32,
+    },
+    /// Other digits were typed too often.
+    #[error(
+        "those digits are wrong too, so the sign-in for {provider} is dropped{}. Begin again with /auth start", if *is_revoked { ", and its access has ended" } else { ". Its access may still work there: remove it in that account" }
+    )]
+    DigitsUsedUp {
+        /// The provider.
+        provider: ProviderId,
+        /// Whether the provider has ended the grant.
+        is_revoked: bool,
+    },
     /// A bare code where the state is needed.
     #[error("for {0} the code alone is not enough: paste the whole address of the page that you ended on")]
     StateNeeded(ProviderId),
@@ -472,6 +500,14 @@ fn uncertain(provider: &ProviderId, code: &str) -> String {
     format!(
         "{provider} did not answer ({code}), so the code may have been used. Follow the link again and paste a new code"
     )
+}
+
+/// The attempts that are left, as a user reads them.
+fn attempts(left: u32) -> String {
+    match left {
+        1 => "one attempt left".to_owned(),
+        left => format!("{left} attempts left"),
+    }
 }
 
 fn for_provider(provider: Option<&ProviderId>) -> String {

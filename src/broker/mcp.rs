@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use url::Url;
 
-use super::{Broker, Inner, TokenError, Unusable};
+use super::{Broker, Inner, PublicUrl, TokenError, Unusable};
 use crate::{
     ids::{ProviderId, Tenant},
     oauth::{
@@ -181,9 +181,12 @@ impl Inner {
         let Some(found) = provider.discovered() else { return Ok(provider.binding().client_id) };
         let metadata = &found.metadata;
         let endpoint = metadata.endpoint("registration_endpoint").and_then(|url| Url::parse(url).ok());
+        // Servers fetch the document, and accept only https.
+        let document = self.public_url.get().map(PublicUrl::client_document);
+        let document = document.filter(|url| url.scheme() == "https");
         let choice = choose_client(
             !provider.registers_client(),
-            undiscovered.settings.client_document.as_deref(),
+            document.as_ref().map(Url::as_str),
             metadata.client_id_metadata_document_supported,
             endpoint,
         );

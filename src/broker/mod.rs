@@ -50,15 +50,19 @@ pub use lease::{Lease, TokenJson};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
 pub use rescue::RestoreError;
 pub use sign_in::{
-    AwaitedAnswers, Finished, GrantEnd, Kept, LoggedOut, News, Polled, Progress, ResponseInText, Revocation,
-    SignIn, SignInProgress, SignedIn, StartOptions, Unchosen, Undecided, View, WayBack,
+    AwaitedAnswers, DigitsPage, Finished, GrantEnd, Kept, LoggedOut, News, OpenedStart, Opener, PageError,
+    Polled, Progress, PublicUrl, PublicUrlError, ResponseInText, Revocation, SignIn, SignInProgress,
+    SignedIn, StartOptions, StartPage, Unchosen, Undecided, View, WayBack,
 };
 pub use start_error::StartError;
 pub use status::{AccessState, RefreshState, SharedLogin, Status, Trouble, Unnotified};
 pub use stored_token::{StoredToken, TokenPolicy};
 pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use candidate_watch::Watch;
 use dashmap::DashMap;
@@ -115,6 +119,7 @@ struct Inner {
     /// Writes that fail so far: with the answer if it is in memory alone, without it if the journal
     /// holds it.
     unsaved: DashMap<(Tenant, Purpose), Option<Unread>>,
+    public_url: OnceLock<PublicUrl>,
     events: broadcast::Sender<Event>,
     tasks: TaskTracker,
 }
@@ -145,6 +150,7 @@ impl Broker {
             finishing: DashMap::new(),
             watched: DashMap::new(),
             unsaved: DashMap::new(),
+            public_url: OnceLock::new(),
             events,
             tasks: TaskTracker::new(),
         };

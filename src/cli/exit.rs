@@ -138,6 +138,10 @@ impl ExitError for FinishError {
             | Self::StateMismatch
             | Self::Paste(_)
             | Self::StateNeeded(_)
+            | Self::ByBrowser(_)
+            | Self::DigitsExpected(_)
+            | Self::WrongDigits { .. }
+            | Self::DigitsUsedUp { .. }
             | Self::IssuerMismatch { .. }
             | Self::IssuerMissing(_)
             | Self::CodeSpent(_)

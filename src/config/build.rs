@@ -11,6 +11,7 @@ use super::{
     discord::{self, UnreadToken},
     file::File,
     provider::{self, Configured},
+    public,
     secret::SecretReader,
     source::{self, Source},
     variables::xdg_folder,
@@ -88,7 +89,9 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
         Providers::with_undiscovered(known, published).cached_in(DiscoveryCache::beside(&store_path));
     let shared = agent.as_ref().is_some_and(|agent| agent.shared);
     let discord = discord::settings(&source, &mut secrets, discord, shared, &store_path)?;
-    let api = ApiSettings { socket: socket(&source, api.socket, &store_path)? };
+    let public =
+        public::settings(&source, &api)?.map(|public| public::with_client_document(public, &providers));
+    let api = ApiSettings { socket: socket(&source, api.socket, &store_path)?, public };
     let mut deny = secrets.into_files();
     let agent = agent
         .map(|agent| {

@@ -57,6 +57,14 @@ pub(super) struct DiscordSection {
 pub(super) struct ApiSection {
     #[serde(deserialize_with = "path")]
     pub(super) socket: Option<PathBuf>,
+    pub(super) public_url: Option<String>,
+    pub(super) public_listen: Option<String>,
+    #[serde(deserialize_with = "path")]
+    pub(super) public_cert_file: Option<PathBuf>,
+    #[serde(deserialize_with = "path")]
+    pub(super) public_key_file: Option<PathBuf>,
+    pub(super) behind_proxy: bool,
+    pub(super) proxy_peers: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -91,6 +99,7 @@ pub(super) struct ProviderSection {
     pub(super) client_key_file: Option<PathBuf>,
     pub(super) client_key_id: Option<String>,
     pub(super) redirect_uri: Option<String>,
+    pub(super) paste_only: bool,
     #[serde(deserialize_with = "words")]
     pub(super) scopes: Vec<String>,
     pub(super) scope_separator: Option<String>,

@@ -31,6 +31,7 @@ mod origin;
 mod overrides;
 mod presets;
 mod provider;
+mod public;
 mod secret;
 mod source;
 mod trust;

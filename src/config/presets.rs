@@ -27,6 +27,14 @@ pub(super) fn apply(
             .map_err(|problem| error(problem.key(), format!("providers.{id}: {problem}")))?;
         check_needs(&overlaid, &preset)
             .map_err(|problem| error("preset", format!("providers.{id}: {problem}")))?;
+        let mut overlaid = overlaid;
+        // A vendor's client has one redirect URI, and does not take that of our public pages.
+        if !own.contains_key("redirect_uri")
+            && overlaid.contains_key("redirect_uri")
+            && !overlaid.contains_key("paste_only")
+        {
+            overlaid.insert("paste_only".to_owned(), Value::Boolean(true));
+        }
         *own = overlaid;
     }
     Ok(())

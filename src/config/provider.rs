@@ -161,6 +161,7 @@ pub(super) fn settings(
         client_secret: client_secret.transpose().map_err(|missing| error_at(secret_key, missing))?,
         client_key: client_key.transpose()?.map(Arc::new),
         request_form,
+        paste_only: section.paste_only,
         redirect_uri: match optional(section.redirect_uri) {
             None if !has_code => String::new(),
             given => found("redirect_uri", given, RECOMMENDED_REDIRECT_URI)?,
@@ -183,7 +184,6 @@ pub(super) fn settings(
         trust: trust::with_file(source, &["providers", id.as_str()], section.ca_file.as_deref())?,
         reach,
         registers_client: is_mcp,
-        client_document: None,
         discovered: None,
     };
     let configured = match publisher {

@@ -25,6 +25,8 @@ pub(super) enum Action {
     /// Opens the form for the code of this sign-in, and finishes the sign-in when the form is
     /// submitted.
     EnterCode(Tenant),
+    /// As [`Action::EnterCode`], for the digits of our own page.
+    EnterDigits(Tenant),
     /// Starts a sign-in.
     SignIn(Tenant),
     /// Refreshes a stuck session at once.
@@ -63,6 +65,7 @@ impl Action {
     pub(super) fn tenant(&self) -> Option<&Tenant> {
         match self {
             Self::EnterCode(tenant)
+            | Self::EnterDigits(tenant)
             | Self::SignIn(tenant)
             | Self::TryAgain(tenant)
             | Self::Choose { tenant, .. }

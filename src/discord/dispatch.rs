@@ -100,7 +100,7 @@ async fn component(bot: &BotHandle, received: &ComponentInteraction) {
     let custom_id = &received.data.custom_id;
     let pressed = bot.buttons.pressed(custom_id, interaction.user);
     let is_allowed = match &pressed {
-        Ok(Action::EnterCode(_)) => may_open_form(bot, &interaction).await,
+        Ok(Action::EnterCode(_) | Action::EnterDigits(_)) => may_open_form(bot, &interaction).await,
         _ => is_allowed(bot, &interaction).await,
     };
     if !is_allowed {
@@ -112,6 +112,9 @@ async fn component(bot: &BotHandle, received: &ComponentInteraction) {
         }
         Ok(Action::EnterCode(tenant)) => {
             bot.respond(&interaction, &code_form(&tenant, custom_id)).await;
+        }
+        Ok(Action::EnterDigits(tenant)) => {
+            bot.respond(&interaction, &digits_form(&tenant, custom_id)).await;
         }
         Ok(Action::SignIn(tenant)) => {
             if bot.defer(&interaction).await {
@@ -162,13 +165,23 @@ fn code_form(tenant: &Tenant, custom_id: &str) -> Response {
     }
 }
 
+/// The form for the digits.
+fn digits_form(tenant: &Tenant, custom_id: &str) -> Response {
+    Response::Modal {
+        custom_id: custom_id.to_owned(),
+        title: format!("Sign in to {}", tenant.provider),
+        label: "The six digits of the last page".to_owned(),
+        placeholder: "123 456".to_owned(),
+    }
+}
+
 async fn modal(bot: &BotHandle, received: &ModalInteraction) {
     let interaction = Interaction::from(received).within(|guild| bot.rights.is_in(guild));
     if !is_allowed(bot, &interaction).await {
         return;
     }
     let tenant = match bot.buttons.pressed(&received.data.custom_id, interaction.user) {
-        Ok(Action::EnterCode(tenant)) => tenant,
+        Ok(Action::EnterCode(tenant) | Action::EnterDigits(tenant)) => tenant,
         Ok(_) => return bot.reply(&interaction, FORGOTTEN).await,
         Err(error) => return bot.reply(&interaction, explain(error)).await,
     };

@@ -55,7 +55,7 @@ impl From<Parts<'_>> for Interaction {
             id: parts.id,
             token: InteractionToken(Secret::new(parts.token)),
             user: Snowflake(parts.user.id.get()),
-            user_name: parts.user.name.clone(),
+            user_name: user_name(parts.user),
             guild: parts.guild.map(Snowflake),
             channel: Snowflake(parts.channel_id),
             parent: parts.channel.and_then(|c| c.parent_id).map(|parent| Snowflake(parent.get())),
@@ -117,6 +117,14 @@ impl From<&ModalInteraction> for Interaction {
             is_installed_in_guild: false,
         }
         .into()
+    }
+}
+
+/// Returns the unique name, after the one that the user chose.
+fn user_name(user: &User) -> String {
+    match &user.global_name {
+        Some(global) if *global != user.name => format!("{global} (@{})", user.name),
+        Some(_) | None => format!("@{}", user.name),
     }
 }
 

@@ -382,6 +382,12 @@ impl Rest {
         Ok(Snowflake(self.http.get_guild(GuildId::new(guild.0)).await?.owner_id.get()))
     }
 
+    /// Returns the name of a server.
+    pub(super) async fn guild_name(&self, guild: Snowflake) -> Result<String> {
+        self.pace().await;
+        Ok(self.http.get_guild(GuildId::new(guild.0)).await?.name)
+    }
+
     /// Requests a fact that rights depend on. An object that the bot cannot see counts as absent.
     pub(super) async fn find(&self, fact: Fact) -> Result<Found> {
         self.pace().await;

@@ -41,7 +41,7 @@ pub(super) async fn run(bot: BotHandle) {
                 Err(RecvError::Closed) => return,
             },
             expired = bot.open_messages.expired() => {
-                sign_in::show_stage(&bot, expired, &Stage::Expired);
+                sign_in::show_expired(&bot, expired).await;
             }
             () = changes.next() => sign_in::sync_messages(&bot).await,
             () = bot.open_messages.sync_requested() => sign_in::sync_messages(&bot).await,

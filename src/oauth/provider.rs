@@ -48,6 +48,7 @@ pub struct Provider {
     pub(super) client_auth: ClientAuth,
     pub(super) form: RequestForm,
     pub(super) redirect_uri: RedirectUrl,
+    paste_only: bool,
     pub(super) scopes: Vec<String>,
     pub(super) authorize_params: BTreeMap<String, String>,
     pub(super) resource: Option<String>,
@@ -138,6 +139,7 @@ impl Provider {
             client_auth,
             form: settings.request_form,
             redirect_uri: redirect_uri(redirect_uri_text)?,
+            paste_only: settings.paste_only,
             scopes: scopes(settings.scopes)?,
             authorize_params: settings.authorize_params,
             resource: settings.resource.map(resource).transpose()?,
@@ -323,6 +325,11 @@ impl Provider {
     /// 6749 §3.1.2.3).
     pub fn redirect_uri(&self) -> &str {
         self.redirect_uri.as_str()
+    }
+
+    /// Whether a sign-in may come back to our public pages. See [`ProviderSettings::paste_only`].
+    pub fn may_return_to_us(&self) -> bool {
+        !self.paste_only
     }
 
     /// Returns the operator's name of a user at the provider. See

@@ -78,6 +78,7 @@ impl Provider {
             binding: self.binding(),
             scopes: self.scopes.clone(),
             wrong_codes: None,
+            browser: None,
             polling: None,
         }
     }

@@ -72,6 +72,9 @@ pub struct ProviderSettings {
     pub request_form: RequestForm,
     /// The address to which the provider sends the browser after the sign-in.
     pub redirect_uri: String,
+    /// The client takes no other redirect URI, so its users paste the answer even where there are public
+    /// sign-in pages.
+    pub paste_only: bool,
     /// The requested scopes.
     pub scopes: Vec<String>,
     /// Additional parameters of the authorization request.
@@ -108,8 +111,6 @@ pub struct ProviderSettings {
     pub reach: Option<Reach>,
     /// Whether the server may register the client, so that the configuration needs none.
     pub registers_client: bool,
-    /// The address of the client id metadata document that this process serves, if it serves one.
-    pub client_document: Option<String>,
     /// The metadata that completed these settings.
     pub discovered: Option<Arc<Discovered>>,
 }

@@ -10,11 +10,11 @@
 
 use super::{
     Accounts, Ended, Entry, FORCED_REFRESH_INTERVAL, Grant, Identity, Pending, Polling, RefreshTarget,
-    Rejected, Retry, RetryKind, Session, WrongCodes, seconds,
+    Rejected, Retry, RetryKind, Session, WrongCodes, browser_return, seconds,
 };
 use crate::{
     ids::{Lineage, UnixTime},
-    secret::{AccessToken, State},
+    secret::{AccessToken, Digits, Fingerprint, State},
 };
 
 /// A change of one tenant's record.
@@ -26,6 +26,27 @@ pub enum Change {
     Start(Pending),
     /// Cancels the pending sign-in; with a state only the sign-in of that state.
     Cancel(Option<State>),
+    /// Binds the sign-in with this `state` to the browser with this cookie. Stale for a second browser.
+    OpenStart {
+        /// The `state` of the pending sign-in.
+        state: State,
+        /// The cookie's fingerprint.
+        cookie: Fingerprint,
+    },
+    /// Compares typed digits with those of the sign-in with this `state`.
+    Confirm {
+        /// The `state` of the pending sign-in.
+        state: State,
+        /// The typed digits.
+        typed: Digits,
+    },
+    /// Ends the way back through the browser, and drops a grant that waits for its digits.
+    FailReturn {
+        /// The `state` of the pending sign-in.
+        state: State,
+        /// The reason.
+        code: String,
+    },
     /// Records the report that a resource rejected this access token. Stale if the token is not the
     /// current one, if the last report was less than [`FORCED_REFRESH_INTERVAL`] ago, or while
     /// forced refreshes are held back.
@@ -130,6 +151,16 @@ pub enum Settlement {
         /// The new session. Its generation is set to 1.
         session: Box<Session>,
     },
+    /// The code of the sign-in with this `state` was exchanged by the way back through the browser. The
+    /// session waits for its digits.
+    AwaitDigits {
+        /// The `state` of the pending sign-in.
+        state: State,
+        /// The new session. Its generation is set to 1.
+        session: Box<Session>,
+        /// The digits, salted with the `state`.
+        digits: Fingerprint,
+    },
 }
 
 /// A change or a settlement: everything that [`apply`] takes.
@@ -200,6 +231,9 @@ fn apply_change(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
             Applied::Done
         }
         Change::Cancel(state) => cancel(entry, state.as_ref()),
+        Change::OpenStart { state, cookie } => browser_return::open(entry, &state, cookie),
+        Change::Confirm { state, typed } => browser_return::confirm(entry, &state, &typed, now),
+        Change::FailReturn { state, code } => browser_return::fail(entry, &state, code),
         Change::Reject(token) => reject(entry, &token, now),
         Change::ConfirmRejection(token) => confirm_rejection(entry, &token, now),
         Change::Exhausted(lineage) => exhausted(entry, lineage, now),
@@ -251,6 +285,9 @@ fn apply_settlement(entry: &mut Entry, settlement: Settlement, now: UnixTime) ->
         Settlement::WrongCode(state) => wrong_code(entry, &state, now),
         Settlement::Polled { state, polling } => polled(entry, &state, *polling),
         Settlement::SignIn { state, session } => sign_in(entry, &state, *session),
+        Settlement::AwaitDigits { state, session, digits } => {
+            browser_return::await_digits(entry, &state, *session, digits)
+        }
     }
 }
 
@@ -271,10 +308,18 @@ fn sign_in(entry: &mut Entry, state: &State, mut session: Session) -> Applied {
         return Applied::Already;
     }
     // The age does not matter: the sign-in was live when the code was sent, and its result is kept.
-    if entry.pending.as_ref().is_none_or(|p| p.state != *state) {
+    // Without digits no sign-in by the browser becomes a session.
+    if entry.pending.as_ref().is_none_or(|p| p.state != *state || p.browser.is_some()) {
         return Applied::Stale;
     }
     session.generation = 1;
+    place(entry, session);
+    Applied::Done
+}
+
+/// Ends the pending sign-in with this session: it takes the present one's place, or becomes the
+/// candidate.
+pub(super) fn place(entry: &mut Entry, session: Session) {
     entry.pending = None;
     // An earlier candidate goes in either case: its user has signed in again since.
     entry.candidate = None;
@@ -286,7 +331,6 @@ fn sign_in(entry: &mut Entry, state: &State, mut session: Session) -> Applied {
     } else {
         entry.session = Some(session);
     }
-    Applied::Done
 }
 
 fn identify(entry: &mut Entry, lineage: Lineage, identity: Identity) -> Applied {

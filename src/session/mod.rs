@@ -5,6 +5,7 @@
 //! keep the order of the steps that spend a secret. The store serialises these types; the broker
 //! acts on the decisions.
 
+mod browser_return;
 mod change;
 mod client;
 mod decide;
@@ -19,6 +20,7 @@ mod record;
 mod scopes;
 mod tenant_lock;
 
+pub use browser_return::{BrowserReturn, DIGIT_ATTEMPTS, Unconfirmed, failure};
 pub use change::{Applied, Change, Changed, Settlement, Update, apply};
 pub use client::RegisteredClient;
 pub use decide::{Decision, Wish, adopts, decide, refresh_due_at};

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Ended, GrantKind, Identity, PENDING_LIFETIME, Polling, Rejected, Retry, SWEEP_GRACE, UNKNOWN_EXPIRY,
-    WrongCodes, limits::is_within, seconds,
+    BrowserReturn, Ended, GrantKind, Identity, PENDING_LIFETIME, Polling, Rejected, Retry, SWEEP_GRACE,
+    UNKNOWN_EXPIRY, WrongCodes, limits::is_within, seconds,
 };
 use crate::{
     ids::{Lineage, Principal, UnixTime},
@@ -115,6 +115,8 @@ pub struct Pending {
     pub scopes: Vec<String>,
     /// The codes that the provider did not accept for this sign-in.
     pub wrong_codes: Option<WrongCodes>,
+    /// The way back through our own pages; none for a paste.
+    pub browser: Option<Box<BrowserReturn>>,
     /// The poll for its tokens, if no user brings a code.
     pub polling: Option<Polling>,
 }
@@ -168,22 +170,24 @@ impl Pending {
 
     /// When it can no longer be finished.
     pub fn expires_at(&self) -> UnixTime {
-        let ends = self.created_at.saturating_add(seconds(PENDING_LIFETIME));
+        let ends = self.since().saturating_add(seconds(PENDING_LIFETIME));
         self.polling.as_ref().map_or(ends, |polling| ends.min(polling.expires_at))
     }
 
     /// Whether it can still be finished. A broken clock's counts as expired: one from before 1970,
-    /// or from more than its lifetime ahead. So does one whose poll has ended.
+    /// or from more than its lifetime ahead. So does one whose poll has ended. A grant that waits for
+    /// its digits begins a new lifetime.
     pub fn is_live(&self, now: UnixTime) -> bool {
         let goes_on = |polling: &Polling| polling.ended.is_none() && now < polling.expires_at;
-        is_within(self.created_at, PENDING_LIFETIME, Duration::ZERO, now)
+        self.failure().is_none()
+            && is_within(self.since(), PENDING_LIFETIME, Duration::ZERO, now)
             && self.polling.as_ref().is_none_or(goes_on)
     }
 
     /// Whether a write drops it, [`SWEEP_GRACE`] after its end. An exchange that began in time
     /// still finds it when the answer arrives, whichever process writes in between.
     pub fn is_swept(&self, now: UnixTime) -> bool {
-        !is_within(self.created_at, PENDING_LIFETIME, SWEEP_GRACE, now)
+        !is_within(self.since(), PENDING_LIFETIME, SWEEP_GRACE, now)
     }
 }
 

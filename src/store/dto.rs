@@ -11,11 +11,11 @@ use crate::{
     ids::{Lineage, Principal, UnixTime},
     secret::{
         AccessToken, ClientSecret, CodeVerifier, DeviceCode, Fingerprint, IdToken, Nonce, RefreshToken,
-        Scrubber, State,
+        Scrubber, StartId, State,
     },
     session::{
-        Binding, Ended, GrantKind, Pending, Polling, Refusals, RegisteredClient, Rejected, Retry, Session,
-        WrongCodes,
+        Binding, BrowserReturn, Ended, GrantKind, Pending, Polling, Refusals, RegisteredClient, Rejected,
+        Retry, Session, Unconfirmed, WrongCodes,
     },
 };
 
@@ -202,6 +202,35 @@ struct PendingDto {
     wrong_codes: Option<WrongCodes>,
     #[serde(default, with = "optional_record", skip_serializing_if = "Option::is_none")]
     polling: Option<Polling>,
+    #[serde(default, with = "boxed_record", skip_serializing_if = "Option::is_none")]
+    browser: Option<Box<BrowserReturn>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "BrowserReturn")]
+struct BrowserReturnDto {
+    #[serde(with = "text")]
+    start_id: StartId,
+    user: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    server: Option<String>,
+    #[serde(default, with = "optional_text", skip_serializing_if = "Option::is_none")]
+    cookie: Option<Fingerprint>,
+    #[serde(default, with = "optional_record", skip_serializing_if = "Option::is_none")]
+    unconfirmed: Option<Unconfirmed>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failed: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Unconfirmed")]
+struct UnconfirmedDto {
+    #[serde(with = "SessionDto")]
+    session: Session,
+    #[serde(with = "text")]
+    digits: Fingerprint,
+    #[serde(default)]
+    wrong: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -253,6 +282,8 @@ mirrored!(
     Retry by RetryDto,
     Refusals by RefusalsDto,
     WrongCodes by WrongCodesDto,
+    BrowserReturn by BrowserReturnDto,
+    Unconfirmed by UnconfirmedDto,
     Polling by PollingDto,
     Ended by EndedDto
 );
@@ -286,6 +317,23 @@ mod optional_record {
     }
 }
 
+mod boxed_record {
+    use super::*;
+
+    pub(super) fn serialize<T: Mirrored, S: Serializer>(
+        value: &Option<Box<T>>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.as_deref().map(Record).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, T: Mirrored, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Box<T>>, D::Error> {
+        Ok(Option::<Record<T>>::deserialize(from)?.map(|Record(value)| Box::new(value)))
+    }
+}
+
 fn version<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     match u64::deserialize(from)? {
         0 => Err(de::Error::custom("expected a version from 1")),
@@ -315,8 +363,8 @@ macro_rules! secret_text {
 }
 
 secret_text!(noted: AccessToken, RefreshToken, CodeVerifier, IdToken, ClientSecret, DeviceCode);
-// The link of a sign-in contains these two, and its user has to see it.
-secret_text!(std::convert::identity: State, Nonce);
+// The link of a sign-in contains these, and its user has to see it.
+secret_text!(std::convert::identity: State, Nonce, StartId);
 
 /// Makes a secret of the file known to the scrubber.
 fn noted(text: Cow<'_, str>) -> Cow<'_, str> {

@@ -188,8 +188,9 @@ struct Pieces<'a> {
     has_member: bool,
 }
 
-/// A line break and the deepest indentation: of a member in an object in a session.
-const LINE: &str = "\n          ";
+/// A line break and the deepest indentation: of a member in an object in a session that waits for its
+/// digits.
+const LINE: &str = "\n                    ";
 /// Between two members of a section.
 const BETWEEN: &str = ",\n    ";
 /// Between a name and its value.

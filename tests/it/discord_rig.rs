@@ -56,6 +56,8 @@ pub(crate) struct Plan {
     pub(crate) clock: Option<Clock>,
     /// The providers of the workers. Without any, no user has to sign in before `/ask`.
     pub(crate) agent_providers: Vec<&'static str>,
+    /// Redirect URIs of the client besides the usual ones.
+    pub(crate) redirect_uris: Vec<String>,
 }
 
 impl Rig {
@@ -77,7 +79,10 @@ impl Rig {
 
     /// Everything but the bot.
     pub(crate) async fn stopped(plan: Plan) -> Self {
-        let server = AuthServer::start(authserver::Options::default()).await;
+        let server = {
+            let redirect_uris = plan.redirect_uris;
+            AuthServer::start(authserver::Options { redirect_uris, ..authserver::Options::default() }).await
+        };
         let discord = Discord::start(plan.discord).await;
         let guild = discord.guild("team");
         let general = guild.channel("general");

@@ -50,6 +50,7 @@ pub(crate) fn pending(created_at: i64) -> Pending {
         binding: binding(),
         scopes: vec![],
         wrong_codes: None,
+        browser: None,
         polling: None,
     }
 }

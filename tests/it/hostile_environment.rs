@@ -128,6 +128,7 @@ async fn expired(path: &std::path::Path) -> (Arc<dyn Store>, Broker, Tenant) {
         binding: binding.clone(),
         scopes: Vec::new(),
         wrong_codes: None,
+        browser: None,
         polling: None,
     };
     store.change(&tenant, Change::Start(pending)).await.expect("the setup works");

@@ -59,6 +59,7 @@ mod readme;
 mod rescue;
 mod rights;
 mod shared_logins;
+mod sign_in_pages;
 mod store;
 mod storm;
 #[cfg(target_os = "linux")]

@@ -48,7 +48,7 @@ use crate::{
         later,
     },
     ids::{Lineage, Tenant},
-    session::{Applied, Change, Entry, Session},
+    session::{Applied, Change, Entry, Session, failure},
     store::StoreError,
     sys::clock::UnixTime,
 };
@@ -116,13 +116,19 @@ impl Broker {
         let mut wrote = false;
         let mut present = HashSet::new();
         for (tenant, entry) in self.inner.store.list().await?.iter() {
+            // Tokens that wait for their digits have the same time, and the same rule ends it.
+            if let Some(pending) = &entry.pending
+                && let Some(waiting) = pending.unconfirmed()
+            {
+                present.insert((tenant.clone(), waiting.session.lineage));
+                match self.time_left(tenant, &waiting.session, now) {
+                    Some(end) => next = Some(next.map_or(end, |next: UnixTime| next.min(end))),
+                    None => drop(self.fail_return(tenant, pending, failure::NO_DIGITS).await?),
+                }
+            }
             let Some(candidate) = &entry.candidate else { continue };
             present.insert((tenant.clone(), candidate.lineage));
-            let left = self.watch(tenant, candidate);
-            let awaits_choice = candidate.awaits_choice(now);
-            if !candidate.choice_is_long_over(now) && (awaits_choice || !left.is_zero()) {
-                let end = if awaits_choice { candidate.choice_ends_at() } else { now };
-                let end = end.max(later(now, left));
+            if let Some(end) = self.time_left(tenant, candidate, now) {
                 next = Some(next.map_or(end, |next: UnixTime| next.min(end)));
                 continue;
             }
@@ -136,6 +142,17 @@ impl Broker {
         }
         self.inner.watched.retain(|watched, _| present.contains(watched));
         Ok(next)
+    }
+
+    /// Returns when this process may remove a candidate, or `None` if it may do so now.
+    fn time_left(&self, tenant: &Tenant, candidate: &Session, now: UnixTime) -> Option<UnixTime> {
+        let left = self.watch(tenant, candidate);
+        let awaits_choice = candidate.awaits_choice(now);
+        if candidate.choice_is_long_over(now) || (!awaits_choice && left.is_zero()) {
+            return None;
+        }
+        let end = if awaits_choice { candidate.choice_ends_at() } else { now };
+        Some(end.max(later(now, left)))
     }
 
     /// Watches a candidate from now on, unless this process does so already. Returns the time for

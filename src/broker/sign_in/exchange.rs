@@ -8,7 +8,7 @@
 use super::sign_in_progress::FinishingSignIn;
 use crate::{
     broker::{
-        Broker, Event, FinishError, Finished, SignedIn, Undecided,
+        Broker, DigitsPage, Event, FinishError, Finished, SignedIn, Undecided,
         error::{is_from_a_wrong_endpoint, wait_until},
         issuer_keys::{Unproved, log_unproved},
         spend::{Recovered, commit, may_hold_tokens, recover, spend},
@@ -16,9 +16,10 @@ use crate::{
     ids::{Lineage, Tenant},
     net::Unreachable,
     oauth::{Attempt, Mismatch, Outcome, Proof, Provider, SignatureFault, sign_in_outcome},
-    secret::{AccessToken, AuthorizationCode, State},
+    secret::{AccessToken, AuthorizationCode, Digits, State},
     session::{
-        Applied, Binding, CHOICE_LIFETIME, Change, Entry, Grant, Pending, Session, Settlement,
+        Applied, Binding, CHOICE_LIFETIME, Change, Changed, Entry, Grant, Pending, Session, Settlement,
+        failure,
         journal::{Answered, Intent, Spending},
     },
     store::{Purpose, StoreError, TenantLock},
@@ -32,6 +33,15 @@ pub(super) struct Exchanged {
     finishing: FinishingSignIn,
 }
 
+/// The result of an exchange.
+#[expect(clippy::large_enum_variant, reason = "it is moved a few times and never kept")]
+pub(super) enum Landed {
+    /// The sign-in is finished.
+    Finished(Exchanged),
+    /// It waits for the digits that the browser shows.
+    Digits(DigitsPage),
+}
+
 impl Broker {
     /// Exchanges the code and makes the result durable.
     pub(super) async fn exchange(
@@ -40,7 +50,7 @@ impl Broker {
         tenant: &Tenant,
         state: &State,
         code: &AuthorizationCode,
-    ) -> Result<Exchanged, FinishError> {
+    ) -> Result<Landed, FinishError> {
         let id = &tenant.provider;
         let lock = self.inner.store.try_lock(tenant, Purpose::SignIn).await?;
         let Some(mut lock) = lock else {
@@ -108,7 +118,7 @@ impl Broker {
         pending: &Pending,
         lock: &mut TenantLock,
         attempt: &Attempt<Answered>,
-    ) -> Result<Exchanged, FinishError> {
+    ) -> Result<Landed, FinishError> {
         let id = tenant.provider.clone();
         let rules = provider.answer_rules(&pending.binding);
         let error = match sign_in_outcome(attempt, &rules, pending.nonce.as_ref()) {
@@ -178,14 +188,15 @@ impl Broker {
         lock: &mut TenantLock,
         attempt: &Attempt<Answered>,
         mut grant: Grant,
-    ) -> Result<Exchanged, FinishError> {
+    ) -> Result<Landed, FinishError> {
         let read = lock.read().await?;
         let subject = grant.identity.as_ref().map(|identity| identity.subject.clone());
         let is_nameless = grant.account.is_none() || grant.account == subject;
         let is_compared_by_name = read.session.as_ref().is_some_and(|session| {
             session.has_known_account() && (session.subject.is_none() || subject.is_none())
         });
-        let is_asked = is_nameless && is_compared_by_name;
+        // The page of the digits names the account.
+        let is_asked = is_nameless && (pending.browser.is_some() || is_compared_by_name);
         if is_asked {
             // The commit depends on the account. The answer is in the journal, so a later caller
             // can ask again.
@@ -200,6 +211,9 @@ impl Broker {
         let mut session = Session::begin(Lineage(random::bytes()), grant, pending.binding.clone(), now);
         session.signed_in_by = Some(pending.started_by);
         session.signed_in_at = Some(now);
+        if pending.browser.is_some() {
+            return self.await_digits(tenant, pending, lock, session).await.map(Landed::Digits);
+        }
         let settlement =
             || Settlement::SignIn { state: pending.state.clone(), session: Box::new(session.clone()) };
         let changed = commit(&self.inner, tenant, Purpose::SignIn, lock, &settlement, || {}).await;
@@ -227,7 +241,11 @@ impl Broker {
             self.watch(tenant, candidate);
             if !is_late && let Some(undecided) = Undecided::in_record(tenant, &changed.after) {
                 tracing::info!(%tenant, "signed in with another account; the user chooses");
-                return Ok(Exchanged { finished: Finished::Undecided(undecided), replaced, finishing });
+                return Ok(Landed::Finished(Exchanged {
+                    finished: Finished::Undecided(undecided),
+                    replaced,
+                    finishing,
+                }));
             }
             let taken_out = self.take_out(tenant, session.lineage).await?;
             for dropped in replaced.iter().chain(taken_out.then_some(&session)) {
@@ -248,7 +266,67 @@ impl Broker {
         }
         tracing::info!(%tenant, "signed in");
         let done = SignedIn::new(tenant, &session, before.session.as_ref(), &pending.scopes);
-        Ok(Exchanged { finished: Finished::SignedIn(done), replaced, finishing })
+        Ok(Landed::Finished(Exchanged { finished: Finished::SignedIn(done), replaced, finishing }))
+    }
+
+    /// Keeps the result of an exchange until its digits are typed.
+    async fn await_digits(
+        &self,
+        tenant: &Tenant,
+        pending: &Pending,
+        lock: &mut TenantLock,
+        session: Session,
+    ) -> Result<DigitsPage, FinishError> {
+        let digits = Digits::of(u64::from_le_bytes(random::bytes()));
+        let settlement = || Settlement::AwaitDigits {
+            state: pending.state.clone(),
+            session: Box::new(session.clone()),
+            digits: digits.fingerprint(&pending.state),
+        };
+        let changed = commit(&self.inner, tenant, Purpose::SignIn, lock, &settlement, || {}).await;
+        if let Err(error) = lock.clear().await {
+            tracing::warn!(%tenant, %error, "the journal of the sign-in could not be emptied; the next one does it");
+        }
+        if !changed.applied.took_effect() {
+            self.drop_late(tenant, session);
+            return Err(FinishError::Superseded(tenant.provider.clone()));
+        }
+        self.watch(tenant, &session);
+        tracing::info!(%tenant, "the browser has returned; the user types the digits");
+        Ok(DigitsPage { provider: tenant.provider.clone(), account: session.account, digits })
+    }
+
+    /// Marks that this process is finishing a sign-in.
+    pub(super) fn finishing(&self, tenant: &Tenant) -> FinishingSignIn {
+        FinishingSignIn::begin(&self.inner, tenant)
+    }
+
+    /// Concludes a sign-in whose digits were right, after the change that placed its session.
+    pub(super) async fn conclude_confirmed(
+        &self,
+        tenant: &Tenant,
+        pending: &Pending,
+        waiting: &Session,
+        changed: Changed,
+        finishing: FinishingSignIn,
+    ) -> Finished {
+        let Changed { before, after, .. } = changed;
+        let undecided = Undecided::in_record(tenant, &after).filter(|one| one.lineage == waiting.lineage);
+        let finished = match undecided {
+            Some(undecided) => {
+                if let Some(candidate) = &after.candidate {
+                    self.watch(tenant, candidate);
+                }
+                tracing::info!(%tenant, "signed in with another account; the user chooses");
+                Finished::Undecided(undecided)
+            }
+            None => {
+                tracing::info!(%tenant, "signed in");
+                let before = before.session.as_ref();
+                Finished::SignedIn(SignedIn::new(tenant, waiting, before, &pending.scopes))
+            }
+        };
+        self.conclude(tenant, Exchanged { finished, replaced: before.candidate, finishing }).await
     }
 
     /// Revokes the replaced candidate and publishes the result. The caller holds no lock.
@@ -330,7 +408,12 @@ impl Broker {
         let settled = self.settle(&provider, tenant, &pending, &mut lock, &attempt).await;
         drop(lock);
         match settled {
-            Ok(exchanged) => Ok(Some(self.conclude(tenant, exchanged).await)),
+            Ok(Landed::Finished(exchanged)) => Ok(Some(self.conclude(tenant, exchanged).await)),
+            Ok(Landed::Digits(_)) => {
+                // No page shows these digits.
+                self.fail_return(tenant, &pending, failure::INTERRUPTED).await?;
+                Ok(None)
+            }
             Err(_) => Ok(None),
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast::{self, error::RecvError};
 
+use super::exchange::Landed;
 use crate::{
     broker::{Broker, Event, FinishError, Finished, Undecided, later},
     ids::{Principal, ProviderId, Snowflake, Tenant},
@@ -84,6 +85,12 @@ impl Broker {
         };
         let (tenant, pending, response) = self.pending_for(user, finishes, provider, &pasted).await?;
         let id = tenant.provider.clone();
+        if pending.unconfirmed().is_some() {
+            return Err(FinishError::DigitsExpected(id));
+        }
+        if pending.browser.is_some() {
+            return Err(FinishError::ByBrowser(id));
+        }
         let provider = self.inner.usable(&id).await?;
         if response.sign_in.is_none() && !provider.enforces_pkce() {
             return Err(FinishError::StateNeeded(id));
@@ -94,7 +101,10 @@ impl Broker {
         let exchange = async move {
             let _known = Scrubber::of_process().pin(code.expose());
             let exchanged = broker.exchange(&provider, &tenant, &pending.state, &code).await?;
-            Ok(broker.conclude(&tenant, exchanged).await)
+            match exchanged {
+                Landed::Finished(exchanged) => Ok(broker.conclude(&tenant, exchanged).await),
+                Landed::Digits(_) => Err(FinishError::DigitsExpected(tenant.provider.clone())),
+            }
         };
         let unsaved = unsaved_for_long(self.events(), of);
         // A task of its own: a caller that gives up does not lose the answer.

@@ -97,6 +97,7 @@ impl Broker {
         if revocation == Revocation::Keep {
             return Ok(LoggedOut::LocallyOnly);
         }
+        self.revoke_unconfirmed(tenant, removed.before.pending.as_ref());
         let undecided = match removed.before.candidate {
             Some(candidate) => self.revoke_dropped(tenant, candidate).await.grant,
             None => GrantEnd::Revoked,

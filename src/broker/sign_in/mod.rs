@@ -5,6 +5,7 @@
 //!    A grant that is polled needs no paste: [`poll`] finishes it.
 //! 2. [`Broker::finish`] takes the user's paste, finds the sign-in whose state it contains, and refuses a
 //!    foreign one before anything is sent.
+//!    With the way back through our own pages, [`browser_return`] takes its place.
 //! 3. [`exchange`] spends the code under the tenant's sign-in lock and commits the result.
 //! 4. A sign-in with another account waits for the user: [`account_choice`].
 //! 5. [`sign_in_progress`] reports each of these steps to the message that shows the sign-in,
@@ -16,19 +17,23 @@
 //! sign-in never waits for a refresh in progress.
 
 mod account_choice;
+mod browser_return;
 mod exchange;
 mod finish;
 mod logout;
 mod poll;
+mod public_url;
 mod recognise;
 mod sign_in_progress;
 mod sign_in_result;
 mod start;
 
+pub use browser_return::{DigitsPage, OpenedStart, Opener, PageError, StartPage};
 pub use finish::AwaitedAnswers;
 use finish::live_sign_ins as live_of;
 pub use logout::{LoggedOut, Revocation};
 pub use poll::Polled;
+pub use public_url::{PublicUrl, PublicUrlError};
 pub use recognise::ResponseInText;
 pub use sign_in_progress::{News, Progress, SignInProgress};
 pub use sign_in_result::{Finished, GrantEnd, Kept, SignedIn, Unchosen, Undecided};
@@ -56,6 +61,8 @@ pub struct SignIn {
     pub expires_at: UnixTime,
     /// Whether it was started before and is shown again.
     pub resumed: bool,
+    /// Whether its user finishes it with the digits of our own page.
+    pub by_digits: bool,
     /// The state of its message, for [`Broker::sign_in_progress`].
     pub shown: SignInProgress,
 }
@@ -69,6 +76,9 @@ pub enum WayBack {
     Paste,
     /// The browser brings it to a listener on this redirect URI.
     Listener(Url),
+    /// The browser brings it to our own pages, and the user types their digits. Without a public
+    /// address, or at a provider whose client has a fixed redirect URI, it is [`WayBack::Paste`].
+    Browser(Opener),
 }
 
 // === impl SignIn ===
@@ -105,11 +115,24 @@ impl Broker {
             }
             let change = Change::Cancel(Some(pending.state.clone()));
             let cancelled = self.inner.store.change(tenant, change).await?;
+            if cancelled.applied.took_effect() {
+                self.revoke_unconfirmed(tenant, cancelled.before.pending.as_ref());
+            }
             if cancelled.applied.took_effect() && pending.is_live(now) {
                 dropped.push(tenant.clone());
             }
         }
         Ok(dropped)
+    }
+
+    /// Sets the public address of the sign-in pages, once, before the first sign-in.
+    pub fn set_public_url(&self, url: PublicUrl) {
+        let _ = self.inner.public_url.set(url);
+    }
+
+    /// The public address of the sign-in pages, if there are any.
+    pub fn public_url(&self) -> Option<&PublicUrl> {
+        self.inner.public_url.get()
     }
 }
 

@@ -41,7 +41,10 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::task::AbortHandle;
 
-use super::{Finished, SignInProgress, exchange::Exchanged};
+use super::{
+    Finished, SignInProgress,
+    exchange::{Exchanged, Landed},
+};
 use crate::{
     broker::{
         Broker, FinishError, later,
@@ -357,6 +360,9 @@ impl Broker {
                     return self.end_poll(lock, pending, "wrong_signature").await;
                 }
                 let granted = self.granted(provider, tenant, pending, lock, &attempt, *grant).await?;
+                let Landed::Finished(granted) = granted else {
+                    return Err(FinishError::Superseded(tenant.provider.clone()));
+                };
                 Ok(Settled::Granted(Box::new(granted)))
             }
             Outcome::Ended { code } | Outcome::Refused { code } | Outcome::Misconfigured { code } => {

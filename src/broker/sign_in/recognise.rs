@@ -40,7 +40,9 @@ impl Broker {
         let readings = readings(text);
         let has_response_at = |uri: &str| readings.iter().any(|text| has_response_at(text, uri));
         let providers = self.providers();
-        let is_at_ours = providers.usable().any(|provider| has_response_at(provider.redirect_uri()));
+        let is_at_our_pages = self.public_url().is_some_and(|url| has_response_at(url.callback().as_str()));
+        let is_at_ours =
+            is_at_our_pages || providers.usable().any(|provider| has_response_at(provider.redirect_uri()));
         let records = match self.inner.store.list().await {
             // Whoever it is for, it is one.
             Err(_) if is_at_ours => return Ok(Some(ResponseInText { own: None })),

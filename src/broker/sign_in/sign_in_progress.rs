@@ -55,6 +55,8 @@ pub enum News {
     Undecided(Undecided),
     /// It was cancelled.
     Cancelled,
+    /// The way back through the browser ended, for this reason.
+    Failed(String),
     /// It expired.
     Expired,
     /// The provider ended it without tokens.
@@ -132,7 +134,9 @@ impl SignInProgress {
                 let in_progress = |pending: &&Pending| pending.state.fingerprint().matches(state);
                 let there = entry.pending.as_ref().filter(|pending| in_progress(pending));
                 let ended = there.and_then(|pending| pending.polling.as_ref()?.ended.clone());
-                if let Some(code) = ended {
+                if let Some(failure) = there.and_then(|pending| pending.failure()) {
+                    (Some(News::Failed(failure.to_owned())), None)
+                } else if let Some(code) = ended {
                     (Some(News::Ended { code }), None)
                 } else if there.is_some() {
                     let (state, ends, beside) = (state.clone(), *ends, Beside::of(entry));

@@ -4,13 +4,15 @@
 //! dies before the answer is recorded, the provider forgets the code by itself. Two starts at the same
 //! time may both ask; one code is recorded, and the other start shows it.
 
-use super::{SignIn, SignInProgress, View, WayBack};
+use super::{Opener, SignIn, SignInProgress, View, WayBack};
 use crate::{
-    broker::{Broker, StartError},
+    broker::{Broker, PublicUrl, StartError},
     ids::{Principal, Tenant},
     net::Unreachable,
     oauth::{Attempt, KnownUser, OpeningError, Provider},
-    session::{Applied, Change, Entry, GrantKind, Pending, Polling},
+    secret::StartId,
+    session::{Applied, BrowserReturn, Change, Entry, GrantKind, Pending, Polling},
+    sys::random,
 };
 
 /// How often a start that meets another one tries again.
@@ -65,13 +67,21 @@ impl Broker {
     ) -> Result<SignIn, StartError> {
         let listener = match &options.way_back {
             WayBack::Paste => None,
-            WayBack::Listener(url) => Some(url),
+            WayBack::Listener(url) => Some(url.clone()),
+            WayBack::Browser(_) => {
+                let undiscovered = self.inner.providers.undiscovered(&tenant.provider);
+                let is_paste_only = undiscovered.is_some_and(|one| one.settings.paste_only);
+                self.public_url().filter(|_| !is_paste_only).map(PublicUrl::callback)
+            }
         };
-        let provider = self.inner.for_sign_in(tenant, listener).await?;
+        let provider = self.inner.for_sign_in(tenant, listener.as_ref()).await?;
         self.discover_if_old(&tenant.provider);
-        let redirect_uri = match &options.way_back {
-            WayBack::Paste => provider.redirect_uri(),
-            WayBack::Listener(url) => url.as_str(),
+        let (redirect_uri, opener) = match (&options.way_back, self.public_url()) {
+            (WayBack::Listener(url), _) => (url.to_string(), None),
+            (WayBack::Browser(opener), Some(public)) if provider.may_return_to_us() => {
+                (public.callback().to_string(), Some(opener))
+            }
+            (WayBack::Paste | WayBack::Browser(_), _) => (provider.redirect_uri().to_owned(), None),
         };
         if let Some(grant) = options.grant.filter(|grant| !provider.grants().contains(grant)) {
             let offered = provider.grants().to_vec();
@@ -81,7 +91,10 @@ impl Broker {
             provider.takes(live)
                 && provider.grants().contains(&live.grant())
                 && options.grant.is_none_or(|grant| grant == live.grant())
-                && (live.polling.is_some() || live.redirect_uri == redirect_uri)
+                && (live.polling.is_some()
+                    || live.redirect_uri == redirect_uri
+                        && live.browser.is_some() == opener.is_some()
+                        && !is_bound_to_a_browser(live))
         };
         let mut until = 0;
         for _ in 0..TRIES {
@@ -93,11 +106,15 @@ impl Broker {
                     break;
                 }
                 if is_wanted(live) {
-                    return Ok(shown(&provider, SignInProgress::link(tenant, live, &entry), live, true));
+                    return Ok(self.shown(&provider, SignInProgress::link(tenant, live, &entry), live, true));
                 }
                 // Another grant or way back is wanted, or the old link leads to another place because
-                // the configuration has changed.
-                self.inner.store.change(tenant, Change::Cancel(Some(live.state.clone()))).await?;
+                // the configuration has changed. Or its link was opened, and works in that browser alone.
+                let cancel = Change::Cancel(Some(live.state.clone()));
+                let cancelled = self.inner.store.change(tenant, cancel).await?;
+                if cancelled.applied == Applied::Done {
+                    self.revoke_unconfirmed(tenant, cancelled.before.pending.as_ref());
+                }
             }
             let grant = options.grant.unwrap_or_else(|| provider.grants()[0]);
             let polling = self.opened(&provider, grant, &entry, started_by, &options).await?;
@@ -110,14 +127,28 @@ impl Broker {
             };
             if pending.polling.is_none() {
                 redirect_uri.clone_into(&mut pending.redirect_uri);
+                pending.browser = opener.map(begin_return);
             }
             let started = self.inner.store.change(tenant, Change::Start(pending.clone())).await?;
             if started.applied == Applied::Done {
+                self.revoke_unconfirmed(tenant, started.before.pending.as_ref());
                 let link = SignInProgress::link(tenant, &pending, &started.after);
-                return Ok(shown(&provider, link, &pending, false));
+                return Ok(self.shown(&provider, link, &pending, false));
             }
         }
         Err(StartError::Busy { tenant: tenant.clone(), until })
+    }
+
+    fn shown(&self, provider: &Provider, shown: SignInProgress, pending: &Pending, resumed: bool) -> SignIn {
+        let start = self.public_url().zip(pending.browser.as_ref());
+        let start = start.map(|(public, browser)| public.start(browser.start_id.expose()));
+        let by_digits = start.is_some();
+        let view = match start {
+            Some(page) => View::Link(page),
+            None => provider.acquirer(pending.grant()).view(provider, pending),
+        };
+        let expires_at = pending.expires_at();
+        SignIn { tenant: shown.tenant().clone(), view, expires_at, resumed, by_digits, shown }
     }
 
     /// Asks the provider to begin, where the grant needs that.
@@ -176,7 +207,20 @@ fn name_of(user: Principal) -> String {
     }
 }
 
-fn shown(provider: &Provider, shown: SignInProgress, pending: &Pending, resumed: bool) -> SignIn {
-    let view: View = provider.acquirer(pending.grant()).view(provider, pending);
-    SignIn { tenant: shown.tenant().clone(), view, expires_at: pending.expires_at(), resumed, shown }
+/// Begins the way back through our own pages.
+fn begin_return(opener: &Opener) -> Box<BrowserReturn> {
+    Box::new(BrowserReturn {
+        start_id: StartId::new(random::short_token()),
+        user: opener.user.clone(),
+        server: opener.server.clone(),
+        cookie: None,
+        unconfirmed: None,
+        failed: None,
+    })
+}
+
+/// Whether a browser has opened the link and not brought the answer back. The link works in no other
+/// browser.
+fn is_bound_to_a_browser(pending: &Pending) -> bool {
+    pending.browser.as_ref().is_some_and(|browser| browser.cookie.is_some() && browser.unconfirmed.is_none())
 }

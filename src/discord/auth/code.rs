@@ -13,6 +13,7 @@ use crate::{
     broker::{FinishError, Finished},
     ids::{IdError, Principal, ProviderId, Snowflake},
     oauth::Pasted,
+    secret::Digits,
 };
 
 /// Finishes the sign-in that the pasted code belongs to.
@@ -79,6 +80,13 @@ async fn finish_pasted(
     provider: Option<&ProviderId>,
     pasted: &str,
 ) -> Result<Finished, Message> {
+    if let Some(digits) = Digits::parse(pasted) {
+        let confirmed = bot.broker.confirm_in(Principal::User(user), managed, provider, &digits).await;
+        // Six digits may also be the code of a provider.
+        if let Some(finished) = confirmed.map_err(|error| explain(bot, &error))? {
+            return Ok(finished);
+        }
+    }
     let pasted = Pasted::parse(pasted).map_err(|error| not_signed_in(&error))?;
     let finished = bot.broker.finish_in(Principal::User(user), managed, provider, pasted).await;
     finished.map_err(|error| explain(bot, &error))

@@ -65,7 +65,7 @@ mod tests {
     fn sign_in(view: View) -> SignIn {
         let tenant: crate::ids::Tenant = "acme/user:5".parse().expect("a tenant");
         let shown = SignInProgress::for_tests(&tenant);
-        SignIn { shown, tenant, view, expires_at: 1_795_359_500, resumed: false }
+        SignIn { shown, tenant, view, expires_at: 1_795_359_500, resumed: false, by_digits: false }
     }
 
     fn json_of(message: &Message) -> Value {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     super::{
@@ -18,11 +18,13 @@ use super::{
     polled_message::{device_message, elsewhere_message},
 };
 use crate::{
-    broker::{SignIn, StartError, StartOptions, View},
+    broker::{Opener, SignIn, StartError, StartOptions, View, WayBack},
     ids::{Principal, Tenant},
     session::{GrantKind, NoGrantKind},
 };
 
+/// How long the name of a server may take to arrive. The page names the user alone without it.
+const NAME_WITHIN: Duration = Duration::from_secs(3);
 /// The longest link that fits into an embed's description beside the instructions.
 const MAX_MASKED_URL: usize = 3400;
 
@@ -63,8 +65,12 @@ async fn start_with(
     grant: Option<GrantKind>,
 ) -> bool {
     let since = Instant::now();
-    let options =
-        || StartOptions { grant, user_name: Some(interaction.user_name.clone()), ..StartOptions::default() };
+    let opener = opener(bot, interaction).await;
+    let options = || StartOptions {
+        grant,
+        way_back: WayBack::Browser(opener.clone()),
+        user_name: Some(interaction.user_name.clone()),
+    };
     let starter = Principal::User(interaction.user);
     let mut started = bot.broker.start_with(tenant, starter, options()).await;
     if matches!(started, Err(StartError::Busy { .. })) && drops_former_managers(bot, tenant).await {
@@ -84,7 +90,8 @@ async fn start_with(
         }
         View::Elsewhere { binding_message } => Some(elsewhere_message(&sign_in, binding_message)),
         _ => {
-            buttons.push(bot.buttons.add(interaction.user, Action::EnterCode(tenant.clone())));
+            let action = if sign_in.by_digits { Action::EnterDigits } else { Action::EnterCode };
+            buttons.push(bot.buttons.add(interaction.user, action(tenant.clone())));
             link_message(&sign_in, &buttons[0])
         }
     };
@@ -125,6 +132,20 @@ async fn drops_former_managers(bot: &Bot, tenant: &Tenant) -> bool {
             false
         }
     }
+}
+
+/// The names on the start page. The name of the server is asked for only if a page shows it.
+async fn opener(bot: &Bot, interaction: &Interaction) -> Opener {
+    let user = interaction.user_name.clone();
+    let guild = interaction.guild.filter(|_| interaction.has_bot() && bot.broker.public_url().is_some());
+    let server = match guild {
+        Some(guild) => match timeout(NAME_WITHIN, bot.rest.guild_name(guild)).await {
+            Ok(Ok(name)) => Some(name),
+            Ok(Err(_)) | Err(_) => None,
+        },
+        None => None,
+    };
+    Opener { user, server }
 }
 
 fn refused(bot: &Bot, error: StartError) -> Message {
@@ -182,7 +203,8 @@ fn link_message(sign_in: &SignIn, custom_id: &str) -> Option<Message> {
     let label = format!("Sign in to {provider}");
     let url = sign_in.link()?;
     let url = url.as_str();
-    let mut buttons = vec![Button::press("Enter code", custom_id.to_owned())];
+    let enter = if sign_in.by_digits { "Enter digits" } else { "Enter code" };
+    let mut buttons = vec![Button::press(enter, custom_id.to_owned())];
     let mut link = String::new();
     if url.len() <= MAX_BUTTON_URL {
         buttons.insert(0, Button::link(&label, url));
@@ -195,8 +217,13 @@ fn link_message(sign_in: &SignIn, custom_id: &str) -> Option<Message> {
     }
     let resumed =
         if sign_in.resumed { "This sign-in was already open; here is its link again.\n" } else { "" };
+    let steps = if sign_in.by_digits {
+        "2. The last page shows six digits.\n3. Press **Enter digits** and type them."
+    } else {
+        "2. Copy the code from the last page. If that page shows an error or no code, copy its full address.\n3. Press **Enter code** and paste it."
+    };
     let description = format!(
-        "{link}{resumed}1. Open the link and allow the access{server}.\n2. Copy the code from the last page. If that page shows an error or no code, copy its full address.\n3. Press **Enter code** and paste it.\n\nThe link is for you alone and expires {when}.",
+        "{link}{resumed}1. Open the link and allow the access{server}.\n{steps}\n\nThe link is for you alone and expires {when}.",
         server = for_server(&sign_in.tenant),
         when = relative_time(sign_in.expires_at),
     );
@@ -217,6 +244,7 @@ mod tests {
             view: View::Link(url.parse().expect("a URL")),
             expires_at: 1_795_359_500,
             resumed: false,
+            by_digits: false,
         }
     }
 

@@ -190,7 +190,8 @@ fn actions(tenant: &Tenant) -> Vec<Action> {
         let tenant = tenant.clone();
         match action {
             None => Some(Action::EnterCode(tenant)),
-            Some(Action::EnterCode(_)) => Some(Action::SignIn(tenant)),
+            Some(Action::EnterCode(_)) => Some(Action::EnterDigits(tenant)),
+            Some(Action::EnterDigits(_)) => Some(Action::SignIn(tenant)),
             Some(Action::SignIn(_)) => Some(Action::TryAgain(tenant)),
             Some(Action::TryAgain(_)) => {
                 Some(Action::Choose { tenant, lineage: Lineage([1; 16]), choice: Choice::Keep })
@@ -276,7 +277,7 @@ impl Cell<'_> {
         let message = self.person.says(self.channel, "a message for buttons").id;
         let tenant = format!("acme/user:{user}").parse().expect("a tenant");
         for action in actions(&tenant) {
-            let opens_form = matches!(action, Action::EnterCode(_));
+            let opens_form = matches!(action, Action::EnterCode(_) | Action::EnterDigits(_));
             let name = format!("{action:?}").chars().take(12).collect::<String>();
             let id = self.bot.buttons.add(user, action);
             let allowed = match self.person.forge_press(self.channel, message, &id).await {

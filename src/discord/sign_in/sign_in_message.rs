@@ -8,7 +8,7 @@ use super::{
         held_prompts::PromptFate,
         hold_prompt,
         interaction::Interaction,
-        wire::Message,
+        wire::{Message, inline_code},
     },
     account_choice::{kept_text, question},
     messages::{account_name, for_server, signed_in},
@@ -16,8 +16,9 @@ use super::{
 };
 use crate::{
     broker::{Finished, Kept, News, SignedIn, Undecided},
-    ids::{Snowflake, Tenant},
-    session::{PENDING_LIFETIME, in_words},
+    ids::{ProviderId, Snowflake, Tenant},
+    session::{PENDING_LIFETIME, failure, in_words},
+    sys::clock::UnixTime,
 };
 
 /// A stage of a sign-in after its link was shown.
@@ -42,6 +43,10 @@ pub(in crate::discord) enum Stage {
     ChoiceGone,
     Cancelled,
     Expired,
+    /// Its page was opened late, and its digits can still be typed until this time.
+    DigitsLeft(UnixTime),
+    /// The way back through the browser ended, for this reason.
+    Failed(String),
     /// The provider has ended the sign-in without tokens.
     Ended {
         code: String,
@@ -70,10 +75,13 @@ impl Stage {
             | Self::ChoiceGone
             | Self::Cancelled
             | Self::Expired
+            | Self::Failed(_)
             | Self::Ended { .. }
             | Self::LoggedOut => PromptFate::Drop,
             // The sign-in goes on elsewhere.
-            Self::Question(_) | Self::AskedElsewhere(_) | Self::Replaced => PromptFate::Wait,
+            Self::Question(_) | Self::AskedElsewhere(_) | Self::Replaced | Self::DigitsLeft(_) => {
+                PromptFate::Wait
+            }
         }
     }
 
@@ -98,6 +106,10 @@ impl Stage {
                 account_name(account.as_deref())
             ),
             Self::ChoiceGone => "Nothing waits for your choice any more: it was decided, replaced by a newer sign-in, or it has expired. `/auth status` shows the current state.".to_owned(),
+            Self::DigitsLeft(until) => format!(
+                "Your sign-in to `{provider}` waits for the six digits of its page. Type them with `/auth code` before <t:{until}:t>."
+            ),
+            Self::Failed(code) => failed(provider, code),
             Self::Cancelled => format!("This sign-in to `{provider}` was cancelled."),
             Self::Expired => format!(
                 "This sign-in to `{provider}` has expired: it was open for {}. `/auth start` gives you a new link.",
@@ -130,6 +142,7 @@ impl From<News> for Stage {
             News::Undecided(undecided) => Self::Question(undecided),
             News::NotChosen { account, current } => Self::NotChosen { account, current },
             News::Gone => Self::ChoiceGone,
+            News::Failed(code) => Self::Failed(code),
             News::Cancelled => Self::Cancelled,
             News::Expired => Self::Expired,
             News::Ended { code } => Self::Ended { code },
@@ -137,6 +150,19 @@ impl From<News> for Stage {
             News::LoggedOut => Self::LoggedOut,
         }
     }
+}
+
+/// Reports that the way back through the browser ended.
+fn failed(provider: &ProviderId, code: &str) -> String {
+    let why = match code {
+        failure::DENIED => format!("the access was denied at `{provider}`"),
+        failure::WRONG_DIGITS => "other digits than those of the page were typed three times".to_owned(),
+        failure::NO_DIGITS => "no digits were typed in time".to_owned(),
+        failure::INTERRUPTED => "I was restarted during it".to_owned(),
+        failure::WRONG_ISSUER => format!("the answer did not come from `{provider}`"),
+        code => format!("`{provider}` did not complete it ({})", inline_code(code)),
+    };
+    format!("Not signed in at `{provider}`: {why}. `/auth start` gives you a new link.")
 }
 
 /// Returns the end of a sign-in that the provider decided.
@@ -170,6 +196,17 @@ pub(in crate::discord) fn show_stage(bot: &BotHandle, messages: Vec<OpenMessage>
         let mut message = stage.message(bot, open.user, open.shown.tenant());
         message.content.push_str(hold_prompt::apply(bot, open.shown.tenant(), stage.prompt_fate()));
         rewrite(bot, open, message);
+    }
+}
+
+/// Writes the end of the link into messages that are no longer followed.
+pub(in crate::discord) async fn show_expired(bot: &BotHandle, expired: Vec<OpenMessage>) {
+    for open in expired {
+        let stage = match bot.broker.digits_until(open.shown.tenant()).await {
+            Ok(Some(until)) => Stage::DigitsLeft(until),
+            Ok(None) | Err(_) => Stage::Expired,
+        };
+        show_stage(bot, vec![open], &stage);
     }
 }
 

@@ -48,6 +48,7 @@ fn pending(state: &str, created_at: UnixTime) -> Pending {
         binding: session.binding,
         scopes: vec![],
         wrong_codes: None,
+        browser: None,
         polling: None,
     }
 }

@@ -124,6 +124,7 @@ fn pending(state: &str) -> Pending {
         binding,
         scopes: vec!["read".into(), "offline_access".into()],
         wrong_codes: None,
+        browser: None,
         polling: None,
     }
 }

@@ -14,6 +14,10 @@ use tokio::io::{Interest, unix::AsyncFd};
 /// no more than this.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// The events by which a name in a folder changes.
+const NAMES: WatchMask =
+    WatchMask::CREATE.union(WatchMask::MOVE).union(WatchMask::DELETE).union(WatchMask::ONLYDIR);
+
 /// Holds at least one event: its head of 16 bytes and a name of up to 255.
 const BUFFER: usize = 4096;
 
@@ -21,7 +25,8 @@ const BUFFER: usize = 4096;
 #[derive(Debug)]
 pub struct FolderWatch {
     events: AsyncFd<Inotify>,
-    watched: Option<(WatchDescriptor, OsString)>,
+    /// The watched folder, and the one name that counts in it; any name without one.
+    watched: Option<(WatchDescriptor, Option<OsString>)>,
 }
 
 impl FolderWatch {
@@ -39,6 +44,20 @@ impl FolderWatch {
         Ok(watch)
     }
 
+    /// Watches every name in a folder. An edit in place counts once its writer closes the file. Blocks
+    /// on the disk. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// As [`FolderWatch::new`].
+    #[expect(unsafe_code, reason = "the runtime requires a promise that the descriptor stays open")]
+    pub fn of_folder(folder: &Path) -> io::Result<Self> {
+        // SAFETY: as in `new`.
+        let events = unsafe { AsyncFd::register_with_interest(Inotify::init()?, Interest::READABLE) }?;
+        let mask = NAMES | WatchMask::CLOSE_WRITE;
+        let descriptor = events.get_ref().watches().add(folder, mask)?;
+        Ok(Self { events, watched: Some((descriptor, None)) })
+    }
+
     /// Watches `file` instead of the earlier one. The same folder keeps its watch and its events.
     /// After an error nothing is watched.
     ///
@@ -49,16 +68,15 @@ impl FolderWatch {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let before = self.watched.take();
-        let mask = WatchMask::CREATE | WatchMask::MOVE | WatchMask::DELETE | WatchMask::ONLYDIR;
         let mut watches = self.events.get_ref().watches();
-        let added = watches.add(folder, mask);
+        let added = watches.add(folder, NAMES);
         if let Some((before, _)) = before
             && added.as_ref().ok() != Some(&before)
         {
             // It fails if the kernel has ended that watch already.
             let _ = watches.remove(before);
         }
-        self.watched = Some((added?, name.to_owned()));
+        self.watched = Some((added?, Some(name.to_owned())));
         Ok(())
     }
 
@@ -103,7 +121,10 @@ impl FolderWatch {
 
 /// Reads some of the queued events. Returns whether one of them is a change of the watched name;
 /// `WouldBlock` when the queue is empty.
-fn take_events(events: &mut Inotify, watched: Option<&(WatchDescriptor, OsString)>) -> io::Result<bool> {
+fn take_events(
+    events: &mut Inotify,
+    watched: Option<&(WatchDescriptor, Option<OsString>)>,
+) -> io::Result<bool> {
     let mut buffer = [0; BUFFER];
     let is_change = |event: inotify::Event<&OsStr>| {
         if event.mask.contains(EventMask::Q_OVERFLOW) {
@@ -111,7 +132,8 @@ fn take_events(events: &mut Inotify, watched: Option<&(WatchDescriptor, OsString
         }
         // An event of an earlier folder was queued before the caller looked at the present one.
         let Some((descriptor, name)) = watched else { return false };
-        event.wd == *descriptor && event.name.is_none_or(|changed| changed == name)
+        event.wd == *descriptor
+            && (name.is_none() || event.name.is_none_or(|changed| Some(changed) == name.as_deref()))
     };
     Ok(events.read_events(&mut buffer)?.fold(false, |changed, event| changed | is_change(event)))
 }

@@ -15,6 +15,14 @@ impl FolderWatch {
         Err(io::Error::new(io::ErrorKind::Unsupported, "only the change notices of Linux are used"))
     }
 
+    /// Watches a folder.
+    ///
+    /// # Errors
+    /// As [`FolderWatch::new`].
+    pub fn of_folder(_: &Path) -> io::Result<Self> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "only the change notices of Linux are used"))
+    }
+
     /// Watches `file` instead of the earlier one.
     ///
     /// # Errors

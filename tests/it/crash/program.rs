@@ -387,6 +387,7 @@ fn pending(tenant: &Tenant, state: State) -> Pending {
         binding: provider_of(tenant).binding(),
         scopes: vec![],
         wrong_codes: None,
+        browser: None,
         polling: None,
     }
 }

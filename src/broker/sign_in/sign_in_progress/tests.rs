@@ -23,6 +23,7 @@ fn pending(state: &str) -> Pending {
         binding: test_session(NOW, 3600).binding,
         scopes: vec![],
         wrong_codes: None,
+        browser: None,
         polling: None,
     }
 }

@@ -1,0 +1,174 @@
+//! The routes of the sign-in pages.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Router,
+    extract::{Path, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get},
+};
+
+use super::{PublicSettings, Transport, pages, serve::Arrival};
+use crate::{
+    broker::{Broker, PageError},
+    session::PENDING_LIFETIME,
+};
+
+/// The longest body of a form. Ours is empty.
+const MAX_BODY: u64 = 1024;
+
+#[derive(Clone)]
+struct Pages {
+    broker: Broker,
+    settings: Arc<PublicSettings>,
+}
+
+pub(super) fn router(broker: Broker, settings: Arc<PublicSettings>) -> Router {
+    let pages = Pages { broker, settings };
+    let only = |route: MethodRouter<Pages>, allow: &'static str| {
+        route.fallback(move || async move { not_allowed(allow) })
+    };
+    Router::new()
+        .route("/start/{id}", only(get(start).post(open), "GET, HEAD, POST"))
+        // A HEAD would exchange the code and throw the digits away.
+        .route("/oauth/callback", only(get(returned).head(|| async { not_allowed("GET") }), "GET"))
+        .route("/oauth/client.json", only(get(client_document), "GET, HEAD"))
+        .fallback(|| async { pages::plain(StatusCode::NOT_FOUND, "There is no such page.") })
+        .layer(from_fn_with_state(pages.clone(), guarded))
+        .with_state(pages)
+}
+
+/// Shows the sign-in of a link. Changes nothing, because programs that preview links come first.
+async fn start(State(pages): State<Pages>, Path(id): Path<String>) -> Response {
+    match pages.broker.start_page(&id).await {
+        Ok(page) => pages::start(&page).into_response(),
+        Err(error) => failure(error),
+    }
+}
+
+/// Binds the sign-in to this browser, and goes on to the provider.
+async fn open(State(pages): State<Pages>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    if !is_from_our_page(&headers, &pages.settings.url.origin()) {
+        let text = "This form was not sent from its own page. Open the link from Discord again.";
+        return pages::plain(StatusCode::FORBIDDEN, text);
+    }
+    let opened = match pages.broker.open_start(&id, &cookies(&headers)).await {
+        Ok(opened) => opened,
+        Err(error) => return failure(error),
+    };
+    let cookie = format!(
+        "{}={}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={}",
+        opened.cookie,
+        opened.value.expose(),
+        PENDING_LIFETIME.as_secs()
+    );
+    let (Ok(mut cookie), Ok(location)) =
+        (HeaderValue::from_str(&cookie), HeaderValue::from_str(opened.location.as_str()))
+    else {
+        return pages::plain(StatusCode::INTERNAL_SERVER_ERROR, "The sign-in cannot go on.");
+    };
+    cookie.set_sensitive(true);
+    let mut response = StatusCode::SEE_OTHER.into_response();
+    response.headers_mut().insert(header::SET_COOKIE, cookie);
+    response.headers_mut().insert(header::LOCATION, location);
+    response
+}
+
+/// Takes the provider's answer from the browser.
+async fn returned(
+    State(pages): State<Pages>,
+    Extension(arrival): Extension<Arc<Arrival>>,
+    headers: HeaderMap,
+    request: Request,
+) -> Response {
+    let query = request.uri().query().unwrap_or_default();
+    match pages.broker.browser_returned(query, &cookies(&headers), || arrival.admit()).await {
+        Ok(page) => pages::digits(&page).into_response(),
+        Err(error) => failure(error),
+    }
+}
+
+async fn client_document(State(pages): State<Pages>) -> Response {
+    match &pages.settings.client_document {
+        Some(document) => axum::Json(document.as_ref()).into_response(),
+        None => pages::plain(StatusCode::NOT_FOUND, "There is no such page."),
+    }
+}
+
+fn failure(error: PageError) -> Response {
+    let status = match &error {
+        PageError::Unknown => StatusCode::NOT_FOUND,
+        PageError::OpenedElsewhere | PageError::WrongBrowser | PageError::Denied { .. } => {
+            StatusCode::FORBIDDEN
+        }
+        PageError::Used => StatusCode::GONE,
+        PageError::NoAnswer => StatusCode::BAD_REQUEST,
+        PageError::Failed { .. } => StatusCode::BAD_GATEWAY,
+        PageError::TryAgain(_) => StatusCode::SERVICE_UNAVAILABLE,
+        PageError::Store(cause) => {
+            tracing::error!(error = %cause, "a sign-in page cannot use the store");
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    };
+    let mut response = pages::plain(status, &error.to_string());
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("30"));
+    }
+    response
+}
+
+fn not_allowed(allow: &'static str) -> Response {
+    let mut response = pages::plain(StatusCode::METHOD_NOT_ALLOWED, "This page cannot be used in that way.");
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    response
+}
+
+/// All `Cookie` headers in one text.
+fn cookies(headers: &HeaderMap) -> String {
+    let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    all.collect::<Vec<_>>().join("; ")
+}
+
+/// Whether a browser sent the form from our own page. Another site's form would skip the page, which
+/// names the user.
+fn is_from_our_page(headers: &HeaderMap, origin: &str) -> bool {
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    match text(HeaderName::from_static("sec-fetch-site")) {
+        Some(site) => site == "same-origin",
+        None => text(header::ORIGIN).is_none_or(|from| from == origin),
+    }
+}
+
+/// Refuses requests for other hosts and with a large body, and gives each answer its protection.
+async fn guarded(State(pages): State<Pages>, request: Request, next: Next) -> Response {
+    let head = request.method() == Method::HEAD;
+    let response = if !is_our_host(&request, &pages.settings) {
+        pages::plain(StatusCode::MISDIRECTED_REQUEST, "This server does not have that name.")
+    } else if declared_length(&request) > MAX_BODY {
+        pages::plain(StatusCode::PAYLOAD_TOO_LARGE, "The request is too large.")
+    } else {
+        next.run(request).await
+    };
+    pages::protected(response, head)
+}
+
+fn declared_length(request: &Request) -> u64 {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    length.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
+}
+
+/// With TLS of our own, the name must be ours. A proxy may send its own name for this server, and
+/// decides itself which names it serves.
+fn is_our_host(request: &Request, settings: &PublicSettings) -> bool {
+    if matches!(settings.transport, Transport::Proxy(_)) {
+        return true;
+    }
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+    let host = host.to_str().unwrap_or_default();
+    let ours = settings.url.authority();
+    host.eq_ignore_ascii_case(&ours) || host.eq_ignore_ascii_case(&format!("{ours}:443"))
+}
