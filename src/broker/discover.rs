@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Inner, StartError, TokenError};
+use super::{Broker, Inner, StartError, TokenError};
 use crate::{ids::ProviderId, oauth::Provider};
 
 /// The reason why a provider cannot be used now.
@@ -32,6 +32,18 @@ impl From<Unusable> for StartError {
         match unusable {
             Unusable::Unknown(id) => Self::UnknownProvider(id),
         }
+    }
+}
+
+// === impl Broker ===
+
+impl Broker {
+    /// Returns a provider with known endpoints.
+    ///
+    /// # Errors
+    /// See [`Unusable`].
+    pub async fn usable(&self, id: &ProviderId) -> Result<Arc<Provider>, Unusable> {
+        self.inner.usable(id).await
     }
 }
 

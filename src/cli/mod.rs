@@ -12,6 +12,7 @@ pub mod config_init;
 mod duration;
 mod exit;
 mod lease;
+mod login;
 mod logout;
 mod messages;
 mod output;
@@ -24,8 +25,8 @@ pub mod token;
 pub mod worker;
 
 pub use args::{
-    AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, LogoutArgs, RefreshArgs, RefreshHintArgs,
-    StartArgs, StatusArgs, TokenArgs,
+    AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, LoginArgs, LogoutArgs, RefreshArgs,
+    RefreshHintArgs, StartArgs, StatusArgs, TokenArgs,
 };
 pub use duration::{DurationError, parse_duration};
 pub use exit::{Exit, ExitError, Failure};

@@ -87,6 +87,7 @@ pub(super) struct ProviderSection {
     pub(super) client_key_file: Option<PathBuf>,
     pub(super) client_key_id: Option<String>,
     pub(super) redirect_uri: Option<String>,
+    pub(super) redirect_any_port: bool,
     #[serde(deserialize_with = "words")]
     pub(super) scopes: Vec<String>,
     pub(super) scope_separator: Option<String>,

@@ -109,6 +109,7 @@ pub(super) fn settings(
         client_key: client_key.transpose()?.map(Arc::new),
         request_form,
         redirect_uri: of_code("redirect_uri", section.redirect_uri)?,
+        redirect_any_port: section.redirect_any_port,
         scopes: section.scopes,
         authorize_params: section.authorize_params,
         resource: optional(section.resource),

@@ -45,6 +45,7 @@ pub struct Provider {
     pub(super) client_auth: ClientAuth,
     pub(super) form: RequestForm,
     pub(super) redirect_uri: RedirectUrl,
+    redirect_any_port: bool,
     pub(super) scopes: Vec<String>,
     pub(super) authorize_params: BTreeMap<String, String>,
     pub(super) resource: Option<String>,
@@ -122,6 +123,7 @@ impl Provider {
             client_auth,
             form: settings.request_form,
             redirect_uri: redirect_uri(redirect_uri_text)?,
+            redirect_any_port: settings.redirect_any_port,
             scopes: scopes(settings.scopes)?,
             authorize_params: settings.authorize_params,
             resource: settings.resource.map(resource).transpose()?,
@@ -251,6 +253,11 @@ impl Provider {
             Principal::Guild(_) => return None,
         };
         self.login_hints.get(&key).map(String::as_str)
+    }
+
+    /// See [`ProviderSettings::redirect_any_port`].
+    pub fn redirect_any_port(&self) -> bool {
+        self.redirect_any_port
     }
 
     /// Reads the client's secret, and runs the command that prints it.

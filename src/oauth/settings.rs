@@ -65,6 +65,9 @@ pub struct ProviderSettings {
     pub request_form: RequestForm,
     /// The address to which the provider sends the browser after the sign-in.
     pub redirect_uri: String,
+    /// Whether the provider sends the browser back to any port of a redirect URI on loopback (RFC 8252
+    /// §7.3).
+    pub redirect_any_port: bool,
     /// The requested scopes.
     pub scopes: Vec<String>,
     /// Additional parameters of the authorization request.
