@@ -15,6 +15,16 @@ pub enum Unusable {
     /// The configuration has no such provider.
     #[error("there is no provider {0} in the configuration")]
     Unknown(ProviderId),
+    /// Its tokens come from the sign-in at another provider, so it has none of its own.
+    #[error(
+        "{id} has no sign-in of its own: its tokens come from the sign-in at {from}, by exchange. Sign in at {from}"
+    )]
+    Exchanged {
+        /// The provider.
+        id: ProviderId,
+        /// The provider with the sign-in.
+        from: ProviderId,
+    },
 }
 
 // === impl Unusable ===
@@ -22,7 +32,7 @@ pub enum Unusable {
 impl From<Unusable> for TokenError {
     fn from(unusable: Unusable) -> Self {
         match unusable {
-            Unusable::Unknown(id) => Self::UnknownProvider(id),
+            Unusable::Unknown(id) | Unusable::Exchanged { id, .. } => Self::UnknownProvider(id),
         }
     }
 }
@@ -31,6 +41,7 @@ impl From<Unusable> for StartError {
     fn from(unusable: Unusable) -> Self {
         match unusable {
             Unusable::Unknown(id) => Self::UnknownProvider(id),
+            exchanged @ Unusable::Exchanged { .. } => Self::Exchanged(exchanged),
         }
     }
 }
@@ -52,6 +63,9 @@ impl Broker {
 impl Inner {
     /// Returns a provider with known endpoints. The caller holds no lock.
     pub(super) async fn usable(&self, id: &ProviderId) -> Result<Arc<Provider>, Unusable> {
+        if let Some(exchange) = self.providers.exchange(id) {
+            return Err(Unusable::Exchanged { id: id.clone(), from: exchange.from().clone() });
+        }
         self.providers.get(id).ok_or_else(|| Unusable::Unknown(id.clone()))
     }
 }

@@ -26,6 +26,7 @@ mod candidate_watch;
 mod discover;
 mod error;
 mod event;
+mod exchange;
 mod lease;
 mod owner_rights;
 mod refresh;
@@ -42,7 +43,7 @@ mod worker_tokens;
 pub use discover::Unusable;
 pub use error::{CancelError, ChoiceError, FinishError, LogoutError, TokenError, is_from_a_wrong_endpoint};
 pub use event::Event;
-pub use lease::{Lease, TokenJson};
+pub use lease::{Lease, LeaseSource, TokenJson};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
 pub use rescue::RestoreError;
 pub use sign_in::{
@@ -94,6 +95,7 @@ struct Inner {
     client: Client,
     clock: Clock,
     flights: DashMap<Tenant, Joined>,
+    exchanges: DashMap<Tenant, exchange::ExchangeSlot>,
     /// Tenants that are logged out during a refresh of theirs, and whose grant is kept.
     keeping: DashMap<Tenant, ()>,
     /// How many sign-ins of a tenant this process is committing and has not published yet.
@@ -125,6 +127,7 @@ impl Broker {
             client,
             clock,
             flights: DashMap::new(),
+            exchanges: DashMap::new(),
             keeping: DashMap::new(),
             finishing: DashMap::new(),
             watched: DashMap::new(),

@@ -106,6 +106,9 @@ pub fn print_if_fresh(
     args: &TokenArgs,
 ) -> Result<bool, Failure> {
     let Some(provider) = context.providers.get(&tenant.provider) else { return Ok(false) };
+    if provider.environment_token(tenant.principal).is_some() {
+        return Ok(false);
+    }
     let entry = Entry { session: Some(session), ..Entry::default() };
     let policy = TokenPolicy::new(&provider, Wish::living(args.min_ttl()));
     match StoredToken::new(tenant, &entry, &policy, context.clock.now()) {
@@ -151,10 +154,18 @@ async fn get(
     min_ttl: Duration,
     rejected: Option<AccessToken>,
 ) -> Result<Lease, Failure> {
+    let deadline = Instant::now() + CALLER_WAIT;
+    if context.providers.exchange(&tenant.provider).is_some() {
+        // The session of another provider may need a refresh first, which must outlive this process.
+        let rejected = rejected.map(|token| token.expose().to_owned());
+        return by_detached(context, tenant, min_ttl, RefreshRequest { rejected }, deadline).await;
+    }
     let Some(provider) = context.providers.get(&tenant.provider) else {
         return Err(TokenError::UnknownProvider(tenant.provider.clone()).into());
     };
-    let deadline = Instant::now() + CALLER_WAIT;
+    if let Some(token) = provider.environment_token(tenant.principal) {
+        return Ok(Lease::from_environment(tenant, token, rejected.as_ref(), context.clock.now())?);
+    }
     let policy = TokenPolicy::new(&provider, Wish::living(min_ttl));
     let entry = context.store.read(tenant).await?;
     let request = RefreshRequest { rejected: reported(&entry, rejected.as_ref()) };
@@ -184,6 +195,17 @@ async fn get(
             StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
     }
+    by_detached(context, tenant, min_ttl, request, deadline).await
+}
+
+/// Gets a token from the detached process.
+async fn by_detached(
+    context: &TokenContext<'_>,
+    tenant: &Tenant,
+    min_ttl: Duration,
+    request: RefreshRequest,
+    deadline: Instant,
+) -> Result<Lease, Failure> {
     let reply = start_detached(context.config, tenant, min_ttl, &request).map_err(|error| {
         Failure::new(
             Exit::Internal,

@@ -8,6 +8,7 @@ use std::{
 use super::{
     ConfigError, Variables, agent,
     discord::{self, UnreadToken},
+    exchange,
     file::File,
     provider,
     secret::SecretReader,
@@ -63,10 +64,17 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
     let File { store, discord, api, providers, agent } = file;
     let store_path = store_path(&source, store.path)?;
     let mut secrets = SecretReader::new(&source);
-    let providers = providers
-        .into_iter()
-        .map(|(name, section)| provider::settings(&source, &mut secrets, name.0, section));
-    let providers = Providers::new(providers.collect::<Result<Vec<_>, _>>()?);
+    let (mut known, mut exchanges) = (Vec::new(), Vec::new());
+    for (name, section) in providers {
+        if section.exchange_from.as_ref().is_some_and(|from| !from.is_empty()) {
+            exchanges.push(exchange::settings(&source, &mut secrets, &name.0, section)?);
+        } else {
+            known.push(provider::settings(&source, &mut secrets, name.0, section)?);
+        }
+    }
+    let with_sign_in = known.iter().map(|provider| provider.id().clone()).collect();
+    exchange::check_sources(&source, &exchanges, &with_sign_in)?;
+    let providers = Providers::with_exchanges(known, [], exchanges);
     let shared = agent.as_ref().is_some_and(|agent| agent.shared);
     let discord = discord::settings(&source, &mut secrets, discord, shared, &store_path)?;
     let api = ApiSettings { socket: socket(&source, api.socket, &store_path)? };

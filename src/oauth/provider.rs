@@ -12,6 +12,7 @@ use url::Url;
 
 use super::{
     client_auth::ClientAuth,
+    environment::EnvironmentToken,
     request_form::{DeviceForm, RequestForm},
     settings::{
         ProviderError, ProviderSettings, RECOMMENDED_REDIRECT_URI, Wrong, check_authorize_params, client_id,
@@ -46,6 +47,7 @@ pub struct Provider {
     pub(super) form: RequestForm,
     pub(super) redirect_uri: RedirectUrl,
     redirect_any_port: bool,
+    environment: Option<EnvironmentToken>,
     pub(super) scopes: Vec<String>,
     pub(super) authorize_params: BTreeMap<String, String>,
     pub(super) resource: Option<String>,
@@ -124,6 +126,7 @@ impl Provider {
             form: settings.request_form,
             redirect_uri: redirect_uri(redirect_uri_text)?,
             redirect_any_port: settings.redirect_any_port,
+            environment: settings.environment,
             scopes: scopes(settings.scopes)?,
             authorize_params: settings.authorize_params,
             resource: settings.resource.map(resource).transpose()?,
@@ -253,6 +256,16 @@ impl Provider {
             Principal::Guild(_) => return None,
         };
         self.login_hints.get(&key).map(String::as_str)
+    }
+
+    /// Returns the token of the environment that this principal gets in place of its session's.
+    pub fn environment_token(&self, principal: Principal) -> Option<&EnvironmentToken> {
+        self.environment.as_ref().filter(|token| token.principals.contains(&principal))
+    }
+
+    /// Returns the token of the environment, and the principals that get it.
+    pub fn environment(&self) -> Option<&EnvironmentToken> {
+        self.environment.as_ref()
     }
 
     /// See [`ProviderSettings::redirect_any_port`].

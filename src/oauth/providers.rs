@@ -14,7 +14,7 @@ use std::{
 
 use url::Url;
 
-use super::{Provider, ProviderSettings};
+use super::{Exchange, Provider, ProviderSettings};
 use crate::ids::{ProviderId, closest};
 
 /// The server that publishes a provider's endpoints.
@@ -45,6 +45,7 @@ pub struct Providers(Arc<BTreeMap<ProviderId, Slot>>);
 #[derive(Default)]
 struct Slot {
     undiscovered: Option<Arc<Undiscovered>>,
+    exchange: Option<Arc<Exchange>>,
     usable: RwLock<Option<Arc<Provider>>>,
 }
 
@@ -61,14 +62,26 @@ impl Providers {
         providers: impl IntoIterator<Item = Provider>,
         undiscovered: impl IntoIterator<Item = Undiscovered>,
     ) -> Self {
+        Self::with_exchanges(providers, undiscovered, [])
+    }
+
+    /// As [`Providers::with_undiscovered`], and those whose tokens come from the sign-in at another one.
+    pub fn with_exchanges(
+        providers: impl IntoIterator<Item = Provider>,
+        undiscovered: impl IntoIterator<Item = Undiscovered>,
+        exchanges: impl IntoIterator<Item = Exchange>,
+    ) -> Self {
         let known = providers.into_iter().map(|provider| {
             let usable = RwLock::new(Some(Arc::new(provider.clone())));
-            (provider.id().clone(), Slot { undiscovered: None, usable })
+            (provider.id().clone(), Slot { usable, ..Slot::default() })
         });
-        let published = undiscovered.into_iter().map(|one| {
-            (one.id.clone(), Slot { undiscovered: Some(Arc::new(one)), usable: RwLock::default() })
-        });
-        Self(Arc::new(known.chain(published).collect()))
+        let published = undiscovered
+            .into_iter()
+            .map(|one| (one.id.clone(), Slot { undiscovered: Some(Arc::new(one)), ..Slot::default() }));
+        let exchanged = exchanges
+            .into_iter()
+            .map(|one| (one.id().clone(), Slot { exchange: Some(Arc::new(one)), ..Slot::default() }));
+        Self(Arc::new(known.chain(published).chain(exchanged).collect()))
     }
 
     /// Returns the provider of this name, if its endpoints are known.
@@ -84,6 +97,16 @@ impl Providers {
     /// Returns the provider of this name as it is configured, if a server publishes its endpoints.
     pub fn undiscovered(&self, id: &ProviderId) -> Option<Arc<Undiscovered>> {
         self.0.get(id)?.undiscovered.clone()
+    }
+
+    /// Returns the provider of this name, if its tokens come from the sign-in at another one.
+    pub fn exchange(&self, id: &ProviderId) -> Option<Arc<Exchange>> {
+        self.0.get(id)?.exchange.clone()
+    }
+
+    /// Returns the providers whose tokens come from the sign-in at another one.
+    pub fn exchanges(&self) -> impl Iterator<Item = Arc<Exchange>> {
+        self.ids().filter_map(|id| self.exchange(id))
     }
 
     /// Makes a discovered provider usable, from now on and for all clones. Does nothing for a name

@@ -18,6 +18,7 @@ use url::Url;
 
 use super::{
     client_key::ClientKey,
+    environment::EnvironmentToken,
     request_form::{DeviceForm, RequestForm},
 };
 use crate::{
@@ -65,6 +66,8 @@ pub struct ProviderSettings {
     pub request_form: RequestForm,
     /// The address to which the provider sends the browser after the sign-in.
     pub redirect_uri: String,
+    /// The token that the operator put into an environment variable.
+    pub environment: Option<EnvironmentToken>,
     /// Whether the provider sends the browser back to any port of a redirect URI on loopback (RFC 8252
     /// §7.3).
     pub redirect_any_port: bool,

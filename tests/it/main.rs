@@ -38,6 +38,7 @@ mod fixtures;
 mod foreign_owner;
 mod hostile_environment;
 mod independence;
+mod login;
 mod lookalike;
 mod model;
 mod network;

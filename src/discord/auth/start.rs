@@ -102,6 +102,7 @@ async fn start_with(
 fn refused(bot: &Bot, error: StartError) -> Message {
     match error {
         StartError::UnknownProvider(provider) => unknown_provider(bot, &provider),
+        StartError::Exchanged(exchanged) => Message::text(format!("{exchanged} with `/auth start`.")),
         StartError::Busy { tenant, until } => Message::text(format!(
             "Another user is signing in to `{}`{} right now. That sign-in expires {}; try again after that.",
             tenant.provider,
