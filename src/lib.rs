@@ -241,6 +241,9 @@
 //! - [38. Providers are data](../../../adr/0038-providers-are-data.md)
 //! - [39. No client secret is bundled, and a risk is accepted in
 //!   writing](../../../adr/0039-no-client-secret-is-bundled-and-risk-is-accepted-in-writing.md)
+//! - [42. A token may come from the environment or by
+//!   exchange](../../../adr/0042-a-token-may-come-from-the-environment-or-by-exchange.md)
+//! - [43. login listens on loopback](../../../adr/0043-login-listens-on-loopback.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");

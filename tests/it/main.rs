@@ -54,6 +54,7 @@ mod readme;
 mod rescue;
 mod rights;
 mod shared_logins;
+mod sources;
 mod store;
 mod storm;
 #[cfg(target_os = "linux")]
