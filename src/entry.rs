@@ -241,7 +241,7 @@ fn providers(config: Option<&Path>, json: bool) -> Result<(), Failure> {
         }
         Err(error) => return Err(usage_failure(error)),
     };
-    print_result(&cli::providers::list(&providers, json)?)
+    print_result(&cli::providers::list(&providers, Clock::system().now(), json)?)
 }
 
 fn agent() -> Result<(), Failure> {
@@ -286,6 +286,7 @@ fn app_settings(config: Config) -> AppSettings {
         config: config.file,
         store: config.store,
         store_options: config.store_options,
+        sweep_after: config.sweep_after,
         providers: config.providers,
         api: config.api,
         agent: config.agent,

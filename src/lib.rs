@@ -43,7 +43,8 @@
 //! **A first one.** [`broker::Broker::start`] writes a pending sign-in and returns its link. The
 //! user pastes the address of the last page, [`oauth::Pasted`] finds the state and the code in it, and
 //! [`broker::Broker::finish`] exchanges the code by the same steps as a refresh, under the tenant's
-//! sign-in lock. A sign-in with another account than the session's waits until the user chooses.
+//! sign-in lock. A device code or CIBA brings no code back: threadkey polls, by the same steps
+//! ([`oauth::TokenAcquirer`]). A sign-in with another account than the session's waits until the user chooses.
 //!
 //! # Invariants
 //!
@@ -82,6 +83,7 @@
 //!     scope: None,
 //!     expires_in: Some(Duration::from_secs(3600)),
 //!     account: None,
+//!     refresh_expires_at: None,
 //! };
 //! let binding = Binding {
 //!     issuer: None,
@@ -241,9 +243,15 @@
 //! - [38. Providers are data](../../../adr/0038-providers-are-data.md)
 //! - [39. No client secret is bundled, and a risk is accepted in
 //!   writing](../../../adr/0039-no-client-secret-is-bundled-and-risk-is-accepted-in-writing.md)
+//! - [40. Each grant is a token acquirer in one
+//!   file](../../../adr/0040-each-grant-is-a-token-acquirer-in-one-file.md)
 //! - [42. A token may come from the environment or by
 //!   exchange](../../../adr/0042-a-token-may-come-from-the-environment-or-by-exchange.md)
 //! - [43. login listens on loopback](../../../adr/0043-login-listens-on-loopback.md)
+//! - [48. An idle login is kept alive only where the operator
+//!   asks](../../../adr/0048-an-idle-login-is-kept-alive-only-where-the-operator-asks.md)
+//! - [49. Vendors: the matrix, and the go or no-go
+//!   rule](../../../adr/0049-vendors-the-matrix-and-the-go-no-go-rule.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");

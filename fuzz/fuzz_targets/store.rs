@@ -11,10 +11,10 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, value::RawValue};
 use threadkey::{
     ids::{Lineage, Principal, Tenant},
-    secret::{AccessToken, CodeVerifier, Fingerprint, RefreshToken, State},
+    secret::{AccessToken, CodeVerifier, DeviceCode, Fingerprint, RefreshToken, State},
     session::{
-        Applied, Binding, Change, Changed, Entry, Grant, Pending, RefreshTarget, Refusals, Retry, Revision,
-        Session, Settlement, Update, apply,
+        Applied, Binding, Change, Changed, Entry, Grant, GrantKind, Pending, Polling, RefreshTarget,
+        Refusals, Retry, Revision, Session, Settlement, Update, apply,
     },
     store::{FileStore, Purpose, Records, Store as _, StoreError},
 };
@@ -130,6 +130,11 @@ fn changed_by(number: u8, entry: &Entry) -> Update {
                 entry.pending.as_ref().map_or_else(|| State::new("s"), |pending| pending.state.clone());
             Settlement::WrongCode(state).into()
         }
+        18 => {
+            let state =
+                entry.pending.as_ref().map_or_else(|| State::new("s"), |pending| pending.state.clone());
+            Settlement::Polled { state, polling: Box::new(polling()) }.into()
+        }
         _ => Change::Account { lineage: revision.lineage, account: "alice".into() }.into(),
     }
 }
@@ -152,6 +157,7 @@ fn grant() -> Grant {
         scope: None,
         expires_in: Some(Duration::from_secs(3600)),
         account: None,
+        refresh_expires_at: None,
     }
 }
 
@@ -163,6 +169,21 @@ fn binding() -> Binding {
         userinfo_endpoint: None,
         client_id: "c".into(),
         resource: None,
+    }
+}
+
+fn polling() -> Polling {
+    Polling {
+        grant: GrantKind::Device,
+        code: DeviceCode::new("d"),
+        user_code: Some("AB".into()),
+        verification_uri: None,
+        verification_uri_complete: None,
+        binding_message: None,
+        expires_at: NOW + 600,
+        interval: 5,
+        not_before: Some(NOW + 9),
+        ended: None,
     }
 }
 

@@ -68,27 +68,57 @@ pub async fn deny(authorize_url: &str, account: &str) -> Denial {
     }
 }
 
+/// Opens the page of a device code (RFC 8628 §3.3), with the code in its address, signs in as
+/// `account`, and allows or denies the request. Returns the last page.
+pub async fn enter_code(page: &str, account: &str, decision: &str) -> String {
+    let start = Url::parse(page).unwrap_or_else(|error| panic!("not a page: {page}: {error}"));
+    match walk_on(start, None, account, decision).await {
+        End::Page(page) => page,
+        End::Redirect(url) => panic!("the pages of a device code ended at {url}"),
+    }
+}
+
 async fn walk(authorize_url: &str, account: &str, decision: &str) -> Url {
     let start = Url::parse(authorize_url)
         .unwrap_or_else(|error| panic!("not a sign-in link: {authorize_url}: {error}"));
     let redirect_uri = parameters(&start)
         .remove("redirect_uri")
         .unwrap_or_else(|| panic!("no redirect_uri in the sign-in link {authorize_url}"));
+    match walk_on(start, Some(&redirect_uri), account, decision).await {
+        End::Redirect(url) => url,
+        End::Page(page) => panic!("{authorize_url} ended at a page without a form:\n{page}"),
+    }
+}
+
+/// The end of a walk.
+enum End {
+    /// At the client's `redirect_uri`.
+    Redirect(Url),
+    /// At a page without a form.
+    Page(String),
+}
+
+async fn walk_on(start: Url, redirect_uri: Option<&str>, account: &str, decision: &str) -> End {
+    let from = start.clone();
     let mut browser = Browser::new();
     let mut response = browser.send(Method::GET, start, None).await;
     for _ in 0..STEPS {
         let here = response.url().clone();
         if response.status().is_redirection() {
             let target = location(&response);
-            if ends_at(&target, &redirect_uri) {
-                return target;
+            if redirect_uri.is_some_and(|redirect_uri| ends_at(&target, redirect_uri)) {
+                return End::Redirect(target);
             }
             response = browser.send(Method::GET, target, None).await;
             continue;
         }
         let status = response.status();
         let page = response.text().await.unwrap_or_default();
-        let Some(form) = Form::first(&page).filter(|_| status.is_success()) else {
+        let form = Form::first(&page);
+        if form.is_none() && redirect_uri.is_none() {
+            return End::Page(page);
+        }
+        let Some(form) = form.filter(|_| status.is_success()) else {
             panic!("{here} answered {status} and no form:\n{page}");
         };
         let action = here
@@ -97,7 +127,7 @@ async fn walk(authorize_url: &str, account: &str, decision: &str) -> Url {
         let body = form.filled(account, decision);
         response = browser.send(Method::POST, action, Some(body)).await;
     }
-    panic!("no end to the pages after {STEPS} steps, starting at {authorize_url}");
+    panic!("no end to the pages after {STEPS} steps, starting at {from}");
 }
 
 fn location(response: &Response) -> Url {

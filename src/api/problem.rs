@@ -16,6 +16,9 @@ use crate::{
 
 /// The usual time to wait before another request.
 const RETRY_SOON: Duration = Duration::from_secs(1);
+
+/// The pause before the endpoints of a provider are looked for again.
+const RETRY_DISCOVERY: Duration = Duration::from_secs(30);
 /// The time to wait if the operator has to mend the store.
 const RETRY_AFTER_STORE_ERROR: Duration = Duration::from_secs(30);
 
@@ -185,6 +188,19 @@ impl From<TokenError> for Problem {
                         tenant.provider
                     ),
                 )
+            }
+            TokenError::Undiscovered { provider, problem } => {
+                // The worker learns of no address outside of its sandbox. The log has it.
+                tracing::error!(%provider, %problem, "the endpoints of a provider are not known");
+                let detail = format!(
+                    "the endpoints of {provider} are not known: the operator must look at the log; the session is kept"
+                );
+                if problem.is_temporary() {
+                    Self::new(StatusCode::SERVICE_UNAVAILABLE, "provider_unavailable", detail)
+                        .retry_after(RETRY_DISCOVERY)
+                } else {
+                    Self::new(StatusCode::INTERNAL_SERVER_ERROR, "provider_misconfigured", detail)
+                }
             }
             TokenError::Store(error) => Self::from(error.as_ref()),
             TokenError::Internal(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal"),

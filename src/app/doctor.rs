@@ -1,6 +1,7 @@
 //! `threadkey doctor`: checks everything that can be checked before `run`.
 
 mod agent;
+mod discovery;
 mod finding;
 mod health;
 mod limits;
@@ -30,6 +31,7 @@ pub async fn examine(
     let mut findings =
         vec![Finding::new("configuration", Verdict::Ok, format!("{} is valid", settings.config.display()))];
     findings.extend(check_store(settings).await);
+    findings.extend(discovery::check(&settings.providers, &settings.clock).await);
     findings.extend(check_providers(settings).await);
     findings.push(check_socket(&settings.api.socket).await);
     findings.extend(network::check(&settings.providers, discord.as_ref().ok()).await);

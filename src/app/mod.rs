@@ -12,7 +12,7 @@ mod run;
 mod signals;
 mod standby;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 pub use error::AppError;
 pub use logs::{install_panic_hook, log_level, start_logs};
@@ -36,6 +36,8 @@ pub struct AppSettings {
     pub store: PathBuf,
     /// The options of the store.
     pub store_options: FileStoreOptions,
+    /// The time after its end at which a session is removed.
+    pub sweep_after: Duration,
     /// The providers.
     pub providers: Providers,
     /// The settings of the token API.

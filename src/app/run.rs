@@ -13,7 +13,7 @@ use super::{AppError, AppSettings, signals::Signals, standby::bot_lock};
 use crate::{
     agent::{AgentSettings, Capabilities, Workers},
     api::{self, Bound},
-    broker::{Broker, WithoutBot, WorkerTokens},
+    broker::{Broker, OwnerRights, WithoutBot, WorkerTokens},
     discord::{self, BotDeps, Conversations, DiscordError, DiscordSettings, Rights},
     secret::Scrubber,
 };
@@ -57,8 +57,11 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     };
     let upkeep = workers.clone().map(|workers| tokio::spawn(async move { workers.keep_folders().await }));
     let background_refresh = workers.clone().map(|workers| refresh_in_background(broker.clone(), workers));
+    let keepalive = keep_alive(broker.clone(), workers.clone(), Arc::new(rights.clone()));
+    let sweep = sweep_ended(broker.clone(), settings.sweep_after);
     let choice_expiry = expire_choices(broker.clone());
     let sign_in_polls = poll_sign_ins(broker.clone());
+    let discovery = keep_discovered(broker.clone());
     let deps = BotDeps { conversations, broker: broker.clone(), workers: workers.clone(), scrubber, rights };
     let bot = discord::run(discord, deps, connected, shutdown.clone());
     let mut bot = tokio::spawn(bot);
@@ -80,8 +83,11 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
         for task in [background_refresh, upkeep].into_iter().flatten() {
             task.abort();
         }
+        keepalive.abort();
+        sweep.abort();
         choice_expiry.abort();
         sign_in_polls.abort();
+        discovery.abort();
         finish(&broker, api, &settings.store).await;
         match (defect, outcome) {
             (Some(defect), _) => Err(defect),
@@ -108,6 +114,7 @@ pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
     let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
     let choice_expiry = expire_choices(broker.clone());
+    let discovery = keep_discovered(broker.clone());
     tokio::select! {
         () = signals.next() => {}
         _ = &mut api => return Err(AppError::Stopped("the token API")),
@@ -115,6 +122,7 @@ pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     tracing::info!("ending after the requests that are under way; a second signal ends the process at once");
     shutdown.cancel();
     choice_expiry.abort();
+    discovery.abort();
     tokio::select! {
         () = finish(&broker, api, &settings.store) => Ok(()),
         () = signals.next() => end_at_once(&broker, &settings.store),
@@ -162,6 +170,19 @@ fn refresh_in_background(broker: Broker, workers: Workers) -> JoinHandle<()> {
     tokio::spawn(async move { broker.keep_fresh(|| WorkerTokens::in_use(&workers.holders()), changes).await })
 }
 
+/// Refreshes idle logins where the operator asks for it.
+fn keep_alive(broker: Broker, workers: Option<Workers>, rights: Arc<dyn OwnerRights>) -> JoinHandle<()> {
+    let in_use = move || match &workers {
+        Some(workers) => WorkerTokens::in_use(&workers.holders()),
+        None => Vec::new(),
+    };
+    tokio::spawn(async move { broker.keep_alive(in_use, rights).await })
+}
+
+fn sweep_ended(broker: Broker, after: Duration) -> JoinHandle<()> {
+    tokio::spawn(async move { broker.sweep_ended(after).await })
+}
+
 fn expire_choices(broker: Broker) -> JoinHandle<()> {
     tokio::spawn(async move { broker.expire_choices().await })
 }
@@ -169,6 +190,11 @@ fn expire_choices(broker: Broker) -> JoinHandle<()> {
 /// Polls the sign-ins of Discord users that need no code here.
 fn poll_sign_ins(broker: Broker) -> JoinHandle<()> {
     tokio::spawn(async move { broker.poll_sign_ins().await })
+}
+
+/// Keeps the published metadata of the providers fresh.
+fn keep_discovered(broker: Broker) -> JoinHandle<()> {
+    tokio::spawn(async move { broker.keep_discovered().await })
 }
 
 /// Waits for the requests and the refreshes that are under way.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     ids::{Principal, ProviderId, Tenant},
     net::Unreachable,
-    oauth::PasteError,
+    oauth::{DiscoveryError, PasteError},
     session::{Ended, PENDING_LIFETIME, RetryKind, in_words},
     store::StoreError,
     sys::{clock::UnixTime, lock_holder::LockHolder, secret_source::NoSecret},
@@ -17,6 +17,14 @@ pub enum TokenError {
     /// The configuration has no such provider.
     #[error("{}", unknown_provider(.0))]
     UnknownProvider(ProviderId),
+    /// The provider's endpoints are not known, and they cannot be fetched now.
+    #[error("{}", undiscovered(provider, problem, "the session is kept"))]
+    Undiscovered {
+        /// The provider.
+        provider: ProviderId,
+        /// The reason.
+        problem: DiscoveryError,
+    },
     /// There is no session.
     #[error("{tenant} is not signed in: sign in {}", how_to_sign_in(.0), tenant = .0)]
     NoSession(Tenant),
@@ -135,6 +143,14 @@ pub(super) fn wait_until(then: UnixTime, now: UnixTime) -> Duration {
 
 pub(super) fn unknown_provider(provider: &ProviderId) -> String {
     format!("there is no provider {provider} in the configuration; `threadkey providers` lists them")
+}
+
+pub(super) fn undiscovered(provider: &ProviderId, problem: &DiscoveryError, state: &str) -> String {
+    let next = match problem.is_temporary() {
+        true => "Try again in a minute. If it stays so, the operator must mend the cause",
+        false => "The operator must mend the cause",
+    };
+    format!("threadkey does not know the endpoints of {provider}, so {state}. {next}: {problem}")
 }
 
 pub(super) fn no_client_secret(provider: &ProviderId, problem: &NoSecret) -> String {
@@ -258,6 +274,14 @@ pub enum FinishError {
     /// The configuration has no such provider.
     #[error("{}", unknown_provider(.0))]
     UnknownProvider(ProviderId),
+    /// The provider's endpoints are not known, and they cannot be fetched now. The code was not used.
+    #[error("{}", undiscovered(provider, problem, "your code was not used, and the sign-in is still open"))]
+    Undiscovered {
+        /// The provider.
+        provider: ProviderId,
+        /// The reason.
+        problem: DiscoveryError,
+    },
     /// The user has no sign-in in progress.
     #[error("you have no sign-in in progress{} (one stays open for {}): begin with /auth start, or threadkey auth start in a terminal", for_provider(provider.as_ref()), in_words(PENDING_LIFETIME))]
     NothingPending {
@@ -313,6 +337,11 @@ pub enum FinishError {
         /// The issuer of the answer.
         got: String,
     },
+    /// The answer names no issuer, and the provider's answers always do (RFC 9207 §2.4).
+    #[error(
+        "that answer does not name {0} as its issuer, and answers of {0} always do: nothing was sent. Paste the whole address of the page that you ended on; if it has no iss, it comes from another server"
+    )]
+    IssuerMissing(ProviderId),
     /// Another process is exchanging a code for it.
     #[error("a code for {0} is being exchanged: wait for that answer")]
     Busy(ProviderId),

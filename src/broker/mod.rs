@@ -27,6 +27,7 @@ mod discover;
 mod error;
 mod event;
 mod exchange;
+mod fetches;
 mod lease;
 mod owner_rights;
 mod refresh;
@@ -37,6 +38,7 @@ mod spend;
 mod start_error;
 mod status;
 mod stored_token;
+mod sweep;
 mod token;
 mod worker_tokens;
 
@@ -51,7 +53,7 @@ pub use sign_in::{
     SignIn, SignInProgress, SignedIn, StartOptions, Unchosen, Undecided, View, WayBack,
 };
 pub use start_error::StartError;
-pub use status::{AccessState, RefreshState, SharedLogin, Status, Trouble};
+pub use status::{AccessState, RefreshState, SharedLogin, Status, Trouble, Unnotified};
 pub use stored_token::{StoredToken, TokenPolicy};
 pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
 
@@ -59,6 +61,7 @@ use std::{sync::Arc, time::Duration};
 
 use candidate_watch::Watch;
 use dashmap::DashMap;
+use fetches::Fetches;
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
 
@@ -96,8 +99,12 @@ struct Inner {
     clock: Clock,
     flights: DashMap<Tenant, Joined>,
     exchanges: DashMap<Tenant, exchange::ExchangeSlot>,
+    /// The fetches of published metadata.
+    fetches: DashMap<ProviderId, Arc<Fetches>>,
     /// Tenants that are logged out during a refresh of theirs, and whose grant is kept.
     keeping: DashMap<Tenant, ()>,
+    /// Tenants whose use this process is recording.
+    noting: DashMap<Tenant, ()>,
     /// How many sign-ins of a tenant this process is committing and has not published yet.
     finishing: DashMap<Tenant, usize>,
     /// Sign-ins that wait for a choice, as this process has seen them.
@@ -128,7 +135,9 @@ impl Broker {
             clock,
             flights: DashMap::new(),
             exchanges: DashMap::new(),
+            fetches: DashMap::new(),
             keeping: DashMap::new(),
+            noting: DashMap::new(),
             finishing: DashMap::new(),
             watched: DashMap::new(),
             unsaved: DashMap::new(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::agent::Conversation;
+use crate::{agent::Conversation, ids::Principal};
 
 /// Answers for the owners of conversations. The bot, on a higher floor, implements it.
 #[async_trait]
@@ -14,6 +14,13 @@ pub trait OwnerRights: Send + Sync + 'static {
     /// # Errors
     /// The owner has lost the right, or it is unknown for too long.
     async fn of(&self, conversation: &Conversation) -> Result<Standing, RightsError>;
+
+    /// Checks that a principal's login may still be used here: a user may use the bot, and a server
+    /// has the bot and is on the operator's lists. The login of a terminal is the operator's own.
+    ///
+    /// # Errors
+    /// As [`OwnerRights::of`].
+    async fn of_principal(&self, principal: Principal) -> Result<(), RightsError>;
 }
 
 /// The rights of an owner who may use the bot.
@@ -43,5 +50,9 @@ pub struct WithoutBot;
 impl OwnerRights for WithoutBot {
     async fn of(&self, conversation: &Conversation) -> Result<Standing, RightsError> {
         Ok(Standing { shares: conversation.shared_guild.is_some() })
+    }
+
+    async fn of_principal(&self, _principal: Principal) -> Result<(), RightsError> {
+        Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! The error of a start.
 
-use super::error::{no_client_secret, unknown_provider};
+use super::error::{no_client_secret, undiscovered, unknown_provider};
 use crate::{
     ids::{Principal, ProviderId, Tenant},
+    oauth::DiscoveryError,
     session::{GrantKind, PENDING_LIFETIME, in_words},
     store::StoreError,
     sys::{clock::UnixTime, secret_source::NoSecret},
@@ -17,6 +18,14 @@ pub enum StartError {
     /// The configuration has no such provider.
     #[error("{}", unknown_provider(.0))]
     UnknownProvider(ProviderId),
+    /// The provider's endpoints are not known, and they cannot be fetched now.
+    #[error("{}", undiscovered(provider, problem, "no sign-in was started"))]
+    Undiscovered {
+        /// The provider.
+        provider: ProviderId,
+        /// The reason.
+        problem: DiscoveryError,
+    },
     /// Another user has a sign-in of the same tenant in progress.
     #[error(
         "another user is signing in for {tenant}; that sign-in ends by itself within {}: try again then",

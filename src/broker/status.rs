@@ -1,11 +1,11 @@
 //! The state of sessions, without their secrets.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{Broker, DEFAULT_MIN_TTL, Undecided};
 use crate::{
     ids::{Lineage, Principal, Tenant},
-    session::{Change, Decision, Entry, Refusals, RetryKind, Session, Wish, decide},
+    session::{Change, Decision, Entry, LoginEnds, Refusals, RetryKind, Session, Wish, decide},
     store::StoreError,
     sys::clock::UnixTime,
 };
@@ -29,6 +29,8 @@ pub struct Status {
     pub pending_until: Option<UnixTime>,
     /// A sign-in with another account that waits for the user's choice.
     pub undecided: Option<Undecided>,
+    /// When the login ends, as far as it is known.
+    pub login_ends: LoginEnds,
     /// The configured scopes that were not granted.
     pub missing_scopes: Vec<String>,
     /// Whether an answer is kept that could not be read. It may hold the only copy of a token.
@@ -53,6 +55,17 @@ pub enum Trouble {
         /// When the first refusal arrived, in Unix seconds.
         since: UnixTime,
     },
+    /// The login ends at this time, in Unix seconds, and no refresh moves that.
+    Ending(UnixTime),
+}
+
+/// The sessions in trouble whose users have not been notified.
+#[derive(Clone, Debug, Default)]
+pub struct Unnotified {
+    /// Each session, and its trouble.
+    pub troubled: Vec<(Tenant, Session, Trouble)>,
+    /// The time until the next end of a login comes near, if no session changes in the meantime.
+    pub next_in: Option<Duration>,
 }
 
 /// The state of an access token.
@@ -134,6 +147,7 @@ impl Broker {
             let provider = self.inner.providers.get(&tenant.provider);
             if let (Some(session), Some(provider)) = (&entry.session, provider) {
                 status.missing_scopes = session.missing_scopes(provider.scopes());
+                status.login_ends = session.login_ends(provider.login_limits());
                 let is_over = matches!(status.refresh, RefreshState::None | RefreshState::Ended(_));
                 if !is_over && !provider.issued(&session.binding) {
                     status.refresh = RefreshState::Withheld;
@@ -148,16 +162,15 @@ impl Broker {
 
     /// Returns the variable whose token the tenant gets in place of its session's.
     pub fn environment_variable(&self, tenant: &Tenant) -> Option<String> {
-        let provider = self.inner.providers.get(&tenant.provider)?;
-        Some(provider.environment_token(tenant.principal)?.variable.clone())
+        Some(self.inner.providers.environment_token(tenant)?.variable)
     }
 
     /// Adds the tokens that come from no session of their own: from the environment, and by exchange.
     fn add_other_sources(&self, statuses: &mut Vec<Status>, is_wanted: impl Fn(&Tenant) -> bool) {
-        for provider in self.inner.providers.usable() {
-            let Some(token) = provider.environment() else { continue };
+        for id in self.inner.providers.ids() {
+            let Some(token) = self.inner.providers.environment(id) else { continue };
             for principal in &token.principals {
-                let tenant = Tenant::new(provider.id().clone(), *principal);
+                let tenant = Tenant::new(id.clone(), *principal);
                 if !is_wanted(&tenant) {
                     continue;
                 }
@@ -189,17 +202,37 @@ impl Broker {
         Ok(self.inner.store.read(tenant).await?.session)
     }
 
-    /// Returns the sessions that have ended or are stuck, and whose users have not been notified.
+    /// Returns the sessions that have ended, are stuck or will end soon, and whose users have not
+    /// been notified.
     ///
     /// # Errors
     /// The store's.
-    pub async fn unnotified(&self) -> Result<Vec<(Tenant, Session, Trouble)>, StoreError> {
+    pub async fn unnotified(&self) -> Result<Unnotified, StoreError> {
+        let now = self.inner.now();
         let entries = self.inner.store.list().await?;
-        let troubled = entries.iter().filter_map(|(tenant, entry)| {
-            let session = entry.session.as_ref()?;
-            Some((tenant.clone(), session.clone(), unnotified_trouble(session)?))
-        });
-        Ok(troubled.collect())
+        let mut unnotified = Unnotified::default();
+        for (tenant, entry) in entries.iter() {
+            let Some(session) = &entry.session else { continue };
+            let mut trouble = unnotified_trouble(session);
+            if trouble.is_none()
+                && let Some((end, from)) = self.notice_of_end(tenant, session)
+                && now < end
+            {
+                if now >= from {
+                    trouble = Some(Trouble::Ending(end));
+                } else {
+                    let left = Duration::from_secs(from.saturating_sub(now).unsigned_abs());
+                    unnotified.next_in = Some(unnotified.next_in.map_or(left, |next| next.min(left)));
+                }
+            }
+            unnotified.troubled.extend(trouble.map(|trouble| (tenant.clone(), session.clone(), trouble)));
+        }
+        Ok(unnotified)
+    }
+
+    fn notice_of_end(&self, tenant: &Tenant, session: &Session) -> Option<(UnixTime, UnixTime)> {
+        let provider = self.inner.providers.get(&tenant.provider);
+        session.notice_of_end(&provider.map(|provider| *provider.login_limits()).unwrap_or_default())
     }
 
     /// Returns the logins of all servers.
@@ -225,8 +258,18 @@ impl Broker {
     ///
     /// # Errors
     /// The store's.
-    pub async fn notified(&self, tenant: &Tenant, session: &Session) -> Result<(), StoreError> {
-        self.inner.store.change(tenant, Change::Notified(session.lineage)).await?;
+    pub async fn notified(
+        &self,
+        tenant: &Tenant,
+        session: &Session,
+        trouble: &Trouble,
+    ) -> Result<(), StoreError> {
+        let lineage = session.lineage;
+        let change = match trouble {
+            Trouble::Ended(_) | Trouble::Stuck { .. } => Change::Notified(lineage),
+            Trouble::Ending(end) => Change::EndNotified { lineage, end: *end },
+        };
+        self.inner.store.change(tenant, change).await?;
         Ok(())
     }
 }
@@ -254,6 +297,7 @@ impl Status {
             refusals: None,
             pending_until: None,
             undecided: None,
+            login_ends: LoginEnds::default(),
             missing_scopes: Vec::new(),
             has_unread_answer: false,
             generation: 0,

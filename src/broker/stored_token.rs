@@ -6,7 +6,7 @@
 use super::{DEFAULT_MIN_TTL, Lease, TokenError, error::wait_until};
 use crate::{
     ids::Tenant,
-    oauth::Provider,
+    oauth::{Provider, Undiscovered},
     session::{Decision, Entry, RetryKind, Wish, decide},
     sys::clock::UnixTime,
 };
@@ -47,6 +47,11 @@ impl TokenPolicy {
     /// The policy for a caller of this provider.
     pub fn new(provider: &Provider, wish: Wish) -> Self {
         Self { wish, refresh_revokes_access: provider.refresh_revokes_access() }
+    }
+
+    /// The policy for a caller of a provider whose endpoints are not known yet.
+    pub fn of_undiscovered(provider: &Undiscovered, wish: Wish) -> Self {
+        Self { wish, refresh_revokes_access: provider.settings.refresh_revokes_access }
     }
 }
 

@@ -47,17 +47,19 @@ impl Broker {
     /// Returns the token of the environment, if this tenant has one. It takes precedence over the
     /// session, and no refresh can replace it.
     fn from_environment(&self, tenant: &Tenant, wish: &Wish) -> Option<Result<Lease, TokenError>> {
-        let provider = self.inner.providers.get(&tenant.provider)?;
-        let token = provider.environment_token(tenant.principal)?;
+        let token = self.inner.providers.environment_token(tenant)?;
         if wish.refused.as_ref().is_some_and(|refused| *refused == token.token.fingerprint()) {
             let (tenant, variable) = (tenant.clone(), token.variable.clone());
             return Some(Err(TokenError::EnvironmentRejected { tenant, variable }));
         }
-        Some(Ok(Lease::of_environment(tenant, token, self.inner.now())))
+        Some(Ok(Lease::of_environment(tenant, &token, self.inner.now())))
     }
 
     /// As [`Broker::token_for`], from the stored session alone.
     pub(super) async fn stored_token_for(&self, tenant: &Tenant, wish: Wish) -> Result<Lease, TokenError> {
+        if let Some(decided) = self.without_endpoints(tenant, &wish).await? {
+            return decided;
+        }
         let provider = self.inner.usable(&tenant.provider).await?;
         let policy = TokenPolicy::new(&provider, wish.clone());
         if let Some(lease) = self.at_once(tenant, &policy) {
@@ -67,9 +69,15 @@ impl Broker {
         let mut entry = self.inner.store.read(tenant).await?;
         for _ in 0..LOOKS {
             match StoredToken::new(tenant, &entry, &policy, self.inner.now()) {
-                StoredToken::Fresh(lease) => return Ok(lease),
+                StoredToken::Fresh(lease) => {
+                    if let Some(session) = &entry.session {
+                        self.note_use(tenant, session);
+                    }
+                    return Ok(lease);
+                }
                 StoredToken::RefreshDue(lease) => {
                     if let Some(session) = &entry.session {
+                        self.note_use(tenant, session);
                         drop(self.join(tenant, &provider, session.revision(), wish));
                     }
                     return Ok(lease);
@@ -98,6 +106,7 @@ impl Broker {
                     let session = result?;
                     let now = self.inner.now();
                     if !wish.refuses(&session) && adopts(&session, Some(seen), now) {
+                        self.note_use(tenant, &session);
                         return Ok(Lease::new(tenant, &session, now));
                     }
                     entry = Entry { session: Some(session), ..Entry::default() };
@@ -105,6 +114,27 @@ impl Broker {
             }
         }
         Err(TokenError::InProgress(tenant.clone()))
+    }
+
+    /// Decides about the token of a provider whose endpoints are not known yet, if the record alone
+    /// decides: a fresh token needs no endpoint, and a missing session does not get one by a fetch.
+    async fn without_endpoints(
+        &self,
+        tenant: &Tenant,
+        wish: &Wish,
+    ) -> Result<Option<Result<Lease, TokenError>>, TokenError> {
+        let providers = &self.inner.providers;
+        let Some(undiscovered) = providers.undiscovered(&tenant.provider) else { return Ok(None) };
+        if providers.get(&tenant.provider).is_some() {
+            return Ok(None);
+        }
+        let entry = self.inner.store.read(tenant).await?;
+        let policy = TokenPolicy::of_undiscovered(&undiscovered, wish.clone());
+        Ok(match StoredToken::new(tenant, &entry, &policy, self.inner.now()) {
+            StoredToken::Fresh(lease) => Some(Ok(lease)),
+            StoredToken::Refused { error: error @ TokenError::NoSession(_), .. } => Some(Err(error)),
+            _ => None,
+        })
     }
 
     /// Takes the report that a resource rejected `token` before its expiry. Returns the stored token
@@ -117,7 +147,7 @@ impl Broker {
     /// # Errors
     /// See [`TokenError`]; `rejected_again` when no other token can be had now.
     pub async fn rejected(&self, tenant: &Tenant, token: &AccessToken) -> Result<Lease, TokenError> {
-        let wish = Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(token.fingerprint()) };
+        let wish = Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(token.fingerprint()), ..Wish::default() };
         if !self.is_stored(tenant) {
             return self.token_for(tenant, wish).await;
         }
@@ -143,10 +173,7 @@ impl Broker {
     /// Whether the tokens of this tenant come from its own session.
     pub(super) fn is_stored(&self, tenant: &Tenant) -> bool {
         let providers = &self.inner.providers;
-        let has_environment = || {
-            providers.get(&tenant.provider).is_some_and(|p| p.environment_token(tenant.principal).is_some())
-        };
-        providers.exchange(&tenant.provider).is_none() && !has_environment()
+        providers.exchange(&tenant.provider).is_none() && providers.environment_token(tenant).is_none()
     }
 
     /// Asks the userinfo endpoint whether it refuses a reported token, and records that. Otherwise the
@@ -224,8 +251,12 @@ impl Broker {
     /// token serves and no refresh is due. Allocates nothing but the answer.
     fn at_once(&self, tenant: &Tenant, policy: &TokenPolicy) -> Option<Lease> {
         let records = self.inner.store.current()?;
-        match StoredToken::new(tenant, records.get(tenant)?, policy, self.inner.now()) {
-            StoredToken::Fresh(lease) => Some(lease),
+        let entry = records.get(tenant)?;
+        match StoredToken::new(tenant, entry, policy, self.inner.now()) {
+            StoredToken::Fresh(lease) => {
+                self.note_use(tenant, entry.session.as_ref()?);
+                Some(lease)
+            }
             _ => None,
         }
     }

@@ -193,7 +193,7 @@ impl Entitlement<'_> {
     /// [`TokenError`].
     pub async fn token(&self, min_ttl: Duration) -> Result<Lease, WorkerTokenError> {
         let refused = self.tokens.reports.refused(self.conversation.id, &self.tenant);
-        self.token_for(Wish { min_ttl, refused }).await
+        self.token_for(Wish { min_ttl, refused, ..Wish::default() }).await
     }
 
     async fn token_for(&self, wish: Wish) -> Result<Lease, WorkerTokenError> {
@@ -213,7 +213,9 @@ impl Entitlement<'_> {
             let fingerprint = token.fingerprint();
             let now = broker.inner.now();
             reports.record(self.conversation.id, &self.tenant, fingerprint.clone(), now);
-            return self.token_for(Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(fingerprint) }).await;
+            return self
+                .token_for(Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(fingerprint), ..Wish::default() })
+                .await;
         }
         let session = broker.session(&self.tenant).await.map_err(TokenError::from)?;
         if session.is_none_or(|session| session.access_token != *token) {
@@ -224,7 +226,8 @@ impl Entitlement<'_> {
         if reports.record(self.conversation.id, &self.tenant, fingerprint.clone(), broker.inner.now()) {
             self.hand_out(broker.rejected(&self.tenant, token).await?).await
         } else {
-            self.token_for(Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(fingerprint) }).await
+            self.token_for(Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(fingerprint), ..Wish::default() })
+                .await
         }
     }
 

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use toml::Value;
+use url::Url;
 
 use super::{
     Exit, Failure, print_notice,
@@ -26,7 +27,10 @@ pub struct InitArgs {
     /// The preset of the provider; `threadkey providers` lists them
     #[arg(long, value_name = "PRESET")]
     pub preset: Option<String>,
-    /// The provider's name for users [default: the name of the preset]
+    /// The issuer of a provider without a preset, which publishes its endpoints
+    #[arg(long, value_name = "URL", conflicts_with = "preset")]
+    pub issuer: Option<String>,
+    /// The provider's name for users [default: the name of the preset, or of the issuer's host]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// A key of the provider's section, such as client_id=abc; repeat it for several keys
@@ -44,11 +48,17 @@ pub struct InitArgs {
 }
 
 /// The keys whose values are lists, separated by blanks or commas.
-const LISTS: [&str; 2] = ["scopes", "ended_errors"];
+const LISTS: [&str; 3] = ["discovery_hosts", "scopes", "ended_errors"];
 
 /// The keys whose values are `true` or `false`.
-const SWITCHES: [&str; 5] =
-    ["accept_terms_risk", "enforces_pkce", "pkce", "refresh_revokes_access", "state_in_exchange"];
+const SWITCHES: [&str; 6] = [
+    "accept_terms_risk",
+    "allow_private",
+    "enforces_pkce",
+    "pkce",
+    "refresh_revokes_access",
+    "state_in_exchange",
+];
 
 /// The questions, where the options leave something open.
 struct Questions {
@@ -104,28 +114,74 @@ impl Questions {
 /// terminal.
 pub async fn compose(args: &InitArgs) -> Result<String, Failure> {
     let questions = Questions { is_terminal: stdin_is_terminal() };
-    let preset = chosen_preset(args, &questions).await?;
+    let model = chosen_model(args, &questions).await?;
     let name = match &args.name {
         Some(name) => provider_name(name)?,
         None => {
             let question = "Name of the provider for users";
-            questions.ask_checked(question, Some(&preset.name), "--name NAME", provider_name).await?
+            questions.ask_checked(question, model.name().as_deref(), "--name NAME", provider_name).await?
         }
     };
     let mut text = "# The configuration of threadkey. `threadkey config check` checks it.\n".to_owned();
     discord(&mut text, args, &questions).await?;
-    provider(&mut text, args, &questions, &preset, &name).await?;
+    provider(&mut text, args, &questions, &model, &name).await?;
     agent(&mut text, args, &questions, &name).await?;
     Ok(text)
 }
 
-async fn chosen_preset(args: &InitArgs, questions: &Questions) -> Result<Preset, Failure> {
+/// The source of a provider's settings.
+enum Model {
+    Preset(Preset),
+    /// A server that publishes its endpoints.
+    Issuer(String),
+}
+
+impl Model {
+    /// Returns the name that the provider gets without another one: that of the preset, or the part of
+    /// the issuer's host before its last dot that is most likely the name of the service.
+    fn name(&self) -> Option<String> {
+        let issuer = match self {
+            Self::Preset(preset) => return Some(preset.name.clone()),
+            Self::Issuer(issuer) => Url::parse(issuer).ok()?,
+        };
+        let labels: Vec<_> = issuer.domain()?.split('.').collect();
+        let name = labels.len().checked_sub(2).and_then(|at| labels.get(at)).or(labels.first())?;
+        name.parse::<ProviderId>().ok().map(|id| id.to_string())
+    }
+
+    /// Returns the keys that the operator adds.
+    fn needs(&self) -> Vec<String> {
+        match self {
+            Self::Preset(preset) => preset.about.needs.clone(),
+            Self::Issuer(_) => vec!["client_id".to_owned(), "redirect_uri".to_owned()],
+        }
+    }
+
+    fn title(&self) -> &str {
+        match self {
+            Self::Preset(preset) => &preset.about.title,
+            Self::Issuer(issuer) => issuer,
+        }
+    }
+}
+
+async fn chosen_model(args: &InitArgs, questions: &Questions) -> Result<Model, Failure> {
+    if let Some(issuer) = &args.issuer {
+        return Ok(Model::Issuer(issuer.clone()));
+    }
     if let Some(name) = &args.preset {
-        return known_preset(name);
+        return known_preset(name).map(Model::Preset);
     }
     let names: Vec<&str> = preset_names().collect();
-    let question = format!("Presets: {}\nPreset of the provider", names.join(", "));
-    questions.ask_checked(&question, None, "--preset PRESET", known_preset).await
+    let question = format!(
+        "Presets: {}\nPreset of the provider, or the https:// address of its issuer",
+        names.join(", ")
+    );
+    let known = |answer: &str| match answer.contains("://") {
+        true => Ok(Model::Issuer(answer.to_owned())),
+        false => known_preset(answer).map(Model::Preset),
+    };
+    questions.ask_checked(&question, None, "--preset PRESET or --issuer URL", known).await
 }
 
 fn known_preset(name: &str) -> Result<Preset, Failure> {
@@ -168,17 +224,33 @@ async fn provider(
     text: &mut String,
     args: &InitArgs,
     questions: &Questions,
-    preset: &Preset,
+    model: &Model,
     name: &str,
 ) -> Result<(), Failure> {
-    let about = &preset.about;
-    let _ = write!(text, "\n[providers.{}]\n# {}.", Value::from(name), about.title);
-    if let Some(page) = &about.register {
-        let _ = write!(text, " You register a client at {page}");
-    }
-    let _ = write!(text, "\npreset = {}\n", Value::from(preset.name.as_str()));
-    let mut taken = vec!["preset"];
-    if about.risk {
+    let _ = writeln!(text, "\n[providers.{}]", Value::from(name));
+    let mut taken = Vec::new();
+    let about = match model {
+        Model::Issuer(issuer) => {
+            let _ = write!(
+                text,
+                "# The server that publishes its endpoints. `threadkey doctor` fetches them.\n\
+                 issuer = {}\n",
+                Value::from(issuer.as_str())
+            );
+            taken.push("issuer");
+            None
+        }
+        Model::Preset(preset) => {
+            let _ = write!(text, "# {}.", preset.about.title);
+            if let Some(page) = &preset.about.register {
+                let _ = write!(text, " You register a client at {page}");
+            }
+            let _ = write!(text, "\npreset = {}\n", Value::from(preset.name.as_str()));
+            taken.push("preset");
+            Some(&preset.about)
+        }
+    };
+    if let Some(about) = about.filter(|about| about.risk) {
         let terms = about.terms.as_deref().unwrap_or_default();
         let explained =
             format!("This preset uses a client that its vendor made for its own program. {terms}");
@@ -209,7 +281,7 @@ async fn provider(
         taken.push(key);
         given.push((key, value));
     }
-    for need in &about.needs {
+    for need in &model.needs() {
         let key = if need == "client_secret" { "client_secret_env" } else { need.as_str() };
         let is_given = given.iter().any(|(given, _)| {
             given.starts_with(need.as_str()) || (need == "client_secret" && *given == "client_key_file")
@@ -221,7 +293,7 @@ async fn provider(
             "client_secret_env" => ("Variable with the client's secret".to_owned(), None),
             "redirect_uri" => ("redirect_uri of the client".to_owned(), Some(RECOMMENDED_REDIRECT_URI)),
             "scopes" => ("Scopes, separated by blanks".to_owned(), None),
-            key => (format!("{key} at {}", about.title), None),
+            key => (format!("{key} at {}", model.title()), None),
         };
         let value = questions.ask(&question, default, &format!("--set {key}=…")).await?;
         let _ = writeln!(text, "{key} = {}", written(key, &value));

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     broker::{CancelError, ChoiceError, FinishError, LogoutError, RestoreError, StartError, TokenError},
-    oauth::{PasteError, ProviderError},
+    oauth::{DiscoveryError, PasteError, ProviderError},
     store::StoreError,
 };
 
@@ -99,6 +99,7 @@ impl ExitError for TokenError {
             | Self::Misconfigured { .. }
             | Self::NoClientSecret { .. }
             | Self::ExchangeRefused { .. } => Exit::Usage,
+            Self::Undiscovered { problem, .. } => undiscovered(problem),
             Self::NoSession(_) => Exit::NoSession,
             Self::Ended { .. } | Self::EnvironmentRejected { .. } => Exit::Ended,
             Self::Unavailable { .. }
@@ -111,6 +112,10 @@ impl ExitError for TokenError {
     }
 }
 
+fn undiscovered(problem: &DiscoveryError) -> Exit {
+    if problem.is_temporary() { Exit::Later } else { Exit::Usage }
+}
+
 impl ExitError for StartError {
     fn exit(&self) -> Exit {
         match self {
@@ -120,6 +125,7 @@ impl ExitError for StartError {
             | Self::NoLoginHint { .. }
             | Self::NoClientSecret { .. }
             | Self::NotBegun { .. } => Exit::Usage,
+            Self::Undiscovered { problem, .. } => undiscovered(problem),
             Self::Busy { .. } | Self::Unreachable { .. } => Exit::Later,
             Self::Store(error) => error.exit(),
         }
@@ -138,6 +144,7 @@ impl ExitError for FinishError {
             | Self::Paste(_)
             | Self::StateNeeded(_)
             | Self::IssuerMismatch { .. }
+            | Self::IssuerMissing(_)
             | Self::CodeSpent(_)
             | Self::Refused { .. }
             | Self::Misconfigured { .. }
@@ -148,6 +155,7 @@ impl ExitError for FinishError {
             | Self::NonceMissing(_)
             | Self::NoCodeNeeded(_)
             | Self::BindingChanged(_) => Exit::Usage,
+            Self::Undiscovered { problem, .. } => undiscovered(problem),
             Self::NothingPending { .. } | Self::Expired(_) | Self::Superseded(_) => Exit::NoSession,
             Self::Busy(_)
             | Self::Held { .. }

@@ -31,3 +31,4 @@ pub use args::{
 pub use duration::{DurationError, parse_duration};
 pub use exit::{Exit, ExitError, Failure};
 pub use output::{json_line, print_notice, print_result, read_input, stdin_is_terminal};
+pub use status::duration_text;

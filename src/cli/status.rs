@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Failure, json_line, messages};
 use crate::{
     broker::{AccessState, RefreshState, Status},
-    session::{RetryKind, is_known_expiry},
+    session::{LoginEnds, RetryKind, is_known_expiry},
     sys::clock::UnixTime,
 };
 
@@ -29,6 +29,12 @@ struct StatusJson<'a> {
     pending_until: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     undecided: Option<UndecidedJson<'a>>,
+    /// Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    login_ends_at: Option<i64>,
+    /// Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_ends_at: Option<i64>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     missing_scopes: &'a [String],
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -111,6 +117,8 @@ fn status_json(status: &Status) -> StatusJson<'_> {
             .undecided
             .as_ref()
             .map(|undecided| UndecidedJson { account: undecided.account.as_deref(), until: undecided.until }),
+        login_ends_at: status.login_ends.absolute,
+        idle_ends_at: status.login_ends.idle,
         missing_scopes: &status.missing_scopes,
         unread_answer: status.has_unread_answer,
         generation: status.generation,
@@ -172,6 +180,13 @@ pub(super) fn text(statuses: &[Status], now: UnixTime) -> String {
             let _ = writeln!(text, "  access token   {}", access_text(status.access, now));
             let _ = writeln!(text, "  refresh token  {}", refresh_text(&status.refresh, now));
         }
+        if let Some(end) = status.login_ends.absolute {
+            let _ = writeln!(text, "  login          {}", end_text(end, "however much it is used", now));
+        }
+        if let Some(end) = status.login_ends.idle {
+            let _ =
+                writeln!(text, "  login          {}", end_text(end, "unless it is refreshed before", now));
+        }
         if !status.missing_scopes.is_empty() {
             let _ = writeln!(text, "  not granted    {}", status.missing_scopes.join(" "));
         }
@@ -212,7 +227,9 @@ pub(super) fn table(statuses: &[Status], now: UnixTime) -> String {
     if statuses.is_empty() {
         return String::new();
     }
-    let header = ["TENANT", "ACCOUNT", "ACCESS TOKEN", "REFRESH TOKEN"].map(str::to_owned);
+    // The column of the ends is only there if one is known.
+    let has_ends = statuses.iter().any(|status| status.login_ends != LoginEnds::default());
+    let header = ["TENANT", "ACCOUNT", "ACCESS TOKEN", "REFRESH TOKEN", "LOGIN ENDS"].map(str::to_owned);
     let rows = statuses.iter().map(|status| {
         let account = status.account.clone().unwrap_or_else(|| "-".to_owned());
         let (access, refresh) = match (status.access, status.pending_until) {
@@ -224,15 +241,35 @@ pub(super) fn table(statuses: &[Status], now: UnixTime) -> String {
             (AccessState::None, None) => ("-".to_owned(), "-".to_owned()),
             (access, _) => (access_text(access, now), refresh_word(&status.refresh)),
         };
-        [status.tenant.to_string(), account, access, refresh]
+        [status.tenant.to_string(), account, access, refresh, first_end(status, now)]
     });
     let rows: Vec<_> = std::iter::once(header).chain(rows).collect();
+    let shown = if has_ends { 5 } else { 4 };
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let (first, second, third) = (width(0), width(1), width(2));
-    rows.iter().fold(String::new(), |mut text, [tenant, account, access, refresh]| {
-        let _ = writeln!(text, "{tenant:first$}  {account:second$}  {access:third$}  {refresh}");
+    let widths: Vec<usize> = (0..shown).map(width).collect();
+    rows.iter().fold(String::new(), |mut text, row| {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
         text
     })
+}
+
+/// The end of a login, and the condition on which it comes.
+fn end_text(end: UnixTime, condition: &str, now: UnixTime) -> String {
+    if end <= now {
+        return format!(
+            "has most likely ended {} ago: sign in again",
+            duration_text(now.saturating_sub(end))
+        );
+    }
+    format!("ends in {}, {condition}", duration_text(end.saturating_sub(now)))
+}
+
+/// The end of a login that comes first, for a table.
+fn first_end(status: &Status, now: UnixTime) -> String {
+    let LoginEnds { absolute, idle } = status.login_ends;
+    let first = absolute.into_iter().chain(idle).min();
+    first.map_or_else(|| "-".to_owned(), |end| format!("in {}", duration_text(end.saturating_sub(now))))
 }
 
 /// The state of a refresh token in a word, with the code of a trouble.
@@ -274,7 +311,7 @@ fn refresh_text(state: &RefreshState, now: UnixTime) -> String {
 }
 
 /// Formats seconds in their two largest units.
-fn duration_text(seconds: i64) -> String {
+pub fn duration_text(seconds: i64) -> String {
     let s = seconds.max(0);
     match s {
         0..60 => format!("{s} s"),
@@ -301,6 +338,7 @@ mod tests {
             refusals: None,
             pending_until: None,
             undecided: None,
+            login_ends: LoginEnds::default(),
             missing_scopes: vec![],
             has_unread_answer: false,
             generation: 7,
@@ -347,6 +385,26 @@ mod tests {
         assert!(shown.contains("  access token   valid; the provider names no end\n"), "{shown}");
         let json = json(&[lasting]).expect("is JSON");
         assert!(json.contains("{\"state\":\"valid\",\"expires_at\":253402300799}"), "{json}");
+    }
+
+    #[test]
+    fn the_ends_of_a_login_are_shown_with_their_conditions() {
+        let ends = LoginEnds { absolute: Some(NOW + 27 * 86_400), idle: Some(NOW + 7 * 86_400 + 7200) };
+        let status = Status { login_ends: ends, ..status() };
+        let shown = text(std::slice::from_ref(&status), NOW);
+        assert!(shown.contains("  login          ends in 27 d 0 h, however much it is used\n"), "{shown}");
+        assert!(
+            shown.contains("  login          ends in 7 d 2 h, unless it is refreshed before\n"),
+            "{shown}"
+        );
+        assert!(table(std::slice::from_ref(&status), NOW).ends_with("  in 7 d 2 h\n"));
+        let past = text(std::slice::from_ref(&status), NOW + 8 * 86_400);
+        assert!(
+            past.contains("  login          has most likely ended 22 h 0 min ago: sign in again\n"),
+            "{past}"
+        );
+        let json = json(&[status]).expect("is JSON");
+        assert!(json.contains("\"login_ends_at\":1797691472,\"idle_ends_at\":1795970672"), "{json}");
     }
 
     #[test]

@@ -94,8 +94,8 @@ pub async fn rejected_from_stdin(args: &TokenArgs) -> Result<Option<AccessToken>
     Ok(Some(token.into()))
 }
 
-/// Prints the token of a stored session if it is fresh and no refresh is due. Otherwise returns
-/// `false`, and [`run`] gets the token.
+/// Prints the token of a stored session if it is fresh, no refresh is due, and its use needs no
+/// record. Otherwise returns `false`, and [`run`] gets the token.
 ///
 /// # Errors
 /// When the token does not fit the format, or cannot be written.
@@ -105,15 +105,24 @@ pub fn print_if_fresh(
     session: Session,
     args: &TokenArgs,
 ) -> Result<bool, Failure> {
-    let Some(provider) = context.providers.get(&tenant.provider) else { return Ok(false) };
-    if provider.environment_token(tenant.principal).is_some() {
+    let Some(policy) = policy(context, tenant, args.min_ttl()) else { return Ok(false) };
+    if session.unused_since.is_some() || context.providers.environment_token(tenant).is_some() {
         return Ok(false);
     }
     let entry = Entry { session: Some(session), ..Entry::default() };
-    let policy = TokenPolicy::new(&provider, Wish::living(args.min_ttl()));
     match StoredToken::new(tenant, &entry, &policy, context.clock.now()) {
         StoredToken::Fresh(lease) => print(&lease, args).map(|()| true),
         _ => Ok(false),
+    }
+}
+
+/// Returns the policy for the tenant's provider. A fresh token needs no endpoint, so the provider's
+/// need not be known. `None` for a provider that is not configured.
+fn policy(context: &TokenContext<'_>, tenant: &Tenant, min_ttl: Duration) -> Option<TokenPolicy> {
+    let wish = Wish::living(min_ttl);
+    match context.providers.undiscovered(&tenant.provider) {
+        Some(undiscovered) => Some(TokenPolicy::of_undiscovered(&undiscovered, wish)),
+        None => Some(TokenPolicy::new(&*context.providers.get(&tenant.provider)?, wish)),
     }
 }
 
@@ -160,25 +169,34 @@ async fn get(
         let rejected = rejected.map(|token| token.expose().to_owned());
         return by_detached(context, tenant, min_ttl, RefreshRequest { rejected }, deadline).await;
     }
-    let Some(provider) = context.providers.get(&tenant.provider) else {
+    if let Some(token) = context.providers.environment_token(tenant) {
+        return Ok(Lease::from_environment(tenant, &token, rejected.as_ref(), context.clock.now())?);
+    }
+    let Some(policy) = policy(context, tenant, min_ttl) else {
         return Err(TokenError::UnknownProvider(tenant.provider.clone()).into());
     };
-    if let Some(token) = provider.environment_token(tenant.principal) {
-        return Ok(Lease::from_environment(tenant, token, rejected.as_ref(), context.clock.now())?);
-    }
-    let policy = TokenPolicy::new(&provider, Wish::living(min_ttl));
+    // The detached process discovers the endpoints if they are not known.
+    let provider = context.providers.get(&tenant.provider);
+    let explained = |error: TokenError| match &provider {
+        Some(provider) => explained(error, provider, None),
+        None => error.into(),
+    };
     let entry = context.store.read(tenant).await?;
     let request = RefreshRequest { rejected: reported(&entry, rejected.as_ref()) };
     if request.rejected.is_none() {
         match StoredToken::new(tenant, &entry, &policy, context.clock.now()) {
-            StoredToken::Fresh(lease) => return Ok(lease),
+            StoredToken::Fresh(lease) => {
+                note_use(context, tenant, &entry).await;
+                return Ok(lease);
+            }
             StoredToken::RefreshDue(lease) => {
+                note_use(context, tenant, &entry).await;
                 refresh_in_background(context, tenant, min_ttl).await;
                 return Ok(lease);
             }
             StoredToken::Refused { error, .. } => {
                 end_if_exhausted(context, tenant, &entry).await;
-                return Err(explained(error, &provider, None));
+                return Err(explained(error));
             }
             StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
@@ -191,7 +209,7 @@ async fn get(
         let entry = context.store.read(tenant).await?;
         match StoredToken::new(tenant, &entry, &policy, context.clock.now()) {
             StoredToken::Fresh(lease) | StoredToken::RefreshDue(lease) => return Ok(lease),
-            StoredToken::Refused { error, .. } => return Err(explained(error, &provider, None)),
+            StoredToken::Refused { error, .. } => return Err(explained(error)),
             StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
     }
@@ -217,6 +235,17 @@ async fn by_detached(
         Ok(Some(RefreshReply::Failed { exit, text })) => Err(Failure::new(exit_from_code(exit), text)),
         Ok(Some(RefreshReply::Token(token))) => token.try_into().map_err(|_| no_result(tenant)),
         Ok(None) => Err(no_result(tenant)),
+    }
+}
+
+/// Records the first use of a login that was kept alive without one. The caller gets its token in
+/// any case.
+async fn note_use(context: &TokenContext<'_>, tenant: &Tenant, entry: &Entry) {
+    let Some(session) = entry.session.as_ref().filter(|session| session.unused_since.is_some()) else {
+        return;
+    };
+    if let Err(error) = context.store.change(tenant, Change::HandedOut(session.lineage)).await {
+        tracing::warn!(%tenant, %error, "the use of a login could not be recorded");
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
     discord::{self, UnreadToken},
     exchange,
     file::File,
-    provider,
+    provider::{self, Configured},
     secret::SecretReader,
     source::{self, Source},
     variables::xdg_folder,
@@ -19,10 +20,16 @@ use crate::{
     agent::AgentSettings,
     api::ApiSettings,
     discord::DiscordSettings,
-    oauth::Providers,
+    oauth::{DiscoveryCache, Providers},
     store::FileStoreOptions,
     sys::{sandbox, socket},
 };
+
+/// The time after its end at which a session is removed, if the configuration names none.
+const SWEEP_AFTER: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// The shortest such time: its user must be able to read what has ended.
+const SHORTEST_SWEEP: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A valid configuration. The Discord token alone may be missing: most commands do not need it.
 #[derive(Debug)]
@@ -35,6 +42,8 @@ pub struct Config {
     pub store: PathBuf,
     /// The options of the store.
     pub store_options: FileStoreOptions,
+    /// The time after its end at which a session is removed.
+    pub sweep_after: Duration,
     /// The providers.
     pub providers: Providers,
     /// The settings of the token API.
@@ -62,19 +71,29 @@ impl Config {
 pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Result<Config, ConfigError> {
     let (file, source) = source::read(path, text, variables)?;
     let File { store, discord, api, providers, agent } = file;
+    let sweep_after = store.sweep_after.map_or(SWEEP_AFTER, |after| after.0);
+    if sweep_after < SHORTEST_SWEEP {
+        let problem = "store.sweep_after must be at least one day, as in \"90d\"".to_owned();
+        return Err(source.error_at(&["store", "sweep_after"], problem));
+    }
     let store_path = store_path(&source, store.path)?;
     let mut secrets = SecretReader::new(&source);
-    let (mut known, mut exchanges) = (Vec::new(), Vec::new());
+    let (mut known, mut published, mut exchanges) = (Vec::new(), Vec::new(), Vec::new());
     for (name, section) in providers {
         if section.exchange_from.as_ref().is_some_and(|from| !from.is_empty()) {
             exchanges.push(exchange::settings(&source, &mut secrets, &name.0, section)?);
-        } else {
-            known.push(provider::settings(&source, &mut secrets, name.0, section)?);
+            continue;
+        }
+        match provider::settings(&source, &mut secrets, name.0, section)? {
+            Configured::Known(provider) => known.push(provider),
+            Configured::Published(undiscovered) => published.push(undiscovered),
         }
     }
-    let with_sign_in = known.iter().map(|provider| provider.id().clone()).collect();
-    exchange::check_sources(&source, &exchanges, &with_sign_in)?;
-    let providers = Providers::with_exchanges(known, [], exchanges);
+    let with_sign_in =
+        known.iter().map(crate::oauth::Provider::id).chain(published.iter().map(|one| &one.id));
+    exchange::check_sources(&source, &exchanges, &with_sign_in.cloned().collect())?;
+    let providers = Providers::with_exchanges(known, published, exchanges);
+    let providers = providers.cached_in(DiscoveryCache::beside(&store_path));
     let shared = agent.as_ref().is_some_and(|agent| agent.shared);
     let discord = discord::settings(&source, &mut secrets, discord, shared, &store_path)?;
     let api = ApiSettings { socket: socket(&source, api.socket, &store_path)? };
@@ -87,6 +106,7 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
         .transpose()?;
     Ok(Config {
         store: store_path,
+        sweep_after,
         store_options: FileStoreOptions { trust_filesystem: store.trust_filesystem },
         providers,
         api,

@@ -31,6 +31,7 @@ pub(super) struct StoreSection {
     #[serde(deserialize_with = "path")]
     pub(super) path: Option<PathBuf>,
     pub(super) trust_filesystem: bool,
+    pub(super) sweep_after: Option<ConfigDuration>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -116,8 +117,13 @@ pub(super) struct ProviderSection {
     pub(super) max_lifetime: Option<ConfigDuration>,
     pub(super) reuse_grace: Option<ConfigDuration>,
     pub(super) refresh_revokes_access: bool,
+    pub(super) login_ends: Option<ConfigDuration>,
+    pub(super) idle_ends: Option<ConfigDuration>,
+    pub(super) keepalive: Option<ConfigDuration>,
     pub(super) enforces_pkce: bool,
     pub(super) formerly: Vec<String>,
+    pub(super) allow_private: bool,
+    pub(super) discovery_hosts: Vec<String>,
     #[serde(deserialize_with = "path")]
     pub(super) ca_file: Option<PathBuf>,
 }

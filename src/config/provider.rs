@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use url::Url;
+
 use super::{
     ConfigError, environment,
     file::{Body, ProviderSection},
@@ -11,10 +13,22 @@ use super::{
 };
 use crate::{
     ids::ProviderId,
-    oauth::{BodyForm, ClientKey, DeviceForm, Provider, ProviderError, ProviderSettings, RequestForm},
-    session::GrantKind,
+    net::Reach,
+    oauth::{
+        BodyForm, ClientKey, DeviceForm, Provider, ProviderError, ProviderSettings, Publisher, RequestForm,
+        Undiscovered,
+    },
+    session::{GrantKind, LoginLimits},
     sys::secret_source::SecretSource,
 };
+
+/// The provider of a section.
+pub(super) enum Configured {
+    /// Its endpoints are written.
+    Known(Provider),
+    /// A server publishes its endpoints.
+    Published(Undiscovered),
+}
 
 /// Builds the provider of a section.
 pub(super) fn settings(
@@ -22,7 +36,7 @@ pub(super) fn settings(
     secrets: &mut SecretReader<'_>,
     id: ProviderId,
     section: ProviderSection,
-) -> Result<Provider, ConfigError> {
+) -> Result<Configured, ConfigError> {
     let error_at = |key: &str, problem: String| source.error_at(&["providers", id.as_str(), key], problem);
     let optional = |value: Option<String>| value.filter(|value| !value.is_empty());
     let required = |key: &str, value: Option<String>| {
@@ -67,10 +81,6 @@ pub(super) fn settings(
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| error_at("grants", format!("providers.{id}.grants: {error}")))?;
     let has_code = grants.is_empty() || grants.contains(&GrantKind::Code);
-    let of_code = |key: &str, value: Option<String>| match optional(value) {
-        None if !has_code => Ok(String::new()),
-        value => required(key, value),
-    };
     let device_form = DeviceForm {
         is_codex: match section.device_flow.as_deref().unwrap_or_default() {
             "" | "rfc8628" => false,
@@ -82,11 +92,37 @@ pub(super) fn settings(
         },
         scope_parameter: optional(section.device_scope_parameter),
     };
+    let authorization_endpoint = optional(section.authorization_endpoint);
+    let token_endpoint = optional(section.token_endpoint);
+    let is_whole = (authorization_endpoint.is_some() || !has_code) && token_endpoint.is_some();
+    let issuer = optional(section.issuer);
+    let publisher = issuer.clone().filter(|_| !is_whole).map(Publisher::Issuer);
+    let limits = (section.allow_private, section.discovery_hosts);
+    if publisher.is_none() && limits != Default::default() {
+        let key = if section.allow_private { "allow_private" } else { "discovery_hosts" };
+        let problem = format!(
+            "providers.{id}.{key} is only for a provider whose endpoints a server publishes: set issuer and remove its endpoints, or remove {key}"
+        );
+        return Err(error_at(key, problem));
+    }
+    let reach = match &publisher {
+        Some(publisher) => Some(reach(publisher, limits).map_err(|what| {
+            error_at("discovery_hosts", format!("providers.{id}.discovery_hosts: {what}"))
+        })?),
+        None => None,
+    };
+    let endpoint = |key: &str, value: Option<String>| match &publisher {
+        Some(_) => Ok(value.unwrap_or_default()),
+        // Only the code needs it.
+        None if key == "authorization_endpoint" && !has_code => Ok(value.unwrap_or_default()),
+        None => required_endpoint(key, value)
+            .map_err(|problem| error_at(key, format!("providers.{id} {problem}"))),
+    };
     let settings = ProviderSettings {
         preset: optional(section.preset),
-        issuer: optional(section.issuer),
-        authorization_endpoint: of_code("authorization_endpoint", section.authorization_endpoint)?,
-        token_endpoint: required("token_endpoint", section.token_endpoint)?,
+        issuer,
+        authorization_endpoint: endpoint("authorization_endpoint", authorization_endpoint)?,
+        token_endpoint: endpoint("token_endpoint", token_endpoint)?,
         revocation_endpoint: optional(section.revocation_endpoint),
         userinfo_endpoint: optional(section.userinfo_endpoint),
         device_authorization_endpoint: optional(section.device_authorization_endpoint),
@@ -99,7 +135,10 @@ pub(super) fn settings(
         client_secret,
         client_key: client_key.map(Arc::new),
         request_form,
-        redirect_uri: of_code("redirect_uri", section.redirect_uri)?,
+        redirect_uri: match optional(section.redirect_uri) {
+            None if !has_code => String::new(),
+            given => required("redirect_uri", given)?,
+        },
         redirect_any_port: section.redirect_any_port,
         environment,
         scopes: section.scopes,
@@ -110,11 +149,25 @@ pub(super) fn settings(
         max_lifetime: section.max_lifetime.map(|longest| longest.0),
         reuse_grace: section.reuse_grace.map_or(Duration::ZERO, |grace| grace.0),
         refresh_revokes_access: section.refresh_revokes_access,
+        login_limits: LoginLimits {
+            login: section.login_ends.map(|time| time.0),
+            idle: section.idle_ends.map(|time| time.0),
+        },
+        keepalive: section.keepalive.map(|time| time.0),
         enforces_pkce: section.enforces_pkce,
         formerly: section.formerly,
         trust: trust::with_file(source, &["providers", id.as_str()], section.ca_file.as_deref())?,
+        reach,
+        discovered: None,
     };
-    Provider::new(id.clone(), settings).map_err(|error| match &error {
+    let configured = match publisher {
+        None => Provider::new(id.clone(), settings).map(Configured::Known),
+        Some(publisher) => {
+            let undiscovered = Undiscovered { id: id.clone(), settings, publisher };
+            undiscovered.check().map(|()| Configured::Published(undiscovered))
+        }
+    };
+    configured.map_err(|error| match &error {
         ProviderError::Setting { key, .. } => error_at(key, error.to_string()),
         ProviderError::Tls(_) => source.error_at(&["providers", id.as_str()], error.to_string()),
     })
@@ -153,6 +206,28 @@ pub(super) fn client_secrets(
     });
     let client_secret = client_secret.transpose().map_err(|missing| error_at(secret_key, missing))?;
     Ok((client_secret, client_key.transpose()?))
+}
+
+/// Returns the addresses that discovery may reach: public ones, and more if the section allows them.
+fn reach(publisher: &Publisher, (allow_private, hosts): (bool, Vec<String>)) -> Result<Reach, String> {
+    let mut reach = Reach::default().with_private(allow_private);
+    // A wrong URL is an error of its own key.
+    if let Ok(url) = Url::parse(publisher.as_str()) {
+        reach = reach.listing_host_of(&url);
+    }
+    for host in hosts {
+        let url = Url::parse(&format!("https://{host}/")).ok();
+        let is_host = |url: &Url| url.path() == "/" && url.port().is_none() && url.username().is_empty();
+        match url.filter(is_host) {
+            Some(url) if !host.contains(['/', '?', '#', '@']) => reach = reach.listing_host_of(&url),
+            _ => return Err(format!("{host:?} is not a host: write a name alone, as in \"id.example.com\"")),
+        }
+    }
+    Ok(reach)
+}
+
+fn required_endpoint(key: &str, value: Option<String>) -> Result<String, String> {
+    value.ok_or_else(|| format!("needs {key}, or issuer if the provider publishes its endpoints"))
 }
 
 fn body(body: Body) -> BodyForm {

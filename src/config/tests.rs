@@ -68,7 +68,7 @@ fn an_unknown_key_is_reported_with_its_place_and_a_suggestion() {
     );
     assert_eq!(
         error("[store]\nzzz = 1\n", &[]),
-        "/etc/threadkey.toml, line 2, column 1: unknown key `zzz`; known keys: path, trust_filesystem"
+        "/etc/threadkey.toml, line 2, column 1: unknown key `zzz`; known keys: path, trust_filesystem, sweep_after"
     );
     let key = "[providers.Acme]\nclient_id = 'x'\n";
     assert!(

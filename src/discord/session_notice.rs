@@ -18,7 +18,7 @@ use super::{
     buttons::Action,
     rest::RestError,
     shared_logins,
-    wire::{Button, Message, inline_code, relative_time},
+    wire::{Button, Message, date, inline_code, relative_time},
 };
 use crate::{
     broker::Trouble,
@@ -29,12 +29,16 @@ use crate::{
 /// The pause before an unreadable store is read again. It may become readable without an event.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 
+/// The longest pause until a login's end is looked at again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
+
 /// Runs until the bot shuts down. One task sends all notices, so that no user gets two of the same.
 pub(super) async fn run(bot: BotHandle) {
-    // Sessions whose notice was tried and that are still listed: the user could not be reached, or
+    // Sessions, each with whether it is about a coming end, whose notice was tried and that are still listed: the user could not be reached, or
     // the store could not record the notice. Only `notice_due` tries them again, never time alone.
-    let mut tried: HashSet<(Tenant, Lineage)> = HashSet::new();
+    let mut tried: HashSet<(Tenant, Lineage, bool)> = HashSet::new();
     let mut unreadable = false;
+    let mut next_in = None;
     let mut changes = bot.broker.changes();
     loop {
         tokio::select! {
@@ -42,9 +46,10 @@ pub(super) async fn run(bot: BotHandle) {
             () = bot.notice_due.notified() => tried.clear(),
             () = changes.next() => {}
             () = tokio::time::sleep(TRY_AGAIN), if unreadable => {}
+            () = until_due(next_in) => {}
         }
-        let troubled = match bot.broker.unnotified().await {
-            Ok(troubled) => troubled,
+        let unnotified = match bot.broker.unnotified().await {
+            Ok(unnotified) => unnotified,
             Err(error) => {
                 if !std::mem::replace(&mut unreadable, true) {
                     warn!(%error, "cannot read the store for sessions in trouble; trying again every {} s", TRY_AGAIN.as_secs());
@@ -52,35 +57,51 @@ pub(super) async fn run(bot: BotHandle) {
                 continue;
             }
         };
+        next_in = unnotified.next_in;
+        let troubled = unnotified.troubled;
         if std::mem::take(&mut unreadable) {
             bot.open_messages.request_sync();
         }
-        let key = |tenant: &Tenant, session: &Session| (tenant.clone(), session.lineage);
-        tried.retain(|one| troubled.iter().any(|(tenant, session, _)| *one == key(tenant, session)));
+        let key = |tenant: &Tenant, session: &Session, trouble: &Trouble| {
+            (tenant.clone(), session.lineage, matches!(trouble, Trouble::Ending(_)))
+        };
+        let is_listed = |one: &(Tenant, Lineage, bool)| {
+            troubled.iter().any(|(tenant, session, trouble)| *one == key(tenant, session, trouble))
+        };
+        tried.retain(is_listed);
         for (tenant, session, trouble) in troubled {
             if bot.shutdown.is_cancelled() {
                 return;
             }
-            if tried.insert(key(&tenant, &session)) {
+            if tried.insert(key(&tenant, &session, &trouble)) {
                 notify(&bot, &tenant, &session, trouble).await;
             }
         }
     }
 }
 
+/// Waits until the next end of a login comes near; for ever without one. Not every system reports a
+/// clock that is set, so it returns once an hour as well.
+async fn until_due(due_in: Option<Duration>) {
+    match due_in {
+        Some(due_in) => tokio::time::sleep(due_in.min(LONGEST_PAUSE)).await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn notify(bot: &Bot, tenant: &Tenant, session: &Session, trouble: Trouble) {
-    let is_ended = matches!(trouble, Trouble::Ended(_));
-    let Some(way) = send(bot, tenant, session, &Notice::Trouble(trouble)).await else {
+    let Some(way) = send(bot, tenant, session, &Notice::Trouble(trouble.clone())).await else {
         if tenant.principal != Principal::Local {
             warn!(%tenant, "cannot notify any user of this session's trouble; trying again at the user's next command");
         }
         return;
     };
-    match is_ended {
-        true => info!(%tenant, way, "notified the user of an ended session"),
-        false => info!(%tenant, way, "notified the user of a stuck session"),
+    match trouble {
+        Trouble::Ended(_) => info!(%tenant, way, "notified the user of an ended session"),
+        Trouble::Stuck { .. } => info!(%tenant, way, "notified the user of a stuck session"),
+        Trouble::Ending(_) => info!(%tenant, way, "notified the user of a session that ends soon"),
     }
-    if let Err(error) = bot.broker.notified(tenant, session).await {
+    if let Err(error) = bot.broker.notified(tenant, session, &trouble).await {
         warn!(%tenant, %error, "cannot record that the user was notified, so a second notice may follow");
     }
 }
@@ -119,6 +140,11 @@ impl Notice {
                 relative_time(*since),
                 inline_code(code)
             ),
+            Self::Trouble(Trouble::Ending(end)) => format!(
+                "Your sign-in at `{provider}`{account} ends on {} ({}), however much it is used: the provider ends each sign-in after some time. Sign in again before, and your agents go on without a break.",
+                date(*end),
+                relative_time(*end)
+            ),
             Self::Reported => format!(
                 "An agent reports that `{provider}` no longer accepts your access token{account}. I cannot check this, and there is no refresh token to get another one. If your agents have stopped working, sign in again."
             ),
@@ -130,6 +156,7 @@ impl Notice {
         let state = match self {
             Self::Trouble(Trouble::Ended(_)) => "has ended",
             Self::Trouble(Trouble::Stuck { .. }) => "is stuck",
+            Self::Trouble(Trouble::Ending(_)) => "ends soon",
             Self::Reported => "may have ended",
         };
         format!("your sign-in at `{}` {state}. `/auth start` signs you in again.", tenant.provider)
@@ -141,7 +168,7 @@ impl Notice {
             Self::Trouble(Trouble::Stuck { .. }) => {
                 vec![("Try again", Action::TryAgain(tenant.clone())), sign_in]
             }
-            Self::Trouble(Trouble::Ended(_)) | Self::Reported => vec![sign_in],
+            Self::Trouble(Trouble::Ended(_) | Trouble::Ending(_)) | Self::Reported => vec![sign_in],
         }
     }
 }

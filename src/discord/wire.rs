@@ -357,6 +357,11 @@ pub(super) fn escape_markdown(text: &str) -> String {
     escaped
 }
 
+/// Returns a time that Discord shows as a date, in the reader's own time zone.
+pub(super) fn date(at: crate::sys::clock::UnixTime) -> String {
+    format!("<t:{at}:f>")
+}
+
 /// Writes a time that each reader's Discord shows relative to now.
 pub(super) fn relative_time(at: crate::sys::clock::UnixTime) -> String {
     format!("<t:{at}:R>")

@@ -23,8 +23,9 @@ use tokio::{
 use tokio_socks::{TargetAddr, tcp::Socks5Stream};
 
 use super::{
-    Stream, Unreachable,
+    Reach, Stream, Unreachable,
     proxy::{Protocol, Proxy},
+    resolver::Resolver,
     target::Target,
     tls,
 };
@@ -38,16 +39,28 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 /// The problem of a step that took too long.
 const TOO_SLOW: &str = "it did not answer within 5 s";
 
+/// The resolver of a connection, and the addresses to which the connection may go.
+#[derive(Clone, Copy)]
+pub(super) struct Limits<'a> {
+    /// `None` allows every address.
+    pub(super) reach: Option<&'a Reach>,
+    pub(super) resolver: &'a Resolver,
+}
+
 /// Connects to a target. `tls` has the settings where the target or the proxy needs them.
 pub(super) async fn open(
     target: &Target,
     proxy: Option<&Proxy>,
     tls: Option<Arc<ClientConfig>>,
+    limits: Limits<'_>,
 ) -> Result<Stream, Unreachable> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
     let stream = match proxy {
-        None => tcp(&target.host, target.port, deadline).await.map_err(|failure| failure.of(target))?,
-        Some(proxy) => through(proxy, target, tls.clone(), deadline).await?,
+        None => {
+            let addresses = limits.addresses(target, deadline).await?;
+            tcp(&addresses, deadline).await.map_err(|failure| failure.of(target))?
+        }
+        Some(proxy) => through(proxy, target, tls.clone(), limits, deadline).await?,
     };
     let Some(tls) = tls.filter(|_| target.tls) else { return Ok(stream) };
     let failed = |problem| Unreachable::Tls { address: target.to_string(), problem };
@@ -56,6 +69,20 @@ pub(super) async fn open(
         Err(_) => Err(failed(format!(
             "{target} did not complete the TLS handshake within 5 s. Check that the port serves TLS, and the network of this machine"
         ))),
+    }
+}
+
+// === impl Limits ===
+
+impl Limits<'_> {
+    /// Resolves a target, once, and returns its addresses after the check.
+    async fn addresses(&self, target: &Target, deadline: Instant) -> Result<Vec<SocketAddr>, Unreachable> {
+        let addresses = resolve(self.resolver, &target.host, target.port, deadline).await;
+        let addresses = addresses.map_err(|problem| TcpFailure::Name(problem).of(target))?;
+        match self.reach {
+            Some(reach) => reach.check(target, &addresses).map(|()| addresses),
+            None => Ok(addresses),
+        }
     }
 }
 
@@ -90,9 +117,8 @@ impl TcpFailure {
     }
 }
 
-async fn tcp(host: &str, port: u16, deadline: Instant) -> Result<Stream, TcpFailure> {
-    let addresses = resolve(host, port, deadline).await.map_err(TcpFailure::Name)?;
-    let stream = match timeout_at(deadline, first_to_connect(&addresses)).await {
+async fn tcp(addresses: &[SocketAddr], deadline: Instant) -> Result<Stream, TcpFailure> {
+    let stream = match timeout_at(deadline, first_to_connect(addresses)).await {
         Ok(connected) => connected.map_err(|error| TcpFailure::Connect(error.to_string()))?,
         Err(_) => return Err(TcpFailure::Connect(TOO_SLOW.to_owned())),
     };
@@ -101,10 +127,15 @@ async fn tcp(host: &str, port: u16, deadline: Instant) -> Result<Stream, TcpFail
     Ok(Stream::new(stream))
 }
 
-async fn resolve(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, String> {
-    match timeout_at(deadline, tokio::net::lookup_host((host.to_owned(), port))).await {
+async fn resolve(
+    resolver: &Resolver,
+    host: &str,
+    port: u16,
+    deadline: Instant,
+) -> Result<Vec<SocketAddr>, String> {
+    match timeout_at(deadline, resolver.look_up(host, port)).await {
         Ok(Ok(found)) => {
-            let addresses = alternating(found.collect());
+            let addresses = alternating(found);
             if addresses.is_empty() { Err("it has no address".to_owned()) } else { Ok(addresses) }
         }
         Ok(Err(error)) => Err(error.to_string()),
@@ -169,9 +200,16 @@ async fn through(
     proxy: &Proxy,
     target: &Target,
     tls: Option<Arc<ClientConfig>>,
+    limits: Limits<'_>,
     deadline: Instant,
 ) -> Result<Stream, Unreachable> {
-    let stream = tcp(&proxy.host, proxy.port, deadline).await.map_err(|failure| failure.of_proxy(proxy))?;
+    if let Some(reach) = limits.reach.filter(|_| proxy.protocol != Protocol::Socks5) {
+        reach.check_listed(target, &proxy.to_string())?;
+    }
+    let of_proxy = |failure: TcpFailure| failure.of_proxy(proxy);
+    let addresses = resolve(limits.resolver, &proxy.host, proxy.port, deadline).await;
+    let addresses = addresses.map_err(TcpFailure::Name).map_err(of_proxy)?;
+    let stream = tcp(&addresses, deadline).await.map_err(of_proxy)?;
     let negotiated = async {
         match proxy.protocol {
             Protocol::Http | Protocol::Https => {
@@ -184,9 +222,7 @@ async fn through(
                 tunnel(stream, proxy, target).await
             }
             Protocol::Socks5 => {
-                let addresses = resolve(&target.host, target.port, deadline).await;
-                let addresses =
-                    addresses.map_err(|problem| Unreachable::Name { host: target.host.clone(), problem })?;
+                let addresses = limits.addresses(target, deadline).await?;
                 // SOCKS takes one address. More proxies reach IPv4 than IPv6.
                 let address = addresses.iter().find(|address| address.is_ipv4()).unwrap_or(&addresses[0]);
                 socks(stream, proxy, target, TargetAddr::Ip(*address)).await

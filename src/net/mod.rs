@@ -7,10 +7,14 @@
 //! - Loopback never goes through a proxy, because a proxy's loopback is another machine.
 //! - [`Outward::open`] returns a stream or the cause of its failure. Until it returns a stream, no
 //!   byte of the caller's request has left this machine.
+//! - A connection that a server's document leads to is limited by a [`Reach`]: its name is resolved
+//!   once, and only checked addresses are connected to.
 //! - No error, log line or `Debug` output contains the credentials of a proxy.
 
 mod connect;
 mod proxy;
+mod reach;
+mod resolver;
 mod stream;
 mod target;
 mod tls;
@@ -23,14 +27,19 @@ use futures_util::future::BoxFuture;
 use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
 use url::Url;
 
+use connect::Limits;
 pub(crate) use connect::while_driven;
 pub use proxy::{Proxies, ProxyError};
+pub use reach::{Reach, is_public};
+#[cfg(feature = "test-util")]
+pub use resolver::ScriptedNames;
 pub use stream::Stream;
 pub use target::is_loopback;
 pub use trust::{CaFileError, NoAuthorities, Trust};
 pub use unreachable::Unreachable;
 
 use proxy::Proxy;
+use resolver::Resolver;
 use target::Target;
 
 /// TLS cannot be set up. This is a defect of the build.
@@ -44,6 +53,7 @@ pub struct TlsError(rustls::Error);
 pub struct Outward {
     proxies: Arc<Proxies>,
     tls: ConfigBuilder<ClientConfig, WantsVerifier>,
+    resolver: Resolver,
 }
 
 impl Outward {
@@ -60,7 +70,15 @@ impl Outward {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(proxies: Proxies) -> Result<Self, TlsError> {
-        Ok(Self { proxies: Arc::new(proxies), tls: tls::builder().map_err(TlsError)? })
+        let tls = tls::builder().map_err(TlsError)?;
+        Ok(Self { proxies: Arc::new(proxies), tls, resolver: Resolver::default() })
+    }
+
+    /// Returns the same way out, except that `names` resolves all names.
+    #[cfg(feature = "test-util")]
+    #[must_use]
+    pub fn resolving_by(self, names: ScriptedNames) -> Self {
+        Self { resolver: Resolver::scripted(names), ..self }
     }
 
     /// Returns the proxies.
@@ -73,6 +91,29 @@ impl Outward {
     /// # Errors
     /// The cause of the failure. No byte has reached the host, except those of a TLS handshake.
     pub fn open<'a>(&'a self, url: &'a Url, trust: &'a Trust) -> BoxFuture<'a, Result<Stream, Unreachable>> {
+        self.connect(url, trust, None)
+    }
+
+    /// Connects as [`Outward::open`] does, to the addresses that `reach` allows.
+    ///
+    /// # Errors
+    /// [`Unreachable::Private`] and [`Unreachable::Unlisted`] before any byte leaves to the host, and
+    /// the errors of [`Outward::open`].
+    pub fn open_within<'a>(
+        &'a self,
+        url: &'a Url,
+        trust: &'a Trust,
+        reach: &'a Reach,
+    ) -> BoxFuture<'a, Result<Stream, Unreachable>> {
+        self.connect(url, trust, Some(reach))
+    }
+
+    fn connect<'a>(
+        &'a self,
+        url: &'a Url,
+        trust: &'a Trust,
+        reach: Option<&'a Reach>,
+    ) -> BoxFuture<'a, Result<Stream, Unreachable>> {
         Box::pin(async move {
             let target = Target::of(url).ok_or_else(|| Unreachable::Connect {
                 address: url.host_str().unwrap_or_default().to_owned(),
@@ -84,7 +125,7 @@ impl Outward {
             let tls = tls
                 .transpose()
                 .map_err(|cause| Unreachable::NoAuthorities { host: target.host.clone(), cause })?;
-            connect::open(&target, proxy, tls).await
+            connect::open(&target, proxy, tls, Limits { reach, resolver: &self.resolver }).await
         })
     }
 

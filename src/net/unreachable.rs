@@ -1,5 +1,7 @@
 //! The cause of a connection that could not be made.
 
+use std::net::IpAddr;
+
 use super::{NoAuthorities, ProxyError};
 
 /// The reason why a host cannot be reached. Each text names the host or the proxy, and the next
@@ -50,6 +52,26 @@ pub enum Unreachable {
         /// The rest of the sentence, with the next step.
         problem: String,
     },
+    /// The host is not public, and the connection may reach public hosts alone.
+    #[error(
+        "the name {host} has the private address {address}, and no server may lead threadkey into a private network. Where the provider really is there, set allow_private = true in its section"
+    )]
+    Private {
+        /// The name, or the address in its plain form.
+        host: String,
+        /// The first address that is not public.
+        address: IpAddr,
+    },
+    /// The proxy would resolve a name that the operator did not list.
+    #[error(
+        "the proxy {proxy} would resolve {host} unchecked, so threadkey does not pass it on. If the host belongs to the provider, add it to discovery_hosts in the provider's section"
+    )]
+    Unlisted {
+        /// The host.
+        host: String,
+        /// Host, port and variable of the proxy.
+        proxy: String,
+    },
     /// A variable does not name a usable proxy.
     #[error(transparent)]
     ProxyVariable(#[from] ProxyError),
@@ -59,13 +81,18 @@ impl Unreachable {
     /// The stable words of the steps.
     pub const STEPS: [&str; 4] = ["dns", "connect", "tls", "proxy"];
 
+    /// Whether the cause may end without a change of the configuration.
+    pub fn may_end(&self) -> bool {
+        !matches!(self, Self::Private { .. } | Self::Unlisted { .. } | Self::ProxyVariable(_))
+    }
+
     /// Returns the stable word of the failed step: `dns`, `connect`, `tls` or `proxy`.
     pub fn step(&self) -> &'static str {
         match self {
             Self::Name { .. } => "dns",
-            Self::Connect { .. } => "connect",
+            Self::Connect { .. } | Self::Private { .. } => "connect",
             Self::Tls { .. } | Self::NoAuthorities { .. } => "tls",
-            Self::Proxy { .. } | Self::ProxyVariable(_) => "proxy",
+            Self::Proxy { .. } | Self::Unlisted { .. } | Self::ProxyVariable(_) => "proxy",
         }
     }
 }

@@ -33,7 +33,7 @@ use super::{
     wire::{Wire, pause_after_the_frame},
 };
 use crate::{
-    net::{Outward, Trust, Unreachable, while_driven},
+    net::{Outward, Reach, Trust, Unreachable, while_driven},
     session::journal::{Answer, Answered, Intended, Unread},
     sys::clock::{Clock, UnixTime},
 };
@@ -126,6 +126,11 @@ impl Client {
         }
     }
 
+    /// Returns the way out.
+    pub(super) fn outward(&self) -> &Outward {
+        &self.outward
+    }
+
     /// Returns the reason why the newest connection to the provider's token endpoint could not be
     /// made, if no later one succeeded.
     pub fn trouble(&self, provider: &Provider) -> Option<Unreachable> {
@@ -193,15 +198,18 @@ impl Client {
 
     /// Returns the answer of the userinfo endpoint (OpenID Connect Core §5.3).
     async fn userinfo(&self, request: UserinfoRequest) -> Option<Answer> {
-        let UserinfoRequest { endpoint, token, trust } = request;
+        let UserinfoRequest { endpoint, token, trust, reach } = request;
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose())).ok()?;
         bearer.set_sensitive(true);
-        let request = Request::get(endpoint.as_str())
+        let mut request = Request::get(endpoint.as_str())
             .header(AUTHORIZATION, bearer)
             .header(ACCEPT, "application/json")
             .extension(trust)
             .body(Vec::new())
             .ok()?;
+        if let Some(reach) = reach {
+            request.extensions_mut().insert(reach);
+        }
         let deadline = Instant::now() + USERINFO_TIMEOUT;
         match timeout_at(deadline, self.exchange(request, deadline)).await.ok()? {
             Attempt::Answered(answer) => Some(answer),
@@ -220,9 +228,13 @@ impl Client {
     /// Connects, and only then passes the request on: a failure before that has sent nothing.
     ///
     /// `deadline` bounds the wait for the answer. Bytes that have arrived by then are still read.
-    async fn exchange(&self, request: Request<Vec<u8>>, deadline: Instant) -> Attempt<Answer> {
+    async fn exchange(&self, mut request: Request<Vec<u8>>, deadline: Instant) -> Attempt<Answer> {
+        let reach = request.extensions_mut().remove::<Reach>();
         let Some((url, trust, request)) = prepared(request) else { return Attempt::NotSent("request") };
-        let opened = self.outward.open(&url, &trust).await;
+        let opened = match &reach {
+            Some(reach) => self.outward.open_within(&url, &trust, reach).await,
+            None => self.outward.open(&url, &trust).await,
+        };
         self.note(&url, opened.as_ref().err());
         let stream = match opened {
             Ok(stream) => stream,
@@ -295,7 +307,7 @@ impl fmt::Debug for Client {
 
 /// The settings of a connection. HTTP/1.1 alone: an HTTP/2 server may refuse a stream, and the
 /// request would have to be repeated.
-fn http1_connection() -> http1::Builder {
+pub(super) fn http1_connection() -> http1::Builder {
     let mut builder = http1::Builder::new();
     // A provider's odd header line must not cost the tokens that follow it.
     builder
@@ -308,7 +320,7 @@ fn http1_connection() -> http1::Builder {
 
 /// Returns the target of a request, the authorities that it may use, and the request as HTTP/1.1
 /// writes it: the path alone in its first line, and the host in a header (RFC 9112 §3.2.1).
-fn prepared(request: Request<Vec<u8>>) -> Option<(Url, Trust, Request<Full<Bytes>>)> {
+pub(super) fn prepared(request: Request<Vec<u8>>) -> Option<(Url, Trust, Request<Full<Bytes>>)> {
     let url = Url::parse(&request.uri().to_string()).ok()?;
     let (mut parts, body) = request.into_parts();
     let trust = parts.extensions.remove::<Trust>().unwrap_or_default();

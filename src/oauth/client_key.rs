@@ -12,6 +12,7 @@ use ring::{
 };
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::{
     secret::Secret,
@@ -34,14 +35,14 @@ enum Pair {
 }
 
 impl ClientKey {
-    /// Reads a private key in PEM: PKCS#8 with P-256, RSA of at least 2048 bits or Ed25519, or RSA in
-    /// PKCS#1. `kid` goes into the header of each assertion (RFC 7515 §4.1.4).
+    /// Reads a private key in PEM: PKCS#8 with P-256, RSA of at least 2048 bits or Ed25519, RSA in
+    /// PKCS#1, or P-256 in SEC 1 (RFC 5915). `kid` goes into the header of each assertion (RFC 7515 §4.1.4).
     ///
     /// # Errors
     /// A sentence about the form. It shows nothing of the key.
     pub fn from_pem(pem: &Secret, kid: Option<String>) -> Result<Self, String> {
         let unusable = || {
-            "it must hold one private key in PEM: PKCS#8 with P-256, RSA (2048 bits or more) or Ed25519"
+            "it must hold one private key in PEM: P-256, RSA (2048 bits or more) or Ed25519, in PKCS#8, PKCS#1 or SEC 1"
                 .to_owned()
         };
         let der = PrivateKeyDer::from_pem_slice(pem.expose().as_bytes()).map_err(|_| unusable())?;
@@ -49,6 +50,12 @@ impl ClientKey {
         let random = SystemRandom::new();
         let pair = match &der {
             PrivateKeyDer::Pkcs1(_) => RsaKeyPair::from_der(bytes).map(Pair::Rs256).ok(),
+            PrivateKeyDer::Sec1(_) => {
+                let wrapped = pkcs8_of_sec1(bytes);
+                EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &wrapped, &random)
+                    .map(Pair::Es256)
+                    .ok()
+            }
             _ => EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, bytes, &random)
                 .map(Pair::Es256)
                 .or_else(|_| RsaKeyPair::from_pkcs8(bytes).map(Pair::Rs256))
@@ -101,6 +108,35 @@ impl ClientKey {
             Pair::EdDsa(pair) => pair.sign(message).as_ref().to_vec(),
         }
     }
+}
+
+/// Wraps an `ECPrivateKey` (RFC 5915 §3) of P-256 in PKCS#8 (RFC 5208 §5), the form that *ring*
+/// reads. *ring* checks that the key is one of this curve.
+fn pkcs8_of_sec1(sec1: &[u8]) -> Zeroizing<Vec<u8>> {
+    /// Version 0, and the algorithm: ecPublicKey with prime256v1 (RFC 5480 §2.1.1).
+    const HEAD: [u8; 24] = [
+        0x02, 0x01, 0x00, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
+        0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07,
+    ];
+    // The length of DER in two bytes is enough: a longer key is none of this curve.
+    let length = |bytes: usize| {
+        let [high, low] = u16::try_from(bytes).unwrap_or(u16::MAX).to_be_bytes();
+        match (high, low) {
+            (0, low @ 0..0x80) => vec![low],
+            (0, low) => vec![0x81, low],
+            (high, low) => vec![0x82, high, low],
+        }
+    };
+    let key = length(sec1.len());
+    let whole = length(HEAD.len() + 1 + key.len() + sec1.len());
+    let mut wrapped = Zeroizing::new(Vec::with_capacity(8 + HEAD.len() + 4 + sec1.len()));
+    wrapped.push(0x30);
+    wrapped.extend_from_slice(&whole);
+    wrapped.extend_from_slice(&HEAD);
+    wrapped.push(0x04);
+    wrapped.extend_from_slice(&key);
+    wrapped.extend_from_slice(sec1);
+    wrapped
 }
 
 impl fmt::Debug for ClientKey {

@@ -4,6 +4,10 @@
 //! request with a token, a code or a verifier asks [`Provider::destination`] for its target. So a
 //! configuration that a stranger wrote or changed sends no secret of an earlier sign-in to another
 //! place.
+//!
+//! A server that publishes its endpoints may publish another token endpoint one day. New sign-ins use
+//! it. A session of before keeps using the endpoint that it is bound to, and follows only if the
+//! operator lists that one in `formerly`.
 
 use std::fmt;
 
@@ -81,7 +85,7 @@ impl Provider {
             });
         }
         let (was, now) = match endpoint {
-            Endpoint::Token => return Ok(&self.token_endpoint),
+            Endpoint::Token => return Ok(self.published_earlier(bound).unwrap_or(&self.token_endpoint)),
             Endpoint::Revocation => (&bound.revocation_endpoint, &self.revocation_endpoint),
             Endpoint::Userinfo => (&bound.userinfo_endpoint, &self.userinfo_endpoint),
         };
@@ -97,7 +101,18 @@ impl Provider {
     /// Whether the configured client issued a grant with this binding, at its present or at an
     /// earlier token endpoint.
     pub fn issued(&self, bound: &Binding) -> bool {
-        bound.client_id == self.client_id && self.leads_to(bound, &bound.token_endpoint, &self.token_endpoint)
+        let is_known = self.leads_to(bound, &bound.token_endpoint, &self.token_endpoint)
+            || self.published_earlier(bound).is_some();
+        bound.client_id == self.client_id && is_known
+    }
+
+    /// Returns the bound token endpoint, if the same issuer published it earlier and publishes another
+    /// one now. The session stays with it: a published change alone moves no refresh token to
+    /// another server.
+    fn published_earlier(&self, bound: &Binding) -> Option<&Url> {
+        let was = bound.token_endpoint.as_str();
+        let is_earlier = bound.issuer == self.issuer && !self.leads_to(bound, was, &self.token_endpoint);
+        self.published_earlier.iter().find(|earlier| is_earlier && earlier.as_str() == was)
     }
 
     /// Whether the bound endpoint `was` is `now`, or an earlier one of the same issuer.

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::{
     AnswerRules, Mismatch,
     content::{Content, Object, Text},
-    lifetime::{Circumstances, jwt_claims, lifetime},
+    lifetime::{Circumstances, jwt_claims, lifetime, refresh_expiry},
     scheme::authentication_scheme,
 };
 use crate::{
@@ -64,6 +64,7 @@ pub(super) fn take(
         scope: scope(tokens.value("scope")),
         expires_in: lifetime(&tokens, access_token.expose(), &circumstances),
         account: claims.as_deref().and_then(|claims| account_of(&Object::parse(claims)?)),
+        refresh_expires_at: refresh_expiry(&tokens, at),
         access_token,
         refresh_token,
     };

@@ -49,6 +49,28 @@ pub(super) fn lifetime(
     shortest.map(|lifetime| lifetime.min(bound)).or(circumstances.longest)
 }
 
+/// The longest time for which a refresh token's end is believed: ten years. A longer one means
+/// "never".
+const LONGEST_LOGIN: f64 = 10.0 * 365.0 * 86_400.0;
+
+/// The members that name the lifetime of a refresh token, in seconds. No standard has one.
+const REFRESH_LIFETIMES: [&str; 3] =
+    ["refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"];
+
+/// The members that name the time at which a refresh token expires.
+const REFRESH_INSTANTS: [&str; 3] =
+    ["refresh_token_expires_at", "refreshTokenExpiresAt", "refresh_expires_at"];
+
+/// Returns the time at which the refresh token of an answer that arrived at `at` expires. Zero and
+/// the past mean no end: a refresh token never expires on arrival.
+pub(super) fn refresh_expiry(tokens: &Object<'_>, at: UnixTime) -> Option<UnixTime> {
+    let named = REFRESH_LIFETIMES.iter().find_map(|name| tokens.number(name));
+    let until = || REFRESH_INSTANTS.iter().find_map(|name| instant(&text_or_number(tokens, name)?));
+    let left = named.or_else(|| until().map(|end| end - at as f64))?;
+    let is_an_end = (1.0..=LONGEST_LOGIN).contains(&left);
+    is_an_end.then(|| at.saturating_add(left.floor() as i64))
+}
+
 /// Returns a number of seconds as a lifetime, unless it is in the past. The store counts whole
 /// seconds, and no lifetime is rounded down to zero.
 fn seconds_of(number: f64) -> Option<Duration> {

@@ -195,6 +195,11 @@ impl fmt::Debug for Pasted {
 }
 
 impl AuthorizationResponse {
+    /// Whether it names an issuer (RFC 9207).
+    pub fn has_issuer(&self) -> bool {
+        !self.issuers.is_empty()
+    }
+
     /// Returns an issuer (RFC 9207) that is not the `expected` one, cleaned for display.
     pub fn foreign_issuer(&self, expected: &str) -> Option<&str> {
         let foreign = self.issuers.iter().find(|values| !values.iter().any(|value| value == expected))?;

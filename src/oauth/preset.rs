@@ -4,7 +4,7 @@
 //! A program start reads only the sections that the configuration names, because `threadkey token`
 //! runs often. So each section stands by itself between two lines that begin with `[`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv6Addr};
 
 use serde::Deserialize;
 
@@ -108,10 +108,12 @@ fn sections() -> impl Iterator<Item = (&'static str, &'static str)> {
 fn parse(name: &str, text: &str) -> Preset {
     let mut settings: toml::Table = toml::from_str(text).expect("a test parses every section");
     let keys: Vec<String> = settings.keys().cloned().collect();
-    let is_about =
-        |key: &str| ["title", "needs", "register", "risk", "terms", "login_ends", "idle_ends"].contains(&key);
-    let about = keys.into_iter().filter(|key| is_about(key)).filter_map(|key| settings.remove_entry(&key));
-    let about: toml::Table = about.collect();
+    let is_about = |key: &str| ["title", "needs", "register", "risk", "terms"].contains(&key);
+    let about = keys.iter().filter(|key| is_about(key)).filter_map(|key| settings.remove_entry(key));
+    let mut about: toml::Table = about.collect();
+    for key in ["login_ends", "idle_ends"] {
+        about.extend(settings.get(key).map(|value| (key.to_owned(), value.clone())));
+    }
     let about = PresetInfo::deserialize(about).expect("a test parses every section");
     Preset { name: name.to_owned(), about, settings }
 }
@@ -147,7 +149,7 @@ impl Preset {
                 .any(|value| value.as_str().is_some_and(|text| text.contains(&format!("{{{key}}}"))));
             let value = given.or_else(|| self.settings.get(key).and_then(toml::Value::as_str));
             match (is_used, value) {
-                (true, Some(value)) if is_url_part(value) && (key != "host" || begins_with_host(value)) => {
+                (true, Some(value)) if if key == "host" { is_host(value) } else { is_url_part(value) } => {
                     drop(values.insert(key, value.to_owned()))
                 }
                 (true, Some(_)) => return Err(PlaceholderError::Value { key }),
@@ -167,6 +169,19 @@ impl Preset {
 fn is_url_part(text: &str) -> bool {
     let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b".-_:/".contains(&b);
     text.bytes().all(is_allowed) && text.split('/').all(|part| !["", ".", ".."].contains(&part))
+}
+
+/// Whether a text is a name or an address, with a port and a path where there is one. An IPv6 address
+/// stands in brackets (RFC 3986 §3.2.2).
+fn is_host(text: &str) -> bool {
+    let is_end = |rest: &str| rest.is_empty() || rest.starts_with([':', '/']);
+    match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+        Some((address, rest)) if address.parse::<Ipv6Addr>().is_ok() && is_end(rest) => {
+            let named = format!("v6{rest}");
+            is_url_part(&named) && begins_with_host(&named)
+        }
+        _ => is_url_part(text) && begins_with_host(text),
+    }
 }
 
 /// Whether a text begins with a name or an IPv4 address, and a port if there is a colon.

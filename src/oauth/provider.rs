@@ -5,25 +5,26 @@
 //! the authorization request cannot replace a parameter of the protocol. The module `settings`
 //! checks each setting, and `request` builds the requests.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use oauth2::RedirectUrl;
 use url::Url;
 
 use super::{
+    Discovered,
     client_auth::ClientAuth,
     environment::EnvironmentToken,
     request_form::{DeviceForm, RequestForm},
     settings::{
         ProviderError, ProviderSettings, RECOMMENDED_REDIRECT_URI, Wrong, check_authorize_params, client_id,
-        device_form, ended_errors, endpoint, grants, is_reserved, issuer, login_hints, max_lifetime,
-        redirect_uri, request_form, resource, scopes, token_path,
+        device_form, ended_errors, endpoint, grants, is_reserved, issuer, login_hints, login_limits,
+        max_lifetime, redirect_uri, request_form, resource, scopes, token_path,
     },
 };
 use crate::{
     ids::{Principal, ProviderId},
-    net::Trust,
-    session::{Binding, GrantKind, Pending},
+    net::{Reach, Trust},
+    session::{Binding, GrantKind, LoginLimits, Pending},
     sys::secret_source::NoSecret,
 };
 
@@ -56,9 +57,15 @@ pub struct Provider {
     pub(super) max_lifetime: Option<Duration>,
     reuse_grace: Duration,
     refresh_revokes_access: bool,
+    login_limits: LoginLimits,
+    keepalive: Option<Duration>,
     pub(super) enforces_pkce: bool,
     pub(super) formerly: Vec<Url>,
     pub(super) trust: Trust,
+    pub(super) reach: Option<Reach>,
+    discovered: Option<Arc<Discovered>>,
+    /// The token endpoints that the same issuer published earlier.
+    pub(super) published_earlier: Vec<Url>,
 }
 
 impl Provider {
@@ -95,6 +102,7 @@ impl Provider {
         let token_endpoint = endpoint("token_endpoint", &settings.token_endpoint)?;
         request_form(&settings.request_form, &token_endpoint, client_auth.is_confidential())?;
         check_authorize_params(&settings.authorize_params)?;
+        login_limits(&settings.login_limits, settings.keepalive)?;
         let device_authorization_endpoint =
             optional("device_authorization_endpoint", settings.device_authorization_endpoint)?;
         let device_form =
@@ -135,6 +143,8 @@ impl Provider {
             max_lifetime: settings.max_lifetime.map(max_lifetime).transpose()?,
             reuse_grace: settings.reuse_grace,
             refresh_revokes_access: settings.refresh_revokes_access,
+            login_limits: settings.login_limits,
+            keepalive: settings.keepalive,
             enforces_pkce: settings.enforces_pkce,
             formerly: settings
                 .formerly
@@ -142,6 +152,15 @@ impl Provider {
                 .map(|text| endpoint("formerly", text))
                 .collect::<Result<_, _>>()?,
             trust: settings.trust,
+            reach: settings.reach,
+            // One that a server published and that meets the rules no longer is of no use.
+            published_earlier: settings
+                .discovered
+                .iter()
+                .flat_map(|discovered| &discovered.earlier_token_endpoints)
+                .filter_map(|text| endpoint("earlier_token_endpoints", text).ok())
+                .collect(),
+            discovered: settings.discovered,
         })
     }
 
@@ -161,6 +180,19 @@ impl Provider {
         self.issuer.as_deref()
     }
 
+    /// Returns the published metadata, and the time of its fetch. `None` if the operator wrote the
+    /// endpoints.
+    pub fn discovered(&self) -> Option<&Discovered> {
+        self.discovered.as_deref()
+    }
+
+    /// Whether each authorization response names its issuer (RFC 9207 §3). Then one without an `iss`
+    /// comes from another server.
+    pub fn requires_iss(&self) -> bool {
+        let published = self.discovered.as_ref();
+        published.is_some_and(|found| found.metadata.authorization_response_iss_parameter_supported)
+    }
+
     /// See [`ProviderSettings::reuse_grace`].
     pub fn reuse_grace(&self) -> Duration {
         self.reuse_grace
@@ -169,6 +201,16 @@ impl Provider {
     /// See [`ProviderSettings::refresh_revokes_access`].
     pub fn refresh_revokes_access(&self) -> bool {
         self.refresh_revokes_access
+    }
+
+    /// See [`ProviderSettings::login_limits`].
+    pub fn login_limits(&self) -> &LoginLimits {
+        &self.login_limits
+    }
+
+    /// See [`ProviderSettings::keepalive`].
+    pub fn keepalive(&self) -> Option<Duration> {
+        self.keepalive
     }
 
     /// See [`ProviderSettings::enforces_pkce`].
@@ -196,6 +238,11 @@ impl Provider {
             client_id: self.client_id.clone(),
             resource: self.resource.clone(),
         }
+    }
+
+    /// Returns the id under which threadkey is registered at the provider.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
     }
 
     /// Returns the scopes that a sign-in requests.
@@ -256,11 +303,6 @@ impl Provider {
             Principal::Guild(_) => return None,
         };
         self.login_hints.get(&key).map(String::as_str)
-    }
-
-    /// Returns the token of the environment that this principal gets in place of its session's.
-    pub fn environment_token(&self, principal: Principal) -> Option<&EnvironmentToken> {
-        self.environment.as_ref().filter(|token| token.principals.contains(&principal))
     }
 
     /// Returns the token of the environment, and the principals that get it.

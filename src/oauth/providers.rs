@@ -2,20 +2,22 @@
 //! publishes.
 //!
 //! A provider that names an `issuer` or an MCP server alone is [`Undiscovered`] until its endpoints
-//! are found. From then on [`Providers::get`] returns it. A provider that is discovered again takes
+//! are found: in the cache of this machine at the first look, or by a fetch. From then on [`Providers::get`] returns it. A provider that is discovered again takes
 //! the place of the earlier one. A caller keeps the one that it has: sessions are bound to their
 //! endpoints in any case.
 
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Once, PoisonError, RwLock},
 };
 
 use url::Url;
 
-use super::{Exchange, Provider, ProviderSettings};
-use crate::ids::{ProviderId, closest};
+use super::{
+    Discovered, DiscoveryCache, DiscoveryError, EnvironmentToken, Exchange, Provider, ProviderSettings,
+};
+use crate::ids::{ProviderId, Tenant, closest};
 
 /// The server that publishes a provider's endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,14 +41,24 @@ pub struct Undiscovered {
 
 /// All configured providers. Cheap to clone; clones share their state.
 #[derive(Clone, Default)]
-pub struct Providers(Arc<BTreeMap<ProviderId, Slot>>);
+pub struct Providers {
+    slots: Arc<BTreeMap<ProviderId, Slot>>,
+    cache: Option<Arc<DiscoveryCache>>,
+}
 
 /// The place of one provider.
-#[derive(Default)]
 struct Slot {
     undiscovered: Option<Arc<Undiscovered>>,
     exchange: Option<Arc<Exchange>>,
     usable: RwLock<Option<Arc<Provider>>>,
+    /// Whether the cache was read.
+    looked: Once,
+}
+
+impl Slot {
+    fn empty() -> Self {
+        Self { undiscovered: None, exchange: None, usable: RwLock::default(), looked: Once::new() }
+    }
 }
 
 // === impl Providers ===
@@ -73,35 +85,109 @@ impl Providers {
     ) -> Self {
         let known = providers.into_iter().map(|provider| {
             let usable = RwLock::new(Some(Arc::new(provider.clone())));
-            (provider.id().clone(), Slot { usable, ..Slot::default() })
+            (provider.id().clone(), Slot { usable, ..Slot::empty() })
         });
         let published = undiscovered
             .into_iter()
-            .map(|one| (one.id.clone(), Slot { undiscovered: Some(Arc::new(one)), ..Slot::default() }));
+            .map(|one| (one.id.clone(), Slot { undiscovered: Some(Arc::new(one)), ..Slot::empty() }));
         let exchanged = exchanges
             .into_iter()
-            .map(|one| (one.id().clone(), Slot { exchange: Some(Arc::new(one)), ..Slot::default() }));
-        Self(Arc::new(known.chain(published).chain(exchanged).collect()))
+            .map(|one| (one.id().clone(), Slot { exchange: Some(Arc::new(one)), ..Slot::empty() }));
+        Self { slots: Arc::new(known.chain(published).chain(exchanged).collect()), cache: None }
     }
 
-    /// Returns the provider of this name, if its endpoints are known.
+    /// Returns the same providers with this cache of published metadata.
+    #[must_use]
+    pub fn cached_in(self, cache: DiscoveryCache) -> Self {
+        Self { cache: Some(Arc::new(cache)), ..self }
+    }
+
+    /// Returns the provider of this name, if its endpoints are known. The first look at a provider
+    /// whose endpoints a server publishes reads its file in the cache, once.
     pub fn get(&self, id: &ProviderId) -> Option<Arc<Provider>> {
-        self.0.get(id)?.usable.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let slot = self.slots.get(id)?;
+        if let (Some(undiscovered), Some(cache)) = (&slot.undiscovered, &self.cache) {
+            slot.looked.call_once(|| {
+                if let Some(provider) = cached(undiscovered, cache) {
+                    slot.set(provider);
+                }
+            });
+        }
+        slot.usable.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the cache again, because another process may have written it. Makes the provider usable
+    /// if its metadata is there.
+    pub fn look_again(&self, id: &ProviderId) -> Option<Arc<Provider>> {
+        let (slot, cache) = (self.slots.get(id)?, self.cache.as_ref()?);
+        slot.set(cached(slot.undiscovered.as_ref()?, cache)?);
+        self.get(id)
+    }
+
+    /// Builds a provider from fetched metadata, makes it usable from now on and for all clones, and
+    /// writes the cache. A cache that cannot be written is logged: the next process fetches again.
+    ///
+    /// # Errors
+    /// See [`Undiscovered::provider`]. The earlier provider stays.
+    pub fn adopt(
+        &self,
+        undiscovered: &Undiscovered,
+        mut found: Discovered,
+    ) -> Result<Arc<Provider>, DiscoveryError> {
+        let before = self.get(&undiscovered.id);
+        if let Some(before) = before.as_ref().and_then(|before| before.discovered()) {
+            found.remember(before);
+        }
+        let provider = undiscovered.provider(found.clone())?;
+        if let Some(before) = before.filter(|before| before.token_endpoint() != provider.token_endpoint()) {
+            tracing::warn!(
+                provider = %undiscovered.id,
+                "{} publishes another token endpoint: {}. Sessions of before keep using {}. If it is gone, list it in providers.{}.formerly",
+                found.publisher, provider.token_endpoint(), before.token_endpoint(), undiscovered.id
+            );
+        }
+        if let Some(Err(error)) = self.cache.as_ref().map(|cache| cache.write(&undiscovered.id, &found)) {
+            tracing::warn!(
+                provider = %undiscovered.id,
+                "{} cannot be written, so the next process fetches the metadata again: {error}",
+                self.cache.as_ref().map(|cache| cache.folder().display().to_string()).unwrap_or_default()
+            );
+        }
+        let provider = Arc::new(provider);
+        if let Some(slot) = self.slots.get(&undiscovered.id) {
+            *slot.usable.write().unwrap_or_else(PoisonError::into_inner) = Some(provider.clone());
+        }
+        Ok(provider)
     }
 
     /// Whether a provider of this name is configured.
     pub fn contains(&self, id: &ProviderId) -> bool {
-        self.0.contains_key(id)
+        self.slots.contains_key(id)
     }
 
     /// Returns the provider of this name as it is configured, if a server publishes its endpoints.
     pub fn undiscovered(&self, id: &ProviderId) -> Option<Arc<Undiscovered>> {
-        self.0.get(id)?.undiscovered.clone()
+        self.slots.get(id)?.undiscovered.clone()
+    }
+
+    /// Returns the token of the environment that this tenant gets in place of its session's. It needs no
+    /// endpoints.
+    pub fn environment_token(&self, tenant: &Tenant) -> Option<EnvironmentToken> {
+        let token = self.environment(&tenant.provider)?;
+        token.principals.contains(&tenant.principal).then_some(token)
+    }
+
+    /// Returns the token of the environment of this provider.
+    pub fn environment(&self, id: &ProviderId) -> Option<EnvironmentToken> {
+        match self.undiscovered(id) {
+            Some(undiscovered) => undiscovered.settings.environment.clone(),
+            None => self.get(id)?.environment().cloned(),
+        }
     }
 
     /// Returns the provider of this name, if its tokens come from the sign-in at another one.
     pub fn exchange(&self, id: &ProviderId) -> Option<Arc<Exchange>> {
-        self.0.get(id)?.exchange.clone()
+        self.slots.get(id)?.exchange.clone()
     }
 
     /// Returns the providers whose tokens come from the sign-in at another one.
@@ -112,8 +198,8 @@ impl Providers {
     /// Makes a discovered provider usable, from now on and for all clones. Does nothing for a name
     /// that is not configured.
     pub fn discovered(&self, provider: Provider) {
-        if let Some(slot) = self.0.get(provider.id()) {
-            *slot.usable.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(provider));
+        if let Some(slot) = self.slots.get(provider.id()) {
+            slot.set(provider);
         }
     }
 
@@ -136,8 +222,24 @@ impl Providers {
 
     /// Returns the names of all providers, in order.
     pub fn ids(&self) -> impl Iterator<Item = &ProviderId> {
-        self.0.keys()
+        self.slots.keys()
     }
+}
+
+impl Slot {
+    fn set(&self, provider: Provider) {
+        *self.usable.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(provider));
+    }
+}
+
+/// Returns the provider from its file in the cache. Metadata that does not fit the configuration counts
+/// as absent: it is fetched again, and the fetch reports the reason.
+fn cached(undiscovered: &Undiscovered, cache: &DiscoveryCache) -> Option<Provider> {
+    let found = cache.read(&undiscovered.id, undiscovered.publisher.as_str())?;
+    undiscovered
+        .provider(found)
+        .inspect_err(|error| tracing::debug!(%error, "cached metadata is not used"))
+        .ok()
 }
 
 impl fmt::Debug for Providers {

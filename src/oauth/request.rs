@@ -18,7 +18,7 @@ use url::Url;
 use super::{Credentials, Endpoint, Provider, Withheld, client_auth::Kind, request_form::RequestKind};
 use crate::{
     ids::{Lineage, Principal, hex},
-    net::Trust,
+    net::{Reach, Trust},
     secret::{AccessToken, AuthorizationCode, CodeVerifier, Nonce, Scrubber, Secret, State},
     session::{Binding, Locked, Pending, Session},
     sys::{clock::UnixTime, random, secret_source::NoSecret},
@@ -42,6 +42,7 @@ pub struct UserinfoRequest {
     pub(super) endpoint: Url,
     pub(super) token: AccessToken,
     pub(super) trust: Trust,
+    pub(super) reach: Option<Reach>,
 }
 
 impl fmt::Display for TokenRequest {
@@ -220,7 +221,8 @@ impl Provider {
     /// one or to another client. See [`Provider::destination`].
     pub fn userinfo(&self, bound: &Binding, token: &AccessToken) -> Result<UserinfoRequest, Withheld> {
         let endpoint = self.destination(bound, Endpoint::Userinfo)?.clone();
-        Ok(UserinfoRequest { endpoint, token: token.clone(), trust: self.trust.clone() })
+        let (trust, reach) = (self.trust.clone(), self.reach.clone());
+        Ok(UserinfoRequest { endpoint, token: token.clone(), trust, reach })
     }
 
     /// Returns the OAuth client for the token endpoint, with the credentials of this request.
@@ -265,6 +267,9 @@ impl Provider {
             Err(RequestTokenError::Request(Captured(mut request))) => {
                 self.form.shape(kind, &mut request);
                 request.extensions_mut().insert(self.trust.clone());
+                if let Some(reach) = &self.reach {
+                    request.extensions_mut().insert(reach.clone());
+                }
                 TokenRequest(*request)
             }
             _ => unreachable!(

@@ -17,14 +17,15 @@ use oauth2::RedirectUrl;
 use url::Url;
 
 use super::{
+    Discovered,
     client_key::ClientKey,
     environment::EnvironmentToken,
     request_form::{DeviceForm, RequestForm},
 };
 use crate::{
     ids::{ProviderId, Snowflake},
-    net::{Trust, is_loopback},
-    session::GrantKind,
+    net::{Reach, Trust, is_loopback},
+    session::{GrantKind, LoginLimits},
     sys::secret_source::SecretSource,
 };
 
@@ -89,6 +90,11 @@ pub struct ProviderSettings {
     pub reuse_grace: Duration,
     /// Whether a refresh revokes the old access token.
     pub refresh_revokes_access: bool,
+    /// When the provider's logins end, if its answers do not name it.
+    pub login_limits: LoginLimits,
+    /// The time after which an idle login is refreshed, so that it does not die. `None` leaves it
+    /// alone.
+    pub keepalive: Option<Duration>,
     /// Whether the provider refuses an exchange without the right PKCE verifier. Then a code
     /// without its `state` can be accepted.
     pub enforces_pkce: bool,
@@ -97,6 +103,11 @@ pub struct ProviderSettings {
     pub formerly: Vec<String>,
     /// The certificate authorities that the provider's servers may use.
     pub trust: Trust,
+    /// The addresses that requests to published URLs may reach. `None` for a provider whose endpoints
+    /// the operator wrote: it may be anywhere.
+    pub reach: Option<Reach>,
+    /// The metadata that completed these settings.
+    pub discovered: Option<Arc<Discovered>>,
 }
 
 /// The redirect URI that the documentation recommends where no program listens: its port is none that
@@ -363,6 +374,29 @@ pub(super) fn ended_errors(codes: Vec<String>) -> Result<Vec<String>, Wrong> {
             );
             Err(Wrong { key: "ended_errors", what })
         }
+    }
+}
+
+/// The smallest time for the keys about logins. Refreshes for an idle login are rare.
+const SHORTEST_LOGIN: Duration = Duration::from_secs(60 * 60);
+
+/// Checks the ends of logins, and that keeping them alive comes before the idle end.
+pub(super) fn login_limits(limits: &LoginLimits, keepalive: Option<Duration>) -> Result<(), Wrong> {
+    let times = [("login_ends", limits.login), ("idle_ends", limits.idle), ("keepalive", keepalive)];
+    for (key, time) in times {
+        if time.is_some_and(|time| time < SHORTEST_LOGIN) {
+            return Err(Wrong { key, what: "it must be at least one hour, as in \"7d\"".to_owned() });
+        }
+    }
+    match (keepalive, limits.idle) {
+        (Some(every), Some(idle)) if every >= idle => {
+            let what = format!(
+                "it must be shorter than idle_ends, which is {} hours: an idle login has ended by then",
+                idle.as_secs() / 3600
+            );
+            Err(Wrong { key: "keepalive", what })
+        }
+        _ => Ok(()),
     }
 }
 

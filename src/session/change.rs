@@ -39,6 +39,25 @@ pub enum Change {
     TryAgain(Lineage),
     /// Records that the user of the ended or stuck session was notified.
     Notified(Lineage),
+    /// Records that the user was notified of the end of the login.
+    EndNotified {
+        /// The grant.
+        lineage: Lineage,
+        /// The end, in Unix seconds.
+        end: UnixTime,
+    },
+    /// Records that no caller has had a token since the present access token, before a refresh that
+    /// only keeps the login alive.
+    Unused(Lineage),
+    /// Records that a caller has a token of the session.
+    HandedOut(Lineage),
+    /// Removes a session that has ended and was not replaced for so long. Stale for any other one.
+    Sweep {
+        /// The grant.
+        lineage: Lineage,
+        /// The session ended before, in Unix seconds.
+        ended_before: UnixTime,
+    },
     /// Records the account of a session.
     Account {
         /// The grant.
@@ -108,6 +127,7 @@ pub enum Settlement {
 
 /// A change or a settlement: everything that [`apply`] takes.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "an update is moved a few times and never kept")]
 pub enum Update {
     /// A change that any caller may make.
     Change(Change),
@@ -189,6 +209,12 @@ fn apply_change(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
                 (None, None) => {}
             }
         }),
+        Change::EndNotified { lineage, end } => {
+            on_lineage(entry, lineage, |session| session.notified_end = Some(end))
+        }
+        Change::Unused(lineage) => unused(entry, lineage, now),
+        Change::HandedOut(lineage) => handed_out(entry, lineage),
+        Change::Sweep { lineage, ended_before } => sweep(entry, lineage, ended_before, now),
         Change::Account { lineage, account } => {
             on_lineage(entry, lineage, |session| session.account = Some(account))
         }
@@ -322,6 +348,33 @@ fn exhausted(entry: &mut Entry, lineage: Lineage, now: UnixTime) -> Applied {
     let code = Ended::EXHAUSTED.to_owned();
     session.ended = Some(Ended { at: now, code, fingerprint, notified_at: None });
     Applied::Done
+}
+
+fn unused(entry: &mut Entry, lineage: Lineage, now: UnixTime) -> Applied {
+    match &mut entry.session {
+        Some(session) if session.lineage == lineage && session.unused_since.is_some() => Applied::Already,
+        // The token may have been handed out until its end.
+        _ => on_lineage(entry, lineage, |session| session.unused_since = Some(session.expires_at.min(now))),
+    }
+}
+
+fn handed_out(entry: &mut Entry, lineage: Lineage) -> Applied {
+    match &mut entry.session {
+        Some(session) if session.lineage == lineage && session.unused_since.is_none() => Applied::Already,
+        _ => on_lineage(entry, lineage, |session| session.unused_since = None),
+    }
+}
+
+fn sweep(entry: &mut Entry, lineage: Lineage, ended_before: UnixTime, now: UnixTime) -> Applied {
+    let is_meant = |session: &Session| {
+        session.lineage == lineage
+            && !session.is_usable(now)
+            && session.verdict().is_some_and(|ended| ended.at < ended_before)
+    };
+    match entry.session.take_if(|session| is_meant(session)) {
+        Some(_) => Applied::Done,
+        None => Applied::Stale,
+    }
 }
 
 fn wrong_code(entry: &mut Entry, state: &State, now: UnixTime) -> Applied {

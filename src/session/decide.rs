@@ -41,12 +41,19 @@ pub struct Wish {
     pub min_ttl: Duration,
     /// The access token that the caller has reported as rejected. The caller does not get it again.
     pub refused: Option<Fingerprint>,
+    /// Refresh although the token serves, because the login dies when it is idle.
+    pub renews: bool,
 }
 
 impl Wish {
     /// The wish of a caller that has reported no token.
     pub fn living(min_ttl: Duration) -> Self {
-        Self { min_ttl, refused: None }
+        Self { min_ttl, ..Self::default() }
+    }
+
+    /// The wish to keep a login alive.
+    pub fn renewing() -> Self {
+        Self { renews: true, ..Self::default() }
     }
 
     /// Whether the caller has reported the session's access token.
@@ -75,6 +82,14 @@ pub fn decide(session: &Session, now: UnixTime, wish: &Wish) -> Decision {
     // A pause after a forced refresh holds back forced refreshes alone. A reporter must not be able
     // to keep the others from their refresh.
     let held_back = active.filter(|(retry, _)| retry.kind() != RetryKind::RejectedAgain);
+    if wish.renews && !is_ambiguous(session) {
+        return match held_back {
+            Some((retry, until)) => {
+                Decision::Backoff { until, kind: retry.last_kind(), code: retry.code.clone() }
+            }
+            None => Decision::Refresh,
+        };
+    }
     if fresh {
         let due = now >= refresh_due_at(session)
             || is_from_the_future(session, now)
@@ -145,7 +160,7 @@ mod tests {
 
     const NOW: UnixTime = 1_795_358_672;
 
-    const MINUTE: Wish = Wish { min_ttl: Duration::from_secs(60), refused: None };
+    const MINUTE: Wish = Wish { min_ttl: Duration::from_secs(60), refused: None, renews: false };
 
     fn session(lifetime: i64, age: i64) -> Session {
         test_session(NOW - age, lifetime)
@@ -159,6 +174,25 @@ mod tests {
         assert_eq!(decide(&session(3600, 3540), NOW, &MINUTE), Decision::ServeAndRefresh);
         assert_eq!(decide(&session(3600, 3541), NOW, &MINUTE), Decision::Refresh);
         assert_eq!(decide(&session(3600, 3600), NOW, &MINUTE), Decision::Refresh);
+    }
+
+    #[test]
+    fn a_login_is_renewed_although_its_token_serves_but_not_in_doubt_or_held_back() {
+        let renewing = Wish::renewing();
+        let mut session = session(3600, 0);
+        assert_eq!(decide(&session, NOW, &renewing), Decision::Refresh);
+        let retry = |code: &str| {
+            Some(Retry { set_at: NOW, not_before: NOW + 30, attempts: 1, code: code.into(), refused: None })
+        };
+        session.retry = retry("http_503");
+        assert!(
+            matches!(decide(&session, NOW, &renewing), Decision::Backoff { until, .. } if until == NOW + 30)
+        );
+        session.retry = retry("ambiguous_timeout");
+        assert_eq!(decide(&session, NOW, &renewing), Decision::Serve);
+        session.retry = None;
+        session.refresh_token = None;
+        assert_eq!(decide(&session, NOW, &renewing), Decision::Serve);
     }
 
     #[test]

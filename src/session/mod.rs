@@ -10,6 +10,7 @@ mod decide;
 mod failures;
 pub mod journal;
 mod limits;
+mod login_end;
 mod polling;
 mod questions;
 mod record;
@@ -23,6 +24,7 @@ pub use limits::{
     CHOICE_LIFETIME, CLOCK_ERROR, FORCED_REFRESH_INTERVAL, MAX_BACKOFF, PENDING_LIFETIME, SWEEP_GRACE,
     UNKNOWN_EXPIRY, in_words, is_known_expiry, seconds,
 };
+pub use login_end::{LONGEST_NOTICE, LoginEnds, LoginLimits};
 pub use polling::{GrantKind, NoGrantKind, Polling};
 pub use record::{Binding, Entry, Grant, Pending, RefreshTarget, Revision, Session};
 pub use tenant_lock::{LockBackend, Locked, TenantLock};

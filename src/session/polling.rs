@@ -1,5 +1,5 @@
-//! The part of a pending sign-in that threadkey finishes itself, by asking the provider until the user has
-//! decided on another screen.
+//! The grants of a sign-in, and the state of a sign-in that threadkey polls until the user has decided
+//! on another screen.
 
 use super::limits::seconds;
 use crate::{ids::UnixTime, secret::DeviceCode};
@@ -17,7 +17,7 @@ pub enum GrantKind {
     Ciba,
 }
 
-/// What the provider issued for a sign-in that is polled.
+/// The state of a sign-in that is polled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Polling {
     /// The grant.

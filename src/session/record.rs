@@ -54,6 +54,15 @@ pub struct Session {
     pub id_token: Option<IdToken>,
     /// Other values of the token response that callers need, such as `instance_url`.
     pub extra: BTreeMap<String, String>,
+    /// When the user signed in.
+    pub signed_in_at: Option<UnixTime>,
+    /// When the refresh token expires, as the provider's newest answer about it names it.
+    pub refresh_expires_at: Option<UnixTime>,
+    /// The last moment at which a caller can have had a token, written before the first refresh that
+    /// only keeps the login alive. The next token that is handed out removes it.
+    pub unused_since: Option<UnixTime>,
+    /// The end of the login that its user was notified of.
+    pub notified_end: Option<UnixTime>,
     /// The only destinations of its tokens.
     pub binding: Binding,
     /// An access token that a resource rejected before its expiry.
@@ -142,6 +151,8 @@ pub struct Grant {
     pub expires_in: Option<Duration>,
     /// The account, if the answer names it.
     pub account: Option<String>,
+    /// When the refresh token expires, if the answer names it.
+    pub refresh_expires_at: Option<UnixTime>,
 }
 
 // === impl Pending ===
@@ -213,6 +224,10 @@ impl Session {
             signed_in_by: None,
             id_token: None,
             extra: BTreeMap::new(),
+            signed_in_at: None,
+            refresh_expires_at: grant.refresh_expires_at,
+            unused_since: None,
+            notified_end: None,
             binding,
             rejected: None,
             retry: None,
@@ -236,6 +251,8 @@ impl Session {
         if self.account.is_none() {
             self.account = grant.account;
         }
+        // An answer without an end leaves the one that is known: the login keeps it.
+        self.refresh_expires_at = grant.refresh_expires_at.or(self.refresh_expires_at);
         self.issued_at = now;
         self.expires_at = expiry(now, grant.expires_in);
         // Only the difference counts; a number that another program wrote must not fail a refresh.
@@ -262,6 +279,7 @@ pub(crate) fn test_session(issued_at: UnixTime, lifetime: i64) -> Session {
         scope: Some("read".into()),
         expires_in: Some(Duration::from_secs(lifetime.try_into().expect("a lifetime is not negative"))),
         account: Some("alice@example.com".into()),
+        refresh_expires_at: None,
     };
     let binding = Binding {
         issuer: Some("https://id.example".into()),

@@ -64,6 +64,14 @@ struct SessionDto {
     id_token: Option<IdToken>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     extra: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signed_in_at: Option<UnixTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refresh_expires_at: Option<UnixTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unused_since: Option<UnixTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    notified_end: Option<UnixTime>,
     #[serde(flatten, with = "BindingDto")]
     binding: Binding,
     #[serde(default, with = "optional_record", skip_serializing_if = "Option::is_none")]

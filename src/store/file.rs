@@ -19,7 +19,7 @@ use super::{
     unread,
 };
 use crate::{
-    ids::Tenant,
+    ids::{Tenant, UnixTime},
     session::{Change, Changed, Entry, Session},
     sys::{
         clock::Clock,
@@ -183,6 +183,14 @@ impl Store for FileStore {
 
     async fn change(&self, tenant: &Tenant, change: Change) -> Result<Changed, StoreError> {
         self.group_commit.change(&self.store_file, tenant, change.into(), None).await
+    }
+
+    async fn sweep(&self, ended_before: UnixTime) -> Result<Vec<Tenant>, StoreError> {
+        self.run(move |store_file| {
+            let guard = store_file.location.lock_global()?;
+            store_file.sweep(&guard, ended_before)
+        })
+        .await
     }
 
     async fn try_lock(&self, tenant: &Tenant, purpose: Purpose) -> Result<Option<TenantLock>, StoreError> {

@@ -41,7 +41,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 
 use crate::{
-    ids::Tenant,
+    ids::{Tenant, UnixTime},
     session::{self, Change, Changed, Entry},
     sys::lock_holder::LockHolder,
 };
@@ -74,6 +74,10 @@ pub trait Store: Send + Sync + 'static {
     /// The result of a request that spent a secret is a [`Settlement`](session::Settlement), and
     /// [`TenantLock::settle`](session::TenantLock::settle) commits it.
     async fn change(&self, tenant: &Tenant, change: Change) -> Result<Changed, StoreError>;
+
+    /// Removes all sessions that ended before this time and whose access token no longer serves,
+    /// with one write. Returns their tenants.
+    async fn sweep(&self, ended_before: UnixTime) -> Result<Vec<Tenant>, StoreError>;
 
     /// Takes the tenant's lock if it is free.
     async fn try_lock(&self, tenant: &Tenant, purpose: Purpose) -> Result<Option<TenantLock>, StoreError>;

@@ -62,8 +62,8 @@ use super::{
     section::sweep,
 };
 use crate::{
-    ids::Tenant,
-    session::{Applied, Changed, Session, Update, apply},
+    ids::{Tenant, UnixTime},
+    session::{Applied, Change, Changed, Session, Update, apply},
     sys::{
         clock::Clock,
         disk::{Disk, DiskFile, Open, Stat},
@@ -193,6 +193,34 @@ impl StoreFile {
         }
         self.remove_unread(&guard.paths, &origins, &changed);
         Ok(Committed { changed, replaced })
+    }
+
+    /// Removes the sessions that ended before this time, with one write. Returns their tenants.
+    pub(super) fn sweep(
+        &self,
+        guard: &GlobalGuard,
+        ended_before: UnixTime,
+    ) -> Result<Vec<Tenant>, StoreError> {
+        let now = self.clock.now();
+        let records = match self.snapshot(&guard.paths)? {
+            Some(snapshot) => snapshot.records(),
+            None => return Ok(Vec::new()),
+        };
+        let due = records.iter().filter_map(|(tenant, entry)| {
+            let change = Change::Sweep { lineage: entry.session.as_ref()?.lineage, ended_before };
+            // A rehearsal: most sessions are live, and none of those belongs into the write.
+            (apply(&mut entry.clone(), change.clone(), now) == Applied::Done)
+                .then(|| (tenant.clone(), change.into()))
+        });
+        let due: Vec<(Tenant, Update)> = due.collect();
+        drop(records);
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tenants = due.iter().map(|(tenant, _)| tenant.clone()).collect();
+        let Committed { replaced, .. } = self.change_all(guard, due)?;
+        self.retire(replaced);
+        Ok(tenants)
     }
 
     /// Zeroes a replaced text and closes its file. No caller of a change has to wait for that.

@@ -39,7 +39,7 @@ const REFRESH: [&str; 7] =
 /// A system call of a recorded run: its name, its path with the home as `~`, and its number among
 /// the calls of that name and path, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Call {
+pub(super) struct Call {
     name: String,
     path: String,
     number: u32,
@@ -55,7 +55,7 @@ struct User {
 
 /// The call at which a program is killed.
 #[derive(Clone, Debug)]
-struct Death {
+pub(super) struct Death {
     when: &'static str,
     call: Call,
 }
@@ -71,7 +71,7 @@ impl Call {
 impl Death {
     /// Whether the death precedes the earliest write of an answer, which is the second line of a
     /// journal.
-    fn comes_before_the_answer_is_written(&self) -> bool {
+    pub(super) fn comes_before_the_answer_is_written(&self) -> bool {
         let Call { name, path, number } = &self.call;
         let writes = name == "write" && path.ends_with(".lock");
         self.call.is_read_only() || (writes && *number == 2 && self.when == "kill-before")
@@ -104,7 +104,7 @@ fn calls(record: &Path, home: &Home) -> Vec<Call> {
 }
 
 /// Returns every death in such a run that leaves a different state behind.
-fn deaths(calls: &[Call]) -> Vec<Death> {
+pub(super) fn deaths(calls: &[Call]) -> Vec<Death> {
     let full = std::env::var("THREADKEY_CRASH_MATRIX").is_ok_and(|form| form == "full");
     let mut deaths = Vec::new();
     let mut after_a_step = false;
@@ -121,6 +121,42 @@ fn deaths(calls: &[Call]) -> Vec<Death> {
         after_a_step = counts;
     }
     deaths
+}
+
+/// Runs the program with this fault; returns the signal that ended it, if any.
+async fn run_faulty(home: &Home, arguments: &[&str], input: &str, faults: &str) -> Option<i32> {
+    let mut command = home.command(arguments);
+    command.env("THREADKEY_TEST_FAILPOINTS", faults).stdin(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    // The program may be killed before it reads.
+    let _ = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    let output = child.wait_with_output().await.expect("the program ends");
+    output.status.signal()
+}
+
+/// Runs the program to its end, and returns its calls.
+pub(super) async fn record(home: &Home, arguments: &[&str], input: &str) -> Vec<Call> {
+    let record = home.path().join("calls");
+    let signal = run_faulty(home, arguments, input, &format!("record:{}", record.display())).await;
+    assert_eq!(signal, None);
+    let calls = calls(&record, home);
+    assert!(calls.iter().filter(|call| !call.is_read_only()).count() > 5, "it does something: {calls:?}");
+    calls
+}
+
+/// Runs the program to its death.
+pub(super) async fn die(home: &Home, arguments: &[&str], input: &str, death: &Death) {
+    let signal = run_faulty(home, arguments, input, &death.failpoint(home)).await;
+    assert_eq!(signal, Some(9), "{death:?} was not met");
+}
+
+/// Returns the number of lines of a journal: none, the intent, or the intent and the answer.
+pub(super) fn journal(home: &Home, name: &str) -> usize {
+    let path = home.store().with_file_name("auth.json.refresh").join(name);
+    let text = fs::read(path).unwrap_or_default();
+    text.iter().filter(|byte| **byte == b'\n').count()
 }
 
 async fn server() -> AuthServer {
@@ -165,38 +201,16 @@ impl User {
         self.home.set_offset(self.now);
     }
 
-    /// Runs the program with this fault; returns the signal that ended it, if any.
-    async fn run_faulty(&self, arguments: &[&str], input: &str, faults: &str) -> Option<i32> {
-        let mut command = self.home.command(arguments);
-        command.env("THREADKEY_TEST_FAILPOINTS", faults).stdin(Stdio::piped());
-        let mut child = command.spawn().expect("the program starts");
-        let mut stdin = child.stdin.take().expect("it is piped");
-        // The program may be killed before it reads.
-        let _ = stdin.write_all(input.as_bytes()).await;
-        drop(stdin);
-        let output = child.wait_with_output().await.expect("the program ends");
-        output.status.signal()
-    }
-
     async fn record(&self, arguments: &[&str], input: &str) -> Vec<Call> {
-        let record = self.home.path().join("calls");
-        let signal = self.run_faulty(arguments, input, &format!("record:{}", record.display())).await;
-        assert_eq!(signal, None);
-        let calls = calls(&record, &self.home);
-        assert!(calls.iter().filter(|call| !call.is_read_only()).count() > 5, "it does something: {calls:?}");
-        calls
+        record(&self.home, arguments, input).await
     }
 
     async fn die(&self, arguments: &[&str], input: &str, death: &Death) {
-        let signal = self.run_faulty(arguments, input, &death.failpoint(&self.home)).await;
-        assert_eq!(signal, Some(9), "{death:?} was not met");
+        die(&self.home, arguments, input, death).await;
     }
 
-    /// Returns the number of lines of a journal: none, the intent, or the intent and the answer.
     fn journal(&self, name: &str) -> usize {
-        let path = self.home.store().with_file_name("auth.json.refresh").join(name);
-        let text = fs::read(path).unwrap_or_default();
-        text.iter().filter(|byte| **byte == b'\n').count()
+        journal(&self.home, name)
     }
 
     fn store(&self) -> serde_json::Value {
@@ -216,7 +230,10 @@ impl User {
 }
 
 /// Runs all cases, several at once.
-async fn each<F: Future<Output = ()> + Send + 'static>(deaths: Vec<Death>, case: impl Fn(usize, Death) -> F) {
+pub(super) async fn each<F: Future<Output = ()> + Send + 'static>(
+    deaths: Vec<Death>,
+    case: impl Fn(usize, Death) -> F,
+) {
     let cases = deaths.into_iter().enumerate().map(|(number, death)| tokio::spawn(case(number, death)));
     let mut ended = stream::iter(cases).buffer_unordered(AT_ONCE);
     while let Some(case) = ended.next().await {

@@ -63,6 +63,28 @@ async fn a_stuck_session_is_reported_once_and_its_button_tries_again() {
 }
 
 #[tokio::test]
+async fn the_user_is_notified_of_a_coming_end_once_with_a_button() {
+    const DAY: i64 = 24 * HOURS;
+    let clock = Clock::fixed(NOW);
+    let rig = Rig::with(Plan { clock: Some(clock.clone()), ..Plan::default() }).await;
+    rig.server.script([Reply::Edit(|body| body["refresh_token_expires_in"] = json!(30 * 86_400))]);
+    rig.sign_in(&rig.alice, "alice").await;
+    let status = rig.alice.command(&rig.general, "auth status", &[]).await;
+    status.says(&format!("The sign-in ends <t:{}:R>, however much it is used.", NOW + 30 * DAY)).await;
+    clock.advance(27 * DAY);
+    // A change of the store, as the passing of time has none.
+    assert!(token(&rig.broker, &rig.alice).await);
+    let notice = rig.alice.dm().wait_for_text(&format!("ends on <t:{}:f>", NOW + 30 * DAY)).await;
+    assert!(notice.button("Sign in again").is_some(), "{notice}");
+    clock.advance(DAY);
+    assert!(token(&rig.broker, &rig.alice).await);
+    rig.alice.command(&rig.general, "auth status", &[]).await;
+    let notices = rig.alice.sees(&rig.alice.dm());
+    assert_eq!(notices.iter().filter(|m| m.all_text().contains("ends on")).count(), 1, "one notice");
+    rig.discord.assert_no_violations();
+}
+
+#[tokio::test]
 async fn a_stuck_session_is_shown_as_such_in_the_status() {
     let clock = Clock::fixed(NOW);
     let rig = Rig::with(Plan { clock: Some(clock.clone()), ..Plan::default() }).await;

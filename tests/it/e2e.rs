@@ -3,6 +3,7 @@
 
 mod isolation;
 mod lifecycle;
+mod without_a_link;
 
 use crate::{
     support::{

@@ -92,6 +92,7 @@ impl Rig {
             scope: None,
             expires_in: Some(Duration::from_secs(3600)),
             account: Some("alice".into()),
+            refresh_expires_at: None,
         };
         let provider = self.broker.providers().get(&tenant(ALICE).provider).unwrap();
         let session = Session::begin(Lineage([7; 16]), grant, provider.binding(), NOW);

@@ -45,7 +45,7 @@ async fn shared() -> Option<(Oidc, Home)> {
     Some((oidc, home))
 }
 
-async fn signed_in(provider: &str) -> Home {
+pub(crate) async fn signed_in(provider: &str) -> Home {
     let home = Home::new(provider);
     let started = home.run(&["auth", "start", "acme", "--json"]).await;
     let started: Value = serde_json::from_str(&started.stdout).unwrap();
@@ -54,11 +54,11 @@ async fn signed_in(provider: &str) -> Home {
     home
 }
 
-fn stored(home: &Home) -> Value {
+pub(crate) fn stored(home: &Home) -> Value {
     serde_json::from_str(&std::fs::read_to_string(home.store()).unwrap()).unwrap()
 }
 
-fn peer(home: &Home, offset: i64) -> Child {
+pub(crate) fn peer(home: &Home, offset: i64) -> Child {
     Command::new("python3")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/peer.py"))
         .arg(home.store())

@@ -64,6 +64,7 @@ fn grant(number: u32) -> Grant {
         scope: None,
         expires_in: Some(Duration::from_secs(3600)),
         account: None,
+        refresh_expires_at: None,
     }
 }
 

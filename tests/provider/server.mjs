@@ -8,6 +8,7 @@ import * as crypto from 'node:crypto';
 import * as http from 'node:http';
 import { parseArgs } from 'node:util';
 import { eventLog } from './events.mjs';
+import { ciba, deviceFlow, mountGrants } from './grants.mjs';
 import { mountPages } from './pages.mjs';
 import { tokenGate } from './gate.mjs';
 
@@ -23,6 +24,7 @@ const { values: args } = parseArgs({
     'access-token-ttl': { type: 'string', default: '5' }, // seconds
     'refresh-token-ttl': { type: 'string', default: '86400' }, // seconds
     'client-id': { type: 'string', default: 'threadkey' },
+    'issuer-path': { type: 'string', default: '' }, // such as /tenant
     'redirect-uri': { type: 'string', multiple: true, default: ['http://127.0.0.1:1/callback'] },
   },
 });
@@ -44,8 +46,17 @@ function seconds(value) {
 const server = http.createServer();
 server.listen(0, '127.0.0.1', () => {
   const { port } = server.address();
-  const issuer = `http://127.0.0.1:${port}`;
-  server.on('request', build(issuer).callback());
+  const path = args['issuer-path'];
+  const issuer = `http://127.0.0.1:${port}${path}`;
+  const answer = build(issuer).callback();
+  server.on('request', (request, response) => {
+    // As Express mounts an application below a path.
+    if (path && request.url.startsWith(`${path}/`)) {
+      request.originalUrl = request.url;
+      request.url = request.url.slice(path.length);
+    }
+    answer(request, response);
+  });
   process.stdout.write(`${JSON.stringify({ issuer, port })}\n`);
 });
 process.stdin.on('close', () => process.exit(0));
@@ -59,15 +70,24 @@ function build(issuer) {
         client_id: args['client-id'],
         application_type: 'native',
         token_endpoint_auth_method: 'none',
-        grant_types: ['authorization_code', 'refresh_token'],
+        grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code'],
         response_types: ['code'],
         redirect_uris: args['redirect-uri'],
+        id_token_signed_response_alg: 'ES256',
+      },
+      {
+        client_id: `${args['client-id']}-ciba`,
+        client_secret: 'ciba-secret',
+        grant_types: ['urn:openid:params:grant-type:ciba', 'refresh_token'],
+        response_types: [],
+        redirect_uris: [],
+        backchannel_token_delivery_mode: 'poll',
         id_token_signed_response_alg: 'ES256',
       },
     ],
     jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), alg: 'ES256', use: 'sig' }] },
     cookies: { keys: [crypto.randomBytes(32).toString('hex')] },
-    features: { devInteractions: { enabled: false }, revocation: { enabled: true } },
+    features: { devInteractions: { enabled: false }, revocation: { enabled: true }, deviceFlow, ciba },
     pkce: { required: () => true },
     claims: { openid: ['sub', 'name', 'email'] },
     findAccount: (_ctx, sub) => ({
@@ -110,6 +130,7 @@ function build(issuer) {
     }
   });
   provider.use(askForConsentOffline);
+  mountGrants(provider, `${args['client-id']}-ciba`);
   mountPages(provider);
   provider.use((ctx, next) => (ctx.path === '/token' && ctx.method === 'POST' ? gate.pass(ctx, next) : next()));
   return provider;

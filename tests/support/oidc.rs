@@ -30,6 +30,8 @@ pub struct OidcOptions {
     pub refresh_token_ttl: Duration,
     /// The public client that is registered.
     pub client_id: String,
+    /// The path of the issuer, such as `/tenant`; empty for none.
+    pub issuer_path: String,
     /// Its redirect URIs; the first is the one in [`Oidc::config_toml`].
     pub redirect_uris: Vec<String>,
 }
@@ -40,6 +42,7 @@ impl Default for OidcOptions {
             access_token_ttl: Duration::from_secs(5),
             refresh_token_ttl: Duration::from_secs(86_400),
             client_id: "threadkey".into(),
+            issuer_path: String::new(),
             redirect_uris: vec!["http://127.0.0.1:1/callback".into()],
         }
     }
@@ -109,6 +112,41 @@ impl Oidc {
     /// RFC 7009.
     pub fn revocation_endpoint(&self) -> String {
         format!("{}/token/revocation", self.issuer)
+    }
+
+    /// The section with the device grant (RFC 8628) beside the code.
+    pub fn device_toml(&self, name: &str) -> String {
+        let section = self.config_toml(name);
+        format!(
+            "{section}grants = [\"code\", \"device\"]\ndevice_authorization_endpoint = \"{}/device/auth\"\n",
+            self.issuer
+        )
+    }
+
+    /// The section of the confidential client with CIBA alone. `hints` is a TOML table.
+    pub fn ciba_toml(&self, name: &str, hints: &str) -> String {
+        let section = super::settings::provider_section(
+            name,
+            &[
+                ("issuer", self.issuer()),
+                ("token_endpoint", &self.token_endpoint()),
+                ("backchannel_authentication_endpoint", &format!("{}/backchannel", self.issuer)),
+                ("revocation_endpoint", &self.revocation_endpoint()),
+                ("userinfo_endpoint", &self.userinfo_endpoint()),
+                ("client_id", &format!("{}-ciba", self.client_id())),
+            ],
+            &["openid", "offline_access"],
+        );
+        format!(
+            "{section}grants = [\"ciba\"]\nclient_secret_command = [\"echo\", \"ciba-secret\"]\nlogin_hints = {hints}\n"
+        )
+    }
+
+    /// Decides as this account on its other screen. Returns the message that it showed.
+    pub async fn decide_elsewhere(&self, account: &str, decision: &str) -> String {
+        let url = format!("{}/elsewhere?account={account}&decision={decision}", self.issuer);
+        let shown: Value = read(self.client.post(url)).await;
+        shown["binding_message"].as_str().unwrap_or_default().to_owned()
     }
 
     /// The public client that is registered.
@@ -220,6 +258,7 @@ fn spawn(script: PathBuf, options: &OidcOptions) -> Child {
         .arg(format!("--access-token-ttl={}", options.access_token_ttl.as_secs()))
         .arg(format!("--refresh-token-ttl={}", options.refresh_token_ttl.as_secs()))
         .arg(format!("--client-id={}", options.client_id))
+        .arg(format!("--issuer-path={}", options.issuer_path))
         .args(options.redirect_uris.iter().map(|uri| format!("--redirect-uri={uri}")))
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())

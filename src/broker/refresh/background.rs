@@ -146,7 +146,12 @@ fn jitter(session: &Session) -> i64 {
     let lifetime = seconds(session.lifetime());
     let left = session.expires_at.saturating_sub(refresh_due_at(session));
     let spare = left.saturating_sub(seconds(DEFAULT_MIN_TTL));
-    let longest = (lifetime / 10).min(seconds(LONGEST_JITTER)).min(spare).max(0);
+    spread(session, (lifetime / 10).min(seconds(LONGEST_JITTER)).min(spare).max(0))
+}
+
+/// A number from 0 to `longest` that is the same at each look, and differs for each session and each
+/// generation.
+pub(super) fn spread(session: &Session, longest: i64) -> i64 {
     // The lineage is random; the multiplication carries the generation into the upper bits.
     let mut bits = [0; 8];
     bits.copy_from_slice(&session.lineage.0[..8]);

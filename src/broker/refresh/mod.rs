@@ -13,6 +13,7 @@
 mod background;
 mod backoff;
 mod flight;
+mod keepalive;
 mod settle;
 
 use std::{sync::Arc, time::Duration};

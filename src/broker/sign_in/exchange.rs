@@ -161,6 +161,7 @@ impl Broker {
         let grant = grant.aged(attempt.age(now));
         let mut session = Session::begin(Lineage(random::bytes()), grant, pending.binding.clone(), now);
         session.signed_in_by = Some(pending.started_by);
+        session.signed_in_at = Some(now);
         let settlement =
             || Settlement::SignIn { state: pending.state.clone(), session: Box::new(session.clone()) };
         let changed = commit(&self.inner, tenant, Purpose::SignIn, lock, &settlement, || {}).await;

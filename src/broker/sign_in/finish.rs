@@ -12,7 +12,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use crate::{
     broker::{Broker, Event, FinishError, Finished, Undecided, later},
     ids::{Principal, ProviderId, Snowflake, Tenant},
-    oauth::{AuthorizationResponse, PasteError, Pasted},
+    oauth::{AuthorizationResponse, PasteError, Pasted, Provider},
     secret::{Scrubber, State},
     session::{Entry, PENDING_LIFETIME, Pending, Session},
     store::Records,
@@ -84,12 +84,11 @@ impl Broker {
         };
         let (tenant, pending, response) = self.pending_for(user, finishes, provider, &pasted).await?;
         let id = tenant.provider.clone();
-        let provider = self.inner.providers.get(&id);
-        let provider = provider.ok_or_else(|| FinishError::UnknownProvider(id.clone()))?;
+        let provider = self.inner.usable(&id).await?;
         if response.sign_in.is_none() && !provider.enforces_pkce() {
             return Err(FinishError::StateNeeded(id));
         }
-        check_issuer(&pending, &response)?;
+        check_issuer(&provider, &pending, &response)?;
         let (broker, of) = (self.clone(), tenant.clone());
         let code = response.code;
         let exchange = async move {
@@ -250,8 +249,16 @@ async fn unsaved_for_long(mut events: broadcast::Receiver<Event>, tenant: Tenant
     }
 }
 
-/// RFC 9207 §2.4: refuses an answer from another issuer than the one asked.
-fn check_issuer(pending: &Pending, response: &AuthorizationResponse) -> Result<(), FinishError> {
+/// RFC 9207 §2.4: refuses an answer from another issuer than the one asked, and one without an issuer
+/// if the provider always names it.
+fn check_issuer(
+    provider: &Provider,
+    pending: &Pending,
+    response: &AuthorizationResponse,
+) -> Result<(), FinishError> {
+    if provider.requires_iss() && !response.has_issuer() {
+        return Err(FinishError::IssuerMissing(provider.id().clone()));
+    }
     let Some(expected) = &pending.binding.issuer else { return Ok(()) };
     match response.foreign_issuer(expected) {
         Some(got) => Err(FinishError::IssuerMismatch {

@@ -20,7 +20,7 @@
 //!
 //! No lock is held between two polls.
 //!
-//! # What happens when the process dies
+//! # The process dies
 //!
 //! | dies | leaves | the next poller |
 //! | --- | --- | --- |

@@ -64,6 +64,7 @@ impl Broker {
         options: StartOptions,
     ) -> Result<SignIn, StartError> {
         let provider = self.inner.usable(&tenant.provider).await?;
+        self.discover_if_old(&tenant.provider);
         let redirect_uri = match &options.way_back {
             WayBack::Paste => provider.redirect_uri(),
             WayBack::Listener(url) => url.as_str(),

@@ -6,7 +6,7 @@ use super::super::{
     bot::{Bot, internal_error},
     command::Options,
     interaction::Interaction,
-    sign_in::{self, OpenMessage, Stage, unknown_provider},
+    sign_in::{self, OpenMessage, Stage, undiscovered, unknown_provider},
     wire::{Message, escape_markdown},
 };
 use crate::{
@@ -87,6 +87,7 @@ async fn finish_pasted(
 fn explain(bot: &Bot, error: &FinishError) -> Message {
     match error {
         FinishError::UnknownProvider(provider) => unknown_provider(bot, provider),
+        FinishError::Undiscovered { provider, problem } => undiscovered(provider, problem),
         FinishError::Store(error) => internal_error("finish a sign-in", error),
         FinishError::Internal(_) => internal_error("finish a sign-in", error),
         FinishError::Held { provider, .. } => {

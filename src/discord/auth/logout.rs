@@ -149,7 +149,7 @@ fn result_text(tenant: &Tenant, site: Option<&str>, result: &LoggedOut) -> Strin
     let remove = format!("remove it in your account {there}");
     match result {
         LoggedOut::LocallyOnly => format!(
-            "{logged_out}: I have deleted the session here. At `{provider}` itself the access stays valid until you {remove}."
+            "{logged_out}: I have deleted the session here. At `{provider}` itself the access stays valid until you {remove}. A refresh that another program has under way at this moment ends it."
         ),
         LoggedOut::Revoked => format!("{logged_out}, and `{provider}` has ended the access."),
         LoggedOut::RevocationFailed => format!(

@@ -10,7 +10,7 @@ use super::{
         buttons::Action,
         command::Options,
         interaction::Interaction,
-        sign_in::{self, OpenMessage, for_server, unknown_provider},
+        sign_in::{self, OpenMessage, for_server, undiscovered, unknown_provider},
         wire::{Button, Embed, MAX_BUTTON_URL, Message, escape_markdown, relative_time},
     },
     acting_for::ActingFor,
@@ -103,6 +103,7 @@ fn refused(bot: &Bot, error: StartError) -> Message {
     match error {
         StartError::UnknownProvider(provider) => unknown_provider(bot, &provider),
         StartError::Exchanged(exchanged) => Message::text(format!("{exchanged} with `/auth start`.")),
+        StartError::Undiscovered { provider, problem } => undiscovered(&provider, &problem),
         StartError::Busy { tenant, until } => Message::text(format!(
             "Another user is signing in to `{}`{} right now. That sign-in expires {}; try again after that.",
             tenant.provider,

@@ -118,6 +118,12 @@ fn field(status: &Status, usage: &Usage) -> Field {
         lines.push(format!("Access token: {}", access_text(status.access)));
         lines.push(format!("Refresh: {}", refresh_text(&status.refresh)));
     }
+    if let Some(end) = status.login_ends.absolute {
+        lines.push(format!("The sign-in ends {}, however much it is used.", relative_time(end)));
+    }
+    if let Some(end) = status.login_ends.idle {
+        lines.push(format!("The sign-in ends {}, unless it is refreshed before.", relative_time(end)));
+    }
     if !status.missing_scopes.is_empty() {
         lines.push(format!("Not granted: {}", scope_list(&status.missing_scopes)));
     }
@@ -215,7 +221,7 @@ fn usage_text(usage: &Usage) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Refusals;
+    use crate::session::{LoginEnds, Refusals};
 
     #[test]
     fn a_status_lists_access_token_refresh_and_last_error_on_separate_lines() {
@@ -228,6 +234,7 @@ mod tests {
             refusals: Some(Refusals { code: "http_400".into(), since: 800, times: 7, notified_at: None }),
             pending_until: Some(2000),
             undecided: None,
+            login_ends: LoginEnds::default(),
             missing_scopes: vec![],
             has_unread_answer: false,
             generation: 3,
@@ -243,6 +250,30 @@ mod tests {
     }
 
     #[test]
+    fn the_ends_of_a_sign_in_have_lines_of_their_own() {
+        let status = Status {
+            tenant: "acme/user:5".parse().expect("a tenant"),
+            account: None,
+            access: AccessState::Valid(1000),
+            refresh: RefreshState::Ready,
+            last_error: None,
+            refusals: None,
+            pending_until: None,
+            undecided: None,
+            login_ends: LoginEnds { absolute: Some(5000), idle: Some(4000) },
+            missing_scopes: vec![],
+            has_unread_answer: false,
+            generation: 3,
+            environment: None,
+            exchanged_from: None,
+        };
+        assert_eq!(
+            field(&status, &Usage { own: vec![], others: 0 }).value,
+            "Access token: works, expires <t:1000:R>\nRefresh: ready\nThe sign-in ends <t:5000:R>, however much it is used.\nThe sign-in ends <t:4000:R>, unless it is refreshed before."
+        );
+    }
+
+    #[test]
     fn a_sign_in_under_way_without_a_session_is_the_only_line() {
         let status = Status {
             tenant: "acme/user:5".parse().expect("a tenant"),
@@ -253,6 +284,7 @@ mod tests {
             refusals: None,
             pending_until: Some(2000),
             undecided: None,
+            login_ends: LoginEnds::default(),
             missing_scopes: vec![],
             has_unread_answer: false,
             generation: 0,
@@ -276,6 +308,7 @@ mod tests {
             refusals: None,
             pending_until: None,
             undecided: Some(crate::discord::sign_in::undecided("acme/user:5")),
+            login_ends: LoginEnds::default(),
             missing_scopes: vec![],
             has_unread_answer: false,
             generation: 3,

@@ -33,6 +33,12 @@ pub(in crate::discord) async fn try_again(bot: &Bot, tenant: &Tenant) -> Message
                 "My client at `{provider}` has no secret at the moment. I keep your sign-in. Ask my operator to mend it."
             )
         }
+        Err(error @ TokenError::Undiscovered { .. }) => {
+            tracing::error!(%error, "the endpoints of a provider are not known");
+            format!(
+                "I cannot find out where `{provider}` takes requests now. I keep your sign-in. Ask my operator to look at my log."
+            )
+        }
         Err(TokenError::Held { .. }) => {
             format!("The refresh at `{provider}` is still in progress: look at `/auth status` in a moment.")
         }

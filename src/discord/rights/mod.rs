@@ -49,7 +49,7 @@ use super::{DiscordSettings, rest::Rest};
 use crate::{
     agent::Conversation,
     broker::{OwnerRights, RightsError, Standing},
-    ids::{ConversationId, Snowflake},
+    ids::{ConversationId, Principal, Snowflake},
     sys::clock::Clock,
 };
 
@@ -290,6 +290,26 @@ impl OwnerRights for Rights {
             None => false,
         };
         Ok(Standing { shares })
+    }
+
+    async fn of_principal(&self, principal: Principal) -> Result<(), RightsError> {
+        let unknown = Err(RightsError::Unknown { retry_after: PAUSE });
+        match principal {
+            Principal::Local => Ok(()),
+            Principal::User(user) => {
+                let entitled = |view: &View<'_>| of(self.0.lists.entitlement(user, None, view));
+                match self.resolve(TOKEN_WAIT, entitled).await {
+                    Some(Ok(())) => Ok(()),
+                    Some(Err(_)) => Err(RightsError::NotEntitled),
+                    None => unknown,
+                }
+            }
+            Principal::Guild(guild) if !self.0.lists.allow_guild(guild) => Err(RightsError::NotEntitled),
+            // The gateway reports the bot's servers one by one after a start, so a missing one may
+            // still come.
+            Principal::Guild(guild) if !self.is_in(guild) => unknown,
+            Principal::Guild(_) => Ok(()),
+        }
     }
 }
 

@@ -125,12 +125,18 @@ impl Lists {
     /// Returns the list that refuses a place.
     fn place_refusal(&self, place: Place) -> Option<Refusal> {
         let Place::Server { guild, channel, parent } = place else { return None };
-        let allows = |list: &[Snowflake], one| list.is_empty() || list.contains(&one);
-        if !allows(&self.guilds, guild) {
+        if !self.allow_guild(guild) {
             return Some(Refusal::Guild);
         }
-        let allows_parent = parent.is_some_and(|parent| self.channels.contains(&parent));
-        (!allows(&self.channels, channel) && !allows_parent).then_some(Refusal::Channel)
+        let is_listed = |channel: &Snowflake| self.channels.contains(channel);
+        let is_allowed =
+            self.channels.is_empty() || is_listed(&channel) || parent.as_ref().is_some_and(is_listed);
+        (!is_allowed).then_some(Refusal::Channel)
+    }
+
+    /// Whether a server is on the list, or no server is listed.
+    pub(super) fn allow_guild(&self, guild: Snowflake) -> bool {
+        self.guilds.is_empty() || self.guilds.contains(&guild)
     }
 
     /// Decides whether a user is entitled, in whatever place. `seen` is a server's channel that the

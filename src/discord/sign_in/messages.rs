@@ -7,6 +7,7 @@ use super::super::{
 use crate::{
     broker::{GrantEnd, SignedIn, Unchosen},
     ids::{Principal, ProviderId, Tenant},
+    oauth::DiscoveryError,
     session::is_known_expiry,
 };
 
@@ -36,6 +37,18 @@ pub(in crate::discord) fn unknown_provider(bot: &Bot, provider: &ProviderId) -> 
         similar.unwrap_or_default(),
         known_providers(providers.ids())
     ))
+}
+
+/// The message about a provider whose endpoints cannot be found. The log has the details for the
+/// operator.
+pub(in crate::discord) fn undiscovered(provider: &ProviderId, problem: &DiscoveryError) -> Message {
+    tracing::error!(%provider, %problem, "the endpoints of a provider are not known");
+    let next = if problem.is_temporary() {
+        "Try again in a minute. If it stays so, ask my operator to look at my log."
+    } else {
+        "Only my operator can correct this: ask them to look at my log."
+    };
+    Message::text(format!("I cannot find out where `{provider}` takes sign-ins, so nothing was sent. {next}"))
 }
 
 /// Names an account, or calls it another account if its name is unknown.

@@ -25,7 +25,7 @@ mod sync_messages;
 pub(super) use account_choice::tests::undecided;
 pub(super) use account_choice::{choice_buttons, choice_line};
 pub(super) use choose::{choose, notify_expired_choice};
-pub(super) use messages::{for_server, known_providers, scope_list, unknown_provider};
+pub(super) use messages::{for_server, known_providers, scope_list, undiscovered, unknown_provider};
 pub(super) use open_messages::{OpenMessage, OpenMessages};
 pub(super) use sign_in_message::{Stage, open, show_stage};
 pub(super) use sync_messages::sync_messages;

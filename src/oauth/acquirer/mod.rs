@@ -57,7 +57,7 @@ impl Provider {
         polling: Polling,
     ) -> Pending {
         let mut pending = self.begin(started_by, lineage_seen, now);
-        // No request of these grants carries a nonce.
+        // The requests of these grants have no nonce.
         pending.nonce = None;
         if let Some(redirect_uri) = self.acquirer(polling.grant).redirect_uri(self) {
             pending.redirect_uri = redirect_uri;

@@ -52,6 +52,28 @@ fn an_assertion_is_signed_by_each_kind_of_key() {
     assert_signs(rsa("pkcs1"), "RS256", &RSA_PKCS1_2048_8192_SHA256);
 }
 
+/// Makes a P-256 key in SEC 1 with Node.js, with the parameters that OpenSSL writes before it.
+#[expect(clippy::disallowed_methods, reason = "the test's own process is not the program's")]
+fn sec1(curve: &str) -> (Secret, Vec<u8>) {
+    let script = format!(
+        "const k = require('crypto').generateKeyPairSync('ec', {{namedCurve: '{curve}'}});
+         const p = k.publicKey.export({{type: 'spki', format: 'der'}}).subarray(-65).toString('base64');
+         process.stdout.write(k.privateKey.export({{type: 'sec1', format: 'pem'}}) + '~' + p);"
+    );
+    let output = std::process::Command::new("node").args(["-e", &script]).output().expect("Node.js runs");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let (pem, public) = text.split_once('~').expect("two parts");
+    let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+    let public = base64::engine::general_purpose::STANDARD.decode(public).expect("base64");
+    (Secret::new(format!("{parameters}{pem}")), public)
+}
+
+#[test]
+fn a_key_in_sec1_signs_and_one_of_another_curve_is_refused() {
+    assert_signs(sec1("P-256"), "ES256", &ECDSA_P256_SHA256_FIXED);
+    ClientKey::from_pem(&sec1("P-384").0, None).expect_err("another curve");
+}
+
 #[test]
 fn a_file_without_a_usable_key_is_refused_without_its_content() {
     let p384 = generated(&rcgen::PKCS_ECDSA_P384_SHA384).0;

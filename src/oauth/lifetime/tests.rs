@@ -129,3 +129,28 @@ fn max_lifetime_bounds_every_token_and_allows_more_than_a_year() {
     assert_eq!(of(&format!(r#""expires_in":{}"#, 4 * A_YEAR), &longest(3 * A_YEAR)), Some(4 * A_YEAR / 1000));
     assert_eq!(of(r#""expires_in":36000000"#, &longest(90 * 86_400)), Some(36_000));
 }
+
+#[test]
+fn the_end_of_a_refresh_token_is_read_from_each_known_member() {
+    let end = |members: &str| {
+        let tokens = format!("{{{members}}}");
+        refresh_expiry(&Object::parse(&tokens).expect("an object"), NOW).map(|end| end - NOW)
+    };
+    for (members, expected) in [
+        (r#""refresh_token_expires_in":15897600"#, Some(15_897_600)),
+        (r#""refresh_expires_in":"1800""#, Some(1800)),
+        (r#""x_refresh_token_expires_in":8726400"#, Some(8_726_400)),
+        (r#""refresh_token_expires_at":1795363572"#, Some(100)),
+        (r#""refreshTokenExpiresAt":1795363572000"#, Some(100)),
+        (r#""refresh_token_expires_at":"2026-11-22T16:06:12Z""#, Some(100)),
+        // Keycloak's offline tokens: no end.
+        (r#""refresh_expires_in":0"#, None),
+        (r#""refresh_token_expires_in":-1"#, None),
+        (r#""refresh_token_expires_in":1e12"#, None),
+        (r#""refresh_token_expires_at":1"#, None),
+        (r#""refresh_token_expires_in":null"#, None),
+        (r#""expires_in":3600"#, None),
+    ] {
+        assert_eq!(end(members), expected, "{members}");
+    }
+}

@@ -40,6 +40,22 @@ fn a_placeholder_takes_the_operators_host_and_refuses_what_is_no_host() {
         let error = overlaid(&format!("host = '{host}'")).expect_err(host);
         assert_eq!(error, PlaceholderError::Value { key: "host" });
     }
+    assert_eq!(endpoint("host = '[2001:db8::1]'").as_str(), Some("https://[2001:db8::1]/token"));
+    assert_eq!(endpoint("host = '[::1]:8443/base'").as_str(), Some("https://[::1]:8443/base/token"));
+    for host in [
+        "[::1",
+        "[]",
+        "[::1]x",
+        "[::1]:",
+        "[::1]:99999",
+        "[127.0.0.1]",
+        "[::1]/..",
+        "[fe80::1%eth0]",
+        "a[::1]",
+    ] {
+        let error = overlaid(&format!("host = '{host}'")).expect_err(host);
+        assert_eq!(error, PlaceholderError::Value { key: "host" });
+    }
     let unused = overlaid("tenant = 'x'").expect_err("no such placeholder");
     assert_eq!(unused.to_string(), "the preset p has no tenant: remove it");
 }

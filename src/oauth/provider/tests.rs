@@ -7,6 +7,8 @@ use crate::{
 /// Returns the settings of a public client, with every optional setting except the resource.
 pub(in crate::oauth) fn settings() -> ProviderSettings {
     ProviderSettings {
+        environment: None,
+        redirect_any_port: false,
         preset: None,
         issuer: Some("https://id.example".into()),
         authorization_endpoint: "https://id.example/authorize".into(),
@@ -35,6 +37,10 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         formerly: Vec::new(),
         trust: Trust::default(),
         refresh_revokes_access: false,
+        reach: None,
+        discovered: None,
+        login_limits: LoginLimits::default(),
+        keepalive: None,
     }
 }
 

@@ -30,6 +30,7 @@ fn grant(refresh_token: Option<&str>) -> Box<Grant> {
         scope: None,
         expires_in: Some(Duration::from_secs(60)),
         account: None,
+        refresh_expires_at: None,
     })
 }
 
@@ -48,6 +49,50 @@ fn pending(state: &str, created_at: UnixTime) -> Pending {
         wrong_codes: None,
         polling: None,
     }
+}
+
+#[test]
+fn the_last_use_is_recorded_once_and_the_next_token_removes_it() {
+    let mut entry = Entry { session: Some(test_session(NOW, 3600)), ..Entry::default() };
+    let lineage = session(&entry).lineage;
+    assert_eq!(apply(&mut entry, Change::HandedOut(lineage), NOW), Applied::Already);
+    assert_eq!(apply(&mut entry, Change::Unused(lineage), NOW + 7200), Applied::Done);
+    assert_eq!(
+        session(&entry).unused_since,
+        Some(NOW + 3600),
+        "the token was handed out until its end at most"
+    );
+    assert_eq!(apply(&mut entry, Change::Unused(lineage), NOW + 9000), Applied::Already);
+    let target = session(&entry).refresh_target().expect("has a refresh token");
+    let grant = grant(Some("refresh-8"));
+    assert_eq!(apply(&mut entry, Settlement::Refreshed { target, grant }, NOW + 9000), Applied::Done);
+    assert_eq!(session(&entry).unused_since, Some(NOW + 3600), "a refresh alone is no use");
+    assert_eq!(apply(&mut entry, Change::HandedOut(lineage), NOW + 9000), Applied::Done);
+    assert_eq!(session(&entry).unused_since, None);
+}
+
+#[test]
+fn only_a_session_that_ended_long_ago_is_swept() {
+    let fresh = test_session(NOW, 3600);
+    let fingerprint = fresh.refresh_token.as_ref().expect("has one").fingerprint();
+    let at = |at| {
+        Some(Ended { at, code: "invalid_grant".into(), fingerprint: fingerprint.clone(), notified_at: None })
+    };
+    let swept = |session: &Session, now| {
+        let mut entry = Entry { session: Some(session.clone()), ..Entry::default() };
+        let change = Change::Sweep { lineage: session.lineage, ended_before: NOW };
+        apply(&mut entry, change, now) == Applied::Done && entry == Entry::default()
+    };
+    let ended = Session { ended: at(NOW - 1), ..fresh.clone() };
+    assert!(swept(&ended, NOW + 3600));
+    assert!(!swept(&ended, NOW + 3599), "its access token works");
+    assert!(!swept(&Session { ended: at(NOW), ..fresh.clone() }, NOW + 3600), "it ended later");
+    assert!(!swept(&fresh, NOW + 3600), "it is live");
+    let replaced = Some(RefreshToken::new("refresh-8"));
+    assert!(
+        !swept(&Session { refresh_token: replaced, ..ended }, NOW + 3600),
+        "the verdict is on an older token"
+    );
 }
 
 #[test]

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    secret::{Fingerprint, IdToken, Nonce},
-    session::{Ended, Rejected, Retry, UNKNOWN_EXPIRY},
+    secret::{DeviceCode, Fingerprint, IdToken, Nonce},
+    session::{Ended, GrantKind, Polling, Rejected, Retry, UNKNOWN_EXPIRY},
     store::codec::{ChangedRecords, Document},
 };
 
@@ -35,6 +35,18 @@ fn full() -> Entry {
     pending.nonce = Some(Nonce::new("nonce-1"));
     pending.lineage_seen = Some(session.lineage);
     pending.binding = session.binding.clone();
+    pending.polling = Some(Polling {
+        grant: GrantKind::Device,
+        code: DeviceCode::new("device-1"),
+        user_code: Some("ABCD-1234".into()),
+        verification_uri: Some("https://id.example/device".into()),
+        verification_uri_complete: Some("https://id.example/device?user_code=ABCD-1234".into()),
+        binding_message: Some("threadkey for alice".into()),
+        expires_at: NOW + 600,
+        interval: 5,
+        not_before: Some(NOW + 10),
+        ended: Some("access_denied".into()),
+    });
     Entry { session: Some(session), pending: Some(pending), candidate: None }
 }
 
@@ -100,7 +112,19 @@ const FULL: &str = r#"{
       "scopes": [
         "read",
         "offline_access"
-      ]
+      ],
+      "polling": {
+        "grant": "device",
+        "code": "device-1",
+        "user_code": "ABCD-1234",
+        "verification_uri": "https://id.example/device",
+        "verification_uri_complete": "https://id.example/device?user_code=ABCD-1234",
+        "binding_message": "threadkey for alice",
+        "expires_at": 1795359272,
+        "interval": 5,
+        "not_before": 1795358682,
+        "ended": "access_denied"
+      }
     }
   },
   "clients": {}
@@ -130,6 +154,7 @@ async fn every_field_of_a_full_record_disappears_from_the_file_with_its_value() 
     *session = other;
     let pending = least.pending.as_mut().expect("a sign-in");
     (pending.nonce, pending.lineage_seen, pending.binding) = (None, None, session.binding.clone());
+    pending.polling = None;
     // Written on its own, and written over the full record: the same text.
     let alone = text_with(&alice(), least.clone());
     let mut changed = ChangedRecords::default();
@@ -289,7 +314,7 @@ async fn an_invalid_store_is_refused_with_its_line_without_values_and_stays_unch
         ("white space", b" \n\n".to_vec(), 3, "EOF"),
         ("zeros", vec![0; 512], 1, "expected value"),
         ("cut off", FULL.as_bytes()[..700].to_vec(), 23, "EOF"),
-        ("something behind it", format!("{FULL}}}").into_bytes(), 68, "trailing characters"),
+        ("something behind it", format!("{FULL}}}").into_bytes(), 80, "trailing characters"),
         ("a byte order mark", format!("\u{FEFF}{FULL}").into_bytes(), 1, "byte order mark"),
         ("not UTF-8", [&FULL.as_bytes()[..30], b"\xff\xfe"].concat(), 3, "UTF-8"),
         ("a list", b"[]".to_vec(), 1, "expected an object"),

@@ -152,6 +152,7 @@ fn refreshed(target: RefreshTarget, number: u32) -> Settlement {
         scope: None,
         expires_in: Some(Duration::from_secs(3600)),
         account: None,
+        refresh_expires_at: None,
     };
     Settlement::Refreshed { target, grant: Box::new(grant) }
 }

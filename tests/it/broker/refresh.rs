@@ -152,10 +152,11 @@ async fn a_verdict_ends_the_session_notifies_once_and_leaves_the_access_token_it
     let error = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap_err();
     assert!(matches!(error, TokenError::Ended { .. }), "{error}");
     assert_eq!(rig.server.count(), sent);
-    let unnotified = rig.another().unnotified().await.unwrap();
+    let unnotified = rig.another().unnotified().await.unwrap().troubled;
     assert_eq!(unnotified.len(), 1);
-    rig.broker.notified(&unnotified[0].0, &unnotified[0].1).await.unwrap();
-    assert!(rig.broker.unnotified().await.unwrap().is_empty());
+    let (of, session, trouble) = &unnotified[0];
+    rig.broker.notified(of, session, trouble).await.unwrap();
+    assert!(rig.broker.unnotified().await.unwrap().troubled.is_empty());
     rig.sign_in(ALICE, "alice").await;
     rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap();
 }

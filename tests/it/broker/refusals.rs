@@ -55,14 +55,14 @@ async fn a_session_refused_for_hours_while_others_succeed_is_stuck_and_reported_
     let status = rig.broker.status(&[ALICE]).await.unwrap().remove(0);
     assert!(matches!(&status.refresh, RefreshState::Stuck(code) if code == "stuck_http_403"), "{status:?}");
 
-    let (of, session, trouble) = rig.another().unnotified().await.unwrap().remove(0);
+    let (of, session, trouble) = rig.another().unnotified().await.unwrap().troubled.remove(0);
     assert!(matches!(&trouble, Trouble::Stuck { code, .. } if code == "http_403"), "{trouble:?}");
-    rig.broker.notified(&of, &session).await.unwrap();
+    rig.broker.notified(&of, &session, &trouble).await.unwrap();
     rig.clock.advance(HOUR);
     rig.server.script([forbidden()]);
     rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap_err();
     assert_eq!(kind(&rig).await, Some(RetryKind::Stuck));
-    assert!(rig.broker.unnotified().await.unwrap().is_empty(), "one notice");
+    assert!(rig.broker.unnotified().await.unwrap().troubled.is_empty(), "one notice");
 }
 
 #[tokio::test]

@@ -217,7 +217,7 @@ async fn a_login_without_a_refresh_token_ends_only_when_the_provider_confirms_th
     assert!(matches!(events.recv().await, Ok(Event::Reported(of)) if of == tenant(ALICE)));
     assert_eq!(rig.session(ALICE).await.verdict(), None, "userinfo accepts the token");
     rig.another().token(&tenant(ALICE), MINUTE).await.expect("others are served");
-    assert!(broker.unnotified().await.unwrap().is_empty());
+    assert!(broker.unnotified().await.unwrap().troubled.is_empty());
 
     rig.clock.advance(60);
     rig.server.advance(Duration::from_secs(7200));
@@ -226,10 +226,10 @@ async fn a_login_without_a_refresh_token_ends_only_when_the_provider_confirms_th
     assert!(matches!(events.recv().await, Ok(Event::Ended { code, .. }) if code == "rejected"));
     let error = rig.another().token(&tenant(ALICE), MINUTE).await.unwrap_err();
     assert!(matches!(error, TokenError::Ended { .. }), "{error}");
-    let (of, session, trouble) = broker.unnotified().await.unwrap().remove(0);
+    let (of, session, trouble) = broker.unnotified().await.unwrap().troubled.remove(0);
     assert_eq!((&of, &trouble), (&tenant(ALICE), &Trouble::Ended("rejected".into())));
-    broker.notified(&of, &session).await.unwrap();
-    assert!(broker.unnotified().await.unwrap().is_empty());
+    broker.notified(&of, &session, &trouble).await.unwrap();
+    assert!(broker.unnotified().await.unwrap().troubled.is_empty());
 }
 
 #[tokio::test]
@@ -248,7 +248,7 @@ async fn a_login_whose_end_is_known_ends_with_one_notice() {
     }
     assert!(matches!(events.try_recv(), Ok(Event::Ended { code, .. }) if code == "no_refresh_token"));
     assert!(events.try_recv().is_err(), "one event");
-    assert_eq!(rig.broker.unnotified().await.unwrap().len(), 1);
+    assert_eq!(rig.broker.unnotified().await.unwrap().troubled.len(), 1);
 }
 
 #[tokio::test]

@@ -369,6 +369,7 @@ fn grant(number: u64) -> Grant {
         scope: None,
         expires_in: Some(std::time::Duration::from_secs(LIFETIME)),
         account: None,
+        refresh_expires_at: None,
     }
 }
 

@@ -13,6 +13,7 @@ const PACKAGE: Files = &[
 const SCRIPTS: Files = &[
     ("server.mjs", include_str!("../../provider/server.mjs")),
     ("events.mjs", include_str!("../../provider/events.mjs")),
+    ("grants.mjs", include_str!("../../provider/grants.mjs")),
     ("gate.mjs", include_str!("../../provider/gate.mjs")),
     ("pages.mjs", include_str!("../../provider/pages.mjs")),
 ];

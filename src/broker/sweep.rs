@@ -1,0 +1,76 @@
+//! Removing sessions that ended long ago and that no sign-in has replaced.
+//!
+//! The session of a user who is gone would stay in the store for ever. Its status is of no use after
+//! some months, so the running bot removes it. All sessions that are due go in one write. The store
+//! checks each one again under its global lock: a session that was signed in again meanwhile has
+//! another lineage, and stays. A process that dies before the write leaves all of them.
+
+use std::time::Duration;
+
+use super::{Broker, later};
+use crate::{
+    session::{Session, seconds},
+    sys::clock::UnixTime,
+};
+
+/// The longest pause between two looks at the clock. Not every system reports a clock that is set.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
+
+impl Broker {
+    /// Removes each session `after` its end. Ends when dropped.
+    pub async fn sweep_ended(&self, after: Duration) {
+        let mut stored = self.changes();
+        loop {
+            let pause = self.sweep_due(after).await;
+            let due = async {
+                match pause {
+                    Some(pause) => {
+                        tokio::time::sleep(pause.clamp(Duration::from_secs(1), LONGEST_PAUSE)).await
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                () = stored.next() => {}
+            }
+        }
+    }
+
+    /// Sweeps once. Returns the time until the next session is due, or `None` if none will be.
+    async fn sweep_due(&self, after: Duration) -> Option<Duration> {
+        let now = self.inner.now();
+        let next = match self.inner.store.list().await {
+            Ok(records) => {
+                records.values().filter_map(|entry| due_at(entry.session.as_ref()?, after)).min()?
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot check which ended sessions are due for removal");
+                return Some(LONGEST_PAUSE);
+            }
+        };
+        if next > now {
+            return Some(Duration::from_secs(next.saturating_sub(now).unsigned_abs()));
+        }
+        match self.inner.store.sweep(now.saturating_sub(seconds(after))).await {
+            Ok(swept) => {
+                for tenant in swept {
+                    tracing::info!(%tenant, days = after.as_secs() / 86_400, "removed a session that ended long ago");
+                }
+                Some(Duration::from_secs(1))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "sessions that ended long ago could not be removed");
+                Some(LONGEST_PAUSE)
+            }
+        }
+    }
+}
+
+/// When a session is removed; `None` for a live one. The access token of an ended one may still
+/// serve.
+fn due_at(session: &Session, after: Duration) -> Option<UnixTime> {
+    let ended = session.verdict()?;
+    let serves_until = if session.is_rejected() { ended.at } else { session.expires_at };
+    Some(later(ended.at, after).saturating_add(1).max(serves_until))
+}
