@@ -24,6 +24,7 @@ use crate::{
     ids::ProviderId,
     oauth::{CACHE_FRESH_FOR, DiscoveryError, Provider, Undiscovered},
     session::seconds,
+    store::StoreError,
 };
 
 /// How often a long-running process looks for old metadata.
@@ -53,6 +54,9 @@ pub enum Unusable {
         /// The reason.
         problem: DiscoveryError,
     },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 // === impl Unusable ===
@@ -62,6 +66,7 @@ impl From<Unusable> for TokenError {
         match unusable {
             Unusable::Unknown(id) | Unusable::Exchanged { id, .. } => Self::UnknownProvider(id),
             Unusable::Undiscovered { provider, problem } => Self::Undiscovered { provider, problem },
+            Unusable::Store(error) => Self::from(error),
         }
     }
 }
@@ -72,6 +77,7 @@ impl From<Unusable> for StartError {
             Unusable::Unknown(id) => Self::UnknownProvider(id),
             exchanged @ Unusable::Exchanged { .. } => Self::Exchanged(exchanged),
             Unusable::Undiscovered { provider, problem } => Self::Undiscovered { provider, problem },
+            Unusable::Store(error) => Self::Store(error),
         }
     }
 }
@@ -81,6 +87,7 @@ impl From<Unusable> for FinishError {
         match unusable {
             Unusable::Unknown(id) | Unusable::Exchanged { id, .. } => Self::UnknownProvider(id),
             Unusable::Undiscovered { provider, problem } => Self::Undiscovered { provider, problem },
+            Unusable::Store(error) => Self::Store(error),
         }
     }
 }

@@ -188,6 +188,8 @@ impl Broker {
         };
         match exchange_outcome(&attempt, &rules) {
             Outcome::Granted(grant) => Ok(lease_of(tenant, *grant, session, self.inner.now())),
+            // The table returns this for a refresh alone.
+            Outcome::Foreign { .. } => Err(TokenError::Internal(tenant.clone())),
             Outcome::Unspent { code, retry_after } => Err(unavailable(code, retry_after)),
             Outcome::Ambiguous { code } => Err(unavailable(code, None)),
             Outcome::Refused { code } | Outcome::Ended { code } | Outcome::Misconfigured { code } => {

@@ -28,7 +28,9 @@ mod error;
 mod event;
 mod exchange;
 mod fetches;
+mod issuer_keys;
 mod lease;
+mod mcp;
 mod owner_rights;
 mod refresh;
 mod reports;
@@ -62,6 +64,7 @@ use std::{sync::Arc, time::Duration};
 use candidate_watch::Watch;
 use dashmap::DashMap;
 use fetches::Fetches;
+use issuer_keys::IssuerKeys;
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
 
@@ -97,6 +100,8 @@ struct Inner {
     providers: Providers,
     client: Client,
     clock: Clock,
+    mcp: mcp::McpState,
+    issuer_keys: IssuerKeys,
     flights: DashMap<Tenant, Joined>,
     exchanges: DashMap<Tenant, exchange::ExchangeSlot>,
     /// The fetches of published metadata.
@@ -133,6 +138,8 @@ impl Broker {
             providers,
             client,
             clock,
+            mcp: mcp::McpState::default(),
+            issuer_keys: IssuerKeys::default(),
             flights: DashMap::new(),
             exchanges: DashMap::new(),
             fetches: DashMap::new(),

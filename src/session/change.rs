@@ -9,8 +9,8 @@
 //! ([`TenantLock::settle`](super::TenantLock::settle)).
 
 use super::{
-    Ended, Entry, FORCED_REFRESH_INTERVAL, Grant, Pending, Polling, RefreshTarget, Rejected, Retry,
-    RetryKind, Session, WrongCodes, seconds,
+    Accounts, Ended, Entry, FORCED_REFRESH_INTERVAL, Grant, Identity, Pending, Polling, RefreshTarget,
+    Rejected, Retry, RetryKind, Session, WrongCodes, seconds,
 };
 use crate::{
     ids::{Lineage, UnixTime},
@@ -64,6 +64,13 @@ pub enum Change {
         lineage: Lineage,
         /// The account, in the provider's words.
         account: String,
+    },
+    /// Records the identity of a session that has none. Stale for a session that has another one.
+    Identify {
+        /// The grant.
+        lineage: Lineage,
+        /// The identity, from an id token that was accepted.
+        identity: Identity,
     },
     /// Puts the candidate in the session's place. Stale once the time to choose has expired.
     Switch {
@@ -218,6 +225,7 @@ fn apply_change(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
         Change::Account { lineage, account } => {
             on_lineage(entry, lineage, |session| session.account = Some(account))
         }
+        Change::Identify { lineage, identity } => identify(entry, lineage, identity),
         Change::Switch { lineage } => switch(entry, lineage, now),
         Change::Keep { lineage } => take_candidate(entry, lineage).map_or(Applied::Stale, |_| Applied::Done),
         // A logout concerns a session. It does not cancel a sign-in in progress.
@@ -270,7 +278,10 @@ fn sign_in(entry: &mut Entry, state: &State, mut session: Session) -> Applied {
     entry.pending = None;
     // An earlier candidate goes in either case: its user has signed in again since.
     entry.candidate = None;
-    if entry.session.as_ref().is_some_and(|before| is_another_account(before, &session)) {
+    let is_another_account = |before: &Session| {
+        before.verdict().is_none() && before.accounts_with(&session) == Accounts::Different
+    };
+    if entry.session.as_ref().is_some_and(is_another_account) {
         entry.candidate = Some(session);
     } else {
         entry.session = Some(session);
@@ -278,10 +289,15 @@ fn sign_in(entry: &mut Entry, state: &State, mut session: Session) -> Applied {
     Applied::Done
 }
 
-/// Whether a new grant is known to have another account than a live session. The provider's words
-/// are compared as they are: two spellings may be two users.
-fn is_another_account(before: &Session, new: &Session) -> bool {
-    before.has_known_account() && new.account.is_some() && before.account != new.account
+fn identify(entry: &mut Entry, lineage: Lineage, identity: Identity) -> Applied {
+    match &mut entry.session {
+        Some(session) if session.lineage == lineage && session.subject.is_none() => {
+            session.identify(identity);
+            Applied::Done
+        }
+        Some(session) if session.lineage == lineage && session.has_identity(&identity) => Applied::Already,
+        _ => Applied::Stale,
+    }
 }
 
 fn switch(entry: &mut Entry, lineage: Lineage, now: UnixTime) -> Applied {

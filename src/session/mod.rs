@@ -6,8 +6,10 @@
 //! acts on the decisions.
 
 mod change;
+mod client;
 mod decide;
 mod failures;
+mod identity;
 pub mod journal;
 mod limits;
 mod login_end;
@@ -18,8 +20,10 @@ mod scopes;
 mod tenant_lock;
 
 pub use change::{Applied, Change, Changed, Settlement, Update, apply};
+pub use client::RegisteredClient;
 pub use decide::{Decision, Wish, adopts, decide, refresh_due_at};
 pub use failures::{Ended, Refusals, Rejected, Retry, RetryKind, WrongCodes};
+pub use identity::{Accounts, Identity};
 pub use limits::{
     CHOICE_LIFETIME, CLOCK_ERROR, FORCED_REFRESH_INTERVAL, MAX_BACKOFF, PENDING_LIFETIME, SWEEP_GRACE,
     UNKNOWN_EXPIRY, in_words, is_known_expiry, seconds,

@@ -70,6 +70,21 @@ async fn a_shared_login_is_finished_only_in_its_server_by_a_manager_of_that_mome
 }
 
 #[tokio::test]
+async fn a_manager_replaces_the_open_sign_in_of_a_former_manager_and_of_no_other() {
+    let rig = Rig::start().await;
+    rig.alice.make_manager(&rig.guild);
+    rig.bob.make_manager(&rig.guild);
+    start(&rig, &rig.alice, "team").await;
+    let busy = rig.bob.command(&rig.general, "auth start", &SHARED).await;
+    assert!(busy.text().contains("Another user is signing in"), "{busy:?}");
+    rig.alice.loses_roles(&rig.guild);
+    let (_, code) = start(&rig, &rig.bob, "team").await;
+    let done = finish(&rig, &rig.bob, &code).await;
+    assert!(done.text().contains("at `acme` for this server"), "{done:?}");
+    rig.discord.assert_no_violations();
+}
+
+#[tokio::test]
 async fn a_server_that_removed_the_bot_during_an_outage_can_start_no_shared_login() {
     let rig = Rig::start().await;
     rig.alice.make_manager(&rig.guild);

@@ -40,6 +40,7 @@ use super::{Broker, CancelError};
 use crate::{
     ids::{Principal, ProviderId, Tenant},
     session::Change,
+    store::StoreError,
     sys::clock::UnixTime,
 };
 use url::Url;
@@ -109,5 +110,31 @@ impl Broker {
             }
         }
         Ok(dropped)
+    }
+}
+
+impl Broker {
+    /// Returns the party that started the tenant's live sign-in.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn started_by(&self, tenant: &Tenant) -> Result<Option<Principal>, StoreError> {
+        let entry = self.inner.store.read(tenant).await?;
+        Ok(entry
+            .pending
+            .filter(|pending| pending.is_live(self.inner.now()))
+            .map(|pending| pending.started_by))
+    }
+
+    /// Drops the tenant's sign-in in progress if this party started it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn drop_sign_in_of(&self, tenant: &Tenant, started_by: Principal) -> Result<(), StoreError> {
+        let entry = self.inner.store.read(tenant).await?;
+        if let Some(pending) = entry.pending.filter(|pending| pending.started_by == started_by) {
+            self.inner.store.change(tenant, Change::Cancel(Some(pending.state))).await?;
+        }
+        Ok(())
     }
 }

@@ -63,7 +63,11 @@ impl Broker {
         started_by: Principal,
         options: StartOptions,
     ) -> Result<SignIn, StartError> {
-        let provider = self.inner.usable(&tenant.provider).await?;
+        let listener = match &options.way_back {
+            WayBack::Paste => None,
+            WayBack::Listener(url) => Some(url),
+        };
+        let provider = self.inner.for_sign_in(tenant, listener).await?;
         self.discover_if_old(&tenant.provider);
         let redirect_uri = match &options.way_back {
             WayBack::Paste => provider.redirect_uri(),

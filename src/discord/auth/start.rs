@@ -10,6 +10,7 @@ use super::{
         buttons::Action,
         command::Options,
         interaction::Interaction,
+        rights::Fact,
         sign_in::{self, OpenMessage, for_server, undiscovered, unknown_provider},
         wire::{Button, Embed, MAX_BUTTON_URL, Message, escape_markdown, relative_time},
     },
@@ -63,8 +64,13 @@ async fn start_with(
 ) -> bool {
     let since = Instant::now();
     let options =
-        StartOptions { grant, user_name: Some(interaction.user_name.clone()), ..StartOptions::default() };
-    let sign_in = match bot.broker.start_with(tenant, Principal::User(interaction.user), options).await {
+        || StartOptions { grant, user_name: Some(interaction.user_name.clone()), ..StartOptions::default() };
+    let starter = Principal::User(interaction.user);
+    let mut started = bot.broker.start_with(tenant, starter, options()).await;
+    if matches!(started, Err(StartError::Busy { .. })) && drops_former_managers(bot, tenant).await {
+        started = bot.broker.start_with(tenant, starter, options()).await;
+    }
+    let sign_in = match started {
         Ok(sign_in) => sign_in,
         Err(error) => {
             bot.edit_reply(interaction, &refused(bot, error)).await;
@@ -97,6 +103,28 @@ async fn start_with(
     let open = OpenMessage::new(sign_in.shown, interaction, since, buttons);
     sign_in::open(bot, interaction, open.ending(since + Duration::from_secs(left)), &message).await;
     true
+}
+
+/// Drops the open sign-in of a server if its starter no longer manages the server: only the starter
+/// could finish it, and may not. Returns whether it is dropped.
+async fn drops_former_managers(bot: &Bot, tenant: &Tenant) -> bool {
+    let Principal::Guild(guild) = tenant.principal else { return false };
+    let Ok(Some(former @ Principal::User(user))) = bot.broker.started_by(tenant).await else { return false };
+    // The fact may be a minute old, and the user may have lost the right since.
+    bot.rights.forget(Fact::Member(guild, user));
+    if bot.rights.manages(guild, user).await != Some(false) {
+        return false;
+    }
+    match bot.broker.drop_sign_in_of(tenant, former).await {
+        Ok(()) => {
+            tracing::info!(%tenant, %former, "dropped the sign-in of a former manager of the server");
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%tenant, %error, "the sign-in of a former manager could not be dropped");
+            false
+        }
+    }
 }
 
 fn refused(bot: &Bot, error: StartError) -> Message {

@@ -269,6 +269,13 @@ pub(super) fn may_view(
     own.contains(Permissions::VIEW_CHANNEL)
 }
 
+/// Whether a member with these roles manages a server.
+pub(super) fn may_manage(guild: &Guild, guild_id: Snowflake, user: Snowflake, roles: &[Snowflake]) -> bool {
+    let held = roles.iter().chain([&guild_id]).filter_map(|role| guild.roles.get(role));
+    let all = held.fold(Permissions::empty(), |sum, role| sum | *role);
+    guild.owner == user || all.intersects(Permissions::ADMINISTRATOR | Permissions::MANAGE_GUILD)
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use serde_json::json;

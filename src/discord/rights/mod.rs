@@ -135,6 +135,22 @@ impl Rights {
         self.resolve(TOKEN_WAIT, member).await
     }
 
+    /// Whether a user is a member of a server and manages it, or `None` if Discord gives no answer.
+    pub(super) async fn manages(&self, guild: Snowflake, user: Snowflake) -> Option<bool> {
+        let manages = |view: &View<'_>| {
+            let missing = |fact| BTreeSet::from([fact]);
+            let Some(member) = view.member(guild, user) else {
+                return Err(missing(Fact::Member(guild, user)));
+            };
+            let Some(roles) = member else { return Ok(false) };
+            match view.guild(guild) {
+                Some(known) => Ok(known.is_some_and(|known| facts::may_manage(known, guild, user, roles))),
+                None => Err(missing(Fact::Guild(guild))),
+            }
+        };
+        self.resolve(INTERACTION_WAIT, manages).await
+    }
+
     /// Returns a server by its id, or `None` if the bot is not in it or Discord gives no answer.
     pub(super) async fn guild(&self, id: Snowflake) -> Option<Guild> {
         let guild =
