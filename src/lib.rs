@@ -248,6 +248,9 @@
 //!   file](../../../adr/0040-each-grant-is-a-token-acquirer-in-one-file.md)
 //! - [41. The browser's way back proves who signed
 //!   in](../../../adr/0041-the-browsers-way-back-proves-who-signed-in.md)
+//! - [42. A token may come from the environment or by
+//!   exchange](../../../adr/0042-a-token-may-come-from-the-environment-or-by-exchange.md)
+//! - [43. login listens on loopback](../../../adr/0043-login-listens-on-loopback.md)
 //! - [44. Published endpoints are cached and fetched from public addresses
 //!   alone](../../../adr/0044-published-endpoints-are-cached-and-fetched-from-public-addresses-alone.md)
 //! - [45. An MCP server's credentials are keyed by its

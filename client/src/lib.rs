@@ -49,7 +49,7 @@ impl Client {
     /// # Errors
     /// [`Error::NotInWorker`] if [`SOCKET_VARIABLE`] or [`CAPABILITY_VARIABLE`] is not set.
     pub fn from_env() -> Result<Self, Error> {
-        Self::from_variables(|name| std::env::var_os(name))
+        Self::from_variables(std::env::var_os)
     }
 
     fn from_variables(value: impl Fn(&'static str) -> Option<OsString>) -> Result<Self, Error> {

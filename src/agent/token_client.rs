@@ -59,6 +59,8 @@ pub struct TokenAnswer {
     pub generation: u64,
     /// The account that signed in, if it is known.
     pub account: Option<String>,
+    /// `environment` or `exchange`, if the token is not that of a session.
+    pub source: Option<String>,
 }
 
 /// The reason why the client returns no token.
@@ -138,6 +140,7 @@ struct TokenBody {
     provider: String,
     principal: String,
     generation: u64,
+    source: Option<String>,
     account: Option<String>,
 }
 
@@ -235,6 +238,7 @@ impl TokenClient {
             provider: body.provider,
             principal: body.principal,
             generation: body.generation,
+            source: body.source,
             account: body.account,
         })
     }

@@ -156,8 +156,14 @@ impl From<TokenError> for Problem {
         match &error {
             TokenError::UnknownProvider(_) => problem(StatusCode::NOT_FOUND, "unknown_provider"),
             TokenError::NoSession(_) => problem(StatusCode::NOT_FOUND, "no_session"),
-            TokenError::Ended { .. } => problem(StatusCode::GONE, "session_ended"),
-            TokenError::Unavailable { retry_after, .. } => {
+            TokenError::Ended { .. } | TokenError::EnvironmentRejected { .. } => {
+                problem(StatusCode::GONE, "session_ended")
+            }
+            TokenError::ExchangeRefused { .. } => {
+                problem(StatusCode::INTERNAL_SERVER_ERROR, "provider_misconfigured")
+            }
+            TokenError::Unavailable { retry_after, .. }
+            | TokenError::ExchangeUnavailable { retry_after, .. } => {
                 problem(StatusCode::SERVICE_UNAVAILABLE, "provider_unavailable").retry_after(*retry_after)
             }
             TokenError::InProgress(_) => {

@@ -36,6 +36,16 @@ pub enum Unusable {
     /// The configuration has no such provider.
     #[error("there is no provider {0} in the configuration")]
     Unknown(ProviderId),
+    /// Its tokens come from the sign-in at another provider, so it has none of its own.
+    #[error(
+        "{id} has no sign-in of its own: its tokens come from the sign-in at {from}, by exchange. Sign in at {from}"
+    )]
+    Exchanged {
+        /// The provider.
+        id: ProviderId,
+        /// The provider with the sign-in.
+        from: ProviderId,
+    },
     /// The provider's endpoints are not known.
     #[error("the endpoints of {provider} are not known: {problem}")]
     Undiscovered {
@@ -54,7 +64,7 @@ pub enum Unusable {
 impl From<Unusable> for TokenError {
     fn from(unusable: Unusable) -> Self {
         match unusable {
-            Unusable::Unknown(id) => Self::UnknownProvider(id),
+            Unusable::Unknown(id) | Unusable::Exchanged { id, .. } => Self::UnknownProvider(id),
             Unusable::Undiscovered { provider, problem } => Self::Undiscovered { provider, problem },
             Unusable::Store(error) => Self::from(error),
         }
@@ -65,6 +75,7 @@ impl From<Unusable> for StartError {
     fn from(unusable: Unusable) -> Self {
         match unusable {
             Unusable::Unknown(id) => Self::UnknownProvider(id),
+            exchanged @ Unusable::Exchanged { .. } => Self::Exchanged(exchanged),
             Unusable::Undiscovered { provider, problem } => Self::Undiscovered { provider, problem },
             Unusable::Store(error) => Self::Store(error),
         }
@@ -74,7 +85,7 @@ impl From<Unusable> for StartError {
 impl From<Unusable> for FinishError {
     fn from(unusable: Unusable) -> Self {
         match unusable {
-            Unusable::Unknown(id) => Self::UnknownProvider(id),
+            Unusable::Unknown(id) | Unusable::Exchanged { id, .. } => Self::UnknownProvider(id),
             Unusable::Undiscovered { provider, problem } => Self::Undiscovered { provider, problem },
             Unusable::Store(error) => Self::Store(error),
         }
@@ -124,11 +135,26 @@ impl Broker {
     }
 }
 
+// === impl Broker ===
+
+impl Broker {
+    /// Returns a provider with known endpoints.
+    ///
+    /// # Errors
+    /// See [`Unusable`].
+    pub async fn usable(&self, id: &ProviderId) -> Result<Arc<Provider>, Unusable> {
+        self.inner.usable(id).await
+    }
+}
+
 // === impl Inner ===
 
 impl Inner {
     /// Returns a provider with known endpoints. The caller holds no lock. It may wait for a fetch.
     pub(super) async fn usable(&self, id: &ProviderId) -> Result<Arc<Provider>, Unusable> {
+        if let Some(exchange) = self.providers.exchange(id) {
+            return Err(Unusable::Exchanged { id: id.clone(), from: exchange.from().clone() });
+        }
         if let Some(provider) = self.providers.get(id) {
             return Ok(provider);
         }

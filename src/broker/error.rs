@@ -73,6 +73,38 @@ pub enum TokenError {
         /// The failure of the command that prints the secret.
         problem: NoSecret,
     },
+    /// The provider does not exchange the session's token (RFC 8693 §2.2.2). The session is kept.
+    #[error("{}", exchange_refused(tenant, from, code))]
+    ExchangeRefused {
+        /// The tenant whose token was asked for.
+        tenant: Tenant,
+        /// The tenant of the session.
+        from: Tenant,
+        /// The error code.
+        code: String,
+    },
+    /// No exchange was possible now. Nothing is lost.
+    #[error("no token for {tenant} can be exchanged for that of {from} now ({code}): try again in {} s", retry_after.as_secs())]
+    ExchangeUnavailable {
+        /// The tenant whose token was asked for.
+        tenant: Tenant,
+        /// The tenant of the session.
+        from: Tenant,
+        /// A stable word.
+        code: String,
+        /// The pause before the next try.
+        retry_after: Duration,
+    },
+    /// A resource rejected the token of the environment. threadkey cannot get another one.
+    #[error(
+        "a resource rejected the token of {tenant}, which comes from the variable {variable} of threadkey's environment, so threadkey          cannot refresh it: the operator must set another token, or remove {variable} from providers.{}.token_env", tenant.provider
+    )]
+    EnvironmentRejected {
+        /// The tenant.
+        tenant: Tenant,
+        /// The variable.
+        variable: String,
+    },
     /// The store.
     #[error("{0}")]
     Store(std::sync::Arc<StoreError>),
@@ -125,6 +157,32 @@ pub(super) fn no_client_secret(provider: &ProviderId, problem: &NoSecret) -> Str
     format!(
         "the secret of threadkey's client at {provider} cannot be read, so nothing was sent and nothing is lost: {problem}. \
          The operator must mend providers.{provider}.client_secret_command"
+    )
+}
+
+fn exchange_refused(tenant: &Tenant, from: &Tenant, code: &str) -> String {
+    let provider = &tenant.provider;
+    let settings = match code {
+        "invalid_client" => "client_id and the client secret",
+        "invalid_scope" => "scopes",
+        "invalid_target" => "audience and resource",
+        "unauthorized_client" | "unsupported_grant_type" | "access_denied" => {
+            "whether the client may exchange tokens at the server, and audience, resource and scopes"
+        }
+        "invalid_grant" | "invalid_token" => {
+            return format!(
+                "{} does not take the access token of {from} for an exchange ({code}); the session is kept. If its token works \
+                 elsewhere, the operator must check providers.{provider}; else sign in again {}",
+                from.provider,
+                how_to_sign_in(from)
+            );
+        }
+        _ => "audience, resource, scopes and the client",
+    };
+    format!(
+        "{} refuses to exchange the token of {from} for one of {tenant} ({code}); the session is kept. The operator must check \
+         {settings} of providers.{provider}",
+        from.provider
     )
 }
 

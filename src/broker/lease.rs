@@ -4,13 +4,33 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::TokenError;
 use crate::{
     ids::{IdError, Tenant},
-    oauth::authentication_scheme,
+    oauth::{EnvironmentToken, authentication_scheme},
     secret::AccessToken,
-    session::{Session, is_known_expiry},
+    session::{Session, UNKNOWN_EXPIRY, is_known_expiry},
     sys::clock::UnixTime,
 };
+
+/// The place that a token comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseSource {
+    /// The stored session.
+    #[default]
+    Session,
+    /// An environment variable of the operator.
+    Environment,
+    /// An exchange of the token of another provider's session (RFC 8693).
+    Exchange,
+}
+
+impl LeaseSource {
+    fn is_session(&self) -> bool {
+        *self == Self::Session
+    }
+}
 
 /// An access token to use, with the public facts about its session.
 #[derive(Clone, Debug)]
@@ -30,8 +50,10 @@ pub struct Lease {
     pub scope: Option<String>,
     /// The account that signed in, if it is known.
     pub account: Option<String>,
-    /// The session's generation.
+    /// The session's generation; 0 for a token of the environment.
     pub generation: u64,
+    /// The place that it comes from.
+    pub source: LeaseSource,
 }
 
 impl Lease {
@@ -46,6 +68,39 @@ impl Lease {
             scope: session.scope.clone(),
             account: session.account.clone(),
             generation: session.generation,
+            source: LeaseSource::Session,
+        }
+    }
+
+    /// A lease of a token of the environment, whose end is unknown.
+    ///
+    /// # Errors
+    /// [`TokenError::EnvironmentRejected`] if the caller has reported this token.
+    pub fn from_environment(
+        tenant: &Tenant,
+        token: &EnvironmentToken,
+        rejected: Option<&AccessToken>,
+        now: UnixTime,
+    ) -> Result<Self, TokenError> {
+        if rejected == Some(&token.token) {
+            let (tenant, variable) = (tenant.clone(), token.variable.clone());
+            return Err(TokenError::EnvironmentRejected { tenant, variable });
+        }
+        Ok(Self::of_environment(tenant, token, now))
+    }
+
+    pub(super) fn of_environment(tenant: &Tenant, token: &EnvironmentToken, now: UnixTime) -> Self {
+        let expires_in = UNKNOWN_EXPIRY.saturating_sub(now).max(0).unsigned_abs();
+        Self {
+            tenant: tenant.clone(),
+            access_token: token.token.clone(),
+            token_type: authentication_scheme("").to_owned(),
+            expires_at: UNKNOWN_EXPIRY,
+            expires_in: Duration::from_secs(expires_in),
+            scope: None,
+            account: None,
+            generation: 0,
+            source: LeaseSource::Environment,
         }
     }
 
@@ -73,6 +128,9 @@ pub struct TokenJson {
     generation: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<String>,
+    /// Absent for a token of the session.
+    #[serde(default, skip_serializing_if = "LeaseSource::is_session")]
+    source: LeaseSource,
 }
 
 /// Writes the token itself: this JSON is the one place where it belongs.
@@ -96,6 +154,7 @@ impl From<&Lease> for TokenJson {
             principal: lease.tenant.principal.to_string(),
             generation: lease.generation,
             account: lease.account.clone(),
+            source: lease.source,
         }
     }
 }
@@ -114,6 +173,7 @@ impl TryFrom<TokenJson> for Lease {
             scope: json.scope,
             account: json.account,
             generation: json.generation,
+            source: json.source,
         })
     }
 }
@@ -132,6 +192,7 @@ mod tests {
             scope: scope.map(str::to_owned),
             account: account.map(str::to_owned),
             generation: 7,
+            source: LeaseSource::Session,
         }
     }
 

@@ -26,6 +26,7 @@ mod candidate_watch;
 mod discover;
 mod error;
 mod event;
+mod exchange;
 mod fetches;
 mod issuer_keys;
 mod lease;
@@ -46,7 +47,7 @@ mod worker_tokens;
 pub use discover::Unusable;
 pub use error::{CancelError, ChoiceError, FinishError, LogoutError, TokenError, is_from_a_wrong_endpoint};
 pub use event::Event;
-pub use lease::{Lease, TokenJson};
+pub use lease::{Lease, LeaseSource, TokenJson};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
 pub use rescue::RestoreError;
 pub use sign_in::{
@@ -106,6 +107,7 @@ struct Inner {
     mcp: mcp::McpState,
     issuer_keys: IssuerKeys,
     flights: DashMap<Tenant, Joined>,
+    exchanges: DashMap<Tenant, exchange::ExchangeSlot>,
     /// The fetches of published metadata.
     fetches: DashMap<ProviderId, Arc<Fetches>>,
     /// Tenants that are logged out during a refresh of theirs, and whose grant is kept.
@@ -144,6 +146,7 @@ impl Broker {
             mcp: mcp::McpState::default(),
             issuer_keys: IssuerKeys::default(),
             flights: DashMap::new(),
+            exchanges: DashMap::new(),
             fetches: DashMap::new(),
             keeping: DashMap::new(),
             noting: DashMap::new(),

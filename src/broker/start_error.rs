@@ -12,6 +12,9 @@ use crate::{
 /// A sign-in that could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The provider has no sign-in of its own.
+    #[error(transparent)]
+    Exchanged(super::Unusable),
     /// The configuration has no such provider.
     #[error("{}", unknown_provider(.0))]
     UnknownProvider(ProviderId),

@@ -37,6 +37,10 @@ pub struct Status {
     pub has_unread_answer: bool,
     /// The session's generation; 0 without a session.
     pub generation: u64,
+    /// The variable whose token callers get in place of the session's.
+    pub environment: Option<String>,
+    /// The tenant whose token is exchanged for each token of this one.
+    pub exchanged_from: Option<Tenant>,
 }
 
 /// A trouble of a session that its user must be notified of.
@@ -106,7 +110,10 @@ impl Broker {
     /// # Errors
     /// The store's error.
     pub async fn has_login(&self, tenant: &Tenant) -> Result<bool, StoreError> {
-        let entry = self.inner.store.read(tenant).await?;
+        if self.environment_variable(tenant).is_some() {
+            return Ok(true);
+        }
+        let entry = self.inner.store.read(&self.source_of(tenant)).await?;
         let Some(session) = &entry.session else { return Ok(false) };
         let decision = decide(session, self.inner.now(), &Wish::living(DEFAULT_MIN_TTL));
         Ok(!matches!(decision, Decision::Ended { .. }))
@@ -148,7 +155,43 @@ impl Broker {
             }
             Some(status)
         });
-        Ok(statuses.collect())
+        let mut statuses: Vec<Status> = statuses.collect();
+        self.add_other_sources(&mut statuses, is_wanted);
+        Ok(statuses)
+    }
+
+    /// Returns the variable whose token the tenant gets in place of its session's.
+    pub fn environment_variable(&self, tenant: &Tenant) -> Option<String> {
+        Some(self.inner.providers.environment_token(tenant)?.variable)
+    }
+
+    /// Adds the tokens that come from no session of their own: from the environment, and by exchange.
+    fn add_other_sources(&self, statuses: &mut Vec<Status>, is_wanted: impl Fn(&Tenant) -> bool) {
+        for id in self.inner.providers.ids() {
+            let Some(token) = self.inner.providers.environment(id) else { continue };
+            for principal in &token.principals {
+                let tenant = Tenant::new(id.clone(), *principal);
+                if !is_wanted(&tenant) {
+                    continue;
+                }
+                let variable = Some(token.variable.clone());
+                match statuses.iter_mut().find(|status| status.tenant == tenant) {
+                    Some(status) => status.environment = variable,
+                    None => statuses.push(Status { environment: variable, ..Status::empty(tenant) }),
+                }
+            }
+        }
+        for exchange in self.inner.providers.exchanges() {
+            let has_session = |status: &&Status| {
+                status.tenant.provider == *exchange.from() && status.access != AccessState::None
+            };
+            let sources: Vec<_> = statuses.iter().filter(has_session).map(|s| s.tenant.clone()).collect();
+            statuses.extend(sources.into_iter().map(|from| {
+                let tenant = Tenant::new(exchange.id().clone(), from.principal);
+                Status { exchanged_from: Some(from), ..Status::empty(tenant) }
+            }));
+        }
+        statuses.sort_by(|one, other| one.tenant.cmp(&other.tenant));
     }
 
     /// Returns the tenant's session as stored.
@@ -242,6 +285,28 @@ pub struct SharedLogin {
     pub candidate: Option<Lineage>,
 }
 
+impl Status {
+    /// The state of a tenant without a session.
+    fn empty(tenant: Tenant) -> Self {
+        Self {
+            tenant,
+            account: None,
+            access: AccessState::None,
+            refresh: RefreshState::None,
+            last_error: None,
+            refusals: None,
+            pending_until: None,
+            undecided: None,
+            login_ends: LoginEnds::default(),
+            missing_scopes: Vec::new(),
+            has_unread_answer: false,
+            generation: 0,
+            environment: None,
+            exchanged_from: None,
+        }
+    }
+}
+
 fn unnotified_trouble(session: &Session) -> Option<Trouble> {
     if let Some(ended) = session.verdict() {
         return ended.notified_at.is_none().then(|| Trouble::Ended(ended.code.clone()));
@@ -259,7 +324,6 @@ fn status(tenant: Tenant, entry: &Entry, now: UnixTime) -> Option<Status> {
         return None;
     }
     Some(Status {
-        tenant,
         account: session.and_then(|s| s.account.clone()),
         access: session.map_or(AccessState::None, |s| access(s, now)),
         refresh: session.map_or(RefreshState::None, |s| refresh(s, now)),
@@ -267,10 +331,8 @@ fn status(tenant: Tenant, entry: &Entry, now: UnixTime) -> Option<Status> {
         refusals: session.and_then(refusals),
         pending_until,
         undecided,
-        login_ends: LoginEnds::default(),
-        missing_scopes: Vec::new(),
-        has_unread_answer: false,
         generation: session.map_or(0, |s| s.generation),
+        ..Status::empty(tenant)
     })
 }
 

@@ -35,6 +35,28 @@ impl Broker {
     /// # Errors
     /// See [`TokenError`].
     pub(super) async fn token_for(&self, tenant: &Tenant, wish: Wish) -> Result<Lease, TokenError> {
+        if let Some(exchange) = self.inner.providers.exchange(&tenant.provider) {
+            return self.exchanged(&exchange, tenant, wish).await;
+        }
+        match self.environment_lease(tenant, &wish) {
+            Some(result) => result,
+            None => self.stored_token_for(tenant, wish).await,
+        }
+    }
+
+    /// Returns the token of the environment, if this tenant has one. It takes precedence over the
+    /// session, and no refresh can replace it.
+    fn environment_lease(&self, tenant: &Tenant, wish: &Wish) -> Option<Result<Lease, TokenError>> {
+        let token = self.inner.providers.environment_token(tenant)?;
+        if wish.refused.as_ref().is_some_and(|refused| *refused == token.token.fingerprint()) {
+            let (tenant, variable) = (tenant.clone(), token.variable.clone());
+            return Some(Err(TokenError::EnvironmentRejected { tenant, variable }));
+        }
+        Some(Ok(Lease::of_environment(tenant, &token, self.inner.now())))
+    }
+
+    /// As [`Broker::token_for`], from the stored session alone.
+    pub(super) async fn stored_token_for(&self, tenant: &Tenant, wish: Wish) -> Result<Lease, TokenError> {
         if let Some(decided) = self.without_endpoints(tenant, &wish).await? {
             return decided;
         }
@@ -125,8 +147,11 @@ impl Broker {
     /// # Errors
     /// See [`TokenError`]; `rejected_again` when no other token can be had now.
     pub async fn rejected(&self, tenant: &Tenant, token: &AccessToken) -> Result<Lease, TokenError> {
-        let provider = self.inner.usable(&tenant.provider).await?;
         let wish = Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(token.fingerprint()), ..Wish::default() };
+        if !self.is_stored(tenant) {
+            return self.token_for(tenant, wish).await;
+        }
+        let provider = self.inner.usable(&tenant.provider).await?;
         let is_current = |entry: &Entry| entry.session.as_ref().is_some_and(|s| s.access_token == *token);
         let before = self.inner.store.read(tenant).await?;
         if !is_current(&before) {
@@ -143,6 +168,12 @@ impl Broker {
             self.confirm_rejection(tenant, &provider, &changed.after, token).await;
         }
         result
+    }
+
+    /// Whether the tokens of this tenant come from its own session.
+    pub(super) fn is_stored(&self, tenant: &Tenant) -> bool {
+        let providers = &self.inner.providers;
+        providers.exchange(&tenant.provider).is_none() && providers.environment_token(tenant).is_none()
     }
 
     /// Asks the userinfo endpoint whether it refuses a reported token, and records that. Otherwise the

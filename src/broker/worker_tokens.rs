@@ -9,6 +9,8 @@
 //! 3. An owner who may no longer use the bot gets no token ([`OwnerRights`]). The right is checked
 //!    again when the token leaves, because a refresh takes a while.
 //! 4. The worker gets the token of the owner's own session, `user:<owner>`.
+//!    A token of the environment that the configuration gives to `user:<owner>` takes its place. A
+//!    token by exchange comes from that principal's session at the other provider.
 //! 5. If the owner has no session, the conversation names a server of which the owner is still a
 //!    member, and that server has a session, the worker gets the token of that session,
 //!    `guild:<server>`.
@@ -133,7 +135,8 @@ impl WorkerTokens {
         let mut has_any = false;
         for provider in holder.providers.iter().filter(|id| broker.providers().contains(id)) {
             let Some(candidates) = Candidates::of(holder, provider) else { continue };
-            let own = candidates.own.clone();
+            // A token by exchange needs the sign-in at the other provider.
+            let own = broker.source_of(&candidates.own);
             if broker.has_login(&candidates.choose(broker).await?).await? {
                 has_any = true;
             } else if required.contains(provider) {
@@ -204,6 +207,16 @@ impl Entitlement<'_> {
     /// [`TokenError`].
     pub async fn rejected(&self, token: &AccessToken) -> Result<Lease, WorkerTokenError> {
         let WorkerTokens { broker, reports, .. } = self.tokens;
+        if !broker.is_stored(&self.tenant) {
+            // No session has the token, so the report costs no refresh. Its reporter gets another one or
+            // none.
+            let fingerprint = token.fingerprint();
+            let now = broker.inner.now();
+            reports.record(self.conversation.id, &self.tenant, fingerprint.clone(), now);
+            return self
+                .token_for(Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(fingerprint), ..Wish::default() })
+                .await;
+        }
         let session = broker.session(&self.tenant).await.map_err(TokenError::from)?;
         if session.is_none_or(|session| session.access_token != *token) {
             // An older token: the report costs nothing.
@@ -284,7 +297,8 @@ impl Candidates {
 }
 
 async fn has_session(broker: &Broker, tenant: &Tenant) -> Result<bool, StoreError> {
-    Ok(broker.inner.store.read(tenant).await?.session.is_some())
+    let has_environment = broker.environment_variable(tenant).is_some();
+    Ok(has_environment || broker.inner.store.read(&broker.source_of(tenant)).await?.session.is_some())
 }
 
 #[cfg(test)]

@@ -71,8 +71,8 @@ pub enum Command {
     Serve,
     /// Sign in and out
     Auth(AuthArgs),
-    /// Sign in: print the link, and read the code on a terminal
-    Login(StartArgs),
+    /// Sign in with the browser of this machine, or by a paste
+    Login(LoginArgs),
     /// Remove a session from this machine, and end its grant at the provider (RFC 7009)
     #[command(hide = true)]
     Logout(LogoutArgs),
@@ -160,9 +160,9 @@ pub enum AuthCommand {
         #[arg(long = "scope", value_name = "SCOPE", value_parser = parse_scope)]
         scopes: Vec<String>,
     },
-    /// Sign in: print the link, and read the code on a terminal
+    /// Sign in with the browser of this machine, or by a paste
     #[command(hide = true)]
-    Login(StartArgs),
+    Login(LoginArgs),
     /// Finish a sign-in with the code, or the whole address, of its last page; read from standard
     /// input
     Code {
@@ -218,7 +218,18 @@ pub enum AuthCommand {
     },
 }
 
-/// Sign in: print the link, and read the code on a terminal
+/// Sign in with the browser of this machine, or by a paste
+#[derive(Clone, Debug, Args)]
+pub struct LoginArgs {
+    /// The sign-in.
+    #[command(flatten)]
+    pub start: StartArgs,
+    /// Only print the link
+    #[arg(long)]
+    pub no_browser: bool,
+}
+
+/// Start a sign-in and print its link; a sign-in under way is shown again
 #[derive(Clone, Debug, Args)]
 pub struct StartArgs {
     /// The provider; needed only if several are configured

@@ -7,9 +7,9 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
-    AuthCommand, Exit, Failure, RefreshHintArgs, StartArgs, StatusArgs,
+    AuthCommand, Exit, Failure, LoginArgs, RefreshHintArgs, StartArgs, StatusArgs,
     args::PrincipalArgs,
-    choice, demand, json_line, logout,
+    choice, demand, json_line, login, logout,
     messages::{as_option, signed_in_text},
     polled_sign_in, print_notice, print_result,
     prompt::{self, Echo},
@@ -17,7 +17,7 @@ use super::{
     token::with_cause,
 };
 use crate::{
-    broker::{Broker, FinishError, Finished, StartOptions, View},
+    broker::{Broker, FinishError, Finished, SignIn, StartOptions, View},
     ids::{Principal, ProviderId, Tenant},
     net::Proxies,
     oauth::Pasted,
@@ -49,13 +49,15 @@ pub async fn run(broker: &Broker, command: AuthCommand, now: UnixTime) -> Result
             demand::scopes(broker, &tenant, &scopes).await?;
             start(broker, &tenant, grant, json, now).await.map(drop)
         }
-        AuthCommand::Login(StartArgs { provider, acting_as, grant, json }) => {
+        AuthCommand::Login(LoginArgs {
+            start: StartArgs { provider, acting_as, grant, json },
+            no_browser,
+        }) => {
             let tenant = tenant_of(provider, &acting_as)?;
-            let is_finished = start(broker, &tenant, grant, json, now).await?;
-            if is_finished || json || !stdin_is_terminal() {
-                return Ok(());
+            if json {
+                return start(broker, &tenant, grant, json, now).await.map(drop);
             }
-            finish(broker, tenant.principal, Some(&tenant.provider)).await
+            login::run(broker, &tenant, grant, no_browser, now).await
         }
         AuthCommand::Code { provider, acting_as } => {
             if let Some(named) = &provider {
@@ -114,8 +116,19 @@ async fn start(
 ) -> Result<bool, Failure> {
     let options = StartOptions { grant, ..StartOptions::default() };
     let sign_in = broker.start_with(tenant, tenant.principal, options).await?;
+    show(broker, &sign_in, json, now).await
+}
+
+/// Shows a sign-in whose code is pasted later. Returns whether it is finished already.
+pub(super) async fn show(
+    broker: &Broker,
+    sign_in: &SignIn,
+    json: bool,
+    now: UnixTime,
+) -> Result<bool, Failure> {
+    let tenant = &sign_in.tenant;
     if !matches!(sign_in.view, View::Link(_)) {
-        return polled_sign_in::finish(broker, &sign_in, json, now).await.map(|()| true);
+        return polled_sign_in::finish(broker, sign_in, json, now).await.map(|()| true);
     }
     if json {
         let authorize_url = sign_in.link().map(Url::as_str);
@@ -149,7 +162,11 @@ async fn restore(broker: &Broker, file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn finish(broker: &Broker, principal: Principal, provider: Option<&ProviderId>) -> Result<(), Failure> {
+pub(super) async fn finish(
+    broker: &Broker,
+    principal: Principal,
+    provider: Option<&ProviderId>,
+) -> Result<(), Failure> {
     let awaited = broker.expects_code(principal, provider).await?;
     let input = if stdin_is_terminal() {
         let question = "Paste the code, or the whole address of the page that you ended on:";
@@ -159,7 +176,12 @@ async fn finish(broker: &Broker, principal: Principal, provider: Option<&Provide
     };
     let pasted = Pasted::parse(input.expose())?;
     let finished = broker.finish(principal, provider, pasted).await.map_err(|error| explained(error, broker));
-    match finished? {
+    conclude(broker, finished?).await
+}
+
+/// Reports a finished sign-in, and asks for the choice between two accounts.
+pub(super) async fn conclude(broker: &Broker, finished: Finished) -> Result<(), Failure> {
+    match finished {
         Finished::SignedIn(signed_in) => {
             print_notice(&signed_in_text(&signed_in));
             Ok(())
@@ -169,7 +191,7 @@ async fn finish(broker: &Broker, principal: Principal, provider: Option<&Provide
 }
 
 /// Adds the next step if the provider cannot be reached.
-fn explained(error: FinishError, broker: &Broker) -> Failure {
+pub(super) fn explained(error: FinishError, broker: &Broker) -> Failure {
     if let FinishError::Unreachable { provider, .. } = &error {
         let provider = broker.providers().get(provider);
         // Only the operator can correct a variable that names no proxy.

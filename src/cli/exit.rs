@@ -95,13 +95,17 @@ impl ExitError for PasteError {
 impl ExitError for TokenError {
     fn exit(&self) -> Exit {
         match self {
-            Self::UnknownProvider(_) | Self::Misconfigured { .. } | Self::NoClientSecret { .. } => {
-                Exit::Usage
-            }
+            Self::UnknownProvider(_)
+            | Self::Misconfigured { .. }
+            | Self::NoClientSecret { .. }
+            | Self::ExchangeRefused { .. } => Exit::Usage,
             Self::Undiscovered { problem, .. } => undiscovered(problem),
             Self::NoSession(_) => Exit::NoSession,
-            Self::Ended { .. } => Exit::Ended,
-            Self::Unavailable { .. } | Self::InProgress(_) | Self::Held { .. } => Exit::Later,
+            Self::Ended { .. } | Self::EnvironmentRejected { .. } => Exit::Ended,
+            Self::Unavailable { .. }
+            | Self::ExchangeUnavailable { .. }
+            | Self::InProgress(_)
+            | Self::Held { .. } => Exit::Later,
             Self::Store(error) => error.exit(),
             Self::Internal(_) => Exit::Internal,
         }
@@ -115,7 +119,8 @@ fn undiscovered(problem: &DiscoveryError) -> Exit {
 impl ExitError for StartError {
     fn exit(&self) -> Exit {
         match self {
-            Self::UnknownProvider(_)
+            Self::Exchanged(_)
+            | Self::UnknownProvider(_)
             | Self::NotOffered { .. }
             | Self::NoLoginHint { .. }
             | Self::NoClientSecret { .. }

@@ -54,7 +54,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::secret::AccessToken;
+    use crate::{broker::LeaseSource, secret::AccessToken};
 
     fn lease(token: &str) -> Lease {
         Lease {
@@ -66,6 +66,7 @@ mod tests {
             scope: None,
             account: Some("alice".into()),
             generation: 7,
+            source: LeaseSource::Session,
         }
     }
 

@@ -13,6 +13,7 @@ mod demand;
 mod duration;
 mod exit;
 mod lease;
+mod login;
 mod logout;
 mod messages;
 mod output;
@@ -25,8 +26,8 @@ pub mod token;
 pub mod worker;
 
 pub use args::{
-    AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, LogoutArgs, RefreshArgs, RefreshHintArgs,
-    StartArgs, StatusArgs, TokenArgs,
+    AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, LoginArgs, LogoutArgs, RefreshArgs,
+    RefreshHintArgs, StartArgs, StatusArgs, TokenArgs,
 };
 pub use duration::{DurationError, parse_duration};
 pub use exit::{Exit, ExitError, Failure};

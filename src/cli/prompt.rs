@@ -71,6 +71,19 @@ pub(super) async fn ask(
     echo: Echo,
     is_complete: impl Fn(&str) -> bool,
 ) -> Result<Secret, Failure> {
+    let answer = ask_unless_interrupted(question, echo, is_complete).await?;
+    answer.ok_or_else(|| Failure::new(Exit::Usage, "interrupted: nothing was sent or written"))
+}
+
+/// As [`ask`], but returns `None` when the user interrupts the question or a signal ends it.
+///
+/// # Errors
+/// When the answer is longer than 64 KiB, or when the terminal fails.
+pub(super) async fn ask_unless_interrupted(
+    question: &str,
+    echo: Echo,
+    is_complete: impl Fn(&str) -> bool,
+) -> Result<Option<Secret>, Failure> {
     let failed =
         |error: io::Error| Failure::new(Exit::Usage, format!("the terminal cannot be read: {error}"));
     let mut terminal = RawTerminal::open(echo == Echo::Text).map_err(failed)?;
@@ -80,11 +93,11 @@ pub(super) async fn ask(
     drop(terminal);
     let _ = writeln!(screen);
     match answer.map_err(failed)? {
-        Answer::Text(text) => Ok(Secret::new(text.trim())),
+        Answer::Text(text) => Ok(Some(Secret::new(text.trim()))),
         Answer::TooLong => {
             Err(Failure::new(Exit::Usage, format!("the input is longer than {MAX_INPUT} bytes")))
         }
-        Answer::Interrupted => Err(Failure::new(Exit::Usage, "interrupted: nothing was sent or written")),
+        Answer::Interrupted => Ok(None),
     }
 }
 

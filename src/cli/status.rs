@@ -40,6 +40,12 @@ struct StatusJson<'a> {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     unread_answer: bool,
     generation: u64,
+    /// The variable whose token callers get.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<&'a str>,
+    /// The tenant whose token is exchanged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exchanged_from: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -116,6 +122,8 @@ fn status_json(status: &Status) -> StatusJson<'_> {
         missing_scopes: &status.missing_scopes,
         unread_answer: status.has_unread_answer,
         generation: status.generation,
+        environment: status.environment.as_deref(),
+        exchanged_from: status.exchanged_from.as_ref().map(ToString::to_string),
     }
 }
 
@@ -161,6 +169,12 @@ pub(super) fn text(statuses: &[Status], now: UnixTime) -> String {
     for status in statuses {
         let account = status.account.as_deref().map(|a| format!("  {a}")).unwrap_or_default();
         let _ = writeln!(text, "{}{account}", status.tenant);
+        if let Some(variable) = &status.environment {
+            let _ = writeln!(text, "  environment    {variable}: callers get its token, and no session's");
+        }
+        if let Some(from) = &status.exchanged_from {
+            let _ = writeln!(text, "  exchange       each token comes in return for that of {from}");
+        }
         // A sign-in under way has no tokens yet.
         if status.access != AccessState::None {
             let _ = writeln!(text, "  access token   {}", access_text(status.access, now));
@@ -219,6 +233,10 @@ pub(super) fn table(statuses: &[Status], now: UnixTime) -> String {
     let rows = statuses.iter().map(|status| {
         let account = status.account.clone().unwrap_or_else(|| "-".to_owned());
         let (access, refresh) = match (status.access, status.pending_until) {
+            _ if status.environment.is_some() => {
+                (format!("from {}", status.environment.as_deref().unwrap_or_default()), "-".to_owned())
+            }
+            _ if status.exchanged_from.is_some() => ("by exchange".to_owned(), "-".to_owned()),
             (AccessState::None, Some(_)) => ("sign-in under way".to_owned(), "-".to_owned()),
             (AccessState::None, None) => ("-".to_owned(), "-".to_owned()),
             (access, _) => (access_text(access, now), refresh_word(&status.refresh)),
@@ -324,6 +342,8 @@ mod tests {
             missing_scopes: vec![],
             has_unread_answer: false,
             generation: 7,
+            environment: None,
+            exchanged_from: None,
         }
     }
 

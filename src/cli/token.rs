@@ -106,7 +106,7 @@ pub fn print_if_fresh(
     args: &TokenArgs,
 ) -> Result<bool, Failure> {
     let Some(policy) = policy(context, tenant, args.min_ttl()) else { return Ok(false) };
-    if session.unused_since.is_some() {
+    if session.unused_since.is_some() || context.providers.environment_token(tenant).is_some() {
         return Ok(false);
     }
     let entry = Entry { session: Some(session), ..Entry::default() };
@@ -163,6 +163,15 @@ async fn get(
     min_ttl: Duration,
     rejected: Option<AccessToken>,
 ) -> Result<Lease, Failure> {
+    let deadline = Instant::now() + CALLER_WAIT;
+    if context.providers.exchange(&tenant.provider).is_some() {
+        // The session of another provider may need a refresh first, which must outlive this process.
+        let rejected = rejected.map(|token| token.expose().to_owned());
+        return by_detached(context, tenant, min_ttl, RefreshRequest { rejected }, deadline).await;
+    }
+    if let Some(token) = context.providers.environment_token(tenant) {
+        return Ok(Lease::from_environment(tenant, &token, rejected.as_ref(), context.clock.now())?);
+    }
     let Some(policy) = policy(context, tenant, min_ttl) else {
         return Err(TokenError::UnknownProvider(tenant.provider.clone()).into());
     };
@@ -172,7 +181,6 @@ async fn get(
         Some(provider) => explained(error, provider, None),
         None => error.into(),
     };
-    let deadline = Instant::now() + CALLER_WAIT;
     let entry = context.store.read(tenant).await?;
     let request = RefreshRequest { rejected: reported(&entry, rejected.as_ref()) };
     if request.rejected.is_none() {
@@ -205,6 +213,17 @@ async fn get(
             StoredToken::Refresh | StoredToken::RecoverSignIn => {}
         }
     }
+    by_detached(context, tenant, min_ttl, request, deadline).await
+}
+
+/// Gets a token from the detached process.
+async fn by_detached(
+    context: &TokenContext<'_>,
+    tenant: &Tenant,
+    min_ttl: Duration,
+    request: RefreshRequest,
+    deadline: Instant,
+) -> Result<Lease, Failure> {
     let reply = start_detached(context.config, tenant, min_ttl, &request).map_err(|error| {
         Failure::new(
             Exit::Internal,

@@ -12,7 +12,7 @@ use crate::{
         builtin::BuiltinError,
         token_client::{TokenAnswer, TokenClient, TokenClientError, TokenQuery},
     },
-    broker::Lease,
+    broker::{Lease, LeaseSource},
     ids::Tenant,
 };
 
@@ -61,6 +61,11 @@ fn lease(answer: TokenAnswer) -> Result<Lease, Failure> {
         scope: answer.scope,
         account: answer.account,
         generation: answer.generation,
+        source: match answer.source.as_deref() {
+            Some("environment") => LeaseSource::Environment,
+            Some("exchange") => LeaseSource::Exchange,
+            _ => LeaseSource::Session,
+        },
     })
 }
 

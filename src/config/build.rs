@@ -9,6 +9,7 @@ use std::{
 use super::{
     ConfigError, Variables, agent,
     discord::{self, UnreadToken},
+    exchange,
     file::File,
     provider::{self, Configured},
     public,
@@ -78,15 +79,22 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
     }
     let store_path = store_path(&source, store.path)?;
     let mut secrets = SecretReader::new(&source);
-    let (mut known, mut published) = (Vec::new(), Vec::new());
+    let (mut known, mut published, mut exchanges) = (Vec::new(), Vec::new(), Vec::new());
     for (name, section) in providers {
+        if section.exchange_from.as_ref().is_some_and(|from| !from.is_empty()) {
+            exchanges.push(exchange::settings(&source, &mut secrets, &name.0, section)?);
+            continue;
+        }
         match provider::settings(&source, &mut secrets, name.0, section)? {
             Configured::Known(provider) => known.push(provider),
             Configured::Published(undiscovered) => published.push(undiscovered),
         }
     }
-    let providers =
-        Providers::with_undiscovered(known, published).cached_in(DiscoveryCache::beside(&store_path));
+    let with_sign_in =
+        known.iter().map(crate::oauth::Provider::id).chain(published.iter().map(|one| &one.id));
+    exchange::check_sources(&source, &exchanges, &with_sign_in.cloned().collect())?;
+    let providers = Providers::with_exchanges(known, published, exchanges);
+    let providers = providers.cached_in(DiscoveryCache::beside(&store_path));
     let shared = agent.as_ref().is_some_and(|agent| agent.shared);
     let discord = discord::settings(&source, &mut secrets, discord, shared, &store_path)?;
     let public =

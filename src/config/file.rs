@@ -100,6 +100,16 @@ pub(super) struct ProviderSection {
     pub(super) client_key_id: Option<String>,
     pub(super) redirect_uri: Option<String>,
     pub(super) paste_only: bool,
+    pub(super) redirect_any_port: bool,
+    #[serde(deserialize_with = "words")]
+    pub(super) token_env: Vec<String>,
+    #[serde(deserialize_with = "words")]
+    pub(super) token_env_for: Vec<String>,
+    pub(super) exchange_from: Option<String>,
+    #[serde(deserialize_with = "words")]
+    pub(super) audience: Vec<String>,
+    pub(super) requested_token_type: Option<String>,
+    pub(super) requested_issuer: Option<String>,
     #[serde(deserialize_with = "words")]
     pub(super) scopes: Vec<String>,
     pub(super) scope_separator: Option<String>,

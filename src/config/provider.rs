@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use url::Url;
 
 use super::{
-    ConfigError,
+    ConfigError, environment,
     file::{Body, ProviderSection},
     secret::{SecretKeys, SecretReader},
     source::Source,
@@ -51,29 +51,20 @@ pub(super) fn settings(
             return Err(error_at(key, problem));
         }
     }
-    let keys = ["providers", id.as_str()];
-    let secret_key =
-        if section.client_secret_file.is_some() { "client_secret_file" } else { "client_secret_env" };
-    let client_secret = secrets.read(&SecretKeys {
-        section: &keys,
-        name: "client_secret",
-        env: section.client_secret_env.as_deref(),
-        file: section.client_secret_file.as_deref(),
-        command: &section.client_secret_command,
-    })?;
-    let client_key = secrets.read(&SecretKeys {
-        section: &keys,
-        name: "client_key",
-        env: None,
-        file: section.client_key_file.as_deref(),
-        command: &[],
-    })?;
-    let client_key = client_key.map(|key| {
-        let pem = key.map_err(|missing| error_at("client_key_file", missing))?;
-        let SecretSource::Known(pem) = pem else { unreachable!("a key has no command") };
-        ClientKey::from_pem(&pem, optional(section.client_key_id.clone()))
-            .map_err(|what| error_at("client_key_file", format!("providers.{id}.client_key_file: {what}")))
-    });
+    let (client_secret, client_key) = client_secrets(source, secrets, &id, &section)?;
+    let environment = environment::token(source, &id, &section)?;
+    for (key, is_given) in [
+        ("audience", !section.audience.is_empty()),
+        ("requested_token_type", section.requested_token_type.is_some()),
+        ("requested_issuer", section.requested_issuer.is_some()),
+    ] {
+        if is_given {
+            let problem = format!(
+                "providers.{id}.{key} is only for a token exchange: add exchange_from = \"…\", or remove {key}"
+            );
+            return Err(error_at(key, problem));
+        }
+    }
     let request_form = RequestForm {
         token_params: section.token_params,
         token_headers: section.token_headers,
@@ -158,14 +149,16 @@ pub(super) fn settings(
         login_hints: section.login_hints,
         client_id: found("client_id", section.client_id, "")?,
         client_auth: optional(section.client_auth),
-        client_secret: client_secret.transpose().map_err(|missing| error_at(secret_key, missing))?,
-        client_key: client_key.transpose()?.map(Arc::new),
+        client_secret,
+        client_key: client_key.map(Arc::new),
         request_form,
         paste_only: section.paste_only,
         redirect_uri: match optional(section.redirect_uri) {
             None if !has_code => String::new(),
             given => found("redirect_uri", given, RECOMMENDED_REDIRECT_URI)?,
         },
+        redirect_any_port: section.redirect_any_port,
+        environment,
         scopes: section.scopes,
         authorize_params: section.authorize_params,
         resource: optional(section.resource),
@@ -197,6 +190,41 @@ pub(super) fn settings(
         ProviderError::Setting { key, .. } => error_at(key, error.to_string()),
         ProviderError::Tls(_) => source.error_at(&["providers", id.as_str()], error.to_string()),
     })
+}
+
+/// Reads the secret and the key of a section's client.
+pub(super) fn client_secrets(
+    source: &Source<'_>,
+    secrets: &mut SecretReader<'_>,
+    id: &ProviderId,
+    section: &ProviderSection,
+) -> Result<(Option<SecretSource>, Option<ClientKey>), ConfigError> {
+    let error_at = |key: &str, problem: String| source.error_at(&["providers", id.as_str(), key], problem);
+    let keys = ["providers", id.as_str()];
+    let secret_key =
+        if section.client_secret_file.is_some() { "client_secret_file" } else { "client_secret_env" };
+    let client_secret = secrets.read(&SecretKeys {
+        section: &keys,
+        name: "client_secret",
+        env: section.client_secret_env.as_deref(),
+        file: section.client_secret_file.as_deref(),
+        command: &section.client_secret_command,
+    })?;
+    let client_key = secrets.read(&SecretKeys {
+        section: &keys,
+        name: "client_key",
+        env: None,
+        file: section.client_key_file.as_deref(),
+        command: &[],
+    })?;
+    let client_key = client_key.map(|key| {
+        let pem = key.map_err(|missing| error_at("client_key_file", missing))?;
+        let SecretSource::Known(pem) = pem else { unreachable!("a key has no command") };
+        ClientKey::from_pem(&pem, section.client_key_id.clone().filter(|id| !id.is_empty()))
+            .map_err(|what| error_at("client_key_file", format!("providers.{id}.client_key_file: {what}")))
+    });
+    let client_secret = client_secret.transpose().map_err(|missing| error_at(secret_key, missing))?;
+    Ok((client_secret, client_key.transpose()?))
 }
 
 /// Checks the URL of an MCP server.

@@ -118,7 +118,7 @@ fn kept(text: &str) -> Secret {
 ///
 /// Systems allow more, but a secret that was written here by mistake must not pass as a name and be
 /// shown.
-fn is_variable_name(text: &str) -> bool {
+pub(super) fn is_variable_name(text: &str) -> bool {
     let is_allowed = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
     text.len() <= 64 && !text.as_bytes()[0].is_ascii_digit() && text.bytes().all(is_allowed)
 }

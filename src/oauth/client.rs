@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use super::{
-    Provider, ProviderError, TokenRequest, UserinfoAccount,
+    ExchangeRequest, Provider, ProviderError, TokenRequest, UserinfoAccount,
     content::has_whole_object,
     grant,
     receive::{LAST_LOOK, receive},
@@ -158,6 +158,11 @@ impl Client {
     /// Dropping the future hangs up, but bytes that have left stay sent.
     pub async fn send(&self, request: TokenRequest, intended: Intended) -> Attempt {
         self.attempt(request).await.map(|answer| intended.answered(answer))
+    }
+
+    /// Asks the provider for a token exchange, once. The request spends nothing and is in no journal.
+    pub async fn exchange_token(&self, request: ExchangeRequest) -> Attempt<Answer> {
+        self.attempt(request.0).await
     }
 
     /// Asks the provider to begin a sign-in, once. The answer spends nothing and is in no journal.

@@ -59,8 +59,32 @@ impl Provider {
         TokenRequest(request)
     }
 
+    /// Builds the request of a token exchange (RFC 8693 §2.1), always as a form: a parameter may stand
+    /// there several times. The client is the provider's unless `client_id` names another one.
+    pub(super) fn exchange_request(
+        &self,
+        endpoint: &Url,
+        client_id: Option<&str>,
+        params: Vec<(String, String)>,
+        credentials: &Credentials,
+    ) -> TokenRequest {
+        let client_id = client_id.unwrap_or(&self.client_id);
+        self.form_request_of(client_id, RequestKind::Opening, endpoint, params, credentials)
+    }
+
     fn form_request(
         &self,
+        kind: RequestKind,
+        endpoint: &Url,
+        params: Vec<(String, String)>,
+        credentials: &Credentials,
+    ) -> TokenRequest {
+        self.form_request_of(&self.client_id, kind, endpoint, params, credentials)
+    }
+
+    fn form_request_of(
+        &self,
+        client_id: &str,
         kind: RequestKind,
         endpoint: &Url,
         params: Vec<(String, String)>,
@@ -69,10 +93,10 @@ impl Provider {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.extend_pairs(params);
         // Zoom and GitHub want it beside HTTP Basic too.
-        form.append_pair("client_id", &self.client_id);
+        form.append_pair("client_id", client_id);
         let mut basic = None;
         match &credentials.0 {
-            Kind::Basic(secret) => basic = Some(basic_auth(&self.client_id, secret)),
+            Kind::Basic(secret) => basic = Some(basic_auth(client_id, secret)),
             Kind::Post(secret) => {
                 form.append_pair("client_secret", secret.expose());
             }

@@ -159,6 +159,15 @@ fn read(attempt: &Attempt<Answered>, rules: &AnswerRules, is_refresh: bool) -> (
     (outcome, None)
 }
 
+/// Reads the result of a token exchange (RFC 8693 §2.2), which spends nothing and is in no journal.
+pub fn exchange_outcome(attempt: &Attempt<Answer>, rules: &AnswerRules) -> Outcome {
+    match attempt {
+        Attempt::Answered(answer) => of_answer(answer, rules, false).0,
+        Attempt::NotSent(step) => Outcome::Unspent { code: (*step).to_owned(), retry_after: None },
+        Attempt::Unanswered(how) => Outcome::Ambiguous { code: format!("ambiguous_{how}") },
+    }
+}
+
 /// Whether an answer may be the only copy of a token although none could be read: its status is a
 /// success, or its body names a refresh token under another status.
 pub fn may_hold_tokens(answer: &Answer) -> bool {

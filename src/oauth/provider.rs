@@ -13,6 +13,7 @@ use url::Url;
 use super::{
     Discovered,
     client_auth::ClientAuth,
+    environment::EnvironmentToken,
     request_form::{DeviceForm, RequestForm},
     settings::{
         ProviderError, ProviderSettings, RECOMMENDED_REDIRECT_URI, Wrong, check_authorize_params, client_id,
@@ -49,6 +50,8 @@ pub struct Provider {
     pub(super) form: RequestForm,
     pub(super) redirect_uri: RedirectUrl,
     paste_only: bool,
+    redirect_any_port: bool,
+    environment: Option<EnvironmentToken>,
     pub(super) scopes: Vec<String>,
     pub(super) authorize_params: BTreeMap<String, String>,
     pub(super) resource: Option<String>,
@@ -140,6 +143,8 @@ impl Provider {
             form: settings.request_form,
             redirect_uri: redirect_uri(redirect_uri_text)?,
             paste_only: settings.paste_only,
+            redirect_any_port: settings.redirect_any_port,
+            environment: settings.environment,
             scopes: scopes(settings.scopes)?,
             authorize_params: settings.authorize_params,
             resource: settings.resource.map(resource).transpose()?,
@@ -341,6 +346,16 @@ impl Provider {
             Principal::Guild(_) => return None,
         };
         self.login_hints.get(&key).map(String::as_str)
+    }
+
+    /// Returns the token of the environment, and the principals that get it.
+    pub fn environment(&self) -> Option<&EnvironmentToken> {
+        self.environment.as_ref()
+    }
+
+    /// See [`ProviderSettings::redirect_any_port`].
+    pub fn redirect_any_port(&self) -> bool {
+        self.redirect_any_port
     }
 
     /// Reads the client's secret, and runs the command that prints it.

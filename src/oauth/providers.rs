@@ -14,8 +14,10 @@ use std::{
 
 use url::Url;
 
-use super::{Discovered, DiscoveryCache, DiscoveryError, Provider, ProviderSettings};
-use crate::ids::{ProviderId, closest};
+use super::{
+    Discovered, DiscoveryCache, DiscoveryError, EnvironmentToken, Exchange, Provider, ProviderSettings,
+};
+use crate::ids::{ProviderId, Tenant, closest};
 
 /// The server that publishes a provider's endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,9 +49,16 @@ pub struct Providers {
 /// The place of one provider.
 struct Slot {
     undiscovered: Option<Arc<Undiscovered>>,
+    exchange: Option<Arc<Exchange>>,
     usable: RwLock<Option<Arc<Provider>>>,
     /// Whether the cache was read.
     looked: Once,
+}
+
+impl Slot {
+    fn empty() -> Self {
+        Self { undiscovered: None, exchange: None, usable: RwLock::default(), looked: Once::new() }
+    }
 }
 
 // === impl Providers ===
@@ -65,16 +74,26 @@ impl Providers {
         providers: impl IntoIterator<Item = Provider>,
         undiscovered: impl IntoIterator<Item = Undiscovered>,
     ) -> Self {
+        Self::with_exchanges(providers, undiscovered, [])
+    }
+
+    /// As [`Providers::with_undiscovered`], and those whose tokens come from the sign-in at another one.
+    pub fn with_exchanges(
+        providers: impl IntoIterator<Item = Provider>,
+        undiscovered: impl IntoIterator<Item = Undiscovered>,
+        exchanges: impl IntoIterator<Item = Exchange>,
+    ) -> Self {
         let known = providers.into_iter().map(|provider| {
             let usable = RwLock::new(Some(Arc::new(provider.clone())));
-            (provider.id().clone(), Slot { undiscovered: None, usable, looked: Once::new() })
+            (provider.id().clone(), Slot { usable, ..Slot::empty() })
         });
-        let published = undiscovered.into_iter().map(|one| {
-            let id = one.id.clone();
-            let undiscovered = Some(Arc::new(one));
-            (id, Slot { undiscovered, usable: RwLock::default(), looked: Once::new() })
-        });
-        Self { slots: Arc::new(known.chain(published).collect()), cache: None }
+        let published = undiscovered
+            .into_iter()
+            .map(|one| (one.id.clone(), Slot { undiscovered: Some(Arc::new(one)), ..Slot::empty() }));
+        let exchanged = exchanges
+            .into_iter()
+            .map(|one| (one.id().clone(), Slot { exchange: Some(Arc::new(one)), ..Slot::empty() }));
+        Self { slots: Arc::new(known.chain(published).chain(exchanged).collect()), cache: None }
     }
 
     /// Returns the same providers with this cache of published metadata.
@@ -149,6 +168,31 @@ impl Providers {
     /// Returns the provider of this name as it is configured, if a server publishes its endpoints.
     pub fn undiscovered(&self, id: &ProviderId) -> Option<Arc<Undiscovered>> {
         self.slots.get(id)?.undiscovered.clone()
+    }
+
+    /// Returns the token of the environment that this tenant gets in place of its session's. It needs no
+    /// endpoints.
+    pub fn environment_token(&self, tenant: &Tenant) -> Option<EnvironmentToken> {
+        let token = self.environment(&tenant.provider)?;
+        token.principals.contains(&tenant.principal).then_some(token)
+    }
+
+    /// Returns the token of the environment of this provider.
+    pub fn environment(&self, id: &ProviderId) -> Option<EnvironmentToken> {
+        match self.undiscovered(id) {
+            Some(undiscovered) => undiscovered.settings.environment.clone(),
+            None => self.get(id)?.environment().cloned(),
+        }
+    }
+
+    /// Returns the provider of this name, if its tokens come from the sign-in at another one.
+    pub fn exchange(&self, id: &ProviderId) -> Option<Arc<Exchange>> {
+        self.slots.get(id)?.exchange.clone()
+    }
+
+    /// Returns the providers whose tokens come from the sign-in at another one.
+    pub fn exchanges(&self) -> impl Iterator<Item = Arc<Exchange>> {
+        self.ids().filter_map(|id| self.exchange(id))
     }
 
     /// Makes a discovered provider usable, from now on and for all clones. Does nothing for a name

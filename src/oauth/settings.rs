@@ -19,6 +19,7 @@ use url::Url;
 use super::{
     Discovered,
     client_key::ClientKey,
+    environment::EnvironmentToken,
     id_token::TENANT_ID,
     request_form::{DeviceForm, RequestForm},
 };
@@ -75,6 +76,11 @@ pub struct ProviderSettings {
     /// The client takes no other redirect URI, so its users paste the answer even where there are public
     /// sign-in pages.
     pub paste_only: bool,
+    /// The token that the operator put into an environment variable.
+    pub environment: Option<EnvironmentToken>,
+    /// Whether the provider sends the browser back to any port of a redirect URI on loopback (RFC 8252
+    /// §7.3).
+    pub redirect_any_port: bool,
     /// The requested scopes.
     pub scopes: Vec<String>,
     /// Additional parameters of the authorization request.

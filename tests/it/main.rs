@@ -43,6 +43,7 @@ mod hostile_environment;
 mod identity;
 mod independence;
 mod keepalive;
+mod login;
 mod lookalike;
 mod mcp;
 mod model;
@@ -60,6 +61,7 @@ mod rescue;
 mod rights;
 mod shared_logins;
 mod sign_in_pages;
+mod sources;
 mod store;
 mod storm;
 #[cfg(target_os = "linux")]

@@ -39,7 +39,11 @@ async fn list(bot: &Bot, interaction: &Interaction) -> Result<Message, StoreErro
         status.undecided.take_if(|undecided| !acts_for(interaction, &undecided.tenant));
     }
     all.retain(|status| {
-        status.generation > 0 || status.pending_until.is_some() || status.undecided.is_some()
+        status.generation > 0
+            || status.pending_until.is_some()
+            || status.undecided.is_some()
+            || status.environment.is_some()
+            || status.exchanged_from.is_some()
     });
     if all.is_empty() {
         return Ok(Message::text("You are not signed in anywhere. `/auth start` signs you in."));
@@ -103,6 +107,12 @@ fn field(status: &Status, usage: &Usage) -> Field {
     let mut lines = Vec::new();
     if let Some(account) = &status.account {
         lines.push(format!("Account: {}", inline_code(account)));
+    }
+    if status.environment.is_some() {
+        lines.push("My operator gave me a token for you in my environment. Your agents get it in place of a sign-in's.".to_owned());
+    }
+    if let Some(from) = &status.exchanged_from {
+        lines.push(format!("Each token comes in return for that of your sign-in at `{}`.", from.provider));
     }
     if status.generation > 0 {
         lines.push(format!("Access token: {}", access_text(status.access)));
@@ -228,6 +238,8 @@ mod tests {
             missing_scopes: vec![],
             has_unread_answer: false,
             generation: 3,
+            environment: None,
+            exchanged_from: None,
         };
         let field = field(&status, &Usage { own: vec![Snowflake(7)], others: 2 });
         assert_eq!(field.name, "acme (this server)");
@@ -252,6 +264,8 @@ mod tests {
             missing_scopes: vec![],
             has_unread_answer: false,
             generation: 3,
+            environment: None,
+            exchanged_from: None,
         };
         assert_eq!(
             field(&status, &Usage { own: vec![], others: 0 }).value,
@@ -274,6 +288,8 @@ mod tests {
             missing_scopes: vec![],
             has_unread_answer: false,
             generation: 0,
+            environment: None,
+            exchanged_from: None,
         };
         assert_eq!(
             field(&status, &Usage { own: vec![], others: 0 }).value,
@@ -296,6 +312,8 @@ mod tests {
             missing_scopes: vec![],
             has_unread_answer: false,
             generation: 3,
+            environment: None,
+            exchanged_from: None,
         };
         let value = field(&status, &Usage { own: vec![], others: 0 }).value;
         let last = "You signed in as `bo'b@example.com` too: choose **Switch** or **Keep** before <t:1795359572:t> (<t:1795359572:R>).";

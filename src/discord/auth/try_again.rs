@@ -43,7 +43,12 @@ pub(in crate::discord) async fn try_again(bot: &Bot, tenant: &Tenant) -> Message
             format!("The refresh at `{provider}` is still in progress: look at `/auth status` in a moment.")
         }
         Err(
-            error @ (TokenError::InProgress(_) | TokenError::Internal(_) | TokenError::UnknownProvider(_)),
+            error @ (TokenError::InProgress(_)
+            | TokenError::Internal(_)
+            | TokenError::UnknownProvider(_)
+            | TokenError::ExchangeRefused { .. }
+            | TokenError::ExchangeUnavailable { .. }
+            | TokenError::EnvironmentRejected { .. }),
         ) => error.to_string(),
     };
     Message::text(text)

@@ -7,6 +7,8 @@ use crate::{
 /// Returns the settings of a public client, with every optional setting except the resource.
 pub(in crate::oauth) fn settings() -> ProviderSettings {
     ProviderSettings {
+        environment: None,
+        redirect_any_port: false,
         preset: None,
         issuer: Some("https://id.example".into()),
         authorization_endpoint: "https://id.example/authorize".into(),

@@ -1,0 +1,306 @@
+//! `threadkey login`: a sign-in in the browser, whose answer a listener on loopback takes (RFC 8252),
+//! and a paste where no browser reaches this machine.
+//!
+//! The listener and the question for a paste wait at the same time, and the first answer ends both.
+//! Each ends in [`Broker::finish`], which checks the state and the issuer, and exchanges the code.
+//!
+//! A process that dies here leaves the pending sign-in, which expires by itself; during the exchange
+//! it leaves a journal, from which the next process continues. Ctrl-C cancels the sign-in.
+
+mod listener;
+mod page;
+
+use std::time::Duration;
+
+use listener::{Answer, Listener, NoListener, Waiting};
+use page::Page;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::sleep,
+};
+
+use super::{
+    Exit, Failure, auth,
+    messages::{as_option, signed_in_text},
+    print_notice, print_result,
+    prompt::{self, Echo},
+    stdin_is_terminal,
+};
+use crate::{
+    broker::{
+        AwaitedAnswers, Broker, FinishError, Finished, News, SignIn, StartError, StartOptions, WayBack,
+    },
+    ids::Tenant,
+    oauth::{PasteError, Pasted},
+    secret::Secret,
+    session::GrantKind,
+    sys::{browser, clock::UnixTime},
+};
+
+/// The event that ends the wait.
+enum Event {
+    Answered(Answer),
+    Pasted(Secret),
+    Interrupted,
+    /// Another process has finished or dropped the sign-in, or it has expired.
+    Ended(News),
+}
+
+/// Signs a tenant in.
+///
+/// # Errors
+/// The text to print and the exit code, if there is no new session in the end.
+pub(super) async fn run(
+    broker: &Broker,
+    tenant: &Tenant,
+    grant: Option<GrantKind>,
+    no_browser: bool,
+    now: UnixTime,
+) -> Result<(), Failure> {
+    let provider = broker.usable(&tenant.provider).await.map_err(StartError::from)?;
+    let any_port = provider.redirect_any_port();
+    let grant = grant.or_else(|| provider.grants().first().copied());
+    let listener = match grant {
+        None | Some(GrantKind::Code) => listener_on(provider.redirect_uri(), any_port, tenant).await?,
+        Some(_) => None,
+    };
+    let way_back = match &listener {
+        Some(listener) if any_port => WayBack::Listener(listener.redirect_uri().clone()),
+        _ => WayBack::Paste,
+    };
+    let options = StartOptions { grant, way_back, ..StartOptions::default() };
+    let sign_in = broker.start_with(tenant, tenant.principal, options).await?;
+    let (Some(listener), Some(link)) = (listener, sign_in.link()) else {
+        let is_finished = auth::show(broker, &sign_in, false, now).await?;
+        if is_finished || !stdin_is_terminal() {
+            return Ok(());
+        }
+        return auth::finish(broker, tenant.principal, Some(&tenant.provider)).await;
+    };
+    let port = listener.port();
+    let mut waiting = listener.wait(link);
+    let is_opened = !no_browser && browser::is_here() && browser::open(waiting.entrance()).is_ok();
+    print_notice(&instructions(&sign_in, is_opened, port, now));
+    print_result(&format!("{link}\n"))?;
+    let event = wait(broker, &sign_in, &mut waiting, now).await;
+    let result = conclude(broker, &sign_in, event).await;
+    waiting.end().await;
+    match result? {
+        // The page has gone out, so the question may take its time.
+        Some(finished) => auth::conclude(broker, finished).await,
+        None => Ok(()),
+    }
+}
+
+/// Binds the listener. Returns `None` where a paste is the only way.
+async fn listener_on(
+    redirect_uri: &str,
+    any_port: bool,
+    tenant: &Tenant,
+) -> Result<Option<Listener>, Failure> {
+    let by_paste = format!(
+        "`threadkey auth start {}{}` signs you in by a paste instead",
+        tenant.provider,
+        as_option(tenant.principal)
+    );
+    match Listener::bind(redirect_uri, any_port).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(NoListener::Elsewhere) => Ok(None),
+        Err(NoListener::Taken(port)) => Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "port {port} of this machine, to which {} sends the browser back, is in use: end the program that listens there \
+                 (another `threadkey login`?), and try again. {by_paste}",
+                tenant.provider
+            ),
+        )),
+        Err(NoListener::Failed(port, error)) => Err(Failure::new(
+            Exit::Usage,
+            format!("threadkey cannot listen on port {port} of this machine: {error}. {by_paste}"),
+        )),
+    }
+}
+
+fn instructions(sign_in: &SignIn, is_opened: bool, port: u16, now: UnixTime) -> String {
+    let minutes = sign_in.expires_at.saturating_sub(now).max(0) / 60;
+    let resumed = if sign_in.resumed { "This sign-in is already under way. " } else { "" };
+    let open = if is_opened {
+        format!("Your browser opens the sign-in. If it does not, open this link within {minutes} minutes.")
+    } else {
+        format!("Open this link in a browser on this machine within {minutes} minutes.")
+    };
+    let elsewhere = if stdin_is_terminal() {
+        "A browser on another machine (over SSH) ends on a page that does not load: paste its whole address here".to_owned()
+    } else {
+        format!(
+            "A browser on another machine finds its way back through `ssh -N -L {port}:127.0.0.1:{port} HOST`"
+        )
+    };
+    format!("{resumed}{open} This command ends by itself after the sign-in; Ctrl-C cancels it. {elsewhere}.")
+}
+
+/// Waits for the first event.
+async fn wait(
+    broker: &Broker,
+    sign_in: &SignIn,
+    waiting: &mut Waiting,
+    now: UnixTime,
+) -> Result<Event, Failure> {
+    let principal = sign_in.tenant.principal;
+    let awaited = broker.expects_code(principal, Some(&sign_in.tenant.provider)).await?;
+    tokio::select! {
+        biased;
+        Some(answer) = waiting.answer() => Ok(Event::Answered(answer)),
+        event = at_terminal(&awaited) => event,
+        ended = ended_elsewhere(broker, sign_in, now) => Ok(Event::Ended(ended?)),
+    }
+}
+
+/// Waits for a paste, or for the signal that ends the command.
+async fn at_terminal(awaited: &AwaitedAnswers) -> Result<Event, Failure> {
+    if stdin_is_terminal() {
+        let question =
+            "If the browser does not come back by itself, paste the address of its last page, or the code:";
+        let paste =
+            prompt::ask_unless_interrupted(question, Echo::Length, |text| awaited.include(text)).await?;
+        return Ok(paste.map_or(Event::Interrupted, Event::Pasted));
+    }
+    let failed =
+        |error| Failure::new(Exit::Internal, format!("the signals of this process cannot be read: {error}"));
+    let caught = |kind| signal(kind).map_err(failed);
+    let (mut interrupt, mut terminate, mut hangup) =
+        (caught(SignalKind::interrupt())?, caught(SignalKind::terminate())?, caught(SignalKind::hangup())?);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    Ok(Event::Interrupted)
+}
+
+/// Waits until another process has finished or dropped the sign-in, or its time is over.
+async fn ended_elsewhere(broker: &Broker, sign_in: &SignIn, now: UnixTime) -> Result<News, Failure> {
+    let mut changes = broker.changes();
+    let left = sign_in.expires_at.saturating_sub(now).max(0).unsigned_abs();
+    let mut over = std::pin::pin!(sleep(Duration::from_secs(left)));
+    let mut shown = sign_in.shown.clone();
+    loop {
+        let progress = broker.sign_in_progress(&shown).await?;
+        match (progress.news, progress.next) {
+            (Some(news), _) => return Ok(news),
+            (None, Some(next)) => shown = next,
+            (None, None) => return Ok(News::Gone),
+        }
+        tokio::select! {
+            () = changes.next() => {}
+            () = &mut over => return Ok(News::Expired),
+        }
+    }
+}
+
+/// Acts on the event. Returns the finished sign-in, unless it was reported already.
+async fn conclude(
+    broker: &Broker,
+    sign_in: &SignIn,
+    event: Result<Event, Failure>,
+) -> Result<Option<Finished>, Failure> {
+    let Tenant { provider, principal } = &sign_in.tenant;
+    let over =
+        |text: &str| Err(Failure::new(Exit::NoSession, format!("the sign-in for {} {text}", sign_in.tenant)));
+    match event? {
+        Event::Answered(answer) => answered(broker, &sign_in.tenant, answer).await.map(Some),
+        Event::Pasted(paste) => {
+            let pasted = Pasted::parse(paste.expose())?;
+            let finished = broker.finish(*principal, Some(provider), pasted).await;
+            finished.map(Some).map_err(|error| auth::explained(error, broker))
+        }
+        Event::Interrupted => {
+            broker.cancel(*principal, Some(provider)).await?;
+            Err(Failure::new(
+                Exit::Usage,
+                format!("interrupted: the sign-in for {} is cancelled", sign_in.tenant),
+            ))
+        }
+        Event::Ended(News::SignedIn(signed_in)) => {
+            print_notice(&signed_in_text(&signed_in));
+            Ok(None)
+        }
+        Event::Ended(News::Undecided(undecided)) => Ok(Some(Finished::Undecided(undecided))),
+        Event::Ended(News::Cancelled) => over("was cancelled"),
+        Event::Ended(News::Replaced) => over("was replaced by a newer one"),
+        Event::Ended(News::LoggedOut) => over("was dropped by a logout"),
+        Event::Ended(_) => over("has expired: start it again"),
+    }
+}
+
+/// Exchanges the code of the browser's answer, and shows the result in the browser.
+async fn answered(broker: &Broker, tenant: &Tenant, answer: Answer) -> Result<Finished, Failure> {
+    let finished = match Pasted::parse(&answer.address) {
+        Ok(pasted) => broker.finish(tenant.principal, Some(&tenant.provider), pasted).await,
+        Err(error) => Err(error.into()),
+    };
+    let (page, result) = match finished {
+        Ok(finished) => (page_of(&finished), Ok(finished)),
+        Err(error) => {
+            if is_refused(&error) {
+                broker.cancel(tenant.principal, Some(&tenant.provider)).await?;
+            }
+            (Page::failed(sentence(&error.to_string())), Err(auth::explained(error, broker)))
+        }
+    };
+    // A browser that has gone does not matter.
+    let _ = answer.page.send(page);
+    result
+}
+
+/// Whether the user or the provider has refused the sign-in, so that its link is of no more use.
+fn is_refused(error: &FinishError) -> bool {
+    matches!(error, FinishError::Paste(PasteError::Denied { .. }) | FinishError::RequestRefused { .. })
+}
+
+fn page_of(finished: &Finished) -> Page {
+    match finished {
+        Finished::SignedIn(signed_in) => {
+            Page::done(format!("{} You can close this page.", signed_in_text(signed_in)))
+        }
+        Finished::Undecided(undecided) => Page::choose(format!(
+            "You have signed in as {}, and {} is signed in as {}. Choose in the terminal which account is used.",
+            undecided.account.as_deref().unwrap_or("another account"),
+            undecided.tenant.provider,
+            undecided.current.as_deref().unwrap_or("another account"),
+        )),
+    }
+}
+
+/// Makes a sentence of an error's text.
+fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    let first: String = characters.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();
+    format!("{first}{}.", characters.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_redirect_uri_on_loopback_with_a_users_port_has_a_listener() {
+        for elsewhere in [
+            "https://platform.claude.com/oauth/code/callback",
+            "https://127.0.0.1:28471/callback",
+            "http://127.0.0.1:1/callback",
+            "http://localhost/callback",
+        ] {
+            assert!(
+                matches!(Listener::bind(elsewhere, false).await, Err(NoListener::Elsewhere)),
+                "{elsewhere}"
+            );
+        }
+        let free = Listener::bind("http://127.0.0.1:1/callback", true).await.ok().expect("any port is fine");
+        let expected = format!("http://127.0.0.1:{}/callback", free.port());
+        assert_eq!(free.redirect_uri().as_str(), expected);
+        assert!(
+            matches!(Listener::bind(&expected, false).await, Err(NoListener::Taken(port)) if port == free.port())
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! The pages that the listener of `threadkey login` shows in the browser.
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+/// A page in plain words. The text may come from a provider: it is escaped.
+#[derive(Debug)]
+pub(super) struct Page {
+    status: StatusCode,
+    title: &'static str,
+    text: String,
+}
+
+impl Page {
+    /// The sign-in is finished.
+    pub(super) fn done(text: impl Into<String>) -> Self {
+        Self { status: StatusCode::OK, title: "You are signed in", text: text.into() }
+    }
+
+    /// The sign-in goes on in the terminal.
+    pub(super) fn choose(text: impl Into<String>) -> Self {
+        Self { status: StatusCode::OK, title: "Go back to the terminal", text: text.into() }
+    }
+
+    /// The sign-in is not finished, for the reason in the text.
+    pub(super) fn failed(text: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, title: "You are not signed in", text: text.into() }
+    }
+
+    /// The request does not belong to the sign-in, which still waits.
+    pub(super) fn stray(status: StatusCode, text: &str) -> Self {
+        Self { status, title: "Nothing was done", text: text.to_owned() }
+    }
+}
+
+impl IntoResponse for Page {
+    fn into_response(self) -> Response {
+        let Self { status, title, text } = self;
+        let body = format!(
+            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
+             <meta name=\"viewport\" content=\"width=device-width\"><title>{title}: threadkey</title>\
+             <h1>{title}</h1><p>{}</p></html>\n",
+            escaped(&text)
+        );
+        let mut response = (status, body).into_response();
+        let headers = [
+            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+            (header::CACHE_CONTROL, "no-store"),
+            // The address of the page has the code.
+            (header::REFERRER_POLICY, "no-referrer"),
+            (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::CONNECTION, "close"),
+        ];
+        for (name, value) in headers {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+fn escaped(text: &str) -> String {
+    let escape = |c| match c {
+        '&' => "&amp;".to_owned(),
+        '<' => "&lt;".to_owned(),
+        '>' => "&gt;".to_owned(),
+        '"' => "&quot;".to_owned(),
+        '\'' => "&#39;".to_owned(),
+        c => c.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_cannot_break_out_of_its_page() {
+        assert_eq!(escaped("<b>'a' & \"b\"</b>"), "&lt;b&gt;&#39;a&#39; &amp; &quot;b&quot;&lt;/b&gt;");
+    }
+}
