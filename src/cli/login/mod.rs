@@ -296,7 +296,7 @@ mod tests {
                 "{elsewhere}"
             );
         }
-        let free = Listener::bind("http://127.0.0.1:1/callback", true).await.ok().expect("any port is fine");
+        let free = Listener::bind("http://127.0.0.1:1/callback", true).await.expect("any port is fine");
         let expected = format!("http://127.0.0.1:{}/callback", free.port());
         assert_eq!(free.redirect_uri().as_str(), expected);
         assert!(
