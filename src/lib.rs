@@ -84,6 +84,7 @@
 //!     expires_in: Some(Duration::from_secs(3600)),
 //!     account: None,
 //!     refresh_expires_at: None,
+//!     identity: None,
 //! };
 //! let binding = Binding {
 //!     issuer: None,
@@ -247,6 +248,14 @@
 //!   file](../../../adr/0040-each-grant-is-a-token-acquirer-in-one-file.md)
 //! - [41. The browser's way back proves who signed
 //!   in](../../../adr/0041-the-browsers-way-back-proves-who-signed-in.md)
+//! - [44. Published endpoints are cached and fetched from public addresses
+//!   alone](../../../adr/0044-published-endpoints-are-cached-and-fetched-from-public-addresses-alone.md)
+//! - [45. An MCP server's credentials are keyed by its
+//!   issuer](../../../adr/0045-an-mcp-servers-credentials-are-keyed-by-its-issuer.md)
+//! - [46. Rust clients of MCP servers get tokens from threadkey and never a refresh
+//!   token](../../../adr/0046-rust-clients-of-mcp-servers-get-tokens-from-threadkey-and-never-a-refresh-token.md)
+//! - [47. An id token is verified by the server's keys, and an account is its issuer and
+//!   sub](../../../adr/0047-an-id-token-is-verified-by-the-servers-keys-and-an-account-is-its-issuer-and-sub.md)
 //! - [48. An idle login is kept alive only where the operator
 //!   asks](../../../adr/0048-an-idle-login-is-kept-alive-only-where-the-operator-asks.md)
 //! - [49. Vendors: the matrix, and the go or no-go

@@ -145,6 +145,8 @@ secret_newtype! {
     DeviceCode,
     /// An OpenID Connect id token (OpenID Connect Core §2): it names the account.
     IdToken,
+    /// The secret of a registered client (RFC 7591 §3.2.1).
+    ClientSecret,
     /// The random secret that a worker presents to the token API.
     Capability,
     /// The one-time id in the address of a sign-in's start page.

@@ -45,7 +45,7 @@ const OWNED: &[(&str, &str)] = &[
 const MAX_LINES: usize = 600;
 
 /// The folders of the workspace's other packages.
-const MEMBERS: &[&str] = &["lookalike", "playground"];
+const MEMBERS: &[&str] = &["client", "lookalike", "playground"];
 
 /// The entries that the repository's top folder may have.
 const TOP_LEVEL: &[&str] = &[
@@ -65,6 +65,7 @@ const TOP_LEVEL: &[&str] = &[
     "adr",
     "benches",
     "build.rs",
+    "client",
     "clippy.toml",
     "deploy",
     "docs",

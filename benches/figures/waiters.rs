@@ -92,6 +92,7 @@ async fn commit(lock: &mut TenantLock, session: &Session) {
         expires_in: Some(Duration::from_secs(3600)),
         account: None,
         refresh_expires_at: None,
+        identity: None,
     };
     let target = session.refresh_target().expect("a refresh token");
     let change = Settlement::Refreshed { target, grant: Box::new(grant) };

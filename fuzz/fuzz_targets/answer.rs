@@ -76,9 +76,10 @@ fuzz_target!(|input: &[u8]| {
                 let lost = object.as_ref().is_some_and(is_success);
                 assert!(!lost || !(200..300).contains(&status), "the tokens were lost: {outcome:?}");
             }
-            Err(Mismatch::Nonce | Mismatch::NoNonce | Mismatch::Audience) => {
+            Err(Mismatch::Nonce | Mismatch::NoNonce | Mismatch::Audience | Mismatch::AuthorizedParty) => {
                 assert!(nonce.is_some() && (200..300).contains(&status), "a mismatch without a nonce");
             }
+            Err(other) => panic!("neither keys nor an issuer are known here: {other}"),
         }
     }
     assert_prefixes(&answer, &rules);
@@ -235,6 +236,7 @@ fn assert_granted(grant: &Grant) {
 fn assert_code(outcome: &Outcome, status: u16, body: &[u8]) {
     let code = match outcome {
         Outcome::Granted(_) => return,
+        Outcome::Foreign { claim } => panic!("the session has no subject, and {claim} is foreign"),
         Outcome::Unspent { code, retry_after } => {
             assert!(
                 retry_after.is_none_or(|asked| !asked.is_zero() && asked <= MAX_BACKOFF),

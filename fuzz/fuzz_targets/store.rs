@@ -158,6 +158,7 @@ fn grant() -> Grant {
         expires_in: Some(Duration::from_secs(3600)),
         account: None,
         refresh_expires_at: None,
+        identity: None,
     }
 }
 

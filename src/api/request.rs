@@ -23,6 +23,12 @@ struct Rejected {
     access_token: String,
 }
 
+/// The body of `POST /v1/token/{provider}/insufficient_scope`.
+#[derive(Deserialize)]
+struct InsufficientScope {
+    www_authenticate: Vec<String>,
+}
+
 /// Returns the credentials of RFC 6750 §2.1. A request with two such headers has none.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
@@ -59,6 +65,14 @@ pub(super) fn min_ttl(query: &str) -> Result<Duration, Problem> {
 /// Reads the token that a resource rejected from a request's body.
 pub(super) async fn rejected_token(body: Body) -> Result<AccessToken, Problem> {
     parse_rejected(&whole(body).await?).map_err(Problem::invalid_request)
+}
+
+/// Reads the challenges of a resource from a request's body.
+pub(super) async fn challenges(body: Body) -> Result<Vec<String>, Problem> {
+    let parsed = serde_json::from_slice(&whole(body).await?);
+    let parsed: InsufficientScope = parsed
+        .map_err(|_| Problem::invalid_request("the body must be {\"www_authenticate\": [\"Bearer …\"]}"))?;
+    Ok(parsed.www_authenticate)
 }
 
 /// Parses the body. An error repeats no part of it, because it may hold a token.

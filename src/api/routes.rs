@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::{
     problem::Problem,
-    request::{bearer, min_ttl, rejected_token},
+    request::{bearer, challenges, min_ttl, rejected_token},
     shares::ConnectionShare,
 };
 use crate::{
@@ -45,6 +45,10 @@ pub(super) fn router(
         .route(
             "/v1/token/{provider}/rejected",
             post(rejected).fallback(|| async { Problem::method_not_allowed("POST") }),
+        )
+        .route(
+            "/v1/token/{provider}/insufficient_scope",
+            post(insufficient_scope).fallback(|| async { Problem::method_not_allowed("POST") }),
         )
         .route("/healthz", get(healthy).fallback(|| async { Problem::method_not_allowed("GET") }))
         .route("/readyz", get(ready).fallback(|| async { Problem::method_not_allowed("GET") }))
@@ -99,6 +103,25 @@ async fn rejected(
         let entitlement = api.entitlement(&holder, &provider).await?;
         let token = rejected_token(body).await?;
         api.answer(&headers, &entitlement.rejected(&token).await?)
+    };
+    share.run_request(holder.conversation.id, answer).await
+}
+
+/// Takes the challenge of a resource that demands more scopes. The answer names the scopes of the next
+/// sign-in, or none if the challenge changes nothing.
+async fn insufficient_scope(
+    State(api): State<Api>,
+    Extension(share): Extension<Arc<ConnectionShare>>,
+    Path(provider): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let holder = api.holder(&headers)?;
+    let answer = async {
+        let entitlement = api.entitlement(&holder, &provider).await?;
+        let scopes = entitlement.insufficient_scope(&challenges(body).await?).await?;
+        Ok(axum::Json(serde_json::json!({"sign_in": scopes.is_some(), "scopes": scopes.unwrap_or_default()}))
+            .into_response())
     };
     share.run_request(holder.conversation.id, answer).await
 }

@@ -15,6 +15,7 @@ use crate::{
     api::{self, Bound},
     broker::{Broker, OwnerRights, WithoutBot, WorkerTokens},
     discord::{self, BotDeps, Conversations, DiscordError, DiscordSettings, Rights},
+    oauth::mcp::client_document,
     secret::Scrubber,
 };
 
@@ -145,7 +146,10 @@ async fn serve_sign_in_pages(
     broker: &Broker,
     shutdown: &CancellationToken,
 ) -> Result<Option<JoinHandle<()>>, AppError> {
-    let Some(public) = settings.api.public.clone() else { return Ok(None) };
+    let Some(mut public) = settings.api.public.clone() else { return Ok(None) };
+    let (document, callback) = (public.url.client_document(), public.url.callback());
+    let document = client_document(document.as_str(), public.url.as_url().as_str(), &[callback.as_str()]);
+    public.client_document = Some(Arc::new(document));
     broker.set_public_url(public.url.clone());
     let bound = api::bind_pages(public).await?;
     Ok(Some(tokio::spawn(api::serve_pages(bound, broker.clone(), shutdown.clone()))))

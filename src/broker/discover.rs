@@ -24,6 +24,7 @@ use crate::{
     ids::ProviderId,
     oauth::{CACHE_FRESH_FOR, DiscoveryError, Provider, Undiscovered},
     session::seconds,
+    store::StoreError,
 };
 
 /// How often a long-running process looks for old metadata.
@@ -43,6 +44,9 @@ pub enum Unusable {
         /// The reason.
         problem: DiscoveryError,
     },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 // === impl Unusable ===
@@ -52,6 +56,7 @@ impl From<Unusable> for TokenError {
         match unusable {
             Unusable::Unknown(id) => Self::UnknownProvider(id),
             Unusable::Undiscovered { provider, problem } => Self::Undiscovered { provider, problem },
+            Unusable::Store(error) => Self::from(error),
         }
     }
 }
@@ -61,6 +66,7 @@ impl From<Unusable> for StartError {
         match unusable {
             Unusable::Unknown(id) => Self::UnknownProvider(id),
             Unusable::Undiscovered { provider, problem } => Self::Undiscovered { provider, problem },
+            Unusable::Store(error) => Self::Store(error),
         }
     }
 }
@@ -70,6 +76,7 @@ impl From<Unusable> for FinishError {
         match unusable {
             Unusable::Unknown(id) => Self::UnknownProvider(id),
             Unusable::Undiscovered { provider, problem } => Self::Undiscovered { provider, problem },
+            Unusable::Store(error) => Self::Store(error),
         }
     }
 }

@@ -135,6 +135,12 @@ fn ended(tenant: &Tenant, code: &str) -> String {
             "the access token of {tenant} was rejected ({code}), and there is no refresh token to get another one: sign in again {way}"
         );
     }
+    if code == Ended::OTHER_ACCOUNT {
+        return format!(
+            "{provider} answered a refresh of {tenant} with the tokens of another account or client ({code}), so none of them is              used: sign in again {way}. If it happens again, {provider} must mend it; `threadkey doctor` names the file that keeps              the answer",
+            provider = tenant.provider
+        );
+    }
     if code == TokenError::BOUND_ELSEWHERE {
         return format!(
             "the session {tenant} belongs to another token endpoint or client than the configured ones ({code}), so nothing was sent: \
@@ -441,6 +447,16 @@ pub enum FinishError {
         /// The claim.
         claim: &'static str,
     },
+    /// The id token proves no account.
+    #[error(
+        "{provider} answered with an id token that is refused, so its tokens were dropped: {problem}. Then start again"
+    )]
+    IdTokenRefused {
+        /// The provider.
+        provider: ProviderId,
+        /// The claim or the fault of the signature, and who mends it.
+        problem: String,
+    },
     /// The id token does not name its sign-in.
     #[error(
         "{0} answered with an id token that has no nonce, so its tokens were dropped: they may belong to another sign-in. If {0} enforces PKCE, the operator can set providers.{0}.enforces_pkce = true; then start again"
@@ -555,45 +571,4 @@ pub enum LogoutError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_without_a_session_names_the_sign_in_command() {
-        let words = |tenant: &str| TokenError::NoSession(tenant.parse().expect("a tenant")).to_string();
-        assert_eq!(
-            words("acme/local"),
-            "acme/local is not signed in: sign in with `threadkey auth start acme`"
-        );
-        assert_eq!(
-            words("acme/user:5"),
-            "acme/user:5 is not signed in: sign in with `/auth start` on Discord, or `threadkey auth start acme --as user:5` in a terminal"
-        );
-        assert!(words("acme/guild:9").contains("`/auth start` and `shared` on Discord"));
-    }
-
-    #[test]
-    fn an_operators_mistake_names_its_setting_and_no_retry() {
-        let tenant: Tenant = "acme/local".parse().expect("a tenant");
-        for (code, setting) in [
-            ("invalid_client", "client_id and the client secret"),
-            ("invalid_scope", "scopes"),
-            ("invalid_request", "redirect_uri"),
-            ("invalid_target", "resource"),
-        ] {
-            let text = TokenError::Misconfigured { tenant: tenant.clone(), code: code.into() }.to_string();
-            assert!(text.contains(&format!("The operator must check {setting}")), "{text}");
-        }
-        let unavailable = |code: &str| {
-            let retry_after = Duration::from_secs(5);
-            TokenError::Unavailable { tenant: tenant.clone(), code: code.into(), retry_after }.to_string()
-        };
-        for code in ["http_404", "http_405", "ambiguous_http_302", "ambiguous_http_200"] {
-            assert!(unavailable(code).contains("must check providers.acme.token_endpoint"), "{code}");
-        }
-        assert!(unavailable("dns").contains("the operator must check the network"), "{}", unavailable("dns"));
-        for code in ["http_429", "http_503", "ambiguous_timeout", "ambiguous_http_500"] {
-            assert!(unavailable(code).ends_with("the session is kept. Try again in 5 s"), "{code}");
-        }
-    }
-}
+mod tests;

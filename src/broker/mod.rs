@@ -27,7 +27,9 @@ mod discover;
 mod error;
 mod event;
 mod fetches;
+mod issuer_keys;
 mod lease;
+mod mcp;
 mod owner_rights;
 mod refresh;
 mod reports;
@@ -65,6 +67,7 @@ use std::{
 use candidate_watch::Watch;
 use dashmap::DashMap;
 use fetches::Fetches;
+use issuer_keys::IssuerKeys;
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
 
@@ -100,6 +103,8 @@ struct Inner {
     providers: Providers,
     client: Client,
     clock: Clock,
+    mcp: mcp::McpState,
+    issuer_keys: IssuerKeys,
     flights: DashMap<Tenant, Joined>,
     /// The fetches of published metadata.
     fetches: DashMap<ProviderId, Arc<Fetches>>,
@@ -136,6 +141,8 @@ impl Broker {
             providers,
             client,
             clock,
+            mcp: mcp::McpState::default(),
+            issuer_keys: IssuerKeys::default(),
             flights: DashMap::new(),
             fetches: DashMap::new(),
             keeping: DashMap::new(),

@@ -218,6 +218,17 @@ impl Entitlement<'_> {
         }
     }
 
+    /// Reports that a resource demands more scopes, as [`Broker::insufficient_scope`] does.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn insufficient_scope(
+        &self,
+        challenges: &[String],
+    ) -> Result<Option<Vec<String>>, WorkerTokenError> {
+        Ok(self.tokens.broker.insufficient_scope(&self.tenant, challenges).await?)
+    }
+
     /// Rules 3 and 8.
     async fn hand_out(&self, lease: Lease) -> Result<Lease, WorkerTokenError> {
         let standing = self.tokens.rights.of(&self.conversation).await?;

@@ -7,7 +7,7 @@ use std::{convert::Infallible, env, ffi::OsString, path::PathBuf, str::FromStr, 
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{config_init::InitArgs, parse_duration};
+use super::{config_init::InitArgs, demand::parse_scope, parse_duration};
 use crate::{
     broker::DEFAULT_MIN_TTL,
     ids::{Principal, ProviderId, Tenant},
@@ -156,6 +156,9 @@ pub enum AuthCommand {
         /// The sign-in.
         #[command(flatten)]
         args: StartArgs,
+        /// A scope that an MCP server demands beyond those of the session; repeat it for several
+        #[arg(long = "scope", value_name = "SCOPE", value_parser = parse_scope)]
+        scopes: Vec<String>,
     },
     /// Sign in: print the link, and read the code on a terminal
     #[command(hide = true)]

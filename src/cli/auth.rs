@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::{
     AuthCommand, Exit, Failure, RefreshHintArgs, StartArgs, StatusArgs,
     args::PrincipalArgs,
-    choice, json_line, logout,
+    choice, demand, json_line, logout,
     messages::{as_option, signed_in_text},
     polled_sign_in, print_notice, print_result,
     prompt::{self, Echo},
@@ -44,8 +44,10 @@ pub async fn run(broker: &Broker, command: AuthCommand, now: UnixTime) -> Result
         Ok::<_, Failure>(Tenant::new(provider, acting_as.principal))
     };
     match command {
-        AuthCommand::Start { args: StartArgs { provider, acting_as, grant, json } } => {
-            start(broker, &tenant_of(provider, &acting_as)?, grant, json, now).await.map(drop)
+        AuthCommand::Start { args: StartArgs { provider, acting_as, grant, json }, scopes } => {
+            let tenant = tenant_of(provider, &acting_as)?;
+            demand::scopes(broker, &tenant, &scopes).await?;
+            start(broker, &tenant, grant, json, now).await.map(drop)
         }
         AuthCommand::Login(StartArgs { provider, acting_as, grant, json }) => {
             let tenant = tenant_of(provider, &acting_as)?;

@@ -151,6 +151,7 @@ impl ExitError for FinishError {
             | Self::WrongEndpoint { .. }
             | Self::RequestRefused { .. }
             | Self::Mismatch { .. }
+            | Self::IdTokenRefused { .. }
             | Self::NonceMissing(_)
             | Self::NoCodeNeeded(_)
             | Self::BindingChanged(_) => Exit::Usage,

@@ -9,6 +9,7 @@ pub mod auth;
 mod choice;
 pub mod completions;
 pub mod config_init;
+mod demand;
 mod duration;
 mod exit;
 mod lease;

@@ -13,16 +13,17 @@ use super::{
 };
 use crate::{
     ids::ProviderId,
-    net::Reach,
+    net::{Reach, is_loopback},
     oauth::{
-        BodyForm, ClientKey, DeviceForm, Provider, ProviderError, ProviderSettings, Publisher, RequestForm,
-        Undiscovered,
+        BodyForm, ClientKey, DeviceForm, Provider, ProviderError, ProviderSettings, Publisher,
+        RECOMMENDED_REDIRECT_URI, RequestForm, Undiscovered,
     },
     session::{GrantKind, LoginLimits},
     sys::secret_source::SecretSource,
 };
 
 /// The provider of a section.
+#[expect(clippy::large_enum_variant, reason = "one is made for each provider, and moved a few times")]
 pub(super) enum Configured {
     /// Its endpoints are written.
     Known(Provider),
@@ -105,7 +106,21 @@ pub(super) fn settings(
     let token_endpoint = optional(section.token_endpoint);
     let is_whole = (authorization_endpoint.is_some() || !has_code) && token_endpoint.is_some();
     let issuer = optional(section.issuer);
-    let publisher = issuer.clone().filter(|_| !is_whole).map(Publisher::Issuer);
+    let mcp = optional(section.mcp)
+        .map(|text| server(&text).map_err(|what| error_at("mcp", format!("providers.{id}.mcp: {what}"))));
+    let mcp = mcp.transpose()?;
+    if mcp.is_some() && issuer.is_some() {
+        let problem =
+            format!("providers.{id} has mcp and issuer: the MCP server names its issuer, so remove one");
+        return Err(error_at("issuer", problem));
+    }
+    let is_mcp = mcp.is_some();
+    let by_issuer = || issuer.clone().filter(|_| !is_whole).map(Publisher::Issuer);
+    let publisher = mcp.map(Publisher::Mcp).or_else(by_issuer);
+    let found = |key: &str, value: Option<String>, by_default: &str| match optional(value) {
+        None if is_mcp => Ok(by_default.to_owned()),
+        value => required(key, value),
+    };
     let limits = (section.allow_private, section.discovery_hosts);
     if publisher.is_none() && limits != Default::default() {
         let key = if section.allow_private { "allow_private" } else { "discovery_hosts" };
@@ -134,12 +149,14 @@ pub(super) fn settings(
         token_endpoint: endpoint("token_endpoint", token_endpoint)?,
         revocation_endpoint: optional(section.revocation_endpoint),
         userinfo_endpoint: optional(section.userinfo_endpoint),
+        jwks_uri: optional(section.jwks_uri),
+        id_token_issuer: optional(section.id_token_issuer),
         device_authorization_endpoint: optional(section.device_authorization_endpoint),
         backchannel_authentication_endpoint: optional(section.backchannel_authentication_endpoint),
         grants,
         device_form,
         login_hints: section.login_hints,
-        client_id: required("client_id", section.client_id)?,
+        client_id: found("client_id", section.client_id, "")?,
         client_auth: optional(section.client_auth),
         client_secret: client_secret.transpose().map_err(|missing| error_at(secret_key, missing))?,
         client_key: client_key.transpose()?.map(Arc::new),
@@ -147,7 +164,7 @@ pub(super) fn settings(
         paste_only: section.paste_only,
         redirect_uri: match optional(section.redirect_uri) {
             None if !has_code => String::new(),
-            given => required("redirect_uri", given)?,
+            given => found("redirect_uri", given, RECOMMENDED_REDIRECT_URI)?,
         },
         scopes: section.scopes,
         authorize_params: section.authorize_params,
@@ -166,6 +183,8 @@ pub(super) fn settings(
         formerly: section.formerly,
         trust: trust::with_file(source, &["providers", id.as_str()], section.ca_file.as_deref())?,
         reach,
+        registers_client: is_mcp,
+        client_document: None,
         discovered: None,
     };
     let configured = match publisher {
@@ -179,6 +198,26 @@ pub(super) fn settings(
         ProviderError::Setting { key, .. } => error_at(key, error.to_string()),
         ProviderError::Tls(_) => source.error_at(&["providers", id.as_str()], error.to_string()),
     })
+}
+
+/// Checks the URL of an MCP server.
+fn server(text: &str) -> Result<Url, &'static str> {
+    let Ok(url) = Url::parse(text) else {
+        return Err("it is not a URL: write it in full, as in https://mcp.example.com/mcp");
+    };
+    match url.scheme() {
+        "https" => {}
+        "http" if is_loopback(&url) => {}
+        _ => {
+            return Err(
+                "it must begin with https:// (http is allowed only for 127.0.0.1, [::1] and localhost)",
+            );
+        }
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return Err("it must have no user name, no password and no fragment");
+    }
+    Ok(url)
 }
 
 /// Returns the addresses that discovery may reach: public ones, and more if the section allows them.

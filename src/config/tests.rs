@@ -205,8 +205,8 @@ fn a_missing_key_is_reported_with_its_section() {
 #[test]
 fn a_key_of_a_later_version_is_reported_as_not_yet_supported() {
     assert_eq!(
-        error(&with("mcp = 'https://mcp.example/mcp'"), &[]),
-        "/etc/threadkey.toml, line 5, column 1: this version of threadkey does not support `mcp` yet: remove it"
+        error(&with("guests = 'a'"), &[]),
+        "/etc/threadkey.toml, line 5, column 1: this version of threadkey does not support `guests` yet: remove it"
     );
 }
 

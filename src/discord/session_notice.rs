@@ -131,6 +131,9 @@ impl Notice {
             Self::Trouble(Trouble::Ended(code)) if code == Ended::REJECTED => format!(
                 "Your sign-in at `{provider}`{account} has ended: the provider no longer accepts its access token, and gave no refresh token. Agents that need it wait until you sign in again."
             ),
+            Self::Trouble(Trouble::Ended(code)) if code == Ended::OTHER_ACCOUNT => format!(
+                "Your sign-in at `{provider}`{account} has ended: the provider answered its refresh with the tokens of another account, and I use none of them. Agents that need it wait until you sign in again."
+            ),
             Self::Trouble(Trouble::Ended(code)) => format!(
                 "Your sign-in at `{provider}`{account} has ended: the provider no longer refreshes it ({}). Agents that need it wait until you sign in again.",
                 inline_code(code)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Provider;
-use crate::session::Binding;
+use crate::session::{Binding, Session};
 
 /// The rules by which an answer is read. They are the same for an answer that just arrived and for
 /// one from a journal.
@@ -22,6 +22,13 @@ pub struct AnswerRules {
     /// ([`ProviderSettings::enforces_pkce`](super::ProviderSettings::enforces_pkce)). Then an id
     /// token may lack its nonce.
     pub pkce_binds_code: bool,
+    /// The issuer of id tokens, where it is known. `{tenantid}` in it stands for the claim `tid`.
+    pub issuer: Option<String>,
+    /// Whether the issuer's keys can be fetched. Then an id token must have all claims that the
+    /// standard requires.
+    pub has_keys: bool,
+    /// For a refresh: the subject of the session, where it is known. An id token must have the same.
+    pub subject: Option<String>,
 }
 
 impl Provider {
@@ -33,18 +40,23 @@ impl Provider {
             ended_errors: self.ended_errors.clone(),
             max_lifetime: self.max_lifetime,
             pkce_binds_code: self.enforces_pkce,
+            issuer: self.id_token_issuer.clone().or_else(|| binding.issuer.clone()),
+            has_keys: self.jwks_uri.is_some(),
+            subject: None,
         }
     }
-}
 
-/// The reason why the tokens of a sign-in are refused: its id token may belong to another sign-in
-/// (OpenID Connect Core §3.1.3.7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mismatch {
-    /// The `nonce` is that of another sign-in.
-    Nonce,
-    /// There is no `nonce`, and PKCE does not bind the code to the sign-in.
-    NoNonce,
-    /// The `aud` names other clients.
-    Audience,
+    /// Returns the rules for the answers to the refreshes of this session.
+    pub fn refresh_rules(&self, session: &Session) -> AnswerRules {
+        let rules = self.answer_rules(&session.binding);
+        match &session.subject {
+            // The identity of the session has the exact issuer.
+            Some(subject) => AnswerRules {
+                issuer: session.binding.issuer.clone(),
+                subject: Some(subject.clone()),
+                ..rules
+            },
+            None => rules,
+        }
+    }
 }

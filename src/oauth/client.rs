@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use super::{
-    Provider, ProviderError, TokenRequest,
+    Provider, ProviderError, TokenRequest, UserinfoAccount,
     content::has_whole_object,
     grant,
     receive::{LAST_LOOK, receive},
@@ -176,10 +176,9 @@ impl Client {
         }
     }
 
-    /// Asks the userinfo endpoint for the account of an access token: `email`,
-    /// `preferred_username`, `name` or `sub`, the first that is present. Returns `None` without an
+    /// Asks the userinfo endpoint for the account of an access token. Returns `None` without an
     /// answer within 10 s.
-    pub async fn account(&self, request: UserinfoRequest) -> Option<String> {
+    pub async fn account(&self, request: UserinfoRequest) -> Option<UserinfoAccount> {
         let answer = self.userinfo(request).await?;
         if (200..300).contains(&answer.status) { grant::account(&answer) } else { None }
     }

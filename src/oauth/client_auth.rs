@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{client_key::ClientKey, settings::Wrong};
 use crate::{
     secret::Secret,
+    session::RegisteredClient,
     sys::{
         clock::UnixTime,
         secret_source::{NoSecret, SecretSource},
@@ -36,6 +37,21 @@ pub(super) enum Kind {
     Post(Secret),
     /// A signed assertion (RFC 7523 §3).
     Assertion(Secret),
+}
+
+// === impl Credentials ===
+
+impl Credentials {
+    /// The credentials of a registered client: its secret, by the method of its registration.
+    pub fn registered(client: Option<&RegisteredClient>) -> Self {
+        let secret = client.and_then(|client| client.client_secret.as_ref());
+        let method = client.and_then(|client| client.auth_method.as_deref());
+        Self(match secret.map(|secret| Secret::new(secret.expose())) {
+            None => Kind::Public,
+            Some(secret) if method == Some("client_secret_post") => Kind::Post(secret),
+            Some(secret) => Kind::Basic(secret),
+        })
+    }
 }
 
 // === impl ClientAuth ===

@@ -103,7 +103,7 @@ impl Provider {
     pub fn issued(&self, bound: &Binding) -> bool {
         let is_known = self.leads_to(bound, &bound.token_endpoint, &self.token_endpoint)
             || self.published_earlier(bound).is_some();
-        bound.client_id == self.client_id && is_known
+        (bound.client_id == self.client_id || self.registers_client()) && is_known
     }
 
     /// Returns the bound token endpoint, if the same issuer published it earlier and publishes another
@@ -117,7 +117,9 @@ impl Provider {
 
     /// Whether the bound endpoint `was` is `now`, or an earlier one of the same issuer.
     fn leads_to(&self, bound: &Binding, was: &str, now: &Url) -> bool {
-        let is_other_issuer = matches!((&bound.issuer, &self.issuer), (Some(was), Some(now)) if was != now);
+        // An issuer of many tenants has another name in each session.
+        let is_other_issuer = self.id_token_issuer.is_none()
+            && matches!((&bound.issuer, &self.issuer), (Some(was), Some(now)) if was != now);
         was == now.as_str() || (!is_other_issuer && self.formerly.iter().any(|former| former.as_str() == was))
     }
 }

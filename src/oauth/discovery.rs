@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{
     Client, Discovered, DiscoveryError, DocumentError, DocumentRequest, Publisher, ServerMetadata,
-    Undiscovered, metadata_urls,
+    Undiscovered, mcp::issuer_metadata_urls, metadata_urls,
 };
 use crate::{net::Reach, sys::clock::UnixTime};
 
@@ -28,19 +28,19 @@ impl Client {
             publisher: undiscovered.publisher.as_str().to_owned(),
             fetched_at: now,
             metadata,
-            earlier_token_endpoints: Vec::new(),
+            ..Discovered::default()
         };
         let is_useful = |metadata: &ServerMetadata| undiscovered.provider(found(metadata.clone())).map(drop);
         match &undiscovered.publisher {
             Publisher::Issuer(issuer) => {
                 self.server_metadata(undiscovered, issuer, is_useful).await.map(found)
             }
-            Publisher::Mcp(url) => Err(DiscoveryError::Setting(format!("{url} is no issuer"))),
+            Publisher::Mcp(server) => self.discover_mcp(undiscovered, server, None, now).await,
         }
     }
 
     /// Fetches the metadata of an issuer: the first document that `is_useful` accepts.
-    async fn server_metadata(
+    pub(super) async fn server_metadata(
         &self,
         undiscovered: &Undiscovered,
         issuer: &str,
@@ -49,7 +49,11 @@ impl Client {
         let url =
             Url::parse(issuer).map_err(|_| DiscoveryError::Setting("issuer is not a URL".to_owned()))?;
         let (mut missing, mut unusable) = (None, None);
-        for url in metadata_urls(&url) {
+        let urls = match &undiscovered.publisher {
+            Publisher::Issuer(_) => metadata_urls(&url).to_vec(),
+            Publisher::Mcp(_) => issuer_metadata_urls(&url),
+        };
+        for url in urls {
             let read = self.issuer_document(undiscovered, url, issuer).await;
             match read.and_then(|metadata| is_useful(&metadata).map(|()| metadata)) {
                 Ok(metadata) => return Ok(metadata),

@@ -1,6 +1,6 @@
 //! The reasons why a provider's endpoints are not known.
 
-use super::DocumentError;
+use super::{DocumentError, mcp::ResourceError};
 
 /// The reason why a provider's endpoints are not known. Each text names the next step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +64,52 @@ pub enum DiscoveryError {
     /// A setting does not fit the published metadata.
     #[error("{0}")]
     Setting(String),
+    /// The metadata of an MCP server (RFC 9728) cannot be used.
+    #[error(
+        "the metadata of {server} at {document} is not used: {problem}. Correct mcp in the provider's section, or ask the operator of {server}"
+    )]
+    Resource {
+        /// The MCP server.
+        server: String,
+        /// The address of its metadata.
+        document: String,
+        /// The fault.
+        problem: ResourceError,
+    },
+    /// Neither an MCP server nor its origin names an authorization server.
+    #[error(
+        "{server} names no authorization server, and its origin is none. Check mcp in the provider's section; if the server needs no sign-in, it needs no provider"
+    )]
+    NoAuthorizationServer {
+        /// The MCP server.
+        server: String,
+    },
+    /// The server has no client of threadkey, and registers none.
+    #[error(
+        "{issuer} knows no client of threadkey and registers none by itself. Register one there with the redirect URI {redirect_uri}, and write its client_id into providers.{provider}"
+    )]
+    NoClient {
+        /// The authorization server.
+        issuer: String,
+        /// The redirect URI of the client.
+        redirect_uri: String,
+        /// The provider's name.
+        provider: crate::ids::ProviderId,
+    },
+    /// The server refused to register a client.
+    #[error(
+        "{issuer} does not register threadkey ({code}). Register a client there with the redirect URI {redirect_uri}, and write its client_id into providers.{provider}"
+    )]
+    RegistrationRefused {
+        /// The authorization server.
+        issuer: String,
+        /// The error code, or the status.
+        code: String,
+        /// The redirect URI of the client.
+        redirect_uri: String,
+        /// The provider's name.
+        provider: crate::ids::ProviderId,
+    },
 }
 
 impl DiscoveryError {

@@ -5,13 +5,14 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{
-    AnswerRules, Mismatch,
+    AnswerRules,
     content::{Content, Object, Text},
-    lifetime::{Circumstances, jwt_claims, lifetime, refresh_expiry},
+    id_token::Received,
+    lifetime::{Circumstances, lifetime, refresh_expiry},
     scheme::authentication_scheme,
 };
 use crate::{
-    secret::{AccessToken, Nonce, RefreshToken, Scrubber},
+    secret::{AccessToken, RefreshToken, Scrubber},
     session::{Grant, journal::Answer},
     sys::clock::UnixTime,
 };
@@ -19,14 +20,20 @@ use crate::{
 /// The longest account name, in characters.
 const MAX_ACCOUNT: usize = 200;
 
-/// The claims that name the account (OpenID Connect Core §5.1), in order of preference.
+/// The claims that name the account (OpenID Connect Core §5.1), in order of preference. The first
+/// counts only if the provider has verified it.
 const ACCOUNT_CLAIMS: [&str; 4] = ["email", "preferred_username", "name", "sub"];
 
-/// The claims of an id token, as the text of a JSON object. It is empty if they cannot be read.
-pub(super) type Claims = Zeroizing<String>;
+/// The account that a userinfo answer names (OpenID Connect Core §5.3.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserinfoAccount {
+    /// The `sub`, if there is one.
+    pub subject: Option<String>,
+    /// The name: a verified `email`, `preferred_username`, `name` or `sub`, the first that is present.
+    pub name: String,
+}
 
-/// Takes the grant from an answer that arrived at `at`, and the claims of its id token. Returns
-/// `None` if the answer reports an error, or if one of its tokens is missing or damaged.
+/// Takes the grant from an answer that arrived at `at`, and its id token. Returns `None` if the answer reports an error, or if one of its tokens is missing or damaged.
 ///
 /// Of a damaged pair nothing is used: a new access token would hide that the refresh token is lost.
 pub(super) fn take(
@@ -34,7 +41,7 @@ pub(super) fn take(
     rules: &AnswerRules,
     at: UnixTime,
     is_refresh: bool,
-) -> Option<(Grant, Option<Claims>)> {
+) -> Option<(Grant, Option<Received>)> {
     let tokens = tokens(answer, rules)?;
     if answer.reports_error() || tokens.reports_error() {
         return None;
@@ -45,14 +52,14 @@ pub(super) fn take(
         Text::Absent => None,
         Text::Damaged => return None,
     };
-    let claims = tokens.text("id_token").whole().map(Zeroizing::new);
+    let id_token = tokens.text("id_token").whole().map(Zeroizing::new);
     let secrets = [
         Some(access_token.expose()),
         refresh_token.as_ref().map(RefreshToken::expose),
-        claims.as_deref().map(String::as_str),
+        id_token.as_deref().map(String::as_str),
     ];
     secrets.into_iter().flatten().for_each(|secret| Scrubber::of_process().note(secret));
-    let claims = claims.map(|token| jwt_claims(&token).unwrap_or_default());
+    let id_token = id_token.map(|token| Received::new(&token));
     let circumstances = Circumstances {
         at,
         is_refreshable: is_refresh || refresh_token.is_some(),
@@ -63,12 +70,13 @@ pub(super) fn take(
         token_type: authentication_scheme(&token_type).to_owned(),
         scope: scope(tokens.value("scope")),
         expires_in: lifetime(&tokens, access_token.expose(), &circumstances),
-        account: claims.as_deref().and_then(|claims| account_of(&Object::parse(claims)?)),
+        account: id_token.as_ref().and_then(|id_token| account_of(&id_token.claims())),
         refresh_expires_at: refresh_expiry(&tokens, at),
+        identity: id_token.as_ref().and_then(Received::identity),
         access_token,
         refresh_token,
     };
-    Some((grant, claims))
+    Some((grant, id_token))
 }
 
 /// Returns the object with the tokens: at the place in the provider's setting, or at the top of an
@@ -81,9 +89,11 @@ fn tokens<'a>(answer: &Object<'a>, rules: &AnswerRules) -> Option<Object<'a>> {
     rest.iter().try_fold(answer.object(first)?, |object, name| object.object(name))
 }
 
-/// Returns the account that a userinfo answer names (OpenID Connect Core §5.3.2).
-pub(super) fn account(answer: &Answer) -> Option<String> {
-    account_of(&Content::of(answer)?.object()?)
+/// Returns the account that a userinfo answer names.
+pub(super) fn account(answer: &Answer) -> Option<UserinfoAccount> {
+    let content = Content::of(answer)?;
+    let claims = content.object()?;
+    Some(UserinfoAccount { subject: claims.text("sub").whole(), name: account_of(&claims)? })
 }
 
 /// Returns the scope in the form of RFC 6749 §3.3. Some providers answer with a list.
@@ -96,36 +106,18 @@ fn scope(value: Value) -> Option<String> {
     (!scope.trim().is_empty()).then_some(scope)
 }
 
-/// Checks the audience and the nonce of an id token (OpenID Connect Core §3.1.3.7, items 3 and 11).
-/// Its signature is not checked, because it comes directly from the token endpoint over TLS (item
-/// 6).
-///
-/// Some providers put no nonce into the id token. Where PKCE binds the code to its sign-in, another
-/// sign-in's code gives no tokens, so the nonce adds nothing.
-pub(super) fn check(claims: &Claims, rules: &AnswerRules, nonce: &Nonce) -> Result<(), Mismatch> {
-    let claims = Object::parse(claims).unwrap_or_default();
-    if claims.has("nonce") {
-        let is_right = claims.text("nonce").whole().is_some_and(|there| there == nonce.expose());
-        is_right.then_some(()).ok_or(Mismatch::Nonce)?;
-    } else if !rules.pkce_binds_code {
-        return Err(Mismatch::NoNonce);
-    }
-    let is_ours = match claims.value("aud") {
-        Value::String(audience) => audience == rules.client_id,
-        Value::Array(audiences) => audiences.iter().any(|audience| *audience == rules.client_id),
-        _ => false,
-    };
-    is_ours.then_some(()).ok_or(Mismatch::Audience)
-}
-
 fn account_of(claims: &Object<'_>) -> Option<String> {
-    ACCOUNT_CLAIMS.iter().find_map(|claim| printable(&claims.text(claim).whole()?, MAX_ACCOUNT))
+    // Some providers write the boolean as a text. Any user may claim an address that is not verified.
+    let is_verified = claims.value("email_verified") == true || claims.value("email_verified") == "true";
+    let counts = |claim: &&&str| **claim != "email" || is_verified;
+    let claims_that_count = ACCOUNT_CLAIMS.iter().filter(counts);
+    claims_that_count.into_iter().find_map(|claim| printable(&claims.text(claim).whole()?, MAX_ACCOUNT))
 }
 
 /// Makes a foreign text safe to show to users: removes control characters, invisible characters and
 /// direction changes, trims white space, and keeps at most `max` characters. Returns `None` if no
 /// text remains.
-pub(super) fn printable(text: &str, max: usize) -> Option<String> {
+pub fn printable(text: &str, max: usize) -> Option<String> {
     let shown: String = text.chars().filter(|&c| !c.is_control() && !is_invisible(c)).collect();
     let shown: String = shown.trim().chars().take(max).collect();
     (!shown.is_empty()).then_some(shown)

@@ -42,6 +42,12 @@ pub struct Discovered {
     /// them still uses it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier_token_endpoints: Vec<String>,
+    /// The resource that tokens are requested for (RFC 8707), if the publisher is an MCP server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// The scopes that the MCP server demands or supports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resource_scopes: Vec<String>,
 }
 
 // === impl ServerMetadata ===

@@ -11,6 +11,7 @@
 
 mod acquirer;
 mod answer_rules;
+mod challenge;
 mod client;
 mod client_auth;
 mod client_key;
@@ -23,7 +24,12 @@ mod document;
 mod excerpt;
 mod extension_request;
 mod grant;
+mod id_token;
+mod jwk;
+mod jws;
 mod lifetime;
+pub mod mcp;
+mod mcp_discovery;
 mod metadata;
 mod outcome;
 mod paste;
@@ -40,7 +46,8 @@ mod verdict;
 mod wire;
 
 pub use acquirer::{KnownUser, OpeningError, Proof, Reading, TokenAcquirer, View};
-pub use answer_rules::{AnswerRules, Mismatch};
+pub use answer_rules::AnswerRules;
+pub use challenge::BearerChallenge;
 #[cfg(feature = "test-util")]
 pub use client::ScriptedProvider;
 pub use client::{Attempt, Client};
@@ -51,6 +58,10 @@ pub use discovery_cache::{CACHE_FRESH_FOR, DiscoveryCache};
 pub use discovery_error::DiscoveryError;
 pub use document::{DOCUMENT_TIMEOUT, Document, DocumentError, DocumentRequest, MAX_DOCUMENT};
 pub use excerpt::excerpt;
+pub use grant::{UserinfoAccount, printable};
+pub use id_token::Mismatch;
+pub use jwk::{KeySet, NoKeySet};
+pub use jws::{Jws, SignatureFault};
 pub use metadata::{Discovered, ServerMetadata};
 pub use outcome::{Outcome, may_hold_tokens, outcome, sign_in_outcome};
 pub use paste::{AuthorizationResponse, PasteError, Pasted};

@@ -13,6 +13,7 @@
 //! | the request never left | unspent |
 //! | it left, no status line arrived | ambiguous |
 //! | 2xx with an `access_token` and no error | granted, or a mismatch of its id token |
+//! | the same for a refresh, with an id token of another account or client | foreign |
 //! | 2xx or 4xx with a known error code (RFC 6749 §5.2, or a vendor's) | as the code defines; an end of the grant only with 2xx, 400, 401 or 403 |
 //! | 400 or 401 with a sentence about the end of the refresh token alone | ended |
 //! | 2xx with anything else | ambiguous: the provider did something |
@@ -28,7 +29,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::{
     AnswerRules, Attempt, Mismatch,
     content::{Content, names_token},
-    grant::{self, Claims},
+    grant,
+    id_token::Received,
     verdict::{Family, verdict},
 };
 use crate::{
@@ -70,6 +72,12 @@ pub enum Outcome {
         /// `invalid_grant`, …
         code: String,
     },
+    /// The tokens of a refresh are those of another account or client, as their id token shows
+    /// (OpenID Connect Core §12.2). The secret is spent, and the tokens must not be used.
+    Foreign {
+        /// The claim that differs: `sub`, `iss` or `aud`.
+        claim: &'static str,
+    },
     /// The operator must correct the configuration.
     Misconfigured {
         /// `invalid_client`, …
@@ -88,7 +96,17 @@ pub enum Outcome {
 /// }
 /// ```
 pub fn outcome(attempt: &Attempt<Answered>, rules: &AnswerRules) -> Outcome {
-    read(attempt, rules, true).0
+    let (mut outcome, id_token) = read(attempt, rules, true);
+    if let (Outcome::Granted(grant), Some(id_token)) = (&mut outcome, id_token) {
+        if let Some(claim) = id_token.foreign_claim(rules) {
+            return Outcome::Foreign { claim };
+        }
+        if let Err(fault) = id_token.check(rules, arrived_at(attempt)) {
+            tracing::warn!(%fault, "the id token of a refresh is ignored");
+            grant.identity = None;
+        }
+    }
+    outcome
 }
 
 /// Reads the result of the exchange of a code. With `nonce`, an id token in the answer must belong
@@ -101,9 +119,19 @@ pub fn sign_in_outcome(
     rules: &AnswerRules,
     nonce: Option<&Nonce>,
 ) -> Result<Outcome, Mismatch> {
-    let (outcome, claims) = read(attempt, rules, false);
-    if let (Outcome::Granted(_), Some(claims), Some(nonce)) = (&outcome, &claims, nonce) {
-        grant::check(claims, rules, nonce)?;
+    let (mut outcome, id_token) = read(attempt, rules, false);
+    if let (Outcome::Granted(grant), Some(id_token)) = (&mut outcome, id_token) {
+        let at = arrived_at(attempt);
+        match nonce {
+            Some(nonce) => id_token.check_sign_in(rules, nonce, at)?,
+            // The sign-in did not ask for it, so it costs no tokens.
+            None => {
+                if let Err(fault) = id_token.check(rules, at) {
+                    tracing::warn!(%fault, "an id token that was not asked for is ignored");
+                    grant.identity = None;
+                }
+            }
+        }
     }
     Ok(outcome)
 }
@@ -113,8 +141,16 @@ pub(super) fn of_opening(answer: &Answer) -> Outcome {
     by_table(answer, &AnswerRules::default(), false).0
 }
 
-/// Reads a result, and the claims of the id token if the answer has one.
-fn read(attempt: &Attempt<Answered>, rules: &AnswerRules, is_refresh: bool) -> (Outcome, Option<Claims>) {
+/// Returns the time of an answer's arrival. An answer from a journal may be old.
+fn arrived_at(attempt: &Attempt<Answered>) -> UnixTime {
+    match attempt {
+        Attempt::Answered(answered) => answered.answer().at,
+        Attempt::NotSent(_) | Attempt::Unanswered(_) => 0,
+    }
+}
+
+/// Reads a result, and the id token if the answer has one.
+fn read(attempt: &Attempt<Answered>, rules: &AnswerRules, is_refresh: bool) -> (Outcome, Option<Received>) {
     let outcome = match attempt {
         Attempt::Answered(answered) => return of_answer(answered.answer(), rules, is_refresh),
         Attempt::NotSent(step) => Outcome::Unspent { code: (*step).to_owned(), retry_after: None },
@@ -129,17 +165,17 @@ pub fn may_hold_tokens(answer: &Answer) -> bool {
     (200..300).contains(&answer.status) || names_token(&answer.body, "refreshtoken")
 }
 
-fn of_answer(answer: &Answer, rules: &AnswerRules, is_refresh: bool) -> (Outcome, Option<Claims>) {
-    let (outcome, claims) = by_table(answer, rules, is_refresh);
+fn of_answer(answer: &Answer, rules: &AnswerRules, is_refresh: bool) -> (Outcome, Option<Received>) {
+    let (outcome, id_token) = by_table(answer, rules, is_refresh);
     let is_without_tokens = || !["accesstoken", "refreshtoken"].iter().all(|n| names_token(&answer.body, n));
     match outcome {
-        Outcome::Granted(_) | Outcome::Ended { .. } | Outcome::Ambiguous { .. } => (outcome, claims),
-        outcome if is_without_tokens() => (outcome, claims),
+        Outcome::Granted(_) | Outcome::Ended { .. } | Outcome::Ambiguous { .. } => (outcome, id_token),
+        outcome if is_without_tokens() => (outcome, id_token),
         _ => (Outcome::Ambiguous { code: format!("ambiguous_http_{}", answer.status) }, None),
     }
 }
 
-fn by_table(answer: &Answer, rules: &AnswerRules, is_refresh: bool) -> (Outcome, Option<Claims>) {
+fn by_table(answer: &Answer, rules: &AnswerRules, is_refresh: bool) -> (Outcome, Option<Received>) {
     let status = answer.status;
     let unspent = |code: String| Outcome::Unspent {
         code,
@@ -168,9 +204,9 @@ fn by_table(answer: &Answer, rules: &AnswerRules, is_refresh: bool) -> (Outcome,
     let is_success = status < 300;
     if is_success
         && let Some(object) = content.as_ref().and_then(Content::object)
-        && let Some((grant, claims)) = grant::take(&object, rules, answer.at, is_refresh)
+        && let Some((grant, id_token)) = grant::take(&object, rules, answer.at, is_refresh)
     {
-        return (Outcome::Granted(Box::new(grant)), claims);
+        return (Outcome::Granted(Box::new(grant)), id_token);
     }
     let outcome = content.as_ref().and_then(by_code).unwrap_or_else(|| match status {
         200..=299 => ambiguous(&by_status()),

@@ -158,6 +158,27 @@ impl Pasted {
         labelled.unwrap_or_else(|| bare(&plain, own))
     }
 
+    /// Whether the text names an issuer (RFC 9207), and whether one is not the `expected` one. The values
+    /// count as they stand, and with each encoding removed.
+    pub fn issuers(&self, own: &State, expected: &str) -> (bool, bool) {
+        let mut texts = vec![self.quoted_printable(&[own]).unwrap_or_else(|| self.text.clone())];
+        texts.extend(self.text.proofpoint_decoded());
+        let mut named = false;
+        for text in texts.into_iter().flat_map(layers) {
+            let parameters = parameters::find(&text, &[own]);
+            if !parameters.iter().any(|one| one.own.is_some()) {
+                continue;
+            }
+            for one in parameters.iter().filter(|one| one.name == Name::Iss && !one.value.is_empty()) {
+                named = true;
+                if !one.readings(&text).iter().any(|iss| issuer(&decoded(iss)) == expected) {
+                    return (true, true);
+                }
+            }
+        }
+        (named, false)
+    }
+
     /// Returns the visible characters of the text in every form in which a response may stand: without
     /// blanks, escapes and the marks of lines, as it stands and decoded.
     pub fn forms(&self) -> Vec<Zeroizing<String>> {

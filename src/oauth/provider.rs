@@ -16,8 +16,8 @@ use super::{
     request_form::{DeviceForm, RequestForm},
     settings::{
         ProviderError, ProviderSettings, RECOMMENDED_REDIRECT_URI, Wrong, check_authorize_params, client_id,
-        device_form, ended_errors, endpoint, grants, is_reserved, issuer, login_hints, login_limits,
-        max_lifetime, redirect_uri, request_form, resource, scopes, token_path,
+        device_form, ended_errors, endpoint, grants, id_token_issuer, is_reserved, issuer, login_hints,
+        login_limits, max_lifetime, redirect_uri, request_form, resource, scopes, token_path,
     },
 };
 use crate::{
@@ -37,6 +37,8 @@ pub struct Provider {
     pub(super) token_endpoint: Url,
     pub(super) revocation_endpoint: Option<Url>,
     pub(super) userinfo_endpoint: Option<Url>,
+    pub(super) jwks_uri: Option<Url>,
+    pub(super) id_token_issuer: Option<String>,
     pub(super) device_authorization_endpoint: Option<Url>,
     pub(super) backchannel_authentication_endpoint: Option<Url>,
     pub(super) grants: Vec<GrantKind>,
@@ -119,6 +121,8 @@ impl Provider {
             token_endpoint,
             revocation_endpoint: optional("revocation_endpoint", settings.revocation_endpoint)?,
             userinfo_endpoint: optional("userinfo_endpoint", settings.userinfo_endpoint)?,
+            jwks_uri: optional("jwks_uri", settings.jwks_uri)?,
+            id_token_issuer: settings.id_token_issuer.map(id_token_issuer).transpose()?,
             device_authorization_endpoint,
             backchannel_authentication_endpoint: optional(
                 "backchannel_authentication_endpoint",
@@ -127,7 +131,11 @@ impl Provider {
             grants,
             device_form,
             login_hints: login_hints(settings.login_hints)?,
-            client_id: client_id(settings.client_id)?,
+            client_id: match settings.client_id {
+                // Such a server registers the client, and each session is bound to its own.
+                empty if empty.is_empty() && settings.registers_client => empty,
+                given => client_id(given)?,
+            },
             client_auth,
             form: settings.request_form,
             redirect_uri: redirect_uri(redirect_uri_text)?,
@@ -177,6 +185,18 @@ impl Provider {
         self.issuer.as_deref()
     }
 
+    /// See [`ProviderSettings::jwks_uri`].
+    pub fn jwks_uri(&self) -> Option<&Url> {
+        self.jwks_uri.as_ref()
+    }
+
+    /// Returns the addresses that the fetch of the keys at this URL may reach. Keys whose address the
+    /// operator wrote may stand on a private one.
+    pub fn jwks_reach(&self, url: &Url) -> Reach {
+        let written = || Reach::default().with_private(true).listing_host_of(url);
+        self.reach.clone().unwrap_or_else(written)
+    }
+
     /// Returns the published metadata, and the time of its fetch. `None` if the operator wrote the
     /// endpoints.
     pub fn discovered(&self) -> Option<&Discovered> {
@@ -188,6 +208,18 @@ impl Provider {
     pub fn requires_iss(&self) -> bool {
         let published = self.discovered.as_ref();
         published.is_some_and(|found| found.metadata.authorization_response_iss_parameter_supported)
+    }
+
+    /// Whether the server registers the client. Then each sign-in and session is bound to a client of
+    /// its own, and the provider has none.
+    pub fn registers_client(&self) -> bool {
+        self.client_id.is_empty()
+    }
+
+    /// Returns the same provider for the sign-ins of one client, with these scopes.
+    #[must_use]
+    pub fn with_client(&self, client_id: String, scopes: Vec<String>) -> Self {
+        Self { client_id, scopes, ..self.clone() }
     }
 
     /// See [`ProviderSettings::reuse_grace`].
@@ -221,6 +253,9 @@ impl Provider {
         let (was, mut now) = (&pending.binding, self.binding());
         now.revocation_endpoint.take_if(|_| was.revocation_endpoint.is_none());
         now.userinfo_endpoint.take_if(|_| was.userinfo_endpoint.is_none());
+        if self.registers_client() {
+            now.client_id.clone_from(&was.client_id);
+        }
         *was == now
     }
 
@@ -267,6 +302,7 @@ impl Provider {
         let optional = [
             &self.revocation_endpoint,
             &self.userinfo_endpoint,
+            &self.jwks_uri,
             &self.device_authorization_endpoint,
             &self.backchannel_authentication_endpoint,
         ];

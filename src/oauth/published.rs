@@ -18,6 +18,7 @@ use crate::session::GrantKind;
 
 use super::{
     Discovered, DiscoveryError, Provider, ProviderError, Publisher, ServerMetadata, Undiscovered,
+    mcp::choose_scopes,
     settings::{ProviderSettings, Wrong, endpoint},
 };
 
@@ -156,11 +157,18 @@ impl Undiscovered {
         };
         settings.revocation_endpoint = optional(settings.revocation_endpoint, "revocation_endpoint");
         settings.userinfo_endpoint = optional(settings.userinfo_endpoint, "userinfo_endpoint");
+        settings.jwks_uri = optional(settings.jwks_uri, "jwks_uri");
         settings.device_authorization_endpoint =
             optional(settings.device_authorization_endpoint, "device_authorization_endpoint");
         settings.backchannel_authentication_endpoint =
             optional(settings.backchannel_authentication_endpoint, "backchannel_authentication_endpoint");
-        if settings.scopes.is_empty() {
+        if let Some(resource) = &discovered.resource {
+            settings.resource.get_or_insert_with(|| resource.clone());
+            if settings.scopes.is_empty() {
+                let server = metadata.scopes_supported.as_deref().unwrap_or_default();
+                settings.scopes = choose_scopes(&discovered.resource_scopes, None, server, &[]);
+            }
+        } else if settings.scopes.is_empty() {
             let supported = DEFAULT_SCOPES.into_iter().filter(|scope| metadata.supports_scope(scope));
             settings.scopes = supported.map(str::to_owned).collect();
         }
@@ -203,6 +211,7 @@ impl Undiscovered {
             "backchannel_authentication_endpoint" => {
                 self.settings.backchannel_authentication_endpoint.is_some()
             }
+            "jwks_uri" => self.settings.jwks_uri.is_some(),
             _ => false,
         };
         let is_https = metadata.issuer.starts_with("https:");

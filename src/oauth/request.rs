@@ -135,7 +135,8 @@ impl Provider {
         code: &AuthorizationCode,
         credentials: &Credentials,
     ) -> Result<TokenRequest, Withheld> {
-        let client = self.client(self.destination(&pending.binding, Endpoint::Token)?, credentials);
+        let endpoint = self.destination(&pending.binding, Endpoint::Token)?;
+        let client = self.client(&pending.binding, endpoint, credentials);
         let mut request = client
             .exchange_code(oauth2::AuthorizationCode::new(code.expose().to_owned()))
             .set_redirect_uri(Cow::Owned(self.redirect_of(pending)));
@@ -166,7 +167,8 @@ impl Provider {
         credentials: &Credentials,
     ) -> Result<Option<TokenRequest>, Withheld> {
         let Some(token) = &session.refresh_token else { return Ok(None) };
-        let client = self.client(self.destination(&session.binding, Endpoint::Token)?, credentials);
+        let endpoint = self.destination(&session.binding, Endpoint::Token)?;
+        let client = self.client(&session.binding, endpoint, credentials);
         let token = oauth2::RefreshToken::new(token.expose().to_owned());
         let mut request = client.exchange_refresh_token(&token);
         if let Some(resource) = &session.binding.resource {
@@ -202,7 +204,7 @@ impl Provider {
         let (Ok(()), Ok(target)) = (https.set_scheme("https"), endpoint.as_str().parse()) else {
             unreachable!("every endpoint was checked to be a request target over http or https")
         };
-        let client = self.client(&self.token_endpoint, credentials);
+        let client = self.client(&session.binding, &self.token_endpoint, credentials);
         let client = client.set_revocation_url(RevocationUrl::from_url(https));
         let Ok(mut revocation) = client.revoke_token(token) else {
             unreachable!("the crate refuses a revocation only if its target is not https")
@@ -229,10 +231,11 @@ impl Provider {
     /// Returns the OAuth client for the token endpoint, with the credentials of this request.
     fn client(
         &self,
+        bound: &Binding,
         token_endpoint: &Url,
         credentials: &Credentials,
     ) -> BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet> {
-        let client = BasicClient::new(ClientId::new(self.client_id.clone()))
+        let client = BasicClient::new(ClientId::new(bound.client_id.clone()))
             .set_token_uri(TokenUrl::from_url(token_endpoint.clone()));
         let secret = |secret: &Secret| ClientSecret::new(secret.expose().to_owned());
         match &credentials.0 {

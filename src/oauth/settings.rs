@@ -19,6 +19,7 @@ use url::Url;
 use super::{
     Discovered,
     client_key::ClientKey,
+    id_token::TENANT_ID,
     request_form::{DeviceForm, RequestForm},
 };
 use crate::{
@@ -43,6 +44,11 @@ pub struct ProviderSettings {
     pub revocation_endpoint: Option<String>,
     /// The endpoint that names the account (OpenID Connect Core §5.3).
     pub userinfo_endpoint: Option<String>,
+    /// The address of the issuer's public keys (RFC 7517 §5). With it, the signatures of id tokens
+    /// are checked.
+    pub jwks_uri: Option<String>,
+    /// The `iss` of id tokens, if it is not `issuer`. `{tenantid}` in it stands for the claim `tid`.
+    pub id_token_issuer: Option<String>,
     /// The endpoint that issues device codes (RFC 8628 §3.1).
     pub device_authorization_endpoint: Option<String>,
     /// The endpoint that asks a user on another screen (CIBA Core §7).
@@ -103,6 +109,10 @@ pub struct ProviderSettings {
     /// The addresses that requests to published URLs may reach. `None` for a provider whose endpoints
     /// the operator wrote: it may be anywhere.
     pub reach: Option<Reach>,
+    /// Whether the server may register the client, so that the configuration needs none.
+    pub registers_client: bool,
+    /// The address of the client id metadata document that this process serves, if it serves one.
+    pub client_document: Option<String>,
     /// The metadata that completed these settings.
     pub discovered: Option<Arc<Discovered>>,
 }
@@ -280,6 +290,13 @@ pub(super) fn issuer(text: String) -> Result<String, Wrong> {
             "it contains a query, and an issuer has none (RFC 8414 §2): remove the ? and the text after it";
         return Err(Wrong { key: "issuer", what: what.to_owned() });
     }
+    Ok(text)
+}
+
+/// Checks the issuer of id tokens, in which one placeholder may stand.
+pub(super) fn id_token_issuer(text: String) -> Result<String, Wrong> {
+    let problem = |wrong: Wrong| Wrong { key: "id_token_issuer", ..wrong };
+    issuer(text.replace(TENANT_ID, "tenantid")).map_err(problem)?;
     Ok(text)
 }
 

@@ -218,6 +218,9 @@ impl Ended {
 
     /// The code of a session without a refresh token whose access token was rejected.
     pub const REJECTED: &str = "rejected";
+
+    /// The code of a session for which a refresh brought tokens of another account or client.
+    pub const OTHER_ACCOUNT: &str = "other_account";
 }
 
 #[cfg(test)]

@@ -7,8 +7,10 @@
 
 mod browser_return;
 mod change;
+mod client;
 mod decide;
 mod failures;
+mod identity;
 pub mod journal;
 mod limits;
 mod login_end;
@@ -20,8 +22,10 @@ mod tenant_lock;
 
 pub use browser_return::{BrowserReturn, DIGIT_ATTEMPTS, Unconfirmed, failure};
 pub use change::{Applied, Change, Changed, Settlement, Update, apply};
+pub use client::RegisteredClient;
 pub use decide::{Decision, Wish, adopts, decide, refresh_due_at};
 pub use failures::{Ended, Refusals, Rejected, Retry, RetryKind, WrongCodes};
+pub use identity::{Accounts, Identity};
 pub use limits::{
     CHOICE_LIFETIME, CLOCK_ERROR, FORCED_REFRESH_INTERVAL, MAX_BACKOFF, PENDING_LIFETIME, SWEEP_GRACE,
     UNKNOWN_EXPIRY, in_words, is_known_expiry, seconds,

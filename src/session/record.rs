@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    BrowserReturn, Ended, GrantKind, PENDING_LIFETIME, Polling, Rejected, Retry, SWEEP_GRACE, UNKNOWN_EXPIRY,
-    WrongCodes, limits::is_within, seconds,
+    BrowserReturn, Ended, GrantKind, Identity, PENDING_LIFETIME, Polling, Rejected, Retry, SWEEP_GRACE,
+    UNKNOWN_EXPIRY, WrongCodes, limits::is_within, seconds,
 };
 use crate::{
     ids::{Lineage, Principal, UnixTime},
@@ -50,7 +50,7 @@ pub struct Session {
     pub subject: Option<String>,
     /// The party that finished the sign-in.
     pub signed_in_by: Option<Principal>,
-    /// The OpenID id token of the sign-in.
+    /// The newest OpenID id token that was accepted.
     pub id_token: Option<IdToken>,
     /// Other values of the token response that callers need, such as `instance_url`.
     pub extra: BTreeMap<String, String>,
@@ -76,7 +76,8 @@ pub struct Session {
 /// The client and the endpoints that a sign-in names. Its secrets are sent nowhere else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
-    /// The issuer, where it is known (RFC 8414 §2).
+    /// The issuer, where it is known (RFC 8414 §2). In a session with a subject it is the `iss` of its
+    /// id token.
     pub issuer: Option<String>,
     /// The token endpoint that issues the tokens.
     pub token_endpoint: String,
@@ -151,10 +152,12 @@ pub struct Grant {
     pub scope: Option<String>,
     /// The access token's lifetime; `None` if the provider names none.
     pub expires_in: Option<Duration>,
-    /// The account, if the answer names it.
+    /// The account's name, if the answer has one.
     pub account: Option<String>,
     /// When the refresh token expires, if the answer names it.
     pub refresh_expires_at: Option<UnixTime>,
+    /// The account's identity, if the answer has an id token that can be accepted.
+    pub identity: Option<Identity>,
 }
 
 // === impl Pending ===
@@ -214,7 +217,7 @@ impl Grant {
 impl Session {
     /// Begins a session with the result of a sign-in.
     pub fn begin(lineage: Lineage, grant: Grant, binding: Binding, now: UnixTime) -> Self {
-        Self {
+        let mut session = Self {
             access_token: grant.access_token,
             refresh_token: grant.refresh_token,
             token_type: grant.token_type,
@@ -236,7 +239,11 @@ impl Session {
             rejected: None,
             retry: None,
             ended: None,
+        };
+        if let Some(identity) = grant.identity {
+            session.identify(identity);
         }
+        session
     }
 
     /// Takes over the tokens of a refresh and moves to the next generation.
@@ -257,6 +264,9 @@ impl Session {
         }
         // An answer without an end leaves the one that is known: the login keeps it.
         self.refresh_expires_at = grant.refresh_expires_at.or(self.refresh_expires_at);
+        if let Some(identity) = grant.identity {
+            self.identify(identity);
+        }
         self.issued_at = now;
         self.expires_at = expiry(now, grant.expires_in);
         // Only the difference counts; a number that another program wrote must not fail a refresh.
@@ -284,6 +294,7 @@ pub(crate) fn test_session(issued_at: UnixTime, lifetime: i64) -> Session {
         expires_in: Some(Duration::from_secs(lifetime.try_into().expect("a lifetime is not negative"))),
         account: Some("alice@example.com".into()),
         refresh_expires_at: None,
+        identity: None,
     };
     let binding = Binding {
         issuer: Some("https://id.example".into()),

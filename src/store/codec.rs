@@ -20,15 +20,15 @@ use serde::Deserialize;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
-    Records, StoreError,
-    dto::{FileDto, Record},
-    layout::{Changes, Layout, lay_over, tenant},
+    Clients, Records, StoreError,
+    dto::{ClientDto, FileDto, Record},
+    layout::{Changes, Layout, lay_over, lay_over_at, tenant},
     section::{Section, sweep},
     strict_json,
 };
 use crate::{
     ids::{Tenant, UnixTime},
-    session::Entry,
+    session::{Entry, RegisteredClient},
 };
 
 /// The format version that is written.
@@ -44,17 +44,19 @@ pub(super) struct Document {
     layout: Layout,
     version: u64,
     records: Arc<Records>,
+    clients: Arc<Clients>,
 }
 
 /// The records that a write changes.
 #[derive(Default)]
-pub(super) struct ChangedRecords(BTreeMap<Tenant, Entry>);
+pub(super) struct ChangedRecords(BTreeMap<Tenant, Entry>, Option<(String, Option<RegisteredClient>)>);
 
 /// A new text, with its changes not yet in the records.
 pub(super) struct Revised {
     text: Zeroizing<String>,
     layout: Layout,
     version: u64,
+    clients: Arc<Clients>,
     changed: ChangedRecords,
 }
 
@@ -79,7 +81,8 @@ impl Document {
             _ => corrupt(path, &error),
         })?;
         let layout = Layout::of(&text);
-        Ok(Self { layout, version: file.version, records: Arc::new(records(file)), text })
+        let (version, (records, clients)) = (file.version, records(file));
+        Ok(Self { layout, version, records: Arc::new(records), clients: Arc::new(clients), text })
     }
 
     /// The format version of the text.
@@ -95,6 +98,11 @@ impl Document {
     /// All records.
     pub(super) fn records(&self) -> &Arc<Records> {
         &self.records
+    }
+
+    /// All registered clients.
+    pub(super) fn clients(&self) -> &Arc<Clients> {
+        &self.clients
     }
 
     /// Takes the records out, so that they can be changed without a copy.
@@ -120,8 +128,21 @@ impl Document {
                 changes.insert((section, tenant.clone()), text);
             }
         }
-        let (text, layout) = self.layout.compose(&self.text, &changes, spare);
-        Revised { text, layout, version: self.version, changed }
+        let mut clients = self.clients.clone();
+        let clients_text = changed.1.as_ref().map(|(key, new)| {
+            let theirs = self.layout.clients(&self.text).map_or("{}", |range| &self.text[range]);
+            let text = |client: Option<&RegisteredClient>| client_text(key, client);
+            let text = lay_over_at(1, theirs, &text(self.clients.get(key)), &text(new.as_ref()));
+            let clients = Arc::make_mut(&mut clients);
+            match new {
+                Some(new) => drop(clients.insert(key.clone(), new.clone())),
+                None => drop(clients.remove(key)),
+            }
+            text
+        });
+        let clients_text = clients_text.as_ref().map(|text| text.as_str());
+        let (text, layout) = self.layout.compose(&self.text, &changes, clients_text, spare);
+        Revised { text, layout, version: self.version, clients, changed }
     }
 
     /// Lays `ours`, the new record's text, over the member that it continues, if there is one.
@@ -143,6 +164,11 @@ impl Document {
 // === impl ChangedRecords ===
 
 impl ChangedRecords {
+    /// The change of one registered client; `None` removes it.
+    pub(super) fn of_client(key: &str, new: Option<RegisteredClient>) -> Self {
+        Self(BTreeMap::new(), Some((key.to_owned(), new)))
+    }
+
     /// The tenant's record with the changes so far.
     pub(super) fn entry(&self, document: &Document, tenant: &Tenant) -> Entry {
         self.0.get(tenant).or_else(|| document.records.get(tenant)).cloned().unwrap_or_default()
@@ -178,7 +204,7 @@ impl Revised {
     /// Makes the document of the new text. `records` are those of the document before; they are
     /// copied only if a reader still has them.
     pub(super) fn into_document(self, mut records: Arc<Records>) -> Document {
-        let Self { text, layout, version, changed } = self;
+        let Self { text, layout, version, clients, changed } = self;
         if !changed.0.is_empty() {
             let records = Arc::make_mut(&mut records);
             for (tenant, entry) in changed.0 {
@@ -189,11 +215,11 @@ impl Revised {
                 }
             }
         }
-        Document { text, layout, version, records }
+        Document { text, layout, version, records, clients }
     }
 }
 
-fn records(file: FileDto) -> Records {
+fn records(file: FileDto) -> (Records, Clients) {
     let mut records = Records::new();
     for (key, Record(session)) in file.sessions {
         if let Some(tenant) = tenant(&key) {
@@ -210,7 +236,14 @@ fn records(file: FileDto) -> Records {
             records.entry(tenant).or_default().candidate = Some(candidate);
         }
     }
-    records
+    let clients = file.clients.into_iter().filter_map(|(key, client)| Some((key, client.into_client()?)));
+    (records, clients.collect())
+}
+
+/// Returns the section of clients with this one alone, or with none.
+fn client_text(key: &str, client: Option<&RegisteredClient>) -> Zeroizing<String> {
+    let section: BTreeMap<&str, ClientDto> = client.map(|client| (key, client.into())).into_iter().collect();
+    Zeroizing::new(serde_json::to_string(&section).expect("a client is JSON"))
 }
 
 /// The version that a JSON text claims, even if the rest of it is not understood; 0 if it claims

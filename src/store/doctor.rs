@@ -354,7 +354,7 @@ fn unread_answer(UnreadFile { path, tenant, answer }: UnreadFile) -> (Verdict, S
     let path = path.display();
     let what = match answer {
         Ok(answer) => format!(
-            "{path} holds an answer of the provider for {tenant}, HTTP {}, that threadkey could not read; it may hold \
+            "{path} holds an answer of the provider for {tenant}, HTTP {}, that threadkey could not read, or that is for another account; it may hold \
              the only copy of a new refresh token",
             answer.status
         ),

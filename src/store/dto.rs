@@ -10,12 +10,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::{
     ids::{Lineage, Principal, UnixTime},
     secret::{
-        AccessToken, CodeVerifier, DeviceCode, Fingerprint, IdToken, Nonce, RefreshToken, Scrubber, StartId,
-        State,
+        AccessToken, ClientSecret, CodeVerifier, DeviceCode, Fingerprint, IdToken, Nonce, RefreshToken,
+        Scrubber, StartId, State,
     },
     session::{
-        Binding, BrowserReturn, Ended, GrantKind, Pending, Polling, Refusals, Rejected, Retry, Session,
-        Unconfirmed, WrongCodes,
+        Binding, BrowserReturn, Ended, GrantKind, Pending, Polling, Refusals, RegisteredClient, Rejected,
+        Retry, Session, Unconfirmed, WrongCodes,
     },
 };
 
@@ -32,15 +32,44 @@ pub(super) struct FileDto {
     #[serde(default)]
     pub(super) candidates: BTreeMap<String, Record<Session>>,
     #[serde(default)]
-    #[expect(dead_code, reason = "only its form is checked; the text keeps it")]
-    clients: BTreeMap<String, ClientDto>,
+    pub(super) clients: BTreeMap<String, ClientDto>,
 }
 
-#[derive(Deserialize)]
-struct ClientDto {
+/// A registered client. One without an id is kept, and used by no sign-in.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ClientDto {
     #[serde(default)]
-    #[expect(dead_code, reason = "only its form is checked; the text keeps it")]
     client_id: Option<String>,
+    #[serde(default, with = "optional_text", skip_serializing_if = "Option::is_none")]
+    client_secret: Option<ClientSecret>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_secret_expires_at: Option<UnixTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token_endpoint_auth_method: Option<String>,
+}
+
+// === impl ClientDto ===
+
+impl ClientDto {
+    pub(super) fn into_client(self) -> Option<RegisteredClient> {
+        Some(RegisteredClient {
+            client_id: self.client_id?,
+            client_secret: self.client_secret,
+            secret_expires_at: self.client_secret_expires_at,
+            auth_method: self.token_endpoint_auth_method,
+        })
+    }
+}
+
+impl From<&RegisteredClient> for ClientDto {
+    fn from(client: &RegisteredClient) -> Self {
+        Self {
+            client_id: Some(client.client_id.clone()),
+            client_secret: client.client_secret.clone(),
+            client_secret_expires_at: client.secret_expires_at,
+            token_endpoint_auth_method: client.auth_method.clone(),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -333,7 +362,7 @@ macro_rules! secret_text {
     )+};
 }
 
-secret_text!(noted: AccessToken, RefreshToken, CodeVerifier, IdToken, DeviceCode);
+secret_text!(noted: AccessToken, RefreshToken, CodeVerifier, IdToken, ClientSecret, DeviceCode);
 // The link of a sign-in contains these, and its user has to see it.
 secret_text!(std::convert::identity: State, Nonce, StartId);
 

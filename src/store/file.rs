@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc};
 use async_trait::async_trait;
 
 use super::{
-    Purpose, Records, Store, StoreError, TenantLock,
+    Clients, Purpose, Records, Store, StoreError, TenantLock,
     blocking::blocking,
     change_notices::{ChangeNotices, Notifier},
     error::failed,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     ids::{Tenant, UnixTime},
-    session::{Change, Changed, Entry, Session},
+    session::{Change, Changed, Entry, RegisteredClient, Session},
     sys::{
         clock::Clock,
         disk::{Disk, RealDisk},
@@ -175,6 +175,33 @@ impl Store for FileStore {
 
     fn current(&self) -> Option<Arc<Records>> {
         self.store_file.current()
+    }
+
+    async fn clients(&self) -> Result<Arc<Clients>, StoreError> {
+        self.run(|store_file| store_file.clients()).await
+    }
+
+    async fn store_client(
+        &self,
+        key: &str,
+        client: RegisteredClient,
+        replaced: Option<RegisteredClient>,
+    ) -> Result<RegisteredClient, StoreError> {
+        let key = key.to_owned();
+        let stored = self.run(move |store_file| {
+            let guard = store_file.location.lock_global()?;
+            store_file.change_client(&guard, &key, replaced.as_ref(), Some(client))
+        });
+        stored.await.map(|stored| stored.expect("a client was stored"))
+    }
+
+    async fn remove_client(&self, key: &str, client: &RegisteredClient) -> Result<(), StoreError> {
+        let (key, client) = (key.to_owned(), client.clone());
+        let removed = self.run(move |store_file| {
+            let guard = store_file.location.lock_global()?;
+            store_file.change_client(&guard, &key, Some(&client), None)
+        });
+        removed.await.map(drop)
     }
 
     fn changes(&self) -> ChangeNotices {

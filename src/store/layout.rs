@@ -83,6 +83,14 @@ impl Layout {
         self.members(section).iter().filter_map(|member| member.tenant.as_ref())
     }
 
+    /// Finds the section of clients.
+    pub(super) fn clients(&self, text: &str) -> Option<Range<usize>> {
+        self.0.iter().find_map(|member| match member {
+            RootMember::Other(name, value) if is_clients(&text[name.clone()]) => Some(value.clone()),
+            _ => None,
+        })
+    }
+
     /// Finds the value of a tenant's member.
     pub(super) fn value(&self, section: Section, tenant: &Tenant) -> Option<Range<usize>> {
         let member = self.members(section).iter().find(|member| member.tenant.as_ref() == Some(tenant))?;
@@ -98,11 +106,12 @@ impl Layout {
     }
 
     /// Composes `text`, which has this layout, anew with the changes, and returns where its members
-    /// are. `spare` is an empty buffer, which is used if it is long enough.
+    /// are. `clients` is the new section of clients, if it changes. `spare` is an empty buffer, which is used if it is long enough.
     pub(super) fn compose(
         &self,
         text: &str,
         changes: &Changes,
+        clients: Option<&str>,
         spare: Zeroizing<String>,
     ) -> (Zeroizing<String>, Self) {
         let names: BTreeMap<_, _> =
@@ -117,7 +126,9 @@ impl Layout {
                     RootMember::Section(*section, name, new.section(*section, text, members, changes, &names))
                 }
                 RootMember::Other(name, value) => {
-                    RootMember::Other(new.name(&text[name.clone()]), new.push(&text[value.clone()]))
+                    let changed = clients.filter(|_| is_clients(&text[name.clone()]));
+                    let value = changed.unwrap_or(&text[value.clone()]);
+                    RootMember::Other(new.name(&text[name.clone()]), new.push(value))
                 }
             });
         }
@@ -133,6 +144,9 @@ impl Layout {
                 ));
             }
         }
+        if let Some(clients) = clients.filter(|_| self.clients(text).is_none()) {
+            layout.push(RootMember::Other(new.name(CLIENTS), new.push(clients)));
+        }
         new.close();
         new.push("\n");
         (new.into_text(spare), Self(layout))
@@ -146,9 +160,21 @@ impl Layout {
 /// removed. All others are not ours, and stay byte for byte. The same holds within an object that
 /// all of them have.
 pub(super) fn lay_over(theirs: &str, before: &str, after: &str) -> Zeroizing<String> {
-    let mut new = Pieces { depth: 2, ..Pieces::default() };
+    lay_over_at(2, theirs, before, after)
+}
+
+/// The same for an object at this depth.
+pub(super) fn lay_over_at(depth: usize, theirs: &str, before: &str, after: &str) -> Zeroizing<String> {
+    let mut new = Pieces { depth, ..Pieces::default() };
     new.lay_over(theirs, before, after);
     new.into_text(Zeroizing::default())
+}
+
+/// The name of the section of clients, with the quotation marks.
+const CLIENTS: &str = "\"clients\"";
+
+fn is_clients(written: &str) -> bool {
+    serde_json::from_str::<String>(written).is_ok_and(|name| name == "clients")
 }
 
 /// A text as the slices that it consists of.

@@ -42,12 +42,15 @@ use async_trait::async_trait;
 
 use crate::{
     ids::{Tenant, UnixTime},
-    session::{self, Change, Changed, Entry},
+    session::{self, Change, Changed, Entry, RegisteredClient},
     sys::lock_holder::LockHolder,
 };
 
 /// All tenants' records at one moment.
 pub type Records = BTreeMap<Tenant, Entry>;
+
+/// The registered clients, by the keys of [`RegisteredClient::key`].
+pub type Clients = BTreeMap<String, RegisteredClient>;
 
 /// The store as the broker uses it. Its methods wait for the disk and for the global lock, which is
 /// held for one read and one write, and for nothing else. The wait for the lock is limited. Their
@@ -63,6 +66,22 @@ pub trait Store: Send + Sync + 'static {
     /// Returns the result of [`Store::list`] if it is known without waiting: after at most one
     /// stat(2) on a local file system.
     fn current(&self) -> Option<Arc<Records>>;
+
+    /// Reads the registered clients as they are now.
+    async fn clients(&self) -> Result<Arc<Clients>, StoreError>;
+
+    /// Stores a registered client under its key, under the global lock, unless another process was
+    /// first. Returns the client that is stored now. `replaced` is the client whose place it may take:
+    /// the one that the caller saw, or none.
+    async fn store_client(
+        &self,
+        key: &str,
+        client: RegisteredClient,
+        replaced: Option<RegisteredClient>,
+    ) -> Result<RegisteredClient, StoreError>;
+
+    /// Removes a registered client, if it is still this one.
+    async fn remove_client(&self, key: &str, client: &RegisteredClient) -> Result<(), StoreError>;
 
     /// Subscribes to changes by any process. Must be called within a Tokio runtime.
     fn changes(&self) -> ChangeNotices;

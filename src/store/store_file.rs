@@ -51,7 +51,7 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::{
-    Records, StoreError,
+    Clients, Records, StoreError,
     cache::{Cache, Snapshot, was_not_touched},
     codec::{self, ChangedRecords, Document, Revised},
     error::{failed, unsuitable},
@@ -63,7 +63,7 @@ use super::{
 };
 use crate::{
     ids::{Tenant, UnixTime},
-    session::{Applied, Change, Changed, Session, Update, apply},
+    session::{Applied, Change, Changed, RegisteredClient, Session, Update, apply},
     sys::{
         clock::Clock,
         disk::{Disk, DiskFile, Open, Stat},
@@ -221,6 +221,35 @@ impl StoreFile {
         let Committed { replaced, .. } = self.change_all(guard, due)?;
         self.retire(replaced);
         Ok(tenants)
+    }
+
+    /// Returns the registered clients.
+    pub(super) fn clients(&self) -> Result<Arc<Clients>, StoreError> {
+        let snapshot = self.snapshot(&self.location.locate()?)?;
+        Ok(snapshot.map(|snapshot| snapshot.document.clients().clone()).unwrap_or_default())
+    }
+
+    /// Puts `new` in the place of the client `replaced`, or removes it. If another client is there, it
+    /// stays. Returns the client that is there afterwards. It is durable.
+    pub(super) fn change_client(
+        &self,
+        guard: &GlobalGuard,
+        key: &str,
+        replaced: Option<&RegisteredClient>,
+        new: Option<RegisteredClient>,
+    ) -> Result<Option<RegisteredClient>, StoreError> {
+        let snapshot = self.snapshot(&guard.paths)?;
+        let document = snapshot.as_ref().map_or(Document::empty(), |snapshot| &snapshot.document);
+        let there = document.clients().get(key);
+        if there != replaced || there == new.as_ref() {
+            let there = there.cloned();
+            self.location.sync_folder(&guard.paths)?;
+            return Ok(there);
+        }
+        let changed = ChangedRecords::of_client(key, new.clone());
+        let replaced = self.write(guard, snapshot, changed).inspect_err(|_| self.cache.put(None))?;
+        self.retire(replaced);
+        Ok(new)
     }
 
     /// Zeroes a replaced text and closes its file. No caller of a change has to wait for that.

@@ -1,4 +1,5 @@
-//! The `.unread` files: answers that could not be parsed, kept for the operator.
+//! The `.unread` files: answers that could not be parsed, or that are for another account, kept for the
+//! operator.
 //!
 //! Such an answer may hold the only copy of a new refresh token. It is kept before the journal is
 //! emptied ([`super::locked_journal`]), in the form of the journal. A logout, a sign-in and the

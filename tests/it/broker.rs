@@ -114,7 +114,8 @@ impl Rig {
         let token_endpoint = self.server.token_endpoint();
         let intended = lock.intend(Intent { spending, at: NOW, token_endpoint }).await.unwrap();
         let nonce = pending.nonce.as_ref().map_or("", |nonce| nonce.expose());
-        let claims = json!({"aud": authserver::CLIENT_ID, "nonce": nonce, "email": account});
+        let claims =
+            json!({"aud": authserver::CLIENT_ID, "nonce": nonce, "email": account, "email_verified": true});
         let body = json!({
             "access_token": "saved", "refresh_token": "saved-too", "expires_in": 3600, "id_token": unsigned(&claims),
         });

@@ -115,6 +115,7 @@ async fn expired(path: &std::path::Path) -> (Arc<dyn Store>, Broker, Tenant) {
         expires_in: Some(Duration::from_secs(3600)),
         account: None,
         refresh_expires_at: None,
+        identity: None,
     };
     let pending = Pending {
         verifier: CodeVerifier::new("verifier"),

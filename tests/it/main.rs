@@ -40,9 +40,11 @@ mod fixtures;
 #[cfg(target_os = "linux")]
 mod foreign_owner;
 mod hostile_environment;
+mod identity;
 mod independence;
 mod keepalive;
 mod lookalike;
+mod mcp;
 mod model;
 mod network;
 mod odd_answers;

@@ -2,6 +2,7 @@
 //! record in the store. The server is strict: it takes each refresh token once.
 
 mod frames;
+mod id_tokens;
 mod lifetimes;
 mod prefixes;
 mod sign_ins;
@@ -93,6 +94,7 @@ impl Rig {
             expires_in: Some(Duration::from_secs(3600)),
             account: Some("alice".into()),
             refresh_expires_at: None,
+            identity: None,
         };
         let provider = self.broker.providers().get(&tenant(ALICE).provider).unwrap();
         let session = Session::begin(Lineage([7; 16]), grant, provider.binding(), NOW);

@@ -81,6 +81,7 @@ async fn a_process_that_only_waits_starts_no_child_and_takes_the_committed_token
         expires_in: Some(Duration::from_secs(4 * 3600)),
         account: None,
         refresh_expires_at: None,
+        identity: None,
     };
     let change = Settlement::Refreshed { target, grant: Box::new(grant) };
     assert_eq!(lock.settle(change).await.unwrap().applied, Applied::Done);

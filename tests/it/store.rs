@@ -65,6 +65,7 @@ fn grant(number: u32) -> Grant {
         expires_in: Some(Duration::from_secs(3600)),
         account: None,
         refresh_expires_at: None,
+        identity: None,
     }
 }
 

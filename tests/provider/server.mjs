@@ -2,7 +2,8 @@
 //
 // It prints one JSON line {"issuer", "port"} when it listens, and ends when its stdin closes, so that a test that
 // dies ends it too. GET /events returns the events at the token endpoint (with ?settled=N it waits until N
-// requests are decided); POST /control holds requests back (GET /control?held=N answers once N are held).
+// requests are decided); POST /control holds requests back (GET /control?held=N answers once N are held), and with
+// {"rotate_keys": true} replaces the key that signs id tokens.
 
 import * as crypto from 'node:crypto';
 import * as http from 'node:http';
@@ -43,12 +44,22 @@ function seconds(value) {
   return number;
 }
 
+const cookieKeys = [crypto.randomBytes(32).toString('hex')];
 const server = http.createServer();
 server.listen(0, '127.0.0.1', () => {
   const { port } = server.address();
+  const issuer = `http://127.0.0.1:${port}${args['issuer-path']}`;
+  serve(issuer);
+  process.stdout.write(`${JSON.stringify({ issuer, port })}\n`);
+});
+process.stdin.on('close', () => process.exit(0));
+process.stdin.resume();
+
+// Serves with a new signing key from now on, and with a new log. The grants stay: instances share the store in memory.
+function serve(issuer) {
   const path = args['issuer-path'];
-  const issuer = `http://127.0.0.1:${port}${path}`;
   const answer = build(issuer).callback();
+  server.removeAllListeners('request');
   server.on('request', (request, response) => {
     // As Express mounts an application below a path.
     if (path && request.url.startsWith(`${path}/`)) {
@@ -57,10 +68,7 @@ server.listen(0, '127.0.0.1', () => {
     }
     answer(request, response);
   });
-  process.stdout.write(`${JSON.stringify({ issuer, port })}\n`);
-});
-process.stdin.on('close', () => process.exit(0));
-process.stdin.resume();
+}
 
 function build(issuer) {
   const { privateKey } = crypto.generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -86,13 +94,13 @@ function build(issuer) {
       },
     ],
     jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), alg: 'ES256', use: 'sig' }] },
-    cookies: { keys: [crypto.randomBytes(32).toString('hex')] },
+    cookies: { keys: cookieKeys },
     features: { devInteractions: { enabled: false }, revocation: { enabled: true }, deviceFlow, ciba },
     pkce: { required: () => true },
-    claims: { openid: ['sub', 'name', 'email'] },
+    claims: { openid: ['sub', 'name', 'email', 'email_verified'] },
     findAccount: (_ctx, sub) => ({
       accountId: sub,
-      claims: () => ({ sub, name: sub, email: `${sub}@example.com` }),
+      claims: () => ({ sub, name: sub, email: `${sub}@example.com`, email_verified: true }),
     }),
     ttl: {
       AccessToken: () => lifetimes.access_token_ttl,
@@ -124,6 +132,7 @@ function build(issuer) {
         if (change[name] !== undefined) lifetimes[name] = seconds(change[name]);
       }
       gate.set(change);
+      if (change.rotate_keys) serve(issuer);
       ctx.body = { ...gate.state(), ...lifetimes };
     } else {
       await next();

@@ -220,6 +220,16 @@ impl Oidc {
         self.control(json!({"token_delay_ms": delay.as_millis() as u64})).await;
     }
 
+    /// The public keys (RFC 7517 §5).
+    pub fn jwks_uri(&self) -> String {
+        format!("{}/jwks", self.issuer)
+    }
+
+    /// Signs id tokens with a new key from now on, and publishes that key alone. The log begins anew.
+    pub async fn rotate_keys(&self) {
+        self.control(json!({"rotate_keys": true})).await;
+    }
+
     /// Sets the lifetime of access tokens from now on: whole seconds, at least one.
     pub async fn set_access_token_ttl(&self, ttl: Duration) {
         self.control(json!({"access_token_ttl": ttl.as_secs()})).await;

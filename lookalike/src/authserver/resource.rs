@@ -32,7 +32,12 @@ pub(super) async fn userinfo(State(shared): State<Arc<Shared>>, headers: HeaderM
     };
     json_response(Decided {
         status: 200,
-        body: json!({"sub": account, "name": account, "email": format!("{account}@example.com")}),
+        body: json!({
+            "sub": account,
+            "name": account,
+            "email": format!("{account}@example.com"),
+            "email_verified": true,
+        }),
     })
 }
 

@@ -244,6 +244,7 @@ fn id_token(issuer: &str, issued: &Issued, now_ms: i64) -> String {
         "exp": now + 3600,
         "name": issued.account,
         "email": format!("{}@example.com", issued.account),
+        "email_verified": true,
     });
     if let Some(nonce) = &issued.nonce {
         claims["nonce"] = json!(nonce);

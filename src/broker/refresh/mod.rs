@@ -177,7 +177,7 @@ impl Flight {
                 return result;
             }
             let Some(target) = target else { return self.ended(Ended::EXHAUSTED) };
-            let credentials = self.provider.credentials(self.inner.now()).await;
+            let credentials = self.inner.credentials(&self.provider, &session.binding).await;
             let credentials = credentials.map_err(|problem| self.no_client_secret(problem))?;
             let Some(request) = self.request(&session, &credentials) else {
                 return self.ended(TokenError::BOUND_ELSEWHERE);

@@ -11,12 +11,15 @@ use super::{
 };
 use crate::{
     broker::{
-        Event, TokenError, is_from_a_wrong_endpoint, later,
+        Event, TokenError, is_from_a_wrong_endpoint,
+        issuer_keys::{Unproved, log_unproved},
+        later,
         spend::{commit, may_hold_tokens},
     },
     oauth::{Attempt, Outcome, outcome},
     session::{
-        Grant, MAX_BACKOFF, RefreshTarget, Refusals, Retry, RetryKind, Session, Settlement, journal::Answered,
+        Ended, Grant, Identity, MAX_BACKOFF, RefreshTarget, Refusals, Retry, RetryKind, Session, Settlement,
+        journal::Answered,
     },
     store::{Purpose, TenantLock},
     sys::{clock::UnixTime, random},
@@ -24,6 +27,14 @@ use crate::{
 
 /// The shortest pause in the store's whole seconds: at least one second passes.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The part of an answer that outlives the end of its session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Nothing,
+    /// The whole answer, in the tenant's `.unread` file.
+    Unread,
+}
 
 /// A refresh without new tokens, to be recorded.
 struct Failed {
@@ -46,11 +57,19 @@ impl Flight {
         may_repeat: bool,
     ) -> Result<Settled, TokenError> {
         let refused = session.retry.as_ref().and_then(|retry| retry.refused.clone());
-        let (code, pause) = match outcome(attempt, &self.provider.answer_rules(&session.binding)) {
+        let (code, pause) = match outcome(attempt, &self.provider.refresh_rules(session)) {
             Outcome::Granted(grant) => {
                 return Ok(self.granted(lock, session, target, attempt, *grant).await);
             }
-            Outcome::Ended { code } => return self.end(lock, target, code).await,
+            Outcome::Ended { code } => return self.end(lock, target, code, Kept::Nothing).await,
+            Outcome::Foreign { claim } => {
+                tracing::error!(
+                    tenant = %self.tenant, claim,
+                    "a refresh brought the tokens of another account or client; they are not used, and `threadkey doctor` names the file that keeps them"
+                );
+                let code = Ended::OTHER_ACCOUNT.to_owned();
+                return self.end(lock, target, code, Kept::Unread).await;
+            }
             Outcome::Ambiguous { code } => {
                 if may_repeat {
                     tracing::warn!(tenant = %self.tenant, code, "no clear answer; the provider allows a repetition");
@@ -64,7 +83,10 @@ impl Flight {
             }
             Outcome::Unspent { code, retry_after } => (code, retry_after),
             Outcome::Refused { code } => return self.refused(lock, session, target, attempt, code).await,
-            Outcome::Misconfigured { code } => (code, None),
+            Outcome::Misconfigured { code } => {
+                self.inner.forget_client(&self.provider, &session.binding, &code).await;
+                (code, None)
+            }
         };
         self.hold_back(lock, session, target, attempt, Failed { code, pause, refused }).await?;
         Ok(Settled::Recorded)
@@ -115,8 +137,9 @@ impl Flight {
         session: &Session,
         target: &RefreshTarget,
         attempt: &Attempt<Answered>,
-        grant: Grant,
+        mut grant: Grant,
     ) -> Settled {
+        let unproved = self.take_unproved(session, &mut grant);
         // The lifetime counts from the answer, however long the commit is tried.
         let left = || grant.clone().aged(attempt.age(self.inner.now()));
         let settlement = || Settlement::Refreshed { target: target.clone(), grant: Box::new(left()) };
@@ -131,6 +154,14 @@ impl Flight {
         match changed.after.session {
             Some(refreshed) if changed.applied.took_effect() => {
                 tracing::info!(tenant = %self.tenant, generation = refreshed.generation, "refreshed");
+                if let Some(identity) = unproved {
+                    let (inner, provider) = (self.inner.clone(), self.provider.clone());
+                    let (tenant, session) = (self.tenant.clone(), refreshed.clone());
+                    let task = async move {
+                        inner.identify_later(&provider, &tenant, &session, identity).await;
+                    };
+                    self.inner.tasks.spawn(task);
+                }
                 Settled::Refreshed(Box::new(refreshed))
             }
             after => {
@@ -143,14 +174,33 @@ impl Flight {
         }
     }
 
+    /// Takes an identity that the keys in memory do not prove out of a grant. Returns it if the session
+    /// has none, so that it can be proved after the commit.
+    fn take_unproved(&self, session: &Session, grant: &mut Grant) -> Option<Identity> {
+        let identity = grant.identity.as_ref()?;
+        let unproved = self.inner.prove_from_memory(&self.provider, &identity.id_token).err()?;
+        let identity = grant.identity.take();
+        match unproved {
+            Unproved::NoKeys if session.subject.is_none() => identity,
+            unproved => {
+                log_unproved(&self.tenant, &unproved);
+                None
+            }
+        }
+    }
+
     async fn end(
         &self,
         lock: &mut TenantLock,
         target: &RefreshTarget,
         code: String,
+        kept: Kept,
     ) -> Result<Settled, TokenError> {
         let settlement = Settlement::End { target: target.clone(), code: code.clone() };
         let changed = lock.settle(settlement).await?;
+        if kept == Kept::Unread && changed.applied.took_effect() {
+            lock.keep_unread().await?;
+        }
         self.clear(lock).await;
         if changed.applied.took_effect() {
             tracing::warn!(tenant = %self.tenant, code, "the provider has ended the session");

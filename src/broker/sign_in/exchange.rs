@@ -10,11 +10,12 @@ use crate::{
     broker::{
         Broker, DigitsPage, Event, FinishError, Finished, SignedIn, Undecided,
         error::{is_from_a_wrong_endpoint, wait_until},
+        issuer_keys::{Unproved, log_unproved},
         spend::{Recovered, commit, may_hold_tokens, recover, spend},
     },
     ids::{Lineage, Tenant},
     net::Unreachable,
-    oauth::{Attempt, Mismatch, Outcome, Proof, Provider, sign_in_outcome},
+    oauth::{Attempt, Mismatch, Outcome, Proof, Provider, SignatureFault, sign_in_outcome},
     secret::{AccessToken, AuthorizationCode, Digits, State},
     session::{
         Applied, Binding, CHOICE_LIFETIME, Change, Changed, Entry, Grant, Pending, Session, Settlement,
@@ -90,7 +91,7 @@ impl Broker {
                 retry_after: wait_until(until, now),
             });
         }
-        let credentials = provider.credentials(now).await;
+        let credentials = self.inner.credentials(provider, &pending.binding).await;
         let credentials =
             credentials.map_err(|problem| FinishError::NoClientSecret { provider: id.clone(), problem })?;
         let request = provider.acquirer(pending.grant()).request(
@@ -121,9 +122,14 @@ impl Broker {
         let id = tenant.provider.clone();
         let rules = provider.answer_rules(&pending.binding);
         let error = match sign_in_outcome(attempt, &rules, pending.nonce.as_ref()) {
-            Ok(Outcome::Granted(grant)) => {
-                return self.granted(provider, tenant, pending, lock, attempt, *grant).await;
+            Ok(Outcome::Granted(mut grant)) => {
+                match self.check_signature(provider, tenant, pending, &mut grant).await {
+                    Ok(()) => return self.granted(provider, tenant, pending, lock, attempt, *grant).await,
+                    Err(fault) => FinishError::IdTokenRefused { provider: id, problem: unsigned(fault) },
+                }
             }
+            // Only a refresh has such an outcome.
+            Ok(Outcome::Foreign { claim }) => FinishError::Mismatch { provider: id, claim },
             Ok(Outcome::Ambiguous { code }) => return Err(FinishError::Uncertain { provider: id, code }),
             Ok(Outcome::Unspent { code, .. }) if Unreachable::STEPS.contains(&code.as_str()) => {
                 FinishError::Unreachable { provider: id, code, cause: self.inner.client.trouble(provider) }
@@ -136,16 +142,42 @@ impl Broker {
             Ok(Outcome::Ended { code } | Outcome::Refused { code }) => {
                 FinishError::Refused { provider: id, code }
             }
-            Ok(Outcome::Misconfigured { code }) => FinishError::Misconfigured { provider: id, code },
+            Ok(Outcome::Misconfigured { code }) => {
+                self.inner.forget_client(provider, &pending.binding, &code).await;
+                FinishError::Misconfigured { provider: id, code }
+            }
             Err(Mismatch::Nonce) => FinishError::Mismatch { provider: id, claim: "nonce" },
             Err(Mismatch::Audience) => FinishError::Mismatch { provider: id, claim: "aud" },
             Err(Mismatch::NoNonce) => FinishError::NonceMissing(id),
+            Err(fault) => FinishError::IdTokenRefused { provider: id, problem: fault.to_string() },
         };
         if let Attempt::Answered(_) = attempt {
             lock.settle(Settlement::WrongCode(pending.state.clone())).await?;
         }
         lock.clear().await?;
         Err(error)
+    }
+
+    /// Checks the signature of the id token. The answer is durable, and no other lock than the sign-in
+    /// lock is held ([`issuer_keys`](crate::broker::issuer_keys)). A token that was not requested is
+    /// only ignored.
+    pub(super) async fn check_signature(
+        &self,
+        provider: &Provider,
+        tenant: &Tenant,
+        pending: &Pending,
+        grant: &mut Grant,
+    ) -> Result<(), SignatureFault> {
+        let Some(identity) = &grant.identity else { return Ok(()) };
+        match self.inner.prove(provider, &identity.id_token).await {
+            Ok(()) => Ok(()),
+            Err(Unproved::Refused(fault)) if pending.nonce.is_some() => Err(fault),
+            Err(unproved) => {
+                log_unproved(tenant, &unproved);
+                grant.identity = None;
+                Ok(())
+            }
+        }
     }
 
     pub(super) async fn granted(
@@ -158,12 +190,19 @@ impl Broker {
         mut grant: Grant,
     ) -> Result<Landed, FinishError> {
         let read = lock.read().await?;
-        let is_asked = grant.account.is_none()
-            && (pending.browser.is_some() || read.session.as_ref().is_some_and(Session::has_known_account));
+        let subject = grant.identity.as_ref().map(|identity| identity.subject.clone());
+        let is_nameless = grant.account.is_none() || grant.account == subject;
+        let is_compared_by_name = read.session.as_ref().is_some_and(|session| {
+            session.has_known_account() && (session.subject.is_none() || subject.is_none())
+        });
+        // The last page of a sign-in by the browser names the account.
+        let is_asked = is_nameless && (is_compared_by_name || pending.browser.is_some());
         if is_asked {
             // The commit depends on the account. The answer is in the journal, so a later caller
             // can ask again.
-            grant.account = self.account(provider, tenant, &pending.binding, &grant.access_token).await;
+            let (bound, token) = (&pending.binding, &grant.access_token);
+            let name = self.account(provider, tenant, bound, token, subject.as_deref()).await;
+            grant.account = name.or(grant.account);
         }
         let finishing = FinishingSignIn::begin(&self.inner, tenant);
         let begun = self.inner.clock.elapsed();
@@ -222,8 +261,8 @@ impl Broker {
             return Err(FinishError::Expired(tenant.provider.clone()));
         }
         let mut session = session;
-        if session.account.is_none() && !is_asked {
-            session.account = self.find_account(provider, tenant, &session).await;
+        if session.has_no_readable_name() && !is_asked {
+            session.account = self.find_account(provider, tenant, &session).await.or(session.account);
         }
         tracing::info!(%tenant, "signed in");
         let done = SignedIn::new(tenant, &session, before.session.as_ref(), &pending.scopes);
@@ -316,21 +355,30 @@ impl Broker {
         self.inner.tasks.spawn(async move { broker.revoke_dropped(&tenant, session).await });
     }
 
-    /// Asks the provider for the account of an access token.
+    /// Asks the provider for the account's name. With a `subject` of an id token, an answer about
+    /// another one is not used (OpenID Connect Core §5.3.2).
     async fn account(
         &self,
         provider: &Provider,
         tenant: &Tenant,
         bound: &Binding,
         token: &AccessToken,
+        subject: Option<&str>,
     ) -> Option<String> {
-        self.inner.client.account(self.inner.userinfo(tenant, provider, bound, token)?).await
+        let request = self.inner.userinfo(tenant, provider, bound, token)?;
+        let account = self.inner.client.account(request).await?;
+        if subject.is_some() && account.subject.as_deref() != subject {
+            tracing::warn!(%tenant, "the userinfo endpoint names another account than the id token; its answer is not used");
+            return None;
+        }
+        Some(account.name)
     }
 
     /// Asks the provider for the account and records it. Called after the commit, which does not
     /// depend on it.
     async fn find_account(&self, provider: &Provider, tenant: &Tenant, session: &Session) -> Option<String> {
-        let account = self.account(provider, tenant, &session.binding, &session.access_token).await?;
+        let (bound, token) = (&session.binding, &session.access_token);
+        let account = self.account(provider, tenant, bound, token, session.subject.as_deref()).await?;
         let change = Change::Account { lineage: session.lineage, account: account.clone() };
         if let Err(error) = self.inner.store.change(tenant, change).await {
             tracing::warn!(%tenant, %error, "the account could not be recorded");
@@ -369,6 +417,13 @@ impl Broker {
             Err(_) => Ok(None),
         }
     }
+}
+
+/// Returns the reason for the refusal of a signature, and who mends it.
+fn unsigned(fault: SignatureFault) -> String {
+    format!(
+        "{fault}. The operator must check jwks_uri; if it is right, the provider must mend its keys or its signature"
+    )
 }
 
 fn is_of_sign_in(spending: &Spending, state: &State) -> bool {

@@ -153,6 +153,11 @@ impl Broker {
                 matches!(pasted.response(&[&pending.state]), Err(PasteError::Denied { .. }))
             };
             let denied = open.iter().find(|(_, pending)| is_denied(pending));
+            if let Some((tenant, pending)) = denied
+                && let Some(foreign) = self.foreign_refusal(tenant, pending, pasted)
+            {
+                return foreign;
+            }
             refusal(error, denied.map(|(tenant, _)| &tenant.provider).or(provider))
         })?;
         match response.sign_in {
@@ -171,6 +176,19 @@ impl Broker {
                 several.iter().map(|(tenant, _)| tenant.provider.clone()).collect(),
             )),
         }
+    }
+
+    /// RFC 9207 §2.4 holds for errors too: one of another issuer is neither shown nor acted on.
+    fn foreign_refusal(&self, tenant: &Tenant, pending: &Pending, pasted: &Pasted) -> Option<FinishError> {
+        let expected = pending.binding.issuer.as_ref()?;
+        let (is_named, is_foreign) = pasted.issuers(&pending.state, expected);
+        let provider = self.inner.providers.get(&tenant.provider);
+        if is_foreign {
+            let got = "another one".to_owned();
+            return Some(FinishError::IssuerMismatch { expected: expected.clone(), got });
+        }
+        let is_missing = !is_named && provider.is_some_and(|provider| provider.requires_iss());
+        is_missing.then(|| FinishError::IssuerMissing(tenant.provider.clone()))
     }
 
     fn check_known(&self, provider: Option<&ProviderId>) -> Result<(), FinishError> {

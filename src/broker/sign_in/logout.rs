@@ -13,7 +13,7 @@ use crate::{
     broker::{Broker, Event, GrantEnd, Inner, LogoutError},
     ids::Tenant,
     oauth::{Endpoint, Provider, Withheld},
-    session::{Change, Entry, Grant, Session},
+    session::{Accounts, Change, Entry, Grant, Session},
     store::StoreError,
 };
 
@@ -130,7 +130,7 @@ impl Inner {
     /// Asks the provider to revoke a grant. RFC 7009 §2.2: 200 also for a token that the provider
     /// no longer knows.
     pub(super) async fn revoke(&self, tenant: &Tenant, provider: &Provider, session: &Session) -> bool {
-        let credentials = match provider.credentials(self.now()).await {
+        let credentials = match self.credentials(provider, &session.binding).await {
             Ok(credentials) => credentials,
             Err(problem) => {
                 tracing::error!(%tenant, %problem, "the client's secret cannot be read; the grant is not revoked");
@@ -173,11 +173,8 @@ impl Inner {
     /// Returns the tenants with a live session or a candidate that may have the same account at the
     /// same client. An unknown account may be any.
     async fn in_live_use(&self, tenant: &Tenant, session: &Session) -> Result<Vec<Tenant>, StoreError> {
-        let may_be_same = |other: &Session| match (&other.account, &session.account) {
-            (Some(other), Some(own)) => other == own,
-            _ => true,
-        };
-        self.in_use(tenant, |other| may_be_same(other) && other.verdict().is_none()).await
+        let is_live = |other: &Session| other.verdict().is_none();
+        self.in_use(tenant, |other| is_live(other) && other.accounts_with(session).may_be_same()).await
     }
 
     /// Returns the tenants with a session or a candidate of the same client that counts.
@@ -197,7 +194,9 @@ impl Inner {
     /// about which no user decided. An ended session counts too, because its access token may still be
     /// served.
     pub(super) async fn may_be_in_use(&self, tenant: &Tenant, session: &Session) -> bool {
-        match self.in_use(tenant, |other| other.account == session.account).await {
+        let counts =
+            |other: &Session| matches!(other.accounts_with(session), Accounts::Same | Accounts::BothUnknown);
+        match self.in_use(tenant, counts).await {
             Ok(others) => !others.is_empty(),
             Err(error) => {
                 tracing::warn!(%tenant, %error, "cannot check whether the account is in use elsewhere; its grant is not revoked");

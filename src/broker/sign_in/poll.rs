@@ -348,9 +348,17 @@ impl Broker {
                 return self.end_poll(lock, pending, "wrong_nonce").await;
             }
             Err(Mismatch::Audience) => return self.end_poll(lock, pending, "wrong_audience").await,
+            Err(mismatch) => {
+                tracing::warn!(%tenant, %mismatch, "the id token of a sign-in is refused");
+                return self.end_poll(lock, pending, "wrong_id_token").await;
+            }
         };
         match outcome {
-            Outcome::Granted(grant) => {
+            Outcome::Granted(mut grant) => {
+                if let Err(fault) = self.check_signature(provider, tenant, pending, &mut grant).await {
+                    tracing::warn!(%tenant, %fault, "the id token of a sign-in is refused");
+                    return self.end_poll(lock, pending, "wrong_signature").await;
+                }
                 let granted = self.granted(provider, tenant, pending, lock, &attempt, *grant).await?;
                 let Landed::Finished(granted) = granted else {
                     return Err(FinishError::Superseded(tenant.provider.clone()));
@@ -360,6 +368,8 @@ impl Broker {
             Outcome::Ended { code } | Outcome::Refused { code } | Outcome::Misconfigured { code } => {
                 self.end_poll(lock, pending, &code).await
             }
+            // Only a refresh has such an outcome.
+            Outcome::Foreign { .. } => self.end_poll(lock, pending, "wrong_id_token").await,
             Outcome::Ambiguous { code } | Outcome::Unspent { code, .. } => {
                 tracing::warn!(%tenant, code, "a poll of a sign-in got no verdict");
                 if may_hold_tokens(&attempt) {

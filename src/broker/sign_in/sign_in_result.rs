@@ -1,10 +1,15 @@
 //! The result of a finished sign-in, and of the choice between two accounts.
 
 use crate::{
-    ids::{Lineage, Tenant},
-    session::{Entry, Session},
+    ids::{Lineage, ProviderId, Tenant},
+    oauth::printable,
+    secret::Digits,
+    session::{Accounts, Entry, Session},
     sys::clock::UnixTime,
 };
+
+/// The longest part of a subject that is shown, in characters.
+const MAX_SHOWN_SUBJECT: usize = 40;
 
 /// The result of a finished sign-in.
 #[derive(Clone, Debug)]
@@ -82,6 +87,17 @@ pub struct SignedIn {
     pub dropped: Option<Unchosen>,
 }
 
+/// The digits of a sign-in that the browser has finished.
+#[derive(Debug)]
+pub struct DigitsPage {
+    /// The sign-in's provider.
+    pub provider: ProviderId,
+    /// The account, if its name is known.
+    pub account: Option<String>,
+    /// The digits.
+    pub digits: Digits,
+}
+
 // === impl Undecided ===
 
 impl Undecided {
@@ -94,11 +110,20 @@ impl Undecided {
     /// The candidate of a record, at any time.
     pub(super) fn in_record(tenant: &Tenant, entry: &Entry) -> Option<Self> {
         let candidate = entry.candidate.as_ref()?;
+        let current = entry.session.as_ref();
+        // Two accounts may have one name, and the user must see which is which.
+        let has_twin = current.is_some_and(|current| current.account == candidate.account);
+        let name = |session: &Session| match (&session.account, &session.subject) {
+            (Some(name), Some(subject)) if has_twin => {
+                Some(format!("{name} ({})", printable(subject, MAX_SHOWN_SUBJECT).unwrap_or_default()))
+            }
+            _ => session.account.clone(),
+        };
         Some(Self {
             tenant: tenant.clone(),
             lineage: candidate.lineage,
-            account: candidate.account.clone(),
-            current: entry.session.as_ref().and_then(|session| session.account.clone()),
+            account: name(candidate),
+            current: current.and_then(name),
             until: candidate.choice_ends_at(),
             dropped: None,
         })
@@ -115,11 +140,12 @@ impl SignedIn {
         before: Option<&Session>,
         requested: &[String],
     ) -> Self {
-        let before = before.and_then(|before| before.account.as_ref());
+        let is_another = |before: &&Session| before.accounts_with(session) != Accounts::Same;
+        let replaced = before.filter(is_another).and_then(|before| before.account.clone());
         Self {
             tenant: tenant.clone(),
             account: session.account.clone(),
-            replaced: before.filter(|before| Some(*before) != session.account.as_ref()).cloned(),
+            replaced,
             expires_at: session.expires_at,
             renews: session.refresh_token.is_some(),
             missing_scopes: session.missing_scopes(requested),

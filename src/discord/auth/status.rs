@@ -118,7 +118,7 @@ fn field(status: &Status, usage: &Usage) -> Field {
         lines.push(format!("Not granted: {}", scope_list(&status.missing_scopes)));
     }
     if status.has_unread_answer {
-        lines.push("The provider's last answer could not be read. It is kept: my operator finds it with `threadkey doctor`.".to_owned());
+        lines.push("The provider's last answer could not be used. It is kept: my operator finds it with `threadkey doctor`.".to_owned());
     }
     if let Some((error, kind, at)) = &status.last_error {
         lines.push(format!(

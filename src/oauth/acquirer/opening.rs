@@ -58,7 +58,7 @@ pub(super) fn content(answer: &Answer) -> Result<Content, OpeningError> {
             | Outcome::Refused { code }
             | Outcome::Ended { code }
             | Outcome::Misconfigured { code } => code,
-            Outcome::Granted(_) => format!("http_{}", answer.status),
+            Outcome::Granted(_) | Outcome::Foreign { .. } => format!("http_{}", answer.status),
         })),
     }
 }

@@ -259,15 +259,18 @@ async fn account(status: &str, body: &str) -> (Option<String>, String) {
     let mut settings = settings();
     settings.userinfo_endpoint = Some(format!("{base}/userinfo"));
     let account = client().account(userinfo(settings, "the-token")).await;
-    (account, server.await.expect("the server ends").0)
+    (account.map(|account| account.name), server.await.expect("the server ends").0)
 }
 
 #[tokio::test]
 async fn the_userinfo_endpoint_names_the_account() {
-    let (told, seen) = account("200 OK", r#"{"sub":"17","email":"alice@example.com"}"#).await;
+    let (told, seen) =
+        account("200 OK", r#"{"sub":"17","email":"alice@example.com","email_verified":true}"#).await;
     assert_eq!(told.as_deref(), Some("alice@example.com"));
     assert!(seen.starts_with("GET /userinfo HTTP/1.1\r\n"), "{seen}");
     assert!(seen.contains("authorization: Bearer the-token\r\n"), "{seen}");
+    let unverified = account("200 OK", r#"{"sub":"17","email":"alice@example.com"}"#).await.0;
+    assert_eq!(unverified.as_deref(), Some("17"), "any user may claim an address");
     for (status, body) in
         [("401 Unauthorized", r#"{"sub":"17"}"#), ("200 OK", "no json"), ("200 OK", "{}"), ("302 Found", "")]
     {

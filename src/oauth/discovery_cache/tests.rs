@@ -18,6 +18,7 @@ fn found(token_endpoint: &str) -> Discovered {
             ..ServerMetadata::default()
         },
         earlier_token_endpoints: vec!["https://id.example/old".into()],
+        ..Discovered::default()
     }
 }
 

@@ -32,6 +32,7 @@ fn summary(outcome: &Outcome) -> String {
         Outcome::Ended { code } => format!("ended {code}"),
         Outcome::Misconfigured { code } => format!("misconfigured {code}"),
         Outcome::Refused { code } => format!("refused {code}"),
+        Outcome::Foreign { claim } => format!("foreign {claim}"),
     }
 }
 
@@ -453,8 +454,12 @@ fn the_id_token_names_the_account() {
         Ok(Outcome::Granted(grant)) => grant.account,
         other => panic!("{claims}: {other:?}"),
     };
-    let all = r#"{"sub":"17","name":"Alice","preferred_username":"alice","email":"alice@example.com"}"#;
+    let all = r#"{"sub":"17","name":"Alice","preferred_username":"alice","email":"alice@example.com","email_verified":true}"#;
     assert_eq!(account(all).as_deref(), Some("alice@example.com"));
+    assert_eq!(account(&all.replace("true", "\"true\"")).as_deref(), Some("alice@example.com"));
+    for unverified in ["false", "\"false\"", "null", "1", "\"TRUE\""] {
+        assert_eq!(account(&all.replace("true", unverified)).as_deref(), Some("alice"), "{unverified}");
+    }
     assert_eq!(account(r#"{"sub":"17","name":"Al","preferred_username":"alice"}"#).as_deref(), Some("alice"));
     assert_eq!(account(r#"{"sub":"17","email":"","name":"Alice"}"#).as_deref(), Some("Alice"));
     assert_eq!(account(r#"{"sub":"17","email":{}}"#).as_deref(), Some("17"));

@@ -18,6 +18,8 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         grants: vec![GrantKind::Code, GrantKind::Device, GrantKind::Ciba],
         device_form: DeviceForm::default(),
         login_hints: BTreeMap::new(),
+        jwks_uri: None,
+        id_token_issuer: None,
         client_id: "threadkey".into(),
         client_auth: None,
         client_secret: None,
@@ -37,6 +39,8 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         trust: Trust::default(),
         refresh_revokes_access: false,
         reach: None,
+        registers_client: false,
+        client_document: None,
         discovered: None,
         login_limits: LoginLimits::default(),
         keepalive: None,
@@ -206,6 +210,9 @@ fn the_settings_for_answers_are_checked_and_become_rules() {
         ended_errors: vec!["access_denied".into(), "700082".into()],
         max_lifetime: Some(Duration::from_secs(60)),
         pkce_binds_code: true,
+        issuer: binding.issuer.clone(),
+        has_keys: false,
+        subject: None,
     };
     assert_eq!(provider.answer_rules(&binding), rules);
 }

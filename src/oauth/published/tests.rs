@@ -53,7 +53,7 @@ fn read(changes: Value) -> Result<ServerMetadata, DiscoveryError> {
 
 fn found(changes: Value) -> Discovered {
     let metadata = read(changes).expect("it can be read");
-    Discovered { publisher: ISSUER.into(), fetched_at: 1, metadata, earlier_token_endpoints: Vec::new() }
+    Discovered { publisher: ISSUER.into(), fetched_at: 1, metadata, ..Discovered::default() }
 }
 
 fn completed(of: &Undiscovered, changes: Value) -> Result<Provider, DiscoveryError> {
@@ -88,6 +88,7 @@ fn published_endpoints_and_default_scopes_complete_a_provider() {
     assert!(provider.can_revoke() && !provider.has_userinfo() && !provider.requires_iss());
     let metadata = &provider.discovered().expect("published").metadata;
     assert_eq!(metadata.endpoint("jwks_uri"), Some("https://keys.example/tenant"));
+    assert_eq!(provider.jwks_uri().map(Url::as_str), Some("https://keys.example/tenant"));
     let strict = completed(
         &undiscovered(|_| {}),
         json!({"authorization_response_iss_parameter_supported": true, "scopes_supported": null}),

@@ -31,6 +31,7 @@ fn grant(refresh_token: Option<&str>) -> Box<Grant> {
         expires_in: Some(Duration::from_secs(60)),
         account: None,
         refresh_expires_at: None,
+        identity: None,
     })
 }
 
@@ -278,6 +279,74 @@ fn a_sign_in_not_known_to_be_as_another_account_replaces_the_session() {
         assert_eq!(session(&entry).lineage, Lineage([9; 16]));
         assert_eq!(entry.candidate, None, "an undecided candidate is removed too");
     }
+}
+
+/// A session of [`signs_in`] with an identity at the test's issuer.
+fn identified(settlement: Settlement, subject: &str) -> Settlement {
+    let Settlement::SignIn { state, mut session } = settlement else { panic!("it is a sign-in") };
+    session.identify(identity(subject));
+    Settlement::SignIn { state, session }
+}
+
+fn identity(subject: &str) -> Identity {
+    Identity {
+        issuer: "https://id.example".into(),
+        subject: subject.into(),
+        id_token: crate::secret::IdToken::new("id"),
+    }
+}
+
+#[test]
+fn a_sign_in_is_told_apart_by_its_subject_where_both_sessions_have_one() {
+    let (same, other) = ("alice@example.com", "bob");
+    for (before, new, account, is_candidate) in [
+        (Some("17"), Some("17"), other, false),
+        (Some("17"), Some("18"), same, true),
+        (Some("17"), None, same, false),
+        (Some("17"), None, other, true),
+        (None, Some("17"), same, false),
+        (None, Some("17"), other, true),
+    ] {
+        let mut entry = Entry { pending: Some(pending("one", NOW)), ..entry() };
+        before.into_iter().for_each(|subject| session_mut(&mut entry).identify(identity(subject)));
+        let settlement = signs_in("one", Some(account), 8);
+        let settlement = match new {
+            Some(subject) => identified(settlement, subject),
+            None => settlement,
+        };
+        assert_eq!(apply(&mut entry, settlement, NOW), Applied::Done);
+        assert_eq!(entry.candidate.is_some(), is_candidate, "{before:?} {new:?} {account}");
+    }
+}
+
+#[test]
+fn an_identity_is_recorded_once_and_only_in_its_own_grant() {
+    let mut entry = entry();
+    let lineage = session(&entry).lineage;
+    let change = |subject| Change::Identify { lineage, identity: identity(subject) };
+    let foreign = Change::Identify { lineage: Lineage([1; 16]), identity: identity("17") };
+    assert_eq!(apply(&mut entry, foreign, NOW), Applied::Stale);
+    assert_eq!(apply(&mut entry, change("17"), NOW), Applied::Done);
+    assert_eq!(session(&entry).subject.as_deref(), Some("17"));
+    assert_eq!(apply(&mut entry, change("17"), NOW), Applied::Already);
+    assert_eq!(apply(&mut entry, change("18"), NOW), Applied::Stale, "an account never changes");
+    assert_eq!(session(&entry).subject.as_deref(), Some("17"));
+}
+
+#[test]
+fn a_refresh_records_the_identity_that_it_brings() {
+    let mut entry = entry();
+    let brings = Grant { identity: Some(identity("17")), ..*grant(Some("refresh-8")) };
+    let change = Settlement::Refreshed { target: target(&entry), grant: Box::new(brings) };
+    assert_eq!(apply(&mut entry, change, NOW), Applied::Done);
+    assert_eq!(session(&entry).subject.as_deref(), Some("17"));
+    let change = Settlement::Refreshed { target: target(&entry), grant: grant(Some("refresh-9")) };
+    assert_eq!(apply(&mut entry, change, NOW), Applied::Done);
+    assert_eq!(
+        session(&entry).subject.as_deref(),
+        Some("17"),
+        "an answer without an id token changes nothing"
+    );
 }
 
 #[test]

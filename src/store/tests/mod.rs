@@ -154,6 +154,7 @@ fn refreshed(target: RefreshTarget, number: u32) -> Settlement {
         expires_in: Some(Duration::from_secs(3600)),
         account: None,
         refresh_expires_at: None,
+        identity: None,
     };
     Settlement::Refreshed { target, grant: Box::new(grant) }
 }

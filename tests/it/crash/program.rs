@@ -370,6 +370,7 @@ fn grant(number: u64) -> Grant {
         expires_in: Some(std::time::Duration::from_secs(LIFETIME)),
         account: None,
         refresh_expires_at: None,
+        identity: None,
     }
 }
 

@@ -61,6 +61,14 @@ impl Reference {
         account.map_or(family.nameless, |account| *account == family.account)
     }
 
+    /// Whether this is the subject of the family, or none. An answer without an id token names none, and
+    /// a later refresh may.
+    pub(super) fn is_known_subject(&self, family: usize, subject: Option<&String>) -> bool {
+        let family = &self.families[family];
+        let is_right = |subject: &String| format!("{subject}@example.com") == family.account;
+        subject.map_or(family.nameless, is_right)
+    }
+
     /// Whether this family's sign-in waits or was dropped, so that nothing of it may be used.
     pub(super) fn was_not_chosen(&self, family: usize) -> bool {
         self.choices.seen.iter().any(|(_, seen)| *seen == family) && !self.choices.chosen.contains(&family)

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 /// The fields of a session that the format knows. They are repeated here and not taken from the
 /// program, so that a field that the program forgets or claims shows.
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 18] = [
     "access_token",
     "refresh_token",
     "token_type",
@@ -22,6 +22,8 @@ const KNOWN: [&str; 16] = [
     "lineage",
     "generation",
     "account",
+    "subject",
+    "id_token",
     "issuer",
     "token_endpoint",
     "client_id",
@@ -50,6 +52,8 @@ pub(super) struct Stored {
     pub(super) lineage: String,
     pub(super) generation: u64,
     pub(super) account: Option<String>,
+    /// The account's identifier at the provider.
+    pub(super) subject: Option<String>,
     /// The fingerprint and the time.
     pub(super) rejected: Option<(String, i64)>,
     /// Whether the provider's userinfo endpoint has confirmed that report.
@@ -106,6 +110,7 @@ impl Disk {
             lineage: text("lineage"),
             generation: session["generation"].as_u64().unwrap_or_default(),
             account: session["account"].as_str().map(str::to_owned),
+            subject: session["subject"].as_str().map(str::to_owned),
             rejected: inner("rejected", "fingerprint")
                 .map(|of| (of, session["rejected"]["at"].as_i64().unwrap_or_default())),
             is_confirmed: session["rejected"]["decided"] == true,

@@ -122,6 +122,9 @@ impl Reference {
         if now.unknown != before.unknown {
             self.violate(format!("promise 8: unknown fields changed: {before:?} became {now:?}"));
         }
+        if before.subject.is_some() && now.subject != before.subject {
+            self.violate(format!("adr/0047: the subject of a grant changed: {before:?} became {now:?}"));
+        }
         let tokens = |stored: &Stored| {
             (stored.access.clone(), stored.refresh.clone(), stored.issued_at, stored.expires_at)
         };
@@ -147,6 +150,8 @@ impl Reference {
             self.violate(format!("promise 12: tenant {tenant} has the session of another: {now:?}"));
         } else if !self.is_known_account(family, now.account.as_ref()) {
             self.violate(format!("promise 12: a session of {account} under another name: {now:?}"));
+        } else if !self.is_known_subject(family, now.subject.as_ref()) {
+            self.violate(format!("adr/0047: a session of {account} with the subject of another: {now:?}"));
         } else if issue.refresh != now.refresh {
             self.violate(format!("promise 5: tokens of two answers in one session: {now:?}"));
         } else if self.lineages.iter().any(|(lineage, of)| *lineage == now.lineage && *of != family) {

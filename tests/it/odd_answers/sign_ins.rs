@@ -14,8 +14,19 @@ use crate::{
 };
 
 /// Signs in with the answer that `answer` makes of the sign-in's nonce.
-async fn sign_in(rig: &Rig, answer: impl FnOnce(&str) -> Vec<u8>) -> Result<Finished, FinishError> {
+pub(super) async fn sign_in(
+    rig: &Rig,
+    answer: impl FnOnce(&str) -> Vec<u8>,
+) -> Result<Finished, FinishError> {
     rig.broker.logout(&tenant(ALICE), Revocation::Keep).await.unwrap();
+    sign_in_beside(rig, answer).await
+}
+
+/// As [`sign_in`], while the session is there.
+pub(super) async fn sign_in_beside(
+    rig: &Rig,
+    answer: impl FnOnce(&str) -> Vec<u8>,
+) -> Result<Finished, FinishError> {
     rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
     let pending = rig.store.read(&tenant(ALICE)).await.unwrap().pending.unwrap();
     let nonce = pending.nonce.as_ref().map(Nonce::expose).unwrap_or_default().to_owned();
@@ -24,7 +35,7 @@ async fn sign_in(rig: &Rig, answer: impl FnOnce(&str) -> Vec<u8>) -> Result<Fini
     rig.broker.finish(ALICE, None, Pasted::parse(&pasted).unwrap()).await
 }
 
-fn with_id_token(claims: &serde_json::Value) -> Vec<u8> {
+pub(super) fn with_id_token(claims: &serde_json::Value) -> Vec<u8> {
     let body = json!({"access_token": "at-2", "refresh_token": "rt-2", "id_token": unsigned(claims)});
     raw::json(200, &body.to_string())
 }
@@ -49,7 +60,7 @@ async fn a_sign_in_is_finished_by_a_pair_in_an_unusual_frame() {
 
 #[tokio::test]
 async fn an_id_token_without_a_nonce_is_taken_where_pkce_is_enforced() {
-    let claims = json!({"aud": "threadkey", "email": "alice@example.com"});
+    let claims = json!({"aud": "threadkey", "email": "alice@example.com", "email_verified": true});
     let rig = Rig::with(|settings| settings.enforces_pkce = true).await;
     sign_in(&rig, |_| with_id_token(&claims)).await.unwrap();
     assert_eq!(rig.session().await.account.as_deref(), Some("alice@example.com"));

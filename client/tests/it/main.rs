@@ -1,0 +1,11 @@
+//! The library against the real token API, and its transport against a real MCP server.
+
+#![allow(unreachable_pub, reason = "a module of the root package's tests is used here too")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+mod api;
+mod mcp;
+#[path = "../../../tests/support/npm.rs"]
+mod npm;
+mod program;
+mod rig;

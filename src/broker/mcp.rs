@@ -1,0 +1,315 @@
+//! Sign-ins at MCP servers: fresh discovery, a client of threadkey, and the scopes.
+//!
+//! A start asks the MCP server anew, because it may have another authorization server by now. It takes
+//! no lock of the store during a request. Within a process one discovery or registration for each
+//! provider runs at a time, and starts that come within [`FRESH_FOR`] share its result. Two processes
+//! may register at once: the store keeps the client that is written first, and both use it.
+//!
+//! A process that dies after the server's answer and before the write leaves a client at the server
+//! that nobody uses. The next start registers another one.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use url::Url;
+
+use super::{Broker, Inner, TokenError, Unusable};
+use crate::{
+    ids::{ProviderId, Tenant},
+    oauth::{
+        BearerChallenge, Credentials, DiscoveryError, Provider, Publisher, ServerMetadata, Undiscovered,
+        mcp::{ClientChoice, choose_client, choose_scopes, union},
+    },
+    session::{Binding, RegisteredClient},
+    sys::secret_source::NoSecret,
+};
+
+/// The time for which one discovery serves all starts.
+const FRESH_FOR: Duration = Duration::from_secs(30);
+
+/// The most registrations of one client in [`REGISTRATION_SPAN`].
+const MAX_REGISTRATIONS: usize = 3;
+const REGISTRATION_SPAN: Duration = Duration::from_secs(60 * 60);
+
+/// The time for which a refusal to register answers further starts.
+const REFUSAL_LASTS: Duration = Duration::from_secs(60);
+
+/// The most times in [`STEP_UP_SPAN`] that a tenant is asked for more scopes.
+const MAX_STEP_UPS: usize = 3;
+const STEP_UP_SPAN: Duration = Duration::from_secs(60 * 60);
+
+/// What this process has learned about MCP servers.
+#[derive(Default)]
+pub(super) struct McpState {
+    /// The newest discovery of each provider. Its lock is held during the discovery.
+    servers: dashmap::DashMap<ProviderId, Arc<tokio::sync::Mutex<Server>>>,
+    /// The scopes that a resource demanded of a tenant since its sign-in.
+    demanded: dashmap::DashMap<Tenant, Demanded>,
+}
+
+#[derive(Default)]
+struct Server {
+    discovered_at: Option<Instant>,
+    registrations: BTreeMap<String, Vec<Instant>>,
+    refused: BTreeMap<String, (Instant, DiscoveryError)>,
+}
+
+#[derive(Default)]
+struct Demanded {
+    scopes: Vec<String>,
+    at: Vec<Instant>,
+}
+
+// === impl Broker ===
+
+impl Broker {
+    /// Takes the report that a resource demands more scopes than a tenant's token has (RFC 6750 §3.1).
+    /// `challenges` are the values of the WWW-Authenticate headers. The next sign-in requests the
+    /// granted and the demanded scopes together. Returns them, or `None` if the challenge demands
+    /// nothing new, or if the tenant was asked for more three times within an hour.
+    ///
+    /// Only the scopes of the challenge count. Its addresses do not, because an agent may report it.
+    ///
+    /// # Errors
+    /// [`TokenError::UnknownProvider`], [`TokenError::NoSession`], or the store's.
+    pub async fn insufficient_scope(
+        &self,
+        tenant: &Tenant,
+        challenges: &[String],
+    ) -> Result<Option<Vec<String>>, TokenError> {
+        if !self.inner.providers.contains(&tenant.provider) {
+            return Err(TokenError::UnknownProvider(tenant.provider.clone()));
+        }
+        let session = self.inner.store.read(tenant).await?.session;
+        let session = session.ok_or_else(|| TokenError::NoSession(tenant.clone()))?;
+        let challenge = BearerChallenge::find(challenges.iter().map(String::as_str));
+        let Some(challenge) = challenge.filter(BearerChallenge::is_insufficient_scope) else {
+            return Ok(None);
+        };
+        let granted = granted(session.scope.as_deref());
+        if challenge.scopes.iter().all(|scope| granted.contains(scope)) {
+            return Ok(None);
+        }
+        let mut demanded = self.inner.mcp.demanded.entry(tenant.clone()).or_default();
+        demanded.at.retain(|at| at.elapsed() < STEP_UP_SPAN);
+        let is_known = challenge.scopes.iter().all(|scope| demanded.scopes.contains(scope));
+        if !is_known {
+            if demanded.at.len() >= MAX_STEP_UPS {
+                tracing::warn!(%tenant, "a resource demands more scopes again and again; no further sign-in asks for them");
+                return Ok(None);
+            }
+            demanded.at.push(Instant::now());
+            demanded.scopes = union(&demanded.scopes, &challenge.scopes);
+        }
+        Ok(Some(union(&granted, &demanded.scopes)))
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// Returns the provider for a new sign-in with this redirect URI; none stands for the configured one.
+    /// For an MCP server it has the client and the scopes of this sign-in.
+    pub(super) async fn for_sign_in(
+        &self,
+        tenant: &Tenant,
+        redirect_uri: Option<&Url>,
+    ) -> Result<Arc<Provider>, Unusable> {
+        let id = &tenant.provider;
+        let undiscovered = self.providers.undiscovered(id);
+        let Some(undiscovered) = undiscovered.filter(|one| matches!(one.publisher, Publisher::Mcp(_))) else {
+            return self.usable(id).await;
+        };
+        let failed = |problem| Unusable::Undiscovered { provider: id.clone(), problem };
+        let server = self.mcp.servers.entry(id.clone()).or_default().clone();
+        let mut server = server.lock().await;
+        let provider = self.discovered_now(&undiscovered, &mut server).await.map_err(failed)?;
+        let scopes = self.scopes_for(tenant, &undiscovered, &provider).await?;
+        let redirect_uri = redirect_uri.map_or(provider.redirect_uri(), Url::as_str);
+        let client = self.client_for(&undiscovered, &provider, &mut server, redirect_uri, &scopes).await;
+        Ok(Arc::new(provider.with_client(client?, scopes)))
+    }
+
+    /// Whether sign-ins at this provider may come back to our public pages.
+    pub(super) fn may_return_to_us(&self, id: &ProviderId) -> bool {
+        let published = self.providers.undiscovered(id).map(|one| !one.settings.paste_only);
+        published.or_else(|| Some(self.providers.get(id)?.may_return_to_us())).unwrap_or(false)
+    }
+
+    /// Returns the provider as its server publishes it now.
+    async fn discovered_now(
+        &self,
+        undiscovered: &Undiscovered,
+        server: &mut Server,
+    ) -> Result<Arc<Provider>, DiscoveryError> {
+        let is_fresh = server.discovered_at.is_some_and(|at| at.elapsed() < FRESH_FOR);
+        if let Some(provider) = self.providers.get(&undiscovered.id).filter(|_| is_fresh) {
+            return Ok(provider);
+        }
+        let found = self.client.discover(undiscovered, self.now()).await?;
+        let provider = self.providers.adopt(undiscovered, found)?;
+        server.discovered_at = Some(Instant::now());
+        Ok(provider)
+    }
+
+    /// Chooses the scopes of a sign-in. Those that the user has, and those that the resource demanded
+    /// since, are among them.
+    async fn scopes_for(
+        &self,
+        tenant: &Tenant,
+        undiscovered: &Undiscovered,
+        provider: &Provider,
+    ) -> Result<Vec<String>, Unusable> {
+        let demanded = self.mcp.demanded.get(tenant).map(|demanded| demanded.scopes.clone());
+        let Some(demanded) = demanded.filter(|demanded| !demanded.is_empty()) else {
+            return Ok(provider.scopes().to_vec());
+        };
+        let session = self.store.read(tenant).await?.session;
+        let session = session.filter(|session| session.binding.issuer.as_deref() == provider.issuer());
+        let granted = granted(session.and_then(|session| session.scope).as_deref());
+        let more = union(&granted, &demanded);
+        let written = &undiscovered.settings.scopes;
+        let server = provider.discovered().and_then(|found| found.metadata.scopes_supported.as_deref());
+        let base = if written.is_empty() { provider.scopes() } else { written };
+        Ok(choose_scopes(base, None, server.unwrap_or_default(), &more))
+    }
+
+    /// Returns the id of the client for a sign-in with this redirect URI, registered if need be.
+    async fn client_for(
+        &self,
+        undiscovered: &Undiscovered,
+        provider: &Provider,
+        server: &mut Server,
+        redirect_uri: &str,
+        scopes: &[String],
+    ) -> Result<String, Unusable> {
+        let failed = |problem| Unusable::Undiscovered { provider: undiscovered.id.clone(), problem };
+        let Some(found) = provider.discovered() else { return Ok(provider.binding().client_id) };
+        let metadata = &found.metadata;
+        let endpoint = metadata.endpoint("registration_endpoint").and_then(|url| Url::parse(url).ok());
+        // Our own document names the redirect URI of our pages alone.
+        let ours = self.public_url.get().filter(|url| url.callback().as_str() == redirect_uri);
+        let ours = ours.map(|url| url.client_document().to_string());
+        let document = undiscovered.settings.client_document.clone().or(ours);
+        let choice = choose_client(
+            !provider.registers_client(),
+            document.as_deref(),
+            metadata.client_id_metadata_document_supported,
+            endpoint,
+        );
+        let endpoint = match choice {
+            ClientChoice::Configured => return Ok(provider.binding().client_id),
+            ClientChoice::Document(url) => return Ok(url),
+            ClientChoice::Register(endpoint) => endpoint,
+            ClientChoice::Ask => {
+                return Err(failed(DiscoveryError::NoClient {
+                    issuer: metadata.issuer.clone(),
+                    redirect_uri: redirect_uri.to_owned(),
+                    provider: undiscovered.id.clone(),
+                }));
+            }
+        };
+        let key = RegisteredClient::key(&metadata.issuer, redirect_uri);
+        let there = self.store.clients().await?.get(&key).cloned();
+        if let Some(client) = there.as_ref().filter(|client| !client.is_expired(self.now())) {
+            return Ok(client.client_id.clone());
+        }
+        if let Some((_, problem)) = server.refused.get(&key).filter(|(at, _)| at.elapsed() < REFUSAL_LASTS) {
+            return Err(failed(problem.clone()));
+        }
+        let registered =
+            self.register(undiscovered, metadata, endpoint, server, &key, redirect_uri, scopes).await;
+        let registered = registered.map_err(|problem| {
+            server.refused.insert(key.clone(), (Instant::now(), problem.clone()));
+            failed(problem)
+        })?;
+        let stored = self.store.store_client(&key, registered, there).await?;
+        Ok(stored.client_id)
+    }
+
+    /// Registers a client, a few times an hour at most.
+    #[expect(clippy::too_many_arguments, reason = "each is another part of one request")]
+    async fn register(
+        &self,
+        undiscovered: &Undiscovered,
+        metadata: &ServerMetadata,
+        endpoint: Url,
+        server: &mut Server,
+        key: &str,
+        redirect_uri: &str,
+        scopes: &[String],
+    ) -> Result<RegisteredClient, DiscoveryError> {
+        let recent = server.registrations.entry(key.to_owned()).or_default();
+        recent.retain(|at| at.elapsed() < REGISTRATION_SPAN);
+        if recent.len() >= MAX_REGISTRATIONS {
+            return Err(DiscoveryError::RegistrationRefused {
+                issuer: metadata.issuer.clone(),
+                code: "it refused three registered clients within an hour".to_owned(),
+                redirect_uri: redirect_uri.to_owned(),
+                provider: undiscovered.id.clone(),
+            });
+        }
+        recent.push(Instant::now());
+        tracing::info!(provider = %undiscovered.id, issuer = metadata.issuer, "registering a client");
+        self.client.register(undiscovered, metadata, endpoint, redirect_uri, scopes).await
+    }
+
+    /// Makes the credentials of a request for this binding: those of the registered client that it
+    /// names, or the configured ones. A client of another issuer is never used.
+    pub(super) async fn credentials(
+        &self,
+        provider: &Provider,
+        bound: &Binding,
+    ) -> Result<Credentials, NoSecret> {
+        if !provider.registers_client() {
+            return provider.credentials(self.now()).await;
+        }
+        match self.registered(bound).await {
+            Ok(found) => Ok(Credentials::registered(found.as_ref().map(|(_, client)| client))),
+            Err(error) => {
+                tracing::error!(%error, "the registered clients cannot be read; the request is sent without a secret");
+                Ok(Credentials::registered(None))
+            }
+        }
+    }
+
+    /// Forgets the registered client of this binding, because its server no longer knows it. The next
+    /// sign-in registers another one.
+    pub(super) async fn forget_client(&self, provider: &Provider, bound: &Binding, code: &str) {
+        if !provider.registers_client() || code != "invalid_client" {
+            return;
+        }
+        let forgotten = match self.registered(bound).await {
+            Ok(Some((key, client))) => self.store.remove_client(&key, &client).await,
+            Ok(None) => return,
+            Err(error) => Err(error),
+        };
+        match forgotten {
+            Ok(()) => tracing::warn!(
+                provider = %provider.id(), "the server no longer knows its registered client; the next sign-in registers another one"
+            ),
+            Err(error) => {
+                tracing::warn!(provider = %provider.id(), %error, "a registered client cannot be removed")
+            }
+        }
+    }
+
+    /// Finds the registered client of a binding.
+    async fn registered(
+        &self,
+        bound: &Binding,
+    ) -> Result<Option<(String, RegisteredClient)>, crate::store::StoreError> {
+        let Some(issuer) = &bound.issuer else { return Ok(None) };
+        let prefix = RegisteredClient::key(issuer, "");
+        let clients = self.store.clients().await?;
+        let found = clients
+            .iter()
+            .find(|(key, client)| key.starts_with(&prefix) && client.client_id == bound.client_id);
+        Ok(found.map(|(key, client)| (key.clone(), client.clone())))
+    }
+}
+
+/// Returns the granted scopes as a list.
+fn granted(scope: Option<&str>) -> Vec<String> {
+    scope.unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect()
+}
