@@ -18,10 +18,11 @@ mod server;
 mod shares;
 mod stream;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 pub use public::{
-    BoundPages, CertificateError, CertificateFiles, PublicSettings, Transport, bind_pages, serve_pages,
+    BoundPages, CertificateError, CertificateFiles, PagesError, PublicSettings, Transport, bind_pages,
+    serve_pages,
 };
 pub use server::{Bound, bind, serve};
 
@@ -50,17 +51,4 @@ pub enum ServeError {
         /// The system's error.
         source: std::io::Error,
     },
-    /// The sign-in pages could not be bound.
-    #[error(
-        "the sign-in pages cannot be served on {listen}: {source}. Correct api.public_listen, or end the program that has the port"
-    )]
-    Pages {
-        /// The address.
-        listen: SocketAddr,
-        /// The system's error.
-        source: std::io::Error,
-    },
-    /// The certificate of the sign-in pages cannot be used.
-    #[error("the sign-in pages cannot be served: {0}")]
-    Certificate(#[from] CertificateError),
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     agent::SettingsError,
-    api::ServeError,
+    api::{PagesError, ServeError},
     cli::{Exit, ExitError},
     discord::DiscordError,
     oauth::ProviderError,
@@ -21,6 +21,9 @@ pub enum AppError {
     /// The token API cannot be served.
     #[error(transparent)]
     Api(#[from] ServeError),
+    /// The sign-in pages cannot be served.
+    #[error(transparent)]
+    Pages(#[from] PagesError),
     /// The workers' settings are wrong.
     #[error(transparent)]
     Agent(#[from] SettingsError),
@@ -58,7 +61,7 @@ impl ExitError for AppError {
         match self {
             Self::Store(error) => error.exit(),
             Self::Provider(error) => error.exit(),
-            Self::Api(_) | Self::Agent(_) | Self::AgentFolders { .. } => Exit::Usage,
+            Self::Api(_) | Self::Pages(_) | Self::Agent(_) | Self::AgentFolders { .. } => Exit::Usage,
             Self::Discord(DiscordError::Unreachable { .. }) => Exit::Later,
             Self::Discord(DiscordError::Conversations { .. }) => Exit::Store,
             Self::Discord(DiscordError::Relay(_)) => Exit::Internal,

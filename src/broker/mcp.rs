@@ -130,6 +130,12 @@ impl Inner {
         Ok(Arc::new(provider.with_client(client?, scopes)))
     }
 
+    /// Whether sign-ins at this provider may come back to our public pages.
+    pub(super) fn may_return_to_us(&self, id: &ProviderId) -> bool {
+        let published = self.providers.undiscovered(id).map(|one| !one.settings.paste_only);
+        published.or_else(|| Some(self.providers.get(id)?.may_return_to_us())).unwrap_or(false)
+    }
+
     /// Returns the provider as its server publishes it now.
     async fn discovered_now(
         &self,

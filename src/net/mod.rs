@@ -15,6 +15,7 @@ mod connect;
 mod proxy;
 mod reach;
 mod resolver;
+mod server_tls;
 mod stream;
 mod target;
 mod tls;
@@ -33,6 +34,7 @@ pub use proxy::{Proxies, ProxyError};
 pub use reach::{Reach, is_public};
 #[cfg(feature = "test-util")]
 pub use resolver::ScriptedNames;
+pub use server_tls::{IdentityError, ServerIdentity, ServerTls};
 pub use stream::Stream;
 pub use target::is_loopback;
 pub use trust::{CaFileError, NoAuthorities, Trust};

@@ -10,7 +10,9 @@
 
 use super::{
     Accounts, Ended, Entry, FORCED_REFRESH_INTERVAL, Grant, Identity, Pending, Polling, RefreshTarget,
-    Rejected, Retry, RetryKind, Session, WrongCodes, browser_return, seconds,
+    Rejected, Retry, RetryKind, Session, Unconfirmed, WrongCodes,
+    browser_return::{BrowserReturn, DIGIT_ATTEMPTS, failure},
+    seconds,
 };
 use crate::{
     ids::{Lineage, UnixTime},
@@ -231,9 +233,9 @@ fn apply_change(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
             Applied::Done
         }
         Change::Cancel(state) => cancel(entry, state.as_ref()),
-        Change::OpenStart { state, cookie } => browser_return::open(entry, &state, cookie),
-        Change::Confirm { state, typed } => browser_return::confirm(entry, &state, &typed, now),
-        Change::FailReturn { state, code } => browser_return::fail(entry, &state, code),
+        Change::OpenStart { state, cookie } => open_start(entry, &state, cookie),
+        Change::Confirm { state, typed } => confirm(entry, &state, &typed, now),
+        Change::FailReturn { state, code } => fail_return(entry, &state, code),
         Change::Reject(token) => reject(entry, &token, now),
         Change::ConfirmRejection(token) => confirm_rejection(entry, &token, now),
         Change::Exhausted(lineage) => exhausted(entry, lineage, now),
@@ -285,9 +287,7 @@ fn apply_settlement(entry: &mut Entry, settlement: Settlement, now: UnixTime) ->
         Settlement::WrongCode(state) => wrong_code(entry, &state, now),
         Settlement::Polled { state, polling } => polled(entry, &state, *polling),
         Settlement::SignIn { state, session } => sign_in(entry, &state, *session),
-        Settlement::AwaitDigits { state, session, digits } => {
-            browser_return::await_digits(entry, &state, *session, digits)
-        }
+        Settlement::AwaitDigits { state, session, digits } => await_digits(entry, &state, *session, digits),
     }
 }
 
@@ -319,7 +319,7 @@ fn sign_in(entry: &mut Entry, state: &State, mut session: Session) -> Applied {
 
 /// Ends the pending sign-in with this session: it takes the present one's place, or becomes the
 /// candidate.
-pub(super) fn place(entry: &mut Entry, session: Session) {
+fn place(entry: &mut Entry, session: Session) {
     entry.pending = None;
     // An earlier candidate goes in either case: its user has signed in again since.
     entry.candidate = None;
@@ -475,6 +475,72 @@ fn on_lineage(entry: &mut Entry, lineage: Lineage, change: impl FnOnce(&mut Sess
         }
         _ => Applied::Stale,
     }
+}
+
+fn browser_return<'a>(entry: &'a mut Entry, state: &State) -> Option<&'a mut BrowserReturn> {
+    let pending = entry.pending.as_mut().filter(|pending| pending.state == *state)?;
+    pending.browser.as_deref_mut().filter(|browser| browser.failed.is_none())
+}
+
+/// Binds the sign-in to the browser with this cookie. Only the first browser gets it.
+fn open_start(entry: &mut Entry, state: &State, cookie: Fingerprint) -> Applied {
+    match browser_return(entry, state) {
+        Some(browser) if browser.unconfirmed.is_some() => Applied::Stale,
+        Some(browser) => match &browser.cookie {
+            Some(there) if *there == cookie => Applied::Already,
+            Some(_) => Applied::Stale,
+            None => {
+                browser.cookie = Some(cookie);
+                Applied::Done
+            }
+        },
+        None => Applied::Stale,
+    }
+}
+
+/// Keeps the result of the exchange until the digits are typed.
+fn await_digits(entry: &mut Entry, state: &State, mut session: Session, digits: Fingerprint) -> Applied {
+    let Some(browser) = browser_return(entry, state) else { return Applied::Stale };
+    match &browser.unconfirmed {
+        Some(there) if there.session.lineage == session.lineage => Applied::Already,
+        Some(_) => Applied::Stale,
+        None => {
+            session.generation = 1;
+            browser.unconfirmed = Some(Unconfirmed { session, digits, wrong: 0 });
+            Applied::Done
+        }
+    }
+}
+
+/// Compares the typed digits. The right ones finish the sign-in as a paste does; the last wrong
+/// attempt ends it and drops the grant.
+fn confirm(entry: &mut Entry, state: &State, typed: &Digits, now: UnixTime) -> Applied {
+    if !entry.pending.as_ref().is_some_and(|pending| pending.is_live(now)) {
+        return Applied::Stale;
+    }
+    let Some(browser) = browser_return(entry, state) else { return Applied::Stale };
+    let Some(mut waiting) = browser.unconfirmed.take() else { return Applied::Stale };
+    if waiting.digits == typed.fingerprint(state) {
+        // The time of the choice between two accounts begins now.
+        waiting.session.issued_at = now;
+        place(entry, waiting.session);
+        return Applied::Done;
+    }
+    waiting.wrong = waiting.wrong.saturating_add(1);
+    if waiting.wrong < DIGIT_ATTEMPTS {
+        browser.unconfirmed = Some(waiting);
+    } else {
+        browser.failed = Some(failure::WRONG_DIGITS.to_owned());
+    }
+    Applied::Done
+}
+
+/// Ends the sign-in and drops a grant that waits for its digits.
+fn fail_return(entry: &mut Entry, state: &State, code: String) -> Applied {
+    let Some(browser) = browser_return(entry, state) else { return Applied::Stale };
+    browser.unconfirmed = None;
+    browser.failed = Some(code);
+    Applied::Done
 }
 
 #[cfg(test)]

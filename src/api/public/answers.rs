@@ -11,7 +11,7 @@ use axum::{
     routing::{MethodRouter, get},
 };
 
-use super::{PublicSettings, Transport, pages, serve::Arrival};
+use super::{PublicSettings, Transport, arrival::Arrival, pages};
 use crate::{
     broker::{Broker, PageError},
     session::PENDING_LIFETIME,

@@ -5,21 +5,17 @@
 //! certificate in use: the event of the second file completes it.
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     time::Duration,
 };
 
-use rustls::{
-    ServerConfig,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::{ClientHello, ResolvesServerCert},
-    sign::CertifiedKey,
-};
+use zeroize::Zeroizing;
 
-use crate::sys::{files, folder_watch::FolderWatch};
+use crate::{
+    net::{IdentityError, ServerIdentity, ServerTls, TlsError},
+    sys::{files, folder_watch::FolderWatch},
+};
 
 /// The pause before a folder that cannot be watched is tried again.
 const WATCH_AGAIN: Duration = Duration::from_secs(60);
@@ -44,22 +40,17 @@ pub enum CertificateError {
         /// The system's error.
         source: std::io::Error,
     },
-    /// A file has no certificate or key.
-    #[error("{path} has no {what} in PEM form", path = path.display())]
-    Empty {
+    /// The files hold no usable certificate.
+    #[error("{path}: {problem}", path = path.display())]
+    Unusable {
         /// The file.
         path: PathBuf,
-        /// `certificate` or `private key`.
-        what: &'static str,
+        /// The reason.
+        problem: IdentityError,
     },
-    /// Certificate and key do not fit, or have a form that is not supported.
-    #[error(
-        "the certificate and the key cannot be used together: {0}. Name the two files of one certificate"
-    )]
-    Unusable(rustls::Error),
     /// TLS cannot be set up. This is a defect of the build.
     #[error(transparent)]
-    Tls(rustls::Error),
+    Tls(#[from] TlsError),
 }
 
 impl CertificateFiles {
@@ -67,25 +58,16 @@ impl CertificateFiles {
     ///
     /// # Errors
     /// See [`CertificateError`].
-    pub fn read(&self) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-        self.certified().map(|certified| certified.cert.clone())
-    }
-
-    fn certified(&self) -> Result<CertifiedKey, CertificateError> {
+    pub fn read(&self) -> Result<ServerIdentity, CertificateError> {
         let bytes = |path: &Path| {
             files::read_bytes(path)
                 .map_err(|source| CertificateError::Unreadable { path: path.to_owned(), source })
         };
-        let empty = |path: &Path, what| CertificateError::Empty { path: path.to_owned(), what };
-        let chain = CertificateDer::pem_slice_iter(&bytes(&self.certificate)?)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| empty(&self.certificate, "certificate"))?;
-        if chain.is_empty() {
-            return Err(empty(&self.certificate, "certificate"));
-        }
-        let key = zeroize::Zeroizing::new(bytes(&self.key)?);
-        let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| empty(&self.key, "private key"))?;
-        CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(CertificateError::Unusable)
+        let key = Zeroizing::new(bytes(&self.key)?);
+        ServerIdentity::from_pem(&bytes(&self.certificate)?, &key).map_err(|problem| {
+            let path = if problem == IdentityError::NoKey { &self.key } else { &self.certificate };
+            CertificateError::Unusable { path: path.clone(), problem }
+        })
     }
 
     fn folders(&self) -> Vec<PathBuf> {
@@ -100,24 +82,20 @@ impl CertificateFiles {
 }
 
 /// The certificate in use.
+#[derive(Debug)]
 pub(super) struct Certificate {
     files: CertificateFiles,
-    current: RwLock<Arc<CertifiedKey>>,
+    tls: ServerTls,
 }
 
 impl Certificate {
     pub(super) fn load(files: CertificateFiles) -> Result<Self, CertificateError> {
-        let current = RwLock::new(Arc::new(files.certified()?));
-        Ok(Self { files, current })
+        Ok(Self { tls: ServerTls::new(files.read()?)?, files })
     }
 
-    /// Returns the TLS settings, which follow the certificate.
-    pub(super) fn config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, CertificateError> {
-        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().map_err(CertificateError::Tls)?;
-        let mut config = builder.with_no_client_auth().with_cert_resolver(self.clone());
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+    /// Returns the acceptor, which follows the certificate.
+    pub(super) fn tls(&self) -> ServerTls {
+        self.tls.clone()
     }
 
     /// Reads the files again after each change. Does not return.
@@ -147,14 +125,11 @@ impl Certificate {
     }
 
     fn reload(&self) {
-        match self.files.certified() {
-            Ok(new) => {
-                let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-                if current.cert != new.cert {
-                    tracing::info!(certificate = %self.files.certificate.display(), "the sign-in pages have a new certificate");
-                }
-                *current = Arc::new(new);
+        match self.files.read() {
+            Ok(new) if self.tls.replace(new.clone()) => {
+                tracing::info!(certificate = %self.files.certificate.display(), "the sign-in pages have a new certificate");
             }
+            Ok(_) => {}
             Err(error) => {
                 tracing::warn!(%error, "the changed certificate is not used; the earlier one stays in use");
             }
@@ -171,17 +146,5 @@ async fn changed(watches: &mut [FolderWatch]) -> bool {
             changed = other.changed() => changed.is_ok(),
         },
         [] => false,
-    }
-}
-
-impl ResolvesServerCert for Certificate {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.read().unwrap_or_else(PoisonError::into_inner).clone())
-    }
-}
-
-impl fmt::Debug for Certificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificate").field("files", &self.files).finish_non_exhaustive()
     }
 }

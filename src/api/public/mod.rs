@@ -12,6 +12,7 @@
 //! - No request is logged, because its address may hold a code.
 
 mod answers;
+mod arrival;
 mod certificate;
 mod pages;
 mod serve;
@@ -26,7 +27,6 @@ use tokio::net::TcpListener;
 pub use certificate::{CertificateError, CertificateFiles};
 pub use serve::serve_pages;
 
-use super::ServeError;
 use crate::broker::PublicUrl;
 
 /// The settings of the sign-in pages.
@@ -51,6 +51,24 @@ pub enum Transport {
     Proxy(Vec<IpAddr>),
 }
 
+/// The reason why the sign-in pages cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum PagesError {
+    /// The address could not be bound.
+    #[error(
+        "the sign-in pages cannot be served on {listen}: {source}. Correct api.public_listen, or end the program that has the port"
+    )]
+    Listen {
+        /// The address.
+        listen: SocketAddr,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The certificate cannot be used.
+    #[error("the sign-in pages cannot be served: {0}")]
+    Certificate(#[from] CertificateError),
+}
+
 /// The listening socket of the pages. Requests are answered by [`serve_pages`].
 #[derive(Debug)]
 pub struct BoundPages {
@@ -73,14 +91,14 @@ impl BoundPages {
 ///
 /// # Errors
 /// If the address is taken or not of this machine, or the certificate cannot be used.
-pub async fn bind_pages(settings: PublicSettings) -> Result<BoundPages, ServeError> {
+pub async fn bind_pages(settings: PublicSettings) -> Result<BoundPages, PagesError> {
     let certificate = match &settings.transport {
         Transport::Tls(files) => Some(Arc::new(certificate::Certificate::load(files.clone())?)),
         Transport::Proxy(_) => None,
     };
     let listener = TcpListener::bind(settings.listen)
         .await
-        .map_err(|source| ServeError::Pages { listen: settings.listen, source })?;
+        .map_err(|source| PagesError::Listen { listen: settings.listen, source })?;
     match &settings.transport {
         Transport::Tls(files) => {
             tracing::info!(listen = %settings.listen, url = %settings.url.as_url(), certificate = %files.certificate.display(), "the sign-in pages are served over TLS");

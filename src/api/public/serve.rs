@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,14 +18,10 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{BoundPages, Transport, answers::router};
-use crate::{
-    api::shares::{Place, Pool},
-    broker::Broker,
-};
+use super::{BoundPages, Transport, answers::router, arrival::Arrival};
+use crate::{api::shares::Pool, broker::Broker, net::ServerTls};
 
 /// How many connections have a place at once.
 const PLACES: usize = 256;
@@ -42,23 +38,10 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// The pause after a failed accept, which mostly means a lack of resources.
 const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// The place of a connection among those of its address. A callback gives it back as soon as its
-/// cookie is right, so that no storm of other connections ends the page with the digits.
-pub(super) struct Arrival(Mutex<Option<Place<IpAddr>>>);
-
-impl Arrival {
-    pub(super) fn admit(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-}
-
 /// Answers requests until `shutdown`. Then it finishes those in progress, for at most 10 s.
 pub async fn serve_pages(bound: BoundPages, broker: Broker, shutdown: CancellationToken) {
     let BoundPages { listener, settings, certificate } = bound;
-    let tls = match certificate.as_ref().map(|certificate| certificate.config()).transpose() {
-        Ok(config) => config.map(TlsAcceptor::from),
-        Err(error) => return tracing::error!(%error, "the sign-in pages cannot be served"),
-    };
+    let tls = certificate.as_ref().map(|certificate| certificate.tls());
     let following = certificate.map(|certificate| tokio::spawn(certificate.follow()));
     let transport = settings.transport.clone();
     let router = router(broker, Arc::new(settings));
@@ -82,7 +65,7 @@ pub async fn serve_pages(bound: BoundPages, broker: Broker, shutdown: Cancellati
             }
             let lost = CancellationToken::new();
             let place = places.enter(network_of(peer), lost.clone());
-            let arrival = Arc::new(Arrival(Mutex::new(Some(place))));
+            let arrival = Arc::new(Arrival::at(place));
             let (router, tls, shutdown) = (router.clone(), tls.clone(), shutdown.clone());
             connections.spawn(async move {
                 let served = timeout(CONNECTION_WITHIN, connection(stream, tls, router, arrival, shutdown));
@@ -119,7 +102,7 @@ fn network_of(peer: IpAddr) -> IpAddr {
 
 async fn connection(
     stream: TcpStream,
-    tls: Option<TlsAcceptor>,
+    tls: Option<ServerTls>,
     router: Router,
     arrival: Arc<Arrival>,
     shutdown: CancellationToken,

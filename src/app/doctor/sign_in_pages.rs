@@ -51,11 +51,11 @@ pub(super) async fn check(public: &PublicSettings, providers: &Providers, clock:
 fn certificate(files: &CertificateFiles, public: &PublicSettings, now: UnixTime) -> Finding {
     let path = files.certificate.display();
     let fail = |text: String| Finding::new(NAME, Verdict::Fail, text);
-    let chain = match files.read() {
-        Ok(chain) => chain,
+    let identity = match files.read() {
+        Ok(identity) => identity,
         Err(error) => return fail(error.to_string()),
     };
-    let parsed = chain.first().and_then(|first| X509Certificate::from_der(first.as_ref()).ok());
+    let parsed = X509Certificate::from_der(identity.certificate()).ok();
     let Some((_, certificate)) = parsed else { return fail(format!("{path} holds no certificate of X.509")) };
     let validity = certificate.validity();
     if validity.not_after.timestamp() < now {

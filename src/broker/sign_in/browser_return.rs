@@ -31,7 +31,7 @@
 
 use url::{Url, form_urlencoded};
 
-use super::{exchange::Landed, finish::live_sign_ins};
+use super::{exchange::Landed, finish::live_sign_ins, public_url::PublicUrl, sign_in_result::DigitsPage};
 use crate::{
     broker::{Broker, FinishError, Finished, GrantEnd},
     ids::{Principal, ProviderId, Snowflake, Tenant},
@@ -73,17 +73,6 @@ pub struct OpenedStart {
     pub value: Secret,
     /// The provider's page.
     pub location: Url,
-}
-
-/// The digits of a sign-in that the browser has finished.
-#[derive(Debug)]
-pub struct DigitsPage {
-    /// The sign-in's provider.
-    pub provider: ProviderId,
-    /// The account, if its name is known.
-    pub account: Option<String>,
-    /// The digits.
-    pub digits: Digits,
 }
 
 /// The reason why a page cannot go on. The texts are for its reader.
@@ -161,7 +150,10 @@ impl Broker {
     /// As [`Broker::start_page`], and [`PageError::OpenedElsewhere`].
     pub async fn open_start(&self, id: &str, cookies: &str) -> Result<OpenedStart, PageError> {
         let (tenant, pending) = self.started_as(id).await?;
-        let provider = self.inner.usable(&tenant.provider).await.map_err(|_| PageError::Unknown)?;
+        // At an MCP server the request names the client of this redirect URI.
+        let callback = self.public_url().map(PublicUrl::callback);
+        let provider = self.inner.for_sign_in(&tenant, callback.as_ref()).await;
+        let provider = provider.map_err(|_| PageError::TryAgain(tenant.provider.clone()))?;
         let name = cookie_name(&pending);
         // A browser that goes back and presses the button again keeps its cookie.
         let value = cookie(cookies, &name).unwrap_or_else(|| Secret::new(random::token()));

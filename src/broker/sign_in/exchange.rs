@@ -195,8 +195,8 @@ impl Broker {
         let is_compared_by_name = read.session.as_ref().is_some_and(|session| {
             session.has_known_account() && (session.subject.is_none() || subject.is_none())
         });
-        // The page of the digits names the account.
-        let is_asked = is_nameless && (pending.browser.is_some() || is_compared_by_name);
+        // The last page of a sign-in by the browser names the account.
+        let is_asked = is_nameless && (is_compared_by_name || pending.browser.is_some());
         if is_asked {
             // The commit depends on the account. The answer is in the journal, so a later caller
             // can ask again.

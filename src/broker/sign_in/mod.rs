@@ -28,7 +28,7 @@ mod sign_in_progress;
 mod sign_in_result;
 mod start;
 
-pub use browser_return::{DigitsPage, OpenedStart, Opener, PageError, StartPage};
+pub use browser_return::{OpenedStart, Opener, PageError, StartPage};
 pub use finish::AwaitedAnswers;
 use finish::live_sign_ins as live_of;
 pub use logout::{LoggedOut, Revocation};
@@ -36,7 +36,7 @@ pub use poll::Polled;
 pub use public_url::{PublicUrl, PublicUrlError};
 pub use recognise::ResponseInText;
 pub use sign_in_progress::{News, Progress, SignInProgress};
-pub use sign_in_result::{Finished, GrantEnd, Kept, SignedIn, Unchosen, Undecided};
+pub use sign_in_result::{DigitsPage, Finished, GrantEnd, Kept, SignedIn, Unchosen, Undecided};
 pub use start::StartOptions;
 
 pub use crate::oauth::View;

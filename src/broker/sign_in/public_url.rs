@@ -59,7 +59,7 @@ impl PublicUrl {
     }
 
     /// The start page with this id.
-    pub(in crate::broker) fn start(&self, id: &str) -> Url {
+    pub(super) fn start(&self, id: &str) -> Url {
         self.at(&format!("start/{id}"))
     }
 

@@ -1,8 +1,9 @@
 //! The result of a finished sign-in, and of the choice between two accounts.
 
 use crate::{
-    ids::{Lineage, Tenant},
+    ids::{Lineage, ProviderId, Tenant},
     oauth::printable,
+    secret::Digits,
     session::{Accounts, Entry, Session},
     sys::clock::UnixTime,
 };
@@ -84,6 +85,17 @@ pub struct SignedIn {
     pub missing_scopes: Vec<String>,
     /// A candidate that this sign-in replaced.
     pub dropped: Option<Unchosen>,
+}
+
+/// The digits of a sign-in that the browser has finished.
+#[derive(Debug)]
+pub struct DigitsPage {
+    /// The sign-in's provider.
+    pub provider: ProviderId,
+    /// The account, if its name is known.
+    pub account: Option<String>,
+    /// The digits.
+    pub digits: Digits,
 }
 
 // === impl Undecided ===

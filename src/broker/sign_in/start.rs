@@ -4,9 +4,9 @@
 //! dies before the answer is recorded, the provider forgets the code by itself. Two starts at the same
 //! time may both ask; one code is recorded, and the other start shows it.
 
-use super::{Opener, SignIn, SignInProgress, View, WayBack};
+use super::{Opener, PublicUrl, SignIn, SignInProgress, View, WayBack};
 use crate::{
-    broker::{Broker, PublicUrl, StartError},
+    broker::{Broker, StartError},
     ids::{Principal, Tenant},
     net::Unreachable,
     oauth::{Attempt, KnownUser, OpeningError, Provider},
@@ -65,20 +65,19 @@ impl Broker {
         started_by: Principal,
         options: StartOptions,
     ) -> Result<SignIn, StartError> {
-        let listener = match &options.way_back {
+        let callback = self.public_url().map(PublicUrl::callback);
+        let returns_to = match &options.way_back {
             WayBack::Paste => None,
-            WayBack::Listener(url) => Some(url.clone()),
+            WayBack::Listener(url) => Some(url),
             WayBack::Browser(_) => {
-                let undiscovered = self.inner.providers.undiscovered(&tenant.provider);
-                let is_paste_only = undiscovered.is_some_and(|one| one.settings.paste_only);
-                self.public_url().filter(|_| !is_paste_only).map(PublicUrl::callback)
+                callback.as_ref().filter(|_| self.inner.may_return_to_us(&tenant.provider))
             }
         };
-        let provider = self.inner.for_sign_in(tenant, listener.as_ref()).await?;
+        let provider = self.inner.for_sign_in(tenant, returns_to).await?;
         self.discover_if_old(&tenant.provider);
         let (redirect_uri, opener) = match (&options.way_back, self.public_url()) {
             (WayBack::Listener(url), _) => (url.to_string(), None),
-            (WayBack::Browser(opener), Some(public)) if provider.may_return_to_us() => {
+            (WayBack::Browser(opener), Some(public)) if returns_to.is_some() => {
                 (public.callback().to_string(), Some(opener))
             }
             (WayBack::Paste | WayBack::Browser(_), _) => (provider.redirect_uri().to_owned(), None),
