@@ -20,7 +20,7 @@ mod record;
 mod scopes;
 mod tenant_lock;
 
-pub use browser_return::{BrowserReturn, DIGIT_ATTEMPTS, Unconfirmed, failure};
+pub use browser_return::{DIGIT_ATTEMPTS, failure};
 pub use change::{Applied, Change, Changed, Settlement, Update, apply};
 pub use client::RegisteredClient;
 pub use decide::{Decision, Wish, adopts, decide, refresh_due_at};
@@ -32,7 +32,9 @@ pub use limits::{
 };
 pub use login_end::{LONGEST_NOTICE, LoginEnds, LoginLimits};
 pub use polling::{GrantKind, NoGrantKind, Polling};
-pub use record::{Binding, Entry, Grant, Pending, RefreshTarget, Revision, Session};
+pub use record::{
+    Binding, BrowserReturn, Entry, Grant, Pending, RefreshTarget, Revision, Session, Unconfirmed,
+};
 pub use tenant_lock::{LockBackend, Locked, TenantLock};
 
 #[cfg(test)]
