@@ -27,6 +27,7 @@ mod discover;
 mod error;
 mod event;
 mod exchange;
+mod exchanges;
 mod fetches;
 mod issuer_keys;
 mod lease;
@@ -107,7 +108,7 @@ struct Inner {
     mcp: mcp::McpState,
     issuer_keys: IssuerKeys,
     flights: DashMap<Tenant, Joined>,
-    exchanges: DashMap<Tenant, exchange::ExchangeSlot>,
+    exchanges: DashMap<Tenant, exchanges::ExchangeSlot>,
     /// The fetches of published metadata.
     fetches: DashMap<ProviderId, Arc<Fetches>>,
     /// Tenants that are logged out during a refresh of theirs, and whose grant is kept.
