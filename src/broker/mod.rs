@@ -23,6 +23,7 @@
 //! In each case the operating system releases the lock.
 
 mod candidate_watch;
+mod change_error;
 mod discover;
 mod error;
 mod event;
@@ -30,6 +31,7 @@ mod exchange;
 mod exchanges;
 mod fetches;
 mod issuer_keys;
+mod known_keys;
 mod lease;
 mod mcp;
 mod owner_rights;
@@ -45,8 +47,9 @@ mod sweep;
 mod token;
 mod worker_tokens;
 
+pub use change_error::{CancelError, ChoiceError, LogoutError};
 pub use discover::Unusable;
-pub use error::{CancelError, ChoiceError, FinishError, LogoutError, TokenError, is_from_a_wrong_endpoint};
+pub use error::{FinishError, TokenError, is_from_a_wrong_endpoint};
 pub use event::Event;
 pub use lease::{Lease, LeaseSource, TokenJson};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
@@ -69,7 +72,7 @@ use std::{
 use candidate_watch::Watch;
 use dashmap::DashMap;
 use fetches::Fetches;
-use issuer_keys::IssuerKeys;
+use known_keys::IssuerKeys;
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
 
