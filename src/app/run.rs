@@ -61,7 +61,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     let keepalive = keep_alive(broker.clone(), workers.clone(), Arc::new(rights.clone()));
     let sweep = sweep_ended(broker.clone(), settings.sweep_after);
     let choice_expiry = expire_choices(broker.clone());
-    let sign_in_polls = poll_sign_ins(broker.clone());
+    let sign_in_polls = poll_sign_ins(broker.clone(), Arc::new(rights.clone()));
     let discovery = keep_discovered(broker.clone());
     let deps = BotDeps { conversations, broker: broker.clone(), workers: workers.clone(), scrubber, rights };
     let bot = discord::run(discord, deps, connected, shutdown.clone());
@@ -204,8 +204,8 @@ fn expire_choices(broker: Broker) -> JoinHandle<()> {
 }
 
 /// Polls the sign-ins of Discord users that need no code here.
-fn poll_sign_ins(broker: Broker) -> JoinHandle<()> {
-    tokio::spawn(async move { broker.poll_sign_ins().await })
+fn poll_sign_ins(broker: Broker, rights: Arc<dyn OwnerRights>) -> JoinHandle<()> {
+    tokio::spawn(async move { broker.poll_sign_ins(rights).await })
 }
 
 /// Keeps the published metadata of the providers fresh.

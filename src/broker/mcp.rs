@@ -8,12 +8,15 @@
 //! A process that dies after the server's answer and before the write leaves a client at the server
 //! that nobody uses. The next start registers another one.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use url::Url;
 
-use super::{Broker, Inner, PublicUrl, TokenError, Unusable};
+use super::{
+    Broker, Inner, PublicUrl, TokenError, Unusable,
+    mcp_state::{Demanded, Server},
+};
 use crate::{
     ids::{ProviderId, Tenant},
     oauth::{
@@ -38,27 +41,10 @@ const REFUSAL_LASTS: Duration = Duration::from_secs(60);
 const MAX_STEP_UPS: usize = 3;
 const STEP_UP_SPAN: Duration = Duration::from_secs(60 * 60);
 
-/// What this process has learned about MCP servers.
-#[derive(Default)]
-pub(super) struct McpState {
-    /// The newest discovery of each provider. Its lock is held during the discovery.
-    servers: dashmap::DashMap<ProviderId, Arc<tokio::sync::Mutex<Server>>>,
-    /// The scopes that a resource demanded of a tenant since its sign-in.
-    demanded: dashmap::DashMap<Tenant, Demanded>,
-}
-
-#[derive(Default)]
-struct Server {
-    discovered_at: Option<Instant>,
-    registrations: BTreeMap<String, Vec<Instant>>,
-    refused: BTreeMap<String, (Instant, DiscoveryError)>,
-}
-
-#[derive(Default)]
-struct Demanded {
-    scopes: Vec<String>,
-    at: Vec<Instant>,
-}
+/// The most scopes that a resource may demand, and their most characters. An agent may have invented
+/// them, and the link of a sign-in has to stay short.
+const MAX_DEMANDED: usize = 16;
+const MAX_DEMANDED_TEXT: usize = 512;
 
 // === impl Broker ===
 
@@ -92,14 +78,22 @@ impl Broker {
         }
         let mut demanded = self.inner.mcp.demanded.entry(tenant.clone()).or_default();
         demanded.at.retain(|at| at.elapsed() < STEP_UP_SPAN);
+        if demanded.at.is_empty() {
+            demanded.scopes.clear();
+        }
         let is_known = challenge.scopes.iter().all(|scope| demanded.scopes.contains(scope));
         if !is_known {
             if demanded.at.len() >= MAX_STEP_UPS {
                 tracing::warn!(%tenant, "a resource demands more scopes again and again; no further sign-in asks for them");
                 return Ok(None);
             }
+            let all = union(&demanded.scopes, &challenge.scopes);
+            if all.len() > MAX_DEMANDED || all.iter().map(String::len).sum::<usize>() > MAX_DEMANDED_TEXT {
+                tracing::warn!(%tenant, "a resource demands too many scopes; no sign-in asks for them");
+                return Ok(None);
+            }
             demanded.at.push(Instant::now());
-            demanded.scopes = union(&demanded.scopes, &challenge.scopes);
+            demanded.scopes = all;
         }
         Ok(Some(union(&granted, &demanded.scopes)))
     }
@@ -160,7 +154,9 @@ impl Inner {
         undiscovered: &Undiscovered,
         provider: &Provider,
     ) -> Result<Vec<String>, Unusable> {
-        let demanded = self.mcp.demanded.get(tenant).map(|demanded| demanded.scopes.clone());
+        let is_recent = |demanded: &Demanded| demanded.at.iter().any(|at| at.elapsed() < STEP_UP_SPAN);
+        let demanded = self.mcp.demanded.get(tenant).filter(|demanded| is_recent(demanded));
+        let demanded = demanded.map(|demanded| demanded.scopes.clone());
         let Some(demanded) = demanded.filter(|demanded| !demanded.is_empty()) else {
             return Ok(provider.scopes().to_vec());
         };
@@ -272,14 +268,22 @@ impl Inner {
         }
     }
 
-    /// Forgets the registered client of this binding, because its server no longer knows it. The next
-    /// sign-in registers another one.
+    /// Retires the registered client of this binding, because its server no longer knows it. The next
+    /// sign-in registers another one. Sessions that are bound to it keep its secret.
     pub(super) async fn forget_client(&self, provider: &Provider, bound: &Binding, code: &str) {
         if !provider.registers_client() || code != "invalid_client" {
             return;
         }
         let forgotten = match self.registered(bound).await {
-            Ok(Some((key, client))) => self.store.remove_client(&key, &client).await,
+            // Its secret stays for the sessions that are bound to it: the refusal may be an error.
+            Ok(Some((key, client))) if !key.ends_with(&client.client_id) => {
+                let retired = format!("{key} {}", client.client_id);
+                match self.store.store_client(&retired, client.clone(), None).await {
+                    Ok(_) => self.store.remove_client(&key, &client).await,
+                    Err(error) => Err(error),
+                }
+            }
+            Ok(Some(_)) => return,
             Ok(None) => return,
             Err(error) => Err(error),
         };

@@ -34,6 +34,7 @@ mod issuer_keys;
 mod known_keys;
 mod lease;
 mod mcp;
+mod mcp_state;
 mod owner_rights;
 mod refresh;
 mod reports;
@@ -108,7 +109,7 @@ struct Inner {
     providers: Providers,
     client: Client,
     clock: Clock,
-    mcp: mcp::McpState,
+    mcp: mcp_state::McpState,
     issuer_keys: IssuerKeys,
     flights: DashMap<Tenant, Joined>,
     exchanges: DashMap<Tenant, exchanges::ExchangeSlot>,
@@ -147,7 +148,7 @@ impl Broker {
             providers,
             client,
             clock,
-            mcp: mcp::McpState::default(),
+            mcp: mcp_state::McpState::default(),
             issuer_keys: IssuerKeys::default(),
             flights: DashMap::new(),
             exchanges: DashMap::new(),

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{agent::Conversation, ids::Principal};
+use crate::{
+    agent::Conversation,
+    ids::{Principal, Snowflake},
+};
 
 /// Answers for the owners of conversations. The bot, on a higher floor, implements it.
 #[async_trait]
@@ -21,6 +24,12 @@ pub trait OwnerRights: Send + Sync + 'static {
     /// # Errors
     /// As [`OwnerRights::of`].
     async fn of_principal(&self, principal: Principal) -> Result<(), RightsError>;
+
+    /// Checks that a user manages a server now.
+    ///
+    /// # Errors
+    /// As [`OwnerRights::of`].
+    async fn manages(&self, guild: Snowflake, user: Snowflake) -> Result<(), RightsError>;
 }
 
 /// The rights of an owner who may use the bot.
@@ -53,6 +62,10 @@ impl OwnerRights for WithoutBot {
     }
 
     async fn of_principal(&self, _principal: Principal) -> Result<(), RightsError> {
+        Ok(())
+    }
+
+    async fn manages(&self, _guild: Snowflake, _user: Snowflake) -> Result<(), RightsError> {
         Ok(())
     }
 }

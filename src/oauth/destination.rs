@@ -93,7 +93,11 @@ impl Provider {
         match was {
             Some(was) if self.leads_to(bound, was, now) => Ok(now),
             Some(was) => Err(Withheld::Changed { was: was.clone(), now: now.to_string() }),
-            None if now.origin() == self.token_endpoint.origin() => Ok(now),
+            None if now.origin()
+                == self.published_earlier(bound).unwrap_or(&self.token_endpoint).origin() =>
+            {
+                Ok(now)
+            }
             None => Err(Withheld::Unbound { endpoint, now: now.to_string() }),
         }
     }
@@ -111,7 +115,9 @@ impl Provider {
     /// another server.
     fn published_earlier(&self, bound: &Binding) -> Option<&Url> {
         let was = bound.token_endpoint.as_str();
-        let is_earlier = bound.issuer == self.issuer && !self.leads_to(bound, was, &self.token_endpoint);
+        // An issuer with another name in its id tokens has that name in each session.
+        let is_same_issuer = bound.issuer == self.issuer || self.id_token_issuer.is_some();
+        let is_earlier = is_same_issuer && !self.leads_to(bound, was, &self.token_endpoint);
         self.published_earlier.iter().find(|earlier| is_earlier && earlier.as_str() == was)
     }
 

@@ -119,7 +119,12 @@ impl Provider {
             .header(CONTENT_TYPE, content_type)
             .extension(self.trust.clone())
             .body(body);
-        request.unwrap_or_else(|_| unreachable!("every endpoint was checked to be a request target"))
+        let mut request =
+            request.unwrap_or_else(|_| unreachable!("every endpoint was checked to be a request target"));
+        if let Some(reach) = &self.reach {
+            request.extensions_mut().insert(reach.clone());
+        }
+        request
     }
 }
 

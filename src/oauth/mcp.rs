@@ -8,6 +8,7 @@
 use serde_json::{Map, Value, json};
 use url::Url;
 
+pub use super::scope_choice::{OFFLINE_ACCESS, choose_scopes, union};
 use super::{challenge::scope_list, discovery_error::ResourceError};
 
 /// The name under which threadkey registers, which users read on the consent page.
@@ -15,9 +16,6 @@ const CLIENT_NAME: &str = "threadkey";
 
 /// The most authorization servers of a resource that count.
 const MAX_SERVERS: usize = 8;
-
-/// The scope that asks for a refresh token (OpenID Connect Core §11).
-pub const OFFLINE_ACCESS: &str = "offline_access";
 
 /// The metadata of a protected resource (RFC 9728 §2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,35 +151,6 @@ pub fn choose_client(
         (_, _, Some(endpoint)) => ClientChoice::Register(endpoint),
         (_, _, None) => ClientChoice::Ask,
     }
-}
-
-/// Chooses the scopes of a sign-in: those of the challenge, else all that the resource supports, and
-/// `offline_access` where the authorization server supports it. `more` are those that the user has,
-/// or that the resource demanded since.
-pub fn choose_scopes(
-    challenged: &[String],
-    resource: Option<&[String]>,
-    server: &[String],
-    more: &[String],
-) -> Vec<String> {
-    let initial = if challenged.is_empty() { resource.unwrap_or_default() } else { challenged };
-    let mut scopes = union(more, initial);
-    let offline = OFFLINE_ACCESS.to_owned();
-    if server.contains(&offline) && !scopes.contains(&offline) {
-        scopes.push(offline);
-    }
-    scopes
-}
-
-/// Returns all scopes of both lists, each once.
-pub fn union(first: &[String], second: &[String]) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
-    for scope in first.iter().chain(second) {
-        if !all.contains(scope) {
-            all.push(scope.clone());
-        }
-    }
-    all
 }
 
 /// Chooses how the client authenticates: as a public client where the server allows it, because a

@@ -43,6 +43,7 @@ mod receive;
 mod request;
 mod request_form;
 mod scheme;
+mod scope_choice;
 mod settings;
 mod verdict;
 mod wire;

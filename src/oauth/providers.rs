@@ -139,6 +139,14 @@ impl Providers {
             found.remember(before);
         }
         let provider = undiscovered.provider(found.clone())?;
+        let was = before.as_ref().and_then(|before| before.discovered()).map(|was| &was.metadata.issuer);
+        // A client of the operator belongs to the issuer that it was registered at.
+        if let Some(was) = was.filter(|was| !provider.registers_client() && **was != found.metadata.issuer) {
+            return Err(DiscoveryError::Setting(format!(
+                "{} now names the issuer {}, and client_id belongs to {was}. If that is right, register a client there, correct client_id, and remove this provider's file in the folder of the cache",
+                found.publisher, found.metadata.issuer
+            )));
+        }
         if let Some(before) = before.filter(|before| before.token_endpoint() != provider.token_endpoint()) {
             tracing::warn!(
                 provider = %undiscovered.id,

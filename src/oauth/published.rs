@@ -18,7 +18,7 @@ use crate::session::GrantKind;
 
 use super::{
     Discovered, DiscoveryError, Provider, ProviderError, Publisher, ServerMetadata, Undiscovered,
-    mcp::choose_scopes,
+    scope_choice::choose_scopes,
     settings::{ProviderSettings, Wrong, endpoint},
 };
 

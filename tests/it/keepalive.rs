@@ -51,6 +51,10 @@ impl OwnerRights for Without {
         self.1.fetch_add(1, Ordering::SeqCst);
         if self.0.contains(&principal) { Err(RightsError::NotEntitled) } else { Ok(()) }
     }
+
+    async fn manages(&self, _: Snowflake, _: Snowflake) -> Result<(), RightsError> {
+        unreachable!("no keep-alive asks")
+    }
 }
 
 fn tenant(principal: Principal) -> Tenant {

@@ -333,7 +333,10 @@ async fn the_bot_polls_a_sign_in_that_an_earlier_process_started() {
     rig.answer_tokens();
     let bot = rig.another();
     let mut events = bot.events();
-    let polling = tokio::spawn(async move { bot.poll_sign_ins().await });
+    let polling =
+        tokio::spawn(
+            async move { bot.poll_sign_ins(std::sync::Arc::new(threadkey::broker::WithoutBot)).await },
+        );
     let event = events.recv().await;
     assert!(matches!(event, Ok(threadkey::broker::Event::SignedIn(_))), "{event:?}");
     polling.abort();

@@ -23,6 +23,7 @@
 //! | before the intent is durable | an unspent code | the user reloads the page |
 //! | before the answer is durable | an intent without an answer | a reload reports that the code may be spent, and ends the sign-in |
 //! | before the tokens are in the pending sign-in | an answer in the journal | a reload reads it, and shows digits; or another command reads it, ends the sign-in and revokes the grant, since no page shows digits |
+//! | before the journal is emptied | an answer whose tokens wait for digits already | the next reader empties the journal |
 //! | before the page is sent | a grant whose digits no user knows | the first broker that sees its end revokes it, 15 minutes later ([`Broker::expire_undecided`]) |
 //! | between the removal of the tokens and the revocation | a grant at the provider that no program holds | accepted: see [`super::account_choice`] |
 //!
@@ -154,6 +155,10 @@ impl Broker {
         let callback = self.public_url().map(PublicUrl::callback);
         let provider = self.inner.for_sign_in(&tenant, callback.as_ref()).await;
         let provider = provider.map_err(|_| PageError::TryAgain(tenant.provider.clone()))?;
+        // The configuration or the server has changed since: the page would lead to another place.
+        if !provider.takes(&pending) {
+            return Err(PageError::Unknown);
+        }
         let name = cookie_name(&pending);
         // A browser that goes back and presses the button again keeps its cookie.
         let value = cookie(cookies, &name).unwrap_or_else(|| Secret::new(random::token()));
@@ -197,7 +202,10 @@ impl Broker {
         }
         let id = tenant.provider.clone();
         let expected = pending.binding.issuer.as_ref();
-        if expected.is_some_and(|expected| answer.issuer.as_ref().is_some_and(|issuer| issuer != expected)) {
+        let is_foreign =
+            expected.is_some_and(|expected| answer.issuer.as_ref().is_some_and(|issuer| issuer != expected));
+        let promises_iss = || self.inner.providers.get(&id).is_some_and(|provider| provider.requires_iss());
+        if is_foreign || (answer.issuer.is_none() && promises_iss()) {
             // RFC 9207 §2.4: the answer of another server is not used at all.
             self.fail_return(&tenant, &pending, failure::WRONG_ISSUER).await?;
             return Err(PageError::Failed { provider: id, code: failure::WRONG_ISSUER.to_owned() });
@@ -244,6 +252,7 @@ impl Broker {
             | FinishError::NoClientSecret { .. }
             | FinishError::WrongEndpoint { .. } => return Err(PageError::TryAgain(id)),
             FinishError::Superseded(_) => return Err(PageError::Unknown),
+            FinishError::DigitsExpected(_) => return Err(PageError::Used),
             FinishError::Refused { code, .. }
             | FinishError::Misconfigured { code, .. }
             | FinishError::Uncertain { code, .. } => code,
@@ -274,7 +283,7 @@ impl Broker {
                 pending.unconfirmed().is_some() && provider.is_none_or(|id| *id == tenant.provider)
             })
             .collect();
-        // One digit text fits one sign-in: a wrong attempt must not count for another one.
+        // Digits that fit one sign-in are no wrong attempt at another one.
         let fits = |pending: &Pending| {
             pending.unconfirmed().is_some_and(|one| one.digits == typed.fingerprint(&pending.state))
         };
@@ -283,8 +292,18 @@ impl Broker {
             [one] => *one,
             several => match several.iter().find(|(_, pending)| fits(pending)) {
                 Some(one) => *one,
+                // It counts against each of them, else two sign-ins would give any number of attempts.
                 None => {
-                    let providers = several.iter().map(|(tenant, _)| tenant.provider.clone()).collect();
+                    let all = several.iter().map(|(tenant, pending)| ((*tenant).clone(), (*pending).clone()));
+                    let all: Vec<_> = all.collect();
+                    for (tenant, pending) in &all {
+                        if let Err(FinishError::Store(error)) =
+                            self.confirm(tenant, pending, typed.clone()).await
+                        {
+                            return Err(error.into());
+                        }
+                    }
+                    let providers = all.into_iter().map(|(tenant, _)| tenant.provider).collect();
                     return Err(FinishError::Ambiguous(providers));
                 }
             },

@@ -61,6 +61,10 @@ impl Broker {
         };
         let pending = lock.read().await?.pending().filter(|pending| pending.state == *state);
         let pending = pending.ok_or_else(|| FinishError::Superseded(id.clone()))?;
+        // Another request of the browser has exchanged it. A second use would cost the grant.
+        if pending.unconfirmed().is_some() || pending.failure().is_some() {
+            return Err(FinishError::DigitsExpected(id.clone()));
+        }
         let spending = Spending::Code { state: state.fingerprint(), code: code.fingerprint() };
         match recover(&mut lock, |spending| is_of_sign_in(spending, state)).await? {
             Recovered::Answered(answered) => {
@@ -400,6 +404,11 @@ impl Broker {
         if pending.polling.is_some() {
             drop(lock);
             return self.recover_poll(tenant, &pending.state).await;
+        }
+        // It is committed, and the process died before it emptied the journal.
+        if pending.unconfirmed().is_some() {
+            lock.clear().await?;
+            return Ok(None);
         }
         let recovered = recover(&mut lock, |spending| is_of_sign_in(spending, &pending.state)).await?;
         let Recovered::Answered(answered) = recovered else { return Ok(None) };

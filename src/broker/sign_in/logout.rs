@@ -94,10 +94,11 @@ impl Broker {
         let session = session.ok_or_else(|| LogoutError::NoSession(tenant.clone()))?;
         tracing::info!(%tenant, "logged out");
         self.inner.publish(Event::LoggedOut(tenant.clone()));
+        // The user keeps the session's grant, and not one that was never confirmed.
+        self.revoke_unconfirmed(tenant, removed.before.pending.as_ref());
         if revocation == Revocation::Keep {
             return Ok(LoggedOut::LocallyOnly);
         }
-        self.revoke_unconfirmed(tenant, removed.before.pending.as_ref());
         let undecided = match removed.before.candidate {
             Some(candidate) => self.revoke_dropped(tenant, candidate).await.grant,
             None => GrantEnd::Revoked,

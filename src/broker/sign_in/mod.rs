@@ -156,7 +156,10 @@ impl Broker {
     pub async fn drop_sign_in_of(&self, tenant: &Tenant, started_by: Principal) -> Result<(), StoreError> {
         let entry = self.inner.store.read(tenant).await?;
         if let Some(pending) = entry.pending.filter(|pending| pending.started_by == started_by) {
-            self.inner.store.change(tenant, Change::Cancel(Some(pending.state))).await?;
+            let cancelled = self.inner.store.change(tenant, Change::Cancel(Some(pending.state))).await?;
+            if cancelled.applied.took_effect() {
+                self.revoke_unconfirmed(tenant, cancelled.before.pending.as_ref());
+            }
         }
         Ok(())
     }

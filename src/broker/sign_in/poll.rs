@@ -37,7 +37,7 @@
 //! The waiting here is the interval that the RFC demands (§3.5). Nothing else in threadkey polls. The
 //! end of a sign-in by a user's command is noticed at the next poll.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::task::AbortHandle;
 
@@ -47,14 +47,14 @@ use super::{
 };
 use crate::{
     broker::{
-        Broker, FinishError, later,
+        Broker, FinishError, OwnerRights, RightsError, later,
         spend::{Recovered, may_hold_tokens, recover, spend},
     },
     ids::{Principal, Tenant},
     oauth::{Attempt, Mismatch, Outcome, Proof, Provider, Reading},
     secret::{Fingerprint, Scrubber, State},
     session::{
-        Locked, MAX_BACKOFF, Pending, Polling, Settlement,
+        Change, Locked, MAX_BACKOFF, Pending, Polling, Settlement,
         journal::{Answered, Intent, Spending},
     },
     store::{Purpose, StoreError, TenantLock},
@@ -117,8 +117,9 @@ impl Broker {
         }
     }
 
-    /// Polls the sign-ins of all Discord users and servers, from now on. Ends when dropped.
-    pub async fn poll_sign_ins(&self) {
+    /// Polls the sign-ins of all Discord users and servers, from now on. Ends when dropped. The sign-in
+    /// of a server is polled only while its starter manages the server; then it is cancelled.
+    pub async fn poll_sign_ins(&self, rights: Arc<dyn OwnerRights>) {
         let mut changes = self.changes();
         let mut pollers: HashMap<(Tenant, Fingerprint), Poller> = HashMap::new();
         loop {
@@ -133,7 +134,9 @@ impl Broker {
                             continue;
                         }
                         let key = (tenant.clone(), pending.state.fingerprint());
-                        pollers.entry(key).or_insert_with_key(|(tenant, state)| self.poller(tenant, state));
+                        pollers
+                            .entry(key)
+                            .or_insert_with_key(|(tenant, state)| self.poller(tenant, state, &rights));
                     }
                 }
                 Err(error) => {
@@ -147,10 +150,19 @@ impl Broker {
     }
 
     /// Starts the poller of one sign-in of a Discord user.
-    fn poller(&self, tenant: &Tenant, state: &Fingerprint) -> Poller {
+    fn poller(&self, tenant: &Tenant, state: &Fingerprint, rights: &Arc<dyn OwnerRights>) -> Poller {
         let (broker, tenant, state) = (self.clone(), tenant.clone(), state.clone());
+        let rights = rights.clone();
         let task = tokio::spawn(async move {
             loop {
+                match broker.may_finish(&tenant, &state, &*rights).await {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(pause) => {
+                        tokio::time::sleep(pause).await;
+                        continue;
+                    }
+                }
                 let pause = match broker.poll_state(tenant.clone(), state.clone()).await {
                     Ok(Polled::Waiting(due)) => broker.left_until(due),
                     Ok(Polled::Finished(_) | Polled::Ended(_) | Polled::Gone) => return,
@@ -163,6 +175,33 @@ impl Broker {
             }
         });
         Poller(task.abort_handle())
+    }
+
+    /// Whether a sign-in may be polled. One whose starter has lost the right is cancelled. Returns the
+    /// time after which to ask again if that is unknown.
+    async fn may_finish(
+        &self,
+        tenant: &Tenant,
+        state: &Fingerprint,
+        rights: &dyn OwnerRights,
+    ) -> Result<bool, Duration> {
+        let entry = self.inner.store.read(tenant).await.map_err(|_| STORE_PAUSE)?;
+        let live = entry.pending.filter(|pending| in_progress(pending, state).is_some());
+        let Some(pending) = live else { return Ok(false) };
+        let checked = match (tenant.principal, pending.started_by) {
+            (Principal::Guild(guild), Principal::User(user)) => rights.manages(guild, user).await,
+            (_, starter) => rights.of_principal(starter).await,
+        };
+        match checked {
+            Ok(()) => Ok(true),
+            Err(RightsError::Unknown { retry_after }) => Err(retry_after),
+            Err(RightsError::NotEntitled) => {
+                tracing::info!(%tenant, "a sign-in is cancelled, because its starter may no longer finish it");
+                let cancel = Change::Cancel(Some(pending.state));
+                self.inner.store.change(tenant, cancel).await.map_err(|_| STORE_PAUSE)?;
+                Ok(false)
+            }
+        }
     }
 
     /// The time until a poll is due. A jump of the clock lengthens it by one longest interval at most.
@@ -266,6 +305,10 @@ impl Broker {
         tenant: &Tenant,
         state: &State,
     ) -> Result<Option<Finished>, StoreError> {
+        // The bot finishes it, because it knows whether the starter still manages the server.
+        if matches!(tenant.principal, Principal::Guild(_)) {
+            return Ok(None);
+        }
         let Some(provider) = self.inner.providers.get(&tenant.provider) else { return Ok(None) };
         let Some(mut lock) = self.inner.store.try_lock(tenant, Purpose::SignIn).await? else {
             return Ok(None);
@@ -296,7 +339,7 @@ impl Broker {
     ) -> Result<Attempt<Answered>, FinishError> {
         let id = || tenant.provider.clone();
         let now = self.inner.now();
-        let credentials = provider.credentials(now).await;
+        let credentials = self.inner.credentials(provider, &pending.binding).await;
         let credentials =
             credentials.map_err(|problem| FinishError::NoClientSecret { provider: id(), problem })?;
         let request = provider.acquirer(pending.grant()).request(provider, pending, proof, &credentials);

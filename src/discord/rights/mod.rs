@@ -308,6 +308,14 @@ impl OwnerRights for Rights {
         Ok(Standing { shares })
     }
 
+    async fn manages(&self, guild: Snowflake, user: Snowflake) -> Result<(), RightsError> {
+        match Self::manages(self, guild, user).await {
+            Some(true) => Ok(()),
+            Some(false) => Err(RightsError::NotEntitled),
+            None => Err(RightsError::Unknown { retry_after: PAUSE }),
+        }
+    }
+
     async fn of_principal(&self, principal: Principal) -> Result<(), RightsError> {
         let unknown = Err(RightsError::Unknown { retry_after: PAUSE });
         match principal {

@@ -166,8 +166,8 @@ async fn ciba_asks_the_user_elsewhere_with_the_name_of_the_discord_user() {
     let bot = team.run().await;
     let started = team.alice.command(&team.general, "auth start", &[("provider", "acme")]).await;
     let text = &started.embeds()[0].description;
-    assert!(started.is_ephemeral() && text.contains("threadkey for alice"), "{text}");
-    assert_eq!(oidc.decide_elsewhere("alice", "allow").await, "threadkey for alice");
+    assert!(started.is_ephemeral() && text.contains("threadkey for Alice"), "{text}");
+    assert_eq!(oidc.decide_elsewhere("alice", "allow").await, "threadkey for Alice @alice");
     started.says("Signed in as `alice@example.com`").await;
     let unknown = team.bob.command(&team.general, "auth start", &[("provider", "acme")]).await;
     unknown.says("I do not know your name at `acme`").await;
