@@ -114,6 +114,7 @@ async fn in_chromium_the_user_who_started_signs_in_and_the_page_works_once() {
     assert_eq!(all.pages.account().await.as_deref(), Some("alice@example.com"));
     tab.reload().await;
     shows(&tab, "not valid any more").await;
+    assert!(!tab.text().await.contains("Not signed in"), "the user is signed in");
     all.chromium.close().await;
 }
 
@@ -184,7 +185,7 @@ async fn in_chromium_an_expired_link_asks_for_a_new_one() {
     let (_, link) = all.pages.link().await;
     let open = browser.open(&link).await;
     clock.advance(60 * 60);
-    shows(&browser.open(&link).await, "Type /auth start on Discord to get a new one").await;
+    shows(&browser.open(&link).await, "Otherwise type /auth start there to get a new link").await;
     open.click_through(CONTINUE).await;
     shows(&open, "This link is not valid any more").await;
     all.chromium.close().await;
