@@ -1,5 +1,6 @@
 //! The public sign-in pages: the way back through the browser, from the link to the digits.
 
+mod connections;
 #[cfg(target_os = "linux")]
 mod real_browser;
 
