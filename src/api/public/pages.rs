@@ -42,7 +42,7 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The page of a link: who started the sign-in, and the button.
+/// The page of a link: the user who started the sign-in, and the button.
 pub(super) fn start(page: &StartPage) -> Html<String> {
     let provider = escaped(page.tenant.provider.as_str());
     let user = escaped(&page.opener.user);

@@ -1,6 +1,6 @@
 //! The pages in Chromium, over TLS, beside the authorization server's own pages.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use rcgen::{CertificateParams, KeyPair, PublicKeyData as _};
 use reqwest::Method;
@@ -68,7 +68,7 @@ impl Browsing {
     }
 }
 
-fn write(path: &PathBuf, text: &str) {
+fn write(path: &Path, text: &str) {
     threadkey::sys::files::create_private(path, text.as_bytes()).expect("a file");
 }
 
@@ -83,7 +83,7 @@ async fn digits(tab: &Tab) -> String {
     shown.as_str().expect("digits").replace('\u{a0}', " ").trim().to_owned()
 }
 
-/// The page says this, in its own style, and fits on a small phone.
+/// The page shows this, in its own style, and fits on a small phone.
 async fn shows(tab: &Tab, words: &str) {
     let text = tab.text().await;
     assert!(text.contains(words), "{words:?} is not on the page:\n{text}");
