@@ -75,7 +75,7 @@ impl From<Unusable> for StartError {
     fn from(unusable: Unusable) -> Self {
         match unusable {
             Unusable::Unknown(id) => Self::UnknownProvider(id),
-            exchanged @ Unusable::Exchanged { .. } => Self::Exchanged(exchanged),
+            Unusable::Exchanged { id, from } => Self::Exchanged { id, from },
             Unusable::Undiscovered { provider, problem } => Self::Undiscovered { provider, problem },
             Unusable::Store(error) => Self::Store(error),
         }

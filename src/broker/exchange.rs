@@ -10,15 +10,16 @@
 //! waits for. A caller that gives up drops its request and nothing else. The refresh that an exchange
 //! may need first is a flight of its own. After a failure, no caller asks again before a pause.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use tokio::{sync::Mutex, time::timeout};
+use tokio::time::timeout;
 
+use super::exchanges::{Exchanged, Exchanges, Failure};
 use super::{Broker, CALLER_WAIT, DEFAULT_MIN_TTL, Lease, LeaseSource, TokenError, error::wait_until, later};
 use crate::{
-    ids::{Lineage, Tenant},
+    ids::Tenant,
     oauth::{Exchange, Outcome, exchange_outcome},
-    session::{FORCED_REFRESH_INTERVAL, Grant, Retry, Session, Wish, seconds},
+    session::{FORCED_REFRESH_INTERVAL, Grant, Retry, Session, Wish},
     sys::clock::UnixTime,
 };
 
@@ -27,48 +28,6 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// The pause after a refusal, which only a user or the operator can mend.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(30);
-
-/// The exchanges of one tenant, and their lock.
-pub(super) type ExchangeSlot = Arc<Mutex<Exchanges>>;
-
-/// The newest results of one tenant's exchanges.
-#[derive(Default)]
-pub(super) struct Exchanges {
-    token: Option<Exchanged>,
-    failure: Option<Failure>,
-}
-
-/// A token by exchange.
-struct Exchanged {
-    lease: Lease,
-    lineage: Lineage,
-    at: UnixTime,
-}
-
-struct Failure {
-    lineage: Lineage,
-    at: UnixTime,
-    until: UnixTime,
-    error: TokenError,
-}
-
-// === impl Exchanged ===
-
-impl Exchanged {
-    /// Returns the lease, if the token serves a caller with this wish for this session.
-    fn serves(&self, session: &Session, wish: &Wish, now: UnixTime) -> Option<Lease> {
-        let left = self.lease.expires_at.saturating_sub(now);
-        let half = self.lease.expires_at.saturating_sub(self.at) / 2;
-        let lives = left > 0 && left >= seconds(wish.min_ttl).min(half) && now >= self.at;
-        let serves = self.lineage == session.lineage && lives && !self.is_refused(wish);
-        let expires_in = Duration::from_secs(left.max(0).unsigned_abs());
-        serves.then(|| Lease { expires_in, ..self.lease.clone() })
-    }
-
-    fn is_refused(&self, wish: &Wish) -> bool {
-        wish.refused.as_ref().is_some_and(|refused| *refused == self.lease.access_token.fingerprint())
-    }
-}
 
 // === impl Broker ===
 

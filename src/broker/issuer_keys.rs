@@ -20,16 +20,11 @@
 //! refusal would lose the grant, and a wait could outlive the sign-in. A later refresh fills the
 //! identity in.
 
-use std::{
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use dashmap::DashMap;
-use tokio::sync::Mutex;
 use url::Url;
 
-use super::Inner;
+use super::{Inner, known_keys::Issuer};
 use crate::{
     ids::Tenant,
     oauth::{DocumentRequest, Jws, KeySet, Provider, SignatureFault},
@@ -43,27 +38,6 @@ const STALE: Duration = Duration::from_secs(60 * 60);
 /// The age from which keys are not used, although no newer ones can be fetched.
 const TOO_OLD: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The shortest time between two requests to one issuer.
-const PAUSE: Duration = Duration::from_secs(60);
-
-/// The keys of all issuers, by their address.
-#[derive(Default)]
-pub(super) struct IssuerKeys(DashMap<Url, Arc<Issuer>>);
-
-#[derive(Default)]
-struct Issuer {
-    /// Held during a fetch, so that there is one at a time.
-    fetching: Mutex<()>,
-    known: std::sync::Mutex<Known>,
-}
-
-/// Times are those of [`Clock::elapsed`](crate::sys::clock::Clock::elapsed).
-#[derive(Clone, Default)]
-struct Known {
-    keys: Option<(Arc<KeySet>, Duration)>,
-    asked_at: Option<Duration>,
-}
-
 /// The reason why an id token proves no account.
 #[derive(Debug)]
 pub(super) enum Unproved {
@@ -71,39 +45,6 @@ pub(super) enum Unproved {
     Refused(SignatureFault),
     /// The keys cannot be fetched, or may not be fetched here.
     NoKeys,
-}
-
-// === impl IssuerKeys ===
-
-impl IssuerKeys {
-    fn of(&self, url: &Url) -> Arc<Issuer> {
-        self.0.entry(url.clone()).or_default().clone()
-    }
-}
-
-// === impl Issuer ===
-
-impl Issuer {
-    fn known(&self) -> Known {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Known)) {
-        change(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-// === impl Known ===
-
-impl Known {
-    fn younger_than(&self, age: Duration, now: Duration) -> Option<Arc<KeySet>> {
-        let (keys, since) = self.keys.as_ref()?;
-        (now.saturating_sub(*since) < age).then(|| keys.clone())
-    }
-
-    fn may_ask(&self, now: Duration) -> bool {
-        self.asked_at.is_none_or(|asked| now.saturating_sub(asked) >= PAUSE)
-    }
 }
 
 // === impl Inner ===

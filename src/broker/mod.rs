@@ -23,12 +23,15 @@
 //! In each case the operating system releases the lock.
 
 mod candidate_watch;
+mod change_error;
 mod discover;
 mod error;
 mod event;
 mod exchange;
+mod exchanges;
 mod fetches;
 mod issuer_keys;
+mod known_keys;
 mod lease;
 mod mcp;
 mod owner_rights;
@@ -44,8 +47,9 @@ mod sweep;
 mod token;
 mod worker_tokens;
 
+pub use change_error::{CancelError, ChoiceError, LogoutError};
 pub use discover::Unusable;
-pub use error::{CancelError, ChoiceError, FinishError, LogoutError, TokenError, is_from_a_wrong_endpoint};
+pub use error::{FinishError, TokenError, is_from_a_wrong_endpoint};
 pub use event::Event;
 pub use lease::{Lease, LeaseSource, TokenJson};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
@@ -68,7 +72,7 @@ use std::{
 use candidate_watch::Watch;
 use dashmap::DashMap;
 use fetches::Fetches;
-use issuer_keys::IssuerKeys;
+use known_keys::IssuerKeys;
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
 
@@ -107,7 +111,7 @@ struct Inner {
     mcp: mcp::McpState,
     issuer_keys: IssuerKeys,
     flights: DashMap<Tenant, Joined>,
-    exchanges: DashMap<Tenant, exchange::ExchangeSlot>,
+    exchanges: DashMap<Tenant, exchanges::ExchangeSlot>,
     /// The fetches of published metadata.
     fetches: DashMap<ProviderId, Arc<Fetches>>,
     /// Tenants that are logged out during a refresh of theirs, and whose grant is kept.

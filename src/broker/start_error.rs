@@ -13,8 +13,15 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The provider has no sign-in of its own.
-    #[error(transparent)]
-    Exchanged(super::Unusable),
+    #[error(
+        "{id} has no sign-in of its own: its tokens come from the sign-in at {from}, by exchange. Sign in at {from}"
+    )]
+    Exchanged {
+        /// The provider.
+        id: ProviderId,
+        /// The provider with the sign-in.
+        from: ProviderId,
+    },
     /// The configuration has no such provider.
     #[error("{}", unknown_provider(.0))]
     UnknownProvider(ProviderId),

@@ -119,7 +119,7 @@ fn undiscovered(problem: &DiscoveryError) -> Exit {
 impl ExitError for StartError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Exchanged(_)
+            Self::Exchanged { .. }
             | Self::UnknownProvider(_)
             | Self::NotOffered { .. }
             | Self::NoLoginHint { .. }

@@ -21,6 +21,7 @@ mod polled_sign_in;
 mod prompt;
 pub mod provider_name;
 pub mod providers;
+mod sign_in;
 mod status;
 pub mod token;
 pub mod worker;

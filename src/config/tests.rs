@@ -455,7 +455,19 @@ fn the_documented_configurations_are_valid() {
         readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(!shown.is_empty(), "the README shows one");
     let deployed = include_str!("../../deploy/threadkey.toml");
-    for text in shown.into_iter().chain([deployed]) {
+    let (whole, parts): (Vec<&str>, Vec<&str>) =
+        shown.into_iter().chain([deployed]).partition(|text| text.contains("[agent]"));
+    for part in parts {
+        // A part of a provider's section, or a section beside others.
+        let base = ACME.replace("[providers.acme]", "[providers.base]");
+        let text = match part.trim_start().starts_with('[') {
+            true => format!("{base}\n{part}"),
+            false => format!("{ACME}\n{part}"),
+        };
+        let filled = text.replace("REPLACE-WITH-YOUR-CLIENT-ID", "4711");
+        load(&filled, &[]).map(drop).expect(part);
+    }
+    for text in whole {
         let placeholder = error(text, &[("DISCORD_TOKEN", "x")]);
         assert!(placeholder.contains("client_id: it is still the placeholder"), "{placeholder}");
         let filled = text.replace("REPLACE-WITH-YOUR-APPLICATION-ID", "4711");

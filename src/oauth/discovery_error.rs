@@ -1,6 +1,6 @@
 //! The reasons why a provider's endpoints are not known.
 
-use super::{DocumentError, mcp::ResourceError};
+use super::DocumentError;
 
 /// The reason why a provider's endpoints are not known. Each text names the next step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -128,4 +128,15 @@ impl DiscoveryError {
             _ => false,
         }
     }
+}
+
+/// The reason why the metadata of a resource are refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResourceError {
+    /// The document describes another resource (RFC 9728 §3.3).
+    #[error("they describe the resource {0}, which is not this server (RFC 9728 §3.3)")]
+    OtherResource(String),
+    /// A required member is missing, or has a wrong type.
+    #[error("they have no {0} (RFC 9728 §2)")]
+    Missing(&'static str),
 }

@@ -10,7 +10,7 @@
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{AnswerRules, content::Object, lifetime::jwt_claims};
+use super::{AnswerRules, content::Object, lifetime::jwt_claims, settings::TENANT_ID};
 use crate::{
     secret::{IdToken, Nonce},
     session::Identity,
@@ -25,9 +25,6 @@ const MAX_SUBJECT: usize = 255;
 
 /// The longest `iss`, in bytes.
 const MAX_ISSUER: usize = 2048;
-
-/// The part of [`AnswerRules::issuer`] that stands for the claim `tid`.
-pub(super) const TENANT_ID: &str = "{tenantid}";
 
 /// The reason why an id token, and with it the tokens of its answer, is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

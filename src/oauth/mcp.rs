@@ -8,7 +8,7 @@
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::challenge::scope_list;
+use super::{challenge::scope_list, discovery_error::ResourceError};
 
 /// The name under which threadkey registers, which users read on the consent page.
 const CLIENT_NAME: &str = "threadkey";
@@ -28,17 +28,6 @@ pub struct ProtectedResource {
     pub authorization_servers: Vec<String>,
     /// The scopes of the resource; `None` if the document names none.
     pub scopes: Option<Vec<String>>,
-}
-
-/// The reason why the metadata of a resource are refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ResourceError {
-    /// The document describes another resource (RFC 9728 §3.3).
-    #[error("they describe the resource {0}, which is not this server (RFC 9728 §3.3)")]
-    OtherResource(String),
-    /// A required member is missing, or has a wrong type.
-    #[error("they have no {0} (RFC 9728 §2)")]
-    Missing(&'static str),
 }
 
 /// A client of threadkey at one issuer.

@@ -57,7 +57,7 @@ pub use client_auth::Credentials;
 pub use client_key::ClientKey;
 pub use destination::{Endpoint, Withheld};
 pub use discovery_cache::{CACHE_FRESH_FOR, DiscoveryCache};
-pub use discovery_error::DiscoveryError;
+pub use discovery_error::{DiscoveryError, ResourceError};
 pub use document::{DOCUMENT_TIMEOUT, Document, DocumentError, DocumentRequest, MAX_DOCUMENT};
 pub use environment::EnvironmentToken;
 pub use excerpt::excerpt;

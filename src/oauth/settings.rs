@@ -20,7 +20,6 @@ use super::{
     Discovered,
     client_key::ClientKey,
     environment::EnvironmentToken,
-    id_token::TENANT_ID,
     request_form::{DeviceForm, RequestForm},
 };
 use crate::{
@@ -142,6 +141,9 @@ pub enum ProviderError {
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
 }
+
+/// The part of `id_token_issuer` that stands for the claim `tid`.
+pub(super) const TENANT_ID: &str = "{tenantid}";
 
 /// The smallest `max_lifetime`. A shorter one would refresh at almost each use.
 const SHORTEST_MAX_LIFETIME: Duration = Duration::from_secs(60);

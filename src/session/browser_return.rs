@@ -1,49 +1,18 @@
 //! The way back through our own pages: the browser brings the code, and six digits prove that the
 //! user who started the sign-in is the user who signed in (RFC 9700 §4.7, adr/0041).
 //!
-//! A [`BrowserReturn`] is a part of the pending sign-in. The tokens of its exchange stay in there as
+//! A [`BrowserReturn`](super::BrowserReturn) is a part of the pending sign-in. The tokens of its exchange stay in there as
 //! [`Unconfirmed`], and no other code looks for a session in a pending sign-in. So a switch, a
 //! refresh or a caller of tokens cannot use them, nor can an older program, which keeps the member
 //! as an unknown one. [`Change::Confirm`](super::Change::Confirm) alone moves them out.
 
-use super::{Pending, Session};
-use crate::{
-    ids::UnixTime,
-    secret::{Fingerprint, StartId},
-};
+use super::{Pending, Unconfirmed};
+use crate::ids::UnixTime;
 
 /// How many times a user may type the digits.
 pub const DIGIT_ATTEMPTS: u32 = 3;
 
-/// The way back through the browser.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrowserReturn {
-    /// The one-time id in the address of the start page.
-    pub start_id: StartId,
-    /// The name of the user who started it, for the page.
-    pub user: String,
-    /// The name of the server where it was started, for the page.
-    pub server: Option<String>,
-    /// The cookie of the one browser that opened the link.
-    pub cookie: Option<Fingerprint>,
-    /// The result of the exchange, until its digits are typed.
-    pub unconfirmed: Option<Unconfirmed>,
-    /// The reason why it can no longer be finished: the provider's error code or one of our words.
-    pub failed: Option<String>,
-}
-
-/// A grant whose user has not typed the digits yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unconfirmed {
-    /// The session that it becomes.
-    pub session: Session,
-    /// The digits, salted with the `state`.
-    pub digits: Fingerprint,
-    /// How often other digits were typed.
-    pub wrong: u32,
-}
-
-/// The words of [`BrowserReturn::failed`] that are not a provider's.
+/// The words of [`BrowserReturn::failed`](super::BrowserReturn::failed) that are not a provider's.
 pub mod failure {
     /// The user denied the access (RFC 6749 §4.1.2.1).
     pub const DENIED: &str = "access_denied";

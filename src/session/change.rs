@@ -9,10 +9,8 @@
 //! ([`TenantLock::settle`](super::TenantLock::settle)).
 
 use super::{
-    Accounts, Ended, Entry, FORCED_REFRESH_INTERVAL, Grant, Identity, Pending, Polling, RefreshTarget,
-    Rejected, Retry, RetryKind, Session, Unconfirmed, WrongCodes,
-    browser_return::{BrowserReturn, DIGIT_ATTEMPTS, failure},
-    seconds,
+    Accounts, BrowserReturn, DIGIT_ATTEMPTS, Ended, Entry, FORCED_REFRESH_INTERVAL, Grant, Identity, Pending,
+    Polling, RefreshTarget, Rejected, Retry, RetryKind, Session, Unconfirmed, WrongCodes, failure, seconds,
 };
 use crate::{
     ids::{Lineage, UnixTime},

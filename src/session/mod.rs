@@ -5,6 +5,7 @@
 //! keep the order of the steps that spend a secret. The store serialises these types; the broker
 //! acts on the decisions.
 
+mod accounts;
 mod browser_return;
 mod change;
 mod client;
@@ -20,19 +21,22 @@ mod record;
 mod scopes;
 mod tenant_lock;
 
-pub use browser_return::{BrowserReturn, DIGIT_ATTEMPTS, Unconfirmed, failure};
+pub use accounts::Accounts;
+pub use browser_return::{DIGIT_ATTEMPTS, failure};
 pub use change::{Applied, Change, Changed, Settlement, Update, apply};
 pub use client::RegisteredClient;
 pub use decide::{Decision, Wish, adopts, decide, refresh_due_at};
 pub use failures::{Ended, Refusals, Rejected, Retry, RetryKind, WrongCodes};
-pub use identity::{Accounts, Identity};
+pub use identity::Identity;
 pub use limits::{
     CHOICE_LIFETIME, CLOCK_ERROR, FORCED_REFRESH_INTERVAL, MAX_BACKOFF, PENDING_LIFETIME, SWEEP_GRACE,
     UNKNOWN_EXPIRY, in_words, is_known_expiry, seconds,
 };
 pub use login_end::{LONGEST_NOTICE, LoginEnds, LoginLimits};
 pub use polling::{GrantKind, NoGrantKind, Polling};
-pub use record::{Binding, Entry, Grant, Pending, RefreshTarget, Revision, Session};
+pub use record::{
+    Binding, BrowserReturn, Entry, Grant, Pending, RefreshTarget, Revision, Session, Unconfirmed,
+};
 pub use tenant_lock::{LockBackend, Locked, TenantLock};
 
 #[cfg(test)]

@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    BrowserReturn, Ended, GrantKind, Identity, PENDING_LIFETIME, Polling, Rejected, Retry, SWEEP_GRACE,
-    UNKNOWN_EXPIRY, WrongCodes, limits::is_within, seconds,
+    Ended, GrantKind, Identity, PENDING_LIFETIME, Polling, Rejected, Retry, SWEEP_GRACE, UNKNOWN_EXPIRY,
+    WrongCodes, limits::is_within, seconds,
 };
 use crate::{
     ids::{Lineage, Principal, UnixTime},
-    secret::{AccessToken, CodeVerifier, Fingerprint, IdToken, Nonce, RefreshToken, State},
+    secret::{AccessToken, CodeVerifier, Fingerprint, IdToken, Nonce, RefreshToken, StartId, State},
 };
 
 /// A tenant's part of the store.
@@ -119,6 +119,34 @@ pub struct Pending {
     pub browser: Option<Box<BrowserReturn>>,
     /// The poll for its tokens, if no user brings a code.
     pub polling: Option<Polling>,
+}
+
+/// The way back through the browser.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrowserReturn {
+    /// The one-time id in the address of the start page.
+    pub start_id: StartId,
+    /// The name of the user who started it, for the page.
+    pub user: String,
+    /// The name of the server where it was started, for the page.
+    pub server: Option<String>,
+    /// The cookie of the one browser that opened the link.
+    pub cookie: Option<Fingerprint>,
+    /// The result of the exchange, until its digits are typed.
+    pub unconfirmed: Option<Unconfirmed>,
+    /// The reason why it can no longer be finished: the provider's error code or one of our words.
+    pub failed: Option<String>,
+}
+
+/// A grant whose user has not typed the digits yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unconfirmed {
+    /// The session that it becomes.
+    pub session: Session,
+    /// The digits, salted with the `state`.
+    pub digits: Fingerprint,
+    /// How often other digits were typed.
+    pub wrong: u32,
 }
 
 /// One state of one grant.

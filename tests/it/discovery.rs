@@ -77,6 +77,8 @@ impl Rig {
             authorization_endpoint: String::new(),
             token_endpoint: String::new(),
             revocation_endpoint: None,
+            // The embedded server names itself in its id tokens.
+            id_token_issuer: Some(self.server.token_endpoint().trim_end_matches("/token").to_owned()),
             reach: Some(Reach::default().listing_host_of(&issuer.parse().unwrap())),
             ..fixtures::settings(&self.server)
         };

@@ -20,11 +20,11 @@ use tokio::{
 };
 
 use super::{
-    Exit, Failure, auth,
+    Exit, Failure,
     messages::{as_option, signed_in_text},
     print_notice, print_result,
     prompt::{self, Echo},
-    stdin_is_terminal,
+    sign_in, stdin_is_terminal,
 };
 use crate::{
     broker::{
@@ -69,25 +69,25 @@ pub(super) async fn run(
         _ => WayBack::Paste,
     };
     let options = StartOptions { grant, way_back, ..StartOptions::default() };
-    let sign_in = broker.start_with(tenant, tenant.principal, options).await?;
-    let (Some(listener), Some(link)) = (listener, sign_in.link()) else {
-        let is_finished = auth::show(broker, &sign_in, false, now).await?;
+    let started = broker.start_with(tenant, tenant.principal, options).await?;
+    let (Some(listener), Some(link)) = (listener, started.link()) else {
+        let is_finished = sign_in::show(broker, &started, false, now).await?;
         if is_finished || !stdin_is_terminal() {
             return Ok(());
         }
-        return auth::finish(broker, tenant.principal, Some(&tenant.provider)).await;
+        return sign_in::finish(broker, tenant.principal, Some(&tenant.provider)).await;
     };
     let port = listener.port();
     let mut waiting = listener.wait(link);
     let is_opened = !no_browser && browser::is_here() && browser::open(waiting.entrance()).is_ok();
-    print_notice(&instructions(&sign_in, is_opened, port, now));
+    print_notice(&instructions(&started, is_opened, port, now));
     print_result(&format!("{link}\n"))?;
-    let event = wait(broker, &sign_in, &mut waiting, now).await;
-    let result = conclude(broker, &sign_in, event).await;
+    let event = wait(broker, &started, &mut waiting, now).await;
+    let result = conclude(broker, &started, event).await;
     waiting.end().await;
     match result? {
         // The page has gone out, so the question may take its time.
-        Some(finished) => auth::conclude(broker, finished).await,
+        Some(finished) => sign_in::conclude(broker, finished).await,
         None => Ok(()),
     }
 }
@@ -121,9 +121,9 @@ async fn listener_on(
     }
 }
 
-fn instructions(sign_in: &SignIn, is_opened: bool, port: u16, now: UnixTime) -> String {
-    let minutes = sign_in.expires_at.saturating_sub(now).max(0) / 60;
-    let resumed = if sign_in.resumed { "This sign-in is already under way. " } else { "" };
+fn instructions(started: &SignIn, is_opened: bool, port: u16, now: UnixTime) -> String {
+    let minutes = started.expires_at.saturating_sub(now).max(0) / 60;
+    let resumed = if started.resumed { "This sign-in is already under way. " } else { "" };
     let open = if is_opened {
         format!("Your browser opens the sign-in. If it does not, open this link within {minutes} minutes.")
     } else {
@@ -142,17 +142,17 @@ fn instructions(sign_in: &SignIn, is_opened: bool, port: u16, now: UnixTime) -> 
 /// Waits for the first event.
 async fn wait(
     broker: &Broker,
-    sign_in: &SignIn,
+    started: &SignIn,
     waiting: &mut Waiting,
     now: UnixTime,
 ) -> Result<Event, Failure> {
-    let principal = sign_in.tenant.principal;
-    let awaited = broker.expects_code(principal, Some(&sign_in.tenant.provider)).await?;
+    let principal = started.tenant.principal;
+    let awaited = broker.expects_code(principal, Some(&started.tenant.provider)).await?;
     tokio::select! {
         biased;
         Some(answer) = waiting.answer() => Ok(Event::Answered(answer)),
         event = at_terminal(&awaited) => event,
-        ended = ended_elsewhere(broker, sign_in, now) => Ok(Event::Ended(ended?)),
+        ended = ended_elsewhere(broker, started, now) => Ok(Event::Ended(ended?)),
     }
 }
 
@@ -179,11 +179,11 @@ async fn at_terminal(awaited: &AwaitedAnswers) -> Result<Event, Failure> {
 }
 
 /// Waits until another process has finished or dropped the sign-in, or its time is over.
-async fn ended_elsewhere(broker: &Broker, sign_in: &SignIn, now: UnixTime) -> Result<News, Failure> {
+async fn ended_elsewhere(broker: &Broker, started: &SignIn, now: UnixTime) -> Result<News, Failure> {
     let mut changes = broker.changes();
-    let left = sign_in.expires_at.saturating_sub(now).max(0).unsigned_abs();
+    let left = started.expires_at.saturating_sub(now).max(0).unsigned_abs();
     let mut over = std::pin::pin!(sleep(Duration::from_secs(left)));
-    let mut shown = sign_in.shown.clone();
+    let mut shown = started.shown.clone();
     loop {
         let progress = broker.sign_in_progress(&shown).await?;
         match (progress.news, progress.next) {
@@ -201,24 +201,24 @@ async fn ended_elsewhere(broker: &Broker, sign_in: &SignIn, now: UnixTime) -> Re
 /// Acts on the event. Returns the finished sign-in, unless it was reported already.
 async fn conclude(
     broker: &Broker,
-    sign_in: &SignIn,
+    started: &SignIn,
     event: Result<Event, Failure>,
 ) -> Result<Option<Finished>, Failure> {
-    let Tenant { provider, principal } = &sign_in.tenant;
+    let Tenant { provider, principal } = &started.tenant;
     let over =
-        |text: &str| Err(Failure::new(Exit::NoSession, format!("the sign-in for {} {text}", sign_in.tenant)));
+        |text: &str| Err(Failure::new(Exit::NoSession, format!("the sign-in for {} {text}", started.tenant)));
     match event? {
-        Event::Answered(answer) => answered(broker, &sign_in.tenant, answer).await.map(Some),
+        Event::Answered(answer) => answered(broker, &started.tenant, answer).await.map(Some),
         Event::Pasted(paste) => {
             let pasted = Pasted::parse(paste.expose())?;
             let finished = broker.finish(*principal, Some(provider), pasted).await;
-            finished.map(Some).map_err(|error| auth::explained(error, broker))
+            finished.map(Some).map_err(|error| sign_in::explained(error, broker))
         }
         Event::Interrupted => {
             broker.cancel(*principal, Some(provider)).await?;
             Err(Failure::new(
                 Exit::Usage,
-                format!("interrupted: the sign-in for {} is cancelled", sign_in.tenant),
+                format!("interrupted: the sign-in for {} is cancelled", started.tenant),
             ))
         }
         Event::Ended(News::SignedIn(signed_in)) => {
@@ -245,7 +245,7 @@ async fn answered(broker: &Broker, tenant: &Tenant, answer: Answer) -> Result<Fi
             if is_refused(&error) {
                 broker.cancel(tenant.principal, Some(&tenant.provider)).await?;
             }
-            (Page::failed(sentence(&error.to_string())), Err(auth::explained(error, broker)))
+            (Page::failed(sentence(&error.to_string())), Err(sign_in::explained(error, broker)))
         }
     };
     // A browser that has gone does not matter.

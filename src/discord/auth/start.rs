@@ -151,7 +151,7 @@ async fn opener(bot: &Bot, interaction: &Interaction) -> Opener {
 fn refused(bot: &Bot, error: StartError) -> Message {
     match error {
         StartError::UnknownProvider(provider) => unknown_provider(bot, &provider),
-        StartError::Exchanged(exchanged) => Message::text(format!("{exchanged} with `/auth start`.")),
+        error @ StartError::Exchanged { .. } => Message::text(format!("{error} with `/auth start`.")),
         StartError::Undiscovered { provider, problem } => undiscovered(&provider, &problem),
         StartError::Busy { tenant, until } => Message::text(format!(
             "Another user is signing in to `{}`{} right now. That sign-in expires {}; try again after that.",

@@ -318,7 +318,7 @@ async fn an_invalid_store_is_refused_with_its_line_without_values_and_stays_unch
         ("a byte order mark", format!("\u{FEFF}{FULL}").into_bytes(), 1, "byte order mark"),
         ("not UTF-8", [&FULL.as_bytes()[..30], b"\xff\xfe"].concat(), 3, "UTF-8"),
         ("a list", b"[]".to_vec(), 1, "expected an object"),
-        ("no version", broken("\"version\": 1,", ""), 67, "missing field `version`"),
+        ("no version", broken("\"version\": 1,", ""), 79, "missing field `version`"),
         ("version 0", broken("\"version\": 1", "\"version\": 0"), 2, "expected a version from 1"),
         ("version text", broken("\"version\": 1", "\"version\": \"canary\""), 2, "expected u64"),
         ("sessions null", b"{\"version\": 1,\n\"sessions\": null}".to_vec(), 2, "expected an object"),
@@ -340,7 +340,7 @@ async fn an_invalid_store_is_refused_with_its_line_without_values_and_stays_unch
         (
             "a number too large",
             broken("\"clients\": {}", "\"canary\": 123456789012345678901"),
-            66,
+            78,
             "too large",
         ),
     ];

@@ -165,7 +165,8 @@ async fn ciba_asks_the_user_elsewhere_with_the_name_of_the_discord_user() {
     team.home.configure(&configured.replace("{ local = \"carol\" }", &hint));
     let bot = team.run().await;
     let started = team.alice.command(&team.general, "auth start", &[("provider", "acme")]).await;
-    assert!(started.is_ephemeral() && started.embeds()[0].description.contains("threadkey for alice"));
+    let text = &started.embeds()[0].description;
+    assert!(started.is_ephemeral() && text.contains("threadkey for alice"), "{text}");
     assert_eq!(oidc.decide_elsewhere("alice", "allow").await, "threadkey for alice");
     started.says("Signed in as `alice@example.com`").await;
     let unknown = team.bob.command(&team.general, "auth start", &[("provider", "acme")]).await;
