@@ -1,5 +1,7 @@
 //! Valid configurations, and the errors of invalid ones.
 
+mod public;
+
 use futures_util::FutureExt as _;
 
 use super::*;

@@ -1,5 +1,9 @@
 //! The public sign-in pages: the way back through the browser, from the link to the digits.
 
+mod connections;
+#[cfg(target_os = "linux")]
+mod real_browser;
+
 use std::net::SocketAddr;
 
 use reqwest::{Method, StatusCode, header};
@@ -21,9 +25,10 @@ use crate::{
     support::{authserver::LifeState, browser, discord::Reply},
 };
 
-/// The rig, and its pages behind a proxy on this machine.
+/// The rig, and its pages.
 struct Pages {
     rig: Rig,
+    url: String,
     address: SocketAddr,
     stop: CancellationToken,
 }
@@ -40,20 +45,28 @@ impl Pages {
         Self::with(Plan::default()).await
     }
 
+    /// Behind a proxy on this machine.
     async fn with(plan: Plan) -> Self {
+        let proxy = Transport::Proxy(vec![std::net::Ipv4Addr::LOCALHOST.into()]);
+        Self::served(plan, "http://127.0.0.1", proxy).await
+    }
+
+    /// At this scheme and host, and a free port.
+    async fn served(plan: Plan, site: &str, transport: Transport) -> Self {
         // The address is known before the socket is bound, because it is registered at the provider.
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = free.local_addr().expect("an address");
         drop(free);
-        let redirect_uris = vec![format!("http://{address}/oauth/callback")];
+        let url = format!("{site}:{}", address.port());
+        let redirect_uris = vec![format!("{url}/oauth/callback")];
         let mut rig = Rig::stopped(Plan { redirect_uris, ..plan }).await;
-        let stop = serve(&rig.broker, address).await;
+        let stop = serve(&rig.broker, &url, address, transport).await;
         rig.run().await;
-        Self { rig, address, stop }
+        Self { rig, url, address, stop }
     }
 
     fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}{path}", self.url)
     }
 
     /// Starts alice's sign-in. Returns its message and its link.
@@ -116,10 +129,14 @@ impl Pages {
     }
 }
 
-async fn serve(broker: &threadkey::broker::Broker, address: SocketAddr) -> CancellationToken {
-    let url = PublicUrl::parse(&format!("http://{address}")).expect("an address");
+async fn serve(
+    broker: &threadkey::broker::Broker,
+    url: &str,
+    address: SocketAddr,
+    transport: Transport,
+) -> CancellationToken {
+    let url = PublicUrl::parse(url).expect("an address");
     broker.set_public_url(url.clone());
-    let transport = Transport::Proxy(vec![address.ip()]);
     let settings = PublicSettings { url, listen: address, transport, client_document: None };
     let bound = api::bind_pages(settings).await.expect("a free port");
     let stop = CancellationToken::new();

@@ -3,6 +3,8 @@
 
 pub use threadkey_lookalike::{authserver, browser, discord, events, raw, settings};
 
+#[cfg(target_os = "linux")]
+pub mod chromium;
 pub mod network;
 pub mod npm;
 pub mod oidc;

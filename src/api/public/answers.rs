@@ -20,6 +20,11 @@ use crate::{
 /// The longest body of a form. Ours is empty.
 const MAX_BODY: u64 = 1024;
 
+/// Titles of several pages.
+const NOT_SIGNED_IN: &str = "Not signed in";
+const NOT_YET: &str = "Not yet";
+const NO_PAGE: &str = "No page here";
+
 #[derive(Clone)]
 struct Pages {
     broker: Broker,
@@ -36,7 +41,7 @@ pub(super) fn router(broker: Broker, settings: Arc<PublicSettings>) -> Router {
         // A HEAD would exchange the code and throw the digits away.
         .route("/oauth/callback", only(get(returned).head(|| async { not_allowed("GET") }), "GET"))
         .route("/oauth/client.json", only(get(client_document), "GET, HEAD"))
-        .fallback(|| async { pages::plain(StatusCode::NOT_FOUND, "There is no such page.") })
+        .fallback(|| async { no_such_page() })
         .layer(from_fn_with_state(pages.clone(), guarded))
         .with_state(pages)
 }
@@ -53,7 +58,7 @@ async fn start(State(pages): State<Pages>, Path(id): Path<String>) -> Response {
 async fn open(State(pages): State<Pages>, Path(id): Path<String>, headers: HeaderMap) -> Response {
     if !is_from_our_page(&headers, &pages.settings.url.origin()) {
         let text = "This form was not sent from its own page. Open the link from Discord again.";
-        return pages::plain(StatusCode::FORBIDDEN, text);
+        return pages::plain(StatusCode::FORBIDDEN, "Nothing was done", text);
     }
     let opened = match pages.broker.open_start(&id, &cookies(&headers)).await {
         Ok(opened) => opened,
@@ -68,7 +73,7 @@ async fn open(State(pages): State<Pages>, Path(id): Path<String>, headers: Heade
     let (Ok(mut cookie), Ok(location)) =
         (HeaderValue::from_str(&cookie), HeaderValue::from_str(opened.location.as_str()))
     else {
-        return pages::plain(StatusCode::INTERNAL_SERVER_ERROR, "The sign-in cannot go on.");
+        return pages::plain(StatusCode::INTERNAL_SERVER_ERROR, NOT_SIGNED_IN, "The sign-in cannot go on.");
     };
     cookie.set_sensitive(true);
     let mut response = StatusCode::SEE_OTHER.into_response();
@@ -94,26 +99,31 @@ async fn returned(
 async fn client_document(State(pages): State<Pages>) -> Response {
     match &pages.settings.client_document {
         Some(document) => axum::Json(document.as_ref()).into_response(),
-        None => pages::plain(StatusCode::NOT_FOUND, "There is no such page."),
+        None => no_such_page(),
     }
 }
 
+fn no_such_page() -> Response {
+    pages::plain(StatusCode::NOT_FOUND, NO_PAGE, "There is no such page.")
+}
+
 fn failure(error: PageError) -> Response {
-    let status = match &error {
-        PageError::Unknown => StatusCode::NOT_FOUND,
-        PageError::OpenedElsewhere | PageError::WrongBrowser | PageError::Denied { .. } => {
-            StatusCode::FORBIDDEN
-        }
-        PageError::Used => StatusCode::GONE,
-        PageError::NoAnswer => StatusCode::BAD_REQUEST,
-        PageError::Failed { .. } => StatusCode::BAD_GATEWAY,
-        PageError::TryAgain(_) => StatusCode::SERVICE_UNAVAILABLE,
+    let (status, title) = match &error {
+        PageError::Unknown => (StatusCode::NOT_FOUND, "This link is over"),
+        PageError::OpenedElsewhere => (StatusCode::FORBIDDEN, "Open in another browser"),
+        PageError::WrongBrowser => (StatusCode::FORBIDDEN, "Not this browser"),
+        PageError::Denied { .. } => (StatusCode::FORBIDDEN, NOT_SIGNED_IN),
+        // The sign-in goes on, so no title may deny it.
+        PageError::Used => (StatusCode::GONE, "One step is left"),
+        PageError::NoAnswer => (StatusCode::BAD_REQUEST, NO_PAGE),
+        PageError::Failed { .. } => (StatusCode::BAD_GATEWAY, NOT_SIGNED_IN),
+        PageError::TryAgain(_) => (StatusCode::SERVICE_UNAVAILABLE, NOT_YET),
         PageError::Store(cause) => {
             tracing::error!(error = %cause, "a sign-in page cannot use the store");
-            StatusCode::SERVICE_UNAVAILABLE
+            (StatusCode::SERVICE_UNAVAILABLE, NOT_YET)
         }
     };
-    let mut response = pages::plain(status, &error.to_string());
+    let mut response = pages::plain(status, title, &error.to_string());
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("30"));
     }
@@ -121,7 +131,8 @@ fn failure(error: PageError) -> Response {
 }
 
 fn not_allowed(allow: &'static str) -> Response {
-    let mut response = pages::plain(StatusCode::METHOD_NOT_ALLOWED, "This page cannot be used in that way.");
+    let mut response =
+        pages::plain(StatusCode::METHOD_NOT_ALLOWED, "Not possible", "This page cannot be used in that way.");
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     response
 }
@@ -146,9 +157,9 @@ fn is_from_our_page(headers: &HeaderMap, origin: &str) -> bool {
 async fn guarded(State(pages): State<Pages>, request: Request, next: Next) -> Response {
     let head = request.method() == Method::HEAD;
     let response = if !is_our_host(&request, &pages.settings) {
-        pages::plain(StatusCode::MISDIRECTED_REQUEST, "This server does not have that name.")
+        pages::plain(StatusCode::MISDIRECTED_REQUEST, NO_PAGE, "This server does not have that name.")
     } else if declared_length(&request) > MAX_BODY {
-        pages::plain(StatusCode::PAYLOAD_TOO_LARGE, "The request is too large.")
+        pages::plain(StatusCode::PAYLOAD_TOO_LARGE, "Not possible", "The request is too large.")
     } else {
         next.run(request).await
     };

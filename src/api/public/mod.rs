@@ -36,7 +36,7 @@ pub struct PublicSettings {
     pub url: PublicUrl,
     /// The address to listen on.
     pub listen: SocketAddr,
-    /// What protects the connections.
+    /// The protection of the connections.
     pub transport: Transport,
     /// The client id metadata document; `/oauth/client.json` is not found without one.
     pub client_document: Option<Arc<serde_json::Value>>,

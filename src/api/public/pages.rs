@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The longest text from outside that a page shows.
-const MAX_TEXT: usize = 400;
+const MAX_TEXT: usize = 600;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1b1f24;--soft:#57606a;--line:#d0d7de;--page:#f6f8fa;--card:#fff;--go:#1f5fbf;--on:#fff;--warn:#fff4d6;--wline:#e0b84a}\
@@ -27,7 +27,7 @@ h1{margin:0 0 1rem;font-size:1.4rem;line-height:1.25}\
 p{margin:0 0 1rem}\
 .note{color:var(--soft);font-size:.95rem}\
 .warn{padding:.75rem 1rem;background:var(--warn);border:1px solid var(--wline);border-radius:.5rem}\
-.digits{margin:1.25rem 0;padding:1rem;border:1px solid var(--line);border-radius:.5rem;text-align:center;font:600 2.5rem/1.2 ui-monospace,monospace;letter-spacing:.08em;white-space:nowrap}\
+.digits{margin:1.25rem 0;padding:1rem;border:1px solid var(--line);border-radius:.5rem;text-align:center;font:600 2.5rem/1.2 ui-monospace,monospace;letter-spacing:.08em;white-space:nowrap;-webkit-user-select:all;user-select:all}\
 button{width:100%;padding:.9rem 1rem;border:0;border-radius:.5rem;background:var(--go);color:var(--on);font:inherit;font-weight:600;cursor:pointer}\
 button:focus-visible{outline:3px solid var(--ink);outline-offset:2px}\
 main>:last-child{margin-bottom:0}";
@@ -42,7 +42,7 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The page of a link: who started the sign-in, and the button.
+/// The page of a link: the user who started the sign-in, and the button.
 pub(super) fn start(page: &StartPage) -> Html<String> {
     let provider = escaped(page.tenant.provider.as_str());
     let user = escaped(&page.opener.user);
@@ -86,8 +86,7 @@ pub(super) fn digits(page: &DigitsPage) -> Html<String> {
 }
 
 /// A page with one message.
-pub(super) fn plain(status: StatusCode, text: &str) -> Response {
-    let title = if status == StatusCode::SERVICE_UNAVAILABLE { "Not yet" } else { "Not signed in" };
+pub(super) fn plain(status: StatusCode, title: &str, text: &str) -> Response {
     (status, page_of(title, &format!("<p>{}</p>", escaped(text)))).into_response()
 }
 

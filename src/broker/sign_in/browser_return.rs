@@ -80,7 +80,9 @@ pub struct OpenedStart {
 #[derive(Debug, thiserror::Error)]
 pub enum PageError {
     /// No sign-in has this id or state, or it is over.
-    #[error("This link is not valid any more. Type /auth start on Discord to get a new one.")]
+    #[error(
+        "This link is not valid any more. If the bot reports on Discord that you are signed in, nothing is left to do. Otherwise type /auth start there to get a new link."
+    )]
     Unknown,
     /// The link was opened in another browser.
     #[error(
@@ -94,7 +96,7 @@ pub enum PageError {
     WrongBrowser,
     /// The code was exchanged before.
     #[error(
-        "This page works once, and the sign-in has gone on. Type the six digits that it showed on Discord. If you do not have them any more, type /auth cancel there and start again."
+        "This page works once, and the sign-in has gone on. On Discord, type the six digits that it showed. If you do not have them any more, type /auth cancel there and start again."
     )]
     Used,
     /// The address has no code and no error, or has one twice.
