@@ -12,6 +12,7 @@ pub mod config_init;
 mod demand;
 mod duration;
 mod exit;
+mod interrupts;
 mod lease;
 mod login;
 mod logout;

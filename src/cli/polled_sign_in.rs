@@ -3,7 +3,10 @@
 use serde::Serialize;
 use url::Url;
 
-use super::{Exit, Failure, choice, json_line, messages::signed_in_text, print_notice, print_result};
+use super::{
+    Exit, Failure, choice, interrupts::Interrupts, json_line, messages::signed_in_text, print_notice,
+    print_result,
+};
 use crate::{
     broker::{Broker, Finished, News, Polled, SignIn, View},
     sys::clock::UnixTime,
@@ -36,11 +39,12 @@ pub(super) async fn finish(
     json: bool,
     now: UnixTime,
 ) -> Result<(), Failure> {
+    let mut interrupts = Interrupts::new()?;
     show(sign_in, json, now)?;
     let tenant = &sign_in.tenant;
     let polled = tokio::select! {
         polled = broker.poll_to_end(&sign_in.shown) => polled?,
-        _ = tokio::signal::ctrl_c() => {
+        () = interrupts.next() => {
             broker.cancel(tenant.principal, Some(&tenant.provider)).await?;
             // A poll that is under way may still bring the tokens. They are dropped and revoked then.
             return Err(Failure::new(Exit::NoSession, format!("the sign-in for {tenant} is cancelled")));

@@ -14,13 +14,11 @@ use std::time::Duration;
 
 use listener::{Answer, Listener, NoListener, Waiting};
 use page::Page;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::sleep,
-};
+use tokio::time::sleep;
 
 use super::{
     Exit, Failure,
+    interrupts::Interrupts,
     messages::{as_option, signed_in_text},
     print_notice, print_result,
     prompt::{self, Echo},
@@ -79,10 +77,12 @@ pub(super) async fn run(
     };
     let port = listener.port();
     let mut waiting = listener.wait(link);
+    // Before the link is out: a user may press Ctrl-C as soon as it is.
+    let mut interrupts = Interrupts::new()?;
     let is_opened = !no_browser && browser::is_here() && browser::open(waiting.entrance()).is_ok();
     print_notice(&instructions(&started, is_opened, port, now));
     print_result(&format!("{link}\n"))?;
-    let event = wait(broker, &started, &mut waiting, now).await;
+    let event = wait(broker, &started, &mut waiting, &mut interrupts, now).await;
     let result = conclude(broker, &started, event).await;
     waiting.end().await;
     match result? {
@@ -144,6 +144,7 @@ async fn wait(
     broker: &Broker,
     started: &SignIn,
     waiting: &mut Waiting,
+    interrupts: &mut Interrupts,
     now: UnixTime,
 ) -> Result<Event, Failure> {
     let principal = started.tenant.principal;
@@ -151,31 +152,21 @@ async fn wait(
     tokio::select! {
         biased;
         Some(answer) = waiting.answer() => Ok(Event::Answered(answer)),
+        () = interrupts.next() => Ok(Event::Interrupted),
         event = at_terminal(&awaited) => event,
         ended = ended_elsewhere(broker, started, now) => Ok(Event::Ended(ended?)),
     }
 }
 
-/// Waits for a paste, or for the signal that ends the command.
+/// Waits for a paste. Does not return without a terminal.
 async fn at_terminal(awaited: &AwaitedAnswers) -> Result<Event, Failure> {
-    if stdin_is_terminal() {
-        let question =
-            "If the browser does not come back by itself, paste the address of its last page, or the code:";
-        let paste =
-            prompt::ask_unless_interrupted(question, Echo::Length, |text| awaited.include(text)).await?;
-        return Ok(paste.map_or(Event::Interrupted, Event::Pasted));
+    if !stdin_is_terminal() {
+        return std::future::pending().await;
     }
-    let failed =
-        |error| Failure::new(Exit::Internal, format!("the signals of this process cannot be read: {error}"));
-    let caught = |kind| signal(kind).map_err(failed);
-    let (mut interrupt, mut terminate, mut hangup) =
-        (caught(SignalKind::interrupt())?, caught(SignalKind::terminate())?, caught(SignalKind::hangup())?);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
-    }
-    Ok(Event::Interrupted)
+    let question =
+        "If the browser does not come back by itself, paste the address of its last page, or the code:";
+    let paste = prompt::ask_unless_interrupted(question, Echo::Length, |text| awaited.include(text)).await?;
+    Ok(paste.map_or(Event::Interrupted, Event::Pasted))
 }
 
 /// Waits until another process has finished or dropped the sign-in, or its time is over.
