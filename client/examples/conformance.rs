@@ -44,7 +44,7 @@ async fn main() -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
     let threadkey = Threadkey::configure(folder.path(), &server)?;
     if !needs_sign_in() {
-        return use_tools(reqwest::Client::new(), &server).await.map_err(Into::into);
+        return use_tools(reqwest::Client::new(), &server).await;
     }
     threadkey.sign_in(&[]).await?;
     for step in 0.. {
