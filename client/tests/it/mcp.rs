@@ -149,7 +149,7 @@ async fn a_token_goes_to_its_own_server_alone_and_never_over_open_http() {
     let http = new("https://mcp.example/mcp").unwrap();
     let config = StreamableHttpClientTransportConfig::with_uri(format!("{}/mcp", server.url));
     let transport = StreamableHttpClientTransport::with_client(http, config);
-    let error = ().serve(transport).await.err().expect("another server");
+    let error = ().serve(transport).await.expect_err("another server");
     assert!(matches!(TransportError::of(&error), Some(TransportError::OtherServer(_))), "{error:?}");
     assert!(server.log().await.is_empty());
 }
