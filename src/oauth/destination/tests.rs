@@ -1,6 +1,6 @@
 use super::*;
 use crate::oauth::{
-    ProviderSettings,
+    Discovered, ProviderSettings,
     provider::tests::{provider, settings},
 };
 
@@ -111,4 +111,21 @@ fn a_former_endpoint_is_checked_like_any_other_endpoint() {
     settings.formerly = vec!["http://id.example/token".into()];
     let error = Provider::new("acme".parse().expect("an id"), settings).expect_err("it is not https");
     assert!(error.to_string().starts_with("providers.acme.formerly: http would show secrets"), "{error}");
+}
+
+#[test]
+fn a_published_change_moves_no_token_to_another_servers_revocation_or_userinfo() {
+    let was = provider(settings());
+    let bound = Binding { revocation_endpoint: None, userinfo_endpoint: None, ..was.binding() };
+    let now = with(|settings| {
+        let earlier_token_endpoints = vec![settings.token_endpoint.clone()];
+        settings.token_endpoint = "https://new.example/token".into();
+        settings.revocation_endpoint = Some("https://new.example/revoke".into());
+        settings.userinfo_endpoint = Some("https://new.example/userinfo".into());
+        let published = Discovered { earlier_token_endpoints, ..Discovered::default() };
+        settings.discovered = Some(std::sync::Arc::new(published));
+    });
+    assert_eq!(goes(&now, &bound, Endpoint::Token), Some(was.token_endpoint().to_string()));
+    assert_eq!(goes(&now, &bound, Endpoint::Revocation), None);
+    assert_eq!(goes(&now, &bound, Endpoint::Userinfo), None);
 }
