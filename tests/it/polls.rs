@@ -7,7 +7,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 use threadkey::{
-    broker::{Broker, FinishError, News, Polled, SignIn, StartError, StartOptions, View},
+    agent::Conversation,
+    broker::{
+        Broker, FinishError, News, OwnerRights, Polled, RightsError, SignIn, Standing, StartError,
+        StartOptions, View,
+    },
+    ids::{Principal, Snowflake, Tenant},
     oauth::{Client, Pasted, Provider, ProviderSettings, Providers},
     secret::Secret,
     session::{
@@ -487,4 +492,41 @@ async fn ciba_takes_the_subject_of_the_users_own_earlier_session() {
     assert_eq!(rig.server.forms().last().unwrap()["login_hint"], "sub-bob");
     let cancel = rig.store.change(&tenant(BOB), Change::Cancel(None)).await.unwrap();
     assert!(cancel.applied.took_effect());
+}
+
+/// Users who manage no server.
+struct NoManagers;
+
+#[async_trait::async_trait]
+impl OwnerRights for NoManagers {
+    async fn of(&self, _: &Conversation) -> Result<Standing, RightsError> {
+        unreachable!("no conversation asks")
+    }
+
+    async fn of_principal(&self, _: Principal) -> Result<(), RightsError> {
+        Ok(())
+    }
+
+    async fn manages(&self, _: Snowflake, _: Snowflake) -> Result<(), RightsError> {
+        Err(RightsError::NotEntitled)
+    }
+}
+
+#[tokio::test]
+async fn a_servers_sign_in_is_cancelled_when_its_starter_no_longer_manages_the_server() {
+    let rig = Rig::start().await;
+    rig.answer_device_code(600);
+    let shared: Tenant = "acme/guild:9".parse().unwrap();
+    let started = rig.broker.start(&shared, ALICE).await.unwrap();
+    rig.clock.advance(5);
+    let bot = rig.another();
+    let polling = tokio::spawn(async move { bot.poll_sign_ins(std::sync::Arc::new(NoManagers)).await });
+    let mut changes = rig.broker.changes();
+    while rig.broker.sign_in_progress(&started.shown).await.unwrap().news.is_none() {
+        changes.next().await;
+    }
+    polling.abort();
+    let news = rig.broker.sign_in_progress(&started.shown).await.unwrap().news;
+    assert!(matches!(news, Some(News::Cancelled)), "{news:?}");
+    assert_eq!(rig.polls(), 0);
 }
