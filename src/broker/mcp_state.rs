@@ -10,7 +10,7 @@ use crate::{
     oauth::DiscoveryError,
 };
 
-/// What this process has learned about MCP servers.
+/// The state of this process about MCP servers.
 #[derive(Default)]
 pub(super) struct McpState {
     /// The newest discovery of each provider. Its lock is held during the discovery.

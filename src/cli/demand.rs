@@ -5,7 +5,7 @@ use std::fmt;
 use super::{Exit, Failure};
 use crate::{broker::Broker, ids::Tenant, oauth::Publisher};
 
-/// The reason why a text is no scope (RFC 6749 §3.3).
+/// The reason why a text is not a scope (RFC 6749 §3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ScopeError;
 

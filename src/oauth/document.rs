@@ -91,7 +91,7 @@ pub enum DocumentError {
         /// Host and port.
         host: String,
     },
-    /// The connection ended before the answer was whole, or the answer is no HTTP.
+    /// The connection ended before the answer was whole, or the answer is not HTTP.
     #[error("{host} broke off its answer ({problem}). Try again later; if it stays, ask its operator")]
     Broken {
         /// Host and port.
@@ -107,7 +107,7 @@ pub enum DocumentError {
         /// The rest of the sentence.
         problem: &'static str,
     },
-    /// The answer is no JSON object.
+    /// The answer is not a JSON object.
     #[error(
         "{url} is no JSON object ({problem}). Check the URL in the configuration, or ask the operator of the server"
     )]

@@ -255,3 +255,38 @@ impl fmt::Debug for Providers {
         f.debug_set().entries(self.ids()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oauth::{ServerMetadata, provider::tests::settings};
+
+    fn found(issuer: &str) -> Discovered {
+        let endpoint = |name: &str| (name.to_owned(), format!("{issuer}/{name}"));
+        let metadata = ServerMetadata {
+            issuer: issuer.to_owned(),
+            endpoints: ["authorization_endpoint", "token_endpoint"].map(endpoint).into(),
+            code_challenge_methods_supported: Some(vec!["S256".to_owned()]),
+            ..ServerMetadata::default()
+        };
+        Discovered { publisher: "https://mcp.example/".into(), metadata, ..Discovered::default() }
+    }
+
+    #[test]
+    fn a_client_of_the_operator_never_follows_a_server_to_another_issuer() {
+        let settings = ProviderSettings {
+            issuer: None,
+            authorization_endpoint: String::new(),
+            token_endpoint: String::new(),
+            ..settings()
+        };
+        let publisher = Publisher::Mcp("https://mcp.example/".parse().expect("a URL"));
+        let undiscovered = Undiscovered { id: "acme".parse().expect("an id"), settings, publisher };
+        let providers = Providers::with_undiscovered([], [undiscovered.clone()]);
+        let first = providers.adopt(&undiscovered, found("https://one.example")).expect("is usable");
+        let error = providers.adopt(&undiscovered, found("https://two.example")).expect_err("is refused");
+        assert!(error.to_string().contains("client_id belongs to https://one.example"), "{error}");
+        let still = providers.get(&undiscovered.id).expect("the first one stays");
+        assert_eq!(still.token_endpoint(), first.token_endpoint());
+    }
+}

@@ -6,10 +6,10 @@ use url::{Host, Url};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicUrl(Url);
 
-/// The reason why a text is no public address.
+/// The reason why a text is not a public address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublicUrlError {
-    /// It is no URL.
+    /// It is not a URL.
     #[error("expected a URL such as https://threadkey.example.org")]
     NotAUrl,
     /// Browsers keep our cookie over https alone, or on loopback.

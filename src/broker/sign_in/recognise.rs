@@ -44,7 +44,7 @@ impl Broker {
         let is_at_ours =
             is_at_our_pages || providers.usable().any(|provider| has_response_at(provider.redirect_uri()));
         let records = match self.inner.store.list().await {
-            // Whoever it is for, it is one.
+            // It is one, whichever user it is for.
             Err(_) if is_at_ours => return Ok(Some(ResponseInText { own: None })),
             records => records?,
         };
