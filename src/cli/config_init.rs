@@ -51,12 +51,13 @@ pub struct InitArgs {
 const LISTS: [&str; 3] = ["discovery_hosts", "scopes", "ended_errors"];
 
 /// The keys whose values are `true` or `false`.
-const SWITCHES: [&str; 6] = [
+const SWITCHES: [&str; 7] = [
     "accept_terms_risk",
     "allow_private",
     "enforces_pkce",
     "pkce",
     "refresh_revokes_access",
+    "scope_in_refresh",
     "state_in_exchange",
 ];
 
@@ -300,6 +301,15 @@ async fn provider(
     }
     for (key, value) in given {
         let _ = writeln!(text, "{key} = {}", written(key, value));
+    }
+    let variables = about.map(|about| about.vendor_token_env.as_slice()).unwrap_or_default();
+    if !variables.is_empty() && !taken.contains(&"token_env") {
+        let names = Value::Array(variables.iter().map(|name| Value::from(name.as_str())).collect());
+        let _ = write!(
+            text,
+            "# The vendor's own tools take a token from these variables. threadkey does so only with this line:\n\
+             # token_env = {names}\n"
+        );
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ mod output;
 mod polled_sign_in;
 mod prompt;
 pub mod provider_name;
+mod provider_text;
 pub mod providers;
 mod sign_in;
 mod status;
