@@ -34,13 +34,19 @@ pub(super) fn text(configured: &[Configured], presets: &[Preset], now: UnixTime)
 fn about_provider(provider: &Configured, now: UnixTime) -> Vec<String> {
     let settings = provider.settings();
     let mut facts = vec![format!("grants: {}", provider.grants().join(", "))];
-    facts.extend(settings.scope_form.map(|form| scopes(form, !settings.scopes.is_empty())));
-    if provider.exchange.is_none() {
-        facts.push(revocation(provider.can_revoke()));
-    }
+    let is_given = !settings.scopes.is_empty();
+    // Without scopes of its own, a provider takes those that the server publishes.
+    let is_known = is_given || provider.known.is_some();
+    facts.extend(settings.scope_form.filter(|_| is_known).map(|form| scopes(form, is_given)));
+    facts.extend(provider.can_revoke().map(revocation));
     facts.extend(ends(settings.limits));
     facts.extend(settings.keepalive.map(|every| format!("idle logins are refreshed after {}", span(every))));
-    facts.extend(provider.environment.as_ref().map(|token| format!("{} is set", token.variable)));
+    facts.extend(
+        provider
+            .environment
+            .as_ref()
+            .map(|token| format!("the token of {} goes before the session", token.variable)),
+    );
     let mut lines = vec![described(provider, now), facts.join("; ")];
     lines.extend(settings.terms);
     lines

@@ -43,7 +43,8 @@ struct ProviderJson<'a> {
     scopes: Vec<&'a str>,
     #[serde(flatten)]
     scope_form: Option<ScopeForm<'a>>,
-    can_revoke: bool,
+    /// `null` as long as the endpoints are not known.
+    can_revoke: Option<bool>,
     /// The address that answers 401 to a dead access token.
     #[serde(skip_serializing_if = "Option::is_none")]
     probe_endpoint: Option<&'a str>,
@@ -177,10 +178,9 @@ impl Configured {
         sign_in.iter().copied().map(grant_name).chain(exchange).chain(environment).collect()
     }
 
-    /// Whether a logout can revoke the grant (RFC 7009).
-    pub(super) fn can_revoke(&self) -> bool {
-        let own = self.undiscovered.as_deref().map(|one| one.settings.revocation_endpoint.is_some());
-        self.known.as_deref().map(Provider::can_revoke).or(own).unwrap_or(false)
+    /// Whether a logout can revoke the grant (RFC 7009). `None` as long as the endpoints are not known.
+    pub(super) fn can_revoke(&self) -> Option<bool> {
+        self.known.as_deref().map(Provider::can_revoke)
     }
 }
 

@@ -55,6 +55,7 @@ mod peer;
 mod polls;
 mod presets;
 mod processes;
+mod provider_list;
 mod providers;
 mod readme;
 mod rescue;
