@@ -6,7 +6,7 @@
 mod example;
 mod rig;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use threadkey::{
     broker::{Broker, Polled, TokenError},
