@@ -132,7 +132,7 @@ pub async fn compose(args: &InitArgs) -> Result<String, Failure> {
 
 /// The source of a provider's settings.
 enum Model {
-    Preset(Preset),
+    Preset(Box<Preset>),
     /// A server that publishes its endpoints.
     Issuer(String),
 }
@@ -171,7 +171,7 @@ async fn chosen_model(args: &InitArgs, questions: &Questions) -> Result<Model, F
         return Ok(Model::Issuer(issuer.clone()));
     }
     if let Some(name) = &args.preset {
-        return known_preset(name).map(Model::Preset);
+        return known_preset(name);
     }
     let names: Vec<&str> = preset_names().collect();
     let question = format!(
@@ -180,13 +180,13 @@ async fn chosen_model(args: &InitArgs, questions: &Questions) -> Result<Model, F
     );
     let known = |answer: &str| match answer.contains("://") {
         true => Ok(Model::Issuer(answer.to_owned())),
-        false => known_preset(answer).map(Model::Preset),
+        false => known_preset(answer),
     };
     questions.ask_checked(&question, None, "--preset PRESET or --issuer URL", known).await
 }
 
-fn known_preset(name: &str) -> Result<Preset, Failure> {
-    preset(name).ok_or_else(|| {
+fn known_preset(name: &str) -> Result<Model, Failure> {
+    preset(name).map(Box::new).map(Model::Preset).ok_or_else(|| {
         let shown: String = name.chars().take(64).collect();
         let similar = closest(name, preset_names()).map(|similar| format!(" Did you mean {similar:?}?"));
         let similar = similar.unwrap_or_default();
