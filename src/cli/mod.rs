@@ -20,6 +20,7 @@ mod messages;
 mod output;
 mod polled_sign_in;
 mod prompt;
+mod provider_facts;
 pub mod provider_name;
 mod provider_text;
 pub mod providers;

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use super::{
     duration_text,
-    providers::{Configured, ScopeForm, preset_grants, preset_scope_form, preset_scopes, text_of},
+    provider_facts::{Configured, ScopeForm, preset_grants, preset_scope_form, preset_scopes, text_of},
 };
 use crate::{ids::UnixTime, oauth::Preset, session::LoginLimits};
 
