@@ -47,7 +47,8 @@ fn about_provider(provider: &Configured, now: UnixTime) -> Vec<String> {
             .as_ref()
             .map(|token| format!("the token of {} goes before the session", token.variable)),
     );
-    let mut lines = vec![described(provider, now), facts.join("; ")];
+    let mut lines = described(provider, now);
+    lines.push(facts.join("; "));
     lines.extend(settings.terms);
     lines
 }
@@ -72,24 +73,26 @@ fn about_preset(preset: &Preset) -> Vec<String> {
     lines
 }
 
-/// Describes the endpoints of a provider: the address, the server that publishes it, and its age.
-fn described(provider: &Configured, now: UnixTime) -> String {
+/// Describes the endpoints of a provider in lines: the address, and the server that publishes it with
+/// the age of the fetch.
+fn described(provider: &Configured, now: UnixTime) -> Vec<String> {
     if let Some(exchange) = &provider.exchange {
-        return format!("exchanges the tokens of {}", exchange.from());
+        return vec![format!("exchanges the tokens of {}", exchange.from())];
     }
     let publisher = provider.undiscovered.as_ref().map(|undiscovered| undiscovered.publisher.as_str());
-    match (&provider.known, publisher) {
-        (Some(known), None) => known.token_endpoint().to_string(),
+    let address = provider.known.as_ref().map(|known| known.token_endpoint().to_string());
+    let published = match (&provider.known, publisher) {
         (Some(known), Some(publisher)) => {
             let fetched_at = known.discovered().map_or(now, |found| found.fetched_at);
             let age = duration_text(now.saturating_sub(fetched_at));
-            format!("{}, published by {publisher}, fetched {age} ago", known.token_endpoint())
+            Some(format!("published by {publisher}, fetched {age} ago"))
         }
-        (None, Some(publisher)) => {
-            format!("published by {publisher}, not fetched yet: `threadkey doctor` or a sign-in fetches it")
-        }
-        (None, None) => String::new(),
-    }
+        (None, Some(publisher)) => Some(format!(
+            "published by {publisher}, not fetched yet: `threadkey doctor` or a sign-in fetches it"
+        )),
+        (_, None) => None,
+    };
+    address.into_iter().chain(published).collect()
 }
 
 /// Returns the keys that the operator adds, in words.

@@ -347,7 +347,7 @@ async fn a_path_issuer_alone_signs_in_by_the_command_line() {
     assert_eq!(oidc.events().await.of("alice").refreshes, 1);
     let listed = home.run(&["providers"]).await;
     assert!(
-        listed.stdout.contains(&format!("acme  {issuer}/token, published by {issuer}, fetched 1 h")),
+        listed.stdout.contains(&format!("acme  {issuer}/token\n      published by {issuer}, fetched 1 h")),
         "{listed:?}"
     );
     let doctor = home.run(&["doctor"]).await;
