@@ -57,6 +57,7 @@ mod presets;
 mod processes;
 mod providers;
 mod readme;
+mod real_server;
 mod rescue;
 mod rights;
 mod shared_logins;
