@@ -1,7 +1,7 @@
 //! Tokens that other tokens give: exchange (RFC 8693), and a report about a token for a resource.
 
 use super::{
-    rows::{ES256, RESOURCE, Row, server},
+    rows::{ES256, RESOURCE_WITHOUT_REFRESH, server},
     session::{get, stored},
     ways::Terminal,
 };
@@ -64,11 +64,7 @@ async fn a_worker_on_discord_gets_a_token_by_exchange_for_its_owner() {
 
 #[tokio::test]
 async fn the_userinfo_endpoint_decides_nothing_about_a_token_for_a_resource() {
-    // Without `offline_access` the server gives no refresh token.
-    const WITHOUT_REFRESH: Row = Row { name: "resource-alone", ..RESOURCE };
-    let cell = Terminal::new(&WITHOUT_REFRESH, "auth").await;
-    let section = WITHOUT_REFRESH.section(server()).replace("\"offline_access\", ", "");
-    cell.home.configure(&section);
+    let cell = Terminal::new(&RESOURCE_WITHOUT_REFRESH, "auth").await;
     sign_in(&cell).await;
     let token = cell.home.run(&["token", "acme"]).await;
     let reported = cell.home.run_with(&["token", "acme", "--rejected", "-"], &token.stdout).await;

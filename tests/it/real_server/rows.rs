@@ -87,6 +87,15 @@ pub(super) const RESOURCE: Row = Row {
     is_for_resource: true,
 };
 
+/// The same without a refresh token.
+pub(super) const RESOURCE_WITHOUT_REFRESH: Row = Row {
+    name: "resource-alone",
+    section: "issuer = \"{issuer}\"\nclient_id = \"threadkey\"\nresource = \"{issuer}/mcp\"\n\
+              scopes = [\"openid\", \"mcp:tools\"]\n",
+    secret: Secret::None,
+    is_for_resource: true,
+};
+
 /// Dynamic registration (RFC 7591), from nothing but the address of an MCP server.
 pub(super) const REGISTERED: Row = Row {
     name: "registered",

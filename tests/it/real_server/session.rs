@@ -36,10 +36,9 @@ impl SignedIn<'_> {
         assert_eq!(first["generation"], 1);
         assert_eq!(text("token_endpoint"), self.oidc.token_endpoint());
         assert_eq!(text("revocation_endpoint"), self.oidc.revocation_endpoint());
+        assert_eq!(text("account"), format!("{}@example.com", self.account));
         if self.row.is_for_resource {
             assert_eq!(text("resource"), format!("{}/mcp", self.oidc.issuer()));
-        } else {
-            assert_eq!(text("account"), format!("{}@example.com", self.account));
         }
         assert_eq!(self.used(text("access_token")).await, 200, "it works where it is meant to");
 

@@ -163,11 +163,9 @@ impl Chat {
         assert_eq!(ended.code, 0, "{ended:?}");
     }
 
-    /// The words by which the bot reports this sign-in. A token for the resource does not open the
-    /// userinfo endpoint, so no email address is known.
+    /// The words by which the bot reports this sign-in.
     fn success(&self) -> String {
-        let name = if self.row.is_for_resource { "" } else { "@example.com" };
-        format!("Signed in as `{}{name}`", self.account)
+        format!("Signed in as `{}@example.com` at `acme`", self.account)
     }
 
     /// Stops the bot.
