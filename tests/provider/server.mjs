@@ -3,7 +3,7 @@
 // It prints one JSON line {"issuer", "port"} when it listens, and ends when its stdin closes, so that a test that
 // dies ends it too. GET /events returns the events at the token endpoint (with ?settled=N it waits until N
 // requests are decided); POST /control holds requests back (GET /control?held=N answers once N are held), and with
-// {"rotate_keys": true} replaces the key that signs id tokens. With --every-client there are a client for each way of
+// {"rotate_keys": true} replaces the key that signs id tokens, with {"forget_client": ID} loses a registered client. With --every-client there are a client for each way of
 // authenticating (GET /client-keys returns their private keys), registration (RFC 7591) and token exchange (RFC 8693).
 
 import * as crypto from 'node:crypto';
@@ -132,6 +132,7 @@ function build(issuer) {
       }
       gate.set(change);
       if (change.rotate_keys) serve(issuer);
+      if (change.forget_client) await provider.Client.adapter.destroy(change.forget_client);
       ctx.body = { ...gate.state(), ...lifetimes };
     } else if (ctx.path === '/client-keys' && ctx.method === 'GET') {
       ctx.body = clientKeys;

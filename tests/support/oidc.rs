@@ -241,6 +241,11 @@ impl Oidc {
         self.control(json!({"rotate_keys": true})).await;
     }
 
+    /// Loses a client that registered itself, as a server does that expires them.
+    pub async fn forget_client(&self, client_id: &str) {
+        self.control(json!({"forget_client": client_id})).await;
+    }
+
     /// Sets the lifetime of access tokens from now on: whole seconds, at least one.
     pub async fn set_access_token_ttl(&self, ttl: Duration) {
         self.control(json!({"access_token_ttl": ttl.as_secs()})).await;

@@ -3,7 +3,7 @@
 use reqwest::Method;
 
 use super::{
-    rows::PUBLIC,
+    rows::{PUBLIC, server},
     session::stored,
     ways::{Chat, Terminal, through_pages, type_digits, with_pages},
 };
@@ -14,8 +14,8 @@ fn of_other_issuers(callback: &str) -> [(String, &'static str); 2] {
     let (before, iss) = callback.split_once("&iss=").unwrap_or_else(|| panic!("no iss in {callback}"));
     let rest = iss.split_once('&').map_or(String::new(), |(_, rest)| format!("&{rest}"));
     [
-        (format!("{before}{rest}"), "does not name its issuer"),
-        (format!("{before}&iss=https%3A%2F%2Fevil.example{rest}"), "https://evil.example"),
+        (format!("{before}{rest}"), "does not name acme as its issuer"),
+        (format!("{before}&iss=https%3A%2F%2Fevil.example{rest}"), "evil.example"),
     ]
 }
 
@@ -46,20 +46,34 @@ async fn a_paste_on_discord_of_no_or_another_issuer_is_refused_and_the_right_one
 }
 
 #[tokio::test]
-async fn our_pages_refuse_another_issuer_a_wrong_browser_and_a_second_use() {
+async fn our_pages_refuse_a_wrong_browser_and_a_second_use_of_the_servers_answer() {
     let (cell, _) = with_pages(&PUBLIC, "wrong-pages").await;
     let (started, link) = cell.team.start(&cell.team.alice).await;
     let (callback, cookie) = through_pages(&link, &cell.account).await;
     let wrong = send(Method::GET, &callback, None).await;
     assert!(wrong.status == 403 && wrong.text.contains("did not start the sign-in"), "{}", wrong.text);
-    for (url, _) in of_other_issuers(&callback) {
-        let refused = send(Method::GET, &url, Some(&cookie)).await;
-        assert!(refused.status.is_client_error(), "{} {}", refused.status, refused.text);
-    }
     let page = send(Method::GET, &callback, Some(&cookie)).await;
     assert_eq!(page.status, 200, "the code was not sent anywhere: {}", page.text);
     assert_eq!(send(Method::GET, &callback, Some(&cookie)).await.status, 410);
     type_digits(&started, &page.digits()).await.says("Signed in as").await;
+    cell.stop().await;
+}
+
+#[tokio::test]
+async fn our_pages_end_a_sign_in_whose_answer_is_of_no_or_another_issuer() {
+    let (cell, _) = with_pages(&PUBLIC, "iss-pages").await;
+    for n in 0..2 {
+        let (started, link) = cell.team.start(&cell.team.alice).await;
+        let (callback, cookie) = through_pages(&link, &cell.account).await;
+        let (foreign, _) = &of_other_issuers(&callback)[n];
+        let refused = send(Method::GET, foreign, Some(&cookie)).await;
+        assert!(refused.status == 502 && refused.text.contains("wrong_issuer"), "{}", refused.text);
+        started.says("the answer did not come from `acme`").await;
+        assert_eq!(send(Method::GET, &callback, Some(&cookie)).await.status, 404, "it has ended");
+    }
+    let used = server().events().await.requests;
+    let used = used.iter().filter(|request| request.account.as_deref() == Some(&cell.account));
+    assert_eq!(used.count(), 0, "no code was sent");
     cell.stop().await;
 }
 

@@ -25,7 +25,7 @@ async fn exchanges(oidc: &Oidc, account: &str) -> usize {
 #[tokio::test]
 async fn the_command_line_exchanges_a_token_for_one_that_opens_the_resource() {
     let cell = Terminal::new(&ES256, "exchange-auth").await;
-    sign_in(&cell).await;
+    cell.sign_in().await;
     let oidc = server();
     cell.home.configure(&(ES256.section(oidc) + &docs(oidc)));
     let (own, exchanged) = (cell.home.run(&["token", "acme"]).await, cell.home.run(&["token", "docs"]).await);
@@ -65,7 +65,7 @@ async fn a_worker_on_discord_gets_a_token_by_exchange_for_its_owner() {
 #[tokio::test]
 async fn the_userinfo_endpoint_decides_nothing_about_a_token_for_a_resource() {
     let cell = Terminal::new(&RESOURCE_WITHOUT_REFRESH, "auth").await;
-    sign_in(&cell).await;
+    cell.sign_in().await;
     let token = cell.home.run(&["token", "acme"]).await;
     let reported = cell.home.run_with(&["token", "acme", "--rejected", "-"], &token.stdout).await;
     assert_eq!((reported.code, reported.stdout.as_str()), (4, ""), "its reporter gets none: {reported:?}");
@@ -74,12 +74,4 @@ async fn the_userinfo_endpoint_decides_nothing_about_a_token_for_a_resource() {
     let other = cell.home.run(&["token", "acme"]).await;
     assert_eq!(other.stdout, token.stdout, "others keep the token: {other:?}");
     assert_eq!(get(&format!("{}/mcp", server().issuer()), token.stdout.trim()).await.0, 200);
-}
-
-async fn sign_in(cell: &Terminal) {
-    let started = cell.home.run(&["auth", "start", "acme"]).await;
-    assert_eq!(started.code, 0, "{started:?}");
-    let callback = browser::sign_in(started.stdout.trim(), &cell.account).await;
-    let done = cell.home.run_with(&["auth", "code"], &callback.url).await;
-    assert_eq!(done.code, 0, "{done:?}");
 }

@@ -54,6 +54,16 @@ impl Terminal {
         Self { row, oidc, home, account }
     }
 
+    /// Signs in by `threadkey auth start` and `threadkey auth code`.
+    pub(super) async fn sign_in(&self) {
+        let started = self.home.run(&["auth", "start", "acme"]).await;
+        assert_eq!(started.code, 0, "{started:?}");
+        let callback = browser::sign_in(started.stdout.trim(), &self.account).await;
+        assert_eq!(callback.iss.as_deref(), Some(self.oidc.issuer()));
+        let done = self.home.run_with(&["auth", "code"], &callback.url).await;
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+
     /// Checks the session, logs out, and checks the end.
     async fn lives_and_ends(&self) {
         let signed_in = SignedIn {
@@ -73,12 +83,7 @@ impl Terminal {
 /// `threadkey auth start`, and the address of the last page into `threadkey auth code`.
 pub(super) async fn by_auth(row: &'static Row) {
     let cell = Terminal::new(row, "auth").await;
-    let started = cell.home.run(&["auth", "start", "acme"]).await;
-    assert_eq!(started.code, 0, "{started:?}");
-    let callback = browser::sign_in(started.stdout.trim(), &cell.account).await;
-    assert_eq!(callback.iss.as_deref(), Some(cell.oidc.issuer()));
-    let done = cell.home.run_with(&["auth", "code"], &callback.url).await;
-    assert_eq!(done.code, 0, "{done:?}");
+    cell.sign_in().await;
     cell.lives_and_ends().await;
 }
 
