@@ -19,6 +19,7 @@
 //! | CIBA | `ciba_of_a_client_with_a_secret_signs_in_on_discord` | `ciba_of_a_client_with_a_secret_signs_in_by_auth_start` |
 //! | CIBA, `private_key_jwt` | `ciba_of_a_client_with_a_key_signs_in_on_discord` | `ciba_of_a_client_with_a_key_signs_in_by_auth_start` |
 //! | registration (RFC 7591) | `a_registered_client_signs_in_by_a_paste_on_discord`, `…_through_the_public_pages` | `a_registered_client_signs_in_by_auth_start_and_auth_code`, `…_by_login` |
+//! | client id metadata document | `a_client_with_a_metadata_document_signs_in_through_the_public_pages` | (a command has no public address) |
 //! | registration by processes at once, and a lost client | | `processes_that_register_at_once_use_the_client_of_one`, `a_registered_client_that_the_server_lost_is_replaced_at_the_next_sign_in` |
 //! | resource indicators (RFC 8707) | `a_token_for_a_resource_alone_comes_by_a_paste_on_discord` | `a_token_for_a_resource_alone_comes_by_login`, `the_userinfo_endpoint_decides_nothing_about_a_token_for_a_resource` |
 //! | `iss` in the answer (RFC 9207) | `a_paste_on_discord_of_no_or_another_issuer_is_refused_and_the_right_one_taken`, `our_pages_end_a_sign_in_whose_answer_is_of_no_or_another_issuer` | `auth_code_refuses_an_answer_of_no_or_another_issuer_and_takes_the_right_one`, and for `login`: `an_answer_of_another_issuer_is_refused_and_nothing_is_sent` |

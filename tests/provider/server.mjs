@@ -91,10 +91,12 @@ function build(issuer) {
       devInteractions: { enabled: false },
       revocation: { enabled: true },
       registration: { enabled: every },
+      clientIdMetadataDocument: { enabled: every, ack: 'draft-02' },
       resourceIndicators: resources,
       deviceFlow,
       ciba,
     },
+    fetch: fetchThroughProxy,
     pkce: { required: () => true },
     claims: { openid: ['sub', 'name', 'email', 'email_verified'] },
     findAccount: (_ctx, sub) => ({
@@ -150,6 +152,15 @@ function build(issuer) {
   mountPages(provider);
   provider.use((ctx, next) => (ctx.path === '/token' && ctx.method === 'POST' ? gate.pass(ctx, next) : next()));
   return provider;
+}
+
+// Stands for the proxy that serves a host such as p8443.bot.example over TLS: the program is at that port of this
+// machine.
+function fetchThroughProxy(url, options) {
+  const { hostname, pathname } = new URL(url);
+  const [, port] = /^p(\d+)\.bot\.example$/.exec(hostname) ?? [];
+  if (!port) throw new Error(`there is no ${hostname} in the tests`);
+  return fetch(`http://127.0.0.1:${port}${pathname}`, { ...options, dispatcher: undefined });
 }
 
 // OpenID Connect Core §11: `offline_access` is ignored without `prompt=consent`. Most providers ask for consent

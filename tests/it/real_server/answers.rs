@@ -5,7 +5,7 @@ use reqwest::Method;
 use super::{
     rows::{PUBLIC, server},
     session::stored,
-    ways::{Chat, Terminal, through_pages, type_digits, with_pages},
+    ways::{Chat, Terminal, type_digits, with_pages},
 };
 use crate::{sign_in_pages::send, support::browser, team::enter};
 
@@ -47,9 +47,9 @@ async fn a_paste_on_discord_of_no_or_another_issuer_is_refused_and_the_right_one
 
 #[tokio::test]
 async fn our_pages_refuse_a_wrong_browser_and_a_second_use_of_the_servers_answer() {
-    let (cell, _) = with_pages(&PUBLIC, "wrong-pages").await;
+    let (cell, site) = with_pages(&PUBLIC, "wrong-pages").await;
     let (started, link) = cell.team.start(&cell.team.alice).await;
-    let (callback, cookie) = through_pages(&link, &cell.account).await;
+    let (callback, cookie) = site.through_pages(&link, &cell.account).await;
     let wrong = send(Method::GET, &callback, None).await;
     assert!(wrong.status == 403 && wrong.text.contains("did not start the sign-in"), "{}", wrong.text);
     let page = send(Method::GET, &callback, Some(&cookie)).await;
@@ -61,10 +61,10 @@ async fn our_pages_refuse_a_wrong_browser_and_a_second_use_of_the_servers_answer
 
 #[tokio::test]
 async fn our_pages_end_a_sign_in_whose_answer_is_of_no_or_another_issuer() {
-    let (cell, _) = with_pages(&PUBLIC, "iss-pages").await;
+    let (cell, site) = with_pages(&PUBLIC, "iss-pages").await;
     for n in 0..2 {
         let (started, link) = cell.team.start(&cell.team.alice).await;
-        let (callback, cookie) = through_pages(&link, &cell.account).await;
+        let (callback, cookie) = site.through_pages(&link, &cell.account).await;
         let (foreign, _) = &of_other_issuers(&callback)[n];
         let refused = send(Method::GET, foreign, Some(&cookie)).await;
         assert!(refused.status == 502 && refused.text.contains("wrong_issuer"), "{}", refused.text);
@@ -79,11 +79,9 @@ async fn our_pages_end_a_sign_in_whose_answer_is_of_no_or_another_issuer() {
 
 #[tokio::test]
 async fn a_denial_on_the_servers_pages_ends_the_sign_in_on_our_page_and_on_discord() {
-    let (cell, _) = with_pages(&PUBLIC, "denied-pages").await;
+    let (cell, site) = with_pages(&PUBLIC, "denied-pages").await;
     let (started, link) = cell.team.start(&cell.team.alice).await;
-    let opened = send(Method::POST, &link, None).await;
-    let cookie = opened.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
-    let location = opened.headers["location"].to_str().unwrap().to_owned();
+    let (location, cookie) = site.open(&link).await;
     let denial = browser::deny(&location, &cell.account).await;
     let page = send(Method::GET, &denial.url, Some(&cookie)).await;
     assert!(page.status == 403 && page.text.contains("did not allow the access"), "{}", page.text);

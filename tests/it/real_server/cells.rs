@@ -2,12 +2,12 @@
 
 use super::{
     rows::{
-        BASIC, CIBA, CIBA_WITH_KEY, DEVICE, DEVICE_FOR_RESOURCE, EDDSA, ES256, POST, PUBLIC, REGISTERED,
-        RESOURCE, RS256,
+        BASIC, CIBA, CIBA_WITH_KEY, DEVICE, DEVICE_FOR_RESOURCE, DOCUMENT, EDDSA, ES256, POST, PUBLIC,
+        REGISTERED, RESOURCE, RS256,
     },
     ways::{
         by_auth, by_ciba_in_a_terminal, by_ciba_on_discord, by_device_in_a_terminal, by_device_on_discord,
-        by_login, by_pages, by_paste,
+        by_document, by_login, by_pages, by_paste,
     },
 };
 
@@ -99,6 +99,11 @@ async fn a_registered_client_signs_in_by_a_paste_on_discord() {
 #[tokio::test]
 async fn a_registered_client_signs_in_through_the_public_pages() {
     by_pages(&REGISTERED).await;
+}
+
+#[tokio::test]
+async fn a_client_with_a_metadata_document_signs_in_through_the_public_pages() {
+    by_document(&DOCUMENT).await;
 }
 
 #[tokio::test]

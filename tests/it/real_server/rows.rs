@@ -104,6 +104,9 @@ pub(super) const REGISTERED: Row = Row {
     is_for_resource: true,
 };
 
+/// The client id metadata document, from nothing but the address of an MCP server and our own.
+pub(super) const DOCUMENT: Row = Row { name: "document", ..REGISTERED };
+
 /// The device grant (RFC 8628) of a public client.
 pub(super) const DEVICE: Row = Row {
     name: "device",

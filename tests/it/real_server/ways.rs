@@ -4,7 +4,7 @@ use reqwest::Method;
 
 use super::{
     rows::{Row, server},
-    session::SignedIn,
+    session::{SignedIn, stored},
 };
 use crate::{
     e2e::without_a_link::{Waiting, start_device},
@@ -189,36 +189,90 @@ pub(super) async fn by_paste(row: &'static Row) {
     cell.lives_and_ends().await;
 }
 
+/// The public pages of a bot.
+pub(super) struct Site {
+    /// Their public address.
+    url: String,
+    /// The address at which they are reached in the tests.
+    here: String,
+}
+
 /// `/auth start`, our page, the server's pages, our callback, and its digits into the form.
 pub(super) async fn by_pages(row: &'static Row) {
-    let (cell, url) = with_pages(row, "pages").await;
-    let (started, link) = cell.team.start(&cell.team.alice).await;
-    assert!(link.starts_with(&format!("{url}/start/")), "{link}");
-    let callback = through_pages(&link, &cell.account).await;
-    assert!(callback.0.starts_with(&format!("{url}/oauth/callback?")), "{}", callback.0);
-    let page = send(Method::GET, &callback.0, Some(&callback.1)).await;
-    assert_eq!(page.status, 200, "{}", page.text);
-    assert_eq!(cell.oidc.events().await.of(&cell.account).sign_ins, 1, "the code is exchanged");
-    type_digits(&started, &page.digits()).await.says(&cell.success()).await;
+    let (cell, site) = with_pages(row, "pages").await;
+    through_digits(&cell, &site).await;
     cell.lives_and_ends().await;
 }
 
-/// A bot with public pages, and their address.
-pub(super) async fn with_pages(row: &'static Row, way: &str) -> (Chat, String) {
+/// As [`by_pages`], at a public name. The server fetches the client's document there and registers
+/// nothing.
+pub(super) async fn by_document(row: &'static Row) {
     let port = login::free_port();
-    let url = format!("http://127.0.0.1:{port}");
-    let api = format!(
-        "[api]\npublic_url = \"{url}\"\npublic_listen = \"127.0.0.1:{port}\"\nbehind_proxy = true\n\n"
+    let (url, here) = (format!("https://p{port}.bot.example"), format!("http://127.0.0.1:{port}"));
+    let site = Site { url, here };
+    let cell = at_site(row, "document", port, &site).await;
+    through_digits(&cell, &site).await;
+    let store = stored(&cell.team.home);
+    let session = &store["sessions"][format!("acme/{}", cell.team.alice.principal())];
+    assert_eq!(session["client_id"], format!("{}/oauth/client.json", site.url));
+    assert_eq!(
+        store["clients"].as_object().map(serde_json::Map::len).unwrap_or_default(),
+        0,
+        "none is registered"
     );
-    (Chat::with(row, way, &api).await, url)
+    cell.lives_and_ends().await;
 }
 
-/// Opens the link, presses its button and signs in. Returns the callback and the browser's cookie.
-pub(super) async fn through_pages(link: &str, account: &str) -> (String, String) {
-    let opened = send(Method::POST, link, None).await;
-    let header = |name: &str| opened.headers[name].to_str().unwrap().to_owned();
-    let cookie = header("set-cookie").split(';').next().unwrap().to_owned();
-    (browser::sign_in(&header("location"), account).await.url, cookie)
+async fn through_digits(cell: &Chat, site: &Site) {
+    let (started, link) = cell.team.start(&cell.team.alice).await;
+    let (callback, cookie) = site.through_pages(&link, &cell.account).await;
+    let page = send(Method::GET, &callback, Some(&cookie)).await;
+    assert_eq!(page.status, 200, "{}", page.text);
+    assert_eq!(cell.oidc.events().await.of(&cell.account).sign_ins, 1, "the code is exchanged");
+    let tenant = format!("acme/{}", cell.team.alice.principal());
+    assert!(stored(&cell.team.home)["sessions"][&tenant].is_null(), "nothing is in use before the digits");
+    type_digits(&started, &page.digits()).await.says(&cell.success()).await;
+}
+
+/// A bot with public pages on this machine.
+pub(super) async fn with_pages(row: &'static Row, way: &str) -> (Chat, Site) {
+    let port = login::free_port();
+    let url = format!("http://127.0.0.1:{port}");
+    let site = Site { here: url.clone(), url };
+    (at_site(row, way, port, &site).await, site)
+}
+
+async fn at_site(row: &'static Row, way: &str, port: u16, site: &Site) -> Chat {
+    let api = format!(
+        "[api]\npublic_url = {:?}\npublic_listen = \"127.0.0.1:{port}\"\nbehind_proxy = true\n\n",
+        site.url
+    );
+    Chat::with(row, way, &api).await
+}
+
+// === impl Site ===
+
+impl Site {
+    /// Opens the link, presses its button and signs in. Returns the callback and the browser's cookie.
+    pub(super) async fn through_pages(&self, link: &str, account: &str) -> (String, String) {
+        let (location, cookie) = self.open(link).await;
+        let callback = browser::sign_in(&location, account).await.url;
+        assert!(callback.starts_with(&format!("{}/oauth/callback?", self.url)), "{callback}");
+        (self.here(&callback), cookie)
+    }
+
+    /// Opens the link and presses its button. Returns the provider's page and the browser's cookie.
+    pub(super) async fn open(&self, link: &str) -> (String, String) {
+        assert!(link.starts_with(&format!("{}/start/", self.url)), "{link}");
+        let opened = send(Method::POST, &self.here(link), None).await;
+        let header = |name: &str| opened.headers[name].to_str().unwrap().to_owned();
+        let cookie = header("set-cookie").split(';').next().unwrap().to_owned();
+        (header("location"), cookie)
+    }
+
+    fn here(&self, url: &str) -> String {
+        url.replacen(&self.url, &self.here, 1)
+    }
 }
 
 /// Types the digits of the last page into the form.
