@@ -13,7 +13,7 @@ const POST_SECRET: &str = "post: 100% +1&=/?\"";
 
 /// A provider of the table.
 pub(super) struct Row {
-    /// The beginning of its accounts' names, so that the server's log tells the cells apart.
+    /// The beginning of its accounts' names, so that the server's log distinguishes the cells.
     pub(super) name: &'static str,
     /// The lines of its section. `{issuer}` stands for the server's issuer.
     section: &'static str,
@@ -179,7 +179,7 @@ pub(super) fn server() -> &'static Oidc {
             access_token_ttl: std::time::Duration::from_secs(3600),
             issuer_path: "/realms/one".into(),
             every_client: true,
-            // A native client may come back to any port of these.
+            // The server takes any port of a native client.
             redirect_uris: vec![
                 "http://127.0.0.1:1/callback".into(),
                 "http://127.0.0.1:1/oauth/callback".into(),
