@@ -8,7 +8,8 @@ export const resourceIndicators = (issuer, lifetimes, errors) => ({
   getResourceServerInfo: (_ctx, resource) => {
     if (resource !== `${issuer}/mcp`) throw new errors.InvalidTarget();
     return {
-      scope: RESOURCE_SCOPE,
+      // With `openid`, the userinfo endpoint refuses a token of this audience by 401.
+      scope: `openid ${RESOURCE_SCOPE}`,
       audience: resource,
       accessTokenTTL: lifetimes.access_token_ttl,
       accessTokenFormat: 'opaque',
