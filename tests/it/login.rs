@@ -14,18 +14,18 @@ use crate::support::{
 };
 
 /// A running `threadkey login`, after it has printed its link.
-struct Login {
+pub(crate) struct Login {
     child: tokio::process::Child,
-    link: String,
+    pub(crate) link: String,
 }
 
-struct Ended {
-    code: i32,
-    stderr: String,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) stderr: String,
 }
 
 impl Login {
-    async fn start(home: &Home, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(home: &Home, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = home.command(&[&["login", "acme"], arguments].concat());
         command.envs(variables.iter().copied()).stdin(Stdio::null());
         let mut child = command.spawn().expect("the program starts");
@@ -34,7 +34,7 @@ impl Login {
         Self { child, link }
     }
 
-    async fn ended(mut self) -> Ended {
+    pub(crate) async fn ended(mut self) -> Ended {
         let mut stderr = String::new();
         self.child
             .stderr
@@ -53,14 +53,14 @@ impl Login {
     }
 }
 
-async fn get(url: &str) -> (u16, String) {
+pub(crate) async fn get(url: &str) -> (u16, String) {
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let answer = client.get(url).send().await.expect("the listener answers");
     (answer.status().as_u16(), answer.text().await.expect("a page"))
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     socket.local_addr().expect("it has an address").port()
 }

@@ -58,6 +58,7 @@ mod processes;
 mod provider_list;
 mod providers;
 mod readme;
+mod real_server;
 mod rescue;
 mod rights;
 mod shared_logins;

@@ -34,10 +34,18 @@ struct Pages {
 }
 
 /// An answer, read whole.
-struct Answer {
-    status: StatusCode,
-    headers: header::HeaderMap,
-    text: String,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: header::HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    /// The digits of the last page.
+    pub(crate) fn digits(&self) -> String {
+        let digits = self.text.split_once("class=\"digits\">").expect("digits").1;
+        digits.split_once('<').expect("an end").0.replace("&nbsp;", " ")
+    }
 }
 
 impl Pages {
@@ -98,8 +106,7 @@ impl Pages {
         let page = send(Method::GET, &callback.url, Some(&cookie)).await;
         assert_eq!(page.status, StatusCode::OK, "{}", page.text);
         assert!(!page.text.contains(&callback.code) && !page.text.contains(&callback.state));
-        let digits = page.text.split_once("class=\"digits\">").expect("digits").1;
-        let digits = digits.split_once('<').expect("an end").0.replace("&nbsp;", " ");
+        let digits = page.digits();
         (reply, cookie, callback.url, digits)
     }
 
@@ -144,7 +151,7 @@ async fn serve(
     stop
 }
 
-async fn send(method: Method, url: &str, cookie: Option<&str>) -> Answer {
+pub(crate) async fn send(method: Method, url: &str, cookie: Option<&str>) -> Answer {
     let client = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
