@@ -36,9 +36,7 @@ pub fn read(text: &str) -> Result<AuthorizationResponse, PasteError> {
 /// Whether the text contains the characters of `wanted` in this order. An escape contains the
 /// number of its character, or its name in HTML.
 pub fn is_part_of(wanted: &str, text: &str) -> bool {
-    let mut text = text.to_ascii_lowercase();
-    let wide = [('＆', "&"), ('＝', "="), ('＃', "#"), ('？', "?")];
-    wide.iter().for_each(|(wide, narrow)| text = text.replace(*wide, narrow));
+    let text: String = text.chars().map(narrow).collect::<String>().to_ascii_lowercase();
     let mut rest = text.as_str();
     wanted.to_ascii_lowercase().chars().all(|c| {
         if let Some(after) = rest.strip_prefix(c) {
@@ -58,6 +56,15 @@ pub fn is_part_of(wanted: &str, text: &str) -> bool {
         rest = end.map_or("", |end| &rest[end..]);
         end.is_some()
     })
+}
+
+/// Returns the ASCII form of a full-width character or of a typesetting program's hyphen.
+fn narrow(c: char) -> char {
+    match c {
+        '\u{2010}' | '\u{2011}' => '-',
+        '！'..='～' => char::from_u32(u32::from(c) - u32::from('！') + u32::from('!')).unwrap_or(c),
+        c => c,
+    }
 }
 
 const NAMES: [(char, &str); 15] = [

@@ -97,7 +97,7 @@ pub enum TokenError {
     },
     /// A resource rejected the token of the environment. threadkey cannot get another one.
     #[error(
-        "a resource rejected the token of {tenant}, which comes from the variable {variable} of threadkey's environment, so threadkey          cannot refresh it: the operator must set another token, or remove {variable} from providers.{}.token_env", tenant.provider
+        "a resource rejected the token of {tenant}, which comes from the variable {variable} of threadkey's environment, so threadkey cannot refresh it: the operator must set another token, or remove {variable} from providers.{}.token_env", tenant.provider
     )]
     EnvironmentRejected {
         /// The tenant.
@@ -273,7 +273,7 @@ fn how_to_sign_in(tenant: &Tenant) -> String {
     )
 }
 
-/// A sign-in that could not be finished. Unless a text says otherwise, the sign-in stays open and
+/// A sign-in that could not be finished. Unless a variant states otherwise, the sign-in stays open and
 /// nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum FinishError {

@@ -197,7 +197,7 @@ pub fn names_in(folder: &Path) -> io::Result<Vec<String>> {
     names.collect()
 }
 
-/// Removes a file. A missing one is no error.
+/// Removes a file. A missing one is not an error.
 ///
 /// # Errors
 /// The system's.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use url::Url;
 
-use super::opening::OpeningError;
+use super::{opening::OpeningError, poll_words};
 use crate::{
     oauth::{
         AnswerRules, Attempt, Credentials, Mismatch, OpeningRequest, Outcome, Provider, TokenRequest,
@@ -122,19 +122,22 @@ pub trait TokenAcquirer: fmt::Debug + Send + Sync {
     /// Returns the first view for the user.
     fn view(&self, provider: &Provider, pending: &Pending) -> View;
 
-    /// Builds the token request with this proof.
+    /// Builds the request of a poll. A grant without polls sends a code that no provider accepts.
     ///
     /// # Errors
     /// See [`Provider::destination`].
-    fn request(
+    fn poll(
         &self,
         provider: &Provider,
         pending: &Locked<Pending>,
-        proof: &Proof,
+        polling: &Polling,
         credentials: &Credentials,
-    ) -> Result<TokenRequest, Withheld>;
+    ) -> Result<TokenRequest, Withheld> {
+        let _ = polling;
+        provider.exchange(pending, &AuthorizationCode::new(""), credentials)
+    }
 
-    /// Reads the answer to the request with this proof.
+    /// Reads the answer to an exchange of a code, or to a poll.
     ///
     /// # Errors
     /// [`Mismatch`] if the tokens may belong to another sign-in. They must not be used.
@@ -145,8 +148,36 @@ pub trait TokenAcquirer: fmt::Debug + Send + Sync {
         pending: &Pending,
         is_poll: bool,
     ) -> Result<Reading, Mismatch> {
-        let _ = is_poll;
+        if is_poll {
+            return poll_words::read(attempt, rules, pending);
+        }
         sign_in_outcome(attempt, rules, pending.nonce.as_ref()).map(Reading::Outcome)
+    }
+}
+
+// === impl dyn TokenAcquirer ===
+
+impl dyn TokenAcquirer {
+    /// Builds the token request with this proof: the exchange of a code, which is the same for every
+    /// grant, or the poll.
+    ///
+    /// # Errors
+    /// See [`Provider::destination`].
+    pub fn request(
+        &self,
+        provider: &Provider,
+        pending: &Locked<Pending>,
+        proof: &Proof,
+        credentials: &Credentials,
+    ) -> Result<TokenRequest, Withheld> {
+        match (proof, &pending.polling) {
+            (Proof::Code { code, verifier: None }, _) => provider.exchange(pending, code, credentials),
+            (Proof::Code { code, verifier: Some(verifier) }, _) => {
+                provider.exchange(&pending.clone().with_verifier(verifier.clone()), code, credentials)
+            }
+            (Proof::Poll, Some(polling)) => self.poll(provider, pending, polling, credentials),
+            (Proof::Poll, None) => provider.exchange(pending, &AuthorizationCode::new(""), credentials),
+        }
     }
 }
 
