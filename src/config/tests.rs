@@ -186,6 +186,16 @@ fn a_preset_that_cannot_be_used_is_reported_with_its_place() {
 }
 
 #[test]
+fn a_preset_without_the_code_needs_no_redirect_uri() {
+    let github = "[providers.github]\npreset = 'github'\nclient_id = 'x'\n";
+    let message = error(github, &[]);
+    assert!(message.contains("the preset \"github\" needs redirect_uri"), "{message}");
+    let message = error(&format!("{github}grants = ['code', 'device']\n"), &[]);
+    assert!(message.contains("needs redirect_uri"), "{message}");
+    load(&format!("{github}grants = ['device']\n"), &[]).expect("a device code comes back by itself");
+}
+
+#[test]
 fn a_secret_has_one_place_and_a_command_does_not_run_at_the_start() {
     let command = "client_secret_command = ['/no/such/program', 'acme']";
     assert!(load(&with(&format!("client_id = 'x'\n{command}")), &[]).is_ok());
