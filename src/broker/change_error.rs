@@ -1,5 +1,6 @@
 //! The errors of the operations that end or choose a sign-in or a session.
 
+use super::error::exchanged;
 use crate::{
     ids::{ProviderId, Tenant},
     store::StoreError,
@@ -33,9 +34,7 @@ pub enum LogoutError {
     #[error("{0} is not signed in, so there is nothing to log out")]
     NoSession(Tenant),
     /// The provider has no sessions, because its tokens come by exchange.
-    #[error(
-        "{id} has no session of its own: its tokens come from the sign-in at {from}, by exchange. Log out at {from}"
-    )]
+    #[error("{}", exchanged(id, from, "Log out"))]
     Exchanged {
         /// The provider.
         id: ProviderId,

@@ -145,6 +145,13 @@ pub(super) fn unknown_provider(provider: &ProviderId) -> String {
     format!("there is no provider {provider} in the configuration; `threadkey providers` lists them")
 }
 
+/// The text about a provider whose tokens come by exchange.
+pub(super) fn exchanged(id: &ProviderId, from: &ProviderId, next: &str) -> String {
+    format!(
+        "{id} has no sign-in of its own: its tokens come from the sign-in at {from}, by exchange. {next} at {from}"
+    )
+}
+
 pub(super) fn undiscovered(provider: &ProviderId, problem: &DiscoveryError, state: &str) -> String {
     let next = match problem.is_temporary() {
         true => "Try again in a minute. If it stays so, the operator must mend the cause",
