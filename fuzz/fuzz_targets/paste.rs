@@ -3,7 +3,7 @@
 //! another sign-in is refused before any write or request.
 //!
 //! Each run makes some forty pastes of its input and asks a broker about them. `paste_text` reads the
-//! input alone, a few hundred times as often.
+//! input alone, about a hundred times as often.
 #![no_main]
 
 use std::{
