@@ -10,6 +10,7 @@ mod choice;
 pub mod completions;
 pub mod config_init;
 mod demand;
+pub mod detached_refresh;
 mod duration;
 mod exit;
 mod interrupts;

@@ -76,10 +76,7 @@ async fn the_readmes_run_of_a_device_code_signs_in() {
     let issuer = format!("issuer = {:?}", server.issuer());
     user.configure(&replaced(
         config("grants = [\"device\"]"),
-        &[
-            ("preset = \"github\"", &issuer),
-            ("the client id of your GitHub App, with device flow enabled", server.client_id()),
-        ],
+        &[("preset = \"github\"", &issuer), ("REPLACE-WITH-YOUR-CLIENT-ID", server.client_id())],
     ));
     let waiting = Waiting::start(&user, block("threadkey auth start github"), &[]).await;
     browser::enter_code(&waiting.first, "alice", "allow").await;
@@ -128,7 +125,7 @@ async fn the_readmes_run_of_ciba_signs_in() {
         &[
             ("https://id.bank.example/bc-authorize", &backchannel),
             ("https://id.bank.example/token", &server.token_endpoint()),
-            ("the id of your client", &format!("{}-ciba", server.client_id())),
+            ("REPLACE-WITH-YOUR-CLIENT-ID", &format!("{}-ciba", server.client_id())),
         ],
     ));
     let secret = [("BANK_CLIENT_SECRET", "ciba-secret")];
@@ -156,7 +153,8 @@ async fn the_readmes_run_of_login_signs_in() {
 #[tokio::test]
 async fn the_readmes_run_with_a_token_of_the_environment_prints_it() {
     let user = User::new();
-    user.configure(config("token_env = [\"GH_TOKEN\", \"GITHUB_TOKEN\"]"));
+    let config = config("token_env = [\"GH_TOKEN\", \"GITHUB_TOKEN\"]");
+    user.configure(&replaced(config, &[("REPLACE-WITH-YOUR-CLIENT-ID", "client-1")]));
     let script = format!("export GH_TOKEN=token-of-ci\n{}", block("threadkey token github"));
     let printed = user.run(&script, "").await;
     assert!(printed.starts_with("token-of-ci\n"), "{printed}");
@@ -218,26 +216,4 @@ async fn the_readmes_run_of_an_mcp_server_signs_in_from_its_url() {
     let messages = waiting.messages().await;
     assert!(messages.contains("Signed in at linear."), "{messages}");
     assert_eq!(user.run(commands[1], "").await.lines().count(), 1);
-}
-
-/// Every configuration of the README is valid: by itself, or beside the sections that it refers to.
-#[tokio::test]
-async fn each_configuration_in_the_readme_is_valid() {
-    let user = User::new();
-    let whole = blocks("toml")[0];
-    let acme = config("issuer = \"https://id.acme.example/tenant\"");
-    for block in blocks("toml") {
-        let config = if block.starts_with("keepalive") {
-            replaced(whole, &[("[agent]\n", &format!("{block}\n[agent]\n"))])
-        } else if block.trim_start().starts_with("[api]") {
-            format!("{whole}\n{block}")
-        } else if block.contains("exchange_from") {
-            format!("{acme}\n{block}")
-        } else {
-            block.to_owned()
-        };
-        user.configure(&config);
-        let checked = user.run("export BANK_CLIENT_SECRET=x\nthreadkey config check", "").await;
-        assert!(checked.contains("is valid"), "{config}\n{checked}");
-    }
 }
