@@ -12,7 +12,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::{Exit, Failure, RefreshArgs, choice, print_result, read_input, token::explained};
+use super::{Exit, Failure, RefreshArgs, cause::explained, choice, print_result, read_input};
 use crate::{
     broker::{Broker, TokenJson},
     ids::Tenant,

@@ -6,6 +6,7 @@
 
 mod args;
 pub mod auth;
+mod cause;
 mod choice;
 pub mod completions;
 pub mod config_init;

@@ -6,24 +6,14 @@ mod json;
 use std::fmt::Write as _;
 
 pub(super) use json::json;
-use json::{RefreshJson, refresh_json};
+use json::{RefreshJson, kind_name, refresh_json};
 
 use super::messages;
 use crate::{
     broker::{AccessState, RefreshState, Status},
-    session::{LoginEnds, RetryKind, is_known_expiry},
+    session::{LoginEnds, is_known_expiry},
     sys::clock::UnixTime,
 };
-
-fn kind_name(kind: RetryKind) -> &'static str {
-    match kind {
-        RetryKind::Unspent => "unspent",
-        RetryKind::Ambiguous => "ambiguous",
-        RetryKind::Misconfigured => "misconfigured",
-        RetryKind::Stuck => "stuck",
-        RetryKind::RejectedAgain => "rejected_again",
-    }
-}
 
 /// Returns the statuses for a terminal: one block of lines per session.
 pub(super) fn text(statuses: &[Status], now: UnixTime) -> String {
@@ -186,7 +176,7 @@ pub fn duration_text(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::{Refusals, UNKNOWN_EXPIRY};
+    use crate::session::{Refusals, RetryKind, UNKNOWN_EXPIRY};
 
     const NOW: UnixTime = 1_795_358_672;
 

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::{
     Exit, Failure, TokenArgs,
     args::RejectedFrom,
+    cause::explained,
     detached_refresh::{self, RefreshReply, RefreshRequest, exit_from_code, read_reply},
     lease::format_lease,
     print_notice, print_result,
@@ -25,8 +26,7 @@ use super::{
 use crate::{
     broker::{CALLER_WAIT, Lease, StoredToken, TokenError, TokenPolicy},
     ids::Tenant,
-    net::{Proxies, Unreachable},
-    oauth::{Provider, Providers},
+    oauth::Providers,
     secret::{AccessToken, Secret},
     session::{Change, Entry, Session, Wish},
     store::{Purpose, Store},
@@ -240,43 +240,6 @@ async fn end_if_exhausted(context: &TokenContext<'_>, tenant: &Tenant, entry: &E
 
 async fn still_in_progress(context: &TokenContext<'_>, tenant: &Tenant) -> TokenError {
     TokenError::still_in_progress(tenant, context.store.lock_holder(tenant, Purpose::Refresh).await)
-}
-
-/// Adds the cause if the provider cannot be reached.
-pub(super) fn explained(error: TokenError, provider: &Provider, trouble: Option<Unreachable>) -> Failure {
-    let step = match &error {
-        TokenError::Unavailable { code, .. } => code.clone(),
-        _ => String::new(),
-    };
-    with_cause(error.into(), &step, provider, trouble)
-}
-
-/// Adds the cause to a failure at a step of the connection. Only the process that tried to connect
-/// knows it; for later ones `threadkey doctor` tries again.
-pub(super) fn with_cause(
-    mut failure: Failure,
-    step: &str,
-    provider: &Provider,
-    trouble: Option<Unreachable>,
-) -> Failure {
-    if !Unreachable::STEPS.contains(&step) {
-        return failure;
-    }
-    // A variable can be read again, and only the operator can correct it.
-    let variable = Proxies::from_environment().problem(provider.token_endpoint());
-    let cause = trouble.map(|cause| cause.to_string());
-    let cause = match variable.filter(|_| step == "proxy") {
-        Some(problem) => {
-            failure.exit = Exit::Usage;
-            Some(problem.to_string())
-        }
-        None => cause,
-    };
-    failure.text = match cause {
-        Some(cause) => format!("{}. The cause: {cause}. `threadkey doctor` checks it", failure.text),
-        None => format!("{}. `threadkey doctor` finds the cause", failure.text),
-    };
-    failure
 }
 
 fn no_result(tenant: &Tenant) -> Failure {

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use super::kind_name;
 use crate::{
     broker::{AccessState, RefreshState, Status},
     cli::{Failure, json_line},
+    session::RetryKind,
 };
 
 #[derive(Serialize)]
@@ -146,5 +146,16 @@ pub(super) fn refresh_json(state: &RefreshState) -> RefreshJson<'_> {
         RefreshState::Uncertain(code) => RefreshJson { code: Some(code), ..plain("uncertain") },
         RefreshState::Withheld => RefreshJson { code: Some("binding_changed"), ..plain("withheld") },
         RefreshState::Ended(code) => RefreshJson { code: Some(code), ..plain("ended") },
+    }
+}
+
+/// Returns the word of a kind of failure.
+pub(super) fn kind_name(kind: RetryKind) -> &'static str {
+    match kind {
+        RetryKind::Unspent => "unspent",
+        RetryKind::Ambiguous => "ambiguous",
+        RetryKind::Misconfigured => "misconfigured",
+        RetryKind::Stuck => "stuck",
+        RetryKind::RejectedAgain => "rejected_again",
     }
 }

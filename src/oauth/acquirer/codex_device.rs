@@ -6,9 +6,10 @@
 use url::Url;
 
 use super::{
-    contract::{KnownUser, Proof, Reading, TokenAcquirer, View},
+    contract::{KnownUser, TokenAcquirer, View},
     device,
     opening::{self, Opened, OpeningError},
+    reading::{Proof, Reading},
 };
 use crate::{
     oauth::{

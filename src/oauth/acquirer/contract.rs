@@ -4,13 +4,17 @@ use std::fmt;
 
 use url::Url;
 
-use super::{opening::OpeningError, poll_words};
+use super::{
+    opening::OpeningError,
+    poll_words,
+    reading::{Proof, Reading},
+};
 use crate::{
     oauth::{
-        AnswerRules, Attempt, Credentials, Mismatch, OpeningRequest, Outcome, Provider, TokenRequest,
-        Withheld, sign_in_outcome,
+        AnswerRules, Attempt, Credentials, Mismatch, OpeningRequest, Provider, TokenRequest, Withheld,
+        sign_in_outcome,
     },
-    secret::{AuthorizationCode, CodeVerifier},
+    secret::AuthorizationCode,
     session::{
         Locked, Pending, Polling,
         journal::{Answer, Answered},
@@ -46,41 +50,6 @@ pub struct KnownUser {
     pub login_hint: Option<String>,
     /// The user's name here.
     pub name: String,
-}
-
-/// The proof that a token request presents.
-#[derive(Clone)]
-pub enum Proof {
-    /// An authorization code.
-    Code {
-        /// The code.
-        code: AuthorizationCode,
-        /// The verifier, if the provider made it.
-        verifier: Option<CodeVerifier>,
-    },
-    /// The code of the sign-in's own poll.
-    Poll,
-}
-
-/// The meaning of the answer to a token request of a sign-in.
-#[derive(Debug)]
-pub enum Reading {
-    /// As for every request to a token endpoint.
-    Outcome(Outcome),
-    /// The user has not decided yet.
-    Pending,
-    /// The user has not decided yet, and the provider wants fewer polls.
-    SlowDown {
-        /// The interval that the provider names, in seconds.
-        interval: Option<u32>,
-    },
-    /// The sign-in has ended without tokens.
-    Ended {
-        /// `access_denied` or `expired_token`.
-        code: &'static str,
-    },
-    /// An authorization code to exchange.
-    Exchange(Proof),
 }
 
 /// One grant.
@@ -178,17 +147,5 @@ impl dyn TokenAcquirer {
             (Proof::Poll, Some(polling)) => self.poll(provider, pending, polling, credentials),
             (Proof::Poll, None) => provider.exchange(pending, &AuthorizationCode::new(""), credentials),
         }
-    }
-}
-
-// === impl Proof ===
-
-impl fmt::Debug for Proof {
-    /// Shows the kind alone.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Code { .. } => "Code(…)",
-            Self::Poll => "Poll",
-        })
     }
 }

@@ -19,9 +19,11 @@ mod contract;
 mod device;
 mod opening;
 mod poll_words;
+mod reading;
 
-pub use contract::{KnownUser, Proof, Reading, TokenAcquirer, View};
+pub use contract::{KnownUser, TokenAcquirer, View};
 pub use opening::OpeningError;
+pub use reading::{Proof, Reading};
 
 use super::Provider;
 use crate::{

@@ -4,8 +4,8 @@
 use zeroize::Zeroizing;
 
 use super::{
-    AuthorizationResponse, PasteError, code_of, issuer,
     parameters::{self, MIN_LINE, Name, Parameter, is_part_of_code, is_terminator, is_word, without_glue},
+    response::{AuthorizationResponse, PasteError, code_of, issuer},
     text::{Gap, OTHER, Text, decoded},
 };
 use crate::{oauth::grant::printable, secret::State};
