@@ -97,7 +97,7 @@ pub enum TokenError {
     },
     /// A resource rejected the token of the environment. threadkey cannot get another one.
     #[error(
-        "a resource rejected the token of {tenant}, which comes from the variable {variable} of threadkey's environment, so threadkey          cannot refresh it: the operator must set another token, or remove {variable} from providers.{}.token_env", tenant.provider
+        "a resource rejected the token of {tenant}, which comes from the variable {variable} of threadkey's environment, so threadkey cannot refresh it: the operator must set another token, or remove {variable} from providers.{}.token_env", tenant.provider
     )]
     EnvironmentRejected {
         /// The tenant.
@@ -143,6 +143,13 @@ pub(super) fn wait_until(then: UnixTime, now: UnixTime) -> Duration {
 
 pub(super) fn unknown_provider(provider: &ProviderId) -> String {
     format!("there is no provider {provider} in the configuration; `threadkey providers` lists them")
+}
+
+/// The text about a provider whose tokens come by exchange.
+pub(super) fn exchanged(id: &ProviderId, from: &ProviderId, next: &str) -> String {
+    format!(
+        "{id} has no sign-in of its own: its tokens come from the sign-in at {from}, by exchange. {next} at {from}"
+    )
 }
 
 pub(super) fn undiscovered(provider: &ProviderId, problem: &DiscoveryError, state: &str) -> String {
@@ -273,7 +280,7 @@ fn how_to_sign_in(tenant: &Tenant) -> String {
     )
 }
 
-/// A sign-in that could not be finished. Unless a text says otherwise, the sign-in stays open and
+/// A sign-in that could not be finished. Unless a variant states otherwise, the sign-in stays open and
 /// nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum FinishError {

@@ -207,8 +207,8 @@ impl ExitError for RestoreError {
 impl ExitError for LogoutError {
     fn exit(&self) -> Exit {
         match self {
-            Self::NoSession(_) => Exit::NoSession,
-            Self::Shared { .. } => Exit::Usage,
+            Self::NoSession(_) | Self::FromEnvironment { .. } => Exit::NoSession,
+            Self::Exchanged { .. } | Self::Shared { .. } => Exit::Usage,
             Self::Store(error) => error.exit(),
         }
     }

@@ -6,10 +6,12 @@
 
 mod args;
 pub mod auth;
+mod cause;
 mod choice;
 pub mod completions;
 pub mod config_init;
 mod demand;
+pub mod detached_refresh;
 mod duration;
 mod exit;
 mod interrupts;

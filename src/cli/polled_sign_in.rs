@@ -89,7 +89,7 @@ fn ended(sign_in: &SignIn, code: &str) -> Failure {
         code => format!("{provider} ended it ({code})"),
     };
     let text = format!(
-        "the sign-in for {} was not finished: {why}. Start it again to get another code",
+        "the sign-in for {} was not finished: {why}. Start it again to be asked once more",
         sign_in.tenant
     );
     Failure::new(Exit::NoSession, text)

@@ -4,12 +4,13 @@ use serde::Serialize;
 use url::Url;
 
 use super::{
-    Exit, Failure, choice, json_line,
+    Exit, Failure,
+    cause::with_cause,
+    choice, json_line,
     messages::{as_option, signed_in_text},
     polled_sign_in, print_notice, print_result,
     prompt::{self, Echo},
     read_input, stdin_is_terminal,
-    token::with_cause,
 };
 use crate::{
     broker::{Broker, FinishError, Finished, SignIn, View},

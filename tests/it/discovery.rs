@@ -312,7 +312,7 @@ async fn a_published_private_endpoint_gets_no_request() {
     let callback = browser::sign_in(started.link().unwrap().as_str(), "alice").await;
     let error = broker.finish(user(803), None, paste_of(&callback.url)).await;
     let text = error.expect_err("it is private").to_string();
-    assert!(text.contains("has the private address 10.0.0.1"), "{text}");
+    assert!(text.contains("10.0.0.1 is a private address"), "{text}");
     assert!(text.contains("your code was not used"), "{text}");
 }
 

@@ -91,7 +91,7 @@ impl Broker {
         }
         let removed = removed?;
         let session = removed.before.session.filter(|_| is_removed);
-        let session = session.ok_or_else(|| LogoutError::NoSession(tenant.clone()))?;
+        let session = session.ok_or_else(|| self.no_session(tenant))?;
         tracing::info!(%tenant, "logged out");
         self.inner.publish(Event::LoggedOut(tenant.clone()));
         // The user keeps the session's grant, and not one that was never confirmed.
@@ -117,6 +117,18 @@ impl Broker {
         } else {
             LoggedOut::RevocationFailed
         })
+    }
+
+    /// Returns the reason why a tenant has no session to log out.
+    fn no_session(&self, tenant: &Tenant) -> LogoutError {
+        let id = tenant.provider.clone();
+        if let Some(exchange) = self.inner.providers.exchange(&id) {
+            return LogoutError::Exchanged { id, from: exchange.from().clone() };
+        }
+        match self.environment_variable(tenant) {
+            Some(variable) => LogoutError::FromEnvironment { tenant: tenant.clone(), variable },
+            None => LogoutError::NoSession(tenant.clone()),
+        }
     }
 
     /// Returns the other tenants whose sessions may end with this tenant's grant.
