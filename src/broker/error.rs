@@ -348,6 +348,14 @@ pub enum FinishError {
         /// The attempts that are left.
         left: u32,
     },
+    /// The digits are those of none of the pages that wait. It counts against each.
+    #[error("those are not the digits of any of your pages ({}): look at them again, and name the provider. You have {}", list(providers), attempts(*left))]
+    WrongDigitsOfSeveral {
+        /// The providers.
+        providers: Vec<ProviderId>,
+        /// The attempts that are left for the last of them.
+        left: u32,
+    },
     /// Other digits were typed too often.
     #[error(
         "those digits are wrong too, so the sign-in for {provider} is dropped{}. Begin again with /auth start", if *is_revoked { ", and its access has ended" } else { ". Its access may still work there: remove it in that account" }

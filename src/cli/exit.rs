@@ -146,6 +146,7 @@ impl ExitError for FinishError {
             | Self::ByBrowser(_)
             | Self::DigitsExpected(_)
             | Self::WrongDigits { .. }
+            | Self::WrongDigitsOfSeveral { .. }
             | Self::DigitsUsedUp { .. }
             | Self::IssuerMismatch { .. }
             | Self::IssuerMissing(_)

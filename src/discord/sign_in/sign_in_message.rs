@@ -159,6 +159,7 @@ fn failed(provider: &ProviderId, code: &str) -> String {
         failure::WRONG_DIGITS => "other digits than those of the page were typed three times".to_owned(),
         failure::NO_DIGITS => "no digits were typed in time".to_owned(),
         failure::INTERRUPTED => "I was restarted during it".to_owned(),
+        failure::NOT_ENTITLED => "you may no longer use me for that".to_owned(),
         failure::WRONG_ISSUER => format!("the answer did not come from `{provider}`"),
         code => format!("`{provider}` did not complete it ({})", inline_code(code)),
     };
