@@ -255,14 +255,14 @@ impl Broker {
             for dropped in replaced.iter().chain(taken_out.then_some(&session)) {
                 self.expire_choice(tenant, &changed.after, dropped);
             }
-            return Err(FinishError::Expired(tenant.provider.clone()));
+            return Err(FinishError::Expired(tenant.provider.clone(), CHOICE_LIFETIME));
         }
         if !is_new(&changed.after.session) {
             // The disk failed for so long that the same write swept the candidate.
             for dropped in replaced.iter().chain([&session]) {
                 self.expire_choice(tenant, &changed.after, dropped);
             }
-            return Err(FinishError::Expired(tenant.provider.clone()));
+            return Err(FinishError::Expired(tenant.provider.clone(), CHOICE_LIFETIME));
         }
         let mut session = session;
         if session.has_no_readable_name() && !is_asked {

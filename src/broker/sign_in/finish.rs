@@ -252,8 +252,8 @@ fn nothing_live(
         return FinishError::NoCodeNeeded(tenant.provider.clone());
     }
     for (tenant, entry) in records.iter().filter(|(tenant, _)| is_at(tenant, provider)) {
-        if entry.pending.as_ref().is_some_and(|pending| pending.started_by == user) {
-            expired = Some(tenant.provider.clone());
+        if let Some(pending) = entry.pending.as_ref().filter(|pending| pending.started_by == user) {
+            expired = Some((tenant.provider.clone(), pending.open_for()));
         } else if let Some(one) = Undecided::of(tenant, entry, now).filter(|one| one.tenant.principal == user)
         {
             undecided = Some(one);
@@ -268,7 +268,7 @@ fn nothing_live(
             FinishError::AwaitsChoice { provider: tenant.provider, account }
         }
         (None, Some((provider, account)), _) => FinishError::AlreadyDone { provider, account },
-        (None, None, Some(provider)) => FinishError::Expired(provider),
+        (None, None, Some((provider, open_for))) => FinishError::Expired(provider, open_for),
         (None, None, None) => FinishError::NothingPending { provider: provider.cloned() },
     }
 }

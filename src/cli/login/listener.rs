@@ -14,8 +14,8 @@
 //! Each of them can also read the arguments of the process that opens the browser. So these hold a
 //! local address without the state, which leads to the provider. It works once, and for no other user:
 //! the kernel names the owner of each connection ([`connection_owner`]), and a connection of another
-//! user gets neither the link nor the ear of this listener. A reader of the arguments gains nothing, first
-//! or second. Where the kernel does not name owners, the address works once.
+//! user gets no link, and its answers are not read. So a reader of the arguments gains nothing, whether
+//! it comes before the browser or after it. Where the kernel names no owners, the address works once.
 
 use std::{
     io,
