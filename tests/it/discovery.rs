@@ -1,5 +1,7 @@
 //! Providers whose endpoints their issuer publishes: the fetches, the cache, and the sign-ins.
 
+mod browser_return;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};

@@ -283,6 +283,78 @@ async fn the_browser_opens_a_local_address_that_leads_to_the_provider_once() {
     assert!(ended.stderr.contains("Your browser opens the sign-in"), "{}", ended.stderr);
 }
 
+/// Requests an address as another user of the machine. Returns the status and the headers with the body.
+#[cfg(target_os = "linux")]
+fn get_as_a_stranger(url: &str) -> (u16, String) {
+    let output = std::process::Command::new("setpriv")
+        .args(["--reuid", "54321", "--regid", "54321", "--clear-groups", "--"])
+        .args(["curl", "--silent", "--include", "--noproxy", "*", url])
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .output()
+        .expect("setpriv runs curl");
+    let answer = String::from_utf8(output.stdout).expect("it is UTF-8");
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.unwrap_or_else(|| panic!("no answer: {answer:?}")), answer)
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn another_user_of_the_machine_gets_nothing_from_the_addresses_of_a_login() {
+    use std::os::unix::fs::MetadataExt as _;
+    if std::fs::metadata("/proc/self").map_or(1, |own| own.uid()) != 0 {
+        println!("skipped: only root can act as two users");
+        return;
+    }
+    let server = server().await;
+    let home = any_port(&server);
+    let (path, opened) = with_opener(&home);
+    let login = Login::start(&home, &[], &[("PATH", &path), ("DISPLAY", ":99")]).await;
+    while !opened.exists() {
+        tokio::task::yield_now().await;
+    }
+    let arguments = std::fs::read_to_string(&opened).expect("the opener ran");
+    let entrance = arguments.lines().nth(1).expect("an address");
+    let state = url::Url::parse(&login.link).expect("a link");
+    let state = state.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
+    let denial = format!("{}?error=access_denied&state={state}", login.redirect_uri());
+    for url in [entrance, &denial, entrance] {
+        let (status, answer) = get_as_a_stranger(url);
+        assert_eq!(status, 403, "{answer}");
+        assert!(answer.contains("another user of this machine"), "{answer}");
+        assert!(!answer.contains(&state) && !answer.to_lowercase().contains("location:"), "{answer}");
+    }
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .expect("a client");
+    let own = client.get(entrance).send().await.expect("an answer");
+    assert_eq!(own.status(), 303, "the stranger has not used it up");
+    let callback = browser::sign_in(&login.link, "alice").await;
+    assert_eq!(get(&callback.url).await.0, 200);
+    assert_eq!(login.ended().await.code, 0);
+}
+
+#[tokio::test]
+async fn two_logins_at_once_end_one_sign_in_each_and_the_newer_one_wins() {
+    let server = server().await;
+    let home = any_port(&server);
+    let first = Login::start(&home, &[], &[]).await;
+    let second = Login::start(&home, &[], &[]).await;
+    assert_ne!(first.redirect_uri(), second.redirect_uri());
+    let late = browser::sign_in(&first.link, "bob").await;
+    let ended = first.ended().await;
+    assert_eq!(ended.code, 3, "{}", ended.stderr);
+    assert!(ended.stderr.contains("was replaced by a newer one"), "{}", ended.stderr);
+    let pasted = home.run_with(&["auth", "code", "acme"], &late.url).await;
+    assert_eq!(pasted.code, 2, "the answer of the first one is no longer taken: {pasted:?}");
+    let callback = browser::sign_in(&second.link, "alice").await;
+    assert_eq!(get(&callback.url).await.0, 200);
+    assert_eq!(second.ended().await.code, 0);
+    assert_eq!(stored(&home)["sessions"]["acme/local"]["account"], "alice@example.com");
+}
+
 #[tokio::test]
 async fn no_browser_opens_over_ssh_or_when_it_is_not_wanted() {
     let server = server().await;
