@@ -11,9 +11,12 @@ use axum::{
     routing::{MethodRouter, get},
 };
 
+use url::Url;
+
 use super::{PublicSettings, Transport, arrival::Arrival, pages};
 use crate::{
     broker::{Broker, PageError},
+    ids::ProviderId,
     session::PENDING_LIFETIME,
 };
 
@@ -40,6 +43,10 @@ pub(super) fn router(broker: Broker, settings: Arc<PublicSettings>) -> Router {
         .route("/start/{id}", only(get(start).post(open), "GET, HEAD, POST"))
         // A HEAD would exchange the code and throw the digits away.
         .route("/oauth/callback", only(get(returned).head(|| async { not_allowed("GET") }), "GET"))
+        .route(
+            "/oauth/callback/{provider}",
+            only(get(returned_to).head(|| async { not_allowed("GET") }), "GET"),
+        )
         .route("/oauth/client.json", only(get(client_document), "GET, HEAD"))
         .fallback(|| async { no_such_page() })
         .layer(from_fn_with_state(pages.clone(), guarded))
@@ -82,15 +89,41 @@ async fn open(State(pages): State<Pages>, Path(id): Path<String>, headers: Heade
     response
 }
 
-/// Takes the provider's answer from the browser.
+/// Takes the answer of a provider whose client the operator made.
 async fn returned(
     State(pages): State<Pages>,
     Extension(arrival): Extension<Arc<Arrival>>,
     headers: HeaderMap,
     request: Request,
 ) -> Response {
+    answered(&pages, &pages.settings.url.callback(), &arrival, &headers, &request).await
+}
+
+/// Takes the answer of a provider whose client threadkey made.
+async fn returned_to(
+    State(pages): State<Pages>,
+    Extension(arrival): Extension<Arc<Arrival>>,
+    Path(provider): Path<String>,
+    headers: HeaderMap,
+    request: Request,
+) -> Response {
+    match provider.parse::<ProviderId>() {
+        Ok(id) => answered(&pages, &pages.settings.url.callback_of(&id), &arrival, &headers, &request).await,
+        Err(_) => no_such_page(),
+    }
+}
+
+/// Takes the provider's answer from the browser. It arrived at `callback`.
+async fn answered(
+    pages: &Pages,
+    callback: &Url,
+    arrival: &Arrival,
+    headers: &HeaderMap,
+    request: &Request,
+) -> Response {
     let query = request.uri().query().unwrap_or_default();
-    match pages.broker.browser_returned(query, &cookies(&headers), || arrival.admit()).await {
+    let cookies = cookies(headers);
+    match pages.broker.browser_returned(callback, query, &cookies, || arrival.admit()).await {
         Ok(page) => pages::digits(&page).into_response(),
         Err(error) => failure(error),
     }
