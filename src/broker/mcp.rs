@@ -39,8 +39,9 @@ const REFUSAL_LASTS: Duration = Duration::from_secs(60);
 impl Broker {
     /// Takes the report that a resource demands more scopes than a tenant's token has (RFC 6750 §3.1).
     /// `challenges` are the values of the WWW-Authenticate headers. The next sign-in requests the
-    /// granted and the demanded scopes together. Returns them, or `None` if the challenge demands
-    /// nothing new, or if the tenant was asked for more three times within an hour.
+    /// granted and the demanded scopes together, in any process. Returns them, or `None` if the challenge
+    /// demands nothing new, or more than [`Demanded`](crate::session::Demanded) allows. The operator decides
+    /// on the scopes of a provider that is no MCP server, so `None` for that as well.
     ///
     /// Only the scopes of the challenge count. Its addresses do not, because an agent may report it.
     ///
@@ -56,6 +57,10 @@ impl Broker {
         }
         let session = self.inner.store.read(tenant).await?.session;
         let session = session.ok_or_else(|| TokenError::NoSession(tenant.clone()))?;
+        let published = self.inner.providers.undiscovered(&tenant.provider);
+        if !published.is_some_and(|one| matches!(one.publisher, Publisher::Mcp(_))) {
+            return Ok(None);
+        }
         let challenge = BearerChallenge::find(challenges.iter().map(String::as_str));
         let Some(challenge) = challenge.filter(BearerChallenge::is_insufficient_scope) else {
             return Ok(None);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Router,
-    extract::{Path, Request, State},
+    extract::{Path, RawQuery, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
@@ -94,9 +94,9 @@ async fn returned(
     State(pages): State<Pages>,
     Extension(arrival): Extension<Arc<Arrival>>,
     headers: HeaderMap,
-    request: Request,
+    RawQuery(query): RawQuery,
 ) -> Response {
-    answered(&pages, &pages.settings.url.callback(), &arrival, &headers, &request).await
+    answered(&pages, &pages.settings.url.callback(), &arrival, &headers, query.as_deref()).await
 }
 
 /// Takes the answer of a provider whose client threadkey made.
@@ -105,10 +105,12 @@ async fn returned_to(
     Extension(arrival): Extension<Arc<Arrival>>,
     Path(provider): Path<String>,
     headers: HeaderMap,
-    request: Request,
+    RawQuery(query): RawQuery,
 ) -> Response {
     match provider.parse::<ProviderId>() {
-        Ok(id) => answered(&pages, &pages.settings.url.callback_of(&id), &arrival, &headers, &request).await,
+        Ok(id) => {
+            answered(&pages, &pages.settings.url.callback_of(&id), &arrival, &headers, query.as_deref()).await
+        }
         Err(_) => no_such_page(),
     }
 }
@@ -119,9 +121,9 @@ async fn answered(
     callback: &Url,
     arrival: &Arrival,
     headers: &HeaderMap,
-    request: &Request,
+    query: Option<&str>,
 ) -> Response {
-    let query = request.uri().query().unwrap_or_default();
+    let query = query.unwrap_or_default();
     let cookies = cookies(headers);
     match pages.broker.browser_returned(callback, query, &cookies, || arrival.admit()).await {
         Ok(page) => pages::digits(&page).into_response(),

@@ -214,7 +214,7 @@ async fn a_device_code_is_asked_for_and_polled_by_the_client_that_was_registered
     let asked = server.requests("POST /device").pop().unwrap().body;
     assert!(asked.contains("client_id=c-1") && asked.contains("client_secret=secret-of-c-1"), "{asked}");
     clock.advance(10);
-    let ended = broker.poll(started.shown()).await;
+    let ended = broker.poll(&started.shown).await;
     assert!(ended.is_ok(), "{:?}", ended.err());
     let polled = server.requests("POST /token").pop().unwrap().body;
     assert!(polled.contains("client_id=c-1") && polled.contains("client_secret=secret-of-c-1"), "{polled}");

@@ -50,7 +50,6 @@ struct Served {
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     pub(super) line: String,
-    pub(super) authorization: String,
     pub(super) body: String,
 }
 
@@ -116,14 +115,7 @@ impl Scripted {
 
     /// The provider `linear` with this server, and nothing else in its section.
     pub(super) fn undiscovered(&self) -> Undiscovered {
-        let url: Url = self.mcp().parse().unwrap();
-        let settings = ProviderSettings {
-            registers_client: true,
-            redirect_uri: RECOMMENDED_REDIRECT_URI.to_owned(),
-            reach: Some(Reach::default().listing_host_of(&url)),
-            ..ProviderSettings::default()
-        };
-        Undiscovered { id: "linear".parse().unwrap(), settings, publisher: Publisher::Mcp(url) }
+        undiscovered(&self.mcp())
     }
 
     /// Starts a process on the store in this folder.
@@ -132,16 +124,28 @@ impl Scripted {
     }
 }
 
+/// The provider `linear` with this MCP server, and nothing else in its section.
+pub(super) fn undiscovered(url: &str) -> Undiscovered {
+    let url: Url = url.parse().unwrap();
+    let settings = ProviderSettings {
+        registers_client: true,
+        redirect_uri: RECOMMENDED_REDIRECT_URI.to_owned(),
+        reach: Some(Reach::default().listing_host_of(&url)),
+        ..ProviderSettings::default()
+    };
+    Undiscovered { id: "linear".parse().unwrap(), settings, publisher: Publisher::Mcp(url) }
+}
+
 async fn answer(State(served): State<Arc<Served>>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
     let line = format!("{} {path}", request.method());
-    let authorization = request.headers().get(header::AUTHORIZATION);
-    let authorization = authorization.map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+    let authorization = request.headers().get(header::AUTHORIZATION).cloned();
     let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
     let body = String::from_utf8(body.to_vec()).unwrap();
     let count = {
         let mut asked = served.asked.lock().unwrap();
-        asked.push(Asked { line: line.clone(), authorization, body });
+        assert_eq!(authorization, None, "no test has a client with HTTP Basic, and no probe has a token");
+        asked.push(Asked { line: line.clone(), body });
         asked.iter().filter(|asked| asked.line == line).count()
     };
     let barrier = served.gathering.lock().unwrap().get(&path).cloned();
