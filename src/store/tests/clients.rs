@@ -58,7 +58,7 @@ async fn only_old_clients_that_no_record_is_bound_to_are_swept() {
     let mut undated = client("undated");
     undated.registered_at = None;
     let mut young = client("young");
-    young.registered_at = Some(NOW + 1);
+    young.registered_at = Some(NOW + 3 * DAY);
     for (key, client) in
         [("i a", client("old")), ("i b", undated), ("i c", young), ("i d", client("threadkey"))]
     {
@@ -79,6 +79,7 @@ async fn only_old_clients_that_no_record_is_bound_to_are_swept() {
         "a sign-in has another one"
     );
     // The next change drops that sign-in.
+    f.clock.set(NOW + 3 * DAY);
     let next = Change::Start(pending("state-2"));
     f.store.change(&"codex/user:2".parse().expect("a tenant"), next).await.expect("writable");
     assert_eq!(f.store.sweep_clients(day).await.expect("writable"), ["i e"]);
