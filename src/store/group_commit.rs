@@ -115,10 +115,12 @@ struct Queued {
 }
 
 enum Work {
-    Update(QueuedUpdate),
+    Update(Box<QueuedUpdate>),
     /// Work with a write of its own. It gets the error if the lock cannot be taken.
-    Other(Box<dyn FnOnce(Result<&GlobalGuard, StoreError>) + Send>),
+    Other(OtherWork),
 }
+
+type OtherWork = Box<dyn FnOnce(Result<&GlobalGuard, StoreError>) + Send>;
 
 struct QueuedUpdate {
     tenant: Tenant,
@@ -167,7 +169,7 @@ impl GroupCommit {
     ) -> Result<Changed, StoreError> {
         let is_change = matches!(update, Update::Change(_));
         let tenant = tenant.clone();
-        let work = |answer| Work::Update(QueuedUpdate { tenant, update, held, answer });
+        let work = |answer| Work::Update(Box::new(QueuedUpdate { tenant, update, held, answer }));
         self.queue(store_file, is_change, work).await
     }
 
@@ -296,7 +298,8 @@ impl Leader {
             let (mut changes, mut waiting, mut others) = (Vec::new(), Vec::new(), Vec::new());
             for Queued { work, place, .. } in batch {
                 match work {
-                    Work::Update(QueuedUpdate { tenant, update, held, answer }) => {
+                    Work::Update(queued) => {
+                        let QueuedUpdate { tenant, update, held, answer } = *queued;
                         changes.push((tenant, update));
                         waiting.push((held, answer, place));
                     }
