@@ -10,6 +10,7 @@
 //! - A caller that hangs up cancels nothing, because refreshes run in the broker's own tasks.
 //! - No caller has to wait for the connections of another one: see `api::shares`.
 
+mod inject;
 mod problem;
 mod public;
 mod request;
@@ -20,6 +21,7 @@ mod stream;
 
 use std::path::PathBuf;
 
+pub use inject::{Credential, InjectRoute, RouteHeaders};
 pub use public::{
     BoundPages, CertificateError, CertificateFiles, PagesError, PublicSettings, Transport, bind_pages,
     serve_pages,
@@ -35,6 +37,10 @@ pub struct ApiSettings {
     pub socket: PathBuf,
     /// The settings of the public sign-in pages, if there are any.
     pub public: Option<PublicSettings>,
+    /// The routes of the injecting proxy.
+    pub inject: Vec<InjectRoute>,
+    /// Whether workers may hold access tokens.
+    pub raw_tokens: bool,
 }
 
 /// The reason why the API cannot be served.

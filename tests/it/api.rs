@@ -69,7 +69,13 @@ impl Rig {
         let client = Client::new(clock.clone()).unwrap();
         let broker = Broker::new(Arc::new(store.unwrap()), providers, client, clock.clone());
         let socket = folder.path().join("run/threadkey.sock");
-        let bound = api::bind(&ApiSettings { socket: socket.clone(), public: None }).unwrap();
+        let bound = api::bind(&ApiSettings {
+            socket: socket.clone(),
+            public: None,
+            inject: Vec::new(),
+            raw_tokens: true,
+        })
+        .unwrap();
         let (capabilities, shutdown) = (Arc::new(Capabilities::new()), CancellationToken::new());
         let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
         let served = api::serve(bound, broker.clone(), capabilities.clone(), tokens, shutdown.clone());

@@ -1,0 +1,5 @@
+//! The injecting proxy.
+
+mod route;
+
+pub use route::{Credential, InjectRoute, RouteHeaders};
