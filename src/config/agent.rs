@@ -95,7 +95,7 @@ pub(super) fn settings(
     let providers = allowed_providers(source, allowed, providers)?;
     check_routes(source, api, &providers)?;
     let routes: Vec<_> = api.inject.iter().map(|route| route.name.clone()).collect();
-    let known = Placeholders { providers: &providers, routes: &routes, raw_tokens: api.raw_tokens };
+    let known = Placeholders { providers: &providers, routes: &routes, raw_tokens: !api.inject_only };
     check_environment(source, &section.env, &known)?;
     let limit = |key: &str, given: Option<ConfigDuration>, default: Duration| {
         let limit = given.map_or(default, |duration| duration.0);
@@ -244,14 +244,14 @@ fn check_routes(source: &Source<'_>, api: &ApiSettings, providers: &[ProviderId]
     }
 }
 
-/// Whether agents may hold access tokens: `agent.tokens`.
-pub(super) fn may_hold_tokens(
+/// Whether agents get tokens by the injecting proxy alone: `agent.tokens`.
+pub(super) fn is_inject_only(
     source: &Source<'_>,
     section: Option<&AgentSection>,
 ) -> Result<bool, ConfigError> {
     match section.and_then(|section| section.tokens.as_deref()) {
-        None | Some("raw") => Ok(true),
-        Some("inject") => Ok(false),
+        None | Some("raw") => Ok(false),
+        Some("inject") => Ok(true),
         Some(_) => {
             let problem =
                 "agent.tokens must be \"raw\" (agents may hold access tokens) or \"inject\" (they hold none)";

@@ -71,9 +71,7 @@ impl Rig {
         let socket = folder.path().join("run/threadkey.sock");
         let bound = api::bind(&ApiSettings {
             socket: socket.clone(),
-            public: None,
-            inject: Vec::new(),
-            raw_tokens: true,
+            ..ApiSettings::default()
         })
         .unwrap();
         let (capabilities, shutdown) = (Arc::new(Capabilities::new()), CancellationToken::new());

@@ -121,9 +121,7 @@ async fn readyz_reports_a_failed_save() {
     let socket = home.path().join("t.sock");
     let bound = api::bind(&ApiSettings {
         socket: socket.clone(),
-        public: None,
-        inject: Vec::new(),
-        raw_tokens: true,
+        ..ApiSettings::default()
     })
     .unwrap();
     let capabilities = Arc::new(Capabilities::new());
