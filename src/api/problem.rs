@@ -212,6 +212,9 @@ impl From<TokenError> for Problem {
             TokenError::ExchangeRefused { .. } => {
                 problem(StatusCode::INTERNAL_SERVER_ERROR, "provider_misconfigured")
             }
+            TokenError::Unavailable { code, retry_after, .. } if code == "rejected_again" => {
+                problem(StatusCode::SERVICE_UNAVAILABLE, "rejected_again").retry_after(*retry_after)
+            }
             TokenError::Unavailable { retry_after, .. }
             | TokenError::ExchangeUnavailable { retry_after, .. } => {
                 problem(StatusCode::SERVICE_UNAVAILABLE, "provider_unavailable").retry_after(*retry_after)
