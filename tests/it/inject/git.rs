@@ -23,8 +23,9 @@ struct GitServer {
 
 /// Runs `git http-backend` for a request (RFC 3875).
 async fn backend(State(server): State<Arc<GitServer>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
     let header = |name: header::HeaderName| {
-        request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+        parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
     };
     let pair = header(header::AUTHORIZATION);
     let pair = pair.strip_prefix("Basic ").and_then(|pair| STANDARD.decode(pair).ok()).unwrap_or_default();
@@ -44,9 +45,9 @@ async fn backend(State(server): State<Arc<GitServer>>, request: Request) -> Resp
         .env("GIT_CONFIG_KEY_0", "safe.directory")
         .env("GIT_CONFIG_VALUE_0", "*")
         .env("REMOTE_USER", "alice")
-        .env("REQUEST_METHOD", request.method().as_str())
-        .env("PATH_INFO", request.uri().path())
-        .env("QUERY_STRING", request.uri().query().unwrap_or_default())
+        .env("REQUEST_METHOD", parts.method.as_str())
+        .env("PATH_INFO", parts.uri.path())
+        .env("QUERY_STRING", parts.uri.query().unwrap_or_default())
         .env("CONTENT_TYPE", header(header::CONTENT_TYPE))
         .env("HTTP_CONTENT_ENCODING", header(header::CONTENT_ENCODING))
         .env("GIT_PROTOCOL", header(header::HeaderName::from_static("git-protocol")))
@@ -54,7 +55,7 @@ async fn backend(State(server): State<Arc<GitServer>>, request: Request) -> Resp
         .stdout(Stdio::piped())
         .kill_on_drop(true);
     let mut child = command.spawn().expect("git runs");
-    let body = axum::body::to_bytes(request.into_body(), 64 << 20).await.expect("a whole body");
+    let body = axum::body::to_bytes(body, 64 << 20).await.expect("a whole body");
     let mut input = child.stdin.take().expect("piped");
     let writing = async move {
         let _ = input.write_all(&body).await;
