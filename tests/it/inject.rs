@@ -430,3 +430,74 @@ async fn problems_of_the_session_reach_the_caller_with_their_codes() {
     assert_problem(&ask(&bob, "GET /inject/acme/v1", "").await, 404, "no_session");
     assert!(rig.upstream.seen().is_empty());
 }
+
+#[tokio::test]
+async fn a_worker_that_may_hold_no_token_gets_none_from_the_token_calls() {
+    use threadkey::api::{self, ApiSettings};
+    let rig = Rig::start().await;
+    let socket = rig.folder.path().join("inject-only.sock");
+    let settings = ApiSettings { socket: socket.clone(), inject_only: true, ..ApiSettings::default() };
+    let bound = api::bind(&settings).expect("it is free");
+    let tokens = WorkerTokens::new(rig.api.broker.clone(), std::sync::Arc::new(WithoutBot));
+    let stop = tokio_util::sync::CancellationToken::new();
+    let (broker, capabilities) = (rig.api.broker.clone(), rig.api.capabilities.clone());
+    let served = tokio::spawn(api::serve(bound, broker, capabilities, tokens, stop.clone()));
+    let capability = rig.api.worker(7, ALICE, None);
+    for line in ["GET /v1/token/acme", "GET /v1/token/other", "POST /v1/token/acme/rejected"] {
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\nAuthorization: Bearer {}\r\n\r\n",
+            capability.expose()
+        );
+        let mut stream = tokio::net::UnixStream::connect(&socket).await.expect("it listens");
+        stream.write_all(request.as_bytes()).await.expect("it is open");
+        let mut answer = String::new();
+        timeout(WAIT, stream.read_to_string(&mut answer)).await.expect("in time").expect("text");
+        assert_problem(&answer, 403, "raw_tokens_disabled");
+    }
+    stop.cancel();
+    served.await.expect("it ends");
+    let access = rig.open().await;
+    assert!(ask(&access, "GET /inject/acme/v1", "").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn trailers_pass_in_both_directions() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("it is bound");
+    let rig = Rig::with(|_| vec![route(&format!("http://{address}"))]).await;
+    let access = rig.open().await;
+    let upstream = async {
+        let (mut stream, _) = listener.accept().await.expect("the proxy connects");
+        let mut text = String::new();
+        while !text.ends_with("x-sum: 5\r\n\r\n") {
+            let mut bytes = [0; 4096];
+            let count = timeout(WAIT, stream.read(&mut bytes)).await.expect("in time").expect("open");
+            assert!(count > 0, "no trailer arrived: {text}");
+            text.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+        let answer = "HTTP/1.1 200 OK\r\nTrailer: X-Mark\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Mark: 7\r\n\r\n";
+        stream.write_all(answer.as_bytes()).await.expect("open");
+    };
+    let more = "TE: trailers\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n";
+    let request = format!("{}3\r\nabc\r\n0\r\nX-Sum: 5\r\n\r\n", head(&access, "POST /inject/acme/v1", more));
+    let (answer, ()) = tokio::join!(exchange(&access, &request), upstream);
+    assert!(answer.to_lowercase().ends_with("0\r\nx-mark: 7\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_head_request_and_an_empty_answer_keep_their_lengths() {
+    let rig = Rig::start().await;
+    let access = rig.open().await;
+    let answer = ask(&access, "HEAD /inject/acme/echo", "").await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert_eq!(rig.last().method, "HEAD");
+    let answer = ask(&access, "POST /inject/acme/echo", "Content-Length: 0\r\n").await;
+    assert!(answer.contains("content-length: 0\r\n"), "{answer}");
+    assert_eq!(rig.last().headers.get("content-length").map(String::as_str), Some("0"));
+    let answer = ask(&access, "GET /inject/acme/v1", "").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(
+        !rig.last().headers.contains_key("content-length")
+            && !rig.last().headers.contains_key("transfer-encoding")
+    );
+}

@@ -107,3 +107,19 @@ async fn a_session_that_the_provider_has_ended_is_a_problem() {
     let answer = ask(&access, "GET /inject/acme/v1", "").await;
     assert_problem(&answer, 410, "session_ended");
 }
+
+#[tokio::test]
+async fn a_caller_that_leaves_during_its_report_costs_its_worker_no_token() {
+    let rig = Rig::start().await;
+    let access = rig.open().await;
+    rig.kill_token();
+    rig.api.server.hold();
+    let mut wire = Wire::open(&access).await;
+    wire.send(head(&access, "GET /inject/acme/v1", "").as_bytes()).await;
+    timeout(WAIT, rig.api.server.wait_for_held(1)).await.expect("the refresh begins");
+    drop(wire);
+    let next = ask(&access, "GET /inject/acme/v1", "");
+    let (answer, ()) = tokio::join!(next, async { rig.api.server.release() });
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(rig.refreshes(), 1);
+}
