@@ -2,9 +2,9 @@
 
 use axum::{
     body::Body,
-    http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header},
+    http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header},
 };
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use super::{Upstream, body::RequestBody, headers, port::Port, presented, target};
 use crate::{
@@ -31,7 +31,12 @@ impl Forwarding<'_> {
         self.check_method(&parts.method, &parts.headers)?;
         let query = parts.uri.query().and_then(|query| presented::remaining_query(query, &self.secret));
         let uri = target::forwarded(route, self.rest, query.as_deref())?;
+        let is_empty = body.is_end_stream() && parts.headers.contains_key(header::CONTENT_LENGTH);
         headers::prepare(&mut parts.headers, &route.headers);
+        if is_empty {
+            // The client writes no length for a body that it does not see, and some servers demand one.
+            parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         if presented::is_in(&self.secret, &parts.headers, &uri) {
             return Err(Problem::invalid_request(
                 "the secret of the injecting proxy is in the URL or a header that would be forwarded: send it as a credential alone",
