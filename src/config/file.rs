@@ -23,6 +23,7 @@ pub(super) struct File {
     pub(super) api: ApiSection,
     pub(super) providers: BTreeMap<ProviderName, ProviderSection>,
     pub(super) agent: Option<AgentSection>,
+    pub(super) inject: BTreeMap<String, InjectSection>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -144,10 +145,30 @@ pub(super) struct ProviderSection {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(super) struct InjectSection {
+    pub(super) preset: Option<String>,
+    pub(super) upstream: Option<String>,
+    pub(super) provider: Option<String>,
+    pub(super) auth: Option<String>,
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) default_headers: BTreeMap<String, String>,
+    pub(super) append_headers: BTreeMap<String, String>,
+    pub(super) claim_headers: BTreeMap<String, Vec<String>>,
+    #[serde(deserialize_with = "words")]
+    pub(super) methods: Vec<String>,
+    #[serde(deserialize_with = "words")]
+    pub(super) path_prefixes: Vec<String>,
+    #[serde(deserialize_with = "path")]
+    pub(super) ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct AgentSection {
     pub(super) command: Vec<String>,
     pub(super) providers: Option<Vec<String>>,
     pub(super) isolation: Option<String>,
+    pub(super) tokens: Option<String>,
     pub(super) env: BTreeMap<String, String>,
     #[serde(deserialize_with = "path")]
     pub(super) root: Option<PathBuf>,

@@ -263,6 +263,7 @@ fn workers(folder: &std::path::Path, command: Vec<String>, providers: &[&str]) -
         command,
         providers: providers.iter().map(|name| name.parse().expect("a name")).collect(),
         isolation: Isolation::None,
+        routes: Vec::new(),
         env: BTreeMap::new(),
         root: folder.join("agents"),
         socket: folder.join("socket"),
