@@ -365,7 +365,7 @@ impl Broker {
         confirmed.unwrap_or(Err(FinishError::Internal(id))).map(Some)
     }
 
-    /// Counts typed digits that fit none of these sign-ins against each of them, else two sign-ins
+    /// Counts typed digits that fit none of these sign-ins against each of them. Otherwise two sign-ins
     /// would give any number of attempts.
     async fn miss(
         &self,
@@ -375,7 +375,7 @@ impl Broker {
         let mut missed = None;
         for (tenant, pending) in &waiting {
             match self.confirm(tenant, pending, typed.clone()).await {
-                // A sign-in that has gone meanwhile is no miss.
+                // Another process has just ended this sign-in.
                 Err(FinishError::Superseded(_)) => {}
                 Err(error @ FinishError::Store(_)) => return Err(error),
                 Err(error) => missed = Some(error),
@@ -435,8 +435,7 @@ impl Broker {
         Ok(self.conclude_confirmed(tenant, pending, &waiting.session, changed, finishing).await)
     }
 
-    /// Checks that the user who started a sign-in may still finish it. Drops the sign-in of a user
-    /// who may not.
+    /// Checks that the user who started a sign-in may still finish it. Otherwise drops the sign-in.
     async fn check_rights(
         &self,
         tenant: &Tenant,

@@ -6,10 +6,10 @@
 //!
 //! # Other users of the machine
 //!
-//! Each of them can connect to loopback. The `state` is what keeps their answers out: an answer to a
-//! code of *their* account would sign this terminal in as them, and PKCE does not help, because the
-//! provider's link has the challenge too. (A stolen code is of no use: the verifier never leaves this
-//! process.) So the link with the state must not reach them.
+//! Each of them can connect to loopback. Only the `state` keeps their answers out: a code of *their*
+//! account would sign this terminal in as them. PKCE does not help, because the provider's link has the
+//! challenge too. (A stolen code is of no use: the verifier never leaves this process.) So the link with
+//! the state must not reach them.
 //!
 //! Each of them can also read the arguments of the process that opens the browser. So these hold a
 //! local address without the state, which leads to the provider. It works once, and for no other user:

@@ -61,7 +61,7 @@ async fn a_miss_counts_against_each_sign_in_that_waits_in_any_process() {
 }
 
 #[tokio::test]
-async fn the_third_miss_on_discord_ends_both_sign_ins_and_says_so() {
+async fn the_third_miss_on_discord_ends_both_sign_ins_and_is_reported() {
     let pages = Pages::start().await;
     let (wrong, ..) = pages.two_waiting().await;
     let code = [("code", wrong.as_str())];

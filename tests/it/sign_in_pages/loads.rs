@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::{Pages, send};
 
-/// Rights that are known as soon as the test says so.
+/// Rights that the test makes known.
 #[derive(Default)]
 struct Later {
     asked: Notify,
