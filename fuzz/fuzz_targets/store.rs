@@ -135,7 +135,7 @@ fn changed_by(number: u8, entry: &Entry) -> Update {
                 entry.pending.as_ref().map_or_else(|| State::new("s"), |pending| pending.state.clone());
             Settlement::Polled { state, polling: Box::new(polling()) }.into()
         }
-        _ => Change::Account { lineage: revision.lineage, account: "alice".into() }.into(),
+        _ => Change::Account { lineage: revision.lineage, account: Some("alice".into()), subject: Some("17".into()) }.into(),
     }
 }
 

@@ -79,14 +79,17 @@ pub enum Change {
         /// The session ended before, in Unix seconds.
         ended_before: UnixTime,
     },
-    /// Records the account of a session.
+    /// Records the account of a session, as a userinfo answer names it.
     Account {
         /// The grant.
         lineage: Lineage,
-        /// The account, in the provider's words.
-        account: String,
+        /// The account in the provider's words, if it is to replace the session's.
+        account: Option<String>,
+        /// The account's identifier. It never replaces the session's.
+        subject: Option<String>,
     },
-    /// Records the identity of a session that has none. Stale for a session that has another one.
+    /// Records the identity of a session without an accepted id token. Stale for a session that has
+    /// another one.
     Identify {
         /// The grant.
         lineage: Lineage,
@@ -256,9 +259,10 @@ fn apply_change(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
         Change::Unused(lineage) => unused(entry, lineage, now),
         Change::HandedOut(lineage) => handed_out(entry, lineage),
         Change::Sweep { lineage, ended_before } => sweep(entry, lineage, ended_before, now),
-        Change::Account { lineage, account } => {
-            on_lineage(entry, lineage, |session| session.account = Some(account))
-        }
+        Change::Account { lineage, account, subject } => on_lineage(entry, lineage, |session| {
+            session.account = account.or(session.account.take());
+            session.subject = session.subject.take().or(subject);
+        }),
         Change::Identify { lineage, identity } => identify(entry, lineage, identity),
         Change::Switch { lineage } => switch(entry, lineage, now),
         Change::Keep { lineage } => take_candidate(entry, lineage).map_or(Applied::Stale, |_| Applied::Done),
@@ -333,7 +337,7 @@ fn place(entry: &mut Entry, session: Session) {
 
 fn identify(entry: &mut Entry, lineage: Lineage, identity: Identity) -> Applied {
     match &mut entry.session {
-        Some(session) if session.lineage == lineage && session.subject.is_none() => {
+        Some(session) if session.lineage == lineage && !session.has_proved_subject() => {
             session.identify(identity);
             Applied::Done
         }
