@@ -17,6 +17,8 @@ use crate::{
     session::test_session,
 };
 
+mod reach;
+
 const NOW: i64 = 1_795_358_672;
 
 pub(in crate::oauth) fn client() -> Client {

@@ -132,18 +132,21 @@ async fn an_id_token_takes_precedence_over_the_subject_of_userinfo() {
     at_once(vendor.signs_in(&json!({"sub": "of-userinfo", "name": "alice"})).await);
     assert_eq!(vendor.subject().await.as_deref(), Some("of-userinfo"));
     let rig = &vendor.rig;
-    let refreshed_as = |subject: &str, access_token: &str| {
+    let refreshed_as = |subject: &str, tokens: &str| {
         let id_token = unsigned(&json!({"iss": ISSUER, "sub": subject, "aud": "threadkey"}));
-        let body = json!({"access_token": access_token, "expires_in": 3600, "id_token": id_token});
+        let body = json!({
+            "access_token": format!("at-{tokens}"), "refresh_token": format!("rt-{tokens}"), "expires_in": 3600,
+            "id_token": id_token,
+        });
         rig.server.answer(raw::json(200, &body.to_string()), Ending::Close);
     };
     rig.clock.advance(7200);
-    refreshed_as("17", "at-3");
+    refreshed_as("17", "3");
     rig.token().await.expect("the session is not ended: no id token named its account before");
     assert_eq!(vendor.subject().await.as_deref(), Some("17"));
     // From now on the account is proved, and another one ends the session.
     rig.clock.advance(7200);
-    refreshed_as("18", "at-4");
+    refreshed_as("18", "4");
     rig.token().await.unwrap_err();
     assert_eq!(rig.session().await.ended.map(|ended| ended.code).as_deref(), Some("other_account"));
 }
