@@ -423,7 +423,11 @@ async fn each_fault_of_an_issuer_is_named_by_doctor_and_by_a_start() {
     };
     let faults: [Fault; 5] = [
         (|_| raw::json(503, "{}"), "answers 503", 5),
-        (|issuer| document_of(issuer, json!({"issuer": "https://evil.example"})), "both must be the same text", 2),
+        (
+            |issuer| document_of(issuer, json!({"issuer": "https://evil.example"})),
+            "both must be the same text",
+            2,
+        ),
         (|issuer| document_of(issuer, json!({"code_challenge_methods_supported": []})), "PKCE with S256", 2),
         (|issuer| document_of(issuer, json!({"x": "y".repeat(10_000_000)})), "more than 1 MiB", 2),
         (loops, "redirects", 2),
