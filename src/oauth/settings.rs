@@ -47,6 +47,9 @@ pub struct ProviderSettings {
     /// The member of that endpoint's answer with the account's identifier, such as `id` or `data.id`.
     /// `None` stands for `sub` (OpenID Connect Core §5.3.2).
     pub account_id_claim: Option<String>,
+    /// An address that answers 401 to a GET with a dead access token. Without it the userinfo endpoint
+    /// is such an address.
+    pub probe_endpoint: Option<String>,
     /// The address of the issuer's public keys (RFC 7517 §5). With it, the signatures of id tokens
     /// are checked.
     pub jwks_uri: Option<String>,

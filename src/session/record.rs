@@ -203,6 +203,11 @@ impl Pending {
         self.polling.as_ref().map_or(ends, |polling| ends.min(polling.expires_at))
     }
 
+    /// The whole time for which its present step is open.
+    pub fn open_for(&self) -> Duration {
+        Duration::from_secs(self.expires_at().saturating_sub(self.since()).try_into().unwrap_or(0))
+    }
+
     /// Whether it can still be finished. A broken clock's counts as expired: one from before 1970,
     /// or from more than its lifetime ahead. So does one whose poll has ended. A grant that waits for
     /// its digits begins a new lifetime.

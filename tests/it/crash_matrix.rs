@@ -13,6 +13,7 @@
 use std::{collections::BTreeMap, fs, os::unix::process::ExitStatusExt as _, path::Path, process::Stdio};
 
 use futures_util::{StreamExt as _, stream};
+use threadkey::sys::clock::Clock;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::support::{
@@ -63,7 +64,7 @@ pub(super) struct Death {
 // === impl Call and Death ===
 
 impl Call {
-    fn is_read_only(&self) -> bool {
+    pub(super) fn is_read_only(&self) -> bool {
         READ_ONLY_CALLS.contains(&self.name.as_str())
     }
 }
@@ -77,7 +78,7 @@ impl Death {
         self.call.is_read_only() || (writes && *number == 2 && self.when == "kill-before")
     }
 
-    fn failpoint(&self, home: &Home) -> String {
+    pub(super) fn failpoint(&self, home: &Home) -> String {
         let Call { name, path, number } = &self.call;
         let path = path.replace('~', &home.path().to_string_lossy());
         format!("{}:{name}@{path}#{number}", self.when)
@@ -85,7 +86,7 @@ impl Death {
 }
 
 /// Returns the recorded calls, in order.
-fn calls(record: &Path, home: &Home) -> Vec<Call> {
+pub(super) fn calls(record: &Path, home: &Home) -> Vec<Call> {
     let text = fs::read_to_string(record).expect("the run was recorded");
     let mut seen = BTreeMap::new();
     text.lines()
@@ -171,7 +172,10 @@ async fn server() -> AuthServer {
 impl User {
     fn new(server: &AuthServer, account: impl Into<String>) -> Self {
         let home = Home::new(&server.config_toml("acme"));
-        Self { server: server.clone(), home, account: account.into(), now: 0 }
+        // The clock stands still between the steps, so a slow machine meets the pauses too.
+        let now = Clock::system().now();
+        home.set_time(now);
+        Self { server: server.clone(), home, account: account.into(), now }
     }
 
     /// Starts a sign-in, allows it, and returns the address to paste.
@@ -198,7 +202,7 @@ impl User {
 
     fn pass(&mut self, seconds: i64) {
         self.now += seconds;
-        self.home.set_offset(self.now);
+        self.home.set_time(self.now);
     }
 
     async fn record(&self, arguments: &[&str], input: &str) -> Vec<Call> {

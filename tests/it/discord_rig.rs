@@ -39,6 +39,8 @@ pub(crate) struct Rig {
     pub(crate) broker: Broker,
     pub(crate) workers: Option<Workers>,
     pub(crate) settings: DiscordSettings,
+    /// The rights of the bot that runs, or ran last.
+    rights: Option<Rights>,
     bot: Option<(JoinHandle<Result<(), DiscordError>>, CancellationToken)>,
     clock: Clock,
     folder: tempfile::TempDir,
@@ -119,6 +121,7 @@ impl Rig {
             broker,
             workers,
             settings,
+            rights: None,
             bot: None,
             clock,
             folder,
@@ -136,6 +139,8 @@ impl Rig {
         let stop = CancellationToken::new();
         let scrubber = Scrubber::new();
         scrubber.note(LIVE_TOKEN);
+        let rights = self.new_rights();
+        self.rights = Some(rights.clone());
         let running = discord::run(
             self.settings.clone(),
             BotDeps {
@@ -145,7 +150,7 @@ impl Rig {
                 broker: self.broker.clone(),
                 workers: self.workers.clone(),
                 scrubber,
-                rights: self.rights(),
+                rights,
             },
             tokio::sync::watch::Sender::new(false),
             stop.clone(),
@@ -163,8 +168,13 @@ impl Rig {
         self.discord.commands_registered(&["auth", "ask", "stop", "new", "help"]).await;
     }
 
+    /// The rights as the bot that runs knows them.
+    pub(crate) fn rights(&self) -> Rights {
+        self.rights.clone().expect("the bot has run")
+    }
+
     /// The rights of the present settings, without any fact.
-    fn rights(&self) -> Rights {
+    fn new_rights(&self) -> Rights {
         Rights::new(&self.settings, self.clock.clone())
     }
 
@@ -178,7 +188,7 @@ impl Rig {
                 broker: self.broker.clone(),
                 workers: None,
                 scrubber,
-                rights: self.rights(),
+                rights: self.new_rights(),
             },
             tokio::sync::watch::Sender::new(false),
             CancellationToken::new(),

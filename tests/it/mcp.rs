@@ -2,7 +2,7 @@
 //! scripted ones for each branch of the specification.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
-mod real;
+pub(crate) mod real;
 
 use std::{
     collections::BTreeMap,

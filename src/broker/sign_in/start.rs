@@ -93,7 +93,8 @@ impl Broker {
                 && (live.polling.is_some()
                     || live.redirect_uri == redirect_uri
                         && live.browser.is_some() == opener.is_some()
-                        && !is_bound_to_a_browser(live))
+                        // Its link was opened, and works in that browser alone.
+                        && !live.awaits_its_browser())
         };
         let mut until = 0;
         for _ in 0..TRIES {
@@ -216,10 +217,4 @@ fn begin_return(opener: &Opener) -> Box<BrowserReturn> {
         unconfirmed: None,
         failed: None,
     })
-}
-
-/// Whether a browser has opened the link and not brought the answer back. The link works in no other
-/// browser.
-fn is_bound_to_a_browser(pending: &Pending) -> bool {
-    pending.browser.as_ref().is_some_and(|browser| browser.cookie.is_some() && browser.unconfirmed.is_none())
 }

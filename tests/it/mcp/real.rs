@@ -18,15 +18,15 @@ const PACKAGE: Files = &[
 const SCRIPTS: Files = &[("server.mjs", include_str!("../../mcp/server.mjs"))];
 
 /// A running server. It ends when this is dropped.
-struct Server {
+pub(crate) struct Server {
     base: String,
-    url: String,
+    pub(crate) url: String,
     _stdin: ChildStdin,
     _child: Child,
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let script = tokio::task::spawn_blocking(|| npm::install(PACKAGE, SCRIPTS).1.join("server.mjs"));
         let mut child = Command::new(program("node"))
             .arg(script.await.unwrap())
@@ -50,7 +50,7 @@ impl Server {
 }
 
 /// Opens the link as a browser does, and returns the address of the redirect.
-async fn redirected(authorize_url: &str) -> String {
+pub(crate) async fn redirected(authorize_url: &str) -> String {
     let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let answer = browser.get(authorize_url).send().await.unwrap();
     answer.headers()["location"].to_str().unwrap().to_owned()
