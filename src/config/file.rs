@@ -81,6 +81,7 @@ pub(super) struct ProviderSection {
     pub(super) token_endpoint: Option<String>,
     pub(super) revocation_endpoint: Option<String>,
     pub(super) userinfo_endpoint: Option<String>,
+    pub(super) account_id_claim: Option<String>,
     pub(super) probe_endpoint: Option<String>,
     pub(super) device_authorization_endpoint: Option<String>,
     pub(super) backchannel_authentication_endpoint: Option<String>,

@@ -141,6 +141,7 @@ pub(super) fn settings(
         token_endpoint: endpoint("token_endpoint", token_endpoint)?,
         revocation_endpoint: optional(section.revocation_endpoint),
         userinfo_endpoint: optional(section.userinfo_endpoint),
+        account_id_claim: optional(section.account_id_claim),
         probe_endpoint: optional(section.probe_endpoint),
         jwks_uri: optional(section.jwks_uri),
         id_token_issuer: optional(section.id_token_issuer),

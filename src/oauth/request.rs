@@ -41,6 +41,7 @@ pub struct OpeningRequest(pub(super) TokenRequest);
 pub struct UserinfoRequest {
     pub(super) endpoint: Url,
     pub(super) token: AccessToken,
+    pub(super) account_id_claim: Option<Vec<String>>,
     pub(super) trust: Trust,
     pub(super) reach: Option<Reach>,
 }
@@ -230,7 +231,8 @@ impl Provider {
     pub fn userinfo(&self, bound: &Binding, token: &AccessToken) -> Result<UserinfoRequest, Withheld> {
         let endpoint = self.destination(bound, Endpoint::Userinfo)?.clone();
         let (trust, reach) = (self.trust.clone(), self.reach.clone());
-        Ok(UserinfoRequest { endpoint, token: token.clone(), trust, reach })
+        let account_id_claim = self.account_id_claim.clone();
+        Ok(UserinfoRequest { endpoint, token: token.clone(), account_id_claim, trust, reach })
     }
 
     /// Returns the OAuth client for the token endpoint, with the credentials of this request.

@@ -1,6 +1,8 @@
 //! The token API on its socket: the rights of each capability, and the problems of refused
 //! requests.
 
+mod exchange;
+
 use std::{path::PathBuf, sync::Arc};
 
 use serde_json::{Value, json};
@@ -65,7 +67,8 @@ impl Rig {
             scopes: vec!["openid".into(), "offline_access".into()],
             ..ProviderSettings::default()
         };
-        let providers = Providers::new([Provider::new("acme".parse().unwrap(), settings).unwrap()]);
+        let acme = Provider::new("acme".parse().unwrap(), settings).unwrap();
+        let providers = Providers::with_exchanges([acme], [], [exchange::docs()]);
         let client = Client::new(clock.clone()).unwrap();
         let broker = Broker::new(Arc::new(store.unwrap()), providers, client, clock.clone());
         let socket = folder.path().join("run/threadkey.sock");
@@ -87,7 +90,7 @@ impl Rig {
     /// Issues a capability for a worker of this owner, in a conversation of its own.
     pub(super) fn worker(&self, id: u64, owner: Snowflake, shared_guild: Option<Snowflake>) -> Capability {
         let conversation = Conversation { id: ConversationId(Snowflake(id)), owner, shared_guild };
-        let providers = vec!["acme".parse().unwrap(), "removed".parse().unwrap()];
+        let providers = ["acme", "removed", "docs"].map(|name| name.parse().unwrap()).to_vec();
         self.capabilities.issue(Holder { conversation, providers })
     }
 

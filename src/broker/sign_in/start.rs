@@ -187,11 +187,11 @@ impl Broker {
     }
 }
 
-/// Returns the name of the user at the provider: the operator's, or else the subject of the tenant's
-/// own session, if this user signed it in.
+/// Returns the name of the user at the provider: the operator's, or else the proved subject of the
+/// tenant's own session, if this user signed it in.
 fn login_hint(provider: &Provider, entry: &Entry, user: Principal) -> Option<String> {
     let own = entry.session.as_ref().filter(|session| session.signed_in_by == Some(user));
-    let own = own.filter(|session| provider.issued(&session.binding));
+    let own = own.filter(|session| provider.issued(&session.binding) && session.has_proved_subject());
     provider.login_hint(user).map(str::to_owned).or_else(|| own?.subject.clone())
 }
 

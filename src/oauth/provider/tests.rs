@@ -33,6 +33,7 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         scopes: vec!["openid".into(), "offline_access".into()],
         authorize_params: BTreeMap::new(),
         resource: None,
+        account_id_claim: None,
         token_path: None,
         ended_errors: Vec::new(),
         max_lifetime: None,
@@ -196,6 +197,7 @@ fn a_token_request_keeps_its_own_parameters_and_headers_in_any_case() {
 fn the_settings_for_answers_are_checked_and_become_rules() {
     for bad in ["", ".", "a..b", "data."] {
         assert_eq!(refused(|s| s.token_path = Some(bad.into())).0, "token_path", "{bad:?}");
+        assert_eq!(refused(|s| s.account_id_claim = Some(bad.into())).0, "account_id_claim", "{bad:?}");
     }
     for bad in ["", "Invalid Token!", "a\nb", &"x".repeat(65)] {
         assert_eq!(refused(|s| s.ended_errors = vec![bad.into()]).0, "ended_errors", "{bad:?}");

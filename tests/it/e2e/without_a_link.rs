@@ -185,3 +185,30 @@ async fn ciba_asks_the_user_elsewhere_with_the_name_of_the_discord_user() {
     team.discord.assert_no_violations();
     bot.stop().await;
 }
+
+#[tokio::test]
+async fn the_issuer_alone_leads_to_a_device_code_and_to_ciba() {
+    let oidc = oidc().await;
+    let section = |name: &str, client_id: &str, more: &str| {
+        format!("[providers.{name}]\nissuer = {:?}\nclient_id = {client_id:?}\n{more}", oidc.issuer())
+    };
+    let by_device = section("acme", oidc.client_id(), "grants = [\"device\"]\n");
+    let by_ciba = section(
+        "bank",
+        &format!("{}-ciba", oidc.client_id()),
+        "grants = [\"ciba\"]\nclient_secret_command = [\"echo\", \"ciba-secret\"]\nlogin_hints = { local = \"carol\" }\n",
+    );
+    let home = Home::new(&format!("{by_device}{by_ciba}"));
+    let mut device = Waiting::start(&home, &["auth", "start", "acme", "--json"]);
+    let page = device.json().await["verification_uri_complete"].as_str().unwrap().to_owned();
+    browser::enter_code(&page, "alice", "allow").await;
+    let mut ciba = Waiting::start(&home, &["auth", "start", "bank", "--json"]);
+    assert_eq!(ciba.json().await["binding_message"], "threadkey for local");
+    oidc.decide_elsewhere("carol", "allow").await;
+    for (waiting, provider) in [(device, "acme"), (ciba, "bank")] {
+        let (code, stderr) = waiting.end().await;
+        assert_eq!(code, Some(0), "{provider}: {stderr}");
+        let token = home.run(&["token", provider]).await;
+        assert_eq!(token.code, 0, "{token:?}");
+    }
+}
