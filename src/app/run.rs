@@ -47,9 +47,9 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     // it that the process is in order.
     let connected = watch::Sender::new(false);
     let bound = bind_api(&settings)?.with_bot(connected.subscribe());
-    let pages = serve_sign_in_pages(&settings, &broker, &shutdown).await?;
     // The rights are unknown until the bot reaches Discord, and an unknown right opens nothing.
     let rights = Rights::new(&discord, settings.clock.clone());
+    let pages = serve_sign_in_pages(&settings, &broker, Arc::new(rights.clone()), &shutdown).await?;
     let tokens = WorkerTokens::new(broker.clone(), Arc::new(rights.clone()));
     let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
     let scrubber = Scrubber::of_process().clone();
@@ -111,19 +111,22 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     }
 }
 
-/// Serves the token API without the bot until a signal.
+/// Serves the token API and the sign-in pages without the bot until a signal, and polls the sign-ins
+/// that a command has left.
 ///
 /// # Errors
-/// When the API cannot start.
+/// When the API or the pages cannot start.
 pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     let mut signals = Signals::new()?;
     let broker = settings.broker(settings.open_store()?)?;
     let shutdown = CancellationToken::new();
     let bound = bind_api(&settings)?;
     let capabilities = Arc::new(Capabilities::new());
+    let pages = serve_sign_in_pages(&settings, &broker, Arc::new(WithoutBot), &shutdown).await?;
     let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
     let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
     let choice_expiry = expire_choices(broker.clone());
+    let sign_in_polls = poll_sign_ins(broker.clone(), Arc::new(WithoutBot));
     let discovery = keep_discovered(broker.clone());
     tokio::select! {
         () = signals.next() => {}
@@ -132,9 +135,16 @@ pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     tracing::info!("ending after the requests that are under way; a second signal ends the process at once");
     shutdown.cancel();
     choice_expiry.abort();
+    sign_in_polls.abort();
     discovery.abort();
+    let orderly_end = async {
+        if let Some(pages) = pages {
+            let _ = pages.await;
+        }
+        finish(&broker, api, &settings.store).await;
+    };
     tokio::select! {
-        () = finish(&broker, api, &settings.store) => Ok(()),
+        () = orderly_end => Ok(()),
         () = signals.next() => end_at_once(&broker, &settings.store),
     }
 }
@@ -149,12 +159,13 @@ fn bind_api(settings: &AppSettings) -> Result<Bound, AppError> {
 async fn serve_sign_in_pages(
     settings: &AppSettings,
     broker: &Broker,
+    rights: Arc<dyn OwnerRights>,
     shutdown: &CancellationToken,
 ) -> Result<Option<JoinHandle<()>>, AppError> {
     let Some(public) = settings.api.public.clone() else { return Ok(None) };
     broker.set_public_url(public.url.clone());
     let bound = api::bind_pages(public).await?;
-    Ok(Some(tokio::spawn(api::serve_pages(bound, broker.clone(), shutdown.clone()))))
+    Ok(Some(tokio::spawn(api::serve_pages(bound, broker.clone(), rights, shutdown.clone()))))
 }
 
 fn serve_api(
@@ -226,7 +237,7 @@ fn expire_choices(broker: Broker) -> JoinHandle<()> {
     tokio::spawn(async move { broker.expire_choices().await })
 }
 
-/// Polls the sign-ins of Discord users that need no code here.
+/// Polls the sign-ins that need no code here.
 fn poll_sign_ins(broker: Broker, rights: Arc<dyn OwnerRights>) -> JoinHandle<()> {
     tokio::spawn(async move { broker.poll_sign_ins(rights).await })
 }

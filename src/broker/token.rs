@@ -185,7 +185,9 @@ impl Broker {
         entry: &Entry,
         token: &AccessToken,
     ) {
-        let session = entry.session.as_ref();
+        // A token for a resource (RFC 8707) need not open the userinfo endpoint, whose 401 proves nothing
+        // about it.
+        let session = entry.session.as_ref().filter(|session| session.binding.resource.is_none());
         let request =
             session.and_then(|session| self.inner.userinfo(tenant, provider, &session.binding, token));
         let is_refused = match request {

@@ -30,7 +30,7 @@ use crate::{
 /// The time after its end at which a session is removed, if the configuration names none.
 const SWEEP_AFTER: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
-/// The shortest such time: its user must be able to read what has ended.
+/// The shortest such time: its user must be able to read which session ended.
 const SHORTEST_SWEEP: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A valid configuration. The Discord token alone may be missing: most commands do not need it.

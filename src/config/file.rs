@@ -81,6 +81,7 @@ pub(super) struct ProviderSection {
     pub(super) token_endpoint: Option<String>,
     pub(super) revocation_endpoint: Option<String>,
     pub(super) userinfo_endpoint: Option<String>,
+    pub(super) probe_endpoint: Option<String>,
     pub(super) device_authorization_endpoint: Option<String>,
     pub(super) backchannel_authentication_endpoint: Option<String>,
     #[serde(deserialize_with = "words")]
@@ -123,6 +124,7 @@ pub(super) struct ProviderSection {
     pub(super) revocation_request: Body,
     pub(super) refresh_endpoint: Option<String>,
     pub(super) state_in_exchange: bool,
+    pub(super) scope_in_refresh: bool,
     pub(super) pkce: Option<bool>,
     pub(super) resource: Option<String>,
     pub(super) token_path: Option<String>,

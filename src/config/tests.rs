@@ -187,6 +187,16 @@ fn a_preset_that_cannot_be_used_is_reported_with_its_place() {
 }
 
 #[test]
+fn a_preset_without_the_code_needs_no_redirect_uri() {
+    let github = "[providers.github]\npreset = 'github'\nclient_id = 'x'\n";
+    let message = error(github, &[]);
+    assert!(message.contains("the preset \"github\" needs redirect_uri"), "{message}");
+    let message = error(&format!("{github}grants = ['code', 'device']\n"), &[]);
+    assert!(message.contains("needs redirect_uri"), "{message}");
+    load(&format!("{github}grants = ['device']\n"), &[]).expect("a device code comes back by itself");
+}
+
+#[test]
 fn a_secret_has_one_place_and_a_command_does_not_run_at_the_start() {
     let command = "client_secret_command = ['/no/such/program', 'acme']";
     assert!(load(&with(&format!("client_id = 'x'\n{command}")), &[]).is_ok());
@@ -458,13 +468,16 @@ fn the_documented_configurations_are_valid() {
         shown.into_iter().chain([deployed]).partition(|text| text.contains("[agent]"));
     for part in parts {
         // A part of a provider's section, or a section beside others.
-        let base = ACME.replace("[providers.acme]", "[providers.base]");
+        let base = match part.contains("[providers.acme]") {
+            true => ACME.replace("[providers.acme]", "[providers.base]"),
+            false => ACME.to_owned(),
+        };
         let text = match part.trim_start().starts_with('[') {
             true => format!("{base}\n{part}"),
             false => format!("{ACME}\n{part}"),
         };
         let filled = text.replace("REPLACE-WITH-YOUR-CLIENT-ID", "4711");
-        load(&filled, &[]).map(drop).expect(part);
+        load(&filled, &[("BANK_CLIENT_SECRET", "x")]).map(drop).expect(part);
     }
     for text in whole {
         let placeholder = error(text, &[("DISCORD_TOKEN", "x")]);

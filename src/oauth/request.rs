@@ -10,7 +10,7 @@ use std::{borrow::Cow, fmt};
 use oauth2::{
     AuthType, AuthUrl, ClientId, ClientSecret, CsrfToken, EndpointNotSet, EndpointSet, ErrorResponse,
     HttpRequest, HttpResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RequestTokenError,
-    RevocationUrl, StandardRevocableToken, TokenUrl, basic::BasicClient,
+    RevocationUrl, Scope, StandardRevocableToken, TokenUrl, basic::BasicClient,
 };
 use sha2::{Digest as _, Sha256};
 use url::Url;
@@ -156,7 +156,8 @@ impl Provider {
     }
 
     /// Builds the refresh request (RFC 6749 §6), or returns `None` if there is no refresh token.
-    /// The request names no scope, so it asks for the granted scopes.
+    /// The request names no scope, so it asks for the granted scopes. With `scope_in_refresh` it names
+    /// them, or the configured ones if the provider's answers named none.
     ///
     /// # Errors
     /// Returns an error if the refresh token belongs to another endpoint or client than the
@@ -171,6 +172,10 @@ impl Provider {
         let client = self.client(&session.binding, endpoint, credentials);
         let token = oauth2::RefreshToken::new(token.expose().to_owned());
         let mut request = client.exchange_refresh_token(&token);
+        if self.form.scope_in_refresh {
+            let configured = || self.scopes.join(" ");
+            request = request.add_scope(Scope::new(session.scope.clone().unwrap_or_else(configured)));
+        }
         if let Some(resource) = &session.binding.resource {
             request = request.add_extra_param("resource", resource.clone());
         }

@@ -44,6 +44,9 @@ pub struct ProviderSettings {
     pub revocation_endpoint: Option<String>,
     /// The endpoint that names the account (OpenID Connect Core §5.3).
     pub userinfo_endpoint: Option<String>,
+    /// An address that answers 401 to a GET with a dead access token. Without it the userinfo endpoint
+    /// is such an address.
+    pub probe_endpoint: Option<String>,
     /// The address of the issuer's public keys (RFC 7517 §5). With it, the signatures of id tokens
     /// are checked.
     pub jwks_uri: Option<String>,

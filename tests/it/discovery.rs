@@ -1,5 +1,7 @@
 //! Providers whose endpoints their issuer publishes: the fetches, the cache, and the sign-ins.
 
+mod browser_return;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
@@ -312,7 +314,7 @@ async fn a_published_private_endpoint_gets_no_request() {
     let callback = browser::sign_in(started.link().unwrap().as_str(), "alice").await;
     let error = broker.finish(user(803), None, paste_of(&callback.url)).await;
     let text = error.expect_err("it is private").to_string();
-    assert!(text.contains("has the private address 10.0.0.1"), "{text}");
+    assert!(text.contains("10.0.0.1 is a private address"), "{text}");
     assert!(text.contains("your code was not used"), "{text}");
 }
 
@@ -347,7 +349,7 @@ async fn a_path_issuer_alone_signs_in_by_the_command_line() {
     assert_eq!(oidc.events().await.of("alice").refreshes, 1);
     let listed = home.run(&["providers"]).await;
     assert!(
-        listed.stdout.contains(&format!("acme  {issuer}/token, published by {issuer}, fetched 1 h")),
+        listed.stdout.contains(&format!("acme  {issuer}/token\n      published by {issuer}, fetched 1 h")),
         "{listed:?}"
     );
     let doctor = home.run(&["doctor"]).await;

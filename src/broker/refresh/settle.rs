@@ -92,7 +92,7 @@ impl Flight {
         Ok(Settled::Recorded)
     }
 
-    /// Counts a refusal that is no verdict. Once it has lasted, the session is stuck: it is tried each
+    /// Counts a refusal that is not a verdict. Once it has lasted, the session is stuck: it is tried each
     /// hour, and its user is notified.
     async fn refused(
         &self,

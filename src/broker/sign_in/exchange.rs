@@ -255,14 +255,14 @@ impl Broker {
             for dropped in replaced.iter().chain(taken_out.then_some(&session)) {
                 self.expire_choice(tenant, &changed.after, dropped);
             }
-            return Err(FinishError::Expired(tenant.provider.clone()));
+            return Err(FinishError::Expired(tenant.provider.clone(), CHOICE_LIFETIME));
         }
         if !is_new(&changed.after.session) {
             // The disk failed for so long that the same write swept the candidate.
             for dropped in replaced.iter().chain([&session]) {
                 self.expire_choice(tenant, &changed.after, dropped);
             }
-            return Err(FinishError::Expired(tenant.provider.clone()));
+            return Err(FinishError::Expired(tenant.provider.clone(), CHOICE_LIFETIME));
         }
         let mut session = session;
         if session.has_no_readable_name() && !is_asked {
@@ -391,7 +391,8 @@ impl Broker {
     }
 
     /// Commits the result of an exchange whose process died between the answer and the commit.
-    /// Returns it, or `None` if there was none.
+    /// Returns it, or `None` if there was none. The result of a sign-in by the browser waits for a reload
+    /// of its page; once its time is over, its grant is revoked.
     pub(in crate::broker) async fn recover_sign_in(
         &self,
         tenant: &Tenant,
@@ -410,6 +411,10 @@ impl Broker {
             lock.clear().await?;
             return Ok(None);
         }
+        // The answer stays in the journal for the page: a reload of it shows the digits.
+        if pending.browser.is_some() && pending.is_live(self.inner.now()) {
+            return Ok(None);
+        }
         let recovered = recover(&mut lock, |spending| is_of_sign_in(spending, &pending.state)).await?;
         let Recovered::Answered(answered) = recovered else { return Ok(None) };
         tracing::warn!(%tenant, "finishing the sign-in that an earlier process left in the journal");
@@ -419,7 +424,7 @@ impl Broker {
         match settled {
             Ok(Landed::Finished(exchanged)) => Ok(Some(self.conclude(tenant, exchanged).await)),
             Ok(Landed::Digits(_)) => {
-                // No page shows these digits.
+                // No page shows these digits any more.
                 self.fail_return(tenant, &pending, failure::INTERRUPTED).await?;
                 Ok(None)
             }

@@ -96,6 +96,9 @@ async fn log_out(bot: &Bot, interaction: &Interaction, tenant: &Tenant, revocati
                 tenant.provider
             ))
         }
+        Err(error @ (LogoutError::Exchanged { .. } | LogoutError::FromEnvironment { .. })) => {
+            Message::text(format!("{error}."))
+        }
         Err(LogoutError::Shared { tenant, others }) => {
             let visible = visible(interaction.user, interaction.guild);
             let text = question(&tenant, &sharing(&others, &visible));

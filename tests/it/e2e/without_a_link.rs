@@ -25,7 +25,7 @@ async fn oidc() -> Oidc {
 }
 
 /// Runs `/auth start` for a device code; returns the answer and the page with the code.
-async fn start_device(team: &Team, user: &Person) -> (Reply, String) {
+pub(crate) async fn start_device(team: &Team, user: &Person) -> (Reply, String) {
     let options = [("provider", "acme"), ("grant", "device")];
     let started = user.command(&team.general, "auth start", &options).await;
     assert!(started.is_ephemeral(), "{started:?}");
@@ -38,31 +38,31 @@ async fn start_device(team: &Team, user: &Person) -> (Reply, String) {
 }
 
 /// A `threadkey auth start` that waits for the end of the sign-in.
-struct Waiting {
+pub(crate) struct Waiting {
     child: tokio::process::Child,
     stdout: BufReader<tokio::process::ChildStdout>,
 }
 
 impl Waiting {
-    fn start(home: &Home, arguments: &[&str]) -> Self {
+    pub(crate) fn start(home: &Home, arguments: &[&str]) -> Self {
         let mut child = home.command(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Self { child, stdout }
     }
 
-    async fn line(&mut self) -> String {
+    pub(crate) async fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).await.unwrap();
         line
     }
 
-    async fn json(&mut self) -> Value {
+    pub(crate) async fn json(&mut self) -> Value {
         let line = self.line().await;
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
     }
 
     /// Waits for its end; returns the exit code and its standard error.
-    async fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) async fn end(mut self) -> (Option<i32>, String) {
         let mut stderr = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut stderr).await.unwrap();
         (self.child.wait().await.unwrap().code(), stderr)
