@@ -54,6 +54,11 @@ impl Capabilities {
         self.by_fingerprint.get(&Fingerprint::of(presented)).map(|holder| holder.clone())
     }
 
+    /// The number of live capabilities, one for each worker.
+    pub fn live(&self) -> usize {
+        self.by_conversation.len()
+    }
+
     /// Voids the conversation's capability.
     pub fn revoke(&self, conversation: ConversationId) {
         if let Some((_, fingerprint)) = self.by_conversation.remove(&conversation) {

@@ -1,25 +1,41 @@
-//! The token API: HTTP/1.1 on a Unix socket, for the workers. Beside it, on a port of their own, the
-//! public sign-in pages (`api::public`).
+//! The token API: HTTP/1.1 on a Unix socket, for the workers and for programs of the operator. It is
+//! served on TCP too if the operator asks for it, for operator keys alone. Beside it, on a port of
+//! their own, stand the public sign-in pages (`api::public`).
 //!
 //! Invariants:
 //!
-//! - A request under `/v1` needs a live capability. The answer depends on the rights of its holder
-//!   alone ([`WorkerTokens`](crate::broker::WorkerTokens)).
+//! - A request under `/v1` needs a live capability or operator key. The answer depends on the rights of
+//!   its holder alone: [`WorkerTokens`](crate::broker::WorkerTokens), [`KeyScope`].
+//! - A capability opens nothing on TCP.
 //! - No cache stores an answer (`Cache-Control: no-store`, RFC 9111 §5.2.2.5).
 //! - Every error is an `application/problem+json` (RFC 9457) with a stable `code`.
 //! - A caller that hangs up cancels nothing, because refreshes run in the broker's own tasks.
 //! - No caller has to wait for the connections of another one: see `api::shares`.
 
+mod callers;
+mod connection;
+mod health;
+mod listen;
+mod metrics;
+mod openapi;
+mod operators;
 mod problem;
 mod public;
 mod request;
 mod routes;
 mod server;
+mod sessions;
 mod shares;
 mod stream;
 
 use std::path::PathBuf;
 
+pub use listen::{BoundListener, ListenError, ListenSettings, ListenTransport, bind_tcp};
+pub use openapi::document;
+pub use operators::{
+    KeyProblem, KeyScope, KeySource, NoSuchRight, OperatorKeyError, OperatorKeySettings, OperatorKeys,
+    PrincipalPattern, ProviderPattern, Right, SHORTEST_KEY, keys_in,
+};
 pub use public::{
     BoundPages, CertificateError, CertificateFiles, PagesError, PublicSettings, Transport, bind_pages,
     serve_pages,
@@ -29,12 +45,16 @@ pub use server::{Bound, bind, serve};
 use crate::sys::socket::BindError;
 
 /// The settings of the token API.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ApiSettings {
     /// The path of the Unix socket.
     pub socket: PathBuf,
     /// The settings of the public sign-in pages, if there are any.
     pub public: Option<PublicSettings>,
+    /// The operator keys.
+    pub operator_keys: Vec<OperatorKeySettings>,
+    /// The settings of the TCP listener, if there is one.
+    pub listen: Option<ListenSettings>,
 }
 
 /// The reason why the API cannot be served.

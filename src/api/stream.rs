@@ -1,9 +1,9 @@
 //! A connection's stream, which replaces hyper's own error answers by problems (RFC 9457).
 //!
 //! A request that is not HTTP, or has too long a head, never reaches the routes. Hyper answers it
-//! with a bare status, and offers no way to add a body. A connection has one answer here. So bytes
-//! that hyper writes before a request has reached the routes are such an answer. This stream reads
-//! the status from them, and writes the problem of that status in their place.
+//! with a bare status, and offers no way to add a body. So a message that hyper begins while no answer
+//! of the routes is in progress is such an answer. This stream reads the status from it, and writes
+//! the problem of that status in its place. Hyper closes the connection after it.
 
 use std::{
     io,
@@ -15,26 +15,24 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::UnixStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::problem::Problem;
 
 /// A connection whose error answers are all problems.
-pub(super) struct ProblemStream {
-    stream: UnixStream,
-    /// Whether a request has reached the routes.
-    reached: Arc<AtomicBool>,
+pub(super) struct ProblemStream<S> {
+    stream: S,
+    /// Whether an answer of the routes is in progress.
+    answering: Arc<AtomicBool>,
     /// The answer that replaces hyper's, and the number of its bytes that are written.
     replacement: Option<(Vec<u8>, usize)>,
 }
 
-impl ProblemStream {
-    /// Wraps a connection. The service sets `reached` as soon as a request reaches the routes.
-    pub(super) fn new(stream: UnixStream, reached: Arc<AtomicBool>) -> Self {
-        Self { stream, reached, replacement: None }
+impl<S: AsyncWrite + Unpin> ProblemStream<S> {
+    /// Wraps a connection. `answering` is set from a request's arrival at the routes to the end of
+    /// its answer's body.
+    pub(super) fn new(stream: S, answering: Arc<AtomicBool>) -> Self {
+        Self { stream, answering, replacement: None }
     }
 
     fn poll_replacement(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -49,7 +47,7 @@ impl ProblemStream {
     }
 }
 
-impl AsyncRead for ProblemStream {
+impl<S: AsyncRead + Unpin> AsyncRead for ProblemStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -59,12 +57,13 @@ impl AsyncRead for ProblemStream {
     }
 }
 
-impl AsyncWrite for ProblemStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ProblemStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.reached.load(Ordering::Relaxed) {
-            return Pin::new(&mut self.stream).poll_write(cx, bytes);
-        }
         if self.replacement.is_none() {
+            // The end of an answer is still written after its body has ended.
+            if self.answering.load(Ordering::Relaxed) || !is_refusal(bytes) {
+                return Pin::new(&mut self.stream).poll_write(cx, bytes);
+            }
             self.replacement = Some((Problem::of_head(status(bytes)).message(), 0));
         }
         Poll::Ready(Ok(bytes.len()))
@@ -79,6 +78,11 @@ impl AsyncWrite for ProblemStream {
         ready!(self.poll_replacement(cx))?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
+}
+
+/// Whether hyper begins an answer of its own: an error without a body.
+fn is_refusal(message: &[u8]) -> bool {
+    message.starts_with(b"HTTP/1.1 4") && message.windows(19).any(|line| line == b"content-length: 0\r\n")
 }
 
 /// Reads the status of a message that begins with `HTTP/1.1 431 …`.

@@ -29,6 +29,7 @@ mod environment;
 mod error;
 mod exchange;
 mod file;
+mod operators;
 mod origin;
 mod overrides;
 mod presets;
