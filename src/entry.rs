@@ -16,8 +16,7 @@ use crate::{
     app::{self, AppSettings, doctor},
     cli::{
         self, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, Exit, Failure, LogFormat, RefreshArgs,
-        TokenArgs,
-        config_init::InitArgs, print_notice, print_result,
+        TokenArgs, config_init::InitArgs, print_notice, print_result,
     },
     config::{Config, ConfigError},
     oauth::Providers,

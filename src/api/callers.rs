@@ -85,7 +85,8 @@ impl Api {
                 Problem::invalid_request(format!("principal: {error}"))
             })?,
             None => only_principal(scope).ok_or_else(|| {
-                let detail = "name the principal whose token you want, as in ?principal=user:80351110224678912";
+                let detail =
+                    "name the principal whose token you want, as in ?principal=user:80351110224678912";
                 Problem::invalid_request(detail)
             })?,
         };

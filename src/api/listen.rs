@@ -230,9 +230,15 @@ mod tests {
         for host in ["127.0.0.1:7420", "127.0.0.1", "localhost:7420", "LOCALHOST", "[::1]:7420", "[::1]"] {
             assert!(is_local(&[host]), "{host}");
         }
-        for host in
-            ["", "evil.example", "evil.example:7420", "localhost.evil.example", "127.0.0.1.evil.example", "::1", "0.0.0.0"]
-        {
+        for host in [
+            "",
+            "evil.example",
+            "evil.example:7420",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "::1",
+            "0.0.0.0",
+        ] {
             assert!(!is_local(&[host]), "{host}");
         }
         assert!(!is_local(&[]) && !is_local(&["localhost", "localhost"]));

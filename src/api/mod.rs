@@ -21,6 +21,7 @@ mod openapi;
 mod operators;
 mod problem;
 mod public;
+mod reference;
 mod request;
 mod routes;
 mod server;
@@ -40,6 +41,7 @@ pub use public::{
     BoundPages, CertificateError, CertificateFiles, PagesError, PublicSettings, Transport, bind_pages,
     serve_pages,
 };
+pub use reference::reference;
 pub use server::{Bound, bind, serve};
 
 use crate::sys::socket::BindError;

@@ -8,8 +8,8 @@ use serde::Serialize;
 use utoipa::{
     IntoResponses, PartialSchema, ToSchema,
     openapi::{
-        Content, HeaderBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
-        Response, ResponseBuilder, Schema, Type,
+        Content, HeaderBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response,
+        ResponseBuilder, Schema, Type,
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -133,7 +133,10 @@ fn problems(codes: &[&str]) -> BTreeMap<String, RefOr<Response>> {
     for code in CODES.iter().filter(|code| codes.contains(&code.code) || ALWAYS.contains(&code.code)) {
         by_status.entry(code.status).or_default().push(format!("`{}`: {}.", code.code, code.meaning));
     }
-    by_status.into_iter().map(|(status, lines)| (status.to_string(), problem(status, &lines.join(" ")).into())).collect()
+    by_status
+        .into_iter()
+        .map(|(status, lines)| (status.to_string(), problem(status, &lines.join(" ")).into()))
+        .collect()
 }
 
 fn problem(status: u16, description: &str) -> Response {

@@ -64,7 +64,11 @@ pub(super) const CODES: &[Code] = &[
     code(414, "head_too_large", "the request's target is too long"),
     code(421, "misdirected_request", "the Host header does not name loopback (plain TCP alone)"),
     code(431, "head_too_large", "the request's head is too long or has too many headers"),
-    code(500, "provider_misconfigured", "the operator must mend the provider's settings; the session is kept"),
+    code(
+        500,
+        "provider_misconfigured",
+        "the operator must mend the provider's settings; the session is kept",
+    ),
     code(500, "internal", "a defect of threadkey; nothing is lost"),
     code(503, "provider_unavailable", "the provider cannot refresh the token now; the session is kept"),
     code(503, "refresh_in_progress", "the refresh takes longer than a caller waits, and goes on"),
@@ -119,7 +123,8 @@ impl Problem {
     }
 
     pub(super) fn needs_operator_key() -> Self {
-        let detail = "this route takes operator keys alone (api.operator_keys), and no capability of a worker";
+        let detail =
+            "this route takes operator keys alone (api.operator_keys), and no capability of a worker";
         Self::new(StatusCode::FORBIDDEN, "not_entitled", detail)
     }
 
@@ -152,7 +157,8 @@ impl Problem {
     }
 
     pub(super) fn misdirected() -> Self {
-        let detail = "the Host header must name this machine's loopback, as in 127.0.0.1:7420 or localhost:7420";
+        let detail =
+            "the Host header must name this machine's loopback, as in 127.0.0.1:7420 or localhost:7420";
         Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected_request", detail)
     }
 

@@ -45,7 +45,9 @@ impl Parameters {
             if !known.contains(&name.as_ref()) {
                 return Err(Problem::invalid_request(match known {
                     [] => "this request takes no parameters".to_owned(),
-                    known => format!("there is an unknown parameter; the known ones are {}", known.join(", ")),
+                    known => {
+                        format!("there is an unknown parameter; the known ones are {}", known.join(", "))
+                    }
                 }));
             }
             if found.insert(name.clone().into_owned(), value.into_owned()).is_some() {
@@ -140,9 +142,15 @@ mod tests {
         let parsed = |query| min_ttl(&mut Parameters::of(Some(query), &["min_ttl", "wait"])?);
         assert_eq!(parsed(""), Ok(DEFAULT_MIN_TTL));
         assert_eq!(parsed("min_ttl=90&wait=0"), Ok(Duration::from_secs(90)));
-        for bad in
-            ["min_ttl=", "min_ttl=-1", "min_ttl=1m", "min_ttl=1&min_ttl=2", "wait=5", "min_tl=5", "principal=local"]
-        {
+        for bad in [
+            "min_ttl=",
+            "min_ttl=-1",
+            "min_ttl=1m",
+            "min_ttl=1&min_ttl=2",
+            "wait=5",
+            "min_tl=5",
+            "principal=local",
+        ] {
             assert!(parsed(bad).is_err(), "{bad}");
         }
     }

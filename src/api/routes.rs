@@ -185,11 +185,8 @@ async fn insufficient_scope(
                 api.broker.insufficient_scope(&tenant, &challenges(body).await?).await?
             }
         };
-        Ok(axum::Json(openapi::NextSignIn {
-            sign_in: scopes.is_some(),
-            scopes: scopes.unwrap_or_default(),
-        })
-        .into_response())
+        Ok(axum::Json(openapi::NextSignIn { sign_in: scopes.is_some(), scopes: scopes.unwrap_or_default() })
+            .into_response())
     };
     share.run_request(caller.holding(), answer).await
 }
@@ -213,7 +210,9 @@ impl Api {
     /// Answers with the token if the capability is still live. A refresh takes a while, and the
     /// worker may have ended meanwhile.
     fn answer(&self, headers: &HeaderMap, via: Via, lease: &Lease) -> Result<Response, Problem> {
-        let Caller::Worker(holder) = self.caller(headers, via)? else { return Err(Problem::unauthorized(via)) };
+        let Caller::Worker(holder) = self.caller(headers, via)? else {
+            return Err(Problem::unauthorized(via));
+        };
         let (conversation, tenant) = (holder.conversation.id, &lease.tenant);
         tracing::debug!(%conversation, %tenant, generation = lease.generation, "a worker was given a token");
         Ok(axum::Json(TokenJson::from(lease)).into_response())

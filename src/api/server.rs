@@ -48,7 +48,6 @@ pub struct Bound {
     tcp: Option<BoundListener>,
 }
 
-
 impl Bound {
     /// The same socket, with the bot's connection to Discord in the answer of `/readyz`.
     #[must_use]
@@ -97,10 +96,13 @@ pub async fn serve(
     let accepting = async {
         match tcp {
             None => accept_unix(listener, &api, &connections, &shutdown).await,
-            Some(tcp) => tokio::join!(
-                accept_unix(listener, &api, &connections, &shutdown),
-                accept_tcp(tcp, &api, &connections, &shutdown)
-            ).0,
+            Some(tcp) => {
+                tokio::join!(
+                    accept_unix(listener, &api, &connections, &shutdown),
+                    accept_tcp(tcp, &api, &connections, &shutdown)
+                )
+                .0
+            }
         }
     };
     tokio::select! {

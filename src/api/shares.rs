@@ -102,9 +102,7 @@ impl Peer {
     /// The peer at this address.
     pub(super) fn at(address: IpAddr) -> Self {
         Self::Network(match address.to_canonical() {
-            IpAddr::V6(address) => {
-                IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
-            }
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
             address => address,
         })
     }

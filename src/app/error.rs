@@ -81,7 +81,9 @@ impl ExitError for AppError {
             Self::Store(error) => error.exit(),
             Self::Provider(error) => error.exit(),
             Self::Api(_) | Self::Pages(_) | Self::Listen(_) => Exit::Usage,
-            Self::OperatorKey(_) | Self::NoOperatorKey | Self::Agent(_) | Self::AgentFolders { .. } => Exit::Usage,
+            Self::OperatorKey(_) | Self::NoOperatorKey | Self::Agent(_) | Self::AgentFolders { .. } => {
+                Exit::Usage
+            }
             Self::Discord(DiscordError::Unreachable { .. }) => Exit::Later,
             Self::Discord(DiscordError::Conversations { .. }) => Exit::Store,
             Self::Discord(DiscordError::Relay(_)) => Exit::Internal,

@@ -127,7 +127,9 @@ mod tests {
             |writer| layer.with_writer(writer).event_format(JsonLine(scrubber)),
             || {
                 let span = tracing::info_span!("refresh", tenant = %"acme/local", generation = 7_u64);
-                span.in_scope(|| tracing::warn!(error = %secret, line = secret, count = 3, "it wrote\n{secret}"));
+                span.in_scope(
+                    || tracing::warn!(error = %secret, line = secret, count = 3, "it wrote\n{secret}"),
+                );
                 tracing::info!("the next one");
             },
         );

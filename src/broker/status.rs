@@ -363,7 +363,9 @@ impl Status {
         }
         match (&self.refresh, self.access) {
             (RefreshState::Ended(_), _) => SessionState::Ended,
-            (RefreshState::Ready, _) | (_, AccessState::Valid(_)) if !self.is_in_doubt() => SessionState::Ready,
+            (RefreshState::Ready, _) | (_, AccessState::Valid(_)) if !self.is_in_doubt() => {
+                SessionState::Ready
+            }
             (RefreshState::HeldBack(_), _) => SessionState::HeldBack,
             (RefreshState::RejectedAgain(_), _) => SessionState::RejectedAgain,
             (RefreshState::Stuck(_), _) => SessionState::Stuck,

@@ -52,7 +52,8 @@ fn key(
     };
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(is_plain) {
-        let problem = "the name of an operator key has up to 64 letters, digits, '-', '_' and '.': logs show it";
+        let problem =
+            "the name of an operator key has up to 64 letters, digits, '-', '_' and '.': logs show it";
         return Err(source.error_at(&at, problem));
     }
     let file = section.key_file.as_deref().filter(|file| !file.as_os_str().is_empty());
@@ -66,7 +67,8 @@ fn key(
     let place = if file.is_some() { "key_file" } else { "key_env" };
     let read = match read {
         Some(Ok(SecretSource::Known(text))) => {
-            keys_in(text.expose()).map_err(|problem| error(place, format!("the key of {place}: {problem}")))?;
+            keys_in(text.expose())
+                .map_err(|problem| error(place, format!("the key of {place}: {problem}")))?;
             KeySource::Variable(text)
         }
         Some(Ok(SecretSource::Command(command))) => KeySource::Command(command),
@@ -134,7 +136,8 @@ pub(super) fn listen(source: &Source<'_>, api: &ApiSection) -> Result<Option<Lis
         .parse()
         .map_err(|_| error("listen", "expected an address and a port, such as \"127.0.0.1:7420\""))?;
     if api.operator_keys.is_empty() {
-        let problem = "only operator keys are taken there: add one under [api.operator_keys], or remove api.listen";
+        let problem =
+            "only operator keys are taken there: add one under [api.operator_keys], or remove api.listen";
         return Err(error("listen", problem));
     }
     let is_local = is_loopback(address.ip());

@@ -240,9 +240,8 @@ impl Key {
     /// Takes the text that was read anew. Without a valid one the key opens nothing.
     fn replace(&self, read: Result<Vec<[u8; 32]>, String>, all: &[Self]) {
         let name = &self.operator.name;
-        let is_others = |hashes: &[[u8; 32]]| {
-            all.iter().any(|key| key.operator.name != *name && key.has_any(hashes))
-        };
+        let is_others =
+            |hashes: &[[u8; 32]]| all.iter().any(|key| key.operator.name != *name && key.has_any(hashes));
         let read = read.and_then(|hashes| {
             if is_others(&hashes) { Err("another name has the same key".to_owned()) } else { Ok(hashes) }
         });

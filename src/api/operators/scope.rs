@@ -58,8 +58,12 @@ pub struct KeyScope {
 pub struct NoSuchRight(String);
 
 impl Right {
-    const NAMES: [(&'static str, Self); 4] =
-        [("tokens", Self::Tokens), ("list", Self::List), ("delete", Self::Delete), ("metrics", Self::Metrics)];
+    const NAMES: [(&'static str, Self); 4] = [
+        ("tokens", Self::Tokens),
+        ("list", Self::List),
+        ("delete", Self::Delete),
+        ("metrics", Self::Metrics),
+    ];
 
     /// The rights of a key whose settings name none. They reach only the key's own sessions, and the
     /// metrics cover all of them.
