@@ -263,6 +263,8 @@
 //!   asks](../../../adr/0048-an-idle-login-is-kept-alive-only-where-the-operator-asks.md)
 //! - [49. Vendors: the matrix, and the go or no-go
 //!   rule](../../../adr/0049-vendors-the-matrix-and-the-go-no-go-rule.md)
+//! - [51. Operator keys are scoped, and the TCP listener takes nothing
+//!   else](../../../adr/0051-operator-keys-are-scoped-and-the-tcp-listener-takes-nothing-else.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");

@@ -111,6 +111,7 @@ pub async fn bind_tcp(settings: ListenSettings) -> Result<BoundListener, ListenE
         ListenTransport::Tls(_) => "TLS",
         ListenTransport::Proxy(_) => "plain HTTP to the listed proxies, which must serve https",
     };
+    let listen = listener.local_addr().unwrap_or(listen);
     tracing::info!(%listen, "the token API is served over {over}, to operator keys");
     Ok(BoundListener { listener, transport, certificate })
 }

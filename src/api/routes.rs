@@ -75,10 +75,10 @@ pub(super) fn router(api: Api, via: Via) -> Router {
 #[utoipa::path(
     get, path = "/v1/token/{provider}", tag = "tokens", security(("capability" = []), ("operator_key" = [])),
     params(
-        ("provider" = String, Path, description = "The provider.", pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$"),
+        ("provider" = String, Path, description = "The provider.", example = "gitlab", pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$"),
         ("min_ttl" = Option<u32>, Query, description = "The remaining life that the token should have, in seconds; 60 without it.", minimum = 0, maximum = 4294967295u32),
         ("wait" = Option<u32>, Query, description = "How long to wait for a sign-in without a session, in seconds. This version takes 0 alone.", minimum = 0, maximum = 0),
-        ("principal" = Option<String>, Query, description = "Whose token, for an operator key; it may be left out if the key covers one principal alone. A capability has one principal, and sends none.", pattern = "^(local|(user|guild):[0-9]{1,19})$"),
+        ("principal" = Option<String>, Query, description = "Whose token, for an operator key; it may be left out if the key covers one principal alone. A capability has one principal, and sends none.", example = "user:80351110224678912", pattern = "^(local|(user|guild):[0-9]{1,19})$"),
     ),
     responses((status = 200, description = "The token.", body = TokenJson), TokenProblems)
 )]
@@ -115,8 +115,8 @@ async fn token(
 #[utoipa::path(
     post, path = "/v1/token/{provider}/rejected", tag = "tokens", security(("capability" = []), ("operator_key" = [])),
     params(
-        ("provider" = String, Path, description = "The provider.", pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$"),
-        ("principal" = Option<String>, Query, description = "As for `GET /v1/token/{provider}`.", pattern = "^(local|(user|guild):[0-9]{1,19})$"),
+        ("provider" = String, Path, description = "The provider.", example = "gitlab", pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$"),
+        ("principal" = Option<String>, Query, description = "As for `GET /v1/token/{provider}`.", example = "user:80351110224678912", pattern = "^(local|(user|guild):[0-9]{1,19})$"),
     ),
     request_body = super::request::Rejected,
     responses((status = 200, description = "Another token.", body = TokenJson), TokenProblems)
@@ -156,8 +156,8 @@ async fn rejected(
 #[utoipa::path(
     post, path = "/v1/token/{provider}/insufficient_scope", tag = "tokens", security(("capability" = []), ("operator_key" = [])),
     params(
-        ("provider" = String, Path, description = "The provider.", pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$"),
-        ("principal" = Option<String>, Query, description = "As for `GET /v1/token/{provider}`.", pattern = "^(local|(user|guild):[0-9]{1,19})$"),
+        ("provider" = String, Path, description = "The provider.", example = "gitlab", pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$"),
+        ("principal" = Option<String>, Query, description = "As for `GET /v1/token/{provider}`.", example = "user:80351110224678912", pattern = "^(local|(user|guild):[0-9]{1,19})$"),
     ),
     request_body = super::request::InsufficientScope,
     responses((status = 200, description = "What the next sign-in asks for.", body = openapi::NextSignIn), ScopeProblems)

@@ -118,8 +118,8 @@ pub(super) async fn list(
 #[utoipa::path(
     delete, path = "/v1/sessions/{provider}/{principal}", tag = "sessions", security(("operator_key" = [])),
     params(
-        ("provider" = String, Path, description = "The provider.", pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$"),
-        ("principal" = String, Path, description = "The party that the session belongs to.", pattern = "^(local|(user|guild):[0-9]{1,19})$"),
+        ("provider" = String, Path, description = "The provider.", example = "gitlab", pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$"),
+        ("principal" = String, Path, description = "The party that the session belongs to.", example = "user:80351110224678912", pattern = "^(local|(user|guild):[0-9]{1,19})$"),
         ("grant" = Option<super::openapi::GrantChoice>, Query, description = "`keep` leaves the grant at the provider; `revoke` ends it although another session here has the same account."),
     ),
     responses((status = 200, description = "The session is removed.", body = LoggedOutJson), LogoutProblems)

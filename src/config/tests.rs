@@ -1,5 +1,6 @@
 //! Valid configurations, and the errors of invalid ones.
 
+mod operators;
 mod public;
 
 use futures_util::FutureExt as _;

@@ -42,7 +42,7 @@ pub(super) struct Rig {
     pub(super) socket: PathBuf,
     pub(super) shutdown: CancellationToken,
     pub(super) served: JoinHandle<()>,
-    pub(super) folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 /// The parts of an answer.
@@ -89,7 +89,18 @@ impl Rig {
         let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
         let served = api::serve(bound, broker.clone(), capabilities.clone(), tokens, shutdown.clone());
         let served = tokio::spawn(served);
-        Self { server, clock, broker, capabilities, operators, address, socket, shutdown, served, folder }
+        Self {
+            server,
+            clock,
+            broker,
+            capabilities,
+            operators,
+            address,
+            socket,
+            shutdown,
+            served,
+            _folder: folder,
+        }
     }
 
     pub(super) async fn sign_in(&self, principal: Principal, account: &str) {
