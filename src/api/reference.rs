@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 
 use super::{openapi::document, problem::CODES};
 
+/// The statuses that each route has, which the routes do not repeat.
+const EVERYWHERE: [&str; 4] = ["405", "414", "421", "431"];
+
 /// Returns the text of `docs/api.md`.
 pub fn reference() -> String {
     let document = serde_json::to_value(document()).unwrap_or_default();
@@ -27,7 +30,8 @@ fn write_reference(text: &mut String, document: &Value) -> fmt::Result {
     for (name, scheme) in members(&document["components"]["securitySchemes"]) {
         writeln!(text, "- `{name}`: {}", string(scheme, "description"))?;
     }
-    writeln!(text, "\n## Routes")?;
+    writeln!(text, "\n## Routes\n")?;
+    writeln!(text, "Each route can also answer with {}: see [Errors](#errors).", EVERYWHERE.join(", "))?;
     for (path, item) in members(&document["paths"]) {
         for (method, operation) in members(item) {
             write_operation(text, path, method, operation)?;
@@ -64,6 +68,9 @@ fn write_operation(text: &mut String, path: &str, method: &str, operation: &Valu
         writeln!(text, "- body: {body}")?;
     }
     for (status, response) in members(&operation["responses"]) {
+        if EVERYWHERE.contains(&status.as_str()) {
+            continue;
+        }
         let description = string(response, "description");
         match schema_of(response).filter(|body| body != "`Problem`") {
             Some(body) => writeln!(text, "- {status}: {description} Body: {body}.")?,

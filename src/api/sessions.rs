@@ -113,8 +113,8 @@ pub(super) async fn list(
 }
 
 /// Logs a session out, as `threadkey auth logout` does: it is removed at once, and its grant is revoked
-/// (RFC 7009). Where another session here has the same account, nothing is done without `revoke` or
-/// `keep_grant`.
+/// (RFC 7009). Where another session here has the same account, nothing is done without
+/// `grant`.
 #[utoipa::path(
     delete, path = "/v1/sessions/{provider}/{principal}", tag = "sessions", security(("operator_key" = [])),
     params(
