@@ -8,8 +8,9 @@ use super::{
     operators::{KeyScope, Operator, Right},
     problem::Problem,
     request::bearer,
-    routes::Api,
     shares::Holding,
+    state::Api,
+    via::Via,
 };
 use crate::{
     agent::Holder,
@@ -17,15 +18,6 @@ use crate::{
     ids::{Principal, ProviderId, Tenant},
     secret::Scrubber,
 };
-
-/// The way by which a request arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Via {
-    /// The Unix socket.
-    Socket,
-    /// The TCP listener, which takes operator keys alone.
-    Tcp,
-}
 
 /// The holder of the secret that a request presents.
 pub(super) enum Caller {

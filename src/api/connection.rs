@@ -28,8 +28,16 @@ use hyper_util::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use super::{shares::ConnectionShare, stream::ProblemStream};
+use super::{
+    shares::{ARRIVALS, ConnectionShare, REQUESTS},
+    stream::ProblemStream,
+};
 
+/// How many connections are served at once: one for each place, and some that have just lost theirs
+/// and are being closed. Further ones wait in the socket's backlog.
+pub(super) const MAX_CONNECTIONS: usize = ARRIVALS + REQUESTS + 64;
+/// The pause after a failed accept, which mostly means a lack of resources.
+pub(super) const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// The longest request head, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 /// The most headers that a request may have.

@@ -5,7 +5,7 @@ use axum::extract::State;
 use super::{
     openapi::{Anyone, ReadyProblems},
     problem::Problem,
-    routes::Api,
+    state::Api,
 };
 use crate::store::StoreError;
 

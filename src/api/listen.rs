@@ -26,13 +26,13 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    callers::Via,
-    connection::serve_connection,
+    connection::{ACCEPT_RETRY_PAUSE, MAX_CONNECTIONS, serve_connection},
     problem::Problem,
     public::{Certificate, CertificateError, CertificateFiles},
-    routes::{Api, router},
-    server::{ACCEPT_RETRY_PAUSE, MAX_CONNECTIONS},
+    routes::router,
     shares::{Peer, Shares},
+    state::Api,
+    via::Via,
 };
 
 /// How long the TLS handshake may take.

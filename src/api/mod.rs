@@ -24,15 +24,17 @@ mod public;
 mod reference;
 mod request;
 mod routes;
+mod scrape;
 mod server;
 mod sessions;
 mod shares;
+mod state;
 mod stream;
+mod via;
 
 use std::path::PathBuf;
 
 pub use listen::{BoundListener, ListenError, ListenSettings, ListenTransport, bind_tcp};
-pub use openapi::document;
 pub use operators::{
     KeyProblem, KeyScope, KeySource, NoSuchRight, OperatorKeyError, OperatorKeySettings, OperatorKeys,
     PrincipalPattern, ProviderPattern, Right, SHORTEST_KEY, keys_in,
@@ -42,6 +44,7 @@ pub use public::{
     serve_pages,
 };
 pub use reference::reference;
+pub use routes::document;
 pub use server::{Bound, bind, serve};
 
 use crate::sys::socket::BindError;

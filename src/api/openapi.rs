@@ -1,9 +1,9 @@
 //! The OpenAPI document of the token API, and its reference in Markdown. Both come from the
 //! attributes of the handlers, so the code and its documents have the same routes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use axum::Json;
+use axum::{Extension, Json, response::IntoResponse as _};
 use serde::Serialize;
 use utoipa::{
     IntoResponses, PartialSchema, ToSchema,
@@ -14,10 +14,7 @@ use utoipa::{
     },
 };
 
-use super::{
-    problem::{CODES, ProblemJson},
-    routes::documented,
-};
+use super::problem::{CODES, ProblemJson};
 
 /// What the next sign-in asks for.
 #[derive(Serialize, ToSchema)]
@@ -37,11 +34,6 @@ pub(super) enum GrantChoice {
     Keep,
     /// The provider is asked to end it, whatever else uses the account.
     Revoke,
-}
-
-/// Returns the document.
-pub fn document() -> OpenApi {
-    documented().into_openapi()
 }
 
 /// The document before the routes.
@@ -71,8 +63,8 @@ pub(super) fn base() -> OpenApi {
     get, path = "/openapi.json", tag = "health",
     responses((status = 200, description = "An OpenAPI 3.1 document.", body = Object), Anyone)
 )]
-pub(super) async fn openapi() -> Json<OpenApi> {
-    Json(document())
+pub(super) async fn openapi(Extension(document): Extension<Arc<OpenApi>>) -> axum::response::Response {
+    Json(&*document).into_response()
 }
 
 // === the errors ===

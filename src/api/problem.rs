@@ -10,7 +10,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{callers::Via, operators::Right};
+use super::{operators::Right, via::Via};
 
 use crate::{
     broker::{LogoutError, TokenError, WorkerTokenError},

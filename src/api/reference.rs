@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use serde_json::{Map, Value};
 
-use super::{openapi::document, problem::CODES};
+use super::{problem::CODES, routes::document};
 
 /// The statuses that each route has, which the routes do not repeat.
 const EVERYWHERE: [&str; 4] = ["405", "414", "421", "431"];

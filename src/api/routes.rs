@@ -13,39 +13,31 @@ use axum::{
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
+use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    callers::{Caller, Via},
-    health, metrics,
+    callers::Caller,
+    health,
     metrics::Metrics,
     openapi::{self, ScopeProblems, TokenProblems},
-    operators::{Operator, OperatorKeys, Right},
+    operators::{Operator, Right},
     problem::Problem,
     request::{Parameters, challenges, min_ttl, rejected_token},
-    sessions,
+    scrape, sessions,
     shares::ConnectionShare,
+    state::Api,
+    via::Via,
 };
 use crate::{
-    agent::{Capabilities, Holder},
-    broker::{Broker, Entitlement, Lease, TokenJson, WorkerTokens},
+    agent::Holder,
+    broker::{Entitlement, Lease, TokenJson},
     ids::{ProviderId, Tenant},
 };
 
-#[derive(Clone)]
-pub(super) struct Api {
-    pub(super) broker: Broker,
-    pub(super) capabilities: Arc<Capabilities>,
-    pub(super) tokens: WorkerTokens,
-    pub(super) operators: OperatorKeys,
-    /// Whether the bot is connected to Discord, if there is one.
-    pub(super) bot: Option<watch::Receiver<bool>>,
-    pub(super) metrics: Arc<Metrics>,
-}
-
 /// The documented routes.
-pub(super) fn documented() -> OpenApiRouter<Api> {
+fn documented() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(token))
         .routes(routes!(rejected))
@@ -54,13 +46,18 @@ pub(super) fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(sessions::log_out))
         .routes(routes!(health::healthy))
         .routes(routes!(health::ready))
-        .routes(routes!(metrics::scrape))
+        .routes(routes!(scrape::scrape))
         .routes(routes!(openapi::openapi))
+}
+
+/// Returns the OpenAPI document.
+pub fn document() -> OpenApi {
+    documented().into_openapi()
 }
 
 /// Builds all routes, for requests that arrive this way.
 pub(super) fn router(api: Api, via: Via) -> Router {
-    let (routes, _) = documented().split_for_parts();
+    let (routes, document) = documented().split_for_parts();
     let counted = from_fn_with_state(api.metrics.clone(), counted);
     routes
         .fallback(|| async { Problem::not_found() })
@@ -68,6 +65,7 @@ pub(super) fn router(api: Api, via: Via) -> Router {
         .layer(counted)
         .layer(from_fn(never_stored))
         .layer(Extension(via))
+        .layer(Extension(Arc::new(document)))
         .with_state(api)
 }
 

@@ -11,13 +11,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ApiSettings, ServeError,
-    callers::Via,
-    connection::serve_connection,
+    connection::{ACCEPT_RETRY_PAUSE, MAX_CONNECTIONS, serve_connection},
     listen::{BoundListener, accept_tcp},
     metrics::Metrics,
     operators::OperatorKeys,
-    routes::{Api, router},
-    shares::{ARRIVALS, Peer, REQUESTS, Shares},
+    routes::router,
+    shares::{Peer, Shares},
+    state::Api,
+    via::Via,
 };
 use crate::{
     agent::Capabilities,
@@ -28,14 +29,9 @@ use crate::{
     },
 };
 
-/// How many connections are served at once: one for each place, and some that have just lost theirs
-/// and are being closed. Further ones wait in the socket's backlog.
-pub(super) const MAX_CONNECTIONS: usize = ARRIVALS + REQUESTS + 64;
 /// How long requests in progress may take after the shutdown began. It is a little longer than a
 /// caller waits for a refresh.
 const DRAIN: Duration = Duration::from_secs(35);
-/// The pause after a failed accept, which mostly means a lack of resources.
-pub(super) const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The listening socket. Requests are answered by [`serve`].
 #[derive(Debug)]

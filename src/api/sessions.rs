@@ -11,13 +11,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    callers::Via,
     openapi::{ListProblems, LogoutProblems},
     operators::{Operator, Right},
     problem::Problem,
     request::Parameters,
-    routes::Api,
     shares::ConnectionShare,
+    state::Api,
+    via::Via,
 };
 use crate::{
     broker::{AccessState, LoggedOut, Revocation, Status},

@@ -113,9 +113,50 @@ impl JsonLine {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex, PoisonError},
+    };
+
+    use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt as _};
+
     use super::*;
-    use crate::app::logs::tests::captured;
+
+    #[derive(Clone, Default)]
+    pub(in crate::app) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Returns the text that a layer with this writer has written after these events.
+    pub(in crate::app) fn captured<L>(layer: impl FnOnce(Capture) -> L, events: impl FnOnce()) -> String
+    where
+        L: tracing_subscriber::Layer<tracing_subscriber::Registry> + Send + Sync,
+    {
+        let lines = Lines::default();
+        let layer = layer(Capture(lines.clone()));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), events);
+        let lines = lines.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8(lines.clone()).expect("UTF-8")
+    }
+
+    /// Makes writers to the same lines.
+    pub(in crate::app) struct Capture(Lines);
+
+    impl MakeWriter<'_> for Capture {
+        type Writer = Lines;
+
+        fn make_writer(&self) -> Lines {
+            self.0.clone()
+        }
+    }
 
     #[test]
     fn a_json_event_is_one_object_with_its_spans_and_without_secrets() {

@@ -154,45 +154,9 @@ pub fn install_panic_hook() {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::sync::{Arc, Mutex, PoisonError};
-
+mod tests {
     use super::*;
-
-    #[derive(Clone, Default)]
-    pub(in crate::app) struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    /// Returns the text that a layer with this writer has written after these events.
-    pub(in crate::app) fn captured<L>(layer: impl FnOnce(Capture) -> L, events: impl FnOnce()) -> String
-    where
-        L: tracing_subscriber::Layer<tracing_subscriber::Registry> + Send + Sync,
-    {
-        let lines = Lines::default();
-        let layer = layer(Capture(lines.clone()));
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), events);
-        let lines = lines.0.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8(lines.clone()).expect("UTF-8")
-    }
-
-    /// Makes writers to the same lines.
-    pub(in crate::app) struct Capture(Lines);
-
-    impl fmt::MakeWriter<'_> for Capture {
-        type Writer = Lines;
-
-        fn make_writer(&self) -> Lines {
-            self.0.clone()
-        }
-    }
+    use crate::app::json_logs::tests::captured;
 
     /// Returns the lines that the log has after these events.
     fn logged(secrets: &[&str], events: impl FnOnce()) -> String {

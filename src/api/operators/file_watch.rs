@@ -16,7 +16,7 @@ use crate::sys::folder_watch::FolderWatch;
 const WATCH_AGAIN: Duration = Duration::from_secs(60);
 
 /// The folder that a path names its file in.
-pub(in crate::api) fn folder_of(file: &Path) -> PathBuf {
+pub(crate) fn folder_of(file: &Path) -> PathBuf {
     match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         Some(_) | None => PathBuf::from("."),
@@ -25,7 +25,7 @@ pub(in crate::api) fn folder_of(file: &Path) -> PathBuf {
 
 /// Calls `look` now and after each change in one of the folders. `what` names the files in the log.
 /// Does not return.
-pub(in crate::api) async fn follow_folders(mut folders: Vec<PathBuf>, what: &str, look: impl Fn()) {
+pub(crate) async fn follow_folders(mut folders: Vec<PathBuf>, what: &str, look: impl Fn()) {
     folders.sort();
     folders.dedup();
     if folders.is_empty() {

@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 use zeroize::Zeroizing;
 
-pub(in crate::api) use file_watch::{folder_of, follow_folders};
+pub(super) use file_watch::{folder_of, follow_folders};
 pub use scope::{KeyScope, NoSuchRight, PrincipalPattern, ProviderPattern, Right};
 
 use crate::{
