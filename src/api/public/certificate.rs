@@ -73,23 +73,23 @@ impl CertificateFiles {
 
 /// The certificate in use.
 #[derive(Debug)]
-pub(in crate::api) struct Certificate {
+pub(crate) struct Certificate {
     files: CertificateFiles,
     tls: ServerTls,
 }
 
 impl Certificate {
-    pub(in crate::api) fn load(files: CertificateFiles) -> Result<Self, CertificateError> {
+    pub(crate) fn load(files: CertificateFiles) -> Result<Self, CertificateError> {
         Ok(Self { tls: ServerTls::new(files.read()?)?, files })
     }
 
     /// Returns the acceptor, which follows the certificate.
-    pub(in crate::api) fn tls(&self) -> ServerTls {
+    pub(crate) fn tls(&self) -> ServerTls {
         self.tls.clone()
     }
 
     /// Reads the files again after each change. Does not return.
-    pub(in crate::api) async fn follow(self: Arc<Self>) {
+    pub(crate) async fn follow(self: Arc<Self>) {
         follow_folders(self.files.folders(), "the certificate", || self.reload()).await;
     }
 
