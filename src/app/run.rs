@@ -6,13 +6,17 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{AppError, AppSettings, signals::Signals, standby::bot_lock};
 use crate::{
     agent::{AgentSettings, Capabilities, Workers},
-    api::{self, Bound, InjectServer},
+    api::{self, Bound, InjectServer, OperatorKeys},
     broker::{Broker, OwnerRights, WithoutBot, WorkerTokens},
     discord::{self, BotDeps, Conversations, DiscordError, DiscordSettings, Rights},
     oauth::ProviderError,
@@ -46,7 +50,9 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     // The token API is served before and while Discord is away: a probe learns from
     // it that the process is in order.
     let connected = watch::Sender::new(false);
-    let bound = bind_api(&settings)?.with_bot(connected.subscribe());
+    let operators = OperatorKeys::load(settings.api.operator_keys.clone()).await?;
+    let reload = reload_keys_on_hangup(operators.clone())?;
+    let bound = bind_api(&settings, operators).await?.with_bot(connected.subscribe());
     // The rights are unknown until the bot reaches Discord, and an unknown right opens nothing.
     let rights = Rights::new(&discord, settings.clock.clone());
     let pages = serve_sign_in_pages(&settings, &broker, Arc::new(rights.clone()), &shutdown).await?;
@@ -98,6 +104,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
         }
         sign_in_polls.abort();
         discovery.abort();
+        reload.abort();
         finish(&broker, api, &settings.store).await;
         match (defect, outcome) {
             (Some(defect), _) => Err(defect),
@@ -119,8 +126,13 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
 pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     let mut signals = Signals::new()?;
     let broker = settings.broker(settings.open_store()?)?;
+    if settings.api.operator_keys.is_empty() {
+        return Err(AppError::NoOperatorKey);
+    }
     let shutdown = CancellationToken::new();
-    let bound = bind_api(&settings)?;
+    let operators = OperatorKeys::load(settings.api.operator_keys.clone()).await?;
+    let reload = reload_keys_on_hangup(operators.clone())?;
+    let bound = bind_api(&settings, operators).await?;
     let capabilities = Arc::new(Capabilities::new());
     let pages = serve_sign_in_pages(&settings, &broker, Arc::new(WithoutBot), &shutdown).await?;
     let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
@@ -143,16 +155,34 @@ pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
         }
         finish(&broker, api, &settings.store).await;
     };
+    reload.abort();
     tokio::select! {
         () = orderly_end => Ok(()),
         () = signals.next() => end_at_once(&broker, &settings.store),
     }
 }
 
-fn bind_api(settings: &AppSettings) -> Result<Bound, AppError> {
+async fn bind_api(settings: &AppSettings, operators: OperatorKeys) -> Result<Bound, AppError> {
     let bound = api::bind(&settings.api)?;
     tracing::info!(socket = %settings.api.socket.display(), "the token API is served");
-    Ok(bound)
+    let tcp = match settings.api.listen.clone() {
+        Some(listen) => Some(api::bind_tcp(listen).await?),
+        None => None,
+    };
+    Ok(bound.with_operators(operators).with_tcp(tcp))
+}
+
+/// Reads the operator keys again at each SIGHUP, which no longer ends the process. Files of keys are
+/// followed without it; a command is not.
+fn reload_keys_on_hangup(operators: OperatorKeys) -> Result<JoinHandle<()>, AppError> {
+    let mut hangup = signal(SignalKind::hangup())
+        .map_err(|source| AppError::System { problem: "the signal handlers cannot be set", source })?;
+    Ok(tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP: the operator keys are read again");
+            operators.reload().await;
+        }
+    }))
 }
 
 /// Serves the public sign-in pages, if they are configured.

@@ -101,6 +101,7 @@ impl Broker {
                     let session = entry.session.ok_or_else(|| TokenError::NoSession(tenant.clone()))?;
                     let seen = session.revision();
                     let joined = self.join(tenant, &provider, seen, wish.clone());
+                    let _waiting = self.inner.metrics.waiting();
                     let result = timeout_at(deadline, await_flight(joined, tenant)).await;
                     let Ok(result) = result else { return Err(self.still_in_progress(tenant).await) };
                     let session = result?;

@@ -32,8 +32,8 @@ pub mod token;
 pub mod worker;
 
 pub use args::{
-    AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, LoginArgs, LogoutArgs, RefreshArgs,
-    RefreshHintArgs, StartArgs, StatusArgs, TokenArgs,
+    AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, LogFormat, LoginArgs, LogoutArgs,
+    RefreshArgs, RefreshHintArgs, StartArgs, StatusArgs, TokenArgs, UnknownLogFormat,
 };
 pub use duration::{DurationError, parse_duration};
 pub use exit::{Exit, ExitError, Failure};

@@ -185,6 +185,8 @@ mod tests {
             tenant: "acme/local".parse().expect("a tenant"),
             account: Some("alice@example.com".into()),
             access: AccessState::Expired(NOW - 90),
+            issued_at: None,
+            scope: None,
             refresh: RefreshState::HeldBack(NOW + 30),
             last_error: Some(("http_503".into(), RetryKind::Unspent, NOW - 5)),
             refusals: None,
@@ -264,6 +266,8 @@ mod tests {
         let under_way = Status {
             account: None,
             access: AccessState::None,
+            issued_at: None,
+            scope: None,
             refresh: RefreshState::None,
             last_error: None,
             refusals: None,

@@ -11,7 +11,7 @@ use super::{
     discord::{self, UnreadToken},
     exchange,
     file::File,
-    inject,
+    inject, operators,
     provider::{self, Configured},
     public,
     secret::SecretReader,
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     agent::AgentSettings,
     api::ApiSettings,
+    cli::{LogFormat, UnknownLogFormat},
     discord::DiscordSettings,
     oauth::{DiscoveryCache, Providers},
     store::FileStoreOptions,
@@ -50,6 +51,8 @@ pub struct Config {
     pub providers: Providers,
     /// The settings of the token API.
     pub api: ApiSettings,
+    /// The form of the log, if the configuration names one.
+    pub log_format: Option<LogFormat>,
     /// The settings of the workers, if an agent is configured.
     pub agent: Option<AgentSettings>,
     discord: Result<UnreadToken, String>,
@@ -72,12 +75,18 @@ impl Config {
 
 pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Result<Config, ConfigError> {
     let (file, source) = source::read(path, text, variables)?;
-    let File { store, discord, api, providers, agent, inject } = file;
+    let File { store, discord, api, providers, agent, inject, log } = file;
     let sweep_after = store.sweep_after.map_or(SWEEP_AFTER, |after| after.0);
     if sweep_after < SHORTEST_SWEEP {
         let problem = "store.sweep_after must be at least one day, as in \"90d\"".to_owned();
         return Err(source.error_at(&["store", "sweep_after"], problem));
     }
+    let log_format = match log.format.as_deref().filter(|format| !format.is_empty()) {
+        None => None,
+        Some(name) => Some(name.parse().map_err(|problem: UnknownLogFormat| {
+            source.error_at(&["log", "format"], format!("log.format: {problem}"))
+        })?),
+    };
     let store_path = store_path(&source, store.path)?;
     let mut secrets = SecretReader::new(&source);
     let (mut known, mut published, mut exchanges) = (Vec::new(), Vec::new(), Vec::new());
@@ -105,10 +114,12 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
     let routes = inject::settings(&source, inject, &providers, &parts)?;
     let inject_only = agent::is_inject_only(&source, agent.as_ref())?;
     let api = ApiSettings {
-        socket: socket(&source, api.socket, &store_path)?,
-        public,
         inject: routes,
         inject_only,
+        operator_keys: operators::keys(&source, &mut secrets, &api, &providers)?,
+        listen: operators::listen(&source, &api)?,
+        socket: socket(&source, api.socket, &store_path)?,
+        public,
     };
     let mut deny = secrets.into_files();
     let agent = agent
@@ -123,6 +134,7 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
         store_options: FileStoreOptions { trust_filesystem: store.trust_filesystem },
         providers,
         api,
+        log_format,
         agent,
         discord,
         file: source.path,

@@ -31,6 +31,7 @@ mod error;
 mod exchange;
 mod file;
 mod inject;
+mod operators;
 mod origin;
 mod overrides;
 mod presets;

@@ -247,6 +247,10 @@ impl Store for FileStore {
         found.await.ok().flatten()
     }
 
+    async fn check_locks(&self) -> Result<(), StoreError> {
+        self.run(|store_file| store_file.location.check_global_lock()).await
+    }
+
     fn location(&self) -> String {
         self.store_file.location.path.display().to_string()
     }

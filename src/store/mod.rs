@@ -121,6 +121,12 @@ pub trait Store: Send + Sync + 'static {
     /// turn. `None` if there is none, if it is this process, or if the system does not name it.
     async fn lock_holder(&self, tenant: &Tenant, purpose: Purpose) -> Option<LockHolder>;
 
+    /// Checks that the global lock can be taken, or that a process at work holds it.
+    ///
+    /// # Errors
+    /// If the lock's file cannot be opened or locked, or a stopped process holds it.
+    async fn check_locks(&self) -> Result<(), StoreError>;
+
     /// Returns the path of the store, for messages.
     fn location(&self) -> String;
 }

@@ -52,6 +52,7 @@ mod mcp;
 mod model;
 mod network;
 mod odd_answers;
+mod operators;
 mod outcomes;
 mod pastes;
 mod peer;

@@ -24,6 +24,7 @@ use std::{
 
 use tokio::net::TcpListener;
 
+pub(super) use certificate::Certificate;
 pub use certificate::{CertificateError, CertificateFiles};
 pub use serve::serve_pages;
 

@@ -1,11 +1,6 @@
 //! The connections of the sign-in pages: limited in number, size and time.
 
-use std::{
-    convert::Infallible,
-    net::{IpAddr, Ipv6Addr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
@@ -22,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{BoundPages, Transport, answers::router, arrival::Arrival};
 use crate::{
-    api::shares::Pool,
+    api::shares::{Peer, Pool},
     broker::{Broker, OwnerRights},
     net::ServerTls,
 };
@@ -74,7 +69,7 @@ pub async fn serve_pages(
                 continue;
             }
             let lost = CancellationToken::new();
-            let place = places.enter(network_of(peer), lost.clone());
+            let place = places.enter(Peer::at(peer), lost.clone());
             let arrival = Arc::new(Arrival::at(place));
             let (router, tls, shutdown) = (router.clone(), tls.clone(), shutdown.clone());
             connections.spawn(async move {
@@ -98,15 +93,6 @@ pub async fn serve_pages(
     }
     if let Some(following) = following {
         following.abort();
-    }
-}
-
-/// The holder of connections: an IPv4 address, or the network of an IPv6 address, which one
-/// customer has whole (RFC 6177).
-fn network_of(peer: IpAddr) -> IpAddr {
-    match peer {
-        IpAddr::V4(_) => peer,
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
     }
 }
 
@@ -156,18 +142,5 @@ async fn requests(
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection to the sign-in pages ended early");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_addresses_of_one_ipv6_network_are_one_holder_of_places() {
-        let network = |text: &str| network_of(text.parse().expect("an address"));
-        assert_eq!(network("2001:db8:1:2::5"), network("2001:db8:1:2:ffff::9"));
-        assert_ne!(network("2001:db8:1:2::5"), network("2001:db8:1:3::5"));
-        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
     }
 }

@@ -46,18 +46,21 @@ struct Failed {
 }
 
 impl Flight {
-    /// Commits the meaning of a result and empties the journal. With `may_repeat` an ambiguous
-    /// result is tried again at once.
+    /// Commits the meaning of a result and empties the journal. `took` is the duration of this process's
+    /// own request. With `may_repeat` an ambiguous result is tried again at once.
     pub(super) async fn settle(
         &self,
         lock: &mut TenantLock,
         session: &Session,
         target: &RefreshTarget,
         attempt: &Attempt<Answered>,
+        took: Option<Duration>,
         may_repeat: bool,
     ) -> Result<Settled, TokenError> {
         let refused = session.retry.as_ref().and_then(|retry| retry.refused.clone());
-        let (code, pause) = match outcome(attempt, &self.provider.refresh_rules(session)) {
+        let outcome = outcome(attempt, &self.provider.refresh_rules(session));
+        self.inner.metrics.refreshed(&self.tenant.provider, &outcome, took);
+        let (code, pause) = match outcome {
             Outcome::Granted(grant) => {
                 return Ok(self.granted(lock, session, target, attempt, *grant).await);
             }

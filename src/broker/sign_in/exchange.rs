@@ -46,6 +46,7 @@ pub(super) enum Landed {
 
 impl Broker {
     /// Exchanges the code and makes the result durable.
+    #[tracing::instrument(name = "sign_in", skip_all, fields(%tenant, generation = 1))]
     pub(super) async fn exchange(
         &self,
         provider: &Provider,

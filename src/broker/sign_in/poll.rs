@@ -234,6 +234,7 @@ impl Broker {
         })
     }
 
+    #[tracing::instrument(name = "sign_in", skip_all, fields(%tenant, generation = 1))]
     async fn poll_locked(
         &self,
         provider: &Provider,
