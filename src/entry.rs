@@ -161,13 +161,13 @@ fn refresh(config: Option<&Path>, args: &RefreshArgs) {
         let settings = load_settings(config)?;
         on_one_thread(|| async {
             let broker = settings.broker(settings.open_store()?)?;
-            cli::token::refresh(&broker, args).await;
+            cli::detached_refresh::refresh(&broker, args).await;
             app::drain(&broker, &settings.store).await;
             Ok(())
         })?
     };
     if let Err(failure) = refresh() {
-        cli::token::refresh_failed(&failure);
+        cli::detached_refresh::refresh_failed(&failure);
     }
 }
 

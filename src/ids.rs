@@ -16,6 +16,9 @@ pub enum IdError {
         "{0:?} is not a provider name: use 1 to 64 of a-z, 0-9, '_', '.', '-', and begin with a letter or digit"
     )]
     Provider(String),
+    /// Not a route's name.
+    #[error("{0:?} is not a route name: use 1 to 32 of a-z, 0-9, '_', '-', and begin with a letter or digit")]
+    Route(String),
     /// Not a principal.
     #[error("{0:?} is not a principal: write user:<discord id>, guild:<discord id> or local")]
     Principal(String),
@@ -50,6 +53,29 @@ impl FromStr for ProviderId {
             && text.bytes().next().is_some_and(plain)
             && text.bytes().all(|b| plain(b) || matches!(b, b'_' | b'.' | b'-'));
         if ok { Ok(Self(text.into())) } else { Err(IdError::Provider(text.chars().take(80).collect())) }
+    }
+}
+
+/// A route of the injecting proxy: `[a-z0-9][a-z0-9_-]{0,31}`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteName(Arc<str>);
+
+impl RouteName {
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RouteName {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let ok = text.len() <= 32
+            && text.bytes().next().is_some_and(plain)
+            && text.bytes().all(|b| plain(b) || matches!(b, b'_' | b'-'));
+        if ok { Ok(Self(text.into())) } else { Err(IdError::Route(text.chars().take(80).collect())) }
     }
 }
 
@@ -194,6 +220,12 @@ impl fmt::Display for Lineage {
     }
 }
 
+impl fmt::Display for RouteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl fmt::Display for ProviderId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -210,7 +242,7 @@ macro_rules! debug_as_display {
     )+};
 }
 
-debug_as_display!(ProviderId, Principal, Tenant, Lineage);
+debug_as_display!(ProviderId, RouteName, Principal, Tenant, Lineage);
 
 /// Returns the bytes in lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {

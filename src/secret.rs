@@ -149,6 +149,8 @@ secret_newtype! {
     ClientSecret,
     /// The random secret that a worker presents to the token API.
     Capability,
+    /// The random secret that a worker presents to the injecting proxy.
+    InjectSecret,
     /// The one-time id in the address of a sign-in's start page.
     StartId,
 }

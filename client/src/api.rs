@@ -1,5 +1,8 @@
 //! The token API: HTTP/1.1 over a Unix socket, with the capability as bearer token (RFC 6750 §2.1).
 //!
+//! The root package has the same exchange in `agent::token_client`, on purpose: this library must build
+//! without the bot, and the bot's secrets are known to its scrubber.
+//!
 //! A connection serves one request. A caller that drops the future gives up only its wait: threadkey
 //! finishes a refresh that it has started.
 

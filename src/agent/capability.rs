@@ -4,6 +4,7 @@
 //! the worker's end, voids the old one.
 
 use dashmap::DashMap;
+use tokio_util::sync::CancellationToken;
 
 use super::Conversation;
 use crate::{
@@ -21,10 +22,18 @@ pub struct Holder {
     pub providers: Vec<ProviderId>,
 }
 
+/// A live capability.
+#[derive(Debug)]
+struct Live {
+    holder: Holder,
+    /// Fires when the capability is void.
+    voided: CancellationToken,
+}
+
 /// The live capabilities.
 #[derive(Debug, Default)]
 pub struct Capabilities {
-    by_fingerprint: DashMap<Fingerprint, Holder>,
+    by_fingerprint: DashMap<Fingerprint, Live>,
     by_conversation: DashMap<ConversationId, Fingerprint>,
 }
 
@@ -40,9 +49,10 @@ impl Capabilities {
         Scrubber::of_process().note(capability.expose());
         let fingerprint = capability.fingerprint();
         let id = holder.conversation.id;
-        self.by_fingerprint.insert(fingerprint.clone(), holder);
+        let voided = CancellationToken::new();
+        self.by_fingerprint.insert(fingerprint.clone(), Live { holder, voided });
         if let Some(old) = self.by_conversation.insert(id, fingerprint) {
-            self.by_fingerprint.remove(&old);
+            self.void(&old);
         }
         capability
     }
@@ -51,13 +61,31 @@ impl Capabilities {
     ///
     /// The look-up goes by hash, so its duration reveals nothing about the secret.
     pub fn holder(&self, presented: &str) -> Option<Holder> {
-        self.by_fingerprint.get(&Fingerprint::of(presented)).map(|holder| holder.clone())
+        self.by_fingerprint.get(&Fingerprint::of(presented)).map(|live| live.holder.clone())
+    }
+
+    /// Returns a token that fires when the capability is void. It has fired if that is so already.
+    pub fn voided(&self, capability: &Capability) -> CancellationToken {
+        match self.by_fingerprint.get(&capability.fingerprint()) {
+            Some(live) => live.voided.clone(),
+            None => {
+                let voided = CancellationToken::new();
+                voided.cancel();
+                voided
+            }
+        }
     }
 
     /// Voids the conversation's capability.
     pub fn revoke(&self, conversation: ConversationId) {
         if let Some((_, fingerprint)) = self.by_conversation.remove(&conversation) {
-            self.by_fingerprint.remove(&fingerprint);
+            self.void(&fingerprint);
+        }
+    }
+
+    fn void(&self, fingerprint: &Fingerprint) {
+        if let Some((_, live)) = self.by_fingerprint.remove(fingerprint) {
+            live.voided.cancel();
         }
     }
 }
@@ -79,8 +107,11 @@ mod tests {
         let first = all.issue(holder(1));
         let other = all.issue(holder(2));
         assert_eq!(all.holder(first.expose()), Some(holder(1)));
+        let voided = all.voided(&first);
+        assert!(!voided.is_cancelled());
         let second = all.issue(holder(1));
         assert_eq!(all.holder(first.expose()), None);
+        assert!(voided.is_cancelled() && all.voided(&first).is_cancelled());
         assert_eq!(all.holder(second.expose()), Some(holder(1)));
         all.revoke(ConversationId(Snowflake(1)));
         assert_eq!(all.holder(second.expose()), None);

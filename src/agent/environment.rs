@@ -1,13 +1,18 @@
 //! A worker's environment. Of the bot's own one it inherits only `PATH`, `LANG` and `TERM`.
 
-use std::{collections::BTreeMap, ffi::OsString};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+};
 
 use async_trait::async_trait;
 
-use super::{AgentSettings, Holder, PromptError, folders::Folders, worker_secrets::WorkerSecrets};
+use super::{
+    AgentSettings, Holder, InjectAccess, PromptError, folders::Folders, worker_secrets::WorkerSecrets,
+};
 use crate::{
-    ids::ProviderId,
-    secret::{AccessToken, Capability, Secret},
+    ids::{ProviderId, RouteName, closest},
+    secret::{AccessToken, Capability, InjectSecret, Secret},
 };
 
 /// The `PATH` of a worker if the bot has none.
@@ -27,55 +32,127 @@ pub trait TokenSource: Send + Sync + 'static {
     async fn token(&self, holder: &Holder, provider: &ProviderId) -> Result<AccessToken, String>;
 }
 
-/// Checks the placeholders of a variable's text, before any worker exists. `providers` are those
-/// whose tokens workers may use.
+/// The names that placeholders may have as their argument.
+#[derive(Clone, Copy, Debug)]
+pub struct Placeholders<'a> {
+    /// The providers whose tokens workers may use.
+    pub providers: &'a [ProviderId],
+    /// The routes of the injecting proxy.
+    pub routes: &'a [RouteName],
+    /// Whether workers may hold access tokens.
+    pub raw_tokens: bool,
+}
+
+/// Checks the placeholders of a variable's text, before any worker exists.
 ///
 /// # Errors
 /// A sentence about the first wrong placeholder.
-pub fn check_placeholders(text: &str, providers: &[ProviderId]) -> Result<(), String> {
-    let mut rest = text;
-    while let Some((_, placeholder, after)) = next_placeholder(rest) {
-        match placeholder.split_once(':') {
-            None if NAMES.contains(&placeholder) => {}
-            Some(("token", name)) if providers.iter().any(|id| id.as_str() == name) => {}
-            Some(("token", name)) => {
-                let known: Vec<_> = providers.iter().map(ProviderId::as_str).collect();
-                return Err(format!(
-                    "{{token:{name}}} names no provider of agent.providers, which are: {}",
-                    known.join(", ")
-                ));
-            }
-            _ => return Err(not_a_placeholder(placeholder)),
+pub fn check_placeholders(text: &str, known: &Placeholders<'_>) -> Result<(), String> {
+    all_placeholders(text).try_for_each(|text| match Placeholder::parse(text)? {
+        Placeholder::Token(_) if !known.raw_tokens => Err(format!(
+            "{{{text}}} is not filled in with agent.tokens = \"inject\": agents hold no token. Give the program {{inject:ROUTE}} as its address and {{inject_secret}} as its key"
+        )),
+        Placeholder::Token(name) => {
+            let names = known.providers.iter().map(ProviderId::as_str);
+            check_name(text, name, names, "no provider of agent.providers")
         }
-        rest = after;
+        Placeholder::Inject(name) | Placeholder::InjectSocket(name) | Placeholder::InjectSecret(Some(name)) => {
+            check_name(text, name, known.routes.iter().map(RouteName::as_str), "no table [inject.NAME]")
+        }
+        Placeholder::InjectSecret(None) if known.routes.is_empty() => {
+            Err(format!("{{{text}}} opens nothing: add a table [inject.NAME]"))
+        }
+        _ => Ok(()),
+    })
+}
+
+fn check_name<'a>(
+    text: &str,
+    name: &str,
+    mut known: impl Iterator<Item = &'a str> + Clone,
+    wrong: &str,
+) -> Result<(), String> {
+    if known.clone().any(|known| known == name) {
+        return Ok(());
     }
-    Ok(())
+    let similar = closest(name, known.clone());
+    let hint = similar.map(|similar| format!("; did you mean {{{}}}?", text.replacen(name, similar, 1)));
+    match known.next() {
+        None => Err(format!("{{{text}}} names {wrong}; there is none")),
+        Some(first) => {
+            let all = [first].into_iter().chain(known).collect::<Vec<_>>().join(", ");
+            Err(format!("{{{text}}} names {wrong}, which are: {all}{}", hint.unwrap_or_default()))
+        }
+    }
 }
 
 /// Returns the providers of all `{token:PROVIDER}`, each once.
 pub(super) fn required_providers(settings: &AgentSettings) -> Vec<ProviderId> {
     let mut found: Vec<ProviderId> = Vec::new();
-    for text in settings.env.values() {
-        let mut rest = text.as_str();
-        while let Some((_, placeholder, after)) = next_placeholder(rest) {
-            let provider = placeholder.strip_prefix("token:").and_then(|name| name.parse().ok());
-            found.extend(provider.filter(|provider| !found.contains(provider)));
-            rest = after;
+    for text in settings.env.values().flat_map(|text| all_placeholders(text)) {
+        if let Ok(Placeholder::Token(name)) = Placeholder::parse(text) {
+            found.extend(name.parse().ok().filter(|provider| !found.contains(provider)));
         }
     }
     found
 }
 
-/// The placeholders without an argument.
-const NAMES: [&str; 3] = ["capability", "conversation", "user"];
+/// Returns the routes of all `{inject_socket:ROUTE}`, each once.
+pub(super) fn named_sockets(settings: &AgentSettings) -> BTreeSet<RouteName> {
+    let texts = settings.env.values().flat_map(|text| all_placeholders(text));
+    let named = texts.filter_map(|text| match Placeholder::parse(text) {
+        Ok(Placeholder::InjectSocket(name)) => name.parse().ok(),
+        _ => None,
+    });
+    named.collect()
+}
+
+/// A placeholder, with its argument.
+enum Placeholder<'a> {
+    Capability,
+    Conversation,
+    User,
+    Token(&'a str),
+    Inject(&'a str),
+    InjectSocket(&'a str),
+    /// The secret of all routes, or of one.
+    InjectSecret(Option<&'a str>),
+}
+
+/// The placeholders as they are written.
+const FORMS: [&str; 7] = [
+    "capability",
+    "conversation",
+    "user",
+    "token:PROVIDER",
+    "inject:ROUTE",
+    "inject_secret",
+    "inject_socket:ROUTE",
+];
+
+impl<'a> Placeholder<'a> {
+    fn parse(text: &'a str) -> Result<Self, String> {
+        Ok(match text.split_once(':') {
+            None if text == "capability" => Self::Capability,
+            None if text == "conversation" => Self::Conversation,
+            None if text == "user" => Self::User,
+            None if text == "inject_secret" => Self::InjectSecret(None),
+            Some(("token", name)) => Self::Token(name),
+            Some(("inject", name)) => Self::Inject(name),
+            Some(("inject_secret", name)) => Self::InjectSecret(Some(name)),
+            Some(("inject_socket", name)) => Self::InjectSocket(name),
+            _ => return Err(not_a_placeholder(text)),
+        })
+    }
+}
 
 fn not_a_placeholder(text: &str) -> String {
-    let name = text.split(':').next().unwrap_or_default();
-    let known = NAMES.into_iter().chain(["token"]).map(|known| (strsim::jaro_winkler(name, known), known));
-    let hint = match known.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.8) {
-        Some((_, "token")) => "did you mean {token:PROVIDER}?".to_owned(),
-        Some((_, known)) => format!("did you mean {{{known}}}?"),
-        None => "use {capability}, {conversation}, {user} or {token:PROVIDER}".to_owned(),
+    let name_of = |text: &str| text.split(':').next().unwrap_or_default().to_owned();
+    let score = |form: &&str| strsim::jaro_winkler(&name_of(text), &name_of(form));
+    let best = FORMS.into_iter().max_by(|a, b| score(a).total_cmp(&score(b)));
+    let hint = match best.filter(|form| score(form) > 0.8) {
+        Some(form) => format!("did you mean {{{form}}}?"),
+        None => format!("use {{{}}}", FORMS.join("}, {")),
     };
     format!("{{{text}}} is no placeholder: {hint}")
 }
@@ -85,14 +162,22 @@ pub(super) fn inherited(name: &str, default: &str) -> OsString {
     std::env::var_os(name).filter(|value| !value.is_empty()).unwrap_or_else(|| default.into())
 }
 
+/// The parts of one worker that its environment is built from.
+pub(super) struct Given<'a> {
+    pub(super) holder: &'a Holder,
+    pub(super) capability: &'a Capability,
+    /// The worker's access to the injecting proxy, if there is one.
+    pub(super) inject: Option<&'a InjectAccess>,
+}
+
 /// Builds the environment, and lists the secrets in it.
 pub(super) async fn build(
     settings: &AgentSettings,
     folders: &Folders,
-    holder: &Holder,
-    capability: &Capability,
+    given: &Given<'_>,
     tokens: &dyn TokenSource,
 ) -> Result<(Vec<(OsString, OsString)>, WorkerSecrets), PromptError> {
+    let capability = given.capability;
     let mut secrets = vec![Secret::new(capability.expose())];
     let mut all: BTreeMap<OsString, OsString> = BTreeMap::new();
     all.insert("PATH".into(), inherited("PATH", DEFAULT_PATH));
@@ -100,7 +185,7 @@ pub(super) async fn build(
     all.insert("TERM".into(), inherited("TERM", "dumb"));
     all.insert("HOME".into(), folders.home.clone().into());
     all.insert("TMPDIR".into(), folders.tmp.clone().into());
-    let mut expansion = Expansion { holder, capability, tokens, secrets: &mut secrets };
+    let mut expansion = Expansion { given, tokens, secrets: &mut secrets };
     for (variable, text) in &settings.env {
         let value = expansion
             .expand(text)
@@ -122,8 +207,7 @@ pub(super) async fn build(
 
 /// Expands the placeholders of one environment, and collects the secrets that it puts in.
 struct Expansion<'a> {
-    holder: &'a Holder,
-    capability: &'a Capability,
+    given: &'a Given<'a>,
     tokens: &'a dyn TokenSource,
     secrets: &'a mut Vec<Secret>,
 }
@@ -142,31 +226,61 @@ impl Expansion<'_> {
     }
 
     async fn fill(&mut self, placeholder: &str) -> Result<String, String> {
-        match placeholder.split_once(':') {
-            None if placeholder == "capability" => Ok(self.capability.expose().to_owned()),
-            None if placeholder == "conversation" => Ok(self.holder.conversation.id.0.to_string()),
-            None if placeholder == "user" => Ok(self.holder.conversation.owner.to_string()),
-            Some(("token", provider)) => self.token(provider).await,
-            _ => Err(not_a_placeholder(placeholder)),
+        let Given { holder, capability, inject } = self.given;
+        let no_route = || format!("{{{placeholder}}} names no table [inject.NAME]");
+        let inject = || inject.ok_or_else(no_route);
+        match Placeholder::parse(placeholder)? {
+            Placeholder::Capability => Ok(capability.expose().to_owned()),
+            Placeholder::Conversation => Ok(holder.conversation.id.0.to_string()),
+            Placeholder::User => Ok(holder.conversation.owner.to_string()),
+            Placeholder::Token(provider) => self.token(provider).await,
+            Placeholder::Inject(name) => {
+                let (inject, name) = (inject()?, name.parse().map_err(|_| no_route())?);
+                inject.routes.get(&name).map(|_| inject.base_url(&name)).ok_or_else(no_route)
+            }
+            Placeholder::InjectSocket(name) => {
+                let path = name.parse().ok().and_then(|name| inject().ok()?.sockets.get(&name));
+                path.map(|path| path.to_string_lossy().into_owned()).ok_or_else(no_route)
+            }
+            Placeholder::InjectSecret(None) => Ok(self.put_in(&inject()?.secret)),
+            Placeholder::InjectSecret(Some(name)) => {
+                let secret = name.parse().ok().and_then(|name| inject().ok()?.routes.get(&name));
+                secret.map(|secret| self.put_in(secret)).ok_or_else(no_route)
+            }
         }
+    }
+
+    fn put_in(&mut self, secret: &InjectSecret) -> String {
+        self.secrets.push(Secret::new(secret.expose()));
+        secret.expose().to_owned()
     }
 
     async fn token(&mut self, provider: &str) -> Result<String, String> {
         let provider: ProviderId =
             provider.parse().map_err(|error| format!("{{token:{provider}}}: {error}"))?;
-        let token = self.tokens.token(self.holder, &provider).await?;
+        let token = self.tokens.token(self.given.holder, &provider).await?;
         self.secrets.push(Secret::new(token.expose()));
         Ok(token.expose().to_owned())
     }
 }
 
-/// Finds the next `{name}` or `{name:argument}`, where the name has lower-case letters only. Other
-/// braces, as in JSON, are text.
+/// Returns all placeholders of a text.
+fn all_placeholders(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (_, placeholder, after) = next_placeholder(rest)?;
+        rest = after;
+        Some(placeholder)
+    })
+}
+
+/// Finds the next `{name}` or `{name:argument}`, where the name has lower-case letters and `_` only.
+/// Other braces, as in JSON, are text.
 fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
     let mut from = 0;
     while let Some(open) = text[from..].find('{').map(|at| from + at) {
         let inside = &text[open + 1..];
-        let name = inside.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(inside.len());
+        let name = inside.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(inside.len());
         let close = inside.find(['{', '}', '"']).filter(|at| inside.as_bytes()[*at] == b'}');
         if let Some(close) = close
             && name > 0
@@ -206,12 +320,17 @@ mod tests {
         let providers = ["acme", "other"].map(|name| name.parse().expect("a name")).to_vec();
         let holder = Holder { conversation, providers };
         let mut secrets = Vec::new();
-        let mut expansion = Expansion {
-            holder: &holder,
-            capability: &Capability::new("s3cr3t-capability"),
-            tokens: &OneToken,
-            secrets: &mut secrets,
+        let secret = |text: &str| InjectSecret::new(text);
+        let name = |text: &str| -> RouteName { text.parse().expect("a name") };
+        let inject = InjectAccess {
+            port: 4711,
+            secret: secret("s3cr3t-of-all"),
+            routes: [(name("acme"), secret("s3cr3t-of-one"))].into(),
+            sockets: [(name("acme"), "/run/w/acme".into())].into(),
         };
+        let capability = Capability::new("s3cr3t-capability");
+        let given = Given { holder: &holder, capability: &capability, inject: Some(&inject) };
+        let mut expansion = Expansion { given: &given, tokens: &OneToken, secrets: &mut secrets };
         expansion.expand(text).await
     }
 
@@ -225,11 +344,54 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_placeholders_of_the_injecting_proxy_are_replaced() {
+        let text = "{inject:acme} {inject_secret} {inject_secret:acme} {inject_socket:acme}";
+        assert_eq!(
+            expand(text).await.as_deref(),
+            Ok("http://127.0.0.1:4711/inject/acme s3cr3t-of-all s3cr3t-of-one /run/w/acme")
+        );
+    }
+
+    #[test]
+    fn a_placeholder_with_a_wrong_name_is_refused_with_a_hint() {
+        let (providers, routes) = (["acme".parse().expect("a name")], ["github".parse().expect("a name")]);
+        let known = Placeholders { providers: &providers, routes: &routes, raw_tokens: true };
+        for right in
+            ["{token:acme}", "{inject:github}/v1", "{inject_secret}", "{inject_socket:github}", "{X}"]
+        {
+            assert_eq!(check_placeholders(right, &known), Ok(()), "{right}");
+        }
+        for (wrong, part) in [
+            (
+                "{inject:githb}",
+                "{inject:githb} names no table [inject.NAME], which are: github; did you mean {inject:github}?",
+            ),
+            ("{inject_socket:x}", "names no table [inject.NAME], which are: github"),
+            ("{inject_secret:x}", "names no table [inject.NAME], which are: github"),
+            ("{token:acm}", "did you mean {token:acme}?"),
+            ("{inject}", "did you mean {inject:ROUTE}?"),
+            ("{inject_sockets:github}", "did you mean {inject_socket:ROUTE}?"),
+            ("{home}", "use {capability}, {conversation}, {user}, {token:PROVIDER}, {inject:ROUTE}"),
+        ] {
+            let error = check_placeholders(wrong, &known).expect_err(wrong);
+            assert!(error.contains(part), "{error}");
+        }
+        let none = Placeholders { routes: &[], raw_tokens: false, ..known };
+        let error = check_placeholders("{token:acme}", &none).expect_err("no token");
+        assert!(error.contains("agent.tokens") && error.contains("{inject:ROUTE}"), "{error}");
+        assert!(
+            check_placeholders("{inject_secret}", &none).expect_err("no route").contains("[inject.NAME]")
+        );
+    }
+
+    #[tokio::test]
     async fn a_placeholder_without_a_value_is_an_error_that_says_why() {
         for (text, part) in [
             ("{tokens:acme}", "no placeholder"),
             ("{home}", "no placeholder"),
             ("{token:other}", "sign in to other first"),
+            ("{inject:other}", "no table [inject.NAME]"),
+            ("{inject_socket:other}", "no table [inject.NAME]"),
             ("{token:}", "{token:}"),
         ] {
             let error = expand(text).await.expect_err(text);

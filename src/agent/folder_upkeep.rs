@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::folders::{MARKER, PARTS, WorkerFolders, is_folder_name, mark, new_name};
+use super::folders::{MARKER, PARTS, SOCKETS, WorkerFolders, is_folder_name, mark, new_name};
 use crate::{
     ids::Snowflake,
     sys::{clock::UnixTime, files, folder_tree},
@@ -159,7 +159,7 @@ fn remove(own: &Path, used: UnixTime, now: UnixTime) -> io::Result<bool> {
     if last_use(&marker, now)? != used {
         return Ok(false);
     }
-    for part in PARTS {
+    for part in PARTS.into_iter().chain([SOCKETS]) {
         folder_tree::remove_contents(&own.join(part))?;
         folder_tree::remove_empty(&own.join(part))?;
     }

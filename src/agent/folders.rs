@@ -49,6 +49,8 @@ use crate::{
 
 /// The parts of a worker's folder in which the worker may write.
 pub(super) const PARTS: [&str; 3] = ["home", "tmp", "cwd"];
+/// The folder of a worker's sockets, in which the worker cannot write.
+pub(super) const SOCKETS: &str = "sockets";
 /// The marker in a worker's folder. The bot sets its time of change at each start of the worker.
 pub(super) const MARKER: &str = "used";
 /// The file in the root with the missing limits of workers, as the bot found them at its last start.
@@ -102,6 +104,8 @@ pub(super) struct Folders {
     pub(super) tmp: PathBuf,
     /// The working folder.
     pub(super) work: PathBuf,
+    /// The folder of the sockets of the injecting proxy.
+    pub(super) sockets: PathBuf,
 }
 
 /// The folders of all workers.
@@ -248,5 +252,6 @@ fn create(root: &Path, name: &str) -> Result<Folders, PromptError> {
     let own = created(root.join(name))?;
     folder_tree::restore_rights(&own).and_then(|()| mark(&own.join(MARKER))).map_err(failed(&own))?;
     let [home, tmp, work] = PARTS.map(|part| created(own.join(part)));
-    Ok(Folders { home: home?, tmp: tmp?, work: work? })
+    let sockets = created(own.join(SOCKETS))?;
+    Ok(Folders { home: home?, tmp: tmp?, work: work?, sockets })
 }

@@ -7,17 +7,20 @@ use std::{
 };
 
 use super::{
-    AgentSettings, Holder, Isolation, PromptError, environment,
+    AgentSettings, Holder, InjectAccess, InjectWorker, Isolation, PromptError, environment,
     folders::{FolderUse, Folders},
     program_files,
     worker_deps::WorkerDeps,
     worker_secrets::WorkerSecrets,
 };
-use crate::sys::{
-    cgroup::GroupLimits,
-    files,
-    process::{self, Child, Pipes, Spec},
-    sandbox::{self, Policy, Sandbox, SandboxError},
+use crate::{
+    secret::Capability,
+    sys::{
+        cgroup::GroupLimits,
+        files,
+        process::{self, Child, Pipes, Spec},
+        sandbox::{self, Policy, Sandbox, SandboxError},
+    },
 };
 
 /// The paths that every sandboxed program may read.
@@ -115,7 +118,9 @@ pub(super) async fn launch(deps: &WorkerDeps, holder: &Holder) -> Result<Launche
     };
 
     let capability = deps.capabilities.issue(holder.clone());
-    let (env, secrets) = environment::build(settings, &folders, holder, &capability, &*deps.tokens).await?;
+    let inject = open_ports(deps, holder, &capability, &folders).await?;
+    let given = environment::Given { holder, capability: &capability, inject: inject.as_ref() };
+    let (env, secrets) = environment::build(settings, &folders, &given, &*deps.tokens).await?;
     let (memory, processes) = (settings.limits.memory, settings.limits.processes);
     let limits = GroupLimits { memory, processes };
     let cgroup =
@@ -135,6 +140,27 @@ pub(super) async fn launch(deps: &WorkerDeps, holder: &Holder) -> Result<Launche
     };
     let (child, pipes) = process::spawn(spec).await.map_err(|error| failed(explain(error, sandboxed)))?;
     Ok(Launched { child, pipes, secrets, work: folders.work, in_use })
+}
+
+/// Opens the worker's port of the injecting proxy, and the sockets that its environment names. They
+/// are closed when the capability is void.
+async fn open_ports(
+    deps: &WorkerDeps,
+    holder: &Holder,
+    capability: &Capability,
+    folders: &Folders,
+) -> Result<Option<InjectAccess>, PromptError> {
+    let Some(ports) = deps.ports.get() else { return Ok(None) };
+    let sockets = environment::named_sockets(&deps.settings).into_iter().map(|route| {
+        let path = folders.sockets.join(route.as_str());
+        (route, path)
+    });
+    let worker = InjectWorker {
+        holder: holder.clone(),
+        voided: deps.capabilities.voided(capability),
+        sockets: sockets.collect(),
+    };
+    ports.open(worker).await.map(Some).map_err(PromptError::Inject)
 }
 
 /// Adds to a refusal of the sandbox the setting that may mend it.
@@ -205,7 +231,7 @@ fn policy(settings: &AgentSettings, program: &Path, folders: &Folders) -> Policy
         read: settings.read.clone(),
         read_if_there,
         write: vec![folders.home.clone(), folders.tmp.clone(), folders.work.clone()],
-        connect: vec![settings.socket.clone()],
+        connect: vec![settings.socket.clone(), folders.sockets.clone()],
         deny,
     }
 }

@@ -17,6 +17,7 @@ mod connection;
 mod environment;
 mod folder_upkeep;
 mod folders;
+mod inject;
 mod launch;
 mod lines;
 mod program_files;
@@ -33,9 +34,10 @@ mod worker_secrets;
 mod workers;
 
 pub use capability::{Capabilities, Holder};
-pub use environment::{CAPABILITY_VARIABLE, SOCKET_VARIABLE, TokenSource, check_placeholders};
+pub use environment::{CAPABILITY_VARIABLE, Placeholders, SOCKET_VARIABLE, TokenSource, check_placeholders};
 pub use folders::{FolderNames, is_folder_name, missing_limits};
-pub use settings::{AgentSettings, Isolation, SettingsError, WorkerLimits};
+pub use inject::{InjectAccess, InjectPorts, InjectWorker};
+pub use settings::{AgentSettings, Isolation, SettingsError, WorkerLimits, example_socket};
 pub use workers::Workers;
 
 use std::{path::PathBuf, time::Duration};
@@ -242,6 +244,11 @@ pub enum PromptError {
         /// The problem, for the operator or the owner.
         detail: String,
     },
+    /// The worker's port or sockets of the injecting proxy could not be opened.
+    #[error(
+        "the agent's port of the injecting proxy cannot be opened: {0}. Try again, and ask the operator to check threadkey's log"
+    )]
+    Inject(std::io::Error),
     /// The worker's folder could not be created.
     #[error("the agent's folder {path} cannot be created: {source}", path = path.display())]
     Folder {

@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use crate::{ids::ProviderId, sys::sandbox};
+use super::folders::{SOCKETS, new_name};
+use crate::{
+    ids::{ProviderId, RouteName},
+    sys::{sandbox, socket},
+};
 
 /// How a worker is isolated from the bot, other workers and the rest of the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,8 +54,11 @@ pub struct AgentSettings {
     pub providers: Vec<ProviderId>,
     /// The isolation.
     pub isolation: Isolation,
-    /// More environment variables, in which `{capability}`, `{conversation}`, `{user}` and
-    /// `{token:PROVIDER}` expand.
+    /// The routes of the injecting proxy.
+    pub routes: Vec<RouteName>,
+    /// More environment variables, in which the placeholders of [`check_placeholders`] expand.
+    ///
+    /// [`check_placeholders`]: super::check_placeholders
     pub env: BTreeMap<String, String>,
     /// The folder in which each worker gets a folder of its own, with its HOME, TMPDIR and working
     /// folder.
@@ -142,6 +149,20 @@ impl AgentSettings {
         }
         Ok(())
     }
+}
+
+/// Returns the path of a route's socket in a worker's folder. The folder's name is an example.
+///
+/// # Errors
+/// A sentence, if the path is too long for a socket.
+pub fn example_socket(root: &Path, route: &RouteName) -> Result<PathBuf, String> {
+    let path = root.join(new_name()).join(SOCKETS).join(route.as_str());
+    socket::check_length(&path).map(|()| path).map_err(|_| {
+        format!(
+            "the socket of the route {} has too long a path in agent.root: choose a shorter agent.root or route name",
+            route.as_str()
+        )
+    })
 }
 
 fn resolve(path: &Path) -> Result<PathBuf, SettingsError> {

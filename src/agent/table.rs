@@ -217,6 +217,11 @@ impl Table {
         self.rows().entries.get_mut(&conversation).map(|entry| self.stop_entry(entry))
     }
 
+    /// Admits no more prompts.
+    pub(super) fn refuse_prompts(&self) {
+        self.rows().closed = true;
+    }
+
     /// Admits no more prompts, and asks all workers to end, as [`Table::stop`] does.
     pub(super) fn close(&self) -> Vec<CancellationToken> {
         let mut rows = self.rows();

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{AgentSettings, Capabilities, Conversation, Holder, TokenSource, folders::WorkerFolders};
+use super::{
+    AgentSettings, Capabilities, Conversation, Holder, InjectPorts, TokenSource, folders::WorkerFolders,
+};
 use crate::sys::cgroup::Cgroups;
 
 /// The settings and services that every worker needs.
@@ -11,6 +13,8 @@ pub(super) struct WorkerDeps {
     pub(super) capabilities: Arc<Capabilities>,
     pub(super) tokens: Arc<dyn TokenSource>,
     pub(super) folders: Arc<WorkerFolders>,
+    /// The opener of the workers' ports of the injecting proxy, if there is one.
+    pub(super) ports: OnceLock<Arc<dyn InjectPorts>>,
     /// The cgroup for the workers' groups, if there is one.
     pub(super) cgroups: OnceLock<Cgroups>,
 }

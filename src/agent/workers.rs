@@ -14,7 +14,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AgentSettings, Capabilities, Conversation, FolderNames, Holder, PromptError, TokenSource, Update,
+    AgentSettings, Capabilities, Conversation, FolderNames, Holder, InjectPorts, PromptError, TokenSource,
+    Update,
     environment::required_providers,
     folders::WorkerFolders,
     table::{Admission, NewWorker, Places, Table},
@@ -56,9 +57,21 @@ impl Workers {
         let table = Arc::new(Table::new(Arc::clone(&capabilities), places));
         let folders = WorkerFolders::new(settings.root.clone(), names);
         Self {
-            deps: Arc::new(WorkerDeps { settings, capabilities, tokens, folders, cgroups: OnceLock::new() }),
+            deps: Arc::new(WorkerDeps {
+                settings,
+                capabilities,
+                tokens,
+                folders,
+                ports: OnceLock::new(),
+                cgroups: OnceLock::new(),
+            }),
             table,
         }
+    }
+
+    /// Gives each later worker ports of the injecting proxy, which `ports` opens. Called once.
+    pub fn open_ports_by(&self, ports: Arc<dyn InjectPorts>) {
+        let _ = self.deps.ports.set(ports);
     }
 
     /// Prepares the folders of all workers. Called once, before the first prompt.
@@ -211,6 +224,11 @@ impl Workers {
     /// Subscribes to changes of [`Workers::live`].
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.table.changes()
+    }
+
+    /// Refuses later prompts.
+    pub fn refuse_prompts(&self) {
+        self.table.refuse_prompts();
     }
 
     /// Refuses later prompts and ends all workers, within at most 10 s.

@@ -9,7 +9,10 @@
 //! - Every error is an `application/problem+json` (RFC 9457) with a stable `code`.
 //! - A caller that hangs up cancels nothing, because refreshes run in the broker's own tasks.
 //! - No caller has to wait for the connections of another one: see `api::shares`.
+//! - The injecting proxy (`api::inject`) has a port of its own for each worker, and no other secret opens
+//!   it than that worker's.
 
+mod inject;
 mod problem;
 mod public;
 mod request;
@@ -20,6 +23,7 @@ mod stream;
 
 use std::path::PathBuf;
 
+pub use inject::{Credential, InjectRoute, InjectServer, RouteHeaders};
 pub use public::{
     BoundPages, CertificateError, CertificateFiles, PagesError, PublicSettings, Transport, bind_pages,
     serve_pages,
@@ -29,12 +33,16 @@ pub use server::{Bound, bind, serve};
 use crate::sys::socket::BindError;
 
 /// The settings of the token API.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ApiSettings {
     /// The path of the Unix socket.
     pub socket: PathBuf,
     /// The settings of the public sign-in pages, if there are any.
     pub public: Option<PublicSettings>,
+    /// The routes of the injecting proxy.
+    pub inject: Vec<InjectRoute>,
+    /// Whether workers get tokens by the injecting proxy alone.
+    pub inject_only: bool,
 }
 
 /// The reason why the API cannot be served.

@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::{AppError, AppSettings, signals::Signals, standby::bot_lock};
 use crate::{
     agent::{AgentSettings, Capabilities, Workers},
-    api::{self, Bound},
+    api::{self, Bound, InjectServer},
     broker::{Broker, OwnerRights, WithoutBot, WorkerTokens},
     discord::{self, BotDeps, Conversations, DiscordError, DiscordSettings, Rights},
+    oauth::ProviderError,
     secret::Scrubber,
 };
 
@@ -46,16 +47,17 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     // it that the process is in order.
     let connected = watch::Sender::new(false);
     let bound = bind_api(&settings)?.with_bot(connected.subscribe());
-    let pages = serve_sign_in_pages(&settings, &broker, &shutdown).await?;
     // The rights are unknown until the bot reaches Discord, and an unknown right opens nothing.
     let rights = Rights::new(&discord, settings.clock.clone());
+    let pages = serve_sign_in_pages(&settings, &broker, Arc::new(rights.clone()), &shutdown).await?;
     let tokens = WorkerTokens::new(broker.clone(), Arc::new(rights.clone()));
     let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
     let scrubber = Scrubber::of_process().clone();
     let workers = match settings.agent.clone() {
-        Some(agent) => Some(create_workers(agent, capabilities, tokens, &conversations).await?),
+        Some(agent) => Some(create_workers(agent, capabilities, tokens.clone(), &conversations).await?),
         None => None,
     };
+    let inject = workers.as_ref().map(|workers| serve_inject(&settings, workers, tokens)).transpose()?;
     let upkeep = workers.clone().map(|workers| tokio::spawn(async move { workers.keep_folders().await }));
     let background_refresh = workers.clone().map(|workers| refresh_in_background(broker.clone(), workers));
     let keepalive = keep_alive(broker.clone(), workers.clone(), Arc::new(rights.clone()));
@@ -73,6 +75,10 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     };
     tracing::info!("ending after the work that is under way; a second signal ends the process at once");
     let orderly_end = async {
+        if let (Some(workers), Some(Some(inject))) = (&workers, &inject) {
+            workers.refuse_prompts();
+            inject.drain().await;
+        }
         if let Some(workers) = &workers {
             workers.shutdown().await;
         }
@@ -105,19 +111,22 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     }
 }
 
-/// Serves the token API without the bot until a signal.
+/// Serves the token API and the sign-in pages without the bot until a signal, and polls the sign-ins
+/// that a command has left.
 ///
 /// # Errors
-/// When the API cannot start.
+/// When the API or the pages cannot start.
 pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     let mut signals = Signals::new()?;
     let broker = settings.broker(settings.open_store()?)?;
     let shutdown = CancellationToken::new();
     let bound = bind_api(&settings)?;
     let capabilities = Arc::new(Capabilities::new());
+    let pages = serve_sign_in_pages(&settings, &broker, Arc::new(WithoutBot), &shutdown).await?;
     let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
     let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
     let choice_expiry = expire_choices(broker.clone());
+    let sign_in_polls = poll_sign_ins(broker.clone(), Arc::new(WithoutBot));
     let discovery = keep_discovered(broker.clone());
     tokio::select! {
         () = signals.next() => {}
@@ -126,9 +135,16 @@ pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     tracing::info!("ending after the requests that are under way; a second signal ends the process at once");
     shutdown.cancel();
     choice_expiry.abort();
+    sign_in_polls.abort();
     discovery.abort();
+    let orderly_end = async {
+        if let Some(pages) = pages {
+            let _ = pages.await;
+        }
+        finish(&broker, api, &settings.store).await;
+    };
     tokio::select! {
-        () = finish(&broker, api, &settings.store) => Ok(()),
+        () = orderly_end => Ok(()),
         () = signals.next() => end_at_once(&broker, &settings.store),
     }
 }
@@ -143,12 +159,13 @@ fn bind_api(settings: &AppSettings) -> Result<Bound, AppError> {
 async fn serve_sign_in_pages(
     settings: &AppSettings,
     broker: &Broker,
+    rights: Arc<dyn OwnerRights>,
     shutdown: &CancellationToken,
 ) -> Result<Option<JoinHandle<()>>, AppError> {
     let Some(public) = settings.api.public.clone() else { return Ok(None) };
     broker.set_public_url(public.url.clone());
     let bound = api::bind_pages(public).await?;
-    Ok(Some(tokio::spawn(api::serve_pages(bound, broker.clone(), shutdown.clone()))))
+    Ok(Some(tokio::spawn(api::serve_pages(bound, broker.clone(), rights, shutdown.clone()))))
 }
 
 fn serve_api(
@@ -160,6 +177,23 @@ fn serve_api(
 ) -> JoinHandle<()> {
     let (broker, capabilities, tokens) = (broker.clone(), capabilities.clone(), tokens.clone());
     tokio::spawn(api::serve(bound, broker, capabilities, tokens, shutdown.clone()))
+}
+
+/// Gives the workers ports of the injecting proxy, if it has a route.
+fn serve_inject(
+    settings: &AppSettings,
+    workers: &Workers,
+    tokens: WorkerTokens,
+) -> Result<Option<Arc<InjectServer>>, AppError> {
+    if settings.api.inject.is_empty() {
+        return Ok(None);
+    }
+    let server = Arc::new(
+        InjectServer::new(settings.api.inject.clone(), tokens)
+            .map_err(|error| ProviderError::Tls(error.to_string()))?,
+    );
+    workers.open_ports_by(server.clone());
+    Ok(Some(server))
 }
 
 /// Creates the workers, and prepares their folders.
@@ -203,7 +237,7 @@ fn expire_choices(broker: Broker) -> JoinHandle<()> {
     tokio::spawn(async move { broker.expire_choices().await })
 }
 
-/// Polls the sign-ins of Discord users that need no code here.
+/// Polls the sign-ins that need no code here.
 fn poll_sign_ins(broker: Broker, rights: Arc<dyn OwnerRights>) -> JoinHandle<()> {
     tokio::spawn(async move { broker.poll_sign_ins(rights).await })
 }

@@ -80,9 +80,9 @@ use tokio_util::task::TaskTracker;
 use crate::{
     ids::{Lineage, ProviderId, Tenant},
     net::Unreachable,
-    oauth::{Client, Provider, Providers, UserinfoRequest, Withheld},
+    oauth::{Client, Provider, Providers, UserinfoAccount, UserinfoRequest, Withheld},
     secret::AccessToken,
-    session::{Binding, Session, journal::Unread, seconds},
+    session::{Binding, Change, Session, journal::Unread, seconds},
     store::{ChangeNotices, Purpose, Store},
     sys::clock::{Clock, UnixTime},
 };
@@ -241,6 +241,15 @@ impl Inner {
                 tracing::warn!(%tenant, reason = %withheld, "the access token is not sent to the userinfo endpoint");
                 None
             }
+        }
+    }
+
+    /// Records the account of a session that a userinfo answer names.
+    async fn record_account(&self, tenant: &Tenant, session: &Session, found: UserinfoAccount) {
+        let account = session.has_no_readable_name().then_some(found.name);
+        let change = Change::Account { lineage: session.lineage, account, subject: found.subject };
+        if let Err(error) = self.store.change(tenant, change).await {
+            tracing::warn!(%tenant, %error, "the account could not be recorded");
         }
     }
 }

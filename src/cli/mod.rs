@@ -6,10 +6,12 @@
 
 mod args;
 pub mod auth;
+mod cause;
 mod choice;
 pub mod completions;
 pub mod config_init;
 mod demand;
+pub mod detached_refresh;
 mod duration;
 mod exit;
 mod interrupts;
@@ -20,7 +22,9 @@ mod messages;
 mod output;
 mod polled_sign_in;
 mod prompt;
+mod provider_facts;
 pub mod provider_name;
+mod provider_text;
 pub mod providers;
 mod sign_in;
 mod status;

@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     agent::{
-        AgentSettings, CAPABILITY_VARIABLE, Isolation, SOCKET_VARIABLE, WorkerLimits,
+        AgentSettings, CAPABILITY_VARIABLE, Isolation, Placeholders, SOCKET_VARIABLE, WorkerLimits,
         builtin::{PROVIDER_VARIABLE, USERINFO_VARIABLE, resource_address},
-        check_placeholders,
+        check_placeholders, example_socket,
     },
     api::ApiSettings,
     ids::{ProviderId, closest},
@@ -59,7 +59,7 @@ pub(super) fn settings(
             ));
         }
     }
-    if let Some(secret) = ["{token:", "{capability}"].iter().find(|secret| {
+    if let Some(secret) = ["{token:", "{capability}", "{inject_secret"].iter().find(|secret| {
         let is_in = |argument: &String| argument.contains(**secret);
         command.iter().any(is_in)
     }) {
@@ -93,7 +93,10 @@ pub(super) fn settings(
         return Err(error("keep_files", "must be at least 1h"));
     }
     let providers = allowed_providers(source, allowed, providers)?;
-    check_environment(source, &section.env, &providers)?;
+    check_routes(source, api, &providers)?;
+    let routes: Vec<_> = api.inject.iter().map(|route| route.name.clone()).collect();
+    let known = Placeholders { providers: &providers, routes: &routes, raw_tokens: !api.inject_only };
+    check_environment(source, &section.env, &known)?;
     let limit = |key: &str, given: Option<ConfigDuration>, default: Duration| {
         let limit = given.map_or(default, |duration| duration.0);
         if limit.is_zero() { Err(error(key, "must be at least 1s")) } else { Ok(limit) }
@@ -105,14 +108,22 @@ pub(super) fn settings(
     let default_root = || {
         xdg_folder(source.variables, "XDG_STATE_HOME", ".local/state").map(|d| d.join("threadkey/workers"))
     };
+    let root = root
+        .or_else(default_root)
+        .ok_or_else(|| error("root", "is required, because HOME is not set either"))?;
+    for route in routes.iter().filter(|route| {
+        let placeholder = format!("{{inject_socket:{route}}}");
+        section.env.values().any(|text| text.contains(&placeholder))
+    }) {
+        example_socket(&root, route).map_err(|problem| source.error_at(&["agent", "root"], problem))?;
+    }
     Ok(AgentSettings {
         command,
         providers,
         isolation: isolation(source, section.isolation.as_deref())?,
+        routes,
         env: section.env,
-        root: root
-            .or_else(default_root)
-            .ok_or_else(|| error("root", "is required, because HOME is not set either"))?,
+        root,
         socket: api.socket.clone(),
         read: section.read.iter().map(|path| source.absolute(path)).collect(),
         deny,
@@ -181,8 +192,9 @@ fn allowed_providers(
 fn check_environment(
     source: &Source<'_>,
     env: &BTreeMap<String, String>,
-    providers: &[ProviderId],
+    known: &Placeholders<'_>,
 ) -> Result<(), ConfigError> {
+    let providers = known.providers;
     for (name, text) in env {
         let error = |problem: String| {
             Err(source.error_at(&["agent", "env", name], format!("agent.env.{name}: {problem}")))
@@ -196,7 +208,7 @@ fn check_environment(
         if text.contains('\0') {
             return error("its value contains a NUL character: remove it".to_owned());
         }
-        if let Err(problem) = check_placeholders(text, providers) {
+        if let Err(problem) = check_placeholders(text, known) {
             return error(problem);
         }
         if name == PROVIDER_VARIABLE && !providers.iter().any(|id| id.as_str() == text) {
@@ -217,6 +229,35 @@ fn check_environment(
         }
     }
     Ok(())
+}
+
+/// Refuses a route whose tokens no agent may use.
+fn check_routes(source: &Source<'_>, api: &ApiSettings, providers: &[ProviderId]) -> Result<(), ConfigError> {
+    match api.inject.iter().find(|route| !providers.contains(&route.provider)) {
+        None => Ok(()),
+        Some(route) => {
+            let (name, provider) = (&route.name, &route.provider);
+            let problem =
+                format!("inject.{name}.provider: agents may not use {provider}: add it to agent.providers");
+            Err(source.error_at(&["inject", name.as_str(), "provider"], problem))
+        }
+    }
+}
+
+/// Whether agents get tokens by the injecting proxy alone: `agent.tokens`.
+pub(super) fn is_inject_only(
+    source: &Source<'_>,
+    section: Option<&AgentSection>,
+) -> Result<bool, ConfigError> {
+    match section.and_then(|section| section.tokens.as_deref()) {
+        None | Some("raw") => Ok(false),
+        Some("inject") => Ok(true),
+        Some(_) => {
+            let problem =
+                "agent.tokens must be \"raw\" (agents may hold access tokens) or \"inject\" (they hold none)";
+            Err(source.error_at(&["agent", "tokens"], problem))
+        }
+    }
 }
 
 fn isolation(source: &Source<'_>, text: Option<&str>) -> Result<Isolation, ConfigError> {

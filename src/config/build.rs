@@ -11,6 +11,7 @@ use super::{
     discord::{self, UnreadToken},
     exchange,
     file::File,
+    inject,
     provider::{self, Configured},
     public,
     secret::SecretReader,
@@ -29,7 +30,7 @@ use crate::{
 /// The time after its end at which a session is removed, if the configuration names none.
 const SWEEP_AFTER: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
-/// The shortest such time: its user must be able to read what has ended.
+/// The shortest such time: its user must be able to read which session ended.
 const SHORTEST_SWEEP: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A valid configuration. The Discord token alone may be missing: most commands do not need it.
@@ -71,7 +72,7 @@ impl Config {
 
 pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Result<Config, ConfigError> {
     let (file, source) = source::read(path, text, variables)?;
-    let File { store, discord, api, providers, agent } = file;
+    let File { store, discord, api, providers, agent, inject } = file;
     let sweep_after = store.sweep_after.map_or(SWEEP_AFTER, |after| after.0);
     if sweep_after < SHORTEST_SWEEP {
         let problem = "store.sweep_after must be at least one day, as in \"90d\"".to_owned();
@@ -80,6 +81,8 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
     let store_path = store_path(&source, store.path)?;
     let mut secrets = SecretReader::new(&source);
     let (mut known, mut published, mut exchanges) = (Vec::new(), Vec::new(), Vec::new());
+    let parts = providers.iter().map(|(name, section)| (name.0.clone(), inject::ProviderPart::of(section)));
+    let parts = parts.collect();
     for (name, section) in providers {
         if section.exchange_from.as_ref().is_some_and(|from| !from.is_empty()) {
             exchanges.push(exchange::settings(&source, &mut secrets, &name.0, section)?);
@@ -99,7 +102,14 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
     let discord = discord::settings(&source, &mut secrets, discord, shared, &store_path)?;
     let public =
         public::settings(&source, &api)?.map(|public| public::with_client_document(public, &providers));
-    let api = ApiSettings { socket: socket(&source, api.socket, &store_path)?, public };
+    let routes = inject::settings(&source, inject, &providers, &parts)?;
+    let inject_only = agent::is_inject_only(&source, agent.as_ref())?;
+    let api = ApiSettings {
+        socket: socket(&source, api.socket, &store_path)?,
+        public,
+        inject: routes,
+        inject_only,
+    };
     let mut deny = secrets.into_files();
     let agent = agent
         .map(|agent| {

@@ -3,7 +3,7 @@
 use crate::ids::closest;
 
 /// Keys of a later version.
-const PLANNED_KEYS: &[&str] = &["inject", "listen", "operator_key_env", "guests", "tokens"];
+const PLANNED_KEYS: &[&str] = &["listen", "operator_key_env", "guests"];
 /// Keys that would hold a secret itself, and the keys to use instead.
 const INLINE_SECRETS: &[(&str, &str)] = &[
     ("token", "token_env (the name of an environment variable) or token_file (a path)"),

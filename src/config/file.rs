@@ -23,6 +23,7 @@ pub(super) struct File {
     pub(super) api: ApiSection,
     pub(super) providers: BTreeMap<ProviderName, ProviderSection>,
     pub(super) agent: Option<AgentSection>,
+    pub(super) inject: BTreeMap<String, InjectSection>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -80,6 +81,8 @@ pub(super) struct ProviderSection {
     pub(super) token_endpoint: Option<String>,
     pub(super) revocation_endpoint: Option<String>,
     pub(super) userinfo_endpoint: Option<String>,
+    pub(super) account_id_claim: Option<String>,
+    pub(super) probe_endpoint: Option<String>,
     pub(super) device_authorization_endpoint: Option<String>,
     pub(super) backchannel_authentication_endpoint: Option<String>,
     #[serde(deserialize_with = "words")]
@@ -122,6 +125,7 @@ pub(super) struct ProviderSection {
     pub(super) revocation_request: Body,
     pub(super) refresh_endpoint: Option<String>,
     pub(super) state_in_exchange: bool,
+    pub(super) scope_in_refresh: bool,
     pub(super) pkce: Option<bool>,
     pub(super) resource: Option<String>,
     pub(super) token_path: Option<String>,
@@ -142,10 +146,30 @@ pub(super) struct ProviderSection {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(super) struct InjectSection {
+    pub(super) preset: Option<String>,
+    pub(super) upstream: Option<String>,
+    pub(super) provider: Option<String>,
+    pub(super) auth: Option<String>,
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) default_headers: BTreeMap<String, String>,
+    pub(super) append_headers: BTreeMap<String, String>,
+    pub(super) claim_headers: BTreeMap<String, Vec<String>>,
+    #[serde(deserialize_with = "words")]
+    pub(super) methods: Vec<String>,
+    #[serde(deserialize_with = "words")]
+    pub(super) path_prefixes: Vec<String>,
+    #[serde(deserialize_with = "path")]
+    pub(super) ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct AgentSection {
     pub(super) command: Vec<String>,
     pub(super) providers: Option<Vec<String>>,
     pub(super) isolation: Option<String>,
+    pub(super) tokens: Option<String>,
     pub(super) env: BTreeMap<String, String>,
     #[serde(deserialize_with = "path")]
     pub(super) root: Option<PathBuf>,

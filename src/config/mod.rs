@@ -14,7 +14,8 @@
 //!
 //! A new setting needs four places:
 //! - a field of its section in `file`,
-//! - its check and its default in the section's builder: `agent`, `discord`, `provider` or `build`,
+//! - its check and its default in the section's builder: `agent`, `discord`, `inject`, `provider`, `public`
+//!   or `build`,
 //! - a field of the module's settings,
 //! - a line in `deploy/threadkey.toml`; a test compares its keys with those of `file`.
 //!
@@ -29,6 +30,7 @@ mod environment;
 mod error;
 mod exchange;
 mod file;
+mod inject;
 mod origin;
 mod overrides;
 mod presets;

@@ -9,6 +9,7 @@ use super::{
     ConfigError, Place, Variables,
     diagnostics::explain,
     file::File,
+    inject,
     overrides::{self, Override},
     presets,
 };
@@ -31,7 +32,8 @@ pub(super) fn read(
     let mut source = Source { path, text, variables, overrides: Vec::new() };
     let file: File = toml::from_str(&source.text).map_err(|error| source.toml_error(&error))?;
     source.overrides = overrides::find(variables, &file)?;
-    let has_preset = file.providers.values().any(|section| section.preset.is_some());
+    let has_preset = file.providers.values().any(|section| section.preset.is_some())
+        || file.inject.values().any(|section| section.preset.is_some());
     if source.overrides.is_empty() && !has_preset {
         return Ok((file, source));
     }
@@ -40,6 +42,7 @@ pub(super) fn read(
         overrides::apply(&mut table, setting)?;
     }
     presets::apply(&mut table, |key, problem| source.error_at(key, problem))?;
+    inject::apply_presets(&mut table, |key, problem| source.error_at(key, problem))?;
     let file = File::deserialize(table).map_err(|error| source.toml_error(&error))?;
     Ok((file, source))
 }

@@ -16,9 +16,10 @@ use super::{
     environment::EnvironmentToken,
     request_form::{DeviceForm, RequestForm},
     settings::{
-        ProviderError, ProviderSettings, RECOMMENDED_REDIRECT_URI, Wrong, check_authorize_params, client_id,
-        device_form, ended_errors, endpoint, grants, id_token_issuer, is_reserved, issuer, login_hints,
-        login_limits, max_lifetime, redirect_uri, request_form, resource, scopes, token_path,
+        ProviderError, ProviderSettings, RECOMMENDED_REDIRECT_URI, Wrong, account_id_claim,
+        check_authorize_params, client_id, device_form, ended_errors, endpoint, grants, id_token_issuer,
+        is_reserved, issuer, login_hints, login_limits, max_lifetime, redirect_uri, request_form, resource,
+        scopes, token_path,
     },
 };
 use crate::{
@@ -38,6 +39,8 @@ pub struct Provider {
     pub(super) token_endpoint: Url,
     pub(super) revocation_endpoint: Option<Url>,
     pub(super) userinfo_endpoint: Option<Url>,
+    pub(super) account_id_claim: Option<Vec<String>>,
+    probe_endpoint: Option<Url>,
     pub(super) jwks_uri: Option<Url>,
     pub(super) id_token_issuer: Option<String>,
     pub(super) device_authorization_endpoint: Option<Url>,
@@ -125,6 +128,8 @@ impl Provider {
             token_endpoint,
             revocation_endpoint: optional("revocation_endpoint", settings.revocation_endpoint)?,
             userinfo_endpoint: optional("userinfo_endpoint", settings.userinfo_endpoint)?,
+            account_id_claim: settings.account_id_claim.as_deref().map(account_id_claim).transpose()?,
+            probe_endpoint: optional("probe_endpoint", settings.probe_endpoint)?,
             jwks_uri: optional("jwks_uri", settings.jwks_uri)?,
             id_token_issuer: settings.id_token_issuer.map(id_token_issuer).transpose()?,
             device_authorization_endpoint,
@@ -314,6 +319,17 @@ impl Provider {
             &self.backchannel_authentication_endpoint,
         ];
         std::iter::once(&self.token_endpoint).chain(optional.into_iter().flatten())
+    }
+
+    /// Returns the address that answers 401 to a GET with a dead access token: the configured one, else
+    /// the userinfo endpoint (OpenID Connect Core §5.3.3, RFC 6750 §3.1).
+    pub fn probe_endpoint(&self) -> Option<&Url> {
+        self.probe_endpoint.as_ref().or(self.userinfo_endpoint.as_ref())
+    }
+
+    /// Returns the parameter and the separator of the scopes in an authorization request.
+    pub fn scope_form(&self) -> (&str, &str) {
+        (&self.form.scope_parameter, &self.form.scope_separator)
     }
 
     /// See [`ProviderSettings::trust`].

@@ -87,14 +87,17 @@ pub enum Change {
         /// The scopes.
         scopes: Vec<String>,
     },
-    /// Records the account of a session.
+    /// Records the account of a session, as a userinfo answer names it.
     Account {
         /// The grant.
         lineage: Lineage,
-        /// The account, in the provider's words.
-        account: String,
+        /// The account in the provider's words, if it is to replace the session's.
+        account: Option<String>,
+        /// The account's identifier. It never replaces the session's.
+        subject: Option<String>,
     },
-    /// Records the identity of a session that has none. Stale for a session that has another one.
+    /// Records the identity of a session without an accepted id token. Stale for a session that has
+    /// another one.
     Identify {
         /// The grant.
         lineage: Lineage,
@@ -265,9 +268,10 @@ fn apply_change(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
         Change::HandedOut(lineage) => handed_out(entry, lineage),
         Change::Sweep { lineage, ended_before } => sweep(entry, lineage, ended_before, now),
         Change::Demand { lineage, scopes } => demand(entry, lineage, &scopes, now),
-        Change::Account { lineage, account } => {
-            on_lineage(entry, lineage, |session| session.account = Some(account))
-        }
+        Change::Account { lineage, account, subject } => on_lineage(entry, lineage, |session| {
+            session.account = account.or(session.account.take());
+            session.subject = session.subject.take().or(subject);
+        }),
         Change::Identify { lineage, identity } => identify(entry, lineage, identity),
         Change::Switch { lineage } => switch(entry, lineage, now),
         Change::Keep { lineage } => take_candidate(entry, lineage).map_or(Applied::Stale, |_| Applied::Done),
@@ -357,7 +361,7 @@ fn demand(entry: &mut Entry, lineage: Lineage, scopes: &[String], now: UnixTime)
 
 fn identify(entry: &mut Entry, lineage: Lineage, identity: Identity) -> Applied {
     match &mut entry.session {
-        Some(session) if session.lineage == lineage && session.subject.is_none() => {
+        Some(session) if session.lineage == lineage && !session.has_proved_subject() => {
             session.identify(identity);
             Applied::Done
         }

@@ -32,7 +32,7 @@ pub use failures::{Ended, Refusals, Rejected, Retry, RetryKind, WrongCodes};
 pub use identity::Identity;
 pub use limits::{
     CHOICE_LIFETIME, CLOCK_ERROR, FORCED_REFRESH_INTERVAL, MAX_BACKOFF, PENDING_LIFETIME, SWEEP_GRACE,
-    UNKNOWN_EXPIRY, in_words, is_known_expiry, seconds,
+    UNKNOWN_EXPIRY, in_words, is_known_expiry, left_in_words, seconds,
 };
 pub use login_end::{LONGEST_NOTICE, LoginEnds, LoginLimits};
 pub use polling::{GrantKind, NoGrantKind, Polling};

@@ -46,7 +46,8 @@ pub struct Session {
     pub generation: u64,
     /// The account's name, in the provider's words.
     pub account: Option<String>,
-    /// The account's identifier at the issuer: the `sub` of OpenID Connect Core §2.
+    /// The account's identifier at the issuer: the `sub` of OpenID Connect Core §2, or the identifier in
+    /// a userinfo answer.
     pub subject: Option<String>,
     /// The party that finished the sign-in.
     pub signed_in_by: Option<Principal>,
@@ -78,8 +79,8 @@ pub struct Session {
 /// The client and the endpoints that a sign-in names. Its secrets are sent nowhere else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
-    /// The issuer, where it is known (RFC 8414 §2). In a session with a subject it is the `iss` of its
-    /// id token.
+    /// The issuer, where it is known (RFC 8414 §2). In a session with an id token it is the token's
+    /// `iss`.
     pub issuer: Option<String>,
     /// The token endpoint that issues the tokens.
     pub token_endpoint: String,
@@ -214,6 +215,11 @@ impl Pending {
     pub fn expires_at(&self) -> UnixTime {
         let ends = self.since().saturating_add(seconds(PENDING_LIFETIME));
         self.polling.as_ref().map_or(ends, |polling| ends.min(polling.expires_at))
+    }
+
+    /// The whole time for which its present step is open.
+    pub fn open_for(&self) -> Duration {
+        Duration::from_secs(self.expires_at().saturating_sub(self.since()).try_into().unwrap_or(0))
     }
 
     /// Whether it can still be finished. A broken clock's counts as expired: one from before 1970,

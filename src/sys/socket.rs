@@ -15,6 +15,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::files::PRIVATE_FILE;
+
 /// The longest socket path on every supported system in bytes (104 with the final zero on macOS),
 /// less the `.new` under which the socket is made.
 const MAX_PATH: usize = 103 - NEW.len();
@@ -51,7 +53,7 @@ pub struct PrivateSocket {
     path: PathBuf,
     /// Device and inode of the socket file.
     file: (u64, u64),
-    _lock: File,
+    _lock: Option<File>,
 }
 
 /// Serves `path`: makes its folder with mode 0700 if it is missing, replaces a dead server's
@@ -66,7 +68,19 @@ pub fn bind_private(path: &Path) -> Result<(UnixListener, PrivateSocket), BindEr
     let lock = lock(path)?;
     check_kind(path)?;
     let (listener, file) = listen(path).map_err(|e| failed("listen on", path, e))?;
-    Ok((listener, PrivateSocket { path: path.to_owned(), file, _lock: lock }))
+    Ok((listener, PrivateSocket { path: path.to_owned(), file, _lock: Some(lock) }))
+}
+
+/// Serves `path` as [`bind_private`] does, in a folder whose sockets this process alone makes. It takes
+/// no lock.
+///
+/// # Errors
+/// See [`BindError`].
+pub fn bind_in_own_folder(path: &Path) -> Result<(UnixListener, PrivateSocket), BindError> {
+    check_length(path)?;
+    check_kind(path)?;
+    let (listener, file) = listen(path).map_err(|e| failed("listen on", path, e))?;
+    Ok((listener, PrivateSocket { path: path.to_owned(), file, _lock: None }))
 }
 
 /// Refuses a path that is longer than a socket's may be.
@@ -115,7 +129,8 @@ impl Drop for PrivateSocket {
 #[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
 fn lock(path: &Path) -> Result<File, BindError> {
     let path_of_lock = beside(path, ".lock");
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path_of_lock);
+    let opened =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(PRIVATE_FILE).open(&path_of_lock);
     let file = opened.map_err(|e| failed("open", &path_of_lock, e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -135,7 +150,7 @@ fn listen(path: &Path) -> io::Result<(UnixListener, (u64, u64))> {
     }
     let listener = UnixListener::bind(&new)?;
     listener.set_nonblocking(true)?;
-    std::fs::set_permissions(&new, Permissions::from_mode(0o600))?;
+    std::fs::set_permissions(&new, Permissions::from_mode(PRIVATE_FILE))?;
     let file = identity(&std::fs::symlink_metadata(&new)?);
     std::fs::rename(&new, path)?;
     Ok((listener, file))

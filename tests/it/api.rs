@@ -1,6 +1,8 @@
 //! The token API on its socket: the rights of each capability, and the problems of refused
 //! requests.
 
+mod exchange;
+
 use std::{path::PathBuf, sync::Arc};
 
 use serde_json::{Value, json};
@@ -34,8 +36,8 @@ const GUILD: Snowflake = Snowflake(9);
 pub(super) struct Rig {
     pub(super) server: AuthServer,
     pub(super) clock: Clock,
-    broker: Broker,
-    capabilities: Arc<Capabilities>,
+    pub(super) broker: Broker,
+    pub(super) capabilities: Arc<Capabilities>,
     pub(super) socket: PathBuf,
     shutdown: CancellationToken,
     served: JoinHandle<()>,
@@ -65,11 +67,12 @@ impl Rig {
             scopes: vec!["openid".into(), "offline_access".into()],
             ..ProviderSettings::default()
         };
-        let providers = Providers::new([Provider::new("acme".parse().unwrap(), settings).unwrap()]);
+        let acme = Provider::new("acme".parse().unwrap(), settings).unwrap();
+        let providers = Providers::with_exchanges([acme], [], [exchange::docs()]);
         let client = Client::new(clock.clone()).unwrap();
         let broker = Broker::new(Arc::new(store.unwrap()), providers, client, clock.clone());
         let socket = folder.path().join("run/threadkey.sock");
-        let bound = api::bind(&ApiSettings { socket: socket.clone(), public: None }).unwrap();
+        let bound = api::bind(&ApiSettings { socket: socket.clone(), ..ApiSettings::default() }).unwrap();
         let (capabilities, shutdown) = (Arc::new(Capabilities::new()), CancellationToken::new());
         let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
         let served = api::serve(bound, broker.clone(), capabilities.clone(), tokens, shutdown.clone());
@@ -87,7 +90,7 @@ impl Rig {
     /// Issues a capability for a worker of this owner, in a conversation of its own.
     pub(super) fn worker(&self, id: u64, owner: Snowflake, shared_guild: Option<Snowflake>) -> Capability {
         let conversation = Conversation { id: ConversationId(Snowflake(id)), owner, shared_guild };
-        let providers = vec!["acme".parse().unwrap(), "removed".parse().unwrap()];
+        let providers = ["acme", "removed", "docs"].map(|name| name.parse().unwrap()).to_vec();
         self.capabilities.issue(Holder { conversation, providers })
     }
 

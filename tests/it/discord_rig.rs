@@ -39,6 +39,8 @@ pub(crate) struct Rig {
     pub(crate) broker: Broker,
     pub(crate) workers: Option<Workers>,
     pub(crate) settings: DiscordSettings,
+    /// The rights of the bot that runs, or ran last.
+    rights: Option<Rights>,
     bot: Option<(JoinHandle<Result<(), DiscordError>>, CancellationToken)>,
     clock: Clock,
     folder: tempfile::TempDir,
@@ -125,6 +127,7 @@ impl Rig {
             broker,
             workers,
             settings,
+            rights: None,
             bot: None,
             clock,
             folder,
@@ -143,6 +146,8 @@ impl Rig {
         let stop = CancellationToken::new();
         let scrubber = Scrubber::new();
         scrubber.note(LIVE_TOKEN);
+        let rights = self.new_rights();
+        self.rights = Some(rights.clone());
         let running = discord::run(
             self.settings.clone(),
             BotDeps {
@@ -152,7 +157,7 @@ impl Rig {
                 broker: self.broker.clone(),
                 workers: self.workers.clone(),
                 scrubber,
-                rights: self.rights(),
+                rights,
             },
             tokio::sync::watch::Sender::new(false),
             stop.clone(),
@@ -170,8 +175,13 @@ impl Rig {
         self.discord.commands_registered(&["auth", "ask", "stop", "new", "help"]).await;
     }
 
+    /// The rights as the bot that runs knows them.
+    pub(crate) fn rights(&self) -> Rights {
+        self.rights.clone().expect("the bot has run")
+    }
+
     /// The rights of the present settings, without any fact.
-    fn rights(&self) -> Rights {
+    fn new_rights(&self) -> Rights {
         Rights::new(&self.settings, self.clock.clone())
     }
 
@@ -185,7 +195,7 @@ impl Rig {
                 broker: self.broker.clone(),
                 workers: None,
                 scrubber,
-                rights: self.rights(),
+                rights: self.new_rights(),
             },
             tokio::sync::watch::Sender::new(false),
             CancellationToken::new(),
@@ -253,6 +263,7 @@ fn workers(folder: &std::path::Path, command: Vec<String>, providers: &[&str]) -
         command,
         providers: providers.iter().map(|name| name.parse().expect("a name")).collect(),
         isolation: Isolation::None,
+        routes: Vec::new(),
         env: BTreeMap::new(),
         root: folder.join("agents"),
         socket: folder.join("socket"),

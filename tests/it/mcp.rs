@@ -5,7 +5,7 @@
 mod bad_input;
 mod callback;
 mod clients;
-mod real;
+pub(crate) mod real;
 mod scopes;
 mod scripted;
 

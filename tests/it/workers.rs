@@ -112,6 +112,7 @@ fn settings(folder: &Path, command: &[&str]) -> AgentSettings {
         command: command.iter().map(|part| (*part).to_owned()).collect(),
         providers: vec!["acme".parse().expect("a name")],
         isolation: if isolated() { Isolation::Auto } else { Isolation::None },
+        routes: Vec::new(),
         env: BTreeMap::new(),
         root: folder.join("agents"),
         socket: folder.join("socket"),

@@ -72,7 +72,7 @@ impl Rig {
         known.discovered(provider);
         let serving = Broker::new(Arc::new(store), known, client, clock.clone());
         let socket = folder.path().join("run/threadkey.sock");
-        let bound = api::bind(&ApiSettings { socket: socket.clone(), public: None }).unwrap();
+        let bound = api::bind(&ApiSettings { socket: socket.clone(), ..ApiSettings::default() }).unwrap();
         let capabilities = Arc::new(Capabilities::new());
         let id = ConversationId(Snowflake(1));
         let conversation = Conversation { id, owner: OWNER, shared_guild: None };

@@ -15,7 +15,7 @@ use url::Url;
 
 use super::{PublicSettings, Transport, arrival::Arrival, pages};
 use crate::{
-    broker::{Broker, PageError},
+    broker::{Broker, OwnerRights, PageError},
     ids::ProviderId,
     session::PENDING_LIFETIME,
 };
@@ -31,11 +31,12 @@ const NO_PAGE: &str = "No page here";
 #[derive(Clone)]
 struct Pages {
     broker: Broker,
+    rights: Arc<dyn OwnerRights>,
     settings: Arc<PublicSettings>,
 }
 
-pub(super) fn router(broker: Broker, settings: Arc<PublicSettings>) -> Router {
-    let pages = Pages { broker, settings };
+pub(super) fn router(broker: Broker, rights: Arc<dyn OwnerRights>, settings: Arc<PublicSettings>) -> Router {
+    let pages = Pages { broker, rights, settings };
     let only = |route: MethodRouter<Pages>, allow: &'static str| {
         route.fallback(move || async move { not_allowed(allow) })
     };
@@ -67,7 +68,7 @@ async fn open(State(pages): State<Pages>, Path(id): Path<String>, headers: Heade
         let text = "This form was not sent from its own page. Open the link from Discord again.";
         return pages::plain(StatusCode::FORBIDDEN, "Nothing was done", text);
     }
-    let opened = match pages.broker.open_start(&id, &cookies(&headers)).await {
+    let opened = match pages.broker.open_start(&id, &cookies(&headers), &*pages.rights).await {
         Ok(opened) => opened,
         Err(error) => return failure(error),
     };
@@ -126,8 +127,8 @@ async fn answered(
     query: Option<&str>,
 ) -> Response {
     let query = query.unwrap_or_default();
-    let cookies = cookies(headers);
-    match pages.broker.browser_returned(callback, query, &cookies, || arrival.admit()).await {
+    let (cookies, rights) = (cookies(headers), &*pages.rights);
+    match pages.broker.browser_returned(callback, query, &cookies, rights, || arrival.admit()).await {
         Ok(page) => pages::digits(&page).into_response(),
         Err(error) => failure(error),
     }
@@ -154,7 +155,10 @@ fn failure(error: PageError) -> Response {
         PageError::Used => (StatusCode::GONE, "One step is left"),
         PageError::NoAnswer => (StatusCode::BAD_REQUEST, NO_PAGE),
         PageError::Failed { .. } => (StatusCode::BAD_GATEWAY, NOT_SIGNED_IN),
-        PageError::TryAgain(_) => (StatusCode::SERVICE_UNAVAILABLE, NOT_YET),
+        PageError::NotEntitled => (StatusCode::FORBIDDEN, NOT_SIGNED_IN),
+        PageError::TryAgain(_) | PageError::InProgress(_) | PageError::RightsUnknown => {
+            (StatusCode::SERVICE_UNAVAILABLE, NOT_YET)
+        }
         PageError::Store(cause) => {
             tracing::error!(error = %cause, "a sign-in page cannot use the store");
             (StatusCode::SERVICE_UNAVAILABLE, NOT_YET)

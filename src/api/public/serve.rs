@@ -21,7 +21,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{BoundPages, Transport, answers::router, arrival::Arrival};
-use crate::{api::shares::Pool, broker::Broker, net::ServerTls};
+use crate::{
+    api::shares::Pool,
+    broker::{Broker, OwnerRights},
+    net::ServerTls,
+};
 
 /// How many connections have a place at once.
 const PLACES: usize = 256;
@@ -38,13 +42,19 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// The pause after a failed accept, which mostly means a lack of resources.
 const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers requests until `shutdown`. Then it finishes those in progress, for at most 10 s.
-pub async fn serve_pages(bound: BoundPages, broker: Broker, shutdown: CancellationToken) {
+/// Answers requests until `shutdown`. Then it finishes those in progress, for at most 10 s. `rights`
+/// decides whether the user who started a sign-in may still finish it.
+pub async fn serve_pages(
+    bound: BoundPages,
+    broker: Broker,
+    rights: Arc<dyn OwnerRights>,
+    shutdown: CancellationToken,
+) {
     let BoundPages { listener, settings, certificate } = bound;
     let tls = certificate.as_ref().map(|certificate| certificate.tls());
     let following = certificate.map(|certificate| tokio::spawn(certificate.follow()));
     let transport = settings.transport.clone();
-    let router = router(broker, Arc::new(settings));
+    let router = router(broker, rights, Arc::new(settings));
     let places = Pool::new(PLACES);
     let connections = TaskTracker::new();
     let accepting = async {

@@ -89,7 +89,8 @@ impl Broker {
                 && (live.polling.is_some()
                     || live.redirect_uri == redirect_uri
                         && live.browser.is_some() == opener.is_some()
-                        && !is_bound_to_a_browser(live))
+                        // Its link was opened, and works in that browser alone.
+                        && !live.awaits_its_browser())
         };
         let mut until = 0;
         for _ in 0..TRIES {
@@ -186,11 +187,11 @@ impl Broker {
     }
 }
 
-/// Returns the name of the user at the provider: the operator's, or else the subject of the tenant's
-/// own session, if this user signed it in.
+/// Returns the name of the user at the provider: the operator's, or else the proved subject of the
+/// tenant's own session, if this user signed it in.
 fn login_hint(provider: &Provider, entry: &Entry, user: Principal) -> Option<String> {
     let own = entry.session.as_ref().filter(|session| session.signed_in_by == Some(user));
-    let own = own.filter(|session| provider.issued(&session.binding));
+    let own = own.filter(|session| provider.issued(&session.binding) && session.has_proved_subject());
     provider.login_hint(user).map(str::to_owned).or_else(|| own?.subject.clone())
 }
 
@@ -212,10 +213,4 @@ fn begin_return(opener: &Opener) -> Box<BrowserReturn> {
         unconfirmed: None,
         failed: None,
     })
-}
-
-/// Whether a browser has opened the link and not brought the answer back. The link works in no other
-/// browser.
-fn is_bound_to_a_browser(pending: &Pending) -> bool {
-    pending.browser.as_ref().is_some_and(|browser| browser.cookie.is_some() && browser.unconfirmed.is_none())
 }

@@ -341,6 +341,7 @@ async fn start(stage: &Stage, lists: &str, folder: &std::path::Path) -> (BotHand
         command: vec!["no-such-agent".into()],
         providers: vec![],
         isolation: Isolation::None,
+        routes: Vec::new(),
         env: BTreeMap::new(),
         root: folder.join("agents"),
         socket: folder.join("socket"),

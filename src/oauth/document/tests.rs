@@ -129,7 +129,7 @@ async fn a_document_of_ten_megabytes_is_cut_off_at_one() {
     });
     let error = get(&base, "/a").await.expect_err("too large");
     assert!(matches!(error, DocumentError::TooLarge { .. }), "{error:?}");
-    // What lies in the sockets' buffers does not count.
+    // Bytes in the sockets' buffers do not count.
     assert!(sent.await.expect("it sends") < 10_000_000);
 }
 

@@ -152,7 +152,11 @@ async fn a_commit_returns_the_record_after_it_without_swept_sign_ins() {
     f.store.change(&alice(), Change::Start(pending("state-old"))).await.expect("writable");
     f.clock.advance(15 * 60 + 2 * DAY);
     let held = hold_the_global_lock(&f);
-    let change = |account: &str| Change::Account { lineage: session.lineage, account: account.into() };
+    let change = |account: &str| Change::Account {
+        lineage: session.lineage,
+        account: Some(account.into()),
+        subject: None,
+    };
     let (store, of) = (f.store.clone(), alice());
     let first = change("bob");
     let first = tokio::spawn(async move { store.change(&of, first).await });

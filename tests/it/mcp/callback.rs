@@ -49,7 +49,12 @@ impl Pages {
         let settings = PublicSettings { url: public, listen, transport, client_document: None };
         let bound = api::bind_pages(settings).await.unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(api::serve_pages(bound, broker.clone(), stop.clone()));
+        tokio::spawn(api::serve_pages(
+            bound,
+            broker.clone(),
+            std::sync::Arc::new(threadkey::broker::WithoutBot),
+            stop.clone(),
+        ));
         Self { linear, other, broker, url, stop, _folder: folder }
     }
 

@@ -30,15 +30,15 @@ const PACKAGE: Files = &[
 const SCRIPTS: Files = &[("server.mjs", include_str!("../../mcp/server.mjs"))];
 
 /// A running server. It ends when this is dropped.
-struct Server {
+pub(crate) struct Server {
     base: String,
-    url: String,
+    pub(crate) url: String,
     _stdin: ChildStdin,
     _child: Child,
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(&[], &[]).await
     }
 
@@ -79,7 +79,7 @@ async fn tools(server: &Server, token: &str) -> String {
 }
 
 /// Opens the link as a browser does, and returns the address of the redirect.
-async fn redirected(authorize_url: &str) -> String {
+pub(crate) async fn redirected(authorize_url: &str) -> String {
     let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let answer = browser.get(authorize_url).send().await.unwrap();
     answer.headers()["location"].to_str().unwrap().to_owned()
@@ -198,7 +198,12 @@ async fn a_real_mcp_server_is_signed_in_to_through_discord_by_our_metadata_docum
     let bound = api::bind_pages(settings).await.unwrap();
     let stop = tokio_util::sync::CancellationToken::new();
     let _stops = stop.clone().drop_guard();
-    tokio::spawn(api::serve_pages(bound, rig.broker.clone(), stop));
+    tokio::spawn(api::serve_pages(
+        bound,
+        rig.broker.clone(),
+        std::sync::Arc::new(threadkey::broker::WithoutBot),
+        stop,
+    ));
     rig.run().await;
 
     let browser = reqwest::Client::builder()

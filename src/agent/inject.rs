@@ -1,0 +1,56 @@
+//! The workers' access to the injecting proxy, which the API on a higher floor serves.
+
+use std::{collections::BTreeMap, fmt, io, path::PathBuf};
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use super::Holder;
+use crate::{ids::RouteName, secret::InjectSecret};
+
+/// Opens the injecting proxy for workers.
+#[async_trait]
+pub trait InjectPorts: Send + Sync + 'static {
+    /// Opens a port of 127.0.0.1 and the sockets for one worker. They are closed, and all requests on
+    /// them are cut, as soon as `worker.voided` fires.
+    ///
+    /// # Errors
+    /// The system's.
+    async fn open(&self, worker: InjectWorker) -> io::Result<InjectAccess>;
+}
+
+/// The worker for which a port is opened.
+#[derive(Clone, Debug)]
+pub struct InjectWorker {
+    /// Its rights.
+    pub holder: Holder,
+    /// Fires when the worker's capability is void.
+    pub voided: CancellationToken,
+    /// The paths of the sockets to serve. Each one serves one route at its root.
+    pub sockets: BTreeMap<RouteName, PathBuf>,
+}
+
+/// A worker's access to the injecting proxy.
+pub struct InjectAccess {
+    /// The port of 127.0.0.1.
+    pub port: u16,
+    /// The secret for all routes.
+    pub secret: InjectSecret,
+    /// The routes, each with a secret that opens it alone.
+    pub routes: BTreeMap<RouteName, InjectSecret>,
+    /// The sockets. Each one serves one route at its root.
+    pub sockets: BTreeMap<RouteName, PathBuf>,
+}
+
+impl InjectAccess {
+    /// Returns the address under which a route is served, without a slash at its end.
+    pub fn base_url(&self, route: &RouteName) -> String {
+        format!("http://127.0.0.1:{}/inject/{}", self.port, route.as_str())
+    }
+}
+
+impl fmt::Debug for InjectAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InjectAccess").field("port", &self.port).finish_non_exhaustive()
+    }
+}
