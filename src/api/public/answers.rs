@@ -108,12 +108,14 @@ async fn returned_to(
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Response {
-    match provider.parse::<ProviderId>() {
-        Ok(id) => {
-            answered(&pages, &pages.settings.url.callback_of(&id), &arrival, &headers, query.as_deref()).await
-        }
-        Err(_) => no_such_page(),
-    }
+    let has_callback = |id: &ProviderId| {
+        let published = pages.broker.providers().undiscovered(id);
+        published.is_some_and(|one| one.makes_client())
+    };
+    let id = provider.parse::<ProviderId>().ok().filter(has_callback);
+    let Some(id) = id else { return no_such_page() };
+    let callback = pages.settings.url.callback_of(&id);
+    answered(&pages, &callback, &arrival, &headers, query.as_deref()).await
 }
 
 /// Takes the provider's answer from the browser. It arrived at `callback`.
