@@ -138,7 +138,11 @@ impl Broker {
         session: &Session,
     ) -> Result<Lease, TokenError> {
         let source = self.inner.usable(&from.provider).await?;
-        let credentials = exchange.credentials(&source, self.inner.now()).await;
+        let credentials = match exchange.credentials(&source, self.inner.now()).await {
+            Ok(None) => self.inner.credentials(&source, &session.binding).await,
+            Ok(Some(own)) => Ok(own),
+            Err(problem) => Err(problem),
+        };
         let credentials =
             credentials.map_err(|problem| TokenError::NoClientSecret { tenant: tenant.clone(), problem })?;
         let request = exchange.request(&source, session, &credentials).map_err(|withheld| {
@@ -161,6 +165,9 @@ impl Broker {
             Outcome::Unspent { code, retry_after } => Err(unavailable(code, retry_after)),
             Outcome::Ambiguous { code } => Err(unavailable(code, None)),
             Outcome::Refused { code } | Outcome::Ended { code } | Outcome::Misconfigured { code } => {
+                if !exchange.has_own_client() {
+                    self.inner.forget_client(&source, &session.binding, &code).await;
+                }
                 Err(TokenError::ExchangeRefused { tenant: tenant.clone(), from: from.clone(), code })
             }
         }

@@ -10,7 +10,7 @@ use super::{ConfigError, file::ApiSection, source::Source};
 use crate::{
     api::{CertificateFiles, PublicSettings, Transport},
     broker::PublicUrl,
-    oauth::{Providers, Publisher, mcp::client_document},
+    oauth::{Providers, Publisher, Undiscovered, mcp::client_document},
 };
 
 /// Returns the settings of the pages, or `None` if no key of theirs is set.
@@ -72,15 +72,19 @@ pub(super) fn settings(source: &Source<'_>, api: &ApiSection) -> Result<Option<P
 }
 
 /// Adds the client id metadata document, if there is an MCP server. It has each redirect URI that a
-/// sign-in there uses: that of the pages, and that of a paste.
+/// sign-in there uses: those of the pages, and that of a paste.
 pub(super) fn with_client_document(public: PublicSettings, providers: &Providers) -> PublicSettings {
     let servers = providers.ids().filter_map(|id| providers.undiscovered(id));
     let servers = servers.filter(|one| matches!(one.publisher, Publisher::Mcp(_)));
-    let mut redirects: Vec<String> = servers.map(|one| one.settings.redirect_uri.clone()).collect();
+    let of = |one: &Undiscovered| match one.makes_client() {
+        true => public.url.callback_of(&one.id),
+        false => public.url.callback(),
+    };
+    let mut redirects: Vec<String> =
+        servers.flat_map(|one| [one.settings.redirect_uri.clone(), of(&one).to_string()]).collect();
     if redirects.is_empty() {
         return public;
     }
-    redirects.push(public.url.callback().to_string());
     redirects.sort();
     redirects.dedup();
     let redirects: Vec<&str> = redirects.iter().map(String::as_str).collect();

@@ -49,6 +49,7 @@ pub struct Provider {
     pub(super) device_form: DeviceForm,
     login_hints: BTreeMap<String, String>,
     pub(super) client_id: String,
+    registers_client: bool,
     pub(super) client_auth: ClientAuth,
     pub(super) form: RequestForm,
     pub(super) redirect_uri: RedirectUrl,
@@ -139,6 +140,7 @@ impl Provider {
             grants,
             device_form,
             login_hints: login_hints(settings.login_hints)?,
+            registers_client: settings.registers_client && settings.client_id.is_empty(),
             client_id: match settings.client_id {
                 // Such a server registers the client, and each session is bound to its own.
                 empty if empty.is_empty() && settings.registers_client => empty,
@@ -221,9 +223,9 @@ impl Provider {
     }
 
     /// Whether the server registers the client. Then each sign-in and session is bound to a client of
-    /// its own, and the provider has none.
+    /// its own, and the provider has none but in [`Provider::with_client`].
     pub fn registers_client(&self) -> bool {
-        self.client_id.is_empty()
+        self.registers_client
     }
 
     /// Returns the same provider for the sign-ins of one client, with these scopes.
@@ -263,7 +265,7 @@ impl Provider {
         let (was, mut now) = (&pending.binding, self.binding());
         now.revocation_endpoint.take_if(|_| was.revocation_endpoint.is_none());
         now.userinfo_endpoint.take_if(|_| was.userinfo_endpoint.is_none());
-        if self.registers_client() {
+        if self.client_id.is_empty() {
             now.client_id.clone_from(&was.client_id);
         }
         *was == now

@@ -26,6 +26,8 @@ pub mod failure {
     pub const NOT_ENTITLED: &str = "not_entitled";
     /// The answer names another issuer (RFC 9207), or none although the provider promises it.
     pub const WRONG_ISSUER: &str = "wrong_issuer";
+    /// The answer arrived at the redirect URI of another provider (RFC 9700 §4.4).
+    pub const WRONG_CALLBACK: &str = "wrong_callback";
 }
 
 impl Pending {

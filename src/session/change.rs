@@ -79,6 +79,14 @@ pub enum Change {
         /// The session ended before, in Unix seconds.
         ended_before: UnixTime,
     },
+    /// Records that a resource demands these scopes beyond the granted ones. Stale beyond the limits of
+    /// [`Demanded`](super::Demanded).
+    Demand {
+        /// The grant.
+        lineage: Lineage,
+        /// The scopes.
+        scopes: Vec<String>,
+    },
     /// Records the account of a session, as a userinfo answer names it.
     Account {
         /// The grant.
@@ -263,6 +271,7 @@ fn apply_change(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
             session.account = account.or(session.account.take());
             session.subject = session.subject.take().or(subject);
         }),
+        Change::Demand { lineage, scopes } => demand(entry, lineage, &scopes, now),
         Change::Identify { lineage, identity } => identify(entry, lineage, identity),
         Change::Switch { lineage } => switch(entry, lineage, now),
         Change::Keep { lineage } => take_candidate(entry, lineage).map_or(Applied::Stale, |_| Applied::Done),
@@ -321,7 +330,8 @@ fn sign_in(entry: &mut Entry, state: &State, mut session: Session) -> Applied {
 
 /// Ends the pending sign-in with this session: it takes the present one's place, or becomes the
 /// candidate.
-fn place(entry: &mut Entry, session: Session) {
+fn place(entry: &mut Entry, mut session: Session) {
+    session.take_demands_of(entry.session.as_ref());
     entry.pending = None;
     // An earlier candidate goes in either case: its user has signed in again since.
     entry.candidate = None;
@@ -332,6 +342,20 @@ fn place(entry: &mut Entry, session: Session) {
         entry.candidate = Some(session);
     } else {
         entry.session = Some(session);
+    }
+}
+
+fn demand(entry: &mut Entry, lineage: Lineage, scopes: &[String], now: UnixTime) -> Applied {
+    let Some(session) = entry.session.as_mut().filter(|session| session.lineage == lineage) else {
+        return Applied::Stale;
+    };
+    match session.demanded.clone().unwrap_or_default().with(scopes, now) {
+        Ok(Some(demanded)) => {
+            session.demanded = Some(demanded);
+            Applied::Done
+        }
+        Ok(None) => Applied::Already,
+        Err(_) => Applied::Stale,
     }
 }
 

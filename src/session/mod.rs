@@ -10,6 +10,7 @@ mod browser_return;
 mod change;
 mod client;
 mod decide;
+mod demanded;
 mod failures;
 mod identity;
 pub mod journal;
@@ -26,6 +27,7 @@ pub use browser_return::{DIGIT_ATTEMPTS, failure};
 pub use change::{Applied, Change, Changed, Settlement, Update, apply};
 pub use client::RegisteredClient;
 pub use decide::{Decision, Wish, adopts, decide, refresh_due_at};
+pub use demanded::{DEMAND_LASTS, DemandRefused, Demanded};
 pub use failures::{Ended, Refusals, Rejected, Retry, RetryKind, WrongCodes};
 pub use identity::Identity;
 pub use limits::{

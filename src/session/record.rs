@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Ended, GrantKind, Identity, PENDING_LIFETIME, Polling, Rejected, Retry, SWEEP_GRACE, UNKNOWN_EXPIRY,
-    WrongCodes, limits::is_within, seconds,
+    Demanded, Ended, GrantKind, Identity, PENDING_LIFETIME, Polling, Rejected, Retry, SWEEP_GRACE,
+    UNKNOWN_EXPIRY, WrongCodes, limits::is_within, seconds,
 };
 use crate::{
     ids::{Lineage, Principal, UnixTime},
@@ -64,6 +64,8 @@ pub struct Session {
     pub unused_since: Option<UnixTime>,
     /// The end of the login that its user was notified of.
     pub notified_end: Option<UnixTime>,
+    /// The scopes that a resource demands beyond the granted ones.
+    pub demanded: Option<Demanded>,
     /// The only destinations of its tokens.
     pub binding: Binding,
     /// An access token that a resource rejected before its expiry.
@@ -189,6 +191,18 @@ pub struct Grant {
     pub identity: Option<Identity>,
 }
 
+// === impl Entry ===
+
+impl Entry {
+    /// Returns the bindings of all its sessions and sign-ins.
+    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        let waiting = self.pending.as_ref().and_then(Pending::unconfirmed).map(|waiting| &waiting.session);
+        let sessions = [self.session.as_ref(), self.candidate.as_ref(), waiting];
+        let pending = self.pending.as_ref().map(|pending| &pending.binding);
+        sessions.into_iter().flatten().map(|session| &session.binding).chain(pending)
+    }
+}
+
 // === impl Pending ===
 
 impl Pending {
@@ -269,6 +283,7 @@ impl Session {
             refresh_expires_at: grant.refresh_expires_at,
             unused_since: None,
             notified_end: None,
+            demanded: None,
             binding,
             rejected: None,
             retry: None,
@@ -307,6 +322,7 @@ impl Session {
         self.generation = self.generation.wrapping_add(1);
         // `rejected` stays: it names a token, not the session, and it dates the last forced
         // refresh. If the reported token comes back, the next forced refresh has to wait.
+        self.demanded = self.demanded.take().and_then(|demanded| demanded.recent(now));
         self.retry = self.is_reported().then(|| Retry::rejected_again(self.retry.as_ref(), now));
         self.ended = None;
     }

@@ -44,6 +44,7 @@ pub(crate) struct Rig {
     bot: Option<(JoinHandle<Result<(), DiscordError>>, CancellationToken)>,
     clock: Clock,
     folder: tempfile::TempDir,
+    providers: Providers,
 }
 
 /// How a rig differs from the usual.
@@ -60,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) agent_providers: Vec<&'static str>,
     /// Redirect URIs of the client besides the usual ones.
     pub(crate) redirect_uris: Vec<String>,
+    /// The providers of the broker instead of the usual ones.
+    pub(crate) providers: Option<Providers>,
 }
 
 impl Rig {
@@ -93,7 +96,10 @@ impl Rig {
         guild.join(&bob);
         let folder = tempfile::Builder::new().prefix("tk").tempdir().expect("a folder");
         let clock = plan.clock.unwrap_or_else(Clock::system);
-        let broker = broker(folder.path(), &server, &clock);
+        let providers = plan
+            .providers
+            .unwrap_or_else(|| Providers::new([provider("acme", &server), provider("big-acme", &server)]));
+        let broker = broker(folder.path(), providers.clone(), &clock);
         let command = plan
             .command
             .or_else(|| plan.on_prompt.map(|what| vec!["/bin/sh".to_owned(), "-c".to_owned(), script(what)]));
@@ -125,12 +131,13 @@ impl Rig {
             bot: None,
             clock,
             folder,
+            providers,
         }
     }
 
     /// Another process's broker on the same store.
     pub(crate) fn another_broker(&self) -> Broker {
-        broker(self.folder.path(), &self.server, &self.clock)
+        broker(self.folder.path(), self.providers.clone(), &self.clock)
     }
 
     /// Starts the bot and waits until people can use it.
@@ -229,10 +236,9 @@ impl Rig {
     }
 }
 
-fn broker(folder: &std::path::Path, server: &AuthServer, clock: &Clock) -> Broker {
+fn broker(folder: &std::path::Path, providers: Providers, clock: &Clock) -> Broker {
     let path = folder.join("store/auth.json");
     let store = FileStore::open(&path, clock.clone(), FileStoreOptions::default()).expect("a store");
-    let providers = Providers::new([provider("acme", server), provider("big-acme", server)]);
     let client = Client::new(clock.clone()).expect("a client");
     Broker::new(Arc::new(store), providers, client, clock.clone())
 }

@@ -191,13 +191,6 @@ impl Pages {
     }
 }
 
-impl Answer {
-    fn digits(&self) -> String {
-        let digits = self.text.split_once("class=\"digits\">").expect("digits").1;
-        digits.split_once('<').expect("an end").0.replace("&nbsp;", " ")
-    }
-}
-
 /// Digits that are not these.
 fn other_than(digits: &str) -> &'static str {
     if digits.starts_with('0') { "100000" } else { "000000" }

@@ -1,5 +1,6 @@
 // An MCP server of the official SDK that demands OAuth, with an authorization server of the same SDK
 // on a port of its own. Prints one line of JSON with its URL, and ends when its input ends.
+// With --documents the authorization server takes client id metadata documents.
 import { randomUUID } from 'node:crypto';
 import express from 'express';
 import { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js';
@@ -14,6 +15,13 @@ const access = new Map();
 const refresh = new Map();
 const log = [];
 let demanded = ['mcp:tools'];
+const takesDocuments = process.argv.includes('--documents');
+
+async function documentOf(id) {
+  const document = await (await fetch(id)).json();
+  log.push({ what: 'document', document });
+  return document.client_id === id ? document : undefined;
+}
 
 function issue(clientId, scopes, resource) {
   const tokens = { access_token: randomUUID(), token_type: 'bearer', expires_in: 3600, scope: scopes.join(' '), refresh_token: randomUUID() };
@@ -24,7 +32,7 @@ function issue(clientId, scopes, resource) {
 
 const provider = {
   clientsStore: {
-    getClient: (id) => clients.get(id),
+    getClient: (id) => (takesDocuments && id.startsWith('https://') ? documentOf(id) : clients.get(id)),
     registerClient: (client) => {
       log.push({ what: 'register', client });
       clients.set(client.client_id, client);
@@ -74,6 +82,11 @@ function listen(app) {
 
 const authApp = express();
 const issuer = new URL(await listen(authApp));
+if (takesDocuments) {
+  const metadata = createOAuthMetadata({ provider, issuerUrl: issuer, scopesSupported: ['mcp:tools', 'offline_access'] });
+  authApp.get('/.well-known/oauth-authorization-server', (_req, res) =>
+    res.json({ ...metadata, client_id_metadata_document_supported: true }));
+}
 authApp.use(mcpAuthRouter({ provider, issuerUrl: issuer, scopesSupported: ['mcp:tools', 'mcp:write', 'offline_access'] }));
 
 const app = express();

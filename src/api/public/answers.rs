@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Router,
-    extract::{Path, Request, State},
+    extract::{Path, RawQuery, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get},
 };
 
+use url::Url;
+
 use super::{PublicSettings, Transport, arrival::Arrival, pages};
 use crate::{
     broker::{Broker, OwnerRights, PageError},
+    ids::ProviderId,
     session::PENDING_LIFETIME,
 };
 
@@ -41,6 +44,10 @@ pub(super) fn router(broker: Broker, rights: Arc<dyn OwnerRights>, settings: Arc
         .route("/start/{id}", only(get(start).post(open), "GET, HEAD, POST"))
         // A HEAD would exchange the code and throw the digits away.
         .route("/oauth/callback", only(get(returned).head(|| async { not_allowed("GET") }), "GET"))
+        .route(
+            "/oauth/callback/{provider}",
+            only(get(returned_to).head(|| async { not_allowed("GET") }), "GET"),
+        )
         .route("/oauth/client.json", only(get(client_document), "GET, HEAD"))
         .fallback(|| async { no_such_page() })
         .layer(from_fn_with_state(pages.clone(), guarded))
@@ -83,16 +90,43 @@ async fn open(State(pages): State<Pages>, Path(id): Path<String>, headers: Heade
     response
 }
 
-/// Takes the provider's answer from the browser.
+/// Takes the answer of a provider whose client the operator made.
 async fn returned(
     State(pages): State<Pages>,
     Extension(arrival): Extension<Arc<Arrival>>,
     headers: HeaderMap,
-    request: Request,
+    RawQuery(query): RawQuery,
 ) -> Response {
-    let query = request.uri().query().unwrap_or_default();
-    let (cookies, rights) = (cookies(&headers), &*pages.rights);
-    match pages.broker.browser_returned(query, &cookies, rights, || arrival.admit()).await {
+    answered(&pages, &pages.settings.url.callback(), &arrival, &headers, query.as_deref()).await
+}
+
+/// Takes the answer of a provider whose client threadkey made.
+async fn returned_to(
+    State(pages): State<Pages>,
+    Extension(arrival): Extension<Arc<Arrival>>,
+    Path(provider): Path<String>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    match provider.parse::<ProviderId>() {
+        Ok(id) => {
+            answered(&pages, &pages.settings.url.callback_of(&id), &arrival, &headers, query.as_deref()).await
+        }
+        Err(_) => no_such_page(),
+    }
+}
+
+/// Takes the provider's answer from the browser. It arrived at `callback`.
+async fn answered(
+    pages: &Pages,
+    callback: &Url,
+    arrival: &Arrival,
+    headers: &HeaderMap,
+    query: Option<&str>,
+) -> Response {
+    let query = query.unwrap_or_default();
+    let (cookies, rights) = (cookies(headers), &*pages.rights);
+    match pages.broker.browser_returned(callback, query, &cookies, rights, || arrival.admit()).await {
         Ok(page) => pages::digits(&page).into_response(),
         Err(error) => failure(error),
     }

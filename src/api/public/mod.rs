@@ -1,5 +1,5 @@
-//! The public sign-in pages: `/start/…`, `/oauth/callback` and `/oauth/client.json`, and nothing
-//! else. The token API is never served here.
+//! The public sign-in pages: `/start/…`, `/oauth/callback`, `/oauth/callback/…` and
+//! `/oauth/client.json`, and nothing else. The token API is never served here.
 //!
 //! Invariants:
 //!

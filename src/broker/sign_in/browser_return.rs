@@ -10,7 +10,9 @@
 //! 4. [`Broker::confirm_in`] takes the digits from the user who started the sign-in.
 //!
 //! A stranger who starts a sign-in and sends its link to a victim never sees the victim's digits. A
-//! stranger who sends the address of step 3 to a victim lacks the victim's cookie. The process that
+//! stranger who sends the address of step 3 to a victim lacks the victim's cookie. A server that sends
+//! the victim on to another server, to get the other's code, meets the redirect URI of the other one:
+//! step 3 takes an answer only at the address that its sign-in named (RFC 9700 §4.4). The process that
 //! drops the tokens revokes the grant: after the last wrong attempt, at a cancel, at a logout, and
 //! once the time for the digits is over.
 //!
@@ -42,7 +44,7 @@
 
 use url::{Url, form_urlencoded};
 
-use super::{exchange::Landed, finish::live_sign_ins, public_url::PublicUrl, sign_in_result::DigitsPage};
+use super::{exchange::Landed, finish::live_sign_ins, sign_in_result::DigitsPage};
 use crate::{
     broker::{
         Broker, FinishError, Finished, GrantEnd, OwnerRights, RightsError, owner_rights::check_starter,
@@ -193,7 +195,7 @@ impl Broker {
         let (tenant, pending) = self.started_as(id).await?;
         self.check_rights(&tenant, &pending, rights).await?;
         // At an MCP server the request names the client of this redirect URI.
-        let callback = self.public_url().map(PublicUrl::callback);
+        let callback = self.inner.callback(&tenant.provider);
         let provider = self.inner.for_sign_in(&tenant, callback.as_ref()).await;
         let provider = provider.map_err(|_| PageError::TryAgain(tenant.provider.clone()))?;
         // The configuration or the server has changed since: the page would lead to another place.
@@ -221,12 +223,14 @@ impl Broker {
     }
 
     /// Takes the provider's answer from the browser with these cookies: exchanges the code, and
-    /// returns the digits. `admitted` is called once the cookie is right. Runs on in a task of its own if the caller gives up.
+    /// returns the digits. It arrived at `callback`, which must be the redirect URI of the sign-in.
+    /// `admitted` is called once the cookie is right. Runs on in a task of its own if the caller gives up.
     ///
     /// # Errors
     /// See [`PageError`].
     pub async fn browser_returned(
         &self,
+        callback: &Url,
         query: &str,
         cookies: &str,
         rights: &dyn OwnerRights,
@@ -244,6 +248,10 @@ impl Broker {
         }
         self.check_rights(&tenant, &pending, rights).await?;
         let id = tenant.provider.clone();
+        if pending.redirect_uri != callback.as_str() {
+            self.fail_return(&tenant, &pending, failure::WRONG_CALLBACK).await?;
+            return Err(PageError::Failed { provider: id, code: failure::WRONG_CALLBACK.to_owned() });
+        }
         // The published metadata promises the issuer, so it must be known before the answer is read.
         let provider = self.inner.usable(&id).await.map_err(|_| PageError::TryAgain(id.clone()))?;
         let expected = pending.binding.issuer.as_ref();

@@ -406,6 +406,7 @@ impl Broker {
                 Ok(Settled::Granted(Box::new(granted)))
             }
             Outcome::Ended { code } | Outcome::Refused { code } | Outcome::Misconfigured { code } => {
+                self.inner.forget_client(provider, &pending.binding, &code).await;
                 self.end_poll(lock, pending, &code).await
             }
             // Only a refresh has such an outcome.

@@ -4,7 +4,7 @@
 //! dies before the answer is recorded, the provider forgets the code by itself. Two starts at the same
 //! time may both ask; one code is recorded, and the other start shows it.
 
-use super::{Opener, PublicUrl, SignIn, SignInProgress, View, WayBack};
+use super::{Opener, SignIn, SignInProgress, View, WayBack};
 use crate::{
     broker::{Broker, StartError},
     ids::{Principal, Tenant},
@@ -65,21 +65,17 @@ impl Broker {
         started_by: Principal,
         options: StartOptions,
     ) -> Result<SignIn, StartError> {
-        let callback = self.public_url().map(PublicUrl::callback);
-        let returns_to = match &options.way_back {
-            WayBack::Paste => None,
-            WayBack::Listener(url) => Some(url),
-            WayBack::Browser(_) => {
-                callback.as_ref().filter(|_| self.inner.may_return_to_us(&tenant.provider))
-            }
+        let callback = self.inner.callback(&tenant.provider);
+        let callback = match &options.way_back {
+            // A listener takes the port of the moment, and the server does not compare it (RFC 8252 §7.3).
+            WayBack::Paste | WayBack::Listener(_) => None,
+            WayBack::Browser(_) => callback.filter(|_| self.inner.may_return_to_us(&tenant.provider)),
         };
-        let provider = self.inner.for_sign_in(tenant, returns_to).await?;
+        let provider = self.inner.for_sign_in(tenant, callback.as_ref()).await?;
         self.discover_if_old(&tenant.provider);
-        let (redirect_uri, opener) = match (&options.way_back, self.public_url()) {
+        let (redirect_uri, opener) = match (&options.way_back, callback) {
             (WayBack::Listener(url), _) => (url.to_string(), None),
-            (WayBack::Browser(opener), Some(public)) if returns_to.is_some() => {
-                (public.callback().to_string(), Some(opener))
-            }
+            (WayBack::Browser(opener), Some(callback)) => (callback.to_string(), Some(opener)),
             (WayBack::Paste | WayBack::Browser(_), _) => (provider.redirect_uri().to_owned(), None),
         };
         if let Some(grant) = options.grant.filter(|grant| !provider.grants().contains(grant)) {
@@ -168,7 +164,7 @@ impl Broker {
             login_hint: login_hint(provider, entry, started_by),
             name: options.user_name.clone().unwrap_or_else(|| name_of(started_by)),
         };
-        let credentials = provider.credentials(self.inner.now()).await;
+        let credentials = self.inner.credentials(provider, &provider.binding()).await;
         let credentials =
             credentials.map_err(|problem| StartError::NoClientSecret { provider: id(), problem })?;
         let acquirer = provider.acquirer(grant);

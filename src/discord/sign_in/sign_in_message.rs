@@ -163,7 +163,9 @@ fn failed(provider: &ProviderId, code: &str) -> String {
         failure::NO_DIGITS => "no digits were typed in time".to_owned(),
         failure::INTERRUPTED => "I was restarted during it".to_owned(),
         failure::NOT_ENTITLED => "you may no longer use me for that".to_owned(),
-        failure::WRONG_ISSUER => format!("the answer did not come from `{provider}`"),
+        failure::WRONG_ISSUER | failure::WRONG_CALLBACK => {
+            format!("the answer did not come from `{provider}`")
+        }
         code => format!("`{provider}` did not complete it ({})", inline_code(code)),
     };
     format!("Not signed in at `{provider}`: {why}. `/auth start` gives you a new link.")

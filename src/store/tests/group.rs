@@ -12,7 +12,7 @@ use crate::sys::{
 };
 
 /// Keeps everybody else from writing, as another process's write does.
-fn hold_the_global_lock(f: &Fixture) -> Lock {
+pub(super) fn hold_the_global_lock(f: &Fixture) -> Lock {
     let path = f.folder.path().join("auth.json.global.lock");
     let file = RealDisk::new().open(&path, Open::ReadWrite).expect("openable");
     Lock::acquire(file, Mode::Exclusive).expect("free")
@@ -32,7 +32,7 @@ async fn queue(
     queued
 }
 
-async fn until_queued(f: &Fixture, count: usize) {
+pub(super) async fn until_queued(f: &Fixture, count: usize) {
     soon(async {
         while f.store.queued() < count {
             tokio::task::yield_now().await;

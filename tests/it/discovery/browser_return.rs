@@ -19,6 +19,12 @@ fn state_of(opened: &OpenedStart) -> String {
     opened.location.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned()
 }
 
+fn callback_of(opened: &OpenedStart) -> url::Url {
+    let mut pairs = opened.location.query_pairs();
+    let (_, callback) = pairs.find(|(name, _)| name == "redirect_uri").expect("a redirect URI");
+    callback.parse().expect("a URL")
+}
+
 #[tokio::test]
 async fn an_answer_without_the_promised_issuer_is_refused_and_its_page_shows_nothing_of_it() {
     let promise = json!({"authorization_response_iss_parameter_supported": true});
@@ -35,11 +41,15 @@ async fn an_answer_without_the_promised_issuer_is_refused_and_its_page_shows_not
         let client = Client::new(rig.clock.clone()).unwrap();
         let later = Broker::new(open(&rig.store(), &rig.clock), providers, client, rig.clock.clone());
         rig.publish(promise.clone());
-        let page = later.browser_returned(&query, &cookies, &WithoutBot, || {}).await.expect_err("no iss");
+        let page = later
+            .browser_returned(&callback_of(&opened), &query, &cookies, &WithoutBot, || {})
+            .await
+            .expect_err("no iss");
         assert!(matches!(&page, PageError::Failed { code, .. } if code == "wrong_issuer"), "{page:?}");
         assert!(!page.to_string().contains("0900") && !page.to_string().contains("secret-code"), "{page}");
         assert_eq!(rig.server.count(), 0, "no code was sent");
-        let again = broker.browser_returned(&query, &cookies, &WithoutBot, || {}).await;
+        let again =
+            broker.browser_returned(&callback_of(&opened), &query, &cookies, &WithoutBot, || {}).await;
         assert!(matches!(again, Err(PageError::Unknown)), "the sign-in is over");
     }
 }
@@ -58,7 +68,7 @@ async fn a_callback_waits_while_the_metadata_of_its_provider_cannot_be_fetched()
     rig.publish_nothing();
     rig.publish_nothing();
     let query = format!("code=c&state={}", state_of(&opened));
-    let page = later.browser_returned(&query, &cookies, &WithoutBot, || {}).await;
+    let page = later.browser_returned(&callback_of(&opened), &query, &cookies, &WithoutBot, || {}).await;
     assert!(matches!(page, Err(PageError::TryAgain(_))), "{page:?}");
     assert_eq!(rig.server.count(), 0, "no code was sent");
 }

@@ -82,8 +82,8 @@ async fn a_load_that_began_before_another_one_ended_finds_the_code_used() {
         let rights = Arc::new(Later::default());
         let load = {
             let (query, cookie) = (query_of(&callback.url).to_owned(), cookie.clone());
-            let rights = rights.clone();
-            async move { broker.browser_returned(&query, &cookie, &*rights, || {}).await }
+            let (rights, at) = (rights.clone(), callback.url.split('?').next().unwrap().parse().unwrap());
+            async move { broker.browser_returned(&at, &query, &cookie, &*rights, || {}).await }
         };
         slow.push((tokio::spawn(load), rights.clone()));
         // It has read the record, in which no tokens wait.
