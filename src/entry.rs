@@ -57,21 +57,20 @@ fn run_command(cli: Cli) -> Result<Exit, Failure> {
     // read.
     harden()?;
     let level = log_level(&cli.command)?;
-    let format = cli.log_format;
     // The configuration of a service may name the form of its log.
-    if !matches!(cli.command, Command::Token(_) | Command::Run | Command::Serve) {
-        app::start_logs(level, format.unwrap_or_default());
+    if !matches!(cli.command, Command::Token(_) | Command::Run { .. } | Command::Serve { .. }) {
+        app::start_logs(level, LogFormat::default());
     }
     let config = cli.config.as_deref();
     match cli.command {
-        Command::Run => run(config, level, format)?,
-        Command::Serve => serve(config, level, format)?,
+        Command::Run { log_format } => run(config, level, log_format)?,
+        Command::Serve { log_format } => serve(config, level, log_format)?,
         Command::Auth(args) => auth(config, args.command)?,
         Command::Login(args) => auth(config, AuthCommand::Login(args))?,
         Command::Logout(args) => auth(config, AuthCommand::Logout(args))?,
         Command::Status(args) => auth(config, AuthCommand::Status(args))?,
         Command::RefreshHint(args) => auth(config, AuthCommand::RefreshHint(args))?,
-        Command::Token(args) => token(config, &args, level, format.unwrap_or_default())?,
+        Command::Token(args) => token(config, &args, level)?,
         Command::Refresh(args) => refresh(config, &args),
         Command::Providers { json } => providers(config, json)?,
         Command::Config(ConfigArgs { command: ConfigCommand::Init(args) }) => config_init(config, &args)?,
@@ -97,7 +96,7 @@ fn harden() -> Result<(), Failure> {
 }
 
 fn log_level(command: &Command) -> Result<LevelFilter, Failure> {
-    let is_service = matches!(command, Command::Run | Command::Serve);
+    let is_service = matches!(command, Command::Run { .. } | Command::Serve { .. });
     app::log_level(if is_service { LevelFilter::INFO } else { LevelFilter::WARN })
 }
 
@@ -129,14 +128,9 @@ fn auth(config: Option<&Path>, command: AuthCommand) -> Result<(), Failure> {
     })?
 }
 
-fn token(
-    config: Option<&Path>,
-    args: &TokenArgs,
-    level: LevelFilter,
-    format: LogFormat,
-) -> Result<(), Failure> {
+fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<(), Failure> {
     if cli::worker::is_worker() {
-        app::start_logs(level, format);
+        app::start_logs(level, LogFormat::default());
         return on_one_thread(|| cli::worker::run(args))?;
     }
     let rejected = match args.rejected {
@@ -160,7 +154,7 @@ fn token(
     {
         return Ok(());
     }
-    app::start_logs(level, format);
+    app::start_logs(level, LogFormat::default());
     on_one_thread(|| cli::token::run(&context, &tenant, args, rejected))?
 }
 

@@ -103,9 +103,9 @@ problems_of! {
     ],
     /// Those of a request for a token.
     TokenProblems: [
-        "invalid_request", "unauthorized", "provider_not_allowed", "not_entitled", "unknown_provider", "no_session",
+        "invalid_request", "unauthorized", "provider_not_allowed", "raw_tokens_disabled", "not_entitled", "unknown_provider", "no_session",
         "request_timeout", "session_ended", "content_too_large", "provider_misconfigured", "internal",
-        "provider_unavailable", "refresh_in_progress", "rights_unknown", "store_unavailable", "too_many_requests",
+        "provider_unavailable", "refresh_in_progress", "rejected_again", "rights_unknown", "store_unavailable", "too_many_requests",
     ],
     /// Those of a challenge.
     ScopeProblems: [

@@ -53,8 +53,6 @@ pub(super) const CODES: &[Code] = &[
         "the key does not cover the principal or lacks the right, or the owner of the conversation may no longer use the bot",
     ),
     code(403, "raw_tokens_disabled", "agents get tokens by the injecting proxy alone (`agent.tokens`)"),
-    code(403, "not_this_host", "the Host header does not name loopback (the injecting proxy)"),
-    code(403, "path_not_allowed", "the route of the injecting proxy does not forward the path"),
     code(403, "origin_refused", "the request comes from a page in a browser (TCP alone)"),
     code(404, "not_found", "there is no such route"),
     code(404, "unknown_provider", "the configuration does not have the provider"),
@@ -66,7 +64,6 @@ pub(super) const CODES: &[Code] = &[
     code(413, "content_too_large", "the body is too long"),
     code(414, "head_too_large", "the request's target is too long"),
     code(421, "misdirected_request", "the Host header does not name loopback (plain TCP alone)"),
-    code(426, "upgrade_refused", "the injecting proxy forwards no upgrades"),
     code(431, "head_too_large", "the request's head is too long or has too many headers"),
     code(
         500,
@@ -74,13 +71,20 @@ pub(super) const CODES: &[Code] = &[
         "the operator must mend the provider's settings; the session is kept",
     ),
     code(500, "internal", "a defect of threadkey; nothing is lost"),
-    code(502, "upstream_unavailable", "the upstream of the injecting proxy cannot be reached"),
     code(503, "rejected_again", "the provider's next token was rejected too: wait for `Retry-After`"),
     code(503, "provider_unavailable", "the provider cannot refresh the token now; the session is kept"),
     code(503, "refresh_in_progress", "the refresh takes longer than a caller waits, and goes on"),
     code(503, "rights_unknown", "Discord has not confirmed the owner's rights for too long"),
     code(503, "store_unavailable", "the store cannot be used at the moment"),
     code(503, "too_many_requests", "the caller has more requests in progress than its share"),
+];
+
+/// The codes that the injecting proxy alone answers. It is no route of the document.
+pub(super) const PROXY_CODES: &[Code] = &[
+    code(403, "not_this_host", "the Host header does not name loopback (the injecting proxy)"),
+    code(403, "path_not_allowed", "the route of the injecting proxy does not forward the path"),
+    code(426, "upgrade_refused", "the injecting proxy forwards no upgrades"),
+    code(502, "upstream_unavailable", "the upstream of the injecting proxy cannot be reached"),
 ];
 
 /// An error answer. `detail` is for users and holds no secret. `code` is for programs and never

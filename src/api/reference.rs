@@ -4,7 +4,10 @@ use std::fmt::{self, Write};
 
 use serde_json::{Map, Value};
 
-use super::{problem::CODES, routes::document};
+use super::{
+    problem::{CODES, Code, PROXY_CODES},
+    routes::document,
+};
 
 /// The statuses that each route has, which the routes do not repeat.
 const EVERYWHERE: [&str; 4] = ["405", "414", "421", "431"];
@@ -44,10 +47,17 @@ fn write_reference(text: &mut String, document: &Value) -> fmt::Result {
     writeln!(text, "\n## Errors\n")?;
     writeln!(text, "Each is a `Problem` as `application/problem+json`. 503 has the header `Retry-After`.\n")?;
     writeln!(text, "| status | code | meaning |\n| --- | --- | --- |")?;
-    for code in CODES {
-        writeln!(text, "| {} | `{}` | {} |", code.status, code.code, code.meaning)?;
-    }
-    Ok(())
+    write_codes(text, CODES)?;
+    writeln!(text, "\n## Errors of the injecting proxy\n")?;
+    writeln!(text, "It answers with the codes above too.\n")?;
+    writeln!(text, "| status | code | meaning |\n| --- | --- | --- |")?;
+    write_codes(text, PROXY_CODES)
+}
+
+fn write_codes(text: &mut String, codes: &[Code]) -> fmt::Result {
+    codes
+        .iter()
+        .try_for_each(|code| writeln!(text, "| {} | `{}` | {} |", code.status, code.code, code.meaning))
 }
 
 fn write_operation(text: &mut String, path: &str, method: &str, operation: &Value) -> fmt::Result {

@@ -29,9 +29,6 @@ pub struct Cli {
     /// $XDG_CONFIG_HOME/threadkey/threadkey.toml, /etc/threadkey/threadkey.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The form of the log of `run` and `serve` [default: log.format, or text]
-    #[arg(long, global = true, value_name = "FORM")]
-    pub log_format: Option<LogFormat>,
     /// The command.
     #[command(subcommand)]
     pub command: Command,
@@ -60,7 +57,7 @@ impl Cli {
         let provider = Some(provider.to_str()?.parse().ok()?);
         let (principal, min_ttl, rejected) = (None, None, None);
         let args = TokenArgs { provider, principal, min_ttl, rejected, format: Format::Raw };
-        Some(Self { config: None, log_format: None, command: Command::Token(args) })
+        Some(Self { config: None, command: Command::Token(args) })
     }
 }
 
@@ -69,9 +66,17 @@ impl Cli {
 #[command(defer = true)]
 pub enum Command {
     /// Run the Discord bot and the token API
-    Run,
+    Run {
+        /// The form of the log on standard error [default: log.format, or text]
+        #[arg(long, value_name = "text|json", hide_possible_values = true)]
+        log_format: Option<LogFormat>,
+    },
     /// Serve the token API without the bot
-    Serve,
+    Serve {
+        /// The form of the log on standard error [default: log.format, or text]
+        #[arg(long, value_name = "text|json", hide_possible_values = true)]
+        log_format: Option<LogFormat>,
+    },
     /// Sign in and out
     Auth(AuthArgs),
     /// Sign in with the browser of this machine, or by a paste

@@ -364,13 +364,13 @@ async fn doctor_warns_of_a_session_bus_that_agents_can_reach() {
 }
 
 /// A key for all, which `serve` needs.
-const OPERATOR: &str = r#"
+pub(crate) const OPERATOR: &str = r#"
 [api.operator_keys.test]
 key_env = "OPERATOR_KEY"
 principals = ["*"]
 providers = ["*"]
 "#;
-const OPERATOR_KEY: (&str, &str) = ("OPERATOR_KEY", "0123456789abcdef0123456789abcdef");
+pub(crate) const OPERATOR_KEY: (&str, &str) = ("OPERATOR_KEY", "0123456789abcdef0123456789abcdef");
 
 #[tokio::test]
 async fn only_one_process_serves_the_socket_and_a_second_one_fails() {

@@ -17,6 +17,7 @@ use threadkey::{
 };
 
 use crate::{
+    cli::{OPERATOR, OPERATOR_KEY},
     crash_matrix::{Call, Death, calls, deaths, each, journal},
     fixtures,
     support::{
@@ -61,7 +62,7 @@ impl Case {
         server.set_lifetimes(Lifetimes { access_token: Duration::from_secs(3600), ..Lifetimes::default() });
         let pages =
             format!("[api]\npublic_url = {url:?}\npublic_listen = \"{address}\"\nbehind_proxy = true\n");
-        let home = Home::new(&(server.config_toml("acme") + &pages));
+        let home = Home::new(&(server.config_toml("acme") + &pages + OPERATOR));
         let case = Self { server, home, url, cookie: String::new(), callback: String::new() };
         let broker = case.broker();
         let opener = Opener { user: "alice".into(), server: None };
@@ -91,7 +92,7 @@ impl Case {
     }
 
     async fn serve(&self, faults: &str) -> Running {
-        let serving = self.home.start(&["serve"], &[("THREADKEY_TEST_FAILPOINTS", faults)]);
+        let serving = self.home.start(&["serve"], &[("THREADKEY_TEST_FAILPOINTS", faults), OPERATOR_KEY]);
         serving.says("the sign-in pages are served").await;
         serving
     }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::{
+    cli::{OPERATOR, OPERATOR_KEY},
     crash_matrix::{Death, deaths, die, each, journal, record},
     support::{
         program::Home,
@@ -27,7 +28,7 @@ impl Case {
         let token_endpoint = server.token_endpoint();
         let home = Home::new(&format!(
             "[providers.acme]\ntoken_endpoint = {token_endpoint:?}\ndevice_authorization_endpoint = {:?}\n\
-             client_id = \"threadkey\"\ngrants = [\"device\"]\n",
+             client_id = \"threadkey\"\ngrants = [\"device\"]\n{OPERATOR}",
             token_endpoint.replace("/token", "/device")
         ));
         let code = json!({
@@ -69,7 +70,7 @@ async fn a_poll_killed_at_any_step_keeps_its_tokens_or_is_repeated() {
 #[tokio::test]
 async fn serve_finishes_a_sign_in_whose_command_was_killed() {
     let case = Case::begin().await;
-    let serving = case.home.start(&["serve"], &[]);
+    let serving = case.home.start(&["serve"], &[OPERATOR_KEY]);
     let finished = async {
         while !case.is_committed() {
             tokio::task::yield_now().await;
