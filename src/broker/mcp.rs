@@ -252,6 +252,9 @@ impl Inner {
 
     /// Makes the credentials of a request for this binding: those of the registered client that it
     /// names, or the configured ones. A client of another issuer is never used.
+    ///
+    /// # Errors
+    /// Without the secret the server would refuse a good client, so an unreadable store is an error.
     pub(super) async fn credentials(
         &self,
         provider: &Provider,
@@ -260,13 +263,8 @@ impl Inner {
         if !provider.registers_client() {
             return provider.credentials(self.now()).await;
         }
-        match self.registered(bound).await {
-            Ok(found) => Ok(Credentials::registered(found.as_ref().map(|(_, client)| client))),
-            Err(error) => {
-                tracing::error!(%error, "the registered clients cannot be read; the request is sent without a secret");
-                Ok(Credentials::registered(None))
-            }
-        }
+        let found = self.registered(bound).await.map_err(|error| NoSecret::Store(error.to_string()))?;
+        Ok(Credentials::registered(found.as_ref().map(|(_, client)| client)))
     }
 
     /// Retires the registered client of this binding, because its server no longer knows it. The next
@@ -304,5 +302,49 @@ impl Inner {
             .iter()
             .find(|(key, client)| key.starts_with(&prefix) && client.client_id == bound.client_id);
         Ok(found.map(|(key, client)| (key.clone(), client.clone())))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the test damages a store")]
+mod tests {
+    use super::*;
+    use crate::{
+        oauth::{Client, Discovered, ProviderSettings, Providers, RECOMMENDED_REDIRECT_URI},
+        store::{FileStore, FileStoreOptions},
+        sys::clock::Clock,
+    };
+
+    #[tokio::test]
+    async fn no_request_is_made_without_its_secret_while_the_clients_cannot_be_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, clock) = (folder.path().join("auth.json"), Clock::fixed(0));
+        let store = FileStore::open(&path, clock.clone(), FileStoreOptions::default()).expect("a store");
+        let settings = ProviderSettings {
+            registers_client: true,
+            redirect_uri: RECOMMENDED_REDIRECT_URI.to_owned(),
+            ..ProviderSettings::default()
+        };
+        let publisher = Publisher::Mcp("https://mcp.example/".parse().expect("a URL"));
+        let undiscovered = Undiscovered { id: "linear".parse().expect("an id"), settings, publisher };
+        let endpoint = |name: &str| (format!("{name}_endpoint"), format!("https://id.example/{name}"));
+        let metadata = ServerMetadata {
+            issuer: "https://id.example".to_owned(),
+            endpoints: ["authorization", "token"].map(endpoint).into(),
+            code_challenge_methods_supported: Some(vec!["S256".to_owned()]),
+            ..ServerMetadata::default()
+        };
+        let found = Discovered { metadata, ..Discovered::default() };
+        let provider = undiscovered.provider(found).expect("is usable");
+        let client = Client::new(clock.clone()).expect("a client");
+        let broker =
+            Broker::new(Arc::new(store), Providers::with_undiscovered([], [undiscovered]), client, clock);
+        let bound = Binding { client_id: "c-1".to_owned(), ..provider.binding() };
+        assert!(bound.issuer.is_some());
+        broker.inner.credentials(&provider, &bound).await.expect("a store without clients can be read");
+        std::fs::write(&path, "{").expect("writable");
+        let read = broker.inner.credentials(&provider, &bound).await;
+        let refused = read.map(drop).expect_err("it cannot be read");
+        assert!(refused.to_string().contains("registered clients cannot be read"), "{refused}");
     }
 }
