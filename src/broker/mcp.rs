@@ -2,7 +2,8 @@
 //!
 //! A start asks the MCP server anew, because it may have another authorization server by now. It takes
 //! no lock of the store during a request. Within a process one discovery or registration for each
-//! provider runs at a time, and starts that come within [`FRESH_FOR`] share its result. Two processes
+//! provider runs at a time, and starts that come within [`FRESH_FOR`] share its result. Starts that wait
+//! for a discovery share its failure too. No start waits longer than [`START_TIME`]. Two processes
 //! may register at once: the store keeps the client that is written first, and both use it.
 //!
 //! A process that dies after the server's answer and before the write leaves a client at the server
@@ -10,7 +11,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::{Broker, Inner, PublicUrl, TokenError, Unusable, mcp_state::Server};
@@ -26,6 +27,9 @@ use crate::{
 
 /// The time for which one discovery serves all starts.
 const FRESH_FOR: Duration = Duration::from_secs(30);
+
+/// The longest time that a start spends with the servers.
+const START_TIME: Duration = Duration::from_secs(30);
 
 /// The most registrations of one client in [`REGISTRATION_SPAN`].
 const MAX_REGISTRATIONS: usize = 3;
@@ -106,12 +110,23 @@ impl Inner {
             return self.usable(id).await;
         };
         let failed = |problem| Unusable::Undiscovered { provider: id.clone(), problem };
+        let too_slow = || DiscoveryError::TooSlow { server: undiscovered.publisher.to_string() };
+        let asked_at = Instant::now();
+        let until = asked_at + START_TIME;
         let server = self.mcp.servers.entry(id.clone()).or_default().clone();
-        let mut server = server.lock().await;
-        let provider = self.discovered_now(&undiscovered, &mut server).await.map_err(failed)?;
+        let mut server = timeout_at(until, server.lock()).await.map_err(|_| failed(too_slow()))?;
+        // The discovery of another start ended while this one waited.
+        if let Some((_, problem)) = server.failed.as_ref().filter(|(ended_at, _)| *ended_at >= asked_at) {
+            return Err(failed(problem.clone()));
+        }
+        let found = timeout_at(until, self.discovered_now(&undiscovered, &mut server)).await;
+        let found = found.unwrap_or_else(|_| Err(too_slow()));
+        server.failed = found.as_ref().err().map(|problem| (Instant::now(), problem.clone()));
+        let provider = found.map_err(failed)?;
         let scopes = self.scopes_for(tenant, &undiscovered, &provider).await?;
         let redirect_uri = redirect_uri.map_or(provider.redirect_uri(), Url::as_str);
-        let client = self.client_for(&undiscovered, &provider, &mut server, redirect_uri, &scopes).await;
+        let client = self.client_for(&undiscovered, &provider, &mut server, redirect_uri, &scopes);
+        let client = timeout_at(until, client).await.unwrap_or_else(|_| Err(failed(too_slow())));
         Ok(Arc::new(provider.with_client(client?, scopes)))
     }
 

@@ -17,6 +17,8 @@ pub(super) struct McpState {
 #[derive(Default)]
 pub(super) struct Server {
     pub(super) discovered_at: Option<Instant>,
+    /// The end of the newest discovery, if that failed.
+    pub(super) failed: Option<(Instant, DiscoveryError)>,
     pub(super) registrations: BTreeMap<String, Vec<Instant>>,
     pub(super) refused: BTreeMap<String, (Instant, DiscoveryError)>,
 }

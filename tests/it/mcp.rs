@@ -8,6 +8,7 @@ mod clients;
 pub(crate) mod real;
 mod scopes;
 mod scripted;
+mod slow;
 
 use std::collections::BTreeMap;
 
