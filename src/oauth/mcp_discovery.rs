@@ -195,6 +195,7 @@ impl Client {
             secret_expires_at: expires_at.filter(|at| *at > 0 && secret.is_some()),
             auth_method: Some(auth_method.to_owned()),
             registered_at: None,
+            unused_since: None,
         })
     }
 }

@@ -40,6 +40,7 @@
 //! [`super::locked_journal`].
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -54,6 +55,7 @@ use zeroize::Zeroizing;
 use super::{
     Clients, Records, StoreError,
     cache::{Cache, Snapshot, was_not_touched},
+    clients_in_use,
     codec::{self, ChangedRecords, Document, Revised},
     error::{failed, unsuitable},
     find_session,
@@ -61,11 +63,10 @@ use super::{
     lock_files::GlobalGuard,
     paths::Paths,
     section::sweep,
-    unused_clients,
 };
 use crate::{
     ids::{Tenant, UnixTime},
-    session::{Applied, Change, Changed, RegisteredClient, Session, Update, apply},
+    session::{Applied, Change, Changed, ClientSweep, RegisteredClient, Session, Update, apply},
     sys::{
         clock::Clock,
         disk::{Disk, DiskFile, Open, Stat},
@@ -269,8 +270,7 @@ impl StoreFile {
         Ok(true)
     }
 
-    /// Removes the clients that are due at `now` and that no record is bound to, with one write. Returns
-    /// their keys.
+    /// Sweeps the clients, with one write. Returns the keys of the removed ones.
     pub(super) fn sweep_clients(
         &self,
         guard: &GlobalGuard,
@@ -280,15 +280,24 @@ impl StoreFile {
         let Some(document) = snapshot.as_ref().map(|snapshot| &snapshot.document) else {
             return Ok(Vec::new());
         };
-        let now = self.clock.now();
-        let due: Vec<String> = unused_clients(document.records(), document.clients())
-            .filter(|(_, client)| client.due_at(after) <= now)
-            .map(|(key, _)| key.clone())
-            .collect();
-        if !due.is_empty() {
-            self.write_clients(guard, snapshot, due.iter().map(|key| (key.clone(), None)))?;
+        // The members of another version may be bound to any client.
+        if document.foreign() > 0 {
+            return Ok(Vec::new());
         }
-        Ok(due)
+        let now = self.clock.now();
+        let mut swept = BTreeMap::new();
+        for (key, client, is_used) in clients_in_use(document.records(), document.clients()) {
+            match client.sweep(is_used, after, now) {
+                Some(ClientSweep::Mark(client)) => drop(swept.insert(key.clone(), Some(client))),
+                Some(ClientSweep::Remove) => drop(swept.insert(key.clone(), None)),
+                None => {}
+            }
+        }
+        let removed = swept.iter().filter(|(_, kept)| kept.is_none()).map(|(key, _)| key.clone()).collect();
+        if !swept.is_empty() {
+            self.write_clients(guard, snapshot, swept)?;
+        }
+        Ok(removed)
     }
 
     fn write_clients(
