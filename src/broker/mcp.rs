@@ -31,8 +31,8 @@ const FRESH_FOR: Duration = Duration::from_secs(30);
 /// The longest time that a start spends with the servers.
 const START_TIME: Duration = Duration::from_secs(30);
 
-/// The most registrations of one client in [`REGISTRATION_SPAN`].
-const MAX_REGISTRATIONS: usize = 3;
+/// The most registrations at one provider in [`REGISTRATION_SPAN`]: three for each of two callbacks.
+const MAX_REGISTRATIONS: usize = 6;
 const REGISTRATION_SPAN: Duration = Duration::from_secs(60 * 60);
 
 /// The time for which a refusal to register answers further starts.
@@ -227,9 +227,9 @@ impl Inner {
         if let Some((_, problem)) = server.refused.get(&key).filter(|(at, _)| at.elapsed() < REFUSAL_LASTS) {
             return Err(failed(problem.clone()));
         }
-        let registered =
-            self.register(undiscovered, metadata, endpoint, server, &key, redirect_uri, scopes).await;
+        let registered = self.register(undiscovered, metadata, endpoint, server, redirect_uri, scopes).await;
         let registered = registered.map_err(|problem| {
+            server.refused.retain(|_, (at, _)| at.elapsed() < REFUSAL_LASTS);
             server.refused.insert(key.clone(), (Instant::now(), problem.clone()));
             failed(problem)
         })?;
@@ -238,23 +238,21 @@ impl Inner {
     }
 
     /// Registers a client, a few times an hour at most.
-    #[expect(clippy::too_many_arguments, reason = "each is another part of one request")]
     async fn register(
         &self,
         undiscovered: &Undiscovered,
         metadata: &ServerMetadata,
         endpoint: Url,
         server: &mut Server,
-        key: &str,
         redirect_uri: &str,
         scopes: &[String],
     ) -> Result<RegisteredClient, DiscoveryError> {
-        let recent = server.registrations.entry(key.to_owned()).or_default();
+        let recent = &mut server.registrations;
         recent.retain(|at| at.elapsed() < REGISTRATION_SPAN);
         if recent.len() >= MAX_REGISTRATIONS {
             return Err(DiscoveryError::RegistrationRefused {
                 issuer: metadata.issuer.clone(),
-                code: "it refused three registered clients within an hour".to_owned(),
+                code: "six clients were registered within an hour".to_owned(),
                 redirect_uri: redirect_uri.to_owned(),
                 provider: undiscovered.id.clone(),
             });

@@ -76,6 +76,10 @@ use crate::{
 /// The longest store file, in bytes.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
 
+/// The most clients that no record is bound to. A server names as many issuers as it likes, and each may
+/// get a client.
+const MAX_UNUSED: usize = 64;
+
 pub(super) struct StoreFile {
     pub(super) location: Arc<Location>,
     clock: Clock,
@@ -233,7 +237,7 @@ impl StoreFile {
     }
 
     /// Puts `new` in the place of the client `replaced`. If another client is there, it stays. Returns
-    /// the client that is there afterwards. It is durable.
+    /// the client that is there afterwards. It is durable. The oldest unused clients make room for it.
     pub(super) fn store_client(
         &self,
         guard: &GlobalGuard,
@@ -247,7 +251,10 @@ impl StoreFile {
             self.location.sync_folder(&guard.paths)?;
             return Ok(there);
         }
-        self.write_clients(guard, snapshot, [(key.to_owned(), Some(new.clone()))])?;
+        let mut changes: BTreeMap<_, _> =
+            snapshot.iter().flat_map(|s| Self::crowded_out(&s.document)).map(|key| (key, None)).collect();
+        changes.insert(key.to_owned(), Some(new.clone()));
+        self.write_clients(guard, snapshot, changes)?;
         Ok(new)
     }
 
@@ -298,6 +305,20 @@ impl StoreFile {
             self.write_clients(guard, snapshot, swept)?;
         }
         Ok(removed)
+    }
+
+    /// Returns the keys of the clients that must go before one more is stored: of those that no record
+    /// is bound to, the oldest beyond [`MAX_UNUSED`].
+    fn crowded_out(document: &Document) -> Vec<String> {
+        if document.foreign() > 0 {
+            return Vec::new();
+        }
+        let unused = clients_in_use(document.records(), document.clients()).filter(|(_, _, used)| !used);
+        let mut unused: Vec<_> =
+            unused.map(|(key, client, _)| (client.unused_since.max(client.registered_at), key)).collect();
+        unused.sort_unstable();
+        let excess = (unused.len() + 1).saturating_sub(MAX_UNUSED);
+        unused.into_iter().take(excess).map(|(_, key)| key.clone()).collect()
     }
 
     fn write_clients(

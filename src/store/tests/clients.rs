@@ -129,6 +129,21 @@ async fn no_client_is_removed_while_the_store_has_tenants_of_another_version() {
     assert_eq!(f.sweep_clients_on_day(9).await, [KEY]);
 }
 
+#[tokio::test]
+async fn of_the_clients_that_no_record_uses_only_the_newest_64_stay() {
+    let f = Fixture::new();
+    f.sign_in().await;
+    f.store.store_client("i used", client("threadkey"), None).await.expect("writable");
+    for n in 0..70 {
+        let mut new = client(&format!("c-{n:02}"));
+        new.registered_at = Some(NOW + n);
+        f.store.store_client(&format!("i {n:02}"), new, None).await.expect("writable");
+    }
+    let mut expected: Vec<String> = (6..70).map(|n| format!("c-{n:02}")).collect();
+    expected.push("threadkey".to_owned());
+    assert_eq!(f.client_ids().await, expected);
+}
+
 #[tokio::test(start_paused = true)]
 async fn changes_of_clients_behind_a_stuck_lock_end_in_seconds_and_are_never_made() {
     let f = Fixture::new();
