@@ -289,7 +289,7 @@ fn app_settings(config: Config) -> AppSettings {
         sweep_after: config.sweep_after,
         providers: config.providers,
         api: config.api,
-        agent: config.agent,
+        agents: config.agents,
         clock: Clock::system(),
     }
 }

@@ -317,8 +317,12 @@ mod tests {
     }
 
     async fn expand(text: &str) -> Result<String, String> {
-        let conversation =
-            Conversation { id: ConversationId(Snowflake(7)), owner: Snowflake(8), shared_guild: None };
+        let conversation = Conversation {
+            id: ConversationId(Snowflake(7)),
+            owner: Snowflake(8),
+            shared_guild: None,
+            agent: None,
+        };
         let providers = ["acme", "other"].map(|name| name.parse().expect("a name")).to_vec();
         let holder = Holder { conversation, providers };
         let mut secrets = Vec::new();

@@ -104,7 +104,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 /// Starts a worker's process. The parts that need the disk are ready before it gets a capability. Even if this returns an error, its capability may be live, and the
 /// caller has to revoke it.
 pub(super) async fn launch(deps: &WorkerDeps, holder: &Holder) -> Result<Launched, PromptError> {
-    let settings = &deps.settings;
+    let settings = deps.settings(&holder.conversation)?;
     let Some((name, args)) = settings.command.split_first() else {
         return Err(PromptError::NotConfigured);
     };
@@ -118,7 +118,7 @@ pub(super) async fn launch(deps: &WorkerDeps, holder: &Holder) -> Result<Launche
     };
 
     let capability = deps.capabilities.issue(holder.clone());
-    let inject = open_ports(deps, holder, &capability, &folders).await?;
+    let inject = open_ports(deps, settings, holder, &capability, &folders).await?;
     let given = environment::Given { holder, capability: &capability, inject: inject.as_ref() };
     let (env, secrets) = environment::build(settings, &folders, &given, &*deps.tokens).await?;
     let (memory, processes) = (settings.limits.memory, settings.limits.processes);
@@ -146,12 +146,13 @@ pub(super) async fn launch(deps: &WorkerDeps, holder: &Holder) -> Result<Launche
 /// are closed when the capability is void.
 async fn open_ports(
     deps: &WorkerDeps,
+    settings: &AgentSettings,
     holder: &Holder,
     capability: &Capability,
     folders: &Folders,
 ) -> Result<Option<InjectAccess>, PromptError> {
     let Some(ports) = deps.ports.get() else { return Ok(None) };
-    let sockets = environment::named_sockets(&deps.settings).into_iter().map(|route| {
+    let sockets = environment::named_sockets(settings).into_iter().map(|route| {
         let path = folders.sockets.join(route.as_str());
         (route, path)
     });

@@ -45,9 +45,11 @@ impl Default for WorkerLimits {
     }
 }
 
-/// The settings of all workers.
+/// The settings of an agent and its workers.
 #[derive(Clone, Debug)]
 pub struct AgentSettings {
+    /// The agent's name for people.
+    pub title: String,
     /// The program and its arguments.
     pub command: Vec<String>,
     /// The providers whose tokens a worker may ask for.

@@ -45,8 +45,15 @@ pub(super) async fn run(
 ) {
     let remove_on_drop = RemoveOnDrop(entry.clone());
     let id = conversation.id;
-    let settings = &deps.settings;
-    let holder = deps.holder(conversation);
+    let settings = match deps.settings(&conversation) {
+        Ok(settings) => settings,
+        Err(error) => {
+            drop(remove_on_drop);
+            entry.report_start(Err(error));
+            return;
+        }
+    };
+    let holder = deps.holder(conversation.clone());
     let launched = tokio::select! {
         biased;
         () = stop.cancelled() => Err(PromptError::Stopped),

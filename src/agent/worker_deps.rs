@@ -3,13 +3,14 @@
 use std::sync::{Arc, OnceLock};
 
 use super::{
-    AgentSettings, Capabilities, Conversation, Holder, InjectPorts, TokenSource, folders::WorkerFolders,
+    AgentSettings, Agents, Capabilities, Conversation, Holder, InjectPorts, PromptError, TokenSource,
+    folders::WorkerFolders,
 };
 use crate::sys::cgroup::Cgroups;
 
 /// The settings and services that every worker needs.
 pub(super) struct WorkerDeps {
-    pub(super) settings: AgentSettings,
+    pub(super) agents: Agents,
     pub(super) capabilities: Arc<Capabilities>,
     pub(super) tokens: Arc<dyn TokenSource>,
     pub(super) folders: Arc<WorkerFolders>,
@@ -20,8 +21,18 @@ pub(super) struct WorkerDeps {
 }
 
 impl WorkerDeps {
+    /// Returns the settings of the conversation's agent.
+    pub(super) fn settings(&self, conversation: &Conversation) -> Result<&AgentSettings, PromptError> {
+        match (self.agents.of(conversation), &conversation.agent) {
+            (Some(settings), _) => Ok(settings),
+            (None, Some(name)) => Err(PromptError::UnknownAgent(name.clone())),
+            (None, None) => Err(PromptError::NotConfigured),
+        }
+    }
+
     /// Returns the holder of the capability that this conversation's worker gets.
     pub(super) fn holder(&self, conversation: Conversation) -> Holder {
-        Holder { conversation, providers: self.settings.providers.clone() }
+        let providers = self.agents.of(&conversation).map(|agent| agent.providers.clone());
+        Holder { conversation, providers: providers.unwrap_or_default() }
     }
 }

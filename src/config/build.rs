@@ -19,7 +19,7 @@ use super::{
     variables::xdg_folder,
 };
 use crate::{
-    agent::AgentSettings,
+    agent::Agents,
     api::ApiSettings,
     discord::DiscordSettings,
     oauth::{DiscoveryCache, Providers},
@@ -50,8 +50,8 @@ pub struct Config {
     pub providers: Providers,
     /// The settings of the token API.
     pub api: ApiSettings,
-    /// The settings of the workers, if an agent is configured.
-    pub agent: Option<AgentSettings>,
+    /// The agents, if there are any.
+    pub agents: Option<Agents>,
     discord: Result<UnreadToken, String>,
 }
 
@@ -72,7 +72,7 @@ impl Config {
 
 pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Result<Config, ConfigError> {
     let (file, source) = source::read(path, text, variables)?;
-    let File { store, discord, api, providers, agent, inject } = file;
+    let File { store, discord, api, providers, agent, agents, inject } = file;
     let sweep_after = store.sweep_after.map_or(SWEEP_AFTER, |after| after.0);
     if sweep_after < SHORTEST_SWEEP {
         let problem = "store.sweep_after must be at least one day, as in \"90d\"".to_owned();
@@ -107,19 +107,15 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
     let api =
         ApiSettings { socket: socket(&source, api.socket, &store_path)?, public, inject: routes, raw_tokens };
     let mut deny = secrets.into_files();
-    let agent = agent
-        .map(|agent| {
-            deny.extend(store_folders(&store_path));
-            agent::settings(&source, agent, &providers, &api, deny)
-        })
-        .transpose()?;
+    deny.extend(store_folders(&store_path));
+    let agents = agent::agents(&source, agent, agents, &providers, &api, deny)?;
     Ok(Config {
         store: store_path,
         sweep_after,
         store_options: FileStoreOptions { trust_filesystem: store.trust_filesystem },
         providers,
         api,
-        agent,
+        agents,
         discord,
         file: source.path,
         unused: None,

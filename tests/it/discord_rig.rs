@@ -244,6 +244,7 @@ fn workers(folder: &std::path::Path, command: Vec<String>, providers: &[&str]) -
     // They outlive a restart of the bot, which reads its own map again.
     let names = Conversations::load(folder.join("names/conversations.json")).expect("an empty map");
     let settings = AgentSettings {
+        title: threadkey::agent::title_of(&command),
         command,
         providers: providers.iter().map(|name| name.parse().expect("a name")).collect(),
         isolation: Isolation::None,

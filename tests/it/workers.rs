@@ -109,6 +109,7 @@ impl WorkerRig {
 
 fn settings(folder: &Path, command: &[&str]) -> AgentSettings {
     AgentSettings {
+        title: "worker".to_owned(),
         command: command.iter().map(|part| (*part).to_owned()).collect(),
         providers: vec!["acme".parse().expect("a name")],
         isolation: if isolated() { Isolation::Auto } else { Isolation::None },
@@ -136,7 +137,7 @@ fn isolated() -> bool {
 }
 
 fn conversation(id: u64) -> Conversation {
-    Conversation { id: ConversationId(Snowflake(id)), owner: Snowflake(100), shared_guild: None }
+    Conversation { id: ConversationId(Snowflake(id)), owner: Snowflake(100), shared_guild: None, agent: None }
 }
 
 /// A turn, read to its end.
