@@ -60,6 +60,8 @@
 //!   for the global lock is never applied.
 //! - No clock of a single process drops another process's sign-in.
 //! - Which token a worker may have is decided in one place: [`broker::WorkerTokens`].
+//! - A worker's secret never reaches an upstream of the injecting proxy, and the token reaches nothing
+//!   else: `api::inject`.
 //!
 //! Absent on purpose: a lock that expires, a copy of a refresh token outside the store, a retry
 //! inside the HTTP client, a cache without an identity check, and polling where an event will do.
@@ -263,6 +265,8 @@
 //!   asks](../../../adr/0048-an-idle-login-is-kept-alive-only-where-the-operator-asks.md)
 //! - [49. Vendors: the matrix, and the go or no-go
 //!   rule](../../../adr/0049-vendors-the-matrix-and-the-go-no-go-rule.md)
+//! - [50. The injecting proxy puts the token in on the way
+//!   out](../../../adr/0050-the-injecting-proxy-puts-the-token-in-on-the-way-out.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");

@@ -8,6 +8,7 @@
 //! | [`events`] | the log of a token endpoint |
 //! | [`raw`] | a token endpoint that answers with scripted bytes |
 //! | [`settings`] | sections of threadkey.toml |
+//! | [`upstream`] | an API that takes only live access tokens |
 //!
 //! Everything listens on loopback alone. The library knows nothing of threadkey's own.
 
@@ -17,3 +18,4 @@ pub mod discord;
 pub mod events;
 pub mod raw;
 pub mod settings;
+pub mod upstream;

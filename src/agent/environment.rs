@@ -75,15 +75,13 @@ fn check_name<'a>(
     if known.clone().any(|known| known == name) {
         return Ok(());
     }
-    if let Some(similar) = closest(name, known.clone()) {
-        let right = text.replacen(name, similar, 1);
-        return Err(format!("{{{text}}} names {wrong}; did you mean {{{right}}}?"));
-    }
+    let similar = closest(name, known.clone());
+    let hint = similar.map(|similar| format!("; did you mean {{{}}}?", text.replacen(name, similar, 1)));
     match known.next() {
         None => Err(format!("{{{text}}} names {wrong}; there is none")),
         Some(first) => {
             let all = [first].into_iter().chain(known).collect::<Vec<_>>().join(", ");
-            Err(format!("{{{text}}} names {wrong}, which are: {all}"))
+            Err(format!("{{{text}}} names {wrong}, which are: {all}{}", hint.unwrap_or_default()))
         }
     }
 }
@@ -368,7 +366,10 @@ mod tests {
             assert_eq!(check_placeholders(right, &known), Ok(()), "{right}");
         }
         for (wrong, part) in [
-            ("{inject:githb}", "{inject:githb} names no table [inject.NAME]; did you mean {inject:github}?"),
+            (
+                "{inject:githb}",
+                "{inject:githb} names no table [inject.NAME], which are: github; did you mean {inject:github}?",
+            ),
             ("{inject_socket:x}", "names no table [inject.NAME], which are: github"),
             ("{inject_secret:x}", "names no table [inject.NAME], which are: github"),
             ("{token:acm}", "did you mean {token:acme}?"),

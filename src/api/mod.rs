@@ -9,6 +9,8 @@
 //! - Every error is an `application/problem+json` (RFC 9457) with a stable `code`.
 //! - A caller that hangs up cancels nothing, because refreshes run in the broker's own tasks.
 //! - No caller has to wait for the connections of another one: see `api::shares`.
+//! - The injecting proxy (`api::inject`) has a port of its own for each worker, and no other secret opens
+//!   it than that worker's.
 
 mod inject;
 mod problem;
@@ -21,7 +23,7 @@ mod stream;
 
 use std::path::PathBuf;
 
-pub use inject::{Credential, InjectRoute, RouteHeaders};
+pub use inject::{Credential, InjectRoute, InjectServer, RouteHeaders};
 pub use public::{
     BoundPages, CertificateError, CertificateFiles, PagesError, PublicSettings, Transport, bind_pages,
     serve_pages,
@@ -31,7 +33,7 @@ pub use server::{Bound, bind, serve};
 use crate::sys::socket::BindError;
 
 /// The settings of the token API.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ApiSettings {
     /// The path of the Unix socket.
     pub socket: PathBuf,
@@ -39,8 +41,8 @@ pub struct ApiSettings {
     pub public: Option<PublicSettings>,
     /// The routes of the injecting proxy.
     pub inject: Vec<InjectRoute>,
-    /// Whether workers may hold access tokens.
-    pub raw_tokens: bool,
+    /// Whether workers get tokens by the injecting proxy alone.
+    pub inject_only: bool,
 }
 
 /// The reason why the API cannot be served.

@@ -1,6 +1,6 @@
 //! The API's errors in the format of RFC 9457.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use axum::{
     body::Body,
@@ -36,7 +36,7 @@ pub(super) struct Problem {
     code: &'static str,
     detail: String,
     retry_after: Option<Duration>,
-    allow: Option<&'static str>,
+    allow: Option<Cow<'static, str>>,
 }
 
 /// The body of an error answer.
@@ -69,6 +69,56 @@ impl Problem {
         let detail =
             "this worker may not use this provider: the operator lists the allowed ones in agent.providers";
         Self::new(StatusCode::FORBIDDEN, "provider_not_allowed", detail)
+    }
+
+    /// The answer of the injecting proxy to a request without a live secret.
+    pub(super) fn no_inject_secret() -> Self {
+        let detail = "send the live secret of this worker's injecting proxy as Authorization: Bearer, as the password of Authorization: Basic, or as the key that the API takes";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    pub(super) fn raw_tokens_disabled() -> Self {
+        let detail = "agents hold no token here (agent.tokens = \"inject\"): send the request to a route of the injecting proxy, whose address the operator puts into a variable with {inject:ROUTE}";
+        Self::new(StatusCode::FORBIDDEN, "raw_tokens_disabled", detail)
+    }
+
+    pub(super) fn not_this_host() -> Self {
+        let detail = "the injecting proxy answers to 127.0.0.1 and localhost alone, and to no web page: send one Host header of that name and no Origin";
+        Self::new(StatusCode::FORBIDDEN, "not_this_host", detail)
+    }
+
+    pub(super) fn unknown_route(known: &[&str]) -> Self {
+        let detail =
+            format!("there is no such route: the routes are /inject/NAME/… with {}", known.join(", "));
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    pub(super) fn path_not_allowed(route: &str, prefixes: &[String]) -> Self {
+        let detail = format!(
+            "the route {route} forwards only paths under {}: the operator lists them in inject.{route}.path_prefixes",
+            prefixes.join(", ")
+        );
+        Self::new(StatusCode::FORBIDDEN, "path_not_allowed", detail)
+    }
+
+    pub(super) fn method_not_forwarded(route: &str, allowed: &str) -> Self {
+        let detail = format!(
+            "the route {route} does not forward this method: the operator lists the allowed ones in inject.{route}.methods"
+        );
+        let allow = (!allowed.is_empty()).then(|| allowed.to_owned().into());
+        Self { allow, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail) }
+    }
+
+    pub(super) fn no_upgrade() -> Self {
+        let detail = "the injecting proxy forwards no websocket: send an ordinary HTTP/1.1 request";
+        Self::new(StatusCode::UPGRADE_REQUIRED, "upgrade_refused", detail)
+    }
+
+    pub(super) fn upstream_unavailable(route: &str) -> Self {
+        let detail = format!(
+            "the upstream of the route {route} cannot be reached or gave no answer: try again; threadkey's log has the reason"
+        );
+        Self::new(StatusCode::BAD_GATEWAY, "upstream_unavailable", detail)
     }
 
     pub(super) fn invalid_request(detail: impl Into<String>) -> Self {
@@ -119,7 +169,7 @@ impl Problem {
     pub(super) fn method_not_allowed(allow: &'static str) -> Self {
         let detail = format!("this route takes {allow} only");
         let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
-        Self { allow: Some(allow), ..problem }
+        Self { allow: Some(allow.into()), ..problem }
     }
 }
 
@@ -161,6 +211,9 @@ impl From<TokenError> for Problem {
             }
             TokenError::ExchangeRefused { .. } => {
                 problem(StatusCode::INTERNAL_SERVER_ERROR, "provider_misconfigured")
+            }
+            TokenError::Unavailable { code, retry_after, .. } if code == "rejected_again" => {
+                problem(StatusCode::SERVICE_UNAVAILABLE, "rejected_again").retry_after(*retry_after)
             }
             TokenError::Unavailable { retry_after, .. }
             | TokenError::ExchangeUnavailable { retry_after, .. } => {
@@ -249,8 +302,13 @@ impl IntoResponse for Problem {
             // RFC 9110 §15.5.2 requires the header; the scheme is that of RFC 6750.
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(allow) = self.allow {
-            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        if let Some(allow) = self.allow.and_then(|allow| HeaderValue::from_str(&allow).ok()) {
+            headers.insert(header::ALLOW, allow);
+        }
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            // RFC 9110 §15.5.22 requires the header.
+            headers.insert(header::UPGRADE, HeaderValue::from_static("HTTP/1.1"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         }
         if let Some(wait) = self.retry_after {
             headers.insert(header::RETRY_AFTER, wait.as_secs().max(1).into());

@@ -31,6 +31,8 @@ struct Api {
     capabilities: Arc<Capabilities>,
     tokens: WorkerTokens,
     bot: Option<watch::Receiver<bool>>,
+    /// Whether workers get tokens by the injecting proxy alone.
+    inject_only: bool,
 }
 
 /// Builds all routes. `bot` is whether the bot is connected to Discord, if there is one.
@@ -39,6 +41,7 @@ pub(super) fn router(
     capabilities: Arc<Capabilities>,
     tokens: WorkerTokens,
     bot: Option<watch::Receiver<bool>>,
+    inject_only: bool,
 ) -> Router {
     Router::new()
         .route("/v1/token/{provider}", get(token).fallback(|| async { Problem::method_not_allowed("GET") }))
@@ -54,7 +57,7 @@ pub(super) fn router(
         .route("/readyz", get(ready).fallback(|| async { Problem::method_not_allowed("GET") }))
         .fallback(|| async { Problem::not_found() })
         .layer(from_fn(never_stored))
-        .with_state(Api { broker, capabilities, tokens, bot })
+        .with_state(Api { broker, capabilities, tokens, bot, inject_only })
 }
 
 async fn healthy() -> &'static str {
@@ -82,7 +85,7 @@ async fn token(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let holder = api.holder(&headers)?;
+    let holder = api.token_holder(&headers)?;
     let answer = async {
         let entitlement = api.entitlement(&holder, &provider).await?;
         let min_ttl = min_ttl(query.as_deref().unwrap_or_default())?;
@@ -98,7 +101,7 @@ async fn rejected(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let holder = api.holder(&headers)?;
+    let holder = api.token_holder(&headers)?;
     let answer = async {
         let entitlement = api.entitlement(&holder, &provider).await?;
         let token = rejected_token(body).await?;
@@ -131,6 +134,12 @@ impl Api {
     fn holder(&self, headers: &HeaderMap) -> Result<Holder, Problem> {
         let presented = bearer(headers).ok_or_else(Problem::unauthorized)?;
         self.capabilities.holder(presented).ok_or_else(Problem::unauthorized)
+    }
+
+    /// Returns the holder of the capability if its worker may hold access tokens.
+    fn token_holder(&self, headers: &HeaderMap) -> Result<Holder, Problem> {
+        let holder = self.holder(headers)?;
+        if self.inject_only { Err(Problem::raw_tokens_disabled()) } else { Ok(holder) }
     }
 
     async fn entitlement(&self, holder: &Holder, provider: &str) -> Result<Entitlement<'_>, Problem> {

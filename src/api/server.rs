@@ -62,6 +62,8 @@ pub struct Bound {
     socket: PrivateSocket,
     /// Whether the bot is connected to Discord; `None` without a bot.
     bot: Option<watch::Receiver<bool>>,
+    /// Whether workers get tokens by the injecting proxy alone.
+    inject_only: bool,
 }
 
 impl Bound {
@@ -80,7 +82,7 @@ pub fn bind(settings: &ApiSettings) -> Result<Bound, ServeError> {
     let (listener, socket) = bind_private(&settings.socket)?;
     let listener = UnixListener::from_std(listener)
         .map_err(|source| ServeError::Listen { path: settings.socket.clone(), source })?;
-    Ok(Bound { listener, socket, bot: None })
+    Ok(Bound { listener, socket, bot: None, inject_only: settings.inject_only })
 }
 
 /// Answers requests until `shutdown`. Then it finishes the requests in progress, for at most 35 s,
@@ -92,8 +94,8 @@ pub async fn serve(
     tokens: WorkerTokens,
     shutdown: CancellationToken,
 ) {
-    let Bound { listener, socket, bot } = bound;
-    let router = router(broker, capabilities, tokens, bot);
+    let Bound { listener, socket, bot, inject_only } = bound;
+    let router = router(broker, capabilities, tokens, bot, inject_only);
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let shares = Shares::new();
     let connections = TaskTracker::new();

@@ -15,25 +15,22 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::UnixStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::problem::Problem;
 
 /// A connection whose error answers are all problems.
-pub(super) struct ProblemStream {
-    stream: UnixStream,
+pub(super) struct ProblemStream<S> {
+    stream: S,
     /// Whether a request has reached the routes.
     reached: Arc<AtomicBool>,
     /// The answer that replaces hyper's, and the number of its bytes that are written.
     replacement: Option<(Vec<u8>, usize)>,
 }
 
-impl ProblemStream {
+impl<S: AsyncWrite + Unpin> ProblemStream<S> {
     /// Wraps a connection. The service sets `reached` as soon as a request reaches the routes.
-    pub(super) fn new(stream: UnixStream, reached: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(stream: S, reached: Arc<AtomicBool>) -> Self {
         Self { stream, reached, replacement: None }
     }
 
@@ -49,7 +46,7 @@ impl ProblemStream {
     }
 }
 
-impl AsyncRead for ProblemStream {
+impl<S: AsyncRead + Unpin> AsyncRead for ProblemStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -59,7 +56,7 @@ impl AsyncRead for ProblemStream {
     }
 }
 
-impl AsyncWrite for ProblemStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ProblemStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.reached.load(Ordering::Relaxed) {
             return Pin::new(&mut self.stream).poll_write(cx, bytes);
@@ -73,6 +70,22 @@ impl AsyncWrite for ProblemStream {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_replacement(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.reached.load(Ordering::Relaxed) {
+            return Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        }
+        let first = slices.iter().find(|slice| !slice.is_empty());
+        self.poll_write(cx, first.map_or(&[], |slice| slice))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

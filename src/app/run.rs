@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::{AppError, AppSettings, signals::Signals, standby::bot_lock};
 use crate::{
     agent::{Agents, Capabilities, Workers},
-    api::{self, Bound},
+    api::{self, Bound, InjectServer},
     broker::{Broker, OwnerRights, WithoutBot, WorkerTokens},
     discord::{self, BotDeps, Conversations, DiscordError, DiscordSettings, Rights},
+    oauth::ProviderError,
     secret::Scrubber,
 };
 
@@ -53,9 +54,10 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
     let scrubber = Scrubber::of_process().clone();
     let workers = match settings.agents.clone() {
-        Some(agents) => Some(create_workers(agents, capabilities, tokens, &conversations).await?),
+        Some(agents) => Some(create_workers(agents, capabilities, tokens.clone(), &conversations).await?),
         None => None,
     };
+    let inject = workers.as_ref().map(|workers| serve_inject(&settings, workers, tokens)).transpose()?;
     let upkeep = workers.clone().map(|workers| tokio::spawn(async move { workers.keep_folders().await }));
     let background_refresh = workers.clone().map(|workers| refresh_in_background(broker.clone(), workers));
     let keepalive = keep_alive(broker.clone(), workers.clone(), Arc::new(rights.clone()));
@@ -73,6 +75,10 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     };
     tracing::info!("ending after the work that is under way; a second signal ends the process at once");
     let orderly_end = async {
+        if let (Some(workers), Some(Some(inject))) = (&workers, &inject) {
+            workers.refuse_prompts();
+            inject.drain().await;
+        }
         if let Some(workers) = &workers {
             workers.shutdown().await;
         }
@@ -160,6 +166,23 @@ fn serve_api(
 ) -> JoinHandle<()> {
     let (broker, capabilities, tokens) = (broker.clone(), capabilities.clone(), tokens.clone());
     tokio::spawn(api::serve(bound, broker, capabilities, tokens, shutdown.clone()))
+}
+
+/// Gives the workers ports of the injecting proxy, if it has a route.
+fn serve_inject(
+    settings: &AppSettings,
+    workers: &Workers,
+    tokens: WorkerTokens,
+) -> Result<Option<Arc<InjectServer>>, AppError> {
+    if settings.api.inject.is_empty() {
+        return Ok(None);
+    }
+    let server = Arc::new(
+        InjectServer::new(settings.api.inject.clone(), tokens)
+            .map_err(|error| ProviderError::Tls(error.to_string()))?,
+    );
+    workers.open_ports_by(server.clone());
+    Ok(Some(server))
 }
 
 /// Creates the workers, and prepares their folders.

@@ -4,10 +4,15 @@
 //! use the same session. Invariant: a conversation forces at most one refresh of a tenant in
 //! [`REPORT_INTERVAL`], whatever the refresh brings. The reports are in memory: after a restart each
 //! conversation may report anew, and [`FORCED_REFRESH_INTERVAL`](crate::session) still holds.
+//!
+//! A worker sends requests in parallel, and all of them meet a dead token. The first one reports it.
+//! The others wait until that report has its result ([`Reports::settled`]): before it is in the store,
+//! they would be refused the token without a refresh.
 
 use std::time::Duration;
 
 use dashmap::DashMap;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::later;
 use crate::{
@@ -27,7 +32,13 @@ pub(super) struct Reports(DashMap<(ConversationId, Tenant), Report>);
 struct Report {
     token: Fingerprint,
     at: UnixTime,
+    /// Fires when the report has its result.
+    settled: CancellationToken,
 }
+
+/// A report in progress, until dropped.
+#[derive(Debug)]
+pub(super) struct Reporting(#[expect(dead_code, reason = "its drop ends the report")] DropGuard);
 
 impl Reports {
     /// Returns the token that this conversation has reported last.
@@ -35,26 +46,36 @@ impl Reports {
         self.0.get(&(conversation, tenant.clone())).map(|report| report.token.clone())
     }
 
-    /// Records a report of the tenant's current access token. Returns whether it may force a refresh.
+    /// Waits until this conversation's report, if one is in progress, has its result.
+    pub(super) async fn settled(&self, conversation: ConversationId, tenant: &Tenant) {
+        let settled = self.0.get(&(conversation, tenant.clone())).map(|report| report.settled.clone());
+        if let Some(settled) = settled {
+            settled.cancelled().await;
+        }
+    }
+
+    /// Records a report of the tenant's current access token. Returns the report if it may force a
+    /// refresh. Others of this conversation wait for its drop.
     pub(super) fn record(
         &self,
         conversation: ConversationId,
         tenant: &Tenant,
         token: Fingerprint,
         now: UnixTime,
-    ) -> bool {
+    ) -> Option<Reporting> {
         let is_recent = |report: &Report| report.at <= now && now < later(report.at, REPORT_INTERVAL);
         let key = (conversation, tenant.clone());
         if let Some(mut report) = self.0.get_mut(&key)
             && is_recent(&report)
         {
             report.token = token;
-            return false;
+            return None;
         }
         // Conversations end unnoticed here. Their reports go with the next one.
         self.0.retain(|_, report| is_recent(report));
-        self.0.insert(key, Report { token, at: now });
-        true
+        let settled = CancellationToken::new();
+        self.0.insert(key, Report { token, at: now, settled: settled.clone() });
+        Some(Reporting(settled.drop_guard()))
     }
 }
 
@@ -71,7 +92,7 @@ mod tests {
         let tenant = "acme/guild:9".parse().expect("a tenant");
         let report = |conversation, token, now| {
             let conversation = ConversationId(Snowflake(conversation));
-            reports.record(conversation, &tenant, Fingerprint::of(token), now)
+            reports.record(conversation, &tenant, Fingerprint::of(token), now).is_some()
         };
         assert!(report(1, "a", NOW));
         assert!(!report(1, "a", NOW + 599));

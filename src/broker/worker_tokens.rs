@@ -197,7 +197,9 @@ impl Entitlement<'_> {
     }
 
     async fn token_for(&self, wish: Wish) -> Result<Lease, WorkerTokenError> {
-        self.hand_out(self.tokens.broker.token_for(&self.tenant, wish).await?).await
+        let WorkerTokens { broker, reports, .. } = self.tokens;
+        reports.settled(self.conversation.id, &self.tenant).await;
+        self.hand_out(broker.token_for(&self.tenant, wish).await?).await
     }
 
     /// Reports a token that a resource rejected, and returns a newer one, as [`Broker::rejected`]
@@ -212,7 +214,7 @@ impl Entitlement<'_> {
             // none.
             let fingerprint = token.fingerprint();
             let now = broker.inner.now();
-            reports.record(self.conversation.id, &self.tenant, fingerprint.clone(), now);
+            drop(reports.record(self.conversation.id, &self.tenant, fingerprint.clone(), now));
             return self
                 .token_for(Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(fingerprint), ..Wish::default() })
                 .await;
@@ -223,12 +225,21 @@ impl Entitlement<'_> {
             return self.token(DEFAULT_MIN_TTL).await;
         }
         let fingerprint = token.fingerprint();
-        if reports.record(self.conversation.id, &self.tenant, fingerprint.clone(), broker.inner.now()) {
-            self.hand_out(broker.rejected(&self.tenant, token).await?).await
-        } else {
-            self.token_for(Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(fingerprint), ..Wish::default() })
-                .await
-        }
+        let now = broker.inner.now();
+        let Some(reporting) = reports.record(self.conversation.id, &self.tenant, fingerprint.clone(), now)
+        else {
+            let wish = Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(fingerprint), ..Wish::default() };
+            return self.token_for(wish).await;
+        };
+        // A task of its own: without the report in the store, the caller's leaving would cost its
+        // conversation the token for ten minutes.
+        let (broker, tenant, token) = (broker.clone(), self.tenant.clone(), token.clone());
+        let reported = tokio::spawn(async move {
+            let _reporting = reporting;
+            broker.rejected(&tenant, &token).await
+        });
+        let lease = reported.await.map_err(|_| TokenError::Internal(self.tenant.clone()))?;
+        self.hand_out(lease?).await
     }
 
     /// Reports that a resource demands more scopes, as [`Broker::insufficient_scope`] does.

@@ -241,7 +241,7 @@ impl Builder<'_> {
         let providers = allowed_providers(source, table, allowed, self.providers)?;
         let usable = api.inject.iter().filter(|route| providers.contains(&route.provider));
         let routes: Vec<_> = usable.map(|route| route.name.clone()).collect();
-        let known = Placeholders { providers: &providers, routes: &routes, raw_tokens: api.raw_tokens };
+        let known = Placeholders { providers: &providers, routes: &routes, raw_tokens: !api.inject_only };
         check_environment(source, table, &section.env, &known)?;
         for route in routes.iter().filter(|route| {
             let placeholder = format!("{{inject_socket:{route}}}");
@@ -363,14 +363,14 @@ fn check_routes(source: &Source<'_>, api: &ApiSettings, providers: &[ProviderId]
     }
 }
 
-/// Whether agents may hold access tokens: `agent.tokens`.
-pub(super) fn may_hold_tokens(
+/// Whether agents get tokens by the injecting proxy alone: `agent.tokens`.
+pub(super) fn is_inject_only(
     source: &Source<'_>,
     section: Option<&AgentSection>,
 ) -> Result<bool, ConfigError> {
     match section.and_then(|section| section.tokens.as_deref()) {
-        None | Some("raw") => Ok(true),
-        Some("inject") => Ok(false),
+        None | Some("raw") => Ok(false),
+        Some("inject") => Ok(true),
         Some(_) => {
             let problem =
                 "agent.tokens must be \"raw\" (agents may hold access tokens) or \"inject\" (they hold none)";

@@ -103,9 +103,13 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
     let public =
         public::settings(&source, &api)?.map(|public| public::with_client_document(public, &providers));
     let routes = inject::settings(&source, inject, &providers, &parts)?;
-    let raw_tokens = agent::may_hold_tokens(&source, agent.as_ref())?;
-    let api =
-        ApiSettings { socket: socket(&source, api.socket, &store_path)?, public, inject: routes, raw_tokens };
+    let inject_only = agent::is_inject_only(&source, agent.as_ref())?;
+    let api = ApiSettings {
+        socket: socket(&source, api.socket, &store_path)?,
+        public,
+        inject: routes,
+        inject_only,
+    };
     let mut deny = secrets.into_files();
     deny.extend(store_folders(&store_path));
     let agents = agent::agents(&source, agent, agents, &providers, &api, deny)?;

@@ -1,5 +1,6 @@
 //! Valid configurations, and the errors of invalid ones.
 
+mod inject;
 mod public;
 
 use futures_util::FutureExt as _;
@@ -548,7 +549,7 @@ fn the_documented_configurations_are_valid() {
 fn the_example_configuration_names_every_key() {
     let example = include_str!("../../deploy/threadkey.toml");
     let words: Vec<&str> = example.split(|c: char| !c.is_ascii_lowercase() && c != '_').collect();
-    for section in ["", "[store]", "[discord]", "[api]", "[providers.acme]", "[agent]"] {
+    for section in ["", "[store]", "[discord]", "[api]", "[providers.acme]", "[agent]", "[inject.acme]"] {
         let unknown = error(&format!("{section}\nqqqq = 1\n"), &[]);
         let (_, keys) = unknown.split_once("known keys: ").expect("lists the keys");
         for key in keys.split(", ") {

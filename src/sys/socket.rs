@@ -51,7 +51,7 @@ pub struct PrivateSocket {
     path: PathBuf,
     /// Device and inode of the socket file.
     file: (u64, u64),
-    _lock: File,
+    _lock: Option<File>,
 }
 
 /// Serves `path`: makes its folder with mode 0700 if it is missing, replaces a dead server's
@@ -66,7 +66,19 @@ pub fn bind_private(path: &Path) -> Result<(UnixListener, PrivateSocket), BindEr
     let lock = lock(path)?;
     check_kind(path)?;
     let (listener, file) = listen(path).map_err(|e| failed("listen on", path, e))?;
-    Ok((listener, PrivateSocket { path: path.to_owned(), file, _lock: lock }))
+    Ok((listener, PrivateSocket { path: path.to_owned(), file, _lock: Some(lock) }))
+}
+
+/// Serves `path` as [`bind_private`] does, in a folder whose sockets this process alone makes. It takes
+/// no lock.
+///
+/// # Errors
+/// See [`BindError`].
+pub fn bind_in_own_folder(path: &Path) -> Result<(UnixListener, PrivateSocket), BindError> {
+    check_length(path)?;
+    check_kind(path)?;
+    let (listener, file) = listen(path).map_err(|e| failed("listen on", path, e))?;
+    Ok((listener, PrivateSocket { path: path.to_owned(), file, _lock: None }))
 }
 
 /// Refuses a path that is longer than a socket's may be.

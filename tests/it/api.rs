@@ -34,8 +34,8 @@ const GUILD: Snowflake = Snowflake(9);
 pub(super) struct Rig {
     pub(super) server: AuthServer,
     pub(super) clock: Clock,
-    broker: Broker,
-    capabilities: Arc<Capabilities>,
+    pub(super) broker: Broker,
+    pub(super) capabilities: Arc<Capabilities>,
     pub(super) socket: PathBuf,
     shutdown: CancellationToken,
     served: JoinHandle<()>,
@@ -69,13 +69,7 @@ impl Rig {
         let client = Client::new(clock.clone()).unwrap();
         let broker = Broker::new(Arc::new(store.unwrap()), providers, client, clock.clone());
         let socket = folder.path().join("run/threadkey.sock");
-        let bound = api::bind(&ApiSettings {
-            socket: socket.clone(),
-            public: None,
-            inject: Vec::new(),
-            raw_tokens: true,
-        })
-        .unwrap();
+        let bound = api::bind(&ApiSettings { socket: socket.clone(), ..ApiSettings::default() }).unwrap();
         let (capabilities, shutdown) = (Arc::new(Capabilities::new()), CancellationToken::new());
         let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
         let served = api::serve(bound, broker.clone(), capabilities.clone(), tokens, shutdown.clone());

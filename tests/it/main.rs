@@ -43,6 +43,7 @@ mod foreign_owner;
 mod hostile_environment;
 mod identity;
 mod independence;
+mod inject;
 mod keepalive;
 mod login;
 mod lookalike;

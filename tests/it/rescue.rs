@@ -119,13 +119,7 @@ async fn readyz_reports_a_failed_save() {
     // The answer's first write fails; the next one, a second later, succeeds.
     let broker = broker(&server, &store, "write@local.lock:EIO#2", &late);
     let socket = home.path().join("t.sock");
-    let bound = api::bind(&ApiSettings {
-        socket: socket.clone(),
-        public: None,
-        inject: Vec::new(),
-        raw_tokens: true,
-    })
-    .unwrap();
+    let bound = api::bind(&ApiSettings { socket: socket.clone(), ..ApiSettings::default() }).unwrap();
     let capabilities = Arc::new(Capabilities::new());
     let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
     tokio::spawn(api::serve(bound, broker.clone(), capabilities, tokens, CancellationToken::new()));

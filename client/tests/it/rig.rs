@@ -65,13 +65,7 @@ impl Rig {
         let client = Client::new(clock.clone()).unwrap();
         let broker = Broker::new(Arc::new(store), providers, client, clock.clone());
         let socket = folder.path().join("run/threadkey.sock");
-        let bound = api::bind(&ApiSettings {
-            socket: socket.clone(),
-            public: None,
-            inject: Vec::new(),
-            raw_tokens: true,
-        })
-        .unwrap();
+        let bound = api::bind(&ApiSettings { socket: socket.clone(), ..ApiSettings::default() }).unwrap();
         let capabilities = Arc::new(Capabilities::new());
         let id = ConversationId(Snowflake(1));
         let conversation = Conversation { id, owner: OWNER, shared_guild: None };

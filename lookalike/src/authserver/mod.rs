@@ -231,6 +231,12 @@ impl AuthServer {
         shared.lock().ledger.lives(shared.now_ms())
     }
 
+    /// Whether an access token works at this server's time.
+    pub fn is_live(&self, access_token: &str) -> bool {
+        let now_ms = self.0.shared.now_ms();
+        self.0.shared.lock().ledger.userinfo(access_token, now_ms).is_some()
+    }
+
     /// This server's time, in Unix milliseconds.
     pub fn now_ms(&self) -> i64 {
         self.0.shared.now_ms()

@@ -1,0 +1,178 @@
+//! One forwarded request: the checks, the token, and the replay after a 401.
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header},
+};
+use hyper::body::{Body as _, Incoming};
+
+use super::{Upstream, body::RequestBody, headers, port::Port, presented, target};
+use crate::{
+    api::problem::Problem,
+    broker::{DEFAULT_MIN_TTL, Entitlement, Lease, WorkerTokenError},
+    secret::Secret,
+};
+
+/// A request with a live secret.
+pub(super) struct Forwarding<'a> {
+    pub(super) upstream: &'a Upstream,
+    /// The path at which the route is served.
+    pub(super) base: &'a str,
+    /// The path after `base`.
+    pub(super) rest: &'a str,
+    pub(super) secret: Secret,
+}
+
+impl Forwarding<'_> {
+    /// Forwards the request, and returns the answer with its body still to come.
+    pub(super) async fn run(self, port: &Port, request: Request<Body>) -> Result<Response<Body>, Problem> {
+        let route = &self.upstream.route;
+        let (mut parts, body) = request.into_parts();
+        self.check_method(&parts.method, &parts.headers)?;
+        let query = parts.uri.query().and_then(|query| presented::remaining_query(query, &self.secret));
+        let uri = target::forwarded(route, self.rest, query.as_deref())?;
+        let is_empty = body.is_end_stream() && parts.headers.contains_key(header::CONTENT_LENGTH);
+        headers::prepare(&mut parts.headers, &route.headers);
+        if is_empty {
+            // The client writes no length for a body that it does not see, and some servers demand one.
+            parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        if presented::is_in(&self.secret, &parts.headers, &uri) {
+            return Err(Problem::invalid_request(
+                "the secret of the injecting proxy is in the URL or a header that would be forwarded: send it as a credential alone",
+            ));
+        }
+        let entitlement = port.tokens.entitlement(&port.holder, &route.provider).await?;
+        let lease = entitlement.token(DEFAULT_MIN_TTL).await?;
+        let body = RequestBody::new(body, port.budget.clone());
+        let head = Head { method: parts.method, uri, headers: parts.headers };
+        let answer = self.send(&head, &lease, body.first(), &body).await?;
+        let answer = if answer.status() == StatusCode::UNAUTHORIZED {
+            self.replay(port, &entitlement, &head, &lease, &body, answer).await?
+        } else {
+            answer
+        };
+        body.forget();
+        if answer.status() == StatusCode::FORBIDDEN {
+            report_scope(port, &entitlement, &answer);
+        }
+        let (mut parts, body) = answer.into_parts();
+        parts.version = Version::HTTP_11;
+        parts.extensions.clear();
+        headers::prepare_answer(&mut parts.headers, route, self.base, &head.uri);
+        Ok(Response::from_parts(parts, Body::new(body)))
+    }
+
+    fn check_method(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+        let route = &self.upstream.route;
+        let refused = [Method::CONNECT, Method::TRACE].contains(method);
+        if refused || !route.methods.is_empty() && !route.methods.contains(method) {
+            let allowed = route.methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+            return Err(Problem::method_not_forwarded(route.name.as_str(), &allowed));
+        }
+        // Another upgrade, such as that to HTTP/2, is optional for the caller (RFC 9110 §7.8).
+        let is_websocket = headers
+            .get_all(header::UPGRADE)
+            .iter()
+            .any(|value| value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains("websocket")));
+        if is_websocket { Err(Problem::no_upgrade()) } else { Ok(()) }
+    }
+
+    /// Sends one attempt.
+    async fn send(
+        &self,
+        head: &Head,
+        lease: &Lease,
+        attempt: super::body::Attempt,
+        body: &RequestBody,
+    ) -> Result<Response<Incoming>, Problem> {
+        let route = &self.upstream.route;
+        let mut request = Request::new(attempt);
+        *request.method_mut() = head.method.clone();
+        *request.uri_mut() = head.uri.clone();
+        *request.headers_mut() = head.headers.clone();
+        if !headers::put_in(request.headers_mut(), route, &lease.access_token) {
+            tracing::error!(route = %route.name, "the access token cannot stand in a header");
+            return Err(Problem::upstream_unavailable(route.name.as_str()));
+        }
+        match self.upstream.client.request(request).await {
+            Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                tracing::warn!(route = %route.name, "an upstream switched protocols unasked");
+                Err(Problem::upstream_unavailable(route.name.as_str()))
+            }
+            Ok(answer) => Ok(answer),
+            Err(_) if body.is_broken() => Err(Problem::invalid_request("the body ended too early")),
+            Err(error) => {
+                let reason = reason(&error);
+                tracing::warn!(route = %route.name, reason, "an upstream of the injecting proxy gave no answer");
+                Err(Problem::upstream_unavailable(route.name.as_str()))
+            }
+        }
+    }
+
+    /// Reports the rejected token, and sends the request again with a newer one. A body that is not
+    /// kept whole cannot be sent again: its caller gets the 401.
+    async fn replay(
+        &self,
+        port: &Port,
+        entitlement: &Entitlement<'_>,
+        head: &Head,
+        lease: &Lease,
+        body: &RequestBody,
+        answer: Response<Incoming>,
+    ) -> Result<Response<Incoming>, Problem> {
+        let Some(attempt) = body.second() else {
+            let (tokens, holder) = (port.tokens.clone(), port.holder.clone());
+            let (provider, token) = (self.upstream.route.provider.clone(), lease.access_token.clone());
+            tokio::spawn(async move {
+                let reported = async { tokens.entitlement(&holder, &provider).await?.rejected(&token).await };
+                if let Err(error) = reported.await {
+                    tracing::debug!(%error, "a rejected token has no successor yet");
+                }
+            });
+            return Ok(answer);
+        };
+        drop(answer);
+        let newer = entitlement.rejected(&lease.access_token).await?;
+        self.send(head, &newer, attempt, body).await
+    }
+}
+
+/// The head of a request as it is forwarded, without the token.
+struct Head {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+/// Reports the challenges of an upstream that demands more scopes (RFC 6750 §3.1), in a task of its
+/// own. The answer itself goes on to the caller.
+fn report_scope(port: &Port, entitlement: &Entitlement<'_>, answer: &Response<Incoming>) {
+    let challenges = answer.headers().get_all(header::WWW_AUTHENTICATE).iter();
+    let challenges: Vec<String> =
+        challenges.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
+    if !challenges.iter().any(|challenge| challenge.contains("insufficient_scope")) {
+        return;
+    }
+    let (tokens, holder) = (port.tokens.clone(), port.holder.clone());
+    let provider = entitlement.tenant().provider.clone();
+    tokio::spawn(async move {
+        let report = async {
+            let entitlement = tokens.entitlement(&holder, &provider).await?;
+            entitlement.insufficient_scope(&challenges).await
+        };
+        let reported: Result<_, WorkerTokenError> = report.await;
+        if let Err(error) = reported {
+            tracing::debug!(%error, "a demand for more scopes could not be noted");
+        }
+    });
+}
+
+/// Returns the innermost cause of a failed request, which names the host and the next step.
+fn reason(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

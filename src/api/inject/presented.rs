@@ -1,0 +1,62 @@
+//! The secret that a request presents, wherever its tool puts a key.
+
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use super::route::CREDENTIALS;
+use crate::secret::Secret;
+
+/// Returns the secret that `is_live` accepts. It may be in `Authorization` (Bearer, token or Basic), in
+/// the key headers of APIs, or in the parameter `key` of the URL.
+pub(super) fn find(headers: &HeaderMap, uri: &Uri, is_live: impl Fn(&str) -> bool) -> Option<Secret> {
+    let in_headers = CREDENTIALS.into_iter().flat_map(|name| headers.get_all(name)).flat_map(candidates);
+    let in_query = uri.query().unwrap_or_default();
+    let in_query = url::form_urlencoded::parse(in_query.as_bytes())
+        .filter(|(name, _)| name == "key")
+        .map(|(_, value)| Secret::new(value));
+    in_headers.chain(in_query).find(|secret| !secret.is_empty() && is_live(secret.expose()))
+}
+
+/// Returns the texts of a header that may be the secret.
+fn candidates(value: &HeaderValue) -> Vec<Secret> {
+    let Ok(text) = value.to_str() else { return Vec::new() };
+    let (scheme, rest) = text.split_once(' ').unwrap_or(("", text));
+    let rest = rest.trim();
+    if scheme.eq_ignore_ascii_case("basic") {
+        let decoded = STANDARD.decode(rest).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let (user, password) = match decoded.as_deref().and_then(|pair| pair.split_once(':')) {
+            Some(pair) => pair,
+            None => return Vec::new(),
+        };
+        return vec![Secret::new(password), Secret::new(user)];
+    }
+    match scheme {
+        "" => vec![Secret::new(text.trim())],
+        _ if scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token") => {
+            vec![Secret::new(rest)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Returns the query without the parameters `key` that are the secret.
+pub(super) fn remaining_query(query: &str, secret: &Secret) -> Option<String> {
+    let is_secret = |part: &str| {
+        let pair = url::form_urlencoded::parse(part.as_bytes()).next();
+        pair.is_some_and(|(name, value)| name == "key" && value == secret.expose())
+    };
+    let kept: Vec<&str> = query.split('&').filter(|part| !is_secret(part)).collect();
+    (!kept.is_empty()).then(|| kept.join("&"))
+}
+
+/// Whether a secret is in a request that is about to be forwarded.
+pub(super) fn is_in(secret: &Secret, headers: &HeaderMap, uri: &Uri) -> bool {
+    let wanted = secret.expose().as_bytes();
+    let holds = |bytes: &[u8]| bytes.windows(wanted.len()).any(|part| part == wanted);
+    let in_basic = |value: &HeaderValue| candidates(value).contains(secret);
+    holds(uri.path().as_bytes())
+        || uri.query().is_some_and(|query| holds(query.as_bytes()))
+        || headers.iter().any(|(name, value)| {
+            *name != header::CONTENT_TYPE && (holds(value.as_bytes()) || in_basic(value))
+        })
+}
