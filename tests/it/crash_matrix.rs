@@ -13,6 +13,7 @@
 use std::{collections::BTreeMap, fs, os::unix::process::ExitStatusExt as _, path::Path, process::Stdio};
 
 use futures_util::{StreamExt as _, stream};
+use threadkey::sys::clock::Clock;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::support::{
@@ -171,7 +172,10 @@ async fn server() -> AuthServer {
 impl User {
     fn new(server: &AuthServer, account: impl Into<String>) -> Self {
         let home = Home::new(&server.config_toml("acme"));
-        Self { server: server.clone(), home, account: account.into(), now: 0 }
+        // The clock stands still between the steps, so a slow machine meets the pauses too.
+        let now = Clock::system().now();
+        home.set_time(now);
+        Self { server: server.clone(), home, account: account.into(), now }
     }
 
     /// Starts a sign-in, allows it, and returns the address to paste.
@@ -198,7 +202,7 @@ impl User {
 
     fn pass(&mut self, seconds: i64) {
         self.now += seconds;
-        self.home.set_offset(self.now);
+        self.home.set_time(self.now);
     }
 
     async fn record(&self, arguments: &[&str], input: &str) -> Vec<Call> {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::secret::AccessToken;
 
-/// Tells a reverse proxy before us not to buffer the answer.
+/// Keeps a reverse proxy before us from buffering the answer.
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Removes the headers of one connection: the known ones, and those that `Connection` names (RFC 9110

@@ -1,4 +1,4 @@
-//! One worker's port and sockets: who may send a request, and how many connections there are.
+//! One worker's port and sockets: the requests that are allowed, and the number of connections.
 //!
 //! Every process of this machine can connect to the port. So connections are counted in two pools, as
 //! those of the token API are ([`crate::api::shares`]): a connection is an arrival until it presents

@@ -87,7 +87,7 @@ impl Credential {
 }
 
 impl RouteHeaders {
-    /// Whether the configuration may set a header: it is no credential, and none that HTTP itself sets.
+    /// Whether the configuration may set a header: it is neither a credential nor a header of HTTP itself.
     pub fn may_set(name: &HeaderName) -> bool {
         let own = [header::HOST, header::CONTENT_LENGTH, header::TRAILER, header::COOKIE];
         !CREDENTIALS.contains(name) && !HOP_BY_HOP.contains(name) && !own.contains(name)
