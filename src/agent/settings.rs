@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use super::folders::{SOCKETS, new_name};
+use super::{
+    McpServer,
+    folders::{SOCKETS, new_name},
+};
 use crate::{
     ids::{ProviderId, RouteName},
     sys::{sandbox, socket},
@@ -58,6 +61,11 @@ pub struct AgentSettings {
     pub isolation: Isolation,
     /// The routes of the injecting proxy.
     pub routes: Vec<RouteName>,
+    /// The MCP servers that a worker is handed.
+    pub mcp: Vec<McpServer>,
+    /// Whether the worker reaches them by `threadkey mcp` in any case. Otherwise it gets their addresses
+    /// if it takes any over HTTP.
+    pub mcp_by_stdio: bool,
     /// More environment variables, in which the placeholders of [`check_placeholders`] expand.
     ///
     /// [`check_placeholders`]: super::check_placeholders

@@ -53,13 +53,12 @@ pub(super) async fn run(
             return;
         }
     };
-    let holder = deps.holder(conversation.clone());
     let launched = tokio::select! {
         biased;
         () = stop.cancelled() => Err(PromptError::Stopped),
-        launched = launch(&deps, &holder) => launched,
+        launched = launch(&deps, &conversation) => launched,
     };
-    let Launched { mut child, pipes, secrets, work, in_use } = match launched {
+    let Launched { mut child, pipes, secrets, work, mcp, in_use } = match launched {
         Ok(launched) => launched,
         Err(error) => {
             drop(remove_on_drop);
@@ -73,6 +72,7 @@ pub(super) async fn run(
     let current = CurrentTurn::default();
     let connection_settings = ConnectionSettings {
         work,
+        mcp,
         start_within: settings.start_within,
         idle: settings.idle,
         max_turn: settings.max_turn,

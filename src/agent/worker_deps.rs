@@ -30,8 +30,22 @@ impl WorkerDeps {
         }
     }
 
-    /// Returns the holder of the capability that this conversation's worker gets.
+    /// Returns the holder of the worker's ports of the injecting proxy: its providers, and those of its
+    /// MCP servers.
     pub(super) fn holder(&self, conversation: Conversation) -> Holder {
+        let mut holder = self.capability_holder(conversation);
+        let mcp = self.agents.of(&holder.conversation).map(|agent| agent.mcp.as_slice()).unwrap_or_default();
+        for server in mcp {
+            if !holder.providers.contains(&server.provider) {
+                holder.providers.push(server.provider.clone());
+            }
+        }
+        holder
+    }
+
+    /// Returns the holder of the worker's capability. It gets no token of a provider that only an MCP
+    /// server uses.
+    pub(super) fn capability_holder(&self, conversation: Conversation) -> Holder {
         let providers = self.agents.of(&conversation).map(|agent| agent.providers.clone());
         Holder { conversation, providers: providers.unwrap_or_default() }
     }

@@ -209,12 +209,12 @@ impl Workers {
         self.table.live()
     }
 
-    /// Returns the holders of the live workers' capabilities.
+    /// Returns the rights of the live workers, those by the injecting proxy among them.
     pub fn holders(&self) -> Vec<Holder> {
         self.live().into_iter().map(|conversation| self.deps.holder(conversation)).collect()
     }
 
-    /// Returns the holder of the capability that a worker of this conversation gets.
+    /// Returns the rights of a worker of this conversation, those by the injecting proxy among them.
     pub fn holder(&self, conversation: &Conversation) -> Holder {
         self.deps.holder(conversation.clone())
     }

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     agent::{
-        AgentSettings, Agents, CAPABILITY_VARIABLE, Isolation, Placeholders, SOCKET_VARIABLE, WorkerLimits,
+        AgentSettings, Agents, CAPABILITY_VARIABLE, Isolation, MCP_PATH_VARIABLE, MCP_SOCKET_VARIABLE,
+        McpServer, Placeholders, SOCKET_VARIABLE, WorkerLimits,
         builtin::{PROVIDER_VARIABLE, USERINFO_VARIABLE, resource_address},
         check_placeholders, example_socket, title_of,
     },
@@ -41,7 +42,7 @@ pub(super) fn agents(
     source: &Source<'_>,
     section: Option<AgentSection>,
     named: BTreeMap<AgentKey, NamedAgentSection>,
-    providers: &Providers,
+    (providers, mcp): (&Providers, &BTreeMap<ProviderId, McpServer>),
     api: &ApiSettings,
     deny: Vec<PathBuf>,
 ) -> Result<Option<Agents>, ConfigError> {
@@ -54,10 +55,12 @@ pub(super) fn agents(
         providers: section.providers.take(),
         env: std::mem::take(&mut section.env),
         read: std::mem::take(&mut section.read),
+        mcp: section.mcp.take(),
+        mcp_transport: section.mcp_transport.take(),
     };
     let default = section.default.take();
     let common = common(source, section, api, deny)?;
-    let builder = Builder { source, providers, api, common };
+    let builder = Builder { source, providers, mcp, api, common };
     if named.is_empty() {
         if default.is_some() {
             let problem =
@@ -66,7 +69,7 @@ pub(super) fn agents(
         }
         let title = title_of(&own.command);
         let agent = builder.agent(&["agent"], title, own)?;
-        check_routes(source, api, &agent.providers)?;
+        check_routes(source, api, &[&agent])?;
         return Ok(Some(agent.into()));
     }
     if !own.command.is_empty() {
@@ -83,11 +86,12 @@ pub(super) fn agents(
             own.env.iter().filter(|(key, _)| !section.env.contains_key(*key)).map(owned).collect::<Vec<_>>(),
         );
         section.read.extend(own.read.iter().cloned());
+        section.mcp = section.mcp.or_else(|| own.mcp.clone());
+        section.mcp_transport = section.mcp_transport.or_else(|| own.mcp_transport.clone());
         let agent = builder.agent(&["agents", name.as_str()], name.to_string(), section)?;
         agents.insert(name, agent);
     }
-    let all: Vec<_> = agents.values().flat_map(|agent| agent.providers.iter().cloned()).collect();
-    check_routes(source, api, &all)?;
+    check_routes(source, api, &agents.values().collect::<Vec<_>>())?;
     Ok(Agents::named(agents, default))
 }
 
@@ -170,6 +174,8 @@ fn common(
         command: Vec::new(),
         providers: Vec::new(),
         routes: Vec::new(),
+        mcp: Vec::new(),
+        mcp_by_stdio: false,
         env: BTreeMap::new(),
         read: Vec::new(),
         isolation: isolation(source, section.isolation.as_deref())?,
@@ -191,6 +197,8 @@ fn common(
 struct Builder<'a> {
     source: &'a Source<'a>,
     providers: &'a Providers,
+    /// The MCP servers that agents name.
+    mcp: &'a BTreeMap<ProviderId, McpServer>,
     api: &'a ApiSettings,
     common: AgentSettings,
 }
@@ -232,27 +240,65 @@ impl Builder<'_> {
             );
             return Err(error("command", &problem));
         }
-        let allowed = section.providers.ok_or_else(|| {
+        let mcp = self.mcp_servers(section.mcp.as_deref().unwrap_or_default());
+        // An agent that only uses MCP servers needs no token of its own.
+        let none = || (!mcp.is_empty()).then(Vec::new);
+        let allowed = section.providers.or_else(none).ok_or_else(|| {
             error(
                 "providers",
                 "is required: the providers whose tokens agents may use, for example [\"acme\"]",
             )
         })?;
         let providers = allowed_providers(source, table, allowed, self.providers)?;
-        let usable = api.inject.iter().filter(|route| providers.contains(&route.provider));
+        let by_mcp = |id: &ProviderId| mcp.iter().any(|server| server.provider == *id);
+        let usable =
+            api.inject.iter().filter(|route| providers.contains(&route.provider) || by_mcp(&route.provider));
         let routes: Vec<_> = usable.map(|route| route.name.clone()).collect();
         let known = Placeholders { providers: &providers, routes: &routes, raw_tokens: !api.inject_only };
         check_environment(source, table, &section.env, &known)?;
         for route in routes.iter().filter(|route| {
             let placeholder = format!("{{inject_socket:{route}}}");
-            section.env.values().any(|text| text.contains(&placeholder))
+            let is_named = section.env.values().any(|text| text.contains(&placeholder));
+            is_named || mcp.iter().any(|server| server.route == **route)
         }) {
             example_socket(&self.common.root, route)
                 .map_err(|problem| source.error_at(&["agent", "root"], problem))?;
         }
         let read = section.read.iter().map(|path| source.absolute(path)).collect();
-        Ok(AgentSettings { title, command, providers, routes, env: section.env, read, ..self.common.clone() })
+        let mcp_by_stdio = match section.mcp_transport.as_deref().unwrap_or_default() {
+            "" => takes_servers_as_arguments(&command),
+            "stdio" => true,
+            "http" => false,
+            _ => {
+                return Err(error(
+                    "mcp_transport",
+                    "must be \"http\" (if the agent takes it) or \"stdio\" (by `threadkey mcp`)",
+                ));
+            }
+        };
+        let env = section.env;
+        let common = self.common.clone();
+        Ok(AgentSettings { title, command, providers, routes, mcp, mcp_by_stdio, env, read, ..common })
     }
+
+    /// Returns the MCP servers of checked names, each once.
+    fn mcp_servers(&self, names: &[String]) -> Vec<McpServer> {
+        let mut found: Vec<McpServer> = Vec::new();
+        for server in names.iter().filter_map(|name| self.mcp.get(&name.parse().ok()?)) {
+            if !found.contains(server) {
+                found.push(server.clone());
+            }
+        }
+        found
+    }
+}
+
+/// Whether an agent is known to put its MCP servers into the arguments of a process, with their headers.
+fn takes_servers_as_arguments(command: &[String]) -> bool {
+    command.iter().any(|part| {
+        let name = Path::new(part).file_name().unwrap_or_default();
+        name.to_string_lossy().to_ascii_lowercase().contains("claude")
+    })
 }
 
 /// Builds the limits of a worker. Below the smallest values no agent starts.
@@ -321,7 +367,8 @@ fn check_environment(
         if name.is_empty() || name.contains(['=', '\0']) {
             return error("it cannot be the name of a variable: remove the = from it".to_owned());
         }
-        if [SOCKET_VARIABLE, CAPABILITY_VARIABLE].contains(&name.as_str()) {
+        let own = [SOCKET_VARIABLE, CAPABILITY_VARIABLE, MCP_SOCKET_VARIABLE, MCP_PATH_VARIABLE];
+        if own.contains(&name.as_str()) {
             return error("threadkey sets this variable itself: remove it".to_owned());
         }
         if text.contains('\0') {
@@ -351,8 +398,12 @@ fn check_environment(
 }
 
 /// Refuses a route whose tokens no agent may use.
-fn check_routes(source: &Source<'_>, api: &ApiSettings, providers: &[ProviderId]) -> Result<(), ConfigError> {
-    match api.inject.iter().find(|route| !providers.contains(&route.provider)) {
+fn check_routes(
+    source: &Source<'_>,
+    api: &ApiSettings,
+    agents: &[&AgentSettings],
+) -> Result<(), ConfigError> {
+    match api.inject.iter().find(|route| !agents.iter().any(|agent| agent.routes.contains(&route.name))) {
         None => Ok(()),
         Some(route) => {
             let (name, provider) = (&route.name, &route.provider);

@@ -11,7 +11,7 @@ use super::{
     discord::{self, UnreadToken},
     exchange,
     file::File,
-    inject,
+    inject, mcp,
     provider::{self, Configured},
     public,
     secret::SecretReader,
@@ -102,7 +102,8 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
     let discord = discord::settings(&source, &mut secrets, discord, shared, &store_path)?;
     let public =
         public::settings(&source, &api)?.map(|public| public::with_client_document(public, &providers));
-    let routes = inject::settings(&source, inject, &providers, &parts)?;
+    let mut routes = inject::settings(&source, inject, &providers, &parts)?;
+    let mcp = mcp::servers(&source, (agent.as_ref(), &agents), &providers, &parts, &mut routes)?;
     let inject_only = agent::is_inject_only(&source, agent.as_ref())?;
     let api = ApiSettings {
         socket: socket(&source, api.socket, &store_path)?,
@@ -112,7 +113,7 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
     };
     let mut deny = secrets.into_files();
     deny.extend(store_folders(&store_path));
-    let agents = agent::agents(&source, agent, agents, &providers, &api, deny)?;
+    let agents = agent::agents(&source, agent, agents, (&providers, &mcp), &api, deny)?;
     Ok(Config {
         store: store_path,
         sweep_after,

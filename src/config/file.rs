@@ -186,6 +186,8 @@ pub(super) struct AgentSection {
     pub(super) max_silence: Option<ConfigDuration>,
     pub(super) shared: bool,
     pub(super) default: Option<String>,
+    pub(super) mcp: Option<Vec<String>>,
+    pub(super) mcp_transport: Option<String>,
 }
 
 /// A table `[agents.NAME]`.
@@ -197,6 +199,8 @@ pub(super) struct NamedAgentSection {
     pub(super) env: BTreeMap<String, String>,
     #[serde(deserialize_with = "paths")]
     pub(super) read: Vec<PathBuf>,
+    pub(super) mcp: Option<Vec<String>>,
+    pub(super) mcp_transport: Option<String>,
 }
 
 /// The encoding of a request's parameters.

@@ -26,7 +26,7 @@ const UPSTREAMS: &str = include_str!("../oauth/upstreams.toml");
 #[derive(Debug, Default)]
 pub(super) struct ProviderPart {
     client_id: Option<String>,
-    mcp: Option<Url>,
+    pub(super) mcp: Option<Url>,
     ca_file: Option<PathBuf>,
 }
 
@@ -86,7 +86,8 @@ pub(super) fn settings(
     sections.into_iter().map(|(name, section)| route(source, &name, section, providers, parts)).collect()
 }
 
-fn route(
+/// Builds one route.
+pub(super) fn route(
     source: &Source<'_>,
     name: &str,
     section: InjectSection,

@@ -30,6 +30,7 @@ mod error;
 mod exchange;
 mod file;
 mod inject;
+mod mcp;
 mod origin;
 mod overrides;
 mod presets;

@@ -258,6 +258,8 @@ fn workers(folder: &std::path::Path, command: Vec<String>, providers: &[&str], n
         providers: providers.iter().map(|name| name.parse().expect("a name")).collect(),
         isolation: Isolation::None,
         routes: Vec::new(),
+        mcp: Vec::new(),
+        mcp_by_stdio: false,
         env: BTreeMap::new(),
         root: folder.join("agents"),
         socket: folder.join("socket"),

@@ -79,12 +79,22 @@ impl Rig {
 
     /// Opens the port of a worker of this owner in a conversation of its own.
     async fn open_for(&self, id: u64, owner: Snowflake) -> InjectAccess {
-        let conversation = Conversation { id: ConversationId(Snowflake(id)), owner, shared_guild: None, agent: None };
+        let conversation =
+            Conversation { id: ConversationId(Snowflake(id)), owner, shared_guild: None, agent: None };
         let holder = Holder { conversation, providers: vec!["acme".parse().expect("a name")] };
         let capability = self.api.capabilities.issue(holder.clone());
         let voided = self.api.capabilities.voided(&capability);
         let sockets: BTreeMap<_, _> = [(name("acme"), self.folder.path().join(id.to_string()))].into();
-        self.server.open(InjectWorker { holder, voided, sockets }).await.expect("it opens")
+        self.server
+            .open(InjectWorker {
+                holder,
+                voided,
+                sockets,
+                open: [].into(),
+                process: std::sync::Arc::default(),
+            })
+            .await
+            .expect("it opens")
     }
 
     async fn open(&self) -> InjectAccess {

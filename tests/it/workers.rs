@@ -114,6 +114,8 @@ fn settings(folder: &Path, command: &[&str]) -> AgentSettings {
         providers: vec!["acme".parse().expect("a name")],
         isolation: if isolated() { Isolation::Auto } else { Isolation::None },
         routes: Vec::new(),
+        mcp: Vec::new(),
+        mcp_by_stdio: false,
         env: BTreeMap::new(),
         root: folder.join("agents"),
         socket: folder.join("socket"),

@@ -13,14 +13,15 @@ use crate::{
     secret::Secret,
 };
 
-/// A request with a live secret.
+/// A request that is allowed.
 pub(super) struct Forwarding<'a> {
     pub(super) upstream: &'a Upstream,
     /// The path at which the route is served.
     pub(super) base: &'a str,
     /// The path after `base`.
     pub(super) rest: &'a str,
-    pub(super) secret: Secret,
+    /// The live secret of the request, unless the worker's own process needs none.
+    pub(super) secret: Option<Secret>,
 }
 
 impl Forwarding<'_> {
@@ -29,7 +30,10 @@ impl Forwarding<'_> {
         let route = &self.upstream.route;
         let (mut parts, body) = request.into_parts();
         self.check_method(&parts.method, &parts.headers)?;
-        let query = parts.uri.query().and_then(|query| presented::remaining_query(query, &self.secret));
+        let query = parts.uri.query().and_then(|query| match &self.secret {
+            Some(secret) => presented::remaining_query(query, secret),
+            None => Some(query.to_owned()),
+        });
         let uri = target::forwarded(route, self.rest, query.as_deref())?;
         let is_empty = body.is_end_stream() && parts.headers.contains_key(header::CONTENT_LENGTH);
         headers::prepare(&mut parts.headers, &route.headers);
@@ -37,7 +41,8 @@ impl Forwarding<'_> {
             // The client writes no length for a body that it does not see, and some servers demand one.
             parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        if presented::is_in(&self.secret, &parts.headers, &uri) {
+        let is_in = |secret: &Secret| presented::is_in(secret, &parts.headers, &uri);
+        if self.secret.as_ref().is_some_and(is_in) {
             return Err(Problem::invalid_request(
                 "the secret of the injecting proxy is in the URL or a header that would be forwarded: send it as a credential alone",
             ));

@@ -348,6 +348,8 @@ async fn start(stage: &Stage, lists: &str, folder: &std::path::Path) -> (BotHand
         providers: vec![],
         isolation: Isolation::None,
         routes: Vec::new(),
+        mcp: Vec::new(),
+        mcp_by_stdio: false,
         env: BTreeMap::new(),
         root: folder.join("agents"),
         socket: folder.join("socket"),

@@ -20,6 +20,8 @@ fn workers(rig: &Rig, on_prompt: &str, env: &[(&str, &str)]) -> Workers {
         providers: vec!["acme".parse().expect("a name")],
         isolation: if is_isolated { Isolation::Auto } else { Isolation::None },
         routes: vec![name("acme")],
+        mcp: Vec::new(),
+        mcp_by_stdio: false,
         env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         root: folder.join("agents"),
         socket: rig.api.socket.clone(),
@@ -42,7 +44,8 @@ fn workers(rig: &Rig, on_prompt: &str, env: &[(&str, &str)]) -> Workers {
 
 /// Gives a worker of ALICE a prompt, and returns its text.
 async fn turn(workers: &Workers, id: u64) -> String {
-    let conversation = Conversation { id: ConversationId(Snowflake(id)), owner: ALICE, shared_guild: None, agent: None };
+    let conversation =
+        Conversation { id: ConversationId(Snowflake(id)), owner: ALICE, shared_guild: None, agent: None };
     let prompted = timeout(WAIT, workers.prompt(&conversation, "go".to_owned())).await.expect("in time");
     let mut updates = prompted.expect("the worker starts");
     let mut text = String::new();
