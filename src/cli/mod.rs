@@ -16,6 +16,7 @@ mod interrupts;
 mod lease;
 mod login;
 mod logout;
+pub mod mcp;
 mod messages;
 mod output;
 mod polled_sign_in;
@@ -28,8 +29,8 @@ pub mod token;
 pub mod worker;
 
 pub use args::{
-    AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, LoginArgs, LogoutArgs, RefreshArgs,
-    RefreshHintArgs, StartArgs, StatusArgs, TokenArgs,
+    AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, LoginArgs, LogoutArgs, McpArgs,
+    RefreshArgs, RefreshHintArgs, StartArgs, StatusArgs, TokenArgs,
 };
 pub use duration::{DurationError, parse_duration};
 pub use exit::{Exit, ExitError, Failure};
