@@ -2,6 +2,8 @@
 //! scripted ones for each branch of the specification.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
+mod agents;
+mod bridge;
 mod real;
 
 use std::{

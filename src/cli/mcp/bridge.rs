@@ -301,7 +301,7 @@ impl<'a, W: AsyncWrite + Unpin> Bridge<'a, W> {
                     _ => return Err(ended_early()),
                 }
             };
-            events = Events { last_id: Some(last), retry: events.retry, ..Events::default() };
+            events = events.after_break();
         }
     }
 

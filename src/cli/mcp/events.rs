@@ -31,6 +31,11 @@ pub(super) struct Events {
 pub(super) struct TooLong;
 
 impl Events {
+    /// Returns the reader of the stream that goes on after this one.
+    pub(super) fn after_break(self) -> Self {
+        Self { last_id: self.last_id, retry: self.retry, ..Self::default() }
+    }
+
     /// Takes the next bytes, and returns the events that they complete.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<Vec<Event>, TooLong> {
         let mut events = Vec::new();

@@ -1,6 +1,6 @@
 //! The MCP server of the official SDK, from npm.
 
-use std::process::Stdio;
+use std::{path::PathBuf, process::Stdio};
 
 use serde_json::Value;
 use tokio::{
@@ -15,21 +15,33 @@ const PACKAGE: Files = &[
     ("package.json", include_str!("../../mcp/package.json")),
     ("package-lock.json", include_str!("../../mcp/package-lock.json")),
 ];
-const SCRIPTS: Files = &[("server.mjs", include_str!("../../mcp/server.mjs"))];
+const SCRIPTS: Files = &[
+    ("server.mjs", include_str!("../../mcp/server.mjs")),
+    ("agent.mjs", include_str!("../../mcp/agent.mjs")),
+];
+
+/// The folders of the package and of the scripts.
+pub(super) async fn installed() -> (PathBuf, PathBuf) {
+    tokio::task::spawn_blocking(|| npm::install(PACKAGE, SCRIPTS)).await.unwrap()
+}
 
 /// A running server. It ends when this is dropped.
-struct Server {
+pub(super) struct Server {
     base: String,
-    url: String,
+    pub(super) url: String,
     _stdin: ChildStdin,
     _child: Child,
 }
 
 impl Server {
     async fn start() -> Self {
-        let script = tokio::task::spawn_blocking(|| npm::install(PACKAGE, SCRIPTS).1.join("server.mjs"));
+        Self::with(&[]).await
+    }
+
+    pub(super) async fn with(arguments: &[&str]) -> Self {
         let mut child = Command::new(program("node"))
-            .arg(script.await.unwrap())
+            .arg(installed().await.1.join("server.mjs"))
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -42,15 +54,26 @@ impl Server {
         Self { base: text("base"), url: text("url"), _stdin: child.stdin.take().unwrap(), _child: child }
     }
 
-    async fn log(&self, what: &str) -> Vec<Value> {
-        let log = reqwest::get(format!("{}/log", self.base)).await.unwrap().text().await.unwrap();
-        let log: Vec<Value> = serde_json::from_str(&log).unwrap();
+    /// Asks the test's own part of the server.
+    pub(super) async fn get(&self, path: &str) -> Value {
+        let text = reqwest::get(format!("{}/{path}", self.base)).await.unwrap().text().await.unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Makes the test's own part of the server do something.
+    pub(super) async fn post(&self, path: &str) {
+        let answer = reqwest::Client::new().post(format!("{}/{path}", self.base)).send().await.unwrap();
+        assert!(answer.status().is_success(), "{answer:?}");
+    }
+
+    pub(super) async fn log(&self, what: &str) -> Vec<Value> {
+        let log = self.get("log").await.as_array().unwrap().clone();
         log.into_iter().filter(|entry| entry["what"] == what).collect()
     }
 }
 
 /// Opens the link as a browser does, and returns the address of the redirect.
-async fn redirected(authorize_url: &str) -> String {
+pub(super) async fn redirected(authorize_url: &str) -> String {
     let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let answer = browser.get(authorize_url).send().await.unwrap();
     answer.headers()["location"].to_str().unwrap().to_owned()
