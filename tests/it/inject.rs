@@ -334,6 +334,27 @@ async fn cookies_and_headers_of_one_connection_pass_in_no_direction() {
 }
 
 #[tokio::test]
+async fn the_headers_of_the_model_context_protocol_pass_untouched() {
+    let rig = Rig::start().await;
+    let access = rig.open().await;
+    let headers = [
+        ("mcp-protocol-version", "2025-11-25"),
+        ("mcp-session-id", "1868a90c-c1f6"),
+        ("mcp-method", "tools/call"),
+        ("mcp-name", "=?base64?w7w=?="),
+        ("mcp-param-region", "us-west1"),
+        ("last-event-id", "7_9"),
+        ("accept", "application/json, text/event-stream"),
+    ];
+    let text: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    ask(&access, "GET /inject/acme/mcp", &text).await;
+    let seen = rig.last();
+    for (name, value) in headers {
+        assert_eq!(seen.headers.get(name).map(String::as_str), Some(value), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_route_sets_completes_and_derives_headers_and_limits_methods_and_paths() {
     use http::{HeaderName, HeaderValue, Method};
     let header = |name: &'static str, value| (HeaderName::from_static(name), HeaderValue::from_static(value));

@@ -24,8 +24,8 @@ use std::{
 
 use threadkey::{
     agent::{
-        AgentSettings, Capabilities, Conversation, FolderNames, Holder, Isolation, PromptError, TokenSource,
-        Update, WorkerLimits, Workers,
+        AgentSettings, Capabilities, Conversation, FolderNames, Holder, Isolation, McpServer, PromptError,
+        TokenSource, Update, WorkerLimits, Workers,
     },
     discord::Conversations,
     ids::{ConversationId, ProviderId, Snowflake},

@@ -4,6 +4,7 @@ use axum::{
     body::Body,
     http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header},
 };
+use futures_util::StreamExt as _;
 use hyper::body::{Body as _, Incoming};
 
 use super::{Upstream, body::RequestBody, headers, port::Port, presented, target};
@@ -65,7 +66,9 @@ impl Forwarding<'_> {
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
         headers::prepare_answer(&mut parts.headers, route, self.base, &head.uri);
-        Ok(Response::from_parts(parts, Body::new(body)))
+        let body = Body::new(body);
+        let is_endless = head.method == Method::GET && is_of_mcp(&head.headers);
+        Ok(Response::from_parts(parts, if is_endless { until_shutdown(body, port) } else { body }))
     }
 
     fn check_method(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
@@ -141,6 +144,17 @@ impl Forwarding<'_> {
         let newer = entitlement.rejected(&lease.access_token).await?;
         self.send(head, &newer, attempt, body).await
     }
+}
+
+/// Whether a request is of the Model Context Protocol.
+fn is_of_mcp(headers: &HeaderMap) -> bool {
+    ["mcp-protocol-version", "mcp-session-id"].iter().any(|name| headers.contains_key(*name))
+}
+
+/// Ends a body when the shutdown begins. The stream of an MCP server's own messages has no end of its
+/// own, and the shutdown waits for all others.
+fn until_shutdown(body: Body, port: &Port) -> Body {
+    Body::from_stream(body.into_data_stream().take_until(port.shutdown.clone().cancelled_owned()))
 }
 
 /// The head of a request as it is forwarded, without the token.

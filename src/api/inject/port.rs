@@ -87,7 +87,8 @@ pub(super) struct Port {
     process: Arc<OnceLock<u32>>,
     /// Fires when the worker's capability is void.
     voided: CancellationToken,
-    shutdown: CancellationToken,
+    /// Fires when the shutdown begins.
+    pub(super) shutdown: CancellationToken,
     arrivals: Pool<()>,
     admitted: Pool<()>,
 }

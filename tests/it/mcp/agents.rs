@@ -87,7 +87,7 @@ fn files_below(folder: &Path) -> String {
 
 #[tokio::test]
 async fn two_agents_call_a_real_mcp_server_across_an_expiry_with_one_refresh() {
-    let server = Server::with(&[]).await;
+    let server = Server::with(&["sessions"]).await;
     let team = team(&server).await;
     let bot = team.run().await;
     sign_in(&team, &team.alice).await;
@@ -136,5 +136,29 @@ async fn an_agent_without_a_login_for_its_mcp_server_asks_for_it_first() {
     let thread = team.alice.waits_for_threads(&team.general, 1).await.pop().unwrap();
     thread.wait_for_text("20 calls of linear by stdio").await;
     team.discord.assert_no_violations();
+    bot.stop().await;
+}
+
+#[tokio::test]
+async fn a_demand_for_more_scopes_reaches_the_agent_and_the_next_sign_in() {
+    let server = Server::with(&[]).await;
+    let team = team(&server).await;
+    let bot = team.run().await;
+    sign_in(&team, &team.alice).await;
+    let thread = ask(&team, "shim").await;
+    server.post("demand/mcp:write").await;
+    team.alice.says(&thread, "and now?");
+    thread.wait_for_text("the MCP server demands more scopes (mcp:write)").await;
+    let options = [("provider", "linear")];
+    let link = loop {
+        let started = team.alice.command(&team.general, "auth start", &options).await;
+        let link = started.link("Sign in to linear").expect("a link");
+        // The demand is recorded by a task of its own.
+        if link.contains("mcp%3Awrite") {
+            break link;
+        }
+        team.alice.command(&team.general, "auth cancel", &options).await;
+    };
+    assert!(link.contains("mcp%3Atools"), "{link}");
     bot.stop().await;
 }
