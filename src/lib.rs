@@ -267,6 +267,8 @@
 //!   rule](../../../adr/0049-vendors-the-matrix-and-the-go-no-go-rule.md)
 //! - [50. The injecting proxy puts the token in on the way
 //!   out](../../../adr/0050-the-injecting-proxy-puts-the-token-in-on-the-way-out.md)
+//! - [53. Several agents, and MCP servers for
+//!   them](../../../adr/0053-several-agents-and-mcp-servers-for-them.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");

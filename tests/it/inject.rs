@@ -455,6 +455,22 @@ async fn a_shutdown_lets_a_stream_finish_and_accepts_nothing_more() {
 }
 
 #[tokio::test]
+async fn a_shutdown_ends_the_stream_of_an_mcp_servers_own_messages() {
+    let rig = Rig::start().await;
+    let access = rig.open().await;
+    let parts = rig.upstream.stream();
+    let mut wire = Wire::open(&access).await;
+    let head = head(&access, "GET /inject/acme/stream", "mcp-protocol-version: 2025-11-25\r\n");
+    wire.send(head.as_bytes()).await;
+    parts.send(Part::Bytes("data: one\n\n")).expect("it streams");
+    wire.until("data: one").await;
+    let ((), answer) = tokio::join!(rig.server.drain(), wire.to_end());
+    let answer = answer.expect("a whole answer");
+    assert!(answer.ends_with("0\r\n\r\n"), "{answer}");
+    drop(parts);
+}
+
+#[tokio::test]
 async fn problems_of_the_session_reach_the_caller_with_their_codes() {
     let rig = Rig::start().await;
     let bob = rig.open_for(2, BOB).await;

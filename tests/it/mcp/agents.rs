@@ -150,15 +150,19 @@ async fn a_demand_for_more_scopes_reaches_the_agent_and_the_next_sign_in() {
     team.alice.says(&thread, "and now?");
     thread.wait_for_text("the MCP server demands more scopes (mcp:write)").await;
     let options = [("provider", "linear")];
-    let link = loop {
-        let started = team.alice.command(&team.general, "auth start", &options).await;
-        let link = started.link("Sign in to linear").expect("a link");
-        // The demand is recorded by a task of its own.
-        if link.contains("mcp%3Awrite") {
-            break link;
+    // The demand is recorded by a task of its own.
+    let asked = async {
+        loop {
+            let started = team.alice.command(&team.general, "auth start", &options).await;
+            let link = started.link("Sign in to linear").expect("a link");
+            if link.contains("mcp%3Awrite") {
+                break link;
+            }
+            team.alice.command(&team.general, "auth cancel", &options).await;
         }
-        team.alice.command(&team.general, "auth cancel", &options).await;
     };
+    let link =
+        tokio::time::timeout(std::time::Duration::from_secs(30), asked).await.expect("it asks for more");
     assert!(link.contains("mcp%3Atools"), "{link}");
     bot.stop().await;
 }
