@@ -15,8 +15,8 @@ use crate::{
     agent::builtin::{self, BuiltinSettings},
     app::{self, AppSettings, doctor},
     cli::{
-        self, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, Exit, Failure, McpArgs, RefreshArgs,
-        TokenArgs, config_init::InitArgs, print_notice, print_result,
+        self, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, Exit, Failure, LogFormat, McpArgs,
+        RefreshArgs, TokenArgs, config_init::InitArgs, print_notice, print_result,
     },
     config::{Config, ConfigError},
     ids::{Principal, Tenant},
@@ -62,19 +62,21 @@ fn run_command(cli: Cli) -> Result<Exit, Failure> {
         harden()?;
     }
     let level = log_level(&cli.command)?;
-    if !matches!(cli.command, Command::Token(_)) {
-        app::start_logs(level);
+    let format = cli.log_format;
+    // The configuration of a service may name the form of its log.
+    if !matches!(cli.command, Command::Token(_) | Command::Run | Command::Serve) {
+        app::start_logs(level, format.unwrap_or_default());
     }
     let config = cli.config.as_deref();
     match cli.command {
-        Command::Run => run(config)?,
-        Command::Serve => serve(config)?,
+        Command::Run => run(config, level, format)?,
+        Command::Serve => serve(config, level, format)?,
         Command::Auth(args) => auth(config, args.command)?,
         Command::Login(args) => auth(config, AuthCommand::Login(args))?,
         Command::Logout(args) => auth(config, AuthCommand::Logout(args))?,
         Command::Status(args) => auth(config, AuthCommand::Status(args))?,
         Command::RefreshHint(args) => auth(config, AuthCommand::RefreshHint(args))?,
-        Command::Token(args) => token(config, &args, level)?,
+        Command::Token(args) => token(config, &args, level, format.unwrap_or_default())?,
         Command::Mcp(args) => mcp(config, &args)?,
         Command::Refresh(args) => refresh(config, &args),
         Command::Providers { json } => providers(config, json)?,
@@ -107,16 +109,19 @@ fn log_level(command: &Command) -> Result<LevelFilter, Failure> {
 
 // === the commands ===
 
-fn run(config: Option<&Path>) -> Result<(), Failure> {
+fn run(config: Option<&Path>, level: LevelFilter, format: Option<LogFormat>) -> Result<(), Failure> {
     let config = load(config)?;
+    app::start_logs(level, format.or(config.log_format).unwrap_or_default());
     on_threads(|| async {
         let discord = config.discord().await.map_err(usage_failure)?;
         Ok(app::run(app_settings(config), discord).await?)
     })?
 }
 
-fn serve(config: Option<&Path>) -> Result<(), Failure> {
-    let settings = load_settings(config)?;
+fn serve(config: Option<&Path>, level: LevelFilter, format: Option<LogFormat>) -> Result<(), Failure> {
+    let config = load(config)?;
+    app::start_logs(level, format.or(config.log_format).unwrap_or_default());
+    let settings = app_settings(config);
     Ok(on_threads(|| app::serve(settings))??)
 }
 
@@ -130,9 +135,14 @@ fn auth(config: Option<&Path>, command: AuthCommand) -> Result<(), Failure> {
     })?
 }
 
-fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<(), Failure> {
+fn token(
+    config: Option<&Path>,
+    args: &TokenArgs,
+    level: LevelFilter,
+    format: LogFormat,
+) -> Result<(), Failure> {
     if cli::worker::is_worker() {
-        app::start_logs(level);
+        app::start_logs(level, format);
         return on_one_thread(|| cli::worker::run(args))?;
     }
     let rejected = match args.rejected {
@@ -156,7 +166,7 @@ fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<
     {
         return Ok(());
     }
-    app::start_logs(level);
+    app::start_logs(level, format);
     on_one_thread(|| cli::token::run(&context, &tenant, args, rejected))?
 }
 
@@ -184,13 +194,13 @@ fn refresh(config: Option<&Path>, args: &RefreshArgs) {
         let settings = load_settings(config)?;
         on_one_thread(|| async {
             let broker = settings.broker(settings.open_store()?)?;
-            cli::token::refresh(&broker, args).await;
+            cli::detached_refresh::refresh(&broker, args).await;
             app::drain(&broker, &settings.store).await;
             Ok(())
         })?
     };
     if let Err(failure) = refresh() {
-        cli::token::refresh_failed(&failure);
+        cli::detached_refresh::refresh_failed(&failure);
     }
 }
 

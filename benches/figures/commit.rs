@@ -76,7 +76,7 @@ async fn commit(store: &FileStore, lineage: Lineage) {
     // The length differs each time, so that all later bytes of the file move.
     static COMMITS: AtomicUsize = AtomicUsize::new(0);
     let account = "x".repeat(COMMITS.fetch_add(1, Ordering::Relaxed) % 13) + "@example.com";
-    let change = Change::Account { lineage, account };
+    let change = Change::Account { lineage, account: Some(account), subject: None };
     assert_eq!(store.change(&tenant(), change).await.expect("writable").applied, Applied::Done);
 }
 

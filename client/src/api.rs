@@ -1,5 +1,8 @@
 //! The token API: HTTP/1.1 over a Unix socket, with the capability as bearer token (RFC 6750 §2.1).
 //!
+//! The root package has the same exchange in `agent::token_client`, on purpose: this library must build
+//! without the bot, and the bot's secrets are known to its scrubber.
+//!
 //! A connection serves one request. A caller that drops the future gives up only its wait: threadkey
 //! finishes a refresh that it has started.
 
@@ -26,6 +29,13 @@ pub(crate) struct Api {
     pub(crate) capability: Capability,
 }
 
+/// The answer to a report of missing scopes.
+#[derive(Deserialize)]
+struct NextSignIn {
+    sign_in: bool,
+    scopes: Vec<String>,
+}
+
 /// The members of an RFC 9457 problem that this library reads.
 #[derive(Deserialize)]
 struct Problem {
@@ -45,10 +55,28 @@ impl Api {
         self.ask(Method::POST, &format!("/v1/token/{provider}/rejected"), body.into()).await
     }
 
+    pub(crate) async fn insufficient_scope(
+        &self,
+        provider: &str,
+        challenges: &[&str],
+    ) -> Result<Option<Vec<String>>, Error> {
+        let body = serde_json::json!({ "www_authenticate": challenges }).to_string();
+        let path = format!("/v1/token/{provider}/insufficient_scope");
+        let answer = self.successful(Method::POST, &path, body.into()).await?;
+        let next: NextSignIn = serde_json::from_slice(&answer)
+            .map_err(|_| Error::Unknown("this is no answer to a report of missing scopes".into()))?;
+        Ok(next.sign_in.then_some(next.scopes))
+    }
+
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Token, Error> {
+        Token::read(&self.successful(method, path, body).await?)
+    }
+
+    /// Returns the body of a successful answer.
+    async fn successful(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Error> {
         let (status, retry_after, body) = self.exchange(method, path, body).await?;
         if status == StatusCode::OK {
-            return Token::read(&body);
+            return Ok(body);
         }
         let problem: Problem =
             serde_json::from_slice(&body).map_err(|_| Error::Unknown(format!("HTTP {status}")))?;

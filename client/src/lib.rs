@@ -110,9 +110,31 @@ impl Client {
         })
         .await
     }
+
+    /// Reports that a resource answered 403 and demands more scopes than the token has (RFC 6750 §3.1).
+    /// `challenges` are the values of its WWW-Authenticate headers. Returns the scopes of the next
+    /// sign-in, which a user has to start. `None` if none would help: the token has the scopes already,
+    /// or the resource demanded too many lately.
+    ///
+    /// A client of the command reports nothing and returns `None`: its sign-in names the scopes, by
+    /// `threadkey auth start PROVIDER --scope SCOPE`.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn insufficient_scope(
+        &self,
+        provider: &str,
+        challenges: &[&str],
+    ) -> Result<Option<Vec<String>>, Error> {
+        let provider = checked(provider)?;
+        match &self.0 {
+            Source::Api(api) => within(api.insufficient_scope(provider, challenges)).await,
+            Source::Program(_) => Ok(None),
+        }
+    }
 }
 
-async fn within(answer: impl Future<Output = Result<Token, Error>>) -> Result<Token, Error> {
+async fn within<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or(Err(Error::Silent(ANSWER_WITHIN)))
 }
 

@@ -76,7 +76,8 @@ impl<C> Authorized<C> {
         Self { min_ttl: Some(min_ttl), ..self }
     }
 
-    /// Sends a request with a token, and once more with another token after a 401.
+    /// Sends a request with a token, and once more with another token after a 401. Reports a demand for
+    /// scopes to threadkey, so that the next sign-in requests them.
     async fn with_token<T, E, F>(
         &self,
         uri: &str,
@@ -91,15 +92,25 @@ impl<C> Authorized<C> {
             return Err(client_error(TransportError::OtherServer(without_secrets(uri))));
         }
         let token = self.tokens.token(&self.provider, self.min_ttl).await.map_err(no_token)?;
-        match send(token.access_token.expose().to_owned()).await {
+        let answer = match send(token.access_token.expose().to_owned()).await {
             Err(error) if error::is_unauthorized(&error) => {
                 let rejected = self.tokens.rejected(&self.provider, &token.access_token).await;
                 let token = rejected.map_err(no_token)?;
                 send(token.access_token.expose().to_owned()).await
             }
             answer => answer,
-        }
-        .map_err(|error| error::translated(error, &self.provider))
+        };
+        let error = match answer {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let Some((mut missing, challenge)) = error::missing_scopes(&error, &self.provider) else {
+            return Err(error::translated(error));
+        };
+        // The server's refusal stands, whether the report arrives or not.
+        let reported = self.tokens.insufficient_scope(&self.provider, &[challenge]).await;
+        missing.next_sign_in = reported.ok().flatten();
+        Err(client_error(TransportError::MissingScopes(missing)))
     }
 }
 

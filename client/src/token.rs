@@ -26,6 +26,8 @@ pub struct Token {
     pub generation: u64,
     /// The account that signed in, if it is known.
     pub account: Option<String>,
+    /// `environment` or `exchange`, if the token is not that of a session.
+    pub source: Option<String>,
 }
 
 /// The answer on the wire. Unknown members are ignored, because threadkey may be newer.
@@ -40,6 +42,7 @@ struct Wire {
     principal: String,
     generation: u64,
     account: Option<String>,
+    source: Option<String>,
 }
 
 impl Token {
@@ -57,6 +60,7 @@ impl Token {
             principal: wire.principal,
             generation: wire.generation,
             account: wire.account,
+            source: wire.source,
         })
     }
 }

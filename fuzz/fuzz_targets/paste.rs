@@ -1,7 +1,9 @@
-//! Pasted text. A text with our own state whole, and a code, yields that code in any wrapping, and
-//! no surrounding text makes it another code. A `state` or an issuer of another sign-in is refused
-//! before any write or request. A code contains only characters of the paste. No message contains
-//! control characters or invisible formatting characters.
+//! Pasted text around a sign-in in progress. A text with our own state whole, and a code, yields that
+//! code in any wrapping, and no surrounding text makes it another code. A `state` or an issuer of
+//! another sign-in is refused before any write or request.
+//!
+//! Each run makes some forty pastes of its input and asks a broker about them. `paste_text` reads the
+//! input alone, about a hundred times as often.
 #![no_main]
 
 use std::{
@@ -14,31 +16,21 @@ use libfuzzer_sys::fuzz_target;
 use threadkey::{
     broker::{Broker, FinishError},
     ids::Principal,
-    oauth::{AuthorizationResponse, Client, PasteError, Pasted, Provider, ProviderSettings, Providers},
-    secret::State,
+    oauth::{Client, Pasted, Provider, ProviderSettings, Providers},
     session::{Change, Pending},
     store::Store as _,
     sys::clock::Clock,
 };
-use threadkey_fuzz::{MemoryDisk, NOW, SIGN_IN_JOURNAL, disk, open, run, tenant};
-
-/// A state of a sign-in in progress. The fuzzer has it in its dictionary.
-const STATE: &str = "Yq3-kXn0_4dF7hJ2mP9sT1vW5zA8bC6eG0iK3lN-oQ2";
+use threadkey_fuzz::{
+    MemoryDisk, NOW, SIGN_IN_JOURNAL, disk, open,
+    paste::{self, STATE, is_part_of, read},
+    run, tenant,
+};
 
 fuzz_target!(|input: &[u8]| {
     let text = String::from_utf8_lossy(input);
     assert_refused(&text);
-    match read(&text) {
-        Ok(response) => {
-            assert!(response.sign_in.is_none() || is_part_of(STATE, &text), "{text:?} has no state of ours");
-            let code = response.code.expose();
-            assert!(!code.is_empty() && code.bytes().all(|b| b.is_ascii_graphic()), "{code:?} is not a code");
-            assert!(is_part_of(code, &text), "{code:?} is not part of {text:?}");
-            let iss = response.foreign_issuer("").unwrap_or_default();
-            assert!(iss.len() <= 600 && !iss.contains(char::is_control), "{iss:?}");
-        }
-        Err(error) => assert_shown(&error),
-    }
+    paste::assert_read(&text);
     let plain: String = text
         .chars()
         .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '~'))
@@ -53,68 +45,6 @@ fuzz_target!(|input: &[u8]| {
 });
 
 const PUNCTUATION: &str = ".,;!()[]<>\"'*|`~。，、」】»";
-
-fn read(text: &str) -> Result<AuthorizationResponse, PasteError> {
-    Pasted::parse(text)?.response(&[&State::new(STATE)])
-}
-
-/// Whether the text contains the characters of `wanted` in this order. An escape contains the
-/// number of its character, or its name in HTML.
-fn is_part_of(wanted: &str, text: &str) -> bool {
-    let mut text = text.to_ascii_lowercase();
-    let wide = [('＆', "&"), ('＝', "="), ('＃', "#"), ('？', "?")];
-    wide.iter().for_each(|(wide, narrow)| text = text.replace(*wide, narrow));
-    let mut rest = text.as_str();
-    wanted.to_ascii_lowercase().chars().all(|c| {
-        if let Some(after) = rest.strip_prefix(c) {
-            rest = after;
-            return true;
-        }
-        let upper = u32::from(c.to_ascii_uppercase());
-        let name = NAMES.iter().find(|(named, _)| *named == c).map_or("", |(_, name)| name);
-        let number = u32::from(c);
-        let numbers = [format!("{number:x}"), format!("{upper:x}"), number.to_string(), upper.to_string()];
-        let forms = numbers.into_iter().chain([c.to_string(), name.to_owned()]);
-        // A line break may stand within an escape.
-        let end_of = |form: String| {
-            form.chars().try_fold(0, |from, c| Some(from + rest[from..].find(c)? + c.len_utf8()))
-        };
-        let end = forms.filter(|form| !form.is_empty()).filter_map(end_of).min();
-        rest = end.map_or("", |end| &rest[end..]);
-        end.is_some()
-    })
-}
-
-const NAMES: [(char, &str); 15] = [
-    ('&', "amp"),
-    ('\'', "apos"),
-    (':', "colon"),
-    ('=', "equals"),
-    ('>', "gt"),
-    ('_', "lowbar"),
-    ('<', "lt"),
-    ('#', "num"),
-    ('%', "percnt"),
-    ('.', "period"),
-    ('+', "plus"),
-    ('?', "quest"),
-    ('"', "quot"),
-    ('/', "sol"),
-    (' ', "nbsp"),
-];
-
-fn assert_shown(error: &PasteError) {
-    let shown = error.to_string();
-    let is_active = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    assert!(!shown.contains(is_active), "{shown:?}");
-    assert!(shown.len() < 2000, "the message is too long: {shown}");
-    if let PasteError::Denied { error, .. } = error {
-        assert!(!error.is_empty() && error.len() <= 64, "{error}");
-    }
-}
 
 /// Checks that each usual form of a paste yields its code, with this prose around it.
 fn assert_taken(code: &str, prose: &str) {

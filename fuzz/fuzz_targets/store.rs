@@ -75,7 +75,7 @@ fuzz_target!(|input: &[u8]| {
 });
 
 /// Kinds of [`changed_by`].
-const CHANGES: u8 = 14;
+const CHANGES: u8 = 21;
 
 fn changed_by(number: u8, entry: &Entry) -> Update {
     let session = entry.session.as_ref();
@@ -135,7 +135,8 @@ fn changed_by(number: u8, entry: &Entry) -> Update {
                 entry.pending.as_ref().map_or_else(|| State::new("s"), |pending| pending.state.clone());
             Settlement::Polled { state, polling: Box::new(polling()) }.into()
         }
-        _ => Change::Account { lineage: revision.lineage, account: "alice".into() }.into(),
+        19 => Change::Start(Pending { polling: Some(polling()), ..pending() }).into(),
+        _ => Change::Account { lineage: revision.lineage, account: Some("alice".into()), subject: Some("17".into()) }.into(),
     }
 }
 
@@ -334,7 +335,7 @@ const SESSION: &str = "access_token refresh_token token_type scope issued_at exp
                        signed_in_by id_token extra issuer token_endpoint client_id resource revocation_endpoint \
                        userinfo_endpoint rejected retry ended";
 const PENDING: &str = "verifier state nonce redirect_uri created_at started_by lineage_seen issuer token_endpoint \
-                       revocation_endpoint userinfo_endpoint client_id resource scopes";
+                       revocation_endpoint userinfo_endpoint client_id resource scopes wrong_codes browser polling";
 const REJECTED: &str = "fingerprint at decided";
 const RETRY: &str = "set_at not_before attempts code";
 const ENDED: &str = "at code fingerprint notified_at";

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod memory;
+pub mod paste;
 
 use std::{path::Path, sync::Arc};
 

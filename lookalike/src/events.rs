@@ -69,6 +69,8 @@ pub enum Outcome {
     SignedIn,
     /// A refresh token was exchanged.
     Refreshed,
+    /// An access token was exchanged (RFC 8693).
+    Exchanged,
     /// A spent code or refresh token was presented.
     Reused,
     /// Refused, or answered by a script.

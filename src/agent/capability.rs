@@ -76,6 +76,11 @@ impl Capabilities {
         }
     }
 
+    /// The number of live capabilities, one for each worker.
+    pub fn live(&self) -> usize {
+        self.by_conversation.len()
+    }
+
     /// Voids the conversation's capability.
     pub fn revoke(&self, conversation: ConversationId) {
         if let Some((_, fingerprint)) = self.by_conversation.remove(&conversation) {

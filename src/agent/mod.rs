@@ -38,11 +38,11 @@ mod workers;
 pub use agents::{Agents, title_of};
 pub use capability::{Capabilities, Holder};
 pub use environment::{CAPABILITY_VARIABLE, Placeholders, SOCKET_VARIABLE, TokenSource, check_placeholders};
-pub use folders::{FolderNames, is_folder_name, missing_limits};
+pub use folders::{FolderNames, example_socket, is_folder_name, missing_limits};
 pub use inject::{InjectAccess, InjectPorts, InjectWorker};
 pub use lines::{BoundedLines, Line};
 pub use mcp::{MCP_PATH_VARIABLE, MCP_SOCKET_VARIABLE, McpServer};
-pub use settings::{AgentSettings, Isolation, SettingsError, WorkerLimits, example_socket};
+pub use settings::{AgentSettings, Isolation, SettingsError, WorkerLimits};
 pub use workers::Workers;
 
 use std::{path::PathBuf, time::Duration};

@@ -7,13 +7,10 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    McpServer,
-    folders::{SOCKETS, new_name},
-};
+use super::McpServer;
 use crate::{
     ids::{ProviderId, RouteName},
-    sys::{sandbox, socket},
+    sys::sandbox,
 };
 
 /// How a worker is isolated from the bot, other workers and the rest of the machine.
@@ -159,20 +156,6 @@ impl AgentSettings {
         }
         Ok(())
     }
-}
-
-/// Returns the path of a route's socket in a worker's folder. The folder's name is an example.
-///
-/// # Errors
-/// A sentence, if the path is too long for a socket.
-pub fn example_socket(root: &Path, route: &RouteName) -> Result<PathBuf, String> {
-    let path = root.join(new_name()).join(SOCKETS).join(route.as_str());
-    socket::check_length(&path).map(|()| path).map_err(|_| {
-        format!(
-            "the socket of the route {} has too long a path in agent.root: choose a shorter agent.root or route name",
-            route.as_str()
-        )
-    })
 }
 
 fn resolve(path: &Path) -> Result<PathBuf, SettingsError> {

@@ -1,6 +1,10 @@
 //! The worker's side of the token API: HTTP/1.1 over the Unix socket, with the capability as bearer
 //! token (RFC 6750 §2.1).
 //!
+//! `threadkey-client` has the same exchange for other programs, on purpose. Its secrets are types of its
+//! own, because it must build without the bot; the ones here are known to the scrubber. And its tests
+//! run this program, so it cannot be a dependency of it without a circle of packages.
+//!
 //! The built-in agent uses it, and `threadkey token` inside a worker. A connection serves one
 //! request.
 

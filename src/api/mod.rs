@@ -1,10 +1,12 @@
-//! The token API: HTTP/1.1 on a Unix socket, for the workers. Beside it, on a port of their own, the
-//! public sign-in pages (`api::public`).
+//! The token API: HTTP/1.1 on a Unix socket, for the workers and for programs of the operator. It is
+//! served on TCP too if the operator asks for it, for operator keys alone. Beside it, on a port of
+//! their own, stand the public sign-in pages (`api::public`).
 //!
 //! Invariants:
 //!
-//! - A request under `/v1` needs a live capability. The answer depends on the rights of its holder
-//!   alone ([`WorkerTokens`](crate::broker::WorkerTokens)).
+//! - A request under `/v1` needs a live capability or operator key. The answer depends on the rights of
+//!   its holder alone: [`WorkerTokens`](crate::broker::WorkerTokens), [`KeyScope`].
+//! - A capability opens nothing on TCP.
 //! - No cache stores an answer (`Cache-Control: no-store`, RFC 9111 §5.2.2.5).
 //! - Every error is an `application/problem+json` (RFC 9457) with a stable `code`.
 //! - A caller that hangs up cancels nothing, because refreshes run in the broker's own tasks.
@@ -12,22 +14,41 @@
 //! - The injecting proxy (`api::inject`) has a port of its own for each worker, and no other secret opens
 //!   it than that worker's.
 
+mod callers;
+mod connection;
+mod health;
 mod inject;
+mod listen;
+mod metrics;
+mod openapi;
+mod operators;
 mod problem;
 mod public;
+mod reference;
 mod request;
 mod routes;
+mod scrape;
 mod server;
+mod sessions;
 mod shares;
+mod state;
 mod stream;
+mod via;
 
 use std::path::PathBuf;
 
 pub use inject::{Credential, InjectRoute, InjectServer, RouteHeaders};
+pub use listen::{BoundListener, ListenError, ListenSettings, ListenTransport, bind_tcp};
+pub use operators::{
+    KeyProblem, KeyScope, KeySource, NoSuchRight, OperatorKeyError, OperatorKeySettings, OperatorKeys,
+    PrincipalPattern, ProviderPattern, Right, SHORTEST_KEY, keys_in,
+};
 pub use public::{
     BoundPages, CertificateError, CertificateFiles, PagesError, PublicSettings, Transport, bind_pages,
     serve_pages,
 };
+pub use reference::reference;
+pub use routes::document;
 pub use server::{Bound, bind, serve};
 
 use crate::sys::socket::BindError;
@@ -43,6 +64,10 @@ pub struct ApiSettings {
     pub inject: Vec<InjectRoute>,
     /// Whether workers get tokens by the injecting proxy alone.
     pub inject_only: bool,
+    /// The operator keys.
+    pub operator_keys: Vec<OperatorKeySettings>,
+    /// The settings of the TCP listener, if there is one.
+    pub listen: Option<ListenSettings>,
 }
 
 /// The reason why the API cannot be served.

@@ -8,9 +8,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{operators::Right, via::Via};
 
 use crate::{
-    broker::{TokenError, WorkerTokenError},
+    broker::{LogoutError, TokenError, WorkerTokenError},
     store::StoreError,
 };
 
@@ -28,6 +31,58 @@ const RETRY_AFTER_BUSY_STORE: Duration = Duration::from_secs(5);
 /// The media type of RFC 9457 §3.
 const CONTENT_TYPE: &str = "application/problem+json";
 
+/// A code of error answers, as it is documented.
+pub(super) struct Code {
+    pub(super) code: &'static str,
+    pub(super) status: u16,
+    pub(super) meaning: &'static str,
+}
+
+const fn code(status: u16, code: &'static str, meaning: &'static str) -> Code {
+    Code { code, status, meaning }
+}
+
+/// All codes. A test in `openapi` compares them with those of this file's functions.
+pub(super) const CODES: &[Code] = &[
+    code(400, "invalid_request", "the request is malformed; `detail` names the part"),
+    code(401, "unauthorized", "the request presents no live capability or operator key"),
+    code(403, "provider_not_allowed", "the capability or key does not cover the provider"),
+    code(
+        403,
+        "not_entitled",
+        "the key does not cover the principal or lacks the right, or the owner of the conversation may no longer use the bot",
+    ),
+    code(403, "raw_tokens_disabled", "agents get tokens by the injecting proxy alone (`agent.tokens`)"),
+    code(403, "not_this_host", "the Host header does not name loopback (the injecting proxy)"),
+    code(403, "path_not_allowed", "the route of the injecting proxy does not forward the path"),
+    code(403, "origin_refused", "the request comes from a page in a browser (TCP alone)"),
+    code(404, "not_found", "there is no such route"),
+    code(404, "unknown_provider", "the configuration does not have the provider"),
+    code(404, "no_session", "the principal is not signed in"),
+    code(405, "method_not_allowed", "the route does not take the method"),
+    code(408, "request_timeout", "the body did not arrive in time"),
+    code(409, "account_in_use", "another session has the same account: choose with `grant`"),
+    code(410, "session_ended", "the provider has ended the session: sign in again"),
+    code(413, "content_too_large", "the body is too long"),
+    code(414, "head_too_large", "the request's target is too long"),
+    code(421, "misdirected_request", "the Host header does not name loopback (plain TCP alone)"),
+    code(426, "upgrade_refused", "the injecting proxy forwards no upgrades"),
+    code(431, "head_too_large", "the request's head is too long or has too many headers"),
+    code(
+        500,
+        "provider_misconfigured",
+        "the operator must mend the provider's settings; the session is kept",
+    ),
+    code(500, "internal", "a defect of threadkey; nothing is lost"),
+    code(502, "upstream_unavailable", "the upstream of the injecting proxy cannot be reached"),
+    code(503, "rejected_again", "the provider's next token was rejected too: wait for `Retry-After`"),
+    code(503, "provider_unavailable", "the provider cannot refresh the token now; the session is kept"),
+    code(503, "refresh_in_progress", "the refresh takes longer than a caller waits, and goes on"),
+    code(503, "rights_unknown", "Discord has not confirmed the owner's rights for too long"),
+    code(503, "store_unavailable", "the store cannot be used at the moment"),
+    code(503, "too_many_requests", "the caller has more requests in progress than its share"),
+];
+
 /// An error answer. `detail` is for users and holds no secret. `code` is for programs and never
 /// changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,13 +94,19 @@ pub(super) struct Problem {
     allow: Option<Cow<'static, str>>,
 }
 
-/// The body of an error answer.
-#[derive(Serialize)]
-struct ProblemJson<'a> {
+/// The body of every error answer (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemJson<'a> {
+    /// Always `about:blank`: `code` is the type.
     r#type: &'static str,
+    /// The phrase of the status.
     title: &'a str,
+    /// The status.
     status: u16,
+    /// The reason, for users.
     detail: &'a str,
+    /// The reason, for programs: it never changes.
     code: &'a str,
 }
 
@@ -58,9 +119,54 @@ impl Problem {
         Self { retry_after: Some(wait), ..self }
     }
 
-    pub(super) fn unauthorized() -> Self {
-        let detail = "send the header Authorization: Bearer with the live capability of a worker (THREADKEY_CAPABILITY)";
+    pub(super) fn unauthorized(via: Via) -> Self {
+        let detail = match via {
+            Via::Socket => {
+                "send the header Authorization: Bearer with the live capability of a worker (THREADKEY_CAPABILITY), or an operator key (api.operator_keys)"
+            }
+            Via::Tcp => "send the header Authorization: Bearer with an operator key (api.operator_keys)",
+        };
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    pub(super) fn needs_operator_key() -> Self {
+        let detail =
+            "this route takes operator keys alone (api.operator_keys), and no capability of a worker";
+        Self::new(StatusCode::FORBIDDEN, "not_entitled", detail)
+    }
+
+    pub(super) fn no_right(key: &str, right: Right) -> Self {
+        let detail = format!(
+            "the operator key {key} does not have the right `{right}`: the operator adds it to api.operator_keys.{key}.rights"
+        );
+        Self::new(StatusCode::FORBIDDEN, "not_entitled", detail)
+    }
+
+    /// The same answer whether or not the configuration has the provider.
+    pub(super) fn providers_of_key(key: &str) -> Self {
+        let detail = format!(
+            "the operator key {key} does not cover this provider: the operator lists the covered ones in api.operator_keys.{key}.providers"
+        );
+        Self::new(StatusCode::FORBIDDEN, "provider_not_allowed", detail)
+    }
+
+    /// The same answer whether or not the principal has a session.
+    pub(super) fn principals_of_key(key: &str) -> Self {
+        let detail = format!(
+            "the operator key {key} does not cover this principal: the operator lists the covered ones in api.operator_keys.{key}.principals"
+        );
+        Self::new(StatusCode::FORBIDDEN, "not_entitled", detail)
+    }
+
+    pub(super) fn from_a_browser() -> Self {
+        let detail = "the token API is not for pages in a browser: this request has an Origin header";
+        Self::new(StatusCode::FORBIDDEN, "origin_refused", detail)
+    }
+
+    pub(super) fn misdirected() -> Self {
+        let detail =
+            "the Host header must name this machine's loopback, as in 127.0.0.1:7420 or localhost:7420";
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected_request", detail)
     }
 
     /// The same answer whether or not the configuration has the provider, so that a worker learns
@@ -130,10 +236,9 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "content_too_large", detail)
     }
 
-    pub(super) fn unsaved(waiting: usize) -> Self {
-        let detail =
-            format!("new tokens of {waiting} sessions cannot be saved yet: threadkey's log has the reason");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail)
+    /// `lines` has the state of each part.
+    pub(super) fn not_ready(lines: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", lines)
             .retry_after(RETRY_AFTER_STORE_ERROR)
     }
 
@@ -142,9 +247,9 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
     }
 
-    /// The request has lost its place to another worker: see [`super::shares`].
+    /// The request has lost its place to another caller: see [`super::shares`].
     pub(super) fn too_many_requests() -> Self {
-        let detail = "this worker has more requests in progress than its share, and others wait: ask again in a moment";
+        let detail = "this caller has more requests in progress than its share, and others wait: ask again in a moment";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_requests", detail).retry_after(RETRY_SOON)
     }
 
@@ -162,14 +267,14 @@ impl Problem {
     }
 
     pub(super) fn not_found() -> Self {
-        let detail = "the routes are GET /v1/token/{provider}, POST /v1/token/{provider}/rejected, GET /healthz and GET /readyz";
+        let detail = "there is no such route: GET /openapi.json describes the token API";
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
-    pub(super) fn method_not_allowed(allow: &'static str) -> Self {
-        let detail = format!("this route takes {allow} only");
-        let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
-        Self { allow: Some(allow.into()), ..problem }
+    /// The router adds the Allow header.
+    pub(super) fn method_not_allowed() -> Self {
+        let detail = "this route does not take this method: the Allow header names the methods that it takes";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
     }
 }
 
@@ -261,6 +366,26 @@ impl From<TokenError> for Problem {
     }
 }
 
+impl From<LogoutError> for Problem {
+    fn from(error: LogoutError) -> Self {
+        match &error {
+            LogoutError::NoSession(_) => Self::new(StatusCode::NOT_FOUND, "no_session", error.to_string()),
+            LogoutError::Exchanged { .. } | LogoutError::FromEnvironment { .. } => {
+                Self::new(StatusCode::NOT_FOUND, "no_session", error.to_string())
+            }
+            // The answer does not name the other sessions, which the key may not cover.
+            LogoutError::Shared { tenant, .. } => {
+                let detail = format!(
+                    "another session here has the same account at {}, and revoking the grant may end it too: add ?grant=keep to remove this session alone, or ?grant=revoke",
+                    tenant.provider
+                );
+                Self::new(StatusCode::CONFLICT, "account_in_use", detail)
+            }
+            LogoutError::Store(error) => Self::from(error),
+        }
+    }
+}
+
 impl Problem {
     fn body(&self) -> Vec<u8> {
         let json = ProblemJson {
@@ -298,6 +423,7 @@ impl IntoResponse for Problem {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.status == StatusCode::UNAUTHORIZED {
             // RFC 9110 §15.5.2 requires the header; the scheme is that of RFC 6750.
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -392,7 +518,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_unauthorized_answer_names_the_bearer_scheme() {
-        let response = Problem::unauthorized().into_response();
+        let response = Problem::unauthorized(Via::Socket).into_response();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Bearer");
         assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");

@@ -1,6 +1,6 @@
 //! The parts of a request: credentials, parameters and body.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -8,6 +8,7 @@ use axum::{
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::problem::Problem;
 use crate::{broker::DEFAULT_MIN_TTL, secret::AccessToken};
@@ -17,16 +18,49 @@ const MAX_BODY: usize = 16 * 1024;
 /// How long a body may take to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 
-/// The body of `POST /v1/token/{provider}/rejected`.
-#[derive(Deserialize)]
-struct Rejected {
+/// A report that a resource rejected this token.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct Rejected {
+    /// The token.
+    #[schema(min_length = 1)]
     access_token: String,
 }
 
-/// The body of `POST /v1/token/{provider}/insufficient_scope`.
-#[derive(Deserialize)]
-struct InsufficientScope {
+/// The challenges of a resource that demands more scopes.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct InsufficientScope {
+    /// The values of its `WWW-Authenticate` headers.
     www_authenticate: Vec<String>,
+}
+
+/// The parameters of a request. An unknown one is an error, because ignoring it could hide a mistake.
+#[derive(Debug)]
+pub(super) struct Parameters(BTreeMap<String, String>);
+
+impl Parameters {
+    /// Parses the query of a request that takes parameters of these names.
+    pub(super) fn of(query: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
+        let mut found = BTreeMap::new();
+        for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            if !known.contains(&name.as_ref()) {
+                return Err(Problem::invalid_request(match known {
+                    [] => "this request takes no parameters".to_owned(),
+                    known => {
+                        format!("there is an unknown parameter; the known ones are {}", known.join(", "))
+                    }
+                }));
+            }
+            if found.insert(name.clone().into_owned(), value.into_owned()).is_some() {
+                return Err(Problem::invalid_request(format!("{name} occurs twice: send it once")));
+            }
+        }
+        Ok(Self(found))
+    }
+
+    /// Takes the value of a parameter.
+    pub(super) fn take(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name)
+    }
 }
 
 /// Returns the credentials of RFC 6750 §2.1. A request with two such headers has none.
@@ -37,29 +71,18 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| credentials.trim())
 }
 
-/// Returns `min_ttl`, which is in whole seconds. An unknown parameter is an error, because ignoring
-/// it could hide a mistake.
-pub(super) fn min_ttl(query: &str) -> Result<Duration, Problem> {
-    let mut found = None;
-    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        match name.as_ref() {
-            "min_ttl" if found.is_some() => {
-                return Err(Problem::invalid_request("min_ttl occurs twice: send it once"));
-            }
-            "min_ttl" => {
-                let bad = || Problem::invalid_request("min_ttl must be a whole number of seconds");
-                found = Some(Duration::from_secs(value.parse::<u32>().map_err(|_| bad())?.into()));
-            }
-            "wait" if value == "0" => {}
-            "wait" => {
-                return Err(Problem::invalid_request(
-                    "this version cannot wait for a sign-in: send the request without wait",
-                ));
-            }
-            _ => return Err(Problem::invalid_request("the only parameter is min_ttl")),
-        }
+/// Takes `min_ttl`, which is in whole seconds, and `wait`, which must be 0.
+pub(super) fn min_ttl(query: &mut Parameters) -> Result<Duration, Problem> {
+    if query.take("wait").is_some_and(|wait| wait != "0") {
+        return Err(Problem::invalid_request(
+            "this version cannot wait for a sign-in: send the request without wait",
+        ));
     }
-    Ok(found.unwrap_or(DEFAULT_MIN_TTL))
+    let bad = || Problem::invalid_request("min_ttl must be a whole number of seconds");
+    match query.take("min_ttl") {
+        None => Ok(DEFAULT_MIN_TTL),
+        Some(text) => Ok(Duration::from_secs(text.parse::<u32>().map_err(|_| bad())?.into())),
+    }
 }
 
 /// Reads the token that a resource rejected from a request's body.
@@ -116,10 +139,19 @@ mod tests {
 
     #[test]
     fn min_ttl_is_accepted_once_in_whole_seconds_without_other_parameters() {
-        assert_eq!(min_ttl(""), Ok(DEFAULT_MIN_TTL));
-        assert_eq!(min_ttl("min_ttl=90&wait=0"), Ok(Duration::from_secs(90)));
-        for bad in ["min_ttl=", "min_ttl=-1", "min_ttl=1m", "min_ttl=1&min_ttl=2", "wait=5", "min_tl=5"] {
-            assert!(min_ttl(bad).is_err(), "{bad}");
+        let parsed = |query| min_ttl(&mut Parameters::of(Some(query), &["min_ttl", "wait"])?);
+        assert_eq!(parsed(""), Ok(DEFAULT_MIN_TTL));
+        assert_eq!(parsed("min_ttl=90&wait=0"), Ok(Duration::from_secs(90)));
+        for bad in [
+            "min_ttl=",
+            "min_ttl=-1",
+            "min_ttl=1m",
+            "min_ttl=1&min_ttl=2",
+            "wait=5",
+            "min_tl=5",
+            "principal=local",
+        ] {
+            assert!(parsed(bad).is_err(), "{bad}");
         }
     }
 

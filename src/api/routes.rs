@@ -1,145 +1,203 @@
-//! The routes, and the answer to each request.
+//! The routes, and the answers to requests for tokens.
+//!
+//! Each route is declared by the attribute above its handler, from which the OpenAPI document has it
+//! too (`openapi`).
 
 use std::sync::Arc;
 
 use axum::{
     Extension, Router,
     body::Body,
-    extract::{Path, RawQuery, Request, State},
+    extract::{MatchedPath, Path, RawQuery, Request, State},
     http::{HeaderMap, HeaderValue, header},
-    middleware::{Next, from_fn},
+    middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
-
-use tokio::sync::watch;
+use tokio::time::Instant;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
+    callers::Caller,
+    health,
+    metrics::Metrics,
+    openapi::{self, ScopeProblems, TokenProblems},
+    operators::{Operator, Right},
     problem::Problem,
-    request::{bearer, challenges, min_ttl, rejected_token},
+    request::{Parameters, challenges, min_ttl, rejected_token},
+    scrape, sessions,
     shares::ConnectionShare,
+    state::Api,
+    via::Via,
 };
 use crate::{
-    agent::{Capabilities, Holder},
-    broker::{Broker, Entitlement, Lease, TokenJson, WorkerTokens},
-    ids::ProviderId,
+    agent::Holder,
+    broker::{Entitlement, Lease, TokenJson},
+    ids::{ProviderId, Tenant},
 };
 
-#[derive(Clone)]
-struct Api {
-    broker: Broker,
-    capabilities: Arc<Capabilities>,
-    tokens: WorkerTokens,
-    bot: Option<watch::Receiver<bool>>,
-    /// Whether workers get tokens by the injecting proxy alone.
-    inject_only: bool,
+/// The documented routes.
+fn documented() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(token))
+        .routes(routes!(rejected))
+        .routes(routes!(insufficient_scope))
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::log_out))
+        .routes(routes!(health::healthy))
+        .routes(routes!(health::ready))
+        .routes(routes!(scrape::scrape))
+        .routes(routes!(openapi::openapi))
 }
 
-/// Builds all routes. `bot` is whether the bot is connected to Discord, if there is one.
-pub(super) fn router(
-    broker: Broker,
-    capabilities: Arc<Capabilities>,
-    tokens: WorkerTokens,
-    bot: Option<watch::Receiver<bool>>,
-    inject_only: bool,
-) -> Router {
-    Router::new()
-        .route("/v1/token/{provider}", get(token).fallback(|| async { Problem::method_not_allowed("GET") }))
-        .route(
-            "/v1/token/{provider}/rejected",
-            post(rejected).fallback(|| async { Problem::method_not_allowed("POST") }),
-        )
-        .route(
-            "/v1/token/{provider}/insufficient_scope",
-            post(insufficient_scope).fallback(|| async { Problem::method_not_allowed("POST") }),
-        )
-        .route("/healthz", get(healthy).fallback(|| async { Problem::method_not_allowed("GET") }))
-        .route("/readyz", get(ready).fallback(|| async { Problem::method_not_allowed("GET") }))
+/// Returns the OpenAPI document.
+pub fn document() -> OpenApi {
+    documented().into_openapi()
+}
+
+/// Builds all routes, for requests that arrive this way.
+pub(super) fn router(api: Api, via: Via) -> Router {
+    let (routes, document) = documented().split_for_parts();
+    let counted = from_fn_with_state(api.metrics.clone(), counted);
+    routes
         .fallback(|| async { Problem::not_found() })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .layer(counted)
         .layer(from_fn(never_stored))
-        .with_state(Api { broker, capabilities, tokens, bot, inject_only })
+        .layer(Extension(via))
+        .layer(Extension(Arc::new(document)))
+        .with_state(api)
 }
 
-async fn healthy() -> &'static str {
-    "ok\n"
-}
-
-/// The process is ready if the store can be read and every token from a provider is saved. Tokens need
-/// no Discord, so a bot that is not connected is ready too, and the second line of the answer names
-/// that.
-async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
-    api.broker.status(&[]).await.map_err(|error| Problem::from(&error))?;
-    match api.broker.unsaved().len() {
-        0 if api.bot.is_some_and(|is_connected| !*is_connected.borrow()) => {
-            Ok("ready\ndiscord: not connected, trying again\n")
-        }
-        0 => Ok("ready\n"),
-        waiting => Err(Problem::unsaved(waiting)),
-    }
-}
-
+/// Hands out an access token that lives for at least `min_ttl`, after a refresh where one is needed.
+#[utoipa::path(
+    get, path = "/v1/token/{provider}", tag = "tokens", security(("capability" = []), ("operator_key" = [])),
+    params(
+        ("provider" = String, Path, description = "The provider.", example = "gitlab", pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$"),
+        ("min_ttl" = Option<u32>, Query, description = "The remaining life that the token should have, in seconds; 60 without it.", minimum = 0, maximum = 4294967295u32),
+        ("wait" = Option<u32>, Query, description = "How long to wait for a sign-in without a session, in seconds. This version takes 0 alone.", minimum = 0, maximum = 0),
+        ("principal" = Option<String>, Query, description = "Whose token, for an operator key; it may be left out if the key covers one principal alone. A capability has one principal, and sends none.", example = "user:80351110224678912", pattern = "^(local|(user|guild):[0-9]{1,19})$"),
+    ),
+    responses((status = 200, description = "The token.", body = TokenJson), TokenProblems)
+)]
 async fn token(
     State(api): State<Api>,
+    Extension(via): Extension<Via>,
     Extension(share): Extension<Arc<ConnectionShare>>,
     Path(provider): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let holder = api.token_holder(&headers)?;
+    let caller = api.caller(&headers, via)?;
+    api.refuse_raw_tokens(&caller)?;
     let answer = async {
-        let entitlement = api.entitlement(&holder, &provider).await?;
-        let min_ttl = min_ttl(query.as_deref().unwrap_or_default())?;
-        api.answer(&headers, &entitlement.token(min_ttl).await?)
+        match &caller {
+            Caller::Worker(holder) => {
+                let entitlement = api.entitlement(holder, &provider).await?;
+                let min_ttl = min_ttl(&mut Parameters::of(query.as_deref(), &["min_ttl", "wait"])?)?;
+                api.answer(&headers, via, &entitlement.token(min_ttl).await?)
+            }
+            Caller::Operator(operator) => {
+                let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait", "principal"])?;
+                let tenant = api.token_tenant(operator, &provider, &mut query)?;
+                let lease = api.broker.token(&tenant, min_ttl(&mut query)?).await?;
+                api.to_operator(&headers, via, &lease)?;
+                Ok(axum::Json(TokenJson::from(&lease)).into_response())
+            }
+        }
     };
-    share.run_request(holder.conversation.id, answer).await
+    share.run_request(caller.holding(), answer).await
 }
 
+/// Takes the report that a resource rejected a token before its expiry, and hands out another one: the
+/// stored one, or that of one refresh for all reporters.
+#[utoipa::path(
+    post, path = "/v1/token/{provider}/rejected", tag = "tokens", security(("capability" = []), ("operator_key" = [])),
+    params(
+        ("provider" = String, Path, description = "The provider.", example = "gitlab", pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$"),
+        ("principal" = Option<String>, Query, description = "As for `GET /v1/token/{provider}`.", example = "user:80351110224678912", pattern = "^(local|(user|guild):[0-9]{1,19})$"),
+    ),
+    request_body = super::request::Rejected,
+    responses((status = 200, description = "Another token.", body = TokenJson), TokenProblems)
+)]
 async fn rejected(
     State(api): State<Api>,
+    Extension(via): Extension<Via>,
     Extension(share): Extension<Arc<ConnectionShare>>,
     Path(provider): Path<String>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let holder = api.token_holder(&headers)?;
+    let caller = api.caller(&headers, via)?;
+    api.refuse_raw_tokens(&caller)?;
     let answer = async {
-        let entitlement = api.entitlement(&holder, &provider).await?;
-        let token = rejected_token(body).await?;
-        api.answer(&headers, &entitlement.rejected(&token).await?)
+        match &caller {
+            Caller::Worker(holder) => {
+                let entitlement = api.entitlement(holder, &provider).await?;
+                Parameters::of(query.as_deref(), &[])?;
+                let token = rejected_token(body).await?;
+                api.answer(&headers, via, &entitlement.rejected(&token).await?)
+            }
+            Caller::Operator(operator) => {
+                let mut query = Parameters::of(query.as_deref(), &["principal"])?;
+                let tenant = api.token_tenant(operator, &provider, &mut query)?;
+                let lease = api.broker.rejected(&tenant, &rejected_token(body).await?).await?;
+                api.to_operator(&headers, via, &lease)?;
+                Ok(axum::Json(TokenJson::from(&lease)).into_response())
+            }
+        }
     };
-    share.run_request(holder.conversation.id, answer).await
+    share.run_request(caller.holding(), answer).await
 }
 
-/// Takes the challenge of a resource that demands more scopes. The answer names the scopes of the next
-/// sign-in, or none if the challenge changes nothing.
+/// Takes the challenge of a resource that demands more scopes (RFC 6750 §3.1). The answer names the
+/// scopes of the next sign-in, or none if the challenge changes nothing.
+#[utoipa::path(
+    post, path = "/v1/token/{provider}/insufficient_scope", tag = "tokens", security(("capability" = []), ("operator_key" = [])),
+    params(
+        ("provider" = String, Path, description = "The provider.", example = "gitlab", pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$"),
+        ("principal" = Option<String>, Query, description = "As for `GET /v1/token/{provider}`.", example = "user:80351110224678912", pattern = "^(local|(user|guild):[0-9]{1,19})$"),
+    ),
+    request_body = super::request::InsufficientScope,
+    responses((status = 200, description = "What the next sign-in asks for.", body = openapi::NextSignIn), ScopeProblems)
+)]
 async fn insufficient_scope(
     State(api): State<Api>,
+    Extension(via): Extension<Via>,
     Extension(share): Extension<Arc<ConnectionShare>>,
     Path(provider): Path<String>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let holder = api.holder(&headers)?;
+    let caller = api.caller(&headers, via)?;
     let answer = async {
-        let entitlement = api.entitlement(&holder, &provider).await?;
-        let scopes = entitlement.insufficient_scope(&challenges(body).await?).await?;
-        Ok(axum::Json(serde_json::json!({"sign_in": scopes.is_some(), "scopes": scopes.unwrap_or_default()}))
+        let scopes = match &caller {
+            Caller::Worker(holder) => {
+                let entitlement = api.entitlement(holder, &provider).await?;
+                Parameters::of(query.as_deref(), &[])?;
+                entitlement.insufficient_scope(&challenges(body).await?).await?
+            }
+            Caller::Operator(operator) => {
+                let mut query = Parameters::of(query.as_deref(), &["principal"])?;
+                let tenant = api.token_tenant(operator, &provider, &mut query)?;
+                api.broker.insufficient_scope(&tenant, &challenges(body).await?).await?
+            }
+        };
+        Ok(axum::Json(openapi::NextSignIn { sign_in: scopes.is_some(), scopes: scopes.unwrap_or_default() })
             .into_response())
     };
-    share.run_request(holder.conversation.id, answer).await
+    share.run_request(caller.holding(), answer).await
 }
 
 impl Api {
-    /// Returns the holder of the capability that the request presents.
-    fn holder(&self, headers: &HeaderMap) -> Result<Holder, Problem> {
-        let presented = bearer(headers).ok_or_else(Problem::unauthorized)?;
-        self.capabilities.holder(presented).ok_or_else(Problem::unauthorized)
-    }
-
-    /// Returns the holder of the capability if its worker may hold access tokens.
-    fn token_holder(&self, headers: &HeaderMap) -> Result<Holder, Problem> {
-        let holder = self.holder(headers)?;
-        if self.inject_only { Err(Problem::raw_tokens_disabled()) } else { Ok(holder) }
+    /// Refuses a worker where workers get tokens by the injecting proxy alone.
+    fn refuse_raw_tokens(&self, caller: &Caller) -> Result<(), Problem> {
+        match caller {
+            Caller::Worker(_) if self.inject_only => Err(Problem::raw_tokens_disabled()),
+            Caller::Worker(_) | Caller::Operator(_) => Ok(()),
+        }
     }
 
     async fn entitlement(&self, holder: &Holder, provider: &str) -> Result<Entitlement<'_>, Problem> {
@@ -147,14 +205,35 @@ impl Api {
         Ok(self.tokens.entitlement(holder, &provider).await?)
     }
 
+    /// Returns the tenant of an operator's request for a token.
+    fn token_tenant(
+        &self,
+        operator: &Operator,
+        provider: &str,
+        query: &mut Parameters,
+    ) -> Result<Tenant, Problem> {
+        self.operators_tenant(operator, provider, query.take("principal").as_deref(), Right::Tokens)
+    }
+
     /// Answers with the token if the capability is still live. A refresh takes a while, and the
     /// worker may have ended meanwhile.
-    fn answer(&self, headers: &HeaderMap, lease: &Lease) -> Result<Response, Problem> {
-        let holder = self.holder(headers)?;
+    fn answer(&self, headers: &HeaderMap, via: Via, lease: &Lease) -> Result<Response, Problem> {
+        let Caller::Worker(holder) = self.caller(headers, via)? else {
+            return Err(Problem::unauthorized(via));
+        };
         let (conversation, tenant) = (holder.conversation.id, &lease.tenant);
         tracing::debug!(%conversation, %tenant, generation = lease.generation, "a worker was given a token");
         Ok(axum::Json(TokenJson::from(lease)).into_response())
     }
+}
+
+/// Counts each request by its route, never by its path, which may name anything.
+async fn counted(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
+    let started = Instant::now();
+    let response = next.run(request).await;
+    metrics.count_request(route.as_deref().unwrap_or("none"), response.status(), started.elapsed());
+    response
 }
 
 async fn never_stored(request: Request, next: Next) -> Response {

@@ -1,24 +1,8 @@
-//! The connections: they are limited in number, size and time, and only the bot's own system user
-//! may connect.
-//!
-//! A connection has one request and one answer. The answer fits into the socket's buffer, so a peer
-//! that does not read cannot hold a connection.
+//! The Unix socket and the TCP listener: their connections are limited in number, size and time. Only
+//! the bot's own system user may connect to the socket.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
-use axum::Router;
-use hyper::{Request, body::Incoming, server::conn::http1, service::Service};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::{Semaphore, watch},
@@ -27,9 +11,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ApiSettings, ServeError,
+    connection::{ACCEPT_RETRY_PAUSE, MAX_CONNECTIONS, serve_connection},
+    listen::{BoundListener, accept_tcp},
+    metrics::Metrics,
+    operators::OperatorKeys,
     routes::router,
-    shares::{ARRIVALS, ConnectionShare, REQUESTS, Shares},
-    stream::ProblemStream,
+    shares::{Peer, Shares},
+    state::Api,
+    via::Via,
 };
 use crate::{
     agent::Capabilities,
@@ -40,20 +29,9 @@ use crate::{
     },
 };
 
-/// How many connections are served at once: one for each place, and some that have just lost theirs
-/// and are being closed. Further ones wait in the socket's backlog.
-const MAX_CONNECTIONS: usize = ARRIVALS + REQUESTS + 64;
-/// The longest request head, in bytes.
-const MAX_HEAD: usize = 16 * 1024;
-/// The most headers that a request may have.
-const MAX_HEADERS: usize = 64;
-/// How long a request head may take to arrive.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// How long requests in progress may take after the shutdown began. It is a little longer than a
 /// caller waits for a refresh.
 const DRAIN: Duration = Duration::from_secs(35);
-/// The pause after a failed accept, which mostly means a lack of resources.
-const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The listening socket. Requests are answered by [`serve`].
 #[derive(Debug)]
@@ -64,6 +42,8 @@ pub struct Bound {
     bot: Option<watch::Receiver<bool>>,
     /// Whether workers get tokens by the injecting proxy alone.
     inject_only: bool,
+    operators: OperatorKeys,
+    tcp: Option<BoundListener>,
 }
 
 impl Bound {
@@ -71,6 +51,18 @@ impl Bound {
     #[must_use]
     pub fn with_bot(self, is_connected: watch::Receiver<bool>) -> Self {
         Self { bot: Some(is_connected), ..self }
+    }
+
+    /// The same socket, which takes these operator keys too.
+    #[must_use]
+    pub fn with_operators(self, operators: OperatorKeys) -> Self {
+        Self { operators, ..self }
+    }
+
+    /// The same API, on TCP too.
+    #[must_use]
+    pub fn with_tcp(self, listener: Option<BoundListener>) -> Self {
+        Self { tcp: listener, ..self }
     }
 }
 
@@ -82,7 +74,14 @@ pub fn bind(settings: &ApiSettings) -> Result<Bound, ServeError> {
     let (listener, socket) = bind_private(&settings.socket)?;
     let listener = UnixListener::from_std(listener)
         .map_err(|source| ServeError::Listen { path: settings.socket.clone(), source })?;
-    Ok(Bound { listener, socket, bot: None, inject_only: settings.inject_only })
+    Ok(Bound {
+        listener,
+        socket,
+        bot: None,
+        inject_only: settings.inject_only,
+        operators: OperatorKeys::default(),
+        tcp: None,
+    })
 }
 
 /// Answers requests until `shutdown`. Then it finishes the requests in progress, for at most 35 s,
@@ -94,33 +93,54 @@ pub async fn serve(
     tokens: WorkerTokens,
     shutdown: CancellationToken,
 ) {
-    let Bound { listener, socket, bot, inject_only } = bound;
-    let router = router(broker, capabilities, tokens, bot, inject_only);
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let shares = Shares::new();
+    let Bound { listener, socket, bot, inject_only, operators, tcp } = bound;
+    let following = tokio::spawn(operators.clone().follow());
+    let metrics = Arc::new(Metrics::new(&broker));
+    let api = Api { broker, capabilities, tokens, operators, bot, inject_only, metrics };
     let connections = TaskTracker::new();
     let accepting = async {
-        loop {
-            let Ok(slot) = slots.clone().acquire_owned().await else { return };
-            let accepted = listener.accept().await.map(|(stream, _)| stream);
-            let Some((stream, peer)) = check_peer(accepted).await else { continue };
-            let served = serve_connection(stream, router.clone(), shares.arrive(peer), shutdown.clone());
-            connections.spawn(async move {
-                served.await;
-                drop(slot);
-            });
+        match tcp {
+            None => accept_unix(listener, &api, &connections, &shutdown).await,
+            Some(tcp) => {
+                tokio::join!(
+                    accept_unix(listener, &api, &connections, &shutdown),
+                    accept_tcp(tcp, &api, &connections, &shutdown)
+                )
+                .0
+            }
         }
     };
     tokio::select! {
         () = accepting => {}
         () = shutdown.cancelled() => {}
     }
-    drop(listener);
+    following.abort();
     connections.close();
     if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
         tracing::warn!("{} token requests were cut off by the shutdown", connections.len());
     }
     drop(socket);
+}
+
+async fn accept_unix(
+    listener: UnixListener,
+    api: &Api,
+    connections: &TaskTracker,
+    shutdown: &CancellationToken,
+) {
+    let router = router(api.clone(), Via::Socket);
+    let (slots, shares) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Shares::new());
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let accepted = listener.accept().await.map(|(stream, _)| stream);
+        let Some((stream, peer)) = check_peer(accepted).await else { continue };
+        let share = shares.arrive(Peer::Process(peer));
+        let served = serve_connection(stream, router.clone(), share, shutdown.clone());
+        connections.spawn(async move {
+            served.await;
+            drop(slot);
+        });
+    }
 }
 
 /// Returns the connection and its process if it comes from the bot's own system user. The socket's
@@ -147,56 +167,5 @@ async fn check_peer(accepted: io::Result<UnixStream>) -> Option<(UnixStream, Opt
             tracing::warn!(%error, "a connection to the token API was refused: its user is unknown");
             None
         }
-    }
-}
-
-async fn serve_connection(
-    stream: UnixStream,
-    router: Router,
-    share: ConnectionShare,
-    shutdown: CancellationToken,
-) {
-    let (share, reached) = (Arc::new(share), Arc::new(AtomicBool::new(false)));
-    let stream = ProblemStream::new(stream, reached.clone());
-    let routes = Routes { router: TowerToHyperService::new(router), share: share.clone(), reached };
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
-        .keep_alive(false)
-        .max_buf_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), routes);
-    let mut served = std::pin::pin!(served);
-    let ended = tokio::select! {
-        // An answer that is ready is written before the connection is closed for others.
-        biased;
-        ended = served.as_mut() => ended,
-        () = share.dismissed.cancelled() => return,
-        () = shutdown.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection to the token API ended early");
-    }
-}
-
-/// The routes, for one connection.
-struct Routes {
-    router: TowerToHyperService<Router>,
-    share: Arc<ConnectionShare>,
-    reached: Arc<AtomicBool>,
-}
-
-impl Service<Request<Incoming>> for Routes {
-    type Response = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Response;
-    type Error = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Error;
-    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
-
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        self.reached.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(self.share.clone());
-        self.router.call(request)
     }
 }

@@ -8,7 +8,12 @@
 //! - *arrivals* are connections that have not presented a capability. They are counted by the
 //!   peer's process. An honest caller presents its capability with its first bytes, so it is an
 //!   arrival for a moment only.
-//! - *requests* have a live capability. They are counted by conversation, across all its processes.
+//! - *requests* have a live capability or operator key. They are counted by conversation or key,
+//!   across all its processes.
+//!
+//! A kept connection is an arrival between its requests. From its first request on it is counted with
+//! the holder of that request, so a peer without a secret cannot take its place. A peer on TCP is
+//! counted by its network: see [`Peer`].
 //!
 //! A newcomer always finds a place, even in a full pool: the holder of the most places loses its
 //! oldest one. So a holder of less than an equal share loses nothing, and a single holder may have
@@ -22,6 +27,7 @@
 use std::{
     cmp::Reverse,
     collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -38,15 +44,39 @@ pub(super) const REQUESTS: usize = 384;
 /// Both pools. Clones share them.
 #[derive(Clone)]
 pub(super) struct Shares {
-    arrivals: Pool<Option<i32>>,
-    requests: Pool<ConversationId>,
+    arrivals: Pool<Arriving>,
+    requests: Pool<Holding>,
+}
+
+/// The other end of a connection, before it has presented a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Peer {
+    /// A process on this machine, if the kernel names it.
+    Process(Option<i32>),
+    /// An IPv4 address, or the network of an IPv6 address, which one customer has whole (RFC 6177).
+    Network(IpAddr),
+}
+
+/// The holder of a request.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Holding {
+    /// The worker of this conversation.
+    Conversation(ConversationId),
+    /// The operator key of this name.
+    Operator(String),
+}
+
+/// The holder of an arrival.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Arriving {
+    Unknown(Peer),
+    Known(Holding),
 }
 
 /// The share of one connection: its place among the arrivals or the requests.
 pub(super) struct ConnectionShare {
     shares: Shares,
-    peer: Option<i32>,
-    arrival: Mutex<Option<Place<Option<i32>>>>,
+    arrival: Mutex<Option<Place<Arriving>>>,
     /// Fires when the connection has lost its place among the arrivals.
     pub(super) dismissed: CancellationToken,
 }
@@ -56,46 +86,55 @@ impl Shares {
         Self { arrivals: Pool::new(ARRIVALS), requests: Pool::new(REQUESTS) }
     }
 
-    /// Gives a new connection of the process `peer` a place among the arrivals.
-    pub(super) fn arrive(&self, peer: Option<i32>) -> ConnectionShare {
+    /// Gives a new connection of `peer` a place among the arrivals.
+    pub(super) fn arrive(&self, peer: Peer) -> ConnectionShare {
         let share = ConnectionShare {
             shares: self.clone(),
-            peer,
             arrival: Mutex::new(None),
             dismissed: CancellationToken::new(),
         };
-        share.enter_arrivals();
+        share.enter_arrivals(Arriving::Unknown(peer));
         share
     }
 }
 
+impl Peer {
+    /// The peer at this address.
+    pub(super) fn at(address: IpAddr) -> Self {
+        Self::Network(match address.to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+            address => address,
+        })
+    }
+}
+
 impl ConnectionShare {
-    /// Runs a request of the worker of `conversation` on a place among the requests. Returns an
-    /// error if the place is lost.
+    /// Runs a request of `holder` on a place among the requests. Returns an error if the place is
+    /// lost.
     pub(super) async fn run_request<T>(
         &self,
-        conversation: ConversationId,
+        holder: Holding,
         work: impl Future<Output = Result<T, Problem>>,
     ) -> Result<T, Problem> {
         let displaced = CancellationToken::new();
-        let _place = self.shares.requests.enter(conversation, displaced.clone());
+        let _place = self.shares.requests.enter(holder.clone(), displaced.clone());
         self.arrival().take();
         let result = tokio::select! {
             biased;
             result = work => result,
             () = displaced.cancelled() => Err(Problem::too_many_requests()),
         };
-        self.enter_arrivals();
+        self.enter_arrivals(Arriving::Known(holder));
         result
     }
 
-    /// Moves the connection to the arrivals, before and after its request.
-    fn enter_arrivals(&self) {
-        let place = self.shares.arrivals.enter(self.peer, self.dismissed.clone());
+    /// Moves the connection to the arrivals, before and after a request.
+    fn enter_arrivals(&self, holder: Arriving) {
+        let place = self.shares.arrivals.enter(holder, self.dismissed.clone());
         *self.arrival() = Some(place);
     }
 
-    fn arrival(&self) -> MutexGuard<'_, Option<Place<Option<i32>>>> {
+    fn arrival(&self) -> MutexGuard<'_, Option<Place<Arriving>>> {
         self.arrival.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -244,19 +283,39 @@ mod tests {
     #[tokio::test]
     async fn arrivals_never_displace_a_request_and_a_displaced_request_gets_503() {
         let shares = Shares::new();
-        let share = shares.arrive(Some(1));
-        let worker = ConversationId(Snowflake(7));
-        let arrivals: Vec<_> = (0..1000).map(|process| shares.arrive(Some(process))).collect();
+        let share = shares.arrive(Peer::Process(Some(1)));
+        let worker = Holding::Conversation(ConversationId(Snowflake(7)));
+        let arrive = |process| shares.arrive(Peer::Process(Some(process)));
+        let arrivals: Vec<_> = (0..1000).map(arrive).collect();
         assert!(share.dismissed.is_cancelled(), "it presented no capability");
         assert_eq!(arrivals.iter().filter(|share| !share.dismissed.is_cancelled()).count(), ARRIVALS);
-        let request = share.run_request(worker, std::future::pending::<Result<(), Problem>>());
+        let request = share.run_request(worker.clone(), std::future::pending::<Result<(), Problem>>());
         tokio::pin!(request);
         assert!(futures_util::poll!(&mut request).is_pending());
-        let _more: Vec<_> = (0..1000).map(|process| shares.arrive(Some(process))).collect();
+        let _more: Vec<_> = (0..1000).map(arrive).collect();
         assert!(futures_util::poll!(&mut request).is_pending());
         let tokens: Vec<_> = (0..REQUESTS).map(|_| CancellationToken::new()).collect();
-        let places = tokens.iter().map(|lost| shares.requests.enter(worker, lost.clone()));
+        let places = tokens.iter().map(|lost| shares.requests.enter(worker.clone(), lost.clone()));
         let _places: Vec<_> = places.collect();
         assert_eq!(request.await, Err(Problem::too_many_requests()));
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_of_a_known_holder_outlives_a_storm_of_strangers() {
+        let shares = Shares::new();
+        let address = Peer::at("127.0.0.1".parse().expect("an address"));
+        let kept = shares.arrive(address);
+        let operator = Holding::Operator("backup".to_owned());
+        kept.run_request(operator, async { Ok(()) }).await.expect("it is served");
+        let _strangers: Vec<_> = (0..1000).map(|_| shares.arrive(address)).collect();
+        assert!(!kept.dismissed.is_cancelled(), "it has presented a key");
+    }
+
+    #[test]
+    fn all_addresses_of_one_ipv6_network_are_one_peer() {
+        let peer = |text: &str| Peer::at(text.parse().expect("an address"));
+        assert_eq!(peer("2001:db8:1:2::5"), peer("2001:db8:1:2:ffff::9"));
+        assert_ne!(peer("2001:db8:1:2::5"), peer("2001:db8:1:3::5"));
+        assert_eq!(peer("::ffff:192.0.2.1"), peer("192.0.2.1"));
     }
 }

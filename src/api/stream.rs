@@ -1,9 +1,9 @@
 //! A connection's stream, which replaces hyper's own error answers by problems (RFC 9457).
 //!
 //! A request that is not HTTP, or has too long a head, never reaches the routes. Hyper answers it
-//! with a bare status, and offers no way to add a body. A connection has one answer here. So bytes
-//! that hyper writes before a request has reached the routes are such an answer. This stream reads
-//! the status from them, and writes the problem of that status in their place.
+//! with a bare status, and offers no way to add a body. So a message that hyper begins while no answer
+//! of the routes is in progress is such an answer. This stream reads the status from it, and writes
+//! the problem of that status in its place. Hyper closes the connection after it.
 
 use std::{
     io,
@@ -22,16 +22,17 @@ use super::problem::Problem;
 /// A connection whose error answers are all problems.
 pub(super) struct ProblemStream<S> {
     stream: S,
-    /// Whether a request has reached the routes.
-    reached: Arc<AtomicBool>,
+    /// Whether an answer of the routes is in progress.
+    answering: Arc<AtomicBool>,
     /// The answer that replaces hyper's, and the number of its bytes that are written.
     replacement: Option<(Vec<u8>, usize)>,
 }
 
 impl<S: AsyncWrite + Unpin> ProblemStream<S> {
-    /// Wraps a connection. The service sets `reached` as soon as a request reaches the routes.
-    pub(super) fn new(stream: S, reached: Arc<AtomicBool>) -> Self {
-        Self { stream, reached, replacement: None }
+    /// Wraps a connection. `answering` is set from a request's arrival at the routes to the end of
+    /// its answer's body.
+    pub(super) fn new(stream: S, answering: Arc<AtomicBool>) -> Self {
+        Self { stream, answering, replacement: None }
     }
 
     fn poll_replacement(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -58,10 +59,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for ProblemStream<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for ProblemStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.reached.load(Ordering::Relaxed) {
-            return Pin::new(&mut self.stream).poll_write(cx, bytes);
-        }
         if self.replacement.is_none() {
+            // The end of an answer is still written after its body has ended.
+            if self.answering.load(Ordering::Relaxed) || !is_refusal(bytes) {
+                return Pin::new(&mut self.stream).poll_write(cx, bytes);
+            }
             self.replacement = Some((Problem::of_head(status(bytes)).message(), 0));
         }
         Poll::Ready(Ok(bytes.len()))
@@ -77,7 +79,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ProblemStream<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.reached.load(Ordering::Relaxed) {
+        if self.answering.load(Ordering::Relaxed) {
             return Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         }
         let first = slices.iter().find(|slice| !slice.is_empty());
@@ -92,6 +94,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ProblemStream<S> {
         ready!(self.poll_replacement(cx))?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
+}
+
+/// Whether hyper begins an answer of its own: an error without a body.
+fn is_refusal(message: &[u8]) -> bool {
+    message.starts_with(b"HTTP/1.1 4") && message.windows(19).any(|line| line == b"content-length: 0\r\n")
 }
 
 /// Reads the status of a message that begins with `HTTP/1.1 431 …`.

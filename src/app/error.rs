@@ -2,12 +2,19 @@
 
 use crate::{
     agent::SettingsError,
-    api::{PagesError, ServeError},
+    api::{ListenError, OperatorKeyError, PagesError, ServeError},
     cli::{Exit, ExitError},
     discord::DiscordError,
     oauth::ProviderError,
     store::StoreError,
 };
+
+/// A section of an operator key.
+const EXAMPLE_KEY: &str = r#"[api.operator_keys.example]
+key_file = "/etc/threadkey/example.key"
+principals = ["user:80351110224678912"]
+providers = ["acme"]
+"#;
 
 /// The reason why the program could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +31,18 @@ pub enum AppError {
     /// The sign-in pages cannot be served.
     #[error(transparent)]
     Pages(#[from] PagesError),
+    /// The token API cannot be served on TCP.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// An operator key cannot be used.
+    #[error(transparent)]
+    OperatorKey(#[from] OperatorKeyError),
+    /// `serve` has no operator key, and so nobody could use it.
+    #[error(
+        "`threadkey serve` needs an operator key, because without the bot there are no workers: make one with \
+         `openssl rand -hex 32`, put it into a variable or a file, and name that in the configuration:\n\n{EXAMPLE_KEY}"
+    )]
+    NoOperatorKey,
     /// The workers' settings are wrong.
     #[error(transparent)]
     Agent(#[from] SettingsError),
@@ -61,7 +80,10 @@ impl ExitError for AppError {
         match self {
             Self::Store(error) => error.exit(),
             Self::Provider(error) => error.exit(),
-            Self::Api(_) | Self::Pages(_) | Self::Agent(_) | Self::AgentFolders { .. } => Exit::Usage,
+            Self::Api(_) | Self::Pages(_) | Self::Listen(_) => Exit::Usage,
+            Self::OperatorKey(_) | Self::NoOperatorKey | Self::Agent(_) | Self::AgentFolders { .. } => {
+                Exit::Usage
+            }
             Self::Discord(DiscordError::Unreachable { .. }) => Exit::Later,
             Self::Discord(DiscordError::Conversations { .. }) => Exit::Store,
             Self::Discord(DiscordError::Relay(_)) => Exit::Internal,

@@ -13,7 +13,7 @@ use tracing_subscriber::{
     Layer as _,
     filter::{LevelFilter, Targets},
     fmt::{
-        self, FmtContext, FormatEvent, FormatFields,
+        self, FmtContext, FormatEvent, FormatFields, FormattedFields,
         format::Writer,
         time::{FormatTime as _, SystemTime},
     },
@@ -22,8 +22,9 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
+use super::json_logs::{JsonFields, JsonLine};
 use crate::{
-    cli::{Exit, Failure, print_notice},
+    cli::{Exit, Failure, LogFormat, print_notice},
     discord::{UNLOGGABLE, is_hidden},
     secret::Scrubber,
 };
@@ -49,16 +50,21 @@ pub fn log_level(default: LevelFilter) -> Result<LevelFilter, Failure> {
 
 /// Starts the log on standard error. Other crates are logged from `warn` up. The crates below the
 /// Discord module are not logged at all, because they print tokens (adr/0010).
-pub fn start_logs(level: LevelFilter) {
-    let layer = fmt::layer()
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .log_internal_errors(false)
-        .event_format(OneLine(Scrubber::of_process().clone()))
-        .with_filter(targets(level));
+pub fn start_logs(level: LevelFilter, format: LogFormat) {
+    let scrubber = Scrubber::of_process().clone();
+    let layer = fmt::layer().with_writer(io::stderr).log_internal_errors(false);
     // This fails only in a test that runs several programs in one process: it has a subscriber
     // already.
-    let _ = tracing_subscriber::registry().with(layer).try_init();
+    let _ = match format {
+        LogFormat::Text => {
+            let layer = layer.with_ansi(io::stderr().is_terminal()).event_format(OneLine(scrubber));
+            tracing_subscriber::registry().with(layer.with_filter(targets(level))).try_init()
+        }
+        LogFormat::Json => {
+            let layer = layer.with_ansi(false).fmt_fields(JsonFields).event_format(JsonLine(scrubber));
+            tracing_subscriber::registry().with(layer.with_filter(targets(level))).try_init()
+        }
+    };
 }
 
 /// Writes each event as one line without secrets.
@@ -76,6 +82,11 @@ where
         event: &Event<'_>,
     ) -> std::fmt::Result {
         let mut fields = String::new();
+        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+            let known = span.extensions();
+            let of_span = known.get::<FormattedFields<N>>().map_or("", |of_span| of_span.as_str());
+            let _ = write!(fields, "{}{{{of_span}}}: ", span.name());
+        }
         context.format_fields(Writer::new(&mut fields), event)?;
         SystemTime.format_time(&mut writer)?;
         let level = *event.metadata().level();
@@ -144,31 +155,15 @@ pub fn install_panic_hook() {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex, PoisonError};
-
     use super::*;
+    use crate::app::json_logs::tests::captured;
 
     /// Returns the lines that the log has after these events.
     fn logged(secrets: &[&str], events: impl FnOnce()) -> String {
-        #[derive(Clone, Default)]
-        struct Lines(Arc<Mutex<Vec<u8>>>);
-        impl io::Write for Lines {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
         let scrubber = Scrubber::new();
         secrets.iter().for_each(|secret| scrubber.note(secret));
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let layer =
-            fmt::layer().with_writer(move || writer.clone()).with_ansi(false).event_format(OneLine(scrubber));
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), events);
-        let lines = lines.0.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8(lines.clone()).expect("UTF-8")
+        let layer = fmt::layer().with_ansi(false);
+        captured(|writer| layer.with_writer(writer).event_format(OneLine(scrubber)), events)
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 pub mod doctor;
 mod error;
+mod json_logs;
 mod logs;
 mod run;
 mod signals;

@@ -6,13 +6,17 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{AppError, AppSettings, signals::Signals, standby::bot_lock};
 use crate::{
     agent::{Agents, Capabilities, Workers},
-    api::{self, Bound, InjectServer},
+    api::{self, Bound, InjectServer, OperatorKeys},
     broker::{Broker, OwnerRights, WithoutBot, WorkerTokens},
     discord::{self, BotDeps, Conversations, DiscordError, DiscordSettings, Rights},
     oauth::ProviderError,
@@ -46,10 +50,12 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     // The token API is served before and while Discord is away: a probe learns from
     // it that the process is in order.
     let connected = watch::Sender::new(false);
-    let bound = bind_api(&settings)?.with_bot(connected.subscribe());
-    let pages = serve_sign_in_pages(&settings, &broker, &shutdown).await?;
+    let operators = OperatorKeys::load(settings.api.operator_keys.clone()).await?;
+    let reload = reload_keys_on_hangup(operators.clone())?;
+    let bound = bind_api(&settings, operators).await?.with_bot(connected.subscribe());
     // The rights are unknown until the bot reaches Discord, and an unknown right opens nothing.
     let rights = Rights::new(&discord, settings.clock.clone());
+    let pages = serve_sign_in_pages(&settings, &broker, Arc::new(rights.clone()), &shutdown).await?;
     let tokens = WorkerTokens::new(broker.clone(), Arc::new(rights.clone()));
     let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
     let scrubber = Scrubber::of_process().clone();
@@ -98,6 +104,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
         }
         sign_in_polls.abort();
         discovery.abort();
+        reload.abort();
         finish(&broker, api, &settings.store).await;
         match (defect, outcome) {
             (Some(defect), _) => Err(defect),
@@ -111,19 +118,27 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     }
 }
 
-/// Serves the token API without the bot until a signal.
+/// Serves the token API and the sign-in pages without the bot until a signal, and polls the sign-ins
+/// that a command has left.
 ///
 /// # Errors
-/// When the API cannot start.
+/// When the API or the pages cannot start.
 pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     let mut signals = Signals::new()?;
     let broker = settings.broker(settings.open_store()?)?;
+    if settings.api.operator_keys.is_empty() {
+        return Err(AppError::NoOperatorKey);
+    }
     let shutdown = CancellationToken::new();
-    let bound = bind_api(&settings)?;
+    let operators = OperatorKeys::load(settings.api.operator_keys.clone()).await?;
+    let reload = reload_keys_on_hangup(operators.clone())?;
+    let bound = bind_api(&settings, operators).await?;
     let capabilities = Arc::new(Capabilities::new());
+    let pages = serve_sign_in_pages(&settings, &broker, Arc::new(WithoutBot), &shutdown).await?;
     let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
     let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
     let choice_expiry = expire_choices(broker.clone());
+    let sign_in_polls = poll_sign_ins(broker.clone(), Arc::new(WithoutBot));
     let discovery = keep_discovered(broker.clone());
     tokio::select! {
         () = signals.next() => {}
@@ -132,29 +147,55 @@ pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     tracing::info!("ending after the requests that are under way; a second signal ends the process at once");
     shutdown.cancel();
     choice_expiry.abort();
+    sign_in_polls.abort();
     discovery.abort();
+    let orderly_end = async {
+        if let Some(pages) = pages {
+            let _ = pages.await;
+        }
+        finish(&broker, api, &settings.store).await;
+    };
+    reload.abort();
     tokio::select! {
-        () = finish(&broker, api, &settings.store) => Ok(()),
+        () = orderly_end => Ok(()),
         () = signals.next() => end_at_once(&broker, &settings.store),
     }
 }
 
-fn bind_api(settings: &AppSettings) -> Result<Bound, AppError> {
+async fn bind_api(settings: &AppSettings, operators: OperatorKeys) -> Result<Bound, AppError> {
     let bound = api::bind(&settings.api)?;
     tracing::info!(socket = %settings.api.socket.display(), "the token API is served");
-    Ok(bound)
+    let tcp = match settings.api.listen.clone() {
+        Some(listen) => Some(api::bind_tcp(listen).await?),
+        None => None,
+    };
+    Ok(bound.with_operators(operators).with_tcp(tcp))
+}
+
+/// Reads the operator keys again at each SIGHUP, which no longer ends the process. Files of keys are
+/// followed without it; a command is not.
+fn reload_keys_on_hangup(operators: OperatorKeys) -> Result<JoinHandle<()>, AppError> {
+    let mut hangup = signal(SignalKind::hangup())
+        .map_err(|source| AppError::System { problem: "the signal handlers cannot be set", source })?;
+    Ok(tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP: the operator keys are read again");
+            operators.reload().await;
+        }
+    }))
 }
 
 /// Serves the public sign-in pages, if they are configured.
 async fn serve_sign_in_pages(
     settings: &AppSettings,
     broker: &Broker,
+    rights: Arc<dyn OwnerRights>,
     shutdown: &CancellationToken,
 ) -> Result<Option<JoinHandle<()>>, AppError> {
     let Some(public) = settings.api.public.clone() else { return Ok(None) };
     broker.set_public_url(public.url.clone());
     let bound = api::bind_pages(public).await?;
-    Ok(Some(tokio::spawn(api::serve_pages(bound, broker.clone(), shutdown.clone()))))
+    Ok(Some(tokio::spawn(api::serve_pages(bound, broker.clone(), rights, shutdown.clone()))))
 }
 
 fn serve_api(
@@ -226,7 +267,7 @@ fn expire_choices(broker: Broker) -> JoinHandle<()> {
     tokio::spawn(async move { broker.expire_choices().await })
 }
 
-/// Polls the sign-ins of Discord users that need no code here.
+/// Polls the sign-ins that need no code here.
 fn poll_sign_ins(broker: Broker, rights: Arc<dyn OwnerRights>) -> JoinHandle<()> {
     tokio::spawn(async move { broker.poll_sign_ins(rights).await })
 }

@@ -1,6 +1,10 @@
 //! The errors of the operations that end or choose a sign-in or a session.
 
-use crate::{ids::Tenant, store::StoreError};
+use super::error::exchanged;
+use crate::{
+    ids::{ProviderId, Tenant},
+    store::StoreError,
+};
 
 /// A sign-in that could not be cancelled.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +33,25 @@ pub enum LogoutError {
     /// There is nothing to remove.
     #[error("{0} is not signed in, so there is nothing to log out")]
     NoSession(Tenant),
+    /// The provider has no sessions, because its tokens come by exchange.
+    #[error("{}", exchanged(id, from, "Log out"))]
+    Exchanged {
+        /// The provider.
+        id: ProviderId,
+        /// The provider with the sign-in.
+        from: ProviderId,
+    },
+    /// There is no session, but a token of the environment.
+    #[error(
+        "{tenant} has no session to log out: its token comes from the variable {variable} of threadkey's environment. Unset it, or remove it from providers.{}.token_env",
+        tenant.provider
+    )]
+    FromEnvironment {
+        /// The tenant.
+        tenant: Tenant,
+        /// The variable.
+        variable: String,
+    },
     /// Other sessions have the same account, and some providers end all grants of an account at
     /// once. Nothing was changed: the user decides.
     #[error(

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::{
     Broker, FinishError, Inner, StartError, TokenError,
+    error::{exchanged, unknown_provider},
     fetches::{Fetches, Turn},
 };
 use crate::{
@@ -34,12 +35,10 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(60 * 60);
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Unusable {
     /// The configuration has no such provider.
-    #[error("there is no provider {0} in the configuration")]
+    #[error("{}", unknown_provider(.0))]
     Unknown(ProviderId),
     /// Its tokens come from the sign-in at another provider, so it has none of its own.
-    #[error(
-        "{id} has no sign-in of its own: its tokens come from the sign-in at {from}, by exchange. Sign in at {from}"
-    )]
+    #[error("{}", exchanged(id, from, "Sign in"))]
     Exchanged {
         /// The provider.
         id: ProviderId,

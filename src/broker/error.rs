@@ -97,7 +97,7 @@ pub enum TokenError {
     },
     /// A resource rejected the token of the environment. threadkey cannot get another one.
     #[error(
-        "a resource rejected the token of {tenant}, which comes from the variable {variable} of threadkey's environment, so threadkey          cannot refresh it: the operator must set another token, or remove {variable} from providers.{}.token_env", tenant.provider
+        "a resource rejected the token of {tenant}, which comes from the variable {variable} of threadkey's environment, so threadkey cannot refresh it: the operator must set another token, or remove {variable} from providers.{}.token_env", tenant.provider
     )]
     EnvironmentRejected {
         /// The tenant.
@@ -143,6 +143,13 @@ pub(super) fn wait_until(then: UnixTime, now: UnixTime) -> Duration {
 
 pub(super) fn unknown_provider(provider: &ProviderId) -> String {
     format!("there is no provider {provider} in the configuration; `threadkey providers` lists them")
+}
+
+/// The text about a provider whose tokens come by exchange.
+pub(super) fn exchanged(id: &ProviderId, from: &ProviderId, next: &str) -> String {
+    format!(
+        "{id} has no sign-in of its own: its tokens come from the sign-in at {from}, by exchange. {next} at {from}"
+    )
 }
 
 pub(super) fn undiscovered(provider: &ProviderId, problem: &DiscoveryError, state: &str) -> String {
@@ -273,7 +280,7 @@ fn how_to_sign_in(tenant: &Tenant) -> String {
     )
 }
 
-/// A sign-in that could not be finished. Unless a text says otherwise, the sign-in stays open and
+/// A sign-in that could not be finished. Unless a variant states otherwise, the sign-in stays open and
 /// nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum FinishError {
@@ -289,7 +296,7 @@ pub enum FinishError {
         problem: DiscoveryError,
     },
     /// The user has no sign-in in progress.
-    #[error("you have no sign-in in progress{} (one stays open for {}): begin with /auth start, or threadkey auth start in a terminal", for_provider(provider.as_ref()), in_words(PENDING_LIFETIME))]
+    #[error("you have no sign-in in progress{} (one stays open for {} at most): begin with /auth start, or threadkey auth start in a terminal", for_provider(provider.as_ref()), in_words(PENDING_LIFETIME))]
     NothingPending {
         /// The provider that was asked about.
         provider: Option<ProviderId>,
@@ -312,10 +319,10 @@ pub enum FinishError {
     },
     /// The sign-in has expired.
     #[error(
-        "that sign-in for {0} has expired (it was open for {minutes}): start a new one and use its link",
-        minutes = in_words(PENDING_LIFETIME)
+        "that sign-in for {0} has expired (it was open for {open_for}): start a new one and use its link",
+        open_for = in_words(*.1)
     )]
-    Expired(ProviderId),
+    Expired(ProviderId, Duration),
     /// Several are in progress, and the paste does not name one.
     #[error("you have several sign-ins in progress ({}): name the provider", list(.0))]
     Ambiguous(Vec<ProviderId>),
@@ -346,6 +353,14 @@ pub enum FinishError {
         /// The provider.
         provider: ProviderId,
         /// The attempts that are left.
+        left: u32,
+    },
+    /// The digits are those of none of the pages that wait. It counts against each.
+    #[error("those are not the digits of any of your pages ({}): look at them again, and name the provider. You have {}", list(providers), attempts(*left))]
+    WrongDigitsOfSeveral {
+        /// The providers.
+        providers: Vec<ProviderId>,
+        /// The attempts that are left for the last of them.
         left: u32,
     },
     /// Other digits were typed too often.

@@ -19,7 +19,7 @@ use super::{Broker, CALLER_WAIT, DEFAULT_MIN_TTL, Lease, LeaseSource, TokenError
 use crate::{
     ids::Tenant,
     oauth::{Exchange, Outcome, exchange_outcome},
-    session::{FORCED_REFRESH_INTERVAL, Grant, Retry, Session, Wish},
+    session::{Decision, FORCED_REFRESH_INTERVAL, Grant, Retry, Session, Wish, decide},
     sys::clock::UnixTime,
 };
 
@@ -73,7 +73,11 @@ impl Broker {
         let from = self.source_of(tenant);
         let none = || TokenError::NoSession(from.clone());
         let now = self.inner.now();
-        if let Some(session) = self.inner.store.read(&from).await?.session {
+        let session = self.inner.store.read(&from).await?.session;
+        // Nothing in memory outlives the login that it came from.
+        let is_over =
+            |session: &Session| matches!(decide(session, now, &Wish::default()), Decision::Ended { .. });
+        if let Some(session) = session.filter(|session| !is_over(session)) {
             if let Some(token) = &exchanges.token {
                 if let Some(lease) = token.serves(&session, wish, now) {
                     return Ok(lease);
@@ -97,6 +101,11 @@ impl Broker {
         let session = self.inner.store.read(&from).await?.session.ok_or_else(none)?;
         match self.send_exchange(exchange, tenant, &from, &session).await {
             Ok(lease) => {
+                // A logout during the request ends the right to its result.
+                let after = self.inner.store.read(&from).await?.session.ok_or_else(none)?;
+                if after.lineage != session.lineage {
+                    return Err(TokenError::InProgress(tenant.clone()));
+                }
                 let (lineage, at) = (session.lineage, self.inner.now());
                 let token = Exchanged { lease: lease.clone(), lineage, at };
                 let is_refused = token.is_refused(wish);
@@ -129,7 +138,11 @@ impl Broker {
         session: &Session,
     ) -> Result<Lease, TokenError> {
         let source = self.inner.usable(&from.provider).await?;
-        let credentials = exchange.credentials(&source, self.inner.now()).await;
+        let credentials = match exchange.credentials(&source, self.inner.now()).await {
+            Ok(None) => self.inner.credentials(&source, &session.binding).await,
+            Ok(Some(own)) => Ok(own),
+            Err(problem) => Err(problem),
+        };
         let credentials =
             credentials.map_err(|problem| TokenError::NoClientSecret { tenant: tenant.clone(), problem })?;
         let request = exchange.request(&source, session, &credentials).map_err(|withheld| {
@@ -152,6 +165,9 @@ impl Broker {
             Outcome::Unspent { code, retry_after } => Err(unavailable(code, retry_after)),
             Outcome::Ambiguous { code } => Err(unavailable(code, None)),
             Outcome::Refused { code } | Outcome::Ended { code } | Outcome::Misconfigured { code } => {
+                if !exchange.has_own_client() {
+                    self.inner.forget_client(&source, &session.binding, &code).await;
+                }
                 Err(TokenError::ExchangeRefused { tenant: tenant.clone(), from: from.clone(), code })
             }
         }

@@ -5,8 +5,8 @@
 //! A sign-in fetches them after the provider's answer is durable in the journal and before the commit,
 //! because the commit depends on the account. It holds the tenant's sign-in lock then, as it did
 //! during the exchange, and no other lock of the store. A refresh fetches nothing under its lock: it
-//! uses the keys in memory. If they are missing and the session has no subject yet, a task fetches them
-//! after the commit and fills the identity in ([`Inner::identify_later`]).
+//! uses the keys in memory. If they are missing and no id token of the session was accepted yet, a task
+//! fetches them after the commit and fills the identity in ([`Inner::identify_later`]).
 //!
 //! Keys are fetched again when they are an hour old, and when a token has a `kid` that none of them
 //! has. After the first answer an issuer is asked at most once a minute, whatever tokens come. The map is locked for the

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::ToSchema;
 
 use super::TokenError;
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// The place that a token comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LeaseSource {
     /// The stored session.
@@ -112,23 +113,34 @@ impl Lease {
 
 /// The JSON form of a [`Lease`]: the token API's answer, the output of `threadkey token --format
 /// json`, and the reply of the detached refresh process. Its members are contract.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Token)]
 pub struct TokenJson {
+    /// The access token.
     #[serde(serialize_with = "expose", deserialize_with = "conceal")]
+    #[schema(value_type = String)]
     access_token: AccessToken,
+    /// The authentication scheme to present it with, mostly `Bearer`.
     token_type: String,
-    /// Unix seconds.
+    /// When it expires, in Unix seconds; 253402300799 if the provider names no end.
     expires_at: UnixTime,
-    /// Seconds.
+    /// Its remaining life, in seconds.
     expires_in: u64,
+    /// Its scope, if the provider named one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     scope: Option<String>,
+    /// The provider that issued it.
     provider: String,
+    /// The party that its session belongs to.
     principal: String,
+    /// The number of commits to its session.
     generation: u64,
+    /// The account that signed in, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     account: Option<String>,
-    /// Absent for a token of the session.
+    /// The place that it comes from; absent for a token of the session.
     #[serde(default, skip_serializing_if = "LeaseSource::is_session")]
     source: LeaseSource,
 }

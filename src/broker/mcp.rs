@@ -13,17 +13,14 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use url::Url;
 
-use super::{
-    Broker, Inner, PublicUrl, TokenError, Unusable,
-    mcp_state::{Demanded, Server},
-};
+use super::{Broker, Inner, PublicUrl, TokenError, Unusable, mcp_state::Server};
 use crate::{
     ids::{ProviderId, Tenant},
     oauth::{
         BearerChallenge, Credentials, DiscoveryError, Provider, Publisher, ServerMetadata, Undiscovered,
         mcp::{ClientChoice, choose_client, choose_scopes, union},
     },
-    session::{Binding, RegisteredClient},
+    session::{Binding, Change, DemandRefused, RegisteredClient},
     sys::secret_source::NoSecret,
 };
 
@@ -37,22 +34,14 @@ const REGISTRATION_SPAN: Duration = Duration::from_secs(60 * 60);
 /// The time for which a refusal to register answers further starts.
 const REFUSAL_LASTS: Duration = Duration::from_secs(60);
 
-/// The most times in [`STEP_UP_SPAN`] that a tenant is asked for more scopes.
-const MAX_STEP_UPS: usize = 3;
-const STEP_UP_SPAN: Duration = Duration::from_secs(60 * 60);
-
-/// The most scopes that a resource may demand, and their most characters. An agent may have invented
-/// them, and the link of a sign-in has to stay short.
-const MAX_DEMANDED: usize = 16;
-const MAX_DEMANDED_TEXT: usize = 512;
-
 // === impl Broker ===
 
 impl Broker {
     /// Takes the report that a resource demands more scopes than a tenant's token has (RFC 6750 §3.1).
     /// `challenges` are the values of the WWW-Authenticate headers. The next sign-in requests the
-    /// granted and the demanded scopes together. Returns them, or `None` if the challenge demands
-    /// nothing new, or if the tenant was asked for more three times within an hour.
+    /// granted and the demanded scopes together, in any process. Returns them, or `None` if the challenge
+    /// demands nothing new, or more than [`Demanded`](crate::session::Demanded) allows. The operator decides
+    /// on the scopes of a provider that is no MCP server, so `None` for that as well.
     ///
     /// Only the scopes of the challenge count. Its addresses do not, because an agent may report it.
     ///
@@ -68,34 +57,36 @@ impl Broker {
         }
         let session = self.inner.store.read(tenant).await?.session;
         let session = session.ok_or_else(|| TokenError::NoSession(tenant.clone()))?;
+        let published = self.inner.providers.undiscovered(&tenant.provider);
+        if !published.is_some_and(|one| matches!(one.publisher, Publisher::Mcp(_))) {
+            return Ok(None);
+        }
         let challenge = BearerChallenge::find(challenges.iter().map(String::as_str));
         let Some(challenge) = challenge.filter(BearerChallenge::is_insufficient_scope) else {
             return Ok(None);
         };
-        let granted = granted(session.scope.as_deref());
-        if challenge.scopes.iter().all(|scope| granted.contains(scope)) {
+        let (granted, now) = (session.granted_scopes(), self.inner.now());
+        let mut missing = challenge.scopes;
+        missing.retain(|scope| !granted.contains(scope));
+        if missing.is_empty() {
             return Ok(None);
         }
-        let mut demanded = self.inner.mcp.demanded.entry(tenant.clone()).or_default();
-        demanded.at.retain(|at| at.elapsed() < STEP_UP_SPAN);
-        if demanded.at.is_empty() {
-            demanded.scopes.clear();
-        }
-        let is_known = challenge.scopes.iter().all(|scope| demanded.scopes.contains(scope));
-        if !is_known {
-            if demanded.at.len() >= MAX_STEP_UPS {
-                tracing::warn!(%tenant, "a resource demands more scopes again and again; no further sign-in asks for them");
+        let refused = |reason: DemandRefused| {
+            tracing::warn!(%tenant, "the resource of a token wants another sign-in with more scopes, and gets none: {reason}");
+        };
+        match session.demanded.clone().unwrap_or_default().with(&missing, now) {
+            Ok(None) => return Ok(Some(union(&granted, &session.demanded_scopes(now)))),
+            Ok(Some(_)) => {}
+            Err(reason) => {
+                refused(reason);
                 return Ok(None);
             }
-            let all = union(&demanded.scopes, &challenge.scopes);
-            if all.len() > MAX_DEMANDED || all.iter().map(String::len).sum::<usize>() > MAX_DEMANDED_TEXT {
-                tracing::warn!(%tenant, "a resource demands too many scopes; no sign-in asks for them");
-                return Ok(None);
-            }
-            demanded.at.push(Instant::now());
-            demanded.scopes = all;
         }
-        Ok(Some(union(&granted, &demanded.scopes)))
+        // The store decides, because another process may have taken a demand meanwhile.
+        let demand = Change::Demand { lineage: session.lineage, scopes: missing };
+        let changed = self.inner.store.change(tenant, demand).await?;
+        let after = changed.after.session.filter(|_| changed.applied.took_effect());
+        Ok(after.map(|session| union(&granted, &session.demanded_scopes(now))))
     }
 }
 
@@ -122,6 +113,17 @@ impl Inner {
         let redirect_uri = redirect_uri.map_or(provider.redirect_uri(), Url::as_str);
         let client = self.client_for(&undiscovered, &provider, &mut server, redirect_uri, &scopes).await;
         Ok(Arc::new(provider.with_client(client?, scopes)))
+    }
+
+    /// Returns the redirect URI of our public pages for sign-ins at this provider.
+    ///
+    /// A provider whose client threadkey makes has one of its own. So an answer that another server sent
+    /// arrives elsewhere than the sign-in expects it (RFC 9700 §4.4). The others share the one that
+    /// operators register.
+    pub(super) fn callback(&self, id: &ProviderId) -> Option<Url> {
+        let public = self.public_url.get()?;
+        let is_ours = self.providers.undiscovered(id).is_some_and(|one| one.makes_client());
+        Some(if is_ours { public.callback_of(id) } else { public.callback() })
     }
 
     /// Whether sign-ins at this provider may come back to our public pages.
@@ -154,16 +156,14 @@ impl Inner {
         undiscovered: &Undiscovered,
         provider: &Provider,
     ) -> Result<Vec<String>, Unusable> {
-        let is_recent = |demanded: &Demanded| demanded.at.iter().any(|at| at.elapsed() < STEP_UP_SPAN);
-        let demanded = self.mcp.demanded.get(tenant).filter(|demanded| is_recent(demanded));
-        let demanded = demanded.map(|demanded| demanded.scopes.clone());
-        let Some(demanded) = demanded.filter(|demanded| !demanded.is_empty()) else {
-            return Ok(provider.scopes().to_vec());
-        };
         let session = self.store.read(tenant).await?.session;
         let session = session.filter(|session| session.binding.issuer.as_deref() == provider.issuer());
-        let granted = granted(session.and_then(|session| session.scope).as_deref());
-        let more = union(&granted, &demanded);
+        let demanded =
+            session.as_ref().map(|session| session.demanded_scopes(self.now())).unwrap_or_default();
+        let Some(session) = session.filter(|_| !demanded.is_empty()) else {
+            return Ok(provider.scopes().to_vec());
+        };
+        let more = union(&session.granted_scopes(), &demanded);
         let written = &undiscovered.settings.scopes;
         let server = provider.discovered().and_then(|found| found.metadata.scopes_supported.as_deref());
         let base = if written.is_empty() { provider.scopes() } else { written };
@@ -246,7 +246,8 @@ impl Inner {
         }
         recent.push(Instant::now());
         tracing::info!(provider = %undiscovered.id, issuer = metadata.issuer, "registering a client");
-        self.client.register(undiscovered, metadata, endpoint, redirect_uri, scopes).await
+        let registered = self.client.register(undiscovered, metadata, endpoint, redirect_uri, scopes).await?;
+        Ok(RegisteredClient { registered_at: Some(self.now()), ..registered })
     }
 
     /// Makes the credentials of a request for this binding: those of the registered client that it
@@ -274,25 +275,19 @@ impl Inner {
         if !provider.registers_client() || code != "invalid_client" {
             return;
         }
-        let forgotten = match self.registered(bound).await {
+        let retired = match self.registered(bound).await {
             // Its secret stays for the sessions that are bound to it: the refusal may be an error.
-            Ok(Some((key, client))) if !key.ends_with(&client.client_id) => {
-                let retired = format!("{key} {}", client.client_id);
-                match self.store.store_client(&retired, client.clone(), None).await {
-                    Ok(_) => self.store.remove_client(&key, &client).await,
-                    Err(error) => Err(error),
-                }
-            }
-            Ok(Some(_)) => return,
+            Ok(Some((key, client))) => self.store.retire_client(&key, &client).await,
             Ok(None) => return,
             Err(error) => Err(error),
         };
-        match forgotten {
-            Ok(()) => tracing::warn!(
+        match retired {
+            Ok(true) => tracing::warn!(
                 provider = %provider.id(), "the server no longer knows its registered client; the next sign-in registers another one"
             ),
+            Ok(false) => {}
             Err(error) => {
-                tracing::warn!(provider = %provider.id(), %error, "a registered client cannot be removed")
+                tracing::warn!(provider = %provider.id(), %error, "a registered client cannot be taken out of use")
             }
         }
     }
@@ -310,9 +305,4 @@ impl Inner {
             .find(|(key, client)| key.starts_with(&prefix) && client.client_id == bound.client_id);
         Ok(found.map(|(key, client)| (key.clone(), client.clone())))
     }
-}
-
-/// Returns the granted scopes as a list.
-fn granted(scope: Option<&str>) -> Vec<String> {
-    scope.unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect()
 }

@@ -35,6 +35,7 @@ mod known_keys;
 mod lease;
 mod mcp;
 mod mcp_state;
+mod metrics;
 mod owner_rights;
 mod refresh;
 mod reports;
@@ -53,6 +54,7 @@ pub use discover::Unusable;
 pub use error::{FinishError, TokenError, is_from_a_wrong_endpoint};
 pub use event::Event;
 pub use lease::{Lease, LeaseSource, TokenJson};
+pub use metrics::{BrokerMetrics, Durations, durations};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
 pub use rescue::RestoreError;
 pub use sign_in::{
@@ -61,7 +63,7 @@ pub use sign_in::{
     SignedIn, StartOptions, StartPage, Unchosen, Undecided, View, WayBack,
 };
 pub use start_error::StartError;
-pub use status::{AccessState, RefreshState, SharedLogin, Status, Trouble, Unnotified};
+pub use status::{AccessState, RefreshState, SessionState, SharedLogin, Status, Trouble, Unnotified};
 pub use stored_token::{StoredToken, TokenPolicy};
 pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
 
@@ -80,9 +82,9 @@ use tokio_util::task::TaskTracker;
 use crate::{
     ids::{Lineage, ProviderId, Tenant},
     net::Unreachable,
-    oauth::{Client, Provider, Providers, UserinfoRequest, Withheld},
+    oauth::{Client, Provider, Providers, UserinfoAccount, UserinfoRequest, Withheld},
     secret::AccessToken,
-    session::{Binding, Session, journal::Unread, seconds},
+    session::{Binding, Change, Session, journal::Unread, seconds},
     store::{ChangeNotices, Purpose, Store},
     sys::clock::{Clock, UnixTime},
 };
@@ -129,6 +131,7 @@ struct Inner {
     public_url: OnceLock<PublicUrl>,
     events: broadcast::Sender<Event>,
     tasks: TaskTracker,
+    metrics: BrokerMetrics,
 }
 
 /// The result of a flight, the single refresh of one tenant in this process.
@@ -161,6 +164,7 @@ impl Broker {
             public_url: OnceLock::new(),
             events,
             tasks: TaskTracker::new(),
+            metrics: BrokerMetrics::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -173,6 +177,21 @@ impl Broker {
     /// Subscribes to changes of the store by any process. Must be called within a Tokio runtime.
     pub fn changes(&self) -> ChangeNotices {
         self.inner.store.changes()
+    }
+
+    /// The figures of this broker, for the metrics.
+    pub fn metrics(&self) -> &BrokerMetrics {
+        &self.inner.metrics
+    }
+
+    /// The number of refreshes in progress in this process.
+    pub fn flights(&self) -> usize {
+        self.inner.flights.len()
+    }
+
+    /// The time of the broker's clock.
+    pub fn now(&self) -> UnixTime {
+        self.inner.now()
     }
 
     /// The configured providers.
@@ -241,6 +260,15 @@ impl Inner {
                 tracing::warn!(%tenant, reason = %withheld, "the access token is not sent to the userinfo endpoint");
                 None
             }
+        }
+    }
+
+    /// Records the account of a session that a userinfo answer names.
+    async fn record_account(&self, tenant: &Tenant, session: &Session, found: UserinfoAccount) {
+        let account = session.has_no_readable_name().then_some(found.name);
+        let change = Change::Account { lineage: session.lineage, account, subject: found.subject };
+        if let Err(error) = self.store.change(tenant, change).await {
+            tracing::warn!(%tenant, %error, "the account could not be recorded");
         }
     }
 }

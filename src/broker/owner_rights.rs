@@ -6,8 +6,12 @@ use async_trait::async_trait;
 
 use crate::{
     agent::Conversation,
-    ids::{Principal, Snowflake},
+    ids::{Principal, Snowflake, Tenant},
+    session::Pending,
 };
+
+/// The time after which a process without the bot is asked again about a server's managers.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Answers for the owners of conversations. The bot, on a higher floor, implements it.
 #[async_trait]
@@ -51,7 +55,8 @@ pub enum RightsError {
     },
 }
 
-/// The rights in a process without the bot: every conversation keeps those that it began with.
+/// The rights in a process without the bot: every conversation keeps those that it began with. Only the
+/// bot knows the managers of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct WithoutBot;
 
@@ -66,6 +71,23 @@ impl OwnerRights for WithoutBot {
     }
 
     async fn manages(&self, _guild: Snowflake, _user: Snowflake) -> Result<(), RightsError> {
-        Ok(())
+        Err(RightsError::Unknown { retry_after: ASK_AGAIN })
+    }
+}
+
+/// Checks that the party that started a sign-in may still finish it: it may use the bot, and for a
+/// server's sign-in the bot may serve that server, which the user manages now.
+pub(super) async fn check_starter(
+    rights: &dyn OwnerRights,
+    tenant: &Tenant,
+    pending: &Pending,
+) -> Result<(), RightsError> {
+    rights.of_principal(pending.started_by).await?;
+    match (tenant.principal, pending.started_by) {
+        (Principal::Guild(guild), Principal::User(user)) => {
+            rights.of_principal(tenant.principal).await?;
+            rights.manages(guild, user).await
+        }
+        _ => Ok(()),
     }
 }

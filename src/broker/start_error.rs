@@ -1,6 +1,6 @@
 //! The error of a start.
 
-use super::error::{no_client_secret, undiscovered, unknown_provider};
+use super::error::{exchanged, no_client_secret, undiscovered, unknown_provider};
 use crate::{
     ids::{Principal, ProviderId, Tenant},
     oauth::DiscoveryError,
@@ -13,9 +13,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The provider has no sign-in of its own.
-    #[error(
-        "{id} has no sign-in of its own: its tokens come from the sign-in at {from}, by exchange. Sign in at {from}"
-    )]
+    #[error("{}", exchanged(id, from, "Sign in"))]
     Exchanged {
         /// The provider.
         id: ProviderId,

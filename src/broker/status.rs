@@ -19,6 +19,10 @@ pub struct Status {
     pub account: Option<String>,
     /// The access token.
     pub access: AccessState,
+    /// When the access token was issued, in Unix seconds.
+    pub issued_at: Option<UnixTime>,
+    /// The scope of the access token.
+    pub scope: Option<String>,
     /// The refresh token.
     pub refresh: RefreshState,
     /// The last failure, its family, and when it was recorded.
@@ -66,6 +70,58 @@ pub struct Unnotified {
     pub troubled: Vec<(Tenant, Session, Trouble)>,
     /// The time until the next end of a login comes near, if no session changes in the meantime.
     pub next_in: Option<Duration>,
+}
+
+/// The state of a session in one word, for lists and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SessionState {
+    /// A token can be had now.
+    Ready,
+    /// There is no session yet: a sign-in is in progress.
+    Pending,
+    /// There is no session yet: a sign-in waits for a choice.
+    Undecided,
+    /// No refresh is sent at present, because the last one failed.
+    HeldBack,
+    /// The last forced refresh brought the reported token back.
+    RejectedAgain,
+    /// The refresh token may have been spent without an answer.
+    Uncertain,
+    /// The provider has refused it for hours without a verdict.
+    Stuck,
+    /// The refresh token is not sent, because the configuration has changed.
+    Withheld,
+    /// The access token has expired, and there is no refresh token.
+    Expired,
+    /// A resource rejected the access token, and there is no refresh token.
+    Rejected,
+    /// The provider has ended it.
+    Ended,
+    /// The token comes from the environment.
+    Environment,
+    /// The token comes from an exchange.
+    Exchange,
+}
+
+impl SessionState {
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Pending => "pending",
+            Self::Undecided => "undecided",
+            Self::HeldBack => "held_back",
+            Self::RejectedAgain => "rejected_again",
+            Self::Uncertain => "uncertain",
+            Self::Stuck => "stuck",
+            Self::Withheld => "withheld",
+            Self::Expired => "expired",
+            Self::Rejected => "rejected",
+            Self::Ended => "ended",
+            Self::Environment => "environment",
+            Self::Exchange => "exchange",
+        }
+    }
 }
 
 /// The state of an access token.
@@ -194,6 +250,14 @@ impl Broker {
         statuses.sort_by(|one, other| one.tenant.cmp(&other.tenant));
     }
 
+    /// Checks that the store's locks work, for a probe of the process.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn check_locks(&self) -> Result<(), StoreError> {
+        self.inner.store.check_locks().await
+    }
+
     /// Returns the tenant's session as stored.
     ///
     /// # Errors
@@ -286,12 +350,45 @@ pub struct SharedLogin {
 }
 
 impl Status {
+    /// The whole state in one word.
+    pub fn state(&self) -> SessionState {
+        if self.environment.is_some() {
+            return SessionState::Environment;
+        }
+        if self.exchanged_from.is_some() {
+            return SessionState::Exchange;
+        }
+        if self.access == AccessState::None {
+            return if self.undecided.is_some() { SessionState::Undecided } else { SessionState::Pending };
+        }
+        match (&self.refresh, self.access) {
+            (RefreshState::Ended(_), _) => SessionState::Ended,
+            (RefreshState::Ready, _) | (_, AccessState::Valid(_)) if !self.is_in_doubt() => {
+                SessionState::Ready
+            }
+            (RefreshState::HeldBack(_), _) => SessionState::HeldBack,
+            (RefreshState::RejectedAgain(_), _) => SessionState::RejectedAgain,
+            (RefreshState::Stuck(_), _) => SessionState::Stuck,
+            (RefreshState::Uncertain(_), _) => SessionState::Uncertain,
+            (RefreshState::Withheld, _) => SessionState::Withheld,
+            (RefreshState::None | RefreshState::Ready, AccessState::Rejected) => SessionState::Rejected,
+            (RefreshState::None | RefreshState::Ready, _) => SessionState::Expired,
+        }
+    }
+
+    /// Whether the refresh token may be lost, although the access token still works.
+    fn is_in_doubt(&self) -> bool {
+        matches!(self.refresh, RefreshState::Uncertain(_) | RefreshState::Stuck(_) | RefreshState::Withheld)
+    }
+
     /// The state of a tenant without a session.
     fn empty(tenant: Tenant) -> Self {
         Self {
             tenant,
             account: None,
             access: AccessState::None,
+            issued_at: None,
+            scope: None,
             refresh: RefreshState::None,
             last_error: None,
             refusals: None,
@@ -326,6 +423,8 @@ fn status(tenant: Tenant, entry: &Entry, now: UnixTime) -> Option<Status> {
     Some(Status {
         account: session.and_then(|s| s.account.clone()),
         access: session.map_or(AccessState::None, |s| access(s, now)),
+        issued_at: session.map(|s| s.issued_at),
+        scope: session.and_then(|s| s.scope.clone()),
         refresh: session.map_or(RefreshState::None, |s| refresh(s, now)),
         last_error: session.and_then(last_error),
         refusals: session.and_then(refusals),

@@ -1,15 +1,23 @@
-//! Removing sessions that ended long ago and that no sign-in has replaced.
+//! Removing sessions that ended long ago and that no sign-in has replaced, and registered clients that
+//! no session uses.
 //!
 //! The session of a user who is gone would stay in the store for ever. Its status is of no use after
 //! some months, so the running bot removes it. All sessions that are due go in one write. The store
 //! checks each one again under its global lock: a session that was signed in again meanwhile has
 //! another lineage, and stays. A process that dies before the write leaves all of them.
+//!
+//! A registered client that is as old, and that no record is bound to, goes too. A new sign-in registers
+//! another one. A sign-in that begins at that very moment may have read the client and not yet written
+//! its record: a public client then works on, and the server refuses a confidential one, so that the next
+//! start registers. The client at the server stays there: it has no tokens, and servers remove such
+//! clients by themselves.
 
 use std::time::Duration;
 
 use super::{Broker, later};
 use crate::{
     session::{Session, seconds},
+    store::{StoreError, unused_clients},
     sys::clock::UnixTime,
 };
 
@@ -17,7 +25,7 @@ use crate::{
 const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 impl Broker {
-    /// Removes each session `after` its end. Ends when dropped.
+    /// Removes each session `after` its end, and each unused client that is as old. Ends when dropped.
     pub async fn sweep_ended(&self, after: Duration) {
         let mut stored = self.changes();
         loop {
@@ -37,8 +45,43 @@ impl Broker {
         }
     }
 
-    /// Sweeps once. Returns the time until the next session is due, or `None` if none will be.
+    /// Sweeps once. Returns the time until the next session or client is due, or `None` if none will be.
     async fn sweep_due(&self, after: Duration) -> Option<Duration> {
+        let clients = self.sweep_clients(after).await;
+        let sessions = self.sweep_sessions(after).await;
+        clients.into_iter().chain(sessions).min()
+    }
+
+    async fn sweep_clients(&self, after: Duration) -> Option<Duration> {
+        let now = self.inner.now();
+        let due = async {
+            let (records, clients) = (self.inner.store.list().await?, self.inner.store.clients().await?);
+            Ok::<_, StoreError>(
+                unused_clients(&records, &clients).map(|(_, client)| client.due_at(after)).min(),
+            )
+        };
+        let swept = async {
+            match due.await? {
+                Some(next) if next <= now => self.inner.store.sweep_clients(after).await.map(Err),
+                next => Ok(Ok(next)),
+            }
+        };
+        match swept.await {
+            Ok(Ok(next)) => next.map(|next| Duration::from_secs(next.saturating_sub(now).unsigned_abs())),
+            Ok(Err(swept)) => {
+                for key in swept {
+                    tracing::info!(client = key, "removed a registered client that no session uses");
+                }
+                Some(Duration::from_secs(1))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "unused registered clients cannot be removed");
+                Some(LONGEST_PAUSE)
+            }
+        }
+    }
+
+    async fn sweep_sessions(&self, after: Duration) -> Option<Duration> {
         let now = self.inner.now();
         let next = match self.inner.store.list().await {
             Ok(records) => {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     ids::Tenant,
-    oauth::Provider,
+    oauth::{Provider, Userinfo},
     secret::AccessToken,
     session::{Change, Changed, Entry, Retry, Session, Wish, adopts},
     store::Purpose,
@@ -101,6 +101,7 @@ impl Broker {
                     let session = entry.session.ok_or_else(|| TokenError::NoSession(tenant.clone()))?;
                     let seen = session.revision();
                     let joined = self.join(tenant, &provider, seen, wish.clone());
+                    let _waiting = self.inner.metrics.waiting();
                     let result = timeout_at(deadline, await_flight(joined, tenant)).await;
                     let Ok(result) = result else { return Err(self.still_in_progress(tenant).await) };
                     let session = result?;
@@ -185,14 +186,22 @@ impl Broker {
         entry: &Entry,
         token: &AccessToken,
     ) {
-        let session = entry.session.as_ref();
+        // A token for a resource (RFC 8707) need not open the userinfo endpoint, whose 401 proves nothing
+        // about it.
+        let session = entry.session.as_ref().filter(|session| session.binding.resource.is_none());
         let request =
             session.and_then(|session| self.inner.userinfo(tenant, provider, &session.binding, token));
-        let is_refused = match request {
-            Some(request) => self.inner.client.is_refused(request).await,
-            None => false,
+        let answer = match request {
+            Some(request) => self.inner.client.userinfo(request).await,
+            None => Userinfo::Unknown,
         };
-        if !is_refused {
+        // A session of an earlier version has no subject yet.
+        if let (Userinfo::Account(found), Some(session)) = (&answer, session)
+            && session.subject.is_none()
+        {
+            self.inner.record_account(tenant, session, found.clone()).await;
+        }
+        if !matches!(answer, Userinfo::Refused) {
             tracing::info!(%tenant, "a caller reports that a resource rejected the access token; this is not confirmed");
             return self.inner.publish(Event::Reported(tenant.clone()));
         }

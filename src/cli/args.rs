@@ -29,6 +29,9 @@ pub struct Cli {
     /// $XDG_CONFIG_HOME/threadkey/threadkey.toml, /etc/threadkey/threadkey.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// The form of the log of `run` and `serve` [default: log.format, or text]
+    #[arg(long, global = true, value_name = "FORM")]
+    pub log_format: Option<LogFormat>,
     /// The command.
     #[command(subcommand)]
     pub command: Command,
@@ -57,7 +60,7 @@ impl Cli {
         let provider = Some(provider.to_str()?.parse().ok()?);
         let (principal, min_ttl, rejected) = (None, None, None);
         let args = TokenArgs { provider, principal, min_ttl, rejected, format: Format::Raw };
-        Some(Self { config: None, command: Command::Token(args) })
+        Some(Self { config: None, log_format: None, command: Command::Token(args) })
     }
 }
 
@@ -352,6 +355,29 @@ impl FromStr for RejectedFrom {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(if text == "-" { Self::Stdin } else { Self::Arguments })
+    }
+}
+
+/// The form of the log on standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line for each event
+    #[default]
+    Text,
+    /// One JSON object on a line for each event
+    Json,
+}
+
+/// A text is no form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write text or json")]
+pub struct UnknownLogFormat;
+
+impl FromStr for LogFormat {
+    type Err = UnknownLogFormat;
+
+    fn from_str(text: &str) -> Result<Self, UnknownLogFormat> {
+        <Self as ValueEnum>::from_str(text, false).map_err(|_| UnknownLogFormat)
     }
 }
 

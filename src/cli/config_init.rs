@@ -51,12 +51,13 @@ pub struct InitArgs {
 const LISTS: [&str; 3] = ["discovery_hosts", "scopes", "ended_errors"];
 
 /// The keys whose values are `true` or `false`.
-const SWITCHES: [&str; 6] = [
+const SWITCHES: [&str; 7] = [
     "accept_terms_risk",
     "allow_private",
     "enforces_pkce",
     "pkce",
     "refresh_revokes_access",
+    "scope_in_refresh",
     "state_in_exchange",
 ];
 
@@ -131,7 +132,7 @@ pub async fn compose(args: &InitArgs) -> Result<String, Failure> {
 
 /// The source of a provider's settings.
 enum Model {
-    Preset(Preset),
+    Preset(Box<Preset>),
     /// A server that publishes its endpoints.
     Issuer(String),
 }
@@ -170,7 +171,7 @@ async fn chosen_model(args: &InitArgs, questions: &Questions) -> Result<Model, F
         return Ok(Model::Issuer(issuer.clone()));
     }
     if let Some(name) = &args.preset {
-        return known_preset(name).map(Model::Preset);
+        return known_preset(name);
     }
     let names: Vec<&str> = preset_names().collect();
     let question = format!(
@@ -179,13 +180,13 @@ async fn chosen_model(args: &InitArgs, questions: &Questions) -> Result<Model, F
     );
     let known = |answer: &str| match answer.contains("://") {
         true => Ok(Model::Issuer(answer.to_owned())),
-        false => known_preset(answer).map(Model::Preset),
+        false => known_preset(answer),
     };
     questions.ask_checked(&question, None, "--preset PRESET or --issuer URL", known).await
 }
 
-fn known_preset(name: &str) -> Result<Preset, Failure> {
-    preset(name).ok_or_else(|| {
+fn known_preset(name: &str) -> Result<Model, Failure> {
+    preset(name).map(Box::new).map(Model::Preset).ok_or_else(|| {
         let shown: String = name.chars().take(64).collect();
         let similar = closest(name, preset_names()).map(|similar| format!(" Did you mean {similar:?}?"));
         let similar = similar.unwrap_or_default();
@@ -300,6 +301,15 @@ async fn provider(
     }
     for (key, value) in given {
         let _ = writeln!(text, "{key} = {}", written(key, value));
+    }
+    let variables = about.map(|about| about.vendor_token_env.as_slice()).unwrap_or_default();
+    if !variables.is_empty() && !taken.contains(&"token_env") {
+        let names = Value::Array(variables.iter().map(|name| Value::from(name.as_str())).collect());
+        let _ = write!(
+            text,
+            "# The vendor's own tools take a token from these variables. threadkey does so only with this line:\n\
+             # token_env = {names}\n"
+        );
     }
     Ok(())
 }

@@ -146,6 +146,7 @@ impl ExitError for FinishError {
             | Self::ByBrowser(_)
             | Self::DigitsExpected(_)
             | Self::WrongDigits { .. }
+            | Self::WrongDigitsOfSeveral { .. }
             | Self::DigitsUsedUp { .. }
             | Self::IssuerMismatch { .. }
             | Self::IssuerMissing(_)
@@ -161,7 +162,7 @@ impl ExitError for FinishError {
             | Self::NoCodeNeeded(_)
             | Self::BindingChanged(_) => Exit::Usage,
             Self::Undiscovered { problem, .. } => undiscovered(problem),
-            Self::NothingPending { .. } | Self::Expired(_) | Self::Superseded(_) => Exit::NoSession,
+            Self::NothingPending { .. } | Self::Expired(..) | Self::Superseded(_) => Exit::NoSession,
             Self::Busy(_)
             | Self::Held { .. }
             | Self::NotSaved(_)
@@ -207,8 +208,8 @@ impl ExitError for RestoreError {
 impl ExitError for LogoutError {
     fn exit(&self) -> Exit {
         match self {
-            Self::NoSession(_) => Exit::NoSession,
-            Self::Shared { .. } => Exit::Usage,
+            Self::NoSession(_) | Self::FromEnvironment { .. } => Exit::NoSession,
+            Self::Exchanged { .. } | Self::Shared { .. } => Exit::Usage,
             Self::Store(error) => error.exit(),
         }
     }
@@ -262,7 +263,7 @@ mod tests {
         assert_eq!(code(&StartError::Busy { tenant: tenant(), until: 0 }), 5);
         assert_eq!(code(&FinishError::StateMismatch), 2);
         assert_eq!(code(&FinishError::NothingPending { provider: None }), 3);
-        assert_eq!(code(&FinishError::Expired(provider())), 3);
+        assert_eq!(code(&FinishError::Expired(provider(), std::time::Duration::from_secs(900))), 3);
         assert_eq!(code(&FinishError::from(newer())), 6);
         assert_eq!(code(&LogoutError::NoSession(tenant())), 3);
         assert_eq!(code(&CancelError::from(newer())), 6);

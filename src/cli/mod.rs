@@ -6,10 +6,12 @@
 
 mod args;
 pub mod auth;
+mod cause;
 mod choice;
 pub mod completions;
 pub mod config_init;
 mod demand;
+pub mod detached_refresh;
 mod duration;
 mod exit;
 mod interrupts;
@@ -21,7 +23,9 @@ mod messages;
 mod output;
 mod polled_sign_in;
 mod prompt;
+mod provider_facts;
 pub mod provider_name;
+mod provider_text;
 pub mod providers;
 mod sign_in;
 mod status;
@@ -29,8 +33,8 @@ pub mod token;
 pub mod worker;
 
 pub use args::{
-    AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, LoginArgs, LogoutArgs, McpArgs,
-    RefreshArgs, RefreshHintArgs, StartArgs, StatusArgs, TokenArgs,
+    AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, LogFormat, LoginArgs, LogoutArgs,
+    McpArgs, RefreshArgs, RefreshHintArgs, StartArgs, StatusArgs, TokenArgs, UnknownLogFormat,
 };
 pub use duration::{DurationError, parse_duration};
 pub use exit::{Exit, ExitError, Failure};

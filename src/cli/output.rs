@@ -44,7 +44,7 @@ pub fn stdin_is_terminal() -> bool {
     io::stdin().is_terminal()
 }
 
-/// Reads all of standard input, which is no terminal, and trims it.
+/// Reads all of standard input, which is not a terminal, and trims it.
 ///
 /// # Errors
 /// When the input cannot be read, is longer than 64 KiB, or is not UTF-8.

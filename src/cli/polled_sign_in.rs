@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     broker::{Broker, Finished, News, Polled, SignIn, View},
+    session::left_in_words,
     sys::clock::UnixTime,
 };
 
@@ -89,7 +90,7 @@ fn ended(sign_in: &SignIn, code: &str) -> Failure {
         code => format!("{provider} ended it ({code})"),
     };
     let text = format!(
-        "the sign-in for {} was not finished: {why}. Start it again to get another code",
+        "the sign-in for {} was not finished: {why}. Start it again to be asked once more",
         sign_in.tenant
     );
     Failure::new(Exit::NoSession, text)
@@ -97,7 +98,7 @@ fn ended(sign_in: &SignIn, code: &str) -> Failure {
 
 fn show(sign_in: &SignIn, json: bool, now: UnixTime) -> Result<(), Failure> {
     let expires_at = sign_in.expires_at;
-    let minutes = expires_at.saturating_sub(now).max(0) / 60;
+    let left = left_in_words(expires_at, now);
     let resumed = if sign_in.resumed { "This sign-in is already under way. " } else { "" };
     match &sign_in.view {
         View::DeviceCode { user_code, verification_uri, verification_uri_complete } => {
@@ -111,7 +112,7 @@ fn show(sign_in: &SignIn, json: bool, now: UnixTime) -> Result<(), Failure> {
                 })?);
             }
             print_notice(&format!(
-                "{resumed}Open this page within {minutes} minutes and enter the code {user_code}. Enter only a code that you asked for \
+                "{resumed}Open this page within {left} and enter the code {user_code}. Enter only a code that you asked for \
                  yourself: a user who sends you a code wants to use your account. This command waits; Ctrl-C cancels the sign-in."
             ));
             print_result(&format!("{}\n{user_code}\n", complete.unwrap_or(verification_uri.as_str())))
@@ -121,7 +122,7 @@ fn show(sign_in: &SignIn, json: bool, now: UnixTime) -> Result<(), Failure> {
                 return print_result(&json_line(&ElsewhereJson { binding_message, expires_at })?);
             }
             print_notice(&format!(
-                "{resumed}{} asks you on your own device. Allow the access there within {minutes} minutes, if the message is the one \
+                "{resumed}{} asks you on your own device. Allow the access there within {left}, if the message is the one \
                  below. This command waits; Ctrl-C cancels the sign-in.",
                 sign_in.tenant.provider
             ));

@@ -1,14 +1,17 @@
 //! `threadkey providers`: the configured providers, and the presets for further ones.
-
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+//!
+//! [`list`] collects the facts once, for the JSON form and for the text.
 
 use serde::Serialize;
 
-use super::{Failure, duration_text, json_line, print_notice};
+use super::{
+    Failure, json_line, print_notice,
+    provider_facts::{Configured, ScopeForm, preset_grants, preset_scope_form, preset_scopes, text_of},
+    provider_text,
+};
 use crate::{
-    ids::{ProviderId, UnixTime},
-    oauth::{Preset, Provider, Providers, Undiscovered, preset, presets},
-    session::LoginLimits,
+    ids::UnixTime,
+    oauth::{Preset, Provider, Providers, presets},
 };
 
 #[derive(Serialize)]
@@ -31,8 +34,22 @@ struct ProviderJson<'a> {
     /// `null` as long as the endpoints are not known.
     token_endpoint: Option<&'a str>,
     client_id: &'a str,
-    can_revoke: bool,
     grants: Vec<&'static str>,
+    /// The provider whose tokens are exchanged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exchange_from: Option<&'a str>,
+    /// The variable with the token of the environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_env: Option<&'a str>,
+    scopes: Vec<&'a str>,
+    #[serde(flatten)]
+    scope_form: Option<ScopeForm<'a>>,
+    /// `null` as long as the endpoints are not known.
+    can_revoke: Option<bool>,
+    /// The address that answers 401 to a dead access token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probe_endpoint: Option<&'a str>,
+    accept_terms_risk: bool,
     terms: Option<String>,
     /// Seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,20 +62,22 @@ struct ProviderJson<'a> {
     keepalive: Option<u64>,
 }
 
-/// A configured provider, and its endpoints if they are known.
-struct Configured {
-    id: ProviderId,
-    known: Option<Arc<Provider>>,
-    undiscovered: Option<Arc<Undiscovered>>,
-}
-
 #[derive(Serialize)]
 struct PresetJson<'a> {
     preset: &'a str,
     title: &'a str,
     /// The keys that a section adds.
     needs: &'a [String],
+    /// The grants that the vendor offers. The first is the default, and `grants` of a section turns the
+    /// others on.
     grants: Vec<&'static str>,
+    scopes: Vec<&'a str>,
+    #[serde(flatten)]
+    scope_form: ScopeForm<'a>,
+    can_revoke: bool,
+    probe_endpoint: Option<&'a str>,
+    /// The variables from which the vendor's own tools take a token.
+    vendor_token_env: &'a [String],
     register: Option<&'a str>,
     accept_terms_risk: bool,
     terms: Option<&'a str>,
@@ -75,6 +94,8 @@ pub fn list(providers: &Providers, now: UnixTime, json: bool) -> Result<String, 
         id: id.clone(),
         known: providers.get(id),
         undiscovered: providers.undiscovered(id),
+        exchange: providers.exchange(id),
+        environment: providers.environment(id),
     });
     let configured: Vec<_> = configured.collect();
     let presets: Vec<_> = presets().collect();
@@ -89,106 +110,10 @@ pub fn list(providers: &Providers, now: UnixTime, json: bool) -> Result<String, 
             "No provider is configured: add a section [providers.NAME] to the configuration. `threadkey doctor` names the file.",
         );
     }
-    let mut text = String::new();
-    let width = configured.iter().map(|provider| provider.id.as_str().len()).max().unwrap_or(0);
-    for provider in &configured {
-        let _ = writeln!(text, "{:width$}  {}", provider.id.as_str(), described(provider, now));
-        let settings = provider.settings();
-        let mut facts = vec![format!("grants: {}", grants(true).join(", "))];
-        facts.extend(ends(settings.limits));
-        facts.extend(
-            settings.keepalive.map(|every| format!("idle logins are refreshed after {}", span(every))),
-        );
-        let _ = writeln!(text, "{:width$}  {}", "", facts.join("; "));
-        if let Some(terms) = settings.terms {
-            let _ = writeln!(text, "{:width$}  {terms}", "");
-        }
-    }
-    text.push_str("\nPresets, each for a section with preset = \"NAME\" and the keys that it needs:\n\n");
-    let width = presets.iter().map(|preset| preset.name.len()).max().unwrap_or(0);
-    for preset in &presets {
-        let _ = writeln!(text, "{:width$}  {}: {}", preset.name, preset.about.title, needs(preset));
-        let mut facts = vec![format!(
-            "grants: {}",
-            grants(preset.settings.contains_key("authorization_endpoint")).join(", ")
-        )];
-        let about = &preset.about;
-        facts.extend(about.login_ends.as_ref().map(|time| format!("a login ends {time} after the sign-in")));
-        facts.extend(about.idle_ends.as_ref().map(|time| format!("an idle login ends after {time}")));
-        let _ = writeln!(text, "{:width$}  {}", "", facts.join("; "));
-        if let Some(terms) = &about.terms {
-            let _ = writeln!(text, "{:width$}  {terms}", "");
-        }
-    }
-    Ok(text)
+    Ok(provider_text::text(&configured, &presets, now))
 }
 
-/// The facts about a provider that the configuration has, discovered or not.
-struct Settings<'a> {
-    preset: Option<&'a str>,
-    client_id: &'a str,
-    limits: LoginLimits,
-    keepalive: Option<Duration>,
-    terms: Option<String>,
-}
-
-impl Configured {
-    fn settings(&self) -> Settings<'_> {
-        let (known, own) = (self.known.as_deref(), self.undiscovered.as_deref().map(|one| &one.settings));
-        let preset_name = known.and_then(Provider::preset).or(own.and_then(|own| own.preset.as_deref()));
-        Settings {
-            preset: preset_name,
-            client_id: known
-                .map(Provider::client_id)
-                .or(own.map(|own| own.client_id.as_str()))
-                .unwrap_or_default(),
-            limits: known
-                .map(|known| *known.login_limits())
-                .or(own.map(|own| own.login_limits))
-                .unwrap_or_default(),
-            keepalive: known.and_then(Provider::keepalive).or(own.and_then(|own| own.keepalive)),
-            terms: preset_name.and_then(preset).and_then(|preset| preset.about.terms),
-        }
-    }
-}
-
-/// Describes the endpoints of a provider: the address, the server that publishes it, and its age.
-fn described(provider: &Configured, now: UnixTime) -> String {
-    let publisher = provider.undiscovered.as_ref().map(|undiscovered| undiscovered.publisher.as_str());
-    match (&provider.known, publisher) {
-        (Some(known), None) => known.token_endpoint().to_string(),
-        (Some(known), Some(publisher)) => {
-            let fetched_at = known.discovered().map_or(now, |found| found.fetched_at);
-            let age = duration_text(now.saturating_sub(fetched_at));
-            format!("{}, published by {publisher}, fetched {age} ago", known.token_endpoint())
-        }
-        (None, Some(publisher)) => {
-            format!("published by {publisher}, not fetched yet: `threadkey doctor` or a sign-in fetches it")
-        }
-        (None, None) => String::new(),
-    }
-}
-
-/// The grants that a sign-in can use (RFC 6749 §4.1, and its refresh).
-fn grants(has_code: bool) -> Vec<&'static str> {
-    has_code.then_some("authorization_code").into_iter().collect()
-}
-
-/// The known ends of a provider's logins, in words.
-fn ends(limits: LoginLimits) -> impl Iterator<Item = String> {
-    let login = limits.login.map(|time| format!("a login ends {} after the sign-in", span(time)));
-    let idle = limits.idle.map(|time| format!("an idle login ends after {}", span(time)));
-    login.into_iter().chain(idle)
-}
-
-/// A time in the largest unit of the configuration that fits.
-fn span(time: Duration) -> String {
-    match time.as_secs() {
-        s if s % 86_400 == 0 => format!("{}d", s / 86_400),
-        s if s % 3600 == 0 => format!("{}h", s / 3600),
-        s => format!("{s}s"),
-    }
-}
+// === JSON ===
 
 fn provider_json(provider: &Configured) -> ProviderJson<'_> {
     let (known, settings) = (provider.known.as_deref(), provider.settings());
@@ -199,8 +124,14 @@ fn provider_json(provider: &Configured) -> ProviderJson<'_> {
         discovered_at: known.and_then(Provider::discovered).map(|found| found.fetched_at),
         token_endpoint: known.map(|known| known.token_endpoint().as_str()),
         client_id: settings.client_id,
-        can_revoke: known.is_some_and(Provider::can_revoke),
-        grants: grants(true),
+        grants: provider.grants(),
+        exchange_from: provider.exchange.as_ref().map(|exchange| exchange.from().as_str()),
+        token_env: provider.environment.as_ref().map(|token| token.variable.as_str()),
+        scopes: settings.scopes.iter().map(String::as_str).collect(),
+        scope_form: settings.scope_form,
+        can_revoke: provider.can_revoke(),
+        probe_endpoint: known.and_then(Provider::probe_endpoint).map(url::Url::as_str),
+        accept_terms_risk: settings.terms.is_some(),
         terms: settings.terms,
         login_ends: settings.limits.login.map(|time| time.as_secs()),
         idle_ends: settings.limits.idle.map(|time| time.as_secs()),
@@ -209,22 +140,21 @@ fn provider_json(provider: &Configured) -> ProviderJson<'_> {
 }
 
 fn preset_json(preset: &Preset) -> PresetJson<'_> {
+    let about = &preset.about;
     PresetJson {
         preset: &preset.name,
-        title: &preset.about.title,
-        needs: &preset.about.needs,
-        grants: grants(preset.settings.contains_key("authorization_endpoint")),
-        register: preset.about.register.as_deref(),
-        accept_terms_risk: preset.about.risk,
-        terms: preset.about.terms.as_deref(),
-        login_ends: preset.about.login_ends.as_deref(),
-        idle_ends: preset.about.idle_ends.as_deref(),
+        title: &about.title,
+        needs: &about.needs,
+        grants: preset_grants(preset),
+        scopes: preset_scopes(preset),
+        scope_form: preset_scope_form(preset),
+        can_revoke: preset.settings.contains_key("revocation_endpoint"),
+        probe_endpoint: text_of(preset, "probe_endpoint").or_else(|| text_of(preset, "userinfo_endpoint")),
+        vendor_token_env: &about.vendor_token_env,
+        register: about.register.as_deref(),
+        accept_terms_risk: about.risk,
+        terms: about.terms.as_deref(),
+        login_ends: about.login_ends.as_deref(),
+        idle_ends: about.idle_ends.as_deref(),
     }
-}
-
-/// Returns the keys that the operator adds, in words.
-fn needs(preset: &Preset) -> String {
-    let risk = preset.about.risk.then_some("accept_terms_risk = true");
-    let keys: Vec<&str> = preset.about.needs.iter().map(String::as_str).chain(risk).collect();
-    if keys.is_empty() { "needs no more keys".to_owned() } else { format!("needs {}", keys.join(", ")) }
 }

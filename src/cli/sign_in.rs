@@ -4,18 +4,20 @@ use serde::Serialize;
 use url::Url;
 
 use super::{
-    Exit, Failure, choice, json_line,
+    Exit, Failure,
+    cause::with_cause,
+    choice, json_line,
     messages::{as_option, signed_in_text},
     polled_sign_in, print_notice, print_result,
     prompt::{self, Echo},
     read_input, stdin_is_terminal,
-    token::with_cause,
 };
 use crate::{
     broker::{Broker, FinishError, Finished, SignIn, View},
     ids::{Principal, ProviderId},
     net::Proxies,
     oauth::Pasted,
+    session::left_in_words,
     sys::clock::UnixTime,
 };
 
@@ -43,9 +45,9 @@ pub(super) async fn show(
         return print_result(&json_line(&started)?).map(|()| false);
     }
     let resumed = if sign_in.resumed { "This sign-in is already under way. " } else { "" };
-    let minutes = sign_in.expires_at.saturating_sub(now).max(0) / 60;
+    let left = left_in_words(sign_in.expires_at, now);
     print_notice(&format!(
-        "{resumed}Open this link within {minutes} minutes and allow the access. The last page may be an error; that is \
+        "{resumed}Open this link within {left} and allow the access. The last page may be an error; that is \
          expected. Copy its whole address, or the code that it shows, and paste it into `threadkey auth code {}{}`.",
         tenant.provider,
         as_option(tenant.principal)

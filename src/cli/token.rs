@@ -1,4 +1,5 @@
-//! `threadkey token`: reads the store, and leaves a refresh to a detached process.
+//! `threadkey token`: reads the store, and leaves a refresh to a detached process
+//! ([`detached_refresh`]).
 //!
 //! - The death of this process, or of its whole process group, loses no token. This process only
 //!   reads. The refresh runs in a session of its own and ends in the store, with or without a
@@ -7,38 +8,30 @@
 //!   and starts no process if the session that was committed meanwhile has a fresh token.
 //! - Secrets go through pipes, never through arguments.
 
-use std::{ffi::OsString, io, os::fd::OwnedFd, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
-use serde::{Deserialize, Serialize};
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
-    net::unix::pipe,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
 use super::{
-    Exit, Failure, RefreshArgs, TokenArgs,
+    Exit, Failure, TokenArgs,
     args::RejectedFrom,
-    choice,
+    cause::explained,
+    detached_refresh::{self, RefreshReply, RefreshRequest, exit_from_code, read_reply},
     lease::format_lease,
     print_notice, print_result,
     prompt::{self, Echo},
     read_input, stdin_is_terminal,
 };
 use crate::{
-    broker::{Broker, CALLER_WAIT, Lease, StoredToken, TokenError, TokenJson, TokenPolicy},
+    broker::{CALLER_WAIT, Lease, StoredToken, TokenError, TokenPolicy},
     ids::Tenant,
-    net::{Proxies, Unreachable},
-    oauth::{Provider, Providers},
+    oauth::Providers,
     secret::{AccessToken, Secret},
     session::{Change, Entry, Session, Wish},
     store::{Purpose, Store},
-    sys::{clock::Clock, detach},
+    sys::clock::Clock,
 };
-
-/// The longest line that the detached process may return, in bytes.
-const MAX_REPLY: u64 = 512 * 1024;
 
 /// The parts of the program that `threadkey token` uses.
 pub struct TokenContext<'a> {
@@ -50,21 +43,6 @@ pub struct TokenContext<'a> {
     pub clock: &'a Clock,
     /// The absolute path of the configuration file: the detached process reads it again.
     pub config: &'a Path,
-}
-
-/// The input of the detached process, on its standard input.
-#[derive(Default, Serialize, Deserialize)]
-struct RefreshRequest {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rejected: Option<String>,
-}
-
-/// The result of the detached process, one line on its standard output.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum RefreshReply {
-    Token(TokenJson),
-    Failed { exit: u8, text: String },
 }
 
 /// Reads the token of `--rejected -` from standard input.
@@ -225,7 +203,7 @@ async fn by_detached(
     request: RefreshRequest,
     deadline: Instant,
 ) -> Result<Lease, Failure> {
-    let reply = start_detached(context.config, tenant, min_ttl, &request).map_err(|error| {
+    let reply = detached_refresh::start(context.config, tenant, min_ttl, &request).map_err(|error| {
         Failure::new(
             Exit::Internal,
             format!("the process that refreshes {tenant} cannot be started: {error}"),
@@ -265,43 +243,6 @@ async fn still_in_progress(context: &TokenContext<'_>, tenant: &Tenant) -> Token
     TokenError::still_in_progress(tenant, context.store.lock_holder(tenant, Purpose::Refresh).await)
 }
 
-/// Adds the cause if the provider cannot be reached.
-fn explained(error: TokenError, provider: &Provider, trouble: Option<Unreachable>) -> Failure {
-    let step = match &error {
-        TokenError::Unavailable { code, .. } => code.clone(),
-        _ => String::new(),
-    };
-    with_cause(error.into(), &step, provider, trouble)
-}
-
-/// Adds the cause to a failure at a step of the connection. Only the process that tried to connect
-/// knows it; for later ones `threadkey doctor` tries again.
-pub(super) fn with_cause(
-    mut failure: Failure,
-    step: &str,
-    provider: &Provider,
-    trouble: Option<Unreachable>,
-) -> Failure {
-    if !Unreachable::STEPS.contains(&step) {
-        return failure;
-    }
-    // A variable can be read again, and only the operator can correct it.
-    let variable = Proxies::from_environment().problem(provider.token_endpoint());
-    let cause = trouble.map(|cause| cause.to_string());
-    let cause = match variable.filter(|_| step == "proxy") {
-        Some(problem) => {
-            failure.exit = Exit::Usage;
-            Some(problem.to_string())
-        }
-        None => cause,
-    };
-    failure.text = match cause {
-        Some(cause) => format!("{}. The cause: {cause}. `threadkey doctor` checks it", failure.text),
-        None => format!("{}. `threadkey doctor` finds the cause", failure.text),
-    };
-    failure
-}
-
 fn no_result(tenant: &Tenant) -> Failure {
     let text = format!(
         "the process that refreshed {tenant} ended without a result. Its journal has the state of the refresh: try again"
@@ -327,95 +268,9 @@ async fn refresh_in_background(context: &TokenContext<'_>, tenant: &Tenant, min_
             return;
         }
     }
-    if let Err(error) = start_detached(context.config, tenant, min_ttl, &RefreshRequest::default()) {
+    if let Err(error) = detached_refresh::start(context.config, tenant, min_ttl, &RefreshRequest::default()) {
         tracing::warn!(%tenant, %error, "the background refresh could not be started");
     }
-}
-
-/// Starts the detached process and returns its standard output.
-fn start_detached(
-    config: &Path,
-    tenant: &Tenant,
-    min_ttl: Duration,
-    request: &RefreshRequest,
-) -> io::Result<OwnedFd> {
-    let mut input = Zeroizing::new(serde_json::to_vec(request)?);
-    input.push(b'\n');
-    let arguments: [OsString; 7] = [
-        "--config".into(),
-        config.into(),
-        "__refresh".into(),
-        "--tenant".into(),
-        tenant.to_string().into(),
-        "--min-ttl".into(),
-        min_ttl.as_secs().to_string().into(),
-    ];
-    detach::spawn(&arguments, &input)
-}
-
-/// Reads the reply of the detached process. Returns `None` if it ends without one.
-async fn read_reply(output: OwnedFd) -> Option<RefreshReply> {
-    let pipe = pipe::Receiver::from_owned_fd(output).ok()?;
-    let mut line = Zeroizing::new(Vec::new());
-    BufReader::new(pipe.take(MAX_REPLY)).read_until(b'\n', &mut line).await.ok()?;
-    serde_json::from_slice(&line).ok()
-}
-
-fn exit_from_code(code: u8) -> Exit {
-    [Exit::Usage, Exit::NoSession, Exit::Ended, Exit::Later, Exit::Store]
-        .into_iter()
-        .find(|exit| *exit as u8 == code)
-        .unwrap_or(Exit::Internal)
-}
-
-// === the detached process ===
-
-/// Gets the token in the detached process and writes the reply to standard output, which the caller
-/// may have closed. Refreshes may still be under way when this returns: the process must wait for
-/// them.
-pub async fn refresh(broker: &Broker, args: &RefreshArgs) {
-    // The commit of the refresh sweeps expired sign-ins without revoking them, so this comes first.
-    choice::drop_expired(broker).await;
-    let result = match read_request() {
-        Ok(RefreshRequest { rejected: Some(token) }) => {
-            broker.rejected(&args.tenant, &AccessToken::new(token)).await
-        }
-        // The broker decides again, also about a refresh at three quarters of the lifetime.
-        Ok(RefreshRequest { rejected: None }) => {
-            broker.token(&args.tenant, Duration::from_secs(args.min_ttl)).await
-        }
-        Err(failure) => return refresh_failed(&failure),
-    };
-    match result {
-        Ok(lease) => write_reply(&RefreshReply::Token(TokenJson::from(&lease))),
-        Err(error) => {
-            let id = &args.tenant.provider;
-            refresh_failed(&match broker.providers().get(id) {
-                Some(provider) => explained(error, &provider, broker.trouble(id)),
-                None => error.into(),
-            });
-        }
-    }
-}
-
-/// Replies to the caller of the detached process with a failure.
-pub fn refresh_failed(failure: &Failure) {
-    write_reply(&RefreshReply::Failed { exit: failure.exit as u8, text: failure.text.clone() });
-}
-
-fn write_reply(reply: &RefreshReply) {
-    if let Ok(mut line) = serde_json::to_string(reply).map(Zeroizing::new) {
-        line.push('\n');
-        // A caller that has gone does not matter: the result is in the store.
-        let _ = print_result(&line);
-    }
-}
-
-fn read_request() -> Result<RefreshRequest, Failure> {
-    let input = read_input()?;
-    serde_json::from_str(input.expose()).map_err(|_| {
-        Failure::new(Exit::Internal, "the refresh process got no request: only threadkey itself can start it")
-    })
 }
 
 #[cfg(test)]
@@ -430,12 +285,5 @@ mod tests {
         assert_eq!(reported(&entry, Some(&current)).as_deref(), Some("access-7"));
         assert_eq!(reported(&entry, Some(&AccessToken::new("access-6"))), None);
         assert_eq!(reported(&entry, None), None);
-    }
-
-    #[test]
-    fn every_exit_code_passes_the_pipe_unchanged() {
-        for exit in [Exit::Internal, Exit::Usage, Exit::NoSession, Exit::Ended, Exit::Later, Exit::Store] {
-            assert_eq!(exit_from_code(exit as u8), exit);
-        }
     }
 }

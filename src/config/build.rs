@@ -11,7 +11,7 @@ use super::{
     discord::{self, UnreadToken},
     exchange,
     file::File,
-    inject, mcp,
+    inject, mcp, operators,
     provider::{self, Configured},
     public,
     secret::SecretReader,
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     agent::Agents,
     api::ApiSettings,
+    cli::{LogFormat, UnknownLogFormat},
     discord::DiscordSettings,
     oauth::{DiscoveryCache, Providers},
     store::FileStoreOptions,
@@ -30,7 +31,7 @@ use crate::{
 /// The time after its end at which a session is removed, if the configuration names none.
 const SWEEP_AFTER: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
-/// The shortest such time: its user must be able to read what has ended.
+/// The shortest such time: its user must be able to read which session ended.
 const SHORTEST_SWEEP: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A valid configuration. The Discord token alone may be missing: most commands do not need it.
@@ -50,6 +51,8 @@ pub struct Config {
     pub providers: Providers,
     /// The settings of the token API.
     pub api: ApiSettings,
+    /// The form of the log, if the configuration names one.
+    pub log_format: Option<LogFormat>,
     /// The agents, if there are any.
     pub agents: Option<Agents>,
     discord: Result<UnreadToken, String>,
@@ -72,12 +75,18 @@ impl Config {
 
 pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Result<Config, ConfigError> {
     let (file, source) = source::read(path, text, variables)?;
-    let File { store, discord, api, providers, agent, agents, inject } = file;
+    let File { store, discord, api, providers, agent, agents, inject, log } = file;
     let sweep_after = store.sweep_after.map_or(SWEEP_AFTER, |after| after.0);
     if sweep_after < SHORTEST_SWEEP {
         let problem = "store.sweep_after must be at least one day, as in \"90d\"".to_owned();
         return Err(source.error_at(&["store", "sweep_after"], problem));
     }
+    let log_format = match log.format.as_deref().filter(|format| !format.is_empty()) {
+        None => None,
+        Some(name) => Some(name.parse().map_err(|problem: UnknownLogFormat| {
+            source.error_at(&["log", "format"], format!("log.format: {problem}"))
+        })?),
+    };
     let store_path = store_path(&source, store.path)?;
     let mut secrets = SecretReader::new(&source);
     let (mut known, mut published, mut exchanges) = (Vec::new(), Vec::new(), Vec::new());
@@ -106,10 +115,12 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
     let mcp = mcp::servers(&source, (agent.as_ref(), &agents), &providers, &parts, &mut routes)?;
     let inject_only = agent::is_inject_only(&source, agent.as_ref())?;
     let api = ApiSettings {
-        socket: socket(&source, api.socket, &store_path)?,
-        public,
         inject: routes,
         inject_only,
+        operator_keys: operators::keys(&source, &mut secrets, &api, &providers)?,
+        listen: operators::listen(&source, &api)?,
+        socket: socket(&source, api.socket, &store_path)?,
+        public,
     };
     let mut deny = secrets.into_files();
     deny.extend(store_folders(&store_path));
@@ -120,6 +131,7 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
         store_options: FileStoreOptions { trust_filesystem: store.trust_filesystem },
         providers,
         api,
+        log_format,
         agents,
         discord,
         file: source.path,

@@ -3,7 +3,7 @@
 use crate::ids::closest;
 
 /// Keys of a later version.
-const PLANNED_KEYS: &[&str] = &["listen", "operator_key_env", "guests"];
+const PLANNED_KEYS: &[&str] = &["guests"];
 /// Keys that would hold a secret itself, and the keys to use instead.
 const INLINE_SECRETS: &[(&str, &str)] = &[
     ("token", "token_env (the name of an environment variable) or token_file (a path)"),
@@ -11,6 +11,7 @@ const INLINE_SECRETS: &[(&str, &str)] = &[
         "client_secret",
         "client_secret_env (the name of an environment variable) or client_secret_file (a path)",
     ),
+    ("key", "key_env (the name of an environment variable) or key_file (a path)"),
 ];
 
 /// Rewrites a parser error: an unknown key gets a suggestion, and values are left out.

@@ -24,6 +24,7 @@ pub(super) fn settings(
         ("token_endpoint", given(&section.token_endpoint)),
         ("revocation_endpoint", given(&section.revocation_endpoint)),
         ("userinfo_endpoint", given(&section.userinfo_endpoint)),
+        ("probe_endpoint", given(&section.probe_endpoint)),
         ("redirect_uri", given(&section.redirect_uri)),
         ("token_env", !section.token_env.is_empty()),
     ];

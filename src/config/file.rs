@@ -25,6 +25,13 @@ pub(super) struct File {
     pub(super) agent: Option<AgentSection>,
     pub(super) agents: BTreeMap<AgentKey, NamedAgentSection>,
     pub(super) inject: BTreeMap<String, InjectSection>,
+    pub(super) log: LogSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LogSection {
+    pub(super) format: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -67,6 +74,27 @@ pub(super) struct ApiSection {
     pub(super) public_key_file: Option<PathBuf>,
     pub(super) behind_proxy: bool,
     pub(super) proxy_peers: Vec<String>,
+    pub(super) listen: Option<String>,
+    #[serde(deserialize_with = "path")]
+    pub(super) cert_file: Option<PathBuf>,
+    #[serde(deserialize_with = "path")]
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) operator_keys: BTreeMap<String, OperatorKeySection>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct OperatorKeySection {
+    pub(super) key_env: Option<String>,
+    #[serde(deserialize_with = "path")]
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) key_command: Vec<String>,
+    #[serde(deserialize_with = "words")]
+    pub(super) principals: Vec<String>,
+    #[serde(deserialize_with = "words")]
+    pub(super) providers: Vec<String>,
+    #[serde(deserialize_with = "some_words")]
+    pub(super) rights: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -82,6 +110,8 @@ pub(super) struct ProviderSection {
     pub(super) token_endpoint: Option<String>,
     pub(super) revocation_endpoint: Option<String>,
     pub(super) userinfo_endpoint: Option<String>,
+    pub(super) account_id_claim: Option<String>,
+    pub(super) probe_endpoint: Option<String>,
     pub(super) device_authorization_endpoint: Option<String>,
     pub(super) backchannel_authentication_endpoint: Option<String>,
     #[serde(deserialize_with = "words")]
@@ -124,6 +154,7 @@ pub(super) struct ProviderSection {
     pub(super) revocation_request: Body,
     pub(super) refresh_endpoint: Option<String>,
     pub(super) state_in_exchange: bool,
+    pub(super) scope_in_refresh: bool,
     pub(super) pkce: Option<bool>,
     pub(super) resource: Option<String>,
     pub(super) token_path: Option<String>,
@@ -256,6 +287,10 @@ fn words<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
         Words::List(list) => list,
         Words::Text(text) => text.split_whitespace().map(str::to_owned).collect(),
     })
+}
+
+fn some_words<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+    words(from).map(Some)
 }
 
 /// Refuses a path that starts with `~`: without a shell it would create a folder of that name.

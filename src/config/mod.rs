@@ -14,7 +14,8 @@
 //!
 //! A new setting needs four places:
 //! - a field of its section in `file`,
-//! - its check and its default in the section's builder: `agent`, `discord`, `inject`, `provider` or `build`,
+//! - its check and its default in the section's builder: `agent`, `discord`, `inject`, `provider`, `public`
+//!   or `build`,
 //! - a field of the module's settings,
 //! - a line in `deploy/threadkey.toml`; a test compares its keys with those of `file`.
 //!
@@ -31,6 +32,7 @@ mod exchange;
 mod file;
 mod inject;
 mod mcp;
+mod operators;
 mod origin;
 mod overrides;
 mod presets;
@@ -39,6 +41,7 @@ mod public;
 mod secret;
 mod source;
 mod trust;
+mod upstream_presets;
 mod variables;
 
 use std::path::{Path, PathBuf};

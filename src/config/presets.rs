@@ -6,6 +6,7 @@ use super::ConfigError;
 use crate::{
     ids::closest,
     oauth::{Preset, preset, preset_names},
+    session::GrantKind,
 };
 
 /// Completes each section of a provider that names a preset. `error_at` makes the error about a key.
@@ -62,6 +63,12 @@ fn check_terms(own: &Table, preset: &Preset) -> Result<(), String> {
     ))
 }
 
+/// Whether a section offers the sign-in by a code, which it does unless its grants omit it.
+fn offers_code(section: &Table) -> bool {
+    let grants = section.get("grants").and_then(Value::as_array);
+    grants.is_none_or(|grants| grants.iter().any(|grant| grant.as_str() == Some(GrantKind::Code.name())))
+}
+
 /// Names a key that only the operator knows and that is missing.
 fn check_needs(section: &Table, preset: &Preset) -> Result<(), String> {
     let is_set = |need: &str| match need {
@@ -70,6 +77,8 @@ fn check_needs(section: &Table, preset: &Preset) -> Result<(), String> {
                 .iter()
                 .any(|key| section.contains_key(*key))
         }
+        // Only the code comes back to an address.
+        "redirect_uri" => section.contains_key("redirect_uri") || !offers_code(section),
         need => section.contains_key(need),
     };
     let Some(missing) = preset.about.needs.iter().find(|need| !is_set(need)) else { return Ok(()) };

@@ -10,7 +10,7 @@ use super::{ConfigError, file::ApiSection, source::Source};
 use crate::{
     api::{CertificateFiles, PublicSettings, Transport},
     broker::PublicUrl,
-    oauth::{Providers, Publisher, mcp::client_document},
+    oauth::{Providers, Publisher, Undiscovered, mcp::client_document},
 };
 
 /// Returns the settings of the pages, or `None` if no key of theirs is set.
@@ -23,14 +23,16 @@ pub(super) fn settings(source: &Source<'_>, api: &ApiSection) -> Result<Option<P
     };
     let (url, listen) = (text(&api.public_url), text(&api.public_listen));
     let (certificate, key) = (file(&api.public_cert_file), file(&api.public_key_file));
+    let listens = text(&api.listen).is_some();
     let (Some(url), Some(listen)) = (&url, &listen) else {
         let set = [
             ("public_url", url.is_some()),
             ("public_listen", listen.is_some()),
             ("public_cert_file", certificate.is_some()),
             ("public_key_file", key.is_some()),
-            ("behind_proxy", api.behind_proxy),
-            ("proxy_peers", !api.proxy_peers.is_empty()),
+            // The proxy may stand before the token API alone.
+            ("behind_proxy", api.behind_proxy && !listens),
+            ("proxy_peers", !api.proxy_peers.is_empty() && !listens),
         ];
         let Some((set, _)) = set.into_iter().find(|(_, is_set)| *is_set) else { return Ok(None) };
         let missing = if url.is_none() { "public_url" } else { "public_listen" };
@@ -43,15 +45,15 @@ pub(super) fn settings(source: &Source<'_>, api: &ApiSection) -> Result<Option<P
     })?;
     let transport = match (certificate, key, api.behind_proxy) {
         (None, None, true) => Transport::Proxy(peers(api).map_err(|problem| error("proxy_peers", problem))?),
-        (Some(_), _, true) | (_, Some(_), true) => {
+        (Some(_), _, true) | (_, Some(_), true) if !listens => {
             let problem = "a proxy has the certificate, so remove public_cert_file and public_key_file, or behind_proxy";
             return Err(error("behind_proxy", problem.to_owned()));
         }
-        (Some(certificate), Some(key), false) => Transport::Tls(CertificateFiles { certificate, key }),
-        (Some(_), None, false) => {
+        (Some(certificate), Some(key), _) => Transport::Tls(CertificateFiles { certificate, key }),
+        (Some(_), None, _) => {
             return Err(error("public_cert_file", "public_key_file is missing".to_owned()));
         }
-        (None, Some(_), false) => {
+        (None, Some(_), _) => {
             return Err(error("public_key_file", "public_cert_file is missing".to_owned()));
         }
         (None, None, false) => {
@@ -72,15 +74,19 @@ pub(super) fn settings(source: &Source<'_>, api: &ApiSection) -> Result<Option<P
 }
 
 /// Adds the client id metadata document, if there is an MCP server. It has each redirect URI that a
-/// sign-in there uses: that of the pages, and that of a paste.
+/// sign-in there uses: those of the pages, and that of a paste.
 pub(super) fn with_client_document(public: PublicSettings, providers: &Providers) -> PublicSettings {
     let servers = providers.ids().filter_map(|id| providers.undiscovered(id));
     let servers = servers.filter(|one| matches!(one.publisher, Publisher::Mcp(_)));
-    let mut redirects: Vec<String> = servers.map(|one| one.settings.redirect_uri.clone()).collect();
+    let of = |one: &Undiscovered| match one.makes_client() {
+        true => public.url.callback_of(&one.id),
+        false => public.url.callback(),
+    };
+    let mut redirects: Vec<String> =
+        servers.flat_map(|one| [one.settings.redirect_uri.clone(), of(&one).to_string()]).collect();
     if redirects.is_empty() {
         return public;
     }
-    redirects.push(public.url.callback().to_string());
     redirects.sort();
     redirects.dedup();
     let redirects: Vec<&str> = redirects.iter().map(String::as_str).collect();
@@ -90,7 +96,7 @@ pub(super) fn with_client_document(public: PublicSettings, providers: &Providers
 }
 
 /// The addresses of the proxies; those of this machine without a list.
-fn peers(api: &ApiSection) -> Result<Vec<IpAddr>, String> {
+pub(super) fn peers(api: &ApiSection) -> Result<Vec<IpAddr>, String> {
     if api.proxy_peers.is_empty() {
         return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
     }

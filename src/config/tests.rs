@@ -1,6 +1,7 @@
 //! Valid configurations, and the errors of invalid ones.
 
 mod inject;
+mod operators;
 mod public;
 
 use futures_util::FutureExt as _;
@@ -184,6 +185,16 @@ fn a_preset_that_cannot_be_used_is_reported_with_its_place() {
         let message = error(&GITLAB.replace(change.0, change.1), &[]);
         assert!(message.starts_with(&expected), "{message}");
     }
+}
+
+#[test]
+fn a_preset_without_the_code_needs_no_redirect_uri() {
+    let github = "[providers.github]\npreset = 'github'\nclient_id = 'x'\n";
+    let message = error(github, &[]);
+    assert!(message.contains("the preset \"github\" needs redirect_uri"), "{message}");
+    let message = error(&format!("{github}grants = ['code', 'device']\n"), &[]);
+    assert!(message.contains("needs redirect_uri"), "{message}");
+    load(&format!("{github}grants = ['device']\n"), &[]).expect("a device code comes back by itself");
 }
 
 #[test]
@@ -525,13 +536,16 @@ fn the_documented_configurations_are_valid() {
         shown.into_iter().chain([deployed]).partition(|text| text.contains("[agent]"));
     for part in parts {
         // A part of a provider's section, or a section beside others.
-        let base = ACME.replace("[providers.acme]", "[providers.base]");
+        let base = match part.contains("[providers.acme]") {
+            true => ACME.replace("[providers.acme]", "[providers.base]"),
+            false => ACME.to_owned(),
+        };
         let text = match part.trim_start().starts_with('[') {
             true => format!("{base}\n{part}"),
             false => format!("{ACME}\n{part}"),
         };
         let filled = text.replace("REPLACE-WITH-YOUR-CLIENT-ID", "4711");
-        load(&filled, &[]).map(drop).expect(part);
+        load(&filled, &[("BANK_CLIENT_SECRET", "x")]).map(drop).expect(part);
     }
     for text in whole {
         let placeholder = error(text, &[("DISCORD_TOKEN", "x")]);
@@ -549,7 +563,17 @@ fn the_documented_configurations_are_valid() {
 fn the_example_configuration_names_every_key() {
     let example = include_str!("../../deploy/threadkey.toml");
     let words: Vec<&str> = example.split(|c: char| !c.is_ascii_lowercase() && c != '_').collect();
-    for section in ["", "[store]", "[discord]", "[api]", "[providers.acme]", "[agent]", "[inject.acme]"] {
+    for section in [
+        "",
+        "[store]",
+        "[discord]",
+        "[api]",
+        "[api.operator_keys.x]",
+        "[log]",
+        "[providers.acme]",
+        "[agent]",
+        "[inject.acme]",
+    ] {
         let unknown = error(&format!("{section}\nqqqq = 1\n"), &[]);
         let (_, keys) = unknown.split_once("known keys: ").expect("lists the keys");
         for key in keys.split(", ") {

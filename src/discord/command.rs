@@ -6,7 +6,7 @@ use std::{future::Future, pin::Pin};
 use serde_json::{Value, json};
 use serenity::all::{CommandDataOption, CommandDataOptionValue};
 
-use super::{bot::BotHandle, interaction::Interaction};
+use super::{bot::BotHandle, has_agents::HasAgents, interaction::Interaction};
 
 /// The handler of a row. It sends the answer itself.
 pub(super) type Handler = for<'a> fn(&'a BotHandle, &'a Interaction, &'a Options) -> Answering<'a>;
@@ -44,15 +44,6 @@ pub(super) enum OptionKind {
     Agent,
     /// Yes or no, and no if it is left out.
     Switch,
-}
-
-/// Whether users may choose among agents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HasAgents {
-    /// There is none, or one without a name.
-    One,
-    /// The agents have names.
-    Several,
 }
 
 impl Row {

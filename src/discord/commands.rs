@@ -6,7 +6,8 @@ use serenity::all::{CommandData, CommandDataOptionValue};
 
 use super::{
     ask, auth,
-    command::{HasAgents, OptionKind, OptionRow, Options, Row},
+    command::{OptionKind, OptionRow, Options, Row},
+    has_agents::HasAgents,
     help,
 };
 /// Choices that an autocompletion may offer.

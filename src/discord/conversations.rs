@@ -1,5 +1,6 @@
 //! The durable map of the bot's conversations: each thread with its owner, and the random names of
-//! their agents' folders. Discord itself names the bot as the thread's owner.
+//! their agents' folders. Discord itself names the bot as the thread's owner. The file also holds the
+//! shared logins that were reported last.
 //!
 //! A file that cannot be read or parsed is refused and never overwritten. The map is bounded: the
 //! oldest conversations are forgotten, and their threads are then like any other thread.
@@ -12,7 +13,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     agent::{FolderNames, is_folder_name},
-    ids::{AgentName, Snowflake},
+    ids::{AgentName, IdError, Lineage, Snowflake, Tenant},
     sys::{clock::UnixTime, files},
 };
 
@@ -44,6 +45,16 @@ struct File {
     folders: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     direct_agents: BTreeMap<String, String>,
+    /// Absent until a bot has looked at the shared logins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shared_logins: Option<BTreeMap<String, StoredLogin>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredLogin {
+    lineage: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    candidate: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,7 +75,11 @@ struct Maps {
     folders: BTreeMap<String, String>,
     /// The agents that users have chosen for their direct messages, by channel.
     direct_agents: BTreeMap<Snowflake, AgentName>,
+    reported: Option<ReportedLogins>,
 }
+
+/// The shared logins that were reported last, with the grant in use and the one that waits for a choice.
+pub(super) type ReportedLogins = BTreeMap<Tenant, (Lineage, Option<Lineage>)>;
 
 /// The map of conversations cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +185,16 @@ impl Conversations {
         .await
     }
 
+    /// Returns the shared logins that were reported last; `None` before the first look at them.
+    pub(super) fn reported_logins(&self) -> Option<ReportedLogins> {
+        self.read().reported.clone()
+    }
+
+    /// Records the shared logins that are reported.
+    pub(super) async fn record_reported_logins(&self, logins: ReportedLogins) -> io::Result<()> {
+        self.change(|maps| maps.reported = Some(logins)).await
+    }
+
     /// Changes the map durably. After an error it is as it was.
     async fn change(&self, change: impl FnOnce(&mut Maps)) -> io::Result<()> {
         let _writing = self.writing.lock().await;
@@ -236,7 +261,16 @@ fn parse(text: &str) -> Result<Maps, String> {
         .collect();
     let direct = file.direct_agents.iter().map(|(channel, name)| Ok((id(channel)?, agent(name)?)));
     let direct_agents: Result<_, String> = direct.collect();
-    Ok(Maps { records: records?, folders: file.folders, direct_agents: direct_agents? })
+    let reported = file.shared_logins.map(|logins| logins.iter().map(reported_login).collect());
+    let reported: Option<ReportedLogins> = reported.transpose().map_err(|error| error.to_string())?;
+    Ok(Maps { records: records?, folders: file.folders, direct_agents: direct_agents?, reported })
+}
+
+fn reported_login(
+    (tenant, login): (&String, &StoredLogin),
+) -> Result<(Tenant, (Lineage, Option<Lineage>)), IdError> {
+    let candidate = login.candidate.as_ref().map(|candidate| candidate.parse()).transpose()?;
+    Ok((tenant.parse()?, (login.lineage.parse()?, candidate)))
 }
 
 fn render(maps: &Maps) -> Vec<u8> {
@@ -256,11 +290,17 @@ fn render(maps: &Maps) -> Vec<u8> {
         .collect();
     let direct_agents =
         maps.direct_agents.iter().map(|(channel, name)| (channel.to_string(), name.to_string()));
+    let stored = |(tenant, (lineage, candidate)): (&Tenant, &(Lineage, Option<Lineage>))| {
+        let candidate = candidate.map(|candidate| candidate.to_string());
+        (tenant.to_string(), StoredLogin { lineage: lineage.to_string(), candidate })
+    };
+    let shared_logins = maps.reported.as_ref().map(|logins| logins.iter().map(stored).collect());
     let file = File {
         version: VERSION,
         conversations,
         folders: maps.folders.clone(),
         direct_agents: direct_agents.collect(),
+        shared_logins,
     };
     let mut bytes = serde_json::to_vec_pretty(&file).expect("a map with string keys is always JSON");
     bytes.push(b'\n');
@@ -325,6 +365,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_reported_logins_are_read_again_and_absent_before_the_first_look() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("conversations.json");
+        let map = Conversations::load(path.clone()).expect("an empty map");
+        map.insert(Snowflake(11), record(1, 100)).await.expect("saved");
+        assert_eq!(Conversations::load(path.clone()).expect("the map").reported_logins(), None);
+        let login = |tenant: &str, candidate| {
+            (tenant.parse::<Tenant>().expect("a tenant"), (Lineage([1; 16]), candidate))
+        };
+        let logins: ReportedLogins =
+            [login("acme/guild:9", None), login("acme/guild:8", Some(Lineage([2; 16])))].into();
+        map.record_reported_logins(logins.clone()).await.expect("saved");
+        let again = Conversations::load(path).expect("the map");
+        assert_eq!(again.reported_logins(), Some(logins));
+        assert!(again.get(Snowflake(11)).is_some(), "the conversations stay");
+    }
+
+    #[tokio::test]
     async fn a_record_that_cannot_be_saved_is_not_in_the_map() {
         let folder = tempfile::tempdir().expect("a folder");
         let map = Conversations::load(folder.path().join("inside/conversations.json")).expect("an empty map");
@@ -343,6 +401,10 @@ mod tests {
             (
                 "{\"version\": 2, \"conversations\": {}, \"folders\": {\"1-2\": \"../store\"}}",
                 "not 32 hex digits",
+            ),
+            (
+                "{\"version\": 2, \"conversations\": {}, \"shared_logins\": {\"acme/guild:9\": {\"lineage\": \"x\"}}}",
+                "\"x\"",
             ),
             ("{}", "no format version"),
             ("", "not JSON"),

@@ -288,7 +288,7 @@ impl Connection<'_> {
         self.unreachable(RestError::from(error).to_string())
     }
 
-    /// The failure of a connection. If the relay could not connect, its cause says more than
+    /// The failure of a connection. If the relay could not connect, its cause explains more than
     /// serenity's error.
     fn unreachable(&self, detail: String) -> DiscordError {
         let cause = self.relay.trouble().borrow().clone();

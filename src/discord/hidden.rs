@@ -1,7 +1,7 @@
 //! Characters that a reader does not see, or that change the order of others: controls, line ends,
 //! bidirectional marks, characters without a width, and blanks that look like a space.
 
-/// Whether a reader cannot see this character as it is. The space itself is no such character.
+/// Whether a reader cannot see this character as it is. The space itself is not such a character.
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || (c.is_whitespace() && c != ' ')

@@ -19,7 +19,7 @@ pub(super) struct Interaction {
     pub(super) token: InteractionToken,
     /// The acting user, and the only source of authority.
     pub(super) user: Snowflake,
-    /// The user's name, which is no authority.
+    /// The user's name, which is not an authority.
     pub(super) user_name: String,
     pub(super) guild: Option<Snowflake>,
     pub(super) channel: Snowflake,

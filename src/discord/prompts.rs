@@ -223,7 +223,7 @@ async fn mention(bot: &BotHandle, workers: &Workers, message: UserMessage, guild
     }
 }
 
-/// Whether the message is an authorization response. Then it is answered, and is no prompt.
+/// Whether the message is an authorization response. Then it is answered, and is not a prompt.
 async fn is_response(bot: &Bot, message: &UserMessage) -> bool {
     let found = prompt_search::authorization_response(bot, message.user, &message.text).await;
     if let Some(found) = &found {

@@ -224,7 +224,7 @@ async fn notify_user(
     None
 }
 
-/// Notifies the log channel, or else the server's owner, who can sign in again.
+/// Notifies the log channel, or else the server's owner, so that an owner can sign in again.
 async fn notify_guild_owner(
     bot: &Bot,
     guild: Snowflake,

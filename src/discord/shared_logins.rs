@@ -4,6 +4,9 @@
 //! The store is compared with its earlier state whenever it may have changed. So a change is
 //! reported whichever process makes it. The record names the user who signed in. The user of another
 //! change is the last one who acted for this login here; without one it came from another program.
+//!
+//! The state that was reported last is kept in the bot's file, so a change during a stop is reported at
+//! the next start. It is written after the report: a bot that dies in between reports twice.
 //! A login that the provider ends is reported by `session_notice`.
 
 use std::collections::BTreeMap;
@@ -13,6 +16,7 @@ use tracing::{info, warn};
 use super::{
     acting_managers::Deed,
     bot::{Bot, BotHandle},
+    conversations::ReportedLogins,
     wire::{Embed, Message, escape_markdown, shorten},
 };
 use crate::{
@@ -35,33 +39,37 @@ type Logins = BTreeMap<Tenant, SharedLogin>;
 /// Reports all changes until the bot shuts down.
 pub(super) async fn run(bot: BotHandle) {
     let mut changes = bot.broker.changes();
-    let mut known = read(&bot).await;
+    let mut known = bot.conversations.reported_logins();
     loop {
+        // An unreadable store changes nothing. `session_notice` logs it.
+        if let Ok(now) = bot.broker.shared_logins().await {
+            for (tenant, change) in known.iter().flat_map(|before| differences(before, &now)) {
+                report(&bot, &tenant, &change).await;
+            }
+            let now = now.into_iter().map(|(tenant, login)| (tenant, (login.lineage, login.candidate)));
+            let now: ReportedLogins = now.collect();
+            if known.as_ref() != Some(&now) {
+                if let Err(error) = bot.conversations.record_reported_logins(now.clone()).await {
+                    warn!(%error, "the reported shared logins cannot be recorded; the next start may report a change again");
+                }
+                known = Some(now);
+            }
+        }
         tokio::select! {
             () = bot.shutdown.cancelled() => return,
             () = changes.next() => {}
         }
-        // An unreadable store changes nothing. `session_notice` logs it.
-        let Some(now) = read(&bot).await else { continue };
-        let before = known.replace(now.clone());
-        for (tenant, change) in before.iter().flat_map(|before| differences(before, &now)) {
-            report(&bot, &tenant, &change).await;
-        }
     }
 }
 
-async fn read(bot: &Bot) -> Option<Logins> {
-    bot.broker.shared_logins().await.ok()
-}
-
-/// The changes from one state to another.
-fn differences(before: &Logins, now: &Logins) -> Vec<(Tenant, Change)> {
+/// The changes from the reported state to the present one.
+fn differences(before: &ReportedLogins, now: &Logins) -> Vec<(Tenant, Change)> {
     let gone = before.keys().filter(|tenant| !now.contains_key(tenant));
     let gone = gone.map(|tenant| (tenant.clone(), Change::LoggedOut));
     let new = now.iter().filter_map(|(tenant, login)| {
         let change = match before.get(tenant) {
-            Some(same) if same.lineage == login.lineage => return None,
-            Some(other) if other.candidate == Some(login.lineage) => Change::Switched,
+            Some((lineage, _)) if *lineage == login.lineage => return None,
+            Some((_, candidate)) if *candidate == Some(login.lineage) => Change::Switched,
             Some(_) | None => Change::SignedIn(login.signed_in_by),
         };
         Some((tenant.clone(), change))
@@ -145,7 +153,9 @@ mod tests {
     #[test]
     fn each_change_of_a_shared_login_is_a_difference_and_a_refresh_is_none() {
         let of = |before: Option<SharedLogin>, now: Option<SharedLogin>| {
-            let all = differences(&logins(before), &logins(now));
+            let before = logins(before).into_iter();
+            let before = before.map(|(tenant, login)| (tenant, (login.lineage, login.candidate))).collect();
+            let all = differences(&before, &logins(now));
             all.into_iter().map(|(_, change)| change).collect::<Vec<_>>()
         };
         let by = Some(Principal::User(Snowflake(5)));

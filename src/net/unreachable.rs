@@ -54,7 +54,8 @@ pub enum Unreachable {
     },
     /// The host is not public, and the connection may reach public hosts alone.
     #[error(
-        "the name {host} has the private address {address}, and no server may lead threadkey into a private network. Where the provider really is there, set allow_private = true in its section"
+        "{}, and no server may lead threadkey into a private network. Where the provider really is there, set allow_private = true in its section",
+        is_private(host, *address)
     )]
     Private {
         /// The name, or the address in its plain form.
@@ -75,6 +76,13 @@ pub enum Unreachable {
     /// A variable does not name a usable proxy.
     #[error(transparent)]
     ProxyVariable(#[from] ProxyError),
+}
+
+fn is_private(host: &str, address: IpAddr) -> String {
+    if host.trim_matches(['[', ']']).parse() == Ok(address) {
+        return format!("{address} is a private address");
+    }
+    format!("the name {host} has the private address {address}")
 }
 
 impl Unreachable {

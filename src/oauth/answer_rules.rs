@@ -27,7 +27,8 @@ pub struct AnswerRules {
     /// Whether the issuer's keys can be fetched. Then an id token must have all claims that the
     /// standard requires.
     pub has_keys: bool,
-    /// For a refresh: the subject of the session, where it is known. An id token must have the same.
+    /// For a refresh: the subject of the session, where an id token named it. Another id token must
+    /// have the same.
     pub subject: Option<String>,
 }
 
@@ -49,7 +50,7 @@ impl Provider {
     /// Returns the rules for the answers to the refreshes of this session.
     pub fn refresh_rules(&self, session: &Session) -> AnswerRules {
         let rules = self.answer_rules(&session.binding);
-        match &session.subject {
+        match session.subject.as_ref().filter(|_| session.has_proved_subject()) {
             // The identity of the session has the exact issuer.
             Some(subject) => AnswerRules {
                 issuer: session.binding.issuer.clone(),

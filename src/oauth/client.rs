@@ -62,6 +62,17 @@ pub enum Attempt<A = Unread> {
     Unanswered(&'static str),
 }
 
+/// The result of asking a userinfo endpoint about an access token.
+#[derive(Debug)]
+pub enum Userinfo {
+    /// The account of the token.
+    Account(UserinfoAccount),
+    /// The endpoint refuses the token: 401 (RFC 6750 §3.1).
+    Refused,
+    /// There was no answer within 10 s, or one that names no account.
+    Unknown,
+}
+
 /// The HTTP client for providers. It connects within 5 s, reads for up to 180 s, follows no
 /// redirect, repeats nothing, opens a connection for each request, and keeps whatever arrives, at
 /// most [`MAX_BODY`](crate::session::journal::MAX_BODY) bytes. [`Outward`] decides about
@@ -181,23 +192,20 @@ impl Client {
         }
     }
 
-    /// Asks the userinfo endpoint for the account of an access token. Returns `None` without an
-    /// answer within 10 s.
-    pub async fn account(&self, request: UserinfoRequest) -> Option<UserinfoAccount> {
-        let answer = self.userinfo(request).await?;
-        if (200..300).contains(&answer.status) { grant::account(&answer) } else { None }
+    /// Asks the userinfo endpoint for the account of an access token (OpenID Connect Core §5.3).
+    pub async fn userinfo(&self, mut request: UserinfoRequest) -> Userinfo {
+        let claim = request.account_id_claim.take();
+        match self.userinfo_answer(request).await {
+            Some(answer) if answer.status == 401 => Userinfo::Refused,
+            Some(answer) if (200..300).contains(&answer.status) => {
+                grant::account(&answer, claim.as_deref()).map_or(Userinfo::Unknown, Userinfo::Account)
+            }
+            _ => Userinfo::Unknown,
+        }
     }
 
-    /// Whether the userinfo endpoint refuses an access token: 401 (RFC 6750 §3.1). `false` without
-    /// an answer within 10 s.
-    pub async fn is_refused(&self, request: UserinfoRequest) -> bool {
-        let answer = self.userinfo(request).await;
-        answer.is_some_and(|answer| answer.status == 401)
-    }
-
-    /// Returns the answer of the userinfo endpoint (OpenID Connect Core §5.3).
-    async fn userinfo(&self, request: UserinfoRequest) -> Option<Answer> {
-        let UserinfoRequest { endpoint, token, trust, reach } = request;
+    async fn userinfo_answer(&self, request: UserinfoRequest) -> Option<Answer> {
+        let UserinfoRequest { endpoint, token, trust, reach, .. } = request;
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose())).ok()?;
         bearer.set_sensitive(true);
         let mut request = Request::get(endpoint.as_str())

@@ -205,6 +205,13 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// Returns a member that is an identifier: a text, or a whole number as it is written.
+    pub(super) fn identifier(&self, name: &str) -> Option<String> {
+        let raw = self.raw(name)?.get();
+        let is_whole_number = raw.bytes().all(|byte| byte.is_ascii_digit()) && raw != "0";
+        if is_whole_number { Some(raw.to_owned()) } else { self.text(name).whole() }
+    }
+
     /// Returns a member that should be a token (RFC 6749 appendix A.12). Letter case, `_` and `-` of
     /// its name do not matter, and white space around it is not a part of it. A token with a control
     /// character is damaged, because no request can hold it.

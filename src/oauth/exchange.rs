@@ -148,18 +148,24 @@ impl Exchange {
         &self.from
     }
 
-    /// Makes the credentials of one request to the server of `source`.
+    /// Whether a client of its own asks for the exchange.
+    pub fn has_own_client(&self) -> bool {
+        self.client.is_some()
+    }
+
+    /// Makes the credentials of one request to the server of `source`. `None` if the client of the
+    /// sign-in asks for the exchange.
     ///
     /// # Errors
     /// The reason why the client's secret cannot be read.
-    pub async fn credentials(&self, source: &Provider, now: UnixTime) -> Result<Credentials, NoSecret> {
-        match &self.client {
-            None => source.credentials(now).await,
-            Some((id, auth)) => {
-                let audience = source.issuer().unwrap_or(source.token_endpoint().as_str());
-                auth.credentials(id, audience, now).await
-            }
-        }
+    pub async fn credentials(
+        &self,
+        source: &Provider,
+        now: UnixTime,
+    ) -> Result<Option<Credentials>, NoSecret> {
+        let Some((id, auth)) = &self.client else { return Ok(None) };
+        let audience = source.issuer().unwrap_or(source.token_endpoint().as_str());
+        auth.credentials(id, audience, now).await.map(Some)
     }
 
     /// Builds the request (RFC 8693 §2.1) with the access token of a session at `source`.
@@ -177,7 +183,7 @@ impl Exchange {
         let mut params = self.params.clone();
         params.push(("subject_token".to_owned(), session.access_token.expose().to_owned()));
         params.push(("subject_token_type".to_owned(), ACCESS_TOKEN.to_owned()));
-        let client_id = self.client.as_ref().map(|(id, _)| id.as_str());
+        let client_id = self.client.as_ref().map_or(session.binding.client_id.as_str(), |(id, _)| id);
         Ok(ExchangeRequest(source.exchange_request(endpoint, client_id, params, credentials)))
     }
 }

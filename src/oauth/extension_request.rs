@@ -25,7 +25,7 @@ impl Provider {
         params: Vec<(String, String)>,
         credentials: &Credentials,
     ) -> TokenRequest {
-        self.form_request(RequestKind::Opening, endpoint, params, credentials)
+        self.form_request(&self.client_id, RequestKind::Opening, endpoint, params, credentials)
     }
 
     /// Builds a poll (RFC 8628 §3.4, CIBA Core §10.1).
@@ -41,7 +41,7 @@ impl Provider {
         let endpoint = self.destination(bound, Endpoint::Token)?;
         params.extend(bound.resource.clone().map(|resource| ("resource".to_owned(), resource)));
         params.extend(self.form.token_params.clone());
-        Ok(self.form_request(RequestKind::Exchange, endpoint, params, credentials))
+        Ok(self.form_request(&bound.client_id, RequestKind::Exchange, endpoint, params, credentials))
     }
 
     /// Checks that the configured client and token endpoint are those of the sign-in.
@@ -60,29 +60,18 @@ impl Provider {
     }
 
     /// Builds the request of a token exchange (RFC 8693 §2.1), always as a form: a parameter may stand
-    /// there several times. The client is the provider's unless `client_id` names another one.
+    /// there several times.
     pub(super) fn exchange_request(
         &self,
         endpoint: &Url,
-        client_id: Option<&str>,
+        client_id: &str,
         params: Vec<(String, String)>,
         credentials: &Credentials,
     ) -> TokenRequest {
-        let client_id = client_id.unwrap_or(&self.client_id);
-        self.form_request_of(client_id, RequestKind::Opening, endpoint, params, credentials)
+        self.form_request(client_id, RequestKind::Opening, endpoint, params, credentials)
     }
 
     fn form_request(
-        &self,
-        kind: RequestKind,
-        endpoint: &Url,
-        params: Vec<(String, String)>,
-        credentials: &Credentials,
-    ) -> TokenRequest {
-        self.form_request_of(&self.client_id, kind, endpoint, params, credentials)
-    }
-
-    fn form_request_of(
         &self,
         client_id: &str,
         kind: RequestKind,

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::{
     AnswerRules,
     content::{Content, Object, Text},
-    id_token::Received,
+    id_token::{MAX_SUBJECT, Received},
     lifetime::{Circumstances, lifetime, refresh_expiry},
     scheme::authentication_scheme,
 };
@@ -21,16 +21,21 @@ use crate::{
 const MAX_ACCOUNT: usize = 200;
 
 /// The claims that name the account (OpenID Connect Core §5.1), in order of preference. The first
-/// counts only if the provider has verified it.
-const ACCOUNT_CLAIMS: [&str; 4] = ["email", "preferred_username", "name", "sub"];
+/// counts only if the provider has verified it. `login` and `username` are the names of vendors without
+/// OpenID Connect.
+const ACCOUNT_CLAIMS: [&str; 6] = ["email", "preferred_username", "name", "login", "username", "sub"];
 
 /// The account that a userinfo answer names (OpenID Connect Core §5.3.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserinfoAccount {
-    /// The `sub`, if there is one.
+    /// The account's identifier, if there is one: the provider's
+    /// [`account_id_claim`](super::ProviderSettings::account_id_claim), or `sub`.
     pub subject: Option<String>,
-    /// The name: a verified `email`, `preferred_username`, `name` or `sub`, the first that is present.
+    /// The name: a verified `email`, `preferred_username`, `name` or another one, the first that is
+    /// present.
     pub name: String,
+    /// The `sub`, if there is one.
+    sub: Option<String>,
 }
 
 /// Takes the grant from an answer that arrived at `at`, and its id token. Returns `None` if the answer reports an error, or if one of its tokens is missing or damaged.
@@ -89,11 +94,31 @@ fn tokens<'a>(answer: &Object<'a>, rules: &AnswerRules) -> Option<Object<'a>> {
     rest.iter().try_fold(answer.object(first)?, |object, name| object.object(name))
 }
 
-/// Returns the account that a userinfo answer names.
-pub(super) fn account(answer: &Answer) -> Option<UserinfoAccount> {
+/// Returns the account that a userinfo answer names. The names of `claim` lead to its identifier; without
+/// them that is `sub`.
+pub(super) fn account(answer: &Answer, claim: Option<&[String]>) -> Option<UserinfoAccount> {
     let content = Content::of(answer)?;
-    let claims = content.object()?;
-    Some(UserinfoAccount { subject: claims.text("sub").whole(), name: account_of(&claims)? })
+    let claims = content.object().filter(|claims| !claims.reports_error())?;
+    let subject =
+        |claims: &Object<'_>, name| claims.identifier(name).filter(|subject| subject.len() <= MAX_SUBJECT);
+    let sub = subject(&claims, "sub");
+    let subject = match claim.and_then(<[String]>::split_last) {
+        Some((last, path)) => {
+            let holder = path.iter().try_fold(claims.clone(), |object, name| object.object(name));
+            holder.and_then(|holder| subject(&holder, last))
+        }
+        None => sub.clone(),
+    };
+    let name = account_of(&claims).or_else(|| printable(subject.as_deref()?, MAX_ACCOUNT))?;
+    Some(UserinfoAccount { subject, name, sub })
+}
+
+impl UserinfoAccount {
+    /// Whether the answer may be about the account with this `sub` of an id token (OpenID Connect Core
+    /// §5.3.2). An endpoint with an identifier of its own need not repeat the `sub`.
+    pub fn is_of(&self, sub: &str) -> bool {
+        self.sub.as_ref().map_or(self.subject.is_some(), |own| own == sub)
+    }
 }
 
 /// Returns the scope in the form of RFC 6749 §3.3. Some providers answer with a list.

@@ -21,7 +21,7 @@ use crate::{
 pub(super) const MAX_SKEW: i64 = 300;
 
 /// The longest `sub` (OpenID Connect Core §2), in bytes.
-const MAX_SUBJECT: usize = 255;
+pub(super) const MAX_SUBJECT: usize = 255;
 
 /// The longest `iss`, in bytes.
 const MAX_ISSUER: usize = 2048;

@@ -149,7 +149,7 @@ impl Client {
         })
     }
 
-    /// Registers a client (RFC 7591 §3).
+    /// Registers a client (RFC 7591 §3). The caller dates it.
     ///
     /// # Errors
     /// [`DiscoveryError::RegistrationRefused`], or the failure of the request.
@@ -194,6 +194,7 @@ impl Client {
             client_secret: secret.map(ClientSecret::new),
             secret_expires_at: expires_at.filter(|at| *at > 0 && secret.is_some()),
             auth_method: Some(auth_method.to_owned()),
+            registered_at: None,
         })
     }
 }

@@ -53,7 +53,7 @@ pub use answer_rules::AnswerRules;
 pub use challenge::BearerChallenge;
 #[cfg(feature = "test-util")]
 pub use client::ScriptedProvider;
-pub use client::{Attempt, Client};
+pub use client::{Attempt, Client, Userinfo};
 pub use client_auth::Credentials;
 pub use client_key::ClientKey;
 pub use destination::{Endpoint, Withheld};

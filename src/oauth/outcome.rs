@@ -136,7 +136,7 @@ pub fn sign_in_outcome(
     Ok(outcome)
 }
 
-/// Reads the answer that begins a sign-in, which is no success.
+/// Reads the answer that begins a sign-in, which is not a success.
 pub(super) fn of_opening(answer: &Answer) -> Outcome {
     by_table(answer, &AnswerRules::default(), false).0
 }

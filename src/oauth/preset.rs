@@ -37,6 +37,9 @@ pub struct PresetInfo {
     pub risk: bool,
     /// The vendor's terms, in a sentence.
     pub terms: Option<String>,
+    /// The variables from which the vendor's own tools take a token, the first of them first. They are
+    /// suggestions for `token_env`: nothing is read unless a section names it.
+    pub vendor_token_env: Vec<String>,
     /// The time from the sign-in after which the login ends, whatever happens, such as `30d`.
     pub login_ends: Option<String>,
     /// The time without a refresh after which the login ends, such as `90d`.
@@ -85,6 +88,9 @@ impl PlaceholderError {
 /// The keys whose values replace `{host}` and `{tenant}` in the endpoints of a preset.
 const PLACEHOLDERS: [&str; 2] = ["host", "tenant"];
 
+/// The keys of a preset's section that are no settings of a provider.
+const INFO: [&str; 6] = ["title", "needs", "register", "risk", "terms", "vendor_token_env"];
+
 /// Returns the preset of this name.
 pub fn preset(name: &str) -> Option<Preset> {
     sections().find(|(section, _)| *section == name).map(|(name, text)| parse(name, text))
@@ -106,19 +112,27 @@ fn sections() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 fn parse(name: &str, text: &str) -> Preset {
-    let mut settings: toml::Table = toml::from_str(text).expect("a test parses every section");
-    let keys: Vec<String> = settings.keys().cloned().collect();
-    let is_about = |key: &str| ["title", "needs", "register", "risk", "terms"].contains(&key);
-    let about = keys.iter().filter(|key| is_about(key)).filter_map(|key| settings.remove_entry(key));
-    let mut about: toml::Table = about.collect();
-    for key in ["login_ends", "idle_ends"] {
-        about.extend(settings.get(key).map(|value| (key.to_owned(), value.clone())));
-    }
-    let about = PresetInfo::deserialize(about).expect("a test parses every section");
-    Preset { name: name.to_owned(), about, settings }
+    Preset::parse(name, text).expect("a test parses every section")
 }
 
 impl Preset {
+    /// Reads the section of a preset.
+    ///
+    /// # Errors
+    /// The fault of the text, or of a key about the preset itself. The settings are not checked.
+    pub fn parse(name: &str, text: &str) -> Result<Self, toml::de::Error> {
+        let mut settings: toml::Table = toml::from_str(text)?;
+        let keys: Vec<String> = settings.keys().cloned().collect();
+        let is_info = |key: &str| INFO.contains(&key);
+        let about = keys.iter().filter(|key| is_info(key)).filter_map(|key| settings.remove_entry(key));
+        let mut about: toml::Table = about.collect();
+        for key in ["login_ends", "idle_ends"] {
+            about.extend(settings.get(key).map(|value| (key.to_owned(), value.clone())));
+        }
+        let about = PresetInfo::deserialize(about)?;
+        Ok(Self { name: name.to_owned(), about, settings })
+    }
+
     /// Returns the section of a provider: the keys of `own`, and for each missing one that of the
     /// preset, with the placeholders filled in.
     ///

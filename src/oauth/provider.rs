@@ -16,9 +16,10 @@ use super::{
     environment::EnvironmentToken,
     request_form::{DeviceForm, RequestForm},
     settings::{
-        ProviderError, ProviderSettings, RECOMMENDED_REDIRECT_URI, Wrong, check_authorize_params, client_id,
-        device_form, ended_errors, endpoint, grants, id_token_issuer, is_reserved, issuer, login_hints,
-        login_limits, max_lifetime, redirect_uri, request_form, resource, scopes, token_path,
+        ProviderError, ProviderSettings, RECOMMENDED_REDIRECT_URI, Wrong, account_id_claim,
+        check_authorize_params, client_id, device_form, ended_errors, endpoint, grants, id_token_issuer,
+        is_reserved, issuer, login_hints, login_limits, max_lifetime, redirect_uri, request_form, resource,
+        scopes, token_path,
     },
 };
 use crate::{
@@ -38,6 +39,8 @@ pub struct Provider {
     pub(super) token_endpoint: Url,
     pub(super) revocation_endpoint: Option<Url>,
     pub(super) userinfo_endpoint: Option<Url>,
+    pub(super) account_id_claim: Option<Vec<String>>,
+    probe_endpoint: Option<Url>,
     pub(super) jwks_uri: Option<Url>,
     pub(super) id_token_issuer: Option<String>,
     pub(super) device_authorization_endpoint: Option<Url>,
@@ -46,6 +49,7 @@ pub struct Provider {
     pub(super) device_form: DeviceForm,
     login_hints: BTreeMap<String, String>,
     pub(super) client_id: String,
+    registers_client: bool,
     pub(super) client_auth: ClientAuth,
     pub(super) form: RequestForm,
     pub(super) redirect_uri: RedirectUrl,
@@ -124,6 +128,8 @@ impl Provider {
             token_endpoint,
             revocation_endpoint: optional("revocation_endpoint", settings.revocation_endpoint)?,
             userinfo_endpoint: optional("userinfo_endpoint", settings.userinfo_endpoint)?,
+            account_id_claim: settings.account_id_claim.as_deref().map(account_id_claim).transpose()?,
+            probe_endpoint: optional("probe_endpoint", settings.probe_endpoint)?,
             jwks_uri: optional("jwks_uri", settings.jwks_uri)?,
             id_token_issuer: settings.id_token_issuer.map(id_token_issuer).transpose()?,
             device_authorization_endpoint,
@@ -134,6 +140,7 @@ impl Provider {
             grants,
             device_form,
             login_hints: login_hints(settings.login_hints)?,
+            registers_client: settings.registers_client && settings.client_id.is_empty(),
             client_id: match settings.client_id {
                 // Such a server registers the client, and each session is bound to its own.
                 empty if empty.is_empty() && settings.registers_client => empty,
@@ -216,9 +223,9 @@ impl Provider {
     }
 
     /// Whether the server registers the client. Then each sign-in and session is bound to a client of
-    /// its own, and the provider has none.
+    /// its own, and the provider has none but in [`Provider::with_client`].
     pub fn registers_client(&self) -> bool {
-        self.client_id.is_empty()
+        self.registers_client
     }
 
     /// Returns the same provider for the sign-ins of one client, with these scopes.
@@ -258,7 +265,7 @@ impl Provider {
         let (was, mut now) = (&pending.binding, self.binding());
         now.revocation_endpoint.take_if(|_| was.revocation_endpoint.is_none());
         now.userinfo_endpoint.take_if(|_| was.userinfo_endpoint.is_none());
-        if self.registers_client() {
+        if self.client_id.is_empty() {
             now.client_id.clone_from(&was.client_id);
         }
         *was == now
@@ -312,6 +319,17 @@ impl Provider {
             &self.backchannel_authentication_endpoint,
         ];
         std::iter::once(&self.token_endpoint).chain(optional.into_iter().flatten())
+    }
+
+    /// Returns the address that answers 401 to a GET with a dead access token: the configured one, else
+    /// the userinfo endpoint (OpenID Connect Core §5.3.3, RFC 6750 §3.1).
+    pub fn probe_endpoint(&self) -> Option<&Url> {
+        self.probe_endpoint.as_ref().or(self.userinfo_endpoint.as_ref())
+    }
+
+    /// Returns the parameter and the separator of the scopes in an authorization request.
+    pub fn scope_form(&self) -> (&str, &str) {
+        (&self.form.scope_parameter, &self.form.scope_separator)
     }
 
     /// See [`ProviderSettings::trust`].

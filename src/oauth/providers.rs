@@ -61,6 +61,15 @@ impl Slot {
     }
 }
 
+// === impl Undiscovered ===
+
+impl Undiscovered {
+    /// Whether threadkey makes the client: it registers one, or publishes the metadata document of one.
+    pub fn makes_client(&self) -> bool {
+        self.settings.registers_client && self.settings.client_id.is_empty()
+    }
+}
+
 // === impl Providers ===
 
 impl Providers {

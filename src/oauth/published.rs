@@ -177,7 +177,7 @@ impl Undiscovered {
         Provider::new(self.id.clone(), settings).map_err(|error| DiscoveryError::Setting(error.to_string()))
     }
 
-    /// Checks the settings as far as that is possible without the metadata.
+    /// Checks the settings that do not depend on the metadata.
     ///
     /// # Errors
     /// [`ProviderError::Setting`] for the first wrong key.

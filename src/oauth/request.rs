@@ -10,7 +10,7 @@ use std::{borrow::Cow, fmt};
 use oauth2::{
     AuthType, AuthUrl, ClientId, ClientSecret, CsrfToken, EndpointNotSet, EndpointSet, ErrorResponse,
     HttpRequest, HttpResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RequestTokenError,
-    RevocationUrl, StandardRevocableToken, TokenUrl, basic::BasicClient,
+    RevocationUrl, Scope, StandardRevocableToken, TokenUrl, basic::BasicClient,
 };
 use sha2::{Digest as _, Sha256};
 use url::Url;
@@ -41,6 +41,7 @@ pub struct OpeningRequest(pub(super) TokenRequest);
 pub struct UserinfoRequest {
     pub(super) endpoint: Url,
     pub(super) token: AccessToken,
+    pub(super) account_id_claim: Option<Vec<String>>,
     pub(super) trust: Trust,
     pub(super) reach: Option<Reach>,
 }
@@ -156,7 +157,8 @@ impl Provider {
     }
 
     /// Builds the refresh request (RFC 6749 §6), or returns `None` if there is no refresh token.
-    /// The request names no scope, so it asks for the granted scopes.
+    /// The request names no scope, so it asks for the granted scopes. With `scope_in_refresh` it names
+    /// them, or the configured ones if the provider's answers named none.
     ///
     /// # Errors
     /// Returns an error if the refresh token belongs to another endpoint or client than the
@@ -171,6 +173,10 @@ impl Provider {
         let client = self.client(&session.binding, endpoint, credentials);
         let token = oauth2::RefreshToken::new(token.expose().to_owned());
         let mut request = client.exchange_refresh_token(&token);
+        if self.form.scope_in_refresh {
+            let configured = || self.scopes.join(" ");
+            request = request.add_scope(Scope::new(session.scope.clone().unwrap_or_else(configured)));
+        }
         if let Some(resource) = &session.binding.resource {
             request = request.add_extra_param("resource", resource.clone());
         }
@@ -225,7 +231,8 @@ impl Provider {
     pub fn userinfo(&self, bound: &Binding, token: &AccessToken) -> Result<UserinfoRequest, Withheld> {
         let endpoint = self.destination(bound, Endpoint::Userinfo)?.clone();
         let (trust, reach) = (self.trust.clone(), self.reach.clone());
-        Ok(UserinfoRequest { endpoint, token: token.clone(), trust, reach })
+        let account_id_claim = self.account_id_claim.clone();
+        Ok(UserinfoRequest { endpoint, token: token.clone(), account_id_claim, trust, reach })
     }
 
     /// Returns the OAuth client for the token endpoint, with the credentials of this request.

@@ -26,6 +26,8 @@ pub struct RequestForm {
     pub refresh_endpoint: Option<String>,
     /// Whether the exchange repeats the `state`.
     pub state_in_exchange: bool,
+    /// Whether the refresh repeats the granted scope (RFC 6749 §6).
+    pub scope_in_refresh: bool,
     /// The text between two scopes: a space (RFC 6749 §3.3), or a comma.
     pub scope_separator: String,
     /// The parameter of the authorization request with the scopes.
@@ -63,6 +65,7 @@ impl Default for RequestForm {
             revocation_request: BodyForm::Form,
             refresh_endpoint: None,
             state_in_exchange: false,
+            scope_in_refresh: false,
             scope_separator: " ".to_owned(),
             scope_parameter: "scope".to_owned(),
             pkce: true,

@@ -44,6 +44,12 @@ pub struct ProviderSettings {
     pub revocation_endpoint: Option<String>,
     /// The endpoint that names the account (OpenID Connect Core §5.3).
     pub userinfo_endpoint: Option<String>,
+    /// The member of that endpoint's answer with the account's identifier, such as `id` or `data.id`.
+    /// `None` stands for `sub` (OpenID Connect Core §5.3.2).
+    pub account_id_claim: Option<String>,
+    /// An address that answers 401 to a GET with a dead access token. Without it the userinfo endpoint
+    /// is such an address.
+    pub probe_endpoint: Option<String>,
     /// The address of the issuer's public keys (RFC 7517 §5). With it, the signatures of id tokens
     /// are checked.
     pub jwks_uri: Option<String>,
@@ -374,10 +380,19 @@ pub(super) fn scopes(scopes: Vec<String>) -> Result<Vec<String>, Wrong> {
 
 /// Checks the path to the tokens and splits it.
 pub(super) fn token_path(text: &str) -> Result<Vec<String>, Wrong> {
+    member_path("token_path", "authed_user", text)
+}
+
+/// Checks the names that lead to the account's identifier.
+pub(super) fn account_id_claim(text: &str) -> Result<Vec<String>, Wrong> {
+    member_path("account_id_claim", "id or data.id", text)
+}
+
+fn member_path(key: &'static str, example: &str, text: &str) -> Result<Vec<String>, Wrong> {
     let names: Vec<String> = text.split('.').map(str::to_owned).collect();
     if names.iter().any(String::is_empty) {
-        let what = "it must be the names of members, separated by dots, as in authed_user".to_owned();
-        return Err(Wrong { key: "token_path", what });
+        let what = format!("it must be the names of members, separated by dots, as in {example}");
+        return Err(Wrong { key, what });
     }
     Ok(names)
 }

@@ -216,7 +216,7 @@ const FILLERS: [&str; 38] = [
 ];
 
 /// Returns the meaning of the first known code in an answer with this status, and its stored word.
-/// An unknown code is no verdict.
+/// An unknown code is not a verdict.
 pub(super) fn verdict(content: &Content, rules: &AnswerRules, status: u16) -> Option<(Family, String)> {
     let texts = Texts::of(content);
     let is = |code: &str| texts.codes.iter().any(|text| text.eq_ignore_ascii_case(code));

@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 pub(super) const MAX_KNOWN: usize = 16_384;
 /// The bytes that all of them may have.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// A shorter text is no secret: it can be guessed, and each text would lose its letters.
+/// A shorter text is not a secret: it can be guessed, and each text would lose its letters.
 const MIN_SECRET: usize = 4;
 /// The shortest word that is searched for a secret in base64, and the shortest such secret.
 const MIN_BASE64: usize = 16;
@@ -273,7 +273,7 @@ impl KnownSecrets {
         let word: Zeroizing<Vec<u8>> = Zeroizing::new(word.iter().map(|byte| standard(*byte)).collect());
         (0..4).any(|skipped| {
             let rest = &word[skipped.min(word.len())..];
-            // One character alone is no group.
+            // One character alone is not a group.
             let rest = &rest[..rest.len() - usize::from(rest.len() % 4 == 1)];
             let Ok(decoded) = LENIENT.decode(rest).map(Zeroizing::new) else { return false };
             (0..decoded.len()).any(|at| {

@@ -22,14 +22,25 @@ pub mod failure {
     pub const NO_DIGITS: &str = "no_digits";
     /// The process ended during the exchange, so that no page shows the digits.
     pub const INTERRUPTED: &str = "interrupted";
-    /// The answer names another issuer (RFC 9207).
+    /// The user who started the sign-in may no longer finish it.
+    pub const NOT_ENTITLED: &str = "not_entitled";
+    /// The answer names another issuer (RFC 9207), or none although the provider promises it.
     pub const WRONG_ISSUER: &str = "wrong_issuer";
+    /// The answer arrived at the redirect URI of another provider (RFC 9700 §4.4).
+    pub const WRONG_CALLBACK: &str = "wrong_callback";
 }
 
 impl Pending {
     /// The grant that waits for its digits.
     pub fn unconfirmed(&self) -> Option<&Unconfirmed> {
         self.browser.as_ref()?.unconfirmed.as_ref()
+    }
+
+    /// Whether a browser has opened the link and has not brought the answer back.
+    pub fn awaits_its_browser(&self) -> bool {
+        self.browser.as_ref().is_some_and(|browser| {
+            browser.cookie.is_some() && browser.unconfirmed.is_none() && browser.failed.is_none()
+        })
     }
 
     /// The reason why the way back through the browser ended.

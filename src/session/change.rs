@@ -79,14 +79,25 @@ pub enum Change {
         /// The session ended before, in Unix seconds.
         ended_before: UnixTime,
     },
-    /// Records the account of a session.
+    /// Records that a resource demands these scopes beyond the granted ones. Stale beyond the limits of
+    /// [`Demanded`](super::Demanded).
+    Demand {
+        /// The grant.
+        lineage: Lineage,
+        /// The scopes.
+        scopes: Vec<String>,
+    },
+    /// Records the account of a session, as a userinfo answer names it.
     Account {
         /// The grant.
         lineage: Lineage,
-        /// The account, in the provider's words.
-        account: String,
+        /// The account in the provider's words, if it is to replace the session's.
+        account: Option<String>,
+        /// The account's identifier. It never replaces the session's.
+        subject: Option<String>,
     },
-    /// Records the identity of a session that has none. Stale for a session that has another one.
+    /// Records the identity of a session without an accepted id token. Stale for a session that has
+    /// another one.
     Identify {
         /// The grant.
         lineage: Lineage,
@@ -256,9 +267,11 @@ fn apply_change(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
         Change::Unused(lineage) => unused(entry, lineage, now),
         Change::HandedOut(lineage) => handed_out(entry, lineage),
         Change::Sweep { lineage, ended_before } => sweep(entry, lineage, ended_before, now),
-        Change::Account { lineage, account } => {
-            on_lineage(entry, lineage, |session| session.account = Some(account))
-        }
+        Change::Demand { lineage, scopes } => demand(entry, lineage, &scopes, now),
+        Change::Account { lineage, account, subject } => on_lineage(entry, lineage, |session| {
+            session.account = account.or(session.account.take());
+            session.subject = session.subject.take().or(subject);
+        }),
         Change::Identify { lineage, identity } => identify(entry, lineage, identity),
         Change::Switch { lineage } => switch(entry, lineage, now),
         Change::Keep { lineage } => take_candidate(entry, lineage).map_or(Applied::Stale, |_| Applied::Done),
@@ -317,7 +330,8 @@ fn sign_in(entry: &mut Entry, state: &State, mut session: Session) -> Applied {
 
 /// Ends the pending sign-in with this session: it takes the present one's place, or becomes the
 /// candidate.
-fn place(entry: &mut Entry, session: Session) {
+fn place(entry: &mut Entry, mut session: Session) {
+    session.take_demands_of(entry.session.as_ref());
     entry.pending = None;
     // An earlier candidate goes in either case: its user has signed in again since.
     entry.candidate = None;
@@ -331,9 +345,23 @@ fn place(entry: &mut Entry, session: Session) {
     }
 }
 
+fn demand(entry: &mut Entry, lineage: Lineage, scopes: &[String], now: UnixTime) -> Applied {
+    let Some(session) = entry.session.as_mut().filter(|session| session.lineage == lineage) else {
+        return Applied::Stale;
+    };
+    match session.demanded.clone().unwrap_or_default().with(scopes, now) {
+        Ok(Some(demanded)) => {
+            session.demanded = Some(demanded);
+            Applied::Done
+        }
+        Ok(None) => Applied::Already,
+        Err(_) => Applied::Stale,
+    }
+}
+
 fn identify(entry: &mut Entry, lineage: Lineage, identity: Identity) -> Applied {
     match &mut entry.session {
-        Some(session) if session.lineage == lineage && session.subject.is_none() => {
+        Some(session) if session.lineage == lineage && !session.has_proved_subject() => {
             session.identify(identity);
             Applied::Done
         }

@@ -1,4 +1,4 @@
-//! The identity of an account at its issuer.
+//! The identity of an account at its issuer, as an id token proves it.
 
 use crate::secret::IdToken;
 

@@ -50,12 +50,19 @@ pub fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// A duration in whole minutes as a user reads it, such as "15 minutes".
+/// A duration as a user reads it, such as "15 minutes"; in seconds if it is shorter than a minute.
 pub fn in_words(duration: Duration) -> String {
-    match duration.as_secs() / 60 {
-        1 => "1 minute".to_owned(),
-        minutes => format!("{minutes} minutes"),
+    match (duration.as_secs() / 60, duration.as_secs()) {
+        (0, 1) => "1 second".to_owned(),
+        (0, seconds) => format!("{seconds} seconds"),
+        (1, _) => "1 minute".to_owned(),
+        (minutes, _) => format!("{minutes} minutes"),
     }
+}
+
+/// The time from `now` to `end` as a user reads it.
+pub fn left_in_words(end: UnixTime, now: UnixTime) -> String {
+    in_words(Duration::from_secs(end.saturating_sub(now).try_into().unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -63,7 +70,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_written_in_minutes() {
+    fn durations_are_written_in_minutes_or_seconds() {
+        assert_eq!(in_words(Duration::from_secs(1)), "1 second");
+        assert_eq!(left_in_words(1000, 941), "59 seconds");
+        assert_eq!(left_in_words(1000, 1001), "0 seconds");
         assert_eq!(in_words(Duration::from_secs(60)), "1 minute");
         assert_eq!(in_words(PENDING_LIFETIME), "15 minutes");
     }

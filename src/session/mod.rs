@@ -10,6 +10,7 @@ mod browser_return;
 mod change;
 mod client;
 mod decide;
+mod demanded;
 mod failures;
 mod identity;
 pub mod journal;
@@ -26,11 +27,12 @@ pub use browser_return::{DIGIT_ATTEMPTS, failure};
 pub use change::{Applied, Change, Changed, Settlement, Update, apply};
 pub use client::RegisteredClient;
 pub use decide::{Decision, Wish, adopts, decide, refresh_due_at};
+pub use demanded::{DEMAND_LASTS, DemandRefused, Demanded};
 pub use failures::{Ended, Refusals, Rejected, Retry, RetryKind, WrongCodes};
 pub use identity::Identity;
 pub use limits::{
     CHOICE_LIFETIME, CLOCK_ERROR, FORCED_REFRESH_INTERVAL, MAX_BACKOFF, PENDING_LIFETIME, SWEEP_GRACE,
-    UNKNOWN_EXPIRY, in_words, is_known_expiry, seconds,
+    UNKNOWN_EXPIRY, in_words, is_known_expiry, left_in_words, seconds,
 };
 pub use login_end::{LONGEST_NOTICE, LoginEnds, LoginLimits};
 pub use polling::{GrantKind, NoGrantKind, Polling};

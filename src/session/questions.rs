@@ -20,7 +20,7 @@ impl Session {
     /// Whether the session is live and its account is known. Then a sign-in with another account
     /// waits for the user's choice.
     pub fn has_known_account(&self) -> bool {
-        self.account.is_some() && self.verdict().is_none()
+        (self.account.is_some() || self.subject.is_some()) && self.verdict().is_none()
     }
 
     /// For a candidate: when it can no longer be chosen.

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Ended, GrantKind, Identity, PENDING_LIFETIME, Polling, Rejected, Retry, SWEEP_GRACE, UNKNOWN_EXPIRY,
-    WrongCodes, limits::is_within, seconds,
+    Demanded, Ended, GrantKind, Identity, PENDING_LIFETIME, Polling, Rejected, Retry, SWEEP_GRACE,
+    UNKNOWN_EXPIRY, WrongCodes, limits::is_within, seconds,
 };
 use crate::{
     ids::{Lineage, Principal, UnixTime},
@@ -46,7 +46,8 @@ pub struct Session {
     pub generation: u64,
     /// The account's name, in the provider's words.
     pub account: Option<String>,
-    /// The account's identifier at the issuer: the `sub` of OpenID Connect Core §2.
+    /// The account's identifier at the issuer: the `sub` of OpenID Connect Core §2, or the identifier in
+    /// a userinfo answer.
     pub subject: Option<String>,
     /// The party that finished the sign-in.
     pub signed_in_by: Option<Principal>,
@@ -63,6 +64,8 @@ pub struct Session {
     pub unused_since: Option<UnixTime>,
     /// The end of the login that its user was notified of.
     pub notified_end: Option<UnixTime>,
+    /// The scopes that a resource demands beyond the granted ones.
+    pub demanded: Option<Demanded>,
     /// The only destinations of its tokens.
     pub binding: Binding,
     /// An access token that a resource rejected before its expiry.
@@ -76,8 +79,8 @@ pub struct Session {
 /// The client and the endpoints that a sign-in names. Its secrets are sent nowhere else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
-    /// The issuer, where it is known (RFC 8414 §2). In a session with a subject it is the `iss` of its
-    /// id token.
+    /// The issuer, where it is known (RFC 8414 §2). In a session with an id token it is the token's
+    /// `iss`.
     pub issuer: Option<String>,
     /// The token endpoint that issues the tokens.
     pub token_endpoint: String,
@@ -188,6 +191,18 @@ pub struct Grant {
     pub identity: Option<Identity>,
 }
 
+// === impl Entry ===
+
+impl Entry {
+    /// Returns the bindings of all its sessions and sign-ins.
+    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        let waiting = self.pending.as_ref().and_then(Pending::unconfirmed).map(|waiting| &waiting.session);
+        let sessions = [self.session.as_ref(), self.candidate.as_ref(), waiting];
+        let pending = self.pending.as_ref().map(|pending| &pending.binding);
+        sessions.into_iter().flatten().map(|session| &session.binding).chain(pending)
+    }
+}
+
 // === impl Pending ===
 
 impl Pending {
@@ -200,6 +215,11 @@ impl Pending {
     pub fn expires_at(&self) -> UnixTime {
         let ends = self.since().saturating_add(seconds(PENDING_LIFETIME));
         self.polling.as_ref().map_or(ends, |polling| ends.min(polling.expires_at))
+    }
+
+    /// The whole time for which its present step is open.
+    pub fn open_for(&self) -> Duration {
+        Duration::from_secs(self.expires_at().saturating_sub(self.since()).try_into().unwrap_or(0))
     }
 
     /// Whether it can still be finished. A broken clock's counts as expired: one from before 1970,
@@ -263,6 +283,7 @@ impl Session {
             refresh_expires_at: grant.refresh_expires_at,
             unused_since: None,
             notified_end: None,
+            demanded: None,
             binding,
             rejected: None,
             retry: None,
@@ -301,6 +322,7 @@ impl Session {
         self.generation = self.generation.wrapping_add(1);
         // `rejected` stays: it names a token, not the session, and it dates the last forced
         // refresh. If the reported token comes back, the next forced refresh has to wait.
+        self.demanded = self.demanded.take().and_then(|demanded| demanded.recent(now));
         self.retry = self.is_reported().then(|| Retry::rejected_again(self.retry.as_ref(), now));
         self.ended = None;
     }

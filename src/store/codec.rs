@@ -47,9 +47,9 @@ pub(super) struct Document {
     clients: Arc<Clients>,
 }
 
-/// The records that a write changes.
+/// The records that a write changes, and the registered clients; a client without a value is removed.
 #[derive(Default)]
-pub(super) struct ChangedRecords(BTreeMap<Tenant, Entry>, Option<(String, Option<RegisteredClient>)>);
+pub(super) struct ChangedRecords(BTreeMap<Tenant, Entry>, BTreeMap<String, Option<RegisteredClient>>);
 
 /// A new text, with its changes not yet in the records.
 pub(super) struct Revised {
@@ -129,14 +129,17 @@ impl Document {
             }
         }
         let mut clients = self.clients.clone();
-        let clients_text = changed.1.as_ref().map(|(key, new)| {
+        let clients_text = (!changed.1.is_empty()).then(|| {
             let theirs = self.layout.clients(&self.text).map_or("{}", |range| &self.text[range]);
-            let text = |client: Option<&RegisteredClient>| client_text(key, client);
-            let text = lay_over_at(1, theirs, &text(self.clients.get(key)), &text(new.as_ref()));
+            let before = changed.1.keys().map(|key| (key, self.clients.get(key)));
+            let after = changed.1.iter().map(|(key, new)| (key, new.as_ref()));
+            let text = lay_over_at(1, theirs, &clients_text(before), &clients_text(after));
             let clients = Arc::make_mut(&mut clients);
-            match new {
-                Some(new) => drop(clients.insert(key.clone(), new.clone())),
-                None => drop(clients.remove(key)),
+            for (key, new) in &changed.1 {
+                match new {
+                    Some(new) => drop(clients.insert(key.clone(), new.clone())),
+                    None => drop(clients.remove(key)),
+                }
             }
             text
         });
@@ -164,9 +167,9 @@ impl Document {
 // === impl ChangedRecords ===
 
 impl ChangedRecords {
-    /// The change of one registered client; `None` removes it.
-    pub(super) fn of_client(key: &str, new: Option<RegisteredClient>) -> Self {
-        Self(BTreeMap::new(), Some((key.to_owned(), new)))
+    /// The changes of registered clients; `None` removes one.
+    pub(super) fn of_clients(changes: impl IntoIterator<Item = (String, Option<RegisteredClient>)>) -> Self {
+        Self(BTreeMap::new(), changes.into_iter().collect())
     }
 
     /// The tenant's record with the changes so far.
@@ -240,9 +243,12 @@ fn records(file: FileDto) -> (Records, Clients) {
     (records, clients.collect())
 }
 
-/// Returns the section of clients with this one alone, or with none.
-fn client_text(key: &str, client: Option<&RegisteredClient>) -> Zeroizing<String> {
-    let section: BTreeMap<&str, ClientDto> = client.map(|client| (key, client.into())).into_iter().collect();
+/// Returns the section of clients with these alone.
+fn clients_text<'a>(
+    clients: impl Iterator<Item = (&'a String, Option<&'a RegisteredClient>)>,
+) -> Zeroizing<String> {
+    let section: BTreeMap<&String, ClientDto> =
+        clients.filter_map(|(key, client)| Some((key, client?.into()))).collect();
     Zeroizing::new(serde_json::to_string(&section).expect("a client is JSON"))
 }
 

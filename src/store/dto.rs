@@ -14,8 +14,8 @@ use crate::{
         Scrubber, StartId, State,
     },
     session::{
-        Binding, BrowserReturn, Ended, GrantKind, Pending, Polling, Refusals, RegisteredClient, Rejected,
-        Retry, Session, Unconfirmed, WrongCodes,
+        Binding, BrowserReturn, Demanded, Ended, GrantKind, Pending, Polling, Refusals, RegisteredClient,
+        Rejected, Retry, Session, Unconfirmed, WrongCodes,
     },
 };
 
@@ -46,6 +46,8 @@ pub(super) struct ClientDto {
     client_secret_expires_at: Option<UnixTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     token_endpoint_auth_method: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    registered_at: Option<UnixTime>,
 }
 
 // === impl ClientDto ===
@@ -57,6 +59,7 @@ impl ClientDto {
             client_secret: self.client_secret,
             secret_expires_at: self.client_secret_expires_at,
             auth_method: self.token_endpoint_auth_method,
+            registered_at: self.registered_at,
         })
     }
 }
@@ -68,6 +71,7 @@ impl From<&RegisteredClient> for ClientDto {
             client_secret: client.client_secret.clone(),
             client_secret_expires_at: client.secret_expires_at,
             token_endpoint_auth_method: client.auth_method.clone(),
+            registered_at: client.registered_at,
         }
     }
 }
@@ -105,6 +109,8 @@ struct SessionDto {
     unused_since: Option<UnixTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     notified_end: Option<UnixTime>,
+    #[serde(default, with = "optional_record", skip_serializing_if = "Option::is_none")]
+    demanded: Option<Demanded>,
     #[serde(flatten, with = "BindingDto")]
     binding: Binding,
     #[serde(default, with = "optional_record", skip_serializing_if = "Option::is_none")]
@@ -128,6 +134,13 @@ struct BindingDto {
     client_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     resource: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Demanded")]
+struct DemandedDto {
+    scopes: Vec<String>,
+    at: Vec<UnixTime>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -278,6 +291,7 @@ macro_rules! mirrored {
 mirrored!(
     Session by SessionDto,
     Pending by PendingDto,
+    Demanded by DemandedDto,
     Rejected by RejectedDto,
     Retry by RetryDto,
     Refusals by RefusalsDto,

@@ -1,7 +1,7 @@
 //! The file store for async callers: [`Store`] over [`StoreFile`], with its system calls off the
 //! async threads.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -12,6 +12,7 @@ use super::{
     error::failed,
     group_commit::GroupCommit,
     location::FileStoreOptions,
+    lock_files::GlobalGuard,
     lock_waiters::LockWaiters,
     locked_journal::LockedJournal,
     store_file::StoreFile,
@@ -151,6 +152,14 @@ impl FileStore {
         }))
     }
 
+    /// Runs `work` under the global lock, after a limited wait for it.
+    async fn locked<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&StoreFile, &GlobalGuard) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.group_commit.locked(&self.store_file, work).await
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Arc<StoreFile>) -> Result<T, StoreError> + Send + 'static,
@@ -188,20 +197,17 @@ impl Store for FileStore {
         replaced: Option<RegisteredClient>,
     ) -> Result<RegisteredClient, StoreError> {
         let key = key.to_owned();
-        let stored = self.run(move |store_file| {
-            let guard = store_file.location.lock_global()?;
-            store_file.change_client(&guard, &key, replaced.as_ref(), Some(client))
-        });
-        stored.await.map(|stored| stored.expect("a client was stored"))
+        self.locked(move |store_file, guard| store_file.store_client(guard, &key, replaced.as_ref(), client))
+            .await
     }
 
-    async fn remove_client(&self, key: &str, client: &RegisteredClient) -> Result<(), StoreError> {
+    async fn retire_client(&self, key: &str, client: &RegisteredClient) -> Result<bool, StoreError> {
         let (key, client) = (key.to_owned(), client.clone());
-        let removed = self.run(move |store_file| {
-            let guard = store_file.location.lock_global()?;
-            store_file.change_client(&guard, &key, Some(&client), None)
-        });
-        removed.await.map(drop)
+        self.locked(move |store_file, guard| store_file.retire_client(guard, &key, &client)).await
+    }
+
+    async fn sweep_clients(&self, after: Duration) -> Result<Vec<String>, StoreError> {
+        self.locked(move |store_file, guard| store_file.sweep_clients(guard, after)).await
     }
 
     fn changes(&self) -> ChangeNotices {
@@ -213,11 +219,7 @@ impl Store for FileStore {
     }
 
     async fn sweep(&self, ended_before: UnixTime) -> Result<Vec<Tenant>, StoreError> {
-        self.run(move |store_file| {
-            let guard = store_file.location.lock_global()?;
-            store_file.sweep(&guard, ended_before)
-        })
-        .await
+        self.locked(move |store_file, guard| store_file.sweep(guard, ended_before)).await
     }
 
     async fn try_lock(&self, tenant: &Tenant, purpose: Purpose) -> Result<Option<TenantLock>, StoreError> {
@@ -243,6 +245,10 @@ impl Store for FileStore {
         let of = tenant.clone();
         let found = self.run(move |store_file| Ok(store_file.location.lock_holder(&of, purpose)));
         found.await.ok().flatten()
+    }
+
+    async fn check_locks(&self) -> Result<(), StoreError> {
+        self.run(|store_file| store_file.location.check_global_lock()).await
     }
 
     fn location(&self) -> String {

@@ -49,6 +49,12 @@
 //!
 //! The global lock is released between two batches, so other processes get their turn. At most
 //! [`MAX_QUEUED`] updates are queued, and further callers wait for a place.
+//!
+//! # Other work under the lock
+//!
+//! A change of registered clients, or a sweep, is no update of one tenant. It waits in the same queue,
+//! by the same rules, and is withdrawn like a change. The leader does it after the updates of its
+//! batch, under the same lock, with a write of its own.
 
 use std::{
     collections::VecDeque,
@@ -104,13 +110,30 @@ struct State {
 
 struct Queued {
     id: u64,
+    work: Work,
+    place: OwnedSemaphorePermit,
+}
+
+enum Work {
+    Update(Box<QueuedUpdate>),
+    /// Work with a write of its own. It gets the error if the lock cannot be taken.
+    Other(OtherWork),
+}
+
+type OtherWork = Box<dyn FnOnce(Result<&GlobalGuard, StoreError>) + Send>;
+
+struct QueuedUpdate {
     tenant: Tenant,
     update: Update,
     /// The tenant's lock, if the update is made under it.
     held: Option<OwnedMutexGuard<LockedJournal>>,
-    answer: oneshot::Sender<Result<Changed, StoreError>>,
-    _place: OwnedSemaphorePermit,
+    answer: Answer<Changed>,
 }
+
+/// The tenant's lock of an update, its answer, and its place in the queue.
+type Waiting = (Option<OwnedMutexGuard<LockedJournal>>, Answer<Changed>, OwnedSemaphorePermit);
+
+type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// A caller's hold on its queued update.
 struct Ticket {
@@ -144,6 +167,36 @@ impl GroupCommit {
         update: Update,
         held: Option<OwnedMutexGuard<LockedJournal>>,
     ) -> Result<Changed, StoreError> {
+        let is_change = matches!(update, Update::Change(_));
+        let tenant = tenant.clone();
+        let work = |answer| Work::Update(Box::new(QueuedUpdate { tenant, update, held, answer }));
+        self.queue(store_file, is_change, work).await
+    }
+
+    /// Runs `work` under the global lock. After [`StoreError::Busy`], or if the caller gives up the
+    /// wait, it is not run.
+    pub(super) async fn locked<T: Send + 'static>(
+        &self,
+        store_file: &Arc<StoreFile>,
+        work: impl FnOnce(&StoreFile, &GlobalGuard) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let of = store_file.clone();
+        let work = |answer: Answer<T>| {
+            Work::Other(Box::new(move |guard| {
+                // A caller that gave up has dropped the receiver.
+                let _ = answer.send(guard.and_then(|guard| work(&of, guard)));
+            }))
+        };
+        self.queue(store_file, true, work).await
+    }
+
+    /// Queues work, and waits for its result.
+    async fn queue<T>(
+        &self,
+        store_file: &Arc<StoreFile>,
+        is_change: bool,
+        work: impl FnOnce(Answer<T>) -> Work,
+    ) -> Result<T, StoreError> {
         let stopping = || failed("cannot finish with", &store_file.location.path)(io::Error::other(GIVEN_UP));
         let deadline = self.deadline();
         let place = match timeout_at(deadline, self.places.clone().acquire_owned()).await {
@@ -151,8 +204,7 @@ impl GroupCommit {
             Err(_) => return Err(busy(store_file).await),
         };
         let (answer, mut answered) = oneshot::channel();
-        let is_change = matches!(update, Update::Change(_));
-        let queued = Queued { id: 0, tenant: tenant.clone(), update, held, answer, _place: place };
+        let queued = Queued { id: 0, work: work(answer), place };
         let (id, leader) = self.push(store_file, queued);
         let ticket = Ticket { group_commit: self.clone(), id, is_change };
         if let Some(leader) = leader {
@@ -243,26 +295,50 @@ impl Leader {
             if batch.is_empty() {
                 continue;
             }
-            let (changes, waiting): (Vec<_>, Vec<_>) = batch
-                .into_iter()
-                .map(|queued| ((queued.tenant, queued.update), (queued.held, queued.answer, queued._place)))
-                .unzip();
-            let committed = locked.and_then(|guard| self.store_file.change_all(&guard, changes));
-            let (mut changed, replaced, error) = match committed {
-                Ok(Committed { changed, replaced }) => (changed.into_iter(), replaced, None),
-                Err(error) => (Vec::new().into_iter(), None, Some(error)),
-            };
-            for (held, answer, place) in waiting {
-                let result = match &error {
-                    Some(error) => Err(error.clone()),
-                    None => Ok(changed.next().expect("each change of the batch has its result")),
-                };
-                drop((held, place));
-                // A caller that gave up has dropped the receiver.
-                let _ = answer.send(result);
+            let (mut changes, mut waiting, mut others) = (Vec::new(), Vec::new(), Vec::new());
+            for Queued { work, place, .. } in batch {
+                match work {
+                    Work::Update(queued) => {
+                        let QueuedUpdate { tenant, update, held, answer } = *queued;
+                        changes.push((tenant, update));
+                        waiting.push((held, answer, place));
+                    }
+                    Work::Other(work) => others.push((work, place)),
+                }
             }
-            self.store_file.retire(replaced);
+            if !changes.is_empty() {
+                self.commit(locked.as_ref(), changes, waiting);
+            }
+            for (work, place) in others {
+                work(locked.as_ref().map_err(StoreError::clone));
+                drop(place);
+            }
         }
+    }
+
+    /// Writes a batch of updates, and answers each.
+    fn commit(
+        &self,
+        locked: Result<&GlobalGuard, &StoreError>,
+        changes: Vec<(Tenant, Update)>,
+        waiting: Vec<Waiting>,
+    ) {
+        let committed = locked.map_err(StoreError::clone);
+        let committed = committed.and_then(|guard| self.store_file.change_all(guard, changes));
+        let (mut changed, replaced, error) = match committed {
+            Ok(Committed { changed, replaced }) => (changed.into_iter(), replaced, None),
+            Err(error) => (Vec::new().into_iter(), None, Some(error)),
+        };
+        for (held, answer, place) in waiting {
+            let result = match &error {
+                Some(error) => Err(error.clone()),
+                None => Ok(changed.next().expect("each change of the batch has its result")),
+            };
+            drop((held, place));
+            // A caller that gave up has dropped the receiver.
+            let _ = answer.send(result);
+        }
+        self.store_file.retire(replaced);
     }
 
     fn lock(&self) -> Result<GlobalGuard, StoreError> {

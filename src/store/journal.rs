@@ -4,8 +4,8 @@
 //! 24 hex digits of the SHA-256 of its JSON, a space, the JSON, and a newline. The digest
 //! distinguishes a whole line from a line that a crash tore:
 //!
-//! * A torn intent is no intent. It was not durable yet, and nothing is sent before it is.
-//! * A torn answer is no answer. The request was sent, and its result is unknown.
+//! * A torn intent is not an intent. It was not durable yet, and nothing is sent before it is.
+//! * A torn answer is not an answer. The request was sent, and its result is unknown.
 //! * An intent that cannot be read, *with a whole answer after it*, is damage and an error. So is a
 //!   whole line anywhere else: an answer is never discarded unread.
 //!

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::sys::{
     disk::{Disk, DiskFile, Open, Stat},
+    files::{PRIVATE_FILE, PRIVATE_FOLDER},
     user::ROOT,
 };
 
@@ -97,7 +98,11 @@ impl Location {
         let stat = self.disk.stat(folder).map_err(failed("cannot examine", folder))?;
         self.is_own(folder, stat.owner)?;
         if stat.mode & 0o022 != 0 {
-            return Err(StoreError::Permissions { path: folder.into(), mode: stat.mode, wanted: 0o700 });
+            return Err(StoreError::Permissions {
+                path: folder.into(),
+                mode: stat.mode,
+                wanted: PRIVATE_FOLDER,
+            });
         }
         Ok(())
     }
@@ -195,7 +200,7 @@ fn foreign(folder: &Path, owner: u32, user: u32, is_missing: bool) -> StoreError
 /// Refuses a file that other users could read or change.
 pub(super) fn check_private(path: &Path, stat: &Stat) -> Result<(), StoreError> {
     if stat.mode & 0o077 != 0 {
-        return Err(StoreError::Permissions { path: path.into(), mode: stat.mode, wanted: 0o600 });
+        return Err(StoreError::Permissions { path: path.into(), mode: stat.mode, wanted: PRIVATE_FILE });
     }
     Ok(())
 }

@@ -55,6 +55,18 @@ impl Location {
         self.leads_elsewhere()
     }
 
+    /// Checks that the global lock can be taken, or that a process at work holds it.
+    pub(super) fn check_global_lock(&self) -> Result<(), StoreError> {
+        let path = self.locate()?.global_lock();
+        if Lock::try_exclusive(self.open_lock(&path)?).map_err(failed("cannot lock", &path))?.is_some() {
+            return Ok(());
+        }
+        match self.global_lock_holder() {
+            Some(holder) if holder.is_stopped => Err(StoreError::Busy { path, holder: Some(holder) }),
+            _ => Ok(()),
+        }
+    }
+
     /// The process that holds the global lock exclusively.
     pub(super) fn global_lock_holder(&self) -> Option<LockHolder> {
         self.disk.lock_holder(&self.locate().ok()?.global_lock())

@@ -36,7 +36,11 @@ pub use location::FileStoreOptions;
 pub use paths::{Purpose, default_path};
 pub use rescue::{read_rescue, rescue_text};
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 
@@ -80,8 +84,13 @@ pub trait Store: Send + Sync + 'static {
         replaced: Option<RegisteredClient>,
     ) -> Result<RegisteredClient, StoreError>;
 
-    /// Removes a registered client, if it is still this one.
-    async fn remove_client(&self, key: &str, client: &RegisteredClient) -> Result<(), StoreError>;
+    /// Takes this registered client away from sign-ins, if it is still at this key. It stays under the
+    /// key of [`RegisteredClient::retired_key`]. Returns whether it did.
+    async fn retire_client(&self, key: &str, client: &RegisteredClient) -> Result<bool, StoreError>;
+
+    /// Removes the registered clients that are this old and that no session, candidate and pending
+    /// sign-in is bound to, with one write. Returns their keys.
+    async fn sweep_clients(&self, after: Duration) -> Result<Vec<String>, StoreError>;
 
     /// Subscribes to changes by any process. Must be called within a Tokio runtime.
     fn changes(&self) -> ChangeNotices;
@@ -112,8 +121,25 @@ pub trait Store: Send + Sync + 'static {
     /// turn. `None` if there is none, if it is this process, or if the system does not name it.
     async fn lock_holder(&self, tenant: &Tenant, purpose: Purpose) -> Option<LockHolder>;
 
+    /// Checks that the global lock can be taken, or that a process at work holds it.
+    ///
+    /// # Errors
+    /// If the lock's file cannot be opened or locked, or a stopped process holds it.
+    async fn check_locks(&self) -> Result<(), StoreError>;
+
     /// Returns the path of the store, for messages.
     fn location(&self) -> String;
+}
+
+/// Returns the registered clients that no record is bound to. The issuer of a binding may be the name in
+/// an id token, so the client's id alone counts.
+pub fn unused_clients<'a>(
+    records: &'a Records,
+    clients: &'a Clients,
+) -> impl Iterator<Item = (&'a String, &'a RegisteredClient)> {
+    let used: BTreeSet<&str> =
+        records.values().flat_map(Entry::bindings).map(|bound| bound.client_id.as_str()).collect();
+    clients.iter().filter(move |(_, client)| !used.contains(client.client_id.as_str()))
 }
 
 /// A tenant's lock, lent by this store.

@@ -46,6 +46,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use zeroize::Zeroizing;
@@ -60,6 +61,7 @@ use super::{
     lock_files::GlobalGuard,
     paths::Paths,
     section::sweep,
+    unused_clients,
 };
 use crate::{
     ids::{Tenant, UnixTime},
@@ -229,27 +231,76 @@ impl StoreFile {
         Ok(snapshot.map(|snapshot| snapshot.document.clients().clone()).unwrap_or_default())
     }
 
-    /// Puts `new` in the place of the client `replaced`, or removes it. If another client is there, it
-    /// stays. Returns the client that is there afterwards. It is durable.
-    pub(super) fn change_client(
+    /// Puts `new` in the place of the client `replaced`. If another client is there, it stays. Returns
+    /// the client that is there afterwards. It is durable.
+    pub(super) fn store_client(
         &self,
         guard: &GlobalGuard,
         key: &str,
         replaced: Option<&RegisteredClient>,
-        new: Option<RegisteredClient>,
-    ) -> Result<Option<RegisteredClient>, StoreError> {
+        new: RegisteredClient,
+    ) -> Result<RegisteredClient, StoreError> {
         let snapshot = self.snapshot(&guard.paths)?;
-        let document = snapshot.as_ref().map_or(Document::empty(), |snapshot| &snapshot.document);
-        let there = document.clients().get(key);
-        if there != replaced || there == new.as_ref() {
-            let there = there.cloned();
+        let there = snapshot.as_ref().and_then(|snapshot| snapshot.document.clients().get(key)).cloned();
+        if let Some(there) = there.filter(|there| !replaced.is_some_and(|replaced| replaced.is_same(there))) {
             self.location.sync_folder(&guard.paths)?;
             return Ok(there);
         }
-        let changed = ChangedRecords::of_client(key, new.clone());
+        self.write_clients(guard, snapshot, [(key.to_owned(), Some(new.clone()))])?;
+        Ok(new)
+    }
+
+    /// Moves the client to the key of retired ones, if it is still at `key`.
+    pub(super) fn retire_client(
+        &self,
+        guard: &GlobalGuard,
+        key: &str,
+        client: &RegisteredClient,
+    ) -> Result<bool, StoreError> {
+        let snapshot = self.snapshot(&guard.paths)?;
+        let there = snapshot.as_ref().and_then(|snapshot| snapshot.document.clients().get(key)).cloned();
+        let there = there.filter(|there| there.is_same(client));
+        let moved = there.and_then(|there| Some((there.retired_key(key)?, there)));
+        let Some((retired, there)) = moved else {
+            self.location.sync_folder(&guard.paths)?;
+            return Ok(false);
+        };
+        self.write_clients(guard, snapshot, [(key.to_owned(), None), (retired, Some(there))])?;
+        Ok(true)
+    }
+
+    /// Removes the clients that are due at `now` and that no record is bound to, with one write. Returns
+    /// their keys.
+    pub(super) fn sweep_clients(
+        &self,
+        guard: &GlobalGuard,
+        after: Duration,
+    ) -> Result<Vec<String>, StoreError> {
+        let snapshot = self.snapshot(&guard.paths)?;
+        let Some(document) = snapshot.as_ref().map(|snapshot| &snapshot.document) else {
+            return Ok(Vec::new());
+        };
+        let now = self.clock.now();
+        let due: Vec<String> = unused_clients(document.records(), document.clients())
+            .filter(|(_, client)| client.due_at(after) <= now)
+            .map(|(key, _)| key.clone())
+            .collect();
+        if !due.is_empty() {
+            self.write_clients(guard, snapshot, due.iter().map(|key| (key.clone(), None)))?;
+        }
+        Ok(due)
+    }
+
+    fn write_clients(
+        &self,
+        guard: &GlobalGuard,
+        snapshot: Option<Arc<Snapshot>>,
+        changes: impl IntoIterator<Item = (String, Option<RegisteredClient>)>,
+    ) -> Result<(), StoreError> {
+        let changed = ChangedRecords::of_clients(changes);
         let replaced = self.write(guard, snapshot, changed).inspect_err(|_| self.cache.put(None))?;
         self.retire(replaced);
-        Ok(new)
+        Ok(())
     }
 
     /// Zeroes a replaced text and closes its file. No caller of a change has to wait for that.

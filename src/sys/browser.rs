@@ -17,7 +17,8 @@ pub fn is_here() -> bool {
 /// Opens a page in the browser, by the system's own opener and without a shell. The opener outlives
 /// this process, and Ctrl-C does not reach it.
 ///
-/// Other users of the machine can read `address` in the opener's arguments.
+/// Other users of the machine can read `address` in the arguments of the opener and the browser. So it
+/// must be of no use to them.
 ///
 /// # Errors
 /// The system's, for example if there is no opener.

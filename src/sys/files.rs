@@ -10,6 +10,12 @@ use std::{
     path::Path,
 };
 
+/// The mode of each file that threadkey makes, the store's too: only its owner can read it.
+pub const PRIVATE_FILE: u32 = 0o600;
+
+/// The mode of each folder that threadkey makes.
+pub const PRIVATE_FOLDER: u32 = 0o700;
+
 use super::{filesystem, random};
 
 /// The longest file that [`read_text`] reads, in bytes.
@@ -124,7 +130,7 @@ fn check_length(read: usize) -> io::Result<()> {
 /// The system's; `AlreadyExists` when there is a file of this name.
 #[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
 pub fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(path)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).inspect_err(|_| {
         let _ = std::fs::remove_file(path);
     })
@@ -145,7 +151,7 @@ pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temp =
         folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), crate::ids::hex(&random::bytes::<8>())));
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temp)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(&temp)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&temp, path)?;
@@ -162,7 +168,7 @@ pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// The system's.
 pub fn create_private_folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
+    DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(path)
 }
 
 /// Sets a file's time of change to now, and creates it if it is missing. Does not follow a symlink.
@@ -172,7 +178,7 @@ pub fn create_private_folder(path: &Path) -> io::Result<()> {
 #[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
 pub fn touch(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    options.write(true).create(true).truncate(false).mode(PRIVATE_FILE).custom_flags(libc::O_NOFOLLOW);
     let now = super::clock::Clock::system().now();
     let now = std::time::Duration::from_secs(u64::try_from(now).unwrap_or_default());
     options.open(path)?.set_modified(std::time::UNIX_EPOCH + now)
@@ -197,7 +203,7 @@ pub fn names_in(folder: &Path) -> io::Result<Vec<String>> {
     names.collect()
 }
 
-/// Removes a file. A missing one is no error.
+/// Removes a file. A missing one is not an error.
 ///
 /// # Errors
 /// The system's.

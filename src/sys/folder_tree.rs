@@ -157,7 +157,7 @@ fn entries(folder: &OwnedFd, max: usize) -> io::Result<Vec<CString>> {
 }
 
 /// Gives the owner of a folder all rights to it again. A folder that has them is not touched, and a
-/// missing one is no error.
+/// missing one is not an error.
 ///
 /// # Errors
 /// The system's; `NotADirectory` for a symlink.
@@ -178,7 +178,7 @@ pub fn make(folder: &Path) -> io::Result<()> {
     Ok(mkdirat(CWD, folder, Mode::RWXU)?)
 }
 
-/// Removes an empty folder. A missing one is no error.
+/// Removes an empty folder. A missing one is not an error.
 ///
 /// # Errors
 /// The system's.

@@ -9,6 +9,7 @@ pub mod cgroup;
 #[path = "cgroup/none.rs"]
 pub mod cgroup;
 pub mod clock;
+pub mod connection_owner;
 pub mod detach;
 pub mod disk;
 #[cfg(feature = "test-util")]

@@ -71,8 +71,12 @@ impl SecretCommand {
         argv.first().is_some_and(|program| !program.is_empty()).then(|| Self { argv, output: Arc::default() })
     }
 
+    /// Runs the command, whether or not it has succeeded before.
+    ///
+    /// # Errors
+    /// The failure of the command.
     #[expect(clippy::disallowed_methods, reason = "sys/ is where processes are started")]
-    async fn run(&self) -> Result<Secret, NoSecret> {
+    pub async fn run(&self) -> Result<Secret, NoSecret> {
         let program = self.argv[0].clone();
         let failed = |problem: String| NoSecret { program: program.clone(), problem };
         let mut command = Command::new(&program);

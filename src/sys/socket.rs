@@ -15,6 +15,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::files::PRIVATE_FILE;
+
 /// The longest socket path on every supported system in bytes (104 with the final zero on macOS),
 /// less the `.new` under which the socket is made.
 const MAX_PATH: usize = 103 - NEW.len();
@@ -127,7 +129,8 @@ impl Drop for PrivateSocket {
 #[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
 fn lock(path: &Path) -> Result<File, BindError> {
     let path_of_lock = beside(path, ".lock");
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path_of_lock);
+    let opened =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(PRIVATE_FILE).open(&path_of_lock);
     let file = opened.map_err(|e| failed("open", &path_of_lock, e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -147,7 +150,7 @@ fn listen(path: &Path) -> io::Result<(UnixListener, (u64, u64))> {
     }
     let listener = UnixListener::bind(&new)?;
     listener.set_nonblocking(true)?;
-    std::fs::set_permissions(&new, Permissions::from_mode(0o600))?;
+    std::fs::set_permissions(&new, Permissions::from_mode(PRIVATE_FILE))?;
     let file = identity(&std::fs::symlink_metadata(&new)?);
     std::fs::rename(&new, path)?;
     Ok((listener, file))

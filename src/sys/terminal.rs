@@ -58,7 +58,7 @@ impl RawTerminal {
     /// called within a Tokio runtime.
     ///
     /// # Errors
-    /// The system's, for example if standard input is no terminal.
+    /// The system's, for example if standard input is not a terminal.
     pub fn open(discard: bool) -> io::Result<Self> {
         let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
         let usual_mode = mode(&input)?;

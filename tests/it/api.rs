@@ -1,12 +1,14 @@
 //! The token API on its socket: the rights of each capability, and the problems of refused
 //! requests.
 
-use std::{path::PathBuf, sync::Arc};
+mod exchange;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use serde_json::{Value, json};
 use threadkey::{
     agent::{Capabilities, Conversation, Holder, TokenSource as _},
-    api::{self, ApiSettings},
+    api::{self, ApiSettings, ListenSettings, OperatorKeySettings, OperatorKeys},
     broker::{Broker, WithoutBot, WorkerTokens},
     ids::{ConversationId, Principal, Snowflake, Tenant},
     oauth::{Client, Pasted, Provider, ProviderSettings, Providers},
@@ -15,7 +17,7 @@ use threadkey::{
     sys::clock::Clock,
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::UnixStream,
     task::JoinHandle,
 };
@@ -36,9 +38,12 @@ pub(super) struct Rig {
     pub(super) clock: Clock,
     pub(super) broker: Broker,
     pub(super) capabilities: Arc<Capabilities>,
+    pub(super) operators: OperatorKeys,
+    /// The address of the TCP listener, if there is one.
+    pub(super) address: Option<SocketAddr>,
     pub(super) socket: PathBuf,
-    shutdown: CancellationToken,
-    served: JoinHandle<()>,
+    pub(super) shutdown: CancellationToken,
+    pub(super) served: JoinHandle<()>,
     _folder: tempfile::TempDir,
 }
 
@@ -46,12 +51,17 @@ pub(super) struct Rig {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    head: String,
-    body: Value,
+    pub(super) head: String,
+    pub(super) body: Value,
 }
 
 impl Rig {
     pub(super) async fn start() -> Self {
+        Self::serving(Vec::new(), None).await
+    }
+
+    /// Starts it with these operator keys, and on TCP if `listen` has the settings.
+    pub(super) async fn serving(keys: Vec<OperatorKeySettings>, listen: Option<ListenSettings>) -> Self {
         let server = AuthServer::start(authserver::Options::default()).await;
         let folder = tempfile::Builder::new().prefix("tk").tempdir().unwrap();
         let clock = Clock::fixed(NOW);
@@ -65,16 +75,35 @@ impl Rig {
             scopes: vec!["openid".into(), "offline_access".into()],
             ..ProviderSettings::default()
         };
-        let providers = Providers::new([Provider::new("acme".parse().unwrap(), settings).unwrap()]);
+        let acme = Provider::new("acme".parse().unwrap(), settings).unwrap();
+        let providers = Providers::with_exchanges([acme], [], [exchange::docs()]);
         let client = Client::new(clock.clone()).unwrap();
         let broker = Broker::new(Arc::new(store.unwrap()), providers, client, clock.clone());
         let socket = folder.path().join("run/threadkey.sock");
         let bound = api::bind(&ApiSettings { socket: socket.clone(), ..ApiSettings::default() }).unwrap();
+        let operators = OperatorKeys::load(keys).await.unwrap();
+        let tcp = match listen {
+            Some(listen) => Some(api::bind_tcp(listen).await.unwrap()),
+            None => None,
+        };
+        let address = tcp.as_ref().map(|tcp| tcp.local_addr().unwrap());
+        let bound = bound.with_operators(operators.clone()).with_tcp(tcp);
         let (capabilities, shutdown) = (Arc::new(Capabilities::new()), CancellationToken::new());
         let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
         let served = api::serve(bound, broker.clone(), capabilities.clone(), tokens, shutdown.clone());
         let served = tokio::spawn(served);
-        Self { server, clock, broker, capabilities, socket, shutdown, served, _folder: folder }
+        Self {
+            server,
+            clock,
+            broker,
+            capabilities,
+            operators,
+            address,
+            socket,
+            shutdown,
+            served,
+            _folder: folder,
+        }
     }
 
     pub(super) async fn sign_in(&self, principal: Principal, account: &str) {
@@ -88,7 +117,7 @@ impl Rig {
     pub(super) fn worker(&self, id: u64, owner: Snowflake, shared_guild: Option<Snowflake>) -> Capability {
         let conversation =
             Conversation { id: ConversationId(Snowflake(id)), owner, shared_guild, agent: None };
-        let providers = vec!["acme".parse().unwrap(), "removed".parse().unwrap()];
+        let providers = ["acme", "removed", "docs"].map(|name| name.parse().unwrap()).to_vec();
         self.capabilities.issue(Holder { conversation, providers })
     }
 
@@ -96,7 +125,7 @@ impl Rig {
         self.ask("GET", path, capability.map(Capability::expose), "").await
     }
 
-    async fn ask(&self, method: &str, path: &str, bearer: Option<&str>, body: &str) -> Answer {
+    pub(super) async fn ask(&self, method: &str, path: &str, bearer: Option<&str>, body: &str) -> Answer {
         let bearer = bearer.map(|b| format!("Authorization: Bearer {b}\r\n")).unwrap_or_default();
         let length = body.len();
         self.raw(&format!(
@@ -105,8 +134,14 @@ impl Rig {
         .await
     }
 
-    async fn raw(&self, request: &str) -> Answer {
-        let mut stream = UnixStream::connect(&self.socket).await.unwrap();
+    pub(super) async fn raw(&self, request: &str) -> Answer {
+        Answer::read(UnixStream::connect(&self.socket).await.unwrap(), request).await
+    }
+}
+
+impl Answer {
+    /// Sends a request whose answer ends the connection.
+    pub(super) async fn read(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Self {
         // The server may refuse a request before it has read all of it.
         let _ = stream.write_all(request.as_bytes()).await;
         let mut text = Vec::new();
@@ -114,7 +149,7 @@ impl Rig {
         let text = String::from_utf8(text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer {
+        Self {
             status,
             head: head.to_lowercase(),
             body: serde_json::from_str(body).unwrap_or(Value::String(body.into())),
@@ -123,7 +158,7 @@ impl Rig {
 }
 
 #[track_caller]
-fn assert_problem(answer: &Answer, status: u16, code: &str) {
+pub(super) fn assert_problem(answer: &Answer, status: u16, code: &str) {
     assert_eq!((answer.status, answer.body["code"].as_str()), (status, Some(code)), "{answer:?}");
     assert_eq!(answer.body["status"], status);
     assert!(answer.body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{answer:?}");
@@ -299,7 +334,8 @@ async fn invalid_and_oversized_requests_are_answered_with_problems() {
     let worker = rig.worker(1, ALICE, None);
     let bearer = Some(worker.expose());
     assert_problem(&rig.get("/", None).await, 404, "not_found");
-    assert_problem(&rig.get("/v1/sessions", Some(&worker)).await, 404, "not_found");
+    assert_problem(&rig.get("/v1/sessions", Some(&worker)).await, 403, "not_entitled");
+    assert_problem(&rig.get("/v1/nothing", Some(&worker)).await, 404, "not_found");
     let wrong = rig.ask("DELETE", "/v1/token/acme", bearer, "").await;
     assert_problem(&wrong, 405, "method_not_allowed");
     assert!(wrong.head.contains("allow: get"), "{wrong:?}");
@@ -318,12 +354,24 @@ async fn invalid_and_oversized_requests_are_answered_with_problems() {
 }
 
 #[tokio::test]
-async fn a_connection_answers_one_request_and_is_closed() {
+async fn a_connection_is_kept_and_its_every_error_is_a_problem() {
     let rig = Rig::start().await;
     let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let answer = rig.raw(&request.repeat(2)).await;
-    assert_eq!((answer.status, answer.body.as_str()), (200, Some("ok\n")), "there is no second answer");
-    assert!(answer.head.contains("connection: close"), "{answer:?}");
+    let mut stream = UnixStream::connect(&rig.socket).await.unwrap();
+    for _ in 0..3 {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\nok\n") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "it is kept");
+        }
+    }
+    let malformed = Answer::read(stream, "canary\r\n\r\n").await;
+    assert_problem(&malformed, 400, "invalid_request");
+    assert!(malformed.head.contains("connection: close"), "{malformed:?}");
+    let pipelined = rig.raw(&format!("{request}{request}canary\r\n\r\n")).await.body;
+    let pipelined = pipelined.as_str().unwrap();
+    assert_eq!(pipelined.matches("HTTP/1.1 200 OK").count(), 1, "{pipelined}");
+    assert!(pipelined.contains("HTTP/1.1 400") && pipelined.contains("invalid_request"), "{pipelined}");
 }
 
 #[tokio::test]

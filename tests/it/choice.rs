@@ -86,7 +86,7 @@ async fn a_switch_takes_effect_at_once_in_every_process() {
     for gone in [others, late] {
         assert!(matches!(gone, Err(ChoiceError::Gone(_))), "{gone:?}");
     }
-    // A second press of the same button is no error: the choice is already in effect.
+    // A second press of the same button is not an error: the choice is already in effect.
     rig.another().switch(&tenant(ALICE), undecided.lineage).await.unwrap();
     rig.expire();
     rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap();

@@ -309,8 +309,8 @@ async fn doctor_checks_everything_and_ends_with_the_exit_code_of_the_failure() {
     let spaces = home.run(&["doctor"]).await;
     assert!(spaces.stdout.contains("the client_id of acme contains spaces"), "{spaces:?}");
     assert_eq!(spaces.code, 0, "{spaces:?}");
-    home.configure(ACME);
-    let serving = home.start(&["serve"], &[]);
+    home.configure(&format!("{ACME}{OPERATOR}"));
+    let serving = home.start(&["serve"], &[OPERATOR_KEY]);
     serving.says("the token API is served").await;
     let served = home.run(&["doctor"]).await;
     assert!(served.stdout.contains("threadkey.sock is served by a running threadkey"), "{served:?}");
@@ -363,13 +363,26 @@ async fn doctor_warns_of_a_session_bus_that_agents_can_reach() {
     assert!(!doctor().await.0, "without isolation another finding warns");
 }
 
+/// A key for all, which `serve` needs.
+const OPERATOR: &str = r#"
+[api.operator_keys.test]
+key_env = "OPERATOR_KEY"
+principals = ["*"]
+providers = ["*"]
+"#;
+const OPERATOR_KEY: (&str, &str) = ("OPERATOR_KEY", "0123456789abcdef0123456789abcdef");
+
 #[tokio::test]
 async fn only_one_process_serves_the_socket_and_a_second_one_fails() {
     let home = home();
+    assert_refused(&home.run(&["serve"]).await, 2, "openssl rand -hex 32");
+    home.configure(&format!("{ACME}{OPERATOR}"));
+    assert_refused(&home.run(&["serve"]).await, 2, "the variable OPERATOR_KEY");
     let socket = home.path().join("state/threadkey.sock");
-    let first = home.start(&["serve"], &[]);
+    let first = home.start(&["serve"], &[OPERATOR_KEY]);
     first.says("the token API is served").await;
-    assert_refused(&home.run(&["serve"]).await, 2, "another threadkey already serves");
+    let second = home.run_in(&["serve"], "", &[OPERATOR_KEY]).await;
+    assert_refused(&second, 2, "another threadkey already serves");
     assert!(socket.exists());
     let ended = first.stop().await;
     assert_eq!(ended.code, 0, "{ended:?}");

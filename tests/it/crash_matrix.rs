@@ -64,7 +64,7 @@ pub(super) struct Death {
 // === impl Call and Death ===
 
 impl Call {
-    fn is_read_only(&self) -> bool {
+    pub(super) fn is_read_only(&self) -> bool {
         READ_ONLY_CALLS.contains(&self.name.as_str())
     }
 }
@@ -78,7 +78,7 @@ impl Death {
         self.call.is_read_only() || (writes && *number == 2 && self.when == "kill-before")
     }
 
-    fn failpoint(&self, home: &Home) -> String {
+    pub(super) fn failpoint(&self, home: &Home) -> String {
         let Call { name, path, number } = &self.call;
         let path = path.replace('~', &home.path().to_string_lossy());
         format!("{}:{name}@{path}#{number}", self.when)
@@ -86,7 +86,7 @@ impl Death {
 }
 
 /// Returns the recorded calls, in order.
-fn calls(record: &Path, home: &Home) -> Vec<Call> {
+pub(super) fn calls(record: &Path, home: &Home) -> Vec<Call> {
     let text = fs::read_to_string(record).expect("the run was recorded");
     let mut seen = BTreeMap::new();
     text.lines()

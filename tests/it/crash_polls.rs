@@ -66,6 +66,21 @@ async fn a_poll_killed_at_any_step_keeps_its_tokens_or_is_repeated() {
     each(deaths, |_, death| async move { poll(&Case::begin().await, &death).await }).await;
 }
 
+#[tokio::test]
+async fn serve_finishes_a_sign_in_whose_command_was_killed() {
+    let case = Case::begin().await;
+    let serving = case.home.start(&["serve"], &[]);
+    let finished = async {
+        while !case.is_committed() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), finished).await.expect("serve polls it");
+    assert_eq!(case.home.run(&["token", "acme"]).await.code, 0);
+    assert_eq!((case.polls(), case.server.second_uses()), (1, 0));
+    assert_eq!(serving.stop().await.code, 0);
+}
+
 async fn poll(case: &Case, death: &Death) {
     die(&case.home, &START, "", death).await;
     let (sent, journal) = (case.polls(), journal(&case.home, "acme%2Flocal.signin.lock"));

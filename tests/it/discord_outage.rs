@@ -226,14 +226,18 @@ async fn a_bot_without_a_network_serves_the_token_api_until_discord_is_there() {
     let stderr = bot.stderr();
     assert!(stderr.contains(&address.to_string()) && stderr.contains("trying again"), "{stderr}");
     let ready = get(&home, "/readyz").await;
-    assert!(ready.starts_with("HTTP/1.1 200") && ready.contains("discord: not connected"), "{ready}");
+    assert!(
+        ready.starts_with("HTTP/1.1 200") && ready.contains("\ngateway: not connected, trying again\n"),
+        "{ready}"
+    );
     assert!(get(&home, "/healthz").await.starts_with("HTTP/1.1 200"));
     let listener = TcpListener::bind(address).await.unwrap();
     tokio::spawn(lead(listener, discord.api_base().trim_start_matches("http://").to_owned()));
     discord.bot_ready().await;
     bot.says("connected to Discord").await;
     let ready = get(&home, "/readyz").await;
-    assert!(ready.ends_with("\r\n\r\nready\n"), "{ready}");
+    let lines = "\r\n\r\nready\nstore: ok\nlocks: ok\ncommits: ok\ngateway: connected\n";
+    assert!(ready.ends_with(lines), "{ready}");
     let ended = bot.stop().await;
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(

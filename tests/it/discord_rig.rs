@@ -39,9 +39,12 @@ pub(crate) struct Rig {
     pub(crate) broker: Broker,
     pub(crate) workers: Option<Workers>,
     pub(crate) settings: DiscordSettings,
+    /// The rights of the bot that runs, or ran last.
+    rights: Option<Rights>,
     bot: Option<(JoinHandle<Result<(), DiscordError>>, CancellationToken)>,
     clock: Clock,
     folder: tempfile::TempDir,
+    providers: Providers,
 }
 
 /// How a rig differs from the usual.
@@ -60,6 +63,8 @@ pub(crate) struct Plan {
     pub(crate) agent_providers: Vec<&'static str>,
     /// Redirect URIs of the client besides the usual ones.
     pub(crate) redirect_uris: Vec<String>,
+    /// The providers of the broker instead of the usual ones.
+    pub(crate) providers: Option<Providers>,
 }
 
 impl Rig {
@@ -93,7 +98,10 @@ impl Rig {
         guild.join(&bob);
         let folder = tempfile::Builder::new().prefix("tk").tempdir().expect("a folder");
         let clock = plan.clock.unwrap_or_else(Clock::system);
-        let broker = broker(folder.path(), &server, &clock);
+        let providers = plan
+            .providers
+            .unwrap_or_else(|| Providers::new([provider("acme", &server), provider("big-acme", &server)]));
+        let broker = broker(folder.path(), providers.clone(), &clock);
         let command = plan
             .command
             .or_else(|| plan.on_prompt.map(|what| vec!["/bin/sh".to_owned(), "-c".to_owned(), script(what)]));
@@ -122,15 +130,17 @@ impl Rig {
             broker,
             workers,
             settings,
+            rights: None,
             bot: None,
             clock,
             folder,
+            providers,
         }
     }
 
     /// Another process's broker on the same store.
     pub(crate) fn another_broker(&self) -> Broker {
-        broker(self.folder.path(), &self.server, &self.clock)
+        broker(self.folder.path(), self.providers.clone(), &self.clock)
     }
 
     /// Starts the bot and waits until people can use it.
@@ -139,6 +149,8 @@ impl Rig {
         let stop = CancellationToken::new();
         let scrubber = Scrubber::new();
         scrubber.note(LIVE_TOKEN);
+        let rights = self.new_rights();
+        self.rights = Some(rights.clone());
         let running = discord::run(
             self.settings.clone(),
             BotDeps {
@@ -148,7 +160,7 @@ impl Rig {
                 broker: self.broker.clone(),
                 workers: self.workers.clone(),
                 scrubber,
-                rights: self.rights(),
+                rights,
             },
             tokio::sync::watch::Sender::new(false),
             stop.clone(),
@@ -166,8 +178,13 @@ impl Rig {
         self.discord.commands_registered(&["auth", "ask", "stop", "new", "help"]).await;
     }
 
+    /// The rights as the bot that runs knows them.
+    pub(crate) fn rights(&self) -> Rights {
+        self.rights.clone().expect("the bot has run")
+    }
+
     /// The rights of the present settings, without any fact.
-    fn rights(&self) -> Rights {
+    fn new_rights(&self) -> Rights {
         Rights::new(&self.settings, self.clock.clone())
     }
 
@@ -181,7 +198,7 @@ impl Rig {
                 broker: self.broker.clone(),
                 workers: None,
                 scrubber,
-                rights: self.rights(),
+                rights: self.new_rights(),
             },
             tokio::sync::watch::Sender::new(false),
             CancellationToken::new(),
@@ -228,10 +245,9 @@ impl Rig {
     }
 }
 
-fn broker(folder: &std::path::Path, server: &AuthServer, clock: &Clock) -> Broker {
+fn broker(folder: &std::path::Path, providers: Providers, clock: &Clock) -> Broker {
     let path = folder.join("store/auth.json");
     let store = FileStore::open(&path, clock.clone(), FileStoreOptions::default()).expect("a store");
-    let providers = Providers::new([provider("acme", server), provider("big-acme", server)]);
     let client = Client::new(clock.clone()).expect("a client");
     Broker::new(Arc::new(store), providers, client, clock.clone())
 }

@@ -1,5 +1,7 @@
 //! Providers whose endpoints their issuer publishes: the fetches, the cache, and the sign-ins.
 
+mod browser_return;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
@@ -312,7 +314,7 @@ async fn a_published_private_endpoint_gets_no_request() {
     let callback = browser::sign_in(started.link().unwrap().as_str(), "alice").await;
     let error = broker.finish(user(803), None, paste_of(&callback.url)).await;
     let text = error.expect_err("it is private").to_string();
-    assert!(text.contains("has the private address 10.0.0.1"), "{text}");
+    assert!(text.contains("10.0.0.1 is a private address"), "{text}");
     assert!(text.contains("your code was not used"), "{text}");
 }
 
@@ -347,7 +349,7 @@ async fn a_path_issuer_alone_signs_in_by_the_command_line() {
     assert_eq!(oidc.events().await.of("alice").refreshes, 1);
     let listed = home.run(&["providers"]).await;
     assert!(
-        listed.stdout.contains(&format!("acme  {issuer}/token, published by {issuer}, fetched 1 h")),
+        listed.stdout.contains(&format!("acme  {issuer}/token\n      published by {issuer}, fetched 1 h")),
         "{listed:?}"
     );
     let doctor = home.run(&["doctor"]).await;
@@ -361,4 +363,134 @@ async fn a_path_issuer_alone_signs_in_by_the_command_line() {
     drop(oidc);
     let doctor = home.run(&["doctor"]).await;
     assert!(doctor.stdout.contains("old and stays in use"), "{doctor:?}");
+}
+
+#[tokio::test]
+async fn two_processes_that_discover_at_once_leave_one_whole_file() {
+    let rig = Rig::start().await;
+    (0..2).for_each(|_| rig.publish(json!({})));
+    let (one, two) = (rig.process(), rig.process());
+    let (alice, bob) = (tenant(1), tenant(2));
+    let (one, two) = tokio::join!(one.start(&alice, user(1)), two.start(&bob, user(2)));
+    one.and(two).expect("both begin");
+    assert!(rig.cache().read(&acme(), &rig.issuer()).is_some());
+    let names = std::fs::read_dir(rig.cache().folder()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["acme.json"], "no temp file stays");
+}
+
+#[tokio::test]
+async fn metadata_from_the_future_serves_and_is_fetched_again() {
+    let rig = Rig::start().await;
+    rig.publish(json!({}));
+    rig.process().start(&tenant(1), user(1)).await.unwrap();
+    rig.clock.advance(-A_DAY);
+    let broker = rig.process();
+    let moved = format!("{}/moved", rig.issuer());
+    rig.publish(json!({"token_endpoint": moved}));
+    broker.start(&tenant(2), user(2)).await.expect("the cached endpoints serve at once");
+    broker.drained().await;
+    assert_eq!((rig.publisher.count(), token_endpoint(&broker)), (2, Some(moved)));
+}
+
+#[tokio::test]
+async fn a_cache_that_cannot_be_written_costs_no_sign_in() {
+    let rig = Rig::start().await;
+    // A file stands where the folder has to be.
+    std::fs::write(rig.cache().folder(), "").unwrap();
+    for processes in 1..=2 {
+        rig.publish(json!({}));
+        rig.sign_in(&rig.process(), "alice").await;
+        assert_eq!(rig.publisher.count(), processes, "each process fetches for itself");
+    }
+}
+
+/// An issuer at fault: its answer, the fault in words, and the exit code of `doctor`.
+type Fault = (fn(&str) -> Vec<u8>, &'static str, i32);
+
+/// The document of an issuer, with changes.
+fn document_of(issuer: &str, changes: Value) -> Vec<u8> {
+    let mut document = json!({
+        "issuer": issuer, "authorization_endpoint": format!("{issuer}/authorize"),
+        "token_endpoint": format!("{issuer}/token"), "code_challenge_methods_supported": ["S256"],
+    });
+    document.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    raw::json(200, &document.to_string())
+}
+
+#[tokio::test]
+async fn each_fault_of_an_issuer_is_named_by_doctor_and_by_a_start() {
+    let loops = |issuer: &str| {
+        let location = format!("location: {issuer}/.well-known/oauth-authorization-server\r\n");
+        raw::framed(302, &location, b"")
+    };
+    let faults: [Fault; 5] = [
+        (|_| raw::json(503, "{}"), "answers 503", 5),
+        (
+            |issuer| document_of(issuer, json!({"issuer": "https://evil.example"})),
+            "both must be the same text",
+            2,
+        ),
+        (|issuer| document_of(issuer, json!({"code_challenge_methods_supported": []})), "PKCE with S256", 2),
+        (|issuer| document_of(issuer, json!({"x": "y".repeat(10_000_000)})), "more than 1 MiB", 2),
+        (loops, "redirects", 2),
+    ];
+    for (answer, words, exit) in faults {
+        for command in [&["doctor"][..], &["auth", "start", "acme"]] {
+            let publisher = RawServer::start().await;
+            let issuer = publisher.token_endpoint().trim_end_matches("/token").to_owned();
+            // Both well-known addresses have the fault, and a redirect leads to the first again.
+            (0..8).for_each(|_| publisher.answer(answer(&issuer), Ending::Close));
+            let home = Home::new(&format!(
+                "[providers.acme]\nissuer = {issuer:?}\nclient_id = \"threadkey\"\nredirect_uri = \"http://127.0.0.1:28471/callback\"\n"
+            ));
+            let ended = home.run(command).await;
+            let shown = format!("{}{}", ended.stdout, ended.stderr);
+            assert!(shown.contains(words), "{words}: {ended:?}");
+            assert_eq!(ended.code, exit, "{words}: {ended:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_section_that_config_init_writes_for_an_issuer_signs_in() {
+    let options = OidcOptions { access_token_ttl: Duration::from_secs(3600), ..OidcOptions::default() };
+    let oidc = Oidc::start(options).await;
+    let home = Home::new("");
+    let run = async |arguments: &[&str], input: &str| {
+        let named = ["--config", "new/threadkey.toml"];
+        home.run_with(&named.iter().chain(arguments).copied().collect::<Vec<_>>(), input).await
+    };
+    let (client_id, redirect_uri) =
+        (format!("client_id={}", oidc.client_id()), format!("redirect_uri={}", oidc.redirect_uri()));
+    let init = async |issuer: &str| {
+        let arguments = [
+            "config",
+            "init",
+            "--issuer",
+            issuer,
+            "--name",
+            "acme",
+            "--set",
+            &client_id,
+            "--set",
+            &redirect_uri,
+            "--discord-token-env",
+            "",
+            "--agent",
+            "",
+        ];
+        run(&arguments, "").await
+    };
+    for wrong in ["id.example.com", "http://id.example.com", "ftp://id.example.com", "https://a b", ""] {
+        let refused = init(wrong).await;
+        assert_eq!(refused.code, 2, "{wrong}: {refused:?}");
+        assert!(!home.path().join("new/threadkey.toml").exists(), "{wrong}: nothing is written");
+    }
+    let done = init(oidc.issuer()).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    let started = run(&["auth", "start", "acme", "--json"], "").await;
+    let started: Value = serde_json::from_str(&started.stdout).unwrap_or_else(|_| panic!("{started:?}"));
+    let callback = browser::sign_in(started["authorize_url"].as_str().unwrap(), "alice").await;
+    let done = run(&["auth", "code", "acme"], &callback.url).await;
+    assert_eq!(done.code, 0, "{done:?}");
 }

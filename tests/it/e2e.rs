@@ -3,7 +3,7 @@
 
 mod isolation;
 mod lifecycle;
-mod without_a_link;
+pub(crate) mod without_a_link;
 
 use crate::{
     support::{

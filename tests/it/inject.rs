@@ -144,7 +144,7 @@ impl Wire {
     }
 
     /// Reads to the end of the connection.
-    async fn to_end(&mut self) -> io::Result<String> {
+    async fn read_whole(&mut self) -> io::Result<String> {
         while self.more().await? > 0 {}
         Ok(self.text.clone())
     }
@@ -162,7 +162,7 @@ impl Wire {
 async fn exchange(access: &InjectAccess, request: &str) -> String {
     let mut wire = Wire::open(access).await;
     let _ = wire.stream.write_all(request.as_bytes()).await;
-    let _ = wire.to_end().await;
+    let _ = wire.read_whole().await;
     wire.text
 }
 
@@ -242,7 +242,7 @@ async fn each_part_of_an_event_stream_leaves_at_once() {
         wire.until(event).await;
     }
     drop(parts);
-    let answer = wire.to_end().await.expect("a whole answer");
+    let answer = wire.read_whole().await.expect("a whole answer");
     assert!(answer.to_lowercase().contains("x-accel-buffering: no"), "{answer}");
     assert!(answer.contains("content-type: text/event-stream"), "{answer}");
     assert!(answer.ends_with("0\r\n\r\n"), "the end is marked: {answer}");
@@ -262,7 +262,7 @@ async fn each_part_of_an_upload_arrives_at_once_and_expect_continue_is_answered(
         timeout(WAIT, arrived).await.expect("the part arrives before the next one is sent");
     }
     wire.send(b"0\r\n\r\n").await;
-    assert!(wire.to_end().await.expect("whole").ends_with("firstsecond"), "{}", wire.text);
+    assert!(wire.read_whole().await.expect("whole").ends_with("firstsecond"), "{}", wire.text);
     assert!(!rig.last().headers.contains_key("expect"));
 }
 
@@ -284,7 +284,7 @@ async fn an_upstream_is_stopped_when_its_client_leaves_and_a_client_when_it_brea
     parts.send(Part::Bytes("data: one\n\n")).expect("it streams");
     wire.until("data: one").await;
     parts.send(Part::Break).expect("it streams");
-    let _ = wire.to_end().await;
+    let _ = wire.read_whole().await;
     assert!(!wire.text.ends_with("0\r\n\r\n"), "a broken answer must not look whole: {}", wire.text);
 }
 
@@ -447,7 +447,7 @@ async fn a_shutdown_lets_a_stream_finish_and_accepts_nothing_more() {
         }
         parts.send(Part::Bytes("data: last\n\n")).expect("it still streams");
         drop(parts);
-        wire.to_end().await.expect("a whole answer")
+        wire.read_whole().await.expect("a whole answer")
     };
     let ((), answer) = tokio::join!(rig.server.drain(), finish);
     assert!(answer.contains("data: last") && answer.ends_with("0\r\n\r\n"), "{answer}");
@@ -464,7 +464,7 @@ async fn a_shutdown_ends_the_stream_of_an_mcp_servers_own_messages() {
     wire.send(head.as_bytes()).await;
     parts.send(Part::Bytes("data: one\n\n")).expect("it streams");
     wire.until("data: one").await;
-    let ((), answer) = tokio::join!(rig.server.drain(), wire.to_end());
+    let ((), answer) = tokio::join!(rig.server.drain(), wire.read_whole());
     let answer = answer.expect("a whole answer");
     assert!(answer.ends_with("0\r\n\r\n"), "{answer}");
     drop(parts);

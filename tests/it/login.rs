@@ -14,18 +14,18 @@ use crate::support::{
 };
 
 /// A running `threadkey login`, after it has printed its link.
-struct Login {
+pub(crate) struct Login {
     child: tokio::process::Child,
-    link: String,
+    pub(crate) link: String,
 }
 
-struct Ended {
-    code: i32,
-    stderr: String,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) stderr: String,
 }
 
 impl Login {
-    async fn start(home: &Home, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(home: &Home, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = home.command(&[&["login", "acme"], arguments].concat());
         command.envs(variables.iter().copied()).stdin(Stdio::null());
         let mut child = command.spawn().expect("the program starts");
@@ -34,7 +34,7 @@ impl Login {
         Self { child, link }
     }
 
-    async fn ended(mut self) -> Ended {
+    pub(crate) async fn ended(mut self) -> Ended {
         let mut stderr = String::new();
         self.child
             .stderr
@@ -53,14 +53,14 @@ impl Login {
     }
 }
 
-async fn get(url: &str) -> (u16, String) {
+pub(crate) async fn get(url: &str) -> (u16, String) {
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let answer = client.get(url).send().await.expect("the listener answers");
     (answer.status().as_u16(), answer.text().await.expect("a page"))
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     socket.local_addr().expect("it has an address").port()
 }
@@ -281,6 +281,78 @@ async fn the_browser_opens_a_local_address_that_leads_to_the_provider_once() {
     assert_eq!(get(&callback.url).await.0, 200);
     let ended = login.ended().await;
     assert!(ended.stderr.contains("Your browser opens the sign-in"), "{}", ended.stderr);
+}
+
+/// Requests an address as another user of the machine. Returns the status and the headers with the body.
+#[cfg(target_os = "linux")]
+fn get_as_a_stranger(url: &str) -> (u16, String) {
+    let output = std::process::Command::new("setpriv")
+        .args(["--reuid", "54321", "--regid", "54321", "--clear-groups", "--"])
+        .args(["curl", "--silent", "--include", "--noproxy", "*", url])
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .output()
+        .expect("setpriv runs curl");
+    let answer = String::from_utf8(output.stdout).expect("it is UTF-8");
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.unwrap_or_else(|| panic!("no answer: {answer:?}")), answer)
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn another_user_of_the_machine_gets_nothing_from_the_addresses_of_a_login() {
+    use std::os::unix::fs::MetadataExt as _;
+    if std::fs::metadata("/proc/self").map_or(1, |own| own.uid()) != 0 {
+        println!("skipped: only root can act as two users");
+        return;
+    }
+    let server = server().await;
+    let home = any_port(&server);
+    let (path, opened) = with_opener(&home);
+    let login = Login::start(&home, &[], &[("PATH", &path), ("DISPLAY", ":99")]).await;
+    while !opened.exists() {
+        tokio::task::yield_now().await;
+    }
+    let arguments = std::fs::read_to_string(&opened).expect("the opener ran");
+    let entrance = arguments.lines().nth(1).expect("an address");
+    let state = url::Url::parse(&login.link).expect("a link");
+    let state = state.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
+    let denial = format!("{}?error=access_denied&state={state}", login.redirect_uri());
+    for url in [entrance, &denial, entrance] {
+        let (status, answer) = get_as_a_stranger(url);
+        assert_eq!(status, 403, "{answer}");
+        assert!(answer.contains("another user of this machine"), "{answer}");
+        assert!(!answer.contains(&state) && !answer.to_lowercase().contains("location:"), "{answer}");
+    }
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .expect("a client");
+    let own = client.get(entrance).send().await.expect("an answer");
+    assert_eq!(own.status(), 303, "the stranger has not used it up");
+    let callback = browser::sign_in(&login.link, "alice").await;
+    assert_eq!(get(&callback.url).await.0, 200);
+    assert_eq!(login.ended().await.code, 0);
+}
+
+#[tokio::test]
+async fn two_logins_at_once_end_one_sign_in_each_and_the_newer_one_wins() {
+    let server = server().await;
+    let home = any_port(&server);
+    let first = Login::start(&home, &[], &[]).await;
+    let second = Login::start(&home, &[], &[]).await;
+    assert_ne!(first.redirect_uri(), second.redirect_uri());
+    let late = browser::sign_in(&first.link, "bob").await;
+    let ended = first.ended().await;
+    assert_eq!(ended.code, 3, "{}", ended.stderr);
+    assert!(ended.stderr.contains("was replaced by a newer one"), "{}", ended.stderr);
+    let pasted = home.run_with(&["auth", "code", "acme"], &late.url).await;
+    assert_eq!(pasted.code, 2, "the answer of the first one is no longer taken: {pasted:?}");
+    let callback = browser::sign_in(&second.link, "alice").await;
+    assert_eq!(get(&callback.url).await.0, 200);
+    assert_eq!(second.ended().await.code, 0);
+    assert_eq!(stored(&home)["sessions"]["acme/local"]["account"], "alice@example.com");
 }
 
 #[tokio::test]

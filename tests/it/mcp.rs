@@ -3,79 +3,20 @@
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
 mod agents;
+mod bad_input;
 mod bridge;
-mod real;
+mod callback;
+mod clients;
+pub(crate) mod real;
+mod scopes;
+mod scripted;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-};
+use std::collections::BTreeMap;
 
-use axum::{
-    Router,
-    extract::{Request, State},
-    http::{StatusCode, header::WWW_AUTHENTICATE},
-    response::{IntoResponse, Response},
-};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
+use self::scripted::{ISSUER_AT, RESOURCE_AT, Scripted, issuer, registered, resource};
 use crate::support::program::{Ended, Home};
-
-/// A server whose answers are written out. It is an MCP server and its authorization server.
-struct Scripted {
-    base: String,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-type Answers = Arc<BTreeMap<String, (u16, String, String)>>;
-
-impl Scripted {
-    /// Answers each path by a status, a WWW-Authenticate header, and a body. `{base}` stands for its
-    /// own origin.
-    async fn start(answers: &[(&str, u16, &str, Value)]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let filled = |text: &str| text.replace("{base}", &base);
-        let answers: Answers = Arc::new(
-            answers
-                .iter()
-                .map(|(path, status, header, body)| {
-                    ((*path).to_owned(), (*status, filled(header), filled(&body.to_string())))
-                })
-                .collect(),
-        );
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let app = Router::new().fallback(answer).with_state((answers, asked.clone()));
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { base, asked }
-    }
-
-    fn home(&self) -> Home {
-        home(&format!("{}/mcp", self.base), "")
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-async fn answer(
-    State((answers, asked)): State<(Answers, Arc<Mutex<Vec<String>>>)>,
-    request: Request,
-) -> Response {
-    let path = request.uri().path().to_owned();
-    asked.lock().unwrap().push(format!("{} {path}", request.method()));
-    let Some((status, header, body)) = answers.get(&path) else {
-        return StatusCode::NOT_FOUND.into_response();
-    };
-    let status = StatusCode::from_u16(*status).unwrap();
-    let mut response = (status, body.clone()).into_response();
-    if !header.is_empty() {
-        response.headers_mut().insert(WWW_AUTHENTICATE, header.parse().unwrap());
-    }
-    response
-}
 
 /// A home whose provider `linear` is this MCP server.
 fn home(url: &str, more: &str) -> Home {
@@ -94,25 +35,6 @@ fn link(started: &Ended) -> BTreeMap<String, String> {
     let mut parameters: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
     parameters.insert("at".into(), url[..url::Position::AfterPath].to_owned());
     parameters
-}
-
-const RESOURCE_AT: &str = "/.well-known/oauth-protected-resource/mcp";
-const ISSUER_AT: &str = "/.well-known/oauth-authorization-server";
-
-fn resource() -> Value {
-    json!({"resource": "{base}/mcp", "authorization_servers": ["{base}"], "scopes_supported": ["a", "b"]})
-}
-
-fn issuer() -> Value {
-    json!({
-        "issuer": "{base}", "authorization_endpoint": "{base}/authorize", "token_endpoint": "{base}/token",
-        "registration_endpoint": "{base}/register", "code_challenge_methods_supported": ["S256"],
-        "token_endpoint_auth_methods_supported": ["none"], "scopes_supported": ["a", "b", "offline_access"],
-    })
-}
-
-fn registered() -> Value {
-    json!({"client_id": "c-1", "token_endpoint_auth_method": "none"})
 }
 
 #[tokio::test]

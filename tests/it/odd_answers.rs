@@ -8,6 +8,7 @@ mod prefixes;
 mod sign_ins;
 mod tls;
 mod unreadable;
+mod userinfo;
 mod verdicts;
 
 use std::{sync::Arc, time::Duration};

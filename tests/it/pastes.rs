@@ -17,8 +17,8 @@ use crate::{
 };
 
 /// The prompt of the shell. The quotes keep it from appearing in the line that sets it.
-const PROMPT: &str = "shell-is-ready> ";
-const CTRL_C: &str = "\x03";
+pub(crate) const PROMPT: &str = "shell-is-ready> ";
+pub(crate) const CTRL_C: &str = "\x03";
 const CTRL_D: &str = "\x04";
 
 /// A provider, a home with a started sign-in, and its answer.
@@ -44,25 +44,7 @@ impl Case {
     }
 
     async fn shell(&self, term: &str) -> Shell {
-        let (pty, pts) = pty_process::open().expect("a pseudo-terminal can be opened");
-        pty.resize(Size::new(24, 80)).expect("it has a size");
-        let child = pty_process::Command::new("/bin/sh")
-            .arg("-i")
-            .current_dir(self.home.path())
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.home.path().join("home"))
-            .env("THREADKEY_TEST_CLOCK", self.home.path().join("clock"))
-            .env("THREADKEY_CONFIG", self.home.path().join("threadkey.toml"))
-            .env("TERM", term)
-            .env("PS1", PROMPT)
-            .kill_on_drop(true)
-            .spawn(pts)
-            .expect("the shell starts");
-        let mut shell = Shell { pty, _child: child, output: String::new(), seen: 0, mode: String::new() };
-        shell.until(PROMPT).await;
-        shell.mode = shell.run("stty -g").await;
-        shell
+        Shell::start(&self.home, term, &[]).await
     }
 
     async fn account(&self) -> Value {
@@ -74,9 +56,7 @@ impl Case {
     /// Asserts that the shell ran nothing of a paste, has no more input, and that its terminal has
     /// the same mode as before.
     async fn assert_untouched(&self, shell: &mut Shell) {
-        shell.until(PROMPT).await;
-        assert_eq!(shell.run("echo left-$((40 + 2))").await, "left-42", "{:?}", shell.output);
-        assert_eq!(shell.run("stty -g").await, shell.mode, "{:?}", shell.output);
+        shell.assert_sane().await;
         assert!(!self.home.path().join("ran-by-the-shell").exists(), "{:?}", shell.output);
         assert!(!shell.output.contains("not found"), "{:?}", shell.output);
         assert!(!shell.output.contains(&self.callback.code), "{:?}", shell.output);
@@ -85,22 +65,53 @@ impl Case {
 }
 
 /// An interactive shell, and the screen of its terminal.
-struct Shell {
+pub(crate) struct Shell {
     pty: Pty,
     _child: tokio::process::Child,
-    output: String,
+    pub(crate) output: String,
     /// How much of the output was waited for.
     seen: usize,
     mode: String,
 }
 
 impl Shell {
-    async fn send(&mut self, text: &str) {
+    /// Starts a shell in this home, with more variables.
+    pub(crate) async fn start(home: &Home, term: &str, variables: &[(&str, &str)]) -> Self {
+        let (pty, pts) = pty_process::open().expect("a pseudo-terminal can be opened");
+        pty.resize(Size::new(24, 80)).expect("it has a size");
+        let child = pty_process::Command::new("/bin/sh")
+            .arg("-i")
+            .current_dir(home.path())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", home.path().join("home"))
+            .env("THREADKEY_TEST_CLOCK", home.path().join("clock"))
+            .env("THREADKEY_CONFIG", home.path().join("threadkey.toml"))
+            .env("TERM", term)
+            .env("PS1", PROMPT)
+            .envs(variables.iter().copied())
+            .kill_on_drop(true)
+            .spawn(pts)
+            .expect("the shell starts");
+        let mut shell = Self { pty, _child: child, output: String::new(), seen: 0, mode: String::new() };
+        shell.until(PROMPT).await;
+        shell.mode = shell.run("stty -g").await;
+        shell
+    }
+
+    /// Asserts that the shell has no more input, and that its terminal has the same mode as before.
+    pub(crate) async fn assert_sane(&mut self) {
+        self.until(PROMPT).await;
+        assert_eq!(self.run("echo left-$((40 + 2))").await, "left-42", "{:?}", self.output);
+        assert_eq!(self.run("stty -g").await, self.mode, "{:?}", self.output);
+    }
+
+    pub(crate) async fn send(&mut self, text: &str) {
         self.pty.write_all(text.as_bytes()).await.expect("the terminal takes input");
     }
 
     /// Reads until this appears; returns the output before it.
-    async fn until(&mut self, words: &str) -> String {
+    pub(crate) async fn until(&mut self, words: &str) -> String {
         let mut buffer = [0; 4096];
         loop {
             if let Some(at) = self.output[self.seen..].find(words) {
@@ -115,7 +126,7 @@ impl Shell {
     }
 
     /// Runs a command; returns what it prints. Nothing else may appear before the next prompt.
-    async fn run(&mut self, command: &str) -> String {
+    pub(crate) async fn run(&mut self, command: &str) -> String {
         self.send(&format!("{command}\n")).await;
         let output = self.until(PROMPT).await;
         let printed = output.strip_prefix(command).unwrap_or_else(|| panic!("{command}: {output:?}"));

@@ -483,10 +483,17 @@ async fn ciba_takes_the_subject_of_the_users_own_earlier_session() {
     rig.broker.poll(&started.shown).await.unwrap();
     let error = rig.broker.start_with(&tenant(BOB), BOB, by_ciba()).await.unwrap_err();
     assert!(matches!(error, StartError::NoLoginHint { .. }), "{error}");
+    let set = |member: &str, value: &str| {
+        let mut text: Value = serde_json::from_str(&std::fs::read_to_string(&rig.path).unwrap()).unwrap();
+        text["sessions"][tenant(BOB).to_string()][member] = value.into();
+        std::fs::write(&rig.path, text.to_string()).unwrap();
+    };
+    // An answer of userinfo alone does not prove it.
+    set("subject", "sub-bob");
+    let error = rig.broker.start_with(&tenant(BOB), BOB, by_ciba()).await.unwrap_err();
+    assert!(matches!(error, StartError::NoLoginHint { .. }), "{error}");
     // The subject of a verified id token.
-    let mut text: Value = serde_json::from_str(&std::fs::read_to_string(&rig.path).unwrap()).unwrap();
-    text["sessions"][tenant(BOB).to_string()]["subject"] = "sub-bob".into();
-    std::fs::write(&rig.path, text.to_string()).unwrap();
+    set("id_token", "x.y.z");
     rig.answer(200, &json!({"auth_req_id": "ar-1"}));
     rig.broker.start_with(&tenant(BOB), BOB, by_ciba()).await.unwrap();
     assert_eq!(rig.server.forms().last().unwrap()["login_hint"], "sub-bob");

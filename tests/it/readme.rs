@@ -1,6 +1,7 @@
-//! The commands of the README, from an empty folder, on the tests' own provider and chat.
+//! The commands of the README, from an empty folder, on the tests' own providers and chat.
 //!
 //! Each block of shell commands has an entry in [`BLOCKS`]. A new block without one fails the test.
+//! [`newcomer`] has the runs of the single grants.
 #![expect(clippy::disallowed_methods, reason = "the test's own files and processes are not the program's")]
 
 use std::{path::Path, process::Stdio, time::Duration};
@@ -8,8 +9,10 @@ use std::{path::Path, process::Stdio, time::Duration};
 use threadkey::sys::sandbox;
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
+mod newcomer;
+
 use crate::support::{
-    authserver::{AuthServer, Options},
+    authserver::{self, AuthServer, Options},
     browser,
     discord::{self, Discord},
     program,
@@ -28,19 +31,31 @@ const BLOCKS: &[(&str, Option<&str>)] = &[
     ),
     ("threadkey doctor", None),
     ("threadkey run", None),
+    ("threadkey auth start github", None),
+    ("threadkey auth start codex", None),
+    ("threadkey auth start bank", None),
     ("threadkey providers", None),
     ("threadkey token gitlab --format header | curl -H @- https://gitlab.com/oauth/userinfo", None),
     ("curl --unix-socket", Some("it needs the variables of an agent; the tests of the token API send it")),
+    ("threadkey login gitlab", None),
+    ("threadkey token github", None),
+    ("threadkey auth start acme", None),
+    ("threadkey config init", None),
+    ("threadkey login linear", None),
     ("cargo build --profile dist --locked --bin threadkey", Some("it installs a service, which needs root")),
     ("sudo systemctl daemon-reload", Some("it starts a service, which needs root")),
     ("sudo -u threadkey", Some("it needs the service's user")),
     ("docker build", Some("it needs a Docker daemon and a network")),
 ];
 
-/// Returns the contents of the README's blocks of one language.
+/// Returns the contents of the README's blocks of one language. A block in a list is indented.
 fn blocks(language: &str) -> Vec<&'static str> {
     let fence = format!("```{language}\n");
-    README.split(fence.as_str()).skip(1).filter_map(|rest| rest.split("\n```").next()).collect()
+    README
+        .split(fence.as_str())
+        .skip(1)
+        .filter_map(|rest| Some(rest.split("```").next()?.trim_end()))
+        .collect()
 }
 
 /// Returns the block with this first line.
@@ -60,21 +75,35 @@ fn each_block_of_commands_in_the_readme_is_run_or_has_a_reason() {
     assert_eq!(found.len(), BLOCKS.len(), "a block of the README has no entry in tests/it/readme.rs");
 }
 
-/// A user in an empty folder.
+/// A user in an empty folder, with the program in PATH and no configuration.
 struct User {
     folder: tempfile::TempDir,
-    server: AuthServer,
 }
 
 impl User {
+    fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("tk").tempdir().expect("a folder");
+        for name in ["bin", "empty", "home"] {
+            std::fs::create_dir(folder.path().join(name)).expect("it can be made");
+        }
+        std::os::unix::fs::symlink(program::path(), folder.path().join("bin/threadkey")).expect("a link");
+        Self { folder }
+    }
+
+    /// Writes the configuration to its default place.
+    fn configure(&self, config: &str) {
+        let folder = self.folder.path().join("home/.config/threadkey");
+        std::fs::create_dir_all(&folder).expect("it can be made");
+        std::fs::write(folder.join("threadkey.toml"), config).expect("it can be written");
+    }
+
     /// Returns a shell command, with only the variables of a new user.
     fn shell(&self, script: &str) -> Command {
-        let script = script.replace("https://gitlab.com/oauth/userinfo", &self.server.userinfo_endpoint());
         let path = std::env::var("PATH").expect("a PATH");
         let folder = self.folder.path();
         let mut command = Command::new("/bin/sh");
         command
-            .args(["-ec", &script])
+            .args(["-ec", script])
             .current_dir(folder.join("empty"))
             .env_clear()
             .env("PATH", format!("{}:{path}", folder.join("bin").display()))
@@ -101,34 +130,29 @@ impl User {
     }
 }
 
-/// Writes the README's configuration into an empty home, with the addresses of the test.
-async fn user(chat: &Discord) -> User {
-    let redirect_uri = "http://127.0.0.1:28471/callback";
-    let redirect_uris = vec![redirect_uri.to_owned()];
-    let server = AuthServer::start(Options { redirect_uris, ..Options::default() }).await;
-    let folder = tempfile::Builder::new().prefix("tk").tempdir().expect("a folder");
-    for name in ["bin", "empty", "home/.config/threadkey"] {
-        std::fs::create_dir_all(folder.path().join(name)).expect("it can be made");
-    }
-    std::os::unix::fs::symlink(program::path(), folder.path().join("bin/threadkey")).expect("a link");
-    let shown = blocks("toml").into_iter().next().expect("a configuration");
-    let mut config = shown.to_owned();
-    for (shown, own) in [
-        ("https://gitlab.com/oauth/authorize", server.authorization_endpoint()),
-        ("https://gitlab.com/oauth/token", server.token_endpoint()),
-        ("https://gitlab.com/oauth/revoke", server.revocation_endpoint()),
-        ("https://gitlab.com/oauth/userinfo", server.userinfo_endpoint()),
-        ("REPLACE-WITH-YOUR-APPLICATION-ID", crate::support::authserver::CLIENT_ID.to_owned()),
-        // GitLab gives each client refresh tokens, and the test's provider this scope alone.
-        ("\"profile\"]", "\"profile\", \"offline_access\"]".to_owned()),
-        ("[discord]\n", format!("[discord]\napi_base = {:?}\n", chat.api_base())),
-    ] {
-        assert!(config.contains(shown), "{shown}");
-        config = config.replace(shown, &own);
-    }
-    let place = folder.path().join("home/.config/threadkey/threadkey.toml");
-    std::fs::write(place, config).expect("it can be written");
-    User { folder, server }
+/// Returns the configuration of the README's step 5 with the addresses of a server.
+fn step_5(server: &AuthServer) -> String {
+    let config = blocks("toml").into_iter().next().expect("a configuration");
+    replaced(
+        config,
+        &[
+            ("https://gitlab.com/oauth/authorize", &server.authorization_endpoint()),
+            ("https://gitlab.com/oauth/token", &server.token_endpoint()),
+            ("https://gitlab.com/oauth/revoke", &server.revocation_endpoint()),
+            ("https://gitlab.com/oauth/userinfo", &server.userinfo_endpoint()),
+            ("REPLACE-WITH-YOUR-APPLICATION-ID", authserver::CLIENT_ID),
+            // GitLab gives each client refresh tokens, and the test's provider this scope alone.
+            ("\"profile\"]", "\"profile\", \"offline_access\"]"),
+        ],
+    )
+}
+
+/// Replaces each of these parts of the README, which must be there.
+fn replaced(shown: &str, parts: &[(&str, &str)]) -> String {
+    parts.iter().fold(shown.to_owned(), |text, (part, own)| {
+        assert!(text.contains(part), "the README has no {part:?} in:\n{shown}");
+        text.replace(part, own)
+    })
 }
 
 fn has_program(name: &str) -> bool {
@@ -140,7 +164,11 @@ fn has_program(name: &str) -> bool {
 async fn the_commands_of_the_readme_work_from_an_empty_folder() {
     let chat = Discord::start(discord::Options::default()).await;
     chat.guild("team");
-    let user = user(&chat).await;
+    let redirect_uris = vec!["http://127.0.0.1:28471/callback".to_owned()];
+    let server = AuthServer::start(Options { redirect_uris, ..Options::default() }).await;
+    let user = User::new();
+    let chat_base = format!("[discord]\napi_base = {:?}\n", chat.api_base());
+    user.configure(&replaced(&step_5(&server), &[("[discord]\n", &chat_base)]));
 
     if sandbox::supported().is_ok() {
         let checked = user.run(block("threadkey doctor"), "").await;
@@ -172,7 +200,9 @@ async fn the_commands_of_the_readme_work_from_an_empty_folder() {
     assert!(user.run(expected[4], "").await.contains("gitlab/local"));
     assert!(status.contains("alice@example.com"), "{status}");
 
+    let userinfo = server.userinfo_endpoint();
     let request = block("threadkey token gitlab --format header");
+    let request = &replaced(request, &[("https://gitlab.com/oauth/userinfo", &userinfo)]);
     if has_program("curl") {
         assert!(user.run(request, "").await.contains("alice"));
     } else {

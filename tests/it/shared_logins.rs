@@ -173,3 +173,35 @@ async fn with_a_log_channel_reports_and_the_end_of_a_shared_login_go_there() {
     assert!(owner.sees(&owner.dm()).is_empty(), "the channel has it");
     rig.discord.assert_no_violations();
 }
+
+#[tokio::test]
+async fn a_change_while_the_bot_was_stopped_is_reported_once_at_its_start() {
+    let mut rig = Rig::start().await;
+    let owner = rig.guild.owner();
+    rig.alice.make_manager(&rig.guild);
+    let (_, code) = start(&rig, &rig.alice, "team").await;
+    finish(&rig, &rig.alice, &code).await;
+    waits_for_report(&owner, "has signed this server in to `acme`").await;
+    // A start without a change has nothing to report.
+    for _ in 0..2 {
+        rig.stop().await;
+        rig.run().await;
+    }
+    rig.stop().await;
+    let (elsewhere, login) = (rig.another_broker(), shared(&rig.guild));
+    elsewhere.logout(&login, Revocation::Keep).await.expect("logged out");
+    rig.run().await;
+    waits_for_report(&owner, "Another program on my operator's machine has logged this server out").await;
+    rig.stop().await;
+    let started = elsewhere.start(&login, login.principal).await.expect("started");
+    let code = browser::sign_in(started.link().expect("a link").as_str(), "mine").await.url;
+    let pasted = threadkey::oauth::Pasted::parse(&code).expect("a paste");
+    elsewhere.finish(login.principal, None, pasted).await.expect("signed in");
+    rig.run().await;
+    waits_for_report(&owner, "Another program on my operator's machine has signed this server in").await;
+    rig.stop().await;
+    rig.run().await;
+    let reports = owner.sees(&owner.dm()).iter().filter(|m| m.all_text().contains("this server")).count();
+    assert_eq!(reports, 3, "each change is reported once");
+    rig.discord.assert_no_violations();
+}

@@ -1,15 +1,19 @@
 //! The public sign-in pages: the way back through the browser, from the link to the digits.
 
 mod connections;
+mod digits;
+mod loads;
 #[cfg(target_os = "linux")]
 mod real_browser;
+mod rights;
+mod unconfirmed;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use reqwest::{Method, StatusCode, header};
 use threadkey::{
     api::{self, PublicSettings, Transport},
-    broker::PublicUrl,
+    broker::{Broker, OwnerRights, PublicUrl},
     ids::{Principal, Tenant},
     session::DIGIT_ATTEMPTS,
     sys::clock::Clock,
@@ -22,7 +26,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     discord_rig::{Plan, Rig, snowflake},
-    support::{authserver::LifeState, browser, discord::Reply},
+    support::{
+        authserver::LifeState,
+        browser::{self, Callback},
+        discord::{Person, Reply},
+    },
 };
 
 /// The rig, and its pages.
@@ -34,10 +42,18 @@ struct Pages {
 }
 
 /// An answer, read whole.
-struct Answer {
-    status: StatusCode,
-    headers: header::HeaderMap,
-    text: String,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: header::HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    /// The digits of the last page.
+    pub(crate) fn digits(&self) -> String {
+        let digits = self.text.split_once("class=\"digits\">").expect("digits").1;
+        digits.split_once('<').expect("an end").0.replace("&nbsp;", " ")
+    }
 }
 
 impl Pages {
@@ -53,16 +69,28 @@ impl Pages {
 
     /// At this scheme and host, and a free port.
     async fn served(plan: Plan, site: &str, transport: Transport) -> Self {
+        Self::changed(plan, site, transport, |_| {}).await
+    }
+
+    /// As [`Pages::served`], with other settings of the bot.
+    async fn changed(plan: Plan, site: &str, transport: Transport, change: impl FnOnce(&mut Rig)) -> Self {
         // The address is known before the socket is bound, because it is registered at the provider.
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = free.local_addr().expect("an address");
-        drop(free);
+        let address = free_address();
         let url = format!("{site}:{}", address.port());
         let redirect_uris = vec![format!("{url}/oauth/callback")];
         let mut rig = Rig::stopped(Plan { redirect_uris, ..plan }).await;
-        let stop = serve(&rig.broker, &url, address, transport).await;
+        change(&mut rig);
         rig.run().await;
+        let stop = serve(&rig.broker, Arc::new(rig.rights()), &url, address, transport).await;
         Self { rig, url, address, stop }
+    }
+
+    /// Serves the same pages by another process. Returns its own address, without a path.
+    async fn another_process(&self) -> (Broker, String) {
+        let (broker, address) = (self.rig.another_broker(), free_address());
+        let proxy = Transport::Proxy(vec![std::net::Ipv4Addr::LOCALHOST.into()]);
+        serve(&broker, Arc::new(self.rig.rights()), &self.url, address, proxy).await;
+        (broker, format!("http://{address}"))
     }
 
     fn url(&self, path: &str) -> String {
@@ -71,7 +99,18 @@ impl Pages {
 
     /// Starts alice's sign-in. Returns its message and its link.
     async fn link(&self) -> (Reply, String) {
-        let (reply, link) = self.rig.start_sign_in(&self.rig.alice).await;
+        self.link_at("acme").await
+    }
+
+    async fn link_at(&self, provider: &str) -> (Reply, String) {
+        self.link_of(&self.rig.alice, provider, false).await
+    }
+
+    async fn link_of(&self, who: &Person, provider: &str, is_shared: bool) -> (Reply, String) {
+        let shared = [("provider", provider), ("shared", "true")];
+        let options = if is_shared { &shared[..] } else { &shared[..1] };
+        let reply = who.command(&self.rig.general, "auth start", options).await;
+        let link = reply.link(&format!("Sign in to {provider}")).expect("a link");
         assert!(link.starts_with(&self.url("/start/")) && link.len() < 60, "{link}");
         (reply, link)
     }
@@ -91,16 +130,26 @@ impl Pages {
 
     /// Goes the whole way as this account. Returns the message, the cookie, the callback and its page.
     async fn digits(&self, account: &str) -> (Reply, String, String, String) {
-        let (reply, link) = self.link().await;
-        let (cookie, location) = self.open(&link).await;
-        let callback = browser::sign_in(&location, account).await;
-        assert!(callback.url.starts_with(&self.url("/oauth/callback?")), "{}", callback.url);
+        self.digits_at("acme", account).await
+    }
+
+    async fn digits_at(&self, provider: &str, account: &str) -> (Reply, String, String, String) {
+        let (reply, link) = self.link_at(provider).await;
+        let (cookie, callback) = self.at_callback(&link, account).await;
         let page = send(Method::GET, &callback.url, Some(&cookie)).await;
         assert_eq!(page.status, StatusCode::OK, "{}", page.text);
         assert!(!page.text.contains(&callback.code) && !page.text.contains(&callback.state));
-        let digits = page.text.split_once("class=\"digits\">").expect("digits").1;
-        let digits = digits.split_once('<').expect("an end").0.replace("&nbsp;", " ");
+        let digits = page.digits();
         (reply, cookie, callback.url, digits)
+    }
+
+    /// Opens a link and allows the access. Returns the cookie, and the callback that no browser has
+    /// loaded yet.
+    async fn at_callback(&self, link: &str, account: &str) -> (String, Callback) {
+        let (cookie, location) = self.open(link).await;
+        let callback = browser::sign_in(&location, account).await;
+        assert!(callback.url.starts_with(&self.url("/oauth/callback?")), "{}", callback.url);
+        (cookie, callback)
     }
 
     async fn type_digits(&self, reply: &Reply, digits: &str) -> String {
@@ -110,7 +159,20 @@ impl Pages {
     }
 
     fn tenant(&self) -> Tenant {
-        Tenant::new("acme".parse().expect("a name"), Principal::User(snowflake(self.rig.alice.id)))
+        self.tenant_at("acme")
+    }
+
+    fn tenant_at(&self, provider: &str) -> Tenant {
+        Tenant::new(provider.parse().expect("a name"), self.alice())
+    }
+
+    fn alice(&self) -> Principal {
+        Principal::User(snowflake(self.rig.alice.id))
+    }
+
+    /// The number of grants that work at the provider.
+    fn live_grants(&self) -> usize {
+        self.rig.server.lives().iter().filter(|life| life.state == LifeState::Live).count()
     }
 
     async fn account(&self) -> Option<String> {
@@ -121,7 +183,7 @@ impl Pages {
     /// The state of the only grant, once it is no longer usable.
     async fn grant_ends(&self) {
         let ended = async {
-            while self.rig.server.lives().iter().any(|life| life.state == LifeState::Live) {
+            while self.live_grants() > 0 {
                 tokio::task::yield_now().await;
             }
         };
@@ -129,8 +191,19 @@ impl Pages {
     }
 }
 
+/// Digits that are not these.
+fn other_than(digits: &str) -> &'static str {
+    if digits.starts_with('0') { "100000" } else { "000000" }
+}
+
+fn free_address() -> SocketAddr {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    free.local_addr().expect("an address")
+}
+
 async fn serve(
-    broker: &threadkey::broker::Broker,
+    broker: &Broker,
+    rights: Arc<dyn OwnerRights>,
     url: &str,
     address: SocketAddr,
     transport: Transport,
@@ -140,11 +213,11 @@ async fn serve(
     let settings = PublicSettings { url, listen: address, transport, client_document: None };
     let bound = api::bind_pages(settings).await.expect("a free port");
     let stop = CancellationToken::new();
-    tokio::spawn(api::serve_pages(bound, broker.clone(), stop.clone()));
+    tokio::spawn(api::serve_pages(bound, broker.clone(), rights, stop.clone()));
     stop
 }
 
-async fn send(method: Method, url: &str, cookie: Option<&str>) -> Answer {
+pub(crate) async fn send(method: Method, url: &str, cookie: Option<&str>) -> Answer {
     let client = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
@@ -223,7 +296,7 @@ async fn a_second_use_of_the_callback_shows_no_digits() {
 async fn three_wrong_entries_revoke_the_grant() {
     let pages = Pages::start().await;
     let (reply, _, _, digits) = pages.digits("alice").await;
-    let wrong = if digits.starts_with('0') { "100000" } else { "000000" };
+    let wrong = other_than(&digits);
     for left in (1..DIGIT_ATTEMPTS).rev() {
         let answer = pages.type_digits(&reply, wrong).await;
         assert!(

@@ -69,6 +69,20 @@ async fn a_token_of_the_environment_goes_before_the_session_and_is_never_stored(
 }
 
 #[tokio::test]
+async fn a_logout_without_a_session_names_the_source_of_the_tokens() {
+    let home = home("http://127.0.0.1:1/token", &format!("token_env = \"ACME_TOKEN\"\n{DOCS}"));
+    let logged_out = home.run(&["auth", "logout", "acme", "--keep-grant"]).await;
+    assert_eq!(logged_out.code, 0, "{logged_out:?}");
+    let none = home.run(&["auth", "logout", "acme"]).await;
+    assert!(none.code == 3 && none.stderr.contains("there is nothing to log out"), "{none:?}");
+    let environment = with_variable(&home, &["auth", "logout", "acme"], "").await;
+    assert!(environment.code == 3 && environment.stderr.contains("Unset it"), "{environment:?}");
+    assert!(environment.stderr.contains("the variable ACME_TOKEN"), "{environment:?}");
+    let exchange = home.run(&["auth", "logout", "docs-agent"]).await;
+    assert!(exchange.code == 2 && exchange.stderr.contains("Log out at acme"), "{exchange:?}");
+}
+
+#[tokio::test]
 async fn only_the_named_principals_get_the_token_of_the_environment() {
     let home = home("http://127.0.0.1:1/token", "token_env = \"ACME_TOKEN\"\n");
     let other = with_variable(&home, &["token", "acme", "--as", "user:803"], "").await;

@@ -66,15 +66,17 @@ impl Team {
         Self { discord, guild, general, alice, bob, home, token }
     }
 
-    /// Starts the bot and waits until it is connected to Discord.
+    /// Starts the bot and waits until it is connected to Discord and users can type its commands.
     pub(super) async fn run(&self) -> Running {
         self.run_with(&[]).await
     }
 
-    /// Starts the bot with more variables, and waits until it is connected to Discord.
+    /// Starts the bot with more variables, and waits until it is connected to Discord and users can type
+    /// its commands.
     pub(super) async fn run_with(&self, more: &[(&str, &str)]) -> Running {
         let running = self.start_run(more);
         running.says("connected to Discord").await;
+        self.discord.commands_registered(&["auth"]).await;
         running
     }
 

@@ -1,5 +1,6 @@
 // An MCP server of the official SDK that demands OAuth, with an authorization server of the same SDK
 // on a port of its own. Prints one line of JSON with its URL, and ends when its input ends.
+// With --documents the authorization server takes client id metadata documents.
 import { randomUUID } from 'node:crypto';
 import express from 'express';
 import { z } from 'zod';
@@ -17,6 +18,13 @@ const log = [];
 // All tokens that there ever were.
 const issued = [];
 let demanded = ['mcp:tools'];
+const takesDocuments = process.argv.includes('--documents');
+
+async function documentOf(id) {
+  const document = await (await fetch(id)).json();
+  log.push({ what: 'document', document });
+  return document.client_id === id ? document : undefined;
+}
 
 function issue(clientId, scopes, resource) {
   const tokens = { access_token: randomUUID(), token_type: 'bearer', expires_in: 3600, scope: scopes.join(' '), refresh_token: randomUUID() };
@@ -28,7 +36,7 @@ function issue(clientId, scopes, resource) {
 
 const provider = {
   clientsStore: {
-    getClient: (id) => clients.get(id),
+    getClient: (id) => (takesDocuments && id.startsWith('https://') ? documentOf(id) : clients.get(id)),
     registerClient: (client) => {
       log.push({ what: 'register', client });
       clients.set(client.client_id, client);
@@ -78,6 +86,11 @@ function listen(app) {
 
 const authApp = express();
 const issuer = new URL(await listen(authApp));
+if (takesDocuments) {
+  const metadata = createOAuthMetadata({ provider, issuerUrl: issuer, scopesSupported: ['mcp:tools', 'offline_access'] });
+  authApp.get('/.well-known/oauth-authorization-server', (_req, res) =>
+    res.json({ ...metadata, client_id_metadata_document_supported: true }));
+}
 authApp.use(mcpAuthRouter({ provider, issuerUrl: issuer, scopesSupported: ['mcp:tools', 'mcp:write', 'offline_access'] }));
 
 const app = express();
@@ -129,9 +142,9 @@ app.post('/release', (_req, res) => {
   res.json({});
 });
 
-// By default each request is for itself and answered by JSON. With "sessions" there are streams.
+// By default each request is for itself and answered by JSON. With --sessions there are streams.
 const sessions = new Map();
-if (process.argv[2] === 'sessions') {
+if (process.argv.includes('--sessions')) {
   app.post('/forget', (_req, res) => {
     sessions.clear();
     res.json({});

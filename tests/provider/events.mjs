@@ -2,6 +2,7 @@
 
 import * as crypto from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
+import { EXCHANGE } from './clients.mjs';
 
 const REQUEST_LIMIT = 100000;
 
@@ -61,7 +62,12 @@ export function eventLog(provider) {
       const refresh = entry.grant_type === 'refresh_token';
       entry.status = ctx.status;
       entry.error = ctx.body?.error ?? null;
-      if (ctx.status === 200) {
+      // A device code, CIBA and an exchange present no token that is known here.
+      entry.account ??= ctx.oidc?.entities?.AccessToken?.accountId ?? null;
+      if (ctx.status === 200 && entry.grant_type === EXCHANGE) {
+        // It spends nothing and begins nothing.
+        entry.outcome = 'exchanged';
+      } else if (ctx.status === 200) {
         entry.outcome = refresh ? 'refreshed' : 'signed_in';
         entry.issued = ctx.body.refresh_token ? fingerprint(ctx.body.refresh_token) : null;
         count(entry.account, refresh ? 'refreshes' : 'sign_ins');

@@ -1,4 +1,5 @@
 // A test's control of the token endpoint: slows it down, and holds requests before or after they are processed.
+// Requests for the server's metadata can be held, too.
 
 import { EventEmitter, once } from 'node:events';
 import * as querystring from 'node:querystring';
@@ -11,12 +12,14 @@ export function tokenGate(log) {
   const changes = new EventEmitter().setMaxListeners(0);
   const before = barrier(changes);
   const after = barrier(changes);
+  const metadata = barrier(changes);
 
   return {
-    set({ token_delay_ms: delayMs, hold, hold_before: holdBefore }) {
+    set({ token_delay_ms: delayMs, hold, hold_before: holdBefore, hold_metadata: holdMetadata }) {
       if (delayMs !== undefined) delay = delayMs;
       if (holdBefore !== undefined) before.set(holdBefore);
       if (hold !== undefined) after.set(hold);
+      if (holdMetadata !== undefined) metadata.set(holdMetadata);
     },
 
     state() {
@@ -26,12 +29,15 @@ export function tokenGate(log) {
         hold_before: before.closed(),
         held: after.held(),
         held_before: before.held(),
+        held_metadata: metadata.held(),
       };
     },
 
     async heldAtLeast(count) {
-      while (before.held() + after.held() < count) await once(changes, 'held');
+      while (before.held() + after.held() + metadata.held() < count) await once(changes, 'held');
     },
+
+    metadata: () => metadata.pass(),
 
     async pass(ctx, next) {
       // The form is read first, so that a held request whose sender dies is still processed.

@@ -26,12 +26,17 @@ export const ciba = {
   validateRequestContext: () => undefined,
   validateBindingMessage: () => undefined,
   triggerAuthenticationDevice: (ctx, request, account) => {
-    waiting.set(account.accountId, { request: request.jti, scope: ctx.oidc.params.scope, message: ctx.oidc.params.binding_message });
+    waiting.set(account.accountId, {
+      request: request.jti,
+      clientId: ctx.oidc.client.clientId,
+      scope: ctx.oidc.params.scope,
+      message: ctx.oidc.params.binding_message,
+    });
   },
 };
 
 // Answers for the user, and shortens the interval of every poll to a second, so that tests wait for no longer.
-export function mountGrants(provider, clientId) {
+export function mountGrants(provider) {
   provider.use(async (ctx, next) => {
     if (ctx.path === '/elsewhere' && ctx.method === 'POST') {
       const account = ctx.query.account;
@@ -39,7 +44,7 @@ export function mountGrants(provider, clientId) {
       waiting.delete(account);
       const { errors } = await import('oidc-provider');
       const denial = new errors.AccessDenied('the user denied the request');
-      const grant = new provider.Grant({ accountId: account, clientId });
+      const grant = new provider.Grant({ accountId: account, clientId: asked.clientId });
       grant.addOIDCScope(asked.scope);
       await grant.save();
       await provider.backchannelResult(asked.request, ctx.query.decision === 'allow' ? grant : denial);

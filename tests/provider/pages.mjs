@@ -52,6 +52,9 @@ async function decide(provider, { prompt, params, session }, form) {
 
   const grant = new provider.Grant({ accountId: session.accountId, clientId: params.client_id });
   grant.addOIDCScope(params.scope);
+  for (const [resource, scopes] of Object.entries(prompt.details.missingResourceScopes ?? {})) {
+    grant.addResourceScope(resource, scopes.join(' '));
+  }
   return { consent: { grantId: await grant.save() } };
 }
 

@@ -3,14 +3,18 @@
 // It prints one JSON line {"issuer", "port"} when it listens, and ends when its stdin closes, so that a test that
 // dies ends it too. GET /events returns the events at the token endpoint (with ?settled=N it waits until N
 // requests are decided); POST /control holds requests back (GET /control?held=N answers once N are held), and with
-// {"rotate_keys": true} replaces the key that signs id tokens.
+// {"rotate_keys": true} replaces the key that signs id tokens, with {"forget_client": ID} loses a registered client. With --every-client there are a client for each way of
+// authenticating (GET /client-keys returns their private keys), registration (RFC 7591) and token exchange (RFC 8693).
 
 import * as crypto from 'node:crypto';
 import * as http from 'node:http';
 import { parseArgs } from 'node:util';
+import { everyClient, fewClients, signingKeys } from './clients.mjs';
 import { eventLog } from './events.mjs';
+import { mountExchange } from './exchange.mjs';
 import { ciba, deviceFlow, mountGrants } from './grants.mjs';
 import { mountPages } from './pages.mjs';
+import { mountResource, RESOURCE_SCOPE, resourceIndicators } from './resource.mjs';
 import { tokenGate } from './gate.mjs';
 
 // oidc-provider warns of settings that are wrong in production, such as a store in memory; a test server wants them.
@@ -18,7 +22,7 @@ for (const level of ['info', 'warn']) {
   const say = console[level];
   console[level] = (...words) => (/^oidc-provider (NOTICE|WARNING):/.test(words[0]) ? undefined : say(...words));
 }
-const { Provider } = await import('oidc-provider');
+const { Provider, errors } = await import('oidc-provider');
 
 const { values: args } = parseArgs({
   options: {
@@ -26,6 +30,7 @@ const { values: args } = parseArgs({
     'refresh-token-ttl': { type: 'string', default: '86400' }, // seconds
     'client-id': { type: 'string', default: 'threadkey' },
     'issuer-path': { type: 'string', default: '' }, // such as /tenant
+    'every-client': { type: 'boolean', default: false },
     'redirect-uri': { type: 'string', multiple: true, default: ['http://127.0.0.1:1/callback'] },
   },
 });
@@ -43,6 +48,11 @@ function seconds(value) {
   if (!Number.isInteger(number) || number < 1) throw new Error(`a lifetime is a whole number of seconds, not ${value}`);
   return number;
 }
+
+const every = args['every-client'];
+const { clients, keys: clientKeys } = every
+  ? everyClient(args['client-id'], args['redirect-uri'])
+  : { clients: fewClients(args['client-id'], args['redirect-uri']), keys: {} };
 
 const cookieKeys = [crypto.randomBytes(32).toString('hex')];
 const server = http.createServer();
@@ -71,31 +81,22 @@ function serve(issuer) {
 }
 
 function build(issuer) {
-  const { privateKey } = crypto.generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const resources = resourceIndicators(issuer, lifetimes, errors);
   const provider = new Provider(issuer, {
-    clients: [
-      {
-        client_id: args['client-id'],
-        application_type: 'native',
-        token_endpoint_auth_method: 'none',
-        grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code'],
-        response_types: ['code'],
-        redirect_uris: args['redirect-uri'],
-        id_token_signed_response_alg: 'ES256',
-      },
-      {
-        client_id: `${args['client-id']}-ciba`,
-        client_secret: 'ciba-secret',
-        grant_types: ['urn:openid:params:grant-type:ciba', 'refresh_token'],
-        response_types: [],
-        redirect_uris: [],
-        backchannel_token_delivery_mode: 'poll',
-        id_token_signed_response_alg: 'ES256',
-      },
-    ],
-    jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), alg: 'ES256', use: 'sig' }] },
+    clients,
+    jwks: { keys: signingKeys(every ? ['ES256', 'RS256', 'EdDSA'] : ['ES256']) },
+    scopes: ['openid', 'offline_access', RESOURCE_SCOPE],
     cookies: { keys: cookieKeys },
-    features: { devInteractions: { enabled: false }, revocation: { enabled: true }, deviceFlow, ciba },
+    features: {
+      devInteractions: { enabled: false },
+      revocation: { enabled: true },
+      registration: { enabled: every },
+      clientIdMetadataDocument: { enabled: every, ack: 'draft-02' },
+      resourceIndicators: resources,
+      deviceFlow,
+      ciba,
+    },
+    fetch: fetchThroughProxy,
     pkce: { required: () => true },
     claims: { openid: ['sub', 'name', 'email', 'email_verified'] },
     findAccount: (_ctx, sub) => ({
@@ -133,16 +134,33 @@ function build(issuer) {
       }
       gate.set(change);
       if (change.rotate_keys) serve(issuer);
+      if (change.forget_client) await provider.Client.adapter.destroy(change.forget_client);
       ctx.body = { ...gate.state(), ...lifetimes };
+    } else if (ctx.path === '/client-keys' && ctx.method === 'GET') {
+      ctx.body = clientKeys;
+    } else if (ctx.path === '/.well-known/openid-configuration') {
+      await gate.metadata();
+      await next();
     } else {
       await next();
     }
   });
   provider.use(askForConsentOffline);
-  mountGrants(provider, `${args['client-id']}-ciba`);
+  mountGrants(provider);
+  mountResource(provider, issuer);
+  if (every) mountExchange(provider, errors, resources.getResourceServerInfo);
   mountPages(provider);
   provider.use((ctx, next) => (ctx.path === '/token' && ctx.method === 'POST' ? gate.pass(ctx, next) : next()));
   return provider;
+}
+
+// Stands for the proxy that serves a host such as p8443.bot.example over TLS: the program is at that port of this
+// machine.
+function fetchThroughProxy(url, options) {
+  const { hostname, pathname } = new URL(url);
+  const [, port] = /^p(\d+)\.bot\.example$/.exec(hostname) ?? [];
+  if (!port) throw new Error(`there is no ${hostname} in the tests`);
+  return fetch(`http://127.0.0.1:${port}${pathname}`, { ...options, dispatcher: undefined });
 }
 
 // OpenID Connect Core §11: `offline_access` is ignored without `prompt=consent`. Most providers ask for consent

@@ -32,6 +32,8 @@ pub struct OidcOptions {
     pub client_id: String,
     /// The path of the issuer, such as `/tenant`; empty for none.
     pub issuer_path: String,
+    /// Whether there is a client for each way of authenticating, and registration and token exchange.
+    pub every_client: bool,
     /// Its redirect URIs; the first is the one in [`Oidc::config_toml`].
     pub redirect_uris: Vec<String>,
 }
@@ -43,6 +45,7 @@ impl Default for OidcOptions {
             refresh_token_ttl: Duration::from_secs(86_400),
             client_id: "threadkey".into(),
             issuer_path: String::new(),
+            every_client: false,
             redirect_uris: vec!["http://127.0.0.1:1/callback".into()],
         }
     }
@@ -67,6 +70,7 @@ struct Listening {
 struct Control {
     held: usize,
     held_before: usize,
+    held_metadata: usize,
 }
 
 impl Oidc {
@@ -84,6 +88,8 @@ impl Oidc {
         let client = Client::builder()
             .no_proxy()
             .timeout(ANSWER_LIMIT)
+            // A connection ends with the runtime of the test that opened it.
+            .pool_max_idle_per_host(0)
             .build()
             .expect("the settings are constant and valid");
         Self { issuer, options, client, _stdin: stdin, _child: child }
@@ -198,20 +204,25 @@ impl Oidc {
         self.control(json!({"hold_before": true})).await;
     }
 
-    /// Ends both holds and releases every held request, also if its sender is gone.
-    pub async fn release(&self) {
-        self.control(json!({"hold": false, "hold_before": false})).await;
+    /// From now on the server holds requests for its metadata back.
+    pub async fn hold_metadata(&self) {
+        self.control(json!({"hold_metadata": true})).await;
     }
 
-    /// How many token requests are held now.
+    /// Ends all holds and releases every held request, also if its sender is gone.
+    pub async fn release(&self) {
+        self.control(json!({"hold": false, "hold_before": false, "hold_metadata": false})).await;
+    }
+
+    /// How many requests are held now.
     pub async fn held(&self) -> usize {
         let control: Control = self.get("/control").await;
-        control.held + control.held_before
+        control.held + control.held_before + control.held_metadata
     }
 
-    /// Waits until at least `count` token requests are held.
+    /// Waits until at least `count` requests are held.
     pub async fn wait_for_held(&self, count: usize) {
-        let what = format!("{count} held token requests");
+        let what = format!("{count} held requests");
         let _: Control = bounded(&what, self.get(&format!("/control?held={count}"))).await;
     }
 
@@ -230,9 +241,20 @@ impl Oidc {
         self.control(json!({"rotate_keys": true})).await;
     }
 
+    /// Loses a client that registered itself, as a server does that expires them.
+    pub async fn forget_client(&self, client_id: &str) {
+        self.control(json!({"forget_client": client_id})).await;
+    }
+
     /// Sets the lifetime of access tokens from now on: whole seconds, at least one.
     pub async fn set_access_token_ttl(&self, ttl: Duration) {
         self.control(json!({"access_token_ttl": ttl.as_secs()})).await;
+    }
+
+    /// The private key of the client `-NAME` in PEM, where there is [every client](OidcOptions).
+    pub async fn client_key(&self, name: &str) -> String {
+        let keys: std::collections::BTreeMap<String, String> = self.get("/client-keys").await;
+        keys.get(name).unwrap_or_else(|| panic!("no client signs with {name}")).clone()
     }
 
     async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> T {
@@ -269,6 +291,7 @@ fn spawn(script: PathBuf, options: &OidcOptions) -> Child {
         .arg(format!("--refresh-token-ttl={}", options.refresh_token_ttl.as_secs()))
         .arg(format!("--client-id={}", options.client_id))
         .arg(format!("--issuer-path={}", options.issuer_path))
+        .args(options.every_client.then_some("--every-client"))
         .args(options.redirect_uris.iter().map(|uri| format!("--redirect-uri={uri}")))
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())

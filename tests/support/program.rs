@@ -167,6 +167,13 @@ impl Running {
         signal_process(self.pid(), signal);
     }
 
+    /// Waits for its end, and returns its status.
+    pub async fn status(mut self) -> std::process::ExitStatus {
+        let status = tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await;
+        let Ok(Ok(status)) = status else { panic!("it did not end. Its output:\n{}", self.stderr()) };
+        status
+    }
+
     /// Waits for its end.
     pub async fn ended(mut self) -> Ended {
         let status = tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await;

@@ -29,10 +29,7 @@ pub enum TransportError {
 /// A server's refusal that a user can answer: it demands scopes that the session does not have
 /// (HTTP 403 with `insufficient_scope`, RFC 6750 §3.1).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the MCP server of {provider} demands the scopes {}: sign in again with them, by `threadkey auth start {provider}` and `--scope` for each",
-    if scopes.is_empty() { "that it does not name".into() } else { scopes.join(" ") }
-)]
+#[error("the MCP server of {provider} demands {}: {}", self.names(), self.advice())]
 #[non_exhaustive]
 pub struct MissingScopes {
     /// The provider in threadkey's configuration.
@@ -41,9 +38,29 @@ pub struct MissingScopes {
     pub scopes: Vec<String>,
     /// The server's own explanation, if it gives one. It is foreign text.
     pub description: Option<String>,
+    /// The scopes that the next sign-in of the user requests: threadkey has noted the demand. `None` if
+    /// it has not.
+    pub next_sign_in: Option<Vec<String>>,
 }
 
 impl MissingScopes {
+    fn names(&self) -> String {
+        match self.scopes.as_slice() {
+            [] => "scopes that it does not name".into(),
+            [one] => format!("the scope {one}"),
+            several => format!("the scopes {}", several.join(" ")),
+        }
+    }
+
+    fn advice(&self) -> String {
+        let Self { provider, scopes, next_sign_in, .. } = self;
+        if next_sign_in.is_some() {
+            return format!("its user must sign in again, on Discord by `/auth start {provider}`");
+        }
+        let options: String = scopes.iter().map(|scope| format!(" --scope {scope}")).collect();
+        format!("sign in again with them, by `threadkey auth start {provider}{options}`")
+    }
+
     /// Finds the refusal among the causes of an error of rmcp, such as `rmcp::ServiceError`.
     pub fn of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
         match TransportError::of(error)? {
@@ -87,20 +104,27 @@ where
     }
 }
 
-/// Puts the inner client's error into ours, and recognises the demand for scopes.
-pub(super) fn translated<E>(
-    error: StreamableHttpError<E>,
+/// Recognises the demand for scopes. Returns it with its challenge.
+pub(super) fn missing_scopes<'a, E>(
+    error: &'a StreamableHttpError<E>,
     provider: &str,
-) -> StreamableHttpError<TransportError>
+) -> Option<(MissingScopes, &'a str)>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let StreamableHttpError::InsufficientScope(error) = error else { return None };
+    let challenge = error.www_authenticate_header.as_str();
+    Some((demanded(challenge, provider)?, challenge))
+}
+
+/// Puts the inner client's error into ours.
+pub(super) fn translated<E>(error: StreamableHttpError<E>) -> StreamableHttpError<TransportError>
 where
     E: std::error::Error + Send + Sync + 'static,
 {
     use StreamableHttpError as S;
     match error {
-        S::InsufficientScope(error) => match missing_scopes(&error.www_authenticate_header, provider) {
-            Some(missing) => S::Client(TransportError::MissingScopes(missing)),
-            None => S::InsufficientScope(error),
-        },
+        S::InsufficientScope(error) => S::InsufficientScope(error),
         S::Client(error) => S::Client(TransportError::Http(Box::new(error))),
         // rmcp has rules for each of these, so they keep their variants.
         S::Sse(error) => S::Sse(error),
@@ -128,13 +152,14 @@ where
 }
 
 /// Reads the challenge of a 403. `None` if it is about something else than scopes.
-fn missing_scopes(header: &str, provider: &str) -> Option<MissingScopes> {
+fn demanded(header: &str, provider: &str) -> Option<MissingScopes> {
     let challenges = http_auth::parse_challenges(header).ok()?;
     let bearer = challenges.iter().find(|challenge| challenge.scheme.eq_ignore_ascii_case("bearer"))?;
     (parameter(bearer, "error")? == "insufficient_scope").then(|| MissingScopes {
         provider: provider.to_owned(),
         scopes: parameter(bearer, "scope").unwrap_or_default().split_whitespace().map(Into::into).collect(),
         description: parameter(bearer, "error_description"),
+        next_sign_in: None,
     })
 }
 
@@ -150,22 +175,29 @@ mod tests {
     #[test]
     fn a_demand_for_scopes_is_found_among_several_challenges() {
         let header = r#"Basic realm="x", Bearer error="insufficient_scope", scope="files:read files:write", error_description="more \"please\"""#;
-        let missing = missing_scopes(header, "acme").expect("it demands scopes");
+        let missing = demanded(header, "acme").expect("it demands scopes");
         assert_eq!(missing.scopes, ["files:read", "files:write"]);
         assert_eq!(missing.description.as_deref(), Some("more \"please\""));
-        assert!(missing.to_string().contains("files:read files:write"), "{missing}");
+        let text = missing.to_string();
+        assert!(text.contains("the scopes files:read files:write: sign in again"), "{text}");
+        assert!(
+            text.ends_with("`threadkey auth start acme --scope files:read --scope files:write`"),
+            "{text}"
+        );
+        let noted = MissingScopes { next_sign_in: Some(vec!["files:read".into()]), ..missing };
+        assert!(noted.to_string().ends_with("on Discord by `/auth start acme`"), "{noted}");
     }
 
     #[test]
     fn another_refusal_is_no_demand_for_scopes() {
         for header in [r#"Bearer error="invalid_token""#, "Bearer", r#"Basic realm="x""#, "\"", ""] {
-            assert_eq!(missing_scopes(header, "acme"), None, "{header}");
+            assert_eq!(demanded(header, "acme"), None, "{header}");
         }
     }
 
     #[test]
     fn a_demand_without_names_has_no_scopes() {
-        let missing = missing_scopes("Bearer error=insufficient_scope", "acme").expect("it demands scopes");
+        let missing = demanded("Bearer error=insufficient_scope", "acme").expect("it demands scopes");
         assert_eq!(missing.scopes, [""; 0]);
     }
 }

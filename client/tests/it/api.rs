@@ -35,6 +35,20 @@ async fn a_rejected_token_is_replaced_once() {
 }
 
 #[tokio::test]
+async fn a_demand_for_scopes_is_noted_and_one_for_granted_scopes_is_not() {
+    let rig = Rig::signed_in().await;
+    let report = async |scope: &str| {
+        let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"");
+        rig.client().insufficient_scope("acme", &[&challenge]).await.unwrap()
+    };
+    assert_eq!(report("openid").await, None);
+    let next = report("files:write").await.expect("the token does not have it");
+    assert!(next.contains(&"openid".to_owned()) && next.contains(&"files:write".to_owned()), "{next:?}");
+    let other = rig.client().insufficient_scope("other", &["Bearer"]).await.unwrap_err();
+    assert_eq!(code(&other), &Code::ProviderNotAllowed);
+}
+
+#[tokio::test]
 async fn a_missing_session_has_its_code_and_needs_a_user() {
     let rig = Rig::start().await;
     let error = rig.client().token("acme", None).await.unwrap_err();

@@ -118,6 +118,12 @@ async fn a_demand_for_scopes_reaches_the_program_with_the_scopes() {
         (&*missing.provider, &*missing.scopes),
         ("acme", &["files:read".into(), "files:write".into()][..])
     );
+    let session = rig.session().await;
+    assert_eq!(session.demanded_scopes(rig.now()), ["files:read", "files:write"], "threadkey notes them");
+    let next = missing.next_sign_in.as_deref().expect("threadkey has noted the demand");
+    for scope in ["openid", "files:read", "files:write"] {
+        assert!(next.iter().any(|one| one == scope), "{next:?}");
+    }
     assert_eq!(server.log().await.len(), 1, "a demand for scopes is no reason for another token");
 }
 

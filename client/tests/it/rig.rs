@@ -8,7 +8,7 @@ use threadkey::{
     api::{self, ApiSettings},
     broker::{Broker, WithoutBot, WorkerTokens},
     ids::{ConversationId, Principal, Snowflake, Tenant},
-    oauth::{Client, Pasted, Provider, ProviderSettings, Providers},
+    oauth::{Client, Pasted, Provider, ProviderSettings, Providers, Publisher, Undiscovered},
     store::{FileStore, FileStoreOptions},
     sys::clock::Clock,
 };
@@ -61,9 +61,16 @@ impl Rig {
             scopes: vec!["openid".into(), "offline_access".into()],
             ..ProviderSettings::default()
         };
-        let providers = Providers::new([Provider::new("acme".parse().unwrap(), settings).unwrap()]);
+        let provider = Provider::new("acme".parse().unwrap(), settings.clone()).unwrap();
         let client = Client::new(clock.clone()).unwrap();
-        let broker = Broker::new(Arc::new(store), providers, client, clock.clone());
+        let signs_in = Providers::new([provider.clone()]);
+        let broker = Broker::new(Arc::new(store.clone()), signs_in, client.clone(), clock.clone());
+        // To the API it is an MCP server, whose metadata are known.
+        let publisher = Publisher::Mcp("https://mcp.example/mcp".parse().unwrap());
+        let undiscovered = Undiscovered { id: "acme".parse().unwrap(), settings, publisher };
+        let known = Providers::with_undiscovered([], [undiscovered]);
+        known.discovered(provider);
+        let serving = Broker::new(Arc::new(store), known, client, clock.clone());
         let socket = folder.path().join("run/threadkey.sock");
         let bound = api::bind(&ApiSettings { socket: socket.clone(), ..ApiSettings::default() }).unwrap();
         let capabilities = Arc::new(Capabilities::new());
@@ -71,8 +78,8 @@ impl Rig {
         let conversation = Conversation { id, owner: OWNER, shared_guild: None };
         let capability =
             capabilities.issue(Holder { conversation, providers: vec!["acme".parse().unwrap()] });
-        let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
-        let served = api::serve(bound, broker.clone(), capabilities, tokens, CancellationToken::new());
+        let tokens = WorkerTokens::new(serving.clone(), Arc::new(WithoutBot));
+        let served = api::serve(bound, serving, capabilities, tokens, CancellationToken::new());
         Self {
             authorization,
             socket,
@@ -102,6 +109,16 @@ impl Rig {
     pub(crate) fn advance(&self, by: Duration) {
         self.clock.advance(by.as_secs().try_into().unwrap());
         self.authorization.advance(by);
+    }
+
+    pub(crate) fn now(&self) -> i64 {
+        self.clock.now()
+    }
+
+    /// The owner's session.
+    pub(crate) async fn session(&self) -> threadkey::session::Session {
+        let tenant = Tenant::new("acme".parse().unwrap(), Principal::User(OWNER));
+        self.broker.session(&tenant).await.unwrap().expect("the owner is signed in")
     }
 
     pub(crate) fn client(&self) -> threadkey_client::Client {

@@ -50,7 +50,7 @@ impl Log {
             Outcome::Refreshed => counts.refreshes += 1,
             Outcome::Reused => counts.reuses += 1,
             Outcome::Failed => counts.failed += 1,
-            Outcome::Pending => {}
+            Outcome::Exchanged | Outcome::Pending => {}
         });
     }
 

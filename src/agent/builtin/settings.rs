@@ -78,7 +78,7 @@ pub fn is_builtin(command: &[String]) -> bool {
 /// Parses an address to which a token may go.
 ///
 /// # Errors
-/// A sentence about the text, if it is no such address.
+/// A sentence about the text, if it is not such an address.
 pub fn resource_address(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("{text:?} is not an address: {error}"))?;
     match url.scheme() {

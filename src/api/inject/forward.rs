@@ -7,7 +7,7 @@ use axum::{
 use futures_util::StreamExt as _;
 use hyper::body::{Body as _, Incoming};
 
-use super::{Upstream, body::RequestBody, headers, port::Port, presented, target};
+use super::{body::RequestBody, client::Upstream, headers, port::Port, presented, target};
 use crate::{
     api::problem::Problem,
     broker::{DEFAULT_MIN_TTL, Entitlement, Lease, WorkerTokenError},

@@ -33,7 +33,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use route::{Credential, InjectRoute, RouteHeaders};
 
-use client::UpstreamClient;
+use client::Upstream;
 use port::{Entrance, Port, accept};
 
 use crate::{
@@ -54,12 +54,6 @@ pub struct InjectServer {
     tokens: WorkerTokens,
     connections: TaskTracker,
     shutdown: CancellationToken,
-}
-
-/// A route, with the connections to its upstream.
-struct Upstream {
-    route: InjectRoute,
-    client: UpstreamClient,
 }
 
 impl InjectServer {

@@ -33,7 +33,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
-use super::{Upstream, body::Budget, forward::Forwarding, presented};
+use super::{body::Budget, client::Upstream, forward::Forwarding, presented};
 use crate::{
     agent::Holder,
     api::{

@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Router,
-    extract::{Path, Request, State},
+    extract::{Path, RawQuery, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get},
 };
 
+use url::Url;
+
 use super::{PublicSettings, Transport, arrival::Arrival, pages};
 use crate::{
-    broker::{Broker, PageError},
+    broker::{Broker, OwnerRights, PageError},
+    ids::ProviderId,
     session::PENDING_LIFETIME,
 };
 
@@ -28,11 +31,12 @@ const NO_PAGE: &str = "No page here";
 #[derive(Clone)]
 struct Pages {
     broker: Broker,
+    rights: Arc<dyn OwnerRights>,
     settings: Arc<PublicSettings>,
 }
 
-pub(super) fn router(broker: Broker, settings: Arc<PublicSettings>) -> Router {
-    let pages = Pages { broker, settings };
+pub(super) fn router(broker: Broker, rights: Arc<dyn OwnerRights>, settings: Arc<PublicSettings>) -> Router {
+    let pages = Pages { broker, rights, settings };
     let only = |route: MethodRouter<Pages>, allow: &'static str| {
         route.fallback(move || async move { not_allowed(allow) })
     };
@@ -40,6 +44,10 @@ pub(super) fn router(broker: Broker, settings: Arc<PublicSettings>) -> Router {
         .route("/start/{id}", only(get(start).post(open), "GET, HEAD, POST"))
         // A HEAD would exchange the code and throw the digits away.
         .route("/oauth/callback", only(get(returned).head(|| async { not_allowed("GET") }), "GET"))
+        .route(
+            "/oauth/callback/{provider}",
+            only(get(returned_to).head(|| async { not_allowed("GET") }), "GET"),
+        )
         .route("/oauth/client.json", only(get(client_document), "GET, HEAD"))
         .fallback(|| async { no_such_page() })
         .layer(from_fn_with_state(pages.clone(), guarded))
@@ -60,7 +68,7 @@ async fn open(State(pages): State<Pages>, Path(id): Path<String>, headers: Heade
         let text = "This form was not sent from its own page. Open the link from Discord again.";
         return pages::plain(StatusCode::FORBIDDEN, "Nothing was done", text);
     }
-    let opened = match pages.broker.open_start(&id, &cookies(&headers)).await {
+    let opened = match pages.broker.open_start(&id, &cookies(&headers), &*pages.rights).await {
         Ok(opened) => opened,
         Err(error) => return failure(error),
     };
@@ -82,15 +90,45 @@ async fn open(State(pages): State<Pages>, Path(id): Path<String>, headers: Heade
     response
 }
 
-/// Takes the provider's answer from the browser.
+/// Takes the answer of a provider whose client the operator made.
 async fn returned(
     State(pages): State<Pages>,
     Extension(arrival): Extension<Arc<Arrival>>,
     headers: HeaderMap,
-    request: Request,
+    RawQuery(query): RawQuery,
 ) -> Response {
-    let query = request.uri().query().unwrap_or_default();
-    match pages.broker.browser_returned(query, &cookies(&headers), || arrival.admit()).await {
+    answered(&pages, &pages.settings.url.callback(), &arrival, &headers, query.as_deref()).await
+}
+
+/// Takes the answer of a provider whose client threadkey made.
+async fn returned_to(
+    State(pages): State<Pages>,
+    Extension(arrival): Extension<Arc<Arrival>>,
+    Path(provider): Path<String>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let has_callback = |id: &ProviderId| {
+        let published = pages.broker.providers().undiscovered(id);
+        published.is_some_and(|one| one.makes_client())
+    };
+    let id = provider.parse::<ProviderId>().ok().filter(has_callback);
+    let Some(id) = id else { return no_such_page() };
+    let callback = pages.settings.url.callback_of(&id);
+    answered(&pages, &callback, &arrival, &headers, query.as_deref()).await
+}
+
+/// Takes the provider's answer from the browser. It arrived at `callback`.
+async fn answered(
+    pages: &Pages,
+    callback: &Url,
+    arrival: &Arrival,
+    headers: &HeaderMap,
+    query: Option<&str>,
+) -> Response {
+    let query = query.unwrap_or_default();
+    let (cookies, rights) = (cookies(headers), &*pages.rights);
+    match pages.broker.browser_returned(callback, query, &cookies, rights, || arrival.admit()).await {
         Ok(page) => pages::digits(&page).into_response(),
         Err(error) => failure(error),
     }
@@ -117,7 +155,10 @@ fn failure(error: PageError) -> Response {
         PageError::Used => (StatusCode::GONE, "One step is left"),
         PageError::NoAnswer => (StatusCode::BAD_REQUEST, NO_PAGE),
         PageError::Failed { .. } => (StatusCode::BAD_GATEWAY, NOT_SIGNED_IN),
-        PageError::TryAgain(_) => (StatusCode::SERVICE_UNAVAILABLE, NOT_YET),
+        PageError::NotEntitled => (StatusCode::FORBIDDEN, NOT_SIGNED_IN),
+        PageError::TryAgain(_) | PageError::InProgress(_) | PageError::RightsUnknown => {
+            (StatusCode::SERVICE_UNAVAILABLE, NOT_YET)
+        }
         PageError::Store(cause) => {
             tracing::error!(error = %cause, "a sign-in page cannot use the store");
             (StatusCode::SERVICE_UNAVAILABLE, NOT_YET)

@@ -1,24 +1,20 @@
-//! The certificate of the sign-in pages, read again whenever its files change.
+//! The certificate of the sign-in pages or of the token API, read again whenever its files change.
 //!
-//! Renewal replaces two files one after the other, in place, by rename, or by a symlink. So every
-//! event in their folders leads to a new look. A pair that does not fit leaves the earlier
+//! Renewal replaces two files one after the other. A pair that does not fit leaves the earlier
 //! certificate in use: the event of the second file completes it.
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use zeroize::Zeroizing;
 
 use crate::{
+    api::operators::{folder_of, follow_folders},
     net::{IdentityError, ServerIdentity, ServerTls, TlsError},
-    sys::{files, folder_watch::FolderWatch},
+    sys::files,
 };
-
-/// The pause before a folder that cannot be watched is tried again.
-const WATCH_AGAIN: Duration = Duration::from_secs(60);
 
 /// The files of a certificate and its key, in PEM form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,80 +67,41 @@ impl CertificateFiles {
     }
 
     fn folders(&self) -> Vec<PathBuf> {
-        let folder = |file: &Path| match file.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-            Some(_) | None => PathBuf::from("."),
-        };
-        let mut folders = vec![folder(&self.certificate), folder(&self.key)];
-        folders.dedup();
-        folders
+        vec![folder_of(&self.certificate), folder_of(&self.key)]
     }
 }
 
 /// The certificate in use.
 #[derive(Debug)]
-pub(super) struct Certificate {
+pub(crate) struct Certificate {
     files: CertificateFiles,
     tls: ServerTls,
 }
 
 impl Certificate {
-    pub(super) fn load(files: CertificateFiles) -> Result<Self, CertificateError> {
+    pub(crate) fn load(files: CertificateFiles) -> Result<Self, CertificateError> {
         Ok(Self { tls: ServerTls::new(files.read()?)?, files })
     }
 
     /// Returns the acceptor, which follows the certificate.
-    pub(super) fn tls(&self) -> ServerTls {
+    pub(crate) fn tls(&self) -> ServerTls {
         self.tls.clone()
     }
 
     /// Reads the files again after each change. Does not return.
-    pub(super) async fn follow(self: Arc<Self>) {
-        let folders = self.files.folders();
-        loop {
-            let watches: Result<Vec<_>, _> =
-                folders.iter().map(|folder| FolderWatch::of_folder(folder)).collect();
-            match watches {
-                Ok(mut watches) => {
-                    // A change from before the watch has no event.
-                    self.reload();
-                    while changed(&mut watches).await {
-                        self.reload();
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        %error, certificate = %self.files.certificate.display(),
-                        "the folder of the certificate cannot be watched; a new certificate is found within a minute"
-                    );
-                    self.reload();
-                }
-            }
-            tokio::time::sleep(WATCH_AGAIN).await;
-        }
+    pub(crate) async fn follow(self: Arc<Self>) {
+        follow_folders(self.files.folders(), "the certificate", || self.reload()).await;
     }
 
     fn reload(&self) {
         match self.files.read() {
             Ok(new) if self.tls.replace(new.clone()) => {
-                tracing::info!(certificate = %self.files.certificate.display(), "the sign-in pages have a new certificate");
+                tracing::info!(certificate = %self.files.certificate.display(), "a new certificate is in use");
             }
             Ok(_) => {}
             Err(error) => {
                 tracing::warn!(%error, "the changed certificate is not used; the earlier one stays in use");
             }
         }
-    }
-}
-
-/// Waits for a change in one of the folders. Returns `false` if that is no longer possible.
-async fn changed(watches: &mut [FolderWatch]) -> bool {
-    match watches {
-        [one] => one.changed().await.is_ok(),
-        [one, other, ..] => tokio::select! {
-            changed = one.changed() => changed.is_ok(),
-            changed = other.changed() => changed.is_ok(),
-        },
-        [] => false,
     }
 }

@@ -1,5 +1,5 @@
-//! The public sign-in pages: `/start/…`, `/oauth/callback` and `/oauth/client.json`, and nothing
-//! else. The token API is never served here.
+//! The public sign-in pages: `/start/…`, `/oauth/callback`, `/oauth/callback/…` and
+//! `/oauth/client.json`, and nothing else. The token API is never served here.
 //!
 //! Invariants:
 //!
@@ -24,6 +24,7 @@ use std::{
 
 use tokio::net::TcpListener;
 
+pub(super) use certificate::Certificate;
 pub use certificate::{CertificateError, CertificateFiles};
 pub use serve::serve_pages;
 

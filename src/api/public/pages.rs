@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     broker::{DigitsPage, StartPage},
     ids::Principal,
+    session::{PENDING_LIFETIME, in_words},
 };
 
 /// The longest text from outside that a page shows.
@@ -80,7 +81,8 @@ pub(super) fn digits(page: &DigitsPage) -> Html<String> {
             "<p>{provider} has signed you in{account}. One step is left: press <strong>Enter digits</strong> in the bot's message on Discord, and type</p>\
              <p class=\"digits\">{left}&nbsp;{right}</p>\
              <p class=\"warn\"><strong>Give these digits to nobody.</strong> They give access to your account. If another person sent you the link, close this page: without the digits the access ends by itself.</p>\
-             <p class=\"note\">The digits work for 15 minutes. This page shows them once.</p>"
+             <p class=\"note\">The digits work for {lifetime}. This page shows them once.</p>",
+            lifetime = in_words(PENDING_LIFETIME),
         ),
     )
 }

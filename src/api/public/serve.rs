@@ -1,11 +1,6 @@
 //! The connections of the sign-in pages: limited in number, size and time.
 
-use std::{
-    convert::Infallible,
-    net::{IpAddr, Ipv6Addr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
@@ -21,7 +16,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{BoundPages, Transport, answers::router, arrival::Arrival};
-use crate::{api::shares::Pool, broker::Broker, net::ServerTls};
+use crate::{
+    api::shares::{Peer, Pool},
+    broker::{Broker, OwnerRights},
+    net::ServerTls,
+};
 
 /// How many connections have a place at once.
 const PLACES: usize = 256;
@@ -38,13 +37,19 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// The pause after a failed accept, which mostly means a lack of resources.
 const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers requests until `shutdown`. Then it finishes those in progress, for at most 10 s.
-pub async fn serve_pages(bound: BoundPages, broker: Broker, shutdown: CancellationToken) {
+/// Answers requests until `shutdown`. Then it finishes those in progress, for at most 10 s. `rights`
+/// decides whether the user who started a sign-in may still finish it.
+pub async fn serve_pages(
+    bound: BoundPages,
+    broker: Broker,
+    rights: Arc<dyn OwnerRights>,
+    shutdown: CancellationToken,
+) {
     let BoundPages { listener, settings, certificate } = bound;
     let tls = certificate.as_ref().map(|certificate| certificate.tls());
     let following = certificate.map(|certificate| tokio::spawn(certificate.follow()));
     let transport = settings.transport.clone();
-    let router = router(broker, Arc::new(settings));
+    let router = router(broker, rights, Arc::new(settings));
     let places = Pool::new(PLACES);
     let connections = TaskTracker::new();
     let accepting = async {
@@ -64,7 +69,7 @@ pub async fn serve_pages(bound: BoundPages, broker: Broker, shutdown: Cancellati
                 continue;
             }
             let lost = CancellationToken::new();
-            let place = places.enter(network_of(peer), lost.clone());
+            let place = places.enter(Peer::at(peer), lost.clone());
             let arrival = Arc::new(Arrival::at(place));
             let (router, tls, shutdown) = (router.clone(), tls.clone(), shutdown.clone());
             connections.spawn(async move {
@@ -88,15 +93,6 @@ pub async fn serve_pages(bound: BoundPages, broker: Broker, shutdown: Cancellati
     }
     if let Some(following) = following {
         following.abort();
-    }
-}
-
-/// The holder of connections: an IPv4 address, or the network of an IPv6 address, which one
-/// customer has whole (RFC 6177).
-fn network_of(peer: IpAddr) -> IpAddr {
-    match peer {
-        IpAddr::V4(_) => peer,
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
     }
 }
 
@@ -146,18 +142,5 @@ async fn requests(
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection to the sign-in pages ended early");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_addresses_of_one_ipv6_network_are_one_holder_of_places() {
-        let network = |text: &str| network_of(text.parse().expect("an address"));
-        assert_eq!(network("2001:db8:1:2::5"), network("2001:db8:1:2:ffff::9"));
-        assert_ne!(network("2001:db8:1:2::5"), network("2001:db8:1:3::5"));
-        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
     }
 }

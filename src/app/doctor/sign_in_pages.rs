@@ -34,7 +34,8 @@ pub(super) async fn check(public: &PublicSettings, providers: &Providers, clock:
     findings.push(reach(public).await);
     let register: Vec<_> = providers
         .usable()
-        .filter(|provider| provider.may_return_to_us())
+        // The client that threadkey makes itself has it.
+        .filter(|provider| provider.may_return_to_us() && !provider.registers_client())
         .map(|provider| provider.id().to_string())
         .collect();
     if !register.is_empty() {

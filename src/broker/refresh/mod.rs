@@ -22,8 +22,9 @@ use dashmap::Entry as Slot;
 use flight::{Flight, Settled};
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
+use tracing::Instrument as _;
 
 use super::{
     Broker, CALLER_WAIT, FlightResult, Inner, Joined, StoredToken, TokenError, TokenPolicy,
@@ -103,7 +104,8 @@ pub(super) async fn await_flight(mut joined: Joined, tenant: &Tenant) -> FlightR
 impl Flight {
     async fn run(self) {
         let map = RemoveOnDrop { inner: self.inner.clone(), tenant: self.tenant.clone() };
-        let result = self.lock_and_refresh().await;
+        let span = tracing::info_span!("refresh", tenant = %self.tenant, generation = self.seen.generation);
+        let result = self.lock_and_refresh().instrument(span).await;
         if let Err(error) = &result {
             tracing::info!(tenant = %self.tenant, %error, "no token");
         }
@@ -118,7 +120,10 @@ impl Flight {
             if let Some(lock) = self.inner.store.try_lock(&self.tenant, Purpose::Refresh).await? {
                 return self.refresh(lock).await;
             }
-            match timeout(CALLER_WAIT, self.inner.store.wait_unlocked(&self.tenant)).await {
+            let waited = self.inner.metrics.lock_wait();
+            let unlocked = timeout(CALLER_WAIT, self.inner.store.wait_unlocked(&self.tenant)).await;
+            drop(waited);
+            match unlocked {
                 Ok(unlocked) => unlocked?,
                 // This flight has sent nothing, so ending it loses nothing. Detached processes that
                 // waited on would pile up while a holder is stuck.
@@ -167,7 +172,7 @@ impl Flight {
                 Recovered::Unanswered(_) => Some(Attempt::Unanswered("no_answer")),
             };
             if let (Some(attempt), Some(target)) = (left_behind, &target) {
-                self.settle(&mut lock, &session, target, &attempt, false).await?;
+                self.settle(&mut lock, &session, target, &attempt, None, false).await?;
                 continue;
             }
 
@@ -186,11 +191,13 @@ impl Flight {
             let token_endpoint = self.provider.token_endpoint().to_string();
             let intent = Intent { spending: Spending::Refresh(target.clone()), at, token_endpoint };
             tracing::debug!(tenant = %self.tenant, generation = session.generation, "refreshing");
+            let started = Instant::now();
             let attempt =
                 spend(&self.inner, &self.tenant, Purpose::Refresh, &mut lock, intent, request).await?;
 
+            let took = Some(started.elapsed());
             let may_repeat = first_sent.is_none() && self.is_in_grace(at);
-            match self.settle(&mut lock, &session, &target, &attempt, may_repeat).await? {
+            match self.settle(&mut lock, &session, &target, &attempt, took, may_repeat).await? {
                 Settled::Refreshed(session) => return Ok(*session),
                 Settled::Repeat => repeat = Some((at, target)),
                 Settled::Recorded => break,

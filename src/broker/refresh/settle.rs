@@ -46,18 +46,21 @@ struct Failed {
 }
 
 impl Flight {
-    /// Commits the meaning of a result and empties the journal. With `may_repeat` an ambiguous
-    /// result is tried again at once.
+    /// Commits the meaning of a result and empties the journal. `took` is the duration of this process's
+    /// own request. With `may_repeat` an ambiguous result is tried again at once.
     pub(super) async fn settle(
         &self,
         lock: &mut TenantLock,
         session: &Session,
         target: &RefreshTarget,
         attempt: &Attempt<Answered>,
+        took: Option<Duration>,
         may_repeat: bool,
     ) -> Result<Settled, TokenError> {
         let refused = session.retry.as_ref().and_then(|retry| retry.refused.clone());
-        let (code, pause) = match outcome(attempt, &self.provider.refresh_rules(session)) {
+        let outcome = outcome(attempt, &self.provider.refresh_rules(session));
+        self.inner.metrics.refreshed(&self.tenant.provider, &outcome, took);
+        let (code, pause) = match outcome {
             Outcome::Granted(grant) => {
                 return Ok(self.granted(lock, session, target, attempt, *grant).await);
             }
@@ -92,7 +95,7 @@ impl Flight {
         Ok(Settled::Recorded)
     }
 
-    /// Counts a refusal that is no verdict. Once it has lasted, the session is stuck: it is tried each
+    /// Counts a refusal that is not a verdict. Once it has lasted, the session is stuck: it is tried each
     /// hour, and its user is notified.
     async fn refused(
         &self,
@@ -174,14 +177,14 @@ impl Flight {
         }
     }
 
-    /// Takes an identity that the keys in memory do not prove out of a grant. Returns it if the session
-    /// has none, so that it can be proved after the commit.
+    /// Takes an identity that the keys in memory do not prove out of a grant. Returns it if no id token
+    /// of the session was accepted, so that it can be proved after the commit.
     fn take_unproved(&self, session: &Session, grant: &mut Grant) -> Option<Identity> {
         let identity = grant.identity.as_ref()?;
         let unproved = self.inner.prove_from_memory(&self.provider, &identity.id_token).err()?;
         let identity = grant.identity.take();
         match unproved {
-            Unproved::NoKeys if session.subject.is_none() => identity,
+            Unproved::NoKeys if !session.has_proved_subject() => identity,
             unproved => {
                 log_unproved(&self.tenant, &unproved);
                 None

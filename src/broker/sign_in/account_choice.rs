@@ -125,6 +125,14 @@ impl Broker {
                     Some(end) => next = Some(next.map_or(end, |next: UnixTime| next.min(end))),
                     None => drop(self.fail_return(tenant, pending, failure::NO_DIGITS).await?),
                 }
+            } else if let Some(pending) = entry.pending.as_ref().filter(|one| one.awaits_its_browser()) {
+                // A process may have died with the tokens in its journal, and no page was loaded again.
+                if pending.is_live(now) {
+                    let end = pending.expires_at();
+                    next = Some(next.map_or(end, |next: UnixTime| next.min(end)));
+                } else {
+                    drop(self.recover_sign_in(tenant).await?);
+                }
             }
             let Some(candidate) = &entry.candidate else { continue };
             present.insert((tenant.clone(), candidate.lineage));

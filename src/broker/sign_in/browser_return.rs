@@ -10,7 +10,9 @@
 //! 4. [`Broker::confirm_in`] takes the digits from the user who started the sign-in.
 //!
 //! A stranger who starts a sign-in and sends its link to a victim never sees the victim's digits. A
-//! stranger who sends the address of step 3 to a victim lacks the victim's cookie. The process that
+//! stranger who sends the address of step 3 to a victim lacks the victim's cookie. A server that sends
+//! the victim on to another server, to get the other's code, meets the redirect URI of the other one:
+//! step 3 takes an answer only at the address that its sign-in named (RFC 9700 §4.4). The process that
 //! drops the tokens revokes the grant: after the last wrong attempt, at a cancel, at a logout, and
 //! once the time for the digits is over.
 //!
@@ -22,20 +24,33 @@
 //! | after the cookie is durable, before the browser has it | an opened link that no browser can finish | `/auth start` replaces an opened sign-in; else it expires |
 //! | before the intent is durable | an unspent code | the user reloads the page |
 //! | before the answer is durable | an intent without an answer | a reload reports that the code may be spent, and ends the sign-in |
-//! | before the tokens are in the pending sign-in | an answer in the journal | a reload reads it, and shows digits; or another command reads it, ends the sign-in and revokes the grant, since no page shows digits |
+//! | before the tokens are in the pending sign-in | an answer in the journal | a reload reads it, and shows digits; without one, a broker that sees the end of the sign-in revokes the grant ([`Broker::expire_undecided`]). A cancel before that leaves the grant at the provider, as a death in the last row does |
 //! | before the journal is emptied | an answer whose tokens wait for digits already | the next reader empties the journal |
 //! | before the page is sent | a grant whose digits no user knows | the first broker that sees its end revokes it, 15 minutes later ([`Broker::expire_undecided`]) |
 //! | between the removal of the tokens and the revocation | a grant at the provider that no program holds | accepted: see [`super::account_choice`] |
+//!
+//! A second load of the page at the same time finds the sign-in lock held, and sends nothing. A later one
+//! finds the tokens in the record, which it reads under that lock: the code is sent once, whichever
+//! process serves.
+//!
+//! # Whose sign-in it is
+//!
+//! The starter may have lost the right since the start: left the server, or lost a role. So steps 2 and 3
+//! check it ([`check_starter`]), and step 4 is a command of Discord, which checks it too. A starter
+//! without the right loses the sign-in.
 //!
 //! The record of each step is in the store. So the page, the digits and the message on Discord may
 //! belong to three processes.
 
 use url::{Url, form_urlencoded};
 
-use super::{exchange::Landed, finish::live_sign_ins, public_url::PublicUrl, sign_in_result::DigitsPage};
+use super::{exchange::Landed, finish::live_sign_ins, sign_in_result::DigitsPage};
 use crate::{
-    broker::{Broker, FinishError, Finished, GrantEnd},
+    broker::{
+        Broker, FinishError, Finished, GrantEnd, OwnerRights, RightsError, owner_rights::check_starter,
+    },
     ids::{Principal, ProviderId, Snowflake, Tenant},
+    oauth::Provider,
     secret::{AuthorizationCode, Digits, Scrubber, Secret},
     session::{Applied, Change, DIGIT_ATTEMPTS, Pending, failure},
     store::StoreError,
@@ -125,6 +140,21 @@ pub enum PageError {
     /// Nothing was spent, and the same page can be loaded again.
     #[error("{0} cannot be reached at the moment. Nothing is lost: reload this page in a minute.")]
     TryAgain(ProviderId),
+    /// Another load of the same page exchanges the code now.
+    #[error(
+        "{0} is being asked at this moment, by an earlier load of this page. Go back to it and wait. If it is closed, reload this page in a minute."
+    )]
+    InProgress(ProviderId),
+    /// The user who started the sign-in has lost the right since.
+    #[error(
+        "You may no longer use this bot for that, so the sign-in is dropped and nothing was signed in. Ask a manager of the Discord server, or the bot's operator."
+    )]
+    NotEntitled,
+    /// Discord does not answer, so the user's right is unknown.
+    #[error(
+        "Discord does not answer at the moment, so the bot cannot check that you may still use it. Nothing is lost: reload this page in a minute."
+    )]
+    RightsUnknown,
     /// The store cannot be used.
     #[error("The sign-in cannot go on at the moment. Reload this page in a minute.")]
     Store(#[from] StoreError),
@@ -141,7 +171,11 @@ impl Broker {
         if browser.unconfirmed.is_some() {
             return Err(PageError::Used);
         }
-        let provider = self.inner.usable(&tenant.provider).await.map_err(|_| PageError::Unknown)?;
+        let provider = self.inner.usable(&tenant.provider).await;
+        let provider = provider.map_err(|_| PageError::TryAgain(tenant.provider.clone()))?;
+        if !provider.takes(&pending) {
+            return Err(PageError::Unknown);
+        }
         let opener = Opener { user: browser.user.clone(), server: browser.server.clone() };
         Ok(StartPage { site: provider.site(), tenant, opener })
     }
@@ -150,11 +184,18 @@ impl Broker {
     /// page.
     ///
     /// # Errors
-    /// As [`Broker::start_page`], and [`PageError::OpenedElsewhere`].
-    pub async fn open_start(&self, id: &str, cookies: &str) -> Result<OpenedStart, PageError> {
+    /// As [`Broker::start_page`], and [`PageError::OpenedElsewhere`], [`PageError::NotEntitled`] or
+    /// [`PageError::RightsUnknown`].
+    pub async fn open_start(
+        &self,
+        id: &str,
+        cookies: &str,
+        rights: &dyn OwnerRights,
+    ) -> Result<OpenedStart, PageError> {
         let (tenant, pending) = self.started_as(id).await?;
+        self.check_rights(&tenant, &pending, rights).await?;
         // At an MCP server the request names the client of this redirect URI.
-        let callback = self.public_url().map(PublicUrl::callback);
+        let callback = self.inner.callback(&tenant.provider);
         let provider = self.inner.for_sign_in(&tenant, callback.as_ref()).await;
         let provider = provider.map_err(|_| PageError::TryAgain(tenant.provider.clone()))?;
         // The configuration or the server has changed since: the page would lead to another place.
@@ -182,14 +223,17 @@ impl Broker {
     }
 
     /// Takes the provider's answer from the browser with these cookies: exchanges the code, and
-    /// returns the digits. `admitted` is called once the cookie is right. Runs on in a task of its own if the caller gives up.
+    /// returns the digits. It arrived at `callback`, which must be the redirect URI of the sign-in.
+    /// `admitted` is called once the cookie is right. Runs on in a task of its own if the caller gives up.
     ///
     /// # Errors
     /// See [`PageError`].
     pub async fn browser_returned(
         &self,
+        callback: &Url,
         query: &str,
         cookies: &str,
+        rights: &dyn OwnerRights,
         admitted: impl FnOnce(),
     ) -> Result<DigitsPage, PageError> {
         let answer = Answer::parse(query)?;
@@ -202,12 +246,18 @@ impl Broker {
         if pending.unconfirmed().is_some() {
             return Err(PageError::Used);
         }
+        self.check_rights(&tenant, &pending, rights).await?;
         let id = tenant.provider.clone();
+        if pending.redirect_uri != callback.as_str() {
+            self.fail_return(&tenant, &pending, failure::WRONG_CALLBACK).await?;
+            return Err(PageError::Failed { provider: id, code: failure::WRONG_CALLBACK.to_owned() });
+        }
+        // The published metadata promises the issuer, so it must be known before the answer is read.
+        let provider = self.inner.usable(&id).await.map_err(|_| PageError::TryAgain(id.clone()))?;
         let expected = pending.binding.issuer.as_ref();
         let is_foreign =
             expected.is_some_and(|expected| answer.issuer.as_ref().is_some_and(|issuer| issuer != expected));
-        let promises_iss = || self.inner.providers.get(&id).is_some_and(|provider| provider.requires_iss());
-        if is_foreign || (answer.issuer.is_none() && promises_iss()) {
+        if is_foreign || (answer.issuer.is_none() && provider.requires_iss()) {
             // RFC 9207 §2.4: the answer of another server is not used at all.
             self.fail_return(&tenant, &pending, failure::WRONG_ISSUER).await?;
             return Err(PageError::Failed { provider: id, code: failure::WRONG_ISSUER.to_owned() });
@@ -222,7 +272,7 @@ impl Broker {
             _ => return Err(PageError::NoAnswer),
         };
         let broker = self.clone();
-        let returned = async move { broker.exchange_for_digits(&tenant, &pending, &code).await };
+        let returned = async move { broker.exchange_for_digits(&provider, &tenant, &pending, &code).await };
         // A task of its own: a browser that is closed does not lose the answer.
         let returned = self.inner.tasks.spawn(returned).await;
         returned.unwrap_or_else(|_| Err(PageError::Failed { provider: id, code: "internal".to_owned() }))
@@ -230,14 +280,14 @@ impl Broker {
 
     async fn exchange_for_digits(
         &self,
+        provider: &Provider,
         tenant: &Tenant,
         pending: &Pending,
         code: &AuthorizationCode,
     ) -> Result<DigitsPage, PageError> {
         let id = tenant.provider.clone();
         let _known = Scrubber::of_process().pin(code.expose());
-        let provider = self.inner.usable(&id).await.map_err(|_| PageError::TryAgain(id.clone()))?;
-        let error = match self.exchange(&provider, tenant, &pending.state, code).await {
+        let error = match self.exchange(provider, tenant, &pending.state, code).await {
             Ok(Landed::Digits(page)) => return Ok(page),
             Ok(Landed::Finished(_)) => return Err(PageError::Unknown),
             Err(error) => error,
@@ -245,9 +295,8 @@ impl Broker {
         tracing::warn!(%tenant, %error, "a sign-in by the browser did not succeed");
         let code = match error {
             FinishError::Store(error) => return Err(PageError::Store(error)),
-            FinishError::Busy(_)
-            | FinishError::Held { .. }
-            | FinishError::Unreachable { .. }
+            FinishError::Busy(_) | FinishError::Held { .. } => return Err(PageError::InProgress(id)),
+            FinishError::Unreachable { .. }
             | FinishError::Unavailable { .. }
             | FinishError::NotSaved(_)
             | FinishError::TooManyCodes { .. }
@@ -294,19 +343,12 @@ impl Broker {
             [one] => *one,
             several => match several.iter().find(|(_, pending)| fits(pending)) {
                 Some(one) => *one,
-                // It counts against each of them, else two sign-ins would give any number of attempts.
                 None => {
                     let all = several.iter().map(|(tenant, pending)| ((*tenant).clone(), (*pending).clone()));
-                    let all: Vec<_> = all.collect();
-                    for (tenant, pending) in &all {
-                        if let Err(FinishError::Store(error)) =
-                            self.confirm(tenant, pending, typed.clone()).await
-                        {
-                            return Err(error.into());
-                        }
-                    }
-                    let providers = all.into_iter().map(|(tenant, _)| tenant.provider).collect();
-                    return Err(FinishError::Ambiguous(providers));
+                    let (broker, typed, all) = (self.clone(), typed.clone(), all.collect());
+                    let missed = async move { broker.miss(all, typed).await };
+                    let id = several[0].0.provider.clone();
+                    return self.inner.tasks.spawn(missed).await.unwrap_or(Err(FinishError::Internal(id)));
                 }
             },
         };
@@ -321,6 +363,32 @@ impl Broker {
         // A task of its own: the change and its report belong together.
         let confirmed = self.inner.tasks.spawn(confirmed).await;
         confirmed.unwrap_or(Err(FinishError::Internal(id))).map(Some)
+    }
+
+    /// Counts typed digits that fit none of these sign-ins against each of them. Otherwise two sign-ins
+    /// would give any number of attempts.
+    async fn miss(
+        &self,
+        waiting: Vec<(Tenant, Pending)>,
+        typed: Digits,
+    ) -> Result<Option<Finished>, FinishError> {
+        let mut missed = None;
+        for (tenant, pending) in &waiting {
+            match self.confirm(tenant, pending, typed.clone()).await {
+                // Another process has just ended this sign-in.
+                Err(FinishError::Superseded(_)) => {}
+                Err(error @ FinishError::Store(_)) => return Err(error),
+                Err(error) => missed = Some(error),
+                Ok(finished) => return Ok(Some(finished)),
+            }
+        }
+        let providers = waiting.into_iter().map(|(tenant, _)| tenant.provider).collect();
+        match missed {
+            Some(FinishError::WrongDigits { left, .. }) => {
+                Err(FinishError::WrongDigitsOfSeveral { providers, left })
+            }
+            other => Err(other.unwrap_or(FinishError::Ambiguous(providers))),
+        }
     }
 
     /// Returns until when a sign-in of this tenant takes its digits, if one waits for them.
@@ -365,6 +433,24 @@ impl Broker {
             });
         }
         Ok(self.conclude_confirmed(tenant, pending, &waiting.session, changed, finishing).await)
+    }
+
+    /// Checks that the user who started a sign-in may still finish it. Otherwise drops the sign-in.
+    async fn check_rights(
+        &self,
+        tenant: &Tenant,
+        pending: &Pending,
+        rights: &dyn OwnerRights,
+    ) -> Result<(), PageError> {
+        match check_starter(rights, tenant, pending).await {
+            Ok(()) => Ok(()),
+            Err(RightsError::Unknown { .. }) => Err(PageError::RightsUnknown),
+            Err(RightsError::NotEntitled) => {
+                tracing::info!(%tenant, "a sign-in ends, because its starter may no longer finish it");
+                self.fail_return(tenant, pending, failure::NOT_ENTITLED).await?;
+                Err(PageError::NotEntitled)
+            }
+        }
     }
 
     /// Ends a sign-in by the browser. Revokes its grant if it has one.

@@ -15,11 +15,13 @@ use crate::{
     },
     ids::{Lineage, Tenant},
     net::Unreachable,
-    oauth::{Attempt, Mismatch, Outcome, Proof, Provider, SignatureFault, sign_in_outcome},
+    oauth::{
+        Attempt, Mismatch, Outcome, Proof, Provider, SignatureFault, Userinfo, UserinfoAccount,
+        sign_in_outcome,
+    },
     secret::{AccessToken, AuthorizationCode, Digits, State},
     session::{
-        Applied, Binding, CHOICE_LIFETIME, Change, Changed, Entry, Grant, Pending, Session, Settlement,
-        failure,
+        Applied, Binding, CHOICE_LIFETIME, Changed, Entry, Grant, Pending, Session, Settlement, failure,
         journal::{Answered, Intent, Spending},
     },
     store::{Purpose, StoreError, TenantLock},
@@ -44,6 +46,7 @@ pub(super) enum Landed {
 
 impl Broker {
     /// Exchanges the code and makes the result durable.
+    #[tracing::instrument(name = "sign_in", skip_all, fields(%tenant, generation = 1))]
     pub(super) async fn exchange(
         &self,
         provider: &Provider,
@@ -191,28 +194,32 @@ impl Broker {
         pending: &Pending,
         lock: &mut TenantLock,
         attempt: &Attempt<Answered>,
-        mut grant: Grant,
+        grant: Grant,
     ) -> Result<Landed, FinishError> {
         let read = lock.read().await?;
         let subject = grant.identity.as_ref().map(|identity| identity.subject.clone());
         let is_nameless = grant.account.is_none() || grant.account == subject;
-        let is_compared_by_name = read.session.as_ref().is_some_and(|session| {
-            session.has_known_account() && (session.subject.is_none() || subject.is_none())
+        let is_compared = read.session.as_ref().is_some_and(|session| {
+            session.has_known_account() && (subject.is_none() || session.subject.is_none() && is_nameless)
         });
         // The last page of a sign-in by the browser names the account.
-        let is_asked = is_nameless && (is_compared_by_name || pending.browser.is_some());
+        let is_shown = pending.browser.is_some() && (subject.is_none() || is_nameless);
+        let is_asked = is_compared || is_shown;
+        let mut found = None;
         if is_asked {
             // The commit depends on the account. The answer is in the journal, so a later caller
             // can ask again.
             let (bound, token) = (&pending.binding, &grant.access_token);
-            let name = self.account(provider, tenant, bound, token, subject.as_deref()).await;
-            grant.account = name.or(grant.account);
+            found = self.account(provider, tenant, bound, token, subject.as_deref()).await;
         }
         let finishing = FinishingSignIn::begin(&self.inner, tenant);
         let begun = self.inner.clock.elapsed();
         let now = self.inner.now();
         let grant = grant.aged(attempt.age(now));
         let mut session = Session::begin(Lineage(random::bytes()), grant, pending.binding.clone(), now);
+        if let Some(found) = found {
+            session.take_account(found.name, found.subject);
+        }
         session.signed_in_by = Some(pending.started_by);
         session.signed_in_at = Some(now);
         if pending.browser.is_some() {
@@ -255,18 +262,18 @@ impl Broker {
             for dropped in replaced.iter().chain(taken_out.then_some(&session)) {
                 self.expire_choice(tenant, &changed.after, dropped);
             }
-            return Err(FinishError::Expired(tenant.provider.clone()));
+            return Err(FinishError::Expired(tenant.provider.clone(), CHOICE_LIFETIME));
         }
         if !is_new(&changed.after.session) {
             // The disk failed for so long that the same write swept the candidate.
             for dropped in replaced.iter().chain([&session]) {
                 self.expire_choice(tenant, &changed.after, dropped);
             }
-            return Err(FinishError::Expired(tenant.provider.clone()));
+            return Err(FinishError::Expired(tenant.provider.clone(), CHOICE_LIFETIME));
         }
         let mut session = session;
-        if session.has_no_readable_name() && !is_asked {
-            session.account = self.find_account(provider, tenant, &session).await.or(session.account);
+        if !is_asked && (session.has_no_readable_name() || session.subject.is_none()) {
+            self.find_account(provider, tenant, &mut session).await;
         }
         tracing::info!(%tenant, "signed in");
         let done = SignedIn::new(tenant, &session, before.session.as_ref(), &pending.scopes);
@@ -359,8 +366,8 @@ impl Broker {
         self.inner.tasks.spawn(async move { broker.revoke_dropped(&tenant, session).await });
     }
 
-    /// Asks the provider for the account's name. With a `subject` of an id token, an answer about
-    /// another one is not used (OpenID Connect Core §5.3.2).
+    /// Asks the provider for the account. With a `subject` of an id token, an answer about another one
+    /// is not used (OpenID Connect Core §5.3.2).
     async fn account(
         &self,
         provider: &Provider,
@@ -368,30 +375,29 @@ impl Broker {
         bound: &Binding,
         token: &AccessToken,
         subject: Option<&str>,
-    ) -> Option<String> {
+    ) -> Option<UserinfoAccount> {
         let request = self.inner.userinfo(tenant, provider, bound, token)?;
-        let account = self.inner.client.account(request).await?;
-        if subject.is_some() && account.subject.as_deref() != subject {
+        let Userinfo::Account(account) = self.inner.client.userinfo(request).await else { return None };
+        if subject.is_some_and(|subject| !account.is_of(subject)) {
             tracing::warn!(%tenant, "the userinfo endpoint names another account than the id token; its answer is not used");
             return None;
-        }
-        Some(account.name)
-    }
-
-    /// Asks the provider for the account and records it. Called after the commit, which does not
-    /// depend on it.
-    async fn find_account(&self, provider: &Provider, tenant: &Tenant, session: &Session) -> Option<String> {
-        let (bound, token) = (&session.binding, &session.access_token);
-        let account = self.account(provider, tenant, bound, token, session.subject.as_deref()).await?;
-        let change = Change::Account { lineage: session.lineage, account: account.clone() };
-        if let Err(error) = self.inner.store.change(tenant, change).await {
-            tracing::warn!(%tenant, %error, "the account could not be recorded");
         }
         Some(account)
     }
 
+    /// Asks the provider for the account and records it. Called after the commit, which does not
+    /// depend on it.
+    async fn find_account(&self, provider: &Provider, tenant: &Tenant, session: &mut Session) {
+        let (bound, token) = (&session.binding, &session.access_token);
+        let subject = session.subject.as_deref();
+        let Some(found) = self.account(provider, tenant, bound, token, subject).await else { return };
+        self.inner.record_account(tenant, session, found.clone()).await;
+        session.take_account(found.name, found.subject);
+    }
+
     /// Commits the result of an exchange whose process died between the answer and the commit.
-    /// Returns it, or `None` if there was none.
+    /// Returns it, or `None` if there was none. The result of a sign-in by the browser waits for a reload
+    /// of its page; once its time is over, its grant is revoked.
     pub(in crate::broker) async fn recover_sign_in(
         &self,
         tenant: &Tenant,
@@ -410,6 +416,10 @@ impl Broker {
             lock.clear().await?;
             return Ok(None);
         }
+        // The answer stays in the journal for the page: a reload of it shows the digits.
+        if pending.browser.is_some() && pending.is_live(self.inner.now()) {
+            return Ok(None);
+        }
         let recovered = recover(&mut lock, |spending| is_of_sign_in(spending, &pending.state)).await?;
         let Recovered::Answered(answered) = recovered else { return Ok(None) };
         tracing::warn!(%tenant, "finishing the sign-in that an earlier process left in the journal");
@@ -419,7 +429,7 @@ impl Broker {
         match settled {
             Ok(Landed::Finished(exchanged)) => Ok(Some(self.conclude(tenant, exchanged).await)),
             Ok(Landed::Digits(_)) => {
-                // No page shows these digits.
+                // No page shows these digits any more.
                 self.fail_return(tenant, &pending, failure::INTERRUPTED).await?;
                 Ok(None)
             }

@@ -148,18 +148,19 @@ impl Broker {
         if !open.iter().any(|(tenant, _)| is_at(tenant, provider)) && !has_state(&response) {
             return Err(nothing_live(&records, user, provider, now));
         }
-        let response = response.map_err(|error| {
-            let is_denied = |pending: &Pending| {
-                matches!(pasted.response(&[&pending.state]), Err(PasteError::Denied { .. }))
-            };
-            let denied = open.iter().find(|(_, pending)| is_denied(pending));
-            if let Some((tenant, pending)) = denied
-                && let Some(foreign) = self.foreign_refusal(tenant, pending, pasted)
-            {
-                return foreign;
+        let response = match response {
+            Ok(response) => response,
+            Err(error) => {
+                let is_denied = |pending: &Pending| {
+                    matches!(pasted.response(&[&pending.state]), Err(PasteError::Denied { .. }))
+                };
+                let denied = open.iter().find(|(_, pending)| is_denied(pending));
+                if let Some((tenant, pending)) = denied {
+                    self.check_issuer_of_denial(tenant, pending, pasted).await?;
+                }
+                return Err(refusal(error, denied.map(|(tenant, _)| &tenant.provider).or(provider)));
             }
-            refusal(error, denied.map(|(tenant, _)| &tenant.provider).or(provider))
-        })?;
+        };
         match response.sign_in {
             Some(position) => open = open.get(position).copied().into_iter().collect(),
             None => {
@@ -179,16 +180,22 @@ impl Broker {
     }
 
     /// RFC 9207 §2.4 holds for errors too: one of another issuer is neither shown nor acted on.
-    fn foreign_refusal(&self, tenant: &Tenant, pending: &Pending, pasted: &Pasted) -> Option<FinishError> {
-        let expected = pending.binding.issuer.as_ref()?;
+    async fn check_issuer_of_denial(
+        &self,
+        tenant: &Tenant,
+        pending: &Pending,
+        pasted: &Pasted,
+    ) -> Result<(), FinishError> {
+        let Some(expected) = &pending.binding.issuer else { return Ok(()) };
         let (is_named, is_foreign) = pasted.issuers(&pending.state, expected);
-        let provider = self.inner.providers.get(&tenant.provider);
         if is_foreign {
             let got = "another one".to_owned();
-            return Some(FinishError::IssuerMismatch { expected: expected.clone(), got });
+            return Err(FinishError::IssuerMismatch { expected: expected.clone(), got });
         }
-        let is_missing = !is_named && provider.is_some_and(|provider| provider.requires_iss());
-        is_missing.then(|| FinishError::IssuerMissing(tenant.provider.clone()))
+        if !is_named && self.inner.usable(&tenant.provider).await?.requires_iss() {
+            return Err(FinishError::IssuerMissing(tenant.provider.clone()));
+        }
+        Ok(())
     }
 
     fn check_known(&self, provider: Option<&ProviderId>) -> Result<(), FinishError> {
@@ -245,8 +252,8 @@ fn nothing_live(
         return FinishError::NoCodeNeeded(tenant.provider.clone());
     }
     for (tenant, entry) in records.iter().filter(|(tenant, _)| is_at(tenant, provider)) {
-        if entry.pending.as_ref().is_some_and(|pending| pending.started_by == user) {
-            expired = Some(tenant.provider.clone());
+        if let Some(pending) = entry.pending.as_ref().filter(|pending| pending.started_by == user) {
+            expired = Some((tenant.provider.clone(), pending.open_for()));
         } else if let Some(one) = Undecided::of(tenant, entry, now).filter(|one| one.tenant.principal == user)
         {
             undecided = Some(one);
@@ -261,7 +268,7 @@ fn nothing_live(
             FinishError::AwaitsChoice { provider: tenant.provider, account }
         }
         (None, Some((provider, account)), _) => FinishError::AlreadyDone { provider, account },
-        (None, None, Some(provider)) => FinishError::Expired(provider),
+        (None, None, Some((provider, open_for))) => FinishError::Expired(provider, open_for),
         (None, None, None) => FinishError::NothingPending { provider: provider.cloned() },
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     broker::{Broker, Event, GrantEnd, Inner, LogoutError},
     ids::Tenant,
     oauth::{Endpoint, Provider, Withheld},
-    session::{Accounts, Change, Entry, Grant, Session},
+    session::{Accounts, Change, Entry, Grant, Pending, Session},
     store::StoreError,
 };
 
@@ -91,11 +91,19 @@ impl Broker {
         }
         let removed = removed?;
         let session = removed.before.session.filter(|_| is_removed);
-        let session = session.ok_or_else(|| LogoutError::NoSession(tenant.clone()))?;
+        let session = session.ok_or_else(|| self.no_session(tenant))?;
         tracing::info!(%tenant, "logged out");
         self.inner.publish(Event::LoggedOut(tenant.clone()));
-        // The user keeps the session's grant, and not one that was never confirmed.
-        self.revoke_unconfirmed(tenant, removed.before.pending.as_ref());
+        // The user keeps the session's grant, and not one that was never confirmed. But its revocation
+        // may end every grant of the account (RFC 7009 §2.1), and with it the one that is kept.
+        let pending = removed.before.pending.as_ref();
+        let ends_the_kept = revocation == Revocation::Keep
+            && pending
+                .and_then(Pending::unconfirmed)
+                .is_some_and(|one| one.session.accounts_with(&session).may_be_same());
+        if !ends_the_kept {
+            self.revoke_unconfirmed(tenant, pending);
+        }
         if revocation == Revocation::Keep {
             return Ok(LoggedOut::LocallyOnly);
         }
@@ -117,6 +125,18 @@ impl Broker {
         } else {
             LoggedOut::RevocationFailed
         })
+    }
+
+    /// Returns the reason why a tenant has no session to log out.
+    fn no_session(&self, tenant: &Tenant) -> LogoutError {
+        let id = tenant.provider.clone();
+        if let Some(exchange) = self.inner.providers.exchange(&id) {
+            return LogoutError::Exchanged { id, from: exchange.from().clone() };
+        }
+        match self.environment_variable(tenant) {
+            Some(variable) => LogoutError::FromEnvironment { tenant: tenant.clone(), variable },
+            None => LogoutError::NoSession(tenant.clone()),
+        }
     }
 
     /// Returns the other tenants whose sessions may end with this tenant's grant.

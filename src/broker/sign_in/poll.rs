@@ -5,9 +5,9 @@
 //!
 //! # One poller per sign-in
 //!
-//! The bot polls the sign-ins of Discord users and servers ([`Broker::poll_sign_ins`]), and a command
-//! polls the one that it shows ([`Broker::poll_to_end`]). Both may poll the same one: a terminal can
-//! show the sign-in of a Discord user. Then the lock and the journal keep them apart:
+//! `run` and `serve` poll all sign-ins ([`Broker::poll_sign_ins`]), and a command polls the one that it
+//! shows ([`Broker::poll_to_end`]). So a sign-in goes on if its command ends. Two processes that poll the
+//! same one are kept apart by the lock and the journal:
 //!
 //! - A poll holds the sign-in lock, taken without waiting, from before the record is read until after
 //!   the answer is saved and its meaning is committed. A second process finds the lock held, and comes
@@ -48,6 +48,7 @@ use super::{
 use crate::{
     broker::{
         Broker, FinishError, OwnerRights, RightsError, later,
+        owner_rights::check_starter,
         spend::{Recovered, may_hold_tokens, recover, spend},
     },
     ids::{Principal, Tenant},
@@ -117,8 +118,8 @@ impl Broker {
         }
     }
 
-    /// Polls the sign-ins of all Discord users and servers, from now on. Ends when dropped. The sign-in
-    /// of a server is polled only while its starter manages the server; then it is cancelled.
+    /// Polls all sign-ins, from now on. Ends when dropped. A sign-in is polled only while its starter may
+    /// finish it; then it is cancelled. That of a server's manager waits while no bot knows the managers.
     pub async fn poll_sign_ins(&self, rights: Arc<dyn OwnerRights>) {
         let mut changes = self.changes();
         let mut pollers: HashMap<(Tenant, Fingerprint), Poller> = HashMap::new();
@@ -130,7 +131,7 @@ impl Broker {
                         let Some(pending) = entry.pending.as_ref().filter(|one| one.polling.is_some()) else {
                             continue;
                         };
-                        if pending.started_by == Principal::Local || !pending.is_live(self.inner.now()) {
+                        if !pending.is_live(self.inner.now()) {
                             continue;
                         }
                         let key = (tenant.clone(), pending.state.fingerprint());
@@ -149,7 +150,7 @@ impl Broker {
         }
     }
 
-    /// Starts the poller of one sign-in of a Discord user.
+    /// Starts the poller of one sign-in.
     fn poller(&self, tenant: &Tenant, state: &Fingerprint, rights: &Arc<dyn OwnerRights>) -> Poller {
         let (broker, tenant, state) = (self.clone(), tenant.clone(), state.clone());
         let rights = rights.clone();
@@ -188,11 +189,7 @@ impl Broker {
         let entry = self.inner.store.read(tenant).await.map_err(|_| STORE_PAUSE)?;
         let live = entry.pending.filter(|pending| in_progress(pending, state).is_some());
         let Some(pending) = live else { return Ok(false) };
-        let checked = match (tenant.principal, pending.started_by) {
-            (Principal::Guild(guild), Principal::User(user)) => rights.manages(guild, user).await,
-            (_, starter) => rights.of_principal(starter).await,
-        };
-        match checked {
+        match check_starter(rights, tenant, &pending).await {
             Ok(()) => Ok(true),
             Err(RightsError::Unknown { retry_after }) => Err(retry_after),
             Err(RightsError::NotEntitled) => {
@@ -237,6 +234,7 @@ impl Broker {
         })
     }
 
+    #[tracing::instrument(name = "sign_in", skip_all, fields(%tenant, generation = 1))]
     async fn poll_locked(
         &self,
         provider: &Provider,
@@ -409,6 +407,7 @@ impl Broker {
                 Ok(Settled::Granted(Box::new(granted)))
             }
             Outcome::Ended { code } | Outcome::Refused { code } | Outcome::Misconfigured { code } => {
+                self.inner.forget_client(provider, &pending.binding, &code).await;
                 self.end_poll(lock, pending, &code).await
             }
             // Only a refresh has such an outcome.

@@ -2,6 +2,8 @@
 
 use url::{Host, Url};
 
+use crate::ids::ProviderId;
+
 /// The address under which browsers reach our sign-in pages: an origin without a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicUrl(Url);
@@ -53,6 +55,11 @@ impl PublicUrl {
         self.at("oauth/callback")
     }
 
+    /// The redirect URI of that way at a provider whose client threadkey makes.
+    pub fn callback_of(&self, provider: &ProviderId) -> Url {
+        self.at(&format!("oauth/callback/{provider}"))
+    }
+
     /// The address of the client id metadata document.
     pub fn client_document(&self) -> Url {
         self.at("oauth/client.json")
@@ -94,6 +101,8 @@ mod tests {
     fn a_public_address_is_an_https_origin_or_loopback_without_a_path() {
         let url = PublicUrl::parse(" https://threadkey.example.org:8443/ ").expect("an address");
         assert_eq!(url.callback().as_str(), "https://threadkey.example.org:8443/oauth/callback");
+        let of = url.callback_of(&"linear.1".parse().expect("a name"));
+        assert_eq!(of.as_str(), "https://threadkey.example.org:8443/oauth/callback/linear.1");
         assert_eq!(url.start("id").as_str(), "https://threadkey.example.org:8443/start/id");
         assert_eq!(url.authority(), "threadkey.example.org:8443");
         assert_eq!(PublicUrl::parse("https://a.example").expect("an address").authority(), "a.example");

@@ -7,7 +7,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::{super::Broker, live_of};
+use super::{super::Broker, PublicUrl, live_of};
 use crate::{
     ids::{Principal, Tenant},
     oauth::Pasted,
@@ -40,7 +40,11 @@ impl Broker {
         let readings = readings(text);
         let has_response_at = |uri: &str| readings.iter().any(|text| has_response_at(text, uri));
         let providers = self.providers();
-        let is_at_our_pages = self.public_url().is_some_and(|url| has_response_at(url.callback().as_str()));
+        let callbacks = |url: &PublicUrl| {
+            let own = providers.ids().map(|id| url.callback_of(id));
+            own.chain([url.callback()]).any(|callback| has_response_at(callback.as_str()))
+        };
+        let is_at_our_pages = self.public_url().is_some_and(callbacks);
         let is_at_ours =
             is_at_our_pages || providers.usable().any(|provider| has_response_at(provider.redirect_uri()));
         let records = match self.inner.store.list().await {

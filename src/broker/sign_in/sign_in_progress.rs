@@ -10,13 +10,13 @@
 //! [`Event::Undecided`], which carry more than the store. Meanwhile ([`FinishingSignIn`]) the store
 //! reports nothing; [`Event::SignInConcluded`] marks the moment to read it again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     broker::{Broker, Event, Inner, SignedIn, Undecided},
     ids::{Lineage, Tenant},
     secret::Fingerprint,
-    session::{Entry, Pending, Session},
+    session::{Entry, PENDING_LIFETIME, Pending, Session},
     store::StoreError,
     sys::clock::UnixTime,
 };
@@ -32,7 +32,7 @@ pub struct SignInProgress {
 #[derive(Clone, Debug)]
 enum Stage {
     /// Its link is shown.
-    Link { state: Fingerprint, ends: UnixTime, beside: Beside },
+    Link { state: Fingerprint, ends: UnixTime, open_for: Duration, beside: Beside },
     /// The question is shown.
     Question { lineage: Lineage, account: Option<String>, current: Option<String> },
     /// Its end is shown. The account may still become known.
@@ -57,8 +57,8 @@ pub enum News {
     Cancelled,
     /// The way back through the browser ended, for this reason.
     Failed(String),
-    /// It expired.
-    Expired,
+    /// It expired, after it was open for this time.
+    Expired(Duration),
     /// The provider ended it without tokens.
     Ended {
         /// The provider's word, such as `access_denied`.
@@ -96,6 +96,7 @@ impl SignInProgress {
         let stage = Stage::Link {
             state: pending.state.fingerprint(),
             ends: pending.expires_at(),
+            open_for: pending.open_for(),
             beside: Beside::of(entry),
         };
         Self { tenant: tenant.clone(), stage }
@@ -104,8 +105,12 @@ impl SignInProgress {
     /// A link of an unknown sign-in.
     #[cfg(test)]
     pub(crate) fn for_tests(tenant: &Tenant) -> Self {
-        let stage =
-            Stage::Link { state: Fingerprint::of("state"), ends: UnixTime::MAX, beside: Beside::default() };
+        let stage = Stage::Link {
+            state: Fingerprint::of("state"),
+            ends: UnixTime::MAX,
+            open_for: PENDING_LIFETIME,
+            beside: Beside::default(),
+        };
         Self { tenant: tenant.clone(), stage }
     }
 
@@ -122,6 +127,14 @@ impl SignInProgress {
         }
     }
 
+    /// The whole time for which its link is open.
+    pub fn open_for(&self) -> Duration {
+        match &self.stage {
+            Stage::Link { open_for, .. } => *open_for,
+            Stage::Question { .. } | Stage::Nameless { .. } => PENDING_LIFETIME,
+        }
+    }
+
     /// Whether it is a link that waits for its code.
     pub fn is_link(&self) -> bool {
         matches!(self.stage, Stage::Link { .. })
@@ -130,7 +143,7 @@ impl SignInProgress {
     /// Compares the remembered record with this one.
     pub(super) fn progress(&self, entry: &Entry, now: UnixTime) -> Progress {
         let (news, next) = match &self.stage {
-            Stage::Link { state, ends, beside } => {
+            Stage::Link { state, ends, open_for, beside } => {
                 let in_progress = |pending: &&Pending| pending.state.fingerprint().matches(state);
                 let there = entry.pending.as_ref().filter(|pending| in_progress(pending));
                 let ended = there.and_then(|pending| pending.polling.as_ref()?.ended.clone());
@@ -139,10 +152,10 @@ impl SignInProgress {
                 } else if let Some(code) = ended {
                     (Some(News::Ended { code }), None)
                 } else if there.is_some() {
-                    let (state, ends, beside) = (state.clone(), *ends, Beside::of(entry));
-                    (None, self.at(Stage::Link { state, ends, beside }))
+                    let (state, ends, open_for) = (state.clone(), *ends, *open_for);
+                    (None, self.at(Stage::Link { state, ends, open_for, beside: Beside::of(entry) }))
                 } else {
-                    self.link_ended(entry, beside, now >= *ends)
+                    self.link_ended(entry, beside, (now >= *ends).then_some(*open_for))
                 }
             }
             Stage::Question { lineage, account, current } => {
@@ -159,7 +172,12 @@ impl SignInProgress {
         Progress { news, next }
     }
 
-    fn link_ended(&self, entry: &Entry, beside: &Beside, is_late: bool) -> (Option<News>, Option<Self>) {
+    fn link_ended(
+        &self,
+        entry: &Entry,
+        beside: &Beside,
+        expired_after: Option<Duration>,
+    ) -> (Option<News>, Option<Self>) {
         let (was, before) = beside.session.clone().unzip();
         let is_new = |session: &&Session| Some(session.lineage) != was;
         if let Some(session) = entry.session.as_ref().filter(is_new) {
@@ -173,8 +191,7 @@ impl SignInProgress {
         let news = match (&entry.pending, &entry.session) {
             (Some(_), _) => News::Replaced,
             (None, None) if was.is_some() => News::LoggedOut,
-            (None, _) if is_late => News::Expired,
-            (None, _) => News::Cancelled,
+            (None, _) => expired_after.map_or(News::Cancelled, News::Expired),
         };
         (Some(news), None)
     }

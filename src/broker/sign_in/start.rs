@@ -4,7 +4,7 @@
 //! dies before the answer is recorded, the provider forgets the code by itself. Two starts at the same
 //! time may both ask; one code is recorded, and the other start shows it.
 
-use super::{Opener, PublicUrl, SignIn, SignInProgress, View, WayBack};
+use super::{Opener, SignIn, SignInProgress, View, WayBack};
 use crate::{
     broker::{Broker, StartError},
     ids::{Principal, Tenant},
@@ -65,21 +65,17 @@ impl Broker {
         started_by: Principal,
         options: StartOptions,
     ) -> Result<SignIn, StartError> {
-        let callback = self.public_url().map(PublicUrl::callback);
-        let returns_to = match &options.way_back {
-            WayBack::Paste => None,
-            WayBack::Listener(url) => Some(url),
-            WayBack::Browser(_) => {
-                callback.as_ref().filter(|_| self.inner.may_return_to_us(&tenant.provider))
-            }
+        let callback = self.inner.callback(&tenant.provider);
+        let callback = match &options.way_back {
+            // A listener takes the port of the moment, and the server does not compare it (RFC 8252 §7.3).
+            WayBack::Paste | WayBack::Listener(_) => None,
+            WayBack::Browser(_) => callback.filter(|_| self.inner.may_return_to_us(&tenant.provider)),
         };
-        let provider = self.inner.for_sign_in(tenant, returns_to).await?;
+        let provider = self.inner.for_sign_in(tenant, callback.as_ref()).await?;
         self.discover_if_old(&tenant.provider);
-        let (redirect_uri, opener) = match (&options.way_back, self.public_url()) {
+        let (redirect_uri, opener) = match (&options.way_back, callback) {
             (WayBack::Listener(url), _) => (url.to_string(), None),
-            (WayBack::Browser(opener), Some(public)) if returns_to.is_some() => {
-                (public.callback().to_string(), Some(opener))
-            }
+            (WayBack::Browser(opener), Some(callback)) => (callback.to_string(), Some(opener)),
             (WayBack::Paste | WayBack::Browser(_), _) => (provider.redirect_uri().to_owned(), None),
         };
         if let Some(grant) = options.grant.filter(|grant| !provider.grants().contains(grant)) {
@@ -93,7 +89,8 @@ impl Broker {
                 && (live.polling.is_some()
                     || live.redirect_uri == redirect_uri
                         && live.browser.is_some() == opener.is_some()
-                        && !is_bound_to_a_browser(live))
+                        // Its link was opened, and works in that browser alone.
+                        && !live.awaits_its_browser())
         };
         let mut until = 0;
         for _ in 0..TRIES {
@@ -167,7 +164,7 @@ impl Broker {
             login_hint: login_hint(provider, entry, started_by),
             name: options.user_name.clone().unwrap_or_else(|| name_of(started_by)),
         };
-        let credentials = provider.credentials(self.inner.now()).await;
+        let credentials = self.inner.credentials(provider, &provider.binding()).await;
         let credentials =
             credentials.map_err(|problem| StartError::NoClientSecret { provider: id(), problem })?;
         let acquirer = provider.acquirer(grant);
@@ -190,11 +187,11 @@ impl Broker {
     }
 }
 
-/// Returns the name of the user at the provider: the operator's, or else the subject of the tenant's
-/// own session, if this user signed it in.
+/// Returns the name of the user at the provider: the operator's, or else the proved subject of the
+/// tenant's own session, if this user signed it in.
 fn login_hint(provider: &Provider, entry: &Entry, user: Principal) -> Option<String> {
     let own = entry.session.as_ref().filter(|session| session.signed_in_by == Some(user));
-    let own = own.filter(|session| provider.issued(&session.binding));
+    let own = own.filter(|session| provider.issued(&session.binding) && session.has_proved_subject());
     provider.login_hint(user).map(str::to_owned).or_else(|| own?.subject.clone())
 }
 
@@ -216,10 +213,4 @@ fn begin_return(opener: &Opener) -> Box<BrowserReturn> {
         unconfirmed: None,
         failed: None,
     })
-}
-
-/// Whether a browser has opened the link and not brought the answer back. The link works in no other
-/// browser.
-fn is_bound_to_a_browser(pending: &Pending) -> bool {
-    pending.browser.as_ref().is_some_and(|browser| browser.cookie.is_some() && browser.unconfirmed.is_none())
 }

@@ -4,8 +4,18 @@
 //! answer's page waits for the exchange, so it reports success only after that. All other requests
 //! (favicons, an answer to another sign-in, a page that guesses the address) change nothing.
 //!
-//! The browser begins at a local address that leads to the provider once. So the arguments of the
-//! process that opens the browser, which every user of the machine can read, hold no state.
+//! # Other users of the machine
+//!
+//! Each of them can connect to loopback. Only the `state` keeps their answers out: a code of *their*
+//! account would sign this terminal in as them. PKCE does not help, because the provider's link has the
+//! challenge too. (A stolen code is of no use: the verifier never leaves this process.) So the link with
+//! the state must not reach them.
+//!
+//! Each of them can also read the arguments of the process that opens the browser. So these hold a
+//! local address without the state, which leads to the provider. It works once, and for no other user:
+//! the kernel names the owner of each connection ([`connection_owner`]), and a connection of another
+//! user gets no link, and its answers are not read. So a reader of the arguments gains nothing, whether
+//! it comes before the browser or after it. Where the kernel names no owners, the address works once.
 
 use std::{
     io,
@@ -19,9 +29,10 @@ use std::{
 
 use axum::{
     Router,
-    extract::{Request, State},
+    extract::{ConnectInfo, Request, State, connect_info::Connected},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
+    serve::IncomingStream,
 };
 use tokio::{
     net::TcpListener,
@@ -34,7 +45,10 @@ use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use super::page::Page;
-use crate::{net::is_loopback, sys::random};
+use crate::{
+    net::is_loopback,
+    sys::{connection_owner, random},
+};
 
 /// Ports below this one belong to the services of the system, and no program of a user can listen on
 /// them.
@@ -162,6 +176,7 @@ impl Listener {
         let mut servers = JoinSet::new();
         for socket in self.sockets {
             let router = Router::new().fallback(respond).with_state(shared.clone());
+            let router = router.into_make_service_with_connect_info::<Ends>();
             let server = axum::serve(socket, router).with_graceful_shutdown(ended.clone().cancelled_owned());
             servers.spawn(server.into_future());
         }
@@ -189,11 +204,42 @@ impl Waiting {
     }
 }
 
+// === impl Ends ===
+
+/// The two addresses of a connection.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    ours: Option<SocketAddr>,
+    theirs: SocketAddr,
+}
+
+impl Connected<IncomingStream<'_, TcpListener>> for Ends {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        Self { ours: stream.io().local_addr().ok(), theirs: *stream.remote_addr() }
+    }
+}
+
+impl Ends {
+    fn are_of_two_users(self) -> bool {
+        self.ours.is_some_and(|ours| connection_owner::is_another_users(ours, self.theirs))
+    }
+}
+
 // === the answer to each request ===
 
-async fn respond(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+async fn respond(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(ends): ConnectInfo<Ends>,
+    request: Request,
+) -> Response {
     let (parts, _) = request.into_parts();
     let stray = |status, text| Page::stray(status, text).into_response();
+    if ends.are_of_two_users() {
+        tracing::warn!("another user of this machine asked for a page of the sign-in; nothing was done");
+        let text = "This connection comes from another user of this machine than the one who signs in. If your browser runs as \
+                    another user, open the link that the terminal shows, and paste the address of its last page there.";
+        return stray(StatusCode::FORBIDDEN, text);
+    }
     if !shared.is_for_us(&parts.headers) {
         // Another site's name that leads to this machine (DNS rebinding).
         return stray(StatusCode::MISDIRECTED_REQUEST, "This address works only on loopback.");

@@ -5,7 +5,9 @@
 //! Each ends in [`Broker::finish`], which checks the state and the issuer, and exchanges the code.
 //!
 //! A process that dies here leaves the pending sign-in, which expires by itself; during the exchange
-//! it leaves a journal, from which the next process continues. Ctrl-C cancels the sign-in.
+//! it leaves a journal, from which the next process continues. Ctrl-C cancels the sign-in at each
+//! point. During the exchange the provider may still grant it; then the late result is dropped and
+//! revoked, and the command waits for that. A second Ctrl-C ends it at once.
 
 mod listener;
 mod page;
@@ -31,7 +33,7 @@ use crate::{
     ids::Tenant,
     oauth::{PasteError, Pasted},
     secret::Secret,
-    session::GrantKind,
+    session::{GrantKind, left_in_words},
     sys::{browser, clock::UnixTime},
 };
 
@@ -67,23 +69,33 @@ pub(super) async fn run(
         _ => WayBack::Paste,
     };
     let options = StartOptions { grant, way_back, ..StartOptions::default() };
-    let started = broker.start_with(tenant, tenant.principal, options).await?;
+    // Before the sign-in is there: from then on Ctrl-C cancels it.
+    let mut interrupts = Interrupts::new()?;
+    let started = tokio::select! {
+        biased;
+        () = interrupts.next() => {
+            return Err(Failure::new(Exit::Usage, format!("interrupted: no sign-in for {tenant} was started")));
+        }
+        started = broker.start_with(tenant, tenant.principal, options) => started?,
+    };
     let (Some(listener), Some(link)) = (listener, started.link()) else {
         let is_finished = sign_in::show(broker, &started, false, now).await?;
         if is_finished || !stdin_is_terminal() {
             return Ok(());
         }
-        return sign_in::finish(broker, tenant.principal, Some(&tenant.provider)).await;
+        let event = wait(broker, &started, None, &mut interrupts, now).await;
+        return match conclude_unless_interrupted(broker, &started, event, &mut interrupts).await? {
+            Some(finished) => sign_in::conclude(broker, finished).await,
+            None => Ok(()),
+        };
     };
     let port = listener.port();
     let mut waiting = listener.wait(link);
-    // Before the link is out: a user may press Ctrl-C as soon as it is.
-    let mut interrupts = Interrupts::new()?;
     let is_opened = !no_browser && browser::is_here() && browser::open(waiting.entrance()).is_ok();
     print_notice(&instructions(&started, is_opened, port, now));
     print_result(&format!("{link}\n"))?;
-    let event = wait(broker, &started, &mut waiting, &mut interrupts, now).await;
-    let result = conclude(broker, &started, event).await;
+    let event = wait(broker, &started, Some(&mut waiting), &mut interrupts, now).await;
+    let result = conclude_unless_interrupted(broker, &started, event, &mut interrupts).await;
     waiting.end().await;
     match result? {
         // The page has gone out, so the question may take its time.
@@ -122,12 +134,12 @@ async fn listener_on(
 }
 
 fn instructions(started: &SignIn, is_opened: bool, port: u16, now: UnixTime) -> String {
-    let minutes = started.expires_at.saturating_sub(now).max(0) / 60;
+    let left = left_in_words(started.expires_at, now);
     let resumed = if started.resumed { "This sign-in is already under way. " } else { "" };
     let open = if is_opened {
-        format!("Your browser opens the sign-in. If it does not, open this link within {minutes} minutes.")
+        format!("Your browser opens the sign-in. If it does not, open this link within {left}.")
     } else {
-        format!("Open this link in a browser on this machine within {minutes} minutes.")
+        format!("Open this link in a browser on this machine within {left}.")
     };
     let elsewhere = if stdin_is_terminal() {
         "A browser on another machine (over SSH) ends on a page that does not load: paste its whole address here".to_owned()
@@ -143,28 +155,38 @@ fn instructions(started: &SignIn, is_opened: bool, port: u16, now: UnixTime) -> 
 async fn wait(
     broker: &Broker,
     started: &SignIn,
-    waiting: &mut Waiting,
+    waiting: Option<&mut Waiting>,
     interrupts: &mut Interrupts,
     now: UnixTime,
 ) -> Result<Event, Failure> {
     let principal = started.tenant.principal;
     let awaited = broker.expects_code(principal, Some(&started.tenant.provider)).await?;
+    let question = match waiting {
+        Some(_) => {
+            "If the browser does not come back by itself, paste the address of its last page, or the code:"
+        }
+        None => "Paste the code, or the whole address of the page that you ended on:",
+    };
+    let answer = async {
+        match waiting {
+            Some(waiting) => waiting.answer().await,
+            None => None,
+        }
+    };
     tokio::select! {
         biased;
-        Some(answer) = waiting.answer() => Ok(Event::Answered(answer)),
+        Some(answer) = answer => Ok(Event::Answered(answer)),
         () = interrupts.next() => Ok(Event::Interrupted),
-        event = at_terminal(&awaited) => event,
+        event = at_terminal(question, &awaited) => event,
         ended = ended_elsewhere(broker, started, now) => Ok(Event::Ended(ended?)),
     }
 }
 
 /// Waits for a paste. Does not return without a terminal.
-async fn at_terminal(awaited: &AwaitedAnswers) -> Result<Event, Failure> {
+async fn at_terminal(question: &str, awaited: &AwaitedAnswers) -> Result<Event, Failure> {
     if !stdin_is_terminal() {
         return std::future::pending().await;
     }
-    let question =
-        "If the browser does not come back by itself, paste the address of its last page, or the code:";
     let paste = prompt::ask_unless_interrupted(question, Echo::Length, |text| awaited.include(text)).await?;
     Ok(paste.map_or(Event::Interrupted, Event::Pasted))
 }
@@ -184,9 +206,42 @@ async fn ended_elsewhere(broker: &Broker, started: &SignIn, now: UnixTime) -> Re
         }
         tokio::select! {
             () = changes.next() => {}
-            () = &mut over => return Ok(News::Expired),
+            () = &mut over => return Ok(News::Expired(started.shown.open_for())),
         }
     }
+}
+
+/// Acts on the event, and cancels the sign-in if the user interrupts that. Returns the finished sign-in,
+/// unless it was reported already.
+async fn conclude_unless_interrupted(
+    broker: &Broker,
+    started: &SignIn,
+    event: Result<Event, Failure>,
+    interrupts: &mut Interrupts,
+) -> Result<Option<Finished>, Failure> {
+    let Tenant { provider, principal } = &started.tenant;
+    let mut concluded = Box::pin(conclude(broker, started, event));
+    tokio::select! {
+        biased;
+        result = &mut concluded => return result,
+        () = interrupts.next() => {}
+    }
+    if broker.cancel(*principal, Some(provider)).await?.is_empty() {
+        // It has just ended.
+        return concluded.await;
+    }
+    // The browser reads that the sign-in has ended.
+    drop(concluded);
+    print_notice(&format!(
+        "The sign-in for {} is cancelled. {provider} may still grant it: threadkey waits for its answer, to revoke that grant. Ctrl-C \
+         again ends this command at once.",
+        started.tenant
+    ));
+    tokio::select! {
+        () = broker.drained() => {}
+        () = interrupts.next() => std::process::exit(Exit::Usage as i32),
+    }
+    Err(Failure::new(Exit::Usage, format!("interrupted: the sign-in for {} is cancelled", started.tenant)))
 }
 
 /// Acts on the event. Returns the finished sign-in, unless it was reported already.

@@ -1,9 +1,25 @@
 //! The pages that the listener of `threadkey login` shows in the browser.
 
+use std::sync::LazyLock;
+
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+
+use base64::Engine as _;
+use sha2::{Digest as _, Sha256};
+
+const STYLE: &str = "\
+:root{color-scheme:light dark}\
+body{margin:0 auto;padding:2rem 1.25rem;max-width:34rem;font:1.0625rem/1.55 system-ui,sans-serif;overflow-wrap:anywhere}\
+h1{margin:0 0 1rem;font-size:1.4rem;line-height:1.25}";
+
+/// The policy of every page: nothing but its own style.
+static POLICY: LazyLock<String> = LazyLock::new(|| {
+    let style = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(STYLE.as_bytes()));
+    format!("default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; frame-ancestors 'none'")
+});
 
 /// A page in plain words. The text may come from a provider: it is escaped.
 #[derive(Debug)]
@@ -40,7 +56,8 @@ impl IntoResponse for Page {
         let Self { status, title, text } = self;
         let body = format!(
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
-             <meta name=\"viewport\" content=\"width=device-width\"><title>{title}: threadkey</title>\
+             <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>{title} · threadkey</title>\
+             <style>{STYLE}</style>\
              <h1>{title}</h1><p>{}</p></html>\n",
             escaped(&text)
         );
@@ -50,12 +67,14 @@ impl IntoResponse for Page {
             (header::CACHE_CONTROL, "no-store"),
             // The address of the page has the code.
             (header::REFERRER_POLICY, "no-referrer"),
-            (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (header::CONNECTION, "close"),
         ];
         for (name, value) in headers {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        if let Ok(policy) = HeaderValue::from_str(&POLICY) {
+            response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
         }
         response
     }

@@ -24,7 +24,7 @@ const A_SECOND: Duration = Duration::from_secs(1);
 /// An answer is complete if it contains this.
 const COMPLETE: &str = "state=whole";
 
-/// Reads what comes within an hour; returns the answer and the screen's last line.
+/// Reads the input of one hour; returns the answer and the screen's last line.
 async fn answer_and_screen(pieces: &[(Duration, &str)], echo: Echo) -> (Option<Answer>, String) {
     let pieces =
         pieces.iter().map(|(pause, text)| (*pause, Event::Bytes(text.len()), text.as_bytes().to_vec()));
@@ -53,7 +53,7 @@ async fn enter_ends_an_answer_only_when_no_more_bytes_follow() {
     let pieces = [(A_SECOND, "first "), (A_SECOND, "state=whole\nsec"), (SOON, "ond\n"), (A_SECOND, "ls\n")];
     assert_eq!(text(&pieces).await, whole);
     assert_eq!(text(&[(A_SECOND, "first state=whole")]).await, None, "without Enter");
-    // Half an answer says that more comes, and the connection may be slow.
+    // Half an answer means that more comes, and the connection may be slow.
     let pieces = [(A_SECOND, "first state=\r"), (3 * SOON, "whole\n"), (A_SECOND, "more\n")];
     assert_eq!(text(&pieces).await.as_deref(), Some("first state=\rwhole\n"));
 }

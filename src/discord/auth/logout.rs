@@ -96,6 +96,9 @@ async fn log_out(bot: &Bot, interaction: &Interaction, tenant: &Tenant, revocati
                 tenant.provider
             ))
         }
+        Err(error @ (LogoutError::Exchanged { .. } | LogoutError::FromEnvironment { .. })) => {
+            Message::text(format!("{error}."))
+        }
         Err(LogoutError::Shared { tenant, others }) => {
             let visible = visible(interaction.user, interaction.guild);
             let text = question(&tenant, &sharing(&others, &visible));
@@ -184,6 +187,7 @@ mod tests {
             Withheld::Changed { was: "https://id.example/r".into(), now: "https://new.example/r".into() };
         for (result, word) in [
             (LoggedOut::LocallyOnly, "the access stays valid"),
+            (LoggedOut::LocallyOnly, "A refresh that another program has under way at this moment ends it."),
             (LoggedOut::RevocationFailed, "may still work"),
             (LoggedOut::InUseElsewhere, "I did not ask"),
             (LoggedOut::CannotRevoke(Withheld::NotConfigured(Endpoint::Revocation)), "The access lives on"),

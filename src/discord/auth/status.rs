@@ -229,6 +229,8 @@ mod tests {
             tenant: "acme/guild:9".parse().expect("a tenant"),
             account: Some("team@example.com".into()),
             access: AccessState::Valid(1000),
+            issued_at: None,
+            scope: None,
             refresh: RefreshState::Ended("invalid_grant".into()),
             last_error: Some(("timeout".into(), RetryKind::Unspent, 900)),
             refusals: Some(Refusals { code: "http_400".into(), since: 800, times: 7, notified_at: None }),
@@ -255,6 +257,8 @@ mod tests {
             tenant: "acme/user:5".parse().expect("a tenant"),
             account: None,
             access: AccessState::Valid(1000),
+            issued_at: None,
+            scope: None,
             refresh: RefreshState::Ready,
             last_error: None,
             refusals: None,
@@ -274,11 +278,47 @@ mod tests {
     }
 
     #[test]
+    fn a_status_names_the_environment_and_the_exchange_as_sources() {
+        let sources = |environment: Option<&str>, exchanged_from: Option<&str>| {
+            let status = Status {
+                tenant: "docs/user:5".parse().expect("a tenant"),
+                account: None,
+                access: AccessState::None,
+                refresh: RefreshState::None,
+                last_error: None,
+                refusals: None,
+                pending_until: None,
+                undecided: None,
+                login_ends: LoginEnds::default(),
+                missing_scopes: vec![],
+                has_unread_answer: false,
+                generation: 0,
+                issued_at: None,
+                scope: None,
+                environment: environment.map(str::to_owned),
+                exchanged_from: exchanged_from.map(|from| from.parse().expect("a tenant")),
+            };
+            field(&status, &Usage { own: vec![], others: 0 }).value
+        };
+        // The name of the variable is the operator's.
+        assert_eq!(
+            sources(Some("DOCS_TOKEN"), None),
+            "My operator gave me a token for you in my environment. Your agents get it in place of a sign-in's."
+        );
+        assert_eq!(
+            sources(None, Some("acme/user:5")),
+            "Each token comes in return for that of your sign-in at `acme`."
+        );
+    }
+
+    #[test]
     fn a_sign_in_under_way_without_a_session_is_the_only_line() {
         let status = Status {
             tenant: "acme/user:5".parse().expect("a tenant"),
             account: None,
             access: AccessState::None,
+            issued_at: None,
+            scope: None,
             refresh: RefreshState::None,
             last_error: None,
             refusals: None,
@@ -303,6 +343,8 @@ mod tests {
             tenant: "acme/user:5".parse().expect("a tenant"),
             account: Some("alice@example.com".into()),
             access: AccessState::Valid(1000),
+            issued_at: None,
+            scope: None,
             refresh: RefreshState::Ready,
             last_error: None,
             refusals: None,

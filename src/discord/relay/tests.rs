@@ -135,7 +135,7 @@ async fn the_oldest_connection_without_a_handshake_loses_its_place() {
     for number in 0..MAX_STRANGERS as u64 {
         strangers.add(number, || connections.spawn(async { std::future::pending().await }));
     }
-    // The bot's own connection shows the path and is no stranger any more.
+    // The bot's own connection shows the path and is not a stranger any more.
     strangers.remove(0);
     let oldest = strangers.lock()[&1].clone();
     for number in 100..102 {

@@ -113,6 +113,34 @@ pub(super) fn dropped_sign_in(tenant: &Tenant, dropped: &Unchosen) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oauth::DocumentError;
+
+    #[test]
+    fn unknown_endpoints_name_the_operators_part_and_the_next_step() {
+        let url = || "https://id.example/.well-known/openid-configuration".to_owned();
+        let wait = "Try again in a minute. If it stays so, ask my operator to look at my log.";
+        let mend = "Only my operator can correct this: ask them to look at my log.";
+        let publisher = || "https://id.example".to_owned();
+        for (problem, next) in [
+            (DiscoveryError::Document(DocumentError::Status { url: url(), status: 503 }), wait),
+            (DiscoveryError::Document(DocumentError::TooSlow { host: "id.example".into() }), wait),
+            (DiscoveryError::Document(DocumentError::TooLarge { host: "id.example".into() }), mend),
+            (DiscoveryError::Document(DocumentError::Status { url: url(), status: 404 }), mend),
+            (DiscoveryError::NoS256 { publisher: publisher() }, mend),
+            (
+                DiscoveryError::Issuer {
+                    document: url(),
+                    published: "https://evil.example".into(),
+                    expected: publisher(),
+                },
+                mend,
+            ),
+        ] {
+            let message = undiscovered(&"acme".parse().expect("a name"), &problem);
+            let text = format!("I cannot find out where `acme` takes sign-ins, so nothing was sent. {next}");
+            assert_eq!(serde_json::to_value(message).expect("JSON")["content"], text, "{problem}");
+        }
+    }
 
     #[test]
     fn a_finished_sign_in_names_its_account_the_replaced_one_and_its_end() {

@@ -1,5 +1,7 @@
 //! The message of one sign-in at each stage, and the only code that writes it.
 
+use std::time::Duration;
+
 use tracing::warn;
 
 use super::{
@@ -17,7 +19,7 @@ use super::{
 use crate::{
     broker::{Finished, Kept, News, SignedIn, Undecided},
     ids::{ProviderId, Snowflake, Tenant},
-    session::{PENDING_LIFETIME, failure, in_words},
+    session::{failure, in_words},
     sys::clock::UnixTime,
 };
 
@@ -42,7 +44,8 @@ pub(in crate::discord) enum Stage {
     /// Neither the sign-in nor the session beside it exists any more.
     ChoiceGone,
     Cancelled,
-    Expired,
+    /// Its time is over, after it was open for this long.
+    Expired(Duration),
     /// Its page was opened late, and its digits can still be typed until this time.
     DigitsLeft(UnixTime),
     /// The way back through the browser ended, for this reason.
@@ -74,7 +77,7 @@ impl Stage {
             | Self::NotChosen { .. }
             | Self::ChoiceGone
             | Self::Cancelled
-            | Self::Expired
+            | Self::Expired(_)
             | Self::Failed(_)
             | Self::Ended { .. }
             | Self::LoggedOut => PromptFate::Drop,
@@ -111,9 +114,9 @@ impl Stage {
             ),
             Self::Failed(code) => failed(provider, code),
             Self::Cancelled => format!("This sign-in to `{provider}` was cancelled."),
-            Self::Expired => format!(
-                "This sign-in to `{provider}` has expired: it was open for {}. `/auth start` gives you a new link.",
-                in_words(PENDING_LIFETIME)
+            Self::Expired(open_for) => format!(
+                "This sign-in to `{provider}` has expired: it was open for {}. `/auth start` begins another one.",
+                in_words(*open_for)
             ),
             Self::Ended { code } => ended_text(tenant, code),
             Self::Replaced => format!(
@@ -144,7 +147,7 @@ impl From<News> for Stage {
             News::Gone => Self::ChoiceGone,
             News::Failed(code) => Self::Failed(code),
             News::Cancelled => Self::Cancelled,
-            News::Expired => Self::Expired,
+            News::Expired(open_for) => Self::Expired(open_for),
             News::Ended { code } => Self::Ended { code },
             News::Replaced => Self::Replaced,
             News::LoggedOut => Self::LoggedOut,
@@ -159,7 +162,10 @@ fn failed(provider: &ProviderId, code: &str) -> String {
         failure::WRONG_DIGITS => "other digits than those of the page were typed three times".to_owned(),
         failure::NO_DIGITS => "no digits were typed in time".to_owned(),
         failure::INTERRUPTED => "I was restarted during it".to_owned(),
-        failure::WRONG_ISSUER => format!("the answer did not come from `{provider}`"),
+        failure::NOT_ENTITLED => "you may no longer use me for that".to_owned(),
+        failure::WRONG_ISSUER | failure::WRONG_CALLBACK => {
+            format!("the answer did not come from `{provider}`")
+        }
         code => format!("`{provider}` did not complete it ({})", inline_code(code)),
     };
     format!("Not signed in at `{provider}`: {why}. `/auth start` gives you a new link.")
@@ -204,7 +210,7 @@ pub(in crate::discord) async fn show_expired(bot: &BotHandle, expired: Vec<OpenM
     for open in expired {
         let stage = match bot.broker.digits_until(open.shown.tenant()).await {
             Ok(Some(until)) => Stage::DigitsLeft(until),
-            Ok(None) | Err(_) => Stage::Expired,
+            Ok(None) | Err(_) => Stage::Expired(open.shown.open_for()),
         };
         show_stage(bot, vec![open], &stage);
     }
@@ -227,11 +233,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_expired_link_names_its_lifetime_and_the_command_for_a_new_one() {
+    fn an_expired_sign_in_names_its_lifetime_and_the_command_for_a_new_one() {
         let tenant: Tenant = "acme/user:1".parse().expect("a tenant");
-        assert_eq!(
-            Stage::Expired.text(&tenant),
-            "This sign-in to `acme` has expired: it was open for 15 minutes. `/auth start` gives you a new link."
-        );
+        for (open_for, words) in [(900, "15 minutes"), (300, "5 minutes"), (30, "30 seconds")] {
+            assert_eq!(
+                Stage::Expired(Duration::from_secs(open_for)).text(&tenant),
+                format!(
+                    "This sign-in to `acme` has expired: it was open for {words}. `/auth start` begins another one."
+                )
+            );
+        }
     }
 }

@@ -6,17 +6,12 @@
 //! stranger.
 
 use super::{
-    code::exchange,
-    contract::{KnownUser, Proof, Reading, TokenAcquirer, View},
+    contract::{KnownUser, TokenAcquirer, View},
     opening::{self, Opened, OpeningError},
-    poll_words,
 };
 use crate::{
-    oauth::{AnswerRules, Attempt, Credentials, Mismatch, OpeningRequest, Provider, TokenRequest, Withheld},
-    session::{
-        GrantKind, Locked, Pending, Polling,
-        journal::{Answer, Answered},
-    },
+    oauth::{Credentials, OpeningRequest, Provider, TokenRequest, Withheld},
+    session::{GrantKind, Locked, Pending, Polling, journal::Answer},
 };
 
 /// The grant type of a poll (CIBA Core §10.1).
@@ -75,31 +70,18 @@ impl TokenAcquirer for Ciba {
         View::Elsewhere { binding_message: message.unwrap_or_default() }
     }
 
-    fn request(
+    fn poll(
         &self,
         provider: &Provider,
         pending: &Locked<Pending>,
-        proof: &Proof,
+        polling: &Polling,
         credentials: &Credentials,
     ) -> Result<TokenRequest, Withheld> {
-        let (Proof::Poll, Some(polling)) = (proof, &pending.polling) else {
-            return exchange(provider, pending, proof, credentials);
-        };
         let params = vec![
             ("grant_type".to_owned(), GRANT_TYPE.to_owned()),
             ("auth_req_id".to_owned(), polling.code.expose().to_owned()),
         ];
         provider.poll_request(&pending.binding, params, credentials)
-    }
-
-    fn read(
-        &self,
-        attempt: &Attempt<Answered>,
-        rules: &AnswerRules,
-        pending: &Pending,
-        _is_poll: bool,
-    ) -> Result<Reading, Mismatch> {
-        poll_words::read(attempt, rules, pending)
     }
 }
 

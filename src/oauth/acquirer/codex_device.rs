@@ -6,10 +6,10 @@
 use url::Url;
 
 use super::{
-    code::exchange,
-    contract::{KnownUser, Proof, Reading, TokenAcquirer, View},
+    contract::{KnownUser, TokenAcquirer, View},
     device,
     opening::{self, Opened, OpeningError},
+    reading::{Proof, Reading},
 };
 use crate::{
     oauth::{
@@ -77,16 +77,13 @@ impl TokenAcquirer for CodexDevice {
         device::view(provider, pending)
     }
 
-    fn request(
+    fn poll(
         &self,
         provider: &Provider,
         pending: &Locked<Pending>,
-        proof: &Proof,
-        credentials: &Credentials,
+        polling: &Polling,
+        _credentials: &Credentials,
     ) -> Result<TokenRequest, Withheld> {
-        let (Proof::Poll, Some(polling)) = (proof, &pending.polling) else {
-            return exchange(provider, pending, proof, credentials);
-        };
         provider.check_bound(&pending.binding)?;
         let body = serde_json::json!({
             "device_auth_id": polling.code.expose(),

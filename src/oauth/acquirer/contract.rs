@@ -4,13 +4,17 @@ use std::fmt;
 
 use url::Url;
 
-use super::opening::OpeningError;
+use super::{
+    opening::OpeningError,
+    poll_words,
+    reading::{Proof, Reading},
+};
 use crate::{
     oauth::{
-        AnswerRules, Attempt, Credentials, Mismatch, OpeningRequest, Outcome, Provider, TokenRequest,
-        Withheld, sign_in_outcome,
+        AnswerRules, Attempt, Credentials, Mismatch, OpeningRequest, Provider, TokenRequest, Withheld,
+        sign_in_outcome,
     },
-    secret::{AuthorizationCode, CodeVerifier},
+    secret::AuthorizationCode,
     session::{
         Locked, Pending, Polling,
         journal::{Answer, Answered},
@@ -46,41 +50,6 @@ pub struct KnownUser {
     pub login_hint: Option<String>,
     /// The user's name here.
     pub name: String,
-}
-
-/// The proof that a token request presents.
-#[derive(Clone)]
-pub enum Proof {
-    /// An authorization code.
-    Code {
-        /// The code.
-        code: AuthorizationCode,
-        /// The verifier, if the provider made it.
-        verifier: Option<CodeVerifier>,
-    },
-    /// The code of the sign-in's own poll.
-    Poll,
-}
-
-/// The meaning of the answer to a token request of a sign-in.
-#[derive(Debug)]
-pub enum Reading {
-    /// As for every request to a token endpoint.
-    Outcome(Outcome),
-    /// The user has not decided yet.
-    Pending,
-    /// The user has not decided yet, and the provider wants fewer polls.
-    SlowDown {
-        /// The interval that the provider names, in seconds.
-        interval: Option<u32>,
-    },
-    /// The sign-in has ended without tokens.
-    Ended {
-        /// `access_denied` or `expired_token`.
-        code: &'static str,
-    },
-    /// An authorization code to exchange.
-    Exchange(Proof),
 }
 
 /// One grant.
@@ -122,19 +91,22 @@ pub trait TokenAcquirer: fmt::Debug + Send + Sync {
     /// Returns the first view for the user.
     fn view(&self, provider: &Provider, pending: &Pending) -> View;
 
-    /// Builds the token request with this proof.
+    /// Builds the request of a poll. A grant without polls sends a code that no provider accepts.
     ///
     /// # Errors
     /// See [`Provider::destination`].
-    fn request(
+    fn poll(
         &self,
         provider: &Provider,
         pending: &Locked<Pending>,
-        proof: &Proof,
+        polling: &Polling,
         credentials: &Credentials,
-    ) -> Result<TokenRequest, Withheld>;
+    ) -> Result<TokenRequest, Withheld> {
+        let _ = polling;
+        provider.exchange(pending, &AuthorizationCode::new(""), credentials)
+    }
 
-    /// Reads the answer to the request with this proof.
+    /// Reads the answer to an exchange of a code, or to a poll.
     ///
     /// # Errors
     /// [`Mismatch`] if the tokens may belong to another sign-in. They must not be used.
@@ -145,19 +117,35 @@ pub trait TokenAcquirer: fmt::Debug + Send + Sync {
         pending: &Pending,
         is_poll: bool,
     ) -> Result<Reading, Mismatch> {
-        let _ = is_poll;
+        if is_poll {
+            return poll_words::read(attempt, rules, pending);
+        }
         sign_in_outcome(attempt, rules, pending.nonce.as_ref()).map(Reading::Outcome)
     }
 }
 
-// === impl Proof ===
+// === impl dyn TokenAcquirer ===
 
-impl fmt::Debug for Proof {
-    /// Shows the kind alone.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Code { .. } => "Code(…)",
-            Self::Poll => "Poll",
-        })
+impl dyn TokenAcquirer {
+    /// Builds the token request with this proof: the exchange of a code, which is the same for every
+    /// grant, or the poll.
+    ///
+    /// # Errors
+    /// See [`Provider::destination`].
+    pub fn request(
+        &self,
+        provider: &Provider,
+        pending: &Locked<Pending>,
+        proof: &Proof,
+        credentials: &Credentials,
+    ) -> Result<TokenRequest, Withheld> {
+        match (proof, &pending.polling) {
+            (Proof::Code { code, verifier: None }, _) => provider.exchange(pending, code, credentials),
+            (Proof::Code { code, verifier: Some(verifier) }, _) => {
+                provider.exchange(&pending.clone().with_verifier(verifier.clone()), code, credentials)
+            }
+            (Proof::Poll, Some(polling)) => self.poll(provider, pending, polling, credentials),
+            (Proof::Poll, None) => provider.exchange(pending, &AuthorizationCode::new(""), credentials),
+        }
     }
 }

@@ -2,17 +2,12 @@
 //! polls for the tokens.
 
 use super::{
-    code::exchange,
-    contract::{KnownUser, Proof, Reading, TokenAcquirer, View},
+    contract::{KnownUser, TokenAcquirer, View},
     opening::{self, Opened, OpeningError},
-    poll_words,
 };
 use crate::{
-    oauth::{AnswerRules, Attempt, Credentials, Mismatch, OpeningRequest, Provider, TokenRequest, Withheld},
-    session::{
-        GrantKind, Locked, Pending, Polling,
-        journal::{Answer, Answered},
-    },
+    oauth::{Credentials, OpeningRequest, Provider, TokenRequest, Withheld},
+    session::{GrantKind, Locked, Pending, Polling, journal::Answer},
 };
 
 /// The grant type of a poll (RFC 8628 §3.4).
@@ -63,16 +58,13 @@ impl TokenAcquirer for Device {
         view(provider, pending)
     }
 
-    fn request(
+    fn poll(
         &self,
         provider: &Provider,
         pending: &Locked<Pending>,
-        proof: &Proof,
+        polling: &Polling,
         credentials: &Credentials,
     ) -> Result<TokenRequest, Withheld> {
-        let (Proof::Poll, Some(polling)) = (proof, &pending.polling) else {
-            return exchange(provider, pending, proof, credentials);
-        };
         let mut params = vec![
             ("grant_type".to_owned(), GRANT_TYPE.to_owned()),
             ("device_code".to_owned(), polling.code.expose().to_owned()),
@@ -82,16 +74,6 @@ impl TokenAcquirer for Device {
             params.extend(scope(provider));
         }
         provider.poll_request(&pending.binding, params, credentials)
-    }
-
-    fn read(
-        &self,
-        attempt: &Attempt<Answered>,
-        rules: &AnswerRules,
-        pending: &Pending,
-        _is_poll: bool,
-    ) -> Result<Reading, Mismatch> {
-        poll_words::read(attempt, rules, pending)
     }
 }
 

@@ -6,8 +6,8 @@
 //! 1. [`TokenAcquirer::opening`] asks the provider to begin, where the grant needs that, and
 //!    [`TokenAcquirer::opened`] reads the answer. Neither holds a lock: nothing is spent yet.
 //! 2. [`TokenAcquirer::view`] is the first view for the user.
-//! 3. [`TokenAcquirer::request`] is the next token request: with a code that the user brought, or a
-//!    poll. It may return tokens, so it is sent by the rules of the journal.
+//! 3. The next token request exchanges a code that the user brought, or is a
+//!    [poll](TokenAcquirer::poll). It may return tokens, so it is sent by the rules of the journal.
 //! 4. [`TokenAcquirer::read`] reads its answer, live and from a journal.
 //!
 //! A new grant is a file here, a variant of [`GrantKind`] and a row in [`Provider::acquirer`].
@@ -19,9 +19,11 @@ mod contract;
 mod device;
 mod opening;
 mod poll_words;
+mod reading;
 
-pub use contract::{KnownUser, Proof, Reading, TokenAcquirer, View};
+pub use contract::{KnownUser, TokenAcquirer, View};
 pub use opening::OpeningError;
+pub use reading::{Proof, Reading};
 
 use super::Provider;
 use crate::{

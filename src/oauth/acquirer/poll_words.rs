@@ -3,7 +3,7 @@
 //! Vendors put the words into 200, 400, 403, 428 or 429, and into other members than `error`. So the
 //! word counts and the status does not, except that a 5xx is never the provider's word.
 
-use super::{contract::Reading, opening::whole_seconds};
+use super::{opening::whole_seconds, reading::Reading};
 use crate::{
     oauth::{
         AnswerRules, Attempt, Mismatch, Outcome,

@@ -17,6 +17,8 @@ use crate::{
     session::test_session,
 };
 
+mod reach;
+
 const NOW: i64 = 1_795_358_672;
 
 pub(in crate::oauth) fn client() -> Client {
@@ -258,8 +260,42 @@ async fn account(status: &str, body: &str) -> (Option<String>, String) {
     let server = serve(listener, http(status, "", body));
     let mut settings = settings();
     settings.userinfo_endpoint = Some(format!("{base}/userinfo"));
-    let account = client().account(userinfo(settings, "the-token")).await;
-    (account.map(|account| account.name), server.await.expect("the server ends").0)
+    let answer = client().userinfo(userinfo(settings, "the-token")).await;
+    let name = match answer {
+        Userinfo::Account(account) => Some(account.name),
+        Userinfo::Refused | Userinfo::Unknown => None,
+    };
+    (name, server.await.expect("the server ends").0)
+}
+
+#[tokio::test]
+async fn a_vendors_identifier_is_a_text_or_a_whole_number_at_its_place() {
+    let long = format!(r#"{{"id":"{}","name":"x"}}"#, "9".repeat(256));
+    for (claim, body, subject, name) in [
+        (None, r#"{"sub":"17","name":"Alice"}"#, Some("17"), "Alice"),
+        (None, r#"{"id":5,"name":"Alice"}"#, None, "Alice"),
+        (Some("id"), r#"{"id":583231,"login":"octocat","name":null}"#, Some("583231"), "octocat"),
+        (Some("id"), r#"{"id":12345678901234567890,"name":"x"}"#, Some("12345678901234567890"), "x"),
+        (Some("id"), r#"{"id":"803","username":"alice"}"#, Some("803"), "alice"),
+        (Some("data.id"), r#"{"data":{"id":"7"},"sub":"8"}"#, Some("7"), "8"),
+        (Some("id"), r#"{"id":"803"}"#, Some("803"), "803"),
+        (Some("id"), r#"{"id":1.5,"name":"x"}"#, None, "x"),
+        (Some("id"), r#"{"id":0,"name":"x"}"#, None, "x"),
+        (Some("id"), r#"{"id":{"a":1},"sub":"x"}"#, None, "x"),
+        (Some("id"), &long, None, "x"),
+    ] {
+        let (listener, base) = listen().await;
+        let server = serve(listener, http("200 OK", "", body));
+        let settings = ProviderSettings {
+            userinfo_endpoint: Some(base),
+            account_id_claim: claim.map(str::to_owned),
+            ..settings()
+        };
+        let answer = client().userinfo(userinfo(settings, "x")).await;
+        let Userinfo::Account(account) = answer else { panic!("{body}: {answer:?}") };
+        assert_eq!((account.subject.as_deref(), account.name.as_str()), (subject, name), "{claim:?} {body}");
+        server.await.expect("the server ends");
+    }
 }
 
 #[tokio::test]
@@ -271,9 +307,13 @@ async fn the_userinfo_endpoint_names_the_account() {
     assert!(seen.contains("authorization: Bearer the-token\r\n"), "{seen}");
     let unverified = account("200 OK", r#"{"sub":"17","email":"alice@example.com"}"#).await.0;
     assert_eq!(unverified.as_deref(), Some("17"), "any user may claim an address");
-    for (status, body) in
-        [("401 Unauthorized", r#"{"sub":"17"}"#), ("200 OK", "no json"), ("200 OK", "{}"), ("302 Found", "")]
-    {
+    for (status, body) in [
+        ("401 Unauthorized", r#"{"sub":"17"}"#),
+        ("200 OK", "no json"),
+        ("200 OK", "{}"),
+        ("302 Found", ""),
+        ("200 OK", r#"{"ok":false,"error":"invalid_auth","name":"x"}"#),
+    ] {
         assert_eq!(account(status, body).await.0, None, "{status} {body}");
     }
 }
@@ -297,7 +337,7 @@ async fn a_userinfo_request_without_an_answer_ends_after_ten_seconds() {
     });
     let mut settings = settings();
     settings.userinfo_endpoint = Some(base);
-    assert_eq!(client().account(userinfo(settings, "x")).await, None);
+    assert!(matches!(client().userinfo(userinfo(settings, "x")).await, Userinfo::Unknown));
     let waited = server.await.expect("the server ends");
     assert!(waited < Duration::from_secs(11), "{waited:?}");
 }

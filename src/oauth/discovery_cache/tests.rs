@@ -76,3 +76,20 @@ fn the_temp_file_of_a_dead_writer_is_removed_by_the_next_one() {
     cache.write(&id(), &found("https://id.example/b")).expect("it is written");
     assert_eq!(files::names_in(cache.folder()).expect("a list"), ["acme.json"]);
 }
+
+#[test]
+fn a_reader_beside_two_writers_finds_a_whole_file_at_any_moment() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = DiscoveryCache::beside(&folder.path().join("auth.json"));
+    cache.write(&id(), &found("https://id.example/a")).expect("it is written");
+    std::thread::scope(|scope| {
+        for writer in ["b", "c"] {
+            let (cache, found) = (&cache, found(&format!("https://id.example/{}", writer.repeat(2000))));
+            // A writer whose temp file the other one removed notices it, and the file stands.
+            scope.spawn(move || (0..100).for_each(|_| drop(cache.write(&id(), &found))));
+        }
+        for _ in 0..300 {
+            assert!(cache.read(&id(), "https://id.example").is_some(), "a torn file");
+        }
+    });
+}

@@ -16,7 +16,10 @@ use tokio::{
 use super::*;
 use crate::{
     net::{Outward, Proxies},
-    oauth::client::tests::{client, http, listen, request},
+    oauth::{
+        ProviderSettings, Publisher, ServerMetadata, Undiscovered,
+        client::tests::{client, http, listen, request},
+    },
     sys::clock::Clock,
 };
 
@@ -126,7 +129,7 @@ async fn a_document_of_ten_megabytes_is_cut_off_at_one() {
     });
     let error = get(&base, "/a").await.expect_err("too large");
     assert!(matches!(error, DocumentError::TooLarge { .. }), "{error:?}");
-    // What lies in the sockets' buffers does not count.
+    // Bytes in the sockets' buffers do not count.
     assert!(sent.await.expect("it sends") < 10_000_000);
 }
 
@@ -240,6 +243,31 @@ async fn a_name_that_turns_private_is_never_connected_to() {
     let error = error.expect_err("the address is private").to_string();
     assert!(error.starts_with("the name turns.test has the private address 127.0.0.1"), "{error}");
     assert_eq!(looked_up.load(Ordering::SeqCst), 1);
+    assert!(tokio::time::timeout(Duration::ZERO, listener.accept()).await.is_err(), "nothing connected");
+}
+
+#[tokio::test]
+async fn an_mcp_server_and_its_registration_are_not_reached_at_a_name_that_turns_private() {
+    let (listener, _) = listen().await;
+    let private = listener.local_addr().expect("it is bound");
+    let (client, looked_up) = changing(vec![private]);
+    let url: Url = format!("https://turns.test:{}/mcp", private.port()).parse().expect("a URL");
+    let settings = ProviderSettings {
+        registers_client: true,
+        reach: Some(Reach::default().listing_host_of(&url)),
+        ..ProviderSettings::default()
+    };
+    let id = "linear".parse().expect("a name");
+    let undiscovered = Undiscovered { id, settings, publisher: Publisher::Mcp(url.clone()) };
+    let discovered = client.discover_mcp(&undiscovered, &url, None, 0).await.map(drop);
+    let metadata = ServerMetadata::default();
+    let redirect_uri = "http://127.0.0.1:1/callback";
+    let registered = client.register(&undiscovered, &metadata, url, redirect_uri, &[]).await.map(drop);
+    for result in [discovered, registered] {
+        let error = result.expect_err("the address is private").to_string();
+        assert!(error.starts_with("the name turns.test has the private address 127.0.0.1"), "{error}");
+    }
+    assert_eq!(looked_up.load(Ordering::SeqCst), 2, "each connection resolves once");
     assert!(tokio::time::timeout(Duration::ZERO, listener.accept()).await.is_err(), "nothing connected");
 }
 

@@ -34,6 +34,16 @@ fn code_last() -> String {
 }
 
 #[test]
+fn the_border_of_a_box_is_no_part_of_a_code() {
+    for border in ["│", "┃", "║", "▌"] {
+        let text = format!("code={CODE}{border} &state={STATE}");
+        assert_eq!(code(&text), CODE, "{text:?}");
+        let text = format!("http://127.0.0.1:1/callback?state={STATE}&code={CODE}{border} Signed in");
+        assert_eq!(code(&text), CODE, "{text:?}");
+    }
+}
+
+#[test]
 fn the_code_with_its_state_and_the_whole_address_are_accepted() {
     for text in [
         format!("{CODE}#{STATE}"),

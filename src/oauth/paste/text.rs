@@ -37,8 +37,8 @@ pub(super) struct Text {
     pub(super) gaps: Vec<Gap>,
     /// The white space since the last character.
     pending: Gap,
-    /// Whether the last character is the border of a box.
-    is_border: bool,
+    /// How many of the last characters are borders of a box.
+    borders: usize,
 }
 
 impl Text {
@@ -77,7 +77,7 @@ impl Text {
             bytes: Zeroizing::new(Vec::with_capacity(capacity)),
             gaps: Vec::with_capacity(capacity),
             pending: Gap::Line,
-            is_border: false,
+            borders: 0,
         }
     }
 
@@ -85,18 +85,16 @@ impl Text {
         self.bytes.push(byte);
         self.gaps.push(self.pending);
         self.pending = Gap::None;
-        self.is_border = false;
+        self.borders = 0;
     }
 
     fn push_gap(&mut self, gap: Gap) {
         // The right border of a box belongs to the line break.
-        while gap == Gap::Line
-            && self.bytes.last() == Some(&b'|')
-            && (self.is_border || self.gaps.last() == Some(&Gap::Blank))
-        {
+        let is_bar = |text: &Self| text.bytes.last() == Some(&b'|') && text.gaps.last() == Some(&Gap::Blank);
+        while gap == Gap::Line && (self.borders > 0 || is_bar(self)) {
             self.bytes.pop();
             self.gaps.pop();
-            self.is_border = false;
+            self.borders = self.borders.saturating_sub(1);
         }
         self.pending = self.pending.max(gap);
     }
@@ -123,8 +121,9 @@ impl Text {
                 self.push(half_width(c));
             }
             '\u{2500}'..='\u{259f}' => {
-                self.push(b'|');
-                self.is_border = true;
+                let borders = self.borders;
+                self.push(OTHER);
+                self.borders = borders + 1;
             }
             c if c.is_ascii_graphic() => self.push(u8::try_from(c).unwrap_or(OTHER)),
             c => self.push(if c.is_alphanumeric() { LETTER } else { OTHER }),

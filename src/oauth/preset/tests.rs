@@ -15,6 +15,24 @@ fn every_preset_is_read_by_itself_as_in_the_whole_file() {
 }
 
 #[test]
+fn each_key_of_each_preset_can_be_overridden_and_no_info_becomes_a_setting() {
+    for preset in presets() {
+        for key in preset.settings.keys().filter(|key| !PLACEHOLDERS.contains(&key.as_str())) {
+            let needed = "host = 'id.example'\ntenant = 'example'\n";
+            let uses = |key: &str| {
+                preset.settings.values().any(|value| value.to_string().contains(&format!("{{{key}}}")))
+            };
+            let given = needed.lines().filter(|line| uses(line.split(' ').next().expect("a key")));
+            let mut own: toml::Table = toml::from_str(&given.collect::<Vec<_>>().join("\n")).expect("TOML");
+            own.insert(key.clone(), "own".into());
+            let section = preset.overlaid(&own).expect("filled in");
+            assert_eq!(section[key].as_str(), Some("own"), "{} {key}", preset.name);
+            assert!(INFO.iter().all(|info| !section.contains_key(*info)), "{}", preset.name);
+        }
+    }
+}
+
+#[test]
 fn no_preset_contains_a_client_secret() {
     for preset in presets() {
         assert!(preset.settings.keys().all(|key| !key.contains("secret")), "{}", preset.name);

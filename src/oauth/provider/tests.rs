@@ -15,6 +15,7 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         token_endpoint: "https://id.example/token".into(),
         revocation_endpoint: Some("https://id.example/revoke".into()),
         userinfo_endpoint: Some("https://id.example/userinfo".into()),
+        probe_endpoint: None,
         device_authorization_endpoint: Some("https://id.example/device".into()),
         backchannel_authentication_endpoint: Some("https://id.example/bc".into()),
         grants: vec![GrantKind::Code, GrantKind::Device, GrantKind::Ciba],
@@ -32,6 +33,7 @@ pub(in crate::oauth) fn settings() -> ProviderSettings {
         scopes: vec!["openid".into(), "offline_access".into()],
         authorize_params: BTreeMap::new(),
         resource: None,
+        account_id_claim: None,
         token_path: None,
         ended_errors: Vec::new(),
         max_lifetime: None,
@@ -122,6 +124,7 @@ fn every_url_is_checked_under_its_own_key() {
     assert_eq!(refused(|s| s.token_endpoint = bad.into()).0, "token_endpoint");
     assert_eq!(refused(|s| s.revocation_endpoint = Some(bad.into())).0, "revocation_endpoint");
     assert_eq!(refused(|s| s.userinfo_endpoint = Some(bad.into())).0, "userinfo_endpoint");
+    assert_eq!(refused(|s| s.probe_endpoint = Some(bad.into())).0, "probe_endpoint");
     assert_eq!(refused(|s| s.redirect_uri = bad.into()).0, "redirect_uri");
     assert_eq!(refused(|s| s.issuer = Some(bad.into())).0, "issuer");
     assert_eq!(refused(|s| s.issuer = Some("https://id.example/?x=1".into())).0, "issuer");
@@ -194,6 +197,7 @@ fn a_token_request_keeps_its_own_parameters_and_headers_in_any_case() {
 fn the_settings_for_answers_are_checked_and_become_rules() {
     for bad in ["", ".", "a..b", "data."] {
         assert_eq!(refused(|s| s.token_path = Some(bad.into())).0, "token_path", "{bad:?}");
+        assert_eq!(refused(|s| s.account_id_claim = Some(bad.into())).0, "account_id_claim", "{bad:?}");
     }
     for bad in ["", "Invalid Token!", "a\nb", &"x".repeat(65)] {
         assert_eq!(refused(|s| s.ended_errors = vec![bad.into()]).0, "ended_errors", "{bad:?}");
@@ -248,4 +252,16 @@ fn debug_does_not_show_the_client_secret() {
     settings.client_secret = Some(crate::secret::Secret::new("s3cr3t-canary").into());
     let shown = format!("{settings:?} {:?}", provider(settings.clone()));
     assert!(!shown.contains("s3cr3t"), "{shown}");
+}
+
+#[test]
+fn a_probe_goes_to_its_own_endpoint_or_to_userinfo() {
+    let probe = |settings| {
+        let provider = Provider::new("acme".parse().expect("an id"), settings).expect("a provider");
+        provider.probe_endpoint().map(Url::to_string)
+    };
+    assert_eq!(probe(settings()).as_deref(), Some("https://id.example/userinfo"));
+    let own = Some("https://api.example/me".to_owned());
+    assert_eq!(probe(ProviderSettings { probe_endpoint: own.clone(), ..settings() }), own);
+    assert_eq!(probe(ProviderSettings { userinfo_endpoint: None, ..settings() }), None);
 }

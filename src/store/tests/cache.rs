@@ -9,7 +9,7 @@ use std::sync::{
 
 use super::*;
 
-/// A store that counts how often its file is opened to be read.
+/// A store that counts how often its file is opened for reading.
 fn counting() -> (Fixture, Arc<AtomicU32>) {
     let opened = Arc::new(AtomicU32::new(0));
     let count = opened.clone();

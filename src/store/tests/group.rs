@@ -12,7 +12,7 @@ use crate::sys::{
 };
 
 /// Keeps everybody else from writing, as another process's write does.
-fn hold_the_global_lock(f: &Fixture) -> Lock {
+pub(super) fn hold_the_global_lock(f: &Fixture) -> Lock {
     let path = f.folder.path().join("auth.json.global.lock");
     let file = RealDisk::new().open(&path, Open::ReadWrite).expect("openable");
     Lock::acquire(file, Mode::Exclusive).expect("free")
@@ -32,7 +32,7 @@ async fn queue(
     queued
 }
 
-async fn until_queued(f: &Fixture, count: usize) {
+pub(super) async fn until_queued(f: &Fixture, count: usize) {
     soon(async {
         while f.store.queued() < count {
             tokio::task::yield_now().await;
@@ -152,7 +152,11 @@ async fn a_commit_returns_the_record_after_it_without_swept_sign_ins() {
     f.store.change(&alice(), Change::Start(pending("state-old"))).await.expect("writable");
     f.clock.advance(15 * 60 + 2 * DAY);
     let held = hold_the_global_lock(&f);
-    let change = |account: &str| Change::Account { lineage: session.lineage, account: account.into() };
+    let change = |account: &str| Change::Account {
+        lineage: session.lineage,
+        account: Some(account.into()),
+        subject: None,
+    };
     let (store, of) = (f.store.clone(), alice());
     let first = change("bob");
     let first = tokio::spawn(async move { store.change(&of, first).await });

@@ -5,6 +5,7 @@
 mod cache;
 mod candidates;
 mod change_notices;
+mod clients;
 mod doctor;
 mod format;
 mod group;

@@ -195,7 +195,11 @@ async fn a_write_that_fails_at_any_step_leaves_the_old_file_whole_and_no_temp_fi
         let f = Fixture::failing(&format!("{fault}#1"));
         let session = f.sign_in().await;
         let before = f.text();
-        let change = || Change::Account { lineage: session.lineage, account: "bob@example.com".into() };
+        let change = || Change::Account {
+            lineage: session.lineage,
+            account: Some("bob@example.com".into()),
+            subject: None,
+        };
         let error = f.store.change(&alice(), change()).await.expect_err(fault);
         assert!(error.to_string().contains("auth.json"), "{error}");
         if fault.ends_with("ENOSPC") {
@@ -226,7 +230,11 @@ async fn after_a_failed_fsync_another_temp_file_is_written() {
 async fn a_rename_that_is_not_durable_is_made_durable_before_the_next_result() {
     let f = Fixture::failing("fsync-folder:EIO#1");
     let session = f.sign_in().await;
-    let change = || Change::Account { lineage: session.lineage, account: "bob@example.com".into() };
+    let change = || Change::Account {
+        lineage: session.lineage,
+        account: Some("bob@example.com".into()),
+        subject: None,
+    };
     let error = f.store.change(&alice(), change()).await.expect_err("not durable");
     assert!(error.to_string().contains("durable"), "{error}");
     let inode = || fs::metadata(f.path()).expect("there").ino();

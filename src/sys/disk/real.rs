@@ -14,6 +14,7 @@ use super::{Disk, DiskFile, Open, Stat};
 #[cfg(feature = "test-util")]
 use crate::sys::faults::Faults;
 use crate::sys::{
+    files::{PRIVATE_FILE, PRIVATE_FOLDER},
     filesystem::{self, FileSystem},
     flock::{self, Mode},
     folder_watch::FolderWatch,
@@ -84,8 +85,10 @@ impl Disk for RealDisk {
             match how {
                 // Without O_NONBLOCK, a FIFO in the file's place would block for ever.
                 Open::Read => options.read(true).custom_flags(libc::O_NONBLOCK),
-                Open::ReadWrite => options.read(true).write(true).create(true).truncate(false).mode(0o600),
-                Open::CreateNew => options.write(true).create_new(true).mode(0o600),
+                Open::ReadWrite => {
+                    options.read(true).write(true).create(true).truncate(false).mode(PRIVATE_FILE)
+                }
+                Open::CreateNew => options.write(true).create_new(true).mode(PRIVATE_FILE),
             };
             let file = options.open(path)?;
             Ok(Box::new(RealFile { file, path: path.to_owned(), disk: self.clone() }) as Box<dyn DiskFile>)
@@ -93,7 +96,7 @@ impl Disk for RealDisk {
     }
 
     fn create_folder(&self, path: &Path) -> io::Result<()> {
-        self.at("mkdir", path, || DirBuilder::new().mode(0o700).create(path))
+        self.at("mkdir", path, || DirBuilder::new().mode(PRIVATE_FOLDER).create(path))
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {

@@ -1,4 +1,4 @@
-//! Logging out: what the provider is asked to end, and what the user is asked first.
+//! Logging out: the request to the provider, and the question to the user before it.
 
 use std::sync::{
     Arc,

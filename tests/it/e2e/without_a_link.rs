@@ -25,7 +25,7 @@ async fn oidc() -> Oidc {
 }
 
 /// Runs `/auth start` for a device code; returns the answer and the page with the code.
-async fn start_device(team: &Team, user: &Person) -> (Reply, String) {
+pub(crate) async fn start_device(team: &Team, user: &Person) -> (Reply, String) {
     let options = [("provider", "acme"), ("grant", "device")];
     let started = user.command(&team.general, "auth start", &options).await;
     assert!(started.is_ephemeral(), "{started:?}");
@@ -38,31 +38,31 @@ async fn start_device(team: &Team, user: &Person) -> (Reply, String) {
 }
 
 /// A `threadkey auth start` that waits for the end of the sign-in.
-struct Waiting {
+pub(crate) struct Waiting {
     child: tokio::process::Child,
     stdout: BufReader<tokio::process::ChildStdout>,
 }
 
 impl Waiting {
-    fn start(home: &Home, arguments: &[&str]) -> Self {
+    pub(crate) fn start(home: &Home, arguments: &[&str]) -> Self {
         let mut child = home.command(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Self { child, stdout }
     }
 
-    async fn line(&mut self) -> String {
+    pub(crate) async fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).await.unwrap();
         line
     }
 
-    async fn json(&mut self) -> Value {
+    pub(crate) async fn json(&mut self) -> Value {
         let line = self.line().await;
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
     }
 
     /// Waits for its end; returns the exit code and its standard error.
-    async fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) async fn end(mut self) -> (Option<i32>, String) {
         let mut stderr = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut stderr).await.unwrap();
         (self.child.wait().await.unwrap().code(), stderr)
@@ -184,4 +184,31 @@ async fn ciba_asks_the_user_elsewhere_with_the_name_of_the_discord_user() {
     assert_eq!(code, Some(0), "{stderr}");
     team.discord.assert_no_violations();
     bot.stop().await;
+}
+
+#[tokio::test]
+async fn the_issuer_alone_leads_to_a_device_code_and_to_ciba() {
+    let oidc = oidc().await;
+    let section = |name: &str, client_id: &str, more: &str| {
+        format!("[providers.{name}]\nissuer = {:?}\nclient_id = {client_id:?}\n{more}", oidc.issuer())
+    };
+    let by_device = section("acme", oidc.client_id(), "grants = [\"device\"]\n");
+    let by_ciba = section(
+        "bank",
+        &format!("{}-ciba", oidc.client_id()),
+        "grants = [\"ciba\"]\nclient_secret_command = [\"echo\", \"ciba-secret\"]\nlogin_hints = { local = \"carol\" }\n",
+    );
+    let home = Home::new(&format!("{by_device}{by_ciba}"));
+    let mut device = Waiting::start(&home, &["auth", "start", "acme", "--json"]);
+    let page = device.json().await["verification_uri_complete"].as_str().unwrap().to_owned();
+    browser::enter_code(&page, "alice", "allow").await;
+    let mut ciba = Waiting::start(&home, &["auth", "start", "bank", "--json"]);
+    assert_eq!(ciba.json().await["binding_message"], "threadkey for local");
+    oidc.decide_elsewhere("carol", "allow").await;
+    for (waiting, provider) in [(device, "acme"), (ciba, "bank")] {
+        let (code, stderr) = waiting.end().await;
+        assert_eq!(code, Some(0), "{provider}: {stderr}");
+        let token = home.run(&["token", provider]).await;
+        assert_eq!(token.code, 0, "{token:?}");
+    }
 }

@@ -39,7 +39,7 @@ async fn the_end_of_a_worker_cuts_its_streams_and_closes_its_port() {
     parts.send(Part::Bytes("data: one\n\n")).expect("it streams");
     wire.until("data: one").await;
     rig.end(1);
-    let _ = wire.to_end().await;
+    let _ = wire.read_whole().await;
     assert!(!wire.text.ends_with("0\r\n\r\n"), "{}", wire.text);
     timeout(WAIT, rig.upstream.wait_for_ended(1)).await.expect("the upstream's stream ends");
     while TcpStream::connect(("127.0.0.1", access.port)).await.is_ok() {
@@ -221,7 +221,7 @@ async fn silent_and_slow_connections_keep_nobody_out() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     // The oldest of them have lost their places.
     let mut first = silent.swap_remove(0);
-    let _ = first.to_end().await;
+    let _ = first.read_whole().await;
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ async fn post(access: &InjectAccess, path: &str, length: usize) -> String {
         }
         left -= now;
     }
-    let _ = wire.to_end().await;
+    let _ = wire.read_whole().await;
     wire.text
 }
 
@@ -50,7 +50,7 @@ async fn a_chunked_body_and_one_that_is_refused_early_are_replayed_whole() {
     let replayed = rig.upstream.wait_until(|seen| seen.len() == 2 && seen[1].body == 5);
     timeout(WAIT, replayed).await.expect("the second attempt begins");
     wire.send(b"6\r\nsecond\r\n0\r\n\r\n").await;
-    let answer = wire.to_end().await.expect("whole");
+    let answer = wire.read_whole().await.expect("whole");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let seen = rig.last();
     assert_eq!((seen.is_live, seen.body), (true, 11));

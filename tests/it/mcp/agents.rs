@@ -87,7 +87,7 @@ fn files_below(folder: &Path) -> String {
 
 #[tokio::test]
 async fn two_agents_call_a_real_mcp_server_across_an_expiry_with_one_refresh() {
-    let server = Server::with(&["sessions"]).await;
+    let server = Server::with(&["--sessions"], &[]).await;
     let team = team(&server).await;
     let bot = team.run().await;
     sign_in(&team, &team.alice).await;
@@ -126,7 +126,7 @@ async fn two_agents_call_a_real_mcp_server_across_an_expiry_with_one_refresh() {
 
 #[tokio::test]
 async fn an_agent_without_a_login_for_its_mcp_server_asks_for_it_first() {
-    let server = Server::with(&[]).await;
+    let server = Server::start().await;
     let team = team(&server).await;
     let bot = team.run().await;
     let options = [("prompt", "go"), ("agent", "shim")];
@@ -141,7 +141,7 @@ async fn an_agent_without_a_login_for_its_mcp_server_asks_for_it_first() {
 
 #[tokio::test]
 async fn a_demand_for_more_scopes_reaches_the_agent_and_the_next_sign_in() {
-    let server = Server::with(&[]).await;
+    let server = Server::start().await;
     let team = team(&server).await;
     let bot = team.run().await;
     sign_in(&team, &team.alice).await;

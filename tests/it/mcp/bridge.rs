@@ -91,7 +91,7 @@ fn text(answer: &Value) -> &str {
 
 #[tokio::test]
 async fn a_client_of_this_machine_calls_tools_across_an_expiry() {
-    let server = Server::with(&[]).await;
+    let server = Server::start().await;
     let home = signed_in(&server).await;
     let mut bridge = Bridge::start(&home);
     bridge.initialize().await;
@@ -110,7 +110,7 @@ async fn a_client_of_this_machine_calls_tools_across_an_expiry() {
 
 #[tokio::test]
 async fn streams_and_server_requests_pass_and_a_session_is_begun_again_and_ended() {
-    let server = Server::with(&["sessions"]).await;
+    let server = Server::with(&["--sessions"], &[]).await;
     let home = signed_in(&server).await;
     let mut bridge = Bridge::start(&home);
     bridge.initialize().await;
@@ -142,7 +142,7 @@ async fn streams_and_server_requests_pass_and_a_session_is_begun_again_and_ended
 
 #[tokio::test]
 async fn the_servers_own_messages_arrive_and_a_cancelled_request_ends() {
-    let server = Server::with(&["sessions"]).await;
+    let server = Server::with(&["--sessions"], &[]).await;
     let home = signed_in(&server).await;
     let mut bridge = Bridge::start(&home);
     bridge.initialize().await;
@@ -168,7 +168,7 @@ async fn the_servers_own_messages_arrive_and_a_cancelled_request_ends() {
 
 #[tokio::test]
 async fn errors_of_the_bridge_have_the_requests_id_and_the_next_step() {
-    let server = Server::with(&[]).await;
+    let server = Server::start().await;
     let home = home(&server.url, "");
     let mut bridge = Bridge::start(&home);
     bridge.send_line("no JSON").await;

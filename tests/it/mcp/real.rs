@@ -1,15 +1,32 @@
 //! The MCP server of the official SDK, from npm.
 
-use std::{path::PathBuf, process::Stdio};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
-use serde_json::Value;
+use rcgen::{CertificateParams, KeyPair};
+use reqwest::{StatusCode, header};
+use serde_json::{Value, json};
+use threadkey::{
+    api::{self, CertificateFiles, PublicSettings, Transport},
+    broker::PublicUrl,
+    ids::{Principal, Tenant},
+    oauth::{Providers, RECOMMENDED_REDIRECT_URI, mcp::client_document},
+    sys::files::replace_private,
+};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt as _, BufReader},
     process::{Child, ChildStdin, Command},
 };
 
-use super::{home, link, start};
-use crate::support::npm::{self, Files, program};
+use super::{home, link, scripted::undiscovered, start};
+use crate::{
+    discord_rig::{Plan, Rig, snowflake},
+    support::npm::{self, Files, program},
+};
 
 const PACKAGE: Files = &[
     ("package.json", include_str!("../../mcp/package.json")),
@@ -26,22 +43,23 @@ pub(super) async fn installed() -> (PathBuf, PathBuf) {
 }
 
 /// A running server. It ends when this is dropped.
-pub(super) struct Server {
+pub(crate) struct Server {
     base: String,
-    pub(super) url: String,
+    pub(crate) url: String,
     _stdin: ChildStdin,
     _child: Child,
 }
 
 impl Server {
-    async fn start() -> Self {
-        Self::with(&[]).await
+    pub(crate) async fn start() -> Self {
+        Self::with(&[], &[]).await
     }
 
-    pub(super) async fn with(arguments: &[&str]) -> Self {
+    pub(super) async fn with(arguments: &[&str], variables: &[(&str, &Path)]) -> Self {
         let mut child = Command::new(program("node"))
             .arg(installed().await.1.join("server.mjs"))
             .args(arguments)
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -72,8 +90,19 @@ impl Server {
     }
 }
 
+/// Asks the server for its tools with this token.
+async fn tools(server: &Server, token: &str) -> String {
+    let request = reqwest::Client::new()
+        .post(&server.url)
+        .bearer_auth(token)
+        .header("accept", "application/json, text/event-stream")
+        .header("content-type", "application/json")
+        .body(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}"#);
+    request.send().await.unwrap().text().await.unwrap()
+}
+
 /// Opens the link as a browser does, and returns the address of the redirect.
-pub(super) async fn redirected(authorize_url: &str) -> String {
+pub(crate) async fn redirected(authorize_url: &str) -> String {
     let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let answer = browser.get(authorize_url).send().await.unwrap();
     answer.headers()["location"].to_str().unwrap().to_owned()
@@ -93,13 +122,7 @@ async fn a_real_mcp_server_is_signed_in_to_from_nothing_but_its_url() {
     assert_eq!(done.code, 0, "{done:?}");
     let first = home.run(&["token", "linear"]).await;
     assert_eq!(first.code, 0, "{first:?}");
-    let tools = reqwest::Client::new()
-        .post(&server.url)
-        .bearer_auth(first.stdout.trim())
-        .header("accept", "application/json, text/event-stream")
-        .header("content-type", "application/json")
-        .body(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}"#);
-    let tools = tools.send().await.unwrap().text().await.unwrap();
+    let tools = tools(&server, first.stdout.trim()).await;
     assert!(tools.contains("greet"), "{tools}");
 
     let rejected = home.run_with(&["token", "linear", "--rejected", "-"], first.stdout.trim()).await;
@@ -110,4 +133,122 @@ async fn a_real_mcp_server_is_signed_in_to_from_nothing_but_its_url() {
     let registered = server.log("register").await;
     assert_eq!(registered.len(), 1);
     assert_eq!(registered[0]["client"]["application_type"].as_str().unwrap_or("native"), "native");
+}
+
+#[tokio::test]
+async fn a_real_mcp_server_is_signed_in_to_by_the_listener_of_login() {
+    let server = Server::start().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let redirect_uri = format!("http://{}/callback", free.local_addr().unwrap());
+    drop(free);
+    let home = home(&server.url, &format!("redirect_uri = \"{redirect_uri}\"\n"));
+    let mut login = home.command(&["login", "linear"]).stdin(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(login.stdout.take().unwrap()).lines();
+    let link = lines.next_line().await.unwrap().unwrap();
+    let callback = redirected(&link).await;
+    assert!(callback.starts_with(&redirect_uri), "{callback}");
+    let page = reqwest::Client::builder().no_proxy().build().unwrap().get(&callback).send().await.unwrap();
+    assert_eq!(page.status(), StatusCode::OK);
+    let mut stderr = String::new();
+    login.stderr.take().unwrap().read_to_string(&mut stderr).await.unwrap();
+    assert!(login.wait().await.unwrap().success(), "{stderr}");
+    let token = home.run(&["token", "linear"]).await;
+    assert!(tools(&server, token.stdout.trim()).await.contains("greet"));
+    let registered = server.log("register").await;
+    assert_eq!(registered[0]["client"]["redirect_uris"], json!([redirect_uri]));
+}
+
+/// Starts alice's sign-in at `linear`. Returns the link of its message.
+async fn link_on_discord(rig: &Rig) -> String {
+    let reply = rig.alice.command(&rig.general, "auth start", &[("provider", "linear")]).await;
+    reply.link("Sign in to linear").expect("a link")
+}
+
+async fn code_on_discord(rig: &Rig, code: &str) -> String {
+    rig.alice.command(&rig.general, "auth code", &[("code", code)]).await.text()
+}
+
+async fn token_of_alice(rig: &Rig) -> String {
+    let tenant = Tenant::new("linear".parse().unwrap(), Principal::User(snowflake(rig.alice.id)));
+    rig.broker.token(&tenant, Duration::ZERO).await.unwrap().access_token.expose().to_owned()
+}
+
+fn plan(server: &Server) -> Plan {
+    let providers = Providers::with_undiscovered([], [undiscovered(&server.url)]);
+    Plan { providers: Some(providers), ..Plan::default() }
+}
+
+#[tokio::test]
+async fn a_real_mcp_server_is_signed_in_to_through_discord_by_a_registered_client() {
+    let server = Server::start().await;
+    let rig = Rig::with(plan(&server)).await;
+    let callback = redirected(&link_on_discord(&rig).await).await;
+    let answer = code_on_discord(&rig, &callback).await;
+    assert!(answer.contains("Signed in"), "{answer}");
+    assert!(tools(&server, &token_of_alice(&rig).await).await.contains("greet"));
+    assert_eq!(server.log("register").await.len(), 1);
+    assert!(!rig.discord.everything_public().contains(&callback));
+}
+
+#[tokio::test]
+async fn a_real_mcp_server_is_signed_in_to_through_discord_by_our_metadata_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate =
+        CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let files =
+        CertificateFiles { certificate: folder.path().join("cert.pem"), key: folder.path().join("key.pem") };
+    replace_private(&files.certificate, certificate.pem().as_bytes()).unwrap();
+    replace_private(&files.key, key.serialize_pem().as_bytes()).unwrap();
+    let server = Server::with(&["--documents"], &[("NODE_EXTRA_CA_CERTS", &files.certificate)]).await;
+    let mut rig = Rig::stopped(plan(&server)).await;
+
+    let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let listen = free.local_addr().unwrap();
+    drop(free);
+    let url = PublicUrl::parse(&format!("https://localhost:{}", listen.port())).unwrap();
+    let id = url.client_document();
+    let callback = url.callback_of(&"linear".parse().unwrap());
+    let redirects = [RECOMMENDED_REDIRECT_URI, callback.as_str()];
+    let document = client_document(id.as_str(), url.as_url().as_str(), &redirects);
+    rig.broker.set_public_url(url.clone());
+    let settings = PublicSettings {
+        url,
+        listen,
+        transport: Transport::Tls(files),
+        client_document: Some(std::sync::Arc::new(document)),
+    };
+    let bound = api::bind_pages(settings).await.unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let _stops = stop.clone().drop_guard();
+    tokio::spawn(api::serve_pages(
+        bound,
+        rig.broker.clone(),
+        std::sync::Arc::new(threadkey::broker::WithoutBot),
+        stop,
+    ));
+    rig.run().await;
+
+    let browser = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .add_root_certificate(reqwest::Certificate::from_der(certificate.der()).unwrap())
+        .build()
+        .unwrap();
+    let opened = browser.post(link_on_discord(&rig).await).send().await.unwrap();
+    assert_eq!(opened.status(), StatusCode::SEE_OTHER);
+    let header = |name| opened.headers()[name].to_str().unwrap().to_owned();
+    let returned = redirected(&header(header::LOCATION)).await;
+    assert!(returned.starts_with(callback.as_str()), "{returned}");
+    let cookie = header(header::SET_COOKIE).split(';').next().unwrap().to_owned();
+    let page = browser.get(&returned).header(header::COOKIE, cookie).send().await.unwrap();
+    assert_eq!(page.status(), StatusCode::OK);
+    let page = page.text().await.unwrap();
+    let digits =
+        page.split_once("class=\"digits\">").unwrap().1.split_once('<').unwrap().0.replace("&nbsp;", " ");
+    let answer = code_on_discord(&rig, &digits).await;
+    assert!(answer.contains("Signed in"), "{answer}");
+    assert!(tools(&server, &token_of_alice(&rig).await).await.contains("greet"));
+    assert!(server.log("register").await.is_empty(), "the document needs no registration");
+    assert_eq!(server.log("document").await[0]["document"]["client_id"], id.as_str());
 }

@@ -12,10 +12,13 @@ const PACKAGE: Files = &[
 ];
 const SCRIPTS: Files = &[
     ("server.mjs", include_str!("../../provider/server.mjs")),
+    ("clients.mjs", include_str!("../../provider/clients.mjs")),
     ("events.mjs", include_str!("../../provider/events.mjs")),
+    ("exchange.mjs", include_str!("../../provider/exchange.mjs")),
     ("grants.mjs", include_str!("../../provider/grants.mjs")),
     ("gate.mjs", include_str!("../../provider/gate.mjs")),
     ("pages.mjs", include_str!("../../provider/pages.mjs")),
+    ("resource.mjs", include_str!("../../provider/resource.mjs")),
 ];
 
 /// The path of `server.mjs`, where Node.js finds its packages. Blocks: the first call runs npm.

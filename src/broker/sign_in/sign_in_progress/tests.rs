@@ -69,7 +69,7 @@ fn the_stored_record_determines_the_reported_end_of_a_sign_in() {
         entry
     };
     assert_news(&shown, &ended(&|_| {}), "Cancelled", false);
-    assert_eq!(news(&shown.progress(&ended(&|_| {}), NOW + 900)).0, "Expired");
+    assert_eq!(news(&shown.progress(&ended(&|_| {}), NOW + 900)).0, "Expired(900s)");
     assert_news(&shown, &ended(&|entry| entry.session = None), "LoggedOut", false);
     assert_news(&shown, &ended(&|entry| entry.pending = Some(pending("two"))), "Replaced", false);
     let renewed = |entry: &mut Entry| entry.session = Some(session(2, Some("alice")));

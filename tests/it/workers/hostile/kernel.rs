@@ -203,7 +203,7 @@ fn whole_machine(all: &mut Attempts) {
     }
 }
 
-/// What a worker may do to itself. Success counts as denied here.
+/// Calls that a worker may make about itself. Success counts as denied here.
 fn own(all: &mut Attempts) {
     // SAFETY: the arguments are plain numbers and values that outlive the calls.
     unsafe {
