@@ -15,28 +15,13 @@ use agent_client_protocol::v1::schema::{
     EnvVariable, HttpHeader, McpServer as Entry, McpServerHttp, McpServerStdio,
 };
 
-use super::{AgentSettings, InjectAccess};
-use crate::{
-    ids::{ProviderId, RouteName},
-    secret::InjectSecret,
-    sys::detach,
-};
+use super::{AgentSettings, InjectAccess, McpServer};
+use crate::{secret::InjectSecret, sys::detach};
 
 /// The variable with the path of the socket for `threadkey mcp` in a worker.
 pub const MCP_SOCKET_VARIABLE: &str = "THREADKEY_MCP_SOCKET";
 /// The variable with the path and the query of the MCP server's URL there.
 pub const MCP_PATH_VARIABLE: &str = "THREADKEY_MCP_PATH";
-
-/// An MCP server that an agent is handed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct McpServer {
-    /// The provider whose tokens it takes. The server has its name.
-    pub provider: ProviderId,
-    /// The route of the injecting proxy that leads to it.
-    pub route: RouteName,
-    /// The rest of its URL after the upstream of the route: a path, and a query if there is one.
-    pub path: String,
-}
 
 /// The MCP servers of one worker.
 pub(super) struct McpOffers {

@@ -41,8 +41,8 @@ pub use environment::{CAPABILITY_VARIABLE, Placeholders, SOCKET_VARIABLE, TokenS
 pub use folders::{FolderNames, example_socket, is_folder_name, missing_limits};
 pub use inject::{InjectAccess, InjectPorts, InjectWorker};
 pub use lines::{BoundedLines, Line};
-pub use mcp::{MCP_PATH_VARIABLE, MCP_SOCKET_VARIABLE, McpServer};
-pub use settings::{AgentSettings, Isolation, SettingsError, WorkerLimits};
+pub use mcp::{MCP_PATH_VARIABLE, MCP_SOCKET_VARIABLE};
+pub use settings::{AgentSettings, Isolation, McpServer, SettingsError, WorkerLimits};
 pub use workers::Workers;
 
 use std::{path::PathBuf, time::Duration};

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use super::McpServer;
 use crate::{
     ids::{ProviderId, RouteName},
     sys::sandbox,
@@ -43,6 +42,17 @@ impl Default for WorkerLimits {
         const GIB: u64 = 1 << 30;
         Self { file_size: 4 * GIB, open_files: 8192, memory: 4 * GIB, processes: 1024 }
     }
+}
+
+/// An MCP server that an agent is handed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct McpServer {
+    /// The provider whose tokens it takes. The server has its name.
+    pub provider: ProviderId,
+    /// The route of the injecting proxy that leads to it.
+    pub route: RouteName,
+    /// The rest of its URL after the upstream of the route: a path, and a query if there is one.
+    pub path: String,
 }
 
 /// The settings of an agent and its workers.
