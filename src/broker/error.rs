@@ -161,15 +161,10 @@ pub(super) fn undiscovered(provider: &ProviderId, problem: &DiscoveryError, stat
 }
 
 pub(super) fn no_client_secret(provider: &ProviderId, problem: &NoSecret) -> String {
-    let next = match problem {
-        NoSecret::Command { .. } => {
-            format!("The operator must mend providers.{provider}.client_secret_command")
-        }
-        NoSecret::Store(_) => "Try again; if it stays so, the operator must mend the store".to_owned(),
-    };
     format!(
         "the secret of threadkey's client at {provider} cannot be read, so nothing was sent and nothing is lost: {problem}. \
-         {next}"
+         The operator must mend {}",
+        problem.to_mend(&format!("providers.{provider}"))
     )
 }
 

@@ -53,6 +53,16 @@ pub enum NoSecret {
     Store(String),
 }
 
+impl NoSecret {
+    /// Returns the name of the part that the operator must mend. `section` is the provider's.
+    pub fn to_mend(&self, section: &str) -> String {
+        match self {
+            Self::Command { .. } => format!("{section}.client_secret_command"),
+            Self::Store(_) => "the store".to_owned(),
+        }
+    }
+}
+
 impl From<Secret> for SecretSource {
     fn from(secret: Secret) -> Self {
         Self::Known(secret)
