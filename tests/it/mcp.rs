@@ -10,6 +10,7 @@ mod clients;
 pub(crate) mod real;
 mod scopes;
 mod scripted;
+mod slow;
 
 use std::collections::BTreeMap;
 
