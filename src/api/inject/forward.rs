@@ -87,6 +87,7 @@ impl Forwarding<'_> {
         body: &RequestBody,
     ) -> Result<Response<Incoming>, Problem> {
         let route = &self.upstream.route;
+        let has_unknown_length = !attempt.is_end_stream() && attempt.size_hint().exact().is_none();
         let mut request = Request::new(attempt);
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = head.uri.clone();
@@ -94,6 +95,11 @@ impl Forwarding<'_> {
         if !headers::put_in(request.headers_mut(), route, &lease.access_token) {
             tracing::error!(route = %route.name, "the access token cannot stand in a header");
             return Err(Problem::upstream_unavailable(route.name.as_str()));
+        }
+        if has_unknown_length {
+            // The client sends no body of unknown length with GET or HEAD unless this demands it.
+            let chunked = HeaderValue::from_static("chunked");
+            request.headers_mut().insert(header::TRANSFER_ENCODING, chunked);
         }
         match self.upstream.client.request(request).await {
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
