@@ -50,13 +50,15 @@ const DRAIN: Duration = Duration::from_secs(30);
 
 /// The injecting proxy of all workers.
 pub struct InjectServer {
-    routes: Arc<BTreeMap<RouteName, Upstream>>,
+    routes: BTreeMap<RouteName, InjectRoute>,
+    outward: Outward,
     tokens: WorkerTokens,
     connections: TaskTracker,
     shutdown: CancellationToken,
 }
 
-/// A route, with the connections to its upstream.
+/// A route, with one worker's connections to its upstream. No other worker's requests use them, and they
+/// end with the worker.
 struct Upstream {
     route: InjectRoute,
     client: UpstreamClient,
@@ -68,13 +70,9 @@ impl InjectServer {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(routes: Vec<InjectRoute>, tokens: WorkerTokens) -> Result<Self, TlsError> {
-        let outward = Outward::from_environment()?;
-        let upstream = |route: InjectRoute| {
-            let client = client::client(&outward, &route.upstream, &route.trust);
-            (route.name.clone(), Upstream { route, client })
-        };
         Ok(Self {
-            routes: Arc::new(routes.into_iter().map(upstream).collect()),
+            routes: routes.into_iter().map(|route| (route.name.clone(), route)).collect(),
+            outward: Outward::from_environment()?,
             tokens,
             connections: TaskTracker::new(),
             shutdown: CancellationToken::new(),
@@ -98,8 +96,12 @@ impl InjectPorts for InjectServer {
         let new_secret = || InjectSecret::new(random::token());
         let secret = new_secret();
         let routes: BTreeMap<_, _> = self.routes.keys().map(|name| (name.clone(), new_secret())).collect();
+        let upstream = |route: &InjectRoute| {
+            let client = client::client(&self.outward, &route.upstream, &route.trust);
+            (route.name.clone(), Upstream { route: route.clone(), client })
+        };
         let port = Arc::new(Port::new(
-            self.routes.clone(),
+            self.routes.values().map(upstream).collect(),
             self.tokens.clone(),
             holder,
             voided,

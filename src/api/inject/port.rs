@@ -68,7 +68,7 @@ pub(super) enum Entrance {
 
 /// The port of one worker, with its sockets.
 pub(super) struct Port {
-    pub(super) upstreams: Arc<BTreeMap<RouteName, Upstream>>,
+    pub(super) upstreams: BTreeMap<RouteName, Upstream>,
     pub(super) tokens: WorkerTokens,
     pub(super) holder: Holder,
     pub(super) budget: Budget,
@@ -91,7 +91,7 @@ struct Seat {
 
 impl Port {
     pub(super) fn new<'a>(
-        upstreams: Arc<BTreeMap<RouteName, Upstream>>,
+        upstreams: BTreeMap<RouteName, Upstream>,
         tokens: WorkerTokens,
         holder: Holder,
         voided: CancellationToken,
