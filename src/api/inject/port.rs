@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// How many connections without a presented secret have a place.
-const ARRIVALS: usize = 128;
+const ARRIVALS: usize = 1024;
 /// How many connections of the worker have a place.
 const CONNECTIONS: usize = 256;
 /// How long a connection may take to present the secret.
@@ -85,8 +85,46 @@ pub(super) struct Port {
 struct Seat {
     place: Mutex<Option<Place<()>>>,
     is_admitted: AtomicBool,
-    /// Fires when the place is lost.
-    lost: CancellationToken,
+    /// Fires when the place among the arrivals is lost.
+    is_displaced: CancellationToken,
+    /// Fires when the place among the worker's own connections is lost.
+    is_dismissed: CancellationToken,
+}
+
+impl Seat {
+    /// Takes a place among the arrivals.
+    fn new(arrivals: &Pool<()>) -> Self {
+        let is_displaced = CancellationToken::new();
+        Self {
+            place: Mutex::new(Some(arrivals.enter((), is_displaced.clone()))),
+            is_admitted: AtomicBool::new(false),
+            is_displaced,
+            is_dismissed: CancellationToken::new(),
+        }
+    }
+
+    /// Moves the connection from the arrivals to the worker's own ones. Its loss of an arrival's place,
+    /// even just before, counts no longer.
+    fn admit(&self, admitted: &Pool<()>) {
+        if !self.is_admitted.swap(true, Ordering::Relaxed) {
+            let place = admitted.enter((), self.is_dismissed.clone());
+            *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+        }
+    }
+
+    /// Waits until the connection has lost its place.
+    async fn lost(&self) {
+        let displaced = async {
+            self.is_displaced.cancelled().await;
+            if self.is_admitted.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = displaced => {}
+            () = self.is_dismissed.cancelled() => {}
+        }
+    }
 }
 
 impl Port {
@@ -126,21 +164,13 @@ impl Port {
         };
         let secret = presented::find(request.headers(), request.uri(), opens);
         let secret = secret.ok_or_else(Problem::no_inject_secret)?;
-        self.admit(seat);
+        seat.admit(&self.admitted);
         let Some(upstream) = name.parse().ok().and_then(|name: RouteName| self.upstreams.get(&name)) else {
             let known: Vec<_> = self.upstreams.keys().map(RouteName::as_str).collect();
             return Err(Problem::unknown_route(&known));
         };
         let forwarding = Forwarding { upstream, base: &base, rest: &rest, secret };
         forwarding.run(self, request).await
-    }
-
-    /// Moves a connection from the arrivals to the worker's own ones.
-    fn admit(&self, seat: &Seat) {
-        if !seat.is_admitted.swap(true, Ordering::Relaxed) {
-            let place = self.admitted.enter((), seat.lost.clone());
-            *seat.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
-        }
     }
 }
 
@@ -235,9 +265,7 @@ pub(super) fn connection<S>(stream: S, entrance: Entrance, port: Arc<Port>) -> i
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let lost = CancellationToken::new();
-    let place = port.arrivals.enter((), lost.clone());
-    let seat = Arc::new(Seat { place: Mutex::new(Some(place)), is_admitted: AtomicBool::new(false), lost });
+    let seat = Arc::new(Seat::new(&port.arrivals));
     let reached = Arc::new(AtomicBool::new(false));
     let service = {
         let (port, seat, reached) = (port.clone(), seat.clone(), reached.clone());
@@ -273,7 +301,7 @@ where
                 }
                 return;
             }
-            () = seat.lost.cancelled() => return,
+            () = seat.lost() => return,
             () = is_late => return,
             () = port.shutdown.cancelled() => served.as_mut().graceful_shutdown(),
         }
@@ -295,4 +323,25 @@ fn refusal(problem: Problem) -> Response<Body> {
         headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"threadkey\""));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_admitted_just_after_its_displacement_keeps_its_request() {
+        let (arrivals, admitted) = (Pool::new(1), Pool::new(1));
+        let seat = Seat::new(&arrivals);
+        let _other = Seat::new(&arrivals);
+        assert!(seat.lost().now_or_never().is_some(), "an arrival is displaced");
+        seat.admit(&admitted);
+        assert!(seat.lost().now_or_never().is_none());
+        let second = Seat::new(&arrivals);
+        second.admit(&admitted);
+        assert!(seat.lost().now_or_never().is_some(), "another connection of the worker takes its place");
+        assert!(second.lost().now_or_never().is_none());
+    }
 }
