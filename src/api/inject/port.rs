@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// How many connections without a presented secret have a place.
-const ARRIVALS: usize = 1024;
+const ARRIVALS: usize = 128;
 /// How many connections of the worker have a place.
 const CONNECTIONS: usize = 256;
 /// How long a connection may take to present the secret.
