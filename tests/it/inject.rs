@@ -267,6 +267,22 @@ async fn each_part_of_an_upload_arrives_at_once_and_expect_continue_is_answered(
 }
 
 #[tokio::test]
+async fn a_get_keeps_its_body_whether_its_length_is_known_or_not() {
+    let rig = Rig::start().await;
+    let access = rig.open().await;
+    for (more, body) in
+        [("Transfer-Encoding: chunked\r\n", "5\r\nfirst\r\n0\r\n\r\n"), ("Content-Length: 5\r\n", "first")]
+    {
+        let request = head(&access, "GET /inject/acme/echo", more) + body;
+        let answer = exchange(&access, &request).await;
+        assert!(answer.ends_with("\r\n\r\nfirst"), "{more}: {answer}");
+    }
+    assert!(ask(&access, "GET /inject/acme/echo", "").await.starts_with("HTTP/1.1 200 "));
+    let seen = rig.last();
+    assert!(!seen.headers.contains_key("transfer-encoding"), "a request without a body: {seen:?}");
+}
+
+#[tokio::test]
 async fn an_upstream_is_stopped_when_its_client_leaves_and_a_client_when_it_breaks() {
     let rig = Rig::start().await;
     let access = rig.open().await;
