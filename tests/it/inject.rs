@@ -29,7 +29,10 @@ use tokio::{
 
 use crate::{
     api::{ALICE, BOB, Rig as ApiRig},
-    support::upstream::{Part, Seen, Upstream},
+    support::{
+        authserver::Reply,
+        upstream::{Part, Seen, Upstream},
+    },
 };
 
 /// The limit of every wait. A test that reaches it fails.
@@ -67,7 +70,17 @@ impl Rig {
     }
 
     async fn with(routes: impl FnOnce(&str) -> Vec<InjectRoute>) -> Self {
+        Self::of(ApiRig::start().await, routes).await
+    }
+
+    /// Starts it as [`Rig::start`] does. The sign-in gets this answer of the provider.
+    async fn with_first_answer(answer: Reply) -> Self {
         let api = ApiRig::start().await;
+        api.server.script([answer]);
+        Self::of(api, |upstream| vec![route(upstream)]).await
+    }
+
+    async fn of(api: ApiRig, routes: impl FnOnce(&str) -> Vec<InjectRoute>) -> Self {
         api.sign_in(Principal::User(ALICE), "alice").await;
         let server = api.server.clone();
         let upstream = Upstream::start(move |token| server.is_live(token)).await;

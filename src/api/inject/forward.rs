@@ -10,8 +10,9 @@ use hyper::body::{Body as _, Incoming};
 use super::{body::RequestBody, client::Upstream, headers, presented, served_worker::ServedWorker, target};
 use crate::{
     api::problem::Problem,
-    broker::{DEFAULT_MIN_TTL, Entitlement, Lease, WorkerTokenError},
+    broker::{DEFAULT_MIN_TTL, Entitlement, Lease, TokenError, WorkerTokenError},
     secret::Secret,
+    session::Ended,
 };
 
 /// A request that is allowed.
@@ -128,8 +129,9 @@ impl Forwarding<'_> {
         }
     }
 
-    /// Reports the rejected token, and sends the request again with a newer one. A body that is not
-    /// kept whole cannot be sent again: its caller gets the 401.
+    /// Reports the rejected token, and sends the request again with a newer one. The caller gets the
+    /// upstream's own 401 if no newer token can be had now: the endpoint may refuse every token. It
+    /// gets that 401 as well if the body is not kept whole and so cannot be sent again.
     async fn replay(
         &self,
         worker: &ServedWorker,
@@ -143,15 +145,25 @@ impl Forwarding<'_> {
             let (tokens, holder) = (worker.tokens.clone(), worker.holder.clone());
             let (provider, token) = (self.upstream.route.provider.clone(), lease.access_token.clone());
             tokio::spawn(async move {
-                let reported = async { tokens.entitlement(&holder, &provider).await?.rejected(&token).await };
+                let reported = async {
+                    tokens.entitlement(&holder, &provider).await?.rejected_by_upstream(&token).await
+                };
                 if let Err(error) = reported.await {
                     tracing::debug!(%error, "a rejected token has no successor yet");
                 }
             });
             return Ok(answer);
         };
+        let newer = match entitlement.rejected_by_upstream(&lease.access_token).await {
+            Ok(newer) => newer,
+            // The provider has ended the session: its user has to sign in.
+            Err(WorkerTokenError::Token(error)) if is_ended(&error) => return Err(error.into()),
+            Err(error) => {
+                tracing::debug!(%error, "a rejected token has no successor now");
+                return Ok(answer);
+            }
+        };
         drop(answer);
-        let newer = entitlement.rejected(&lease.access_token).await?;
         self.send(head, &newer, attempt, body).await
     }
 }
@@ -165,6 +177,11 @@ fn is_of_mcp(headers: &HeaderMap) -> bool {
 /// own, and the shutdown waits for all others.
 fn until_shutdown(body: Body, worker: &ServedWorker) -> Body {
     Body::from_stream(body.into_data_stream().take_until(worker.shutdown.clone().cancelled_owned()))
+}
+
+/// Whether the provider has ended the session. A report alone, without a refresh token, ends none.
+fn is_ended(error: &TokenError) -> bool {
+    matches!(error, TokenError::Ended { code, .. } if code != Ended::REJECTED)
 }
 
 /// The head of a request as it is forwarded, without the token.
