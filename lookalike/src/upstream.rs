@@ -1,6 +1,7 @@
 //! An API that takes only live access tokens, as the upstream of a proxy.
 //!
-//! It reads a request to its end before it looks at the token, except under `/early`. A test decides
+//! It reads a request to its end before it looks at the token, except under `/early`. It
+//! refuses every token under `/closed`. A test decides
 //! about each part of the answer under `/stream`.
 
 use std::collections::BTreeMap;
@@ -172,7 +173,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         content.extend_from_slice(&part);
         shared.change(index, |seen| seen.body = content.len());
     }
-    if !is_live {
+    if !is_live || path.ends_with("/closed") {
         return refused();
     }
     match path.rsplit('/').next().unwrap_or_default() {

@@ -6,11 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-    task::JoinHandle,
-};
+use tokio::{signal::unix::Signal, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{AppError, AppSettings, signals::Signals, standby::bot_lock};
@@ -35,7 +31,7 @@ const SAVE_TIMEOUT: Duration = Duration::from_secs(600);
 /// # Errors
 /// When a part cannot start, or Discord refuses the bot permanently.
 pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), AppError> {
-    let mut signals = Signals::new()?;
+    let (mut signals, hangups) = Signals::new()?;
     // Nothing is made, nor any folder examined, for a store of another user.
     let store = settings.open_store()?;
     for agent in settings.agents.iter().flat_map(Agents::all) {
@@ -51,7 +47,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     // it that the process is in order.
     let connected = watch::Sender::new(false);
     let operators = OperatorKeys::load(settings.api.operator_keys.clone()).await?;
-    let reload = reload_keys_on_hangup(operators.clone())?;
+    let reload = reload_keys_on_hangup(operators.clone(), hangups);
     let bound = bind_api(&settings, operators).await?.with_bot(connected.subscribe());
     // The rights are unknown until the bot reaches Discord, and an unknown right opens nothing.
     let rights = Rights::new(&discord, settings.clock.clone());
@@ -124,14 +120,14 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
 /// # Errors
 /// When the API or the pages cannot start.
 pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
-    let mut signals = Signals::new()?;
+    let (mut signals, hangups) = Signals::new()?;
     let broker = settings.broker(settings.open_store()?)?;
     if settings.api.operator_keys.is_empty() {
         return Err(AppError::NoOperatorKey);
     }
     let shutdown = CancellationToken::new();
     let operators = OperatorKeys::load(settings.api.operator_keys.clone()).await?;
-    let reload = reload_keys_on_hangup(operators.clone())?;
+    let reload = reload_keys_on_hangup(operators.clone(), hangups);
     let bound = bind_api(&settings, operators).await?;
     let capabilities = Arc::new(Capabilities::new());
     let pages = serve_sign_in_pages(&settings, &broker, Arc::new(WithoutBot), &shutdown).await?;
@@ -172,17 +168,15 @@ async fn bind_api(settings: &AppSettings, operators: OperatorKeys) -> Result<Bou
     Ok(bound.with_operators(operators).with_tcp(tcp))
 }
 
-/// Reads the operator keys again at each SIGHUP, which no longer ends the process. Files of keys are
+/// Reads the operator keys again at each SIGHUP, and once for those since the start. Files of keys are
 /// followed without it; a command is not.
-fn reload_keys_on_hangup(operators: OperatorKeys) -> Result<JoinHandle<()>, AppError> {
-    let mut hangup = signal(SignalKind::hangup())
-        .map_err(|source| AppError::System { problem: "the signal handlers cannot be set", source })?;
-    Ok(tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
+fn reload_keys_on_hangup(operators: OperatorKeys, mut hangups: Signal) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
             tracing::info!("SIGHUP: the operator keys are read again");
             operators.reload().await;
         }
-    }))
+    })
 }
 
 /// Serves the public sign-in pages, if they are configured.

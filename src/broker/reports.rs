@@ -2,8 +2,10 @@
 //!
 //! A report refuses a token to its reporter alone: the reporter may be wrong, or hostile, and others
 //! use the same session. Invariant: a conversation forces at most one refresh of a tenant in
-//! [`REPORT_INTERVAL`], whatever the refresh brings. The reports are in memory: after a restart each
-//! conversation may report anew, and [`FORCED_REFRESH_INTERVAL`](crate::session) still holds.
+//! [`REPORT_INTERVAL`], whatever the refresh brings. The refusal ends with that time, and a further
+//! report meanwhile refuses nothing: an endpoint that never accepts a token takes no login for good.
+//! The reports are in memory: after a restart each conversation may report anew, and
+//! [`FORCED_REFRESH_INTERVAL`](crate::session) still holds.
 //!
 //! A worker sends requests in parallel, and all of them meet a dead token. The first one reports it.
 //! The others wait until that report has its result ([`Reports::settled`]): before it is in the store,
@@ -30,7 +32,8 @@ pub(super) struct Reports(DashMap<(ConversationId, Tenant), Report>);
 
 #[derive(Debug)]
 struct Report {
-    token: Fingerprint,
+    /// The token that its reporter does not get again, if the report refuses it.
+    refused: Option<Fingerprint>,
     at: UnixTime,
     /// Fires when the report has its result.
     settled: CancellationToken,
@@ -41,9 +44,15 @@ struct Report {
 pub(super) struct Reporting(#[expect(dead_code, reason = "its drop ends the report")] DropGuard);
 
 impl Reports {
-    /// Returns the token that this conversation has reported last.
-    pub(super) fn refused(&self, conversation: ConversationId, tenant: &Tenant) -> Option<Fingerprint> {
-        self.0.get(&(conversation, tenant.clone())).map(|report| report.token.clone())
+    /// Returns the token that this conversation has refused within [`REPORT_INTERVAL`].
+    pub(super) fn refused(
+        &self,
+        conversation: ConversationId,
+        tenant: &Tenant,
+        now: UnixTime,
+    ) -> Option<Fingerprint> {
+        let report = self.0.get(&(conversation, tenant.clone())).filter(|report| report.is_recent(now))?;
+        report.refused.clone()
     }
 
     /// Waits until this conversation's report, if one is in progress, has its result.
@@ -54,28 +63,30 @@ impl Reports {
         }
     }
 
-    /// Records a report of the tenant's current access token. Returns the report if it may force a
-    /// refresh. Others of this conversation wait for its drop.
+    /// Records a report of the tenant's current access token, and the token if its reporter refuses
+    /// it. Returns the report if it may force a refresh. Others of this conversation wait for its drop.
     pub(super) fn record(
         &self,
         conversation: ConversationId,
         tenant: &Tenant,
-        token: Fingerprint,
+        refused: Option<Fingerprint>,
         now: UnixTime,
     ) -> Option<Reporting> {
-        let is_recent = |report: &Report| report.at <= now && now < later(report.at, REPORT_INTERVAL);
         let key = (conversation, tenant.clone());
-        if let Some(mut report) = self.0.get_mut(&key)
-            && is_recent(&report)
-        {
-            report.token = token;
+        if self.0.get(&key).is_some_and(|report| report.is_recent(now)) {
             return None;
         }
         // Conversations end unnoticed here. Their reports go with the next one.
-        self.0.retain(|_, report| is_recent(report));
+        self.0.retain(|_, report| report.is_recent(now));
         let settled = CancellationToken::new();
-        self.0.insert(key, Report { token, at: now, settled: settled.clone() });
+        self.0.insert(key, Report { refused, at: now, settled: settled.clone() });
         Some(Reporting(settled.drop_guard()))
+    }
+}
+
+impl Report {
+    fn is_recent(&self, now: UnixTime) -> bool {
+        self.at <= now && now < later(self.at, REPORT_INTERVAL)
     }
 }
 
@@ -92,7 +103,7 @@ mod tests {
         let tenant = "acme/guild:9".parse().expect("a tenant");
         let report = |conversation, token, now| {
             let conversation = ConversationId(Snowflake(conversation));
-            reports.record(conversation, &tenant, Fingerprint::of(token), now).is_some()
+            reports.record(conversation, &tenant, Some(Fingerprint::of(token)), now).is_some()
         };
         assert!(report(1, "a", NOW));
         assert!(!report(1, "a", NOW + 599));
@@ -107,9 +118,20 @@ mod tests {
         let reports = Reports::default();
         let tenant: Tenant = "acme/guild:9".parse().expect("a tenant");
         let (one, other) = (ConversationId(Snowflake(1)), ConversationId(Snowflake(2)));
-        reports.record(one, &tenant, Fingerprint::of("a"), NOW);
-        assert_eq!(reports.refused(one, &tenant), Some(Fingerprint::of("a")));
-        assert_eq!(reports.refused(other, &tenant), None);
-        assert_eq!(reports.refused(one, &"acme/user:1".parse().expect("a tenant")), None);
+        reports.record(one, &tenant, Some(Fingerprint::of("a")), NOW);
+        assert_eq!(reports.refused(one, &tenant, NOW), Some(Fingerprint::of("a")));
+        assert_eq!(reports.refused(other, &tenant, NOW), None);
+        assert_eq!(reports.refused(one, &"acme/user:1".parse().expect("a tenant"), NOW), None);
+    }
+
+    #[test]
+    fn a_refusal_ends_after_ten_minutes_and_a_second_report_refuses_nothing() {
+        let reports = Reports::default();
+        let tenant: Tenant = "acme/guild:9".parse().expect("a tenant");
+        let one = ConversationId(Snowflake(1));
+        reports.record(one, &tenant, Some(Fingerprint::of("a")), NOW);
+        reports.record(one, &tenant, Some(Fingerprint::of("b")), NOW + 599);
+        assert_eq!(reports.refused(one, &tenant, NOW + 599), Some(Fingerprint::of("a")));
+        assert_eq!(reports.refused(one, &tenant, NOW + 600), None);
     }
 }

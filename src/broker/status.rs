@@ -312,6 +312,7 @@ impl Broker {
                 lineage: session.lineage,
                 signed_in_by: session.signed_in_by,
                 candidate: entry.candidate.as_ref().map(|candidate| candidate.lineage),
+                has_ended: session.verdict().is_some(),
             };
             Some((tenant.clone(), login))
         });
@@ -347,6 +348,8 @@ pub struct SharedLogin {
     pub signed_in_by: Option<Principal>,
     /// The grant that waits for a choice.
     pub candidate: Option<Lineage>,
+    /// Whether the provider has ended the grant in use.
+    pub has_ended: bool,
 }
 
 impl Status {

@@ -16,8 +16,10 @@
 //!    `guild:<server>`.
 //! 6. If neither session exists, the owner's tenant counts, so that the error asks the owner to
 //!    sign in.
-//! 7. A worker that has reported a token does not get it again. Others still do, until the report is
-//!    confirmed. A conversation forces at most one refresh in ten minutes.
+//! 7. A worker that has reported a token does not get it again for ten minutes. Others still do,
+//!    until the report is confirmed. A conversation forces at most one refresh in ten minutes, and
+//!    its further reports in that time do nothing. A 401 that the injecting proxy meets is a report
+//!    that takes the token from no request: one endpoint may refuse every token.
 //! 8. The scrubber knows every token before it leaves, so that no text and no log shows it.
 //!
 //! No other code decides this: the token API, the workers' environment, the background refresh and
@@ -32,7 +34,7 @@ use super::{Broker, DEFAULT_MIN_TTL, Lease, OwnerRights, RightsError, TokenError
 use crate::{
     agent::{Conversation, Holder, TokenSource},
     ids::{Principal, ProviderId, Tenant},
-    secret::{AccessToken, Scrubber},
+    secret::{AccessToken, Fingerprint, Scrubber},
     session::Wish,
     store::StoreError,
 };
@@ -192,7 +194,8 @@ impl Entitlement<'_> {
     /// # Errors
     /// [`TokenError`].
     pub async fn token(&self, min_ttl: Duration) -> Result<Lease, WorkerTokenError> {
-        let refused = self.tokens.reports.refused(self.conversation.id, &self.tenant);
+        let WorkerTokens { broker, reports, .. } = self.tokens;
+        let refused = reports.refused(self.conversation.id, &self.tenant, broker.inner.now());
         self.token_for(Wish { min_ttl, refused, ..Wish::default() }).await
     }
 
@@ -208,28 +211,41 @@ impl Entitlement<'_> {
     /// # Errors
     /// [`TokenError`].
     pub async fn rejected(&self, token: &AccessToken) -> Result<Lease, WorkerTokenError> {
+        self.report(token, Some(token.fingerprint())).await
+    }
+
+    /// The same for a token that an upstream of the injecting proxy rejected. Without a newer one, the
+    /// worker still gets this token for its next request.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn rejected_by_upstream(&self, token: &AccessToken) -> Result<Lease, WorkerTokenError> {
+        self.report(token, None).await
+    }
+
+    /// Reports a token, and refuses `refused` to the worker from then on.
+    async fn report(
+        &self,
+        token: &AccessToken,
+        refused: Option<Fingerprint>,
+    ) -> Result<Lease, WorkerTokenError> {
         let WorkerTokens { broker, reports, .. } = self.tokens;
+        let now = broker.inner.now();
+        let another =
+            Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(token.fingerprint()), ..Wish::default() };
         if !broker.is_stored(&self.tenant) {
             // No session has the token, so the report costs no refresh. Its reporter gets another one or
             // none.
-            let fingerprint = token.fingerprint();
-            let now = broker.inner.now();
-            drop(reports.record(self.conversation.id, &self.tenant, fingerprint.clone(), now));
-            return self
-                .token_for(Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(fingerprint), ..Wish::default() })
-                .await;
+            drop(reports.record(self.conversation.id, &self.tenant, refused, now));
+            return self.token_for(another).await;
         }
         let session = broker.session(&self.tenant).await.map_err(TokenError::from)?;
         if session.is_none_or(|session| session.access_token != *token) {
             // An older token: the report costs nothing.
             return self.token(DEFAULT_MIN_TTL).await;
         }
-        let fingerprint = token.fingerprint();
-        let now = broker.inner.now();
-        let Some(reporting) = reports.record(self.conversation.id, &self.tenant, fingerprint.clone(), now)
-        else {
-            let wish = Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(fingerprint), ..Wish::default() };
-            return self.token_for(wish).await;
+        let Some(reporting) = reports.record(self.conversation.id, &self.tenant, refused, now) else {
+            return self.token_for(another).await;
         };
         // A task of its own: without the report in the store, the caller's leaving would cost its
         // conversation the token for ten minutes.

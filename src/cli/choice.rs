@@ -92,7 +92,7 @@ fn question(undecided: &Undecided) -> String {
     format!(
         "You signed in as {}, but {tenant} is signed in as {}. Nothing was replaced: `switch` uses the new sign-in from \
          now on, `keep` drops it.",
-        account.as_deref().unwrap_or("another account"),
+        account.as_deref().unwrap_or("an unnamed account"),
         current.as_deref().unwrap_or("a different account"),
     )
 }

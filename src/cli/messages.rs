@@ -49,7 +49,7 @@ pub(super) fn choice_commands(tenant: &Tenant) -> String {
 
 /// Returns the text about a sign-in that was not chosen.
 pub(super) fn dropped_text(tenant: &Tenant, dropped: &Unchosen) -> String {
-    let account = dropped.account.as_deref().unwrap_or("another account");
+    let account = dropped.account.as_deref().unwrap_or("an unnamed account");
     let provider = &tenant.provider;
     match dropped.grant {
         GrantEnd::Revoked => {

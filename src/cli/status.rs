@@ -66,7 +66,7 @@ pub(super) fn text(statuses: &[Status], now: UnixTime) -> String {
         }
         if let Some(undecided) = &status.undecided {
             let left = duration_text(undecided.until.saturating_sub(now));
-            let account = undecided.account.as_deref().unwrap_or("another account");
+            let account = undecided.account.as_deref().unwrap_or("an unnamed account");
             let _ = writeln!(text, "  sign-in        as {account}, waits for your choice for {left}:");
             let _ = writeln!(text, "                 {}", messages::choice_commands(&undecided.tenant));
         }

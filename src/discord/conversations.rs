@@ -55,6 +55,8 @@ struct StoredLogin {
     lineage: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     candidate: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    has_ended: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -78,8 +80,19 @@ struct Maps {
     reported: Option<ReportedLogins>,
 }
 
-/// The shared logins that were reported last, with the grant in use and the one that waits for a choice.
-pub(super) type ReportedLogins = BTreeMap<Tenant, (Lineage, Option<Lineage>)>;
+/// The shared logins that were reported last.
+pub(super) type ReportedLogins = BTreeMap<Tenant, ReportedLogin>;
+
+/// The state of a shared login that was reported last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReportedLogin {
+    /// The grant in use.
+    pub(super) lineage: Lineage,
+    /// The grant that waits for a choice.
+    pub(super) candidate: Option<Lineage>,
+    /// Whether the provider has ended the grant in use.
+    pub(super) has_ended: bool,
+}
 
 /// The map of conversations cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -266,11 +279,10 @@ fn parse(text: &str) -> Result<Maps, String> {
     Ok(Maps { records: records?, folders: file.folders, direct_agents: direct_agents?, reported })
 }
 
-fn reported_login(
-    (tenant, login): (&String, &StoredLogin),
-) -> Result<(Tenant, (Lineage, Option<Lineage>)), IdError> {
+fn reported_login((tenant, login): (&String, &StoredLogin)) -> Result<(Tenant, ReportedLogin), IdError> {
     let candidate = login.candidate.as_ref().map(|candidate| candidate.parse()).transpose()?;
-    Ok((tenant.parse()?, (login.lineage.parse()?, candidate)))
+    let has_ended = login.has_ended;
+    Ok((tenant.parse()?, ReportedLogin { lineage: login.lineage.parse()?, candidate, has_ended }))
 }
 
 fn render(maps: &Maps) -> Vec<u8> {
@@ -290,9 +302,10 @@ fn render(maps: &Maps) -> Vec<u8> {
         .collect();
     let direct_agents =
         maps.direct_agents.iter().map(|(channel, name)| (channel.to_string(), name.to_string()));
-    let stored = |(tenant, (lineage, candidate)): (&Tenant, &(Lineage, Option<Lineage>))| {
-        let candidate = candidate.map(|candidate| candidate.to_string());
-        (tenant.to_string(), StoredLogin { lineage: lineage.to_string(), candidate })
+    let stored = |(tenant, login): (&Tenant, &ReportedLogin)| {
+        let candidate = login.candidate.map(|candidate| candidate.to_string());
+        let (lineage, has_ended) = (login.lineage.to_string(), login.has_ended);
+        (tenant.to_string(), StoredLogin { lineage, candidate, has_ended })
     };
     let shared_logins = maps.reported.as_ref().map(|logins| logins.iter().map(stored).collect());
     let file = File {
@@ -371,11 +384,12 @@ mod tests {
         let map = Conversations::load(path.clone()).expect("an empty map");
         map.insert(Snowflake(11), record(1, 100)).await.expect("saved");
         assert_eq!(Conversations::load(path.clone()).expect("the map").reported_logins(), None);
-        let login = |tenant: &str, candidate| {
-            (tenant.parse::<Tenant>().expect("a tenant"), (Lineage([1; 16]), candidate))
+        let login = |tenant: &str, candidate, has_ended| {
+            let login = ReportedLogin { lineage: Lineage([1; 16]), candidate, has_ended };
+            (tenant.parse::<Tenant>().expect("a tenant"), login)
         };
         let logins: ReportedLogins =
-            [login("acme/guild:9", None), login("acme/guild:8", Some(Lineage([2; 16])))].into();
+            [login("acme/guild:9", None, true), login("acme/guild:8", Some(Lineage([2; 16])), false)].into();
         map.record_reported_logins(logins.clone()).await.expect("saved");
         let again = Conversations::load(path).expect("the map");
         assert_eq!(again.reported_logins(), Some(logins));

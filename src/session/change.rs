@@ -154,8 +154,8 @@ pub enum Settlement {
         polling: Box<Polling>,
     },
     /// The sign-in with this `state` is finished. Its session takes the place of the present one,
-    /// unless that one is live and known to have another account: then it becomes the candidate,
-    /// and the user chooses.
+    /// unless that one is live, its account is known, and the new one's is another or unknown: then it
+    /// becomes the candidate, and the user chooses.
     SignIn {
         /// The `state` of the pending sign-in.
         state: State,
@@ -335,10 +335,12 @@ fn place(entry: &mut Entry, mut session: Session) {
     entry.pending = None;
     // An earlier candidate goes in either case: its user has signed in again since.
     entry.candidate = None;
-    let is_another_account = |before: &Session| {
-        before.verdict().is_none() && before.accounts_with(&session) == Accounts::Different
+    let may_be_another_account = |before: &Session| match before.accounts_with(&session) {
+        Accounts::Different => before.verdict().is_none(),
+        Accounts::OneUnknown => before.has_known_account(),
+        Accounts::Same | Accounts::BothUnknown => false,
     };
-    if entry.session.as_ref().is_some_and(is_another_account) {
+    if entry.session.as_ref().is_some_and(may_be_another_account) {
         entry.candidate = Some(session);
     } else {
         entry.session = Some(session);

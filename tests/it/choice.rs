@@ -134,7 +134,9 @@ async fn a_sign_in_not_known_to_be_another_account_replaces_and_is_reported() {
     assert_eq!(expect_signed_in(rig.finish_as(ALICE, "alice").await).replaced, None, "the same account");
     assert_ne!(rig.session(ALICE).await.lineage, lineage);
     rig.server.script([Reply::Edit(|answer| drop(answer.as_object_mut().unwrap().remove("id_token")))]);
-    let unknown = expect_signed_in(rig.finish_as(ALICE, "bob").await);
+    let unknown = expect_undecided(rig.finish_as(ALICE, "bob").await);
+    assert_eq!((unknown.account, unknown.current.as_deref()), (None, Some("alice@example.com")));
+    let unknown = rig.broker.switch(&tenant(ALICE), unknown.lineage).await.unwrap();
     assert_eq!((unknown.account, unknown.replaced.as_deref()), (None, Some("alice@example.com")));
     assert_eq!(
         expect_signed_in(rig.finish_as(ALICE, "alice").await).replaced,
@@ -164,18 +166,47 @@ async fn an_unnamed_account_is_requested_from_userinfo_before_the_sign_in_is_sav
         let started = broker.start(&tenant(ALICE), ALICE).await.unwrap();
         let callback = browser::sign_in(started.link().unwrap().as_str(), "bob").await;
         let finished = broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
-        if known {
-            let undecided = expect_undecided(finished);
-            assert_eq!(undecided.account.as_deref(), Some("bob@example.com"));
-            assert_eq!(rig.session(ALICE).await.account.as_deref(), Some("alice@example.com"));
-        } else {
-            assert_eq!(
-                expect_signed_in(finished).replaced.as_deref(),
-                Some("alice@example.com"),
-                "and it is reported"
-            );
-        }
+        // An account that cannot be found may be another one, so the user chooses as well.
+        let undecided = expect_undecided(finished);
+        assert_eq!(undecided.account.as_deref(), known.then_some("bob@example.com"));
+        assert_eq!(rig.session(ALICE).await.account.as_deref(), Some("alice@example.com"));
     }
+}
+
+/// Serves a userinfo endpoint that is overloaded at the first request, and then names bob.
+async fn overloaded_userinfo() -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}/userinfo", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let body = r#"{"sub":"bob","email":"bob@example.com","email_verified":true}"#;
+        let named = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        for answer in ["HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n", &named] {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let _ = connection.read(&mut [0; 4096]).await;
+            let _ = connection.write_all(answer.as_bytes()).await;
+        }
+    });
+    endpoint
+}
+
+#[tokio::test]
+async fn an_overloaded_userinfo_endpoint_is_asked_once_more_before_accounts_are_compared() {
+    let rig = Rig::start().await;
+    rig.sign_in(ALICE, "alice").await;
+    let settings = ProviderSettings {
+        userinfo_endpoint: Some(overloaded_userinfo().await),
+        scopes: vec!["offline_access".into()],
+        ..settings(&rig.server)
+    };
+    let broker = with_settings(settings, open(&rig.path, &rig.clock), &rig.clock);
+    let started = broker.start(&tenant(ALICE), ALICE).await.unwrap();
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "bob").await;
+    let finished = broker.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
+    assert_eq!(expect_undecided(finished).account.as_deref(), Some("bob@example.com"));
 }
 
 #[tokio::test]

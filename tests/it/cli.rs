@@ -410,6 +410,22 @@ async fn a_second_run_stands_by_and_takes_over() {
 }
 
 #[tokio::test]
+async fn a_run_that_stands_by_outlives_sighup_and_reads_the_keys_when_it_takes_over() {
+    let home = home();
+    home.configure(&format!(
+        "{ACME}\n[discord]\ntoken_env = \"BOT_TOKEN\"\napi_base = \"http://127.0.0.1:1\"\n"
+    ));
+    let store = FileStore::open(&store_path(&home), Clock::system(), FileStoreOptions::default()).unwrap();
+    let other = store.lock_bot().unwrap();
+    let second = home.start(&["run"], &[("BOT_TOKEN", "t")]);
+    second.says("standing by").await;
+    second.signal(libc::SIGHUP);
+    drop(other);
+    second.says("SIGHUP: the operator keys are read again").await;
+    assert_eq!(second.stop().await.code, 0);
+}
+
+#[tokio::test]
 async fn a_run_that_stands_by_ends_at_a_signal() {
     let home = home();
     home.configure(&format!(

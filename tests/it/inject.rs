@@ -29,7 +29,10 @@ use tokio::{
 
 use crate::{
     api::{ALICE, BOB, Rig as ApiRig},
-    support::upstream::{Part, Seen, Upstream},
+    support::{
+        authserver::Reply,
+        upstream::{Part, Seen, Upstream},
+    },
 };
 
 /// The limit of every wait. A test that reaches it fails.
@@ -67,7 +70,17 @@ impl Rig {
     }
 
     async fn with(routes: impl FnOnce(&str) -> Vec<InjectRoute>) -> Self {
+        Self::of(ApiRig::start().await, routes).await
+    }
+
+    /// Starts it as [`Rig::start`] does. The sign-in gets this answer of the provider.
+    async fn with_first_answer(answer: Reply) -> Self {
         let api = ApiRig::start().await;
+        api.server.script([answer]);
+        Self::of(api, |upstream| vec![route(upstream)]).await
+    }
+
+    async fn of(api: ApiRig, routes: impl FnOnce(&str) -> Vec<InjectRoute>) -> Self {
         api.sign_in(Principal::User(ALICE), "alice").await;
         let server = api.server.clone();
         let upstream = Upstream::start(move |token| server.is_live(token)).await;
@@ -264,6 +277,22 @@ async fn each_part_of_an_upload_arrives_at_once_and_expect_continue_is_answered(
     wire.send(b"0\r\n\r\n").await;
     assert!(wire.read_whole().await.expect("whole").ends_with("firstsecond"), "{}", wire.text);
     assert!(!rig.last().headers.contains_key("expect"));
+}
+
+#[tokio::test]
+async fn a_get_keeps_its_body_whether_its_length_is_known_or_not() {
+    let rig = Rig::start().await;
+    let access = rig.open().await;
+    for (more, body) in
+        [("Transfer-Encoding: chunked\r\n", "5\r\nfirst\r\n0\r\n\r\n"), ("Content-Length: 5\r\n", "first")]
+    {
+        let request = head(&access, "GET /inject/acme/echo", more) + body;
+        let answer = exchange(&access, &request).await;
+        assert!(answer.ends_with("\r\n\r\nfirst"), "{more}: {answer}");
+    }
+    assert!(ask(&access, "GET /inject/acme/echo", "").await.starts_with("HTTP/1.1 200 "));
+    let seen = rig.last();
+    assert!(!seen.headers.contains_key("transfer-encoding"), "a request without a body: {seen:?}");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use crate::{
     support::{
         authserver::Reply as Scripted,
         browser,
-        discord::{Forget, Guild, MessageView, Person, Reply},
+        discord::{Forget, Guild, MessageView, Person, Reply, Trouble},
     },
 };
 
@@ -171,6 +171,24 @@ async fn with_a_log_channel_reports_and_the_end_of_a_shared_login_go_there() {
     log.wait_for_text("has ended").await;
     let owner = rig.guild.owner();
     assert!(owner.sees(&owner.dm()).is_empty(), "the channel has it");
+    rig.discord.assert_no_violations();
+}
+
+#[tokio::test]
+async fn a_report_that_discord_does_not_take_is_sent_later() {
+    let rig = Rig::start().await;
+    let owner = rig.guild.owner();
+    rig.alice.make_manager(&rig.guild);
+    let (_, code) = start(&rig, &rig.alice, "team").await;
+    finish(&rig, &rig.alice, &code).await;
+    waits_for_report(&owner, "has signed this server in to `acme`").await;
+    rig.discord.trouble("POST", "/users/@me/channels", Trouble::status(503), 1);
+    rig.alice.command(&rig.general, "auth logout", &SHARED).await;
+    rig.discord.requested("POST", "/users/@me/channels", 2).await;
+    // Any change of the store is a reason for another try.
+    let (elsewhere, user) = (rig.another_broker(), Principal::User(Snowflake(rig.bob.id)));
+    elsewhere.start(&Tenant::new(shared(&rig.guild).provider, user), user).await.expect("started");
+    waits_for_report(&owner, &format!("<@{}> has logged this server out of `acme`", rig.alice.id)).await;
     rig.discord.assert_no_violations();
 }
 

@@ -1,7 +1,8 @@
 //! A request's body that can be sent twice.
 //!
-//! The body streams to the upstream as it arrives. Meanwhile its parts are kept, without a copy, up to
-//! [`MAX_KEPT`] and the worker's budget. If the upstream rejects the token, a second attempt sends the
+//! The body streams to the upstream as it arrives. Meanwhile its bytes are kept, up to [`MAX_KEPT`] and
+//! the worker's budget. They are copied: a part of one byte pins a whole buffer of its connection. The
+//! budget gets a byte back once no attempt keeps it. If the upstream rejects the token, a second attempt sends the
 //! kept parts and then the rest. An attempt that is replaced ends with an error, so that no part goes
 //! to a connection that is given up.
 
@@ -22,6 +23,8 @@ use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 pub(super) const MAX_KEPT: usize = 8 << 20;
 /// How much the kept bodies of one worker may have together, in bytes.
 const BUDGET: usize = 4 * MAX_KEPT;
+/// How long a kept part grows, in bytes. A longer part stands alone.
+const PART: usize = 64 << 10;
 
 /// The memory for the kept bodies of one worker.
 #[derive(Clone, Debug)]
@@ -48,7 +51,6 @@ struct Source {
     body: Body,
     /// The parts that have arrived, or `None` if they are not all kept.
     kept: Option<Kept>,
-    budget: Budget,
     /// The number of the current attempt.
     attempt: u8,
     /// Whether the caller's body ended with an error.
@@ -57,11 +59,46 @@ struct Source {
     waiting: Option<Waker>,
 }
 
-#[derive(Default)]
+/// The bytes that are kept, which the budget is charged for.
 struct Kept {
-    parts: VecDeque<Bytes>,
+    parts: VecDeque<Vec<u8>>,
     bytes: usize,
     trailers: Option<axum::http::HeaderMap>,
+    budget: Budget,
+}
+
+impl Kept {
+    fn new(budget: Budget) -> Self {
+        Self { parts: VecDeque::new(), bytes: 0, trailers: None, budget }
+    }
+
+    /// Copies a part. Returns false if there is no room for it.
+    fn add(&mut self, part: &[u8]) -> bool {
+        if self.bytes + part.len() > MAX_KEPT || !self.budget.take(part.len()) {
+            return false;
+        }
+        self.bytes += part.len();
+        match self.parts.back_mut() {
+            Some(last) if last.len() + part.len() <= PART => last.extend_from_slice(part),
+            _ if part.is_empty() => {}
+            _ => self.parts.push_back(part.to_vec()),
+        }
+        true
+    }
+
+    /// Takes the first part, whose bytes the budget gets back.
+    fn pop(&mut self) -> Option<Bytes> {
+        let part = self.parts.pop_front()?;
+        self.bytes -= part.len();
+        self.budget.give_back(part.len());
+        Some(part.into())
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
 }
 
 /// The body of one attempt to send a request.
@@ -69,7 +106,7 @@ pub(super) struct Attempt {
     source: Arc<Mutex<Source>>,
     number: u8,
     /// The parts that an earlier attempt has sent, and which this one sends first.
-    again: Kept,
+    again: Option<Kept>,
 }
 
 /// The reason why an attempt's body ends early.
@@ -84,13 +121,13 @@ pub(super) enum BodyError {
 impl RequestBody {
     pub(super) fn new(body: Body, budget: Budget) -> Self {
         let source =
-            Source { body, kept: Some(Kept::default()), budget, attempt: 0, is_broken: false, waiting: None };
+            Source { body, kept: Some(Kept::new(budget)), attempt: 0, is_broken: false, waiting: None };
         Self(Arc::new(Mutex::new(source)))
     }
 
     /// Returns the body of the first attempt.
     pub(super) fn first(&self) -> Attempt {
-        Attempt { source: self.0.clone(), number: 0, again: Kept::default() }
+        Attempt { source: self.0.clone(), number: 0, again: None }
     }
 
     /// Returns the body of a second attempt, and ends the first one. `None` if a part of the body is
@@ -101,18 +138,17 @@ impl RequestBody {
             return None;
         }
         let again = source.kept.take()?;
-        source.budget.give_back(again.bytes);
         source.attempt += 1;
         // The first attempt learns that it is replaced.
         if let Some(first) = source.waiting.take() {
             first.wake();
         }
-        Some(Attempt { source: self.0.clone(), number: source.attempt, again })
+        Some(Attempt { source: self.0.clone(), number: source.attempt, again: Some(again) })
     }
 
     /// Keeps no part any longer.
     pub(super) fn forget(&self) {
-        lock(&self.0).forget();
+        lock(&self.0).kept = None;
     }
 
     /// Whether the caller's body ended with an error.
@@ -123,30 +159,6 @@ impl RequestBody {
 
 fn lock(source: &Mutex<Source>) -> MutexGuard<'_, Source> {
     source.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Source {
-    fn forget(&mut self) {
-        if let Some(kept) = self.kept.take() {
-            self.budget.give_back(kept.bytes);
-        }
-    }
-
-    fn keep(&mut self, part: &Bytes) {
-        let Some(kept) = &mut self.kept else { return };
-        if kept.bytes + part.len() <= MAX_KEPT && self.budget.take(part.len()) {
-            kept.bytes += part.len();
-            kept.parts.push_back(part.clone());
-        } else {
-            self.forget();
-        }
-    }
-}
-
-impl Drop for Source {
-    fn drop(&mut self) {
-        self.forget();
-    }
 }
 
 impl HttpBody for Attempt {
@@ -162,12 +174,13 @@ impl HttpBody for Attempt {
         if source.attempt != this.number {
             return Poll::Ready(Some(Err(BodyError::Replaced)));
         }
-        if let Some(part) = this.again.parts.pop_front() {
-            this.again.bytes -= part.len();
-            return Poll::Ready(Some(Ok(Frame::data(part))));
-        }
-        if let Some(trailers) = this.again.trailers.take() {
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        if let Some(again) = &mut this.again {
+            if let Some(part) = again.pop() {
+                return Poll::Ready(Some(Ok(Frame::data(part))));
+            }
+            if let Some(trailers) = again.trailers.take() {
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            }
         }
         let polled = Pin::new(&mut source.body).poll_frame(cx);
         source.waiting = polled.is_pending().then(|| cx.waker().clone());
@@ -179,9 +192,10 @@ impl HttpBody for Attempt {
             }
             Some(Ok(frame)) => {
                 match (frame.data_ref(), frame.trailers_ref(), &mut source.kept) {
-                    (Some(part), _, _) => {
-                        let part = part.clone();
-                        source.keep(&part);
+                    (Some(part), _, Some(kept)) => {
+                        if !kept.add(part) {
+                            source.kept = None;
+                        }
                     }
                     (None, Some(trailers), Some(kept)) => kept.trailers = Some(trailers.clone()),
                     _ => {}
@@ -192,18 +206,71 @@ impl HttpBody for Attempt {
     }
 
     fn is_end_stream(&self) -> bool {
-        let is_sent = self.again.parts.is_empty() && self.again.trailers.is_none();
+        let is_sent =
+            self.again.as_ref().is_none_or(|again| again.parts.is_empty() && again.trailers.is_none());
         is_sent && lock(&self.source).body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         let rest = lock(&self.source).body.size_hint();
-        let again = self.again.bytes as u64;
+        let again = self.again.as_ref().map_or(0, |again| again.bytes) as u64;
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower() + again);
         if let Some(upper) = rest.upper() {
             hint.set_upper(upper + again);
         }
         hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::{StreamExt as _, stream};
+
+    use super::*;
+
+    fn left(budget: &Budget) -> usize {
+        budget.0.load(Ordering::Relaxed)
+    }
+
+    /// Takes the next frame, which is there.
+    fn next(attempt: &mut Attempt) -> Option<Result<Bytes, BodyError>> {
+        let polled = Pin::new(attempt).poll_frame(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(frame) = polled else { panic!("a frame has to be there") };
+        frame.map(|frame| frame.map(|frame| frame.into_data().expect("data")))
+    }
+
+    #[test]
+    fn many_tiny_parts_are_kept_as_one_that_pins_no_buffer_of_the_connection() {
+        let buffer = Bytes::from(vec![b'x'; 2 * PART]);
+        let parts = (0..PART + 1).map(move |at| Ok::<_, Infallible>(buffer.slice(at..at + 1)));
+        let budget = Budget::new();
+        let body = RequestBody::new(Body::from_stream(stream::iter(parts)), budget.clone());
+        let mut first = body.first();
+        while next(&mut first).is_some() {}
+        assert_eq!(left(&budget), BUDGET - PART - 1);
+        let source = lock(&body.0);
+        let lengths: Vec<_> = source.kept.as_ref().expect("all is kept").parts.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [PART, 1]);
+    }
+
+    #[test]
+    fn the_budget_gets_the_bytes_back_only_as_the_second_attempt_sends_them() {
+        let parts = [vec![b'x'; PART], vec![b'y'; PART]].map(Ok::<_, Infallible>);
+        let budget = Budget::new();
+        let body = stream::iter(parts).chain(stream::pending());
+        let body = RequestBody::new(Body::from_stream(body), budget.clone());
+        let mut first = body.first();
+        assert!(next(&mut first).is_some() && next(&mut first).is_some());
+        let mut second = body.second().expect("all is kept");
+        assert!(matches!(next(&mut first), Some(Err(BodyError::Replaced))));
+        body.forget();
+        assert_eq!(left(&budget), BUDGET - 2 * PART, "it waits for the next token");
+        assert!(next(&mut second).is_some());
+        assert_eq!(left(&budget), BUDGET - PART);
+        drop(second);
+        assert_eq!(left(&budget), BUDGET);
     }
 }

@@ -7,11 +7,12 @@ use axum::{
 use futures_util::StreamExt as _;
 use hyper::body::{Body as _, Incoming};
 
-use super::{body::RequestBody, client::Upstream, headers, port::Port, presented, target};
+use super::{body::RequestBody, client::Upstream, headers, presented, served_worker::ServedWorker, target};
 use crate::{
     api::problem::Problem,
-    broker::{DEFAULT_MIN_TTL, Entitlement, Lease, WorkerTokenError},
+    broker::{DEFAULT_MIN_TTL, Entitlement, Lease, TokenError, WorkerTokenError},
     secret::Secret,
+    session::Ended,
 };
 
 /// A request that is allowed.
@@ -27,7 +28,11 @@ pub(super) struct Forwarding<'a> {
 
 impl Forwarding<'_> {
     /// Forwards the request, and returns the answer with its body still to come.
-    pub(super) async fn run(self, port: &Port, request: Request<Body>) -> Result<Response<Body>, Problem> {
+    pub(super) async fn run(
+        self,
+        worker: &ServedWorker,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Problem> {
         let route = &self.upstream.route;
         let (mut parts, body) = request.into_parts();
         self.check_method(&parts.method, &parts.headers)?;
@@ -48,19 +53,19 @@ impl Forwarding<'_> {
                 "the secret of the injecting proxy is in the URL or a header that would be forwarded: send it as a credential alone",
             ));
         }
-        let entitlement = port.tokens.entitlement(&port.holder, &route.provider).await?;
+        let entitlement = worker.tokens.entitlement(&worker.holder, &route.provider).await?;
         let lease = entitlement.token(DEFAULT_MIN_TTL).await?;
-        let body = RequestBody::new(body, port.budget.clone());
+        let body = RequestBody::new(body, worker.budget.clone());
         let head = Head { method: parts.method, uri, headers: parts.headers };
         let answer = self.send(&head, &lease, body.first(), &body).await?;
         let answer = if answer.status() == StatusCode::UNAUTHORIZED {
-            self.replay(port, &entitlement, &head, &lease, &body, answer).await?
+            self.replay(worker, &entitlement, &head, &lease, &body, answer).await?
         } else {
             answer
         };
         body.forget();
         if answer.status() == StatusCode::FORBIDDEN {
-            report_scope(port, &entitlement, &answer);
+            report_scope(worker, &entitlement, &answer);
         }
         let (mut parts, body) = answer.into_parts();
         parts.version = Version::HTTP_11;
@@ -68,7 +73,7 @@ impl Forwarding<'_> {
         headers::prepare_answer(&mut parts.headers, route, self.base, &head.uri);
         let body = Body::new(body);
         let is_endless = head.method == Method::GET && is_of_mcp(&head.headers);
-        Ok(Response::from_parts(parts, if is_endless { until_shutdown(body, port) } else { body }))
+        Ok(Response::from_parts(parts, if is_endless { until_shutdown(body, worker) } else { body }))
     }
 
     fn check_method(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
@@ -95,6 +100,7 @@ impl Forwarding<'_> {
         body: &RequestBody,
     ) -> Result<Response<Incoming>, Problem> {
         let route = &self.upstream.route;
+        let has_unknown_length = !attempt.is_end_stream() && attempt.size_hint().exact().is_none();
         let mut request = Request::new(attempt);
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = head.uri.clone();
@@ -102,6 +108,11 @@ impl Forwarding<'_> {
         if !headers::put_in(request.headers_mut(), route, &lease.access_token) {
             tracing::error!(route = %route.name, "the access token cannot stand in a header");
             return Err(Problem::upstream_unavailable(route.name.as_str()));
+        }
+        if has_unknown_length {
+            // The client sends no body of unknown length with GET or HEAD unless this demands it.
+            let chunked = HeaderValue::from_static("chunked");
+            request.headers_mut().insert(header::TRANSFER_ENCODING, chunked);
         }
         match self.upstream.client.request(request).await {
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -118,11 +129,12 @@ impl Forwarding<'_> {
         }
     }
 
-    /// Reports the rejected token, and sends the request again with a newer one. A body that is not
-    /// kept whole cannot be sent again: its caller gets the 401.
+    /// Reports the rejected token, and sends the request again with a newer one. The caller gets the
+    /// upstream's own 401 if no newer token can be had now: the endpoint may refuse every token. It
+    /// gets that 401 as well if the body is not kept whole and so cannot be sent again.
     async fn replay(
         &self,
-        port: &Port,
+        worker: &ServedWorker,
         entitlement: &Entitlement<'_>,
         head: &Head,
         lease: &Lease,
@@ -130,18 +142,28 @@ impl Forwarding<'_> {
         answer: Response<Incoming>,
     ) -> Result<Response<Incoming>, Problem> {
         let Some(attempt) = body.second() else {
-            let (tokens, holder) = (port.tokens.clone(), port.holder.clone());
+            let (tokens, holder) = (worker.tokens.clone(), worker.holder.clone());
             let (provider, token) = (self.upstream.route.provider.clone(), lease.access_token.clone());
             tokio::spawn(async move {
-                let reported = async { tokens.entitlement(&holder, &provider).await?.rejected(&token).await };
+                let reported = async {
+                    tokens.entitlement(&holder, &provider).await?.rejected_by_upstream(&token).await
+                };
                 if let Err(error) = reported.await {
                     tracing::debug!(%error, "a rejected token has no successor yet");
                 }
             });
             return Ok(answer);
         };
+        let newer = match entitlement.rejected_by_upstream(&lease.access_token).await {
+            Ok(newer) => newer,
+            // The provider has ended the session: its user has to sign in.
+            Err(WorkerTokenError::Token(error)) if is_ended(&error) => return Err(error.into()),
+            Err(error) => {
+                tracing::debug!(%error, "a rejected token has no successor now");
+                return Ok(answer);
+            }
+        };
         drop(answer);
-        let newer = entitlement.rejected(&lease.access_token).await?;
         self.send(head, &newer, attempt, body).await
     }
 }
@@ -153,8 +175,13 @@ fn is_of_mcp(headers: &HeaderMap) -> bool {
 
 /// Ends a body when the shutdown begins. The stream of an MCP server's own messages has no end of its
 /// own, and the shutdown waits for all others.
-fn until_shutdown(body: Body, port: &Port) -> Body {
-    Body::from_stream(body.into_data_stream().take_until(port.shutdown.clone().cancelled_owned()))
+fn until_shutdown(body: Body, worker: &ServedWorker) -> Body {
+    Body::from_stream(body.into_data_stream().take_until(worker.shutdown.clone().cancelled_owned()))
+}
+
+/// Whether the provider has ended the session. A report alone, without a refresh token, ends none.
+fn is_ended(error: &TokenError) -> bool {
+    matches!(error, TokenError::Ended { code, .. } if code != Ended::REJECTED)
 }
 
 /// The head of a request as it is forwarded, without the token.
@@ -166,14 +193,14 @@ struct Head {
 
 /// Reports the challenges of an upstream that demands more scopes (RFC 6750 §3.1), in a task of its
 /// own. The answer itself goes on to the caller.
-fn report_scope(port: &Port, entitlement: &Entitlement<'_>, answer: &Response<Incoming>) {
+fn report_scope(worker: &ServedWorker, entitlement: &Entitlement<'_>, answer: &Response<Incoming>) {
     let challenges = answer.headers().get_all(header::WWW_AUTHENTICATE).iter();
     let challenges: Vec<String> =
         challenges.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
     if !challenges.iter().any(|challenge| challenge.contains("insufficient_scope")) {
         return;
     }
-    let (tokens, holder) = (port.tokens.clone(), port.holder.clone());
+    let (tokens, holder) = (worker.tokens.clone(), worker.holder.clone());
     let provider = entitlement.tenant().provider.clone();
     tokio::spawn(async move {
         let report = async {

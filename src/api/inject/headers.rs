@@ -15,6 +15,17 @@ use crate::secret::AccessToken;
 /// Keeps a reverse proxy before us from buffering the answer.
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
+/// Headers by which frameworks and gateways take another method, path or origin than the request's own.
+const OVERRIDES: [&str; 7] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-method",
+    "x-original-url",
+    "x-rewrite-url",
+    "forwarded",
+];
+
 /// Removes the headers of one connection: the known ones, and those that `Connection` names (RFC 9110
 /// §7.6.1).
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
@@ -30,8 +41,22 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Prepares a request's headers: those of the caller's connection, its credentials, its cookies and
-/// its length are removed, and those of the route are set. The client adds host and length.
+/// Removes the headers that give a request another method, path or origin. A gateway joins names with
+/// `_` and names with `-`.
+fn remove_overrides(headers: &mut HeaderMap) {
+    let is_override = |name: &&HeaderName| {
+        let name = name.as_str().replace('_', "-");
+        OVERRIDES.contains(&name.as_str()) || name.starts_with("x-forwarded")
+    };
+    let named: Vec<HeaderName> = headers.keys().filter(is_override).cloned().collect();
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+/// Prepares a request's headers: those of the caller's connection, its credentials, its cookies, its
+/// overrides and its length are removed, and those of the route are set. The client adds host and
+/// length.
 pub(super) fn prepare(headers: &mut HeaderMap, route: &RouteHeaders) {
     let takes_trailers = headers.get_all(header::TE).iter().any(|value| {
         value.to_str().is_ok_and(|value| value.split(',').any(|part| part.trim() == "trailers"))
@@ -40,6 +65,7 @@ pub(super) fn prepare(headers: &mut HeaderMap, route: &RouteHeaders) {
     for name in CREDENTIALS.iter().chain(&[header::HOST, header::CONTENT_LENGTH, header::COOKIE]) {
         headers.remove(name);
     }
+    remove_overrides(headers);
     if takes_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("te"));

@@ -23,6 +23,7 @@ mod headers;
 mod port;
 mod presented;
 mod route;
+mod served_worker;
 mod target;
 
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
@@ -50,7 +51,8 @@ const DRAIN: Duration = Duration::from_secs(30);
 
 /// The injecting proxy of all workers.
 pub struct InjectServer {
-    routes: Arc<BTreeMap<RouteName, Upstream>>,
+    routes: BTreeMap<RouteName, InjectRoute>,
+    outward: Outward,
     tokens: WorkerTokens,
     connections: TaskTracker,
     shutdown: CancellationToken,
@@ -62,13 +64,9 @@ impl InjectServer {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(routes: Vec<InjectRoute>, tokens: WorkerTokens) -> Result<Self, TlsError> {
-        let outward = Outward::from_environment()?;
-        let upstream = |route: InjectRoute| {
-            let client = client::client(&outward, &route.upstream, &route.trust);
-            (route.name.clone(), Upstream { route, client })
-        };
         Ok(Self {
-            routes: Arc::new(routes.into_iter().map(upstream).collect()),
+            routes: routes.into_iter().map(|route| (route.name.clone(), route)).collect(),
+            outward: Outward::from_environment()?,
             tokens,
             connections: TaskTracker::new(),
             shutdown: CancellationToken::new(),
@@ -92,8 +90,12 @@ impl InjectPorts for InjectServer {
         let new_secret = || InjectSecret::new(random::token());
         let secret = new_secret();
         let routes: BTreeMap<_, _> = self.routes.keys().map(|name| (name.clone(), new_secret())).collect();
+        let upstream = |route: &InjectRoute| {
+            let client = client::client(&self.outward, &route.upstream, &route.trust);
+            (route.name.clone(), Upstream { route: route.clone(), client })
+        };
         let port = Arc::new(Port::new(
-            self.routes.clone(),
+            self.routes.values().map(upstream).collect(),
             self.tokens.clone(),
             (holder, process),
             voided,

@@ -33,7 +33,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
-use super::{body::Budget, client::Upstream, forward::Forwarding, presented};
+use super::{body::Budget, client::Upstream, forward::Forwarding, presented, served_worker::ServedWorker};
 use crate::{
     agent::Holder,
     api::{
@@ -77,18 +77,14 @@ pub(super) enum Entrance {
 
 /// The port of one worker, with its sockets.
 pub(super) struct Port {
-    pub(super) upstreams: Arc<BTreeMap<RouteName, Upstream>>,
-    pub(super) tokens: WorkerTokens,
-    pub(super) holder: Holder,
-    pub(super) budget: Budget,
+    pub(super) upstreams: BTreeMap<RouteName, Upstream>,
+    worker: ServedWorker,
     /// The worker's secrets, each with the only route that it opens, if there is one.
     secrets: HashMap<Fingerprint, Option<RouteName>>,
     /// The number of the worker's first process, once that runs.
     process: Arc<OnceLock<u32>>,
     /// Fires when the worker's capability is void.
     voided: CancellationToken,
-    /// Fires when the shutdown begins.
-    pub(super) shutdown: CancellationToken,
     arrivals: Pool<()>,
     admitted: Pool<()>,
 }
@@ -99,13 +95,52 @@ struct Seat {
     is_admitted: AtomicBool,
     /// Whether the peer needs no secret.
     is_own: bool,
-    /// Fires when the place is lost.
-    lost: CancellationToken,
+    /// Fires when the place among the arrivals is lost.
+    is_displaced: CancellationToken,
+    /// Fires when the place among the worker's own connections is lost.
+    is_dismissed: CancellationToken,
+}
+
+impl Seat {
+    /// Takes a place among the arrivals.
+    fn new(arrivals: &Pool<()>, is_own: bool) -> Self {
+        let is_displaced = CancellationToken::new();
+        Self {
+            place: Mutex::new(Some(arrivals.enter((), is_displaced.clone()))),
+            is_admitted: AtomicBool::new(false),
+            is_own,
+            is_displaced,
+            is_dismissed: CancellationToken::new(),
+        }
+    }
+
+    /// Moves the connection from the arrivals to the worker's own ones. Its loss of an arrival's place,
+    /// even just before, counts no longer.
+    fn admit(&self, admitted: &Pool<()>) {
+        if !self.is_admitted.swap(true, Ordering::Relaxed) {
+            let place = admitted.enter((), self.is_dismissed.clone());
+            *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+        }
+    }
+
+    /// Waits until the connection has lost its place.
+    async fn lost(&self) {
+        let displaced = async {
+            self.is_displaced.cancelled().await;
+            if self.is_admitted.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = displaced => {}
+            () = self.is_dismissed.cancelled() => {}
+        }
+    }
 }
 
 impl Port {
     pub(super) fn new<'a>(
-        upstreams: Arc<BTreeMap<RouteName, Upstream>>,
+        upstreams: BTreeMap<RouteName, Upstream>,
         tokens: WorkerTokens,
         (holder, process): (Holder, Arc<OnceLock<u32>>),
         voided: CancellationToken,
@@ -114,13 +149,10 @@ impl Port {
     ) -> Self {
         Self {
             upstreams,
-            tokens,
-            holder,
-            budget: Budget::new(),
+            worker: ServedWorker { tokens, holder, budget: Budget::new(), shutdown },
             secrets: secrets.map(|(secret, route)| (secret.fingerprint(), route)).collect(),
             process,
             voided,
-            shutdown,
             arrivals: Pool::new(ARRIVALS),
             admitted: Pool::new(CONNECTIONS),
         }
@@ -143,13 +175,13 @@ impl Port {
         if secret.is_none() && !seat.is_own {
             return Err(Problem::no_inject_secret());
         }
-        self.admit(seat);
+        seat.admit(&self.admitted);
         let Some(upstream) = name.parse().ok().and_then(|name: RouteName| self.upstreams.get(&name)) else {
             let known: Vec<_> = self.upstreams.keys().map(RouteName::as_str).collect();
             return Err(Problem::unknown_route(&known));
         };
         let forwarding = Forwarding { upstream, base: &base, rest: &rest, secret };
-        forwarding.run(self, request).await
+        forwarding.run(&self.worker, request).await
     }
 
     /// Whether a process is one of the worker's own.
@@ -157,14 +189,6 @@ impl Port {
         match (process, self.process.get()) {
             (Some(process), Some(first)) => ancestry::belongs_to(process, *first),
             _ => false,
-        }
-    }
-
-    /// Moves a connection from the arrivals to the worker's own ones.
-    fn admit(&self, seat: &Seat) {
-        if !seat.is_admitted.swap(true, Ordering::Relaxed) {
-            let place = self.admitted.enter((), seat.lost.clone());
-            *seat.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
         }
     }
 }
@@ -247,7 +271,7 @@ pub(super) async fn accept(
         let accepted = tokio::select! {
             biased;
             () = port.voided.cancelled() => return,
-            () = port.shutdown.cancelled() => return,
+            () = port.worker.shutdown.cancelled() => return,
             accepted = listener.next() => accepted,
         };
         match accepted {
@@ -274,10 +298,7 @@ pub(super) fn connection<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let lost = CancellationToken::new();
-    let place = port.arrivals.enter((), lost.clone());
-    let seat =
-        Arc::new(Seat { place: Mutex::new(Some(place)), is_admitted: AtomicBool::new(false), is_own, lost });
+    let seat = Arc::new(Seat::new(&port.arrivals, is_own));
     let reached = Arc::new(AtomicBool::new(false));
     let service = {
         let (port, seat, reached) = (port.clone(), seat.clone(), reached.clone());
@@ -313,9 +334,9 @@ where
                 }
                 return;
             }
-            () = seat.lost.cancelled() => return,
+            () = seat.lost() => return,
             () = is_late => return,
-            () = port.shutdown.cancelled() => served.as_mut().graceful_shutdown(),
+            () = port.worker.shutdown.cancelled() => served.as_mut().graceful_shutdown(),
         }
         tokio::select! {
             biased;
@@ -335,4 +356,25 @@ fn refusal(problem: Problem) -> Response<Body> {
         headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"threadkey\""));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_admitted_just_after_its_displacement_keeps_its_request() {
+        let (arrivals, admitted) = (Pool::new(1), Pool::new(1));
+        let seat = Seat::new(&arrivals, false);
+        let _other = Seat::new(&arrivals, false);
+        assert!(seat.lost().now_or_never().is_some(), "an arrival is displaced");
+        seat.admit(&admitted);
+        assert!(seat.lost().now_or_never().is_none());
+        let second = Seat::new(&arrivals, false);
+        second.admit(&admitted);
+        assert!(seat.lost().now_or_never().is_some(), "another connection of the worker takes its place");
+        assert!(second.lost().now_or_never().is_none());
+    }
 }

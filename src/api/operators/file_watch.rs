@@ -1,7 +1,9 @@
 //! Files that an operator replaces while threadkey runs.
 //!
 //! A file is replaced in place, by rename, or by a symlink of one of its folders. So every event in
-//! its folder leads to a new look. Where a folder cannot be watched, a look follows each minute.
+//! its folder leads to a new look. A watch belongs to a folder's inode, and a change of a path above it
+//! or of a symlink's target has no event. So every ten seconds the paths are resolved anew, and a look
+//! follows. That also serves folders that cannot be watched.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,8 +14,8 @@ use futures_util::future::select_all;
 
 use crate::sys::folder_watch::FolderWatch;
 
-/// The pause before a folder that cannot be watched is tried again.
-const WATCH_AGAIN: Duration = Duration::from_secs(60);
+/// How long a watch is kept, and the pause before a folder that cannot be watched is tried again.
+const WATCH_AGAIN: Duration = Duration::from_secs(10);
 
 /// The folder that a path names its file in.
 pub(crate) fn folder_of(file: &Path) -> PathBuf {
@@ -23,7 +25,7 @@ pub(crate) fn folder_of(file: &Path) -> PathBuf {
     }
 }
 
-/// Calls `look` now and after each change in one of the folders. `what` names the files in the log.
+/// Calls `look` now, after each change in one of the folders, and every ten seconds. `what` names the files in the log.
 /// Does not return.
 pub(crate) async fn follow_folders(mut folders: Vec<PathBuf>, what: &str, look: impl Fn()) {
     folders.sort();
@@ -31,23 +33,31 @@ pub(crate) async fn follow_folders(mut folders: Vec<PathBuf>, what: &str, look: 
     if folders.is_empty() {
         return std::future::pending().await;
     }
+    let mut is_reported = false;
     loop {
         let watches: Result<Vec<_>, _> =
             folders.iter().map(|folder| FolderWatch::of_folder(folder)).collect();
+        // A change from before the watch has no event.
+        look();
         match watches {
             Ok(mut watches) => {
-                // A change from before the watch has no event.
-                look();
-                while changed(&mut watches).await {
-                    look();
-                }
+                is_reported = false;
+                let following = async {
+                    while changed(&mut watches).await {
+                        look();
+                    }
+                    std::future::pending::<()>().await;
+                };
+                let _ = tokio::time::timeout(WATCH_AGAIN, following).await;
             }
             Err(error) => {
-                tracing::warn!(%error, "the folder of {what} cannot be watched; a new file is found within a minute");
-                look();
+                if !is_reported {
+                    tracing::warn!(%error, "the folder of {what} cannot be watched; a new file is found within ten seconds");
+                }
+                is_reported = true;
+                tokio::time::sleep(WATCH_AGAIN).await;
             }
         }
-        tokio::time::sleep(WATCH_AGAIN).await;
     }
 }
 

@@ -96,6 +96,53 @@ async fn a_replaced_file_replaces_the_key_and_a_removed_one_ends_it() {
     following.abort();
 }
 
+#[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "the test is the operator who replaces the folders")]
+async fn a_key_whose_path_leads_to_another_folder_is_replaced_as_well() {
+    let root = tempfile::tempdir().expect("a folder");
+    let at = |path: &str| root.path().join(path);
+    let folder = |name: &str, key: &str| {
+        std::fs::create_dir_all(at(name)).expect("is made");
+        std::fs::write(at(name).join("key"), key).expect("is written");
+    };
+    let link = |to: &str, name: &str| {
+        std::os::unix::fs::symlink(at(to), at("new")).expect("is linked");
+        std::fs::rename(at("new"), at(name)).expect("is renamed");
+    };
+    for (name, key) in [("1", ONE), ("2", TWO), ("moved", ONE), ("moved.new", TWO)] {
+        folder(name, key);
+    }
+    std::fs::create_dir(at("linked")).expect("is made");
+    link("1", "secrets");
+    link("1/key", "linked/key");
+    // A generation of secrets, a folder that is moved, and a file in another folder.
+    for path in ["secrets/key", "moved/key", "linked/key"] {
+        let keys = OperatorKeys::load(vec![settings("one", KeySource::File(at(path)))]).await.expect("a key");
+        let following = tokio::spawn(keys.clone().follow());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        match path {
+            "secrets/key" => link("2", "secrets"),
+            "moved/key" => {
+                std::fs::rename(at("moved"), at("moved.old")).expect("is moved");
+                std::fs::rename(at("moved.new"), at("moved")).expect("is moved");
+            }
+            _ => link("2/key", "linked/key"),
+        }
+        until(|| keys.holder(ONE).is_none() && keys.holder(TWO).is_some()).await;
+        std::fs::remove_file(at(path)).expect("is removed");
+        until(|| keys.holder(TWO).is_none()).await;
+        folder("2", TWO);
+        following.abort();
+    }
+    let keys =
+        OperatorKeys::load(vec![settings("one", KeySource::File(at("secrets/key")))]).await.expect("a key");
+    let following = tokio::spawn(keys.clone().follow());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    std::fs::remove_file(at("secrets")).expect("is removed");
+    until(|| keys.holder(TWO).is_none()).await;
+    following.abort();
+}
+
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "the test is the operator who changes the secret")]
 async fn a_reload_runs_the_command_again() {

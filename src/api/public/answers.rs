@@ -17,7 +17,7 @@ use super::{PublicSettings, Transport, arrival::Arrival, pages};
 use crate::{
     broker::{Broker, OwnerRights, PageError},
     ids::ProviderId,
-    session::PENDING_LIFETIME,
+    session::{PENDING_LIFETIME, failure},
 };
 
 /// The longest body of a form. Ours is empty.
@@ -154,6 +154,12 @@ fn failure(error: PageError) -> Response {
         // The sign-in goes on, so no title may deny it.
         PageError::Used => (StatusCode::GONE, "One step is left"),
         PageError::NoAnswer => (StatusCode::BAD_REQUEST, NO_PAGE),
+        // The browser brought the answer of another server, or to another address.
+        PageError::Failed { code, .. }
+            if [failure::WRONG_ISSUER, failure::WRONG_CALLBACK].contains(&code.as_str()) =>
+        {
+            (StatusCode::BAD_REQUEST, NOT_SIGNED_IN)
+        }
         PageError::Failed { .. } => (StatusCode::BAD_GATEWAY, NOT_SIGNED_IN),
         PageError::NotEntitled => (StatusCode::FORBIDDEN, NOT_SIGNED_IN),
         PageError::TryAgain(_) | PageError::InProgress(_) | PageError::RightsUnknown => {

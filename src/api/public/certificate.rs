@@ -5,7 +5,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use zeroize::Zeroizing;
@@ -76,11 +76,13 @@ impl CertificateFiles {
 pub(crate) struct Certificate {
     files: CertificateFiles,
     tls: ServerTls,
+    /// The last logged problem of the files. They are read often, and it is logged once.
+    problem: Mutex<Option<String>>,
 }
 
 impl Certificate {
     pub(crate) fn load(files: CertificateFiles) -> Result<Self, CertificateError> {
-        Ok(Self { tls: ServerTls::new(files.read()?)?, files })
+        Ok(Self { tls: ServerTls::new(files.read()?)?, files, problem: Mutex::new(None) })
     }
 
     /// Returns the acceptor, which follows the certificate.
@@ -88,20 +90,26 @@ impl Certificate {
         self.tls.clone()
     }
 
-    /// Reads the files again after each change. Does not return.
+    /// Reads the files again after each change and every ten seconds. Does not return.
     pub(crate) async fn follow(self: Arc<Self>) {
         follow_folders(self.files.folders(), "the certificate", || self.reload()).await;
     }
 
     fn reload(&self) {
-        match self.files.read() {
+        let read = self.files.read();
+        let problem = read.as_ref().err().map(ToString::to_string);
+        let mut logged = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = *logged != problem;
+        *logged = problem;
+        match read {
             Ok(new) if self.tls.replace(new.clone()) => {
                 tracing::info!(certificate = %self.files.certificate.display(), "a new certificate is in use");
             }
             Ok(_) => {}
-            Err(error) => {
+            Err(error) if is_new => {
                 tracing::warn!(%error, "the changed certificate is not used; the earlier one stays in use");
             }
+            Err(_) => {}
         }
     }
 }

@@ -5,6 +5,8 @@
 //! the commit, the next caller finishes it from the journal ([`Broker::recover_sign_in`]). An
 //! outcome in doubt stays in the journal, so that the same code is not sent again.
 
+use std::time::Duration;
+
 use super::sign_in_progress::FinishingSignIn;
 use crate::{
     broker::{
@@ -27,6 +29,9 @@ use crate::{
     store::{Purpose, StoreError, TenantLock},
     sys::random,
 };
+
+/// The pause before the userinfo endpoint is asked again, if two accounts are to be compared.
+const PAUSE_BEFORE_SECOND_QUESTION: Duration = Duration::from_secs(1);
 
 /// A finished sign-in, and the candidate that it replaced.
 pub(super) struct Exchanged {
@@ -211,7 +216,12 @@ impl Broker {
             // can ask again.
             let (bound, token) = (&pending.binding, &grant.access_token);
             found = self.account(provider, tenant, bound, token, subject.as_deref()).await;
+            if found.is_none() && is_compared {
+                tokio::time::sleep(PAUSE_BEFORE_SECOND_QUESTION).await;
+                found = self.account(provider, tenant, bound, token, subject.as_deref()).await;
+            }
         }
+        let is_unanswered = found.is_none();
         let finishing = FinishingSignIn::begin(&self.inner, tenant);
         let begun = self.inner.clock.elapsed();
         let now = self.inner.now();
@@ -272,7 +282,7 @@ impl Broker {
             return Err(FinishError::Expired(tenant.provider.clone(), CHOICE_LIFETIME));
         }
         let mut session = session;
-        if !is_asked && (session.has_no_readable_name() || session.subject.is_none()) {
+        if is_unanswered && (session.has_no_readable_name() || session.subject.is_none()) {
             self.find_account(provider, tenant, &mut session).await;
         }
         tracing::info!(%tenant, "signed in");

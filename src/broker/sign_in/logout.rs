@@ -68,11 +68,18 @@ impl Broker {
 
     /// Removes the session at once, and with it a sign-in in progress or waiting for a choice. The
     /// module doc of `account_choice` describes what a process that dies before the provider
-    /// answers leaves behind.
+    /// answers leaves behind. Dropping the future cancels the wait and nothing else.
     ///
     /// # Errors
     /// See [`LogoutError`].
     pub async fn logout(&self, tenant: &Tenant, revocation: Revocation) -> Result<LoggedOut, LogoutError> {
+        // A task of its own: after the removal it alone has the refresh token that is to be revoked.
+        let (broker, tenant) = (self.clone(), tenant.clone());
+        let logout = self.inner.tasks.spawn(async move { broker.log_out(&tenant, revocation).await });
+        logout.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+
+    async fn log_out(&self, tenant: &Tenant, revocation: Revocation) -> Result<LoggedOut, LogoutError> {
         if revocation == Revocation::UnlessShared {
             let others = self.sharing_the_account(tenant).await?;
             if !others.is_empty() {

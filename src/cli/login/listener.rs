@@ -14,8 +14,9 @@
 //! Each of them can also read the arguments of the process that opens the browser. So these hold a
 //! local address without the state, which leads to the provider. It works once, and for no other user:
 //! the kernel names the owner of each connection ([`connection_owner`]), and a connection of another
-//! user gets no link, and its answers are not read. So a reader of the arguments gains nothing, whether
-//! it comes before the browser or after it. Where the kernel names no owners, the address works once.
+//! user gets no link, and its answers are not read. The same holds for a connection whose owner the
+//! kernel's list lacks. So a reader of the arguments gains nothing, whether it comes before the browser
+//! or after it. Where the kernel has no such list, the address works once.
 
 use std::{
     io,
@@ -220,8 +221,8 @@ impl Connected<IncomingStream<'_, TcpListener>> for Ends {
 }
 
 impl Ends {
-    fn are_of_two_users(self) -> bool {
-        self.ours.is_some_and(|ours| connection_owner::is_another_users(ours, self.theirs))
+    fn may_be_of_two_users(self) -> bool {
+        !self.ours.is_some_and(|ours| connection_owner::is_own_users(ours, self.theirs))
     }
 }
 
@@ -234,10 +235,12 @@ async fn respond(
 ) -> Response {
     let (parts, _) = request.into_parts();
     let stray = |status, text| Page::stray(status, text).into_response();
-    if ends.are_of_two_users() {
-        tracing::warn!("another user of this machine asked for a page of the sign-in; nothing was done");
-        let text = "This connection comes from another user of this machine than the one who signs in. If your browser runs as \
-                    another user, open the link that the terminal shows, and paste the address of its last page there.";
+    if ends.may_be_of_two_users() {
+        tracing::warn!(
+            "another user of this machine, or an unknown one, asked for a page of the sign-in; nothing was done"
+        );
+        let text = "This connection comes from another user of this machine than the one who signs in, or its user cannot be \
+                    found. If your browser runs as another user or in another system, open the link that the terminal shows, and paste the address of its last page there.";
         return stray(StatusCode::FORBIDDEN, text);
     }
     if !shared.is_for_us(&parts.headers) {

@@ -311,7 +311,7 @@ fn page_of(finished: &Finished) -> Page {
         }
         Finished::Undecided(undecided) => Page::choose(format!(
             "You have signed in as {}, and {} is signed in as {}. Choose in the terminal which account is used.",
-            undecided.account.as_deref().unwrap_or("another account"),
+            undecided.account.as_deref().unwrap_or("an unnamed account"),
             undecided.tenant.provider,
             undecided.current.as_deref().unwrap_or("another account"),
         )),

@@ -53,7 +53,7 @@ pub(in crate::discord) fn undiscovered(provider: &ProviderId, problem: &Discover
 
 /// Names an account, or calls it another account if its name is unknown.
 pub(super) fn account_name(account: Option<&str>) -> String {
-    account.map_or_else(|| "another account".to_owned(), inline_code)
+    account.map_or_else(|| "an unnamed account".to_owned(), inline_code)
 }
 
 /// Reports a sign-in that has become the session.

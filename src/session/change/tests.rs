@@ -222,6 +222,30 @@ fn a_sign_in_as_another_account_replaces_the_session_only_once_it_is_chosen() {
 }
 
 #[test]
+fn a_sign_in_of_an_unknown_account_replaces_no_known_one_unasked() {
+    let before = |account: Option<&str>, is_ended: bool| {
+        let mut entry = Entry { pending: Some(pending("one", NOW)), ..entry() };
+        let session = session_mut(&mut entry);
+        session.account = account.map(Into::into);
+        let fingerprint = session.refresh_token.as_ref().expect("has one").fingerprint();
+        let ended = Ended { at: NOW, code: "invalid_grant".into(), fingerprint, notified_at: None };
+        session.ended = is_ended.then_some(ended);
+        entry
+    };
+    for (mut entry, new, waits) in [
+        (before(Some("alice"), false), None, true),
+        (before(Some("alice"), true), None, false),
+        (before(None, false), None, false),
+        (before(None, false), Some("alice"), false),
+    ] {
+        assert_eq!(apply(&mut entry, signs_in("one", new, 8), NOW), Applied::Done);
+        let lineage = Lineage([8; 16]);
+        let is_new = |there: &Option<Session>| there.as_ref().is_some_and(|s| s.lineage == lineage);
+        assert_eq!((is_new(&entry.candidate), is_new(&entry.session)), (waits, !waits), "{entry:?}");
+    }
+}
+
+#[test]
 fn a_kept_session_is_unchanged() {
     let mut entry = undecided();
     let lineage = Lineage([8; 16]);
@@ -267,7 +291,6 @@ fn a_sign_in_not_known_to_be_as_another_account_replaces_the_session() {
     apply(&mut ended, end, NOW);
     let cases = [
         (entry(), Some("alice@example.com")),
-        (entry(), None),
         (without_session, Some("bob")),
         (unnamed, Some("bob")),
         (ended, Some("bob")),

@@ -44,8 +44,8 @@ impl FolderWatch {
         Ok(watch)
     }
 
-    /// Watches every name in a folder. An edit in place counts once its writer closes the file. Blocks
-    /// on the disk. Must be called within a Tokio runtime.
+    /// Watches every name in a folder, and the folder's own move and end. An edit in place counts once
+    /// its writer closes the file. Blocks on the disk. Must be called within a Tokio runtime.
     ///
     /// # Errors
     /// As [`FolderWatch::new`].
@@ -53,7 +53,7 @@ impl FolderWatch {
     pub fn of_folder(folder: &Path) -> io::Result<Self> {
         // SAFETY: as in `new`.
         let events = unsafe { AsyncFd::register_with_interest(Inotify::init()?, Interest::READABLE) }?;
-        let mask = NAMES | WatchMask::CLOSE_WRITE;
+        let mask = NAMES | WatchMask::CLOSE_WRITE | WatchMask::MOVE_SELF | WatchMask::DELETE_SELF;
         let descriptor = events.get_ref().watches().add(folder, mask)?;
         Ok(Self { events, watched: Some((descriptor, None)) })
     }

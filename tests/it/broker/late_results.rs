@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use threadkey::{
-    broker::{LoggedOut, RefreshState, Revocation, TokenError},
+    broker::{Event, LoggedOut, RefreshState, Revocation, TokenError},
     oauth::Pasted,
     session::{
         Applied, Entry, Settlement,
@@ -62,6 +62,22 @@ async fn tokens_that_arrive_after_a_logout_are_revoked_unless_the_grant_is_kept(
             Revocation::Keep => assert!(revoked.is_empty(), "{revoked:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_logout_whose_caller_leaves_revokes_the_grant_before_the_drain_ends() {
+    let rig = Rig::start().await;
+    rig.sign_in(ALICE, "alice").await;
+    let mut events = rig.broker.events();
+    let alice = tenant(ALICE);
+    tokio::select! {
+        biased;
+        event = events.recv() => assert!(matches!(event, Ok(Event::LoggedOut(_))), "{event:?}"),
+        done = rig.broker.logout(&alice, Revocation::Revoke) => panic!("the caller leaves first: {done:?}"),
+    }
+    rig.broker.drained().await;
+    let lives = rig.server.lives();
+    assert!(lives.iter().all(|life| life.state != authserver::LifeState::Live), "{lives:?}");
 }
 
 #[tokio::test]

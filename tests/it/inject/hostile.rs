@@ -48,6 +48,54 @@ async fn the_end_of_a_worker_cuts_its_streams_and_closes_its_port() {
 }
 
 #[tokio::test]
+async fn workers_share_no_connection_and_the_end_of_one_closes_its_own() {
+    async fn answer_one(upstream: &tokio::net::TcpListener) -> TcpStream {
+        let (mut stream, _) =
+            timeout(WAIT, upstream.accept()).await.expect("it connects").expect("it is open");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("the head comes whole"));
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.expect("it is open");
+        stream
+    }
+    let upstream = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let base = format!("http://{}", upstream.local_addr().expect("it is bound"));
+    let rig = Rig::with(|_| vec![route(&base)]).await;
+    let (one, two) = (rig.open_for(1, ALICE).await, rig.open_for(2, ALICE).await);
+    let (answer, mut first) = tokio::join!(ask(&one, "GET /inject/acme/v1", ""), answer_one(&upstream));
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let (answer, _second) = tokio::join!(ask(&two, "GET /inject/acme/v1", ""), answer_one(&upstream));
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    rig.end(1);
+    let ended = timeout(WAIT, first.read_u8()).await.expect("the idle connection ends");
+    assert!(ended.is_err());
+}
+
+#[tokio::test]
+async fn a_header_that_overrides_method_path_or_origin_is_not_forwarded() {
+    let rig = Rig::start().await;
+    let access = rig.open().await;
+    let names = [
+        "X-HTTP-Method-Override",
+        "X-HTTP-Method",
+        "X-Method-Override",
+        "x_http_method_override",
+        "X-Original-Method",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "Forwarded",
+        "X-Forwarded-For",
+        "X-Forwarded-Prefix",
+    ];
+    let more: String = names.iter().map(|name| format!("{name}: DELETE\r\n")).collect();
+    let answer = ask(&access, "GET /inject/acme/v1", &more).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let seen = rig.last().headers;
+    assert!(!seen.values().any(|value| value == "DELETE"), "{seen:?}");
+}
+
+#[tokio::test]
 async fn a_path_that_could_leave_the_upstream_is_refused() {
     let rig = Rig::with(|upstream| {
         vec![InjectRoute { path_prefixes: vec!["/v1".to_owned()], ..route(&format!("{upstream}/api")) }]

@@ -1,6 +1,9 @@
 //! The replay after the upstream has rejected the token.
 
+use threadkey::ids::Tenant;
+
 use super::*;
+use crate::support::authserver::Reply;
 
 /// The longest body that is kept for a replay.
 const MAX_KEPT: usize = 8 << 20;
@@ -73,16 +76,63 @@ async fn a_body_that_is_too_long_to_keep_gets_the_401_and_its_token_is_reported(
 }
 
 #[tokio::test]
-async fn a_token_that_is_rejected_twice_in_a_minute_is_a_problem() {
+async fn a_token_that_is_rejected_twice_in_a_minute_gets_the_upstreams_own_401() {
     let rig = Rig::start().await;
     let access = rig.open().await;
     rig.kill_token();
     assert!(ask(&access, "GET /inject/acme/v1", "").await.starts_with("HTTP/1.1 200 "));
     rig.kill_token();
     let answer = ask(&access, "GET /inject/acme/v1", "").await;
-    assert_problem(&answer, 503, "rejected_again");
-    assert!(answer.contains("retry-after: "), "{answer}");
+    assert_own_401(&answer);
     assert_eq!(rig.refreshes(), 1);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_refuses_every_token_takes_the_login_from_no_other_one() {
+    let rig = Rig::start().await;
+    let access = rig.open().await;
+    for _ in 0..3 {
+        assert_own_401(&ask(&access, "GET /inject/acme/closed", "").await);
+        let other = ask(&access, "GET /inject/acme/v1", "").await;
+        assert!(other.starts_with("HTTP/1.1 200 "), "{other}");
+    }
+    assert_eq!(rig.refreshes(), 1, "one conversation forces one refresh in ten minutes");
+}
+
+#[tokio::test]
+async fn a_token_that_its_refresh_brings_back_serves_the_next_request() {
+    let rig = Rig::start().await;
+    let access = rig.open().await;
+    let tenant = Tenant::new("acme".parse().expect("a name"), Principal::User(ALICE));
+    let session = rig.api.broker.session(&tenant).await.expect("it is readable").expect("it is there");
+    let same = serde_json::json!({
+        "access_token": session.access_token.expose(), "refresh_token": "rotated", "expires_in": 3600,
+    });
+    rig.api.server.script([Reply::Json(200, same)]);
+    assert_own_401(&ask(&access, "GET /inject/acme/closed", "").await);
+    let other = ask(&access, "GET /inject/acme/v1", "").await;
+    assert!(other.starts_with("HTTP/1.1 200 "), "{other}");
+}
+
+#[tokio::test]
+async fn a_401_ends_no_login_without_a_refresh_token() {
+    let rig = Rig::with_first_answer(Reply::Edit(|body| {
+        body.as_object_mut().expect("an object").remove("refresh_token");
+    }))
+    .await;
+    let access = rig.open().await;
+    for _ in 0..2 {
+        assert_own_401(&ask(&access, "GET /inject/acme/closed", "").await);
+        let other = ask(&access, "GET /inject/acme/v1", "").await;
+        assert!(other.starts_with("HTTP/1.1 200 "), "{other}");
+    }
+}
+
+/// The answer is that of the upstream, with its challenge and its body.
+#[track_caller]
+fn assert_own_401(answer: &str) {
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    assert!(answer.contains("invalid_token") && answer.ends_with("the token is dead"), "{answer}");
 }
 
 #[tokio::test]
@@ -102,7 +152,7 @@ async fn a_session_that_the_provider_has_ended_is_a_problem() {
     let rig = Rig::start().await;
     let access = rig.open().await;
     rig.kill_token();
-    let ended = crate::support::authserver::Reply::Json(400, serde_json::json!({"error": "invalid_grant"}));
+    let ended = Reply::Json(400, serde_json::json!({"error": "invalid_grant"}));
     rig.api.server.script([ended]);
     let answer = ask(&access, "GET /inject/acme/v1", "").await;
     assert_problem(&answer, 410, "session_ended");

@@ -93,7 +93,7 @@ async fn an_answer_counts_only_at_the_redirect_uri_of_its_own_provider() {
         assert_eq!(redirect_uri, callback("/linear"));
         // The server at `other` sent the browser on to `linear`, to get its code.
         let (status, text) = pages.answer(&wrong, &format!("code=c-1&state={state}"), &cookie).await;
-        assert_eq!(status, StatusCode::BAD_GATEWAY, "{text}");
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{text}");
         assert!(text.contains("wrong_callback"), "{text}");
         let query = format!("code=c-1&state={state}");
         let (status, _) = pages.answer(&redirect_uri, &query, &cookie).await;
@@ -119,7 +119,7 @@ async fn an_answer_without_the_promised_issuer_is_refused_by_the_page() {
         let (redirect_uri, state, cookie) = pages.opened("linear").await;
         let query = format!("code=c-1&state={state}{iss}");
         let (status, text) = pages.answer(&redirect_uri, &query, &cookie).await;
-        assert_eq!(status, StatusCode::BAD_GATEWAY, "{text}");
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{text}");
         assert!(text.contains("wrong_issuer") && !text.contains("evil"), "{text}");
     }
     assert!(pages.linear.requests("POST /token").is_empty());

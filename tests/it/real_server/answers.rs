@@ -67,7 +67,7 @@ async fn our_pages_end_a_sign_in_whose_answer_is_of_no_or_another_issuer() {
         let (callback, cookie) = site.through_pages(&link, &cell.account).await;
         let (foreign, _) = &of_other_issuers(&callback)[n];
         let refused = send(Method::GET, foreign, Some(&cookie)).await;
-        assert!(refused.status == 502 && refused.text.contains("wrong_issuer"), "{}", refused.text);
+        assert!(refused.status == 400 && refused.text.contains("wrong_issuer"), "{}", refused.text);
         started.says("the answer did not come from `acme`").await;
         assert_eq!(send(Method::GET, &callback, Some(&cookie)).await.status, 404, "it has ended");
     }

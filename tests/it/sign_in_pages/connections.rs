@@ -172,7 +172,7 @@ async fn a_code_of_another_issuer_is_not_sent_and_ends_the_sign_in() {
     let pairs: Vec<_> = forged.query_pairs().into_owned().filter(|(name, _)| name != "iss").collect();
     forged.query_pairs_mut().clear().extend_pairs(pairs).append_pair("iss", "https://evil.example");
     let page = send(Method::GET, forged.as_str(), Some(&cookie)).await;
-    assert_eq!(page.status, StatusCode::BAD_GATEWAY);
+    assert_eq!(page.status, StatusCode::BAD_REQUEST);
     assert!(page.text.contains("wrong_issuer") && !page.text.contains("evil.example"), "{}", page.text);
     assert_eq!(pages.rig.server.count(), 0, "no code was sent");
     reply.says("the answer did not come from `acme`").await;

@@ -1,0 +1,17 @@
+//! The worker whose requests a port forwards.
+
+use tokio_util::sync::CancellationToken;
+
+use super::body::Budget;
+use crate::{agent::Holder, broker::WorkerTokens};
+
+/// A worker, as its requests need it.
+pub(super) struct ServedWorker {
+    pub(super) tokens: WorkerTokens,
+    /// Its rights.
+    pub(super) holder: Holder,
+    /// The memory for the bodies that are kept.
+    pub(super) budget: Budget,
+    /// Fires when the shutdown begins.
+    pub(super) shutdown: CancellationToken,
+}
