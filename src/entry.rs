@@ -15,10 +15,11 @@ use crate::{
     agent::builtin::{self, BuiltinSettings},
     app::{self, AppSettings, doctor},
     cli::{
-        self, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, Exit, Failure, LogFormat, RefreshArgs,
-        TokenArgs, config_init::InitArgs, print_notice, print_result,
+        self, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, Exit, Failure, LogFormat, McpArgs,
+        RefreshArgs, TokenArgs, config_init::InitArgs, print_notice, print_result,
     },
     config::{Config, ConfigError},
+    ids::{Principal, Tenant},
     oauth::Providers,
     store,
     sys::{clock::Clock, detach, files, process},
@@ -55,7 +56,11 @@ fn print_usage(usage: &clap::Error) -> Exit {
 fn run_command(cli: Cli) -> Result<Exit, Failure> {
     // Other processes must not read the memory of this one, so this comes before any secret is
     // read.
-    harden()?;
+    // In a worker, `mcp` holds no secret. The bot finds out there whose process it is, and some systems
+    // hide a protected process from it.
+    if !matches!(cli.command, Command::Mcp(_) if cli::mcp::is_offered()) {
+        harden()?;
+    }
     let level = log_level(&cli.command)?;
     // The configuration of a service may name the form of its log.
     if !matches!(cli.command, Command::Token(_) | Command::Run { .. } | Command::Serve { .. }) {
@@ -71,6 +76,7 @@ fn run_command(cli: Cli) -> Result<Exit, Failure> {
         Command::Status(args) => auth(config, AuthCommand::Status(args))?,
         Command::RefreshHint(args) => auth(config, AuthCommand::RefreshHint(args))?,
         Command::Token(args) => token(config, &args, level)?,
+        Command::Mcp(args) => mcp(config, &args)?,
         Command::Refresh(args) => refresh(config, &args),
         Command::Providers { json } => providers(config, json)?,
         Command::Config(ConfigArgs { command: ConfigCommand::Init(args) }) => config_init(config, &args)?,
@@ -156,6 +162,23 @@ fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<
     }
     app::start_logs(level, LogFormat::default());
     on_one_thread(|| cli::token::run(&context, &tenant, args, rejected))?
+}
+
+fn mcp(config: Option<&Path>, args: &McpArgs) -> Result<(), Failure> {
+    if cli::mcp::is_offered() || cli::worker::is_worker() {
+        return on_one_thread(|| cli::mcp::run_in_worker(args))?;
+    }
+    let settings = load_settings(config)?;
+    let provider = cli::provider_name::configured(&settings.providers, Some(&args.provider))?;
+    let tenant = Tenant::new(provider, args.principal.unwrap_or(Principal::Local));
+    let store = settings.open_store()?;
+    let context = cli::token::TokenContext {
+        store: &store,
+        providers: &settings.providers,
+        clock: &settings.clock,
+        config: &settings.config,
+    };
+    on_one_thread(|| cli::mcp::run(&context, &tenant))?
 }
 
 /// Runs the detached process of `token`. The reply on the pipe reports every failure to the caller.
@@ -293,7 +316,7 @@ fn app_settings(config: Config) -> AppSettings {
         sweep_after: config.sweep_after,
         providers: config.providers,
         api: config.api,
-        agent: config.agent,
+        agents: config.agents,
         clock: Clock::system(),
     }
 }

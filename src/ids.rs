@@ -19,6 +19,11 @@ pub enum IdError {
     /// Not a route's name.
     #[error("{0:?} is not a route name: use 1 to 32 of a-z, 0-9, '_', '-', and begin with a letter or digit")]
     Route(String),
+    /// Not an agent's name.
+    #[error(
+        "{0:?} is not an agent's name: use 1 to 32 of a-z, 0-9, '_', '-', and begin with a letter or digit"
+    )]
+    Agent(String),
     /// Not a principal.
     #[error("{0:?} is not a principal: write user:<discord id>, guild:<discord id> or local")]
     Principal(String),
@@ -60,7 +65,18 @@ impl FromStr for ProviderId {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteName(Arc<str>);
 
+/// An agent of the configuration: `[a-z0-9][a-z0-9_-]{0,31}`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AgentName(Arc<str>);
+
 impl RouteName {
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AgentName {
     /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -71,12 +87,27 @@ impl FromStr for RouteName {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let ok = text.len() <= 32
-            && text.bytes().next().is_some_and(plain)
-            && text.bytes().all(|b| plain(b) || matches!(b, b'_' | b'-'));
-        if ok { Ok(Self(text.into())) } else { Err(IdError::Route(text.chars().take(80).collect())) }
+        if is_short_name(text) { Ok(Self(text.into())) } else { Err(IdError::Route(excerpt(text))) }
     }
+}
+
+impl FromStr for AgentName {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        if is_short_name(text) { Ok(Self(text.into())) } else { Err(IdError::Agent(excerpt(text))) }
+    }
+}
+
+fn is_short_name(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    text.len() <= 32
+        && text.bytes().next().is_some_and(plain)
+        && text.bytes().all(|b| plain(b) || matches!(b, b'_' | b'-'))
+}
+
+fn excerpt(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 /// A Discord id.
@@ -226,6 +257,12 @@ impl fmt::Display for RouteName {
     }
 }
 
+impl fmt::Display for AgentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl fmt::Display for ProviderId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -242,7 +279,7 @@ macro_rules! debug_as_display {
     )+};
 }
 
-debug_as_display!(ProviderId, RouteName, Principal, Tenant, Lineage);
+debug_as_display!(ProviderId, RouteName, AgentName, Principal, Tenant, Lineage);
 
 /// Returns the bytes in lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {

@@ -269,6 +269,8 @@
 //!   out](../../../adr/0050-the-injecting-proxy-puts-the-token-in-on-the-way-out.md)
 //! - [51. Operator keys are scoped, and the TCP listener takes nothing
 //!   else](../../../adr/0051-operator-keys-are-scoped-and-the-tcp-listener-takes-nothing-else.md)
+//! - [52. Several agents, and MCP servers for
+//!   them](../../../adr/0052-several-agents-and-mcp-servers-for-them.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");

@@ -49,6 +49,7 @@ const MEMBERS: &[&str] = &["client", "lookalike", "playground"];
 
 /// The entries that the repository's top folder may have.
 const TOP_LEVEL: &[&str] = &[
+    ".cargo",
     ".ci",
     ".dockerignore",
     ".git",

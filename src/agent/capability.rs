@@ -101,8 +101,12 @@ mod tests {
     use crate::ids::Snowflake;
 
     fn holder(id: u64) -> Holder {
-        let conversation =
-            Conversation { id: ConversationId(Snowflake(id)), owner: Snowflake(1), shared_guild: None };
+        let conversation = Conversation {
+            id: ConversationId(Snowflake(id)),
+            owner: Snowflake(1),
+            shared_guild: None,
+            agent: None,
+        };
         Holder { conversation, providers: vec!["acme".parse().expect("a name")] }
     }
 

@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Update,
     lines::{self, Gate},
+    mcp::McpOffers,
     question::AskedPermission,
     turn::{Activity, CurrentTurn, MAX_QUESTIONS, Prompt, Turn, forward_question, forward_update},
     worker_secrets::WorkerSecrets,
@@ -72,6 +73,8 @@ pub(super) trait ConnectionOwner: Send + Sync + 'static {
 pub(super) struct ConnectionSettings {
     /// The worker's working folder.
     pub(super) work: PathBuf,
+    /// The MCP servers to hand to it.
+    pub(super) mcp: McpOffers,
     /// How long the handshake may take.
     pub(super) start_within: Duration,
     /// How long the worker may be without a prompt.
@@ -149,7 +152,7 @@ async fn serve_prompts(
     current: &CurrentTurn,
     owner: &impl ConnectionOwner,
 ) -> EndReason {
-    let session = match timeout(settings.start_within, handshake(cx, settings.work.clone())).await {
+    let session = match timeout(settings.start_within, handshake(cx, &settings)).await {
         Err(_) => return EndReason::Silent,
         Ok(Err(error)) if is_incoming_transport_closed(&error) => return EndReason::Closed(None),
         Ok(Err(error)) => return EndReason::Refused(settings.secrets.scrub(&error.message)),
@@ -186,10 +189,13 @@ async fn serve_prompts(
     }
 }
 
-async fn handshake(cx: &ConnectionTo<Agent>, work: PathBuf) -> Result<SessionId, AcpError> {
+async fn handshake(cx: &ConnectionTo<Agent>, settings: &ConnectionSettings) -> Result<SessionId, AcpError> {
     let client = Implementation::new("threadkey", env!("CARGO_PKG_VERSION"));
-    cx.send_request(InitializeRequest::new(ProtocolVersion::V1).client_info(client)).block_task().await?;
-    Ok(cx.send_request(NewSessionRequest::new(work)).block_task().await?.session_id)
+    let initialize = InitializeRequest::new(ProtocolVersion::V1).client_info(client);
+    let agent = cx.send_request(initialize).block_task().await?.agent_capabilities;
+    let servers = settings.mcp.servers(agent.mcp_capabilities.http);
+    let new_session = NewSessionRequest::new(settings.work.clone()).mcp_servers(servers);
+    Ok(cx.send_request(new_session).block_task().await?.session_id)
 }
 
 /// Runs one turn. Returns its stop reason, or the reason why the connection has to end. In the

@@ -179,6 +179,12 @@ pub(super) async fn build(
 ) -> Result<(Vec<(OsString, OsString)>, WorkerSecrets), PromptError> {
     let capability = given.capability;
     let mut secrets = vec![Secret::new(capability.expose())];
+    // Those of MCP servers reach the worker by the handshake.
+    let routes = given.inject.map(|inject| &inject.routes);
+    secrets.extend(settings.mcp.iter().filter_map(|server| {
+        let secret = routes?.get(&server.route)?;
+        Some(Secret::new(secret.expose()))
+    }));
     let mut all: BTreeMap<OsString, OsString> = BTreeMap::new();
     all.insert("PATH".into(), inherited("PATH", DEFAULT_PATH));
     all.insert("LANG".into(), inherited("LANG", "C.UTF-8"));
@@ -315,8 +321,12 @@ mod tests {
     }
 
     async fn expand(text: &str) -> Result<String, String> {
-        let conversation =
-            Conversation { id: ConversationId(Snowflake(7)), owner: Snowflake(8), shared_guild: None };
+        let conversation = Conversation {
+            id: ConversationId(Snowflake(7)),
+            owner: Snowflake(8),
+            shared_guild: None,
+            agent: None,
+        };
         let providers = ["acme", "other"].map(|name| name.parse().expect("a name")).to_vec();
         let holder = Holder { conversation, providers };
         let mut secrets = Vec::new();

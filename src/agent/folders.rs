@@ -39,11 +39,11 @@ use tokio::sync::Notify;
 
 use super::{Conversation, PromptError};
 use crate::{
-    ids::hex,
+    ids::{RouteName, hex},
     sys::{
         files,
         folder_tree::{self, Listing},
-        random, sandbox,
+        random, sandbox, socket,
     },
 };
 
@@ -88,6 +88,20 @@ pub fn missing_limits(root: &Path) -> Option<String> {
 /// Returns a name that nobody can guess: 128 random bits in hex.
 pub(super) fn new_name() -> String {
     hex(&random::bytes::<16>())
+}
+
+/// Returns the path of a route's socket in a worker's folder. The folder's name is an example.
+///
+/// # Errors
+/// A sentence, if the path is too long for a socket.
+pub fn example_socket(root: &Path, route: &RouteName) -> Result<PathBuf, String> {
+    let path = root.join(new_name()).join(SOCKETS).join(route.as_str());
+    socket::check_length(&path).map(|()| path).map_err(|_| {
+        format!(
+            "the socket of the route {} has too long a path in agent.root: choose a shorter agent.root or route name",
+            route.as_str()
+        )
+    })
 }
 
 /// Whether a name is of the form of `new_name`.

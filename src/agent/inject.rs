@@ -1,6 +1,11 @@
 //! The workers' access to the injecting proxy, which the API on a higher floor serves.
 
-use std::{collections::BTreeMap, fmt, io, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +33,10 @@ pub struct InjectWorker {
     pub voided: CancellationToken,
     /// The paths of the sockets to serve. Each one serves one route at its root.
     pub sockets: BTreeMap<RouteName, PathBuf>,
+    /// The routes whose sockets demand no secret of the worker's own processes.
+    pub open: BTreeSet<RouteName>,
+    /// The number of the worker's first process, once that runs.
+    pub process: Arc<OnceLock<u32>>,
 }
 
 /// A worker's access to the injecting proxy.

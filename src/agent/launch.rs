@@ -1,23 +1,26 @@
 //! Starts a worker's process from the settings: folders, program, sandbox, environment.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     io,
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
 };
 
 use super::{
-    AgentSettings, Holder, InjectAccess, InjectWorker, Isolation, PromptError, environment,
+    AgentSettings, Conversation, InjectWorker, Isolation, PromptError, environment,
     folders::{FolderUse, Folders},
+    mcp::McpOffers,
     program_files,
     worker_deps::WorkerDeps,
     worker_secrets::WorkerSecrets,
 };
 use crate::{
-    secret::Capability,
+    ids::RouteName,
     sys::{
         cgroup::GroupLimits,
-        files,
+        detach, files,
         process::{self, Child, Pipes, Spec},
         sandbox::{self, Policy, Sandbox, SandboxError},
     },
@@ -94,6 +97,8 @@ pub(super) struct Launched {
     pub(super) secrets: WorkerSecrets,
     /// Its working folder.
     pub(super) work: PathBuf,
+    /// The MCP servers to hand to it.
+    pub(super) mcp: McpOffers,
     pub(super) in_use: FolderUse,
 }
 
@@ -103,23 +108,36 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 /// Starts a worker's process. The parts that need the disk are ready before it gets a capability. Even if this returns an error, its capability may be live, and the
 /// caller has to revoke it.
-pub(super) async fn launch(deps: &WorkerDeps, holder: &Holder) -> Result<Launched, PromptError> {
-    let settings = &deps.settings;
+pub(super) async fn launch(deps: &WorkerDeps, conversation: &Conversation) -> Result<Launched, PromptError> {
+    let settings = deps.settings(conversation)?;
     let Some((name, args)) = settings.command.split_first() else {
         return Err(PromptError::NotConfigured);
     };
     let failed = |source| PromptError::Spawn { program: name.clone(), source };
     let checked = settings.clone();
     let program = blocking(move || find_program(&checked)).await.map_err(failed)??;
-    let (folders, in_use) = deps.folders.open(&holder.conversation).await?;
+    let (folders, in_use) = deps.folders.open(conversation).await?;
     let sandbox = {
         let (settings, program, folders) = (settings.clone(), program.clone(), folders.clone());
         blocking(move || build_sandbox(&settings, &program, &folders)).await.map_err(failed)??
     };
 
+    let holder = deps.capability_holder(conversation.clone());
     let capability = deps.capabilities.issue(holder.clone());
-    let inject = open_ports(deps, holder, &capability, &folders).await?;
-    let given = environment::Given { holder, capability: &capability, inject: inject.as_ref() };
+    let process = Arc::new(OnceLock::new());
+    let worker = InjectWorker {
+        holder: deps.holder(conversation.clone()),
+        voided: deps.capabilities.voided(&capability),
+        sockets: sockets(settings, &folders),
+        open: settings.mcp.iter().map(|server| server.route.clone()).collect(),
+        process: process.clone(),
+    };
+    let inject = match deps.ports.get() {
+        Some(ports) => Some(ports.open(worker).await.map_err(PromptError::Inject)?),
+        None => None,
+    };
+    let mcp = McpOffers::new(settings, inject.as_ref());
+    let given = environment::Given { holder: &holder, capability: &capability, inject: inject.as_ref() };
     let (env, secrets) = environment::build(settings, &folders, &given, &*deps.tokens).await?;
     let (memory, processes) = (settings.limits.memory, settings.limits.processes);
     let limits = GroupLimits { memory, processes };
@@ -139,28 +157,21 @@ pub(super) async fn launch(deps: &WorkerDeps, holder: &Holder) -> Result<Launche
         cgroup,
     };
     let (child, pipes) = process::spawn(spec).await.map_err(|error| failed(explain(error, sandboxed)))?;
-    Ok(Launched { child, pipes, secrets, work: folders.work, in_use })
+    if let Some(number) = child.number() {
+        let _ = process.set(number);
+    }
+    Ok(Launched { child, pipes, secrets, work: folders.work, mcp, in_use })
 }
 
-/// Opens the worker's port of the injecting proxy, and the sockets that its environment names. They
-/// are closed when the capability is void.
-async fn open_ports(
-    deps: &WorkerDeps,
-    holder: &Holder,
-    capability: &Capability,
-    folders: &Folders,
-) -> Result<Option<InjectAccess>, PromptError> {
-    let Some(ports) = deps.ports.get() else { return Ok(None) };
-    let sockets = environment::named_sockets(&deps.settings).into_iter().map(|route| {
+/// Returns the sockets of the injecting proxy that the environment or an MCP server needs.
+fn sockets(settings: &AgentSettings, folders: &Folders) -> BTreeMap<RouteName, PathBuf> {
+    let mut routes = environment::named_sockets(settings);
+    routes.extend(settings.mcp.iter().map(|server| server.route.clone()));
+    let path = |route: RouteName| {
         let path = folders.sockets.join(route.as_str());
         (route, path)
-    });
-    let worker = InjectWorker {
-        holder: holder.clone(),
-        voided: deps.capabilities.voided(capability),
-        sockets: sockets.collect(),
     };
-    ports.open(worker).await.map(Some).map_err(PromptError::Inject)
+    routes.into_iter().map(path).collect()
 }
 
 /// Adds to a refusal of the sandbox the setting that may mend it.
@@ -227,6 +238,9 @@ fn policy(settings: &AgentSettings, program: &Path, folders: &Folders) -> Policy
     let mut read_if_there: Vec<PathBuf> = SYSTEM_PATHS.iter().map(PathBuf::from).collect();
     read_if_there.extend(usr());
     read_if_there.extend(program_files::of(settings, program, &deny));
+    if !settings.mcp.is_empty() {
+        read_if_there.extend(detach::program_path().ok());
+    }
     Policy {
         read: settings.read.clone(),
         read_if_there,

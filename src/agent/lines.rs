@@ -30,7 +30,7 @@ pub(super) const DRAINED_METHOD: &str = "_threadkey/drained";
 
 /// A line, without its end.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub enum Line {
     /// The whole line.
     Whole(Vec<u8>),
     /// The beginning of a line that is longer than the limit. The rest is skipped.
@@ -38,19 +38,23 @@ pub(super) enum Line {
 }
 
 /// Reads lines of at most `limit` bytes.
-pub(super) struct BoundedLines<R> {
+pub struct BoundedLines<R> {
     reader: BufReader<R>,
     limit: usize,
 }
 
 impl<R: AsyncRead + Unpin> BoundedLines<R> {
-    pub(super) fn new(reader: R, limit: usize) -> Self {
+    /// Reads nothing yet.
+    pub fn new(reader: R, limit: usize) -> Self {
         Self { reader: BufReader::new(reader), limit }
     }
 
     /// Returns the next line, or `None` at the end of the input. The last line may lack its line
-    /// end.
-    pub(super) async fn next(&mut self) -> io::Result<Option<Line>> {
+    /// end. A call that is dropped loses what it has read.
+    ///
+    /// # Errors
+    /// The reader's.
+    pub async fn next(&mut self) -> io::Result<Option<Line>> {
         let mut line = Vec::new();
         let mut cut = false;
         loop {

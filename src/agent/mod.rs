@@ -11,6 +11,7 @@
 //! - Everything that a worker can make us keep is bounded: lines, queued messages, updates,
 //!   permission requests, stderr.
 
+mod agents;
 pub mod builtin;
 mod capability;
 mod connection;
@@ -20,6 +21,7 @@ mod folders;
 mod inject;
 mod launch;
 mod lines;
+mod mcp;
 mod program_files;
 mod question;
 mod settings;
@@ -33,11 +35,14 @@ mod worker_deps;
 mod worker_secrets;
 mod workers;
 
+pub use agents::{Agents, title_of};
 pub use capability::{Capabilities, Holder};
 pub use environment::{CAPABILITY_VARIABLE, Placeholders, SOCKET_VARIABLE, TokenSource, check_placeholders};
-pub use folders::{FolderNames, is_folder_name, missing_limits};
+pub use folders::{FolderNames, example_socket, is_folder_name, missing_limits};
 pub use inject::{InjectAccess, InjectPorts, InjectWorker};
-pub use settings::{AgentSettings, Isolation, SettingsError, WorkerLimits, example_socket};
+pub use lines::{BoundedLines, Line};
+pub use mcp::{MCP_PATH_VARIABLE, MCP_SOCKET_VARIABLE};
+pub use settings::{AgentSettings, Isolation, McpServer, SettingsError, WorkerLimits};
 pub use workers::Workers;
 
 use std::{path::PathBuf, time::Duration};
@@ -45,7 +50,7 @@ use std::{path::PathBuf, time::Duration};
 use tokio::sync::oneshot;
 
 use crate::{
-    ids::{ConversationId, Snowflake},
+    ids::{AgentName, ConversationId, Snowflake},
     sys::sandbox::SandboxError,
 };
 
@@ -58,6 +63,8 @@ pub struct Conversation {
     pub owner: Snowflake,
     /// The server of this conversation, if the owner may use that server's shared sessions.
     pub shared_guild: Option<Snowflake>,
+    /// The agent that the owner has chosen, or `None` for the default one.
+    pub agent: Option<AgentName>,
 }
 
 /// A piece of a worker's output during a turn. The last one is [`Update::Done`] or
@@ -244,6 +251,11 @@ pub enum PromptError {
         /// The problem, for the operator or the owner.
         detail: String,
     },
+    /// The conversation's agent is not in the configuration any more.
+    #[error(
+        "this conversation is with the agent {0}, which is no longer configured. Use /ask in a channel to open one with another agent"
+    )]
+    UnknownAgent(AgentName),
     /// The worker's port or sockets of the injecting proxy could not be opened.
     #[error(
         "the agent's port of the injecting proxy cannot be opened: {0}. Try again, and ask the operator to check threadkey's log"

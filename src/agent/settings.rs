@@ -7,10 +7,9 @@ use std::{
     time::Duration,
 };
 
-use super::folders::{SOCKETS, new_name};
 use crate::{
     ids::{ProviderId, RouteName},
-    sys::{sandbox, socket},
+    sys::sandbox,
 };
 
 /// How a worker is isolated from the bot, other workers and the rest of the machine.
@@ -45,9 +44,22 @@ impl Default for WorkerLimits {
     }
 }
 
-/// The settings of all workers.
+/// An MCP server that an agent is handed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct McpServer {
+    /// The provider whose tokens it takes. The server has its name.
+    pub provider: ProviderId,
+    /// The route of the injecting proxy that leads to it.
+    pub route: RouteName,
+    /// The rest of its URL after the upstream of the route: a path, and a query if there is one.
+    pub path: String,
+}
+
+/// The settings of an agent and its workers.
 #[derive(Clone, Debug)]
 pub struct AgentSettings {
+    /// The agent's name for people.
+    pub title: String,
     /// The program and its arguments.
     pub command: Vec<String>,
     /// The providers whose tokens a worker may ask for.
@@ -56,6 +68,11 @@ pub struct AgentSettings {
     pub isolation: Isolation,
     /// The routes of the injecting proxy.
     pub routes: Vec<RouteName>,
+    /// The MCP servers that a worker is handed.
+    pub mcp: Vec<McpServer>,
+    /// Whether the worker reaches them by `threadkey mcp` in any case. Otherwise it gets their addresses
+    /// if it takes any over HTTP.
+    pub mcp_by_stdio: bool,
     /// More environment variables, in which the placeholders of [`check_placeholders`] expand.
     ///
     /// [`check_placeholders`]: super::check_placeholders
@@ -149,20 +166,6 @@ impl AgentSettings {
         }
         Ok(())
     }
-}
-
-/// Returns the path of a route's socket in a worker's folder. The folder's name is an example.
-///
-/// # Errors
-/// A sentence, if the path is too long for a socket.
-pub fn example_socket(root: &Path, route: &RouteName) -> Result<PathBuf, String> {
-    let path = root.join(new_name()).join(SOCKETS).join(route.as_str());
-    socket::check_length(&path).map(|()| path).map_err(|_| {
-        format!(
-            "the socket of the route {} has too long a path in agent.root: choose a shorter agent.root or route name",
-            route.as_str()
-        )
-    })
 }
 
 fn resolve(path: &Path) -> Result<PathBuf, SettingsError> {

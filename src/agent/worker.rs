@@ -45,14 +45,20 @@ pub(super) async fn run(
 ) {
     let remove_on_drop = RemoveOnDrop(entry.clone());
     let id = conversation.id;
-    let settings = &deps.settings;
-    let holder = deps.holder(conversation);
+    let settings = match deps.settings(&conversation) {
+        Ok(settings) => settings,
+        Err(error) => {
+            drop(remove_on_drop);
+            entry.report_start(Err(error));
+            return;
+        }
+    };
     let launched = tokio::select! {
         biased;
         () = stop.cancelled() => Err(PromptError::Stopped),
-        launched = launch(&deps, &holder) => launched,
+        launched = launch(&deps, &conversation) => launched,
     };
-    let Launched { mut child, pipes, secrets, work, in_use } = match launched {
+    let Launched { mut child, pipes, secrets, work, mcp, in_use } = match launched {
         Ok(launched) => launched,
         Err(error) => {
             drop(remove_on_drop);
@@ -66,6 +72,7 @@ pub(super) async fn run(
     let current = CurrentTurn::default();
     let connection_settings = ConnectionSettings {
         work,
+        mcp,
         start_within: settings.start_within,
         idle: settings.idle,
         max_turn: settings.max_turn,

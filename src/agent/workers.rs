@@ -14,8 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AgentSettings, Capabilities, Conversation, FolderNames, Holder, InjectPorts, PromptError, TokenSource,
-    Update,
+    Agents, Capabilities, Conversation, FolderNames, Holder, InjectPorts, PromptError, TokenSource, Update,
     environment::required_providers,
     folders::WorkerFolders,
     table::{Admission, NewWorker, Places, Table},
@@ -45,20 +44,22 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Takes the settings, and starts nothing. [`AgentSettings::check`] tests whether they are
-    /// safe.
+    /// Takes the agents, and starts nothing. [`AgentSettings::check`](super::AgentSettings::check)
+    /// tests whether the settings are safe.
     pub fn new(
-        settings: AgentSettings,
+        agents: impl Into<Agents>,
         capabilities: Arc<Capabilities>,
         tokens: Arc<dyn TokenSource>,
         names: Arc<dyn FolderNames>,
     ) -> Self {
+        let agents = agents.into();
+        let settings = agents.default_agent();
         let places = Places { all: settings.max_workers, of_one_owner: settings.max_workers_per_user };
         let table = Arc::new(Table::new(Arc::clone(&capabilities), places));
         let folders = WorkerFolders::new(settings.root.clone(), names);
         Self {
             deps: Arc::new(WorkerDeps {
-                settings,
+                agents,
                 capabilities,
                 tokens,
                 folders,
@@ -107,7 +108,7 @@ impl Workers {
         result
     }
 
-    /// Removes the folders that no worker has used for the time of [`AgentSettings::keep_files`],
+    /// Removes the folders that no worker has used for the time of [`AgentSettings::keep_files`](super::AgentSettings::keep_files),
     /// now and each hour. Never ends.
     pub async fn keep_folders(&self) {
         loop {
@@ -125,7 +126,7 @@ impl Workers {
     /// # Errors
     /// The system's.
     pub async fn sweep_folders(&self) -> io::Result<usize> {
-        self.deps.folders.sweep(Clock::system().now(), self.deps.settings.keep_files).await
+        self.deps.folders.sweep(Clock::system().now(), self.deps.agents.default_agent().keep_files).await
     }
 
     /// Lists the working folder of a conversation's worker.
@@ -145,13 +146,15 @@ impl Workers {
         self.deps.folders.clean(conversation).await
     }
 
-    /// Returns the agent's name for people: that of its program.
-    pub fn agent_name(&self) -> String {
-        let program = self.deps.settings.command.first().map(String::as_str).unwrap_or_default();
-        let name = std::path::Path::new(program).file_stem().map(|name| name.to_string_lossy());
-        let is_plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ');
-        let name: String = name.unwrap_or_default().chars().filter(is_plain).take(32).collect();
-        if name.trim().is_empty() { "worker".to_owned() } else { name.trim().to_owned() }
+    /// Returns the name of a conversation's agent for people.
+    pub fn agent_title(&self, conversation: &Conversation) -> String {
+        let title = self.deps.agents.of(conversation).map(|agent| agent.title.clone());
+        title.or(conversation.agent.as_ref().map(ToString::to_string)).unwrap_or_default()
+    }
+
+    /// Returns the agents.
+    pub fn agents(&self) -> &Agents {
+        &self.deps.agents
     }
 
     /// Starts a worker for the conversation if it has none, and gives it a prompt.
@@ -206,19 +209,20 @@ impl Workers {
         self.table.live()
     }
 
-    /// Returns the holders of the live workers' capabilities.
+    /// Returns the rights of the live workers, those by the injecting proxy among them.
     pub fn holders(&self) -> Vec<Holder> {
         self.live().into_iter().map(|conversation| self.deps.holder(conversation)).collect()
     }
 
-    /// Returns the holder of the capability that a worker of this conversation gets.
+    /// Returns the rights of a worker of this conversation, those by the injecting proxy among them.
     pub fn holder(&self, conversation: &Conversation) -> Holder {
         self.deps.holder(conversation.clone())
     }
 
-    /// Returns the providers without whose tokens no worker starts: those of `{token:PROVIDER}`.
-    pub fn required_providers(&self) -> Vec<ProviderId> {
-        required_providers(&self.deps.settings)
+    /// Returns the providers without whose tokens no worker of this conversation starts: those of
+    /// `{token:PROVIDER}`.
+    pub fn required_providers(&self, conversation: &Conversation) -> Vec<ProviderId> {
+        self.deps.agents.of(conversation).map(required_providers).unwrap_or_default()
     }
 
     /// Subscribes to changes of [`Workers::live`].

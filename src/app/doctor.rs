@@ -43,11 +43,11 @@ pub async fn examine(
         let text = format!("{missing}. Only `threadkey run` needs it");
         findings.push(Finding::new("discord", Verdict::Warn, text));
     }
-    match &settings.agent {
-        Some(agent) => {
-            findings.extend(agent::check(agent, path));
-            findings.extend(sockets::check(agent).await);
-            findings.push(limits::check(agent));
+    match &settings.agents {
+        Some(agents) => {
+            findings.extend(agent::check(agents, path));
+            findings.extend(sockets::check(agents.default_agent()).await);
+            findings.push(limits::check(agents.default_agent()));
         }
         None => findings.push(Finding::new(
             "agent",

@@ -20,7 +20,7 @@ pub use logs::{install_panic_hook, log_level, start_logs};
 pub use run::{drain, drain_for_user, run, serve};
 
 use crate::{
-    agent::AgentSettings,
+    agent::Agents,
     api::ApiSettings,
     broker::Broker,
     oauth::{Client, ProviderError, Providers},
@@ -43,8 +43,8 @@ pub struct AppSettings {
     pub providers: Providers,
     /// The settings of the token API.
     pub api: ApiSettings,
-    /// The settings of the workers, if an agent is configured.
-    pub agent: Option<AgentSettings>,
+    /// The agents, if there are any.
+    pub agents: Option<Agents>,
     /// The clock.
     pub clock: Clock,
 }

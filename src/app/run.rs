@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{AppError, AppSettings, signals::Signals, standby::bot_lock};
 use crate::{
-    agent::{AgentSettings, Capabilities, Workers},
+    agent::{Agents, Capabilities, Workers},
     api::{self, Bound, InjectServer, OperatorKeys},
     broker::{Broker, OwnerRights, WithoutBot, WorkerTokens},
     discord::{self, BotDeps, Conversations, DiscordError, DiscordSettings, Rights},
@@ -38,7 +38,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     let mut signals = Signals::new()?;
     // Nothing is made, nor any folder examined, for a store of another user.
     let store = settings.open_store()?;
-    if let Some(agent) = &settings.agent {
+    for agent in settings.agents.iter().flat_map(Agents::all) {
         agent.check()?;
     }
     let Some(_bot) = bot_lock(&store, &mut signals).await? else { return Ok(()) };
@@ -59,8 +59,8 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     let tokens = WorkerTokens::new(broker.clone(), Arc::new(rights.clone()));
     let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
     let scrubber = Scrubber::of_process().clone();
-    let workers = match settings.agent.clone() {
-        Some(agent) => Some(create_workers(agent, capabilities, tokens.clone(), &conversations).await?),
+    let workers = match settings.agents.clone() {
+        Some(agents) => Some(create_workers(agents, capabilities, tokens.clone(), &conversations).await?),
         None => None,
     };
     let inject = workers.as_ref().map(|workers| serve_inject(&settings, workers, tokens)).transpose()?;
@@ -228,13 +228,13 @@ fn serve_inject(
 
 /// Creates the workers, and prepares their folders.
 async fn create_workers(
-    agent: AgentSettings,
+    agents: Agents,
     capabilities: Arc<Capabilities>,
     tokens: WorkerTokens,
     conversations: &Arc<Conversations>,
 ) -> Result<Workers, AppError> {
-    let root = agent.root.clone();
-    let workers = Workers::new(agent, capabilities, Arc::new(tokens), conversations.clone());
+    let root = agents.default_agent().root.clone();
+    let workers = Workers::new(agents, capabilities, Arc::new(tokens), conversations.clone());
     workers.prepare().await.map_err(|source| AppError::AgentFolders { root, source })?;
     if let Err(missing) = workers.supervise() {
         tracing::warn!(

@@ -70,7 +70,7 @@ pub enum TokenError {
     NoClientSecret {
         /// The tenant.
         tenant: Tenant,
-        /// The failure of the command that prints the secret.
+        /// The reason.
         problem: NoSecret,
     },
     /// The provider does not exchange the session's token (RFC 8693 §2.2.2). The session is kept.
@@ -161,9 +161,15 @@ pub(super) fn undiscovered(provider: &ProviderId, problem: &DiscoveryError, stat
 }
 
 pub(super) fn no_client_secret(provider: &ProviderId, problem: &NoSecret) -> String {
+    let next = match problem {
+        NoSecret::Command { .. } => {
+            format!("The operator must mend providers.{provider}.client_secret_command")
+        }
+        NoSecret::Store(_) => "Try again; if it stays so, the operator must mend the store".to_owned(),
+    };
     format!(
         "the secret of threadkey's client at {provider} cannot be read, so nothing was sent and nothing is lost: {problem}. \
-         The operator must mend providers.{provider}.client_secret_command"
+         {next}"
     )
 }
 
@@ -507,7 +513,7 @@ pub enum FinishError {
     NoClientSecret {
         /// The provider.
         provider: ProviderId,
-        /// The failure of the command that prints the secret.
+        /// The reason.
         problem: NoSecret,
     },
     /// The tokens are for another sign-in.

@@ -2,7 +2,8 @@
 //!
 //! A start asks the MCP server anew, because it may have another authorization server by now. It takes
 //! no lock of the store during a request. Within a process one discovery or registration for each
-//! provider runs at a time, and starts that come within [`FRESH_FOR`] share its result. Two processes
+//! provider runs at a time, and starts that come within [`FRESH_FOR`] share its result. Starts that wait
+//! for a discovery share its failure too. No start waits longer than [`START_TIME`]. Two processes
 //! may register at once: the store keeps the client that is written first, and both use it.
 //!
 //! A process that dies after the server's answer and before the write leaves a client at the server
@@ -10,7 +11,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::{Broker, Inner, PublicUrl, TokenError, Unusable, mcp_state::Server};
@@ -27,8 +28,11 @@ use crate::{
 /// The time for which one discovery serves all starts.
 const FRESH_FOR: Duration = Duration::from_secs(30);
 
-/// The most registrations of one client in [`REGISTRATION_SPAN`].
-const MAX_REGISTRATIONS: usize = 3;
+/// The longest time that a start spends with the servers.
+const START_TIME: Duration = Duration::from_secs(30);
+
+/// The most registrations at one provider in [`REGISTRATION_SPAN`]: three for each of two callbacks.
+const MAX_REGISTRATIONS: usize = 6;
 const REGISTRATION_SPAN: Duration = Duration::from_secs(60 * 60);
 
 /// The time for which a refusal to register answers further starts.
@@ -106,12 +110,23 @@ impl Inner {
             return self.usable(id).await;
         };
         let failed = |problem| Unusable::Undiscovered { provider: id.clone(), problem };
+        let too_slow = || DiscoveryError::TooSlow { server: undiscovered.publisher.to_string() };
+        let asked_at = Instant::now();
+        let until = asked_at + START_TIME;
         let server = self.mcp.servers.entry(id.clone()).or_default().clone();
-        let mut server = server.lock().await;
-        let provider = self.discovered_now(&undiscovered, &mut server).await.map_err(failed)?;
+        let mut server = timeout_at(until, server.lock()).await.map_err(|_| failed(too_slow()))?;
+        // The discovery of another start ended while this one waited.
+        if let Some((_, problem)) = server.failed.as_ref().filter(|(ended_at, _)| *ended_at >= asked_at) {
+            return Err(failed(problem.clone()));
+        }
+        let found = timeout_at(until, self.discovered_now(&undiscovered, &mut server)).await;
+        let found = found.unwrap_or_else(|_| Err(too_slow()));
+        server.failed = found.as_ref().err().map(|problem| (Instant::now(), problem.clone()));
+        let provider = found.map_err(failed)?;
         let scopes = self.scopes_for(tenant, &undiscovered, &provider).await?;
         let redirect_uri = redirect_uri.map_or(provider.redirect_uri(), Url::as_str);
-        let client = self.client_for(&undiscovered, &provider, &mut server, redirect_uri, &scopes).await;
+        let client = self.client_for(&undiscovered, &provider, &mut server, redirect_uri, &scopes);
+        let client = timeout_at(until, client).await.unwrap_or_else(|_| Err(failed(too_slow())));
         Ok(Arc::new(provider.with_client(client?, scopes)))
     }
 
@@ -212,9 +227,9 @@ impl Inner {
         if let Some((_, problem)) = server.refused.get(&key).filter(|(at, _)| at.elapsed() < REFUSAL_LASTS) {
             return Err(failed(problem.clone()));
         }
-        let registered =
-            self.register(undiscovered, metadata, endpoint, server, &key, redirect_uri, scopes).await;
+        let registered = self.register(undiscovered, metadata, endpoint, server, redirect_uri, scopes).await;
         let registered = registered.map_err(|problem| {
+            server.refused.retain(|_, (at, _)| at.elapsed() < REFUSAL_LASTS);
             server.refused.insert(key.clone(), (Instant::now(), problem.clone()));
             failed(problem)
         })?;
@@ -223,23 +238,21 @@ impl Inner {
     }
 
     /// Registers a client, a few times an hour at most.
-    #[expect(clippy::too_many_arguments, reason = "each is another part of one request")]
     async fn register(
         &self,
         undiscovered: &Undiscovered,
         metadata: &ServerMetadata,
         endpoint: Url,
         server: &mut Server,
-        key: &str,
         redirect_uri: &str,
         scopes: &[String],
     ) -> Result<RegisteredClient, DiscoveryError> {
-        let recent = server.registrations.entry(key.to_owned()).or_default();
+        let recent = &mut server.registrations;
         recent.retain(|at| at.elapsed() < REGISTRATION_SPAN);
         if recent.len() >= MAX_REGISTRATIONS {
             return Err(DiscoveryError::RegistrationRefused {
                 issuer: metadata.issuer.clone(),
-                code: "it refused three registered clients within an hour".to_owned(),
+                code: "six clients were registered within an hour".to_owned(),
                 redirect_uri: redirect_uri.to_owned(),
                 provider: undiscovered.id.clone(),
             });
@@ -252,6 +265,9 @@ impl Inner {
 
     /// Makes the credentials of a request for this binding: those of the registered client that it
     /// names, or the configured ones. A client of another issuer is never used.
+    ///
+    /// # Errors
+    /// Without the secret the server would refuse a good client, so an unreadable store is an error.
     pub(super) async fn credentials(
         &self,
         provider: &Provider,
@@ -260,13 +276,8 @@ impl Inner {
         if !provider.registers_client() {
             return provider.credentials(self.now()).await;
         }
-        match self.registered(bound).await {
-            Ok(found) => Ok(Credentials::registered(found.as_ref().map(|(_, client)| client))),
-            Err(error) => {
-                tracing::error!(%error, "the registered clients cannot be read; the request is sent without a secret");
-                Ok(Credentials::registered(None))
-            }
-        }
+        let found = self.registered(bound).await.map_err(|error| NoSecret::Store(error.to_string()))?;
+        Ok(Credentials::registered(found.as_ref().map(|(_, client)| client)))
     }
 
     /// Retires the registered client of this binding, because its server no longer knows it. The next
@@ -304,5 +315,49 @@ impl Inner {
             .iter()
             .find(|(key, client)| key.starts_with(&prefix) && client.client_id == bound.client_id);
         Ok(found.map(|(key, client)| (key.clone(), client.clone())))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the test damages a store")]
+mod tests {
+    use super::*;
+    use crate::{
+        oauth::{Client, Discovered, ProviderSettings, Providers, RECOMMENDED_REDIRECT_URI},
+        store::{FileStore, FileStoreOptions},
+        sys::clock::Clock,
+    };
+
+    #[tokio::test]
+    async fn no_request_is_made_without_its_secret_while_the_clients_cannot_be_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, clock) = (folder.path().join("auth.json"), Clock::fixed(0));
+        let store = FileStore::open(&path, clock.clone(), FileStoreOptions::default()).expect("a store");
+        let settings = ProviderSettings {
+            registers_client: true,
+            redirect_uri: RECOMMENDED_REDIRECT_URI.to_owned(),
+            ..ProviderSettings::default()
+        };
+        let publisher = Publisher::Mcp("https://mcp.example/".parse().expect("a URL"));
+        let undiscovered = Undiscovered { id: "linear".parse().expect("an id"), settings, publisher };
+        let endpoint = |name: &str| (format!("{name}_endpoint"), format!("https://id.example/{name}"));
+        let metadata = ServerMetadata {
+            issuer: "https://id.example".to_owned(),
+            endpoints: ["authorization", "token"].map(endpoint).into(),
+            code_challenge_methods_supported: Some(vec!["S256".to_owned()]),
+            ..ServerMetadata::default()
+        };
+        let found = Discovered { metadata, ..Discovered::default() };
+        let provider = undiscovered.provider(found).expect("is usable");
+        let client = Client::new(clock.clone()).expect("a client");
+        let broker =
+            Broker::new(Arc::new(store), Providers::with_undiscovered([], [undiscovered]), client, clock);
+        let bound = Binding { client_id: "c-1".to_owned(), ..provider.binding() };
+        assert!(bound.issuer.is_some());
+        broker.inner.credentials(&provider, &bound).await.expect("a store without clients can be read");
+        std::fs::write(&path, "{").expect("writable");
+        let read = broker.inner.credentials(&provider, &bound).await;
+        let refused = read.map(drop).expect_err("it cannot be read");
+        assert!(refused.to_string().contains("registered clients cannot be read"), "{refused}");
     }
 }

@@ -17,6 +17,9 @@ pub(super) struct McpState {
 #[derive(Default)]
 pub(super) struct Server {
     pub(super) discovered_at: Option<Instant>,
-    pub(super) registrations: BTreeMap<String, Vec<Instant>>,
+    /// The end of the newest discovery, if that failed.
+    pub(super) failed: Option<(Instant, DiscoveryError)>,
+    /// The registrations of the last hour. The server chooses its issuers, so they count together.
+    pub(super) registrations: Vec<Instant>,
     pub(super) refused: BTreeMap<String, (Instant, DiscoveryError)>,
 }

@@ -70,7 +70,7 @@ pub enum StartError {
     NoClientSecret {
         /// The provider.
         provider: ProviderId,
-        /// The failure of the command that prints the secret.
+        /// The reason.
         problem: NoSecret,
     },
     /// The provider cannot be reached, or did not answer.

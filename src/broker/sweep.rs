@@ -6,10 +6,10 @@
 //! checks each one again under its global lock: a session that was signed in again meanwhile has
 //! another lineage, and stays. A process that dies before the write leaves all of them.
 //!
-//! A registered client that is as old, and that no record is bound to, goes too. A new sign-in registers
-//! another one. A sign-in that begins at that very moment may have read the client and not yet written
-//! its record: a public client then works on, and the server refuses a confidential one, so that the next
-//! start registers. The client at the server stays there: it has no tokens, and servers remove such
+//! A registered client that is as old, and that no record is bound to, goes too. A sweep first dates it,
+//! and a later one removes it after a day: a grant of its last session may still have to be revoked, and
+//! a sign-in may have read it and not yet written its record. If a record is bound to it again, a sweep
+//! takes the date away. The client at the server stays there: it has no tokens, and servers remove such
 //! clients by themselves.
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::{Broker, later};
 use crate::{
     session::{Session, seconds},
-    store::{StoreError, unused_clients},
+    store::{StoreError, clients_in_use},
     sys::clock::UnixTime,
 };
 
@@ -57,7 +57,9 @@ impl Broker {
         let due = async {
             let (records, clients) = (self.inner.store.list().await?, self.inner.store.clients().await?);
             Ok::<_, StoreError>(
-                unused_clients(&records, &clients).map(|(_, client)| client.due_at(after)).min(),
+                clients_in_use(&records, &clients)
+                    .filter_map(|(_, client, is_used)| client.sweep_at(is_used, after))
+                    .min(),
             )
         };
         let swept = async {
@@ -72,7 +74,8 @@ impl Broker {
                 for key in swept {
                     tracing::info!(client = key, "removed a registered client that no session uses");
                 }
-                Some(Duration::from_secs(1))
+                // Its own write wakes the sweep again. Without one there is nothing that it may do now.
+                Some(LONGEST_PAUSE)
             }
             Err(error) => {
                 tracing::warn!(%error, "unused registered clients cannot be removed");

@@ -322,6 +322,7 @@ mod tests {
             id: ConversationId(Snowflake(1)),
             owner: Snowflake(owner),
             shared_guild: shared_guild.map(Snowflake),
+            agent: None,
         };
         Holder { conversation, providers: vec!["acme".parse().expect("a provider id")] }
     }

@@ -92,6 +92,8 @@ pub enum Command {
     RefreshHint(RefreshHintArgs),
     /// Print an access token, after a refresh where one is needed
     Token(TokenArgs),
+    /// Be an MCP server on standard input and output that forwards to a provider's server, with its login
+    Mcp(McpArgs),
     /// List the configured providers, and the presets for others
     Providers {
         /// Print JSON
@@ -125,6 +127,17 @@ pub enum Command {
         /// The file to lock
         path: PathBuf,
     },
+}
+
+/// Be an MCP server on standard input and output that forwards to a provider's server, with its login
+#[derive(Debug, Args)]
+pub struct McpArgs {
+    /// The provider, which has `mcp = URL` in its section
+    pub provider: ProviderId,
+    /// The principal that the session belongs to: user:ID, guild:ID (Discord ids) or local
+    /// [default: local]. Not allowed in a worker
+    #[arg(long = "as", value_name = "PRINCIPAL")]
+    pub principal: Option<Principal>,
 }
 
 /// Write or check the configuration

@@ -19,7 +19,7 @@ pub fn script(shell: Shell, providers: Option<&Providers>) -> String {
     let mut script = String::from_utf8_lossy(&script).into_owned();
     if shell == Shell::Fish && !names.is_empty() {
         // The generator for fish leaves positional arguments out.
-        let commands = "token login start code switch keep logout cancel";
+        let commands = "token mcp login start code switch keep logout cancel";
         let _ = writeln!(
             script,
             "complete -c threadkey -n \"__fish_seen_subcommand_from {commands}\" -f -a \"{}\"",

@@ -18,6 +18,7 @@ mod interrupts;
 mod lease;
 mod login;
 mod logout;
+pub mod mcp;
 mod messages;
 mod output;
 mod polled_sign_in;
@@ -33,7 +34,7 @@ pub mod worker;
 
 pub use args::{
     AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, LogFormat, LoginArgs, LogoutArgs,
-    RefreshArgs, RefreshHintArgs, StartArgs, StatusArgs, TokenArgs, UnknownLogFormat,
+    McpArgs, RefreshArgs, RefreshHintArgs, StartArgs, StatusArgs, TokenArgs, UnknownLogFormat,
 };
 pub use duration::{DurationError, parse_duration};
 pub use exit::{Exit, ExitError, Failure};

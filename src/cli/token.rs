@@ -135,7 +135,8 @@ pub fn print(lease: &Lease, args: &TokenArgs) -> Result<(), Failure> {
     print_result(&Zeroizing::new(format_lease(lease, args.format)?))
 }
 
-async fn get(
+/// Gets a token, another one than `rejected`.
+pub(super) async fn get(
     context: &TokenContext<'_>,
     tenant: &Tenant,
     min_ttl: Duration,

@@ -1,4 +1,5 @@
-//! `[agent]`: the settings of the workers, and the files that workers must not read.
+//! `[agent]` and `[agents.NAME]`: the agents, the settings of their workers, and the files that
+//! workers must not read.
 
 use std::{
     collections::BTreeMap,
@@ -8,18 +9,19 @@ use std::{
 
 use super::{
     ConfigError,
-    file::{AgentSection, ConfigDuration},
+    file::{AgentKey, AgentSection, ConfigDuration, NamedAgentSection},
     source::Source,
     variables::xdg_folder,
 };
 use crate::{
     agent::{
-        AgentSettings, CAPABILITY_VARIABLE, Isolation, Placeholders, SOCKET_VARIABLE, WorkerLimits,
+        AgentSettings, Agents, CAPABILITY_VARIABLE, Isolation, MCP_PATH_VARIABLE, MCP_SOCKET_VARIABLE,
+        McpServer, Placeholders, SOCKET_VARIABLE, WorkerLimits,
         builtin::{PROVIDER_VARIABLE, USERINFO_VARIABLE, resource_address},
-        check_placeholders, example_socket,
+        check_placeholders, example_socket, title_of,
     },
     api::ApiSettings,
-    ids::{ProviderId, closest},
+    ids::{AgentName, ProviderId, closest},
     oauth::Providers,
 };
 
@@ -34,44 +36,105 @@ const DEFAULT_MAX_TURN: Duration = Duration::from_secs(60 * 60);
 const DEFAULT_MAX_SILENCE: Duration = Duration::from_secs(15 * 60);
 const MAX_START_WITHIN: Duration = Duration::from_secs(600);
 
-/// Builds the settings of the section. Workers must not read the paths in `deny`, nor the
-/// configuration.
-pub(super) fn settings(
+/// Builds the agents of `[agent]` and of the tables `[agents.NAME]`. Workers must not read the paths
+/// in `deny`, nor the configuration. Returns `None` if no agent is configured.
+pub(super) fn agents(
+    source: &Source<'_>,
+    section: Option<AgentSection>,
+    named: BTreeMap<AgentKey, NamedAgentSection>,
+    (providers, mcp): (&Providers, &BTreeMap<ProviderId, McpServer>),
+    api: &ApiSettings,
+    deny: Vec<PathBuf>,
+) -> Result<Option<Agents>, ConfigError> {
+    if section.is_none() && named.is_empty() {
+        return Ok(None);
+    }
+    let mut section = section.unwrap_or_default();
+    let own = NamedAgentSection {
+        command: std::mem::take(&mut section.command),
+        providers: section.providers.take(),
+        env: std::mem::take(&mut section.env),
+        read: std::mem::take(&mut section.read),
+        mcp: section.mcp.take(),
+        mcp_transport: section.mcp_transport.take(),
+    };
+    let default = section.default.take();
+    let common = common(source, section, api, deny)?;
+    let builder = Builder { source, providers, mcp, api, common };
+    if named.is_empty() {
+        if default.is_some() {
+            let problem =
+                "agent.default names a table [agents.NAME], and there is none: remove it, or add the table";
+            return Err(source.error_at(&["agent", "default"], problem));
+        }
+        let title = title_of(&own.command);
+        let agent = builder.agent(&["agent"], title, own)?;
+        check_routes(source, api, &[&agent])?;
+        return Ok(Some(agent.into()));
+    }
+    if !own.command.is_empty() {
+        let problem =
+            "agent.command is for a single agent: move it to a table [agents.NAME] beside the others";
+        return Err(source.error_at(&["agent", "command"], problem));
+    }
+    let default = default_name(source, default, &named)?;
+    let mut agents = BTreeMap::new();
+    for (AgentKey(name), mut section) in named {
+        // The keys of [agent] hold for each agent that does not set its own.
+        section.providers = section.providers.or_else(|| own.providers.clone());
+        section.env.extend(
+            own.env.iter().filter(|(key, _)| !section.env.contains_key(*key)).map(owned).collect::<Vec<_>>(),
+        );
+        section.read.extend(own.read.iter().cloned());
+        section.mcp = section.mcp.or_else(|| own.mcp.clone());
+        section.mcp_transport = section.mcp_transport.or_else(|| own.mcp_transport.clone());
+        let agent = builder.agent(&["agents", name.as_str()], name.to_string(), section)?;
+        agents.insert(name, agent);
+    }
+    check_routes(source, api, &agents.values().collect::<Vec<_>>())?;
+    Ok(Agents::named(agents, default))
+}
+
+fn owned((key, text): (&String, &String)) -> (String, String) {
+    (key.clone(), text.clone())
+}
+
+/// Returns the agent of conversations for which the user chooses none.
+fn default_name(
+    source: &Source<'_>,
+    default: Option<String>,
+    named: &BTreeMap<AgentKey, NamedAgentSection>,
+) -> Result<AgentName, ConfigError> {
+    let names = || named.keys().map(|key| key.0.as_str());
+    let all = || names().collect::<Vec<_>>().join(", ");
+    let error = |problem: String| Err(source.error_at(&["agent", "default"], problem));
+    match default {
+        Some(text) => match named.keys().find(|key| key.0.as_str() == text) {
+            Some(key) => Ok(key.0.clone()),
+            None => error(match closest(&text, names()) {
+                Some(similar) => {
+                    format!("agent.default: there is no table [agents.{text}]; did you mean {similar:?}?")
+                }
+                None => format!("agent.default: there is no table [agents.{text}]; there are: {}", all()),
+            }),
+        },
+        None => match named.keys().collect::<Vec<_>>()[..] {
+            [only] => Ok(only.0.clone()),
+            _ => error(format!("agent.default is required with several agents. Name one of: {}", all())),
+        },
+    }
+}
+
+/// Builds the values that hold for all workers. The command, the title, the providers, the routes and
+/// the variables are empty yet.
+fn common(
     source: &Source<'_>,
     section: AgentSection,
-    providers: &Providers,
     api: &ApiSettings,
     mut deny: Vec<PathBuf>,
 ) -> Result<AgentSettings, ConfigError> {
     let error = |key: &str, problem: &str| source.error_at(&["agent", key], format!("agent.{key} {problem}"));
     let limits = limits(&section, &error)?;
-    let mut command = section.command;
-    match command.first_mut() {
-        Some(program) if !program.is_empty() => {
-            if program.contains('/') {
-                *program = source.absolute(Path::new(program)).to_string_lossy().into_owned();
-            }
-        }
-        _ => {
-            return Err(error(
-                "command",
-                "is required: the program and its arguments, for example [\"codex-acp\"]",
-            ));
-        }
-    }
-    if let Some(secret) = ["{token:", "{capability}", "{inject_secret"].iter().find(|secret| {
-        let is_in = |argument: &String| argument.contains(**secret);
-        command.iter().any(is_in)
-    }) {
-        let problem = format!(
-            "contains {secret}, which is not filled in there, because other users of the machine can see a program's \
-             arguments: put it into a variable of [agent.env]"
-        );
-        return Err(error("command", &problem));
-    }
-    let allowed = section.providers.ok_or_else(|| {
-        error("providers", "is required: the providers whose tokens agents may use, for example [\"acme\"]")
-    })?;
     let max_workers = section.max_workers.unwrap_or(DEFAULT_WORKERS);
     if !(1..=MAX_WORKERS).contains(&max_workers) {
         return Err(error("max_workers", &format!("must be from 1 to {MAX_WORKERS}")));
@@ -92,11 +155,6 @@ pub(super) fn settings(
     if keep_files < MIN_KEEP_FILES {
         return Err(error("keep_files", "must be at least 1h"));
     }
-    let providers = allowed_providers(source, allowed, providers)?;
-    check_routes(source, api, &providers)?;
-    let routes: Vec<_> = api.inject.iter().map(|route| route.name.clone()).collect();
-    let known = Placeholders { providers: &providers, routes: &routes, raw_tokens: !api.inject_only };
-    check_environment(source, &section.env, &known)?;
     let limit = |key: &str, given: Option<ConfigDuration>, default: Duration| {
         let limit = given.map_or(default, |duration| duration.0);
         if limit.is_zero() { Err(error(key, "must be at least 1s")) } else { Ok(limit) }
@@ -111,21 +169,18 @@ pub(super) fn settings(
     let root = root
         .or_else(default_root)
         .ok_or_else(|| error("root", "is required, because HOME is not set either"))?;
-    for route in routes.iter().filter(|route| {
-        let placeholder = format!("{{inject_socket:{route}}}");
-        section.env.values().any(|text| text.contains(&placeholder))
-    }) {
-        example_socket(&root, route).map_err(|problem| source.error_at(&["agent", "root"], problem))?;
-    }
     Ok(AgentSettings {
-        command,
-        providers,
+        title: String::new(),
+        command: Vec::new(),
+        providers: Vec::new(),
+        routes: Vec::new(),
+        mcp: Vec::new(),
+        mcp_by_stdio: false,
+        env: BTreeMap::new(),
+        read: Vec::new(),
         isolation: isolation(source, section.isolation.as_deref())?,
-        routes,
-        env: section.env,
         root,
         socket: api.socket.clone(),
-        read: section.read.iter().map(|path| source.absolute(path)).collect(),
         deny,
         max_workers,
         max_workers_per_user,
@@ -135,6 +190,114 @@ pub(super) fn settings(
         start_within,
         max_turn,
         max_silence,
+    })
+}
+
+/// The parts of the configuration from which each agent is built.
+struct Builder<'a> {
+    source: &'a Source<'a>,
+    providers: &'a Providers,
+    /// The MCP servers that agents name.
+    mcp: &'a BTreeMap<ProviderId, McpServer>,
+    api: &'a ApiSettings,
+    common: AgentSettings,
+}
+
+impl Builder<'_> {
+    /// Builds the agent of a table.
+    fn agent(
+        &self,
+        table: &[&str],
+        title: String,
+        section: NamedAgentSection,
+    ) -> Result<AgentSettings, ConfigError> {
+        let (source, api) = (self.source, self.api);
+        let at = table.join(".");
+        let error = |key: &str, problem: &str| {
+            source.error_at(&[table, &[key]].concat(), format!("{at}.{key} {problem}"))
+        };
+        let mut command = section.command;
+        match command.first_mut() {
+            Some(program) if !program.is_empty() => {
+                if program.contains('/') {
+                    *program = source.absolute(Path::new(program)).to_string_lossy().into_owned();
+                }
+            }
+            _ => {
+                return Err(error(
+                    "command",
+                    "is required: the program and its arguments, for example [\"codex-acp\"]",
+                ));
+            }
+        }
+        if let Some(secret) = ["{token:", "{capability}", "{inject_secret"].iter().find(|secret| {
+            let is_in = |argument: &String| argument.contains(**secret);
+            command.iter().any(is_in)
+        }) {
+            let problem = format!(
+                "contains {secret}, which is not filled in there, because other users of the machine can see a program's \
+                 arguments: put it into a variable of [{at}.env]"
+            );
+            return Err(error("command", &problem));
+        }
+        let mcp = self.mcp_servers(section.mcp.as_deref().unwrap_or_default());
+        // An agent that only uses MCP servers needs no token of its own.
+        let none = || (!mcp.is_empty()).then(Vec::new);
+        let allowed = section.providers.or_else(none).ok_or_else(|| {
+            error(
+                "providers",
+                "is required: the providers whose tokens agents may use, for example [\"acme\"]",
+            )
+        })?;
+        let providers = allowed_providers(source, table, allowed, self.providers)?;
+        let by_mcp = |id: &ProviderId| mcp.iter().any(|server| server.provider == *id);
+        let usable =
+            api.inject.iter().filter(|route| providers.contains(&route.provider) || by_mcp(&route.provider));
+        let routes: Vec<_> = usable.map(|route| route.name.clone()).collect();
+        let known = Placeholders { providers: &providers, routes: &routes, raw_tokens: !api.inject_only };
+        check_environment(source, table, &section.env, &known)?;
+        for route in routes.iter().filter(|route| {
+            let placeholder = format!("{{inject_socket:{route}}}");
+            let is_named = section.env.values().any(|text| text.contains(&placeholder));
+            is_named || mcp.iter().any(|server| server.route == **route)
+        }) {
+            example_socket(&self.common.root, route)
+                .map_err(|problem| source.error_at(&["agent", "root"], problem))?;
+        }
+        let read = section.read.iter().map(|path| source.absolute(path)).collect();
+        let mcp_by_stdio = match section.mcp_transport.as_deref().unwrap_or_default() {
+            "" => takes_servers_as_arguments(&command),
+            "stdio" => true,
+            "http" => false,
+            _ => {
+                return Err(error(
+                    "mcp_transport",
+                    "must be \"http\" (if the agent takes it) or \"stdio\" (by `threadkey mcp`)",
+                ));
+            }
+        };
+        let env = section.env;
+        let common = self.common.clone();
+        Ok(AgentSettings { title, command, providers, routes, mcp, mcp_by_stdio, env, read, ..common })
+    }
+
+    /// Returns the MCP servers of checked names, each once.
+    fn mcp_servers(&self, names: &[String]) -> Vec<McpServer> {
+        let mut found: Vec<McpServer> = Vec::new();
+        for server in names.iter().filter_map(|name| self.mcp.get(&name.parse().ok()?)) {
+            if !found.contains(server) {
+                found.push(server.clone());
+            }
+        }
+        found
+    }
+}
+
+/// Whether an agent is known to put its MCP servers into the arguments of a process, with their headers.
+fn takes_servers_as_arguments(command: &[String]) -> bool {
+    command.iter().any(|part| {
+        let name = Path::new(part).file_name().unwrap_or_default();
+        name.to_string_lossy().to_ascii_lowercase().contains("claude")
     })
 }
 
@@ -169,6 +332,7 @@ fn limits(
 /// Checks the names of the providers whose tokens agents may use.
 fn allowed_providers(
     source: &Source<'_>,
+    table: &[&str],
     allowed: Vec<String>,
     providers: &Providers,
 ) -> Result<Vec<ProviderId>, ConfigError> {
@@ -180,8 +344,8 @@ fn allowed_providers(
                 Some(similar) => format!("did you mean {similar:?}?"),
                 None => format!("configured providers: {}", known().collect::<Vec<_>>().join(", ")),
             };
-            let problem = format!("agent.providers: there is no provider {name:?}; {hint}");
-            Err(source.error_at(&["agent", "providers"], problem))
+            let problem = format!("{}.providers: there is no provider {name:?}; {hint}", table.join("."));
+            Err(source.error_at(&[table, &["providers"]].concat(), problem))
         }
     };
     allowed.into_iter().map(check).collect()
@@ -191,18 +355,20 @@ fn allowed_providers(
 /// agent among them.
 fn check_environment(
     source: &Source<'_>,
+    table: &[&str],
     env: &BTreeMap<String, String>,
     known: &Placeholders<'_>,
 ) -> Result<(), ConfigError> {
-    let providers = known.providers;
+    let (providers, at) = (known.providers, table.join("."));
     for (name, text) in env {
         let error = |problem: String| {
-            Err(source.error_at(&["agent", "env", name], format!("agent.env.{name}: {problem}")))
+            Err(source.error_at(&[table, &["env", name]].concat(), format!("{at}.env.{name}: {problem}")))
         };
         if name.is_empty() || name.contains(['=', '\0']) {
             return error("it cannot be the name of a variable: remove the = from it".to_owned());
         }
-        if [SOCKET_VARIABLE, CAPABILITY_VARIABLE].contains(&name.as_str()) {
+        let own = [SOCKET_VARIABLE, CAPABILITY_VARIABLE, MCP_SOCKET_VARIABLE, MCP_PATH_VARIABLE];
+        if own.contains(&name.as_str()) {
             return error("threadkey sets this variable itself: remove it".to_owned());
         }
         if text.contains('\0') {
@@ -214,10 +380,10 @@ fn check_environment(
         if name == PROVIDER_VARIABLE && !providers.iter().any(|id| id.as_str() == text) {
             let known = || providers.iter().map(ProviderId::as_str);
             return error(match closest(text, known()) {
-                Some(similar) => format!("agent.providers has no {text:?}; did you mean {similar:?}?"),
+                Some(similar) => format!("{at}.providers has no {text:?}; did you mean {similar:?}?"),
                 None => {
                     let known = known().collect::<Vec<_>>().join(", ");
-                    format!("agent.providers has no {text:?}, it lists: {known}")
+                    format!("{at}.providers has no {text:?}, it lists: {known}")
                 }
             });
         }
@@ -232,8 +398,12 @@ fn check_environment(
 }
 
 /// Refuses a route whose tokens no agent may use.
-fn check_routes(source: &Source<'_>, api: &ApiSettings, providers: &[ProviderId]) -> Result<(), ConfigError> {
-    match api.inject.iter().find(|route| !providers.contains(&route.provider)) {
+fn check_routes(
+    source: &Source<'_>,
+    api: &ApiSettings,
+    agents: &[&AgentSettings],
+) -> Result<(), ConfigError> {
+    match api.inject.iter().find(|route| !agents.iter().any(|agent| agent.routes.contains(&route.name))) {
         None => Ok(()),
         Some(route) => {
             let (name, provider) = (&route.name, &route.provider);

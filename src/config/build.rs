@@ -11,7 +11,7 @@ use super::{
     discord::{self, UnreadToken},
     exchange,
     file::File,
-    inject, operators,
+    inject, mcp, operators,
     provider::{self, Configured},
     public,
     secret::SecretReader,
@@ -19,7 +19,7 @@ use super::{
     variables::xdg_folder,
 };
 use crate::{
-    agent::AgentSettings,
+    agent::Agents,
     api::ApiSettings,
     cli::{LogFormat, UnknownLogFormat},
     discord::DiscordSettings,
@@ -53,8 +53,8 @@ pub struct Config {
     pub api: ApiSettings,
     /// The form of the log, if the configuration names one.
     pub log_format: Option<LogFormat>,
-    /// The settings of the workers, if an agent is configured.
-    pub agent: Option<AgentSettings>,
+    /// The agents, if there are any.
+    pub agents: Option<Agents>,
     discord: Result<UnreadToken, String>,
 }
 
@@ -75,7 +75,7 @@ impl Config {
 
 pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Result<Config, ConfigError> {
     let (file, source) = source::read(path, text, variables)?;
-    let File { store, discord, api, providers, agent, inject, log } = file;
+    let File { store, discord, api, providers, agent, agents, inject, log } = file;
     let sweep_after = store.sweep_after.map_or(SWEEP_AFTER, |after| after.0);
     if sweep_after < SHORTEST_SWEEP {
         let problem = "store.sweep_after must be at least one day, as in \"90d\"".to_owned();
@@ -111,7 +111,8 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
     let discord = discord::settings(&source, &mut secrets, discord, shared, &store_path)?;
     let public =
         public::settings(&source, &api)?.map(|public| public::with_client_document(public, &providers));
-    let routes = inject::settings(&source, inject, &providers, &parts)?;
+    let mut routes = inject::settings(&source, inject, &providers, &parts)?;
+    let mcp = mcp::servers(&source, (agent.as_ref(), &agents), &providers, &parts, &mut routes)?;
     let inject_only = agent::is_inject_only(&source, agent.as_ref())?;
     let api = ApiSettings {
         inject: routes,
@@ -122,12 +123,8 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
         public,
     };
     let mut deny = secrets.into_files();
-    let agent = agent
-        .map(|agent| {
-            deny.extend(store_folders(&store_path));
-            agent::settings(&source, agent, &providers, &api, deny)
-        })
-        .transpose()?;
+    deny.extend(store_folders(&store_path));
+    let agents = agent::agents(&source, agent, agents, (&providers, &mcp), &api, deny)?;
     Ok(Config {
         store: store_path,
         sweep_after,
@@ -135,7 +132,7 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
         providers,
         api,
         log_format,
-        agent,
+        agents,
         discord,
         file: source.path,
         unused: None,

@@ -12,7 +12,7 @@ use serde::{
 
 use crate::{
     cli::parse_duration,
-    ids::{ProviderId, Snowflake},
+    ids::{AgentName, ProviderId, Snowflake},
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -23,6 +23,7 @@ pub(super) struct File {
     pub(super) api: ApiSection,
     pub(super) providers: BTreeMap<ProviderName, ProviderSection>,
     pub(super) agent: Option<AgentSection>,
+    pub(super) agents: BTreeMap<AgentKey, NamedAgentSection>,
     pub(super) inject: BTreeMap<String, InjectSection>,
     pub(super) log: LogSection,
 }
@@ -215,6 +216,22 @@ pub(super) struct AgentSection {
     pub(super) max_turn: Option<ConfigDuration>,
     pub(super) max_silence: Option<ConfigDuration>,
     pub(super) shared: bool,
+    pub(super) default: Option<String>,
+    pub(super) mcp: Option<Vec<String>>,
+    pub(super) mcp_transport: Option<String>,
+}
+
+/// A table `[agents.NAME]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct NamedAgentSection {
+    pub(super) command: Vec<String>,
+    pub(super) providers: Option<Vec<String>>,
+    pub(super) env: BTreeMap<String, String>,
+    #[serde(deserialize_with = "paths")]
+    pub(super) read: Vec<PathBuf>,
+    pub(super) mcp: Option<Vec<String>>,
+    pub(super) mcp_transport: Option<String>,
 }
 
 /// The encoding of a request's parameters.
@@ -229,6 +246,10 @@ pub(super) enum Body {
 /// A provider's name. It is parsed here so that its error has the name's line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ProviderName(pub(super) ProviderId);
+
+/// An agent's name, with the line of a wrong one in its error.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct AgentKey(pub(super) AgentName);
 
 /// A duration: seconds as a number, or `"90s"`, `"5m"`, `"2h"`, `"1d"`.
 #[derive(Clone, Copy, Debug)]
@@ -281,6 +302,13 @@ fn without_tilde<E: de::Error>(path: PathBuf) -> Result<PathBuf, E> {
 }
 
 impl<'de> Deserialize<'de> for ProviderName {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map(Self).map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for AgentKey {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         text.parse().map(Self).map_err(de::Error::custom)

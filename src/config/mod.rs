@@ -31,6 +31,7 @@ mod error;
 mod exchange;
 mod file;
 mod inject;
+mod mcp;
 mod operators;
 mod origin;
 mod overrides;
@@ -40,6 +41,7 @@ mod public;
 mod secret;
 mod source;
 mod trust;
+mod upstream_presets;
 mod variables;
 
 use std::path::{Path, PathBuf};

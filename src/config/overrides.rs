@@ -1,6 +1,6 @@
 //! `THREADKEY_SECTION__KEY`: environment variables override the file.
 //!
-//! Two underscores separate the names. Names are lower case, except those of `agent.env`. In a
+//! Two underscores separate the names. Names are lower case, except those of `agent.env` and `agents.NAME.env`. In a
 //! provider's name `-` and `.` become `_`. A list is a TOML list, or its items separated by commas.
 
 use serde::Deserialize as _;
@@ -57,9 +57,18 @@ fn key_path(name: &str, file: &File) -> Option<Vec<String>> {
     if section == "agent" && second.eq_ignore_ascii_case("env") {
         return Some(vec![section, "env".into(), third.to_owned()]);
     }
+    if section == "agents"
+        && let Some((env, variable)) =
+            third.split_once("__").filter(|(key, _)| key.eq_ignore_ascii_case("env"))
+    {
+        let name = agent_name(&second.to_lowercase(), file);
+        return Some(vec![section, name, env.to_lowercase(), variable.to_owned()]);
+    }
     let mut key = vec![section, second.to_lowercase()];
-    if key[0] == "providers" {
-        key[1] = provider_id(&key[1], file);
+    match key[0].as_str() {
+        "providers" => key[1] = provider_id(&key[1], file),
+        "agents" => key[1] = agent_name(&key[1], file),
+        _ => {}
     }
     key.extend(third.split("__").map(str::to_lowercase));
     Some(key)
@@ -71,6 +80,12 @@ fn provider_id(name: &str, file: &File) -> String {
     let in_variables = |id: &str| id.replace(['-', '.'], "_");
     let mut ids = file.providers.keys().map(|id| id.0.as_str());
     ids.find(|id| in_variables(id) == name).unwrap_or(name).to_owned()
+}
+
+/// Returns the agent of the file with this name in a variable, where `_` stands for `-` too.
+fn agent_name(name: &str, file: &File) -> String {
+    let mut names = file.agents.keys().map(|key| key.0.as_str());
+    names.find(|known| known.replace('-', "_") == name).unwrap_or(name).to_owned()
 }
 
 /// Parses the text as the first form that the key accepts: a string, a TOML value, a list with

@@ -9,9 +9,8 @@ use super::{
     ConfigError, Place, Variables,
     diagnostics::explain,
     file::File,
-    inject,
     overrides::{self, Override},
-    presets,
+    presets, upstream_presets,
 };
 
 /// The file's text and the environment variables. Some variables override a key of the file; the
@@ -42,7 +41,7 @@ pub(super) fn read(
         overrides::apply(&mut table, setting)?;
     }
     presets::apply(&mut table, |key, problem| source.error_at(key, problem))?;
-    inject::apply_presets(&mut table, |key, problem| source.error_at(key, problem))?;
+    upstream_presets::apply(&mut table, |key, problem| source.error_at(key, problem))?;
     let file = File::deserialize(table).map_err(|error| source.toml_error(&error))?;
     Ok((file, source))
 }

@@ -1,5 +1,6 @@
 //! Valid configurations, and the errors of invalid ones.
 
+mod agents;
 mod inject;
 mod operators;
 mod public;
@@ -315,7 +316,7 @@ fn a_variable_overrides_a_key_of_any_type() {
     };
     assert_eq!((client("acme"), client("my-idp")), ("4711".into(), "other".into()));
     assert!(config.store_options.trust_filesystem);
-    let agent = config.agent.as_ref().expect("is there");
+    let agent = config.agents.as_ref().expect("is there").default_agent();
     assert_eq!(agent.command, ["codex-acp", "--x"]);
     assert_eq!((agent.providers.len(), agent.idle.as_secs(), agent.max_workers), (2, 300, 3));
     assert_eq!(agent.env["API_KEY"], "{token:acme}");
@@ -451,7 +452,7 @@ fn workers_cannot_read_the_configuration_the_store_or_a_file_with_a_secret() {
         ACME.trim_start(),
         secret.display()
     );
-    let deny = load(&text, &[]).expect("is valid").agent.expect("is there").deny;
+    let deny = load(&text, &[]).expect("is valid").agents.expect("is there").default_agent().deny.clone();
     let store = Path::new("/home/alice/.local/share/threadkey");
     for path in [Path::new("/etc/threadkey.toml"), Path::new("/etc/discord.token"), &secret, store] {
         assert!(deny.iter().any(|denied| denied == path), "{} is not in {deny:?}", path.display());
@@ -486,7 +487,7 @@ fn the_documented_configurations_are_valid() {
         let filled = text.replace("REPLACE-WITH-YOUR-APPLICATION-ID", "4711");
         let config = load(&filled, &[("DISCORD_TOKEN", "x")]).expect(text);
         assert!(
-            config.discord().now_or_never().expect("it runs no command").is_ok() && config.agent.is_some(),
+            config.discord().now_or_never().expect("it runs no command").is_ok() && config.agents.is_some(),
             "{text}"
         );
     }
@@ -519,7 +520,7 @@ fn the_example_configuration_names_every_key() {
 fn the_limits_of_agents_have_defaults_units_and_smallest_values() {
     let agent = |more: &str| {
         load(&format!("{ACME}\n[agent]\ncommand = ['x']\nproviders = ['acme']\n{more}\n"), &[])
-            .map(|config| config.agent.expect("is there"))
+            .map(|config| config.agents.expect("is there").default_agent().clone())
     };
     let default = agent("").expect("is valid");
     assert_eq!((default.max_workers, default.max_workers_per_user), (24, 4));

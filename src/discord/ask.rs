@@ -5,7 +5,7 @@ use tracing::warn;
 
 use super::{
     auth, authorization_response,
-    bot::{Bot, BotHandle},
+    bot::{Bot, BotHandle, internal_error},
     conversations::Record,
     held_prompts::{Destination, HeldPrompt},
     hidden::is_hidden,
@@ -17,8 +17,8 @@ use super::{
     wire::{Message, Response, shorten},
 };
 use crate::{
-    agent::{Conversation, Workers},
-    ids::{ConversationId, Snowflake, Tenant},
+    agent::{Agents, Conversation, Workers},
+    ids::{AgentName, ConversationId, Snowflake, Tenant, closest},
 };
 
 /// UTF-16 units of a file's name in a list.
@@ -48,7 +48,7 @@ fn place(bot: &Bot, interaction: &Interaction) -> Place {
     let Some(guild) = interaction.guild else {
         return match interaction.kind {
             Some(ChannelType::Private) | None => {
-                Place::Own(direct_conversation(interaction.channel, interaction.user))
+                Place::Own(direct_conversation(bot, interaction.channel, interaction.user))
             }
             Some(_) => Place::Unsuitable,
         };
@@ -65,8 +65,9 @@ fn place(bot: &Bot, interaction: &Interaction) -> Place {
 }
 
 /// The conversation of a user with the bot in direct messages.
-pub(super) fn direct_conversation(channel: Snowflake, owner: Snowflake) -> Conversation {
-    Conversation { id: ConversationId(channel), owner, shared_guild: None }
+pub(super) fn direct_conversation(bot: &Bot, channel: Snowflake, owner: Snowflake) -> Conversation {
+    let agent = bot.conversations.direct_agent(channel);
+    Conversation { id: ConversationId(channel), owner, shared_guild: None, agent }
 }
 
 /// The conversation that a user opens from a channel, before its thread exists.
@@ -75,14 +76,20 @@ pub(super) fn channel_conversation(
     guild: Snowflake,
     channel: Snowflake,
     owner: Snowflake,
+    agent: Option<AgentName>,
 ) -> Conversation {
-    let record = Record { owner, guild, parent: channel, created_at: bot.clock.now() };
+    let record = Record { owner, guild, parent: channel, created_at: bot.clock.now(), agent };
     thread_conversation(bot, channel, &record)
 }
 
 /// `/ask`: sends a prompt to the user's conversation, and opens a thread for it first if necessary.
-pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str) {
+/// `agent` is the agent that the user names for a new conversation.
+pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str, agent: Option<&str>) {
     let Some(workers) = &bot.workers else { return bot.reply(interaction, NO_AGENT).await };
+    let agent = match chosen(workers.agents(), agent) {
+        Ok(agent) => agent,
+        Err(problem) => return bot.reply(interaction, problem).await,
+    };
     if let Some(found) = prompt_search::authorization_response(bot, interaction.user, prompt).await {
         return authorization_response::answer_command(bot, interaction, &found, prompt).await;
     }
@@ -93,6 +100,13 @@ pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str
             bot.reply(interaction, missing.unwrap_or_default()).await;
         }
         Place::Own(conversation) => {
+            if let Some(other) = agent.filter(|agent| !is_agent_of(workers.agents(), &conversation, agent)) {
+                let title = workers.agent_title(&conversation);
+                let text = format!(
+                    "This conversation is with `{title}`. `/new agent:{other}` starts it again with `{other}`, or use `/ask` in another channel."
+                );
+                return bot.reply(interaction, text).await;
+            }
             if let Some(tenant) = missing_login(bot, workers, &conversation).await {
                 let destination = Destination::Quoted(conversation);
                 return sign_in_first(bot, interaction, &tenant, destination, prompt).await;
@@ -117,15 +131,17 @@ pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str
         }
         Place::Channel(guild) => {
             // The thread does not exist yet, and its id does not matter for the logins.
-            let conversation = channel_conversation(bot, guild, interaction.channel, interaction.user);
+            let agent = agent.or_else(|| workers.agents().default_name().cloned());
+            let (channel, user) = (interaction.channel, interaction.user);
+            let conversation = channel_conversation(bot, guild, channel, user, agent.clone());
             if let Some(tenant) = missing_login(bot, workers, &conversation).await {
-                let destination = Destination::Channel { guild, channel: interaction.channel };
+                let destination = Destination::Channel { guild, channel, agent };
                 return sign_in_first(bot, interaction, &tenant, destination, prompt).await;
             }
             if !bot.defer(interaction).await {
                 return;
             }
-            match open(bot, guild, interaction.channel, interaction.user, prompt).await {
+            match open(bot, guild, channel, user, agent, prompt).await {
                 Ok(conversation) => {
                     let link = Message::text(format!("Your conversation: <#{}>", conversation.id));
                     bot.edit_reply(interaction, &link).await;
@@ -135,6 +151,26 @@ pub(super) async fn ask(bot: &BotHandle, interaction: &Interaction, prompt: &str
             }
         }
     }
+}
+
+/// Returns the agent with the name that a user has typed, or the sentence about a wrong one.
+fn chosen(agents: &Agents, typed: Option<&str>) -> Result<Option<AgentName>, String> {
+    let Some(typed) = typed.map(str::trim).filter(|typed| !typed.is_empty()) else { return Ok(None) };
+    if let Some(name) = agents.names().find(|name| name.as_str() == typed) {
+        return Ok(Some(name.clone()));
+    }
+    let known = agents.names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let typed = shorten(&typed.replace('`', "?"), MAX_FILE_NAME);
+    Err(match closest(&typed, agents.names().map(AgentName::as_str)) {
+        _ if known.is_empty() => "There is only one agent here. Leave `agent` out.".to_owned(),
+        Some(similar) => format!("There is no agent `{typed}` here. Did you mean `{similar}`?"),
+        None => format!("There is no agent `{typed}` here. There are: {known}."),
+    })
+}
+
+/// Whether this is the agent of a conversation.
+fn is_agent_of(agents: &Agents, conversation: &Conversation, agent: &AgentName) -> bool {
+    conversation.agent.as_ref().or(agents.default_name()) == Some(agent)
 }
 
 /// Shows the sign-in card in place of an answer. The prompt runs once the user is signed in.
@@ -162,15 +198,32 @@ pub(super) async fn stop(bot: &BotHandle, interaction: &Interaction) {
     bot.edit_reply(interaction, &Message::text(text)).await;
 }
 
-/// `/new`: ends the conversation's worker, so that the next message starts a new one. With `clean` its
-/// files are removed; without, the answer lists the ones that stay.
-pub(super) async fn new(bot: &BotHandle, interaction: &Interaction, clean: bool) {
+/// `/new`: ends the conversation's worker, so that the next message starts a new one, of the named
+/// agent if there is one. With `clean` its files are removed; without, the answer lists the ones that
+/// stay.
+pub(super) async fn new(bot: &BotHandle, interaction: &Interaction, clean: bool, agent: Option<&str>) {
     let Some((workers, conversation)) = own(bot, interaction).await else { return };
+    let agent = match chosen(workers.agents(), agent) {
+        Ok(agent) => agent,
+        Err(problem) => return bot.edit_reply(interaction, &Message::text(problem)).await,
+    };
+    // The choice is on disk before the worker ends, so that the next message starts the chosen agent.
+    if let Some(agent) = &agent
+        && let Err(error) = bot.conversations.set_agent(conversation.id.0, agent.clone()).await
+    {
+        let message = internal_error("record the agent of a conversation", &error);
+        return bot.edit_reply(interaction, &message).await;
+    }
     bot.running_turns.abandon(conversation.id);
-    let ended = if workers.end(conversation.id).await {
-        "The agent was ended. Your next message starts a new one, which does not know this conversation."
+    let was_running = workers.end(conversation.id).await;
+    let next = agent.map_or_else(|| "a new one".to_owned(), |agent| format!("`{agent}`"));
+    let ended = if was_running {
+        format!(
+            "The agent was ended. Your next message starts {next}, which does not know this conversation."
+        )
     } else {
-        "No agent was running. Your next message starts one."
+        let next = if next == "a new one" { "one".to_owned() } else { next };
+        format!("No agent was running. Your next message starts {next}.")
     };
     let files = if clean {
         removed(workers, &conversation).await.to_owned()

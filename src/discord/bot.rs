@@ -18,6 +18,7 @@ use super::{
     bounded_map::BoundedMap,
     buttons::Buttons,
     conversations::Conversations,
+    has_agents::HasAgents,
     held_prompts::HeldPrompts,
     interaction::Interaction,
     interaction_tokens::InteractionTokens,
@@ -28,7 +29,13 @@ use super::{
     unreached_users::UnreachedUsers,
     wire::{Message, Response},
 };
-use crate::{agent::Workers, broker::Broker, ids::Snowflake, secret::Scrubber, sys::clock::Clock};
+use crate::{
+    agent::{Conversation, Workers},
+    broker::Broker,
+    ids::Snowflake,
+    secret::Scrubber,
+    sys::clock::Clock,
+};
 
 /// The number of events that may run at once. Further ones are dropped, and their users see an
 /// interaction without an answer.
@@ -116,9 +123,16 @@ impl Bot {
         }
     }
 
-    /// Returns the agent's name for its messages.
-    pub(super) fn agent_name(&self) -> String {
-        self.workers.as_ref().map(Workers::agent_name).unwrap_or_default()
+    /// Whether users may choose among agents.
+    pub(super) fn agent_choice(&self) -> HasAgents {
+        let has_names =
+            self.workers.as_ref().is_some_and(|workers| workers.agents().names().next().is_some());
+        if has_names { HasAgents::Several } else { HasAgents::One }
+    }
+
+    /// Returns the name of a conversation's agent for its messages.
+    pub(super) fn agent_title(&self, conversation: &Conversation) -> String {
+        self.workers.as_ref().map(|workers| workers.agent_title(conversation)).unwrap_or_default()
     }
 
     /// Whether Discord sends the content of messages that do not mention the bot.

@@ -6,7 +6,7 @@ use std::{future::Future, pin::Pin};
 use serde_json::{Value, json};
 use serenity::all::{CommandDataOption, CommandDataOptionValue};
 
-use super::{bot::BotHandle, interaction::Interaction};
+use super::{bot::BotHandle, has_agents::HasAgents, interaction::Interaction};
 
 /// The handler of a row. It sends the answer itself.
 pub(super) type Handler = for<'a> fn(&'a BotHandle, &'a Interaction, &'a Options) -> Answering<'a>;
@@ -39,16 +39,23 @@ pub(super) enum OptionKind {
     Text { required: bool, max_length: u16 },
     /// The name of a provider, completed while the user types.
     Provider { required: bool },
+    /// The name of an agent, completed while the user types. It is registered only if there are
+    /// several.
+    Agent,
     /// Yes or no, and no if it is left out.
     Switch,
 }
 
 impl Row {
     /// The row as Discord registers it, as a command or as a subcommand alike.
-    pub(super) fn definition(&self) -> Value {
+    pub(super) fn definition(&self, has_agents: HasAgents) -> Value {
         let mut row = json!({"type": 1, "name": self.name, "description": self.description});
-        if !self.options.is_empty() {
-            row["options"] = self.options.iter().map(OptionRow::definition).collect();
+        let is_registered = |option: &&OptionRow| {
+            !matches!(option.kind, OptionKind::Agent) || has_agents == HasAgents::Several
+        };
+        let options: Vec<_> = self.options.iter().filter(is_registered).map(OptionRow::definition).collect();
+        if !options.is_empty() {
+            row["options"] = options.into();
         }
         row
     }
@@ -67,7 +74,7 @@ impl OptionRow {
     fn is_required(&self) -> bool {
         match self.kind {
             OptionKind::Text { required, .. } | OptionKind::Provider { required } => required,
-            OptionKind::Switch => false,
+            OptionKind::Agent | OptionKind::Switch => false,
         }
     }
 
@@ -79,7 +86,7 @@ impl OptionRow {
                 option["type"] = json!(3);
                 option["max_length"] = json!(max_length);
             }
-            OptionKind::Provider { .. } => {
+            OptionKind::Provider { .. } | OptionKind::Agent => {
                 option["type"] = json!(3);
                 option["max_length"] = json!(64);
                 option["autocomplete"] = json!(true);
@@ -142,14 +149,14 @@ mod tests {
     #[test]
     fn a_row_is_registered_with_all_its_options() {
         assert_eq!(
-            ROW.definition(),
+            ROW.definition(HasAgents::One),
             json!({"type": 1, "name": "row", "description": "A row", "options": [
                 {"type": 3, "name": "provider", "description": "P", "required": true, "autocomplete": true, "max_length": 64},
                 {"type": 3, "name": "code", "description": "C", "required": false, "max_length": 9},
                 {"type": 5, "name": "shared", "description": "S", "required": false},
             ]})
         );
-        assert!(Row { options: &[], ..ROW }.definition().get("options").is_none());
+        assert!(Row { options: &[], ..ROW }.definition(HasAgents::One).get("options").is_none());
     }
 
     #[test]

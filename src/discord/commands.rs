@@ -7,10 +7,9 @@ use serenity::all::{CommandData, CommandDataOptionValue};
 use super::{
     ask, auth,
     command::{OptionKind, OptionRow, Options, Row},
+    has_agents::HasAgents,
     help,
 };
-use crate::ids::ProviderId;
-
 /// Choices that an autocompletion may offer.
 const MAX_CHOICES: usize = 25;
 
@@ -35,12 +34,21 @@ const COMMANDS: &[Command] = &[
     Command::Conversation(Row {
         name: "ask",
         description: "Ask an agent that works with your sign-ins",
-        options: &[OptionRow {
-            name: "prompt",
-            description: "The task for the agent",
-            kind: OptionKind::Text { required: true, max_length: 4000 },
-        }],
-        handler: |bot, interaction, options| Box::pin(ask::ask(bot, interaction, options.required("prompt"))),
+        options: &[
+            OptionRow {
+                name: "prompt",
+                description: "The task for the agent",
+                kind: OptionKind::Text { required: true, max_length: 4000 },
+            },
+            OptionRow {
+                name: "agent",
+                description: "The agent of a new conversation",
+                kind: OptionKind::Agent,
+            },
+        ],
+        handler: |bot, interaction, options| {
+            Box::pin(ask::ask(bot, interaction, options.required("prompt"), options.text("agent")))
+        },
     }),
     Command::Conversation(Row {
         name: "stop",
@@ -51,12 +59,21 @@ const COMMANDS: &[Command] = &[
     Command::Conversation(Row {
         name: "new",
         description: "Start this conversation again with a new agent",
-        options: &[OptionRow {
-            name: "clean",
-            description: "Remove all files of the agent in this conversation",
-            kind: OptionKind::Switch,
-        }],
-        handler: |bot, interaction, options| Box::pin(ask::new(bot, interaction, options.is_set("clean"))),
+        options: &[
+            OptionRow {
+                name: "clean",
+                description: "Remove all files of the agent in this conversation",
+                kind: OptionKind::Switch,
+            },
+            OptionRow {
+                name: "agent",
+                description: "The agent that works here from now on",
+                kind: OptionKind::Agent,
+            },
+        ],
+        handler: |bot, interaction, options| {
+            Box::pin(ask::new(bot, interaction, options.is_set("clean"), options.text("agent")))
+        },
     }),
     Command::Everywhere(Row {
         name: "help",
@@ -107,21 +124,21 @@ impl Call {
 }
 
 /// All commands as Discord registers them.
-pub(super) fn definitions() -> Value {
+pub(super) fn definitions(agents: HasAgents) -> Value {
     let definition = |command: &Command| match command {
         Command::Auth { description, subcommands } => json!({
             "type": 1, "name": "auth", "description": description,
             "integration_types": [0, 1], "contexts": [0, 1, 2],
-            "options": subcommands.iter().map(Row::definition).collect::<Vec<_>>(),
+            "options": subcommands.iter().map(|row| row.definition(agents)).collect::<Vec<_>>(),
         }),
         Command::Everywhere(row) => {
-            let mut definition = row.definition();
+            let mut definition = row.definition(agents);
             definition["integration_types"] = json!([0, 1]);
             definition["contexts"] = json!([0, 1, 2]);
             definition
         }
         Command::Conversation(row) => {
-            let mut definition = row.definition();
+            let mut definition = row.definition(agents);
             definition["integration_types"] = json!([0]);
             definition["contexts"] = json!([0, 1]);
             definition
@@ -145,11 +162,11 @@ pub(super) fn overview(has_agents: bool) -> Vec<(String, &'static str)> {
     COMMANDS.iter().flat_map(lines).collect()
 }
 
-/// Returns the providers that complete a typed text: first those that begin with it, then those
-/// that contain it.
-pub(super) fn complete<'a>(ids: impl Iterator<Item = &'a ProviderId>, typed: &str) -> Vec<String> {
+/// Returns the names that complete a typed text: first those that begin with it, then those that
+/// contain it.
+pub(super) fn complete<'a>(names: impl Iterator<Item = &'a str>, typed: &str) -> Vec<String> {
     let typed = typed.trim().to_ascii_lowercase();
-    let (first, rest): (Vec<_>, Vec<_>) = ids.map(ProviderId::as_str).partition(|id| id.starts_with(&typed));
+    let (first, rest): (Vec<_>, Vec<_>) = names.partition(|name| name.starts_with(&typed));
     let containing = rest.into_iter().filter(|id| id.contains(&typed));
     first.into_iter().chain(containing).take(MAX_CHOICES).map(str::to_owned).collect()
 }
@@ -157,16 +174,17 @@ pub(super) fn complete<'a>(ids: impl Iterator<Item = &'a ProviderId>, typed: &st
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::ProviderId;
 
     #[test]
     fn completion_prefers_matching_beginnings_and_offers_at_most_25() {
         let ids: Vec<ProviderId> =
             ["acme", "big-acme", "codex", "linear"].iter().map(|id| id.parse().expect("an id")).collect();
-        assert_eq!(complete(ids.iter(), "AC"), ["acme", "big-acme"]);
-        assert_eq!(complete(ids.iter(), "ac-"), Vec::<String>::new());
-        assert_eq!(complete(ids.iter(), "").len(), 4);
+        assert_eq!(complete(ids.iter().map(ProviderId::as_str), "AC"), ["acme", "big-acme"]);
+        assert_eq!(complete(ids.iter().map(ProviderId::as_str), "ac-"), Vec::<String>::new());
+        assert_eq!(complete(ids.iter().map(ProviderId::as_str), "").len(), 4);
         let many: Vec<ProviderId> = (0..40).map(|n| format!("p{n}").parse().expect("an id")).collect();
-        assert_eq!(complete(many.iter(), "p").len(), 25);
+        assert_eq!(complete(many.iter().map(ProviderId::as_str), "p").len(), 25);
     }
 
     /// Removes all descriptions.
@@ -182,7 +200,7 @@ mod tests {
 
     #[test]
     fn auth_is_registered_everywhere_and_conversations_only_where_the_bot_is_a_member() {
-        let definitions = definitions();
+        let definitions = definitions(HasAgents::One);
         let all: Vec<Value> =
             definitions.as_array().expect("a list").iter().map(|one| strip(one.clone())).collect();
         let provider = |required: bool| json!({"type": 3, "name": "provider", "required": required, "autocomplete": true, "max_length": 64});
@@ -254,14 +272,14 @@ mod tests {
             assert!(required.is_sorted_by(|a, b| a >= b), "required options come first");
             options.iter().for_each(check);
         }
-        definitions().as_array().expect("a list").iter().for_each(check);
+        definitions(HasAgents::Several).as_array().expect("a list").iter().for_each(check);
     }
 
     #[test]
     fn the_help_names_each_registered_command_and_fits_into_one_message() {
         let text = help::text(&overview(true));
         assert!(text.encode_utf16().count() <= crate::discord::wire::MAX_CONTENT, "{text}");
-        let definitions = definitions();
+        let definitions = definitions(HasAgents::One);
         for command in definitions.as_array().expect("a list") {
             let name = command["name"].as_str().expect("a name");
             assert!(text.contains(&format!("`/{name}")), "{name}: {text}");

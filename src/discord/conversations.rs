@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     agent::{FolderNames, is_folder_name},
-    ids::{IdError, Lineage, Snowflake, Tenant},
+    ids::{AgentName, IdError, Lineage, Snowflake, Tenant},
     sys::{clock::UnixTime, files},
 };
 
@@ -24,14 +24,16 @@ const VERSION: u64 = 2;
 /// The first version, which is read as well. It has no folders.
 const FIRST_VERSION: u64 = 1;
 
-/// The owner and the origin of a conversation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The owner, the origin and the agent of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) owner: Snowflake,
     pub(super) guild: Snowflake,
     /// The channel of the thread.
     pub(super) parent: Snowflake,
     pub(super) created_at: UnixTime,
+    /// The agent that the owner has chosen, or `None` for the default one.
+    pub(super) agent: Option<AgentName>,
 }
 
 /// The file. Its ids are strings, as in Discord's own JSON.
@@ -41,6 +43,8 @@ struct File {
     conversations: BTreeMap<String, StoredRecord>,
     #[serde(default)]
     folders: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    direct_agents: BTreeMap<String, String>,
     /// Absent until a bot has looked at the shared logins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shared_logins: Option<BTreeMap<String, StoredLogin>>,
@@ -61,6 +65,8 @@ struct StoredRecord {
     guild: String,
     parent: String,
     created_at: UnixTime,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    agent: Option<String>,
 }
 
 /// The content of the file.
@@ -69,6 +75,8 @@ struct Maps {
     records: BTreeMap<Snowflake, Record>,
     /// The names of the agents' folders, by `<conversation>-<owner>`.
     folders: BTreeMap<String, String>,
+    /// The agents that users have chosen for their direct messages, by channel.
+    direct_agents: BTreeMap<Snowflake, AgentName>,
     reported: Option<ReportedLogins>,
 }
 
@@ -145,14 +153,14 @@ impl Conversations {
 
     /// Returns the record of a thread, if it is a conversation of the bot.
     pub(super) fn get(&self, thread: Snowflake) -> Option<Record> {
-        self.read().records.get(&thread).copied()
+        self.read().records.get(&thread).cloned()
     }
 
     /// Returns the newest thread of a user.
     pub(super) fn newest_of(&self, owner: Snowflake) -> Option<(Snowflake, Record)> {
         let maps = self.read();
         let own = maps.records.iter().filter(|(_, record)| record.owner == owner);
-        own.max_by_key(|(id, record)| (record.created_at, **id)).map(|(id, record)| (*id, *record))
+        own.max_by_key(|(id, record)| (record.created_at, **id)).map(|(id, record)| (*id, record.clone()))
     }
 
     /// Records a new conversation. The map has it once it is on disk.
@@ -166,6 +174,25 @@ impl Conversations {
                     Some(id) => records.remove(&id),
                     None => break,
                 };
+            }
+        })
+        .await
+    }
+
+    /// Returns the agent that a user has chosen for their direct messages.
+    pub(super) fn direct_agent(&self, channel: Snowflake) -> Option<AgentName> {
+        self.read().direct_agents.get(&channel).cloned()
+    }
+
+    /// Records the agent of a conversation: of a thread in the map, or else of direct messages.
+    pub(super) async fn set_agent(&self, channel: Snowflake, agent: AgentName) -> io::Result<()> {
+        self.change(|maps| match maps.records.get_mut(&channel) {
+            Some(record) => record.agent = Some(agent),
+            None => {
+                maps.direct_agents.insert(channel, agent);
+                while maps.direct_agents.len() > MAX {
+                    maps.direct_agents.pop_first();
+                }
             }
         })
         .await
@@ -227,6 +254,7 @@ fn parse(text: &str) -> Result<Maps, String> {
     let file: File =
         serde_json::from_value(value).map_err(|error| format!("is not a map of conversations ({error})"))?;
     let id = |text: &str| text.parse::<Snowflake>().map_err(|error| error.to_string());
+    let agent = |text: &str| text.parse::<AgentName>().map_err(|error| error.to_string());
     if let Some((key, name)) = file.folders.iter().find(|(_, name)| !is_folder_name(name)) {
         return Err(format!("has {name:?} as the folder of {key}, which is not 32 hex digits"));
     }
@@ -239,13 +267,16 @@ fn parse(text: &str) -> Result<Maps, String> {
                 guild: id(&stored.guild)?,
                 parent: id(&stored.parent)?,
                 created_at: stored.created_at,
+                agent: stored.agent.as_deref().map(agent).transpose()?,
             };
             Ok((id(thread)?, record))
         })
         .collect();
+    let direct = file.direct_agents.iter().map(|(channel, name)| Ok((id(channel)?, agent(name)?)));
+    let direct_agents: Result<_, String> = direct.collect();
     let reported = file.shared_logins.map(|logins| logins.iter().map(reported_login).collect());
     let reported: Option<ReportedLogins> = reported.transpose().map_err(|error| error.to_string())?;
-    Ok(Maps { records: records?, folders: file.folders, reported })
+    Ok(Maps { records: records?, folders: file.folders, direct_agents: direct_agents?, reported })
 }
 
 fn reported_login((tenant, login): (&String, &StoredLogin)) -> Result<(Tenant, ReportedLogin), IdError> {
@@ -264,17 +295,26 @@ fn render(maps: &Maps) -> Vec<u8> {
                 guild: record.guild.to_string(),
                 parent: record.parent.to_string(),
                 created_at: record.created_at,
+                agent: record.agent.as_ref().map(ToString::to_string),
             };
             (thread.to_string(), stored)
         })
         .collect();
+    let direct_agents =
+        maps.direct_agents.iter().map(|(channel, name)| (channel.to_string(), name.to_string()));
     let stored = |(tenant, login): (&Tenant, &ReportedLogin)| {
         let candidate = login.candidate.map(|candidate| candidate.to_string());
         let (lineage, has_ended) = (login.lineage.to_string(), login.has_ended);
         (tenant.to_string(), StoredLogin { lineage, candidate, has_ended })
     };
     let shared_logins = maps.reported.as_ref().map(|logins| logins.iter().map(stored).collect());
-    let file = File { version: VERSION, conversations, folders: maps.folders.clone(), shared_logins };
+    let file = File {
+        version: VERSION,
+        conversations,
+        folders: maps.folders.clone(),
+        direct_agents: direct_agents.collect(),
+        shared_logins,
+    };
     let mut bytes = serde_json::to_vec_pretty(&file).expect("a map with string keys is always JSON");
     bytes.push(b'\n');
     bytes
@@ -285,7 +325,7 @@ mod tests {
     use super::*;
 
     fn record(owner: u64, created_at: UnixTime) -> Record {
-        Record { owner: Snowflake(owner), guild: Snowflake(7), parent: Snowflake(8), created_at }
+        Record { owner: Snowflake(owner), guild: Snowflake(7), parent: Snowflake(8), created_at, agent: None }
     }
 
     #[tokio::test]
@@ -299,6 +339,23 @@ mod tests {
         assert_eq!(again.get(Snowflake(10)), Some(record(1, 100)));
         assert_eq!(again.newest_of(Snowflake(1)), Some((Snowflake(11), record(1, 200))));
         assert_eq!(again.get(Snowflake(12)), None);
+    }
+
+    #[tokio::test]
+    async fn the_agent_of_a_thread_and_of_direct_messages_is_read_again_after_a_restart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("conversations.json");
+        let (claude, codex): (AgentName, AgentName) =
+            ("claude".parse().expect("a name"), "codex".parse().expect("a name"));
+        let first = Conversations::load(path.clone()).expect("an empty map");
+        let chosen = Record { agent: Some(codex.clone()), ..record(1, 100) };
+        first.insert(Snowflake(10), chosen).await.expect("saved");
+        first.set_agent(Snowflake(10), claude.clone()).await.expect("saved");
+        first.set_agent(Snowflake(20), codex.clone()).await.expect("saved");
+        let again = Conversations::load(path).expect("the map");
+        assert_eq!(again.get(Snowflake(10)).and_then(|record| record.agent), Some(claude));
+        assert_eq!(again.direct_agent(Snowflake(20)), Some(codex));
+        assert_eq!(again.direct_agent(Snowflake(10)), None);
     }
 
     #[tokio::test]

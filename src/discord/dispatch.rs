@@ -16,7 +16,7 @@ use super::{
     sign_in,
     wire::{MODAL_FIELD, Response},
 };
-use crate::ids::Tenant;
+use crate::ids::{AgentName, ProviderId, Tenant};
 
 const OUTDATED: &str = "I do not know this command any more. Reload Discord (Ctrl+R) and try again.";
 /// The answer to a manager's button in another place, or after the permission was taken away.
@@ -88,7 +88,11 @@ async fn autocomplete(bot: &BotHandle, received: &CommandInteraction) {
     let is_allowed = bot.rights.check_from_memory(&interaction.request()).is_ok();
     let choices = match received.data.autocomplete() {
         Some(option) if is_allowed && option.name == "provider" => {
-            commands::complete(bot.broker.providers().ids(), option.value)
+            commands::complete(bot.broker.providers().ids().map(ProviderId::as_str), option.value)
+        }
+        Some(option) if is_allowed && option.name == "agent" => {
+            let names = bot.workers.iter().flat_map(|workers| workers.agents().names());
+            commands::complete(names.map(AgentName::as_str), option.value)
         }
         _ => Vec::new(),
     };

@@ -164,7 +164,7 @@ async fn register(bot: BotHandle) {
         let mut backoff = Backoff::up_to(MAX_CONNECT_PAUSE);
         let mut is_reported = false;
         loop {
-            match bot.rest.set_commands(&commands::definitions()).await {
+            match bot.rest.set_commands(&commands::definitions(bot.agent_choice())).await {
                 Ok(all) => return info!(commands = all.len(), "registered the commands"),
                 Err(error) if !std::mem::replace(&mut is_reported, true) => {
                     error!(%error, "cannot register the commands; the earlier ones stay registered, and the bot tries again");

@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     agent::Conversation,
-    ids::{Snowflake, Tenant},
+    ids::{AgentName, Snowflake, Tenant},
     session::PENDING_LIFETIME,
     sys::clock::UnixTime,
 };
@@ -32,7 +32,7 @@ pub(super) enum Destination {
     /// A conversation in which the prompt must be quoted first.
     Quoted(Conversation),
     /// A channel, in which a thread is opened.
-    Channel { guild: Snowflake, channel: Snowflake },
+    Channel { guild: Snowflake, channel: Snowflake, agent: Option<AgentName> },
 }
 
 /// A prompt that waits for a sign-in.
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     fn prompt(text: &str) -> HeldPrompt {
-        let destination = Destination::Channel { guild: Snowflake(1), channel: Snowflake(2) };
+        let destination = Destination::Channel { guild: Snowflake(1), channel: Snowflake(2), agent: None };
         HeldPrompt { user: Snowflake(5), destination, text: text.to_owned() }
     }
 

@@ -26,7 +26,7 @@ pub(super) async fn missing_login(
     workers: &Workers,
     conversation: &Conversation,
 ) -> Option<Tenant> {
-    let (holder, required) = (workers.holder(conversation), workers.required_providers());
+    let (holder, required) = (workers.holder(conversation), workers.required_providers(conversation));
     match WorkerTokens::missing_login(&bot.broker, &holder, &required).await {
         Ok(missing) => missing,
         Err(error) => {
@@ -131,8 +131,10 @@ async fn begin(bot: &BotHandle, prompt: &HeldPrompt) -> Result<(), Message> {
             sent.map_err(|error| internal_error("send a prompt after a sign-in", &error))?;
             conversation.clone()
         }
-        Destination::Channel { guild, channel } => {
-            open_thread::open(bot, *guild, *channel, *user, text).await.map_err(Message::text)?
+        Destination::Channel { guild, channel, agent } => {
+            open_thread::open(bot, *guild, *channel, *user, agent.clone(), text)
+                .await
+                .map_err(Message::text)?
         }
     };
     turn::begin(bot, workers, conversation, text.clone());
@@ -150,7 +152,7 @@ fn request_of(bot: &Bot, user: Snowflake, destination: &Destination) -> Request 
                 parent: Some(record.parent),
             })
         }
-        Destination::Channel { guild, channel } => {
+        Destination::Channel { guild, channel, .. } => {
             Place::Server { guild: *guild, channel: *channel, parent: None }
         }
     };

@@ -30,6 +30,7 @@ mod dispatch;
 mod ended_rights;
 mod first_contact;
 mod gateway;
+mod has_agents;
 mod held_prompts;
 mod help;
 mod hidden;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     agent::Conversation,
-    ids::{ConversationId, Snowflake},
+    ids::{AgentName, ConversationId, Snowflake},
 };
 
 /// UTF-16 units of a prompt that are quoted in a thread.
@@ -24,7 +24,12 @@ const MAX_THREAD_NAME: usize = 80;
 /// membership.
 pub(super) fn thread_conversation(bot: &Bot, thread: Snowflake, record: &Record) -> Conversation {
     let shared_guild = bot.guild_sessions.then_some(record.guild);
-    Conversation { id: ConversationId(thread), owner: record.owner, shared_guild }
+    Conversation {
+        id: ConversationId(thread),
+        owner: record.owner,
+        shared_guild,
+        agent: record.agent.clone(),
+    }
 }
 
 /// Opens a private thread for a user. Its owner is recorded before the first message.
@@ -33,6 +38,7 @@ pub(super) async fn open(
     guild: Snowflake,
     channel: Snowflake,
     owner: Snowflake,
+    agent: Option<AgentName>,
     prompt: &str,
 ) -> Result<Conversation, String> {
     let name = thread_name(&bot.scrubber.clean(prompt));
@@ -40,8 +46,8 @@ pub(super) async fn open(
         Ok(thread) => thread,
         Err(error) => return Err(not_opened(&error)),
     };
-    let record = Record { owner, guild, parent: channel, created_at: bot.clock.now() };
-    if let Err(error) = bot.conversations.insert(thread, record).await {
+    let record = Record { owner, guild, parent: channel, created_at: bot.clock.now(), agent };
+    if let Err(error) = bot.conversations.insert(thread, record.clone()).await {
         return Err(internal_error("record a conversation", &error).content);
     }
     if let Err(error) = bot.rest.add_to_thread(thread, owner).await {

@@ -79,7 +79,7 @@ fn without_mention(content: &str, own_id: Snowflake) -> (String, bool) {
 }
 
 /// The meaning of a message by its place. Each way checks the rights of its user.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Way {
     /// A direct message: a prompt.
     Direct,
@@ -159,7 +159,7 @@ async fn prompt_or_hint(bot: &BotHandle, workers: &Workers, message: UserMessage
     }
     let conversation = match &record {
         Some(record) => open_thread::thread_conversation(bot, message.channel, record),
-        None => ask::direct_conversation(message.channel, message.user),
+        None => ask::direct_conversation(bot, message.channel, message.user),
     };
     if let Some(tenant) = missing_login(bot, workers, &conversation).await {
         let destination = Destination::Shown(conversation);
@@ -208,14 +208,16 @@ async fn mention(bot: &BotHandle, workers: &Workers, message: UserMessage, guild
     if is_response(bot, &message).await {
         return;
     }
-    let conversation = ask::channel_conversation(bot, guild, message.channel, message.user);
+    let agent = workers.agents().default_name().cloned();
+    let (parent, user) = (message.channel, message.user);
+    let conversation = ask::channel_conversation(bot, guild, parent, user, agent.clone());
     if let Some(tenant) = missing_login(bot, workers, &conversation).await {
-        let destination = Destination::Channel { guild, channel: message.channel };
+        let destination = Destination::Channel { guild, channel: parent, agent };
         return sign_in_first(bot, message, &tenant, destination).await;
     }
     // A private thread cannot be attached to a message. Its owner is notified inside it, and no
     // other user sees it.
-    match open_thread::open(bot, guild, message.channel, message.user, &message.text).await {
+    match open_thread::open(bot, guild, parent, user, agent, &message.text).await {
         Ok(conversation) => turn::begin(bot, workers, conversation, message.text),
         Err(refusal) => reply(bot, &message, &refusal).await,
     }

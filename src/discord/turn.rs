@@ -58,7 +58,7 @@ async fn run(bot: BotHandle, workers: Workers, conversation: Conversation, promp
     };
     let (number, stop) = bot.running_turns.begin(conversation.id);
     let _typing = Typing::start(&bot, channel);
-    let mut messages = TurnMessages::new(&bot, channel);
+    let mut messages = TurnMessages::new(&bot, &conversation);
     let all_sent = show(&bot, &conversation, updates, &stop, &mut messages).await;
     bot.running_turns.finished(conversation.id, number);
     if !all_sent {

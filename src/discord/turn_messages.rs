@@ -23,7 +23,10 @@ use super::{
     turn_text::TurnText,
     wire::{Message, Nonce, escape_markdown},
 };
-use crate::{agent::Update, ids::Snowflake};
+use crate::{
+    agent::{Conversation, Update},
+    ids::Snowflake,
+};
 
 /// The pause between two edits of a message.
 const EDIT_EVERY: Duration = Duration::from_secs(1);
@@ -89,8 +92,9 @@ impl Failures {
 }
 
 impl<'a> TurnMessages<'a> {
-    pub(super) fn new(bot: &'a Bot, channel: Snowflake) -> Self {
-        let text = TurnText::new(bot.scrubber.clone(), &bot.agent_name());
+    pub(super) fn new(bot: &'a Bot, conversation: &Conversation) -> Self {
+        let channel = conversation.id.0;
+        let text = TurnText::new(bot.scrubber.clone(), &bot.agent_title(conversation));
         Self {
             bot,
             channel,

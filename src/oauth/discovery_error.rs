@@ -76,6 +76,14 @@ pub enum DiscoveryError {
         /// The fault.
         problem: ResourceError,
     },
+    /// The server and its authorization servers took too long together.
+    #[error(
+        "{server} and its authorization servers took longer than 30 s together. Try again later; if they stay slow, ask the operator of {server}"
+    )]
+    TooSlow {
+        /// The MCP server.
+        server: String,
+    },
     /// Neither an MCP server nor its origin names an authorization server.
     #[error(
         "{server} names no authorization server, and its origin is none. Check mcp in the provider's section; if the server needs no sign-in, it needs no provider"
@@ -125,6 +133,7 @@ impl DiscoveryError {
                 | DocumentError::Redirect { .. }
                 | DocumentError::NotJson { .. } => false,
             },
+            Self::TooSlow { .. } => true,
             _ => false,
         }
     }

@@ -25,6 +25,12 @@ use crate::{
     sys::clock::UnixTime,
 };
 
+/// The longest secret of a registered client, in bytes.
+const MAX_SECRET: usize = 4096;
+
+/// The longest client id, issuer, and way of authentication that are stored, in bytes.
+const MAX_TEXT: usize = 2048;
+
 /// The media types of an answer to a request over the streamable transport.
 const ACCEPT: &str = "application/json, text/event-stream";
 
@@ -180,11 +186,17 @@ impl Client {
             let code: String = text("error").unwrap_or_default().chars().filter(word).take(64).collect();
             return Err(refused(if code.is_empty() { format!("status {}", document.status) } else { code }));
         }
-        let is_printable = |id: &&str| id.len() <= 2048 && id.bytes().all(|b| matches!(b, 0x20..=0x7e));
+        let is_printable = |id: &&str| id.len() <= MAX_TEXT && id.bytes().all(|b| matches!(b, 0x20..=0x7e));
         let client_id = text("client_id").filter(is_printable);
         let client_id = client_id.ok_or_else(|| refused("an answer without client_id".to_owned()))?;
         let auth_method = text("token_endpoint_auth_method").unwrap_or(method);
         let secret = text("client_secret").filter(|_| auth_method != "none");
+        // The store keeps them, and other users' sessions need its room.
+        if metadata.issuer.len().max(auth_method.len()) > MAX_TEXT
+            || secret.is_some_and(|secret| secret.len() > MAX_SECRET)
+        {
+            return Err(refused("an answer with too long a value".to_owned()));
+        }
         if let Some(secret) = secret {
             Scrubber::of_process().note(secret);
         }
@@ -195,6 +207,7 @@ impl Client {
             secret_expires_at: expires_at.filter(|at| *at > 0 && secret.is_some()),
             auth_method: Some(auth_method.to_owned()),
             registered_at: None,
+            unused_since: None,
         })
     }
 }

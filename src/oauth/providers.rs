@@ -28,6 +28,15 @@ pub enum Publisher {
     Mcp(Url),
 }
 
+impl fmt::Display for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Issuer(issuer) => issuer.fmt(f),
+            Self::Mcp(server) => server.fmt(f),
+        }
+    }
+}
+
 /// A provider whose endpoints a server publishes.
 #[derive(Clone, Debug)]
 pub struct Undiscovered {

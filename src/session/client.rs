@@ -5,6 +5,10 @@ use std::time::Duration;
 use super::seconds;
 use crate::{ids::UnixTime, secret::ClientSecret};
 
+/// The time for which a client must be unused before it is removed, in seconds. A grant of its last
+/// session may still have to be revoked.
+const UNUSED_FOR: UnixTime = 24 * 60 * 60;
+
 /// The time for which a secret must still work when a sign-in begins, in seconds.
 const MARGIN: UnixTime = 15 * 60;
 
@@ -21,6 +25,17 @@ pub struct RegisteredClient {
     pub auth_method: Option<String>,
     /// When it was registered, by our own clock.
     pub registered_at: Option<UnixTime>,
+    /// When a sweep first saw that no record is bound to it. A sweep takes it away if one is again.
+    pub unused_since: Option<UnixTime>,
+}
+
+/// The next step of the sweep with a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientSweep {
+    /// The client is kept, with another mark in it.
+    Mark(RegisteredClient),
+    /// The client is removed.
+    Remove,
 }
 
 impl RegisteredClient {
@@ -36,10 +51,25 @@ impl RegisteredClient {
         (!is_retired).then(|| format!("{key} {}", self.client_id))
     }
 
-    /// When it may be removed, if no session and no sign-in is bound to it. One without a date is from
-    /// an earlier version, and is old enough.
-    pub fn due_at(&self, after: Duration) -> UnixTime {
-        self.registered_at.map_or(UnixTime::MIN, |at| at.saturating_add(seconds(after)))
+    /// When the sweep has something to do with it; `None` if never. `is_used` states that a session or
+    /// a sign-in is bound to it. A client without a date is from an earlier version, and is old enough.
+    pub fn sweep_at(&self, is_used: bool, after: Duration) -> Option<UnixTime> {
+        if is_used {
+            return self.unused_since.map(|_| UnixTime::MIN);
+        }
+        let old_at = self.registered_at.map_or(UnixTime::MIN, |at| at.saturating_add(seconds(after)));
+        Some(self.unused_since.map_or(old_at, |since| old_at.max(since.saturating_add(UNUSED_FOR))))
+    }
+
+    /// Returns the step of a sweep with it at `now`, if there is one.
+    pub fn sweep(&self, is_used: bool, after: Duration, now: UnixTime) -> Option<ClientSweep> {
+        self.sweep_at(is_used, after).filter(|at| *at <= now)?;
+        let mark = |unused_since| Some(ClientSweep::Mark(Self { unused_since, ..self.clone() }));
+        match self.unused_since {
+            _ if is_used => mark(None),
+            None => mark(Some(now)),
+            Some(_) => Some(ClientSweep::Remove),
+        }
     }
 
     /// Whether both are one registration, whatever else is recorded about it.
@@ -66,6 +96,7 @@ mod tests {
             secret_expires_at: Some(10_000),
             auth_method: None,
             registered_at: None,
+            unused_since: None,
         };
         assert!(!client.is_expired(10_000 - MARGIN - 1));
         assert!(client.is_expired(10_000 - MARGIN));
@@ -82,6 +113,7 @@ mod tests {
             secret_expires_at: None,
             auth_method: None,
             registered_at: None,
+            unused_since: None,
         };
         let key = RegisteredClient::key("https://id.example", "http://127.0.0.1:1/callback");
         let retired = client.retired_key(&key).expect("it is in use");

@@ -25,7 +25,7 @@ mod tenant_lock;
 pub use accounts::Accounts;
 pub use browser_return::{DIGIT_ATTEMPTS, failure};
 pub use change::{Applied, Change, Changed, Settlement, Update, apply};
-pub use client::RegisteredClient;
+pub use client::{ClientSweep, RegisteredClient};
 pub use decide::{Decision, Wish, adopts, decide, refresh_due_at};
 pub use demanded::{DEMAND_LASTS, DemandRefused, Demanded};
 pub use failures::{Ended, Refusals, Rejected, Retry, RetryKind, WrongCodes};

@@ -48,6 +48,8 @@ pub(super) struct ClientDto {
     token_endpoint_auth_method: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     registered_at: Option<UnixTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unused_since: Option<UnixTime>,
 }
 
 // === impl ClientDto ===
@@ -60,6 +62,7 @@ impl ClientDto {
             secret_expires_at: self.client_secret_expires_at,
             auth_method: self.token_endpoint_auth_method,
             registered_at: self.registered_at,
+            unused_since: self.unused_since,
         })
     }
 }
@@ -72,6 +75,7 @@ impl From<&RegisteredClient> for ClientDto {
             client_secret_expires_at: client.secret_expires_at,
             token_endpoint_auth_method: client.auth_method.clone(),
             registered_at: client.registered_at,
+            unused_since: client.unused_since,
         }
     }
 }

@@ -89,7 +89,9 @@ pub trait Store: Send + Sync + 'static {
     async fn retire_client(&self, key: &str, client: &RegisteredClient) -> Result<bool, StoreError>;
 
     /// Removes the registered clients that are this old and that no session, candidate and pending
-    /// sign-in is bound to, with one write. Returns their keys.
+    /// sign-in has been bound to for a day, with one write. The first sweep that sees a client unused
+    /// dates it. Returns the keys of the removed ones.
+    /// While the store has members of another version, their clients are unknown, so it removes none.
     async fn sweep_clients(&self, after: Duration) -> Result<Vec<String>, StoreError>;
 
     /// Subscribes to changes by any process. Must be called within a Tokio runtime.
@@ -131,15 +133,15 @@ pub trait Store: Send + Sync + 'static {
     fn location(&self) -> String;
 }
 
-/// Returns the registered clients that no record is bound to. The issuer of a binding may be the name in
-/// an id token, so the client's id alone counts.
-pub fn unused_clients<'a>(
+/// Returns the registered clients, and whether a record is bound to each. The issuer of a binding may be
+/// the name in an id token, so the client's id alone counts.
+pub fn clients_in_use<'a>(
     records: &'a Records,
     clients: &'a Clients,
-) -> impl Iterator<Item = (&'a String, &'a RegisteredClient)> {
+) -> impl Iterator<Item = (&'a String, &'a RegisteredClient, bool)> {
     let used: BTreeSet<&str> =
         records.values().flat_map(Entry::bindings).map(|bound| bound.client_id.as_str()).collect();
-    clients.iter().filter(move |(_, client)| !used.contains(client.client_id.as_str()))
+    clients.iter().map(move |(key, client)| (key, client, used.contains(client.client_id.as_str())))
 }
 
 /// A tenant's lock, lent by this store.

@@ -40,6 +40,7 @@
 //! [`super::locked_journal`].
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -54,6 +55,7 @@ use zeroize::Zeroizing;
 use super::{
     Clients, Records, StoreError,
     cache::{Cache, Snapshot, was_not_touched},
+    clients_in_use,
     codec::{self, ChangedRecords, Document, Revised},
     error::{failed, unsuitable},
     find_session,
@@ -61,11 +63,10 @@ use super::{
     lock_files::GlobalGuard,
     paths::Paths,
     section::sweep,
-    unused_clients,
 };
 use crate::{
     ids::{Tenant, UnixTime},
-    session::{Applied, Change, Changed, RegisteredClient, Session, Update, apply},
+    session::{Applied, Change, Changed, ClientSweep, RegisteredClient, Session, Update, apply},
     sys::{
         clock::Clock,
         disk::{Disk, DiskFile, Open, Stat},
@@ -74,6 +75,10 @@ use crate::{
 
 /// The longest store file, in bytes.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
+
+/// The most clients that no record is bound to. A server names as many issuers as it likes, and each may
+/// get a client.
+const MAX_UNUSED: usize = 64;
 
 pub(super) struct StoreFile {
     pub(super) location: Arc<Location>,
@@ -232,7 +237,7 @@ impl StoreFile {
     }
 
     /// Puts `new` in the place of the client `replaced`. If another client is there, it stays. Returns
-    /// the client that is there afterwards. It is durable.
+    /// the client that is there afterwards. It is durable. The oldest unused clients make room for it.
     pub(super) fn store_client(
         &self,
         guard: &GlobalGuard,
@@ -246,7 +251,10 @@ impl StoreFile {
             self.location.sync_folder(&guard.paths)?;
             return Ok(there);
         }
-        self.write_clients(guard, snapshot, [(key.to_owned(), Some(new.clone()))])?;
+        let mut changes: BTreeMap<_, _> =
+            snapshot.iter().flat_map(|s| Self::crowded_out(&s.document)).map(|key| (key, None)).collect();
+        changes.insert(key.to_owned(), Some(new.clone()));
+        self.write_clients(guard, snapshot, changes)?;
         Ok(new)
     }
 
@@ -269,8 +277,7 @@ impl StoreFile {
         Ok(true)
     }
 
-    /// Removes the clients that are due at `now` and that no record is bound to, with one write. Returns
-    /// their keys.
+    /// Sweeps the clients, with one write. Returns the keys of the removed ones.
     pub(super) fn sweep_clients(
         &self,
         guard: &GlobalGuard,
@@ -280,15 +287,38 @@ impl StoreFile {
         let Some(document) = snapshot.as_ref().map(|snapshot| &snapshot.document) else {
             return Ok(Vec::new());
         };
-        let now = self.clock.now();
-        let due: Vec<String> = unused_clients(document.records(), document.clients())
-            .filter(|(_, client)| client.due_at(after) <= now)
-            .map(|(key, _)| key.clone())
-            .collect();
-        if !due.is_empty() {
-            self.write_clients(guard, snapshot, due.iter().map(|key| (key.clone(), None)))?;
+        // The members of another version may be bound to any client.
+        if document.foreign() > 0 {
+            return Ok(Vec::new());
         }
-        Ok(due)
+        let now = self.clock.now();
+        let mut swept = BTreeMap::new();
+        for (key, client, is_used) in clients_in_use(document.records(), document.clients()) {
+            match client.sweep(is_used, after, now) {
+                Some(ClientSweep::Mark(client)) => drop(swept.insert(key.clone(), Some(client))),
+                Some(ClientSweep::Remove) => drop(swept.insert(key.clone(), None)),
+                None => {}
+            }
+        }
+        let removed = swept.iter().filter(|(_, kept)| kept.is_none()).map(|(key, _)| key.clone()).collect();
+        if !swept.is_empty() {
+            self.write_clients(guard, snapshot, swept)?;
+        }
+        Ok(removed)
+    }
+
+    /// Returns the keys of the clients that must go before one more is stored: of those that no record
+    /// is bound to, the oldest beyond [`MAX_UNUSED`].
+    fn crowded_out(document: &Document) -> Vec<String> {
+        if document.foreign() > 0 {
+            return Vec::new();
+        }
+        let unused = clients_in_use(document.records(), document.clients()).filter(|(_, _, used)| !used);
+        let mut unused: Vec<_> =
+            unused.map(|(key, client, _)| (client.unused_since.max(client.registered_at), key)).collect();
+        unused.sort_unstable();
+        let excess = (unused.len() + 1).saturating_sub(MAX_UNUSED);
+        unused.into_iter().take(excess).map(|(_, key)| key.clone()).collect()
     }
 
     fn write_clients(

@@ -77,6 +77,16 @@ pub fn own_program() -> io::Result<PathBuf> {
     if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
 }
 
+/// Returns the path of this program for another process. If the file was replaced meanwhile, it is that of
+/// the new one.
+///
+/// # Errors
+/// The system's.
+pub fn program_path() -> io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    Ok(path.to_str().and_then(|text| text.strip_suffix(" (deleted)")).map(PathBuf::from).unwrap_or(path))
+}
+
 /// Gives this process the program's name. The system names a process by the last part of the path that
 /// started it, which is `exe` after [`spawn`]. A failure changes nothing else, so it is ignored.
 #[expect(unsafe_code, reason = "a process is named by a system call")]

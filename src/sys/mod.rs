@@ -1,6 +1,7 @@
 //! The operating system. Only this module has the real clock, randomness, disk, locks and
 //! processes, and only this module has `unsafe`.
 
+pub mod ancestry;
 pub mod browser;
 #[cfg(target_os = "linux")]
 pub mod cgroup;

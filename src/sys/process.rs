@@ -251,6 +251,11 @@ pub(super) fn close_others_on_exec() {
 // === impl Child ===
 
 impl Child {
+    /// Returns its number.
+    pub fn number(&self) -> Option<u32> {
+        u32::try_from(self.group).ok()
+    }
+
     /// Waits until the child itself has ended; its group may live on. May be cancelled and called
     /// again.
     ///

@@ -37,12 +37,20 @@ pub struct SecretCommand {
     output: Arc<OnceCell<Secret>>,
 }
 
-/// The reason why a command gave no secret.
+/// The reason why there is no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the command {program:?} gave no secret: {problem}. Run it in a terminal to see its messages")]
-pub struct NoSecret {
-    program: OsString,
-    problem: String,
+pub enum NoSecret {
+    /// The command that prints it failed.
+    #[error("the command {program:?} gave no secret: {problem}. Run it in a terminal to see its messages")]
+    Command {
+        /// The program.
+        program: OsString,
+        /// The failure.
+        problem: String,
+    },
+    /// The store has it, and cannot be read now.
+    #[error("the registered clients cannot be read: {0}")]
+    Store(String),
 }
 
 impl From<Secret> for SecretSource {
@@ -78,7 +86,7 @@ impl SecretCommand {
     #[expect(clippy::disallowed_methods, reason = "sys/ is where processes are started")]
     pub async fn run(&self) -> Result<Secret, NoSecret> {
         let program = self.argv[0].clone();
-        let failed = |problem: String| NoSecret { program: program.clone(), problem };
+        let failed = |problem: String| NoSecret::Command { program: program.clone(), problem };
         let mut command = Command::new(&program);
         command.args(&self.argv[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command

@@ -115,7 +115,8 @@ impl Rig {
 
     /// Issues a capability for a worker of this owner, in a conversation of its own.
     pub(super) fn worker(&self, id: u64, owner: Snowflake, shared_guild: Option<Snowflake>) -> Capability {
-        let conversation = Conversation { id: ConversationId(Snowflake(id)), owner, shared_guild };
+        let conversation =
+            Conversation { id: ConversationId(Snowflake(id)), owner, shared_guild, agent: None };
         let providers = ["acme", "removed", "docs"].map(|name| name.parse().unwrap()).to_vec();
         self.capabilities.issue(Holder { conversation, providers })
     }
@@ -266,7 +267,12 @@ async fn a_workers_environment_gets_tokens_by_the_same_rule() {
     rig.sign_in(Principal::User(ALICE), "alice").await;
     let tokens = WorkerTokens::new(rig.broker.clone(), Arc::new(WithoutBot));
     let holder = |owner, providers: &[&str]| Holder {
-        conversation: Conversation { id: ConversationId(Snowflake(1)), owner, shared_guild: None },
+        conversation: Conversation {
+            id: ConversationId(Snowflake(1)),
+            owner,
+            shared_guild: None,
+            agent: None,
+        },
         providers: providers.iter().map(|name| name.parse().unwrap()).collect(),
     };
     let acme = "acme".parse().unwrap();

@@ -4,10 +4,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use threadkey::{
-    agent::{AgentSettings, Capabilities, Holder, Isolation, TokenSource, WorkerLimits, Workers},
+    agent::{AgentSettings, Agents, Capabilities, Holder, Isolation, TokenSource, WorkerLimits, Workers},
     broker::Broker,
     discord::{self, BotDeps, Conversations, DiscordError, DiscordSettings, Rights},
-    ids::{ProviderId, Snowflake},
+    ids::{AgentName, ProviderId, Snowflake},
     net::Trust,
     oauth::{Client, Provider, Providers},
     secret::{AccessToken, Scrubber, Secret},
@@ -55,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) on_prompt: Option<&'static str>,
     /// The command of another worker program.
     pub(crate) command: Option<Vec<String>>,
+    /// The names of several agents, of which the first is the default. Each has its name in `$AGENT`.
+    pub(crate) agents: Vec<&'static str>,
     /// The broker's clock, where a test sets it.
     pub(crate) clock: Option<Clock>,
     /// The providers of the workers. Without any, no user has to sign in before `/ask`.
@@ -103,7 +105,8 @@ impl Rig {
         let command = plan
             .command
             .or_else(|| plan.on_prompt.map(|what| vec!["/bin/sh".to_owned(), "-c".to_owned(), script(what)]));
-        let workers = command.map(|command| workers(folder.path(), command, &plan.agent_providers));
+        let workers =
+            command.map(|command| workers(folder.path(), command, &plan.agent_providers, &plan.agents));
         let settings = DiscordSettings {
             token: Secret::new("bot-token"),
             api_base: Some(discord.api_base().parse().expect("a URL")),
@@ -226,6 +229,12 @@ impl Rig {
         assert!(reply.text().contains("Signed in as"), "{}", reply.text());
     }
 
+    /// Replaces the agents, as after a change of the configuration. The bot is stopped.
+    pub(crate) fn set_agents(&mut self, on_prompt: &str, agents: &[&str]) {
+        let command = vec!["/bin/sh".to_owned(), "-c".to_owned(), script(on_prompt)];
+        self.workers = Some(workers(self.folder.path(), command, &[], agents));
+    }
+
     /// Types `/ask` and gives the thread that is opened.
     pub(crate) async fn ask(&self, who: &Person, prompt: &str) -> Channel {
         let before = who.threads(&self.general).len();
@@ -256,14 +265,17 @@ impl TokenSource for Tokens {
     }
 }
 
-fn workers(folder: &std::path::Path, command: Vec<String>, providers: &[&str]) -> Workers {
+fn workers(folder: &std::path::Path, command: Vec<String>, providers: &[&str], named: &[&str]) -> Workers {
     // They outlive a restart of the bot, which reads its own map again.
     let names = Conversations::load(folder.join("names/conversations.json")).expect("an empty map");
     let settings = AgentSettings {
+        title: threadkey::agent::title_of(&command),
         command,
         providers: providers.iter().map(|name| name.parse().expect("a name")).collect(),
         isolation: Isolation::None,
         routes: Vec::new(),
+        mcp: Vec::new(),
+        mcp_by_stdio: false,
         env: BTreeMap::new(),
         root: folder.join("agents"),
         socket: folder.join("socket"),
@@ -278,7 +290,22 @@ fn workers(folder: &std::path::Path, command: Vec<String>, providers: &[&str]) -
         max_turn: Duration::from_secs(3600),
         max_silence: Duration::from_secs(3600),
     };
-    Workers::new(settings, Arc::new(Capabilities::new()), Arc::new(Tokens), Arc::new(names))
+    let default = named.first().map(|name| name.parse().expect("a name"));
+    let named: BTreeMap<AgentName, _> = named
+        .iter()
+        .map(|name| {
+            let env = BTreeMap::from([("AGENT".to_owned(), (*name).to_owned())]);
+            (
+                name.parse().expect("a name"),
+                AgentSettings { title: (*name).to_owned(), env, ..settings.clone() },
+            )
+        })
+        .collect();
+    let agents = match default {
+        Some(default) => Agents::named(named, default).expect("the default is there"),
+        None => settings.into(),
+    };
+    Workers::new(agents, Arc::new(Capabilities::new()), Arc::new(Tokens), Arc::new(names))
 }
 
 /// An ACP agent in the shell. At a prompt it does `on_prompt`, with `say TEXT`, `note UPDATE`,

@@ -396,7 +396,7 @@ async fn metadata_from_the_future_serves_and_is_fetched_again() {
 async fn a_cache_that_cannot_be_written_costs_no_sign_in() {
     let rig = Rig::start().await;
     // A file stands where the folder has to be.
-    std::fs::write(rig.cache().folder(), "").unwrap();
+    threadkey::sys::files::replace_private(rig.cache().folder(), b"").unwrap();
     for processes in 1..=2 {
         rig.publish(json!({}));
         rig.sign_in(&rig.process(), "alice").await;

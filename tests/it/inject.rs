@@ -79,12 +79,22 @@ impl Rig {
 
     /// Opens the port of a worker of this owner in a conversation of its own.
     async fn open_for(&self, id: u64, owner: Snowflake) -> InjectAccess {
-        let conversation = Conversation { id: ConversationId(Snowflake(id)), owner, shared_guild: None };
+        let conversation =
+            Conversation { id: ConversationId(Snowflake(id)), owner, shared_guild: None, agent: None };
         let holder = Holder { conversation, providers: vec!["acme".parse().expect("a name")] };
         let capability = self.api.capabilities.issue(holder.clone());
         let voided = self.api.capabilities.voided(&capability);
         let sockets: BTreeMap<_, _> = [(name("acme"), self.folder.path().join(id.to_string()))].into();
-        self.server.open(InjectWorker { holder, voided, sockets }).await.expect("it opens")
+        self.server
+            .open(InjectWorker {
+                holder,
+                voided,
+                sockets,
+                open: [].into(),
+                process: std::sync::Arc::default(),
+            })
+            .await
+            .expect("it opens")
     }
 
     async fn open(&self) -> InjectAccess {
@@ -324,6 +334,27 @@ async fn cookies_and_headers_of_one_connection_pass_in_no_direction() {
 }
 
 #[tokio::test]
+async fn the_headers_of_the_model_context_protocol_pass_untouched() {
+    let rig = Rig::start().await;
+    let access = rig.open().await;
+    let headers = [
+        ("mcp-protocol-version", "2025-11-25"),
+        ("mcp-session-id", "1868a90c-c1f6"),
+        ("mcp-method", "tools/call"),
+        ("mcp-name", "=?base64?w7w=?="),
+        ("mcp-param-region", "us-west1"),
+        ("last-event-id", "7_9"),
+        ("accept", "application/json, text/event-stream"),
+    ];
+    let text: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    ask(&access, "GET /inject/acme/mcp", &text).await;
+    let seen = rig.last();
+    for (name, value) in headers {
+        assert_eq!(seen.headers.get(name).map(String::as_str), Some(value), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_route_sets_completes_and_derives_headers_and_limits_methods_and_paths() {
     use http::{HeaderName, HeaderValue, Method};
     let header = |name: &'static str, value| (HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -421,6 +452,22 @@ async fn a_shutdown_lets_a_stream_finish_and_accepts_nothing_more() {
     let ((), answer) = tokio::join!(rig.server.drain(), finish);
     assert!(answer.contains("data: last") && answer.ends_with("0\r\n\r\n"), "{answer}");
     assert!(!access.sockets[&name("acme")].exists(), "no socket file is left");
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_the_stream_of_an_mcp_servers_own_messages() {
+    let rig = Rig::start().await;
+    let access = rig.open().await;
+    let parts = rig.upstream.stream();
+    let mut wire = Wire::open(&access).await;
+    let head = head(&access, "GET /inject/acme/stream", "mcp-protocol-version: 2025-11-25\r\n");
+    wire.send(head.as_bytes()).await;
+    parts.send(Part::Bytes("data: one\n\n")).expect("it streams");
+    wire.until("data: one").await;
+    let ((), answer) = tokio::join!(rig.server.drain(), wire.read_whole());
+    let answer = answer.expect("a whole answer");
+    assert!(answer.ends_with("0\r\n\r\n"), "{answer}");
+    drop(parts);
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ mod crash_matrix;
 mod crash_polls;
 mod damage;
 mod deploy;
+mod discord_agents;
 mod discord_auth;
 mod discord_choice;
 mod discord_follow;

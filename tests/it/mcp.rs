@@ -2,12 +2,15 @@
 //! scripted ones for each branch of the specification.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
+mod agents;
 mod bad_input;
+mod bridge;
 mod callback;
 mod clients;
 pub(crate) mod real;
 mod scopes;
 mod scripted;
+mod slow;
 
 use std::collections::BTreeMap;
 

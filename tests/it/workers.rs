@@ -24,8 +24,8 @@ use std::{
 
 use threadkey::{
     agent::{
-        AgentSettings, Capabilities, Conversation, FolderNames, Holder, Isolation, PromptError, TokenSource,
-        Update, WorkerLimits, Workers,
+        AgentSettings, Capabilities, Conversation, FolderNames, Holder, Isolation, McpServer, PromptError,
+        TokenSource, Update, WorkerLimits, Workers,
     },
     discord::Conversations,
     ids::{ConversationId, ProviderId, Snowflake},
@@ -109,10 +109,13 @@ impl WorkerRig {
 
 fn settings(folder: &Path, command: &[&str]) -> AgentSettings {
     AgentSettings {
+        title: "worker".to_owned(),
         command: command.iter().map(|part| (*part).to_owned()).collect(),
         providers: vec!["acme".parse().expect("a name")],
         isolation: if isolated() { Isolation::Auto } else { Isolation::None },
         routes: Vec::new(),
+        mcp: Vec::new(),
+        mcp_by_stdio: false,
         env: BTreeMap::new(),
         root: folder.join("agents"),
         socket: folder.join("socket"),
@@ -136,7 +139,7 @@ fn isolated() -> bool {
 }
 
 fn conversation(id: u64) -> Conversation {
-    Conversation { id: ConversationId(Snowflake(id)), owner: Snowflake(100), shared_guild: None }
+    Conversation { id: ConversationId(Snowflake(id)), owner: Snowflake(100), shared_guild: None, agent: None }
 }
 
 /// A turn, read to its end.

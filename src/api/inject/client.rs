@@ -24,7 +24,7 @@ use hyper_util::{
 use tower_service::Service;
 use url::Url;
 
-use super::body::Attempt;
+use super::{body::Attempt, route::InjectRoute};
 use crate::net::{Outward, Stream, Trust, Unreachable};
 
 /// How long an idle connection is kept. Most servers keep theirs a little longer.
@@ -34,6 +34,12 @@ const MAX_IDLE: usize = 64;
 
 /// The client of one upstream. It follows no redirect.
 pub(super) type UpstreamClient = Client<Connector, Attempt>;
+
+/// A route, with the connections to its upstream.
+pub(super) struct Upstream {
+    pub(super) route: InjectRoute,
+    pub(super) client: UpstreamClient,
+}
 
 /// Returns a client without connections.
 pub(super) fn client(outward: &Outward, upstream: &Url, trust: &Trust) -> UpstreamClient {

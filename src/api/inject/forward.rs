@@ -4,23 +4,25 @@ use axum::{
     body::Body,
     http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header},
 };
+use futures_util::StreamExt as _;
 use hyper::body::{Body as _, Incoming};
 
-use super::{Upstream, body::RequestBody, headers, port::Port, presented, target};
+use super::{body::RequestBody, client::Upstream, headers, port::Port, presented, target};
 use crate::{
     api::problem::Problem,
     broker::{DEFAULT_MIN_TTL, Entitlement, Lease, WorkerTokenError},
     secret::Secret,
 };
 
-/// A request with a live secret.
+/// A request that is allowed.
 pub(super) struct Forwarding<'a> {
     pub(super) upstream: &'a Upstream,
     /// The path at which the route is served.
     pub(super) base: &'a str,
     /// The path after `base`.
     pub(super) rest: &'a str,
-    pub(super) secret: Secret,
+    /// The live secret of the request, unless the worker's own process needs none.
+    pub(super) secret: Option<Secret>,
 }
 
 impl Forwarding<'_> {
@@ -29,7 +31,10 @@ impl Forwarding<'_> {
         let route = &self.upstream.route;
         let (mut parts, body) = request.into_parts();
         self.check_method(&parts.method, &parts.headers)?;
-        let query = parts.uri.query().and_then(|query| presented::remaining_query(query, &self.secret));
+        let query = parts.uri.query().and_then(|query| match &self.secret {
+            Some(secret) => presented::remaining_query(query, secret),
+            None => Some(query.to_owned()),
+        });
         let uri = target::forwarded(route, self.rest, query.as_deref())?;
         let is_empty = body.is_end_stream() && parts.headers.contains_key(header::CONTENT_LENGTH);
         headers::prepare(&mut parts.headers, &route.headers);
@@ -37,7 +42,8 @@ impl Forwarding<'_> {
             // The client writes no length for a body that it does not see, and some servers demand one.
             parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        if presented::is_in(&self.secret, &parts.headers, &uri) {
+        let is_in = |secret: &Secret| presented::is_in(secret, &parts.headers, &uri);
+        if self.secret.as_ref().is_some_and(is_in) {
             return Err(Problem::invalid_request(
                 "the secret of the injecting proxy is in the URL or a header that would be forwarded: send it as a credential alone",
             ));
@@ -60,7 +66,9 @@ impl Forwarding<'_> {
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
         headers::prepare_answer(&mut parts.headers, route, self.base, &head.uri);
-        Ok(Response::from_parts(parts, Body::new(body)))
+        let body = Body::new(body);
+        let is_endless = head.method == Method::GET && is_of_mcp(&head.headers);
+        Ok(Response::from_parts(parts, if is_endless { until_shutdown(body, port) } else { body }))
     }
 
     fn check_method(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
@@ -136,6 +144,17 @@ impl Forwarding<'_> {
         let newer = entitlement.rejected(&lease.access_token).await?;
         self.send(head, &newer, attempt, body).await
     }
+}
+
+/// Whether a request is of the Model Context Protocol.
+fn is_of_mcp(headers: &HeaderMap) -> bool {
+    ["mcp-protocol-version", "mcp-session-id"].iter().any(|name| headers.contains_key(*name))
+}
+
+/// Ends a body when the shutdown begins. The stream of an MCP server's own messages has no end of its
+/// own, and the shutdown waits for all others.
+fn until_shutdown(body: Body, port: &Port) -> Body {
+    Body::from_stream(body.into_data_stream().take_until(port.shutdown.clone().cancelled_owned()))
 }
 
 /// The head of a request as it is forwarded, without the token.

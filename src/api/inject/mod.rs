@@ -33,7 +33,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use route::{Credential, InjectRoute, RouteHeaders};
 
-use client::UpstreamClient;
+use client::Upstream;
 use port::{Entrance, Port, accept};
 
 use crate::{
@@ -54,12 +54,6 @@ pub struct InjectServer {
     tokens: WorkerTokens,
     connections: TaskTracker,
     shutdown: CancellationToken,
-}
-
-/// A route, with the connections to its upstream.
-struct Upstream {
-    route: InjectRoute,
-    client: UpstreamClient,
 }
 
 impl InjectServer {
@@ -94,14 +88,14 @@ impl InjectServer {
 #[async_trait]
 impl InjectPorts for InjectServer {
     async fn open(&self, worker: InjectWorker) -> io::Result<InjectAccess> {
-        let InjectWorker { holder, voided, sockets } = worker;
+        let InjectWorker { holder, voided, sockets, open, process } = worker;
         let new_secret = || InjectSecret::new(random::token());
         let secret = new_secret();
         let routes: BTreeMap<_, _> = self.routes.keys().map(|name| (name.clone(), new_secret())).collect();
         let port = Arc::new(Port::new(
             self.routes.clone(),
             self.tokens.clone(),
-            holder,
+            (holder, process),
             voided,
             self.shutdown.clone(),
             routes.iter().map(|(name, secret)| (secret, Some(name.clone()))).chain([(&secret, None)]),
@@ -118,7 +112,8 @@ impl InjectPorts for InjectServer {
         let bound = bound.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         for (route, (listener, socket)) in bound {
             let listener = UnixListener::from_std(listener)?;
-            let accepting = accept(listener, Entrance::Socket(route), port.clone(), self.connections.clone());
+            let entrance = Entrance::Socket { is_open: open.contains(&route), route };
+            let accepting = accept(listener, entrance, port.clone(), self.connections.clone());
             self.connections.spawn(async move {
                 accepting.await;
                 drop(socket);

@@ -4,13 +4,16 @@
 //! those of the token API are ([`crate::api::shares`]): a connection is an arrival until it presents
 //! the worker's secret, and has ten seconds for that. Then it is one of the worker's own, which no
 //! arrival can displace. A new connection takes the oldest one's place in a full pool.
+//!
+//! A socket for an MCP server is open: the worker's own processes need no secret there. The kernel
+//! names the process that connects, and [`ancestry`] finds out whether it is the worker's.
 
 use std::{
     collections::{BTreeMap, HashMap},
     convert::Infallible,
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -30,7 +33,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
-use super::{Upstream, body::Budget, forward::Forwarding, presented};
+use super::{body::Budget, client::Upstream, forward::Forwarding, presented};
 use crate::{
     agent::Holder,
     api::{
@@ -42,6 +45,7 @@ use crate::{
     ids::RouteName,
     net::is_loopback,
     secret::{Fingerprint, InjectSecret},
+    sys::ancestry,
 };
 
 /// How many connections without a presented secret have a place.
@@ -63,7 +67,12 @@ pub(super) enum Entrance {
     /// The TCP port, with all routes under `/inject/NAME`.
     Port,
     /// A Unix socket, with one route at its root.
-    Socket(RouteName),
+    Socket {
+        /// The route.
+        route: RouteName,
+        /// Whether the worker's own processes need no secret.
+        is_open: bool,
+    },
 }
 
 /// The port of one worker, with its sockets.
@@ -74,9 +83,12 @@ pub(super) struct Port {
     pub(super) budget: Budget,
     /// The worker's secrets, each with the only route that it opens, if there is one.
     secrets: HashMap<Fingerprint, Option<RouteName>>,
+    /// The number of the worker's first process, once that runs.
+    process: Arc<OnceLock<u32>>,
     /// Fires when the worker's capability is void.
     voided: CancellationToken,
-    shutdown: CancellationToken,
+    /// Fires when the shutdown begins.
+    pub(super) shutdown: CancellationToken,
     arrivals: Pool<()>,
     admitted: Pool<()>,
 }
@@ -85,6 +97,8 @@ pub(super) struct Port {
 struct Seat {
     place: Mutex<Option<Place<()>>>,
     is_admitted: AtomicBool,
+    /// Whether the peer needs no secret.
+    is_own: bool,
     /// Fires when the place is lost.
     lost: CancellationToken,
 }
@@ -93,7 +107,7 @@ impl Port {
     pub(super) fn new<'a>(
         upstreams: Arc<BTreeMap<RouteName, Upstream>>,
         tokens: WorkerTokens,
-        holder: Holder,
+        (holder, process): (Holder, Arc<OnceLock<u32>>),
         voided: CancellationToken,
         shutdown: CancellationToken,
         secrets: impl Iterator<Item = (&'a InjectSecret, Option<RouteName>)>,
@@ -104,6 +118,7 @@ impl Port {
             holder,
             budget: Budget::new(),
             secrets: secrets.map(|(secret, route)| (secret.fingerprint(), route)).collect(),
+            process,
             voided,
             shutdown,
             arrivals: Pool::new(ARRIVALS),
@@ -125,7 +140,9 @@ impl Port {
             scope.is_some_and(|only| only.as_ref().is_none_or(|only| only.as_str() == name))
         };
         let secret = presented::find(request.headers(), request.uri(), opens);
-        let secret = secret.ok_or_else(Problem::no_inject_secret)?;
+        if secret.is_none() && !seat.is_own {
+            return Err(Problem::no_inject_secret());
+        }
         self.admit(seat);
         let Some(upstream) = name.parse().ok().and_then(|name: RouteName| self.upstreams.get(&name)) else {
             let known: Vec<_> = self.upstreams.keys().map(RouteName::as_str).collect();
@@ -133,6 +150,14 @@ impl Port {
         };
         let forwarding = Forwarding { upstream, base: &base, rest: &rest, secret };
         forwarding.run(self, request).await
+    }
+
+    /// Whether a process is one of the worker's own.
+    fn owns(&self, process: Option<i32>) -> bool {
+        match (process, self.process.get()) {
+            (Some(process), Some(first)) => ancestry::belongs_to(process, *first),
+            _ => false,
+        }
     }
 
     /// Moves a connection from the arrivals to the worker's own ones.
@@ -151,7 +176,9 @@ fn locate(entrance: &Entrance, uri: &hyper::Uri) -> Result<(String, String, Stri
         return Err(Problem::invalid_request("send the path alone as the target, as to any server"));
     }
     match entrance {
-        Entrance::Socket(route) => Ok((route.as_str().to_owned(), String::new(), uri.path().to_owned())),
+        Entrance::Socket { route, .. } => {
+            Ok((route.as_str().to_owned(), String::new(), uri.path().to_owned()))
+        }
         Entrance::Port => {
             let after = uri.path().strip_prefix("/inject/").unwrap_or_default();
             let (name, rest) = after.split_at(after.find('/').unwrap_or(after.len()));
@@ -167,7 +194,7 @@ fn check_host(entrance: &Entrance, request: &Request<Body>) -> Result<(), Proble
     if headers.contains_key(header::ORIGIN) {
         return Err(Problem::not_this_host());
     }
-    if matches!(entrance, Entrance::Socket(_)) {
+    if matches!(entrance, Entrance::Socket { .. }) {
         return Ok(());
     }
     let mut hosts = headers.get_all(header::HOST).iter();
@@ -183,26 +210,29 @@ pub(super) trait Listen: Send + Sync + 'static {
     /// Its connections.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// Waits for a connection.
-    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    /// Waits for a connection. Returns it with the number of the process that opened it, if the system
+    /// has it.
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<i32>)>> + Send;
 }
 
 impl Listen for TcpListener {
     type Stream = TcpStream;
 
-    async fn next(&self) -> io::Result<TcpStream> {
+    async fn next(&self) -> io::Result<(TcpStream, Option<i32>)> {
         let (stream, _) = self.accept().await?;
         // Each write is a whole part of a message.
         let _ = stream.set_nodelay(true);
-        Ok(stream)
+        Ok((stream, None))
     }
 }
 
 impl Listen for UnixListener {
     type Stream = UnixStream;
 
-    async fn next(&self) -> io::Result<UnixStream> {
-        Ok(self.accept().await?.0)
+    async fn next(&self) -> io::Result<(UnixStream, Option<i32>)> {
+        let (stream, _) = self.accept().await?;
+        let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        Ok((stream, peer))
     }
 }
 
@@ -221,7 +251,11 @@ pub(super) async fn accept(
             accepted = listener.next() => accepted,
         };
         match accepted {
-            Ok(stream) => drop(connections.spawn(connection(stream, entrance.clone(), port.clone()))),
+            Ok((stream, peer)) => {
+                // At once: a number could belong to another process later.
+                let is_own = matches!(entrance, Entrance::Socket { is_open: true, .. }) && port.owns(peer);
+                connections.spawn(connection(stream, entrance.clone(), is_own, port.clone()));
+            }
             Err(error) => {
                 tracing::warn!(%error, "a connection to the injecting proxy could not be accepted");
                 tokio::time::sleep(ACCEPT_RETRY_PAUSE).await;
@@ -231,13 +265,19 @@ pub(super) async fn accept(
 }
 
 /// Serves the requests of one connection.
-pub(super) fn connection<S>(stream: S, entrance: Entrance, port: Arc<Port>) -> impl Future<Output = ()> + Send
+pub(super) fn connection<S>(
+    stream: S,
+    entrance: Entrance,
+    is_own: bool,
+    port: Arc<Port>,
+) -> impl Future<Output = ()> + Send
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let lost = CancellationToken::new();
     let place = port.arrivals.enter((), lost.clone());
-    let seat = Arc::new(Seat { place: Mutex::new(Some(place)), is_admitted: AtomicBool::new(false), lost });
+    let seat =
+        Arc::new(Seat { place: Mutex::new(Some(place)), is_admitted: AtomicBool::new(false), is_own, lost });
     let reached = Arc::new(AtomicBool::new(false));
     let service = {
         let (port, seat, reached) = (port.clone(), seat.clone(), reached.clone());

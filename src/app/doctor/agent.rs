@@ -8,16 +8,17 @@ use std::{
 use super::{Finding, Verdict};
 use crate::{
     agent::{
-        AgentSettings, Isolation,
+        AgentSettings, Agents, Isolation,
         builtin::{PROVIDER_VARIABLE, is_builtin},
     },
     sys::{files, process, sandbox},
 };
 
-/// Checks everything that an agent needs. Its program is searched in the folders of its own `PATH`,
-/// or else of `path`, which is threadkey's.
-pub(super) fn check(agent: &AgentSettings, path: &OsStr) -> Vec<Finding> {
-    let isolation = match (agent.isolation, sandbox::supported()) {
+/// Checks everything that the agents need. A program is searched in the folders of its agent's own
+/// `PATH`, or else of `path`, which is threadkey's.
+pub(super) fn check(agents: &Agents, path: &OsStr) -> Vec<Finding> {
+    let common = agents.default_agent();
+    let isolation = match (common.isolation, sandbox::supported()) {
         (Isolation::None, _) => Finding::new(
             "agent isolation",
             Verdict::Warn,
@@ -26,11 +27,31 @@ pub(super) fn check(agent: &AgentSettings, path: &OsStr) -> Vec<Finding> {
         (_, Ok(())) => Finding::new("agent isolation", Verdict::Ok, "Landlock"),
         (_, Err(error)) => Finding::new("agent isolation", Verdict::Fail, error.to_string()),
     };
-    let folders = match agent.check().map_err(|error| error.to_string()).and_then(|()| root(&agent.root)) {
-        Ok(()) => Finding::new("agent folders", Verdict::Ok, agent.root.display().to_string()),
+    let paths = agents.all().into_iter().try_for_each(AgentSettings::check);
+    let folders = match paths.map_err(|error| error.to_string()).and_then(|()| root(&common.root)) {
+        Ok(()) => Finding::new("agent folders", Verdict::Ok, common.root.display().to_string()),
         Err(error) => Finding::new("agent folders", Verdict::Fail, error),
     };
-    let mut findings = vec![command(agent, path), isolation, folders];
+    let named: Vec<_> = agents.names().zip(agents.all()).collect();
+    let mut findings = Vec::new();
+    for (name, agent) in &named {
+        findings.extend(
+            program(agent, path)
+                .into_iter()
+                .map(|finding| Finding { text: format!("{name}: {}", finding.text), ..finding }),
+        );
+    }
+    if named.is_empty() {
+        findings = program(common, path);
+    }
+    let at = findings.len().min(1);
+    findings.splice(at..at, [isolation, folders]);
+    findings
+}
+
+/// Checks the parts of one agent, its command first.
+fn program(agent: &AgentSettings, path: &OsStr) -> Vec<Finding> {
+    let mut findings = vec![command(agent, path)];
     findings.extend(missing_provider(agent));
     findings.extend(missing_arguments(agent));
     findings.extend(missing_read_folders(agent));

@@ -77,7 +77,7 @@ fn agents_get_routes_only_for_their_providers_and_no_token_beside_them() {
     let good = agent("providers = ['acme']\ntokens = 'inject'", "A = '{inject:acme}'\nB = '{inject_secret}'");
     let good = good.expect("valid");
     assert!(good.api.inject_only);
-    assert_eq!(good.agent.expect("there is one").routes.len(), 1);
+    assert_eq!(good.agents.expect("there is one").default_agent().routes.len(), 1);
     for (settings, env, part) in [
         ("providers = []", "", "agents may not use acme: add it to agent.providers"),
         ("providers = ['acme']\ntokens = 'none'", "", "agent.tokens must be \"raw\""),
@@ -101,4 +101,80 @@ fn an_mcp_server_is_the_upstream_of_its_provider() {
         (route.upstream.as_str(), &route.path_prefixes[..]),
         ("https://mcp.linear.app/", &["/mcp".to_owned()][..])
     );
+}
+
+const LINEAR: &str = "[providers.linear]\nmcp = 'https://mcp.linear.app/v2/mcp?a=b'\n";
+
+fn agent_of(text: &str) -> Result<(crate::agent::AgentSettings, Vec<crate::api::InjectRoute>), String> {
+    let config = load(&format!("{ACME}\n{LINEAR}{text}"), &[]).map_err(|error| error.to_string())?;
+    Ok((config.agents.expect("there is one").default_agent().clone(), config.api.inject))
+}
+
+#[test]
+fn an_mcp_server_of_an_agent_gets_a_route_and_no_raw_token() {
+    let (agent, routes) =
+        agent_of("[agent]\ncommand = ['codex-acp']\nmcp = ['linear', 'linear']\n").expect("valid");
+    assert!(agent.providers.is_empty() && !agent.mcp_by_stdio);
+    assert_eq!((agent.mcp.len(), agent.mcp[0].path.as_str()), (1, "/v2/mcp?a=b"));
+    assert_eq!(
+        (routes.len(), routes[0].name.as_str(), routes[0].upstream.as_str()),
+        (1, "linear", "https://mcp.linear.app/")
+    );
+    assert_eq!(routes[0].path_prefixes, ["/v2/mcp"]);
+    // A table that leads there is used, and one for another address of the provider is not.
+    let own = "[inject.mine]\nprovider = 'linear'\nupstream = 'https://mcp.linear.app/v2/'\nmethods = ['GET', 'POST']\n\
+               [inject.api]\nprovider = 'linear'\nupstream = 'https://api.linear.app'\n[agent]\ncommand = ['x']\nmcp = ['linear']\n";
+    let (agent, routes) = agent_of(own).expect("valid");
+    assert_eq!((agent.mcp[0].route.as_str(), agent.mcp[0].path.as_str()), ("mine", "/mcp?a=b"));
+    assert_eq!(routes.len(), 2);
+    let (agent, routes) = agent_of(&own.replace("'GET', 'POST'", "'GET'")).expect("valid");
+    assert_eq!((agent.mcp[0].route.as_str(), routes.len()), ("linear", 3));
+}
+
+#[test]
+fn each_agent_has_its_own_mcp_servers_or_those_of_all() {
+    let text = "[agent]\ndefault = 'claude'\nmcp = ['linear']\n[agents.claude]\ncommand = ['/opt/bin/claude-agent-acp']\n\
+                [agents.none]\ncommand = ['x']\nproviders = []\nmcp = []\n[agents.http]\ncommand = ['claude']\nmcp_transport = 'http'\n";
+    let config = load(&format!("{ACME}\n{LINEAR}{text}"), &[]).expect("valid");
+    let agents = config.agents.expect("there are some");
+    let found: Vec<_> =
+        agents.all().iter().map(|agent| (agent.title.clone(), agent.mcp.len(), agent.mcp_by_stdio)).collect();
+    let expected = [("claude", 1, true), ("http", 1, false), ("none", 0, false)];
+    assert_eq!(found, expected.map(|(title, servers, by_stdio)| (title.to_owned(), servers, by_stdio)));
+}
+
+#[test]
+fn a_wrong_mcp_server_of_an_agent_is_refused_with_the_next_step() {
+    for (text, part) in [
+        (
+            "[agent]\ncommand = ['x']\nmcp = ['linaer']",
+            "agent.mcp: there is no provider \"linaer\"; did you mean \"linear\"?",
+        ),
+        (
+            "[agent]\ncommand = ['x']\nmcp = ['acme']",
+            "agent.mcp: the provider acme has no MCP server: write its URL into providers.acme.mcp",
+        ),
+        (
+            "[agents.a]\ncommand = ['x']\nmcp = ['zzz']",
+            "agents.a.mcp: there is no provider \"zzz\"; providers with an MCP server: linear",
+        ),
+        (
+            "[agent]\ncommand = ['x']\nmcp = ['linear']\nmcp_transport = 'sse'",
+            "agent.mcp_transport must be \"http\"",
+        ),
+        (
+            "[inject.linear]\nupstream = 'https://api.linear.app'\n[agent]\ncommand = ['x']\nmcp = ['linear']",
+            "the table [inject.linear] does not lead to the MCP server of linear",
+        ),
+        (
+            "[agent]\ncommand = ['x']\nmcp = ['linear']\nenv = { THREADKEY_MCP_PATH = 'x' }",
+            "threadkey sets this variable itself",
+        ),
+    ] {
+        let error = agent_of(text).map(drop).expect_err(text);
+        assert!(error.contains(part), "{text}: {error}");
+    }
+    let long = format!("[agent]\ncommand = ['x']\nmcp = ['linear']\nroot = '/{}'", "r".repeat(80));
+    let error = agent_of(&long).map(drop).expect_err("too long");
+    assert!(error.contains("choose a shorter agent.root"), "{error}");
 }

@@ -25,6 +25,7 @@ use crate::{
         commands,
         conversations::Record,
         gateway::{BotDeps, Prepared},
+        has_agents::HasAgents,
         prompts::Way,
         wire::MODAL_FIELD,
     },
@@ -157,7 +158,7 @@ type Typed = (String, Vec<(String, &'static str)>);
 
 /// The commands with a value for each required option, and the options that are completed.
 fn commands() -> (Vec<Typed>, Vec<(String, String)>) {
-    let definitions = commands::definitions();
+    let definitions = commands::definitions(HasAgents::One);
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let mut rows = Vec::new();
     for command in list(&definitions) {
@@ -215,7 +216,7 @@ fn actions(tenant: &Tenant) -> Vec<Action> {
 
 /// The ways of messages in a place, as [`actions`].
 fn ways(place: Place, owner: Snowflake, guild: Snowflake) -> Vec<Way> {
-    let record = |owner| Record { owner, guild, parent: Snowflake(0), created_at: 0 };
+    let record = |owner| Record { owner, guild, parent: Snowflake(0), created_at: 0, agent: None };
     let next = |way: Option<&Way>| match way {
         None => Some(Way::Direct),
         Some(Way::Direct) => Some(Way::OwnThread(record(owner))),
@@ -299,10 +300,14 @@ impl Cell<'_> {
         let parent = Snowflake(self.channel.id);
         let channel = match way {
             Way::Direct | Way::Mention(_) => self.channel.clone(),
-            Way::OwnThread(record) | Way::OthersThread(record) => {
+            Way::OwnThread(ref record) | Way::OthersThread(ref record) => {
                 let thread = self.bot.rest.create_private_thread(parent, "t").await.expect("a thread");
                 self.bot.rest.add_to_thread(thread, user).await.expect("added");
-                self.bot.conversations.insert(thread, Record { parent, ..record }).await.expect("recorded");
+                self.bot
+                    .conversations
+                    .insert(thread, Record { parent, ..record.clone() })
+                    .await
+                    .expect("recorded");
                 let mut threads = self.person.threads(self.channel).into_iter();
                 threads.find(|channel| channel.id == thread.0).expect("visible")
             }
@@ -338,10 +343,13 @@ async fn start(stage: &Stage, lists: &str, folder: &std::path::Path) -> (BotHand
     let capabilities = Arc::new(Capabilities::new());
     let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
     let agent = AgentSettings {
+        title: "worker".to_owned(),
         command: vec!["no-such-agent".into()],
         providers: vec![],
         isolation: Isolation::None,
         routes: Vec::new(),
+        mcp: Vec::new(),
+        mcp_by_stdio: false,
         env: BTreeMap::new(),
         root: folder.join("agents"),
         socket: folder.join("socket"),

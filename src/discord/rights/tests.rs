@@ -209,8 +209,12 @@ async fn without_discord_the_last_answer_counts_for_15_minutes_and_then_nothing_
     assert_eq!(rights.check(&direct(&alice)).await, Ok(()), "15 minutes");
     clock.advance(1);
     assert_eq!(rights.check(&direct(&alice)).await, Err(Refusal::Unchecked));
-    let conversation =
-        Conversation { id: ConversationId(Snowflake(9)), owner: Snowflake(alice.id), shared_guild: None };
+    let conversation = Conversation {
+        id: ConversationId(Snowflake(9)),
+        owner: Snowflake(alice.id),
+        shared_guild: None,
+        agent: None,
+    };
     assert!(matches!(rights.of(&conversation).await, Err(RightsError::Unknown { .. })));
     discord.calm();
     clock.advance(6);

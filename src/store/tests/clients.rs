@@ -16,6 +16,20 @@ fn client(id: &str) -> RegisteredClient {
         secret_expires_at: None,
         auth_method: Some("client_secret_post".to_owned()),
         registered_at: Some(NOW),
+        unused_since: None,
+    }
+}
+
+impl Fixture {
+    /// Sweeps clients of a day once, so many days after the start. Returns the removed ones.
+    async fn sweep_clients_on_day(&self, days: i64) -> Vec<String> {
+        self.clock.set(NOW + days * DAY);
+        self.store.sweep_clients(Duration::from_secs(DAY.unsigned_abs())).await.expect("writable")
+    }
+
+    async fn client_ids(&self) -> Vec<String> {
+        let clients = self.healthy().clients().await.expect("readable");
+        clients.values().map(|client| client.client_id.clone()).collect()
     }
 }
 
@@ -71,21 +85,63 @@ async fn only_old_clients_that_no_record_is_bound_to_are_swept() {
         .change(&"codex/user:1".parse().expect("a tenant"), Change::Start(waiting))
         .await
         .expect("writable");
-    let day = Duration::from_secs(DAY.unsigned_abs());
-    f.clock.set(NOW + DAY);
-    assert_eq!(
-        f.store.sweep_clients(day).await.expect("writable"),
-        ["i a", "i b"],
-        "a sign-in has another one"
-    );
+    assert!(f.sweep_clients_on_day(1).await.is_empty(), "each was only now seen unused");
+    assert_eq!(f.sweep_clients_on_day(2).await, ["i a", "i b"], "a sign-in has another one");
     // The next change drops that sign-in.
     f.clock.set(NOW + 3 * DAY);
     let next = Change::Start(pending("state-2"));
     f.store.change(&"codex/user:2".parse().expect("a tenant"), next).await.expect("writable");
-    assert_eq!(f.store.sweep_clients(day).await.expect("writable"), ["i e"]);
+    assert!(f.sweep_clients_on_day(3).await.is_empty());
+    assert_eq!(f.sweep_clients_on_day(4).await, ["i e"]);
     let left: Vec<String> = f.healthy().clients().await.expect("readable").keys().cloned().collect();
     assert_eq!(left, ["i c", "i d"], "a session is bound to one, and another one is young");
-    assert!(f.store.sweep_clients(day).await.expect("writable").is_empty());
+    assert!(f.sweep_clients_on_day(4).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_old_client_stays_for_a_day_after_each_last_session_of_it() {
+    let f = Fixture::new();
+    let old = RegisteredClient { registered_at: Some(NOW - 10 * DAY), ..client("threadkey") };
+    f.store.store_client(KEY, old.clone(), None).await.expect("writable");
+    assert!(f.sweep_clients_on_day(0).await.is_empty());
+    f.sign_in().await;
+    assert!(f.sweep_clients_on_day(0).await.is_empty());
+    assert_eq!(f.healthy().clients().await.expect("readable").get(KEY), Some(&old));
+    f.store.change(&alice(), Change::Logout).await.expect("writable");
+    assert!(f.sweep_clients_on_day(20).await.is_empty(), "a late answer may need it");
+    assert!(f.sweep_clients_on_day(20).await.is_empty());
+    assert_eq!(f.sweep_clients_on_day(21).await, [KEY]);
+}
+
+#[tokio::test]
+async fn no_client_is_removed_while_the_store_has_tenants_of_another_version() {
+    let f = Fixture::new();
+    f.sign_in().await;
+    f.store.store_client(KEY, client("c-1"), None).await.expect("writable");
+    assert!(f.sweep_clients_on_day(1).await.is_empty());
+    let known = f.value();
+    let mut foreign = known.clone();
+    foreign["sessions"]["codex/robot:7"] = known["sessions"]["codex/user:803"].clone();
+    f.put(foreign.to_string());
+    assert!(f.sweep_clients_on_day(9).await.is_empty());
+    assert_eq!(f.client_ids().await, ["c-1"], "that tenant may use it");
+    f.put(known.to_string());
+    assert_eq!(f.sweep_clients_on_day(9).await, [KEY]);
+}
+
+#[tokio::test]
+async fn of_the_clients_that_no_record_uses_only_the_newest_64_stay() {
+    let f = Fixture::new();
+    f.sign_in().await;
+    f.store.store_client("i used", client("threadkey"), None).await.expect("writable");
+    for n in 0..70 {
+        let mut new = client(&format!("c-{n:02}"));
+        new.registered_at = Some(NOW + n);
+        f.store.store_client(&format!("i {n:02}"), new, None).await.expect("writable");
+    }
+    let mut expected: Vec<String> = (6..70).map(|n| format!("c-{n:02}")).collect();
+    expected.push("threadkey".to_owned());
+    assert_eq!(f.client_ids().await, expected);
 }
 
 #[tokio::test(start_paused = true)]

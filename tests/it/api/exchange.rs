@@ -126,6 +126,7 @@ async fn an_exchange_serves_its_own_principal_and_only_workers_that_may_use_it()
         id: threadkey::ids::ConversationId(threadkey::ids::Snowflake(3)),
         owner: ALICE,
         shared_guild: None,
+        agent: None,
     };
     let holder = threadkey::agent::Holder { conversation, providers: vec!["acme".parse().unwrap()] };
     let without = rig.capabilities.issue(holder);

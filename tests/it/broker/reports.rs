@@ -137,6 +137,7 @@ async fn a_hostile_worker_takes_a_shared_login_from_no_other_worker() {
             id: ConversationId(Snowflake(id)),
             owner: Snowflake(id),
             shared_guild: Some(GUILD),
+            agent: None,
         },
         providers: vec![acme()],
     };

@@ -148,7 +148,12 @@ async fn a_worker_uses_the_guild_session_only_if_shared_and_its_user_has_none() 
     rig.broker.finish_in(ALICE, Some(guild), None, pasted()).await.unwrap();
     let tokens = WorkerTokens::new(rig.broker.clone(), Arc::new(WithoutBot));
     let holder = |shared_guild| Holder {
-        conversation: Conversation { id: ConversationId(Snowflake(1)), owner: alice, shared_guild },
+        conversation: Conversation {
+            id: ConversationId(Snowflake(1)),
+            owner: alice,
+            shared_guild,
+            agent: None,
+        },
         providers: vec![acme()],
     };
     let (member, stranger) = (holder(Some(guild)), holder(None));

@@ -26,7 +26,7 @@ fn callback_of(opened: &OpenedStart) -> url::Url {
 }
 
 #[tokio::test]
-async fn an_answer_without_the_promised_issuer_is_refused_and_its_page_shows_nothing_of_it() {
+async fn an_answer_without_the_promised_issuer_is_refused_and_shown_nowhere() {
     let promise = json!({"authorization_response_iss_parameter_supported": true});
     for answer in ["code=secret-code", "error=access_denied&error_description=call+0900"] {
         let rig = Rig::start().await;

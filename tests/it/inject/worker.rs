@@ -3,22 +3,25 @@
 use std::sync::Arc;
 
 use threadkey::{
-    agent::{AgentSettings, Capabilities, Isolation, Update, WorkerLimits, Workers},
+    agent::{AgentSettings, Capabilities, Isolation, McpServer, Update, WorkerLimits, Workers},
     discord::Conversations,
 };
 
 use super::*;
 
 /// An ACP agent as a shell script that runs `on_prompt` at each prompt.
-fn workers(rig: &Rig, on_prompt: &str, env: &[(&str, &str)]) -> Workers {
+fn workers(rig: &Rig, on_prompt: &str, env: &[(&str, &str)], mcp: Vec<McpServer>) -> Workers {
     let folder = rig.folder.path();
     let command = ["/bin/sh", "-c", &crate::workers::script(on_prompt)];
     let is_isolated = threadkey::sys::sandbox::supported().is_ok();
     let settings = AgentSettings {
+        title: "worker".to_owned(),
         command: command.map(str::to_owned).to_vec(),
         providers: vec!["acme".parse().expect("a name")],
         isolation: if is_isolated { Isolation::Auto } else { Isolation::None },
         routes: vec![name("acme")],
+        mcp,
+        mcp_by_stdio: false,
         env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         root: folder.join("agents"),
         socket: rig.api.socket.clone(),
@@ -41,8 +44,13 @@ fn workers(rig: &Rig, on_prompt: &str, env: &[(&str, &str)]) -> Workers {
 
 /// Gives a worker of ALICE a prompt, and returns its text.
 async fn turn(workers: &Workers, id: u64) -> String {
-    let conversation = Conversation { id: ConversationId(Snowflake(id)), owner: ALICE, shared_guild: None };
-    let prompted = timeout(WAIT, workers.prompt(&conversation, "go".to_owned())).await.expect("in time");
+    turn_with(workers, id, "go").await
+}
+
+async fn turn_with(workers: &Workers, id: u64, prompt: &str) -> String {
+    let conversation =
+        Conversation { id: ConversationId(Snowflake(id)), owner: ALICE, shared_guild: None, agent: None };
+    let prompted = timeout(WAIT, workers.prompt(&conversation, prompt.to_owned())).await.expect("in time");
     let mut updates = prompted.expect("the worker starts");
     let mut text = String::new();
     while let Some(update) = timeout(WAIT, updates.recv()).await.expect("the worker sends or ends") {
@@ -70,7 +78,7 @@ say "$a $b $c $d"; done_with end_turn"#;
         ("NARROW", "{inject_secret:acme}"),
         ("SOCK", "{inject_socket:acme}"),
     ];
-    let workers = workers(&rig, on_prompt, &env);
+    let workers = workers(&rig, on_prompt, &env, Vec::new());
     let tokens = WorkerTokens::new(rig.api.broker.clone(), Arc::new(WithoutBot));
     let server = InjectServer::new(vec![route(rig.upstream.base())], tokens).expect("TLS is in order");
     let server = Arc::new(server);
@@ -87,4 +95,39 @@ say "$a $b $c $d"; done_with end_turn"#;
         let left = std::fs::read_dir(own.path().join("sockets")).map(Iterator::count);
         assert_eq!(left.unwrap_or_default(), 0, "{own:?}");
     }
+}
+
+#[tokio::test]
+async fn the_socket_of_an_mcp_server_serves_its_workers_own_processes_alone() {
+    // The second process is in a session of its own. The third one has another worker's path.
+    let on_prompt = r#"
+ask() { "$@" curl -sS -o /dev/null -w '%{http_code}' --unix-socket "$SOCK" http://localhost/v1; }
+a=$(ask); b=$(ask setsid -w); c=
+case "$line" in */sockets/acme*) SOCK=$(printf '%s' "$line" | grep -o '/[^"]*/sockets/acme'); c=$(ask) ;; esac
+say "$a $b $c"; done_with end_turn"#;
+    let rig = Rig::start().await;
+    let server =
+        McpServer { provider: "acme".parse().expect("a name"), route: name("acme"), path: "/v1".into() };
+    let env = [("SOCK", "{inject_socket:acme}")];
+    let workers = workers(&rig, on_prompt, &env, vec![server]);
+    let tokens = WorkerTokens::new(rig.api.broker.clone(), Arc::new(WithoutBot));
+    let server = InjectServer::new(vec![route(rig.upstream.base())], tokens).expect("TLS is in order");
+    workers.open_ports_by(Arc::new(server));
+    assert_eq!(turn(&workers, 1).await.trim(), "200 200");
+
+    // A process of the same user that knows the path, but is not the worker's.
+    let root = std::fs::canonicalize(rig.folder.path().join("agents")).expect("the root");
+    let path = std::fs::read_dir(&root).expect("the root").flatten();
+    let path =
+        path.map(|entry| entry.path().join("sockets/acme")).find(|path| path.exists()).expect("a socket");
+    let mut stream = tokio::net::UnixStream::connect(&path).await.expect("it listens");
+    let request = b"GET /v1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await.expect("it reads");
+    let mut answer = String::new();
+    timeout(WAIT, stream.read_to_string(&mut answer)).await.expect("it answers").expect("text");
+    assert_problem(&answer, 401, "unauthorized");
+    // Newer kernels let another worker not even connect.
+    let of_another = turn_with(&workers, 2, &path.to_string_lossy()).await;
+    assert!(["200 200 401", "200 200 000"].contains(&of_another.trim()), "{of_another}");
+    workers.shutdown().await;
 }

@@ -94,6 +94,11 @@ async fn an_answer_to_a_registration_without_a_usable_client_is_refused() {
         (201, json!({"client_id": 5})),
         (201, json!({"client_id": "a\nb"})),
         (201, json!({"client_id": "x".repeat(2049)})),
+        (
+            201,
+            json!({"client_id": "c", "client_secret": "x".repeat(4097), "token_endpoint_auth_method": "client_secret_post"}),
+        ),
+        (201, json!({"client_id": "c", "token_endpoint_auth_method": "x".repeat(2049)})),
         (403, json!({"error": "access_denied", "client_id": "c"})),
         (500, json!("no")),
     ] {

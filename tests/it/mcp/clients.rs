@@ -165,8 +165,35 @@ async fn a_client_that_no_session_uses_is_removed_when_it_is_as_old_as_ended_ses
     clock.set(NOW + 90 * DAY - 1);
     assert!(!sweep().await, "it is not old enough");
     clock.set(NOW + 90 * DAY);
+    assert!(!sweep().await, "a late answer may need it for a day");
+    clock.set(NOW + 91 * DAY);
     assert!(sweep().await);
     assert_eq!(sign_in(&broker, 1).await["client_id"], "c-2");
+}
+
+#[tokio::test]
+async fn a_server_that_names_a_new_issuer_each_time_registers_six_clients_an_hour() {
+    let server = Scripted::confidential().await;
+    let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::fixed(NOW));
+    let broker = server.process(folder.path(), &clock);
+    let mut refused = String::new();
+    for id in 1..=8 {
+        let issuer_of = format!("{{base}}/{id}");
+        let mut metadata = issuer();
+        metadata["issuer"] = json!(issuer_of);
+        server.set((&format!("{ISSUER_AT}/{id}"), 200, "", metadata));
+        let named = json!({"resource": "{base}/mcp", "authorization_servers": [issuer_of]});
+        server.set((RESOURCE_AT, 200, "", named));
+        if let Err(error) = broker.start(&tenant(id), user(id)).await {
+            refused = error.to_string();
+        }
+        // The next start discovers anew.
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(31)).await;
+        tokio::time::resume();
+    }
+    assert!(refused.contains("six clients were registered within an hour"), "{refused}");
+    assert_eq!(client_keys(&folder).len(), 6);
 }
 
 #[tokio::test]

@@ -1,6 +1,11 @@
 //! The MCP server of the official SDK, from npm.
 
-use std::{net::Ipv4Addr, path::Path, process::Stdio, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use rcgen::{CertificateParams, KeyPair};
 use reqwest::{StatusCode, header};
@@ -27,7 +32,15 @@ const PACKAGE: Files = &[
     ("package.json", include_str!("../../mcp/package.json")),
     ("package-lock.json", include_str!("../../mcp/package-lock.json")),
 ];
-const SCRIPTS: Files = &[("server.mjs", include_str!("../../mcp/server.mjs"))];
+const SCRIPTS: Files = &[
+    ("server.mjs", include_str!("../../mcp/server.mjs")),
+    ("agent.mjs", include_str!("../../mcp/agent.mjs")),
+];
+
+/// The folders of the package and of the scripts.
+pub(super) async fn installed() -> (PathBuf, PathBuf) {
+    tokio::task::spawn_blocking(|| npm::install(PACKAGE, SCRIPTS)).await.unwrap()
+}
 
 /// A running server. It ends when this is dropped.
 pub(crate) struct Server {
@@ -42,10 +55,9 @@ impl Server {
         Self::with(&[], &[]).await
     }
 
-    async fn with(arguments: &[&str], variables: &[(&str, &Path)]) -> Self {
-        let script = tokio::task::spawn_blocking(|| npm::install(PACKAGE, SCRIPTS).1.join("server.mjs"));
+    pub(super) async fn with(arguments: &[&str], variables: &[(&str, &Path)]) -> Self {
         let mut child = Command::new(program("node"))
-            .arg(script.await.unwrap())
+            .arg(installed().await.1.join("server.mjs"))
             .args(arguments)
             .envs(variables.iter().copied())
             .stdin(Stdio::piped())
@@ -60,9 +72,20 @@ impl Server {
         Self { base: text("base"), url: text("url"), _stdin: child.stdin.take().unwrap(), _child: child }
     }
 
-    async fn log(&self, what: &str) -> Vec<Value> {
-        let log = reqwest::get(format!("{}/log", self.base)).await.unwrap().text().await.unwrap();
-        let log: Vec<Value> = serde_json::from_str(&log).unwrap();
+    /// Asks the test's own part of the server.
+    pub(super) async fn get(&self, path: &str) -> Value {
+        let text = reqwest::get(format!("{}/{path}", self.base)).await.unwrap().text().await.unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Makes the test's own part of the server do something.
+    pub(super) async fn post(&self, path: &str) {
+        let answer = reqwest::Client::new().post(format!("{}/{path}", self.base)).send().await.unwrap();
+        assert!(answer.status().is_success(), "{answer:?}");
+    }
+
+    pub(super) async fn log(&self, what: &str) -> Vec<Value> {
+        let log = self.get("log").await.as_array().unwrap().clone();
         log.into_iter().filter(|entry| entry["what"] == what).collect()
     }
 }

@@ -350,3 +350,23 @@ async fn a_turn_over_its_longest_silence_is_cancelled_and_names_the_limit() {
     assert!(turn.text.contains("the agent was silent for 1 s (agent.max_silence)"), "{turn:?}");
     assert_eq!(turn.done.as_deref(), Some("cancelled"));
 }
+
+#[tokio::test]
+async fn a_provider_of_an_mcp_server_is_in_use_and_its_tokens_are_not_handed_out() {
+    let linear: ProviderId = "linear".parse().expect("a name");
+    let rig = WorkerRig::scripted(
+        "printf %s \"$THREADKEY_CAPABILITY\" > capability; done_with end_turn",
+        |settings| {
+            let route = "linear".parse().expect("a name");
+            settings.mcp = vec![McpServer { provider: linear.clone(), route, path: "/mcp".into() }];
+        },
+    );
+    rig.turn(1, "go").await;
+    let raw = rig.capabilities.holder(&rig.kept_capability(1)).expect("it is live").providers;
+    assert_eq!(raw.iter().map(ProviderId::as_str).collect::<Vec<_>>(), ["acme"]);
+    for holder in [rig.workers.holder(&conversation(1)), rig.workers.holders().remove(0)] {
+        assert_eq!(holder.providers.iter().map(ProviderId::as_str).collect::<Vec<_>>(), ["acme", "linear"]);
+    }
+    let in_use = threadkey::broker::WorkerTokens::in_use(&rig.workers.holders());
+    assert!(in_use.iter().any(|tenant| tenant.provider == linear), "{in_use:?}");
+}
