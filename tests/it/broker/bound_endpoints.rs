@@ -10,7 +10,7 @@ use threadkey::{
 
 use super::{ALICE, MINUTE, Rig, settings, tenant, with_settings};
 use crate::{
-    choice::{expect_signed_in, expect_undecided},
+    choice::expect_undecided,
     support::{
         authserver::{LifeState, Reply},
         browser,
@@ -127,7 +127,7 @@ async fn a_userinfo_endpoint_that_changed_during_a_sign_in_gets_no_token() {
     let callback = browser::sign_in(started.link().unwrap().as_str(), "bob").await;
     let hostile = broker_with(&rig, ProviderSettings { userinfo_endpoint: Some(trap.url("u")), ..plain });
     let done = hostile.finish(ALICE, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
-    assert_eq!(expect_signed_in(done).account, None);
+    assert_eq!(expect_undecided(done).account, None);
     trap.assert_untouched();
 }
 

@@ -100,11 +100,14 @@ async fn a_first_sign_in_keeps_the_subject_of_userinfo() {
 }
 
 #[tokio::test]
-async fn a_silent_userinfo_endpoint_costs_no_sign_in_and_names_decide() {
+async fn a_silent_userinfo_endpoint_costs_no_sign_in_and_its_user_chooses() {
     let vendor = Vendor::new(|_| {}).await;
     at_once(vendor.signs_in(&json!({"sub": "17", "name": "alice"})).await);
     vendor.userinfo.answer(raw::json(503, "{}"), Ending::Close);
-    let done = at_once(sign_in_beside(&vendor.rig, |_| raw::json(200, PAIR)).await);
+    let unknown = choice(sign_in_beside(&vendor.rig, |_| raw::json(200, PAIR)).await);
+    assert_eq!((unknown.account, unknown.current.as_deref()), (None, Some("alice")));
+    assert_eq!(vendor.subject().await.as_deref(), Some("17"), "nothing was replaced");
+    let done = vendor.rig.broker.switch(&tenant(ALICE), unknown.lineage).await.unwrap();
     assert_eq!((done.account, done.replaced.as_deref()), (None, Some("alice")), "and it is reported");
     assert_eq!(vendor.subject().await, None);
 }
