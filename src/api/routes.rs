@@ -100,7 +100,8 @@ async fn token(
             Caller::Operator(operator) => {
                 let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait", "principal"])?;
                 let tenant = api.token_tenant(operator, &provider, &mut query)?;
-                let lease = api.broker.token(&tenant, min_ttl(&mut query)?).await?;
+                let min_ttl = min_ttl(&mut query)?;
+                let lease = api.tokens.operators_token(&operator.name, &tenant, min_ttl).await?;
                 api.to_operator(&headers, via, &lease)?;
                 Ok(axum::Json(TokenJson::from(&lease)).into_response())
             }
@@ -142,7 +143,8 @@ async fn rejected(
             Caller::Operator(operator) => {
                 let mut query = Parameters::of(query.as_deref(), &["principal"])?;
                 let tenant = api.token_tenant(operator, &provider, &mut query)?;
-                let lease = api.broker.rejected(&tenant, &rejected_token(body).await?).await?;
+                let token = rejected_token(body).await?;
+                let lease = api.tokens.rejected_by_operator(&operator.name, &tenant, &token).await?;
                 api.to_operator(&headers, via, &lease)?;
                 Ok(axum::Json(TokenJson::from(&lease)).into_response())
             }

@@ -1,8 +1,8 @@
-//! Which worker has reported which access token, and when its report last forced a refresh.
+//! Which caller has reported which access token, and when its report last forced a refresh.
 //!
 //! A report refuses a token to its reporter alone: the reporter may be wrong, or hostile, and others
-//! use the same session. Invariant: a conversation forces at most one refresh of a tenant in
-//! [`REPORT_INTERVAL`], whatever the refresh brings. The refusal ends with that time, and a further
+//! use the same session. Invariant: a conversation, or an operator key, forces at most one refresh of a
+//! tenant in [`REPORT_INTERVAL`], whatever the refresh brings. The refusal ends with that time, and a further
 //! report meanwhile refuses nothing: an endpoint that never accepts a token takes no login for good.
 //! The reports are in memory: after a restart each conversation may report anew, and
 //! [`FORCED_REFRESH_INTERVAL`](crate::session) still holds.
@@ -23,12 +23,21 @@ use crate::{
     sys::clock::UnixTime,
 };
 
-/// The shortest time between two refreshes that one conversation forces.
+/// The shortest time between two refreshes that one reporter forces.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
-/// The reports of all workers of this process.
+/// The party whose reports are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Reporter {
+    /// The workers of a conversation.
+    Conversation(ConversationId),
+    /// The programs with the operator key of this name.
+    OperatorKey(String),
+}
+
+/// The reports of all callers of this process.
 #[derive(Debug, Default)]
-pub(super) struct Reports(DashMap<(ConversationId, Tenant), Report>);
+pub(super) struct Reports(DashMap<(Reporter, Tenant), Report>);
 
 #[derive(Debug)]
 struct Report {
@@ -44,35 +53,31 @@ struct Report {
 pub(super) struct Reporting(#[expect(dead_code, reason = "its drop ends the report")] DropGuard);
 
 impl Reports {
-    /// Returns the token that this conversation has refused within [`REPORT_INTERVAL`].
-    pub(super) fn refused(
-        &self,
-        conversation: ConversationId,
-        tenant: &Tenant,
-        now: UnixTime,
-    ) -> Option<Fingerprint> {
-        let report = self.0.get(&(conversation, tenant.clone())).filter(|report| report.is_recent(now))?;
+    /// Returns the token that this reporter has refused within [`REPORT_INTERVAL`].
+    pub(super) fn refused(&self, reporter: &Reporter, tenant: &Tenant, now: UnixTime) -> Option<Fingerprint> {
+        let report =
+            self.0.get(&(reporter.clone(), tenant.clone())).filter(|report| report.is_recent(now))?;
         report.refused.clone()
     }
 
-    /// Waits until this conversation's report, if one is in progress, has its result.
-    pub(super) async fn settled(&self, conversation: ConversationId, tenant: &Tenant) {
-        let settled = self.0.get(&(conversation, tenant.clone())).map(|report| report.settled.clone());
+    /// Waits until this reporter's report, if one is in progress, has its result.
+    pub(super) async fn settled(&self, reporter: &Reporter, tenant: &Tenant) {
+        let settled = self.0.get(&(reporter.clone(), tenant.clone())).map(|report| report.settled.clone());
         if let Some(settled) = settled {
             settled.cancelled().await;
         }
     }
 
     /// Records a report of the tenant's current access token, and the token if its reporter refuses
-    /// it. Returns the report if it may force a refresh. Others of this conversation wait for its drop.
+    /// it. Returns the report if it may force a refresh. Others with the same reporter wait for its drop.
     pub(super) fn record(
         &self,
-        conversation: ConversationId,
+        reporter: &Reporter,
         tenant: &Tenant,
         refused: Option<Fingerprint>,
         now: UnixTime,
     ) -> Option<Reporting> {
-        let key = (conversation, tenant.clone());
+        let key = (reporter.clone(), tenant.clone());
         if self.0.get(&key).is_some_and(|report| report.is_recent(now)) {
             return None;
         }
@@ -102,8 +107,8 @@ mod tests {
         let reports = Reports::default();
         let tenant = "acme/guild:9".parse().expect("a tenant");
         let report = |conversation, token, now| {
-            let conversation = ConversationId(Snowflake(conversation));
-            reports.record(conversation, &tenant, Some(Fingerprint::of(token)), now).is_some()
+            let conversation = Reporter::Conversation(ConversationId(Snowflake(conversation)));
+            reports.record(&conversation, &tenant, Some(Fingerprint::of(token)), now).is_some()
         };
         assert!(report(1, "a", NOW));
         assert!(!report(1, "a", NOW + 599));
@@ -117,21 +122,21 @@ mod tests {
     fn the_reported_token_is_refused_to_its_reporter_alone() {
         let reports = Reports::default();
         let tenant: Tenant = "acme/guild:9".parse().expect("a tenant");
-        let (one, other) = (ConversationId(Snowflake(1)), ConversationId(Snowflake(2)));
-        reports.record(one, &tenant, Some(Fingerprint::of("a")), NOW);
-        assert_eq!(reports.refused(one, &tenant, NOW), Some(Fingerprint::of("a")));
-        assert_eq!(reports.refused(other, &tenant, NOW), None);
-        assert_eq!(reports.refused(one, &"acme/user:1".parse().expect("a tenant"), NOW), None);
+        let [one, other] = [1, 2].map(|id| Reporter::Conversation(ConversationId(Snowflake(id))));
+        reports.record(&one, &tenant, Some(Fingerprint::of("a")), NOW);
+        assert_eq!(reports.refused(&one, &tenant, NOW), Some(Fingerprint::of("a")));
+        assert_eq!(reports.refused(&other, &tenant, NOW), None);
+        assert_eq!(reports.refused(&one, &"acme/user:1".parse().expect("a tenant"), NOW), None);
     }
 
     #[test]
     fn a_refusal_ends_after_ten_minutes_and_a_second_report_refuses_nothing() {
         let reports = Reports::default();
         let tenant: Tenant = "acme/guild:9".parse().expect("a tenant");
-        let one = ConversationId(Snowflake(1));
-        reports.record(one, &tenant, Some(Fingerprint::of("a")), NOW);
-        reports.record(one, &tenant, Some(Fingerprint::of("b")), NOW + 599);
-        assert_eq!(reports.refused(one, &tenant, NOW + 599), Some(Fingerprint::of("a")));
-        assert_eq!(reports.refused(one, &tenant, NOW + 600), None);
+        let one = Reporter::Conversation(ConversationId(Snowflake(1)));
+        reports.record(&one, &tenant, Some(Fingerprint::of("a")), NOW);
+        reports.record(&one, &tenant, Some(Fingerprint::of("b")), NOW + 599);
+        assert_eq!(reports.refused(&one, &tenant, NOW + 599), Some(Fingerprint::of("a")));
+        assert_eq!(reports.refused(&one, &tenant, NOW + 600), None);
     }
 }

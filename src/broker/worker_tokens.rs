@@ -22,6 +22,8 @@
 //!    that takes the token from no request: one endpoint may refuse every token.
 //! 8. The scrubber knows every token before it leaves, so that no text and no log shows it.
 //!
+//! Operator keys have scopes of their own, and of this rule the limits of 7 alone.
+//!
 //! No other code decides this: the token API, the workers' environment, the background refresh and
 //! `/auth status` all use this file. Whether a conversation names a server is decided where the
 //! worker is started, in `discord::ask`.
@@ -30,7 +32,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{Broker, DEFAULT_MIN_TTL, Lease, OwnerRights, RightsError, TokenError, reports::Reports};
+use super::{
+    Broker, DEFAULT_MIN_TTL, Lease, OwnerRights, RightsError, TokenError,
+    reports::{Reporter, Reports},
+};
 use crate::{
     agent::{Conversation, Holder, TokenSource},
     ids::{Principal, ProviderId, Tenant},
@@ -162,6 +167,85 @@ impl WorkerTokens {
         tenants.dedup();
         tenants
     }
+
+    /// Returns a token for a program with this operator key, whose scope covers the tenant.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn operators_token(
+        &self,
+        key: &str,
+        tenant: &Tenant,
+        min_ttl: Duration,
+    ) -> Result<Lease, TokenError> {
+        self.token_of(&Reporter::OperatorKey(key.to_owned()), tenant, min_ttl).await
+    }
+
+    /// Takes the report of a program with this operator key, whose scope covers the tenant. The limits
+    /// are those of a conversation.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn rejected_by_operator(
+        &self,
+        key: &str,
+        tenant: &Tenant,
+        token: &AccessToken,
+    ) -> Result<Lease, TokenError> {
+        let reporter = Reporter::OperatorKey(key.to_owned());
+        self.report(&reporter, tenant, token, Some(token.fingerprint())).await
+    }
+
+    async fn token_of(
+        &self,
+        reporter: &Reporter,
+        tenant: &Tenant,
+        min_ttl: Duration,
+    ) -> Result<Lease, TokenError> {
+        let refused = self.reports.refused(reporter, tenant, self.broker.inner.now());
+        self.token_for(reporter, tenant, Wish { min_ttl, refused, ..Wish::default() }).await
+    }
+
+    async fn token_for(&self, reporter: &Reporter, tenant: &Tenant, wish: Wish) -> Result<Lease, TokenError> {
+        self.reports.settled(reporter, tenant).await;
+        self.broker.token_for(tenant, wish).await
+    }
+
+    /// Reports a token, refuses `refused` to the reporter from then on, and returns a newer token.
+    async fn report(
+        &self,
+        reporter: &Reporter,
+        tenant: &Tenant,
+        token: &AccessToken,
+        refused: Option<Fingerprint>,
+    ) -> Result<Lease, TokenError> {
+        let Self { broker, reports, .. } = self;
+        let now = broker.inner.now();
+        let another =
+            Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(token.fingerprint()), ..Wish::default() };
+        if !broker.is_stored(tenant) {
+            // No session has the token, so the report costs no refresh. Its reporter gets another one or
+            // none.
+            drop(reports.record(reporter, tenant, refused, now));
+            return self.token_for(reporter, tenant, another).await;
+        }
+        let session = broker.session(tenant).await?;
+        if session.is_none_or(|session| session.access_token != *token) {
+            // An older token: the report costs nothing.
+            return self.token_of(reporter, tenant, DEFAULT_MIN_TTL).await;
+        }
+        let Some(reporting) = reports.record(reporter, tenant, refused, now) else {
+            return self.token_for(reporter, tenant, another).await;
+        };
+        // A task of its own: without the report in the store, the caller's leaving would cost its
+        // fellow reporters the token for ten minutes.
+        let (broker, of, token) = (broker.clone(), tenant.clone(), token.clone());
+        let reported = tokio::spawn(async move {
+            let _reporting = reporting;
+            broker.rejected(&of, &token).await
+        });
+        reported.await.map_err(|_| TokenError::Internal(tenant.clone()))?
+    }
 }
 
 #[async_trait]
@@ -194,15 +278,7 @@ impl Entitlement<'_> {
     /// # Errors
     /// [`TokenError`].
     pub async fn token(&self, min_ttl: Duration) -> Result<Lease, WorkerTokenError> {
-        let WorkerTokens { broker, reports, .. } = self.tokens;
-        let refused = reports.refused(self.conversation.id, &self.tenant, broker.inner.now());
-        self.token_for(Wish { min_ttl, refused, ..Wish::default() }).await
-    }
-
-    async fn token_for(&self, wish: Wish) -> Result<Lease, WorkerTokenError> {
-        let WorkerTokens { broker, reports, .. } = self.tokens;
-        reports.settled(self.conversation.id, &self.tenant).await;
-        self.hand_out(broker.token_for(&self.tenant, wish).await?).await
+        self.hand_out(self.tokens.token_of(&self.reporter(), &self.tenant, min_ttl).await?).await
     }
 
     /// Reports a token that a resource rejected, and returns a newer one, as [`Broker::rejected`]
@@ -223,39 +299,17 @@ impl Entitlement<'_> {
         self.report(token, None).await
     }
 
-    /// Reports a token, and refuses `refused` to the worker from then on.
     async fn report(
         &self,
         token: &AccessToken,
         refused: Option<Fingerprint>,
     ) -> Result<Lease, WorkerTokenError> {
-        let WorkerTokens { broker, reports, .. } = self.tokens;
-        let now = broker.inner.now();
-        let another =
-            Wish { min_ttl: DEFAULT_MIN_TTL, refused: Some(token.fingerprint()), ..Wish::default() };
-        if !broker.is_stored(&self.tenant) {
-            // No session has the token, so the report costs no refresh. Its reporter gets another one or
-            // none.
-            drop(reports.record(self.conversation.id, &self.tenant, refused, now));
-            return self.token_for(another).await;
-        }
-        let session = broker.session(&self.tenant).await.map_err(TokenError::from)?;
-        if session.is_none_or(|session| session.access_token != *token) {
-            // An older token: the report costs nothing.
-            return self.token(DEFAULT_MIN_TTL).await;
-        }
-        let Some(reporting) = reports.record(self.conversation.id, &self.tenant, refused, now) else {
-            return self.token_for(another).await;
-        };
-        // A task of its own: without the report in the store, the caller's leaving would cost its
-        // conversation the token for ten minutes.
-        let (broker, tenant, token) = (broker.clone(), self.tenant.clone(), token.clone());
-        let reported = tokio::spawn(async move {
-            let _reporting = reporting;
-            broker.rejected(&tenant, &token).await
-        });
-        let lease = reported.await.map_err(|_| TokenError::Internal(self.tenant.clone()))?;
-        self.hand_out(lease?).await
+        let lease = self.tokens.report(&self.reporter(), &self.tenant, token, refused).await?;
+        self.hand_out(lease).await
+    }
+
+    fn reporter(&self) -> Reporter {
+        Reporter::Conversation(self.conversation.id)
     }
 
     /// Reports that a resource demands more scopes, as [`Broker::insufficient_scope`] does.

@@ -194,6 +194,28 @@ async fn a_token_that_an_operator_reports_is_replaced_by_one_refresh() {
 }
 
 #[tokio::test]
+async fn an_operator_key_forces_one_refresh_in_ten_minutes() {
+    let rig = rig(None).await;
+    let token = async || get(&rig, "/v1/token/acme", ALICES).await.body["access_token"].clone();
+    let report = async |key, token| {
+        let body = json!({ "access_token": token }).to_string();
+        rig.ask("POST", "/v1/token/acme/rejected?principal=user:803", Some(key), &body).await
+    };
+    assert_eq!(report(ALICES, token().await).await.status, 200);
+    // The pause of a minute for all reporters together is over.
+    rig.clock.advance(120);
+    let current = token().await;
+    let refreshes = || rig.server.events().of("alice").refreshes;
+    let before = refreshes();
+    assert_problem(&report(ALICES, current.clone()).await, 503, "rejected_again");
+    assert_eq!(refreshes(), before);
+    assert_eq!(report(ALL, current).await.status, 200, "another key has reports of its own");
+    assert_eq!(refreshes(), before + 1);
+    rig.clock.advance(480);
+    assert_eq!(report(ALICES, token().await).await.status, 200);
+}
+
+#[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "the test is the operator who replaces the file")]
 async fn a_key_that_is_replaced_during_a_refresh_gets_no_token() {
     let folder = tempfile::tempdir().unwrap();
