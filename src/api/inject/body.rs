@@ -191,14 +191,16 @@ impl HttpBody for Attempt {
                 Poll::Ready(Some(Err(BodyError::Caller(error))))
             }
             Some(Ok(frame)) => {
-                match (frame.data_ref(), frame.trailers_ref(), &mut source.kept) {
-                    (Some(part), _, Some(kept)) => {
-                        if !kept.add(part) {
-                            source.kept = None;
-                        }
+                let is_kept = match (frame.data_ref(), frame.trailers_ref(), &mut source.kept) {
+                    (Some(part), _, Some(kept)) => kept.add(part),
+                    (None, Some(trailers), Some(kept)) => {
+                        kept.trailers = Some(trailers.clone());
+                        true
                     }
-                    (None, Some(trailers), Some(kept)) => kept.trailers = Some(trailers.clone()),
-                    _ => {}
+                    _ => true,
+                };
+                if !is_kept {
+                    source.kept = None;
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
