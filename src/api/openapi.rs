@@ -16,7 +16,7 @@ use utoipa::{
 
 use super::problem::{CODES, ProblemJson};
 
-/// What the next sign-in asks for.
+/// The scopes of the next sign-in.
 #[derive(Serialize, ToSchema)]
 pub(super) struct NextSignIn {
     /// Whether the challenge changed the scopes, so that a new sign-in helps.
@@ -25,7 +25,7 @@ pub(super) struct NextSignIn {
     pub(super) scopes: Vec<String>,
 }
 
-/// What happens to a grant at a logout.
+/// The end of a grant at a logout.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[expect(dead_code, reason = "the document alone uses it: the handler reads the words")]

@@ -162,7 +162,7 @@ async fn rejected(
         ("principal" = Option<String>, Query, description = "As for `GET /v1/token/{provider}`.", example = "user:80351110224678912", pattern = "^(local|(user|guild):[0-9]{1,19})$"),
     ),
     request_body = super::request::InsufficientScope,
-    responses((status = 200, description = "What the next sign-in asks for.", body = openapi::NextSignIn), ScopeProblems)
+    responses((status = 200, description = "The scopes of the next sign-in.", body = openapi::NextSignIn), ScopeProblems)
 )]
 async fn insufficient_scope(
     State(api): State<Api>,

@@ -72,7 +72,7 @@ struct SessionJson {
     generation: u64,
 }
 
-/// What a logout did. The session is removed here in each case.
+/// The result of a logout. The session is removed here in each case.
 #[derive(Serialize, ToSchema)]
 #[schema(as = LoggedOut)]
 pub(super) struct LoggedOutJson {

@@ -27,7 +27,7 @@ pub enum ProviderPattern {
     One(ProviderId),
 }
 
-/// What the holder of a key may do.
+/// An action that a key may allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Right {
     /// Read tokens, and report them as rejected.

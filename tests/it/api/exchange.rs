@@ -1,4 +1,4 @@
-//! Tokens by exchange on the token API: who gets one, and what the memory of this process keeps.
+//! Tokens by exchange on the token API: the callers that get one, and the memory of this process.
 
 use std::time::Duration;
 
