@@ -75,7 +75,7 @@ impl Rig {
         let bound = api::bind(&ApiSettings { socket: socket.clone(), ..ApiSettings::default() }).unwrap();
         let capabilities = Arc::new(Capabilities::new());
         let id = ConversationId(Snowflake(1));
-        let conversation = Conversation { id, owner: OWNER, shared_guild: None };
+        let conversation = Conversation { id, owner: OWNER, shared_guild: None, agent: None };
         let capability =
             capabilities.issue(Holder { conversation, providers: vec!["acme".parse().unwrap()] });
         let tokens = WorkerTokens::new(serving.clone(), Arc::new(WithoutBot));
