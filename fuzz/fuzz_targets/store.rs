@@ -136,7 +136,12 @@ fn changed_by(number: u8, entry: &Entry) -> Update {
             Settlement::Polled { state, polling: Box::new(polling()) }.into()
         }
         19 => Change::Start(Pending { polling: Some(polling()), ..pending() }).into(),
-        _ => Change::Account { lineage: revision.lineage, account: Some("alice".into()), subject: Some("17".into()) }.into(),
+        _ => Change::Account {
+            lineage: revision.lineage,
+            account: Some("alice".into()),
+            subject: Some("17".into()),
+        }
+        .into(),
     }
 }
 
