@@ -175,10 +175,11 @@ impl Broker {
             Err(Mismatch::NoNonce) => FinishError::NonceMissing(id),
             Err(fault) => FinishError::IdTokenRefused { provider: id, problem: fault.to_string() },
         };
+        // In this order: a reader of the journal after a death in between counts no code twice.
+        lock.clear().await?;
         if let Attempt::Answered(_) = attempt {
             lock.settle(Settlement::WrongCode(pending.state.clone())).await?;
         }
-        lock.clear().await?;
         Err(error)
     }
 
