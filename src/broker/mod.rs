@@ -36,6 +36,7 @@ mod lease;
 mod mcp;
 mod mcp_state;
 mod metrics;
+mod owner_questions;
 mod owner_rights;
 mod refresh;
 mod reports;
@@ -55,6 +56,7 @@ pub use error::{FinishError, TokenError, is_from_a_wrong_endpoint};
 pub use event::Event;
 pub use lease::{Lease, LeaseSource, TokenJson};
 pub use metrics::{BrokerMetrics, Durations, durations};
+pub use owner_questions::{LONGEST_OWNER_WAIT, OwnerQuestions, OwnerRefusal, OwnerWait, OwnerWaitError};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
 pub use rescue::RestoreError;
 pub use sign_in::{

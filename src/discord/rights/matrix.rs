@@ -27,6 +27,7 @@ use crate::{
         gateway::{BotDeps, Prepared},
         has_agents::HasAgents,
         prompts::Way,
+        questions::SignInQuestions,
         wire::MODAL_FIELD,
     },
     ids::{Lineage, Snowflake, Tenant},
@@ -372,7 +373,14 @@ async fn start(stage: &Stage, lists: &str, folder: &std::path::Path) -> (BotHand
     let (scrubber, stop) = (Scrubber::new(), CancellationToken::new());
     let connected = watch::Sender::new(false);
     let (identified, _) = stage.discord.gateway_sessions();
-    let deps = BotDeps { conversations, broker, workers: Some(workers), scrubber, rights };
+    let deps = BotDeps {
+        conversations,
+        broker,
+        workers: Some(workers),
+        scrubber,
+        rights,
+        questions: SignInQuestions::default(),
+    };
     let prepared = Prepared::new(settings, deps, connected, stop.clone()).await;
     let prepared = prepared.expect("accepted").expect("not stopped");
     let bot = prepared.bot.clone();
