@@ -78,8 +78,8 @@ impl WorkerRequest<'_> {
         let voided = self.api.capabilities.voided_for(presented);
         tokio::select! {
             biased;
-            () = voided.cancelled() => Err(Problem::unauthorized(self.via)),
             changed = waiting.next() => changed.map_err(|end| Problem::of_owner_wait(end, error)),
+            () = voided.cancelled() => Err(Problem::unauthorized(self.via)),
             () = sleep_until(deadline) => {
                 // An owner who has lost the right cannot sign in for this worker any more.
                 self.api.tokens.entitlement(self.holder, &self.provider).await?;
