@@ -156,21 +156,23 @@ impl OwnerWait {
             self.answer = Some(asking.map_err(|refusal| refused(&self.asked, refusal))?);
         }
         loop {
+            let Self { changes, answer, ending, asked, .. } = &mut *self;
             let refusal = async {
-                match &mut self.answer {
-                    Some(answer) => match answer.wait_for(Option::is_some).await {
-                        Ok(refusal) => *refusal,
-                        // The bot keeps the question no longer; the sign-in can still come.
-                        Err(_) => std::future::pending().await,
-                    },
+                let refusal = match answer {
+                    Some(answer) => answer.wait_for(Option::is_some).await.ok().and_then(|refusal| *refusal),
+                    None => None,
+                };
+                match refusal {
+                    Some(refusal) => refusal,
+                    // The bot keeps the question no longer, and the sign-in can still come.
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 biased;
-                () = self.ending.cancelled() => return Err(OwnerWaitError::Ending),
-                () = self.changes.next() => {}
-                Some(refusal) = refusal => return Err(refused(&self.asked, refusal)),
+                () = ending.cancelled() => return Err(OwnerWaitError::Ending),
+                () = changes.next() => {}
+                refusal = refusal => return Err(refused(asked, refusal)),
             }
             if self.has_changed().await? {
                 return Ok(());

@@ -194,7 +194,8 @@ fn actions(tenant: &Tenant) -> Vec<Action> {
             None => Some(Action::EnterCode(tenant)),
             Some(Action::EnterCode(_)) => Some(Action::EnterDigits(tenant)),
             Some(Action::EnterDigits(_)) => Some(Action::SignIn(tenant)),
-            Some(Action::SignIn(_)) => Some(Action::TryAgain(tenant)),
+            Some(Action::SignIn(_)) => Some(Action::DeclineSignIn(tenant)),
+            Some(Action::DeclineSignIn(_)) => Some(Action::TryAgain(tenant)),
             Some(Action::TryAgain(_)) => {
                 Some(Action::Choose { tenant, lineage: Lineage([1; 16]), choice: Choice::Keep })
             }
