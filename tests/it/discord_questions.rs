@@ -12,7 +12,7 @@ use crate::{
         discord::{Channel, MessageView, Options, Person},
         program::Running,
     },
-    team::{Team, authserver, enter, expect_messages, scripted_agent},
+    team::{Team, authserver, builtin_agent, enter, expect_messages, scripted_agent},
 };
 
 /// An agent that keeps its capability in a file.
@@ -24,8 +24,12 @@ const AN_HOUR: i64 = 3600;
 /// The sections of both providers, and of the agent.
 fn sections(server: &AuthServer) -> (String, String) {
     let providers = format!("{}\n{}", server.config_toml("acme"), server.config_toml("other"));
-    let both = "providers = [\"acme\", \"other\"]";
-    (providers, scripted_agent(KEEP).replace("providers = [\"acme\"]", both))
+    (providers, with_both(&scripted_agent(KEEP)))
+}
+
+/// The section of an agent that may use both providers.
+fn with_both(agent: &str) -> String {
+    agent.replace("providers = [\"acme\"]", "providers = [\"acme\", \"other\"]")
 }
 
 /// A team with a running bot, and alice signed in at `other`.
@@ -331,6 +335,39 @@ async fn the_end_of_a_worker_ends_its_wait_and_leaves_the_question() {
     let question = thread.wait_for_text(QUESTION).await;
     sign_in_by(&question, &team.alice).await;
     thread.wait_for_text("You are signed in now.").await;
+    bot.stop().await;
+    team.discord.assert_no_violations();
+}
+
+#[tokio::test]
+async fn the_built_in_agent_goes_on_after_its_owners_sign_in() {
+    let server = authserver().await;
+    let (providers, _) = sections(&server);
+    let team = Team::new(&providers, &with_both(&builtin_agent(&server.userinfo_endpoint()))).await;
+    let bot = team.run().await;
+    sign_in_at_other(&team, &team.alice).await;
+    let thread = team.ask(&team.alice, "which account is this?").await;
+    sign_in_by(&thread.wait_for_text(QUESTION).await, &team.alice).await;
+    thread.wait_for_text("I hold **alice**'s login").await;
+    bot.stop().await;
+    team.discord.assert_no_violations();
+}
+
+#[tokio::test]
+async fn the_command_waits_in_a_worker_and_elsewhere_names_the_way_to_sign_in() {
+    let (_server, team, bot) = scene().await;
+    let (thread, capability) = agent(&team).await;
+    let socket = team.socket().display().to_string();
+    let worker = [("THREADKEY_SOCKET", &*socket), ("THREADKEY_CAPABILITY", &*capability)];
+    let (printed, ()) =
+        tokio::join!(team.home.run_in(&["token", "acme", "--wait", "5m"], "", &worker), async {
+            sign_in_by(&thread.wait_for_text(QUESTION).await, &team.alice).await
+        });
+    assert!(printed.code == 0 && !printed.stdout.trim().is_empty(), "{printed:?}");
+    let outside = team.home.run(&["token", "acme", "--wait", "5m"]).await;
+    assert!(outside.code == 3 && outside.stderr.contains("threadkey auth start"), "{outside:?}");
+    let too_long = team.home.run(&["token", "acme", "--wait", "6m"]).await;
+    assert!(too_long.code == 2 && too_long.stderr.contains("5m at most"), "{too_long:?}");
     bot.stop().await;
     team.discord.assert_no_violations();
 }
