@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     agent::Holder,
-    broker::{OwnerWait, WorkerTokenError},
+    broker::{Lease, OwnerWait, WorkerTokenError},
     ids::ProviderId,
 };
 
@@ -45,7 +45,8 @@ impl WorkerRequest<'_> {
         let holding = || Holding::Conversation(self.holder.conversation.id);
         let mut waiting: Option<OwnerWait> = None;
         loop {
-            let attempt = async { Ok(self.attempt().await) };
+            // Boxed, so that a request that waits does not hold the room of an attempt.
+            let attempt = async { Ok(Box::pin(self.attempt()).await) };
             let error = match self.share.run_request(holding(), attempt).await? {
                 Ok(lease) => return self.api.answer(self.headers, self.via, &lease),
                 Err(error) => error,
@@ -55,7 +56,9 @@ impl WorkerRequest<'_> {
             }
             match &mut waiting {
                 // The attempt after it finds a session from before its subscription.
-                None => waiting = Some(self.api.tokens.owner_wait(self.holder, &self.provider).await?),
+                None => {
+                    waiting = Some(Box::pin(self.api.tokens.owner_wait(self.holder, &self.provider)).await?)
+                }
                 Some(waiting) => {
                     self.share.run_wait(holding(), self.wait_once(waiting, error, deadline)).await?;
                 }
@@ -63,7 +66,7 @@ impl WorkerRequest<'_> {
         }
     }
 
-    async fn attempt(&self) -> Result<crate::broker::Lease, WorkerTokenError> {
+    async fn attempt(&self) -> Result<Lease, WorkerTokenError> {
         self.api.tokens.entitlement(self.holder, &self.provider).await?.token(self.min_ttl).await
     }
 
@@ -82,7 +85,7 @@ impl WorkerRequest<'_> {
             () = voided.cancelled() => Err(Problem::unauthorized(self.via)),
             () = sleep_until(deadline) => {
                 // An owner who has lost the right cannot sign in for this worker any more.
-                self.api.tokens.entitlement(self.holder, &self.provider).await?;
+                Box::pin(self.api.tokens.entitlement(self.holder, &self.provider)).await?;
                 Err(Problem::authorization_timeout(&self.provider, self.wait))
             }
         }

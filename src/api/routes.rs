@@ -114,7 +114,7 @@ async fn token(
         api.to_operator(&headers, via, &lease)?;
         Ok(axum::Json(TokenJson::from(&lease)).into_response())
     };
-    share.run_request(caller.holding(), answer).await
+    share.run_request(caller.holding(), Box::pin(answer)).await
 }
 
 /// Takes the report that a resource rejected a token before its expiry, and hands out another one: the
