@@ -42,7 +42,7 @@ use super::{
 };
 use crate::{
     agent::Conversation,
-    broker::{Event, OwnerQuestions, OwnerRefusal},
+    broker::{Event, OwnerQuestions, OwnerRefusal, OwnerRights as _},
     ids::{Principal, Snowflake, Tenant},
     store::StoreError,
     sys::clock::UnixTime,
@@ -394,14 +394,15 @@ async fn is_answered(bot: &Bot, tenant: &Tenant, question: &Question) -> Result<
             return Ok(true);
         }
     }
-    let conversation = bot.conversations.get(question.conversation);
-    let conversation = conversation.map(|record| thread_conversation(bot, question.conversation, &record));
-    match conversation.and_then(|conversation| conversation.shared_guild) {
-        Some(guild) => {
-            bot.broker.has_login(&Tenant::new(tenant.provider.clone(), Principal::Guild(guild))).await
-        }
-        None => Ok(false),
+    let Some(record) = bot.conversations.get(question.conversation) else { return Ok(false) };
+    let conversation = thread_conversation(bot, question.conversation, &record);
+    let Some(guild) = conversation.shared_guild else { return Ok(false) };
+    let shared = Tenant::new(tenant.provider.clone(), Principal::Guild(guild));
+    if !bot.broker.has_login(&shared).await? {
+        return Ok(false);
     }
+    // A former member's agents do not get it.
+    Ok(bot.rights.of(&conversation).await.is_ok_and(|standing| standing.shares))
 }
 
 async fn conclude(bot: &Bot, tenant: &Tenant, question: &Question) {

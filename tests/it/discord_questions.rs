@@ -371,3 +371,29 @@ async fn the_command_waits_in_a_worker_and_elsewhere_names_the_way_to_sign_in() 
     bot.stop().await;
     team.discord.assert_no_violations();
 }
+
+#[tokio::test]
+async fn a_former_member_of_a_sharing_server_is_asked_once_for_an_own_sign_in() {
+    let server = authserver().await;
+    let shares = scripted_agent(KEEP).replace("root = ", "shared = true\nroot = ");
+    let team = Team::new(&server.config_toml("acme"), &shares).await;
+    let bot = team.run().await;
+    team.bob.make_manager(&team.guild);
+    let options = [("provider", "acme"), ("shared", "true")];
+    let started = team.bob.command(&team.general, "auth start", &options).await;
+    let link = started.link("Sign in to acme").expect("a link");
+    let callback = browser::sign_in(&link, "team").await;
+    enter(&started, &callback.url).await.says("Signed in as").await;
+    let (thread, capability) = agent(&team).await;
+    assert_eq!(request(&team, &capability, 300).await.0, 200, "the server's login serves a member");
+    team.guild.leave(&team.alice);
+    team.home.set_offset(61);
+    for _ in 0..2 {
+        let late = request(&team, &capability, 1).await;
+        assert_eq!(code(&late), (408, "authorization_timeout"), "{late:?}");
+        // A change of the store makes the bot compare the question with it.
+        team.start(&team.bob).await;
+    }
+    expect_messages(&thread, QUESTION, 1).await;
+    bot.stop().await;
+}
