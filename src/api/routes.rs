@@ -157,7 +157,7 @@ async fn rejected(
             }
         }
     };
-    share.run_request(caller.holding(), answer).await
+    share.run_request(caller.holding(), Box::pin(answer)).await
 }
 
 /// Takes the challenge of a resource that demands more scopes (RFC 6750 §3.1). The answer names the
@@ -197,7 +197,7 @@ async fn insufficient_scope(
         Ok(axum::Json(openapi::NextSignIn { sign_in: scopes.is_some(), scopes: scopes.unwrap_or_default() })
             .into_response())
     };
-    share.run_request(caller.holding(), answer).await
+    share.run_request(caller.holding(), Box::pin(answer)).await
 }
 
 impl Api {

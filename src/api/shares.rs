@@ -116,7 +116,8 @@ impl Peer {
 
 impl ConnectionShare {
     /// Runs a request of `holder` on a place among the requests. Returns an error if the place is
-    /// lost.
+    /// lost. Callers box `work`, which may hold a whole refresh: it is moved here, and each move needs
+    /// its room on the stack.
     pub(super) async fn run_request<T>(
         &self,
         holder: Holding,
