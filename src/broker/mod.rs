@@ -125,6 +125,7 @@ struct Inner {
     noting: DashMap<Tenant, ()>,
     /// How many sign-ins of a tenant this process is committing and has not published yet.
     finishing: DashMap<Tenant, usize>,
+    sign_in_gates: sign_in::SignInGates,
     /// Sign-ins that wait for a choice, as this process has seen them.
     watched: DashMap<(Tenant, Lineage), Watch>,
     /// Writes that fail so far: with the answer if it is in memory alone, without it if the journal
@@ -161,6 +162,7 @@ impl Broker {
             keeping: DashMap::new(),
             noting: DashMap::new(),
             finishing: DashMap::new(),
+            sign_in_gates: sign_in::SignInGates::default(),
             watched: DashMap::new(),
             unsaved: DashMap::new(),
             public_url: OnceLock::new(),

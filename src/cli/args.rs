@@ -325,7 +325,7 @@ pub struct TokenArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub min_ttl: Option<Duration>,
     /// In a worker, how long its owner may take to sign in if there is no session; the owner is asked on
-    /// Discord. At most 5m. Elsewhere nobody is asked, and the error has the command that signs in
+    /// Discord. At most 5m. Elsewhere there is no owner to ask, and the error has the command that signs in
     #[arg(long, value_name = "DURATION", value_parser = parse_wait, conflicts_with = "rejected")]
     pub wait: Option<Duration>,
     /// `-`: read a token from standard input that a resource rejected before it expired; print

@@ -60,7 +60,9 @@ impl Broker {
         code: &AuthorizationCode,
     ) -> Result<Landed, FinishError> {
         let id = &tenant.provider;
+        let gate = self.inner.sign_in_gates.pass(tenant).await;
         let lock = self.inner.store.try_lock(tenant, Purpose::SignIn).await?;
+        drop(gate);
         let Some(mut lock) = lock else {
             return Err(match self.inner.store.lock_holder(tenant, Purpose::SignIn).await {
                 Some(holder) => FinishError::Held { provider: id.clone(), holder },
@@ -413,6 +415,7 @@ impl Broker {
         tenant: &Tenant,
     ) -> Result<Option<Finished>, StoreError> {
         let Some(provider) = self.inner.providers.get(&tenant.provider) else { return Ok(None) };
+        let Some(_gate) = self.inner.sign_in_gates.try_pass(tenant) else { return Ok(None) };
         let Some(mut lock) = self.inner.store.try_lock(tenant, Purpose::SignIn).await? else {
             return Ok(None);
         };

@@ -144,3 +144,17 @@ async fn a_wait_without_the_bot_answers_at_once_that_no_owner_can_be_asked() {
     let answer = rig.get("/v1/token/acme?wait=301", Some(&rig.worker(1, ALICE, None))).await;
     assert_problem(&answer, 400, "invalid_request");
 }
+
+#[tokio::test]
+async fn requests_for_a_token_disturb_no_sign_in() {
+    let rig = Rig::start().await;
+    for owner in 803..808 {
+        let worker = rig.worker(owner, Snowflake(owner), None);
+        let asking = async { while rig.get("/v1/token/acme", Some(&worker)).await.status != 200 {} };
+        // The helper panics if the code is not taken at once.
+        let signing_in = rig.sign_in(Principal::User(Snowflake(owner)), "alice");
+        tokio::join!(signing_in, asking, async {
+            while rig.get("/v1/token/acme", Some(&worker)).await.status != 200 {}
+        });
+    }
+}
