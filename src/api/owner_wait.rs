@@ -91,3 +91,19 @@ impl WorkerRequest<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the bytes of the future that a method returns.
+    fn room_of<'a, Answer>(_: impl FnOnce(&'a WorkerRequest<'a>) -> Answer) -> usize {
+        size_of::<Answer>()
+    }
+
+    #[test]
+    fn a_waiting_request_leaves_most_of_its_16_kib_to_the_connection() {
+        let room = room_of(WorkerRequest::answer);
+        assert!(room < 6 * 1024, "{room}");
+    }
+}
