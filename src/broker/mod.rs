@@ -65,7 +65,7 @@ pub use sign_in::{
 pub use start_error::StartError;
 pub use status::{AccessState, RefreshState, SessionState, SharedLogin, Status, Trouble, Unnotified};
 pub use stored_token::{StoredToken, TokenPolicy};
-pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
+pub use worker_tokens::{Entitlement, GrantInUse, WorkerTokenError, WorkerTokens};
 
 use std::{
     sync::{Arc, OnceLock},

@@ -54,14 +54,16 @@ impl Forwarding<'_> {
             ));
         }
         let entitlement = worker.tokens.entitlement(&worker.holder, &route.provider).await?;
-        let lease = entitlement.token(DEFAULT_MIN_TTL).await?;
+        let grant = entitlement.grant().await?;
+        let right = worker.grants.begin(grant.clone());
         let body = RequestBody::new(body, worker.budget.clone());
         let head = Head { method: parts.method, uri, headers: parts.headers };
-        let answer = self.send(&head, &lease, body.first(), &body).await?;
-        let answer = if answer.status() == StatusCode::UNAUTHORIZED {
-            self.replay(worker, &entitlement, &head, &lease, &body, answer).await?
-        } else {
-            answer
+        let answered = self.answer(worker, &entitlement, &head, &body);
+        let answer = tokio::select! {
+            biased;
+            // The connection to the upstream is dropped with the request.
+            () = right.ended() => return Err(worker.grants.reason(&grant).await.into()),
+            answer = answered => answer?,
         };
         body.forget();
         if answer.status() == StatusCode::FORBIDDEN {
@@ -71,9 +73,25 @@ impl Forwarding<'_> {
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
         headers::prepare_answer(&mut parts.headers, route, self.base, &head.uri);
-        let body = Body::new(body);
+        let body = Body::new(right.bound(body));
         let is_endless = head.method == Method::GET && is_of_mcp(&head.headers);
         Ok(Response::from_parts(parts, if is_endless { until_shutdown(body, worker) } else { body }))
+    }
+
+    /// Sends the request with a token, and once more if the upstream rejects that one.
+    async fn answer(
+        &self,
+        worker: &ServedWorker,
+        entitlement: &Entitlement<'_>,
+        head: &Head,
+        body: &RequestBody,
+    ) -> Result<Response<Incoming>, Problem> {
+        let lease = entitlement.token(DEFAULT_MIN_TTL).await?;
+        let answer = self.send(head, &lease, body.first(), body).await?;
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            return self.replay(worker, entitlement, head, &lease, body, answer).await;
+        }
+        Ok(answer)
     }
 
     fn check_method(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
