@@ -22,6 +22,7 @@
 //! | 2 | [`agent`] | the agent processes of conversations, and their sandbox |
 //! | 3 | [`broker`] | one refresh for each tenant, and sign-ins from start to end |
 //! | 4 | [`discord`], [`api`], [`cli`] | the three interfaces |
+//! | 4 | [`hooks`] | the operator's commands after events of logins |
 //! | 5 | [`config`], [`app`] | the configuration; the assembly of all parts |
 //! | 6 | [`entry`] | the program: from arguments to an exit code |
 //!
@@ -283,6 +284,7 @@ pub mod cli;
 pub mod config;
 pub mod discord;
 pub mod entry;
+pub mod hooks;
 pub mod ids;
 pub mod net;
 pub mod oauth;

@@ -194,6 +194,11 @@ impl Broker {
         self.inner.now()
     }
 
+    /// The broker's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
     /// The configured providers.
     pub fn providers(&self) -> &Providers {
         &self.inner.providers

@@ -45,6 +45,7 @@ use crate::{
     secret::{AccessToken, Fingerprint, Scrubber},
     session::Wish,
     store::{ChangeNotices, StoreError},
+    sys::clock::Clock,
 };
 
 /// Hands out tokens to workers, by the rule of this file. Cheap to clone; clones share their state.
@@ -138,6 +139,11 @@ impl WorkerTokens {
             return Ok(());
         }
         Err(TokenError::NoSession(tenant.clone()).into())
+    }
+
+    /// The clock of the rights and the sessions.
+    pub fn clock(&self) -> &Clock {
+        self.broker.clock()
     }
 
     /// Subscribes to the changes after which a grant may be gone.

@@ -10,8 +10,8 @@
 //! process at once, and die at the end of any worker.
 //!
 //! Invariants: a child is known before any [`end_all`] can see it, because the lock is held from
-//! before the fork. Children from before [`adopt`] are known too. A process that starts children in
-//! other ways must not call [`adopt`].
+//! before the fork. Children from before [`adopt`] are known too. A process that starts children
+//! without [`spawning`] must not call [`adopt`].
 
 #![expect(unsafe_code, reason = "a reaper is made, and processes are killed and reaped, by system calls")]
 
@@ -62,6 +62,24 @@ impl Spawning {
         if let Some(known) = self.0.as_mut() {
             known.insert(child);
         }
+    }
+}
+
+/// A child that is no orphan, until dropped.
+pub(super) struct Known(libc::pid_t);
+
+impl Spawning {
+    /// The child is no orphan until the result is dropped.
+    pub(super) fn know_until_drop(&mut self, child: Option<u32>) -> Option<Known> {
+        let child = child.and_then(|child| libc::pid_t::try_from(child).ok())?;
+        self.know(child);
+        Some(Known(child))
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        forget(self.0);
     }
 }
 

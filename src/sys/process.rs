@@ -14,7 +14,11 @@ use std::{
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
-    sync::{OnceLock, mpsc},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -206,9 +210,54 @@ fn set_up(parent: libc::pid_t, limits: Limits) -> io::Result<()> {
         limit(libc::RLIMIT_CORE as _, Some(0))?;
         limit(libc::RLIMIT_FSIZE as _, limits.file_size)?;
         limit(libc::RLIMIT_NOFILE as _, limits.open_files)?;
+        restore_descriptor_limit()?;
         libc::umask(0o077);
     }
     close_others_on_exec();
+    Ok(())
+}
+
+/// The soft limit of descriptors that this process started with, once it has raised it. Its children
+/// get that one: some programs cannot use descriptors above 1023.
+static FIRST_DESCRIPTOR_LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Raises this process's soft limit of descriptors to the hard one, and returns it. Children that
+/// [`spawn`] starts get the earlier one.
+///
+/// # Errors
+/// The system's.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointers are to a value that outlives the calls.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if limit.rlim_cur < limit.rlim_max {
+            FIRST_DESCRIPTOR_LIMIT.store(limit.rlim_cur as u64, Ordering::Relaxed);
+            limit.rlim_cur = limit.rlim_max;
+            if libc::setrlimit(libc::RLIMIT_NOFILE, &limit) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+    }
+    Ok(limit.rlim_cur as u64)
+}
+
+/// Gives a child the soft limit of descriptors that this process started with. Async-signal-safe.
+fn restore_descriptor_limit() -> io::Result<()> {
+    let first = FIRST_DESCRIPTOR_LIMIT.load(Ordering::Relaxed);
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointers are to a value that outlives the calls.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        limit.rlim_cur = limit.rlim_cur.min(first as libc::rlim_t);
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
     Ok(())
 }
 
@@ -318,6 +367,13 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.signal_group(libc::SIGKILL);
     }
+}
+
+/// Ends the orphaned descendants of all children, at the end of this process. Without
+/// [`adopt_orphans`] it does nothing.
+pub fn end_orphans() {
+    #[cfg(target_os = "linux")]
+    orphans::end_all();
 }
 
 /// Makes this process the one that ends the orphaned descendants of its children. Only for a process

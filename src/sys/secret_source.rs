@@ -14,6 +14,8 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
+#[cfg(target_os = "linux")]
+use super::orphans;
 use crate::secret::Secret;
 
 /// The longest time that a command may take.
@@ -99,10 +101,23 @@ impl SecretCommand {
         let failed = |problem: String| NoSecret::Command { program: program.clone(), problem };
         let mut command = Command::new(&program);
         command.args(&self.argv[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| failed(format!("it cannot be started: {error}")))?;
+        command.kill_on_drop(true);
+        let started = {
+            // It is no orphan, which the end of any worker would kill.
+            #[cfg(target_os = "linux")]
+            let mut spawning = orphans::spawning();
+            let started = command.spawn();
+            #[cfg(target_os = "linux")]
+            let started = started.map(|child| {
+                let known = spawning.know_until_drop(child.id());
+                (child, known)
+            });
+            #[cfg(not(target_os = "linux"))]
+            let started = started.map(|child| (child, ()));
+            started
+        };
+        let (mut child, _known) =
+            started.map_err(|error| failed(format!("it cannot be started: {error}")))?;
         let stdout = child.stdout.take();
         let mut output = Zeroizing::new(Vec::with_capacity(4096));
         let finished = async {

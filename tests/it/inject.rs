@@ -10,6 +10,7 @@
 mod git;
 mod hostile;
 mod replay;
+mod rights;
 mod worker;
 
 use std::{collections::BTreeMap, io, time::Duration};

@@ -33,6 +33,7 @@ mod discord_rig;
 mod discord_talk;
 mod discord_voice;
 mod discovery;
+mod drain;
 mod e2e;
 mod earlier_version;
 mod fair;

@@ -92,7 +92,7 @@ impl GrantsInUse {
                 if self.live().is_empty() {
                     self.begun.notified().await;
                 }
-                tokio::time::sleep(CHECK_EVERY).await;
+                self.tokens.clock().sleep(CHECK_EVERY).await;
             };
             tokio::select! {
                 () = changes.next() => {}

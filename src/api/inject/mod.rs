@@ -79,7 +79,7 @@ impl InjectServer {
     pub async fn drain(&self) {
         self.shutdown.cancel();
         self.connections.close();
-        if tokio::time::timeout(DRAIN, self.connections.wait()).await.is_err() {
+        if self.tokens.clock().within(DRAIN, self.connections.wait()).await.is_none() {
             tracing::warn!("requests of agents by the injecting proxy were cut off by the shutdown");
         }
     }
@@ -92,10 +92,7 @@ impl InjectPorts for InjectServer {
         let new_secret = || InjectSecret::new(random::token());
         let secret = new_secret();
         let routes: BTreeMap<_, _> = self.routes.keys().map(|name| (name.clone(), new_secret())).collect();
-        let upstream = |route: &InjectRoute| {
-            let client = client::client(&self.outward, &route.upstream, &route.trust);
-            (route.name.clone(), Upstream { route: route.clone(), client })
-        };
+        let upstream = |route: &InjectRoute| (route.name.clone(), Upstream::new(route, &self.outward));
         let port = Arc::new(Port::new(
             self.routes.values().map(upstream).collect(),
             self.tokens.clone(),

@@ -34,7 +34,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
 use super::{
-    body::Budget, client::Upstream, forward::Forwarding, grants_in_use::GrantsInUse, presented,
+    body::Budget,
+    client::Upstream,
+    forward::Forwarding,
+    grants_in_use::GrantsInUse,
+    presented::{self, Secrets},
     served_worker::ServedWorker,
 };
 use crate::{
@@ -151,10 +155,12 @@ impl Port {
         secrets: impl Iterator<Item = (&'a InjectSecret, Option<RouteName>)>,
     ) -> Self {
         let grants = GrantsInUse::new(tokens.clone(), holder.clone());
+        let scopes: Vec<_> = secrets.collect();
+        let secrets = Secrets::new(scopes.iter().map(|(secret, _)| (*secret).clone()));
         Self {
             upstreams,
-            worker: ServedWorker { tokens, holder, grants, budget: Budget::new(), shutdown },
-            secrets: secrets.map(|(secret, route)| (secret.fingerprint(), route)).collect(),
+            worker: ServedWorker { tokens, holder, grants, secrets, budget: Budget::new(), shutdown },
+            secrets: scopes.into_iter().map(|(secret, route)| (secret.fingerprint(), route)).collect(),
             process,
             voided,
             arrivals: Pool::new(ARRIVALS),
