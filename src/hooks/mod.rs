@@ -33,7 +33,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     broker::{Broker, Event},
-    sys::process::find_program,
+    sys::{clock::Clock, process::find_program},
 };
 use notice::Notice;
 
@@ -139,7 +139,7 @@ impl Listener {
     async fn run(mut self, stop: CancellationToken) {
         let (queue, jobs) = mpsc::channel(WAITING);
         let mut running = tokio::task::JoinSet::new();
-        running.spawn(run_all(jobs));
+        running.spawn(run_all(jobs, self.broker.clock().clone()));
         loop {
             let event = tokio::select! {
                 biased;
@@ -185,13 +185,14 @@ struct Job {
 }
 
 /// Runs the jobs, some of them at once, until no more can come.
-async fn run_all(mut jobs: mpsc::Receiver<Job>) {
+async fn run_all(mut jobs: mpsc::Receiver<Job>, clock: Clock) {
     let (places, running) = (Arc::new(Semaphore::new(AT_ONCE)), TaskTracker::new());
     // The place comes first, so that a job waits in the channel, whose length is limited.
     while let Ok(place) = places.clone().acquire_owned().await {
         let Some(Job { command, notice }) = jobs.recv().await else { break };
+        let clock = clock.clone();
         running.spawn(async move {
-            run::run(&command, &notice).await;
+            run::run(&command, &notice, &clock).await;
             drop(place);
         });
     }

@@ -5,7 +5,10 @@ use std::{ffi::OsString, path::PathBuf, process::ExitStatus, time::Duration};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::notice::Notice;
-use crate::sys::process::{self, Child, Limits, Pipes, Spec, find_program};
+use crate::sys::{
+    clock::Clock,
+    process::{self, Child, Limits, Pipes, Spec, find_program},
+};
 
 /// The longest time of a hook.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -27,7 +30,7 @@ enum End {
 }
 
 /// Runs a command with the notice on its standard input, and logs a failure.
-pub(super) async fn run(command: &[String], notice: &Notice) {
+pub(super) async fn run(command: &[String], notice: &Notice, clock: &Clock) {
     let (event, tenant) = (notice.event, &notice.tenant);
     let (child, pipes) = match start(command).await {
         Ok(started) => started,
@@ -36,7 +39,7 @@ pub(super) async fn run(command: &[String], notice: &Notice) {
             return tracing::error!(%event, %tenant, "the hook {program:?} cannot be started: {error}. Correct hooks.{event}");
         }
     };
-    let (end, output) = converse(child, pipes, &notice.to_json()).await;
+    let (end, output) = converse(child, pipes, &notice.to_json(), clock).await;
     let problem = match end {
         End::Exited(status) if status.success() => {
             return tracing::debug!(%event, %tenant, "a hook has run");
@@ -68,7 +71,7 @@ async fn start(command: &[String]) -> std::io::Result<(Child, Pipes)> {
 }
 
 /// Writes the notice, and reads both outputs until the end. Then no process of the group is left.
-async fn converse(mut child: Child, pipes: Pipes, notice: &[u8]) -> (End, Vec<u8>) {
+async fn converse(mut child: Child, pipes: Pipes, notice: &[u8], clock: &Clock) -> (End, Vec<u8>) {
     let Pipes { mut stdin, mut stdout, mut stderr } = pipes;
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let end = {
@@ -85,7 +88,7 @@ async fn converse(mut child: Child, pipes: Pipes, notice: &[u8]) -> (End, Vec<u8
             }
         };
         tokio::pin!(talking);
-        let late = tokio::time::sleep(TIME_LIMIT);
+        let late = clock.sleep(TIME_LIMIT);
         tokio::pin!(late);
         tokio::select! {
             status = child.wait() => {

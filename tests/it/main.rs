@@ -42,6 +42,7 @@ mod find_session;
 mod fixtures;
 #[cfg(target_os = "linux")]
 mod foreign_owner;
+mod hooks;
 mod hostile_environment;
 mod identity;
 mod independence;
