@@ -272,6 +272,8 @@
 //!   else](../../../adr/0051-operator-keys-are-scoped-and-the-tcp-listener-takes-nothing-else.md)
 //! - [52. Several agents, and MCP servers for
 //!   them](../../../adr/0052-several-agents-and-mcp-servers-for-them.md)
+//! - [57. The process that makes a change runs its
+//!   hook](../../../adr/0057-the-process-that-makes-a-change-runs-its-hook.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");
