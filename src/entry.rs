@@ -116,9 +116,9 @@ fn run(config: Option<&Path>, level: LevelFilter, format: Option<LogFormat>) -> 
         let discord = config.discord().await.map_err(usage_failure)?;
         Ok(app::run(app_settings(config), discord).await?)
     });
-    // An end at once kills the workers with the runtime, and leaves the processes that left their
+    // An end at once kills the workers with the runtime, but not the processes that have left their
     // groups.
-    process::end_orphans();
+    process::end_children();
     ended?
 }
 

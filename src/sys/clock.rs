@@ -24,7 +24,6 @@ enum Source {
 }
 
 /// How often a wait looks at the clock of a test.
-#[cfg(feature = "test-util")]
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The variable that names a clock file, with `test-util` only. A text that begins with `+` or `-`
@@ -84,18 +83,17 @@ impl Clock {
     /// Returns a wait for this long, counted from this call. A test that moves its clock moves the end
     /// of the wait too.
     pub fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + use<> {
-        #[cfg(feature = "test-util")]
-        let moved = (!matches!(self.0, Source::Real)).then(|| (self.clone(), self.elapsed() + duration));
+        let of_a_test: Option<(Self, Duration)> = match &self.0 {
+            Source::Real => None,
+            #[cfg(feature = "test-util")]
+            Source::File(_) | Source::Set(_) => Some((self.clone(), self.elapsed() + duration)),
+        };
         let real = tokio::time::sleep(duration);
         async move {
-            #[cfg(feature = "test-util")]
-            if let Some((clock, until)) = moved {
-                while clock.elapsed() < until {
-                    tokio::time::sleep(LOOK_AGAIN).await;
-                }
-                return;
+            let Some((clock, until)) = of_a_test else { return real.await };
+            while clock.elapsed() < until {
+                tokio::time::sleep(LOOK_AGAIN).await;
             }
-            real.await;
         }
     }
 

@@ -234,14 +234,14 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
             return Err(io::Error::last_os_error());
         }
         if limit.rlim_cur < limit.rlim_max {
-            FIRST_DESCRIPTOR_LIMIT.store(limit.rlim_cur as u64, Ordering::Relaxed);
+            FIRST_DESCRIPTOR_LIMIT.store(limit.rlim_cur, Ordering::Relaxed);
             limit.rlim_cur = limit.rlim_max;
             if libc::setrlimit(libc::RLIMIT_NOFILE, &limit) != 0 {
                 return Err(io::Error::last_os_error());
             }
         }
     }
-    Ok(limit.rlim_cur as u64)
+    Ok(limit.rlim_cur)
 }
 
 /// Gives a child the soft limit of descriptors that this process started with. Async-signal-safe.
@@ -253,7 +253,7 @@ fn restore_descriptor_limit() -> io::Result<()> {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
             return Err(io::Error::last_os_error());
         }
-        limit.rlim_cur = limit.rlim_cur.min(first as libc::rlim_t);
+        limit.rlim_cur = limit.rlim_cur.min(first);
         if libc::setrlimit(libc::RLIMIT_NOFILE, &limit) != 0 {
             return Err(io::Error::last_os_error());
         }
@@ -369,11 +369,33 @@ impl Drop for Child {
     }
 }
 
-/// Ends the orphaned descendants of all children, at the end of this process. Without
+/// Ends all children that are left and their descendants, at the end of this process. Without
 /// [`adopt_orphans`] it does nothing.
-pub fn end_orphans() {
+pub fn end_children() {
     #[cfg(target_os = "linux")]
-    orphans::end_all();
+    orphans::end_children();
+}
+
+/// Marks a child as none of the orphans, until dropped.
+#[cfg(target_os = "linux")]
+type Known = Option<orphans::Known>;
+#[cfg(not(target_os = "linux"))]
+type Known = ();
+
+/// Starts another child than those of [`spawn`]. While the second value lives, the child is not taken
+/// for an orphan, which the end of any worker would kill.
+pub(super) fn spawn_known(
+    command: &mut tokio::process::Command,
+) -> io::Result<(tokio::process::Child, Known)> {
+    #[cfg(target_os = "linux")]
+    {
+        let mut spawning = orphans::spawning();
+        let child = command.spawn()?;
+        let known = spawning.know_until_drop(child.id());
+        Ok((child, known))
+    }
+    #[cfg(not(target_os = "linux"))]
+    Ok((command.spawn()?, ()))
 }
 
 /// Makes this process the one that ends the orphaned descendants of its children. Only for a process

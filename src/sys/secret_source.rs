@@ -14,8 +14,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-#[cfg(target_os = "linux")]
-use super::orphans;
+use super::process::spawn_known;
 use crate::secret::Secret;
 
 /// The longest time that a command may take.
@@ -101,23 +100,8 @@ impl SecretCommand {
         let failed = |problem: String| NoSecret::Command { program: program.clone(), problem };
         let mut command = Command::new(&program);
         command.args(&self.argv[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        command.kill_on_drop(true);
-        let started = {
-            // It is no orphan, which the end of any worker would kill.
-            #[cfg(target_os = "linux")]
-            let mut spawning = orphans::spawning();
-            let started = command.spawn();
-            #[cfg(target_os = "linux")]
-            let started = started.map(|child| {
-                let known = spawning.know_until_drop(child.id());
-                (child, known)
-            });
-            #[cfg(not(target_os = "linux"))]
-            let started = started.map(|child| (child, ()));
-            started
-        };
-        let (mut child, _known) =
-            started.map_err(|error| failed(format!("it cannot be started: {error}")))?;
+        let (mut child, _known) = spawn_known(command.kill_on_drop(true))
+            .map_err(|error| failed(format!("it cannot be started: {error}")))?;
         let stdout = child.stdout.take();
         let mut output = Zeroizing::new(Vec::with_capacity(4096));
         let finished = async {
