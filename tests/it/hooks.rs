@@ -251,7 +251,7 @@ async fn a_hook_is_checked_by_the_configuration_and_by_doctor() {
         ("ended = []", "hooks.ended: it needs a program"),
         ("ended = [\" \"]", "hooks.ended: the name of the program is empty"),
         ("signedin = [\"true\"]", "did you mean `signed_in`?"),
-        ("ended = \"notify\"", "expected a sequence"),
+        ("ended = \"notify\"", "expected a list"),
     ] {
         home.configure(&format!("{provider}[hooks]\n{section}\n"));
         let check = home.run(&["config", "check"]).await;
