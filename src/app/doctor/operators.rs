@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 
 use super::{Finding, Verdict, certificate, sockets::accepts_connections};
 use crate::{
-    api::{ApiSettings, ListenTransport, OperatorKeySettings, OperatorKeys},
+    api::{ApiSettings, KeySource, ListenTransport, OperatorKeyError, OperatorKeySettings, OperatorKeys},
     sys::clock::Clock,
 };
 
@@ -31,7 +31,14 @@ pub(super) async fn check_keys(keys: &[OperatorKeySettings]) -> Vec<Finding> {
         let names: Vec<_> = keys.iter().map(|key| key.name.as_str()).collect();
         return vec![Finding::new(NAME, Verdict::Ok, names.join(", "))];
     }
-    problems.iter().map(|problem| Finding::new(NAME, Verdict::Fail, problem.to_string())).collect()
+    // A terminal may not have the variables of the service.
+    let is_missing =
+        |name: &str| keys.iter().any(|key| key.name == name && matches!(key.source, KeySource::Missing(_)));
+    let finding = |problem: &OperatorKeyError| {
+        let verdict = if is_missing(&problem.name) { Verdict::Warn } else { Verdict::Fail };
+        Finding::new(NAME, verdict, problem.to_string())
+    };
+    problems.iter().map(finding).collect()
 }
 
 /// Checks that an address can be bound. A threadkey that runs has it already.
