@@ -7,11 +7,11 @@
 //!
 //! - No refresh, sign-in or commit waits for a hook. The broker publishes its events into a channel that
 //!   drops the oldest ones; this module only listens.
-//! - At most [`AT_ONCE`] hooks run, and at most [`WAITING`] wait. Each further one is dropped and logged.
-//! - A hook gets public facts alone ([`notice`]). It has no secret, and none of this process's
+//! - At most four hooks run, and at most 64 wait. Each further one is dropped and logged.
+//! - A hook gets public facts alone (`hooks::notice`). It has no secret, and none of this process's
 //!   variables but three.
-//! - A hook ends within its limits, with all processes of its group ([`run`]). At the end of this process
-//!   the waiting ones still run, for at most [`FINISH_WITHIN`].
+//! - A hook ends within its limits, with all processes of its group (`hooks::run`). At the end of this process
+//!   the waiting ones still run, for at most 30 s.
 
 mod notice;
 mod run;

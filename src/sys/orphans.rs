@@ -67,11 +67,11 @@ impl Spawning {
     }
 }
 
-/// A child that is no orphan, until dropped.
+/// Keeps a child out of the orphans, until dropped.
 pub(super) struct Known(libc::pid_t);
 
 impl Spawning {
-    /// The child is no orphan until the result is dropped.
+    /// Keeps a child out of the orphans until the result is dropped.
     pub(super) fn know_until_drop(&mut self, child: Option<u32>) -> Option<Known> {
         let child = child.and_then(|child| libc::pid_t::try_from(child).ok())?;
         self.know(child);

@@ -1,5 +1,5 @@
-//! The operator's commands after events of logins, in the real program: what they read, how often they
-//! run, and their limits.
+//! The operator's commands after events of logins, in the real program: their input, their
+//! number and their limits.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
 use std::{
