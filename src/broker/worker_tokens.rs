@@ -151,13 +151,14 @@ impl WorkerTokens {
         self.broker.changes()
     }
 
-    /// The sign-in that the tenant's tokens come from.
+    /// The sign-in that the tenant's tokens come from; `None` for a token of the environment.
     async fn lineage(&self, tenant: &Tenant) -> Result<Option<Lineage>, TokenError> {
         if self.broker.environment_variable(tenant).is_some() {
             return Ok(None);
         }
         let entry = self.broker.inner.store.read(&self.broker.source_of(tenant)).await?;
-        Ok(entry.session.map(|session| session.lineage))
+        let session = entry.session.ok_or_else(|| TokenError::NoSession(tenant.clone()))?;
+        Ok(Some(session.lineage))
     }
 
     /// Whether a worker of `holder` gets the tokens of `tenant`.
@@ -322,7 +323,7 @@ impl Entitlement<'_> {
     /// Returns the grant that a token comes from now.
     ///
     /// # Errors
-    /// The store's error.
+    /// [`TokenError::NoSession`], or the store's error.
     pub async fn grant(&self) -> Result<GrantInUse, WorkerTokenError> {
         let lineage = self.tokens.lineage(&self.tenant).await?;
         Ok(GrantInUse { tenant: self.tenant.clone(), lineage })

@@ -59,11 +59,12 @@ impl Forwarding<'_> {
             ));
         }
         let entitlement = worker.tokens.entitlement(&worker.holder, &route.provider).await?;
+        let lease = entitlement.token(DEFAULT_MIN_TTL).await?;
         let grant = entitlement.grant().await?;
         let right = worker.grants.begin(grant.clone());
         let body = RequestBody::new(body, worker.budget.clone(), worker.secrets.clone());
         let head = Head { method: parts.method, uri, headers: parts.headers };
-        let answered = self.answer(worker, &entitlement, &head, &body);
+        let answered = self.answer(worker, &entitlement, &head, &lease, &body);
         let answer = tokio::select! {
             biased;
             // The connection to the upstream is dropped with the request.
@@ -89,12 +90,12 @@ impl Forwarding<'_> {
         worker: &ServedWorker,
         entitlement: &Entitlement<'_>,
         head: &Head,
+        lease: &Lease,
         body: &RequestBody,
     ) -> Result<Response<Incoming>, Problem> {
-        let lease = entitlement.token(DEFAULT_MIN_TTL).await?;
-        let answer = self.send(head, &lease, body.first(), body).await?;
+        let answer = self.send(head, lease, body.first(), body).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
-            return self.replay(worker, entitlement, head, &lease, body, answer).await;
+            return self.replay(worker, entitlement, head, lease, body, answer).await;
         }
         Ok(answer)
     }

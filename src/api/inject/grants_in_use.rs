@@ -5,8 +5,9 @@
 //! only for facts that are too old ([`crate::broker::OwnerRights`]). While the store cannot be read,
 //! the last check counts.
 //!
-//! No end is missed. A request is registered before its token is taken. A session that is gone
-//! before that gives no token, and one that is gone after it is a change that comes with a notice.
+//! No end is missed. A request is registered once it has its token, with the sign-in that the store
+//! has at that moment. A session that is gone by then is an error, and one that goes later is a change
+//! of the store.
 //!
 //! The worker meets a broken stream, and not the end of a whole answer. The connection to the upstream
 //! is closed with it. The end of the worker itself cuts all of its connections (`inject::port`).
