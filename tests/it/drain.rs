@@ -250,7 +250,7 @@ async fn serve_finishes_its_requests_and_accepts_nothing_more() {
         "[api]\nlisten = \"127.0.0.1:0\"\n[api.operator_keys.all]\nkey_env = \"KEY\"\nprincipals = [\"*\"]\nproviders = [\"*\"]\n{}",
         server.config_toml("acme")
     ));
-    crate::processes::sign_in(&home, "local", "alice").await;
+    crate::processes::sign_in(&home, "alice").await;
     let serve = home.start(&["serve"], &[("KEY", key)]);
     serve.says("the token API is served over plain HTTP").await;
     let line = serve.stderr();

@@ -1,7 +1,7 @@
 //! Operator keys and the listener in the real program: its checks, and the commands that need no key.
 #![expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::{
     support::{
