@@ -22,6 +22,9 @@
 //!    its further reports in that time do nothing. A 401 that the injecting proxy meets is a report
 //!    that takes the token from no request: one endpoint may refuse every token.
 //! 8. The scrubber knows every token before it leaves, so that no text and no log shows it.
+//! 9. A request that the injecting proxy forwards uses the token until its answer ends. It ends
+//!    earlier once the owner or the server loses the right of rule 3 or 5, or the session that it
+//!    began with is gone or replaced ([`GrantInUse`]).
 //!
 //! Operator keys have scopes of their own, and of this rule the limits of 7 alone.
 //!
@@ -36,16 +39,17 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Broker, DEFAULT_MIN_TTL, Lease, OwnerQuestions, OwnerRights, OwnerWait, RightsError, TokenError,
-    WithoutBot,
+    Broker, DEFAULT_MIN_TTL, Lease, OwnerQuestions, OwnerRights, OwnerWait, RightsError, Standing,
+    TokenError, WithoutBot,
     reports::{Reporter, Reports},
 };
 use crate::{
     agent::{Conversation, Holder, TokenSource},
-    ids::{Principal, ProviderId, Tenant},
+    ids::{Lineage, Principal, ProviderId, Tenant},
     secret::{AccessToken, Fingerprint, Scrubber},
     session::Wish,
-    store::StoreError,
+    store::{ChangeNotices, StoreError},
+    sys::clock::Clock,
 };
 
 /// Hands out tokens to workers, by the rule of this file. Cheap to clone; clones share their state.
@@ -64,6 +68,14 @@ pub struct Entitlement<'a> {
     tokens: &'a WorkerTokens,
     tenant: Tenant,
     conversation: Conversation,
+}
+
+/// The grant that a forwarded request of a worker uses: a sign-in of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantInUse {
+    tenant: Tenant,
+    /// The sign-in; `None` for a token of the environment.
+    lineage: Option<Lineage>,
 }
 
 /// The reason why a worker gets no token.
@@ -152,6 +164,41 @@ impl WorkerTokens {
         let candidates = Candidates { shared: candidates.shared.filter(|_| shares), ..candidates };
         let tenant = candidates.choose(&self.broker).await.map_err(TokenError::from)?;
         Ok(Entitlement { tokens: self, tenant, conversation: holder.conversation.clone() })
+    }
+
+    /// Checks that a worker of `holder` may still use a grant. A later sign-in of the same tenant is
+    /// another grant.
+    ///
+    /// # Errors
+    /// The reason why it may not, or the store's error.
+    pub async fn check_grant(&self, holder: &Holder, grant: &GrantInUse) -> Result<(), WorkerTokenError> {
+        let GrantInUse { tenant, lineage } = grant;
+        let standing = self.rights.of(&holder.conversation).await?;
+        check_share(tenant, standing)?;
+        if self.lineage(tenant).await? == *lineage {
+            return Ok(());
+        }
+        Err(TokenError::NoSession(tenant.clone()).into())
+    }
+
+    /// The clock of the rights and the sessions.
+    pub fn clock(&self) -> &Clock {
+        self.broker.clock()
+    }
+
+    /// Subscribes to the changes after which a grant may be gone.
+    pub fn changes(&self) -> ChangeNotices {
+        self.broker.changes()
+    }
+
+    /// The sign-in that the tenant's tokens come from; `None` for a token of the environment.
+    async fn lineage(&self, tenant: &Tenant) -> Result<Option<Lineage>, TokenError> {
+        if self.broker.environment_variable(tenant).is_some() {
+            return Ok(None);
+        }
+        let entry = self.broker.inner.store.read(&self.broker.source_of(tenant)).await?;
+        let session = entry.session.ok_or_else(|| TokenError::NoSession(tenant.clone()))?;
+        Ok(Some(session.lineage))
     }
 
     /// Whether a worker of `holder` gets the tokens of `tenant`.
@@ -313,6 +360,15 @@ impl Entitlement<'_> {
         &self.tenant
     }
 
+    /// Returns the grant that a token comes from now.
+    ///
+    /// # Errors
+    /// [`TokenError::NoSession`], or the store's error.
+    pub async fn grant(&self) -> Result<GrantInUse, WorkerTokenError> {
+        let lineage = self.tokens.lineage(&self.tenant).await?;
+        Ok(GrantInUse { tenant: self.tenant.clone(), lineage })
+    }
+
     /// Returns a token, as [`Broker::token`] does.
     ///
     /// # Errors
@@ -366,12 +422,18 @@ impl Entitlement<'_> {
     /// Rules 3 and 8.
     async fn hand_out(&self, lease: Lease) -> Result<Lease, WorkerTokenError> {
         let standing = self.tokens.rights.of(&self.conversation).await?;
-        if matches!(self.tenant.principal, Principal::Guild(_)) && !standing.shares {
-            return Err(WorkerTokenError::NotEntitled);
-        }
+        check_share(&self.tenant, standing)?;
         Scrubber::of_process().note(lease.access_token.expose());
         Ok(lease)
     }
+}
+
+/// Checks that an owner with this standing may use the tenant, if that is a server's.
+fn check_share(tenant: &Tenant, standing: Standing) -> Result<(), WorkerTokenError> {
+    if matches!(tenant.principal, Principal::Guild(_)) && !standing.shares {
+        return Err(WorkerTokenError::NotEntitled);
+    }
+    Ok(())
 }
 
 impl From<RightsError> for WorkerTokenError {
