@@ -4,7 +4,6 @@
 //! Fault model: each fourth connection is hostile. It stays silent, sends half a head, or sends a body
 //! without an end, with a key or without one. Hostile connections stay open until newer ones replace
 //! them.
-#![cfg(target_os = "linux")]
 #![expect(clippy::disallowed_methods, reason = "the test reads the program's memory from /proc")]
 
 use std::{collections::VecDeque, net::SocketAddr, path::PathBuf, time::Duration};
