@@ -303,6 +303,11 @@ async fn an_error_of_threadkey_keeps_its_type_and_sends_nothing() {
     let error = client.get(&api.url).send().await.unwrap_err();
     let Some(Error::Refused { code, retry_after, .. }) = Error::of(&error) else { panic!("{error:?}") };
     assert_eq!((code, retry_after), (&Code::ProviderUnavailable, &Some(Duration::from_secs(7))));
+}
+
+#[tokio::test]
+async fn an_unreachable_server_is_an_error_of_reqwest_itself() {
+    let rig = Rig::signed_in().await;
     let absent = ClientBuilder::new(reqwest::Client::new())
         .with(Authorized::new(rig.client(), "acme", "http://127.0.0.1:1").unwrap())
         .build();

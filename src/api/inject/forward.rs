@@ -59,7 +59,7 @@ impl Forwarding<'_> {
         let head = Head { method: parts.method, uri, headers: parts.headers };
         let answer = self.send(&head, &lease, body.first(), &body).await?;
         let answer = if answer.status() == StatusCode::UNAUTHORIZED {
-            self.replay(worker, &entitlement, &head, &lease, &body, answer).await?
+            Box::pin(self.replay(worker, &entitlement, &head, &lease, &body, answer)).await?
         } else {
             answer
         };
