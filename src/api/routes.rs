@@ -90,7 +90,8 @@ async fn token(
 ) -> Result<Response, Problem> {
     let caller = api.caller(&headers, via)?;
     api.refuse_raw_tokens(&caller)?;
-    let answer = async {
+    // Boxed, because it is moved several times, and a caller that waits needs it once.
+    let answer = Box::pin(async {
         match &caller {
             Caller::Worker(holder) => {
                 let entitlement = api.entitlement(holder, &provider).await?;
@@ -106,7 +107,7 @@ async fn token(
                 Ok(axum::Json(TokenJson::from(&lease)).into_response())
             }
         }
-    };
+    });
     share.run_request(caller.holding(), answer).await
 }
 
@@ -132,7 +133,7 @@ async fn rejected(
 ) -> Result<Response, Problem> {
     let caller = api.caller(&headers, via)?;
     api.refuse_raw_tokens(&caller)?;
-    let answer = async {
+    let answer = Box::pin(async {
         match &caller {
             Caller::Worker(holder) => {
                 let entitlement = api.entitlement(holder, &provider).await?;
@@ -149,7 +150,7 @@ async fn rejected(
                 Ok(axum::Json(TokenJson::from(&lease)).into_response())
             }
         }
-    };
+    });
     share.run_request(caller.holding(), answer).await
 }
 

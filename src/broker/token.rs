@@ -96,12 +96,12 @@ impl Broker {
                     return Ok(lease);
                 }
                 StoredToken::Refused { error, .. } => {
-                    self.end_if_exhausted(tenant, &entry).await;
+                    Box::pin(self.end_if_exhausted(tenant, &entry)).await;
                     return Err(error);
                 }
                 StoredToken::RecoverSignIn => {
                     // The answer is in the journal, so a caller that gives up loses nothing.
-                    let recovered = timeout_at(deadline, self.recover_sign_in(tenant)).await;
+                    let recovered = timeout_at(deadline, Box::pin(self.recover_sign_in(tenant))).await;
                     let Ok(recovered) = recovered else { return Err(self.still_in_progress(tenant).await) };
                     let recovered = recovered?.is_some();
                     entry = self.inner.store.read(tenant).await?;

@@ -2,6 +2,10 @@
 
 use std::{
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -27,16 +31,34 @@ pub(crate) struct Figures {
     pub(crate) p50: Duration,
     /// The latency of the 99th of 100 requests.
     pub(crate) p99: Duration,
+    /// The processor time of the server for one request.
+    pub(crate) cpu: Duration,
 }
 
-/// Sends requests on `clients` connections for this time. The first tenth does not count.
-pub(crate) async fn run(target: &Target, request: &[u8], clients: usize, time: Duration) -> Figures {
+/// Returns the processor time of a process so far. The kernel counts it in hundredths of a second.
+pub(crate) fn cpu(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+    let ticks = |at: usize| fields[at].parse::<u64>().expect("a number");
+    Duration::from_millis(10 * (ticks(11) + ticks(12)))
+}
+
+/// Sends requests on `clients` connections for this time. The first tenth does not count. `pid` is the
+/// server.
+pub(crate) async fn run(
+    pid: u32,
+    target: &Target,
+    request: &[u8],
+    clients: usize,
+    time: Duration,
+) -> Figures {
+    let (used, all_of_it) = (cpu(pid), Arc::new(AtomicU32::new(0)));
     let begin = Instant::now() + time / 10;
     let end = begin + time;
     let mut tasks = JoinSet::new();
     for _ in 0..clients {
         let mut stream = open(target).await;
-        let request = request.to_owned();
+        let (request, count) = (request.to_owned(), all_of_it.clone());
         tasks.spawn(async move {
             let (mut latencies, mut buffer) = (Vec::new(), Vec::new());
             loop {
@@ -45,6 +67,7 @@ pub(crate) async fn run(target: &Target, request: &[u8], clients: usize, time: D
                     return latencies;
                 }
                 exchange(&mut stream, &request, &mut buffer).await;
+                count.fetch_add(1, Ordering::Relaxed);
                 if sent >= begin {
                     latencies.push(sent.elapsed());
                 }
@@ -54,7 +77,8 @@ pub(crate) async fn run(target: &Target, request: &[u8], clients: usize, time: D
     let mut all = tasks.join_all().await.concat();
     all.sort();
     let at = |share: f64| all[((all.len() - 1) as f64 * share) as usize];
-    Figures { rate: all.len() as f64 / time.as_secs_f64(), p50: at(0.5), p99: at(0.99) }
+    let cpu = (cpu(pid) - used) / all_of_it.load(Ordering::Relaxed);
+    Figures { rate: all.len() as f64 / time.as_secs_f64(), p50: at(0.5), p99: at(0.99), cpu }
 }
 
 /// Returns the whole answer to one request on a connection of its own.

@@ -29,7 +29,7 @@ async fn main() {
     if threadkey == injector::ROLE {
         return injector::serve(wanted).await;
     }
-    let threadkey = Path::new(threadkey);
+    let threadkey = &Path::new(threadkey).canonicalize().expect("the program");
     let wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
     let has_nginx = is_there("nginx", "-v");
     println!("| what | threadkey | nginx | ratio | goal |\n| --- | --- | --- | --- | --- |");

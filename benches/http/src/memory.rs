@@ -68,7 +68,7 @@ pub(crate) async fn measure(threadkey: &Path) {
     // The memory that the first requests need is not that of a connection.
     let target = Target::Unix(place.socket());
     for _ in 0..20 {
-        load::run(&target, &request(TOKEN_PATH), 8, Duration::from_millis(50)).await;
+        load::run(pid, &target, &request(TOKEN_PATH), 8, Duration::from_millis(50)).await;
     }
     settle().await;
     let before = resident(pid);
@@ -84,6 +84,10 @@ pub(crate) async fn measure(threadkey: &Path) {
         each(resident(pid), before)
     );
     drop(kept);
+    // One client starts the refresh, whose memory all of them share.
+    let mut first = load::open(&target).await;
+    first.write_all(&request(EXPIRED_PATH)).await.expect("it reads");
+    refreshes.recv().await.expect("a refresh");
     settle().await;
     let before = resident(pid);
     let mut waiting = Vec::new();
@@ -92,7 +96,6 @@ pub(crate) async fn measure(threadkey: &Path) {
         stream.write_all(&request(EXPIRED_PATH)).await.expect("it reads");
         waiting.push(stream);
     }
-    refreshes.recv().await.expect("a refresh");
     settle().await;
     println!(
         "| memory of a client that waits for a refresh | {:.1} KiB | | | ≤ 16 KiB |",

@@ -10,7 +10,7 @@ use crate::{load::Target, place::free_port};
 pub(crate) struct Nginx {
     pub(crate) port: u16,
     folder: TempDir,
-    _process: Child,
+    process: Child,
 }
 
 impl Nginx {
@@ -38,7 +38,7 @@ impl Nginx {
             .expect("nginx starts");
         for _ in 0..100 {
             if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-                return Self { port, folder, _process: process };
+                return Self { port, folder, process };
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -51,6 +51,10 @@ impl Nginx {
 
     pub(crate) fn unix(&self) -> Target {
         Target::Unix(self.path("sock"))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id().expect("it runs")
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -49,9 +49,9 @@ pub(crate) async fn latency() {
     for clients in [1, 64] {
         let (mut none, mut us, mut them) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            none.push(load::run(&scene.upstream.tcp(), &direct, clients, ROUND).await);
-            us.push(load::run(&ours, &request, clients, ROUND).await);
-            them.push(load::run(&scene.nginx.tcp(), &direct, clients, ROUND).await);
+            none.push(load::run(scene.upstream.pid(), &scene.upstream.tcp(), &direct, clients, ROUND).await);
+            us.push(load::run(scene.ours.pid(), &ours, &request, clients, ROUND).await);
+            them.push(load::run(scene.nginx.pid(), &scene.nginx.tcp(), &direct, clients, ROUND).await);
         }
         let p50 = |all: &[Figures]| median(all.iter().map(|one| one.p50.as_secs_f64() * 1e6).collect());
         let rate = |all: &[Figures]| median(all.iter().map(|one| one.rate).collect());
