@@ -3,11 +3,10 @@
 //!
 //! Each server has one thread for its work. Ours and nginx take turns in one run, so that a busy
 //! machine slows both.
-#![allow(
+#![expect(
     clippy::disallowed_methods,
     reason = "a measurement reads the clock, starts processes and lays out files"
 )]
-#![allow(clippy::expect_used, clippy::print_stdout, reason = "a measurement ends at the first surprise")]
 
 mod api;
 mod injector;
