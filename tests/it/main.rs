@@ -52,6 +52,8 @@ mod keepalive;
 mod login;
 mod login_terminal;
 mod lookalike;
+#[cfg(target_os = "linux")]
+mod many_connections;
 mod mcp;
 mod model;
 mod network;
