@@ -272,8 +272,12 @@
 //!   else](../../../adr/0051-operator-keys-are-scoped-and-the-tcp-listener-takes-nothing-else.md)
 //! - [52. Several agents, and MCP servers for
 //!   them](../../../adr/0052-several-agents-and-mcp-servers-for-them.md)
+//! - [56. An agent waits for its owner, and one question serves all
+//!   waits](../../../adr/0056-an-agent-waits-for-its-owner-and-one-question-serves-all-waits.md)
 //! - [57. The process that makes a change runs its
 //!   hook](../../../adr/0057-the-process-that-makes-a-change-runs-its-hook.md)
+//! - [58. reqwest gets tokens from a
+//!   middleware](../../../adr/0058-reqwest-gets-tokens-from-a-middleware.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");

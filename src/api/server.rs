@@ -108,6 +108,7 @@ pub async fn serve(
     let clock = broker.clock().clone();
     let following = tokio::spawn(operators.clone().follow());
     let metrics = Arc::new(Metrics::new(&broker));
+    let waits = tokens.clone();
     let api = Api { broker, capabilities, tokens, operators, bot, inject_only, metrics };
     let connections = TaskTracker::new();
     let accepting = async {
@@ -127,6 +128,7 @@ pub async fn serve(
         () = shutdown.cancelled() => {}
     }
     following.abort();
+    waits.end_owner_waits();
     connections.close();
     if clock.within(DRAIN, connections.wait()).await.is_none() {
         tracing::warn!("{} token requests were cut off by the shutdown", connections.len());

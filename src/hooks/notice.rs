@@ -95,6 +95,7 @@ pub(super) async fn of(broker: &Broker, event: Event) -> Vec<Notice> {
         | Event::SignInConcluded(_)
         | Event::Lapsed(_)
         | Event::Reported(_)
+        | Event::Denied(_)
         | Event::SaveFailed(_) => Vec::new(),
     }
 }

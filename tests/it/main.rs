@@ -29,6 +29,7 @@ mod discord_held_prompts;
 mod discord_logout;
 mod discord_notices;
 mod discord_outage;
+mod discord_questions;
 mod discord_rig;
 mod discord_talk;
 mod discord_voice;
@@ -51,6 +52,8 @@ mod keepalive;
 mod login;
 mod login_terminal;
 mod lookalike;
+#[cfg(target_os = "linux")]
+mod many_connections;
 mod mcp;
 mod model;
 mod network;

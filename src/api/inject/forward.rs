@@ -95,7 +95,7 @@ impl Forwarding<'_> {
     ) -> Result<Response<Incoming>, Problem> {
         let answer = self.send(head, lease, body.first(), body).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
-            return self.replay(worker, entitlement, head, lease, body, answer).await;
+            return Box::pin(self.replay(worker, entitlement, head, lease, body, answer)).await;
         }
         Ok(answer)
     }

@@ -387,6 +387,7 @@ impl Reference {
             Event::LoggedOut(_)
             | Event::SignInConcluded(_)
             | Event::Reported(_)
+            | Event::Denied(_)
             | Event::Switched(_)
             | Event::Recovered { .. } => {}
         }
