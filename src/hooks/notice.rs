@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Hook;
+use super::hook::Hook;
 use crate::{
     broker::{Broker, Event, SignedIn},
     ids::{Principal, Tenant},
