@@ -21,7 +21,8 @@ pub use data::{
 };
 pub use escape::Format;
 pub use placeholder::next_placeholder;
-pub use values::{InjectValues, RenderError, Rendered, RenderedFile, TokenValues, Values, host_of};
+pub use values::{InjectValues, NO_END, RenderError, Rendered, RenderedFile, TokenValues, Values, host_of};
+pub(crate) use values::{Value, fill};
 
 #[cfg(test)]
 mod tests;
