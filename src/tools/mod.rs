@@ -5,7 +5,7 @@
 //!
 //! Invariants:
 //!
-//! - A refresh token is no value of a template, so none can be in a file.
+//! - No template has a value for a refresh token, so no file can have one.
 //! - An access token is in files alone, never in a variable or an argument.
 //! - A value cannot change the structure of the file that it stands in, whatever its characters are.
 //!

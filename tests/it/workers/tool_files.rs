@@ -14,8 +14,9 @@ use tokio::sync::watch;
 
 use super::*;
 
-/// A source whose token is a new one at each request.
+/// A source whose token is another one after each change.
 struct Rotating {
+    /// The number of the last token that was handed out.
     count: AtomicU64,
     changes: watch::Sender<u64>,
     /// Whether there is a token.
@@ -23,12 +24,13 @@ struct Rotating {
 }
 
 #[async_trait::async_trait]
-impl TokenSource for Arc<Rotating> {
+impl TokenSource for Rotating {
     async fn token(&self, _: &Holder, _: &ProviderId) -> Result<TokenValues, TokenRefusal> {
         if !self.is_live.load(Ordering::SeqCst) {
             return Err(TokenRefusal { reason: "signed out".to_owned(), is_final: true });
         }
-        let number = self.count.fetch_add(1, Ordering::SeqCst);
+        let number = *self.changes.borrow();
+        self.count.fetch_max(number, Ordering::SeqCst);
         let (access_token, expires_at) = (AccessToken::new(format!("rotating-token-{number}")), NO_END);
         Ok(TokenValues { access_token, expires_at, account: None, scope: None, id_token: None })
     }
@@ -66,7 +68,7 @@ fn rotating(on_prompt: &str, paths: &[&str]) -> (WorkerRig, Arc<Rotating>) {
     // The worker does to its home whatever its user could do.
     settings.isolation = Isolation::None;
     settings.files = paths.iter().map(file).collect();
-    let tokens: Arc<dyn TokenSource> = Arc::new(Arc::clone(&source));
+    let tokens: Arc<dyn TokenSource> = source.clone();
     rig.workers = Workers::new(settings, Arc::clone(&rig.capabilities), tokens, Arc::clone(&rig.names) as _);
     (rig, source)
 }
@@ -178,10 +180,10 @@ say "$(cut -c 12-25 "$HOME/kept/link")"; done_with end_turn"#;
 }
 
 #[tokio::test]
-async fn a_tool_gets_its_hook_with_a_program_that_the_sandbox_lets_it_read() {
+async fn the_sandbox_lets_a_tool_run_the_program_of_its_hook() {
     let on_prompt = r#"
 program=$(sed -n 's/^command = "\(.*\)"$/\1/p' "$CODEX_HOME/config.toml")
-test -r "$program" && head -c 4 "$program" | tail -c 3 >/dev/null && say "$(basename "$CODEX_HOME") readable"; done_with end_turn"#;
+"$program" --help > /dev/null && say "$(basename "$CODEX_HOME") runs"; done_with end_turn"#;
     let rig = WorkerRig::scripted(on_prompt, |settings| {
         let tool = tools::named("codex").expect("a tool");
         settings.tools = vec![threadkey::agent::AgentTool {
@@ -194,5 +196,5 @@ test -r "$program" && head -c 4 "$program" | tail -c 3 >/dev/null && say "$(base
             route: None,
         }];
     });
-    assert_eq!(rig.turn(1, "go").await.text, ".codex readable");
+    assert_eq!(rig.turn(1, "go").await.text, ".codex runs");
 }
