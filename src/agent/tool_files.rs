@@ -328,6 +328,8 @@ impl Inner {
             return Ok(());
         }
         let scrubber = Scrubber::of_process();
+        // The worker may pass a token on, so it stays known for a while after the file is gone.
+        tokens.iter().for_each(|token| scrubber.note(token.access_token.expose()));
         let pins = tokens.iter().map(|token| scrubber.pin(token.access_token.expose())).collect();
         let file = self.home.replace(path, text.expose().as_bytes())?;
         state.written.insert(path.to_owned(), WrittenFile { tokens, file, pins });
