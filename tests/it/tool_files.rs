@@ -94,7 +94,7 @@ impl Rig {
     /// Refreshes the session from a terminal, in another process.
     async fn refresh(&self) {
         let principal = self.team.alice.principal();
-        let ended = self.team.home.run(&["token", "acme", "--as", &principal.to_string()]).await;
+        let ended = self.team.home.run(&["token", "acme", "--as", &principal]).await;
         assert_eq!(ended.code, 0, "{ended:?}");
     }
 }
