@@ -79,4 +79,5 @@ mod storm;
 #[cfg(target_os = "linux")]
 mod suspended;
 mod team;
+mod tool_files;
 mod workers;
