@@ -135,6 +135,7 @@ fn auth(config: Option<&Path>, command: AuthCommand) -> Result<(), Failure> {
 }
 
 fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<(), Failure> {
+    cli::git_credential::check_args(args)?;
     if cli::worker::is_worker() {
         app::start_logs(level, LogFormat::default());
         return on_one_thread(|| cli::worker::run(args))?;
@@ -146,6 +147,9 @@ fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<
     let settings = load_settings(config)?;
     let provider = cli::provider_name::configured(&settings.providers, args.provider.as_ref())?;
     let tenant = args.tenant(provider);
+    let Some(job) = cli::token::job(args, rejected, || settings.git_hosts(&tenant.provider))? else {
+        return Ok(());
+    };
     let store = settings.open_store()?;
     let context = cli::token::TokenContext {
         store: &store,
@@ -154,14 +158,15 @@ fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<
         config: &settings.config,
     };
     // The fast path for a fresh token: it reads one session, logs nothing and needs no runtime.
-    if rejected.is_none()
+    if job.rejected.is_none()
+        && !args.probe
         && let Some(session) = store.find_session(&tenant)
-        && cli::token::print_if_fresh(&context, &tenant, session, args)?
+        && cli::token::print_if_fresh(&context, &tenant, session, args, &job.output)?
     {
         return Ok(());
     }
     app::start_logs(level, LogFormat::default());
-    on_one_thread(|| cli::token::run(&context, &tenant, args, rejected))?
+    on_one_thread(|| cli::token::run(&context, &tenant, args, job))?
 }
 
 fn mcp(config: Option<&Path>, args: &McpArgs) -> Result<(), Failure> {

@@ -39,7 +39,7 @@ pub use agents::{Agents, title_of};
 pub use capability::{Capabilities, Holder};
 pub use environment::{CAPABILITY_VARIABLE, Placeholders, SOCKET_VARIABLE, TokenSource, check_placeholders};
 pub use folders::{FolderNames, example_socket, is_folder_name, missing_limits};
-pub use inject::{InjectAccess, InjectPorts, InjectWorker};
+pub use inject::{InjectAccess, InjectPorts, InjectWorker, Served};
 pub use lines::{BoundedLines, Line};
 pub use mcp::{MCP_PATH_VARIABLE, MCP_SOCKET_VARIABLE};
 pub use settings::{AgentSettings, Isolation, McpServer, SettingsError, WorkerLimits};

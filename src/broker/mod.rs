@@ -37,6 +37,7 @@ mod mcp;
 mod mcp_state;
 mod metrics;
 mod owner_rights;
+mod probe;
 mod refresh;
 mod reports;
 mod rescue;
@@ -56,6 +57,7 @@ pub use event::Event;
 pub use lease::{Lease, LeaseSource, TokenJson};
 pub use metrics::{BrokerMetrics, Durations, durations};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
+pub use probe::{PATIENCE, Probing, distrust_probes, probe_lease, probed_token};
 pub use rescue::RestoreError;
 pub use sign_in::{
     AwaitedAnswers, DigitsPage, Finished, GrantEnd, Kept, LoggedOut, News, OpenedStart, Opener, PageError,
@@ -121,6 +123,8 @@ struct Inner {
     keeping: DashMap<Tenant, ()>,
     /// Tenants whose use this process is recording.
     noting: DashMap<Tenant, ()>,
+    /// The turns of callers that probe a tenant's token.
+    probes: DashMap<Tenant, Arc<tokio::sync::Mutex<()>>>,
     /// How many sign-ins of a tenant this process is committing and has not published yet.
     finishing: DashMap<Tenant, usize>,
     /// Sign-ins that wait for a choice, as this process has seen them.
@@ -158,6 +162,7 @@ impl Broker {
             fetches: DashMap::new(),
             keeping: DashMap::new(),
             noting: DashMap::new(),
+            probes: DashMap::new(),
             finishing: DashMap::new(),
             watched: DashMap::new(),
             unsaved: DashMap::new(),

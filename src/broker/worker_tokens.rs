@@ -37,7 +37,7 @@ use super::{
     reports::{Reporter, Reports},
 };
 use crate::{
-    agent::{Conversation, Holder, TokenSource},
+    agent::{Conversation, Holder, Served, TokenSource},
     ids::{Principal, ProviderId, Tenant},
     secret::{AccessToken, Fingerprint, Scrubber},
     session::Wish,
@@ -56,7 +56,8 @@ pub struct WorkerTokens {
 pub struct Entitlement<'a> {
     tokens: &'a WorkerTokens,
     tenant: Tenant,
-    conversation: Conversation,
+    /// The conversation of the worker. A command in a terminal has none.
+    conversation: Option<Conversation>,
 }
 
 /// The reason why a worker gets no token.
@@ -111,7 +112,29 @@ impl WorkerTokens {
         let shares = self.rights.of(&holder.conversation).await?.shares;
         let candidates = Candidates { shared: candidates.shared.filter(|_| shares), ..candidates };
         let tenant = candidates.choose(&self.broker).await.map_err(TokenError::from)?;
-        Ok(Entitlement { tokens: self, tenant, conversation: holder.conversation.clone() })
+        Ok(Entitlement { tokens: self, tenant, conversation: Some(holder.conversation.clone()) })
+    }
+
+    /// The same for any party with a port of the injecting proxy. A command in a terminal has the login
+    /// that its user named, and who may start it may read the store: Discord's rights do not matter.
+    ///
+    /// # Errors
+    /// As [`WorkerTokens::entitlement`].
+    pub async fn entitlement_of(
+        &self,
+        served: &Served,
+        provider: &ProviderId,
+    ) -> Result<Entitlement<'_>, WorkerTokenError> {
+        match served {
+            Served::Worker(holder) => self.entitlement(holder, provider).await,
+            Served::Terminal { providers, .. } if !providers.contains(provider) => {
+                Err(WorkerTokenError::ProviderNotAllowed(provider.clone()))
+            }
+            Served::Terminal { principal, .. } => {
+                let tenant = Tenant::new(provider.clone(), *principal);
+                Ok(Entitlement { tokens: self, tenant, conversation: None })
+            }
+        }
     }
 
     /// Whether a worker of `holder` gets the tokens of `tenant`.
@@ -181,6 +204,19 @@ impl WorkerTokens {
         self.token_of(&Reporter::OperatorKey(key.to_owned()), tenant, min_ttl).await
     }
 
+    /// The same for a program that cannot report a rejected token: it is tried at the provider first.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn operators_probed_token(
+        &self,
+        key: &str,
+        tenant: &Tenant,
+        min_ttl: Duration,
+    ) -> Result<Lease, TokenError> {
+        self.probed_token_of(&Reporter::OperatorKey(key.to_owned()), tenant, min_ttl).await
+    }
+
     /// Takes the report of a program with this operator key, whose scope covers the tenant. The limits
     /// are those of a conversation.
     ///
@@ -204,6 +240,18 @@ impl WorkerTokens {
     ) -> Result<Lease, TokenError> {
         let refused = self.reports.refused(reporter, tenant, self.broker.inner.now());
         self.token_for(reporter, tenant, Wish { min_ttl, refused, ..Wish::default() }).await
+    }
+
+    /// A refusal by the provider is no caller's word, so the limits of rule 7 on reports do not apply to it.
+    async fn probed_token_of(
+        &self,
+        reporter: &Reporter,
+        tenant: &Tenant,
+        min_ttl: Duration,
+    ) -> Result<Lease, TokenError> {
+        let refused = self.reports.refused(reporter, tenant, self.broker.inner.now());
+        self.reports.settled(reporter, tenant).await;
+        self.broker.probed_token_for(tenant, Wish { min_ttl, refused, ..Wish::default() }).await
     }
 
     async fn token_for(&self, reporter: &Reporter, tenant: &Tenant, wish: Wish) -> Result<Lease, TokenError> {
@@ -281,6 +329,14 @@ impl Entitlement<'_> {
         self.hand_out(self.tokens.token_of(&self.reporter(), &self.tenant, min_ttl).await?).await
     }
 
+    /// The same for a program that cannot report a rejected token: it is tried at the provider first.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn probed_token(&self, min_ttl: Duration) -> Result<Lease, WorkerTokenError> {
+        self.hand_out(self.tokens.probed_token_of(&self.reporter(), &self.tenant, min_ttl).await?).await
+    }
+
     /// Reports a token that a resource rejected, and returns a newer one, as [`Broker::rejected`]
     /// does.
     ///
@@ -309,7 +365,10 @@ impl Entitlement<'_> {
     }
 
     fn reporter(&self) -> Reporter {
-        Reporter::Conversation(self.conversation.id)
+        match &self.conversation {
+            Some(conversation) => Reporter::Conversation(conversation.id),
+            None => Reporter::Terminal,
+        }
     }
 
     /// Reports that a resource demands more scopes, as [`Broker::insufficient_scope`] does.
@@ -325,9 +384,11 @@ impl Entitlement<'_> {
 
     /// Rules 3 and 8.
     async fn hand_out(&self, lease: Lease) -> Result<Lease, WorkerTokenError> {
-        let standing = self.tokens.rights.of(&self.conversation).await?;
-        if matches!(self.tenant.principal, Principal::Guild(_)) && !standing.shares {
-            return Err(WorkerTokenError::NotEntitled);
+        if let Some(conversation) = &self.conversation {
+            let standing = self.tokens.rights.of(conversation).await?;
+            if matches!(self.tenant.principal, Principal::Guild(_)) && !standing.shares {
+                return Err(WorkerTokenError::NotEntitled);
+            }
         }
         Scrubber::of_process().note(lease.access_token.expose());
         Ok(lease)

@@ -55,8 +55,7 @@ impl Cli {
             return None;
         }
         let provider = Some(provider.to_str()?.parse().ok()?);
-        let (principal, min_ttl, rejected) = (None, None, None);
-        let args = TokenArgs { provider, principal, min_ttl, rejected, format: Format::Raw };
+        let args = TokenArgs { provider, ..TokenArgs::default() };
         Some(Self { config: None, command: Command::Token(args) })
     }
 }
@@ -312,10 +311,13 @@ pub struct PrincipalArgs {
 }
 
 /// Print an access token, after a refresh where one is needed
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct TokenArgs {
     /// The provider; needed only if several are configured, or in a worker
     pub provider: Option<ProviderId>,
+    /// With --format git-credential: get, store or erase, which git appends
+    #[arg(value_name = "OPERATION", requires = "provider")]
+    pub operation: Option<String>,
     /// The principal that the session belongs to: user:ID, guild:ID (Discord ids) or local
     /// [default: local]. Not allowed in a worker: there the token API decides
     #[arg(long = "as", value_name = "PRINCIPAL")]
@@ -328,9 +330,20 @@ pub struct TokenArgs {
     /// another one
     #[arg(long, value_name = "-", conflicts_with = "min_ttl")]
     pub rejected: Option<RejectedFrom>,
+    /// Try the token at the provider first, for at most 1.5 s, and print another one if it is refused. For
+    /// programs that run this command and cannot report a rejected token
+    #[arg(long, conflicts_with = "rejected")]
+    pub probe: bool,
     /// The output format
     #[arg(long, value_enum, default_value_t = Format::Raw)]
     pub format: Format,
+    /// With --format git-credential: a host that gets the token, besides those of the provider; repeat it
+    /// for several
+    #[arg(long = "host", value_name = "HOST[:PORT]")]
+    pub hosts: Vec<String>,
+    /// With --format git-credential: the user name that git sends [default: that of the provider]
+    #[arg(long, value_name = "NAME")]
+    pub username: Option<String>,
 }
 
 impl TokenArgs {
@@ -387,9 +400,10 @@ impl FromStr for LogFormat {
 }
 
 /// The output format of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// The token alone
+    #[default]
     Raw,
     /// The same members as the token API's answer
     Json,
@@ -398,6 +412,10 @@ pub enum Format {
     Env,
     /// Authorization: Bearer …
     Header,
+    /// The answer of a credential helper of git, which appends the operation
+    GitCredential,
+    /// The answer of a credential plugin of Kubernetes
+    ExecCredential,
 }
 
 /// Refresh a session for `token`, in a detached process

@@ -19,6 +19,7 @@ pub mod filesystem;
 mod flock;
 pub mod folder_tree;
 pub mod folder_watch;
+pub mod foreground;
 pub mod lock;
 pub mod lock_holder;
 #[cfg(target_os = "linux")]
