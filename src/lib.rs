@@ -17,6 +17,7 @@
 //! | 1 | [`sys`] | the real clock, randomness, disk, locks and processes, and all `unsafe` code |
 //! | 1 | [`session`] | the record, the pure decisions on it, the order of the steps that spend a secret |
 //! | 1 | [`net`] | the way out: trusted certificates, proxies, connections |
+//! | 1 | [`tools`] | tools that people already use, as data: their hooks, variables and credential files |
 //! | 2 | [`store`] | the file, its locks, the journal, notices of changes |
 //! | 2 | [`oauth`] | providers, the requests to them, the meaning of their answers |
 //! | 2 | [`agent`] | the agent processes of conversations, and their sandbox |
@@ -290,3 +291,4 @@ pub mod secret;
 pub mod session;
 pub mod store;
 pub mod sys;
+pub mod tools;
