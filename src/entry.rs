@@ -15,11 +15,11 @@ use crate::{
     agent::builtin::{self, BuiltinSettings},
     app::{self, AppSettings, doctor},
     cli::{
-        self, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, Exit, Failure, LogFormat, McpArgs,
-        RefreshArgs, TokenArgs, config_init::InitArgs, print_notice, print_result,
+        self, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, ExecArgs, Exit, Failure, LogFormat,
+        McpArgs, RefreshArgs, TokenArgs, config_init::InitArgs, print_notice, print_result,
     },
     config::{Config, ConfigError},
-    ids::{Principal, Tenant},
+    ids::Tenant,
     oauth::Providers,
     store,
     sys::{clock::Clock, detach, files, process},
@@ -40,11 +40,11 @@ pub fn main() -> ExitCode {
     let exit = match Cli::from_process() {
         Ok(cli) => run_command(cli).unwrap_or_else(|failure| {
             print_notice(&format!("threadkey: {failure}"));
-            failure.exit
+            failure.exit.into()
         }),
-        Err(usage) => print_usage(&usage),
+        Err(usage) => print_usage(&usage).into(),
     };
-    exit.into()
+    exit
 }
 
 /// Prints a usage error. For clap, `--help` and `--version` are such errors too.
@@ -53,7 +53,7 @@ fn print_usage(usage: &clap::Error) -> Exit {
     if usage.use_stderr() { Exit::Usage } else { Exit::Done }
 }
 
-fn run_command(cli: Cli) -> Result<Exit, Failure> {
+fn run_command(cli: Cli) -> Result<ExitCode, Failure> {
     // Other processes must not read the memory of this one, so this comes before any secret is
     // read.
     // In a worker, `mcp` holds no secret. The bot finds out there whose process it is, and some systems
@@ -81,7 +81,8 @@ fn run_command(cli: Cli) -> Result<Exit, Failure> {
         Command::Providers { json } => providers(config, json)?,
         Command::Config(ConfigArgs { command: ConfigCommand::Init(args) }) => config_init(config, &args)?,
         Command::Config(ConfigArgs { command: ConfigCommand::Check }) => config_check(config)?,
-        Command::Doctor { json, running } => return doctor(config, json, running),
+        Command::Exec(args) => return exec(config, &args),
+        Command::Doctor { json, running } => return Ok(doctor(config, json, running)?.into()),
         Command::Agent => agent()?,
         Command::Completions { shell } => {
             // A script can be made before the configuration is.
@@ -92,7 +93,7 @@ fn run_command(cli: Cli) -> Result<Exit, Failure> {
             print_result(if store::lock_probe(&path) { "held\n" } else { "free\n" })?;
         }
     }
-    Ok(Exit::Done)
+    Ok(Exit::Done.into())
 }
 
 fn harden() -> Result<(), Failure> {
@@ -102,8 +103,12 @@ fn harden() -> Result<(), Failure> {
 }
 
 fn log_level(command: &Command) -> Result<LevelFilter, Failure> {
-    let is_service = matches!(command, Command::Run { .. } | Command::Serve { .. });
-    app::log_level(if is_service { LevelFilter::INFO } else { LevelFilter::WARN })
+    app::log_level(match command {
+        Command::Run { .. } | Command::Serve { .. } => LevelFilter::INFO,
+        // The command has the screen.
+        Command::Exec(_) => LevelFilter::ERROR,
+        _ => LevelFilter::WARN,
+    })
 }
 
 // === the commands ===
@@ -146,7 +151,7 @@ fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<
     };
     let settings = load_settings(config)?;
     let provider = cli::provider_name::configured(&settings.providers, args.provider.as_ref())?;
-    let tenant = args.tenant(provider);
+    let tenant = args.tenant(provider)?;
     let Some(job) = cli::token::job(args, rejected, || settings.git_hosts(&tenant.provider))? else {
         return Ok(());
     };
@@ -169,13 +174,25 @@ fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<
     on_one_thread(|| cli::token::run(&context, &tenant, args, job))?
 }
 
+fn exec(config: Option<&Path>, args: &ExecArgs) -> Result<ExitCode, Failure> {
+    if cli::worker::is_worker() {
+        let text = "exec is for terminals: a worker gets its tools from the agent's table in the configuration";
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    let settings = load_settings(config)?;
+    for provider in &args.providers {
+        cli::provider_name::configured(&settings.providers, Some(provider))?;
+    }
+    Ok(on_one_thread(|| app::exec(&settings, args))??.into())
+}
+
 fn mcp(config: Option<&Path>, args: &McpArgs) -> Result<(), Failure> {
     if cli::mcp::is_offered() || cli::worker::is_worker() {
         return on_one_thread(|| cli::mcp::run_in_worker(args))?;
     }
     let settings = load_settings(config)?;
     let provider = cli::provider_name::configured(&settings.providers, Some(&args.provider))?;
-    let tenant = Tenant::new(provider, args.principal.unwrap_or(Principal::Local));
+    let tenant = Tenant::new(provider, cli::acting_principal(args.principal)?);
     let store = settings.open_store()?;
     let context = cli::token::TokenContext {
         store: &store,

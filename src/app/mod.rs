@@ -7,6 +7,7 @@
 
 pub mod doctor;
 mod error;
+mod exec;
 mod json_logs;
 mod logs;
 mod run;
@@ -16,6 +17,7 @@ mod standby;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 pub use error::AppError;
+pub use exec::exec;
 pub use logs::{install_panic_hook, log_level, start_logs};
 pub use run::{drain, drain_for_user, run, serve};
 

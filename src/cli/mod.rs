@@ -35,8 +35,9 @@ pub mod token;
 pub mod worker;
 
 pub use args::{
-    AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, LogFormat, LoginArgs, LogoutArgs,
-    McpArgs, RefreshArgs, RefreshHintArgs, StartArgs, StatusArgs, TokenArgs, UnknownLogFormat,
+    AS_VARIABLE, AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, ExecArgs, LogFormat,
+    LoginArgs, LogoutArgs, McpArgs, RefreshArgs, RefreshHintArgs, StartArgs, StatusArgs, TokenArgs,
+    UnknownLogFormat, acting_principal,
 };
 pub use duration::{DurationError, parse_duration};
 pub use exit::{Exit, ExitError, Failure};

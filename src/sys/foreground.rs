@@ -60,6 +60,11 @@ impl Passed {
         ENDS.contains(&self.0)
     }
 
+    /// Returns the exit code of a program that the signal ends.
+    pub fn exit_code(self) -> u8 {
+        u8::try_from(128 + self.0).unwrap_or(u8::MAX)
+    }
+
     /// Whether the command has it already, from the terminal.
     fn is_delivered(self) -> bool {
         // SAFETY: both calls take and return plain numbers.

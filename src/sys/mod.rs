@@ -24,6 +24,7 @@ pub mod lock;
 pub mod lock_holder;
 #[cfg(target_os = "linux")]
 mod orphans;
+pub mod private_tree;
 pub mod process;
 pub mod random;
 pub mod sandbox;

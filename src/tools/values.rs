@@ -133,6 +133,13 @@ pub fn host_of(base_url: &str) -> Option<String> {
     url::Url::parse(base_url).ok()?.host_str().map(str::to_owned)
 }
 
+/// Returns the host of an address, with its port if it is not that of the scheme.
+fn host_and_port(base_url: &str) -> Option<String> {
+    let url = url::Url::parse(base_url).ok()?;
+    let host = url.host_str()?;
+    Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+}
+
 /// Fills in a text. `value_of` returns `None` for a value that does not exist.
 pub(crate) fn fill<'a>(
     content: Content<'_>,
@@ -216,7 +223,9 @@ impl<'a> Values<'a> {
     /// Returns git's credential helper. git appends the operation.
     fn git_helper(&self) -> Result<String, RenderError> {
         let (program, provider) = (shell_word(text_of(self.program)?), self.provider);
-        Ok(format!("!{program} token {provider} --format git-credential"))
+        let host = self.base_url.and_then(host_and_port);
+        let host = host.map(|host| format!(" --host {}", shell_word(&host))).unwrap_or_default();
+        Ok(format!("!{program} token {provider} --format git-credential{host}"))
     }
 }
 
