@@ -176,13 +176,14 @@ impl Foreground {
         }
     }
 
-    /// Ends the command and all its descendants: TERM, and KILL after `grace`. Waits for the command.
+    /// Ends the command and all its descendants: by this signal, and by KILL after `grace`. Waits for the
+    /// command.
     ///
     /// # Errors
     /// The system's.
-    pub async fn end(&mut self, grace: Duration) -> io::Result<ExitStatus> {
+    pub async fn end(&mut self, signal: Passed, grace: Duration) -> io::Result<ExitStatus> {
         for process in descendants() {
-            send(process, libc::SIGTERM);
+            send(process, signal.0);
         }
         let ended = async {
             let status = self.child.wait().await?;

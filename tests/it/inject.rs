@@ -12,6 +12,8 @@ mod hostile;
 mod replay;
 mod worker;
 
+pub(crate) use git::GitServer;
+
 use std::{collections::BTreeMap, io, time::Duration};
 
 use threadkey::{

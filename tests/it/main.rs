@@ -74,4 +74,5 @@ mod storm;
 #[cfg(target_os = "linux")]
 mod suspended;
 mod team;
+mod terminal;
 mod workers;

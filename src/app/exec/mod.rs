@@ -309,10 +309,10 @@ async fn attend(command: &mut Foreground, signals: &mut PassedSignals) -> io::Re
         tokio::select! {
             status = command.wait() => return status,
             signal = signals.next() => {
-                command.pass(signal);
                 if signal.ends() {
-                    return command.end(GRACE).await;
+                    return command.end(signal, GRACE).await;
                 }
+                command.pass(signal);
             }
         }
     }
