@@ -272,6 +272,8 @@
 //!   else](../../../adr/0051-operator-keys-are-scoped-and-the-tcp-listener-takes-nothing-else.md)
 //! - [52. Several agents, and MCP servers for
 //!   them](../../../adr/0052-several-agents-and-mcp-servers-for-them.md)
+//! - [55. A hook tries its token first, and exec owns a
+//!   proxy](../../../adr/0055-a-hook-tries-its-token-first-and-exec-owns-a-proxy.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");
