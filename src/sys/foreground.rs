@@ -65,10 +65,9 @@ impl Passed {
         u8::try_from(128 + self.0).unwrap_or(u8::MAX)
     }
 
-    /// Whether the command has it already, from the terminal.
+    /// Whether the command has it already: the terminal sends it to this process's whole group.
     fn is_delivered(self) -> bool {
-        // SAFETY: both calls take and return plain numbers.
-        OF_TERMINAL.contains(&self.0) && unsafe { libc::tcgetpgrp(libc::STDIN_FILENO) == libc::getpgrp() }
+        OF_TERMINAL.contains(&self.0) && is_in_foreground()
     }
 }
 
@@ -98,6 +97,15 @@ impl PassedSignals {
         })
         .await
     }
+}
+
+/// Whether this process's group is the one that the terminal's signals go to. Standard input may be a pipe.
+#[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
+fn is_in_foreground() -> bool {
+    use std::os::fd::AsRawFd as _;
+    let Ok(terminal) = std::fs::File::open("/dev/tty") else { return false };
+    // SAFETY: both calls take and return plain numbers.
+    unsafe { libc::tcgetpgrp(terminal.as_raw_fd()) == libc::getpgrp() }
 }
 
 /// Whether this process ignores a signal.
