@@ -8,7 +8,13 @@ use tokio::{
 };
 
 use super::Terminal;
-use crate::support::{program::{Ended, signal_process}, upstream::Upstream};
+use crate::{
+    pastes::{CTRL_C, Shell},
+    support::{
+        program::{self, Ended, signal_process},
+        upstream::Upstream,
+    },
+};
 
 const WAIT: Duration = Duration::from_secs(60);
 
@@ -183,6 +189,26 @@ async fn a_signal_reaches_the_command_and_nothing_is_left() {
     assert_eq!(terminal.left(), Vec::<String>::new());
     let killed = terminal.exec(&[&tool[..], &["kill -9 $$"]].concat()).await;
     assert_eq!(killed.code, 137, "{killed:?}");
+}
+
+#[tokio::test]
+async fn the_terminals_keys_reach_the_command_once_and_the_shell_stops_both() {
+    let terminal = Terminal::start("").await;
+    let script = terminal.home.path().join("script");
+    let text = "n=0; trap 'n=$((n+1))' INT; trap 'echo goes on' CONT; echo begun; \
+                while [ $n = 0 ]; do sleep 0.05; done; sleep 0.2; exit $n";
+    std::fs::write(&script, text).unwrap();
+    let mut shell = Shell::start(&terminal.home, "dumb", &[]).await;
+    let program = program::path();
+    shell.send(&format!("{} exec acme --tool grok -- sh {}\n", program.display(), script.display())).await;
+    shell.until("begun").await;
+    shell.send("\x1a").await;
+    shell.until("Stopped").await;
+    shell.send("fg; echo exit=$?\n").await;
+    shell.until("goes on").await;
+    shell.send(CTRL_C).await;
+    shell.until("exit=1").await;
+    shell.assert_sane().await;
 }
 
 #[tokio::test]
