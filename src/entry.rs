@@ -176,7 +176,8 @@ fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<
 
 fn exec(config: Option<&Path>, args: &ExecArgs) -> Result<ExitCode, Failure> {
     if cli::worker::is_worker() {
-        let text = "exec is for terminals: a worker gets its tools from the agent's table in the configuration";
+        let text =
+            "exec is for terminals: a worker gets its tools from the agent's table in the configuration";
         return Err(Failure::new(Exit::Usage, text));
     }
     let settings = load_settings(config)?;

@@ -52,7 +52,7 @@ pub trait Probing: Sync {
     fn warn(&self, error: &Self::Error);
 }
 
-/// Returns a token that the provider still takes, as far as that can be found out in time.
+/// Returns a token that the provider still takes, as far as a probe shows that in time.
 ///
 /// # Errors
 /// As [`Probing::token`] and [`Probing::another`], if no token lives.
@@ -63,7 +63,7 @@ pub async fn probed_token<P: Probing>(probing: &P) -> Result<Lease, P::Error> {
         Ok(Ok(lease)) => lease,
         Ok(Err(error)) => return living_or(probing, error).await,
         Err(_) => {
-            // Without a living token there is no reason to hurry.
+            // Without a living token the caller has to wait.
             return match probing.living().await {
                 Some(living) => Ok(living),
                 None => getting.await,
@@ -112,7 +112,7 @@ pub async fn probe_lease(
         LeaseSource::Environment => None,
         LeaseSource::Session => {
             let session = store.read(tenant).await.ok().and_then(|entry| entry.session);
-            // The binding of a later session says nothing about this token.
+            // The binding of a later session does not concern this token.
             match session.filter(|session| session.access_token == lease.access_token) {
                 Some(session) => Some(session.binding),
                 None => return Probed::Unknown,

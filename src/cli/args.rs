@@ -201,11 +201,16 @@ fn parse_base_url(text: &str) -> Result<String, &'static str> {
     let problem = "it must be https://…, or http:// on this machine, because each request carries a token";
     let url = url::Url::parse(text).map_err(|_| problem)?;
     let is_safe = url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url);
-    let is_plain = url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
+    let is_plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
     if !url.has_host() || !is_safe {
         return Err(problem);
     }
-    is_plain.then(|| text.trim_end_matches('/').to_owned()).ok_or("it must have no user name, query or fragment")
+    is_plain
+        .then(|| text.trim_end_matches('/').to_owned())
+        .ok_or("it must have no user name, query or fragment")
 }
 
 /// Be an MCP server on standard input and output that forwards to a provider's server, with its login

@@ -52,12 +52,15 @@ fn version(info: Option<&str>) -> Result<&'static str, Failure> {
         .map_err(|_| refused("is not the JSON that a Kubernetes client sets: remove the variable"))?;
     VERSIONS.into_iter().find(|version| *version == info.api_version).ok_or_else(|| {
         let known = VERSIONS.join(" and ");
-        refused(&format!("asks for an unknown version; known are {known}: change apiVersion in the kubeconfig"))
+        refused(&format!(
+            "asks for an unknown version; known are {known}: change apiVersion in the kubeconfig"
+        ))
     })
 }
 
 fn of_version(lease: &Lease, api_version: &str) -> Result<String, Failure> {
-    let expiry = OffsetDateTime::from_unix_timestamp(lease.expires_at).ok().filter(|_| lease.has_known_expiry());
+    let expiry =
+        OffsetDateTime::from_unix_timestamp(lease.expires_at).ok().filter(|_| lease.has_known_expiry());
     let expiration_timestamp = expiry.and_then(|expiry| expiry.format(&Rfc3339).ok());
     let status = Status { expiration_timestamp, token: lease.access_token.expose() };
     json_line(&ExecCredential { api_version, kind: "ExecCredential", status })

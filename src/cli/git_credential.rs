@@ -176,11 +176,13 @@ fn username(args: &TokenArgs, hosts: &[GitHost], request: &Request) -> Result<Op
     }
     let Some(address) = request.address() else { return Ok(None) };
     let own = |username: &str| args.username.as_deref().unwrap_or(username).to_owned();
-    let known = hosts.iter().find(|known| plain_host(&request.protocol, &known.host).as_ref() == Some(&address));
+    let known =
+        hosts.iter().find(|known| plain_host(&request.protocol, &known.host).as_ref() == Some(&address));
     if let Some(known) = known {
         return Ok(Some(own(&known.username)));
     }
-    let is_given = args.hosts.iter().any(|given| plain_host(&request.protocol, given).as_ref() == Some(&address));
+    let is_given =
+        args.hosts.iter().any(|given| plain_host(&request.protocol, given).as_ref() == Some(&address));
     Ok(is_given.then(|| own(USERNAME)))
 }
 

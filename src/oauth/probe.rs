@@ -42,7 +42,7 @@ pub enum Probed {
     Refused,
     /// The endpoint gave another answer.
     Stands,
-    /// There was no answer in time, or there is no endpoint to ask.
+    /// No answer came in time, or the provider has no such endpoint.
     Unknown,
 }
 
@@ -51,7 +51,7 @@ impl Provider {
     /// the environment has none.
     ///
     /// # Errors
-    /// Returns an error if there is no such endpoint, or if the token belongs to another client or
+    /// Returns an error if the provider has no such endpoint, or if the token belongs to another client or
     /// endpoint than the configured one. A token for a resource (RFC 8707) need not open the userinfo
     /// endpoint, so only a configured `probe_endpoint` gets it. See [`Provider::destination`].
     pub fn probe(&self, bound: Option<&Binding>, token: &AccessToken) -> Result<ProbeRequest, Withheld> {
@@ -146,7 +146,10 @@ mod tests {
             ("HTTP/1.1 401 Unauthorized\r\ncontent-length: 9\r\n\r\n", Probed::Refused),
             ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", Probed::Stands),
             ("HTTP/1.1 403 Forbidden\r\ncontent-length: 9\r\n\r\n", Probed::Stands),
-            ("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 9\r\n\r\n", Probed::Stands),
+            (
+                "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 9\r\n\r\n",
+                Probed::Stands,
+            ),
             ("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 9\r\n\r\n", Probed::Stands),
             ("no HTTP\r\n\r\n", Probed::Unknown),
         ] {
@@ -167,10 +170,8 @@ mod tests {
 
     #[test]
     fn a_token_goes_to_no_probe_endpoint_of_another_client() {
-        let settings = || ProviderSettings {
-            probe_endpoint: Some("https://api.acme.example/me".into()),
-            ..settings()
-        };
+        let settings =
+            || ProviderSettings { probe_endpoint: Some("https://api.acme.example/me".into()), ..settings() };
         let provider = provider(settings());
         let mut bound = provider.binding();
         assert!(provider.probe(Some(&bound), &token()).is_ok());
@@ -192,6 +193,8 @@ mod tests {
         assert!(plain.probe(Some(&bound), &token()).is_ok());
         bound.resource = Some("https://mcp.acme.example/mcp".into());
         assert!(plain.probe(Some(&bound), &token()).is_err());
-        assert!(provider(settings(Some("https://api.acme.example/me"))).probe(Some(&bound), &token()).is_ok());
+        assert!(
+            provider(settings(Some("https://api.acme.example/me"))).probe(Some(&bound), &token()).is_ok()
+        );
     }
 }

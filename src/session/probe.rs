@@ -86,7 +86,15 @@ mod tests {
         for probe in [probed("a", false), probed("a", true)] {
             assert_eq!(LastProbe::parse(&probe.text()), Some(probe));
         }
-        for other in ["", "good", "good ba7816bf", "good ba7816bf soon", "bad ba7816bf 5", "good ba7816bf 5 6", "good xyz 5"] {
+        for other in [
+            "",
+            "good",
+            "good ba7816bf",
+            "good ba7816bf soon",
+            "bad ba7816bf 5",
+            "good ba7816bf 5 6",
+            "good xyz 5",
+        ] {
             assert_eq!(LastProbe::parse(other), None, "{other:?}");
         }
     }

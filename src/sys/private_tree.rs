@@ -35,7 +35,7 @@ impl PrivateTree {
     /// Makes a folder below `base`, which this function makes too. Removes the stale ones there first.
     ///
     /// # Errors
-    /// The system's; `PermissionDenied` if others could change what is in `base`.
+    /// The system's; `PermissionDenied` if others could change the content of `base`.
     pub fn make(base: &Path) -> io::Result<Self> {
         files::create_private_folder(base)?;
         let there = fs::symlink_metadata(base)?;

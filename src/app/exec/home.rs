@@ -14,7 +14,10 @@ use std::{
 
 use crate::{
     secret::Secret,
-    sys::{files, private_tree::{self, PrivateTree}},
+    sys::{
+        files,
+        private_tree::{self, PrivateTree},
+    },
     tools::{Folder, Rendered},
 };
 
@@ -67,7 +70,10 @@ impl ToolFolder {
         };
         let home_name = folder.home.as_str();
         let of = |table: &[(&str, &'static str)]| {
-            table.iter().find(|(name, _)| *name == home_name && folder.variable.is_none()).map(|(_, name)| *name)
+            table
+                .iter()
+                .find(|(name, _)| *name == home_name && folder.variable.is_none())
+                .map(|(_, name)| *name)
         };
         let (above, itself) = (of(ABOVE), of(ITSELF));
         let outer = root.join(&relative);
@@ -211,7 +217,9 @@ impl Variables {
     /// Starts with the user's own configuration of git by variables.
     pub(super) fn new(variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let count = variable(GIT_COUNT).and_then(|count| count.to_str()?.parse::<usize>().ok()).unwrap_or(0);
-        let pair = |at| Some((variable(&format!("GIT_CONFIG_KEY_{at}"))?, variable(&format!("GIT_CONFIG_VALUE_{at}"))?));
+        let pair = |at| {
+            Some((variable(&format!("GIT_CONFIG_KEY_{at}"))?, variable(&format!("GIT_CONFIG_VALUE_{at}"))?))
+        };
         Self { all: BTreeMap::new(), git: (0..count).map_while(pair).collect() }
     }
 
@@ -225,9 +233,7 @@ impl Variables {
     pub(super) fn add(&mut self, tool: &str, variables: &BTreeMap<String, Secret>) -> bool {
         let is_git = |name: &str| name.starts_with("GIT_CONFIG_");
         let plain = || variables.iter().filter(|(name, _)| !is_git(name));
-        let differs = |(name, value): (&String, &Secret)| {
-            matches!(self.all.get(OsStr::new(name)), Some(Some(set)) if *set != *value.expose())
-        };
+        let differs = |(name, value): (&String, &Secret)| matches!(self.all.get(OsStr::new(name)), Some(Some(set)) if *set != *value.expose());
         if plain().any(differs) {
             return false;
         }
@@ -239,7 +245,8 @@ impl Variables {
             self.set(name, value.expose());
         }
         let value = |name: String| variables.get(&name).map(|value| OsString::from(value.expose()));
-        let pair = |at| Some((value(format!("GIT_CONFIG_KEY_{at}"))?, value(format!("GIT_CONFIG_VALUE_{at}"))?));
+        let pair =
+            |at| Some((value(format!("GIT_CONFIG_KEY_{at}"))?, value(format!("GIT_CONFIG_VALUE_{at}"))?));
         self.git.extend((0..).map_while(pair));
         true
     }

@@ -3,7 +3,7 @@
 //! Order: plan, tokens, private folder, proxy, files and variables, command. Until the command starts, a
 //! signal ends this process. From then on this process only passes signals on and waits.
 //!
-//! What is left when this process dies:
+//! The remains when this process dies:
 //!
 //! - *By a signal or an error.* Nothing: the command and its descendants are ended, the proxy is closed,
 //!   and the folder is removed. A refresh in progress is waited for, as by every command.
@@ -149,13 +149,17 @@ impl Run<'_> {
         for (choice, tenant) in self.choices.iter().filter_map(|choice| {
             Some((choice, tenants.iter().find(|tenant| tenant.provider == choice.provider)?))
         }) {
-            let inject = choice.route.zip(proxy.as_ref()).map(|(route, (_, access))| inject_values(route, access));
+            let inject =
+                choice.route.zip(proxy.as_ref()).map(|(route, (_, access))| inject_values(route, access));
             let folder = choice.means.folder.as_ref();
             let folder = ToolFolder::new(tree.path(), &choice.tool.name, folder, |name| env::var_os(name));
             let tool = Ready { choice, tenant, folder, inject };
             let rendered = tool.render(&context).await?;
             if !variables.add(&choice.tool.name, &rendered.variables) {
-                tracing::debug!(tool = choice.tool.name, "another tool of the same provider has these variables");
+                tracing::debug!(
+                    tool = choice.tool.name,
+                    "another tool of the same provider has these variables"
+                );
                 continue;
             }
             if let Some((name, value)) = &tool.folder.variable {
@@ -199,10 +203,13 @@ impl Run<'_> {
         if names.is_empty() {
             return Ok(None);
         }
-        let routes = self.settings.api.inject.iter().filter(|route| names.contains(&route.name)).cloned().collect();
+        let routes =
+            self.settings.api.inject.iter().filter(|route| names.contains(&route.name)).cloned().collect();
         let tokens = WorkerTokens::new(self.broker.clone(), Arc::new(WithoutBot));
-        let server = InjectServer::new(routes, tokens).map_err(|error| ProviderError::Tls(error.to_string()))?;
-        let with_socket = self.choices.iter().filter(|choice| choice.way == Way::Inject && choice.means.uses_socket());
+        let server =
+            InjectServer::new(routes, tokens).map_err(|error| ProviderError::Tls(error.to_string()))?;
+        let with_socket =
+            self.choices.iter().filter(|choice| choice.way == Way::Inject && choice.means.uses_socket());
         let sockets = with_socket.filter_map(|choice| {
             let name = choice.route?.name.clone();
             let path = tree.path().join(format!("{}.sock", name.as_str()));
@@ -216,7 +223,13 @@ impl Run<'_> {
     }
 
     /// Keeps the sessions and the files fresh, for ever.
-    async fn upkeep(&self, tenants: &[Tenant], ready: &[Ready<'_>], context: &Context<'_>, tree: &PrivateTree) {
+    async fn upkeep(
+        &self,
+        tenants: &[Tenant],
+        ready: &[Ready<'_>],
+        context: &Context<'_>,
+        tree: &PrivateTree,
+    ) {
         // No other process reports holders here.
         let (_holders, others) = watch::channel(0);
         let sessions = self.broker.keep_fresh(|| tenants.to_vec(), others);
@@ -229,7 +242,10 @@ impl Run<'_> {
     fn no_token(&self, error: TokenError, tenant: &Tenant) -> Failure {
         let mut failure = Failure::from(error);
         if failure.exit == Exit::NoSession && self.principal == Principal::Local {
-            failure.text = format!("{tenant} is not signed in: run `threadkey login {}` once, in about half a minute", tenant.provider);
+            failure.text = format!(
+                "{tenant} is not signed in: run `threadkey login {}` once, in about half a minute",
+                tenant.provider
+            );
         }
         failure
     }
@@ -304,7 +320,10 @@ impl Ready<'_> {
 
 /// Waits for the end of the command, and passes signals on. A signal that asks for the end also ends what
 /// the command leaves, after a while by force.
-async fn attend(command: &mut Foreground, signals: &mut PassedSignals) -> io::Result<std::process::ExitStatus> {
+async fn attend(
+    command: &mut Foreground,
+    signals: &mut PassedSignals,
+) -> io::Result<std::process::ExitStatus> {
     loop {
         tokio::select! {
             status = command.wait() => return status,

@@ -83,7 +83,10 @@ pub(super) fn plan<'a>(
                     if let Some(taken) = choices.iter().find(|taken| !fit_together(taken, &choice)) {
                         return Err(Failure::new(
                             Exit::Usage,
-                            format!("{} takes one provider: name either {} or {}", tool.title, taken.provider, provider.id),
+                            format!(
+                                "{} takes one provider: name either {} or {}",
+                                tool.title, taken.provider, provider.id
+                            ),
                         ));
                     }
                     choices.push(choice);
@@ -166,7 +169,8 @@ fn usable<'a>(
     if means.needs_model && wanted.model.is_none() {
         return Err("name a model with --model".to_owned());
     }
-    let is_in_home = means.folder.as_ref().is_some_and(|folder| folder.variable.is_none() && folder.home.is_empty());
+    let is_in_home =
+        means.folder.as_ref().is_some_and(|folder| folder.variable.is_none() && folder.home.is_empty());
     if is_in_home {
         return Err("its file has one place in your home folder, where it would stay".to_owned());
     }
@@ -178,7 +182,10 @@ fn usable<'a>(
     let built_in = means.base_url.clone().filter(|url| !url.is_empty() && is_of_vendor(provider, tool));
     let base_url = wanted.base_url.map(str::to_owned).or(git_host).or(built_in);
     if means.base_url.is_some() && base_url.is_none() {
-        return Err(format!("name the address of the API with --base-url, because {} is not its vendor", provider.id));
+        return Err(format!(
+            "name the address of the API with --base-url, because {} is not its vendor",
+            provider.id
+        ));
     }
     Ok((base_url, route))
 }
@@ -203,8 +210,12 @@ fn route<'a>(
     }
     Err(match (own.is_empty(), &means.upstream) {
         (true, None) => format!("add a route [inject.NAME] with provider = \"{}\"", provider.id),
-        (_, Some(upstream)) => format!("add a route [inject.{}] to {upstream} with provider = \"{}\"", tool.name, provider.id),
-        (false, None) => format!("several routes are of {}: call one of them [inject.{}]", provider.id, tool.name),
+        (_, Some(upstream)) => {
+            format!("add a route [inject.{}] to {upstream} with provider = \"{}\"", tool.name, provider.id)
+        }
+        (false, None) => {
+            format!("several routes are of {}: call one of them [inject.{}]", provider.id, tool.name)
+        }
     })
 }
 
@@ -227,7 +238,10 @@ fn refused(provider: &Named, program: &Path, reasons: &[String]) -> Failure {
             known.join(", ")
         )
     } else {
-        format!("{id} cannot be given to {}. `threadkey token {id}` prints a token for other uses", reasons.join(", nor to "))
+        format!(
+            "{id} cannot be given to {}. `threadkey token {id}` prints a token for other uses",
+            reasons.join(", nor to ")
+        )
     };
     Failure::new(Exit::Usage, text)
 }

@@ -1,4 +1,4 @@
-//! `exec` with real commands: what they get, how they end, and what is left.
+//! `exec` with real commands: their variables, their ends, and no remains.
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
@@ -57,7 +57,11 @@ impl Terminal {
         let output = self.exec_command(arguments).output();
         let output = tokio::time::timeout(WAIT, output).await.expect("in time").unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ended { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+        Ended {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
     }
 
     fn start_exec(&self, arguments: &[&str]) -> Running {
@@ -87,7 +91,8 @@ async fn a_command_gets_its_tools_folder_and_its_exit_code_passes() {
     std::fs::create_dir_all(&own).unwrap();
     std::fs::write(own.join("config.toml"), "model = \"mine\"\n").unwrap();
     std::fs::write(own.join("auth.json"), "{}").unwrap();
-    let script = "echo $CODEX_HOME; stat -c %a $CODEX_HOME; ls $CODEX_HOME; cat $CODEX_HOME/config.toml; exit 7";
+    let script =
+        "echo $CODEX_HOME; stat -c %a $CODEX_HOME; ls $CODEX_HOME; cat $CODEX_HOME/config.toml; exit 7";
     let api = ["--tool", "codex", "--base-url", "https://api.acme.example/v1"];
     let ended = terminal.exec(&[&["acme"][..], &api, &["--", "sh", "-c", script]].concat()).await;
     assert_eq!(ended.code, 7, "{ended:?}");
@@ -107,7 +112,17 @@ async fn a_hook_prints_the_token_of_the_same_principal() {
     let terminal = Terminal::start("").await;
     terminal.sign_in("user:9").await;
     let theirs = terminal.token(&["--as", "user:9"]).await;
-    let arguments = ["acme", "--as", "user:9", "--tool", "grok", "--", "sh", "-c", "eval \"$GROK_AUTH_PROVIDER_COMMAND\""];
+    let arguments = [
+        "acme",
+        "--as",
+        "user:9",
+        "--tool",
+        "grok",
+        "--",
+        "sh",
+        "-c",
+        "eval \"$GROK_AUTH_PROVIDER_COMMAND\"",
+    ];
     let ended = terminal.exec(&arguments).await;
     assert_eq!((ended.code, ended.stdout.trim_end()), (0, theirs.as_str()), "{ended:?}");
 }
@@ -121,8 +136,18 @@ async fn a_file_with_a_token_is_written_again_at_each_commit() {
     let fifo = terminal.home.path().join("fifo");
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let mut running = terminal.start_exec(&[
-        "acme", "--tool", "anthropic-sdk", "--way", "file", "--base-url", "https://api.acme.example", "--", "sh", "-c",
-        script, fifo.to_str().unwrap(),
+        "acme",
+        "--tool",
+        "anthropic-sdk",
+        "--way",
+        "file",
+        "--base-url",
+        "https://api.acme.example",
+        "--",
+        "sh",
+        "-c",
+        script,
+        fifo.to_str().unwrap(),
     ]);
     assert_eq!(running.line().await, "600");
     let file = running.line().await;
@@ -153,7 +178,15 @@ async fn a_command_speaks_to_the_proxy_and_holds_no_token_across_an_early_end() 
     let patterns = terminal.home.path().join("patterns");
     std::fs::write(&patterns, format!("{token}\n")).unwrap();
     let mut running = terminal.start_exec(&[
-        "acme", "--tool", "openai-sdk", "--", "sh", "-c", script, fifo.to_str().unwrap(), patterns.to_str().unwrap(),
+        "acme",
+        "--tool",
+        "openai-sdk",
+        "--",
+        "sh",
+        "-c",
+        script,
+        fifo.to_str().unwrap(),
+        patterns.to_str().unwrap(),
     ]);
     assert_eq!(running.line().await, "200");
     terminal.kill_tokens();
@@ -257,7 +290,8 @@ async fn exec_refuses_wrong_inputs_before_the_command_starts() {
     assert_eq!(terminal.exec(&["acme", "--tool", "grok", "--", "no-such-program"]).await.code, 127);
     assert_eq!(terminal.exec(&["acme", "--tool", "grok", "--", "/dev/null"]).await.code, 126);
     let in_worker = [("THREADKEY_SOCKET", "/s"), ("THREADKEY_CAPABILITY", "c")];
-    let worker = terminal.home.run_in(&["exec", "acme", "--tool", "grok", "--", "true"], "", &in_worker).await;
+    let worker =
+        terminal.home.run_in(&["exec", "acme", "--tool", "grok", "--", "true"], "", &in_worker).await;
     assert_eq!(worker.code, 2, "{worker:?}");
     let odd = terminal.home.run_in(&["token", "acme"], "", &[("THREADKEY_AS", "nobody")]).await;
     assert_eq!(odd.code, 2, "{odd:?}");

@@ -36,7 +36,11 @@ async fn git(terminal: &Terminal, folder: &Path, helper: &str, arguments: &[&str
     let output = tokio::time::timeout(std::time::Duration::from_secs(60), output).await;
     let output = output.expect("in time").expect("git runs");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ended { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+    Ended {
+        code: output.status.code().unwrap_or(-1),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
 }
 
 /// Makes a bare repository, and serves it to live tokens.
@@ -89,8 +93,12 @@ async fn a_helper_answers_for_its_own_hosts_alone() {
     let terminal = Terminal::start("").await;
     let token = terminal.token(&[]).await;
     let ask = |more: &'static [&'static str], operation: &'static str, request: &'static str| {
-        let arguments: Vec<_> =
-            ["token", "acme", "--format", "git-credential"].iter().chain(more).chain([&operation]).copied().collect();
+        let arguments: Vec<_> = ["token", "acme", "--format", "git-credential"]
+            .iter()
+            .chain(more)
+            .chain([&operation])
+            .copied()
+            .collect();
         let home = &terminal.home;
         async move { home.run_with(&arguments, request).await }
     };

@@ -27,7 +27,8 @@ fn the_users_settings_stay_in_force_and_their_login_is_not_linked() {
     let home = tempfile::tempdir().expect("a temporary folder can be made");
     let own = home.path().join(".codex");
     fs::create_dir_all(own.join("sessions")).expect("it is made");
-    fs::write(own.join("config.toml"), "model = \"m\"\nmodel_provider = \"x\"\n[tui]\ntheme = \"t\"\n").expect("written");
+    fs::write(own.join("config.toml"), "model = \"m\"\nmodel_provider = \"x\"\n[tui]\ntheme = \"t\"\n")
+        .expect("written");
     fs::write(own.join("auth.json"), "{\"refresh\":\"r\"}").expect("written");
     fs::write(own.join("history.jsonl"), "h").expect("written");
     let tree = PrivateTree::make(&home.path().join("run")).expect("it is made");
@@ -35,7 +36,8 @@ fn the_users_settings_stay_in_force_and_their_login_is_not_linked() {
     let folder = ToolFolder::new(tree.path(), "codex", folder_of("codex", Way::Hook), variable);
     let files = rendered(&[("config.toml", "model_provider = \"threadkey\"\n[tui]\nalt = true\n", false)]);
     folder.fill(&tree, &files).expect("it is filled");
-    let config: toml::Table = fs::read_to_string(folder.path.join("config.toml")).expect("there").parse().expect("TOML");
+    let config: toml::Table =
+        fs::read_to_string(folder.path.join("config.toml")).expect("there").parse().expect("TOML");
     assert_eq!(config["model"].as_str(), Some("m"));
     assert_eq!(config["model_provider"].as_str(), Some("threadkey"));
     assert_eq!((config["tui"]["theme"].as_str(), config["tui"]["alt"].as_bool()), (Some("t"), Some(true)));
@@ -81,7 +83,8 @@ fn settings_in_another_format_than_their_name_shows_are_left_out() {
     fs::write(&path, "{ // a comment\n}").expect("written");
     assert!(merged(&path, &ours).is_none());
     fs::write(&path, "{\"a\":0,\"b\":{\"c\":2}}").expect("written");
-    let both: serde_json::Value = serde_json::from_str(merged(&path, &ours).expect("JSON").expose()).expect("JSON");
+    let both: serde_json::Value =
+        serde_json::from_str(merged(&path, &ours).expect("JSON").expose()).expect("JSON");
     assert_eq!(both, serde_json::json!({"a": 1, "b": {"c": 2}}));
 }
 
@@ -95,20 +98,31 @@ fn gits_configuration_by_variables_is_added_to_the_users_own() {
     };
     let mut variables = Variables::new(user);
     for host in ["a", "b"] {
-        let git = [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", host), ("GIT_CONFIG_VALUE_0", "h"), ("GIT_TERMINAL_PROMPT", "0")];
+        let git = [
+            ("GIT_CONFIG_COUNT", "1"),
+            ("GIT_CONFIG_KEY_0", host),
+            ("GIT_CONFIG_VALUE_0", "h"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+        ];
         assert!(variables.add("git", &secrets(&git)));
     }
     let all = variables.finish();
     let value = |name: &str| all.get(OsStr::new(name)).cloned().flatten();
     assert_eq!(value("GIT_CONFIG_COUNT"), Some("3".into()));
-    assert_eq!((value("GIT_CONFIG_KEY_0"), value("GIT_CONFIG_KEY_2")), (Some("user.name".into()), Some("b".into())));
+    assert_eq!(
+        (value("GIT_CONFIG_KEY_0"), value("GIT_CONFIG_KEY_2")),
+        (Some("user.name".into()), Some("b".into()))
+    );
 }
 
 #[test]
 fn a_key_of_the_users_environment_does_not_take_the_logins_place() {
     let mut variables = Variables::new(|_| None);
     assert!(variables.add("claude", &secrets(&[("ANTHROPIC_BASE_URL", "https://a")])));
-    assert!(!variables.add("anthropic-sdk", &secrets(&[("ANTHROPIC_BASE_URL", "https://b")])), "the first one counts");
+    assert!(
+        !variables.add("anthropic-sdk", &secrets(&[("ANTHROPIC_BASE_URL", "https://b")])),
+        "the first one counts"
+    );
     let all = variables.finish();
     assert_eq!(all.get(OsStr::new("ANTHROPIC_API_KEY")), Some(&None));
     assert_eq!(all.get(OsStr::new("ANTHROPIC_BASE_URL")), Some(&Some("https://a".into())));

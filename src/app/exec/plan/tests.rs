@@ -84,11 +84,23 @@ fn gh_and_git_take_the_route_to_their_own_host() {
 #[test]
 fn a_tool_without_a_way_is_refused_with_the_reason_and_the_alternative() {
     for (program, id, preset, wanted, words) in [
-        ("gemini", "gemini-cli", Some("gemini-cli"), Wanted::default(), &["[inject.NAME]", "reads oauth_creds.json once"][..]),
+        (
+            "gemini",
+            "gemini-cli",
+            Some("gemini-cli"),
+            Wanted::default(),
+            &["[inject.NAME]", "reads oauth_creds.json once"][..],
+        ),
         ("make", "acme", None, Wanted::default(), &["--tool", "threadkey token acme"]),
         ("opencode", "acme", None, Wanted::default(), &["--model"]),
         ("x", "acme", None, Wanted { tool: Some("netrc"), ..Wanted::default() }, &["one place in your home"]),
-        ("gh", "hub", Some("github"), Wanted { tool: Some("codx"), ..Wanted::default() }, &["did you mean codex?"]),
+        (
+            "gh",
+            "hub",
+            Some("github"),
+            Wanted { tool: Some("codx"), ..Wanted::default() },
+            &["did you mean codex?"],
+        ),
     ] {
         let refused = chosen(&[provider(id, preset)], program, wanted, &[]).expect_err(program);
         for word in words {
