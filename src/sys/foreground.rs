@@ -7,12 +7,13 @@
 //! alone.
 //!
 //! On Linux the command gets SIGTERM when this process dies, whatever killed it. Its descendants are found
-//! through `/proc`. Invariant: [`Foreground::end`] leaves none of them.
+//! through `/proc`. [`Foreground::end`] leaves none of them, except those in a session of their own, and
+//! those whose parent ended earlier.
 
 #![expect(unsafe_code, reason = "the set-up between fork and exec and the signals are system calls")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     io,
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
@@ -38,6 +39,8 @@ const OTHERS: [libc::c_int; 2] = [libc::SIGUSR1, libc::SIGUSR2];
 
 /// The pause between two looks for descendants that are about to end.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How often the remaining processes are killed.
+const KILL_ROUNDS: u32 = 20;
 
 /// A command in the terminal.
 pub struct Foreground {
@@ -163,7 +166,6 @@ impl Foreground {
         unsafe {
             command.pre_exec(prepare);
         }
-        adopt_orphans();
         let child = tokio::process::Command::from(command).spawn()?;
         let pid = child.id().and_then(|id| libc::pid_t::try_from(id).ok()).ok_or(io::ErrorKind::NotFound)?;
         Ok(Self { child, pid })
@@ -184,40 +186,45 @@ impl Foreground {
         }
     }
 
-    /// Ends the command and all its descendants: by this signal, and by KILL after `grace`. Waits for the
-    /// command.
+    /// Ends the command and its descendants: by this signal, and by KILL after `grace`. Waits for all of
+    /// them.
     ///
     /// # Errors
     /// The system's.
     pub async fn end(&mut self, signal: Passed, grace: Duration) -> io::Result<ExitStatus> {
-        for process in descendants() {
-            send(process, signal.0);
+        let mut known: BTreeSet<libc::pid_t> = descendants().into_iter().chain([self.pid]).collect();
+        for process in &known {
+            send(*process, signal.0);
         }
-        let ended = async {
-            let status = self.child.wait().await?;
-            while !descendants().is_empty() {
-                tokio::time::sleep(PAUSE).await;
+        if !self.settle(&mut known, grace).await {
+            // A process may have started another one since the last look.
+            for _ in 0..KILL_ROUNDS {
+                for process in &known {
+                    send(*process, libc::SIGKILL);
+                }
+                if self.settle(&mut known, PAUSE * 5).await {
+                    break;
+                }
             }
-            Ok(status)
-        };
-        if let Ok(ended) = timeout(grace, ended).await {
-            return ended;
-        }
-        // A killed process may leave children that this look did not see.
-        for _ in 0..64 {
-            let left = descendants();
-            if left.is_empty() {
-                break;
-            }
-            for process in left {
-                send(process, libc::SIGKILL);
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        if self.child.id().is_some() {
-            send(self.pid, libc::SIGKILL);
         }
         self.child.wait().await
+    }
+
+    /// Waits until the command and all known descendants have ended. Keeps those known whose parent ends
+    /// first. Returns false when `within` is over.
+    async fn settle(&mut self, known: &mut BTreeSet<libc::pid_t>, within: Duration) -> bool {
+        let settled = async {
+            loop {
+                known.extend(descendants());
+                let has_ended = self.child.try_wait().is_ok_and(|status| status.is_some());
+                known.retain(|process| *process == self.pid && !has_ended || is_live(*process));
+                if known.is_empty() {
+                    return;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        timeout(within, settled).await.is_ok()
     }
 }
 
@@ -235,27 +242,15 @@ fn send(process: libc::pid_t, signal: libc::c_int) {
     }
 }
 
-/// Makes this process the parent of the command's orphans, so that it can find and reap them.
-fn adopt_orphans() {
-    // SAFETY: plain numbers.
-    #[cfg(target_os = "linux")]
-    unsafe {
-        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    }
-}
-
 /// Returns the live descendants of this process, except those in a session of their own. Such a process
-/// has left its terminal on purpose. One of them may be a refresh that a hook has started, whose end would lose a
-/// token. Adopted children that have ended are reaped at the end of this process.
-#[cfg(target_os = "linux")]
+/// has left its terminal on purpose. One of them may be a refresh that a hook has started, whose end would
+/// lose a token.
 fn descendants() -> Vec<libc::pid_t> {
-    // SAFETY: plain numbers.
-    let session = unsafe { libc::getsid(0) };
     let mut found = Vec::new();
     let mut parents = vec!["self".to_owned()];
     while let Some(parent) = parents.pop() {
         for child in children(&parent) {
-            if is_live_in(child, session) {
+            if is_live(child) {
                 found.push(child);
             }
             parents.push(child.to_string());
@@ -264,13 +259,7 @@ fn descendants() -> Vec<libc::pid_t> {
     found
 }
 
-#[cfg(not(target_os = "linux"))]
-fn descendants() -> Vec<libc::pid_t> {
-    Vec::new()
-}
-
-/// Returns the children of all threads of a process.
-#[cfg(target_os = "linux")]
+/// Returns the children of all threads of a process. Only Linux lists them.
 #[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
 fn children(process: &str) -> Vec<libc::pid_t> {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
@@ -280,15 +269,16 @@ fn children(process: &str) -> Vec<libc::pid_t> {
         .collect()
 }
 
-/// Whether a process belongs to this session and has not ended.
-#[cfg(target_os = "linux")]
+/// Whether a process belongs to this process's session and has not ended.
 #[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
-fn is_live_in(process: libc::pid_t, session: libc::pid_t) -> bool {
+fn is_live(process: libc::pid_t) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{process}/stat")) else { return false };
     // The name in parentheses may have any characters. State, parent, group and session follow.
     let Some((_, rest)) = stat.rsplit_once(')') else { return false };
     let mut fields = rest.split_whitespace();
     let has_ended = matches!(fields.next(), None | Some("Z" | "X"));
+    // SAFETY: plain numbers.
+    let session = unsafe { libc::getsid(0) };
     !has_ended && fields.nth(2).and_then(|of| of.parse().ok()) == Some(session)
 }
 
