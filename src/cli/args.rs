@@ -400,9 +400,6 @@ pub struct PrincipalArgs {
 pub struct TokenArgs {
     /// The provider; needed only if several are configured, or in a worker
     pub provider: Option<ProviderId>,
-    /// With --format git-credential: get, store or erase, which git appends
-    #[arg(value_name = "OPERATION", requires = "provider")]
-    pub operation: Option<String>,
     /// The principal that the session belongs to: user:ID, guild:ID (Discord ids) or local
     /// [default: local]. Not allowed in a worker: there the token API decides
     #[arg(long = "as", value_name = "PRINCIPAL")]
@@ -429,6 +426,9 @@ pub struct TokenArgs {
     /// With --format git-credential: the user name that git sends [default: that of the provider]
     #[arg(long, value_name = "NAME")]
     pub username: Option<String>,
+    /// With --format git-credential: get, store or erase, which git appends
+    #[arg(value_name = "OPERATION", requires = "provider")]
+    pub operation: Option<String>,
 }
 
 impl TokenArgs {
