@@ -178,8 +178,14 @@ fn usable<'a>(
         Way::Inject => Some(route(provider, tool, means, routes)?),
         Way::Hook | Way::File => None,
     };
-    let git_host = provider.git_host.clone().filter(|_| tool.name == "git");
-    let built_in = means.base_url.clone().filter(|url| !url.is_empty() && is_of_vendor(provider, tool));
+    // gh and git speak to the host that issued the token, and its built-in address is that of GitHub.
+    let is_git = ["gh", "git"].contains(&tool.name.as_str());
+    let git_host = provider.git_host.clone().filter(|_| is_git);
+    let is_built_in = match is_git {
+        true => provider.preset.as_deref() == Some("github"),
+        false => is_of_vendor(provider, tool),
+    };
+    let built_in = means.base_url.clone().filter(|url| !url.is_empty() && is_built_in);
     let base_url = wanted.base_url.map(str::to_owned).or(git_host).or(built_in);
     if means.base_url.is_some() && base_url.is_none() {
         return Err(format!(

@@ -111,7 +111,8 @@ fn a_tool_without_a_way_is_refused_with_the_reason_and_the_alternative() {
 
 #[test]
 fn two_providers_for_one_tool_are_refused_except_for_git() {
-    let both = [provider("hub", Some("github")), provider("lab", Some("gitlab"))];
+    let lab = Named { git_host: Some("https://lab.example".into()), ..provider("lab", Some("gitlab")) };
+    let both = [provider("hub", Some("github")), lab];
     assert_eq!(
         chosen(&both, "git", Wanted::default(), &[]),
         Ok(["hub gh file", "hub git hook", "lab git hook"].map(String::from).to_vec())
@@ -119,4 +120,18 @@ fn two_providers_for_one_tool_are_refused_except_for_git() {
     let two = [provider("a", Some("openai-codex")), provider("b", Some("openai-codex"))];
     let refused = chosen(&two, "codex", Wanted::default(), &[]).expect_err("one login");
     assert!(refused.contains("name either a or b"), "{refused}");
+}
+
+#[test]
+fn gh_and_git_speak_to_the_host_that_issued_the_token() {
+    let base_urls = |git_host: Option<&str>, preset| {
+        let hub = [Named { git_host: git_host.map(str::to_owned), ..provider("hub", Some(preset)) }];
+        let planned = plan(&hub, Path::new("git"), Wanted::default(), &[]);
+        planned.map(|all| all.into_iter().filter_map(|choice| choice.base_url).collect::<Vec<_>>())
+    };
+    assert_eq!(base_urls(None, "github"), Ok(vec!["https://github.com".to_owned(); 2]));
+    let own = Some("https://git.acme.example");
+    assert_eq!(base_urls(own, "github"), Ok(vec!["https://git.acme.example".to_owned(); 2]));
+    assert_eq!(base_urls(own, "gitlab"), Ok(vec!["https://git.acme.example".to_owned()]));
+    assert!(base_urls(None, "gitlab").is_err(), "no token of gitlab goes to github.com");
 }
