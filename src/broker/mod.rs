@@ -58,7 +58,7 @@ pub use lease::{Lease, LeaseSource, TokenJson};
 pub use metrics::{BrokerMetrics, Durations, durations};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
 pub use probe::{PATIENCE, Probing, distrust_probes, probe_lease, probed_token};
-pub use rescue::RestoreError;
+pub use rescue::{RestoreError, Restored};
 pub use sign_in::{
     AwaitedAnswers, DigitsPage, Finished, GrantEnd, Kept, LoggedOut, News, OpenedStart, Opener, PageError,
     Polled, Progress, PublicUrl, PublicUrlError, ResponseInText, Revocation, SignIn, SignInProgress,
@@ -85,7 +85,7 @@ use crate::{
     ids::{Lineage, ProviderId, Tenant},
     net::Unreachable,
     oauth::{Client, Provider, Providers, UserinfoAccount, UserinfoRequest, Withheld},
-    secret::AccessToken,
+    secret::{AccessToken, Fingerprint},
     session::{Binding, Change, Session, journal::Unread, seconds},
     store::{ChangeNotices, Purpose, Store},
     sys::clock::{Clock, UnixTime},
@@ -129,6 +129,8 @@ struct Inner {
     finishing: DashMap<Tenant, usize>,
     /// Sign-ins that wait for a choice, as this process has seen them.
     watched: DashMap<(Tenant, Lineage), Watch>,
+    /// The sign-ins that are over and left no answer in their journal.
+    looked_at: DashMap<(Tenant, Fingerprint), ()>,
     /// Writes that fail so far: with the answer if it is in memory alone, without it if the journal
     /// holds it.
     unsaved: DashMap<(Tenant, Purpose), Option<Unread>>,
@@ -165,6 +167,7 @@ impl Broker {
             probes: DashMap::new(),
             finishing: DashMap::new(),
             watched: DashMap::new(),
+            looked_at: DashMap::new(),
             unsaved: DashMap::new(),
             public_url: OnceLock::new(),
             events,
