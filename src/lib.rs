@@ -61,6 +61,8 @@
 //!   for the global lock is never applied.
 //! - No clock of a single process drops another process's sign-in.
 //! - Which token a worker may have is decided in one place: [`broker::WorkerTokens`].
+//! - A refresh token is in no file, variable or argument of a worker, and a worker's file is written
+//!   below its HOME alone, whatever the worker does there: `sys::below`.
 //! - A worker's secret never reaches an upstream of the injecting proxy, and the token reaches nothing
 //!   else: `api::inject`.
 //!
@@ -272,6 +274,8 @@
 //!   else](../../../adr/0051-operator-keys-are-scoped-and-the-tcp-listener-takes-nothing-else.md)
 //! - [52. Several agents, and MCP servers for
 //!   them](../../../adr/0052-several-agents-and-mcp-servers-for-them.md)
+//! - [54. Tools get a hook before a file, and never a refresh
+//!   token](../../../adr/0054-tools-get-a-hook-before-a-file-and-never-a-refresh-token.md)
 //! - [55. A hook tries its token first, and exec owns a
 //!   proxy](../../../adr/0055-a-hook-tries-its-token-first-and-exec-owns-a-proxy.md)
 

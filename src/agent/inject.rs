@@ -14,6 +14,7 @@ use super::Holder;
 use crate::{
     ids::{Principal, ProviderId, RouteName},
     secret::InjectSecret,
+    tools::InjectValues,
 };
 
 /// Opens the injecting proxy for workers.
@@ -57,6 +58,7 @@ pub struct InjectWorker {
 }
 
 /// A worker's access to the injecting proxy.
+#[derive(Clone)]
 pub struct InjectAccess {
     /// The port of 127.0.0.1.
     pub port: u16,
@@ -72,6 +74,12 @@ impl InjectAccess {
     /// Returns the address under which a route is served, without a slash at its end.
     pub fn base_url(&self, route: &RouteName) -> String {
         format!("http://127.0.0.1:{}/inject/{}", self.port, route.as_str())
+    }
+
+    /// Returns the access to one route, for a tool.
+    pub fn values(&self, route: &RouteName) -> Option<InjectValues> {
+        let (base_url, secret) = (self.base_url(route), self.routes.get(route)?.clone());
+        Some(InjectValues { base_url, secret, socket: self.sockets.get(route).cloned() })
     }
 }
 

@@ -37,11 +37,12 @@ use super::{
     reports::{Reporter, Reports},
 };
 use crate::{
-    agent::{Conversation, Holder, Served, TokenSource},
-    ids::{Principal, ProviderId, Tenant},
+    agent::{Conversation, Holder, Served, TokenChanges, TokenRefusal, TokenSource},
+    ids::{Principal, ProviderId, Tenant, UnixTime},
     secret::{AccessToken, Fingerprint, Scrubber},
     session::Wish,
-    store::StoreError,
+    store::{ChangeNotices, StoreError},
+    tools::TokenValues,
 };
 
 /// Hands out tokens to workers, by the rule of this file. Cheap to clone; clones share their state.
@@ -298,17 +299,59 @@ impl WorkerTokens {
 
 #[async_trait]
 impl TokenSource for WorkerTokens {
-    async fn token(&self, holder: &Holder, provider: &ProviderId) -> Result<AccessToken, String> {
+    async fn token(&self, holder: &Holder, provider: &ProviderId) -> Result<TokenValues, TokenRefusal> {
         let lease = async { self.entitlement(holder, provider).await?.token(DEFAULT_MIN_TTL).await };
-        match lease.await {
-            Ok(lease) => Ok(lease.access_token),
-            // The error names the store's path, which is for the operator and not for the owner of
-            // a worker.
-            Err(WorkerTokenError::Token(TokenError::Store(error))) => {
-                tracing::error!(%error, "a worker gets no token because the store cannot be used");
-                Err("the store cannot be used at the moment: threadkey's log has the reason".to_owned())
-            }
-            Err(error) => Err(error.to_string()),
+        let lease = lease.await.map_err(|error| {
+            let is_final = error.is_final();
+            let reason = match error {
+                // The error names the store's path, which is for the operator and not for the owner of
+                // a worker.
+                WorkerTokenError::Token(TokenError::Store(error)) => {
+                    tracing::error!(%error, "a worker gets no token because the store cannot be used");
+                    "the store cannot be used at the moment: threadkey's log has the reason".to_owned()
+                }
+                error => error.to_string(),
+            };
+            TokenRefusal { reason, is_final }
+        })?;
+        let id_token = match self.broker.session(&lease.tenant).await {
+            Ok(Some(session)) if session.access_token == lease.access_token => session.id_token,
+            _ => None,
+        };
+        let Lease { access_token, expires_at, account, scope, .. } = lease;
+        Ok(TokenValues { access_token, expires_at, account, scope, id_token })
+    }
+
+    fn changes(&self) -> Box<dyn TokenChanges> {
+        Box::new(self.broker.changes())
+    }
+
+    fn now(&self) -> UnixTime {
+        self.broker.now()
+    }
+}
+
+#[async_trait]
+impl TokenChanges for ChangeNotices {
+    async fn next(&mut self) {
+        Self::next(self).await;
+    }
+}
+
+impl WorkerTokenError {
+    /// Whether the worker has no right to a token now: the owner's right or the session has ended, or
+    /// is not known. Otherwise the reason passes by itself.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::ProviderNotAllowed(_) | Self::NotEntitled | Self::RightsUnknown { .. } => true,
+            Self::Token(error) => matches!(
+                error,
+                TokenError::UnknownProvider(_)
+                    | TokenError::NoSession(_)
+                    | TokenError::Ended { .. }
+                    | TokenError::ExchangeRefused { .. }
+                    | TokenError::EnvironmentRejected { .. }
+            ),
         }
     }
 }

@@ -72,6 +72,9 @@ pub struct Tool {
     pub title: String,
     /// The names of its programs.
     pub programs: Vec<String>,
+    /// The presets of the providers whose tokens the vendor's addresses take.
+    #[serde(default)]
+    pub presets: Vec<String>,
     hook: Option<Means>,
     inject: Option<Means>,
     file: Option<Means>,
@@ -216,6 +219,11 @@ impl Means {
         self.files.iter().any(|(path, file)| file.content(path).holds_token())
     }
 
+    /// Whether the file at a path has a token or a secret of the injecting proxy in it.
+    pub fn is_secret_file(&self, path: &str) -> bool {
+        self.files.get(path).is_some_and(|file| file.content(path).holds_secret())
+    }
+
     /// Whether it uses the socket of the injecting proxy.
     pub fn uses_socket(&self) -> bool {
         self.files.iter().any(|(path, file)| file.content(path).text.contains("{socket}"))
@@ -226,24 +234,48 @@ impl Means {
     /// # Errors
     /// [`RenderError`] if a value is missing, or cannot stand in its file.
     pub fn render(&self, values: &Values<'_>) -> Result<Rendered, RenderError> {
-        let mut rendered = Rendered::default();
-        for (path, file) in &self.files {
-            let content = file.content(path);
-            rendered.files.push(RenderedFile {
-                path: path.clone(),
-                text: content.render(values).map_err(|error| error.within(path))?,
-                holds_token: content.holds_token(),
+        let mut files = self.render_files(values, false)?;
+        files.extend(self.render_files(values, true)?);
+        Ok(Rendered { files, variables: self.render_variables(values)? })
+    }
+
+    /// Renders the files with an access token, or those without one.
+    ///
+    /// # Errors
+    /// As [`Means::render`].
+    pub fn render_files(
+        &self,
+        values: &Values<'_>,
+        with_token: bool,
+    ) -> Result<Vec<RenderedFile>, RenderError> {
+        let contents = self.files.iter().map(|(path, file)| (path, file.content(path)));
+        let files =
+            contents.filter(|(_, content)| content.holds_token() == with_token).map(|(path, content)| {
+                Ok(RenderedFile {
+                    path: path.clone(),
+                    text: content.render(values).map_err(|error| error.within(path))?,
+                    holds_token: with_token,
+                    holds_secret: content.holds_secret(),
+                })
             });
-        }
+        files.collect()
+    }
+
+    /// Renders the variables.
+    ///
+    /// # Errors
+    /// As [`Means::render`].
+    pub fn render_variables(&self, values: &Values<'_>) -> Result<BTreeMap<String, Secret>, RenderError> {
+        let mut variables = BTreeMap::new();
         for (name, variable) in &self.variables {
             let value = variable.content().render(values).map_err(|error| error.within(name))?;
-            rendered.variables.insert(name.clone(), value);
+            variables.insert(name.clone(), value);
         }
         if let Some(variable) = self.folder.as_ref().and_then(|folder| folder.variable.as_ref()) {
             let folder = values.folder.to_str().ok_or(RenderError::NotText)?;
-            rendered.variables.insert(variable.clone(), Secret::new(folder));
+            variables.insert(variable.clone(), Secret::new(folder));
         }
-        Ok(rendered)
+        Ok(variables)
     }
 }
 
@@ -277,6 +309,11 @@ impl Content<'_> {
     /// Whether an access token or an id token is in it.
     pub fn holds_token(&self) -> bool {
         ["{access_token}", "{id_or_access_token}"].iter().any(|name| self.text.contains(name))
+    }
+
+    /// Whether a token or a secret of the injecting proxy is in it.
+    pub fn holds_secret(&self) -> bool {
+        self.holds_token() || self.text.contains("{key}")
     }
 
     /// Renders the text with the values of one provider.

@@ -39,6 +39,29 @@ impl Format {
         }
     }
 
+    /// Whether any text can be written into it, whatever its characters are.
+    pub fn takes_any_text(self) -> bool {
+        self.quotes_text() || self == Self::Raw
+    }
+
+    /// Checks that a text is a document of this format, where it is one that this program reads.
+    ///
+    /// # Errors
+    /// The problem and its line.
+    pub fn check(self, text: &str) -> Result<(), String> {
+        match self {
+            Self::Json => match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("it is no JSON: {error}")),
+            },
+            Self::Toml => match text.parse::<toml::Table>() {
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("it is no TOML: {}", error.message())),
+            },
+            Self::Yaml | Self::Netrc | Self::Plain | Self::Raw => Ok(()),
+        }
+    }
+
     /// Whether a text must stand between double quotes.
     pub(super) fn quotes_text(self) -> bool {
         matches!(self, Self::Json | Self::Toml | Self::Yaml)

@@ -5,7 +5,7 @@
 //!
 //! Invariants:
 //!
-//! - A refresh token is no value of a template, so none can be in a file.
+//! - No template has a value for a refresh token, so no file can have one.
 //! - An access token is in files alone, never in a variable or an argument.
 //! - A value cannot change the structure of the file that it stands in, whatever its characters are.
 //!
@@ -21,7 +21,8 @@ pub use data::{
 };
 pub use escape::Format;
 pub use placeholder::next_placeholder;
-pub use values::{InjectValues, RenderError, Rendered, RenderedFile, TokenValues, Values, host_of};
+pub use values::{InjectValues, NO_END, RenderError, Rendered, RenderedFile, TokenValues, Values, host_of};
+pub(crate) use values::{Value, fill};
 
 #[cfg(test)]
 mod tests;

@@ -22,13 +22,15 @@ const MIN_TTL: &str = "6m";
 /// The name before the argument of a placeholder whose line is left out if there is no value.
 const OPTIONAL: &str = "optional";
 
+/// The end of a token whose provider names none: the last second of the year 9999.
+pub const NO_END: UnixTime = 253_402_300_799;
+
 /// An access token with the facts that files may name. There is no refresh token among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenValues {
     /// The token.
     pub access_token: AccessToken,
-    /// When it expires, in Unix seconds. The provider may name no end; then it is a time that never
-    /// comes.
+    /// When it expires, in Unix seconds; [`NO_END`] if the provider names no end.
     pub expires_at: UnixTime,
     /// The account that signed in, if it is known.
     pub account: Option<String>,
@@ -95,6 +97,9 @@ pub struct RenderedFile {
     pub text: Secret,
     /// Whether an access token is in it, so that it goes stale and is removed at the end.
     pub holds_token: bool,
+    /// Whether an access token or a secret of the injecting proxy is in it, so that it is removed at
+    /// the end.
+    pub holds_secret: bool,
 }
 
 /// A file or a variable cannot be rendered.
@@ -177,6 +182,18 @@ pub(crate) fn fill<'a>(
 }
 
 impl<'a> Values<'a> {
+    /// The values of a token alone, for a built-in template.
+    pub fn of_token(
+        provider: &'a ProviderId,
+        token: &'a TokenValues,
+        base_url: Option<&'a str>,
+        now: UnixTime,
+    ) -> Self {
+        let none = Path::new("");
+        let (program, folder, token) = (none, none, Some(token));
+        Self { provider, program, folder, base_url, model: None, token, inject: None, now }
+    }
+
     /// Returns the value of a placeholder of `tools.toml`.
     pub(super) fn get(&self, name: &str) -> Result<Option<Value<'a>>, RenderError> {
         let vendor_url = self.base_url.map(|url| url.trim_end_matches('/'));
@@ -230,6 +247,11 @@ impl<'a> Values<'a> {
 }
 
 impl TokenValues {
+    /// Whether the provider names an end of the token's life.
+    pub fn has_end(&self) -> bool {
+        self.expires_at < NO_END
+    }
+
     /// The names of its placeholders.
     pub(crate) const NAMES: [&'static str; 8] = [
         "access_token",

@@ -75,4 +75,5 @@ mod storm;
 mod suspended;
 mod team;
 mod terminal;
+mod tool_files;
 mod workers;
