@@ -35,7 +35,7 @@ use plan::{Choice, Named, Wanted, plan};
 use super::{AppSettings, drain_for_user};
 use crate::{
     agent::{InjectAccess, InjectPorts as _, InjectWorker, Served},
-    api::{InjectRoute, InjectServer},
+    api::InjectServer,
     broker::{Broker, TokenError, WithoutBot, WorkerTokens},
     cli::{AS_VARIABLE, ExecArgs, Exit, Failure, git_credential::GitHost, print_notice},
     ids::{Principal, Tenant},
@@ -149,8 +149,8 @@ impl Run<'_> {
         for (choice, tenant) in self.choices.iter().filter_map(|choice| {
             Some((choice, tenants.iter().find(|tenant| tenant.provider == choice.provider)?))
         }) {
-            let inject =
-                choice.route.zip(proxy.as_ref()).map(|(route, (_, access))| inject_values(route, access));
+            let inject = choice.route.zip(proxy.as_ref());
+            let inject = inject.and_then(|(route, (_, access))| access.values(&route.name));
             let folder = choice.means.folder.as_ref();
             let folder = ToolFolder::new(tree.path(), &choice.tool.name, folder, |name| env::var_os(name));
             let tool = Ready { choice, tenant, folder, inject };
@@ -359,14 +359,6 @@ fn named(settings: &AppSettings, args: &ExecArgs) -> Vec<Named> {
         Named { id: id.clone(), preset, git_host }
     };
     args.providers.iter().map(named).collect()
-}
-
-fn inject_values(route: &InjectRoute, access: &InjectAccess) -> InjectValues {
-    InjectValues {
-        base_url: access.base_url(&route.name),
-        secret: access.routes.get(&route.name).unwrap_or(&access.secret).clone(),
-        socket: access.sockets.get(&route.name).cloned(),
-    }
 }
 
 /// Makes the folder of this run: in memory where the system offers that, else beside the store, where no other user gets.

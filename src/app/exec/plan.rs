@@ -121,14 +121,6 @@ fn tools_of(provider: &Named, own: Option<&'static Tool>, is_named: bool) -> Vec
     found
 }
 
-/// Whether the vendor of a tool is that of the provider.
-fn is_of_vendor(provider: &Named, tool: &Tool) -> bool {
-    OF_PRESET.iter().any(|(preset, direct, indirect)| {
-        provider.preset.as_deref() == Some(preset)
-            && direct.iter().chain(*indirect).any(|name| *name == tool.name)
-    })
-}
-
 /// Chooses the best way of a tool that works with a provider.
 fn choose<'a>(
     provider: &Named,
@@ -178,14 +170,11 @@ fn usable<'a>(
         Way::Inject => Some(route(provider, tool, means, routes)?),
         Way::Hook | Way::File => None,
     };
-    // gh and git speak to the host that issued the token, and its built-in address is that of GitHub.
+    // gh and git speak to the host that issued the token.
     let is_git = ["gh", "git"].contains(&tool.name.as_str());
     let git_host = provider.git_host.clone().filter(|_| is_git);
-    let is_built_in = match is_git {
-        true => provider.preset.as_deref() == Some("github"),
-        false => is_of_vendor(provider, tool),
-    };
-    let built_in = means.base_url.clone().filter(|url| !url.is_empty() && is_built_in);
+    let is_vendor = provider.preset.as_ref().is_some_and(|preset| tool.presets.contains(preset));
+    let built_in = means.base_url.clone().filter(|url| !url.is_empty() && is_vendor);
     let base_url = wanted.base_url.map(str::to_owned).or(git_host).or(built_in);
     if means.base_url.is_some() && base_url.is_none() {
         return Err(format!(

@@ -13,7 +13,12 @@ fn rendered(files: &[(&str, &str, bool)]) -> Rendered {
     let mut rendered = Rendered::default();
     for (path, text, holds_token) in files {
         let (path, text) = ((*path).to_owned(), Secret::new(*text));
-        rendered.files.push(crate::tools::RenderedFile { path, text, holds_token: *holds_token });
+        rendered.files.push(crate::tools::RenderedFile {
+            path,
+            text,
+            holds_token: *holds_token,
+            holds_secret: *holds_token,
+        });
     }
     rendered
 }
