@@ -37,14 +37,13 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// when it starts itself as the bot, as an agent or as a detached refresh.
 pub fn main() -> ExitCode {
     app::install_panic_hook();
-    let exit = match Cli::from_process() {
+    match Cli::from_process() {
         Ok(cli) => run_command(cli).unwrap_or_else(|failure| {
             print_notice(&format!("threadkey: {failure}"));
             failure.exit.into()
         }),
         Err(usage) => print_usage(&usage).into(),
-    };
-    exit
+    }
 }
 
 /// Prints a usage error. For clap, `--help` and `--version` are such errors too.
