@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// The file in a worker's folder with the paths of its files with a secret, one a line.
-const LIST: &str = "secret-files";
+pub(super) const LIST: &str = "secret-files";
 /// The remaining life at which a token is replaced, if no change of the store came before.
 const AHEAD: Duration = Duration::from_secs(60);
 /// The longest pause between two looks at the clock while a token has an end.
