@@ -286,6 +286,8 @@ async fn exec_refuses_wrong_inputs_before_the_command_starts() {
         assert!(ended.stderr.contains(problem), "{arguments:?}: {ended:?}");
     }
     assert!(!marker.exists());
+    let twice = terminal.exec(&["acme", "acme", "--tool", "grok", "--", "true"]).await;
+    assert_eq!(twice.code, 0, "{twice:?}");
     assert_eq!(terminal.exec(&["acme", "--tool", "grok"]).await.code, 2, "no command");
     assert_eq!(terminal.exec(&["acme", "--tool", "grok", "--", "no-such-program"]).await.code, 127);
     assert_eq!(terminal.exec(&["acme", "--tool", "grok", "--", "/dev/null"]).await.code, 126);
