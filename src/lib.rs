@@ -277,6 +277,8 @@
 //!   them](../../../adr/0052-several-agents-and-mcp-servers-for-them.md)
 //! - [54. Tools get a hook before a file, and never a refresh
 //!   token](../../../adr/0054-tools-get-a-hook-before-a-file-and-never-a-refresh-token.md)
+//! - [55. A hook tries its token first, and exec owns a
+//!   proxy](../../../adr/0055-a-hook-tries-its-token-first-and-exec-owns-a-proxy.md)
 //! - [56. An agent waits for its owner, and one question serves all
 //!   waits](../../../adr/0056-an-agent-waits-for-its-owner-and-one-question-serves-all-waits.md)
 //! - [57. The process that makes a change runs its

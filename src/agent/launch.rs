@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    AgentSettings, Conversation, InjectWorker, Isolation, PromptError, environment,
+    AgentSettings, Conversation, InjectWorker, Isolation, PromptError, Served, environment,
     folders::{FolderUse, Folders},
     mcp::McpOffers,
     program_files,
@@ -130,7 +130,7 @@ pub(super) async fn launch(deps: &WorkerDeps, conversation: &Conversation) -> Re
     let capability = deps.capabilities.issue(holder.clone());
     let process = Arc::new(OnceLock::new());
     let worker = InjectWorker {
-        holder: deps.holder(conversation.clone()),
+        serves: Served::Worker(deps.holder(conversation.clone())),
         voided: deps.capabilities.voided(&capability),
         sockets: sockets(settings, &folders),
         open: settings.mcp.iter().map(|server| server.route.clone()).collect(),

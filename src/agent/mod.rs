@@ -45,7 +45,7 @@ pub use environment::{
 };
 pub use file_text::{FileNames, FileText, check_file_text};
 pub use folders::{FolderNames, example_socket, is_folder_name, missing_limits};
-pub use inject::{InjectAccess, InjectPorts, InjectWorker};
+pub use inject::{InjectAccess, InjectPorts, InjectWorker, Served};
 pub use lines::{BoundedLines, Line};
 pub use mcp::{MCP_PATH_VARIABLE, MCP_SOCKET_VARIABLE};
 pub use settings::{AgentSettings, Isolation, McpServer, SettingsError, WorkerLimits};

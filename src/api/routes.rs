@@ -25,7 +25,7 @@ use super::{
     operators::{Operator, Right},
     owner_wait::WorkerRequest,
     problem::Problem,
-    request::{Parameters, challenges, min_ttl, rejected_token, wait},
+    request::{Parameters, challenges, min_ttl, probe, rejected_token, wait},
     scrape, sessions,
     shares::ConnectionShare,
     state::Api,
@@ -75,6 +75,7 @@ pub(super) fn router(api: Api, via: Via) -> Router {
         ("provider" = String, Path, description = "The provider.", example = "gitlab", pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$"),
         ("min_ttl" = Option<u32>, Query, description = "The remaining life that the token should have, in seconds; 60 without it.", minimum = 0, maximum = 4294967295u32),
         ("wait" = Option<u32>, Query, description = "How long to wait for the owner's sign-in without a session, in seconds; 0 without it. The owner is asked in the thread, once for all waiting calls. For a capability alone: an operator key has no owner to ask, and sends 0.", minimum = 0, maximum = 300),
+        ("probe" = Option<u8>, Query, description = "1: try the token at the provider first, for at most 1.5 s. If the provider answers 401, the call counts as a report, and returns another token. Every other answer, and none, changes nothing. For programs that cannot report a rejected token; 0 without it.", minimum = 0, maximum = 1),
         ("principal" = Option<String>, Query, description = "Whose token, for an operator key; it may be left out if the key covers one principal alone. A capability has one principal, and sends none.", example = "user:80351110224678912", pattern = "^(local|(user|guild):[0-9]{1,19})$"),
     ),
     responses((status = 200, description = "The token.", body = TokenJson), TokenProblems)
@@ -91,23 +92,27 @@ async fn token(
     api.refuse_raw_tokens(&caller)?;
     let operator = match &caller {
         Caller::Worker(holder) => {
-            let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait"])?;
-            let (min_ttl, wait) = (min_ttl(&mut query)?, wait(&mut query)?);
+            let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait", "probe"])?;
+            let (min_ttl, wait, is_probed) = (min_ttl(&mut query)?, wait(&mut query)?, probe(&mut query)?);
             let provider = provider.parse().map_err(|_| Problem::provider_not_allowed())?;
             let (api, share, headers) = (&api, &share, &headers);
-            let request = WorkerRequest { api, share, headers, via, holder, provider, min_ttl, wait };
+            let request =
+                WorkerRequest { api, share, headers, via, holder, provider, min_ttl, wait, is_probed };
             return request.answer().await;
         }
         Caller::Operator(operator) => operator,
     };
     let answer = async {
-        let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait", "principal"])?;
+        let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait", "probe", "principal"])?;
         let tenant = api.token_tenant(operator, &provider, &mut query)?;
-        let min_ttl = min_ttl(&mut query)?;
+        let (min_ttl, is_probed) = (min_ttl(&mut query)?, probe(&mut query)?);
         if !wait(&mut query)?.is_zero() {
             return Err(Problem::no_owner_to_ask());
         }
-        let lease = api.tokens.operators_token(&operator.name, &tenant, min_ttl).await?;
+        let lease = match is_probed {
+            false => api.tokens.operators_token(&operator.name, &tenant, min_ttl).await?,
+            true => api.tokens.operators_probed_token(&operator.name, &tenant, min_ttl).await?,
+        };
         api.to_operator(&headers, via, &lease)?;
         Ok(axum::Json(TokenJson::from(&lease)).into_response())
     };

@@ -105,8 +105,8 @@ impl Below {
     }
 
     /// Opens the folders of a path, one below the other. Returns the last one, or `None` without any.
-    fn walk<'a>(
-        &'a self,
+    fn walk(
+        &self,
         folders: &[&str],
         open: impl Fn(BorrowedFd<'_>, &str) -> io::Result<OwnedFd>,
     ) -> io::Result<Option<OwnedFd>> {

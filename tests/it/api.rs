@@ -84,6 +84,7 @@ impl Rig {
         let settings = ProviderSettings {
             authorization_endpoint: server.authorization_endpoint(),
             token_endpoint: server.token_endpoint(),
+            probe_endpoint: Some(server.userinfo_endpoint()),
             client_id: authserver::CLIENT_ID.into(),
             redirect_uri: authserver::PASTE_REDIRECT_URI.into(),
             scopes: vec!["openid".into(), "offline_access".into()],
@@ -234,6 +235,26 @@ async fn a_token_request_without_a_live_capability_is_unauthorized() {
     assert!(voided.head.contains("www-authenticate: bearer"), "{voided:?}");
     let probe = rig.get("/v1/token/other", None).await;
     assert_problem(&probe, 401, "unauthorized");
+}
+
+#[tokio::test]
+async fn a_probed_token_that_the_provider_refuses_is_replaced_for_a_worker() {
+    let rig = Rig::start().await;
+    rig.sign_in(Principal::User(ALICE), "alice").await;
+    let worker = rig.worker(1, ALICE, None);
+    let first = rig.get("/v1/token/acme?probe=1", Some(&worker)).await;
+    assert_eq!(first.status, 200, "{first:?}");
+    rig.server.advance(std::time::Duration::from_secs(100 * 3600));
+    rig.clock.advance(3);
+    let token = |answer: &Answer| answer.body["access_token"].clone();
+    assert_eq!(token(&rig.get("/v1/token/acme?probe=0", Some(&worker)).await), token(&first));
+    let probes = (0..8).map(|_| rig.get("/v1/token/acme?min_ttl=60&probe=1", Some(&worker)));
+    for answer in futures_util::future::join_all(probes).await {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_ne!(token(&answer), token(&first));
+    }
+    assert_eq!(rig.server.events().of("alice").refreshes, 1);
+    assert_problem(&rig.get("/v1/token/acme?probe=yes", Some(&worker)).await, 400, "invalid_request");
 }
 
 #[tokio::test]
