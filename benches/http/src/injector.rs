@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, io::Read as _, path::Path, process::Stdio, sync::Arc};
 
 use threadkey::{
-    agent::{Capabilities, Conversation, Holder, InjectPorts as _, InjectWorker},
+    agent::{Capabilities, Conversation, Holder, InjectPorts as _, InjectWorker, Served},
     api::{Credential, InjectRoute, InjectServer, RouteHeaders},
     broker::{Broker, WithoutBot, WorkerTokens},
     ids::{ConversationId, Snowflake},
@@ -75,7 +75,7 @@ pub(crate) async fn serve(arguments: &[String]) {
         let capabilities = Capabilities::new();
         let capability = capabilities.issue(holder.clone());
         let worker = InjectWorker {
-            holder,
+            serves: Served::Worker(holder),
             voided: capabilities.voided(&capability),
             sockets: BTreeMap::new(),
             open: [].into(),
