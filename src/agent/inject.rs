@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::Holder;
-use crate::{ids::RouteName, secret::InjectSecret};
+use crate::{ids::RouteName, secret::InjectSecret, tools::InjectValues};
 
 /// Opens the injecting proxy for workers.
 #[async_trait]
@@ -40,6 +40,7 @@ pub struct InjectWorker {
 }
 
 /// A worker's access to the injecting proxy.
+#[derive(Clone)]
 pub struct InjectAccess {
     /// The port of 127.0.0.1.
     pub port: u16,
@@ -55,6 +56,14 @@ impl InjectAccess {
     /// Returns the address under which a route is served, without a slash at its end.
     pub fn base_url(&self, route: &RouteName) -> String {
         format!("http://127.0.0.1:{}/inject/{}", self.port, route.as_str())
+    }
+}
+
+impl InjectAccess {
+    /// Returns the access to one route, for a tool.
+    pub(super) fn values(&self, route: &RouteName) -> Option<InjectValues> {
+        let (base_url, secret) = (self.base_url(route), self.routes.get(route)?.clone());
+        Some(InjectValues { base_url, secret, socket: self.sockets.get(route).cloned() })
     }
 }
 

@@ -2,6 +2,7 @@
 //! processes, and only this module has `unsafe`.
 
 pub mod ancestry;
+pub mod below;
 pub mod browser;
 #[cfg(target_os = "linux")]
 pub mod cgroup;
