@@ -38,6 +38,7 @@ mod mcp_state;
 mod metrics;
 mod owner_questions;
 mod owner_rights;
+mod owner_wait;
 mod probe;
 mod refresh;
 mod reports;
@@ -57,8 +58,9 @@ pub use error::{FinishError, TokenError, is_from_a_wrong_endpoint};
 pub use event::Event;
 pub use lease::{Lease, LeaseSource, TokenJson};
 pub use metrics::{BrokerMetrics, Durations, durations};
-pub use owner_questions::{LONGEST_OWNER_WAIT, OwnerQuestions, OwnerRefusal, OwnerWait, OwnerWaitError};
+pub use owner_questions::{LONGEST_OWNER_WAIT, OwnerQuestions, OwnerRefusal};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
+pub use owner_wait::{OwnerWait, OwnerWaitError};
 pub use probe::{PATIENCE, Probing, distrust_probes, probe_lease, probed_token};
 pub use rescue::{RestoreError, Restored};
 pub use sign_in::{

@@ -15,7 +15,7 @@
 //!    member, and that server has a session, the worker gets the token of that session,
 //!    `guild:<server>`.
 //! 6. If neither session exists, the owner's tenant counts, so that the error asks the owner to
-//!    sign in. A request that may wait asks by the bot ([`OwnerWait`]), and each later attempt of it
+//!    sign in. A request that may wait asks by the bot ([`WorkerTokens::owner_wait`]), and each later attempt of it
 //!    follows this rule anew.
 //! 7. A worker that has reported a token does not get it again for ten minutes. Others still do,
 //!    until the report is confirmed. A conversation forces at most one refresh in ten minutes, and
@@ -39,8 +39,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Broker, DEFAULT_MIN_TTL, Lease, OwnerQuestions, OwnerRights, OwnerWait, RightsError, TokenError,
-    WithoutBot,
+    Broker, DEFAULT_MIN_TTL, Lease, OwnerQuestions, OwnerRights, RightsError, TokenError, WithoutBot,
     reports::{Reporter, Reports},
 };
 use crate::{
@@ -119,22 +118,8 @@ impl WorkerTokens {
         Self { questions, ..self }
     }
 
-    /// Begins the wait of a worker of `holder` for its owner's sign-in, after an error that
-    /// [`WorkerTokenError::needs_sign_in`].
-    ///
-    /// # Errors
-    /// [`WorkerTokenError::ProviderNotAllowed`] by rule 1, or the store's error.
-    pub async fn owner_wait(
-        &self,
-        holder: &Holder,
-        provider: &ProviderId,
-    ) -> Result<OwnerWait, WorkerTokenError> {
-        OwnerWait::begin(self, holder, provider, self.ending.clone()).await
-    }
-
-    /// Ends all waits for owners, now and later, because the process is ending.
-    pub fn end_owner_waits(&self) {
-        self.ending.cancel();
+    pub(super) fn ending(&self) -> &CancellationToken {
+        &self.ending
     }
 
     pub(super) fn broker(&self) -> &Broker {
@@ -595,45 +580,4 @@ async fn has_session(broker: &Broker, tenant: &Tenant) -> Result<bool, StoreErro
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ids::{ConversationId, Snowflake};
-
-    fn holder(owner: u64, shared_guild: Option<u64>) -> Holder {
-        let conversation = Conversation {
-            id: ConversationId(Snowflake(1)),
-            owner: Snowflake(owner),
-            shared_guild: shared_guild.map(Snowflake),
-            agent: None,
-        };
-        Holder { conversation, providers: vec!["acme".parse().expect("a provider id")] }
-    }
-
-    fn tenant(text: &str) -> Tenant {
-        text.parse().expect("a tenant")
-    }
-
-    #[test]
-    fn a_provider_outside_the_holders_list_has_no_candidates() {
-        assert!(Candidates::of(&holder(803, Some(9)), &"other".parse().expect("a provider id")).is_none());
-    }
-
-    #[test]
-    fn only_the_owners_and_the_shared_servers_tenants_are_candidates() {
-        let acme = "acme".parse().expect("a provider id");
-        let alone = Candidates::of(&holder(803, None), &acme).expect("the provider is allowed");
-        assert_eq!((alone.own, alone.shared), (tenant("acme/user:803"), None));
-        let shared = Candidates::of(&holder(803, Some(9)), &acme).expect("the provider is allowed");
-        assert!(shared.contains(&tenant("acme/user:803")) && shared.contains(&tenant("acme/guild:9")));
-        for other in ["acme/user:804", "acme/guild:8", "acme/local", "other/user:803"] {
-            assert!(!shared.contains(&tenant(other)), "{other}");
-        }
-    }
-
-    #[test]
-    fn each_owners_and_each_shared_tenant_is_in_use_once() {
-        let tenants = WorkerTokens::in_use(&[holder(803, None), holder(803, Some(9)), holder(804, Some(9))]);
-        let names: Vec<_> = tenants.iter().map(ToString::to_string).collect();
-        assert_eq!(names, ["acme/user:803", "acme/user:804", "acme/guild:9"]);
-    }
-}
+mod tests;

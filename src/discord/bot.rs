@@ -22,11 +22,11 @@ use super::{
     held_prompts::HeldPrompts,
     interaction::Interaction,
     interaction_tokens::InteractionTokens,
-    questions::SignInQuestions,
     rest::Rest,
     rights::Rights,
     running_turns::RunningTurns,
     sign_in::OpenMessages,
+    sign_in_questions::SignInQuestions,
     unreached_users::UnreachedUsers,
     wire::{Message, Response},
 };

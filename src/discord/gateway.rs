@@ -27,13 +27,13 @@ use super::{
     dispatch, ended_rights,
     first_contact::{Contact, first_contact_at_last, http, http_client, no_tls},
     link::{Knock, Link},
-    prompts,
-    questions::{self, SignInQuestions},
+    prompts, questions,
     relay::Relay,
     rest::{Rest, RestError},
     retry::{Backoff, MAX_CONNECT_PAUSE},
     rights::{self, Application, Rights, RightsInWords, rights_in_words},
     session_events, session_notice, shared_logins,
+    sign_in_questions::{AskOwner, SignInQuestions},
 };
 use crate::{agent::Workers, broker::Broker, ids::Snowflake, net::Outward, secret::Scrubber};
 
@@ -119,7 +119,8 @@ impl Prepared {
         let bot = &self.bot;
         bot.spawn(session_events::run(bot.clone()));
         bot.spawn(session_notice::run(bot.clone()));
-        bot.questions.connect(bot);
+        let asking: Arc<dyn AskOwner> = bot.clone();
+        bot.questions.connect(Arc::downgrade(&asking));
         bot.spawn(questions::run(bot.clone()));
         bot.spawn(ended_rights::end_workers(bot.clone()));
         bot.spawn(shared_logins::run(bot.clone()));

@@ -55,6 +55,7 @@ mod session_events;
 mod session_notice;
 mod shared_logins;
 mod sign_in;
+mod sign_in_questions;
 mod split;
 mod turn;
 mod turn_messages;
@@ -67,8 +68,8 @@ pub use first_contact::gateway_address;
 pub use gateway::{BotDeps, run};
 pub use hidden::is_hidden;
 pub use invite::{invite, missing_names};
-pub use questions::SignInQuestions;
 pub use rights::{Application, Rights, RightsInWords, rights_in_words};
+pub use sign_in_questions::SignInQuestions;
 
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
 //! Asks the owners of conversations to sign in for their agents, and follows each question to its answer.
 //!
-//! An agent's request for a token waits in the token API ([`OwnerQuestions`]). The question is a message
+//! An agent's request for a token waits in the token API ([`OwnerQuestions`](crate::broker::OwnerQuestions)). The question is a message
 //! in the thread of the agent that asked first. Requests of the owner's other agents join it. "Sign in"
 //! starts the same sign-in as `/auth start`, and "Decline" ends all these requests. A sign-in that the
 //! owner sees already, with a link or for a held prompt, is question enough.
@@ -20,13 +20,10 @@
 //! A refusal is durable before any request ends by it. A sign-in is in the store, and [`run`] compares
 //! the questions with it after each change and at the start.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
-};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::sync::{broadcast::error::RecvError, watch};
+use tokio::sync::broadcast::error::RecvError;
 use tracing::{debug, error, info, warn};
 
 use super::{
@@ -37,101 +34,32 @@ use super::{
     question::{self, NextStep, Question, Refused},
     question_text,
     rest::RestError,
+    sign_in_questions::{AskOwner, UNREACHABLE_FOR},
     turn,
     wire::{Message, Response},
 };
 use crate::{
     agent::Conversation,
-    broker::{Event, OwnerQuestions, OwnerRefusal, OwnerRights as _},
+    broker::{Event, OwnerRefusal, OwnerRights as _},
     ids::{Principal, Snowflake, Tenant},
     store::StoreError,
-    sys::clock::UnixTime,
 };
 
-/// How long an owner whom no message reaches counts as such, in seconds.
-const UNREACHABLE_FOR: UnixTime = 60;
-
-/// The questions to owners, for the token API and the bot. Cheap to clone; clones share their state.
-#[derive(Clone, Default)]
-pub struct SignInQuestions(Arc<Inner>);
-
-#[derive(Default)]
-struct Inner {
-    /// Set once Discord has accepted the token. Before that no owner can be asked.
-    bot: OnceLock<Weak<Bot>>,
-    /// Held while a request decides whether to ask, so that two do not ask the same.
-    asking: tokio::sync::Mutex<()>,
-    open: Mutex<BTreeMap<Tenant, Open>>,
-}
-
-/// The part of a question that only this process has.
-struct Open {
-    refusal: watch::Sender<Option<OwnerRefusal>>,
-    /// Its message is being sent.
-    is_sending: bool,
-    /// No message reaches the owner before this time.
-    unreachable_until: Option<UnixTime>,
-}
-
-// === impl SignInQuestions ===
-
-impl SignInQuestions {
-    /// Begins to ask.
-    pub(super) fn connect(&self, bot: &BotHandle) {
-        let _ = self.0.bot.set(Arc::downgrade(bot));
-    }
-
-    fn open(&self) -> MutexGuard<'_, BTreeMap<Tenant, Open>> {
-        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes the entry of a tenant. Entries that no request and no sender uses are dropped.
-    fn with<T>(&self, tenant: &Tenant, use_it: impl FnOnce(&mut Open) -> T) -> T {
-        let mut open = self.open();
-        open.retain(|_, one| {
-            one.is_sending || one.unreachable_until.is_some() || one.refusal.receiver_count() > 0
-        });
-        use_it(open.entry(tenant.clone()).or_insert_with(|| Open {
-            refusal: watch::Sender::new(None),
-            is_sending: false,
-            unreachable_until: None,
-        }))
-    }
-
-    fn subscribe(&self, tenant: &Tenant) -> watch::Receiver<Option<OwnerRefusal>> {
-        self.with(tenant, |open| open.refusal.subscribe())
-    }
-
-    /// Ends the requests that wait for this question.
-    fn end(&self, tenant: &Tenant, refusal: OwnerRefusal) {
-        if let Some(open) = self.open().remove(tenant) {
-            let _ = open.refusal.send(Some(refusal));
-        }
-    }
-
-    /// Whether this process has just found that no message reaches the owner.
-    fn is_unreachable(&self, tenant: &Tenant, now: UnixTime) -> bool {
-        self.with(tenant, |open| {
-            open.unreachable_until = open
-                .unreachable_until
-                .filter(|until| (until.saturating_sub(UNREACHABLE_FOR)..*until).contains(&now));
-            open.unreachable_until.is_some()
-        })
-    }
-
-    /// Asks, unless the owner is asked already.
+#[async_trait]
+impl AskOwner for Bot {
     async fn ask_if_due(
-        &self,
-        bot: &BotHandle,
+        self: Arc<Self>,
         conversation: &Conversation,
         tenant: &Tenant,
     ) -> Result<(), OwnerRefusal> {
-        let _asking = self.0.asking.lock().await;
+        let bot = &self;
+        let questions = &bot.questions;
+        let _asking = questions.0.asking.lock().await;
         let (all, now, thread) = (bot.conversations.questions(), bot.clock.now(), conversation.id.0);
         let step = question::next_step(&all, tenant, thread, now)?;
         let is_asked = match step {
             NextStep::Join => true,
-            NextStep::Send => self.with(tenant, |open| open.is_sending),
+            NextStep::Send => questions.with(tenant, |open| open.is_sending),
             NextStep::Ask => false,
         };
         // A sign-in that the owner sees is not asked for a second time.
@@ -139,7 +67,7 @@ impl SignInQuestions {
         if is_asked || sees_sign_in {
             return Ok(());
         }
-        if self.is_unreachable(tenant, now) {
+        if questions.is_unreachable(tenant, now) {
             return Err(OwnerRefusal::Unreachable);
         }
         let earlier = all.get(tenant).cloned();
@@ -163,26 +91,10 @@ impl SignInQuestions {
             error!(%tenant, %error, "cannot record a question, so the owner is not asked to sign in");
             return Ok(());
         }
-        self.with(tenant, |open| open.is_sending = true);
+        questions.with(tenant, |open| open.is_sending = true);
         let (task, tenant) = (bot.clone(), tenant.clone());
         bot.spawn(async move { send(&task, &tenant, question, replaced).await });
         Ok(())
-    }
-}
-
-#[async_trait]
-impl OwnerQuestions for SignInQuestions {
-    async fn ask(
-        &self,
-        conversation: &Conversation,
-        tenant: &Tenant,
-    ) -> Result<watch::Receiver<Option<OwnerRefusal>>, OwnerRefusal> {
-        // The receiver comes first, so that no refusal is missed.
-        let receiver = self.subscribe(tenant);
-        if let Some(bot) = self.0.bot.get().and_then(Weak::upgrade) {
-            self.ask_if_due(&bot, conversation, tenant).await?;
-        }
-        Ok(receiver)
     }
 }
 

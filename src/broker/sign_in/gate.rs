@@ -15,7 +15,7 @@ use crate::ids::Tenant;
 
 /// The gates of the tenants in use.
 #[derive(Default)]
-pub(in crate::broker) struct SignInGates(DashMap<Tenant, Arc<Mutex<()>>>);
+pub(crate) struct SignInGates(DashMap<Tenant, Arc<Mutex<()>>>);
 
 impl SignInGates {
     fn gate(&self, tenant: &Tenant) -> Arc<Mutex<()>> {

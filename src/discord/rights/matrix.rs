@@ -27,7 +27,7 @@ use crate::{
         gateway::{BotDeps, Prepared},
         has_agents::HasAgents,
         prompts::Way,
-        questions::SignInQuestions,
+        sign_in_questions::SignInQuestions,
         wire::MODAL_FIELD,
     },
     ids::{Lineage, Snowflake, Tenant},
