@@ -7,6 +7,8 @@
 
 #[path = "structure/circles.rs"]
 mod circles;
+#[path = "structure/dependencies.rs"]
+mod dependencies;
 #[path = "structure/files.rs"]
 mod files;
 #[path = "structure/source.rs"]

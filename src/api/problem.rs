@@ -79,7 +79,7 @@ pub(super) const CODES: &[Code] = &[
     code(503, "too_many_requests", "the caller has more requests in progress than its share"),
 ];
 
-/// The codes that the injecting proxy alone answers. It is no route of the document.
+/// The codes that the injecting proxy alone answers. The document does not have its route.
 pub(super) const PROXY_CODES: &[Code] = &[
     code(403, "not_this_host", "the Host header does not name loopback (the injecting proxy)"),
     code(403, "path_not_allowed", "the route of the injecting proxy does not forward the path"),

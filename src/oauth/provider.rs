@@ -40,7 +40,7 @@ pub struct Provider {
     pub(super) revocation_endpoint: Option<Url>,
     pub(super) userinfo_endpoint: Option<Url>,
     pub(super) account_id_claim: Option<Vec<String>>,
-    probe_endpoint: Option<Url>,
+    pub(super) probe_endpoint: Option<Url>,
     pub(super) jwks_uri: Option<Url>,
     pub(super) id_token_issuer: Option<String>,
     pub(super) device_authorization_endpoint: Option<Url>,
@@ -260,11 +260,12 @@ impl Provider {
     }
 
     /// Whether an earlier sign-in can still be finished: the binding is the same. Earlier versions of
-    /// threadkey bound no revocation and no userinfo endpoint.
+    /// threadkey bound no revocation, userinfo or probe endpoint.
     pub fn takes(&self, pending: &Pending) -> bool {
         let (was, mut now) = (&pending.binding, self.binding());
         now.revocation_endpoint.take_if(|_| was.revocation_endpoint.is_none());
         now.userinfo_endpoint.take_if(|_| was.userinfo_endpoint.is_none());
+        now.probe_endpoint.take_if(|_| was.probe_endpoint.is_none());
         if self.client_id.is_empty() {
             now.client_id.clone_from(&was.client_id);
         }
@@ -279,6 +280,7 @@ impl Provider {
             token_endpoint: self.token_endpoint.to_string(),
             revocation_endpoint: self.revocation_endpoint.as_ref().map(Url::to_string),
             userinfo_endpoint: self.userinfo_endpoint.as_ref().map(Url::to_string),
+            probe_endpoint: self.probe_endpoint.as_ref().map(Url::to_string),
             client_id: self.client_id.clone(),
             resource: self.resource.clone(),
         }

@@ -63,7 +63,7 @@ pub enum KeySource {
     Missing(String),
 }
 
-/// The reason why a text is no key. It repeats no part of the text.
+/// The reason why a text cannot be a key. It repeats no part of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyProblem {
     /// The text is empty.
@@ -176,7 +176,7 @@ impl OperatorKeys {
         Ok(Self { keys: keys.into() })
     }
 
-    /// Whether there is no key.
+    /// Whether no key is configured.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
