@@ -222,6 +222,12 @@ impl Provider {
         published.is_some_and(|found| found.metadata.authorization_response_iss_parameter_supported)
     }
 
+    /// Returns the resource that every token must be for, if the provider is an MCP server.
+    pub fn mcp_server(&self) -> Option<Url> {
+        let is_one = self.discovered()?.resource.is_some();
+        self.resource.as_deref().filter(|_| is_one)?.parse().ok()
+    }
+
     /// Whether the server registers the client. Then each sign-in and session is bound to a client of
     /// its own, and the provider has none but in [`Provider::with_client`].
     pub fn registers_client(&self) -> bool {
