@@ -56,7 +56,7 @@ pub use event::Event;
 pub use lease::{Lease, LeaseSource, TokenJson};
 pub use metrics::{BrokerMetrics, Durations, durations};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
-pub use rescue::RestoreError;
+pub use rescue::{RestoreError, Restored};
 pub use sign_in::{
     AwaitedAnswers, DigitsPage, Finished, GrantEnd, Kept, LoggedOut, News, OpenedStart, Opener, PageError,
     Polled, Progress, PublicUrl, PublicUrlError, ResponseInText, Revocation, SignIn, SignInProgress,
@@ -83,7 +83,7 @@ use crate::{
     ids::{Lineage, ProviderId, Tenant},
     net::Unreachable,
     oauth::{Client, Provider, Providers, UserinfoAccount, UserinfoRequest, Withheld},
-    secret::AccessToken,
+    secret::{AccessToken, Fingerprint},
     session::{Binding, Change, Session, journal::Unread, seconds},
     store::{ChangeNotices, Purpose, Store},
     sys::clock::{Clock, UnixTime},
@@ -125,6 +125,8 @@ struct Inner {
     finishing: DashMap<Tenant, usize>,
     /// Sign-ins that wait for a choice, as this process has seen them.
     watched: DashMap<(Tenant, Lineage), Watch>,
+    /// The sign-ins that are over and left no answer in their journal.
+    looked_at: DashMap<(Tenant, Fingerprint), ()>,
     /// Writes that fail so far: with the answer if it is in memory alone, without it if the journal
     /// holds it.
     unsaved: DashMap<(Tenant, Purpose), Option<Unread>>,
@@ -160,6 +162,7 @@ impl Broker {
             noting: DashMap::new(),
             finishing: DashMap::new(),
             watched: DashMap::new(),
+            looked_at: DashMap::new(),
             unsaved: DashMap::new(),
             public_url: OnceLock::new(),
             events,
