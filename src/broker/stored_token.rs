@@ -132,25 +132,25 @@ mod tests {
         let tenant: Tenant = "codex/user:5".parse().expect("a tenant");
         let server: Url = "https://mcp.example/a/mcp".parse().expect("a URL");
         let policy = TokenPolicy { mcp_server: Some(server), ..TokenPolicy::default() };
-        let decide = |resource: Option<&str>, policy| {
+        let decide = |resource: Option<&str>, policy: TokenPolicy| {
             let mut session = test_session(NOW, 3600);
             session.binding.resource = resource.map(str::to_owned);
             let entry = Entry { session: Some(session), ..Entry::default() };
-            StoredToken::new(&tenant, &entry, policy, NOW)
+            StoredToken::new(&tenant, &entry, &policy, NOW)
         };
         for own in ["https://mcp.example/a/mcp", "https://mcp.example/", "https://mcp.example"] {
-            assert!(matches!(decide(Some(own), &policy), StoredToken::Fresh(_)), "{own}");
+            assert!(matches!(decide(Some(own), policy.clone()), StoredToken::Fresh(_)), "{own}");
         }
         for other in
             [None, Some("https://other.example/mcp"), Some("http://mcp.example/a/mcp"), Some("urn:x")]
         {
-            let decided = decide(other, &policy);
+            let decided = decide(other, policy.clone());
             let StoredToken::Refused { error: TokenError::Ended { code, .. }, retry_at: None } = &decided
             else {
                 panic!("{other:?}: {decided:?}")
             };
             assert_eq!(code, TokenError::BOUND_ELSEWHERE);
-            assert!(matches!(decide(other, &TokenPolicy::default()), StoredToken::Fresh(_)), "{other:?}");
+            assert!(matches!(decide(other, TokenPolicy::default()), StoredToken::Fresh(_)), "{other:?}");
         }
     }
 }

@@ -310,7 +310,7 @@ async fn a_get_keeps_its_body_whether_its_length_is_known_or_not() {
 async fn an_upstream_is_stopped_when_its_client_leaves_and_a_client_when_it_breaks() {
     let rig = Rig::start().await;
     let access = rig.open().await;
-    let (parts, mut wire) = rig.streaming(&access).await;
+    let (_parts, wire) = rig.streaming(&access).await;
     drop(wire);
     timeout(WAIT, rig.upstream.wait_for_ended(1)).await.expect("the upstream's stream ends");
 
