@@ -70,6 +70,7 @@ const TOP_LEVEL: &[&str] = &[
     "build.rs",
     "client",
     "clippy.toml",
+    "deny.toml",
     "deploy",
     "docs",
     "fuzz",
