@@ -36,7 +36,9 @@ mod lease;
 mod mcp;
 mod mcp_state;
 mod metrics;
+mod owner_questions;
 mod owner_rights;
+mod probe;
 mod refresh;
 mod reports;
 mod rescue;
@@ -55,7 +57,9 @@ pub use error::{FinishError, TokenError, is_from_a_wrong_endpoint};
 pub use event::Event;
 pub use lease::{Lease, LeaseSource, TokenJson};
 pub use metrics::{BrokerMetrics, Durations, durations};
+pub use owner_questions::{LONGEST_OWNER_WAIT, OwnerQuestions, OwnerRefusal, OwnerWait, OwnerWaitError};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
+pub use probe::{PATIENCE, Probing, distrust_probes, probe_lease, probed_token};
 pub use rescue::{RestoreError, Restored};
 pub use sign_in::{
     AwaitedAnswers, DigitsPage, Finished, GrantEnd, Kept, LoggedOut, News, OpenedStart, Opener, PageError,
@@ -65,7 +69,7 @@ pub use sign_in::{
 pub use start_error::StartError;
 pub use status::{AccessState, RefreshState, SessionState, SharedLogin, Status, Trouble, Unnotified};
 pub use stored_token::{StoredToken, TokenPolicy};
-pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
+pub use worker_tokens::{Entitlement, GrantInUse, WorkerTokenError, WorkerTokens};
 
 use std::{
     sync::{Arc, OnceLock},
@@ -121,8 +125,11 @@ struct Inner {
     keeping: DashMap<Tenant, ()>,
     /// Tenants whose use this process is recording.
     noting: DashMap<Tenant, ()>,
+    /// The turns of callers that probe a tenant's token.
+    probes: DashMap<Tenant, Arc<tokio::sync::Mutex<()>>>,
     /// How many sign-ins of a tenant this process is committing and has not published yet.
     finishing: DashMap<Tenant, usize>,
+    sign_in_gates: sign_in::SignInGates,
     /// Sign-ins that wait for a choice, as this process has seen them.
     watched: DashMap<(Tenant, Lineage), Watch>,
     /// The sign-ins that are over and left no answer in their journal.
@@ -160,7 +167,9 @@ impl Broker {
             fetches: DashMap::new(),
             keeping: DashMap::new(),
             noting: DashMap::new(),
+            probes: DashMap::new(),
             finishing: DashMap::new(),
+            sign_in_gates: sign_in::SignInGates::default(),
             watched: DashMap::new(),
             looked_at: DashMap::new(),
             unsaved: DashMap::new(),
@@ -195,6 +204,11 @@ impl Broker {
     /// The time of the broker's clock.
     pub fn now(&self) -> UnixTime {
         self.inner.now()
+    }
+
+    /// The broker's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
     }
 
     /// The configured providers.

@@ -15,12 +15,16 @@
 //!    member, and that server has a session, the worker gets the token of that session,
 //!    `guild:<server>`.
 //! 6. If neither session exists, the owner's tenant counts, so that the error asks the owner to
-//!    sign in.
+//!    sign in. A request that may wait asks by the bot ([`OwnerWait`]), and each later attempt of it
+//!    follows this rule anew.
 //! 7. A worker that has reported a token does not get it again for ten minutes. Others still do,
 //!    until the report is confirmed. A conversation forces at most one refresh in ten minutes, and
 //!    its further reports in that time do nothing. A 401 that the injecting proxy meets is a report
 //!    that takes the token from no request: one endpoint may refuse every token.
 //! 8. The scrubber knows every token before it leaves, so that no text and no log shows it.
+//! 9. A request that the injecting proxy forwards uses the token until its answer ends. It ends
+//!    earlier once the owner or the server loses the right of rule 3 or 5, or the session that it
+//!    began with is gone or replaced ([`GrantInUse`]).
 //!
 //! Operator keys have scopes of their own, and of this rule the limits of 7 alone.
 //!
@@ -32,16 +36,21 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
+use tokio_util::sync::CancellationToken;
+
 use super::{
-    Broker, DEFAULT_MIN_TTL, Lease, OwnerRights, RightsError, TokenError,
+    Broker, DEFAULT_MIN_TTL, Lease, OwnerQuestions, OwnerRights, OwnerWait, RightsError, TokenError,
+    WithoutBot,
     reports::{Reporter, Reports},
 };
 use crate::{
-    agent::{Conversation, Holder, TokenSource},
-    ids::{Principal, ProviderId, Tenant},
+    agent::{Conversation, Holder, Served, TokenChanges, TokenRefusal, TokenSource},
+    ids::{Lineage, Principal, ProviderId, Tenant, UnixTime},
     secret::{AccessToken, Fingerprint, Scrubber},
     session::Wish,
-    store::StoreError,
+    store::{ChangeNotices, StoreError},
+    sys::clock::Clock,
+    tools::TokenValues,
 };
 
 /// Hands out tokens to workers, by the rule of this file. Cheap to clone; clones share their state.
@@ -50,13 +59,25 @@ pub struct WorkerTokens {
     broker: Broker,
     reports: Arc<Reports>,
     rights: Arc<dyn OwnerRights>,
+    questions: Arc<dyn OwnerQuestions>,
+    /// Ends the waits for owners.
+    ending: CancellationToken,
 }
 
 /// The right of one worker to one tenant's tokens. Only [`WorkerTokens::entitlement`] creates it.
 pub struct Entitlement<'a> {
     tokens: &'a WorkerTokens,
     tenant: Tenant,
-    conversation: Conversation,
+    /// The conversation of the worker. A command in a terminal has none.
+    conversation: Option<Conversation>,
+}
+
+/// The grant that a forwarded request of a worker uses: a sign-in of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantInUse {
+    tenant: Tenant,
+    /// The sign-in; `None` for a token of the environment.
+    lineage: Option<Lineage>,
 }
 
 /// The reason why a worker gets no token.
@@ -86,9 +107,42 @@ pub enum WorkerTokenError {
 // === impl WorkerTokens ===
 
 impl WorkerTokens {
-    /// Takes the broker, and the rights of the owners.
+    /// Takes the broker, and the rights of the owners. No owner can be asked to sign in.
     pub fn new(broker: Broker, rights: Arc<dyn OwnerRights>) -> Self {
-        Self { broker, reports: Arc::default(), rights }
+        let (questions, ending) = (Arc::new(WithoutBot), CancellationToken::new());
+        Self { broker, reports: Arc::default(), rights, questions, ending }
+    }
+
+    /// The same, which asks owners to sign in.
+    #[must_use]
+    pub fn asking(self, questions: Arc<dyn OwnerQuestions>) -> Self {
+        Self { questions, ..self }
+    }
+
+    /// Begins the wait of a worker of `holder` for its owner's sign-in, after an error that
+    /// [`WorkerTokenError::needs_sign_in`].
+    ///
+    /// # Errors
+    /// [`WorkerTokenError::ProviderNotAllowed`] by rule 1, or the store's error.
+    pub async fn owner_wait(
+        &self,
+        holder: &Holder,
+        provider: &ProviderId,
+    ) -> Result<OwnerWait, WorkerTokenError> {
+        OwnerWait::begin(self, holder, provider, self.ending.clone()).await
+    }
+
+    /// Ends all waits for owners, now and later, because the process is ending.
+    pub fn end_owner_waits(&self) {
+        self.ending.cancel();
+    }
+
+    pub(super) fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    pub(super) fn questions(&self) -> &dyn OwnerQuestions {
+        &*self.questions
     }
 
     /// Decides which tenant's tokens a worker of `holder` gets for `provider`. The decision is a
@@ -111,7 +165,81 @@ impl WorkerTokens {
         let shares = self.rights.of(&holder.conversation).await?.shares;
         let candidates = Candidates { shared: candidates.shared.filter(|_| shares), ..candidates };
         let tenant = candidates.choose(&self.broker).await.map_err(TokenError::from)?;
-        Ok(Entitlement { tokens: self, tenant, conversation: holder.conversation.clone() })
+        Ok(Entitlement { tokens: self, tenant, conversation: Some(holder.conversation.clone()) })
+    }
+
+    /// The same for any party with a port of the injecting proxy. A command in a terminal has the login
+    /// that its user named, and who may start it may read the store: Discord's rights do not matter.
+    ///
+    /// # Errors
+    /// As [`WorkerTokens::entitlement`].
+    pub async fn entitlement_of(
+        &self,
+        served: &Served,
+        provider: &ProviderId,
+    ) -> Result<Entitlement<'_>, WorkerTokenError> {
+        match served {
+            Served::Worker(holder) => self.entitlement(holder, provider).await,
+            Served::Terminal { providers, .. } if !providers.contains(provider) => {
+                Err(WorkerTokenError::ProviderNotAllowed(provider.clone()))
+            }
+            Served::Terminal { principal, .. } => {
+                let tenant = Tenant::new(provider.clone(), *principal);
+                Ok(Entitlement { tokens: self, tenant, conversation: None })
+            }
+        }
+    }
+
+    /// Checks that a party may still use a grant. A later sign-in of the same tenant is another grant.
+    ///
+    /// # Errors
+    /// The reason why it may not, or the store's error.
+    pub async fn check_grant(&self, served: &Served, grant: &GrantInUse) -> Result<(), WorkerTokenError> {
+        let GrantInUse { tenant, lineage } = grant;
+        let conversation = match served {
+            Served::Worker(holder) => Some(&holder.conversation),
+            Served::Terminal { .. } => None,
+        };
+        self.check_right(conversation, tenant).await?;
+        if self.lineage(tenant).await? == *lineage {
+            return Ok(());
+        }
+        Err(TokenError::NoSession(tenant.clone()).into())
+    }
+
+    /// Checks the right of a conversation's owner to a tenant's tokens. A command in a terminal has no
+    /// conversation, and its user may read the store.
+    async fn check_right(
+        &self,
+        conversation: Option<&Conversation>,
+        tenant: &Tenant,
+    ) -> Result<(), WorkerTokenError> {
+        let Some(conversation) = conversation else { return Ok(()) };
+        let standing = self.rights.of(conversation).await?;
+        if matches!(tenant.principal, Principal::Guild(_)) && !standing.shares {
+            return Err(WorkerTokenError::NotEntitled);
+        }
+        Ok(())
+    }
+
+    /// The clock of the rights and the sessions.
+    pub fn clock(&self) -> &Clock {
+        self.broker.clock()
+    }
+
+    /// Subscribes to the changes after which a grant may be gone.
+    pub fn changes(&self) -> ChangeNotices {
+        self.broker.changes()
+    }
+
+    /// The sign-in that the tenant's tokens come from; `None` for a token of the environment.
+    async fn lineage(&self, tenant: &Tenant) -> Result<Option<Lineage>, TokenError> {
+        if self.broker.environment_variable(tenant).is_some() {
+            return Ok(None);
+        }
+        let entry = self.broker.inner.store.read(&self.broker.source_of(tenant)).await?;
+        let session = entry.session.ok_or_else(|| TokenError::NoSession(tenant.clone()))?;
+        Ok(Some(session.lineage))
     }
 
     /// Whether a worker of `holder` gets the tokens of `tenant`.
@@ -181,6 +309,19 @@ impl WorkerTokens {
         self.token_of(&Reporter::OperatorKey(key.to_owned()), tenant, min_ttl).await
     }
 
+    /// The same for a program that cannot report a rejected token: it is tried at the provider first.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn operators_probed_token(
+        &self,
+        key: &str,
+        tenant: &Tenant,
+        min_ttl: Duration,
+    ) -> Result<Lease, TokenError> {
+        self.probed_token_of(&Reporter::OperatorKey(key.to_owned()), tenant, min_ttl).await
+    }
+
     /// Takes the report of a program with this operator key, whose scope covers the tenant. The limits
     /// are those of a conversation.
     ///
@@ -204,6 +345,18 @@ impl WorkerTokens {
     ) -> Result<Lease, TokenError> {
         let refused = self.reports.refused(reporter, tenant, self.broker.inner.now());
         self.token_for(reporter, tenant, Wish { min_ttl, refused, ..Wish::default() }).await
+    }
+
+    /// A refusal by the provider is no caller's word, so the limits of rule 7 on reports do not apply to it.
+    async fn probed_token_of(
+        &self,
+        reporter: &Reporter,
+        tenant: &Tenant,
+        min_ttl: Duration,
+    ) -> Result<Lease, TokenError> {
+        let refused = self.reports.refused(reporter, tenant, self.broker.inner.now());
+        self.reports.settled(reporter, tenant).await;
+        self.broker.probed_token_for(tenant, Wish { min_ttl, refused, ..Wish::default() }).await
     }
 
     async fn token_for(&self, reporter: &Reporter, tenant: &Tenant, wish: Wish) -> Result<Lease, TokenError> {
@@ -250,17 +403,59 @@ impl WorkerTokens {
 
 #[async_trait]
 impl TokenSource for WorkerTokens {
-    async fn token(&self, holder: &Holder, provider: &ProviderId) -> Result<AccessToken, String> {
+    async fn token(&self, holder: &Holder, provider: &ProviderId) -> Result<TokenValues, TokenRefusal> {
         let lease = async { self.entitlement(holder, provider).await?.token(DEFAULT_MIN_TTL).await };
-        match lease.await {
-            Ok(lease) => Ok(lease.access_token),
-            // The error names the store's path, which is for the operator and not for the owner of
-            // a worker.
-            Err(WorkerTokenError::Token(TokenError::Store(error))) => {
-                tracing::error!(%error, "a worker gets no token because the store cannot be used");
-                Err("the store cannot be used at the moment: threadkey's log has the reason".to_owned())
-            }
-            Err(error) => Err(error.to_string()),
+        let lease = lease.await.map_err(|error| {
+            let is_final = error.is_final();
+            let reason = match error {
+                // The error names the store's path, which is for the operator and not for the owner of
+                // a worker.
+                WorkerTokenError::Token(TokenError::Store(error)) => {
+                    tracing::error!(%error, "a worker gets no token because the store cannot be used");
+                    "the store cannot be used at the moment: threadkey's log has the reason".to_owned()
+                }
+                error => error.to_string(),
+            };
+            TokenRefusal { reason, is_final }
+        })?;
+        let id_token = match self.broker.session(&lease.tenant).await {
+            Ok(Some(session)) if session.access_token == lease.access_token => session.id_token,
+            _ => None,
+        };
+        let Lease { access_token, expires_at, account, scope, .. } = lease;
+        Ok(TokenValues { access_token, expires_at, account, scope, id_token })
+    }
+
+    fn changes(&self) -> Box<dyn TokenChanges> {
+        Box::new(self.broker.changes())
+    }
+
+    fn now(&self) -> UnixTime {
+        self.broker.now()
+    }
+}
+
+#[async_trait]
+impl TokenChanges for ChangeNotices {
+    async fn next(&mut self) {
+        Self::next(self).await;
+    }
+}
+
+impl WorkerTokenError {
+    /// Whether the worker has no right to a token now: the owner's right or the session has ended, or
+    /// is not known. Otherwise the reason passes by itself.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::ProviderNotAllowed(_) | Self::NotEntitled | Self::RightsUnknown { .. } => true,
+            Self::Token(error) => matches!(
+                error,
+                TokenError::UnknownProvider(_)
+                    | TokenError::NoSession(_)
+                    | TokenError::Ended { .. }
+                    | TokenError::ExchangeRefused { .. }
+                    | TokenError::EnvironmentRejected { .. }
+            ),
         }
     }
 }
@@ -273,12 +468,29 @@ impl Entitlement<'_> {
         &self.tenant
     }
 
+    /// Returns the grant that a token comes from now.
+    ///
+    /// # Errors
+    /// [`TokenError::NoSession`], or the store's error.
+    pub async fn grant(&self) -> Result<GrantInUse, WorkerTokenError> {
+        let lineage = self.tokens.lineage(&self.tenant).await?;
+        Ok(GrantInUse { tenant: self.tenant.clone(), lineage })
+    }
+
     /// Returns a token, as [`Broker::token`] does.
     ///
     /// # Errors
     /// [`TokenError`].
     pub async fn token(&self, min_ttl: Duration) -> Result<Lease, WorkerTokenError> {
         self.hand_out(self.tokens.token_of(&self.reporter(), &self.tenant, min_ttl).await?).await
+    }
+
+    /// The same for a program that cannot report a rejected token: it is tried at the provider first.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn probed_token(&self, min_ttl: Duration) -> Result<Lease, WorkerTokenError> {
+        self.hand_out(self.tokens.probed_token_of(&self.reporter(), &self.tenant, min_ttl).await?).await
     }
 
     /// Reports a token that a resource rejected, and returns a newer one, as [`Broker::rejected`]
@@ -309,7 +521,10 @@ impl Entitlement<'_> {
     }
 
     fn reporter(&self) -> Reporter {
-        Reporter::Conversation(self.conversation.id)
+        match &self.conversation {
+            Some(conversation) => Reporter::Conversation(conversation.id),
+            None => Reporter::Terminal,
+        }
     }
 
     /// Reports that a resource demands more scopes, as [`Broker::insufficient_scope`] does.
@@ -325,10 +540,7 @@ impl Entitlement<'_> {
 
     /// Rules 3 and 8.
     async fn hand_out(&self, lease: Lease) -> Result<Lease, WorkerTokenError> {
-        let standing = self.tokens.rights.of(&self.conversation).await?;
-        if matches!(self.tenant.principal, Principal::Guild(_)) && !standing.shares {
-            return Err(WorkerTokenError::NotEntitled);
-        }
+        self.tokens.check_right(self.conversation.as_ref(), &self.tenant).await?;
         Scrubber::of_process().note(lease.access_token.expose());
         Ok(lease)
     }
@@ -346,14 +558,14 @@ impl From<RightsError> for WorkerTokenError {
 // === impl Candidates ===
 
 /// The tenants that may serve a worker for one provider.
-struct Candidates {
-    own: Tenant,
-    shared: Option<Tenant>,
+pub(super) struct Candidates {
+    pub(super) own: Tenant,
+    pub(super) shared: Option<Tenant>,
 }
 
 impl Candidates {
     /// Rule 1, and the tenants of rules 4 and 5.
-    fn of(holder: &Holder, provider: &ProviderId) -> Option<Self> {
+    pub(super) fn of(holder: &Holder, provider: &ProviderId) -> Option<Self> {
         if !holder.providers.contains(provider) {
             return None;
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Exit, ExitError, Failure, TokenArgs,
-    token::{print, rejected_from_stdin},
+    token::{job, print, rejected_from_stdin},
 };
 use crate::{
     agent::{
@@ -35,15 +35,17 @@ pub async fn run(args: &TokenArgs) -> Result<(), Failure> {
         let text = "name the provider: inside a worker threadkey reads no configuration";
         return Err(Failure::new(Exit::Usage, text));
     };
+    // The hosts of git are in the arguments alone, because a worker reads no configuration.
+    let Some(job) = job(args, rejected_from_stdin(args).await?, Vec::new)? else { return Ok(()) };
     let client = TokenClient::from_env()?;
-    let answer = match rejected_from_stdin(args).await? {
-        Some(rejected) => client.rejected(provider, &rejected).await?,
+    let answer = match &job.rejected {
+        Some(rejected) => client.rejected(provider, rejected).await?,
         None => {
-            let query = TokenQuery { min_ttl: Some(args.min_ttl()), ..TokenQuery::default() };
-            client.token(provider, query).await?
+            let (min_ttl, wait, probe) = (Some(args.min_ttl()), args.wait, args.probe);
+            client.token(provider, TokenQuery { min_ttl, wait, probe }).await?
         }
     };
-    print(&lease(answer)?, args)
+    print(&lease(answer)?, args, &job.output)
 }
 
 fn lease(answer: TokenAnswer) -> Result<Lease, Failure> {
@@ -83,11 +85,13 @@ impl ExitError for TokenClientError {
 /// Returns the exit code for an error code of the token API: the same as outside a worker.
 fn exit_from_code(code: &str) -> Exit {
     match code {
-        "no_session" => Exit::NoSession,
+        "no_session" | "authorization_denied" => Exit::NoSession,
         "session_ended" => Exit::Ended,
-        "provider_unavailable" | "refresh_in_progress" | "too_many_requests" | "rights_unknown" => {
-            Exit::Later
-        }
+        "provider_unavailable"
+        | "refresh_in_progress"
+        | "too_many_requests"
+        | "rights_unknown"
+        | "authorization_timeout" => Exit::Later,
         "store_unavailable" => Exit::Store,
         "unauthorized"
         | "provider_not_allowed"
@@ -120,6 +124,8 @@ mod tests {
             ("not_entitled", 2),
             ("rights_unknown", 5),
             ("no_session", 3),
+            ("authorization_denied", 3),
+            ("authorization_timeout", 5),
             ("session_ended", 4),
             ("refresh_in_progress", 5),
             ("too_many_requests", 5),

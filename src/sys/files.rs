@@ -111,6 +111,11 @@ pub fn check_writable_folder(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether the mode of a file lets its group or others read it. A file that cannot be examined is not.
+pub fn is_readable_by_others(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o044 != 0)
+}
+
 /// Whether both paths lead to the same file.
 pub fn is_same(one: &Path, other: &Path) -> bool {
     let identity = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
@@ -134,6 +139,18 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes).and_then(|()| file.sync_all()).inspect_err(|_| {
         let _ = std::fs::remove_file(path);
     })
+}
+
+/// Writes a file that its owner alone can read, in place and not durably. A reader may see a part of it.
+/// Does not follow a symlink.
+///
+/// # Errors
+/// The system's.
+#[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(PRIVATE_FILE).custom_flags(libc::O_NOFOLLOW);
+    options.open(path)?.write_all(bytes)
 }
 
 /// Replaces a file as a whole, durably and readable by its owner alone: temp file in the same

@@ -29,10 +29,12 @@ mod discord_held_prompts;
 mod discord_logout;
 mod discord_notices;
 mod discord_outage;
+mod discord_questions;
 mod discord_rig;
 mod discord_talk;
 mod discord_voice;
 mod discovery;
+mod drain;
 mod e2e;
 mod earlier_version;
 mod fair;
@@ -41,6 +43,7 @@ mod find_session;
 mod fixtures;
 #[cfg(target_os = "linux")]
 mod foreign_owner;
+mod hooks;
 mod hostile_environment;
 mod identity;
 mod independence;
@@ -49,6 +52,8 @@ mod keepalive;
 mod login;
 mod login_terminal;
 mod lookalike;
+#[cfg(target_os = "linux")]
+mod many_connections;
 mod mcp;
 mod model;
 mod network;
@@ -74,4 +79,6 @@ mod storm;
 #[cfg(target_os = "linux")]
 mod suspended;
 mod team;
+mod terminal;
+mod tool_files;
 mod workers;
