@@ -97,6 +97,7 @@
 //!     token_endpoint: "https://id.acme.example/token".into(),
 //!     revocation_endpoint: None,
 //!     userinfo_endpoint: None,
+//!     probe_endpoint: None,
 //!     client_id: "threadkey".into(),
 //!     resource: None,
 //! };

@@ -1,4 +1,4 @@
-//! Secrets as types: a text that must never be shown has one of these types from its arrival on.
+//! Secrets as types: a text that must never be shown has such a type from its arrival on.
 //!
 //! Invariants: `Debug` is redacted, and there is neither `Display` nor serde. Only
 //! [`Secret::expose`] returns the text, and its memory is zeroed on drop. A [`Fingerprint`] may be

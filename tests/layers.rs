@@ -7,6 +7,8 @@
 
 #[path = "structure/circles.rs"]
 mod circles;
+#[path = "structure/dependencies.rs"]
+mod dependencies;
 #[path = "structure/files.rs"]
 mod files;
 #[path = "structure/source.rs"]
@@ -68,6 +70,7 @@ const TOP_LEVEL: &[&str] = &[
     "build.rs",
     "client",
     "clippy.toml",
+    "deny.toml",
     "deploy",
     "docs",
     "fuzz",

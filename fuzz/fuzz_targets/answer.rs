@@ -291,6 +291,7 @@ static BINDING: LazyLock<Binding> = LazyLock::new(|| Binding {
     token_endpoint: "https://id.example/token".into(),
     revocation_endpoint: None,
     userinfo_endpoint: None,
+    probe_endpoint: None,
     client_id: "c".into(),
     resource: None,
 });

@@ -174,6 +174,7 @@ fn binding() -> Binding {
         token_endpoint: "https://id.example/token".into(),
         revocation_endpoint: None,
         userinfo_endpoint: None,
+        probe_endpoint: None,
         client_id: "c".into(),
         resource: None,
     }
@@ -338,9 +339,10 @@ fn assert_unknown_is_kept(before: &Value, after: &Value, known: &str) {
 
 const SESSION: &str = "access_token refresh_token token_type scope issued_at expires_at lineage generation account subject \
                        signed_in_by id_token extra issuer token_endpoint client_id resource revocation_endpoint \
-                       userinfo_endpoint rejected retry ended";
+                       userinfo_endpoint probe_endpoint rejected retry ended";
 const PENDING: &str = "verifier state nonce redirect_uri created_at started_by lineage_seen issuer token_endpoint \
-                       revocation_endpoint userinfo_endpoint client_id resource scopes wrong_codes browser polling";
+                       revocation_endpoint userinfo_endpoint probe_endpoint client_id resource scopes wrong_codes \
+                       browser polling";
 const REJECTED: &str = "fingerprint at decided";
 const RETRY: &str = "set_at not_before attempts code";
 const ENDED: &str = "at code fingerprint notified_at";

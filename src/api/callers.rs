@@ -41,6 +41,19 @@ impl Caller {
             Self::Operator(operator) => Ok(operator),
         }
     }
+
+    /// Returns the operator key, if it has this right.
+    pub(super) fn operator_with(&self, right: Right) -> Result<&Operator, Problem> {
+        let operator = self.operator()?;
+        operator.must(right).map(|()| operator)
+    }
+}
+
+impl Operator {
+    /// Checks that the key has this right.
+    pub(super) fn must(&self, right: Right) -> Result<(), Problem> {
+        if self.scope.may(right) { Ok(()) } else { Err(Problem::no_right(&self.name, right)) }
+    }
 }
 
 impl Api {
@@ -55,7 +68,7 @@ impl Api {
     }
 
     /// Returns the tenant whose tokens an operator's program may read. The answer to a scope that is
-    /// too small depends on the scope alone, and so is no hint whether a session exists.
+    /// too small depends on the scope alone, and so does not show whether a session exists.
     pub(super) fn operators_tenant(
         &self,
         operator: &Operator,
@@ -63,10 +76,8 @@ impl Api {
         principal: Option<&str>,
         right: Right,
     ) -> Result<Tenant, Problem> {
+        operator.must(right)?;
         let Operator { name, scope } = operator;
-        if !scope.may(right) {
-            return Err(Problem::no_right(name, right));
-        }
         let provider: ProviderId = provider
             .parse()
             .ok()

@@ -125,7 +125,7 @@ problems_of! {
 const ALWAYS: [&str; 5] =
     ["invalid_request", "method_not_allowed", "origin_refused", "misdirected_request", "head_too_large"];
 
-/// The responses of these codes, by status.
+/// The responses with the given codes, by status.
 fn problems(codes: &[&str]) -> BTreeMap<String, RefOr<Response>> {
     let mut by_status: BTreeMap<u16, Vec<String>> = BTreeMap::new();
     for code in CODES.iter().filter(|code| codes.contains(&code.code) || ALWAYS.contains(&code.code)) {

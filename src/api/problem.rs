@@ -94,7 +94,7 @@ pub(super) const CODES: &[Code] = &[
     ),
 ];
 
-/// The codes that the injecting proxy alone answers. It is no route of the document.
+/// The codes that the injecting proxy alone answers. The document does not have its route.
 pub(super) const PROXY_CODES: &[Code] = &[
     code(403, "not_this_host", "the Host header does not name loopback (the injecting proxy)"),
     code(403, "path_not_allowed", "the route of the injecting proxy does not forward the path"),

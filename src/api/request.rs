@@ -41,7 +41,7 @@ pub(super) struct InsufficientScope {
 pub(super) struct Parameters(BTreeMap<String, String>);
 
 impl Parameters {
-    /// Parses the query of a request that takes parameters of these names.
+    /// Parses the query of a request that takes parameters with the given names.
     pub(super) fn of(query: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
         let mut found = BTreeMap::new();
         for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {

@@ -20,7 +20,7 @@ use prometheus_client::{
 use super::{
     metrics::{Labels, PREFIX, encoded},
     openapi::MetricsProblems,
-    operators::{Operator, Right},
+    operators::Right,
     problem::Problem,
     request::Parameters,
     shares::ConnectionShare,
@@ -50,10 +50,7 @@ pub(super) async fn scrape(
 ) -> Result<Response, Problem> {
     let caller = api.caller(&headers, via)?;
     let answer = async {
-        let Operator { name, scope } = caller.operator()?;
-        if !scope.may(Right::Metrics) {
-            return Err(Problem::no_right(name, Right::Metrics));
-        }
+        caller.operator_with(Right::Metrics)?;
         Parameters::of(query.as_deref(), &[])?;
         let statuses = api.broker.status_of_all().await.map_err(|error| Problem::from(&error))?;
         let mut text = api.metrics.text();

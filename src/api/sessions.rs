@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::{
     openapi::{ListProblems, LogoutProblems},
-    operators::{Operator, Right},
+    operators::Right,
     problem::Problem,
     request::Parameters,
     shares::ConnectionShare,
@@ -100,10 +100,7 @@ pub(super) async fn list(
 ) -> Result<Json<Sessions>, Problem> {
     let caller = api.caller(&headers, via)?;
     let answer = async {
-        let Operator { name, scope } = caller.operator()?;
-        if !scope.may(Right::List) {
-            return Err(Problem::no_right(name, Right::List));
-        }
+        let scope = &caller.operator_with(Right::List)?.scope;
         Parameters::of(query.as_deref(), &[])?;
         let statuses = api.broker.status_of_all().await.map_err(|error| Problem::from(&error))?;
         let covered = statuses.into_iter().filter(|status| scope.covers(&status.tenant));

@@ -203,7 +203,7 @@ fn ended(tenant: &Tenant, code: &str) -> String {
     }
     if code == Ended::OTHER_ACCOUNT {
         return format!(
-            "{provider} answered a refresh of {tenant} with the tokens of another account or client ({code}), so none of them is              used: sign in again {way}. If it happens again, {provider} must mend it; `threadkey doctor` names the file that keeps              the answer",
+            "{provider} answered a refresh of {tenant} with the tokens of another account or client ({code}), so none of them is used: sign in again {way}. If it happens again, {provider} must mend it; `threadkey doctor` names the file that keeps the answer",
             provider = tenant.provider
         );
     }

@@ -411,7 +411,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// A text is no form of the log.
+/// A text does not name a form of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("write text or json")]
 pub struct UnknownLogFormat;

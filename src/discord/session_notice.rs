@@ -1,5 +1,5 @@
 //! Notifies the user of an ended or stuck session once: by direct message, else with the newest
-//! interaction token, else in their newest thread without anything secret. If all of these fail, the
+//! interaction token, else in their newest thread without anything secret. If each way fails, the
 //! user's next command tries again.
 //!
 //! A verdict that this process receives is an event, and leads to a notice at once. Other

@@ -88,7 +88,7 @@ impl Limits<'_> {
 
 // === TCP ===
 
-/// The reason why there is no TCP connection.
+/// The reason why no TCP connection was made.
 enum TcpFailure {
     Name(String),
     Connect(String),

@@ -36,7 +36,7 @@ pub enum Unreachable {
         /// A sentence that names the host and the next step.
         problem: String,
     },
-    /// There is no certificate to trust.
+    /// No certificate is trusted.
     #[error("the certificate of {host} cannot be checked, because {cause}")]
     NoAuthorities {
         /// The host.

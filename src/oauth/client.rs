@@ -261,7 +261,7 @@ impl Client {
         let stream = match opened {
             Ok(stream) => stream,
             Err(cause) => {
-                tracing::warn!(%cause, "a request to a provider was not sent");
+                tracing::info!(%cause, "a request to a provider was not sent");
                 return Attempt::NotSent(cause.step());
             }
         };

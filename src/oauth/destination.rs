@@ -13,7 +13,7 @@ use std::fmt;
 
 use url::Url;
 
-use super::Provider;
+use super::{Provider, presets};
 use crate::session::Binding;
 
 /// An endpoint that gets secrets of a session.
@@ -25,6 +25,8 @@ pub enum Endpoint {
     Revocation,
     /// Access tokens (OpenID Connect Core §5.3).
     Userinfo,
+    /// Access tokens that may be dead.
+    Probe,
 }
 
 /// The reason why a secret is not sent.
@@ -41,8 +43,8 @@ pub enum Withheld {
         /// The configured one.
         now: String,
     },
-    /// The sign-in bound no such endpoint, and the configured one is on another server than the
-    /// token endpoint.
+    /// The sign-in bound no such endpoint. The configured one is on another server than the token
+    /// endpoint, and no preset names it.
     #[error("the sign-in is bound to no {endpoint}, and {now} is on another server than its token_endpoint")]
     Unbound {
         /// The kind of the endpoint.
@@ -61,6 +63,7 @@ impl fmt::Display for Endpoint {
             Self::Token => "token_endpoint",
             Self::Revocation => "revocation_endpoint",
             Self::Userinfo => "userinfo_endpoint",
+            Self::Probe => "probe_endpoint",
         })
     }
 }
@@ -71,8 +74,9 @@ impl Provider {
     /// Returns the address to which a secret of a session or sign-in with this binding may go.
     ///
     /// The client and the endpoint must be those of the binding. An endpoint in
-    /// [`formerly`](super::ProviderSettings::formerly) leads to the present one. A binding without a
-    /// revocation or userinfo endpoint takes a configured one on the server of the token endpoint.
+    /// [`formerly`](super::ProviderSettings::formerly) leads to the present one. A binding without an
+    /// endpoint of a kind takes a configured one on the server of the token endpoint, or one that a preset
+    /// names for this token endpoint.
     ///
     /// # Errors
     /// See [`Withheld`]. Nothing may be sent.
@@ -82,6 +86,7 @@ impl Provider {
             Endpoint::Token => return Ok(self.published_earlier(bound).unwrap_or(&self.token_endpoint)),
             Endpoint::Revocation => (&bound.revocation_endpoint, &self.revocation_endpoint),
             Endpoint::Userinfo => (&bound.userinfo_endpoint, &self.userinfo_endpoint),
+            Endpoint::Probe => (&bound.probe_endpoint, &self.probe_endpoint),
         };
         let now = now.as_ref().ok_or(Withheld::NotConfigured(endpoint))?;
         match was {
@@ -92,6 +97,7 @@ impl Provider {
             {
                 Ok(now)
             }
+            None if in_preset(bound, endpoint, now) => Ok(now),
             None => Err(Withheld::Unbound { endpoint, now: now.to_string() }),
         }
     }
@@ -137,6 +143,16 @@ impl Provider {
             && matches!((&bound.issuer, &self.issuer), (Some(was), Some(now)) if was != now);
         was == now.as_str() || (!is_other_issuer && self.formerly.iter().any(|former| former.as_str() == was))
     }
+}
+
+/// Whether a preset has both the bound token endpoint and this endpoint of its kind, without a place
+/// that the configuration fills in.
+fn in_preset(bound: &Binding, endpoint: Endpoint, now: &Url) -> bool {
+    presets().any(|preset| {
+        let text = |key: &str| preset.settings.get(key).and_then(toml::Value::as_str);
+        text("token_endpoint") == Some(&bound.token_endpoint)
+            && text(&endpoint.to_string()) == Some(now.as_str())
+    })
 }
 
 #[cfg(test)]

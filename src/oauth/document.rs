@@ -61,7 +61,7 @@ pub struct Document {
     pub max_age: Option<Duration>,
 }
 
-/// The reason why there is no document. Each text names the host, the cause, and the next step.
+/// The reason why a document was not fetched. Each text names the host, the cause, and the next step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
     /// The URL is refused before anything is sent.

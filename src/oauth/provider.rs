@@ -222,6 +222,12 @@ impl Provider {
         published.is_some_and(|found| found.metadata.authorization_response_iss_parameter_supported)
     }
 
+    /// Returns the resource that every token must be for, if the provider is an MCP server.
+    pub fn mcp_server(&self) -> Option<Url> {
+        let is_one = self.discovered()?.resource.is_some();
+        self.resource.as_deref().filter(|_| is_one)?.parse().ok()
+    }
+
     /// Whether the server registers the client. Then each sign-in and session is bound to a client of
     /// its own, and the provider has none but in [`Provider::with_client`].
     pub fn registers_client(&self) -> bool {
@@ -260,11 +266,12 @@ impl Provider {
     }
 
     /// Whether an earlier sign-in can still be finished: the binding is the same. Earlier versions of
-    /// threadkey bound no revocation and no userinfo endpoint.
+    /// threadkey bound no revocation, userinfo or probe endpoint.
     pub fn takes(&self, pending: &Pending) -> bool {
         let (was, mut now) = (&pending.binding, self.binding());
         now.revocation_endpoint.take_if(|_| was.revocation_endpoint.is_none());
         now.userinfo_endpoint.take_if(|_| was.userinfo_endpoint.is_none());
+        now.probe_endpoint.take_if(|_| was.probe_endpoint.is_none());
         if self.client_id.is_empty() {
             now.client_id.clone_from(&was.client_id);
         }
@@ -279,6 +286,7 @@ impl Provider {
             token_endpoint: self.token_endpoint.to_string(),
             revocation_endpoint: self.revocation_endpoint.as_ref().map(Url::to_string),
             userinfo_endpoint: self.userinfo_endpoint.as_ref().map(Url::to_string),
+            probe_endpoint: self.probe_endpoint.as_ref().map(Url::to_string),
             client_id: self.client_id.clone(),
             resource: self.resource.clone(),
         }

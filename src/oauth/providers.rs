@@ -73,6 +73,14 @@ impl Slot {
 // === impl Undiscovered ===
 
 impl Undiscovered {
+    /// Returns the resource that every token must be for, if the provider is an MCP server. Its metadata
+    /// may name a parent of the server's path.
+    pub fn mcp_server(&self) -> Option<Url> {
+        let Publisher::Mcp(server) = &self.publisher else { return None };
+        let written = self.settings.resource.as_ref().and_then(|resource| resource.parse().ok());
+        written.or_else(|| Some(server.clone()))
+    }
+
     /// Whether threadkey makes the client: it registers one, or publishes the metadata document of one.
     pub fn makes_client(&self) -> bool {
         self.settings.registers_client && self.settings.client_id.is_empty()

@@ -130,7 +130,7 @@ mod tests {
             assert_eq!(make(own).accounts_with(&make(other)), expected, "{own:?} {other:?}");
             assert_eq!(make(other).accounts_with(&make(own)), expected, "{other:?} {own:?}");
         }
-        // The same number at another server is no proof, so the names decide.
+        // The same number at another server proves nothing, so the names decide.
         for (name, expected) in [("alice", Accounts::Same), ("bob", Accounts::Different)] {
             let mut elsewhere = session(None, a, Some(name));
             elsewhere.binding.token_endpoint = "https://other.example/token".into();

@@ -62,7 +62,7 @@ impl Session {
     }
 
     /// Returns the absolute end of the login and the time from which its user should know of it.
-    /// `None` if there is no such end, or if the user was notified of it.
+    /// `None` without such an end, or if the user was notified of it.
     pub fn notice_of_end(&self, limits: &LoginLimits) -> Option<(UnixTime, UnixTime)> {
         let end = self.login_ends(limits).absolute?;
         let whole = end.saturating_sub(self.signed_in_at.unwrap_or(self.issued_at));

@@ -89,6 +89,8 @@ pub struct Binding {
     /// The endpoint that may receive the access token to name the account (OpenID Connect Core
     /// §5.3).
     pub userinfo_endpoint: Option<String>,
+    /// The endpoint that may receive the access token to show whether it is dead.
+    pub probe_endpoint: Option<String>,
     /// The client that they are issued to.
     pub client_id: String,
     /// The resource that they are requested for (RFC 8707).
@@ -351,6 +353,7 @@ pub(crate) fn test_session(issued_at: UnixTime, lifetime: i64) -> Session {
         token_endpoint: "https://id.example/token".into(),
         revocation_endpoint: None,
         userinfo_endpoint: None,
+        probe_endpoint: None,
         client_id: "threadkey".into(),
         resource: None,
     };

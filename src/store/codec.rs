@@ -278,7 +278,7 @@ fn into_utf8(path: &Path, mut text: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Stri
         let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
         return corrupt(line, column, "this is not UTF-8");
     }
-    // The buffer itself becomes the text, so there is no copy.
+    // The buffer itself becomes the text, without a copy.
     let text = String::from_utf8(std::mem::take(&mut *text)).expect("the text was checked");
     Ok(Zeroizing::new(text))
 }

@@ -135,6 +135,8 @@ struct BindingDto {
     revocation_endpoint: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     userinfo_endpoint: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    probe_endpoint: Option<String>,
     client_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     resource: Option<String>,

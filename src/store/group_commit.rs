@@ -52,7 +52,7 @@
 //!
 //! # Other work under the lock
 //!
-//! A change of registered clients, or a sweep, is no update of one tenant. It waits in the same queue,
+//! A change of registered clients, or a sweep, does not update one tenant. It waits in the same queue,
 //! by the same rules, and is withdrawn like a change. The leader does it after the updates of its
 //! batch, under the same lock, with a write of its own.
 

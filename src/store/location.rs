@@ -86,7 +86,7 @@ impl Location {
     }
 
     /// Refuses to make the store's folder in a folder of another user: below a home, root's new
-    /// folder would lock the home's user out. A folder of root's is no home of another user. There
+    /// folder would lock the home's user out. A folder of root's is not the home of another user. There
     /// the system's own permissions decide, so that a service can make a folder in `/tmp` or `/srv`.
     fn may_make_in(&self, folder: &Path, owner: u32) -> Result<(), StoreError> {
         let user = self.disk.effective_user();

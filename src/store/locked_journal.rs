@@ -23,7 +23,7 @@
 //!    until that rename is durable.
 //! 8. *Unlock.* All waiters wake at once.
 //!
-//! A caller that waits for one of these steps may give up: see [`super::tenant_lock`].
+//! A caller that waits for such a step may give up: see [`super::tenant_lock`].
 
 use std::{
     io,

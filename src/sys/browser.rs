@@ -21,7 +21,7 @@ pub fn is_here() -> bool {
 /// must be of no use to them.
 ///
 /// # Errors
-/// The system's, for example if there is no opener.
+/// The system's, for example without an opener.
 #[expect(clippy::disallowed_methods, reason = "sys/ is where processes are started")]
 pub fn open(address: &str) -> io::Result<()> {
     let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };

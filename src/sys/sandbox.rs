@@ -47,7 +47,7 @@ pub struct Policy {
     pub deny: Vec<PathBuf>,
 }
 
-/// The reason that there is no sandbox.
+/// The reason why no sandbox is available.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The machine has no Landlock, or one that is too old.

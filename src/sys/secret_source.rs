@@ -38,7 +38,7 @@ pub struct SecretCommand {
     output: Arc<OnceCell<Secret>>,
 }
 
-/// The reason why there is no secret.
+/// The reason why a secret is missing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoSecret {
     /// The command that prints it failed.

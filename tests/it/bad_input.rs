@@ -64,7 +64,7 @@ async fn start(home: &Home) -> String {
     started["authorize_url"].as_str().expect("a link").to_owned()
 }
 
-/// Asserts that the text contains all of these words.
+/// Asserts that the text contains all the words.
 #[track_caller]
 fn assert_says(text: &str, words: &[&str]) {
     for word in words {

@@ -111,7 +111,7 @@ async fn a_damaged_store_is_read_or_refused_and_never_overwritten_when_refused()
         let changed = store.change(&tenant, Change::Logout).await;
         let Err(error) = read else { continue };
         assert!(matches!(error, StoreError::Corrupt { .. } | StoreError::Newer { .. }), "{round}: {error}");
-        // Neither a newer store nor a file that is no store is changed.
+        // Neither a newer store nor a file of another kind is changed.
         assert!(changed.is_err(), "{round}: {error}");
         assert_eq!(std::fs::read(&path).expect("is there"), bytes, "{round}: {error}");
         drop(found);

@@ -136,7 +136,7 @@ async fn the_answer_to_a_sign_in_is_never_forwarded_to_an_agent() {
     let thread = rig.ask(&rig.alice, "begin").await;
     thread.wait_for_text("You said: begin").await;
     let tenant = Tenant::new("acme".parse().expect("a name"), Principal::User(snowflake(rig.alice.id)));
-    // A link of the agent's own: nobody here waits for its code.
+    // A link of the agent's own: no user here waits for its code.
     let (_, link) = rig.start_sign_in(&rig.bob).await;
     let foreign = browser::sign_in(&link, "alice").await;
     let base = foreign.url.split('?').next().expect("an address").to_owned();

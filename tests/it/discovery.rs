@@ -1,6 +1,7 @@
 //! Providers whose endpoints their issuer publishes: the fetches, the cache, and the sign-ins.
 
 mod browser_return;
+mod on_discord;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

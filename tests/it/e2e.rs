@@ -1,6 +1,7 @@
 //! End to end: the real program on the Discord look-alike, users who sign in at a real
 //! authorization server, and agents that use their sessions.
 
+mod environment;
 mod isolation;
 mod lifecycle;
 pub(crate) mod without_a_link;

@@ -2,7 +2,7 @@
 
 use threadkey::{
     ids::{Principal, Tenant},
-    oauth::ProviderSettings,
+    oauth::{Exchange, ExchangeSettings, ProviderSettings},
     secret::{CodeVerifier, State},
     session::{Binding, Pending, Session, Settlement},
     store::{Purpose, Store},
@@ -25,6 +25,25 @@ pub(crate) fn settings(server: &AuthServer) -> ProviderSettings {
     }
 }
 
+/// Returns a provider whose tokens come by exchange from the sign-in at `from`, for an audience of the same
+/// name.
+pub(crate) fn exchange(name: &str, from: &str) -> Exchange {
+    let settings = ExchangeSettings {
+        from: from.parse().unwrap(),
+        audience: vec![name.to_owned()],
+        resource: Vec::new(),
+        scopes: Vec::new(),
+        requested_token_type: None,
+        requested_issuer: None,
+        token_params: Default::default(),
+        client_id: None,
+        client_auth: None,
+        client_secret: None,
+        client_key: None,
+    };
+    Exchange::new(name.parse().unwrap(), settings).unwrap()
+}
+
 /// Returns the binding of a grant at a provider that gets no request.
 pub(crate) fn binding() -> Binding {
     Binding {
@@ -32,6 +51,7 @@ pub(crate) fn binding() -> Binding {
         token_endpoint: "https://id.example/token".into(),
         revocation_endpoint: None,
         userinfo_endpoint: None,
+        probe_endpoint: None,
         client_id: "threadkey".into(),
         resource: None,
     }

@@ -104,6 +104,7 @@ async fn expired(path: &std::path::Path) -> (Arc<dyn Store>, Broker, Tenant) {
         token_endpoint: settings.token_endpoint.clone(),
         revocation_endpoint: None,
         userinfo_endpoint: None,
+        probe_endpoint: None,
         client_id: settings.client_id.clone(),
         resource: None,
     };

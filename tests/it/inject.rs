@@ -28,6 +28,7 @@ use threadkey::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::mpsc::UnboundedSender,
     time::timeout,
 };
 
@@ -134,6 +135,16 @@ impl Rig {
 
     fn last(&self) -> Seen {
         self.upstream.seen().pop().expect("the upstream has a request")
+    }
+
+    /// Opens a stream whose first part has arrived. Returns the sender of the next parts.
+    async fn streaming(&self, access: &InjectAccess) -> (UnboundedSender<Part>, Wire) {
+        let parts = self.upstream.stream();
+        let mut wire = Wire::open(access).await;
+        wire.send(head(access, "GET /inject/acme/stream", "").as_bytes()).await;
+        parts.send(Part::Bytes("data: one\n\n")).expect("it streams");
+        wire.until("data: one").await;
+        (parts, wire)
     }
 }
 
@@ -303,19 +314,11 @@ async fn a_get_keeps_its_body_whether_its_length_is_known_or_not() {
 async fn an_upstream_is_stopped_when_its_client_leaves_and_a_client_when_it_breaks() {
     let rig = Rig::start().await;
     let access = rig.open().await;
-    let parts = rig.upstream.stream();
-    let mut wire = Wire::open(&access).await;
-    wire.send(head(&access, "GET /inject/acme/stream", "").as_bytes()).await;
-    parts.send(Part::Bytes("data: one\n\n")).expect("it streams");
-    wire.until("data: one").await;
+    let (_parts, wire) = rig.streaming(&access).await;
     drop(wire);
     timeout(WAIT, rig.upstream.wait_for_ended(1)).await.expect("the upstream's stream ends");
 
-    let parts = rig.upstream.stream();
-    let mut wire = Wire::open(&access).await;
-    wire.send(head(&access, "GET /inject/acme/stream", "").as_bytes()).await;
-    parts.send(Part::Bytes("data: one\n\n")).expect("it streams");
-    wire.until("data: one").await;
+    let (parts, mut wire) = rig.streaming(&access).await;
     parts.send(Part::Break).expect("it streams");
     let _ = wire.read_whole().await;
     assert!(!wire.text.ends_with("0\r\n\r\n"), "a broken answer must not look whole: {}", wire.text);
@@ -469,11 +472,7 @@ async fn a_socket_serves_one_route_at_its_root_and_goes_with_its_worker() {
 async fn a_shutdown_lets_a_stream_finish_and_accepts_nothing_more() {
     let rig = Rig::start().await;
     let access = rig.open().await;
-    let parts = rig.upstream.stream();
-    let mut wire = Wire::open(&access).await;
-    wire.send(head(&access, "GET /inject/acme/stream", "").as_bytes()).await;
-    parts.send(Part::Bytes("data: one\n\n")).expect("it streams");
-    wire.until("data: one").await;
+    let (parts, mut wire) = rig.streaming(&access).await;
     let finish = async {
         while TcpStream::connect(("127.0.0.1", access.port)).await.is_ok() {
             tokio::task::yield_now().await;

@@ -2,6 +2,9 @@
 //! loopback (RFC 8252).
 #![expect(clippy::disallowed_methods, reason = "the tests' own files and processes are not the program's")]
 
+#[cfg(target_os = "linux")]
+mod pages;
+
 use std::{os::unix::fs::PermissionsExt as _, process::Stdio};
 
 use serde_json::Value;
@@ -48,14 +51,27 @@ impl Login {
     }
 
     fn redirect_uri(&self) -> String {
+        self.parameter("redirect_uri")
+    }
+
+    fn state(&self) -> String {
+        self.parameter("state")
+    }
+
+    fn parameter(&self, wanted: &str) -> String {
         let link = url::Url::parse(&self.link).expect("a link");
-        link.query_pairs().find(|(name, _)| name == "redirect_uri").expect("it is there").1.into_owned()
+        link.query_pairs().find(|(name, _)| name == wanted).expect("it is there").1.into_owned()
     }
 }
 
+/// A client that follows no redirect.
+fn client() -> reqwest::Client {
+    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    client.build().expect("a client")
+}
+
 pub(crate) async fn get(url: &str) -> (u16, String) {
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-    let answer = client.get(url).send().await.expect("the listener answers");
+    let answer = client().get(url).send().await.expect("the listener answers");
     (answer.status().as_u16(), answer.text().await.expect("a page"))
 }
 
@@ -72,6 +88,14 @@ async fn server() -> Oidc {
 
 fn any_port(server: &Oidc) -> Home {
     Home::new(&(server.config_toml("acme") + "redirect_any_port = true\n"))
+}
+
+/// A server, and a login there that waits for the browser.
+async fn begun() -> (Oidc, Home, Login) {
+    let server = server().await;
+    let home = any_port(&server);
+    let login = Login::start(&home, &[], &[]).await;
+    (server, home, login)
 }
 
 fn stored(home: &Home) -> Value {
@@ -127,9 +151,7 @@ async fn login_listens_on_the_exact_redirect_uri_of_a_provider_that_compares_por
 
 #[tokio::test]
 async fn a_denial_is_shown_at_once_and_ends_the_sign_in() {
-    let server = server().await;
-    let home = any_port(&server);
-    let login = Login::start(&home, &[], &[]).await;
+    let (_server, home, login) = begun().await;
     let denial = browser::deny(&login.link, "alice").await;
     let (status, page) = get(&denial.url).await;
     assert_eq!(status, 400);
@@ -142,9 +164,7 @@ async fn a_denial_is_shown_at_once_and_ends_the_sign_in() {
 
 #[tokio::test]
 async fn stray_requests_and_answers_to_other_sign_ins_change_nothing() {
-    let server = server().await;
-    let home = any_port(&server);
-    let login = Login::start(&home, &[], &[]).await;
+    let (server, _home, login) = begun().await;
     let redirect_uri = login.redirect_uri();
     let favicon = url::Url::parse(&redirect_uri).expect("a URL").join("/favicon.ico").expect("a URL");
     assert_eq!(get(favicon.as_str()).await.0, 404);
@@ -153,9 +173,8 @@ async fn stray_requests_and_answers_to_other_sign_ins_change_nothing() {
         assert_eq!(status, 400, "{foreign}");
         assert!(page.contains("belongs to another sign-in"), "{page}");
     }
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-    let state = url::Url::parse(&login.link).expect("a link");
-    let state = state.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
+    let client = client();
+    let state = login.state();
     let ours = format!("{redirect_uri}?error=access_denied&state={state}");
     let rebound = client.get(&ours).header("host", "evil.example").send().await.expect("an answer");
     assert_eq!(rebound.status(), 421);
@@ -177,9 +196,7 @@ async fn stray_requests_and_answers_to_other_sign_ins_change_nothing() {
 
 #[tokio::test]
 async fn an_answer_of_another_issuer_is_refused_and_nothing_is_sent() {
-    let server = server().await;
-    let home = any_port(&server);
-    let login = Login::start(&home, &[], &[]).await;
+    let (server, _home, login) = begun().await;
     let callback = browser::sign_in(&login.link, "alice").await;
     let mixed = callback.url.replace("iss=http", "iss=https");
     assert_ne!(mixed, callback.url, "the server names itself (RFC 9207)");
@@ -192,9 +209,7 @@ async fn an_answer_of_another_issuer_is_refused_and_nothing_is_sent() {
 
 #[tokio::test]
 async fn ctrl_c_cancels_the_sign_in_and_closes_the_listener() {
-    let server = server().await;
-    let home = any_port(&server);
-    let login = Login::start(&home, &[], &[]).await;
+    let (_server, home, login) = begun().await;
     let redirect_uri = login.redirect_uri();
     assert!(stored(&home)["pending"].get("acme/local").is_some());
     let pid = login.child.id().and_then(|id| i32::try_from(id).ok()).expect("it runs");
@@ -203,15 +218,13 @@ async fn ctrl_c_cancels_the_sign_in_and_closes_the_listener() {
     assert_eq!(ended.code, 2, "{}", ended.stderr);
     assert!(ended.stderr.contains("the sign-in for acme/local is cancelled"), "{}", ended.stderr);
     assert_eq!(stored(&home)["pending"].get("acme/local"), None);
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let client = client();
     assert!(client.get(&redirect_uri).send().await.is_err(), "nothing listens");
 }
 
 #[tokio::test]
 async fn a_sign_in_that_another_command_finishes_ends_the_login() {
-    let server = server().await;
-    let home = any_port(&server);
-    let login = Login::start(&home, &[], &[]).await;
+    let (_server, home, login) = begun().await;
     let callback = browser::sign_in(&login.link, "alice").await;
     let pasted = home.run_with(&["auth", "code", "acme"], &callback.url).await;
     assert_eq!(pasted.code, 0, "{pasted:?}");
@@ -252,8 +265,8 @@ fn with_opener(home: &Home) -> (String, std::path::PathBuf) {
     (format!("{}:{path}", folder.display()), opened)
 }
 
-#[tokio::test]
-async fn the_browser_opens_a_local_address_that_leads_to_the_provider_once() {
+/// A server, and a login there that has opened a browser. Returns the arguments of the opener too.
+async fn begun_with_opener() -> (Oidc, Home, Login, String) {
     let server = server().await;
     let home = any_port(&server);
     let (path, opened) = with_opener(&home);
@@ -262,19 +275,20 @@ async fn the_browser_opens_a_local_address_that_leads_to_the_provider_once() {
         tokio::task::yield_now().await;
     }
     let arguments = std::fs::read_to_string(&opened).expect("the opener ran");
+    (server, home, login, arguments)
+}
+
+#[tokio::test]
+async fn the_browser_opens_a_local_address_that_leads_to_the_provider_once() {
+    let (_server, _home, login, arguments) = begun_with_opener().await;
     let (count, entrance) = arguments.split_once('\n').expect("two lines");
     assert_eq!(count, "1", "{arguments}");
     let entrance = entrance.trim_end();
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .expect("a client");
+    let client = client();
     let first = client.get(entrance).send().await.expect("an answer");
     assert_eq!(first.status(), 303);
     assert_eq!(first.headers()["location"], login.link.as_str());
-    let state = url::Url::parse(&login.link).expect("a link");
-    let state = state.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
+    let state = login.state();
     assert!(!arguments.contains(&state), "other users of the machine can read arguments");
     assert_eq!(client.get(entrance).send().await.expect("an answer").status(), 410);
     let callback = browser::sign_in(&login.link, "alice").await;
@@ -306,17 +320,9 @@ async fn another_user_of_the_machine_gets_nothing_from_the_addresses_of_a_login(
         println!("skipped: only root can act as two users");
         return;
     }
-    let server = server().await;
-    let home = any_port(&server);
-    let (path, opened) = with_opener(&home);
-    let login = Login::start(&home, &[], &[("PATH", &path), ("DISPLAY", ":99")]).await;
-    while !opened.exists() {
-        tokio::task::yield_now().await;
-    }
-    let arguments = std::fs::read_to_string(&opened).expect("the opener ran");
+    let (_server, _home, login, arguments) = begun_with_opener().await;
     let entrance = arguments.lines().nth(1).expect("an address");
-    let state = url::Url::parse(&login.link).expect("a link");
-    let state = state.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
+    let state = login.state();
     let denial = format!("{}?error=access_denied&state={state}", login.redirect_uri());
     for url in [entrance, &denial, entrance] {
         let (status, answer) = get_as_a_stranger(url);
@@ -324,11 +330,7 @@ async fn another_user_of_the_machine_gets_nothing_from_the_addresses_of_a_login(
         assert!(answer.contains("another user of this machine"), "{answer}");
         assert!(!answer.contains(&state) && !answer.to_lowercase().contains("location:"), "{answer}");
     }
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .expect("a client");
+    let client = client();
     let own = client.get(entrance).send().await.expect("an answer");
     assert_eq!(own.status(), 303, "the stranger has not used it up");
     let callback = browser::sign_in(&login.link, "alice").await;

@@ -96,24 +96,28 @@ fn the_vendors_variables_are_suggestions_and_give_no_token() {
     assert_eq!(environment.variable, "GH_TOKEN");
 }
 
-/// The fixtures of vendors with the device grant, each with the device keys of its section.
-fn device_fixtures() -> impl Iterator<Item = (Fixture, DeviceFixture)> {
-    fixtures().into_iter().filter_map(|mut fixture| {
-        let device = fixture.device.clone()?;
+/// The fixtures of vendors with the device grant or CIBA, each with the keys of its section for that grant.
+fn polled_fixtures() -> impl Iterator<Item = (Fixture, DeviceFixture)> {
+    let grants = fixtures().into_iter().flat_map(|fixture| {
+        let grants = [fixture.device.clone(), fixture.ciba.clone()];
+        grants.into_iter().flatten().map(move |grant| (fixture.clone(), grant))
+    });
+    grants.map(|(mut fixture, device)| {
+        fixture.device = Some(device.clone());
         for (key, value) in &device.section {
             fixture.section.remove(key);
             if value.as_str() != Some("") {
                 fixture.section.insert(key.clone(), value.clone());
             }
         }
-        Some((fixture, device))
+        (fixture, device)
     })
 }
 
 #[tokio::test]
-async fn every_vendor_with_device_codes_gets_the_requests_that_it_documents() {
+async fn every_vendor_with_device_codes_or_ciba_gets_the_requests_that_it_documents() {
     let mut count = 0;
-    for (fixture, device) in device_fixtures() {
+    for (fixture, device) in polled_fixtures() {
         assert!(!device.sources.is_empty(), "{} names its public sources", fixture.preset);
         let words: Vec<&str> = device.answers.iter().map(|answer| answer.means.as_str()).collect();
         assert!(words.contains(&"pending") && words.len() > 1, "{}: {words:?}", fixture.preset);
@@ -122,12 +126,12 @@ async fn every_vendor_with_device_codes_gets_the_requests_that_it_documents() {
         assert_eq!(vendor.tokens().await, fixture.session, "{}", vendor.name());
         count += 1;
     }
-    assert_eq!(count, 14);
+    assert_eq!(count, 15);
 }
 
 #[tokio::test]
 async fn every_answer_to_a_poll_that_a_vendor_documents_has_its_meaning() {
-    for (fixture, device) in device_fixtures() {
+    for (fixture, device) in polled_fixtures() {
         for answer in &device.answers {
             let vendor = Vendor::start(&fixture).await;
             let started = vendor.start_device(&device).await;

@@ -147,7 +147,7 @@ fn step_5(server: &AuthServer) -> String {
     )
 }
 
-/// Replaces each of these parts of the README, which must be there.
+/// Replaces each given part of the README, which must be there.
 fn replaced(shown: &str, parts: &[(&str, &str)]) -> String {
     parts.iter().fold(shown.to_owned(), |text, (part, own)| {
         assert!(text.contains(part), "the README has no {part:?} in:\n{shown}");

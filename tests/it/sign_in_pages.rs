@@ -4,7 +4,7 @@ mod connections;
 mod digits;
 mod loads;
 #[cfg(target_os = "linux")]
-mod real_browser;
+pub(crate) mod real_browser;
 mod rights;
 mod unconfirmed;
 

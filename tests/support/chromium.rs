@@ -155,14 +155,14 @@ impl Tab {
         self.loaded().await;
     }
 
-    /// Makes the page this wide, as on a phone.
+    /// Makes the page this wide: a phone below 800 pixels, else a desktop.
     pub async fn width(&self, width: u32) {
-        let size = json!({"width": width, "height": 844, "deviceScaleFactor": 2, "mobile": true});
+        let size = json!({"width": width, "height": 844, "deviceScaleFactor": 2, "mobile": width < 800});
         self.call("Emulation.setDeviceMetricsOverride", size).await;
     }
 
     /// Asks pages for the colours of this scheme.
-    pub async fn scheme(&self, scheme: &str) {
+    async fn scheme(&self, scheme: &str) {
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
         self.call("Emulation.setEmulatedMedia", features).await;
     }
@@ -208,10 +208,22 @@ impl Tab {
         answer["result"]["value"].take()
     }
 
-    /// A picture of the page, as PNG.
-    pub async fn picture(&self) -> Vec<u8> {
-        let picture = self.call("Page.captureScreenshot", json!({})).await;
-        base64::engine::general_purpose::STANDARD.decode(text(&picture["data"])).expect("base64")
+    /// Writes pictures of the page into the folder of `THREADKEY_PICTURES`, if it is set: on a phone and
+    /// on a desktop, light and dark.
+    pub async fn pictures(&self, name: &str) {
+        let Some(folder) = std::env::var_os("THREADKEY_PICTURES").map(PathBuf::from) else { return };
+        let name: String = name.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
+        for width in [390, 1280] {
+            self.width(width).await;
+            for scheme in ["light", "dark"] {
+                self.scheme(scheme).await;
+                let picture = self.call("Page.captureScreenshot", json!({})).await;
+                let picture = base64::engine::general_purpose::STANDARD.decode(text(&picture["data"]));
+                let file = folder.join(format!("{name}-{width}-{scheme}.png"));
+                std::fs::write(file, picture.expect("base64")).expect("a folder for pictures");
+            }
+        }
+        self.scheme("").await;
     }
 
     async fn call(&self, method: &str, params: Value) -> Value {

@@ -105,7 +105,7 @@ pub async fn with_tls(identity: Identity, server: SocketAddr) -> SocketAddr {
     address
 }
 
-/// A proxy that resolves the names of these tests, and no others.
+/// A proxy that resolves only the names of the tests.
 #[derive(Clone)]
 pub struct Proxy(Arc<Inner>);
 

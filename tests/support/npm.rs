@@ -100,7 +100,7 @@ fn target_folder() -> PathBuf {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), Path::to_path_buf)
 }
 
-/// A hash of these files, as a folder's name.
+/// A hash of the files, as a folder's name.
 fn digest(files: &[(&str, &str)]) -> String {
     let mut hash = Sha256::new();
     for (name, content) in files {

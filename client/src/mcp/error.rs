@@ -126,7 +126,7 @@ where
     match error {
         S::InsufficientScope(error) => S::InsufficientScope(error),
         S::Client(error) => S::Client(TransportError::Http(Box::new(error))),
-        // rmcp has rules for each of these, so they keep their variants.
+        // rmcp has rules for each error, so they keep their variants.
         S::Sse(error) => S::Sse(error),
         S::Io(error) => S::Io(error),
         S::HttpStatus(error) => S::HttpStatus(error),

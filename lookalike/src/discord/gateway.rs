@@ -127,7 +127,7 @@ impl Session {
 }
 
 impl World {
-    /// Sends an event to every session with one of these intents (0: to all).
+    /// Sends an event to every session with one of the intents (0: to all).
     pub(crate) fn dispatch(&mut self, event: &str, intents: u64, payload: &Value) {
         self.gateway.send(event, |held| (intents == 0 || held & intents != 0).then(|| payload.clone()));
     }

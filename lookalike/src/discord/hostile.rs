@@ -1,4 +1,4 @@
-//! Hostile users: interactions that Discord's own client never creates. Discord stops some of these
+//! Hostile users: interactions that Discord's own client never creates. Discord stops some
 //! itself; the bot must not rely on it.
 
 use serde_json::Value;

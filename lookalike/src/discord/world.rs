@@ -36,7 +36,7 @@ pub(crate) struct User {
     pub dms_open: bool,
     /// Whether this user installed the application for themselves.
     pub installed: bool,
-    /// Whether this user only owns a guild and is no person of a test.
+    /// Whether this user only owns a guild and is not a person of a test.
     pub is_extra: bool,
 }
 

@@ -63,7 +63,7 @@ pub enum KeySource {
     Missing(String),
 }
 
-/// The reason why a text is no key. It repeats no part of the text.
+/// The reason why a text cannot be a key. It repeats no part of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyProblem {
     /// The text is empty.
@@ -187,7 +187,7 @@ impl OperatorKeys {
         (Self { keys: keys.into() }, problems)
     }
 
-    /// Whether there is no key.
+    /// Whether no key is configured.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }

@@ -52,7 +52,7 @@ pub struct KeyScope {
     pub rights: BTreeSet<Right>,
 }
 
-/// A text is no right.
+/// A text does not name a right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NoSuchRight(String);

@@ -147,9 +147,9 @@ fn no_such_page() -> Response {
 
 fn failure(error: PageError) -> Response {
     let (status, title) = match &error {
-        PageError::Unknown => (StatusCode::NOT_FOUND, "This link is over"),
-        PageError::OpenedElsewhere => (StatusCode::FORBIDDEN, "Open in another browser"),
-        PageError::WrongBrowser => (StatusCode::FORBIDDEN, "Not this browser"),
+        PageError::Unknown => (StatusCode::NOT_FOUND, "This link does not work"),
+        PageError::OpenedElsewhere => (StatusCode::FORBIDDEN, "Already opened in another browser"),
+        PageError::WrongBrowser => (StatusCode::FORBIDDEN, "Another browser started this"),
         PageError::Denied { .. } => (StatusCode::FORBIDDEN, NOT_SIGNED_IN),
         // The sign-in goes on, so no title may deny it.
         PageError::Used => (StatusCode::GONE, "One step is left"),

@@ -78,7 +78,7 @@ pub(super) fn digits(page: &DigitsPage) -> Html<String> {
     page_of(
         "Type these digits on Discord",
         &format!(
-            "<p>{provider} has signed you in{account}. One step is left: press <strong>Enter digits</strong> in the bot's message on Discord, and type</p>\
+            "<p>{provider} has signed you in{account}. One step is left: press <strong>Enter digits</strong> in the bot's message on Discord, and type:</p>\
              <p class=\"digits\">{left}&nbsp;{right}</p>\
              <p class=\"warn\"><strong>Give these digits to nobody.</strong> They give access to your account. If another person sent you the link, close this page: without the digits the access ends by itself.</p>\
              <p class=\"note\">The digits work for {lifetime}. This page shows them once.</p>",

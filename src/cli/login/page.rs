@@ -11,9 +11,12 @@ use base64::Engine as _;
 use sha2::{Digest as _, Sha256};
 
 const STYLE: &str = "\
-:root{color-scheme:light dark}\
-body{margin:0 auto;padding:2rem 1.25rem;max-width:34rem;font:1.0625rem/1.55 system-ui,sans-serif;overflow-wrap:anywhere}\
-h1{margin:0 0 1rem;font-size:1.4rem;line-height:1.25}";
+:root{color-scheme:light dark;--ink:#1b1f24;--line:#d0d7de;--page:#f6f8fa;--card:#fff}\
+@media(prefers-color-scheme:dark){:root{--ink:#e8ebef;--line:#3a424d;--page:#14171b;--card:#1d2127}}\
+body{margin:0;padding:1.25rem;background:var(--page);color:var(--ink);font:1.0625rem/1.55 system-ui,sans-serif;overflow-wrap:anywhere}\
+main{max-width:32rem;margin:4vh auto 0;padding:1.5rem;background:var(--card);border:1px solid var(--line);border-radius:.75rem}\
+h1{margin:0 0 1rem;font-size:1.4rem;line-height:1.25}\
+p{margin:0}";
 
 /// The policy of every page: nothing but its own style.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
@@ -58,7 +61,7 @@ impl IntoResponse for Page {
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>{title} · threadkey</title>\
              <style>{STYLE}</style>\
-             <h1>{title}</h1><p>{}</p></html>\n",
+             <main><h1>{title}</h1><p>{}</p></main></html>\n",
             escaped(&text)
         );
         let mut response = (status, body).into_response();

@@ -136,7 +136,7 @@ impl<'a, W: AsyncWrite + Unpin> Bridge<'a, W> {
         self.leave().await;
     }
 
-    /// Reads a line of the client. A line that is no message is answered by an error.
+    /// Reads a line of the client. A line that is not a message is answered by an error.
     async fn read(&self, line: Vec<u8>) -> Option<Message> {
         let text = String::from_utf8(line).ok();
         if text.as_ref().is_some_and(|text| text.trim().is_empty()) {

@@ -35,7 +35,7 @@ struct Envelope<'a> {
 }
 
 impl Message {
-    /// Reads a line. `None` if it is no JSON.
+    /// Reads a line. `None` if it is not JSON.
     pub(super) fn read(line: String) -> Option<Self> {
         if line.trim_start().starts_with('[') {
             serde_json::from_str::<&RawValue>(&line).ok()?;
@@ -86,7 +86,7 @@ pub(super) fn header_text(text: &str) -> String {
     if is_plain { text.to_owned() } else { format!("=?base64?{}?=", STANDARD.encode(text)) }
 }
 
-/// Returns a message of a server on one line, or `None` if it is no JSON. A line end inside JSON is white
+/// Returns a message of a server on one line, or `None` if it is not JSON. A line end inside JSON is white
 /// space.
 pub(super) fn on_one_line(text: &str) -> Option<String> {
     serde_json::from_str::<&RawValue>(text).ok()?;

@@ -19,7 +19,7 @@ use crate::{
 
 /// How long a connection may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// The longest answer that is no stream, in bytes.
+/// The longest answer that is not a stream, in bytes.
 pub(super) const MAX_ANSWER: usize = 16 << 20;
 
 /// The MCP server.
@@ -200,7 +200,7 @@ pub(super) fn content_type(answer: &Response) -> String {
     value.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Reads the body of an answer that is no stream.
+/// Reads the body of an answer that is not a stream.
 pub(super) async fn body(mut answer: Response) -> Result<String, Trouble> {
     let mut bytes = Vec::new();
     loop {

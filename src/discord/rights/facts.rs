@@ -198,7 +198,7 @@ impl<'a> View<'a> {
         self.young(self.facts.members.get(&(guild, user))).map(Option::as_deref)
     }
 
-    /// The servers of these roles.
+    /// The servers that have the roles.
     pub(super) fn homes_of(&self, roles: &[Snowflake]) -> Vec<Snowflake> {
         let homes = roles.iter().filter_map(|role| self.facts.role_homes.get(role)).copied();
         // The role @everyone has the id of its server.

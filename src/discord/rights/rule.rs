@@ -1,12 +1,12 @@
 //! The rule: which user may use the bot, and in which places. It is a function of the lists and of
 //! known facts, and does no I/O.
 //!
-//! A user is *entitled* if one of these is true:
+//! A user is *entitled* if one condition holds:
 //!
 //! 1. `allow_everyone` is set.
 //! 2. The user is on `allowed_users`.
 //! 3. The user is a member of an allowed server, has an allowed role where roles are listed, and
-//!    sees an allowed channel where channels are listed. At least one of these three lists must be set. A list that is not set restricts nothing.
+//!    sees an allowed channel where channels are listed. At least one of the three lists must be set. A list that is not set restricts nothing.
 //! 4. No list is set, and the user owns the application or belongs to its team.
 //!
 //! In a server the *place* must be allowed as well: the server and the channel, where they are

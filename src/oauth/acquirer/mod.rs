@@ -59,7 +59,7 @@ impl Provider {
         polling: Polling,
     ) -> Pending {
         let mut pending = self.begin(started_by, lineage_seen, now);
-        // The requests of these grants have no nonce.
+        // The requests of the other grants have no nonce.
         pending.nonce = None;
         if let Some(redirect_uri) = self.acquirer(polling.grant).redirect_uri(self) {
             pending.redirect_uri = redirect_uri;

@@ -77,7 +77,7 @@ impl<'a> Opened<'a> {
         Ok(DeviceCode::new(code))
     }
 
-    /// Returns the code that the user enters, from the first of these members.
+    /// Returns the code that the user enters, from the first member that is present.
     pub(super) fn user_code(&self, names: &[&str]) -> Result<String, OpeningError> {
         let code = names.iter().find_map(|name| self.members.text(name).whole());
         let is_plain = |code: &String| code.chars().all(|c| c.is_alphanumeric() || "- _.".contains(c));

@@ -1,10 +1,15 @@
 use super::*;
 use crate::oauth::{
     Discovered, ProviderSettings,
-    provider::tests::{provider, settings},
+    provider::{self, tests::provider},
 };
 
-const ENDPOINTS: [Endpoint; 3] = [Endpoint::Token, Endpoint::Revocation, Endpoint::Userinfo];
+const ENDPOINTS: [Endpoint; 4] = [Endpoint::Token, Endpoint::Revocation, Endpoint::Userinfo, Endpoint::Probe];
+
+fn settings() -> ProviderSettings {
+    let probe_endpoint = Some("https://id.example/probe".into());
+    ProviderSettings { probe_endpoint, ..provider::tests::settings() }
+}
 
 fn with(change: impl FnOnce(&mut ProviderSettings)) -> Provider {
     let mut settings = settings();
@@ -19,6 +24,7 @@ fn moved(endpoint: Endpoint, to: &str) -> ProviderSettings {
         Endpoint::Token => settings.token_endpoint = to.into(),
         Endpoint::Revocation => settings.revocation_endpoint = Some(to.into()),
         Endpoint::Userinfo => settings.userinfo_endpoint = Some(to.into()),
+        Endpoint::Probe => settings.probe_endpoint = Some(to.into()),
     }
     settings
 }
@@ -61,18 +67,20 @@ fn a_former_endpoint_of_the_same_issuer_leads_to_the_present_one() {
     let bound = with(|_| {}).binding();
     let everything_moved = |issuer: Option<&str>| {
         with(|s| {
-            s.formerly =
-                ["token", "revoke", "userinfo"].map(|path| format!("https://id.example/{path}")).into();
+            s.formerly = ["token", "revoke", "userinfo", "probe"]
+                .map(|path| format!("https://id.example/{path}"))
+                .into();
             s.token_endpoint = "https://new.example/token".into();
             s.revocation_endpoint = Some("https://new.example/revoke".into());
             s.userinfo_endpoint = Some("https://new.example/userinfo".into());
+            s.probe_endpoint = Some("https://new.example/probe".into());
             s.issuer = issuer.map(str::to_owned);
         })
     };
     for issuer in [None, Some("https://id.example")] {
         let present = ENDPOINTS.map(|endpoint| goes(&everything_moved(issuer), &bound, endpoint));
         let expected =
-            ["token", "revoke", "userinfo"].map(|path| Some(format!("https://new.example/{path}")));
+            ["token", "revoke", "userinfo", "probe"].map(|path| Some(format!("https://new.example/{path}")));
         assert_eq!(present, expected);
     }
     for endpoint in ENDPOINTS {
@@ -90,8 +98,8 @@ fn a_former_endpoint_of_the_same_issuer_leads_to_the_present_one() {
 #[test]
 fn a_session_without_a_bound_endpoint_takes_one_on_the_token_endpoints_server_alone() {
     let mut bound = with(|_| {}).binding();
-    (bound.revocation_endpoint, bound.userinfo_endpoint) = (None, None);
-    for endpoint in [Endpoint::Revocation, Endpoint::Userinfo] {
+    (bound.revocation_endpoint, bound.userinfo_endpoint, bound.probe_endpoint) = (None, None, None);
+    for endpoint in [Endpoint::Revocation, Endpoint::Userinfo, Endpoint::Probe] {
         assert!(goes(&with(|_| {}), &bound, endpoint).is_some(), "{endpoint}");
         for foreign in
             ["https://evil.example/x", "https://id.example:8443/x", "https://id.example.evil.example/x"]
@@ -106,6 +114,28 @@ fn a_session_without_a_bound_endpoint_takes_one_on_the_token_endpoints_server_al
 }
 
 #[test]
+fn a_session_without_a_bound_probe_takes_the_one_of_its_preset_alone() {
+    let with_probe = |token_endpoint: &str, probe: &str| {
+        with(|s| {
+            s.token_endpoint = token_endpoint.into();
+            s.probe_endpoint = Some(probe.into());
+        })
+    };
+    let (token, probe) =
+        ("https://auth.openai.com/oauth/token", "https://chatgpt.com/backend-api/wham/usage");
+    let early = |provider: &Provider| Binding { probe_endpoint: None, ..provider.binding() };
+    let codex = with_probe(token, probe);
+    assert_eq!(goes(&codex, &early(&codex), Endpoint::Probe).as_deref(), Some(probe));
+    for other in [
+        with_probe(token, "https://chatgpt.com/backend-api/other"),
+        with_probe(token, "https://api.anthropic.com/api/oauth/profile"),
+        with_probe("https://id.example/token", probe),
+    ] {
+        assert_eq!(goes(&other, &early(&other), Endpoint::Probe), None, "{other:?}");
+    }
+}
+
+#[test]
 fn a_former_endpoint_is_checked_like_any_other_endpoint() {
     let mut settings = settings();
     settings.formerly = vec!["http://id.example/token".into()];
@@ -116,7 +146,8 @@ fn a_former_endpoint_is_checked_like_any_other_endpoint() {
 #[test]
 fn a_published_change_moves_no_token_to_another_servers_revocation_or_userinfo() {
     let was = provider(settings());
-    let bound = Binding { revocation_endpoint: None, userinfo_endpoint: None, ..was.binding() };
+    let bound =
+        Binding { revocation_endpoint: None, userinfo_endpoint: None, probe_endpoint: None, ..was.binding() };
     let now = with(|settings| {
         let earlier_token_endpoints = vec![settings.token_endpoint.clone()];
         settings.token_endpoint = "https://new.example/token".into();

@@ -84,6 +84,7 @@ fn a_sign_in_binds_the_client_and_every_endpoint_that_gets_its_secrets() {
             token_endpoint: "https://id.example/token".into(),
             revocation_endpoint: Some("https://id.example/revoke".into()),
             userinfo_endpoint: Some("https://id.example/userinfo".into()),
+            probe_endpoint: None,
             client_id: "threadkey".into(),
             resource: None,
         }

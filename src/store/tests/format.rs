@@ -20,6 +20,7 @@ fn full() -> Entry {
     session.extra = [("instance_url".to_owned(), "https://eu.example".to_owned())].into();
     session.binding.revocation_endpoint = Some("https://id.example/revoke".into());
     session.binding.userinfo_endpoint = Some("https://id.example/userinfo".into());
+    session.binding.probe_endpoint = Some("https://id.example/probe".into());
     session.rejected =
         Some(Rejected { fingerprint: Fingerprint::of("access-6"), at: NOW - 60, decided: true });
     session.retry = Some(Retry {
@@ -73,6 +74,7 @@ const FULL: &str = r#"{
       "token_endpoint": "https://id.example/token",
       "revocation_endpoint": "https://id.example/revoke",
       "userinfo_endpoint": "https://id.example/userinfo",
+      "probe_endpoint": "https://id.example/probe",
       "client_id": "threadkey",
       "resource": "https://api.example",
       "rejected": {
@@ -107,6 +109,7 @@ const FULL: &str = r#"{
       "token_endpoint": "https://id.example/token",
       "revocation_endpoint": "https://id.example/revoke",
       "userinfo_endpoint": "https://id.example/userinfo",
+      "probe_endpoint": "https://id.example/probe",
       "client_id": "threadkey",
       "resource": "https://api.example",
       "scopes": [

@@ -7,14 +7,17 @@ use serde_json::json;
 use threadkey::{
     broker::Revocation,
     ids::{Principal, Tenant},
-    oauth::{Exchange, ExchangeSettings},
+    oauth::Exchange,
     secret::Capability,
 };
 
 use super::{ALICE, Answer, BOB, Rig, assert_problem};
-use crate::support::{
-    authserver::{Lifetimes, Reply},
-    program::Home,
+use crate::{
+    fixtures,
+    support::{
+        authserver::{Lifetimes, Reply},
+        program::Home,
+    },
 };
 
 const PATH: &str = "/v1/token/docs";
@@ -22,20 +25,7 @@ const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
 /// A provider whose tokens come from `acme`.
 pub(super) fn docs() -> Exchange {
-    let settings = ExchangeSettings {
-        from: "acme".parse().unwrap(),
-        audience: vec!["docs".into()],
-        resource: Vec::new(),
-        scopes: Vec::new(),
-        requested_token_type: None,
-        requested_issuer: None,
-        token_params: Default::default(),
-        client_id: None,
-        client_auth: None,
-        client_secret: None,
-        client_key: None,
-    };
-    Exchange::new("docs".parse().unwrap(), settings).unwrap()
+    fixtures::exchange("docs", "acme")
 }
 
 /// An answer to an exchange, which lives 600 s and brings a refresh token that is not wanted.

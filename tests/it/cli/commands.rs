@@ -194,3 +194,18 @@ async fn scopes_are_a_list_or_one_text_with_blanks() {
         assert_refused(&home.run(&["providers"]).await, 2, advice);
     }
 }
+
+#[tokio::test]
+async fn an_mcp_server_never_gets_the_token_of_a_provider_that_had_its_name() {
+    let home = with_session(FRESH, json!({}));
+    home.configure(
+        "[store]\npath = \"state/auth.json\"\n[providers.acme]\nmcp = \"https://mcp.example.com/mcp\"\n",
+    );
+    for command in [&["token", "acme"][..], &["mcp", "acme"]] {
+        let ended = home.run_with(command, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n").await;
+        assert!(!ended.stdout.contains("access-7") && !ended.stderr.contains("access-7"), "{ended:?}");
+        assert!(format!("{ended:?}").contains("binding_changed"), "{ended:?}");
+    }
+    let ended = home.run(&["token", "acme"]).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (4, ""), "{ended:?}");
+}

@@ -33,11 +33,7 @@ async fn only_the_live_secret_of_the_worker_opens_its_port() {
 async fn the_end_of_a_worker_cuts_its_streams_and_closes_its_port() {
     let rig = Rig::start().await;
     let access = rig.open().await;
-    let parts = rig.upstream.stream();
-    let mut wire = Wire::open(&access).await;
-    wire.send(head(&access, "GET /inject/acme/stream", "").as_bytes()).await;
-    parts.send(Part::Bytes("data: one\n\n")).expect("it streams");
-    wire.until("data: one").await;
+    let (_parts, mut wire) = rig.streaming(&access).await;
     rig.end(1);
     let _ = wire.read_whole().await;
     assert!(!wire.text.ends_with("0\r\n\r\n"), "{}", wire.text);

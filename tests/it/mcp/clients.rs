@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use threadkey::{
     broker::{Broker, DEFAULT_MIN_TTL, Revocation},
     ids::Tenant,
-    oauth::{Exchange, ExchangeSettings, Providers},
+    oauth::Providers,
     session::GrantKind,
     sys::clock::Clock,
 };
@@ -15,6 +15,7 @@ use super::scripted::{
     ISSUER_AT, NOW, RESOURCE_AT, Scripted, begin, finish, issuer, process, registered, resource, sign_in,
     tenant, tokens, user,
 };
+use crate::fixtures;
 
 const DAY: i64 = 86_400;
 
@@ -200,20 +201,7 @@ async fn a_server_that_names_a_new_issuer_each_time_registers_six_clients_an_hou
 async fn an_exchange_is_asked_for_by_the_client_that_the_sign_in_registered() {
     let server = Scripted::confidential().await;
     let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::fixed(NOW));
-    let settings = ExchangeSettings {
-        from: "linear".parse().unwrap(),
-        audience: vec!["reports".to_owned()],
-        resource: Vec::new(),
-        scopes: Vec::new(),
-        requested_token_type: None,
-        requested_issuer: None,
-        token_params: Default::default(),
-        client_id: None,
-        client_auth: None,
-        client_secret: None,
-        client_key: None,
-    };
-    let exchange = Exchange::new("reports".parse().unwrap(), settings).unwrap();
+    let exchange = fixtures::exchange("reports", "linear");
     let providers = Providers::with_exchanges([], [server.undiscovered()], [exchange]);
     let broker = process(providers, folder.path(), &clock);
     sign_in(&broker, 1).await;

@@ -18,7 +18,7 @@ async fn until_asked(server: &Scripted, line: &str) {
 #[tokio::test]
 async fn starts_that_wait_for_a_discovery_share_its_failure() {
     let server = Scripted::confidential().await;
-    // Nobody else comes, so it never answers.
+    // No other request comes, so it never answers.
     server.gather(RESOURCE_AT, 2);
     let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::fixed(NOW));
     let broker = server.process(folder.path(), &clock);

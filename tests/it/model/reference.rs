@@ -92,7 +92,7 @@ pub(super) struct Tenancy {
     /// The number of sign-ins and logouts, counted from their start.
     pub(super) changes: u64,
     pub(super) changes_observed: u64,
-    /// Whether some of these changes may still be in progress.
+    /// Whether some changes may still be in progress.
     pub(super) changing: bool,
     /// The logout in progress.
     pub(super) logging_out: Option<Revocation>,

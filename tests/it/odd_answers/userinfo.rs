@@ -1,4 +1,4 @@
-//! Accounts that no id token names: the answer of the userinfo endpoint tells them apart.
+//! Accounts that no id token names: the answer of the userinfo endpoint distinguishes them.
 
 use serde_json::{Value, json};
 use threadkey::{

@@ -73,7 +73,7 @@ fn each_error_has_one_envelope_and_each_code_is_in_the_document() {
             }
         }
     }
-    // A path that no route has is no operation.
+    // A path without a route has no operation.
     let (codes, _) =
         api::reference().split_once("## Errors\n").map(|(_, codes)| (codes.to_owned(), ())).unwrap();
     let (codes, _) = codes.split_once("## Errors of the injecting proxy").unwrap();

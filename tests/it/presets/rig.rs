@@ -59,6 +59,8 @@ pub(super) struct Fixture {
     pub(super) revocation: Option<Expected>,
     /// The device grant, where the vendor offers it.
     pub(super) device: Option<DeviceFixture>,
+    /// CIBA, where the vendor offers it.
+    pub(super) ciba: Option<DeviceFixture>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -69,8 +71,8 @@ pub(super) struct DeviceFixture {
     pub(super) section: toml::Table,
     pub(super) opening: Expected,
     pub(super) opening_answer: Answer,
-    /// The page where the user enters the code.
-    pub(super) page: String,
+    /// The page where the user enters the code. CIBA has none.
+    pub(super) page: Option<String>,
     pub(super) poll: Expected,
     /// The answers to polls without tokens.
     pub(super) answers: Vec<PollAnswer>,
@@ -189,17 +191,26 @@ impl Vendor {
         self.server.answer(framed(status, &lines, body.to_string().as_bytes()), Ending::Close);
     }
 
-    /// Starts a sign-in by device code, and checks the request and the view.
+    /// Starts a sign-in by device code or by CIBA, and checks the request and the view.
     pub(super) async fn start_device(&self, device: &DeviceFixture) -> SignIn {
         let answer = &device.opening_answer;
         self.answer(answer.status, &answer.headers, &answer.body);
-        let options = StartOptions { grant: Some(GrantKind::Device), ..StartOptions::default() };
+        let grant = if device.page.is_some() { GrantKind::Device } else { GrantKind::Ciba };
+        let options = StartOptions { grant: Some(grant), ..StartOptions::default() };
         let started = self.broker.start_with(&self.tenant, ALICE, options).await;
         let started = started.unwrap_or_else(|error| panic!("{}: {error}", self.name()));
-        let View::DeviceCode { user_code, verification_uri, .. } = &started.view else {
-            panic!("{}: {:?}", self.name(), started.view)
-        };
-        assert_eq!((user_code.as_str(), verification_uri.as_str()), ("ABCD-1234", device.page.as_str()));
+        match (&started.view, &device.page) {
+            (View::DeviceCode { user_code, verification_uri, .. }, Some(page)) => {
+                assert_eq!((user_code.as_str(), verification_uri.as_str()), ("ABCD-1234", page.as_str()));
+            }
+            (View::Elsewhere { binding_message }, None) => {
+                assert_eq!(
+                    Some(binding_message),
+                    device.opening.form.as_ref().unwrap().get("binding_message")
+                );
+            }
+            (view, _) => panic!("{}: {view:?}", self.name()),
+        }
         self.assert_request(&device.opening, &self.pending().await);
         started
     }
@@ -241,7 +252,9 @@ impl Vendor {
     /// Starts a sign-in and checks its link, which is the authorization request. Then pastes the answer
     /// as users of this vendor do.
     pub(super) async fn sign_in(&self) -> Pending {
-        if let (Some(device), [GrantKind::Device]) = (&self.fixture.device, self.provider.grants()) {
+        if let (Some(device), [GrantKind::Device | GrantKind::Ciba]) =
+            (&self.fixture.device, self.provider.grants())
+        {
             return self.sign_in_by_device(&device.clone()).await;
         }
         let started = self.broker.start(&self.tenant, ALICE).await.unwrap();

@@ -1,4 +1,6 @@
 //! The pages in Chromium, over TLS, beside the authorization server's own pages.
+//!
+//! With `THREADKEY_PICTURES=FOLDER` each page is also written as pictures, for a reader to look at.
 
 use std::path::Path;
 
@@ -19,9 +21,9 @@ use crate::{
 };
 
 const CONTINUE: &str = "button[type=submit]";
-const ALICE: &str = "input[name=account][value=alice]";
-const ALLOW: &str = "button[value=allow]";
-const DENY: &str = "button[value=deny]";
+pub(crate) const ALICE: &str = "input[name=account][value=alice]";
+pub(crate) const ALLOW: &str = "button[value=allow]";
+pub(crate) const DENY: &str = "button[value=deny]";
 
 /// The pages, served over TLS, and a Chromium that accepts their certificate.
 struct Browsing {
@@ -83,8 +85,8 @@ async fn digits(tab: &Tab) -> String {
     shown.as_str().expect("digits").replace('\u{a0}', " ").trim().to_owned()
 }
 
-/// The page shows this, in its own style, and fits on a small phone.
-async fn shows(tab: &Tab, words: &str) {
+/// Asserts that the page shows this, in its own style, and fits on a small phone.
+pub(crate) async fn shows(tab: &Tab, words: &str) {
     let text = tab.text().await;
     assert!(text.contains(words), "{words:?} is not on the page:\n{text}");
     let radius = tab.eval("getComputedStyle(document.querySelector('main')).borderTopLeftRadius").await;
@@ -94,6 +96,8 @@ async fn shows(tab: &Tab, words: &str) {
         let wide = tab.eval("document.documentElement.scrollWidth").await;
         assert_eq!(wide, width, "the page fits");
     }
+    tab.pictures(words).await;
+    tab.width(390).await;
 }
 
 #[tokio::test]
