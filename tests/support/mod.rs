@@ -5,6 +5,7 @@ pub use threadkey_lookalike::{authserver, browser, discord, events, raw, setting
 
 #[cfg(target_os = "linux")]
 pub mod chromium;
+pub mod git_server;
 pub mod network;
 pub mod npm;
 pub mod oidc;
