@@ -24,7 +24,7 @@ use std::{panic::AssertUnwindSafe, process::ExitCode, sync::PoisonError, time::D
 
 use futures_util::FutureExt as _;
 
-use cases::{Case, Packages, Turns};
+use cases::{Case, Cases, Packages, fill};
 use dns::Names;
 use rig::{Rig, Watched};
 use support::discord::{Channel, MessageView};
@@ -38,12 +38,13 @@ async fn main() -> ExitCode {
     let chosen: Vec<_> = std::env::args().skip(1).collect();
     let packages = Packages::from_environment();
     let names = Names::record();
+    let cases = Cases::read(&packages);
     let mut rows = Vec::new();
-    for case in cases::all() {
+    for case in cases.all() {
         let name = case.name();
         let is_chosen = match &chosen[..] {
             [] => true,
-            [only] if only == "--short" => case.is_short,
+            [only] if only == "--short" => case.short,
             _ => chosen.iter().any(|chosen| name.starts_with(chosen.as_str())),
         };
         if !is_chosen {
@@ -52,7 +53,7 @@ async fn main() -> ExitCode {
         }
         names.take();
         let begun = std::time::Instant::now();
-        let outcome = AssertUnwindSafe(try_tool(&case, &packages)).catch_unwind().await;
+        let outcome = AssertUnwindSafe(try_tool(&cases, case, &packages)).catch_unwind().await;
         let mut problems = outcome.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             vec![text.unwrap_or_else(|| "it panicked, see above".to_owned())]
@@ -75,42 +76,95 @@ async fn main() -> ExitCode {
 }
 
 /// Runs the three turns of a tool, and returns what was wrong.
-async fn try_tool(case: &Case, packages: &Packages) -> Vec<String> {
-    let rig = Rig::new(|vendors| case.config(vendors, packages)).await;
-    let bot = rig.run().await;
+async fn try_tool(cases: &Cases, case: &Case, packages: &Packages) -> Vec<String> {
+    let rig = Rig::new(|vendors| cases.config(case, vendors, packages)).await;
     let (stop, watching) = Watched::start();
-    let mut problems = turns(case, &rig).await;
-    let ended = bot.stop().await;
+    let (mut problems, log) = match &case.exec {
+        Some(arguments) => by_exec(&rig, cases, case, packages, arguments).await,
+        None => in_a_thread(&rig, case).await,
+    };
     *stop.lock().unwrap_or_else(PoisonError::into_inner) = true;
     let watched = watching.join().expect("it looks");
-    if ended.code != 0 {
-        problems.push(format!("the bot ended with {}", ended.code));
-    }
-    problems.extend(rig.problems(&watched, &case.way));
+    problems.extend(rig.problems(&watched, case));
     if !problems.is_empty() {
-        problems.push(format!("the bot: {}", ended.stderr));
-        let seen: Vec<_> =
-            rig.vendors.seen().iter().map(|seen| format!("{} {}", seen.line, seen.status)).collect();
+        problems.push(format!("threadkey: {log}"));
+        let seen = rig.vendors.seen();
+        let seen: Vec<_> = seen.iter().map(|seen| format!("{} {}", seen.line, seen.status)).collect();
         problems.push(format!("the vendor: {seen:?}"));
     }
     problems
 }
 
+/// Runs the steps by `threadkey exec` as one command. Returns what was wrong, and the output.
+async fn by_exec(
+    rig: &Rig,
+    cases: &Cases,
+    case: &Case,
+    packages: &Packages,
+    arguments: &[String],
+) -> (Vec<String>, String) {
+    rig.sign_in_locally().await;
+    let end = |step: &str| format!("curl -fsS -X POST @control@/{step}");
+    let early = if case.ends_early { end("end-early") } else { ":".to_owned() };
+    let steps: Vec<_> =
+        case.steps.iter().zip(1..).map(|(step, n)| format!("( {step}\n) >step{n} 2>&1")).collect();
+    let script = format!("{}\n{early}\n{}\n{}\n{}", steps[0], steps[1], end("expire"), steps[2]);
+    let script = fill(&script, &rig.vendors, packages);
+    let folder = rig.team.home.path().join("tools");
+    std::fs::create_dir_all(folder.join("home")).expect("a folder");
+    let mut command: Vec<&str> = vec!["exec"];
+    command.extend(arguments.iter().map(String::as_str));
+    command.extend(["--", "/bin/sh", "-ec", &script]);
+    let mut command = rig.team.home.command(&command);
+    command
+        .current_dir(&folder)
+        .env("HOME", folder.join("home"))
+        .env("XDG_DATA_HOME", rig.team.home.path().join("home/.local/share"))
+        .env("PATH", packages.path())
+        .envs(cases.env(case).map(|(name, value)| (name, fill(value, &rig.vendors, packages))));
+    let output = tokio::time::timeout(3 * TURN, command.output()).await;
+    let output = output.expect("it ends in time").expect("it runs");
+    let log = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let mut problems = Vec::new();
+    if !output.status.success() {
+        problems.push(format!("threadkey exec ended with {}", output.status));
+    }
+    for (answer, n) in case.answers.iter().zip(1..) {
+        let printed = std::fs::read_to_string(folder.join(format!("step{n}"))).unwrap_or_default();
+        if !printed.contains(answer.as_str()) {
+            problems.push(format!("turn {n} printed: {printed}"));
+        }
+    }
+    (problems, log)
+}
+
+/// Runs the turns in a thread of the bot. Returns what was wrong, and the bot's log.
+async fn in_a_thread(rig: &Rig, case: &Case) -> (Vec<String>, String) {
+    let bot = rig.run().await;
+    let mut problems = turns(case, rig).await;
+    let ended = bot.stop().await;
+    if ended.code != 0 {
+        problems.push(format!("the bot ended with {}", ended.code));
+    }
+    (problems, ended.stderr)
+}
+
 async fn turns(case: &Case, rig: &Rig) -> Vec<String> {
     let alice = &rig.team.alice;
-    let prompts = match &case.turns {
-        Turns::Acp(_) => [
+    let is_acp = case.acp.is_some();
+    let prompts = if is_acp {
+        [
             "Say something.".to_owned(),
             format!("{ASKS_FOR_A_SHELL_CALL}, please."),
             "Say something else.".to_owned(),
-        ],
-        Turns::Commands(_) => [1, 2, 3].map(|step| format!("step {step}")),
+        ]
+    } else {
+        [1, 2, 3].map(|step| format!("step {step}"))
     };
-    let mut problems = Vec::new();
     let mut thread = None;
     for (at, prompt) in prompts.iter().enumerate() {
         match at {
-            1 if !case.has_model => rig.end_early(),
+            1 if case.ends_early => rig.end_early(),
             2 => rig.expire(),
             _ => {}
         }
@@ -121,34 +175,29 @@ async fn turns(case: &Case, rig: &Rig) -> Vec<String> {
                 thread
             }
         };
-        let wanted = match &case.turns {
-            Turns::Acp(_) => case.answers[at].to_owned(),
-            Turns::Commands(_) => format!("step {} is done", at + 1),
-        };
+        let (turn, answer) = (at + 1, &case.answers[at]);
+        let wanted = if is_acp { answer.clone() } else { format!("step {turn} is done") };
         let earlier = case.answers[..at].iter().filter(|answer| **answer == wanted).count();
         let is_done = wait_for_answer(rig, thread, &wanted, earlier + 1).await;
-        if let Turns::Commands(_) = case.turns {
-            let output = rig.team.worker_file(thread, &format!("step{}", at + 1));
-            if !is_done || !output.contains(case.answers[at]) {
-                problems.push(format!("turn {} printed: {output}", at + 1));
-            }
-        } else if !is_done {
+        if is_acp && !is_done {
             let shown: Vec<_> = thread.messages().iter().map(MessageView::all_text).collect();
-            problems.push(format!("turn {} did not show {wanted:?}: {shown:?}", at + 1));
+            return vec![format!("turn {turn} did not show {wanted:?}: {shown:?}")];
         }
-        if !problems.is_empty() {
-            break;
+        if !is_acp {
+            let output = rig.team.worker_file(thread, &format!("step{turn}"));
+            if !is_done || !output.contains(answer.as_str()) {
+                return vec![format!("turn {turn} printed: {output}")];
+            }
         }
     }
-    problems
+    Vec::new()
 }
 
 /// Waits until a text is in this number of messages of the bot. The user allows all that the agent
 /// asks for.
 async fn wait_for_answer(rig: &Rig, thread: &Channel, text: &str, times: usize) -> bool {
-    let has_answer = |views: &[MessageView]| {
-        views.iter().filter(|view| view.all_text().contains(text)).count() >= times
-    };
+    let has_answer =
+        |views: &[MessageView]| views.iter().filter(|view| view.all_text().contains(text)).count() >= times;
     let waiting = async {
         loop {
             let views = thread.messages();
