@@ -63,12 +63,16 @@ pub(super) async fn messages(State(shared): State<Arc<Shared>>, headers: HeaderM
         Reaction::Say(text) => (json!({"type": "text", "text": text}), "end_turn"),
         Reaction::Call => {
             let input = json!({"command": COMMAND, "description": "Prints a word"});
-            (json!({"type": "tool_use", "id": "toolu_1", "name": shell, "input": input}), "tool_use")
+            (
+                json!({"type": "tool_use", "id": shared.new_id("toolu"), "name": shell, "input": input}),
+                "tool_use",
+            )
         }
     };
     let usage = json!({"input_tokens": 1, "output_tokens": 1, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0});
+    let id = shared.new_id("msg");
     let message = |content: Value, reason: Value| {
-        json!({"id": "msg_1", "type": "message", "role": "assistant", "model": request["model"], "content": content,
+        json!({"id": id, "type": "message", "role": "assistant", "model": request["model"], "content": content,
             "stop_reason": reason, "stop_sequence": null, "usage": usage})
     };
     if request["stream"] != true {

@@ -8,7 +8,10 @@ mod gemini;
 mod github;
 mod openai;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use axum::{
     Router,
@@ -65,6 +68,7 @@ pub(crate) struct Vendors {
 struct Shared {
     tokens: Arc<dyn Tokens>,
     seen: Mutex<Vec<Seen>>,
+    answers: AtomicUsize,
 }
 
 impl Drop for Vendors {
@@ -80,7 +84,7 @@ impl Vendors {
         let base = format!("http://{}", listener.local_addr().expect("a bound socket has one"));
         let live = tokens.clone();
         let git = Arc::new(GitServer::new(repositories, move |token| live.is_live(token)));
-        let shared = Arc::new(Shared { tokens, seen: Mutex::default() });
+        let shared = Arc::new(Shared { tokens, seen: Mutex::default(), answers: AtomicUsize::default() });
         let router = Router::new()
             .route("/openai/v1/responses", post(openai::responses))
             .route("/openai/v1/models", get(openai::models))
@@ -152,6 +156,11 @@ impl Shared {
     fn is_authorized(&self, headers: &HeaderMap) -> bool {
         let is_alone = !headers.contains_key("x-api-key") && !headers.contains_key("x-goog-api-key");
         is_alone && bearer(headers).is_some_and(|token| self.tokens.is_live(token))
+    }
+
+    /// Returns a new id for a part of an answer. Tools join parts with the same id.
+    fn new_id(&self, kind: &str) -> String {
+        format!("{kind}_{}", self.answers.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Returns the model's reaction to the end of a conversation.

@@ -33,23 +33,24 @@ pub(super) async fn responses(
         Ok(checked) => checked,
         Err(problem) => return error(StatusCode::BAD_REQUEST, "invalid_request", &problem),
     };
-    let shell = shell_call(&request);
+    let shell = shell_call(&shared, &request);
     let (item, is_text) = match shared.react(&turn, shell.is_some()) {
         Reaction::Call => (shell.unwrap_or_default(), false),
         Reaction::Say(text) => {
             let part = json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []});
-            let item = json!({"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]});
+            let item = json!({"type": "message", "id": shared.new_id("msg"), "role": "assistant", "status": "completed", "content": [part]});
             (item, true)
         }
     };
-    let whole = response(&request, "completed", &[item.clone()]);
+    let id = shared.new_id("resp");
+    let whole = response(&id, &request, "completed", &[item.clone()]);
     if request["stream"] != true {
         return axum::Json(whole).into_response();
     }
     let mut begun = item.clone();
     begun["status"] = "in_progress".into();
     begun[if is_text { "content" } else { "arguments" }] = if is_text { json!([]) } else { "".into() };
-    let first = response(&request, "in_progress", &[]);
+    let first = response(&id, &request, "in_progress", &[]);
     let mut all = vec![
         ("response.created", json!({"response": first})),
         ("response.in_progress", json!({"response": first})),
@@ -119,7 +120,7 @@ fn check(request: &Value) -> Result<Turn, String> {
 }
 
 /// Returns a call of the offered shell tool.
-fn shell_call(request: &Value) -> Option<Value> {
+fn shell_call(shared: &Shared, request: &Value) -> Option<Value> {
     let names = request["tools"].as_array()?.iter().filter_map(|tool| tool["name"].as_str());
     let name = names.into_iter().find(|name| ["exec_command", "shell_command", "shell"].contains(name))?;
     let arguments = match name {
@@ -128,18 +129,18 @@ fn shell_call(request: &Value) -> Option<Value> {
         _ => json!({"command": ["sh", "-c", COMMAND]}),
     };
     Some(json!({
-        "type": "function_call", "id": "fc_1", "call_id": "call_1", "name": name, "status": "completed",
+        "type": "function_call", "id": shared.new_id("fc"), "call_id": shared.new_id("call"), "name": name, "status": "completed",
         "arguments": arguments.to_string(),
     }))
 }
 
-fn response(request: &Value, status: &str, output: &[Value]) -> Value {
+fn response(id: &str, request: &Value, status: &str, output: &[Value]) -> Value {
     let usage = json!({
         "input_tokens": 1, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 1,
         "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 2,
     });
     json!({
-        "id": "resp_1", "object": "response", "created_at": 1_700_000_000, "status": status, "error": null,
+        "id": id, "object": "response", "created_at": 1_700_000_000, "status": status, "error": null,
         "incomplete_details": null, "instructions": null, "metadata": {}, "model": request["model"], "output": output,
         "parallel_tool_calls": true, "temperature": 1.0, "tool_choice": "auto", "tools": [], "top_p": 1.0,
         "usage": if status == "completed" { usage } else { Value::Null },
